@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine: `make suites` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+K ?= 8
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: suites test check format bench models clean
+
+suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
+	$(BIN)/pytest --specdec-k=$(K) suites/
+
+test: $(READY)  ## the plugin's own tests
+	$(BIN)/pytest tests/
+
+check: $(READY)  ## lint, types, order of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## our claims, measured
+	$(BIN)/pytest benchmarks/
+
+models: $(READY)  ## train the embedded pair again
+	$(BIN)/python suites/models/build.py
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .benchmarks

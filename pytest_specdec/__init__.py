@@ -1,0 +1,39 @@
+"""Regression tests for speculative decoders: acceptance, theoretical speed-up, losslessness."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .acceptance.counts import Counts as Counts
+    from .baselines.store import load_baseline as load_baseline
+    from .decoding.replay import replay as replay
+    from .speedup.costs import CostProfile as CostProfile
+    from .speedup.model import acceptance_length as acceptance_length
+    from .speedup.model import best_depth as best_depth
+    from .speedup.model import best_k as best_k
+    from .speedup.model import theoretical_speedup as theoretical_speedup
+
+_HOMES = {
+    "Counts": "acceptance.counts",
+    "CostProfile": "speedup.costs",
+    "acceptance_length": "speedup.model",
+    "best_depth": "speedup.model",
+    "best_k": "speedup.model",
+    "gate": "gate",
+    "load_baseline": "baselines.store",
+    "replay": "decoding.replay",
+    "theoretical_speedup": "speedup.model",
+}
+"""Public names and where they live; each is imported on first use, so that none costs the others' imports."""
+
+__version__ = "0.1.0"
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    return module if name == "gate" else getattr(module, name)

@@ -1,0 +1,56 @@
+"""`python -m pytest_specdec costs`: measure a cost profile of a pair on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .errors import SpecdecError
+from .settings import DEVICES, DTYPES, whole_number, whole_numbers
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pytest_specdec")
+    commands = parser.add_subparsers(dest="command", required=True)
+    costs = commands.add_parser("costs", help="measure what the target's step, verification and drafting take")
+    costs.add_argument("--target", required=True, metavar="PATH", help="target: a checkpoint folder or hub id")
+    costs.add_argument("--draft", metavar="PATH", help="draft model; leave out for the target's own MTP heads")
+    costs.add_argument("--k", type=whole_numbers(1), default=(1, 2, 3, 4, 8, 12, 16), metavar="K[,K]")
+    costs.add_argument("--depth", type=whole_numbers(0), default=(0,), metavar="D[,D]")
+    costs.add_argument("--context", type=whole_number(1), default=128, metavar="N", help="cached tokens before a round")
+    costs.add_argument("--repeats", type=whole_number(2), default=40, metavar="N")
+    costs.add_argument("--device", choices=DEVICES, default="auto")
+    costs.add_argument("--dtype", choices=DTYPES, default="float32")
+    costs.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there instead of to standard output")
+    asked = parser.parse_args(arguments)
+    try:
+        text = _costs(asked)
+    except SpecdecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if asked.output is None:
+        print(text, end="")
+    else:
+        asked.output.write_text(text, encoding="utf-8")
+        print(f"wrote {asked.output}")
+    return 0
+
+
+def _costs(asked: argparse.Namespace) -> str:
+    from .checkpoint import check_pair
+    from .decoding.loading import load_model
+    from .decoding.timing import measure_costs
+
+    target = load_model(asked.target, asked.device, asked.dtype)
+    drafter = load_model(asked.draft, asked.device, asked.dtype) if asked.draft else None
+    if drafter is not None:
+        check_pair(target.checkpoint, drafter.checkpoint, max(asked.k), max(asked.depth))
+    profile = measure_costs(
+        target, drafter, ks=asked.k, depths=asked.depth, dtype=asked.dtype, context=asked.context, repeats=asked.repeats
+    )
+    return profile.to_json()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

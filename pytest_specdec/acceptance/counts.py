@@ -1,0 +1,115 @@
+"""The record: counts per prompt, and every metric as a property of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Rounds, drafted and accepted tokens per prompt: integers when counted, expectations when replayed.
+
+    `rounds` is (prompts,), `drafted` and `accepted` are (prompts, k): how many rounds proposed, and accepted,
+    draft position i. Counts of the same k add up prompt by prompt with `merge`.
+    """
+
+    prompts: tuple[str, ...]
+    categories: tuple[str, ...]
+    rounds: Array
+    drafted: Array
+    accepted: Array
+
+    def __post_init__(self) -> None:
+        rows = len(self.prompts)
+        if len(self.categories) != rows or self.rounds.shape != (rows,) or self.drafted.shape[:1] != (rows,):
+            raise ValueError(f"counts of {rows} prompts need one category, rounds entry and drafted row each")
+        if self.drafted.shape != self.accepted.shape or self.drafted.ndim != 2:
+            raise ValueError(f"drafted {self.drafted.shape} and accepted {self.accepted.shape} must both be (prompts, k)")
+
+    @property
+    def k(self) -> int:
+        """Draft tokens per round."""
+        return int(self.drafted.shape[1])
+
+    @property
+    def total_rounds(self) -> float:
+        return float(self.rounds.sum())
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Accepted over drafted tokens, pooled; nan without a drafted token."""
+        return _ratio(self.accepted.sum(), self.drafted.sum())
+
+    @property
+    def expected_accepted(self) -> float:
+        """Accepted tokens per round, without the bonus or recovered token."""
+        return _ratio(self.accepted.sum(), self.rounds.sum())
+
+    @property
+    def acceptance_length(self) -> float:
+        """Tokens emitted per round: 1 + accepted / rounds, pooled over prompts."""
+        return 1.0 + self.expected_accepted
+
+    @property
+    def macro_acceptance_length(self) -> float:
+        """The mean over prompts of each prompt's own acceptance length: another quantity, never gated."""
+        seen = self.rounds > 0
+        return float(np.mean(1.0 + self.accepted.sum(1)[seen] / self.rounds[seen])) if seen.any() else float("nan")
+
+    @property
+    def efficiency(self) -> float:
+        """Expected accepted tokens over drafted tokens per round."""
+        return _ratio(self.expected_accepted, _ratio(self.drafted.sum(), self.rounds.sum()))
+
+    @property
+    def survival(self) -> Array:
+        """(k,): the share of rounds that accepted positions 1..i, what vLLM calls the per-position rate."""
+        drafted = self.drafted.sum(0)
+        share: Array = np.divide(self.accepted.sum(0), drafted, out=np.full(self.k, np.nan), where=drafted > 0)
+        return share
+
+    @property
+    def conditional(self) -> Array:
+        """(k,): P(position i accepted | 1..i-1 accepted); nan past the last position ever reached."""
+        survival = self.survival
+        before = np.concatenate([[1.0], survival[:-1]])
+        share: Array = np.divide(survival, before, out=np.full(self.k, np.nan), where=before > 0)
+        return share
+
+    def select(self, rows: list[int]) -> Counts:
+        """The counts of some prompts, by row."""
+        return Counts(
+            tuple(self.prompts[row] for row in rows),
+            tuple(self.categories[row] for row in rows),
+            self.rounds[rows],
+            self.drafted[rows],
+            self.accepted[rows],
+        )
+
+    def by_category(self) -> dict[str, Counts]:
+        """One `Counts` per prompt category, in order of appearance."""
+        names = dict.fromkeys(self.categories)
+        return {name: self.select([row for row, own in enumerate(self.categories) if own == name]) for name in names}
+
+    def merge(self, other: Counts) -> Counts:
+        """Add another run's counts: same prompts add up, new prompts are appended. Raises ValueError for another k."""
+        if other.k != self.k:
+            raise ValueError(f"counts of k={self.k} and k={other.k} do not add; merge runs of one k")
+        rows = {key: row for row, key in enumerate(self.prompts)}
+        twins = [rows.get(key) for key in other.prompts]
+        fresh = other.select([row for row, twin in enumerate(twins) if twin is None])
+        old = [(row, twin) for row, twin in enumerate(twins) if twin is not None]
+        merged = [np.concatenate([getattr(self, name), getattr(fresh, name)]) for name in ("rounds", "drafted", "accepted")]
+        for array, name in zip(merged, ("rounds", "drafted", "accepted"), strict=True):
+            for row, twin in old:
+                array[twin] += getattr(other, name)[row]
+        return Counts(self.prompts + fresh.prompts, self.categories + fresh.categories, *merged)
+
+
+def _ratio(above: float, below: float) -> float:
+    return float(above / below) if below > 0 else float("nan")

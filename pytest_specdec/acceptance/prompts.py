@@ -1,0 +1,79 @@
+"""Prompt files: one JSON object a line, `{"category": ..., "prompt": ...}` or `{"category": ..., "messages": [...]}`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import RequestError
+
+SHAPE = '{"category": "prose", "prompt": "Once upon"} or {"category": "chat", "messages": [{"role": "user", ...}]}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """A prompt; `key` is its content's hash, by which runs and baselines are paired."""
+
+    key: str
+    category: str
+    text: str | None = None
+    messages: tuple[tuple[tuple[str, str], ...], ...] = ()
+    """Chat messages, each as sorted items, so that the prompt stays hashable."""
+
+    def chat(self) -> list[dict[str, str]]:
+        return [dict(message) for message in self.messages]
+
+
+def read_prompts(path: Path, limit: int | None = None) -> tuple[Prompt, ...]:
+    """Read at most `limit` prompts.
+
+    Raises RequestError for a missing or empty file, a line of another shape, or a prompt that stands twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise RequestError(f"prompt file {path} cannot be read ({error.strerror}); name one in the marker: prompts=") from None
+    prompts: dict[str, Prompt] = {}
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            prompt = _parse(line, f"{path}:{number}")
+            if prompt.key in prompts:
+                raise RequestError(f"{path}:{number} repeats an earlier prompt; delete one of the two lines")
+            prompts[prompt.key] = prompt
+    if not prompts:
+        raise RequestError(f"prompt file {path} holds no prompt; write one JSON object a line: {SHAPE}")
+    if limit is not None and limit > len(prompts):
+        raise RequestError(f"{limit} prompts were asked for and {path} holds {len(prompts)}; lower --specdec-prompts")
+    return tuple(prompts.values())[:limit]
+
+
+def prompts_fingerprint(prompts: tuple[Prompt, ...]) -> str:
+    """Hash of the prompts' keys in order."""
+    return hashlib.sha256("\n".join(prompt.key for prompt in prompts).encode()).hexdigest()[:16]
+
+
+def _parse(line: str, where: str) -> Prompt:
+    try:
+        data: Any = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise RequestError(f"{where}: not JSON ({error.msg}); write one object a line: {SHAPE}") from None
+    if not isinstance(data, dict) or not isinstance(data.get("category"), str):
+        raise RequestError(f"{where}: no category; write {SHAPE}")
+    text, messages = data.get("prompt"), data.get("messages")
+    if isinstance(text, str) and text and messages is None:
+        return Prompt(_key(text), data["category"], text=text)
+    if text is None and isinstance(messages, list) and messages and all(map(_is_message, messages)):
+        frozen = tuple(tuple(sorted(message.items())) for message in messages)
+        return Prompt(_key(json.dumps(messages, sort_keys=True)), data["category"], messages=frozen)
+    raise RequestError(f"{where}: neither a prompt nor messages; write {SHAPE}")
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(item, str) for item in (*value, *value.values()))
+
+
+def _key(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

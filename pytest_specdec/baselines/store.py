@@ -1,0 +1,108 @@
+"""Reading baselines, and writing them all at once and never in part."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from ..acceptance.case import Case, TextKey
+from ..errors import BaselineError
+from .schema import SCHEMA, Record, TextSet
+
+Stored = TypeVar("Stored", Record, TextSet)
+
+_RENEW = "restore it from version control, or delete it and run with --specdec-update=new"
+_CONFLICT = ("<<<<<<< ", "=======", ">>>>>>> ", "||||||| ")
+
+
+@dataclasses.dataclass(frozen=True)
+class BaselineStore:
+    """A folder of baselines: `<suite>/<case>.json` and `<suite>/texts/<texts>.json`."""
+
+    folder: Path
+
+    def record_path(self, case: Case) -> Path:
+        return self.folder / case.suite / f"{case.name}.json"
+
+    def texts_path(self, key: TextKey) -> Path:
+        return self.folder / key.suite / "texts" / f"{key.name}.json"
+
+    def record(self, case: Case) -> Record | None:
+        """The stored record, or None where there is none. Raises BaselineError for an unreadable file."""
+        path = self.record_path(case)
+        record = load(path, Record)
+        if record is not None and (problems := record.problems()):
+            raise BaselineError(f"baseline {path}: {'; '.join(problems[:3])}; {_RENEW}")
+        return record
+
+    def texts(self, key: TextKey) -> TextSet | None:
+        """The stored texts, or None where there are none. Raises BaselineError for an unreadable file."""
+        return load(self.texts_path(key), TextSet)
+
+
+def load_baseline(path: str | Path) -> Record:
+    """Read one baseline file. Raises BaselineError for a missing or unreadable one."""
+    record = load(Path(path), Record)
+    if record is None:
+        raise BaselineError(f"no baseline at {path}; create it with --specdec-update=new")
+    return record
+
+
+def load(path: Path, kind: type[Stored]) -> Stored | None:
+    """Read a stored file of one kind; None where the file is missing."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BaselineError(f"baseline {path} cannot be read ({error}); {_RENEW}") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith(_CONFLICT):
+            raise BaselineError(f"baseline {path}:{number} holds a merge-conflict marker; resolve the conflict or {_RENEW}")
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BaselineError(f"baseline {path}:{error.lineno} is truncated or not JSON ({error.msg}); {_RENEW}") from None
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        newer = isinstance(schema, int) and schema > SCHEMA
+        cure = "update pytest-specdec" if newer else _RENEW
+        raise BaselineError(
+            f"baseline {path}:{_line_of(text, 'schema')} has schema {schema!r}, this version reads {SCHEMA}; {cure}"
+        )
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise BaselineError(f"baseline {path}: {error}; {_RENEW}") from None
+
+
+def write_all(files: Mapping[Path, str]) -> None:
+    """Write every file or none: all are written aside first, then moved into place one by one."""
+    staged: list[tuple[str, Path]] = []
+    try:
+        for path, text in sorted(files.items()):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            staged.append((temporary, path))
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+            os.chmod(temporary, 0o644)  # mkstemp's 0600 would surprise in a shared checkout
+    except BaseException:
+        for temporary, _ in staged:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise
+    for temporary, path in staged:
+        os.replace(temporary, path)
+
+
+def _line_of(text: str, key: str) -> int:
+    return next((number for number, line in enumerate(text.splitlines(), 1) if f'"{key}"' in line), 1)

@@ -1,0 +1,137 @@
+"""Models through transformers: safetensors only, no remote code, MTP layers with transformers' own `MtpModel`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ..checkpoint import Checkpoint, open_checkpoint
+from ..errors import RequestError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.modeling_layers import MtpModel
+
+OLDEST_TRANSFORMERS = "5.14"
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model in evaluation mode, ready on its device."""
+
+    checkpoint: Checkpoint
+    model: PreTrainedModel
+
+    @functools.cached_property
+    def heads(self) -> MtpModel:
+        """The checkpoint's MTP layers, loaded on first use. Raises RequestError where transformers finds none."""
+        return load_heads(self.model, self.checkpoint)
+
+    @functools.cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        with _quiet():
+            return AutoTokenizer.from_pretrained(self.checkpoint.folder, trust_remote_code=False)
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
+
+
+def resolve(name: str) -> Path:
+    """The local folder of a checkpoint: the path itself, or a hub id's snapshot.
+
+    Raises RequestError for neither. Only a name of the form `owner/name` can reach the network.
+    """
+    if Path(name).is_dir() or Path(name).is_absolute():
+        return open_checkpoint(Path(name)).folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RequestError(f"{name!r} is no folder here, and the model hub does not give it ({reason}); check the name") from None
+
+
+def pick_device(device: str) -> str:
+    """`auto` is the GPU where there is one. Raises RequestError for cuda without one."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RequestError(
+            "--specdec-device=cuda and torch sees no GPU; install a CUDA build of torch or use --specdec-device=cpu"
+        )
+    return "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+
+
+def load_model(name: str, device: str = "auto", dtype: str = "float32") -> LoadedModel:
+    """Load a checkpoint folder or hub id.
+
+    Raises RequestError for a missing path, pickled or incomplete weights, or a model that needs remote code.
+    """
+    checkpoint = open_checkpoint(resolve(name))
+    options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
+    try:
+        with _quiet():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                checkpoint.folder, dtype=getattr(torch, dtype), output_loading_info=True, **options
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise RequestError(f"transformers cannot load {checkpoint.folder}: {error}; check the checkpoint") from error
+    if missing := sorted(info["missing_keys"]):
+        raise RequestError(f"{checkpoint.folder} lacks the weights {', '.join(missing[:3])}; save the whole model")
+    return LoadedModel(checkpoint, model.eval().requires_grad_(False).to(pick_device(device)))
+
+
+def load_heads(model: PreTrainedModel, checkpoint: Checkpoint) -> MtpModel:
+    """The MTP layers of a loaded model. Raises RequestError where the checkpoint has none that transformers reads."""
+    try:
+        from transformers.modeling_layers import MtpModel
+    except ImportError:
+        raise RequestError(
+            f"transformers {transformers.__version__} has no MtpModel; install transformers>={OLDEST_TRANSFORMERS}"
+        ) from None
+    announce_heads(model)
+    try:
+        with _quiet():
+            heads = MtpModel.from_pretrained(model, device_map={"": model.device})
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, StopIteration) as error:
+        raise RequestError(
+            f"transformers cannot load MTP layers from {checkpoint.folder}: {error}; check the checkpoint"
+        ) from error
+    return heads.eval().requires_grad_(False).to(model.device)
+
+
+def announce_heads(model: PreTrainedModel) -> None:
+    """Name this checkpoint's MTP layers where transformers looks for them.
+
+    Its classes name layer numbers of the big published checkpoints only (61 for DeepSeek-V3, say);
+    `generate(use_mtp=True)` needs this call too, on any other size.
+    """
+    config = model.config.get_text_config()
+    own = [rf"layers\.{config.num_hidden_layers + index}\." for index in range(getattr(config, "num_mtp_layers", None) or 0)]
+    known = model._keys_to_ignore_on_load_unexpected or []
+    model._keys_to_ignore_on_load_unexpected = [*known, *(pattern for pattern in own if pattern not in known)]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars, and no report of the MTP tensors as unexpected: we check the loading info ourselves."""
+    log, bars = transformers.logging.get_verbosity(), transformers.utils.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(log)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()

@@ -1,0 +1,86 @@
+"""A verdict in words: metric, before, after, change, interval, and where the change sits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from ..acceptance.counts import Counts
+from .paired import Pair
+from .verdict import Verdict
+
+_WORST = 3
+
+
+def explain(verdict: Verdict, *, case_id: str, update_command: str, prompt_names: Mapping[str, str]) -> list[str]:
+    """The message of a verdict, headline first, one fact a line."""
+    if verdict.pair is None:
+        return [headline(verdict), f"  case       {case_id}", f"  intended?  {update_command}"]
+    changed = "; ".join(verdict.changed) or "neither models nor environment: look at the code"
+    lines = [
+        headline(verdict),
+        f"  case       {case_id}: {verdict.reason}",
+        f"  changed    {changed}",
+        f"  positions  {_positions(verdict.pair.before, verdict.pair.now)}",
+        f"  categories {_categories(verdict.pair.before, verdict.pair.now)}",
+        *_prompts(verdict.pair, prompt_names),
+    ]
+    if verdict.regime == "sampled":
+        lines.append(f"  detectable {_percent(verdict.smallest_detectable_drop)} with {verdict.pair.prompts} prompts")
+    lines.append(f"  intended?  {update_command}")
+    return lines
+
+
+def headline(verdict: Verdict) -> str:
+    """`acceptance_length regressed: 3.412 -> 3.341 (-2.08 %; 95 % interval ...), fails from -0.50 %`."""
+    if verdict.before is None or verdict.now is None or verdict.drop is None:
+        return f"{verdict.metric} {verdict.outcome}: {verdict.reason}"
+    facts = f"{_signed(-verdict.drop)}"
+    if verdict.interval is not None and all(map(math.isfinite, verdict.interval)):
+        low, high = verdict.interval
+        facts += f"; 95 % interval {_signed(-high)} to {_signed(-low)}"
+    if verdict.p_value is not None:
+        facts += f"; p = {verdict.p_value:.2g}"
+    limit = "" if verdict.limit is None else f", fails from {_signed(-verdict.limit)}"
+    return f"{verdict.metric} {verdict.outcome}: {verdict.before:.4f} -> {verdict.now:.4f} ({facts}){limit}"
+
+
+def _positions(before: Counts, now: Counts) -> str:
+    """Conditional acceptance per position: a loss at one position shows there and nowhere else."""
+    changes = [
+        (new / old - 1, f"{position}: {old:.3f} -> {new:.3f} ({_signed(new / old - 1)})")
+        for position, (old, new) in enumerate(zip(before.conditional, now.conditional, strict=True), 1)
+        if old > 0
+    ]
+    worst = sorted(sorted(changes)[:4], key=lambda change: int(change[1].split(":")[0]))
+    return "conditional acceptance fell most at " + ", ".join(text for _, text in worst)
+
+
+def _categories(before: Counts, now: Counts) -> str:
+    after = now.by_category()
+    changes = sorted(
+        (after[name].acceptance_length / old.acceptance_length - 1, name) for name, old in before.by_category().items()
+    )
+    return ", ".join(f"{name} {_signed(change)}" for change, name in changes)
+
+
+def _prompts(pair: Pair, names: Mapping[str, str]) -> list[str]:
+    before, now = pair.before, pair.now
+    worst = (-pair.influence()).argsort().tolist()
+    lines = []
+    for row in worst[:_WORST]:
+        old, new = before.select([row]), now.select([row])
+        if old.total_rounds > 0 and new.total_rounds > 0:
+            name = names.get(before.prompts[row], before.prompts[row])
+            lines.append(
+                f"  lost most  {name} ({before.categories[row]}): {old.acceptance_length:.2f} -> {new.acceptance_length:.2f}"
+            )
+    return lines
+
+
+def _signed(change: float) -> str:
+    return f"{change * 100:+.2f} %"
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{value * 100:.2f} %"

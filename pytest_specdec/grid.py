@@ -1,0 +1,105 @@
+"""From settings and a marker to the grid of cases that a test function runs over."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from .acceptance.case import OWN_HEADS, RULES, Case, TextKey
+from .errors import RequestError
+from .settings import Marker, Settings, first
+
+DEFAULT_K = (8,)
+DEFAULT_NEW_TOKENS = 128
+DEFAULT_MARGIN = 0.005
+DEFAULT_ALPHA = 0.01
+
+
+def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, ...]:
+    """Every (k, depth) cell of one test, command line over marker over ini over default.
+
+    Empty when the target's own heads are asked for at depth 0 only. Raises RequestError for a missing target,
+    drafter or prompt file, or a rule that does not go with the temperature.
+    """
+    line, ini = settings.command_line, settings.ini
+    drafter, label = _drafter(settings, marker, test_folder)
+    depths = first(line.depth, marker.depth, ini.depth, default=(1,) if drafter == OWN_HEADS else (0,))
+    if drafter == OWN_HEADS:
+        depths = tuple(depth for depth in depths if depth > 0)
+    temperature = first(line.temperature, marker.temperature, ini.temperature, default=1.0)
+    texts = TextKey(
+        suite=suite_name(test_folder, settings.root),
+        target=_target(settings, marker, test_folder),
+        prompts=_prompts(marker, test_folder),
+        prompt_limit=settings.scalar("prompts", default=None),
+        new_tokens=first(line.new_tokens, marker.new_tokens, ini.new_tokens, default=DEFAULT_NEW_TOKENS),
+        temperature=temperature,
+        seed=settings.scalar("seed", default=0),
+    )
+    rule = _rule(marker.rule, temperature)
+    margin = first(line.margin, marker.margin, ini.margin, default=DEFAULT_MARGIN)
+    costs = _costs(settings, marker, test_folder)
+    ks = first(line.k, marker.k, ini.k, default=DEFAULT_K)
+    return tuple(Case(texts, drafter, label, k, depth, rule, margin, costs) for k, depth in itertools.product(ks, depths))
+
+
+def suite_name(test_folder: Path, root: Path) -> str:
+    """The test folder below the root, without a leading `suites`: the baselines' subfolder."""
+    try:
+        parts = test_folder.relative_to(root).parts
+    except ValueError:
+        parts = (test_folder.name,)
+    parts = parts[1:] if parts[:1] == ("suites",) else parts
+    return "/".join(parts) or "main"
+
+
+def locate(name: str, folder: Path) -> str:
+    """A path below `folder` if there is one, made absolute; else the name unchanged, a hub id perhaps."""
+    path = Path(name).expanduser()
+    if (folder / path).is_dir():
+        return str((folder / path).resolve())
+    looks_like_hub_id = not path.is_absolute() and name.count("/") == 1 and name[0] not in "./~"
+    return name if looks_like_hub_id else str((folder / path).resolve())
+
+
+def _target(settings: Settings, marker: Marker, test_folder: Path) -> str:
+    line, ini = settings.command_line.target, settings.ini.target
+    for name, folder in ((line, settings.invoked_from), (marker.target, test_folder), (ini, settings.root)):
+        if name is not None:
+            return locate(name, folder)
+    raise RequestError(f"no target model for the tests in {test_folder}; pass --specdec-target=PATH or set it in the marker")
+
+
+def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[str, str]:
+    """The drafter and its label. A marker's `mtp` stays: `--specdec-draft` replaces draft models only."""
+    line, ini = settings.command_line.draft, settings.ini.draft
+    if marker.drafter == OWN_HEADS:
+        return OWN_HEADS, OWN_HEADS
+    label = Path(marker.drafter).name if marker.drafter else "draft"
+    for name, folder in ((line, settings.invoked_from), (marker.drafter, test_folder), (ini, settings.root)):
+        if name is not None:
+            return (OWN_HEADS, OWN_HEADS) if name == OWN_HEADS else (locate(name, folder), label)
+    raise RequestError(
+        f"no drafter for the tests in {test_folder}; pass --specdec-draft=PATH, or {OWN_HEADS} for the target's own heads"
+    )
+
+
+def _prompts(marker: Marker, test_folder: Path) -> Path:
+    return (test_folder / (marker.prompts or "prompts.jsonl")).resolve()
+
+
+def _costs(settings: Settings, marker: Marker, test_folder: Path) -> Path | None:
+    if settings.command_line.costs is None and marker.costs is not None:
+        return (test_folder / marker.costs).resolve()
+    return settings.path("costs")
+
+
+def _rule(rule: str | None, temperature: float) -> str:
+    """Greedy decoding is verified greedily; sampling by rejection unless the marker says otherwise."""
+    if rule is None:
+        return "rejection" if temperature > 0 else "greedy"
+    if rule not in RULES:
+        raise RequestError(f"verification rule {rule!r} is unknown; choose among {', '.join(RULES)}")
+    if (rule == "greedy") != (temperature == 0):
+        raise RequestError(f"rule {rule!r} does not go with temperature {temperature:g}; greedy is temperature 0")
+    return rule

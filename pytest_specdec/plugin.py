@@ -1,0 +1,105 @@
+"""pytest hooks and fixtures, nothing else. Nothing heavy is imported before a test asks for a measurement."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .errors import SpecdecError
+from .session import Session
+from .settings import OPTIONS, Settings
+
+if TYPE_CHECKING:
+    from transformers.modeling_layers import MtpModel
+
+    from .acceptance.case import Case
+    from .decoding.loading import LoadedModel
+    from .speedup.costs import CostProfile
+    from .suite import Baseline, Run
+
+SESSION = pytest.StashKey[Session]()
+MARKERS = (
+    "specdec(target, drafter, k, depth, rule, temperature, prompts, new_tokens, margin, costs): run the test over "
+    "every k and depth of a pair of models; drafter='mtp' stands for the target's own MTP heads",
+    "kN: carried by every generated case, N draft tokens per round; select with -m k8",
+    "depthN: carried by every generated case, N MTP layers per drafter pass; select with -m 'k8 and depth3'",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("specdec", "speculative decoding (pytest-specdec)")
+    for option in OPTIONS:
+        action = "append" if option.repeatable else "store"
+        group.addoption(option.flag, action=action, type=option.parse, metavar=option.metavar, default=None, help=option.help)
+        if option.ini:
+            parser.addini(option.ini_name, f"{option.help.replace('%%', '%')}; {option.flag} overrides it", default="")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in MARKERS:
+        config.addinivalue_line("markers", line)
+    try:
+        settings = Settings.from_pytest_config(config)
+    except SpecdecError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.stash[SESSION] = Session(config, settings)
+    config.pluginmanager.register(config.stash[SESSION], "specdec-session")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "specdec_case" in metafunc.fixturenames:
+        metafunc.config.stash[SESSION].parametrize(metafunc)
+
+
+@pytest.fixture
+def specdec_case(request: pytest.FixtureRequest) -> Case:
+    """The case of this test: pair, k, depth, rule, temperature, prompts."""
+    case: Case = request.param
+    return case
+
+
+@pytest.fixture
+def specdec_target(request: pytest.FixtureRequest, specdec_case: Case) -> LoadedModel:
+    """The target model, loaded once a session."""
+    with _told():
+        return request.config.stash[SESSION].engine.model(specdec_case.target)
+
+
+@pytest.fixture
+def specdec_drafter(request: pytest.FixtureRequest, specdec_case: Case) -> LoadedModel | MtpModel:
+    """The draft model, or the target's own MTP heads, loaded once a session."""
+    with _told():
+        return request.config.stash[SESSION].engine.drafter(specdec_case)
+
+
+@pytest.fixture
+def specdec_run(request: pytest.FixtureRequest, specdec_case: Case) -> Run:
+    """What this session measures for the case: once, shared by all its tests."""
+    with _told():
+        return request.config.stash[SESSION].suite.run(specdec_case)
+
+
+@pytest.fixture
+def specdec_baseline(request: pytest.FixtureRequest, specdec_case: Case) -> Baseline:
+    """The stored record to compare with: `assert specdec_run == specdec_baseline`."""
+    with _told():
+        return request.config.stash[SESSION].suite.baseline(specdec_case)
+
+
+@pytest.fixture
+def specdec_costs(request: pytest.FixtureRequest, specdec_case: Case) -> CostProfile | None:
+    """The case's cost profile; None where none is named."""
+    with _told():
+        return request.config.stash[SESSION].suite.costs(specdec_case)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turn our own errors into a test error of one message, without our traceback."""
+    try:
+        yield
+    except SpecdecError as error:
+        pytest.fail(str(error), pytrace=False)

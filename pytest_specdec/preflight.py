@@ -1,0 +1,74 @@
+"""All that can be refused before a model is loaded, so that a mistake costs seconds and reads as one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+
+from .acceptance.case import Case, TextKey
+from .acceptance.prompts import read_prompts
+from .baselines.store import BaselineStore
+from .checkpoint import Checkpoint, check_pair, open_checkpoint
+from .errors import RequestError
+from .speedup.costs import CostProfile
+
+
+def check(cases: Iterable[Case], store: BaselineStore) -> None:
+    """Refuse cases whose checkpoints, prompts, costs or baselines cannot be used.
+
+    Raises RequestError, CostError or BaselineError. Hub ids are checked when they are loaded.
+    """
+    cases = tuple(cases)
+    for case in cases:
+        target = _local(case.target)
+        drafter = None if case.uses_own_heads else _local(case.drafter)
+        if target is not None and (case.uses_own_heads or drafter is not None):
+            check_pair(target, drafter, case.k, case.depth)
+        store.record(case)
+    for key in dict.fromkeys(case.texts for case in cases):
+        _check_prompts(key, [case for case in cases if case.texts == key])
+        store.texts(key)
+    for costs in {case.costs for case in cases if case.costs is not None}:
+        CostProfile.load(costs)
+
+
+def check_distinct(cases: Iterable[Case]) -> None:
+    """Refuse two different cases that would share one baseline file."""
+    seen: dict[str, Case] = {}
+    for case in cases:
+        if seen.setdefault(case.id, case) != case:
+            raise RequestError(
+                f"two different cases are both called {case.id} and would share a baseline; "
+                "move one of the tests to a folder (suite) of its own"
+            )
+
+
+def _local(name: str) -> Checkpoint | None:
+    """The checkpoint of a folder; None for a hub id. Raises RequestError for a path where nothing is."""
+    return open_checkpoint(Path(name)) if Path(name).is_absolute() or Path(name).is_dir() else None
+
+
+def _check_prompts(key: TextKey, cases: list[Case]) -> None:
+    """Each prompt and its new tokens must fit the context of every model that reads them."""
+    prompts = read_prompts(key.prompts, key.prompt_limit)
+    target = _local(key.target)
+    models = [target, *(_local(case.drafter) for case in cases if not case.uses_own_heads)]
+    narrow = [(model.context, model.folder) for model in models if model is not None and model.context is not None]
+    if not narrow or target is None or not (tokenizer := target.folder / "tokenizer.json").is_file():
+        return
+    context, folder = min(narrow)
+    for text, length in _token_counts(tokenizer, tuple(prompt.text for prompt in prompts if prompt.text)).items():
+        if length + key.new_tokens > context:
+            raise RequestError(
+                f"{key.prompts}: prompt {text[:40]!r} has {length} tokens; with {key.new_tokens} new ones it is longer "
+                f"than the context of {folder} ({context}); shorten it or lower --specdec-new-tokens"
+            )
+
+
+@functools.cache
+def _token_counts(tokenizer: Path, texts: tuple[str, ...]) -> dict[str, int]:
+    from tokenizers import Tokenizer
+
+    encode = Tokenizer.from_file(str(tokenizer)).encode
+    return {text: len(encode(text).ids) for text in texts}

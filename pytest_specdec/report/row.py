@@ -1,0 +1,56 @@
+"""One case as every report shows it: a flat row of plain values that crosses process borders."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypedDict
+
+Number = float | None
+
+
+class Row(TypedDict):
+    """A measured and perhaps judged case; None where a value does not exist. Times in milliseconds, drops relative."""
+
+    id: str
+    suite: str
+    target: str
+    drafter: str
+    k: int
+    depth: int
+    rule: str
+    temperature: float
+    engine: str
+    definition: str
+    prompts: int
+    rounds: Number
+    acceptance_rate: Number
+    expected_accepted: Number
+    acceptance_length: Number
+    survival: list[Number]
+    conditional: list[Number]
+    efficiency: Number
+    target_ms: Number
+    verify_ms: Number
+    draft_ms: Number
+    speedup: Number
+    categories: dict[str, Number]
+    baseline: dict[str, Any]
+    drop: Number
+    smallest_detectable_drop: Number
+    p_value: Number
+    verdict: str
+    reason: str
+    changed: list[str]
+
+
+def plain(value: float | None) -> Number:
+    """A finite float, or None."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+SEVERITY = ("not judged", "pass", "improved", "new", "updated", "inconclusive", "regressed", "error")
+
+
+def worse(one: Row, other: Row) -> Row:
+    """Of two rows of one case, from two tests or two workers, the one whose verdict weighs more."""
+    return max(one, other, key=lambda row: SEVERITY.index(row["verdict"]))

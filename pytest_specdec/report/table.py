@@ -1,0 +1,64 @@
+"""The terminal table: one per suite, one line per case."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+from .row import Number, Row
+
+HEADERS = ("case", "k", "depth", "rate", "accepted", "length", "speed-up", "baseline", "change", "verdict")
+_NOTE = (
+    "rate = accepted / drafted; accepted = drafts accepted per round; length = tokens per round; "
+    "speed-up is theoretical; baseline and change are of the length"
+)
+
+
+def tables(rows: Iterable[Row]) -> Iterator[str]:
+    """Lines of all tables, without colour."""
+    ordered = sorted(rows, key=lambda row: (row["suite"], _stem(row), row["temperature"], row["k"], row["depth"]))
+    for suite, group in itertools.groupby(ordered, key=lambda row: row["suite"]):
+        cells = [_cells(row) for row in group]
+        widths = [max(map(len, column)) for column in zip(HEADERS, *cells, strict=True)]
+        yield f"suite {suite}"
+        for line in (HEADERS, *cells):
+            yield (
+                "  "
+                + "  ".join(_aligned(cell, width, at) for at, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
+            )
+    if ordered:
+        yield _NOTE
+
+
+def _stem(row: Row) -> str:
+    """The case's name without what the columns say: drafter and temperature."""
+    name = row["id"].rsplit("/", 1)[1]
+    return name.replace(f"-k{row['k']}-depth{row['depth']}", "")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    before = row["baseline"].get("acceptance_length")
+    return (
+        _stem(row),
+        str(row["k"]),
+        str(row["depth"]),
+        _percent(row["acceptance_rate"]),
+        _fixed(row["expected_accepted"], 3),
+        _fixed(row["acceptance_length"], 3),
+        _fixed(row["speedup"], 2, "x"),
+        _fixed(before, 3),
+        "-" if row["drop"] is None else f"{-row['drop'] * 100:+.2f} %",
+        row["verdict"],
+    )
+
+
+def _aligned(cell: str, width: int, column: int) -> str:
+    return cell.ljust(width) if column in (0, len(HEADERS) - 1) else cell.rjust(width)
+
+
+def _percent(value: Number) -> str:
+    return "-" if value is None else f"{value * 100:.2f} %"
+
+
+def _fixed(value: Number, digits: int, unit: str = "") -> str:
+    return "-" if value is None else f"{value:.{digits}f}{unit}"

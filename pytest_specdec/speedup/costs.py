@@ -1,0 +1,96 @@
+"""Cost profiles: what the target's step, a verification and a draft take, in milliseconds. Plain Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import CostError
+
+SCHEMA = 1
+_HINT = "measure one with: python -m pytest_specdec costs"
+
+
+@dataclasses.dataclass(frozen=True)
+class CostProfile:
+    """Median times of one pair on one machine.
+
+    `verify[k]` and `draft[depth][k]` are milliseconds per round that drafts k tokens. Between two measured k the
+    time is interpolated linearly; outside the measured range there is no answer.
+    """
+
+    verify: Mapping[int, float]
+    draft: Mapping[int, Mapping[int, float]]
+    target_ms: float | None = None
+    own_heads: Mapping[int, Mapping[int, float]] = dataclasses.field(default_factory=dict)
+    """As `draft`, for the target's own MTP heads."""
+    machine: str = "unknown"
+    spread: float = 0.0
+    """Largest relative inter-quartile range among the measured times."""
+
+    def __post_init__(self) -> None:
+        times = [*self.verify.values()]
+        times += [ms for table in (self.draft, self.own_heads) for row in table.values() for ms in row.values()]
+        if self.target_ms is not None:
+            times.append(self.target_ms)
+        if not self.verify or any(not ms > 0 for ms in times):
+            raise CostError(f"a cost profile needs verify times, and all times positive; {_HINT}")
+
+    def verify_ms(self, k: int) -> float:
+        """Milliseconds of one target pass over k drafts. Raises CostError outside the measured k."""
+        return _interpolate(self.verify, k, "verify")
+
+    def draft_ms(self, k: int, depth: int = 0, *, own_heads: bool = False) -> float:
+        """Milliseconds to draft k tokens. Raises CostError outside the measured k and depths."""
+        table, name = (self.own_heads, "own_heads") if own_heads else (self.draft, "draft")
+        if depth not in table:
+            raise CostError(f"the cost profile has no {name} times for depth {depth}; {_HINT}")
+        return _interpolate(table[depth], k, f"{name} (depth {depth})")
+
+    def round_ms(self, k: int, depth: int = 0, *, own_heads: bool = False) -> float:
+        """Milliseconds of a whole round."""
+        return self.verify_ms(k) + self.draft_ms(k, depth, own_heads=own_heads)
+
+    def to_json(self) -> str:
+        return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def load(cls, path: str | Path) -> CostProfile:
+        """Read a profile. Raises CostError naming what is wrong with the file."""
+        try:
+            data: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise CostError(f"cost profile {path} cannot be read ({error.strerror}); {_HINT}") from None
+        except ValueError as error:
+            raise CostError(f"cost profile {path} is not JSON ({error}); {_HINT}") from None
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            raise CostError(f"cost profile {path} is not of schema {SCHEMA}; {_HINT}")
+        try:
+            return cls(
+                verify=_times(data["verify"]),
+                draft={int(depth): _times(row) for depth, row in data["draft"].items()},
+                target_ms=None if data.get("target_ms") is None else float(data["target_ms"]),
+                own_heads={int(depth): _times(row) for depth, row in data.get("own_heads", {}).items()},
+                machine=str(data.get("machine", "unknown")),
+                spread=float(data.get("spread", 0.0)),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise CostError(f"cost profile {path} has a bad or missing field ({error}); {_HINT}") from None
+
+
+def _times(row: Mapping[str, float]) -> dict[int, float]:
+    return {int(k): float(ms) for k, ms in row.items()}
+
+
+def _interpolate(table: Mapping[int, float], k: int, name: str) -> float:
+    if k in table:
+        return table[k]
+    below, above = max((x for x in table if x < k), default=None), min((x for x in table if x > k), default=None)
+    if below is None or above is None:
+        measured = ", ".join(map(str, sorted(table))) or "none"
+        raise CostError(f"the cost profile's {name} times cover k = {measured}, not {k}; {_HINT} --k {k}")
+    share = (k - below) / (above - below)
+    return table[below] * (1 - share) + table[above] * share

@@ -1,0 +1,31 @@
+"""The embedded text pair, gated: acceptance and theoretical speed-up against `baselines/text/`.
+
+Point it at another pair with `--specdec-target=... --specdec-draft=...`; choose cells with `--specdec-k` and
+`--specdec-depth`, or with `-m "k8 and depth3"`.
+"""
+
+import pytest
+
+PAIR = {"target": "../models/text-target", "prompts": "prompts.jsonl", "costs": "costs.json"}
+GRID = {"k": [4, 8, 12, 16], "depth": [0, 1, 2, 3]}
+
+
+@pytest.mark.specdec(drafter="../models/text-draft", temperature=1.0, **GRID, **PAIR)
+class TestDraftModel:
+    """The draft model alone (depth 0) and with its own MTP heads, sampling."""
+
+    def test_acceptance(self, specdec_run, specdec_baseline):
+        assert specdec_run == specdec_baseline
+
+    def test_speedup(self, specdec_run, specdec_baseline):
+        assert specdec_run.speedup == specdec_baseline.speedup
+
+
+@pytest.mark.specdec(drafter="../models/text-draft", temperature=0, **GRID, **PAIR)
+def test_draft_model_greedy(specdec_run, specdec_baseline):
+    assert specdec_run == specdec_baseline
+
+
+@pytest.mark.specdec(drafter="mtp", temperature=1.0, k=[1, 2, 3, 4, 8], depth=[3], **PAIR)
+def test_own_heads(specdec_run, specdec_baseline):
+    assert specdec_run == specdec_baseline
