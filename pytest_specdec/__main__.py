@@ -45,7 +45,7 @@ def _costs(asked: argparse.Namespace) -> str:
     target = load_model(asked.target, asked.device, asked.dtype)
     drafter = load_model(asked.draft, asked.device, asked.dtype) if asked.draft else None
     if drafter is not None:
-        check_pair(target.checkpoint, drafter.checkpoint, max(asked.k), max(asked.depth))
+        check_pair(target.checkpoint, drafter.checkpoint, max(asked.depth))
     profile = measure_costs(
         target, drafter, ks=asked.k, depths=asked.depth, dtype=asked.dtype, context=asked.context, repeats=asked.repeats
     )

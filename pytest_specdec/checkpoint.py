@@ -19,7 +19,7 @@ from .errors import RequestError
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "special_tokens_map.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-_MTP_COUNTS = ("num_mtp_layers", "num_nextn_predict_layers", "mtp_num_hidden_layers")
+MTP_COUNTS = ("num_mtp_layers", "num_nextn_predict_layers", "mtp_num_hidden_layers")
 _NAMELESS = ("_name_or_path", "transformers_version")
 _MTP_PREFIX = re.compile(r"(^|\.)mtp(_layers)?\.")
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
@@ -80,7 +80,7 @@ class Checkpoint:
     @property
     def mtp_layers(self) -> int:
         """MTP layers that the configuration announces; 0 without."""
-        return next((count for name in _MTP_COUNTS if (count := _whole(self.text_config.get(name)))), 0)
+        return next((count for name in MTP_COUNTS if (count := _whole(self.text_config.get(name)))), 0)
 
     @functools.cached_property
     def weight_files(self) -> tuple[Path, ...]:
@@ -112,7 +112,8 @@ class Checkpoint:
     @functools.cached_property
     def model_fingerprint(self) -> str:
         """SHA-256 over the configuration and every tensor but the MTP layers': what decides the emitted text."""
-        kept = {name: value for name, value in self.config.items() if name not in (*_NAMELESS, *_MTP_COUNTS)}
+        left_out = (*_NAMELESS, *MTP_COUNTS)
+        kept = {name: value for name, value in self.config.items() if name not in left_out and value is not None}
         return self._digest(json.dumps(kept, sort_keys=True), mtp=False)
 
     @functools.cached_property
@@ -140,17 +141,22 @@ class Checkpoint:
         return digest.hexdigest()[:16]
 
 
-@functools.cache
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """The checkpoint in `folder`, its files read at most once. Raises RequestError where there is none."""
+    """The checkpoint in `folder`; unchanged files are read once. Raises RequestError where there is none."""
     if not folder.is_dir():
         raise RequestError(f"no checkpoint folder at {folder}; check the path")
+    stamps = ((entry.name, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in folder.iterdir())
+    return _opened(folder, tuple(sorted(stamps)))
+
+
+@functools.lru_cache(maxsize=64)
+def _opened(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> Checkpoint:
     checkpoint = Checkpoint(folder)
-    checkpoint.config, checkpoint.weight_files  # noqa: B018  both refuse early
+    checkpoint.config, checkpoint.tensors  # noqa: B018  both refuse early
     return checkpoint
 
 
-def check_pair(target: Checkpoint, drafter: Checkpoint | None, k: int, depth: int) -> None:
+def check_pair(target: Checkpoint, drafter: Checkpoint | None, depth: int) -> None:
     """Refuse a pair that cannot be measured; `drafter` None stands for the target's own MTP heads.
 
     Raises RequestError for another vocabulary, a depth above the MTP layers, or missing MTP weights.
@@ -208,9 +214,12 @@ def _safetensors_header(path: Path) -> dict[str, Tensor]:
                 raise ValueError("header longer than the file")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        return {
+        tensors = {
             name: Tensor(path, info["dtype"], tuple(info["shape"]), *(8 + length + at for at in info["data_offsets"]))
             for name, info in header.items()
         }
+        if max((tensor.end for tensor in tensors.values()), default=8 + length) != path.stat().st_size:
+            raise ValueError("tensors do not fill the file")
+        return tensors
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
         raise RequestError(f"{path} is not a readable safetensors file; save or download it again") from None

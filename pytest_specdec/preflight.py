@@ -24,7 +24,7 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
         target = _local(case.target)
         drafter = None if case.uses_own_heads else _local(case.drafter)
         if target is not None and (case.uses_own_heads or drafter is not None):
-            check_pair(target, drafter, case.k, case.depth)
+            check_pair(target, drafter, case.depth)
         store.record(case)
     for key in dict.fromkeys(case.texts for case in cases):
         _check_prompts(key, [case for case in cases if case.texts == key])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,9 +114,10 @@ class Session:
             return None
         from .grid import DEFAULT_ALPHA
 
-        pairs = len({(case.target, case.drafter) for case in self._selected})
         alpha = self.settings.scalar("alpha", DEFAULT_ALPHA)
-        return f"specdec: {len(self._selected)} gates on {pairs} pair{'s' * (pairs > 1)}, false alarms at most {alpha:.2%} in all"
+        gates, pairs = len(self._selected), len({(case.target, case.drafter) for case in self._selected})
+        what = f"{gates} gate{'s' * (gates > 1)} on {pairs} pair{'s' * (pairs > 1)} of models"
+        return f"specdec: {what}, false alarms at most {alpha:.2%} in all"
 
     # Measuring
 
@@ -224,7 +225,7 @@ class Session:
             from .baselines.store import write_all
 
             write_all(files)
-            self._notes += [f"wrote {_short(path)}" for path in sorted(files)]
+            self._notes += _told_files(files)
         elif self.settings.reports:
             self._notes.append("no case was measured, so no report was written; select a test that uses specdec_run")
 
@@ -246,6 +247,19 @@ class Session:
 
 
 _COLOURS = {"regressed": "red", "error": "red", "inconclusive": "yellow", "improved": "green", "new": "cyan", "updated": "cyan"}
+
+
+def _told_files(files: Iterable[Path]) -> list[str]:
+    """One line a file; where a folder gets more than a few, one line for the folder."""
+    folders: dict[Path, list[Path]] = {}
+    for path in sorted(files):
+        folders.setdefault(path.parent, []).append(path)
+    lines = []
+    for folder, paths in folders.items():
+        lines += (
+            [f"wrote {len(paths)} files in {_short(folder)}"] if len(paths) > 6 else [f"wrote {_short(path)}" for path in paths]
+        )
+    return lines
 
 
 def _short(path: Path) -> str:

@@ -45,21 +45,24 @@ class Option:
 
 def whole_numbers(least: int) -> Callable[[str], tuple[int, ...]]:
     """Parser of a comma-separated list of whole numbers, each at least `least`."""
+    one = whole_number(least, example="4,8")
 
     def parse(text: str) -> tuple[int, ...]:
-        return tuple(dict.fromkeys(whole_number(least)(part.strip()) for part in text.split(",")))
+        return tuple(dict.fromkeys(one(part.strip()) for part in text.split(",")))
 
     return parse
 
 
-def whole_number(least: int) -> Callable[[str], int]:
+def whole_number(least: int, example: str = "64") -> Callable[[str], int]:
+    """Parser of one whole number of at least `least`."""
+
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
         if value < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}; write for example 4,8")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}; write for example {example}")
         return value
 
     return parse
@@ -168,10 +171,16 @@ class Settings:
 
     @classmethod
     def from_pytest_config(cls, config: pytest.Config) -> Settings:
-        """Read all options. Raises RequestError for a bad ini value; pytest itself refuses bad command-line ones."""
+        """Read all options.
+
+        Raises RequestError for a bad ini value or options that exclude each other; pytest itself refuses bad
+        command-line values.
+        """
         given = {o.name.replace("-", "_"): config.getoption(o.flag) for o in OPTIONS}
         if given["report"] is not None:
             given["report"] = tuple(given["report"])
+        if given["update"] is not None and given["prompts"] is not None:
+            raise RequestError("--specdec-update with --specdec-prompts would drop prompts from baselines; leave one of them out")
         ini = {o.name.replace("-", "_"): _from_ini(o, str(config.getini(o.ini_name))) for o in OPTIONS if o.ini}
         return cls(Given(**given), Given(**ini), config.rootpath, config.invocation_params.dir)
 

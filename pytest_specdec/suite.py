@@ -22,7 +22,6 @@ from .report.row import Row, plain
 from .speedup.costs import CostProfile
 from .speedup.model import theoretical_speedup
 
-
 _DEAD_DRAFTER = "no draft token was ever accepted, and a dead drafter is no baseline; check the drafter"
 
 

@@ -33,9 +33,11 @@ def read_prompts(path: Path, limit: int | None = None) -> tuple[Prompt, ...]:
     Raises RequestError for a missing or empty file, a line of another shape, or a prompt that stands twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise RequestError(f"prompt file {path} cannot be read ({error.strerror}); name one in the marker: prompts=") from None
+        # Not splitlines(): JSON may hold other line separators unescaped.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise RequestError(f"prompt file {path} cannot be read ({reason}); name one in the marker: prompts=") from None
     prompts: dict[str, Prompt] = {}
     for number, line in enumerate(lines, 1):
         if line.strip():
@@ -48,11 +50,6 @@ def read_prompts(path: Path, limit: int | None = None) -> tuple[Prompt, ...]:
     if limit is not None and limit > len(prompts):
         raise RequestError(f"{limit} prompts were asked for and {path} holds {len(prompts)}; lower --specdec-prompts")
     return tuple(prompts.values())[:limit]
-
-
-def prompts_fingerprint(prompts: tuple[Prompt, ...]) -> str:
-    """Hash of the prompts' keys in order."""
-    return hashlib.sha256("\n".join(prompt.key for prompt in prompts).encode()).hexdigest()[:16]
 
 
 def _parse(line: str, where: str) -> Prompt:

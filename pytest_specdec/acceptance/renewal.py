@@ -19,7 +19,8 @@ End = Literal["inside", "clip"]
 """What happens to rounds near the text's end.
 
 `inside`: a round is counted only if its k draft positions all lie in the text, so each counted round drafts k tokens.
-`clip`: as an engine with a length limit, draft at most so many tokens that the target still emits the last one.
+`clip`: as an engine with a length limit, draft at most so many tokens that the target still emits the last one; where
+only that last token is left there is nothing to draft, and no round is counted.
 """
 
 
@@ -43,6 +44,13 @@ class AcceptanceField:
     def first_heads(self, heads: int) -> AcceptanceField:
         """The field of a drafter that uses only its first heads."""
         return dataclasses.replace(self, accept=self.accept[:, :heads])
+
+    def select(self, row: int) -> AcceptanceField:
+        """The field of one text."""
+        part = slice(row, row + 1)
+        return AcceptanceField(
+            self.prompts[part], self.categories[part], self.accept[part], self.starts[part], self.lengths[part]
+        )
 
     def steps(self, start: int, k: int) -> Array:
         """(texts, k): acceptance of each draft step of a round that starts at `start`; zero past the padded end."""
@@ -79,12 +87,12 @@ def sample_rounds(field: AcceptanceField, k: int, rng: np.random.Generator, end:
     """
     played: list[list[tuple[int, int]]] = []
     for row, (start, length) in enumerate(zip(field.starts.tolist(), field.lengths.tolist(), strict=True)):
-        rounds = []
+        rounds, own = [], field.select(row)
         while start < length:
-            proposed = int(_proposed(field, start, k, end)[row])
+            proposed = int(_proposed(own, start, k, end)[0])
             if proposed <= 0:
                 break
-            coins = rng.random(proposed) < field.steps(start, k)[row, :proposed]
+            coins = rng.random(proposed) < own.steps(start, k)[0, :proposed]
             taken = proposed if coins.all() else int(np.argmin(coins))
             rounds.append((start, taken))
             start += taken + 1

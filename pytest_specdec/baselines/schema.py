@@ -96,7 +96,8 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         found = []
         for key, row in self.counts.items():
             values = (row.rounds, *row.accepted, *(row.drafted or ()))
-            lengths = {len(row.accepted), len(row.drafted or row.accepted), self.conditions.k}
+            drafted = row.accepted if row.drafted is None else row.drafted
+            lengths = {len(row.accepted), len(drafted), self.conditions.k}
             if len(lengths) > 1:
                 found.append(f"prompt {key} has not {self.conditions.k} positions")
             elif not all(0 <= value < float("inf") for value in values):
@@ -135,9 +136,9 @@ def prompt_counts(counts: Counts, texts: Mapping[str, str]) -> dict[str, PromptC
         rows[counts.prompts[row]] = PromptCounts(
             category=counts.categories[row],
             text=texts[counts.prompts[row]],
-            rounds=_number(rounds),
-            accepted=tuple(map(_number, accepted)),
-            drafted=None if (drafted == rounds).all() else tuple(map(_number, drafted)),
+            rounds=float(rounds),
+            accepted=tuple(map(float, accepted)),
+            drafted=None if (drafted == rounds).all() else tuple(map(float, drafted)),
         )
     return rows
 
@@ -148,16 +149,15 @@ def dumps(stored: Record | TextSet) -> str:
     field = "counts" if isinstance(stored, Record) else "texts"
     rows = body.pop(field)
     lines = json.dumps(body, indent=2, sort_keys=True).splitlines()[1:-1]
-    inner = [f"    {json.dumps(key)}: {json.dumps(_without_none(rows[key]), sort_keys=True)}" for key in sorted(rows)]
+    inner = [f"    {json.dumps(key)}: {json.dumps(_compact(rows[key]), sort_keys=True)}" for key in sorted(rows)]
     lines[-1] += ","
     return "\n".join(["{", *lines, f'  "{field}": {{', ",\n".join(inner), "  }", "}", ""])
 
 
-def _without_none(value: Any) -> Any:
-    return {name: item for name, item in value.items() if item is not None} if isinstance(value, dict) else value
-
-
-def _number(value: float) -> float:
-    """Whole counts as integers, so that greedy baselines read as counts."""
-    number = float(value)
-    return int(number) if number.is_integer() else number
+def _compact(value: Any) -> Any:
+    """Without absent fields, and whole counts as integers, so that greedy baselines read as counts."""
+    if isinstance(value, dict):
+        return {name: _compact(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_compact(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -37,11 +37,7 @@ class BaselineStore:
 
     def record(self, case: Case) -> Record | None:
         """The stored record, or None where there is none. Raises BaselineError for an unreadable file."""
-        path = self.record_path(case)
-        record = load(path, Record)
-        if record is not None and (problems := record.problems()):
-            raise BaselineError(f"baseline {path}: {'; '.join(problems[:3])}; {_RENEW}")
-        return record
+        return load(self.record_path(case), Record)
 
     def texts(self, key: TextKey) -> TextSet | None:
         """The stored texts, or None where there are none. Raises BaselineError for an unreadable file."""
@@ -79,29 +75,38 @@ def load(path: Path, kind: type[Stored]) -> Stored | None:
             f"baseline {path}:{_line_of(text, 'schema')} has schema {schema!r}, this version reads {SCHEMA}; {cure}"
         )
     try:
-        return msgspec.convert(data, kind)
+        stored = msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
         raise BaselineError(f"baseline {path}: {error}; {_RENEW}") from None
+    if isinstance(stored, Record) and (problems := stored.problems()):
+        raise BaselineError(f"baseline {path}: {'; '.join(problems[:3])}; {_RENEW}")
+    return stored
 
 
 def write_all(files: Mapping[Path, str]) -> None:
-    """Write every file or none: all are written aside first, then moved into place one by one."""
+    """Write every file or none: all are written aside first, then moved into place one by one.
+
+    Raises BaselineError, with nothing changed, where a file cannot be written.
+    """
     staged: list[tuple[str, Path]] = []
     try:
         for path, text in sorted(files.items()):
+            if path.is_dir():
+                raise BaselineError(f"{path} is a folder and should be a file; move it away")
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
             staged.append((temporary, path))
             with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
                 file.write(text)
             os.chmod(temporary, 0o644)  # mkstemp's 0600 would surprise in a shared checkout
-    except BaseException:
+        for temporary, path in staged:
+            os.replace(temporary, path)
+    except OSError as error:
+        raise BaselineError(f"{error.filename or path} cannot be written ({error.strerror}); check the folder") from error
+    finally:
         for temporary, _ in staged:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
-        raise
-    for temporary, path in staged:
-        os.replace(temporary, path)
 
 
 def _line_of(text: str, key: str) -> int:

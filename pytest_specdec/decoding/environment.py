@@ -17,7 +17,7 @@ def environment(device: torch.device, dtype: str) -> Environment:
     else:
         name = f"{device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     return Environment(
-        torch=torch.__version__,
+        torch=str(torch.__version__),
         transformers=transformers.__version__,
         device=name,
         dtype=dtype,

@@ -7,7 +7,7 @@ Head `i` (0-based) anchored at position `s` reads the hidden state at `s` handed
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import DynamicCache
@@ -90,12 +90,20 @@ def layer_step(
     hidden = heads.layers[index](
         embeds,
         hidden,
-        position_embeddings=None if heads.rotary_emb is None else heads.rotary_emb(embeds, position_ids=positions),
+        position_embeddings=_rotary(heads, index, embeds, positions),
         attention_mask=mask,
         position_ids=positions,
         past_key_values=cache,
     )
     return heads.shared_post_norm(hidden) if heads.use_shared_post_norm else hidden
+
+
+def _rotary(heads: MtpModel, index: int, embeds: torch.Tensor, positions: torch.Tensor) -> Any:
+    """Rotary embeddings of one layer; some models (Mellum, MiMo) rotate each layer type at its own frequency."""
+    if heads.rotary_emb is None:
+        return None
+    kind = {"layer_type": heads.config.layer_types[index]} if getattr(heads, "has_per_layer_rope", False) else {}
+    return heads.rotary_emb(embeds, position_ids=positions, **kind)
 
 
 def _positions(input_ids: torch.Tensor, step: int) -> torch.Tensor:

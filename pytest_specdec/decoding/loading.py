@@ -13,7 +13,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ..checkpoint import Checkpoint, open_checkpoint
+from ..checkpoint import MTP_COUNTS, Checkpoint, open_checkpoint
 from ..errors import RequestError
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def load_heads(model: PreTrainedModel, checkpoint: Checkpoint) -> MtpModel:
         raise RequestError(
             f"transformers {transformers.__version__} has no MtpModel; install transformers>={OLDEST_TRANSFORMERS}"
         ) from None
+    _check_announced(checkpoint)
     announce_heads(model)
     try:
         with _quiet():
@@ -111,16 +112,46 @@ def load_heads(model: PreTrainedModel, checkpoint: Checkpoint) -> MtpModel:
     return heads.eval().requires_grad_(False).to(model.device)
 
 
+def _check_announced(checkpoint: Checkpoint) -> None:
+    if not checkpoint.mtp_layers:
+        raise RequestError(f"{checkpoint.folder / 'config.json'} announces no MTP layers; add num_mtp_layers if it has some")
+    if not checkpoint.has_mtp_tensors:
+        raise RequestError(
+            f"{checkpoint.folder} announces {checkpoint.mtp_layers} MTP layers and its safetensors hold none; "
+            "save the checkpoint with its MTP tensors"
+        )
+
+
 def announce_heads(model: PreTrainedModel) -> None:
     """Name this checkpoint's MTP layers where transformers looks for them.
 
-    Its classes name layer numbers of the big published checkpoints only (61 for DeepSeek-V3, say);
-    `generate(use_mtp=True)` needs this call too, on any other size.
+    Its classes name layer numbers of the big published checkpoints only (61 for DeepSeek-V3, say), and some configurations
+    count their MTP layers under another name or leave out their types; `generate(use_mtp=True)` needs this call too.
+    Raises RequestError where the types cannot be told.
     """
     config = model.config.get_text_config()
-    own = [rf"layers\.{config.num_hidden_layers + index}\." for index in range(getattr(config, "num_mtp_layers", None) or 0)]
+    count = next((count for name in MTP_COUNTS if (count := getattr(config, name, None))), 0)
+    if not count:
+        return
+    config.num_mtp_layers = count
+    if getattr(config, "layer_types", None) and not getattr(config, "mtp_layer_types", None):
+        config.mtp_layer_types = _attention_types(config.layer_types) * count
+    if getattr(config, "mlp_layer_types", None) and not getattr(config, "mtp_mlp_layer_types", None):
+        config.mtp_mlp_layer_types = ["sparse" if "sparse" in config.mlp_layer_types else config.mlp_layer_types[0]] * count
+    own = [rf"layers\.{config.num_hidden_layers + index}\." for index in range(count)] + [r"(^|\.)mtp\."]
     known = model._keys_to_ignore_on_load_unexpected or []
     model._keys_to_ignore_on_load_unexpected = [*known, *(pattern for pattern in own if pattern not in known)]
+
+
+def _attention_types(layer_types: list[str]) -> list[str]:
+    """The one kind of attention with keys in a model: its MTP layers have it too."""
+    kinds = sorted({kind for kind in layer_types if kind != "linear_attention"})
+    if len(kinds) != 1:
+        raise RequestError(
+            f"the model's layers are of the types {', '.join(kinds) or 'linear_attention'} and config.json does not tell "
+            "the MTP layers' one; add mtp_layer_types to it, one name for each MTP layer"
+        )
+    return kinds
 
 
 @contextlib.contextmanager

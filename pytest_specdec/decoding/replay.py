@@ -64,7 +64,7 @@ def replay(
 
     loaded = load_model(target) if isinstance(target, str) else target
     model = None if drafter == OWN_HEADS else load_model(drafter) if isinstance(drafter, str) else drafter
-    check_pair(loaded.checkpoint, model.checkpoint if model else None, k, depth)
+    check_pair(loaded.checkpoint, model.checkpoint if model else None, depth)
     (field,) = acceptance_fields(loaded, [DrafterPlan(model, depth, k)], texts, temperature)
     counts = expected_counts(field, k, end)
     if not counts.total_rounds > 0:

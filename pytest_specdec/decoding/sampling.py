@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -70,11 +71,26 @@ def sample_new_tokens(
         for begin in range(0, len(prompts), _ROWS):
             batch = prompts[begin : begin + _ROWS]
             ids, mask = _left_padded(batch, target.device)
-            out = target.model.generate(ids, attention_mask=mask, generation_config=config)
+            with _own_defaults_aside(target):
+                out = target.model.generate(ids, attention_mask=mask, generation_config=config)
             texts += [_until_eos(row, stop) for row in out[:, ids.shape[1] :].tolist()]
             if progress:
                 progress(len(texts), len(prompts))
     return texts
+
+
+@contextlib.contextmanager
+def _own_defaults_aside(target: LoadedModel) -> Iterator[None]:
+    """Hide the checkpoint's own generation defaults, with which `generate` fills whatever a configuration leaves open.
+
+    Under a penalty or min_p the texts would be no samples of the target.
+    """
+    own = target.model.generation_config
+    target.model.generation_config = GenerationConfig(bos_token_id=own.bos_token_id, eos_token_id=None)
+    try:
+        yield
+    finally:
+        target.model.generation_config = own
 
 
 def _eos_ids(target: LoadedModel) -> list[int]:

@@ -65,7 +65,9 @@ def _draft_ms(times: dict[str, float], k: int, depth: int) -> float:
 
 def _model_step(model: LoadedModel, tokens: int, context: int) -> Step:
     """A cached forward pass over `tokens` tokens; the cache is cut back after each."""
-    cache = DynamicCache()
+    cache = DynamicCache(config=model.model.config)
+    if hasattr(cache, "activate_past_recording"):
+        cache.activate_past_recording()
     model.model(_tokens(model, context), past_key_values=cache, use_cache=True)
     new = _tokens(model, tokens)
 

@@ -113,7 +113,7 @@ class ReplayEngine:
         depth, steps = max(case.depth for case in cases), max(case.k for case in cases)
         target = self.model(cases[0].target)
         model = None if cases[0].uses_own_heads else self.model(cases[0].drafter)
-        check_pair(target.checkpoint, model.checkpoint if model else None, steps, depth)
+        check_pair(target.checkpoint, model.checkpoint if model else None, depth)
         if depth:
             _ = (model or target).heads
         return DrafterPlan(model, depth, steps)

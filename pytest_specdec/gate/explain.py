@@ -10,6 +10,8 @@ from .paired import Pair
 from .verdict import Verdict
 
 _WORST = 3
+_NOISE = 1e-4
+"""Relative change of a position below which nothing is said of it."""
 
 
 def explain(verdict: Verdict, *, case_id: str, update_command: str, prompt_names: Mapping[str, str]) -> list[str]:
@@ -46,20 +48,21 @@ def headline(verdict: Verdict) -> str:
 
 
 def _positions(before: Counts, now: Counts) -> str:
-    """Conditional acceptance per position: a loss at one position shows there and nowhere else."""
-    changes = [
-        (new / old - 1, f"{position}: {old:.3f} -> {new:.3f} ({_signed(new / old - 1)})")
-        for position, (old, new) in enumerate(zip(before.conditional, now.conditional, strict=True), 1)
-        if old > 0
-    ]
-    worst = sorted(sorted(changes)[:4], key=lambda change: int(change[1].split(":")[0]))
-    return "conditional acceptance fell most at " + ", ".join(text for _, text in worst)
+    """Conditional acceptance per position, worst first: a loss at one position shows there and nowhere else."""
+    pairs = zip(before.conditional, now.conditional, strict=True)
+    changes = [(new / old - 1, place, old, new) for place, (old, new) in enumerate(pairs, 1) if old > 0]
+    losses = sorted(change for change in changes if change[0] < -_NOISE)
+    told = [f"{place} ({old:.3f} -> {new:.3f}, {_signed(change)})" for change, place, old, new in losses[:_WORST]]
+    return "conditional acceptance fell at " + ", ".join(told) if told else "conditional acceptance fell nowhere"
 
 
 def _categories(before: Counts, now: Counts) -> str:
     after = now.by_category()
+    pairs = [(name, old, after[name]) for name, old in before.by_category().items()]
     changes = sorted(
-        (after[name].acceptance_length / old.acceptance_length - 1, name) for name, old in before.by_category().items()
+        (new.acceptance_length / old.acceptance_length - 1, name)
+        for name, old, new in pairs
+        if old.total_rounds > 0 and new.total_rounds > 0
     )
     return ", ".join(f"{name} {_signed(change)}" for change, name in changes)
 
@@ -70,7 +73,7 @@ def _prompts(pair: Pair, names: Mapping[str, str]) -> list[str]:
     lines = []
     for row in worst[:_WORST]:
         old, new = before.select([row]), now.select([row])
-        if old.total_rounds > 0 and new.total_rounds > 0:
+        if new.acceptance_length < old.acceptance_length:
             name = names.get(before.prompts[row], before.prompts[row])
             lines.append(
                 f"  lost most  {name} ({before.categories[row]}): {old.acceptance_length:.2f} -> {new.acceptance_length:.2f}"
@@ -79,7 +82,7 @@ def _prompts(pair: Pair, names: Mapping[str, str]) -> list[str]:
 
 
 def _signed(change: float) -> str:
-    return f"{change * 100:+.2f} %"
+    return f"{round(change * 100, 2) + 0.0:+.2f} %"
 
 
 def _percent(value: float | None) -> str:

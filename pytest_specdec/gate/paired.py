@@ -19,10 +19,11 @@ class Pair:
 
     @classmethod
     def of(cls, before: Counts, now: Counts) -> Pair:
-        """Line up by prompt key; prompts that only one side has are left out."""
+        """Line up by prompt key; prompts that only one side has are left out, and categories are today's."""
         at = {key: row for row, key in enumerate(now.prompts)}
         shared = [(row, at[key]) for row, key in enumerate(before.prompts) if key in at]
-        return cls(before.select([old for old, _ in shared]), now.select([new for _, new in shared]))
+        today = now.select([new for _, new in shared])
+        return cls(dataclasses.replace(before.select([old for old, _ in shared]), categories=today.categories), today)
 
     @property
     def prompts(self) -> int:

@@ -22,6 +22,8 @@ def swap_p_value(pair: Pair, *, level: float, seed: int) -> float:
     """
     from scipy import stats
 
+    if pair.prompts < 2:
+        return 1.0
     before, now = pair.before, pair.now
     accepted = np.concatenate([before.accepted.sum(1), now.accepted.sum(1)])
     rounds = np.concatenate([before.rounds, now.rounds])

@@ -162,10 +162,10 @@ def _sampled(facts: _Facts, margin: float, level: float) -> Verdict:
     outcome: Outcome
     if p <= level and facts.drop >= margin:
         outcome, reason = "regressed", "fell by more than label swaps between the two runs explain"
-    elif pair.upper_bound(level) * facts.scale < margin:
-        outcome, reason = "pass", "not inferior: the drop's upper bound is below the margin"
     elif facts.drop <= -margin and swap_p_value(Pair(pair.now, pair.before), level=level, seed=seed) <= level:
         outcome, reason = "improved", "rose; --specdec-update=changed would keep the gain"
+    elif pair.upper_bound(level) * facts.scale < margin:
+        outcome, reason = "pass", "not inferior: the drop's upper bound is below the margin"
     else:
         enough = math.ceil(pair.prompts * (reach * error / margin) ** 2) if margin > 0 else None
         settle = f"about {enough} prompts would settle it" if enough else "a margin above 0 would settle it"

@@ -47,7 +47,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         _fixed(row["acceptance_length"], 3),
         _fixed(row["speedup"], 2, "x"),
         _fixed(before, 3),
-        "-" if row["drop"] is None else f"{-row['drop'] * 100:+.2f} %",
+        _change(row["drop"]),
         row["verdict"],
     )
 
@@ -58,6 +58,10 @@ def _aligned(cell: str, width: int, column: int) -> str:
 
 def _percent(value: Number) -> str:
     return "-" if value is None else f"{value * 100:.2f} %"
+
+
+def _change(drop: Number) -> str:
+    return "-" if drop is None else f"{round(-drop * 100, 2) + 0.0:+.2f} %"
 
 
 def _fixed(value: Number, digits: int, unit: str = "") -> str:

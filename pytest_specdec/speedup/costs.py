@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class CostProfile:
         times += [ms for table in (self.draft, self.own_heads) for row in table.values() for ms in row.values()]
         if self.target_ms is not None:
             times.append(self.target_ms)
-        if not self.verify or any(not ms > 0 for ms in times):
+        if not self.verify or any(not 0 < ms < math.inf for ms in times):
             raise CostError(f"a cost profile needs verify times, and all times positive; {_HINT}")
 
     def verify_ms(self, k: int) -> float:
@@ -77,6 +78,8 @@ class CostProfile:
                 machine=str(data.get("machine", "unknown")),
                 spread=float(data.get("spread", 0.0)),
             )
+        except CostError as error:
+            raise CostError(f"cost profile {path}: {error}") from None
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise CostError(f"cost profile {path} has a bad or missing field ({error}); {_HINT}") from None
 

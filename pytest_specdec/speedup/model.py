@@ -32,18 +32,18 @@ def theoretical_speedup(acceptance_length: float, *, target_ms: float, verify_ms
     return acceptance_length * target_ms / (verify_ms + draft_ms)
 
 
-def best_k(lengths: Mapping[int, float], costs: CostProfile, *, depth: int = 0) -> int:
+def best_k(lengths: Mapping[int, float], costs: CostProfile, *, depth: int = 0, own_heads: bool = False) -> int:
     """The k that emits most tokens per millisecond, given the acceptance length at each k; the smaller k on a tie.
 
     Raises ValueError for no lengths and CostError for a k or depth that the profile does not cover.
     """
     if not lengths:
         raise ValueError("no acceptance length to choose from; pass {k: acceptance length}")
-    return max(sorted(lengths), key=lambda k: lengths[k] / costs.round_ms(k, depth))
+    return max(sorted(lengths), key=lambda k: lengths[k] / costs.round_ms(k, depth, own_heads=own_heads))
 
 
-def best_depth(lengths: Mapping[tuple[int, int], float], costs: CostProfile) -> tuple[int, int]:
+def best_depth(lengths: Mapping[tuple[int, int], float], costs: CostProfile, *, own_heads: bool = False) -> tuple[int, int]:
     """The (k, depth) that emits most tokens per millisecond, given the acceptance length at each."""
     if not lengths:
         raise ValueError("no acceptance length to choose from; pass {(k, depth): acceptance length}")
-    return max(sorted(lengths), key=lambda cell: lengths[cell] / costs.round_ms(*cell))
+    return max(sorted(lengths), key=lambda cell: lengths[cell] / costs.round_ms(*cell, own_heads=own_heads))

@@ -26,6 +26,6 @@ def test_draft_model_greedy(specdec_run, specdec_baseline):
     assert specdec_run == specdec_baseline
 
 
-@pytest.mark.specdec(drafter="mtp", temperature=1.0, k=[1, 2, 3, 4, 8], depth=[3], **PAIR)
+@pytest.mark.specdec(drafter="mtp", temperature=1.0, k=[1, 2, 3, 4, 8, 12, 16], depth=[3], **PAIR)
 def test_own_heads(specdec_run, specdec_baseline):
     assert specdec_run == specdec_baseline

@@ -1,0 +1,225 @@
+"""Expected rounds of a given text, against the enumeration of every way the rounds can fall."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from records import PROPERTY
+
+from pytest_specdec.acceptance.counts import Array, Counts
+from pytest_specdec.acceptance.renewal import AcceptanceField, End, expected_counts, sample_rounds
+
+Rounds = list[tuple[int, int, int]]
+"""(start, drafted, accepted) of each round of one play."""
+
+ENDS: tuple[End, ...] = ("inside", "clip")
+
+
+def field_of(
+    accept: Array, starts: Sequence[int] | None = None, lengths: Sequence[int] | None = None, prefix: str = "p"
+) -> AcceptanceField:
+    texts, _, longest = accept.shape
+    return AcceptanceField(
+        tuple(f"{prefix}{row}" for row in range(texts)),
+        ("all",) * texts,
+        accept,
+        np.array([0] * texts if starts is None else starts),
+        np.array([longest] * texts if lengths is None else lengths),
+    )
+
+
+def random_field(seed: int, *, texts: int = 1, heads: int = 1, longest: int = 7, start: int = 0) -> AcceptanceField:
+    return field_of(np.random.default_rng(seed).random((texts, heads, longest)), [start] * texts)
+
+
+def certain_field(seed: int, *, texts: int = 4, heads: int = 2, longest: int = 30) -> AcceptanceField:
+    """Every acceptance 0 or 1, as at temperature 0."""
+    return field_of((np.random.default_rng(seed).random((texts, heads, longest)) < 0.7).astype(float), [1] * texts)
+
+
+@st.composite
+def any_field(draw: st.DrawFn) -> AcceptanceField:
+    texts, heads, longest = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 7))
+    chance = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1))
+    values = draw(st.lists(chance, min_size=texts * heads * longest, max_size=texts * heads * longest))
+    lengths = draw(st.lists(st.integers(1, longest), min_size=texts, max_size=texts))
+    starts = [draw(st.integers(0, length)) for length in lengths]
+    return field_of(np.array(values).reshape(texts, heads, longest), starts, lengths)
+
+
+def plays(accept: Array, start: int, length: int, k: int, end: End) -> Iterator[tuple[float, Rounds]]:
+    """Every sequence of rounds over one text, with its probability; written from the definition, not from the code."""
+    left = length - start
+    drafted = min(k, left - 1) if end == "clip" else k if k <= left else 0
+    if drafted <= 0:
+        yield 1.0, []
+        return
+    chance = 1.0
+    for taken in range(drafted + 1):
+        stops = 1.0
+        if taken < drafted:
+            own = float(accept[taken % len(accept), start + taken])
+            stops, carried = 1.0 - own, chance * own
+        else:
+            carried = 0.0
+        for rest, rounds in plays(accept, start + taken + 1, length, k, end):
+            yield chance * stops * rest, [(start, drafted, taken), *rounds]
+        chance = carried
+
+
+def enumerated(field: AcceptanceField, k: int, end: End) -> tuple[Array, Array, Array]:
+    """Expected rounds, drafted and accepted by summing over all plays."""
+    texts = len(field.prompts)
+    rounds, drafted, accepted = np.zeros(texts), np.zeros((texts, k)), np.zeros((texts, k))
+    for row in range(texts):
+        total = 0.0
+        for chance, played in plays(field.accept[row], int(field.starts[row]), int(field.lengths[row]), k, end):
+            total += chance
+            for _, proposed, taken in played:
+                rounds[row] += chance
+                drafted[row, :proposed] += chance
+                accepted[row, :taken] += chance
+        assert total == pytest.approx(1.0)
+    return rounds, drafted, accepted
+
+
+def tallied(field: AcceptanceField, played: list[list[tuple[int, int]]], k: int, end: End) -> tuple[Array, Array, Array]:
+    """Sampled rounds as counts."""
+    texts = len(field.prompts)
+    rounds, drafted, accepted = np.zeros(texts), np.zeros((texts, k)), np.zeros((texts, k))
+    for row, own in enumerate(played):
+        for start, taken in own:
+            rounds[row] += 1
+            drafted[row, : k if end == "inside" else min(k, int(field.lengths[row]) - start - 1)] += 1
+            accepted[row, :taken] += 1
+    return rounds, drafted, accepted
+
+
+def assert_counts(found: Counts, wanted: tuple[Array, Array, Array]) -> None:
+    for name, array in zip(("rounds", "drafted", "accepted"), wanted, strict=True):
+        assert_allclose(getattr(found, name), array, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("heads", [1, 2, 4])
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_expected_counts_equal_the_enumeration_of_all_outcomes(k: int, heads: int, end: End) -> None:
+    field = random_field(k, texts=2, heads=heads, longest=8, start=1)
+    assert_counts(expected_counts(field, k, end), enumerated(field, k, end))
+
+
+@given(any_field(), st.integers(1, 4), st.sampled_from(ENDS))
+@PROPERTY
+def test_expected_counts_equal_the_enumeration_of_any_field(field: AcceptanceField, k: int, end: End) -> None:
+    assert_counts(expected_counts(field, k, end), enumerated(field, k, end))
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_mean_of_sampled_rounds_agrees_with_the_expectation(end: End) -> None:
+    field = random_field(3, heads=2, longest=20, start=2)
+    rng, runs = np.random.default_rng(0), 1200
+    samples = [tallied(field, sample_rounds(field, 3, rng, end), 3, end) for _ in range(runs)]
+    expected = expected_counts(field, 3, end)
+    for at, name in enumerate(("rounds", "drafted", "accepted")):
+        drawn = np.array([sample[at][0] for sample in samples])
+        error = drawn.std(axis=0, ddof=1) / np.sqrt(runs)
+        assert (error > 0).all()
+        assert (np.abs(drawn.mean(axis=0) - getattr(expected, name)[0]) < 4 * error).all()
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("seed", range(4))
+def test_certain_acceptances_leave_one_play_and_it_is_the_expectation(seed: int, end: End) -> None:
+    field = certain_field(seed)
+    played = sample_rounds(field, 4, np.random.default_rng(seed), end)
+    assert played == sample_rounds(field, 4, np.random.default_rng(seed + 100), end)
+    found = expected_counts(field, 4, end)
+    for name, array in zip(("rounds", "drafted", "accepted"), tallied(field, played, 4, end), strict=True):
+        assert (getattr(found, name) == array).all()
+
+
+@given(any_field(), st.integers(1, 4), st.integers(0, 99))
+@PROPERTY
+def test_clipped_rounds_emit_exactly_the_text(field: AcceptanceField, k: int, seed: int) -> None:
+    """A last token that is left alone takes a step without drafts, which is no round."""
+    for row, rounds in enumerate(sample_rounds(field, k, np.random.default_rng(seed), "clip")):
+        position = int(field.starts[row])
+        for start, taken in rounds:
+            assert start == position
+            position += taken + 1
+        assert position in (field.lengths[row] - 1, field.lengths[row])
+
+
+def test_clipped_rounds_and_accepted_tokens_add_up_to_the_text() -> None:
+    accept = np.ones((1, 1, 13))
+    found = expected_counts(field_of(accept, [1]), 3, "clip")
+    assert found.rounds[0] + found.accepted.sum() == 13 - 1
+
+
+@given(any_field(), st.integers(1, 4))
+@PROPERTY
+def test_rounds_inside_the_text_draft_every_position(field: AcceptanceField, k: int) -> None:
+    found = expected_counts(field, k, "inside")
+    assert_allclose(found.drafted, np.repeat(found.rounds[:, None], k, axis=1))
+
+
+@given(any_field(), st.integers(1, 4), st.sampled_from(ENDS))
+@PROPERTY
+def test_no_position_is_accepted_more_often_than_the_one_before(field: AcceptanceField, k: int, end: End) -> None:
+    found = expected_counts(field, k, end)
+    reached = np.concatenate([found.rounds[:, None], found.accepted], axis=1)
+    assert (np.diff(reached, axis=1) <= 1e-12).all()
+    assert (found.accepted <= found.drafted + 1e-12).all()
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.3, 0.8, 1.0])
+def test_one_draft_a_round_follows_its_closed_form(chance: float) -> None:
+    """Visits of position t obey v(t) = (1 - a) v(t-1) + a v(t-2), so v(t) = (1 - (-a)^(t+1)) / (1 + a)."""
+    found = expected_counts(field_of(np.full((1, 1, 25), chance)), 1)
+    visits = [(1 - (-chance) ** (position + 1)) / (1 + chance) for position in range(25)]
+    assert found.rounds[0] == pytest.approx(sum(visits))
+    assert found.accepted[0, 0] == pytest.approx(chance * sum(visits))
+
+
+@pytest.mark.parametrize("k", [1, 4, 9])
+def test_a_constant_acceptance_gives_the_geometric_length(k: int) -> None:
+    """The one case in which (1 - a^(k+1)) / (1 - a) may be used."""
+    found = expected_counts(field_of(np.full((2, 1, 40), 0.8), [0, 3]), k)
+    assert found.acceptance_length == pytest.approx((1 - 0.8 ** (k + 1)) / (1 - 0.8))
+
+
+def test_a_text_shorter_than_a_round_has_no_round_inside() -> None:
+    field = random_field(1, longest=4, start=2)
+    assert expected_counts(field, 3, "inside").total_rounds == 0
+    assert expected_counts(field, 2, "inside").total_rounds == 1
+
+
+def test_padding_and_neighbours_do_not_change_a_text() -> None:
+    alone = random_field(5, longest=6)
+    padded = np.random.default_rng(6).random((2, 1, 11))
+    padded[0, :, :6] = alone.accept[0]
+    together = expected_counts(field_of(padded, lengths=[6, 11]), 3)
+    assert_counts(
+        together.select([0]), tuple(getattr(expected_counts(alone, 3), name) for name in ("rounds", "drafted", "accepted"))
+    )
+
+
+def test_step_i_is_drafted_by_head_i_modulo_heads() -> None:
+    accept = np.array([[[0.1] * 9, [0.2] * 9, [0.3] * 9]])
+    assert_allclose(field_of(accept).steps(2, 5), [[0.1, 0.2, 0.3, 0.1, 0.2]])
+
+
+def test_steps_past_the_end_are_never_accepted() -> None:
+    assert_allclose(field_of(np.full((1, 1, 5), 0.9)).steps(3, 4), [[0.9, 0.9, 0.0, 0.0]])
+
+
+def test_first_heads_leaves_the_others_unused() -> None:
+    field = random_field(2, heads=3, longest=10)
+    found = expected_counts(field.first_heads(1), 4)
+    assert_counts(found, enumerated(field_of(field.accept[:, :1]), 4, "inside"))
+    assert not np.allclose(found.accepted, expected_counts(field, 4).accepted)

@@ -1,0 +1,151 @@
+"""The stored forms: canonical text, and what makes a stored record unusable."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from records import ENVIRONMENT, PROPERTY, counts, record, steady_counts, text_set
+
+from pytest_specdec.acceptance.counts import Counts
+from pytest_specdec.baselines.schema import Environment, PromptCounts, Record, TextSet, dumps, prompt_counts
+
+
+def shuffled(stored: Any, field: str) -> Any:
+    """The same record or texts with the rows in another order."""
+    return msgspec.structs.replace(stored, **{field: dict(reversed(getattr(stored, field).items()))})
+
+
+def with_row(**changes: Any) -> Record:
+    """A record of one prompt with k = 3."""
+    row = PromptCounts(category="all", text="t", rounds=10.0, accepted=(8.0, 6.0, 4.0))
+    return record(counts={"p0": msgspec.structs.replace(row, **changes)})
+
+
+@pytest.mark.parametrize(("stored", "field"), [(record(), "counts"), (text_set(), "texts")], ids=["record", "texts"])
+def test_text_is_canonical(stored: Record | TextSet, field: str) -> None:
+    text = dumps(stored)
+    data = json.loads(text)
+    assert text.endswith("}\n")
+    assert not text.endswith("\n\n")
+    names = [name for name in data if name != field]
+    assert names == sorted(names)
+    assert list(data[field]) == sorted(data[field])
+    assert text == dumps(shuffled(stored, field))
+
+
+@pytest.mark.parametrize(("stored", "field"), [(record(), "counts"), (text_set(), "texts")], ids=["record", "texts"])
+def test_each_prompt_has_a_line_of_its_own(stored: Record | TextSet, field: str) -> None:
+    lines = dumps(stored).splitlines()
+    for key, value in json.loads(dumps(stored))[field].items():
+        (line,) = [line for line in lines if line.strip().startswith(f'"{key}":')]
+        assert json.loads("{" + line.rstrip(",") + "}") == {key: value}
+
+
+def test_one_changed_prompt_is_a_diff_of_one_line() -> None:
+    before, after = steady_counts(), steady_counts()
+    after.accepted[3] += 1
+    pairs = zip(dumps(record(before)).splitlines(), dumps(record(after)).splitlines(), strict=True)
+    assert [old.split(":")[0].strip() for old, new in pairs if old != new] == ['"p3"']
+
+
+def test_a_record_that_drafted_k_tokens_a_round_stores_no_drafted() -> None:
+    assert '"drafted"' not in dumps(record())
+    assert '"drafted": [9' in dumps(with_row(drafted=(9.0, 8.0, 7.0)))
+
+
+def test_whole_counts_are_stored_as_integers() -> None:
+    text = dumps(record(counts([10, 2.5], [[8, 4], [1.25, 0]])))
+    assert '"accepted": [8, 4], "category": "all", "rounds": 10,' in text
+    assert '"accepted": [1.25, 0], "category": "all", "rounds": 2.5,' in text
+
+
+def test_counts_are_stored_to_a_millionth_of_a_token() -> None:
+    rows = prompt_counts(counts([3 + 1e-7], [[2 + 1e-8, 1 / 3]]), {"p0": "a"})
+    assert rows["p0"] == PromptCounts(category="all", text="a", rounds=3, accepted=(2, 0.333333))
+
+
+@st.composite
+def measured(draw: st.DrawFn) -> Counts:
+    rounds = draw(st.lists(st.floats(0, 1e4), min_size=1, max_size=5))
+    accepted = [sorted(draw(st.lists(st.floats(0, own), min_size=3, max_size=3)), reverse=True) for own in rounds]
+    drafted = [[own * draw(st.sampled_from([1.0, 0.5])) for _ in range(3)] for own in rounds]
+    return counts(rounds, accepted, drafted=drafted)
+
+
+@given(measured())
+@PROPERTY
+def test_stored_counts_come_back_as_they_were(of: Counts) -> None:
+    stored = record(counts=prompt_counts(of, dict.fromkeys(of.prompts, "text")))
+    back = stored.as_counts()
+    assert (back.prompts, back.categories, back.k) == (of.prompts, of.categories, of.k)
+    for name in ("rounds", "drafted", "accepted"):
+        assert_allclose(getattr(back, name), getattr(of, name), atol=5.1e-7)
+
+
+def test_prompts_are_stored_sorted_with_their_own_numbers() -> None:
+    rows = prompt_counts(counts([1, 2], [[1], [2]], prompts=["z", "a"], categories=["prose", "code"]), {"a": "ta", "z": "tz"})
+    assert list(rows) == ["a", "z"]
+    assert rows["a"] == PromptCounts(category="code", text="ta", rounds=2, accepted=(2,))
+
+
+def test_a_sound_record_has_no_problems() -> None:
+    assert record().problems() == []
+    assert with_row(drafted=(10.0, 9.0, 8.0)).problems() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"accepted": (8.0, 6.0)}, "prompt p0 has not 3 positions"),
+        ({"accepted": (8.0, 6.0, 4.0, 2.0)}, "prompt p0 has not 3 positions"),
+        ({"drafted": (10.0,)}, "prompt p0 has not 3 positions"),
+        ({"rounds": -1.0}, "prompt p0 has a negative or infinite count"),
+        ({"accepted": (8.0, 6.0, -4.0)}, "prompt p0 has a negative or infinite count"),
+        ({"accepted": (8.0, float("nan"), 4.0)}, "prompt p0 has a negative or infinite count"),
+        ({"rounds": float("inf")}, "prompt p0 has a negative or infinite count"),
+        ({"accepted": (8.0, 9.0, 4.0)}, "prompt p0 accepts more at a later position than at an earlier one"),
+        ({"accepted": (11.0, 9.0, 4.0)}, "prompt p0 accepts more at a later position than at an earlier one"),
+        ({"rounds": 0.0, "accepted": (0.0, 0.0, 0.0)}, "no prompt has a round"),
+    ],
+)
+def test_numbers_that_no_measurement_yields_are_named(changes: dict[str, Any], problem: str) -> None:
+    assert problem in with_row(**changes).problems()
+
+
+def test_a_record_without_prompts_has_no_round() -> None:
+    assert record(counts={}).problems() == ["no prompt has a round"]
+
+
+def test_rounding_alone_is_no_problem() -> None:
+    assert with_row(accepted=(10.000001, 10.000002, 4.0)).problems() == []
+
+
+def test_environments_differ_field_by_field() -> None:
+    now = msgspec.structs.replace(ENVIRONMENT, device="cuda", threads=4)
+    assert now.differences(ENVIRONMENT) == ("device: cpu -> cuda", "threads: 1 -> 4")
+    assert Environment(**msgspec.structs.asdict(now)).differences(now) == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"target": "other"}, {"tokenizer": "other"}, {"template": "t"}, {"new_tokens": 4}, {"temperature": 0.5}, {"seed": 1}],
+)
+def test_texts_of_other_settings_do_not_fit(changes: dict[str, Any]) -> None:
+    assert not text_set(**changes).fits(text_set())
+
+
+def test_texts_of_other_prompts_fit() -> None:
+    assert text_set(texts={"p7": (9,)}).fits(text_set())
+
+
+def test_as_counts_follows_the_stored_order() -> None:
+    back = with_row(drafted=(10.0, 9.0, 8.0)).as_counts()
+    assert back.drafted.tolist() == [[10, 9, 8]]
+    assert np.isclose(back.expected_accepted, 1.8)

@@ -1,0 +1,271 @@
+"""Baseline files: read whole or refused by file and line, written all or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from records import CONDITIONS, ENVIRONMENT, FINGERPRINTS, PROPERTY, case, counts, record, text_set
+
+from pytest_specdec.acceptance.case import DEFINITION
+from pytest_specdec.baselines.schema import SCHEMA, Conditions, PromptCounts, Record, TextSet, dumps
+from pytest_specdec.baselines.store import BaselineStore, load, load_baseline, write_all
+from pytest_specdec.errors import BaselineError
+
+CURE = "restore it from version control, or delete it and run with --specdec-update=new"
+
+finite = st.floats(-1e12, 1e12)
+words = st.text(max_size=12)
+
+
+conditions = st.builds(
+    Conditions,
+    k=st.just(3),
+    depth=st.integers(0, 9),
+    drafter=words,
+    engine=words,
+    rule=words,
+    temperature=finite,
+    top_k=st.integers(0, 99),
+    top_p=finite,
+    new_tokens=st.integers(1, 999),
+    tokenizer=words,
+    template=st.none() | words,
+)
+
+
+@st.composite
+def prompt_rows(draw: st.DrawFn) -> PromptCounts:
+    """Possible counts of three positions: each accepts no more than the one before."""
+    rounds = draw(st.floats(0.001, 1e6) | st.integers(1, 10**6))
+    accepted = sorted(draw(st.lists(st.floats(0, rounds), min_size=3, max_size=3)), reverse=True)
+    drafted = draw(st.none() | st.just((rounds, rounds, rounds / 2)))
+    return PromptCounts(category=draw(words), text=draw(words), rounds=rounds, accepted=tuple(accepted), drafted=drafted)
+
+
+stored_records = st.builds(
+    Record,
+    schema=st.just(SCHEMA),
+    definition=words,
+    conditions=conditions,
+    fingerprints=st.just(FINGERPRINTS),
+    environment=st.just(ENVIRONMENT),
+    repeats=st.integers(1, 9),
+    counts=st.dictionaries(words, prompt_rows(), min_size=1, max_size=4),
+)
+stored_texts = st.builds(
+    TextSet,
+    schema=st.just(SCHEMA),
+    target=words,
+    tokenizer=words,
+    template=st.none() | words,
+    new_tokens=st.integers(1, 99),
+    temperature=finite,
+    seed=st.integers(0, 99),
+    texts=st.dictionaries(words, st.lists(st.integers(0, 10**6), max_size=5).map(tuple), max_size=4),
+)
+
+
+def saved(folder: Path, change: Callable[[dict[str, Any]], object] = lambda data: None) -> Path:
+    """A baseline file after a change to its JSON."""
+    data = json.loads(dumps(record()))
+    change(data)
+    path = folder / "case.json"
+    path.write_text(json.dumps(data, indent=2), encoding="utf-8")
+    return path
+
+
+@given(stored_records | stored_texts)
+@PROPERTY
+def test_what_was_dumped_is_loaded(tmp_path_factory: pytest.TempPathFactory, stored: Record | TextSet) -> None:
+    path = tmp_path_factory.getbasetemp() / "round-trip.json"
+    path.write_text(dumps(stored), encoding="utf-8")
+    loaded = load(path, type(stored))
+    assert loaded == stored
+    assert dumps(loaded) == dumps(stored)
+
+
+def test_files_lie_under_suite_and_case_name(tmp_path: Path) -> None:
+    store, measured = BaselineStore(tmp_path), case(suite="text/long", k=4)
+    assert store.record_path(measured) == tmp_path / "text/long/draft-k4-depth0-t1.json"
+    assert store.texts_path(measured.texts) == tmp_path / "text/long/texts/t1-n64-s0.json"
+
+
+def test_store_reads_what_was_written_at_its_paths(tmp_path: Path) -> None:
+    store, measured = BaselineStore(tmp_path), case()
+    assert store.record(measured) is None
+    assert store.texts(measured.texts) is None
+    write_all({store.record_path(measured): dumps(record()), store.texts_path(measured.texts): dumps(text_set())})
+    assert store.record(measured) == record() == load_baseline(store.record_path(measured))
+    assert store.texts(measured.texts) == text_set()
+
+
+def test_a_missing_baseline_is_an_error_only_where_one_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "absent.json"
+    assert load(path, Record) is None
+    with pytest.raises(BaselineError, match=r"no baseline at .*absent\.json; create it with --specdec-update=new"):
+        load_baseline(path)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused_by_line(tmp_path: Path, share: float) -> None:
+    text = dumps(record())
+    text = text[: int(len(text) * share)].rstrip("}\n")
+    path = tmp_path / "case.json"
+    path.write_text(text)
+    line = text.count("\n") + 1
+    with pytest.raises(BaselineError, match=rf"case\.json:{line} is truncated or not JSON .*; {CURE}"):
+        load_baseline(path)
+
+
+@pytest.mark.parametrize("marker", ["<<<<<<< HEAD", "=======", ">>>>>>> branch", "||||||| base"])
+def test_a_merge_conflict_is_refused_by_line(tmp_path: Path, marker: str) -> None:
+    lines = dumps(record()).splitlines()
+    lines.insert(6, marker)
+    path = tmp_path / "case.json"
+    path.write_text("\n".join(lines))
+    with pytest.raises(BaselineError, match=rf"case\.json:7 holds a merge-conflict marker; resolve the conflict or {CURE}"):
+        load_baseline(path)
+
+
+def test_a_newer_schema_asks_for_an_update_of_the_plugin(tmp_path: Path) -> None:
+    path = saved(tmp_path, lambda data: data.update(schema=SCHEMA + 1))
+    line = next(number for number, text in enumerate(path.read_text().splitlines(), 1) if '"schema"' in text)
+    with pytest.raises(BaselineError, match=rf"case\.json:{line} has schema 2, this version reads 1; update pytest-specdec"):
+        load_baseline(path)
+
+
+@pytest.mark.parametrize("schema", [0, "1", None])
+def test_another_schema_is_refused(tmp_path: Path, schema: object) -> None:
+    with pytest.raises(BaselineError, match=rf"has schema {schema!r}, this version reads 1; {CURE}"):
+        load_baseline(saved(tmp_path, lambda data: data.update(schema=schema)))
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '"text"', "null"])
+def test_json_that_is_no_object_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "case.json"
+    path.write_text(content)
+    with pytest.raises(BaselineError, match=r"case\.json:1 has schema None"):
+        load_baseline(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda data: data.update(extra=1), "unknown field `extra`"),
+        (lambda data: data["conditions"].update(beam=4), "unknown field `beam`"),
+        (lambda data: data["counts"]["p0"].update(mean=4), "unknown field `mean`"),
+        (lambda data: data.pop("definition"), "missing required field `definition`"),
+        (lambda data: data["fingerprints"].pop("target"), "missing required field `target`"),
+        (lambda data: data["conditions"].update(k="8"), r"Expected `int`, got `str` - at `\$\.conditions\.k`"),
+        (lambda data: data["counts"]["p0"].update(rounds=None), "Expected `float`, got `null`"),
+        (lambda data: data.update(counts=[]), "Expected `object`, got `array`"),
+    ],
+    ids=["unknown", "unknown-nested", "unknown-in-row", "missing", "missing-nested", "text-for-int", "null", "array"],
+)
+def test_a_field_of_another_shape_is_named(tmp_path: Path, change: Callable[[dict[str, Any]], object], complaint: str) -> None:
+    with pytest.raises(BaselineError, match=rf"(?s)case\.json: .*{complaint}.*; {CURE}"):
+        load_baseline(saved(tmp_path, change))
+
+
+def test_texts_are_not_read_as_a_record(tmp_path: Path) -> None:
+    path = tmp_path / "texts.json"
+    path.write_text(dumps(text_set()))
+    with pytest.raises(BaselineError, match=r"texts\.json"):
+        load_baseline(path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        (record(k=2), "prompt p0 has not 2 positions"),
+        (record(counts([10], [[8, -1]])), "prompt p0 has a negative or infinite count"),
+        (record(counts([0], [[0, 0]])), "no prompt has a round"),
+        (record(counts([10], [[4, 8]])), "prompt p0 accepts more at a later position"),
+    ],
+    ids=["positions", "negative", "no-rounds", "growing"],
+)
+def test_numbers_that_no_measurement_yields_are_refused(tmp_path: Path, wrong: Record, complaint: str) -> None:
+    store, measured = BaselineStore(tmp_path), case()
+    write_all({store.record_path(measured): dumps(wrong)})
+    with pytest.raises(BaselineError, match=rf"{measured.name}\.json: .*{complaint}.*; {CURE}"):
+        store.record(measured)
+
+
+def test_only_the_first_problems_of_a_broken_record_are_listed(tmp_path: Path) -> None:
+    store, measured = BaselineStore(tmp_path), case()
+    write_all({store.record_path(measured): dumps(record(counts([-1.0] * 50, [[0]] * 50)))})
+    with pytest.raises(BaselineError) as caught:
+        store.record(measured)
+    assert str(caught.value).count("prompt p") == 3
+
+
+@pytest.mark.parametrize(
+    "make", [lambda path: path.mkdir(), lambda path: path.write_bytes(b"\xff\xfe{}")], ids=["folder", "bytes"]
+)
+def test_what_is_no_text_file_is_refused(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / "case.json")
+    with pytest.raises(BaselineError, match=rf"case\.json cannot be read .*; {CURE}"):
+        load_baseline(tmp_path / "case.json")
+
+
+def test_all_files_are_written_and_folders_made(tmp_path: Path) -> None:
+    files = {tmp_path / "a" / "one.json": "1\n", tmp_path / "b" / "c" / "two.json": "é\n"}
+    write_all(files)
+    assert {path: path.read_text(encoding="utf-8") for path in files} == files
+
+
+def test_a_file_is_replaced_whole_and_not_written_into(tmp_path: Path) -> None:
+    path, link = tmp_path / "case.json", tmp_path / "link.json"
+    path.write_text("a much longer old content\n")
+    link.hardlink_to(path)
+    write_all({path: "new\n"})
+    assert path.read_text() == "new\n"
+    assert link.read_text() == "a much longer old content\n"
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_line_ends_are_the_same_everywhere(tmp_path: Path) -> None:
+    write_all({tmp_path / "case.json": "a\nb\n"})
+    assert (tmp_path / "case.json").read_bytes() == b"a\nb\n"
+
+
+@pytest.mark.parametrize(
+    ("impossible", "content"),
+    [("file/case.json", "text"), ("zz/case.json", "\ud800")],
+    ids=["parent-is-a-file", "not-encodable"],
+)
+def test_nothing_changes_where_one_file_cannot_be_written(tmp_path: Path, impossible: str, content: str) -> None:
+    (tmp_path / "file").write_text("a file, no folder")
+    first, last = tmp_path / "a.json", tmp_path / "z.json"
+    first.write_text("old\n")
+    with pytest.raises((BaselineError, UnicodeError)):
+        write_all({first: "new\n", tmp_path / impossible: content, last: "new\n"})
+    assert first.read_text() == "old\n"
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"a.json", "file"}
+
+
+def test_a_definition_is_stored_with_every_record(tmp_path: Path) -> None:
+    assert json.loads(dumps(record()))["definition"] == DEFINITION
+    assert load_baseline(saved(tmp_path)).conditions == CONDITIONS
+
+
+def test_a_folder_in_the_way_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "z.json").mkdir()
+    (tmp_path / "a.json").write_text("old")
+    with pytest.raises(BaselineError, match=r"z\.json is a folder and should be a file; move it away"):
+        write_all({tmp_path / "a.json": "new", tmp_path / "z.json": "new"})
+    assert (tmp_path / "a.json").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "z.json"]
+
+
+def test_the_public_loader_refuses_impossible_counts(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(dumps(record(counts([10], [[8, -1]]))))
+    with pytest.raises(BaselineError, match="negative or infinite count"):
+        load_baseline(path)

@@ -1,0 +1,327 @@
+"""Verdicts in both regimes, and what must never be compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from records import PROPERTY, case, counts, record, scaled, steady_counts
+from scipy import stats
+
+from pytest_specdec.acceptance.counts import Counts
+from pytest_specdec.baselines.schema import Record
+from pytest_specdec.gate.verdict import Outcome, Verdict, changes, incomparable, judge
+
+BEFORE = steady_counts()
+MARGIN = case().margin
+
+
+def fallen(drop: float, of: Counts = BEFORE) -> Counts:
+    """The same rounds with an acceptance length lower by the share `drop`."""
+    return scaled(of, 1 - drop * of.acceptance_length / of.expected_accepted)
+
+
+def verdict_on(now: Counts, changed: Mapping[str, Any] | None = None, **options: Any) -> Verdict:
+    return judge(record(now, **(changed or {})), record(BEFORE), **{"margin": MARGIN, **options})
+
+
+def changed_drafter(now: Record) -> Record:
+    return msgspec.structs.replace(now, fingerprints=msgspec.structs.replace(now.fingerprints, drafter="drafter-2"))
+
+
+def deterministic(drop: float, *, new_drafter: bool = False, **options: Any) -> Verdict:
+    now = record(fallen(drop))
+    return judge(changed_drafter(now) if new_drafter else now, record(BEFORE), **{"margin": MARGIN, **options})
+
+
+def sampled(now: Counts, before: Counts, **options: Any) -> Verdict:
+    """Judge counts of texts that were sampled anew."""
+    return judge(record(now, text="text-2"), record(before), **{"margin": MARGIN, **options})
+
+
+# The same texts: nothing is random.
+
+
+def test_identical_records_pass_unchanged() -> None:
+    verdict = deterministic(0.0)
+    assert (verdict.outcome, verdict.reason, verdict.regime) == ("pass", "unchanged", "deterministic")
+    assert verdict.drop == 0.0
+    assert verdict.p_value is None
+
+
+@pytest.mark.parametrize(
+    ("drop", "new_drafter", "outcome"),
+    [
+        (5e-5, False, "pass"),
+        (2e-4, False, "regressed"),
+        (2e-4, True, "pass"),
+        (0.004, True, "pass"),
+        (0.004, False, "regressed"),
+        (0.006, True, "regressed"),
+        (-0.004, True, "pass"),
+        (-0.006, True, "improved"),
+        (-2e-4, False, "improved"),
+    ],
+)
+def test_a_change_counts_from_the_tolerance_or_for_other_models_from_the_margin(
+    drop: float, new_drafter: bool, outcome: Outcome
+) -> None:
+    verdict = deterministic(drop, new_drafter=new_drafter)
+    assert verdict.outcome == outcome
+    assert verdict.drop == pytest.approx(drop)
+    assert verdict.limit == (MARGIN if new_drafter else 1e-4)
+
+
+def test_a_drop_of_exactly_the_limit_fails() -> None:
+    now = deterministic(0.006, new_drafter=True)
+    assert now.drop is not None
+    assert deterministic(0.006, new_drafter=True, margin=now.drop).outcome == "regressed"
+    assert deterministic(0.006, new_drafter=True, margin=math.nextafter(now.drop, 1)).outcome == "pass"
+
+
+@pytest.mark.parametrize(("dtype", "outcome"), [("float32", "regressed"), ("bfloat16", "pass"), ("float16", "pass")])
+def test_narrow_number_formats_are_given_more_tolerance(dtype: str, outcome: Outcome) -> None:
+    environment = msgspec.structs.replace(record().environment, dtype=dtype)
+    verdict = judge(record(fallen(5e-4), environment=environment), record(environment=environment), margin=MARGIN)
+    assert verdict.outcome == outcome
+
+
+def test_another_environment_is_judged_by_the_margin_and_named() -> None:
+    environment = msgspec.structs.replace(record().environment, device="cuda")
+    verdict = judge(record(fallen(0.003), environment=environment), record(), margin=MARGIN)
+    assert verdict.outcome == "pass"
+    assert verdict.changed == ("environment (device: cpu -> cuda)",)
+
+
+def test_a_margin_of_zero_still_leaves_the_tolerance() -> None:
+    assert deterministic(5e-5, new_drafter=True, margin=0.0).outcome == "pass"
+    assert deterministic(2e-4, new_drafter=True, margin=0.0).outcome == "regressed"
+
+
+def test_drops_are_relative_to_the_metric() -> None:
+    """Losing 1 % of the length is losing more of the accepted tokens, which are fewer."""
+    by_length, by_rate = (deterministic(0.01, metric=metric) for metric in ("acceptance_length", "acceptance_rate"))
+    assert by_length.drop == pytest.approx(0.01)
+    assert by_rate.drop == pytest.approx(0.01 * BEFORE.acceptance_length / BEFORE.expected_accepted)
+    assert by_rate.before == pytest.approx(BEFORE.acceptance_rate)
+    assert by_rate.now == pytest.approx(fallen(0.01).acceptance_rate)
+
+
+def test_what_changed_is_named_with_both_fingerprints() -> None:
+    fingerprints = msgspec.structs.replace(record().fingerprints, target="target-2", drafter="drafter-2")
+    assert changes(record(fingerprints=fingerprints), record()) == (
+        "target weights or configuration (target-1 -> target-2)",
+        "drafter weights or configuration (drafter-1 -> drafter-2)",
+    )
+
+
+@given(st.floats(-0.2, 0.2), st.booleans())
+@PROPERTY
+def test_a_larger_drop_never_has_a_better_verdict(drop: float, new_drafter: bool) -> None:
+    order = ("improved", "pass", "regressed")
+    smaller, larger = (deterministic(own, new_drafter=new_drafter).outcome for own in (drop, drop + 0.01))
+    assert order.index(smaller) <= order.index(larger)
+
+
+# What must never be compared.
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"definition": "acceptance/2"}, "definition"),
+        ({"depth": 1}, "depth"),
+        ({"rule": "greedy"}, "rule"),
+        ({"temperature": 0.5}, "temperature"),
+        ({"tokenizer": "other"}, "tokenizer"),
+        ({"template": "chat"}, "template"),
+        ({"new_tokens": 65}, "new_tokens"),
+        ({"drafter": "mtp"}, "drafter"),
+        ({"engine": "decode"}, "engine"),
+        ({"top_k": 50}, "top_k"),
+        ({"top_p": 0.9}, "top_p"),
+    ],
+)
+def test_records_of_other_conditions_are_an_error(changed: dict[str, Any], word: str) -> None:
+    verdict = verdict_on(BEFORE, changed)
+    assert (verdict.outcome, verdict.pair) == ("error", None)
+    assert word in verdict.reason
+    assert repr(next(iter(changed.values()))) in verdict.reason
+
+
+def test_another_k_is_an_error() -> None:
+    verdict = verdict_on(steady_counts(shares=(0.75, 0.5)))
+    assert verdict.outcome == "error"
+    assert "k was 3 in the baseline and is 2" in verdict.reason
+
+
+def test_every_difference_is_listed() -> None:
+    assert len(incomparable(record(rule="greedy", temperature=0.0), record())) == 2
+    assert incomparable(record(), record()) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "subset", "outcome"),
+    [(range(12), False, "pass"), (range(11), False, "error"), (range(11), True, "pass"), (range(12), True, "pass")],
+)
+def test_fewer_prompts_are_judged_only_where_fewer_were_asked_for(rows: range, subset: bool, outcome: Outcome) -> None:
+    assert verdict_on(BEFORE.select(list(rows)), subset=subset).outcome == outcome
+
+
+@pytest.mark.parametrize("subset", [False, True])
+def test_new_prompts_are_an_error_even_in_a_subset(subset: bool) -> None:
+    now = dataclasses.replace(BEFORE, prompts=("other", *BEFORE.prompts[1:]))
+    verdict = verdict_on(now, subset=subset)
+    assert (verdict.outcome, verdict.reason) == ("error", "the prompt set changed: 1 new, 1 gone")
+
+
+def test_a_subset_is_judged_on_its_own_prompts() -> None:
+    now = steady_counts()
+    now.accepted[0] *= 0.5
+    assert verdict_on(now.select([0, 1]), subset=True).outcome == "regressed"
+    assert verdict_on(now.select([1, 2]), subset=True).reason == "unchanged"
+
+
+def test_a_dead_drafter_is_no_baseline() -> None:
+    verdict = judge(record(BEFORE), record(scaled(BEFORE, 0.0)), margin=MARGIN)
+    assert verdict.outcome == "error"
+    assert "never had a token accepted" in verdict.reason
+
+
+def test_a_drafter_that_died_is_a_regression() -> None:
+    assert verdict_on(scaled(BEFORE, 0.0)).outcome == "regressed"
+
+
+def test_without_a_round_there_is_nothing_to_judge() -> None:
+    empty = counts([0] * 12, [[0, 0, 0]] * 12, categories=BEFORE.categories)
+    verdict = verdict_on(empty)
+    assert (verdict.outcome, verdict.reason) == ("error", "no rounds to judge; use longer texts or a smaller k")
+
+
+# Texts sampled anew: a test decides.
+
+
+def sampled_counts(rng: np.random.Generator, skill: np.ndarray, rounds: int = 60) -> Counts:
+    """Rounds of prompts with their own, shared skill, which wanders from text to text with heavy tails."""
+    odds = np.log(skill / (1 - skill)) + 0.4 * rng.standard_t(2.5, len(skill))
+    own = 1 / (1 + np.exp(-odds))
+    played = rng.poisson(rounds, len(skill)) + 5
+    first = rng.binomial(played, own)
+    return counts(played.tolist(), np.stack([first, rng.binomial(first, own)], axis=1).tolist())
+
+
+def test_a_large_drop_on_new_texts_regresses_within_alpha() -> None:
+    rng = np.random.default_rng(1)
+    skill = rng.beta(6, 2, 24)
+    verdict = sampled(sampled_counts(rng, skill * 0.4), sampled_counts(rng, skill), alpha=0.01)
+    assert (verdict.outcome, verdict.regime) == ("regressed", "sampled")
+    assert verdict.p_value is not None
+    assert verdict.p_value <= 0.01
+
+
+def test_a_certain_drop_below_the_margin_does_not_regress() -> None:
+    """Every prompt loses the same, so chance is excluded; the loss is merely small."""
+    verdict = sampled(fallen(0.004), BEFORE, alpha=0.05)
+    assert verdict.p_value is not None
+    assert verdict.p_value <= 0.05
+    assert verdict.outcome == "pass"
+
+
+def test_a_gain_on_new_texts_never_fails() -> None:
+    verdict = sampled(fallen(-0.02), BEFORE, alpha=0.05)
+    assert verdict.passes()
+    assert verdict.drop == pytest.approx(-0.02)
+
+
+def test_noise_wider_than_the_margin_is_inconclusive_and_says_what_would_settle_it() -> None:
+    rng = np.random.default_rng(3)
+    skill = rng.beta(6, 2, 24)
+    verdict = sampled(sampled_counts(rng, skill), sampled_counts(rng, skill))
+    assert verdict.outcome == "inconclusive"
+    assert verdict.smallest_detectable_drop is not None
+    assert verdict.smallest_detectable_drop > MARGIN
+    needed = math.ceil(24 * (verdict.smallest_detectable_drop / MARGIN) ** 2)
+    assert f"about {needed} prompts would settle it" in verdict.reason
+
+
+def test_noise_narrower_than_the_margin_passes() -> None:
+    rng = np.random.default_rng(3)
+    skill = rng.beta(6, 2, 24)
+    verdict = sampled(sampled_counts(rng, skill), sampled_counts(rng, skill), margin=0.5)
+    assert (verdict.outcome, verdict.smallest_detectable_drop) == ("pass", 0.5)
+
+
+def test_without_a_margin_noise_asks_for_one() -> None:
+    rng = np.random.default_rng(5)
+    skill = rng.beta(6, 2, 24)
+    verdict = sampled(sampled_counts(rng, skill), sampled_counts(rng, skill), margin=0.0, alpha=0.01)
+    assert "a margin above 0 would settle it" in verdict.reason
+
+
+@pytest.mark.parametrize(("alpha", "gates", "needed"), [(0.01, 1, 7), (0.01, 4, 9), (0.05, 1, 5), (0.001, 1, 10)])
+def test_too_few_prompts_is_an_error_that_names_the_number(alpha: float, gates: int, needed: int) -> None:
+    few, enough = (
+        sampled(fallen(0.2, steady_counts(prompts)), steady_counts(prompts), alpha=alpha, gates=gates)
+        for prompts in (needed - 1, needed)
+    )
+    assert few.outcome == "error"
+    assert few.reason == f"{needed - 1} prompts can never fail this gate; use at least {needed}"
+    assert enough.outcome == "regressed"
+
+
+def test_more_gates_share_one_alpha() -> None:
+    """The same drop is beyond chance for one gate and not for a hundred."""
+    rng = np.random.default_rng(11)
+    skill = rng.beta(6, 2, 24)
+    now, before = sampled_counts(rng, skill * 0.85), sampled_counts(rng, skill)
+    alone, among_many = (sampled(now, before, alpha=0.05, gates=gates) for gates in (1, 100))
+    assert alone.outcome == "regressed"
+    assert among_many.outcome == "inconclusive"
+    assert alone.p_value is not None
+    assert 0.05 / 100 < alone.p_value <= 0.05
+
+
+def test_judging_twice_gives_the_same_verdict() -> None:
+    rng = np.random.default_rng(6)
+    skill = rng.beta(6, 2, 24)
+    now, before = sampled_counts(rng, skill), sampled_counts(rng, skill)
+    assert sampled(now, before) == sampled(now, before)
+
+
+def test_false_alarms_stay_at_alpha() -> None:
+    """300 sessions without any change, 24 prompts each, clustered and heavy-tailed; a margin of 0 leaves all to the test."""
+    rng, alpha, sessions, alarms = np.random.default_rng(7), 0.05, 300, 0
+    for _ in range(sessions):
+        skill = rng.beta(3, 1.5, 24)
+        verdict = sampled(sampled_counts(rng, skill), sampled_counts(rng, skill), margin=0.0, alpha=alpha)
+        assert verdict.outcome in ("pass", "inconclusive", "regressed", "improved")
+        alarms += verdict.outcome == "regressed"
+    assert alarms <= stats.binom.ppf(0.999, sessions, alpha)
+    assert alarms >= stats.binom.ppf(0.001, sessions, alpha), "the test would be without power"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "fail", "warn"),
+    [
+        ("pass", True, True),
+        ("improved", True, True),
+        ("inconclusive", False, True),
+        ("regressed", False, False),
+        ("error", False, False),
+    ],
+)
+def test_what_passes_depends_on_how_doubt_is_taken(outcome: Outcome, fail: bool, warn: bool) -> None:
+    verdict = Verdict(outcome, "acceptance_length", "reason")
+    assert (verdict.passes(), verdict.passes("fail"), verdict.passes("warn")) == (fail, fail, warn)
+
+
+def test_a_gain_on_new_texts_improves_and_does_not_merely_pass() -> None:
+    before = steady_counts(24)
+    assert judge(record(scaled(before, 1.2), text="new"), record(before), margin=0.005).outcome == "improved"

@@ -1,0 +1,71 @@
+"""A user's project around the tiny pair, run through pytest itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+TEST = """
+import pytest
+
+@pytest.mark.specdec(target={target!r}, drafter={draft!r}, k=[4, 8], depth=[0, 2], new_tokens=24)
+def test_draft(specdec_run, specdec_baseline):
+    assert specdec_run == specdec_baseline
+"""
+
+
+@dataclasses.dataclass
+class Project:
+    """A folder with one suite of 12 prompts; `run` starts pytest in it."""
+
+    pytester: pytest.Pytester
+    target: Path
+    draft: Path
+
+    def run(self, *arguments: str, ok: bool | None = None) -> pytest.RunResult:
+        result = self.pytester.runpytest("-p", "no:cacheprovider", *arguments)
+        if ok is not None:
+            assert (result.ret == 0) == ok, result.stdout.str() + result.stderr.str()
+        return result
+
+    def create(self, *arguments: str) -> None:
+        """Write all baselines."""
+        self.run("--specdec-update=new", *arguments, ok=True)
+
+    def write_test(self, text: str = TEST, name: str = "suites/letters/test_letters.py") -> Path:
+        path = self.pytester.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.format(target=str(self.target), draft=str(self.draft)))
+        return path
+
+    def write_prompts(self, prompts: list[tuple[str, str]], name: str = "suites/letters/prompts.jsonl") -> Path:
+        path = self.pytester.path / name
+        path.write_text("".join(json.dumps({"category": kind, "prompt": text}) + "\n" for kind, text in prompts))
+        return path
+
+    @property
+    def baselines(self) -> dict[str, str]:
+        folder = self.pytester.path / "baselines"
+        return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*.json"))}
+
+    def report(self, *arguments: str) -> list[dict]:
+        self.run("--specdec-report=out.json", *arguments)
+        return json.loads((self.pytester.path / "out.json").read_text())["cases"]
+
+
+PROMPTS = [("vowels" if word[0] in "aeiou" else "consonants", word) for word in (
+    "apple", "banana", "cherry", "elder", "fig", "grape", "iris", "kiwi", "lemon", "orange", "pear", "umbra",
+)]  # fmt: skip
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, tiny_target: Path, tiny_draft: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    pytester.makeini("[pytest]\naddopts = --strict-markers\n")
+    made = Project(pytester, tiny_target, tiny_draft)
+    made.write_test()
+    made.write_prompts(PROMPTS)
+    return made

@@ -1,0 +1,189 @@
+"""Each mistake: one clear message, pytest's usage exit status, nothing measured, nothing written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from support import edit_config, llama
+
+OPTIONS = [
+    ("--specdec-k=0", "'0' is not a whole number of at least 1; write for example 4,8"),
+    ("--specdec-k=-3", "'-3' is not a whole number of at least 1"),
+    ("--specdec-k=eight", "'eight' is not a whole number of at least 1"),
+    ("--specdec-k=4,", "'' is not a whole number of at least 1"),
+    ("--specdec-depth=-1", "'-1' is not a whole number of at least 0"),
+    ("--specdec-depth=3", "depth 3 needs 3 MTP layers and *tiny-draft* has 2; use --specdec-depth=2 or less"),
+    ("--specdec-temperature=hot", "'hot' is not a temperature"),
+    ("--specdec-engine=abacus", "'abacus' is not one of"),
+    ("--specdec-alpha=0", "'0' is out of range"),
+    ("--specdec-prompts=1000", "1000 prompts were asked for and *prompts.jsonl holds 12; lower --specdec-prompts"),
+    ("--specdec-new-tokens=500", "*longer than the context of *(128); shorten it or lower --specdec-new-tokens"),
+    ("--specdec-target=/no/such/model", "no checkpoint folder at /no/such/model; check the path"),
+    ("--specdec-draft=no/such/model", "no checkpoint folder at *no/such/model; check the path"),
+    ("--specdec-costs=missing.json", "cost profile *missing.json cannot be read"),
+    ("--specdec-report=report.docx", "'report.docx' ends in no known report format; end it in .json"),
+]
+
+
+def refused(project, message: str, *arguments: str) -> None:
+    """One message, exit status 4, no test run."""
+    result = project.run(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR, result.stdout.str()
+    result.stderr.fnmatch_lines([f"*{message}*"])
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+    assert "passed" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(("option", "message"), OPTIONS, ids=[option for option, _ in OPTIONS])
+def test_a_bad_option_is_a_usage_error(project, option: str, message: str) -> None:
+    refused(project, message, option)
+    assert project.baselines == {}
+
+
+def test_a_bad_ini_value_is_a_usage_error(project) -> None:
+    project.pytester.makeini("[pytest]\nspecdec_margin = wide\n")
+    refused(project, "ini option specdec_margin: 'wide' is out of range")
+
+
+def another_vocabulary(folder: Path) -> Path:
+    return llama(folder, seed=3, vocabulary=48)
+
+
+def pickled(folder: Path) -> Path:
+    llama(folder, seed=3)
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    return folder
+
+
+def without_mtp(folder: Path) -> Path:
+    return llama(folder, seed=3, mtp_layers=0)
+
+
+def announced_only(folder: Path) -> Path:
+    return edit_config(llama(folder, seed=3, mtp_layers=0), num_mtp_layers=2)
+
+
+def truncated_weights(folder: Path) -> Path:
+    llama(folder, seed=3)
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:64])
+    return folder
+
+
+CHECKPOINTS: list[tuple[Callable[[Path], Path], str]] = [
+    (another_vocabulary, "has a vocabulary of 48 tokens and the target * of 32; choose a drafter"),
+    (pickled, "holds pickled weights only, which are never loaded; convert them"),
+    (without_mtp, "depth 2 needs 2 MTP layers and * has 0; use --specdec-depth=0 or less"),
+    (announced_only, "announces 2 MTP layers and its safetensors hold none"),
+    (truncated_weights, "is not a readable safetensors file; save or download it again"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), CHECKPOINTS, ids=[make.__name__ for make, _ in CHECKPOINTS])
+def test_a_bad_checkpoint_is_a_usage_error(project, tmp_path: Path, make: Callable[[Path], Path], message: str) -> None:
+    refused(project, message, f"--specdec-draft={make(tmp_path / 'bad')}")
+
+
+def truncate(text: str) -> str:
+    return text[: len(text) // 2]
+
+
+def conflict(text: str) -> str:
+    return text.replace('  "schema"', '<<<<<<< ours\n  "schema"', 1)
+
+
+def newer(text: str) -> str:
+    return text.replace('"schema": 1', '"schema": 2')
+
+
+def negative(text: str) -> str:
+    body = json.loads(text)
+    next(iter(body["counts"].values()))["rounds"] = -1
+    return json.dumps(body)
+
+
+BASELINES: list[tuple[Callable[[str], str], str]] = [
+    (truncate, "is truncated or not JSON"),
+    (conflict, "holds a merge-conflict marker; resolve the conflict"),
+    (newer, "has schema 2, this version reads 1; update pytest-specdec"),
+    (negative, "has a negative or infinite count"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), BASELINES, ids=[spoil.__name__ for spoil, _ in BASELINES])
+def test_a_bad_baseline_is_a_usage_error_and_stays_as_it_is(project, spoil: Callable[[str], str], message: str) -> None:
+    project.create()
+    path = next((project.pytester.path / "baselines" / "letters").glob("*-k4-depth0-t1.json"))
+    path.write_text(spoil(path.read_text()))
+    before = project.baselines
+    refused(project, f"baseline {path}*{message}")
+    refused(project, f"baseline {path}*{message}", "--specdec-update=all")
+    assert project.baselines == before
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("not json", "prompts.jsonl:1: not JSON"),
+        ('{"prompt": "x"}', "prompts.jsonl:1: no category"),
+        ('{"category": "x"}', "prompts.jsonl:1: neither a prompt nor messages"),
+        ("", "holds no prompt; write one JSON object a line"),
+    ],
+)
+def test_a_bad_prompt_file_is_a_usage_error(project, line: str, message: str) -> None:
+    (project.pytester.path / "suites/letters/prompts.jsonl").write_text(line + "\n")
+    refused(project, message)
+
+
+def test_a_prompt_longer_than_the_context_is_a_usage_error(project) -> None:
+    project.write_prompts([("long", "a" * 200)])
+    refused(project, "has 201 tokens; with 24 new ones it is longer than the context of * (128)")
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        ("8", "takes keywords only"),
+        ("depht=3", "knows no depht; choose among"),
+        ("k=0", "'0' is not a whole number of at least 1"),
+        ("k='8'", "is not int; pass a number"),
+        ("rule='magic'", "verification rule 'magic' is unknown"),
+        ("temperature=0, rule='rejection'", "does not go with temperature 0"),
+    ],
+)
+def test_a_bad_marker_is_a_usage_error(project, marker: str, message: str) -> None:
+    project.write_test(f"""
+import pytest
+
+@pytest.mark.specdec({marker})
+class TestMarked:
+    @pytest.mark.specdec(target={{target!r}}, drafter={{draft!r}})
+    def test_draft(self, specdec_run):
+        pass
+""")
+    refused(project, message)
+
+
+def test_two_cases_of_one_name_are_a_usage_error(project) -> None:
+    twin = "import pytest\n" + "".join(
+        f"@pytest.mark.specdec(target={{target!r}}, drafter={{draft!r}}, k=4, new_tokens={tokens})\n"
+        f"def test_{tokens}(specdec_run): pass\n"
+        for tokens in (16, 24)
+    )
+    project.write_test(twin)
+    refused(project, "two different cases are both called letters/tiny-draft-k4-depth0-t1")
+
+
+def test_updating_with_fewer_prompts_is_refused(project) -> None:
+    refused(project, "--specdec-update with --specdec-prompts would drop prompts", "--specdec-update=all", "--specdec-prompts=3")
+
+
+def test_under_xdist_the_controller_says_it_once_and_exits_alike(project) -> None:
+    result = project.run("-n2", "--specdec-draft=/no/such/model")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert (result.stdout.str() + result.stderr.str()).count("no checkpoint folder at /no/such/model") == 1

@@ -1,0 +1,78 @@
+"""--specdec-report=FILE.json: the promised schema, for every outcome, in one process and in two."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+FIELDS = {
+    "id", "suite", "target", "drafter", "k", "depth", "rule", "temperature", "prompts", "rounds", "acceptance_rate",
+    "expected_accepted", "acceptance_length", "survival", "conditional", "efficiency", "target_ms", "verify_ms", "draft_ms",
+    "speedup", "baseline", "drop", "smallest_detectable_drop", "p_value", "verdict",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_every_case_stands_in_the_report_with_every_field(project, workers: str) -> None:
+    project.create()
+    rows = project.report(workers)
+    assert [row["id"] for row in rows] == [f"letters/tiny-draft-k{k}-depth{depth}-t1" for k in (4, 8) for depth in (0, 2)]
+    for row in rows:
+        assert set(row) >= FIELDS
+        assert row["verdict"] == "pass"
+        assert row["drop"] == pytest.approx(0, abs=1e-6)
+        assert row["baseline"]["acceptance_length"] == pytest.approx(row["acceptance_length"], rel=1e-6)
+        assert len(row["survival"]) == len(row["conditional"]) == row["k"]
+        assert row["acceptance_rate"] * row["k"] == pytest.approx(row["expected_accepted"])
+        assert row["acceptance_length"] == pytest.approx(1 + sum(row["survival"]))
+        assert row["efficiency"] == pytest.approx(row["acceptance_rate"])
+
+
+def test_a_missing_baseline_is_an_error_in_the_report(project) -> None:
+    rows = project.report()
+    assert {row["verdict"] for row in rows} == {"error"}
+    assert all("no baseline" in row["reason"] for row in rows)
+
+
+def test_a_run_that_nothing_judges_says_so(project) -> None:
+    project.write_test("""
+import pytest
+
+@pytest.mark.specdec(target={target!r}, drafter={draft!r}, k=2, new_tokens=24)
+def test_only_looks(specdec_run): pass
+""")
+    assert [row["verdict"] for row in project.report()] == ["not judged"]
+
+
+def test_of_two_tests_of_one_case_the_graver_verdict_counts(project) -> None:
+    project.write_test("""
+import pytest
+
+@pytest.mark.specdec(target={target!r}, drafter={draft!r}, k=2, new_tokens=24)
+class TestCase:
+    def test_acceptance(self, specdec_run, specdec_baseline):
+        assert specdec_run == specdec_baseline
+
+    def test_speedup(self, specdec_run, specdec_baseline):
+        assert specdec_run.speedup == specdec_baseline.speedup
+""")
+    project.run("--specdec-update=new")
+    assert [row["verdict"] for row in project.report()] == ["error"]
+
+
+def test_costs_give_times_and_a_speedup(project) -> None:
+    costs = {"schema": 1, "target_ms": 10.0, "verify": {"4": 12.0, "8": 14.0}, "draft": {"0": {"4": 4.0, "8": 8.0}}}
+    (project.pytester.path / "costs.json").write_text(json.dumps(costs))
+    project.create()
+    rows = {(row["k"], row["depth"]): row for row in project.report("--specdec-costs=costs.json")}
+    row = rows[4, 0]
+    assert (row["target_ms"], row["verify_ms"], row["draft_ms"]) == (10.0, 12.0, 4.0)
+    assert row["speedup"] == pytest.approx(row["acceptance_length"] * 10 / 16)
+    assert rows[4, 2]["speedup"] is None
+
+
+def test_no_measured_case_writes_no_report_and_says_so(project) -> None:
+    result = project.run("--specdec-report=out.json", "-k", "nothing")
+    assert not (project.pytester.path / "out.json").exists()
+    result.stdout.fnmatch_lines(["no case was measured, so no report was written*"])

@@ -1,0 +1,88 @@
+"""--specdec-update=new|changed|all: what is written, what is left alone, and that it is all or nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import add_noise
+
+WRITTEN = {
+    "letters/texts/t1-n24-s0.json",
+    *(f"letters/tiny-draft-k{k}-depth{depth}-t1.json" for k in (4, 8) for depth in (0, 2)),
+}
+
+
+@pytest.fixture
+def other_draft(project, tmp_path: Path) -> str:
+    return f"--specdec-draft={add_noise(project.draft, tmp_path / 'other-draft', 1.0)}"
+
+
+def test_new_creates_what_is_missing_and_the_run_passes(project) -> None:
+    result = project.run("--specdec-update=new", ok=True)
+    result.stdout.fnmatch_lines(["*new", "wrote baselines/letters/tiny-draft-k4-depth0-t1.json"])
+    assert set(project.baselines) == WRITTEN
+
+
+def test_new_leaves_existing_baselines_alone_and_still_judges_them(project, other_draft: str) -> None:
+    project.create("--specdec-k=4")
+    before = project.baselines
+    result = project.run("--specdec-update=new", other_draft)
+    result.assert_outcomes(passed=2, failed=2)
+    assert {name: text for name, text in project.baselines.items() if name in before} == before
+    assert set(project.baselines) == WRITTEN
+
+
+def test_changed_rewrites_what_differs_and_creates_nothing(project, other_draft: str) -> None:
+    project.create("--specdec-k=4")
+    before = project.baselines
+    result = project.run("--specdec-update=changed", other_draft)
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["*updated"])
+    assert set(project.baselines) == set(before)
+    assert all(before[name] != text for name, text in project.baselines.items() if "texts" not in name)
+    assert before["letters/texts/t1-n24-s0.json"] == project.baselines["letters/texts/t1-n24-s0.json"]
+
+
+def test_changed_without_a_change_writes_nothing(project) -> None:
+    project.create()
+    result = project.run("--specdec-update=changed", ok=True)
+    assert "wrote" not in result.stdout.str()
+
+
+def test_all_does_both_and_the_next_run_passes(project, other_draft: str) -> None:
+    project.create("--specdec-k=4")
+    project.run("--specdec-update=all", other_draft, ok=True)
+    assert set(project.baselines) == WRITTEN
+    project.run(other_draft, ok=True)
+
+
+def test_a_selected_run_deletes_nothing(project) -> None:
+    project.create()
+    project.run("--specdec-update=all", "-m", "k4 and depth2", ok=True)
+    assert set(project.baselines) == WRITTEN
+
+
+def test_an_interrupted_run_writes_nothing_and_says_so(project) -> None:
+    project.write_test("def test_stop():\n    raise KeyboardInterrupt\n", "suites/letters/test_zz_stop.py")
+    result = project.run("--specdec-update=new")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert project.baselines == {}
+    result.stdout.fnmatch_lines(["interrupted: none of 5 baseline files was written; run again to the end"])
+
+
+def test_the_update_is_the_same_in_one_process_and_in_two(project) -> None:
+    project.create()
+    serial = project.baselines
+    for name in serial:
+        (project.pytester.path / "baselines" / name).unlink()
+    project.create("-n2")
+    assert project.baselines == serial
+
+
+def test_another_folder_for_baselines(project) -> None:
+    project.create("--specdec-baselines=elsewhere")
+    assert project.baselines == {}
+    project.run("--specdec-baselines=elsewhere", ok=True)
+    project.pytester.makeini("[pytest]\nspecdec_baselines = elsewhere\n")
+    project.run(ok=True)

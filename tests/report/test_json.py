@@ -1,0 +1,51 @@
+"""The machine-readable report, and the rows behind every report."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import pytest
+from records import row
+
+from pytest_specdec.report.json import SCHEMA, render
+from pytest_specdec.report.row import SEVERITY, plain, worse
+
+
+def test_rows_come_back_as_they_were() -> None:
+    data = json.loads(render([row()]))
+    assert data == {"schema": SCHEMA, "cases": [row()]}
+
+
+def test_cases_are_sorted_by_id() -> None:
+    rows = [row(id=f"text/{name}") for name in ("b", "a", "c")]
+    assert [case["id"] for case in json.loads(render(rows))["cases"]] == ["text/a", "text/b", "text/c"]
+    assert render(rows) == render(reversed(rows))
+
+
+def test_text_ends_with_a_line_end() -> None:
+    assert render([]).endswith("}\n")
+    assert json.loads(render([])) == {"schema": SCHEMA, "cases": []}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_json_cannot_say_is_never_written(value: float) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        render([row(drop=value)])
+    assert json.loads(render([row(drop=plain(value))]))["cases"][0]["drop"] is None
+
+
+@pytest.mark.parametrize(("value", "wanted"), [(None, None), (math.nan, None), (-math.inf, None), (0, 0.0), (1.5, 1.5)])
+def test_plain_keeps_finite_numbers_only(value: float | None, wanted: float | None) -> None:
+    assert plain(value) == wanted
+
+
+@pytest.mark.parametrize(("lighter", "graver"), list(itertools.pairwise(SEVERITY)))
+def test_the_graver_verdict_wins_from_either_side(lighter: str, graver: str) -> None:
+    one, two = row(verdict=lighter), row(verdict=graver)
+    assert worse(one, two)["verdict"] == worse(two, one)["verdict"] == graver
+
+
+def test_of_equal_verdicts_the_first_stays() -> None:
+    assert worse(row(reason="first"), row(reason="second"))["reason"] == "first"

@@ -1,0 +1,102 @@
+"""The terminal table: what each column prints, how rows are grouped and ordered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from records import row
+
+from pytest_specdec.report.row import Row
+from pytest_specdec.report.table import HEADERS, tables
+
+
+def cells(of: Row) -> dict[str, str]:
+    """The printed cells of one row by header; none of them holds two blanks in a row."""
+    _, head, line, _ = tables([of])
+    return dict(zip(split(head), split(line), strict=True))
+
+
+def split(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def grid_row(suite: str, k: int, depth: int, **changes: Any) -> Row:
+    return row(id=f"{suite}/draft-k{k}-depth{depth}-t1", suite=suite, k=k, depth=depth, **changes)
+
+
+def test_every_column_prints_its_value() -> None:
+    assert cells(row()) == {
+        "case": "draft-t1",
+        "k": "8",
+        "depth": "0",
+        "rate": "50.00 %",
+        "accepted": "4.000",
+        "length": "5.000",
+        "speed-up": "2.50x",
+        "baseline": "5.100",
+        "change": "-1.96 %",
+        "verdict": "regressed",
+    }
+
+
+def test_a_gain_has_a_plus() -> None:
+    assert cells(row(drop=-0.0123))["change"] == "+1.23 %"
+
+
+@pytest.mark.parametrize("drop", [0.0, 1e-9, -1e-9])
+def test_no_change_has_no_minus(drop: float) -> None:
+    assert cells(row(drop=drop))["change"] == "+0.00 %"
+
+
+@pytest.mark.parametrize(
+    ("changes", "column"),
+    [
+        ({"acceptance_rate": None}, "rate"),
+        ({"expected_accepted": None}, "accepted"),
+        ({"acceptance_length": None}, "length"),
+        ({"speedup": None}, "speed-up"),
+        ({"baseline": {}}, "baseline"),
+        ({"baseline": {"acceptance_length": None}}, "baseline"),
+        ({"drop": None}, "change"),
+    ],
+)
+def test_what_does_not_exist_is_a_dash(changes: dict[str, Any], column: str) -> None:
+    assert cells(row(**changes))[column] == "-"
+
+
+def test_each_suite_has_a_table_and_the_note_ends_all() -> None:
+    lines = list(tables([grid_row("text", 8, 0), grid_row("audio", 8, 0), grid_row("text", 4, 0)]))
+    assert [line for line in lines if line.startswith("suite ")] == ["suite audio", "suite text"]
+    assert sum(line.strip().startswith("case") for line in lines) == 2
+    assert [line.startswith("rate = ") for line in lines] == [False] * (len(lines) - 1) + [True]
+
+
+def test_rows_are_ordered_by_number_and_not_by_text() -> None:
+    shuffled = [grid_row("text", k, depth) for k, depth in ((16, 0), (4, 3), (8, 1), (4, 0), (8, 0))]
+    found = [tuple(map(int, line.split()[1:3])) for line in list(tables(shuffled))[2:-1]]
+    assert found == [(4, 0), (4, 3), (8, 0), (8, 1), (16, 0)]
+
+
+def test_drafters_stay_together() -> None:
+    rows = [row(id=f"text/{label}-k{k}-depth0-t1", k=k) for k in (4, 8) for label in ("b", "a")]
+    found = [line.split()[:2] for line in list(tables(rows))[2:-1]]
+    assert found == [["a-t1", "4"], ["a-t1", "8"], ["b-t1", "4"], ["b-t1", "8"]]
+
+
+def test_columns_are_aligned() -> None:
+    rows = [grid_row("text", 4, 0, acceptance_rate=0.05, speedup=None), grid_row("text", 16, 3, acceptance_rate=1.0)]
+    _, head, *lines, _ = tables(rows)
+    for name in ("k", "rate", "speed-up", "change"):
+        end = head.index(f" {name} ") + 1 + len(name)
+        assert all(line[end - 1] != " " and line[end] == " " for line in lines)
+    start = head.index("verdict")
+    assert all(line[start:] == "regressed" for line in lines)
+
+
+def test_without_rows_nothing_is_printed() -> None:
+    assert list(tables([])) == []
+
+
+def test_headers_are_all_there() -> None:
+    assert tuple(split(list(tables([row()]))[1])) == HEADERS

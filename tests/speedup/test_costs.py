@@ -1,0 +1,173 @@
+"""Cost profiles: round trip, interpolation, and files that cannot be used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from records import PROPERTY
+
+from pytest_specdec.errors import CostError
+from pytest_specdec.speedup.costs import CostProfile
+
+STORED: dict[str, Any] = {
+    "schema": 1,
+    "verify": {"1": 10.0, "4": 16.0, "8": 18.0},
+    "draft": {"0": {"1": 2.0, "8": 16.0}, "3": {"1": 2.0, "8": 6.0}},
+    "own_heads": {"1": {"1": 0.5, "8": 4.0}},
+    "target_ms": 9.0,
+    "machine": "a laptop",
+    "spread": 0.07,
+}
+
+milliseconds = st.floats(1e-3, 1e6)
+by_k = st.dictionaries(st.integers(1, 64), milliseconds, min_size=1, max_size=5)
+by_depth = st.dictionaries(st.integers(0, 8), by_k, max_size=3)
+profiles = st.builds(
+    CostProfile,
+    verify=by_k,
+    draft=by_depth,
+    target_ms=st.none() | milliseconds,
+    own_heads=by_depth,
+    machine=st.text(max_size=20),
+    spread=st.floats(0, 10),
+)
+
+
+def stored(folder: Path, **changes: Any) -> Path:
+    """A profile file; a change to None leaves the field out."""
+    path = folder / "costs.json"
+    data = {name: value for name, value in {**STORED, **changes}.items() if value is not None}
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return path
+
+
+@given(profiles)
+@PROPERTY
+def test_what_was_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, profile: CostProfile) -> None:
+    path = tmp_path_factory.getbasetemp() / "round-trip-costs.json"
+    path.write_text(profile.to_json(), encoding="utf-8")
+    assert CostProfile.load(path) == profile
+    assert CostProfile.load(str(path)).to_json() == profile.to_json()
+
+
+def test_fields_that_may_be_left_out(tmp_path: Path) -> None:
+    profile = CostProfile.load(stored(tmp_path, own_heads=None, target_ms=None, machine=None, spread=None))
+    assert (profile.own_heads, profile.target_ms, profile.machine, profile.spread) == ({}, None, "unknown", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("k", "verify", "draft"), [(1, 10.0, 2.0), (2, 12.0, 4.0), (4, 16.0, 8.0), (6, 17.0, 12.0), (8, 18.0, 16.0)]
+)
+def test_times_between_two_measured_k_are_interpolated(tmp_path: Path, k: int, verify: float, draft: float) -> None:
+    profile = CostProfile.load(stored(tmp_path))
+    assert profile.verify_ms(k) == pytest.approx(verify)
+    assert profile.draft_ms(k) == pytest.approx(draft)
+    assert profile.round_ms(k) == pytest.approx(verify + draft)
+
+
+@given(by_k, st.integers(1, 64))
+@PROPERTY
+def test_an_interpolated_time_lies_between_its_neighbours(table: dict[int, float], k: int) -> None:
+    profile = CostProfile(verify=table, draft={})
+    if not min(table) <= k <= max(table):
+        with pytest.raises(CostError, match="cover k ="):
+            profile.verify_ms(k)
+        return
+    below, above = table[max(x for x in table if x <= k)], table[min(x for x in table if x >= k)]
+    assert min(below, above) * (1 - 1e-12) <= profile.verify_ms(k) <= max(below, above) * (1 + 1e-12)
+
+
+def test_depths_and_own_heads_have_times_of_their_own(tmp_path: Path) -> None:
+    profile = CostProfile.load(stored(tmp_path))
+    assert profile.draft_ms(8, 3) == 6.0
+    assert profile.draft_ms(8, 1, own_heads=True) == 4.0
+    assert profile.round_ms(8, 1, own_heads=True) == 22.0
+
+
+@pytest.mark.parametrize("k", [0, 9])
+def test_outside_the_measured_range_there_is_no_answer(tmp_path: Path, k: int) -> None:
+    profile = CostProfile.load(stored(tmp_path))
+    with pytest.raises(CostError, match=rf"verify times cover k = 1, 4, 8, not {k}; measure one with"):
+        profile.verify_ms(k)
+    with pytest.raises(CostError, match=rf"draft \(depth 3\) times cover k = 1, 8, not {k}"):
+        profile.draft_ms(k, 3)
+
+
+@pytest.mark.parametrize(("depth", "own_heads", "name"), [(2, False, "draft"), (0, True, "own_heads")])
+def test_a_depth_without_times_is_named(tmp_path: Path, depth: int, own_heads: bool, name: str) -> None:
+    with pytest.raises(CostError, match=f"no {name} times for depth {depth}; measure one with"):
+        CostProfile.load(stored(tmp_path)).draft_ms(4, depth, own_heads=own_heads)
+
+
+@pytest.mark.parametrize("times", [{}, {1: 0.0}, {1: -2.0}, {1: float("nan")}])
+def test_a_profile_needs_positive_verify_times(times: dict[int, float]) -> None:
+    with pytest.raises(CostError, match=r"needs verify times.*; measure one with"):
+        CostProfile(verify=times, draft={})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target_ms": -1.0},
+        {"draft": {"0": {"1": -2.0}}},
+        {"own_heads": {"1": {"1": 0}}},
+        {"verify": {"4": -16.0}},
+    ],
+    ids=["target", "draft", "own_heads", "verify"],
+)
+def test_a_file_with_a_time_that_is_none_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(CostError, match=r"all times positive; measure one with"):
+        CostProfile.load(stored(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"schema": 2}, "not of schema 1"),
+        ({"schema": None}, "not of schema 1"),
+        ({"verify": None}, r"bad or missing field \('verify'\)"),
+        ({"draft": None}, r"bad or missing field \('draft'\)"),
+        ({"verify": [10, 16]}, "bad or missing field"),
+        ({"verify": {"four": 16}}, "bad or missing field"),
+        ({"draft": {"0": 16}}, "bad or missing field"),
+        ({"draft": {"0": {"1": "slow"}}}, "bad or missing field"),
+        ({"spread": "wide"}, "bad or missing field"),
+    ],
+)
+def test_a_bad_field_is_refused_with_the_files_name(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(CostError, match=rf"costs\.json .*{complaint}.*; measure one with"):
+        CostProfile.load(stored(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("content", ["", "{", "verify: 4", '{"schema": 1'])
+def test_a_file_that_is_not_json_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "costs.json"
+    path.write_text(content)
+    with pytest.raises(CostError, match=r"costs\.json is not JSON"):
+        CostProfile.load(path)
+
+
+@pytest.mark.parametrize("content", ["[]", '"costs"', "1"])
+def test_json_of_another_shape_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "costs.json"
+    path.write_text(content)
+    with pytest.raises(CostError, match=r"costs\.json is not of schema"):
+        CostProfile.load(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CostError, match=r"absent\.json cannot be read \(No such file or directory\); measure one with"):
+        CostProfile.load(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize("time", ["-1", "0", "Infinity", "NaN"])
+def test_an_impossible_time_is_refused_by_file_name(tmp_path: Path, time: str) -> None:
+    path = tmp_path / "costs.json"
+    path.write_text(f'{{"schema": 1, "verify": {{"1": {time}}}, "draft": {{}}}}')
+    with pytest.raises(CostError, match=r"costs\.json"):
+        CostProfile.load(path)

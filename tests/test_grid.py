@@ -1,0 +1,205 @@
+"""From options and markers to cases: precedence, own heads, labels, and what is refused."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from records import case
+
+from pytest_specdec.acceptance.case import OWN_HEADS, Case
+from pytest_specdec.errors import RequestError
+from pytest_specdec.grid import cases, locate, suite_name
+from pytest_specdec.preflight import check_distinct
+from pytest_specdec.settings import Given, Marker, Settings
+
+PAIR: dict[str, Any] = {"target": "models/target", "drafter": "models/text-draft"}
+
+
+def grid(
+    root: Path, line: dict[str, Any] | None = None, marker: dict[str, Any] | None = None, ini: dict[str, Any] | None = None
+) -> tuple[Case, ...]:
+    """The cases of a test in suites/text, called from the folder `called`."""
+    settings = Settings(Given(**(line or {})), Given(**(ini or {})), root, root / "called")
+    return cases(settings, Marker(**(marker or {})), root / "suites" / "text")
+
+
+def one(root: Path, **sources: dict[str, Any]) -> Case:
+    (found,) = grid(root, **sources)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "values", "default"),
+    [
+        ("k", lambda found: (found.k,), ((1,), (2,), (3,)), (8,)),
+        ("depth", lambda found: (found.depth,), ((1,), (2,), (3,)), (0,)),
+        ("temperature", lambda found: found.temperature, (0.1, 0.2, 0.3), 1.0),
+        ("new_tokens", lambda found: found.texts.new_tokens, (10, 20, 30), 128),
+        ("margin", lambda found: found.margin, (0.1, 0.2, 0.3), 0.005),
+    ],
+)
+def test_the_line_wins_over_the_marker_over_the_ini_file_over_the_default(
+    tmp_path: Path, name: str, read: Callable[[Case], Any], values: tuple[Any, Any, Any], default: Any
+) -> None:
+    line, marker, ini = ({name: value} for value in values)
+    assert read(one(tmp_path, line=line, marker=PAIR | marker, ini=ini)) == values[0]
+    assert read(one(tmp_path, marker=PAIR | marker, ini=ini)) == values[1]
+    assert read(one(tmp_path, marker=PAIR, ini=ini)) == values[2]
+    assert read(one(tmp_path, marker=PAIR)) == default
+
+
+@pytest.mark.parametrize(("name", "value"), [("depth", (0,)), ("temperature", 0.0), ("margin", 0.0)])
+def test_zero_on_the_line_is_a_value(tmp_path: Path, name: str, value: Any) -> None:
+    marker = PAIR | {"depth": (3,), "temperature": 0.7, "margin": 0.1}
+    found = one(tmp_path, line={name: value}, marker=marker)
+    assert getattr(found, name) == (value[0] if isinstance(value, tuple) else value)
+
+
+@pytest.mark.parametrize(("role", "argument"), [("target", "target"), ("draft", "drafter")])
+def test_models_follow_the_same_order_each_relative_to_its_source(tmp_path: Path, role: str, argument: str) -> None:
+    for folder in ("called/own", "suites/text/own", "own"):
+        (tmp_path / folder).mkdir(parents=True)
+    others = {name: value for name, value in PAIR.items() if name != argument}
+    line, ini = {role: "own"}, {role: "own"}
+    assert getattr(one(tmp_path, line=line, marker=others | {argument: "own"}, ini=ini), argument) == str(tmp_path / "called/own")
+    assert getattr(one(tmp_path, marker=others | {argument: "own"}, ini=ini), argument) == str(tmp_path / "suites/text/own")
+    assert getattr(one(tmp_path, marker=others, ini=ini), argument) == str(tmp_path / "own")
+
+
+@pytest.mark.parametrize(
+    ("marker", "complaint"),
+    [
+        ({"drafter": "models/draft"}, "no target model .*; pass --specdec-target=PATH"),
+        ({"target": "models/target"}, "no drafter .*; pass --specdec-draft=PATH, or mtp"),
+        ({}, "no "),
+    ],
+)
+def test_a_missing_model_is_refused(tmp_path: Path, marker: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(RequestError, match=complaint):
+        grid(tmp_path, marker=marker)
+
+
+def test_the_grid_is_every_k_with_every_depth(tmp_path: Path) -> None:
+    found = grid(tmp_path, line={"k": (4, 8)}, marker=PAIR | {"depth": (0, 1, 3)})
+    assert [(own.k, own.depth) for own in found] == list(itertools.product((4, 8), (0, 1, 3)))
+    assert len({own.texts for own in found}) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "depths"), [({"depth": (0, 2)}, [2]), ({"depth": (0,)}, []), ({"depth": (1, 3)}, [1, 3]), ({}, [1])]
+)
+def test_own_heads_have_no_depth_zero(tmp_path: Path, asked: dict[str, Any], depths: list[int]) -> None:
+    found = grid(tmp_path, line=asked, marker=PAIR | {"drafter": OWN_HEADS})
+    assert [own.depth for own in found] == depths
+    assert all(own.label == own.drafter == OWN_HEADS for own in found)
+
+
+def test_own_heads_of_a_marker_stay_whatever_the_line_drafts_with(tmp_path: Path) -> None:
+    found = one(tmp_path, line={"draft": "other"}, marker=PAIR | {"drafter": OWN_HEADS})
+    assert found.uses_own_heads
+
+
+@pytest.mark.parametrize("source", ["line", "ini"])
+def test_own_heads_may_be_asked_for_anywhere(tmp_path: Path, source: str) -> None:
+    found = one(tmp_path, **{source: {"draft": OWN_HEADS}, "marker": {"target": "models/target"}})
+    assert (found.drafter, found.label, found.depth) == (OWN_HEADS, OWN_HEADS, 1)
+
+
+def test_the_label_stays_when_the_line_points_elsewhere(tmp_path: Path) -> None:
+    stored, tried = one(tmp_path, marker=PAIR), one(tmp_path, line={"draft": "../new/draft-7"}, marker=PAIR)
+    assert stored.label == tried.label == "text-draft"
+    assert stored.id == tried.id
+    assert tried.drafter == str((tmp_path / "new/draft-7").resolve())
+
+
+@pytest.mark.parametrize("source", ["line", "ini"])
+def test_without_a_marker_the_label_is_plain(tmp_path: Path, source: str) -> None:
+    assert one(tmp_path, **{source: {"draft": "models/x"}, "marker": {"target": "models/target"}}).label == "draft"
+
+
+def test_prompts_and_costs_of_a_marker_lie_beside_the_test(tmp_path: Path) -> None:
+    found = one(tmp_path, marker=PAIR | {"prompts": "../long.jsonl", "costs": "costs.json"}, ini={"costs": Path("ini.json")})
+    assert found.texts.prompts == tmp_path / "suites/long.jsonl"
+    assert found.costs == tmp_path / "suites/text/costs.json"
+    assert one(tmp_path, marker=PAIR).texts.prompts == tmp_path / "suites/text/prompts.jsonl"
+
+
+def test_costs_of_the_line_win_and_those_of_the_ini_file_fill_in(tmp_path: Path) -> None:
+    line, ini = {"costs": Path("line.json")}, {"costs": Path("ini.json")}
+    assert one(tmp_path, line=line, marker=PAIR | {"costs": "marker.json"}).costs == tmp_path / "called/line.json"
+    assert one(tmp_path, marker=PAIR, ini=ini).costs == tmp_path / "ini.json"
+    assert one(tmp_path, marker=PAIR).costs is None
+
+
+@pytest.mark.parametrize("source", ["line", "ini"])
+def test_seed_and_number_of_prompts_are_the_sessions(tmp_path: Path, source: str) -> None:
+    texts = one(tmp_path, **{source: {"seed": 7, "prompts": 3}, "marker": PAIR}).texts
+    assert (texts.seed, texts.prompt_limit) == (7, 3)
+    texts = one(tmp_path, marker=PAIR).texts
+    assert (texts.seed, texts.prompt_limit) == (0, None)
+
+
+@pytest.mark.parametrize(("temperature", "rule"), [(0.0, "greedy"), (0.7, "rejection"), (1.0, "rejection")])
+def test_the_rule_follows_the_temperature(tmp_path: Path, temperature: float, rule: str) -> None:
+    assert one(tmp_path, line={"temperature": temperature}, marker=PAIR).rule == rule
+    assert one(tmp_path, line={"temperature": temperature}, marker=PAIR | {"rule": rule}).rule == rule
+
+
+@pytest.mark.parametrize(
+    ("rule", "temperature", "complaint"),
+    [
+        ("greedy", 1.0, "rule 'greedy' does not go with temperature 1; greedy is temperature 0"),
+        ("rejection", 0.0, "rule 'rejection' does not go with temperature 0"),
+        ("typical", 1.0, "verification rule 'typical' is unknown; choose among rejection, greedy"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused(tmp_path: Path, rule: str, temperature: float, complaint: str) -> None:
+    with pytest.raises(RequestError, match=complaint):
+        grid(tmp_path, line={"temperature": temperature}, marker=PAIR | {"rule": rule})
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("suites/text", "text"),
+        ("suites/text/long", "text/long"),
+        ("tests/spec", "tests/spec"),
+        ("tests/suites", "tests/suites"),
+        ("suites", "main"),
+        (".", "main"),
+        ("../elsewhere/audio", "audio"),
+    ],
+)
+def test_a_suite_is_named_after_its_folder(tmp_path: Path, folder: str, name: str) -> None:
+    assert suite_name((tmp_path / folder).resolve(), tmp_path) == name
+
+
+def test_a_folder_is_found_before_a_hub_id_is_assumed(tmp_path: Path) -> None:
+    assert locate("org/model", tmp_path) == "org/model"
+    (tmp_path / "org/model").mkdir(parents=True)
+    assert locate("org/model", tmp_path) == str(tmp_path / "org/model")
+
+
+@pytest.mark.parametrize("name", ["model", "./model", "../x/model", "a/b/model"])
+def test_what_cannot_be_a_hub_id_is_a_path(tmp_path: Path, name: str) -> None:
+    assert locate(name, tmp_path) == str((tmp_path / name).resolve())
+
+
+def test_an_absolute_path_stays(tmp_path: Path) -> None:
+    assert locate(str(tmp_path / "model"), Path("/elsewhere")) == str(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "change", [{"drafter": "/models/other"}, {"margin": 0.1}, {"target": "/models/other"}, {"new_tokens": 32}]
+)
+def test_two_cases_may_not_share_a_baseline(change: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=f"two different cases are both called {case().id} .*; move one of the tests"):
+        check_distinct([case(), case(**change)])
+
+
+def test_one_case_in_two_tests_and_cases_of_different_names_are_fine() -> None:
+    check_distinct([case(), case(), case(k=4), case(depth=1), case(suite="other")])

@@ -1,0 +1,264 @@
+"""Options and markers: what is accepted, what is refused and with which advice."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_specdec.errors import RequestError
+from pytest_specdec.settings import (
+    OPTIONS,
+    Given,
+    Marker,
+    Settings,
+    first,
+    fraction,
+    non_negative,
+    one_of,
+    report_file,
+    whole_number,
+    whole_numbers,
+)
+
+WHERE = "tests/test_it.py::test_it"
+BY_NAME = {option.name: option for option in OPTIONS}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("8", (8,)), ("4,8", (4, 8)), (" 4 , 8 ", (4, 8)), ("8,4", (8, 4)), ("4,8,4,4", (4, 8)), ("1", (1,))]
+)
+def test_lists_keep_their_order_and_drop_repeats(text: str, wanted: tuple[int, ...]) -> None:
+    assert whole_numbers(1)(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "4,0", "four", "", "4,", "4;8", "8.0", "1e3", "4 8"])
+def test_what_is_no_positive_whole_number_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number of at least 1; write for example"):
+        whole_numbers(1)(text)
+
+
+def test_depth_may_be_zero_and_k_may_not() -> None:
+    assert BY_NAME["depth"].parse("0,3") == (0, 3)
+    assert whole_number(0)("0") == 0
+    with pytest.raises(argparse.ArgumentTypeError):
+        BY_NAME["k"].parse("0,3")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("0.01", 0.01), ("1%", 0.01), ("0.5%", 0.005), ("0", 0.0), ("1e-3", 0.001), ("50 %", 0.5)]
+)
+def test_fractions_may_be_written_as_percentages(text: str, wanted: float) -> None:
+    assert fraction(above_zero=False, below=1.0)(text) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("text", ["1", "100%", "-1%", "one", "", "%", "nan", "inf", "1%%"])
+def test_what_is_no_fraction_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is out of range; write a number below 1 like"):
+        fraction(above_zero=False, below=1.0)(text)
+
+
+@pytest.mark.parametrize("text", ["0", "0%", "0.5", "50%"])
+def test_alpha_is_above_zero_and_below_one_half(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"below 0\.5"):
+        BY_NAME["alpha"].parse(text)
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("0", 0.0), ("1", 1.0), ("0.7", 0.7)])
+def test_temperatures(text: str, wanted: float) -> None:
+    assert non_negative(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["-0.1", "hot", "nan", "inf", ""])
+def test_what_is_no_temperature_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a temperature; write 0 for greedy"):
+        non_negative(text)
+
+
+def test_a_choice_lists_what_there_is() -> None:
+    assert one_of("fail", "warn")("warn") == "warn"
+    with pytest.raises(argparse.ArgumentTypeError, match="'Warn' is not one of fail, warn; choose one of these"):
+        one_of("fail", "warn")("Warn")
+
+
+def test_a_report_is_known_by_its_ending() -> None:
+    assert report_file("out/cases.json") == Path("out/cases.json")
+    with pytest.raises(argparse.ArgumentTypeError, match=r"'cases\.xls' ends in no known report format; end it in .*\.json"):
+        report_file("cases.xls")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("k", "eight"),
+        ("depth", "-1"),
+        ("device", "tpu"),
+        ("dtype", "float64"),
+        ("engine", "magic"),
+        ("temperature", "-1"),
+        ("prompts", "0"),
+        ("new-tokens", "1"),
+        ("seed", "-1"),
+        ("alpha", "2"),
+        ("margin", "150%"),
+        ("inconclusive", "perhaps"),
+        ("update", "some"),
+        ("report", "report"),
+    ],
+)
+def test_every_option_quotes_a_bad_value_and_ends_with_advice(name: str, text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError) as caught:
+        BY_NAME[name].parse(text)
+    complaint, _, advice = str(caught.value).partition("; ")
+    assert repr(text) in complaint
+    assert advice
+
+
+def test_options_have_twin_names() -> None:
+    assert BY_NAME["new-tokens"].flag == "--specdec-new-tokens"
+    assert BY_NAME["new-tokens"].ini_name == "specdec_new_tokens"
+    assert {option.name.replace("-", "_") for option in OPTIONS} == set(Given.__dataclass_fields__)
+
+
+def test_zero_and_empty_count_as_given() -> None:
+    assert first(None, 0, 5, default=9) == 0
+    assert first(None, (), default=(8,)) == ()
+    assert first(None, None, default=9) == 9
+
+
+def settings(line: Given | None = None, ini: Given | None = None) -> Settings:
+    return Settings(line or Given(), ini or Given(), Path("/root"), Path("/called"))
+
+
+def test_a_session_option_comes_from_the_line_then_the_ini_file() -> None:
+    assert settings(Given(seed=0), Given(seed=5)).scalar("seed", 9) == 0
+    assert settings(None, Given(seed=5)).scalar("seed", 9) == 5
+    assert settings().scalar("seed", 9) == 9
+
+
+def test_paths_are_relative_to_where_they_were_written() -> None:
+    line, ini = Given(costs=Path("c.json")), Given(costs=Path("i.json"))
+    assert settings(line, ini).path("costs") == Path("/called/c.json")
+    assert settings(None, ini).path("costs") == Path("/root/i.json")
+    assert settings(Given(costs=Path("/else/c.json"))).path("costs") == Path("/else/c.json")
+    assert settings().path("costs") is None
+
+
+def test_baselines_have_a_folder_by_default() -> None:
+    assert settings().baselines == Path("/root/baselines")
+    assert settings(Given(baselines=Path("mine"))).baselines == Path("/called/mine")
+
+
+def test_reports_are_written_where_pytest_was_called() -> None:
+    assert settings(Given(report=(Path("a.json"), Path("/b.json")))).reports == (Path("/called/a.json"), Path("/b.json"))
+    assert settings().reports == ()
+
+
+def test_a_project_that_asks_for_nothing_hears_nothing() -> None:
+    assert not settings().speaks
+    assert settings(Given(k=(4,))).speaks
+    assert settings(None, Given(alpha=0.05)).speaks
+
+
+def test_settings_are_read_from_pytest(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nspecdec_k = 4, 16\nspecdec_alpha = 5%\n")
+    found = Settings.from_pytest_config(
+        pytester.parseconfig("--specdec-k=8", "--specdec-report=a.json", "--specdec-report=b.json")
+    )
+    assert found.command_line == Given(k=(8,), report=(Path("a.json"), Path("b.json")))
+    assert found.ini == Given(k=(4, 16), alpha=0.05)
+    assert found.root == found.invoked_from == pytester.path
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("specdec_k = 0", "ini option specdec_k: '0' is not a whole"),
+        ("specdec_margin = 2", "ini option specdec_margin: '2' is out of range"),
+    ],
+)
+def test_a_bad_ini_value_is_named(pytester: pytest.Pytester, line: str, complaint: str) -> None:
+    pytester.makeini(f"[pytest]\n{line}\n")
+    with pytest.raises(RequestError, match=f"{complaint}.*; write"):
+        Settings.from_pytest_config(pytester.parseconfig())
+
+
+def test_baselines_are_not_updated_from_fewer_prompts(pytester: pytest.Pytester) -> None:
+    with pytest.raises(RequestError, match=r"--specdec-update with --specdec-prompts .*; leave one of them out"):
+        Settings.from_pytest_config(pytester.parseconfig("--specdec-update=all", "--specdec-prompts=3"))
+
+
+def marker(**arguments: Any) -> Marker:
+    return Marker.from_pytest_mark((), arguments, WHERE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ({"k": 8}, Marker(k=(8,))),
+        ({"k": [4, 8, 4]}, Marker(k=(4, 8))),
+        ({"k": (4, 8)}, Marker(k=(4, 8))),
+        ({"depth": 0}, Marker(depth=(0,))),
+        ({"temperature": 0}, Marker(temperature=0.0)),
+        ({"margin": 0.01}, Marker(margin=0.01)),
+        ({"new_tokens": 64}, Marker(new_tokens=64)),
+        ({"target": Path("models/target"), "drafter": "mtp"}, Marker(target="models/target", drafter="mtp")),
+        ({}, Marker()),
+    ],
+)
+def test_marker_values_are_held_to_the_options_rules(arguments: dict[str, Any], wanted: Marker) -> None:
+    assert marker(**arguments) == wanted
+
+
+def test_a_marker_takes_keywords_only() -> None:
+    with pytest.raises(RequestError, match=f"{WHERE}: the specdec marker takes keywords only; name them: target, drafter, k"):
+        Marker.from_pytest_mark(("models/target",), {}, WHERE)
+
+
+def test_unknown_arguments_of_a_marker_are_named() -> None:
+    with pytest.raises(RequestError, match=f"{WHERE}: the specdec marker knows no draft, ks; choose among target, drafter"):
+        marker(ks=8, draft="x", k=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("k", 0),
+        ("k", -4),
+        ("k", "8"),
+        ("k", 8.0),
+        ("k", True),
+        ("k", []),
+        ("k", [4, 0]),
+        ("k", None),
+        ("depth", -1),
+        ("depth", [0, "3"]),
+        ("temperature", -0.5),
+        ("temperature", "hot"),
+        ("temperature", float("nan")),
+        ("margin", 1.0),
+        ("margin", -0.1),
+        ("new_tokens", 1),
+        ("new_tokens", [64, 128]),
+        ("target", ""),
+        ("drafter", 3),
+        ("rule", None),
+        ("prompts", ["a.jsonl"]),
+        ("costs", False),
+    ],
+)
+def test_a_bad_value_of_a_marker_is_named_with_its_place(name: str, value: object) -> None:
+    with pytest.raises(RequestError) as caught:
+        marker(**{name: value})
+    complaint, _, advice = str(caught.value).partition("; ")
+    assert complaint.startswith(f"{WHERE}: {name}={value!r}")
+    assert advice
+
+
+def test_the_advice_fits_the_option() -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"write for example 64$"):
+        whole_number(0)("x")
+    with pytest.raises(argparse.ArgumentTypeError, match=r"write for example 4,8$"):
+        whole_numbers(0)("x")
