@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: suites test check format bench models clean
+.PHONY: suites test check format bench unchanged models clean
 
 suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
 	$(BIN)/pytest --specdec-k=$(K) suites/
@@ -36,3 +36,8 @@ $(READY): pyproject.toml constraints.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .benchmarks
+
+RUNS ?= 50
+unchanged: $(READY)  ## the main job RUNS times over: any failure is a false alarm
+	for run in $$(seq $(RUNS)); do $(BIN)/pytest -q --specdec-k=$(K) suites/ > /dev/null || { echo "run $$run failed"; exit 1; }; done
+	@echo "$(RUNS) unchanged runs, no failure"

@@ -1,0 +1,73 @@
+"""What the embedded text pair promises: real behaviour, small files, and a gate that fires."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import EMBEDDED, ROOT, add_noise
+
+from pytest_specdec import CostProfile, load_baseline
+from pytest_specdec.acceptance.counts import Counts
+from pytest_specdec.acceptance.prompts import read_prompts
+
+ARTICLE = (0.80, 0.74, 0.67)
+"""Conditional acceptance of the article's three MTP steps."""
+
+
+def stored(name: str) -> Counts:
+    return load_baseline(ROOT / "baselines" / "text" / f"{name}.json").as_counts()
+
+
+def test_own_heads_accept_as_the_articles_do() -> None:
+    np.testing.assert_allclose(stored("mtp-k3-depth3-t1").conditional, ARTICLE, atol=0.08)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+def test_the_draft_models_survival_falls_clearly(depth: int) -> None:
+    survival = stored(f"text-draft-k8-depth{depth}-t1").survival
+    assert (np.diff(survival) < -0.01).all()
+    assert survival[0] > 0.6
+    assert survival[7] < 0.3
+
+
+def test_categories_differ_visibly() -> None:
+    lengths = {name: own.acceptance_length for name, own in stored("text-draft-k8-depth0-t1").by_category().items()}
+    assert set(lengths) == {"prose", "code", "json", "arithmetic", "dialogue"}
+    assert lengths["dialogue"] > lengths["json"] > lengths["arithmetic"] > lengths["code"] > lengths["prose"] > 2
+    assert lengths["dialogue"] > 2 * lengths["prose"]
+
+
+def test_deeper_drafting_accepts_more_and_costs_more() -> None:
+    costs = CostProfile.load(ROOT / "suites" / "text" / "costs.json")
+    lengths = [stored(f"text-draft-k{k}-depth0-t1").acceptance_length for k in (4, 8, 12, 16)]
+    assert lengths == sorted(lengths)
+    assert all(costs.round_ms(k, 0) > costs.round_ms(k, 3) for k in (4, 8, 12, 16))
+
+
+def test_files_are_small_and_prompts_are_many() -> None:
+    weights = sum(path.stat().st_size for path in EMBEDDED.glob("text-*/*.safetensors"))
+    assert weights <= 12 * 2**20
+    assert len(read_prompts(EMBEDDED.parent / "text" / "prompts.jsonl")) >= 64
+    texts = json.loads((ROOT / "baselines" / "text" / "texts" / "t1-n128-s0.json").read_text())["texts"]
+    assert {len(text) for text in texts.values()} == {128}
+
+
+def test_five_percent_noise_on_the_draft_fails_the_main_job(pytester: pytest.Pytester, tmp_path: Path) -> None:
+    noisy = add_noise(EMBEDDED / "text-draft", tmp_path / "noisy", 0.05)
+    arguments = ("--specdec-k=8", f"--specdec-draft={noisy}", "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"))
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-k", "TestDraftModel", *arguments, str(ROOT / "suites"))
+    result.assert_outcomes(failed=8)
+    result.stdout.fnmatch_lines(
+        [
+            "acceptance_length regressed: 3.8* -> 3.* (-*; 95 % interval -* to -*), fails from -0.50 %",
+            "  case       text/text-draft-k8-depth0-t1: fell on the same texts, which leaves no room for chance",
+            "  changed    drafter weights or configuration *",
+            "  positions  conditional acceptance fell at *",
+            "  categories *prose*",
+            "  lost most  '*",
+            "  intended?  pytest *--specdec-update=changed",
+        ]
+    )

@@ -1,0 +1,53 @@
+"""README and docs say what is true: python examples run, and every option stands in the reference."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+from pytest_specdec import grid
+from pytest_specdec.plugin import MARKERS
+from pytest_specdec.settings import OPTIONS, Marker
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
+EXAMPLES = [
+    pytest.param(code, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S), 1)
+]
+
+
+@pytest.mark.parametrize("code", EXAMPLES)
+def test_python_examples_run(code: str) -> None:
+    exec(compile(code, "example", "exec"), {})
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_option_stands_in_the_reference(option) -> None:
+    (row,) = [line for line in REFERENCE.splitlines() if line.startswith(f"| `{option.flag}=")]
+    assert (f"`{option.ini_name}`" in row) == option.ini
+
+
+def test_every_marker_argument_stands_in_the_reference_and_in_the_marker_line() -> None:
+    for name in Marker.__dataclass_fields__:
+        assert f"`{name}=" in REFERENCE
+        assert name in MARKERS[0]
+
+
+def test_the_defaults_in_the_reference_are_the_codes() -> None:
+    assert f"| `{grid.DEFAULT_ALPHA:.0%}` |" in REFERENCE
+    assert f"| `{grid.DEFAULT_MARGIN:.1%}` |" in REFERENCE
+    assert f"| `{grid.DEFAULT_NEW_TOKENS}` |" in REFERENCE
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_make_targets_that_pages_name_exist(page: Path) -> None:
+    text = page.read_text()
+    named = re.findall(r"`((?:tests|suites|docs|benchmarks)/[\w/.-]+\.\w+)`|\]\(([\w/.-]+\.md)\)", text)
+    assert [name for pair in named for name in pair if name and not (ROOT / name).exists()] == []
+    makefile = (ROOT / "Makefile").read_text()
+    assert [name for name in re.findall(r"`?make ([a-z]+)", text) if f"\n{name}:" not in makefile] == []

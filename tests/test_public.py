@@ -1,0 +1,39 @@
+"""The public names of the package, used without pytest's machinery."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import pytest_specdec
+from pytest_specdec.acceptance.texts import texts_from_ids
+from pytest_specdec.errors import MeasurementError, RequestError
+
+
+@pytest.mark.parametrize("name", pytest_specdec.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(pytest_specdec, name) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = pytest_specdec.nothing
+
+
+def test_replay_takes_paths_and_gives_counts(tiny_target: Path, tiny_draft: Path) -> None:
+    texts = texts_from_ids([[0, *range(2, 30)], [0, *range(5, 31)]], [3, 4])
+    counts = pytest_specdec.replay(str(tiny_target), str(tiny_draft), texts, k=4)
+    assert counts.k == 4
+    assert 1 < counts.acceptance_length < 5
+    assert pytest_specdec.replay(str(tiny_target), str(tiny_target), texts, k=4).acceptance_length == pytest.approx(5)
+
+
+def test_replay_refuses_what_it_cannot_measure(tiny_target: Path, tiny_draft: Path) -> None:
+    texts = texts_from_ids([[0, *range(2, 12)]], [3])
+    with pytest.raises(RequestError, match="needs 5 MTP layers"):
+        pytest_specdec.replay(str(tiny_target), str(tiny_draft), texts, k=4, depth=5)
+    with pytest.raises(MeasurementError, match="no text is long enough for a round of k=40"):
+        pytest_specdec.replay(str(tiny_target), str(tiny_draft), texts, k=40)
+    with pytest.raises(RequestError, match="longer than the context"):
+        pytest_specdec.replay(str(tiny_target), str(tiny_draft), texts_from_ids([[0] * 200], [3]), k=4)
