@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from .errors import SpecdecError
-from .settings import DEVICES, DTYPES, whole_number, whole_numbers
+from .options import DEVICES, DTYPES, whole_number, whole_numbers
 
 
 def main(arguments: list[str] | None = None) -> int:

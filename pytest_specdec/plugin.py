@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .errors import SpecdecError
-from .session import Session
-from .settings import OPTIONS, Settings
+from .options import OPTIONS
 
 if TYPE_CHECKING:
     from transformers.modeling_layers import MtpModel
 
     from .acceptance.case import Case
     from .decoding.loading import LoadedModel
+    from .session import Session
     from .speedup.costs import CostProfile
     from .suite import Baseline, Run
 
-SESSION = pytest.StashKey[Session]()
+SESSION: pytest.StashKey[Session] = pytest.StashKey()
 MARKERS = (
     "specdec(target, drafter, k, depth, rule, temperature, prompts, new_tokens, margin, costs): run the test over "
     "every k and depth of a pair of models; drafter='mtp' stands for the target's own MTP heads",
@@ -41,17 +41,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for line in MARKERS:
         config.addinivalue_line("markers", line)
-    try:
-        settings = Settings.from_pytest_config(config)
-    except SpecdecError as error:
-        raise pytest.UsageError(str(error)) from None
-    config.stash[SESSION] = Session(config, settings)
-    config.pluginmanager.register(config.stash[SESSION], "specdec-session")
+    # xdist's controller collects nothing, and must be there to receive what workers measure.
+    distributes = getattr(config.option, "dist", "no") != "no" or hasattr(config, "workerinput")
+    if distributes or _asked(config):
+        session_of(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "specdec_case" in metafunc.fixturenames:
-        metafunc.config.stash[SESSION].parametrize(metafunc)
+        session_of(metafunc.config).parametrize(metafunc)
+
+
+def session_of(config: pytest.Config) -> Session:
+    """The session's state, made and registered on first use: a project that asks for nothing pays nothing."""
+    if SESSION not in config.stash:
+        from .session import Session
+        from .settings import Settings
+
+        try:
+            config.stash[SESSION] = Session(config, Settings.from_pytest_config(config))
+        except SpecdecError as error:
+            raise pytest.UsageError(str(error)) from None
+        config.pluginmanager.register(config.stash[SESSION], "specdec-session")
+    return config.stash[SESSION]
+
+
+def _asked(config: pytest.Config) -> bool:
+    """Whether the command line or the ini file names any of our options."""
+    return any(config.getoption(o.flag) is not None or (o.ini and config.getini(o.ini_name)) for o in OPTIONS)
 
 
 @pytest.fixture
@@ -65,35 +82,35 @@ def specdec_case(request: pytest.FixtureRequest) -> Case:
 def specdec_target(request: pytest.FixtureRequest, specdec_case: Case) -> LoadedModel:
     """The target model, loaded once a session."""
     with _told():
-        return request.config.stash[SESSION].engine.model(specdec_case.target)
+        return session_of(request.config).engine.model(specdec_case.target)
 
 
 @pytest.fixture
 def specdec_drafter(request: pytest.FixtureRequest, specdec_case: Case) -> LoadedModel | MtpModel:
     """The draft model, or the target's own MTP heads, loaded once a session."""
     with _told():
-        return request.config.stash[SESSION].engine.drafter(specdec_case)
+        return session_of(request.config).engine.drafter(specdec_case)
 
 
 @pytest.fixture
 def specdec_run(request: pytest.FixtureRequest, specdec_case: Case) -> Run:
     """What this session measures for the case: once, shared by all its tests."""
     with _told():
-        return request.config.stash[SESSION].suite.run(specdec_case)
+        return session_of(request.config).suite.run(specdec_case)
 
 
 @pytest.fixture
 def specdec_baseline(request: pytest.FixtureRequest, specdec_case: Case) -> Baseline:
     """The stored record to compare with: `assert specdec_run == specdec_baseline`."""
     with _told():
-        return request.config.stash[SESSION].suite.baseline(specdec_case)
+        return session_of(request.config).suite.baseline(specdec_case)
 
 
 @pytest.fixture
 def specdec_costs(request: pytest.FixtureRequest, specdec_case: Case) -> CostProfile | None:
     """The case's cost profile; None where none is named."""
     with _told():
-        return request.config.stash[SESSION].suite.costs(specdec_case)
+        return session_of(request.config).suite.costs(specdec_case)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,9 @@ import pytest
 from support import ROOT
 
 from pytest_specdec import grid
+from pytest_specdec.options import OPTIONS
 from pytest_specdec.plugin import MARKERS
-from pytest_specdec.settings import OPTIONS, Marker
+from pytest_specdec.settings import Marker
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
@@ -50,4 +51,4 @@ def test_files_and_make_targets_that_pages_name_exist(page: Path) -> None:
     named = re.findall(r"`((?:tests|suites|docs|benchmarks)/[\w/.-]+\.\w+)`|\]\(([\w/.-]+\.md)\)", text)
     assert [name for pair in named for name in pair if name and not (ROOT / name).exists()] == []
     makefile = (ROOT / "Makefile").read_text()
-    assert [name for name in re.findall(r"`?make ([a-z]+)", text) if f"\n{name}:" not in makefile] == []
+    assert [name for name in re.findall(r"(?:`|^)make ([a-z]+)", text, re.M) if f"\n{name}:" not in makefile] == []

@@ -1,125 +1,16 @@
-"""Options and markers: what is accepted, what is refused and with which advice."""
+"""Settings and markers: where values come from, what is accepted, what is refused."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_specdec.errors import RequestError
-from pytest_specdec.settings import (
-    OPTIONS,
-    Given,
-    Marker,
-    Settings,
-    first,
-    fraction,
-    non_negative,
-    one_of,
-    report_file,
-    whole_number,
-    whole_numbers,
-)
+from pytest_specdec.settings import Given, Marker, Settings, first
 
 WHERE = "tests/test_it.py::test_it"
-BY_NAME = {option.name: option for option in OPTIONS}
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"), [("8", (8,)), ("4,8", (4, 8)), (" 4 , 8 ", (4, 8)), ("8,4", (8, 4)), ("4,8,4,4", (4, 8)), ("1", (1,))]
-)
-def test_lists_keep_their_order_and_drop_repeats(text: str, wanted: tuple[int, ...]) -> None:
-    assert whole_numbers(1)(text) == wanted
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "4,0", "four", "", "4,", "4;8", "8.0", "1e3", "4 8"])
-def test_what_is_no_positive_whole_number_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number of at least 1; write for example"):
-        whole_numbers(1)(text)
-
-
-def test_depth_may_be_zero_and_k_may_not() -> None:
-    assert BY_NAME["depth"].parse("0,3") == (0, 3)
-    assert whole_number(0)("0") == 0
-    with pytest.raises(argparse.ArgumentTypeError):
-        BY_NAME["k"].parse("0,3")
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"), [("0.01", 0.01), ("1%", 0.01), ("0.5%", 0.005), ("0", 0.0), ("1e-3", 0.001), ("50 %", 0.5)]
-)
-def test_fractions_may_be_written_as_percentages(text: str, wanted: float) -> None:
-    assert fraction(above_zero=False, below=1.0)(text) == pytest.approx(wanted)
-
-
-@pytest.mark.parametrize("text", ["1", "100%", "-1%", "one", "", "%", "nan", "inf", "1%%"])
-def test_what_is_no_fraction_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is out of range; write a number below 1 like"):
-        fraction(above_zero=False, below=1.0)(text)
-
-
-@pytest.mark.parametrize("text", ["0", "0%", "0.5", "50%"])
-def test_alpha_is_above_zero_and_below_one_half(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match=r"below 0\.5"):
-        BY_NAME["alpha"].parse(text)
-
-
-@pytest.mark.parametrize(("text", "wanted"), [("0", 0.0), ("1", 1.0), ("0.7", 0.7)])
-def test_temperatures(text: str, wanted: float) -> None:
-    assert non_negative(text) == wanted
-
-
-@pytest.mark.parametrize("text", ["-0.1", "hot", "nan", "inf", ""])
-def test_what_is_no_temperature_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is not a temperature; write 0 for greedy"):
-        non_negative(text)
-
-
-def test_a_choice_lists_what_there_is() -> None:
-    assert one_of("fail", "warn")("warn") == "warn"
-    with pytest.raises(argparse.ArgumentTypeError, match="'Warn' is not one of fail, warn; choose one of these"):
-        one_of("fail", "warn")("Warn")
-
-
-def test_a_report_is_known_by_its_ending() -> None:
-    assert report_file("out/cases.json") == Path("out/cases.json")
-    with pytest.raises(argparse.ArgumentTypeError, match=r"'cases\.xls' ends in no known report format; end it in .*\.json"):
-        report_file("cases.xls")
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("k", "eight"),
-        ("depth", "-1"),
-        ("device", "tpu"),
-        ("dtype", "float64"),
-        ("engine", "magic"),
-        ("temperature", "-1"),
-        ("prompts", "0"),
-        ("new-tokens", "1"),
-        ("seed", "-1"),
-        ("alpha", "2"),
-        ("margin", "150%"),
-        ("inconclusive", "perhaps"),
-        ("update", "some"),
-        ("report", "report"),
-    ],
-)
-def test_every_option_quotes_a_bad_value_and_ends_with_advice(name: str, text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError) as caught:
-        BY_NAME[name].parse(text)
-    complaint, _, advice = str(caught.value).partition("; ")
-    assert repr(text) in complaint
-    assert advice
-
-
-def test_options_have_twin_names() -> None:
-    assert BY_NAME["new-tokens"].flag == "--specdec-new-tokens"
-    assert BY_NAME["new-tokens"].ini_name == "specdec_new_tokens"
-    assert {option.name.replace("-", "_") for option in OPTIONS} == set(Given.__dataclass_fields__)
 
 
 def test_zero_and_empty_count_as_given() -> None:
@@ -255,10 +146,3 @@ def test_a_bad_value_of_a_marker_is_named_with_its_place(name: str, value: objec
     complaint, _, advice = str(caught.value).partition("; ")
     assert complaint.startswith(f"{WHERE}: {name}={value!r}")
     assert advice
-
-
-def test_the_advice_fits_the_option() -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match=r"write for example 64$"):
-        whole_number(0)("x")
-    with pytest.raises(argparse.ArgumentTypeError, match=r"write for example 4,8$"):
-        whole_numbers(0)("x")

@@ -65,7 +65,7 @@ def test_a_selected_run_deletes_nothing(project) -> None:
 
 def test_an_interrupted_run_writes_nothing_and_says_so(project) -> None:
     project.write_test("def test_stop():\n    raise KeyboardInterrupt\n", "suites/letters/test_zz_stop.py")
-    result = project.run("--specdec-update=new")
+    result = project.pytester.runpytest_subprocess("-p", "no:cacheprovider", "--specdec-update=new")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert project.baselines == {}
     result.stdout.fnmatch_lines(["interrupted: none of 5 baseline files was written; run again to the end"])

@@ -34,7 +34,7 @@ def test_the_ini_file_sets_defaults_that_the_marker_overrides(project) -> None:
     project.write_test("""
 import pytest
 
-@pytest.mark.specdec(target={target!r}, drafter={draft!r})
+@pytest.mark.specdec(target={target!r}, drafter={draft!r}, new_tokens=24)
 def test_draft(specdec_run): pass
 """)
     assert collected(project) == ["test_draft[k5-depth1]"]
@@ -70,7 +70,7 @@ def test_markers_are_listed(project) -> None:
 
 def test_every_option_stands_in_the_help_with_its_ini_twin(project) -> None:
     text = project.run("--help").stdout.str()
-    from pytest_specdec.settings import OPTIONS
+    from pytest_specdec.options import OPTIONS
 
     for option in OPTIONS:
         assert f"{option.flag}=" in text

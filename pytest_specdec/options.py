@@ -1,0 +1,120 @@
+"""The table of options and the parsers of their values. Imported by every pytest run, so it imports next to nothing."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("float32", "bfloat16", "float16")
+ENGINES = ("replay",)
+UPDATES = ("new", "changed", "all")
+INCONCLUSIVE = ("fail", "warn")
+REPORTS = (".json",)
+
+
+class Option(NamedTuple):
+    """One option: `--specdec-NAME` on the command line and, unless told otherwise, `specdec_NAME` in the ini file."""
+
+    name: str
+    parse: Callable[[str], Any]
+    metavar: str
+    help: str
+    ini: bool = True
+    repeatable: bool = False
+
+    @property
+    def flag(self) -> str:
+        return f"--specdec-{self.name}"
+
+    @property
+    def ini_name(self) -> str:
+        return f"specdec_{self.name.replace('-', '_')}"
+
+
+def whole_numbers(least: int) -> Callable[[str], tuple[int, ...]]:
+    """Parser of a comma-separated list of whole numbers, each at least `least`."""
+    one = whole_number(least, example="4,8")
+
+    def parse(text: str) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(one(part.strip()) for part in text.split(",")))
+
+    return parse
+
+
+def whole_number(least: int, example: str = "64") -> Callable[[str], int]:
+    """Parser of one whole number of at least `least`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}; write for example {example}")
+        return value
+
+    return parse
+
+
+def fraction(*, above_zero: bool, below: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            value = -1.0
+        if not value < below or value < 0 or (above_zero and value == 0):
+            raise argparse.ArgumentTypeError(f"{text!r} is out of range; write a number below {below:g} like 0.01 or 1%")
+        return value
+
+    return parse
+
+
+def non_negative(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a temperature; write 0 for greedy decoding or a positive number")
+    return value
+
+
+def one_of(*names: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(names)}; choose one of these")
+        return text
+
+    return parse
+
+
+def report_file(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in REPORTS:
+        raise argparse.ArgumentTypeError(f"{text!r} ends in no known report format; end it in {' or '.join(REPORTS)}")
+    return path
+
+
+OPTIONS = (
+    Option("k", whole_numbers(1), "K[,K]", "Draft tokens per round to measure"),
+    Option("depth", whole_numbers(0), "D[,D]", "MTP layers per drafter pass to measure; 0 is a plain draft model"),
+    Option("target", str, "PATH", "Target model: a checkpoint folder or hub id"),
+    Option("draft", str, "PATH", "Draft model: a checkpoint folder or hub id"),
+    Option("device", one_of(*DEVICES), "NAME", "Where the models run: auto (default), cpu or cuda"),
+    Option("dtype", one_of(*DTYPES), "NAME", "Number format of the weights: float32 (default), bfloat16 or float16"),
+    Option("engine", one_of(*ENGINES), "NAME", "How acceptance is measured: replay (default)"),
+    Option("temperature", non_negative, "T", "Sampling temperature; 0 is greedy decoding"),
+    Option("prompts", whole_number(1), "N", "Use the first N prompts of each prompt file"),
+    Option("new-tokens", whole_number(2), "N", "Tokens of text per prompt (default 128)"),
+    Option("seed", whole_number(0), "N", "Seed of newly sampled texts (default 0)"),
+    Option("alpha", fraction(above_zero=True, below=0.5), "A", "False-alarm rate of the whole session (default 1%%)"),
+    Option("margin", fraction(above_zero=False, below=1.0), "M", "Relative drop that fails a gate (default 0.5%%)"),
+    Option("inconclusive", one_of(*INCONCLUSIVE), "WORD", "What an undecided gate does: fail (default) or warn"),
+    Option("costs", Path, "FILE", "Cost profile to compute the theoretical speed-up from"),
+    Option("baselines", Path, "DIR", "Folder of the stored baselines (default: baselines)"),
+    Option("update", one_of(*UPDATES), "WHICH", "Write baselines: new, changed or all", ini=False),
+    Option("report", report_file, "FILE", "Write a report; the ending names its format (.json)", ini=False, repeatable=True),
+)
