@@ -25,8 +25,8 @@ from .loading import LoadedModel, load_model
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
 
-_LOGIT_BUDGET = 1 << 25
-"""Logits held at once, in numbers: 128 MiB in float32."""
+_LOGIT_BUDGET = {"cpu": 1 << 22, "cuda": 1 << 28}
+"""Logits held at once, in numbers: 16 MiB in float32 on a CPU, 1 GiB on a GPU."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,10 +93,13 @@ def acceptance_fields(
             )
     accepts = [np.zeros((len(texts), plan.heads, longest)) for plan in drafters]
     order = sorted(range(len(texts)), key=lambda row: len(texts[row].ids))
-    vocabulary = target.model.get_input_embeddings().num_embeddings
+    budget = _LOGIT_BUDGET.get(target.device.type, _LOGIT_BUDGET["cpu"])
+    tokens = budget // target.model.get_input_embeddings().num_embeddings
     done = 0
+    if progress:
+        progress(0, len(order))
     while done < len(order):
-        rows = _batch(order[done:], texts, vocabulary)
+        rows = _batch(order[done:], texts, tokens)
         ids = _padded([texts[row].ids for row in rows], target.device)
         _fill(accepts, target, drafters, ids, rows, temperature)
         done += len(rows)
@@ -151,11 +154,11 @@ def _acceptance(draft: torch.Tensor, target: torch.Tensor, temperature: float) -
     return array
 
 
-def _batch(order: list[int], texts: Sequence[Text], vocabulary: int) -> list[int]:
-    """The next rows, by length, whose logits fit the budget; at least one."""
+def _batch(order: list[int], texts: Sequence[Text], tokens: int) -> list[int]:
+    """The next rows, by length, that make at most so many tokens; at least one."""
     rows: list[int] = []
     for row in order:
-        if rows and (len(rows) + 1) * len(texts[row].ids) * vocabulary > _LOGIT_BUDGET:
+        if rows and (len(rows) + 1) * len(texts[row].ids) > tokens:
             break
         rows.append(row)
     return rows

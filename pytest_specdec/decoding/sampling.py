@@ -17,7 +17,7 @@ from .replay import Progress
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_ROWS = 64
+_ROWS = 32
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> list[list[int]]:
@@ -69,6 +69,8 @@ def sample_new_tokens(
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         for begin in range(0, len(prompts), _ROWS):
+            if progress:
+                progress(begin, len(prompts))
             batch = prompts[begin : begin + _ROWS]
             ids, mask = _left_padded(batch, target.device)
             with _own_defaults_aside(target):
