@@ -68,9 +68,9 @@ def sample_new_tokens(
     devices = [target.device] if target.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
+        if progress:
+            progress(0, len(prompts))
         for begin in range(0, len(prompts), _ROWS):
-            if progress:
-                progress(begin, len(prompts))
             batch = prompts[begin : begin + _ROWS]
             ids, mask = _left_padded(batch, target.device)
             with _own_defaults_aside(target):

@@ -77,7 +77,7 @@ def test_more_prompts_than_a_batch_keep_their_order(target: LoadedModel) -> None
     )
     alone = [greedy_alone(target, prompt, 6) for prompt in PROMPTS]
     assert texts == [alone[row % len(PROMPTS)] for row in range(70)]
-    assert progress == [(64, 70), (70, 70)]
+    assert progress == [(0, 70), (32, 70), (64, 70), (70, 70)]
 
 
 @pytest.mark.parametrize("as_list", [False, True])
