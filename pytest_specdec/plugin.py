@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from transformers.modeling_layers import MtpModel
 
     from .acceptance.case import Case
+    from .comparison import Baseline, Run
     from .decoding.loading import LoadedModel
     from .session import Session
     from .speedup.costs import CostProfile
-    from .suite import Baseline, Run
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 MARKERS = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .errors import SpecdecError
+from .errors import RequestError, SpecdecError
 from .progress import ProgressBar
 from .settings import Marker, Settings
 
@@ -83,6 +83,7 @@ class Session:
         if problem is None:
             return
         if self._worker_output is None:
+            self._problem = None  # pytest itself will say it
             raise pytest.UsageError(problem)
         self._worker_output[_PROBLEM] = problem
         session.items.clear()
@@ -123,10 +124,13 @@ class Session:
 
     @property
     def engine(self) -> ReplayEngine:
-        """The session's engine and models; the first use imports torch."""
-        from .engines.local import ReplayEngine
-
+        """The session's engine and models; the first use imports torch. Raises RequestError where it is missing."""
         if self._engine is None:
+            try:
+                from .engines.local import ReplayEngine
+            except ImportError as error:
+                raise RequestError(f"{error.name} is not installed; pip install 'pytest-specdec[models]'") from error
+
             self._engine = ReplayEngine(
                 self._selected,
                 device=self.settings.scalar("device", "auto"),
@@ -151,7 +155,7 @@ class Session:
             alpha=self.settings.scalar("alpha", DEFAULT_ALPHA),
             inconclusive=self.settings.scalar("inconclusive", "fail"),
             update=self.settings.command_line.update,
-            subset=self.settings.scalar("prompts", None) is not None,
+            subset=self.settings.command_line.prompts is not None,
         )
         return Suite(self._selected, self.engine, self._store(), policy, self._update_command)
 
@@ -173,11 +177,21 @@ class Session:
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         case = item.callspec.params.get("specdec_case") if hasattr(item, "callspec") else None
-        if case is not None and (report.when == "call" or (report.when == "setup" and report.failed)):
-            failure = str(report.longrepr) if report.when == "setup" else None
-            setattr(report, _ROW, self.suite.row(case, failure))
-            report.sections += [("speculative decoding gate", "\n".join(lines)) for lines in self.suite.take_failures()]
+        if case is not None and (row := self._row(case, report)) is not None:
+            setattr(report, _ROW, row)
+        if self._suite is not None:
+            report.sections += [("speculative decoding gate", "\n".join(lines)) for lines in self._suite.take_failures()]
         return report
+
+    def _row(self, case: Case, report: pytest.TestReport) -> Row | None:
+        """The case's row after a test; an error where its fixtures failed, nothing where it was not measured."""
+        if report.when == "setup" and report.failed:
+            from .suite import failed_row
+
+            return failed_row(case, self.settings.scalar("engine", "replay"), str(report.longrepr))
+        if report.when == "call" and self._suite is not None and self._suite.measured(case):
+            return self._suite.row(case)
+        return None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         row: Row | None = getattr(report, _ROW, None)
@@ -213,26 +227,31 @@ class Session:
             if self._files:
                 self._notes.append(f"interrupted: none of {len(self._files)} baseline files was written; run again to the end")
             return
-        self._write()
+        try:
+            self._write()
+        except SpecdecError as error:
+            self._problem = str(error)
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
     def _write(self) -> None:
-        files = dict(self._files)
+        """Baselines first, so that a report that cannot be written costs none of them."""
+        reports: dict[Path, str] = {}
         if self._rows and self.settings.reports:
             from .report import json
 
-            files |= {path: json.render(self._rows.values()) for path in self.settings.reports}
-        if files:
+            reports = dict.fromkeys(self.settings.reports, json.render(self._rows.values()))
+        elif self.settings.reports:
+            self._notes.append("no case was measured, so no report was written; select a test that uses specdec_run")
+        for files in filter(None, (self._files, reports)):
             from .baselines.store import write_all
 
             write_all(files)
             self._notes += _told_files(files)
-        elif self.settings.reports:
-            self._notes.append("no case was measured, so no report was written; select a test that uses specdec_run")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self._worker_output is not None:
             return
-        if self._problem is not None and self._config.pluginmanager.hasplugin("dsession"):
+        if self._problem is not None:
             terminalreporter.write_line(f"ERROR: {self._problem}", red=True)
         if not self._rows and not self._notes:
             return

@@ -12,15 +12,14 @@ from typing import Any
 from .acceptance.case import DEFINITION, Case
 from .acceptance.counts import Counts
 from .acceptance.prompts import read_prompts
-from .baselines.schema import SCHEMA, Conditions, Record, dumps, prompt_counts
+from .baselines.schema import Record, dumps
 from .baselines.store import BaselineStore
-from .engines.protocol import Engine, Measurement
-from .errors import CostError
+from .comparison import Baseline, Metric, Run, times_of, value_of
+from .engines.protocol import Engine
 from .gate.explain import explain, headline
 from .gate.verdict import Verdict, judge
-from .report.row import Row, plain
+from .report.row import Metrics, Row, plain
 from .speedup.costs import CostProfile
-from .speedup.model import theoretical_speedup
 
 _DEAD_DRAFTER = "no draft token was ever accepted, and a dead drafter is no baseline; check the drafter"
 
@@ -42,97 +41,6 @@ class Policy:
         return self.update in ("changed", "all")
 
 
-class Metric(float):
-    """A metric's value; `==` with the other side's metric is a judgement by the gate, everything else is a float's."""
-
-    name: str
-    side: Run | Baseline
-
-    def __new__(cls, value: float, name: str, side: Run | Baseline) -> Metric:
-        self = super().__new__(cls, value)
-        self.name, self.side = name, side
-        return self
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, Metric) and {type(self.side), type(other.side)} == {Run, Baseline}:
-            if self.name != other.name:
-                raise TypeError(f"{self.name} is compared with {other.name}; compare a metric with itself")
-            baseline = self.side if isinstance(self.side, Baseline) else other.side
-            assert isinstance(baseline, Baseline)
-            return baseline.accepts(self.name)
-        return float(self) == other
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    __hash__ = float.__hash__
-
-
-class _Side:
-    """What a run and a baseline have in common: metrics of counts."""
-
-    counts: Counts | None
-    costs: CostProfile | None
-    case: Case
-
-    def _metric(self, name: str) -> Metric:
-        value = math.nan if self.counts is None else _value(self.case, self.counts, self.costs, name)
-        assert isinstance(self, Run | Baseline)
-        return Metric(value, name, self)
-
-    @property
-    def acceptance_rate(self) -> Metric:
-        return self._metric("acceptance_rate")
-
-    @property
-    def acceptance_length(self) -> Metric:
-        return self._metric("acceptance_length")
-
-    @property
-    def speedup(self) -> Metric:
-        """Theoretical speed-up under the case's cost profile; nan without one."""
-        return self._metric("speedup")
-
-    @property
-    def expected_accepted(self) -> float:
-        return math.nan if self.counts is None else self.counts.expected_accepted
-
-
-class Run(_Side):
-    """What this session measured for a case. `run == baseline` asks the gate."""
-
-    def __init__(self, case: Case, measurement: Measurement, engine: str, costs: CostProfile | None) -> None:
-        self.case, self.measurement, self.costs = case, measurement, costs
-        self.counts: Counts = measurement.counts
-        self.record = _record(case, measurement, engine)
-
-    def __eq__(self, other: object) -> bool:
-        return other.accepts("acceptance_length") if isinstance(other, Baseline) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"<run {self.case.id}: acceptance length {self.counts.acceptance_length:.4f}>"
-
-
-class Baseline(_Side):
-    """The stored record of a case, or the place where one is missing."""
-
-    def __init__(self, case: Case, record: Record | None, costs: CostProfile | None, judge: Callable[[str], bool]) -> None:
-        self.case, self.record, self.costs = case, record, costs
-        self.counts = None if record is None else record.as_counts()
-        self.accepts = judge
-        """Judge the session's run by one metric."""
-
-    def __eq__(self, other: object) -> bool:
-        return self.accepts("acceptance_length") if isinstance(other, Run) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"<baseline {self.case.id}{'' if self.record else ' (missing)'}>"
-
-
 class Suite:
     """The cases of a session. Measures lazily; keeps verdicts, messages and pending baseline files."""
 
@@ -144,11 +52,17 @@ class Suite:
         self.verdicts: dict[str, dict[str, Verdict]] = {}
         self.pending: dict[Path, str] = {}
         self._failures: list[list[str]] = []
-        self.run = functools.cache(self._run)
+        self._runs: dict[Case, Run] = {}
         self.baseline = functools.cache(self._baseline)
 
-    def _run(self, case: Case) -> Run:
-        return Run(case, self.engine.measure(case), self.engine.name, self.costs(case))
+    def run(self, case: Case) -> Run:
+        """The session's run of a case, measured on first use."""
+        if case not in self._runs:
+            self._runs[case] = Run(case, self.engine.measure(case), self.engine.name, self.costs(case))
+        return self._runs[case]
+
+    def measured(self, case: Case) -> bool:
+        return case in self._runs
 
     def _baseline(self, case: Case) -> Baseline:
         return Baseline(case, self.store.record(case), self.costs(case), lambda metric: self.judge(case, metric))
@@ -173,7 +87,7 @@ class Suite:
         if not run.counts.expected_accepted > 0:
             return Verdict("error", metric, _DEAD_DRAFTER)
         self._queue(run, None)
-        return Verdict("pass", metric, "baseline created", now=_value(case, run.counts, run.costs, metric))
+        return Verdict("pass", metric, "baseline created", now=value_of(metric, case, run.counts, run.costs))
 
     def _compare(self, run: Run, before: Record, metric: str) -> Verdict:
         case = run.case
@@ -189,7 +103,7 @@ class Suite:
         if metric == "speedup" and verdict.pair is not None:
             if case.costs is None:
                 return Verdict("error", metric, "no cost profile to compute a speed-up from; pass --specdec-costs=FILE")
-            values = [_value(case, counts, run.costs, metric) for counts in (verdict.pair.before, verdict.pair.now)]
+            values = [value_of(metric, case, counts, run.costs) for counts in (verdict.pair.before, verdict.pair.now)]
             if math.isnan(values[0]):
                 return Verdict(
                     "error", metric, f"the cost profile does not cover k={case.k}, depth={case.depth}; measure one that does"
@@ -246,102 +160,94 @@ class Suite:
         texts = {prompt.key: prompt.text or prompt.chat()[-1].get("content", "") for prompt in prompts}
         return {key: repr(text if len(text) <= 40 else text[:37] + "...") for key, text in texts.items()}
 
-    def row(self, case: Case, failure: str | None = None) -> Row:
-        """The case as reports show it; `failure` says why there is no run."""
-        run = None if failure is not None else self.run(case)
-        verdict = self.verdict(case)
-        counts, costs = (run.counts, run.costs) if run else (None, self.costs(case))
-        before = self.baseline(case) if run else None
-        row: Row = {
-            "id": case.id,
-            "suite": case.suite,
-            "target": case.target,
-            "drafter": case.drafter,
-            "k": case.k,
-            "depth": case.depth,
-            "rule": case.rule,
-            "temperature": case.temperature,
-            "engine": self.engine.name,
-            "definition": DEFINITION,
-            "prompts": len(counts.prompts) if counts else 0,
-            "rounds": plain(counts.total_rounds) if counts else None,
-            "acceptance_rate": plain(counts.acceptance_rate) if counts else None,
-            "expected_accepted": plain(counts.expected_accepted) if counts else None,
-            "acceptance_length": plain(counts.acceptance_length) if counts else None,
-            "survival": [plain(value) for value in counts.survival] if counts else [],
-            "conditional": [plain(value) for value in counts.conditional] if counts else [],
-            "efficiency": plain(counts.efficiency) if counts else None,
-            **_times(case, costs),  # type: ignore[typeddict-item]
-            "speedup": plain(_value(case, counts, costs, "speedup")) if counts else None,
-            "categories": {name: plain(own.acceptance_length) for name, own in counts.by_category().items()} if counts else {},
-            "baseline": _baseline_values(before) if before else {},
-            "drop": plain(verdict.drop) if verdict else None,
-            "smallest_detectable_drop": plain(verdict.smallest_detectable_drop) if verdict else None,
-            "p_value": plain(verdict.p_value) if verdict else None,
-            "verdict": "error" if failure is not None else self._word(case, verdict),
-            "reason": failure or (verdict.reason if verdict else ""),
-            "changed": list(verdict.changed) if verdict else [],
-        }
+    def row(self, case: Case) -> Row:
+        """A measured case as reports show it."""
+        run, verdict = self.run(case), self.verdict(case)
+        row: Row = {**empty_row(case, self.engine.name), **_metrics(case, run.counts, run.costs)}
+        row["categories"] = {name: plain(own.acceptance_length) for name, own in run.counts.by_category().items()}
+        row["baseline"] = self._baseline_metrics(case, verdict)
+        if verdict is not None:
+            row["drop"] = plain(verdict.drop)
+            row["smallest_detectable_drop"] = plain(verdict.smallest_detectable_drop)
+            row["p_value"] = plain(verdict.p_value)
+            row["verdict"] = _WORDS.get(verdict.reason, verdict.outcome)
+            row["reason"] = verdict.reason
+            row["changed"] = list(verdict.changed)
         return row
 
-    def _word(self, case: Case, verdict: Verdict | None) -> str:
-        if verdict is None:
-            return "not judged"
-        return {"baseline created": "new", "baseline updated": "updated"}.get(verdict.reason, verdict.outcome)
+    def _baseline_metrics(self, case: Case, verdict: Verdict | None) -> dict[str, Any]:
+        """The baseline's metrics, of the prompts that were compared where the run has only some of them."""
+        stored = self.baseline(case)
+        counts = verdict.pair.before if verdict is not None and verdict.pair is not None else stored.counts
+        if counts is None:
+            return {}
+        return {name: value for name, value in _metrics(case, counts, stored.costs).items() if name in _BASELINE_METRICS}
+
+
+_WORDS = {"baseline created": "new", "baseline updated": "updated"}
+"""Verdicts by reason, where the outcome alone says less."""
+_BASELINE_METRICS = ("rounds", "acceptance_rate", "expected_accepted", "acceptance_length", "survival", "speedup")
+
+
+def empty_row(case: Case, engine: str) -> Row:
+    """The row of a case of which nothing is known yet but what was asked for."""
+    return Row(
+        id=case.id,
+        suite=case.suite,
+        target=case.target,
+        drafter=case.drafter,
+        k=case.k,
+        depth=case.depth,
+        rule=case.rule,
+        temperature=case.temperature,
+        engine=engine,
+        definition=DEFINITION,
+        prompts=0,
+        rounds=None,
+        acceptance_rate=None,
+        expected_accepted=None,
+        acceptance_length=None,
+        survival=[],
+        conditional=[],
+        efficiency=None,
+        target_ms=None,
+        verify_ms=None,
+        draft_ms=None,
+        speedup=None,
+        categories={},
+        baseline={},
+        drop=None,
+        smallest_detectable_drop=None,
+        p_value=None,
+        verdict="not judged",
+        reason="",
+        changed=[],
+    )
+
+
+def failed_row(case: Case, engine: str, reason: str) -> Row:
+    """The row of a case that could not be measured: an error, whatever its tests say."""
+    return {**empty_row(case, engine), "verdict": "error", "reason": reason}
+
+
+def _metrics(case: Case, counts: Counts, costs: CostProfile | None) -> Metrics:
+    target_ms, verify_ms, draft_ms = times_of(case, costs)
+    return Metrics(
+        prompts=len(counts.prompts),
+        rounds=plain(counts.total_rounds),
+        acceptance_rate=plain(counts.acceptance_rate),
+        expected_accepted=plain(counts.expected_accepted),
+        acceptance_length=plain(counts.acceptance_length),
+        survival=[plain(value) for value in counts.survival],
+        conditional=[plain(value) for value in counts.conditional],
+        efficiency=plain(counts.efficiency),
+        target_ms=plain(target_ms),
+        verify_ms=plain(verify_ms),
+        draft_ms=plain(draft_ms),
+        speedup=plain(value_of("speedup", case, counts, costs)),
+    )
 
 
 @functools.cache
 def _load_costs(path: Path) -> CostProfile:
     return CostProfile.load(path)
-
-
-def _record(case: Case, measurement: Measurement, engine: str) -> Record:
-    conditions = Conditions(
-        k=case.k,
-        depth=case.depth,
-        drafter="mtp" if case.uses_own_heads else "draft",
-        engine=engine,
-        rule=case.rule,
-        temperature=case.temperature,
-        top_k=0,
-        top_p=1.0,
-        new_tokens=case.texts.new_tokens,
-        tokenizer=measurement.tokenizer,
-        template=measurement.template,
-    )
-    counts = prompt_counts(measurement.counts, measurement.text_fingerprints)
-    return Record(SCHEMA, DEFINITION, conditions, measurement.fingerprints, measurement.environment, 1, counts)
-
-
-def _times(case: Case, costs: CostProfile | None) -> dict[str, float | None]:
-    """target_ms, verify_ms and draft_ms of a case, None where the profile is silent."""
-    try:
-        if costs is None:
-            raise CostError("no profile")
-        verify, draft = costs.verify_ms(case.k), costs.draft_ms(case.k, case.depth, own_heads=case.uses_own_heads)
-        return {"target_ms": costs.target_ms, "verify_ms": verify, "draft_ms": draft}
-    except CostError:
-        return {"target_ms": None, "verify_ms": None, "draft_ms": None}
-
-
-def _value(case: Case, counts: Counts, costs: CostProfile | None, metric: str) -> float:
-    if metric != "speedup":
-        value: float = getattr(counts, metric)
-        return value
-    times: dict[str, Any] = _times(case, costs)
-    return math.nan if None in times.values() else theoretical_speedup(counts.acceptance_length, **times)
-
-
-def _baseline_values(baseline: Baseline) -> dict[str, Any]:
-    if baseline.record is None or baseline.counts is None:
-        return {}
-    counts = baseline.counts
-    return {
-        "rounds": plain(counts.total_rounds),
-        "acceptance_rate": plain(counts.acceptance_rate),
-        "expected_accepted": plain(counts.expected_accepted),
-        "acceptance_length": plain(counts.acceptance_length),
-        "survival": [plain(value) for value in counts.survival],
-        "speedup": plain(float(baseline.speedup)),
-        "repeats": baseline.record.repeats,
-    }

@@ -6,7 +6,7 @@ Head `i` (0-based) anchored at position `s` reads the hidden state at `s` handed
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,8 +36,9 @@ def teacher_forced_hidden(
             return
         positions = _positions(input_ids, index)
         tokens = input_ids[:, index + 1 :]
-        hidden = hidden[:, : tokens.shape[1]]
-        hidden = heads.forward_layer(index, hidden, position_ids=positions, mtp_cache=None, input_ids=tokens)
+        embeds = heads.embed_tokens(tokens)
+        masks = heads.create_masks_for_mtp_layer(index, embeds, None, positions)
+        hidden = layer_step(heads, index, embeds, hidden[:, : tokens.shape[1]], positions, masks, None)
         yield hidden
 
 
@@ -72,28 +73,31 @@ def _reused_last_layer(
         seen = torch.cat(blocks, dim=1)[None, None]
         mask = torch.zeros(seen.shape, dtype=hidden.dtype, device=hidden.device)
         mask.masked_fill_(~seen, torch.finfo(hidden.dtype).min)
-        hidden = layer_step(heads, index, tokens, hidden[:, :rows], _positions(input_ids, step), mask, cache)
+        embeds, positions = heads.embed_tokens(tokens), _positions(input_ids, step)
+        hidden = layer_step(heads, index, embeds, hidden[:, :rows], positions, {"attention_mask": mask}, cache)
         yield hidden
 
 
 def layer_step(
     heads: MtpModel,
     index: int,
-    tokens: torch.Tensor,
+    embeds: torch.Tensor,
     hidden: torch.Tensor,
     positions: torch.Tensor,
-    mask: torch.Tensor | None,
-    cache: DynamicCache,
+    masks: Mapping[str, torch.Tensor | None],
+    cache: DynamicCache | None,
 ) -> torch.Tensor:
-    """One MTP layer over `tokens` (batch, rows) with a mask (1, 1, rows, keys) of our own; new keys join the cache."""
-    embeds = heads.embed_tokens(tokens)
+    """One MTP layer over embedded tokens (batch, rows, width), with masks by the layer's own names; keys join the cache.
+
+    `MtpModel.forward_layer` does the same; older transformers have none, and it allows no mask of one's own.
+    """
     hidden = heads.layers[index](
         embeds,
         hidden,
         position_embeddings=_rotary(heads, index, embeds, positions),
-        attention_mask=mask,
         position_ids=positions,
         past_key_values=cache,
+        **masks,
     )
     return heads.shared_post_norm(hidden) if heads.use_shared_post_norm else hidden
 

@@ -86,11 +86,12 @@ def _head_step(model: LoadedModel, context: int) -> Step:
     hidden = torch.zeros(1, context, width, dtype=model.model.dtype, device=model.device)
     positions = torch.arange(context + 1, device=model.device)[None]
     mask = torch.zeros(1, 1, context, context, dtype=hidden.dtype, device=model.device)
-    layer_step(heads, 0, _tokens(model, context), hidden, positions[:, :-1], mask, cache)
+    layer_step(heads, 0, heads.embed_tokens(_tokens(model, context)), hidden, positions[:, :-1], {"attention_mask": mask}, cache)
     new = _tokens(model, 1)
 
     def step() -> object:
-        state = layer_step(heads, 0, new, hidden[:, :1], positions[:, -1:], None, cache)
+        embeds = heads.embed_tokens(new)
+        state = layer_step(heads, 0, embeds, hidden[:, :1], positions[:, -1:], {"attention_mask": None}, cache)
         cache.crop(-1)
         return project(heads, state).argmax(-1)
 

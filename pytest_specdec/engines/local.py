@@ -8,6 +8,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..acceptance.case import Case, TextKey
 from ..acceptance.prompts import Prompt, read_prompts
 from ..acceptance.renewal import AcceptanceField, expected_counts
@@ -150,7 +152,7 @@ class ReplayEngine:
             for prompt, own in zip(prompts, ids, strict=True)
         )
         used = {prompt.key: known[prompt.key] for prompt in prompts}
-        return texts, TextSet(**{name: getattr(wanted, name) for name in wanted.__struct_fields__ if name != "texts"}, texts=used)
+        return texts, msgspec.structs.replace(wanted, texts=used)
 
 
 def _field_key(case: Case) -> _FieldKey:

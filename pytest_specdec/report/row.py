@@ -8,19 +8,9 @@ from typing import Any, TypedDict
 Number = float | None
 
 
-class Row(TypedDict):
-    """A measured and perhaps judged case; None where a value does not exist. Times in milliseconds, drops relative."""
+class Metrics(TypedDict):
+    """What counts and a cost profile give; None where a value does not exist. Times in milliseconds."""
 
-    id: str
-    suite: str
-    target: str
-    drafter: str
-    k: int
-    depth: int
-    rule: str
-    temperature: float
-    engine: str
-    definition: str
     prompts: int
     rounds: Number
     acceptance_rate: Number
@@ -33,6 +23,21 @@ class Row(TypedDict):
     verify_ms: Number
     draft_ms: Number
     speedup: Number
+
+
+class Row(Metrics):
+    """A case with its verdict. Drops are relative; `baseline` holds the stored metrics, empty without a baseline."""
+
+    id: str
+    suite: str
+    target: str
+    drafter: str
+    k: int
+    depth: int
+    rule: str
+    temperature: float
+    engine: str
+    definition: str
     categories: dict[str, Number]
     baseline: dict[str, Any]
     drop: Number

@@ -34,6 +34,7 @@ def refused(project, message: str, *arguments: str) -> None:
     result = project.run(*arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR, result.stdout.str()
     result.stderr.fnmatch_lines([f"*{message}*"])
+    assert "ERROR: " not in result.stdout.str()
     assert "Traceback" not in result.stderr.str() + result.stdout.str()
     assert "passed" not in result.stdout.str()
 

@@ -12,6 +12,16 @@ def test_the_first_prompts_are_compared_with_their_own_part_of_the_baseline(proj
     rows = project.report("--specdec-prompts=5")
     assert {row["prompts"] for row in rows} == {5}
     assert {row["verdict"] for row in rows} == {"pass"}
+    for row in rows:
+        assert abs(row["acceptance_length"] - row["baseline"]["acceptance_length"]) < 1e-5
+
+
+def test_the_ini_files_number_of_prompts_is_the_projects_own(project) -> None:
+    project.create()
+    project.pytester.makeini("[pytest]\nspecdec_prompts = 5\n")
+    project.run(ok=False).stdout.fnmatch_lines(["*the prompt set changed: 0 new, 7 gone*"])
+    project.run("--specdec-update=changed", ok=True)
+    project.run(ok=True)
 
 
 def test_a_smaller_run_still_catches_a_worse_drafter(project, tmp_path: Path) -> None:

@@ -76,3 +76,29 @@ def test_no_measured_case_writes_no_report_and_says_so(project) -> None:
     result = project.run("--specdec-report=out.json", "-k", "nothing")
     assert not (project.pytester.path / "out.json").exists()
     result.stdout.fnmatch_lines(["no case was measured, so no report was written*"])
+
+
+def test_a_report_that_cannot_be_written_costs_no_baseline(project) -> None:
+    (project.pytester.path / "file").write_text("in the way")
+    result = project.run("--specdec-update=new", "--specdec-report=file/out.json")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["ERROR: *file* cannot be written*; check the folder"])
+    assert len(project.baselines) == 5
+
+
+def test_a_case_that_cannot_be_measured_is_an_error_in_the_report(project) -> None:
+    rows = project.report("--specdec-k=40", "--specdec-depth=0")
+    assert [row["verdict"] for row in rows] == ["error"]
+    assert "no text is long enough for a round of k=40" in rows[0]["reason"]
+    assert rows[0]["acceptance_length"] is None
+
+
+def test_tests_that_only_take_models_measure_nothing(project) -> None:
+    project.write_test("""
+import pytest
+
+@pytest.mark.specdec(target={target!r}, drafter={draft!r}, k=2, new_tokens=24)
+def test_model(specdec_target): pass
+""")
+    result = project.run("--specdec-report=out.json", ok=True)
+    result.stdout.fnmatch_lines(["no case was measured, so no report was written*"])

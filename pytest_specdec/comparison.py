@@ -1,0 +1,145 @@
+"""The two sides of `assert specdec_run == specdec_baseline`: what was measured and what is stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from .acceptance.case import DEFINITION, Case
+from .acceptance.counts import Counts
+from .baselines.schema import SCHEMA, Conditions, Record, prompt_counts
+from .engines.protocol import Measurement
+from .errors import CostError
+from .speedup.costs import CostProfile
+from .speedup.model import theoretical_speedup
+
+
+class Metric(float):
+    """A metric's value; `==` with the other side's metric is a judgement by the gate, everything else is a float's."""
+
+    name: str
+    side: Run | Baseline
+
+    def __new__(cls, value: float, name: str, side: Run | Baseline) -> Metric:
+        self = super().__new__(cls, value)
+        self.name, self.side = name, side
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Metric) and {type(self.side), type(other.side)} == {Run, Baseline}:
+            if self.name != other.name:
+                raise TypeError(f"{self.name} is compared with {other.name}; compare a metric with itself")
+            baseline = self.side if isinstance(self.side, Baseline) else other.side
+            assert isinstance(baseline, Baseline)
+            return baseline.accepts(self.name)
+        return float(self) == other
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = float.__hash__
+
+
+class Side:
+    """What a run and a baseline have in common: metrics of counts."""
+
+    counts: Counts | None
+    costs: CostProfile | None
+    case: Case
+
+    def _metric(self, name: str) -> Metric:
+        value = math.nan if self.counts is None else value_of(name, self.case, self.counts, self.costs)
+        assert isinstance(self, Run | Baseline)
+        return Metric(value, name, self)
+
+    @property
+    def acceptance_rate(self) -> Metric:
+        return self._metric("acceptance_rate")
+
+    @property
+    def acceptance_length(self) -> Metric:
+        return self._metric("acceptance_length")
+
+    @property
+    def speedup(self) -> Metric:
+        """Theoretical speed-up under the case's cost profile; nan without one."""
+        return self._metric("speedup")
+
+    @property
+    def expected_accepted(self) -> float:
+        return math.nan if self.counts is None else self.counts.expected_accepted
+
+
+class Run(Side):
+    """What this session measured for a case. `run == baseline` asks the gate."""
+
+    def __init__(self, case: Case, measurement: Measurement, engine: str, costs: CostProfile | None) -> None:
+        self.case, self.measurement, self.costs = case, measurement, costs
+        self.counts: Counts = measurement.counts
+        self.record = _record(case, measurement, engine)
+
+    def __eq__(self, other: object) -> bool:
+        return other.accepts("acceptance_length") if isinstance(other, Baseline) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<run {self.case.id}: acceptance length {self.counts.acceptance_length:.4f}>"
+
+
+class Baseline(Side):
+    """The stored record of a case, or the place where one is missing."""
+
+    def __init__(self, case: Case, record: Record | None, costs: CostProfile | None, judge: Callable[[str], bool]) -> None:
+        self.case, self.record, self.costs = case, record, costs
+        self.counts = None if record is None else record.as_counts()
+        self.accepts = judge
+        """Judge the session's run by one metric."""
+
+    def __eq__(self, other: object) -> bool:
+        return self.accepts("acceptance_length") if isinstance(other, Run) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<baseline {self.case.id}{'' if self.record else ' (missing)'}>"
+
+
+def value_of(metric: str, case: Case, counts: Counts, costs: CostProfile | None) -> float:
+    """A metric of counts; the speed-up is nan where the profile gives no times."""
+    if metric != "speedup":
+        value: float = getattr(counts, metric)
+        return value
+    target_ms, verify_ms, draft_ms = times_of(case, costs)
+    if target_ms is None or verify_ms is None or draft_ms is None:
+        return math.nan
+    return theoretical_speedup(counts.acceptance_length, target_ms=target_ms, verify_ms=verify_ms, draft_ms=draft_ms)
+
+
+def times_of(case: Case, costs: CostProfile | None) -> tuple[float | None, float | None, float | None]:
+    """Milliseconds of the target's step, of verification and of drafting; None where the profile is silent."""
+    if costs is None:
+        return (None, None, None)
+    try:
+        verify, draft = costs.verify_ms(case.k), costs.draft_ms(case.k, case.depth, own_heads=case.uses_own_heads)
+    except CostError:
+        return (None, None, None)
+    return (costs.target_ms, verify, draft)
+
+
+def _record(case: Case, measurement: Measurement, engine: str) -> Record:
+    conditions = Conditions(
+        k=case.k,
+        depth=case.depth,
+        drafter="mtp" if case.uses_own_heads else "draft",
+        engine=engine,
+        rule=case.rule,
+        temperature=case.temperature,
+        top_k=0,
+        top_p=1.0,
+        new_tokens=case.texts.new_tokens,
+        tokenizer=measurement.tokenizer,
+        template=measurement.template,
+    )
+    counts = prompt_counts(measurement.counts, measurement.text_fingerprints)
+    return Record(SCHEMA, DEFINITION, conditions, measurement.fingerprints, measurement.environment, 1, counts)
