@@ -55,10 +55,26 @@ def test_files_are_small_and_prompts_are_many() -> None:
     assert {len(text) for text in texts.values()} == {128}
 
 
+def test_a_spoilt_mtp_layer_shows_at_its_position_and_keeps_the_texts(pytester: pytest.Pytester, tmp_path: Path) -> None:
+    """Layers 4 to 6 of the target's checkpoint are its MTP layers: the last of them drafts position 3."""
+    target = add_noise(EMBEDDED / "text-target", tmp_path / "target", 0.5, only="layers.6.")
+    result = main_job(pytester, "--specdec-k=3", f"--specdec-target={target}", "-k", "own_heads")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["  changed    drafter weights or configuration *", "  positions  conditional acceptance fell at 3 (*%)"]
+    )
+    assert "target weights" not in result.stdout.str()
+
+
+def main_job(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    """The suites of this repository, in a process of their own."""
+    place = ("--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), str(ROOT / "suites"))
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments, *place)
+
+
 def test_five_percent_noise_on_the_draft_fails_the_main_job(pytester: pytest.Pytester, tmp_path: Path) -> None:
     noisy = add_noise(EMBEDDED / "text-draft", tmp_path / "noisy", 0.05)
-    arguments = ("--specdec-k=8", f"--specdec-draft={noisy}", "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"))
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-k", "TestDraftModel", *arguments, str(ROOT / "suites"))
+    result = main_job(pytester, "--specdec-k=8", f"--specdec-draft={noisy}", "-k", "TestDraftModel")
     result.assert_outcomes(failed=8)
     result.stdout.fnmatch_lines(
         [
