@@ -37,8 +37,14 @@ class LoadedModel:
 
     @functools.cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        with _quiet():
-            return AutoTokenizer.from_pretrained(self.checkpoint.folder, trust_remote_code=False)
+        """The checkpoint's tokenizer. Raises RequestError where transformers finds none."""
+        folder = self.checkpoint.folder
+        try:
+            with _quiet():
+                return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            reason = str(error).splitlines()[0]
+            raise RequestError(f"transformers finds no tokenizer in {folder} ({reason}); save it there, too") from error
 
     @property
     def device(self) -> torch.device:

@@ -287,3 +287,11 @@ def remove_tensors(folder: Path, prefix: str) -> None:
     weights = load_file(folder / "model.safetensors")
     kept = {name: tensor for name, tensor in weights.items() if not name.startswith(prefix)}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_a_missing_tokenizer_is_refused(tiny_target: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_target, tmp_path / "wordless"))
+    for path in copy.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(RequestError, match=r"transformers finds no tokenizer in .*wordless .*; save it there, too"):
+        _ = load_model(str(copy), "cpu").tokenizer

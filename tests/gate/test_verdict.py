@@ -325,3 +325,29 @@ def test_what_passes_depends_on_how_doubt_is_taken(outcome: Outcome, fail: bool,
 def test_a_gain_on_new_texts_improves_and_does_not_merely_pass() -> None:
     before = steady_counts(24)
     assert judge(record(scaled(before, 1.2), text="new"), record(before), margin=0.005).outcome == "improved"
+
+
+def elsewhere(of: Counts) -> Record:
+    """The record of another machine on the same texts."""
+    measured = record(of)
+    return msgspec.structs.replace(measured, environment=msgspec.structs.replace(measured.environment, device="other"))
+
+
+def test_in_another_environment_a_clear_drop_regresses() -> None:
+    verdict = judge(elsewhere(scaled(steady_counts(24), 0.9)), record(steady_counts(24)), margin=0.005)
+    assert (verdict.outcome, verdict.regime) == ("regressed", "deterministic")
+    assert verdict.p_value is not None
+    assert verdict.p_value <= 0.01
+
+
+def test_in_another_environment_flipped_near_ties_are_no_regression() -> None:
+    before, rng = steady_counts(24), np.random.default_rng(3)
+    flips = dataclasses.replace(before, accepted=before.accepted * rng.normal(0.98, 0.2, (24, 1)).clip(0, 1.3))
+    verdict = judge(elsewhere(flips), record(before), margin=0.005)
+    assert verdict.drop is not None
+    assert verdict.drop >= 0.005
+    assert verdict.outcome == "inconclusive"
+
+
+def test_in_another_environment_a_small_drop_passes() -> None:
+    assert judge(elsewhere(scaled(steady_counts(24), 0.999)), record(steady_counts(24)), margin=0.005).outcome == "pass"
