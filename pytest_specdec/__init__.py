@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .speedup.model import best_depth as best_depth
     from .speedup.model import best_k as best_k
     from .speedup.model import theoretical_speedup as theoretical_speedup
+    from .speedup.table import break_even as break_even
+    from .speedup.table import speedup_table as speedup_table
 
 _HOMES = {
     "Counts": "acceptance.counts",
@@ -21,9 +23,11 @@ _HOMES = {
     "acceptance_length": "speedup.model",
     "best_depth": "speedup.model",
     "best_k": "speedup.model",
+    "break_even": "speedup.table",
     "gate": "gate",
     "load_baseline": "baselines.store",
     "replay": "decoding.replay",
+    "speedup_table": "speedup.table",
     "theoretical_speedup": "speedup.model",
 }
 """Public names and where they live; each is imported on first use, so that none costs the others' imports."""

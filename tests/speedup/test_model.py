@@ -146,7 +146,8 @@ def test_best_depth_weighs_depths_against_each_other() -> None:
 
 def test_formulas_import_nothing_heavy() -> None:
     code = (
-        "import sys; from pytest_specdec import CostProfile, theoretical_speedup, acceptance_length, best_k, best_depth; "
+        "import sys; from pytest_specdec import CostProfile, acceptance_length, best_depth, best_k, break_even; "
+        "from pytest_specdec import speedup_table, theoretical_speedup; "
         "assert not {'torch', 'pytest', 'numpy', 'transformers', 'scipy'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

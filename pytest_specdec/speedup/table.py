@@ -1,0 +1,64 @@
+"""Speed-up over k: where the next step still pays, and what it would have to accept to pay. Plain Python."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from .costs import CostProfile
+from .model import theoretical_speedup
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One k of a table; times in milliseconds."""
+
+    k: int
+    length: float
+    round_ms: float
+    speedup: float
+    marginal: float
+    """Speed-up over that of the k before; of the first k, over no drafting at all."""
+    best: bool
+
+    @property
+    def pays(self) -> bool:
+        """Whether this k is faster than the one before."""
+        return self.marginal > 1
+
+
+def speedup_table(
+    lengths: Mapping[int, float], costs: CostProfile, *, depth: int = 0, own_heads: bool = False
+) -> tuple[Step, ...]:
+    """The steps of growing k from the acceptance length at each.
+
+    Raises ValueError for no lengths or a profile without `target_ms`, CostError for a k or depth it does not cover.
+    """
+    if not lengths or costs.target_ms is None:
+        raise ValueError("a table needs acceptance lengths and the profile's target_ms; pass {k: acceptance length}")
+    times = {k: (costs.verify_ms(k), costs.draft_ms(k, depth, own_heads=own_heads)) for k in sorted(lengths)}
+    speedups = {
+        k: theoretical_speedup(lengths[k], target_ms=costs.target_ms, verify_ms=verify, draft_ms=draft)
+        for k, (verify, draft) in times.items()
+    }
+    best = max(speedups, key=lambda k: speedups[k])
+    before = [1.0, *speedups.values()]
+    return tuple(
+        Step(k, lengths[k], sum(times[k]), speedup, speedup / previous, k == best)
+        for (k, speedup), previous in zip(speedups.items(), before, strict=False)
+    )
+
+
+def break_even(length: float, survival: float, *, round_ms: float, next_round_ms: float) -> float:
+    """The conditional acceptance at which one more draft step leaves throughput as it is.
+
+    At `length` tokens per round of `round_ms`, a step that is reached with probability `survival` and accepted with
+    probability c adds survival * c tokens and makes the round `next_round_ms` long; it pays for c above
+
+        length * (next_round_ms / round_ms - 1) / survival.
+
+    A value above 1 says that no acceptance would pay. Raises ValueError for times or a survival that are not positive.
+    """
+    if min(round_ms, next_round_ms, survival) <= 0:
+        raise ValueError("times and survival must be positive; pass milliseconds and a fraction")
+    return max(0.0, length * (next_round_ms / round_ms - 1) / survival)
