@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records import PROPERTY
 
 from pytest_specdec.errors import CostError
 from pytest_specdec.speedup.costs import CostProfile
@@ -16,6 +17,7 @@ lengths = st.fixed_dictionaries({k: st.floats(1, 1 + k) for k in (1, 2, 3, 4)})
 
 
 @given(lengths)
+@PROPERTY
 def test_a_table_agrees_with_the_model_and_with_best_k(lengths: dict[int, float]) -> None:
     table = speedup_table(lengths, COSTS)
     assert [step.k for step in table] == [1, 2, 3, 4]
@@ -30,6 +32,7 @@ def test_a_table_agrees_with_the_model_and_with_best_k(lengths: dict[int, float]
 
 
 @given(lengths)
+@PROPERTY
 def test_marginals_multiply_to_the_speedup(lengths: dict[int, float]) -> None:
     product = 1.0
     for step in speedup_table(lengths, COSTS):
@@ -39,6 +42,7 @@ def test_marginals_multiply_to_the_speedup(lengths: dict[int, float]) -> None:
 
 
 @given(st.floats(1, 9), st.floats(0.01, 1), st.floats(1, 100), st.floats(1, 3))
+@PROPERTY
 def test_at_break_even_one_more_step_changes_nothing(length: float, survival: float, round_ms: float, growth: float) -> None:
     needed = break_even(length, survival, round_ms=round_ms, next_round_ms=growth * round_ms)
     longer = length + survival * needed
