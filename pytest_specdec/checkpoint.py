@@ -141,6 +141,11 @@ class Checkpoint:
         return digest.hexdigest()[:16]
 
 
+def local_checkpoint(name: str) -> Checkpoint | None:
+    """The checkpoint of a folder; None for a hub id. Raises RequestError for a path where nothing is."""
+    return open_checkpoint(Path(name)) if Path(name).is_absolute() or Path(name).is_dir() else None
+
+
 def open_checkpoint(folder: Path) -> Checkpoint:
     """The checkpoint in `folder`; unchanged files are read once. Raises RequestError where there is none."""
     if not folder.is_dir():
@@ -177,9 +182,17 @@ def check_pair(target: Checkpoint, drafter: Checkpoint | None, depth: int) -> No
             f"depth {depth} needs {depth} MTP layers and {heads.folder} has {heads.mtp_layers}; "
             f"use --specdec-depth={heads.mtp_layers} or less"
         )
-    if depth and not heads.has_mtp_tensors:
+    if depth:
+        check_heads(heads)
+
+
+def check_heads(checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint that announces no MTP layers, or announces some and holds none. Raises RequestError."""
+    if not checkpoint.mtp_layers:
+        raise RequestError(f"{checkpoint.folder / 'config.json'} announces no MTP layers; add num_mtp_layers if it has some")
+    if not checkpoint.has_mtp_tensors:
         raise RequestError(
-            f"{heads.folder} announces {heads.mtp_layers} MTP layers and its safetensors hold none; "
+            f"{checkpoint.folder} announces {checkpoint.mtp_layers} MTP layers and its safetensors hold none; "
             "save the checkpoint with its MTP tensors, or use --specdec-depth=0"
         )
 

@@ -12,7 +12,6 @@ from .settings import Marker, Settings, first
 DEFAULT_K = (8,)
 DEFAULT_NEW_TOKENS = 128
 DEFAULT_MARGIN = 0.005
-DEFAULT_ALPHA = 0.01
 
 
 def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from .acceptance.case import Case, TextKey
 from .acceptance.prompts import read_prompts
 from .baselines.store import BaselineStore
-from .checkpoint import Checkpoint, check_pair, open_checkpoint
+from .checkpoint import check_pair, local_checkpoint
 from .errors import RequestError
 from .speedup.costs import CostProfile
 
@@ -21,8 +21,8 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
     """
     cases = tuple(cases)
     for case in cases:
-        target = _local(case.target)
-        drafter = None if case.uses_own_heads else _local(case.drafter)
+        target = local_checkpoint(case.target)
+        drafter = None if case.uses_own_heads else local_checkpoint(case.drafter)
         if target is not None and (case.uses_own_heads or drafter is not None):
             check_pair(target, drafter, case.depth)
         store.record(case)
@@ -44,16 +44,11 @@ def check_distinct(cases: Iterable[Case]) -> None:
             )
 
 
-def _local(name: str) -> Checkpoint | None:
-    """The checkpoint of a folder; None for a hub id. Raises RequestError for a path where nothing is."""
-    return open_checkpoint(Path(name)) if Path(name).is_absolute() or Path(name).is_dir() else None
-
-
 def _check_prompts(key: TextKey, cases: list[Case]) -> None:
     """Each prompt and its new tokens must fit the context of every model that reads them."""
     prompts = read_prompts(key.prompts, key.prompt_limit)
-    target = _local(key.target)
-    models = [target, *(_local(case.drafter) for case in cases if not case.uses_own_heads)]
+    target = local_checkpoint(key.target)
+    models = [target, *(local_checkpoint(case.drafter) for case in cases if not case.uses_own_heads)]
     narrow = [(model.context, model.folder) for model in models if model is not None and model.context is not None]
     if not narrow or target is None or not (tokenizer := target.folder / "tokenizer.json").is_file():
         return

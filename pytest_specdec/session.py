@@ -104,8 +104,8 @@ class Session:
         if not self.settings.speaks:
             return None
         asked = [f"{name}={','.join(map(str, value))}" for name in ("k", "depth") if (value := self.settings.scalar(name, ()))]
-        where = f"{self.settings.scalar('engine', 'replay')} on {self.settings.scalar('device', 'auto')}"
-        words = [*asked, where, self.settings.scalar("dtype", "float32"), f"baselines in {_short(self.settings.baselines)}"]
+        where = f"{self.settings.engine} on {self.settings.device}"
+        words = [*asked, where, self.settings.dtype, f"baselines in {_short(self.settings.baselines)}"]
         if update := self.settings.command_line.update:
             words.append(f"updating {update}")
         return f"specdec: {', '.join(words)}"
@@ -113,12 +113,9 @@ class Session:
     def pytest_report_collectionfinish(self) -> str | None:
         if not self._selected:
             return None
-        from .grid import DEFAULT_ALPHA
-
-        alpha = self.settings.scalar("alpha", DEFAULT_ALPHA)
         gates, pairs = len(self._selected), len({(case.target, case.drafter) for case in self._selected})
         what = f"{gates} gate{'s' * (gates > 1)} on {pairs} pair{'s' * (pairs > 1)} of models"
-        return f"specdec: {what}, false alarms at most {alpha:.2%} in all"
+        return f"specdec: {what}, false alarms at most {self.settings.alpha:.2%} in all"
 
     # Measuring
 
@@ -133,8 +130,8 @@ class Session:
 
             self._engine = ReplayEngine(
                 self._selected,
-                device=self.settings.scalar("device", "auto"),
-                dtype=self.settings.scalar("dtype", "float32"),
+                device=self.settings.device,
+                dtype=self.settings.dtype,
                 stored_texts=self._store().texts,
                 report=ProgressBar(self._config),
             )
@@ -148,12 +145,11 @@ class Session:
         return self._suite
 
     def _new_suite(self) -> Suite:
-        from .grid import DEFAULT_ALPHA
         from .suite import Policy, Suite
 
         policy = Policy(
-            alpha=self.settings.scalar("alpha", DEFAULT_ALPHA),
-            inconclusive=self.settings.scalar("inconclusive", "fail"),
+            alpha=self.settings.alpha,
+            inconclusive=self.settings.inconclusive,
             update=self.settings.command_line.update,
             subset=self.settings.command_line.prompts is not None,
         )
@@ -188,7 +184,7 @@ class Session:
         if report.when == "setup" and report.failed:
             from .suite import failed_row
 
-            return failed_row(case, self.settings.scalar("engine", "replay"), str(report.longrepr))
+            return failed_row(case, self.settings.engine, str(report.longrepr))
         if report.when == "call" and self._suite is not None and self._suite.measured(case):
             return self._suite.row(case)
         return None

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
+DEFAULT_ALPHA = 0.01
+
 
 @dataclasses.dataclass(frozen=True)
 class Given:
@@ -81,6 +83,27 @@ class Settings:
         """A session-wide option: command line, then ini, then the default."""
         value: Value = first(getattr(self.command_line, name), getattr(self.ini, name), default=default)
         return value
+
+    @property
+    def engine(self) -> str:
+        return self.scalar("engine", "replay")
+
+    @property
+    def device(self) -> str:
+        return self.scalar("device", "auto")
+
+    @property
+    def dtype(self) -> str:
+        return self.scalar("dtype", "float32")
+
+    @property
+    def alpha(self) -> float:
+        """False-alarm rate of the whole session."""
+        return self.scalar("alpha", DEFAULT_ALPHA)
+
+    @property
+    def inconclusive(self) -> str:
+        return self.scalar("inconclusive", "fail")
 
     def path(self, name: str) -> Path | None:
         """A path option, resolved against the folder its source is relative to."""

@@ -18,9 +18,10 @@ from .comparison import Baseline, Metric, Run, times_of, value_of
 from .engines.protocol import Engine
 from .gate.explain import explain, headline
 from .gate.verdict import Verdict, judge
-from .report.row import Metrics, Row, plain
+from .report.row import SEVERITY, Metrics, Row, plain
 from .speedup.costs import CostProfile
 
+_CREATED, _UPDATED = "baseline created", "baseline updated"
 _DEAD_DRAFTER = "no draft token was ever accepted, and a dead drafter is no baseline; check the drafter"
 
 
@@ -87,7 +88,7 @@ class Suite:
         if not run.counts.expected_accepted > 0:
             return Verdict("error", metric, _DEAD_DRAFTER)
         self._queue(run, None)
-        return Verdict("pass", metric, "baseline created", now=value_of(metric, case, run.counts, run.costs))
+        return Verdict("pass", metric, _CREATED, now=value_of(metric, case, run.counts, run.costs))
 
     def _compare(self, run: Run, before: Record, metric: str) -> Verdict:
         case = run.case
@@ -113,7 +114,7 @@ class Suite:
             if not run.counts.expected_accepted > 0:
                 return Verdict("error", metric, _DEAD_DRAFTER)
             self._queue(run, before)
-            return dataclasses.replace(verdict, outcome="pass", reason="baseline updated")
+            return dataclasses.replace(verdict, outcome="pass", reason=_UPDATED)
         return verdict
 
     def _queue(self, run: Run, before: Record | None) -> None:
@@ -128,8 +129,7 @@ class Suite:
     def verdict(self, case: Case) -> Verdict | None:
         """The gravest verdict on a case so far."""
         found = self.verdicts.get(case.id, {}).values()
-        order = ("pass", "improved", "inconclusive", "regressed", "error")
-        return max(found, key=lambda verdict: order.index(verdict.outcome), default=None)
+        return max(found, key=lambda verdict: SEVERITY.index(verdict.outcome), default=None)
 
     def take_failures(self) -> list[list[str]]:
         """The messages of the judgements that failed since the last call."""
@@ -184,7 +184,7 @@ class Suite:
         return {name: value for name, value in _metrics(case, counts, stored.costs).items() if name in _BASELINE_METRICS}
 
 
-_WORDS = {"baseline created": "new", "baseline updated": "updated"}
+_WORDS = {_CREATED: "new", _UPDATED: "updated"}
 """Verdicts by reason, where the outcome alone says less."""
 _BASELINE_METRICS = ("rounds", "acceptance_rate", "expected_accepted", "acceptance_length", "survival", "speedup")
 

@@ -13,6 +13,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.modeling_layers import MtpModel
 
+from pytest_specdec.decoding.heads import checkpoint_tensors
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz .,"
 ROOT = Path(__file__).parent.parent
 EMBEDDED = ROOT / "suites" / "models"
@@ -30,11 +32,7 @@ def letter_tokenizer(first: str = "") -> PreTrainedTokenizerFast:
 
 def export_heads(heads: MtpModel, folder: Path, layers: int) -> None:
     """Add MTP layers to a saved checkpoint as decoder layers past the last."""
-    weights = load_file(folder / "model.safetensors")
-    for name, tensor in heads.state_dict().items():
-        if name.startswith("layers."):
-            _, index, rest = name.split(".", 2)
-            weights[f"model.layers.{layers + int(index)}.{rest.replace('mtp_block.', '')}"] = tensor.contiguous().clone()
+    weights = load_file(folder / "model.safetensors") | checkpoint_tensors(heads, layers)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 

@@ -11,7 +11,7 @@ from support import ROOT
 from pytest_specdec import grid
 from pytest_specdec.options import OPTIONS
 from pytest_specdec.plugin import MARKERS
-from pytest_specdec.settings import Marker
+from pytest_specdec.settings import DEFAULT_ALPHA, Marker
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
@@ -40,7 +40,7 @@ def test_every_marker_argument_stands_in_the_reference_and_in_the_marker_line() 
 
 
 def test_the_defaults_in_the_reference_are_the_codes() -> None:
-    assert f"| `{grid.DEFAULT_ALPHA:.0%}` |" in REFERENCE
+    assert f"| `{DEFAULT_ALPHA:.0%}` |" in REFERENCE
     assert f"| `{grid.DEFAULT_MARGIN:.1%}` |" in REFERENCE
     assert f"| `{grid.DEFAULT_NEW_TOKENS}` |" in REFERENCE
 

@@ -80,5 +80,10 @@ class Case:
 
     @property
     def passes(self) -> int:
-        """Drafter passes for k tokens: ceil(k / (1 + depth)) for a draft model, one chain for own heads."""
-        return 1 if self.uses_own_heads else -(-self.k // (1 + self.depth))
+        """Drafter passes for k tokens; own heads draft in one chain."""
+        return 1 if self.uses_own_heads else draft_passes(self.k, self.depth)
+
+
+def draft_passes(k: int, depth: int) -> int:
+    """Passes of a draft model with MTP layers for k tokens, each pass yielding 1 + depth: ceil(k / (1 + depth))."""
+    return -(-k // (1 + depth))

@@ -42,6 +42,16 @@ def teacher_forced_hidden(
         yield hidden
 
 
+def checkpoint_tensors(heads: MtpModel, layers: int) -> dict[str, torch.Tensor]:
+    """The MTP layers' tensors as checkpoints name them: decoder layers past a model's own `layers`, for safetensors."""
+    tensors = {}
+    for name, tensor in heads.state_dict().items():
+        if name.startswith("layers."):
+            _, index, rest = name.split(".", 2)
+            tensors[f"model.layers.{layers + int(index)}.{rest.replace('mtp_block.', '')}"] = tensor.contiguous().clone()
+    return tensors
+
+
 def project(heads: MtpModel, hidden: torch.Tensor) -> torch.Tensor:
     """Logits through the head that MTP layers share with the model."""
     logits: torch.Tensor = heads._project_to_logits(hidden)

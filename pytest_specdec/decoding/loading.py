@@ -13,7 +13,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ..checkpoint import MTP_COUNTS, Checkpoint, open_checkpoint
+from ..checkpoint import MTP_COUNTS, Checkpoint, check_heads, local_checkpoint, open_checkpoint
 from ..errors import RequestError
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ class LoadedModel:
             with _quiet():
                 return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         except (OSError, ValueError, KeyError, ImportError) as error:
-            reason = str(error).splitlines()[0]
-            raise RequestError(f"transformers finds no tokenizer in {folder} ({reason}); save it there, too") from error
+            raise RequestError(f"transformers finds no tokenizer in {folder} ({_reason(error)}); save it there, too") from error
 
     @property
     def device(self) -> torch.device:
@@ -57,8 +56,8 @@ def resolve(name: str) -> Path:
 
     Raises RequestError for neither. Only a name of the form `owner/name` can reach the network.
     """
-    if Path(name).is_dir() or Path(name).is_absolute():
-        return open_checkpoint(Path(name)).folder
+    if (local := local_checkpoint(name)) is not None:
+        return local.folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -66,8 +65,8 @@ def resolve(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RequestError(f"{name!r} is no folder here, and the model hub does not give it ({reason}); check the name") from None
+        told = f"{name!r} is no folder here, and the model hub does not give it ({_reason(error)})"
+        raise RequestError(f"{told}; check the name") from None
 
 
 def pick_device(device: str) -> str:
@@ -106,7 +105,7 @@ def load_heads(model: PreTrainedModel, checkpoint: Checkpoint) -> MtpModel:
         raise RequestError(
             f"transformers {transformers.__version__} has no MtpModel; install transformers>={OLDEST_TRANSFORMERS}"
         ) from None
-    _check_announced(checkpoint)
+    check_heads(checkpoint)
     announce_heads(model)
     try:
         with _quiet():
@@ -116,16 +115,6 @@ def load_heads(model: PreTrainedModel, checkpoint: Checkpoint) -> MtpModel:
             f"transformers cannot load MTP layers from {checkpoint.folder}: {error}; check the checkpoint"
         ) from error
     return heads.eval().requires_grad_(False).to(model.device)
-
-
-def _check_announced(checkpoint: Checkpoint) -> None:
-    if not checkpoint.mtp_layers:
-        raise RequestError(f"{checkpoint.folder / 'config.json'} announces no MTP layers; add num_mtp_layers if it has some")
-    if not checkpoint.has_mtp_tensors:
-        raise RequestError(
-            f"{checkpoint.folder} announces {checkpoint.mtp_layers} MTP layers and its safetensors hold none; "
-            "save the checkpoint with its MTP tensors"
-        )
 
 
 def announce_heads(model: PreTrainedModel) -> None:
@@ -158,6 +147,11 @@ def _attention_types(layer_types: list[str]) -> list[str]:
             "the MTP layers' one; add mtp_layer_types to it, one name for each MTP layer"
         )
     return kinds
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error of another library, or its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import torch
 from transformers import DynamicCache
 
+from ..acceptance.case import draft_passes
 from ..speedup.costs import CostProfile
 from .environment import environment
 from .heads import layer_step, project
@@ -59,7 +60,7 @@ def measure_costs(
 
 
 def _draft_ms(times: dict[str, float], k: int, depth: int) -> float:
-    passes = -(-k // (1 + depth))
+    passes = draft_passes(k, depth)
     return round(passes * times["draft"] + (k - passes) * times.get("draft head", 0.0), 4)
 
 

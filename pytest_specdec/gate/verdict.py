@@ -20,7 +20,6 @@ from .permutation import can_resolve, swap_p_value
 Outcome = Literal["pass", "improved", "regressed", "inconclusive", "error"]
 Regime = Literal["deterministic", "sampled"]
 
-METRICS = ("acceptance_length", "acceptance_rate", "speedup")
 TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-3, "float16": 1e-3}
 """Relative change that the same models in the same environment may show: last bits, near-ties."""
 POWER = 0.8

@@ -1,6 +1,6 @@
 """Train the embedded text pair and write it as transformers checkpoints.
 
-    python suites/models/build.py            # both models, about 25 minutes on 2 cores
+    python suites/models/build.py            # both models, about 20 minutes on 2 cores
     python suites/models/build.py --only draft
 
 The target has three MTP layers, the draft model three of its own. Each model trains in a process and thread of its
@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.modeling_layers import MtpModel
 
-from pytest_specdec.decoding.heads import teacher_forced_hidden
+from pytest_specdec.decoding.heads import checkpoint_tensors, teacher_forced_hidden
 
 HERE = Path(__file__).parent
 SEED = 20261122
@@ -174,12 +174,7 @@ def export(model: LlamaForCausalLM, heads: MtpModel, folder: Path) -> None:
     # No EOS: documents follow one another, so every text has its full length.
     model.generation_config = GenerationConfig(bos_token_id=0, pad_token_id=1)
     model.save_pretrained(folder)
-    weights = load_file(folder / "model.safetensors")
-    for name, tensor in heads.state_dict().items():
-        if name.startswith("layers."):
-            _, index, rest = name.split(".", 2)
-            layer = model.config.num_hidden_layers + int(index)
-            weights[f"model.layers.{layer}.{rest.replace('mtp_block.', '')}"] = tensor.contiguous().clone()
+    weights = load_file(folder / "model.safetensors") | checkpoint_tensors(heads, model.config.num_hidden_layers)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
