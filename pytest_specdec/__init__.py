@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .acceptance.counts import Counts as Counts
     from .baselines.store import load_baseline as load_baseline
+    from .decoding.generate import decode as decode
     from .decoding.replay import replay as replay
     from .speedup.costs import CostProfile as CostProfile
     from .speedup.model import acceptance_length as acceptance_length
@@ -24,6 +25,7 @@ _HOMES = {
     "best_depth": "speedup.model",
     "best_k": "speedup.model",
     "break_even": "speedup.table",
+    "decode": "decoding.generate",
     "gate": "gate",
     "load_baseline": "baselines.store",
     "replay": "decoding.replay",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from .acceptance.case import DEFINITION, Case
+from .acceptance.case import DEFINITION, LOOKUP, Case
 from .acceptance.counts import Counts
 from .baselines.schema import SCHEMA, Conditions, Record, prompt_counts
-from .engines.protocol import Measurement
+from .engines.protocol import Measurement, Times
 from .errors import CostError
 from .speedup.costs import CostProfile
 from .speedup.model import theoretical_speedup
@@ -83,6 +83,11 @@ class Run(Side):
 
     __hash__ = None  # type: ignore[assignment]
 
+    @property
+    def times(self) -> Times | None:
+        """What decoding took; None for an engine that decodes nothing."""
+        return self.measurement.times
+
     def __repr__(self) -> str:
         return f"<run {self.case.id}: acceptance length {self.counts.acceptance_length:.4f}>"
 
@@ -118,7 +123,7 @@ def value_of(metric: str, case: Case, counts: Counts, costs: CostProfile | None)
 
 def times_of(case: Case, costs: CostProfile | None) -> tuple[float | None, float | None, float | None]:
     """Milliseconds of the target's step, of verification and of drafting; None where the profile is silent."""
-    if costs is None:
+    if costs is None or case.drafter == LOOKUP:
         return (None, None, None)
     try:
         verify, draft = costs.verify_ms(case.k), costs.draft_ms(case.k, case.depth, own_heads=case.uses_own_heads)
@@ -131,12 +136,12 @@ def _record(case: Case, measurement: Measurement, engine: str) -> Record:
     conditions = Conditions(
         k=case.k,
         depth=case.depth,
-        drafter="mtp" if case.uses_own_heads else "draft",
+        drafter="draft" if case.draft_model is not None else case.drafter,
         engine=engine,
         rule=case.rule,
         temperature=case.temperature,
-        top_k=0,
-        top_p=1.0,
+        top_k=case.texts.top_k,
+        top_p=case.texts.top_p,
         new_tokens=case.texts.new_tokens,
         tokenizer=measurement.tokenizer,
         template=measurement.template,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from .acceptance.case import OWN_HEADS, RULES, Case, TextKey
+from .acceptance.case import LOOKUP, LOSSY_RULES, OWN_HEADS, RULES, Case, TextKey, default_rule
 from .errors import RequestError
 from .settings import Marker, Settings, first
 
@@ -17,14 +17,14 @@ DEFAULT_MARGIN = 0.005
 def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, ...]:
     """Every (k, depth) cell of one test, command line over marker over ini over default.
 
-    Empty when the target's own heads are asked for at depth 0 only. Raises RequestError for a missing target,
-    drafter or prompt file, or a rule that does not go with the temperature.
+    Empty when the target's own heads are asked for at depth 0 only, or prompt lookup at others. Raises RequestError
+    for a missing target, drafter or prompt file, or a rule that does not go with the temperature or engine.
     """
     line, ini = settings.command_line, settings.ini
     drafter, label = _drafter(settings, marker, test_folder)
     depths = first(line.depth, marker.depth, ini.depth, default=(1,) if drafter == OWN_HEADS else (0,))
-    if drafter == OWN_HEADS:
-        depths = tuple(depth for depth in depths if depth > 0)
+    if drafter in (OWN_HEADS, LOOKUP):
+        depths = tuple(depth for depth in depths if (depth > 0) == (drafter == OWN_HEADS))
     temperature = first(line.temperature, marker.temperature, ini.temperature, default=1.0)
     texts = TextKey(
         suite=suite_name(test_folder, settings.root),
@@ -34,12 +34,15 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
         new_tokens=first(line.new_tokens, marker.new_tokens, ini.new_tokens, default=DEFAULT_NEW_TOKENS),
         temperature=temperature,
         seed=settings.scalar("seed", default=0),
+        top_k=first(line.top_k, marker.top_k, ini.top_k, default=0),
+        top_p=first(line.top_p, marker.top_p, ini.top_p, default=1.0),
     )
-    rule = _rule(marker.rule, temperature)
+    engine = settings.engine
+    rule = _rule(marker.rule, temperature, engine)
     margin = first(line.margin, marker.margin, ini.margin, default=DEFAULT_MARGIN)
     costs = _costs(settings, marker, test_folder)
     ks = first(line.k, marker.k, ini.k, default=DEFAULT_K)
-    return tuple(Case(texts, drafter, label, k, depth, rule, margin, costs) for k, depth in itertools.product(ks, depths))
+    return tuple(Case(texts, drafter, label, k, depth, rule, margin, costs, engine) for k, depth in itertools.product(ks, depths))
 
 
 def suite_name(test_folder: Path, root: Path) -> str:
@@ -70,16 +73,17 @@ def _target(settings: Settings, marker: Marker, test_folder: Path) -> str:
 
 
 def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[str, str]:
-    """The drafter and its label. A marker's `mtp` stays: `--specdec-draft` replaces draft models only."""
+    """The drafter and its label. A marker's `mtp` or `prompt-lookup` stays: `--specdec-draft` replaces models only."""
     line, ini = settings.command_line.draft, settings.ini.draft
-    if marker.drafter == OWN_HEADS:
-        return OWN_HEADS, OWN_HEADS
+    if marker.drafter in (OWN_HEADS, LOOKUP):
+        return marker.drafter, marker.drafter
     label = Path(marker.drafter).name if marker.drafter else "draft"
     for name, folder in ((line, settings.invoked_from), (marker.drafter, test_folder), (ini, settings.root)):
         if name is not None:
-            return (OWN_HEADS, OWN_HEADS) if name == OWN_HEADS else (locate(name, folder), label)
+            return (name, name) if name in (OWN_HEADS, LOOKUP) else (locate(name, folder), label)
     raise RequestError(
-        f"no drafter for the tests in {test_folder}; pass --specdec-draft=PATH, or {OWN_HEADS} for the target's own heads"
+        f"no drafter for the tests in {test_folder}; pass --specdec-draft=PATH, {OWN_HEADS} for the target's own heads, "
+        f"or {LOOKUP}"
     )
 
 
@@ -93,12 +97,14 @@ def _costs(settings: Settings, marker: Marker, test_folder: Path) -> Path | None
     return settings.path("costs")
 
 
-def _rule(rule: str | None, temperature: float) -> str:
+def _rule(rule: str | None, temperature: float, engine: str) -> str:
     """Greedy decoding is verified greedily; sampling by rejection unless the marker says otherwise."""
     if rule is None:
-        return "rejection" if temperature > 0 else "greedy"
+        return default_rule(temperature)
     if rule not in RULES:
         raise RequestError(f"verification rule {rule!r} is unknown; choose among {', '.join(RULES)}")
     if (rule == "greedy") != (temperature == 0):
         raise RequestError(f"rule {rule!r} does not go with temperature {temperature:g}; greedy is temperature 0")
+    if rule in LOSSY_RULES and engine == "replay":
+        raise RequestError(f"rule {rule!r} is lossy: its text is not the target's to be replayed; use --specdec-engine=decode")
     return rule

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
-ENGINES = ("replay",)
+ENGINES = ("replay", "decode")
 UPDATES = ("new", "changed", "all")
 INCONCLUSIVE = ("fail", "warn")
 REPORTS = (".json",)
@@ -82,6 +82,16 @@ def non_negative(text: str) -> float:
     return value
 
 
+def probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is out of range; write a number above 0 and at most 1, like 0.95")
+    return value
+
+
 def one_of(*names: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in names:
@@ -102,11 +112,13 @@ OPTIONS = (
     Option("k", whole_numbers(1), "K[,K]", "Draft tokens per round to measure"),
     Option("depth", whole_numbers(0), "D[,D]", "MTP layers per drafter pass to measure; 0 is a plain draft model"),
     Option("target", str, "PATH", "Target model: a checkpoint folder or hub id"),
-    Option("draft", str, "PATH", "Draft model: a checkpoint folder or hub id"),
+    Option("draft", str, "PATH", "Drafter: a checkpoint folder or hub id, mtp or prompt-lookup"),
     Option("device", one_of(*DEVICES), "NAME", "Where the models run: auto (default), cpu or cuda"),
     Option("dtype", one_of(*DTYPES), "NAME", "Number format of the weights: float32 (default), bfloat16 or float16"),
-    Option("engine", one_of(*ENGINES), "NAME", "How acceptance is measured: replay (default)"),
+    Option("engine", one_of(*ENGINES), "NAME", "How acceptance is measured: replay (default) or decode"),
     Option("temperature", non_negative, "T", "Sampling temperature; 0 is greedy decoding"),
+    Option("top-k", whole_number(0), "N", "Sample among the N likeliest tokens; 0 (default) is all"),
+    Option("top-p", probability, "P", "Sample among the likeliest tokens that make up P; 1 (default) is all"),
     Option("prompts", whole_number(1), "N", "Use the first N prompts of each prompt file"),
     Option("new-tokens", whole_number(2), "N", "Tokens of text per prompt (default 128)"),
     Option("seed", whole_number(0), "N", "Seed of newly sampled texts (default 0)"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 
     from .acceptance.case import Case
     from .comparison import Baseline, Run
+    from .decoding.generate import Decoded
     from .decoding.loading import LoadedModel
     from .session import Session
     from .speedup.costs import CostProfile
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 MARKERS = (
-    "specdec(target, drafter, k, depth, rule, temperature, prompts, new_tokens, margin, costs): run the test over "
+    "specdec(target, drafter, k, depth, rule, temperature, top_k, top_p, prompts, new_tokens, margin, costs): run the test over "
     "every k and depth of a pair of models; drafter='mtp' stands for the target's own MTP heads",
     "kN: carried by every generated case, N draft tokens per round; select with -m k8",
     "depthN: carried by every generated case, N MTP layers per drafter pass; select with -m 'k8 and depth3'",
@@ -104,6 +106,13 @@ def specdec_baseline(request: pytest.FixtureRequest, specdec_case: Case) -> Base
     """The stored record to compare with: `assert specdec_run == specdec_baseline`."""
     with _told():
         return session_of(request.config).suite.baseline(specdec_case)
+
+
+@pytest.fixture
+def specdec_decode(request: pytest.FixtureRequest, specdec_case: Case) -> Callable[..., Decoded]:
+    """Speculative generation with the case's pair: `specdec_decode(prompts, new_tokens=64)`; see `pytest_specdec.decode`."""
+    with _told():
+        return functools.partial(session_of(request.config).engine.decode, specdec_case)
 
 
 @pytest.fixture

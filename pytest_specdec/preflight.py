@@ -22,7 +22,7 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
     cases = tuple(cases)
     for case in cases:
         target = local_checkpoint(case.target)
-        drafter = None if case.uses_own_heads else local_checkpoint(case.drafter)
+        drafter = None if case.draft_model is None else local_checkpoint(case.draft_model)
         if target is not None and (case.uses_own_heads or drafter is not None):
             check_pair(target, drafter, case.depth)
         store.record(case)
@@ -48,7 +48,7 @@ def _check_prompts(key: TextKey, cases: list[Case]) -> None:
     """Each prompt and its new tokens must fit the context of every model that reads them."""
     prompts = read_prompts(key.prompts, key.prompt_limit)
     target = local_checkpoint(key.target)
-    models = [target, *(local_checkpoint(case.drafter) for case in cases if not case.uses_own_heads)]
+    models = [target, *(local_checkpoint(case.draft_model) for case in cases if case.draft_model is not None)]
     narrow = [(model.context, model.folder) for model in models if model is not None and model.context is not None]
     if not narrow or target is None or not (tokenizer := target.folder / "tokenizer.json").is_file():
         return

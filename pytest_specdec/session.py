@@ -16,7 +16,7 @@ from .settings import Marker, Settings
 if TYPE_CHECKING:
     from .acceptance.case import Case
     from .baselines.store import BaselineStore
-    from .engines.local import ReplayEngine
+    from .engines.local import LocalEngine
     from .report.row import Row
     from .suite import Suite
 
@@ -34,7 +34,7 @@ class Session:
         self._worker_output: dict[str, Any] | None = getattr(config, "workeroutput", None)
         self._generated: list[Case] = []
         self._selected: list[Case] = []
-        self._engine: ReplayEngine | None = None
+        self._engine: LocalEngine | None = None
         self._suite: Suite | None = None
         self._problem: str | None = None
         self._rows: dict[str, Row] = {}
@@ -62,7 +62,10 @@ class Session:
         except SpecdecError as error:
             self._problem = self._problem or str(error)
         if not values:
-            reason = "the target's own heads draft with at least one MTP layer: use --specdec-depth=1 or more"
+            reason = (
+                "the target's own heads draft with at least one MTP layer: use --specdec-depth=1 or more; "
+                "prompt lookup has none: use --specdec-depth=0"
+            )
             values = [pytest.param(None, id="no-case", marks=pytest.mark.skip(reason=reason))]
         metafunc.parametrize("specdec_case", values, indirect=True)
 
@@ -120,15 +123,15 @@ class Session:
     # Measuring
 
     @property
-    def engine(self) -> ReplayEngine:
+    def engine(self) -> LocalEngine:
         """The session's engine and models; the first use imports torch. Raises RequestError where it is missing."""
         if self._engine is None:
             try:
-                from .engines.local import ReplayEngine
+                from .engines import local
             except ImportError as error:
                 raise RequestError(f"{error.name} is not installed; pip install 'pytest-specdec[models]'") from error
 
-            self._engine = ReplayEngine(
+            self._engine = local.ENGINES[self.settings.engine](
                 self._selected,
                 device=self.settings.device,
                 dtype=self.settings.dtype,

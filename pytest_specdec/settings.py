@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import RequestError
-from .options import OPTIONS, Option, fraction, non_negative, whole_number, whole_numbers
+from .options import OPTIONS, Option, fraction, non_negative, probability, whole_number, whole_numbers
 
 if TYPE_CHECKING:
     import pytest
@@ -31,6 +31,8 @@ class Given:
     dtype: str | None = None
     engine: str | None = None
     temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
     prompts: int | None = None
     new_tokens: int | None = None
     seed: int | None = None
@@ -131,6 +133,8 @@ class Marker:
     depth: tuple[int, ...] | None = None
     rule: str | None = None
     temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
     prompts: str | None = None
     new_tokens: int | None = None
     margin: float | None = None
@@ -186,6 +190,8 @@ _MARKER_CHECKS: dict[str, Callable[[object, str], Any]] = {
     "depth": _reparse(whole_numbers(0), int),
     "rule": _text,
     "temperature": _reparse(non_negative, int, float),
+    "top_k": _reparse(whole_number(0), int),
+    "top_p": _reparse(probability, int, float),
     "prompts": _text,
     "new_tokens": _reparse(whole_number(2), int),
     "margin": _reparse(fraction(above_zero=False, below=1.0), int, float),

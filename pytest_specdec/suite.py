@@ -121,6 +121,8 @@ class Suite:
         """Keep the new record, and its texts where the stored ones are missing or go with the old records."""
         self.pending[self.store.record_path(run.case)] = dumps(run.record)
         path = self.store.texts_path(run.case.texts)
+        if run.measurement.texts is None:
+            return
         stored = self.store.texts(run.case.texts)
         texts = dumps(run.measurement.texts)
         if stored is None or (before is not None and texts != dumps(stored)):

@@ -15,8 +15,30 @@ Averages over prompts are pooled: sums are divided, never means averaged.
 
 OWN_HEADS = "mtp"
 """The drafter's name when the target's own MTP heads draft."""
+LOOKUP = "prompt-lookup"
+"""The drafter's name when drafts are copied from the text itself; no model drafts."""
 
-RULES = ("rejection", "greedy")
+RULES = ("rejection", "greedy", "sample-match", "block", "typical")
+LOSSY_RULES = ("typical",)
+"""Rules whose output does not follow the target: always labelled, never called lossless."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How logits become a distribution: temperature, then top-k, then top-p, as transformers orders them."""
+
+    temperature: float = 1.0
+    """0 is greedy decoding."""
+    top_k: int = 0
+    """Keep the k likeliest tokens; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the fewest likeliest tokens whose probabilities reach top_p."""
+
+    @property
+    def suffix(self) -> str:
+        """What file names say about it, for example `t1-topk50`."""
+        filters = [f"topk{self.top_k}"] * (self.top_k > 0) + [f"topp{self.top_p:g}"] * (self.top_p < 1)
+        return "-".join([f"t{self.temperature:g}", *filters])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +52,17 @@ class TextKey:
     new_tokens: int
     temperature: float
     seed: int
+    top_k: int = 0
+    top_p: float = 1.0
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_k, self.top_p)
 
     @property
     def name(self) -> str:
         """File stem of the stored texts, for example `t1-n128-s0`."""
-        return f"t{self.temperature:g}-n{self.new_tokens}-s{self.seed}"
+        return f"{self.sampling.suffix}-n{self.new_tokens}-s{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +71,7 @@ class Case:
 
     texts: TextKey
     drafter: str
-    """Checkpoint folder or hub id of the draft model, or `mtp`."""
+    """Checkpoint folder or hub id of the draft model, `mtp` or `prompt-lookup`."""
     label: str
     """The drafter's name in ids and file names; stable when `--specdec-draft` points elsewhere."""
     k: int
@@ -51,6 +79,7 @@ class Case:
     rule: str
     margin: float
     costs: Path | None = None
+    engine: str = "replay"
 
     @property
     def suite(self) -> str:
@@ -69,9 +98,16 @@ class Case:
         return self.drafter == OWN_HEADS
 
     @property
+    def draft_model(self) -> str | None:
+        """The drafter where it is a model of its own."""
+        return None if self.drafter in (OWN_HEADS, LOOKUP) else self.drafter
+
+    @property
     def name(self) -> str:
-        """File stem of the baseline, for example `text-draft-k8-depth3-t1`."""
-        return f"{self.label}-k{self.k}-depth{self.depth}-t{self.temperature:g}"
+        """File stem of the baseline: `text-draft-k8-depth3-t1`, and what is not the default: `...-block-decode`."""
+        rule = [self.rule] * (self.rule != default_rule(self.temperature)) + ["lossy"] * (self.rule in LOSSY_RULES)
+        engine = [self.engine] * (self.engine != "replay")
+        return "-".join([f"{self.label}-k{self.k}-depth{self.depth}-{self.texts.sampling.suffix}", *rule, *engine])
 
     @property
     def id(self) -> str:
@@ -81,7 +117,12 @@ class Case:
     @property
     def passes(self) -> int:
         """Drafter passes for k tokens; own heads draft in one chain."""
-        return 1 if self.uses_own_heads else draft_passes(self.k, self.depth)
+        return 1 if self.draft_model is None else draft_passes(self.k, self.depth)
+
+
+def default_rule(temperature: float) -> str:
+    """Greedy decoding is verified greedily, sampling by rejection."""
+    return "rejection" if temperature > 0 else "greedy"
 
 
 def draft_passes(k: int, depth: int) -> int:

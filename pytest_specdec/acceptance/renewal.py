@@ -1,8 +1,9 @@
 """Rounds as a renewal process over the positions of a given text.
 
-Conditional on the text, a round that starts at position t accepts m draft tokens with probability
-a[t,0] ... a[t,m-1] (1 - a[t,m]); the next round starts at t + m + 1. Walking the positions once gives the exact
-expected number of rounds and accepted tokens for any k: no draft is ever sampled (DESIGN: section 3, replay).
+Conditional on the text, a round that starts at position t accepts at least i draft tokens with a known probability,
+its survival S[t, i] (for most rules the product of a[t,0] ... a[t,i-1]); having accepted m, the next round starts at
+t + m + 1. Walking the positions once gives the exact expected number of rounds and accepted tokens for any k: no
+draft is ever sampled (DESIGN: section 3, replay).
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ End = Literal["inside", "clip"]
 only that last token is left there is nothing to draft, and no round is counted.
 """
 
+_TEXTS = 128
+"""Texts walked at once: survival of every start and step is held for so many."""
+_ENOUGH = 1e150
+
 
 @dataclasses.dataclass(frozen=True)
 class AcceptanceField:
@@ -30,7 +35,7 @@ class AcceptanceField:
 
     Shape (texts, heads, longest text), zero where undefined. Draft step i of a round is drafted by head
     `i mod heads`: a plain draft model has one head, a draft model with MTP layers 1 + depth, and the target's own
-    heads as many as the largest k, so that every step has its own.
+    heads (or prompt lookup) as many as the largest k, so that every step has its own.
     """
 
     prompts: tuple[str, ...]
@@ -40,69 +45,93 @@ class AcceptanceField:
     """(texts,): where the first round starts, the position of its first draft token."""
     lengths: NDArray[np.int64]
     """(texts,): number of tokens, prompt included."""
+    joint: bool = False
+    """Whether positions are accepted jointly (block verification): `accept` then holds q/p, unclipped."""
+    available: NDArray[np.int64] | None = None
+    """(texts, longest): tokens that the drafter has to propose at each start; None where always k."""
 
     def first_heads(self, heads: int) -> AcceptanceField:
         """The field of a drafter that uses only its first heads."""
         return dataclasses.replace(self, accept=self.accept[:, :heads])
 
-    def select(self, row: int) -> AcceptanceField:
-        """The field of one text."""
-        part = slice(row, row + 1)
+    def select(self, rows: slice) -> AcceptanceField:
+        """The field of some texts."""
         return AcceptanceField(
-            self.prompts[part], self.categories[part], self.accept[part], self.starts[part], self.lengths[part]
+            self.prompts[rows],
+            self.categories[rows],
+            self.accept[rows],
+            self.starts[rows],
+            self.lengths[rows],
+            self.joint,
+            None if self.available is None else self.available[rows],
         )
 
-    def steps(self, start: int, k: int) -> Array:
-        """(texts, k): acceptance of each draft step of a round that starts at `start`; zero past the padded end."""
-        positions = np.arange(start, min(start + k, self.accept.shape[2]))
-        heads = (positions - start) % self.accept.shape[1]
-        out = np.zeros((len(self.prompts), k))
-        out[:, : len(positions)] = self.accept[:, heads, positions]
+    def survival(self, drafted: NDArray[np.int64], k: int) -> Array:
+        """(texts, longest, k): the chance that a round at each start accepts draft steps 0..i of those it drafted."""
+        texts, heads, longest = self.accept.shape
+        product = np.ones((texts, longest))
+        alive = np.ones((texts, longest))
+        out = np.empty((texts, longest, k))
+        for step in range(k):
+            own = np.zeros((texts, longest))
+            own[:, : max(longest - step, 0)] = self.accept[:, step % heads, step:]
+            product *= np.where(step < drafted, own, 0.0)
+            if self.joint:
+                np.minimum(product, _ENOUGH, out=product)
+            alive = np.minimum(alive, product)
+            out[:, :, step] = alive
         return out
+
+    def rounds_at(self, k: int, end: End) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """(texts, longest) each: whether a round at each start is counted, and how many tokens it drafts."""
+        left = self.lengths[:, None] - np.arange(self.accept.shape[2])
+        most = np.full(left.shape, k) if self.available is None else np.minimum(self.available, k)
+        if end == "inside":
+            counted = left >= k
+            return counted, np.where(counted, most, 0)
+        return left > 1, np.minimum(most, np.maximum(left - 1, 0))
 
 
 def expected_counts(field: AcceptanceField, k: int, end: End = "inside") -> Counts:
     """Exact expected counts of speculative decoding with k draft tokens per round, given the texts."""
-    texts, longest = len(field.prompts), field.accept.shape[2]
+    texts = len(field.prompts)
+    rounds, drafted, accepted = np.zeros(texts), np.zeros((texts, k)), np.zeros((texts, k))
+    for begin in range(0, texts, _TEXTS):
+        rows = slice(begin, begin + _TEXTS)
+        rounds[rows], drafted[rows], accepted[rows] = _walk(field.select(rows), k, end)
+    return Counts(field.prompts, field.categories, rounds, drafted, accepted)
+
+
+def _walk(field: AcceptanceField, k: int, end: End) -> tuple[Array, Array, Array]:
+    """Expected rounds (texts,), drafted and accepted (texts, k)."""
+    texts, _, longest = field.accept.shape
+    counted, proposed = field.rounds_at(k, end)
+    survival = field.survival(proposed, k)
+    edge = np.ones((texts, longest, 1))
+    ends = -np.diff(np.concatenate([edge, survival, 0 * edge], axis=2), axis=2)
     visits = np.zeros((texts, longest + k + 2))
     visits[np.arange(texts), field.starts] = 1.0
-    rounds, drafted, accepted = np.zeros(texts), np.zeros((texts, k)), np.zeros((texts, k))
     for start in range(int(field.starts.min(initial=longest)), longest):
-        proposed = _proposed(field, start, k, end)
-        weight = np.where(proposed > 0, visits[:, start], 0.0)
-        in_round = np.arange(k) < proposed[:, None]
-        survival = np.cumprod(np.where(in_round, field.steps(start, k), 0.0), axis=1)
-        rounds += weight
-        drafted += weight[:, None] * in_round
-        accepted += weight[:, None] * survival
-        reached = np.concatenate([np.ones((texts, 1)), survival, np.zeros((texts, 1))], axis=1)
-        visits[:, start + 1 : start + k + 2] += weight[:, None] * (reached[:, :-1] - reached[:, 1:])
-    return Counts(field.prompts, field.categories, rounds, drafted, accepted)
+        visits[:, start] *= counted[:, start]
+        visits[:, start + 1 : start + k + 2] += visits[:, start, None] * ends[:, start]
+    weight = visits[:, :longest]
+    drafted = np.stack([(weight * (proposed > step)).sum(1) for step in range(k)], axis=1)
+    return weight.sum(1), drafted, np.einsum("nt,nti->ni", weight, survival)
 
 
 def sample_rounds(field: AcceptanceField, k: int, rng: np.random.Generator, end: End = "inside") -> list[list[tuple[int, int]]]:
     """Play the rounds once per text: (start, accepted) in order.
 
-    At temperature 0 every acceptance is 0 or 1 and the rounds are the decoder's, whatever the generator.
+    At temperature 0 every survival is 0 or 1 and the rounds are the decoder's, whatever the generator.
     """
+    counted, proposed = field.rounds_at(k, end)
+    survival = field.survival(proposed, k)
     played: list[list[tuple[int, int]]] = []
     for row, (start, length) in enumerate(zip(field.starts.tolist(), field.lengths.tolist(), strict=True)):
-        rounds, own = [], field.select(row)
-        while start < length:
-            proposed = int(_proposed(own, start, k, end)[0])
-            if proposed <= 0:
-                break
-            coins = rng.random(proposed) < own.steps(start, k)[0, :proposed]
-            taken = proposed if coins.all() else int(np.argmin(coins))
+        rounds = []
+        while start < length and counted[row, start]:
+            taken = int((rng.random() < survival[row, start]).sum())
             rounds.append((start, taken))
             start += taken + 1
         played.append(rounds)
     return played
-
-
-def _proposed(field: AcceptanceField, start: int, k: int, end: End) -> NDArray[np.int64]:
-    """(texts,): draft tokens proposed by a round at `start`; 0 where no such round is counted."""
-    left = field.lengths - start
-    if end == "inside":
-        return np.where(left >= k, k, 0)
-    return np.clip(left - 1, 0, k)

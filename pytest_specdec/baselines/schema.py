@@ -109,7 +109,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return found
 
 
-class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Texts Y sampled from a target: the new tokens of each prompt, by the prompt's key."""
 
     schema: int
@@ -120,6 +120,8 @@ class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     temperature: float
     seed: int
     texts: dict[str, tuple[int, ...]]
+    top_k: int = 0
+    top_p: float = 1.0
 
     def fits(self, other: TextSet) -> bool:
         """Whether both come from the same target, tokenizer and settings."""

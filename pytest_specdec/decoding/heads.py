@@ -58,6 +58,13 @@ def project(heads: MtpModel, hidden: torch.Tensor) -> torch.Tensor:
     return logits
 
 
+def reusable(heads: MtpModel, index: int) -> None:
+    """Refuse to reuse a layer on its own output that has no full attention. Raises RequestError."""
+    kinds = getattr(heads.config, "layer_types", None)
+    if kinds is not None and kinds[index] != "full_attention":
+        raise RequestError(f"MTP layers with {kinds[index]} cannot be reused past their number; lower k to --specdec-depth")
+
+
 def _reused_last_layer(
     heads: MtpModel, input_ids: torch.Tensor, hidden: torch.Tensor, index: int, steps: int
 ) -> Iterator[torch.Tensor]:
@@ -67,9 +74,7 @@ def _reused_last_layer(
     that EAGLE-3 calls training-time test, arXiv 2503.01840): keys are laid out step after step, so the mask is
     causal over the true keys and diagonal over each later block.
     """
-    kinds = getattr(heads.config, "layer_types", None)
-    if kinds is not None and kinds[index] != "full_attention":
-        raise RequestError(f"MTP layers with {kinds[index]} cannot be reused past their number; lower k to --specdec-depth")
+    reusable(heads, index)
     cache = DynamicCache()
     blocks: list[torch.Tensor] = []
     for step in range(index, steps):

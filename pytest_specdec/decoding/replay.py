@@ -2,8 +2,9 @@
 
 Speculative decoding is lossless, so a text Y is a sample of the target. Given Y, the draft at a position would be
 accepted as that token with probability min(1, q(y)/p(y)) (Leviathan et al., arXiv 2211.17192), and every draft of an
-accepted prefix is Y's own tokens. One target pass and one drafter pass over Y therefore give the acceptance of every
-draft step from every round start; `acceptance.renewal` turns that into counts for any k.
+accepted prefix is Y's own tokens. One target pass and one drafter pass over Y therefore give the log-probabilities of
+every draft step from every round start; `acceptance.scores` turns them into acceptance under any lossless rule and
+`acceptance.renewal` into counts for any k.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from ..acceptance.case import OWN_HEADS
+from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling, default_rule
 from ..acceptance.counts import Counts
-from ..acceptance.renewal import AcceptanceField, End, expected_counts
+from ..acceptance.lookup import lookup_matches
+from ..acceptance.renewal import End, expected_counts
+from ..acceptance.scores import Scores
 from ..acceptance.texts import Text
+from ..checkpoint import check_pair
 from ..errors import MeasurementError, RequestError
 from .heads import project, teacher_forced_hidden
+from .laws import log_scores
 from .loading import LoadedModel, load_model
 
 Progress = Callable[[int, int], None]
@@ -31,18 +36,18 @@ _LOGIT_BUDGET = {"cpu": 1 << 22, "cuda": 1 << 28}
 
 @dataclasses.dataclass(frozen=True)
 class DrafterPlan:
-    """A drafter and how far its field must reach."""
+    """A drafter and how far its scores must reach."""
 
-    model: LoadedModel | None
-    """None for the target's own MTP heads."""
+    model: LoadedModel | str
+    """A draft model, or the name of a drafter without one: the target's own heads or prompt lookup."""
     depth: int
     steps: int
-    """Largest k; only own heads need it, a draft model's field serves every k."""
+    """Largest k; a draft model's scores serve every k."""
 
     @property
     def heads(self) -> int:
-        """Rows of the field: 1 + depth for a draft model, one per draft step for own heads."""
-        return self.steps if self.model is None else 1 + self.depth
+        """Rows of the scores: 1 + depth for a draft model, else one per draft step."""
+        return 1 + self.depth if isinstance(self.model, LoadedModel) else self.steps
 
 
 def replay(
@@ -52,46 +57,53 @@ def replay(
     *,
     k: int,
     depth: int = 0,
+    rule: str | None = None,
     temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
     end: End = "inside",
 ) -> Counts:
     """Exact expected counts of a pair on given texts; models as paths, hub ids or loaded.
 
-    `drafter` is `"mtp"` for the target's own MTP heads (then depth is at least 1). Raises RequestError for a pair
-    that cannot be measured and MeasurementError for texts without a round.
+    `drafter` is a model, `"mtp"` for the target's own MTP heads (then depth is at least 1) or `"prompt-lookup"`; `rule`
+    any lossless verification rule, `rejection` (`greedy` at temperature 0) unless told otherwise. Raises RequestError
+    for a pair or rule that cannot be replayed and MeasurementError for texts without a round.
     """
-    from ..checkpoint import check_pair
-
     loaded = load_model(target) if isinstance(target, str) else target
-    model = None if drafter == OWN_HEADS else load_model(drafter) if isinstance(drafter, str) else drafter
-    check_pair(loaded.checkpoint, model.checkpoint if model else None, depth)
-    (field,) = acceptance_fields(loaded, [DrafterPlan(model, depth, k)], texts, temperature)
-    counts = expected_counts(field, k, end)
+    model = load_model(drafter) if isinstance(drafter, str) and drafter not in (OWN_HEADS, LOOKUP) else drafter
+    check_drafter(loaded, model, depth)
+    sampling = Sampling(temperature, top_k, top_p)
+    (scores,) = text_scores(loaded, [DrafterPlan(model, depth, k)], texts, sampling)
+    counts = expected_counts(scores.field(rule or default_rule(temperature)), k, end)
     if not counts.total_rounds > 0:
         raise MeasurementError(f"no text is long enough for a round of k={k}; use longer texts or a smaller k")
     return counts
 
 
+def check_drafter(target: LoadedModel, drafter: LoadedModel | str, depth: int) -> None:
+    """Raises RequestError for a drafter that cannot draft for the target, or not at this depth."""
+    if drafter != LOOKUP:
+        check_pair(target.checkpoint, drafter.checkpoint if isinstance(drafter, LoadedModel) else None, depth)
+    elif depth:
+        raise RequestError(f"depth {depth}: prompt lookup has no MTP layers; use --specdec-depth=0")
+
+
 @torch.inference_mode()
-def acceptance_fields(
+def text_scores(
     target: LoadedModel,
     drafters: Sequence[DrafterPlan],
     texts: Sequence[Text],
-    temperature: float,
+    sampling: Sampling,
     progress: Progress | None = None,
-) -> list[AcceptanceField]:
-    """The acceptance field of each drafter from one pass of each model over the texts.
+) -> list[Scores]:
+    """The scores of each drafter from one pass of each model over the texts, a few texts at a time.
 
-    Raises RequestError for a text longer than the target's context.
+    Raises RequestError for a text longer than the target's context and MeasurementError for NaN.
     """
     longest = max((len(text.ids) for text in texts), default=0)
-    for model in (target, *(plan.model for plan in drafters if plan.model)):
-        if (context := model.checkpoint.context) is not None and longest > context:
-            raise RequestError(
-                f"a text of {longest} tokens is longer than the context of {model.checkpoint.folder} ({context}); "
-                "shorten the prompt or lower --specdec-new-tokens"
-            )
-    accepts = [np.zeros((len(texts), plan.heads, longest)) for plan in drafters]
+    _check_context([target, *(plan.model for plan in drafters if isinstance(plan.model, LoadedModel))], longest)
+    own = np.zeros((len(texts), longest), dtype=np.float32)
+    drafts = [np.full((len(texts), plan.heads, longest), -np.inf, dtype=np.float32) for plan in drafters]
     order = sorted(range(len(texts)), key=lambda row: len(texts[row].ids))
     budget = _LOGIT_BUDGET.get(target.device.type, _LOGIT_BUDGET["cpu"])
     tokens = budget // target.model.get_input_embeddings().num_embeddings
@@ -100,58 +112,81 @@ def acceptance_fields(
         progress(0, len(order))
     while done < len(order):
         rows = _batch(order[done:], texts, tokens)
-        ids = _padded([texts[row].ids for row in rows], target.device)
-        _fill(accepts, target, drafters, ids, rows, temperature)
+        _fill(own, drafts, target, drafters, [texts[row].ids for row in rows], rows, sampling)
         done += len(rows)
         if progress:
             progress(done, len(order))
-    return [_as_field(accept, texts) for accept in accepts]
+    return [_scores(plan, texts, own, draft) for plan, draft in zip(drafters, drafts, strict=True)]
 
 
 def _fill(
-    accepts: list[np.ndarray],
+    own: np.ndarray,
+    drafts: list[np.ndarray],
     target: LoadedModel,
     drafters: Sequence[DrafterPlan],
-    ids: torch.Tensor,
+    texts: list[tuple[int, ...]],
     rows: list[int],
-    temperature: float,
+    sampling: Sampling,
 ) -> None:
-    """Write one batch's acceptance into each drafter's array."""
-    wants_hidden = any(plan.model is None for plan in drafters)
-    outputs = target.model(ids, use_cache=False, output_hidden_states=wants_hidden)
-    reference = _scores(outputs.logits[:, :-1], ids[:, 1:], temperature)
-    lengths = ids.shape[1]
-    for accept, plan in zip(accepts, drafters, strict=True):
-        if plan.model is None:
-            first, hidden, owner = 0, outputs.hidden_states[-1], target
-        else:
-            own = plan.model.model(ids.to(plan.model.device), use_cache=False, output_hidden_states=plan.depth > 0)
-            scores = _scores(own.logits[:, :-1].to(ids.device), ids[:, 1:], temperature)
-            accept[rows, 0, 1:lengths] = _acceptance(scores, reference, temperature)
+    """Write one batch's log-probabilities into the arrays."""
+    ids = _padded(texts, target.device)
+    length = ids.shape[1]
+    outputs = None
+    if sampling.temperature > 0 or any(plan.model == OWN_HEADS for plan in drafters):
+        wants_hidden = any(plan.model == OWN_HEADS for plan in drafters)
+        outputs = target.model(ids, use_cache=False, output_hidden_states=wants_hidden)
+    if outputs is not None and sampling.temperature > 0:
+        # At temperature 0 the text itself says what the target chose.
+        own[rows, 1:length] = _numbers(log_scores(outputs.logits[:, :-1], ids[:, 1:], sampling))
+    for draft, plan in zip(drafts, drafters, strict=True):
+        if plan.model == LOOKUP:
+            continue
+        if isinstance(plan.model, LoadedModel):
+            theirs = ids.to(plan.model.device)
+            passed = plan.model.model(theirs, use_cache=False, output_hidden_states=plan.depth > 0)
+            draft[rows, 0, 1:length] = _numbers(log_scores(passed.logits[:, :-1], theirs[:, 1:], sampling))
             if not plan.depth:
                 continue
-            first, hidden, owner = 1, own.hidden_states[-1], plan.model
-        states = teacher_forced_hidden(owner.heads, ids.to(owner.device), hidden, plan.depth, plan.heads - first)
+            first, hidden, owner = 1, passed.hidden_states[-1], plan.model
+        else:
+            assert outputs is not None
+            theirs, first, hidden, owner = ids, 0, outputs.hidden_states[-1], target
+        states = teacher_forced_hidden(owner.heads, theirs, hidden, plan.depth, plan.heads - first)
         for step, state in enumerate(states):
             # The state at anchor s predicts token s + 2 + step; the last anchor's token lies past the text.
-            scores = _scores(project(owner.heads, state[:, :-1]).to(ids.device), ids[:, step + 2 :], temperature)
-            accept[rows, first + step, step + 2 : lengths] = _acceptance(scores, reference[:, step + 1 :], temperature)
+            scores = log_scores(project(owner.heads, state[:, :-1]), theirs[:, step + 2 :], sampling)
+            draft[rows, first + step, step + 2 : length] = _numbers(scores)
 
 
-def _scores(logits: torch.Tensor, tokens: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Log-probability of each token, (batch, length); at temperature 0 whether it is the arg-max."""
-    if temperature == 0:
-        return (logits.argmax(-1) == tokens).float()
-    return torch.log_softmax(logits.float() / temperature, -1).gather(-1, tokens[..., None])[..., 0]
+def _scores(plan: DrafterPlan, texts: Sequence[Text], own: np.ndarray, draft: np.ndarray) -> Scores:
+    lengths = np.array([len(text.ids) for text in texts])
+    starts = np.array([text.first_draft for text in texts])
+    available = None
+    if plan.model == LOOKUP:
+        available = np.zeros(own.shape, dtype=np.int64)
+        for row, text in enumerate(texts):
+            proposed, matches = lookup_matches(text.ids, text.first_draft, plan.steps)
+            available[row, : len(text.ids)] = proposed
+            draft[row, :, : len(text.ids)] = np.where(matches, 0.0, -np.inf)
+    draft[np.broadcast_to(np.arange(draft.shape[2]) >= lengths[:, None, None], draft.shape)] = -np.inf
+    keys, categories = tuple(text.key for text in texts), tuple(text.category for text in texts)
+    return Scores(keys, categories, own, draft, starts, lengths, available)
 
 
-def _acceptance(draft: torch.Tensor, target: torch.Tensor, temperature: float) -> np.ndarray:
-    """min(1, q/p) from log-probabilities; at temperature 0 the draft's own 0 or 1."""
-    accept = draft if temperature == 0 else (draft - target).clamp(max=0).exp()
-    array: np.ndarray = accept.double().cpu().numpy()
+def _numbers(scores: torch.Tensor) -> np.ndarray:
+    array: np.ndarray = scores.cpu().numpy()
     if np.isnan(array).any():
         raise MeasurementError("a model returns NaN probabilities; check its weights, or use --specdec-dtype=float32")
     return array
+
+
+def _check_context(models: Sequence[LoadedModel], longest: int) -> None:
+    for model in models:
+        if (context := model.checkpoint.context) is not None and longest > context:
+            raise RequestError(
+                f"a text of {longest} tokens is longer than the context of {model.checkpoint.folder} ({context}); "
+                "shorten the prompt or lower --specdec-new-tokens"
+            )
 
 
 def _batch(order: list[int], texts: Sequence[Text], tokens: int) -> list[int]:
@@ -168,15 +203,3 @@ def _padded(ids: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:
     """(rows, longest): zeros behind shorter texts, where causal models do not look."""
     longest = max(map(len, ids))
     return torch.tensor([[*own, *([0] * (longest - len(own)))] for own in ids], device=device)
-
-
-def _as_field(accept: np.ndarray, texts: Sequence[Text]) -> AcceptanceField:
-    lengths = np.array([len(text.ids) for text in texts])
-    past_end = np.arange(accept.shape[2])[None, None] >= lengths[:, None, None]
-    return AcceptanceField(
-        tuple(text.key for text in texts),
-        tuple(text.category for text in texts),
-        np.where(past_end, 0.0, accept),
-        np.array([text.first_draft for text in texts]),
-        lengths,
-    )

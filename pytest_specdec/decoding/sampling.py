@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import GenerationConfig
 
+from ..acceptance.case import Sampling
 from ..acceptance.prompts import Prompt
 from ..errors import RequestError
 from .loading import LoadedModel
@@ -45,21 +46,21 @@ def sample_new_tokens(
     prompts: Sequence[Sequence[int]],
     *,
     new_tokens: int,
-    temperature: float,
+    sampling: Sampling,
     seed: int,
     progress: Progress | None = None,
 ) -> list[tuple[int, ...]]:
     """At most `new_tokens` tokens after each prompt by transformers' `generate`, seeded; EOS ends a text and is kept.
 
-    No filter is applied: the texts follow the softmax of logits / temperature, arg-max at temperature 0.
+    The texts follow the target's law p under `sampling`, and nothing else that the checkpoint would add.
     """
-    stop = _eos_ids(target)
+    stop = eos_ids(target)
     config = GenerationConfig(
         max_new_tokens=new_tokens,
-        do_sample=temperature > 0,
-        temperature=temperature or None,
-        top_k=0 if temperature else None,
-        top_p=1.0 if temperature else None,
+        do_sample=sampling.temperature > 0,
+        temperature=sampling.temperature or None,
+        top_k=sampling.top_k if sampling.temperature else None,
+        top_p=sampling.top_p if sampling.temperature else None,
         eos_token_id=stop or None,
         pad_token_id=0,
         bos_token_id=target.model.generation_config.bos_token_id,
@@ -95,7 +96,8 @@ def _own_defaults_aside(target: LoadedModel) -> Iterator[None]:
         target.model.generation_config = own
 
 
-def _eos_ids(target: LoadedModel) -> list[int]:
+def eos_ids(target: LoadedModel) -> list[int]:
+    """Token ids that end a text, as the checkpoint's generation defaults name them."""
     eos = target.model.generation_config.eos_token_id
     return [] if eos is None else list(eos) if isinstance(eos, list) else [eos]
 

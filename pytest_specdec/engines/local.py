@@ -1,27 +1,32 @@
-"""Replay on models in this process: every case of a session from one pass of each model over each set of texts."""
+"""Models in this process: replay (one pass of each model over given texts) and decode (real speculative generation)."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import hashlib
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..acceptance.case import Case, TextKey
+from ..acceptance.case import LOOKUP, Case, TextKey
+from ..acceptance.lookup import NGRAM
 from ..acceptance.prompts import Prompt, read_prompts
-from ..acceptance.renewal import AcceptanceField, expected_counts
+from ..acceptance.renewal import expected_counts
+from ..acceptance.rounds import counts_of_rounds
+from ..acceptance.scores import Scores
 from ..acceptance.texts import Text
 from ..baselines.schema import SCHEMA, Fingerprints, TextSet
-from ..checkpoint import check_pair
 from ..decoding.environment import environment
+from ..decoding.generate import Decoded, decode
 from ..decoding.loading import LoadedModel, load_model
-from ..decoding.replay import DrafterPlan, acceptance_fields
+from ..decoding.replay import DrafterPlan, check_drafter, text_scores
 from ..decoding.sampling import encode_prompts, sample_new_tokens
-from ..errors import MeasurementError, SpecdecError
-from .protocol import Measurement
+from ..errors import MeasurementError, RequestError, SpecdecError
+from .protocol import Engine, Measurement, Times
 
 if TYPE_CHECKING:
     from transformers.modeling_layers import MtpModel
@@ -29,23 +34,15 @@ if TYPE_CHECKING:
 Report = Callable[[str, int, int], None]
 """Progress: (what, texts done, texts in all)."""
 
-_FieldKey = tuple[str, int | None]
-"""Drafter, and the depth where each depth needs a field of its own."""
+DECODE_BATCH = 16
+"""Rows decoded at once."""
+
+_ScoresKey = tuple[str, int | None]
+"""Drafter, and the depth where each depth needs scores of its own."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _TextGroup:
-    """All that the cases of one text key share."""
-
-    texts: tuple[Text, ...]
-    stored: TextSet
-    fields: dict[_FieldKey, AcceptanceField | SpecdecError]
-
-
-class ReplayEngine:
-    """Measures by replay. `plan` is every case of the session: fields reach as far as any of them needs."""
-
-    name = "replay"
+class LocalEngine(Engine):
+    """Models of a session, each loaded once. `plan` is every case of it."""
 
     def __init__(
         self,
@@ -60,20 +57,70 @@ class ReplayEngine:
         self._device, self._dtype = device, dtype
         self._stored_texts, self._report = stored_texts, report
         self.model = functools.cache(self._load)
-        self._group = functools.cache(self._measure_group)
+
+    def drafter(self, case: Case) -> LoadedModel | MtpModel:
+        """The loaded draft model, or the target's own MTP heads. Raises RequestError for prompt lookup, which has neither."""
+        if case.uses_own_heads:
+            return self.model(case.target).heads
+        if case.draft_model is None:
+            raise RequestError("prompt lookup has no model; leave specdec_drafter out of this test")
+        return self.model(case.draft_model)
+
+    def decode(self, case: Case, prompts: Sequence[Sequence[int]] | Sequence[str], **options: object) -> Decoded:
+        """Decode speculatively as the case says; `options` are those of `decode` and win."""
+        wanted: dict[str, object] = {
+            "k": case.k,
+            "depth": case.depth,
+            "rule": case.rule,
+            "temperature": case.temperature,
+            "top_k": case.texts.top_k,
+            "top_p": case.texts.top_p,
+            "new_tokens": case.texts.new_tokens,
+            "batch_size": DECODE_BATCH,
+            "seed": case.texts.seed,
+        }
+        return decode(self.model(case.target), self._drafting(case), prompts, **(wanted | options))  # type: ignore[arg-type]
+
+    def _load(self, name: str) -> LoadedModel:
+        return load_model(name, self._device, self._dtype)
+
+    def _drafting(self, case: Case) -> LoadedModel | str:
+        return case.drafter if case.draft_model is None else self.model(case.draft_model)
+
+    def _drafter_fingerprint(self, case: Case) -> str:
+        if case.uses_own_heads:
+            return self.model(case.target).checkpoint.heads_fingerprint
+        if case.draft_model is None:
+            return f"{LOOKUP}-{NGRAM}"
+        checkpoint = self.model(case.draft_model).checkpoint
+        return "-".join([checkpoint.model_fingerprint, *([checkpoint.heads_fingerprint] if case.depth else [])])
+
+    def _fingerprints(self, case: Case) -> Fingerprints:
+        return Fingerprints(self.model(case.target).checkpoint.model_fingerprint, self._drafter_fingerprint(case))
+
+
+class ReplayEngine(LocalEngine):
+    """Measures by replay: scores reach as far as any case of the plan needs, from one pass for each set of texts."""
+
+    name = "replay"
+
+    @functools.cached_property
+    def _group(self) -> Callable[[TextKey], _TextGroup]:
+        return functools.cache(self._measure_group)
 
     def measure(self, case: Case) -> Measurement:
         target = self.model(case.target)
         group = self._group(case.texts)
-        field = group.fields[_field_key(case)]
-        if isinstance(field, SpecdecError):
-            raise field
-        counts = expected_counts(field if case.uses_own_heads else field.first_heads(1 + case.depth), case.k)
+        scores = group.scores[_scores_key(case)]
+        if isinstance(scores, SpecdecError):
+            raise scores
+        own = scores if case.draft_model is None else scores.first_heads(1 + case.depth)
+        counts = expected_counts(own.field(case.rule), case.k)
         if not counts.total_rounds > 0:
-            raise MeasurementError(f"no text is long enough for a round of k={case.k}; raise --specdec-new-tokens")
+            raise _no_rounds(case)
         return Measurement(
             counts,
-            Fingerprints(target.checkpoint.model_fingerprint, self._drafter_fingerprint(case)),
+            self._fingerprints(case),
             environment(target.device, self._dtype),
             group.stored.tokenizer,
             group.stored.template,
@@ -81,43 +128,29 @@ class ReplayEngine:
             group.stored,
         )
 
-    def drafter(self, case: Case) -> LoadedModel | MtpModel:
-        """The loaded draft model, or the target's own MTP heads."""
-        return self.model(case.target).heads if case.uses_own_heads else self.model(case.drafter)
-
-    def _load(self, name: str) -> LoadedModel:
-        return load_model(name, self._device, self._dtype)
-
-    def _drafter_fingerprint(self, case: Case) -> str:
-        if case.uses_own_heads:
-            return self.model(case.target).checkpoint.heads_fingerprint
-        checkpoint = self.model(case.drafter).checkpoint
-        return "-".join([checkpoint.model_fingerprint, *([checkpoint.heads_fingerprint] if case.depth else [])])
-
     def _measure_group(self, key: TextKey) -> _TextGroup:
         target = self.model(key.target)
         texts, stored = self._texts(key, target)
         cases = [case for case in self._plan if case.texts == key]
-        fields: dict[_FieldKey, AcceptanceField | SpecdecError] = {}
-        plans: dict[_FieldKey, DrafterPlan] = {}
-        for name in dict.fromkeys(map(_field_key, cases)):
+        scores: dict[_ScoresKey, Scores | SpecdecError] = {}
+        plans: dict[_ScoresKey, DrafterPlan] = {}
+        for name in dict.fromkeys(map(_scores_key, cases)):
             try:
-                plans[name] = self._drafter_plan([case for case in cases if _field_key(case) == name])
+                plans[name] = self._drafter_plan([case for case in cases if _scores_key(case) == name])
             except SpecdecError as error:
-                fields[name] = error
-        measured = acceptance_fields(
-            target, list(plans.values()), texts, key.temperature, functools.partial(self._report, f"{key.suite}: replay")
+                scores[name] = error
+        measured = text_scores(
+            target, list(plans.values()), texts, key.sampling, functools.partial(self._report, f"{key.suite}: replay")
         )
-        return _TextGroup(texts, stored, fields | dict(zip(plans, measured, strict=True)))
+        return _TextGroup(texts, stored, scores | dict(zip(plans, measured, strict=True)))
 
     def _drafter_plan(self, cases: list[Case]) -> DrafterPlan:
         """One drafter's plan for its cases; loads what it needs, so that a bad drafter fails alone."""
         depth, steps = max(case.depth for case in cases), max(case.k for case in cases)
-        target = self.model(cases[0].target)
-        model = None if cases[0].uses_own_heads else self.model(cases[0].drafter)
-        check_pair(target.checkpoint, model.checkpoint if model else None, depth)
+        target, model = self.model(cases[0].target), self._drafting(cases[0])
+        check_drafter(target, model, depth)
         if depth:
-            _ = (model or target).heads
+            _ = (model if isinstance(model, LoadedModel) else target).heads
         return DrafterPlan(model, depth, steps)
 
     def _texts(self, key: TextKey, target: LoadedModel) -> tuple[tuple[Text, ...], TextSet]:
@@ -133,6 +166,8 @@ class ReplayEngine:
             key.temperature,
             key.seed,
             {},
+            key.top_k,
+            key.top_p,
         )
         stored = self._stored_texts(key)
         known = dict(stored.texts) if stored is not None and stored.fits(wanted) else {}
@@ -142,7 +177,7 @@ class ReplayEngine:
                 target,
                 [ids[row] for row in missing],
                 new_tokens=key.new_tokens,
-                temperature=key.temperature,
+                sampling=key.sampling,
                 seed=key.seed,
                 progress=functools.partial(self._report, f"{key.suite}: sampling texts"),
             )
@@ -155,8 +190,57 @@ class ReplayEngine:
         return texts, msgspec.structs.replace(wanted, texts=used)
 
 
-def _field_key(case: Case) -> _FieldKey:
-    return (case.drafter, case.depth if case.uses_own_heads else None)
+class DecodeEngine(LocalEngine):
+    """Measures by decoding: every case emits its own texts and counts its own rounds."""
+
+    name = "decode"
+
+    def measure(self, case: Case) -> Measurement:
+        target = self.model(case.target)
+        prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
+        ids = encode_prompts(target.tokenizer, prompts)
+        begun = time.perf_counter()
+        decoded = self.decode(case, ids, progress=functools.partial(self._report, f"{case.id}: decode"))
+        seconds = time.perf_counter() - begun
+        texts = [
+            dataclasses.replace(text, key=prompt.key, category=prompt.category)
+            for text, prompt in zip(decoded.texts, prompts, strict=True)
+        ]
+        counts = counts_of_rounds(texts, decoded.rounds, case.k)
+        if not counts.total_rounds > 0:
+            raise _no_rounds(case)
+        emitted = sum(len(text.ids) - text.prompt_length for text in texts)
+        return Measurement(
+            counts,
+            self._fingerprints(case),
+            environment(target.device, self._dtype),
+            target.checkpoint.tokenizer_fingerprint,
+            _template(target, prompts),
+            {text.key: text.fingerprint for text in texts},
+            None,
+            Times(statistics.median(decoded.draft_ms), statistics.median(decoded.verify_ms), DECODE_BATCH, emitted / seconds),
+        )
+
+
+ENGINES: dict[str, type[ReplayEngine] | type[DecodeEngine]] = {"replay": ReplayEngine, "decode": DecodeEngine}
+"""By their names on the command line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _TextGroup:
+    """All that the cases of one text key share."""
+
+    texts: tuple[Text, ...]
+    stored: TextSet
+    scores: dict[_ScoresKey, Scores | SpecdecError]
+
+
+def _no_rounds(case: Case) -> MeasurementError:
+    return MeasurementError(f"no text is long enough for a round of k={case.k}; raise --specdec-new-tokens")
+
+
+def _scores_key(case: Case) -> _ScoresKey:
+    return (case.drafter, case.depth if case.draft_model is None else None)
 
 
 def _template(target: LoadedModel, prompts: Sequence[Prompt]) -> str | None:

@@ -12,6 +12,16 @@ from ..baselines.schema import Environment, Fingerprints, TextSet
 
 
 @dataclasses.dataclass(frozen=True)
+class Times:
+    """What decoding took: median milliseconds of a batch's round, and tokens emitted a second."""
+
+    draft_ms: float
+    verify_ms: float
+    batch_size: int
+    tokens_per_second: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Measurement:
     """Counts of one case, with what they were measured on."""
 
@@ -22,8 +32,9 @@ class Measurement:
     template: str | None
     text_fingerprints: Mapping[str, str]
     """By prompt key."""
-    texts: TextSet
-    """The texts used, to be stored beside a new baseline."""
+    texts: TextSet | None
+    """The texts used, to be stored beside a new baseline; None where every run emits its own."""
+    times: Times | None = None
 
 
 class Engine(Protocol):

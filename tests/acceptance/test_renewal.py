@@ -211,11 +211,13 @@ def test_padding_and_neighbours_do_not_change_a_text() -> None:
 
 def test_step_i_is_drafted_by_head_i_modulo_heads() -> None:
     accept = np.array([[[0.1] * 9, [0.2] * 9, [0.3] * 9]])
-    assert_allclose(field_of(accept).steps(2, 5), [[0.1, 0.2, 0.3, 0.1, 0.2]])
+    survival = field_of(accept).survival(np.full((1, 9), 5), 5)
+    assert_allclose(survival[0, 2], np.cumprod([0.1, 0.2, 0.3, 0.1, 0.2]))
 
 
 def test_steps_past_the_end_are_never_accepted() -> None:
-    assert_allclose(field_of(np.full((1, 1, 5), 0.9)).steps(3, 4), [[0.9, 0.9, 0.0, 0.0]])
+    survival = field_of(np.full((1, 1, 5), 0.9)).survival(np.full((1, 5), 4), 4)
+    assert_allclose(survival[0, 3], [0.9, 0.81, 0.0, 0.0])
 
 
 def test_first_heads_leaves_the_others_unused() -> None:

@@ -17,11 +17,12 @@ import torch
 from support import EMBEDDED
 from transformers import GenerationConfig, GenerationMixin
 
+from pytest_specdec.acceptance.case import OWN_HEADS, Sampling, default_rule
 from pytest_specdec.acceptance.prompts import read_prompts
 from pytest_specdec.acceptance.renewal import AcceptanceField, expected_counts, sample_rounds
 from pytest_specdec.acceptance.texts import Text
 from pytest_specdec.decoding.loading import LoadedModel, load_model
-from pytest_specdec.decoding.replay import DrafterPlan, acceptance_fields
+from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.decoding.sampling import encode_prompts
 
 PROMPTS = EMBEDDED.parent / "text" / "prompts.jsonl"
@@ -95,7 +96,9 @@ def generate(
 
 def field_of(target: LoadedModel, draft: LoadedModel | None, texts: list[Text], k: int, temperature: float) -> AcceptanceField:
     """The acceptance field; a draft model drafts before the prompt pass in transformers, one position earlier."""
-    (field,) = acceptance_fields(target, [DrafterPlan(draft, 0 if draft else MTP_K, k)], texts, temperature)
+    plan = DrafterPlan(draft or OWN_HEADS, 0 if draft else MTP_K, k)
+    (scores,) = text_scores(target, [plan], texts, Sampling(temperature))
+    field = scores.field(default_rule(temperature))
     return dataclasses.replace(field, starts=field.starts - 1) if draft else field
 
 

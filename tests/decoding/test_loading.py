@@ -18,10 +18,11 @@ from support import edit_config, export_heads, llama
 from transformers import GenerationMixin
 from transformers.modeling_layers import MtpModel
 
+from pytest_specdec.acceptance.case import OWN_HEADS, Sampling
 from pytest_specdec.acceptance.renewal import sample_rounds
 from pytest_specdec.acceptance.texts import texts_from_ids
 from pytest_specdec.decoding.loading import LoadedModel, load_model
-from pytest_specdec.decoding.replay import DrafterPlan, acceptance_fields
+from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.errors import RequestError
 
 Rounds = list[tuple[int, int]]
@@ -91,7 +92,8 @@ def generate(loaded: LoadedModel, prompt: torch.Tensor, *, use_mtp: bool) -> lis
 
 def replayed_rounds(loaded: LoadedModel, ids: list[list[int]], k: int) -> list[Rounds]:
     texts = texts_from_ids(ids, [prompt.shape[1] for prompt in prompts()])
-    (field,) = acceptance_fields(loaded, [DrafterPlan(None, k, k)], texts, 0.0)
+    (scores,) = text_scores(loaded, [DrafterPlan(OWN_HEADS, k, k)], texts, Sampling(0))
+    field = scores.field("greedy")
     return sample_rounds(field, k, np.random.default_rng(0), end="clip")
 
 

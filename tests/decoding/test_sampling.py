@@ -12,6 +12,7 @@ import torch
 from scipy import stats
 from support import LETTERS, letter_tokenizer, llama
 
+from pytest_specdec.acceptance.case import Sampling
 from pytest_specdec.acceptance.prompts import Prompt
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.sampling import encode_prompts, sample_new_tokens
@@ -44,14 +45,14 @@ def ids_of(text: str) -> list[int]:
 
 
 def test_same_seed_gives_the_same_texts(target: LoadedModel) -> None:
-    first = sample_new_tokens(target, PROMPTS, new_tokens=20, temperature=1.0, seed=4)
+    first = sample_new_tokens(target, PROMPTS, new_tokens=20, sampling=Sampling(1.0), seed=4)
     torch.rand(7)  # the state of torch's own generator does not matter
-    assert sample_new_tokens(target, PROMPTS, new_tokens=20, temperature=1.0, seed=4) == first
+    assert sample_new_tokens(target, PROMPTS, new_tokens=20, sampling=Sampling(1.0), seed=4) == first
 
 
 def test_another_seed_gives_other_texts(target: LoadedModel) -> None:
-    first = sample_new_tokens(target, PROMPTS, new_tokens=20, temperature=1.0, seed=4)
-    other = sample_new_tokens(target, PROMPTS, new_tokens=20, temperature=1.0, seed=5)
+    first = sample_new_tokens(target, PROMPTS, new_tokens=20, sampling=Sampling(1.0), seed=4)
+    other = sample_new_tokens(target, PROMPTS, new_tokens=20, sampling=Sampling(1.0), seed=5)
     assert all(one != another for one, another in zip(first, other, strict=True))
 
 
@@ -59,12 +60,12 @@ def test_sampling_leaves_torchs_generator_alone(target: LoadedModel) -> None:
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    sample_new_tokens(target, PROMPTS, new_tokens=2, temperature=1.0, seed=4)
+    sample_new_tokens(target, PROMPTS, new_tokens=2, sampling=Sampling(1.0), seed=4)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_greedy_texts_of_a_padded_batch_equal_single_unpadded_ones(target: LoadedModel) -> None:
-    texts = sample_new_tokens(target, PROMPTS, new_tokens=24, temperature=0.0, seed=0)
+    texts = sample_new_tokens(target, PROMPTS, new_tokens=24, sampling=Sampling(0.0), seed=0)
     assert texts == [greedy_alone(target, prompt, 24) for prompt in PROMPTS]
     assert {len(text) for text in texts} == {24}
 
@@ -73,7 +74,7 @@ def test_more_prompts_than_a_batch_keep_their_order(target: LoadedModel) -> None
     prompts = [PROMPTS[row % len(PROMPTS)] for row in range(70)]
     progress: list[tuple[int, int]] = []
     texts = sample_new_tokens(
-        target, prompts, new_tokens=6, temperature=0.0, seed=0, progress=lambda done, total: progress.append((done, total))
+        target, prompts, new_tokens=6, sampling=Sampling(0.0), seed=0, progress=lambda done, total: progress.append((done, total))
     )
     alone = [greedy_alone(target, prompt, 6) for prompt in PROMPTS]
     assert texts == [alone[row % len(PROMPTS)] for row in range(70)]
@@ -82,11 +83,11 @@ def test_more_prompts_than_a_batch_keep_their_order(target: LoadedModel) -> None
 
 @pytest.mark.parametrize("as_list", [False, True])
 def test_eos_ends_a_text_and_is_kept(tiny_target: Path, target: LoadedModel, tmp_path: Path, as_list: bool) -> None:
-    whole = sample_new_tokens(target, PROMPTS, new_tokens=24, temperature=0.0, seed=0)
+    whole = sample_new_tokens(target, PROMPTS, new_tokens=24, sampling=Sampling(0.0), seed=0)
     eos = whole[0][3]
     assert any(eos not in text for text in whole)  # so that one text goes on while another has ended
     ended = with_eos(tiny_target, tmp_path / "model", [eos, 31] if as_list else eos)
-    texts = sample_new_tokens(ended, PROMPTS, new_tokens=24, temperature=0.0, seed=0)
+    texts = sample_new_tokens(ended, PROMPTS, new_tokens=24, sampling=Sampling(0.0), seed=0)
     stop = {eos, 31} if as_list else {eos}
     for text, full in zip(texts, whole, strict=True):
         end = next((at + 1 for at, token in enumerate(full) if token in stop), len(full))
@@ -102,7 +103,7 @@ def test_first_token_follows_the_softmax(target: LoadedModel, temperature: float
         logits = target.model(torch.tensor([prompt]), use_cache=False).logits[0, -1]
     law = torch.softmax(logits.double() / temperature, -1).numpy()
     prompts = [prompt] * rows + [PROMPTS[1]]
-    texts = sample_new_tokens(target, prompts, new_tokens=1, temperature=temperature, seed=17)
+    texts = sample_new_tokens(target, prompts, new_tokens=1, sampling=Sampling(temperature), seed=17)
     counts = np.bincount([text[0] for text in texts[:rows]], minlength=len(law))
     frequent = law * rows >= 5
     observed = np.append(counts[frequent], counts[~frequent].sum())
@@ -118,7 +119,7 @@ def test_no_token_is_filtered_out(tmp_path: Path) -> None:
     own = {"bos_token_id": 0, "do_sample": True, "top_k": 3, "top_p": 0.5, "temperature": 0.1}
     (folder / "generation_config.json").write_text(json.dumps(own))
     target = load_model(str(folder), "cpu")
-    texts = sample_new_tokens(target, [PROMPTS[0]] * 640, new_tokens=1, temperature=20.0, seed=1)
+    texts = sample_new_tokens(target, [PROMPTS[0]] * 640, new_tokens=1, sampling=Sampling(20.0), seed=1)
     assert len(set(texts)) > 100
 
 
@@ -130,7 +131,7 @@ def test_penalties_of_the_checkpoints_own_file_are_not_applied(tmp_path: Path, o
     copy = shutil.copytree(folder, tmp_path / "penalised")
     (copy / "generation_config.json").write_text(json.dumps({"bos_token_id": 0, "do_sample": True, **own}))
     penalised = load_model(str(copy), "cpu")
-    texts = [sample_new_tokens(model, PROMPTS, new_tokens=32, temperature=1.0, seed=1) for model in (plain, penalised)]
+    texts = [sample_new_tokens(model, PROMPTS, new_tokens=32, sampling=Sampling(1.0), seed=1) for model in (plain, penalised)]
     assert texts[0] == texts[1]
 
 

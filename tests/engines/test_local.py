@@ -34,8 +34,8 @@ def grid(case: Case, *cells: tuple[int, int]) -> list[Case]:
 
 def test_one_pass_serves_every_k_and_depth(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
-    measure = local.acceptance_fields
-    monkeypatch.setattr(local, "acceptance_fields", lambda *args: passes.append(args) or measure(*args))
+    measure = local.text_scores
+    monkeypatch.setattr(local, "text_scores", lambda *args: passes.append(args) or measure(*args))
     cases = grid(case, (4, 0), (4, 2), (8, 0), (8, 2))
     engine = ReplayEngine(cases, device="cpu")
     lengths = [engine.measure(own).counts.acceptance_length for own in cases]

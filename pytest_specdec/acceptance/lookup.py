@@ -1,0 +1,60 @@
+"""Prompt lookup: drafts copied from where the text's last tokens stood before.
+
+The rule is transformers' own (`prompt_lookup_num_tokens`): the longest n-gram of at most `NGRAM` tokens that ends the
+text and occurs earlier with something after it; of several places the first. What followed there is the draft.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+NGRAM = 2
+"""Longest n-gram looked up, transformers' default."""
+
+
+class LookupIndex:
+    """A growing text and where each of its n-grams first stood."""
+
+    def __init__(self, tokens: Sequence[int] = (), ngram: int = NGRAM) -> None:
+        self._tokens: list[int] = []
+        self._ngram = ngram
+        self._first: dict[tuple[int, ...], int] = {}
+        """End of the first occurrence of each n-gram that something follows."""
+        self.extend(tokens)
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Append emitted tokens."""
+        for token in tokens:
+            end = len(self._tokens)
+            for size in range(1, min(self._ngram, end) + 1):
+                self._first.setdefault(tuple(self._tokens[end - size :]), end)
+            self._tokens.append(token)
+
+    def propose(self, k: int) -> list[int]:
+        """At most k draft tokens, fewer near the text's end, none without a match."""
+        size = min(self._ngram, len(self._tokens) - 1)
+        for length in range(size, 0, -1):
+            end = self._first.get(tuple(self._tokens[-length:]))
+            if end is not None:
+                return self._tokens[end : end + k]
+        return []
+
+
+def lookup_matches(ids: Sequence[int], first: int, k: int, ngram: int = NGRAM) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Replay prompt lookup over a text: tokens proposed at each start (length,), and which are the text's own (k, length).
+
+    `matches[i, t]` is whether draft step i of a round that starts at t - i proposed the token at t.
+    """
+    available = np.zeros(len(ids), dtype=np.int64)
+    matches = np.zeros((k, len(ids)), dtype=bool)
+    index = LookupIndex(ids[:first], ngram)
+    for start in range(first, len(ids)):
+        drafts = index.propose(k)
+        available[start] = len(drafts)
+        for step, draft in enumerate(drafts[: len(ids) - start]):
+            matches[step, start + step] = draft == ids[start + step]
+        index.extend(ids[start : start + 1])
+    return available, matches

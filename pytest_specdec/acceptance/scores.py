@@ -1,0 +1,71 @@
+"""Log-probabilities of texts' own tokens: all that replay needs of the models, whoever served them.
+
+Given a text Y of the target, each lossless rule accepts a draft of Y's token y with a probability that follows from
+p(y) and q(y) alone:
+
+    rejection     min(1, q/p)                                  (Leviathan et al., arXiv 2211.17192)
+    sample-match  q: the target drew y by itself, and the draft must be equal to it
+    greedy        1 where y is the drafter's arg-max, else 0
+    block         the first i positions jointly with min over j <= i of the product of q/p over 1..j
+
+The last follows from block verification's own invariant (Sun et al., arXiv 2403.10444): it accepts at least i tokens
+of a draft X with probability w_i = min(1, w_{i-1} p/q), so given Y with w_i times the product of q/p, and
+min(1, w r) / r = min(1/r, w) unfolds to the running minimum.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import RequestError
+from .counts import Array
+from .renewal import AcceptanceField
+
+_LARGEST = 230.0
+"""Largest log-ratio kept: e^230 is past every probability, and products of it stay finite after clipping."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """One drafter's and the target's log-probabilities on a set of texts, after temperature, top-k and top-p."""
+
+    prompts: tuple[str, ...]
+    categories: tuple[str, ...]
+    target: NDArray[np.floating]
+    """(texts, longest): log p of each text's own token; 0 at temperature 0, where it is certain."""
+    draft: NDArray[np.floating]
+    """(texts, heads, longest): log q of it by each head, -inf where undefined; 0 or -inf at temperature 0."""
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    available: NDArray[np.int64] | None = None
+    """(texts, longest): tokens that the drafter proposes at each start, where that is not always k."""
+
+    def first_heads(self, heads: int) -> Scores:
+        """The scores of a drafter that uses only its first heads."""
+        return dataclasses.replace(self, draft=self.draft[:, :heads])
+
+    def field(self, rule: str) -> AcceptanceField:
+        """The acceptance field under a verification rule. Raises RequestError for a lossy rule, which changes the texts."""
+        draft, target = self.draft.astype(np.float64), self.target.astype(np.float64)[:, None]
+        ratio = np.subtract(draft, target, out=np.full(draft.shape, -np.inf), where=draft > -np.inf)
+        accept: Array
+        if rule == "rejection":
+            accept = np.exp(np.minimum(ratio, 0.0))
+        elif rule in ("sample-match", "greedy"):
+            accept = np.exp(draft)
+        elif rule == "block":
+            accept = np.exp(np.minimum(ratio, _LARGEST))
+        else:
+            raise RequestError(f"rule {rule!r} is lossy: its text is not the target's, so there is none to replay; decode it")
+        return AcceptanceField(
+            self.prompts,
+            self.categories,
+            accept,
+            self.starts,
+            self.lengths,
+            joint=rule == "block",
+            available=self.available,
+        )

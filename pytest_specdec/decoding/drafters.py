@@ -1,0 +1,152 @@
+"""Drafters behind one protocol: each proposes k tokens a row and reports the laws it drew them from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from ..acceptance.case import Sampling
+from ..acceptance.lookup import LookupIndex
+from .chain import HeadChain
+from .laws import choose
+from .loading import LoadedModel
+from .ragged import CachedModel, Rows, Sequences
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposal:
+    """Drafts of one round."""
+
+    tokens: torch.Tensor
+    """(rows, k); anything from where a row has no more."""
+    laws: torch.Tensor
+    """(rows, k + 1, vocabulary): what each draft was drawn from, zero from where a row has no more."""
+    drafted: Rows
+    """(rows,): tokens proposed."""
+
+
+class Drafter(Protocol):
+    """Proposes drafts behind the emitted tokens of a batch."""
+
+    def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
+        """Draft k tokens a row, written behind the emitted ones."""
+
+    def emitted(self, tokens: Sequence[Sequence[int]]) -> None:
+        """Hear what each row emitted in the round."""
+
+    def select(self, rows: Rows) -> None:
+        """Keep some rows: the others have ended."""
+
+
+class ModelDrafter:
+    """A draft model, with or without MTP heads: a pass of it yields 1 + depth tokens."""
+
+    def __init__(self, model: LoadedModel, depth: int, sampling: Sampling, k: int) -> None:
+        reach = reach_of(k, depth)
+        # Heads behind the last draft of the only pass would never run.
+        heads = min(depth, k - 1)
+        self._model = CachedModel(model, reach, keeps_hidden=heads > 0)
+        self._chain = HeadChain(model.heads, heads, reach) if heads else None
+        self._heads, self._depth, self._sampling = heads, depth, sampling
+
+    def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
+        drafts = _Drafts(sequences, self._sampling, generator)
+        for first in range(0, k, 1 + self._depth):
+            ends = sequences.lengths + first
+            agreed = ends if first else sequences.agreed
+            drafts.take(self._model.feed(sequences, ends, 1, agreed)[:, 0])
+            if self._chain is None:
+                continue
+            assert self._model.hidden is not None
+            self._chain.begin(sequences, self._model.hidden, ends - 1, agreed)
+            for _ in range(min(self._heads, k - first - 1)):
+                drafts.take(self._chain.step())
+        return drafts.proposal()
+
+    def emitted(self, tokens: Sequence[Sequence[int]]) -> None:
+        """The sequences hold all that it needs."""
+
+    def select(self, rows: Rows) -> None:
+        self._model.select(rows)
+        if self._chain is not None:
+            self._chain.select(rows)
+
+
+class OwnHeads:
+    """The target's own MTP heads on the hidden states of its last verification; past their number the last is reused."""
+
+    def __init__(self, target: CachedModel, depth: int, sampling: Sampling, k: int) -> None:
+        self._target, self._sampling = target, sampling
+        self._chain = HeadChain(target.model.heads, min(depth, k), reach_of(k, depth))
+
+    def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
+        drafts = _Drafts(sequences, self._sampling, generator)
+        self._target.keep(sequences.agreed)
+        assert self._target.hidden is not None
+        self._chain.begin(sequences, self._target.hidden, sequences.lengths - 2, sequences.agreed)
+        for _ in range(k):
+            drafts.take(self._chain.step())
+        return drafts.proposal()
+
+    def emitted(self, tokens: Sequence[Sequence[int]]) -> None:
+        """The sequences hold all that it needs."""
+
+    def select(self, rows: Rows) -> None:
+        self._chain.select(rows)
+
+
+class PromptLookup:
+    """Copies what followed the text's last tokens earlier; the drafts are certain, so q is one-hot."""
+
+    def __init__(self, texts: Sequence[Sequence[int]], vocabulary: int) -> None:
+        self._indexes = [LookupIndex(text) for text in texts]
+        self._vocabulary = vocabulary
+
+    def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
+        found = [index.propose(k) for index in self._indexes]
+        device = sequences.ids.device
+        tokens = torch.tensor([[*own, *([0] * (k - len(own)))] for own in found], device=device)
+        drafted = np.array([len(own) for own in found])
+        for step in range(k):
+            sequences.put(step, tokens[:, step])
+        certain = torch.from_numpy(np.arange(k) < drafted[:, None]).to(device)
+        laws = torch.zeros(len(found), k + 1, self._vocabulary, device=device)
+        laws[:, :-1].scatter_(2, tokens[..., None], certain[..., None].float())
+        return Proposal(tokens, laws, drafted)
+
+    def emitted(self, tokens: Sequence[Sequence[int]]) -> None:
+        for index, own in zip(self._indexes, tokens, strict=True):
+            index.extend(own)
+
+    def select(self, rows: Rows) -> None:
+        self._indexes = [self._indexes[row] for row in rows]
+
+
+class _Drafts:
+    """The drafts of a round as they are drawn, each written into the sequences for the next step to read."""
+
+    def __init__(self, sequences: Sequences, sampling: Sampling, generator: torch.Generator | None) -> None:
+        self._sequences, self._sampling, self._generator = sequences, sampling, generator
+        self._tokens: list[torch.Tensor] = []
+        self._laws: list[torch.Tensor] = []
+
+    def take(self, logits: torch.Tensor) -> None:
+        """Draw the next draft of each row from logits (rows, vocabulary)."""
+        tokens, law = choose(logits, self._sampling, self._generator)
+        self._sequences.put(len(self._tokens), tokens)
+        self._tokens.append(tokens)
+        self._laws.append(law)
+
+    def proposal(self) -> Proposal:
+        tokens = torch.stack(self._tokens, 1)
+        laws = torch.stack([*self._laws, torch.zeros_like(self._laws[0])], 1)
+        return Proposal(tokens, laws, np.full(len(tokens), tokens.shape[1]))
+
+
+def reach_of(k: int, depth: int) -> int:
+    """Columns that a round can take back or run again at most, with room for a pass whose later heads did not run."""
+    return 2 * (k + depth) + 4

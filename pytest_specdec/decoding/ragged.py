@@ -1,0 +1,196 @@
+"""A model with a key-value cache whose rows keep different numbers of tokens.
+
+All rows end at the same column and shorter ones have padding on their left, as in transformers' batched generation,
+so its masks and every attention implementation apply unchanged. Rows that take back different numbers of tokens are
+moved so that they end together again: the cache is never wider than its longest row, and no hole stays in a row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import DynamicCache
+
+from ..errors import RequestError
+from .loading import LoadedModel
+
+Rows = NDArray[np.int64]
+"""(rows,): a number for each row, kept on the CPU."""
+
+
+class Sequences:
+    """Token ids of a batch: `lengths` tokens are emitted, drafts are written behind them."""
+
+    def __init__(self, prompts: list[list[int]], room: int, device: torch.device) -> None:
+        self.lengths: Rows = np.array([len(prompt) for prompt in prompts])
+        self.ids = torch.zeros(len(prompts), int(self.lengths.max()) + room, dtype=torch.long, device=device)
+        for row, prompt in enumerate(prompts):
+            self.ids[row, : len(prompt)] = torch.tensor(prompt, device=device)
+
+    @property
+    def agreed(self) -> Rows:
+        """Tokens that no verification can take back and that the drafter may have seen: all but the newest."""
+        return self.lengths - 1
+
+    def put(self, offset: int | Rows, tokens: torch.Tensor) -> None:
+        """Write one token a row at `offset` behind the emitted ones."""
+        self.ids.scatter_(1, self._on_device(self.lengths + offset)[:, None], tokens[:, None])
+
+    def window(self, ends: Rows, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens and positions (rows, width) that end before `ends`; rows too short are padded with their first."""
+        positions = self._on_device((ends[:, None] - np.arange(width, 0, -1)).clip(0))
+        return self.ids.gather(1, positions), positions
+
+    def select(self, rows: Rows) -> None:
+        """Keep some rows."""
+        self.lengths = self.lengths[rows]
+        self.ids = self.ids[self._on_device(rows)]
+
+    def _on_device(self, values: Rows) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.ids.device)
+
+
+@dataclasses.dataclass
+class CachedModel:
+    """A causal language model fed with the newest tokens of ragged rows."""
+
+    model: LoadedModel
+    reach: int
+    """Columns that one `feed` or one roll-back covers at most: how far past its window a sliding cache remembers."""
+    keeps_hidden: bool = False
+    """Whether to hold the last hidden states, for MTP heads."""
+
+    def __post_init__(self) -> None:
+        self.cache = new_cache(self.model.model.config)
+        self.cached: Rows | None = None
+        """Positions in the cache, by row; None before the first feed."""
+        self.hidden: torch.Tensor | None = None
+        """(rows, columns, width): last hidden states, ending with the newest cached position."""
+        self._keeps_logits = "logits_to_keep" in inspect.signature(self.model.model.forward).parameters
+
+    def feed(self, sequences: Sequences, ends: Rows, logits: int, agreed: Rows | None = None) -> torch.Tensor:
+        """Run the tokens not yet cached up to `ends`; returns the last `logits` columns, (rows, logits, vocabulary).
+
+        Of what is cached only the first `agreed` positions of each row still hold (default: all). All rows run the
+        same number of columns: where one has more of them cached, they are taken back and run again.
+        """
+        cached = np.zeros_like(ends) if self.cached is None else self.cached
+        held = cached if agreed is None else np.minimum(cached, agreed)
+        width = int((ends - held).max())
+        keep = (ends - width).clip(0)
+        self.keep(keep)
+        tokens, positions = sequences.window(ends, width)
+        if (context := self.model.checkpoint.context) is not None:
+            positions = positions.clamp(max=context - 1)  # drafts past a row's own end, thrown away later
+        outputs = self.model.model(
+            tokens,
+            attention_mask=padding_mask(ends, int(keep.max()) + width, tokens.device),
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            output_hidden_states=self.keeps_hidden,
+            **({"logits_to_keep": logits} if self._keeps_logits else {}),
+        )
+        self.cached = ends
+        if self.keeps_hidden:
+            new = outputs.hidden_states[-1]
+            self.hidden = new if self.hidden is None else torch.cat([self.hidden[:, -self.reach :], new], 1)
+        last: torch.Tensor = outputs.logits[:, -logits:]
+        return last
+
+    def keep(self, lengths: Rows) -> None:
+        """Take back each row's cache to so many positions."""
+        if self.cached is None:
+            return
+        drop, width = self.cached - lengths, int(lengths.max())
+        roll_back(self.cache, drop, width, self.reach)
+        if self.hidden is not None:
+            self.hidden = moved(self.hidden, drop, 1, width)
+        self.cached = lengths
+
+    def select(self, rows: Rows) -> None:
+        """Keep some rows."""
+        if self.cached is None:
+            return
+        self.cached = self.cached[rows]
+        select_rows(self.cache, rows)
+        if self.hidden is not None:
+            self.hidden = self.hidden[torch.from_numpy(rows).to(self.hidden.device)]
+
+
+def new_cache(config: Any) -> DynamicCache:
+    """A cache of a configuration's layer types that remembers what sliding windows would drop."""
+    cache = DynamicCache(config=config)
+    if hasattr(cache, "activate_past_recording"):
+        cache.activate_past_recording()
+    return cache
+
+
+def padding_mask(lengths: Rows, width: int, device: torch.device) -> torch.Tensor | None:
+    """(rows, width): which columns hold tokens where rows of `lengths` end at the last; None where all do."""
+    if (lengths >= width).all():
+        return None
+    return torch.from_numpy(np.arange(width) >= (width - lengths)[:, None]).to(device)
+
+
+def roll_back(cache: DynamicCache, drop: Rows, width: int, reach: int, only: int | None = None) -> None:
+    """Take `drop` positions off each row's end and leave `width` columns; `only` one layer where given.
+
+    Raises RequestError for layers whose states cannot be taken back.
+    """
+    layers = cache.layers if only is None else cache.layers[only : only + 1]
+    for layer in layers:
+        if any(getattr(layer, "is_recurrent_states_initialized", {}).values()):
+            raise RequestError(
+                "the model has recurrent states (linear attention or SSM layers), which cannot take back rejected drafts; "
+                "measure it with --specdec-engine=replay"
+            )
+        window = getattr(layer, "sliding_window", None)
+        most = width if window is None else min(width, window - 1 + reach)
+        for name in ("keys", "values", "indexer_keys"):
+            if (states := getattr(layer, name, None)) is not None and states.ndim == 4:
+                setattr(layer, name, moved(states, drop, 2, most))
+        if hasattr(layer, "cumulative_length"):
+            layer.cumulative_length = width
+        for index, states in getattr(layer, "conv_states", {}).items():
+            if states is not None:
+                kernel = layer.conv_kernel_size[index] + reach
+                layer.conv_states[index] = moved(states, drop, 2, min(width, kernel))
+
+
+def select_rows(cache: DynamicCache, rows: Rows) -> None:
+    """Keep some rows of every layer."""
+    for layer in cache.layers:
+        for name in ("keys", "values", "indexer_keys"):
+            if (states := getattr(layer, name, None)) is not None and states.numel():
+                setattr(layer, name, states[torch.from_numpy(rows).to(states.device)])
+        for index, states in getattr(layer, "conv_states", {}).items():
+            if states is not None:
+                layer.conv_states[index] = states[torch.from_numpy(rows).to(states.device)]
+
+
+def moved(states: torch.Tensor, drop: Rows, axis: int, most: int) -> torch.Tensor:
+    """Take `drop` columns off each row's end along `axis` and leave at most `most`, all rows ending together.
+
+    Columns left of what a row has hold anything: they are padding, or lie outside its window.
+    """
+    least, columns = int(drop.min()), states.shape[axis]
+    width = max(min(most, columns - least), 0)
+    if (drop == least).all():
+        return states.narrow(axis, columns - least - width, width)
+    source = (np.arange(width) + columns - width - drop[:, None]).clip(0)
+    if axis == 1 or states.ndim == 3:
+        shape = [len(drop), 1, 1]
+        shape[axis] = width
+        index = torch.from_numpy(source).to(states.device).view(shape)
+        return states.gather(axis, index.expand(*states.shape[:axis], width, *states.shape[axis + 1 :]))
+    # Copying whole vectors of a flat view is several times faster than `gather`.
+    rows, heads, _, size = states.shape
+    blocks = (np.arange(rows * heads) * columns).reshape(rows, heads, 1)
+    flat = torch.from_numpy((blocks + source[:, None]).reshape(-1)).to(states.device)
+    return states.reshape(-1, size).index_select(0, flat).view(rows, heads, width, size)
