@@ -74,7 +74,7 @@ def test_models_follow_the_same_order_each_relative_to_its_source(tmp_path: Path
     ("marker", "complaint"),
     [
         ({"drafter": "models/draft"}, "no target model .*; pass --specdec-target=PATH"),
-        ({"target": "models/target"}, "no drafter .*; pass --specdec-draft=PATH, or mtp"),
+        ({"target": "models/target"}, "no drafter .*; pass --specdec-draft=PATH, mtp"),
         ({}, "no "),
     ],
 )
@@ -154,7 +154,7 @@ def test_the_rule_follows_the_temperature(tmp_path: Path, temperature: float, ru
     [
         ("greedy", 1.0, "rule 'greedy' does not go with temperature 1; greedy is temperature 0"),
         ("rejection", 0.0, "rule 'rejection' does not go with temperature 0"),
-        ("typical", 1.0, "verification rule 'typical' is unknown; choose among rejection, greedy"),
+        ("best", 1.0, "verification rule 'best' is unknown; choose among rejection, greedy"),
     ],
 )
 def test_a_rule_that_cannot_be_is_refused(tmp_path: Path, rule: str, temperature: float, complaint: str) -> None:

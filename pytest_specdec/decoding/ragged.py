@@ -31,6 +31,8 @@ class Sequences:
         self.ids = torch.zeros(len(prompts), int(self.lengths.max()) + room, dtype=torch.long, device=device)
         for row, prompt in enumerate(prompts):
             self.ids[row, : len(prompt)] = torch.tensor(prompt, device=device)
+        self._newest: tuple[Rows, torch.Tensor, torch.Tensor] | None = None
+        """What `put` wrote last: where, the same on the device, and the tokens."""
 
     @property
     def agreed(self) -> Rows:
@@ -39,16 +41,21 @@ class Sequences:
 
     def put(self, offset: int | Rows, tokens: torch.Tensor) -> None:
         """Write one token a row at `offset` behind the emitted ones."""
-        self.ids.scatter_(1, self._on_device(self.lengths + offset)[:, None], tokens[:, None])
+        where = self.lengths + offset
+        columns, column = self._on_device(where)[:, None], tokens[:, None]
+        self.ids.scatter_(1, columns, column)
+        self._newest = (where, columns, column)
 
     def window(self, ends: Rows, width: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens and positions (rows, width) that end before `ends`; rows too short are padded with their first."""
+        if width == 1 and self._newest is not None and (self._newest[0] == ends - 1).all():
+            return self._newest[2], self._newest[1]
         positions = self._on_device((ends[:, None] - np.arange(width, 0, -1)).clip(0))
         return self.ids.gather(1, positions), positions
 
     def select(self, rows: Rows) -> None:
         """Keep some rows."""
-        self.lengths = self.lengths[rows]
+        self.lengths, self._newest = self.lengths[rows], None
         self.ids = self.ids[self._on_device(rows)]
 
     def _on_device(self, values: Rows) -> torch.Tensor:
@@ -71,6 +78,7 @@ class CachedModel:
         """Positions in the cache, by row; None before the first feed."""
         self.hidden: torch.Tensor | None = None
         """(rows, columns, width): last hidden states, ending with the newest cached position."""
+        self._context = self.model.checkpoint.context
         self._keeps_logits = "logits_to_keep" in inspect.signature(self.model.model.forward).parameters
 
     def feed(self, sequences: Sequences, ends: Rows, logits: int, agreed: Rows | None = None) -> torch.Tensor:
@@ -85,27 +93,27 @@ class CachedModel:
         keep = (ends - width).clip(0)
         self.keep(keep)
         tokens, positions = sequences.window(ends, width)
-        if (context := self.model.checkpoint.context) is not None:
-            positions = positions.clamp(max=context - 1)  # drafts past a row's own end, thrown away later
+        if self._context is not None and int(ends.max()) > self._context:
+            positions = positions.clamp(max=self._context - 1)  # drafts past a row's own end, thrown away later
         outputs = self.model.model(
             tokens,
             attention_mask=padding_mask(ends, int(keep.max()) + width, tokens.device),
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
-            output_hidden_states=self.keeps_hidden,
+            **({"output_hidden_states": True} if self.keeps_hidden else {}),
             **({"logits_to_keep": logits} if self._keeps_logits else {}),
         )
         self.cached = ends
         if self.keeps_hidden:
             new = outputs.hidden_states[-1]
             self.hidden = new if self.hidden is None else torch.cat([self.hidden[:, -self.reach :], new], 1)
-        last: torch.Tensor = outputs.logits[:, -logits:]
-        return last
+        last: torch.Tensor = outputs.logits
+        return last if last.shape[1] == logits else last[:, -logits:]
 
     def keep(self, lengths: Rows) -> None:
         """Take back each row's cache to so many positions."""
-        if self.cached is None:
+        if self.cached is None or (lengths == self.cached).all():
             return
         drop, width = self.cached - lengths, int(lengths.max())
         roll_back(self.cache, drop, width, self.reach)
