@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: suites test check format bench unchanged models clean
+.PHONY: suites test check format bench agreement unchanged models clean
 
 suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
 	$(BIN)/pytest --specdec-k=$(K) suites/
@@ -25,6 +25,9 @@ format: $(READY)
 
 bench: $(READY)  ## our claims, measured
 	$(BIN)/pytest benchmarks/
+
+agreement: $(READY)  ## replay beside decode, cell by cell, into docs/agreement.md
+	$(BIN)/python tests/agreement.py > docs/agreement.md.new && mv docs/agreement.md.new docs/agreement.md
 
 models: $(READY)  ## train the embedded pair again
 	$(BIN)/python suites/models/build.py

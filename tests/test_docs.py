@@ -48,7 +48,8 @@ def test_the_defaults_in_the_reference_are_the_codes() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_and_make_targets_that_pages_name_exist(page: Path) -> None:
     text = page.read_text()
-    named = re.findall(r"`((?:tests|suites|docs|benchmarks)/[\w/.-]+\.\w+)`|\]\(([\w/.-]+\.md)\)", text)
-    assert [name for pair in named for name in pair if name and not (ROOT / name).exists()] == []
+    named = [ROOT / name for name in re.findall(r"`((?:tests|suites|docs|benchmarks)/[\w/.-]+\.\w+)`", text)]
+    linked = [page.parent / name for name in re.findall(r"\]\(([\w/.-]+\.md)\)", text)]
+    assert [str(path) for path in named + linked if not path.exists()] == []
     makefile = (ROOT / "Makefile").read_text()
     assert [name for name in re.findall(r"(?:`|^)make ([a-z]+)", text, re.M) if f"\n{name}:" not in makefile] == []

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from records import case
 
-from pytest_specdec.acceptance.case import OWN_HEADS, Case
+from pytest_specdec.acceptance.case import LOOKUP, OWN_HEADS, Case
 from pytest_specdec.errors import RequestError
 from pytest_specdec.grid import cases, locate, suite_name
 from pytest_specdec.preflight import check_distinct
@@ -40,6 +40,8 @@ def one(root: Path, **sources: dict[str, Any]) -> Case:
         ("temperature", lambda found: found.temperature, (0.1, 0.2, 0.3), 1.0),
         ("new_tokens", lambda found: found.texts.new_tokens, (10, 20, 30), 128),
         ("margin", lambda found: found.margin, (0.1, 0.2, 0.3), 0.005),
+        ("top_k", lambda found: found.texts.top_k, (10, 20, 30), 0),
+        ("top_p", lambda found: found.texts.top_p, (0.7, 0.8, 0.9), 1.0),
     ],
 )
 def test_the_line_wins_over_the_marker_over_the_ini_file_over_the_default(
@@ -50,6 +52,11 @@ def test_the_line_wins_over_the_marker_over_the_ini_file_over_the_default(
     assert read(one(tmp_path, marker=PAIR | marker, ini=ini)) == values[1]
     assert read(one(tmp_path, marker=PAIR, ini=ini)) == values[2]
     assert read(one(tmp_path, marker=PAIR)) == default
+
+
+def test_filters_on_the_line_may_be_switched_off(tmp_path: Path) -> None:
+    texts = one(tmp_path, line={"top_k": 0, "top_p": 1.0}, marker=PAIR | {"top_k": 50, "top_p": 0.9}).texts
+    assert (texts.top_k, texts.top_p) == (0, 1.0)
 
 
 @pytest.mark.parametrize(("name", "value"), [("depth", (0,)), ("temperature", 0.0), ("margin", 0.0)])
@@ -109,6 +116,40 @@ def test_own_heads_may_be_asked_for_anywhere(tmp_path: Path, source: str) -> Non
     assert (found.drafter, found.label, found.depth) == (OWN_HEADS, OWN_HEADS, 1)
 
 
+@pytest.mark.parametrize(
+    ("asked", "depths"), [({}, [0]), ({"depth": (0, 2)}, [0]), ({"depth": (0,)}, [0]), ({"depth": (1, 3)}, [])]
+)
+def test_prompt_lookup_has_no_depth_but_zero(tmp_path: Path, asked: dict[str, Any], depths: list[int]) -> None:
+    found = grid(tmp_path, line=asked, marker=PAIR | {"drafter": LOOKUP})
+    assert [own.depth for own in found] == depths
+    assert all(own.label == own.drafter == LOOKUP for own in found)
+
+
+def test_prompt_lookup_of_a_marker_stays_whatever_the_line_drafts_with(tmp_path: Path) -> None:
+    for draft in ("other", OWN_HEADS):
+        found = one(tmp_path, line={"draft": draft}, marker=PAIR | {"drafter": LOOKUP})
+        assert (found.drafter, found.label, found.draft_model) == (LOOKUP, LOOKUP, None)
+
+
+@pytest.mark.parametrize("source", ["line", "ini"])
+def test_prompt_lookup_may_be_asked_for_anywhere(tmp_path: Path, source: str) -> None:
+    found = one(tmp_path, **{source: {"draft": LOOKUP}, "marker": {"target": "models/target"}})
+    assert (found.drafter, found.label, found.depth) == (LOOKUP, LOOKUP, 0)
+
+
+def test_prompt_lookup_on_the_line_replaces_a_markers_model_under_its_own_name(tmp_path: Path) -> None:
+    """It is another drafter and no newer one: the model's baselines are not what it is judged by."""
+    found = one(tmp_path, line={"draft": LOOKUP}, marker=PAIR | {"depth": (0, 3)})
+    assert (found.drafter, found.label, found.depth) == (LOOKUP, LOOKUP, 0)
+    assert found.id != one(tmp_path, marker=PAIR).id
+
+
+def test_a_folder_named_like_a_drafter_without_a_model_is_not_taken_for_one(tmp_path: Path) -> None:
+    (tmp_path / "called" / LOOKUP).mkdir(parents=True)
+    assert one(tmp_path, line={"draft": LOOKUP}, marker={"target": "models/target"}).drafter == LOOKUP
+    assert one(tmp_path, line={"draft": f"./{LOOKUP}"}, marker=PAIR).drafter == str(tmp_path / "called" / LOOKUP)
+
+
 def test_the_label_stays_when_the_line_points_elsewhere(tmp_path: Path) -> None:
     stored, tried = one(tmp_path, marker=PAIR), one(tmp_path, line={"draft": "../new/draft-7"}, marker=PAIR)
     assert stored.label == tried.label == "text-draft"
@@ -154,12 +195,39 @@ def test_the_rule_follows_the_temperature(tmp_path: Path, temperature: float, ru
     [
         ("greedy", 1.0, "rule 'greedy' does not go with temperature 1; greedy is temperature 0"),
         ("rejection", 0.0, "rule 'rejection' does not go with temperature 0"),
+        ("block", 0.0, "rule 'block' does not go with temperature 0"),
+        ("typical", 0.0, "rule 'typical' does not go with temperature 0"),
         ("best", 1.0, "verification rule 'best' is unknown; choose among rejection, greedy"),
     ],
 )
 def test_a_rule_that_cannot_be_is_refused(tmp_path: Path, rule: str, temperature: float, complaint: str) -> None:
     with pytest.raises(RequestError, match=complaint):
         grid(tmp_path, line={"temperature": temperature}, marker=PAIR | {"rule": rule})
+
+
+@pytest.mark.parametrize("engine", [{}, {"engine": "replay"}])
+def test_a_lossy_rule_is_not_replayed(tmp_path: Path, engine: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=r"rule 'typical' is lossy: its text is not .* use --specdec-engine=decode"):
+        grid(tmp_path, line=engine, marker=PAIR | {"rule": "typical"})
+
+
+@pytest.mark.parametrize("source", ["line", "ini"])
+def test_a_lossy_rule_is_decoded_and_labelled(tmp_path: Path, source: str) -> None:
+    found = one(tmp_path, **{source: {"engine": "decode"}, "marker": PAIR | {"rule": "typical"}})
+    assert found.name == "text-draft-k8-depth0-t1-typical-lossy-decode"
+
+
+@pytest.mark.parametrize("rule", ["sample-match", "block"])
+def test_a_lossless_rule_may_be_replayed_and_decoded(tmp_path: Path, rule: str) -> None:
+    for engine in ("replay", "decode"):
+        found = one(tmp_path, line={"engine": engine}, marker=PAIR | {"rule": rule})
+        assert (found.rule, found.engine) == (rule, engine)
+
+
+def test_the_engine_is_the_sessions(tmp_path: Path) -> None:
+    assert one(tmp_path, marker=PAIR).engine == "replay"
+    assert one(tmp_path, marker=PAIR, ini={"engine": "decode"}).engine == "decode"
+    assert one(tmp_path, line={"engine": "replay"}, marker=PAIR, ini={"engine": "decode"}).engine == "replay"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from pytest_specdec.options import OPTIONS, fraction, non_negative, one_of, report_file, whole_number, whole_numbers
+from pytest_specdec.options import (
+    OPTIONS,
+    fraction,
+    non_negative,
+    one_of,
+    probability,
+    report_file,
+    whole_number,
+    whole_numbers,
+)
 from pytest_specdec.settings import Given
 
 BY_NAME = {option.name: option for option in OPTIONS}
@@ -63,6 +72,29 @@ def test_what_is_no_temperature_is_refused(text: str) -> None:
         non_negative(text)
 
 
+@pytest.mark.parametrize(("text", "wanted"), [("1", 1.0), ("0.95", 0.95), ("1e-3", 0.001)])
+def test_top_p_is_a_share_up_to_all(text: str, wanted: float) -> None:
+    assert probability(text) == BY_NAME["top-p"].parse(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["0", "-0.1", "1.01", "95%", "nan", "inf", "most", ""])
+def test_what_is_no_top_p_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is out of range; write a number above 0 and at most 1"):
+        probability(text)
+
+
+def test_top_k_is_a_whole_number_and_zero_keeps_all() -> None:
+    assert [BY_NAME["top-k"].parse(text) for text in ("0", "50")] == [0, 50]
+    for text in ("-1", "2.5", "1,2", "all"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number of at least 0"):
+            BY_NAME["top-k"].parse(text)
+
+
+@pytest.mark.parametrize("name", ["replay", "decode"])
+def test_engines_are_chosen_by_name(name: str) -> None:
+    assert BY_NAME["engine"].parse(name) == name
+
+
 def test_a_choice_lists_what_there_is() -> None:
     assert one_of("fail", "warn")("warn") == "warn"
     with pytest.raises(argparse.ArgumentTypeError, match="'Warn' is not one of fail, warn; choose one of these"):
@@ -84,6 +116,8 @@ def test_a_report_is_known_by_its_ending() -> None:
         ("dtype", "float64"),
         ("engine", "magic"),
         ("temperature", "-1"),
+        ("top-k", "-1"),
+        ("top-p", "0"),
         ("prompts", "0"),
         ("new-tokens", "1"),
         ("seed", "-1"),
@@ -105,6 +139,7 @@ def test_every_option_quotes_a_bad_value_and_ends_with_advice(name: str, text: s
 def test_options_have_twin_names() -> None:
     assert BY_NAME["new-tokens"].flag == "--specdec-new-tokens"
     assert BY_NAME["new-tokens"].ini_name == "specdec_new_tokens"
+    assert (BY_NAME["top-k"].flag, BY_NAME["top-p"].ini_name) == ("--specdec-top-k", "specdec_top_p")
     assert {option.name.replace("-", "_") for option in OPTIONS} == set(Given.__dataclass_fields__)
 
 

@@ -63,16 +63,32 @@ def test_settings_are_read_from_pytest(pytester: pytest.Pytester) -> None:
     assert found.root == found.invoked_from == pytester.path
 
 
+def test_filters_and_the_engine_are_read_from_either_source(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nspecdec_top_k = 40\nspecdec_top_p = 0.8\nspecdec_engine = decode\n")
+    found = Settings.from_pytest_config(pytester.parseconfig("--specdec-top-k=0", "--specdec-top-p=0.95"))
+    assert found.command_line == Given(top_k=0, top_p=0.95)
+    assert found.ini == Given(top_k=40, top_p=0.8, engine="decode")
+    assert found.engine == "decode"
+
+
+def test_replay_is_the_engine_unless_another_is_named() -> None:
+    assert settings().engine == "replay"
+    assert settings(Given(engine="replay"), Given(engine="decode")).engine == "replay"
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
+        ("specdec_top_k = few", "ini option specdec_top_k: 'few' is not a whole"),
+        ("specdec_top_p = 95%", "ini option specdec_top_p: '95%' is out of range"),
+        ("specdec_engine = magic", "ini option specdec_engine: 'magic' is not one of replay, decode"),
         ("specdec_k = 0", "ini option specdec_k: '0' is not a whole"),
         ("specdec_margin = 2", "ini option specdec_margin: '2' is out of range"),
     ],
 )
 def test_a_bad_ini_value_is_named(pytester: pytest.Pytester, line: str, complaint: str) -> None:
     pytester.makeini(f"[pytest]\n{line}\n")
-    with pytest.raises(RequestError, match=f"{complaint}.*; write"):
+    with pytest.raises(RequestError, match=f"{complaint}.*; (write|choose)"):
         Settings.from_pytest_config(pytester.parseconfig())
 
 
@@ -95,6 +111,9 @@ def marker(**arguments: Any) -> Marker:
         ({"temperature": 0}, Marker(temperature=0.0)),
         ({"margin": 0.01}, Marker(margin=0.01)),
         ({"new_tokens": 64}, Marker(new_tokens=64)),
+        ({"top_k": 50, "top_p": 0.9}, Marker(top_k=50, top_p=0.9)),
+        ({"top_k": 0, "top_p": 1}, Marker(top_k=0, top_p=1.0)),
+        ({"rule": "block"}, Marker(rule="block")),
         ({"target": Path("models/target"), "drafter": "mtp"}, Marker(target="models/target", drafter="mtp")),
         ({}, Marker()),
     ],
@@ -131,6 +150,14 @@ def test_unknown_arguments_of_a_marker_are_named() -> None:
         ("temperature", float("nan")),
         ("margin", 1.0),
         ("margin", -0.1),
+        ("top_k", -1),
+        ("top_k", 2.5),
+        ("top_k", "50"),
+        ("top_k", True),
+        ("top_p", 0),
+        ("top_p", 1.1),
+        ("top_p", "0.9"),
+        ("top_p", float("nan")),
         ("new_tokens", 1),
         ("new_tokens", [64, 128]),
         ("target", ""),

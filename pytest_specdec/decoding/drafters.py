@@ -12,7 +12,7 @@ import torch
 from ..acceptance.case import Sampling
 from ..acceptance.lookup import LookupIndex
 from .chain import HeadChain
-from .laws import choose
+from .laws import certain, filtered, log_clocks
 from .loading import LoadedModel
 from .ragged import CachedModel, Rows, Sequences
 
@@ -54,7 +54,7 @@ class ModelDrafter:
         self._heads, self._depth, self._sampling = heads, depth, sampling
 
     def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
-        drafts = _Drafts(sequences, self._sampling, generator)
+        drafts = _Drafts(sequences, self._sampling, k, generator)
         for first in range(0, k, 1 + self._depth):
             ends = sequences.lengths + first
             agreed = ends if first else sequences.agreed
@@ -84,7 +84,7 @@ class OwnHeads:
         self._chain = HeadChain(target.model.heads, min(depth, k), reach_of(k, depth))
 
     def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
-        drafts = _Drafts(sequences, self._sampling, generator)
+        drafts = _Drafts(sequences, self._sampling, k, generator)
         self._target.keep(sequences.agreed)
         assert self._target.hidden is not None
         self._chain.begin(sequences, self._target.hidden, sequences.lengths - 2, sequences.agreed)
@@ -113,9 +113,9 @@ class PromptLookup:
         drafted = np.array([len(own) for own in found])
         for step in range(k):
             sequences.put(step, tokens[:, step])
-        certain = torch.from_numpy(np.arange(k) < drafted[:, None]).to(device)
         laws = torch.zeros(len(found), k + 1, self._vocabulary, device=device)
-        laws[:, :-1].scatter_(2, tokens[..., None], certain[..., None].float())
+        proposed = torch.from_numpy(np.arange(k) < drafted[:, None]).to(device)
+        laws[:, :-1].scatter_(2, tokens[..., None], proposed[..., None].float())
         return Proposal(tokens, laws, drafted)
 
     def emitted(self, tokens: Sequence[Sequence[int]]) -> None:
@@ -129,22 +129,31 @@ class PromptLookup:
 class _Drafts:
     """The drafts of a round as they are drawn, each written into the sequences for the next step to read."""
 
-    def __init__(self, sequences: Sequences, sampling: Sampling, generator: torch.Generator | None) -> None:
-        self._sequences, self._sampling, self._generator = sequences, sampling, generator
+    def __init__(self, sequences: Sequences, sampling: Sampling, k: int, generator: torch.Generator | None) -> None:
+        self._sequences, self._sampling, self._k, self._generator = sequences, sampling, k, generator
         self._tokens: list[torch.Tensor] = []
-        self._laws: list[torch.Tensor] = []
+        self._kept: list[torch.Tensor] = []
+        self._clocks: torch.Tensor | None = None
 
     def take(self, logits: torch.Tensor) -> None:
         """Draw the next draft of each row from logits (rows, vocabulary)."""
-        tokens, law = choose(logits, self._sampling, self._generator)
+        if self._sampling.temperature == 0:
+            tokens = logits.argmax(-1)
+        else:
+            if self._clocks is None:
+                self._clocks = log_clocks((self._k, *logits.shape), logits.device, self._generator)
+            kept = filtered(logits, self._sampling)
+            tokens = (kept - self._clocks[len(self._tokens)]).argmax(-1)
+            self._kept.append(kept)
         self._sequences.put(len(self._tokens), tokens)
         self._tokens.append(tokens)
-        self._laws.append(law)
+        self._vocabulary = logits.shape[-1]
 
     def proposal(self) -> Proposal:
         tokens = torch.stack(self._tokens, 1)
-        laws = torch.stack([*self._laws, torch.zeros_like(self._laws[0])], 1)
-        return Proposal(tokens, laws, np.full(len(tokens), tokens.shape[1]))
+        laws = torch.softmax(torch.stack(self._kept, 1), -1) if self._kept else certain(tokens, self._vocabulary)
+        behind = torch.zeros_like(laws[:, :1])
+        return Proposal(tokens, torch.cat([laws, behind], 1), np.full(len(tokens), self._k))
 
 
 def reach_of(k: int, depth: int) -> int:

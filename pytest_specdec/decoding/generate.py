@@ -129,12 +129,13 @@ def _rounds(plan: _Plan, rows: list[_Row]) -> Iterator[tuple[float, float]]:
     k, device, stop = plan.k, plan.target.device, frozenset(eos_ids(plan.target))
     sequences = Sequences([row.tokens for row in rows], plan.new_tokens + k + 1, device)
     target = CachedModel(plan.target, reach_of(k, plan.depth), keeps_hidden=plan.drafter == OWN_HEADS)
-    first, own = choose(target.feed(sequences, sequences.lengths, 1)[:, 0], plan.sampling, plan.generator)
+    logits = target.feed(sequences, sequences.lengths, 1)[:, 0]
+    first = choose(logits, plan.sampling, plan.generator)
     sequences.put(0, first)
     sequences.lengths = sequences.lengths + 1
     for row, token in zip(rows, first.tolist(), strict=True):
         row.emit([token], stop)
-    drafter = _drafter(plan, target, rows, own.shape[-1])
+    drafter = _drafter(plan, target, rows, logits.shape[-1])
     running = rows
     while running := _select(running, sequences, target, drafter):
         begun = _now(device)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from ..acceptance.case import Sampling
-
 
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -13,43 +14,44 @@ _TINY = torch.finfo(torch.float32).tiny
 def law(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """Probabilities (..., vocabulary) in float32; at temperature 0 all mass on the arg-max."""
     if sampling.temperature == 0:
-        return _certain(logits, logits.argmax(-1))
-    return torch.softmax(_filtered(logits, sampling), -1)
+        return certain(logits.argmax(-1), logits.shape[-1])
+    return torch.softmax(filtered(logits, sampling), -1)
 
 
 def draw(law: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-    """One token from each law; (..., vocabulary) of any positive total mass becomes (...).
+    """One token from each law; (..., vocabulary) of any positive total mass becomes (...)."""
+    return (law.log() - log_clocks(law.shape, law.device, generator)).argmax(-1)
 
-    A race of exponential clocks, as `torch.multinomial` runs it, without that one's checks, which cost more than the draw.
-    The clamp keeps a clock at 0 from choosing a token without mass.
+
+def log_clocks(shape: Sequence[int], device: torch.device, generator: torch.Generator | None) -> torch.Tensor:
+    """Logarithms of exponential clocks: the arg-max of log-probabilities minus them is a draw.
+
+    `torch.multinomial` runs the same race, and checks that cost more than the draw. Logits need no normalising here. The
+    clamp keeps a clock at 0 from choosing a token without mass.
     """
-    clocks = torch.empty_like(law).exponential_(generator=generator).clamp_(min=_TINY)
-    return clocks.reciprocal_().mul_(law).argmax(-1)
+    return torch.empty(shape, device=device).exponential_(generator=generator).clamp_(min=_TINY).log_()
 
 
-def choose(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """A token from each row of logits and the law that it was drawn from."""
+def choose(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator | None) -> torch.Tensor:
+    """A token from each row of logits, (..., vocabulary) becomes (...)."""
     if sampling.temperature == 0:
-        best = logits.argmax(-1)
-        return best, _certain(logits, best)
-    own = law(logits, sampling)
-    return draw(own, generator), own
+        return logits.argmax(-1)
+    return (filtered(logits, sampling) - log_clocks(logits.shape, logits.device, generator)).argmax(-1)
+
+
+def certain(tokens: torch.Tensor, vocabulary: int) -> torch.Tensor:
+    """The laws (..., vocabulary) that have all mass on one token each."""
+    return torch.zeros(*tokens.shape, vocabulary, device=tokens.device).scatter_(-1, tokens[..., None], 1.0)
 
 
 def log_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """Log-probability of each token under its law, (...); at temperature 0 it is 0 for the arg-max, else -inf."""
     if sampling.temperature == 0:
         return torch.where(logits.argmax(-1) == tokens, 0.0, -torch.inf)
-    kept = _filtered(logits, sampling)
-    return kept.gather(-1, tokens[..., None])[..., 0] - kept.logsumexp(-1)
+    return torch.log_softmax(filtered(logits, sampling), -1).gather(-1, tokens[..., None])[..., 0]
 
 
-def _certain(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """All mass on one token."""
-    return torch.zeros(logits.shape, device=logits.device).scatter_(-1, tokens[..., None], 1.0)
-
-
-def _filtered(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+def filtered(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """Logits over temperature in float32, -inf for tokens that top-k or top-p leaves out."""
     scaled = logits.float()
     if sampling.temperature != 1:

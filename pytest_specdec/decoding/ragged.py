@@ -127,8 +127,10 @@ class CachedModel:
             return
         self.cached = self.cached[rows]
         select_rows(self.cache, rows)
+        # The longest row may have left, and the cache must not be wider than those that stay.
+        roll_back(self.cache, np.zeros_like(self.cached), int(self.cached.max()), self.reach)
         if self.hidden is not None:
-            self.hidden = self.hidden[torch.from_numpy(rows).to(self.hidden.device)]
+            self.hidden = self.hidden[:, -int(self.cached.max()) :][torch.from_numpy(rows).to(self.hidden.device)]
 
 
 def new_cache(config: Any) -> DynamicCache:
@@ -153,7 +155,7 @@ def roll_back(cache: DynamicCache, drop: Rows, width: int, reach: int, only: int
     """
     layers = cache.layers if only is None else cache.layers[only : only + 1]
     for layer in layers:
-        if any(getattr(layer, "is_recurrent_states_initialized", {}).values()):
+        if drop.any() and any(getattr(layer, "is_recurrent_states_initialized", {}).values()):
             raise RequestError(
                 "the model has recurrent states (linear attention or SSM layers), which cannot take back rejected drafts; "
                 "measure it with --specdec-engine=replay"
@@ -161,14 +163,17 @@ def roll_back(cache: DynamicCache, drop: Rows, width: int, reach: int, only: int
         window = getattr(layer, "sliding_window", None)
         most = width if window is None else min(width, window - 1 + reach)
         for name in ("keys", "values", "indexer_keys"):
-            if (states := getattr(layer, name, None)) is not None and states.ndim == 4:
-                setattr(layer, name, moved(states, drop, 2, most))
+            if (states := getattr(layer, name, None)) is not None and states.numel():
+                setattr(layer, name, moved(states, drop, states.ndim - 2, most))
         if hasattr(layer, "cumulative_length"):
             layer.cumulative_length = width
         for index, states in getattr(layer, "conv_states", {}).items():
             if states is not None:
                 kernel = layer.conv_kernel_size[index] + reach
-                layer.conv_states[index] = moved(states, drop, 2, min(width, kernel))
+                kept = moved(states, drop, 2, min(width, kernel))
+                # No mask hides the columns left of a row from a convolution: they must be zero.
+                mask = padding_mask(states.shape[2] - drop, kept.shape[2], kept.device)
+                layer.conv_states[index] = kept if mask is None else kept * mask[:, None]
 
 
 def select_rows(cache: DynamicCache, rows: Rows) -> None:

@@ -124,7 +124,7 @@ class ReplayEngine(LocalEngine):
             environment(target.device, self._dtype),
             group.stored.tokenizer,
             group.stored.template,
-            {text.key: text.fingerprint for text in group.texts},
+            group.fingerprints,
             group.stored,
         )
 
@@ -233,6 +233,10 @@ class _TextGroup:
     texts: tuple[Text, ...]
     stored: TextSet
     scores: dict[_ScoresKey, Scores | SpecdecError]
+
+    @functools.cached_property
+    def fingerprints(self) -> dict[str, str]:
+        return {text.key: text.fingerprint for text in self.texts}
 
 
 def _no_rounds(case: Case) -> MeasurementError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -37,6 +39,16 @@ def random_field(seed: int, *, texts: int = 1, heads: int = 1, longest: int = 7,
     return field_of(np.random.default_rng(seed).random((texts, heads, longest)), [start] * texts)
 
 
+def joint_field(
+    seed: int, *, texts: int = 1, heads: int = 1, longest: int = 7, start: int = 0, most: int | None = None
+) -> AcceptanceField:
+    """Ratios q/p on both sides of 1; with `most`, 0 to that many drafts are available at each start."""
+    rng = np.random.default_rng(seed)
+    field = field_of(np.exp(rng.normal(size=(texts, heads, longest))), [start] * texts)
+    available = None if most is None else rng.integers(0, most + 1, (texts, longest))
+    return dataclasses.replace(field, joint=True, available=available)
+
+
 def certain_field(seed: int, *, texts: int = 4, heads: int = 2, longest: int = 30) -> AcceptanceField:
     """Every acceptance 0 or 1, as at temperature 0."""
     return field_of((np.random.default_rng(seed).random((texts, heads, longest)) < 0.7).astype(float), [1] * texts)
@@ -52,24 +64,39 @@ def any_field(draw: st.DrawFn) -> AcceptanceField:
     return field_of(np.array(values).reshape(texts, heads, longest), starts, lengths)
 
 
-def plays(accept: Array, start: int, length: int, k: int, end: End) -> Iterator[tuple[float, Rounds]]:
+@st.composite
+def any_kind_of_field(draw: st.DrawFn) -> AcceptanceField:
+    """Also accepted jointly, then with ratios above 1, and from a drafter that has not always k tokens to propose."""
+    field = draw(any_field())
+    joint, most = draw(st.booleans()), field.accept.shape[2]
+    available = None
+    if draw(st.booleans()):
+        row = st.lists(st.integers(0, 5), min_size=most, max_size=most)
+        available = np.array([draw(row) for _ in field.prompts])
+    accept = field.accept * draw(st.sampled_from([1.0, 2.0, 5.0])) if joint else field.accept
+    return dataclasses.replace(field, accept=accept, joint=joint, available=available)
+
+
+def survives(field: AcceptanceField, row: int, start: int, drafted: int) -> list[float]:
+    """The chance that a round accepts at least 0, 1, ... drafts, and 0 for more than it drafted."""
+    own = [float(field.accept[row, step % field.accept.shape[1], start + step]) for step in range(drafted)]
+    products = list(itertools.accumulate(own, lambda product, chance: product * chance, initial=1.0))
+    return [*(min(products[: taken + 1]) if field.joint else products[taken] for taken in range(drafted + 1)), 0.0]
+
+
+def plays(field: AcceptanceField, row: int, start: int, k: int, end: End) -> Iterator[tuple[float, Rounds]]:
     """Every sequence of rounds over one text, with its probability; written from the definition, not from the code."""
-    left = length - start
-    drafted = min(k, left - 1) if end == "clip" else k if k <= left else 0
-    if drafted <= 0:
+    left = int(field.lengths[row]) - start
+    if left < (2 if end == "clip" else k):
         yield 1.0, []
         return
-    chance = 1.0
+    proposes = k if field.available is None else min(k, int(field.available[row, start]))
+    drafted = min(proposes, left - 1) if end == "clip" else proposes
+    reached = survives(field, row, start, drafted)
     for taken in range(drafted + 1):
-        stops = 1.0
-        if taken < drafted:
-            own = float(accept[taken % len(accept), start + taken])
-            stops, carried = 1.0 - own, chance * own
-        else:
-            carried = 0.0
-        for rest, rounds in plays(accept, start + taken + 1, length, k, end):
-            yield chance * stops * rest, [(start, drafted, taken), *rounds]
-        chance = carried
+        chance = reached[taken] - reached[taken + 1]
+        for rest, rounds in plays(field, row, start + taken + 1, k, end):
+            yield chance * rest, [(start, drafted, taken), *rounds]
 
 
 def enumerated(field: AcceptanceField, k: int, end: End) -> tuple[Array, Array, Array]:
@@ -78,7 +105,7 @@ def enumerated(field: AcceptanceField, k: int, end: End) -> tuple[Array, Array, 
     rounds, drafted, accepted = np.zeros(texts), np.zeros((texts, k)), np.zeros((texts, k))
     for row in range(texts):
         total = 0.0
-        for chance, played in plays(field.accept[row], int(field.starts[row]), int(field.lengths[row]), k, end):
+        for chance, played in plays(field, row, int(field.starts[row]), k, end):
             total += chance
             for _, proposed, taken in played:
                 rounds[row] += chance
@@ -95,7 +122,8 @@ def tallied(field: AcceptanceField, played: list[list[tuple[int, int]]], k: int,
     for row, own in enumerate(played):
         for start, taken in own:
             rounds[row] += 1
-            drafted[row, : k if end == "inside" else min(k, int(field.lengths[row]) - start - 1)] += 1
+            proposed = k if field.available is None else min(k, int(field.available[row, start]))
+            drafted[row, : proposed if end == "inside" else min(proposed, int(field.lengths[row]) - start - 1)] += 1
             accepted[row, :taken] += 1
     return rounds, drafted, accepted
 
@@ -113,15 +141,39 @@ def test_expected_counts_equal_the_enumeration_of_all_outcomes(k: int, heads: in
     assert_counts(expected_counts(field, k, end), enumerated(field, k, end))
 
 
-@given(any_field(), st.integers(1, 4), st.sampled_from(ENDS))
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_jointly_accepted_positions_equal_the_enumeration(k: int, heads: int, end: End) -> None:
+    field = joint_field(k, texts=2, heads=heads, longest=8, start=1)
+    assert_counts(expected_counts(field, k, end), enumerated(field, k, end))
+    apart = expected_counts(dataclasses.replace(field, accept=np.minimum(field.accept, 1.0), joint=False), k, end)
+    assert (k == 1) == np.allclose(expected_counts(field, k, end).accepted, apart.accepted)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_a_varying_number_of_drafts_equals_the_enumeration(k: int, joint: bool, end: End) -> None:
+    field = joint_field(k, texts=2, heads=k, longest=9, start=1, most=k)
+    field = dataclasses.replace(field, accept=field.accept if joint else np.minimum(field.accept, 1.0), joint=joint)
+    found = expected_counts(field, k, end)
+    assert_counts(found, enumerated(field, k, end))
+    assert found.drafted.sum() < k * found.rounds.sum()
+
+
+@given(any_kind_of_field(), st.integers(1, 4), st.sampled_from(ENDS))
 @PROPERTY
 def test_expected_counts_equal_the_enumeration_of_any_field(field: AcceptanceField, k: int, end: End) -> None:
     assert_counts(expected_counts(field, k, end), enumerated(field, k, end))
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_the_mean_of_sampled_rounds_agrees_with_the_expectation(end: End) -> None:
+@pytest.mark.parametrize("kind", ["plain", "joint", "joint, few drafts"])
+def test_the_mean_of_sampled_rounds_agrees_with_the_expectation(kind: str, end: End) -> None:
     field = random_field(3, heads=2, longest=20, start=2)
+    if kind != "plain":
+        field = joint_field(3, heads=2, longest=20, start=2, most=3 if "few" in kind else None)
     rng, runs = np.random.default_rng(0), 1200
     samples = [tallied(field, sample_rounds(field, 3, rng, end), 3, end) for _ in range(runs)]
     expected = expected_counts(field, 3, end)
@@ -143,7 +195,7 @@ def test_certain_acceptances_leave_one_play_and_it_is_the_expectation(seed: int,
         assert (getattr(found, name) == array).all()
 
 
-@given(any_field(), st.integers(1, 4), st.integers(0, 99))
+@given(any_kind_of_field(), st.integers(1, 4), st.integers(0, 99))
 @PROPERTY
 def test_clipped_rounds_emit_exactly_the_text(field: AcceptanceField, k: int, seed: int) -> None:
     """A last token that is left alone takes a step without drafts, which is no round."""
@@ -168,7 +220,7 @@ def test_rounds_inside_the_text_draft_every_position(field: AcceptanceField, k: 
     assert_allclose(found.drafted, np.repeat(found.rounds[:, None], k, axis=1))
 
 
-@given(any_field(), st.integers(1, 4), st.sampled_from(ENDS))
+@given(any_kind_of_field(), st.integers(1, 4), st.sampled_from(ENDS))
 @PROPERTY
 def test_no_position_is_accepted_more_often_than_the_one_before(field: AcceptanceField, k: int, end: End) -> None:
     found = expected_counts(field, k, end)
@@ -225,3 +277,48 @@ def test_first_heads_leaves_the_others_unused() -> None:
     found = expected_counts(field.first_heads(1), 4)
     assert_counts(found, enumerated(field_of(field.accept[:, :1]), 4, "inside"))
     assert not np.allclose(found.accepted, expected_counts(field, 4).accepted)
+
+
+def test_a_drafter_without_a_draft_emits_one_token_a_round() -> None:
+    field = dataclasses.replace(field_of(np.ones((1, 1, 12)), [2]), available=np.zeros((1, 12), dtype=int))
+    found = expected_counts(field, 4, "clip")
+    assert found.rounds[0] == 12 - 2 - 1
+    assert found.drafted.sum() == found.accepted.sum() == 0
+    assert expected_counts(field, 4, "inside").rounds[0] == 12 - 2 - 4 + 1
+
+
+def test_more_drafts_than_k_are_cut_to_k() -> None:
+    field = random_field(8, heads=2, longest=12)
+    plenty = dataclasses.replace(field, available=np.full((1, 12), 9))
+    assert_counts(expected_counts(plenty, 3), enumerated(field, 3, "inside"))
+    assert_counts(expected_counts(plenty, 3, "clip"), enumerated(field, 3, "clip"))
+
+
+def test_products_past_every_float_are_held() -> None:
+    """200 ratios of e^8 make up for one of e^-8, and for nothing that the drafter never proposes."""
+    accept = np.full((1, 1, 220), np.exp(8.0))
+    accept[0, 0, 200:] = 0.0
+    accept[0, 0, 200] = np.exp(-8.0)
+    field = dataclasses.replace(field_of(accept), joint=True)
+    assert (field.survival(np.full((1, 220), 203), 203)[0, 0] == [1.0] * 201 + [0.0, 0.0]).all()
+    found = expected_counts(field, 203)
+    assert (found.total_rounds, found.acceptance_length) == (1, 202)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("texts", [128, 129, 300])
+def test_many_texts_count_as_each_alone(texts: int, end: End) -> None:
+    """The walk takes texts in chunks; the first start and the longest text differ between them."""
+    rng = np.random.default_rng(texts)
+    field = dataclasses.replace(
+        joint_field(texts, texts=texts, heads=2, longest=12, most=4),
+        starts=rng.integers(0, 6, texts) + 3 * (np.arange(texts) < 128),
+        lengths=rng.integers(9, 13, texts),
+    )
+    together = expected_counts(field, 3, end)
+    assert together.prompts == field.prompts
+    for row in range(texts):
+        alone = expected_counts(field.select(slice(row, row + 1)), 3, end)
+        assert alone.prompts == field.prompts[row : row + 1]
+        assert_counts(together.select([row]), tuple(getattr(alone, name) for name in ("rounds", "drafted", "accepted")))
+    assert len(set(together.accepted.sum(1).round(9))) > texts / 2

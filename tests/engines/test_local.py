@@ -1,21 +1,31 @@
-"""The replay engine: one pass for all cases, texts reused or sampled, failures kept to their own cases."""
+"""Both engines of this process: one replay pass for all cases, texts reused or sampled; decoding that counts its own."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from support import edit_config, llama
+import torch
+from support import edit_config, letter_tokenizer, llama
+from transformers import PreTrainedModel, TopKLogitsWarper, TopPLogitsWarper
 
-from pytest_specdec.acceptance.case import Case, TextKey
+from pytest_specdec.acceptance.case import LOOKUP, OWN_HEADS, Case, TextKey
+from pytest_specdec.acceptance.lookup import LookupIndex
+from pytest_specdec.acceptance.renewal import AcceptanceField, expected_counts
 from pytest_specdec.baselines.schema import TextSet
+from pytest_specdec.comparison import Run
+from pytest_specdec.decoding.generate import Decoded, decode
+from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.engines import local
-from pytest_specdec.engines.local import ReplayEngine
+from pytest_specdec.engines.local import DecodeEngine, LocalEngine, ReplayEngine
+from pytest_specdec.engines.protocol import Measurement
 from pytest_specdec.errors import MeasurementError, RequestError
+from pytest_specdec.gate.verdict import incomparable
 
 WORDS = ("apple", "banana", "cherry", "elder")
 
@@ -103,3 +113,265 @@ def test_texts_too_short_for_a_round_are_an_error(case: Case) -> None:
     (long,) = grid(case, (40, 0))
     with pytest.raises(MeasurementError, match=r"raise --specdec-new-tokens"):
         ReplayEngine([long], device="cpu").measure(long)
+
+
+def with_texts(case: Case, **changes: object) -> Case:
+    return dataclasses.replace(case, texts=dataclasses.replace(case.texts, **changes))
+
+
+def prompt_ids() -> list[list[int]]:
+    return [letter_tokenizer()(word)["input_ids"] for word in WORDS]
+
+
+def whole_texts(measured: Measurement) -> list[list[int]]:
+    """The replayed texts, prompts in the order of the counts."""
+    assert measured.texts is not None
+    return [[*own, *measured.texts.texts[key]] for own, key in zip(prompt_ids(), measured.counts.prompts, strict=True)]
+
+
+@torch.inference_mode()
+def next_laws(model: PreTrainedModel, text: Sequence[int], key: TextKey) -> torch.Tensor:
+    """The law of each token of a text but the first, by transformers' own filters."""
+    ids = torch.tensor([text])
+    logits = model(ids).logits[0, :-1] / key.temperature
+    if key.top_k:
+        logits = TopKLogitsWarper(key.top_k)(ids, logits)
+    if key.top_p < 1:
+        logits = TopPLogitsWarper(key.top_p)(ids, logits)
+    return logits.double().softmax(-1)
+
+
+SAMPLINGS = [{}, {"top_k": 4}, {"top_p": 0.6, "temperature": 0.8}]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda sampling: "-".join(sampling) or "unfiltered")
+@pytest.mark.parametrize("rule", ["rejection", "sample-match", "block"])
+def test_a_rules_counts_follow_from_p_and_q_of_the_texts(case: Case, rule: str, sampling: dict[str, float]) -> None:
+    case = with_texts(dataclasses.replace(case, rule=rule), **sampling)
+    measured = ReplayEngine([case], device="cpu").measure(case)
+    target, draft = (load_model(path, "cpu").model for path in (case.target, case.drafter))
+    texts, starts = whole_texts(measured), [len(ids) + 1 for ids in prompt_ids()]
+    accept = np.zeros((len(texts), 1, max(map(len, texts))))
+    for row, (text, start) in enumerate(zip(texts, starts, strict=True)):
+        own = torch.tensor(text[start:])[:, None]
+        p, q = (next_laws(model, text, case.texts)[start - 1 :].gather(1, own)[:, 0].numpy() for model in (target, draft))
+        assert (p > 0).all()
+        accept[row, 0, start : len(text)] = {"rejection": np.minimum(q / p, 1), "sample-match": q, "block": q / p}[rule]
+    names, lengths = measured.counts.prompts, np.array(list(map(len, texts)))
+    field = AcceptanceField(names, ("fruit",) * len(names), accept, np.array(starts), lengths, joint=rule == "block")
+    wanted = expected_counts(field, 4)
+    np.testing.assert_allclose(measured.counts.accepted, wanted.accepted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(measured.counts.rounds, wanted.rounds, rtol=1e-4)
+
+
+def test_rules_share_one_pass_and_are_ordered(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = []
+    measure = local.text_scores
+    monkeypatch.setattr(local, "text_scores", lambda *args: passes.append(args) or measure(*args))
+    cases = [dataclasses.replace(case, rule=rule) for rule in ("sample-match", "rejection", "block")]
+    engine = ReplayEngine(cases, device="cpu")
+    lengths = [engine.measure(own).counts.acceptance_length for own in cases]
+    assert len(passes) == 1
+    assert lengths == sorted(set(lengths))
+
+
+def lookup_case(case: Case, **changes: object) -> Case:
+    return dataclasses.replace(case, drafter=LOOKUP, label=LOOKUP, **changes)
+
+
+def looked_up(text: Sequence[int], start: int, k: int) -> tuple[int, list[int], list[int]]:
+    """Rounds, drafts and accepted drafts by position, played one by one; nothing is random given the text."""
+    rounds, drafted, accepted = 0, [0] * k, [0] * k
+    while start + k <= len(text):
+        drafts = LookupIndex(text[:start]).propose(k)
+        equal = [draft == token for draft, token in zip(drafts, text[start:], strict=False)]
+        taken = equal.index(False) if False in equal else len(equal)
+        for step in range(k):
+            drafted[step] += step < len(drafts)
+            accepted[step] += step < taken
+        rounds, start = rounds + 1, start + taken + 1
+    return rounds, drafted, accepted
+
+
+@pytest.mark.parametrize("rule", ["rejection", "sample-match", "block", "greedy"])
+def test_prompt_lookup_is_replayed_round_for_round(case: Case, rule: str) -> None:
+    """Its drafts are certain, so every lossless rule accepts the text's own tokens and nothing else."""
+    case = with_texts(case, temperature=0.0 if rule == "greedy" else 0.4, new_tokens=60)
+    wide, narrow = (lookup_case(case, rule=rule, k=k) for k in (5, 2))
+    engine = ReplayEngine([wide, narrow], device="cpu")
+    for own in (wide, narrow):
+        measured = engine.measure(own)
+        texts = zip(whole_texts(measured), prompt_ids(), strict=True)
+        rounds, drafted, accepted = zip(*(looked_up(text, len(ids) + 1, own.k) for text, ids in texts), strict=True)
+        assert measured.counts.rounds.tolist() == list(rounds)
+        assert measured.counts.drafted.tolist() == list(drafted)
+        assert measured.counts.accepted.tolist() == list(accepted)
+        assert 0 < measured.counts.accepted.sum() < measured.counts.drafted.sum() < own.k * measured.counts.total_rounds
+
+
+def test_prompt_lookup_shares_texts_with_models_and_is_known_by_its_ngram(case: Case) -> None:
+    cases = [case, lookup_case(case)]
+    engine = ReplayEngine(cases, device="cpu")
+    model, copied = (engine.measure(own) for own in cases)
+    assert copied.texts == model.texts
+    assert copied.fingerprints.target == model.fingerprints.target
+    assert copied.fingerprints.drafter == "prompt-lookup-2"
+    assert Run(cases[1], copied, "replay", None).record.conditions.drafter == LOOKUP
+
+
+def test_texts_are_sampled_with_the_filter_they_are_scored_with(case: Case) -> None:
+    filtered = with_texts(case, top_k=3)
+    engine = ReplayEngine([case, filtered], device="cpu")
+    free, few = engine.measure(case), engine.measure(filtered)
+    assert (few.texts.top_k, few.texts.top_p, free.texts.top_k) == (3, 1.0, 0)
+    target = engine.model(case.target).model
+    least = []
+    for measured in (few, free):
+        laws = [(next_laws(target, text, filtered.texts), text) for text in whole_texts(measured)]
+        least.append(min(law[at - 1, text[at]].item() for law, text in laws for at in range(len(text) - 24, len(text))))
+    assert least[0] > 0
+    assert least[1] == 0
+
+
+def test_texts_of_another_filter_are_not_used(case: Case) -> None:
+    texts = stored(case)
+    filtered = with_texts(case, top_p=0.5)
+    used = ReplayEngine([filtered], device="cpu", stored_texts=lambda key: texts).measure(filtered).texts
+    assert used.top_p == 0.5
+    assert used.texts != texts.texts
+    again = ReplayEngine([filtered], device="cpu", stored_texts=lambda key: used).measure(filtered).texts
+    assert again == used
+
+
+def decoding(case: Case, **changes: object) -> Case:
+    return dataclasses.replace(case, engine="decode", **changes)
+
+
+def decoded_by(*cases: Case) -> list[Measurement]:
+    engine = DecodeEngine(cases, device="cpu")
+    return [engine.measure(case) for case in cases]
+
+
+def heads_case(case: Case) -> Case:
+    return dataclasses.replace(case, drafter=OWN_HEADS, label=OWN_HEADS, depth=2)
+
+
+DRAFTERS = {"draft": lambda case: case, "heads": heads_case, "lookup": lookup_case}
+
+
+@pytest.mark.parametrize("drafter", DRAFTERS)
+def test_decoding_counts_whole_rounds_of_texts_that_it_does_not_keep(case: Case, drafter: str) -> None:
+    own = decoding(DRAFTERS[drafter](case))
+    (measured,) = decoded_by(own)
+    counts = measured.counts
+    for array in (counts.rounds, counts.drafted, counts.accepted):
+        assert (array == array.round()).all()
+    assert (counts.drafted <= counts.rounds[:, None]).all()
+    assert (counts.drafted == counts.rounds[:, None]).all() == (drafter != "lookup")
+    assert 0 < counts.accepted.sum() < counts.drafted.sum()
+    assert counts.categories == ("fruit",) * len(WORDS)
+    assert measured.texts is None
+    assert set(measured.text_fingerprints) == set(counts.prompts)
+    assert len(set(measured.text_fingerprints.values())) == len(WORDS)
+
+
+def test_decoding_takes_time_and_replay_decodes_nothing(case: Case) -> None:
+    own = decoding(case)
+    (measured,) = decoded_by(own)
+    times = Run(own, measured, "decode", None).times
+    assert times == measured.times
+    assert min(times.draft_ms, times.verify_ms, times.tokens_per_second) > 0
+    assert times.batch_size >= 1
+    assert ReplayEngine([case], device="cpu").measure(case).times is None
+
+
+def test_the_seed_decides_what_decoding_counts(case: Case) -> None:
+    first, again = (decoded_by(decoding(case))[0] for _ in range(2))
+    other = decoded_by(decoding(with_texts(case, seed=1)))[0]
+    assert first.text_fingerprints == again.text_fingerprints
+    assert (first.counts.accepted == again.counts.accepted).all()
+    assert (first.counts.rounds == again.counts.rounds).all()
+    assert other.counts.prompts == first.counts.prompts
+    assert all(other.text_fingerprints[key] != first.text_fingerprints[key] for key in first.text_fingerprints)
+
+
+def test_a_case_decodes_the_same_alone_and_beside_others(case: Case) -> None:
+    cases = [decoding(own) for own in (*grid(case, (4, 0), (4, 2), (2, 0)), heads_case(case), lookup_case(case))]
+    for own, together in zip(cases, decoded_by(*cases), strict=True):
+        (alone,) = decoded_by(own)
+        assert alone.text_fingerprints == together.text_fingerprints
+        assert (alone.counts.accepted == together.counts.accepted).all()
+
+
+@pytest.mark.parametrize("rule", ["rejection", "sample-match", "block", "typical"])
+def test_conditions_say_how_it_was_decoded(case: Case, rule: str) -> None:
+    own = with_texts(decoding(case, rule=rule, depth=2), top_k=5, top_p=0.9, temperature=0.7)
+    (measured,) = decoded_by(own)
+    found = Run(own, measured, DecodeEngine.name, None).record
+    said = found.conditions
+    assert (said.engine, said.rule, said.drafter, said.k, said.depth) == ("decode", rule, "draft", 4, 2)
+    assert (said.temperature, said.top_k, said.top_p, said.new_tokens) == (0.7, 5, 0.9, 24)
+    assert {key: row.text for key, row in found.counts.items()} == measured.text_fingerprints
+    assert found.as_counts().total_rounds == measured.counts.total_rounds
+
+
+def test_what_was_decoded_is_not_compared_with_what_was_replayed(case: Case) -> None:
+    """Same models, same fingerprints, other numbers: one is counted and the other expected."""
+    own = decoding(case)
+    decoded, replayed = decoded_by(own)[0], ReplayEngine([case], device="cpu").measure(case)
+    assert decoded.fingerprints == replayed.fingerprints
+    assert (decoded.tokenizer, decoded.template) == (replayed.tokenizer, replayed.template)
+    now, before = Run(own, decoded, "decode", None).record, Run(case, replayed, "replay", None).record
+    assert incomparable(now, before) == ["engine was 'replay' in the baseline and is 'decode'"]
+
+
+def test_the_measured_rounds_are_those_of_decode_itself(case: Case) -> None:
+    own = with_texts(decoding(case, rule="block", depth=2), top_k=5, seed=3)
+    engine = DecodeEngine([own], device="cpu")
+    direct = decode(
+        case.target, case.drafter, prompt_ids(), k=4, depth=2, rule="block", top_k=5, new_tokens=24, seed=3, batch_size=16
+    )
+    measured = engine.measure(own)
+    assert (measured.counts.accepted == direct.counts.accepted).all()
+    assert list(measured.text_fingerprints.values()) == [text.fingerprint for text in direct.texts]
+    assert same(engine.decode(own, prompt_ids()), direct)
+
+
+def same(one: Decoded, other: Decoded) -> bool:
+    """Equal but for the milliseconds."""
+    return (one.texts, one.rounds, one.k) == (other.texts, other.rounds, other.k)
+
+
+@pytest.mark.parametrize("kind", [ReplayEngine, DecodeEngine])
+def test_options_of_decode_win_over_the_cases(case: Case, kind: type[LocalEngine]) -> None:
+    engine = kind([case], device="cpu")
+    own = engine.decode(case, ["an apple", "fig"])
+    assert (own.k, {len(text.ids) - text.prompt_length for text in own.texts}) == (4, {24})
+    options = {"k": 2, "depth": 2, "rule": "greedy", "temperature": 0, "new_tokens": 9, "batch_size": 1}
+    other = engine.decode(case, ["an apple", "fig"], **options)
+    assert (other.k, {len(text.ids) - text.prompt_length for text in other.texts}) == (2, {9})
+    assert same(other, decode(case.target, case.drafter, ["an apple", "fig"], **options))
+    assert engine.decode(case, ["fig"], seed=0).texts != engine.decode(case, ["fig"], seed=1).texts
+
+
+def test_decoding_texts_too_short_for_a_round_is_an_error(case: Case) -> None:
+    with pytest.raises(MeasurementError, match=r"no text is long enough for a round of k=40; raise --specdec-new-tokens"):
+        decoded_by(decoding(case, k=40))
+
+
+@pytest.mark.parametrize("kind", [ReplayEngine, DecodeEngine])
+def test_drafters_are_handed_out_where_they_are_models(case: Case, kind: type[LocalEngine]) -> None:
+    engine = kind([case], device="cpu")
+    draft = engine.drafter(case)
+    assert isinstance(draft, LoadedModel)
+    assert draft is engine.model(case.drafter)
+    assert engine.drafter(heads_case(case)) is engine.model(case.target).heads
+    with pytest.raises(RequestError, match="prompt lookup has no model; leave specdec_drafter out"):
+        engine.drafter(lookup_case(case))
+
+
+def test_decoding_tells_how_far_it_is(case: Case) -> None:
+    seen: list[tuple[str, int, int]] = []
+    own = decoding(case)
+    DecodeEngine([own], device="cpu", report=lambda *told: seen.append(told)).measure(own)
+    assert seen == [("suite/draft-k4-depth0-t1-decode: decode", len(WORDS), len(WORDS))]

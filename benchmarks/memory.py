@@ -1,0 +1,63 @@
+"""Run by test_memory.py in a process of its own: prints replay's peak memory above the loaded pair in GiB, and seconds."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from pytest_specdec.acceptance.case import Sampling
+from pytest_specdec.acceptance.renewal import expected_counts
+from pytest_specdec.acceptance.texts import texts_from_ids
+from pytest_specdec.decoding.loading import load_model
+from pytest_specdec.decoding.replay import DrafterPlan, text_scores
+
+VOCABULARY, LENGTH, PROMPT = 50_000, 512, 64
+
+
+def model(folder: Path, seed: int) -> str:
+    """A narrow random Llama: what is measured is the logits, which depend on the vocabulary alone."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=LENGTH, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return str(folder)
+
+
+def resident() -> int:
+    """Bytes of this process in memory now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def main() -> None:
+    folder, count = Path(sys.argv[1]), int(sys.argv[2])
+    pair = [load_model(model(folder / name, seed), "cpu") for seed, name in enumerate(("target", "draft"))]
+    ids = np.random.default_rng(0).integers(0, VOCABULARY, (count, LENGTH)).tolist()
+    texts = texts_from_ids(ids, [PROMPT] * count)
+    before, peak, done = resident(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            peak[0] = max(peak[0], resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    begun = time.perf_counter()
+    (scores,) = text_scores(pair[0], [DrafterPlan(pair[1], 0, 16)], texts, Sampling(1.0))
+    expected_counts(scores.field("rejection"), 16)
+    seconds = time.perf_counter() - begun
+    done.set()
+    watcher.join()
+    print((peak[0] - before) / 2**30, seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Decode beside transformers' assisted generation on the embedded pair: tokens per second, as a ratio in one run.
+
+    make bench
+
+Prompts are decoded in turn by both, so that a slow moment of the machine meets both; texts of 96 new tokens.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+import torch
+from pair import Pair
+
+from pytest_specdec import decode
+
+NEW = 96
+PROMPTS = 16
+SINGLE, BATCHED = 1.3, 4.0
+"""What is promised: decode over transformers, at batch sizes 1 and 16."""
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("k", [4, 8])
+def test_tokens_per_second(pair: Pair, benchmark, capsys: pytest.CaptureFixture[str], k: int, temperature: float) -> None:
+    prompts = pair.prompts[:: len(pair.prompts) // PROMPTS][:PROMPTS]
+    seconds = dict.fromkeys(("transformers", "single", "batched"), 0.0)
+
+    def timed(name: str, call, *arguments, **keywords) -> None:
+        begun = time.perf_counter()
+        call(*arguments, **keywords)
+        seconds[name] += time.perf_counter() - begun
+
+    seeds = itertools.count()
+
+    def turn() -> None:
+        seed = next(seeds)  # other texts every turn: at temperature 1 their acceptance is luck
+        options = {"k": k, "temperature": temperature, "new_tokens": NEW, "seed": seed}
+        torch.manual_seed(seed)
+        for prompt in prompts:
+            timed("transformers", pair.assisted, prompt, k=k, new=NEW, temperature=temperature)
+            timed("single", decode, pair.target, pair.draft, [prompt], batch_size=1, **options)
+        timed("batched", decode, pair.target, pair.draft, prompts, batch_size=PROMPTS, **options)
+
+    benchmark.pedantic(turn, rounds=4, warmup_rounds=0)
+    single, batched = (seconds["transformers"] / seconds[name] for name in ("single", "batched"))
+    benchmark.extra_info.update(batch_1=round(single, 2), batch_16=round(batched, 2))
+    with capsys.disabled():
+        print(f"\ndecode over transformers, k={k}, T={temperature:g}: {single:.2f}x at batch 1, {batched:.2f}x at batch 16")
+    assert single >= SINGLE
+    assert batched >= BATCHED

@@ -1,0 +1,142 @@
+"""What replay costs: the whole grid beside one cell, growth with prompts and k, and time to a narrow interval.
+
+make bench
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from pair import MODELS, ROOT, Pair
+from scipy import stats
+
+from pytest_specdec import Counts
+from pytest_specdec.acceptance.case import Case, Sampling, TextKey
+from pytest_specdec.acceptance.renewal import expected_counts
+from pytest_specdec.acceptance.rounds import counts_of_rounds
+from pytest_specdec.acceptance.texts import Text, texts_from_ids
+from pytest_specdec.baselines.store import BaselineStore
+from pytest_specdec.decoding.replay import DrafterPlan, text_scores
+from pytest_specdec.decoding.sampling import sample_new_tokens
+from pytest_specdec.engines.local import ReplayEngine
+
+GRID = 1.3
+FASTER = 100
+TEXTS = TextKey("text", str(MODELS / "text-target"), ROOT / "suites" / "text" / "prompts.jsonl", None, 128, 1.0, 0)
+
+
+def fastest(call: Callable[[], object], repeats: int = 5) -> float:
+    """Seconds of the fastest of some calls: the rest is the machine."""
+    seconds = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds)
+
+
+def measure(ks: tuple[int, ...], depths: tuple[int, ...]) -> float:
+    """Seconds to replay some cells, models loaded and texts stored."""
+    draft = str(MODELS / "text-draft")
+    plan = [Case(TEXTS, draft, "text-draft", k, depth, "rejection", 0.005) for k in ks for depth in depths]
+    stored = BaselineStore(ROOT / "baselines").texts
+    engine = ReplayEngine(plan, device="cpu", stored_texts=stored)
+    _ = engine.model(TEXTS.target), engine.model(draft).heads
+    begun = time.perf_counter()
+    for case in plan:
+        engine.measure(case)
+    return time.perf_counter() - begun
+
+
+def test_the_whole_grid_costs_little_more_than_one_cell(benchmark, capsys: pytest.CaptureFixture[str]) -> None:
+    seconds: dict[str, list[float]] = {"deepest cell": [], "plain cell": [], "grid": []}
+
+    def turn() -> None:
+        seconds["deepest cell"].append(measure((16,), (3,)))
+        seconds["plain cell"].append(measure((16,), (0,)))
+        seconds["grid"].append(measure((4, 8, 12, 16), (0, 1, 2, 3)))
+
+    benchmark.pedantic(turn, rounds=7, warmup_rounds=1)
+    deepest, plain, grid = (min(own) for own in seconds.values())
+    benchmark.extra_info.update(over_deepest=round(grid / deepest, 2), over_plain=round(grid / plain, 2))
+    with capsys.disabled():
+        print(
+            f"\n4 k x 4 depths cost {grid / deepest:.2f} times the cell k=16, depth=3 "
+            f"and {grid / plain:.2f} times k=16, depth=0, which runs no MTP heads"
+        )
+    assert grid <= GRID * deepest
+
+
+def test_time_to_an_interval_of_one_percent(pair: Pair, benchmark, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seconds until the 95 % interval of the acceptance length is +-1 % wide, prompts as the unit: k = 8, T = 1.
+
+    transformers' `generate` emits the suite's texts and its rounds are counted; replay is given the same texts.
+    """
+    k, new, prompts = 8, 128, pair.prompts
+    torch.manual_seed(1)
+    begun = time.perf_counter()
+    done = benchmark.pedantic(
+        lambda: [pair.assisted(prompt, k=k, new=new, temperature=1.0) for prompt in prompts], rounds=1, warmup_rounds=0
+    )
+    counting_seconds = (time.perf_counter() - begun) / len(prompts)
+    texts = texts_from_ids([ids for ids, _ in done], [len(prompt) for prompt in prompts])
+    counted = counts_of_rounds(texts, [rounds for _, rounds in done], k)
+
+    def replayed() -> Counts:
+        (scores,) = text_scores(pair.target, [DrafterPlan(pair.draft, 0, k)], texts, Sampling(1.0))
+        return expected_counts(scores.field("rejection"), k)
+
+    replay_seconds = fastest(replayed, 10) / len(texts)
+    needed = {"replay": prompts_needed(replayed()), "counting": prompts_needed(counted)}
+    replay, counting = needed["replay"] * replay_seconds, needed["counting"] * counting_seconds
+    benchmark.extra_info.update(replay_s=round(replay, 2), counting_s=round(counting, 1), faster=round(counting / replay))
+    with capsys.disabled():
+        print(
+            f"\n+-1 % on the acceptance length: replay {needed['replay']:.0f} prompts of {replay_seconds * 1e3:.2f} ms; counting "
+            f"rounds of transformers' generate {needed['counting']:.0f} prompts of {counting_seconds * 1e3:.0f} ms: "
+            f"{counting / replay:.0f} times faster"
+        )
+    assert counting >= FASTER * replay
+
+
+def prompts_needed(counts: Counts, half_width: float = 0.01) -> float:
+    """Prompts for a 95 % interval of so many percent, from the spread of each prompt's share in the ratio."""
+    length = counts.acceptance_length
+    influence = (counts.accepted.sum(1) + counts.rounds - length * counts.rounds) / counts.rounds.mean()
+    return float((stats.norm.ppf(0.975) * influence.std(ddof=1) / length / half_width) ** 2)
+
+
+def test_time_grows_with_prompts_in_a_line_and_not_with_k(pair: Pair, benchmark, capsys: pytest.CaptureFixture[str]) -> None:
+    new_tokens = sample_new_tokens(pair.target, pair.prompts, new_tokens=64, sampling=Sampling(1.0), seed=2)
+    base = [
+        Text(f"{copy}-{row}", "all", (*prompt, *tokens), len(prompt))
+        for copy in range(8)
+        for row, (prompt, tokens) in enumerate(zip(pair.prompts, new_tokens, strict=True))
+    ]
+
+    def seconds(prompts: int, k: int) -> float:
+        def call() -> None:
+            (scores,) = text_scores(pair.target, [DrafterPlan(pair.draft, 0, k)], base[:prompts], Sampling(1.0))
+            expected_counts(scores.field("rejection"), k)
+
+        return fastest(call, 3)
+
+    sizes = [80, 160, 320, 480, 640]
+    by_size = benchmark.pedantic(lambda: [seconds(size, 8) for size in sizes], rounds=1)
+    by_k = {k: seconds(320, k) for k in (2, 4, 8, 16)}
+    exponent = float(np.polyfit(np.log(sizes), np.log(by_size), 1)[0])
+    linear = stats.linregress(sizes, by_size)
+    growth = max(by_k.values()) / min(by_k.values())
+    benchmark.extra_info.update(exponent=round(exponent, 2), r_squared=round(linear.rvalue**2, 4), k_growth=round(growth, 2))
+    with capsys.disabled():
+        print(
+            f"\nreplay takes {linear.slope * 1e3:.2f} ms a prompt (R^2 {linear.rvalue**2:.4f}, exponent {exponent:.2f}); "
+            f"k=2..16: {', '.join(f'{own * 1e3:.0f}' for own in by_k.values())} ms"
+        )
+    assert 0.8 < exponent < 1.2
+    assert linear.rvalue**2 > 0.98
+    assert growth < 1.25

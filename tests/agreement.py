@@ -1,0 +1,159 @@
+"""Replay against decode, for every drafter and lossless rule: the same rounds by two roads.
+
+    python tests/agreement.py > docs/agreement.md
+
+Decode emits texts and counts its rounds; replay computes, on the same texts, what it should have counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+from support import EMBEDDED
+
+from pytest_specdec.acceptance.case import LOOKUP, OWN_HEADS, Sampling
+from pytest_specdec.acceptance.counts import Counts
+from pytest_specdec.acceptance.prompts import read_prompts
+from pytest_specdec.acceptance.renewal import expected_counts, sample_rounds
+from pytest_specdec.decoding.generate import Decoded, decode
+from pytest_specdec.decoding.loading import LoadedModel, load_model
+from pytest_specdec.decoding.replay import DrafterPlan, text_scores
+from pytest_specdec.decoding.sampling import encode_prompts
+
+ROUNDS = 5000
+"""Least number of rounds that a cell counts."""
+K = 6
+DRAFTERS = {
+    "draft model": ("draft", 0),
+    "draft model, 3 MTP heads": ("draft", 3),
+    "own heads": (OWN_HEADS, 3),
+    "own heads, last one reused": (OWN_HEADS, 1),
+    "prompt lookup": (LOOKUP, 0),
+}
+RULES = ("rejection", "sample-match", "block")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """The embedded pair and its prompts."""
+
+    target: LoadedModel
+    draft: LoadedModel
+    prompts: list[list[int]]
+
+    @classmethod
+    def load(cls) -> Pair:
+        target, draft = (load_model(str(EMBEDDED / f"text-{role}"), "cpu") for role in ("target", "draft"))
+        return cls(target, draft, encode_prompts(target.tokenizer, read_prompts(EMBEDDED.parent / "text" / "prompts.jsonl")))
+
+    def decode(self, drafter: str, k: int, depth: int, rule: str, sampling: Sampling, seed: int) -> Decoded:
+        return decode(
+            self.target, self.draft if drafter == "draft" else drafter, self.prompts, k=k, depth=depth, rule=rule,
+            temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p, new_tokens=96, batch_size=40, seed=seed,
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """One cell: what decode counted beside what replay expects on its texts."""
+
+    drafter: str
+    rule: str
+    k: int
+    depth: int
+    sampling: Sampling
+    rounds: int
+    counted: float
+    """Acceptance length by counting."""
+    expected: float
+    """Acceptance length by replay."""
+    z: np.ndarray
+    """(k,): difference of accepted tokens at each position in standard errors."""
+    unequal: int
+    """Texts whose rounds differ from replay's; meant at temperature 0 and for prompt lookup, where nothing is random."""
+
+
+def agree(pair: Pair, name: str, rule: str, sampling: Sampling, *, k: int = K, rounds: int = ROUNDS, seed: int = 0) -> Agreement:
+    """Decode until so many rounds are counted, replay the texts, compare.
+
+    Given the texts, the deviations of different prompts are independent and have mean zero; their squares sum to the
+    variance of their sum.
+    """
+    drafter, depth = DRAFTERS[name]
+    k = min(k, 3) if name == "own heads" else k
+    counted, expected, unequal = Tally(k), Tally(k), 0
+    for turn in itertools.count(seed):
+        decoded = pair.decode(drafter, k, depth, rule, sampling, turn)
+        model = pair.draft if drafter == "draft" else drafter
+        (scores,) = text_scores(pair.target, [DrafterPlan(model, depth, k)], decoded.texts, sampling)
+        field = scores.field(rule)
+        counted.add(decoded.counts)
+        expected.add(expected_counts(field, k))
+        unequal += sum(
+            one != other for one, other in zip(inside(decoded), sample_rounds(field, k, np.random.default_rng(0)), strict=True)
+        )
+        if counted.rounds >= rounds or sampling.temperature == 0:
+            break
+    deviation = counted.accepted - expected.accepted
+    spread = np.sqrt((deviation**2).sum(0))
+    z = np.divide(deviation.sum(0), spread, out=np.zeros(k), where=spread > 0)
+    return Agreement(name, rule, k, depth, sampling, int(counted.rounds), counted.length, expected.length, z, unequal)
+
+
+class Tally:
+    """Counts of several runs, prompt by prompt and run by run."""
+
+    def __init__(self, k: int) -> None:
+        self.rounds, self.accepted = 0.0, np.zeros((0, k))
+
+    def add(self, counts: Counts) -> None:
+        self.rounds += counts.total_rounds
+        self.accepted = np.concatenate([self.accepted, counts.accepted])
+
+    @property
+    def length(self) -> float:
+        return float(1 + self.accepted.sum() / self.rounds)
+
+
+def inside(decoded: Decoded) -> list[list[tuple[int, int]]]:
+    """Start and number accepted of the rounds that are counted."""
+    pairs = zip(decoded.texts, decoded.rounds, strict=True)
+    return [[(one.start, one.accepted) for one in rounds if one.start + decoded.k <= len(text.ids)] for text, rounds in pairs]
+
+
+def certain(cell: Agreement) -> bool:
+    """Whether nothing is random given the text, so that every round must be equal."""
+    return cell.sampling.temperature == 0 or DRAFTERS[cell.drafter][0] == LOOKUP
+
+
+def cells(pair: Pair, rounds: int = ROUNDS) -> Iterator[Agreement]:
+    for name in DRAFTERS:
+        yield agree(pair, name, "greedy", Sampling(0), rounds=rounds)
+        for rule in RULES:
+            yield agree(pair, name, rule, Sampling(1.0), rounds=rounds)
+        yield agree(pair, name, "rejection", Sampling(0.8, 50, 0.9), rounds=rounds)
+
+
+def main() -> None:
+    print("# Replay and decode, cell by cell\n")
+    print("Made by `make agreement`: the embedded pair, 80 prompts, 96 new tokens each, decoded until at least 5,000 rounds are")
+    print("counted (once at temperature 0). *decoded* is the acceptance length that decode counted, *replayed* what replay")
+    print("expects given decode's texts, without a single draft. At temperature 0, and for prompt lookup, nothing is random")
+    print("given the text, and every round must be equal; else the column gives, position by position, how many standard")
+    print("errors the accepted tokens lie apart.\n")
+    print("| drafter | k | rule | sampling | rounds | decoded | replayed | apart |")
+    print("|---|---|---|---|---|---|---|---|")
+    for cell in cells(Pair.load()):
+        apart = f"{cell.unequal} texts differ" if certain(cell) else " ".join(f"{z:+.1f}" for z in cell.z)
+        print(
+            f"| {cell.drafter} | {cell.k} | {cell.rule} | {cell.sampling.suffix} | {cell.rounds} | {cell.counted:.3f} "
+            f"| {cell.expected:.3f} | {apart} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
