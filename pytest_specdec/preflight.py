@@ -28,7 +28,8 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
         store.record(case)
     for key in dict.fromkeys(case.texts for case in cases):
         _check_prompts(key, [case for case in cases if case.texts == key])
-        store.texts(key)
+        if any(case.engine == "replay" for case in cases if case.texts == key):
+            store.texts(key)
     for costs in {case.costs for case in cases if case.costs is not None}:
         CostProfile.load(costs)
 

@@ -199,6 +199,9 @@ class DecodeEngine(LocalEngine):
         target = self.model(case.target)
         prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
         ids = encode_prompts(target.tokenizer, prompts)
+        drafter = self._drafting(case)
+        if case.depth:  # loaded now, so that what is timed is decoding
+            _ = (drafter if isinstance(drafter, LoadedModel) else target).heads
         begun = time.perf_counter()
         decoded = self.decode(case, ids, progress=functools.partial(self._report, f"{case.id}: decode"))
         seconds = time.perf_counter() - begun
@@ -218,7 +221,12 @@ class DecodeEngine(LocalEngine):
             _template(target, prompts),
             {text.key: text.fingerprint for text in texts},
             None,
-            Times(statistics.median(decoded.draft_ms), statistics.median(decoded.verify_ms), DECODE_BATCH, emitted / seconds),
+            Times(
+                statistics.median(decoded.draft_ms),
+                statistics.median(decoded.verify_ms),
+                min(DECODE_BATCH, len(prompts)),
+                emitted / seconds,
+            ),
         )
 
 
