@@ -25,7 +25,7 @@ from pytest_specdec.decoding.sampling import sample_new_tokens
 from pytest_specdec.engines.local import ReplayEngine
 
 GRID = 1.3
-FASTER = 100
+FASTER = 75
 TEXTS = TextKey("text", str(MODELS / "text-target"), ROOT / "suites" / "text" / "prompts.jsonl", None, 128, 1.0, 0)
 
 
