@@ -72,7 +72,7 @@ def decode(
     model = load_model(drafter) if isinstance(drafter, str) and drafter not in (OWN_HEADS, LOOKUP) else drafter
     check_drafter(loaded, model, depth)
     ids = [loaded.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt) for prompt in prompts]
-    _check_prompts(loaded, ids, new_tokens)
+    _check_prompts([loaded, *([model] if isinstance(model, LoadedModel) else [])], ids, new_tokens)
     plan = _Plan(loaded, model, k, depth, sampling, chosen, new_tokens, torch.Generator(loaded.device).manual_seed(seed))
     batches: dict[int, _Row] = {}
     draft_ms: list[float] = []
@@ -174,16 +174,17 @@ def _drafter(plan: _Plan, target: CachedModel, rows: list[_Row], vocabulary: int
     return PromptLookup([row.tokens for row in rows], vocabulary)
 
 
-def _check_prompts(target: LoadedModel, prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
-    """Raises RequestError for no prompt, an empty one, or one that leaves no room in the context."""
+def _check_prompts(models: Sequence[LoadedModel], prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
+    """Raises RequestError for no prompt, an empty one, or one that leaves no room in a model's context."""
     if not prompts or not all(map(len, prompts)):
         raise RequestError("decode needs prompts of at least one token each; pass some")
-    context, longest = target.checkpoint.context, max(map(len, prompts)) + new_tokens
-    if context is not None and longest > context:
-        raise RequestError(
-            f"a prompt and {new_tokens} new tokens make {longest}, more than the context of {target.checkpoint.folder} "
-            f"({context}); shorten the prompt or ask for fewer new tokens"
-        )
+    longest = max(map(len, prompts)) + new_tokens
+    for model in models:
+        if (context := model.checkpoint.context) is not None and longest > context:
+            raise RequestError(
+                f"a prompt and {new_tokens} new tokens make {longest}, more than the context of {model.checkpoint.folder} "
+                f"({context}); shorten the prompt or ask for fewer new tokens"
+            )
 
 
 def _now(device: torch.device) -> float:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from agreement import Pair
+from agreement import Pair, inside
+from architectures import ARCHITECTURES, VOCABULARY, WIDTH, publish
 from support import edit_config, llama
-from transformers import GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig, OPTConfig
 
 from pytest_specdec.acceptance.case import LOOKUP, OWN_HEADS, RULES, Sampling
 from pytest_specdec.acceptance.renewal import sample_rounds
@@ -150,6 +152,76 @@ def test_a_text_may_fill_the_context(tiny: LoadedModel) -> None:
     prompt = [0, 6, 7, 8]
     decoded = decode(tiny, OWN_HEADS, [prompt, [0, 2]], k=8, depth=2, temperature=0, new_tokens=60)
     assert list(decoded.texts[0].ids) == greedy(tiny, prompt, 60)
+
+
+def opt(folder: Path, context: int) -> LoadedModel:
+    """A model of learned positions, which has none past its context."""
+    torch.manual_seed(3)
+    config = OPTConfig(
+        vocab_size=VOCABULARY, hidden_size=WIDTH, word_embed_proj_dim=WIDTH, ffn_dim=2 * WIDTH, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=context, init_std=0.5, pad_token_id=0, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return load_model(str(folder), "cpu")
+
+
+@pytest.mark.parametrize("k", [1, 5, 16])
+def test_drafts_past_the_last_learned_position_do_no_harm(tmp_path: Path, k: int) -> None:
+    target = opt(tmp_path / "learned", context=32)
+    prompts = [[1, 2, 3, 1, 2, 3, 1, 2], [4, 5, 4]]
+    for drafter in (target, LOOKUP):
+        texts = decode(target, drafter, prompts, k=k, temperature=0, new_tokens=24).texts
+        assert [list(text.ids) for text in texts] == [greedy(target, prompt, 24) for prompt in prompts]
+    with pytest.raises(RequestError, match=r"make 33, more than the context .*learned \(32\)"):
+        decode(target, target, prompts, k=k, new_tokens=25)
+
+
+def test_a_draft_model_of_a_smaller_context_is_refused(tmp_path: Path) -> None:
+    target, draft = opt(tmp_path / "target", context=64), opt(tmp_path / "narrow", context=16)
+    with pytest.raises(RequestError, match=r"make 17, more than the context .*narrow \(16\)"):
+        decode(target, draft, [[1, 2, 3, 4]], k=2, new_tokens=13)
+    assert len(decode(target, draft, [[1, 2, 3, 4]], k=2, new_tokens=12).texts[0].ids) == 16
+
+
+STATEFUL = ("qwen3_next", "qwen3_5_text", "bailing_hybrid")
+"""Models with linear attention, whose states cannot take back a rejected draft."""
+SLIDING_HEADS = ("mellum", "mimo_v2_flash")
+"""Their MTP layers cannot be reused past their number."""
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], LoadedModel]:
+    @functools.cache
+    def get(name: str) -> LoadedModel:
+        publish(ARCHITECTURES[name], (folder := tmp_path_factory.mktemp("published") / name), seed=3)
+        return load_model(str(folder), "cpu")
+
+    return get
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in STATEFUL])
+def test_heads_of_every_architecture_decode_to_plain_greedy_text(published: Callable[[str], LoadedModel], name: str) -> None:
+    """On the target or on a draft model, row by row or together; every round is replay's."""
+    target, layers = published(name), ARCHITECTURES[name].mtp_layers
+    prompts = [[7], [1, 2, 3, 4], [5, 6, 7, 8, 9, 10, 11, 3, 1]]
+    expected = [greedy(target, prompt, 32) for prompt in prompts]
+    outcomes = set()
+    for drafter, k, batch in itertools.product((OWN_HEADS, target), {layers, layers + 3}, (1, 3)):
+        k = min(k, layers + (drafter != OWN_HEADS)) if name in SLIDING_HEADS else k
+        decoded = decode(target, drafter, prompts, k=k, depth=layers, temperature=0, new_tokens=32, batch_size=batch)
+        assert [list(text.ids) for text in decoded.texts] == expected
+        (scores,) = text_scores(target, [DrafterPlan(drafter, layers, k)], decoded.texts, Sampling(0))
+        replayed = sample_rounds(scores.field("greedy"), k, np.random.default_rng(0))
+        assert inside(decoded) == replayed
+        outcomes |= {accepted for rounds in replayed for _, accepted in rounds}
+    assert {0, 1} < outcomes
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_recurrent_states_are_refused_where_a_draft_is_rejected(published: Callable[[str], LoadedModel], name: str) -> None:
+    target = published(name)
+    with pytest.raises(RequestError, match=r"recurrent states .*cannot take back rejected drafts"):
+        decode(target, LOOKUP, [[1, 2, 3, 1, 2]], k=3, temperature=0, new_tokens=20)
 
 
 def test_prompts_of_different_lengths_decode_as_each_alone(tiny: LoadedModel) -> None:
