@@ -61,6 +61,15 @@ def test_the_law_is_what_transformers_warpers_leave(scores: torch.Tensor, sampli
     assert torch.equal(scores, before)
 
 
+@pytest.mark.parametrize("top_p", [0.0, 1e-9, 0.25, 0.5, 0.75])
+def test_thresholds_that_are_met_exactly_leave_what_transformers_leaves(top_p: float) -> None:
+    """Four equal tokens: the sums of their probabilities are the very thresholds. Some token always stays."""
+    sampling = Sampling(1.0, 0, top_p)
+    kept = filtered(torch.zeros(2, 4), sampling)
+    assert torch.equal(kept, warped(torch.zeros(2, 4), sampling))
+    assert (kept > -torch.inf).sum(-1).tolist() == [max(round(4 * top_p), 1)] * 2
+
+
 @PROPERTY
 @given(logits(), samplings, st.integers(0, 1 << 32))
 def test_log_scores_are_the_logarithm_of_the_law_at_each_token(scores: torch.Tensor, sampling: Sampling, seed: int) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pytest_specdec.acceptance.case import LOSSY_RULES, RULES
-from pytest_specdec.decoding.rules import TYPICAL_FLOOR, TYPICAL_SHARE, Rule, rule_named
+from pytest_specdec.decoding.rules import Rule, rule_named
 from pytest_specdec.errors import RequestError
 
 ROWS = 100_000
@@ -196,8 +196,9 @@ def of_blocks(instance: Instance) -> list[float]:
 
 
 def of_typical(instance: Instance) -> list[float]:
+    """With the thresholds that Medusa's own code has by default."""
     p, q = instance.p[:-1].double(), instance.q.double()
-    floor = np.minimum(TYPICAL_FLOOR, TYPICAL_SHARE * np.exp(stats.entropy(p.numpy(), axis=1)[:, None] * -1))
+    floor = np.minimum(0.09, 0.3 * np.exp(-stats.entropy(p.numpy(), axis=1)[:, None]))
     return torch.cumprod((q * (p > torch.from_numpy(floor))).sum(-1), 0).tolist()
 
 
