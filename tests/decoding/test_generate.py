@@ -58,19 +58,15 @@ def greedy(target: LoadedModel, prompt: list[int], new: int) -> list[int]:
 
 
 def grid() -> Iterator[tuple[str, int, str, int, int]]:
-    """Every drafter with every k and batch size; rules in turn, so that each meets each drafter, k and batch size."""
-    rules = itertools.cycle(RULES)
-    for drafter, depth in DRAFTERS:
-        for k, batch in itertools.product(KS, BATCHES):
-            yield drafter, depth, next(rules), k, batch
-        next(rules)
+    """Every drafter with every k; rules and batch sizes in turn, so that all pairs of two settings occur."""
+    for (row, (drafter, depth)), (column, k) in itertools.product(enumerate(DRAFTERS), enumerate(KS)):
+        yield drafter, depth, RULES[(row + column) % 5], k, BATCHES[(row + 2 * column) % 3]
 
 
-def test_the_grid_pairs_every_rule_with_every_drafter_k_and_batch_size() -> None:
-    cells = list(grid())
-    assert {(cell[:2], cell[2]) for cell in cells} == set(itertools.product(DRAFTERS, RULES))
-    assert {(cell[3], cell[2]) for cell in cells} == set(itertools.product(KS, RULES))
-    assert {(cell[4], cell[2]) for cell in cells} == set(itertools.product(BATCHES, RULES))
+def test_the_grid_pairs_every_setting_with_every_other() -> None:
+    cells = [((drafter, depth), rule, k, batch) for drafter, depth, rule, k, batch in grid()]
+    for (one, ours), (other, theirs) in itertools.combinations(enumerate([DRAFTERS, RULES, KS, BATCHES]), 2):
+        assert {(cell[one], cell[other]) for cell in cells} == set(itertools.product(ours, theirs))
 
 
 def test_greedy_text_is_plain_greedy_decoding(pair: Pair, prompts: list[list[int]], plain: list[list[int]]) -> None:
@@ -87,7 +83,7 @@ def test_greedy_text_is_plain_greedy_decoding(pair: Pair, prompts: list[list[int
                 gap = gap_at_first_difference(pair.target, list(text.ids), plain[row])
                 assert gap < TIE, f"{drafter} {depth} {rule} k={k} batch={batch}: differs with a gap of {gap:.4f}"
                 ties += 1
-    assert tokens > 25_000
+    assert tokens > 8_000
     assert ties <= tokens / 1000
 
 
