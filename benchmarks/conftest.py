@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from pair import Pair
+from embedded import Pair
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import time
 
 import pytest
 import torch
-from pair import Pair
+from embedded import Pair, generate
 
 from pytest_specdec import decode
 
@@ -40,7 +40,7 @@ def test_tokens_per_second(pair: Pair, benchmark, capsys: pytest.CaptureFixture[
         options = {"k": k, "temperature": temperature, "new_tokens": NEW, "seed": seed}
         torch.manual_seed(seed)
         for prompt in prompts:
-            timed("transformers", pair.assisted, prompt, k=k, new=NEW, temperature=temperature)
+            timed("transformers", generate, pair.target, pair.draft, prompt, k=k, new=NEW, sample=temperature > 0)
             timed("single", decode, pair.target, pair.draft, [prompt], batch_size=1, **options)
         timed("batched", decode, pair.target, pair.draft, prompts, batch_size=PROMPTS, **options)
 

@@ -5,20 +5,22 @@ make bench
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from pair import MODELS, ROOT, Pair
+from embedded import PROMPTS, Pair, generate
 from scipy import stats
+from support import EMBEDDED, ROOT
 
 from pytest_specdec import Counts
 from pytest_specdec.acceptance.case import Case, Sampling, TextKey
 from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.acceptance.rounds import counts_of_rounds
-from pytest_specdec.acceptance.texts import Text, texts_from_ids
+from pytest_specdec.acceptance.texts import Text
 from pytest_specdec.baselines.store import BaselineStore
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.decoding.sampling import sample_new_tokens
@@ -26,7 +28,7 @@ from pytest_specdec.engines.local import ReplayEngine
 
 GRID = 1.3
 FASTER = 75
-TEXTS = TextKey("text", str(MODELS / "text-target"), ROOT / "suites" / "text" / "prompts.jsonl", None, 128, 1.0, 0)
+TEXTS = TextKey("text", str(EMBEDDED / "text-target"), PROMPTS, None, 128, 1.0, 0)
 
 
 def fastest(call: Callable[[], object], repeats: int = 5) -> float:
@@ -41,7 +43,7 @@ def fastest(call: Callable[[], object], repeats: int = 5) -> float:
 
 def measure(ks: tuple[int, ...], depths: tuple[int, ...]) -> float:
     """Seconds to replay some cells, models loaded and texts stored."""
-    draft = str(MODELS / "text-draft")
+    draft = str(EMBEDDED / "text-draft")
     plan = [Case(TEXTS, draft, "text-draft", k, depth, "rejection", 0.005) for k in ks for depth in depths]
     stored = BaselineStore(ROOT / "baselines").texts
     engine = ReplayEngine(plan, device="cpu", stored_texts=stored)
@@ -80,10 +82,12 @@ def test_time_to_an_interval_of_one_percent(pair: Pair, benchmark, capsys: pytes
     torch.manual_seed(1)
     begun = time.perf_counter()
     done = benchmark.pedantic(
-        lambda: [pair.assisted(prompt, k=k, new=new, temperature=1.0) for prompt in prompts], rounds=1, warmup_rounds=0
+        lambda: [generate(pair.target, pair.draft, prompt, k=k, new=new, sample=True) for prompt in prompts],
+        rounds=1,
+        warmup_rounds=0,
     )
     counting_seconds = (time.perf_counter() - begun) / len(prompts)
-    texts = texts_from_ids([ids for ids, _ in done], [len(prompt) for prompt in prompts])
+    texts = [dataclasses.replace(text, key=str(row)) for row, (text, _) in enumerate(done)]
     counted = counts_of_rounds(texts, [rounds for _, rounds in done], k)
 
     def replayed() -> Counts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from .acceptance.case import LOOKUP, LOSSY_RULES, OWN_HEADS, RULES, Case, TextKey, default_rule
+from .acceptance.case import LOOKUP, LOSSY_RULES, OWN_HEADS, Case, TextKey, checked_rule
 from .errors import RequestError
 from .settings import Marker, Settings, first
 
@@ -99,12 +99,9 @@ def _costs(settings: Settings, marker: Marker, test_folder: Path) -> Path | None
 
 def _rule(rule: str | None, temperature: float, engine: str) -> str:
     """Greedy decoding is verified greedily; sampling by rejection unless the marker says otherwise."""
-    if rule is None:
-        return default_rule(temperature)
-    if rule not in RULES:
-        raise RequestError(f"verification rule {rule!r} is unknown; choose among {', '.join(RULES)}")
-    if (rule == "greedy") != (temperature == 0):
-        raise RequestError(f"rule {rule!r} does not go with temperature {temperature:g}; greedy is temperature 0")
+    rule = checked_rule(rule, temperature)
+    if rule != "greedy" and temperature == 0:  # the same rounds, and they would have a baseline of their own
+        raise RequestError(f"rule {rule!r} does not go with temperature 0; greedy is temperature 0")
     if rule in LOSSY_RULES and engine == "replay":
         raise RequestError(f"rule {rule!r} is lossy: its text is not the target's to be replayed; use --specdec-engine=decode")
     return rule

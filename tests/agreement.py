@@ -12,16 +12,13 @@ import itertools
 from collections.abc import Iterator
 
 import numpy as np
-from support import EMBEDDED
+from embedded import Pair
 
 from pytest_specdec.acceptance.case import LOOKUP, OWN_HEADS, Sampling
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.acceptance.prompts import read_prompts
 from pytest_specdec.acceptance.renewal import expected_counts, sample_rounds
-from pytest_specdec.decoding.generate import Decoded, decode
-from pytest_specdec.decoding.loading import LoadedModel, load_model
+from pytest_specdec.decoding.generate import Decoded
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
-from pytest_specdec.decoding.sampling import encode_prompts
 
 ROUNDS = 5000
 """Least number of rounds that a cell counts."""
@@ -34,26 +31,6 @@ DRAFTERS = {
     "prompt lookup": (LOOKUP, 0),
 }
 RULES = ("rejection", "sample-match", "block")
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """The embedded pair and its prompts."""
-
-    target: LoadedModel
-    draft: LoadedModel
-    prompts: list[list[int]]
-
-    @classmethod
-    def load(cls) -> Pair:
-        target, draft = (load_model(str(EMBEDDED / f"text-{role}"), "cpu") for role in ("target", "draft"))
-        return cls(target, draft, encode_prompts(target.tokenizer, read_prompts(EMBEDDED.parent / "text" / "prompts.jsonl")))
-
-    def decode(self, drafter: str, k: int, depth: int, rule: str, sampling: Sampling, seed: int) -> Decoded:
-        return decode(
-            self.target, self.draft if drafter == "draft" else drafter, self.prompts, k=k, depth=depth, rule=rule,
-            temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p, new_tokens=96, batch_size=40, seed=seed,
-        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

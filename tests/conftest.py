@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from embedded import Pair
 
 # Before anything imports torch: the models are tiny, and two threads beside another busy process thrash.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = ["pytester"]
+
+
+@pytest.fixture(scope="session")
+def pair() -> Pair:
+    """The embedded pair with the suite's prompts."""
+    from embedded import Pair
+
+    return Pair.load()
 
 
 @pytest.fixture(scope="session")

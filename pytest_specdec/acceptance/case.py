@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from ..errors import RequestError
+
 DEFINITION = "acceptance/1"
 """Id of the counting rules below; it is stored in every baseline and never compared across.
 
@@ -123,6 +125,22 @@ class Case:
 def default_rule(temperature: float) -> str:
     """Greedy decoding is verified greedily, sampling by rejection."""
     return "rejection" if temperature > 0 else "greedy"
+
+
+def known_rule(rule: str) -> str:
+    """The rule itself. Raises RequestError for an unknown name."""
+    if rule not in RULES:
+        raise RequestError(f"verification rule {rule!r} is unknown; choose among {', '.join(RULES)}")
+    return rule
+
+
+def checked_rule(rule: str | None, temperature: float) -> str:
+    """The rule, or the temperature's own. Raises RequestError for an unknown one, and for greedy when sampling."""
+    if rule is None:
+        return default_rule(temperature)
+    if known_rule(rule) == "greedy" and temperature > 0:
+        raise RequestError(f"rule 'greedy' does not go with temperature {temperature:g}; greedy is temperature 0")
+    return rule
 
 
 def draft_passes(k: int, depth: int) -> int:

@@ -9,16 +9,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling, default_rule
+from ..acceptance.case import OWN_HEADS, Sampling, checked_rule
 from ..acceptance.counts import Counts
 from ..acceptance.rounds import Round, counts_of_rounds
 from ..acceptance.texts import Text, texts_from_ids
 from ..errors import RequestError
 from .drafters import Drafter, ModelDrafter, OwnHeads, PromptLookup, reach_of
 from .laws import choose, law
-from .loading import LoadedModel, load_model
+from .loading import LoadedModel
 from .ragged import CachedModel, Sequences
-from .replay import Progress, check_drafter
+from .replay import Progress, loaded_pair
 from .rules import Rule, rule_named
 from .sampling import eos_ids
 
@@ -64,13 +64,9 @@ def decode(
     `rejection` unless told otherwise, `greedy` at temperature 0. An EOS token ends a text and is kept. Raises
     RequestError for a pair, rule or prompt that cannot be decoded.
     """
-    loaded = load_model(target) if isinstance(target, str) else target
+    chosen = rule_named(checked_rule(rule, temperature))
+    loaded, model = loaded_pair(target, drafter, depth)
     sampling = Sampling(temperature, top_k, top_p)
-    chosen = rule_named(rule or default_rule(temperature))
-    if chosen.name == "greedy" and temperature:
-        raise RequestError(f"rule 'greedy' does not go with temperature {temperature:g}; greedy is temperature 0")
-    model = load_model(drafter) if isinstance(drafter, str) and drafter not in (OWN_HEADS, LOOKUP) else drafter
-    check_drafter(loaded, model, depth)
     ids = [loaded.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt) for prompt in prompts]
     _check_prompts([loaded, *([model] if isinstance(model, LoadedModel) else [])], ids, new_tokens)
     plan = _Plan(loaded, model, k, depth, sampling, chosen, new_tokens, torch.Generator(loaded.device).manual_seed(seed))

@@ -162,29 +162,36 @@ def roll_back(cache: DynamicCache, drop: Rows, width: int, reach: int, only: int
             )
         window = getattr(layer, "sliding_window", None)
         most = width if window is None else min(width, window - 1 + reach)
-        for name in ("keys", "values", "indexer_keys"):
-            if (states := getattr(layer, name, None)) is not None and states.numel():
-                setattr(layer, name, moved(states, drop, states.ndim - 2, most))
+        for name, states in _by_name(layer):
+            setattr(layer, name, moved(states, drop, states.ndim - 2, most))
         if hasattr(layer, "cumulative_length"):
             layer.cumulative_length = width
-        for index, states in getattr(layer, "conv_states", {}).items():
-            if states is not None:
-                kernel = layer.conv_kernel_size[index] + reach
-                kept = moved(states, drop, 2, min(width, kernel))
-                # No mask hides the columns left of a row from a convolution: they must be zero.
-                mask = padding_mask(states.shape[2] - drop, kept.shape[2], kept.device)
-                layer.conv_states[index] = kept if mask is None else kept * mask[:, None]
+        for index, states in _convolved(layer):
+            kernel = layer.conv_kernel_size[index] + reach
+            kept = moved(states, drop, 2, min(width, kernel))
+            # No mask hides the columns left of a row from a convolution: they must be zero.
+            mask = padding_mask(states.shape[2] - drop, kept.shape[2], kept.device)
+            layer.conv_states[index] = kept if mask is None else kept * mask[:, None]
 
 
 def select_rows(cache: DynamicCache, rows: Rows) -> None:
     """Keep some rows of every layer."""
     for layer in cache.layers:
-        for name in ("keys", "values", "indexer_keys"):
-            if (states := getattr(layer, name, None)) is not None and states.numel():
-                setattr(layer, name, states[torch.from_numpy(rows).to(states.device)])
-        for index, states in getattr(layer, "conv_states", {}).items():
-            if states is not None:
-                layer.conv_states[index] = states[torch.from_numpy(rows).to(states.device)]
+        for name, states in _by_name(layer):
+            setattr(layer, name, states[torch.from_numpy(rows).to(states.device)])
+        for index, states in _convolved(layer):
+            layer.conv_states[index] = states[torch.from_numpy(rows).to(states.device)]
+
+
+def _by_name(layer: Any) -> list[tuple[str, torch.Tensor]]:
+    """A layer's attributes that hold states, positions on the last axis but one."""
+    found = ((name, getattr(layer, name, None)) for name in ("keys", "values", "indexer_keys"))
+    return [(name, states) for name, states in found if states is not None and states.numel()]
+
+
+def _convolved(layer: Any) -> list[tuple[int, torch.Tensor]]:
+    """A layer's convolution states by their index, positions on the last axis."""
+    return [(index, states) for index, states in getattr(layer, "conv_states", {}).items() if states is not None]
 
 
 def moved(states: torch.Tensor, drop: Rows, axis: int, most: int) -> torch.Tensor:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling, default_rule
+from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling, checked_rule
 from ..acceptance.counts import Counts
 from ..acceptance.lookup import lookup_matches
 from ..acceptance.renewal import End, expected_counts
@@ -69,15 +69,21 @@ def replay(
     any lossless verification rule, `rejection` (`greedy` at temperature 0) unless told otherwise. Raises RequestError
     for a pair or rule that cannot be replayed and MeasurementError for texts without a round.
     """
-    loaded = load_model(target) if isinstance(target, str) else target
-    model = load_model(drafter) if isinstance(drafter, str) and drafter not in (OWN_HEADS, LOOKUP) else drafter
-    check_drafter(loaded, model, depth)
-    sampling = Sampling(temperature, top_k, top_p)
-    (scores,) = text_scores(loaded, [DrafterPlan(model, depth, k)], texts, sampling)
-    counts = expected_counts(scores.field(rule or default_rule(temperature)), k, end)
+    rule = checked_rule(rule, temperature)
+    loaded, model = loaded_pair(target, drafter, depth)
+    (scores,) = text_scores(loaded, [DrafterPlan(model, depth, k)], texts, Sampling(temperature, top_k, top_p))
+    counts = expected_counts(scores.field(rule), k, end)
     if not counts.total_rounds > 0:
         raise MeasurementError(f"no text is long enough for a round of k={k}; use longer texts or a smaller k")
     return counts
+
+
+def loaded_pair(target: str | LoadedModel, drafter: str | LoadedModel, depth: int) -> tuple[LoadedModel, LoadedModel | str]:
+    """A pair with what comes as a path or hub id loaded. Raises RequestError for one that does not go together."""
+    loaded = load_model(target) if isinstance(target, str) else target
+    model = load_model(drafter) if isinstance(drafter, str) and drafter not in (OWN_HEADS, LOOKUP) else drafter
+    check_drafter(loaded, model, depth)
+    return loaded, model
 
 
 def check_drafter(target: LoadedModel, drafter: LoadedModel | str, depth: int) -> None:
@@ -131,9 +137,9 @@ def _fill(
     """Write one batch's log-probabilities into the arrays."""
     ids = _padded(texts, target.device)
     length = ids.shape[1]
+    wants_hidden = any(plan.model == OWN_HEADS for plan in drafters)
     outputs = None
-    if sampling.temperature > 0 or any(plan.model == OWN_HEADS for plan in drafters):
-        wants_hidden = any(plan.model == OWN_HEADS for plan in drafters)
+    if sampling.temperature > 0 or wants_hidden:
         outputs = target.model(ids, use_cache=False, output_hidden_states=wants_hidden)
     if outputs is not None and sampling.temperature > 0:
         # At temperature 0 the text itself says what the target chose.

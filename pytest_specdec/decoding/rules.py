@@ -13,8 +13,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..acceptance.case import LOSSY_RULES, RULES
-from ..errors import RequestError
+from ..acceptance.case import LOSSY_RULES, known_rule
 from .laws import draw
 
 Generator = torch.Generator | None
@@ -40,9 +39,7 @@ class Rule:
 
 def rule_named(name: str) -> Rule:
     """Raises RequestError for an unknown name."""
-    if name not in _VERIFY:
-        raise RequestError(f"verification rule {name!r} is unknown; choose among {', '.join(RULES)}")
-    return Rule(name, _VERIFY[name])
+    return Rule(name, _VERIFY[known_rule(name)])
 
 
 def rejection(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Generator) -> Verified:

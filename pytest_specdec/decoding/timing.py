@@ -14,6 +14,7 @@ from ..speedup.costs import CostProfile
 from .environment import environment
 from .heads import layer_step, project
 from .loading import LoadedModel
+from .ragged import new_cache
 
 Step = Callable[[], object]
 
@@ -66,9 +67,7 @@ def _draft_ms(times: dict[str, float], k: int, depth: int) -> float:
 
 def _model_step(model: LoadedModel, tokens: int, context: int) -> Step:
     """A cached forward pass over `tokens` tokens; the cache is cut back after each."""
-    cache = DynamicCache(config=model.model.config)
-    if hasattr(cache, "activate_past_recording"):
-        cache.activate_past_recording()
+    cache = new_cache(model.model.config)
     model.model(_tokens(model, context), past_key_values=cache, use_cache=True)
     new = _tokens(model, tokens)
 

@@ -87,6 +87,12 @@ class LocalEngine(Engine):
     def _drafting(self, case: Case) -> LoadedModel | str:
         return case.drafter if case.draft_model is None else self.model(case.draft_model)
 
+    def _load_drafter(self, case: Case) -> None:
+        """Load now what drafting would load on first use."""
+        model = self._drafting(case)
+        if case.depth:
+            _ = (model if isinstance(model, LoadedModel) else self.model(case.target)).heads
+
     def _drafter_fingerprint(self, case: Case) -> str:
         if case.uses_own_heads:
             return self.model(case.target).checkpoint.heads_fingerprint
@@ -149,8 +155,7 @@ class ReplayEngine(LocalEngine):
         depth, steps = max(case.depth for case in cases), max(case.k for case in cases)
         target, model = self.model(cases[0].target), self._drafting(cases[0])
         check_drafter(target, model, depth)
-        if depth:
-            _ = (model if isinstance(model, LoadedModel) else target).heads
+        self._load_drafter(max(cases, key=lambda case: case.depth))
         return DrafterPlan(model, depth, steps)
 
     def _texts(self, key: TextKey, target: LoadedModel) -> tuple[tuple[Text, ...], TextSet]:
@@ -199,9 +204,7 @@ class DecodeEngine(LocalEngine):
         target = self.model(case.target)
         prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
         ids = encode_prompts(target.tokenizer, prompts)
-        drafter = self._drafting(case)
-        if case.depth:  # loaded now, so that what is timed is decoding
-            _ = (drafter if isinstance(drafter, LoadedModel) else target).heads
+        self._load_drafter(case)  # so that what is timed is decoding
         begun = time.perf_counter()
         decoded = self.decode(case, ids, progress=functools.partial(self._report, f"{case.id}: decode"))
         seconds = time.perf_counter() - begun

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from agreement import DRAFTERS, ROUNDS, RULES, K, Pair, agree, certain
+from agreement import DRAFTERS, ROUNDS, RULES, K, agree, certain
+from embedded import Pair
 from support import ROOT
 
 from pytest_specdec.acceptance.case import Sampling
@@ -12,11 +13,6 @@ from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 
 FILTERED = Sampling(0.8, 50, 0.9)
-
-
-@pytest.fixture(scope="module")
-def pair() -> Pair:
-    return Pair.load()
 
 
 @pytest.mark.parametrize("name", DRAFTERS)

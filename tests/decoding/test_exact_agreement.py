@@ -7,91 +7,34 @@ rounds that `generate` counts agree, position by position, with replay's exact e
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from support import EMBEDDED
-from transformers import GenerationConfig, GenerationMixin
+from embedded import UNUSED, Pair, generate
 
 from pytest_specdec.acceptance.case import OWN_HEADS, Sampling, default_rule
-from pytest_specdec.acceptance.prompts import read_prompts
 from pytest_specdec.acceptance.renewal import AcceptanceField, expected_counts, sample_rounds
 from pytest_specdec.acceptance.texts import Text
-from pytest_specdec.decoding.loading import LoadedModel, load_model
+from pytest_specdec.decoding.loading import LoadedModel
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
-from pytest_specdec.decoding.sampling import encode_prompts
 
-PROMPTS = EMBEDDED.parent / "text" / "prompts.jsonl"
 MTP_K = 3
-UNUSED = 190
-"""The NUL byte, in no text, as padding: transformers' assistant masks out every token of its context that equals pad_token_id."""
-
-Round = tuple[int, int, int]
-"""Position of the first draft token, tokens drafted, tokens accepted."""
 
 
-@pytest.fixture(scope="module")
-def target() -> LoadedModel:
-    return load_model(str(EMBEDDED / "text-target"))
+@pytest.fixture
+def target(pair: Pair) -> LoadedModel:
+    return pair.target
 
 
-@pytest.fixture(scope="module")
-def draft() -> LoadedModel:
-    return load_model(str(EMBEDDED / "text-draft"))
+@pytest.fixture
+def draft(pair: Pair) -> LoadedModel:
+    return pair.draft
 
 
-@pytest.fixture(scope="module")
-def prompts(target: LoadedModel) -> list[list[int]]:
-    return encode_prompts(target.tokenizer, read_prompts(PROMPTS))
-
-
-@contextmanager
-def rounds_of_generate() -> Iterator[list[Round]]:
-    """Record every round through the call with which transformers reports it to its candidate generator."""
-    seen: list[Round] = []
-    make: Callable[..., Any] = GenerationMixin._get_candidate_generator
-
-    def with_hook(self: Any, *arguments: Any, **keywords: Any) -> Any:
-        generator = make(self, *arguments, **keywords)
-        update = generator.update_candidate_strategy
-
-        def hook(input_ids: torch.Tensor, scores: torch.Tensor, num_matches: int) -> Any:
-            accepted = int(num_matches)
-            seen.append((input_ids.shape[1] - accepted - 1, scores.shape[1] - 1, accepted))
-            return update(input_ids, scores, num_matches)
-
-        generator.update_candidate_strategy = hook
-        return generator
-
-    GenerationMixin._get_candidate_generator = with_hook
-    try:
-        yield seen
-    finally:
-        GenerationMixin._get_candidate_generator = make
-
-
-def generate(
-    target: LoadedModel, draft: LoadedModel | None, prompt: list[int], *, k: int, new: int, sample: bool
-) -> tuple[Text, list[Round]]:
-    """One text by transformers' speculative decoding, with its rounds that drafted anything."""
-    config = GenerationConfig(
-        max_new_tokens=new, min_new_tokens=new, do_sample=sample, bos_token_id=0, pad_token_id=UNUSED,
-        **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if sample else {}),
-    )  # fmt: skip
-    helper: dict[str, Any] = {"use_mtp": True} if draft is None else {"assistant_model": draft.model}
-    if draft is not None:
-        own = GenerationConfig(bos_token_id=0, pad_token_id=UNUSED)
-        own.num_assistant_tokens, own.num_assistant_tokens_schedule, own.assistant_confidence_threshold = k, "constant", 0.0
-        draft.model.generation_config = own
-    _ = target.heads  # names the MTP layers where transformers looks for them
-    with rounds_of_generate() as seen:
-        ids = torch.tensor([prompt])
-        out = target.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config, **helper)
-    return Text(str(len(prompt)), "all", tuple(out[0].tolist()), len(prompt)), [own for own in seen if own[1] > 0]
+@pytest.fixture
+def prompts(pair: Pair) -> list[list[int]]:
+    return pair.prompts
 
 
 def field_of(target: LoadedModel, draft: LoadedModel | None, texts: list[Text], k: int, temperature: float) -> AcceptanceField:

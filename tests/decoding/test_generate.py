@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from agreement import Pair, inside
+from agreement import inside
 from architectures import ARCHITECTURES, VOCABULARY, WIDTH, publish
+from embedded import Pair
 from support import edit_config, llama
 from transformers import AutoModelForCausalLM, GenerationConfig, OPTConfig
 
@@ -28,11 +29,6 @@ DRAFTERS = [("draft", 0), ("draft", 1), ("draft", 3), (OWN_HEADS, 3), (OWN_HEADS
 KS, BATCHES = (1, 3, 4, 8, 16), (1, 3, 16)
 TIE = 1e-3
 """Logit gap below which two tokens count as a tie."""
-
-
-@pytest.fixture(scope="module")
-def pair() -> Pair:
-    return Pair.load()
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +98,7 @@ def test_greedy_rounds_are_replays(pair: Pair, prompts: list[list[int]], drafter
     decoded = decode(pair.target, model, prompts, k=k, depth=depth, temperature=0, new_tokens=48, batch_size=7)
     (scores,) = text_scores(pair.target, [DrafterPlan(model, depth, k)], decoded.texts, Sampling(0))
     replayed = sample_rounds(scores.field("greedy"), k, np.random.default_rng(0))
-    counted = [
-        [(one.start, one.accepted) for one in rounds if one.start + k <= len(text.ids)]
-        for text, rounds in zip(decoded.texts, decoded.rounds, strict=True)
-    ]
+    counted = inside(decoded)
     assert counted == replayed
     assert sum(map(len, counted)) > 100
 
