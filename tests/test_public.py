@@ -33,6 +33,10 @@ def test_replay_refuses_what_it_cannot_measure(tiny_target: Path, tiny_draft: Pa
     texts = texts_from_ids([[0, *range(2, 12)]], [3])
     with pytest.raises(RequestError, match="needs 5 MTP layers"):
         pytest_specdec.replay(str(tiny_target), str(tiny_draft), texts, k=4, depth=5)
+    with pytest.raises(RequestError, match="verification rule 'best' is unknown"):
+        pytest_specdec.replay(str(tiny_target), str(tiny_draft), texts, k=4, rule="best")
+    with pytest.raises(RequestError, match="rule 'greedy' does not go with temperature 1"):
+        pytest_specdec.replay(str(tiny_target), str(tiny_draft), texts, k=4, rule="greedy")
     with pytest.raises(MeasurementError, match="no text is long enough for a round of k=40"):
         pytest_specdec.replay(str(tiny_target), str(tiny_draft), texts, k=40)
     with pytest.raises(RequestError, match="longer than the context"):
