@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .acceptance.case import DEFINITION, LOOKUP, Case
 from .acceptance.counts import Counts
@@ -71,12 +72,14 @@ class Side:
 
 
 class Run(Side):
-    """What this session measured for a case. `run == baseline` asks the gate."""
+    """What this session measured for a case, repeats added up. `run == baseline` asks the gate."""
 
-    def __init__(self, case: Case, measurement: Measurement, engine: str, costs: CostProfile | None) -> None:
-        self.case, self.measurement, self.costs = case, measurement, costs
-        self.counts: Counts = measurement.counts
-        self.record = _record(case, measurement, engine)
+    def __init__(
+        self, case: Case, measurement: Measurement, engine: str, costs: CostProfile | None, again: Sequence[Measurement] = ()
+    ) -> None:
+        self.case, self.measurements, self.costs = case, (measurement, *again), costs
+        self.counts: Counts = functools.reduce(Counts.merge, (one.counts for one in self.measurements))
+        self.record = _record(case, self.measurements, engine)
 
     def __eq__(self, other: object) -> bool:
         return other.accepts("acceptance_length") if isinstance(other, Baseline) else NotImplemented
@@ -86,7 +89,7 @@ class Run(Side):
     @property
     def times(self) -> Times | None:
         """What decoding took; None for an engine that decodes nothing."""
-        return self.measurement.times
+        return self.measurements[0].times
 
     def __repr__(self) -> str:
         return f"<run {self.case.id}: acceptance length {self.counts.acceptance_length:.4f}>"
@@ -132,7 +135,8 @@ def times_of(case: Case, costs: CostProfile | None) -> tuple[float | None, float
     return (costs.target_ms, verify, draft)
 
 
-def _record(case: Case, measurement: Measurement, engine: str) -> Record:
+def _record(case: Case, measurements: Sequence[Measurement], engine: str) -> Record:
+    measurement = measurements[0]
     conditions = Conditions(
         k=case.k,
         depth=case.depth,
@@ -146,5 +150,7 @@ def _record(case: Case, measurement: Measurement, engine: str) -> Record:
         tokenizer=measurement.tokenizer,
         template=measurement.template,
     )
-    counts = prompt_counts(measurement.counts, measurement.text_fingerprints)
-    return Record(SCHEMA, DEFINITION, conditions, measurement.fingerprints, measurement.environment, 1, counts)
+    runs = [prompt_counts(one.counts, one.text_fingerprints) for one in measurements]
+    return Record(
+        SCHEMA, DEFINITION, conditions, measurement.fingerprints, measurement.environment, len(runs), runs[0], tuple(runs[1:])
+    )

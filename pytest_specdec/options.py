@@ -23,7 +23,8 @@ class Option(NamedTuple):
     metavar: str
     help: str
     ini: bool = True
-    repeatable: bool = False
+    action: str = "store"
+    """argparse's: `store`, `append` for an option that may be repeated, `store_true` for one without a value."""
 
     @property
     def flag(self) -> str:
@@ -125,8 +126,13 @@ OPTIONS = (
     Option("alpha", fraction(above_zero=True, below=0.5), "A", "False-alarm rate of the whole session (default 1%%)"),
     Option("margin", fraction(above_zero=False, below=1.0), "M", "Relative drop that fails a gate (default 0.5%%)"),
     Option("inconclusive", one_of(*INCONCLUSIVE), "WORD", "What an undecided gate does: fail (default) or warn"),
+    Option("repeats", whole_number(1), "N", "Runs of each sampled case, each with a seed of its own (default 1)"),
     Option("costs", Path, "FILE", "Cost profile to compute the theoretical speed-up from"),
     Option("baselines", Path, "DIR", "Folder of the stored baselines (default: baselines)"),
     Option("update", one_of(*UPDATES), "WHICH", "Write baselines: new, changed or all", ini=False),
-    Option("report", report_file, "FILE", "Write a report; the ending names its format (.json)", ini=False, repeatable=True),
+    Option(
+        "prune", bool, "", "Delete stored files that no test asks for any more; needs a full run", ini=False, action="store_true"
+    ),
+    Option("accumulate", bool, "", "Add this run's evidence to that of earlier ones", ini=False, action="store_true"),
+    Option("report", report_file, "FILE", "Write a report; the ending names its format (.json)", ini=False, action="append"),
 )

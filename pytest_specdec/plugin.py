@@ -34,8 +34,8 @@ MARKERS = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("specdec", "speculative decoding (pytest-specdec)")
     for option in OPTIONS:
-        action = "append" if option.repeatable else "store"
-        group.addoption(option.flag, action=action, type=option.parse, metavar=option.metavar, default=None, help=option.help)
+        value = {} if option.action == "store_true" else {"type": option.parse, "metavar": option.metavar}
+        group.addoption(option.flag, action=option.action, default=None, help=option.help, **value)
         if option.ini:
             parser.addini(option.ini_name, f"{option.help.replace('%%', '%')}; {option.flag} overrides it", default="")
 

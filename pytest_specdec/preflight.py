@@ -11,6 +11,7 @@ from .acceptance.prompts import read_prompts
 from .baselines.store import BaselineStore
 from .checkpoint import check_pair, local_checkpoint
 from .errors import RequestError
+from .gate.permutation import can_resolve, prompts_to_resolve
 from .speedup.costs import CostProfile
 
 
@@ -32,6 +33,20 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
             store.texts(key)
     for costs in {case.costs for case in cases if case.costs is not None}:
         CostProfile.load(costs)
+
+
+def check_prompts_suffice(cases: Iterable[Case], *, level: float, accumulate: bool) -> None:
+    """Refuse sampled gates with too few prompts to ever fail. Replayed ones are exact while the target stays the same.
+
+    Raises RequestError naming the number needed.
+    """
+    for key in {case.texts for case in cases if case.temperature > 0 and (accumulate or case.engine != "replay")}:
+        prompts = len(read_prompts(key.prompts, key.prompt_limit))
+        if not can_resolve(prompts, level):
+            raise RequestError(
+                f"{key.prompts}: {prompts} prompts can never fail a gate at level {level:.2g}; "
+                f"use at least {prompts_to_resolve(level)}"
+            )
 
 
 def check_distinct(cases: Iterable[Case]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .errors import RequestError, SpecdecError
+from .full_run import Collected
 from .progress import ProgressBar
 from .settings import Marker, Settings
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _ROW = "specdec_row"
 """Attribute of a test report; plain data, so it crosses from xdist workers by itself."""
-_FILES, _PROBLEM = "specdec_files", "specdec_problem"
+_FILES, _PROBLEM, _STALE = "specdec_files", "specdec_problem", "specdec_stale"
 """Keys of an xdist worker's output."""
 
 
@@ -34,6 +35,8 @@ class Session:
         self._worker_output: dict[str, Any] | None = getattr(config, "workeroutput", None)
         self._generated: list[Case] = []
         self._selected: list[Case] = []
+        self._collected = Collected()
+        self._stale: list[Path] = []
         self._engine: LocalEngine | None = None
         self._suite: Suite | None = None
         self._problem: str | None = None
@@ -58,6 +61,8 @@ class Session:
             marker = Marker.from_pytest_mark((), merged, metafunc.definition.nodeid)
             found = cases(self.settings, marker, metafunc.definition.path.parent)
             self._generated += found
+            self._collected.generated += len(found)
+            self._collected.folders.add(metafunc.definition.path.parent)
             values = [pytest.param(case, id=f"k{case.k}-depth{case.depth}", marks=self._grid_marks(case)) for case in found]
         except SpecdecError as error:
             self._problem = self._problem or str(error)
@@ -78,11 +83,16 @@ class Session:
         return [getattr(pytest.mark, name) for name in names]
 
     @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        self._collected.files |= {item.path for item in items}
+
+    @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Refuse what cannot be measured before anything is loaded."""
-        picked = (item.callspec.params.get("specdec_case") for item in session.items if hasattr(item, "callspec"))
-        self._selected = list(dict.fromkeys(case for case in picked if case is not None))
-        problem = self._problem or self._preflight()
+        picked = [item.callspec.params.get("specdec_case") for item in session.items if hasattr(item, "callspec")]
+        picked = [case for case in picked if case is not None]
+        self._selected = list(dict.fromkeys(picked))
+        problem = self._problem or self._preflight() or self._look_for_stale(len(picked))
         if problem is None:
             return
         if self._worker_output is None:
@@ -90,6 +100,18 @@ class Session:
             raise pytest.UsageError(problem)
         self._worker_output[_PROBLEM] = problem
         session.items.clear()
+
+    def _look_for_stale(self, selected: int) -> str | None:
+        """Find stored files that no test asks for; in a partial run nothing can be said, and pruning is refused."""
+        partial = self._collected.partial_reason(self._config, self.settings, selected)
+        if partial is not None or not selected:
+            reason = partial or "no test of a suite was selected"
+            prune = self.settings.command_line.prune
+            return f"--specdec-prune needs a full run, and {reason}; run whole suites" if prune else None
+        from .stale import stale_files
+
+        self._stale = stale_files(self._generated, self._store(), self.settings.engine)
+        return None
 
     def _preflight(self) -> str | None:
         if not self._selected:
@@ -99,6 +121,8 @@ class Session:
         try:
             preflight.check_distinct(self._generated)
             preflight.check(self._selected, self._store())
+            level = self.settings.alpha / len(self._selected)
+            preflight.check_prompts_suffice(self._selected, level=level, accumulate=bool(self.settings.command_line.accumulate))
         except SpecdecError as error:
             return str(error)
         return None
@@ -132,13 +156,19 @@ class Session:
                 raise RequestError(f"{error.name} is not installed; pip install 'pytest-specdec[models]'") from error
 
             self._engine = local.ENGINES[self.settings.engine](
-                self._selected,
+                [one for case in self._selected for one in self._measured_cases(case)],
                 device=self.settings.device,
                 dtype=self.settings.dtype,
                 stored_texts=self._store().texts,
                 report=ProgressBar(self._config),
             )
         return self._engine
+
+    def _measured_cases(self, case: Case) -> tuple[Case, ...]:
+        from .seeds import measured_cases
+
+        accumulate = bool(self.settings.command_line.accumulate)
+        return measured_cases(case, self._store(), repeats=self.settings.repeats, accumulate=accumulate)
 
     @property
     def suite(self) -> Suite:
@@ -155,6 +185,8 @@ class Session:
             inconclusive=self.settings.inconclusive,
             update=self.settings.command_line.update,
             subset=self.settings.command_line.prompts is not None,
+            repeats=self.settings.repeats,
+            accumulate=bool(self.settings.command_line.accumulate),
         )
         return Suite(self._selected, self.engine, self._store(), policy, self._update_command)
 
@@ -185,7 +217,7 @@ class Session:
     def _row(self, case: Case, report: pytest.TestReport) -> Row | None:
         """The case's row after a test; an error where its fixtures failed, nothing where it was not measured."""
         if report.when == "setup" and report.failed:
-            from .suite import failed_row
+            from .rows import failed_row
 
             return failed_row(case, self.settings.engine, str(report.longrepr))
         if report.when == "call" and self._suite is not None and self._suite.measured(case):
@@ -211,12 +243,14 @@ class Session:
         output = getattr(node, "workeroutput", None) or {}
         self._files |= {Path(path): text for path, text in output.get(_FILES, {}).items()}
         self._problem = self._problem or output.get(_PROBLEM)
+        self._stale = [Path(path) for path in output.get(_STALE, ())]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         files = self._suite.pending if self._suite else {}
         if self._worker_output is not None:
             self._worker_output[_FILES] = {str(path): text for path, text in files.items()}
+            self._worker_output[_STALE] = [str(path) for path in self._stale]
             return
         if self._problem is not None:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
@@ -228,6 +262,8 @@ class Session:
             return
         try:
             self._write()
+            if self._stale and not (session.shouldstop or session.shouldfail):
+                self._tell_or_prune()
         except SpecdecError as error:
             self._problem = str(error)
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
@@ -246,6 +282,16 @@ class Session:
 
             write_all(files)
             self._notes += _told_files(files)
+
+    def _tell_or_prune(self) -> None:
+        if not self.settings.command_line.prune:
+            names = ", ".join(map(_short, self._stale[:3])) + (", ..." if len(self._stale) > 3 else "")
+            self._notes.append(f"{len(self._stale)} stored files that no test asks for: {names}; delete with --specdec-prune")
+            return
+        from .baselines.store import delete_all
+
+        delete_all(self._stale)
+        self._notes += [f"deleted {_short(path)}" for path in self._stale]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self._worker_output is not None:

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 DEFAULT_ALPHA = 0.01
+_EXCLUSIVE = (
+    ("update", "prompts", "would drop prompts from baselines"),
+    ("accumulate", "update", "would judge against a baseline that is being replaced"),
+    ("accumulate", "prompts", "would mix runs of different prompts"),
+    ("accumulate", "repeats", "would count one night as several"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +45,12 @@ class Given:
     alpha: float | None = None
     margin: float | None = None
     inconclusive: str | None = None
+    repeats: int | None = None
     costs: Path | None = None
     baselines: Path | None = None
     update: str | None = None
+    prune: bool | None = None
+    accumulate: bool | None = None
     report: tuple[Path, ...] | None = None
 
 
@@ -71,8 +80,9 @@ class Settings:
         given = {o.name.replace("-", "_"): config.getoption(o.flag) for o in OPTIONS}
         if given["report"] is not None:
             given["report"] = tuple(given["report"])
-        if given["update"] is not None and given["prompts"] is not None:
-            raise RequestError("--specdec-update with --specdec-prompts would drop prompts from baselines; leave one of them out")
+        for one, other, why in _EXCLUSIVE:
+            if given[one] is not None and given[other] is not None:
+                raise RequestError(f"--specdec-{one} with --specdec-{other} {why}; leave one of them out")
         ini = {o.name.replace("-", "_"): _from_ini(o, str(config.getini(o.ini_name))) for o in OPTIONS if o.ini}
         return cls(Given(**given), Given(**ini), config.rootpath, config.invocation_params.dir)
 
@@ -106,6 +116,11 @@ class Settings:
     @property
     def inconclusive(self) -> str:
         return self.scalar("inconclusive", "fail")
+
+    @property
+    def repeats(self) -> int:
+        """Runs of each sampled case."""
+        return self.scalar("repeats", 1)
 
     def path(self, name: str) -> Path | None:
         """A path option, resolved against the folder its source is relative to."""

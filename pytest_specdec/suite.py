@@ -7,22 +7,21 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from .acceptance.case import DEFINITION, Case
-from .acceptance.counts import Counts
+from .acceptance.case import Case
 from .acceptance.prompts import read_prompts
-from .baselines.schema import Record, dumps
-from .baselines.store import BaselineStore
-from .comparison import Baseline, Metric, Run, times_of, value_of
+from .baselines.schema import SCHEMA, EvidenceFile, Record, dumps
+from .baselines.store import BaselineStore, current_evidence, fingerprint
+from .comparison import Baseline, Metric, Run, value_of
 from .engines.protocol import Engine
 from .gate.explain import explain, headline
+from .gate.nightly import judge_night
+from .gate.refusals import dead_drafter, looping_texts, too_good
 from .gate.verdict import Verdict, judge
-from .report.row import SEVERITY, Metrics, Row, plain
+from .report.row import SEVERITY, Row
+from .rows import CREATED, UPDATED, measured_row
+from .seeds import accumulates, measured_cases
 from .speedup.costs import CostProfile
-
-_CREATED, _UPDATED = "baseline created", "baseline updated"
-_DEAD_DRAFTER = "no draft token was ever accepted, and a dead drafter is no baseline; check the drafter"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +33,8 @@ class Policy:
     update: str | None
     subset: bool
     """Whether fewer prompts than the baseline's were asked for."""
+    repeats: int = 1
+    accumulate: bool = False
 
     def creates(self) -> bool:
         return self.update in ("new", "all")
@@ -59,7 +60,9 @@ class Suite:
     def run(self, case: Case) -> Run:
         """The session's run of a case, measured on first use."""
         if case not in self._runs:
-            self._runs[case] = Run(case, self.engine.measure(case), self.engine.name, self.costs(case))
+            cases = measured_cases(case, self.store, repeats=self.policy.repeats, accumulate=self.policy.accumulate)
+            first, *again = [self.engine.measure(one) for one in cases]
+            self._runs[case] = Run(case, first, self.engine.name, self.costs(case), again)
         return self._runs[case]
 
     def measured(self, case: Case) -> bool:
@@ -72,61 +75,74 @@ class Suite:
         return None if case.costs is None else _load_costs(case.costs)
 
     def judge(self, case: Case, metric: str) -> bool:
-        """Judge one metric of a case, remember the verdict, queue what `--specdec-update` asks for."""
+        """Judge one metric of a case, remember the verdict, queue what is to be written."""
         run, before = self.run(case), self.baseline(case).record
-        verdict = self._missing(case, metric) if before is None else self._compare(run, before, metric)
+        if problem := self._refusal(run):
+            verdict = Verdict("error", metric, problem)
+        else:
+            verdict = self._missing(case, metric) if before is None else self._compare(run, before, metric)
         self.verdicts.setdefault(case.id, {})[metric] = verdict
         passes = verdict.passes(self.policy.inconclusive)
         if not passes:
             self._failures.append(self._message(case, verdict))
         return passes
 
+    def _refusal(self, run: Run) -> str | None:
+        """Why a run is no measurement, whatever the baseline says."""
+        for one in run.measurements:
+            if problem := looping_texts(one.looping, len(one.counts.prompts)):
+                return problem
+            if one.expected is not None and (problem := too_good(one.counts, one.expected, gates=len(self.plan))):
+                return problem
+        return None
+
     def _missing(self, case: Case, metric: str) -> Verdict:
         run = self.run(case)
         if not self.policy.creates():
             return Verdict("error", metric, f"no baseline at {self.store.record_path(case)}; create it with --specdec-update=new")
-        if not run.counts.expected_accepted > 0:
-            return Verdict("error", metric, _DEAD_DRAFTER)
+        if problem := dead_drafter(run.counts):
+            return Verdict("error", metric, problem)
         self._queue(run, None)
-        return Verdict("pass", metric, _CREATED, now=value_of(metric, case, run.counts, run.costs))
+        return Verdict("pass", metric, CREATED, now=value_of(metric, case, run.counts, run.costs))
 
     def _compare(self, run: Run, before: Record, metric: str) -> Verdict:
-        case = run.case
-        verdict = judge(
-            run.record,
-            before,
-            metric=metric,
-            margin=case.margin,
-            alpha=self.policy.alpha,
-            gates=len(self.plan),
-            subset=self.policy.subset,
-        )
+        verdict = self._verdict(run, before, metric)
         if metric == "speedup" and verdict.pair is not None:
-            if case.costs is None:
-                return Verdict("error", metric, "no cost profile to compute a speed-up from; pass --specdec-costs=FILE")
-            values = [value_of(metric, case, counts, run.costs) for counts in (verdict.pair.before, verdict.pair.now)]
-            if math.isnan(values[0]):
-                return Verdict(
-                    "error", metric, f"the cost profile does not cover k={case.k}, depth={case.depth}; measure one that does"
-                )
-            verdict = dataclasses.replace(verdict, before=values[0], now=values[1])
+            verdict = _as_speedup(run, verdict)
+            if verdict.outcome == "error":
+                return verdict
         if self.policy.rewrites() and not self.policy.subset and dumps(before) != dumps(run.record):
-            if not run.counts.expected_accepted > 0:
-                return Verdict("error", metric, _DEAD_DRAFTER)
+            if problem := dead_drafter(run.counts):
+                return Verdict("error", metric, problem)
             self._queue(run, before)
-            return dataclasses.replace(verdict, outcome="pass", reason=_UPDATED)
+            return dataclasses.replace(verdict, outcome="pass", reason=UPDATED)
+        return verdict
+
+    def _verdict(self, run: Run, before: Record, metric: str) -> Verdict:
+        case, alpha, gates = run.case, self.policy.alpha, len(self.plan)
+        if not accumulates(case, self.policy.accumulate):
+            subset = self.policy.subset
+            return judge(run.record, before, metric=metric, margin=case.margin, alpha=alpha, gates=gates, subset=subset)
+        nights = current_evidence(self.store, case, before)
+        verdict, night = judge_night(
+            run.record, before, nights, metric=metric, margin=case.margin, alpha=alpha, gates=gates
+        )  # fmt: skip
+        if night is not None:
+            grown = EvidenceFile(SCHEMA, fingerprint(before), (*nights, night))
+            self.pending[self.store.evidence_path(case)] = dumps(grown)
         return verdict
 
     def _queue(self, run: Run, before: Record | None) -> None:
         """Keep the new record, and its texts where the stored ones are missing or go with the old records."""
         self.pending[self.store.record_path(run.case)] = dumps(run.record)
-        path = self.store.texts_path(run.case.texts)
-        if run.measurement.texts is None:
-            return
-        stored = self.store.texts(run.case.texts)
-        texts = dumps(run.measurement.texts)
-        if stored is None or (before is not None and texts != dumps(stored)):
-            self.pending[path] = texts
+        cases = measured_cases(run.case, self.store, repeats=self.policy.repeats, accumulate=False)
+        for case, measurement in zip(cases, run.measurements, strict=True):
+            if measurement.texts is None:
+                continue
+            stored = self.store.texts(case.texts)
+            texts = dumps(measurement.texts)
+            if stored is None or (before is not None and texts != dumps(stored)):
+                self.pending[self.store.texts_path(case.texts)] = texts
 
     def verdict(self, case: Case) -> Verdict | None:
         """The gravest verdict on a case so far."""
@@ -164,90 +180,20 @@ class Suite:
 
     def row(self, case: Case) -> Row:
         """A measured case as reports show it."""
-        run, verdict = self.run(case), self.verdict(case)
-        row: Row = {**empty_row(case, self.engine.name), **_metrics(case, run.counts, run.costs)}
-        row["categories"] = {name: plain(own.acceptance_length) for name, own in run.counts.by_category().items()}
-        row["baseline"] = self._baseline_metrics(case, verdict)
-        if verdict is not None:
-            row["drop"] = plain(verdict.drop)
-            row["smallest_detectable_drop"] = plain(verdict.smallest_detectable_drop)
-            row["p_value"] = plain(verdict.p_value)
-            row["verdict"] = _WORDS.get(verdict.reason, verdict.outcome)
-            row["reason"] = verdict.reason
-            row["changed"] = list(verdict.changed)
-        return row
-
-    def _baseline_metrics(self, case: Case, verdict: Verdict | None) -> dict[str, Any]:
-        """The baseline's metrics, of the prompts that were compared where the run has only some of them."""
-        stored = self.baseline(case)
-        counts = verdict.pair.before if verdict is not None and verdict.pair is not None else stored.counts
-        if counts is None:
-            return {}
-        return {name: value for name, value in _metrics(case, counts, stored.costs).items() if name in _BASELINE_METRICS}
+        return measured_row(self.run(case), self.baseline(case), self.verdict(case), self.engine.name)
 
 
-_WORDS = {_CREATED: "new", _UPDATED: "updated"}
-"""Verdicts by reason, where the outcome alone says less."""
-_BASELINE_METRICS = ("rounds", "acceptance_rate", "expected_accepted", "acceptance_length", "survival", "speedup")
-
-
-def empty_row(case: Case, engine: str) -> Row:
-    """The row of a case of which nothing is known yet but what was asked for."""
-    return Row(
-        id=case.id,
-        suite=case.suite,
-        target=case.target,
-        drafter=case.drafter,
-        k=case.k,
-        depth=case.depth,
-        rule=case.rule,
-        temperature=case.temperature,
-        engine=engine,
-        definition=DEFINITION,
-        prompts=0,
-        rounds=None,
-        acceptance_rate=None,
-        expected_accepted=None,
-        acceptance_length=None,
-        survival=[],
-        conditional=[],
-        efficiency=None,
-        target_ms=None,
-        verify_ms=None,
-        draft_ms=None,
-        speedup=None,
-        categories={},
-        baseline={},
-        drop=None,
-        smallest_detectable_drop=None,
-        p_value=None,
-        verdict="not judged",
-        reason="",
-        changed=[],
-    )
-
-
-def failed_row(case: Case, engine: str, reason: str) -> Row:
-    """The row of a case that could not be measured: an error, whatever its tests say."""
-    return {**empty_row(case, engine), "verdict": "error", "reason": reason}
-
-
-def _metrics(case: Case, counts: Counts, costs: CostProfile | None) -> Metrics:
-    target_ms, verify_ms, draft_ms = times_of(case, costs)
-    return Metrics(
-        prompts=len(counts.prompts),
-        rounds=plain(counts.total_rounds),
-        acceptance_rate=plain(counts.acceptance_rate),
-        expected_accepted=plain(counts.expected_accepted),
-        acceptance_length=plain(counts.acceptance_length),
-        survival=[plain(value) for value in counts.survival],
-        conditional=[plain(value) for value in counts.conditional],
-        efficiency=plain(counts.efficiency),
-        target_ms=plain(target_ms),
-        verify_ms=plain(verify_ms),
-        draft_ms=plain(draft_ms),
-        speedup=plain(value_of("speedup", case, counts, costs)),
-    )
+def _as_speedup(run: Run, verdict: Verdict) -> Verdict:
+    """The verdict on the length in terms of the speed-up, which under one cost profile rises and falls with it."""
+    case = run.case
+    if case.costs is None:
+        return Verdict("error", verdict.metric, "no cost profile to compute a speed-up from; pass --specdec-costs=FILE")
+    assert verdict.pair is not None
+    before, now = (value_of(verdict.metric, case, side, run.costs) for side in (verdict.pair.before, verdict.pair.now))
+    if math.isnan(before):
+        missing = f"the cost profile does not cover k={case.k}, depth={case.depth}; measure one that does"
+        return Verdict("error", verdict.metric, missing)
+    return dataclasses.replace(verdict, before=before, now=now)
 
 
 @functools.cache

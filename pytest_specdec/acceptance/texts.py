@@ -6,6 +6,13 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
+
+LONGEST_LOOP = 16
+"""Tokens of the longest repeated part that counts as a loop."""
+_LEAST = 16
+"""Tokens that a loop must cover: a text may well end in a short echo."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Text:
@@ -25,6 +32,18 @@ class Text:
     def fingerprint(self) -> str:
         """Hash of the tokens, prompt included."""
         return hashlib.sha256(",".join(map(str, self.ids)).encode()).hexdigest()[:12]
+
+    @property
+    def loops(self) -> bool:
+        """Whether at least half of the new tokens, up to the end, are one short part over and over."""
+        new = np.array(self.ids[self.prompt_length :])
+        covered = 0
+        for period in range(1, min(LONGEST_LOOP, len(new) // 3) + 1):
+            differs = np.flatnonzero(new[period:] != new[:-period])
+            repeated = len(new) - 1 - int(differs[-1]) - period if differs.size else len(new) - period
+            if repeated >= 2 * period:
+                covered = max(covered, repeated + period)
+        return covered >= max(_LEAST, len(new) / 2)
 
 
 def texts_from_ids(ids: Sequence[Sequence[int]], prompt_lengths: Sequence[int]) -> tuple[Text, ...]:

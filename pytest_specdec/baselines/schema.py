@@ -5,6 +5,7 @@ JSON with sorted keys and no timestamps, one prompt a line, so that a change of 
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -68,7 +69,10 @@ class PromptCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drafted: tuple[float, ...] | None = None
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+PromptRows = dict[str, PromptCounts]
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A measured case, and at the same time a stored baseline."""
 
     schema: int
@@ -77,24 +81,38 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fingerprints: Fingerprints
     environment: Environment
     repeats: int
-    counts: dict[str, PromptCounts]
+    counts: PromptRows
+    """The first run's, by prompt key."""
+    again: tuple[PromptRows, ...] = ()
+    """Further runs of the same prompts, each with a seed of its own."""
+
+    @property
+    def runs(self) -> tuple[PromptRows, ...]:
+        """All runs, by prompt key."""
+        return (self.counts, *self.again)
 
     def as_counts(self) -> Counts:
-        """The counts as arrays, prompts in stored order."""
-        rows, k = list(self.counts.values()), self.conditions.k
-        drafted = [(row.rounds,) * k if row.drafted is None else row.drafted for row in rows]
-        return Counts(
-            tuple(self.counts),
-            tuple(row.category for row in rows),
-            np.array([row.rounds for row in rows], dtype=float),
-            np.array(drafted, dtype=float).reshape(len(rows), k),
-            np.array([row.accepted for row in rows], dtype=float).reshape(len(rows), k),
-        )
+        """All runs' counts added up, prompts in stored order."""
+        return functools.reduce(Counts.merge, self.runs_as_counts())
+
+    def runs_as_counts(self) -> tuple[Counts, ...]:
+        """Each run's counts, prompts in stored order."""
+        return tuple(counts_of_rows(rows, self.conditions.k) for rows in self.runs)
+
+    def twins_of(self, now: Record) -> Record | None:
+        """The runs that replayed the very texts of `now`'s runs; None unless each of these has one."""
+        twins = [next((own for own in self.runs if _same_texts(own, theirs)), None) for theirs in now.runs]
+        found = [twin for twin in twins if twin is not None]
+        if len(found) < len(twins):
+            return None
+        return msgspec.structs.replace(self, repeats=len(found), counts=found[0], again=tuple(found[1:]))
 
     def problems(self) -> list[str]:
         """What the types alone cannot say is wrong with a stored record."""
-        found = []
-        for key, row in self.counts.items():
+        found = [] if self.repeats == len(self.runs) else [f"it announces {self.repeats} runs and holds {len(self.runs)}"]
+        if any(rows.keys() != self.counts.keys() for rows in self.again):
+            found.append("its runs hold different prompts")
+        for key, row in (item for rows in self.runs for item in rows.items()):
             values = (row.rounds, *row.accepted, *(row.drafted or ()))
             drafted = row.accepted if row.drafted is None else row.drafted
             lengths = {len(row.accepted), len(drafted), self.conditions.k}
@@ -107,6 +125,40 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not any(row.rounds > 0 for row in self.counts.values()):
             found.append("no prompt has a round")
         return found
+
+
+def counts_of_rows(rows: PromptRows, k: int) -> Counts:
+    """Stored rows as arrays, prompts in stored order."""
+    own = list(rows.values())
+    drafted = [(row.rounds,) * k if row.drafted is None else row.drafted for row in own]
+    return Counts(
+        tuple(rows),
+        tuple(row.category for row in own),
+        np.array([row.rounds for row in own], dtype=float),
+        np.array(drafted, dtype=float).reshape(len(own), k),
+        np.array([row.accepted for row in own], dtype=float).reshape(len(own), k),
+    )
+
+
+def _same_texts(stored: PromptRows, now: PromptRows) -> bool:
+    return all(key in stored and stored[key].text == row.text for key, row in now.items())
+
+
+class Night(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One accumulated run: its counts and its p-value against all runs before it."""
+
+    p_value: float
+    fingerprints: Fingerprints
+    counts: PromptRows
+
+
+class EvidenceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `--specdec-accumulate` has gathered against one baseline."""
+
+    schema: int
+    baseline: str
+    """Hash of the baseline: another one starts anew."""
+    nights: tuple[Night, ...]
 
 
 class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -129,7 +181,7 @@ class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
-def prompt_counts(counts: Counts, texts: Mapping[str, str]) -> dict[str, PromptCounts]:
+def prompt_counts(counts: Counts, texts: Mapping[str, str]) -> PromptRows:
     """Counts in stored form, sorted by prompt; `texts` gives each prompt's text fingerprint."""
     rounded = {name: np.round(getattr(counts, name), _DECIMALS) for name in ("rounds", "drafted", "accepted")}
     rows = {}
@@ -145,15 +197,32 @@ def prompt_counts(counts: Counts, texts: Mapping[str, str]) -> dict[str, PromptC
     return rows
 
 
-def dumps(stored: Record | TextSet) -> str:
+def dumps(stored: Record | TextSet | EvidenceFile) -> str:
     """Canonical JSON: sorted keys, and one line for each prompt."""
     body: dict[str, Any] = msgspec.to_builtins(stored)
-    field = "counts" if isinstance(stored, Record) else "texts"
-    rows = body.pop(field)
-    lines = json.dumps(body, indent=2, sort_keys=True).splitlines()[1:-1]
-    inner = [f"    {json.dumps(key)}: {json.dumps(_compact(rows[key]), sort_keys=True)}" for key in sorted(rows)]
-    lines[-1] += ","
-    return "\n".join(["{", *lines, f'  "{field}": {{', ",\n".join(inner), "  }", "}", ""])
+    rows = {name: body.pop(name) for name in ("counts", "again", "texts", "nights") if name in body}
+    parts = [json.dumps(body, indent=2, sort_keys=True)[2:-2]]
+    parts += [f'  "{name}": {_lines(value, "  ")}' for name, value in rows.items()]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _lines(value: Any, indent: str) -> str:
+    """Prompts one a line, however deep they lie."""
+    deeper = indent + "  "
+    if isinstance(value, list | tuple):
+        return _wrapped([_lines(item, deeper) for item in value], "[]", indent)
+    if "counts" in value:
+        own = {name: json.dumps(item, sort_keys=True) for name, item in value.items() if name != "counts"}
+        own["counts"] = _lines(value["counts"], deeper)
+        return _wrapped([f'"{name}": {own[name]}' for name in sorted(own)], "{}", indent)
+    return _wrapped(
+        [f"{json.dumps(key)}: {json.dumps(_compact(value[key]), sort_keys=True)}" for key in sorted(value)], "{}", indent
+    )
+
+
+def _wrapped(items: list[str], brackets: str, indent: str) -> str:
+    body = ",\n".join(f"{indent}  {item}" for item in items)
+    return f"{brackets[0]}\n{body}\n{indent}{brackets[1]}" if items else brackets
 
 
 def _compact(value: Any) -> Any:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,9 +16,9 @@ import msgspec
 
 from ..acceptance.case import Case, TextKey
 from ..errors import BaselineError
-from .schema import SCHEMA, Record, TextSet
+from .schema import SCHEMA, EvidenceFile, Night, Record, TextSet, dumps
 
-Stored = TypeVar("Stored", Record, TextSet)
+Stored = TypeVar("Stored", Record, TextSet, EvidenceFile)
 
 _RENEW = "restore it from version control, or delete it and run with --specdec-update=new"
 _CONFLICT = ("<<<<<<< ", "=======", ">>>>>>> ", "||||||| ")
@@ -25,7 +26,7 @@ _CONFLICT = ("<<<<<<< ", "=======", ">>>>>>> ", "||||||| ")
 
 @dataclasses.dataclass(frozen=True)
 class BaselineStore:
-    """A folder of baselines: `<suite>/<case>.json` and `<suite>/texts/<texts>.json`."""
+    """A folder of baselines: `<suite>/<case>.json`, `<suite>/texts/<texts>.json` and `<suite>/evidence/<case>.json`."""
 
     folder: Path
 
@@ -35,6 +36,13 @@ class BaselineStore:
     def texts_path(self, key: TextKey) -> Path:
         return self.folder / key.suite / "texts" / f"{key.name}.json"
 
+    def evidence_path(self, case: Case) -> Path:
+        return self.folder / case.suite / "evidence" / f"{case.name}.json"
+
+    def evidence(self, case: Case) -> EvidenceFile | None:
+        """What was accumulated, or None where nothing was. Raises BaselineError for an unreadable file."""
+        return load(self.evidence_path(case), EvidenceFile)
+
     def record(self, case: Case) -> Record | None:
         """The stored record, or None where there is none. Raises BaselineError for an unreadable file."""
         return load(self.record_path(case), Record)
@@ -42,6 +50,17 @@ class BaselineStore:
     def texts(self, key: TextKey) -> TextSet | None:
         """The stored texts, or None where there are none. Raises BaselineError for an unreadable file."""
         return load(self.texts_path(key), TextSet)
+
+
+def current_evidence(store: BaselineStore, case: Case, record: Record) -> tuple[Night, ...]:
+    """The nights accumulated against this very baseline; none where they belong to another one."""
+    found = store.evidence(case)
+    return found.nights if found is not None and found.baseline == fingerprint(record) else ()
+
+
+def fingerprint(record: Record) -> str:
+    """Hash of a baseline's content."""
+    return hashlib.sha256(dumps(record).encode()).hexdigest()[:16]
 
 
 def load_baseline(path: str | Path) -> Record:
@@ -107,6 +126,15 @@ def write_all(files: Mapping[Path, str]) -> None:
         for temporary, _ in staged:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
+
+
+def delete_all(paths: Iterable[Path]) -> None:
+    """Delete files. Raises BaselineError for the first that cannot be deleted."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise BaselineError(f"{path} cannot be deleted ({error.strerror}); check the folder") from error
 
 
 def _line_of(text: str, key: str) -> int:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..acceptance.case import LOOKUP, Case, TextKey
+from ..acceptance.case import LOOKUP, LOSSY_RULES, Case, TextKey
+from ..acceptance.counts import Counts
 from ..acceptance.lookup import NGRAM
 from ..acceptance.prompts import Prompt, read_prompts
 from ..acceptance.renewal import expected_counts
@@ -132,6 +133,7 @@ class ReplayEngine(LocalEngine):
             group.stored.template,
             group.fingerprints,
             group.stored,
+            looping=group.looping,
         )
 
     def _measure_group(self, key: TextKey) -> _TextGroup:
@@ -230,7 +232,17 @@ class DecodeEngine(LocalEngine):
                 min(DECODE_BATCH, len(prompts)),
                 emitted / seconds,
             ),
+            sum(text.loops for text in texts),
+            self._expected(case, texts),
         )
+
+    def _expected(self, case: Case, texts: list[Text]) -> Counts | None:
+        """What the pair should have had accepted on these texts; None for a lossy rule."""
+        if case.rule in LOSSY_RULES:
+            return None
+        plan = DrafterPlan(self._drafting(case), case.depth, case.k)
+        (scores,) = text_scores(self.model(case.target), [plan], texts, case.texts.sampling)
+        return expected_counts(scores.field(case.rule), case.k)
 
 
 ENGINES: dict[str, type[ReplayEngine] | type[DecodeEngine]] = {"replay": ReplayEngine, "decode": DecodeEngine}
@@ -248,6 +260,10 @@ class _TextGroup:
     @functools.cached_property
     def fingerprints(self) -> dict[str, str]:
         return {text.key: text.fingerprint for text in self.texts}
+
+    @functools.cached_property
+    def looping(self) -> int:
+        return sum(text.loops for text in self.texts)
 
 
 def _no_rounds(case: Case) -> MeasurementError:

@@ -35,6 +35,10 @@ class Measurement:
     texts: TextSet | None
     """The texts used, to be stored beside a new baseline; None where every run emits its own."""
     times: Times | None = None
+    looping: int = 0
+    """Texts that end in a loop."""
+    expected: Counts | None = None
+    """Replay of the emitted texts, where the engine counted rounds of its own and the models were at hand."""
 
 
 class Engine(Protocol):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,18 +14,29 @@ from ..acceptance.counts import Array, Counts
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """`before` and `now` hold the same prompts in the same order."""
+    """`before` and `now` hold the same prompts in the same order, each the sum of its side's runs."""
 
     before: Counts
     now: Counts
+    runs: tuple[Counts, ...] = ()
+    """Both sides' runs, the baseline's first; one of each unless told otherwise."""
+    now_runs: int = 1
+    """How many of the runs, the last ones, are `now`."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            object.__setattr__(self, "runs", (self.before, self.now))
 
     @classmethod
-    def of(cls, before: Counts, now: Counts) -> Pair:
-        """Line up by prompt key; prompts that only one side has are left out, and categories are today's."""
-        at = {key: row for row, key in enumerate(now.prompts)}
-        shared = [(row, at[key]) for row, key in enumerate(before.prompts) if key in at]
-        today = now.select([new for _, new in shared])
-        return cls(dataclasses.replace(before.select([old for old, _ in shared]), categories=today.categories), today)
+    def of(cls, before: Counts | Sequence[Counts], now: Counts | Sequence[Counts]) -> Pair:
+        """Line up runs by prompt key; prompts that not all have are left out, and categories are today's."""
+        old, new = ((side,) if isinstance(side, Counts) else tuple(side) for side in (before, now))
+        shared = [key for key in old[0].prompts if all(key in run.prompts for run in (*old, *new))]
+        categories = dict(zip(new[0].prompts, new[0].categories, strict=True))
+        names = tuple(categories[key] for key in shared)
+        runs = [dataclasses.replace(_lined_up(run, shared), categories=names) for run in (*old, *new)]
+        sides = (functools.reduce(Counts.merge, runs[: len(old)]), functools.reduce(Counts.merge, runs[len(old) :]))
+        return cls(*sides, tuple(runs), len(new))
 
     @property
     def prompts(self) -> int:
@@ -61,6 +74,11 @@ class Pair:
     def upper_bound(self, alpha: float) -> float:
         """One-sided bound that the drop in tokens stays below, with confidence 1 - alpha."""
         return self.interval(1 - 2 * alpha)[1]
+
+
+def _lined_up(run: Counts, prompts: Sequence[str]) -> Counts:
+    at = {key: row for row, key in enumerate(run.prompts)}
+    return run.select([at[key] for key in prompts])
 
 
 def _residuals(counts: Counts) -> Array:

@@ -2,27 +2,27 @@
 
 Two regimes. *Deterministic*: both records replay the same texts, so the change is exact and nothing is random; it
 fails from the margin on, or from a numerical tolerance on where nothing at all was changed. In another environment
-rounding moves near-ties, so there the drop must also pass the permutation test. *Sampled*: the target changed and
-brought texts of its own; prompts are paired and a permutation test decides.
+rounding moves near-ties, so there the drop must also pass the permutation test. *Sampled*: the texts are others,
+because the target changed or the engine emits its own; prompts are paired and a permutation test decides.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import zlib
 from typing import Literal
 
 from ..baselines.schema import Record
+from .detectable import prompts_to_see, smallest_detectable_drop
 from .paired import Pair
-from .permutation import can_resolve, swap_p_value
+from .permutation import Swaps, can_resolve, prompts_to_resolve, swap_test
+from .refusals import dead_drafter
 
 Outcome = Literal["pass", "improved", "regressed", "inconclusive", "error"]
 Regime = Literal["deterministic", "sampled"]
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-3, "float16": 1e-3}
 """Relative change that the same models in the same environment may show: last bits, near-ties."""
-POWER = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,10 @@ class Verdict:
     limit: float | None = None
     """The relative drop from which this gate fails."""
     smallest_detectable_drop: float | None = None
+    position: int | None = None
+    """Which metric's drop the test found largest: 0 is the acceptance length, i the survival of position i."""
+    evidence: float | None = None
+    """The e-process after this run, where evidence accumulates."""
     changed: tuple[str, ...] = ()
     pair: Pair | None = dataclasses.field(default=None, compare=False, repr=False)
 
@@ -67,17 +71,23 @@ def judge(
     """
     if problems := incomparable(now, before, subset=subset):
         return Verdict("error", metric, "; ".join(problems))
-    pair = Pair.of(before.as_counts(), now.as_counts())
-    if not (pair.before.total_rounds > 0 and pair.now.total_rounds > 0):
-        return Verdict("error", metric, "no rounds to judge; use longer texts or a smaller k")
-    if not pair.before.expected_accepted > 0:
-        return Verdict("error", metric, "the baseline's drafter never had a token accepted; record a working one first")
-    scale = _scale(metric, pair)
-    low, high = (bound * scale for bound in pair.interval())
-    facts = _Facts(metric, pair, scale, (low, high), changes(now, before))
-    if all(before.counts[key].text == row.text for key, row in now.counts.items()):
+    twins = before.twins_of(now)
+    pair = Pair.of((twins or before).runs_as_counts(), now.runs_as_counts())
+    if problem := unusable(pair):
+        return Verdict("error", metric, problem)
+    facts = Facts.of(metric, pair, changes(now, before))
+    if twins is not None:
         return _deterministic(facts, margin, alpha / gates, now, before)
     return _sampled(facts, margin, alpha / gates)
+
+
+def unusable(pair: Pair) -> str | None:
+    """Why a pair has nothing to judge: no rounds, or a dead drafter as the reference."""
+    if not (pair.before.total_rounds > 0 and pair.now.total_rounds > 0):
+        return "no rounds to judge; use longer texts or a smaller k"
+    if problem := dead_drafter(pair.before):
+        return f"the baseline cannot be one: {problem}, then record a working one with --specdec-update=changed"
+    return None
 
 
 def incomparable(now: Record, before: Record, *, subset: bool = False) -> list[str]:
@@ -107,77 +117,91 @@ def changes(now: Record, before: Record) -> tuple[str, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Facts:
+class Facts:
+    """What every regime's verdict reports."""
+
     metric: str
     pair: Pair
     scale: float
     """Relative drop of the metric per token of acceptance length."""
-    interval: tuple[float, float]
     changed: tuple[str, ...]
+
+    @classmethod
+    def of(cls, metric: str, pair: Pair, changed: tuple[str, ...]) -> Facts:
+        rate = metric == "acceptance_rate"
+        return cls(metric, pair, 1 / (pair.before.expected_accepted if rate else pair.before.acceptance_length), changed)
 
     @property
     def drop(self) -> float:
+        """Relative; negative for a gain."""
         return self.pair.length_drop * self.scale
 
-    def verdict(self, outcome: Outcome, reason: str, regime: Regime, limit: float, detectable: float, p: float | None) -> Verdict:
+    @property
+    def inflation(self) -> float:
+        """Relative drops of this metric for one of the acceptance length."""
+        return self.scale * self.pair.before.acceptance_length
+
+    @property
+    def seed(self) -> int:
+        """The same swaps for the same prompts, whoever runs them."""
+        return zlib.crc32("".join(self.pair.now.prompts).encode())
+
+    def detectable(self, margin: float, level: float) -> float | None:
+        found = smallest_detectable_drop(self.pair, level=level, margin=margin / self.inflation)
+        return None if found is None else found * self.inflation
+
+    def verdict(
+        self, outcome: Outcome, reason: str, regime: Regime, limit: float, detectable: float | None, swaps: Swaps | None
+    ) -> Verdict:
         value = "acceptance_rate" if self.metric == "acceptance_rate" else "acceptance_length"
+        low, high = (bound * self.scale for bound in self.pair.interval())
+        p, position = (None, None) if swaps is None else (swaps.p_value, swaps.position)
         return Verdict(
             outcome, self.metric, reason, regime, getattr(self.pair.before, value), getattr(self.pair.now, value),
-            self.drop, self.interval, p, limit, detectable, self.changed, self.pair,
+            self.drop, (low, high), p, limit, detectable, position, None, self.changed, self.pair,
         )  # fmt: skip
 
 
-def _scale(metric: str, pair: Pair) -> float:
-    if metric == "acceptance_rate":
-        return 1.0 / pair.before.expected_accepted
-    return 1.0 / pair.before.acceptance_length
-
-
-def _deterministic(facts: _Facts, margin: float, level: float, now: Record, before: Record) -> Verdict:
+def _deterministic(facts: Facts, margin: float, level: float, now: Record, before: Record) -> Verdict:
     """On the same texts nothing is random, save how another environment rounds: there a drop must beat that, too."""
     tolerance = TOLERANCE.get(now.environment.dtype, max(TOLERANCE.values()))
     limit = max(margin, tolerance) if facts.changed else tolerance
     rounded_anew = now.environment != before.environment and can_resolve(facts.pair.prompts, level)
-    p = swap_p_value(facts.pair, level=level, seed=_seed(facts.pair)) if rounded_anew and facts.drop >= limit else None
+    swaps = swap_test(facts.pair, level=level, seed=facts.seed) if rounded_anew and facts.drop >= limit else None
     outcome: Outcome
-    if p is not None and p > level:
+    if swaps is not None and swaps.p_value > level:
         outcome, reason = "inconclusive", "fell in another environment, by no more than its rounding may explain"
     elif facts.drop >= limit:
         why = "the same texts" if facts.changed else "the same texts, models and environment"
-        outcome, reason = "regressed", f"fell on {why}, which leaves no room for chance"
+        chance = "by more than rounding explains" if swaps else "which leaves no room for chance"
+        outcome, reason = "regressed", f"fell on {why}, {chance}"
     elif facts.drop <= -limit:
         outcome, reason = "improved", "rose on the same texts; --specdec-update=changed would keep the gain"
     else:
         outcome, reason = "pass", "unchanged" if abs(facts.drop) < tolerance else "moved by less than the margin"
-    return facts.verdict(outcome, reason, "deterministic", limit, limit, p)
+    return facts.verdict(outcome, reason, "deterministic", limit, limit, swaps)
 
 
-def _seed(pair: Pair) -> int:
-    """The same swaps for the same prompts, whoever runs them."""
-    return zlib.crc32("".join(pair.now.prompts).encode())
-
-
-def _sampled(facts: _Facts, margin: float, level: float) -> Verdict:
-    from scipy import stats
-
+def _sampled(facts: Facts, margin: float, level: float) -> Verdict:
     pair = facts.pair
     if not can_resolve(pair.prompts, level):
-        needed = math.ceil(-math.log2(level))
-        return Verdict("error", facts.metric, f"{pair.prompts} prompts can never fail this gate; use at least {needed}")
-    error = pair.standard_error() * facts.scale
-    reach = float(stats.norm.isf(level) + stats.norm.isf(1 - POWER))
-    detectable = max(margin, reach * error)
-    seed = _seed(pair)
-    p = swap_p_value(pair, level=level, seed=seed)
+        reason = f"{pair.prompts} prompts can never fail this gate; use at least {prompts_to_resolve(level)}"
+        return Verdict("error", facts.metric, reason)
+    swaps = swap_test(pair, level=level, seed=facts.seed)
     outcome: Outcome
-    if p <= level and facts.drop >= margin:
+    if swaps.p_value <= level and facts.drop >= margin:
         outcome, reason = "regressed", "fell by more than label swaps between the two runs explain"
-    elif facts.drop <= -margin and swap_p_value(Pair(pair.now, pair.before), level=level, seed=seed) <= level:
+    elif facts.drop <= -margin and swap_test(pair, level=level, seed=facts.seed, gain=True).p_value <= level:
         outcome, reason = "improved", "rose; --specdec-update=changed would keep the gain"
-    elif pair.upper_bound(level) * facts.scale < margin:
-        outcome, reason = "pass", "not inferior: the drop's upper bound is below the margin"
     else:
-        enough = math.ceil(pair.prompts * (reach * error / margin) ** 2) if margin > 0 else None
-        settle = f"about {enough} prompts would settle it" if enough else "a margin above 0 would settle it"
-        outcome, reason = "inconclusive", f"new texts, too few to tell {margin:.2%} from chance; {settle}"
-    return facts.verdict(outcome, reason, "sampled", margin, detectable, p)
+        outcome, reason = undecided(facts, margin, level)
+    return facts.verdict(outcome, reason, "sampled", margin, facts.detectable(margin, level), swaps)
+
+
+def undecided(facts: Facts, margin: float, level: float) -> tuple[Outcome, str]:
+    """Pass where the drop is surely below the margin, else inconclusive with the number of prompts that would settle it."""
+    if facts.pair.upper_bound(level) * facts.scale < margin:
+        return "pass", "not inferior: the drop's upper bound is below the margin"
+    enough = prompts_to_see(facts.pair, margin / facts.inflation, level=level)
+    settle = f"about {enough} prompts would settle it" if enough else "a margin above 0 would settle it"
+    return "inconclusive", f"other texts, too few to tell {margin:.2%} from chance; {settle}"

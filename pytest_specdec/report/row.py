@@ -43,6 +43,8 @@ class Row(Metrics):
     drop: Number
     smallest_detectable_drop: Number
     p_value: Number
+    evidence: Number
+    """The e-process, where evidence accumulates."""
     verdict: str
     reason: str
     changed: list[str]

@@ -26,6 +26,9 @@ def tables(rows: Iterable[Row]) -> Iterator[str]:
                 "  "
                 + "  ".join(_aligned(cell, width, at) for at, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
             )
+    for row in ordered:
+        if row["verdict"] == "inconclusive":
+            yield f"{row['id']} is inconclusive: {row['reason']}"
     if ordered:
         yield _NOTE
 

@@ -48,16 +48,15 @@ def prompt_rows(draw: st.DrawFn) -> PromptCounts:
     return PromptCounts(category=draw(words), text=draw(words), rounds=rounds, accepted=tuple(accepted), drafted=drafted)
 
 
-stored_records = st.builds(
-    Record,
-    schema=st.just(SCHEMA),
-    definition=words,
-    conditions=conditions,
-    fingerprints=st.just(FINGERPRINTS),
-    environment=st.just(ENVIRONMENT),
-    repeats=st.integers(1, 9),
-    counts=st.dictionaries(words, prompt_rows(), min_size=1, max_size=4),
-)
+@st.composite
+def records(draw: st.DrawFn) -> Record:
+    """Records of one to three runs of the same prompts."""
+    keys = draw(st.lists(words, min_size=1, max_size=4, unique=True))
+    runs = [{key: draw(prompt_rows()) for key in keys} for _ in range(draw(st.integers(1, 3)))]
+    return Record(SCHEMA, draw(words), draw(conditions), FINGERPRINTS, ENVIRONMENT, len(runs), runs[0], tuple(runs[1:]))
+
+
+stored_records = records()
 stored_texts = st.builds(
     TextSet,
     schema=st.just(SCHEMA),

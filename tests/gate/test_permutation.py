@@ -1,81 +1,133 @@
-"""The swap test against the enumeration of all swappings."""
+"""The swap test against the enumeration of all labellings, and its p-values against the uniform law."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from records import counts, scaled, steady_counts
+from scipy import stats
 
+from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.gate.paired import Pair
-from pytest_specdec.gate.permutation import can_resolve, swap_p_value
+from pytest_specdec.gate.permutation import can_resolve, prompts_to_resolve, random_p_value, swap_test
 
 
-def random_pair(seed: int, prompts: int, loss: float = 0.0) -> Pair:
+def random_run(rng: np.random.Generator, shares: np.ndarray) -> Counts:
+    """Two positions, the second half as likely as the first."""
+    rounds = rng.integers(10, 50, len(shares))
+    first = rng.binomial(rounds, shares)
+    return counts(rounds.tolist(), np.stack([first, rng.binomial(first, shares / 2)], axis=1).tolist())
+
+
+def random_pair(seed: int, prompts: int, loss: float = 0.0, runs: tuple[int, int] = (1, 1)) -> Pair:
     rng = np.random.default_rng(seed)
-    rounds = rng.integers(10, 50, (2, prompts))
-    shares = rng.beta(3, 2, prompts) * np.array([[1.0], [1.0 - loss]])
-    accepted = rng.binomial(rounds, shares)
-    before, now = (counts(rounds[side].tolist(), accepted[side][:, None].tolist()) for side in (0, 1))
-    return Pair(before, now)
+    shares = rng.beta(3, 2, prompts)
+    before = [random_run(rng, shares) for _ in range(runs[0])]
+    return Pair.of(before, [random_run(rng, shares * (1 - loss)) for _ in range(runs[1])])
 
 
 def enumerated_p_value(pair: Pair) -> float:
-    """The share of all swappings with a drop at least as large; written from the definition."""
-    sides = [(side.rounds, side.accepted.sum(1)) for side in (pair.before, pair.now)]
+    """The share of all labellings whose largest standardised drop is at least the observed; written from the definition."""
+    runs, prompts, today = pair.runs, pair.prompts, pair.now_runs
+    metrics = [[(run.accepted.sum(1), run.rounds) for run in runs]]
+    metrics += [[(run.accepted[:, position], run.drafted[:, position]) for run in runs] for position in range(pair.now.k)]
 
-    def drop(swaps: tuple[int, ...]) -> float:
-        totals = [[0.0, 0.0], [0.0, 0.0]]
-        for row, swap in enumerate(swaps):
-            for side in (0, 1):
-                rounds, accepted = sides[side ^ swap]
-                totals[side][0] += rounds[row]
-                totals[side][1] += accepted[row]
-        return totals[0][1] / totals[0][0] - totals[1][1] / totals[1][0]
+    def largest(labels: Sequence[tuple[int, ...]]) -> float:
+        """`labels[row]` holds the runs of a prompt that are called now."""
+        drops = []
+        for metric in metrics:
+            ratio = sum(above.sum() for above, _ in metric) / sum(below.sum() for _, below in metric)
+            residual = np.array([above - ratio * below for above, below in metric])
+            if (residual**2).sum() > 0:
+                gained = sum(residual[run, row] for row, called in enumerate(labels) for run in called)
+                drops.append(-gained / np.sqrt((residual**2).sum()))
+        return max(drops)
 
-    observed = drop((0,) * pair.prompts)
-    return float(np.mean([drop(swaps) >= observed - 1e-12 for swaps in itertools.product((0, 1), repeat=pair.prompts)]))
+    observed = largest([tuple(range(len(runs) - today, len(runs)))] * prompts)
+    every = itertools.product(itertools.combinations(range(len(runs)), today), repeat=prompts)
+    return float(np.mean([largest(labels) >= observed - 1e-12 for labels in every]))
 
 
-@pytest.mark.parametrize("prompts", [2, 3, 5, 8])
+def p_value(pair: Pair, *, level: float = 0.01, seed: int = 0) -> float:
+    return swap_test(pair, level=level, seed=seed).p_value
+
+
+@pytest.mark.parametrize("prompts", [2, 3, 5, 7])
 @pytest.mark.parametrize("seed", range(3))
-def test_with_few_prompts_all_swappings_are_enumerated(seed: int, prompts: int) -> None:
+def test_with_few_prompts_all_labellings_are_enumerated(seed: int, prompts: int) -> None:
     pair = random_pair(seed, prompts, loss=0.1)
-    assert swap_p_value(pair, level=0.01, seed=0) == pytest.approx(enumerated_p_value(pair))
+    assert p_value(pair) == pytest.approx(enumerated_p_value(pair))
+
+
+@pytest.mark.parametrize("runs", [(2, 1), (3, 1), (1, 2), (2, 2)])
+def test_repeats_are_permuted_among_both_sides(runs: tuple[int, int]) -> None:
+    pair = random_pair(0, 3, loss=0.5, runs=runs)
+    exact = enumerated_p_value(pair)
+    assert exact < 0.1, "else a first glance is enough"
+    assert p_value(pair, level=0.0005) == pytest.approx(exact)
+
+
+def test_repeats_in_the_baseline_see_smaller_drops() -> None:
+    """Sixteen stored runs halve the variance of the comparison."""
+    seen = [
+        np.mean([p_value(random_pair(seed, 40, loss=0.05, runs=(repeats, 1)), level=0.02) <= 0.02 for seed in range(60)])
+        for repeats in (1, 16)
+    ]
+    assert seen[1] > seen[0] + 0.1
 
 
 def test_identical_records_have_a_p_value_of_one() -> None:
-    assert swap_p_value(Pair(steady_counts(6), steady_counts(6)), level=0.01, seed=0) == 1.0
+    assert p_value(Pair(steady_counts(6), steady_counts(6))) == 1.0
 
 
 def test_a_loss_in_every_prompt_has_the_smallest_p_value_there_is() -> None:
     before = steady_counts(8)
-    assert swap_p_value(Pair(before, scaled(before, 0.9)), level=0.01, seed=0) == pytest.approx(2**-8)
+    assert p_value(Pair(before, scaled(before, 0.9))) == pytest.approx(2**-8)
 
 
-def test_a_gain_is_no_drop() -> None:
+def test_a_gain_is_no_drop_and_is_seen_as_a_gain() -> None:
     before = steady_counts(8)
-    assert swap_p_value(Pair(scaled(before, 0.9), before), level=0.01, seed=0) == 1.0
+    pair = Pair(scaled(before, 0.9), before)
+    assert p_value(pair) == 1.0
+    assert swap_test(pair, level=0.01, seed=0, gain=True).p_value == pytest.approx(2**-8)
 
 
 def test_with_many_prompts_the_p_value_counts_itself() -> None:
     before = steady_counts(30)
-    assert swap_p_value(Pair(before, scaled(before, 0.5)), level=0.01, seed=0) == pytest.approx(1 / 1001)
+    assert p_value(Pair(before, scaled(before, 0.5))) == pytest.approx(1 / 1001)
 
 
-def test_sampled_swappings_approach_the_enumeration() -> None:
-    pair = random_pair(4, 12)
+def test_sampled_labellings_approach_the_enumeration() -> None:
+    pair = random_pair(4, 11, loss=0.1)
     exact = enumerated_p_value(pair)
-    assert 0.01 < exact < 0.5
-    sampled = swap_p_value(pair, level=0.004, seed=1)
-    assert sampled == pytest.approx(exact, abs=5 * (exact * (1 - exact) / 2500) ** 0.5)
+    assert 0.001 < exact < 0.1
+    assert p_value(pair, level=0.006, seed=1) == pytest.approx(exact, abs=5 * (exact * (1 - exact) / 1667) ** 0.5)
 
 
 def test_the_same_seed_gives_the_same_p_value() -> None:
-    pair = random_pair(7, 20)
-    values = {swap_p_value(pair, level=0.02, seed=seed) for seed in (3, 3, 3)}
-    assert len(values) == 1
+    pair = random_pair(7, 20, loss=0.1)
+    assert len({p_value(pair, level=0.02, seed=seed) for seed in (3, 3, 3)}) == 1
+
+
+@pytest.mark.parametrize("position", [1, 2, 3])
+def test_a_loss_at_one_position_is_named_and_seen_where_the_length_hides_it(position: int) -> None:
+    """The last survival falls from 0.05 to 0.03 in noise of the first position that drowns it in the sum."""
+    rng = np.random.default_rng(position)
+    shares = np.full(3, 0.0)
+    shares[position - 1] = 1.0
+
+    def run(loss: float) -> Counts:
+        rounds = np.full(40, 200)
+        reached = np.stack([rng.binomial(rounds, 0.5), rng.binomial(rounds, 0.2), rng.binomial(rounds, 0.05)], axis=1)
+        reached = np.where(shares > 0, rng.binomial(reached, 1 - loss), reached)
+        return counts(rounds.tolist(), np.sort(reached, axis=1)[:, ::-1].tolist())
+
+    found = swap_test(Pair(run(0.0), run(0.4)), level=0.01, seed=0)
+    assert found.p_value <= 0.01
+    assert found.position == position or (position == 1 and found.position == 0)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +136,27 @@ def test_the_same_seed_gives_the_same_p_value() -> None:
 def test_a_level_needs_prompts(prompts: int, level: float, enough: bool) -> None:
     assert can_resolve(prompts, level) is enough
     assert (2.0**-prompts <= level) is enough
+    assert (prompts >= prompts_to_resolve(level)) is enough
 
 
 def test_a_single_prompt_can_show_nothing() -> None:
-    assert swap_p_value(Pair(steady_counts(1), steady_counts(1)), level=0.6, seed=0) == 1.0
+    assert p_value(Pair(steady_counts(1), steady_counts(1)), level=0.6) == 1.0
+
+
+@pytest.mark.parametrize("runs", [(1, 1), (4, 1)])
+@pytest.mark.parametrize("prompts", [4, 30])
+def test_p_values_to_be_multiplied_are_uniform(prompts: int, runs: tuple[int, int]) -> None:
+    values = [random_p_value(random_pair(seed, prompts, runs=runs), level=0.1, seed=seed) for seed in range(400)]
+    assert stats.kstest(values, "uniform").pvalue > 1e-3
+
+
+def test_p_values_of_identical_runs_are_uniform_too() -> None:
+    same = Pair(steady_counts(8), steady_counts(8))
+    values = [random_p_value(same, level=0.1, seed=seed) for seed in range(400)]
+    assert stats.kstest(values, "uniform").pvalue > 1e-3
+
+
+def test_a_collapse_reaches_far_below_the_level() -> None:
+    before = steady_counts(40)
+    values = [random_p_value(Pair(before, scaled(before, 0.5)), level=0.01, seed=seed) for seed in range(20)]
+    assert float(np.mean(values)) < 5e-4

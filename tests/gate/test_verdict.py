@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -192,7 +193,7 @@ def test_a_subset_is_judged_on_its_own_prompts() -> None:
 def test_a_dead_drafter_is_no_baseline() -> None:
     verdict = judge(record(BEFORE), record(scaled(BEFORE, 0.0)), margin=MARGIN)
     assert verdict.outcome == "error"
-    assert "never had a token accepted" in verdict.reason
+    assert "the baseline cannot be one: no draft token was ever accepted" in verdict.reason
 
 
 def test_a_drafter_that_died_is_a_regression() -> None:
@@ -247,15 +248,19 @@ def test_noise_wider_than_the_margin_is_inconclusive_and_says_what_would_settle_
     assert verdict.outcome == "inconclusive"
     assert verdict.smallest_detectable_drop is not None
     assert verdict.smallest_detectable_drop > MARGIN
-    needed = math.ceil(24 * (verdict.smallest_detectable_drop / MARGIN) ** 2)
-    assert f"about {needed} prompts would settle it" in verdict.reason
+    needed = 24 * (verdict.smallest_detectable_drop / MARGIN) ** 2
+    settle = re.search(r"about (\d+) prompts would settle it", verdict.reason)
+    assert settle is not None
+    assert int(settle.group(1)) == pytest.approx(needed, rel=0.001)
 
 
 def test_noise_narrower_than_the_margin_passes() -> None:
     rng = np.random.default_rng(3)
     skill = rng.beta(6, 2, 24)
     verdict = sampled(sampled_counts(rng, skill), sampled_counts(rng, skill), margin=0.5)
-    assert (verdict.outcome, verdict.smallest_detectable_drop) == ("pass", 0.5)
+    assert verdict.outcome == "pass"
+    assert verdict.smallest_detectable_drop is not None
+    assert verdict.smallest_detectable_drop > 0.5, "a drop of just the margin is observed as less every other time"
 
 
 def test_without_a_margin_noise_asks_for_one() -> None:

@@ -129,14 +129,14 @@ def test_a_lossy_rule_is_decoded_under_a_name_that_says_so(project) -> None:
 
 def test_lossless_rules_have_baselines_under_both_engines(project) -> None:
     project.write_test("".join(
-        GATE.format(drafter="{draft!r}", more=f", rule={rule!r}").replace("test_gate", f"test_{number}")
+        GATE.format(drafter="{draft!r}", more=f", rule={rule!r}, temperature=0.5").replace("test_gate", f"test_{number}")
         for number, rule in enumerate(("sample-match", "block"))
     ))  # fmt: skip
     project.create()
     project.create(DECODE)
-    stems = [f"letters/tiny-draft-k4-depth0-t1-{rule}" for rule in ("sample-match", "block")]
+    stems = [f"letters/tiny-draft-k4-depth0-t0.5-{rule}" for rule in ("sample-match", "block")]
     names = {f"{stem}{engine}.json" for stem in stems for engine in ("", "-decode")}
-    assert set(project.baselines) == names | {"letters/texts/t1-n48-s0.json"}
+    assert set(project.baselines) == names | {"letters/texts/t0.5-n48-s0.json"}
     for arguments in ((), (DECODE,)):
         project.run(*arguments, ok=True).assert_outcomes(passed=2)
 
@@ -158,7 +158,7 @@ def test_drafters_without_a_model_are_gated_under_both_engines(project) -> None:
 
 
 def test_prompt_lookup_skips_other_depths_with_the_reason(project) -> None:
-    gate(project, drafter="'prompt-lookup'")
+    gate(project, "temperature=0.4", drafter="'prompt-lookup'")
     project.run("--specdec-depth=0,2", "--specdec-update=new", ok=True).assert_outcomes(passed=1)
     result = project.run("--specdec-depth=2", "-rs")
     result.assert_outcomes(skipped=1)

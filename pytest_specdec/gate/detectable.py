@@ -1,0 +1,47 @@
+"""What a gate can promise to see: the smallest detectable drop, and how many prompts would see a given one."""
+
+from __future__ import annotations
+
+import math
+
+from .paired import Pair
+
+POWER = 0.8
+"""Share of runs with the printed drop that fail."""
+
+
+def smallest_detectable_drop(pair: Pair, *, level: float, margin: float) -> float | None:
+    """The relative drop of the acceptance length that fails with probability `POWER`; None where nothing can be said.
+
+    The observed drop must pass both conditions of failure: beyond the critical value of the max-statistic (bounded by
+    a Student quantile shared among its 1 + k metrics) and at least the margin. The spread is that of the prompts.
+    """
+    error = relative_error(pair)
+    if not 0 < error < math.inf:
+        return None
+    return max(_critical(pair, level), margin / error) * error + _slack(pair) * error
+
+
+def prompts_to_see(pair: Pair, drop: float, *, level: float) -> int | None:
+    """Prompts like these with which a relative `drop` would be detectable; None where nothing can be said."""
+    error = relative_error(pair)
+    if not (0 < error < math.inf and drop > 0):
+        return None
+    return math.ceil(pair.prompts * ((_critical(pair, level) + _slack(pair)) * error / drop) ** 2)
+
+
+def relative_error(pair: Pair) -> float:
+    """Standard error of the relative drop of the acceptance length, clustered by prompt."""
+    return pair.standard_error() / pair.before.acceptance_length
+
+
+def _critical(pair: Pair, level: float) -> float:
+    from scipy import stats
+
+    return float(stats.t.isf(level / (1 + pair.now.k), pair.prompts - 1))
+
+
+def _slack(pair: Pair) -> float:
+    from scipy import stats
+
+    return float(stats.t.isf(1 - POWER, pair.prompts - 1))

@@ -1,0 +1,54 @@
+"""An e-process: evidence against "nothing changed" that may be looked at after every run, and stopped at any time.
+
+Night t is tested against all runs before it (the baseline's and the earlier nights'). If nothing changed these are
+exchangeable, and then the p-values of successive nights, ties broken by chance, are independent and uniform (Vovk,
+Gammerman and Shafer, Algorithmic Learning in a Random World, theorem 8.2). Each becomes a bet of expectation one, and
+the product of bets since a night s, averaged over s, is a martingale that starts at one: by Ville's inequality it ever
+reaches 1 / level with probability `level` at most. A gate that is merely run again until it passes has no such bound.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """The e-process after some nights."""
+
+    value: float
+    """Its value after the last night."""
+    highest: float
+    """The highest value so far: what has been rejected stays rejected."""
+    since: int
+    """The night, from 1, from which on the bets speak loudest."""
+
+
+def bet(p_value: float) -> float:
+    """A p-value's e-value, the mixture of k p^(k-1) over k in (0, 1): (1 - p + p ln p) / (p ln^2 p).
+
+    Its mean over a uniform p is one (Vovk and Wang, E-values: calibration, combination and applications, 2021).
+    """
+    p = min(max(p_value, 1e-300), 1.0)
+    log = math.log(p)
+    if log > -1e-4:
+        return 0.5 - log / 6  # the limit at 1, where the formula is 0 / 0
+    return (1 - p + p * log) / (p * log * log)
+
+
+def accumulate(p_values: Sequence[float]) -> Evidence:
+    """The e-process over the p-values of nights 1, 2, ...
+
+    A change from night s on has prior weight 1 / (s (s + 1)), so a long quiet time before it costs little.
+    """
+    shares: list[float] = []
+    value = highest = 1.0
+    for night, p in enumerate(p_values, 1):
+        shares.append(1 / (night * (night + 1)))
+        shares = [share * bet(p) for share in shares]
+        value = math.fsum(shares) + 1 / (night + 1)
+        highest = max(highest, value)
+    since = 1 + max(range(len(shares)), key=shares.__getitem__, default=0)
+    return Evidence(value, highest, since)

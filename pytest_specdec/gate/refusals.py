@@ -1,0 +1,71 @@
+"""What must not be judged, nor become a baseline: numbers that look like a measurement and are none."""
+
+from __future__ import annotations
+
+import math
+
+from ..acceptance.counts import Counts
+from .paired import Pair
+
+DEAD = 0.05
+"""Accepted tokens per round below which a drafter is called dead: no gate could see it get worse."""
+NOISE = 0.01
+"""Confidence that the acceptance length must be above one with: 1 - NOISE."""
+IMPOSSIBLE = 1e-6
+"""Chance, for a whole session, that a correct decoder is said to accept more than its models allow."""
+LOOPING_SHARE = 0.25
+
+
+def dead_drafter(counts: Counts) -> str | None:
+    """Why counts are no reference: an acceptance length within noise of one. None where they are."""
+    accepted = counts.expected_accepted
+    cure = "a dead drafter is no baseline; check the drafter, its tokenizer and its prompts"
+    if not accepted > 0:
+        return f"no draft token was ever accepted, and {cure}"
+    lowest = accepted - _reach(counts)
+    if accepted >= DEAD and lowest > 0:
+        return None
+    return f"the acceptance length {1 + accepted:.4f} is within noise of 1, and {cure}"
+
+
+def _reach(counts: Counts) -> float:
+    """Half a one-sided interval of the accepted tokens per round, clustered by prompt; 0 where one prompt is all."""
+    from scipy import stats
+
+    prompts = len(counts.prompts)
+    if prompts < 2:
+        return 0.0
+    nothing = Counts(counts.prompts, counts.categories, counts.rounds, counts.drafted, 0 * counts.accepted)
+    return float(stats.t.isf(NOISE, prompts - 1)) * Pair(counts, nothing).standard_error()
+
+
+def looping_texts(looping: int, texts: int) -> str | None:
+    """Why texts are no measure of a drafter: too many of them repeat themselves, which any drafter can continue."""
+    if looping <= LOOPING_SHARE * texts:
+        return None
+    return (
+        f"{looping} of {texts} texts end in a loop that any drafter can continue, so acceptance is too high to mean anything; "
+        "use the chat template, a temperature above 0 or other prompts"
+    )
+
+
+def too_good(counts: Counts, expected: Counts, *, gates: int) -> str | None:
+    """Why counts cannot be right: more accepted than the pair's own distributions allow on these texts.
+
+    `expected` is the replay of the emitted texts; over drafts, given the texts, it is the mean of what a lossless
+    decoder counts. A draft drawn from another law than the q of the acceptance test raises acceptance, silently.
+    """
+    from scipy import stats
+
+    pair = Pair.of(expected, counts)
+    excess, error = -pair.length_drop, pair.standard_error()
+    if not math.isfinite(error) or excess <= 1e-6 * expected.acceptance_length:
+        return None
+    critical = float(stats.t.isf(IMPOSSIBLE / gates, pair.prompts - 1))
+    if excess <= critical * error:
+        return None
+    return (
+        f"accepts {counts.acceptance_length:.4f} tokens per round where target and drafter allow "
+        f"{expected.acceptance_length:.4f} on the same texts ({excess / error:.1f} standard errors above), so the decoder is "
+        "wrong; check that drafts are drawn from the q that the acceptance test uses"
+    )

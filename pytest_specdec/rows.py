@@ -1,0 +1,102 @@
+"""A measured case as reports show it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .acceptance.case import DEFINITION, Case
+from .acceptance.counts import Counts
+from .comparison import Baseline, Run, times_of, value_of
+from .gate.verdict import Verdict
+from .report.row import Metrics, Row, plain
+from .speedup.costs import CostProfile
+
+CREATED, UPDATED = "baseline created", "baseline updated"
+_WORDS = {CREATED: "new", UPDATED: "updated"}
+"""Verdicts by reason, where the outcome alone says less."""
+_BASELINE_METRICS = ("rounds", "acceptance_rate", "expected_accepted", "acceptance_length", "survival", "speedup")
+
+
+def measured_row(run: Run, stored: Baseline, verdict: Verdict | None, engine: str) -> Row:
+    """The row of a measured case."""
+    case = run.case
+    row: Row = {**empty_row(case, engine), **_metrics(case, run.counts, run.costs)}
+    row["categories"] = {name: plain(own.acceptance_length) for name, own in run.counts.by_category().items()}
+    row["baseline"] = _baseline_metrics(case, stored, verdict)
+    if verdict is not None:
+        row["drop"] = plain(verdict.drop)
+        row["smallest_detectable_drop"] = plain(verdict.smallest_detectable_drop)
+        row["p_value"] = plain(verdict.p_value)
+        row["evidence"] = plain(verdict.evidence)
+        row["verdict"] = _WORDS.get(verdict.reason, verdict.outcome)
+        row["reason"] = verdict.reason
+        row["changed"] = list(verdict.changed)
+    return row
+
+
+def empty_row(case: Case, engine: str) -> Row:
+    """The row of a case of which nothing is known yet but what was asked for."""
+    return Row(
+        id=case.id,
+        suite=case.suite,
+        target=case.target,
+        drafter=case.drafter,
+        k=case.k,
+        depth=case.depth,
+        rule=case.rule,
+        temperature=case.temperature,
+        engine=engine,
+        definition=DEFINITION,
+        prompts=0,
+        rounds=None,
+        acceptance_rate=None,
+        expected_accepted=None,
+        acceptance_length=None,
+        survival=[],
+        conditional=[],
+        efficiency=None,
+        target_ms=None,
+        verify_ms=None,
+        draft_ms=None,
+        speedup=None,
+        categories={},
+        baseline={},
+        drop=None,
+        smallest_detectable_drop=None,
+        p_value=None,
+        evidence=None,
+        verdict="not judged",
+        reason="",
+        changed=[],
+    )
+
+
+def failed_row(case: Case, engine: str, reason: str) -> Row:
+    """The row of a case that could not be measured: an error, whatever its tests say."""
+    return {**empty_row(case, engine), "verdict": "error", "reason": reason}
+
+
+def _baseline_metrics(case: Case, stored: Baseline, verdict: Verdict | None) -> dict[str, Any]:
+    """The baseline's metrics, of the prompts that were compared where the run has only some of them."""
+    counts = verdict.pair.before if verdict is not None and verdict.pair is not None else stored.counts
+    if counts is None:
+        return {}
+    return {name: value for name, value in _metrics(case, counts, stored.costs).items() if name in _BASELINE_METRICS}
+
+
+def _metrics(case: Case, counts: Counts, costs: CostProfile | None) -> Metrics:
+    target_ms, verify_ms, draft_ms = times_of(case, costs)
+    return Metrics(
+        prompts=len(counts.prompts),
+        rounds=plain(counts.total_rounds),
+        acceptance_rate=plain(counts.acceptance_rate),
+        expected_accepted=plain(counts.expected_accepted),
+        acceptance_length=plain(counts.acceptance_length),
+        survival=[plain(value) for value in counts.survival],
+        conditional=[plain(value) for value in counts.conditional],
+        efficiency=plain(counts.efficiency),
+        target_ms=plain(target_ms),
+        verify_ms=plain(verify_ms),
+        draft_ms=plain(draft_ms),
+        speedup=plain(value_of("speedup", case, counts, costs)),
+    )
