@@ -1,8 +1,9 @@
-"""`python -m pytest_specdec costs`: measure a cost profile of a pair on this machine."""
+"""`python -m pytest_specdec costs` measures a cost profile of a pair; `baseline diff` compares stored baselines."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -23,21 +24,35 @@ def main(arguments: list[str] | None = None) -> int:
     costs.add_argument("--device", choices=DEVICES, default="auto")
     costs.add_argument("--dtype", choices=DTYPES, default="float32")
     costs.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there instead of to standard output")
+    costs.set_defaults(run=_costs)
+    baseline = commands.add_parser("baseline", help="look at stored baselines").add_subparsers(dest="action", required=True)
+    diff = baseline.add_parser("diff", help="what changed from A to B: exit status 0 where nothing did, 1 where something did")
+    diff.add_argument("before", type=Path, metavar="A", help="a baseline file or a folder of them")
+    diff.add_argument("now", type=Path, metavar="B")
+    diff.set_defaults(run=_diff)
     asked = parser.parse_args(arguments)
     try:
-        text = _costs(asked)
+        status: int = asked.run(asked)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
+        return 1
     except SpecdecError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if asked.output is None:
-        print(text, end="")
-    else:
-        asked.output.write_text(text, encoding="utf-8")
-        print(f"wrote {asked.output}")
-    return 0
+    return status
 
 
-def _costs(asked: argparse.Namespace) -> str:
+def _diff(asked: argparse.Namespace) -> int:
+    from .baselines.diff import differences
+
+    found = differences(asked.before, asked.now)
+    for difference in found:
+        print("\n".join(difference.lines()))
+    return 1 if found else 0
+
+
+def _costs(asked: argparse.Namespace) -> int:
     from .checkpoint import check_pair
     from .decoding.loading import load_model
     from .decoding.timing import measure_costs
@@ -49,7 +64,12 @@ def _costs(asked: argparse.Namespace) -> str:
     profile = measure_costs(
         target, drafter, ks=asked.k, depths=asked.depth, dtype=asked.dtype, context=asked.context, repeats=asked.repeats
     )
-    return profile.to_json()
+    if asked.output is None:
+        print(profile.to_json(), end="")
+    else:
+        asked.output.write_text(profile.to_json(), encoding="utf-8")
+        print(f"wrote {asked.output}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ def stale_files(cases: Iterable[Case], store: BaselineStore, engine: str) -> lis
                 stale += [path, *filter(Path.is_file, [folder / "evidence" / path.name])]
         if engine == "replay":
             wanted = {store.texts_path(seeded(case, run).texts) for case in own for run in range(_repeats(case, store))}
-            stale += [path for path in sorted((folder / "texts").glob("*.json")) if path not in wanted]
+            wanted |= {store.tokens_path(case, head) for case in own for head in range(case.heads)}
+            beside = [path for name in ("texts", "tokens") for path in sorted((folder / name).glob("*.json"))]
+            stale += [path for path in beside if path not in wanted]
     return stale
 
 

@@ -22,6 +22,7 @@ from .report.row import SEVERITY, Row
 from .rows import CREATED, UPDATED, measured_row
 from .seeds import accumulates, measured_cases
 from .speedup.costs import CostProfile
+from .where import token_files, told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +117,8 @@ class Suite:
                 return Verdict("error", metric, problem)
             self._queue(run, before)
             return dataclasses.replace(verdict, outcome="pass", reason=UPDATED)
+        if self.policy.update is not None and before.fingerprints == run.record.fingerprints:
+            self._queue_tokens(run, only_missing=True)
         return verdict
 
     def _verdict(self, run: Run, before: Record, metric: str) -> Verdict:
@@ -135,6 +138,7 @@ class Suite:
     def _queue(self, run: Run, before: Record | None) -> None:
         """Keep the new record, and its texts where the stored ones are missing or go with the old records."""
         self.pending[self.store.record_path(run.case)] = dumps(run.record)
+        self._queue_tokens(run)
         cases = measured_cases(run.case, self.store, repeats=self.policy.repeats, accumulate=False)
         for case, measurement in zip(cases, run.measurements, strict=True):
             if measurement.texts is None:
@@ -143,6 +147,9 @@ class Suite:
             texts = dumps(measurement.texts)
             if stored is None or (before is not None and texts != dumps(stored)):
                 self.pending[self.store.texts_path(case.texts)] = texts
+
+    def _queue_tokens(self, run: Run, only_missing: bool = False) -> None:
+        self.pending |= {path: text for path, text in token_files(run, self.store) if not (only_missing and path.exists())}
 
     def verdict(self, case: Case) -> Verdict | None:
         """The gravest verdict on a case so far."""
@@ -166,11 +173,14 @@ class Suite:
         return None if verdict is None else headline(verdict)
 
     def _message(self, case: Case, verdict: Verdict) -> list[str]:
+        before = self.baseline(case).record
+        same_texts = before is not None and verdict.regime == "deterministic"
         return explain(
             verdict,
             case_id=case.id,
-            update_command=self._name_update("changed" if self.baseline(case).record else "new"),
+            update_command=self._name_update("changed" if before else "new"),
             prompt_names=self._prompt_names(case),
+            where=told(self.run(case), before, self.store, self.engine) if before and same_texts else (),
         )
 
     def _prompt_names(self, case: Case) -> Mapping[str, str]:

@@ -117,6 +117,13 @@ class Case:
         return f"{self.suite}/{self.name}"
 
     @property
+    def heads(self) -> int:
+        """Heads that draft: the model's own and its MTP layers, the target's layers, or none for prompt lookup."""
+        if self.drafter == LOOKUP:
+            return 0
+        return self.depth + (not self.uses_own_heads)
+
+    @property
     def passes(self) -> int:
         """Drafter passes for k tokens; own heads draft in one chain."""
         return 1 if self.draft_model is None else draft_passes(self.k, self.depth)

@@ -72,7 +72,7 @@ class PromptCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 PromptRows = dict[str, PromptCounts]
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A measured case, and at the same time a stored baseline."""
 
     schema: int
@@ -161,7 +161,7 @@ class EvidenceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nights: tuple[Night, ...]
 
 
-class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Texts Y sampled from a target: the new tokens of each prompt, by the prompt's key."""
 
     schema: int
@@ -181,6 +181,22 @@ class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
+class TokenRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Acceptance of each new token of one text, as `acceptance.tokens` encodes it."""
+
+    text: str
+    accept: str
+
+
+class TokenMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One head's acceptance token by token: only explains failures, never decides them."""
+
+    schema: int
+    drafter: str
+    """Fingerprint of the drafter that it was measured on."""
+    tokens: dict[str, TokenRow]
+
+
 def prompt_counts(counts: Counts, texts: Mapping[str, str]) -> PromptRows:
     """Counts in stored form, sorted by prompt; `texts` gives each prompt's text fingerprint."""
     rounded = {name: np.round(getattr(counts, name), _DECIMALS) for name in ("rounds", "drafted", "accepted")}
@@ -197,10 +213,13 @@ def prompt_counts(counts: Counts, texts: Mapping[str, str]) -> PromptRows:
     return rows
 
 
-def dumps(stored: Record | TextSet | EvidenceFile) -> str:
+def dumps(stored: Record | TextSet | EvidenceFile | TokenMap) -> str:
     """Canonical JSON: sorted keys, and one line for each prompt."""
     body: dict[str, Any] = msgspec.to_builtins(stored)
-    rows = {name: body.pop(name) for name in ("counts", "again", "texts", "nights") if name in body}
+    for field in msgspec.structs.fields(stored):
+        if field.name in body and body[field.name] in (field.default, []):
+            del body[field.name]
+    rows = {name: body.pop(name) for name in ("counts", "again", "texts", "tokens", "nights") if name in body}
     parts = [json.dumps(body, indent=2, sort_keys=True)[2:-2]]
     parts += [f'  "{name}": {_lines(value, "  ")}' for name, value in rows.items()]
     return "{\n" + ",\n".join(parts) + "\n}\n"

@@ -14,11 +14,11 @@ from typing import TypeVar
 
 import msgspec
 
-from ..acceptance.case import Case, TextKey
+from ..acceptance.case import Case, TextKey, default_rule
 from ..errors import BaselineError
-from .schema import SCHEMA, EvidenceFile, Night, Record, TextSet, dumps
+from .schema import SCHEMA, EvidenceFile, Night, Record, TextSet, TokenMap, dumps
 
-Stored = TypeVar("Stored", Record, TextSet, EvidenceFile)
+Stored = TypeVar("Stored", Record, TextSet, EvidenceFile, TokenMap)
 
 _RENEW = "restore it from version control, or delete it and run with --specdec-update=new"
 _CONFLICT = ("<<<<<<< ", "=======", ">>>>>>> ", "||||||| ")
@@ -26,7 +26,7 @@ _CONFLICT = ("<<<<<<< ", "=======", ">>>>>>> ", "||||||| ")
 
 @dataclasses.dataclass(frozen=True)
 class BaselineStore:
-    """A folder of baselines: `<suite>/<case>.json`, `<suite>/texts/<texts>.json` and `<suite>/evidence/<case>.json`."""
+    """A folder of baselines: `<suite>/<case>.json` and, in folders of their own, `texts/`, `tokens/` and `evidence/`."""
 
     folder: Path
 
@@ -35,6 +35,14 @@ class BaselineStore:
 
     def texts_path(self, key: TextKey) -> Path:
         return self.folder / key.suite / "texts" / f"{key.name}.json"
+
+    def tokens_path(self, case: Case, head: int) -> Path:
+        rule = f"-{case.rule}" * (case.rule != default_rule(case.temperature))
+        return self.folder / case.suite / "tokens" / f"{case.label}-head{head}-{case.texts.name}{rule}.json"
+
+    def tokens(self, case: Case, head: int) -> TokenMap | None:
+        """The stored acceptance token by token, or None. Raises BaselineError for an unreadable file."""
+        return load(self.tokens_path(case, head), TokenMap)
 
     def evidence_path(self, case: Case) -> Path:
         return self.folder / case.suite / "evidence" / f"{case.name}.json"

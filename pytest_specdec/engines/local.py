@@ -82,6 +82,11 @@ class LocalEngine(Engine):
         }
         return decode(self.model(case.target), self._drafting(case), prompts, **(wanted | options))  # type: ignore[arg-type]
 
+    def words(self, case: Case, tokens: Sequence[int]) -> list[str]:
+        """Tokens as the target's tokenizer decodes them."""
+        tokenizer = self.model(case.target).tokenizer
+        return [tokenizer.decode([token]) for token in tokens]
+
     def _load(self, name: str) -> LoadedModel:
         return load_model(name, self._device, self._dtype)
 
@@ -134,6 +139,7 @@ class ReplayEngine(LocalEngine):
             group.fingerprints,
             group.stored,
             looping=group.looping,
+            field=functools.partial(own.field, case.rule),
         )
 
     def _measure_group(self, key: TextKey) -> _TextGroup:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ..acceptance.case import Case
 from ..acceptance.counts import Counts
+from ..acceptance.renewal import AcceptanceField
 from ..baselines.schema import Environment, Fingerprints, TextSet
 
 
@@ -39,6 +40,8 @@ class Measurement:
     """Texts that end in a loop."""
     expected: Counts | None = None
     """Replay of the emitted texts, where the engine counted rounds of its own and the models were at hand."""
+    field: Callable[[], AcceptanceField] | None = None
+    """Makes the acceptance of every token by every head, where it is known: too large to keep for every case."""
 
 
 class Engine(Protocol):
@@ -50,3 +53,6 @@ class Engine(Protocol):
 
     def measure(self, case: Case) -> Measurement:
         """Counts of one case. Raises SpecdecError where there is no usable record."""
+
+    def words(self, case: Case, tokens: Sequence[int]) -> list[str]:
+        """Tokens as readers know them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..acceptance.counts import Counts
 from .paired import Pair
@@ -14,8 +14,10 @@ _NOISE = 1e-4
 """Relative change of a position below which nothing is said of it."""
 
 
-def explain(verdict: Verdict, *, case_id: str, update_command: str, prompt_names: Mapping[str, str]) -> list[str]:
-    """The message of a verdict, headline first, one fact a line."""
+def explain(
+    verdict: Verdict, *, case_id: str, update_command: str, prompt_names: Mapping[str, str], where: Sequence[str] = ()
+) -> list[str]:
+    """The message of a verdict, headline first, one fact a line; `where` tells of single tokens."""
     if verdict.pair is None:
         return [headline(verdict), f"  case       {case_id}", f"  intended?  {update_command}"]
     changed = "; ".join(verdict.changed) or "neither models nor environment: look at the code"
@@ -26,9 +28,13 @@ def explain(verdict: Verdict, *, case_id: str, update_command: str, prompt_names
         f"  positions  {_positions(verdict.pair.before, verdict.pair.now)}",
         f"  categories {_categories(verdict.pair.before, verdict.pair.now)}",
         *_prompts(verdict.pair, prompt_names),
+        *where,
     ]
+    if verdict.position is not None:
+        what = f"survival at position {verdict.position}" if verdict.position else "the acceptance length"
+        lines.append(f"  test       the largest standardised drop is that of {what}")
     if verdict.regime == "sampled":
-        lines.append(f"  detectable {_percent(verdict.smallest_detectable_drop)} with {verdict.pair.prompts} prompts")
+        lines.append(f"  detectable {_percent(verdict.smallest_detectable_drop)} with {verdict.pair.prompts} prompts, 4 times in 5")
     lines.append(f"  intended?  {update_command}")
     return lines
 

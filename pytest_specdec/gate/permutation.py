@@ -20,8 +20,8 @@ from ..acceptance.counts import Array, Counts
 from .paired import Pair
 
 _BATCH = 512
-_GLANCE, _CLEAR = 199, 0.1
-"""So few labellings show that nothing fell; only a p-value below the second number is worth the full test."""
+_GLANCES = ((199, 0.1), (1999, 0.02))
+"""So many labellings, and the p-value above which they show that nothing fell; only what is left is worth the full test."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,16 +95,16 @@ class Labellings:
 def swap_test(pair: Pair, *, level: float, seed: int, gain: bool = False) -> Swaps:
     """One-sided test of a drop (or gain); p = (1 + #) / (1 + B) as in Phipson and Smyth (2010).
 
-    B is ten times what `level` needs for resolution; with few prompts all labellings are enumerated. A first glance
-    spares most tests the full B: it can only turn a rejection into none, so the level holds.
+    B is ten times what `level` needs for resolution; with few prompts all labellings are enumerated. First glances
+    spare most tests the full B: they can only turn a rejection into none, so the level holds.
     """
     labellings = Labellings(pair, gain=gain)
     if pair.prompts < 2 or not labellings.varies:
         return Swaps(1.0, None)
-    p = 1.0
-    for stage, resamples in enumerate((_GLANCE, math.ceil(10 / level))):
-        p = float(labellings.test(resamples, np.random.default_rng([seed, stage])).pvalue)
-        if p > max(_CLEAR, level):
+    p, full = 1.0, math.ceil(10 / level)
+    for resamples, clear in (*_GLANCES, (full, 1.0)):
+        p = float(labellings.test(min(resamples, full), np.random.default_rng([seed, resamples])).pvalue)
+        if p > max(clear, level) or resamples >= full:
             break
     return Swaps(p, labellings.position())
 
@@ -121,7 +121,7 @@ def random_p_value(pair: Pair, *, level: float, seed: int) -> float:
         return float(rng.random())
     drawn: Array = np.empty(0)
     rank = 1
-    for resamples in (999, math.ceil(100 / level)):
+    for resamples in (199, 1800, math.ceil(100 / level)):
         result = labellings.test(resamples, rng)
         tolerance = 1e-12 * max(1.0, abs(result.statistic))
         null = result.null_distribution

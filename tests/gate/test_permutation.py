@@ -64,17 +64,17 @@ def test_with_few_prompts_all_labellings_are_enumerated(seed: int, prompts: int)
 
 @pytest.mark.parametrize("runs", [(2, 1), (3, 1), (1, 2), (2, 2)])
 def test_repeats_are_permuted_among_both_sides(runs: tuple[int, int]) -> None:
-    pair = random_pair(0, 3, loss=0.5, runs=runs)
+    pair = random_pair(2, 3, loss=0.5, runs=runs)
     exact = enumerated_p_value(pair)
     assert exact < 0.1, "else a first glance is enough"
     assert p_value(pair, level=0.0005) == pytest.approx(exact)
 
 
 def test_repeats_in_the_baseline_see_smaller_drops() -> None:
-    """Sixteen stored runs halve the variance of the comparison."""
+    """Eight stored runs nearly halve the variance of the comparison."""
     seen = [
-        np.mean([p_value(random_pair(seed, 40, loss=0.05, runs=(repeats, 1)), level=0.02) <= 0.02 for seed in range(60)])
-        for repeats in (1, 16)
+        np.mean([p_value(random_pair(seed, 40, loss=0.08, runs=(repeats, 1)), level=0.02) <= 0.02 for seed in range(120)])
+        for repeats in (1, 8)
     ]
     assert seen[1] > seen[0] + 0.1
 

@@ -47,9 +47,15 @@ class Project:
         return path
 
     @property
-    def baselines(self) -> dict[str, str]:
+    def stored(self) -> dict[str, str]:
+        """Every stored file."""
         folder = self.pytester.path / "baselines"
         return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*.json"))}
+
+    @property
+    def baselines(self) -> dict[str, str]:
+        """The stored files that decide: all but the acceptance token by token."""
+        return {name: text for name, text in self.stored.items() if "/tokens/" not in name}
 
     def report(self, *arguments: str) -> list[dict]:
         self.run("--specdec-report=out.json", *arguments)

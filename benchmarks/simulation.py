@@ -1,0 +1,116 @@
+"""Simulated sessions for the gate's promises: clustered prompts with heavy-tailed acceptance, judged by the real gate."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.append(str(Path(__file__).parent.parent / "tests"))  # records of the tests
+
+from records import counts, record
+
+from pytest_specdec.acceptance.counts import Counts
+from pytest_specdec.baselines.schema import Night, Record
+from pytest_specdec.gate import Verdict, judge, judge_night
+
+Array = NDArray[np.float64]
+ALPHA, MARGIN, K = 0.01, 0.005, 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+    """The log-odds of acceptance of each prompt: what stays the same from run to run."""
+
+    odds: Array
+    tokens: int = 128
+    """Length of a text."""
+    wander: float = 0.3
+    """How far acceptance wanders from text to text of a prompt: scale, in log-odds, of a Student law of 2.5 degrees."""
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator, prompts: int, **texts: Any) -> Prompts:
+        return cls(0.8 + 0.7 * rng.standard_t(3, prompts), **texts)
+
+    def survival(self, rng: np.random.Generator, loss: float, texts: int = 1) -> Array:
+        """(texts, prompts, K) for texts of their own; each position's acceptance is lowered by the share `loss`."""
+        wandering = self.odds + self.wander * rng.standard_t(2.5, (texts, len(self.odds)))
+        accept = (1 - loss) / (1 + np.exp(-wandering[..., None] + 0.08 * np.arange(K)))
+        return np.cumprod(accept, axis=-1)
+
+    def length(self, loss: float) -> float:
+        """The acceptance length pooled over texts without end."""
+        survival = self.survival(np.random.default_rng(0), loss, texts=200)
+        return 1 / float(np.mean(1 / (1 + survival.sum(-1))))
+
+    def loss_for(self, drop: float) -> float:
+        """The loss per position that lowers the acceptance length by the share `drop`."""
+        whole, low, high = self.length(0.0), 0.0, 1.0
+        for _ in range(30):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.length(middle) > (1 - drop) * whole else (low, middle)
+        return low
+
+    def run(self, rng: np.random.Generator, mode: str, loss: float = 0.0) -> Counts:
+        """One run: whole rounds counted by a decoder, or the expectations that replay gives."""
+        survival = self.survival(rng, loss)[0]
+        rounds = self.tokens / (1 + survival.sum(1))
+        if mode == "replayed":
+            return counts(rounds.tolist(), (rounds[:, None] * survival).tolist())
+        rounds = np.maximum(rounds.round(), 1).astype(int)
+        reached = rounds
+        accepted = []
+        for place in range(K):
+            before = survival[:, place - 1] if place else 1.0
+            reached = rng.binomial(reached, np.clip(survival[:, place] / before, 0, 1))
+            accepted.append(reached)
+        return counts(rounds.tolist(), np.stack(accepted, axis=1).tolist())
+
+
+def stored(run: Counts, text: str) -> Record:
+    return record(run, text=text)
+
+
+def gate(before: Counts, now: Counts, gates: int) -> Verdict:
+    """One gate of a session, through the production path."""
+    return judge(stored(now, "text-2"), stored(before, "text-1"), margin=MARGIN, alpha=ALPHA, gates=gates)
+
+
+def unchanged_session(rng: np.random.Generator, mode: str, *, gates: int, prompts: int, nights: int) -> list[str]:
+    """The outcomes of a session in which nothing changed; in mode `nightly` a gate's gravest over some nights."""
+    outcomes = []
+    for _ in range(gates):
+        own = Prompts.drawn(rng, prompts)
+        if mode != "nightly":
+            outcomes.append(gate(own.run(rng, mode), own.run(rng, mode), gates).outcome)
+            continue
+        said = [verdict.outcome for verdict in nightly(rng, own, [0.0] * nights, gates=gates)]
+        outcomes.append("regressed" if "regressed" in said else said[-1])
+    return outcomes
+
+
+def nightly(rng: np.random.Generator, prompts: Prompts, losses: list[float], *, gates: int, repeats: int = 1) -> list[Verdict]:
+    """The verdicts of successive nights with given losses, evidence accumulating."""
+    runs = [stored(prompts.run(rng, "counted"), f"base-{row}") for row in range(repeats)]
+    before = baseline_of(runs)
+    kept: list[Night] = []
+    verdicts = []
+    for number, loss in enumerate(losses):
+        now = stored(prompts.run(rng, "counted", loss), f"night-{number}")
+        verdict, night = judge_night(now, before, kept, margin=MARGIN, alpha=ALPHA, gates=gates)
+        assert night is not None
+        kept.append(night)
+        verdicts.append(verdict)
+    return verdicts
+
+
+def baseline_of(runs: list[Record]) -> Record:
+    """A baseline of several runs."""
+    import msgspec
+
+    return msgspec.structs.replace(runs[0], repeats=len(runs), again=tuple(run.counts for run in runs[1:]))

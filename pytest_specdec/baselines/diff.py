@@ -1,0 +1,81 @@
+"""Two stored baselines, or two folders of them, side by side: what a reviewer wants to know of an update."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import BaselineError
+from .schema import Record
+from .store import load, load_baseline
+
+_FOLDERS = ("texts", "tokens", "evidence")
+"""Folders beside the records that hold none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """One case in two places; None where it stands in one only."""
+
+    name: str
+    before: Record | None
+    now: Record | None
+
+    def lines(self) -> Iterator[str]:
+        """The change of the acceptance length, then what else differs."""
+        if self.before is None or self.now is None:
+            record = self.now or self.before
+            assert record is not None
+            yield f"{'new' if self.before is None else 'gone'}  {self.name}: {record.as_counts().acceptance_length:.4f}"
+            return
+        before, now = self.before.as_counts(), self.now.as_counts()
+        change = now.acceptance_length / before.acceptance_length - 1
+        lengths = f"{before.acceptance_length:.4f} -> {now.acceptance_length:.4f}"
+        yield f"changed  {self.name}: {lengths} ({round(change * 100, 2) + 0.0:+.2f} %)"
+        for part in ("conditions", "fingerprints", "environment"):
+            yield from _fields(getattr(self.before, part), getattr(self.now, part))
+        if self.before.definition != self.now.definition:
+            yield f"  definition: {self.before.definition} -> {self.now.definition}"
+        if self.before.repeats != self.now.repeats:
+            yield f"  repeats: {self.before.repeats} -> {self.now.repeats}"
+        yield from _prompts(self.before, self.now)
+
+
+def differences(before: Path, now: Path) -> list[Difference]:
+    """Every case whose record differs, by name. Both are files, or both folders.
+
+    Raises BaselineError for a missing or unreadable one, and for a file beside a folder.
+    """
+    if before.is_dir() != now.is_dir():
+        raise BaselineError(f"{before} and {now} are a folder and a file; name two of a kind")
+    if not before.is_dir():
+        pairs = [Difference(now.stem, load_baseline(before), load_baseline(now))]
+    else:
+        names = sorted({*_records(before), *_records(now)})
+        pairs = [Difference(name, load(before / f"{name}.json", Record), load(now / f"{name}.json", Record)) for name in names]
+        if not names:
+            raise BaselineError(f"neither {before} nor {now} holds a baseline; name the folders that do")
+    return [pair for pair in pairs if pair.before != pair.now]
+
+
+def _records(folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*.json"):
+        if path.parent.name not in _FOLDERS:
+            yield str(path.relative_to(folder).with_suffix(""))
+
+
+def _fields(before: object, now: object) -> Iterator[str]:
+    for name in before.__struct_fields__:  # type: ignore[attr-defined]
+        old, new = getattr(before, name), getattr(now, name)
+        if old != new:
+            yield f"  {name}: {old} -> {new}"
+
+
+def _prompts(before: Record, now: Record) -> Iterator[str]:
+    fresh, gone = (len(set(one.counts) - set(other.counts)) for one, other in ((now, before), (before, now)))
+    if fresh or gone:
+        yield f"  prompts: {fresh} new, {gone} gone"
+    texts = sum(before.counts[key].text != row.text for key, row in now.counts.items() if key in before.counts)
+    if texts:
+        yield f"  texts: {texts} of {len(now.counts)} sampled anew"

@@ -1,0 +1,73 @@
+"""`baseline diff`: two files or two folders, and what a reviewer reads of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from records import record, scaled, steady_counts
+
+from pytest_specdec.__main__ import main
+from pytest_specdec.baselines.schema import Record, dumps
+from pytest_specdec.baselines.store import write_all
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    before, now = tmp_path / "before", tmp_path / "now"
+    stored: dict[Path, Record] = {
+        before / "text" / "same-k3.json": record(),
+        now / "text" / "same-k3.json": record(),
+        before / "text" / "worse-k3.json": record(),
+        now / "text" / "worse-k3.json": record(scaled(steady_counts(), 0.9), text="text-2", temperature=0.5),
+        before / "text" / "gone-k3.json": record(),
+        now / "chat" / "new-k3.json": record(),
+    }
+    write_all({path: dumps(one) for path, one in stored.items()})
+    write_all({before / "text" / "texts" / "t1.json": "{}", now / "text" / "tokens" / "t1.json": "{}"})
+    return before, now
+
+
+def test_folders_are_compared_case_by_case(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["baseline", "diff", *map(str, folders)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "new  chat/new-k3: 2.5000",
+        "gone  text/gone-k3: 2.5000",
+        "changed  text/worse-k3: 2.5000 -> 2.3500 (-6.00 %)",
+        "  temperature: 1.0 -> 0.5",
+        "  texts: 12 of 12 sampled anew",
+    ]
+
+
+def test_equal_files_are_silent(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(folder / "text" / "same-k3.json") for folder in folders]
+    assert main(["baseline", "diff", *files]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_weights_prompts_and_repeats_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = record()
+    now = record(steady_counts(11), drafter="mtp", device="cuda", repeats=2, again=(record(steady_counts(11)).counts,))
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    write_all(dict(zip(files, map(dumps, (before, now)), strict=True)))
+    assert main(["baseline", "diff", *map(str, files)]) == 1
+    said = capsys.readouterr().out
+    for line in ("drafter: draft -> mtp", "device: cpu -> cuda", "repeats: 1 -> 2", "prompts: 0 new, 1 gone"):
+        assert f"  {line}\n" in said
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("nothing.json", "nothing.json"), "no baseline at"),
+        (("text", "text/same-k3.json"), "name two of a kind"),
+        (("empty", "empty"), "name the folders that do"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_message(
+    folders: tuple[Path, Path], names: tuple[str, str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = folders[0]
+    (before / "empty").mkdir()
+    assert main(["baseline", "diff", *(str(before / name) for name in names)]) == 2
+    assert said in capsys.readouterr().err
