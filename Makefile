@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: suites test check format bench agreement unchanged models clean
+.PHONY: suites test check format bench agreement museum proof unchanged models clean
 
 suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
 	$(BIN)/pytest --specdec-k=$(K) suites/
@@ -28,6 +28,16 @@ bench: $(READY)  ## our claims, measured
 
 agreement: $(READY)  ## replay beside decode, cell by cell, into docs/agreement.md
 	$(BIN)/python tests/agreement.py > docs/agreement.md.new && mv docs/agreement.md.new docs/agreement.md
+
+museum: $(READY)  ## real engines' acceptance bugs and what the gate says of them, into docs/museum.md
+	$(BIN)/python tests/museum/table.py > docs/museum.md.new && mv docs/museum.md.new docs/museum.md
+
+PROOF := OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gate_proof.py
+proof: $(READY)  ## the gate's false alarms and power by simulation, into docs/proof.md (about an hour)
+	mkdir -p benchmarks/results
+	for mode in counted replayed nightly; do $(PROOF) level $$mode > benchmarks/results/gate-level-$$mode.json || exit 1; done
+	for what in power evidence; do $(PROOF) $$what > benchmarks/results/gate-$$what.json || exit 1; done
+	$(BIN)/python benchmarks/gate_page.py benchmarks/results/gate-*.json > docs/proof.md
 
 models: $(READY)  ## train the embedded pair again
 	$(BIN)/python suites/models/build.py

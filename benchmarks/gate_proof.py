@@ -56,8 +56,8 @@ def power_at_promise(mode: str, gates: int, prompts: int, seed: int) -> bool | N
     own = Prompts.drawn(rng, prompts)
     before = own.run(rng, mode)
     printed = gate(before, own.run(rng, mode), gates).smallest_detectable_drop
-    if printed is None or printed >= 0.9 * (1 - 1 / own.length(0.0)):
-        return None  # more than there is to lose: the message says so, and promises nothing
+    if printed is None or printed >= 1 - 1 / own.length(0.0):
+        return None  # nothing was promised, or more than these prompts, seen over many texts, have to lose
     return gate(before, own.run(rng, mode, own.loss_for(printed)), gates).outcome == "regressed"
 
 

@@ -66,8 +66,9 @@ class Prompts:
         reached = rounds
         accepted = []
         for place in range(K):
-            before = survival[:, place - 1] if place else 1.0
-            reached = rng.binomial(reached, np.clip(survival[:, place] / before, 0, 1))
+            before = survival[:, place - 1] if place else np.ones(len(rounds))
+            accept = np.divide(survival[:, place], before, out=np.zeros(len(rounds)), where=before > 0)
+            reached = rng.binomial(reached, np.clip(accept, 0, 1))
             accepted.append(reached)
         return counts(rounds.tolist(), np.stack(accepted, axis=1).tolist())
 
@@ -111,6 +112,5 @@ def nightly(rng: np.random.Generator, prompts: Prompts, losses: list[float], *, 
 
 def baseline_of(runs: list[Record]) -> Record:
     """A baseline of several runs."""
-    import msgspec
 
     return msgspec.structs.replace(runs[0], repeats=len(runs), again=tuple(run.counts for run in runs[1:]))

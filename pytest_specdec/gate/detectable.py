@@ -11,7 +11,7 @@ POWER = 0.8
 
 
 def smallest_detectable_drop(pair: Pair, *, level: float, margin: float) -> float | None:
-    """The relative drop of the acceptance length that fails with probability `POWER`; None where nothing can be said.
+    """The relative drop of the acceptance length that fails with probability `POWER`; None where none can be promised.
 
     The observed drop must pass both conditions of failure: beyond the critical value of the max-statistic (bounded by
     a Student quantile shared among its 1 + k metrics) and at least the margin. The spread is that of the prompts.
@@ -19,7 +19,9 @@ def smallest_detectable_drop(pair: Pair, *, level: float, margin: float) -> floa
     error = relative_error(pair)
     if not 0 < error < math.inf:
         return None
-    return max(_critical(pair, level), margin / error) * error + _slack(pair) * error
+    found = max(_critical(pair, level), margin / error) * error + _slack(pair) * error
+    # A drafter can lose no more than all that it had accepted.
+    return found if found < 1 - 1 / pair.before.acceptance_length else None
 
 
 def prompts_to_see(pair: Pair, drop: float, *, level: float) -> int | None:

@@ -34,7 +34,7 @@ def explain(
         what = f"survival at position {verdict.position}" if verdict.position else "the acceptance length"
         lines.append(f"  test       the largest standardised drop is that of {what}")
     if verdict.regime == "sampled":
-        lines.append(f"  detectable {_percent(verdict.smallest_detectable_drop)} with {verdict.pair.prompts} prompts, 4 times in 5")
+        lines.append(f"  detectable {_detectable(verdict.smallest_detectable_drop)} with {verdict.pair.prompts} prompts")
     lines.append(f"  intended?  {update_command}")
     return lines
 
@@ -91,5 +91,5 @@ def _signed(change: float) -> str:
     return f"{round(change * 100, 2) + 0.0:+.2f} %"
 
 
-def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{value * 100:.2f} %"
+def _detectable(drop: float | None) -> str:
+    return "no drop can be promised" if drop is None else f"a drop of {drop * 100:.2f} %, 4 times in 5,"

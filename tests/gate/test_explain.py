@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 from records import record, scaled, steady_counts
 
@@ -132,7 +133,24 @@ def test_case_reason_and_update_command_are_there() -> None:
 def test_new_texts_say_what_could_have_been_seen() -> None:
     verdict = judge(record(planted(), text="text-2"), record(), margin=0.005)
     assert verdict.smallest_detectable_drop is not None
-    assert lines_of(verdict)["detectable"] == [f"{verdict.smallest_detectable_drop * 100:.2f} % with 12 prompts"]
+    promise = f"a drop of {verdict.smallest_detectable_drop * 100:.2f} %, 4 times in 5, with 12 prompts"
+    assert lines_of(verdict)["detectable"] == [promise]
+    assert lines_of(verdict)["test"] == ["the largest standardised drop is that of the acceptance length"]
+
+
+def test_the_test_names_the_position_that_fell_most() -> None:
+    """Chance in the first position drowns the length's drop, and none is in the last one's."""
+    before = steady_counts(24)
+    before.accepted[:, 0] += np.random.default_rng(1).normal(0, 3, 24)
+    now = steady_counts(24)
+    now.accepted[:, 2] *= 0.8
+    verdict = judge(record(now, text="text-2"), record(before), margin=0.005)
+    assert lines_of(verdict)["test"] == ["the largest standardised drop is that of survival at position 3"]
+
+
+def test_a_gate_that_can_promise_nothing_says_so() -> None:
+    nothing = dataclasses.replace(judge(record(planted(), text="text-2"), record(), margin=0.005), smallest_detectable_drop=None)
+    assert lines_of(nothing)["detectable"] == ["no drop can be promised with 12 prompts"]
 
 
 def test_an_error_needs_no_numbers() -> None:
