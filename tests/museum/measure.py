@@ -1,0 +1,123 @@
+"""Measures exhibits: the correct decoder once for each setting, and the broken one."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from museum.edits import Edit
+from museum.exhibits import Exhibit, Setting
+from safetensors.torch import load_file, save_file
+from support import EMBEDDED, edit_config
+
+from pytest_specdec.acceptance.case import Case, TextKey, default_rule
+from pytest_specdec.acceptance.counts import Array
+from pytest_specdec.baselines.schema import Record
+from pytest_specdec.comparison import Run
+from pytest_specdec.decoding.generate import Decoded
+from pytest_specdec.engines.local import DecodeEngine
+from pytest_specdec.gate.verdict import Verdict, judge
+from pytest_specdec.grid import DEFAULT_MARGIN
+
+NEW_TOKENS = 64
+PROMPTS = EMBEDDED.parent / "text" / "prompts.jsonl"
+
+
+class Watched(DecodeEngine):
+    """Decodes in batches of a given size and keeps every round."""
+
+    batch: int
+    decoded: Decoded
+
+    def decode(self, case: Case, prompts: Any, **options: Any) -> Decoded:
+        self.decoded = super().decode(case, prompts, **{"batch_size": self.batch, **options})
+        return self.decoded
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A record, and the texts and rounds that it counts."""
+
+    record: Record
+    decoded: Decoded
+
+    def against(self, before: Measured) -> Verdict:
+        return judge(self.record, before.record, margin=DEFAULT_MARGIN)
+
+    @property
+    def starts(self) -> dict[tuple[int, int], int]:
+        """Accepted tokens of every counted round, by text and position of its first draft."""
+        own = self.decoded
+        return {
+            (row, one.start): one.accepted
+            for row, (text, rounds) in enumerate(zip(own.texts, own.rounds, strict=True))
+            for one in rounds
+            if one.start + own.k <= len(text.ids)
+        }
+
+
+def conditionals(before: Measured, now: Measured) -> tuple[Array, Array]:
+    """Conditional acceptance by position, of the rounds that both start at the same place of the same text.
+
+    Between all rounds it differs at every position, since other rounds start at other places. Of different texts there
+    is no better comparison.
+    """
+    if now.decoded.texts != before.decoded.texts:
+        return before.record.as_counts().conditional, now.record.as_counts().conditional
+    old, new = before.starts, now.starts
+    shared = sorted(old.keys() & new.keys())
+    return _conditional([old[at] for at in shared], now.decoded.k), _conditional([new[at] for at in shared], now.decoded.k)
+
+
+def _conditional(accepted: list[int], k: int) -> Array:
+    reached = (np.array(accepted)[:, None] >= np.arange(k)).sum(0)
+    held = (np.array(accepted)[:, None] > np.arange(k)).sum(0)
+    return np.divide(held, reached, out=np.full(k, np.nan), where=reached > 0)
+
+
+class Lab:
+    """Measures on every second prompt of the embedded suite; edited checkpoints go to `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._prompts = folder / "prompts.jsonl"
+        self._prompts.write_text("".join(PROMPTS.read_text().splitlines(keepends=True)[::2]))
+        self._engine = Watched((), device="cpu")
+        self._checkpoint = functools.cache(self._edited)
+        self.baseline = functools.cache(self.measure)
+
+    def broken(self, exhibit: Exhibit, setting: Setting | None = None) -> Measured:
+        """Decode with an exhibit's defect, in its own setting unless told otherwise."""
+        with pytest.MonkeyPatch.context() as patch:
+            if exhibit.defect is not None:
+                exhibit.defect(patch)
+            return self.measure(setting or exhibit.setting, *([] if exhibit.edit is None else [exhibit.edit]))
+
+    def measure(self, setting: Setting, *edits: Edit, seed: int = 0) -> Measured:
+        """Decode as a setting says, with further edits of the drafter's checkpoint."""
+        models = {role: str(EMBEDDED / f"text-{role}") for role in ("target", "draft")}
+        if edits := setting.edits + edits:
+            models[setting.role] = str(self._checkpoint(setting.role, edits))
+        texts = TextKey("museum", models["target"], self._prompts, setting.prompts, NEW_TOKENS, setting.temperature, seed)
+        drafter, rule = models.get(setting.drafter, setting.drafter), default_rule(setting.temperature)
+        case = Case(texts, drafter, setting.drafter, setting.k, setting.depth, rule, DEFAULT_MARGIN)
+        self._engine.batch = setting.batch
+        record = Run(case, self._engine.measure(case), self._engine.name, None).record
+        return Measured(record, self._engine.decoded)
+
+    def _edited(self, role: str, edits: tuple[Edit, ...]) -> Path:
+        """A copy of a checkpoint with edits made to its tensors."""
+        folder = self._folder / "-".join([role, *(edit.__name__ for edit in edits)])
+        shutil.copytree(EMBEDDED / f"text-{role}", folder)
+        weights = load_file(folder / "model.safetensors")
+        for edit in edits:
+            edit(weights)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        if "lm_head.weight" in weights:
+            edit_config(folder, tie_word_embeddings=False)
+        return folder
