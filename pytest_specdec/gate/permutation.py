@@ -119,21 +119,21 @@ def random_p_value(pair: Pair, *, level: float, seed: int) -> float:
     rng = np.random.default_rng(seed)
     if not labellings.varies:
         return float(rng.random())
-    drawn: Array = np.empty(0)
-    rank = 1
+    lot, rank, drawn = rng.random(), 1, 0
     for resamples in (199, 1800, math.ceil(100 / level)):
         result = labellings.test(resamples, rng)
         tolerance = 1e-12 * max(1.0, abs(result.statistic))
         null = result.null_distribution
+        above = int((null > result.statistic + tolerance).sum())
+        equal = int((abs(null - result.statistic) <= tolerance).sum())
         if null.size < resamples:  # all labellings, the observed one among them
-            above, equal = (null > result.statistic + tolerance).sum(), (abs(null - result.statistic) <= tolerance).sum()
-            return float((above + rng.random() * equal) / null.size)
-        drawn = np.concatenate([drawn, null])
-        equal = int((abs(drawn - result.statistic) <= tolerance).sum())
-        rank = 1 + int((drawn > result.statistic + tolerance).sum()) + int(rng.integers(equal + 1))
+            return float((above + lot * equal) / null.size)
+        # One lot breaks the ties of every stage, else stopping early would favour some.
+        rank += above + int(rng.binomial(equal, lot))
+        drawn += null.size
         if rank > 5:
             break
-    return float(rng.beta(rank, drawn.size + 2 - rank))
+    return float(rng.beta(rank, drawn + 2 - rank))
 
 
 def can_resolve(prompts: int, level: float) -> bool:

@@ -150,10 +150,14 @@ def test_p_values_to_be_multiplied_are_uniform(prompts: int, runs: tuple[int, in
     assert stats.kstest(values, "uniform").pvalue > 1e-3
 
 
-def test_p_values_of_identical_runs_are_uniform_too() -> None:
-    same = Pair(steady_counts(8), steady_counts(8))
-    values = [random_p_value(same, level=0.1, seed=seed) for seed in range(400)]
-    assert stats.kstest(values, "uniform").pvalue > 1e-3
+def test_ties_are_broken_by_one_lot() -> None:
+    """Two prompts in thirty differ, so that most labellings tie and the lot decides."""
+    before, now = steady_counts(30), steady_counts(30)
+    now.accepted[:2] *= 0.9
+    for pair in (Pair(before, before), Pair(before, now)):
+        values = np.array([random_p_value(pair, level=0.1, seed=seed) for seed in range(400)])
+        expected = "uniform" if pair.now is before else stats.uniform(0, 0.25).cdf
+        assert stats.kstest(values, expected).pvalue > 1e-3
 
 
 def test_a_collapse_reaches_far_below_the_level() -> None:
