@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .acceptance.case import DEFINITION, Case
@@ -10,6 +11,7 @@ from .comparison import Baseline, Run, times_of, value_of
 from .gate.verdict import Verdict
 from .report.row import Metrics, Row, plain
 from .speedup.costs import CostProfile
+from .speedup.table import speedup_interval
 
 CREATED, UPDATED = "baseline created", "baseline updated"
 _WORDS = {CREATED: "new", UPDATED: "updated"}
@@ -59,6 +61,8 @@ def empty_row(case: Case, engine: str) -> Row:
         verify_ms=None,
         draft_ms=None,
         speedup=None,
+        acceptance_length_error=None,
+        speedup_interval=[],
         categories={},
         baseline={},
         drop=None,
@@ -86,6 +90,10 @@ def _baseline_metrics(case: Case, stored: Baseline, verdict: Verdict | None) -> 
 
 def _metrics(case: Case, counts: Counts, costs: CostProfile | None) -> Metrics:
     target_ms, verify_ms, draft_ms = times_of(case, costs)
+    speedup, error = value_of("speedup", case, counts, costs), counts.standard_error
+    interval: tuple[float, ...] = ()
+    if costs is not None and math.isfinite(speedup) and math.isfinite(error):
+        interval = speedup_interval(speedup, counts.acceptance_length, error, costs)
     return Metrics(
         prompts=len(counts.prompts),
         rounds=plain(counts.total_rounds),
@@ -98,5 +106,7 @@ def _metrics(case: Case, counts: Counts, costs: CostProfile | None) -> Metrics:
         target_ms=plain(target_ms),
         verify_ms=plain(verify_ms),
         draft_ms=plain(draft_ms),
-        speedup=plain(value_of("speedup", case, counts, costs)),
+        speedup=plain(speedup),
+        acceptance_length_error=plain(error),
+        speedup_interval=[plain(bound) for bound in interval],
     )

@@ -56,6 +56,21 @@ class Counts:
         return 1.0 + self.expected_accepted
 
     @property
+    def residuals(self) -> Array:
+        """(prompts,): each prompt's accepted tokens beyond the pooled mean of its rounds, over all rounds; they sum to 0."""
+        residuals: Array = (self.accepted.sum(1) - self.expected_accepted * self.rounds) / self.total_rounds
+        return residuals
+
+    @property
+    def standard_error(self) -> float:
+        """Of the acceptance length, over prompts like these: the delta method for a ratio, clustered by prompt.
+
+        nan with fewer than two prompts.
+        """
+        prompts = len(self.prompts)
+        return float(np.std(self.residuals, ddof=1) * np.sqrt(prompts)) if prompts > 1 else float("nan")
+
+    @property
     def macro_acceptance_length(self) -> float:
         """The mean over prompts of each prompt's own acceptance length: another quantity, never gated."""
         seen = self.rounds > 0

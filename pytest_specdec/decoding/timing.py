@@ -57,6 +57,7 @@ def measure_costs(
         own_heads=own,
         machine=f"{where.device}, {where.threads} threads, {where.dtype}, torch {where.torch}, batch 1, context {context}",
         spread=spread,
+        samples=repeats,
     )
 
 

@@ -53,7 +53,7 @@ class Pair:
         The linearised difference of two ratio estimators (the delta method for pooled means over clusters):
         a prompt's accepted tokens beyond what its rounds would have earned at the pooled mean.
         """
-        return (_residuals(self.before) - _residuals(self.now)) + self.length_drop / self.prompts
+        return (self.before.residuals - self.now.residuals) + self.length_drop / self.prompts
 
     def standard_error(self) -> float:
         """Of the drop over prompts like these; infinite with a single prompt."""
@@ -79,10 +79,3 @@ class Pair:
 def _lined_up(run: Counts, prompts: Sequence[str]) -> Counts:
     at = {key: row for row, key in enumerate(run.prompts)}
     return run.select([at[key] for key in prompts])
-
-
-def _residuals(counts: Counts) -> Array:
-    """Per prompt, summing to zero: (accepted - mean * rounds) / all rounds."""
-    total = counts.total_rounds
-    residuals: Array = (counts.accepted.sum(1) - counts.expected_accepted * counts.rounds) / total
-    return residuals

@@ -22,21 +22,17 @@ def dead_drafter(counts: Counts) -> str | None:
     cure = "a dead drafter is no baseline; check the drafter, its tokenizer and its prompts"
     if not accepted > 0:
         return f"no draft token was ever accepted, and {cure}"
-    lowest = accepted - _reach(counts)
+    error = counts.standard_error
+    lowest = accepted if math.isnan(error) else accepted - _quantile(len(counts.prompts)) * error
     if accepted >= DEAD and lowest > 0:
         return None
     return f"the acceptance length {1 + accepted:.4f} is within noise of 1, and {cure}"
 
 
-def _reach(counts: Counts) -> float:
-    """Half a one-sided interval of the accepted tokens per round, clustered by prompt; 0 where one prompt is all."""
+def _quantile(prompts: int) -> float:
     from scipy import stats
 
-    prompts = len(counts.prompts)
-    if prompts < 2:
-        return 0.0
-    nothing = Counts(counts.prompts, counts.categories, counts.rounds, counts.drafted, 0 * counts.accepted)
-    return float(stats.t.isf(NOISE, prompts - 1)) * Pair(counts, nothing).standard_error()
+    return float(stats.t.isf(NOISE, prompts - 1))
 
 
 def looping_texts(looping: int, texts: int) -> str | None:

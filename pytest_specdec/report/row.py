@@ -23,6 +23,10 @@ class Metrics(TypedDict):
     verify_ms: Number
     draft_ms: Number
     speedup: Number
+    acceptance_length_error: Number
+    """Standard error, clustered by prompt."""
+    speedup_interval: list[Number]
+    """95 %, empty where it is unknown."""
 
 
 class Row(Metrics):

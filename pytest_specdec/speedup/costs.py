@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ class CostProfile:
     machine: str = "unknown"
     spread: float = 0.0
     """Largest relative inter-quartile range among the measured times."""
+    samples: int = 0
+    """How many times each part was timed; 0 where nobody knows."""
+    extrapolated: tuple[int, ...] = ()
+    """k whose times were not measured but lie on a line through others, outside their range."""
 
     def __post_init__(self) -> None:
         times = [*self.verify.values()]
@@ -55,6 +60,29 @@ class CostProfile:
         """Milliseconds of a whole round."""
         return self.verify_ms(k) + self.draft_ms(k, depth, own_heads=own_heads)
 
+    @property
+    def relative_error(self) -> float:
+        """Standard error of a median time, relative; 0 where it is unknown.
+
+        From the inter-quartile range as of a normal law: 1.253 * (IQR / 1.349) / sqrt(samples).
+        """
+        return 1.253 * self.spread / 1.349 / math.sqrt(self.samples) if self.samples else 0.0
+
+    def extended(self, ks: Iterable[int]) -> CostProfile:
+        """A profile that also covers `ks`, from least-squares lines: verification over k, drafting over passes.
+
+        A pass of a draft model yields 1 + depth tokens, one of the target's own heads a token. k outside the measured
+        range are named in `extrapolated`. Raises CostError for a line through fewer than two points, or one that ends
+        in a time that is not positive.
+        """
+        wanted = sorted(set(ks) - set(self.verify))
+        verify = _lined_up(self.verify, wanted, 1, "verify")
+        draft = {depth: _lined_up(row, wanted, 1 + depth, f"draft (depth {depth})") for depth, row in self.draft.items()}
+        own = {depth: _lined_up(row, wanted, 1, "own_heads") for depth, row in self.own_heads.items()}
+        outside = [k for k in wanted if not min(self.verify) < k < max(self.verify)]
+        extrapolated = tuple(sorted({*self.extrapolated, *outside}))
+        return dataclasses.replace(self, verify=verify, draft=draft, own_heads=own, extrapolated=extrapolated)
+
     def to_json(self) -> str:
         return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=2, sort_keys=True) + "\n"
 
@@ -77,6 +105,8 @@ class CostProfile:
                 own_heads={int(depth): _times(row) for depth, row in data.get("own_heads", {}).items()},
                 machine=str(data.get("machine", "unknown")),
                 spread=float(data.get("spread", 0.0)),
+                samples=int(data.get("samples", 0)),
+                extrapolated=tuple(map(int, data.get("extrapolated", ()))),
             )
         except CostError as error:
             raise CostError(f"cost profile {path}: {error}") from None
@@ -86,6 +116,21 @@ class CostProfile:
 
 def _times(row: Mapping[str, float]) -> dict[int, float]:
     return {int(k): float(ms) for k, ms in row.items()}
+
+
+def _lined_up(row: Mapping[int, float], wanted: Iterable[int], tokens: int, name: str) -> dict[int, float]:
+    """A row with times at the wanted k, on the line over passes of so many tokens through its own."""
+    missing = [k for k in wanted if k not in row]
+    if not missing:
+        return dict(row)
+    passes = {k: -(-k // tokens) for k in (*row, *missing)}
+    if len({passes[k] for k in row}) < 2:
+        raise CostError(f"the cost profile's {name} times are too few to draw a line through; {_HINT}")
+    slope, intercept = statistics.linear_regression([passes[k] for k in row], list(row.values()))
+    fitted = {k: intercept + slope * passes[k] for k in missing}
+    if bad := [k for k, ms in fitted.items() if not ms > 0]:
+        raise CostError(f"the line through the cost profile's {name} times is not positive at k = {bad[0]}; {_HINT} --k {bad[0]}")
+    return dict(sorted({**row, **fitted}.items()))
 
 
 def _interpolate(table: Mapping[int, float], k: int, name: str) -> float:

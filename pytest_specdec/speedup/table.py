@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import statistics
 from collections.abc import Mapping
 
 from .costs import CostProfile
@@ -20,6 +22,10 @@ class Step:
     marginal: float
     """Speed-up over that of the k before; of the first k, over no drafting at all."""
     best: bool
+    interval: tuple[float, float] | None = None
+    """95 % interval of the speed-up, where the lengths came with their standard errors."""
+    extrapolated: bool = False
+    """Whether its times lie on a line through measured ones, outside their range."""
 
     @property
     def pays(self) -> bool:
@@ -28,9 +34,14 @@ class Step:
 
 
 def speedup_table(
-    lengths: Mapping[int, float], costs: CostProfile, *, depth: int = 0, own_heads: bool = False
+    lengths: Mapping[int, float],
+    costs: CostProfile,
+    *,
+    depth: int = 0,
+    own_heads: bool = False,
+    errors: Mapping[int, float] | None = None,
 ) -> tuple[Step, ...]:
-    """The steps of growing k from the acceptance length at each.
+    """The steps of growing k from the acceptance length at each, and its standard error where it is known.
 
     Raises ValueError for no lengths or a profile without `target_ms`, CostError for a k or depth it does not cover.
     """
@@ -43,10 +54,22 @@ def speedup_table(
     }
     best = max(speedups, key=lambda k: speedups[k])
     before = [1.0, *speedups.values()]
-    return tuple(
-        Step(k, lengths[k], sum(times[k]), speedup, speedup / previous, k == best)
-        for (k, speedup), previous in zip(speedups.items(), before, strict=False)
-    )
+    steps = []
+    for (k, speedup), previous in zip(speedups.items(), before, strict=False):
+        interval = None if errors is None else speedup_interval(speedup, lengths[k], errors[k], costs)
+        known = k not in costs.extrapolated
+        steps.append(Step(k, lengths[k], sum(times[k]), speedup, speedup / previous, k == best, interval, not known))
+    return tuple(steps)
+
+
+def speedup_interval(speedup: float, length: float, error: float, costs: CostProfile) -> tuple[float, float]:
+    """95 % interval of a speed-up from the standard error of the length and the spread of the times (delta method).
+
+    The target's step and the round are timed apart, so the timing's relative error enters twice.
+    """
+    relative = math.sqrt((error / length) ** 2 + 2 * costs.relative_error**2)
+    reach = statistics.NormalDist().inv_cdf(0.975) * relative * speedup
+    return (speedup - reach, speedup + reach)
 
 
 def break_even(length: float, survival: float, *, round_ms: float, next_round_ms: float) -> float:

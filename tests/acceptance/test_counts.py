@@ -140,3 +140,15 @@ def test_counts_of_another_k_do_not_merge() -> None:
 def test_shapes_that_do_not_go_together_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="prompts"):
         dataclasses.replace(BY_HAND, **change)
+
+
+def test_the_standard_error_is_that_of_resampled_prompts() -> None:
+    rng = np.random.default_rng(2)
+    rounds = rng.integers(20, 60, 60)
+    accepted = rng.binomial(rounds, rng.beta(3, 2, 60))
+    whole = counts(rounds.tolist(), accepted[:, None].tolist())
+    resampled = [rng.integers(60, size=60) for _ in range(4000)]
+    lengths = [1 + accepted[rows].sum() / rounds[rows].sum() for rows in resampled]
+    assert whole.standard_error == pytest.approx(np.std(lengths), rel=0.1)
+    assert whole.residuals.sum() == pytest.approx(0)
+    assert np.isnan(whole.select([0]).standard_error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +172,53 @@ def test_an_impossible_time_is_refused_by_file_name(tmp_path: Path, time: str) -
     path.write_text(f'{{"schema": 1, "verify": {{"1": {time}}}, "draft": {{}}}}')
     with pytest.raises(CostError, match=r"costs\.json"):
         CostProfile.load(path)
+
+
+PUBLISHED = CostProfile(target_ms=76, verify={1: 90, 2: 104, 3: 117}, draft={0: {1: 8, 2: 14, 3: 22}})
+
+
+def test_k_beyond_the_measured_ones_lie_on_a_line_and_are_named() -> None:
+    longer = PUBLISHED.extended([2, 4, 6])
+    assert longer.extrapolated == (4, 6)
+    assert longer.verify_ms(4) == pytest.approx(90 + 13.5 * 3 + 1 / 6)
+    assert longer.draft_ms(4) == pytest.approx(22 - 1 / 3 + 7)
+    assert [longer.verify_ms(k) for k in (1, 2, 3)] == [90, 104, 117], "what was measured stays"
+    assert CostProfile.load(io_round_trip(longer)) == longer
+
+
+def io_round_trip(profile: CostProfile) -> Path:
+    path = Path(tempfile.mkdtemp()) / "costs.json"
+    path.write_text(profile.to_json())
+    return path
+
+
+def test_k_between_measured_ones_are_no_extrapolation() -> None:
+    sparse = CostProfile(verify={1: 10, 8: 24}, draft={0: {1: 1, 8: 8}})
+    assert sparse.extended([4]).extrapolated == ()
+    assert sparse.extended([4]).verify_ms(4) == pytest.approx(16)
+
+
+def test_drafting_is_a_line_over_passes() -> None:
+    """Three MTP layers yield four tokens a pass: k of 5 to 8 all take two."""
+    heads = CostProfile(verify={4: 10, 16: 22}, draft={3: {4: 3, 16: 9}}).extended([5, 8, 20])
+    assert heads.draft_ms(5, 3) == heads.draft_ms(8, 3) == pytest.approx(5)
+    assert heads.draft_ms(20, 3) == pytest.approx(11)
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        (CostProfile(verify={4: 10}, draft={}), "verify times are too few to draw a line through"),
+        (CostProfile(verify={1: 10, 2: 11}, draft={3: {1: 3, 2: 4}}), r"draft \(depth 3\) times are too few"),
+        (CostProfile(verify={1: 10, 2: 4}, draft={}), "not positive at k = 8"),
+    ],
+)
+def test_a_line_that_cannot_be_drawn_is_refused(profile: CostProfile, said: str) -> None:
+    with pytest.raises(CostError, match=said):
+        profile.extended([8])
+
+
+def test_the_error_of_a_median_shrinks_with_samples() -> None:
+    profile = CostProfile(verify={1: 10}, draft={}, spread=0.2, samples=100)
+    assert profile.relative_error == pytest.approx(0.2 / 1.349 * 1.253 / 10)
+    assert CostProfile(verify={1: 10}, draft={}, spread=0.2).relative_error == 0

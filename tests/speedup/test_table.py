@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,3 +79,23 @@ def test_tables_need_lengths_a_target_time_and_a_profile_that_covers_them() -> N
 def test_depth_chooses_the_drafting_times() -> None:
     plain, deep = (speedup_table({4: 3.0}, COSTS, depth=depth)[0] for depth in (0, 1))
     assert (plain.round_ms, deep.round_ms) == (18, 16)
+
+
+def test_intervals_come_from_acceptance_and_from_timing() -> None:
+    lengths, errors = {1: 1.8, 2: 2.4}, {1: 0.09, 2: 0.12}
+    (first, second) = speedup_table(lengths, COSTS, errors=errors)
+    for step in (first, second):
+        assert step.interval is not None
+        low, high = step.interval
+        assert (low + high) / 2 == pytest.approx(step.speedup)
+        assert (high - low) / 2 == pytest.approx(1.96 * 0.05 * step.speedup, rel=1e-3)
+    noisy = dataclasses.replace(COSTS, spread=0.3, samples=9)
+    (wider, _) = speedup_table(lengths, noisy, errors=errors)
+    assert wider.interval is not None
+    assert wider.interval[0] < first.interval[0]  # type: ignore[index]
+    assert speedup_table(lengths, COSTS)[0].interval is None
+
+
+def test_extrapolated_times_are_marked() -> None:
+    steps = speedup_table({2: 2.4, 8: 4.0}, COSTS.extended([8]))
+    assert [(step.k, step.extrapolated) for step in steps] == [(2, False), (8, True)]
