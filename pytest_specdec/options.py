@@ -12,7 +12,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 ENGINES = ("replay", "decode")
 UPDATES = ("new", "changed", "all")
 INCONCLUSIVE = ("fail", "warn")
-REPORTS = (".json",)
+REPORTS = (".json", ".html", ".md")
 
 
 class Option(NamedTuple):
@@ -134,5 +134,12 @@ OPTIONS = (
         "prune", bool, "", "Delete stored files that no test asks for any more; needs a full run", ini=False, action="store_true"
     ),
     Option("accumulate", bool, "", "Add this run's evidence to that of earlier ones", ini=False, action="store_true"),
-    Option("report", report_file, "FILE", "Write a report; the ending names its format (.json)", ini=False, action="append"),
+    Option(
+        "report",
+        report_file,
+        "FILE",
+        "Write a report; the ending names its format: .json, .html or .md",
+        ini=False,
+        action="append",
+    ),
 )

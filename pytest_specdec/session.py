@@ -272,9 +272,9 @@ class Session:
         """Baselines first, so that a report that cannot be written costs none of them."""
         reports: dict[Path, str] = {}
         if self._rows and self.settings.reports:
-            from .report import json
+            from .report import render
 
-            reports = dict.fromkeys(self.settings.reports, json.render(self._rows.values()))
+            reports = {path: render(path.suffix, self._rows.values()) for path in self.settings.reports}
         elif self.settings.reports:
             self._notes.append("no case was measured, so no report was written; select a test that uses specdec_run")
         for files in filter(None, (self._files, reports)):
@@ -300,10 +300,11 @@ class Session:
             terminalreporter.write_line(f"ERROR: {self._problem}", red=True)
         if not self._rows and not self._notes:
             return
+        from .report.bars import bars
         from .report.table import tables
 
         terminalreporter.section("speculative decoding")
-        for line in tables(self._rows.values()):
+        for line in (*tables(self._rows.values()), *bars(self._rows.values())):
             colour = next((colour for word, colour in _COLOURS.items() if line.endswith(word)), None)
             terminalreporter.write_line(line, **({colour: True} if colour else {}))
         for note in self._notes:

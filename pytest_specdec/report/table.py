@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 
+from .curves import stem
 from .row import Number, Row
 
 HEADERS = ("case", "k", "depth", "rate", "accepted", "length", "speed-up", "baseline", "change", "verdict")
-_NOTE = (
+NOTE = (
     "rate = accepted / drafted; accepted = drafts accepted per round; length = tokens per round; "
     "speed-up is theoretical; baseline and change are of the length"
 )
@@ -16,33 +17,33 @@ _NOTE = (
 
 def tables(rows: Iterable[Row]) -> Iterator[str]:
     """Lines of all tables, without colour."""
-    ordered = sorted(rows, key=lambda row: (row["suite"], _stem(row), row["temperature"], row["k"], row["depth"]))
-    for suite, group in itertools.groupby(ordered, key=lambda row: row["suite"]):
-        cells = [_cells(row) for row in group]
-        widths = [max(map(len, column)) for column in zip(HEADERS, *cells, strict=True)]
+    listed = ordered(rows)
+    for suite, group in itertools.groupby(listed, key=lambda row: row["suite"]):
+        lines = [cells(row) for row in group]
+        widths = [max(map(len, column)) for column in zip(HEADERS, *lines, strict=True)]
         yield f"suite {suite}"
-        for line in (HEADERS, *cells):
+        for line in (HEADERS, *lines):
             yield (
                 "  "
                 + "  ".join(_aligned(cell, width, at) for at, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
             )
-    for row in ordered:
+    for row in listed:
         if row["verdict"] == "inconclusive":
             yield f"{row['id']} is inconclusive: {row['reason']}"
-    if ordered:
-        yield _NOTE
+    if listed:
+        yield NOTE
 
 
-def _stem(row: Row) -> str:
-    """The case's name without what the columns say: drafter and temperature."""
-    name = row["id"].rsplit("/", 1)[1]
-    return name.replace(f"-k{row['k']}-depth{row['depth']}", "")
+def ordered(rows: Iterable[Row]) -> list[Row]:
+    """Rows as tables list them."""
+    return sorted(rows, key=lambda row: (row["suite"], stem(row), row["temperature"], row["k"], row["depth"]))
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def cells(row: Row) -> tuple[str, ...]:
+    """A row's words, one a header."""
     before = row["baseline"].get("acceptance_length")
     return (
-        _stem(row),
+        stem(row),
         str(row["k"]),
         str(row["depth"]),
         _percent(row["acceptance_rate"]),

@@ -1,4 +1,4 @@
-"""--specdec-report=FILE.json: the promised schema, for every outcome, in one process and in two."""
+"""--specdec-report=FILE: the promised schema, for every outcome, in one process and in two."""
 
 from __future__ import annotations
 
@@ -102,3 +102,11 @@ def test_model(specdec_target): pass
 """)
     result = project.run("--specdec-report=out.json", ok=True)
     result.stdout.fnmatch_lines(["no case was measured, so no report was written*"])
+
+
+def test_one_run_writes_every_format(project) -> None:
+    project.create("--specdec-k=4")
+    project.run("--specdec-k=4", *(f"--specdec-report=out{suffix}" for suffix in (".json", ".html", ".md")), ok=True)
+    texts = {path.suffix: path.read_text() for path in project.pytester.path.glob("out.*")}
+    assert texts.keys() == {".json", ".html", ".md"}
+    assert all("tiny-draft-t1" in texts[suffix] for suffix in (".html", ".md"))

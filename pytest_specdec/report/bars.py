@@ -1,0 +1,26 @@
+"""The picture of speed-ups in the terminal: a bar a case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from .curves import Picture, pictures
+from .row import Row
+
+_WIDTH = 40
+
+
+def bars(rows: Iterable[Row]) -> Iterator[str]:
+    """Lines of all pictures, without colour."""
+    for picture in pictures(rows):
+        yield f"speed-up over k, {picture.title} (* is the best; 95 % interval)"
+        yield from _lines(picture)
+
+
+def _lines(picture: Picture) -> Iterator[str]:
+    longest = max(point.speedup for point in picture.points)
+    for depth, points in picture.curves.items():
+        for point in points:
+            bar = "#" * max(1, round(_WIDTH * point.speedup / longest))
+            interval = f"{point.low:.2f} to {point.high:.2f}"
+            yield f"  depth {depth}  k {point.k:>3}  {point.speedup:.2f}x  {interval}  {bar}{' *' if point.best else ''}"

@@ -1,0 +1,35 @@
+"""The report for pull requests and job summaries."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Iterator
+
+from .row import Row
+from .table import HEADERS, NOTE, cells, ordered
+
+
+def render(rows: Iterable[Row]) -> str:
+    """One table of all cases, and what is to be said of those that did not simply pass."""
+    return "\n".join(_lines(ordered(rows))) + "\n"
+
+
+def _lines(rows: list[Row]) -> Iterator[str]:
+    yield "# Speculative decoding"
+    yield ""
+    yield from (f"| {' | '.join(line)} |" for line in (("suite", *HEADERS), ("---", *["---"] * len(HEADERS))))
+    for row in rows:
+        yield f"| {' | '.join(map(_escaped, (row['suite'], *cells(row))))} |"
+    yield ""
+    yield f"{NOTE}."
+    told = [row for row in rows if row["verdict"] not in ("pass", "not judged", "new", "updated")]
+    if told:
+        yield ""
+    for row in told:
+        changed = f" (changed: {'; '.join(row['changed'])})" if row["changed"] else ""
+        yield f"- **{_escaped(row['id'])}** {row['verdict']}: {_escaped(row['reason'] + changed)}"
+
+
+def _escaped(text: str) -> str:
+    """Safe inside a cell: names come from folders and prompts, and viewers render HTML."""
+    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,63 @@
+"""The picture of speed-ups: which cases make one, and which point is best."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from records import row
+
+from pytest_specdec.report.bars import bars
+from pytest_specdec.report.curves import pictures, stem
+from pytest_specdec.report.row import Row
+
+
+def cell(k: int, depth: int, speedup: float | None, **more: Any) -> Row:
+    interval = [] if speedup is None else [speedup - 0.1, speedup + 0.1]
+    more = {"id": f"text/draft-k{k}-depth{depth}-t1", **more}
+    return row(k=k, depth=depth, speedup=speedup, speedup_interval=interval, **more)
+
+
+GRID = [cell(4, 0, 1.2), cell(8, 0, 1.5), cell(4, 3, 1.8), cell(8, 3, 1.7)]
+
+
+def test_a_pair_at_one_temperature_is_one_picture_with_a_curve_a_depth() -> None:
+    (picture,) = pictures(reversed(GRID))
+    assert picture.title == "text/draft-t1"
+    assert picture.ks == [4, 8]
+    assert {depth: [point.k for point in points] for depth, points in picture.curves.items()} == {0: [4, 8], 3: [4, 8]}
+
+
+def test_the_best_point_of_all_depths_is_marked() -> None:
+    (picture,) = pictures(GRID)
+    assert [(point.k, point.depth) for point in picture.points if point.best] == [(4, 3)]
+
+
+def test_other_temperatures_and_suites_have_pictures_of_their_own() -> None:
+    cold = [{**one, "id": one["id"].replace("-t1", "-t0")} for one in GRID]
+    other = [{**one, "suite": "chat", "id": one["id"].replace("text/", "chat/")} for one in GRID]
+    assert [picture.title for picture in pictures([*GRID, *cold, *other])] == ["chat/draft-t1", "text/draft-t0", "text/draft-t1"]
+
+
+@pytest.mark.parametrize("rows", [[], GRID[:1], [GRID[0], GRID[2]], [cell(4, 0, None), cell(8, 0, 1.5)]])
+def test_a_single_k_is_no_curve(rows: list[Row]) -> None:
+    assert pictures(rows) == []
+    assert list(bars(rows)) == []
+
+
+def test_without_an_interval_a_point_stands_alone() -> None:
+    (picture,) = pictures([{**one, "speedup_interval": []} for one in GRID])
+    assert all(point.low == point.speedup == point.high for point in picture.points)
+
+
+def test_the_terminal_draws_a_bar_a_case_and_stars_the_best() -> None:
+    lines = list(bars(GRID))
+    assert lines[0] == "speed-up over k, text/draft-t1 (* is the best; 95 % interval)"
+    assert len(lines) == 5
+    (best,) = [line for line in lines[1:] if line.endswith(" *")]
+    assert best.startswith("  depth 3  k   4  1.80x  1.70 to 1.90  ")
+    assert max(line.count("#") for line in lines) == best.count("#") == 40
+
+
+def test_rule_and_engine_stay_in_the_title() -> None:
+    assert stem(cell(4, 0, 1.0, id="text/draft-k4-depth0-t1-block-decode")) == "draft-t1-block-decode"

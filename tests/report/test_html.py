@@ -1,0 +1,93 @@
+"""The HTML page: whole, self-contained, escaped, and drawn to scale."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from records import row
+from report.test_curves import GRID
+
+from pytest_specdec.report import render
+from pytest_specdec.report.curves import pictures
+from pytest_specdec.report.html import HEIGHT, MARGIN, WIDTH, Axes
+
+NASTY = "<script>alert(1)</script>&\"'"
+VOID = {"meta"}
+
+
+class Tags(HTMLParser):
+    """Checks that tags are closed in order, and collects them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def page(rows: list) -> str:
+    return render(".html", rows)
+
+
+def test_tags_are_closed_and_nothing_is_loaded() -> None:
+    text = page([*GRID, row()])
+    tags = Tags(text).seen
+    assert {"table", "svg", "figure"} <= {tag for tag, _ in tags}
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in tags}
+    assert not any({"src", "href"} & set(attributes) for _, attributes in tags)
+    assert "http" not in text
+
+
+@pytest.mark.parametrize("field", ["suite", "reason", "verdict"])
+def test_what_comes_from_users_is_escaped(field: str) -> None:
+    text = page([row(**{field: NASTY, "changed": [NASTY]})])
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+    Tags(text)
+
+
+def test_every_case_is_a_line_and_those_that_failed_are_told() -> None:
+    text = page([*GRID, row(verdict="regressed", reason="fell"), row(id="text/draft-k2-depth0-t1", verdict="pass")])
+    assert text.count("<tr>") == 1 + 6
+    assert '<td class="regressed">regressed</td>' in text
+    assert "fell" in text
+
+
+def test_points_lie_where_their_numbers_say() -> None:
+    (picture,) = pictures(GRID)
+    axes = Axes.of(picture)
+    assert (axes.x(4), axes.x(8)) == (MARGIN, WIDTH - MARGIN)
+    assert axes.y(0) == HEIGHT - MARGIN
+    assert axes.y(axes.top) == MARGIN
+    assert axes.top > max(point.high for point in picture.points)
+    assert axes.marks() == [0.0, 0.5, 1.0, 1.5]
+    circles = [attributes for tag, attributes in Tags(page(GRID)).seen if tag == "circle"]
+    ringed = [circle for circle in circles if circle["r"] == "8"]
+    assert len(circles) == 5
+    assert [(float(circle["cx"] or 0), float(circle["cy"] or 0)) for circle in ringed] == [(axes.x(4), axes.y(1.8))]
+
+
+def test_a_line_goes_through_each_curve_in_order_of_k() -> None:
+    lines = re.findall(r'<polyline points="([^"]+)"', page(GRID))
+    assert len(lines) == 2
+    for line in lines:
+        places = [float(point.split(",")[0]) for point in line.split()]
+        assert places == sorted(places)
+
+
+def test_without_speedups_there_is_no_picture() -> None:
+    assert "<svg" not in page([row(speedup=None, speedup_interval=[])])
