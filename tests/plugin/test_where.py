@@ -1,0 +1,80 @@
+"""The message's lines on single tokens and contexts, and the files behind them, which decide nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from support import add_noise
+
+CELL = ("--specdec-k=4", "--specdec-depth=2")
+FILES = {f"letters/tokens/tiny-draft-head{head}-t1-n24-s0.json" for head in range(3)}
+
+
+@pytest.fixture
+def noisy(project, tmp_path: Path) -> str:
+    return f"--specdec-draft={add_noise(project.draft, tmp_path / 'noisy-draft', 0.5)}"
+
+
+def told(project, *arguments: str) -> dict[str, str]:
+    """The failure's lines on tokens and contexts."""
+    lines = project.run(*CELL, *arguments, ok=False).stdout.lines
+    return {label: line[13:] for label in ("tokens", "contexts") for line in lines if line.startswith(f"  {label} ")}
+
+
+def test_a_baseline_brings_one_file_for_each_head_that_drafts(project) -> None:
+    project.create()
+    assert {name for name in project.stored if "/tokens/" in name} == FILES
+    for name in FILES:
+        data = json.loads(project.stored[name])
+        assert len(data["tokens"]) == 12
+        # The prompt pass emits the first of 24 new tokens; the rest can be drafted, by later heads after a start.
+        assert {len(row["accept"]) for row in data["tokens"].values()} == {23}
+
+
+def test_a_loss_is_told_token_by_token_and_by_context(project, noisy: str) -> None:
+    project.create()
+    found = told(project, noisy)
+    assert re.fullmatch(
+        r"acceptance fell most at ('.+?' drafted by head [012] \(\d+ times, \d\.\d{3} -> \d\.\d{3}\)(, |$)){3}", found["tokens"]
+    )
+    assert re.match(r"acceptance after \d+ to \d+ tokens [+-]\d+\.\d\d %", found["contexts"])
+
+
+def test_the_baselines_of_another_drafter_say_nothing(project, noisy: str, tmp_path: Path) -> None:
+    """Tokens of a drafter that was recorded after the judged baseline are not its own."""
+    project.create()
+    project.run("--specdec-k=8", noisy, "--specdec-update=changed", ok=True)
+    worse = add_noise(project.draft, tmp_path / "worse-draft", 2.0)
+    assert told(project, f"--specdec-draft={worse}") == {}
+
+
+@pytest.mark.parametrize("damage", [None, "{", '{"schema": 1, "drafter": "x", "tokens": {}}'])
+def test_missing_or_damaged_files_change_no_verdict(project, noisy: str, damage: str | None) -> None:
+    project.create()
+    project.run(*CELL, ok=True)
+    for name in FILES:
+        path = project.pytester.path / "baselines" / name
+        path.unlink() if damage is None else path.write_text(damage)
+    project.run(*CELL, ok=True)
+    assert told(project, noisy) == {}
+
+
+def test_an_update_writes_what_is_missing_for_records_that_stay(project) -> None:
+    project.create()
+    before = project.stored
+    for name in FILES:
+        (project.pytester.path / "baselines" / name).unlink()
+    project.run("--specdec-update=changed", ok=True)
+    assert project.stored == before
+
+
+def test_prompt_lookup_has_no_heads_to_tell_of(project) -> None:
+    text = (
+        "import pytest\n\n@pytest.mark.specdec(target={target!r}, drafter='prompt-lookup', k=4, temperature=0.4, new_tokens=48)\n"
+    )
+    project.write_test(text + "def test_lookup(specdec_run, specdec_baseline):\n    assert specdec_run == specdec_baseline\n")
+    project.create()
+    assert not any("/tokens/" in name for name in project.stored)
