@@ -86,6 +86,15 @@ def steady_counts(prompts: int = 12, *, shares: Sequence[float] = (0.75, 0.5, 0.
     return counts([rounds] * prompts, accepted, categories=[("prose", "code")[row % 2] for row in range(prompts)])
 
 
+def sampled_counts(rng: np.random.Generator, skill: np.ndarray, rounds: int = 60) -> Counts:
+    """Rounds of prompts with their own, shared skill, which wanders from text to text with heavy tails."""
+    odds = np.log(skill / (1 - skill)) + 0.4 * rng.standard_t(2.5, len(skill))
+    own = 1 / (1 + np.exp(-odds))
+    played = rng.poisson(rounds, len(skill)) + 5
+    first = rng.binomial(played, own)
+    return counts(played.tolist(), np.stack([first, rng.binomial(first, own)], axis=1).tolist())
+
+
 def scaled(of: Counts, factor: float) -> Counts:
     """The same rounds with every accepted count multiplied by `factor`."""
     return dataclasses.replace(of, accepted=of.accepted * factor)

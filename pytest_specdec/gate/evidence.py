@@ -23,7 +23,7 @@ class Evidence:
     highest: float
     """The highest value so far: what has been rejected stays rejected."""
     since: int
-    """The night, from 1, from which on the bets speak loudest."""
+    """The night, from 1, from which on the bets alone speak loudest: where a change would have begun."""
 
 
 def bet(p_value: float) -> float:
@@ -43,12 +43,12 @@ def accumulate(p_values: Sequence[float]) -> Evidence:
 
     A change from night s on has prior weight 1 / (s (s + 1)), so a long quiet time before it costs little.
     """
-    shares: list[float] = []
+    products: list[float] = []
     value = highest = 1.0
     for night, p in enumerate(p_values, 1):
-        shares.append(1 / (night * (night + 1)))
-        shares = [share * bet(p) for share in shares]
-        value = math.fsum(shares) + 1 / (night + 1)
+        products = [product * bet(p) for product in (*products, 1.0)]
+        weighed = (product / (start * (start + 1)) for start, product in enumerate(products, 1))
+        value = math.fsum(weighed) + 1 / (night + 1)
         highest = max(highest, value)
-    since = 1 + max(range(len(shares)), key=shares.__getitem__, default=0)
+    since = 1 + max(range(len(products)), key=products.__getitem__, default=0)
     return Evidence(value, highest, since)

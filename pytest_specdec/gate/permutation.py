@@ -23,6 +23,9 @@ _BATCH = 512
 _GLANCES = ((199, 0.1), (1999, 0.02))
 """So many labellings, and the p-value above which they show that nothing fell; only what is left is worth the full test."""
 
+_MOST = 1 << 20
+"""Labellings of one night: bets of later nights say the rest."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Swaps:
@@ -120,7 +123,7 @@ def random_p_value(pair: Pair, *, level: float, seed: int) -> float:
     if not labellings.varies:
         return float(rng.random())
     lot, rank, drawn = rng.random(), 1, 0
-    for resamples in (199, 1800, math.ceil(100 / level)):
+    for resamples in (199, 1800, min(math.ceil(100 / level), _MOST)):
         result = labellings.test(resamples, rng)
         tolerance = 1e-12 * max(1.0, abs(result.statistic))
         null = result.null_distribution

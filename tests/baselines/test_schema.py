@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,7 +15,20 @@ from numpy.testing import assert_allclose
 from records import ENVIRONMENT, PROPERTY, counts, record, steady_counts, text_set
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.baselines.schema import Environment, PromptCounts, Record, TextSet, dumps, prompt_counts
+from pytest_specdec.baselines.schema import (
+    SCHEMA,
+    Environment,
+    EvidenceFile,
+    Night,
+    PromptCounts,
+    Record,
+    TextSet,
+    TokenMap,
+    TokenRow,
+    dumps,
+    prompt_counts,
+)
+from pytest_specdec.baselines.store import load
 
 
 def shuffled(stored: Any, field: str) -> Any:
@@ -149,3 +163,65 @@ def test_as_counts_follows_the_stored_order() -> None:
     back = with_row(drafted=(10.0, 9.0, 8.0)).as_counts()
     assert back.drafted.tolist() == [[10, 9, 8]]
     assert np.isclose(back.expected_accepted, 1.8)
+
+
+# Several runs in one record.
+
+
+def repeated(*texts: str, prompts: int = 12) -> Record:
+    """A record with a run for each text."""
+    runs = [record(steady_counts(prompts), text=text).counts for text in texts]
+    return record(steady_counts(prompts), repeats=len(runs), counts=runs[0], again=tuple(runs[1:]))
+
+
+def test_runs_add_up() -> None:
+    whole = repeated("a", "b", "c")
+    assert len(whole.runs) == len(whole.runs_as_counts()) == 3
+    assert whole.as_counts().total_rounds == 3 * repeated("a").as_counts().total_rounds
+    assert whole.as_counts().acceptance_length == repeated("a").as_counts().acceptance_length
+
+
+@pytest.mark.parametrize(
+    ("now", "found"),
+    [(("a",), 1), (("b",), 1), (("a", "b"), 2), (("b", "a"), 2), (("c",), None), (("a", "c"), None)],
+)
+def test_twins_are_the_runs_on_the_very_texts(now: tuple[str, ...], found: int | None) -> None:
+    twins = repeated("a", "b").twins_of(repeated(*now))
+    assert (None if twins is None else twins.repeats) == found
+    if twins is not None:
+        assert [next(iter(run.values())).text for run in twins.runs] == [f"{text}-p0" for text in now]
+
+
+def test_fewer_prompts_have_twins_too() -> None:
+    assert repeated("a").twins_of(repeated("a", prompts=3)) is not None
+    assert repeated("a", prompts=3).twins_of(repeated("a")) is None
+
+
+def test_a_record_that_miscounts_its_runs_is_a_problem() -> None:
+    assert repeated("a", "b").problems() == []
+    (said,) = record(repeats=2).problems()
+    assert said == "it announces 2 runs and holds 1"
+
+
+def test_runs_of_different_prompts_are_a_problem() -> None:
+    two = record(repeats=2, again=(record(steady_counts(11)).counts,))
+    assert "its runs hold different prompts" in two.problems()
+
+
+def test_evidence_is_written_one_prompt_a_line_and_read_back(tmp_path: Path) -> None:
+    night = Night(0.25, record().fingerprints, record().counts)
+    stored = EvidenceFile(SCHEMA, "baseline", (night, night))
+    text = dumps(stored)
+    assert text.count('"category"') == 24
+    assert max(line.count('"category"') for line in text.splitlines()) == 1
+    path = tmp_path / "evidence.json"
+    path.write_text(text)
+    assert load(path, EvidenceFile) == stored
+
+
+def test_acceptance_by_token_is_written_one_prompt_a_line_and_read_back(tmp_path: Path) -> None:
+    stored = TokenMap(SCHEMA, "drafter", {"p1": TokenRow("text", "0-Z"), "p0": TokenRow("text", "")})
+    path = tmp_path / "tokens.json"
+    path.write_text(dumps(stored))
+    assert load(path, TokenMap) == stored
+    assert [line.split('"')[1] for line in path.read_text().splitlines() if "accept" in line] == ["p0", "p1"]

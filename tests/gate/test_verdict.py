@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from records import PROPERTY, case, counts, record, scaled, steady_counts
+from records import PROPERTY, case, counts, record, sampled_counts, scaled, steady_counts
 from scipy import stats
 
 from pytest_specdec.acceptance.counts import Counts
@@ -207,15 +207,6 @@ def test_without_a_round_there_is_nothing_to_judge() -> None:
 
 
 # Texts sampled anew: a test decides.
-
-
-def sampled_counts(rng: np.random.Generator, skill: np.ndarray, rounds: int = 60) -> Counts:
-    """Rounds of prompts with their own, shared skill, which wanders from text to text with heavy tails."""
-    odds = np.log(skill / (1 - skill)) + 0.4 * rng.standard_t(2.5, len(skill))
-    own = 1 / (1 + np.exp(-odds))
-    played = rng.poisson(rounds, len(skill)) + 5
-    first = rng.binomial(played, own)
-    return counts(played.tolist(), np.stack([first, rng.binomial(first, own)], axis=1).tolist())
 
 
 def test_a_large_drop_on_new_texts_regresses_within_alpha() -> None:

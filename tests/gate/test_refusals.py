@@ -1,0 +1,83 @@
+"""Numbers that look like a measurement and are none."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from records import counts, scaled, steady_counts
+
+from pytest_specdec.acceptance.counts import Counts
+from pytest_specdec.gate.refusals import dead_drafter, looping_texts, too_good
+
+
+def accepting(share: float, prompts: int = 40) -> Counts:
+    return steady_counts(prompts, shares=(share,), rounds=100)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0097, 0.04, 0.0499])
+def test_a_length_within_noise_of_one_is_dead(share: float) -> None:
+    said = dead_drafter(accepting(share))
+    assert said is not None
+    assert said.endswith("check the drafter, its tokenizer and its prompts")
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 1.0])
+def test_a_drafter_that_works_is_not(share: float) -> None:
+    assert dead_drafter(accepting(share)) is None
+
+
+def test_few_lucky_prompts_do_not_make_a_drafter() -> None:
+    """One prompt in forty has all that is accepted: 2.5 times the limit, and within noise of nothing."""
+    lucky = counts([100] * 40, [[0]] * 39 + [[500 * 0.01 * 100]])
+    assert lucky.expected_accepted > 0.1
+    said = dead_drafter(lucky)
+    assert said is not None
+    assert "within noise of 1" in said
+
+
+def test_a_single_prompt_is_judged_by_its_length() -> None:
+    assert dead_drafter(accepting(0.5, prompts=1)) is None
+    assert dead_drafter(accepting(0.01, prompts=1)) is not None
+
+
+@pytest.mark.parametrize(("looping", "texts", "refused"), [(0, 80, False), (20, 80, False), (21, 80, True), (1, 1, True)])
+def test_more_than_a_quarter_of_looping_texts_is_refused(looping: int, texts: int, refused: bool) -> None:
+    said = looping_texts(looping, texts)
+    assert (said is not None) is refused
+    assert said is None or (said.startswith(f"{looping} of {texts} texts") and "use the chat template" in said)
+
+
+EXPECTED = steady_counts(40, shares=(0.7, 0.5), rounds=60)
+
+
+def counted(rng: np.random.Generator, excess: float = 1.0) -> Counts:
+    """Whole rounds around the expectation."""
+    rounds = EXPECTED.rounds.astype(int)
+    first = rng.binomial(rounds, 0.7 * excess)
+    return counts(rounds.tolist(), np.stack([first, rng.binomial(first, 5 / 7)], axis=1).tolist(), prompts=EXPECTED.prompts)
+
+
+def test_correct_decoders_are_never_accused() -> None:
+    rng = np.random.default_rng(4)
+    assert [said for _ in range(500) if (said := too_good(counted(rng), EXPECTED, gates=16))] == []
+
+
+def test_more_than_the_models_allow_is_refused_with_both_numbers() -> None:
+    said = too_good(counted(np.random.default_rng(5), excess=1.25), EXPECTED, gates=16)
+    assert said is not None
+    assert f"allow {EXPECTED.acceptance_length:.4f} on the same texts" in said
+    assert said.endswith("check that drafts are drawn from the q that the acceptance test uses")
+
+
+def test_less_or_the_same_is_not_refused() -> None:
+    assert too_good(EXPECTED, EXPECTED, gates=1) is None
+    assert too_good(scaled(EXPECTED, 0.9), EXPECTED, gates=1) is None
+
+
+def test_without_noise_any_excess_is_impossible() -> None:
+    more = dataclasses.replace(EXPECTED, accepted=EXPECTED.accepted * 1.01)
+    said = too_good(more, EXPECTED, gates=1)
+    assert said is not None
+    assert "in every prompt alike" in said or "standard errors above" in said

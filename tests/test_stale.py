@@ -1,0 +1,65 @@
+"""Which stored files no case would read or write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from records import case, record, text_set
+
+from pytest_specdec.acceptance.case import Case
+from pytest_specdec.baselines.schema import SCHEMA, EvidenceFile, TokenMap, dumps
+from pytest_specdec.baselines.store import BaselineStore, write_all
+from pytest_specdec.stale import stale_files
+
+CASES = (case(k=4), case(k=8, depth=1))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BaselineStore:
+    """All that the cases store, and nothing else."""
+    made = BaselineStore(tmp_path)
+    files = {made.record_path(one): dumps(record()) for one in CASES}
+    files |= {made.evidence_path(one): dumps(EvidenceFile(SCHEMA, "x", ())) for one in CASES}
+    files |= {made.tokens_path(one, head): dumps(TokenMap(SCHEMA, "x", {})) for one in CASES for head in range(one.heads)}
+    files |= {made.texts_path(one.texts): dumps(text_set()) for one in CASES}
+    write_all(files)
+    return made
+
+
+def names(store: BaselineStore, cases: tuple[Case, ...] = CASES, engine: str = "replay") -> list[str]:
+    return [str(path.relative_to(store.folder)) for path in stale_files(cases, store, engine)]
+
+
+def test_what_the_cases_store_is_not_stale(store: BaselineStore) -> None:
+    assert names(store) == []
+
+
+def test_all_that_belongs_to_a_case_that_is_gone_is(store: BaselineStore) -> None:
+    assert names(store, CASES[:1]) == [
+        "text/draft-k8-depth1-t1.json",
+        "text/evidence/draft-k8-depth1-t1.json",
+        "text/tokens/draft-head1-t1-n64-s0.json",
+    ]
+
+
+def test_other_engines_suites_and_unreadable_files_stay(store: BaselineStore) -> None:
+    decode = record(engine="decode")
+    write_all(
+        {
+            store.folder / "text" / "draft-k2-depth0-t1-decode.json": dumps(decode),
+            store.folder / "text" / "damaged.json": "{",
+            store.folder / "chat" / "draft-k2-depth0-t1.json": dumps(record()),
+        }
+    )
+    assert names(store) == []
+    assert names(store, engine="decode") == ["text/draft-k2-depth0-t1-decode.json"]
+
+
+def test_texts_of_a_baselines_repeats_stay_and_those_of_other_seeds_go(store: BaselineStore) -> None:
+    first = CASES[0]
+    again = msgspec.structs.replace(record(), repeats=2, again=(record().counts,))
+    texts = {store.folder / "text" / "texts" / f"t1-n64-s{seed}.json": dumps(text_set()) for seed in (1, 2)}
+    write_all({store.record_path(first): dumps(again), **texts})
+    assert names(store) == ["text/texts/t1-n64-s2.json"]
