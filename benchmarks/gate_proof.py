@@ -20,7 +20,7 @@ from simulation import ALPHA, K, Prompts, gate, nightly, unchanged_session
 
 MODES = ("counted", "replayed", "nightly")
 GATES, NIGHTS = 16, 3
-PROMPTS = {"counted": 80, "replayed": 80, "nightly": 40}
+PROMPTS = {"counted": 80, "replayed": 40, "nightly": 40}
 _BLOCK = 50
 """Sessions that share a random stream, so that any number of processes plays the same ones."""
 
