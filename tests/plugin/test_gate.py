@@ -135,3 +135,12 @@ def test_greedy(specdec_run, specdec_baseline):
     result = project.run("--specdec-update=new")
     dead = "a dead drafter is no baseline" in result.stdout.str()
     assert dead == (project.baselines == {})
+
+
+def test_texts_that_loop_are_refused_and_become_no_baseline(project) -> None:
+    cold = ("--specdec-temperature=0", "--specdec-new-tokens=80")
+    result = project.run("--specdec-k=4", "--specdec-depth=0", *cold, "--specdec-update=new")
+    result.stdout.fnmatch_lines(
+        ["*acceptance_length error: * of 12 texts end in a loop that any drafter can continue*other prompts"]
+    )
+    assert project.baselines == {}

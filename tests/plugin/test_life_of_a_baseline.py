@@ -162,12 +162,26 @@ def test_all_rewrites_what_ran_and_only_whole_suites_tell_of_stale_files(project
 
 
 @pytest.mark.usefixtures("worse")
-@pytest.mark.parametrize("name", ["serial", "m-expression", "stopped-by-a-failure", "interrupted"])
-def test_changed_rewrites_what_ran_and_creates_nothing(project, created: dict[str, str], name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "update", "written"),
+    [
+        ("serial", "new", CELLS[1:2]),
+        ("node-id", "new", CELLS[1:2]),
+        ("m-expression", "new", ()),
+        ("serial", "changed", (CELLS[0], *CELLS[2:])),
+        ("m-expression", "changed", CELLS[3:]),
+        ("stopped-by-a-failure", "changed", CELLS[:1]),
+        ("interrupted", "changed", ()),
+    ],
+)
+def test_new_writes_what_is_missing_and_changed_what_is_there(
+    project, created: dict[str, str], name: str, update: str, written: tuple[str, ...]
+) -> None:
+    """The second record is missing, all others are of a better drafter."""
     before = without(created, CELLS[1])
     restore(project, before)
-    run(project, KINDS[name], "--specdec-update=changed")
-    assert changed(before, project.stored) == set(KINDS[name].cells) - {CELLS[1]}
+    run(project, KINDS[name], f"--specdec-update={update}")
+    assert changed(before, project.stored) == set(written)
 
 
 @pytest.mark.usefixtures("worse")

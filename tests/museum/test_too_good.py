@@ -1,0 +1,44 @@
+"""Acceptance that is too high: drafts that do not follow the q of their acceptance test.
+
+huggingface/transformers#47932 drew drafts from another law than it reported; acceptance rose from 0.728 to 0.783, and
+no floor can see that. The decoder's own texts, replayed, say what its models allow.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from museum.measure import PROMPTS
+from support import EMBEDDED
+
+from pytest_specdec.acceptance.case import Case, TextKey
+from pytest_specdec.decoding import drafters
+from pytest_specdec.engines.local import DecodeEngine
+from pytest_specdec.gate.refusals import too_good
+
+TEXTS = TextKey("museum", str(EMBEDDED / "text-target"), PROMPTS, None, 128, 1.0, 3)
+CASE = Case(TEXTS, str(EMBEDDED / "text-draft"), "draft", 4, 0, "rejection", 0.005, engine="decode")
+
+
+def sharper_than_reported(patch: pytest.MonkeyPatch, temperature: float) -> None:
+    """Draw drafts at another temperature than the one that is reported."""
+    draw = drafters._Drafts.take
+
+    def take(self: drafters._Drafts, logits: torch.Tensor) -> None:
+        draw(self, logits / temperature)
+        self._kept[-1] = drafters.filtered(logits, self._sampling)
+
+    patch.setattr(drafters._Drafts, "take", take)
+
+
+@pytest.mark.parametrize(("temperature", "refused"), [(1.0, False), (0.6, True)])
+def test_drafts_from_another_law_than_their_q_are_refused(
+    monkeypatch: pytest.MonkeyPatch, temperature: float, refused: bool
+) -> None:
+    sharper_than_reported(monkeypatch, temperature)
+    measured = DecodeEngine([CASE], device="cpu").measure(CASE)
+    assert measured.expected is not None
+    said = too_good(measured.counts, measured.expected, gates=16)
+    assert (said is not None) is refused
+    if refused:
+        assert measured.counts.acceptance_length > 1.03 * measured.expected.acceptance_length
