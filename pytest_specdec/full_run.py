@@ -20,7 +20,7 @@ class Collected:
     """What collection saw, before and after tests were deselected."""
 
     generated: int = 0
-    """Tests made for cases."""
+    """Tests made for cases, before any was deselected."""
     folders: set[Path] = dataclasses.field(default_factory=set)
     """Where their files lie: the suites."""
     files: set[Path] = dataclasses.field(default_factory=set)
@@ -37,7 +37,19 @@ class Collected:
             return "the command line names single tests"
         if selected < self.generated:
             return f"only {selected} of {self.generated} tests of the suites were selected"
+        if twin := next(filter(None, (self._twin(folder, settings.root) for folder in sorted(self.folders))), None):
+            return f"{twin} shares its baselines with a folder that ran"
         patterns = config.getini("python_files")
         files = (path for folder in self.folders for pattern in patterns for path in folder.glob(pattern))
         skipped = sorted(path.name for path in files if path not in self.files)
         return f"{skipped[0]} was not collected" if skipped else None
+
+    def _twin(self, folder: Path, root: Path) -> str | None:
+        """A suite's name has no leading `suites`, so `suites/chat` and `chat` are one."""
+        try:
+            parts = folder.relative_to(root).parts
+        except ValueError:
+            return None
+        twin = root.joinpath(*parts[1:]) if parts[:1] == ("suites",) else root.joinpath("suites", *parts)
+        has_tests = twin not in self.folders and twin != root and any(twin.glob("*.py"))
+        return str(twin.relative_to(root)) if has_tests else None

@@ -8,15 +8,26 @@ from .acceptance.case import Case
 from .baselines.store import BaselineStore, current_evidence
 
 
-def measured_cases(case: Case, store: BaselineStore, *, repeats: int, accumulate: bool) -> tuple[Case, ...]:
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """How often cases are measured."""
+
+    repeats: int | None = None
+    """As asked for; None for one run, and for as many as are stored where these are rewritten."""
+    rewrites: bool = False
+    accumulate: bool = False
+
+
+def measured_cases(case: Case, store: BaselineStore, runs: Runs) -> tuple[Case, ...]:
     """The case with each seed to be measured now, in order.
 
     Repeats take the seeds after the asked one; nights those after the baseline's repeats, so that every run is fresh.
     """
-    if accumulates(case, accumulate):
-        record = store.record(case)
+    record = store.record(case)
+    if accumulates(case, runs.accumulate):
         nights = () if record is None else current_evidence(store, case, record)
         return (seeded(case, (1 if record is None else record.repeats) + len(nights)),)
+    repeats = runs.repeats or (record.repeats if record is not None and runs.rewrites else 1)
     return tuple(seeded(case, number) for number in range(repeats if case.temperature > 0 else 1))
 
 

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from .baselines.store import BaselineStore
     from .engines.local import LocalEngine
     from .report.row import Row
-    from .suite import Suite
+    from .suite import Policy, Suite
 
 _ROW = "specdec_row"
 """Attribute of a test report; plain data, so it crosses from xdist workers by itself."""
+_NOT_REPEATED = ("--specdec-update", "--specdec-prompts", "--specdec-accumulate", "--specdec-prune")
+"""Options that do not go into the command that updates a baseline."""
 _FILES, _PROBLEM, _STALE = "specdec_files", "specdec_problem", "specdec_stale"
 """Keys of an xdist worker's output."""
 
@@ -37,6 +39,7 @@ class Session:
         self._selected: list[Case] = []
         self._collected = Collected()
         self._stale: list[Path] = []
+        self._interrupted = False
         self._engine: LocalEngine | None = None
         self._suite: Suite | None = None
         self._problem: str | None = None
@@ -61,7 +64,6 @@ class Session:
             marker = Marker.from_pytest_mark((), merged, metafunc.definition.nodeid)
             found = cases(self.settings, marker, metafunc.definition.path.parent)
             self._generated += found
-            self._collected.generated += len(found)
             self._collected.folders.add(metafunc.definition.path.parent)
             values = [pytest.param(case, id=f"k{case.k}-depth{case.depth}", marks=self._grid_marks(case)) for case in found]
         except SpecdecError as error:
@@ -82,15 +84,20 @@ class Session:
                 self._config.addinivalue_line("markers", line)
         return [getattr(pytest.mark, name) for name in names]
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        self._collected.files |= {item.path for item in items}
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.nodeid.endswith(".py"):
+            self._collected.files.add(self._config.rootpath / report.nodeid)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, None, None]:
+        """Count before anybody deselects."""
+        self._collected.generated = len(_cases_of(items))
+        return (yield)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Refuse what cannot be measured before anything is loaded."""
-        picked = [item.callspec.params.get("specdec_case") for item in session.items if hasattr(item, "callspec")]
-        picked = [case for case in picked if case is not None]
+        picked = _cases_of(session.items)
         self._selected = list(dict.fromkeys(picked))
         problem = self._problem or self._preflight() or self._look_for_stale(len(picked))
         if problem is None:
@@ -110,7 +117,7 @@ class Session:
             return f"--specdec-prune needs a full run, and {reason}; run whole suites" if prune else None
         from .stale import stale_files
 
-        self._stale = stale_files(self._generated, self._store(), self.settings.engine)
+        self._stale = stale_files(self._generated, self._store(), self.settings.engine, self.settings.repeats or 1)
         return None
 
     def _preflight(self) -> str | None:
@@ -167,8 +174,7 @@ class Session:
     def _measured_cases(self, case: Case) -> tuple[Case, ...]:
         from .seeds import measured_cases
 
-        accumulate = bool(self.settings.command_line.accumulate)
-        return measured_cases(case, self._store(), repeats=self.settings.repeats, accumulate=accumulate)
+        return measured_cases(case, self._store(), self._policy().runs)
 
     @property
     def suite(self) -> Suite:
@@ -178,9 +184,14 @@ class Session:
         return self._suite
 
     def _new_suite(self) -> Suite:
-        from .suite import Policy, Suite
+        from .suite import Suite
 
-        policy = Policy(
+        return Suite(self._selected, self.engine, self._store(), self._policy(), self._update_command)
+
+    def _policy(self) -> Policy:
+        from .suite import Policy
+
+        return Policy(
             alpha=self.settings.alpha,
             inconclusive=self.settings.inconclusive,
             update=self.settings.command_line.update,
@@ -188,7 +199,6 @@ class Session:
             repeats=self.settings.repeats,
             accumulate=bool(self.settings.command_line.accumulate),
         )
-        return Suite(self._selected, self.engine, self._store(), policy, self._update_command)
 
     def _store(self) -> BaselineStore:
         from .baselines.store import BaselineStore
@@ -199,7 +209,13 @@ class Session:
         """This session's own command line, with --specdec-update."""
         worker_input = getattr(self._config, "workerinput", None)
         given = worker_input["mainargv"][1:] if worker_input else self._config.invocation_params.args
-        kept = [str(word) for word in given if not str(word).startswith(("--specdec-update", "--specdec-prompts"))]
+        kept: list[str] = []
+        words = iter(map(str, given))
+        for word in words:
+            if word in ("--specdec-update", "--specdec-prompts"):
+                next(words, None)  # the value stands in a word of its own
+            elif word.partition("=")[0] not in _NOT_REPEATED:
+                kept.append(word)
         return shlex.join(["pytest", *kept, f"--specdec-update={which}"])
 
     # Reporting
@@ -245,6 +261,10 @@ class Session:
         self._problem = self._problem or output.get(_PROBLEM)
         self._stale = [Path(path) for path in output.get(_STALE, ())]
 
+    def pytest_keyboard_interrupt(self) -> None:
+        """Also for pytest.exit, which may come with any exit status."""
+        self._interrupted = True
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         files = self._suite.pending if self._suite else {}
@@ -256,14 +276,14 @@ class Session:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
             return
         self._files |= files
-        if exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):
+        if self._interrupted or exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):
             if self._files:
                 self._notes.append(f"interrupted: none of {len(self._files)} baseline files was written; run again to the end")
             return
         try:
             self._write()
-            if self._stale and not (session.shouldstop or session.shouldfail):
-                self._tell_or_prune()
+            if self._stale:
+                self._tell_or_prune(stopped=bool(session.shouldstop or session.shouldfail))
         except SpecdecError as error:
             self._problem = str(error)
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
@@ -283,15 +303,19 @@ class Session:
             write_all(files)
             self._notes += _told_files(files)
 
-    def _tell_or_prune(self) -> None:
-        if not self.settings.command_line.prune:
-            names = ", ".join(map(_short, self._stale[:3])) + (", ..." if len(self._stale) > 3 else "")
-            self._notes.append(f"{len(self._stale)} stored files that no test asks for: {names}; delete with --specdec-prune")
-            return
-        from .baselines.store import delete_all
+    def _tell_or_prune(self, *, stopped: bool) -> None:
+        stale = [path for path in self._stale if path not in self._files]
+        prune = self.settings.command_line.prune
+        if stopped:
+            self._notes += ["stopped early: nothing was pruned; run again to the end"] * bool(prune)
+        elif not prune:
+            names = ", ".join(map(_short, stale[:3])) + (", ..." if len(stale) > 3 else "")
+            self._notes.append(f"{len(stale)} stored files that no test asks for: {names}; delete with --specdec-prune")
+        else:
+            from .baselines.store import delete_all
 
-        delete_all(self._stale)
-        self._notes += [f"deleted {_short(path)}" for path in self._stale]
+            delete_all(stale)
+            self._notes += [f"deleted {_short(path)}" for path in stale]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self._worker_output is not None:
@@ -309,6 +333,12 @@ class Session:
             terminalreporter.write_line(line, **({colour: True} if colour else {}))
         for note in self._notes:
             terminalreporter.write_line(note)
+
+
+def _cases_of(items: Iterable[pytest.Item]) -> list[Case]:
+    """The case of every test that has one."""
+    found = (item.callspec.params.get("specdec_case") for item in items if hasattr(item, "callspec"))
+    return [case for case in found if case is not None]
 
 
 _COLOURS = {"regressed": "red", "error": "red", "inconclusive": "yellow", "improved": "green", "new": "cyan", "updated": "cyan"}

@@ -118,9 +118,9 @@ class Settings:
         return self.scalar("inconclusive", "fail")
 
     @property
-    def repeats(self) -> int:
-        """Runs of each sampled case."""
-        return self.scalar("repeats", 1)
+    def repeats(self) -> int | None:
+        """Runs of each sampled case; None where nobody asked."""
+        return self.scalar("repeats", None)
 
     def path(self, name: str) -> Path | None:
         """A path option, resolved against the folder its source is relative to."""

@@ -6,16 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .acceptance.case import Case
-from .baselines.schema import Record
-from .baselines.store import BaselineStore, load
+from .baselines.schema import Record, TextSet, TokenMap
+from .baselines.store import BaselineStore, Stored, load
 from .errors import BaselineError
 from .seeds import seeded
 
 
-def stale_files(cases: Iterable[Case], store: BaselineStore, engine: str) -> list[Path]:
-    """Records of this engine, evidence and texts in the cases' suites that none of the cases would read or write.
+def stale_files(cases: Iterable[Case], store: BaselineStore, engine: str, repeats: int = 1) -> list[Path]:
+    """Records of this engine, evidence, texts and tokens in the cases' suites that none of the cases would read or write.
 
-    `cases` are all that the suites generate. Records of other engines are theirs to judge, and unreadable files stay.
+    `cases` are all that the suites generate, each measured at least `repeats` times. Records of other engines are
+    theirs to judge, and unreadable files stay.
     """
     cases = tuple(cases)
     stale: list[Path] = []
@@ -24,27 +25,33 @@ def stale_files(cases: Iterable[Case], store: BaselineStore, engine: str) -> lis
         wanted = {store.record_path(case) for case in own} | {store.evidence_path(case) for case in own}
         folder = store.folder / suite
         for path in sorted(folder.glob("*.json")):
-            if path not in wanted and _engine_of(path) == engine:
+            record = _readable(path, Record)
+            if path not in wanted and record is not None and record.conditions.engine == engine:
                 stale += [path, *filter(Path.is_file, [folder / "evidence" / path.name])]
         if engine == "replay":
-            wanted = {store.texts_path(seeded(case, run).texts) for case in own for run in range(_repeats(case, store))}
-            wanted |= {store.tokens_path(case, head) for case in own for head in range(case.heads)}
-            beside = [path for name in ("texts", "tokens") for path in sorted((folder / name).glob("*.json"))]
-            stale += [path for path in beside if path not in wanted]
+            stale += _beside(own, store, folder, repeats)
+            evidence = sorted((folder / "evidence").glob("*.json"))
+            stale += [path for path in evidence if path not in wanted and not (folder / path.name).exists()]
     return stale
 
 
-def _repeats(case: Case, store: BaselineStore) -> int:
-    try:
-        record = store.record(case)
-    except BaselineError:
-        return 1
-    return 1 if record is None else record.repeats
+def _beside(cases: list[Case], store: BaselineStore, folder: Path, repeats: int) -> list[Path]:
+    """Texts and tokens that no case uses."""
+    texts = {store.texts_path(seeded(case, run).texts) for case in cases for run in range(_runs(case, store, repeats))}
+    tokens = {store.tokens_path(case, head) for case in cases for head in range(case.heads)}
+    found = [path for path in sorted((folder / "texts").glob("*.json")) if path not in texts and _readable(path, TextSet)]
+    return found + [
+        path for path in sorted((folder / "tokens").glob("*.json")) if path not in tokens and _readable(path, TokenMap)
+    ]
 
 
-def _engine_of(path: Path) -> str | None:
+def _runs(case: Case, store: BaselineStore, repeats: int) -> int:
+    record = _readable(store.record_path(case), Record)
+    return repeats if record is None else max(repeats, record.repeats)
+
+
+def _readable(path: Path, kind: type[Stored]) -> Stored | None:
     try:
-        record = load(path, Record)
+        return load(path, kind)
     except BaselineError:
         return None
-    return None if record is None else record.conditions.engine

@@ -20,7 +20,7 @@ from .gate.refusals import dead_drafter, looping_texts, too_good
 from .gate.verdict import Verdict, judge
 from .report.row import SEVERITY, Row
 from .rows import CREATED, UPDATED, measured_row
-from .seeds import accumulates, measured_cases
+from .seeds import Runs, accumulates, measured_cases, seeded
 from .speedup.costs import CostProfile
 from .where import token_files, told
 
@@ -34,8 +34,12 @@ class Policy:
     update: str | None
     subset: bool
     """Whether fewer prompts than the baseline's were asked for."""
-    repeats: int = 1
+    repeats: int | None = None
     accumulate: bool = False
+
+    @property
+    def runs(self) -> Runs:
+        return Runs(self.repeats, self.rewrites(), self.accumulate)
 
     def creates(self) -> bool:
         return self.update in ("new", "all")
@@ -61,7 +65,7 @@ class Suite:
     def run(self, case: Case) -> Run:
         """The session's run of a case, measured on first use."""
         if case not in self._runs:
-            cases = measured_cases(case, self.store, repeats=self.policy.repeats, accumulate=self.policy.accumulate)
+            cases = measured_cases(case, self.store, self.policy.runs)
             first, *again = [self.engine.measure(one) for one in cases]
             self._runs[case] = Run(case, first, self.engine.name, self.costs(case), again)
         return self._runs[case]
@@ -139,8 +143,8 @@ class Suite:
         """Keep the new record, and its texts where the stored ones are missing or go with the old records."""
         self.pending[self.store.record_path(run.case)] = dumps(run.record)
         self._queue_tokens(run)
-        cases = measured_cases(run.case, self.store, repeats=self.policy.repeats, accumulate=False)
-        for case, measurement in zip(cases, run.measurements, strict=True):
+        for number, measurement in enumerate(run.measurements):
+            case = seeded(run.case, number)
             if measurement.texts is None:
                 continue
             stored = self.store.texts(case.texts)

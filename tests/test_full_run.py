@@ -57,3 +57,16 @@ def test_a_test_file_that_was_not_collected_makes_it_partial(collected: Collecte
 
 def test_looking_only_makes_it_partial(collected: Collected) -> None:
     assert reason(collected, only=True) == "--collect-only runs nothing"
+
+
+def test_a_folder_that_shares_the_suites_name_makes_it_partial(tmp_path: Path) -> None:
+    for folder in ("chat", "suites/chat"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "test_one.py").touch()
+    config: Any = SimpleNamespace(option=SimpleNamespace(collectonly=False), args=[], getini=lambda name: ["test_*.py"])
+    settings = Settings(Given(), Given(), tmp_path, tmp_path)
+    for folder, twin in (("chat", "suites/chat"), ("suites/chat", "chat")):
+        collected = Collected(1, {tmp_path / folder}, {tmp_path / folder / "test_one.py"})
+        assert collected.partial_reason(config, settings, 1) == f"{twin} shares its baselines with a folder that ran"
+    both = {tmp_path / "chat", tmp_path / "suites/chat"}
+    assert Collected(1, both, {folder / "test_one.py" for folder in both}).partial_reason(config, settings, 1) is None

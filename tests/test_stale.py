@@ -63,3 +63,20 @@ def test_texts_of_a_baselines_repeats_stay_and_those_of_other_seeds_go(store: Ba
     texts = {store.folder / "text" / "texts" / f"t1-n64-s{seed}.json": dumps(text_set()) for seed in (1, 2)}
     write_all({store.record_path(first): dumps(again), **texts})
     assert names(store) == ["text/texts/t1-n64-s2.json"]
+
+
+def test_repeats_that_are_asked_for_keep_their_texts(store: BaselineStore) -> None:
+    seeds = {seed: store.folder / "text" / "texts" / f"t1-n64-s{seed}.json" for seed in (1, 2)}
+    write_all(dict.fromkeys(seeds.values(), dumps(text_set())))
+    assert stale_files(CASES, store, "replay", repeats=3) == []
+    assert stale_files(CASES, store, "replay", repeats=2) == [seeds[2]]
+
+
+def test_evidence_without_a_record_is_stale(store: BaselineStore) -> None:
+    write_all({store.folder / "text" / "evidence" / "gone.json": dumps(EvidenceFile(SCHEMA, "x", ()))})
+    assert names(store) == ["text/evidence/gone.json"]
+
+
+def test_unreadable_texts_and_tokens_stay(store: BaselineStore) -> None:
+    write_all({store.folder / "text" / name / "damaged.json": "<<<<<<< ours" for name in ("texts", "tokens")})
+    assert names(store) == []

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pytest
 from records import record, sampled_counts, scaled, steady_counts
 
 from pytest_specdec.acceptance.counts import Counts

@@ -76,6 +76,7 @@ BYSTANDERS = (
     "letters/tiny-draft-k5-depth0-t1-decode.json",  # another engine's record
     "letters/tiny-draft-k6-depth0-t1.json",  # in merge conflict
     "letters/evidence/tiny-draft-k4-depth0-t1.json",  # evidence of a living case
+    "letters/texts/t1-n24-s8.json",  # no texts at all
     "numbers/tiny-draft-k5-depth0-t1.json",  # another suite's record
     "numbers/texts/t1-n24-s9.json",  # another suite's texts
 )
@@ -98,6 +99,8 @@ def littered(project, created: dict[str, str]) -> dict[str, str]:
     """The same with files of a renamed case and of another seed, and with files that are no business of these runs."""
     record = created[CELLS[0]]
     files = created | dict.fromkeys((*STALE, *BYSTANDERS), record)
+    files[STALE[2]] = created[TEXTS]
+    files[STALE[3]] = created["letters/tokens/tiny-draft-head0-t1-n24-s0.json"]
     files[BYSTANDERS[0]] = record.replace('"engine": "replay"', '"engine": "decode"')
     files[BYSTANDERS[1]] = f"<<<<<<< ours\n{record}"
     restore(project, files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from plugin.conftest import TEST
 from support import add_noise
 
 CELL = ("--specdec-k=4", "--specdec-depth=0")
@@ -56,3 +57,20 @@ def test_the_ini_file_can_ask_for_repeats(project) -> None:
     project.pytester.makeini("[pytest]\naddopts = --strict-markers\nspecdec_repeats = 2\n")
     project.create(*CELL)
     assert json.loads(project.baselines[NAME])["repeats"] == 2
+
+
+def test_an_update_keeps_the_number_of_runs(repeated, tmp_path) -> None:
+    before = repeated.stored
+    repeated.run(*CELL, "--specdec-update=changed", ok=True)
+    assert repeated.stored == before
+    noisy = add_noise(repeated.draft, tmp_path / "noisy-draft", 0.5)
+    repeated.run(*CELL, f"--specdec-draft={noisy}", "--specdec-update=changed", ok=True)
+    assert json.loads(repeated.baselines[NAME])["repeats"] == 3
+
+
+def test_pruning_keeps_the_texts_of_a_record_that_is_just_written(repeated) -> None:
+    name = "letters/tiny-draft-k6-depth0-t1.json"
+    repeated.write_test(TEST.replace("k=[4, 8], depth=[0, 2]", "k=6"))
+    repeated.run("--specdec-update=new", "--specdec-repeats=3", "--specdec-prune", ok=True)
+    assert set(repeated.baselines) == {name} | TEXTS
+    repeated.run("--specdec-repeats=3", ok=True)

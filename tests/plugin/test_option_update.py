@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
+from plugin.conftest import TEST
 from support import add_noise
 
 WRITTEN = {
@@ -86,3 +88,54 @@ def test_another_folder_for_baselines(project) -> None:
     project.run("--specdec-baselines=elsewhere", ok=True)
     project.pytester.makeini("[pytest]\nspecdec_baselines = elsewhere\n")
     project.run(ok=True)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--specdec-prompts", "5"),
+        ("--specdec-prompts=5",),
+        ("--specdec-accumulate",),
+        ("--specdec-k=4", "-p", "no:cacheprovider"),
+    ],
+)
+def test_the_command_that_ends_a_failure_can_be_run_as_it_is(project, asked: tuple[str, ...]) -> None:
+    result = project.run(*asked, ok=False)
+    (command,) = {line.split("intended?")[1].strip() for line in result.outlines if "  intended?" in line}
+    words = shlex.split(command)
+    assert words[0] == "pytest"
+    assert words[-1] == "--specdec-update=new"
+    assert not {"5", "--specdec-prompts", "--specdec-prompts=5", "--specdec-accumulate"} & set(words)
+    project.run(*words[1:], ok=True)
+
+
+def test_pytest_exit_with_a_status_of_its_own_writes_nothing(project) -> None:
+    project.write_test(
+        "import pytest\n\ndef test_stop():\n    pytest.exit('enough', returncode=1)\n", "suites/letters/test_zz.py"
+    )
+    result = project.pytester.runpytest_subprocess("-p", "no:cacheprovider", "--specdec-update=new", "--specdec-prune")
+    assert result.ret == 1
+    assert project.stored == {}
+
+
+def test_an_empty_test_file_is_no_reason_to_refuse_pruning(project) -> None:
+    project.create()
+    (project.pytester.path / "suites/letters/test_empty.py").touch()
+    project.run("--specdec-prune", ok=True)
+
+
+def test_extra_parameters_do_not_hide_that_tests_were_deselected(project) -> None:
+    project.write_test(TEST.replace("def test_draft(", '@pytest.mark.parametrize("twice", [1, 2])\ndef test_draft(twice, '))
+    project.create()
+    result = project.run("-k", "k4", "--specdec-prune")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "only 4 of 8 tests of the suites were selected" in result.stdout.str() + result.stderr.str()
+
+
+def test_a_run_that_stopped_early_says_that_it_pruned_nothing(project) -> None:
+    project.create()
+    path = project.pytester.path / "baselines/letters"
+    (path / "old.json").write_text((path / "tiny-draft-k4-depth0-t1.json").read_text())
+    project.write_test("def test_fails(): assert False\n", "suites/letters/test_a.py")
+    project.run("-x", "--specdec-prune").stdout.fnmatch_lines(["stopped early: nothing was pruned; run again to the end"])
+    assert (path / "old.json").exists()
