@@ -192,6 +192,18 @@ def test_twins_are_the_runs_on_the_very_texts(now: tuple[str, ...], found: int |
         assert [next(iter(run.values())).text for run in twins.runs] == [f"{text}-p0" for text in now]
 
 
+def test_prompts_of_different_runs_make_no_twin() -> None:
+    first, second = repeated("a").counts, repeated("b").counts
+    mixed = {key: (second if row % 2 else first)[key] for row, key in enumerate(first)}
+    assert repeated("a", "b").twins_of(record(counts=mixed)) is None
+
+
+def test_a_broken_row_in_a_further_run_is_a_problem() -> None:
+    broken = dict(record().counts)
+    broken["p3"] = msgspec.structs.replace(broken["p3"], rounds=-1.0)
+    assert record(repeats=2, again=(broken,)).problems() == ["prompt p3 has a negative or infinite count"]
+
+
 def test_fewer_prompts_have_twins_too() -> None:
     assert repeated("a").twins_of(repeated("a", prompts=3)) is not None
     assert repeated("a", prompts=3).twins_of(repeated("a")) is None
