@@ -60,7 +60,9 @@ def _promises(power: dict[str, Any]) -> Iterator[str]:
     yield "## Power: the printed smallest detectable drop"
     yield ""
     yield "A gate prints a smallest detectable drop where nothing changed; then just that drop happens. At least 80 % must fail."
-    yield "Where the prompts can promise nothing (a total collapse might pass for chance) the gate says so and is left out."
+    yield "More do: the promise is made for a loss that shows in the length alone, and one that shows at every position, as this"
+    yield "one, is seen more easily. Where the prompts can promise nothing (a total collapse might pass for chance) the gate says"
+    yield "so and is left out."
     yield ""
     rows = [
         [

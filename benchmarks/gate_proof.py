@@ -125,8 +125,8 @@ def main() -> None:
     one = commands.add_parser("level")
     one.add_argument("mode", choices=MODES)
     one.add_argument("--sessions", type=int, default=10_000)
-    commands.add_parser("power").add_argument("--runs", type=int, default=1000)
-    commands.add_parser("evidence").add_argument("--runs", type=int, default=100)
+    commands.add_parser("power").add_argument("--runs", type=int, default=200)
+    commands.add_parser("evidence").add_argument("--runs", type=int, default=30)
     for command in commands.choices.values():
         command.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
