@@ -23,12 +23,17 @@ def measured_cases(case: Case, store: BaselineStore, runs: Runs) -> tuple[Case, 
 
     Repeats take the seeds after the asked one; nights those after the baseline's repeats, so that every run is fresh.
     """
-    record = store.record(case)
     if accumulates(case, runs.accumulate):
+        record = store.record(case)
         nights = () if record is None else current_evidence(store, case, record)
         return (seeded(case, (1 if record is None else record.repeats) + len(nights)),)
-    repeats = runs.repeats or (record.repeats if record is not None and runs.rewrites else 1)
-    return tuple(seeded(case, number) for number in range(repeats if case.temperature > 0 else 1))
+    if case.temperature == 0:
+        return (case,)
+    repeats = runs.repeats
+    if repeats is None:  # the file is read only where its number of runs counts
+        record = store.record(case) if runs.rewrites else None
+        repeats = 1 if record is None else record.repeats
+    return tuple(seeded(case, number) for number in range(repeats))
 
 
 def accumulates(case: Case, accumulate: bool) -> bool:

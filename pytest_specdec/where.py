@@ -13,6 +13,7 @@ from .comparison import Run
 from .engines.protocol import Engine
 from .errors import BaselineError
 from .gate.tokens import Places
+from .percent import signed_percent
 
 _NOISE = 1e-3
 """Relative change of a context's acceptance of which nothing is said: what is stored is rounded."""
@@ -50,7 +51,7 @@ def told(run: Run, before: Record, store: BaselineStore, engine: Engine) -> list
         for word, (change, head) in zip(words, losses[:_WORST], strict=True)
     ]
     fell = [own for own in Places.together(list(heads.values())).contexts_changed() if abs(own[2]) > _NOISE]
-    contexts = ", ".join(f"after {first} to {last} tokens {change * 100:+.2f} %" for first, last, change in fell)
+    contexts = ", ".join(f"after {first} to {last} tokens {signed_percent(change)}" for first, last, change in fell)
     lines = ["  tokens     acceptance fell most at " + ", ".join(named)] if named else []
     return lines + [f"  contexts   acceptance {contexts}"] * bool(contexts)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import BaselineError
+from ..percent import signed_percent
 from .schema import Record
 from .store import load, load_baseline
 
@@ -32,7 +33,7 @@ class Difference:
         before, now = self.before.as_counts(), self.now.as_counts()
         change = now.acceptance_length / before.acceptance_length - 1
         lengths = f"{before.acceptance_length:.4f} -> {now.acceptance_length:.4f}"
-        yield f"changed  {self.name}: {lengths} ({round(change * 100, 2) + 0.0:+.2f} %)"
+        yield f"changed  {self.name}: {lengths} ({signed_percent(change)})"
         for part in ("conditions", "fingerprints", "environment"):
             yield from _fields(getattr(self.before, part), getattr(self.now, part))
         if self.before.definition != self.now.definition:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ..acceptance.counts import Counts
+from ..percent import signed_percent
 from .paired import Pair
 from .verdict import Verdict
 
@@ -43,13 +44,13 @@ def headline(verdict: Verdict) -> str:
     """`acceptance_length regressed: 3.412 -> 3.341 (-2.08 %; 95 % interval ...), fails from -0.50 %`."""
     if verdict.before is None or verdict.now is None or verdict.drop is None:
         return f"{verdict.metric} {verdict.outcome}: {verdict.reason}"
-    facts = f"{_signed(-verdict.drop)}"
+    facts = f"{signed_percent(-verdict.drop)}"
     if verdict.interval is not None and all(map(math.isfinite, verdict.interval)):
         low, high = verdict.interval
-        facts += f"; 95 % interval {_signed(-high)} to {_signed(-low)}"
+        facts += f"; 95 % interval {signed_percent(-high)} to {signed_percent(-low)}"
     if verdict.p_value is not None:
         facts += f"; p = {verdict.p_value:.2g}"
-    limit = "" if verdict.limit is None else f", fails from {_signed(-verdict.limit)}"
+    limit = "" if verdict.limit is None else f", fails from {signed_percent(-verdict.limit)}"
     return f"{verdict.metric} {verdict.outcome}: {verdict.before:.4f} -> {verdict.now:.4f} ({facts}){limit}"
 
 
@@ -58,7 +59,7 @@ def _positions(before: Counts, now: Counts) -> str:
     pairs = zip(before.conditional, now.conditional, strict=True)
     changes = [(new / old - 1, place, old, new) for place, (old, new) in enumerate(pairs, 1) if old > 0]
     losses = sorted(change for change in changes if change[0] < -_NOISE)
-    told = [f"{place} ({old:.3f} -> {new:.3f}, {_signed(change)})" for change, place, old, new in losses[:_WORST]]
+    told = [f"{place} ({old:.3f} -> {new:.3f}, {signed_percent(change)})" for change, place, old, new in losses[:_WORST]]
     return "conditional acceptance fell at " + ", ".join(told) if told else "conditional acceptance fell nowhere"
 
 
@@ -70,7 +71,7 @@ def _categories(before: Counts, now: Counts) -> str:
         for name, old, new in pairs
         if old.total_rounds > 0 and new.total_rounds > 0
     )
-    return ", ".join(f"{name} {_signed(change)}" for change, name in changes)
+    return ", ".join(f"{name} {signed_percent(change)}" for change, name in changes)
 
 
 def _prompts(pair: Pair, names: Mapping[str, str]) -> list[str]:
@@ -85,10 +86,6 @@ def _prompts(pair: Pair, names: Mapping[str, str]) -> list[str]:
                 f"  lost most  {name} ({before.categories[row]}): {old.acceptance_length:.2f} -> {new.acceptance_length:.2f}"
             )
     return lines
-
-
-def _signed(change: float) -> str:
-    return f"{round(change * 100, 2) + 0.0:+.2f} %"
 
 
 def _detectable(drop: float | None) -> str:

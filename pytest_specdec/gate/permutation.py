@@ -141,7 +141,7 @@ def random_p_value(pair: Pair, *, level: float, seed: int) -> float:
 
 def can_resolve(prompts: int, level: float) -> bool:
     """Whether so many prompts can ever give a p-value at the level: 2 ** -prompts <= level."""
-    return prompts * math.log(2) >= -math.log(level)
+    return prompts >= prompts_to_resolve(level)
 
 
 def prompts_to_resolve(level: float) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .curves import Picture, Point, pictures
 from .row import Row
-from .table import HEADERS, NOTE, cells, ordered
+from .table import HEADERS, NOTE, cells, ordered, to_look_at
 
 WIDTH, HEIGHT, MARGIN = 520, 260, 36
 _COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#b9770e", "#566573")
@@ -50,7 +50,7 @@ def render(rows: Iterable[Row]) -> str:
         headers=("suite", *HEADERS),
         lines=[((row["suite"], *cells(row)), row["verdict"]) for row in own],
         note=NOTE,
-        told=[row for row in own if row["verdict"] not in ("pass", "not judged", "new", "updated")],
+        told=to_look_at(own),
         drawings=[_drawing(picture) for picture in pictures(own)],
         width=WIDTH,
         height=HEIGHT,

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Iterator
 
 from .row import Row
-from .table import HEADERS, NOTE, cells, ordered
+from .table import HEADERS, NOTE, cells, ordered, to_look_at
 
 
 def render(rows: Iterable[Row]) -> str:
@@ -22,7 +22,7 @@ def _lines(rows: list[Row]) -> Iterator[str]:
         yield f"| {' | '.join(map(_escaped, (row['suite'], *cells(row))))} |"
     yield ""
     yield f"{NOTE}."
-    told = [row for row in rows if row["verdict"] not in ("pass", "not judged", "new", "updated")]
+    told = to_look_at(rows)
     if told:
         yield ""
     for row in told:

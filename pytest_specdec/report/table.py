@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 
+from ..percent import signed_percent
 from .curves import stem
 from .row import Number, Row
 
@@ -39,6 +40,11 @@ def ordered(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (row["suite"], stem(row), row["temperature"], row["k"], row["depth"]))
 
 
+def to_look_at(rows: Iterable[Row]) -> list[Row]:
+    """Those whose verdict is worth more words than the table has."""
+    return [row for row in rows if row["verdict"] not in ("pass", "not judged", "new", "updated")]
+
+
 def cells(row: Row) -> tuple[str, ...]:
     """A row's words, one a header."""
     before = row["baseline"].get("acceptance_length")
@@ -65,7 +71,7 @@ def _percent(value: Number) -> str:
 
 
 def _change(drop: Number) -> str:
-    return "-" if drop is None else f"{round(-drop * 100, 2) + 0.0:+.2f} %"
+    return "-" if drop is None else signed_percent(-drop)
 
 
 def _fixed(value: Number, digits: int, unit: str = "") -> str:
