@@ -6,20 +6,28 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import SpecdecError
-from .options import DEVICES, DTYPES, whole_number, whole_numbers
+from .options import DEVICES, DTYPES, non_negative, whole_number, whole_numbers
+
+if TYPE_CHECKING:
+    from .speedup.costs import CostProfile
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pytest_specdec")
     commands = parser.add_subparsers(dest="command", required=True)
     costs = commands.add_parser("costs", help="measure what the target's step, verification and drafting take")
-    costs.add_argument("--target", required=True, metavar="PATH", help="target: a checkpoint folder or hub id")
+    source = costs.add_mutually_exclusive_group(required=True)
+    source.add_argument("--target", metavar="PATH", help="target: a checkpoint folder or hub id")
+    source.add_argument("--benchmark", type=Path, metavar="FILE", help="what pytest-benchmark saved of specdec_rounds")
     costs.add_argument("--draft", metavar="PATH", help="draft model; leave out for the target's own MTP heads")
     costs.add_argument("--k", type=whole_numbers(1), default=(1, 2, 3, 4, 8, 12, 16), metavar="K[,K]")
     costs.add_argument("--depth", type=whole_numbers(0), default=(0,), metavar="D[,D]")
     costs.add_argument("--context", type=whole_number(1), default=128, metavar="N", help="cached tokens before a round")
+    costs.add_argument("--batch", type=whole_number(1), default=1, metavar="N", help="rows decoded at once")
+    costs.add_argument("--temperature", type=non_negative, default=1.0, metavar="T")
     costs.add_argument("--repeats", type=whole_number(2), default=40, metavar="N")
     costs.add_argument("--device", choices=DEVICES, default="auto")
     costs.add_argument("--dtype", choices=DTYPES, default="float32")
@@ -53,23 +61,30 @@ def _diff(asked: argparse.Namespace) -> int:
 
 
 def _costs(asked: argparse.Namespace) -> int:
-    from .checkpoint import check_pair
-    from .decoding.loading import load_model
-    from .decoding.timing import measure_costs
+    from .speedup.benchmark_file import profile_from_benchmark
 
-    target = load_model(asked.target, asked.device, asked.dtype)
-    drafter = load_model(asked.draft, asked.device, asked.dtype) if asked.draft else None
-    if drafter is not None:
-        check_pair(target.checkpoint, drafter.checkpoint, max(asked.depth))
-    profile = measure_costs(
-        target, drafter, ks=asked.k, depths=asked.depth, dtype=asked.dtype, context=asked.context, repeats=asked.repeats
-    )
+    profile = profile_from_benchmark(asked.benchmark) if asked.benchmark else _measured(asked)
     if asked.output is None:
         print(profile.to_json(), end="")
     else:
         asked.output.write_text(profile.to_json(), encoding="utf-8")
         print(f"wrote {asked.output}")
     return 0
+
+
+def _measured(asked: argparse.Namespace) -> CostProfile:
+    from .checkpoint import check_pair
+    from .decoding.loading import load_model
+    from .decoding.timing import Setting, measure_costs
+
+    target = load_model(asked.target, asked.device, asked.dtype)
+    drafter = load_model(asked.draft, asked.device, asked.dtype) if asked.draft else None
+    if drafter is not None:
+        check_pair(target.checkpoint, drafter.checkpoint, max(asked.depth))
+    setting = Setting(asked.batch, asked.context, asked.temperature, asked.dtype)
+    return measure_costs(
+        target, drafter, ks=asked.k, depths=asked.depth, setting=setting, repeats=asked.repeats, lookup=True
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -126,10 +126,12 @@ def value_of(metric: str, case: Case, counts: Counts, costs: CostProfile | None)
 
 def times_of(case: Case, costs: CostProfile | None) -> tuple[float | None, float | None, float | None]:
     """Milliseconds of the target's step, of verification and of drafting; None where the profile is silent."""
-    if costs is None or case.drafter == LOOKUP:
+    if costs is None:
         return (None, None, None)
     try:
-        verify, draft = costs.verify_ms(case.k), costs.draft_ms(case.k, case.depth, own_heads=case.uses_own_heads)
+        verify = costs.verify_ms(case.k)
+        looked_up = case.drafter == LOOKUP
+        draft = costs.lookup_ms(case.k) if looked_up else costs.draft_ms(case.k, case.depth, own_heads=case.uses_own_heads)
     except CostError:
         return (None, None, None)
     return (costs.target_ms, verify, draft)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .comparison import Baseline, Run
     from .decoding.generate import Decoded
     from .decoding.loading import LoadedModel
+    from .decoding.timing import SteadyRounds
     from .session import Session
     from .speedup.costs import CostProfile
 
@@ -113,6 +114,13 @@ def specdec_decode(request: pytest.FixtureRequest, specdec_case: Case) -> Callab
     """Speculative generation with the case's pair: `specdec_decode(prompts, new_tokens=64)`; see `pytest_specdec.decode`."""
     with _told():
         return functools.partial(session_of(request.config).engine.decode, specdec_case)
+
+
+@pytest.fixture
+def specdec_rounds(request: pytest.FixtureRequest, specdec_case: Case) -> Callable[..., SteadyRounds]:
+    """Rounds of the case's decoder to be timed, with pytest-benchmark for instance: `specdec_rounds(batch_size=8)`."""
+    with _told():
+        return functools.partial(session_of(request.config).engine.rounds, specdec_case)
 
 
 @pytest.fixture

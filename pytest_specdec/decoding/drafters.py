@@ -12,7 +12,7 @@ import torch
 from ..acceptance.case import Sampling
 from ..acceptance.lookup import LookupIndex
 from .chain import HeadChain
-from .laws import certain, filtered, log_clocks
+from .laws import certain, confidence, filtered, log_clocks
 from .loading import LoadedModel
 from .ragged import CachedModel, Rows, Sequences
 
@@ -43,19 +43,24 @@ class Drafter(Protocol):
 
 
 class ModelDrafter:
-    """A draft model, with or without MTP heads: a pass of it yields 1 + depth tokens."""
+    """A draft model, with or without MTP heads: a pass of it yields 1 + depth tokens.
 
-    def __init__(self, model: LoadedModel, depth: int, sampling: Sampling, k: int) -> None:
+    With a `confidence`, which needs depth 0, a row's drafts end behind the first that it found less likely than this.
+    """
+
+    def __init__(self, model: LoadedModel, depth: int, sampling: Sampling, k: int, confidence: float = 0.0) -> None:
         reach = reach_of(k, depth)
         # Heads behind the last draft of the only pass would never run.
         heads = min(depth, k - 1)
         self._model = CachedModel(model, reach, keeps_hidden=heads > 0)
         self._chain = HeadChain(model.heads, heads, reach) if heads else None
-        self._heads, self._depth, self._sampling = heads, depth, sampling
+        self._heads, self._depth, self._sampling, self._confidence = heads, depth, sampling, confidence
 
     def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
-        drafts = _Drafts(sequences, self._sampling, k, generator)
+        drafts = _Drafts(sequences, self._sampling, k, generator, self._confidence)
         for first in range(0, k, 1 + self._depth):
+            if drafts.stopped:
+                break
             ends = sequences.lengths + first
             agreed = ends if first else sequences.agreed
             drafts.take(self._model.feed(sequences, ends, 1, agreed)[:, 0])
@@ -74,6 +79,24 @@ class ModelDrafter:
         self._model.select(rows)
         if self._chain is not None:
             self._chain.select(rows)
+
+
+class NoDrafter:
+    """Plain decoding: a round is the target's step."""
+
+    def __init__(self, vocabulary: int) -> None:
+        self._vocabulary = vocabulary
+
+    def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
+        rows, device = len(sequences.lengths), sequences.ids.device
+        tokens = torch.zeros(rows, 0, dtype=torch.long, device=device)
+        return Proposal(tokens, torch.zeros(rows, 1, self._vocabulary, device=device), np.zeros(rows, dtype=np.int64))
+
+    def emitted(self, tokens: Sequence[Sequence[int]]) -> None:
+        """There is nothing to know."""
+
+    def select(self, rows: Rows) -> None:
+        """There is nothing to keep."""
 
 
 class OwnHeads:
@@ -129,11 +152,21 @@ class PromptLookup:
 class _Drafts:
     """The drafts of a round as they are drawn, each written into the sequences for the next step to read."""
 
-    def __init__(self, sequences: Sequences, sampling: Sampling, k: int, generator: torch.Generator | None) -> None:
+    def __init__(
+        self, sequences: Sequences, sampling: Sampling, k: int, generator: torch.Generator | None, confidence: float = 0.0
+    ) -> None:
         self._sequences, self._sampling, self._k, self._generator = sequences, sampling, k, generator
         self._tokens: list[torch.Tensor] = []
         self._kept: list[torch.Tensor] = []
         self._clocks: torch.Tensor | None = None
+        self._confidence = confidence
+        self._drafted = np.zeros(len(sequences.lengths), dtype=np.int64)
+        self._sure = np.ones(len(sequences.lengths), dtype=bool)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no row is confident enough to go on."""
+        return not self._sure.any()
 
     def take(self, logits: torch.Tensor) -> None:
         """Draw the next draft of each row from logits (rows, vocabulary)."""
@@ -148,12 +181,18 @@ class _Drafts:
         self._sequences.put(len(self._tokens), tokens)
         self._tokens.append(tokens)
         self._vocabulary = logits.shape[-1]
+        self._drafted[self._sure] += 1
+        if self._confidence:
+            self._sure &= (confidence(logits, tokens, self._sampling) >= self._confidence).cpu().numpy()
 
     def proposal(self) -> Proposal:
         tokens = torch.stack(self._tokens, 1)
         laws = torch.softmax(torch.stack(self._kept, 1), -1) if self._kept else certain(tokens, self._vocabulary)
+        if self._confidence:
+            proposed = np.arange(tokens.shape[1]) < self._drafted[:, None]
+            laws = laws * torch.from_numpy(proposed).to(laws.device)[..., None]
         behind = torch.zeros_like(laws[:, :1])
-        return Proposal(tokens, torch.cat([laws, behind], 1), np.full(len(tokens), self._k))
+        return Proposal(tokens, torch.cat([laws, behind], 1), self._drafted)
 
 
 def reach_of(k: int, depth: int) -> int:

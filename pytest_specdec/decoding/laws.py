@@ -51,6 +51,12 @@ def log_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -
     return torch.log_softmax(filtered(logits, sampling), -1).gather(-1, tokens[..., None])[..., 0]
 
 
+def confidence(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """How likely a drafter found the tokens that it drew, (...); at temperature 0 by its softmax, as in transformers."""
+    kept = logits.float() if sampling.temperature == 0 else filtered(logits, sampling)
+    return torch.softmax(kept, -1).gather(-1, tokens[..., None])[..., 0]
+
+
 def filtered(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """Logits over temperature in float32, -inf for tokens that top-k or top-p leaves out."""
     scaled = logits.float()

@@ -1,125 +1,211 @@
-"""What a round's parts take on this machine, measured on the loaded pair."""
+"""What a round's parts take on this machine, measured on the decoder itself in a steady state."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import itertools
 import statistics
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import torch
-from transformers import DynamicCache
 
-from ..acceptance.case import draft_passes
+from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling, default_rule
 from ..speedup.costs import CostProfile
+from .batch import Batch, Plan, Row
+from .clock import elapsed_ms, mark
 from .environment import environment
-from .heads import layer_step, project
 from .loading import LoadedModel
-from .ragged import new_cache
+from .rules import rule_named
 
-Step = Callable[[], object]
+SEGMENT = 8
+"""Rounds timed before the texts start anew, so that they stay about as long as asked for."""
 
 
-@torch.inference_mode()
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What times are measured at; they are compared only within one."""
+
+    batch_size: int = 1
+    context: int = 128
+    """Tokens cached before the first timed round."""
+    temperature: float = 1.0
+    dtype: str = "float32"
+
+    def machine(self, target: LoadedModel) -> str:
+        """Machine and setting in words."""
+        where = environment(target.device, self.dtype)
+        return (
+            f"{where.device}, {where.threads} threads, {where.dtype}, torch {where.torch}, transformers {where.transformers}, "
+            f"batch {self.batch_size}, context {self.context}, temperature {self.temperature:g}"
+        )
+
+
+class SteadyRounds:
+    """Endless rounds of one decoder behind about `context` cached tokens, drafting and verifying in turn.
+
+    Texts start with what the target itself emits and never end. The first round of a text is not for timing: in it the
+    drafter reads the prompt.
+    """
+
+    def __init__(self, plan: Plan, setting: Setting, starts: list[list[int]]) -> None:
+        self._plan, self._setting, self._starts, self._left, self._drafted = plan, setting, starts, 0, False
+
+    def describe(self, part: Literal["draft", "verify"]) -> dict[str, object]:
+        """What a benchmark of `draft` or `verify` keeps in its `extra_info["specdec"]` to be read as a cost."""
+        k, depth = self._plan.k, self._plan.depth
+        name = "draft" if isinstance(self._plan.drafter, LoadedModel) else self._plan.drafter
+        if part == "verify":
+            name, depth = "verify" if k else "target", 0
+        return {
+            "part": name,
+            "k": k,
+            "depth": depth,
+            "batch_size": self._setting.batch_size,
+            "machine": self._setting.machine(self._plan.target),
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self._plan.target.device
+
+    def ready_to_draft(self) -> None:
+        """Bring the texts, untimed, to where the next round drafts."""
+        if self._drafted:
+            self.verify()
+        if self._left == 0:
+            longest = (SEGMENT + 1) * (self._plan.k + 1) + 1
+            self._batch = Batch(self._plan, [Row([*start], len(start) + longest) for start in self._starts])
+            self._left = SEGMENT
+            self._batch.draft()
+            self._batch.verify()
+
+    def ready_to_verify(self) -> None:
+        """Bring the texts, untimed, to where the next round's drafts wait for the target."""
+        if not self._drafted:
+            self.ready_to_draft()
+            self.draft()
+
+    def draft(self) -> None:
+        """Draft k tokens a row; needs `ready_to_draft`."""
+        self._batch.draft()
+        self._drafted = True
+
+    def verify(self) -> None:
+        """The rest of the round; needs `ready_to_verify`. With k = 0 it is a step of plain decoding."""
+        self._batch.verify()
+        self._left -= 1
+        self._drafted = False
+
+    def segment(self) -> list[tuple[float, float]]:
+        """Milliseconds of drafting and of verifying, round by round of new texts.
+
+        Consecutive rounds find the models' weights in the processor's caches, as decoding does.
+        """
+        self._left = 0
+        laps = []
+        self.ready_to_draft()
+        for _ in range(SEGMENT):
+            begun = mark(self.device)
+            self.draft()
+            drafted = mark(self.device)
+            self.verify()
+            laps.append((begun, drafted, mark(self.device)))
+        return [(elapsed_ms(begun, drafted), elapsed_ms(drafted, verified)) for begun, drafted, verified in laps]
+
+
+def steady_rounds(
+    target: LoadedModel, drafter: LoadedModel | str | None, k: int, depth: int, setting: Setting, starts: list[list[int]]
+) -> SteadyRounds:
+    """Rounds of one drafter, or with None and k = 0 of plain decoding."""
+    rule = rule_named(default_rule(setting.temperature))
+    generator = torch.Generator(target.device).manual_seed(0)
+    return SteadyRounds(Plan(target, drafter, k, depth, Sampling(setting.temperature), rule, generator), setting, starts)
+
+
+def emitted_starts(target: LoadedModel, setting: Setting) -> list[list[int]]:
+    """(batch size) texts of `context` tokens that the target emits after nothing but a first token."""
+    first = target.tokenizer.bos_token_id or 0
+    rows = [Row([first], setting.context) for _ in range(setting.batch_size)]
+    rule, generator = rule_named(default_rule(setting.temperature)), torch.Generator(target.device).manual_seed(0)
+    batch = Batch(Plan(target, None, 0, 0, Sampling(setting.temperature), rule, generator), rows)
+    while batch.running:
+        batch.draft()
+        batch.verify()
+    return [row.tokens for row in rows]
+
+
 def measure_costs(
     target: LoadedModel,
     drafter: LoadedModel | None,
     *,
     ks: Iterable[int],
     depths: Iterable[int],
-    dtype: str = "float32",
-    context: int = 128,
+    setting: Setting = Setting(),
     repeats: int = 40,
+    lookup: bool = False,
 ) -> CostProfile:
-    """Median milliseconds of target step, verification and drafting at batch size 1 after `context` cached tokens.
+    """Median milliseconds of the target's step, of verification and of drafting, of the decoder's own rounds.
 
-    All parts are timed in turn, `repeats` times over, so that a slow moment of the machine meets them all. A draft of
-    k tokens at some depth takes ceil(k / (1 + depth)) model steps and one MTP layer step for each other token.
+    Runs of a few rounds of each are timed in turn, at least `repeats` rounds in all, so that a slow moment of the machine
+    meets them all. Verification is
+    everything in a round behind its drafts; where several drafters are timed, that of the first at the k.
     """
     ks, depths = sorted(set(ks)), sorted(set(depths))
-    steps: dict[str, Step] = {"target": _model_step(target, 1, context)}
-    steps |= {f"verify {k}": _model_step(target, k + 1, context) for k in ks}
-    if drafter is not None:
-        steps["draft"] = _model_step(drafter, 1, context)
-        if max(depths) > 0:
-            steps["draft head"] = _head_step(drafter, context)
-    if target.checkpoint.mtp_layers:
-        steps["own head"] = _head_step(target, context)
-    times, spread = _interleaved(steps, repeats, target.device)
-    draft = {}
-    if drafter is not None:
-        draft = {depth: {k: _draft_ms(times, k, depth) for k in ks} for depth in depths}
-    own = {depth: {k: round(k * times["own head"], 4) for k in ks} for depth in depths if depth and "own head" in times}
-    where = environment(target.device, dtype)
+    starts = emitted_starts(target, setting)
+    rounds = functools.partial(steady_rounds, target, setting=setting, starts=starts)
+    tracks: dict[tuple[str, int, int], SteadyRounds] = {("target", 0, 0): rounds(None, 0, 0)}
+    for name, depth in _drafters(target, drafter, depths, lookup):
+        model = drafter if name == "draft" else name
+        tracks |= {(name, depth, k): rounds(model, k, depth) for k in ks}
+    times = _in_turn(tracks, repeats)
+    verify: dict[int, list[float]] = {}
+    for (_, _, k), (_, verified) in times.items():
+        verify.setdefault(k, verified)
+    drafted = {track: own for track, (own, _) in times.items() if track[0] != "target"}
+    rows: dict[str, dict[int, dict[int, float]]] = {"draft": {}, OWN_HEADS: {}, LOOKUP: {}}
+    for (name, depth, k), own in drafted.items():
+        rows[name].setdefault(depth, {})[k] = _median(own)
     return CostProfile(
-        verify={k: times[f"verify {k}"] for k in ks},
-        draft=draft,
-        target_ms=times["target"],
-        own_heads=own,
-        machine=f"{where.device}, {where.threads} threads, {where.dtype}, torch {where.torch}, batch 1, context {context}",
-        spread=spread,
-        samples=repeats,
+        verify={k: _median(own) for k, own in verify.items() if k},
+        draft=rows["draft"],
+        target_ms=_median(verify[0]),
+        own_heads=rows[OWN_HEADS],
+        lookup=rows[LOOKUP].get(0, {}),
+        machine=setting.machine(target),
+        batch_size=setting.batch_size,
+        spread=round(max(map(_spread, [*verify.values(), *(own for track, own in drafted.items() if track[0] != LOOKUP)])), 4),
+        samples=len(verify[0]),
     )
 
 
-def _draft_ms(times: dict[str, float], k: int, depth: int) -> float:
-    passes = draft_passes(k, depth)
-    return round(passes * times["draft"] + (k - passes) * times.get("draft head", 0.0), 4)
+def _drafters(target: LoadedModel, drafter: LoadedModel | None, depths: list[int], lookup: bool) -> Iterator[tuple[str, int]]:
+    if drafter is not None:
+        yield from (("draft", depth) for depth in depths)
+    if target.checkpoint.mtp_layers:
+        yield from ((OWN_HEADS, depth) for depth in depths if 0 < depth <= target.checkpoint.mtp_layers)
+    if lookup:
+        yield LOOKUP, 0
 
 
-def _model_step(model: LoadedModel, tokens: int, context: int) -> Step:
-    """A cached forward pass over `tokens` tokens; the cache is cut back after each."""
-    cache = new_cache(model.model.config)
-    model.model(_tokens(model, context), past_key_values=cache, use_cache=True)
-    new = _tokens(model, tokens)
-
-    def step() -> object:
-        logits = model.model(new, past_key_values=cache, use_cache=True).logits
-        cache.crop(-tokens)
-        return logits.argmax(-1)
-
-    return step
+def _in_turn(
+    tracks: dict[tuple[str, int, int], SteadyRounds], repeats: int
+) -> dict[tuple[str, int, int], tuple[list[float], list[float]]]:
+    """Milliseconds of drafting and of verifying of each track, `repeats` or a few more of each."""
+    laps: dict[tuple[str, int, int], list[tuple[float, float]]] = {track: [] for track in tracks}
+    for turn, (track, rounds) in itertools.product(range(-(-repeats // SEGMENT) + 1), tracks.items()):
+        own = rounds.segment()
+        if turn:  # the first is for warming up
+            laps[track] += own
+    return {track: ([draft for draft, _ in own], [verify for _, verify in own]) for track, own in laps.items()}
 
 
-def _head_step(model: LoadedModel, context: int) -> Step:
-    """One MTP layer for one token, its projection and choice of a token."""
-    heads, cache = model.heads, DynamicCache()
-    width = heads.config.hidden_size
-    hidden = torch.zeros(1, context, width, dtype=model.model.dtype, device=model.device)
-    positions = torch.arange(context + 1, device=model.device)[None]
-    mask = torch.zeros(1, 1, context, context, dtype=hidden.dtype, device=model.device)
-    layer_step(heads, 0, heads.embed_tokens(_tokens(model, context)), hidden, positions[:, :-1], {"attention_mask": mask}, cache)
-    new = _tokens(model, 1)
-
-    def step() -> object:
-        embeds = heads.embed_tokens(new)
-        state = layer_step(heads, 0, embeds, hidden[:, :1], positions[:, -1:], {"attention_mask": None}, cache)
-        cache.crop(-1)
-        return project(heads, state).argmax(-1)
-
-    return step
+def _median(values: list[float]) -> float:
+    return round(statistics.median(values), 4)
 
 
-def _interleaved(steps: dict[str, Step], repeats: int, device: torch.device) -> tuple[dict[str, float], float]:
-    """Median milliseconds of each step, and the largest inter-quartile range relative to its median."""
-    samples: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(repeats + 3):
-        for name, step in steps.items():
-            _wait(device)
-            begin = time.perf_counter()
-            step()
-            _wait(device)
-            if turn >= 3:
-                samples[name].append((time.perf_counter() - begin) * 1e3)
-    medians = {name: round(statistics.median(values), 4) for name, values in samples.items()}
-    quartiles = {name: statistics.quantiles(values, n=4) for name, values in samples.items()}
-    return medians, round(max((q[2] - q[0]) / medians[name] for name, q in quartiles.items()), 4)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _tokens(model: LoadedModel, count: int) -> torch.Tensor:
-    vocabulary: int = model.model.get_input_embeddings().num_embeddings
-    return torch.arange(count, device=model.device)[None] % vocabulary
+def _spread(values: list[float]) -> float:
+    """Inter-quartile range relative to the median."""
+    low, _, high = statistics.quantiles(values, n=4)
+    return (high - low) / statistics.median(values)

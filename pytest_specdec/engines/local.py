@@ -26,6 +26,7 @@ from ..decoding.generate import Decoded, decode
 from ..decoding.loading import LoadedModel, load_model
 from ..decoding.replay import DrafterPlan, check_drafter, text_scores
 from ..decoding.sampling import encode_prompts, sample_new_tokens
+from ..decoding.timing import Setting, SteadyRounds, emitted_starts, steady_rounds
 from ..errors import MeasurementError, RequestError, SpecdecError
 from .protocol import Engine, Measurement, Times
 
@@ -81,6 +82,16 @@ class LocalEngine(Engine):
             "seed": case.texts.seed,
         }
         return decode(self.model(case.target), self._drafting(case), prompts, **(wanted | options))  # type: ignore[arg-type]
+
+    def rounds(self, case: Case, *, batch_size: int = 1, context: int = 128, plain: bool = False) -> SteadyRounds:
+        """Endless rounds of the case's decoder, to be timed; with `plain` steps of the target alone."""
+        target = self.model(case.target)
+        setting = Setting(batch_size, context, case.temperature, self._dtype)
+        starts = emitted_starts(target, setting)
+        if plain:
+            return steady_rounds(target, None, 0, 0, setting, starts)
+        check_drafter(target, self._drafting(case), case.depth)
+        return steady_rounds(target, self._drafting(case), case.k, case.depth, setting, starts)
 
     def words(self, case: Case, tokens: Sequence[int]) -> list[str]:
         """Tokens as the target's tokenizer decodes them."""

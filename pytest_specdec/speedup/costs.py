@@ -29,6 +29,10 @@ class CostProfile:
     target_ms: float | None = None
     own_heads: Mapping[int, Mapping[int, float]] = dataclasses.field(default_factory=dict)
     """As `draft`, for the target's own MTP heads."""
+    lookup: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    """Milliseconds to look up k tokens in the text itself."""
+    batch_size: int = 1
+    """Rows decoded at once; a round's times are of all of them together."""
     machine: str = "unknown"
     spread: float = 0.0
     """Largest relative inter-quartile range among the measured times."""
@@ -38,7 +42,7 @@ class CostProfile:
     """k whose times were not measured but lie on a line through others, outside their range."""
 
     def __post_init__(self) -> None:
-        times = [*self.verify.values()]
+        times = [*self.verify.values(), *self.lookup.values()]
         times += [ms for table in (self.draft, self.own_heads) for row in table.values() for ms in row.values()]
         if self.target_ms is not None:
             times.append(self.target_ms)
@@ -48,6 +52,10 @@ class CostProfile:
     def verify_ms(self, k: int) -> float:
         """Milliseconds of one target pass over k drafts. Raises CostError outside the measured k."""
         return _interpolate(self.verify, k, "verify")
+
+    def lookup_ms(self, k: int) -> float:
+        """Milliseconds of prompt lookup for k tokens. Raises CostError outside the measured k."""
+        return _interpolate(self.lookup, k, "lookup")
 
     def draft_ms(self, k: int, depth: int = 0, *, own_heads: bool = False) -> float:
         """Milliseconds to draft k tokens. Raises CostError outside the measured k and depths."""
@@ -79,9 +87,10 @@ class CostProfile:
         verify = _lined_up(self.verify, wanted, 1, "verify")
         draft = {depth: _lined_up(row, wanted, 1 + depth, f"draft (depth {depth})") for depth, row in self.draft.items()}
         own = {depth: _lined_up(row, wanted, 1, "own_heads") for depth, row in self.own_heads.items()}
+        lookup = _lined_up(self.lookup, wanted, 1, "lookup") if self.lookup else {}
         outside = [k for k in wanted if not min(self.verify) < k < max(self.verify)]
         extrapolated = tuple(sorted({*self.extrapolated, *outside}))
-        return dataclasses.replace(self, verify=verify, draft=draft, own_heads=own, extrapolated=extrapolated)
+        return dataclasses.replace(self, verify=verify, draft=draft, own_heads=own, lookup=lookup, extrapolated=extrapolated)
 
     def to_json(self) -> str:
         return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=2, sort_keys=True) + "\n"
@@ -103,6 +112,8 @@ class CostProfile:
                 draft={int(depth): _times(row) for depth, row in data["draft"].items()},
                 target_ms=None if data.get("target_ms") is None else float(data["target_ms"]),
                 own_heads={int(depth): _times(row) for depth, row in data.get("own_heads", {}).items()},
+                lookup=_times(data.get("lookup", {})),
+                batch_size=int(data.get("batch_size", 1)),
                 machine=str(data.get("machine", "unknown")),
                 spread=float(data.get("spread", 0.0)),
                 samples=int(data.get("samples", 0)),

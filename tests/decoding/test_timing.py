@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from pytest_specdec.__main__ import main
 from pytest_specdec.decoding.loading import LoadedModel, load_model
-from pytest_specdec.decoding.timing import measure_costs
+from pytest_specdec.decoding.timing import SEGMENT, Setting, emitted_starts, measure_costs, steady_rounds
 from pytest_specdec.errors import CostError
 from pytest_specdec.speedup.costs import CostProfile
 
 KS = (1, 2, 4, 8)
 DEPTHS = (0, 1, 2)
-ROUNDING = 2e-3
-"""Times are stored to four decimals; a draft sums at most eight of them."""
+SMALL = Setting(context=8)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def drafter(tiny_draft: Path) -> LoadedModel:
 
 @pytest.fixture(scope="module")
 def profile(target: LoadedModel, drafter: LoadedModel) -> CostProfile:
-    return measure_costs(target, drafter, ks=KS, depths=DEPTHS, context=32, repeats=5)
+    return measure_costs(target, drafter, ks=KS, depths=DEPTHS, setting=Setting(context=32), repeats=16)
 
 
 def test_every_time_is_positive_and_named_by_k_and_depth(profile: CostProfile) -> None:
@@ -46,41 +47,72 @@ def test_every_time_is_positive_and_named_by_k_and_depth(profile: CostProfile) -
     assert "float32" in profile.machine
 
 
-def test_a_plain_draft_takes_one_model_step_a_token(profile: CostProfile) -> None:
-    step = profile.draft_ms(1)
-    assert [profile.draft_ms(k) for k in KS] == pytest.approx([k * step for k in KS], abs=ROUNDING)
-
-
-def test_mtp_layers_take_ceil_k_over_1_plus_depth_model_steps_and_a_head_step_for_each_other_token(profile: CostProfile) -> None:
-    step = profile.draft_ms(1)
-    head = profile.draft_ms(2, 1) - step
-    assert head > 0
-    for depth, passes in {0: (1, 2, 4, 8), 1: (1, 1, 2, 4), 2: (1, 1, 2, 3)}.items():
-        expected = [count * step + (k - count) * head for k, count in zip(KS, passes, strict=True)]
-        assert [profile.draft_ms(k, depth) for k in KS] == pytest.approx(expected, abs=ROUNDING)
-
-
-def test_own_heads_take_one_layer_a_token_at_any_depth(profile: CostProfile) -> None:
-    step = profile.draft_ms(1, 1, own_heads=True)
-    for depth in (1, 2):
-        times = [profile.draft_ms(k, depth, own_heads=True) for k in KS]
-        assert times == pytest.approx([k * step for k in KS], abs=ROUNDING)
-
-
 def test_drafting_more_tokens_takes_longer(profile: CostProfile) -> None:
-    for depth in DEPTHS:
-        times = [profile.draft_ms(k, depth) for k in KS]
-        assert times == sorted(set(times))
+    for row in (profile.draft[0], profile.own_heads[1]):
+        assert row[8] > row[1]
+
+
+def test_prompt_lookup_is_timed_where_it_is_asked_for(profile: CostProfile, target: LoadedModel) -> None:
+    assert profile.lookup == {}
+    timed = measure_costs(target, None, ks=[1, 4], depths=[1], setting=SMALL, repeats=8, lookup=True)
+    assert set(timed.lookup) == {1, 4}
+    assert timed.lookup_ms(4) < timed.verify_ms(4)
+
+
+def test_a_batch_is_timed_as_a_whole(target: LoadedModel, drafter: LoadedModel) -> None:
+    timed = measure_costs(target, drafter, ks=[2], depths=[1], setting=dataclasses.replace(SMALL, batch_size=3), repeats=8)
+    assert timed.batch_size == 3
+    assert "batch 3" in timed.machine
+
+
+def test_starts_are_texts_of_the_target_as_long_as_asked_for(target: LoadedModel) -> None:
+    setting = Setting(batch_size=2, context=12)
+    starts = emitted_starts(target, setting)
+    assert [len(start) for start in starts] == [12, 12]
+    assert starts == emitted_starts(target, setting)
+
+
+def test_rounds_are_endless_and_timed_part_by_part(target: LoadedModel, drafter: LoadedModel) -> None:
+    starts = emitted_starts(target, SMALL)
+    rounds = steady_rounds(target, drafter, 2, 1, SMALL, starts)
+    for _ in range(2 * SEGMENT + 3):
+        rounds.ready_to_draft()
+        rounds.draft()
+    for _ in range(SEGMENT + 3):
+        rounds.ready_to_verify()
+        rounds.verify()
+    laps = rounds.segment()
+    assert len(laps) == SEGMENT
+    assert all(draft > 0 and verify > 0 for draft, verify in laps)
+
+
+@pytest.mark.parametrize(
+    ("name", "k", "part", "told"),
+    [
+        ("draft", 2, "draft", {"part": "draft", "k": 2, "depth": 1}),
+        ("draft", 2, "verify", {"part": "verify", "k": 2, "depth": 0}),
+        ("mtp", 2, "draft", {"part": "mtp", "k": 2, "depth": 1}),
+        (None, 0, "verify", {"part": "target", "k": 0, "depth": 0}),
+    ],
+)
+def test_rounds_say_what_they_time(
+    target: LoadedModel, drafter: LoadedModel, name: str | None, k: int, part: Literal["draft", "verify"], told: dict[str, object]
+) -> None:
+    depth = 1 if k else 0
+    rounds = steady_rounds(target, drafter if name == "draft" else name, k, depth, SMALL, [[1]])
+    described = rounds.describe(part)
+    assert {name: described[name] for name in told} == told
+    assert described["machine"] == SMALL.machine(target)
 
 
 def test_without_a_draft_model_only_own_heads_are_timed(target: LoadedModel) -> None:
-    profile = measure_costs(target, None, ks=[2], depths=[1], context=8, repeats=2)
+    profile = measure_costs(target, None, ks=[2], depths=[1], setting=SMALL, repeats=8)
     assert profile.draft == {}
     assert set(profile.own_heads) == {1}
 
 
 def test_depth_zero_times_no_heads_of_the_draft(target: LoadedModel, drafter: LoadedModel) -> None:
-    profile = measure_costs(target, drafter, ks=[2], depths=[0], context=8, repeats=2)
+    profile = measure_costs(target, drafter, ks=[2], depths=[0], setting=SMALL, repeats=8)
     assert set(profile.draft) == {0}
     assert profile.own_heads == {}
 

@@ -1,0 +1,128 @@
+"""A batch of texts as speculative rounds extend it. Drafting and verifying are apart, so that each can be timed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling
+from ..acceptance.rounds import Round
+from .drafters import Drafter, ModelDrafter, NoDrafter, OwnHeads, PromptLookup, Proposal, reach_of
+from .laws import choose, law
+from .loading import LoadedModel
+from .ragged import CachedModel, Sequences
+from .rules import Rule
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All that the batches of one call share."""
+
+    target: LoadedModel
+    drafter: str | LoadedModel | None
+    """A draft model, the name of a drafter without one, or None for plain decoding with k = 0."""
+    k: int
+    depth: int
+    sampling: Sampling
+    rule: Rule
+    generator: torch.Generator
+    stop: frozenset[int] = frozenset()
+    """Tokens that end a text."""
+    confidence: float = 0.0
+    """Drafting stops behind a draft that the drafter found less likely than this."""
+
+
+@dataclasses.dataclass
+class Row:
+    """One text as it grows."""
+
+    tokens: list[int]
+    limit: int
+    rounds: list[Round] = dataclasses.field(default_factory=list)
+    ended: bool = False
+
+    def emit(self, tokens: Sequence[int], stop: frozenset[int]) -> None:
+        """Append tokens up to the limit or the first that ends the text, which is kept."""
+        for token in tokens:
+            self.tokens.append(token)
+            self.ended = len(self.tokens) == self.limit or token in stop
+            if self.ended:
+                return
+
+
+class Batch:
+    """Rows decoded together. The prompt pass emits the first token; then `draft` and `verify` take turns."""
+
+    @torch.inference_mode()
+    def __init__(self, plan: Plan, rows: list[Row]) -> None:
+        self._plan, self._rows = plan, rows
+        room = max(row.limit - len(row.tokens) for row in rows) + plan.k + 1
+        sequences = self._sequences = Sequences([row.tokens for row in rows], room, plan.target.device)
+        reach = reach_of(plan.k, plan.depth)
+        target = self._target = CachedModel(plan.target, reach, keeps_hidden=plan.drafter == OWN_HEADS)
+        logits = target.feed(sequences, sequences.lengths, 1)[:, 0]
+        first = choose(logits, plan.sampling, plan.generator)
+        sequences.put(0, first)
+        sequences.lengths = sequences.lengths + 1
+        for row, token in zip(rows, first.tolist(), strict=True):
+            row.emit([token], plan.stop)
+        self._drafter = _drafter(plan, target, rows, logits.shape[-1])
+        self._proposal: Proposal | None = None
+        self._drop_ended()
+
+    @property
+    def running(self) -> bool:
+        """Whether any row goes on."""
+        return bool(self._rows)
+
+    @torch.inference_mode()
+    def draft(self) -> None:
+        """Propose up to k tokens a row."""
+        self._proposal = self._drafter.propose(self._sequences, self._plan.k, self._plan.generator)
+
+    @torch.inference_mode()
+    def verify(self) -> None:
+        """The target's pass over the drafts, the rule, and all that a round leaves to do behind them."""
+        assert self._proposal is not None, "draft before verifying"
+        plan, sequences, proposal, self._proposal = self._plan, self._sequences, self._proposal, None
+        k = proposal.tokens.shape[1]
+        logits = self._target.feed(sequences, sequences.lengths + k, k + 1, sequences.agreed)
+        if k:
+            taken, following = plan.rule.verify(law(logits, plan.sampling), proposal.laws, proposal.tokens, plan.generator)
+            accepted = taken.cpu().numpy()
+        else:
+            following = choose(logits[:, 0], plan.sampling, plan.generator)
+            accepted = np.zeros_like(sequences.lengths)
+        emitted = [
+            [*drafts[:count], token]
+            for drafts, count, token in zip(proposal.tokens.tolist(), accepted, following.tolist(), strict=True)
+        ]
+        sequences.put(accepted, following)
+        for row, new, start, proposed in zip(self._rows, emitted, sequences.lengths, proposal.drafted, strict=True):
+            row.rounds.append(Round(int(start), int(proposed), len(new) - 1))
+            row.emit(new, plan.stop)
+        sequences.lengths = sequences.lengths + accepted + 1
+        self._drafter.emitted(emitted)
+        self._drop_ended()
+
+    def _drop_ended(self) -> None:
+        """Rows that have ended leave the batch and its caches."""
+        alive = np.flatnonzero([not row.ended for row in self._rows])
+        if 0 < len(alive) < len(self._rows):
+            for part in (self._sequences, self._target, self._drafter):
+                part.select(alive)
+        self._rows = [self._rows[at] for at in alive]
+
+
+def _drafter(plan: Plan, target: CachedModel, rows: list[Row], vocabulary: int) -> Drafter:
+    if plan.drafter is None:
+        return NoDrafter(vocabulary)
+    if plan.drafter == OWN_HEADS:
+        return OwnHeads(target, plan.depth, plan.sampling, plan.k)
+    if isinstance(plan.drafter, LoadedModel):
+        return ModelDrafter(plan.drafter, plan.depth, plan.sampling, plan.k, plan.confidence)
+    assert plan.drafter == LOOKUP
+    return PromptLookup([row.tokens for row in rows], vocabulary)
