@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 
 from .acceptance.case import DEFINITION, LOOKUP, Case
 from .acceptance.counts import Counts
-from .baselines.schema import SCHEMA, Conditions, Record, prompt_counts
+from .baselines.schema import SCHEMA, CaseCosts, Conditions, Record, prompt_counts
 from .engines.protocol import Measurement, Times
 from .errors import CostError
 from .speedup.costs import CostProfile
-from .speedup.model import theoretical_speedup
 
 
 class Metric(float):
@@ -45,11 +44,11 @@ class Side:
     """What a run and a baseline have in common: metrics of counts."""
 
     counts: Counts | None
-    costs: CostProfile | None
+    costs: CaseCosts | None
     case: Case
 
     def _metric(self, name: str) -> Metric:
-        value = math.nan if self.counts is None else value_of(name, self.case, self.counts, self.costs)
+        value = math.nan if self.counts is None else value_of(name, self.counts, self.costs)
         assert isinstance(self, Run | Baseline)
         return Metric(value, name, self)
 
@@ -63,7 +62,7 @@ class Side:
 
     @property
     def speedup(self) -> Metric:
-        """Theoretical speed-up under the case's cost profile; nan without one."""
+        """Theoretical speed-up: a run's under the session's cost profile, a baseline's under its own; nan without one."""
         return self._metric("speedup")
 
     @property
@@ -75,11 +74,11 @@ class Run(Side):
     """What this session measured for a case, repeats added up. `run == baseline` asks the gate."""
 
     def __init__(
-        self, case: Case, measurement: Measurement, engine: str, costs: CostProfile | None, again: Sequence[Measurement] = ()
+        self, case: Case, measurement: Measurement, engine: str, costs: CaseCosts | None, again: Sequence[Measurement] = ()
     ) -> None:
         self.case, self.measurements, self.costs = case, (measurement, *again), costs
         self.counts: Counts = functools.reduce(Counts.merge, (one.counts for one in self.measurements))
-        self.record = _record(case, self.measurements, engine)
+        self.record = _record(case, self.measurements, engine, costs)
 
     def __eq__(self, other: object) -> bool:
         return other.accepts("acceptance_length") if isinstance(other, Baseline) else NotImplemented
@@ -98,8 +97,9 @@ class Run(Side):
 class Baseline(Side):
     """The stored record of a case, or the place where one is missing."""
 
-    def __init__(self, case: Case, record: Record | None, costs: CostProfile | None, judge: Callable[[str], bool]) -> None:
-        self.case, self.record, self.costs = case, record, costs
+    def __init__(self, case: Case, record: Record | None, costs: CaseCosts | None, judge: Callable[[str], bool]) -> None:
+        self.case, self.record = case, record
+        self.costs = costs if record is None or record.costs is None else record.costs
         self.counts = None if record is None else record.as_counts()
         self.accepts = judge
         """Judge the session's run by one metric."""
@@ -113,31 +113,29 @@ class Baseline(Side):
         return f"<baseline {self.case.id}{'' if self.record else ' (missing)'}>"
 
 
-def value_of(metric: str, case: Case, counts: Counts, costs: CostProfile | None) -> float:
-    """A metric of counts; the speed-up is nan where the profile gives no times."""
+def value_of(metric: str, counts: Counts, costs: CaseCosts | None) -> float:
+    """A metric of counts; the speed-up is nan where there are no costs."""
     if metric != "speedup":
         value: float = getattr(counts, metric)
         return value
-    target_ms, verify_ms, draft_ms = times_of(case, costs)
-    if target_ms is None or verify_ms is None or draft_ms is None:
-        return math.nan
-    return theoretical_speedup(counts.acceptance_length, target_ms=target_ms, verify_ms=verify_ms, draft_ms=draft_ms)
+    return math.nan if costs is None else counts.acceptance_length * costs.ratio
 
 
-def times_of(case: Case, costs: CostProfile | None) -> tuple[float | None, float | None, float | None]:
-    """Milliseconds of the target's step, of verification and of drafting; None where the profile is silent."""
-    if costs is None:
-        return (None, None, None)
+def costs_of(case: Case, profile: CostProfile | None) -> CaseCosts | None:
+    """What a round of a case takes; None where the profile is silent."""
+    if profile is None:
+        return None
     try:
-        verify = costs.verify_ms(case.k)
+        verify = profile.verify_ms(case.k)
         looked_up = case.drafter == LOOKUP
-        draft = costs.lookup_ms(case.k) if looked_up else costs.draft_ms(case.k, case.depth, own_heads=case.uses_own_heads)
+        draft = profile.lookup_ms(case.k) if looked_up else profile.draft_ms(case.k, case.depth, own_heads=case.uses_own_heads)
     except CostError:
-        return (None, None, None)
-    return (costs.target_ms, verify, draft)
+        return None
+    error = round(profile.relative_error, 6)
+    return CaseCosts(profile.target_ms, verify, draft, error, profile.samples, profile.machine, profile.software)
 
 
-def _record(case: Case, measurements: Sequence[Measurement], engine: str) -> Record:
+def _record(case: Case, measurements: Sequence[Measurement], engine: str, costs: CaseCosts | None) -> Record:
     measurement = measurements[0]
     conditions = Conditions(
         k=case.k,
@@ -154,5 +152,6 @@ def _record(case: Case, measurements: Sequence[Measurement], engine: str) -> Rec
     )
     runs = [prompt_counts(one.counts, one.text_fingerprints) for one in measurements]
     return Record(
-        SCHEMA, DEFINITION, conditions, measurement.fingerprints, measurement.environment, len(runs), runs[0], tuple(runs[1:])
-    )
+        SCHEMA, DEFINITION, conditions, measurement.fingerprints, measurement.environment, len(runs), runs[0], tuple(runs[1:]),
+        costs,
+    )  # fmt: skip

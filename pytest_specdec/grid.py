@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from .acceptance.case import LOOKUP, LOSSY_RULES, OWN_HEADS, Case, TextKey, checked_rule
+from .acceptance.case import LOOKUP, LOSSY_RULES, MEASURE, OWN_HEADS, Case, TextKey, checked_rule
 from .errors import RequestError
 from .settings import Marker, Settings, first
 
@@ -91,7 +91,9 @@ def _prompts(marker: Marker, test_folder: Path) -> Path:
     return (test_folder / (marker.prompts or "prompts.jsonl")).resolve()
 
 
-def _costs(settings: Settings, marker: Marker, test_folder: Path) -> Path | None:
+def _costs(settings: Settings, marker: Marker, test_folder: Path) -> Path | str | None:
+    if str(first(settings.command_line.costs, marker.costs, settings.ini.costs, default="")) == MEASURE:
+        return MEASURE
     if settings.command_line.costs is None and marker.costs is not None:
         return (test_folder / marker.costs).resolve()
     return settings.path("costs")

@@ -127,7 +127,10 @@ OPTIONS = (
     Option("margin", fraction(above_zero=False, below=1.0), "M", "Relative drop that fails a gate (default 0.5%%)"),
     Option("inconclusive", one_of(*INCONCLUSIVE), "WORD", "What an undecided gate does: fail (default) or warn"),
     Option("repeats", whole_number(1), "N", "Runs of each sampled case, each with a seed of its own (default 1)"),
-    Option("costs", Path, "FILE", "Cost profile to compute the theoretical speed-up from"),
+    Option("costs", Path, "FILE", "Cost profile to compute the theoretical speed-up from; measure: time the loaded models"),
+    Option(
+        "costs-margin", fraction(above_zero=True, below=1.0), "M", "Fall of the speed-up that fails with new costs (default 5%%)"
+    ),
     Option("baselines", Path, "DIR", "Folder of the stored baselines (default: baselines)"),
     Option("update", one_of(*UPDATES), "WHICH", "Write baselines: new, changed or all", ini=False),
     Option(

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable
 from pathlib import Path
 
-from .acceptance.case import Case, TextKey
+from .acceptance.case import MEASURE, Case, TextKey
 from .acceptance.prompts import read_prompts
 from .baselines.store import BaselineStore
 from .checkpoint import check_pair, local_checkpoint
@@ -31,8 +31,16 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
         _check_prompts(key, [case for case in cases if case.texts == key])
         if any(case.engine == "replay" for case in cases if case.texts == key):
             store.texts(key)
-    for costs in {case.costs for case in cases if case.costs is not None}:
-        CostProfile.load(costs)
+    for costs in {case.costs for case in cases if case.costs not in (None, MEASURE)}:
+        CostProfile.load(str(costs))
+
+
+def check_alone(cases: Iterable[Case], *, worker: bool) -> None:
+    """Refuse to time rounds beside other workers. Raises RequestError."""
+    if worker and any(case.costs == MEASURE for case in cases):
+        raise RequestError(
+            "--specdec-costs=measure beside other workers times them, too; run without -n, or name a file of costs"
+        )
 
 
 def check_prompts_suffice(cases: Iterable[Case], *, level: float, accumulate: bool) -> None:

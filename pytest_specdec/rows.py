@@ -7,10 +7,10 @@ from typing import Any
 
 from .acceptance.case import DEFINITION, Case
 from .acceptance.counts import Counts
-from .comparison import Baseline, Run, times_of, value_of
+from .baselines.schema import CaseCosts
+from .comparison import Baseline, Run, value_of
 from .gate.verdict import Verdict
 from .report.row import Metrics, Row, plain
-from .speedup.costs import CostProfile
 from .speedup.table import speedup_interval
 
 CREATED, UPDATED = "baseline created", "baseline updated"
@@ -22,9 +22,9 @@ _BASELINE_METRICS = ("rounds", "acceptance_rate", "expected_accepted", "acceptan
 def measured_row(run: Run, stored: Baseline, verdict: Verdict | None, engine: str) -> Row:
     """The row of a measured case."""
     case = run.case
-    row: Row = {**empty_row(case, engine), **_metrics(case, run.counts, run.costs)}
+    row: Row = {**empty_row(case, engine), **_metrics(run.counts, run.costs)}
     row["categories"] = {name: plain(own.acceptance_length) for name, own in run.counts.by_category().items()}
-    row["baseline"] = _baseline_metrics(case, stored, verdict)
+    row["baseline"] = _baseline_metrics(stored, verdict)
     if verdict is not None:
         row["drop"] = plain(verdict.drop)
         row["smallest_detectable_drop"] = plain(verdict.smallest_detectable_drop)
@@ -80,20 +80,19 @@ def failed_row(case: Case, engine: str, reason: str) -> Row:
     return {**empty_row(case, engine), "verdict": "error", "reason": reason}
 
 
-def _baseline_metrics(case: Case, stored: Baseline, verdict: Verdict | None) -> dict[str, Any]:
+def _baseline_metrics(stored: Baseline, verdict: Verdict | None) -> dict[str, Any]:
     """The baseline's metrics, of the prompts that were compared where the run has only some of them."""
     counts = verdict.pair.before if verdict is not None and verdict.pair is not None else stored.counts
     if counts is None:
         return {}
-    return {name: value for name, value in _metrics(case, counts, stored.costs).items() if name in _BASELINE_METRICS}
+    return {name: value for name, value in _metrics(counts, stored.costs).items() if name in _BASELINE_METRICS}
 
 
-def _metrics(case: Case, counts: Counts, costs: CostProfile | None) -> Metrics:
-    target_ms, verify_ms, draft_ms = times_of(case, costs)
-    speedup, error = value_of("speedup", case, counts, costs), counts.standard_error
+def _metrics(counts: Counts, costs: CaseCosts | None) -> Metrics:
+    speedup, error = value_of("speedup", counts, costs), counts.standard_error
     interval: tuple[float, ...] = ()
     if costs is not None and math.isfinite(speedup) and math.isfinite(error):
-        interval = speedup_interval(speedup, counts.acceptance_length, error, costs)
+        interval = speedup_interval(speedup, counts.acceptance_length, error, costs.relative_error)
     return Metrics(
         prompts=len(counts.prompts),
         rounds=plain(counts.total_rounds),
@@ -103,9 +102,9 @@ def _metrics(case: Case, counts: Counts, costs: CostProfile | None) -> Metrics:
         survival=[plain(value) for value in counts.survival],
         conditional=[plain(value) for value in counts.conditional],
         efficiency=plain(counts.efficiency),
-        target_ms=plain(target_ms),
-        verify_ms=plain(verify_ms),
-        draft_ms=plain(draft_ms),
+        target_ms=plain(costs.target_ms if costs else None),
+        verify_ms=plain(costs.verify_ms if costs else None),
+        draft_ms=plain(costs.draft_ms if costs else None),
         speedup=plain(speedup),
         acceptance_length_error=plain(error),
         speedup_interval=[plain(bound) for bound in interval],

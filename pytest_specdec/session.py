@@ -128,6 +128,7 @@ class Session:
         try:
             preflight.check_distinct(self._generated)
             preflight.check(self._selected, self._store())
+            preflight.check_alone(self._selected, worker=self._worker_output is not None)
             level = self.settings.alpha / len(self._selected)
             preflight.check_prompts_suffice(self._selected, level=level, accumulate=bool(self.settings.command_line.accumulate))
         except SpecdecError as error:
@@ -198,6 +199,7 @@ class Session:
             subset=self.settings.command_line.prompts is not None,
             repeats=self.settings.repeats,
             accumulate=bool(self.settings.command_line.accumulate),
+            costs_margin=self.settings.scalar("costs_margin", default=0.1),
         )
 
     def _store(self) -> BaselineStore:

@@ -47,6 +47,7 @@ class Given:
     inconclusive: str | None = None
     repeats: int | None = None
     costs: Path | None = None
+    costs_margin: float | None = None
     baselines: Path | None = None
     update: str | None = None
     prune: bool | None = None

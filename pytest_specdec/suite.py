@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from .acceptance.case import Case
+import msgspec
+
+from .acceptance.case import MEASURE, Case
 from .acceptance.prompts import read_prompts
-from .baselines.schema import SCHEMA, EvidenceFile, Record, dumps
+from .baselines.schema import SCHEMA, CaseCosts, EvidenceFile, Record, dumps
 from .baselines.store import BaselineStore, current_evidence, fingerprint
-from .comparison import Baseline, Metric, Run, value_of
+from .comparison import Baseline, Metric, Run, costs_of, value_of
 from .engines.protocol import Engine
+from .gate.costs import judge_speedup
 from .gate.explain import explain, headline
 from .gate.nightly import judge_night
 from .gate.refusals import dead_drafter, looping_texts, too_good
@@ -36,6 +38,8 @@ class Policy:
     """Whether fewer prompts than the baseline's were asked for."""
     repeats: int | None = None
     accumulate: bool = False
+    costs_margin: float = 0.1
+    """Relative fall of the speed-up from which new costs fail it."""
 
     @property
     def runs(self) -> Runs:
@@ -61,23 +65,42 @@ class Suite:
         self._failures: list[list[str]] = []
         self._runs: dict[Case, Run] = {}
         self.baseline = functools.cache(self._baseline)
+        self._measure_costs = functools.cache(self._costs_of_pair)
 
     def run(self, case: Case) -> Run:
         """The session's run of a case, measured on first use."""
         if case not in self._runs:
             cases = measured_cases(case, self.store, self.policy.runs)
             first, *again = [self.engine.measure(one) for one in cases]
-            self._runs[case] = Run(case, first, self.engine.name, self.costs(case), again)
+            self._runs[case] = Run(case, first, self.engine.name, self._case_costs(case), again)
         return self._runs[case]
 
     def measured(self, case: Case) -> bool:
         return case in self._runs
 
     def _baseline(self, case: Case) -> Baseline:
-        return Baseline(case, self.store.record(case), self.costs(case), lambda metric: self.judge(case, metric))
+        return Baseline(case, self.store.record(case), self._case_costs(case), lambda metric: self.judge(case, metric))
 
     def costs(self, case: Case) -> CostProfile | None:
-        return None if case.costs is None else _load_costs(case.costs)
+        """The session's cost profile of a case, read or, on first use, measured."""
+        if case.costs == MEASURE:
+            return self._measure_costs(case.target, case.draft_model, case.temperature)
+        return None if case.costs is None else _load_costs(Path(case.costs))
+
+    def _case_costs(self, case: Case) -> CaseCosts | None:
+        """Those of the session's profile; without one the baseline's own."""
+        if case.costs is not None:
+            return costs_of(case, self.costs(case))
+        stored = self.store.record(case)
+        return None if stored is None else stored.costs
+
+    def _costs_of_pair(self, target: str, draft_model: str | None, temperature: float) -> CostProfile:
+        cases = [
+            case
+            for case in self.plan
+            if (case.target, case.draft_model, case.temperature, case.costs) == (target, draft_model, temperature, MEASURE)
+        ]
+        return self.engine.costs(cases)
 
     def judge(self, case: Case, metric: str) -> bool:
         """Judge one metric of a case, remember the verdict, queue what is to be written."""
@@ -97,7 +120,7 @@ class Suite:
         for one in run.measurements:
             if problem := looping_texts(one.looping, len(one.counts.prompts)):
                 return problem
-            if one.expected is not None and (problem := too_good(one.counts, one.expected, gates=len(self.plan))):
+            if one.expected is not None and (problem := too_good(one.counts, one.expected, gates=self._gates)):
                 return problem
         return None
 
@@ -108,15 +131,19 @@ class Suite:
         if problem := dead_drafter(run.counts):
             return Verdict("error", metric, problem)
         self._queue(run, None)
-        return Verdict("pass", metric, CREATED, now=value_of(metric, case, run.counts, run.costs))
+        return Verdict("pass", metric, CREATED, now=value_of(metric, run.counts, run.costs))
 
     def _compare(self, run: Run, before: Record, metric: str) -> Verdict:
         verdict = self._verdict(run, before, metric)
-        if metric == "speedup" and verdict.pair is not None:
-            verdict = _as_speedup(run, verdict)
-            if verdict.outcome == "error":
+        if metric == "speedup":
+            if run.case.costs is not None and run.costs is None:
+                missing = f"the cost profile does not cover k={run.case.k}, depth={run.case.depth}; measure one that does"
+                return Verdict("error", metric, missing)
+            level = self.policy.alpha / self._gates
+            verdict = judge_speedup(verdict, before.costs, run.costs, margin=self.policy.costs_margin, level=level)
+            if verdict.pair is None:
                 return verdict
-        if self.policy.rewrites() and not self.policy.subset and dumps(before) != dumps(run.record):
+        if self.policy.rewrites() and not self.policy.subset and dumps(before) != dumps(_kept(run.record, before)):
             if problem := dead_drafter(run.counts):
                 return Verdict("error", metric, problem)
             self._queue(run, before)
@@ -125,8 +152,18 @@ class Suite:
             self._queue_tokens(run, only_missing=True)
         return verdict
 
+    @functools.cached_property
+    def _gates(self) -> int:
+        """Judgements that share the false-alarm rate: one a case, and one more where its costs are new."""
+        return len(self.plan) + sum(map(self._new_costs, self.plan))
+
+    def _new_costs(self, case: Case) -> bool:
+        stored = self.store.record(case)
+        before = None if stored is None else stored.costs
+        return before is not None and (case.costs == MEASURE or before != self._case_costs(case))
+
     def _verdict(self, run: Run, before: Record, metric: str) -> Verdict:
-        case, alpha, gates = run.case, self.policy.alpha, len(self.plan)
+        case, alpha, gates = run.case, self.policy.alpha, self._gates
         if not accumulates(case, self.policy.accumulate):
             subset = self.policy.subset
             return judge(run.record, before, metric=metric, margin=case.margin, alpha=alpha, gates=gates, subset=subset)
@@ -141,7 +178,7 @@ class Suite:
 
     def _queue(self, run: Run, before: Record | None) -> None:
         """Keep the new record, and its texts where the stored ones are missing or go with the old records."""
-        self.pending[self.store.record_path(run.case)] = dumps(run.record)
+        self.pending[self.store.record_path(run.case)] = dumps(_kept(run.record, before))
         self._queue_tokens(run)
         for number, measurement in enumerate(run.measurements):
             case = seeded(run.case, number)
@@ -197,17 +234,11 @@ class Suite:
         return measured_row(self.run(case), self.baseline(case), self.verdict(case), self.engine.name)
 
 
-def _as_speedup(run: Run, verdict: Verdict) -> Verdict:
-    """The verdict on the length in terms of the speed-up, which under one cost profile rises and falls with it."""
-    case = run.case
-    if case.costs is None:
-        return Verdict("error", verdict.metric, "no cost profile to compute a speed-up from; pass --specdec-costs=FILE")
-    assert verdict.pair is not None
-    before, now = (value_of(verdict.metric, case, side, run.costs) for side in (verdict.pair.before, verdict.pair.now))
-    if math.isnan(before):
-        missing = f"the cost profile does not cover k={case.k}, depth={case.depth}; measure one that does"
-        return Verdict("error", verdict.metric, missing)
-    return dataclasses.replace(verdict, before=before, now=now)
+def _kept(record: Record, before: Record | None) -> Record:
+    """A record to be stored; where the session has no costs for it, it keeps those of the baseline."""
+    if before is None or record.costs is not None:
+        return record
+    return msgspec.structs.replace(record, costs=before.costs)
 
 
 @functools.cache

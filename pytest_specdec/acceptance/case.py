@@ -20,6 +20,9 @@ OWN_HEADS = "mtp"
 LOOKUP = "prompt-lookup"
 """The drafter's name when drafts are copied from the text itself; no model drafts."""
 
+MEASURE = "measure"
+"""In place of a cost profile's file: measure the loaded pair in this session."""
+
 RULES = ("rejection", "greedy", "sample-match", "block", "typical")
 LOSSY_RULES = ("typical",)
 """Rules whose output does not follow the target: always labelled, never called lossless."""
@@ -80,7 +83,8 @@ class Case:
     depth: int
     rule: str
     margin: float
-    costs: Path | None = None
+    costs: Path | str | None = None
+    """Cost profile: a file, or `measure`."""
     engine: str = "replay"
 
     @property

@@ -54,11 +54,12 @@ class AcceptanceField:
         """The field of a drafter that uses only its first heads."""
         return dataclasses.replace(self, accept=self.accept[:, :heads])
 
-    def select(self, rows: slice) -> AcceptanceField:
+    def select(self, rows: slice | NDArray[np.int64]) -> AcceptanceField:
         """The field of some texts."""
+        picked = range(len(self.prompts))[rows] if isinstance(rows, slice) else rows.tolist()
         return AcceptanceField(
-            self.prompts[rows],
-            self.categories[rows],
+            tuple(self.prompts[row] for row in picked),
+            tuple(self.categories[row] for row in picked),
             self.accept[rows],
             self.starts[rows],
             self.lengths[rows],
@@ -104,19 +105,32 @@ def expected_counts(field: AcceptanceField, k: int, end: End = "inside") -> Coun
 
 def _walk(field: AcceptanceField, k: int, end: End) -> tuple[Array, Array, Array]:
     """Expected rounds (texts,), drafted and accepted (texts, k)."""
-    texts, _, longest = field.accept.shape
     counted, proposed = field.rounds_at(k, end)
     survival = field.survival(proposed, k)
-    edge = np.ones((texts, longest, 1))
-    ends = -np.diff(np.concatenate([edge, survival, 0 * edge], axis=2), axis=2)
-    visits = np.zeros((texts, longest + k + 2))
-    visits[np.arange(texts), field.starts] = 1.0
-    for start in range(int(field.starts.min(initial=longest)), longest):
-        visits[:, start] *= counted[:, start]
-        visits[:, start + 1 : start + k + 2] += visits[:, start, None] * ends[:, start]
-    weight = visits[:, :longest]
+    weight = visits(field, counted, accepted_law(survival))
     drafted = np.stack([(weight * (proposed > step)).sum(1) for step in range(k)], axis=1)
     return weight.sum(1), drafted, np.einsum("nt,nti->ni", weight, survival)
+
+
+def accepted_law(survival: Array) -> Array:
+    """(..., k + 1): the chance of each number of accepted tokens, from the survival (..., k) of each draft step."""
+    edge = np.ones((*survival.shape[:-1], 1))
+    law: Array = -np.diff(np.concatenate([edge, survival, 0 * edge], axis=-1), axis=-1)
+    return law
+
+
+def visits(field: AcceptanceField, counted: NDArray[np.bool_], accepted: Array) -> Array:
+    """(texts, longest): the expected number of counted rounds at each start; at most 1.
+
+    `accepted` (texts, longest, k + 1) is the law of the accepted tokens of a round at each start.
+    """
+    texts, longest, ends = accepted.shape
+    found = np.zeros((texts, longest + ends + 1))
+    found[np.arange(texts), field.starts] = 1.0
+    for start in range(int(field.starts.min(initial=longest)), longest):
+        found[:, start] *= counted[:, start]
+        found[:, start + 1 : start + ends + 1] += found[:, start, None] * accepted[:, start]
+    return found[:, :longest]
 
 
 def sample_rounds(field: AcceptanceField, k: int, rng: np.random.Generator, end: End = "inside") -> list[list[tuple[int, int]]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import BaselineError
 from ..percent import signed_percent
-from .schema import Record
+from .schema import CaseCosts, Record
 from .store import load, load_baseline
 
 _FOLDERS = ("texts", "tokens", "evidence")
@@ -36,6 +36,7 @@ class Difference:
         yield f"changed  {self.name}: {lengths} ({signed_percent(change)})"
         for part in ("conditions", "fingerprints", "environment"):
             yield from _fields(getattr(self.before, part), getattr(self.now, part))
+        yield from _costs(self.before.costs, self.now.costs)
         if self.before.definition != self.now.definition:
             yield f"  definition: {self.before.definition} -> {self.now.definition}"
         if self.before.repeats != self.now.repeats:
@@ -53,17 +54,26 @@ def differences(before: Path, now: Path) -> list[Difference]:
     if not before.is_dir():
         pairs = [Difference(now.stem, load_baseline(before), load_baseline(now))]
     else:
-        names = sorted({*_records(before), *_records(now)})
+        names = sorted({*record_names(before), *record_names(now)})
         pairs = [Difference(name, load(before / f"{name}.json", Record), load(now / f"{name}.json", Record)) for name in names]
         if not names:
             raise BaselineError(f"neither {before} nor {now} holds a baseline; name the folders that do")
     return [pair for pair in pairs if pair.before != pair.now]
 
 
-def _records(folder: Path) -> Iterator[str]:
+def record_names(folder: Path) -> Iterator[str]:
+    """The records below a folder, as paths without their ending."""
     for path in folder.rglob("*.json"):
         if path.parent.name not in _FOLDERS:
             yield str(path.relative_to(folder).with_suffix(""))
+
+
+def _costs(before: CaseCosts | None, now: CaseCosts | None) -> Iterator[str]:
+    if before is None or now is None:
+        if before != now:
+            yield f"  costs: {'none' if before is None else 'some'} -> {'none' if now is None else 'some'}"
+        return
+    yield from _fields(before, now)
 
 
 def _fields(before: object, now: object) -> Iterator[str]:

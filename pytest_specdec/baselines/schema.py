@@ -58,6 +58,28 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(f"{name}: {before} -> {now}" for name, before, now in pairs if before != now)
 
 
+class CaseCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a round of one case takes, in milliseconds, from a cost profile."""
+
+    target_ms: float | None
+    verify_ms: float
+    draft_ms: float
+    relative_error: float = 0.0
+    """Standard error of each time."""
+    samples: int = 0
+    machine: str = "unknown"
+    software: str = ""
+
+    @property
+    def round_ms(self) -> float:
+        return self.verify_ms + self.draft_ms
+
+    @property
+    def ratio(self) -> float:
+        """The target's step over the round: the speed-up that each token of acceptance length is worth. nan without the step."""
+        return float("nan") if self.target_ms is None else self.target_ms / self.round_ms
+
+
 class PromptCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Counts of one prompt; `drafted` is left out where every round drafted k tokens."""
 
@@ -85,6 +107,8 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The first run's, by prompt key."""
     again: tuple[PromptRows, ...] = ()
     """Further runs of the same prompts, each with a seed of its own."""
+    costs: CaseCosts | None = None
+    """The costs that its speed-up was computed from."""
 
     @property
     def runs(self) -> tuple[PromptRows, ...]:
@@ -110,6 +134,8 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def problems(self) -> list[str]:
         """What the types alone cannot say is wrong with a stored record."""
         found = [] if self.repeats == len(self.runs) else [f"it announces {self.repeats} runs and holds {len(self.runs)}"]
+        if self.costs is not None and not all(0 < ms < float("inf") for ms in (self.costs.target_ms or 1.0, self.costs.round_ms)):
+            found.append("its costs are not positive times")
         if any(rows.keys() != self.counts.keys() for rows in self.again):
             found.append("its runs hold different prompts")
         for key, row in (item for rows in self.runs for item in rows.items()):

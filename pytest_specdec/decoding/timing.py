@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 import statistics
 from collections.abc import Iterable, Iterator
 from typing import Literal
@@ -12,6 +13,7 @@ from typing import Literal
 import torch
 
 from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling, default_rule
+from ..errors import RequestError
 from ..speedup.costs import CostProfile
 from .batch import Batch, Plan, Row
 from .clock import elapsed_ms, mark
@@ -21,6 +23,10 @@ from .rules import rule_named
 
 SEGMENT = 8
 """Rounds timed before the texts start anew, so that they stay about as long as asked for."""
+
+
+_Track = tuple[str, int, int]
+"""Drafter, depth and k."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +43,14 @@ class Setting:
         """Machine and setting in words."""
         where = environment(target.device, self.dtype)
         return (
-            f"{where.device}, {where.threads} threads, {where.dtype}, torch {where.torch}, transformers {where.transformers}, "
-            f"batch {self.batch_size}, context {self.context}, temperature {self.temperature:g}"
+            f"{where.device}, {where.threads} threads, {where.dtype}, batch {self.batch_size}, context {self.context}, "
+            f"temperature {self.temperature:g}"
         )
+
+    def software(self, target: LoadedModel) -> str:
+        """Versions in words."""
+        where = environment(target.device, self.dtype)
+        return f"torch {where.torch}, transformers {where.transformers}"
 
 
 class SteadyRounds:
@@ -64,6 +75,7 @@ class SteadyRounds:
             "depth": depth,
             "batch_size": self._setting.batch_size,
             "machine": self._setting.machine(self._plan.target),
+            "software": self._setting.software(self._plan.target),
         }
 
     @property
@@ -144,6 +156,7 @@ def measure_costs(
     depths: Iterable[int],
     setting: Setting = Setting(),
     repeats: int = 40,
+    own_heads: bool = True,
     lookup: bool = False,
 ) -> CostProfile:
     """Median milliseconds of the target's step, of verification and of drafting, of the decoder's own rounds.
@@ -155,57 +168,97 @@ def measure_costs(
     ks, depths = sorted(set(ks)), sorted(set(depths))
     starts = emitted_starts(target, setting)
     rounds = functools.partial(steady_rounds, target, setting=setting, starts=starts)
-    tracks: dict[tuple[str, int, int], SteadyRounds] = {("target", 0, 0): rounds(None, 0, 0)}
-    for name, depth in _drafters(target, drafter, depths, lookup):
+    tracks: dict[_Track, SteadyRounds] = {("target", 0, 0): rounds(None, 0, 0)}
+    for name, depth in _drafters(target, drafter, depths, own_heads, lookup):
         model = drafter if name == "draft" else name
         tracks |= {(name, depth, k): rounds(model, k, depth) for k in ks}
-    times = _in_turn(tracks, repeats)
-    verify: dict[int, list[float]] = {}
-    for (_, _, k), (_, verified) in times.items():
-        verify.setdefault(k, verified)
-    drafted = {track: own for track, (own, _) in times.items() if track[0] != "target"}
+    if len(tracks) == 1:
+        raise RequestError(
+            "nothing drafts, so there is no round to time; pass a draft model, or a depth of the target's own heads"
+        )
+    laps = _in_turn(tracks, repeats)
+    verify: dict[int, Times] = {}
+    for (_, _, k), own in laps.items():
+        verify.setdefault(k, own.verify)
+    drafted = {track: own.draft for track, own in laps.items() if track[0] != "target"}
     rows: dict[str, dict[int, dict[int, float]]] = {"draft": {}, OWN_HEADS: {}, LOOKUP: {}}
-    for (name, depth, k), own in drafted.items():
-        rows[name].setdefault(depth, {})[k] = _median(own)
+    for (name, depth, k), times in drafted.items():
+        rows[name].setdefault(depth, {})[k] = times.median
+    timed = [*verify.values(), *(times for track, times in drafted.items() if track[0] != LOOKUP)]
     return CostProfile(
-        verify={k: _median(own) for k, own in verify.items() if k},
+        verify={k: times.median for k, times in verify.items() if k},
         draft=rows["draft"],
-        target_ms=_median(verify[0]),
+        target_ms=verify[0].median,
         own_heads=rows[OWN_HEADS],
         lookup=rows[LOOKUP].get(0, {}),
         machine=setting.machine(target),
+        software=setting.software(target),
         batch_size=setting.batch_size,
-        spread=round(max(map(_spread, [*verify.values(), *(own for track, own in drafted.items() if track[0] != LOOKUP)])), 4),
-        samples=len(verify[0]),
+        spread=round(max(times.spread for times in timed), 4),
+        error=round(_root_mean_square(times.error_beside(verify[0]) for times in timed if times is not verify[0]), 4),
+        samples=verify[0].count,
     )
 
 
-def _drafters(target: LoadedModel, drafter: LoadedModel | None, depths: list[int], lookup: bool) -> Iterator[tuple[str, int]]:
+def _drafters(
+    target: LoadedModel, drafter: LoadedModel | None, depths: list[int], own_heads: bool, lookup: bool
+) -> Iterator[tuple[str, int]]:
     if drafter is not None:
         yield from (("draft", depth) for depth in depths)
-    if target.checkpoint.mtp_layers:
+    if own_heads:
         yield from ((OWN_HEADS, depth) for depth in depths if 0 < depth <= target.checkpoint.mtp_layers)
     if lookup:
         yield LOOKUP, 0
 
 
-def _in_turn(
-    tracks: dict[tuple[str, int, int], SteadyRounds], repeats: int
-) -> dict[tuple[str, int, int], tuple[list[float], list[float]]]:
-    """Milliseconds of drafting and of verifying of each track, `repeats` or a few more of each."""
-    laps: dict[tuple[str, int, int], list[tuple[float, float]]] = {track: [] for track in tracks}
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """Milliseconds of one part, turn by turn."""
+
+    turns: list[list[float]]
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.turns))
+
+    @property
+    def median(self) -> float:
+        return round(statistics.median(itertools.chain(*self.turns)), 4)
+
+    @property
+    def spread(self) -> float:
+        """Inter-quartile range relative to the median."""
+        low, middle, high = statistics.quantiles(itertools.chain(*self.turns), n=4)
+        return (high - low) / middle
+
+    def error_beside(self, target: Times) -> float:
+        """Relative standard error of a time, from how its ratio to the target's step moves from turn to turn.
+
+        Rounds of one turn share the machine's mood, so turns are what is independent; the ratio has the error of two times.
+        """
+        pairs = zip(self.turns, target.turns, strict=True)
+        ratios = [math.log(statistics.median(own) / statistics.median(step)) for own, step in pairs]
+        return statistics.stdev(ratios) / math.sqrt(2 * len(ratios)) if len(ratios) > 1 else 0.0
+
+
+def _root_mean_square(values: Iterable[float]) -> float:
+    return math.sqrt(statistics.mean(value**2 for value in values))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Laps:
+    draft: Times
+    verify: Times
+
+
+def _in_turn(tracks: dict[_Track, SteadyRounds], repeats: int) -> dict[_Track, _Laps]:
+    """Each track's times, in turns of a few rounds; the first turn is for warming up."""
+    turns: dict[_Track, list[list[tuple[float, float]]]] = {track: [] for track in tracks}
     for turn, (track, rounds) in itertools.product(range(-(-repeats // SEGMENT) + 1), tracks.items()):
         own = rounds.segment()
-        if turn:  # the first is for warming up
-            laps[track] += own
-    return {track: ([draft for draft, _ in own], [verify for _, verify in own]) for track, own in laps.items()}
-
-
-def _median(values: list[float]) -> float:
-    return round(statistics.median(values), 4)
-
-
-def _spread(values: list[float]) -> float:
-    """Inter-quartile range relative to the median."""
-    low, _, high = statistics.quantiles(values, n=4)
-    return (high - low) / statistics.median(values)
+        if turn:
+            turns[track].append(own)
+    return {
+        track: _Laps(*(Times([[lap[part] for lap in own] for own in all_turns]) for part in (0, 1)))
+        for track, all_turns in turns.items()
+    }

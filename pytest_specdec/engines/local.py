@@ -26,8 +26,9 @@ from ..decoding.generate import Decoded, decode
 from ..decoding.loading import LoadedModel, load_model
 from ..decoding.replay import DrafterPlan, check_drafter, text_scores
 from ..decoding.sampling import encode_prompts, sample_new_tokens
-from ..decoding.timing import Setting, SteadyRounds, emitted_starts, steady_rounds
+from ..decoding.timing import Setting, SteadyRounds, emitted_starts, measure_costs, steady_rounds
 from ..errors import MeasurementError, RequestError, SpecdecError
+from ..speedup.costs import CostProfile
 from .protocol import Engine, Measurement, Times
 
 if TYPE_CHECKING:
@@ -82,6 +83,23 @@ class LocalEngine(Engine):
             "seed": case.texts.seed,
         }
         return decode(self.model(case.target), self._drafting(case), prompts, **(wanted | options))  # type: ignore[arg-type]
+
+    def costs(self, cases: Sequence[Case]) -> CostProfile:
+        """Times of the rounds of cases that share their models and temperature, at batch size 1."""
+        one = cases[0]
+        drafter = None if one.draft_model is None else self.model(one.draft_model)
+        self._report(f"{one.suite}: timing rounds", 0, 1)
+        profile = measure_costs(
+            self.model(one.target),
+            drafter,
+            ks={case.k for case in cases},
+            depths={case.depth for case in cases},
+            setting=Setting(temperature=one.temperature, dtype=self._dtype),
+            own_heads=one.uses_own_heads,
+            lookup=one.drafter == LOOKUP,
+        )
+        self._report(f"{one.suite}: timing rounds", 1, 1)
+        return profile
 
     def rounds(self, case: Case, *, batch_size: int = 1, context: int = 128, plain: bool = False) -> SteadyRounds:
         """Endless rounds of the case's decoder, to be timed; with `plain` steps of the target alone."""

@@ -10,6 +10,7 @@ from ..acceptance.case import Case
 from ..acceptance.counts import Counts
 from ..acceptance.renewal import AcceptanceField
 from ..baselines.schema import Environment, Fingerprints, TextSet
+from ..speedup.costs import CostProfile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,9 @@ class Engine(Protocol):
 
     def measure(self, case: Case) -> Measurement:
         """Counts of one case. Raises SpecdecError where there is no usable record."""
+
+    def costs(self, cases: Sequence[Case]) -> CostProfile:
+        """Times of the rounds of cases that share their models and temperature."""
 
     def words(self, case: Case, tokens: Sequence[int]) -> list[str]:
         """Tokens as readers know them."""

@@ -26,6 +26,7 @@ def explain(
         headline(verdict),
         f"  case       {case_id}: {verdict.reason}",
         f"  changed    {changed}",
+        *_parts(verdict),
         f"  positions  {_positions(verdict.pair.before, verdict.pair.now)}",
         f"  categories {_categories(verdict.pair.before, verdict.pair.now)}",
         *_prompts(verdict.pair, prompt_names),
@@ -38,6 +39,17 @@ def explain(
         lines.append(f"  detectable {_detectable(verdict.smallest_detectable_drop)} with {verdict.pair.prompts} prompts")
     lines.append(f"  intended?  {update_command}")
     return lines
+
+
+def _parts(verdict: Verdict) -> list[str]:
+    """What acceptance and what costs did to a speed-up, where both changed."""
+    if verdict.costs is None or verdict.pair is None:
+        return []
+    before, now = verdict.pair.before.acceptance_length, verdict.pair.now.acceptance_length
+    return [
+        f"  acceptance {signed_percent(now / before - 1)} (length {before:.4f} -> {now:.4f})",
+        f"  costs      {verdict.costs.told()}",
+    ]
 
 
 def headline(verdict: Verdict) -> str:

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..baselines.schema import Record
 from .detectable import prompts_to_see, smallest_detectable_drop
 from .paired import Pair
 from .permutation import Swaps, can_resolve, prompts_to_resolve, swap_test
 from .refusals import dead_drafter
+
+if TYPE_CHECKING:
+    from .costs import CostChange
 
 Outcome = Literal["pass", "improved", "regressed", "inconclusive", "error"]
 Regime = Literal["deterministic", "sampled"]
@@ -47,6 +50,8 @@ class Verdict:
     """The e-process after this run, where evidence accumulates."""
     changed: tuple[str, ...] = ()
     pair: Pair | None = dataclasses.field(default=None, compare=False, repr=False)
+    costs: CostChange | None = None
+    """Where a speed-up's costs changed, too."""
 
     def passes(self, inconclusive: str = "fail") -> bool:
         """Whether the test passes; `inconclusive` is `fail` or `warn`."""

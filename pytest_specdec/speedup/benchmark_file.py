@@ -25,11 +25,12 @@ def profile_from_benchmark(path: str | Path) -> CostProfile:
     batch sizes.
     """
     found = list(_parts(Path(path)))
-    settings = {(part["machine"], part["batch_size"]) for part, _ in found}
+    settings = {(part["machine"], part["software"], part["batch_size"]) for part, _ in found}
     if len(settings) != 1:
-        told = "; ".join(f"{machine}, batch {batch}" for machine, batch in sorted(settings)) or "no times of rounds"
+        told = "; ".join(f"{machine}, {software}, batch {batch}" for machine, software, batch in sorted(settings))
+        told = told or "no times of rounds"
         raise CostError(f"{path} must hold the rounds of one machine and batch size, but has {told}; {_HINT}")
-    ((machine, batch_size),) = settings
+    ((machine, software, batch_size),) = settings
     tables: dict[str, dict[int, dict[int, float]]] = {name: {} for name in _PARTS}
     for part, stats in found:
         row = tables[part["part"]].setdefault(part["depth"], {})
@@ -44,6 +45,7 @@ def profile_from_benchmark(path: str | Path) -> CostProfile:
         own_heads=tables["mtp"],
         lookup=tables["prompt-lookup"].get(0, {}),
         machine=machine,
+        software=software,
         batch_size=batch_size,
         spread=round(spread, 4),
         samples=min(stats["rounds"] for _, stats in found),
@@ -61,7 +63,7 @@ def _parts(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
                     raise ValueError(f"{part['part']!r} is no part of a round")
                 numbers = {name: int(part[name]) for name in ("k", "depth", "batch_size")}
                 yield (
-                    {**numbers, "part": str(part["part"]), "machine": str(part["machine"])},
+                    {**numbers, **{name: str(part[name]) for name in ("part", "machine", "software")}},
                     {**stats, "rounds": int(stats["rounds"])},
                 )
     except OSError as error:

@@ -34,8 +34,13 @@ class CostProfile:
     batch_size: int = 1
     """Rows decoded at once; a round's times are of all of them together."""
     machine: str = "unknown"
+    """Hardware and setting: times are compared only where both are the same."""
+    software: str = ""
+    """Versions of what ran."""
     spread: float = 0.0
     """Largest relative inter-quartile range among the measured times."""
+    error: float | None = None
+    """Standard error of a time, relative, as it is for most of them: from medians over the turns of the measurement."""
     samples: int = 0
     """How many times each part was timed; 0 where nobody knows."""
     extrapolated: tuple[int, ...] = ()
@@ -72,8 +77,10 @@ class CostProfile:
     def relative_error(self) -> float:
         """Standard error of a median time, relative; 0 where it is unknown.
 
-        From the inter-quartile range as of a normal law: 1.253 * (IQR / 1.349) / sqrt(samples).
+        Where it was not measured, from the inter-quartile range as of a normal law: 1.253 * (IQR / 1.349) / sqrt(samples).
         """
+        if self.error is not None:
+            return self.error
         return 1.253 * self.spread / 1.349 / math.sqrt(self.samples) if self.samples else 0.0
 
     def extended(self, ks: Iterable[int]) -> CostProfile:
@@ -115,7 +122,9 @@ class CostProfile:
                 lookup=_times(data.get("lookup", {})),
                 batch_size=int(data.get("batch_size", 1)),
                 machine=str(data.get("machine", "unknown")),
+                software=str(data.get("software", "")),
                 spread=float(data.get("spread", 0.0)),
+                error=None if data.get("error") is None else float(data["error"]),
                 samples=int(data.get("samples", 0)),
                 extrapolated=tuple(map(int, data.get("extrapolated", ()))),
             )

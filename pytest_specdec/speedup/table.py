@@ -56,18 +56,18 @@ def speedup_table(
     before = [1.0, *speedups.values()]
     steps = []
     for (k, speedup), previous in zip(speedups.items(), before, strict=False):
-        interval = None if errors is None else speedup_interval(speedup, lengths[k], errors[k], costs)
+        interval = None if errors is None else speedup_interval(speedup, lengths[k], errors[k], costs.relative_error)
         known = k not in costs.extrapolated
         steps.append(Step(k, lengths[k], sum(times[k]), speedup, speedup / previous, k == best, interval, not known))
     return tuple(steps)
 
 
-def speedup_interval(speedup: float, length: float, error: float, costs: CostProfile) -> tuple[float, float]:
-    """95 % interval of a speed-up from the standard error of the length and the spread of the times (delta method).
+def speedup_interval(speedup: float, length: float, error: float, timing_error: float) -> tuple[float, float]:
+    """95 % interval of a speed-up from the standard errors of the length and, relative, of a time (delta method).
 
     The target's step and the round are timed apart, so the timing's relative error enters twice.
     """
-    relative = math.sqrt((error / length) ** 2 + 2 * costs.relative_error**2)
+    relative = math.sqrt((error / length) ** 2 + 2 * timing_error**2)
     reach = statistics.NormalDist().inv_cdf(0.975) * relative * speedup
     return (speedup - reach, speedup + reach)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from records import record, scaled, steady_counts
 
 from pytest_specdec.__main__ import main
-from pytest_specdec.baselines.schema import Record, dumps
+from pytest_specdec.baselines.diff import differences
+from pytest_specdec.baselines.schema import CaseCosts, Record, dumps
 from pytest_specdec.baselines.store import write_all
 
 
@@ -71,3 +73,13 @@ def test_what_cannot_be_compared_is_one_message(
     (before / "empty").mkdir()
     assert main(["baseline", "diff", *(str(before / name) for name in names)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_changed_costs_are_told(tmp_path: Path) -> None:
+    costs = CaseCosts(10.0, 12.0, 4.0, machine="gpu")
+    for name, own in (("a", costs), ("b", msgspec.structs.replace(costs, verify_ms=13.0)), ("c", None)):
+        (tmp_path / f"{name}.json").write_text(dumps(record(costs=own)))
+    (changed,) = differences(tmp_path / "a.json", tmp_path / "b.json")
+    assert "  verify_ms: 12.0 -> 13.0" in changed.lines()
+    (gone,) = differences(tmp_path / "a.json", tmp_path / "c.json")
+    assert "  costs: some -> none" in gone.lines()

@@ -13,7 +13,7 @@ from pytest_specdec.speedup.benchmark_file import profile_from_benchmark
 
 
 def timed(part: str, k: int, ms: float, *, depth: int = 0, machine: str = "gpu", batch_size: int = 1) -> dict[str, Any]:
-    told = {"part": part, "k": k, "depth": depth, "machine": machine, "batch_size": batch_size}
+    told = {"part": part, "k": k, "depth": depth, "machine": machine, "software": "torch 3", "batch_size": batch_size}
     return {"stats": {"median": ms / 1e3, "iqr": ms / 1e4, "rounds": 40 + k}, "extra_info": {"specdec": told}}
 
 
@@ -33,7 +33,7 @@ def test_each_part_finds_its_table(tmp_path: Path) -> None:
     assert profile.draft == {3: {4: 20.0}}
     assert profile.own_heads == {1: {4: 12.0}}
     assert profile.lookup == {4: 0.1}
-    assert (profile.machine, profile.batch_size, profile.samples) == ("gpu", 1, 40)
+    assert (profile.machine, profile.software, profile.batch_size, profile.samples) == ("gpu", "torch 3", 1, 40)
     assert profile.spread == pytest.approx(0.1)
 
 
@@ -42,7 +42,7 @@ def test_each_part_finds_its_table(tmp_path: Path) -> None:
     [
         ([], "no times of rounds"),
         ([*ROUND, timed("verify", 8, 1, machine="other")], "one machine and batch size"),
-        ([*ROUND, timed("verify", 8, 1, batch_size=8)], "gpu, batch 8"),
+        ([*ROUND, timed("verify", 8, 1, batch_size=8)], "gpu, torch 3, batch 8"),
         ([*ROUND, timed("verify", 4, 1)], "times verify at k = 4, depth 0 twice"),
         ([timed("draft", 4, 1)], "needs verify times"),
         ([{"extra_info": {"specdec": {"part": "verify"}}, "stats": {}}], "no file of pytest-benchmark's"),

@@ -1,0 +1,70 @@
+"""`policies`: what fixed and dynamic drafting would gain on a pair of models, from one replay of its texts."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import CostError
+from ..options import DEVICES, DTYPES, non_negative, whole_number
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--target", required=True, metavar="PATH", help="target: a checkpoint folder or hub id")
+    parser.add_argument("--draft", required=True, metavar="PATH", help="a draft model, mtp or prompt-lookup")
+    parser.add_argument("--prompts", required=True, type=Path, metavar="FILE", help="prompts, one JSON object a line")
+    parser.add_argument("--costs", required=True, type=Path, metavar="FILE", help="cost profile of this pair")
+    parser.add_argument("--k", type=whole_number(1), default=8, metavar="K", help="most tokens to draft in a round")
+    parser.add_argument("--depth", type=whole_number(0), metavar="D", help="MTP layers; 0, or 1 for the target's own")
+    parser.add_argument("--temperature", type=non_negative, default=1.0, metavar="T")
+    parser.add_argument("--new-tokens", type=whole_number(2), default=128, metavar="N")
+    parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+
+
+def run(asked: argparse.Namespace) -> int:
+    from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling, default_rule
+    from ..acceptance.prompts import read_prompts
+    from ..acceptance.texts import Text
+    from ..decoding.confidence import confidences
+    from ..decoding.loading import LoadedModel, load_model
+    from ..decoding.replay import DrafterPlan, check_drafter, text_scores
+    from ..decoding.sampling import encode_prompts, sample_new_tokens
+    from ..speedup.costs import CostProfile
+    from ..speedup.policy_table import HEADERS, NOTE, policy_table
+
+    costs = CostProfile.load(asked.costs)
+    if costs.target_ms is None:
+        raise CostError(f"cost profile {asked.costs} has no target_ms; measure one with: python -m pytest_specdec costs")
+    prompts = read_prompts(asked.prompts, None)
+    target = load_model(asked.target, asked.device, asked.dtype)
+    drafter = asked.draft if asked.draft in (OWN_HEADS, LOOKUP) else load_model(asked.draft, asked.device, asked.dtype)
+    depth = (1 if drafter == OWN_HEADS else 0) if asked.depth is None else asked.depth
+    check_drafter(target, drafter, depth)
+    ids, sampling = encode_prompts(target.tokenizer, prompts), Sampling(asked.temperature)
+    new = sample_new_tokens(target, ids, new_tokens=asked.new_tokens, sampling=sampling, seed=asked.seed)
+    texts = [
+        Text(prompt.key, prompt.category, (*own, *more), len(own)) for prompt, own, more in zip(prompts, ids, new, strict=True)
+    ]
+    (scores,) = text_scores(target, [DrafterPlan(drafter, depth, asked.k)], texts, sampling)
+    stops = isinstance(drafter, LoadedModel) and depth == 0
+    sure = confidences(target, drafter, texts, k=asked.k, sampling=sampling) if stops else None
+    field = scores.field(default_rule(asked.temperature))
+    rows = policy_table(
+        field, costs, most=asked.k, depth=depth, own_heads=drafter == OWN_HEADS, lookup=drafter == LOOKUP, confidences=sure
+    )
+    print("\n".join(_lines(HEADERS, [row.cells() for row in rows])))
+    print(NOTE)
+    if sure is None:
+        print("a confidence stops draft models without MTP heads only: none is listed")
+    return 0
+
+
+def _lines(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        for row in (headers, *rows)
+    ]

@@ -1,0 +1,207 @@
+"""How deep to draft, round by round: what fixed and dynamic policies gain, exactly, from the replay's field.
+
+A policy decides in every round how many tokens to draft. Given the texts, rounds are a renewal process under any
+policy that sees only what has been emitted and drafted, so one walk over the positions gives its expected number of
+rounds with each number of drafts and of accepted tokens. Numpy only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..acceptance.counts import Array
+from ..acceptance.renewal import AcceptanceField, accepted_law, visits
+from .costs import CostProfile
+
+_TEXTS = 128
+
+RoundMs = Callable[[int], float]
+"""Milliseconds of a round by the number of tokens that it drafts; with none it is the target's step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Drafting:
+    """Expected rounds and tokens under a policy, pooled over texts."""
+
+    rounds: Array
+    """(k + 1,): rounds that drafted 0..k tokens."""
+    accepted: float
+
+    @property
+    def acceptance_length(self) -> float:
+        """Tokens emitted per round."""
+        return 1.0 + self.accepted / float(self.rounds.sum())
+
+    @property
+    def drafted(self) -> float:
+        """Tokens drafted per round."""
+        return float(self.rounds @ np.arange(len(self.rounds)) / self.rounds.sum())
+
+    def milliseconds(self, round_ms: RoundMs) -> float:
+        """Of all rounds."""
+        return math.fsum(count * round_ms(drafted) for drafted, count in enumerate(self.rounds.tolist()) if count > 0)
+
+    def speedup(self, round_ms: RoundMs) -> float:
+        """Tokens per time over those of the target's steps alone."""
+        return (float(self.rounds.sum()) + self.accepted) * round_ms(0) / self.milliseconds(round_ms)
+
+    def __add__(self, other: Drafting) -> Drafting:
+        return Drafting(self.rounds + other.rounds, self.accepted + other.accepted)
+
+
+@dataclasses.dataclass(frozen=True)
+class Confidences:
+    """How likely a draft model found its drafts when it drew them."""
+
+    accepted: Array
+    """(texts, longest): of each text's own token."""
+    rejected: Array
+    """(texts, longest, k): of a draft rejected at each position, and of those that the model would draft behind it."""
+
+    def select(self, rows: slice) -> Confidences:
+        """Those of some texts."""
+        return Confidences(self.accepted[rows], self.rejected[rows])
+
+
+def times(costs: CostProfile, depth: int = 0, *, own_heads: bool = False, lookup: bool = False) -> RoundMs:
+    """A round's milliseconds by what it drafts. Raises ValueError without `target_ms`."""
+    target_ms = costs.target_ms
+    if target_ms is None:
+        raise ValueError("a speed-up needs the profile's target_ms; measure a profile that has it")
+
+    def round_ms(drafted: int) -> float:
+        if not drafted:
+            return target_ms
+        if lookup:
+            return costs.verify_ms(drafted) + costs.lookup_ms(drafted)
+        return costs.round_ms(drafted, depth, own_heads=own_heads)
+
+    return round_ms
+
+
+def fixed(field: AcceptanceField, k: int, most: int) -> Drafting:
+    """Always k tokens. As for every policy here, rounds count where `most` tokens lie in the text, so that all compare."""
+
+    def part(rows: slice) -> Drafting:
+        own = field.select(rows)
+        drafted = _proposed(own, k)
+        return _expected(own, most, own.survival(drafted, most), np.eye(most + 1)[drafted])
+
+    return _summed(field, part)
+
+
+def oracle(field: AcceptanceField, most: int) -> Drafting:
+    """Up to `most` tokens, stopping right before the first that will be rejected: no policy does better."""
+
+    def part(rows: slice) -> Drafting:
+        own = field.select(rows)
+        survival = own.survival(_proposed(own, most), most)
+        return _expected(own, most, survival, accepted_law(survival))
+
+    return _summed(field, part)
+
+
+def confident(field: AcceptanceField, confidences: Confidences, threshold: float, most: int) -> Drafting:
+    """Stop behind the first draft that the drafter found less likely than `threshold`, as transformers does.
+
+    Raises ValueError for the field of anything but a draft model without MTP heads under a rule that judges token by token.
+    """
+    if field.accept.shape[1] != 1 or field.joint or field.available is not None:
+        raise ValueError("a confidence stops draft models without MTP heads, token by token; pass the field of such a one")
+    return _summed(field, lambda rows: _confident(field.select(rows), confidences.select(rows), threshold, most))
+
+
+def _confident(field: AcceptanceField, confidences: Confidences, threshold: float, most: int) -> Drafting:
+    kept = _leading(_ahead(confidences.accepted, most) >= threshold, most)
+    survival = field.survival(kept, most)
+    ends = accepted_law(survival)
+    wasted = _leading(confidences.rejected[..., :most] >= threshold, most)
+    drafted = np.zeros(ends.shape)
+    rows, starts = np.indices(kept.shape)
+    np.add.at(drafted, (rows, starts, kept), np.take_along_axis(ends, kept[..., None], 2)[..., 0])
+    for step in range(most):
+        # The draft at this step is rejected; the drafter goes on behind it until it has doubts or reaches its limit.
+        rejected = np.where(step < kept, ends[..., step], 0.0)
+        position = np.minimum(starts + step, kept.shape[1] - 1)
+        np.add.at(drafted, (rows, starts, np.minimum(step + wasted[rows, position], most)), rejected)
+    return _expected(field, most, survival, drafted)
+
+
+def scheduled(field: AcceptanceField, first: int, most: int) -> Drafting:
+    """transformers' heuristic schedule: two tokens more after a round that accepted all, one fewer after any other."""
+    return _summed(field, lambda rows: _scheduled(field.select(rows), first, most))
+
+
+def _scheduled(field: AcceptanceField, first: int, most: int) -> Drafting:
+    counted, _ = field.rounds_at(most, "inside")
+    texts, longest = counted.shape
+    laws = [accepted_law(field.survival(np.full(counted.shape, k), most)) for k in range(1, most + 1)]
+    found = np.zeros((texts, longest + most + 2, most + 1))
+    found[np.arange(texts), field.starts, min(first, most)] = 1.0
+    accepted = 0.0
+    for start in range(int(field.starts.min(initial=longest)), longest):
+        found[:, start] *= counted[:, start, None]
+        for k in range(1, most + 1):
+            flow = found[:, start, k, None] * laws[k - 1][:, start, : k + 1]
+            accepted += float((flow @ np.arange(k + 1)).sum())
+            found[:, start + 1 : start + k + 1, max(k - 1, 1)] += flow[:, :k]
+            found[:, start + k + 1, min(k + 2, most)] += flow[:, k]
+    return Drafting(found[:, :longest].sum((0, 1)), accepted)
+
+
+def best_fixed(field: AcceptanceField, round_ms: RoundMs, ks: Iterable[int], most: int) -> tuple[int, Drafting]:
+    """The fastest fixed k, and what it drafts; 0 where plain decoding is."""
+    draftings = {k: fixed(field, k, most) for k in sorted({0, *ks})}
+    k = max(draftings, key=lambda k: draftings[k].speedup(round_ms))
+    return k, draftings[k]
+
+
+def per_category(field: AcceptanceField, round_ms: RoundMs, ks: Iterable[int], most: int) -> tuple[dict[str, int], Drafting]:
+    """The fastest fixed k of each prompt category, and what all of them draft."""
+    ks = tuple(ks)
+    chosen: dict[str, int] = {}
+    together = Drafting(np.zeros(most + 1), 0.0)
+    for name in dict.fromkeys(field.categories):
+        rows = np.flatnonzero([own == name for own in field.categories])
+        chosen[name], drafting = best_fixed(field.select(rows), round_ms, ks, most)
+        together += drafting
+    return chosen, together
+
+
+def _summed(field: AcceptanceField, part: Callable[[slice], Drafting]) -> Drafting:
+    """Over all texts, a few at a time: laws of every start and step are held for so many."""
+    together: Drafting | None = None
+    for begin in range(0, max(len(field.prompts), 1), _TEXTS):
+        own = part(slice(begin, begin + _TEXTS))
+        together = own if together is None else together + own
+    assert together is not None
+    return together
+
+
+def _proposed(field: AcceptanceField, k: int) -> NDArray[np.int64]:
+    """(texts, longest): tokens that a round with at most k drafts at each start."""
+    shape = (len(field.prompts), field.accept.shape[2])
+    return np.full(shape, k) if field.available is None else np.minimum(field.available, k)
+
+
+def _expected(field: AcceptanceField, most: int, survival: Array, drafted: Array) -> Drafting:
+    """From the survival (texts, longest, most) and the law of drafted tokens (texts, longest, most + 1) at each start."""
+    counted, _ = field.rounds_at(most, "inside")
+    weight = visits(field, counted, accepted_law(survival))
+    return Drafting(np.einsum("nt,ntd->d", weight, drafted), float(np.einsum("nt,nti->", weight, survival)))
+
+
+def _ahead(values: Array, steps: int) -> Array:
+    """(texts, longest, steps): the value at each position and the next ones; past the text the first ones, never counted."""
+    return np.stack([np.roll(values, -step, axis=1) for step in range(steps)], axis=2)
+
+
+def _leading(sure: NDArray[np.bool_], most: int) -> NDArray[np.int64]:
+    """Drafts until the first that is not sure, this one included, at most `most`."""
+    leading: NDArray[np.int64] = np.minimum(np.cumprod(sure, axis=2).sum(2) + 1, most)
+    return leading

@@ -1,0 +1,77 @@
+"""Policies side by side: what is left on the table between a fixed k and an oracle. Numpy only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from ..acceptance.renewal import AcceptanceField
+from ..errors import MeasurementError
+from .costs import CostProfile
+from .policies import Confidences, Drafting, RoundMs, best_fixed, confident, fixed, oracle, per_category, scheduled, times
+
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+TRANSFORMERS_THRESHOLD = 0.4
+"""`assistant_confidence_threshold` of transformers."""
+HEADERS = ("policy", "drafted", "length", "speed-up", "of the oracle")
+NOTE = "drafted and length = tokens per round; speed-up over plain decoding, from the cost profile; of the oracle = its share"
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyRow:
+    """A policy and what it comes to."""
+
+    name: str
+    drafting: Drafting
+    speedup: float
+    share: float
+    """Of the oracle's speed-up."""
+
+    def cells(self) -> tuple[str, ...]:
+        """A word for each header."""
+        drafting = self.drafting
+        numbers = (f"{drafting.drafted:.2f}", f"{drafting.acceptance_length:.3f}", f"{self.speedup:.3f}x", f"{self.share:.1%}")
+        return (self.name, *numbers)
+
+
+def policy_table(
+    field: AcceptanceField,
+    costs: CostProfile,
+    *,
+    most: int,
+    depth: int = 0,
+    own_heads: bool = False,
+    lookup: bool = False,
+    confidences: Confidences | None = None,
+) -> list[PolicyRow]:
+    """Plain decoding, every fixed k up to `most`, and what beats them: per category, by confidence, scheduled, oracle.
+
+    Raises ValueError for a profile without `target_ms`, CostError for one that does not cover 1 to `most`, and
+    MeasurementError for texts without a round.
+    """
+    if not fixed(field, most, most).rounds.sum() > 0:
+        raise MeasurementError(f"no text is long enough for a round of k={most}; use longer texts or a smaller k")
+    round_ms = times(costs, depth, own_heads=own_heads, lookup=lookup)
+    named = list(_draftings(field, round_ms, most, confidences))
+    top = named[-1][1].speedup(round_ms)
+    return [PolicyRow(name, one, one.speedup(round_ms), one.speedup(round_ms) / top) for name, one in named]
+
+
+def _draftings(
+    field: AcceptanceField, round_ms: RoundMs, most: int, confidences: Confidences | None
+) -> Iterator[tuple[str, Drafting]]:
+    ks = range(1, most + 1)
+    best, _ = best_fixed(field, round_ms, ks, most)
+    yield "plain decoding" + " (best fixed k)" * (best == 0), fixed(field, 0, most)
+    for k in ks:
+        yield f"k = {k}" + " (best fixed k)" * (k == best), fixed(field, k, most)
+    chosen, drafting = per_category(field, round_ms, ks, most)
+    yield "k by category: " + ", ".join(f"{name} {k}" for name, k in chosen.items()), drafting
+    yield f"schedule of transformers, from {min(5, most)}", scheduled(field, 5, most)
+    if confidences is not None:
+        curve = {threshold: confident(field, confidences, threshold, most) for threshold in THRESHOLDS}
+        top = max(curve, key=lambda threshold: curve[threshold].speedup(round_ms))
+        for threshold, own in curve.items():
+            told = ["best"] * (threshold == top) + ["transformers' default"] * (threshold == TRANSFORMERS_THRESHOLD)
+            yield f"stop below {threshold:g}" + (f" ({', '.join(told)})" if told else ""), own
+    yield "oracle", oracle(field, most)

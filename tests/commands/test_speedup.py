@@ -1,0 +1,68 @@
+"""`python -m pytest_specdec speedup`: stored baselines under cost profiles, without models or torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import EMBEDDED
+
+from pytest_specdec.__main__ import main
+from pytest_specdec.speedup.costs import CostProfile
+
+ROOT = EMBEDDED.parent.parent
+BASELINES, COSTS = ROOT / "baselines" / "text", ROOT / "suites" / "text" / "costs.json"
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> list[str]:
+    assert main(["speedup", *map(str, arguments)]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_every_drafter_has_a_table_and_one_best_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = told(capsys, BASELINES, "--costs", COSTS)
+    titles = [line for line in lines if "costs of" in line]
+    assert [title.split(",")[0] for title in titles] == ["mtp-t1", "text-draft-t0", "text-draft-t1"]
+    assert sum(line.endswith(" best") for line in lines) == 3
+    assert sum(line.startswith("  code: best at k") for line in lines) == 3
+
+
+def test_each_profile_is_told_apart_by_its_batch_size(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    profile = CostProfile.load(COSTS)
+    (tmp_path / "b8.json").write_text(profile.to_json().replace('"batch_size": 1', '"batch_size": 8'))
+    lines = told(capsys, BASELINES, "--costs", COSTS, "--costs", tmp_path / "b8.json")
+    assert sum("(batch 8)" in line for line in lines) == 3
+
+
+def test_times_outside_the_profile_are_marked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    own = {1: 1.0, 4: 4.0, 8: 8.0}
+    profile = CostProfile(target_ms=3.0, verify=own, draft=dict.fromkeys(range(4), own), own_heads={3: own})
+    (tmp_path / "costs.json").write_text(profile.to_json())
+    lines = told(capsys, BASELINES, "--costs", tmp_path / "costs.json")
+    rows = [line.split() for line in lines if line.startswith("   ") and "depth" not in line]
+    assert {row[0] for row in rows if "(extrapolated" in row} == {"12", "16"}
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    assert main(["speedup", *map(str, arguments)]) == 2
+    return capsys.readouterr().err
+
+
+def test_what_cannot_be_told_is_refused_with_a_cure(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "holds no baseline; name a folder" in refused(capsys, tmp_path, "--costs", COSTS)
+    assert "cannot be read" in refused(capsys, BASELINES, "--costs", tmp_path / "none.json")
+    (tmp_path / "costs.json").write_text(CostProfile(verify={4: 1.0}, draft={0: {4: 1.0}}).to_json())
+    assert "has no target_ms; measure one with" in refused(capsys, BASELINES, "--costs", tmp_path / "costs.json")
+
+
+def test_it_needs_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None; sys.modules['pytest'] = None\n"
+        "from pytest_specdec.__main__ import main\n"
+        f"sys.exit(main(['speedup', {str(BASELINES)!r}, '--costs', {str(COSTS)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "best" in done.stdout

@@ -1,0 +1,96 @@
+"""Stopping below a confidence: what the field expects beside what the decoder does, on the decoder's own texts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from embedded import Pair
+
+from pytest_specdec import decode
+from pytest_specdec.acceptance.case import Sampling
+from pytest_specdec.decoding.confidence import confidences
+from pytest_specdec.decoding.replay import DrafterPlan, text_scores
+from pytest_specdec.errors import RequestError
+from pytest_specdec.speedup.policies import Confidences, Drafting, confident
+
+K = 6
+LEAST = 1000
+"""Rounds that a comparison counts at least."""
+
+
+@pytest.fixture(scope="module")
+def pair() -> Pair:
+    return Pair.load()
+
+
+def counted(pair: Pair, threshold: float, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """(texts, 3) each: rounds, drafted and accepted tokens, as decoded and as expected on the same texts."""
+    sampling = Sampling(temperature)
+    decoded = decode(
+        pair.target, pair.draft, pair.prompts, k=K, temperature=temperature, new_tokens=64, batch_size=40, confidence=threshold
+    )
+    (scores,) = text_scores(pair.target, [DrafterPlan(pair.draft, 0, K)], decoded.texts, sampling)
+    field = scores.field("rejection" if temperature else "greedy")
+    sure = confidences(pair.target, pair.draft, decoded.texts, k=K, sampling=sampling)
+    real, expected = [], []
+    for row, (text, rounds) in enumerate(zip(decoded.texts, decoded.rounds, strict=True)):
+        own = [one for one in rounds if one.start + K <= len(text.ids)]
+        real.append((len(own), sum(one.drafted for one in own), sum(one.accepted for one in own)))
+        one = slice(row, row + 1)
+        expected.append(totals(confident(field.select(one), sure.select(one), threshold, K)))
+    return np.array(real), np.array(expected)
+
+
+def totals(drafting: Drafting) -> tuple[float, float, float]:
+    return drafting.rounds.sum(), drafting.rounds @ np.arange(K + 1), drafting.accepted
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
+def test_sampled_rounds_follow_the_expectation(pair: Pair, threshold: float) -> None:
+    real, expected = counted(pair, threshold, 1.0)
+    apart = real - expected
+    z = apart.sum(0) / np.sqrt((apart**2).sum(0))
+    assert real[:, 0].sum() >= LEAST
+    assert (np.abs(z) < 3).all(), z
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.7])
+def test_greedy_rounds_are_the_expected_ones(pair: Pair, threshold: float) -> None:
+    real, expected = counted(pair, threshold, 0.0)
+    assert real[:, 0].sum() >= LEAST / 2
+    different = (np.abs(real - expected) > 1e-6).any(1)
+    assert different.mean() <= 0.02  # near-ties of batched decoding
+
+
+def test_a_low_threshold_never_stops_and_a_high_one_always_does(pair: Pair) -> None:
+    prompts = pair.prompts[:4]
+    options = {"k": 4, "new_tokens": 24, "seed": 1}
+    always = decode(pair.target, pair.draft, prompts, confidence=1.1, **options)
+    never = decode(pair.target, pair.draft, prompts, confidence=1e-9, **options)
+    assert {one.drafted for rounds in always.rounds for one in rounds} == {1}
+    assert {one.drafted for rounds in never.rounds for one in rounds} == {4}
+    assert [text.ids for text in never.texts] == [text.ids for text in decode(pair.target, pair.draft, prompts, **options).texts]
+
+
+def test_rows_of_a_batch_stop_each_for_itself(pair: Pair) -> None:
+    prompts = pair.prompts[::10]
+    together = decode(pair.target, pair.draft, prompts, k=4, new_tokens=32, temperature=0, confidence=0.5, batch_size=8)
+    for prompt, rounds in zip(prompts, together.rounds, strict=True):
+        (alone,) = decode(pair.target, pair.draft, [prompt], k=4, new_tokens=32, temperature=0, confidence=0.5).rounds
+        assert alone == rounds
+
+
+def test_only_plain_draft_models_have_a_confidence(pair: Pair) -> None:
+    for drafter, depth in (("mtp", 2), (pair.draft, 1), ("prompt-lookup", 0)):
+        with pytest.raises(RequestError, match="a confidence stops draft models without MTP heads"):
+            decode(pair.target, drafter, pair.prompts[:1], k=2, depth=depth, confidence=0.5)
+
+
+def test_confidences_are_probabilities_where_there_are_drafts(pair: Pair) -> None:
+    decoded = decode(pair.target, pair.draft, pair.prompts[:3], k=3, new_tokens=12)
+    sure = confidences(pair.target, pair.draft, decoded.texts, k=3, sampling=Sampling(1.0))
+    assert isinstance(sure, Confidences)
+    for row, text in enumerate(decoded.texts):
+        inside = slice(text.first_draft, len(text.ids))
+        assert ((sure.rejected[row, inside] > 0) & (sure.rejected[row, inside] <= 1)).all()
+        assert ((sure.accepted[row, inside] > 0) & (sure.accepted[row, inside] <= 1)).all()

@@ -1,0 +1,76 @@
+"""Advice on stored baselines: every step, the best cell, and each category's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from records import counts
+
+from pytest_specdec.acceptance.counts import Counts
+from pytest_specdec.errors import CostError
+from pytest_specdec.speedup.advice import advise
+from pytest_specdec.speedup.costs import CostProfile
+from pytest_specdec.speedup.model import best_depth
+
+COSTS = CostProfile(
+    target_ms=10, verify={1: 11, 2: 12, 8: 20}, draft={0: {1: 2, 2: 4, 8: 16}, 1: {1: 2, 2: 3, 8: 9}}, own_heads={1: {1: 1, 8: 8}}
+)
+
+
+def geometric(k: int, code: float = 0.9, prose: float = 0.5) -> Counts:
+    """Prompts whose drafts are accepted with one chance each."""
+    chances = [code + 0.01, code - 0.01, prose + 0.01, prose - 0.01]
+    accepted = [[100 * chance**step for step in range(1, k + 1)] for chance in chances]
+    return counts([100.0] * 4, accepted, categories=["code", "code", "prose", "prose"])
+
+
+GRID = {(k, depth): geometric(k) for k in (1, 2, 8) for depth in (0, 1)}
+
+
+def test_the_best_cell_is_that_of_the_model() -> None:
+    advice = advise(GRID, COSTS)
+    assert advice.best == best_depth({cell: own.acceptance_length for cell, own in GRID.items()}, COSTS)
+    assert max(advice.speedups.values()) == advice.speedups[advice.best]
+    assert [step.k for step in advice.steps[0]] == [1, 2, 8]
+    assert all(step.interval is not None for own in advice.steps.values() for step in own)
+
+
+def test_categories_have_best_cells_of_their_own() -> None:
+    advice = advise(GRID, COSTS)
+    (code, own, shared), (prose, *_) = advice.categories["code"], advice.categories["prose"]
+    assert code[0] > prose[0]
+    assert own >= shared
+    assert own == max(advise({cell: one.by_category()["code"] for cell, one in GRID.items()}, COSTS).speedups.values())
+
+
+def test_one_more_token_pays_where_it_has_more_than_it_needs() -> None:
+    advice = advise({cell: own for cell, own in GRID.items() if cell[1] == 0}, COSTS)
+    assert advice.has[1, 0] == pytest.approx(GRID[2, 0].conditional[1])
+    needs = advice.needs[1, 0]
+    paid = advice.speedups[2, 0] > advice.speedups[1, 0]
+    assert paid == (advice.has[1, 0] > needs)
+    assert (8, 0) not in advice.needs
+    assert (8, 0) not in advice.has
+
+
+def test_a_category_without_rounds_in_some_cell_is_left_out() -> None:
+    short = counts([100.0, 0.0], [[50.0] * 8, [0.0] * 8], categories=["code", "prose"])
+    assert list(advise({(8, 0): short}, COSTS).categories) == ["code"]
+
+
+def test_a_single_prompt_has_no_interval() -> None:
+    one = geometric(2).select([0])
+    assert advise({(2, 0): one}, COSTS).steps[0][0].interval is None
+
+
+def test_own_heads_have_their_own_times() -> None:
+    advice = advise({(1, 1): geometric(1)}, COSTS, own_heads=True)
+    assert advice.steps[1][0].round_ms == 12
+
+
+def test_what_cannot_be_advised_on_is_refused() -> None:
+    with pytest.raises(ValueError, match="no counts"):
+        advise({}, COSTS)
+    with pytest.raises(CostError, match="depth 3"):
+        advise({(1, 3): geometric(1)}, COSTS)
+    assert np.isfinite(list(advise(GRID, COSTS).needs.values())).all()

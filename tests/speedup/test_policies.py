@@ -1,0 +1,231 @@
+"""Drafting policies on made-up fields: against plays of the very rounds, against each other, and against counts."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from records import PROPERTY
+
+from pytest_specdec.acceptance.renewal import AcceptanceField, expected_counts
+from pytest_specdec.errors import CostError, MeasurementError
+from pytest_specdec.speedup.costs import CostProfile
+from pytest_specdec.speedup.policies import (
+    Confidences,
+    Drafting,
+    best_fixed,
+    confident,
+    fixed,
+    oracle,
+    per_category,
+    scheduled,
+    times,
+)
+from pytest_specdec.speedup.policy_table import HEADERS, policy_table
+
+MOST = 4
+COSTS = CostProfile(
+    target_ms=10, verify={1: 11, 4: 14}, draft={0: {1: 2, 4: 8}}, own_heads={1: {1: 1, 4: 4}}, lookup={1: 0.1, 4: 0.1}
+)
+ROUND_MS = times(COSTS)
+
+
+def field(seed: int, *, texts: int = 5, heads: int = 1, longest: int = 40, sure: bool = False) -> AcceptanceField:
+    rng = np.random.default_rng(seed)
+    accept = rng.beta(2, 1, (texts, heads, longest))
+    accept = np.round(accept) if sure else accept
+    lengths = rng.integers(longest - 10, longest + 1, texts)
+    accept[np.broadcast_to(np.arange(longest) >= lengths[:, None, None], accept.shape)] = 0
+    names = tuple(f"p{row}" for row in range(texts))
+    return AcceptanceField(names, tuple("ab"[row % 2] for row in range(texts)), accept, np.full(texts, 3), lengths)
+
+
+def confidences(seed: int, of: AcceptanceField, most: int = MOST) -> Confidences:
+    rng = np.random.default_rng(seed)
+    texts, _, longest = of.accept.shape
+    return Confidences(rng.random((texts, longest)), rng.random((texts, longest, most)))
+
+
+fields = st.builds(field, st.integers(0, 10**6), texts=st.integers(1, 4), longest=st.integers(20, 30))
+
+
+@given(fields, st.integers(0, MOST))
+@PROPERTY
+def test_a_fixed_k_is_what_replay_counts(of: AcceptanceField, k: int) -> None:
+    drafting = fixed(of, k, MOST)
+    assert drafting.rounds[k] == drafting.rounds.sum()
+    if k == MOST:
+        counts = expected_counts(of, k)
+        assert drafting.rounds.sum() == pytest.approx(counts.total_rounds)
+        assert drafting.acceptance_length == pytest.approx(counts.acceptance_length)
+
+
+@given(fields, st.integers(0, 10**6))
+@PROPERTY
+def test_no_policy_beats_the_oracle(of: AcceptanceField, seed: int) -> None:
+    top = oracle(of, MOST).speedup(ROUND_MS)
+    sure = confidences(seed, of)
+    others = [fixed(of, k, MOST) for k in range(MOST + 1)]
+    others += [scheduled(of, 2, MOST), *(confident(of, sure, threshold, MOST) for threshold in (0.2, 0.5, 0.8))]
+    assert all(one.speedup(ROUND_MS) <= top * 1.1 for one in others)  # rounds at the texts' ends differ
+    assert oracle(of, MOST).acceptance_length == pytest.approx(fixed(of, MOST, MOST).acceptance_length)
+    assert oracle(of, MOST).drafted == pytest.approx(oracle(of, MOST).acceptance_length - 1)
+
+
+@given(fields, st.integers(0, 10**6))
+@PROPERTY
+def test_a_threshold_of_zero_never_stops_and_one_above_one_always_does(of: AcceptanceField, seed: int) -> None:
+    sure = confidences(seed, of)
+    for threshold, k in ((0.0, MOST), (1.1, 1)):
+        stopped, whole = confident(of, sure, threshold, MOST), fixed(of, k, MOST)
+        np.testing.assert_allclose(stopped.rounds, whole.rounds)
+        assert stopped.accepted == pytest.approx(whole.accepted)
+
+
+@given(fields, st.integers(0, 10**6))
+@PROPERTY
+def test_a_higher_threshold_drafts_less(of: AcceptanceField, seed: int) -> None:
+    sure = confidences(seed, of)
+    lengths = [confident(of, sure, threshold, MOST).acceptance_length for threshold in (0.0, 0.4, 1.1)]
+    assert lengths[-1] <= lengths[0] + 1  # other rounds start elsewhere, so lengths need not fall one by one
+    (drafted,) = {confident(of, sure, 1.1, MOST).drafted}
+    assert drafted == pytest.approx(1)
+
+
+def play(
+    of: AcceptanceField, row: int, sure: Confidences, threshold: float, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """Rounds by drafts, and accepted tokens, of one text played draft by draft."""
+    rounds, accepted, start = np.zeros(MOST + 1), 0, int(of.starts[row])
+    while of.lengths[row] - start >= MOST:
+        drafted, taken, right = 0, 0, True
+        behind = 0
+        while drafted < MOST:
+            at = start + drafted
+            if right and rng.random() >= of.accept[row, 0, at]:
+                right, wrong = False, at
+            confidence = sure.accepted[row, at] if right else sure.rejected[row, wrong, behind]
+            behind += not right
+            drafted += 1
+            taken += right
+            if confidence < threshold:
+                break
+        rounds[drafted] += 1
+        accepted += taken
+        start += taken + 1
+    return rounds, accepted
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.6])
+def test_stopping_by_confidence_is_what_plays_of_it_come_to(threshold: float) -> None:
+    of = field(7, texts=3)
+    sure = confidences(8, of)
+    rng, turns = np.random.default_rng(9), 4000
+    for row in range(3):
+        one = slice(row, row + 1)
+        expected = confident(of.select(one), sure.select(one), threshold, MOST)
+        plays = [play(of, row, sure, threshold, rng) for _ in range(turns)]
+        rounds = np.array([own for own, _ in plays])
+        error = rounds.std(0) / np.sqrt(turns)
+        assert (np.abs(rounds.mean(0) - expected.rounds) < 4 * error + 1e-9).all()
+        accepted = np.array([own for _, own in plays])
+        assert abs(accepted.mean() - expected.accepted) < 4 * accepted.std() / np.sqrt(turns)
+
+
+def test_the_schedule_is_what_plays_of_it_come_to() -> None:
+    of = field(3, texts=1, longest=60)
+    rng, turns, first = np.random.default_rng(4), 4000, 3
+    rounds, accepted = np.zeros((turns, MOST + 1)), np.zeros(turns)
+    for turn in range(turns):
+        start, k = int(of.starts[0]), first
+        while of.lengths[0] - start >= MOST:
+            taken = next((step for step in range(k) if rng.random() >= of.accept[0, 0, start + step]), k)
+            rounds[turn, k] += 1
+            accepted[turn] += taken
+            start += taken + 1
+            k = min(k + 2, MOST) if taken == k else max(k - 1, 1)
+    expected = scheduled(of, first, MOST)
+    assert (np.abs(rounds.mean(0) - expected.rounds) < 4 * rounds.std(0) / np.sqrt(turns) + 1e-9).all()
+    assert abs(accepted.mean() - expected.accepted) < 4 * accepted.std() / np.sqrt(turns)
+
+
+def test_each_category_gets_its_own_k() -> None:
+    of = field(0, texts=4)
+    accept = of.accept.copy()
+    accept[::2], accept[1::2] = 0.99, 0.01
+    told = dataclasses.replace(of, accept=accept)
+    chosen, together = per_category(told, ROUND_MS, range(1, MOST + 1), MOST)
+    assert chosen == {"a": MOST, "b": 0}
+    _, shared = best_fixed(told, ROUND_MS, range(1, MOST + 1), MOST)
+    assert together.speedup(ROUND_MS) > shared.speedup(ROUND_MS)
+
+
+def test_plain_decoding_is_the_best_fixed_k_of_a_dead_drafter() -> None:
+    of = field(1)
+    dead = dataclasses.replace(of, accept=of.accept * 0)
+    k, drafting = best_fixed(dead, ROUND_MS, range(1, MOST + 1), MOST)
+    assert k == 0
+    assert drafting.speedup(ROUND_MS) == 1
+    assert oracle(dead, MOST).speedup(ROUND_MS) == pytest.approx(1)
+
+
+def test_many_texts_go_through_a_few_at_a_time() -> None:
+    of = field(5, texts=300, longest=24)
+    whole = fixed(of, 2, MOST)
+    parts = [fixed(of.select(slice(begin, begin + 50)), 2, MOST) for begin in range(0, 300, 50)]
+    assert whole.accepted == pytest.approx(sum(part.accepted for part in parts))
+
+
+def test_prompt_lookup_drafts_what_it_has() -> None:
+    of = field(6)
+    some = np.random.default_rng(0).integers(0, 3, (5, 40))
+    drafting = fixed(dataclasses.replace(of, available=some), MOST, MOST)
+    assert drafting.rounds[3:].sum() == 0
+    assert drafting.rounds[:3].all()
+
+
+def test_a_confidence_stops_plain_draft_models_only() -> None:
+    for of in (field(1, heads=2), dataclasses.replace(field(1), joint=True)):
+        with pytest.raises(ValueError, match="without MTP heads"):
+            confident(of, confidences(1, of), 0.5, MOST)
+
+
+def test_times_follow_the_drafter() -> None:
+    assert ROUND_MS(0) == 10
+    assert ROUND_MS(4) == 22
+    assert times(COSTS, 1, own_heads=True)(1) == 12
+    assert times(COSTS, lookup=True)(4) == pytest.approx(14.1)
+    with pytest.raises(ValueError, match="target_ms"):
+        times(CostProfile(verify={1: 1}, draft={}))
+    with pytest.raises(CostError, match="not 8"):
+        ROUND_MS(8)
+
+
+def test_speedup_is_tokens_per_time_over_the_targets_own() -> None:
+    drafting = Drafting(np.array([10.0, 0, 0, 0, 5.0]), 12.0)
+    assert drafting.milliseconds(ROUND_MS) == pytest.approx(10 * 10 + 5 * 22)
+    assert drafting.speedup(ROUND_MS) == pytest.approx(27 * 10 / 210)
+    assert drafting.acceptance_length == pytest.approx(27 / 15)
+    assert drafting.drafted == pytest.approx(20 / 15)
+
+
+def test_texts_without_a_round_are_refused() -> None:
+    with pytest.raises(MeasurementError, match="no text is long enough for a round of k=4"):
+        policy_table(dataclasses.replace(field(1), lengths=np.full(5, 5)), COSTS, most=MOST)
+
+
+def test_the_table_lists_every_policy_and_marks_the_best() -> None:
+    of = field(2)
+    rows = policy_table(of, COSTS, most=MOST, confidences=confidences(2, of))
+    names = [row.name for row in rows]
+    assert names[0].startswith("plain decoding")
+    assert sum("(best fixed k)" in name for name in names) == 1
+    assert sum("(best" in name for name in names if name.startswith("stop")) == 1
+    assert names[-1] == "oracle"
+    assert rows[-1].share == 1
+    assert all(len(row.cells()) == len(HEADERS) for row in rows)
+    without = policy_table(of, COSTS, most=MOST)
+    assert not any(row.name.startswith("stop") for row in without)
