@@ -40,11 +40,13 @@ def test_categories_differ_visibly() -> None:
     assert lengths["dialogue"] > 2 * lengths["prose"]
 
 
-def test_deeper_drafting_accepts_more_and_costs_more() -> None:
+def test_a_larger_k_accepts_more_and_costs_more() -> None:
     costs = CostProfile.load(ROOT / "suites" / "text" / "costs.json")
     lengths = [stored(f"text-draft-k{k}-depth0-t1").acceptance_length for k in (4, 8, 12, 16)]
     assert lengths == sorted(lengths)
-    assert all(costs.round_ms(k, 0) > costs.round_ms(k, 3) for k in (4, 8, 12, 16))
+    for depth in (0, 1, 2, 3):
+        times = [costs.round_ms(k, depth) for k in (4, 8, 12, 16)]
+        assert times == sorted(times)
 
 
 def test_files_are_small_and_prompts_are_many() -> None:
