@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: suites test check format bench agreement museum proof unchanged models clean
+.PHONY: suites test check format bench agreement museum proof unchanged costs models clean
 
 suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
 	$(BIN)/pytest --specdec-k=$(K) suites/
@@ -38,6 +38,10 @@ proof: $(READY)  ## the gate's false alarms and power by simulation, into docs/p
 	for mode in counted replayed nightly; do $(PROOF) level $$mode > benchmarks/results/gate-level-$$mode.json || exit 1; done
 	for what in power evidence; do $(PROOF) $$what > benchmarks/results/gate-$$what.json || exit 1; done
 	$(BIN)/python benchmarks/gate_page.py benchmarks/results/gate-*.json > docs/proof.md
+
+costs: $(READY)  ## time the embedded pair again, on a quiet machine; then `pytest suites/text --specdec-update=changed`
+	$(BIN)/python -m pytest_specdec costs --target suites/models/text-target --draft suites/models/text-draft \
+		--depth 0,1,2,3 --repeats 80 -o suites/text/costs.json
 
 models: $(READY)  ## train the embedded pair again
 	$(BIN)/python suites/models/build.py

@@ -10,17 +10,20 @@ if TYPE_CHECKING:
     from .baselines.store import load_baseline as load_baseline
     from .decoding.generate import decode as decode
     from .decoding.replay import replay as replay
+    from .speedup.advice import advise as advise
     from .speedup.costs import CostProfile as CostProfile
     from .speedup.model import acceptance_length as acceptance_length
     from .speedup.model import best_depth as best_depth
     from .speedup.model import best_k as best_k
     from .speedup.model import theoretical_speedup as theoretical_speedup
+    from .speedup.policy_table import policy_table as policy_table
     from .speedup.table import break_even as break_even
     from .speedup.table import speedup_table as speedup_table
 
 _HOMES = {
     "Counts": "acceptance.counts",
     "CostProfile": "speedup.costs",
+    "advise": "speedup.advice",
     "acceptance_length": "speedup.model",
     "best_depth": "speedup.model",
     "best_k": "speedup.model",
@@ -28,6 +31,7 @@ _HOMES = {
     "decode": "decoding.generate",
     "gate": "gate",
     "load_baseline": "baselines.store",
+    "policy_table": "speedup.policy_table",
     "replay": "decoding.replay",
     "speedup_table": "speedup.table",
     "theoretical_speedup": "speedup.model",

@@ -84,7 +84,7 @@ class Suite:
     def costs(self, case: Case) -> CostProfile | None:
         """The session's cost profile of a case, read or, on first use, measured."""
         if case.costs == MEASURE:
-            return self._measure_costs(case.target, case.draft_model, case.temperature)
+            return self._measure_costs(case.target, case.drafter, case.temperature)
         return None if case.costs is None else _load_costs(Path(case.costs))
 
     def _case_costs(self, case: Case) -> CaseCosts | None:
@@ -94,11 +94,11 @@ class Suite:
         stored = self.store.record(case)
         return None if stored is None else stored.costs
 
-    def _costs_of_pair(self, target: str, draft_model: str | None, temperature: float) -> CostProfile:
+    def _costs_of_pair(self, target: str, drafter: str, temperature: float) -> CostProfile:
         cases = [
             case
             for case in self.plan
-            if (case.target, case.draft_model, case.temperature, case.costs) == (target, draft_model, temperature, MEASURE)
+            if (case.target, case.drafter, case.temperature, case.costs) == (target, drafter, temperature, MEASURE)
         ]
         return self.engine.costs(cases)
 

@@ -162,8 +162,8 @@ def measure_costs(
     """Median milliseconds of the target's step, of verification and of drafting, of the decoder's own rounds.
 
     Runs of a few rounds of each are timed in turn, at least `repeats` rounds in all, so that a slow moment of the machine
-    meets them all. Verification is
-    everything in a round behind its drafts; where several drafters are timed, that of the first at the k.
+    meets them all. Verification is everything in a round behind its drafts; where several drafters are timed, that of the
+    first at the k. Raises RequestError where nothing drafts.
     """
     ks, depths = sorted(set(ks)), sorted(set(depths))
     starts = emitted_starts(target, setting)

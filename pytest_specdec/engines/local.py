@@ -40,6 +40,9 @@ Report = Callable[[str, int, int], None]
 DECODE_BATCH = 16
 """Rows decoded at once."""
 
+_CONTEXT = 128
+"""Cached tokens before rounds are timed, where the model has room for them."""
+
 _ScoresKey = tuple[str, int | None]
 """Drafter, and the depth where each depth needs scores of its own."""
 
@@ -87,6 +90,7 @@ class LocalEngine(Engine):
     def costs(self, cases: Sequence[Case]) -> CostProfile:
         """Times of the rounds of cases that share their models and temperature, at batch size 1."""
         one = cases[0]
+        context = min(_CONTEXT, (self.model(one.target).checkpoint.context or 2 * _CONTEXT) // 2)
         drafter = None if one.draft_model is None else self.model(one.draft_model)
         self._report(f"{one.suite}: timing rounds", 0, 1)
         profile = measure_costs(
@@ -94,14 +98,14 @@ class LocalEngine(Engine):
             drafter,
             ks={case.k for case in cases},
             depths={case.depth for case in cases},
-            setting=Setting(temperature=one.temperature, dtype=self._dtype),
+            setting=Setting(context=context, temperature=one.temperature, dtype=self._dtype),
             own_heads=one.uses_own_heads,
             lookup=one.drafter == LOOKUP,
         )
         self._report(f"{one.suite}: timing rounds", 1, 1)
         return profile
 
-    def rounds(self, case: Case, *, batch_size: int = 1, context: int = 128, plain: bool = False) -> SteadyRounds:
+    def rounds(self, case: Case, *, batch_size: int = 1, context: int = _CONTEXT, plain: bool = False) -> SteadyRounds:
         """Endless rounds of the case's decoder, to be timed; with `plain` steps of the target alone."""
         target = self.model(case.target)
         setting = Setting(batch_size, context, case.temperature, self._dtype)

@@ -151,3 +151,19 @@ def test_target(specdec_rounds, benchmark):
     assert profile.target_ms is not None
     assert profile.target_ms > 0
     assert profile.samples == 10
+
+
+def test_drafters_of_one_target_are_timed_each_for_itself(project: Project) -> None:
+    project.write_test("""
+import pytest
+
+@pytest.mark.specdec(target={target!r}, drafter="mtp", k=2, depth=1, new_tokens=24)
+def test_own_heads(specdec_run, specdec_costs):
+    assert set(specdec_costs.own_heads) == {{1}} and not specdec_costs.lookup
+
+@pytest.mark.specdec(target={target!r}, drafter="prompt-lookup", k=2, new_tokens=24)
+def test_lookup(specdec_run, specdec_costs):
+    assert set(specdec_costs.lookup) == {{2}} and not specdec_costs.own_heads
+    assert specdec_run.speedup > 0
+""")
+    project.run("--specdec-costs=measure", ok=True)
