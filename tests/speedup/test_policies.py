@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -229,3 +231,17 @@ def test_the_table_lists_every_policy_and_marks_the_best() -> None:
     assert all(len(row.cells()) == len(HEADERS) for row in rows)
     without = policy_table(of, COSTS, most=MOST)
     assert not any(row.name.startswith("stop") for row in without)
+
+
+def test_policies_and_advice_need_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = sys.modules['pytest'] = None\n"
+        "import numpy as np\n"
+        "from pytest_specdec import CostProfile, advise, policy_table\n"
+        "from pytest_specdec.acceptance.renewal import AcceptanceField\n"
+        "field = AcceptanceField(('a',), ('all',), np.full((1, 1, 30), 0.7), np.array([2]), np.array([30]))\n"
+        "costs = CostProfile(target_ms=10, verify={1: 11, 4: 14}, draft={0: {1: 2, 4: 8}})\n"
+        "assert policy_table(field, costs, most=4)[-1].name == 'oracle'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
