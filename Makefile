@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: suites test check format bench agreement museum proof unchanged costs models clean
+.PHONY: suites test check format bench agreement conformance museum proof unchanged costs models clean
 
 suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
 	$(BIN)/pytest --specdec-k=$(K) suites/
@@ -28,6 +28,9 @@ bench: $(READY)  ## our claims, measured
 
 agreement: $(READY)  ## replay beside decode, cell by cell, into docs/agreement.md
 	$(BIN)/python tests/agreement.py > docs/agreement.md.new && mv docs/agreement.md.new docs/agreement.md
+
+conformance: $(READY)  ## losslessness from text: false alarms and power, into docs/conformance.md (about 6 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conformance.py > docs/conformance.md.new && mv docs/conformance.md.new docs/conformance.md
 
 museum: $(READY)  ## real engines' acceptance bugs and what the gate says of them, into docs/museum.md
 	$(BIN)/python tests/museum/table.py > docs/museum.md.new && mv docs/museum.md.new docs/museum.md

@@ -1,0 +1,383 @@
+"""Conformance's promises, shown: false alarms of lossless engines, and tokens until a wrong one is found.
+
+    python benchmarks/conformance.py > docs/conformance.md
+
+takes a few minutes on one thread. Every number of the page comes from this run; the seeds are fixed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import msgspec
+import numpy as np
+import torch
+from scipy import stats
+
+from pytest_specdec.acceptance.case import OWN_HEADS, Sampling
+from pytest_specdec.acceptance.prompts import read_prompts
+from pytest_specdec.acceptance.texts import Text
+from pytest_specdec.baselines.schema import TextSet
+from pytest_specdec.decoding import rules
+from pytest_specdec.decoding.generate import decode
+from pytest_specdec.decoding.loading import LoadedModel, load_model
+from pytest_specdec.decoding.sampling import encode_prompts
+from pytest_specdec.lossless.conformance import Conformance, conformance
+from pytest_specdec.lossless.divergence import TOLERANCES
+from pytest_specdec.lossless.draws import ACCEPTED, DRAFTED, RESIDUAL, Laws
+from pytest_specdec.lossless.forced import forced
+from pytest_specdec.lossless.martingale import Draws, Evidence, evidence, uniformity
+
+ROOT = Path(__file__).parent.parent
+PLAIN, FILTERED = Sampling(), Sampling(0.8, 50, 0.9)
+ALPHA = 0.01
+RUNS, TOKENS, VOCABULARY, BLOCK = 2000, 1000, 50, 50
+THINNED = 50
+"""Of so many transforms one goes into the test of uniformity."""
+CONTEXTS, DRAWS, REPEATS = 4096, 24, 21
+FURTHEST = {0.05: 40_000, 0.02: 120_000, 0.01: 300_000}
+"""Total variation, and how many tokens are read at most to find it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """The embedded pair with the text suite's prompts."""
+
+    target: LoadedModel
+    draft: LoadedModel
+    keys: list[str]
+    prompts: list[list[int]]
+
+    @classmethod
+    def load(cls) -> Pair:
+        target, draft = (load_model(str(ROOT / "suites" / "models" / f"text-{role}"), "cpu") for role in ("target", "draft"))
+        prompts = read_prompts(ROOT / "suites" / "text" / "prompts.jsonl")
+        return cls(target, draft, [prompt.key for prompt in prompts], encode_prompts(target.tokenizer, prompts))
+
+    def stored(self, temperature: int) -> list[Text]:
+        path = ROOT / "baselines" / "text" / "texts" / f"t{temperature}-n128-s0.json"
+        new = msgspec.json.decode(path.read_bytes(), type=TextSet).texts
+        return [Text(key, "all", (*ids, *new[key]), len(ids)) for key, ids in zip(self.keys, self.prompts, strict=True)]
+
+    def decoded(self, drafter: str, depth: int, rule: str, sampling: Sampling, seed: int = 0) -> tuple[Text, ...]:
+        model = self.draft if drafter == "draft model" else drafter
+        return decode(
+            self.target, model, self.prompts, k=4, depth=depth, rule=rule, new_tokens=128, batch_size=80, seed=seed,
+            temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p,
+        ).texts  # fmt: skip
+
+    def judged(self, texts: tuple[Text, ...] | list[Text], sampling: Sampling, *, drafter: bool = True) -> Conformance:
+        return conformance(
+            self.target, texts, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p,
+            drafter=self.draft if drafter else None, alpha=ALPHA,
+        )  # fmt: skip
+
+
+def table(*columns: str) -> list[str]:
+    return [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+
+
+def row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def simulated() -> Iterator[str]:
+    """Runs of lossless engines on synthetic laws, watched after every token."""
+    highest, z, transforms = [], [], []
+    for block in range(RUNS // BLOCK):
+        rng = np.random.default_rng([1, block])
+        draws = synthetic(rng, BLOCK * TOKENS)
+        uniforms = rng.random((BLOCK, TOKENS))
+        highest.append(evidence(draws, uniforms).highest)
+        z.append(draws.z())
+        transforms.append(draws.transforms(uniforms).ravel()[::THINNED])
+    reached, scores = np.concatenate(highest), np.concatenate(z)
+    yield from table("alpha", "runs", "ever reached 1 / alpha", "share", "95 % interval")
+    for alpha in (0.05, 0.01):
+        count = int((reached >= -math.log(alpha)).sum())
+        low, high = stats.binomtest(count, RUNS).proportion_ci()
+        yield row(f"{alpha:.0%}", RUNS, count, f"{count / RUNS:.2%}", f"{low:.2%} to {high:.2%}")
+    yield ""
+    normal, uniform = stats.kstest(scores, "norm").pvalue, uniformity(np.concatenate(transforms))
+    yield f"The surprisal's z has mean {scores.mean():+.3f} and standard deviation {scores.std():.3f} over the runs; it is normal"
+    yield f"at p = {normal:.2f}, and every {THINNED}th transform uniform at p = {uniform:.2f} (Kolmogorov-Smirnov)."
+
+
+def synthetic(rng: np.random.Generator, count: int) -> Draws:
+    """Draws (runs, tokens) from laws that are anything between flat and certain, with a drafter's law for each."""
+    logits = rng.normal(size=(count, VOCABULARY)) * rng.uniform(0.2, 5, (count, 1))
+    log_p = torch.log_softmax(torch.from_numpy(logits), -1)
+    log_q = torch.log_softmax(torch.from_numpy(logits + rng.normal(size=logits.shape)), -1)
+    drawn = Laws(log_p, log_q).draws((log_p + torch.from_numpy(rng.gumbel(size=logits.shape))).argmax(-1))
+    return arranged(drawn, lambda values: values.reshape(BLOCK, TOKENS))
+
+
+def arranged(draws: Draws, change: Callable[[np.ndarray], np.ndarray]) -> Draws:
+    """The same change of all arrays."""
+    own = {name: change(getattr(draws, name)) for name in ("surprisal", "entropy", "variance", "below")}
+    tilted = {name: [change(bet) for bet in bets] for name, bets in draws.tilted.items()}
+    return Draws(**own, tilted=tilted, mixed={name: change(odds) for name, odds in draws.mixed.items()})
+
+
+def lossless(pair: Pair) -> Iterator[str]:
+    """Texts of this project's decoder under every lossless rule, and the stored ones."""
+    yield from table("texts", "rule", "sampling", "tokens", "z", "evidence", "verdict")
+    decoders = [
+        ("draft model", 0, "rejection", PLAIN), ("draft model", 0, "block", PLAIN), ("draft model", 0, "sample-match", PLAIN),
+        ("draft model", 0, "rejection", FILTERED), ("draft model", 3, "rejection", PLAIN), (OWN_HEADS, 3, "block", FILTERED),
+        (OWN_HEADS, 3, "rejection", PLAIN), ("prompt-lookup", 0, "rejection", PLAIN), ("draft model", 0, "greedy", Sampling(0)),
+    ]  # fmt: skip
+    for seed, (drafter, depth, rule, sampling) in enumerate(decoders):
+        found = pair.judged(pair.decoded(drafter, depth, rule, sampling, seed), sampling)
+        yield outcome(f"{drafter}, depth {depth}", rule, found)
+    for temperature in (1, 0):
+        yield outcome("stored with the baselines", "none", pair.judged(pair.stored(temperature), Sampling(temperature)))
+
+
+def outcome(texts: str, rule: str, found: Conformance) -> str:
+    sampled = found.sampling.temperature > 0
+    z, value = (f"{found.z:+.2f}", f"{found.e_value:.2f}") if sampled else ("", f"{len(found.divergences)} divergences")
+    return row(texts, rule, found.sampling.suffix, found.tokens, z, value, found.verdict)
+
+
+class Contexts:
+    """Laws p and q of the pair at new tokens of the stored texts, and engines' laws that are not p."""
+
+    def __init__(self, pair: Pair) -> None:
+        with torch.inference_mode():
+            parts = [*forced(pair.target, pair.draft, pair.stored(1))]
+            drafted = [part.draft_logits for part in parts if part.draft_logits is not None]
+            logits = torch.cat([part.logits for part in parts]), torch.cat(drafted)
+        chosen = torch.randperm(len(logits[0]), generator=torch.Generator().manual_seed(0))[:CONTEXTS]
+        self.log_p, log_q = (torch.log_softmax(one[chosen].double(), -1) for one in logits)
+        self.laws = Laws(self.log_p, log_q)
+        p, q = self.p, self.q = self.log_p.exp(), log_q.exp()
+        overlap = torch.minimum(p, q).sum(-1, keepdim=True)
+        self.recovered = torch.minimum(p, q) + (1 - overlap) * p
+        self.flat = torch.full_like(p, 1 / p.shape[-1])
+
+    def variation(self, law: torch.Tensor) -> float:
+        """Total variation from p, the mean over contexts."""
+        return float((law - self.p).abs().sum(-1).mean() / 2)
+
+    def mixed(self, other: torch.Tensor, variation: float) -> torch.Tensor:
+        """p with as much of another law as makes the total variation."""
+        return self.p + (other - self.p) * variation / self.variation(other)
+
+    def searched(self, law: Callable[[float], torch.Tensor], low: float, high: float, variation: float) -> torch.Tensor:
+        """The law whose total variation, rising from low to high, is the one asked for."""
+        for _ in range(30):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.variation(law(middle)) < variation else (low, middle)
+        return law(high)
+
+    def narrowed(self, left_out: float) -> torch.Tensor:
+        """Top-p of 1 - left_out."""
+        ordered, order = self.p.sort(-1, descending=True)
+        kept = torch.where(ordered.cumsum(-1) - ordered < 1 - left_out, ordered, 0.0)
+        return torch.zeros_like(self.p).scatter(-1, order, kept / kept.sum(-1, keepdim=True))
+
+    def engines(self, variation: float) -> dict[str, torch.Tensor]:
+        def heated(temperature: float) -> torch.Tensor:
+            return torch.softmax(self.log_p / temperature, -1)
+
+        return {
+            "a higher temperature": self.searched(heated, 1, 4, variation),
+            "a lower temperature": self.searched(lambda cold: heated(1 / cold), 1, 8, variation),
+            "a narrower top-p": self.searched(self.narrowed, 0, 0.5, variation),
+            "some drafts accepted always (q mixed in)": self.mixed(self.q, variation),
+            "some recovered tokens drawn from p": self.mixed(self.recovered, variation),
+            "some tokens uniform": self.mixed(self.flat, variation),
+        }
+
+
+def power(pair: Pair) -> Iterator[str]:
+    """Tokens until the evidence reaches 1 / alpha, with and without the drafter."""
+    contexts = Contexts(pair)
+    yield from table("total variation", "engine's law", "text alone", "with the drafter", "knowing the law")
+    torch.manual_seed(0)
+    for variation, furthest in FURTHEST.items():
+        for name, law in contexts.engines(variation).items():
+            tokens = torch.multinomial(law, DRAWS, replacement=True)
+            pool = Draws.joined([contexts.laws.draws(own) for own in tokens.unbind(1)], np.arange(DRAWS * CONTEXTS))
+            gain = torch.special.xlogy(law, law) - torch.where(law > 0, law * contexts.log_p, 0.0)
+            oracle = math.ceil(math.log(1 / ALPHA) / float(gain.sum(-1).mean()))
+            alone, drafted = waiting(pool, furthest)
+            yield row(variation, name, told(alone, furthest), told(drafted, furthest), f"{oracle:,}")
+
+
+def waiting(pool: Draws, furthest: int) -> tuple[float, float]:
+    """Median tokens to 1 / alpha of runs drawn from a pool: from text alone, and with bets on the drafter too."""
+    alone, drafted = [], []
+    for repeat in range(REPEATS):
+        rng = np.random.default_rng([2, repeat])
+        order = rng.integers(len(pool.surprisal), size=furthest)
+        seen = evidence(arranged(pool, lambda values: values[order]), rng.random(furthest))  # noqa: B023
+        own = [path for name, path in seen.families.items() if name not in (DRAFTED, ACCEPTED, RESIDUAL)]
+        text = Evidence(np.logaddexp.reduce(own, axis=0) - math.log(len(own)), {})
+        for found, into in ((text, alone), (seen, drafted)):
+            into.append(int(found.reached(ALPHA)) or math.inf)
+    return float(np.median(alone)), float(np.median(drafted))
+
+
+def told(tokens: float, furthest: int) -> str:
+    return f"more than {furthest:,}" if tokens == math.inf else f"{tokens:,.0f}"
+
+
+def always(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: rules.Generator) -> rules.Verified:
+    accepted = torch.full_like(tokens[:, 0], tokens.shape[1])
+    return accepted, rules.draw(rules._at(target, accepted), generator)
+
+
+def from_p(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: rules.Generator) -> rules.Verified:
+    accepted, _ = rules.rejection(target, draft, tokens, generator)
+    return accepted, rules.draw(rules._at(target, accepted), generator)
+
+
+def inflated(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: rules.Generator) -> rules.Verified:
+    return rules.rejection(target, 0.9 * draft, tokens, generator)
+
+
+def against_p(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: rules.Generator) -> rules.Verified:
+    coins = torch.rand(tokens.shape, generator=generator)
+    accepted = rules._leading(coins < rules._of(target, tokens))
+    return accepted, rules._draw_residual(rules._at(target, accepted), rules._at(draft, accepted), generator)
+
+
+WRONG = {
+    "every draft is accepted": always,
+    "recovered tokens are drawn from p": from_p,
+    "q is taken a tenth too small": inflated,
+    "the coin is compared with p, not p / q": against_p,
+    "typical acceptance": rules.typical,
+}
+
+
+def decoders(pair: Pair) -> Iterator[str]:
+    """Texts of this project's decoder with a wrong rule in the place of the right one."""
+    yield from table("rule", "tokens of text", "found after, text alone", "found after, with the drafter", "most like")
+    right = rules._VERIFY["rejection"]
+    for name, verify in WRONG.items():
+        rules._VERIFY["rejection"] = verify
+        texts = pair.decoded("draft model", 0, "rejection", PLAIN)
+        rules._VERIFY["rejection"] = right
+        alone, drafted = (pair.judged(texts, PLAIN, drafter=drafter) for drafter in (False, True))
+        yield row(name, drafted.tokens, crossing(texts, alone), crossing(texts, drafted), drafted.suspect)
+
+
+def crossing(texts: tuple[Text, ...], found: Conformance) -> str:
+    if found.crossed is None:
+        return "not found"
+    text, position = found.crossed
+    before = sum(len(one.ids) - one.prompt_length for one in texts[:text])
+    return f"{before + position + 1 - texts[text].prompt_length:,}"
+
+
+def precision(pair: Pair) -> Iterator[str]:
+    """Plain texts of the target in a coarser dtype, judged by the target in float32."""
+    yield from table("engine", "sampling", "tokens", "not the arg-max", "largest gap", "tolerance", "verdict")
+    for name in ("bfloat16", "float16"):
+        dtype = getattr(torch, name)
+        coarse = load_model(str(pair.target.checkpoint.folder), "cpu", name)
+        for temperature in (0.0, 1.0):
+            texts = decode(coarse, None, pair.prompts, k=0, temperature=temperature, new_tokens=128, batch_size=80).texts
+            found = conformance(pair.target, texts, temperature=temperature, tolerance=TOLERANCES[dtype], alpha=ALPHA)
+            gaps = [one.gap for one in found.divergences]
+            cells = (len(gaps), f"{max(gaps, default=0):.3f}", TOLERANCES[dtype]) if temperature == 0 else ("", "", "")
+            yield row(name, found.sampling.suffix, found.tokens, *cells, found.verdict)
+
+
+PAGE = """# Conformance: losslessness from an engine's text alone
+
+Made by `make conformance` (`benchmarks/conformance.py`); every number comes from that run. The embedded pair,
+float32, one CPU thread.
+
+```python
+from pytest_specdec import decode
+from pytest_specdec.lossless.conformance import conformance
+
+target, draft = "suites/models/text-target", "suites/models/text-draft"
+texts = decode(target, draft, ["def read(path):", "The standard library"], k=4, new_tokens=48).texts
+sequences, lengths = [text.ids for text in texts], [text.prompt_length for text in texts]
+
+found = conformance(target, sequences, prompt_lengths=lengths, temperature=1.0, drafter=draft, alpha=0.01)
+assert found.conforms, found.message
+assert found.report().startswith("conforms: 96 tokens of 2 texts at t1, evidence ")
+```
+
+`sequences` are token ids, prompt and new tokens together, as any engine returns them; `target` is the model that the
+engine serves. One pass of the target over the texts gives the law p that each new token should have been drawn from.
+Bets of expectation one are laid on the next token (another temperature, a narrower top-p, tokens too unlikely, other
+ranks than the target's, draws that depend on the one before; with a drafter also on what wrong verification rules
+emit), and their mean value is the evidence. If the engine is lossless it ever reaches 1 / alpha with probability alpha
+at most, so one may look after every text and stop at will, or add texts at the end and judge all again.
+
+A token that top-k or top-p leaves out is a violation by itself, unless a move of the gaps between logits by the
+tolerance would let it in: such ties are counted and told. At temperature 0 each token must be the target's arg-max;
+where it is not, the gap of the two logits tells a tie from a bug. The tolerance is that of the target's dtype, in
+logits {tolerances}; pass the engine's as `tolerance` where its dtype is coarser.
+
+Two things to mind. Sampled texts must be independent: give each request a seed of its own, for a seed used twice is
+the same luck twice. And a target that is scored here in other precision than the engine's is another target; how much
+that matters is at the end of this page.
+
+## False alarms: simulated lossless engines
+
+{runs:,} runs of {tokens:,} tokens, vocabulary {vocabulary}, laws between flat and certain, new ones at each token; the
+evidence, bets on a drafter included, is looked at after every token.
+
+{simulated}
+
+## False alarms: the embedded pair
+
+80 prompts, 128 new tokens each, k = 4; the evidence counts from 1 and violates at 100. The drafter of the bets is the
+draft model, whoever drafted.
+
+{lossless}
+
+## Power: tokens until a wrong law is found
+
+An engine whose law lies so far from the target's in total variation, averaged over {contexts:,} places in the stored texts of
+temperature 1; the median of {repeats} runs at alpha = 1 %. Each token is drawn from the engine's law at one of these places.
+*Knowing the law* is log(1 / alpha) over the relative entropy, about what the best bet needs if the engine's law were
+known beforehand.
+
+{power}
+
+A law that only speculative decoding can produce (recovered tokens from p) hardly shows in the surprisal: name the
+drafter where there is one.
+
+## Wrong rules in a real decoder
+
+This project's decoder with a wrong rule in the place of rejection sampling, 80 prompts, 128 new tokens each, k = 4.
+
+{decoders}
+
+## An engine in another precision
+
+Texts of the target itself in a coarser dtype, judged by the target in float32.
+
+{precision}
+"""
+
+
+def main() -> None:
+    pair = Pair.load()
+    sections = {
+        "simulated": simulated(), "lossless": lossless(pair), "power": power(pair), "decoders": decoders(pair),
+        "precision": precision(pair),
+    }  # fmt: skip
+    texts = {name: "\n".join(lines) for name, lines in sections.items()}
+    names = ((str(dtype).removeprefix("torch."), gap) for dtype, gap in TOLERANCES.items() if dtype != torch.float64)
+    texts["tolerances"] = ", ".join(f"{gap:g} ({name})" for name, gap in names)
+    print(PAGE.format(runs=RUNS, tokens=TOKENS, vocabulary=VOCABULARY, contexts=CONTEXTS, repeats=REPEATS, **texts), end="")
+
+
+if __name__ == "__main__":
+    main()

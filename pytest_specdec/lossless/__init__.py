@@ -1,0 +1,1 @@
+"""Whether the output is still the target's distribution."""
