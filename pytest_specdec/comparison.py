@@ -118,7 +118,7 @@ def value_of(metric: str, counts: Counts, costs: CaseCosts | None) -> float:
     if metric != "speedup":
         value: float = getattr(counts, metric)
         return value
-    return math.nan if costs is None else counts.acceptance_length * costs.ratio
+    return math.nan if costs is None else costs.speedup(counts.acceptance_length)
 
 
 def costs_of(case: Case, profile: CostProfile | None) -> CaseCosts | None:
@@ -127,8 +127,7 @@ def costs_of(case: Case, profile: CostProfile | None) -> CaseCosts | None:
         return None
     try:
         verify = profile.verify_ms(case.k)
-        looked_up = case.drafter == LOOKUP
-        draft = profile.lookup_ms(case.k) if looked_up else profile.draft_ms(case.k, case.depth, own_heads=case.uses_own_heads)
+        draft = profile.draft_ms(case.k, case.depth, own_heads=case.uses_own_heads, lookup=case.drafter == LOOKUP)
     except CostError:
         return None
     error = round(profile.relative_error, 6)

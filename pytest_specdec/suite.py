@@ -65,6 +65,7 @@ class Suite:
         self._failures: list[list[str]] = []
         self._runs: dict[Case, Run] = {}
         self.baseline = functools.cache(self._baseline)
+        self._stored = functools.cache(store.record)
         self._measure_costs = functools.cache(self._costs_of_pair)
 
     def run(self, case: Case) -> Run:
@@ -79,7 +80,7 @@ class Suite:
         return case in self._runs
 
     def _baseline(self, case: Case) -> Baseline:
-        return Baseline(case, self.store.record(case), self._case_costs(case), lambda metric: self.judge(case, metric))
+        return Baseline(case, self._stored(case), self._case_costs(case), lambda metric: self.judge(case, metric))
 
     def costs(self, case: Case) -> CostProfile | None:
         """The session's cost profile of a case, read or, on first use, measured."""
@@ -91,7 +92,7 @@ class Suite:
         """Those of the session's profile; without one the baseline's own."""
         if case.costs is not None:
             return costs_of(case, self.costs(case))
-        stored = self.store.record(case)
+        stored = self._stored(case)
         return None if stored is None else stored.costs
 
     def _costs_of_pair(self, target: str, drafter: str, temperature: float) -> CostProfile:
@@ -158,7 +159,7 @@ class Suite:
         return len(self.plan) + sum(map(self._new_costs, self.plan))
 
     def _new_costs(self, case: Case) -> bool:
-        stored = self.store.record(case)
+        stored = self._stored(case)
         before = None if stored is None else stored.costs
         return before is not None and (case.costs == MEASURE or before != self._case_costs(case))
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .prompts import Prompt
+
 LONGEST_LOOP = 16
 """Tokens of the longest repeated part that counts as a loop."""
 _REPEATS = 0.9
@@ -44,6 +46,13 @@ class Text:
             return False
         lags = range(1, min(LONGEST_LOOP, half) + 1)
         return any(float(np.mean(new[half:] == new[half - lag : -lag])) >= _REPEATS for lag in lags)
+
+
+def texts_of_prompts(prompts: Sequence[Prompt], ids: Sequence[Sequence[int]], new: Sequence[Sequence[int]]) -> tuple[Text, ...]:
+    """Texts of a prompt file: each prompt's tokens and the new ones behind them."""
+    return tuple(
+        Text(prompt.key, prompt.category, (*own, *more), len(own)) for prompt, own, more in zip(prompts, ids, new, strict=True)
+    )
 
 
 def texts_from_ids(ids: Sequence[Sequence[int]], prompt_lengths: Sequence[int]) -> tuple[Text, ...]:

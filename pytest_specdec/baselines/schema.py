@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from ..acceptance.counts import Counts
+from ..speedup.model import theoretical_speedup
 
 SCHEMA = 1
 _DECIMALS = 6
@@ -71,13 +72,16 @@ class CaseCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     software: str = ""
 
     @property
-    def round_ms(self) -> float:
-        return self.verify_ms + self.draft_ms
+    def times(self) -> tuple[float, ...]:
+        """Those that are known."""
+        return tuple(ms for ms in (self.target_ms, self.verify_ms, self.draft_ms) if ms is not None)
 
-    @property
-    def ratio(self) -> float:
-        """The target's step over the round: the speed-up that each token of acceptance length is worth. nan without the step."""
-        return float("nan") if self.target_ms is None else self.target_ms / self.round_ms
+    def speedup(self, acceptance_length: float) -> float:
+        """Theoretical speed-up at an acceptance length; nan without the target's step."""
+        if self.target_ms is None:
+            return float("nan")
+        times = {"target_ms": self.target_ms, "verify_ms": self.verify_ms, "draft_ms": self.draft_ms}
+        return theoretical_speedup(acceptance_length, **times)
 
 
 class PromptCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -134,7 +138,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def problems(self) -> list[str]:
         """What the types alone cannot say is wrong with a stored record."""
         found = [] if self.repeats == len(self.runs) else [f"it announces {self.repeats} runs and holds {len(self.runs)}"]
-        if self.costs is not None and not all(0 < ms < float("inf") for ms in (self.costs.target_ms or 1.0, self.costs.round_ms)):
+        if self.costs is not None and not all(0 < ms < float("inf") for ms in self.costs.times):
             found.append("its costs are not positive times")
         if any(rows.keys() != self.counts.keys() for rows in self.again):
             found.append("its runs hold different prompts")
@@ -245,24 +249,41 @@ def dumps(stored: Record | TextSet | EvidenceFile | TokenMap) -> str:
     for field in msgspec.structs.fields(stored):
         if field.name in body and body[field.name] in (field.default, []):
             del body[field.name]
-    rows = {name: body.pop(name) for name in ("counts", "again", "texts", "tokens", "nights") if name in body}
+    written = {name: _WRITERS[name](body.pop(name), "  ") for name in _WRITERS if name in body}
     parts = [json.dumps(body, indent=2, sort_keys=True)[2:-2]]
-    parts += [f'  "{name}": {_lines(value, "  ")}' for name, value in rows.items()]
+    parts += [f'  "{name}": {text}' for name, text in written.items()]
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def _lines(value: Any, indent: str) -> str:
-    """Prompts one a line, however deep they lie."""
-    deeper = indent + "  "
-    if isinstance(value, list | tuple):
-        return _wrapped([_lines(item, deeper) for item in value], "[]", indent)
-    if "counts" in value:
-        own = {name: json.dumps(item, sort_keys=True) for name, item in value.items() if name != "counts"}
-        own["counts"] = _lines(value["counts"], deeper)
-        return _wrapped([f'"{name}": {own[name]}' for name in sorted(own)], "{}", indent)
+def _rows(rows: Mapping[str, Any], indent: str) -> str:
+    """Prompts one a line."""
     return _wrapped(
-        [f"{json.dumps(key)}: {json.dumps(_compact(value[key]), sort_keys=True)}" for key in sorted(value)], "{}", indent
+        [f"{json.dumps(key)}: {json.dumps(_compact(rows[key]), sort_keys=True)}" for key in sorted(rows)], "{}", indent
     )
+
+
+def _runs(runs: Sequence[Mapping[str, Any]], indent: str) -> str:
+    return _wrapped([_rows(rows, indent + "  ") for rows in runs], "[]", indent)
+
+
+def _nights(nights: Sequence[Mapping[str, Any]], indent: str) -> str:
+    return _wrapped([_night(night, indent + "  ") for night in nights], "[]", indent)
+
+
+def _night(night: Mapping[str, Any], indent: str) -> str:
+    own = {name: json.dumps(item, sort_keys=True) for name, item in night.items() if name != "counts"}
+    own["counts"] = _rows(night["counts"], indent + "  ")
+    return _wrapped([f'"{name}": {own[name]}' for name in sorted(own)], "{}", indent)
+
+
+_WRITERS: dict[str, Callable[[Any, str], str]] = {
+    "counts": _rows,
+    "again": _runs,
+    "texts": _rows,
+    "tokens": _rows,
+    "nights": _nights,
+}
+"""The fields that hold prompts, in the order in which they end a file, and how each is written."""
 
 
 def _wrapped(items: list[str], brackets: str, indent: str) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import CostError
 from ..options import DEVICES, DTYPES, non_negative, whole_number
 
 
@@ -27,17 +25,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace) -> int:
     from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling, default_rule
     from ..acceptance.prompts import read_prompts
-    from ..acceptance.texts import Text
+    from ..acceptance.texts import texts_of_prompts
     from ..decoding.confidence import confidences
     from ..decoding.loading import LoadedModel, load_model
     from ..decoding.replay import DrafterPlan, check_drafter, text_scores
     from ..decoding.sampling import encode_prompts, sample_new_tokens
+    from ..report.layout import aligned
     from ..speedup.costs import CostProfile
     from ..speedup.policy_table import HEADERS, NOTE, policy_table
 
-    costs = CostProfile.load(asked.costs)
-    if costs.target_ms is None:
-        raise CostError(f"cost profile {asked.costs} has no target_ms; measure one with: python -m pytest_specdec costs")
+    costs = CostProfile.load(asked.costs).with_target(asked.costs)
     prompts = read_prompts(asked.prompts, None)
     target = load_model(asked.target, asked.device, asked.dtype)
     drafter = asked.draft if asked.draft in (OWN_HEADS, LOOKUP) else load_model(asked.draft, asked.device, asked.dtype)
@@ -45,9 +42,7 @@ def run(asked: argparse.Namespace) -> int:
     check_drafter(target, drafter, depth)
     ids, sampling = encode_prompts(target.tokenizer, prompts), Sampling(asked.temperature)
     new = sample_new_tokens(target, ids, new_tokens=asked.new_tokens, sampling=sampling, seed=asked.seed)
-    texts = [
-        Text(prompt.key, prompt.category, (*own, *more), len(own)) for prompt, own, more in zip(prompts, ids, new, strict=True)
-    ]
+    texts = texts_of_prompts(prompts, ids, new)
     (scores,) = text_scores(target, [DrafterPlan(drafter, depth, asked.k)], texts, sampling)
     stops = isinstance(drafter, LoadedModel) and depth == 0
     sure = confidences(target, drafter, texts, k=asked.k, sampling=sampling) if stops else None
@@ -55,16 +50,8 @@ def run(asked: argparse.Namespace) -> int:
     rows = policy_table(
         field, costs, most=asked.k, depth=depth, own_heads=drafter == OWN_HEADS, lookup=drafter == LOOKUP, confidences=sure
     )
-    print("\n".join(_lines(HEADERS, [row.cells() for row in rows])))
+    print("\n".join(aligned([HEADERS, *(row.cells() for row in rows)], left=(0,))))
     print(NOTE)
     if sure is None:
         print("a confidence stops draft models without MTP heads only: none is listed")
     return 0
-
-
-def _lines(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
-        for row in (headers, *rows)
-    ]

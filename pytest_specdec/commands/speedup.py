@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..acceptance.counts import Counts
     from ..speedup.advice import Advice
-    from ..speedup.costs import CostProfile
 
 _COLUMNS = "  {:>3}  {:>5}  {:>7}  {:>9}  {:>8}  {:>14}  {:>8}  {:>6}  {:>6}"
 
@@ -21,42 +20,35 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int:
+    from ..acceptance.case import LOOKUP, OWN_HEADS
     from ..speedup.advice import advise
     from ..speedup.costs import CostProfile
 
-    profiles = {path: CostProfile.load(path) for path in asked.costs}
-    for (name, own_heads), counts in _groups(asked.baselines).items():
+    profiles = {path: CostProfile.load(path).with_target(path) for path in asked.costs}
+    for (name, drafter), counts in _groups(asked.baselines).items():
         for path, costs in profiles.items():
-            advice = advise(counts, _covering(costs, counts, path), own_heads=own_heads)
+            covering = costs.extended(k for k, _ in counts)
+            advice = advise(counts, covering, own_heads=drafter == OWN_HEADS, lookup=drafter == LOOKUP)
             print("\n".join(_lines(f"{name}, costs of {path} (batch {costs.batch_size})", counts, advice)))
     print("needs and has: the acceptance of one more token at which it would leave the speed-up as it is, and its acceptance")
     return 0
 
 
-def _groups(folder: Path) -> dict[tuple[str, bool], dict[tuple[int, int], Counts]]:
-    """Counts by k and depth, for each drafter, temperature, rule and engine. Prompt lookup has no depth to choose."""
-    from ..acceptance.case import OWN_HEADS
+def _groups(folder: Path) -> dict[tuple[str, str], dict[tuple[int, int], Counts]]:
+    """Counts by k and depth, for each name without these and its kind of drafter."""
     from ..baselines.diff import record_names
     from ..baselines.store import load_baseline
     from ..errors import BaselineError
 
-    found: dict[tuple[str, bool], dict[tuple[int, int], Counts]] = {}
+    found: dict[tuple[str, str], dict[tuple[int, int], Counts]] = {}
     for name in sorted(record_names(folder)):
         record = load_baseline(folder / f"{name}.json")
         of = record.conditions
         stem = name.replace(f"-k{of.k}-depth{of.depth}", "")
-        found.setdefault((stem, of.drafter == OWN_HEADS), {})[of.k, of.depth] = record.as_counts()
+        found.setdefault((stem, of.drafter), {})[of.k, of.depth] = record.as_counts()
     if not found:
         raise BaselineError(f"{folder} holds no baseline; name a folder that does, or create one with --specdec-update=new")
     return found
-
-
-def _covering(costs: CostProfile, counts: dict[tuple[int, int], Counts], path: Path) -> CostProfile:
-    from ..errors import CostError
-
-    if costs.target_ms is None:
-        raise CostError(f"cost profile {path} has no target_ms; measure one with: python -m pytest_specdec costs")
-    return costs.extended(k for k, _ in counts)
 
 
 def _lines(title: str, counts: dict[tuple[int, int], Counts], advice: Advice) -> Iterator[str]:

@@ -10,6 +10,7 @@ import torch
 
 from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling
 from ..acceptance.rounds import Round
+from .clock import Lap
 from .drafters import Drafter, ModelDrafter, NoDrafter, OwnHeads, PromptLookup, Proposal, reach_of
 from .laws import choose, law
 from .loading import LoadedModel
@@ -115,6 +116,14 @@ class Batch:
             for part in (self._sequences, self._target, self._drafter):
                 part.select(alive)
         self._rows = [self._rows[at] for at in alive]
+
+
+def run(plan: Plan, rows: list[Row]) -> list[Lap]:
+    """Decode rows to their ends, round by round."""
+    batch, laps = Batch(plan, rows), []
+    while batch.running:
+        laps.append(Lap.of(batch, plan.target.device))
+    return laps
 
 
 def _drafter(plan: Plan, target: CachedModel, rows: list[Row], vocabulary: int) -> Drafter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -26,3 +27,36 @@ def elapsed_ms(begin: Mark, end: Mark) -> float:
     assert isinstance(end, torch.cuda.Event)
     end.synchronize()
     return float(begin.elapsed_time(end))
+
+
+class Rounds(Protocol):
+    """What drafts and verifies in turn."""
+
+    def draft(self) -> None: ...
+
+    def verify(self) -> None: ...
+
+
+class Lap(NamedTuple):
+    """The marks around one round's parts; its times wait for the device, so ask for them when all is queued."""
+
+    begun: Mark
+    drafted: Mark
+    verified: Mark
+
+    @classmethod
+    def of(cls, rounds: Rounds, device: torch.device) -> Lap:
+        """Run the next round."""
+        begun = mark(device)
+        rounds.draft()
+        drafted = mark(device)
+        rounds.verify()
+        return cls(begun, drafted, mark(device))
+
+    @property
+    def draft_ms(self) -> float:
+        return elapsed_ms(self.begun, self.drafted)
+
+    @property
+    def verify_ms(self) -> float:
+        return elapsed_ms(self.drafted, self.verified)

@@ -90,7 +90,8 @@ class NoDrafter:
     def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
         rows, device = len(sequences.lengths), sequences.ids.device
         tokens = torch.zeros(rows, 0, dtype=torch.long, device=device)
-        return Proposal(tokens, torch.zeros(rows, 1, self._vocabulary, device=device), np.zeros(rows, dtype=np.int64))
+        laws = torch.zeros((), device=device).expand(rows, 1, self._vocabulary)  # holds one number: steps are timed
+        return Proposal(tokens, laws, np.zeros(rows, dtype=np.int64))
 
     def emitted(self, tokens: Sequence[Sequence[int]]) -> None:
         """There is nothing to know."""

@@ -12,9 +12,9 @@ from ..acceptance.counts import Counts
 from ..acceptance.rounds import Round, counts_of_rounds
 from ..acceptance.texts import Text, texts_from_ids
 from ..errors import RequestError
-from .batch import Batch, Plan, Row
-from .clock import Mark, elapsed_ms, mark
-from .loading import LoadedModel, load_model
+from .batch import Plan, Row, run
+from .clock import Lap
+from .loading import LoadedModel, loaded
 from .replay import Progress, loaded_pair
 from .rules import rule_named
 from .sampling import eos_ids
@@ -64,42 +64,28 @@ def decode(
     kept. Raises RequestError for a pair, rule or prompt that cannot be decoded.
     """
     chosen = rule_named(checked_rule(rule, temperature))
-    loaded, model = _loaded(target, drafter, k, depth)
+    own, model = _loaded(target, drafter, k, depth)
     if confidence and (depth or not isinstance(model, LoadedModel)):
         raise RequestError("a confidence stops draft models without MTP heads; leave it out, or draft with a model at depth 0")
-    ids = [loaded.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt) for prompt in prompts]
-    _check_prompts([loaded, *([model] if isinstance(model, LoadedModel) else [])], ids, new_tokens)
+    ids = [own.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+    _check_prompts([own, *([model] if isinstance(model, LoadedModel) else [])], ids, new_tokens)
     plan = Plan(
-        loaded, model, k, depth, Sampling(temperature, top_k, top_p), chosen, torch.Generator(loaded.device).manual_seed(seed),
-        frozenset(eos_ids(loaded)), confidence,
+        own, model, k, depth, Sampling(temperature, top_k, top_p), chosen, torch.Generator(own.device).manual_seed(seed),
+        frozenset(eos_ids(own)), confidence,
     )  # fmt: skip
     done: dict[int, Row] = {}
-    laps: list[tuple[Mark, Mark, Mark]] = []
+    laps: list[Lap] = []
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     for begin in range(0, len(order), batch_size):
         rows = [Row([*ids[row]], len(ids[row]) + new_tokens) for row in order[begin : begin + batch_size]]
-        laps += _decode(plan, rows)
+        laps += run(plan, rows)
         done |= dict(zip(order[begin : begin + batch_size], rows, strict=True))
         if progress:
             progress(len(done), len(order))
-    own = [done[row] for row in range(len(ids))]
-    texts = texts_from_ids([row.tokens for row in own], [len(prompt) for prompt in ids])
-    draft_ms = tuple(elapsed_ms(begun, drafted) for begun, drafted, _ in laps)
-    verify_ms = tuple(elapsed_ms(drafted, verified) for _, drafted, verified in laps)
-    return Decoded(texts, tuple(tuple(row.rounds) for row in own), k, draft_ms, verify_ms)
-
-
-def _decode(plan: Plan, rows: list[Row]) -> list[tuple[Mark, Mark, Mark]]:
-    """Decode a batch to its end; the marks around each round's drafting and verifying."""
-    batch, device = Batch(plan, rows), plan.target.device
-    laps = []
-    while batch.running:
-        begun = mark(device)
-        batch.draft()
-        drafted = mark(device)
-        batch.verify()
-        laps.append((begun, drafted, mark(device)))
-    return laps
+    rows = [done[row] for row in range(len(ids))]
+    texts = texts_from_ids([row.tokens for row in rows], [len(prompt) for prompt in ids])
+    draft_ms, verify_ms = tuple(lap.draft_ms for lap in laps), tuple(lap.verify_ms for lap in laps)
+    return Decoded(texts, tuple(tuple(row.rounds) for row in rows), k, draft_ms, verify_ms)
 
 
 def _loaded(
@@ -107,9 +93,7 @@ def _loaded(
 ) -> tuple[LoadedModel, LoadedModel | str | None]:
     if (drafter is None) != (k == 0):
         raise RequestError("plain decoding is k = 0 without a drafter; name a drafter, or pass k=0 and None")
-    if drafter is None:
-        return load_model(target) if isinstance(target, str) else target, None
-    return loaded_pair(target, drafter, depth)
+    return (loaded(target), None) if drafter is None else loaded_pair(target, drafter, depth)
 
 
 def _check_prompts(models: Sequence[LoadedModel], prompts: Sequence[Sequence[int]], new_tokens: int) -> None:

@@ -78,6 +78,11 @@ def pick_device(device: str) -> str:
     return "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
 
 
+def loaded(model: str | LoadedModel) -> LoadedModel:
+    """A model that may still be a path or hub id."""
+    return load_model(model) if isinstance(model, str) else model
+
+
 def load_model(name: str, device: str = "auto", dtype: str = "float32") -> LoadedModel:
     """Load a checkpoint folder or hub id.
 

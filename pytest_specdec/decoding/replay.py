@@ -25,7 +25,7 @@ from ..checkpoint import check_pair
 from ..errors import MeasurementError, RequestError
 from .heads import project, teacher_forced_hidden
 from .laws import log_scores
-from .loading import LoadedModel, load_model
+from .loading import LoadedModel, loaded
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
@@ -70,8 +70,8 @@ def replay(
     for a pair or rule that cannot be replayed and MeasurementError for texts without a round.
     """
     rule = checked_rule(rule, temperature)
-    loaded, model = loaded_pair(target, drafter, depth)
-    (scores,) = text_scores(loaded, [DrafterPlan(model, depth, k)], texts, Sampling(temperature, top_k, top_p))
+    own, model = loaded_pair(target, drafter, depth)
+    (scores,) = text_scores(own, [DrafterPlan(model, depth, k)], texts, Sampling(temperature, top_k, top_p))
     counts = expected_counts(scores.field(rule), k, end)
     if not counts.total_rounds > 0:
         raise MeasurementError(f"no text is long enough for a round of k={k}; use longer texts or a smaller k")
@@ -80,10 +80,10 @@ def replay(
 
 def loaded_pair(target: str | LoadedModel, drafter: str | LoadedModel, depth: int) -> tuple[LoadedModel, LoadedModel | str]:
     """A pair with what comes as a path or hub id loaded. Raises RequestError for one that does not go together."""
-    loaded = load_model(target) if isinstance(target, str) else target
-    model = load_model(drafter) if isinstance(drafter, str) and drafter not in (OWN_HEADS, LOOKUP) else drafter
-    check_drafter(loaded, model, depth)
-    return loaded, model
+    own = loaded(target)
+    model = drafter if drafter in (OWN_HEADS, LOOKUP) else loaded(drafter)
+    check_drafter(own, model, depth)
+    return own, model
 
 
 def check_drafter(target: LoadedModel, drafter: LoadedModel | str, depth: int) -> None:
@@ -107,7 +107,7 @@ def text_scores(
     Raises RequestError for a text longer than the target's context and MeasurementError for NaN.
     """
     longest = max((len(text.ids) for text in texts), default=0)
-    _check_context([target, *(plan.model for plan in drafters if isinstance(plan.model, LoadedModel))], longest)
+    check_context([target, *(plan.model for plan in drafters if isinstance(plan.model, LoadedModel))], longest)
     own = np.zeros((len(texts), longest), dtype=np.float32)
     drafts = [np.full((len(texts), plan.heads, longest), -np.inf, dtype=np.float32) for plan in drafters]
     order = sorted(range(len(texts)), key=lambda row: len(texts[row].ids))
@@ -117,7 +117,7 @@ def text_scores(
     if progress:
         progress(0, len(order))
     while done < len(order):
-        rows = _batch(order[done:], texts, tokens)
+        rows = next_batch(order[done:], texts, tokens)
         _fill(own, drafts, target, drafters, [texts[row].ids for row in rows], rows, sampling)
         done += len(rows)
         if progress:
@@ -135,7 +135,7 @@ def _fill(
     sampling: Sampling,
 ) -> None:
     """Write one batch's log-probabilities into the arrays."""
-    ids = _padded(texts, target.device)
+    ids = padded(texts, target.device)
     length = ids.shape[1]
     wants_hidden = any(plan.model == OWN_HEADS for plan in drafters)
     outputs = None
@@ -186,16 +186,18 @@ def _numbers(scores: torch.Tensor) -> np.ndarray:
     return array
 
 
-def _check_context(models: Sequence[LoadedModel], longest: int) -> None:
+def check_context(
+    models: Sequence[LoadedModel], longest: int, cure: str = "shorten the prompt or lower --specdec-new-tokens"
+) -> None:
+    """Raises RequestError for texts beyond a model's context."""
     for model in models:
         if (context := model.checkpoint.context) is not None and longest > context:
             raise RequestError(
-                f"a text of {longest} tokens is longer than the context of {model.checkpoint.folder} ({context}); "
-                "shorten the prompt or lower --specdec-new-tokens"
+                f"a text of {longest} tokens is longer than the context of {model.checkpoint.folder} ({context}); {cure}"
             )
 
 
-def _batch(order: list[int], texts: Sequence[Text], tokens: int) -> list[int]:
+def next_batch(order: list[int], texts: Sequence[Text], tokens: int) -> list[int]:
     """The next rows, by length, that make at most so many tokens; at least one."""
     rows: list[int] = []
     for row in order:
@@ -205,7 +207,7 @@ def _batch(order: list[int], texts: Sequence[Text], tokens: int) -> list[int]:
     return rows
 
 
-def _padded(ids: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:
+def padded(ids: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:
     """(rows, longest): zeros behind shorter texts, where causal models do not look."""
     longest = max(map(len, ids))
     return torch.tensor([[*own, *([0] * (longest - len(own)))] for own in ids], device=device)

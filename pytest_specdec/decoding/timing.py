@@ -15,8 +15,8 @@ import torch
 from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling, default_rule
 from ..errors import RequestError
 from ..speedup.costs import CostProfile
-from .batch import Batch, Plan, Row
-from .clock import elapsed_ms, mark
+from .batch import Batch, Plan, Row, run
+from .clock import Lap
 from .environment import environment
 from .loading import LoadedModel
 from .rules import rule_named
@@ -41,6 +41,11 @@ class Setting:
     """Tokens cached before the first timed round."""
     temperature: float = 1.0
     dtype: str = "float32"
+
+    def plan(self, target: LoadedModel, drafter: LoadedModel | str | None, k: int, depth: int) -> Plan:
+        """Seeded decoding at this temperature that nothing ends."""
+        rule, generator = rule_named(default_rule(self.temperature)), torch.Generator(target.device).manual_seed(0)
+        return Plan(target, drafter, k, depth, Sampling(self.temperature), rule, generator)
 
     def machine(self, target: LoadedModel) -> str:
         """Machine and setting in words."""
@@ -114,41 +119,28 @@ class SteadyRounds:
         self._left -= 1
         self._drafted = False
 
-    def segment(self) -> list[tuple[float, float]]:
-        """Milliseconds of drafting and of verifying, round by round of new texts.
+    def segment(self) -> list[Lap]:
+        """The next rounds of new texts.
 
         Consecutive rounds find the models' weights in the processor's caches, as decoding does.
         """
         self._left = 0
-        laps = []
         self.ready_to_draft()
-        for _ in range(SEGMENT):
-            begun = mark(self.device)
-            self.draft()
-            drafted = mark(self.device)
-            self.verify()
-            laps.append((begun, drafted, mark(self.device)))
-        return [(elapsed_ms(begun, drafted), elapsed_ms(drafted, verified)) for begun, drafted, verified in laps]
+        return [Lap.of(self, self.device) for _ in range(SEGMENT)]
 
 
 def steady_rounds(
     target: LoadedModel, drafter: LoadedModel | str | None, k: int, depth: int, setting: Setting, starts: list[list[int]]
 ) -> SteadyRounds:
     """Rounds of one drafter, or with None and k = 0 of plain decoding."""
-    rule = rule_named(default_rule(setting.temperature))
-    generator = torch.Generator(target.device).manual_seed(0)
-    return SteadyRounds(Plan(target, drafter, k, depth, Sampling(setting.temperature), rule, generator), setting, starts)
+    return SteadyRounds(setting.plan(target, drafter, k, depth), setting, starts)
 
 
 def emitted_starts(target: LoadedModel, setting: Setting) -> list[list[int]]:
     """(batch size) texts of `context` tokens that the target emits after nothing but a first token."""
     first = target.tokenizer.bos_token_id or 0
     rows = [Row([first], setting.context) for _ in range(setting.batch_size)]
-    rule, generator = rule_named(default_rule(setting.temperature)), torch.Generator(target.device).manual_seed(0)
-    batch = Batch(Plan(target, None, 0, 0, Sampling(setting.temperature), rule, generator), rows)
-    while batch.running:
-        batch.draft()
-        batch.verify()
+    run(setting.plan(target, None, 0, 0), rows)
     return [row.tokens for row in rows]
 
 
@@ -251,18 +243,24 @@ def _root_mean_square(values: Iterable[float]) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class _Laps:
-    draft: Times
-    verify: Times
+    """Rounds of one track, turn by turn."""
+
+    turns: list[list[Lap]] = dataclasses.field(default_factory=list)
+
+    @property
+    def draft(self) -> Times:
+        return Times([[lap.draft_ms for lap in turn] for turn in self.turns])
+
+    @property
+    def verify(self) -> Times:
+        return Times([[lap.verify_ms for lap in turn] for turn in self.turns])
 
 
 def _in_turn(tracks: dict[_Track, SteadyRounds], repeats: int) -> dict[_Track, _Laps]:
-    """Each track's times, in turns of a few rounds; the first turn is for warming up."""
-    turns: dict[_Track, list[list[tuple[float, float]]]] = {track: [] for track in tracks}
+    """Each track's rounds, a few a turn; the first turn is for warming up."""
+    laps = {track: _Laps() for track in tracks}
     for turn, (track, rounds) in itertools.product(range(-(-repeats // SEGMENT) + 1), tracks.items()):
         own = rounds.segment()
         if turn:
-            turns[track].append(own)
-    return {
-        track: _Laps(*(Times([[lap[part] for lap in own] for own in all_turns]) for part in (0, 1)))
-        for track, all_turns in turns.items()
-    }
+            laps[track].turns.append(own)
+    return laps

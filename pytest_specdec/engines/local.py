@@ -19,7 +19,7 @@ from ..acceptance.prompts import Prompt, read_prompts
 from ..acceptance.renewal import expected_counts
 from ..acceptance.rounds import counts_of_rounds
 from ..acceptance.scores import Scores
-from ..acceptance.texts import Text
+from ..acceptance.texts import Text, texts_of_prompts
 from ..baselines.schema import SCHEMA, Fingerprints, TextSet
 from ..decoding.environment import environment
 from ..decoding.generate import Decoded, decode
@@ -228,10 +228,7 @@ class ReplayEngine(LocalEngine):
                 progress=functools.partial(self._report, f"{key.suite}: sampling texts"),
             )
             known |= {prompts[row].key: new for row, new in zip(missing, sampled, strict=True)}
-        texts = tuple(
-            Text(prompt.key, prompt.category, (*own, *known[prompt.key]), len(own))
-            for prompt, own in zip(prompts, ids, strict=True)
-        )
+        texts = texts_of_prompts(prompts, ids, [known[prompt.key] for prompt in prompts])
         used = {prompt.key: known[prompt.key] for prompt in prompts}
         return texts, msgspec.structs.replace(wanted, texts=used)
 

@@ -17,7 +17,7 @@ from ..percent import signed_percent
 from .verdict import Outcome, Verdict
 
 DRIFT = 0.02
-"""Standard deviation of a ratio of times from one process to the next, beyond what the spread within each says."""
+"""Standard deviation allowed to a ratio of times from one process to the next, beyond what the turns within each show."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class CostChange:
     @property
     def drop(self) -> float:
         """Relative fall of the speed-up at an unchanged acceptance length."""
-        return 1 - self.now.ratio / self.before.ratio
+        return 1 - self.now.speedup(1.0) / self.before.speedup(1.0)
 
     @property
     def error(self) -> float:
@@ -59,11 +59,11 @@ def judge_speedup(
     own, fresh = before or now, now or before
     if own is None or fresh is None:
         return Verdict("error", acceptance.metric, "no cost profile to compute a speed-up from; pass --specdec-costs=FILE")
-    if math.isnan(own.ratio) or math.isnan(fresh.ratio):
+    if own.target_ms is None or fresh.target_ms is None:
         missing = "the cost profile has no target_ms to compute a speed-up from; measure one that has it"
         return Verdict("error", acceptance.metric, missing)
     lengths = acceptance.pair.before.acceptance_length, acceptance.pair.now.acceptance_length
-    verdict = dataclasses.replace(acceptance, before=lengths[0] * own.ratio, now=lengths[1] * fresh.ratio)
+    verdict = dataclasses.replace(acceptance, before=own.speedup(lengths[0]), now=fresh.speedup(lengths[1]))
     if own == fresh:
         return verdict
     verdict = dataclasses.replace(verdict, costs=CostChange(own, fresh))

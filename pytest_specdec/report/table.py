@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from ..percent import signed_percent
 from .curves import stem
+from .layout import aligned
 from .row import Number, Row
 
 HEADERS = ("case", "k", "depth", "rate", "accepted", "length", "speed-up", "baseline", "change", "verdict")
@@ -20,14 +21,8 @@ def tables(rows: Iterable[Row]) -> Iterator[str]:
     """Lines of all tables, without colour."""
     listed = ordered(rows)
     for suite, group in itertools.groupby(listed, key=lambda row: row["suite"]):
-        lines = [cells(row) for row in group]
-        widths = [max(map(len, column)) for column in zip(HEADERS, *lines, strict=True)]
         yield f"suite {suite}"
-        for line in (HEADERS, *lines):
-            yield (
-                "  "
-                + "  ".join(_aligned(cell, width, at) for at, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
-            )
+        yield from (f"  {line}" for line in aligned([HEADERS, *map(cells, group)], left=(0, len(HEADERS) - 1)))
     for row in listed:
         if row["verdict"] == "inconclusive":
             yield f"{row['id']} is inconclusive: {row['reason']}"
@@ -60,10 +55,6 @@ def cells(row: Row) -> tuple[str, ...]:
         _change(row["drop"]),
         row["verdict"],
     )
-
-
-def _aligned(cell: str, width: int, column: int) -> str:
-    return cell.ljust(width) if column in (0, len(HEADERS) - 1) else cell.rjust(width)
 
 
 def _percent(value: Number) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from ..acceptance.counts import Counts
 from .costs import CostProfile
@@ -13,6 +14,8 @@ from .table import Step, break_even, speedup_table
 
 Cell = tuple[int, int]
 """k and depth."""
+_Table = Callable[..., tuple[Step, ...]]
+"""`speedup_table` under one profile for one drafter."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,49 +34,53 @@ class Advice:
 
     @property
     def speedups(self) -> dict[Cell, float]:
-        return {(step.k, depth): step.speedup for depth, own in self.steps.items() for step in own}
+        return _speedups(self.steps)
 
 
-def advise(counts: Mapping[Cell, Counts], costs: CostProfile, *, own_heads: bool = False) -> Advice:
+def advise(counts: Mapping[Cell, Counts], costs: CostProfile, *, own_heads: bool = False, lookup: bool = False) -> Advice:
     """Raises ValueError for no counts or a profile without `target_ms`, CostError for one that does not cover them."""
-    steps = dict(_steps(counts, costs, own_heads))
-    speedups = {(step.k, depth): step.speedup for depth, own in steps.items() for step in own}
-    best = max(sorted(speedups), key=lambda cell: speedups[cell])
+    table = functools.partial(speedup_table, costs=costs, own_heads=own_heads, lookup=lookup)
+    round_ms = functools.partial(costs.round_ms, own_heads=own_heads, lookup=lookup)
+    steps = _steps(counts, table)
+    best = _best(_speedups(steps))
     needs, has = {}, {}
-    for k, depth in counts:
-        one = counts[k, depth]
+    for (k, depth), one in counts.items():
         if k + 1 in range(min(costs.verify), max(costs.verify) + 1) and one.survival[-1] > 0:
-            now, after = (costs.round_ms(drafted, depth, own_heads=own_heads) for drafted in (k, k + 1))
-            needs[k, depth] = break_even(one.acceptance_length, float(one.survival[-1]), round_ms=now, next_round_ms=after)
+            times = {"round_ms": round_ms(k, depth), "next_round_ms": round_ms(k + 1, depth)}
+            needs[k, depth] = break_even(one.acceptance_length, float(one.survival[-1]), **times)
         deeper = min((own for own, its in counts if its == depth and own > k), default=None)
         if deeper is not None and math.isfinite(acceptance := float(counts[deeper, depth].conditional[k])):
             has[k, depth] = acceptance
-    return Advice(steps, needs, has, best, dict(_categories(counts, costs, own_heads, best)))
+    return Advice(steps, needs, has, best, dict(_categories(counts, table, best)))
 
 
-def _steps(counts: Mapping[Cell, Counts], costs: CostProfile, own_heads: bool) -> Iterator[tuple[int, tuple[Step, ...]]]:
+def _steps(counts: Mapping[Cell, Counts], table: _Table) -> dict[int, tuple[Step, ...]]:
     if not counts:
         raise ValueError("no counts to advise on; pass {(k, depth): counts}")
+    found = {}
     for depth, cells in itertools.groupby(sorted(counts, key=lambda cell: (cell[1], cell[0])), key=lambda cell: cell[1]):
         own = {k: counts[k, depth] for k, _ in cells}
         lengths = {k: one.acceptance_length for k, one in own.items()}
         errors = {k: one.standard_error for k, one in own.items()}
-        known = errors if all(map(math.isfinite, errors.values())) else None
-        yield depth, speedup_table(lengths, costs, depth=depth, own_heads=own_heads, errors=known)
+        found[depth] = table(lengths, depth=depth, errors=errors if all(map(math.isfinite, errors.values())) else None)
+    return found
 
 
-def _categories(
-    counts: Mapping[Cell, Counts], costs: CostProfile, own_heads: bool, best: Cell
-) -> Iterator[tuple[str, tuple[Cell, float, float]]]:
-    parts = {cell: {name: own for name, own in one.by_category().items() if own.total_rounds > 0} for cell, one in counts.items()}
-    for name in _shared(parts.values()):
-        own = dict(_steps({cell: part[name] for cell, part in parts.items()}, costs, own_heads))
-        speedups = {(step.k, depth): step.speedup for depth, steps in own.items() for step in steps}
-        cell = max(sorted(speedups), key=lambda one: speedups[one])
-        yield name, (cell, speedups[cell], speedups[best])
+def _categories(counts: Mapping[Cell, Counts], table: _Table, best: Cell) -> Iterator[tuple[str, tuple[Cell, float, float]]]:
+    """Of the categories with rounds in every cell."""
+    parts = {cell: one.by_category() for cell, one in counts.items()}
+    for name in next(iter(parts.values())):
+        own = {cell: part[name] for cell, part in parts.items() if name in part and part[name].total_rounds > 0}
+        if len(own) == len(parts):
+            speedups = _speedups(_steps(own, table))
+            cell = _best(speedups)
+            yield name, (cell, speedups[cell], speedups[best])
 
 
-def _shared(parts: Iterable[Mapping[str, Counts]]) -> list[str]:
-    """Categories with rounds in every cell."""
-    all_parts = list(parts)
-    return [name for name in all_parts[0] if all(name in part for part in all_parts)]
+def _speedups(steps: Mapping[int, tuple[Step, ...]]) -> dict[Cell, float]:
+    return {(step.k, depth): step.speedup for depth, own in steps.items() for step in own}
+
+
+def _best(speedups: Mapping[Cell, float]) -> Cell:
+    """The fastest cell, the smaller one on a tie."""
+    return max(sorted(speedups), key=lambda cell: speedups[cell])

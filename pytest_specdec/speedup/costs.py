@@ -58,20 +58,27 @@ class CostProfile:
         """Milliseconds of one target pass over k drafts. Raises CostError outside the measured k."""
         return _interpolate(self.verify, k, "verify")
 
-    def lookup_ms(self, k: int) -> float:
-        """Milliseconds of prompt lookup for k tokens. Raises CostError outside the measured k."""
-        return _interpolate(self.lookup, k, "lookup")
+    def draft_ms(self, k: int, depth: int = 0, *, own_heads: bool = False, lookup: bool = False) -> float:
+        """Milliseconds to draft k tokens with a draft model, the target's own heads or prompt lookup.
 
-    def draft_ms(self, k: int, depth: int = 0, *, own_heads: bool = False) -> float:
-        """Milliseconds to draft k tokens. Raises CostError outside the measured k and depths."""
+        Raises CostError outside the measured k and depths.
+        """
+        if lookup:
+            return _interpolate(self.lookup, k, "lookup")
         table, name = (self.own_heads, "own_heads") if own_heads else (self.draft, "draft")
         if depth not in table:
             raise CostError(f"the cost profile has no {name} times for depth {depth}; {_HINT}")
         return _interpolate(table[depth], k, f"{name} (depth {depth})")
 
-    def round_ms(self, k: int, depth: int = 0, *, own_heads: bool = False) -> float:
+    def round_ms(self, k: int, depth: int = 0, *, own_heads: bool = False, lookup: bool = False) -> float:
         """Milliseconds of a whole round."""
-        return self.verify_ms(k) + self.draft_ms(k, depth, own_heads=own_heads)
+        return self.verify_ms(k) + self.draft_ms(k, depth, own_heads=own_heads, lookup=lookup)
+
+    def with_target(self, path: str | Path) -> CostProfile:
+        """The profile itself. Raises CostError, naming its file, where it lacks the target's step."""
+        if self.target_ms is None:
+            raise CostError(f"cost profile {path} has no target_ms; {_HINT}")
+        return self
 
     @property
     def relative_error(self) -> float:

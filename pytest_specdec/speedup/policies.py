@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,14 +75,7 @@ def times(costs: CostProfile, depth: int = 0, *, own_heads: bool = False, lookup
     if target_ms is None:
         raise ValueError("a speed-up needs the profile's target_ms; measure a profile that has it")
 
-    def round_ms(drafted: int) -> float:
-        if not drafted:
-            return target_ms
-        if lookup:
-            return costs.verify_ms(drafted) + costs.lookup_ms(drafted)
-        return costs.round_ms(drafted, depth, own_heads=own_heads)
-
-    return round_ms
+    return lambda drafted: costs.round_ms(drafted, depth, own_heads=own_heads, lookup=lookup) if drafted else target_ms
 
 
 def fixed(field: AcceptanceField, k: int, most: int) -> Drafting:
@@ -154,10 +148,18 @@ def _scheduled(field: AcceptanceField, first: int, most: int) -> Drafting:
     return Drafting(found[:, :longest].sum((0, 1)), accepted)
 
 
+Key = TypeVar("Key")
+
+
+def fastest(draftings: Mapping[Key, Drafting], round_ms: RoundMs) -> Key:
+    """Which of several policies emits most tokens per time; the first on a tie."""
+    return max(draftings, key=lambda key: draftings[key].speedup(round_ms))
+
+
 def best_fixed(field: AcceptanceField, round_ms: RoundMs, ks: Iterable[int], most: int) -> tuple[int, Drafting]:
     """The fastest fixed k, and what it drafts; 0 where plain decoding is."""
     draftings = {k: fixed(field, k, most) for k in sorted({0, *ks})}
-    k = max(draftings, key=lambda k: draftings[k].speedup(round_ms))
+    k = fastest(draftings, round_ms)
     return k, draftings[k]
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ..acceptance.renewal import AcceptanceField
 from ..errors import MeasurementError
 from .costs import CostProfile
-from .policies import Confidences, Drafting, RoundMs, best_fixed, confident, fixed, oracle, per_category, scheduled, times
+from .policies import Confidences, Drafting, RoundMs, confident, fastest, fixed, oracle, per_category, scheduled, times
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 TRANSFORMERS_THRESHOLD = 0.4
@@ -49,29 +49,32 @@ def policy_table(
     Raises ValueError for a profile without `target_ms`, CostError for one that does not cover 1 to `most`, and
     MeasurementError for texts without a round.
     """
-    if not fixed(field, most, most).rounds.sum() > 0:
-        raise MeasurementError(f"no text is long enough for a round of k={most}; use longer texts or a smaller k")
     round_ms = times(costs, depth, own_heads=own_heads, lookup=lookup)
-    named = list(_draftings(field, round_ms, most, confidences))
-    top = named[-1][1].speedup(round_ms)
-    return [PolicyRow(name, one, one.speedup(round_ms), one.speedup(round_ms) / top) for name, one in named]
+    each = {k: fixed(field, k, most) for k in range(most + 1)}
+    if not each[most].rounds.sum() > 0:
+        raise MeasurementError(f"no text is long enough for a round of k={most}; use longer texts or a smaller k")
+    named = [*_fixed(each, round_ms), *_dynamic(field, round_ms, most, confidences)]
+    speedups = [one.speedup(round_ms) for _, one in named]
+    return [PolicyRow(name, one, speedup, speedup / speedups[-1]) for (name, one), speedup in zip(named, speedups, strict=True)]
 
 
-def _draftings(
+def _fixed(each: Mapping[int, Drafting], round_ms: RoundMs) -> Iterator[tuple[str, Drafting]]:
+    best = fastest(each, round_ms)
+    for k, drafting in each.items():
+        yield (f"k = {k}" if k else "plain decoding") + " (best fixed k)" * (k == best), drafting
+
+
+def _dynamic(
     field: AcceptanceField, round_ms: RoundMs, most: int, confidences: Confidences | None
 ) -> Iterator[tuple[str, Drafting]]:
-    ks = range(1, most + 1)
-    best, _ = best_fixed(field, round_ms, ks, most)
-    yield "plain decoding" + " (best fixed k)" * (best == 0), fixed(field, 0, most)
-    for k in ks:
-        yield f"k = {k}" + " (best fixed k)" * (k == best), fixed(field, k, most)
-    chosen, drafting = per_category(field, round_ms, ks, most)
+    """What decides anew; the oracle comes last."""
+    chosen, drafting = per_category(field, round_ms, range(1, most + 1), most)
     yield "k by category: " + ", ".join(f"{name} {k}" for name, k in chosen.items()), drafting
     yield f"schedule of transformers, from {min(5, most)}", scheduled(field, 5, most)
     if confidences is not None:
         curve = {threshold: confident(field, confidences, threshold, most) for threshold in THRESHOLDS}
-        top = max(curve, key=lambda threshold: curve[threshold].speedup(round_ms))
+        best = fastest(curve, round_ms)
         for threshold, own in curve.items():
-            told = ["best"] * (threshold == top) + ["transformers' default"] * (threshold == TRANSFORMERS_THRESHOLD)
+            told = ["best"] * (threshold == best) + ["transformers' default"] * (threshold == TRANSFORMERS_THRESHOLD)
             yield f"stop below {threshold:g}" + (f" ({', '.join(told)})" if told else ""), own
     yield "oracle", oracle(field, most)

@@ -39,6 +39,7 @@ def speedup_table(
     *,
     depth: int = 0,
     own_heads: bool = False,
+    lookup: bool = False,
     errors: Mapping[int, float] | None = None,
 ) -> tuple[Step, ...]:
     """The steps of growing k from the acceptance length at each, and its standard error where it is known.
@@ -47,7 +48,7 @@ def speedup_table(
     """
     if not lengths or costs.target_ms is None:
         raise ValueError("a table needs acceptance lengths and the profile's target_ms; pass {k: acceptance length}")
-    times = {k: (costs.verify_ms(k), costs.draft_ms(k, depth, own_heads=own_heads)) for k in sorted(lengths)}
+    times = {k: (costs.verify_ms(k), costs.draft_ms(k, depth, own_heads=own_heads, lookup=lookup)) for k in sorted(lengths)}
     speedups = {
         k: theoretical_speedup(lengths[k], target_ms=costs.target_ms, verify_ms=verify, draft_ms=draft)
         for k, (verify, draft) in times.items()

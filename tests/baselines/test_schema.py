@@ -17,6 +17,7 @@ from records import ENVIRONMENT, PROPERTY, counts, record, steady_counts, text_s
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.baselines.schema import (
     SCHEMA,
+    CaseCosts,
     Environment,
     EvidenceFile,
     Night,
@@ -237,3 +238,11 @@ def test_acceptance_by_token_is_written_one_prompt_a_line_and_read_back(tmp_path
     path.write_text(dumps(stored))
     assert load(path, TokenMap) == stored
     assert [line.split('"')[1] for line in path.read_text().splitlines() if "accept" in line] == ["p0", "p1"]
+
+
+@pytest.mark.parametrize("bad", [{"target_ms": 0.0}, {"verify_ms": -1.0}, {"draft_ms": float("inf")}])
+def test_costs_that_are_no_times_are_a_problem(bad: dict[str, float]) -> None:
+    costs = CaseCosts(10.0, 12.0, 14.0)
+    assert record(costs=costs).problems() == []
+    assert record(costs=msgspec.structs.replace(costs, **bad)).problems() == ["its costs are not positive times"]
+    assert record(costs=msgspec.structs.replace(costs, target_ms=None)).problems() == []

@@ -268,3 +268,9 @@ def test_the_public_loader_refuses_impossible_counts(tmp_path: Path) -> None:
     path.write_text(dumps(record(counts([10], [[8, -1]]))))
     with pytest.raises(BaselineError, match="negative or infinite count"):
         load_baseline(path)
+
+
+def test_prompts_may_be_called_like_fields_of_a_file(tmp_path: Path) -> None:
+    named = record(counts([10.0, 10.0], [[5.0], [4.0]], prompts=["counts", '"']))
+    (tmp_path / "record.json").write_text(dumps(named))
+    assert load(tmp_path / "record.json", Record) == named

@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from records import CONDITIONS, record, steady_counts
 from support import EMBEDDED
 
 from pytest_specdec.__main__ import main
+from pytest_specdec.baselines.schema import dumps
 from pytest_specdec.speedup.costs import CostProfile
 
 ROOT = EMBEDDED.parent.parent
@@ -43,6 +46,16 @@ def test_times_outside_the_profile_are_marked(capsys: pytest.CaptureFixture[str]
     lines = told(capsys, BASELINES, "--costs", tmp_path / "costs.json")
     rows = [line.split() for line in lines if line.startswith("   ") and "depth" not in line]
     assert {row[0] for row in rows if "(extrapolated" in row} == {"12", "16"}
+
+
+def test_prompt_lookup_has_times_of_its_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Its baselines may lie beside a draft model's, of which the profile then knows other times, or none."""
+    looked_up = record(steady_counts(), conditions=msgspec.structs.replace(CONDITIONS, drafter="prompt-lookup"))
+    (tmp_path / "prompt-lookup-k3-depth0-t1.json").write_text(dumps(looked_up))
+    profile = CostProfile(target_ms=3.0, verify={3: 3.0}, draft={0: {3: 9.0}}, lookup={3: 0.5})
+    (tmp_path / "costs").write_text(profile.to_json())
+    (row,) = [line.split() for line in told(capsys, tmp_path, "--costs", tmp_path / "costs") if line.endswith(" best")]
+    assert row[3:5] == ["3.50", "ms"]
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
