@@ -1,1 +1,31 @@
 """Whether the output is still the target's distribution."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RequestError
+
+if TYPE_CHECKING:
+    from .check import Checked as Checked
+    from .check import assert_lossless as assert_lossless
+    from .exact import output_law as output_law
+
+_HOMES = {
+    "Checked": "check",
+    "assert_lossless": "check",
+    "output_law": "exact",
+}
+"""Public names and where they live; each is imported on first use."""
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as missing:
+        raise RequestError(f"{name} needs {missing.name}; run: pip install 'pytest-specdec[test]'") from missing

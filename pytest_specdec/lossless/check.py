@@ -1,0 +1,157 @@
+"""assert_lossless: whether a sampler keeps the target's distribution, whatever target and drafter are."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import torch
+
+from ..errors import RequestError
+from .boundary import check_boundary
+from .budget import Budget
+from .enumeration.paths import NotEnumerableError
+from .exact import Round, law_error
+from .faults import Fault, found_in
+from .manners import check_rows, check_seed
+from .sampled import sampled_law_test
+from .sampler import Arrays, Drafts, Sampler, Verify
+from .search import drawn_rounds, opposed_round, smallest
+
+Method = Literal["auto", "exact", "sampled"]
+SAMPLED_EXAMPLES = 8
+DRAWS, BATCHED_DRAWS = 20_000, 200_000
+_BUDGET = Budget()
+"""Of all sampled tests in this process."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """What a sampler has passed."""
+
+    name: str
+    method: Literal["exact", "sampled"]
+    examples: int
+    reason: str = ""
+    """Why it was sampled although it was to be enumerated."""
+    detectable: float = 0.0
+    """The total variation of the first token that sampling finds 19 times in 20; 0 where the law is exact."""
+
+    def __str__(self) -> str:
+        if self.method == "exact":
+            return f"{self.name} is lossless: exact in {self.examples} rounds"
+        because = f"; not exact, since {self.reason}" if self.reason else ""
+        return f"{self.name} shows no bias of {self.detectable:.2g} or more in {self.examples} rounds{because}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is tried."""
+
+    sampler: Sampler
+    vocab_size: int
+    k: int
+    examples: int
+    draws: int
+    seed: int
+    boundary: bool
+
+
+def assert_lossless(
+    verify: Verify,
+    *,
+    vocab_size: int = 4,
+    k: int = 3,
+    method: Method = "auto",
+    drafts: Drafts = "given",
+    batched: bool = False,
+    arrays: Arrays = "auto",
+    dtype: torch.dtype = torch.float32,
+    boundary: bool = True,
+    max_examples: int = 100,
+    draws: int | None = None,
+    seed: int = 0,
+) -> Checked:
+    """Raise AssertionError unless the emitted tokens follow the target's joint law, whatever p, q and the drafts are.
+
+    `verify(target_probs, draft_probs, draft_tokens, generator=None)` gets p (k + 1, V), q (k, V) and the drafts (k,)
+    and returns the emitted tokens; `drafts`, `batched`, `arrays` and `dtype` say otherwise, see Sampler. Rounds of 1 to
+    `k` drafts over 2 to `vocab_size` tokens are tried, the same ones for the same `seed`.
+
+    `method="exact"` follows every draw, in `max_examples` rounds, so that any bias beyond rounding is seen. "sampled"
+    counts up to `draws` emissions (20,000; 200,000 if batched) in each of at most 8 rounds; it fails a lossless sampler
+    with probability 1e-6, all calls in a process together. "auto" falls back to sampling where a draw cannot be
+    followed, and `Checked.reason` names it. `boundary` puts single uniforms to 0 and to their largest value, too. In all
+    cases inputs must be left as they are, tokens in range, seeds heeded and rows of a batch kept apart.
+
+    Raises RequestError for options that make no sense, NotEnumerableError for "exact" where a draw cannot be followed.
+    """
+    if method not in ("auto", "exact", "sampled"):
+        raise RequestError(f'method is {method!r}; use "auto", "exact" or "sampled"')
+    if vocab_size < 2 or k < 1 or max_examples < 1:
+        raise RequestError(f"vocab_size {vocab_size}, k {k}, max_examples {max_examples}; use at least 2, 1 and 1")
+    sampler = Sampler(verify, arrays, drafts, batched, dtype)
+    draws = draws or (BATCHED_DRAWS if batched else DRAWS)
+    plan = _Plan(sampler, vocab_size, k, max_examples, draws, seed, boundary)
+    checked = _checked(plan, method)
+    _raise(sampler, found_in(lambda: check_seed(sampler, seed)), "contract")
+    _raise(sampler, found_in(lambda: check_rows(sampler, seed)), "contract")
+    return checked
+
+
+def _checked(plan: _Plan, method: Method) -> Checked:
+    reason = ""
+    if method != "sampled":
+        try:
+            return _exact(plan)
+        except NotEnumerableError as unable:
+            if method == "exact":
+                raise
+            reason = str(unable)
+    return _sampled(plan, reason)
+
+
+def _exact(plan: _Plan) -> Checked:
+    given = smallest(plan.sampler, plan.vocab_size, plan.k, lambda one: _wrong(plan, one) is not None, plan.examples, plan.seed)
+    if given is not None:
+        _raise(plan.sampler, _wrong(plan, given), "exact", given)
+    return Checked(plan.sampler.name, "exact", plan.examples)
+
+
+def _wrong(plan: _Plan, given: Round) -> Fault | None:
+    return found_in(lambda: _check_exact(plan, given))
+
+
+def _check_exact(plan: _Plan, given: Round) -> Fault | None:
+    error = law_error(given.law(plan.sampler), given.target, given.k, plan.sampler.tolerance)
+    if error is not None:
+        return Fault.of_law(error, given, plan.sampler)
+    if plan.boundary:
+        check_boundary(plan.sampler, given)
+    return None
+
+
+def _sampled(plan: _Plan, reason: str) -> Checked:
+    examples, detectable = min(plan.examples, SAMPLED_EXAMPLES), 0.0
+    rounds = [
+        opposed_round(plan.vocab_size, plan.k),
+        *drawn_rounds(plan.sampler, plan.vocab_size, plan.k, examples - 1, plan.seed),
+    ]
+    for at, given in enumerate(rounds):
+        found: list[float] = []
+
+        def check(given: Round = given, at: int = at, found: list[float] = found) -> Fault | None:
+            alpha, seed = _BUDGET.next(), plan.seed + at
+            test = sampled_law_test(plan.sampler, given.target, given.draft, given.k, alpha=alpha, draws=plan.draws, seed=seed)
+            found.append(test.detectable)
+            return Fault(test.message, test.prefix) if test.caught else None
+
+        _raise(plan.sampler, found_in(check), "sampled", given)
+        detectable = max(detectable, *found)
+    return Checked(plan.sampler.name, "sampled", examples, reason, detectable)
+
+
+def _raise(sampler: Sampler, fault: Fault | None, how: str, given: Round | None = None) -> None:
+    if fault is not None:
+        shown = "" if given is None else f"\n{fault.shown(given)}"
+        raise AssertionError(f"{sampler.name} is not lossless ({fault.how or how}): {fault.text}{shown}") from fault.cause

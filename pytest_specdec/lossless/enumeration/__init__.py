@@ -1,0 +1,1 @@
+"""Random draws as symbols: a sampler is run once along every path that its draws can take."""

@@ -1,0 +1,83 @@
+"""What is wrong with a sampler, and in which round, told in a few lines."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from ..errors import RequestError
+from .enumeration.paths import NotEnumerableError
+from .exact import Following, LawError, Round
+from .sampler import ContractError, Sampler
+from .trees import Prefix
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong."""
+
+    text: str
+    prefix: Prefix = ()
+    """The tokens along which the laws are shown."""
+    how: str = ""
+    """`contract` for what is wrong whatever the law is."""
+    cause: Exception | None = None
+    example: str = ""
+    """Drafts that lead there."""
+
+    @classmethod
+    def of_law(cls, error: LawError, given: Round, sampler: Sampler) -> Fault:
+        text = (
+            f"{listed(error.prefix)} is emitted with probability {error.got:.6g} where the target has {error.expected:.6g} "
+            f"(total variation {error.total_variation:.2g})"
+        )
+        return cls(text, error.prefix, example=_example(error, given, sampler))
+
+    def shown(self, given: Round) -> str:
+        """The laws along the prefix, and the drafts."""
+        along = (*self.prefix, *[0] * given.k)[: given.k]
+        laws = [(along[:at], given.target.row(along[:at]), given.draft.row(along[:at])) for at in range(given.k)]
+        laws = laws[: max(1, len(self.prefix))] if self.prefix else laws
+        lines = [f"  k = {given.k}{self.example}"]
+        for prefix, p, q in laws:
+            lines.append(f"  p = {_law(p)}  q = {_law(q)}{f'  after {listed(prefix)}' if prefix else ''}")
+        if len(self.prefix) > given.k:
+            lines.append(f"  p = {_law(given.target.row(self.prefix[: given.k]))}  after {listed(self.prefix[: given.k])}")
+        return "\n".join(lines)
+
+
+def found_in(check: Callable[[], Fault | None]) -> Fault | None:
+    """What a check finds: what it returns, a broken contract, or whatever the sampler raises."""
+    try:
+        return check()
+    except (NotEnumerableError, RequestError):
+        raise
+    except ContractError as broken:
+        return Fault(str(broken), how="contract")
+    except Exception as crash:
+        return Fault(
+            f"it raised {type(crash).__name__}: {str(crash).splitlines()[0] if str(crash) else ''}", how="contract", cause=crash
+        )
+
+
+def _example(error: LawError, given: Round, sampler: Sampler) -> str:
+    """The drafts that most often lead to a prefix which is emitted too often, or that should."""
+    if sampler.drafts == "own":
+        return ""
+    chances = dict(given.drafted(sampler))
+    with Following(sampler) as following:
+        shares = {drafts: _share(following.law(given, drafts), error.prefix) for drafts in chances}
+    drafts = max(chances, key=lambda one: (chances[one] * shares[one], chances[one]))
+    return f", drafts {listed(drafts or ())}: {listed(error.prefix)} emitted with probability {shares[drafts]:.6g}"
+
+
+def _share(law: dict[Prefix, float], prefix: Prefix) -> float:
+    return sum(weight for emitted, weight in law.items() if emitted[: len(prefix)] == prefix)
+
+
+def listed(tokens: Sequence[int]) -> str:
+    return f"[{', '.join(map(str, tokens))}]"
+
+
+def _law(law: Sequence[float]) -> str:
+    return f"[{', '.join(f'{one:.4g}' for one in law)}]"

@@ -1,0 +1,158 @@
+"""The sampler under test: how it is called, and what it must return whatever it draws.
+
+`verify(target_probs, draft_probs, draft_tokens, generator=None)` gets the laws p (k + 1, V) and q (k, V) and the drafts
+(k,), and returns the emitted tokens: the accepted drafts, then the recovered or the bonus token.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ..errors import RequestError, SpecdecError
+from .enumeration.tokens import Token
+from .trees import Prefix, Row
+
+Verify = Callable[..., Any]
+Arrays = Literal["auto", "torch", "numpy"]
+Drafts = Literal["given", "own"]
+Emitted = list[Token | int]
+Inputs = tuple[Any, ...]
+PADDING = -1
+"""What fills the rows of a batched sampler behind their last token."""
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 2e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+"""How far rounding may put a probability off, by the type of the laws."""
+_GENERATORS = ("generator", "rng")
+
+
+class ContractError(SpecdecError):
+    """The sampler broke its contract; the message says how, and what it must do."""
+
+
+class Sampler:
+    """A callable to be called with one pair of laws after the other."""
+
+    def __init__(
+        self,
+        verify: Verify,
+        arrays: Arrays = "auto",
+        drafts: Drafts = "given",
+        batched: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Raises RequestError for an unknown option.
+
+        `arrays`: "auto" passes numpy arrays to a callable with an argument `rng` or annotations that name numpy.
+        `drafts`: "own" is for a whole round, which is called without `draft_tokens` and draws them from q itself.
+        `batched`: arguments and result have a first dimension of rows; rows are padded with -1.
+        `dtype`: of the laws, for samplers of torch; numpy's get float64.
+        """
+        if arrays not in ("auto", "torch", "numpy"):
+            raise RequestError(f'arrays is {arrays!r}; use "auto", "torch" or "numpy"')
+        if drafts not in ("given", "own"):
+            raise RequestError(f'drafts is {drafts!r}; use "given" or "own"')
+        self._verify = verify
+        parameters = _parameters(verify)
+        self._generator = next((name for name in _GENERATORS if name in parameters), None)
+        self.numpy = arrays == "numpy" or (arrays == "auto" and _takes_numpy(parameters))
+        if dtype not in TOLERANCES:
+            raise RequestError(f"dtype is {dtype}; use torch.float32, float64, float16 or bfloat16")
+        self.drafts, self.batched, self.dtype = drafts, batched, dtype
+        self.name = getattr(verify, "__name__", type(verify).__name__)
+
+    @property
+    def takes_generator(self) -> bool:
+        return self._generator is not None
+
+    @property
+    def tolerance(self) -> float:
+        """How far a probability may be off by rounding."""
+        return TOLERANCES[torch.float64 if self.numpy else self.dtype]
+
+    def inputs(self, target: Sequence[Row], draft: Sequence[Row], tokens: Prefix) -> Inputs:
+        """The arguments of one round: p (k + 1, V), q (k, V), and the drafts (k,) unless it draws its own."""
+        rows: list[Any] = [target, draft, tokens][: 2 if self.drafts == "own" else 3]
+        if self.batched:
+            rows = [[one] for one in rows]
+        if self.numpy:
+            return tuple(np.array(one, dtype=np.int64 if at == 2 else np.float64) for at, one in enumerate(rows))
+        return tuple(torch.tensor(one, dtype=torch.int64 if at == 2 else self.dtype) for at, one in enumerate(rows))
+
+    def call(self, inputs: Inputs, generator: np.random.Generator | torch.Generator) -> Emitted:
+        """One round. Raises ContractError for anything but one or more whole numbers."""
+        emitted = self.run(inputs, generator)
+        if self.batched:
+            rows = _listed(emitted)
+            if len(rows) != 1:
+                raise ContractError(f"it returned {len(rows)} rows for 1; return one row of tokens for each row of its arguments")
+            emitted = rows[0]
+        return trimmed([_token(one) for one in _listed(emitted)]) if self.batched else [_token(one) for one in _listed(emitted)]
+
+    def run(self, inputs: Inputs, generator: np.random.Generator | torch.Generator) -> Any:
+        """What it returns, unchecked."""
+        return self._verify(*inputs, **({} if self._generator is None else {self._generator: generator}))
+
+    def unchanged(self, before: Inputs, after: Inputs) -> None:
+        """Raises ContractError for an argument that was written to."""
+        for name, one, other in zip(("target_probs", "draft_probs", "draft_tokens"), before, after, strict=False):
+            if type(one) is not type(other) or not (np.array_equal(one, other) if self.numpy else torch.equal(one, other)):
+                raise ContractError(f"it changed its argument {name}; clone it before writing to it")
+
+
+def trimmed(row: Emitted) -> Emitted:
+    """Without the padding at its end."""
+    kept = len(row)
+    while kept and row[kept - 1] == PADDING:
+        kept -= 1
+    return row[:kept]
+
+
+def check_emitted(emitted: Sequence[int], drafts: Prefix | None, k: int, vocab_size: int, it: str = "it") -> None:
+    """Raises ContractError for tokens that no round can emit; `drafts` is None for a sampler that draws its own."""
+    if not 1 <= len(emitted) <= k + 1:
+        raise ContractError(f"{it} emitted {len(emitted)} tokens; return 1 to k + 1 = {k + 1}")
+    for one in emitted:
+        if not 0 <= one < vocab_size:
+            raise ContractError(f"{it} emitted {list(emitted)}, where {one} is no token; return ids from 0 to {vocab_size - 1}")
+    accepted = tuple(emitted[:-1])
+    if drafts is not None and accepted != drafts[: len(accepted)]:
+        raise ContractError(
+            f"{it} emitted {list(emitted)} for drafts {list(drafts)}; return the first drafts up to the last accepted one, "
+            "and one more token"
+        )
+
+
+def _parameters(verify: Verify) -> dict[str, inspect.Parameter]:
+    try:
+        return dict(inspect.signature(verify).parameters)
+    except (TypeError, ValueError):
+        return {}
+
+
+def _takes_numpy(parameters: dict[str, inspect.Parameter]) -> bool:
+    notes = " ".join(str(one.annotation) for one in parameters.values())
+    return "rng" in parameters or "ndarray" in notes or "numpy" in notes or "np." in notes
+
+
+def _listed(emitted: Any) -> list[Any]:
+    if isinstance(emitted, torch.Tensor | np.ndarray):
+        emitted = emitted.tolist()
+    if not isinstance(emitted, list | tuple):
+        raise ContractError(f"it returned {type(emitted).__name__}; return a list of token ids")
+    return list(emitted)
+
+
+def _token(one: Any) -> Token | int:
+    if isinstance(one, Token):
+        return one
+    if isinstance(one, torch.Tensor) and one.numel() == 1:
+        return _token(one.item())
+    try:
+        return operator.index(one)
+    except TypeError:
+        raise ContractError(f"it returned {one!r} among its tokens; return whole numbers") from None
