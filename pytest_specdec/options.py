@@ -109,6 +109,13 @@ def report_file(text: str) -> Path:
     return path
 
 
+def import_path(text: str) -> str:
+    module, _, name = text.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), name)):
+        raise argparse.ArgumentTypeError(f"{text!r} names no function; write module:function, like my_engine.sampler:verify")
+    return text
+
+
 OPTIONS = (
     Option("k", whole_numbers(1), "K[,K]", "Draft tokens per round to measure"),
     Option("depth", whole_numbers(0), "D[,D]", "MTP layers per drafter pass to measure; 0 is a plain draft model"),
@@ -127,9 +134,10 @@ OPTIONS = (
     Option("margin", fraction(above_zero=False, below=1.0), "M", "Relative drop that fails a gate (default 0.5%%)"),
     Option("inconclusive", one_of(*INCONCLUSIVE), "WORD", "What an undecided gate does: fail (default) or warn"),
     Option("repeats", whole_number(1), "N", "Runs of each sampled case, each with a seed of its own (default 1)"),
+    Option("verifier", import_path, "MODULE:FUNCTION", "The sampler that specdec_verifier hands to tests (default: our own)"),
     Option("costs", Path, "FILE", "Cost profile to compute the theoretical speed-up from; measure: time the loaded models"),
     Option(
-        "costs-margin", fraction(above_zero=True, below=1.0), "M", "Fall of the speed-up that fails with new costs (default 5%%)"
+        "costs-margin", fraction(above_zero=True, below=1.0), "M", "Fall of the speed-up that fails with new costs (default 10%%)"
     ),
     Option("baselines", Path, "DIR", "Folder of the stored baselines (default: baselines)"),
     Option("update", one_of(*UPDATES), "WHICH", "Write baselines: new, changed or all", ini=False),

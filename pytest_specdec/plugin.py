@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .decoding.generate import Decoded
     from .decoding.loading import LoadedModel
     from .decoding.timing import SteadyRounds
+    from .lossless.conformance import Conformance
     from .session import Session
     from .speedup.costs import CostProfile
 
@@ -124,6 +125,20 @@ def specdec_rounds(request: pytest.FixtureRequest, specdec_case: Case) -> Callab
 
 
 @pytest.fixture
+def specdec_conformance(request: pytest.FixtureRequest, specdec_case: Case) -> Conformance:
+    """Whether the texts that the engine emits for the case follow its target: `.conforms`, `.message`."""
+    with _told():
+        return session_of(request.config).suite.conformance(specdec_case)
+
+
+@pytest.fixture
+def specdec_verifier(request: pytest.FixtureRequest) -> Callable[..., object]:
+    """The sampler under test for `assert_lossless`: --specdec-verifier's, or our own rejection rule. Override it with yours."""
+    with _told():
+        return session_of(request.config).verifier()
+
+
+@pytest.fixture
 def specdec_costs(request: pytest.FixtureRequest, specdec_case: Case) -> CostProfile | None:
     """The case's cost profile; None where none is named."""
     with _told():
@@ -133,10 +148,7 @@ def specdec_costs(request: pytest.FixtureRequest, specdec_case: Case) -> CostPro
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     """Turn our own errors into a test error of one message, without our traceback."""
-    problem = None
     try:
         yield
     except SpecdecError as error:
-        problem = str(error)
-    if problem is not None:
-        pytest.fail(problem, pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,6 +183,13 @@ class Session:
         if self._suite is None:
             self._suite = self._new_suite()
         return self._suite
+
+    def verifier(self) -> Callable[..., object]:
+        """The sampler that --specdec-verifier names, or our own rejection rule."""
+        from .lossless.verifiers import imported, of_rule
+
+        named = self.settings.scalar("verifier", "")
+        return imported(named, self._config.rootpath) if named else of_rule("rejection")
 
     def _new_suite(self) -> Suite:
         from .suite import Suite

@@ -46,6 +46,7 @@ class Given:
     margin: float | None = None
     inconclusive: str | None = None
     repeats: int | None = None
+    verifier: str | None = None
     costs: Path | None = None
     costs_margin: float | None = None
     baselines: Path | None = None

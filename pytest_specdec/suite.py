@@ -20,6 +20,7 @@ from .gate.explain import explain, headline
 from .gate.nightly import judge_night
 from .gate.refusals import dead_drafter, looping_texts, too_good
 from .gate.verdict import Verdict, judge
+from .lossless.conformance import Conformance
 from .report.row import SEVERITY, Row
 from .rows import CREATED, UPDATED, measured_row
 from .seeds import Runs, accumulates, measured_cases, seeded
@@ -67,6 +68,7 @@ class Suite:
         self.baseline = functools.cache(self._baseline)
         self._stored = functools.cache(store.record)
         self._measure_costs = functools.cache(self._costs_of_pair)
+        self.conformance = functools.cache(self._conformance)
 
     def run(self, case: Case) -> Run:
         """The session's run of a case, measured on first use."""
@@ -78,6 +80,10 @@ class Suite:
 
     def measured(self, case: Case) -> bool:
         return case in self._runs
+
+    def _conformance(self, case: Case) -> Conformance:
+        """Whether the engine's texts for a case are the target's; its share of the session's false-alarm rate is a gate's."""
+        return self.engine.conformance(case, self.policy.alpha / self._gates)
 
     def _baseline(self, case: Case) -> Baseline:
         return Baseline(case, self._stored(case), self._case_costs(case), lambda metric: self.judge(case, metric))

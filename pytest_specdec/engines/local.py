@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import hashlib
@@ -28,6 +29,7 @@ from ..decoding.replay import DrafterPlan, check_drafter, text_scores
 from ..decoding.sampling import encode_prompts, sample_new_tokens
 from ..decoding.timing import Setting, SteadyRounds, emitted_starts, measure_costs, steady_rounds
 from ..errors import MeasurementError, RequestError, SpecdecError
+from ..lossless.conformance import Conformance, conformance
 from ..speedup.costs import CostProfile
 from .protocol import Engine, Measurement, Times
 
@@ -47,7 +49,7 @@ _ScoresKey = tuple[str, int | None]
 """Drafter, and the depth where each depth needs scores of its own."""
 
 
-class LocalEngine(Engine):
+class LocalEngine(Engine, abc.ABC):
     """Models of a session, each loaded once. `plan` is every case of it."""
 
     def __init__(
@@ -86,6 +88,27 @@ class LocalEngine(Engine):
             "seed": case.texts.seed,
         }
         return decode(self.model(case.target), self._drafting(case), prompts, **(wanted | options))  # type: ignore[arg-type]
+
+    @abc.abstractmethod
+    def emitted(self, case: Case) -> Sequence[Text]:
+        """The texts that this engine emits for a case."""
+
+    def conformance(self, case: Case, alpha: float) -> Conformance:
+        """Judge the emitted texts by the target's own laws, see `lossless.conformance`. Raises RequestError for a lossy rule."""
+        if case.rule in LOSSY_RULES:
+            raise RequestError(
+                f"rule {case.rule!r} is lossy by design, so its texts cannot conform; leave specdec_conformance out"
+            )
+        target, sampling = self.model(case.target), case.texts.sampling
+        return conformance(
+            target,
+            self.emitted(case),
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+            drafter=None if case.draft_model is None or case.depth else self.model(case.draft_model),
+            alpha=alpha,
+        )
 
     def costs(self, cases: Sequence[Case]) -> CostProfile:
         """Times of the rounds of cases that share their models and temperature, at batch size 1."""
@@ -175,6 +198,9 @@ class ReplayEngine(LocalEngine):
             field=functools.partial(own.field, case.rule),
         )
 
+    def emitted(self, case: Case) -> Sequence[Text]:
+        return self._group(case.texts).texts
+
     def _measure_group(self, key: TextKey) -> _TextGroup:
         target = self.model(key.target)
         texts, stored = self._texts(key, target)
@@ -238,10 +264,16 @@ class DecodeEngine(LocalEngine):
 
     name = "decode"
 
-    def measure(self, case: Case) -> Measurement:
-        target = self.model(case.target)
+    @functools.cached_property
+    def _decoded(self) -> Callable[[Case], _DecodedTexts]:
+        return functools.cache(self._decode_texts)
+
+    def emitted(self, case: Case) -> Sequence[Text]:
+        return self._decoded(case).texts
+
+    def _decode_texts(self, case: Case) -> _DecodedTexts:
         prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
-        ids = encode_prompts(target.tokenizer, prompts)
+        ids = encode_prompts(self.model(case.target).tokenizer, prompts)
         self._load_drafter(case)  # so that what is timed is decoding
         begun = time.perf_counter()
         decoded = self.decode(case, ids, progress=functools.partial(self._report, f"{case.id}: decode"))
@@ -250,6 +282,12 @@ class DecodeEngine(LocalEngine):
             dataclasses.replace(text, key=prompt.key, category=prompt.category)
             for text, prompt in zip(decoded.texts, prompts, strict=True)
         ]
+        return _DecodedTexts(prompts, texts, decoded, seconds)
+
+    def measure(self, case: Case) -> Measurement:
+        target = self.model(case.target)
+        made = self._decoded(case)
+        prompts, texts, decoded = made.prompts, made.texts, made.decoded
         counts = counts_of_rounds(texts, decoded.rounds, case.k)
         if not counts.total_rounds > 0:
             raise _no_rounds(case)
@@ -266,7 +304,7 @@ class DecodeEngine(LocalEngine):
                 statistics.median(decoded.draft_ms),
                 statistics.median(decoded.verify_ms),
                 min(DECODE_BATCH, len(prompts)),
-                emitted / seconds,
+                emitted / made.seconds,
             ),
             sum(text.loops for text in texts),
             self._expected(case, texts),
@@ -283,6 +321,16 @@ class DecodeEngine(LocalEngine):
 
 ENGINES: dict[str, type[ReplayEngine] | type[DecodeEngine]] = {"replay": ReplayEngine, "decode": DecodeEngine}
 """By their names on the command line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _DecodedTexts:
+    """What decoding one case gave, for all that ask."""
+
+    prompts: Sequence[Prompt]
+    texts: list[Text]
+    decoded: Decoded
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)

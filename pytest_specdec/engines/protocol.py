@@ -10,6 +10,7 @@ from ..acceptance.case import Case
 from ..acceptance.counts import Counts
 from ..acceptance.renewal import AcceptanceField
 from ..baselines.schema import Environment, Fingerprints, TextSet
+from ..lossless.conformance import Conformance
 from ..speedup.costs import CostProfile
 
 
@@ -54,6 +55,9 @@ class Engine(Protocol):
 
     def measure(self, case: Case) -> Measurement:
         """Counts of one case. Raises SpecdecError where there is no usable record."""
+
+    def conformance(self, case: Case, alpha: float) -> Conformance:
+        """Whether the texts that were emitted for a case follow its target; a lossless engine fails with probability alpha."""
 
     def costs(self, cases: Sequence[Case]) -> CostProfile:
         """Times of the rounds of cases that share their models and temperature."""

@@ -1,0 +1,206 @@
+"""The museum of distribution bugs as a page: how far off each is, and who else would have seen it.
+
+    python tests/museum/losslessness.py > docs/museum-losslessness.md
+
+Takes about ten minutes, most of them for the tests of others.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from museum import rivals
+from museum.mutants import MUTANTS, Mutant
+from museum.unusual import UNUSUAL, Unusual
+
+from pytest_specdec.lossless.check import Checked, assert_lossless
+from pytest_specdec.lossless.enumeration.paths import NotEnumerableError
+from pytest_specdec.lossless.exact import Law, output_law
+from pytest_specdec.lossless.sampler import ContractError
+from pytest_specdec.lossless.strategies import RELATIONS
+
+VOCAB_SIZE, K = 4, 3
+COUNTED = 1_000_000
+"""Rounds that are counted where the law cannot be enumerated."""
+UNUSUAL_EXAMPLES = 15
+Rows = list[np.ndarray]
+HEADER = ("sampler", "source", "mechanism", "total variation", "caught by", "seconds", "vLLM", "TensorRT-LLM", "transformers")
+HEAD = """# A museum of distribution bugs
+
+{rows} samplers that emit another law than the target's, or break the contract of one: defects of real engines, and rules
+that are lossy by design, each built as the smallest change to one clean round. `assert_lossless` finds {caught}, in
+{seconds:.0f} s together. Of the distribution tests that engines run today, vLLM's three would see {L2} (L2), {wide} (wide) and
+{narrow} (narrow), TensorRT-LLM's {tensorrt}, transformers' {transformers}; {nobody} are seen by none of them.
+"""
+FOOT = """
+*total variation*: between the law of the first {length} tokens and the target's, the worst of {examples} rounds with a
+vocabulary of {vocab_size} and {k} drafts; exact, but for *~*, which is counted over {counted:,} rounds and two tokens. It is 0
+where the law is right and the contract is broken in another way. Where a mechanism says *here*, the report tells less than is
+needed to build it. A paper stands as the source where a rule is lossy by design, or departs from the paper's without a report.
+*caught by*: exact, the law of all its draws; sampled, the counts of many rounds; or the contract.
+
+The others' tests are given the sampler in the place of theirs, with their sizes, laws and thresholds, and one seed: vLLM's
+*L2* (V 10, k 2, 100,000 rounds), *wide* (V 4096, k 3, T 1, 40,960) and *narrow* (V 16, k 3, 200,000); TensorRT-LLM's KL
+below 0.01 (V 500, k 1, 50,000); transformers' order of four counts (V 10, k 3, 10,000). vLLM's give all positions the same
+laws. All but *narrow* draw the drafts themselves, so that they cannot meet a drafter's defect: where a name has a *\\**, they
+were given the whole round, which is more than they see today. Their tests of seeds, ranges and greedy rows are not counted.
+"""
+UNUSUAL_HEAD = """
+## Unusual, and right
+
+What looks like a bug and is none: {rows} samplers that keep the target's law, none of them accused.
+
+| sampler | what is odd about it | examples | result |
+|---|---|---|---|"""
+LAST = """
+*transformers* is run without forced draws at the ends of their range: its `r <= p / q` accepts a draft of probability 0 at a draw
+of exactly 0, as in [sglang#35771](https://github.com/sgl-project/sglang/issues/35771). Made by
+`python tests/museum/losslessness.py > docs/museum-losslessness.md`.
+"""
+
+
+def examples() -> Iterator[tuple[Rows, Rows]]:
+    """p (k + 1 rows) and q (k rows) by position: unrelated, and related in each way, either from the other."""
+    seeded = np.random.default_rng(0)
+    for relation in (None, *RELATIONS.values()):
+        laws = [seeded.dirichlet(np.full(VOCAB_SIZE, 0.7)) for _ in range(2 * K + 1)]
+        others = laws[K:] if relation is None else [np.array(relation(tuple(law))) for law in laws[: K + 1]]
+        yield laws[: K + 1], others[:K]
+        yield others[: K + 1], laws[:K]
+
+
+def exact_variation(mutant: Mutant) -> float:
+    """The worst over the examples. Raises NotEnumerableError."""
+    return max(
+        joint_variation(output_law(mutant.sample, p, q, K, drafts=mutant.drafts, batched=mutant.batched), p)
+        for p, q in examples()
+    )
+
+
+def joint_variation(law: Law, p: Rows) -> float:
+    """Between the laws of k + 1 tokens, where emitted ones are continued by the target."""
+    wanted = functools.reduce(np.multiply.outer, p)
+    got = np.zeros_like(wanted)
+    for emitted, weight in law.items():
+        got[emitted] += functools.reduce(np.multiply.outer, p[len(emitted) :], np.array(weight))
+    return float(np.abs(got - wanted).sum() / 2)
+
+
+def counted_variation(mutant: Mutant) -> float:
+    """The same for the first two tokens, from counts."""
+    seeded = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for p, q in examples():
+        target, draft = (torch.tensor(np.array(rows), dtype=torch.float32) for rows in (p, q))
+        made = rivals.emitted(mutant, target, draft, COUNTED, seeded)[:, :2]
+        following = torch.multinomial(target[1], COUNTED, replacement=True, generator=seeded)
+        made[:, 1] = torch.where(made[:, 1] < 0, following, made[:, 1])
+        got = (made @ torch.tensor([VOCAB_SIZE, 1])).bincount(minlength=VOCAB_SIZE**2) / COUNTED
+        worst = max(worst, (got - torch.outer(target[0], target[1]).flatten()).abs().sum().item() / 2)
+    return worst
+
+
+def variation(mutant: Mutant) -> str:
+    try:
+        exact = exact_variation(mutant)
+    except ContractError:
+        return "-"
+    except NotEnumerableError:
+        return f"~{counted_variation(mutant):.3f}" if mutant.level == "law" else "0"
+    return f"{exact:.2g}" if exact > 1e-5 else "0"
+
+
+def caught(mutant: Mutant) -> tuple[str, float]:
+    """What of assert_lossless sees it, and in how many seconds."""
+    start = time.perf_counter()
+    by = "nothing"
+    try:
+        assert_lossless(mutant.sample, drafts=mutant.drafts, batched=mutant.batched)
+    except AssertionError as error:
+        by = level(error)
+    if by == "contract" and mutant.level != "law":
+        by += f": {mutant.level}"
+    return by, time.perf_counter() - start
+
+
+def level(error: AssertionError) -> str:
+    """`exact`, `sampled` or `contract`, from its message."""
+    found = re.search(r"not lossless \((\w+)\)", str(error))
+    return found[1] if found else str(error)
+
+
+def seen_by_vllm(mutant: Mutant) -> list[str]:
+    return [name for name, test in rivals.VLLM.items() if rivals.seen(test, mutant)]
+
+
+def source(mutant: Mutant) -> str:
+    if mutant.source.startswith("arXiv:"):
+        return f"[{mutant.source}](https://arxiv.org/abs/{mutant.source.removeprefix('arXiv:')})"
+    repository, number = mutant.source.split("#")
+    return f"[{repository.split('/')[1]}#{number}](https://github.com/{repository}/issues/{number})"
+
+
+def passed(sampler: Unusual) -> Checked:
+    return assert_lossless(
+        sampler.sample,
+        drafts=sampler.drafts,
+        batched=sampler.batched,
+        dtype=sampler.dtype,
+        boundary=sampler.boundary,
+        max_examples=UNUSUAL_EXAMPLES,
+    )
+
+
+def table(cells: tuple[str, ...]) -> None:
+    print(f"| {' | '.join(cells)} |")
+
+
+def main() -> None:
+    found = [(mutant, *caught(mutant)) for mutant in MUTANTS]
+    ours = sum(by != "nothing" for _, by, _ in found)
+    vllm = [seen_by_vllm(mutant) for mutant in MUTANTS]
+    others = [[rivals.seen(test, mutant) for test in (rivals.tensorrt_llm, rivals.transformers)] for mutant in MUTANTS]
+    numbers = {
+        "rows": len(MUTANTS),
+        "caught": "all of them" if ours == len(MUTANTS) else f"{ours} of them",
+        "seconds": sum(seconds for _, _, seconds in found),
+        "tensorrt": sum(tensorrt for tensorrt, _ in others),
+        "transformers": sum(transformers for _, transformers in others),
+        "nobody": sum(not names and not any(rest) for names, rest in zip(vllm, others, strict=True)),
+    }
+    print(HEAD.format(**numbers, **{name: sum(name in names for names in vllm) for name in rivals.VLLM}))
+    table(HEADER)
+    print("|---" * len(HEADER) + "|")
+    for (mutant, by, seconds), names, rest in zip(found, vllm, others, strict=True):
+        cells = (
+            mutant.name + r" \*" * (mutant.drafts == "own"),
+            source(mutant),
+            mutant.mechanism,
+            variation(mutant),
+            by,
+            f"{seconds:.1f}",
+            ", ".join(names) or "no",
+            *("yes" if one else "no" for one in rest),
+        )
+        table(cells)
+    sizes = {"length": K + 1, "examples": len(list(examples())), "vocab_size": VOCAB_SIZE, "k": K, "counted": COUNTED}
+    print(FOOT.format(**sizes), end="")
+    print(UNUSUAL_HEAD.format(rows=len(UNUSUAL)))
+    for sampler in UNUSUAL:
+        checked = passed(sampler)
+        table((sampler.name, sampler.oddity, str(checked.examples), f"lossless, {checked.method}"))
+    print(LAST, end="")
+
+
+if __name__ == "__main__":
+    main()
