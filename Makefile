@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: suites test check format bench agreement conformance museum proof unchanged costs models clean
+.PHONY: suites test check format bench agreement conformance museum losslessness proof unchanged costs models clean
 
 suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
 	$(BIN)/pytest --specdec-k=$(K) suites/
@@ -34,6 +34,10 @@ conformance: $(READY)  ## losslessness from text: false alarms and power, into d
 
 museum: $(READY)  ## real engines' acceptance bugs and what the gate says of them, into docs/museum.md
 	$(BIN)/python tests/museum/table.py > docs/museum.md.new && mv docs/museum.md.new docs/museum.md
+
+losslessness: $(READY)  ## wrong and right samplers under assert_lossless, into docs/museum-losslessness.md (about 20 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/museum/losslessness.py > docs/museum-losslessness.md.new \
+		&& mv docs/museum-losslessness.md.new docs/museum-losslessness.md
 
 PROOF := OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gate_proof.py
 proof: $(READY)  ## the gate's false alarms and power by simulation, into docs/proof.md (about an hour)

@@ -70,12 +70,12 @@ def rounds_of_generate() -> Iterator[list[Round]]:
 
 
 def generate(
-    target: LoadedModel, draft: LoadedModel | None, prompt: list[int], *, k: int, new: int, sample: bool
+    target: LoadedModel, draft: LoadedModel | None, prompt: list[int], *, k: int, new: int, sample: bool, **filters: float
 ) -> tuple[Text, list[Round]]:
     """One text by transformers' speculative decoding, with its rounds that drafted anything; own heads without a `draft`."""
     config = GenerationConfig(
         max_new_tokens=new, min_new_tokens=new, do_sample=sample, bos_token_id=0, pad_token_id=UNUSED,
-        **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if sample else {}),
+        **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} | filters if sample else {}),
     )  # fmt: skip
     helper: dict[str, Any] = {"use_mtp": True} if draft is None else {"assistant_model": draft.model}
     if draft is not None:

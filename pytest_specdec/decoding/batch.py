@@ -79,6 +79,12 @@ class Batch:
         """Whether any row goes on."""
         return bool(self._rows)
 
+    @property
+    def proposed(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Drafts (rows, k) that wait to be verified, and the laws they were drawn from, (rows, k + 1, vocabulary)."""
+        assert self._proposal is not None, "draft first"
+        return self._proposal.tokens, self._proposal.laws
+
     @torch.inference_mode()
     def draft(self) -> None:
         """Propose up to k tokens a row."""

@@ -10,12 +10,16 @@ from ..errors import RequestError
 if TYPE_CHECKING:
     from .check import Checked as Checked
     from .check import assert_lossless as assert_lossless
+    from .contract import assert_q_contract as assert_q_contract
+    from .contract import q_contract as q_contract
     from .exact import output_law as output_law
 
 _HOMES = {
     "Checked": "check",
     "assert_lossless": "check",
+    "assert_q_contract": "contract",
     "output_law": "exact",
+    "q_contract": "contract",
 }
 """Public names and where they live; each is imported on first use."""
 

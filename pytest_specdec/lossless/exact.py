@@ -121,20 +121,25 @@ class Following(contextlib.AbstractContextManager["Following"]):
         """The law of the emitted tokens for given drafts."""
         inputs, untouched = (given.inputs(self._sampler, drafts) for _ in range(2))
         law: Law = {}
-        for _ in self._paths.all():
-            self._torch.restart()
-            try:
-                emitted = self._sampler.call(inputs, self._generator)
-            except Exception:
-                if self._paths.weight < UNREACHED:
-                    continue
-                raise
-            for whole, weight in _outcomes(emitted):
-                law[whole] = law.get(whole, 0.0) + weight * self._paths.weight
-        self._sampler.unchanged(untouched, inputs)
+        try:
+            for _ in self._paths.all():
+                self._torch.restart()
+                for whole, weight in outcomes(self._emitted(inputs)):
+                    law[whole] = law.get(whole, 0.0) + weight * self._paths.weight
+        finally:
+            self._sampler.unchanged(untouched, inputs)  # first, since paths differ where arguments do
         for whole in (one for one, weight in law.items() if weight > UNREACHED):
             check_emitted(whole, drafts, given.k, given.target.vocab_size)
         return law
+
+    def _emitted(self, inputs: Inputs) -> Emitted:
+        """One run along the current path; nothing from a path that rounding alone opens, where it fails."""
+        try:
+            return self._sampler.call(inputs, self._generator)
+        except Exception:
+            if self._paths.weight < UNREACHED:
+                return []
+            raise
 
 
 @contextlib.contextmanager
@@ -165,7 +170,7 @@ def _states(generator: torch.Generator) -> dict[str, Any]:
     }
 
 
-def _outcomes(emitted: Emitted) -> Iterator[tuple[Prefix, float]]:
+def outcomes(emitted: Emitted) -> Iterator[tuple[Prefix, float]]:
     """What undecided tokens may turn out to be; they are independent."""
     undecided = list({id(one): one for one in emitted if isinstance(one, Token)}.values())
     for picked in itertools.product(*(one.weights.items() for one in undecided)):

@@ -91,7 +91,8 @@ class Sampler:
             if len(rows) != 1:
                 raise ContractError(f"it returned {len(rows)} rows for 1; return one row of tokens for each row of its arguments")
             emitted = rows[0]
-        return trimmed([_token(one) for one in _listed(emitted)]) if self.batched else [_token(one) for one in _listed(emitted)]
+            return trimmed(emitted_tokens(emitted))
+        return emitted_tokens(emitted)
 
     def run(self, inputs: Inputs, generator: np.random.Generator | torch.Generator) -> Any:
         """What it returns, unchecked."""
@@ -102,6 +103,11 @@ class Sampler:
         for name, one, other in zip(("target_probs", "draft_probs", "draft_tokens"), before, after, strict=False):
             if type(one) is not type(other) or not (np.array_equal(one, other) if self.numpy else torch.equal(one, other)):
                 raise ContractError(f"it changed its argument {name}; clone it before writing to it")
+
+
+def emitted_tokens(emitted: Any) -> Emitted:
+    """A list of tokens from any kind of sequence. Raises ContractError for what is no whole number."""
+    return [_token(one) for one in _listed(emitted)]
 
 
 def trimmed(row: Emitted) -> Emitted:

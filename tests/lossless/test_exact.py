@@ -147,13 +147,19 @@ def sample_match(p: Tensor, q: Tensor, drafts: Tensor) -> Tensor:
     return own[: int((own[:-1] == drafts).long().cumprod(0).sum()) + 1]
 
 
+def listed(p: Tensor, q: Tensor, drafts: Tensor) -> Tensor:
+    """Tokens as numbers in a list, made a tensor again."""
+    kept, law = leading(p, q, drafts, torch.rand(len(drafts)) < ratio(p, q, drafts))
+    return torch.tensor([*kept, torch.multinomial(law, 1).item()])
+
+
 def from_transformers(p: Tensor, q: Tensor, drafts: Tensor) -> Tensor:
     return _speculative_sampling(drafts[None], q.log()[None], len(drafts), p.log()[None])[0][0]
 
 
 SAMPLERS = [
     *(plain, numbers, vectorised, greater, log_space, bernoulli, exponential_race, gumbel_race, inverted, searched),
-    *(in_double, in_numpy, vectors_of_numpy, standard_library, sample_match, from_transformers),
+    *(in_double, in_numpy, vectors_of_numpy, standard_library, sample_match, listed, from_transformers),
 ]
 
 

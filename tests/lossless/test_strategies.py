@@ -14,7 +14,7 @@ from pytest_specdec.lossless.sampler import Sampler
 from pytest_specdec.lossless.search import drawn_rounds, opposed_round
 from pytest_specdec.lossless.trees import PrefixTree, Row
 
-LOTS = settings(max_examples=2_000, deadline=None, database=None)
+LOTS = settings(max_examples=1_000, deadline=None, database=None)
 
 
 @given(st.integers(2, 6).flatmap(strategies.pairs))

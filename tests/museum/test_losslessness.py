@@ -25,7 +25,7 @@ def test_it_is_found(mutant: Mutant) -> None:
 
 @pytest.mark.parametrize("sampler", UNUSUAL, ids=lambda sampler: sampler.name)
 def test_it_passes(sampler: Unusual) -> None:
-    assert passed(sampler).method == "exact"
+    assert passed(sampler, 15).method == "exact"
 
 
 def test_what_they_deviate_from_passes() -> None:

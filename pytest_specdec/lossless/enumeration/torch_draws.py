@@ -106,6 +106,14 @@ def _multinomial(
     return mode.pool.tensor(cells, (*weights.shape[:-1], num_samples), torch.int64, weights.device)
 
 
+def _made(mode: TorchDraws, func: Any, data: Any, *args: Any, **options: Any) -> torch.Tensor:
+    """torch.tensor of a list that may hold drawn tokens, which are decided."""
+    if (value := mode.pool.value_in(data)) is not None:
+        value.refuse(f"torch.{func.__name__} of a list")
+    made: torch.Tensor = func(mode.pool.decided(data), *args, **options)
+    return made
+
+
 def _count(tensor: torch.Tensor) -> int:
     return tensor.codes.numel() if isinstance(tensor, Pending) else tensor.numel()
 
@@ -132,6 +140,7 @@ _DRAWS: dict[Any, Draw] = {
     torch.Tensor.bernoulli: _bernoulli,
     torch.Tensor.bernoulli_: _bernoulli_in_place,
     torch.multinomial: _multinomial,
+    torch.tensor: _made,
     torch.Tensor.multinomial: _multinomial,
 } | {
     function: _refuse

@@ -1,0 +1,177 @@
+"""The q contract of drafters: drafts are drawn from the law that is reported for them.
+
+A drafter that breaks it (huggingface/transformers#47932, deepseek-ai/DeepSpec#31) usually raises acceptance, so that no
+floor sees it, and the output is no longer the target's. Drafts are to the reported law what a text is to the target's,
+and are judged in the same way: exactly where the drafter's draws can be enumerated, else by a test martingale.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ..errors import MeasurementError, RequestError
+from .draws import Laws
+from .enumeration.paths import NotEnumerableError, Paths
+from .enumeration.sources import Symbols
+from .exact import intercepted, outcomes
+from .martingale import Draws, evidence
+from .sampler import ContractError, Sampler, emitted_tokens
+from .trees import Prefix
+
+Proposal = tuple[torch.Tensor, torch.Tensor]
+"""Drafts (k,) or (rows, k), and the laws reported for them (k, V) or (rows, k, V)."""
+Propose = Callable[..., Any]
+Method = Literal["auto", "exact", "sampled"]
+ALPHA = 1e-6
+"""False alarms of one sampled check."""
+_SUM = 1e-3
+"""How far a reported law may be from one; half precision is this coarse."""
+_LARGEST = 700.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Contract:
+    """Whether drafts follow their reported laws. Natural reading: `assert found.kept, found.message`."""
+
+    drafts: int
+    kept: bool
+    message: str
+    evidence: float = 1.0
+    """Highest value of the test martingale; infinite for a draft of reported probability 0. 1 where exact."""
+    z: float = 0.0
+    """Standardised surprisal of the drafts under their laws, about standard normal where the contract is kept."""
+    error: float = 0.0
+    """Total variation of the worst law where exact."""
+
+
+def q_contract(proposals: Iterable[Proposal], *, alpha: float = ALPHA, seed: int = 0) -> Contract:
+    """Judge recorded drafts by the laws reported for them; an honest drafter fails with probability `alpha` at most.
+
+    Each proposal holds the drafts of one or more rounds, in the order in which they were drawn; a row whose law is all
+    zeros has no draft there. `seed` breaks ties of ranks. Raises RequestError for an alpha that is no probability or
+    laws that are none, MeasurementError for no drafts at all.
+    """
+    if not 0 < alpha < 1:
+        raise RequestError(f"alpha {alpha:g} is no error probability; choose one between 0 and 1")
+    parts: list[Draws] = []
+    drafts = 0
+    for tokens, laws in proposals:
+        tokens, laws = _flat(tokens, laws)
+        chances = laws.gather(1, tokens[:, None])[:, 0]
+        for at in (chances == 0).nonzero()[:1, 0].tolist():
+            message = (
+                f"draft {drafts + at + 1} is token {int(tokens[at])}, which its reported law gives probability 0; report the "
+                "law that drafts are drawn from, after all filters"
+            )
+            return Contract(drafts + at + 1, False, message, math.inf)
+        drafts += len(tokens)
+        parts.append(Laws(laws.log()).draws(tokens))
+    if not drafts:
+        raise MeasurementError("no drafts were proposed, so nothing is known of their law; draft some")
+    joined = Draws.joined(parts, np.arange(drafts))
+    run = evidence(joined, np.random.default_rng(seed).random(drafts))
+    reached, z = int(run.reached(alpha)), float(joined.z())
+    highest = math.exp(min(float(run.highest), _LARGEST))
+    if not reached:
+        return Contract(drafts, True, f"{drafts} drafts follow their reported laws; nothing to do", highest, z)
+    suspect = max(run.families, key=lambda name: float(run.families[name][reached - 1]))
+    message = (
+        f"drafts are not drawn from their reported law: evidence reaches {1 / alpha:.3g} at draft {reached} of {drafts} and is "
+        f"most like {suspect}; report the law that drafts are drawn from, after temperature and filters, one-hot if greedy"
+    )
+    return Contract(drafts, False, message, highest, z)
+
+
+def exact_q_contract(propose: Propose, *, tolerance: float = 2e-6) -> Contract:
+    """Follow every draw of `propose(generator=None)`, which returns the drafts (k,) and their laws (k, V) of one round.
+
+    Behind each prefix of drafts, every token must be drafted as often as reported, in the mean over all else that was
+    drawn. Raises NotEnumerableError for a draw that cannot be followed.
+    """
+    drafted: dict[Prefix, float] = {}
+    reported: dict[Prefix, float] = {}
+    sampler, paths = Sampler(propose), Paths()
+    with intercepted(Symbols(paths), sampler) as (generator, torchs):
+        for _ in paths.all():
+            torchs.restart()
+            tokens, laws = sampler.run((), generator)
+            rows = torch.as_tensor(laws).double().tolist()
+            for drafts, chance in outcomes(emitted_tokens(tokens)):
+                for at in range(len(drafts)):
+                    for other, share in enumerate(rows[at]):
+                        prefix = (*drafts[:at], other)
+                        reported[prefix] = reported.get(prefix, 0.0) + paths.weight * chance * share
+                    drafted[drafts[: at + 1]] = drafted.get(drafts[: at + 1], 0.0) + paths.weight * chance
+    return _compared(drafted, reported, tolerance)
+
+
+def assert_q_contract(
+    propose: Propose, *, method: Method = "auto", rounds: int = 2_000, alpha: float = ALPHA, seed: int = 0
+) -> Contract:
+    """Raise AssertionError unless the drafts of `propose(generator=None)` follow the laws that it reports for them.
+
+    It returns the drafts (k,) of one round and their laws (k, V); for "sampled" also of many rows at once, (rows, k) and
+    (rows, k, V), and of another context in each call. "auto" enumerates its draws where that can be done and else calls
+    it `rounds` times. Raises RequestError for an unknown method, NotEnumerableError for "exact" where it cannot be done.
+    """
+    if method not in ("auto", "exact", "sampled"):
+        raise RequestError(f'method is {method!r}; use "auto", "exact" or "sampled"')
+    found = _exact_if_possible(propose, method)
+    if found is None:
+        sampler = Sampler(propose)
+        source: Any = np.random.default_rng(seed) if sampler.numpy else torch.Generator().manual_seed(seed)
+        calls = (sampler.run((), source) for _ in range(rounds))
+        found = q_contract(((torch.as_tensor(one), torch.as_tensor(laws)) for one, laws in calls), alpha=alpha, seed=seed)
+    if not found.kept:
+        raise AssertionError(f"{getattr(propose, '__name__', 'the drafter')} breaks the q contract: {found.message}")
+    return found
+
+
+def _exact_if_possible(propose: Propose, method: Method) -> Contract | None:
+    if method == "sampled":
+        return None
+    try:
+        return exact_q_contract(propose)
+    except NotEnumerableError:
+        if method == "exact":
+            raise
+        return None
+
+
+def _compared(drafted: dict[Prefix, float], reported: dict[Prefix, float], tolerance: float) -> Contract:
+    gaps = {prefix: drafted.get(prefix, 0.0) - chance for prefix, chance in reported.items()}
+    if not gaps:
+        raise MeasurementError("no drafts were proposed, so nothing is known of their law; draft some")
+    wrong = [prefix for prefix, gap in gaps.items() if not abs(gap) <= tolerance]
+    if not wrong:
+        return Contract(len(gaps), True, "every draft follows its reported law; nothing to do")
+    worst = min(wrong, key=lambda prefix: (len(prefix), -abs(gaps[prefix])))
+    before, reach = worst[:-1], sum(chance for prefix, chance in reported.items() if prefix[:-1] == worst[:-1])
+    variation = sum(abs(gap) for prefix, gap in gaps.items() if prefix[:-1] == before) / 2 / reach
+    got, wanted = drafted.get(worst, 0.0) / reach, reported[worst] / reach
+    message = (
+        f"behind {list(before)} token {worst[-1]} is drafted with probability {got:.6g} where q reports {wanted:.6g} "
+        f"(total variation {variation:.2g}); report the law that drafts are drawn from"
+    )
+    return Contract(len(gaps), False, message, math.inf, error=variation)
+
+
+def _flat(tokens: torch.Tensor, laws: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Drafts (n,) and their laws (n, V) in float64, row by row. Raises RequestError for shapes or laws that are none."""
+    if laws.dim() not in (2, 3) or laws.shape[:-1] != tokens.shape:
+        shapes = f"{tuple(tokens.shape)} and {tuple(laws.shape)}"
+        raise RequestError(f"drafts and laws have shapes {shapes}; give (k,) and (k, V), or (rows, k) and (rows, k, V)")
+    tokens, laws = tokens.flatten(), laws.flatten(0, -2).double()
+    sums = laws.sum(-1)
+    some = sums != 0
+    if not (torch.isfinite(laws).all() and (laws >= 0).all() and ((sums[some] - 1).abs() < _SUM).all()):
+        raise ContractError("a reported law has negative or infinite entries, or does not sum to one; report probabilities")
+    if not ((tokens[some] >= 0) & (tokens[some] < laws.shape[-1])).all():
+        raise ContractError(f"a draft is no token of the {laws.shape[-1]} that its law has; draft ids of the vocabulary")
+    return tokens[some], laws[some] / sums[some, None]
