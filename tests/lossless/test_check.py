@@ -116,6 +116,19 @@ def test_a_right_sampler_passes_sampled_in_batches() -> None:
     assert not checked.reason
 
 
+@pytest.mark.parametrize("method", ["exact", "sampled"])
+def test_arguments_must_be_left_as_they_are(method: check.Method) -> None:
+    """Although the change alters the paths that enumeration meets."""
+
+    def zeroing(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
+        made = right(p, q, drafts)
+        p[0, made[0]] = 0
+        return made
+
+    with pytest.raises(AssertionError, match=r"\(contract\): it changed its argument target_probs; clone it"):
+        assert_lossless(zeroing, method=method)
+
+
 def test_a_sampler_that_raises_is_not_lossless() -> None:
     def divides(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
         return [1 // int(p[0, 0] > 0) - 1]
