@@ -10,6 +10,7 @@ import torch
 from ..errors import RequestError
 from .boundary import check_boundary
 from .budget import Budget
+from .emissions import generator_of, seeded
 from .enumeration.paths import NotEnumerableError
 from .exact import Round, law_error
 from .faults import Fault, found_in
@@ -20,6 +21,7 @@ from .search import drawn_rounds, opposed_round, smallest
 
 Method = Literal["auto", "exact", "sampled"]
 SAMPLED_EXAMPLES = 8
+REAL_ROUNDS = 64
 DRAWS, BATCHED_DRAWS = 20_000, 200_000
 _BUDGET = Budget()
 """Of all sampled tests in this process."""
@@ -119,7 +121,25 @@ def _exact(plan: _Plan) -> Checked:
 
 
 def _wrong(plan: _Plan, given: Round) -> Fault | None:
-    return found_in(lambda: _check_exact(plan, given))
+    """Raises NotEnumerableError where the sampler fails on draws that are followed and not on real ones."""
+    fault = found_in(lambda: _check_exact(plan, given))
+    if fault is not None and fault.cause is not None and not _raises(plan.sampler, given, type(fault.cause)):
+        raise NotEnumerableError(f'{fault.text}, and only while its draws were followed; use method="sampled"')
+    return fault
+
+
+def _raises(sampler: Sampler, given: Round, kind: type[Exception]) -> bool:
+    """Whether some real rounds end in such an exception."""
+    cases = [drafts for drafts, _ in given.drafted(sampler)]
+    with seeded(0):
+        for seed in range(REAL_ROUNDS):
+            try:
+                sampler.run(given.inputs(sampler, cases[seed % len(cases)]), generator_of(sampler, seed))
+            except kind:
+                return True
+            except Exception:  # noqa: S112  # another fault, which real rounds will show
+                continue
+    return False
 
 
 def _check_exact(plan: _Plan, given: Round) -> Fault | None:

@@ -138,6 +138,46 @@ def test_a_sampler_that_raises_is_not_lossless() -> None:
     assert isinstance(failure.value.__cause__, ZeroDivisionError)
 
 
+def test_a_sampler_that_fails_on_followed_draws_alone_is_sampled() -> None:
+    def strict(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
+        uniform = random.random()
+        if type(uniform) is not float:
+            raise TypeError("no float")
+        return [int((p[0].cumsum(0)[:-1] <= uniform).sum())]
+
+    checked = assert_lossless(strict, boundary=False, max_examples=2, draws=2_000)
+    assert checked.method == "sampled"
+    assert "TypeError: no float, and only while its draws were followed" in checked.reason
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [
+        (lambda uniform: uniform % 0.5 < 0.25, "a remainder"),
+        (lambda uniform: round(uniform) == 1, "a rounding"),
+        (lambda uniform: bool(uniform), "a condition"),
+        (lambda uniform: 2**uniform < 1.5, "an exponent"),
+        (lambda uniform: abs(uniform) < 0.5, "a rounding"),
+    ],
+)
+def test_steps_that_cannot_be_followed_are_refused_not_accused(step: object, name: str) -> None:
+    def stepping(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
+        return [int(step(random.random()))]  # type: ignore[operator]
+
+    with pytest.raises(NotEnumerableError, match=name):
+        assert_lossless(stepping, method="exact")
+
+
+def test_drawn_tokens_are_numbers() -> None:
+    """Arithmetic on a token that is not decided yet."""
+
+    def twisted(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
+        token = torch.multinomial(p[0], 1).item()
+        return [int((token + p.shape[1]) % p.shape[1] // 1 * 2 / 2) if -token <= abs(token) else 0]
+
+    assert assert_lossless(twisted, method="exact", max_examples=20).method == "exact"
+
+
 def test_draws_at_their_ends() -> None:
     """A coin of exactly 0 accepts what has probability 0; without forced draws nobody sees it."""
 

@@ -239,6 +239,18 @@ class Value:
     def __int__(self) -> int:
         self.refuse("int()")
 
+    def __bool__(self) -> bool:
+        self.refuse("a condition of its own")
+
+    def _rounded(self, *_: object) -> NoReturn:
+        self.refuse("a rounding or a remainder")
+
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __divmod__ = __rdivmod__ = _rounded
+    __abs__ = __round__ = __floor__ = __ceil__ = __trunc__ = _rounded
+
+    def __rpow__(self, other: object) -> NoReturn:
+        self.refuse("an exponent")
+
 
 def winner(values: Sequence[Value]) -> Value:
     """The larger of two clocks, decided now; it stands for both in a race with a third."""

@@ -93,6 +93,21 @@ class Token:
     def __rsub__(self, other: float | SupportsIndex) -> float:
         return _plain(other) - self.decide()
 
+    def __neg__(self) -> int:
+        return -self.decide()
+
+    def __abs__(self) -> int:
+        return abs(self.decide())
+
+    def __floordiv__(self, other: float | SupportsIndex) -> float:
+        return self.decide() // _plain(other)
+
+    def __mod__(self, other: float | SupportsIndex) -> float:
+        return self.decide() % _plain(other)
+
+    def __truediv__(self, other: float | SupportsIndex) -> float:
+        return self.decide() / _plain(other)
+
     def __format__(self, spec: str) -> str:
         return format(self.decide(), spec)
 
