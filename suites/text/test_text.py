@@ -29,3 +29,14 @@ def test_draft_model_greedy(specdec_run, specdec_baseline):
 @pytest.mark.specdec(drafter="mtp", temperature=1.0, k=[1, 2, 3, 4, 8, 12, 16], depth=[3], **PAIR)
 def test_own_heads(specdec_run, specdec_baseline):
     assert specdec_run == specdec_baseline
+
+
+@pytest.mark.specdec(drafter="../models/text-draft", temperature=1.0, k=GRID["k"], depth=[0], **PAIR)
+def test_texts_are_the_targets(specdec_conformance):
+    """What the engine emits, judged from the text alone: replay's texts, or with --specdec-engine=decode speculative ones."""
+    assert specdec_conformance.conforms, specdec_conformance.message
+
+
+@pytest.mark.specdec(drafter="../models/text-draft", temperature=0, k=GRID["k"], depth=[0], **PAIR)
+def test_greedy_texts_are_the_targets(specdec_conformance):
+    assert specdec_conformance.conforms, specdec_conformance.message
