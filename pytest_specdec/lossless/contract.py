@@ -80,7 +80,7 @@ def q_contract(proposals: Iterable[Proposal], *, alpha: float = ALPHA, seed: int
     highest = math.exp(min(float(run.highest), _LARGEST))
     if not reached:
         return Contract(drafts, True, f"{drafts} drafts follow their reported laws; nothing to do", highest, z)
-    suspect = max(run.families, key=lambda name: float(run.families[name][reached - 1]))
+    suspect = max(run.families, key=lambda name: float(run.families[name][reached - 1])).replace("the target", "that law")
     message = (
         f"drafts are not drawn from their reported law: evidence reaches {1 / alpha:.3g} at draft {reached} of {drafts} and is "
         f"most like {suspect}; report the law that drafts are drawn from, after temperature and filters, one-hot if greedy"
