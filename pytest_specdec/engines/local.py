@@ -265,11 +265,19 @@ class DecodeEngine(LocalEngine):
     name = "decode"
 
     @functools.cached_property
-    def _decoded(self) -> Callable[[Case], _DecodedTexts]:
-        return functools.cache(self._decode_texts)
+    def _made(self) -> dict[Case, _DecodedTexts]:
+        """What was last decoded for each case."""
+        return {}
+
+    @functools.cached_property
+    def _uncounted(self) -> dict[Case, _DecodedTexts]:
+        """Decoded for its texts alone: the next measurement counts it."""
+        return {}
 
     def emitted(self, case: Case) -> Sequence[Text]:
-        return self._decoded(case).texts
+        if case not in self._made:
+            self._made[case] = self._uncounted[case] = self._decode_texts(case)
+        return self._made[case].texts
 
     def _decode_texts(self, case: Case) -> _DecodedTexts:
         prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
@@ -286,7 +294,7 @@ class DecodeEngine(LocalEngine):
 
     def measure(self, case: Case) -> Measurement:
         target = self.model(case.target)
-        made = self._decoded(case)
+        made = self._made[case] = self._uncounted.pop(case) if case in self._uncounted else self._decode_texts(case)
         prompts, texts, decoded = made.prompts, made.texts, made.decoded
         counts = counts_of_rounds(texts, decoded.rounds, case.k)
         if not counts.total_rounds > 0:

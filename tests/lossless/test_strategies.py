@@ -14,7 +14,7 @@ from pytest_specdec.lossless.sampler import Sampler
 from pytest_specdec.lossless.search import drawn_rounds, opposed_round
 from pytest_specdec.lossless.trees import PrefixTree, Row
 
-LOTS = settings(max_examples=1_000, deadline=None, database=None)
+LOTS = settings(max_examples=1_000, deadline=None, database=None, derandomize=True)
 
 
 @given(st.integers(2, 6).flatmap(strategies.pairs))
@@ -33,7 +33,7 @@ def test_pairs_are_laws_over_one_vocabulary(pair: tuple[Row, Row]) -> None:
         lambda p, q: all(min(one, other) == 0 for one, other in zip(p, q, strict=True)),
         lambda p, q: max(q) == 1 and 0 < max(p) < 1,
         lambda p, q: 0 < max(abs(one - other) for one, other in zip(p, q, strict=True)) < 1e-3,
-        lambda p, q: len(set(p)) == 1 and len(set(q)) > 2,
+        lambda p, q: len(set(p)) == 1 and len(set(q)) > 1,
         lambda p, q: sorted(p) != list(p) and p.index(max(p)) == q.index(min(q)) and p.index(min(p)) == q.index(max(q)),
         lambda p, q: 0 in q and all(one > 0 for one in p),
     ],
