@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from ..errors import SpecdecError
 from .enumeration.sources import Forced
 from .exact import Round, intercepted
 from .sampler import ContractError, Sampler, check_emitted
@@ -26,11 +27,19 @@ def check_boundary(sampler: Sampler, given: Round) -> None:
         for name, end in ENDS.items():
             drawn = at = 0
             while at == 0 or at < min(drawn, MOST_DRAWS):
-                source = Forced(at, end)
-                with intercepted(source, sampler) as (generator, _):
-                    emitted = [int(one) for one in sampler.call(given.inputs(sampler, drafts), generator)]
-                _check_possible(emitted, drafts, given, f"with uniform {at + 1} {name} it")
+                source, it = Forced(at, end), f"with uniform {at + 1} {name} it"
+                _check_possible(_emitted(sampler, given, drafts, source, it), drafts, given, it)
                 drawn, at = source.drawn, at + 1
+
+
+def _emitted(sampler: Sampler, given: Round, drafts: Prefix | None, source: Forced, it: str) -> list[int]:
+    try:
+        with intercepted(source, sampler) as (generator, _):
+            return [int(one) for one in sampler.call(given.inputs(sampler, drafts), generator)]
+    except SpecdecError:
+        raise
+    except Exception as crash:
+        raise ContractError(f"{it} raised {type(crash).__name__}: {crash}; guard logarithms and divisions") from crash
 
 
 def _tried(sampler: Sampler, given: Round) -> list[Prefix | None]:

@@ -122,9 +122,11 @@ def _exact(plan: _Plan) -> Checked:
 
 def _wrong(plan: _Plan, given: Round) -> Fault | None:
     """Raises NotEnumerableError where the sampler fails on draws that are followed and not on real ones."""
-    fault = found_in(lambda: _check_exact(plan, given))
+    fault = found_in(lambda: _wrong_law(plan.sampler, given))
     if fault is not None and fault.cause is not None and not _raises(plan.sampler, given, type(fault.cause)):
         raise NotEnumerableError(f'{fault.text}, and only while its draws were followed; use method="sampled"')
+    if fault is None and plan.boundary:
+        return found_in(lambda: check_boundary(plan.sampler, given))
     return fault
 
 
@@ -142,13 +144,9 @@ def _raises(sampler: Sampler, given: Round, kind: type[Exception]) -> bool:
     return False
 
 
-def _check_exact(plan: _Plan, given: Round) -> Fault | None:
-    error = law_error(given.law(plan.sampler), given.target, given.k, plan.sampler.tolerance)
-    if error is not None:
-        return Fault.of_law(error, given, plan.sampler)
-    if plan.boundary:
-        check_boundary(plan.sampler, given)
-    return None
+def _wrong_law(sampler: Sampler, given: Round) -> Fault | None:
+    error = law_error(given.law(sampler), given.target, given.k, sampler.tolerance)
+    return None if error is None else Fault.of_law(error, given, sampler)
 
 
 def _sampled(plan: _Plan, reason: str) -> Checked:

@@ -191,6 +191,15 @@ def test_draws_at_their_ends() -> None:
     assert assert_lossless(at_most, k=1, boundary=False, max_examples=50).method == "exact"
 
 
+def test_a_sampler_that_raises_for_a_draw_at_its_end() -> None:
+    def divides(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
+        uniform = random.random()
+        return [int((p[0].cumsum(0)[:-1] <= uniform).sum()) if 1 / uniform > 0 else 0]
+
+    with pytest.raises(AssertionError, match=r"with uniform 1 at 0 it raised ZeroDivisionError: .*; guard"):
+        assert_lossless(divides, max_examples=20)
+
+
 def test_a_table_that_does_not_reach_one() -> None:
     """Inverting sums in float32 whose last is below the largest uniform leaves the vocabulary."""
 
