@@ -30,6 +30,8 @@ Propose = Callable[..., Any]
 Method = Literal["auto", "exact", "sampled"]
 ALPHA = 1e-6
 """False alarms of one sampled check."""
+Past = tuple[Prefix, tuple[tuple[float, ...], ...]]
+"""Drafts (i,) and the laws reported up to the next one (i + 1, V)."""
 _SUM = 1e-3
 """How far a reported law may be from one; half precision is this coarse."""
 _LARGEST = 700.0
@@ -91,23 +93,27 @@ def q_contract(proposals: Iterable[Proposal], *, alpha: float = ALPHA, seed: int
 def exact_q_contract(propose: Propose, *, tolerance: float = 2e-6) -> Contract:
     """Follow every draw of `propose(generator=None)`, which returns the drafts (k,) and their laws (k, V) of one round.
 
-    Behind each prefix of drafts, every token must be drafted as often as reported, in the mean over all else that was
-    drawn. Raises NotEnumerableError for a draw that cannot be followed.
+    Behind each past, every token must be drafted as often as reported, in the mean over all else that was drawn. The past
+    is the drafts before and the laws reported so far: without these, a law that was chosen by its own draft, or that is
+    another context's, is right in the mean. Raises NotEnumerableError for a draw that cannot be followed, RequestError
+    and ContractError for laws that are none.
     """
-    drafted: dict[Prefix, float] = {}
-    reported: dict[Prefix, float] = {}
+    drafted: dict[Past, dict[int, float]] = {}
+    reported: dict[Past, dict[int, float]] = {}
     sampler, paths = Sampler(propose), Paths()
     with intercepted(Symbols(paths), sampler) as (generator, torchs):
         for _ in paths.all():
             torchs.restart()
             tokens, laws = sampler.run((), generator)
-            rows = torch.as_tensor(laws).double().tolist()
+            rows = _rows(torch.as_tensor(laws))
             for drafts, chance in outcomes(emitted_tokens(tokens)):
-                for at in range(len(drafts)):
+                if len(drafts) != len(rows):
+                    raise RequestError(f"{len(drafts)} drafts and {len(rows)} laws; give (k,) and (k, V)")
+                for at, draft in enumerate(drafts):
+                    past, weight = (drafts[:at], rows[: at + 1]), paths.weight * chance
                     for other, share in enumerate(rows[at]):
-                        prefix = (*drafts[:at], other)
-                        reported[prefix] = reported.get(prefix, 0.0) + paths.weight * chance * share
-                    drafted[drafts[: at + 1]] = drafted.get(drafts[: at + 1], 0.0) + paths.weight * chance
+                        _add(reported, past, other, weight * share)
+                    _add(drafted, past, draft, weight)
     return _compared(drafted, reported, tolerance)
 
 
@@ -144,19 +150,36 @@ def _exact_if_possible(propose: Propose, method: Method) -> Contract | None:
         return None
 
 
-def _compared(drafted: dict[Prefix, float], reported: dict[Prefix, float], tolerance: float) -> Contract:
-    gaps = {prefix: drafted.get(prefix, 0.0) - chance for prefix, chance in reported.items()}
+def _rows(laws: torch.Tensor) -> tuple[tuple[float, ...], ...]:
+    """Laws (k, V) to compare; rounded, lest noise of arithmetic tells one past from another."""
+    if laws.dim() != 2:
+        raise RequestError(f"laws have shape {tuple(laws.shape)}; give (k, V)")
+    _check_laws(laws.double())
+    return tuple(tuple(round(share, 7) for share in row) for row in laws.double().tolist())
+
+
+def _add(table: dict[Past, dict[int, float]], past: Past, token: int, weight: float) -> None:
+    row = table.setdefault(past, {})
+    row[token] = row.get(token, 0.0) + weight
+
+
+def _compared(drafted: dict[Past, dict[int, float]], reported: dict[Past, dict[int, float]], tolerance: float) -> Contract:
+    gaps = {
+        (past, token): drafted[past].get(token, 0.0) - row.get(token, 0.0)
+        for past, row in reported.items()
+        for token in row.keys() | drafted[past].keys()
+    }
     if not gaps:
         raise MeasurementError("no drafts were proposed, so nothing is known of their law; draft some")
-    wrong = [prefix for prefix, gap in gaps.items() if not abs(gap) <= tolerance]
+    wrong = [at for at, gap in gaps.items() if not abs(gap) <= tolerance]
     if not wrong:
         return Contract(len(gaps), True, "every draft follows its reported law; nothing to do")
-    worst = min(wrong, key=lambda prefix: (len(prefix), -abs(gaps[prefix])))
-    before, reach = worst[:-1], sum(chance for prefix, chance in reported.items() if prefix[:-1] == worst[:-1])
-    variation = sum(abs(gap) for prefix, gap in gaps.items() if prefix[:-1] == before) / 2 / reach
-    got, wanted = drafted.get(worst, 0.0) / reach, reported[worst] / reach
+    past, token = min(wrong, key=lambda at: (len(at[0][0]), -abs(gaps[at])))
+    reach = sum(drafted[past].values())
+    variation = sum(abs(gap) for (other, _), gap in gaps.items() if other == past) / 2 / reach
+    got, wanted = drafted[past].get(token, 0.0) / reach, reported[past].get(token, 0.0) / reach
     message = (
-        f"behind {list(before)} token {worst[-1]} is drafted with probability {got:.6g} where q reports {wanted:.6g} "
+        f"behind {list(past[0])} token {token} is drafted with probability {got:.6g} where q reports {wanted:.6g} "
         f"(total variation {variation:.2g}); report the law that drafts are drawn from"
     )
     return Contract(len(gaps), False, message, math.inf, error=variation)
@@ -170,8 +193,12 @@ def _flat(tokens: torch.Tensor, laws: torch.Tensor) -> tuple[torch.Tensor, torch
     tokens, laws = tokens.flatten(), laws.flatten(0, -2).double()
     sums = laws.sum(-1)
     some = sums != 0
-    if not (torch.isfinite(laws).all() and (laws >= 0).all() and ((sums[some] - 1).abs() < _SUM).all()):
-        raise ContractError("a reported law has negative or infinite entries, or does not sum to one; report probabilities")
+    _check_laws(laws[some])
     if not ((tokens[some] >= 0) & (tokens[some] < laws.shape[-1])).all():
         raise ContractError(f"a draft is no token of the {laws.shape[-1]} that its law has; draft ids of the vocabulary")
     return tokens[some], laws[some] / sums[some, None]
+
+
+def _check_laws(laws: torch.Tensor) -> None:
+    if not (torch.isfinite(laws).all() and (laws >= 0).all() and ((laws.sum(-1) - 1).abs() < _SUM).all()):
+        raise ContractError("a reported law has negative or infinite entries, or does not sum to one; report probabilities")

@@ -89,8 +89,27 @@ def better_of_two(generator: Generator = None) -> tuple[Tensor, Tensor]:
     return torch.tensor([best]), law[None]
 
 
-HONEST = [honest, filtered, greedy]
-BREACHES = [colder, raw_q, softmax_q, narrower_q, better_of_two]
+def chosen_by_its_draft(generator: Generator = None) -> tuple[Tensor, Tensor]:
+    """Right in the mean of both laws, and wrong in each."""
+    token = torch.multinomial(torch.tensor([0.5, 0.5]), 1, generator=generator)
+    return token, torch.tensor([[0.9, 0.1]] if int(token) else [[0.1, 0.9]])
+
+
+def of_another_row(generator: Generator = None) -> tuple[Tensor, Tensor]:
+    """Two contexts, and the law of the one reported for the other."""
+    laws = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
+    row = int(torch.multinomial(torch.tensor([0.5, 0.5]), 1, generator=generator))
+    return torch.multinomial(laws[row], 1, generator=generator), laws[1 - row][None]
+
+
+def looked_up(generator: Generator = None) -> tuple[Tensor, Tensor]:
+    """Drafts that are given, as prompt lookup's are, in another context each time."""
+    token = torch.multinomial(torch.tensor([0.3, 0.7]), 1, generator=generator)
+    return token, torch.nn.functional.one_hot(token, 2).float()
+
+
+HONEST = [looked_up, honest, filtered, greedy]
+BREACHES = [colder, raw_q, softmax_q, narrower_q, better_of_two, chosen_by_its_draft, of_another_row]
 
 
 @pytest.mark.parametrize("propose", HONEST)
@@ -124,6 +143,16 @@ def test_rounding_is_far_too_small_for_samples_and_not_for_enumeration() -> None
     found = exact_q_contract(in_bfloat16)
     assert 1e-5 < found.error < 1e-2
     assert assert_q_contract(in_bfloat16, method="sampled", rounds=500).kept
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_one_law_for_each_draft(rows: int) -> None:
+    def propose(generator: Generator = None) -> tuple[Tensor, Tensor]:
+        law = torch.tensor([0.5, 0.5])
+        return torch.multinomial(law, 2, replacement=True, generator=generator), law.repeat(rows, 1)
+
+    with pytest.raises(RequestError, match=f"2 drafts and {rows} laws; give"):
+        exact_q_contract(propose)
 
 
 def test_auto_falls_back() -> None:
