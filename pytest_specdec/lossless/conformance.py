@@ -17,7 +17,7 @@ import torch
 from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling
 from ..acceptance.texts import Text
 from ..decoding.laws import filtered
-from ..decoding.loading import LoadedModel, load_model
+from ..decoding.loading import LoadedModel, loaded
 from ..decoding.replay import loaded_pair
 from ..decoding.sampling import eos_ids
 from ..errors import MeasurementError, RequestError
@@ -150,17 +150,17 @@ def conformance(
     Raises RequestError for texts or settings that cannot be scored and MeasurementError for no new token or NaN.
     """
     sampling = _checked(Sampling(temperature, top_k, top_p), alpha)
-    loaded, model = _loaded(target, drafter if temperature > 0 else None)
+    own, model = _loaded(target, drafter if temperature > 0 else None)
     given = checked_texts(sequences, prompt_lengths)
-    check_room([loaded, *([model] if model else [])], given)
-    texts, violations = _readable(given, frozenset(eos_ids(loaded)), vocabulary(loaded))
+    check_room([own, *([model] if model else [])], given)
+    texts, violations = _readable(given, frozenset(eos_ids(own)), vocabulary(own))
     places = [(row, position) for row, text in enumerate(texts) for position in range(text.prompt_length, len(text.ids))]
     if not places and not violations:
         raise MeasurementError("the texts hold no new token to judge; let the engine emit some, or lower prompt_lengths")
     found = Conformance(sampling, alpha, len(texts), len(places), violations=violations)
     if tolerance is None:
-        tolerance = TOLERANCES.get(loaded.model.dtype, TOLERANCES[torch.bfloat16])
-    parts = forced(loaded, model, texts)
+        tolerance = TOLERANCES.get(own.model.dtype, TOLERANCES[torch.bfloat16])
+    parts = forced(own, model, texts)
     if temperature == 0:
         return _judge_greedy(found, parts, places, tolerance)
     return _judge_sampled(found, parts, places, tolerance, np.random.default_rng(seed))
@@ -252,12 +252,12 @@ def _readable(texts: Sequence[Text], stop: frozenset[int], width: int) -> tuple[
 def _loaded(target: str | LoadedModel, drafter: str | LoadedModel | None) -> tuple[LoadedModel, LoadedModel | None]:
     """Raises RequestError for a pair that does not go together, or a drafter without a law of its own."""
     if drafter is None:
-        return load_model(target) if isinstance(target, str) else target, None
+        return loaded(target), None
     if drafter in (OWN_HEADS, LOOKUP):
         raise RequestError(f"drafter {drafter!r} is no model to score with; pass a draft model, or leave drafter out")
-    loaded, model = loaded_pair(target, drafter, 0)
+    own, model = loaded_pair(target, drafter, 0)
     assert isinstance(model, LoadedModel)
-    return loaded, model
+    return own, model
 
 
 def _checked(sampling: Sampling, alpha: float) -> Sampling:

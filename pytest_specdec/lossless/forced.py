@@ -10,6 +10,7 @@ import torch
 
 from ..acceptance.texts import Text, texts_from_ids
 from ..decoding.loading import LoadedModel
+from ..decoding.replay import check_context, next_batch, padded
 from ..errors import MeasurementError, RequestError
 
 _BUDGET = {"cpu": 1 << 22, "cuda": 1 << 26}
@@ -48,13 +49,8 @@ def checked_texts(sequences: Sequence[Text] | Sequence[Sequence[int]], prompt_le
 
 def check_room(models: Sequence[LoadedModel], texts: Sequence[Text]) -> None:
     """Raises RequestError for a text beyond a model's context, or a prompt with a token that the models do not have."""
-    longest = max((len(text.ids) for text in texts), default=0)
+    check_context(models, max((len(text.ids) for text in texts), default=0), "pass shorter ones")
     for model in models:
-        if (context := model.checkpoint.context) is not None and longest > context:
-            raise RequestError(
-                f"a text of {longest} tokens is longer than the context of {model.checkpoint.folder} ({context}); "
-                "pass shorter ones"
-            )
         for row, text in enumerate(texts):
             if not all(0 <= token < vocabulary(model) for token in text.ids[: text.prompt_length]):
                 raise RequestError(
@@ -74,8 +70,8 @@ def forced(target: LoadedModel, drafter: LoadedModel | None, texts: Sequence[Tex
     budget = _BUDGET.get(target.device.type, _BUDGET["cpu"]) // vocabulary(target)
     order = sorted(np.flatnonzero(np.diff(offsets)).tolist(), key=lambda row: len(texts[row].ids))
     while order:
-        fitting = sum((at + 1) * len(texts[row].ids) <= budget for at, row in enumerate(order))
-        rows, order = order[: max(fitting, 1)], order[max(fitting, 1) :]
+        rows = next_batch(order, texts, budget)
+        order = order[len(rows) :]
         places = np.concatenate([np.arange(*offsets[row : row + 2]) for row in rows])
         yield from _batch(target, drafter, [texts[row] for row in rows], places, max(budget, 1))
 
@@ -84,9 +80,7 @@ def _batch(
     target: LoadedModel, drafter: LoadedModel | None, texts: Sequence[Text], places: np.ndarray, budget: int
 ) -> Iterator[Forced]:
     """One pass of each model, its new tokens in parts of so many at most."""
-    longest = max(len(text.ids) for text in texts)
-    # Causal models do not look at the zeros behind a text.
-    ids = torch.tensor([[*text.ids, *([0] * (longest - len(text.ids)))] for text in texts])
+    ids = padded([text.ids for text in texts], torch.device("cpu"))
     new = torch.zeros(ids[:, 1:].shape, dtype=torch.bool)
     for row, text in enumerate(texts):
         new[row, text.prompt_length - 1 : len(text.ids) - 1] = True
