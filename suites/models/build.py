@@ -50,6 +50,7 @@ class Recipe:
     batch: int = 16
     length: int = 160
     rate: float = 3e-3
+    vocabulary: int = VOCABULARY
 
 
 RECIPES = (
@@ -78,9 +79,10 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> torch.Tensor
     return torch.tensor([token for ids in encoded for token in (0, *ids, 1)])
 
 
-def new_model(recipe: Recipe) -> tuple[LlamaForCausalLM, MtpModel]:
+def new_model(recipe: Recipe) -> tuple[LlamaForCausalLM, MtpModel | None]:
+    """A model, and its MTP layers where the recipe trains some."""
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=recipe.vocabulary,
         hidden_size=recipe.hidden,
         intermediate_size=recipe.hidden * 8 // 3 // 32 * 32,
         num_hidden_layers=recipe.layers,
@@ -91,9 +93,11 @@ def new_model(recipe: Recipe) -> tuple[LlamaForCausalLM, MtpModel]:
         eos_token_id=1,
         tie_word_embeddings=True,
     )
-    config.num_mtp_layers = MTP_LAYERS
+    layers = len(recipe.head_steps)
+    if layers:
+        config.num_mtp_layers = layers
     model = LlamaForCausalLM(config)
-    return model, MtpModel(model, MTP_LAYERS)
+    return model, MtpModel(model, layers) if layers else None
 
 
 def loss_of(model: LlamaForCausalLM, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -126,14 +130,14 @@ def optimize(
     parameters: list[torch.nn.Parameter],
     steps: int,
     losses: Callable[[torch.Tensor, int], list[torch.Tensor]],
-    stream: torch.Tensor,
+    rows: Iterator[torch.Tensor],
     label: str,
 ) -> None:
-    """AdamW on the sum of `losses(batch, step)` with a one-cycle rate."""
+    """AdamW on the sum of `losses(batch, step)` with a one-cycle rate, over batches of `rows`."""
     optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, betas=(0.9, 0.95), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, steps, pct_start=0.08)
     started = time.monotonic()
-    for step, ids in zip(range(steps), batches(stream, recipe), strict=False):
+    for step, ids in zip(range(steps), rows, strict=False):
         parts = losses(ids, step)
         optimizer.zero_grad()
         torch.stack(parts).sum().backward()
@@ -145,7 +149,7 @@ def optimize(
             print(f"{label} step {step}/{steps} {shown} {time.monotonic() - started:.0f} s", flush=True)
 
 
-def train_heads(recipe: Recipe, model: LlamaForCausalLM, heads: MtpModel, stream: torch.Tensor) -> None:
+def train_heads(recipe: Recipe, model: LlamaForCausalLM, heads: MtpModel, rows: Iterator[torch.Tensor]) -> None:
     """Each MTP layer learns from its first step to the last of its `head_steps`, then rests."""
 
     def losses(ids: torch.Tensor, step: int) -> list[torch.Tensor]:
@@ -153,29 +157,34 @@ def train_heads(recipe: Recipe, model: LlamaForCausalLM, heads: MtpModel, stream
         return [part for part, own_steps in zip(parts, recipe.head_steps, strict=True) if step < own_steps]
 
     model.requires_grad_(False)
-    optimize(recipe, list(heads.layers.parameters()), max(recipe.head_steps), losses, stream, f"{recipe.name} MTP layers")
+    optimize(recipe, list(heads.layers.parameters()), max(recipe.head_steps), losses, rows, f"{recipe.name} MTP layers")
 
 
-def train(recipe: Recipe, stream: torch.Tensor, held_out: torch.Tensor) -> tuple[LlamaForCausalLM, MtpModel, list[float]]:
+def train(
+    recipe: Recipe, rows: Callable[[], Iterator[torch.Tensor]], held_out: torch.Tensor
+) -> tuple[LlamaForCausalLM, MtpModel | None, list[float]]:
+    """Train on batches of `rows()`; the losses are those on `held_out` (rows, length)."""
     torch.manual_seed(SEED)
     model, heads = new_model(recipe)
-    optimize(recipe, list(model.parameters()), recipe.steps, lambda ids, _: [own_loss(model, ids)], stream, recipe.name)
-    train_heads(recipe, model, heads, stream)
-    model.eval(), heads.eval()
+    optimize(recipe, list(model.parameters()), recipe.steps, lambda ids, _: [own_loss(model, ids)], rows(), recipe.name)
+    if heads is not None:
+        train_heads(recipe, model, heads, rows())
+        heads.eval()
+    model.eval()
     with torch.no_grad():
-        rows = held_out[: 48 * recipe.length].view(-1, recipe.length)
-        final = [own_loss(model, rows), *head_losses(model, heads, rows)]
+        final = [own_loss(model, held_out), *([] if heads is None else head_losses(model, heads, held_out))]
     return model, heads, [round(loss.item(), 4) for loss in final]
 
 
-def export(model: LlamaForCausalLM, heads: MtpModel, folder: Path) -> None:
+def export(model: LlamaForCausalLM, heads: MtpModel | None, folder: Path) -> None:
     """Write config, weights and MTP layers (as decoder layers past the last) into `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
     # No EOS: documents follow one another, so every text has its full length.
     model.generation_config = GenerationConfig(bos_token_id=0, pad_token_id=1)
     model.save_pretrained(folder)
-    weights = load_file(folder / "model.safetensors") | checkpoint_tensors(heads, model.config.num_hidden_layers)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    if heads is not None:
+        weights = load_file(folder / "model.safetensors") | checkpoint_tensors(heads, model.config.num_hidden_layers)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def build(recipe: Recipe, output: Path) -> None:
@@ -185,7 +194,19 @@ def build(recipe: Recipe, output: Path) -> None:
     tokenizer = train_tokenizer(texts[HELD_OUT:])
     stream, held_out = encode(tokenizer, texts[HELD_OUT:]), encode(tokenizer, texts[:HELD_OUT])
     print(f"{recipe.name}: {len(texts)} documents, {len(stream)} tokens", flush=True)
-    model, heads, final = train(recipe, stream, held_out)
+    rows = held_out[: 48 * recipe.length].view(-1, recipe.length)
+    save(recipe, *train(recipe, lambda: batches(stream, recipe), rows), tokenizer, output)
+
+
+def save(
+    recipe: Recipe,
+    model: LlamaForCausalLM,
+    heads: MtpModel | None,
+    final: list[float],
+    tokenizer: PreTrainedTokenizerFast,
+    output: Path,
+) -> None:
+    """Write a trained model's folder: checkpoint, tokenizer, and how it was trained."""
     folder = output / recipe.name
     export(model, heads, folder)
     tokenizer.save_pretrained(folder)
@@ -199,14 +220,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE, help="folder of the checkpoint folders (default: here)")
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the training steps, for a trial")
     arguments = parser.parse_args()
-    workers = []
-    for recipe in RECIPES:
-        if arguments.only and not recipe.name.endswith(arguments.only):
-            continue
-        scaled = [max(2, int(steps * arguments.scale)) for steps in (recipe.steps, *recipe.head_steps)]
-        recipe = dataclasses.replace(recipe, steps=scaled[0], head_steps=tuple(scaled[1:]))
-        workers.append(multiprocessing.get_context("spawn").Process(target=build, args=(recipe, arguments.output)))
-        workers[-1].start()
+    chosen = [recipe for recipe in RECIPES if not arguments.only or recipe.name.endswith(arguments.only)]
+    side_by_side(build, [(scaled(recipe, arguments.scale), arguments.output) for recipe in chosen])
+
+
+def scaled(recipe: Recipe, share: float) -> Recipe:
+    """The recipe with a share of its training steps."""
+    steps, *head_steps = (max(2, int(count * share)) for count in (recipe.steps, *recipe.head_steps))
+    return dataclasses.replace(recipe, steps=steps, head_steps=tuple(head_steps))
+
+
+def side_by_side(function: Callable[..., None], calls: list[tuple[object, ...]]) -> None:
+    """Run each call in a process of its own. Exits where one fails."""
+    workers = [multiprocessing.get_context("spawn").Process(target=function, args=call) for call in calls]
+    for worker in workers:
+        worker.start()
     for worker in workers:
         worker.join()
     if any(worker.exitcode for worker in workers):
