@@ -5,13 +5,14 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: suites test check format bench agreement conformance museum losslessness proof unchanged costs models clean
+.PHONY: suites test check format bench agreement conformance museum losslessness proof unchanged costs models clean \
+	engines engines-vllm engines-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form
 
 suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
 	$(BIN)/pytest --specdec-k=$(K) suites/
 
 test: $(READY)  ## the plugin's own tests
-	$(BIN)/pytest tests/
+	$(BIN)/pytest -n auto tests/
 
 check: $(READY)  ## lint, types, order of imports
 	$(BIN)/ruff check .
@@ -50,16 +51,75 @@ costs: $(READY)  ## time the embedded pair again, on a quiet machine; then `pyte
 	$(BIN)/python -m pytest_specdec costs --target suites/models/text-target --draft suites/models/text-draft \
 		--depth 0,1,2,3 --repeats 80 -o suites/text/costs.json
 
-models: $(READY)  ## train the embedded pair again
+models: $(READY)  ## train both embedded pairs again: text and audio
 	$(BIN)/python suites/models/build.py
+	$(BIN)/python suites/models/build_audio.py
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+# Real engines, each with the project in an environment of its own.
+ENGINES := .venv-engines
+PINS := suites/engines/requirements
+INSTALL := -m pip install --quiet --disable-pip-version-check
+define asked # environment, engine, options, tests of its adapter
+	OMP_NUM_THREADS=1 $(1)/bin/pytest $(4)
+	OMP_NUM_THREADS=1 $(1)/bin/pytest --specdec-engine=$(2) $(3) suites/engines/
+	mkdir -p $(ENGINES)/rows
+	OMP_NUM_THREADS=1 $(1)/bin/python benchmarks/engines_table.py record $(2) $(ENGINES)/rows/$(2).json
+endef
+
+engines: engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino  ## suites/engines/ on each CPU engine, and docs/engines.md
+	$(MAKE) engines-page
+
+engines-page: $(READY)
+	$(BIN)/python benchmarks/engines_table.py page $(ENGINES)/rows/*.json > docs/engines.md.new && mv docs/engines.md.new docs/engines.md
+
+engine-transformers: $(READY)
+	$(call asked,$(VENV),transformers,,tests/engines/test_oracle.py)
+
+engine-llama-cpp: $(ENGINES)/xllamacpp/.ready
+	$(ENGINES)/xllamacpp/bin/python suites/models/convert.py gguf
+	$(call asked,$(ENGINES)/xllamacpp,llama-cpp,--specdec-seed=1,$(addprefix tests/engines/test_,xllamacpp.py llama_cpp_served.py logprobs_served.py))
+
+engine-onnxruntime: $(ENGINES)/onnxruntime/.ready
+	$(ENGINES)/onnxruntime/bin/python suites/models/convert.py onnx
+	$(call asked,$(ENGINES)/onnxruntime,onnxruntime,,tests/engines/test_onnxruntime.py)
+
+# Its counters hold for greedy decoding only.
+engine-openvino: $(ENGINES)/openvino/.ready
+	$(call asked,$(ENGINES)/openvino,openvino,--specdec-temperature=0,tests/engines/test_openvino.py)
+
+engines-vllm: export VLLM_CPU_KVCACHE_SPACE := 1
+engines-vllm: export HF_HUB_OFFLINE := 1
+engines-vllm: $(ENGINES)/vllm/.ready  ## the same on vLLM's CPU build (3.5 GB, 10 minutes to install)
+	$(call asked,$(ENGINES)/vllm,vllm,,tests/engines/test_vllm.py)
+	$(MAKE) engines-page
+
+openvino-form: $(READY) $(ENGINES)/openvino-export/.ready  ## convert the text pair for OpenVINO again, after `make models`
+	$(BIN)/python suites/models/convert.py openvino --python $(ENGINES)/openvino-export/bin/python
+
+$(ENGINES)/%/.ready: $(PINS)/%.txt pyproject.toml constraints.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(INSTALL) -c constraints.txt -e '.[test]' -r $<
+	touch $@
+
+$(ENGINES)/vllm/.ready: $(PINS)/vllm.txt pyproject.toml
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(INSTALL) -e '.[test]' -r $<
+	$(@D)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	touch $@
+
+$(ENGINES)/openvino-export/.ready: $(PINS)/openvino-export.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(INSTALL) -r $<
+	$(@D)/bin/python -m pip uninstall --quiet --yes torchvision
+	touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	rm -rf $(VENV) $(ENGINES) .pytest_cache .mypy_cache .ruff_cache .benchmarks
 
 RUNS ?= 50
 unchanged: $(READY)  ## the main job RUNS times over: any failure is a false alarm

@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 
-from .acceptance.case import DEFINITION, LOOKUP, Case
+from .acceptance.case import LOOKUP, Case
 from .acceptance.counts import Counts
 from .baselines.schema import SCHEMA, CaseCosts, Conditions, Record, prompt_counts
 from .engines.protocol import Measurement, Times
@@ -126,8 +126,8 @@ def costs_of(case: Case, profile: CostProfile | None) -> CaseCosts | None:
     if profile is None:
         return None
     try:
-        verify = profile.verify_ms(case.k)
-        draft = profile.draft_ms(case.k, case.depth, own_heads=case.uses_own_heads, lookup=case.drafter == LOOKUP)
+        verify = profile.verify_ms(case.verified)
+        draft = profile.draft_ms(case.drafted, case.depth, own_heads=case.uses_own_heads, lookup=case.drafter == LOOKUP)
     except CostError:
         return None
     error = round(profile.relative_error, 6)
@@ -140,7 +140,7 @@ def _record(case: Case, measurements: Sequence[Measurement], engine: str, costs:
         k=case.k,
         depth=case.depth,
         drafter="draft" if case.draft_model is not None else case.drafter,
-        engine=engine,
+        engine=engine if measurement.altered is None else f"{engine} ({measurement.altered})",
         rule=case.rule,
         temperature=case.temperature,
         top_k=case.texts.top_k,
@@ -148,9 +148,10 @@ def _record(case: Case, measurements: Sequence[Measurement], engine: str, costs:
         new_tokens=case.texts.new_tokens,
         tokenizer=measurement.tokenizer,
         template=measurement.template,
+        judged=None if case.judged is None else str(case.judged),
     )
     runs = [prompt_counts(one.counts, one.text_fingerprints) for one in measurements]
     return Record(
-        SCHEMA, DEFINITION, conditions, measurement.fingerprints, measurement.environment, len(runs), runs[0], tuple(runs[1:]),
-        costs,
+        SCHEMA, measurement.definition, conditions, measurement.fingerprints, measurement.environment, len(runs), runs[0],
+        tuple(runs[1:]), costs,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     import pytest
 
-_NARROWING = ("k", "depth", "target", "draft", "temperature", "top_k", "top_p", "prompts", "new_tokens", "seed")
+_NARROWING = ("k", "depth", "target", "draft", "temperature", "top_k", "top_p", "judged", "prompts", "new_tokens", "seed")
 """Options that choose other cells than the tests do."""
 
 

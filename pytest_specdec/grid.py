@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from .acceptance.case import LOOKUP, LOSSY_RULES, MEASURE, OWN_HEADS, Case, TextKey, checked_rule
+from .acceptance.case import LOOKUP, LOSSY_RULES, MEASURE, OWN_HEADS, SERVED, Case, TextKey, checked_rule
 from .errors import RequestError
 from .settings import Marker, Settings, first
 
@@ -30,19 +30,27 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
         suite=suite_name(test_folder, settings.root),
         target=_target(settings, marker, test_folder),
         prompts=_prompts(marker, test_folder),
-        prompt_limit=settings.scalar("prompts", default=None),
+        prompt_limit=first(line.prompts, marker.prompt_limit, ini.prompts, default=None),
         new_tokens=first(line.new_tokens, marker.new_tokens, ini.new_tokens, default=DEFAULT_NEW_TOKENS),
         temperature=temperature,
         seed=settings.scalar("seed", default=0),
         top_k=first(line.top_k, marker.top_k, ini.top_k, default=0),
         top_p=first(line.top_p, marker.top_p, ini.top_p, default=1.0),
+        served=settings.engine == "logprobs",
     )
     engine = settings.engine
+    judged = first(line.judged, marker.judged, ini.judged, default=None)
+    if judged is not None:
+        _check_judged(drafter, engine)
     rule = _rule(marker.rule, temperature, engine)
     margin = first(line.margin, marker.margin, ini.margin, default=DEFAULT_MARGIN)
     costs = _costs(settings, marker, test_folder)
+    speech = first(line.speech, marker.speech, ini.speech, default=None)
     ks = first(line.k, marker.k, ini.k, default=DEFAULT_K)
-    return tuple(Case(texts, drafter, label, k, depth, rule, margin, costs, engine) for k, depth in itertools.product(ks, depths))
+    return tuple(
+        Case(texts, drafter, label, k, depth, rule, margin, costs, engine, judged, speech)
+        for k, depth in itertools.product(ks, depths)
+    )
 
 
 def suite_name(test_folder: Path, root: Path) -> str:
@@ -69,6 +77,8 @@ def _target(settings: Settings, marker: Marker, test_folder: Path) -> str:
     for name, folder in ((line, settings.invoked_from), (marker.target, test_folder), (ini, settings.root)):
         if name is not None:
             return locate(name, folder)
+    if settings.url is not None:
+        return SERVED
     raise RequestError(f"no target model for the tests in {test_folder}; pass --specdec-target=PATH or set it in the marker")
 
 
@@ -81,6 +91,8 @@ def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[str
     for name, folder in ((line, settings.invoked_from), (marker.drafter, test_folder), (ini, settings.root)):
         if name is not None:
             return (name, name) if name in (OWN_HEADS, LOOKUP) else (locate(name, folder), label)
+    if settings.url is not None:
+        return SERVED, SERVED
     raise RequestError(
         f"no drafter for the tests in {test_folder}; pass --specdec-draft=PATH, {OWN_HEADS} for the target's own heads, "
         f"or {LOOKUP}"
@@ -99,11 +111,20 @@ def _costs(settings: Settings, marker: Marker, test_folder: Path) -> Path | str 
     return settings.path("costs")
 
 
+def _check_judged(drafter: str, engine: str) -> None:
+    if engine != "replay":
+        raise RequestError(
+            f"--specdec-judged takes other tokens as given and engine {engine!r} decodes them all; use --specdec-engine=replay"
+        )
+    if drafter == LOOKUP:
+        raise RequestError(f"--specdec-judged needs a model's probabilities, and {LOOKUP} has none; leave one of them out")
+
+
 def _rule(rule: str | None, temperature: float, engine: str) -> str:
     """Greedy decoding is verified greedily; sampling by rejection unless the marker says otherwise."""
     rule = checked_rule(rule, temperature)
     if rule != "greedy" and temperature == 0:  # the same rounds, and they would have a baseline of their own
         raise RequestError(f"rule {rule!r} does not go with temperature 0; greedy is temperature 0")
-    if rule in LOSSY_RULES and engine == "replay":
+    if rule in LOSSY_RULES and engine != "decode":
         raise RequestError(f"rule {rule!r} is lossy: its text is not the target's to be replayed; use --specdec-engine=decode")
     return rule

@@ -5,14 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from .acceptance.case import Judged
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
-ENGINES = ("replay", "decode")
+FOREIGN_ENGINES = ("transformers", "vllm", "sglang", "llama-cpp", "openvino", "onnxruntime", "tensorrt-llm", "trace")
+"""Somebody else's decoders."""
+ENGINES = ("replay", "decode", "logprobs", *FOREIGN_ENGINES)
 UPDATES = ("new", "changed", "all")
 INCONCLUSIVE = ("fail", "warn")
-REPORTS = (".json", ".html", ".md")
+REPORTS = (".json", ".html", ".md", ".txt", ".wav")
+LANGUAGES = ("en", "zh")
 
 
 class Option(NamedTuple):
@@ -109,6 +115,21 @@ def report_file(text: str) -> Path:
     return path
 
 
+def id_range(text: str) -> Judged:
+    """FIRST:END or FIRST:END:EVERY, as in a Python slice."""
+    from .acceptance.case import Judged
+
+    try:
+        first, end, every = (*map(int, text.split(":")), 1)[:3] if text.count(":") in (1, 2) else (0, 0, 0)
+    except ValueError:
+        first = end = every = 0
+    if not (0 <= first < end and every > 0):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no range of token ids; write FIRST:END, and FIRST:END:2 where every second token is in it"
+        )
+    return Judged(first, end, every)
+
+
 def import_path(text: str) -> str:
     module, _, name = text.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), name)):
@@ -123,10 +144,13 @@ OPTIONS = (
     Option("draft", str, "PATH", "Drafter: a checkpoint folder or hub id, mtp or prompt-lookup"),
     Option("device", one_of(*DEVICES), "NAME", "Where the models run: auto (default), cpu or cuda"),
     Option("dtype", one_of(*DTYPES), "NAME", "Number format of the weights: float32 (default), bfloat16 or float16"),
-    Option("engine", one_of(*ENGINES), "NAME", "How acceptance is measured: replay (default) or decode"),
+    Option("engine", one_of(*ENGINES), "NAME", "How acceptance is measured: replay (default), decode, or a real engine by name"),
+    Option("url", str, "URL", "Where the engine is: a server's http URL, or the file of a trace"),
+    Option("draft-url", str, "URL", "Where the drafter is served, for the engine logprobs; its target is at --specdec-url"),
     Option("temperature", non_negative, "T", "Sampling temperature; 0 is greedy decoding"),
     Option("top-k", whole_number(0), "N", "Sample among the N likeliest tokens; 0 (default) is all"),
     Option("top-p", probability, "P", "Sample among the likeliest tokens that make up P; 1 (default) is all"),
+    Option("judged", id_range, "FIRST:END[:EVERY]", "Judge only drafts with these token ids; all others count as given"),
     Option("prompts", whole_number(1), "N", "Use the first N prompts of each prompt file"),
     Option("new-tokens", whole_number(2), "N", "Tokens of text per prompt (default 128)"),
     Option("seed", whole_number(0), "N", "Seed of newly sampled texts (default 0)"),
@@ -135,6 +159,7 @@ OPTIONS = (
     Option("inconclusive", one_of(*INCONCLUSIVE), "WORD", "What an undecided gate does: fail (default) or warn"),
     Option("repeats", whole_number(1), "N", "Runs of each sampled case, each with a seed of its own (default 1)"),
     Option("verifier", import_path, "MODULE:FUNCTION", "The sampler that specdec_verifier hands to tests (default: our own)"),
+    Option("speech", import_path, "MODULE:FUNCTION", "Makes sound of a text's token ids, for specdec_speech"),
     Option("costs", Path, "FILE", "Cost profile to compute the theoretical speed-up from; measure: time the loaded models"),
     Option(
         "costs-margin", fraction(above_zero=True, below=1.0), "M", "Fall of the speed-up that fails with new costs (default 10%%)"
@@ -149,8 +174,9 @@ OPTIONS = (
         "report",
         report_file,
         "FILE",
-        "Write a report; the ending names its format: .json, .html or .md",
+        "Write a report; the ending names its format: .json, .html, .md, .txt or .wav",
         ini=False,
         action="append",
     ),
+    Option("language", one_of(*LANGUAGES), "NAME", "Language of .txt and .html reports: en (default) or zh"),
 )

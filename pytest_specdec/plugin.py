@@ -20,14 +20,17 @@ if TYPE_CHECKING:
     from .decoding.generate import Decoded
     from .decoding.loading import LoadedModel
     from .decoding.timing import SteadyRounds
+    from .engines.oracle import Agreement
     from .lossless.conformance import Conformance
     from .session import Session
+    from .speech import Speech
     from .speedup.costs import CostProfile
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 MARKERS = (
-    "specdec(target, drafter, k, depth, rule, temperature, top_k, top_p, prompts, new_tokens, margin, costs): run the test over "
-    "every k and depth of a pair of models; drafter='mtp' stands for the target's own MTP heads",
+    "specdec(target, drafter, k, depth, rule, temperature, top_k, top_p, judged, prompts, prompt_limit, new_tokens, margin, "
+    "costs, speech): run the test over every k and depth of a pair of models; drafter='mtp' stands for the target's own "
+    "MTP heads",
     "kN: carried by every generated case, N draft tokens per round; select with -m k8",
     "depthN: carried by every generated case, N MTP layers per drafter pass; select with -m 'k8 and depth3'",
 )
@@ -86,14 +89,14 @@ def specdec_case(request: pytest.FixtureRequest) -> Case:
 def specdec_target(request: pytest.FixtureRequest, specdec_case: Case) -> LoadedModel:
     """The target model, loaded once a session."""
     with _told():
-        return session_of(request.config).engine.model(specdec_case.target)
+        return session_of(request.config).models.model(specdec_case.target)
 
 
 @pytest.fixture
 def specdec_drafter(request: pytest.FixtureRequest, specdec_case: Case) -> LoadedModel | MtpModel:
     """The draft model, or the target's own MTP heads, loaded once a session."""
     with _told():
-        return session_of(request.config).engine.drafter(specdec_case)
+        return session_of(request.config).models.drafter(specdec_case)
 
 
 @pytest.fixture
@@ -114,14 +117,14 @@ def specdec_baseline(request: pytest.FixtureRequest, specdec_case: Case) -> Base
 def specdec_decode(request: pytest.FixtureRequest, specdec_case: Case) -> Callable[..., Decoded]:
     """Speculative generation with the case's pair: `specdec_decode(prompts, new_tokens=64)`; see `pytest_specdec.decode`."""
     with _told():
-        return functools.partial(session_of(request.config).engine.decode, specdec_case)
+        return functools.partial(session_of(request.config).models.decode, specdec_case)
 
 
 @pytest.fixture
 def specdec_rounds(request: pytest.FixtureRequest, specdec_case: Case) -> Callable[..., SteadyRounds]:
     """Rounds of the case's decoder to be timed, with pytest-benchmark for instance: `specdec_rounds(batch_size=8)`."""
     with _told():
-        return functools.partial(session_of(request.config).engine.rounds, specdec_case)
+        return functools.partial(session_of(request.config).models.rounds, specdec_case)
 
 
 @pytest.fixture
@@ -132,10 +135,24 @@ def specdec_conformance(request: pytest.FixtureRequest, specdec_case: Case) -> C
 
 
 @pytest.fixture
+def specdec_oracle(request: pytest.FixtureRequest, specdec_case: Case) -> Agreement:
+    """Whether the engine counts what its models imply on the texts that it emitted, no baseline needed: `.agrees`, `.message`."""
+    with _told():
+        return session_of(request.config).suite.oracle(specdec_case)
+
+
+@pytest.fixture
 def specdec_verifier(request: pytest.FixtureRequest) -> Callable[..., object]:
     """The sampler under test for `assert_lossless`: --specdec-verifier's, or our own rejection rule. Override it with yours."""
     with _told():
         return session_of(request.config).verifier()
+
+
+@pytest.fixture
+def specdec_speech(request: pytest.FixtureRequest, specdec_case: Case) -> Speech:
+    """The case's first text as sound, through the decoder that its marker names; .html and .wav reports keep it."""
+    with _told():
+        return session_of(request.config).speech(specdec_case)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable
 from pathlib import Path
 
-from .acceptance.case import MEASURE, Case, TextKey
+from .acceptance.case import MEASURE, REPLAYING, Case, TextKey
 from .acceptance.prompts import read_prompts
 from .baselines.store import BaselineStore
 from .checkpoint import check_pair, local_checkpoint
@@ -29,7 +29,7 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
         store.record(case)
     for key in dict.fromkeys(case.texts for case in cases):
         _check_prompts(key, [case for case in cases if case.texts == key])
-        if any(case.engine == "replay" for case in cases if case.texts == key):
+        if any(case.engine in REPLAYING for case in cases if case.texts == key):
             store.texts(key)
     for costs in {case.costs for case in cases if case.costs not in (None, MEASURE)}:
         CostProfile.load(str(costs))
@@ -48,7 +48,7 @@ def check_prompts_suffice(cases: Iterable[Case], *, level: float, accumulate: bo
 
     Raises RequestError naming the number needed.
     """
-    for key in {case.texts for case in cases if case.temperature > 0 and (accumulate or case.engine != "replay")}:
+    for key in {case.texts for case in cases if case.temperature > 0 and (accumulate or case.engine not in REPLAYING)}:
         prompts = len(read_prompts(key.prompts, key.prompt_limit))
         if not can_resolve(prompts, level):
             raise RequestError(

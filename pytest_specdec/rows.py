@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from .acceptance.case import DEFINITION, Case
-from .acceptance.counts import Counts
+from .acceptance.counts import Array, Counts
+from .acceptance.samples import Samples, Spread
 from .baselines.schema import CaseCosts
 from .comparison import Baseline, Run, value_of
 from .gate.verdict import Verdict
+from .report import row as report
 from .report.row import Metrics, Row, plain
 from .speedup.table import speedup_interval
 
 CREATED, UPDATED = "baseline created", "baseline updated"
 _WORDS = {CREATED: "new", UPDATED: "updated"}
 """Verdicts by reason, where the outcome alone says less."""
+_WORST = 5
 _BASELINE_METRICS = ("rounds", "acceptance_rate", "expected_accepted", "acceptance_length", "survival", "speedup")
 
 
-def measured_row(run: Run, stored: Baseline, verdict: Verdict | None, engine: str) -> Row:
-    """The row of a measured case."""
+def measured_row(
+    run: Run, stored: Baseline, verdict: Verdict | None, engine: str, prompt_names: Mapping[str, str] | None = None
+) -> Row:
+    """The row of a measured case; `prompt_names` say how prompts begin, by key."""
     case = run.case
     row: Row = {**empty_row(case, engine), **_metrics(run.counts, run.costs)}
     row["categories"] = {name: plain(own.acceptance_length) for name, own in run.counts.by_category().items()}
+    row["definition"] = run.record.definition
+    row["samples"] = _samples(run, prompt_names or {})
     row["baseline"] = _baseline_metrics(stored, verdict)
     if verdict is not None:
         row["drop"] = plain(verdict.drop)
@@ -48,7 +56,10 @@ def empty_row(case: Case, engine: str) -> Row:
         rule=case.rule,
         temperature=case.temperature,
         engine=engine,
+        judged="" if case.judged is None else str(case.judged),
         definition=DEFINITION,
+        samples=None,
+        utterance=None,
         prompts=0,
         rounds=None,
         acceptance_rate=None,
@@ -61,6 +72,7 @@ def empty_row(case: Case, engine: str) -> Row:
         verify_ms=None,
         draft_ms=None,
         speedup=None,
+        tokens_per_second=None,
         acceptance_length_error=None,
         speedup_interval=[],
         categories={},
@@ -78,6 +90,33 @@ def empty_row(case: Case, engine: str) -> Row:
 def failed_row(case: Case, engine: str, reason: str) -> Row:
     """The row of a case that could not be measured: an error, whatever its tests say."""
     return {**empty_row(case, engine), "verdict": "error", "reason": reason}
+
+
+def _samples(run: Run, names: Mapping[str, str]) -> report.Samples | None:
+    """Of all runs of the case; None where the engine keeps no first rounds."""
+    parts = [one.samples for one in run.measurements if one.samples is not None]
+    if not parts:
+        return None
+    samples, counts = Samples.together(parts), run.measurements[0].counts
+    categories = dict(zip(counts.prompts, counts.categories, strict=True))
+    return report.Samples(
+        count=len(samples.prompts),
+        rate=_spread(samples.rate),
+        accepted=_spread(samples.accepted),
+        drafted=_spread(samples.drafted),
+        survival=[plain(value) for value in samples.survival.mean(axis=0)] if samples.prompts else [],
+        worst=[
+            report.Worst(prompt=prompt, text=names.get(prompt, prompt), category=categories[prompt], accepted=plain(accepted))
+            for prompt, accepted in samples.worst(_WORST)
+        ],
+    )
+
+
+def _spread(values: Array) -> report.Spread:
+    spread = Spread.of(values)
+    return report.Spread(
+        mean=plain(spread.mean), deviation=plain(spread.deviation), least=plain(spread.least), most=plain(spread.most)
+    )
 
 
 def _baseline_metrics(stored: Baseline, verdict: Verdict | None) -> dict[str, Any]:
@@ -106,6 +145,7 @@ def _metrics(counts: Counts, costs: CaseCosts | None) -> Metrics:
         verify_ms=plain(costs.verify_ms if costs else None),
         draft_ms=plain(costs.draft_ms if costs else None),
         speedup=plain(speedup),
+        tokens_per_second=plain(costs.tokens_per_second(counts.acceptance_length) if costs else None),
         acceptance_length_error=plain(error),
         speedup_interval=[plain(bound) for bound in interval],
     )

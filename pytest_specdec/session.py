@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +11,18 @@ import pytest
 
 from .errors import RequestError, SpecdecError
 from .full_run import Collected
+from .imports import imported
 from .progress import ProgressBar
 from .settings import Marker, Settings
 
 if TYPE_CHECKING:
     from .acceptance.case import Case
     from .baselines.store import BaselineStore
+    from .engines.foreign import ForeignEngine
     from .engines.local import LocalEngine
+    from .engines.served_replay import ServedReplay
     from .report.row import Row
+    from .speech import Speech
     from .suite import Policy, Suite
 
 _ROW = "specdec_row"
@@ -40,7 +44,7 @@ class Session:
         self._collected = Collected()
         self._stale: list[Path] = []
         self._interrupted = False
-        self._engine: LocalEngine | None = None
+        self._engine: LocalEngine | ForeignEngine | ServedReplay | None = None
         self._suite: Suite | None = None
         self._problem: str | None = None
         self._rows: dict[str, Row] = {}
@@ -155,22 +159,30 @@ class Session:
     # Measuring
 
     @property
-    def engine(self) -> LocalEngine:
-        """The session's engine and models; the first use imports torch. Raises RequestError where it is missing."""
+    def engine(self) -> LocalEngine | ForeignEngine | ServedReplay:
+        """The session's engine; the first use imports what it needs. Raises RequestError where that is missing."""
         if self._engine is None:
-            try:
-                from .engines import local
-            except ImportError as error:
-                raise RequestError(f"{error.name} is not installed; pip install 'pytest-specdec[models]'") from error
+            from .engines.made import make_engine
 
-            self._engine = local.ENGINES[self.settings.engine](
+            self._engine = make_engine(
+                self.settings.engine,
                 [one for case in self._selected for one in self._measured_cases(case)],
+                url=self.settings.url,
+                draft_url=self.settings.scalar("draft_url", None),
                 device=self.settings.device,
                 dtype=self.settings.dtype,
                 stored_texts=self._store().texts,
+                kept=self._config.rootpath / ".specdec",
                 report=ProgressBar(self._config),
             )
         return self._engine
+
+    @property
+    def models(self) -> LocalEngine:
+        """The session's models in this process, loaded when they are asked for."""
+        from .engines.made import models_of
+
+        return models_of(self.engine)
 
     def _measured_cases(self, case: Case) -> tuple[Case, ...]:
         from .seeds import measured_cases
@@ -186,10 +198,19 @@ class Session:
 
     def verifier(self) -> Callable[..., object]:
         """The sampler that --specdec-verifier names, or our own rejection rule."""
-        from .lossless.verifiers import imported, of_rule
+        from .lossless.verifiers import of_rule
 
         named = self.settings.scalar("verifier", "")
-        return imported(named, self._config.rootpath) if named else of_rule("rejection")
+        if not named:
+            return of_rule("rejection")
+        return imported(named, self._config.rootpath, "verifier", "target_probs, draft_probs and draft_tokens")
+
+    def speech(self, case: Case) -> Speech:
+        """An utterance: the case's first text through its decoder. Raises RequestError without one."""
+        if case.speech is None:
+            raise RequestError(f"{case.id} names no speech decoder; set speech='module:function' or --specdec-speech")
+        decoder = imported(case.speech, self._config.rootpath, "speech", "token ids")
+        return self.suite.speech(case, decoder)
 
     def _new_suite(self) -> Suite:
         from .suite import Suite
@@ -245,7 +266,7 @@ class Session:
             from .rows import failed_row
 
             return failed_row(case, self.settings.engine, str(report.longrepr))
-        if report.when == "call" and self._suite is not None and self._suite.measured(case):
+        if report.when == "call" and self._suite is not None and self._suite.asked(case):
             return self._suite.row(case)
         return None
 
@@ -299,14 +320,21 @@ class Session:
 
     def _write(self) -> None:
         """Baselines first, so that a report that cannot be written costs none of them."""
-        reports: dict[Path, str] = {}
-        if self._rows and self.settings.reports:
-            from .report import render
+        self._write_files(self._files)
+        self._write_files(self._reports())
 
-            reports = {path: render(path.suffix, self._rows.values()) for path in self.settings.reports}
-        elif self.settings.reports:
-            self._notes.append("no case was measured, so no report was written; select a test that uses specdec_run")
-        for files in filter(None, (self._files, reports)):
+    def _reports(self) -> Mapping[Path, str | bytes]:
+        if not self._rows:
+            if self.settings.reports:
+                self._notes.append("no case was measured, so no report was written; select a test that uses specdec_run")
+            return {}
+        from .report import render
+
+        language = self.settings.scalar("language", "en")
+        return {path: render(path.suffix, self._rows.values(), language) for path in self.settings.reports}
+
+    def _write_files(self, files: Mapping[Path, str] | Mapping[Path, str | bytes]) -> None:
+        if files:
             from .baselines.store import write_all
 
             write_all(files)

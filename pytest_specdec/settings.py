@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import RequestError
-from .options import OPTIONS, Option, fraction, non_negative, probability, whole_number, whole_numbers
+from .options import OPTIONS, Option, fraction, id_range, import_path, non_negative, probability, whole_number, whole_numbers
 
 if TYPE_CHECKING:
     import pytest
+
+    from .acceptance.case import Judged
 
 Value = TypeVar("Value")
 
@@ -36,9 +38,12 @@ class Given:
     device: str | None = None
     dtype: str | None = None
     engine: str | None = None
+    url: str | None = None
+    draft_url: str | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
+    judged: Judged | None = None
     prompts: int | None = None
     new_tokens: int | None = None
     seed: int | None = None
@@ -47,6 +52,7 @@ class Given:
     inconclusive: str | None = None
     repeats: int | None = None
     verifier: str | None = None
+    speech: str | None = None
     costs: Path | None = None
     costs_margin: float | None = None
     baselines: Path | None = None
@@ -54,6 +60,7 @@ class Given:
     prune: bool | None = None
     accumulate: bool | None = None
     report: tuple[Path, ...] | None = None
+    language: str | None = None
 
 
 def first(*values: Value | None, default: Value) -> Value:
@@ -101,6 +108,15 @@ class Settings:
     @property
     def engine(self) -> str:
         return self.scalar("engine", "replay")
+
+    @property
+    def url(self) -> str | None:
+        """Where a foreign engine is; a file's path is taken from the folder that its source is relative to."""
+        line, ini = self.command_line.url, self.ini.url
+        for given, folder in ((line, self.invoked_from), (ini, self.root)):
+            if given is not None:
+                return given if "://" in given else str(folder / Path(given).expanduser())
+        return None
 
     @property
     def device(self) -> str:
@@ -152,10 +168,13 @@ class Marker:
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
+    judged: Judged | None = None
     prompts: str | None = None
+    prompt_limit: int | None = None
     new_tokens: int | None = None
     margin: float | None = None
     costs: str | None = None
+    speech: str | None = None
 
     @classmethod
     def from_pytest_mark(cls, args: tuple[object, ...], kwargs: Mapping[str, object], where: str) -> Marker:
@@ -185,13 +204,13 @@ def _text(value: object, where: str) -> str:
     raise RequestError(f"{where} is no text; pass a string")
 
 
-def _reparse(parse: Callable[[str], Any], *kinds: type) -> Callable[[object, str], Any]:
+def _reparse(parse: Callable[[str], Any], *kinds: type, cure: str = "pass a number") -> Callable[[object, str], Any]:
     """Hold a marker's value to the same rules as the option's text."""
 
     def check(value: object, where: str) -> Any:
         values = value if isinstance(value, list | tuple) else [value]
         if not values or any(isinstance(item, bool) or not isinstance(item, kinds) for item in values):
-            raise RequestError(f"{where} is not {' or '.join(kind.__name__ for kind in kinds)}; pass a number")
+            raise RequestError(f"{where} is not {' or '.join(kind.__name__ for kind in kinds)}; {cure}")
         try:
             return parse(",".join(map(str, values)))
         except argparse.ArgumentTypeError as error:
@@ -209,8 +228,11 @@ _MARKER_CHECKS: dict[str, Callable[[object, str], Any]] = {
     "temperature": _reparse(non_negative, int, float),
     "top_k": _reparse(whole_number(0), int),
     "top_p": _reparse(probability, int, float),
+    "judged": _reparse(id_range, str, cure="pass a string like '41:297'"),
     "prompts": _text,
+    "prompt_limit": _reparse(whole_number(1), int),
     "new_tokens": _reparse(whole_number(2), int),
     "margin": _reparse(fraction(above_zero=False, below=1.0), int, float),
     "costs": _text,
+    "speech": _reparse(import_path, str, cure="pass 'module:function'"),
 }

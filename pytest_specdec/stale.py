@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from .acceptance.case import Case
+from .acceptance.case import REPLAYING, Case
 from .baselines.schema import Record, TextSet, TokenMap
 from .baselines.store import BaselineStore, Stored, load
 from .errors import BaselineError
 from .seeds import seeded
+
+_SERVED = re.compile(r"-s\d+-served\b")
+"""In the names of texts and tokens that belong to served targets, see `TextKey.name`."""
 
 
 def stale_files(cases: Iterable[Case], store: BaselineStore, engine: str, repeats: int = 1) -> list[Path]:
@@ -28,8 +32,9 @@ def stale_files(cases: Iterable[Case], store: BaselineStore, engine: str, repeat
             record = _readable(path, Record)
             if path not in wanted and record is not None and record.conditions.engine == engine:
                 stale += [path, *filter(Path.is_file, [folder / "evidence" / path.name])]
-        if engine == "replay":
-            stale += _beside(own, store, folder, repeats)
+        if engine in REPLAYING:
+            served = own[0].texts.served
+            stale += [path for path in _beside(own, store, folder, repeats) if bool(_SERVED.search(path.stem)) == served]
             evidence = sorted((folder / "evidence").glob("*.json"))
             stale += [path for path in evidence if path not in wanted and not (folder / path.name).exists()]
     return stale

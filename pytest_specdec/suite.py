@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,12 +22,16 @@ from .gate.explain import explain, headline
 from .gate.nightly import judge_night
 from .gate.refusals import dead_drafter, looping_texts, too_good
 from .gate.verdict import Verdict, judge
-from .lossless.conformance import Conformance
-from .report.row import SEVERITY, Row
+from .report.row import SEVERITY, Row, Utterance
 from .rows import CREATED, UPDATED, measured_row
 from .seeds import Runs, accumulates, measured_cases, seeded
+from .speech import Decoder, Speech
 from .speedup.costs import CostProfile
 from .where import token_files, told
+
+if TYPE_CHECKING:
+    from .engines.oracle import Agreement
+    from .lossless.conformance import Conformance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +71,11 @@ class Suite:
         self.pending: dict[Path, str] = {}
         self._failures: list[list[str]] = []
         self._runs: dict[Case, Run] = {}
+        self._spoken: dict[Case, Speech] = {}
         self.baseline = functools.cache(self._baseline)
         self._stored = functools.cache(store.record)
         self._measure_costs = functools.cache(self._costs_of_pair)
-        self.conformance = functools.cache(self._conformance)
+        self.oracle = functools.cache(self._oracle)
 
     def run(self, case: Case) -> Run:
         """The session's run of a case, measured on first use."""
@@ -78,12 +85,24 @@ class Suite:
             self._runs[case] = Run(case, first, self.engine.name, self._case_costs(case), again)
         return self._runs[case]
 
-    def measured(self, case: Case) -> bool:
-        return case in self._runs
+    def asked(self, case: Case) -> bool:
+        """Whether a test wanted anything of a case that reports show."""
+        return case in self._runs or case in self._spoken
 
-    def _conformance(self, case: Case) -> Conformance:
+    def speech(self, case: Case, decoder: Decoder) -> Speech:
+        """The engine's first text for a case as sound, made once; reports show it."""
+        if case not in self._spoken:
+            text = self.engine.emitted(case)[0]
+            self._spoken[case] = Speech.of(decoder, text.ids, "".join(self.engine.words(case, text.ids)))
+        return self._spoken[case]
+
+    def conformance(self, case: Case) -> Conformance:
         """Whether the engine's texts for a case are the target's; its share of the session's false-alarm rate is a gate's."""
         return self.engine.conformance(case, self.policy.alpha / self._gates)
+
+    def _oracle(self, case: Case) -> Agreement:
+        """Whether the engine counts what its models imply, at the level of a gate."""
+        return self.engine.oracle(case, self.policy.alpha / self._gates)
 
     def _baseline(self, case: Case) -> Baseline:
         return Baseline(case, self._stored(case), self._case_costs(case), lambda metric: self.judge(case, metric))
@@ -238,7 +257,12 @@ class Suite:
 
     def row(self, case: Case) -> Row:
         """A measured case as reports show it."""
-        return measured_row(self.run(case), self.baseline(case), self.verdict(case), self.engine.name)
+        names = self._prompt_names(case)
+        row = measured_row(self.run(case), self.baseline(case), self.verdict(case), self.engine.name, names)
+        if (speech := self._spoken.get(case)) is not None:
+            wav, picture = (base64.b64encode(made).decode() for made in (speech.wav(), speech.picture()))
+            row["utterance"] = Utterance(text=speech.text, seconds=speech.seconds, wav=wav, spectrogram=picture)
+        return row
 
 
 def _kept(record: Record, before: Record | None) -> Record:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .acceptance.renewal import AcceptanceField
+from .acceptance.stream import judged_tokens
 from .acceptance.tokens import decoded, encoded, token_acceptance
 from .baselines.schema import SCHEMA, Record, TokenMap, TokenRow, dumps
 from .baselines.store import BaselineStore
@@ -71,7 +72,10 @@ def _places(run: Run, before: Record, store: BaselineStore, field: AcceptanceFie
         earlier = {key: decoded(row.accept) for key, row in same.items()}
     except ValueError:
         return None
-    return Places.of(earlier, token_acceptance(field, head), one.texts.texts, starts)
+    tokens = one.texts.texts
+    if (judged := run.case.judged) is not None:
+        tokens = {key: tuple(judged_tokens(new, judged)) for key, new in tokens.items()}
+    return Places.of(earlier, token_acceptance(field, head), tokens, starts)
 
 
 def _drafter(record: Record, run: Run, head: int) -> str:

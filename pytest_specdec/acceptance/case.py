@@ -20,6 +20,12 @@ OWN_HEADS = "mtp"
 LOOKUP = "prompt-lookup"
 """The drafter's name when drafts are copied from the text itself; no model drafts."""
 
+REPLAYING = ("replay", "logprobs")
+"""Engines that replay texts, stored and reused: unlike those that decode, they give the same counts every time."""
+
+SERVED = "served"
+"""Stands for a model of which only a server has the weights."""
+
 MEASURE = "measure"
 """In place of a cost profile's file: measure the loaded pair in this session."""
 
@@ -47,6 +53,36 @@ class Sampling:
 
 
 @dataclasses.dataclass(frozen=True)
+class Judged:
+    """The tokens that are drafted and judged, for instance a speech model's audio tokens.
+
+    All others are given: both models know them, as a voice knows its script, so they are neither drafted nor counted.
+    """
+
+    first: int
+    """Smallest token id judged."""
+    end: int
+    """The id behind the largest one."""
+    every: int = 1
+    """One in so many new tokens is judged, the last of each such step."""
+
+    @property
+    def name(self) -> str:
+        """For file names: `ids41-296`."""
+        return f"ids{self.first}-{self.end - 1}"
+
+    def __str__(self) -> str:
+        return f"{self.first}:{self.end}:{self.every}"
+
+    def __contains__(self, token: int) -> bool:
+        return self.first <= token < self.end
+
+    def heads(self, depth: int) -> int:
+        """Judged tokens that one pass of a draft model with `depth` MTP layers yields; the given ones cost it layers."""
+        return 1 + depth // self.every
+
+
+@dataclasses.dataclass(frozen=True)
 class TextKey:
     """Which texts Y a case is replayed on; cases that agree here share texts and the target's pass."""
 
@@ -59,6 +95,8 @@ class TextKey:
     seed: int
     top_k: int = 0
     top_p: float = 1.0
+    served: bool = False
+    """Whether a served target emits them; they are kept apart from those of models in this process."""
 
     @property
     def sampling(self) -> Sampling:
@@ -67,7 +105,7 @@ class TextKey:
     @property
     def name(self) -> str:
         """File stem of the stored texts, for example `t1-n128-s0`."""
-        return f"{self.sampling.suffix}-n{self.new_tokens}-s{self.seed}"
+        return f"{self.sampling.suffix}-n{self.new_tokens}-s{self.seed}{'-served' * self.served}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +124,10 @@ class Case:
     costs: Path | str | None = None
     """Cost profile: a file, or `measure`."""
     engine: str = "replay"
+    judged: Judged | None = None
+    """Which tokens are drafted; None for all."""
+    speech: str | None = dataclasses.field(default=None, compare=False)
+    """`module:function` that makes sound of a text's token ids."""
 
     @property
     def suite(self) -> str:
@@ -113,7 +155,8 @@ class Case:
         """File stem of the baseline: `text-draft-k8-depth3-t1`, and what is not the default: `...-block-decode`."""
         rule = [self.rule] * (self.rule != default_rule(self.temperature)) + ["lossy"] * (self.rule in LOSSY_RULES)
         engine = [self.engine] * (self.engine != "replay")
-        return "-".join([f"{self.label}-k{self.k}-depth{self.depth}-{self.texts.sampling.suffix}", *rule, *engine])
+        judged = [self.judged.name] if self.judged else []
+        return "-".join([f"{self.label}-k{self.k}-depth{self.depth}-{self.texts.sampling.suffix}", *judged, *rule, *engine])
 
     @property
     def id(self) -> str:
@@ -125,12 +168,21 @@ class Case:
         """Heads that draft: the model's own and its MTP layers, the target's layers, or none for prompt lookup."""
         if self.drafter == LOOKUP:
             return 0
+        if self.judged is not None:
+            return self.depth // self.judged.every if self.uses_own_heads else self.judged.heads(self.depth)
         return self.depth + (not self.uses_own_heads)
 
     @property
-    def passes(self) -> int:
-        """Drafter passes for k tokens; own heads draft in one chain."""
-        return 1 if self.draft_model is None else draft_passes(self.k, self.depth)
+    def verified(self) -> int:
+        """Tokens of the stream in one verification: the k judged ones and those given between them."""
+        return self.k if self.judged is None else self.k * self.judged.every
+
+    @property
+    def drafted(self) -> int:
+        """Tokens of the stream that a round's drafting passes make, those at given places included."""
+        if self.judged is None or self.draft_model is None:
+            return self.verified
+        return -(-self.k // self.judged.heads(self.depth)) * (1 + self.depth)
 
 
 def default_rule(temperature: float) -> str:
@@ -152,8 +204,3 @@ def checked_rule(rule: str | None, temperature: float) -> str:
     if known_rule(rule) == "greedy" and temperature > 0:
         raise RequestError(f"rule 'greedy' does not go with temperature {temperature:g}; greedy is temperature 0")
     return rule
-
-
-def draft_passes(k: int, depth: int) -> int:
-    """Passes of a draft model with MTP layers for k tokens, each pass yielding 1 + depth: ceil(k / (1 + depth))."""
-    return -(-k // (1 + depth))

@@ -61,10 +61,10 @@ def _parse(line: str, where: str) -> Prompt:
         raise RequestError(f"{where}: no category; write {SHAPE}")
     text, messages = data.get("prompt"), data.get("messages")
     if isinstance(text, str) and text and messages is None:
-        return Prompt(_key(text), data["category"], text=text)
+        return Prompt(key_of(text, None), data["category"], text=text)
     if text is None and isinstance(messages, list) and messages and all(map(_is_message, messages)):
         frozen = tuple(tuple(sorted(message.items())) for message in messages)
-        return Prompt(_key(json.dumps(messages, sort_keys=True)), data["category"], messages=frozen)
+        return Prompt(key_of(None, messages), data["category"], messages=frozen)
     raise RequestError(f"{where}: neither a prompt nor messages; write {SHAPE}")
 
 
@@ -72,5 +72,7 @@ def _is_message(value: Any) -> bool:
     return isinstance(value, dict) and bool(value) and all(isinstance(item, str) for item in (*value, *value.values()))
 
 
-def _key(content: str) -> str:
+def key_of(text: str | None, messages: list[dict[str, str]] | None) -> str:
+    """A prompt's key: the hash of its text, or of its messages."""
+    content = json.dumps(messages, sort_keys=True) if text is None else text
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ _DECIMALS = 6
 """Counts are stored to 1e-6 of a token: below any effect, above the last bits that differ between machines."""
 
 
-class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What must be the same for two records to be compared at all."""
 
     k: int
@@ -35,6 +35,8 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     new_tokens: int
     tokenizer: str
     template: str | None
+    judged: str | None = None
+    """The token ids that were judged, where not all were: `FIRST:END:EVERY`."""
 
 
 class Fingerprints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,7 +46,7 @@ class Fingerprints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drafter: str
 
 
-class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where numbers come from; acceptance may move in its last digits between two of these."""
 
     torch: str
@@ -52,6 +54,8 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str
     dtype: str
     threads: int
+    engine: str = ""
+    """Version of somebody else's engine; empty for our own."""
 
     def differences(self, other: Environment) -> tuple[str, ...]:
         """`name: other -> self` for each field that differs."""
@@ -82,6 +86,10 @@ class CaseCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return float("nan")
         times = {"target_ms": self.target_ms, "verify_ms": self.verify_ms, "draft_ms": self.draft_ms}
         return theoretical_speedup(acceptance_length, **times)
+
+    def tokens_per_second(self, acceptance_length: float) -> float:
+        """Theoretical throughput of one batch's row: tokens a round over the time of drafting and verifying it."""
+        return 1000 * acceptance_length / (self.verify_ms + self.draft_ms)
 
 
 class PromptCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,6 +126,11 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def runs(self) -> tuple[PromptRows, ...]:
         """All runs, by prompt key."""
         return (self.counts, *self.again)
+
+    def only(self, prompts: Collection[str]) -> Record:
+        """The record of those of its prompts that are among others."""
+        first, *again = [{key: row for key, row in rows.items() if key in prompts} for rows in self.runs]
+        return msgspec.structs.replace(self, counts=first, again=tuple(again))
 
     def as_counts(self) -> Counts:
         """All runs' counts added up, prompts in stored order."""

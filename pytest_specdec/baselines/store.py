@@ -38,7 +38,8 @@ class BaselineStore:
 
     def tokens_path(self, case: Case, head: int) -> Path:
         rule = f"-{case.rule}" * (case.rule != default_rule(case.temperature))
-        return self.folder / case.suite / "tokens" / f"{case.label}-head{head}-{case.texts.name}{rule}.json"
+        judged = f"-{case.judged.name}" if case.judged else ""
+        return self.folder / case.suite / "tokens" / f"{case.label}-head{head}-{case.texts.name}{judged}{rule}.json"
 
     def tokens(self, case: Case, head: int) -> TokenMap | None:
         """The stored acceptance token by token, or None. Raises BaselineError for an unreadable file."""
@@ -110,21 +111,22 @@ def load(path: Path, kind: type[Stored]) -> Stored | None:
     return stored
 
 
-def write_all(files: Mapping[Path, str]) -> None:
+def write_all(files: Mapping[Path, str] | Mapping[Path, str | bytes]) -> None:
     """Write every file or none: all are written aside first, then moved into place one by one.
 
     Raises BaselineError, with nothing changed, where a file cannot be written.
     """
     staged: list[tuple[str, Path]] = []
     try:
-        for path, text in sorted(files.items()):
+        for path in sorted(files):
+            content = files[path]
             if path.is_dir():
                 raise BaselineError(f"{path} is a folder and should be a file; move it away")
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
             staged.append((temporary, path))
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
             os.chmod(temporary, 0o644)  # mkstemp's 0600 would surprise in a shared checkout
         for temporary, path in staged:
             os.replace(temporary, path)

@@ -40,7 +40,7 @@ class LoadedModel:
         """The checkpoint's tokenizer. Raises RequestError where transformers finds none."""
         folder = self.checkpoint.folder
         try:
-            with _quiet():
+            with quiet():
                 return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise RequestError(f"transformers finds no tokenizer in {folder} ({_reason(error)}); save it there, too") from error
@@ -91,7 +91,7 @@ def load_model(name: str, device: str = "auto", dtype: str = "float32") -> Loade
     checkpoint = open_checkpoint(resolve(name))
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
     try:
-        with _quiet():
+        with quiet():
             model, info = AutoModelForCausalLM.from_pretrained(
                 checkpoint.folder, dtype=getattr(torch, dtype), output_loading_info=True, **options
             )
@@ -113,7 +113,7 @@ def load_heads(model: PreTrainedModel, checkpoint: Checkpoint) -> MtpModel:
     check_heads(checkpoint)
     announce_heads(model)
     try:
-        with _quiet():
+        with quiet():
             heads = MtpModel.from_pretrained(model, device_map={"": model.device})
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError, StopIteration) as error:
         raise RequestError(
@@ -160,7 +160,7 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars, and no report of the MTP tensors as unexpected: we check the loading info ourselves."""
     log, bars = transformers.logging.get_verbosity(), transformers.utils.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()

@@ -74,7 +74,7 @@ def sample_new_tokens(
         for begin in range(0, len(prompts), _ROWS):
             batch = prompts[begin : begin + _ROWS]
             ids, mask = _left_padded(batch, target.device)
-            with _own_defaults_aside(target):
+            with own_defaults_aside(target):
                 out = target.model.generate(ids, attention_mask=mask, generation_config=config)
             texts += [_until_eos(row, stop) for row in out[:, ids.shape[1] :].tolist()]
             if progress:
@@ -83,7 +83,7 @@ def sample_new_tokens(
 
 
 @contextlib.contextmanager
-def _own_defaults_aside(target: LoadedModel) -> Iterator[None]:
+def own_defaults_aside(target: LoadedModel) -> Iterator[None]:
     """Hide the checkpoint's own generation defaults, with which `generate` fills whatever a configuration leaves open.
 
     Under a penalty or min_p the texts would be no samples of the target.

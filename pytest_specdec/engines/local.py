@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..acceptance.case import LOOKUP, LOSSY_RULES, Case, TextKey
+from ..acceptance.case import LOOKUP, LOSSY_RULES, Case, Sampling, TextKey
 from ..acceptance.counts import Counts
 from ..acceptance.lookup import NGRAM
 from ..acceptance.prompts import Prompt, read_prompts
 from ..acceptance.renewal import expected_counts
 from ..acceptance.rounds import counts_of_rounds
+from ..acceptance.samples import Samples
 from ..acceptance.scores import Scores
+from ..acceptance.stream import judged_scores
 from ..acceptance.texts import Text, texts_of_prompts
 from ..baselines.schema import SCHEMA, Fingerprints, TextSet
 from ..decoding.environment import environment
@@ -31,7 +33,10 @@ from ..decoding.timing import Setting, SteadyRounds, emitted_starts, measure_cos
 from ..errors import MeasurementError, RequestError, SpecdecError
 from ..lossless.conformance import Conformance, conformance
 from ..speedup.costs import CostProfile
+from .normalise import definition_of
+from .oracle import Agreement, Judged, agreement
 from .protocol import Engine, Measurement, Times
+from .reported import Manner, Reported, ReportedRound
 
 if TYPE_CHECKING:
     from transformers.modeling_layers import MtpModel
@@ -42,6 +47,9 @@ Report = Callable[[str, int, int], None]
 DECODE_BATCH = 16
 """Rows decoded at once."""
 
+_MANNER = Manner(end="full", undelivered=True, counts_empty=True)
+"""How our own decoder counts: k drafts to the end, and what was accepted past it."""
+
 _CONTEXT = 128
 """Cached tokens before rounds are timed, where the model has room for them."""
 
@@ -49,7 +57,7 @@ _ScoresKey = tuple[str, int | None]
 """Drafter, and the depth where each depth needs scores of its own."""
 
 
-class LocalEngine(Engine, abc.ABC):
+class LocalEngine(Engine):
     """Models of a session, each loaded once. `plan` is every case of it."""
 
     def __init__(
@@ -65,6 +73,7 @@ class LocalEngine(Engine, abc.ABC):
         self._device, self._dtype = device, dtype
         self._stored_texts, self._report = stored_texts, report
         self.model = functools.cache(self._load)
+        self._judged = functools.cache(_conformance_of)
 
     def drafter(self, case: Case) -> LoadedModel | MtpModel:
         """The loaded draft model, or the target's own MTP heads. Raises RequestError for prompt lookup, which has neither."""
@@ -99,16 +108,11 @@ class LocalEngine(Engine, abc.ABC):
             raise RequestError(
                 f"rule {case.rule!r} is lossy by design, so its texts cannot conform; leave specdec_conformance out"
             )
-        target, sampling = self.model(case.target), case.texts.sampling
-        return conformance(
-            target,
-            self.emitted(case),
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            drafter=None if case.draft_model is None or case.depth else self.model(case.draft_model),
-            alpha=alpha,
-        )
+        drafter = None if case.draft_model is None or case.depth else self.model(case.draft_model)
+        return self._judged(self.model(case.target), tuple(self.emitted(case)), case.texts.sampling, drafter, alpha)
+
+    def oracle(self, case: Case, alpha: float) -> Agreement:
+        raise RequestError(f"engine {self.name!r} counts no rounds of its own to be judged; leave specdec_oracle out")
 
     def costs(self, cases: Sequence[Case]) -> CostProfile:
         """Times of the rounds of cases that share their models and temperature, at batch size 1."""
@@ -119,7 +123,7 @@ class LocalEngine(Engine, abc.ABC):
         profile = measure_costs(
             self.model(one.target),
             drafter,
-            ks={case.k for case in cases},
+            ks={size for case in cases for size in (case.verified, case.drafted)},
             depths={case.depth for case in cases},
             setting=Setting(context=context, temperature=one.temperature, dtype=self._dtype),
             own_heads=one.uses_own_heads,
@@ -183,7 +187,10 @@ class ReplayEngine(LocalEngine):
         if isinstance(scores, SpecdecError):
             raise scores
         own = scores if case.draft_model is None else scores.first_heads(1 + case.depth)
-        counts = expected_counts(own.field(case.rule), case.k)
+        if case.judged is not None:
+            own = judged_scores(own, group.texts, case.judged, own_heads=case.uses_own_heads)
+        field = own.field(case.rule)
+        counts = expected_counts(field, case.k)
         if not counts.total_rounds > 0:
             raise _no_rounds(case)
         return Measurement(
@@ -195,6 +202,7 @@ class ReplayEngine(LocalEngine):
             group.fingerprints,
             group.stored,
             looping=group.looping,
+            samples=Samples.of(field, case.k),
             field=functools.partial(own.field, case.rule),
         )
 
@@ -219,7 +227,7 @@ class ReplayEngine(LocalEngine):
 
     def _drafter_plan(self, cases: list[Case]) -> DrafterPlan:
         """One drafter's plan for its cases; loads what it needs, so that a bad drafter fails alone."""
-        depth, steps = max(case.depth for case in cases), max(case.k for case in cases)
+        depth, steps = max(case.depth for case in cases), max(case.verified for case in cases)
         target, model = self.model(cases[0].target), self._drafting(cases[0])
         check_drafter(target, model, depth)
         self._load_drafter(max(cases, key=lambda case: case.depth))
@@ -270,13 +278,14 @@ class DecodeEngine(LocalEngine):
         return {}
 
     @functools.cached_property
-    def _uncounted(self) -> dict[Case, _DecodedTexts]:
-        """Decoded for its texts alone: the next measurement counts it."""
-        return {}
+    def _uncounted(self) -> set[Case]:
+        """Decoded for their texts alone: the next measurement counts them."""
+        return set()
 
     def emitted(self, case: Case) -> Sequence[Text]:
         if case not in self._made:
-            self._made[case] = self._uncounted[case] = self._decode_texts(case)
+            self._made[case] = self._decode_texts(case)
+            self._uncounted.add(case)
         return self._made[case].texts
 
     def _decode_texts(self, case: Case) -> _DecodedTexts:
@@ -294,7 +303,10 @@ class DecodeEngine(LocalEngine):
 
     def measure(self, case: Case) -> Measurement:
         target = self.model(case.target)
-        made = self._made[case] = self._uncounted.pop(case) if case in self._uncounted else self._decode_texts(case)
+        if case not in self._uncounted:
+            self._made[case] = self._decode_texts(case)
+        self._uncounted.discard(case)
+        made = self._made[case]
         prompts, texts, decoded = made.prompts, made.texts, made.decoded
         counts = counts_of_rounds(texts, decoded.rounds, case.k)
         if not counts.total_rounds > 0:
@@ -317,6 +329,25 @@ class DecodeEngine(LocalEngine):
             sum(text.loops for text in texts),
             self._expected(case, texts),
         )
+
+    def oracle(self, case: Case, alpha: float) -> Agreement:
+        """Judge the counted rounds by replay of the texts. Raises RequestError for a lossy rule."""
+        if case.rule in LOSSY_RULES:
+            raise RequestError(f"rule {case.rule!r} is lossy by design, so no models imply its rounds; leave specdec_oracle out")
+        _ = self.emitted(case)
+        made = self._made[case]
+        reported = [
+            Reported(
+                text.key, text.ids[: text.prompt_length], text.ids[text.prompt_length :], _MANNER,
+                tuple(ReportedRound(one.drafted, one.accepted) for one in rounds),
+            )
+            for text, rounds in zip(made.texts, made.decoded.rounds, strict=True)
+        ]  # fmt: skip
+        definition = definition_of(reported, case.drafter)
+        counts = counts_of_rounds(made.texts, made.decoded.rounds, case.k)
+        categories = [text.category for text in made.texts]
+        judged = Judged(case, reported, categories, definition, counts)
+        return agreement(judged, self.model(case.target), self._drafting(case), alpha)
 
     def _expected(self, case: Case, texts: list[Text]) -> Counts | None:
         """What the pair should have had accepted on these texts; None for a lossy rule."""
@@ -356,6 +387,20 @@ class _TextGroup:
     @functools.cached_property
     def looping(self) -> int:
         return sum(text.loops for text in self.texts)
+
+
+def _conformance_of(
+    target: LoadedModel, texts: tuple[Text, ...], sampling: Sampling, drafter: LoadedModel | None, alpha: float
+) -> Conformance:
+    return conformance(
+        target,
+        texts,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        drafter=drafter,
+        alpha=alpha,
+    )
 
 
 def _no_rounds(case: Case) -> MeasurementError:

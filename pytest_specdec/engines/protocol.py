@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from ..acceptance.case import Case
+from ..acceptance.case import DEFINITION, Case
 from ..acceptance.counts import Counts
 from ..acceptance.renewal import AcceptanceField
+from ..acceptance.samples import Samples
+from ..acceptance.texts import Text
 from ..baselines.schema import Environment, Fingerprints, TextSet
-from ..lossless.conformance import Conformance
 from ..speedup.costs import CostProfile
+
+if TYPE_CHECKING:
+    from ..lossless.conformance import Conformance
+    from .oracle import Agreement
 
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-    """What decoding took: median milliseconds of a batch's round, and tokens emitted a second."""
+    """What decoding took: median milliseconds of a batch's round, None where they are not told, and tokens emitted a second."""
 
-    draft_ms: float
-    verify_ms: float
+    draft_ms: float | None
+    verify_ms: float | None
     batch_size: int
     tokens_per_second: float
 
@@ -42,8 +47,14 @@ class Measurement:
     """Texts that end in a loop."""
     expected: Counts | None = None
     """Replay of the emitted texts, where the engine counted rounds of its own and the models were at hand."""
+    samples: Samples | None = None
+    """One round from each prompt's own context, where it is known."""
     field: Callable[[], AcceptanceField] | None = None
     """Makes the acceptance of every token by every head, where it is known: too large to keep for every case."""
+    definition: str = DEFINITION
+    """What was counted."""
+    altered: str | None = None
+    """A mode of the engine in which it is no decoder of its models: never compared with another."""
 
 
 class Engine(Protocol):
@@ -59,8 +70,14 @@ class Engine(Protocol):
     def conformance(self, case: Case, alpha: float) -> Conformance:
         """Whether the texts that were emitted for a case follow its target; a lossless engine fails with probability alpha."""
 
+    def oracle(self, case: Case, alpha: float) -> Agreement:
+        """Whether the rounds counted for a case are those that its models imply; a right engine fails with probability alpha."""
+
     def costs(self, cases: Sequence[Case]) -> CostProfile:
         """Times of the rounds of cases that share their models and temperature."""
+
+    def emitted(self, case: Case) -> Sequence[Text]:
+        """The texts that were emitted for a case, at least one."""
 
     def words(self, case: Case, tokens: Sequence[int]) -> list[str]:
         """Tokens as readers know them."""

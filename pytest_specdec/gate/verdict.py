@@ -71,9 +71,14 @@ def judge(
     """Compare a measured record with a stored one.
 
     `margin` is the relative drop that matters, `alpha` the session's false-alarm rate, shared by `gates` gates;
-    `subset` allows `now` to hold only some of the baseline's prompts. Speed-up under one cost profile and, at fixed
-    k, the accepted tokens behind the acceptance rate fall and rise with the acceptance length, so one test serves.
+    with `subset` either may hold some of the other's prompts only, and those are judged. Speed-up under one cost profile
+    and, at fixed k, the accepted tokens behind the acceptance rate fall and rise with the acceptance length, so one test serves.
     """
+    unknown = set(now.counts) - set(before.counts)
+    if subset and unknown and set(before.counts) <= set(now.counts):
+        told = f"; {len(unknown)} of {len(now.counts)} prompts have no baseline and were not judged"
+        verdict = judge(now.only(before.counts), before, metric=metric, margin=margin, alpha=alpha, gates=gates, subset=True)
+        return dataclasses.replace(verdict, reason=verdict.reason + told)
     if problems := incomparable(now, before, subset=subset):
         return Verdict("error", metric, "; ".join(problems))
     twins = before.twins_of(now)
@@ -105,6 +110,8 @@ def incomparable(now: Record, before: Record, *, subset: bool = False) -> list[s
         if old != new:
             problems.append(f"{name} was {old!r} in the baseline and is {new!r}")
     fresh, gone = set(now.counts) - set(before.counts), set(before.counts) - set(now.counts)
+    if not now.counts:
+        problems.append("no prompt of the baseline was run")
     if fresh or (gone and not subset):
         problems.append(f"the prompt set changed: {len(fresh)} new, {len(gone)} gone")
     return problems

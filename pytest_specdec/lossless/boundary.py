@@ -6,7 +6,9 @@ token of probability 0 has emitted what the target never would (sgl-project/sgla
 
 from __future__ import annotations
 
+import itertools
 import math
+from typing import Any
 
 from ..errors import SpecdecError
 from .enumeration.sources import Forced
@@ -23,19 +25,21 @@ MOST_DRAFTS, MOST_DRAWS = 4, 16
 
 def check_boundary(sampler: Sampler, given: Round) -> None:
     """Put one uniform after the other at an end. Raises ContractError for a token that the target never emits."""
-    for drafts in _tried(sampler, given):
-        for name, end in ENDS.items():
-            drawn = at = 0
-            while at == 0 or at < min(drawn, MOST_DRAWS):
-                source, it = Forced(at, end), f"with uniform {at + 1} {name} it"
-                _check_possible(_emitted(sampler, given, drafts, source, it), drafts, given, it)
-                drawn, at = source.drawn, at + 1
+    source, cases = Forced(), itertools.product(_tried(sampler, given), ENDS.items())
+    with intercepted(source, sampler) as (generator, torchs):
+        for drafts, (name, end) in cases:
+            for at in range(MOST_DRAWS):
+                source.restart(at, end)
+                torchs.restart()
+                it = f"with uniform {at + 1} {name} it"
+                _check_possible(_emitted(sampler, given, drafts, generator, it), drafts, given, it)
+                if at + 1 >= source.drawn:
+                    break
 
 
-def _emitted(sampler: Sampler, given: Round, drafts: Prefix | None, source: Forced, it: str) -> list[int]:
+def _emitted(sampler: Sampler, given: Round, drafts: Prefix | None, generator: Any, it: str) -> list[int]:
     try:
-        with intercepted(source, sampler) as (generator, _):
-            return [int(one) for one in sampler.call(given.inputs(sampler, drafts), generator)]
+        return [int(one) for one in sampler.call(given.inputs(sampler, drafts), generator)]
     except SpecdecError:
         raise
     except Exception as crash:

@@ -19,8 +19,7 @@ class Budget:
 
     def __init__(self, alpha: float = SESSION) -> None:
         """Raises RequestError for an alpha that is no probability between 0 and 1."""
-        if not 0 < alpha < 1:
-            raise RequestError(f"alpha {alpha:g} is no error probability; choose one between 0 and 1")
+        check_alpha(alpha)
         self.alpha, self.spent = alpha, 0
         """The whole, and how many parts have been given out."""
 
@@ -33,6 +32,12 @@ class Budget:
     def left(self) -> float:
         """What has not been given out."""
         return self.alpha * _left(self.spent + 1)
+
+
+def check_alpha(alpha: float) -> None:
+    """Raises RequestError for an alpha that is no probability between 0 and 1."""
+    if not 0 < alpha < 1:
+        raise RequestError(f"alpha {alpha:g} is no error probability; choose one between 0 and 1")
 
 
 def _left(count: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ from .enumeration.paths import NotEnumerableError
 from .exact import Round, law_error
 from .faults import Fault, found_in
 from .manners import check_rows, check_seed
-from .sampled import sampled_law_test
+from .sampled import Sampled, sampled_law_test
 from .sampler import Arrays, Drafts, Sampler, Verify
 from .search import drawn_rounds, opposed_round, smallest
 
@@ -150,23 +151,25 @@ def _wrong_law(sampler: Sampler, given: Round) -> Fault | None:
 
 
 def _sampled(plan: _Plan, reason: str) -> Checked:
-    examples, detectable = min(plan.examples, SAMPLED_EXAMPLES), 0.0
+    examples = min(plan.examples, SAMPLED_EXAMPLES)
     rounds = [
         opposed_round(plan.vocab_size, plan.k),
         *drawn_rounds(plan.sampler, plan.vocab_size, plan.k, examples - 1, plan.seed),
     ]
-    for at, given in enumerate(rounds):
-        found: list[float] = []
+    passed: list[Sampled] = []
+    for given in rounds:
+        _raise(plan.sampler, found_in(functools.partial(_biased, plan, given, passed)), "sampled", given)
+    return Checked(plan.sampler.name, "sampled", examples, reason, max(one.detectable for one in passed))
 
-        def check(given: Round = given, at: int = at, found: list[float] = found) -> Fault | None:
-            alpha, seed = _BUDGET.next(), plan.seed + at
-            test = sampled_law_test(plan.sampler, given.target, given.draft, given.k, alpha=alpha, draws=plan.draws, seed=seed)
-            found.append(test.detectable)
-            return Fault(test.message, test.prefix) if test.caught else None
 
-        _raise(plan.sampler, found_in(check), "sampled", given)
-        detectable = max(detectable, *found)
-    return Checked(plan.sampler.name, "sampled", examples, reason, detectable)
+def _biased(plan: _Plan, given: Round, passed: list[Sampled]) -> Fault | None:
+    """Count one more round; `passed` are the tests before, and this one where nothing is wrong."""
+    alpha, seed = _BUDGET.next(), plan.seed + len(passed)
+    test = sampled_law_test(plan.sampler, given.target, given.draft, given.k, alpha=alpha, draws=plan.draws, seed=seed)
+    if test.caught:
+        return Fault(test.message, test.prefix)
+    passed.append(test)
+    return None
 
 
 def _raise(sampler: Sampler, fault: Fault | None, how: str, given: Round | None = None) -> None:

@@ -21,13 +21,11 @@ from ..decoding.loading import LoadedModel, loaded
 from ..decoding.replay import loaded_pair
 from ..decoding.sampling import eos_ids
 from ..errors import MeasurementError, RequestError
+from .budget import check_alpha
 from .divergence import TOLERANCES, Divergence, greedy_gaps, near_cutoff
 from .draws import Laws
 from .forced import Forced, check_room, checked_texts, forced, vocabulary
 from .martingale import Draws, evidence, uniformity
-
-_LARGEST = 700.0
-"""Logarithm of the largest evidence that is told."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,8 +214,8 @@ def _judge_sampled(
         found,
         z=float(joined.z()),
         uniformity=uniformity(joined.transforms(uniforms)),
-        evidence=math.exp(min(float(run.highest), _LARGEST)),
-        suspect=max(run.families, key=lambda name: float(run.families[name][last])),
+        evidence=run.highest_value,
+        suspect=run.suspect(last),
         crossed=places[np.sort(at)[taken - 1]] if taken else None,
     )
 
@@ -261,8 +259,7 @@ def _loaded(target: str | LoadedModel, drafter: str | LoadedModel | None) -> tup
 
 
 def _checked(sampling: Sampling, alpha: float) -> Sampling:
-    if not 0 < alpha < 1:
-        raise RequestError(f"alpha {alpha:g} is no error probability; choose one between 0 and 1")
+    check_alpha(alpha)
     if not (0 <= sampling.temperature < math.inf and sampling.top_k >= 0 and 0 < sampling.top_p <= 1):
         raise RequestError(
             f"temperature {sampling.temperature:g}, top_k {sampling.top_k} and top_p {sampling.top_p:g} are no sampling "

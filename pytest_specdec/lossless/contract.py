@@ -16,12 +16,13 @@ import numpy as np
 import torch
 
 from ..errors import MeasurementError, RequestError
+from .budget import check_alpha
 from .draws import Laws
-from .enumeration.paths import NotEnumerableError, Paths
-from .enumeration.sources import Symbols
-from .exact import intercepted, outcomes
+from .emissions import generator_of, seeded
+from .enumeration.paths import NotEnumerableError
+from .exact import Following, outcomes
 from .martingale import Draws, evidence
-from .sampler import ContractError, Sampler, emitted_tokens
+from .sampler import ContractError, Emitted, Sampler, emitted_tokens
 from .trees import Prefix
 
 Proposal = tuple[torch.Tensor, torch.Tensor]
@@ -30,11 +31,11 @@ Propose = Callable[..., Any]
 Method = Literal["auto", "exact", "sampled"]
 ALPHA = 1e-6
 """False alarms of one sampled check."""
-Past = tuple[Prefix, tuple[tuple[float, ...], ...]]
+Rows = tuple[tuple[float, ...], ...]
+Past = tuple[Prefix, Rows]
 """Drafts (i,) and the laws reported up to the next one (i + 1, V)."""
 _SUM = 1e-3
 """How far a reported law may be from one; half precision is this coarse."""
-_LARGEST = 700.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +60,7 @@ def q_contract(proposals: Iterable[Proposal], *, alpha: float = ALPHA, seed: int
     zeros has no draft there. `seed` breaks ties of ranks. Raises RequestError for an alpha that is no probability or
     laws that are none, MeasurementError for no drafts at all.
     """
-    if not 0 < alpha < 1:
-        raise RequestError(f"alpha {alpha:g} is no error probability; choose one between 0 and 1")
+    check_alpha(alpha)
     parts: list[Draws] = []
     drafts = 0
     for tokens, laws in proposals:
@@ -79,15 +79,14 @@ def q_contract(proposals: Iterable[Proposal], *, alpha: float = ALPHA, seed: int
     joined = Draws.joined(parts, np.arange(drafts))
     run = evidence(joined, np.random.default_rng(seed).random(drafts))
     reached, z = int(run.reached(alpha)), float(joined.z())
-    highest = math.exp(min(float(run.highest), _LARGEST))
     if not reached:
-        return Contract(drafts, True, f"{drafts} drafts follow their reported laws; nothing to do", highest, z)
-    suspect = max(run.families, key=lambda name: float(run.families[name][reached - 1])).replace("the target", "that law")
+        return Contract(drafts, True, f"{drafts} drafts follow their reported laws; nothing to do", run.highest_value, z)
+    suspect = run.suspect(reached - 1).replace("the target", "that law")
     message = (
         f"drafts are not drawn from their reported law: evidence reaches {1 / alpha:.3g} at draft {reached} of {drafts} and is "
         f"most like {suspect}; report the law that drafts are drawn from, after temperature and filters, one-hot if greedy"
     )
-    return Contract(drafts, False, message, highest, z)
+    return Contract(drafts, False, message, run.highest_value, z)
 
 
 def exact_q_contract(propose: Propose, *, tolerance: float = 2e-6) -> Contract:
@@ -100,20 +99,23 @@ def exact_q_contract(propose: Propose, *, tolerance: float = 2e-6) -> Contract:
     """
     drafted: dict[Past, dict[int, float]] = {}
     reported: dict[Past, dict[int, float]] = {}
-    sampler, paths = Sampler(propose), Paths()
-    with intercepted(Symbols(paths), sampler) as (generator, torchs):
-        for _ in paths.all():
-            torchs.restart()
-            tokens, laws = sampler.run((), generator)
-            rows = _rows(torch.as_tensor(laws))
-            for drafts, chance in outcomes(emitted_tokens(tokens)):
-                if len(drafts) != len(rows):
-                    raise RequestError(f"{len(drafts)} drafts and {len(rows)} laws; give (k,) and (k, V)")
+    sampler = Sampler(propose)
+
+    def proposed(generator: Any) -> tuple[Emitted, Rows]:
+        tokens, laws = sampler.run((), generator)
+        rows = _rows(torch.as_tensor(laws))
+        return emitted_tokens(tokens), rows
+
+    with Following(sampler) as following:
+        for (tokens, rows), weight in following.runs(proposed):
+            if len(tokens) != len(rows):
+                raise RequestError(f"{len(tokens)} drafts and {len(rows)} laws; give (k,) and (k, V)")
+            for drafts, chance in outcomes(tokens):
                 for at, draft in enumerate(drafts):
-                    past, weight = (drafts[:at], rows[: at + 1]), paths.weight * chance
+                    past, mass = (drafts[:at], rows[: at + 1]), weight * chance
                     for other, share in enumerate(rows[at]):
-                        _add(reported, past, other, weight * share)
-                    _add(drafted, past, draft, weight)
+                        _add(reported, past, other, mass * share)
+                    _add(drafted, past, draft, mass)
     return _compared(drafted, reported, tolerance)
 
 
@@ -128,14 +130,14 @@ def assert_q_contract(
     """
     if method not in ("auto", "exact", "sampled"):
         raise RequestError(f'method is {method!r}; use "auto", "exact" or "sampled"')
-    found = _exact_if_possible(propose, method)
+    sampler, found = Sampler(propose), _exact_if_possible(propose, method)
     if found is None:
-        sampler = Sampler(propose)
-        source: Any = np.random.default_rng(seed) if sampler.numpy else torch.Generator().manual_seed(seed)
-        calls = (sampler.run((), source) for _ in range(rounds))
-        found = q_contract(((torch.as_tensor(one), torch.as_tensor(laws)) for one, laws in calls), alpha=alpha, seed=seed)
+        generator = generator_of(sampler, seed)
+        calls = (sampler.run((), generator) for _ in range(rounds))
+        with seeded(seed):
+            found = q_contract(((torch.as_tensor(one), torch.as_tensor(laws)) for one, laws in calls), alpha=alpha, seed=seed)
     if not found.kept:
-        raise AssertionError(f"{getattr(propose, '__name__', 'the drafter')} breaks the q contract: {found.message}")
+        raise AssertionError(f"{sampler.name} breaks the q contract: {found.message}")
     return found
 
 
@@ -150,7 +152,7 @@ def _exact_if_possible(propose: Propose, method: Method) -> Contract | None:
         return None
 
 
-def _rows(laws: torch.Tensor) -> tuple[tuple[float, ...], ...]:
+def _rows(laws: torch.Tensor) -> Rows:
     """Laws (k, V) to compare; rounded, lest noise of arithmetic tells one past from another."""
     if laws.dim() != 2:
         raise RequestError(f"laws have shape {tuple(laws.shape)}; give (k, V)")

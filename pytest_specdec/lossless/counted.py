@@ -83,32 +83,25 @@ def _spiked(bets: np.ndarray, log_share: float) -> float:
     return float(np.logaddexp(math.log1p(-math.exp(log_share)), log_share + bets).sum())
 
 
-def detectable(
-    draws: int, support: int, alpha: float, k: int, *, depth: int = 0, vocab_size: int = 2, reach: float = 1.0
-) -> float:
+def detectable(draws: int, support: int, alpha: float, k: int) -> float:
     """The smallest total variation that `log_evidence` finds 95 times in 100 among `draws` rounds of k drafts; at most 1.
 
-    Of the law of the first token, over `support` tokens, or of that behind one prefix of length `depth` that a round
-    reaches with probability `reach`. In any direction: t of total variation is a chi-square distance of 4 t^2 or more,
-    least where half of the law's mass gains what the other half loses. The bet of concentration c is then about
-    exp(n/(n+c) X/2) (c/(n+c))^((support-1)/2) with X noncentrally chi-square distributed, 4 n t^2 the noncentrality.
+    Of the law of the first token, over `support` tokens. In any direction: t of total variation is a chi-square distance
+    of 4 t^2 or more, least where half of the law's mass gains what the other half loses. The bet of concentration c is
+    then, of n draws, about exp(n/(n+c) X/2) (c/(n+c))^((support-1)/2) with X noncentrally chi-square distributed, 4 n t^2
+    the noncentrality.
     """
-    n, freedom = draws * reach, support - 1
-    if freedom < 1 or n <= 0:
+    freedom = support - 1
+    if freedom < 1 or draws <= 0:
         return 1.0
-    least = _least_chi_square(n, freedom, _needed(alpha, k, depth, vocab_size))
-    if stats.ncx2.sf(least, freedom, 4 * n) < POWER:
+    needed = math.log(k + 1) - math.log(alpha)  # of one among the k + 1 lengths of a mean
+    least = _least_chi_square(draws, freedom, needed)
+    if stats.ncx2.sf(least, freedom, 4 * draws) < POWER:
         return 1.0
-    return float(optimize.brentq(lambda t: stats.ncx2.sf(least, freedom, 4 * n * t * t) - POWER, 1e-9, 1.0))
+    return float(optimize.brentq(lambda t: stats.ncx2.sf(least, freedom, 4 * draws * t * t) - POWER, 1e-9, 1.0))
 
 
-def _needed(alpha: float, k: int, depth: int, vocab_size: int) -> float:
-    """Logarithm that one prefix's bet has to reach: 1 / alpha over its weight in the mean."""
-    weight = 0.0 if depth == 0 else math.log(3) + depth * math.log(vocab_size)
-    return weight + math.log(k + 1) - math.log(alpha)
-
-
-def _least_chi_square(n: float, freedom: int, needed: float) -> float:
+def _least_chi_square(n: int, freedom: int, needed: float) -> float:
     """The chi-square statistic of n counted tokens at which their bet reaches exp(needed)."""
 
     def bet(chi_square: float) -> float:

@@ -86,8 +86,7 @@ class Emissions:
             )
         if target.vocab_size ** (k + 1) >= 2**63:
             raise RequestError(f"{k + 1} tokens of {target.vocab_size} are too many sequences to count; choose a smaller k")
-        if sampler.drafts == "own" and not (target.by_position and draft.by_position):
-            raise RequestError("a sampler that draws its own drafts cannot see laws that depend on them; give laws by position")
+        sampler.check_laws(target, draft)
         self.target, self.draft, self.k = Table(target, sampler), Table(draft, sampler), k
         self._sampler, self._rng = sampler, np.random.default_rng(seed)
         self._generator = generator_of(sampler, seed)
@@ -166,9 +165,9 @@ class Emissions:
 
 
 def drawn(laws: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One token (rows,) of each of the laws (rows, V), never one of probability 0."""
+    """One token (...) of each of the laws (..., V), never one of probability 0."""
     sums = laws.cumsum(-1)
-    tokens: np.ndarray = (sums > rng.random(len(laws))[:, None] * sums[:, -1:]).argmax(-1)
+    tokens: np.ndarray = (sums > rng.random(laws.shape[:-1])[..., None] * sums[..., -1:]).argmax(-1)
     return tokens
 
 

@@ -11,8 +11,8 @@ import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from .sampler import Arrays, Drafts, Emitted, Inputs, Sampler, Verify, check_emi
 from .trees import Laws, Prefix, PrefixTree, as_tree
 
 Law = dict[Prefix, float]
+Result = TypeVar("Result")
 UNREACHED = 2**-24
 """Paths less likely than one step of a float32 uniform may fail: rounding opens them, and no draw lies there."""
 
@@ -97,8 +98,7 @@ class Round:
 
     def inputs(self, sampler: Sampler, drafts: Prefix | None) -> Inputs:
         """Raises RequestError where a sampler is to draw its own drafts from laws that depend on them."""
-        if drafts is None and not (self.target.by_position and self.draft.by_position):
-            raise RequestError("a sampler that draws its own drafts cannot see laws that depend on them; give laws by position")
+        sampler.check_laws(self.target, self.draft)
         along = drafts if drafts is not None else (0,) * self.k
         return sampler.inputs(self.target.rows(along), self.draft.rows(along)[:-1], along)
 
@@ -117,25 +117,31 @@ class Following(contextlib.AbstractContextManager["Following"]):
     def __exit__(self, *raised: object) -> None:
         self._stack.close()
 
+    def runs(self, once: Callable[[Any], Result]) -> Iterator[tuple[Result, float]]:
+        """What `once(generator)` returns along each path, and how likely the path is; called again for each."""
+        for _ in self._paths.all():
+            self._torch.restart()
+            result = once(self._generator)
+            yield result, self._paths.weight
+
     def law(self, given: Round, drafts: Prefix | None) -> Law:
         """The law of the emitted tokens for given drafts."""
         inputs, untouched = (given.inputs(self._sampler, drafts) for _ in range(2))
         law: Law = {}
         try:
-            for _ in self._paths.all():
-                self._torch.restart()
-                for whole, weight in outcomes(self._emitted(inputs)):
-                    law[whole] = law.get(whole, 0.0) + weight * self._paths.weight
+            for emitted, weight in self.runs(lambda generator: self._emitted(inputs, generator)):
+                for whole, share in outcomes(emitted):
+                    law[whole] = law.get(whole, 0.0) + share * weight
         finally:
             self._sampler.unchanged(untouched, inputs)  # first, since paths differ where arguments do
         for whole in (one for one, weight in law.items() if weight > UNREACHED):
             check_emitted(whole, drafts, given.k, given.target.vocab_size)
         return law
 
-    def _emitted(self, inputs: Inputs) -> Emitted:
+    def _emitted(self, inputs: Inputs, generator: Any) -> Emitted:
         """One run along the current path; nothing from a path that rounding alone opens, where it fails."""
         try:
-            return self._sampler.call(inputs, self._generator)
+            return self._sampler.call(inputs, generator)
         except Exception:
             if self._paths.weight < UNREACHED:
                 return []

@@ -28,7 +28,7 @@ class Fault:
     @classmethod
     def of_law(cls, error: LawError, given: Round, sampler: Sampler) -> Fault:
         text = (
-            f"{listed(error.prefix)} is emitted with probability {error.got:.6g} where the target has {error.expected:.6g} "
+            f"{list(error.prefix)} is emitted with probability {error.got:.6g} where the target has {error.expected:.6g} "
             f"(total variation {error.total_variation:.2g})"
         )
         return cls(text, error.prefix, example=_example(error, given, sampler))
@@ -40,9 +40,9 @@ class Fault:
         laws = laws[: max(1, len(self.prefix))] if self.prefix else laws
         lines = [f"  k = {given.k}{self.example}"]
         for prefix, p, q in laws:
-            lines.append(f"  p = {_law(p)}  q = {_law(q)}{f'  after {listed(prefix)}' if prefix else ''}")
+            lines.append(f"  p = {_law(p)}  q = {_law(q)}{f'  after {list(prefix)}' if prefix else ''}")
         if len(self.prefix) > given.k:
-            lines.append(f"  p = {_law(given.target.row(self.prefix[: given.k]))}  after {listed(self.prefix[: given.k])}")
+            lines.append(f"  p = {_law(given.target.row(self.prefix[: given.k]))}  after {list(self.prefix[: given.k])}")
         return "\n".join(lines)
 
 
@@ -68,15 +68,11 @@ def _example(error: LawError, given: Round, sampler: Sampler) -> str:
     with Following(sampler) as following:
         shares = {drafts: _share(following.law(given, drafts), error.prefix) for drafts in chances}
     drafts = max(chances, key=lambda one: (chances[one] * shares[one], chances[one]))
-    return f", drafts {listed(drafts or ())}: {listed(error.prefix)} emitted with probability {shares[drafts]:.6g}"
+    return f", drafts {list(drafts or ())}: {list(error.prefix)} emitted with probability {shares[drafts]:.6g}"
 
 
 def _share(law: dict[Prefix, float], prefix: Prefix) -> float:
     return sum(weight for emitted, weight in law.items() if emitted[: len(prefix)] == prefix)
-
-
-def listed(tokens: Sequence[int]) -> str:
-    return f"[{', '.join(map(str, tokens))}]"
 
 
 def _law(law: Sequence[float]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .counted import log_bets
-from .emissions import BATCH, arguments, checked_batch, checked_call, generator_of, seeded
+from .emissions import BATCH, arguments, checked_batch, checked_call, drawn, generator_of, seeded
 from .sampler import PADDING, ContractError, Sampler
 
 TILES = (5, 7, 17, 129, 1_000)
@@ -75,7 +75,7 @@ def _mixed_rows(
     target, draft = _laws(made, vocab_size, rng)
     turns = np.arange(rows) % made
     target, draft = target[turns], draft[turns]
-    drafts = _drafted(draft, rng)
+    drafts = drawn(draft, rng)
     tokens = _emitted(sampler, target, draft, drafts, int(rng.integers(2**31)))
     chances = np.take_along_axis(target, np.maximum(tokens, 0)[..., None], 2)[..., 0]
     wrong = (tokens != PADDING) & (chances == 0)
@@ -105,13 +105,6 @@ def _laws(rows: int, vocab_size: int, rng: np.random.Generator) -> tuple[np.ndar
     draft /= draft.sum(-1, keepdims=True)
     draft[kinds == EQUAL] = target[kinds == EQUAL, :_K]
     return target, draft
-
-
-def _drafted(draft: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Drafts (rows, k) drawn from q (rows, k, V)."""
-    sums = draft.cumsum(-1)
-    drafts: np.ndarray = (sums > rng.random(draft.shape[:2])[..., None] * sums[..., -1:]).argmax(-1)
-    return drafts
 
 
 def _emitted(sampler: Sampler, target: np.ndarray, draft: np.ndarray, drafts: np.ndarray, seed: int) -> np.ndarray:

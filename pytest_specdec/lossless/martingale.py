@@ -26,6 +26,8 @@ _SERIAL_CELLS = 4
 NARROWER = (0.8, 0.9, 0.95, 0.98, 0.99)
 """Masses within which the transforms stay where an engine leaves out a law's tail."""
 _NARROW_SHARE = 0.9
+_LARGEST = 700.0
+"""Logarithm of the largest evidence that is told."""
 NARROW, RANKS, SERIAL = "a narrower top-k or top-p", "other ranks than the target's", "draws that depend on the one before"
 
 
@@ -89,6 +91,15 @@ class Evidence:
         largest: np.ndarray = np.maximum(self.total.max(-1), 0.0)
         return largest
 
+    @property
+    def highest_value(self) -> float:
+        """`highest` of one run (tokens,), no longer as a logarithm."""
+        return capped_exp(float(self.highest))
+
+    def suspect(self, token: int) -> str:
+        """The family of one run (tokens,) whose bets have paid most up to a token, by its index."""
+        return max(self.families, key=lambda name: float(self.families[name][token]))
+
     def reached(self, alpha: float) -> np.ndarray:
         """(...): how many tokens it took to reach 1 / alpha; 0 where it never did."""
         above = self.total >= -math.log(alpha)
@@ -108,6 +119,11 @@ def evidence(draws: Draws, uniforms: np.ndarray) -> Evidence:
     bets[SERIAL] = [serial_bet(transforms, _SERIAL_CELLS)]
     families = {name: _mean([np.cumsum(one, -1) for one in own]) for name, own in bets.items()}
     return Evidence(_mean([*families.values()]), families)
+
+
+def capped_exp(log_e: float) -> float:
+    """A finite number for finite evidence, however large."""
+    return math.exp(min(log_e, _LARGEST))
 
 
 def mixed_bet(odds: np.ndarray, share: float) -> np.ndarray:

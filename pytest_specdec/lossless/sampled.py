@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import RequestError
 from .counted import Level, detectable, log_evidence
 from .emissions import Emissions, decoded, seeded
+from .martingale import capped_exp
 from .sampler import Sampler
 from .trees import Prefix, PrefixTree
 
@@ -47,18 +48,17 @@ class Sampled:
 
     @property
     def e_value(self) -> float:
-        return math.exp(min(self.log_e, 700.0)) if self.log_e < math.inf else math.inf
+        return capped_exp(self.log_e) if self.log_e < math.inf else math.inf
 
     @property
     def message(self) -> str:
         """One sentence: which tokens come how often, or what would have been found."""
         if not self.caught:
             return f"{self.draws:,} rounds show no bias; one of {self.detectable:.2g} in total variation would have been found"
-        tokens = ", ".join(map(str, self.prefix))
         if self.expected == 0:
-            return f"it emitted [{tokens}], which the target never does, in {self.got:.3g} of {self.draws:,} rounds"
+            return f"it emitted {list(self.prefix)}, which the target never does, in {self.got:.3g} of {self.draws:,} rounds"
         return (
-            f"[{tokens}] was emitted with probability {self.got:.4g} where the target has {self.expected:.4g} "
+            f"{list(self.prefix)} was emitted with probability {self.got:.4g} where the target has {self.expected:.4g} "
             f"({self.draws:,} rounds, evidence {self.e_value:.3g} against {1 / self.alpha:.3g}; total variation about "
             f"{self.total_variation:.2g}, found from {self.detectable:.2g})"
         )

@@ -16,7 +16,7 @@ import torch
 
 from ..errors import RequestError, SpecdecError
 from .enumeration.tokens import Token
-from .trees import Prefix, Row
+from .trees import Prefix, PrefixTree, Row
 
 Verify = Callable[..., Any]
 Arrays = Literal["auto", "torch", "numpy"]
@@ -74,6 +74,11 @@ class Sampler:
         """How far a probability may be off by rounding."""
         return TOLERANCES[torch.float64 if self.numpy else self.dtype]
 
+    def check_laws(self, target: PrefixTree, draft: PrefixTree) -> None:
+        """Raises RequestError where it is to draw its own drafts from laws that depend on them."""
+        if self.drafts == "own" and not (target.by_position and draft.by_position):
+            raise RequestError("a sampler that draws its own drafts cannot see laws that depend on them; give laws by position")
+
     def inputs(self, target: Sequence[Row], draft: Sequence[Row], tokens: Prefix) -> Inputs:
         """The arguments of one round: p (k + 1, V), q (k, V), and the drafts (k,) unless it draws its own."""
         rows: list[Any] = [target, draft, tokens][: 2 if self.drafts == "own" else 3]
@@ -86,13 +91,12 @@ class Sampler:
     def call(self, inputs: Inputs, generator: np.random.Generator | torch.Generator) -> Emitted:
         """One round. Raises ContractError for anything but one or more whole numbers."""
         emitted = self.run(inputs, generator)
-        if self.batched:
-            rows = _listed(emitted)
-            if len(rows) != 1:
-                raise ContractError(f"it returned {len(rows)} rows for 1; return one row of tokens for each row of its arguments")
-            emitted = rows[0]
-            return trimmed(emitted_tokens(emitted))
-        return emitted_tokens(emitted)
+        if not self.batched:
+            return emitted_tokens(emitted)
+        rows = _listed(emitted)
+        if len(rows) != 1:
+            raise ContractError(f"it returned {len(rows)} rows for 1; return one row of tokens for each row of its arguments")
+        return trimmed(emitted_tokens(rows[0]))
 
     def run(self, inputs: Inputs, generator: np.random.Generator | torch.Generator) -> Any:
         """What it returns, unchecked."""

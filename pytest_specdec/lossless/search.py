@@ -12,7 +12,7 @@ from hypothesis.errors import NoSuchExample
 from .enumeration.paths import NotEnumerableError
 from .exact import Round
 from .sampler import Sampler
-from .strategies import normalised, rounds, turns
+from .strategies import Ints, normalised, rounds, turns
 
 _STEEP = 0.6
 """Each probability of `opposed_round` over the one before."""
@@ -32,7 +32,7 @@ def smallest(sampler: Sampler, vocab_size: int, k: int, wrong: Callable[[Round],
             unable.append(error)
             return False
 
-    found = _find(_rounds(sampler, vocab_size, k), judged, most, seed, (Phase.generate, Phase.shrink))
+    found = _find(_rounds(sampler, (2, vocab_size), (1, k)), judged, most, seed, (Phase.generate, Phase.shrink))
     if found is None and unable:
         raise unable[0]
     return found
@@ -40,15 +40,16 @@ def smallest(sampler: Sampler, vocab_size: int, k: int, wrong: Callable[[Round],
 
 def drawn_rounds(sampler: Sampler, vocab_size: int, k: int, count: int, seed: int) -> list[Round]:
     """So many rounds, with the whole vocabulary and all drafts."""
+    if not count:
+        return []
     drawn: list[Round] = []
 
     def keep(given: Round) -> bool:
         drawn.append(given)
         return False
 
-    if count:
-        _find(rounds(vocab_size, k, by_position=sampler.drafts == "own"), keep, 2 * count, seed, (Phase.generate,))
-    return drawn[-count:] if count else []
+    _find(_rounds(sampler, vocab_size, k), keep, 2 * count, seed, (Phase.generate,))
+    return drawn[-count:]
 
 
 def opposed_round(vocab_size: int, k: int) -> Round:
@@ -57,8 +58,8 @@ def opposed_round(vocab_size: int, k: int) -> Round:
     return Round(turns([falling]), turns([falling[::-1]]), k)
 
 
-def _rounds(sampler: Sampler, vocab_size: int, k: int) -> st.SearchStrategy[Round]:
-    return rounds((2, vocab_size), (1, k), by_position=sampler.drafts == "own")
+def _rounds(sampler: Sampler, vocab_size: Ints, k: Ints) -> st.SearchStrategy[Round]:
+    return rounds(vocab_size, k, by_position=sampler.drafts == "own")
 
 
 def _find(

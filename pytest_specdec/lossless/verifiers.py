@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from ..decoding.rules import rule_named
-from ..errors import RequestError
 
 Generator = torch.Generator | None
 
@@ -28,18 +24,3 @@ def of_rule(name: str) -> Callable[..., torch.Tensor]:
 
     verify.__name__ = name
     return verify
-
-
-def imported(path: str, root: Path) -> Callable[..., object]:
-    """What `module:function` names, a module of the root folder or an installed one. Raises RequestError if there is none."""
-    module, _, name = path.partition(":")
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as problem:
-        raise RequestError(f"--specdec-verifier={path}: {problem}; name module:function as Python imports it") from None
-    if not callable(found):
-        raise RequestError(f"--specdec-verifier={path} is no function; name one of target_probs, draft_probs and draft_tokens")
-    verifier: Callable[..., object] = found
-    return verifier

@@ -1,4 +1,4 @@
-"""What a session found, for terminals, programs, pull requests and browsers. Reports compute nothing."""
+"""What a session found, for terminals, programs, pull requests, browsers and ears. Reports compute nothing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 from .row import Row
 
-_FORMATS = {".json": "json", ".html": "html", ".md": "markdown"}
+_FORMATS = {".json": "json", ".html": "html", ".md": "markdown", ".txt": "text", ".wav": "sound"}
 
 
-def render(suffix: str, rows: Iterable[Row]) -> str:
-    """The report in the format of a file name's ending."""
-    text: str = importlib.import_module(f"{__name__}.{_FORMATS[suffix]}").render(rows)
-    return text
+def render(suffix: str, rows: Iterable[Row], language: str = "en") -> str | bytes:
+    """The report in the format of a file name's ending. Raises RequestError where the session has nothing to put into it."""
+    found: str | bytes = importlib.import_module(f"{__name__}.{_FORMATS[suffix]}").render(rows, language)
+    return found

@@ -6,11 +6,19 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from .curves import Picture, Point, pictures
+from .acceptance import Combinations, combinations
+from .curves import Picture, Point, pictures, stem
 from .row import Row
-from .table import HEADERS, NOTE, cells, ordered, to_look_at
+from .table import cells, ordered, to_look_at
+from .text import about, cell, conclusions, details, overall
+from .words import Phrases
 
 WIDTH, HEIGHT, MARGIN = 520, 260, 36
+_HEADERS = (
+    "suite", "case", "k_column", "depth_column", "rate_column", "accepted_column", "length_column", "speedup_column",
+    "baseline_column", "change_column", "verdict_column",
+)  # fmt: skip
+"""Phrases over the columns of the table."""
 _COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#b9770e", "#566573")
 
 
@@ -38,24 +46,43 @@ class Axes:
         return [step * number for number in range(int(self.top / step) + 1)]
 
 
-def render(rows: Iterable[Row]) -> str:
+def render(rows: Iterable[Row], language: str = "en") -> str:
     """The page. Every text is escaped by the template engine."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("pytest_specdec", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    own = ordered(rows)
+    own, say = ordered(rows), Phrases(language)
     return environment.get_template("page.html.jinja").render(
-        headers=("suite", *HEADERS),
+        say=say,
+        headers=[say(name) for name in _HEADERS],
         lines=[((row["suite"], *cells(row)), row["verdict"]) for row in own],
-        note=NOTE,
         told=to_look_at(own),
         drawings=[_drawing(picture) for picture in pictures(own)],
+        chapters=[_chapter(chapter, say) for chapter in combinations(own) if chapter.samples],
+        utterances=_utterances(own),
         width=WIDTH,
         height=HEIGHT,
         margin=MARGIN,
     )
+
+
+def _utterances(rows: list[Row]) -> list[dict[str, Any]]:
+    """Each once: cases of other k and depth have the same texts."""
+    found = {row["utterance"]["wav"]: {**row["utterance"], "title": stem(row)} for row in reversed(rows) if row["utterance"]}
+    return list(reversed(found.values()))
+
+
+def _chapter(chapter: Combinations, say: Phrases) -> dict[str, Any]:
+    """One pair's acceptance, in the words of the text report."""
+    return {
+        "title": say("title", chapter=chapter.name),
+        "about": list(about(chapter, say)),
+        "overall": list(overall(chapter, say)),
+        "conclusions": list(conclusions(chapter, say)),
+        "combinations": [(cell(row, say), list(details(row, say))) for row in chapter.rows],
+    }
 
 
 def _drawing(picture: Picture) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from .row import Row
 from .table import HEADERS, NOTE, cells, ordered, to_look_at
 
 
-def render(rows: Iterable[Row]) -> str:
-    """One table of all cases, and what is to be said of those that did not simply pass."""
+def render(rows: Iterable[Row], language: str = "en") -> str:
+    """One table of all cases, and what is to be said of those that did not simply pass; in English."""
     return "\n".join(_lines(ordered(rows))) + "\n"
 
 

@@ -23,10 +23,52 @@ class Metrics(TypedDict):
     verify_ms: Number
     draft_ms: Number
     speedup: Number
+    tokens_per_second: Number
+    """Theoretical: tokens a round over its time."""
     acceptance_length_error: Number
     """Standard error, clustered by prompt."""
     speedup_interval: list[Number]
     """95 %, empty where it is unknown."""
+
+
+class Spread(TypedDict):
+    """Over samples; the deviation is a sample's (n - 1)."""
+
+    mean: Number
+    deviation: Number
+    least: Number
+    most: Number
+
+
+class Worst(TypedDict):
+    """A prompt whose first round accepts little."""
+
+    prompt: str
+    """Its key."""
+    text: str
+    """How it begins."""
+    category: str
+    accepted: Number
+
+
+class Samples(TypedDict):
+    """One round from each prompt's own context."""
+
+    count: int
+    rate: Spread
+    accepted: Spread
+    drafted: Spread
+    survival: list[Number]
+    worst: list[Worst]
+
+
+class Utterance(TypedDict):
+    """A text of the case as sound; `wav` and `spectrogram` (PNG) are base64."""
+
+    text: str
+    seconds: Number
+    wav: str
+    spectrogram: str
 
 
 class Row(Metrics):
@@ -41,7 +83,13 @@ class Row(Metrics):
     rule: str
     temperature: float
     engine: str
+    judged: str
+    """The token ids that are drafted and judged, empty for all."""
     definition: str
+    samples: Samples | None
+    """None where the engine keeps no first rounds."""
+    utterance: Utterance | None
+    """Where a test asked for it."""
     categories: dict[str, Number]
     baseline: dict[str, Any]
     drop: Number
@@ -64,4 +112,5 @@ SEVERITY = ("not judged", "pass", "improved", "new", "updated", "inconclusive", 
 
 def worse(one: Row, other: Row) -> Row:
     """Of two rows of one case, from two tests or two workers, the one whose verdict weighs more."""
-    return max(one, other, key=lambda row: SEVERITY.index(row["verdict"]))
+    worst = max(one, other, key=lambda row: SEVERITY.index(row["verdict"]))
+    return {**worst, "utterance": one["utterance"] or other["utterance"]}

@@ -83,18 +83,11 @@ def test_what_decides_the_numbers_is_in_the_id(change: dict[str, Any]) -> None:
     assert case(**change).id != case().id
 
 
-@pytest.mark.parametrize(
-    ("k", "depth", "passes"), [(1, 0, 1), (8, 0, 8), (8, 1, 4), (9, 1, 5), (4, 3, 1), (5, 3, 2), (16, 3, 4), (2, 3, 1)]
-)
-def test_a_draft_model_takes_one_pass_for_each_one_plus_depth_tokens(k: int, depth: int, passes: int) -> None:
-    assert case(k=k, depth=depth).passes == passes
-
-
 @pytest.mark.parametrize("k", [1, 3, 8])
-def test_own_heads_draft_all_tokens_in_one_pass(k: int) -> None:
+def test_own_heads_draft_all_tokens_in_one_chain(k: int) -> None:
     own = case(drafter=OWN_HEADS, k=k, depth=1)
     assert own.uses_own_heads
-    assert own.passes == 1
+    assert own.drafted == k
 
 
 @pytest.mark.parametrize(
@@ -107,7 +100,7 @@ def test_only_a_checkpoint_is_a_draft_model(drafter: str, model: str | None, own
 
 @pytest.mark.parametrize("k", [1, 8])
 def test_prompt_lookup_drafts_all_tokens_at_once(k: int) -> None:
-    assert case(drafter=LOOKUP, k=k).passes == 1
+    assert case(drafter=LOOKUP, k=k).drafted == k
 
 
 def test_cases_that_differ_in_k_share_their_texts() -> None:

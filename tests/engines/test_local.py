@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -340,6 +342,29 @@ def test_the_measured_rounds_are_those_of_decode_itself(case: Case) -> None:
 def same(one: Decoded, other: Decoded) -> bool:
     """Equal but for the milliseconds."""
     return (one.texts, one.rounds, one.k) == (other.texts, other.rounds, other.k)
+
+
+def test_texts_that_cases_share_are_judged_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    whole = local.conformance
+    monkeypatch.setattr(local, "conformance", lambda *args, **named: calls.append(args) or whole(*args, **named))
+    cases = grid(case, (4, 0), (8, 0), (4, 2), (8, 2))
+    engine = ReplayEngine(cases, device="cpu")
+    found = [engine.conformance(own, 0.01) for own in cases]
+    assert found[0] is found[1]
+    assert found[2] is found[3]
+    assert len(calls) == 2, "with the draft model's law, and without where a head's is another"
+    engine.conformance(case, 0.02)
+    assert len(calls) == 3
+
+
+def test_models_are_let_go_with_their_engine(case: Case) -> None:
+    engine = ReplayEngine([case], device="cpu")
+    engine.conformance(case, 0.01)
+    model = weakref.ref(engine.model(case.target).model)
+    del engine
+    gc.collect()
+    assert model() is None
 
 
 @pytest.mark.parametrize("kind", [ReplayEngine, DecodeEngine])

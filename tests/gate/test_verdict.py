@@ -183,6 +183,21 @@ def test_new_prompts_are_an_error_even_in_a_subset(subset: bool) -> None:
     assert (verdict.outcome, verdict.reason) == ("error", "the prompt set changed: 1 new, 1 gone")
 
 
+def test_more_prompts_than_the_baselines_are_told_and_not_judged() -> None:
+    before = steady_counts(10)
+    verdict = judge(record(steady_counts(12)), record(before), margin=0.01, subset=True)
+    assert (verdict.outcome, verdict.reason) == ("pass", "unchanged; 2 of 12 prompts have no baseline and were not judged")
+    assert verdict.pair is not None
+    assert verdict.pair.prompts == 10
+    worse = steady_counts(12)
+    worse.accepted[0] *= 0.5
+    assert judge(record(worse), record(before), margin=0.01, subset=True).outcome == "regressed"
+    worse.accepted[0] *= 2
+    worse.accepted[11] *= 0.5
+    assert judge(record(worse), record(before), margin=0.01, subset=True).outcome == "pass"
+    assert judge(record(worse), record(before), margin=0.01).outcome == "error"
+
+
 def test_a_subset_is_judged_on_its_own_prompts() -> None:
     now = steady_counts()
     now.accepted[0] *= 0.5

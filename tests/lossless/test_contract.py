@@ -174,6 +174,22 @@ def test_drafters_of_numpy_and_of_many_rows() -> None:
     assert assert_q_contract(rows, method="sampled", rounds=50).drafts == 50 * 64 * K
 
 
+def test_a_drafter_without_a_generator_repeats_and_leaves_the_random_states_alone() -> None:
+    def propose() -> tuple[Tensor, Tensor]:
+        return bigram(softmax, softmax, None)
+
+    def numpys() -> tuple[np.ndarray, np.ndarray]:
+        law = np.array([0.25, 0.75])
+        return np.random.choice(2, 1, p=law), law[None]
+
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    for drafter in (propose, numpys):
+        first, again, other = (assert_q_contract(drafter, method="sampled", rounds=200, seed=seed).z for seed in (1, 1, 2))
+        assert first == again != other
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == np.random.get_state()[1].tolist()
+
+
 def test_rows_without_a_draft_are_left_out() -> None:
     laws = torch.tensor([[[0.5, 0.5], [0.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])
     assert q_contract([(torch.tensor([[1, 0], [0, 1]]), laws)]).drafts == 3

@@ -180,7 +180,7 @@ def suspect_of(transforms: np.ndarray) -> str:
     laid = Draws(draws.surprisal * 0, draws.entropy, draws.variance, draws.below, {}, {})
     seen = evidence(laid, transforms)
     assert seen.highest > np.log(1e6)
-    return max(seen.families, key=lambda name: seen.families[name][-1])
+    return seen.suspect(-1)
 
 
 def test_what_the_transforms_look_like_names_the_suspect() -> None:
@@ -205,3 +205,8 @@ def test_evidence_is_dated_at_its_first_crossing() -> None:
     assert seen.reached(0.05).tolist() == [2, 0]
     assert seen.reached(0.01).tolist() == [4, 0]
     assert np.exp(seen.highest) == pytest.approx([200, 1])
+
+
+def test_evidence_is_told_as_a_finite_number() -> None:
+    assert Evidence(np.log([1, 30, 2]), {}).highest_value == pytest.approx(30)
+    assert Evidence(np.array([0.0, 5000.0]), {}).highest_value == pytest.approx(np.exp(700))

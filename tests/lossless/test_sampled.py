@@ -149,10 +149,8 @@ def test_the_stated_total_variation_is_found(support: int, draws: int) -> None:
     assert found(smallest / 3) < 3
 
 
-def test_more_rounds_find_smaller_biases_and_rare_prefixes_only_large_ones() -> None:
+def test_more_rounds_find_smaller_biases() -> None:
     assert detectable(10**6, 4, ALPHA, 3) < detectable(10**4, 4, ALPHA, 3) / 5
-    deep = detectable(10**6, 4, ALPHA, 3, depth=2, vocab_size=4, reach=0.01)
-    assert detectable(10**4, 4, ALPHA, 3) < deep < 1.5 * detectable(10**4, 4, ALPHA, 3)
     assert detectable(10**4, 4, ALPHA, 1) < detectable(10**4, 4, ALPHA, 5) == detectable(10**4, 4, ALPHA / 3, 1)
     assert detectable(5, 4, ALPHA, 3) == 1 == detectable(1000, 1, ALPHA, 3)
 

@@ -120,7 +120,8 @@ def test_workers_measure_no_times(project: Project) -> None:
     assert "run without -n" in result.stdout.str() + result.stderr.str()
 
 
-def test_rounds_are_timed_with_pytest_benchmark(project: Project, tmp_path: Path) -> None:
+def test_rounds_are_timed_with_pytest_benchmark(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # pytest-benchmark times nothing beside other workers
     project.write_test("""
 import pytest
 

@@ -24,6 +24,17 @@ def test_the_ini_files_number_of_prompts_is_the_projects_own(project) -> None:
     project.run(ok=True)
 
 
+def test_a_larger_run_is_judged_on_the_baselines_prompts_and_says_so(project) -> None:
+    test = project.write_test()
+    test.write_text(test.read_text().replace("new_tokens=24", "new_tokens=24, prompt_limit=8"))
+    project.create()
+    assert {row["prompts"] for row in project.report()} == {8}
+    rows = project.report("--specdec-prompts=12")
+    assert {row["prompts"] for row in rows} == {12}
+    assert {row["reason"] for row in rows} == {"unchanged; 4 of 12 prompts have no baseline and were not judged"}
+    assert {row["samples"]["count"] for row in rows} == {12}
+
+
 def test_a_smaller_run_still_catches_a_worse_drafter(project, tmp_path: Path) -> None:
     project.create()
     noisy = add_noise(project.draft, tmp_path / "noisy", 1.0)

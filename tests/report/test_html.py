@@ -14,7 +14,7 @@ from pytest_specdec.report.curves import pictures
 from pytest_specdec.report.html import HEIGHT, MARGIN, WIDTH, Axes
 
 NASTY = "<script>alert(1)</script>&\"'"
-VOID = {"meta"}
+VOID = {"meta", "br", "img"}
 
 
 class Tags(HTMLParser):
@@ -50,6 +50,28 @@ def test_tags_are_closed_and_nothing_is_loaded() -> None:
     assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in tags}
     assert not any({"src", "href"} & set(attributes) for _, attributes in tags)
     assert "http" not in text
+
+
+SAMPLES = {
+    "count": 3,
+    **{name: {"mean": 0.5, "deviation": None, "least": 0.1, "most": 0.9} for name in ("rate", "accepted", "drafted")},
+    "survival": [0.9, None],
+    "worst": [{"prompt": "p0", "text": NASTY, "category": NASTY, "accepted": 0.1}],
+}
+UTTERANCE = {"text": NASTY, "seconds": 1.25, "wav": "UklGRg==", "spectrogram": "iVBORw=="}
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_chapters_and_sound_are_closed_escaped_and_inside_the_page(language: str) -> None:
+    text = render(".html", [row(samples=SAMPLES, utterance=UTTERANCE)], language)
+    assert isinstance(text, str)
+    tags = Tags(text).seen
+    sources = [attributes["src"] or "" for _, attributes in tags if "src" in attributes]
+    assert sources == ["data:audio/wav;base64,UklGRg==", "data:image/png;base64,iVBORw=="]
+    assert ("html", {"lang": language}) in tags
+    assert "<script>" not in text
+    assert "1.25 " in text
+    assert ("Assessment" in text, "评估" in text) == (language == "en", language == "zh")
 
 
 @pytest.mark.parametrize("field", ["suite", "reason", "verdict"])

@@ -15,7 +15,13 @@ from pytest_specdec.report.row import SEVERITY, plain, worse
 
 def test_rows_come_back_as_they_were() -> None:
     data = json.loads(render([row()]))
-    assert data == {"schema": SCHEMA, "cases": [row()]}
+    silent = {name: value for name, value in row().items() if name != "utterance"}
+    assert data == {"schema": SCHEMA, "cases": [silent]}
+
+
+def test_sound_is_left_out() -> None:
+    spoken = row(utterance={"text": "h", "seconds": 1.0, "wav": "UklGRg==", "spectrogram": "iVBORw=="})
+    assert "UklGRg" not in render([spoken])
 
 
 def test_cases_are_sorted_by_id() -> None:
@@ -45,6 +51,12 @@ def test_plain_keeps_finite_numbers_only(value: float | None, wanted: float | No
 def test_the_graver_verdict_wins_from_either_side(lighter: str, graver: str) -> None:
     one, two = row(verdict=lighter), row(verdict=graver)
     assert worse(one, two)["verdict"] == worse(two, one)["verdict"] == graver
+
+
+def test_an_utterance_stays_whichever_row_wins() -> None:
+    spoken = {"text": "h", "seconds": 1.0, "wav": "", "spectrogram": ""}
+    assert worse(row(utterance=spoken), row(verdict="error"))["utterance"] == spoken
+    assert worse(row(verdict="error"), row(utterance=spoken))["utterance"] == spoken
 
 
 def test_of_equal_verdicts_the_first_stays() -> None:

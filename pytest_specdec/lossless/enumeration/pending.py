@@ -34,9 +34,7 @@ class Pending(torch.Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Reached only without the mode of torch_draws."""
-        raise NotEnumerableError(
-            "a drawn tensor was kept beyond the call that drew it; make the sampler a function of its arguments"
-        )
+        raise NotEnumerableError(_KEPT)
 
 
 SYMBOLS = frozenset({Pending, Value, Token})

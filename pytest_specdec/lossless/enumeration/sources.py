@@ -46,10 +46,12 @@ class Symbols:
 class Forced:
     """One uniform at a given value and all others small, so that drafts are accepted; other draws at their most likely."""
 
-    def __init__(self, at: int, value: float) -> None:
-        """`at`: the number of the uniform that has the value, from 0."""
-        self._at, self._value = at, value
-        self.drawn = 0
+    def __init__(self) -> None:
+        self.restart(0, SMALL)
+
+    def restart(self, at: int, value: float) -> None:
+        """Begin a call. `at`: the number of the uniform that has the value, from 0."""
+        self._at, self._value, self.drawn = at, value, 0
 
     def uniform(self, what: str) -> Cell:
         self.drawn += 1

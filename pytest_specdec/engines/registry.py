@@ -1,0 +1,47 @@
+"""Foreign engines by their names on the command line. An adapter, and the package behind it, is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import cast
+
+from ..errors import RequestError
+from .reported import Adapter, Setup
+
+ADAPTERS = {
+    "transformers": "transformers:TransformersAdapter",
+    "vllm": "vllm:vllm",
+    "sglang": "sglang:SglangAdapter",
+    "llama-cpp": "xllamacpp:llama_cpp",
+    "openvino": "openvino:OpenVinoAdapter",
+    "onnxruntime": "onnxruntime:OnnxRuntimeAdapter",
+    "tensorrt-llm": "tensorrt_llm:TensorRtLlmAdapter",
+    "trace": "trace:TraceAdapter",
+}
+"""`module:class` below this package. A class is called with a `Setup`."""
+
+
+def adapter(name: str, setup: Setup) -> Adapter:
+    """A foreign engine's adapter. Raises RequestError where it or its package is missing, or the URL does not fit."""
+    module, _, made = ADAPTERS[name].partition(":")
+    try:
+        found = getattr(importlib.import_module(f"{__package__}.{module}"), made)
+    except ImportError as error:
+        missing = error.name or str(error)
+        raise RequestError(
+            f"--specdec-engine={name} needs {missing}, which is not installed; install it, or record a trace elsewhere "
+            "and read it with --specdec-engine=trace"
+        ) from None
+    except AttributeError:
+        raise RequestError(f"--specdec-engine={name} has no adapter in this version; choose another engine, or trace") from None
+    return _checked(name, cast("Callable[[Setup], Adapter]", found)(setup), setup.url)
+
+
+def _checked(name: str, adapter: Adapter, url: str | None) -> Adapter:
+    wanted = adapter.abilities.url
+    if wanted == "needed" and not url:
+        raise RequestError(f"--specdec-engine={name} reads from somewhere; name it: --specdec-url=")
+    if wanted == "refused" and url:
+        raise RequestError(f"--specdec-engine={name} runs in this process; leave --specdec-url out")
+    return adapter

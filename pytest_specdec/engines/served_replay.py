@@ -1,0 +1,251 @@
+"""The engine `logprobs`: replay of texts by two served models, for pairs too large for this machine.
+
+The target's server samples the texts, encodes prompts where no tokenizer is at hand, and scores; the drafter's server
+scores. What a server says of a model stands for the model's fingerprint: two servers of other weights must not say the same.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..acceptance.case import SERVED, Case, TextKey
+from ..acceptance.prompts import Prompt, read_prompts
+from ..acceptance.renewal import expected_counts
+from ..acceptance.samples import Samples
+from ..acceptance.scores import Scores
+from ..acceptance.texts import Text, texts_of_prompts
+from ..baselines.schema import SCHEMA, Environment, Fingerprints, TextSet
+from ..checkpoint import local_checkpoint
+from ..errors import MeasurementError, RequestError
+from ..lossless.conformance import Conformance
+from ..speedup.costs import CostProfile
+from .http import Client
+from .llama_cpp import LlamaCppAdapter
+from .logprobs import WORKERS, check_servable, served_scores, wanted_top
+from .protocol import Engine, Measurement
+from .reported import Setup
+from .score_cache import ScoreCache
+from .scorers import Scorer, scorer_at
+from .served import KEY, ServedAdapter
+from .sglang import SglangAdapter
+from .vllm_http import VllmServer
+
+if TYPE_CHECKING:
+    from .local import LocalEngine
+    from .oracle import Agreement
+
+Report = Callable[[str, int, int], None]
+"""Progress: (what, texts done, texts in all)."""
+Encode = Callable[[Sequence[Prompt]], list[list[int]]]
+"""Token ids of prompts by the target's own tokenizer."""
+
+_PANGRAM = Prompt("", "", text="The quick brown fox jumps over 13 lazy dogs; caf\u00e9, \u6f22\u5b57.")
+"""Its token ids stand for the tokenizer."""
+_EMITTERS: dict[str, type[ServedAdapter]] = {"vllm": VllmServer, "sglang": SglangAdapter, "llama.cpp": LlamaCppAdapter}
+"""What samples texts, by the dialect of the target's server."""
+
+
+class ServedReplay(Engine):
+    """Replay over log-probabilities from `url`, the target's server, and `draft_url`, the drafter's.
+
+    `encode` gives prompts' ids by the target's own tokenizer; without it the target's server encodes. `folder` keeps what was
+    scored until all of a text set is, so that a run that died goes on; None keeps nothing.
+    """
+
+    name = "logprobs"
+
+    def __init__(
+        self,
+        plan: Sequence[Case],
+        *,
+        url: str | None,
+        draft_url: str | None,
+        folder: Path | None = None,
+        encode: Callable[[str], Encode | None] = lambda target: None,
+        stored_texts: Callable[[TextKey], TextSet | None] = lambda key: None,
+        report: Report = lambda what, done, total: None,
+        workers: int = WORKERS,
+    ) -> None:
+        if url is None or draft_url is None:
+            missing = "--specdec-url" if url is None else "--specdec-draft-url"
+            raise RequestError(f"engine logprobs asks two servers, the target's and the drafter's; add {missing}=http://...")
+        self._plan, self._folder, self._encode = tuple(plan), folder, encode
+        self._stored_texts, self._report, self._workers = stored_texts, report, workers
+        self._target, self._drafter = (Client(own, key=os.environ.get(KEY)) for own in (url, draft_url))
+
+    def measure(self, case: Case) -> Measurement:
+        """Counts of one case. Raises RequestError for a drafter that is no plain draft model."""
+        if case.draft_model is None or case.depth or case.judged is not None:
+            raise RequestError(
+                "servers give log-probabilities of plain models only; use a draft model at --specdec-depth=0, or "
+                "--specdec-engine=replay"
+            )
+        group = self._group(case.texts)
+        field = group.scores.field(case.rule)
+        counts = expected_counts(field, case.k)
+        if not counts.total_rounds > 0:
+            raise MeasurementError(f"no text is long enough for a round of k={case.k}; raise --specdec-new-tokens")
+        target, drafter = self._scorers(wanted_top(case.texts.sampling))
+        return Measurement(
+            counts,
+            Fingerprints(_fingerprint(target), _fingerprint(drafter)),
+            Environment("none", "none", f"served by {target.dialect}", "the servers' own", 0),
+            group.stored.tokenizer,
+            group.stored.template,
+            {text.key: text.fingerprint for text in group.texts},
+            group.stored,
+            looping=sum(text.loops for text in group.texts),
+            samples=Samples.of(field, case.k),
+            field=functools.partial(group.scores.field, case.rule),
+        )
+
+    def emitted(self, case: Case) -> Sequence[Text]:
+        """The texts that are replayed."""
+        return self._group(case.texts).texts
+
+    def conformance(self, case: Case, alpha: float) -> Conformance:
+        """Raises RequestError: that takes the target's whole laws."""
+        raise RequestError(
+            "servers give the largest log-probabilities only and conformance needs whole laws; leave specdec_conformance out, or "
+            "use an engine with the weights at hand"
+        )
+
+    def oracle(self, case: Case, alpha: float) -> Agreement:
+        """Raises RequestError: replay counts no rounds that could be wrong."""
+        raise RequestError("engine logprobs replays and counts no engine's rounds; leave specdec_oracle out")
+
+    def costs(self, cases: Sequence[Case]) -> CostProfile:
+        """Raises RequestError: what another machine takes is not timed from here."""
+        raise RequestError(
+            "served models are not timed from here; measure where they run and name the file: --specdec-costs=FILE"
+        )
+
+    def words(self, case: Case, tokens: Sequence[int]) -> list[str]:
+        """The tokens' ids; servers tell them differently, or not at all."""
+        return [f"<{token}>" for token in tokens]
+
+    @property
+    def local(self) -> LocalEngine:
+        """Raises RequestError: no model is in this process."""
+        raise RequestError("both models are at their servers; leave out the fixtures that need them in this process")
+
+    @functools.cached_property
+    def _group(self) -> Callable[[TextKey], _Group]:
+        return functools.cache(self._measure_group)
+
+    @functools.cached_property
+    def _scorers(self) -> Callable[[int], tuple[Scorer, Scorer]]:
+        return functools.cache(lambda top: (scorer_at(self._target, top), scorer_at(self._drafter, top)))
+
+    def _measure_group(self, key: TextKey) -> _Group:
+        check_servable(key.sampling)
+        target, drafter = self._scorers(wanted_top(key.sampling))
+        texts, stored = self._texts(key, target)
+        caches = None
+        if self._folder is not None:
+            caches = self._cache(self._folder, target), self._cache(self._folder, drafter)
+        scores = served_scores(
+            target,
+            drafter,
+            texts,
+            key.sampling,
+            caches=caches,
+            workers=self._workers,
+            progress=functools.partial(self._report, f"{key.suite}: log-probabilities"),
+        )
+        for cache in caches or ():
+            cache.finish()
+        return _Group(texts, stored, scores)
+
+    def _cache(self, folder: Path, scorer: Scorer) -> ScoreCache:
+        """One file for each server and model, and for each xdist worker: two processes must not write to one."""
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+        place = hashlib.sha256(f"{scorer.client.url} {_fingerprint(scorer)} {worker}".encode()).hexdigest()[:16]
+        return ScoreCache(folder / f"logprobs-{place}-top{scorer.top}.jsonl", scorer)
+
+    def _texts(self, key: TextKey, target: Scorer) -> tuple[tuple[Text, ...], TextSet]:
+        """The stored texts where they fit the served target; the missing ones are sampled by it."""
+        prompts = read_prompts(key.prompts, key.prompt_limit)
+        kind = _EMITTERS.get(target.dialect)
+        emitter = None if kind is None else kind(Setup(), self._target)
+        ids = self._ids(key, prompts, emitter)
+        tokenizer = hashlib.sha256(repr(self._ids(key, [_PANGRAM], emitter)).encode()).hexdigest()[:16]
+        wanted = TextSet(
+            SCHEMA, _fingerprint(target), tokenizer, None, key.new_tokens, key.temperature, key.seed, {}, key.top_k, key.top_p
+        )
+        stored = self._stored_texts(key)
+        known = dict(stored.texts) if stored is not None and stored.fits(wanted) else {}
+        missing = [row for row, prompt in enumerate(prompts) if prompt.key not in known]
+        if missing and emitter is None:
+            raise RequestError(
+                f"{target.client.url} gives no token ids, so texts cannot be sampled there; store texts of this target, or serve "
+                f"it by {', '.join(_EMITTERS)}"
+            )
+        if missing and emitter is not None:
+            known |= self._sample(key, emitter, {prompts[row].key: ids[row] for row in missing})
+        texts = texts_of_prompts(prompts, ids, [known[prompt.key] for prompt in prompts])
+        return texts, msgspec.structs.replace(wanted, texts={prompt.key: known[prompt.key] for prompt in prompts})
+
+    def _ids(self, key: TextKey, prompts: Sequence[Prompt], emitter: ServedAdapter | None) -> list[list[int]]:
+        encode = self._encode(key.target)
+        if encode is not None:
+            return encode(prompts)
+        if emitter is None or any(prompt.text is None for prompt in prompts):
+            raise RequestError(
+                "the target's tokenizer is needed to encode these prompts; name a folder that holds it by --specdec-target"
+            )
+        return [emitter.encode(prompt.text or "") for prompt in prompts]
+
+    def _sample(self, key: TextKey, emitter: ServedAdapter, prompts: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
+        """New tokens of each prompt, by its key; each has a seed of its own, in part of the prompts, too."""
+        what = f"{key.suite}: sampling texts"
+        self._report(what, 0, len(prompts))
+        with concurrent.futures.ThreadPoolExecutor(self._workers, thread_name_prefix="specdec") as pool:
+            waiting = {
+                pool.submit(emitter.emit, ids, key.sampling, key.new_tokens, zlib.crc32(f"{key.seed} {name}".encode()) >> 1): name
+                for name, ids in prompts.items()
+            }
+            try:
+                for done, _ in enumerate(concurrent.futures.as_completed(waiting), 1):
+                    self._report(what, done, len(prompts))
+                return {name: future.result() for future, name in waiting.items()}
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Group:
+    """All that the cases of one text key share."""
+
+    def __init__(self, texts: tuple[Text, ...], stored: TextSet, scores: Scores) -> None:
+        self.texts, self.stored, self.scores = texts, stored, scores
+
+
+def own_encoder(target: str) -> Encode | None:
+    """The tokenizer of a checkpoint folder, without its weights; None where the target's files are not at hand."""
+    checkpoint = None if target == SERVED else local_checkpoint(target)
+    if checkpoint is None:
+        return None
+    try:
+        from ..decoding.loading import LoadedModel
+        from ..decoding.sampling import encode_prompts
+    except ImportError as error:
+        raise RequestError(
+            f"{error.name} is not installed, so the target's tokenizer cannot be read; pip install 'pytest-specdec[models]'"
+        ) from error
+    model = LoadedModel(checkpoint, None)
+    return lambda prompts: encode_prompts(model.tokenizer, prompts)
+
+
+def _fingerprint(scorer: Scorer) -> str:
+    """Of what the server says of its model."""
+    told = f"{scorer.dialect}: {scorer.model.identity}"
+    return "served-" + hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -1,0 +1,245 @@
+"""A recorded run of any engine: JSON lines, one header and one line a text (docs/trace.md).
+
+What a foreign adapter had measured before a fault is kept in the same form, so that it can be read again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ..acceptance.case import LOOKUP, OWN_HEADS
+from ..acceptance.prompts import key_of
+from ..errors import MeasurementError, RequestError
+from .reported import Abilities, Manner, Pooled, Reported, ReportedRound, Request, Setup, Timings, Totals
+
+SCHEMA: Literal[1] = 1
+_CURE = "see docs/trace.md for the schema"
+
+
+class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The first line: what was run, and how the engine counts (`Manner`)."""
+
+    schema: Literal[1]
+    engine: str
+    """Name and version, for messages and records."""
+    k: int
+    depth: int = 0
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    new_tokens: int = 128
+    """The limit that was asked for."""
+    drafter: Literal["model", "mtp", "prompt-lookup"] = "model"
+    seed: int = 0
+    prefill_drafts: bool = False
+    end: Literal["clipped", "full"] = "clipped"
+    undelivered: bool = False
+    counts_empty: bool = False
+    argmax_drafts: bool = False
+    altered: str | None = None
+
+    @property
+    def manner(self) -> Manner:
+        return Manner(self.prefill_drafts, self.end, self.undelivered, self.counts_empty, self.argmax_drafts)
+
+
+class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An engine's sums, where it does not tell its rounds."""
+
+    drafted: int
+    accepted: int
+    rounds: int | None = None
+    per_position: tuple[int, ...] | None = None
+
+    @property
+    def totals(self) -> Totals:
+        return Totals(self.rounds, self.drafted, self.accepted, self.per_position)
+
+
+class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One text: its prompt by text, messages or key, and its rounds (`[drafted, accepted]`) or sums. Or the whole run's sums."""
+
+    prompt: str | None = None
+    messages: list[dict[str, str]] | None = None
+    key: str | None = None
+    prompt_ids: tuple[int, ...] = ()
+    new_ids: tuple[int, ...] = ()
+    emitted: int | None = None
+    rounds: tuple[tuple[int, int], ...] | None = None
+    totals: Sums | None = None
+    seconds: float | None = None
+    draft_ms: tuple[float, ...] | None = None
+    verify_ms: tuple[float, ...] | None = None
+    pooled: Sums | None = None
+
+    @property
+    def prompt_key(self) -> str | None:
+        """None where the line names no prompt, or more than one way."""
+        named = [name for name in (self.prompt, self.messages, self.key) if name is not None]
+        return None if len(named) != 1 else self.key or key_of(self.prompt, self.messages)
+
+
+class TraceAdapter:
+    """A file in place of an engine: `--specdec-engine=trace --specdec-url=FILE`."""
+
+    name = "trace"
+    abilities = Abilities(
+        per_round=True, per_request=True, pooled=True, per_position=True, timings=True,
+        drafters=("model", "mtp", "prompt-lookup"), url="needed", wants_ids=False,
+    )  # fmt: skip
+
+    def __init__(self, setup: Setup) -> None:
+        self._path = Path(setup.url or "").expanduser()
+
+    def version(self) -> str:
+        header, _ = read_trace(self._path)
+        return header.engine
+
+    def run(self, request: Request) -> Iterator[Reported | Pooled]:
+        header, lines = read_trace(self._path)
+        _check_header(self._path, header, request)
+        found: dict[str, Reported] = {}
+        pooled = []
+        known = {asked.key for asked in request.prompts}
+        for number, line in lines:
+            where = f"{self._path}:{number}"
+            if line.pooled is not None:
+                pooled.append(Pooled(line.pooled.totals, header.manner, where))
+                continue
+            one = _reported(header, line, where)
+            if one.key not in known:
+                raise RequestError(f"{where}: a prompt that the suite does not ask; record the suite's own prompts, all of them")
+            if one.key in found:
+                raise RequestError(f"{where}: a prompt for the second time; record each prompt once")
+            found[one.key] = one
+        if missing := [asked for asked in request.prompts if asked.key not in found]:
+            raise MeasurementError(
+                f"{self._path} holds {len(found)} of the suite's {len(request.prompts)} prompts and not "
+                f"{_short(missing[0].prompt.text or missing[0].key)}; record them all"
+            )
+        yield from (found[asked.key] for asked in request.prompts)
+        yield from pooled
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def read_trace(path: Path) -> tuple[Header, list[tuple[int, Line]]]:
+    """A trace's header and its lines with their numbers. Raises RequestError, with the line, for anything else."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise RequestError(f"trace {path} cannot be read ({reason}); name a file: --specdec-url=FILE.jsonl") from None
+    # Not splitlines(): JSON may hold other line separators unescaped.
+    rows = [(number, row) for number, row in enumerate(text.split("\n"), 1) if row.strip()]
+    if not rows:
+        raise RequestError(f"trace {path} is empty; {_CURE}")
+    header: Header = _decoded(path, *rows[0], Header, whole=True)
+    if header.k < 1 or header.new_tokens < 1:
+        raise RequestError(f"{path}:{rows[0][0]}: k and new_tokens are at least 1; {_CURE}")
+    last = len(rows) - 1
+    return header, [
+        (number, _decoded(path, number, row, Line, whole=at < last or text.endswith("\n")))
+        for at, (number, row) in enumerate(rows[1:], 1)
+    ]
+
+
+def write_trace(path: Path, request: Request, engine: str, reported: Sequence[Reported]) -> None:
+    """Keep texts of one run. Raises RequestError where the file cannot be written."""
+    manner, sampling = reported[0].manner, request.sampling
+    header = Header(
+        SCHEMA, engine, request.k, request.depth, sampling.temperature, sampling.top_k, sampling.top_p, request.new_tokens,
+        _drafter(request), request.seed, manner.prefill_drafts, manner.end, manner.undelivered, manner.counts_empty,
+        manner.argmax_drafts, reported[0].altered,
+    )  # fmt: skip
+    lines = [msgspec.json.encode(one) for one in (header, *map(_line, reported))]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\n".join(lines) + b"\n")
+    except OSError as error:
+        raise RequestError(f"{path} cannot be written ({error.strerror}); make room, or allow writing there") from None
+
+
+def _line(one: Reported) -> Line:
+    totals, timings = one.totals, one.timings
+    return Line(
+        key=one.key,
+        prompt_ids=one.prompt_ids,
+        new_ids=one.new_ids,
+        emitted=one.emitted,
+        rounds=one.rounds,
+        totals=None if totals is None else Sums(totals.drafted, totals.accepted, totals.rounds, totals.per_position),
+        **({} if timings is None else dataclasses.asdict(timings)),
+    )
+
+
+def _reported(header: Header, line: Line, where: str) -> Reported:
+    key = line.prompt_key
+    if key is None:
+        raise RequestError(f"{where}: name the prompt by one of prompt, messages and key; {_CURE}")
+    if not line.new_ids and line.emitted is None:
+        raise RequestError(f"{where}: neither new_ids nor emitted; {_CURE}")
+    if line.new_ids and line.emitted not in (None, len(line.new_ids)):
+        raise RequestError(f"{where}: {len(line.new_ids)} new_ids and emitted is {line.emitted}; leave emitted out")
+    times = [one for one in (line.seconds, *(line.draft_ms or ()), *(line.verify_ms or ())) if one is not None]
+    if min((*line.prompt_ids, *line.new_ids, *times), default=0) < 0:
+        raise RequestError(f"{where}: a negative token id or time; {_CURE}")
+    return Reported(
+        key,
+        line.prompt_ids,
+        line.new_ids,
+        header.manner,
+        None if line.rounds is None else tuple(ReportedRound(*own) for own in line.rounds),
+        None if line.totals is None else line.totals.totals,
+        None if line.new_ids else line.emitted,
+        None if line.seconds is None else Timings(line.seconds, line.draft_ms, line.verify_ms),
+        header.altered,
+        where,
+    )
+
+
+def _check_header(path: Path, header: Header, request: Request) -> None:
+    """Raises RequestError where the trace is of another case."""
+    asked = {
+        "k": request.k,
+        "depth": request.depth,
+        "temperature": request.sampling.temperature,
+        "top-k": request.sampling.top_k,
+        "top-p": request.sampling.top_p,
+        "new-tokens": request.new_tokens,
+        "seed": request.seed,
+    }
+    for name, wanted in asked.items():
+        if (recorded := getattr(header, name.replace("-", "_"))) != wanted:
+            raise RequestError(
+                f"{path}:1: recorded with {name} {recorded:g} and {wanted:g} is asked for; use --specdec-{name}={recorded:g}"
+            )
+    if header.drafter != (drafter := _drafter(request)):
+        raise RequestError(f"{path}:1: recorded with drafter {header.drafter!r} and {drafter!r} is asked for; set the marker's")
+
+
+def _drafter(request: Request) -> Literal["model", "mtp", "prompt-lookup"]:
+    if request.drafter == OWN_HEADS:
+        return "mtp"
+    return "prompt-lookup" if request.drafter == LOOKUP else "model"
+
+
+def _decoded(path: Path, number: int, row: str, shape: type[Any], *, whole: bool) -> Any:
+    try:
+        return msgspec.json.decode(row, type=shape)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"{path}:{number}: {error}; {_CURE}") from None
+    except msgspec.DecodeError as error:
+        if not whole:
+            raise RequestError(f"{path}:{number}: the file is cut off in this line; record it to the end") from None
+        raise RequestError(f"{path}:{number}: not JSON ({error}); {_CURE}") from None
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -1,0 +1,86 @@
+"""What the acceptance report says of one drafter: its combinations of k and depth, which is best by what, and a word for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable
+
+from .curves import stem
+from .row import Number, Row
+
+EXCELLENT, WORTH = 2.0, 1.0
+"""Speed-ups from which on, with 95 % confidence, drafting is called excellent, and worth it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Combinations:
+    """All cells of a pair at one temperature, by depth and k."""
+
+    name: str
+    rows: tuple[Row, ...]
+
+    @property
+    def depths(self) -> dict[int, tuple[Row, ...]]:
+        return {depth: tuple(rows) for depth, rows in itertools.groupby(self.rows, key=lambda row: row["depth"])}
+
+    @property
+    def ks(self) -> list[int]:
+        return sorted({row["k"] for row in self.rows})
+
+    @property
+    def samples(self) -> int:
+        return sum(row["samples"]["count"] for row in self.rows if row["samples"])
+
+    @property
+    def fastest(self) -> Row | None:
+        """The combination of the highest theoretical throughput; None without times."""
+        return _best(self.rows, lambda row: row["tokens_per_second"])
+
+    @property
+    def best_rate(self) -> Row | None:
+        return _best(self.rows, lambda row: row["samples"]["rate"]["mean"] if row["samples"] else None)
+
+    @property
+    def best_accepted(self) -> Row | None:
+        return _best(self.rows, lambda row: row["samples"]["accepted"]["mean"] if row["samples"] else None)
+
+    @property
+    def assessment(self) -> str | None:
+        """Of the fastest combination, a word that its interval carries; None without an interval."""
+        bounds = [] if self.fastest is None else [bound for bound in self.fastest["speedup_interval"] if bound is not None]
+        if len(bounds) < 2:
+            return None
+        low, high = bounds
+        if low >= EXCELLENT:
+            return "excellent"
+        return "worth" if low > WORTH else "slower" if high < WORTH else "undecided"
+
+
+def combinations(rows: Iterable[Row]) -> list[Combinations]:
+    """Measured cases by suite and drafter, as the report's chapters."""
+    known = [row for row in rows if row["rounds"] is not None]
+    ordered = sorted(known, key=lambda row: (row["suite"], stem(row), row["depth"], row["k"]))
+    chapters = itertools.groupby(ordered, key=lambda row: (row["suite"], stem(row)))
+    return [Combinations(f"{suite}/{name}", tuple(own)) for (suite, name), own in chapters]
+
+
+def mean_rate(rows: Iterable[Row]) -> Number:
+    """The mean over all samples of acceptance rates; None without samples."""
+    return _mean([(samples["count"], samples["rate"]["mean"]) for row in rows if (samples := row["samples"])])
+
+
+def mean_accepted(rows: Iterable[Row]) -> Number:
+    """The mean over all samples of expected accepted tokens; None without samples."""
+    return _mean([(samples["count"], samples["accepted"]["mean"]) for row in rows if (samples := row["samples"])])
+
+
+def _mean(parts: Iterable[tuple[int, Number]]) -> Number:
+    known = [(count, mean) for count, mean in parts if mean is not None]
+    whole = sum(count for count, _ in known)
+    return sum(count * mean for count, mean in known) / whole if whole else None
+
+
+def _best(rows: Iterable[Row], value: Callable[[Row], Number]) -> Row | None:
+    known = [(found, row) for row in rows if (found := value(row)) is not None]
+    return max(known, key=lambda item: item[0], default=(0.0, None))[1]

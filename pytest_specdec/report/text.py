@@ -1,0 +1,153 @@
+"""The acceptance report as plain text, after the one that users of audio models write by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from .acceptance import EXCELLENT, WORTH, Combinations, combinations, mean_accepted, mean_rate
+from .row import Number, Row, Samples, Spread
+from .words import Phrases
+
+_WIDTH = 70
+_FORMULAS = {
+    "rejection": "min(1, p(x)/q(x))",
+    "sample-match": "p(x)",
+    "greedy": "1 if x = argmax p, else 0",
+    "block": "of the block that ends in it (block verification)",
+}
+
+
+def render(rows: Iterable[Row], language: str = "en") -> str:
+    """One chapter for each pair at one temperature."""
+    phrases = Phrases(language)
+    return "\n".join(line for chapter in combinations(rows) for line in _chapter(chapter, phrases)) + "\n"
+
+
+def _chapter(chapter: Combinations, say: Phrases) -> Iterator[str]:
+    one = chapter.rows[0]
+    pair = say("pair", drafter=Path(one["drafter"]).name, target=Path(one["target"]).name)
+    yield from _boxed(say("title", chapter=chapter.name), pair)
+    yield from ("", *_under(say("about"), about(chapter, say)))
+    yield from ("", *_under(say("overall"), overall(chapter, say)))
+    yield from ("", *_boxed(say("details")))
+    for depth, rows in chapter.depths.items():
+        yield from ("", *_boxed(say("depth", depth=depth)))
+        for row in rows:
+            yield from ("", *_under(say("k", k=row["k"]), details(row, say)))
+    yield from ("", *_boxed(say("conclusions")), *conclusions(chapter, say), "")
+
+
+def about(chapter: Combinations, say: Phrases) -> Iterator[str]:
+    """How to read the figures."""
+    one = chapter.rows[0]
+    formula = _FORMULAS.get(one["rule"], one["rule"])
+    yield say("about_accept", rule=one["rule"], temperature=one["temperature"], formula=formula)
+    yield say("about_k")
+    if one["judged"]:
+        yield say("about_judged", judged=one["judged"])
+    yield say("about_sample")
+    yield say("about_pooled")
+
+
+def overall(chapter: Combinations, say: Phrases) -> Iterator[str]:
+    """Figures over all combinations."""
+    yield say("samples", count=chapter.samples)
+    yield say("ks", values=chapter.ks)
+    yield say("depths", values=list(chapter.depths))
+    yield say("overall_rate", rate=say.percent(mean_rate(chapter.rows)))
+    yield say("overall_accepted", accepted=say.number(mean_accepted(chapter.rows), 2))
+
+
+def conclusions(chapter: Combinations, say: Phrases) -> Iterator[str]:
+    """Which combination is best by what; a word of praise only where an interval carries it."""
+    if (best := chapter.best_rate) and (samples := best["samples"]):
+        rate = samples["rate"]
+        yield say("best_rate", cell=cell(best, say), value=say.percent(rate["mean"]), most=say.percent(rate["most"]))
+    if (best := chapter.best_accepted) and (samples := best["samples"]):
+        accepted = samples["accepted"]
+        value, most = say.number(accepted["mean"], 2), say.number(accepted["most"], 2)
+        yield say("best_accepted", cell=cell(best, say), value=value, most=most)
+    if best := chapter.fastest:
+        yield say("best_per_second", cell=cell(best, say), value=say.number(best["tokens_per_second"], 1))
+    yield say("by_depth") + ":"
+    for depth, rows in chapter.depths.items():
+        throughput = max((row["tokens_per_second"] or 0.0 for row in rows), default=0.0)
+        words = {"rate": say.percent(mean_rate(rows)), "accepted": say.number(mean_accepted(rows), 2)}
+        words["per_second"] = say.number(throughput or None, 1)
+        yield "  " + say("by_depth_line", depth=depth, **words)
+    yield from _assessment(chapter, say)
+
+
+def _assessment(chapter: Combinations, say: Phrases) -> Iterator[str]:
+    best, word = chapter.fastest, chapter.assessment
+    if best is None or word is None:
+        yield say("unknown")
+        return
+    low, high = best["speedup_interval"]
+    numbers = {"value": say.number(best["speedup"], 2), "low": say.number(low, 2), "high": say.number(high, 2)}
+    yield say("assessment", cell=cell(best, say), word=say(word), **numbers)
+    yield say("thresholds", excellent=EXCELLENT, worth=WORTH)
+
+
+def cell(row: Row, say: Phrases) -> str:
+    """A combination's name."""
+    return say("cell", k=row["k"], depth=row["depth"])
+
+
+def details(row: Row, say: Phrases) -> Iterator[str]:
+    """One combination: its samples, the pooled figures, times, worst samples and verdict."""
+    samples = row["samples"]
+    if samples is not None:
+        yield f"  {say('samples', count=samples['count'])}"
+        yield from _block(say("rate"), _spread(samples["rate"], say.percent, say))
+        yield from _block(say("accepted"), _spread(samples["accepted"], lambda value: say.number(value, 2), say))
+        yield from _block(say("drafted"), _spread(samples["drafted"], lambda value: say.number(value, 1), say))
+        yield from _block(say("efficiency"), [say("efficiency_line", value=say.percent(samples["rate"]["mean"]))])
+        yield from _block(say("survival"), [" ".join(say.number(value, 3) for value in samples["survival"])])
+    pooled = {"rate": say.percent(row["acceptance_rate"]), "accepted": say.number(row["expected_accepted"], 3)}
+    pooled |= {"length": say.number(row["acceptance_length"], 3), "rounds": say.number(row["rounds"], 0)}
+    yield from _block(say("pooled"), [say("pooled_line", **pooled)])
+    yield from _block(say("time"), list(_times(row, say)))
+    if samples is not None:
+        yield from _block(say("worst"), _worst(samples, say))
+    reason = f": {row['reason']}" if row["reason"] else ""
+    yield from _block(say("gate"), [say("gate_line", verdict=row["verdict"], reason=reason)])
+
+
+def _worst(samples: Samples, say: Phrases) -> list[str]:
+    return [
+        say("worst_line", category=one["category"], prompt=one["text"], accepted=say.number(one["accepted"], 2))
+        for one in samples["worst"]
+    ]
+
+
+def _times(row: Row, say: Phrases) -> Iterator[str]:
+    if row["verify_ms"] is None:
+        yield say("no_time")
+        return
+    yield say("draft_ms", value=say.number(row["draft_ms"], 2))
+    yield say("verify_ms", value=say.number(row["verify_ms"], 2))
+    yield say("per_second", value=say.number(row["tokens_per_second"], 1))
+    if len(row["speedup_interval"]) == 2:
+        bounds = [say.number(bound, 2) for bound in row["speedup_interval"]]
+        yield say("speedup", value=say.number(row["speedup"], 2), low=bounds[0], high=bounds[1])
+
+
+def _spread(spread: Spread, shown: Callable[[Number], str], say: Phrases) -> list[str]:
+    values = {"mean": spread["mean"], "deviation": spread["deviation"], "least": spread["least"], "most": spread["most"]}
+    return [say(name, value=shown(value)) for name, value in values.items()]
+
+
+def _block(head: str, lines: Iterable[str]) -> Iterator[str]:
+    yield ""
+    yield f"  [{head}]"
+    yield from (f"    {line}" for line in lines)
+
+
+def _boxed(*lines: str) -> Iterator[str]:
+    yield from ("=" * _WIDTH, *lines, "=" * _WIDTH)
+
+
+def _under(head: str, lines: Iterable[str]) -> Iterator[str]:
+    yield from (f"{head}:", "-" * _WIDTH, *lines)

@@ -1,0 +1,46 @@
+"""First rounds as samples: spread, worst, and runs put together."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import numpy as np
+
+from pytest_specdec.acceptance.samples import Samples, Spread
+
+SAMPLES = Samples(("a", "b", "c"), np.array([[0.9, 0.5], [0.2, 0.1], [1.0, 1.0]]), np.array([2.0, 2.0, 2.0]))
+
+
+def test_expected_accepted_and_rate_of_each_round() -> None:
+    np.testing.assert_allclose(SAMPLES.accepted, [1.4, 0.3, 2.0])
+    np.testing.assert_allclose(SAMPLES.rate, [0.7, 0.15, 1.0])
+
+
+def test_the_spread_is_that_of_a_sample() -> None:
+    values = [1.4, 0.3, 2.0]
+    spread = Spread.of(np.array(values))
+    assert math.isclose(spread.mean, statistics.mean(values))
+    assert math.isclose(spread.deviation, statistics.stdev(values))
+    assert (spread.least, spread.most) == (0.3, 2.0)
+
+
+def test_one_sample_has_no_deviation_and_none_has_nothing() -> None:
+    assert math.isnan(Spread.of(np.array([1.0])).deviation)
+    assert all(math.isnan(value) for value in vars(Spread.of(np.array([]))).values())
+
+
+def test_the_worst_come_first() -> None:
+    assert [prompt for prompt, _ in SAMPLES.worst(2)] == ["b", "a"]
+    assert len(SAMPLES.worst(9)) == 3
+
+
+def test_runs_add_up() -> None:
+    both = Samples.together([SAMPLES, SAMPLES])
+    assert both.prompts == ("a", "b", "c") * 2
+    assert both.survival.shape == (6, 2)
+
+
+def test_a_round_that_drafts_nothing_has_rate_zero() -> None:
+    idle = Samples(("a",), np.array([[0.0, 0.0]]), np.array([0.0]))
+    assert idle.rate.tolist() == [0.0]

@@ -1,0 +1,153 @@
+"""Scores of judged tokens alone, against rounds enumerated by hand on the interleaved stream."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from records import PROPERTY, case
+
+from pytest_specdec.acceptance.case import OWN_HEADS, Judged
+from pytest_specdec.acceptance.renewal import expected_counts
+from pytest_specdec.acceptance.samples import Samples
+from pytest_specdec.acceptance.scores import Scores
+from pytest_specdec.acceptance.stream import judged_scores, judged_tokens
+from pytest_specdec.acceptance.texts import Text
+from pytest_specdec.errors import MeasurementError
+
+AUDIO = Judged(10, 20, 2)
+
+
+def scored(every: int, heads: int, steps: int, seed: int = 0, prompt: int = 3) -> tuple[Scores, Text]:
+    """A text of whole steps (given ids below 10, judged ones from 10 on) with random scores."""
+    rng = np.random.default_rng(seed)
+    ids = [1] * prompt + [token for _ in range(steps) for token in (*[2] * (every - 1), 10)]
+    text = Text("p", "all", tuple(ids), prompt)
+    target, draft = (np.log(rng.random(shape)) for shape in ((1, len(ids)), (1, heads, len(ids))))
+    return Scores(("p",), ("all",), target, draft, np.array([prompt + 1]), np.array([len(ids)])), text
+
+
+def brute_force(accept: dict[tuple[int, int], float], judged: int, k: int) -> tuple[float, list[float]]:
+    """Expected rounds and accepted drafts by position; `accept[start, step]`, the prompt pass emits judged token 0."""
+    rounds, accepted = 0.0, [0.0] * k
+    chances = {1: 1.0}
+    for start in range(1, judged):
+        weight = chances.get(start, 0.0)
+        if start + k > judged or not weight:
+            continue
+        rounds += weight
+        alive = weight
+        for step in range(k):
+            fail = alive * (1 - accept[start, step])
+            chances[start + step + 1] = chances.get(start + step + 1, 0.0) + fail
+            alive *= accept[start, step]
+            accepted[step] += alive
+        chances[start + k + 1] = chances.get(start + k + 1, 0.0) + alive
+    return rounds, accepted
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("depth", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("rule", ["rejection", "sample-match"])
+def test_a_draft_models_passes_start_before_judged_tokens_and_skip_given_ones(every: int, depth: int, rule: str) -> None:
+    judged, k, steps = Judged(10, 20, every), 4, 12
+    scores, text = scored(every, 1 + depth, steps)
+    counts = expected_counts(judged_scores(scores, [text], judged).field(rule), k)
+    own = 1 + depth // every
+    accept = {}
+    for start, step in itertools.product(range(steps), range(k)):
+        if start + step < steps:
+            at = text.prompt_length + every * (start + step) + every - 1  # of the judged token on the stream
+            log_q = scores.draft[0, every * (step % own), at]
+            log_p = scores.target[0, at]
+            accept[start, step] = np.exp(min(0.0, log_q - log_p)) if rule == "rejection" else np.exp(log_q)
+    rounds, accepted = brute_force(accept, steps, k)
+    assert_allclose(counts.rounds, [rounds])
+    assert_allclose(counts.accepted[0], accepted)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_own_heads_draft_from_the_last_emitted_token(every: int) -> None:
+    judged, k, steps = Judged(10, 20, every), 3, 10
+    scores, text = scored(every, every * k, steps)
+    counts = expected_counts(judged_scores(scores, [text], judged, own_heads=True).field("rejection"), k)
+    accept = {}
+    for start, step in itertools.product(range(steps), range(k)):
+        if start + step < steps:
+            at = text.prompt_length + every * (start + step) + every - 1
+            accept[start, step] = np.exp(min(0.0, scores.draft[0, every * step + every - 1, at] - scores.target[0, at]))
+    rounds, accepted = brute_force(accept, steps, k)
+    assert_allclose(counts.rounds, [rounds])
+    assert_allclose(counts.accepted[0], accepted)
+
+
+@given(depth=st.integers(0, 3), k=st.integers(1, 5), seed=st.integers(0, 99))
+@PROPERTY
+@pytest.mark.parametrize("rule", ["rejection", "sample-match", "block"])
+def test_judging_every_token_is_plain_replay(rule: str, depth: int, k: int, seed: int) -> None:
+    scores, text = scored(1, 1 + depth, 14, seed)
+    plain = expected_counts(scores.field(rule), k)
+    judged = expected_counts(judged_scores(scores, [text], Judged(10, 11)).field(rule), k)
+    assert_allclose(judged.rounds, plain.rounds)
+    assert_allclose(judged.accepted, plain.accepted)
+
+
+def test_judged_tokens_end_at_the_first_step_of_another_shape() -> None:
+    assert judged_tokens([2, 10, 2, 11, 2, 12], AUDIO) == [10, 11, 12]
+    assert judged_tokens([2, 10, 2, 3, 2, 12], AUDIO) == [10]
+    assert judged_tokens([2, 10, 11, 12], AUDIO) == [10]
+    assert judged_tokens([2, 10, 2], AUDIO) == [10]
+    assert judged_tokens([10, 2], AUDIO) == []
+
+
+def test_a_slip_costs_what_lies_behind_it_and_too_many_are_an_error() -> None:
+    scores, text = scored(2, 1, 40)
+    slipped = [*text.ids]
+    slipped[-2] = 10
+    kept = judged_scores(scores, [Text("p", "all", tuple(slipped), 3)], AUDIO)
+    assert kept.lengths.tolist() == [39]
+    slipped[15] = 10
+    with pytest.raises(MeasurementError, match=r"no steps of 2 tokens .* in 10:20.*prompt p leaves .* after 6 steps"):
+        judged_scores(scores, [Text("p", "all", tuple(slipped), 3)], AUDIO)
+
+
+@pytest.mark.parametrize(
+    ("k", "depth", "verified", "drafted", "heads"),
+    [(4, 0, 8, 4, 1), (4, 1, 8, 8, 1), (4, 2, 8, 6, 2), (5, 3, 10, 12, 2), (16, 3, 32, 32, 2)],
+)
+def test_what_a_round_passes_over(k: int, depth: int, verified: int, drafted: int, heads: int) -> None:
+    one = case(k=k, depth=depth, judged=AUDIO)
+    assert (one.verified, one.drafted, one.heads) == (verified, drafted, heads)
+    own = case(k=k, depth=depth, judged=AUDIO, drafter=OWN_HEADS)
+    assert (own.verified, own.drafted, own.heads) == (verified, verified, depth // 2)
+    plain = case(k=k, depth=depth)
+    assert (plain.verified, plain.drafted) == (k, k)
+
+
+def test_the_name_of_a_judged_case_says_so() -> None:
+    assert case(judged=AUDIO).name == "draft-k8-depth0-t1-ids10-19"
+    assert str(AUDIO) == "10:20:2"
+
+
+@given(heads=st.integers(1, 3), k=st.integers(1, 4), seed=st.integers(0, 99))
+@PROPERTY
+@pytest.mark.parametrize("rule", ["rejection", "block"])
+def test_a_sample_is_the_only_round_of_a_text_cut_to_it(rule: str, heads: int, k: int, seed: int) -> None:
+    scores, _ = scored(1, heads, 9, seed)
+    samples = Samples.of(scores.field(rule), k)
+    short = Scores(("p",), ("all",), scores.target, scores.draft, scores.starts, scores.starts + k)
+    counts = expected_counts(short.field(rule), k)
+    assert counts.rounds.tolist() == [1.0]
+    assert_allclose(samples.survival, counts.accepted)
+    assert_allclose(samples.rate * k, samples.accepted)
+    assert samples.drafted.tolist() == [k]
+
+
+def test_texts_without_a_whole_round_give_no_sample() -> None:
+    scores, _ = scored(1, 1, 4)
+    assert Samples.of(scores.field("rejection"), 3).prompts == ("p",)
+    assert Samples.of(scores.field("rejection"), 4).prompts == ()

@@ -1,0 +1,127 @@
+"""A recorded run: read as it was written, and refused with file and line wherever it is not what it should be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reports import PROMPT, reported, request
+
+from pytest_specdec.acceptance.case import Sampling
+from pytest_specdec.acceptance.prompts import Prompt, key_of
+from pytest_specdec.engines.foreign import ForeignEngine
+from pytest_specdec.engines.identities import check_reported
+from pytest_specdec.engines.reported import Asked, Manner, Pooled, Reported, Request, Setup, Timings, Totals
+from pytest_specdec.engines.trace import TraceAdapter, write_trace
+from pytest_specdec.errors import SpecdecError
+
+HEADER: dict[str, Any] = {"schema": 1, "engine": "mine 2", "k": 3, "new_tokens": 64}
+LINE: dict[str, Any] = {"key": "key0", "prompt_ids": PROMPT, "new_ids": [5, 6, 7, 8], "rounds": [[3, 1], [1, 0]]}
+
+
+def run(path: Path, wanted: Request | None = None) -> list[Reported | Pooled]:
+    wanted = wanted or request()
+    found = list(TraceAdapter(Setup(url=str(path))).run(wanted))
+    for one in found:
+        if isinstance(one, Reported):
+            check_reported(one, wanted)
+    return found
+
+
+def written(folder: Path, *lines: object, end: str = "\n") -> Path:
+    path = folder / "run.jsonl"
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + end)
+    return path
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    manner = Manner(prefill_drafts=True, end="full", undelivered=True, counts_empty=True, argmax_drafts=True)
+    one = reported(
+        [(3, 1), (0, 0)], manner=manner, timings=Timings(0.5, (1.0, 2.0), (3.0, 4.0)), altered="synthetic", totals=Totals(2, 3, 1)
+    )
+    path, wanted = tmp_path / "new" / "run.jsonl", request(sampling=Sampling(0.7, 5, 0.9), seed=3)
+    write_trace(path, wanted, "mine 2", [one])
+    (found,) = run(path, wanted)
+    assert isinstance(found, Reported)
+    assert found.where == f"{path}:2"
+    assert {name: getattr(found, name) for name in vars(one) if name != "where"} == {
+        name: value for name, value in vars(one).items() if name != "where"
+    }
+    assert TraceAdapter(Setup(url=str(path))).version() == "mine 2"
+
+
+def test_prompts_are_known_by_text_or_messages(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "Hello"}]
+    prompts = [
+        Prompt(key_of("x = 1,", None), "code", text="x = 1,"),
+        Prompt(key_of(None, messages), "chat", messages=(tuple(sorted(messages[0].items())),)),
+    ]
+    wanted = Request([Asked(one, None) for one in prompts], 3, 0, "served", "served", Sampling(0.0), 64, 0, "greedy")
+    rest = {"new_ids": [5, 6, 7, 8], "rounds": [[3, 1], [1, 0]]}
+    path = written(tmp_path, HEADER, {"messages": messages, **rest}, {"prompt": "x = 1,", **rest})
+    assert [one.key for one in run(path, wanted) if isinstance(one, Reported)] == [one.key for one in prompts]
+
+
+def test_pooled_sums_come_last(tmp_path: Path) -> None:
+    line = {"key": "key0", "emitted": 4}
+    path = written(tmp_path, HEADER, {"pooled": {"rounds": 2, "drafted": 4, "accepted": 1}}, line)
+    found = run(path)
+    assert isinstance(found[1], Pooled)
+    assert found[1].totals == Totals(2, 4, 1)
+
+
+BAD = [
+    ((), "is empty; see docs/trace.md"),
+    (("<html>",), ":1: not JSON"),
+    (({"engine": "mine"},), r":1: Object missing required field `schema`"),
+    (({**HEADER, "schema": 2},), r":1: Invalid enum value 2|:1: Invalid"),
+    (({**HEADER, "tokens": 3},), r":1: Object contains unknown field `tokens`"),
+    (({**HEADER, "k": 0}, LINE), ":1: k and new_tokens are at least 1"),
+    (({**HEADER, "k": 4}, LINE), r":1: recorded with k 4 and 3 is asked for; use --specdec-k=4"),
+    (({**HEADER, "temperature": 0.5}, LINE), "recorded with temperature 0.5 and 0 is asked for"),
+    (({**HEADER, "seed": 1}, LINE), "recorded with seed 1 and 0 is asked for"),
+    (({**HEADER, "drafter": "mtp"}, LINE), ":1: recorded with drafter 'mtp' and 'model' is asked for"),
+    ((HEADER,), "holds 0 of the suite's 1 prompts and not 'prompt 0'; record them all"),
+    ((HEADER, {**LINE, "key": "other"}), ":2: a prompt that the suite does not ask"),
+    ((HEADER, LINE, LINE), ":3: a prompt for the second time"),
+    ((HEADER, {**LINE, "prompt": "again"}), ":2: name the prompt by one of prompt, messages and key"),
+    ((HEADER, {"key": "key0", "rounds": []}), ":2: neither new_ids nor emitted"),
+    ((HEADER, {**LINE, "emitted": 5}), ":2: 4 new_ids and emitted is 5"),
+    ((HEADER, {**LINE, "new_ids": [5, -6, 7, 8]}), ":2: a negative token id or time"),
+    ((HEADER, {**LINE, "seconds": -1.0}), ":2: a negative token id or time"),
+    ((HEADER, json.dumps({**LINE, "seconds": float("nan")})), ":2: not JSON"),
+    ((HEADER, {**LINE, "rounds": [[3, 1.5], [1, 0]]}), r":2: Expected `int`, got `float` - at `\$.rounds\[0\]\[1\]`"),
+    ((HEADER, {**LINE, "rounds": [[3], [1, 0]]}), ":2: Expected `array` of length 2"),
+    ((HEADER, {**LINE, "rounds": [[3, -1], [1, 0]]}), ":2, round 0: accepted is -1 of 3 drafted tokens"),
+    ((HEADER, {**LINE, "rounds": [[1, 2], [1, 0]]}), ":2, round 0: accepted is 2 of 1 drafted tokens"),
+    ((HEADER, {**LINE, "rounds": [[4, 1], [1, 0]]}), ":2, round 0: drafted is 4 and k is 3"),
+    ((HEADER, {**LINE, "rounds": [[3, 0], [1, 0]]}), r":2: rounds \(2\) and accepted \(0\) make 2 tokens and 3 were emitted"),
+    ((HEADER, {**LINE, "rounds": [[3, 3], [1, 0]]}), ":2: .* count more than was emitted"),
+]
+
+
+@pytest.mark.parametrize(("lines", "message"), BAD, ids=[message[:40] for _, message in BAD])
+def test_anything_else_is_one_message(tmp_path: Path, lines: tuple, message: str) -> None:
+    with pytest.raises(SpecdecError, match=message) as raised:
+        run(written(tmp_path, *lines))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_is_cut_off_is_told_so(tmp_path: Path) -> None:
+    text = json.dumps(LINE)
+    with pytest.raises(SpecdecError, match=r"run.jsonl:2: the file is cut off in this line"):
+        run(written(tmp_path, HEADER, text[:30], end=""))
+    assert run(written(tmp_path, HEADER, text, end=""))  # only the last newline is missing
+
+
+@pytest.mark.parametrize("name", ["missing.jsonl", "."])
+def test_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SpecdecError, match=r"cannot be read .*name a file: --specdec-url=FILE.jsonl"):
+        run(tmp_path / name)
+
+
+def test_an_engine_without_a_url_is_refused() -> None:
+    with pytest.raises(SpecdecError, match="--specdec-engine=trace reads from somewhere; name it: --specdec-url="):
+        _ = ForeignEngine("trace").adapter

@@ -1,0 +1,28 @@
+"""--specdec-language: reports that are read by people, in their language."""
+
+from __future__ import annotations
+
+
+def report(project, *arguments: str) -> tuple[str, str]:
+    project.run("--specdec-report=out.txt", "--specdec-report=out.html", *arguments)
+    return tuple((project.pytester.path / name).read_text(encoding="utf-8") for name in ("out.txt", "out.html"))  # type: ignore[return-value]
+
+
+def test_english_unless_told_otherwise(project) -> None:
+    project.create()
+    text, page = report(project)
+    assert "Mean acceptance rate" in text
+    assert '<html lang="en">' in page
+
+
+def test_chinese_on_the_command_line_and_in_the_ini_file(project) -> None:
+    project.create()
+    asked = report(project, "--specdec-language=zh")
+    assert "总体平均接受率" in asked[0]
+    assert '<html lang="zh">' in asked[1]
+    project.pytester.makeini("[pytest]\nspecdec_language = zh\n")
+    assert report(project) == asked
+
+
+def test_another_language_is_refused(project) -> None:
+    assert "'fr' is not one of en, zh" in project.run("--specdec-language=fr", ok=False).stderr.str()

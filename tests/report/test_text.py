@@ -1,0 +1,125 @@
+"""The acceptance report as text: every line of the hand-written one it replaces, and no praise that numbers do not carry."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from records import row
+
+from pytest_specdec.report import render
+from pytest_specdec.report.acceptance import combinations, mean_accepted, mean_rate
+from pytest_specdec.report.row import Row
+
+PUBLISHED = {4: (0.8609, 3.44, 0.9124), 8: (0.6341, 5.07, 0.7153), 12: (0.4597, 5.52, 0.5210), 16: (0.3520, 5.63, 0.3984)}
+"""The published report's mean rate, mean expected accepted and largest rate at each k."""
+
+
+def spread(mean: float, most: float) -> dict[str, float]:
+    return {"mean": mean, "deviation": 0.01, "least": 0.1, "most": most}
+
+
+def cell(k: int, depth: int = 3, **more: Any) -> Row:
+    rate, accepted, most = PUBLISHED[k]
+    samples = {
+        "count": 1000,
+        "rate": spread(rate, most),
+        "accepted": spread(accepted, most * k),
+        "drafted": spread(k, k),
+        "survival": [0.9] * k,
+        "worst": [{"prompt": "p7", "text": "'h<a1>'", "category": "home", "accepted": 0.25}],
+    }
+    times = {"draft_ms": 371.22, "verify_ms": 93.76, "tokens_per_second": 10.0 - abs(k - 12) / 10, "target_ms": 90.0}
+    name = {"id": f"audio/voice-k{k}-depth{depth}-t1", "suite": "audio", "k": k, "depth": depth, "samples": samples}
+    return row(**{**name, **times, "speedup": 2.5, "speedup_interval": [2.4, 2.6], "judged": "31:287:2", **more})
+
+
+GRID = [cell(k) for k in PUBLISHED]
+
+
+def text(rows: list[Row], language: str = "en") -> str:
+    found = render(".txt", rows, language)
+    assert isinstance(found, str)
+    return found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "测试样本数: 4000", "测试的k值: [4, 8, 12, 16]", "测试的MTP层数: [3]", "总体平均接受率: 57.67%", "MTP Layers = 3",
+        "平均值: 86.09%", "最小值: 10.00%", "最大值: 91.24%", "标准差: 1.00%", "平均值: 3.44", "Draft平均时间: 371.22ms",
+        "Verify平均时间: 93.76ms", "接受效率: 86.09%", "MTP=3: 平均接受率 57.67%",
+    ],
+)  # fmt: skip
+def test_the_published_reports_lines_stand_in_ours(line: str) -> None:
+    assert line in text(GRID, "zh")
+
+
+def test_overall_means_weigh_combinations_by_their_samples() -> None:
+    assert mean_rate(GRID) == pytest.approx(0.576675)
+    assert mean_accepted(GRID) == pytest.approx(4.915)
+    few = cell(4)
+    assert few["samples"] is not None
+    few["samples"]["count"] = 0
+    assert mean_rate([few, cell(8)]) == pytest.approx(0.6341)
+    assert mean_rate([few]) is None
+
+
+def test_means_are_called_best_and_the_largest_sample_stands_beside_them() -> None:
+    shown = text(GRID)
+    assert "Highest mean acceptance rate: k=4, MTP=3, 86.09% (largest single sample 91.24%)" in shown
+    assert "Highest mean expected accepted: k=16, MTP=3, 5.63 (largest single sample 6.37)" in shown
+    assert "Highest throughput: k=12, MTP=3, 10.0 tokens/s" in shown
+
+
+@pytest.mark.parametrize(
+    ("interval", "word"),
+    [
+        ([2.0, 2.6], "excellent"),
+        ([1.99, 2.6], "worth it"),
+        ([0.9, 2.6], "undecided"),
+        ([0.5, 0.99], "slower than plain decoding"),
+    ],
+)
+def test_praise_needs_an_interval_that_carries_it(interval: list[float], word: str) -> None:
+    shown = text([cell(4, speedup_interval=interval)])
+    assert re.search(
+        rf"decodes at 2\.50x plain decoding .*: {word}\.\nCalled excellent .* 2x or above, worth it above 1x\.", shown
+    )
+
+
+def test_without_times_there_is_no_praise() -> None:
+    silent = cell(4, draft_ms=None, verify_ms=None, tokens_per_second=None, speedup=None, speedup_interval=[])
+    shown = text([silent])
+    assert "Assessment: none, no times are known" in shown
+    assert "best throughput -" in shown
+    assert "excellent" not in shown
+
+
+def test_worst_samples_survival_and_pooled_figures_are_told() -> None:
+    shown = text([cell(4)])
+    assert "home 'h<a1>': 0.25 accepted" in shown
+    assert "0.900 0.900 0.900 0.900" in shown
+    assert "Acceptance rate 50.00%, expected accepted 4.000, acceptance length 5.000 in 80 rounds" in shown
+    assert "ids 31:287:2" in shown
+
+
+def test_an_engine_without_samples_still_has_its_pooled_figures() -> None:
+    shown = text([row()])
+    assert "acceptance length 5.000" in shown
+    assert "Samples: 0" in shown
+    assert "Minimum" not in shown
+
+
+def test_each_pair_and_temperature_is_a_chapter_by_depth_and_k() -> None:
+    other = cell(4, depth=1)
+    (chapter,) = combinations([*GRID, other])
+    assert list(chapter.depths) == [1, 3]
+    assert chapter.ks == [4, 8, 12, 16]
+    assert [one.name for one in combinations([cell(4), row()])] == ["audio/voice-t1", "text/draft-t1"]
+
+
+def test_cases_that_were_not_measured_have_no_chapter() -> None:
+    assert combinations([row(rounds=None)]) == []
+    assert text([row(rounds=None)]) == "\n"

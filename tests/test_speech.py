@@ -1,0 +1,75 @@
+"""An utterance as WAV and as a picture, read back by others."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from scipy.io import wavfile
+
+from pytest_specdec.errors import RequestError
+from pytest_specdec.speech import Speech
+
+RATE = 16_000
+
+
+def tone(hertz: float, seconds: float = 0.5) -> Speech:
+    return Speech(RATE, 0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * RATE)) / RATE), "tone", (1, 2))
+
+
+def unpacked(png: bytes) -> np.ndarray:
+    """(rows, columns) of a grey PNG, chunk by chunk."""
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    at, parts = 8, {}
+    while at < len(png):
+        (length,) = struct.unpack(">I", png[at : at + 4])
+        kind, body = png[at + 4 : at + 8], png[at + 8 : at + 8 + length]
+        assert struct.unpack(">I", png[at + 8 + length : at + 12 + length]) == (zlib.crc32(kind + body),)
+        parts[kind] = body
+        at += 12 + length
+    columns, rows, depth, colour = struct.unpack(">IIBB", parts[b"IHDR"][:10])
+    assert (depth, colour) == (8, 0)
+    return np.frombuffer(zlib.decompress(parts[b"IDAT"]), np.uint8).reshape(rows, columns + 1)[:, 1:]
+
+
+def test_the_wav_file_holds_the_samples() -> None:
+    speech = tone(440)
+    rate, samples = wavfile.read(io.BytesIO(speech.wav()))
+    assert rate == RATE
+    np.testing.assert_allclose(samples / 32767, speech.samples, atol=1e-4)
+    assert speech.seconds == 0.5
+
+
+def test_louder_than_full_scale_is_clipped_not_wrapped() -> None:
+    _, samples = wavfile.read(io.BytesIO(Speech(RATE, np.array([2.0, -3.0] * 50), "", ()).wav()))
+    assert set(samples.tolist()) == {32767, -32767}
+
+
+@pytest.mark.parametrize("hertz", [500, 2000, 6000])
+def test_the_spectrogram_shows_a_tone_at_its_frequency(hertz: float) -> None:
+    levels = tone(hertz).spectrogram()
+    found = levels.mean(1).argmax() / (len(levels) - 1) * RATE / 2
+    assert found == pytest.approx(hertz, abs=RATE / 2 / (len(levels) - 1))
+    assert levels.max() == pytest.approx(0)
+    assert levels.min() >= -70
+
+
+def test_the_picture_is_the_spectrogram_with_high_frequencies_on_top() -> None:
+    speech = tone(7000)
+    picture = unpacked(speech.picture())
+    assert picture.shape == speech.spectrogram().shape
+    assert picture.mean(1).argmax() < len(picture) // 4
+    np.testing.assert_allclose(picture[::-1], (speech.spectrogram() / 70 + 1) * 255, atol=0.51)
+
+
+def test_silence_is_a_picture_too() -> None:
+    assert unpacked(Speech(RATE, np.zeros(100), "", ()).picture()).size
+
+
+@pytest.mark.parametrize("made", [None, 3, (RATE, []), (RATE, [[0.1]]), (RATE, [float("nan")]), (0, [0.1]), (RATE, "sound")])
+def test_a_decoder_that_gives_no_sound_is_told_what_to_return(made: object) -> None:
+    with pytest.raises(RequestError, match=r"return \(rate, samples\)"):
+        Speech.of(lambda ids: made, [1], "text")  # type: ignore[arg-type, return-value]
