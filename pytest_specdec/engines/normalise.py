@@ -63,11 +63,13 @@ def definition_of(reported: Sequence[Reported], drafter: str, pooled: Pooled | N
     if all(one.rounds is not None for one in reported) and (manner.counts_empty or drafter != LOOKUP):
         return Definition(prefill_drafts=manner.prefill_drafts)
     sums = [pooled.totals] if pooled else [_totals(one) for one in reported]
+    # Rounds that follow from the tokens alone include those that drafted nothing, whatever the engine counts.
+    derived = manner.end != "full" and any(one.rounds is None for one in sums)
     return Definition(
         "clip",
         manner.prefill_drafts,
         full=manner.end == "full",
-        counts_empty=manner.counts_empty,
+        counts_empty=manner.counts_empty or derived,
         positions=all(one.per_position is not None for one in sums),
     )
 

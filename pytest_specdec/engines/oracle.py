@@ -18,6 +18,7 @@ from ..acceptance.case import LOOKUP, Case, Sampling
 from ..acceptance.counts import Counts
 from ..acceptance.moments import Moments, round_moments
 from ..acceptance.renewal import AcceptanceField
+from ..acceptance.tails import tail_bound
 from ..acceptance.texts import Text
 from ..decoding.heads import project, teacher_forced_hidden
 from ..decoding.loading import LoadedModel
@@ -61,6 +62,8 @@ class Agreement:
     """The models' on the same texts."""
     z: float = 0.0
     """Accepted tokens beyond the expected ones in standard deviations, over all texts; 0 where nothing is random."""
+    chance: float = 1.0
+    """Bound on the probability of counts so far from the expected ones; 1 where nothing is random."""
     exact: bool = False
     """Whether every round was compared by itself, since nothing is random."""
     differences: tuple[Difference, ...] = ()
@@ -70,10 +73,8 @@ class Agreement:
 
     @property
     def p_value(self) -> float:
-        """Two-sided; 0 or 1 where nothing is random."""
-        if self.exact:
-            return float(not self.differences)
-        return math.erfc(abs(self.z) / math.sqrt(2)) if math.isfinite(self.z) else 0.0
+        """Two-sided, an upper bound; 0 or 1 where nothing is random."""
+        return float(not self.differences) if self.exact else self.chance
 
     @property
     def agrees(self) -> bool:
@@ -174,7 +175,8 @@ def agreement(judged: Judged, target: LoadedModel, drafter: LoadedModel | str, a
         1 + float(moments.accepted.sum() / moments.rounds.sum()),
     )
     if not judged.certain:
-        return dataclasses.replace(found, z=_z(judged, moments))
+        z, chance = _excess(judged, walk, moments)
+        return dataclasses.replace(found, z=z, chance=chance)
     differences, ties = _differences(judged, walk, moments, target, drafter)
     return dataclasses.replace(found, exact=True, differences=tuple(differences), ties=ties)
 
@@ -203,21 +205,26 @@ def _walk(judged: Judged, target: LoadedModel, drafter: LoadedModel | str) -> _W
     return _Walk(field, proposed, field.survival(within, case.k), played, counted)
 
 
-def _z(judged: Judged, moments: Moments) -> float:
-    """The excess over all texts in standard deviations."""
+def _excess(judged: Judged, walk: _Walk, moments: Moments) -> tuple[float, float]:
+    """What was accepted beyond the mean of all texts, in standard deviations, and a bound on the chance of as much."""
     if judged.definition.end == "inside":
         # Accepted tokens beyond the expected ones of the rounds that were played: a ratio's numerator, with mean 0.
         slope = float(moments.accepted.sum() / moments.rounds.sum())
-        _, variance = moments.linear(1.0, -slope)
+        weights = (1.0, -slope)
         excess = judged.counts.accepted.sum() - slope * judged.counts.total_rounds
     else:
         # Rounds and delivered tokens add up to the text, so fewer rounds are all that more acceptance can mean.
-        _, variance = moments.linear(0.0, 1.0)
+        weights = (0.0, -1.0)
         excess = float(moments.rounds.sum()) - _rounds(judged)
+    mean, variance = moments.linear(*weights)
     deviation = math.sqrt(float(variance.sum()))
     if abs(excess) < 1e-6:
-        return 0.0
-    return float(excess / deviation) if deviation > 0 else math.copysign(math.inf, excess)
+        return 0.0, 1.0
+    if not deviation > 0:
+        return math.copysign(math.inf, excess), 0.0
+    law = (walk.survival, walk.field.starts, walk.played, walk.counted)
+    bound = tail_bound(*law, per_accepted=weights[0], per_round=weights[1], mean=float(mean.sum()), excess=excess)
+    return float(excess / deviation), min(1.0, 2 * bound)
 
 
 def _rounds(judged: Judged) -> float:

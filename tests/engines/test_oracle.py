@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from transformers.generation import candidate_generator, utils
 
 from pytest_specdec.acceptance.case import Case, TextKey
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.acceptance.moments import round_moments
 from pytest_specdec.acceptance.renewal import AcceptanceField, sample_rounds
 from pytest_specdec.engines import oracle
 from pytest_specdec.engines.foreign import ForeignEngine
@@ -194,27 +194,31 @@ def test_z_is_about_standard_normal() -> None:
     found: dict[str, list[float]] = {}
     for end in ("inside", "clip"):
         counted, proposed = field.rounds_at(k, end)
-        moments = round_moments(field.survival(proposed, k), field.starts, counted, counted)
+        walk = oracle._Walk(field, proposed, field.survival(proposed, k), counted, counted)
+        moments = walk.moments()
         definition = Definition(end)
-        for _ in range(1500):
+        for _ in range(600):
             played = sample_rounds(field, k, rng, end)
             rounds = np.array([len(one) for one in played], dtype=float)
             accepted = np.array([[sum(taken > step for _, taken in one) for step in range(k)] for one in played], dtype=float)
             counts = Counts(names, names, rounds, accepted, accepted)
             one = Judged(case(), [Reported("0", (1,), (2,), Manner())], ["all"], definition, counts)
-            found.setdefault(end, []).append(oracle._z(one, moments))
+            z, chance = oracle._excess(one, walk, moments)
+            found.setdefault(end, []).append(z)
+            # The bound is a little above the normal tail, and never far below it.
+            assert chance >= 0.5 * math.erfc(abs(z) / math.sqrt(2))
     for end, values in found.items():
         z = np.array(values)
         assert abs(z.mean()) < 0.1, end
-        assert abs(z.std() - 1) < 0.08, end
+        assert abs(z.std() - 1) < 0.12, end
         assert np.mean(abs(z) > 2.576) < 0.02, end
 
 
 def test_an_agreement_says_what_it_found() -> None:
-    found = Agreement("mine", 0.01, 4, 100, 1.9, 2.1, z=-3.5)
+    found = Agreement("mine", 0.01, 4, 100, 1.9, 2.1, z=-3.5, chance=0.0005)
     assert not found.agrees
     assert found.message.startswith(
         "mine counts an acceptance length of 1.9000 where its models imply 2.1000 on the same texts "
         "(z -3.5, p 0.0005), so it is below its models; check that"
     )
-    assert dataclasses.replace(found, z=float("-inf")).p_value == 0
+    assert dataclasses.replace(found, chance=0.02).agrees
