@@ -65,7 +65,7 @@ ENGINES := .venv-engines
 PINS := suites/engines/requirements
 INSTALL := -m pip install --quiet --disable-pip-version-check
 define asked # environment, engine, options, tests of its adapter
-	OMP_NUM_THREADS=1 $(1)/bin/pytest $(4)
+	$(if $(4),OMP_NUM_THREADS=1 $(1)/bin/pytest $(4))
 	OMP_NUM_THREADS=1 $(1)/bin/pytest --specdec-engine=$(2) $(3) suites/engines/
 	mkdir -p $(ENGINES)/rows
 	OMP_NUM_THREADS=1 $(1)/bin/python benchmarks/engines_table.py record $(2) $(ENGINES)/rows/$(2).json
@@ -78,7 +78,7 @@ engines-page: $(READY)
 	$(BIN)/python benchmarks/engines_table.py page $(ENGINES)/rows/*.json > docs/engines.md.new && mv docs/engines.md.new docs/engines.md
 
 engine-transformers: $(READY)
-	$(call asked,$(VENV),transformers,,tests/engines/test_oracle.py)
+	$(call asked,$(VENV),transformers)
 
 engine-llama-cpp: $(ENGINES)/xllamacpp/.ready
 	$(ENGINES)/xllamacpp/bin/python suites/models/convert.py gguf
@@ -86,16 +86,17 @@ engine-llama-cpp: $(ENGINES)/xllamacpp/.ready
 
 engine-onnxruntime: $(ENGINES)/onnxruntime/.ready
 	$(ENGINES)/onnxruntime/bin/python suites/models/convert.py onnx
-	$(call asked,$(ENGINES)/onnxruntime,onnxruntime,,tests/engines/test_onnxruntime.py)
+	$(call asked,$(ENGINES)/onnxruntime,onnxruntime,,$(addprefix tests/engines/test_,onnxruntime.py inprocess.py))
 
 # Its counters hold for greedy decoding only.
 engine-openvino: $(ENGINES)/openvino/.ready
-	$(call asked,$(ENGINES)/openvino,openvino,--specdec-temperature=0,tests/engines/test_openvino.py)
+	$(call asked,$(ENGINES)/openvino,openvino,--specdec-temperature=0,$(addprefix tests/engines/test_,openvino.py inprocess.py))
 
+# Its CPU build samples from another law than the target's as soon as it drafts: conformance says so at temperature 1.
 engines-vllm: export VLLM_CPU_KVCACHE_SPACE := 1
 engines-vllm: export HF_HUB_OFFLINE := 1
 engines-vllm: $(ENGINES)/vllm/.ready  ## the same on vLLM's CPU build (3.5 GB, 10 minutes to install)
-	$(call asked,$(ENGINES)/vllm,vllm,,tests/engines/test_vllm.py)
+	$(call asked,$(ENGINES)/vllm,vllm,--specdec-temperature=0,$(addprefix tests/engines/test_,vllm.py vllm_sampling.py))
 	$(MAKE) engines-page
 
 openvino-form: $(READY) $(ENGINES)/openvino-export/.ready  ## convert the text pair for OpenVINO again, after `make models`

@@ -51,6 +51,8 @@ class Recipe:
     length: int = 160
     rate: float = 3e-3
     vocabulary: int = VOCABULARY
+    settle_steps: int = 0
+    """Steps of a second training on speech that is new to the model (audio target only)."""
 
 
 RECIPES = (
@@ -226,8 +228,10 @@ def main() -> None:
 
 def scaled(recipe: Recipe, share: float) -> Recipe:
     """The recipe with a share of its training steps."""
-    steps, *head_steps = (max(2, int(count * share)) for count in (recipe.steps, *recipe.head_steps))
-    return dataclasses.replace(recipe, steps=steps, head_steps=tuple(head_steps))
+    steps, settle_steps, *head_steps = (
+        max(2, int(count * share)) if count else 0 for count in (recipe.steps, recipe.settle_steps, *recipe.head_steps)
+    )
+    return dataclasses.replace(recipe, steps=steps, settle_steps=settle_steps, head_steps=tuple(head_steps))
 
 
 def side_by_side(function: Callable[..., None], calls: list[tuple[object, ...]]) -> None:

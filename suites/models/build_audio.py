@@ -10,6 +10,7 @@ Speech is synthesised from seeded sentences (`sentences.py`, `speech.py`) and en
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
 import random
@@ -19,23 +20,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from build import HERE, SEED, Recipe, save, scaled, side_by_side, train
-from codec import CODES, FIRST_AUDIO, RATE, TOKEN_SAMPLES, decode, encode, features, save_codebook, train_codebook
+from build import HERE, SEED, Recipe, optimize, own_loss, save, scaled, side_by_side, train
+from codec import CODES, FIRST_AUDIO, GOING_ON, RATE, SYMBOLS, TOKEN_SAMPLES, encode, features, save_codebook, train_codebook
+from roundtrip import round_trip
 from sentences import CATEGORIES, monologue
-from speech import LETTERS, Speaker, Utterance, synthesise
+from speech import Speaker, Utterance, synthesise
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-GOING_ON = "~"
-SYMBOLS = ("<s>", "</s>", GOING_ON, *LETTERS)
 STEPS = 128
 """Steps of 40 ms in a training row."""
-MINUTES, CHUNKS = 180, 12
-"""Minutes of training speech, and pieces that it is made in, so that any number of cores makes the same."""
+CHUNK_MINUTES, CHUNKS, NEW_CHUNKS = 15.0, 12, 16
+"""Training speech comes in pieces, so that any number of cores makes the same: three hours, four for the second training."""
+SETTLE_RATE, SLIP_WEIGHT = 1e-3, 10.0
 PROMPTS = 1000
 
 RECIPES = (
-    Recipe("audio-target", 160, 4, 5, 2200, (), batch=12, length=1 + 2 * STEPS, vocabulary=FIRST_AUDIO + CODES),
+    Recipe("audio-target", 160, 4, 5, 2200, (), settle_steps=400, batch=12, length=1 + 2 * STEPS, vocabulary=FIRST_AUDIO + CODES),
     Recipe("audio-draft", 64, 1, 2, 4000, (1000, 800, 700), batch=12, length=1 + 2 * STEPS, vocabulary=FIRST_AUDIO + CODES),
 )
 
@@ -77,26 +78,10 @@ def build_codec() -> None:
     """Train the codebook on 15 minutes of speech and measure the round trip on others."""
     torch.set_num_threads(1)
     book = train_codebook(np.concatenate([features(spoken.samples) for spoken in talk(SEED, 15)]), SEED)
-    save_codebook(book, {"seed": SEED})
-    save_codebook(book, {"seed": SEED, "round_trip": round_trip([spoken.samples for spoken in talk(SEED + 1, 2)])})
+    card = {"seed": SEED, "codes": CODES, "rate": RATE, "samples_per_token": TOKEN_SAMPLES}
+    save_codebook(book, card)
+    save_codebook(book, card | {"round_trip": round_trip([spoken.samples for spoken in talk(SEED + 1, 5)])})
     print("codec done", flush=True)
-
-
-def round_trip(sounds: list[np.ndarray]) -> dict[str, float]:
-    """How far decoded sound is from what was encoded: dB between band levels where there is sound, beside the mean spectrum."""
-    before = [features(sound[: len(sound) // TOKEN_SAMPLES * TOKEN_SAMPLES])[:, :-2] for sound in sounds]
-    codes = [encode(sound) for sound in sounds]
-    decoded = [decode(own) for own in codes]
-    after = [features(sound)[:, :-2] for sound in decoded]
-    heard = np.concatenate(before) > -75
-    errors = (np.concatenate(before) - np.concatenate(after))[heard]
-    trivial = (np.concatenate(before) - np.concatenate(before).mean(0))[heard]
-    again = np.concatenate([encode(sound) for sound in decoded]) == np.concatenate(codes)
-    return {
-        "rms_db": round(float(np.sqrt((errors**2).mean())), 2),
-        "rms_db_of_the_mean_spectrum": round(float(np.sqrt((trivial**2).mean())), 2),
-        "codes_kept": round(float(again.mean()), 3),
-    }
 
 
 def new_tokenizer() -> PreTrainedTokenizerFast:
@@ -120,20 +105,44 @@ def rows_of(stream: torch.Tensor, recipe: Recipe) -> Iterator[torch.Tensor]:
         yield torch.stack([torch.cat([begin, stream[start : start + recipe.length - 1]]) for start in starts])
 
 
-def build_model(recipe: Recipe, stream: torch.Tensor, held_out: torch.Tensor, output: Path) -> None:
+def settle_losses(model: LlamaForCausalLM, ids: torch.Tensor) -> list[torch.Tensor]:
+    """The cross-entropy, and that of what kind of token comes next: a text of 128 tokens must not slip from the pattern."""
+    scores = model(ids).logits[:, :-1].log_softmax(-1)
+    following = ids[:, 1:, None]
+    kinds = torch.stack([scores[..., 2:FIRST_AUDIO].logsumexp(-1), scores[..., FIRST_AUDIO:].logsumexp(-1)], dim=-1)
+    slips = -kinds.gather(-1, (following >= FIRST_AUDIO).long()).mean()
+    return [-scores.gather(-1, following).mean(), SLIP_WEIGHT * slips]
+
+
+def settle(recipe: Recipe, model: LlamaForCausalLM, stream: torch.Tensor, rows: torch.Tensor) -> list[float]:
+    """Train once more, on new speech: what was learnt by heart fades. Returns the loss on `rows` (rows, length)."""
+    gentle = dataclasses.replace(recipe, rate=SETTLE_RATE)
+    parameters = list(model.train().parameters())
+    label = f"{recipe.name} settles"
+    optimize(gentle, parameters, recipe.settle_steps, lambda ids, _: settle_losses(model, ids), rows_of(stream, recipe), label)
+    model.eval()
+    with torch.no_grad():
+        return [round(own_loss(model, rows).item(), 4)]
+
+
+def build_model(recipe: Recipe, stream: torch.Tensor, new: torch.Tensor, held_out: torch.Tensor, output: Path) -> None:
     torch.set_num_threads(1)
     rows = next(rows_of(held_out, recipe))
-    save(recipe, *train(recipe, lambda: rows_of(stream, recipe), rows), new_tokenizer(), output)
+    model, heads, final = train(recipe, lambda: rows_of(stream, recipe), rows)
+    if recipe.settle_steps:
+        final = settle(recipe, model, new, rows)
+    save(recipe, model, heads, final, new_tokenizer(), output)
 
 
 def build_models(output: Path, share: float) -> None:
     """Make the training speech and train both models."""
-    per_chunk = max(0.5, MINUTES * share / CHUNKS)
+    per_chunk = max(0.5, CHUNK_MINUTES * share)
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        made = pool.starmap(streams, [(SEED + 10 + chunk, per_chunk) for chunk in range(CHUNKS)])
-    stream, held_out = torch.tensor(np.concatenate(made)), torch.tensor(streams(SEED + 2, 3))
-    print(f"{len(stream) // 2} steps of training speech", flush=True)
-    side_by_side(build_model, [(scaled(recipe, share), stream, held_out, output) for recipe in RECIPES])
+        made = pool.starmap(streams, [(SEED + 10 + chunk, per_chunk) for chunk in range(CHUNKS + NEW_CHUNKS)])
+    stream, new = (torch.tensor(np.concatenate(part)) for part in (made[:CHUNKS], made[CHUNKS:]))
+    held_out = torch.tensor(streams(SEED + 2, 3))
+    print(f"{(len(stream) + len(new)) // 2} steps of training speech", flush=True)
+    side_by_side(build_model, [(scaled(recipe, share), stream, new, held_out, output) for recipe in RECIPES])
 
 
 def write_prompts(path: Path) -> None:

@@ -27,14 +27,19 @@ TOKEN_SAMPLES = 640
 """40 ms: 25 tokens a second."""
 SPECTRA, BANDS = 2, 32
 CODES = 256
-FIRST_AUDIO = 31
-"""Smallest id of an audio token in the models' vocabulary; code 0 has this id."""
+LETTERS = " .abcdefghijklmnopqrstuvwxyz"
+GOING_ON = "~"
+"""The text token of a step in which no letter begins."""
+SYMBOLS = ("<s>", "</s>", GOING_ON, *LETTERS)
+"""The models' vocabulary before the audio tokens, by id."""
+FIRST_AUDIO = len(SYMBOLS)
+"""Smallest id of an audio token in the models' vocabulary, 31; code 0 has this id, code 255 has 286."""
 STEP = 80
 """Samples (5 ms) between the vocoder's frames."""
 
 _FOLDER = Path(__file__).parent / "audio-codec"
 _WINDOW, _PITCH_WINDOW = 512, 1024
-_FLOOR_DB = -90.0
+_FLOOR_DB, _SILENCE_DB = -90.0, -75.0
 _PITCH_RANGE = (70.0, 330.0)
 _WEIGHTS = {"bands": 0.1, "voicing": 3.0, "pitch": 5.0}
 """How much a dB, full voicing and an octave count in the distance between two sounds."""
@@ -222,6 +227,50 @@ def speak(ids: Sequence[int]) -> tuple[int, Array]:
     """(samples a second, samples) of a text of the audio pair: its audio tokens, decoded. Raises ValueError without any."""
     codes = [token - FIRST_AUDIO for token in ids if FIRST_AUDIO <= token < FIRST_AUDIO + CODES]
     return RATE, decode(codes)
+
+
+def text_of(ids: Sequence[int]) -> str:
+    """What a text of the audio pair says: its letters."""
+    first = SYMBOLS.index(LETTERS[0])
+    return "".join(SYMBOLS[token] for token in ids if first <= token < FIRST_AUDIO)
+
+
+def manner(samples: Array) -> dict[str, float]:
+    """What tells speech from other sound; at least two seconds of it.
+
+    `syllables`: share of the loudness's modulation from 0.5 to 20 Hz that lies at 2 to 8 Hz, the pace of syllables.
+    `voiced`: share of tokens with a pitch. `flow`: distance of neighbouring tokens' spectra over that of tokens drawn at
+    random, 1 where each sound is independent of the one before and 0 where nothing changes.
+    """
+    vectors = features(np.asarray(samples, dtype=np.float64))
+    bands = np.maximum(vectors[:, :-2], _SILENCE_DB)
+    drawn = np.random.default_rng(0).permutation(len(bands))
+    spread = _spectral_distance(bands, bands[drawn])
+    pieces = np.asarray(samples)[: len(samples) // 160 * 160].reshape(-1, 160)
+    loudness = np.sqrt((pieces**2).mean(1)) ** 0.33
+    power = np.abs(np.fft.rfft((loudness - loudness.mean()) * np.hanning(len(loudness)))) ** 2
+    hertz = np.fft.rfftfreq(len(loudness), 160 / RATE)
+    pace, whole = (power[(low <= hertz) & (hertz <= high)].sum() for low, high in ((2, 8), (0.5, 20)))
+    return {
+        "syllables": float(pace / max(whole, 1e-12)),
+        "voiced": float((vectors[:, -2] > 0.5).mean()),
+        "flow": _spectral_distance(bands[1:], bands[:-1]) / max(spread, 1e-12),
+    }
+
+
+def _spectral_distance(one: Array, two: Array) -> float:
+    return float(np.sqrt(((one - two) ** 2).mean(1)).mean())
+
+
+def speech_like(samples: Array) -> bool:
+    """Whether a sound has the manner of speech: syllables, voice that comes and goes, sounds that flow into one another.
+
+    Each bound lies between what our synthesised speech shows and what noise, random tokens or shuffled tokens do.
+    """
+    if len(samples) < 2 * RATE:
+        raise ValueError(f"{len(samples) / RATE:.1f} s are too short to judge; pass at least 2 s")
+    shown = manner(samples)
+    return shown["syllables"] > 0.35 and 0.25 < shown["voiced"] < 0.85 and 0.3 < shown["flow"] < 0.8
 
 
 def main() -> None:

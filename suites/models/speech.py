@@ -12,8 +12,12 @@ import random
 from collections.abc import Iterator
 
 import numpy as np
-from codec import RATE, STEP, Array, render
 from scipy.ndimage import gaussian_filter1d
+
+try:
+    from .codec import LETTERS, RATE, STEP, Array, render
+except ImportError:  # a script of this folder runs
+    from codec import LETTERS, RATE, STEP, Array, render
 
 FRAME_MS = 1000 * STEP / RATE
 GRID = np.linspace(0.0, 7600.0, 96)
@@ -44,8 +48,9 @@ def _stop(locus: float, centre: float, width: float, voice: float | None) -> Pho
 
 _NEUTRAL = (500.0, 1500.0, 2500.0)
 PHONEMES = {
-    "a": _vowel(660, 1720, 2410), "e": _vowel(530, 1840, 2480, 90), "i": _vowel(390, 1990, 2550, 85), "o": _vowel(730, 1090, 2440),
-    "u": _vowel(640, 1190, 2390, 90), "ee": _vowel(270, 2290, 3010, 125), "oo": _vowel(300, 870, 2240, 125),
+    "a": _vowel(660, 1720, 2410), "e": _vowel(530, 1840, 2480, 90), "i": _vowel(390, 1990, 2550, 85),
+    "o": _vowel(730, 1090, 2440), "u": _vowel(640, 1190, 2390, 90),
+    "ee": _vowel(270, 2290, 3010, 125), "oo": _vowel(300, 870, 2240, 125),
     "or": _vowel(570, 840, 2410, 130), "er": _vowel(490, 1350, 1690, 115), "ai": _vowel(430, 2050, 2650, 135),
     "ow": _vowel(450, 880, 2350, 135), "ar": _vowel(710, 1150, 2300, 130),
     "m": Phoneme(75, (250, 1100, 2200), -9), "n": Phoneme(70, (250, 1600, 2600), -9), "ng": Phoneme(85, (250, 2000, 2700), -10),
@@ -54,16 +59,17 @@ PHONEMES = {
     "s": Phoneme(105, (320, 1700, 2600), None, -11, (5600, 1700)), "sh": Phoneme(110, (320, 1900, 2600), None, -9, (3300, 1300)),
     "f": Phoneme(95, (320, 1100, 2400), None, -22, (4500, 4000)), "th": Phoneme(85, (320, 1400, 2500), None, -23, (6000, 3500)),
     "h": Phoneme(65, _NEUTRAL, None, -17, (1500, 1800)), "v": Phoneme(70, (300, 1100, 2400), -12, -27, (4500, 4000)),
-    "z": Phoneme(85, (300, 1700, 2600), -13, -18, (5600, 1700)), "ch": Phoneme(115, (320, 1900, 2600), None, -9, (3500, 1500), 65),
+    "z": Phoneme(85, (300, 1700, 2600), -13, -18, (5600, 1700)),
+    "ch": Phoneme(115, (320, 1900, 2600), None, -9, (3500, 1500), 65),
     "j": Phoneme(95, (300, 1900, 2600), -16, -14, (3300, 1500), 40),
     "p": _stop(900, 900, 1200, None), "t": _stop(1800, 4500, 2200, None), "k": _stop(2000, 1900, 1000, None),
     "b": _stop(900, 700, 900, -18), "d": _stop(1800, 4000, 2200, -18), "g": _stop(2000, 1800, 1000, -18),
     " ": Phoneme(45, _NEUTRAL), ".": Phoneme(240, _NEUTRAL),
 }  # fmt: skip
-LETTERS = " .abcdefghijklmnopqrstuvwxyz"
 _SPELLINGS = {
-    "th": "th", "sh": "sh", "ch": "ch", "ng": "ng", "ee": "ee", "ea": "ee", "oo": "oo", "ou": "ow", "ow": "ow", "ai": "ai", "ay": "ai",
-    "er": "er", "ir": "er", "or": "or", "ar": "ar", "ck": "k", "ll": "l", "ss": "s", "tt": "t", "wh": "w", "c": "k", "q": "k", "x": "s",
+    "th": "th", "sh": "sh", "ch": "ch", "ng": "ng", "ee": "ee", "ea": "ee", "oo": "oo", "ou": "ow", "ow": "ow",
+    "ai": "ai", "ay": "ai", "er": "er", "ir": "er", "or": "or", "ar": "ar", "ck": "k", "ll": "l", "ss": "s", "tt": "t", "wh": "w",
+    "c": "k", "q": "k", "x": "s",
 }  # fmt: skip
 
 

@@ -1,0 +1,9 @@
+"""The scripts that make the embedded models import one another by bare names."""
+
+from __future__ import annotations
+
+import sys
+
+from support import EMBEDDED
+
+sys.path.append(str(EMBEDDED))
