@@ -51,7 +51,7 @@ costs: $(READY)  ## time the embedded pair again, on a quiet machine; then `pyte
 	$(BIN)/python -m pytest_specdec costs --target suites/models/text-target --draft suites/models/text-draft \
 		--depth 0,1,2,3 --repeats 80 -o suites/text/costs.json
 
-models: $(READY)  ## train both embedded pairs again: text and audio
+models: $(READY)  ## train both embedded pairs again: text and audio (about an hour)
 	$(BIN)/python suites/models/build.py
 	$(BIN)/python suites/models/build_audio.py
 

@@ -85,6 +85,74 @@ def test_own_heads_draft_from_the_last_emitted_token(every: int) -> None:
     assert_allclose(counts.accepted[0], accepted)
 
 
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("own_heads", [False, True])
+def test_block_verification_takes_its_running_minimum_over_judged_tokens_alone(every: int, own_heads: bool) -> None:
+    judged, k, steps, depth = Judged(10, 20, every), 3, 10, 3
+    scores, text = scored(every, every * k if own_heads else 1 + depth, steps)
+    counts = expected_counts(judged_scores(scores, [text], judged, own_heads=own_heads).field("block"), k)
+    accept = {}
+    for start in range(1, steps - k + 1):
+        product, alive = 1.0, 1.0
+        for step in range(k):
+            at = text.prompt_length + every * (start + step) + every - 1
+            head = every * step + every - 1 if own_heads else every * (step % (1 + depth // every))
+            product *= np.exp(scores.draft[0, head, at] - scores.target[0, at])
+            accept[start, step] = min(alive, product) / alive
+            alive = min(alive, product)
+    rounds, accepted = brute_force(accept, steps, k)
+    assert_allclose(counts.rounds, [rounds])
+    assert_allclose(counts.accepted[0], accepted)
+
+
+@pytest.mark.parametrize(("right", "taken"), [([1, 1, 1], 3), ([1, 0, 1], 1), ([0, 1, 1], 0)])
+def test_greedy_accepts_judged_arg_maxes_up_to_the_first_other(right: list[int], taken: int) -> None:
+    scores, text = scored(2, 1, 4)
+    at = text.prompt_length + 1 + 2 * np.arange(1, 4)
+    scores.target[:], scores.draft[:] = 0.0, -np.inf
+    scores.draft[0, 0, at] = np.where(right, 0.0, -np.inf)
+    counts = expected_counts(judged_scores(scores, [text], AUDIO).field("greedy"), 3)
+    assert (counts.rounds.tolist(), counts.accepted.sum()) == ([1.0], taken)
+
+
+@given(every=st.integers(2, 4), heads=st.integers(1, 6), k=st.integers(1, 4), seed=st.integers(0, 99))
+@PROPERTY
+@pytest.mark.parametrize("own_heads", [False, True])
+def test_given_tokens_and_their_scores_are_free(own_heads: bool, every: int, heads: int, k: int, seed: int) -> None:
+    judged = Judged(10, 20, every)
+    scores, text = scored(every, heads * every, 8, seed)
+    rng = np.random.default_rng(seed)
+    free = np.ones(len(text.ids), dtype=bool)
+    free[text.prompt_length + every - 1 :: every] = False
+    ids = np.where(free, rng.choice([0, 5, 9, 20, 99], len(free)), rng.integers(10, 20, len(free)))
+    other = Text("p", "all", tuple(ids.tolist()), text.prompt_length)
+    target, draft = scores.target.copy(), scores.draft.copy()
+    target[:, free], draft[:, :, free] = -rng.random(free.sum()), -np.inf
+    moved = Scores(("p",), ("all",), target, draft, scores.starts, scores.lengths)
+    one, two = (
+        expected_counts(judged_scores(own, [of], judged, own_heads=own_heads).field("rejection"), k)
+        for own, of in ((scores, text), (moved, other))
+    )
+    assert_allclose(one.rounds, two.rounds)
+    assert_allclose(one.accepted, two.accepted)
+
+
+def test_each_text_has_its_own_prompt_and_length() -> None:
+    (short, one), (long, two) = scored(2, 2, 6, seed=1, prompt=2), scored(2, 2, 9, seed=2, prompt=5)
+    width = len(two.ids) - len(one.ids)
+    padded = (
+        np.pad(short.target, ((0, 0), (0, width))),
+        np.pad(short.draft, ((0, 0), (0, 0), (0, width)), constant_values=-np.inf),
+    )
+    joined = (np.concatenate([ours, theirs]) for ours, theirs in zip(padded, (long.target, long.draft), strict=True))
+    both = Scores(("p", "q"), ("all", "all"), *joined, np.array([3, 6]), np.array([14, 23]))
+    counts = expected_counts(judged_scores(both, [one, two], AUDIO).field("rejection"), 3)
+    for row, (own, text) in enumerate(((short, one), (long, two))):
+        alone = expected_counts(judged_scores(own, [text], AUDIO).field("rejection"), 3)
+        assert_allclose(counts.rounds[row], alone.rounds[0])
+        assert_allclose(counts.accepted[row], alone.accepted[0])
+
+
 @given(depth=st.integers(0, 3), k=st.integers(1, 5), seed=st.integers(0, 99))
 @PROPERTY
 @pytest.mark.parametrize("rule", ["rejection", "sample-match", "block"])
@@ -145,6 +213,30 @@ def test_a_sample_is_the_only_round_of_a_text_cut_to_it(rule: str, heads: int, k
     assert_allclose(samples.survival, counts.accepted)
     assert_allclose(samples.rate * k, samples.accepted)
     assert samples.drafted.tolist() == [k]
+
+
+@given(available=st.integers(0, 6), k=st.integers(1, 4), seed=st.integers(0, 99))
+@PROPERTY
+def test_a_sample_drafts_no_more_than_there_is_to_draft(available: int, k: int, seed: int) -> None:
+    scores, _ = scored(1, 4, 9, seed)
+    short = Scores(
+        ("p",), ("all",), scores.target, scores.draft, scores.starts, scores.starts + k, np.full(scores.target.shape, available)
+    )
+    samples, counts = Samples.of(short.field("rejection"), k), expected_counts(short.field("rejection"), k)
+    assert samples.drafted.tolist() == [min(available, k)] == [counts.drafted.sum()]
+    assert_allclose(samples.survival, counts.accepted)
+    assert_allclose(samples.rate * samples.drafted, samples.accepted)
+
+
+def test_samples_start_where_each_text_does() -> None:
+    scores, _ = scored(1, 2, 9)
+    starts = np.array([2, 5, 9])
+    fields = [Scores(("p",), ("all",), scores.target, scores.draft, starts[row, None], scores.lengths) for row in range(3)]
+    three = (np.repeat(scores.target, 3, axis=0), np.repeat(scores.draft, 3, axis=0))
+    whole = Scores(("a", "b", "c"), ("all",) * 3, *three, starts, np.repeat(scores.lengths, 3))
+    together = Samples.of(whole.field("rejection"), 3)
+    assert together.prompts == ("a", "b", "c")
+    assert_allclose(together.survival, np.concatenate([Samples.of(one.field("rejection"), 3).survival for one in fields]))
 
 
 def test_texts_without_a_whole_round_give_no_sample() -> None:

