@@ -47,9 +47,11 @@ proof: $(READY)  ## the gate's false alarms and power by simulation, into docs/p
 	for what in power evidence; do $(PROOF) $$what > benchmarks/results/gate-$$what.json || exit 1; done
 	$(BIN)/python benchmarks/gate_page.py benchmarks/results/gate-*.json > docs/proof.md
 
-costs: $(READY)  ## time the embedded pair again, on a quiet machine; then `pytest suites/text --specdec-update=changed`
+costs: $(READY)  ## time the embedded pairs again, on a quiet machine; then `pytest suites/ --specdec-update=changed`
 	$(BIN)/python -m pytest_specdec costs --target suites/models/text-target --draft suites/models/text-draft \
 		--depth 0,1,2,3 --repeats 80 -o suites/text/costs.json
+	$(BIN)/python -m pytest_specdec costs --target suites/models/audio-target --draft suites/models/audio-draft \
+		--k 4,8,12,16,24,32 --depth 0,1,2,3 --repeats 80 -o suites/audio/costs.json
 
 models: $(READY)  ## train both embedded pairs again: text and audio (about an hour)
 	$(BIN)/python suites/models/build.py

@@ -111,6 +111,11 @@ def _check_emitted(
 
     `tokens` are the new tokens of each text, `last` the accepted tokens of the last round where they are known.
     """
+    if totals.rounds is None and manner.end == "full" and request.drafter == LOOKUP:
+        raise MeasurementError(
+            f"{where}: {manner.counters.rounds} is missing, and prompt lookup drafts in some rounds only; "
+            "let the engine count its rounds, or list them"
+        )
     rounds, texts = rounds_of(totals, manner, request.k, tokens), len(tokens)
     due = sum(tokens) - _prefilled(manner, texts)
     excess = rounds + totals.accepted - due

@@ -39,6 +39,13 @@ def test_openvinos_accessors_leave_out_the_last_round(drafted: int, accepted: in
     check_reported(reported(None, 64, FULL, totals=Totals(None, 3 * 36, 27)), request())
 
 
+def test_sums_of_prompt_lookup_need_the_rounds() -> None:
+    """How many of its rounds drafted nothing cannot be told from drafts alone."""
+    asked = request(drafter="prompt-lookup")
+    with pytest.raises(MeasurementError, match="num_drafts is missing, and prompt lookup drafts in some rounds only"):
+        check_reported(reported(None, 64, FULL, totals=Totals(None, 60, 23)), asked)
+
+
 @pytest.mark.parametrize(
     ("totals", "message"),
     [

@@ -56,7 +56,8 @@ def test_a_definition_says_how_the_engine_counts(manner: Manner, name: str) -> N
 
 
 def test_sums_without_positions_keep_the_rate_and_the_length() -> None:
-    _, found = counts(reported(None, 12, totals=Totals(None, 12, 6)))
+    definition, found = counts(reported(None, 12, totals=Totals(None, 12, 6)))
+    assert definition.name == "sums/1-empty-no-positions"  # rounds told by the tokens alone include the empty ones
     assert (found.total_rounds, found.acceptance_rate, found.acceptance_length) == (5, 0.5, 1 + 6 / 5)
 
 
