@@ -19,6 +19,8 @@ Decoder = Callable[[Sequence[int]], tuple[int, NDArray[np.floating]]]
 
 _WINDOW_SECONDS, _STEP_SECONDS, _RANGE_DB = 0.016, 0.008, 70.0
 """Of the spectrogram; levels further below the loudest are black."""
+_LEAST_WINDOW = 4
+"""Its shortest window, as a power of two."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,18 +35,19 @@ class Speech:
 
     @classmethod
     def of(cls, decoder: Decoder, ids: Sequence[int], text: str) -> Speech:
-        """Decode token ids. Raises RequestError where the decoder returns no sound."""
+        """Decode token ids. Raises RequestError where the decoder returns no sound; its own errors are its own."""
+        made = decoder(ids)
         try:
-            rate, samples = decoder(ids)
-            sound = np.asarray(samples, dtype=np.float64)
-        except (TypeError, ValueError) as problem:
+            rate, samples = made
+            rate, sound = int(rate), np.asarray(samples, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError, RuntimeError) as problem:  # the last is torch's, of tensors with gradients
             raise RequestError(f"the speech decoder gives no sound ({problem}); return (rate, samples) from it") from problem
         if sound.ndim != 1 or not sound.size or not np.isfinite(sound).all() or not rate > 0:
             raise RequestError(
                 f"the speech decoder gives {sound.shape} samples at {rate} a second; return (rate, samples), samples finite and "
                 "in one dimension"
             )
-        return cls(int(rate), sound, text, tuple(ids))
+        return cls(rate, sound, text, tuple(ids))
 
     @property
     def seconds(self) -> float:
@@ -62,7 +65,7 @@ class Speech:
         """(frequencies, frames): levels in dB below the loudest, low frequencies first, at least -70."""
         from scipy import signal
 
-        size = 1 << math.ceil(math.log2(_WINDOW_SECONDS * self.rate))
+        size = 1 << max(_LEAST_WINDOW, math.ceil(math.log2(_WINDOW_SECONDS * self.rate)))
         step = max(1, round(_STEP_SECONDS * self.rate))
         padded = np.pad(self.samples, (0, max(0, size - len(self.samples))))
         transform = signal.ShortTimeFFT(signal.windows.hann(size, sym=False), hop=step, fs=self.rate)

@@ -17,13 +17,14 @@ from .baselines.schema import SCHEMA, CaseCosts, EvidenceFile, Record, dumps
 from .baselines.store import BaselineStore, current_evidence, fingerprint
 from .comparison import Baseline, Metric, Run, costs_of, value_of
 from .engines.protocol import Engine
+from .errors import SpecdecError
 from .gate.costs import judge_speedup
 from .gate.explain import explain, headline
 from .gate.nightly import judge_night
 from .gate.refusals import dead_drafter, looping_texts, too_good
 from .gate.verdict import Verdict, judge
 from .report.row import SEVERITY, Row, Utterance
-from .rows import CREATED, UPDATED, measured_row
+from .rows import CREATED, UPDATED, failed_row, measured_row
 from .seeds import Runs, accumulates, measured_cases, seeded
 from .speech import Decoder, Speech
 from .speedup.costs import CostProfile
@@ -71,7 +72,7 @@ class Suite:
         self.pending: dict[Path, str] = {}
         self._failures: list[list[str]] = []
         self._runs: dict[Case, Run] = {}
-        self._spoken: dict[Case, Speech] = {}
+        self._spoken: dict[tuple[Case, str | None], Speech] = {}
         self.baseline = functools.cache(self._baseline)
         self._stored = functools.cache(store.record)
         self._measure_costs = functools.cache(self._costs_of_pair)
@@ -87,14 +88,15 @@ class Suite:
 
     def asked(self, case: Case) -> bool:
         """Whether a test wanted anything of a case that reports show."""
-        return case in self._runs or case in self._spoken
+        return case in self._runs or (case, case.speech) in self._spoken
 
     def speech(self, case: Case, decoder: Decoder) -> Speech:
         """The engine's first text for a case as sound, made once; reports show it."""
-        if case not in self._spoken:
+        key = case, case.speech  # equal cases may name decoders of their own
+        if key not in self._spoken:
             text = self.engine.emitted(case)[0]
-            self._spoken[case] = Speech.of(decoder, text.ids, "".join(self.engine.words(case, text.ids)))
-        return self._spoken[case]
+            self._spoken[key] = Speech.of(decoder, text.ids, "".join(self.engine.words(case, text.ids)))
+        return self._spoken[key]
 
     def conformance(self, case: Case) -> Conformance:
         """Whether the engine's texts for a case are the target's; its share of the session's false-alarm rate is a gate's."""
@@ -256,10 +258,14 @@ class Suite:
         return {key: repr(text if len(text) <= 40 else text[:37] + "...") for key, text in texts.items()}
 
     def row(self, case: Case) -> Row:
-        """A measured case as reports show it."""
-        names = self._prompt_names(case)
-        row = measured_row(self.run(case), self.baseline(case), self.verdict(case), self.engine.name, names)
-        if (speech := self._spoken.get(case)) is not None:
+        """A case as reports show it; an error where it was only heard and cannot be measured."""
+        try:
+            run = self.run(case)
+        except SpecdecError as error:
+            row = failed_row(case, self.engine.name, str(error))
+        else:
+            row = measured_row(run, self.baseline(case), self.verdict(case), self.engine.name, self._prompt_names(case))
+        if (speech := self._spoken.get((case, case.speech))) is not None:
             wav, picture = (base64.b64encode(made).decode() for made in (speech.wav(), speech.picture()))
             row["utterance"] = Utterance(text=speech.text, seconds=speech.seconds, wav=wav, spectrogram=picture)
         return row

@@ -52,7 +52,9 @@ def told(run: Run, before: Record, store: BaselineStore, engine: Engine) -> list
         for word, (change, head) in zip(words, losses[:_WORST], strict=True)
     ]
     fell = [own for own in Places.together(list(heads.values())).contexts_changed() if abs(own[2]) > _NOISE]
-    contexts = ", ".join(f"after {first} to {last} tokens {signed_percent(change)}" for first, last, change in fell)
+    # Of an interleaved text only the judged new tokens are counted, as only they have places here.
+    unit = "tokens" if run.case.judged is None else "judged tokens"
+    contexts = ", ".join(f"after {first} to {last} {unit} {signed_percent(change)}" for first, last, change in fell)
     lines = ["  tokens     acceptance fell most at " + ", ".join(named)] if named else []
     return lines + [f"  contexts   acceptance {contexts}"] * bool(contexts)
 

@@ -54,9 +54,9 @@ def judged_scores(scores: Scores, texts: Sequence[Text], judged: Judged, *, own_
 
 
 def _check_pattern(texts: Sequence[Text], counts: np.ndarray, judged: Judged) -> None:
-    whole = sum((len(text.ids) - text.prompt_length) // judged.every for text in texts)
-    if whole - int(counts.sum()) > _LOST * whole:
-        row = int(np.argmin(counts))
+    whole = np.array([(len(text.ids) - text.prompt_length) // judged.every for text in texts])
+    if (whole - counts).sum() > _LOST * whole.sum():
+        row = int(np.argmax(whole - counts))
         raise MeasurementError(
             f"the texts are no steps of {judged.every} tokens whose last one is in {judged.first}:{judged.end}: the one of "
             f"prompt {texts[row].key} leaves the pattern after {counts[row]} steps; check --specdec-judged and that prompts "

@@ -59,7 +59,7 @@ def render(rows: Iterable[Row], language: str = "en") -> str:
         headers=[say(name) for name in _HEADERS],
         lines=[((row["suite"], *cells(row)), row["verdict"]) for row in own],
         told=to_look_at(own),
-        drawings=[_drawing(picture) for picture in pictures(own)],
+        drawings=[_drawing(picture, say) for picture in pictures(own)],
         chapters=[_chapter(chapter, say) for chapter in combinations(own) if chapter.samples],
         utterances=_utterances(own),
         width=WIDTH,
@@ -85,14 +85,15 @@ def _chapter(chapter: Combinations, say: Phrases) -> dict[str, Any]:
     }
 
 
-def _drawing(picture: Picture) -> dict[str, Any]:
+def _drawing(picture: Picture, say: Phrases) -> dict[str, Any]:
     axes = Axes.of(picture)
     curves = [
         {
             "depth": depth,
+            "name": say("depth", depth=depth),
             "colour": _COLOURS[number % len(_COLOURS)],
             "line": " ".join(f"{axes.x(point.k)},{axes.y(point.speedup)}" for point in points),
-            "points": [_placed(point, axes) for point in points],
+            "points": [_placed(point, axes, say) for point in points],
         }
         for number, (depth, points) in enumerate(picture.curves.items())
     ]
@@ -105,12 +106,13 @@ def _drawing(picture: Picture) -> dict[str, Any]:
     }
 
 
-def _placed(point: Point, axes: Axes) -> dict[str, Any]:
+def _placed(point: Point, axes: Axes, say: Phrases) -> dict[str, Any]:
+    speedups = {name: f"{value:.3f}" for name, value in (("value", point.speedup), ("low", point.low), ("high", point.high))}
     return {
         "x": axes.x(point.k),
         "y": axes.y(point.speedup),
         "low": axes.y(max(point.low, 0.0)),
         "high": axes.y(point.high),
         "best": point.best,
-        "says": f"k {point.k}, depth {point.depth}: {point.speedup:.3f}x ({point.low:.3f} to {point.high:.3f})",
+        "says": say("curves_point", cell=say("cell", k=point.k, depth=point.depth), **speedups),
     }
