@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-from pytest_specdec import grid
-from pytest_specdec.options import OPTIONS
+from pytest_specdec import grid, plugin
+from pytest_specdec.options import LANGUAGES, OPTIONS, REPORTS
 from pytest_specdec.plugin import MARKERS
+from pytest_specdec.report.row import Row, Samples
 from pytest_specdec.settings import DEFAULT_ALPHA, Marker
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,6 +38,26 @@ def test_every_marker_argument_stands_in_the_reference_and_in_the_marker_line() 
     for name in Marker.__dataclass_fields__:
         assert f"`{name}=" in REFERENCE
         assert name in MARKERS[0]
+
+
+def test_every_fixture_stands_in_the_reference() -> None:
+    fixtures = {name for name, made in vars(plugin).items() if name.startswith("specdec_") and callable(made)}
+    assert fixtures >= {"specdec_run", "specdec_baseline", "specdec_speech"}
+    (table,) = re.findall(r"## Fixtures\n(.*?)\n## ", REFERENCE, re.S)
+    named = {name for line in table.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    assert named == fixtures
+
+
+def test_every_field_of_the_json_report_stands_in_the_reference() -> None:
+    (told,) = re.findall(r"^`--specdec-report=FILE\.json` writes .*?(?=\n\n|\Z)", REFERENCE, re.S | re.M)
+    fields = set(Row.__annotations__) - {"utterance"}
+    assert [name for name in sorted(fields | set(Samples.__annotations__)) if f"`{name}`" not in told] == []
+
+
+def test_every_ending_and_language_stands_in_the_options_row() -> None:
+    for name, values in (("report", REPORTS), ("language", LANGUAGES)):
+        (row,) = [line for line in REFERENCE.splitlines() if line.startswith(f"| `--specdec-{name}=")]
+        assert [value for value in values if f"`{value}`" not in row] == []
 
 
 def test_the_defaults_in_the_reference_are_the_codes() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from records import case
 
-from pytest_specdec.acceptance.case import LOOKUP, OWN_HEADS, Case
+from pytest_specdec.acceptance.case import LOOKUP, OWN_HEADS, Case, Judged
 from pytest_specdec.errors import RequestError
 from pytest_specdec.grid import cases, locate, suite_name
 from pytest_specdec.preflight import check_distinct
@@ -42,6 +42,8 @@ def one(root: Path, **sources: dict[str, Any]) -> Case:
         ("margin", lambda found: found.margin, (0.1, 0.2, 0.3), 0.005),
         ("top_k", lambda found: found.texts.top_k, (10, 20, 30), 0),
         ("top_p", lambda found: found.texts.top_p, (0.7, 0.8, 0.9), 1.0),
+        ("judged", lambda found: found.judged, (Judged(1, 2), Judged(1, 3, 2), Judged(1, 4)), None),
+        ("speech", lambda found: found.speech, ("a:f", "b:f", "c:f"), None),
     ],
 )
 def test_the_line_wins_over_the_marker_over_the_ini_file_over_the_default(
@@ -271,3 +273,36 @@ def test_two_cases_may_not_share_a_baseline(change: dict[str, Any]) -> None:
 
 def test_one_case_in_two_tests_and_cases_of_different_names_are_fine() -> None:
     check_distinct([case(), case(), case(k=4), case(depth=1), case(suite="other")])
+
+
+def test_the_markers_number_of_prompts_stands_between_line_and_ini_file(tmp_path: Path) -> None:
+    marker = PAIR | {"prompt_limit": 64}
+    limits = [
+        one(tmp_path, line={"prompts": 1000}, marker=marker, ini={"prompts": 3}).texts.prompt_limit,
+        one(tmp_path, marker=marker, ini={"prompts": 3}).texts.prompt_limit,
+        one(tmp_path, marker=PAIR, ini={"prompts": 3}).texts.prompt_limit,
+    ]
+    assert limits == [1000, 64, 3]
+
+
+@pytest.mark.parametrize("source", ["line", "marker", "ini"])
+@pytest.mark.parametrize("engine", ["decode", "logprobs", "vllm", "transformers", "trace"])
+def test_only_replay_judges_some_tokens_and_takes_the_others_as_given(tmp_path: Path, engine: str, source: str) -> None:
+    sources: dict[str, dict[str, Any]] = {"line": {"engine": engine}, "marker": {**PAIR}, "ini": {}}
+    sources[source]["judged"] = Judged(4, 8, 2)
+    with pytest.raises(RequestError, match=f"engine '{engine}' decodes them all; use --specdec-engine=replay"):
+        grid(tmp_path, **sources)
+
+
+@pytest.mark.parametrize("judged", [Judged(4, 8), Judged(4, 8, 2)])
+def test_prompt_lookup_judges_no_tokens_apart(tmp_path: Path, judged: Judged) -> None:
+    with pytest.raises(RequestError, match=f"--specdec-judged needs a model's probabilities, and {LOOKUP} has none"):
+        grid(tmp_path, line={"judged": judged}, marker=PAIR | {"drafter": LOOKUP})
+
+
+def test_steps_of_another_length_may_not_share_a_baseline_and_sounds_may() -> None:
+    judged = Judged(4, 8, 2)
+    assert case(judged=judged).id == case(judged=Judged(4, 8)).id
+    with pytest.raises(RequestError, match="two different cases are both called"):
+        check_distinct([case(judged=judged), case(judged=Judged(4, 8))])
+    check_distinct([case(judged=judged, speech="voice:speak"), case(judged=judged, speech="voice:sing"), case()])

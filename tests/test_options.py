@@ -6,10 +6,18 @@ import argparse
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from records import PROPERTY
 
+from pytest_specdec.acceptance.case import Judged
 from pytest_specdec.options import (
+    LANGUAGES,
     OPTIONS,
+    REPORTS,
     fraction,
+    id_range,
+    import_path,
     non_negative,
     one_of,
     probability,
@@ -101,8 +109,10 @@ def test_a_choice_lists_what_there_is() -> None:
         one_of("fail", "warn")("Warn")
 
 
-def test_a_report_is_known_by_its_ending() -> None:
-    assert report_file("out/cases.json") == Path("out/cases.json")
+@pytest.mark.parametrize("ending", [".json", ".html", ".md", ".txt", ".wav"])
+def test_a_report_is_known_by_its_ending(ending: str) -> None:
+    assert ending in REPORTS
+    assert report_file(f"out/cases{ending}") == Path(f"out/cases{ending}")
     with pytest.raises(argparse.ArgumentTypeError, match=r"'cases\.xls' ends in no known report format; end it in .*\.json"):
         report_file("cases.xls")
 
@@ -126,6 +136,12 @@ def test_a_report_is_known_by_its_ending() -> None:
         ("inconclusive", "perhaps"),
         ("update", "some"),
         ("report", "report"),
+        ("repeats", "0"),
+        ("costs-margin", "0"),
+        ("judged", "5"),
+        ("speech", "codec"),
+        ("verifier", "codec"),
+        ("language", "fr"),
     ],
 )
 def test_every_option_quotes_a_bad_value_and_ends_with_advice(name: str, text: str) -> None:
@@ -148,3 +164,43 @@ def test_the_advice_fits_the_option() -> None:
         whole_number(0)("x")
     with pytest.raises(argparse.ArgumentTypeError, match=r"write for example 4,8$"):
         whole_numbers(0)("x")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("41:297", Judged(41, 297)), ("41:297:2", Judged(41, 297, 2)), ("0:1", Judged(0, 1)), (" 4 : 8 : 3 ", Judged(4, 8, 3))],
+)
+def test_judged_tokens_are_written_as_a_slice(text: str, wanted: Judged) -> None:
+    assert id_range(text) == BY_NAME["judged"].parse(text) == wanted
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":", "5", "5:", ":5", "8:8", "9:2", "-1:4", "1:2:0", "1:2:-1", "1:2:", "1:2:3:4", "a:b", "1.5:3", "4,8"]
+)
+def test_what_is_no_range_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is no range of token ids; write FIRST:END, and FIRST:END:2 where"):
+        id_range(text)
+
+
+@given(first=st.integers(0, 10**6), size=st.integers(1, 10**6), every=st.integers(1, 99))
+@PROPERTY
+def test_a_range_is_read_as_it_is_stored(first: int, size: int, every: int) -> None:
+    judged = Judged(first, first + size, every)
+    assert id_range(str(judged)) == judged
+
+
+@pytest.mark.parametrize("text", ["codec:speak", "suites.models.codec:speak", "_a.b1:_c"])
+def test_a_function_is_named_by_module_and_name(text: str) -> None:
+    assert import_path(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "codec", "codec:", ":speak", "codec.py:speak()", "a..b:c", "a:b:c", "a/b:c", "a:b.c", "1a:b"]
+)
+def test_what_names_no_function_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="names no function; write module:function"):
+        import_path(text)
+
+
+def test_languages_are_chosen_by_name() -> None:
+    assert [BY_NAME["language"].parse(name) for name in LANGUAGES] == ["en", "zh"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pytest_specdec.acceptance.case import Judged
 from pytest_specdec.errors import RequestError
 from pytest_specdec.settings import Given, Marker, Settings, first
 
@@ -84,6 +85,9 @@ def test_replay_is_the_engine_unless_another_is_named() -> None:
         ("specdec_engine = magic", "ini option specdec_engine: 'magic' is not one of replay, decode"),
         ("specdec_k = 0", "ini option specdec_k: '0' is not a whole"),
         ("specdec_margin = 2", "ini option specdec_margin: '2' is out of range"),
+        ("specdec_judged = 8:4", "ini option specdec_judged: '8:4' is no range of token ids"),
+        ("specdec_speech = codec", "ini option specdec_speech: 'codec' names no function"),
+        ("specdec_language = de", "ini option specdec_language: 'de' is not one of en, zh"),
     ],
 )
 def test_a_bad_ini_value_is_named(pytester: pytest.Pytester, line: str, complaint: str) -> None:
@@ -114,6 +118,9 @@ def marker(**arguments: Any) -> Marker:
         ({"top_k": 50, "top_p": 0.9}, Marker(top_k=50, top_p=0.9)),
         ({"top_k": 0, "top_p": 1}, Marker(top_k=0, top_p=1.0)),
         ({"rule": "block"}, Marker(rule="block")),
+        ({"judged": "41:297"}, Marker(judged=Judged(41, 297))),
+        ({"judged": "41:297:2", "prompt_limit": 64}, Marker(judged=Judged(41, 297, 2), prompt_limit=64)),
+        ({"speech": "suites.codec:speak"}, Marker(speech="suites.codec:speak")),
         ({"target": Path("models/target"), "drafter": "mtp"}, Marker(target="models/target", drafter="mtp")),
         ({}, Marker()),
     ],
@@ -165,6 +172,20 @@ def test_unknown_arguments_of_a_marker_are_named() -> None:
         ("rule", None),
         ("prompts", ["a.jsonl"]),
         ("costs", False),
+        ("judged", 41),
+        ("judged", (41, 297)),
+        ("judged", "41"),
+        ("judged", "297:41"),
+        ("judged", "41:297:0"),
+        ("judged", ["41:297", "1:2"]),
+        ("judged", None),
+        ("prompt_limit", 0),
+        ("prompt_limit", "64"),
+        ("prompt_limit", [4, 8]),
+        ("prompt_limit", True),
+        ("speech", "codec"),
+        ("speech", print),
+        ("speech", ""),
     ],
 )
 def test_a_bad_value_of_a_marker_is_named_with_its_place(name: str, value: object) -> None:
@@ -173,3 +194,11 @@ def test_a_bad_value_of_a_marker_is_named_with_its_place(name: str, value: objec
     complaint, _, advice = str(caught.value).partition("; ")
     assert complaint.startswith(f"{WHERE}: {name}={value!r}")
     assert advice
+
+
+def test_judged_tokens_speech_and_language_are_read_from_either_source(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nspecdec_judged = 41:297\nspecdec_speech = codec:speak\nspecdec_language = zh\n")
+    found = Settings.from_pytest_config(pytester.parseconfig("--specdec-judged=3:9:2", "--specdec-language=en"))
+    assert found.command_line == Given(judged=Judged(3, 9, 2), language="en")
+    assert found.ini == Given(judged=Judged(41, 297), speech="codec:speak", language="zh")
+    assert found.scalar("language", "?") == "en"

@@ -8,6 +8,9 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from records import PROPERTY
 from scipy.io import wavfile
 
 from pytest_specdec.errors import RequestError
@@ -69,7 +72,65 @@ def test_silence_is_a_picture_too() -> None:
     assert unpacked(Speech(RATE, np.zeros(100), "", ()).picture()).size
 
 
-@pytest.mark.parametrize("made", [None, 3, (RATE, []), (RATE, [[0.1]]), (RATE, [float("nan")]), (0, [0.1]), (RATE, "sound")])
+@pytest.mark.parametrize(
+    "made",
+    [
+        None,
+        3,
+        (RATE, []),
+        (RATE, [[0.1]]),
+        (RATE, [float("nan")]),
+        (0, [0.1]),
+        (RATE, "sound"),
+        (-RATE, [0.1]),
+        (None, [0.1]),
+        ("fast", [0.1]),
+        (0.5, [0.1]),
+        (float("nan"), [0.1]),
+        (float("inf"), [0.1]),
+        (RATE, [[0.1], [0.1, 0.2]]),
+        (RATE, [None]),
+    ],
+)
 def test_a_decoder_that_gives_no_sound_is_told_what_to_return(made: object) -> None:
     with pytest.raises(RequestError, match=r"return \(rate, samples\)"):
         Speech.of(lambda ids: made, [1], "text")  # type: ignore[arg-type, return-value]
+
+
+def test_a_tensor_with_gradients_is_told_too() -> None:
+    import torch
+
+    with pytest.raises(RequestError, match=r"requires grad.*return \(rate, samples\)"):
+        Speech.of(lambda ids: (RATE, torch.ones(3, requires_grad=True)), [1], "text")
+    assert Speech.of(lambda ids: (RATE, torch.ones(3)), [1], "text").samples.tolist() == [1, 1, 1]
+
+
+def test_an_error_of_the_decoder_itself_is_its_own() -> None:
+    with pytest.raises(ValueError, match=r"^no such code$"):
+        Speech.of(broken, [1], "text")
+
+
+def broken(ids: object) -> None:
+    raise ValueError("no such code")
+
+
+@given(
+    samples=st.lists(st.floats(-1, 1), min_size=1, max_size=64),
+    rate=st.sampled_from([1, 8, 60, 63, 8_000, 22_050, 192_000]),
+)
+@PROPERTY
+def test_any_sound_at_any_rate_is_a_wav_file_and_a_picture(samples: list[float], rate: int) -> None:
+    speech = Speech.of(lambda ids: (rate, samples), [1], "text")
+    read, heard = wavfile.read(io.BytesIO(speech.wav()))
+    assert read == rate
+    np.testing.assert_allclose(heard / 32767, samples, atol=0.51 / 32767)
+    picture = unpacked(speech.picture())
+    assert picture.size
+    assert picture.shape == speech.spectrogram().shape
+
+
+def test_time_goes_to_the_right() -> None:
+    late = Speech(RATE, np.concatenate([np.zeros(RATE), tone(1000, 1.0).samples]), "", ())
+    picture = unpacked(late.picture()).mean(0)
+    assert picture[: len(picture) // 2 - 2].max() == 0
+    assert picture[len(picture) // 2 + 2 : -2].min() > 0

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from records import case, record, text_set
 
-from pytest_specdec.acceptance.case import Case
+from pytest_specdec.acceptance.case import Case, Judged
 from pytest_specdec.baselines.schema import SCHEMA, EvidenceFile, TokenMap, dumps
 from pytest_specdec.baselines.store import BaselineStore, write_all
 from pytest_specdec.stale import stale_files
@@ -80,3 +80,15 @@ def test_evidence_without_a_record_is_stale(store: BaselineStore) -> None:
 def test_unreadable_texts_and_tokens_stay(store: BaselineStore) -> None:
     write_all({store.folder / "text" / name / "damaged.json": "<<<<<<< ours" for name in ("texts", "tokens")})
     assert names(store) == []
+
+
+def test_judged_tokens_are_stale_without_their_case_and_plain_ones_are_not(store: BaselineStore) -> None:
+    judged = case(k=8, depth=3, judged=Judged(4, 8, 2))
+    tokens = {store.tokens_path(judged, head): dumps(TokenMap(SCHEMA, "x", {})) for head in range(judged.heads)}
+    write_all({store.record_path(judged): dumps(record(judged="4:8:2")), **tokens})
+    assert names(store, (*CASES, judged)) == []
+    assert names(store) == [
+        "text/draft-k8-depth3-t1-ids4-7.json",
+        "text/tokens/draft-head0-t1-n64-s0-ids4-7.json",
+        "text/tokens/draft-head1-t1-n64-s0-ids4-7.json",
+    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import platform
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from ..acceptance.texts import Text
 from ..baselines.schema import Environment, Fingerprints
 from ..checkpoint import Checkpoint, local_checkpoint
 from ..errors import MeasurementError, RequestError, SpecdecError
+from .encoding import encoded
 from .identities import check_pooled, check_reported
 from .normalise import definition_of, normalised, text_of
 from .protocol import Engine, Measurement, Times
@@ -223,26 +225,11 @@ class ForeignEngine(Engine):
         ids: Sequence[Sequence[int] | None] = [None] * len(prompts)
         able = self.adapter.abilities
         if able.wants_ids and (able.loads or self._checkpoint(case.target) is not None):
-            ids = self._encoded(case, prompts)
+            ids = encoded(self._checkpoint(case.target), lambda: self.model(case.target), prompts)
         return Request(
             [Asked(prompt, None if own is None else tuple(own)) for prompt, own in zip(prompts, ids, strict=True)],
             case.k, case.depth, case.target, case.drafter, case.texts.sampling, case.texts.new_tokens, case.texts.seed, case.rule,
         )  # fmt: skip
-
-    def _encoded(self, case: Case, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """By the target's own tokenizer; its weights are loaded only where the engine runs here."""
-        checkpoint = self._checkpoint(case.target)
-        try:
-            from ..decoding.loading import LoadedModel
-            from ..decoding.sampling import encode_prompts
-        except ImportError:
-            if checkpoint is None:
-                _ = self.local  # says what is missing
-            assert checkpoint is not None
-            return encoded_alone(checkpoint, prompts)
-
-        model: LoadedModel = LoadedModel(checkpoint, None) if checkpoint else self.model(case.target)
-        return encode_prompts(model.tokenizer, prompts)
 
     def _checkpoint(self, name: str) -> Checkpoint | None:
         """A model's files where they are at hand."""
@@ -261,10 +248,11 @@ class ForeignEngine(Engine):
         return checkpoint.heads_fingerprint if case.uses_own_heads else checkpoint.model_fingerprint
 
     def _environment(self, case: Case) -> Environment:
-        """Of this process for an engine that runs in it; of a server its version is all that is known."""
+        """Of this process where torch computes; of another engine its version is all that is known."""
         engine = self.adapter.version()
-        if not self.adapter.abilities.loads:
-            return Environment("", "", SERVED, self._dtype, 0, engine)
+        if self.name != "transformers":
+            device = f"{self._device} {platform.machine()}" if self.adapter.abilities.loads else SERVED
+            return Environment("", "", device, self._dtype, 0, engine)
         from ..decoding.environment import environment
 
         return msgspec.structs.replace(environment(self.model(case.target).device, self._dtype), engine=engine)

@@ -19,7 +19,7 @@ ADAPTERS = {
     "tensorrt-llm": "tensorrt_llm:TensorRtLlmAdapter",
     "trace": "trace:TraceAdapter",
 }
-"""`module:class` below this package. A class is called with a `Setup`."""
+"""`module:name` below this package: what makes an adapter of a `Setup`."""
 
 
 def adapter(name: str, setup: Setup) -> Adapter:

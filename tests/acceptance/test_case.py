@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from records import case
 
-from pytest_specdec.acceptance.case import LOOKUP, LOSSY_RULES, OWN_HEADS, RULES, Sampling
+from pytest_specdec.acceptance.case import LOOKUP, LOSSY_RULES, OWN_HEADS, RULES, Judged, Sampling
+
+AUDIO = Judged(41, 297, 2)
 
 
 def test_a_case_is_named_after_label_k_depth_and_temperature() -> None:
@@ -35,6 +37,8 @@ def test_texts_are_named_after_temperature_length_and_seed() -> None:
         ({"top_k": 50, "top_p": 0.95, "temperature": 0.8}, "draft-k8-depth0-t0.8-topk50-topp0.95"),
         ({"top_k": 20, "rule": "block", "engine": "decode"}, "draft-k8-depth0-t1-topk20-block-decode"),
         ({"label": LOOKUP, "drafter": LOOKUP}, "prompt-lookup-k8-depth0-t1"),
+        ({"judged": AUDIO}, "draft-k8-depth0-t1-ids41-296"),
+        ({"judged": AUDIO, "top_k": 50, "rule": "block"}, "draft-k8-depth0-t1-topk50-ids41-296-block"),
     ],
 )
 def test_what_is_not_the_default_is_added_to_the_name(changes: dict[str, Any], name: str) -> None:
@@ -77,6 +81,7 @@ def test_the_name_does_not_follow_the_path_of_the_drafter() -> None:
         {"engine": "decode"},
         {"top_k": 50},
         {"top_p": 0.9},
+        {"judged": AUDIO},
     ],
 )
 def test_what_decides_the_numbers_is_in_the_id(change: dict[str, Any]) -> None:
@@ -108,7 +113,37 @@ def test_cases_that_differ_in_k_share_their_texts() -> None:
     assert case(seed=1).texts != case(seed=2).texts
 
 
-@pytest.mark.parametrize("change", [{"rule": "block"}, {"drafter": LOOKUP}, {"depth": 2}])
+@pytest.mark.parametrize("change", [{"rule": "block"}, {"drafter": LOOKUP}, {"depth": 2}, {"judged": AUDIO}])
 def test_every_rule_and_drafter_is_replayed_on_the_same_texts(change: dict[str, Any]) -> None:
     """Lossless rules emit the target's texts, so what differs is measured on equal ground."""
     assert case(**change).texts == case().texts
+
+
+def test_judged_ids_are_a_half_open_range() -> None:
+    assert [token in AUDIO for token in (40, 41, 296, 297)] == [False, True, True, False]
+
+
+def test_how_a_case_sounds_is_no_part_of_what_it_measures() -> None:
+    assert case(speech="voice:speak") == case()
+    assert hash(case(speech="voice:speak")) == hash(case())
+    assert case(judged=AUDIO) != case()
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+@pytest.mark.parametrize("drafter", ["/models/draft", OWN_HEADS, LOOKUP])
+def test_judging_every_token_asks_no_more_of_a_round_than_judging_none_apart(drafter: str, depth: int) -> None:
+    plain = case(drafter=drafter, depth=depth, k=7)
+    every = case(drafter=drafter, depth=depth, k=7, judged=Judged(0, 9))
+    assert (every.verified, every.heads) == (plain.verified, plain.heads)
+    passes = 1 + depth if every.draft_model else 1
+    assert -(-every.drafted // passes) == -(-plain.drafted // passes)
+
+
+@pytest.mark.parametrize(
+    ("every", "depth", "passes"), [(2, 0, 8), (2, 1, 8), (2, 2, 4), (2, 3, 4), (3, 3, 4), (3, 6, 3), (4, 3, 8)]
+)
+def test_passes_of_a_draft_model_follow_from_the_judged_tokens_that_one_yields(every: int, depth: int, passes: int) -> None:
+    """By hand: layers that draft given places are run and yield nothing."""
+    one = case(k=8, depth=depth, judged=Judged(0, 9, every))
+    assert len([head for head in range(1 + depth) if head % every == 0]) == one.heads
+    assert (one.drafted, one.verified) == (passes * (1 + depth), 8 * every)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from records import PROPERTY
 
 from pytest_specdec.acceptance.samples import Samples, Spread
 
@@ -44,3 +48,18 @@ def test_runs_add_up() -> None:
 def test_a_round_that_drafts_nothing_has_rate_zero() -> None:
     idle = Samples(("a",), np.array([[0.0, 0.0]]), np.array([0.0]))
     assert idle.rate.tolist() == [0.0]
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=4, max_size=4), min_size=1, max_size=6))
+@PROPERTY
+def test_rate_times_k_is_expected_accepted_for_samples_and_for_their_means(chances: list[list[float]]) -> None:
+    survival = np.cumprod(np.array(chances), axis=1)
+    samples = Samples(tuple(f"p{row}" for row in range(len(chances))), survival, np.full(len(chances), 4.0))
+    np.testing.assert_allclose(samples.rate * 4, samples.accepted, atol=1e-300)
+    rate, accepted = Spread.of(samples.rate), Spread.of(samples.accepted)
+    np.testing.assert_allclose(np.array(dataclasses.astuple(rate)) * 4, dataclasses.astuple(accepted), atol=1e-12)
+    assert -1e-12 <= rate.least - 1e-12 <= rate.mean <= rate.most + 1e-12 <= 1 + 1e-11
+
+
+def test_of_equal_samples_the_first_is_the_worst() -> None:
+    assert Samples(("a", "b"), np.array([[0.5], [0.5]]), np.ones(2)).worst(1) == [("a", 0.5)]

@@ -243,3 +243,31 @@ def test_texts_without_a_whole_round_give_no_sample() -> None:
     scores, _ = scored(1, 1, 4)
     assert Samples.of(scores.field("rejection"), 3).prompts == ("p",)
     assert Samples.of(scores.field("rejection"), 4).prompts == ()
+
+
+@given(every=st.integers(1, 4), new=st.lists(st.sampled_from([2, 9, 10, 19, 20]), max_size=24))
+@PROPERTY
+def test_judged_tokens_are_the_last_of_the_longest_run_of_whole_steps(every: int, new: list[int]) -> None:
+    judged = Judged(10, 20, every)
+    shape = [False] * (every - 1) + [True]
+    whole = max(
+        steps for steps in range(len(new) // every + 1) if [10 <= own < 20 for own in new[: steps * every]] == shape * steps
+    )
+    assert judged_tokens(new, judged) == new[every - 1 : whole * every : every]
+
+
+def test_the_text_that_lost_most_is_named_and_not_the_shortest() -> None:
+    (scores, short), (_, long) = scored(2, 1, 2), scored(2, 1, 9)
+    slipped = Text("q", "all", (*long.ids[:5], 10, *long.ids[6:]), 3)
+    wide = Scores(("p", "q"), ("all",) * 2, np.zeros((2, 21)), np.zeros((2, 1, 21)), np.array([4, 4]), np.array([7, 21]))
+    with pytest.raises(MeasurementError, match="the one of prompt q leaves the pattern after 1 steps"):
+        judged_scores(wide, [short, slipped], AUDIO)
+    assert scores.lengths.tolist() == [7]
+
+
+def test_texts_without_a_whole_step_have_no_rounds_and_no_samples() -> None:
+    scores, text = scored(1, 1, 3)
+    judged = judged_scores(scores, [text], Judged(10, 20, 9))
+    assert judged.lengths.tolist() == [0]
+    assert expected_counts(judged.field("rejection"), 2).total_rounds == 0
+    assert Samples.of(judged.field("rejection"), 2).prompts == ()

@@ -246,3 +246,20 @@ def test_costs_that_are_no_times_are_a_problem(bad: dict[str, float]) -> None:
     assert record(costs=costs).problems() == []
     assert record(costs=msgspec.structs.replace(costs, **bad)).problems() == ["its costs are not positive times"]
     assert record(costs=msgspec.structs.replace(costs, target_ms=None)).problems() == []
+
+
+def test_records_that_judge_every_token_are_written_as_before() -> None:
+    """Stored baselines did not change when judged tokens came."""
+    assert '"judged"' not in dumps(record())
+    assert json.loads(dumps(record(judged="41:297:2")))["conditions"]["judged"] == "41:297:2"
+
+
+def test_a_record_of_some_prompts_keeps_all_its_runs() -> None:
+    whole = repeated("a", "b")
+    part = whole.only({"p2", "p0", "unknown"})
+    assert [list(rows) for rows in part.runs] == [["p0", "p2"]] * 2
+    assert [part.runs[run][key] for run in range(2) for key in ("p0", "p2")] == [
+        whole.runs[run][key] for run in range(2) for key in ("p0", "p2")
+    ]
+    assert (part.repeats, part.conditions, part.problems()) == (2, whole.conditions, [])
+    assert whole.only(whole.counts) == whole

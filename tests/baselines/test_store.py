@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import CONDITIONS, ENVIRONMENT, FINGERPRINTS, PROPERTY, case, counts, record, text_set
 
-from pytest_specdec.acceptance.case import DEFINITION
+from pytest_specdec.acceptance.case import DEFINITION, Judged
 from pytest_specdec.baselines.schema import SCHEMA, Conditions, PromptCounts, Record, TextSet, dumps
 from pytest_specdec.baselines.store import BaselineStore, load, load_baseline, write_all
 from pytest_specdec.errors import BaselineError
@@ -36,6 +36,7 @@ conditions = st.builds(
     new_tokens=st.integers(1, 999),
     tokenizer=words,
     template=st.none() | words,
+    judged=st.none() | words,
 )
 
 
@@ -274,3 +275,18 @@ def test_prompts_may_be_called_like_fields_of_a_file(tmp_path: Path) -> None:
     named = record(counts([10.0, 10.0], [[5.0], [4.0]], prompts=["counts", '"']))
     (tmp_path / "record.json").write_text(dumps(named))
     assert load(tmp_path / "record.json", Record) == named
+
+
+def test_judged_tokens_have_files_of_their_own_beside_shared_texts(tmp_path: Path) -> None:
+    store, plain, judged = BaselineStore(tmp_path), case(), case(judged=Judged(41, 297, 2))
+    assert store.record_path(judged) == tmp_path / "text/draft-k8-depth0-t1-ids41-296.json"
+    assert store.evidence_path(judged) == tmp_path / "text/evidence/draft-k8-depth0-t1-ids41-296.json"
+    assert store.tokens_path(judged, 1) == tmp_path / "text/tokens/draft-head1-t1-n64-s0-ids41-296.json"
+    assert store.tokens_path(case(judged=Judged(41, 297), rule="block"), 0).stem == "draft-head0-t1-n64-s0-ids41-296-block"
+    assert store.texts_path(judged.texts) == store.texts_path(plain.texts)
+
+
+@pytest.mark.parametrize("content", [b"RIFF\x00\xff", "text\n"])
+def test_bytes_are_written_as_they_are(tmp_path: Path, content: str | bytes) -> None:
+    write_all({tmp_path / "sound.wav": content})
+    assert (tmp_path / "sound.wav").read_bytes() == (content if isinstance(content, bytes) else content.encode())

@@ -15,9 +15,8 @@ from support import EMBEDDED
 from pytest_specdec.acceptance.case import Case, TextKey
 from pytest_specdec.acceptance.prompts import Prompt, read_prompts
 from pytest_specdec.checkpoint import local_checkpoint
-from pytest_specdec.decoding.loading import LoadedModel
-from pytest_specdec.decoding.sampling import encode_prompts
-from pytest_specdec.engines.foreign import ForeignEngine, encoded_alone
+from pytest_specdec.engines.encoding import encoded, encoded_alone
+from pytest_specdec.engines.foreign import ForeignEngine
 from pytest_specdec.engines.reported import Abilities, Manner, Pooled, Reported, ReportedRound, Request, Setup, Timings, Totals
 from pytest_specdec.engines.trace import TraceAdapter
 from pytest_specdec.errors import MeasurementError, RequestError
@@ -151,6 +150,6 @@ def test_prompts_are_encoded_alike_with_and_without_transformers() -> None:
     checkpoint = local_checkpoint(str(EMBEDDED / "text-target"))
     assert checkpoint is not None
     prompts = read_prompts(EMBEDDED.parent / "engines" / "prompts.jsonl")
-    assert encoded_alone(checkpoint, prompts) == encode_prompts(LoadedModel(checkpoint, None).tokenizer, prompts)
+    assert encoded_alone(checkpoint, prompts) == encoded(checkpoint, lambda: None, prompts)
     with pytest.raises(RequestError, match="tokenizer needs transformers here; pip install"):
         encoded_alone(checkpoint, [Prompt("key", "chat", messages=((("content", "x"), ("role", "user")),))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import itertools
 import json
 import weakref
 from collections.abc import Sequence
@@ -13,10 +14,11 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from acceptance.test_stream import brute_force
 from support import edit_config, letter_tokenizer, llama
 from transformers import PreTrainedModel, TopKLogitsWarper, TopPLogitsWarper
 
-from pytest_specdec.acceptance.case import LOOKUP, OWN_HEADS, Case, TextKey
+from pytest_specdec.acceptance.case import LOOKUP, OWN_HEADS, Case, Judged, TextKey
 from pytest_specdec.acceptance.lookup import LookupIndex
 from pytest_specdec.acceptance.renewal import AcceptanceField, expected_counts
 from pytest_specdec.baselines.schema import TextSet
@@ -400,3 +402,81 @@ def test_decoding_tells_how_far_it_is(case: Case) -> None:
     own = decoding(case)
     DecodeEngine([own], device="cpu", report=lambda *told: seen.append(told)).measure(own)
     assert seen == [("suite/draft-k4-depth0-t1-decode: decode", len(WORDS), len(WORDS))]
+
+
+def in_steps(case: Case, every: int) -> TextSet:
+    """The case's texts, bent so that of `every` new tokens the last is one of 10 to 30 and the others are below."""
+    texts = stored(case)
+    bent = {
+        key: tuple(10 + token % 21 if at % every == every - 1 else 2 + token % 8 for at, token in enumerate(new))
+        for key, new in texts.texts.items()
+    }
+    return msgspec.structs.replace(texts, texts=bent)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("drafter", ["draft", "layers", "heads"])
+@pytest.mark.parametrize("rule", ["rejection", "sample-match"])
+def test_judged_rounds_are_played_on_the_acceptance_of_the_whole_stream(case: Case, rule: str, drafter: str, every: int) -> None:
+    """Rounds enumerated by hand: given tokens are free, and each judged one is accepted as plain replay of the stream says."""
+    k, depth, own_heads = 3, 0 if drafter == "draft" else 2, drafter == "heads"
+    case = dataclasses.replace(heads_case(case) if own_heads else case, depth=depth, rule=rule, k=k)
+    texts = in_steps(case, every)
+    judged = dataclasses.replace(case, judged=Judged(10, 31, every))
+    measured = ReplayEngine([judged], device="cpu", stored_texts=lambda key: texts).measure(judged)
+    assert measured.texts == texts
+    whole = dataclasses.replace(case, k=k * every)
+    stream = ReplayEngine([whole], device="cpu", stored_texts=lambda key: texts).measure(whole).field().accept
+    for row, ids in enumerate(prompt_ids()):
+        accept = {}
+        for start, step in itertools.product(range(24 // every), range(k)):
+            if start + step < 24 // every:
+                at = len(ids) + every * (start + step) + every - 1
+                head = every * step + every - 1 if own_heads else every * (step % (1 + depth // every))
+                accept[start, step] = stream[row, head, at]
+        rounds, accepted = brute_force(accept, 24 // every, k)
+        np.testing.assert_allclose(measured.counts.rounds[row], rounds)
+        np.testing.assert_allclose(measured.counts.accepted[row], accepted)
+    assert 0 < measured.counts.accepted.sum() < measured.counts.drafted.sum()
+
+
+def test_a_draft_model_drafts_judged_tokens_by_its_own_law_of_the_stream(case: Case) -> None:
+    """From p and q of transformers' own passes over the interleaved text, nothing of ours between."""
+    texts = in_steps(case, 2)
+    judged = dataclasses.replace(case, judged=Judged(10, 31, 2), k=4)
+    measured = ReplayEngine([judged], device="cpu", stored_texts=lambda key: texts).measure(judged)
+    target, draft = (load_model(path, "cpu").model for path in (case.target, case.drafter))
+    for row, (text, ids) in enumerate(zip(whole_texts(measured), prompt_ids(), strict=True)):
+        places = range(len(ids) + 1, len(text), 2)
+        p, q = (next_laws(model, text, case.texts) for model in (target, draft))
+        own = [min(1.0, (q[at - 1, text[at]] / p[at - 1, text[at]]).item()) for at in places]
+        accept = {(start, step): own[start + step] for start in range(12) for step in range(4) if start + step < 12}
+        rounds, accepted = brute_force(accept, 12, 4)
+        np.testing.assert_allclose(measured.counts.rounds[row], rounds, rtol=1e-4)
+        np.testing.assert_allclose(measured.counts.accepted[row], accepted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(measured.samples.survival[row], np.cumprod(own[1:5]), rtol=1e-4)
+
+
+def test_judged_and_plain_cases_share_texts_and_one_pass(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = in_steps(case, 2)
+    passes = []
+    measure = local.text_scores
+    monkeypatch.setattr(local, "text_scores", lambda *args: passes.append(args) or measure(*args))
+    cases = [case, *(dataclasses.replace(case, judged=Judged(10, 31, 2), k=k, depth=depth) for k in (3, 5) for depth in (0, 2))]
+    engine = ReplayEngine(cases, device="cpu", stored_texts=lambda key: texts)
+    found = [engine.measure(own) for own in cases]
+    assert len(passes) == 1
+    assert len({one.counts.acceptance_length for one in found}) == len(cases)
+    assert all(one.texts == texts for one in found)
+    alone = ReplayEngine([cases[-1]], device="cpu", stored_texts=lambda key: texts).measure(cases[-1])
+    np.testing.assert_allclose(alone.counts.accepted, found[-1].counts.accepted, atol=1e-5)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_what_judged_rounds_pass_over_is_timed(case: Case, every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+    monkeypatch.setattr(local, "measure_costs", lambda *models, **named: asked.update(named))
+    cases = [dataclasses.replace(case, judged=Judged(10, 31, every), k=k, depth=2) for k in (3, 4)]
+    ReplayEngine(cases, device="cpu").costs(cases)
+    assert asked["ks"] == {size for own in cases for size in (own.verified, own.drafted)}
+    assert asked["ks"] == ({3, 4, 6} if every == 1 else {6, 8})

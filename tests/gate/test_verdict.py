@@ -148,6 +148,7 @@ def test_a_larger_drop_never_has_a_better_verdict(drop: float, new_drafter: bool
         ({"engine": "decode"}, "engine"),
         ({"top_k": 50}, "top_k"),
         ({"top_p": 0.9}, "top_p"),
+        ({"judged": "41:297:2"}, "judged"),
     ],
 )
 def test_records_of_other_conditions_are_an_error(changed: dict[str, Any], word: str) -> None:
@@ -196,6 +197,36 @@ def test_more_prompts_than_the_baselines_are_told_and_not_judged() -> None:
     worse.accepted[11] *= 0.5
     assert judge(record(worse), record(before), margin=0.01, subset=True).outcome == "pass"
     assert judge(record(worse), record(before), margin=0.01).outcome == "error"
+
+
+@given(st.lists(st.sampled_from([0.5, 0.9, 1.0, 1.1]), min_size=12, max_size=12), st.integers(2, 11))
+@PROPERTY
+def test_prompts_without_a_baseline_change_nothing_but_the_reason(factors: list[float], known: int) -> None:
+    now = dataclasses.replace(BEFORE, accepted=BEFORE.accepted * np.array(factors)[:, None])
+    before = record(BEFORE.select(list(range(known))))
+    some = judge(record(now.select(list(range(known)))), before, margin=MARGIN)
+    more = judge(record(now), before, margin=MARGIN, subset=True)
+    told = f"; {12 - known} of 12 prompts have no baseline and were not judged"
+    assert more == dataclasses.replace(some, reason=some.reason + told)
+
+
+@pytest.mark.parametrize("text", ["text-1", "text-2"])
+def test_new_prompts_are_left_out_of_every_run_and_in_either_regime(text: str) -> None:
+    before, now = steady_counts(20), steady_counts(24)
+    one = record(now, text=text)
+    two = msgspec.structs.replace(one, repeats=2, again=(record(now, text=f"{text}-again").counts,))
+    assert [len(rows) for rows in two.only(record(before).counts).runs] == [20, 20]
+    verdict = judge(two, record(before), margin=MARGIN, subset=True)
+    assert verdict.passes()
+    assert verdict.pair is not None
+    assert verdict.pair.now.prompts == verdict.pair.before.prompts == before.prompts
+    assert verdict.reason.endswith("; 4 of 24 prompts have no baseline and were not judged")
+
+
+def test_a_set_that_also_lost_prompts_is_another_set() -> None:
+    now = record(BEFORE.select(list(range(1, 12))))
+    verdict = judge(now, record(BEFORE.select(list(range(10)))), margin=MARGIN, subset=True)
+    assert (verdict.outcome, verdict.reason) == ("error", "the prompt set changed: 2 new, 1 gone")
 
 
 def test_a_subset_is_judged_on_its_own_prompts() -> None:

@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
-from support import add_noise
+from plugin.conftest import Project
+from support import LETTERS, add_noise
 
 EVERY_TOKEN = "--specdec-judged=0:32"
 STEPS_OF_TWO = "--specdec-judged=0:32:2"
+SECOND_OF_TWO = "--specdec-judged=10:31:2"
+SECONDS = LETTERS[10 - 2 :]
+"""The letters of the ids from 10 on."""
+
+
+def slip(project: Project, prompts: int) -> None:
+    """Put a judged token at a given place near the start of the last texts."""
+    path = project.pytester.path / "baselines/letters/texts/t1-n24-s0.json"
+    data = json.loads(path.read_text())
+    for key in sorted(data["texts"])[-prompts:] if prompts else ():
+        data["texts"][key][4] = 10
+    path.write_text(json.dumps(data))
+
+
+@pytest.fixture
+def steps(project: Project) -> Project:
+    """The project on stored texts whose new tokens take turns: an id below 10, one of 10 to 30."""
+    project.create()
+    folder = project.pytester.path / "baselines/letters"
+    for path in (*folder.glob("*.json"), *(folder / "tokens").glob("*.json")):
+        path.unlink()
+    path = folder / "texts/t1-n24-s0.json"
+    data = json.loads(path.read_text())
+    for new in data["texts"].values():
+        new[:] = [10 + token % 21 if at % 2 else 2 + token % 8 for at, token in enumerate(new)]
+    path.write_text(json.dumps(data))
+    project.create(SECOND_OF_TWO)
+    return project
 
 
 def test_judging_every_token_gives_plain_figures_under_another_name(project) -> None:
@@ -45,6 +75,93 @@ def test_a_worse_drafter_is_explained_token_by_token(project, tmp_path: Path) ->
     noisy = add_noise(project.draft, tmp_path / "noisy", 1.0)
     result = project.run(EVERY_TOKEN, f"--specdec-draft={noisy}", "--specdec-k=8", "--specdec-depth=0", ok=False)
     result.stdout.fnmatch_lines(["*acceptance fell most at * drafted by head 0 *"])
+
+
+def test_the_second_of_two_tokens_has_baselines_tokens_and_samples_of_its_own(steps) -> None:
+    names = {f"letters/tiny-draft-k{k}-depth{depth}-t1-ids10-30.json" for k in (4, 8) for depth in (0, 2)}
+    tokens = {f"letters/tokens/tiny-draft-head{head}-t1-n24-s0-ids10-30.json" for head in range(2)}
+    assert set(steps.stored) == names | tokens | {"letters/texts/t1-n24-s0.json"}
+    for name in tokens:
+        # Of 12 judged tokens the prompt pass emits the first.
+        assert {len(row["accept"]) for row in json.loads(steps.stored[name])["tokens"].values()} == {11}
+    stored = json.loads(steps.stored["letters/tiny-draft-k4-depth2-t1-ids10-30.json"])
+    assert stored["conditions"]["judged"] == "10:31:2"
+    rows = steps.report(SECOND_OF_TWO)
+    assert {row["verdict"] for row in rows} == {"pass"}
+    for row in rows:
+        samples = row["samples"]
+        assert (samples["count"], row["judged"]) == (12, "10:31:2")
+        assert len(samples["survival"]) == row["k"]
+        assert samples["rate"]["mean"] * row["k"] == pytest.approx(samples["accepted"]["mean"])
+        assert sum(samples["survival"]) == pytest.approx(samples["accepted"]["mean"])
+        assert samples["drafted"] == {"mean": row["k"], "deviation": 0, "least": row["k"], "most": row["k"]}
+        worst = [one["accepted"] for one in samples["worst"]]
+        assert worst == sorted(worst)
+        assert worst[0] == pytest.approx(samples["accepted"]["least"])
+
+
+def test_what_a_judged_round_costs_is_told_and_stored(steps) -> None:
+    costs = {
+        "schema": 1,
+        "target_ms": 10.0,
+        "verify": {"8": 12.0, "16": 14.0},
+        "draft": {"0": {"4": 4.0, "8": 8.0}, "2": {"6": 5.0, "12": 9.0}},
+    }
+    (steps.pytester.path / "costs.json").write_text(json.dumps(costs))
+    rows = {(row["k"], row["depth"]): row for row in steps.report(SECOND_OF_TWO, "--specdec-costs=costs.json")}
+    found = {cell: (row["verify_ms"], row["draft_ms"]) for cell, row in rows.items()}
+    assert found == {(4, 0): (12, 4), (8, 0): (14, 8), (4, 2): (12, 5), (8, 2): (14, 9)}
+    for row in rows.values():
+        assert row["speedup"] == pytest.approx(row["acceptance_length"] * 10 / (row["verify_ms"] + row["draft_ms"]))
+        assert row["tokens_per_second"] == pytest.approx(1000 * row["acceptance_length"] / (row["verify_ms"] + row["draft_ms"]))
+
+
+def test_a_loss_among_interleaved_tokens_is_told_by_judged_tokens(steps, tmp_path: Path) -> None:
+    noisy = add_noise(steps.draft, tmp_path / "noisy", 1.0)
+    result = steps.run(SECOND_OF_TWO, f"--specdec-draft={noisy}", "--specdec-k=4", "--specdec-depth=2", ok=False)
+    told = {label: line for label in ("tokens", "contexts") for line in result.stdout.lines if line.startswith(f"  {label} ")}
+    words = re.findall(r"'(.)' drafted by head ([01]) \((\d+) times", told["tokens"])
+    assert len(words) == 3
+    assert {word for word, _, _ in words} <= set(SECONDS)
+    assert re.search(r"acceptance after 1 to 11 judged tokens -\d+\.\d\d %", told["contexts"])
+
+
+def test_a_text_that_slips_is_cut_there_and_two_of_twelve_are_too_many(steps) -> None:
+    slip(steps, 1)
+    rows = steps.report(SECOND_OF_TWO, "--specdec-k=4", "--specdec-depth=0")
+    assert [row["samples"]["count"] for row in rows] == [11]
+    slip(steps, 2)
+    rows = steps.report(SECOND_OF_TWO, "--specdec-k=4", "--specdec-depth=0")
+    assert [row["verdict"] for row in rows] == ["error"]
+    assert "leaves the pattern after 2 steps; check --specdec-judged and that prompts end with a whole step" in rows[0]["reason"]
+
+
+def test_steps_of_another_length_are_other_conditions(steps) -> None:
+    result = steps.run("--specdec-judged=10:31:1", "--specdec-k=4", "--specdec-depth=0", ok=False)
+    assert "leaves the pattern after 0 steps" in result.stdout.str()
+    path = steps.pytester.path / "baselines/letters/tiny-draft-k4-depth0-t1-ids10-30.json"
+    path.write_text(path.read_text().replace('"10:31:2"', '"10:31:1"'))
+    result = steps.run(SECOND_OF_TWO, "--specdec-k=4", "--specdec-depth=0", ok=False)
+    result.stdout.fnmatch_lines(["*judged was '10:31:1' in the baseline and is '10:31:2'*"])
+
+
+def test_steps_longer_than_a_text_leave_no_round(project) -> None:
+    result = project.run("--specdec-judged=0:32:50", ok=False)
+    result.stdout.fnmatch_lines(["*no text is long enough for a round of k=4; raise --specdec-new-tokens*"])
+
+
+def test_the_targets_own_heads_judge_too(steps) -> None:
+    steps.write_test(
+        "import pytest\n\n@pytest.mark.specdec(target={target!r}, drafter='mtp', k=4, depth=2, new_tokens=24, judged='10:31:2')\n"
+        "def test_heads(specdec_run, specdec_baseline):\n    assert specdec_run == specdec_baseline\n"
+    )
+    steps.create()
+    assert {name for name in steps.stored if "/mtp" in name} == {
+        "letters/mtp-k4-depth2-t1-ids10-30.json",
+        "letters/tokens/mtp-head0-t1-n24-s0-ids10-30.json",
+    }
+    (row,) = steps.report()
+    assert (row["verdict"], row["judged"], row["samples"]["count"]) == ("pass", "10:31:2", 12)
 
 
 @pytest.mark.parametrize("value", ["5", "8:8", "9:2", "1:2:0", "a:b", "-1:4", "1:2:3:4", ""])

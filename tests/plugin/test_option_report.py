@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from plugin.conftest import PROMPTS
 
+WORDS = {word for _, word in PROMPTS}
 FIELDS = {
-    "id", "suite", "target", "drafter", "k", "depth", "rule", "temperature", "prompts", "rounds", "acceptance_rate",
-    "expected_accepted", "acceptance_length", "survival", "conditional", "efficiency", "target_ms", "verify_ms", "draft_ms",
-    "speedup", "baseline", "drop", "smallest_detectable_drop", "p_value", "verdict",
+    "id", "suite", "target", "drafter", "k", "depth", "rule", "temperature", "engine", "judged", "definition", "samples",
+    "prompts", "rounds", "acceptance_rate", "expected_accepted", "acceptance_length", "survival", "conditional", "efficiency",
+    "target_ms", "verify_ms", "draft_ms", "speedup", "tokens_per_second", "acceptance_length_error", "speedup_interval",
+    "categories", "baseline", "drop", "smallest_detectable_drop", "p_value", "evidence", "verdict", "reason", "changed",
 }  # fmt: skip
 
 
@@ -19,7 +22,7 @@ def test_every_case_stands_in_the_report_with_every_field(project, workers: str)
     rows = project.report(workers)
     assert [row["id"] for row in rows] == [f"letters/tiny-draft-k{k}-depth{depth}-t1" for k in (4, 8) for depth in (0, 2)]
     for row in rows:
-        assert set(row) >= FIELDS
+        assert set(row) == FIELDS
         assert row["verdict"] == "pass"
         assert row["drop"] == pytest.approx(0, abs=1e-6)
         assert row["baseline"]["acceptance_length"] == pytest.approx(row["acceptance_length"], rel=1e-6)
@@ -27,6 +30,10 @@ def test_every_case_stands_in_the_report_with_every_field(project, workers: str)
         assert row["acceptance_rate"] * row["k"] == pytest.approx(row["expected_accepted"])
         assert row["acceptance_length"] == pytest.approx(1 + sum(row["survival"]))
         assert row["efficiency"] == pytest.approx(row["acceptance_rate"])
+        samples = row["samples"]
+        assert (samples["count"], row["judged"]) == (12, "")
+        assert samples["rate"]["mean"] * row["k"] == pytest.approx(samples["accepted"]["mean"])
+        assert {one["text"].strip("'") for one in samples["worst"]} < WORDS
 
 
 def test_a_missing_baseline_is_an_error_in_the_report(project) -> None:
@@ -106,7 +113,28 @@ def test_model(specdec_target): pass
 
 def test_one_run_writes_every_format(project) -> None:
     project.create("--specdec-k=4")
-    project.run("--specdec-k=4", *(f"--specdec-report=out{suffix}" for suffix in (".json", ".html", ".md")), ok=True)
+    project.run("--specdec-k=4", *(f"--specdec-report=out{suffix}" for suffix in (".json", ".html", ".md", ".txt")), ok=True)
     texts = {path.suffix: path.read_text() for path in project.pytester.path.glob("out.*")}
-    assert texts.keys() == {".json", ".html", ".md"}
-    assert all("tiny-draft-t1" in texts[suffix] for suffix in (".html", ".md"))
+    assert texts.keys() == {".json", ".html", ".md", ".txt"}
+    assert all("tiny-draft-t1" in texts[suffix] for suffix in (".html", ".md", ".txt"))
+
+
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_the_acceptance_report_says_what_the_json_report_holds(project, workers: str) -> None:
+    project.create()
+    project.run(workers, "--specdec-report=out.txt", "--specdec-report=out.json", ok=True)
+    text, rows = (project.pytester.path / "out.txt").read_text(), json.loads((project.pytester.path / "out.json").read_text())
+    assert "Samples: 48" in text
+    assert "k: [4, 8]" in text
+    assert "MTP layers: [0, 2]" in text
+    for row in rows["cases"]:
+        part = text.split(f"MTP layers = {row['depth']}\n", 1)[1].split(f"\nk = {row['k']}:\n", 1)[1].split("[Gate]", 1)[0]
+        rate, accepted = row["samples"]["rate"], row["samples"]["accepted"]
+        for line in (
+            f"Mean: {rate['mean'] * 100:.2f}%", f"Standard deviation: {rate['deviation'] * 100:.2f}%",
+            f"Minimum: {rate['least'] * 100:.2f}%", f"Maximum: {rate['most'] * 100:.2f}%", f"Mean: {accepted['mean']:.2f}",
+            f"Minimum: {accepted['least']:.2f}", f"Maximum: {accepted['most']:.2f}", "no times are known",
+            f"acceptance length {row['acceptance_length']:.3f}",
+        ):  # fmt: skip
+            assert line in part
+    assert "Assessment: none, no times are known" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import pytest
@@ -63,3 +64,81 @@ def test_the_command_line_wins_over_the_marker(voice) -> None:
 def test_without_a_decoder_the_fixture_says_how_to_name_one(project) -> None:
     project.write_test(TEST.replace(', speech="voice:speak"', ""))
     project.run("-k", "sound", ok=False).stdout.fnmatch_lines(["*names no speech decoder; set speech='module:function'*"])
+
+
+def test_the_ini_file_may_name_the_decoder(project) -> None:
+    project.write_test(TEST.replace(', speech="voice:speak"', ""))
+    project.pytester.makepyfile(voice=VOICE)
+    project.pytester.makeini("[pytest]\nspecdec_speech = voice:speak\n")
+    project.run("-k", "sound", ok=True)
+
+
+def test_the_utterance_is_the_first_text_whole_and_made_once(voice) -> None:
+    heard = """
+calls = []
+
+def speak(ids):
+    calls.append(tuple(ids))
+    assert len(calls) == 1
+    return 8000, [token / 64 for token in ids]
+"""
+    voice.pytester.makepyfile(voice=heard)
+    voice.create("-k", "acceptance")
+    text = json.loads(voice.baselines["letters/texts/t1-n24-s0.json"])["texts"]
+    voice.write_test(TEST.replace("len(specdec_speech.ids) * 10", "len(specdec_speech.ids)"))
+    voice.run("--specdec-report=out.wav", "--specdec-report=out.html", ok=True)
+    _, samples = wavfile.read(io.BytesIO((voice.pytester.path / "out.wav").read_bytes()))
+    ids = [round(sample / 32767 * 64) for sample in samples]
+    assert ids[0] == 0  # <s>
+    assert tuple(ids[-24:]) in {tuple(new) for new in text.values()}
+    assert len(ids) == 1 + len("apple") + 24
+
+
+def test_two_decoders_of_one_case_are_both_heard(voice) -> None:
+    second = """
+
+@pytest.mark.specdec(target={target!r}, drafter={draft!r}, k=4, depth=0, new_tokens=24, speech="voice:whisper")
+def test_whisper(specdec_speech):
+    assert specdec_speech.rate == 4000
+"""
+    voice.write_test(TEST + second)
+    voice.pytester.makepyfile(voice=VOICE + "\n\ndef whisper(ids):\n    return 4000, [0.0] * 99\n")
+    voice.run("-k", "sound or whisper", ok=True).assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [(("--specdec-k=40",), "no text is long enough"), (("--specdec-judged=0:32:2",), "the texts are no steps of 2 tokens")],
+)
+def test_a_case_that_is_heard_and_cannot_be_measured_is_an_error_in_the_report(
+    voice, arguments: tuple[str, ...], reason: str
+) -> None:
+    result = voice.run("-k", "sound", "--specdec-report=out.wav", "--specdec-report=out.json", *arguments)
+    result.assert_outcomes(passed=1, deselected=1)
+    assert (voice.pytester.path / "out.wav").read_bytes()[:4] == b"RIFF"
+    (row,) = json.loads((voice.pytester.path / "out.json").read_text())["cases"]
+    assert row["verdict"] == "error"
+    assert reason in row["reason"]
+
+
+def test_sound_that_nobody_judges_is_not_judged(voice) -> None:
+    (row,) = voice.report("-k", "sound")
+    assert (row["verdict"], row["samples"]["count"]) == ("not judged", 12)
+    assert "utterance" not in row
+
+
+def test_a_decoders_own_error_is_shown_where_it_happened(voice) -> None:
+    voice.pytester.makepyfile(voice="def speak(ids):\n    return codebook[ids]\n")
+    voice.run("-k", "sound", ok=False).stdout.fnmatch_lines(["*return codebook*", "*NameError*codebook*"])
+
+
+@pytest.mark.parametrize("value", ["voice", "voice.py", "voice:", ":speak", "voice:speak()"])
+def test_what_names_no_function_is_refused(project, value: str) -> None:
+    result = project.run(f"--specdec-speech={value}", ok=False)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "names no function; write module:function" in result.stderr.str()
+
+
+def test_a_bad_decoder_in_a_marker_is_named_with_its_test(project) -> None:
+    project.write_test(TEST.replace("voice:speak", "voice"))
+    project.run(ok=False).stderr.fnmatch_lines(["*test_letters.py::TestVoice::*: speech='voice': *names no function*"])

@@ -113,3 +113,30 @@ def test_a_line_goes_through_each_curve_in_order_of_k() -> None:
 
 def test_without_speedups_there_is_no_picture() -> None:
     assert "<svg" not in page([row(speedup=None, speedup_interval=[])])
+
+
+@pytest.mark.parametrize("field", ["drafter", "target", "rule", "judged", "engine", "reason", "verdict", "suite"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_chapters_escape_what_they_quote(field: str, language: str) -> None:
+    text = render(".html", [row(samples=SAMPLES, utterance=UTTERANCE, **{field: NASTY})], language)
+    assert isinstance(text, str)
+    assert "<script>" not in text
+    tags = Tags(text).seen
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in tags}
+    assert not any(name.startswith("on") for _, attributes in tags for name in attributes)
+    assert all((attributes.get("src") or "data:").startswith("data:") for _, attributes in tags)
+
+
+def test_an_utterance_that_cases_share_is_played_once() -> None:
+    other = {**UTTERANCE, "wav": "AAAA"}
+    rows = [row(id=f"text/draft-k{k}-depth0-t1", k=k, utterance=UTTERANCE) for k in (4, 8)]
+    assert page(rows).count("<audio") == 1
+    assert page([*rows, row(id="text/other-k4-depth0-t1", k=4, utterance=other)]).count("<audio") == 2
+    assert page([row()]).count("<audio") == 0
+
+
+def test_only_pairs_with_samples_have_a_chapter() -> None:
+    assert "Each combination" not in page([row()])
+    text = page([row(samples=SAMPLES), row(id="text/other-k8-depth0-t1")])
+    assert text.count("<summary>") == 1
+    assert "text/draft-t1</h2>" in text

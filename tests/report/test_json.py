@@ -8,6 +8,7 @@ import math
 
 import pytest
 from records import row
+from report.test_text import cell
 
 from pytest_specdec.report.json import SCHEMA, render
 from pytest_specdec.report.row import SEVERITY, plain, worse
@@ -61,3 +62,12 @@ def test_an_utterance_stays_whichever_row_wins() -> None:
 
 def test_of_equal_verdicts_the_first_stays() -> None:
     assert worse(row(reason="first"), row(reason="second"))["reason"] == "first"
+
+
+def test_samples_come_back_as_they_were() -> None:
+    samples = cell(4)["samples"]
+    assert json.loads(render([cell(4)]))["cases"][0]["samples"] == samples
+
+
+def test_names_are_the_same_in_every_language() -> None:
+    assert render([cell(4)], "zh") == render([cell(4)], "en")

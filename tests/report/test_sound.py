@@ -23,3 +23,7 @@ def test_the_first_case_with_an_utterance_is_heard() -> None:
 def test_without_an_utterance_the_fixture_is_named() -> None:
     with pytest.raises(RequestError, match=r"no test made an utterance .* select one that uses the fixture specdec_speech"):
         render(".wav", [row()])
+
+
+def test_a_case_that_could_not_be_measured_can_be_heard() -> None:
+    assert render(".wav", [row(verdict="error", rounds=None, utterance=spoken(b"one"))]) == b"one"

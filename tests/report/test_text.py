@@ -123,3 +123,48 @@ def test_each_pair_and_temperature_is_a_chapter_by_depth_and_k() -> None:
 def test_cases_that_were_not_measured_have_no_chapter() -> None:
     assert combinations([row(rounds=None)]) == []
     assert text([row(rounds=None)]) == "\n"
+
+
+def test_one_chapter_is_told_line_by_line_like_the_published_one() -> None:
+    """The order of its parts: what was measured, overall, each k at each depth, conclusions."""
+    shown = text([*GRID, cell(4, depth=1)])
+    heads = [
+        "Acceptance of speculative decoding: audio/voice-t1", "Drafter: draft | Target: target", "What was measured:", "Overall:",
+        "Samples: 5000", "k: [4, 8, 12, 16]", "MTP layers: [1, 3]", "Each combination", "MTP layers = 1", "k = 4:",
+        "MTP layers = 3", "k = 4:", "k = 8:", "k = 12:", "k = 16:", "Conclusions", "Effect of the number of MTP layers:",
+        "  MTP=1: ", "  MTP=3: ", "Assessment: ",
+    ]  # fmt: skip
+    at = 0
+    for head in heads:
+        at = shown.index(f"\n{head}", at) + 1
+    for name in ("Acceptance rate", "Expected accepted", "Drafted tokens"):
+        assert shown.count(f"  [{name}]\n    Mean: ") == 5
+    assert all(shown.count(f"    {name}: ") == 3 * 5 for name in ("Standard deviation", "Minimum", "Maximum"))
+
+
+def test_a_combination_has_every_figure_of_its_row() -> None:
+    told = text([cell(4)])
+    for line in (
+        "Samples: 1000", "Mean: 86.09%", "Standard deviation: 1.00%", "Minimum: 10.00%", "Maximum: 91.24%", "Mean: 3.44",
+        "Standard deviation: 0.01", "Minimum: 0.10", "Maximum: 3.65", "Mean: 4.0", "Efficiency: 86.09%", "Draft, mean: 371.22 ms",
+        "Verify, mean: 93.76 ms", "Throughput: 9.2 tokens/s", "Speed-up: 2.50x (theoretical, 95 %: 2.40 to 2.60)",
+        "regressed: fell",
+    ):  # fmt: skip
+        assert f"  {line}" in told
+
+
+@pytest.mark.parametrize("rule", ["rejection", "sample-match", "greedy", "block", "typical"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_rule_has_its_formula_or_its_name(rule: str, language: str) -> None:
+    formula = {"rejection": "min(1, p(x)/q(x))", "sample-match": "p(x)", "greedy": "argmax p", "block": "block verification"}
+    assert formula.get(rule, rule) in text([cell(4, rule=rule)], language)
+
+
+def test_judging_all_tokens_needs_no_word() -> None:
+    assert "Only tokens with ids" not in text([cell(4, judged="")])
+
+
+def test_the_fastest_may_be_another_than_the_best_by_rate_or_by_accepted() -> None:
+    (chapter,) = combinations(reversed(GRID))
+    found = [None if best is None else best["k"] for best in (chapter.best_rate, chapter.best_accepted, chapter.fastest)]
+    assert found == [4, 16, 12]
