@@ -21,7 +21,8 @@ from support import EMBEDDED, ROOT, add_noise
 from pytest_specdec.acceptance.case import Case, TextKey
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.baselines.store import BaselineStore
-from pytest_specdec.engines.local import DecodeEngine, ReplayEngine
+from pytest_specdec.engines.decode import DecodeEngine
+from pytest_specdec.engines.replay import ReplayEngine
 from pytest_specdec.gate.paired import Pair
 
 ALPHA, POWER, DROP, K = 0.01, 0.95, 0.02, 8

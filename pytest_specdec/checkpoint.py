@@ -75,7 +75,8 @@ class Checkpoint:
     @property
     def context(self) -> int | None:
         """Most tokens the model was built for; None when the configuration does not say."""
-        return _whole(self.text_config.get("max_position_embeddings"))
+        found = (_whole(self.text_config.get(name)) for name in ("max_position_embeddings", "n_positions"))
+        return next((count for count in found if count), None)
 
     @property
     def mtp_layers(self) -> int:

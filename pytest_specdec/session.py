@@ -12,6 +12,7 @@ import pytest
 from .errors import RequestError, SpecdecError
 from .full_run import Collected
 from .imports import imported
+from .paths import short, told_files
 from .progress import ProgressBar
 from .settings import Marker, Settings
 
@@ -144,7 +145,7 @@ class Session:
             return None
         asked = [f"{name}={','.join(map(str, value))}" for name in ("k", "depth") if (value := self.settings.scalar(name, ()))]
         where = f"{self.settings.engine} on {self.settings.device}"
-        words = [*asked, where, self.settings.dtype, f"baselines in {_short(self.settings.baselines)}"]
+        words = [*asked, where, self.settings.dtype, f"baselines in {short(self.settings.baselines)}"]
         if update := self.settings.command_line.update:
             words.append(f"updating {update}")
         return f"specdec: {', '.join(words)}"
@@ -338,7 +339,7 @@ class Session:
             from .baselines.store import write_all
 
             write_all(files)
-            self._notes += _told_files(files)
+            self._notes += told_files(files)
 
     def _tell_or_prune(self, *, stopped: bool) -> None:
         stale = [path for path in self._stale if path not in self._files]
@@ -346,13 +347,13 @@ class Session:
         if stopped:
             self._notes += ["stopped early: nothing was pruned; run again to the end"] * bool(prune)
         elif not prune:
-            names = ", ".join(map(_short, stale[:3])) + (", ..." if len(stale) > 3 else "")
+            names = ", ".join(map(short, stale[:3])) + (", ..." if len(stale) > 3 else "")
             self._notes.append(f"{len(stale)} stored files that no test asks for: {names}; delete with --specdec-prune")
         else:
             from .baselines.store import delete_all
 
             delete_all(stale)
-            self._notes += [f"deleted {_short(path)}" for path in stale]
+            self._notes += [f"deleted {short(path)}" for path in stale]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self._worker_output is not None:
@@ -379,24 +380,3 @@ def _cases_of(items: Iterable[pytest.Item]) -> list[Case]:
 
 
 _COLOURS = {"regressed": "red", "error": "red", "inconclusive": "yellow", "improved": "green", "new": "cyan", "updated": "cyan"}
-
-
-def _told_files(files: Iterable[Path]) -> list[str]:
-    """One line a file; where a folder gets more than a few, one line for the folder."""
-    folders: dict[Path, list[Path]] = {}
-    for path in sorted(files):
-        folders.setdefault(path.parent, []).append(path)
-    lines = []
-    for folder, paths in folders.items():
-        lines += (
-            [f"wrote {len(paths)} files in {_short(folder)}"] if len(paths) > 6 else [f"wrote {_short(path)}" for path in paths]
-        )
-    return lines
-
-
-def _short(path: Path) -> str:
-    """A path below the working directory without it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

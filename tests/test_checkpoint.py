@@ -76,6 +76,13 @@ def test_the_configuration_is_read(tiny_target: Path) -> None:
     assert found.has_mtp_tensors
 
 
+def test_the_context_has_two_names(copy: Path) -> None:
+    configure(copy, max_position_embeddings=None, n_positions=96)  # as GPT-2 writes it
+    assert Checkpoint(copy).context == 96
+    configure(copy, n_positions=None)
+    assert Checkpoint(copy).context is None
+
+
 def test_a_nested_text_configuration_is_the_one_that_counts(copy: Path) -> None:
     configure(copy, text_config={"vocab_size": 77, "num_nextn_predict_layers": 1})
     assert (Checkpoint(copy).vocabulary, Checkpoint(copy).mtp_layers, Checkpoint(copy).context) == (77, 1, None)

@@ -45,6 +45,11 @@ class Row:
     rounds: list[Round] = dataclasses.field(default_factory=list)
     ended: bool = False
 
+    def room(self, k: int) -> int:
+        """Tokens to draft next: k, and where fewer are left in all so many that the target emits the last one."""
+        left = self.limit - len(self.tokens)
+        return k if left >= k else left - 1
+
     def emit(self, tokens: Sequence[int], stop: frozenset[int]) -> None:
         """Append tokens up to the limit or the first that ends the text, which is kept."""
         for token in tokens:
@@ -70,7 +75,8 @@ class Batch:
         sequences.lengths = sequences.lengths + 1
         for row, token in zip(rows, first.tolist(), strict=True):
             row.emit([token], plan.stop)
-        self._drafter = _drafter(plan, target, rows, logits.shape[-1])
+        self._vocabulary = logits.shape[-1]
+        self._drafter = _drafter(plan, target, rows, self._vocabulary)
         self._proposal: Proposal | None = None
         self._drop_ended()
 
@@ -81,14 +87,16 @@ class Batch:
 
     @property
     def proposed(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Drafts (rows, k) that wait to be verified, and the laws they were drawn from, (rows, k + 1, vocabulary)."""
+        """Drafts (rows, drafts) that wait to be verified, and their laws and one of zeros, (rows, drafts + 1, vocabulary)."""
         assert self._proposal is not None, "draft first"
         return self._proposal.tokens, self._proposal.laws
 
     @torch.inference_mode()
     def draft(self) -> None:
-        """Propose up to k tokens a row."""
-        self._proposal = self._drafter.propose(self._sequences, self._plan.k, self._plan.generator)
+        """Propose up to k tokens a row; fewer where every text ends before its k-th draft, and none behind a last token."""
+        k = max(row.room(self._plan.k) for row in self._rows)
+        drafter = self._drafter if k else NoDrafter(self._vocabulary)
+        self._proposal = drafter.propose(self._sequences, k, self._plan.generator)
 
     @torch.inference_mode()
     def verify(self) -> None:
@@ -109,7 +117,8 @@ class Batch:
         ]
         sequences.put(accepted, following)
         for row, new, start, proposed in zip(self._rows, emitted, sequences.lengths, proposal.drafted, strict=True):
-            row.rounds.append(Round(int(start), int(proposed), len(new) - 1))
+            room = row.room(plan.k)  # as if the row were alone, whatever others of the batch have room for
+            row.rounds.append(Round(int(start), min(int(proposed), room), min(len(new) - 1, room)))
             row.emit(new, plan.stop)
         sequences.lengths = sequences.lengths + accepted + 1
         self._drafter.emitted(emitted)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..acceptance.case import Sampling
 from ..acceptance.lookup import LookupIndex
@@ -161,8 +162,9 @@ class _Drafts:
         self._kept: list[torch.Tensor] = []
         self._clocks: torch.Tensor | None = None
         self._confidence = confidence
-        self._drafted = np.zeros(len(sequences.lengths), dtype=np.int64)
         self._sure = np.ones(len(sequences.lengths), dtype=bool)
+        self._steps: list[NDArray[np.bool_]] = []
+        """Which rows proposed each draft, where a confidence stops some."""
 
     @property
     def stopped(self) -> bool:
@@ -182,18 +184,20 @@ class _Drafts:
         self._sequences.put(len(self._tokens), tokens)
         self._tokens.append(tokens)
         self._vocabulary = logits.shape[-1]
-        self._drafted[self._sure] += 1
         if self._confidence:
-            self._sure &= (confidence(logits, tokens, self._sampling) >= self._confidence).cpu().numpy()
+            self._steps.append(self._sure)
+            self._sure = self._sure & (confidence(logits, tokens, self._sampling) >= self._confidence).cpu().numpy()
 
     def proposal(self) -> Proposal:
         tokens = torch.stack(self._tokens, 1)
         laws = torch.softmax(torch.stack(self._kept, 1), -1) if self._kept else certain(tokens, self._vocabulary)
+        drafted = np.full(tokens.shape[0], tokens.shape[1])
         if self._confidence:
-            proposed = np.arange(tokens.shape[1]) < self._drafted[:, None]
+            proposed = np.stack(self._steps, 1)
+            drafted = proposed.sum(1)
             laws = laws * torch.from_numpy(proposed).to(laws.device)[..., None]
         behind = torch.zeros_like(laws[:, :1])
-        return Proposal(tokens, torch.cat([laws, behind], 1), self._drafted)
+        return Proposal(tokens, torch.cat([laws, behind], 1), drafted)
 
 
 def reach_of(k: int, depth: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,11 @@ class LoadedModel:
                 return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise RequestError(f"transformers finds no tokenizer in {folder} ({_reason(error)}); save it there, too") from error
+
+    @functools.cached_property
+    def keeps_logits(self) -> bool:
+        """Whether a pass can be told which positions' logits it has to compute."""
+        return "logits_to_keep" in inspect.signature(self.model.forward).parameters
 
     @property
     def device(self) -> torch.device:

@@ -8,7 +8,6 @@ moved so that they end together again: the cache is never wider than its longest
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from typing import Any
 
 import numpy as np
@@ -79,7 +78,6 @@ class CachedModel:
         self.hidden: torch.Tensor | None = None
         """(rows, columns, width): last hidden states, ending with the newest cached position."""
         self._context = self.model.checkpoint.context
-        self._keeps_logits = "logits_to_keep" in inspect.signature(self.model.model.forward).parameters
 
     def feed(self, sequences: Sequences, ends: Rows, logits: int, agreed: Rows | None = None) -> torch.Tensor:
         """Run the tokens not yet cached up to `ends`; returns the last `logits` columns, (rows, logits, vocabulary).
@@ -89,20 +87,19 @@ class CachedModel:
         """
         cached = np.zeros_like(ends) if self.cached is None else self.cached
         held = cached if agreed is None else np.minimum(cached, agreed)
-        width = int((ends - held).max())
-        keep = (ends - width).clip(0)
-        self.keep(keep)
+        width, longest = int((ends - held).max()), int(ends.max())
+        self.keep(np.maximum(ends - width, 0))
         tokens, positions = sequences.window(ends, width)
-        if self._context is not None and int(ends.max()) > self._context:
+        if self._context is not None and longest > self._context:
             positions = positions.clamp(max=self._context - 1)  # drafts past a row's own end, thrown away later
         outputs = self.model.model(
             tokens,
-            attention_mask=padding_mask(ends, int(keep.max()) + width, tokens.device),
+            attention_mask=padding_mask(ends, max(longest, width), tokens.device),
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
             **({"output_hidden_states": True} if self.keeps_hidden else {}),
-            **({"logits_to_keep": logits} if self._keeps_logits else {}),
+            **({"logits_to_keep": logits} if self.model.keeps_logits else {}),
         )
         self.cached = ends
         if self.keeps_hidden:

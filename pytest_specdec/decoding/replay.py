@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,8 +31,8 @@ from .loading import LoadedModel, loaded
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
 
-_LOGIT_BUDGET = {"cpu": 1 << 22, "cuda": 1 << 28}
-"""Logits held at once, in numbers: 16 MiB in float32 on a CPU, 1 GiB on a GPU."""
+_LOGIT_BUDGET = {"cpu": 1 << 21, "cuda": 1 << 28}
+"""Logits held at once, in numbers: 8 MiB in float32 on a CPU, about what its caches hold, 1 GiB on a GPU."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +111,7 @@ def text_scores(
     check_context([target, *(plan.model for plan in drafters if isinstance(plan.model, LoadedModel))], longest)
     own = np.zeros((len(texts), longest), dtype=np.float32)
     drafts = [np.full((len(texts), plan.heads, longest), -np.inf, dtype=np.float32) for plan in drafters]
-    order = sorted(range(len(texts)), key=lambda row: len(texts[row].ids))
+    order = sorted(range(len(texts)), key=lambda row: (len(texts[row].ids), texts[row].prompt_length))
     budget = _LOGIT_BUDGET.get(target.device.type, _LOGIT_BUDGET["cpu"])
     tokens = budget // target.model.get_input_embeddings().num_embeddings
     done = 0
@@ -118,7 +119,7 @@ def text_scores(
         progress(0, len(order))
     while done < len(order):
         rows = next_batch(order[done:], texts, tokens)
-        _fill(own, drafts, target, drafters, [texts[row].ids for row in rows], rows, sampling)
+        _fill(own, drafts, target, drafters, [texts[row] for row in rows], rows, sampling)
         done += len(rows)
         if progress:
             progress(done, len(order))
@@ -130,27 +131,28 @@ def _fill(
     drafts: list[np.ndarray],
     target: LoadedModel,
     drafters: Sequence[DrafterPlan],
-    texts: list[tuple[int, ...]],
+    texts: list[Text],
     rows: list[int],
     sampling: Sampling,
 ) -> None:
-    """Write one batch's log-probabilities into the arrays."""
-    ids = padded(texts, target.device)
+    """Write one batch's log-probabilities into the arrays, from the first new token of any of its texts."""
+    ids = padded([text.ids for text in texts], target.device)
     length = ids.shape[1]
+    begin = max(min(text.prompt_length for text in texts), 1)
     wants_hidden = any(plan.model == OWN_HEADS for plan in drafters)
     outputs = None
+    # At temperature 0 the text itself says what the target chose, and the pass is for hidden states alone.
     if sampling.temperature > 0 or wants_hidden:
-        outputs = target.model(ids, use_cache=False, output_hidden_states=wants_hidden)
+        outputs = _passed(target, ids, begin if sampling.temperature > 0 else length, wants_hidden)
     if outputs is not None and sampling.temperature > 0:
-        # At temperature 0 the text itself says what the target chose.
-        own[rows, 1:length] = _numbers(log_scores(outputs.logits[:, :-1], ids[:, 1:], sampling))
+        own[rows, begin:length] = _numbers(log_scores(outputs.logits, ids[:, begin:], sampling))
     for draft, plan in zip(drafts, drafters, strict=True):
         if plan.model == LOOKUP:
             continue
         if isinstance(plan.model, LoadedModel):
             theirs = ids.to(plan.model.device)
-            passed = plan.model.model(theirs, use_cache=False, output_hidden_states=plan.depth > 0)
-            draft[rows, 0, 1:length] = _numbers(log_scores(passed.logits[:, :-1], theirs[:, 1:], sampling))
+            passed = _passed(plan.model, theirs, begin, plan.depth > 0)
+            draft[rows, 0, begin:length] = _numbers(log_scores(passed.logits, theirs[:, begin:], sampling))
             if not plan.depth:
                 continue
             first, hidden, owner = 1, passed.hidden_states[-1], plan.model
@@ -160,8 +162,18 @@ def _fill(
         states = teacher_forced_hidden(owner.heads, theirs, hidden, plan.depth, plan.heads - first)
         for step, state in enumerate(states):
             # The state at anchor s predicts token s + 2 + step; the last anchor's token lies past the text.
-            scores = log_scores(project(owner.heads, state[:, :-1]), theirs[:, step + 2 :], sampling)
-            draft[rows, first + step, step + 2 : length] = _numbers(scores)
+            at = max(begin, step + 2)
+            scores = log_scores(project(owner.heads, state[:, at - step - 2 : -1]), theirs[:, at:], sampling)
+            draft[rows, first + step, at:length] = _numbers(scores)
+
+
+def _passed(model: LoadedModel, ids: torch.Tensor, begin: int, hidden: bool) -> Any:
+    """One pass over texts; its logits are (rows, length - begin, vocabulary), the laws of the tokens from `begin` on."""
+    keys = {"logits_to_keep": torch.arange(begin - 1, ids.shape[1] - 1, device=ids.device)} if model.keeps_logits else {}
+    outputs = model.model(ids, use_cache=False, output_hidden_states=hidden, **keys)
+    if not keys:
+        outputs.logits = outputs.logits[:, begin - 1 : -1]
+    return outputs
 
 
 def _scores(plan: DrafterPlan, texts: Sequence[Text], own: np.ndarray, draft: np.ndarray) -> Scores:

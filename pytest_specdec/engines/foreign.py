@@ -91,7 +91,7 @@ class ForeignEngine(Engine):
     def local(self) -> LocalEngine:
         """The case's models in this process. Raises RequestError without torch and transformers."""
         try:
-            from .local import ReplayEngine
+            from .replay import ReplayEngine
         except ImportError as error:
             raise RequestError(f"{error.name} is not installed; pip install 'pytest-specdec[models]'") from error
         return ReplayEngine((), device=self._device, dtype=self._dtype, report=self._report)

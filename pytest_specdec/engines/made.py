@@ -43,10 +43,12 @@ def make_engine(
     if url is not None:
         raise RequestError(f"--specdec-engine={name} runs in this process; leave --specdec-url out, or name another engine")
     try:
-        from .local import ENGINES
+        from .decode import DecodeEngine
+        from .replay import ReplayEngine
     except ImportError as error:
         raise RequestError(f"{error.name} is not installed; pip install 'pytest-specdec[models]'") from error
-    return ENGINES[name](plan, device=device, dtype=dtype, stored_texts=stored_texts, report=report)
+    kind = {ReplayEngine.name: ReplayEngine, DecodeEngine.name: DecodeEngine}[name]
+    return kind(plan, device=device, dtype=dtype, stored_texts=stored_texts, report=report)
 
 
 def models_of(engine: LocalEngine | ForeignEngine | ServedReplay) -> LocalEngine:

@@ -109,7 +109,9 @@ def test_rounds_tile_the_text(pair: Pair, prompts: list[list[int]]) -> None:
         assert rounds[0].start == text.first_draft
         assert all(after.start == before.start + before.accepted + 1 for before, after in itertools.pairwise(rounds))
         assert rounds[-1].start < len(text.ids) <= rounds[-1].start + rounds[-1].accepted + 1
-        assert all(0 <= one.accepted <= one.drafted == 3 for one in rounds)
+        left = [len(text.ids) - one.start for one in rounds]  # near the end no more is drafted than can be emitted
+        assert [one.drafted for one in rounds] == [3 if tokens >= 3 else tokens - 1 for tokens in left]
+        assert all(0 <= one.accepted <= one.drafted for one in rounds)
     assert len(decoded.draft_ms) == len(decoded.verify_ms) > 0
     assert min(decoded.draft_ms + decoded.verify_ms) > 0
 

@@ -25,9 +25,11 @@ from pytest_specdec.baselines.schema import TextSet
 from pytest_specdec.comparison import Run
 from pytest_specdec.decoding.generate import Decoded, decode
 from pytest_specdec.decoding.loading import LoadedModel, load_model
-from pytest_specdec.engines import local
-from pytest_specdec.engines.local import DecodeEngine, LocalEngine, ReplayEngine
+from pytest_specdec.engines import local, replay
+from pytest_specdec.engines.decode import DecodeEngine
+from pytest_specdec.engines.local import LocalEngine
 from pytest_specdec.engines.protocol import Measurement
+from pytest_specdec.engines.replay import ReplayEngine
 from pytest_specdec.errors import MeasurementError, RequestError
 from pytest_specdec.gate.verdict import incomparable
 
@@ -48,8 +50,8 @@ def grid(case: Case, *cells: tuple[int, int]) -> list[Case]:
 
 def test_one_pass_serves_every_k_and_depth(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
-    measure = local.text_scores
-    monkeypatch.setattr(local, "text_scores", lambda *args: passes.append(args) or measure(*args))
+    measure = replay.text_scores
+    monkeypatch.setattr(replay, "text_scores", lambda *args: passes.append(args) or measure(*args))
     cases = grid(case, (4, 0), (4, 2), (8, 0), (8, 2))
     engine = ReplayEngine(cases, device="cpu")
     lengths = [engine.measure(own).counts.acceptance_length for own in cases]
@@ -170,8 +172,8 @@ def test_a_rules_counts_follow_from_p_and_q_of_the_texts(case: Case, rule: str, 
 
 def test_rules_share_one_pass_and_are_ordered(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
-    measure = local.text_scores
-    monkeypatch.setattr(local, "text_scores", lambda *args: passes.append(args) or measure(*args))
+    measure = replay.text_scores
+    monkeypatch.setattr(replay, "text_scores", lambda *args: passes.append(args) or measure(*args))
     cases = [dataclasses.replace(case, rule=rule) for rule in ("sample-match", "rejection", "block")]
     engine = ReplayEngine(cases, device="cpu")
     lengths = [engine.measure(own).counts.acceptance_length for own in cases]
@@ -460,8 +462,8 @@ def test_a_draft_model_drafts_judged_tokens_by_its_own_law_of_the_stream(case: C
 def test_judged_and_plain_cases_share_texts_and_one_pass(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = in_steps(case, 2)
     passes = []
-    measure = local.text_scores
-    monkeypatch.setattr(local, "text_scores", lambda *args: passes.append(args) or measure(*args))
+    measure = replay.text_scores
+    monkeypatch.setattr(replay, "text_scores", lambda *args: passes.append(args) or measure(*args))
     cases = [case, *(dataclasses.replace(case, judged=Judged(10, 31, 2), k=k, depth=depth) for k in (3, 5) for depth in (0, 2))]
     engine = ReplayEngine(cases, device="cpu", stored_texts=lambda key: texts)
     found = [engine.measure(own) for own in cases]

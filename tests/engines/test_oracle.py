@@ -18,8 +18,8 @@ from pytest_specdec.acceptance.case import Case, TextKey
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.acceptance.renewal import AcceptanceField, sample_rounds
 from pytest_specdec.engines import oracle
+from pytest_specdec.engines.decode import DecodeEngine
 from pytest_specdec.engines.foreign import ForeignEngine
-from pytest_specdec.engines.local import DecodeEngine
 from pytest_specdec.engines.normalise import Definition
 from pytest_specdec.engines.oracle import Agreement, Judged
 from pytest_specdec.engines.reported import Manner, Reported, Setup, Totals

@@ -20,7 +20,7 @@ from pytest_specdec.acceptance.counts import Array
 from pytest_specdec.baselines.schema import Record
 from pytest_specdec.comparison import Run
 from pytest_specdec.decoding.generate import Decoded
-from pytest_specdec.engines.local import DecodeEngine
+from pytest_specdec.engines.decode import DecodeEngine
 from pytest_specdec.gate.verdict import Verdict, judge
 from pytest_specdec.grid import DEFAULT_MARGIN
 

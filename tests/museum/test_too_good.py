@@ -13,7 +13,7 @@ from support import EMBEDDED
 
 from pytest_specdec.acceptance.case import Case, TextKey
 from pytest_specdec.decoding import drafters
-from pytest_specdec.engines.local import DecodeEngine
+from pytest_specdec.engines.decode import DecodeEngine
 from pytest_specdec.gate.refusals import too_good
 
 TEXTS = TextKey("museum", str(EMBEDDED / "text-target"), PROMPTS, None, 128, 1.0, 3)
@@ -31,7 +31,7 @@ def sharper_than_reported(patch: pytest.MonkeyPatch, temperature: float) -> None
     patch.setattr(drafters._Drafts, "take", take)
 
 
-@pytest.mark.parametrize(("temperature", "refused"), [(1.0, False), (0.6, True)])
+@pytest.mark.parametrize(("temperature", "refused"), [(1.0, False), (0.5, True)])
 def test_drafts_from_another_law_than_their_q_are_refused(
     monkeypatch: pytest.MonkeyPatch, temperature: float, refused: bool
 ) -> None:

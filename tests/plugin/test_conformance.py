@@ -46,7 +46,7 @@ def test_a_lossy_rule_is_refused(project) -> None:
 
 
 def test_measuring_and_judging_share_one_decode(project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pytest_specdec.engines.local import DecodeEngine
+    from pytest_specdec.engines.decode import DecodeEngine
 
     calls = []
     whole = DecodeEngine._decode_texts
