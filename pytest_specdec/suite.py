@@ -59,6 +59,12 @@ class Policy:
     def rewrites(self) -> bool:
         return self.update in ("changed", "all")
 
+    def renews(self, before: Record, now: Record) -> bool:
+        """Whether a stored record is to be replaced; `changed` spares one that differs by environment and last digits alone."""
+        if not self.rewrites() or self.subset:
+            return False
+        return dumps(before) != dumps(now) and (self.update == "all" or not before.repeated_by(now))
+
 
 class Suite:
     """The cases of a session. Measures lazily; keeps verdicts, messages and pending baseline files."""
@@ -171,7 +177,7 @@ class Suite:
             verdict = judge_speedup(verdict, before.costs, run.costs, margin=self.policy.costs_margin, level=level)
             if verdict.pair is None:
                 return verdict
-        if self.policy.rewrites() and not self.policy.subset and dumps(before) != dumps(_kept(run.record, before)):
+        if self.policy.renews(before, _kept(run.record, before)):
             if problem := dead_drafter(run.counts):
                 return Verdict("error", metric, problem)
             self._queue(run, before)

@@ -19,6 +19,8 @@ from ..speedup.model import theoretical_speedup
 SCHEMA = 1
 _DECIMALS = 6
 """Counts are stored to 1e-6 of a token: below any effect, above the last bits that differ between machines."""
+_LAST_DIGITS = 1e-3
+"""What another machine or number of threads may move a prompt's counts by; seen are 2e-5 of 30 rounds."""
 
 
 class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -102,6 +104,12 @@ class PromptCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accepted: tuple[float, ...]
     drafted: tuple[float, ...] | None = None
 
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """Rounds, then accepted and drafted tokens of each position."""
+        drafted = (self.rounds,) * len(self.accepted) if self.drafted is None else self.drafted
+        return (self.rounds, *self.accepted, *drafted)
+
 
 PromptRows = dict[str, PromptCounts]
 
@@ -148,6 +156,13 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return None
         return msgspec.structs.replace(self, repeats=len(found), counts=found[0], again=tuple(found[1:]))
 
+    def repeated_by(self, now: Record) -> bool:
+        """Whether `now` is the same measurement again: at most the environment and its last digits differ."""
+        blank = {"environment": now.environment, "counts": {}, "again": ()}
+        if msgspec.structs.replace(self, **blank) != msgspec.structs.replace(now, **blank):
+            return False
+        return len(self.runs) == len(now.runs) and all(map(_same_rows, self.runs, now.runs))
+
     def problems(self) -> list[str]:
         """What the types alone cannot say is wrong with a stored record."""
         found = [] if self.repeats == len(self.runs) else [f"it announces {self.repeats} runs and holds {len(self.runs)}"]
@@ -185,6 +200,17 @@ def counts_of_rows(rows: PromptRows, k: int) -> Counts:
 
 def _same_texts(stored: PromptRows, now: PromptRows) -> bool:
     return all(key in stored and stored[key].text == row.text for key, row in now.items())
+
+
+def _same_rows(stored: PromptRows, now: PromptRows) -> bool:
+    if stored.keys() != now.keys():
+        return False
+    blank = {"rounds": 0.0, "accepted": (), "drafted": None}
+    return all(
+        msgspec.structs.replace(row, **blank) == msgspec.structs.replace(now[key], **blank)
+        and np.allclose(row.numbers, now[key].numbers, rtol=0, atol=_LAST_DIGITS)
+        for key, row in stored.items()
+    )
 
 
 class Night(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

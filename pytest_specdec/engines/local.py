@@ -172,4 +172,4 @@ def template_of(target: LoadedModel, prompts: Sequence[Prompt]) -> str | None:
     """Hash of the chat template where any prompt goes through it."""
     if not any(prompt.messages for prompt in prompts):
         return None
-    return hashlib.sha256(str(target.tokenizer.chattemplate_of).encode()).hexdigest()[:16]
+    return hashlib.sha256(str(target.tokenizer.chat_template).encode()).hexdigest()[:16]

@@ -5,9 +5,13 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import msgspec
 import pytest
 from plugin.conftest import TEST
 from support import add_noise
+
+from pytest_specdec.baselines.schema import dumps
+from pytest_specdec.baselines.store import load_baseline
 
 WRITTEN = {
     "letters/texts/t1-n24-s0.json",
@@ -50,6 +54,29 @@ def test_changed_without_a_change_writes_nothing(project) -> None:
     project.create()
     result = project.run("--specdec-update=changed", ok=True)
     assert "wrote" not in result.stdout.str()
+
+
+@pytest.fixture
+def measured_elsewhere(project) -> dict[str, str]:
+    """The baselines as two more threads and other last digits would have written them."""
+    project.create("--specdec-k=4")
+    records = [name for name in project.baselines if "texts" not in name]
+    for path in (project.pytester.path / "baselines" / name for name in records):
+        stored = load_baseline(path)
+        environment = msgspec.structs.replace(stored.environment, threads=stored.environment.threads + 2)
+        rows = {key: msgspec.structs.replace(row, rounds=row.rounds + 1e-5) for key, row in stored.counts.items()}
+        path.write_text(dumps(msgspec.structs.replace(stored, environment=environment, counts=rows)))
+    return dict(project.baselines)
+
+
+def test_changed_spares_what_another_machine_rounded(project, measured_elsewhere: dict[str, str]) -> None:
+    project.run("--specdec-k=4", "--specdec-update=changed", ok=True)
+    assert project.baselines == measured_elsewhere
+
+
+def test_all_moves_it_over(project, measured_elsewhere: dict[str, str]) -> None:
+    project.run("--specdec-k=4", "--specdec-update=all", ok=True)
+    assert all(measured_elsewhere[name] != text for name, text in project.baselines.items() if "texts" not in name)
 
 
 def test_all_does_both_and_the_next_run_passes(project, other_draft: str) -> None:
