@@ -90,11 +90,14 @@ class Counts:
 
     @property
     def conditional(self) -> Array:
-        """(k,): P(position i accepted | 1..i-1 accepted); nan past the last position ever reached."""
+        """(k,): P(position i accepted | 1..i-1 accepted); nan past the last position ever reached.
+
+        Where rounds draft different numbers of tokens it is a ratio over different rounds, and 1 at most.
+        """
         survival = self.survival
         before = np.concatenate([[1.0], survival[:-1]])
         share: Array = np.divide(survival, before, out=np.full(self.k, np.nan), where=before > 0)
-        return share
+        return np.minimum(share, 1.0)
 
     def select(self, rows: list[int]) -> Counts:
         """The counts of some prompts, by row."""

@@ -99,7 +99,7 @@ class PromptCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     category: str
     text: str
-    """Fingerprint of the text Y that was replayed."""
+    """Fingerprint of the text Y that was replayed; empty where an engine keeps its tokens to itself."""
     rounds: float
     accepted: tuple[float, ...]
     drafted: tuple[float, ...] | None = None
@@ -199,7 +199,7 @@ def counts_of_rows(rows: PromptRows, k: int) -> Counts:
 
 
 def _same_texts(stored: PromptRows, now: PromptRows) -> bool:
-    return all(key in stored and stored[key].text == row.text for key, row in now.items())
+    return all(key in stored and row.text and stored[key].text == row.text for key, row in now.items())
 
 
 def _same_rows(stored: PromptRows, now: PromptRows) -> bool:

@@ -19,7 +19,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draft", metavar="PATH", help="draft model; leave out for the target's own MTP heads")
     parser.add_argument("--k", type=whole_numbers(1), default=(1, 2, 3, 4, 8, 12, 16), metavar="K[,K]")
     parser.add_argument("--depth", type=whole_numbers(0), default=(0,), metavar="D[,D]")
-    parser.add_argument("--context", type=whole_number(1), default=128, metavar="N", help="cached tokens before a round")
+    parser.add_argument("--context", type=whole_number(2), default=128, metavar="N", help="cached tokens before a round")
     parser.add_argument("--batch", type=whole_number(1), default=1, metavar="N", help="rows decoded at once")
     parser.add_argument("--temperature", type=non_negative, default=1.0, metavar="T")
     parser.add_argument("--repeats", type=whole_number(2), default=40, metavar="N", help="rounds to time of each kind")

@@ -12,7 +12,7 @@ from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling
 from ..acceptance.rounds import Round
 from .clock import Lap
 from .drafters import Drafter, ModelDrafter, NoDrafter, OwnHeads, PromptLookup, Proposal, reach_of
-from .laws import choose, law
+from .laws import choose, law, sound
 from .loading import LoadedModel
 from .ragged import CachedModel, Sequences
 from .rules import Rule
@@ -54,7 +54,7 @@ class Row:
         """Append tokens up to the limit or the first that ends the text, which is kept."""
         for token in tokens:
             self.tokens.append(token)
-            self.ended = len(self.tokens) == self.limit or token in stop
+            self.ended = len(self.tokens) >= self.limit or token in stop
             if self.ended:
                 return
 
@@ -69,7 +69,7 @@ class Batch:
         sequences = self._sequences = Sequences([row.tokens for row in rows], room, plan.target.device)
         reach = reach_of(plan.k, plan.depth)
         target = self._target = CachedModel(plan.target, reach, keeps_hidden=plan.drafter == OWN_HEADS)
-        logits = target.feed(sequences, sequences.lengths, 1)[:, 0]
+        logits = sound(target.feed(sequences, sequences.lengths, 1))[:, 0]
         first = choose(logits, plan.sampling, plan.generator)
         sequences.put(0, first)
         sequences.lengths = sequences.lengths + 1
@@ -104,7 +104,7 @@ class Batch:
         assert self._proposal is not None, "draft before verifying"
         plan, sequences, proposal, self._proposal = self._plan, self._sequences, self._proposal, None
         k = proposal.tokens.shape[1]
-        logits = self._target.feed(sequences, sequences.lengths + k, k + 1, sequences.agreed)
+        logits = sound(self._target.feed(sequences, sequences.lengths + k, k + 1, sequences.agreed))
         if k:
             taken, following = plan.rule.verify(law(logits, plan.sampling), proposal.laws, proposal.tokens, plan.generator)
             accepted = taken.cpu().numpy()

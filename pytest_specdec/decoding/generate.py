@@ -61,7 +61,8 @@ def decode(
     `drafter` is a model, `"mtp"` for the target's own heads (depth at least 1), `"prompt-lookup"`, or None with k = 0 for
     plain decoding. `rule` is `rejection` unless told otherwise, `greedy` at temperature 0. With a `confidence` a draft
     model of depth 0 stops behind the first draft that it found less likely than this. An EOS token ends a text and is
-    kept. Raises RequestError for a pair, rule or prompt that cannot be decoded.
+    kept. Raises RequestError for a pair, rule or prompt that cannot be decoded, and MeasurementError for
+    a target that returns NaN.
     """
     chosen = rule_named(checked_rule(rule, temperature))
     own, model = _loaded(target, drafter, k, depth)
@@ -100,6 +101,8 @@ def _check_prompts(models: Sequence[LoadedModel], prompts: Sequence[Sequence[int
     """Raises RequestError for no prompt, an empty one, or one that leaves no room in a model's context."""
     if not prompts or not all(map(len, prompts)):
         raise RequestError("decode needs prompts of at least one token each; pass some")
+    if new_tokens < 1:
+        raise RequestError(f"new_tokens is {new_tokens}; ask for at least one")
     longest = max(map(len, prompts)) + new_tokens
     for model in models:
         if (context := model.checkpoint.context) is not None and longest > context:

@@ -7,8 +7,19 @@ from collections.abc import Sequence
 import torch
 
 from ..acceptance.case import Sampling
+from ..errors import MeasurementError
 
 _TINY = torch.finfo(torch.float32).tiny
+
+
+def sound(logits: torch.Tensor) -> torch.Tensor:
+    """Logits (rows, positions, vocabulary) as they are; a hidden state of NaN makes all of its logits NaN.
+
+    Raises MeasurementError for NaN: its arg-max would be a token, and target and drafter would agree on it.
+    """
+    if bool(logits[..., :1].isnan().any()):
+        raise MeasurementError("a model returns NaN probabilities; check its weights, or use --specdec-dtype=float32")
+    return logits
 
 
 def law(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:

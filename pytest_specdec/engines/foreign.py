@@ -109,7 +109,9 @@ class ForeignEngine(Engine):
         if not counts.total_rounds > 0:
             raise MeasurementError(f"no text is long enough for a round of k={case.k}; raise --specdec-new-tokens")
         target = self._checkpoint(case.target)
-        fingerprints = {text.key: text.fingerprint for text in run.texts}
+        # Texts whose tokens are not known are never the same texts.
+        known = [bool(one.new_ids) for one in run.reported]
+        fingerprints = {text.key: text.fingerprint if told else "" for text, told in zip(run.texts, known, strict=True)}
         return Measurement(
             counts,
             Fingerprints(SERVED if target is None else target.model_fingerprint, self._drafter_fingerprint(case)),
@@ -119,7 +121,7 @@ class ForeignEngine(Engine):
             fingerprints if run.pooled is None else dict.fromkeys(counts.prompts, _joined(fingerprints)),
             None,
             _times(run.reported),
-            sum(text.loops for text in run.texts if any(text.ids)),
+            sum(text.loops for text, told in zip(run.texts, known, strict=True) if told),
             definition=definition.name,
             altered=run.altered,
         )
@@ -303,4 +305,7 @@ def _times(reported: Sequence[Reported]) -> Times | None:
 
 
 def _joined(fingerprints: dict[str, str]) -> str:
+    """One for all of them; empty where any text is not known."""
+    if not all(fingerprints.values()):
+        return ""
     return hashlib.sha256(" ".join(fingerprints[key] for key in sorted(fingerprints)).encode()).hexdigest()[:12]

@@ -43,6 +43,11 @@ class Pair:
         return len(self.before.prompts)
 
     @property
+    def steady(self) -> bool:
+        """Whether every round of both sides drafted k tokens."""
+        return all(np.allclose(side.drafted, side.rounds[:, None]) for side in (self.before, self.now))
+
+    @property
     def length_drop(self) -> float:
         """How much the acceptance length fell, in tokens; negative for a gain."""
         return self.before.acceptance_length - self.now.acceptance_length

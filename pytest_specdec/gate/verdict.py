@@ -72,7 +72,7 @@ def judge(
 
     `margin` is the relative drop that matters, `alpha` the session's false-alarm rate, shared by `gates` gates;
     with `subset` either may hold some of the other's prompts only, and those are judged. Speed-up under one cost profile
-    and, at fixed k, the accepted tokens behind the acceptance rate fall and rise with the acceptance length, so one test serves.
+    and, where every round drafts k tokens, the acceptance rate fall and rise with the acceptance length, so one test serves.
     """
     unknown = set(now.counts) - set(before.counts)
     if subset and unknown and set(before.counts) <= set(now.counts):
@@ -86,6 +86,10 @@ def judge(
     if problem := unusable(pair):
         return Verdict("error", metric, problem)
     facts = Facts.of(metric, pair, changes(now, before))
+    if twins is None and metric == "acceptance_rate" and not pair.steady:
+        old, new = (side.drafted.sum() / side.total_rounds for side in (pair.before, pair.now))
+        varying = f"drafts a round vary ({old:.2f} -> {new:.2f}), and the acceptance rate with them; judge the acceptance length"
+        return Verdict("error", metric, varying)
     if twins is not None:
         return _deterministic(facts, margin, alpha / gates, now, before)
     return _sampled(facts, margin, alpha / gates)
@@ -145,7 +149,9 @@ class Facts:
 
     @property
     def drop(self) -> float:
-        """Relative; negative for a gain."""
+        """Relative; negative for a gain. The rate's own, for it moves with the drafts of a round, too."""
+        if self.metric == "acceptance_rate":
+            return 1 - self.pair.now.acceptance_rate / self.pair.before.acceptance_rate
         return self.pair.length_drop * self.scale
 
     @property
@@ -166,7 +172,8 @@ class Facts:
         self, outcome: Outcome, reason: str, regime: Regime, limit: float, detectable: float | None, swaps: Swaps | None
     ) -> Verdict:
         value = "acceptance_rate" if self.metric == "acceptance_rate" else "acceptance_length"
-        low, high = (bound * self.scale for bound in self.pair.interval())
+        beside = self.drop - self.pair.length_drop * self.scale
+        low, high = (bound * self.scale + beside for bound in self.pair.interval())
         p, position = (None, None) if swaps is None else (swaps.p_value, swaps.position)
         return Verdict(
             outcome, self.metric, reason, regime, getattr(self.pair.before, value), getattr(self.pair.now, value),
@@ -178,7 +185,10 @@ def _deterministic(facts: Facts, margin: float, level: float, now: Record, befor
     """On the same texts nothing is random, save how another environment rounds: there a drop must beat that, too."""
     tolerance = TOLERANCE.get(now.environment.dtype, max(TOLERANCE.values()))
     limit = max(margin, tolerance) if facts.changed else tolerance
-    rounded_anew = now.environment != before.environment and can_resolve(facts.pair.prompts, level)
+    # In half precision rounding depends on which texts share a batch, too.
+    regrouped = facts.pair.prompts < len(before.counts) and now.environment.dtype != "float32"
+    limit = max(margin, limit) if regrouped else limit
+    rounded_anew = (regrouped or now.environment != before.environment) and can_resolve(facts.pair.prompts, level)
     swaps = swap_test(facts.pair, level=level, seed=facts.seed) if rounded_anew and facts.drop >= limit else None
     outcome: Outcome
     if swaps is not None and swaps.p_value > level:

@@ -89,11 +89,13 @@ def detectable(draws: int, support: int, alpha: float, k: int) -> float:
     Of the law of the first token, over `support` tokens. In any direction: t of total variation is a chi-square distance
     of 4 t^2 or more, least where half of the law's mass gains what the other half loses. The bet of concentration c is
     then, of n draws, about exp(n/(n+c) X/2) (c/(n+c))^((support-1)/2) with X noncentrally chi-square distributed, 4 n t^2
-    the noncentrality.
+    the noncentrality. Where only one token is possible, any other is infinite evidence.
     """
     freedom = support - 1
-    if freedom < 1 or draws <= 0:
+    if draws <= 0:
         return 1.0
+    if freedom < 1:
+        return float(-math.expm1(math.log1p(-POWER) / draws))
     needed = math.log(k + 1) - math.log(alpha)  # of one among the k + 1 lengths of a mean
     least = _least_chi_square(draws, freedom, needed)
     if stats.ncx2.sf(least, freedom, 4 * draws) < POWER:

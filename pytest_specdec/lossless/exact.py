@@ -159,7 +159,7 @@ def intercepted(source: Source, sampler: Sampler) -> Iterator[tuple[Any, TorchDr
     with numpy_draws(source) as made, TorchDraws(source) as mode:
         yield (made if sampler.numpy else generator), mode
     for name, state in _states(generator).items():
-        if state != before[name]:
+        if state != before.get(name, state):
             raise NotEnumerableError(
                 f"{name} was advanced by a draw that cannot be intercepted, such as one inside a compiled function; "
                 'call the sampler uncompiled, or use method="sampled"'
@@ -168,7 +168,9 @@ def intercepted(source: Source, sampler: Sampler) -> Iterator[tuple[Any, TorchDr
 
 def _states(generator: torch.Generator) -> dict[str, Any]:
     plain = np.random.get_state(legacy=True)
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     return {
+        **{f"the generator of cuda:{one}": torch.cuda.get_rng_state(one).numpy().tobytes() for one in devices},
         "torch's global generator": torch.get_rng_state().numpy().tobytes(),
         "the generator that was passed": generator.get_state().numpy().tobytes(),
         "numpy's global generator": (plain[1].tobytes(), plain[2]),  # type: ignore[index]

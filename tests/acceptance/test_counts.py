@@ -152,3 +152,8 @@ def test_the_standard_error_is_that_of_resampled_prompts() -> None:
     assert whole.standard_error == pytest.approx(np.std(lengths), rel=0.1)
     assert whole.residuals.sum() == pytest.approx(0)
     assert np.isnan(whole.select([0]).standard_error)
+
+
+def test_conditional_is_a_probability_where_rounds_draft_different_numbers() -> None:
+    own = Counts(("a", "b"), ("all",) * 2, np.full(2, 10.0), np.array([[10.0, 0], [10, 10]]), np.array([[0.0, 0], [10, 10]]))
+    assert own.conditional.tolist() == [0.5, 1.0]

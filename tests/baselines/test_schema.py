@@ -263,3 +263,25 @@ def test_a_record_of_some_prompts_keeps_all_its_runs() -> None:
     ]
     assert (part.repeats, part.conditions, part.problems()) == (2, whole.conditions, [])
     assert whole.only(whole.counts) == whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "again"),
+    [
+        ({}, True),
+        ({"threads": 7, "torch": "3.0"}, True),
+        ({"drafter": "other"}, False),
+        ({"repeats": 2}, False),
+        ({"text": "text-2"}, False),
+    ],
+)
+def test_the_same_measurement_again_may_come_from_elsewhere(changes: dict[str, Any], again: bool) -> None:
+    assert record().repeated_by(record(**changes)) is again
+
+
+@pytest.mark.parametrize(("by", "again"), [(1e-5, True), (0.01, False)])
+def test_the_same_measurement_again_differs_in_last_digits_alone(by: float, again: bool) -> None:
+    own = steady_counts()
+    moved = Counts(own.prompts, own.categories, own.rounds + by, own.drafted + by, own.accepted)
+    assert record(own).repeated_by(record(moved)) is again
+    assert not record(own).repeated_by(record(own).only(own.prompts[1:]))

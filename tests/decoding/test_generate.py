@@ -22,7 +22,7 @@ from pytest_specdec.acceptance.texts import Text
 from pytest_specdec.decoding.generate import decode
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
-from pytest_specdec.errors import RequestError
+from pytest_specdec.errors import MeasurementError, RequestError
 
 NEW = 24
 DRAFTERS = [("draft", 0), ("draft", 1), ("draft", 3), (OWN_HEADS, 3), (OWN_HEADS, 1), (LOOKUP, 0)]
@@ -249,6 +249,7 @@ def test_progress_counts_prompts(tiny: LoadedModel) -> None:
     [
         ({"prompts": []}, "needs prompts of at least one token"),
         ({"prompts": [[0], []]}, "needs prompts of at least one token"),
+        ({"new_tokens": 0}, "ask for at least one"),
         ({"new_tokens": 100}, "more than the context .*; shorten the prompt or ask for fewer new tokens"),
         ({"rule": "greedy"}, "rule 'greedy' does not go with temperature 1"),
         ({"rule": "best"}, "verification rule 'best' is unknown; choose among rejection"),
@@ -261,3 +262,15 @@ def test_what_cannot_be_decoded_is_refused(tiny: LoadedModel, options: dict[str,
     wanted = {"drafter": tiny, "prompts": [[0, 3]], "k": 2, "new_tokens": 8} | options
     with pytest.raises(RequestError, match=complaint):
         decode(tiny, **wanted)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("drafter", ["model", OWN_HEADS])
+def test_a_target_that_returns_nan_accepts_nothing(
+    tiny_target: Path, tiny: LoadedModel, temperature: float, drafter: str
+) -> None:
+    broken = load_model(str(tiny_target), "cpu")
+    broken.model.model.norm.weight.data.fill_(torch.nan)
+    model = tiny if drafter == "model" else OWN_HEADS
+    with pytest.raises(MeasurementError, match="returns NaN probabilities"):
+        decode(broken, model, [[0, 3]], k=2, depth=int(drafter == OWN_HEADS), temperature=temperature, new_tokens=8)

@@ -16,7 +16,7 @@ from pytest_specdec.acceptance.case import Sampling
 from pytest_specdec.acceptance.prompts import Prompt
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.sampling import encode_prompts, sample_new_tokens
-from pytest_specdec.errors import RequestError
+from pytest_specdec.errors import MeasurementError, RequestError
 
 PROMPTS = [[0, 5, 9], [0, 3, 4, 5, 6, 7, 8, 20], [0], [0, 11, 12, 13, 14]]
 TEMPLATE = "{% for message in messages %}{{ message['content'] }},{% endfor %}{% if add_generation_prompt %} {% endif %}"
@@ -159,3 +159,11 @@ def test_messages_that_render_to_nothing_are_refused() -> None:
     tokenizer.chat_template = "{# nothing #}"
     with pytest.raises(RequestError, match="becomes no token; write a longer one"):
         encode_prompts(tokenizer, [Prompt("a", "chat", messages=((("content", "hi"), ("role", "user")),))])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_target_that_returns_nan_emits_no_text(tiny_target: Path, temperature: float) -> None:
+    broken = load_model(str(tiny_target), "cpu")
+    broken.model.model.norm.weight.data.fill_(torch.nan)
+    with pytest.raises(MeasurementError, match="returns NaN probabilities"):
+        sample_new_tokens(broken, PROMPTS, new_tokens=4, sampling=Sampling(temperature), seed=0)

@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import itertools
 import json
+import shutil
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -482,3 +483,17 @@ def test_what_judged_rounds_pass_over_is_timed(case: Case, every: int, monkeypat
     ReplayEngine(cases, device="cpu").costs(cases)
     assert asked["ks"] == {size for own in cases for size in (own.verified, own.drafted)}
     assert asked["ks"] == ({3, 4, 6} if every == 1 else {6, 8})
+
+
+@pytest.mark.parametrize("kind", [ReplayEngine, DecodeEngine])
+def test_messages_go_through_the_template_and_name_it(
+    case: Case, tiny_target: Path, tmp_path: Path, kind: type[LocalEngine]
+) -> None:
+    folder = shutil.copytree(tiny_target, tmp_path / "chat")
+    (folder / "chat_template.jinja").write_text("{% for message in messages %}{{ message['content'] }},{% endfor %}")
+    messages = ({"category": "chat", "messages": [{"role": "user", "content": word}]} for word in WORDS)
+    case.texts.prompts.write_text("".join(json.dumps(line) + "\n" for line in messages))
+    chat = dataclasses.replace(case, texts=dataclasses.replace(case.texts, target=str(folder)))
+    found = kind([chat], device="cpu").measure(chat)
+    assert found.counts.total_rounds > 0
+    assert found.template is not None and len(found.template) == 16

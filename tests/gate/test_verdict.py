@@ -393,3 +393,53 @@ def test_in_another_environment_flipped_near_ties_are_no_regression() -> None:
 
 def test_in_another_environment_a_small_drop_passes() -> None:
     assert judge(elsewhere(scaled(steady_counts(24), 0.999)), record(steady_counts(24)), margin=0.005).outcome == "pass"
+
+
+# The acceptance rate where rounds draft different numbers of tokens.
+
+
+def drafting(drafts: float) -> Counts:
+    """The same rounds and accepted tokens, each round having drafted so many."""
+    share = np.clip(drafts - np.arange(BEFORE.k), 0, 1)
+    accepted = BEFORE.accepted * 0
+    accepted[:, 0] = BEFORE.rounds / 2
+    return dataclasses.replace(BEFORE, drafted=BEFORE.rounds[:, None] * share, accepted=accepted)
+
+
+def with_drafts(of: Counts, **changes: Any) -> Record:
+    made = record(of, **changes)
+    rows = zip(made.counts.items(), of.drafted.tolist(), strict=True)
+    return msgspec.structs.replace(
+        made, counts={key: msgspec.structs.replace(row, drafted=tuple(own)) for (key, row), own in rows}
+    )
+
+
+def test_a_rate_that_falls_with_idle_drafts_regresses() -> None:
+    before, now = with_drafts(drafting(1)), with_drafts(drafting(2))
+    verdict = judge(now, before, metric="acceptance_rate", margin=MARGIN)
+    assert verdict.outcome == "regressed"
+    assert verdict.drop == pytest.approx(0.5)
+    assert verdict.interval is not None and verdict.interval[0] <= 0.5 <= verdict.interval[1]
+    assert judge(now, before, margin=MARGIN).outcome == "pass"
+
+
+def test_on_other_texts_a_rate_of_varying_drafts_is_not_judged() -> None:
+    before, now = with_drafts(drafting(1)), with_drafts(drafting(2), text="text-2")
+    verdict = judge(now, before, metric="acceptance_rate", margin=MARGIN)
+    assert verdict.outcome == "error"
+    assert verdict.reason.endswith("judge the acceptance length")
+
+
+def test_texts_that_nobody_knows_are_never_the_same() -> None:
+    unknown = msgspec.structs.replace(
+        record(BEFORE), counts={key: msgspec.structs.replace(row, text="") for key, row in record(BEFORE).counts.items()}
+    )
+    assert judge(unknown, unknown, margin=MARGIN).regime == "sampled"
+
+
+@pytest.mark.parametrize(("dtype", "outcome"), [("bfloat16", "pass"), ("float32", "regressed")])
+def test_in_half_precision_a_subset_may_round_otherwise(dtype: str, outcome: Outcome) -> None:
+    before, fallen_a_bit = record(BEFORE, dtype=dtype), record(fallen(0.003), dtype=dtype)
+    now = fallen_a_bit.only(list(fallen_a_bit.counts)[:8])
+    assert judge(now, before, margin=MARGIN, subset=True).outcome == outcome
+    assert judge(fallen_a_bit, before, margin=MARGIN).outcome == "regressed"
