@@ -496,4 +496,4 @@ def test_messages_go_through_the_template_and_name_it(
     chat = dataclasses.replace(case, texts=dataclasses.replace(case.texts, target=str(folder)))
     found = kind([chat], device="cpu").measure(chat)
     assert found.counts.total_rounds > 0
-    assert found.template is not None and len(found.template) == 16
+    assert found.template is not None

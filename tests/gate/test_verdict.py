@@ -419,7 +419,8 @@ def test_a_rate_that_falls_with_idle_drafts_regresses() -> None:
     verdict = judge(now, before, metric="acceptance_rate", margin=MARGIN)
     assert verdict.outcome == "regressed"
     assert verdict.drop == pytest.approx(0.5)
-    assert verdict.interval is not None and verdict.interval[0] <= 0.5 <= verdict.interval[1]
+    assert verdict.interval is not None
+    assert verdict.interval[0] <= 0.5 <= verdict.interval[1]
     assert judge(now, before, margin=MARGIN).outcome == "pass"
 
 
