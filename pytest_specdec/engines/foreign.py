@@ -209,7 +209,7 @@ class ForeignEngine(Engine):
         """The error, with word of where the texts before it are kept."""
         if not reported or self.name == "trace":
             return error
-        path = self._kept / f"{case.name}.jsonl"
+        path = self._kept / case.suite / f"{case.name}-s{case.texts.seed}.jsonl"
         write_trace(path, request, f"{self.name} {self.adapter.version()}", reported)
         told = f"{error} ({len(reported)} of {len(request.prompts)} texts were measured before and are kept in {path})"
         return type(error)(told)

@@ -6,6 +6,7 @@ What a foreign adapter had measured before a fault is kept in the same form, so 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -161,7 +162,9 @@ def write_trace(path: Path, request: Request, engine: str, reported: Sequence[Re
     lines = [msgspec.json.encode(one) for one in (header, *map(_line, reported))]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"\n".join(lines) + b"\n")
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        aside.write_bytes(b"\n".join(lines) + b"\n")
+        os.replace(aside, path)
     except OSError as error:
         raise RequestError(f"{path} cannot be written ({error.strerror}); make room, or allow writing there") from None
 

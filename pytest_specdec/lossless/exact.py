@@ -19,7 +19,7 @@ import torch
 
 from ..errors import RequestError
 from .enumeration.numpy_draws import numpy_draws
-from .enumeration.paths import NotEnumerableError, Paths
+from .enumeration.paths import UNSTEADY, NotEnumerableError, Paths
 from .enumeration.sources import Source, Symbols
 from .enumeration.tokens import Token
 from .enumeration.torch_draws import TorchDraws
@@ -30,6 +30,8 @@ Law = dict[Prefix, float]
 Result = TypeVar("Result")
 UNREACHED = 2**-24
 """Paths less likely than one step of a float32 uniform may fail: rounding opens them, and no draw lies there."""
+_REPEATS = 16
+"""Further calls where a sampler seems to draw nothing: its draws may come from a generator of its own, as a GPU's kernels' do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,17 +127,26 @@ class Following(contextlib.AbstractContextManager["Following"]):
             yield result, self._paths.weight
 
     def law(self, given: Round, drafts: Prefix | None) -> Law:
-        """The law of the emitted tokens for given drafts."""
+        """The law of the emitted tokens for given drafts.
+
+        Raises NotEnumerableError where tokens that no intercepted draw decides are others in another call.
+        """
         inputs, untouched = (given.inputs(self._sampler, drafts) for _ in range(2))
-        law: Law = {}
         try:
-            for emitted, weight in self.runs(lambda generator: self._emitted(inputs, generator)):
-                for whole, share in outcomes(emitted):
-                    law[whole] = law.get(whole, 0.0) + share * weight
+            law = self._followed(inputs)
+            if len(law) == 1 and any(self._followed(inputs) != law for _ in range(_REPEATS)):
+                raise NotEnumerableError(UNSTEADY)
         finally:
             self._sampler.unchanged(untouched, inputs)  # first, since paths differ where arguments do
         for whole in (one for one, weight in law.items() if weight > UNREACHED):
             check_emitted(whole, drafts, given.k, given.target.vocab_size)
+        return law
+
+    def _followed(self, inputs: Inputs) -> Law:
+        law: Law = {}
+        for emitted, weight in self.runs(lambda generator: self._emitted(inputs, generator)):
+            for whole, share in outcomes(emitted):
+                law[whole] = law.get(whole, 0.0) + share * weight
         return law
 
     def _emitted(self, inputs: Inputs, generator: Any) -> Emitted:

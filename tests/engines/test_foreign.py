@@ -97,12 +97,21 @@ def test_each_prompt_has_a_seed_of_its_own_in_each_run(case: Case, tmp_path: Pat
 def test_what_came_before_a_fault_is_kept_as_a_trace(case: Case, tmp_path: Path) -> None:
     with pytest.raises(MeasurementError, match=r"the server is gone; start it again \(2 of 3 texts .* kept in (.*\.jsonl)\)"):
         engine(Scripted(dies_at=2), tmp_path).measure(case)
-    (path,) = (tmp_path / "kept").iterdir()
+    (path,) = (tmp_path / "kept" / case.suite).iterdir()
     adapter, wanted = Scripted(), case
     engine(adapter, tmp_path).measure(wanted)
     request = dataclasses.replace(adapter.asked[0], prompts=adapter.asked[0].prompts[:2])
     kept = list(TraceAdapter(Setup(url=str(path))).run(request))
     assert [one.rounds for one in kept if isinstance(one, Reported)] == [ROUNDS, ROUNDS]
+
+
+def test_runs_of_other_seeds_are_kept_beside_it(case: Case, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        with pytest.raises(MeasurementError, match="are kept in"):
+            engine(Scripted(dies_at=2), tmp_path).measure(
+                dataclasses.replace(case, texts=dataclasses.replace(case.texts, seed=seed))
+            )
+    assert len(list((tmp_path / "kept" / case.suite).iterdir())) == 2
 
 
 def test_a_fault_before_the_first_text_keeps_nothing(case: Case, tmp_path: Path) -> None:

@@ -322,6 +322,16 @@ def test_a_draw_behind_torchs_back_is_noticed() -> None:
         output_law(traced, [0.5, 0.5], [0.25, 0.75], 1)
 
 
+def test_a_draw_from_a_generator_that_nobody_watches_is_noticed() -> None:
+    own = torch.Generator().manual_seed(1)  # as a GPU's, which a fused kernel draws from
+
+    def fused(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
+        return [int(torch.ops.aten.rand.generator([1], generator=own) < 0.5)]
+
+    with pytest.raises(NotEnumerableError, match="not intercepted"):
+        output_law(fused, [0.5, 0.5], [0.25, 0.75], 1)
+
+
 def test_random_states_are_left_alone() -> None:
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     output_law(plain, [0.5, 0.5], [0.25, 0.75], 1)

@@ -41,7 +41,7 @@ class Paths:
             self._step, self.weight = 0, 1.0
             yield
             if self._step != len(self._forks):
-                raise NotEnumerableError(_UNSTEADY)
+                raise NotEnumerableError(UNSTEADY)
             while self._forks:
                 self._forks[-1].open.pop()
                 if self._forks[-1].open:
@@ -60,14 +60,14 @@ class Paths:
             self._forks.append(_Fork(list(weights), outcomes[::-1]))
         fork = self._forks[self._step]
         if fork.weights != list(weights):
-            raise NotEnumerableError(_UNSTEADY)
+            raise NotEnumerableError(UNSTEADY)
         self._step += 1
         outcome = fork.open[-1]
         self.weight *= fork.weights[outcome]
         return outcome
 
 
-_UNSTEADY = (
+UNSTEADY = (
     "the sampler went another way although its draws were the same, so it keeps state between calls or draws from a "
     'source that is not intercepted; make it a function of its arguments, or use method="sampled"'
 )
