@@ -99,7 +99,7 @@ class PromptCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     category: str
     text: str
-    """Fingerprint of the text Y that was replayed; empty where an engine keeps its tokens to itself."""
+    """Fingerprint of the text Y that was replayed; empty where a sampled one's tokens are not known."""
     rounds: float
     accepted: tuple[float, ...]
     drafted: tuple[float, ...] | None = None

@@ -109,12 +109,14 @@ class ForeignEngine(Engine):
         if not counts.total_rounds > 0:
             raise MeasurementError(f"no text is long enough for a round of k={case.k}; raise --specdec-new-tokens")
         target = self._checkpoint(case.target)
-        # Texts whose tokens are not known are never the same texts.
+        target_name = SERVED if target is None else target.model_fingerprint
         known = [bool(one.new_ids) for one in run.reported]
-        fingerprints = {text.key: text.fingerprint if told else "" for text, told in zip(run.texts, known, strict=True)}
+        # Tokens that nobody told are the same only where the target, decoding greedily, has no choice.
+        unknown = f"greedy-{target_name}" if case.temperature == 0 else ""
+        fingerprints = {text.key: text.fingerprint if told else unknown for text, told in zip(run.texts, known, strict=True)}
         return Measurement(
             counts,
-            Fingerprints(SERVED if target is None else target.model_fingerprint, self._drafter_fingerprint(case)),
+            Fingerprints(target_name, self._drafter_fingerprint(case)),
             self._environment(case),
             SERVED if target is None else target.tokenizer_fingerprint,
             self._template(case, run.prompts),

@@ -145,6 +145,23 @@ def test_sums_of_all_requests_are_gated_as_one(project) -> None:
     result.stdout.fnmatch_lines(["*counts by definition 'sums/1', this version by 'acceptance/1'*"])
 
 
+def test_sampled_texts_that_are_not_told_are_never_the_baselines_own(project) -> None:
+    project.write_test(SERVED.replace("temperature=0", "temperature=1"))
+
+    def untold(rounds: list[int]) -> str:
+        lines = [{"schema": 1, "engine": "mine 2", "k": 2, "new_tokens": 6, "temperature": 1}]
+        for line, own in zip(prompts(project), rounds, strict=True):
+            totals = {"rounds": own, "drafted": 2 * own, "accepted": 5 - own, "per_position": [5 - own, 0]}
+            lines.append({"prompt": json.loads(line)["prompt"], "emitted": 6, "totals": totals})
+        path = project.pytester.path / "run.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return f"--specdec-url={path}"
+
+    project.create("--specdec-engine=trace", untold([3, 4] * 6))
+    result = project.run("--specdec-engine=trace", untold([3, 4] * 5 + [4, 4]), ok=False)
+    result.stdout.fnmatch_lines(["*acceptance_length inconclusive: *"])
+
+
 def test_the_oracle_says_that_it_needs_weights(project) -> None:
     project.write_test(JUDGED)
     result = project.run("--specdec-engine=trace", trace(project, [[2, 1], [2, 0], [2, 1]]), "-k", "judge")
