@@ -104,12 +104,6 @@ class PromptCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accepted: tuple[float, ...]
     drafted: tuple[float, ...] | None = None
 
-    @property
-    def numbers(self) -> tuple[float, ...]:
-        """Rounds, then accepted and drafted tokens of each position."""
-        drafted = (self.rounds,) * len(self.accepted) if self.drafted is None else self.drafted
-        return (self.rounds, *self.accepted, *drafted)
-
 
 PromptRows = dict[str, PromptCounts]
 
@@ -161,7 +155,9 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         blank = {"environment": now.environment, "counts": {}, "again": ()}
         if msgspec.structs.replace(self, **blank) != msgspec.structs.replace(now, **blank):
             return False
-        return len(self.runs) == len(now.runs) and all(map(_same_rows, self.runs, now.runs))
+        return len(self.runs) == len(now.runs) and all(
+            _same_rows(own, theirs, self.conditions.k) for own, theirs in zip(self.runs, now.runs, strict=True)
+        )
 
     def problems(self) -> list[str]:
         """What the types alone cannot say is wrong with a stored record."""
@@ -202,15 +198,14 @@ def _same_texts(stored: PromptRows, now: PromptRows) -> bool:
     return all(key in stored and row.text and stored[key].text == row.text for key, row in now.items())
 
 
-def _same_rows(stored: PromptRows, now: PromptRows) -> bool:
-    if stored.keys() != now.keys():
+def _same_rows(stored: PromptRows, now: PromptRows, k: int) -> bool:
+    if {key: (row.category, row.text) for key, row in stored.items()} != {
+        key: (row.category, row.text) for key, row in now.items()
+    }:
         return False
-    blank = {"rounds": 0.0, "accepted": (), "drafted": None}
-    return all(
-        msgspec.structs.replace(row, **blank) == msgspec.structs.replace(now[key], **blank)
-        and np.allclose(row.numbers, now[key].numbers, rtol=0, atol=_LAST_DIGITS)
-        for key, row in stored.items()
-    )
+    before, after = counts_of_rows(stored, k), counts_of_rows({key: now[key] for key in stored}, k)
+    pairs = [(getattr(before, name), getattr(after, name)) for name in ("rounds", "drafted", "accepted")]
+    return all(np.allclose(old, new, rtol=0, atol=_LAST_DIGITS) for old, new in pairs)
 
 
 class Night(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling
 from ..acceptance.rounds import Round
 from .clock import Lap
 from .drafters import Drafter, ModelDrafter, NoDrafter, OwnHeads, PromptLookup, Proposal, reach_of
-from .laws import choose, law, sound
+from .laws import check_numbers, choose, law
 from .loading import LoadedModel
 from .ragged import CachedModel, Sequences
 from .rules import Rule
@@ -69,7 +69,8 @@ class Batch:
         sequences = self._sequences = Sequences([row.tokens for row in rows], room, plan.target.device)
         reach = reach_of(plan.k, plan.depth)
         target = self._target = CachedModel(plan.target, reach, keeps_hidden=plan.drafter == OWN_HEADS)
-        logits = sound(target.feed(sequences, sequences.lengths, 1))[:, 0]
+        logits = target.feed(sequences, sequences.lengths, 1)[:, 0]
+        check_numbers(logits[..., 0])
         first = choose(logits, plan.sampling, plan.generator)
         sequences.put(0, first)
         sequences.lengths = sequences.lengths + 1
@@ -104,7 +105,8 @@ class Batch:
         assert self._proposal is not None, "draft before verifying"
         plan, sequences, proposal, self._proposal = self._plan, self._sequences, self._proposal, None
         k = proposal.tokens.shape[1]
-        logits = sound(self._target.feed(sequences, sequences.lengths + k, k + 1, sequences.agreed))
+        logits = self._target.feed(sequences, sequences.lengths + k, k + 1, sequences.agreed)
+        check_numbers(logits[..., 0])  # a hidden state of NaN makes all of its logits NaN
         if k:
             taken, following = plan.rule.verify(law(logits, plan.sampling), proposal.laws, proposal.tokens, plan.generator)
             accepted = taken.cpu().numpy()

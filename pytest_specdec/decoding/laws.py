@@ -12,14 +12,10 @@ from ..errors import MeasurementError
 _TINY = torch.finfo(torch.float32).tiny
 
 
-def sound(logits: torch.Tensor) -> torch.Tensor:
-    """Logits (rows, positions, vocabulary) as they are; a hidden state of NaN makes all of its logits NaN.
-
-    Raises MeasurementError for NaN: its arg-max would be a token, and target and drafter would agree on it.
-    """
-    if bool(logits[..., :1].isnan().any()):
+def check_numbers(values: torch.Tensor) -> None:
+    """Raises MeasurementError for NaN: its arg-max is a token, on which a broken target and drafter would agree."""
+    if bool(values.isnan().any()):
         raise MeasurementError("a model returns NaN probabilities; check its weights, or use --specdec-dtype=float32")
-    return logits
 
 
 def law(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -56,9 +52,11 @@ def certain(tokens: torch.Tensor, vocabulary: int) -> torch.Tensor:
 
 
 def log_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """Log-probability of each token under its law, (...); at temperature 0 it is 0 for the arg-max, else -inf."""
+    """Log-probability of each token under its law, (...); at temperature 0 it is 0 for the arg-max, else -inf. NaN stays NaN."""
     if sampling.temperature == 0:
-        return torch.where(logits.argmax(-1) == tokens, 0.0, -torch.inf)
+        likeliest = logits.argmax(-1, keepdim=True)
+        scores = torch.where(likeliest[..., 0] == tokens, 0.0, -torch.inf)
+        return scores.masked_fill(logits.gather(-1, likeliest)[..., 0].isnan(), torch.nan)
     return torch.log_softmax(filtered(logits, sampling), -1).gather(-1, tokens[..., None])[..., 0]
 
 

@@ -25,7 +25,7 @@ from ..acceptance.texts import Text
 from ..checkpoint import check_pair
 from ..errors import MeasurementError, RequestError
 from .heads import project, teacher_forced_hidden
-from .laws import log_scores, sound
+from .laws import check_numbers, log_scores
 from .loading import LoadedModel, loaded
 
 Progress = Callable[[int, int], None]
@@ -145,14 +145,14 @@ def _fill(
     if sampling.temperature > 0 or wants_hidden:
         outputs = _passed(target, ids, begin if sampling.temperature > 0 else length, wants_hidden)
     if outputs is not None and sampling.temperature > 0:
-        own[rows, begin:length] = _numbers(log_scores(sound(outputs.logits), ids[:, begin:], sampling))
+        own[rows, begin:length] = _numbers(log_scores(outputs.logits, ids[:, begin:], sampling))
     for draft, plan in zip(drafts, drafters, strict=True):
         if plan.model == LOOKUP:
             continue
         if isinstance(plan.model, LoadedModel):
             theirs = ids.to(plan.model.device)
             passed = _passed(plan.model, theirs, begin, plan.depth > 0)
-            draft[rows, 0, begin:length] = _numbers(log_scores(sound(passed.logits), theirs[:, begin:], sampling))
+            draft[rows, 0, begin:length] = _numbers(log_scores(passed.logits, theirs[:, begin:], sampling))
             if not plan.depth:
                 continue
             first, hidden, owner = 1, passed.hidden_states[-1], plan.model
@@ -163,8 +163,7 @@ def _fill(
         for step, state in enumerate(states):
             # The state at anchor s predicts token s + 2 + step; the last anchor's token lies past the text.
             at = max(begin, step + 2)
-            logits = sound(project(owner.heads, state[:, at - step - 2 : -1]))
-            scores = log_scores(logits, theirs[:, at:], sampling)
+            scores = log_scores(project(owner.heads, state[:, at - step - 2 : -1]), theirs[:, at:], sampling)
             draft[rows, first + step, at:length] = _numbers(scores)
 
 
@@ -193,9 +192,8 @@ def _scores(plan: DrafterPlan, texts: Sequence[Text], own: np.ndarray, draft: np
 
 
 def _numbers(scores: torch.Tensor) -> np.ndarray:
+    check_numbers(scores)
     array: np.ndarray = scores.cpu().numpy()
-    if np.isnan(array).any():
-        raise MeasurementError("a model returns NaN probabilities; check its weights, or use --specdec-dtype=float32")
     return array
 
 

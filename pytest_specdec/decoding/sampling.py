@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 from ..acceptance.case import Sampling
 from ..acceptance.prompts import Prompt
 from ..errors import RequestError
-from .laws import sound
+from .laws import check_numbers
 from .loading import LoadedModel
 from .replay import Progress
 
@@ -67,7 +67,7 @@ def sample_new_tokens(
         bos_token_id=target.model.generation_config.bos_token_id,
     )
     if prompts:  # before any draw: on a GPU one from NaN would end the process's use of it
-        sound(target.model(torch.tensor([list(prompts[0])], device=target.device), use_cache=False).logits)
+        check_numbers(target.model(torch.tensor([list(prompts[0])], device=target.device), use_cache=False).logits)
     texts: list[tuple[int, ...]] = []
     devices = [target.device] if target.device.type == "cuda" else []
     with torch.random.fork_rng(devices):

@@ -110,10 +110,9 @@ class ForeignEngine(Engine):
             raise MeasurementError(f"no text is long enough for a round of k={case.k}; raise --specdec-new-tokens")
         target = self._checkpoint(case.target)
         target_name = SERVED if target is None else target.model_fingerprint
-        known = [bool(one.new_ids) for one in run.reported]
-        # Tokens that nobody told are the same only where the target, decoding greedily, has no choice.
-        unknown = f"greedy-{target_name}" if case.temperature == 0 else ""
-        fingerprints = {text.key: text.fingerprint if told else unknown for text, told in zip(run.texts, known, strict=True)}
+        told = [bool(one.new_ids) for one in run.reported]
+        greedy_of = target_name if case.temperature == 0 else None
+        fingerprints = {text.key: _fingerprint(text, known, greedy_of) for text, known in zip(run.texts, told, strict=True)}
         return Measurement(
             counts,
             Fingerprints(target_name, self._drafter_fingerprint(case)),
@@ -123,7 +122,7 @@ class ForeignEngine(Engine):
             fingerprints if run.pooled is None else dict.fromkeys(counts.prompts, _joined(fingerprints)),
             None,
             _times(run.reported),
-            sum(text.loops for text, told in zip(run.texts, known, strict=True) if told),
+            sum(text.loops for text, known in zip(run.texts, told, strict=True) if known),
             definition=definition.name,
             altered=run.altered,
         )
@@ -304,6 +303,13 @@ def _times(reported: Sequence[Reported]) -> Times | None:
         1,
         sum(tokens for _, tokens in timed) / seconds,
     )
+
+
+def _fingerprint(text: Text, known: bool, greedy_of: str | None) -> str:
+    """Tokens that nobody told are the same only where the target, decoding greedily, has no choice; else it is empty."""
+    if known:
+        return text.fingerprint
+    return "" if greedy_of is None else f"{len(text.ids)} greedy of {greedy_of}"
 
 
 def _joined(fingerprints: dict[str, str]) -> str:

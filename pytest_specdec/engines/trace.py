@@ -6,7 +6,6 @@ What a foreign adapter had measured before a fault is kept in the same form, so 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ import msgspec
 
 from ..acceptance.case import LOOKUP, OWN_HEADS
 from ..acceptance.prompts import key_of
+from ..baselines.store import write_all
 from ..errors import MeasurementError, RequestError
 from .reported import Abilities, Manner, Pooled, Reported, ReportedRound, Request, Setup, Timings, Totals
 
@@ -152,7 +152,7 @@ def read_trace(path: Path) -> tuple[Header, list[tuple[int, Line]]]:
 
 
 def write_trace(path: Path, request: Request, engine: str, reported: Sequence[Reported]) -> None:
-    """Keep texts of one run. Raises RequestError where the file cannot be written."""
+    """Keep texts of one run. Raises BaselineError where the file cannot be written."""
     manner, sampling = reported[0].manner, request.sampling
     header = Header(
         SCHEMA, engine, request.k, request.depth, sampling.temperature, sampling.top_k, sampling.top_p, request.new_tokens,
@@ -160,13 +160,7 @@ def write_trace(path: Path, request: Request, engine: str, reported: Sequence[Re
         manner.argmax_drafts, reported[0].altered,
     )  # fmt: skip
     lines = [msgspec.json.encode(one) for one in (header, *map(_line, reported))]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.write_bytes(b"\n".join(lines) + b"\n")
-        os.replace(aside, path)
-    except OSError as error:
-        raise RequestError(f"{path} cannot be written ({error.strerror}); make room, or allow writing there") from None
+    write_all({path: b"\n".join(lines) + b"\n"})
 
 
 def _line(one: Reported) -> Line:

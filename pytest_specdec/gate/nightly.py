@@ -32,7 +32,7 @@ def judge_night(
     stored = before.runs_as_counts()
     later = [*(counts_of_rows(night.counts, k) for night in nights), now.as_counts()]
     pair = Pair.of([*stored, *later[:-1]], later[-1:])
-    if problem := unusable(pair):
+    if problem := unusable(pair, metric):
         return Verdict("error", metric, problem), None
     level = alpha / gates
     facts = Facts.of(metric, pair, changes(now, before))

@@ -83,24 +83,23 @@ def judge(
         return Verdict("error", metric, "; ".join(problems))
     twins = before.twins_of(now)
     pair = Pair.of((twins or before).runs_as_counts(), now.runs_as_counts())
-    if problem := unusable(pair):
+    if problem := unusable(pair, metric, same_texts=twins is not None):
         return Verdict("error", metric, problem)
     facts = Facts.of(metric, pair, changes(now, before))
-    if twins is None and metric == "acceptance_rate" and not pair.steady:
-        old, new = (side.drafted.sum() / side.total_rounds for side in (pair.before, pair.now))
-        varying = f"drafts a round vary ({old:.2f} -> {new:.2f}), and the acceptance rate with them; judge the acceptance length"
-        return Verdict("error", metric, varying)
     if twins is not None:
         return _deterministic(facts, margin, alpha / gates, now, before)
     return _sampled(facts, margin, alpha / gates)
 
 
-def unusable(pair: Pair) -> str | None:
-    """Why a pair has nothing to judge: no rounds, or a dead drafter as the reference."""
+def unusable(pair: Pair, metric: str, *, same_texts: bool = False) -> str | None:
+    """Why a pair cannot be judged: no rounds, a dead drafter as the reference, or rates that are not comparable."""
     if not (pair.before.total_rounds > 0 and pair.now.total_rounds > 0):
         return "no rounds to judge; use longer texts or a smaller k"
     if problem := dead_drafter(pair.before):
         return f"the baseline cannot be one: {problem}, then record a working one with --specdec-update=changed"
+    if metric == "acceptance_rate" and not same_texts and not pair.steady:
+        old, new = (side.drafted.sum() / side.total_rounds for side in (pair.before, pair.now))
+        return f"drafts a round vary ({old:.2f} -> {new:.2f}), and the acceptance rate with them; judge the acceptance length"
     return None
 
 
@@ -184,10 +183,9 @@ class Facts:
 def _deterministic(facts: Facts, margin: float, level: float, now: Record, before: Record) -> Verdict:
     """On the same texts nothing is random, save how another environment rounds: there a drop must beat that, too."""
     tolerance = TOLERANCE.get(now.environment.dtype, max(TOLERANCE.values()))
-    limit = max(margin, tolerance) if facts.changed else tolerance
     # In half precision rounding depends on which texts share a batch, too.
     regrouped = facts.pair.prompts < len(before.counts) and now.environment.dtype != "float32"
-    limit = max(margin, limit) if regrouped else limit
+    limit = max(margin, tolerance) if facts.changed or regrouped else tolerance
     rounded_anew = (regrouped or now.environment != before.environment) and can_resolve(facts.pair.prompts, level)
     swaps = swap_test(facts.pair, level=level, seed=facts.seed) if rounded_anew and facts.drop >= limit else None
     outcome: Outcome

@@ -230,12 +230,16 @@ def generator_of(sampler: Sampler, seed: int) -> Generator:
     return np.random.default_rng(seed) if sampler.numpy else torch.Generator().manual_seed(seed)
 
 
+def cuda_devices() -> range:
+    """The GPUs whose generators may have been drawn from; looking does not start CUDA."""
+    return range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)  # type: ignore[no-untyped-call]
+
+
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """The global generators of torch, numpy and random start from a seed, and are put back afterwards."""
     ours, numpys = random.getstate(), np.random.get_state()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(cuda_devices()):
         try:
             torch.manual_seed(seed)
             np.random.seed(seed % 2**32)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ..errors import RequestError
+from .emissions import cuda_devices
 from .enumeration.numpy_draws import numpy_draws
 from .enumeration.paths import UNSTEADY, NotEnumerableError, Paths
 from .enumeration.sources import Source, Symbols
@@ -179,9 +180,8 @@ def intercepted(source: Source, sampler: Sampler) -> Iterator[tuple[Any, TorchDr
 
 def _states(generator: torch.Generator) -> dict[str, Any]:
     plain = np.random.get_state(legacy=True)
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     return {
-        **{f"the generator of cuda:{one}": torch.cuda.get_rng_state(one).numpy().tobytes() for one in devices},
+        **{f"the generator of cuda:{one}": torch.cuda.get_rng_state(one).numpy().tobytes() for one in cuda_devices()},
         "torch's global generator": torch.get_rng_state().numpy().tobytes(),
         "the generator that was passed": generator.get_state().numpy().tobytes(),
         "numpy's global generator": (plain[1].tobytes(), plain[2]),  # type: ignore[index]
