@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
+from ..acceptance.case import SERVED
 from ..acceptance.counts import Counts
+from ..baselines.schema import Fingerprints
 from .paired import Pair
 
 DEAD = 0.05
@@ -16,17 +18,38 @@ IMPOSSIBLE = 1e-6
 LOOPING_SHARE = 0.25
 
 
+def same_model(fingerprints: Fingerprints) -> str | None:
+    """Why a pair is none: the drafter is the target itself, so every draft is accepted. None for two models."""
+    drafter = fingerprints.drafter.split("-")[0]
+    if drafter != fingerprints.target or drafter == SERVED:
+        return None
+    return (
+        f"drafter and target are the same model (fingerprint {drafter}), which accepts every draft and says nothing; "
+        "name the draft model with --specdec-draft= or drafter="
+    )
+
+
 def dead_drafter(counts: Counts) -> str | None:
     """Why counts are no reference: an acceptance length within noise of one. None where they are."""
-    accepted = counts.expected_accepted
+    accepted, prompts = counts.expected_accepted, len(counts.prompts)
     cure = "a dead drafter is no baseline; check the drafter, its tokenizer and its prompts"
     if not accepted > 0:
         return f"no draft token was ever accepted, and {cure}"
+    if accepted < DEAD:
+        return f"the acceptance length {1 + accepted:.4f} is within noise of 1, and {cure}"
     error = counts.standard_error
-    lowest = accepted if math.isnan(error) else accepted - _quantile(len(counts.prompts)) * error
-    if accepted >= DEAD and lowest > 0:
+    if math.isnan(error) or accepted > _quantile(prompts) * error:
         return None
-    return f"the acceptance length {1 + accepted:.4f} is within noise of 1, and {cure}"
+    enough = _prompts_to_tell(accepted, error * math.sqrt(prompts))
+    return (
+        f"{prompts} prompts are too few to tell the acceptance length {1 + accepted:.4f} from 1, that of a dead drafter; "
+        f"use at least {enough} prompts like these"
+    )
+
+
+def _prompts_to_tell(accepted: float, spread: float) -> int:
+    """Prompts with which accepted tokens would be told from none; `spread` is the deviation of a prompt's share."""
+    return next((n for n in range(2, 100_000) if accepted > _quantile(n) * spread / math.sqrt(n)), 100_000)
 
 
 def _quantile(prompts: int) -> float:

@@ -10,8 +10,8 @@ import pytest
 from plugin.conftest import TEST
 from support import add_noise
 
-from pytest_specdec.baselines.schema import dumps
 from pytest_specdec.baselines.store import load_baseline
+from pytest_specdec.baselines.writing import dumps
 
 WRITTEN = {
     "letters/texts/t1-n24-s0.json",
