@@ -425,6 +425,8 @@ class Session:
         for line in (*tables(self._rows.values()), *bars(self._rows.values())):
             colour = next((colour for word, colour in _COLOURS.items() if line.endswith(word)), None)
             terminalreporter.write_line(line, **({colour: True} if colour else {}))
+        for warning, cases in _warnings(self._rows.values()).items():
+            terminalreporter.write_line(f"warning: {cases}: {warning}", yellow=True)
         for note in self._notes:
             terminalreporter.write_line(note)
 
@@ -433,6 +435,18 @@ def _cases_of(items: Iterable[pytest.Item]) -> list[Case]:
     """The case of every test that has one."""
     found = (item.callspec.params.get("specdec_case") for item in items if hasattr(item, "callspec"))
     return [case for case in found if case is not None]
+
+
+def _warnings(rows: Iterable[Row]) -> dict[str, str]:
+    """The cases of each warning, the first three by name."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for warning in row["warnings"]:
+            found.setdefault(warning, []).append(row["id"])
+    return {
+        warning: ", ".join(cases[:3]) + (f" and {len(cases) - 3} more" if len(cases) > 3 else "")
+        for warning, cases in found.items()
+    }
 
 
 _COLOURS = {"regressed": "red", "error": "red", "inconclusive": "yellow", "improved": "green", "new": "cyan", "updated": "cyan"}

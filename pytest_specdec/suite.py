@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .acceptance.case import MEASURE, Case
+from .acceptance.case import LOOKUP, MEASURE, Case
 from .acceptance.prompts import read_prompts
 from .baselines.schema import SCHEMA, CaseCosts, EvidenceFile, Record
 from .baselines.store import BaselineStore, current_evidence, fingerprint
@@ -19,12 +19,13 @@ from .baselines.writing import dumps
 from .compared import Judgement
 from .comparison import Baseline, Metric, Run, costs_of, value_of
 from .engines.protocol import Engine
-from .errors import SpecdecError
+from .errors import RequestError, SpecdecError
 from .gate.costs import judge_speedup
 from .gate.explain import explain, headline
 from .gate.nightly import judge_night
-from .gate.refusals import dead_drafter, looping_texts, same_model, too_good
+from .gate.refusals import below_lookup, dead_drafter, looping_texts, no_better, same_model, too_good
 from .gate.verdict import Verdict, judge
+from .paths import short
 from .report.row import SEVERITY, Row, Utterance
 from .rows import CREATED, UPDATED, failed_row, measured_row
 from .seeds import Runs, accumulates, measured_cases, seeded
@@ -35,6 +36,9 @@ from .where import token_files, told
 if TYPE_CHECKING:
     from .engines.oracle import Agreement
     from .lossless.conformance import Conformance
+
+
+OLD_BASELINES = "baselines of an older schema, which hold neither case nor digest"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +83,7 @@ class Suite:
         self.verdicts: dict[str, dict[str, Verdict]] = {}
         self.pending: dict[Path, str] = {}
         self._judgements: list[Judgement] = []
+        self._warnings: dict[str, list[str]] = {}
         self._runs: dict[Case, Run] = {}
         self._spoken: dict[tuple[Case, str | None], Speech] = {}
         self.baseline = functools.cache(self._baseline)
@@ -173,10 +178,34 @@ class Suite:
         if not self.policy.creates():
             path = self.store.record_path(run.case)
             return Verdict("error", metric, f"no baseline at {path}; create it with --specdec-update=new")
-        if problem := dead_drafter(run.counts):
+        if problem := self._unfit(run):
             return Verdict("error", metric, problem)
         self._queue(run, None)
         return Verdict("pass", metric, CREATED, now=value_of(metric, run.counts, run.costs))
+
+    def _unfit(self, run: Run) -> str | None:
+        """Why a run must not become a baseline, though it was measured."""
+        if problem := dead_drafter(run.counts):
+            return problem
+        if run.case.drafter == LOOKUP:
+            return None
+        references = run.measurements[0].references
+        if references is None:
+            return self._against_oracle(run)
+        known = references()
+        if problem := no_better(run.measurements[0].counts, known):
+            return problem
+        if warning := below_lookup(run.measurements[0].counts, known):
+            self._warnings.setdefault(run.case.id, []).append(warning)
+        return None
+
+    def _against_oracle(self, run: Run) -> str | None:
+        """Why counts of an engine of its own cannot be right: its models imply others. None where they agree or are not here."""
+        try:
+            agreement = self.oracle(run.case)
+        except RequestError:
+            return None  # weights, tokens or rounds are not at hand: nothing to hold the counts against
+        return None if agreement.agrees else f"{agreement.message}, so it cannot become a baseline"
 
     def _compare(self, run: Run, before: Record, metric: str) -> Verdict:
         verdict = self._verdict(run, before, metric)
@@ -189,7 +218,7 @@ class Suite:
             if verdict.pair is None:
                 return verdict
         if self.policy.renews(before, _kept(run.record, before)):
-            if problem := dead_drafter(run.counts):
+            if problem := self._unfit(run):
                 return Verdict("error", metric, problem)
             self._queue(run, before)
             return dataclasses.replace(verdict, outcome="pass", reason=UPDATED)
@@ -282,10 +311,18 @@ class Suite:
             row = failed_row(case, self.engine.name, str(error))
         else:
             row = measured_row(run, self.baseline(case), self.verdict(case), self.engine.name, self._prompt_names(case))
+            row["warnings"] = self._row_warnings(case)
         if (speech := self._spoken.get((case, case.speech))) is not None:
             wav, picture = (base64.b64encode(made).decode() for made in (speech.wav(), speech.picture()))
             row["utterance"] = Utterance(text=speech.text, seconds=speech.seconds, wav=wav, spectrogram=picture)
         return row
+
+    def _row_warnings(self, case: Case) -> list[str]:
+        """What a reader should know of a case, whatever its verdict."""
+        before = self._stored(case)
+        old = before is not None and before.schema < SCHEMA and not self.policy.rewrites()
+        migrate = f"python -m pytest_specdec baseline migrate {short(self.store.folder)}"
+        return self._warnings.get(case.id, []) + [f"{OLD_BASELINES}; rewrite them with: {migrate}"] * old
 
 
 def _kept(record: Record, before: Record | None) -> Record:

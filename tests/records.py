@@ -148,5 +148,6 @@ def row(**changes: Any) -> Row:
         "verdict": "regressed",
         "reason": "fell",
         "changed": [],
+        "warnings": [],
     }
     return Row(**{**base, **changes})  # type: ignore[typeddict-item]

@@ -6,6 +6,7 @@ import math
 
 from ..acceptance.case import SERVED
 from ..acceptance.counts import Counts
+from ..acceptance.references import References
 from ..baselines.schema import Fingerprints
 from .paired import Pair
 
@@ -16,6 +17,8 @@ NOISE = 0.01
 IMPOSSIBLE = 1e-6
 """Chance, for a whole session, that a correct decoder is said to accept more than its models allow."""
 LOOPING_SHARE = 0.25
+_SAME = 1e-6
+"""Relative difference of two lengths that is rounding."""
 
 
 def same_model(fingerprints: Fingerprints) -> str | None:
@@ -44,6 +47,35 @@ def dead_drafter(counts: Counts) -> str | None:
     return (
         f"{prompts} prompts are too few to tell the acceptance length {1 + accepted:.4f} from 1, that of a dead drafter; "
         f"use at least {enough} prompts like these"
+    )
+
+
+def no_better(counts: Counts, references: References) -> str | None:
+    """Why counts are no reference: a drafter that knows nothing of the target has as much accepted. None where they are."""
+    for name, reference in (
+        ("one that guesses every token alike", references.uniform),
+        ("one that knows only how often each token occurs in the other texts", references.unigrams),
+    ):
+        pair = Pair.of(reference, counts)
+        error = pair.standard_error()
+        reach = _quantile(pair.prompts) * error if math.isfinite(error) else 0.0
+        if -pair.length_drop <= reach + _SAME * counts.acceptance_length:
+            return (
+                f"the acceptance length {counts.acceptance_length:.4f} is no better than that of a drafter that knows nothing "
+                f"({name}: {reference.acceptance_length:.4f} on the same texts), so it cannot become a baseline; check that "
+                "the drafter's weights were loaded, and its tokenizer"
+            )
+    return None
+
+
+def below_lookup(counts: Counts, references: References) -> str | None:
+    """A warning for a drafter that is beaten by copies of the text itself, which cost nothing; None for others."""
+    lookup = references.lookup
+    if lookup is None or counts.acceptance_length >= lookup.acceptance_length:
+        return None
+    return (
+        f"prompt lookup, which needs no model, has an acceptance length of {lookup.acceptance_length:.4f} on the same texts, "
+        f"the drafter {counts.acceptance_length:.4f}; check the drafter, or draft by prompt lookup"
     )
 
 
