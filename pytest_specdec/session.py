@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from .imports import imported
 from .paths import short, told_files
 from .progress import ProgressBar
 from .settings import Marker, Settings
+from .update_command import update_command
 
 if TYPE_CHECKING:
     from .acceptance.case import Case
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 _ROW = "specdec_row"
 """Attribute of a test report; plain data, so it crosses from xdist workers by itself."""
-_NOT_REPEATED = ("--specdec-update", "--specdec-prompts", "--specdec-accumulate", "--specdec-prune")
-"""Options that do not go into the command that updates a baseline."""
 _FILES, _PROBLEM, _STALE, _UNSEEN = "specdec_files", "specdec_problem", "specdec_stale", "specdec_unseen"
 """Keys of an xdist worker's output."""
 
@@ -242,14 +240,7 @@ class Session:
         """This session's own command line, with --specdec-update."""
         worker_input = getattr(self._config, "workerinput", None)
         given = worker_input["mainargv"][1:] if worker_input else self._config.invocation_params.args
-        kept: list[str] = []
-        words = iter(map(str, given))
-        for word in words:
-            if word in ("--specdec-update", "--specdec-prompts"):
-                next(words, None)  # the value stands in a word of its own
-            elif word.partition("=")[0] not in _NOT_REPEATED:
-                kept.append(word)
-        return shlex.join(["pytest", *kept, f"--specdec-update={which}"])
+        return update_command(given, self._config.getoption("file_or_dir"), which)
 
     # Reporting
 

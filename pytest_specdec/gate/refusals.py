@@ -56,10 +56,7 @@ def no_better(counts: Counts, references: References) -> str | None:
         ("one that guesses every token alike", references.uniform),
         ("one that knows only how often each token occurs in the other texts", references.unigrams),
     ):
-        pair = Pair.of(reference, counts)
-        error = pair.standard_error()
-        reach = _quantile(pair.prompts) * error if math.isfinite(error) else 0.0
-        if -pair.length_drop <= reach + _SAME * counts.acceptance_length:
+        if counts.acceptance_length <= reference.acceptance_length * (1 + _SAME):
             return (
                 f"the acceptance length {counts.acceptance_length:.4f} is no better than that of a drafter that knows nothing "
                 f"({name}: {reference.acceptance_length:.4f} on the same texts), so it cannot become a baseline; check that "

@@ -115,7 +115,7 @@ def worse(project, tmp_path: Path) -> str:
     """The option that names a worse draft than the stored one."""
     write(project, "\n@PAIR\ndef test(specdec_run, specdec_baseline):\n    assert specdec_run == specdec_baseline\n")
     project.create()
-    return f"--specdec-draft={add_noise(project.draft, tmp_path / 'noisy-draft', 0.5)}"
+    return f"--specdec-draft={add_noise(project.draft, tmp_path / 'noisy-draft', 0.1)}"
 
 
 def verdict(project) -> str:
