@@ -18,10 +18,10 @@ from pytest_specdec.options import (
     fraction,
     id_range,
     import_path,
-    non_negative,
     one_of,
     probability,
     report_file,
+    temperature,
     whole_number,
     whole_numbers,
 )
@@ -34,13 +34,13 @@ BY_NAME = {option.name: option for option in OPTIONS}
     ("text", "wanted"), [("8", (8,)), ("4,8", (4, 8)), (" 4 , 8 ", (4, 8)), ("8,4", (8, 4)), ("4,8,4,4", (4, 8)), ("1", (1,))]
 )
 def test_lists_keep_their_order_and_drop_repeats(text: str, wanted: tuple[int, ...]) -> None:
-    assert whole_numbers(1)(text) == wanted
+    assert whole_numbers(1, 512)(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "4,0", "four", "", "4,", "4;8", "8.0", "1e3", "4 8"])
 def test_what_is_no_positive_whole_number_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number of at least 1; write for example"):
-        whole_numbers(1)(text)
+        whole_numbers(1, 512)(text)
 
 
 def test_depth_may_be_zero_and_k_may_not() -> None:
@@ -71,13 +71,13 @@ def test_alpha_is_above_zero_and_below_one_half(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "wanted"), [("0", 0.0), ("1", 1.0), ("0.7", 0.7)])
 def test_temperatures(text: str, wanted: float) -> None:
-    assert non_negative(text) == wanted
+    assert temperature(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["-0.1", "hot", "nan", "inf", ""])
 def test_what_is_no_temperature_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not a temperature; write 0 for greedy"):
-        non_negative(text)
+        temperature(text)
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("1", 1.0), ("0.95", 0.95), ("1e-3", 0.001)])
@@ -163,7 +163,7 @@ def test_the_advice_fits_the_option() -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=r"write for example 64$"):
         whole_number(0)("x")
     with pytest.raises(argparse.ArgumentTypeError, match=r"write for example 4,8$"):
-        whole_numbers(0)("x")
+        whole_numbers(0, 64)("x")
 
 
 @pytest.mark.parametrize(
