@@ -122,13 +122,21 @@ def _tried(kind: Kind, mutant: bytes, folder: Path, result: Result) -> str | Non
         fault = f"{type(error).__name__}: {str(error)[:200]}"
     else:
         result.accepted += 1
-        fault = "; ".join(kind.wrong(value)) or None
-        fault = fault and f"accepted: {fault[:300]}"
+        fault = _nonsense(kind, value)
     finally:
         signal.alarm(0)
     seconds = time.perf_counter() - start
     result.slowest = max(result.slowest, seconds)
     return fault or (f"{seconds:.1f} s" if seconds > SECONDS else None)
+
+
+def _nonsense(kind: Kind, value: Any) -> str | None:
+    """What is wrong with an accepted value; that somebody else's reader refuses it is wrong, too."""
+    try:
+        problems = list(kind.wrong(value))
+    except Exception as error:
+        problems = [f"{type(error).__name__}: {error}"]
+    return f"accepted: {'; '.join(problems)[:300]}" if problems else None
 
 
 def _stop(signum: int, frame: object) -> None:

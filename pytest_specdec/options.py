@@ -34,6 +34,10 @@ REPORTS = (".json", ".html", ".md", ".txt", ".wav")
 LANGUAGES = ("en", "zh")
 
 
+_UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and what stands for bytes of the command line that are no UTF-8."""
+
+
 class Option(NamedTuple):
     """One option: `--specdec-NAME` on the command line and, unless told otherwise, `specdec_NAME` in the ini file."""
 
@@ -125,12 +129,9 @@ def one_of(*names: str) -> Callable[[str], str]:
 
 def file_name(text: str) -> str:
     """The name of a file, a folder or a model on the hub, which every file system can hold."""
-    try:
-        parts = text.encode().split(b"/")
-    except UnicodeEncodeError:
-        parts = [b"\0"]
+    parts = text.encode(errors="surrogatepass").split(b"/")
     usable = 0 < len(text) <= 4096 and max(map(len, parts)) <= 255
-    if not usable or any(character < " " or character == "\x7f" for character in text):
+    if not usable or _UNUSABLE.search(text):
         raise argparse.ArgumentTypeError(f"{_quoted(text)} is not the name of a file; write a path without control characters")
     return text
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable
 from pathlib import Path
 
-from .acceptance.case import MEASURE, REPLAYING, SERVED, Case, TextKey
+from .acceptance.case import MEASURE, REPLAYING, SERVED, TRACE, Case, TextKey
 from .acceptance.prompts import read_prompts
 from .baselines.store import BaselineStore
 from .checkpoint import Checkpoint, check_not_itself, check_pair, local_checkpoint
@@ -34,6 +34,14 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
             _check_texts(store, key)
     for costs in {case.costs for case in cases if case.costs not in (None, MEASURE)}:
         CostProfile.load(str(costs))
+
+
+def check_trace(engine: str, url: str | None) -> None:
+    """Refuse a recorded run that cannot be read. Raises RequestError."""
+    if engine == TRACE and url is not None:
+        from .engines.trace import read_trace
+
+        read_trace(Path(url))
 
 
 def check_alone(cases: Iterable[Case], *, worker: bool) -> None:

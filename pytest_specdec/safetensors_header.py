@@ -80,6 +80,9 @@ def read_header(path: Path) -> dict[str, Tensor]:
 def _tensors(path: Path, data: Any, begin: int, size: int) -> dict[str, Tensor]:
     if not isinstance(data, dict):
         raise _HeaderError("its header is not an object")
+    metadata = data.get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _HeaderError("its metadata are not texts")
     found = {name: _tensor(path, name, info, begin) for name, info in data.items() if name != "__metadata__"}
     in_order = sorted(found.values(), key=lambda tensor: (tensor.begin, tensor.end))
     for before, after in itertools.pairwise(in_order):

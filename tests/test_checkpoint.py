@@ -195,9 +195,7 @@ def test_a_folder_that_is_no_checkpoint_is_refused_on_opening(
 def test_a_file_cut_within_its_header_is_refused(copy: Path, length: int) -> None:
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(
-        RequestError, match=r"model\.safetensors is not a readable safetensors file .*; save or"
-    ):
+    with pytest.raises(RequestError, match=r"model\.safetensors is not a readable safetensors file .*; save or"):
         _ = Checkpoint(copy).tensors
 
 
