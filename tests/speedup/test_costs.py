@@ -14,6 +14,7 @@ from records import PROPERTY
 
 from pytest_specdec.errors import CostError
 from pytest_specdec.speedup.costs import CostProfile
+from pytest_specdec.speedup.profile_file import _Profile
 
 STORED: dict[str, Any] = {
     "schema": 1,
@@ -143,6 +144,35 @@ def test_a_file_with_a_time_that_is_none_is_refused(tmp_path: Path, changes: dic
 def test_a_bad_field_is_refused_with_the_files_name(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:
     with pytest.raises(CostError, match=rf"costs\.json .*{complaint}.*; measure one with"):
         CostProfile.load(stored(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"verify": {"4": 1e300}},
+        {"verify": {"0": 1.0}},
+        {"verify": {"513": 1.0}},
+        {"verify": {"4": 1.0, " 4": 2.0}},
+        {"verify": {"4": True}},
+        {"draft": {"-1": {"4": 1.0}}},
+        {"own_heads": {"0": {"4": 1.0}}},
+        {"batch_size": 0},
+        {"batch_size": 1.5},
+        {"spread": -0.1},
+        {"error": -0.1},
+        {"samples": -1},
+        {"extrapolated": [16]},
+        {"machine": "a\x1b[31m"},
+        {"target": 9.0},
+    ],
+)
+def test_values_out_of_range_and_unknown_fields_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(CostError, match=r"costs\.json has a bad or missing field .*; measure one with"):
+        CostProfile.load(stored(tmp_path, **changes))
+
+
+def test_the_stored_fields_are_the_profiles() -> None:
+    assert set(_Profile.__struct_fields__) == {"schema", *CostProfile.__dataclass_fields__}
 
 
 @pytest.mark.parametrize("content", ["", "{", "verify: 4", '{"schema": 1'])
