@@ -133,6 +133,7 @@ class Session:
         try:
             preflight.check_distinct(self._generated)
             preflight.check(self._selected, self._store())
+            preflight.check_trace(self.settings.engine, self.settings.url)
             preflight.check_alone(self._selected, worker=self._worker_output is not None)
             level = self.settings.alpha / len(self._selected)
             preflight.check_prompts_suffice(self._selected, level=level, accumulate=bool(self.settings.command_line.accumulate))

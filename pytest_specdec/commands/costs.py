@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..options import DEVICES, DTYPES, non_negative, whole_number, whole_numbers
+from ..limits import MOST_DEPTH, MOST_K
+from ..options import DEVICES, DTYPES, temperature, whole_number, whole_numbers
 
 if TYPE_CHECKING:
     from ..speedup.costs import CostProfile
@@ -17,11 +18,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--target", metavar="PATH", help="target: a checkpoint folder or hub id")
     source.add_argument("--benchmark", type=Path, metavar="FILE", help="what pytest-benchmark saved of specdec_rounds")
     parser.add_argument("--draft", metavar="PATH", help="draft model; leave out for the target's own MTP heads")
-    parser.add_argument("--k", type=whole_numbers(1), default=(1, 2, 3, 4, 8, 12, 16), metavar="K[,K]")
-    parser.add_argument("--depth", type=whole_numbers(0), default=(0,), metavar="D[,D]")
+    parser.add_argument("--k", type=whole_numbers(1, MOST_K), default=(1, 2, 3, 4, 8, 12, 16), metavar="K[,K]")
+    parser.add_argument("--depth", type=whole_numbers(0, MOST_DEPTH), default=(0,), metavar="D[,D]")
     parser.add_argument("--context", type=whole_number(2), default=128, metavar="N", help="cached tokens before a round")
     parser.add_argument("--batch", type=whole_number(1), default=1, metavar="N", help="rows decoded at once")
-    parser.add_argument("--temperature", type=non_negative, default=1.0, metavar="T")
+    parser.add_argument("--temperature", type=temperature, default=1.0, metavar="T")
     parser.add_argument("--repeats", type=whole_number(2), default=40, metavar="N", help="rounds to time of each kind")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")

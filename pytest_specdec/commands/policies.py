@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..options import DEVICES, DTYPES, non_negative, whole_number
+from ..limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS
+from ..options import DEVICES, DTYPES, temperature, whole_number
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -13,10 +14,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draft", required=True, metavar="PATH", help="a draft model, mtp or prompt-lookup")
     parser.add_argument("--prompts", required=True, type=Path, metavar="FILE", help="prompts, one JSON object a line")
     parser.add_argument("--costs", required=True, type=Path, metavar="FILE", help="cost profile of this pair")
-    parser.add_argument("--k", type=whole_number(1), default=8, metavar="K", help="most tokens to draft in a round")
-    parser.add_argument("--depth", type=whole_number(0), metavar="D", help="MTP layers; 0, or 1 for the target's own")
-    parser.add_argument("--temperature", type=non_negative, default=1.0, metavar="T")
-    parser.add_argument("--new-tokens", type=whole_number(2), default=128, metavar="N")
+    parser.add_argument("--k", type=whole_number(1, MOST_K), default=8, metavar="K", help="most tokens to draft in a round")
+    parser.add_argument("--depth", type=whole_number(0, MOST_DEPTH), metavar="D", help="MTP layers; 0, or 1 for the target's own")
+    parser.add_argument("--temperature", type=temperature, default=1.0, metavar="T")
+    parser.add_argument("--new-tokens", type=whole_number(2, MOST_NEW_TOKENS), default=128, metavar="N")
     parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")

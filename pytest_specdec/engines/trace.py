@@ -6,43 +6,53 @@ What a foreign adapter had measured before a fault is kept in the same form, so 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from ..acceptance.case import LOOKUP, OWN_HEADS
 from ..acceptance.prompts import key_of
 from ..baselines.store import write_all
 from ..errors import MeasurementError, RequestError
+from ..limits import HIGHEST_TEMPERATURE, MOST_DEPTH, MOST_K, MOST_NEW_TOKENS, MOST_SEED, MOST_TOKEN_ID
+from ..strict_json import JsonError, parse_json
 from .reported import Abilities, Manner, Pooled, Reported, ReportedRound, Request, Setup, Timings, Totals
 
 SCHEMA: Literal[1] = 1
 _CURE = "see docs/trace.md for the schema"
+
+_Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+"""Words for messages and records: no control characters."""
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+_TokenId = Annotated[int, Meta(ge=0, le=MOST_TOKEN_ID)]
+_Time = Annotated[float, Meta(ge=0, le=1e12)]
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The first line: what was run, and how the engine counts (`Manner`)."""
 
     schema: Literal[1]
-    engine: str
+    engine: _Name
     """Name and version, for messages and records."""
-    k: int
-    depth: int = 0
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    new_tokens: int = 128
+    k: Annotated[int, Meta(ge=1, le=MOST_K)]
+    depth: Annotated[int, Meta(ge=0, le=MOST_DEPTH)] = 0
+    temperature: Annotated[float, Meta(ge=0, le=HIGHEST_TEMPERATURE)] = 0.0
+    top_k: Annotated[int, Meta(ge=0, le=MOST_TOKEN_ID)] = 0
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    new_tokens: Annotated[int, Meta(ge=1, le=MOST_NEW_TOKENS)] = 128
     """The limit that was asked for."""
     drafter: Literal["model", "mtp", "prompt-lookup"] = "model"
-    seed: int = 0
+    seed: Annotated[int, Meta(ge=0, le=MOST_SEED)] = 0
     prefill_drafts: bool = False
     end: Literal["clipped", "full"] = "clipped"
     undelivered: bool = False
     counts_empty: bool = False
     argmax_drafts: bool = False
-    altered: str | None = None
+    altered: _Name | None = None
 
     @property
     def manner(self) -> Manner:
@@ -52,10 +62,10 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """An engine's sums, where it does not tell its rounds."""
 
-    drafted: int
-    accepted: int
-    rounds: int | None = None
-    per_position: tuple[int, ...] | None = None
+    drafted: _Count
+    accepted: _Count
+    rounds: _Count | None = None
+    per_position: tuple[_Count, ...] | None = None
 
     @property
     def totals(self) -> Totals:
@@ -68,14 +78,14 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     prompt: str | None = None
     messages: list[dict[str, str]] | None = None
     key: str | None = None
-    prompt_ids: tuple[int, ...] = ()
-    new_ids: tuple[int, ...] = ()
-    emitted: int | None = None
+    prompt_ids: tuple[_TokenId, ...] = ()
+    new_ids: tuple[_TokenId, ...] = ()
+    emitted: Annotated[int, Meta(ge=0, le=MOST_NEW_TOKENS)] | None = None
     rounds: tuple[tuple[int, int], ...] | None = None
     totals: Sums | None = None
-    seconds: float | None = None
-    draft_ms: tuple[float, ...] | None = None
-    verify_ms: tuple[float, ...] | None = None
+    seconds: _Time | None = None
+    draft_ms: tuple[_Time, ...] | None = None
+    verify_ms: tuple[_Time, ...] | None = None
     pooled: Sums | None = None
 
     @property
@@ -142,13 +152,44 @@ def read_trace(path: Path) -> tuple[Header, list[tuple[int, Line]]]:
     if not rows:
         raise RequestError(f"trace {path} is empty; {_CURE}")
     header: Header = _decoded(path, *rows[0], Header, whole=True)
-    if header.k < 1 or header.new_tokens < 1:
-        raise RequestError(f"{path}:{rows[0][0]}: k and new_tokens are at least 1; {_CURE}")
     last = len(rows) - 1
-    return header, [
+    lines: list[tuple[int, Line]] = [
         (number, _decoded(path, number, row, Line, whole=at < last or text.endswith("\n")))
         for at, (number, row) in enumerate(rows[1:], 1)
     ]
+    for number, line in lines:
+        _check_line(line, header.k, f"{path}:{number}")
+    return header, lines
+
+
+def _check_line(line: Line, k: int, where: str) -> None:
+    """Raises RequestError for numbers that no run can have: `identities` holds what is left against the texts."""
+    if line.pooled is not None and line != Line(pooled=line.pooled):
+        raise RequestError(f"{where}: pooled beside fields of a text; give the run's sums a line of their own")
+    for number, (drafted, accepted) in enumerate(line.rounds or ()):
+        if not 0 <= drafted <= k:
+            raise RequestError(f"{where}, round {number}: drafted is {drafted} and k is {k}; {_CURE}")
+        if not 0 <= accepted <= drafted:
+            raise RequestError(f"{where}, round {number}: accepted is {accepted} of {drafted} drafted tokens; {_CURE}")
+    for sums in (line.totals, line.pooled):
+        if sums is not None and (problem := _contradiction(sums, k)):
+            raise RequestError(f"{where}: {problem}; {_CURE}")
+
+
+def _contradiction(sums: Sums, k: int) -> str | None:
+    if sums.accepted > sums.drafted:
+        return f"accepted is {sums.accepted}, more than the {sums.drafted} drafted"
+    if sums.rounds is not None and sums.drafted > sums.rounds * k:
+        return f"drafted is {sums.drafted}, more than k={k} in each of {sums.rounds} rounds"
+    positions = sums.per_position
+    if positions is None:
+        return None
+    ladder = [*([] if sums.rounds is None else [sums.rounds]), *positions]
+    if len(positions) > k or any(after > before for before, after in itertools.pairwise(ladder)):
+        return f"per_position has more than k={k} positions, or rises"
+    return (
+        None if sum(positions) == sums.accepted else f"per_position adds up to {sum(positions)} and accepted is {sums.accepted}"
+    )
 
 
 def write_trace(path: Path, request: Request, engine: str, reported: Sequence[Reported]) -> None:
@@ -184,9 +225,6 @@ def _reported(header: Header, line: Line, where: str) -> Reported:
         raise RequestError(f"{where}: neither new_ids nor emitted; {_CURE}")
     if line.new_ids and line.emitted not in (None, len(line.new_ids)):
         raise RequestError(f"{where}: {len(line.new_ids)} new_ids and emitted is {line.emitted}; leave emitted out")
-    times = [one for one in (line.seconds, *(line.draft_ms or ()), *(line.verify_ms or ())) if one is not None]
-    if min((*line.prompt_ids, *line.new_ids, *times), default=0) < 0:
-        raise RequestError(f"{where}: a negative token id or time; {_CURE}")
     return Reported(
         key,
         line.prompt_ids,
@@ -229,13 +267,13 @@ def _drafter(request: Request) -> Literal["model", "mtp", "prompt-lookup"]:
 
 def _decoded(path: Path, number: int, row: str, shape: type[Any], *, whole: bool) -> Any:
     try:
-        return msgspec.json.decode(row, type=shape)
+        return msgspec.convert(parse_json(row), type=shape)
     except msgspec.ValidationError as error:
         raise RequestError(f"{path}:{number}: {error}; {_CURE}") from None
-    except msgspec.DecodeError as error:
+    except JsonError as error:
         if not whole:
             raise RequestError(f"{path}:{number}: the file is cut off in this line; record it to the end") from None
-        raise RequestError(f"{path}:{number}: not JSON ({error}); {_CURE}") from None
+        raise RequestError(f"{path}:{number}: not JSON ({error.problem}); {_CURE}") from None
 
 
 def _short(text: str) -> str:
