@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 
 from ..acceptance.case import Sampling
 from ..errors import MeasurementError, RequestError
+from ..printable import KEY
 from .http import Client, ServerError
 from .reported import Abilities, Asked, Manner, Pooled, Reported, ReportedRound, Request, Setup, Timings, Totals
 from .scorers import Scorer, scorer_at, served_model
 
-KEY = "SPECDEC_API_KEY"
-"""Environment variable with the server's key."""
 PROBES, PROBE_TOKENS = 2, 48
 """Greedy texts, and their new tokens, from which a mode that is not lossless is told."""
 _TIE = 0.5

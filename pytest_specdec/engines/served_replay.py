@@ -27,6 +27,7 @@ from ..baselines.schema import SCHEMA, Environment, Fingerprints, TextSet
 from ..checkpoint import local_checkpoint
 from ..errors import MeasurementError, RequestError
 from ..lossless.conformance import Conformance
+from ..printable import KEY
 from ..speedup.costs import CostProfile
 from .http import Client
 from .llama_cpp import LlamaCppAdapter
@@ -35,7 +36,7 @@ from .protocol import Engine, Measurement
 from .reported import Setup
 from .score_cache import ScoreCache
 from .scorers import Scorer, scorer_at
-from .served import KEY, ServedAdapter
+from .served import ServedAdapter
 from .sglang import SglangAdapter
 from .vllm_http import VllmServer
 

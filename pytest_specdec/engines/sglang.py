@@ -154,7 +154,7 @@ class SglangAdapter(ServedAdapter):
         try:
             return self.client.get_json("/server_info", ServerInfo)
         except ServerError as error:
-            if "HTTP 404" not in str(error):
+            if error.status != 404:
                 raise
             # Its name in older versions.
             return self.client.get_json("/get_server_info", ServerInfo)
