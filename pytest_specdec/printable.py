@@ -65,14 +65,17 @@ def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
 def redacted_url(url: str) -> str:
     """A URL, well formed or not, without user, password, query and fragment.
 
-    Everything before the last `@` is taken for credentials, and whatever stands in the place of a port and is none.
+    Everything before the last `@` is taken for credentials, and whatever stands in the place of a port and is none. Where
+    a `?` or `#` comes before an `@`, a password cannot be told from a query, and nothing but the scheme is left.
 
     >>> redacted_url("http://user:SECRET@host:80x0/v1?api_key=SECRET")
     'http://***@host:***/v1?***'
     """
     match = _SCHEME.match(url)
     scheme = match[0] if match else ""
-    _credentials, at, rest = url[len(scheme) :].rpartition("@")
+    credentials, at, rest = url[len(scheme) :].rpartition("@")
+    if "?" in credentials or "#" in credentials:
+        return scheme + HIDDEN
     place = re.split("[?#&=]", rest, maxsplit=1)
     host, slash, path = place[0].partition("/")
     port = _HOST_AND_PORT.fullmatch(host)

@@ -13,6 +13,7 @@ from .errors import RequestError, SpecdecError
 from .full_run import Collected
 from .imports import imported
 from .paths import short, told_files
+from .printable import printable, redacted_url
 from .progress import ProgressBar
 from .settings import Marker, Settings
 
@@ -30,6 +31,7 @@ _ROW = "specdec_row"
 """Attribute of a test report; plain data, so it crosses from xdist workers by itself."""
 _NOT_REPEATED = ("--specdec-update", "--specdec-prompts", "--specdec-accumulate", "--specdec-prune")
 """Options that do not go into the command that updates a baseline."""
+_URLS = ("--specdec-url", "--specdec-draft-url")
 _FILES, _PROBLEM, _STALE = "specdec_files", "specdec_problem", "specdec_stale"
 """Keys of an xdist worker's output."""
 
@@ -109,7 +111,7 @@ class Session:
             return
         if self._worker_output is None:
             self._problem = None  # pytest itself will say it
-            raise pytest.UsageError(problem)
+            raise pytest.UsageError(printable(problem))
         self._worker_output[_PROBLEM] = problem
         session.items.clear()
 
@@ -148,7 +150,7 @@ class Session:
         words = [*asked, where, self.settings.dtype, f"baselines in {short(self.settings.baselines)}"]
         if update := self.settings.command_line.update:
             words.append(f"updating {update}")
-        return f"specdec: {', '.join(words)}"
+        return printable(f"specdec: {', '.join(words)}")
 
     def pytest_report_collectionfinish(self) -> str | None:
         if not self._selected:
@@ -243,9 +245,14 @@ class Session:
         kept: list[str] = []
         words = iter(map(str, given))
         for word in words:
+            name, given_here, value = word.partition("=")
             if word in ("--specdec-update", "--specdec-prompts"):
                 next(words, None)  # the value stands in a word of its own
-            elif word.partition("=")[0] not in _NOT_REPEATED:
+            elif word in _URLS:
+                kept += [word, *map(redacted_url, [next(words, "")])]
+            elif name in _URLS and given_here:
+                kept.append(f"{name}={redacted_url(value)}")
+            elif name not in _NOT_REPEATED:
                 kept.append(word)
         return shlex.join(["pytest", *kept, f"--specdec-update={which}"])
 
@@ -256,7 +263,9 @@ class Session:
         report = yield
         case = item.callspec.params.get("specdec_case") if hasattr(item, "callspec") else None
         if case is not None and (row := self._row(case, report)) is not None:
-            setattr(report, _ROW, row)
+            from .report.row import printable_row
+
+            setattr(report, _ROW, printable_row(row))
         if self._suite is not None:
             report.sections += [("speculative decoding gate", "\n".join(lines)) for lines in self._suite.take_failures()]
         return report
@@ -359,7 +368,7 @@ class Session:
         if self._worker_output is not None:
             return
         if self._problem is not None:
-            terminalreporter.write_line(f"ERROR: {self._problem}", red=True)
+            terminalreporter.write_line(printable(f"ERROR: {self._problem}"), red=True)
         if not self._rows and not self._notes:
             return
         from .report.bars import bars
@@ -370,7 +379,7 @@ class Session:
             colour = next((colour for word, colour in _COLOURS.items() if line.endswith(word)), None)
             terminalreporter.write_line(line, **({colour: True} if colour else {}))
         for note in self._notes:
-            terminalreporter.write_line(note)
+            terminalreporter.write_line(printable(note))
 
 
 def _cases_of(items: Iterable[pytest.Item]) -> list[Case]:

@@ -15,8 +15,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     from ..baselines.diff import differences
+    from ..printable import printable
 
     found = differences(asked.before, asked.now)
     for difference in found:
-        print("\n".join(difference.lines()))
+        print("\n".join(map(printable, difference.lines())))
     return 1 if found else 0

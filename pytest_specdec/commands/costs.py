@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..options import DEVICES, DTYPES, non_negative, whole_number, whole_numbers
+from ..printable import printable
 
 if TYPE_CHECKING:
     from ..speedup.costs import CostProfile
@@ -36,7 +37,7 @@ def run(asked: argparse.Namespace) -> int:
         print(profile.to_json(), end="")
     else:
         asked.output.write_text(profile.to_json(), encoding="utf-8")
-        print(f"wrote {asked.output}")
+        print(printable(f"wrote {asked.output}"))
     return 0
 
 
