@@ -12,6 +12,7 @@ from .acceptance.counts import Counts
 from .baselines.schema import SCHEMA, CaseCosts, Conditions, Record, prompt_counts
 from .engines.protocol import Measurement, Times
 from .errors import CostError
+from .printable import printable
 from .speedup.costs import CostProfile
 
 
@@ -116,7 +117,7 @@ class Run(Side):
         return self.measurements[0].times
 
     def __repr__(self) -> str:
-        return f"<run {self.case.id}: acceptance length {self.counts.acceptance_length:.4f}>"
+        return printable(f"<run {self.case.id}: acceptance length {self.counts.acceptance_length:.4f}>")
 
 
 class Baseline(Side):
@@ -140,7 +141,7 @@ class Baseline(Side):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"<baseline {self.case.id}{'' if self.record else ' (missing)'}>"
+        return printable(f"<baseline {self.case.id}{'' if self.record else ' (missing)'}>")
 
 
 def value_of(metric: str, counts: Counts, costs: CaseCosts | None) -> float:

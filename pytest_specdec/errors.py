@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from .printable import printable
+
 
 class SpecdecError(Exception):
-    """Root of everything that pytest-specdec raises on purpose."""
+    """Root of everything that pytest-specdec raises on purpose. Its message is one line, and fit to print."""
+
+    def __init__(self, message: str) -> None:
+        """`message` may quote names, files and answers of others: control characters and credentials do not stay in it."""
+        super().__init__(printable(message))
 
 
 class RequestError(SpecdecError):

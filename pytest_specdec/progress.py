@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from .printable import printable
+
 if TYPE_CHECKING:
     import pytest
 
@@ -27,7 +29,7 @@ class ProgressBar:
             from tqdm import tqdm
 
             self._writer.line()
-            self._bars[what] = tqdm(total=total, desc=what, unit=" texts", file=self._writer, ncols=80)
+            self._bars[what] = tqdm(total=total, desc=printable(what), unit=" texts", file=self._writer, ncols=80)
         bar = self._bars[what]
         bar.update(done - bar.n)
         if done >= total:

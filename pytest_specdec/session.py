@@ -13,6 +13,7 @@ from .errors import RequestError, SpecdecError
 from .full_run import Collected
 from .imports import imported
 from .paths import short, told_files
+from .printable import printable
 from .progress import ProgressBar
 from .settings import Marker, Settings
 from .update_command import update_command
@@ -109,7 +110,7 @@ class Session:
             return
         if self._worker_output is None:
             self._problem = None  # pytest itself will say it
-            raise pytest.UsageError(problem)
+            raise pytest.UsageError(printable(problem))
         self._worker_output[_PROBLEM] = problem
         session.items.clear()
 
@@ -149,7 +150,7 @@ class Session:
         words = [*asked, where, self.settings.dtype, f"baselines in {short(self.settings.baselines)}"]
         if update := self.settings.command_line.update:
             words.append(f"updating {update}")
-        return f"specdec: {', '.join(words)}"
+        return printable(f"specdec: {', '.join(words)}")
 
     def pytest_report_collectionfinish(self) -> str | None:
         if not self._selected:
@@ -291,7 +292,9 @@ class Session:
         report = yield
         case = item.callspec.params.get("specdec_case") if hasattr(item, "callspec") else None
         if case is not None and (row := self._row(case, report)) is not None:
-            setattr(report, _ROW, row)
+            from .report.row import printable_row
+
+            setattr(report, _ROW, printable_row(row))
         messages = self._comparisons.take_messages(item.nodeid, seen=hasattr(report, "wasxfail"))
         report.sections += [("speculative decoding gate", "\n".join(lines)) for lines in messages]
         return report
@@ -407,7 +410,7 @@ class Session:
         if self._worker_output is not None:
             return
         if self._problem is not None:
-            terminalreporter.write_line(f"ERROR: {self._problem}", red=True)
+            terminalreporter.write_line(printable(f"ERROR: {self._problem}"), red=True)
         if not self._rows and not self._notes:
             return
         from .report.bars import bars
@@ -420,7 +423,7 @@ class Session:
         for warning, cases in _warnings(self._rows.values()).items():
             terminalreporter.write_line(f"warning: {cases}: {warning}", yellow=True)
         for note in self._notes:
-            terminalreporter.write_line(note)
+            terminalreporter.write_line(printable(note))
 
 
 def _cases_of(items: Iterable[pytest.Item]) -> list[Case]:

@@ -26,6 +26,7 @@ from .gate.nightly import judge_night
 from .gate.refusals import below_lookup, dead_drafter, looping_texts, no_better, same_model, too_good
 from .gate.verdict import Verdict, judge
 from .paths import short
+from .printable import printable
 from .report.row import SEVERITY, Row, Utterance
 from .rows import CREATED, UPDATED, failed_row, measured_row
 from .seeds import Runs, accumulates, measured_cases, seeded
@@ -150,7 +151,7 @@ class Suite:
         passes = verdict.passes(self.policy.inconclusive)
         message = [] if passes else self._message(run, case, verdict)
         self._judgements.append(
-            Judgement(case_id=case.id, passes=passes, headline=headline(verdict), message=message, expected=differs)
+            Judgement(case_id=case.id, passes=passes, headline=printable(headline(verdict)), message=message, expected=differs)
         )
         return passes
 
@@ -285,18 +286,19 @@ class Suite:
             return None
         assert isinstance(sides[0], Run | Baseline)
         verdict = self.verdicts.get(sides[0].case.id, {}).get(metric)
-        return None if verdict is None else headline(verdict)
+        return None if verdict is None else printable(headline(verdict))
 
     def _message(self, run: Run, case: Case, verdict: Verdict) -> list[str]:
         before = self.baseline(case).record
         same_texts = before is not None and verdict.regime == "deterministic"
-        return explain(
+        lines = explain(
             verdict,
             case_id=case.id,
             update_command=self._name_update("changed" if before else "new"),
             prompt_names=self._prompt_names(case),
             where=told(run, before, self.store, self.engine) if before and same_texts else (),
         )
+        return list(map(printable, lines))
 
     def _prompt_names(self, case: Case) -> Mapping[str, str]:
         prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)

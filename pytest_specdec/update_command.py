@@ -6,9 +6,11 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from .options import OPTIONS
+from .printable import redacted_url
 
 _LEFT_OUT = ("--specdec-update", "--specdec-prompts", "--specdec-accumulate", "--specdec-prune", "--specdec-report")
 """Our options that decide nothing of what a baseline holds, or would store a part of it."""
+_URLS = ("--specdec-url", "--specdec-draft-url")
 _FLAGS = {option.flag for option in OPTIONS if option.action == "store_true"}
 _SELECTING = ("-k", "-m", "-c", "-o", "-p", "--config-file", "--override-ini", "--rootdir", "--deselect", "--ignore")
 """pytest's own options that decide which tests run, and with which settings; each takes a value."""
@@ -23,13 +25,15 @@ def update_command(given: Iterable[str], paths: Sequence[str], which: str) -> st
     kept: list[str] = []
     words = iter(map(str, given))
     for word in words:
-        name, equals, _ = word.partition("=")
+        name, equals, given_here = word.partition("=")
         ours = name.startswith("--specdec-")
         if not ours and not _selects(word):
             kept += [word] * (word in paths)
             continue
         value = [] if equals or name in _FLAGS or _glued(word) else [next(words, "")]
-        if name not in _LEFT_OUT:
+        if name in _URLS:
+            kept += [f"{name}={redacted_url(given_here)}"] if equals else [name, *map(redacted_url, value)]
+        elif name not in _LEFT_OUT:
             kept += [word, *value]
     return shlex.join(["pytest", *kept, f"--specdec-update={which}"])
 

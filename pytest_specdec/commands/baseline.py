@@ -21,10 +21,11 @@ def run(asked: argparse.Namespace) -> int:
 
 def _diff(asked: argparse.Namespace) -> int:
     from ..baselines.diff import differences
+    from ..printable import printable
 
     found = differences(asked.before, asked.now)
     for difference in found:
-        print("\n".join(difference.lines()))
+        print("\n".join(map(printable, difference.lines())))
     return 1 if found else 0
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..limits import MOST_DEPTH, MOST_K
 from ..options import DEVICES, DTYPES, temperature, whole_number, whole_numbers
+from ..printable import printable
 
 if TYPE_CHECKING:
     from ..speedup.costs import CostProfile
@@ -37,7 +38,7 @@ def run(asked: argparse.Namespace) -> int:
         print(profile.to_json(), end="")
     else:
         asked.output.write_text(profile.to_json(), encoding="utf-8")
-        print(f"wrote {asked.output}")
+        print(printable(f"wrote {asked.output}"))
     return 0
 
 

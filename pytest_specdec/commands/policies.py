@@ -31,6 +31,7 @@ def run(asked: argparse.Namespace) -> int:
     from ..decoding.loading import LoadedModel, load_model
     from ..decoding.replay import DrafterPlan, check_drafter, text_scores
     from ..decoding.sampling import encode_prompts, sample_new_tokens
+    from ..printable import printable
     from ..report.layout import aligned
     from ..speedup.costs import CostProfile
     from ..speedup.policy_table import HEADERS, NOTE, policy_table
@@ -51,7 +52,7 @@ def run(asked: argparse.Namespace) -> int:
     rows = policy_table(
         field, costs, most=asked.k, depth=depth, own_heads=drafter == OWN_HEADS, lookup=drafter == LOOKUP, confidences=sure
     )
-    print("\n".join(aligned([HEADERS, *(row.cells() for row in rows)], left=(0,))))
+    print("\n".join(aligned([HEADERS, *(tuple(map(printable, row.cells())) for row in rows)], left=(0,))))
     print(NOTE)
     if sure is None:
         print("a confidence stops draft models without MTP heads only: none is listed")

@@ -114,7 +114,7 @@ class LlamaCppAdapter(ServedAdapter):
             self._start = self._reading()
         except ServerError as error:
             # Without --metrics the server answers 501.
-            if "HTTP 501" not in str(error) and "HTTP 404" not in str(error):
+            if error.status not in (501, 404):
                 raise
             self._start = None
         self._repeated = []

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 
 from ..acceptance.case import Sampling
 from ..errors import MeasurementError, RequestError
+from ..printable import KEY
+from .asked_again import apart
 from .http import Client, ServerError
 from .reported import Abilities, Asked, Manner, Pooled, Reported, ReportedRound, Request, Setup, Timings, Totals
 from .scorers import Scorer, scorer_at, served_model
 
-KEY = "SPECDEC_API_KEY"
-"""Environment variable with the server's key."""
 PROBES, PROBE_TOKENS = 2, 48
 """Greedy texts, and their new tokens, from which a mode that is not lossless is told."""
 _TIE = 0.5
@@ -123,6 +123,8 @@ class ServedAdapter(abc.ABC):
             scored = scorer.score((*prompt, *new), len(prompt))
             for position, (own, top) in enumerate(zip(scored.own, scored.top, strict=True)):
                 if own < top[0] - _TIE:
+                    if changed := apart([scored], [scorer.score((*prompt, *new), len(prompt), fresh=True)]):
+                        raise self.refuse(f"it scores a text otherwise when asked again: {changed}; update it")
                     return (
                         f"synthetic acceptance or another mode that is not lossless (token {position} of a greedy text is "
                         f"{top[0] - own:.2g} nats below the likeliest)"

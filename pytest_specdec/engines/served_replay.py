@@ -27,7 +27,9 @@ from ..baselines.schema import SCHEMA, Environment, Fingerprints, TextSet
 from ..checkpoint import local_checkpoint
 from ..errors import MeasurementError, RequestError
 from ..lossless.conformance import Conformance
+from ..printable import KEY
 from ..speedup.costs import CostProfile
+from .drafting import check_plain
 from .http import Client
 from .llama_cpp import LlamaCppAdapter
 from .logprobs import WORKERS, check_servable, served_scores, wanted_top
@@ -35,7 +37,7 @@ from .protocol import Engine, Measurement
 from .reported import Setup
 from .score_cache import ScoreCache
 from .scorers import Scorer, scorer_at
-from .served import KEY, ServedAdapter
+from .served import ServedAdapter
 from .sglang import SglangAdapter
 from .vllm_http import VllmServer
 
@@ -144,7 +146,7 @@ class ServedReplay(Engine):
 
     @functools.cached_property
     def _scorers(self) -> Callable[[int], tuple[Scorer, Scorer]]:
-        return functools.cache(lambda top: (scorer_at(self._target, top), scorer_at(self._drafter, top)))
+        return functools.cache(lambda top: (_plain_scorer(self._target, top), _plain_scorer(self._drafter, top)))
 
     def _measure_group(self, key: TextKey) -> _Group:
         check_servable(key.sampling)
@@ -243,6 +245,13 @@ def own_encoder(target: str) -> Encode | None:
         ) from error
     model = LoadedModel(checkpoint, None)
     return lambda prompts: encode_prompts(model.tokenizer, prompts)
+
+
+def _plain_scorer(client: Client, top: int) -> Scorer:
+    """The scorer of a server that does not draft. Raises ServerError for one that does."""
+    scorer = scorer_at(client, top)
+    check_plain(scorer)
+    return scorer
 
 
 def _fingerprint(scorer: Scorer) -> str:

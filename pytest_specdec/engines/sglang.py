@@ -13,7 +13,7 @@ import msgspec
 
 from ..acceptance.case import Sampling
 from ..errors import MeasurementError
-from .http import ServerError
+from .http import Client, ServerError
 from .reported import Abilities, Counters, Manner, Totals
 from .scorers import SglangScorer
 from .served import Said, ServedAdapter
@@ -104,11 +104,11 @@ class SglangAdapter(ServedAdapter):
     )
 
     def version(self) -> str:
-        return self._info().version
+        return server_info(self.client).version
 
     def altered(self) -> str | None:
         """Lossy thresholds. Raises MeasurementError for a server that does not draft, or drafts trees."""
-        info = self._info()
+        info = server_info(self.client)
         if info.speculative_algorithm is None:
             raise MeasurementError(f"{self.client.url} does not draft; start it with --speculative-algorithm")
         if (info.speculative_eagle_topk or 1) > 1:
@@ -150,14 +150,16 @@ class SglangAdapter(ServedAdapter):
     def encode(self, text: str) -> list[int]:
         return self.client.post_json("/tokenize", {"prompt": text}, _Tokens).tokens
 
-    def _info(self) -> ServerInfo:
-        try:
-            return self.client.get_json("/server_info", ServerInfo)
-        except ServerError as error:
-            if "HTTP 404" not in str(error):
-                raise
-            # Its name in older versions.
-            return self.client.get_json("/get_server_info", ServerInfo)
+
+def server_info(client: Client) -> ServerInfo:
+    """What an SGLang server says of itself. Raises ServerError where it is none."""
+    try:
+        return client.get_json("/server_info", ServerInfo)
+    except ServerError as error:
+        if error.status != 404:
+            raise
+        # Its name in older versions.
+        return client.get_json("/get_server_info", ServerInfo)
 
 
 def _first(*values: int | None) -> int | None:

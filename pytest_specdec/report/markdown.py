@@ -31,5 +31,6 @@ def _lines(rows: list[Row]) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    """Safe inside a cell: names come from folders and prompts, and viewers render HTML."""
-    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
+    """Safe inside a cell: names come from folders and prompts, and viewers render HTML, links and pictures."""
+    plain = html.escape(text, quote=False).replace("\n", " ")
+    return "".join(f"\\{letter}" if letter in "|[`" else letter for letter in plain)
