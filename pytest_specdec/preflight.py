@@ -9,7 +9,7 @@ from pathlib import Path
 from .acceptance.case import MEASURE, REPLAYING, Case, TextKey
 from .acceptance.prompts import read_prompts
 from .baselines.store import BaselineStore
-from .checkpoint import check_pair, local_checkpoint
+from .checkpoint import case_checkpoint, check_pair
 from .errors import RequestError
 from .gate.permutation import can_resolve, prompts_to_resolve
 from .speedup.costs import CostProfile
@@ -22,8 +22,8 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
     """
     cases = tuple(cases)
     for case in cases:
-        target = local_checkpoint(case.target)
-        drafter = None if case.draft_model is None else local_checkpoint(case.draft_model)
+        target = case_checkpoint(case.target)
+        drafter = None if case.draft_model is None else case_checkpoint(case.draft_model)
         if target is not None and (case.uses_own_heads or drafter is not None):
             check_pair(target, drafter, case.depth)
         store.record(case)
@@ -71,8 +71,8 @@ def check_distinct(cases: Iterable[Case]) -> None:
 def _check_prompts(key: TextKey, cases: list[Case]) -> None:
     """Each prompt and its new tokens must fit the context of every model that reads them."""
     prompts = read_prompts(key.prompts, key.prompt_limit)
-    target = local_checkpoint(key.target)
-    models = [target, *(local_checkpoint(case.draft_model) for case in cases if case.draft_model is not None)]
+    target = case_checkpoint(key.target)
+    models = [target, *(case_checkpoint(case.draft_model) for case in cases if case.draft_model is not None)]
     narrow = [(model.context, model.folder) for model in models if model is not None and model.context is not None]
     if not narrow or target is None or not (tokenizer := target.folder / "tokenizer.json").is_file():
         return

@@ -21,7 +21,7 @@ from ..acceptance.lookup import NGRAM
 from ..acceptance.prompts import Prompt, read_prompts
 from ..acceptance.texts import Text
 from ..baselines.schema import Environment, Fingerprints
-from ..checkpoint import Checkpoint, local_checkpoint
+from ..checkpoint import Checkpoint, case_checkpoint
 from ..errors import MeasurementError, RequestError, SpecdecError
 from .encoding import encoded
 from .identities import check_pooled, check_reported
@@ -236,7 +236,7 @@ class ForeignEngine(Engine):
 
     def _checkpoint(self, name: str) -> Checkpoint | None:
         """A model's files where they are at hand."""
-        checkpoint = None if name == SERVED else local_checkpoint(name)
+        checkpoint = case_checkpoint(name)
         if checkpoint is None and self.adapter.abilities.loads:
             loaded: Checkpoint = self.model(name).checkpoint
             return loaded
@@ -270,23 +270,6 @@ class ForeignEngine(Engine):
         template = checkpoint.folder / "chat_template.jinja"
         source = template if template.is_file() else checkpoint.folder / "tokenizer_config.json"
         return hashlib.sha256(source.read_bytes() if source.is_file() else b"").hexdigest()[:16]
-
-
-def encoded_alone(checkpoint: Checkpoint, prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Prompts as token ids by the checkpoint's tokenizer.json, where transformers is not installed.
-
-    Raises RequestError for chat messages, whose template needs transformers, and for a checkpoint without that file.
-    """
-    path = checkpoint.folder / "tokenizer.json"
-    try:
-        from tokenizers import Tokenizer
-
-        encode = Tokenizer.from_file(str(path)).encode if path.is_file() else None
-    except ImportError:
-        encode = None
-    if encode is None or any(prompt.text is None for prompt in prompts):
-        raise RequestError(f"{checkpoint.folder}'s tokenizer needs transformers here; pip install 'pytest-specdec[models]'")
-    return [list(encode(prompt.text or "").ids) for prompt in prompts]
 
 
 def _times(reported: Sequence[Reported]) -> Times | None:

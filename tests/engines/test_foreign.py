@@ -14,7 +14,7 @@ from support import EMBEDDED
 
 from pytest_specdec.acceptance.case import Case, TextKey
 from pytest_specdec.acceptance.prompts import Prompt, read_prompts
-from pytest_specdec.checkpoint import local_checkpoint
+from pytest_specdec.checkpoint import case_checkpoint
 from pytest_specdec.engines.encoding import encoded, encoded_alone
 from pytest_specdec.engines.foreign import ForeignEngine
 from pytest_specdec.engines.reported import Abilities, Manner, Pooled, Reported, ReportedRound, Request, Setup, Timings, Totals
@@ -156,7 +156,7 @@ def test_a_served_engine_needs_no_torch() -> None:
 
 
 def test_prompts_are_encoded_alike_with_and_without_transformers() -> None:
-    checkpoint = local_checkpoint(str(EMBEDDED / "text-target"))
+    checkpoint = case_checkpoint(str(EMBEDDED / "text-target"))
     assert checkpoint is not None
     prompts = read_prompts(EMBEDDED.parent / "engines" / "prompts.jsonl")
     assert encoded_alone(checkpoint, prompts) == encoded(checkpoint, lambda: None, prompts)
