@@ -78,7 +78,8 @@ engines: engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino
 	$(MAKE) engines-page
 
 engines-page: $(READY)
-	$(BIN)/python benchmarks/engines_table.py page $(ENGINES)/rows/*.json > docs/engines.md.new && mv docs/engines.md.new docs/engines.md
+	$(BIN)/python benchmarks/engines_table.py page $(ENGINES)/rows/*.json \
+		--versions $(wildcard $(ENGINES)/versions/*.xml) > docs/engines.md.new && mv docs/engines.md.new docs/engines.md
 
 engine-transformers: $(READY)
 	$(call asked,$(VENV),transformers)
@@ -86,7 +87,8 @@ engine-transformers: $(READY)
 # Old and new releases of it, each in an environment of its own: what the suite says of each is a section of docs/engines.md.
 TRANSFORMERS := 5.14.0 5.15.1 5.24.0
 
-engine-transformers-versions: $(TRANSFORMERS:%=engine-transformers-%)  ## suites/engines/ on old and new releases of transformers
+engine-transformers-versions: $(READY) $(TRANSFORMERS:%=engine-transformers-%)  ## suites/engines/ on old and new releases of transformers
+	$(BIN)/python benchmarks/engine_versions.py $(TRANSFORMERS:%=$(ENGINES)/versions/transformers-%.xml) --into docs/engines.md
 
 # A failed test is a finding about that release, and not about this run; any other exit status ends it.
 engine-transformers-%: $(ENGINES)/transformers-%/.ready
