@@ -143,6 +143,14 @@ def local_checkpoint(name: str) -> Checkpoint | None:
     return open_checkpoint(Path(name)) if Path(name).is_absolute() or Path(name).is_dir() else None
 
 
+def case_checkpoint(name: str) -> Checkpoint | None:
+    """The files of a case's model, whose name is an absolute path where it is a folder.
+
+    None for a hub id and for `SERVED`, whatever folder of that name lies about. Raises RequestError for a path where nothing is.
+    """
+    return open_checkpoint(Path(name)) if Path(name).is_absolute() else None
+
+
 def open_checkpoint(folder: Path) -> Checkpoint:
     """The checkpoint in `folder`; unchanged files are read once. Raises RequestError where there is none."""
     if not folder.is_dir():

@@ -9,7 +9,7 @@ from pathlib import Path
 from .acceptance.case import MEASURE, REPLAYING, SERVED, TRACE, Case, TextKey
 from .acceptance.prompts import read_prompts
 from .baselines.store import BaselineStore
-from .checkpoint import Checkpoint, check_not_itself, check_pair, local_checkpoint
+from .checkpoint import Checkpoint, case_checkpoint, check_not_itself, check_pair
 from .errors import BaselineError, RequestError
 from .gate.permutation import can_resolve, prompts_to_resolve
 from .speedup.costs import CostProfile
@@ -79,7 +79,7 @@ def check_distinct(cases: Iterable[Case]) -> None:
 
 def _local(name: str | None) -> Checkpoint | None:
     """The checkpoint of a folder; None for a model on the hub or a server, and without one."""
-    return None if name in (None, SERVED) else local_checkpoint(name)
+    return None if name is None else case_checkpoint(name)
 
 
 def _check_not_itself(target: str, drafter: str | None) -> None:

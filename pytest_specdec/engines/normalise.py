@@ -107,6 +107,18 @@ def starts_of(one: Reported) -> list[Round]:
     return found
 
 
+def comparable_rounds(one: Reported, k: int) -> list[Round]:
+    """The rounds of a text that all engines that start alike play alike, for the same greedy text and k.
+
+    They have room for k drafts and the bonus token, so that no engine clips them, and the prompt pass's is left out.
+    `acceptance/1` counts one start more, which has room for the k drafts alone: engines that keep room for the bonus
+    token draft k - 1 tokens there, and others k. Engines that draft in the prompt pass start one token earlier than
+    those that draft after it, and cut the same text into other rounds.
+    """
+    first, end = len(one.prompt_ids or (0,)), len(one.prompt_ids or (0,)) + one.tokens
+    return [own for own in starts_of(one) if first < own.start < end - k]
+
+
 def _totals(one: Reported) -> Totals:
     """A text's sums, added up where it gives rounds. Raises MeasurementError where it has neither."""
     if one.totals is not None:

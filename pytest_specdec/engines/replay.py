@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -25,9 +24,6 @@ from ..decoding.sampling import encode_prompts, sample_new_tokens
 from ..errors import SpecdecError
 from .local import LocalEngine, no_rounds, template_of
 from .protocol import Measurement
-
-if TYPE_CHECKING:
-    pass
 
 _ScoresKey = tuple[str, int | None]
 """Drafter, and the depth where each depth needs scores of its own."""

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..acceptance.case import SERVED, Case, TextKey
+from ..acceptance.case import Case, TextKey
 from ..acceptance.prompts import Prompt, read_prompts
 from ..acceptance.renewal import expected_counts
 from ..acceptance.samples import Samples
 from ..acceptance.scores import Scores
 from ..acceptance.texts import Text, texts_of_prompts
 from ..baselines.schema import SCHEMA, Environment, Fingerprints, TextSet
-from ..checkpoint import local_checkpoint
+from ..checkpoint import case_checkpoint
 from ..errors import MeasurementError, RequestError
 from ..lossless.conformance import Conformance
 from ..printable import KEY
@@ -233,7 +233,7 @@ class _Group:
 
 def own_encoder(target: str) -> Encode | None:
     """The tokenizer of a checkpoint folder, without its weights; None where the target's files are not at hand."""
-    checkpoint = None if target == SERVED else local_checkpoint(target)
+    checkpoint = case_checkpoint(target)
     if checkpoint is None:
         return None
     try:

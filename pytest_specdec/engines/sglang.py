@@ -14,9 +14,15 @@ import msgspec
 from ..acceptance.case import Sampling
 from ..errors import MeasurementError
 from .http import Client, ServerError
-from .reported import Abilities, Counters, Manner, Totals
+from .reported import RULES, Abilities, Counters, Manner, Totals
 from .scorers import SglangScorer
 from .served import Said, ServedAdapter
+
+
+class _Finish(msgspec.Struct, frozen=True):
+    """`stop`, `length` or `abort`."""
+
+    type: str
 
 
 class MetaInfo(msgspec.Struct, frozen=True):
@@ -24,6 +30,7 @@ class MetaInfo(msgspec.Struct, frozen=True):
 
     prompt_tokens: int
     completion_tokens: int
+    finish_reason: _Finish | None = None
     spec_verify_ct: int | None = None
     spec_num_correct_drafts: int | None = None
     spec_accepted_drafts: int | None = None
@@ -93,7 +100,10 @@ class SglangAdapter(ServedAdapter):
 
     name = "sglang"
     dialect = SglangScorer
-    abilities = Abilities(per_request=True, per_position=True, drafters=("model", "mtp", "prompt-lookup"), url="needed")
+    abilities = Abilities(
+        drafters=("model", "mtp", "prompt-lookup"), rules=RULES, draft_depth=False, samples=True, filters=True,
+        per_request=True, per_position=True, url="needed",
+    )  # fmt: skip
     manner = Manner(
         end="full",
         undelivered=True,
@@ -121,7 +131,7 @@ class SglangAdapter(ServedAdapter):
     def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> Said:
         meta, tokens = self._ask(ids, sampling, new_tokens)
         try:
-            return tokens, None, meta.totals()
+            return Said(tokens, None, meta.totals(), meta.finish_reason.type if meta.finish_reason else None)
         except ValueError as error:
             raise self.refuse(f"{error}; turn on speculative decoding, or update SGLang") from None
 

@@ -14,13 +14,16 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from ..acceptance.case import LOOKUP, OWN_HEADS
+from ..acceptance.case import RULES as ALL_RULES
+from ..acceptance.case import Sampling, default_rule
 from ..acceptance.prompts import key_of
 from ..baselines.store import write_all
 from ..errors import MeasurementError, RequestError
 from ..limits import HIGHEST_TEMPERATURE, MOST_DEPTH, MOST_K, MOST_NEW_TOKENS, MOST_SEED, MOST_TOKEN_ID
 from ..strict_json import JsonError, parse_json
-from .reported import Abilities, Manner, Pooled, Reported, ReportedRound, Request, Setup, Timings, Totals
+from .abilities import drafter_kind
+from .identities import check_pooled, check_reported
+from .reported import Abilities, Ends, Manner, Pooled, Reported, ReportedRound, Request, Setup, Timings, Totals
 
 SCHEMA: Literal[1] = 1
 _CURE = "see docs/trace.md for the schema"
@@ -52,11 +55,21 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     undelivered: bool = False
     counts_empty: bool = False
     argmax_drafts: bool = False
+    rule: str | None = None
+    """The verification rule; None for the temperature's own."""
+    ngrams: tuple[int, int] | None = None
+    """Of prompt lookup: the shortest and the longest that are looked up."""
+    eos: tuple[_TokenId, ...] | None = None
+    """Token ids that end a text; None for the target's own."""
+    stop: tuple[int | str, ...] = ()
+    """Further token ids and strings that end one."""
     altered: _Name | None = None
 
     @property
     def manner(self) -> Manner:
-        return Manner(self.prefill_drafts, self.end, self.undelivered, self.counts_empty, self.argmax_drafts)
+        return Manner(
+            self.prefill_drafts, self.end, self.undelivered, self.counts_empty, self.argmax_drafts, self.ngrams
+        )  # fmt: skip
 
 
 class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -81,6 +94,8 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     prompt_ids: tuple[_TokenId, ...] = ()
     new_ids: tuple[_TokenId, ...] = ()
     emitted: Annotated[int, Meta(ge=0, le=MOST_NEW_TOKENS)] | None = None
+    finish_reason: Literal["stop", "length"] | None = None
+    """Why the text ends: `stop` for EOS and declared stops."""
     rounds: tuple[tuple[int, int], ...] | None = None
     totals: Sums | None = None
     seconds: _Time | None = None
@@ -100,8 +115,9 @@ class TraceAdapter:
 
     name = "trace"
     abilities = Abilities(
-        per_round=True, per_request=True, pooled=True, per_position=True, timings=True,
-        drafters=("model", "mtp", "prompt-lookup"), url="needed", wants_ids=False,
+        drafters=("model", "mtp", "prompt-lookup"), rules=ALL_RULES, draft_depth=True, all_heads=False, samples=True,
+        filters=True, per_round=True, per_request=True, pooled=True, per_position=True, timings=True, url="needed",
+        wants_ids=False,
     )  # fmt: skip
 
     def __init__(self, setup: Setup) -> None:
@@ -141,7 +157,11 @@ class TraceAdapter:
 
 
 def read_trace(path: Path) -> tuple[Header, list[tuple[int, Line]]]:
-    """A trace's header and its lines with their numbers. Raises RequestError, with the line, for anything else."""
+    """A trace's header and its lines with their numbers.
+
+    Raises RequestError, with the line, for anything else, and MeasurementError for counts that contradict each other or
+    the text that they are of.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -159,6 +179,7 @@ def read_trace(path: Path) -> tuple[Header, list[tuple[int, Line]]]:
     ]
     for number, line in lines:
         _check_line(line, header.k, f"{path}:{number}")
+    _check_counts(path, header, lines)
     return header, lines
 
 
@@ -192,13 +213,37 @@ def _contradiction(sums: Sums, k: int) -> str | None:
     )
 
 
+def _check_counts(path: Path, header: Header, lines: Sequence[tuple[int, Line]]) -> None:
+    """Rounds and sums fit each other and their texts, whatever the suite asks for."""
+    sampling = Sampling(header.temperature, header.top_k, header.top_p)
+    rule = header.rule or default_rule(header.temperature)
+    request = Request((), header.k, header.depth, "", header.drafter, sampling, header.new_tokens, header.seed, rule)
+    texts: list[Reported] = []
+    pooled: Pooled | None = None
+    for number, line in lines:
+        where = f"{path}:{number}"
+        if line.pooled is None:
+            texts.append(_reported(header, line, where))
+            check_reported(texts[-1], request)
+        elif pooled is not None:
+            raise RequestError(f"{where}: pooled for the second time; write the run's sums once")
+        else:
+            pooled = Pooled(line.pooled.totals, header.manner, where)
+    if pooled is None:
+        return
+    if own := next((one for one in texts if one.rounds is not None or one.totals is not None), None):
+        raise RequestError(f"{own.where}: rounds or totals of a text beside the sums of the run; write one of them")
+    check_pooled(pooled, texts, request)
+
+
 def write_trace(path: Path, request: Request, engine: str, reported: Sequence[Reported]) -> None:
     """Keep texts of one run. Raises BaselineError where the file cannot be written."""
     manner, sampling = reported[0].manner, request.sampling
     header = Header(
         SCHEMA, engine, request.k, request.depth, sampling.temperature, sampling.top_k, sampling.top_p, request.new_tokens,
-        _drafter(request), request.seed, manner.prefill_drafts, manner.end, manner.undelivered, manner.counts_empty,
-        manner.argmax_drafts, reported[0].altered,
+        drafter_kind(request.drafter), request.seed, manner.prefill_drafts, manner.end, manner.undelivered,
+        manner.counts_empty, manner.argmax_drafts, request.rule, manner.ngrams, reported[0].ends.eos, reported[0].ends.stop,
+        reported[0].altered,
     )  # fmt: skip
     lines = [msgspec.json.encode(one) for one in (header, *map(_line, reported))]
     write_all({path: b"\n".join(lines) + b"\n"})
@@ -211,6 +256,7 @@ def _line(one: Reported) -> Line:
         prompt_ids=one.prompt_ids,
         new_ids=one.new_ids,
         emitted=one.emitted,
+        finish_reason="stop" if one.finish == "stop" else "length" if one.finish == "length" else None,
         rounds=one.rounds,
         totals=None if totals is None else Sums(totals.drafted, totals.accepted, totals.rounds, totals.per_position),
         **({} if timings is None else dataclasses.asdict(timings)),
@@ -236,6 +282,8 @@ def _reported(header: Header, line: Line, where: str) -> Reported:
         None if line.seconds is None else Timings(line.seconds, line.draft_ms, line.verify_ms),
         header.altered,
         where,
+        line.finish_reason,
+        Ends(header.eos, header.stop),
     )
 
 
@@ -255,14 +303,13 @@ def _check_header(path: Path, header: Header, request: Request) -> None:
             raise RequestError(
                 f"{path}:1: recorded with {name} {recorded:g} and {wanted:g} is asked for; use --specdec-{name}={recorded:g}"
             )
-    if header.drafter != (drafter := _drafter(request)):
-        raise RequestError(f"{path}:1: recorded with drafter {header.drafter!r} and {drafter!r} is asked for; set the marker's")
-
-
-def _drafter(request: Request) -> Literal["model", "mtp", "prompt-lookup"]:
-    if request.drafter == OWN_HEADS:
-        return "mtp"
-    return "prompt-lookup" if request.drafter == LOOKUP else "model"
+    named = {
+        "drafter": (header.drafter, drafter_kind(request.drafter)),
+        "rule": (header.rule or default_rule(header.temperature), request.rule),
+    }
+    for name, (own, wanted_name) in named.items():
+        if own != wanted_name:
+            raise RequestError(f"{path}:1: recorded with {name} {own!r} and {wanted_name!r} is asked for; set the marker's")
 
 
 def _decoded(path: Path, number: int, row: str, shape: type[Any], *, whole: bool) -> Any:

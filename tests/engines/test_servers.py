@@ -113,7 +113,7 @@ def test_no_drafts_in_the_answer_are_none_drafted() -> None:
     events = [{"stop": False, "tokens_predicted": at + 1, "tokens": [token]} for at, token in enumerate(body["tokens"])]
     stream = "".join(f"data: {json.dumps(event)}\n\n" for event in [*events, body | {"tokens": []}])
     with playing(llama_cpp(completion=[Answer(stream)], metrics=[Answer("", 501)])) as stage:
-        _, rounds, totals = Unprobed.LlamaCpp(Setup(), stage.client()).answer(PROMPT, Sampling(0.0), 24, 0, 3)
+        _, rounds, totals, _ = Unprobed.LlamaCpp(Setup(), stage.client()).answer(PROMPT, Sampling(0.0), 24, 0, 3)
     assert rounds == (ReportedRound(0, 0),) * 23
     assert totals == Totals(23, 0, 0, ())
 
@@ -167,7 +167,7 @@ def test_unstreamed_tokens_are_fetched_and_their_rounds_told(places: tuple[int, 
     pages: list[Play] = [Answer("a 1"), Answer("a 1"), Answer("a 1")]
     whole = Answer(payload("llama_cpp_completion.json"))
     with playing(llama_cpp(completion=[Answer(_hidden(*places)), whole], metrics=pages)) as stage:
-        ids, rounds, totals = Unprobed.LlamaCpp(Setup(), stage.client()).answer(PROMPT, Sampling(0.0), 24, 0, 3)
+        ids, rounds, totals, _ = Unprobed.LlamaCpp(Setup(), stage.client()).answer(PROMPT, Sampling(0.0), 24, 0, 3)
         assert stage.seen[-1][1]["return_tokens"] is True
     assert ids == TEXT
     assert totals is not None
@@ -510,3 +510,38 @@ def test_a_retry_that_may_have_drained_rounds_is_an_error() -> None:
     plays["/v1/completions"].insert(0, Answer("", 503))
     with playing(plays) as stage, pytest.raises(ServerError, match="rounds of a lost answer; run again"):
         _trtllm(stage)
+
+
+# All of them
+
+
+def _finished(words: Any) -> dict[type[ServedAdapter], dict[str, list[Play]]]:
+    """Answers that end by what each server calls `words`."""
+    stream = payload("llama_cpp_stream.txt").replace('"stop_type":"limit"', f'"stop_type":"{words["llama-cpp"]}"')
+    trt = json.loads(trtllm([])["/v1/completions"][0].body)
+    trt["choices"][0]["finish_reason"] = words["trtllm"]
+    drained = [Answer("[]"), Answer(iterations()), Answer("[]")]
+    return {
+        Unprobed.LlamaCpp: llama_cpp(completion=[Answer(stream)]),
+        Unprobed.Vllm: vllm(
+            v1__completions=changed(
+                payload("vllm_completion.json"), lambda body: body["choices"][0].update(finish_reason=words["vllm"])
+            )
+        ),
+        Unprobed.Sglang: sglang(META | {"finish_reason": words["sglang"]}),
+        TensorRtLlmAdapter: trtllm(drained) | {"/v1/completions": [Answer(json.dumps(trt))]},
+    }
+
+
+STOP = {"llama-cpp": "eos", "vllm": "stop", "sglang": {"type": "stop", "matched": 1}, "trtllm": "stop"}
+LENGTH = {"llama-cpp": "limit", "vllm": "length", "sglang": {"type": "length", "length": 24}, "trtllm": "length"}
+ABORT = {"llama-cpp": "abort", "vllm": "abort", "sglang": {"type": "abort", "message": ""}, "trtllm": "abort"}
+
+
+@pytest.mark.parametrize(("words", "finish"), [(STOP, "stop"), (LENGTH, "length"), (ABORT, "abort")])
+@pytest.mark.parametrize("kind", [Unprobed.LlamaCpp, Unprobed.Vllm, Unprobed.Sglang, TensorRtLlmAdapter])
+def test_what_a_server_says_of_a_texts_end_is_handed_over(kind: type[ServedAdapter], words: dict[str, Any], finish: str) -> None:
+    with playing(_finished(words)[kind]) as stage:
+        one = run(kind(Setup(), stage.client()))[0]
+    assert isinstance(one, Reported)
+    assert one.finish == finish

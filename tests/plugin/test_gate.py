@@ -89,8 +89,7 @@ def test_a_changed_tokenizer_is_an_error(project, tmp_path: Path) -> None:
 
 def test_a_changed_rule_is_an_error(project) -> None:
     project.create()
-    path = project.pytester.path / "baselines/letters/draft-k4-depth0-t1.json"
-    path = next(path.parent.glob("*-k4-depth0-t1.json"))
+    path = next((project.pytester.path / "baselines/letters").glob("*-k4-depth0-t1.json"))
     path.write_text(path.read_text().replace('"rule": "rejection"', '"rule": "block"'))
     project.run("--specdec-k=4", "--specdec-depth=0", ok=False).stdout.fnmatch_lines(["*rule was 'block' in the baseline*"])
 
