@@ -26,7 +26,6 @@ from ..acceptance.texts import Text, texts_of_prompts
 from ..baselines.schema import SCHEMA, Environment, Fingerprints, TextSet
 from ..checkpoint import local_checkpoint
 from ..errors import MeasurementError, RequestError
-from ..lossless.conformance import Conformance
 from ..speedup.costs import CostProfile
 from .http import Client
 from .llama_cpp import LlamaCppAdapter
@@ -40,6 +39,7 @@ from .sglang import SglangAdapter
 from .vllm_http import VllmServer
 
 if TYPE_CHECKING:
+    from ..lossless.conformance import Conformance
     from .local import LocalEngine
     from .oracle import Agreement
 
