@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from .printable import printable
+
+EXTRAS = {"models": ("torch", "transformers", "safetensors", "tokenizers")}
+"""What each extra of this project brings."""
 
 
 class SpecdecError(Exception):
@@ -27,3 +33,22 @@ class CostError(SpecdecError):
 
 class MeasurementError(SpecdecError):
     """The measurement ended without a usable record, for example without a single round."""
+
+
+class MissingExtraError(RequestError, ImportError):
+    """A package that an extra of this project brings is not installed, or too old."""
+
+
+@contextlib.contextmanager
+def naming_extras() -> Iterator[None]:
+    """Turn the failed import of what an extra brings into one message that names it. Raises MissingExtraError."""
+    try:
+        yield
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        extra = next((extra for extra, brought in EXTRAS.items() if package in brought), None)
+        if extra is None:
+            raise
+        absent = isinstance(error, ModuleNotFoundError) and error.name == package
+        problem = f"{package} is not installed" if absent else f"{package} here is too old ({error})"
+        raise MissingExtraError(f"{problem}; pip install {'' if absent else '-U '}'pytest-specdec[{extra}]'") from None

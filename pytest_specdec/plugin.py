@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .errors import SpecdecError
+from .errors import SpecdecError, naming_extras
 from .options import OPTIONS
 
 if TYPE_CHECKING:
@@ -166,8 +166,9 @@ def specdec_costs(request: pytest.FixtureRequest, specdec_case: Case) -> CostPro
 
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
-    """Turn our own errors into a test error of one message, without our traceback."""
+    """Turn our own errors, and imports that an extra would mend, into a test error of one message, without our traceback."""
     try:
-        yield
+        with naming_extras():
+            yield
     except SpecdecError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None

@@ -22,7 +22,7 @@ from ..acceptance.prompts import Prompt, read_prompts
 from ..acceptance.texts import Text
 from ..baselines.schema import Environment, Fingerprints
 from ..checkpoint import Checkpoint, case_checkpoint
-from ..errors import MeasurementError, RequestError, SpecdecError
+from ..errors import MeasurementError, RequestError, SpecdecError, naming_extras
 from .abilities import check_able
 from .encoding import decoder, encoded
 from .endings import TargetEnds, check_ending, target_ends
@@ -92,10 +92,8 @@ class ForeignEngine(Engine):
     @functools.cached_property
     def local(self) -> LocalEngine:
         """The case's models in this process. Raises RequestError without torch and transformers."""
-        try:
+        with naming_extras():
             from .replay import ReplayEngine
-        except ImportError as error:
-            raise RequestError(f"{error.name} is not installed; pip install 'pytest-specdec[models]'") from error
         return ReplayEngine((), device=self._device, dtype=self._dtype, report=self._report)
 
     def model(self, name: str) -> Any:

@@ -26,7 +26,6 @@ from ..acceptance.texts import Text, texts_of_prompts
 from ..baselines.schema import SCHEMA, Environment, Fingerprints, TextSet
 from ..checkpoint import case_checkpoint
 from ..errors import MeasurementError, RequestError
-from ..lossless.conformance import Conformance
 from ..printable import KEY
 from ..speedup.costs import CostProfile
 from .drafting import check_plain
@@ -42,6 +41,7 @@ from .sglang import SglangAdapter
 from .vllm_http import VllmServer
 
 if TYPE_CHECKING:
+    from ..lossless.conformance import Conformance
     from .local import LocalEngine
     from .oracle import Agreement
 
