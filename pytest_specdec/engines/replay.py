@@ -122,6 +122,7 @@ class ReplayEngine(LocalEngine):
                 new_tokens=key.new_tokens,
                 sampling=key.sampling,
                 seed=key.seed,
+                keys=[prompts[row].key for row in missing],
                 progress=functools.partial(self._report, f"{key.suite}: sampling texts"),
             )
             known |= {prompts[row].key: new for row, new in zip(missing, sampled, strict=True)}
