@@ -22,9 +22,10 @@ from ..decoding.sampling import encode_prompts
 from ..errors import RequestError
 from .local import DECODE_BATCH, LocalEngine, no_rounds, template_of
 from .normalise import definition_of
-from .oracle import Agreement, Judged, agreement
+from .oracle import Agreement, agreement
 from .protocol import Measurement, Times
 from .reported import Manner, Reported, ReportedRound
+from .walk import Judged
 
 if TYPE_CHECKING:
     pass
