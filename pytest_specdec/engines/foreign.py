@@ -164,7 +164,8 @@ class ForeignEngine(Engine):
             )
         drafter = case.drafter if case.draft_model is None else self.model(case.draft_model)
         from ..decoding.replay import check_drafter
-        from .oracle import Judged, agreement
+        from .oracle import agreement
+        from .walk import Judged
 
         check_drafter(target, drafter, case.depth)
         definition = definition_of(run.reported, case.drafter, run.pooled)
