@@ -109,8 +109,10 @@ def specdec_run(request: pytest.FixtureRequest, specdec_case: Case) -> Run:
 @pytest.fixture
 def specdec_baseline(request: pytest.FixtureRequest, specdec_case: Case) -> Baseline:
     """The stored record to compare with: `assert specdec_run == specdec_baseline`."""
+    session = session_of(request.config)
+    session.asks_for_baseline(request.node.nodeid)
     with _told():
-        return session_of(request.config).suite.baseline(specdec_case)
+        return session.suite.baseline(specdec_case)
 
 
 @pytest.fixture

@@ -84,6 +84,7 @@ def empty_row(case: Case, engine: str) -> Row:
         verdict="not judged",
         reason="",
         changed=[],
+        warnings=[],
     )
 
 

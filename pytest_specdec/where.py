@@ -8,8 +8,9 @@ from pathlib import Path
 from .acceptance.renewal import AcceptanceField
 from .acceptance.stream import judged_tokens
 from .acceptance.tokens import decoded, encoded, token_acceptance
-from .baselines.schema import SCHEMA, Record, TokenMap, TokenRow, dumps
+from .baselines.schema import SCHEMA, Record, TokenMap, TokenRow
 from .baselines.store import BaselineStore
+from .baselines.writing import dumps
 from .comparison import Run
 from .engines.protocol import Engine
 from .errors import BaselineError

@@ -18,12 +18,10 @@ from ..acceptance.counts import Counts
 from ..acceptance.renewal import End
 from ..acceptance.rounds import Round, counts_of_rounds
 from ..acceptance.texts import Text
+from ..baselines.schema import POOLED
 from ..errors import MeasurementError
 from .identities import rounds_of
 from .reported import Manner, Pooled, Reported, Totals
-
-POOLED = "all prompts"
-"""Stands for a prompt's key where an engine counts for all together."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ import msgspec
 
 from ..acceptance.case import Case, TextKey
 from ..acceptance.prompts import read_prompts
+from ..acceptance.references import References, reference_counts
 from ..acceptance.renewal import expected_counts
 from ..acceptance.samples import Samples
 from ..acceptance.scores import Scores
@@ -65,7 +66,12 @@ class ReplayEngine(LocalEngine):
             looping=group.looping,
             samples=Samples.of(field, case.k),
             field=functools.partial(own.field, case.rule),
+            references=functools.partial(self._references, case, own, group.texts),
         )
+
+    def _references(self, case: Case, scores: Scores, texts: Sequence[Text]) -> References:
+        vocabulary = self.model(case.target).model.get_input_embeddings().num_embeddings
+        return reference_counts(scores, texts, vocabulary=vocabulary, k=case.k, rule=case.rule, judged=case.judged)
 
     def emitted(self, case: Case) -> Sequence[Text]:
         return self._group(case.texts).texts

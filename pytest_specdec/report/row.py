@@ -100,6 +100,8 @@ class Row(Metrics):
     verdict: str
     reason: str
     changed: list[str]
+    warnings: list[str]
+    """What a reader should know, whatever the verdict."""
 
 
 def plain(value: float | None) -> Number:
