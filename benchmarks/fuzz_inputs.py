@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,14 @@ from mutants import mutate
 from pytest_specdec.acceptance.prompts import read_prompts
 from pytest_specdec.baselines.schema import EvidenceFile, Record, TextSet, TokenMap
 from pytest_specdec.baselines.store import load
+from pytest_specdec.baselines.writing import DIGEST, digest_of
 from pytest_specdec.checkpoint import Checkpoint, check_tokenizer_config, open_checkpoint
 from pytest_specdec.engines.trace import read_trace
 from pytest_specdec.errors import SpecdecError
 from pytest_specdec.options import OPTIONS, server_url
 from pytest_specdec.settings import Marker
 from pytest_specdec.speedup.costs import CostProfile
+from pytest_specdec.strict_json import JsonError, parse_json
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 1.0
@@ -185,23 +188,45 @@ def kinds(tiny: Path) -> list[Kind]:
 def _stored(name: str, shape: Any, wrong: Callable[[Any], Iterator[str]], originals: list[bytes]) -> Kind:
     def read(raw: bytes, folder: Path) -> Any:
         path = folder / "stored.json"
-        path.write_bytes(raw)
+        path.write_bytes(_digested(raw) if zlib.crc32(raw) % 2 else raw)
         return load(path, shape)
 
+    originals += [_older(originals[0])]
     place = {"records": "baselines/fuzz/draft-k4-depth0-t1.json", "texts": "baselines/fuzz/texts/t1-n24-s0.json"}
     return Kind(name, originals, read, wrong, place=place.get(name, ""))
 
 
+def _digested(raw: bytes) -> bytes:
+    """A stored file with the digest of its content, as somebody writes it who knows how; others stay as they are."""
+    try:
+        data = parse_json(raw.decode())
+    except (UnicodeDecodeError, JsonError):
+        return raw
+    if not isinstance(data, dict) or data.pop(DIGEST, None) is None:
+        return raw
+    return json.dumps(data | {DIGEST: digest_of(data)}, indent=1).encode()
+
+
 def _fewer(path: Path, field: str, most: int = 5) -> bytes:
+    """A stored file with its first prompts alone."""
     data = json.loads(path.read_text())
     data[field] = dict(list(data[field].items())[:most])
-    return json.dumps(data, indent=1).encode()
+    return _digested(json.dumps(data, indent=1).encode())
+
+
+def _older(raw: bytes) -> bytes:
+    """A stored file as schema 1 had it: without a digest."""
+    data = json.loads(raw)
+    for name in (DIGEST, *(("case", "seed") if "case" in data else ())):
+        del data[name]
+    return json.dumps(data | {"schema": 1}, indent=1).encode()
 
 
 def _evidence(record: bytes) -> bytes:
     data = json.loads(record)
     night = {"p_value": 0.25, "fingerprints": data["fingerprints"], "counts": data["counts"]}
-    return json.dumps({"schema": data["schema"], "baseline": "0123456789abcdef", "nights": [night, night]}, indent=1).encode()
+    evidence = {"schema": data["schema"], DIGEST: "", "baseline": "0123456789abcdef", "nights": [night, night]}
+    return _digested(json.dumps(evidence, indent=1).encode())
 
 
 def _prompts() -> bytes:

@@ -202,7 +202,7 @@ def test_a_bad_value_of_a_marker_is_named_with_its_place(name: str, value: objec
     assert advice
 
 
-def test_a_number_of_thousands_of_digits_is_named(tmp_path: Path) -> None:
+def test_a_number_of_thousands_of_digits_is_named() -> None:
     with pytest.raises(RequestError, match="k=a huge number"):
         marker(k=10**5000)
 

@@ -44,9 +44,10 @@ def run(asked: argparse.Namespace) -> int:
 
 def _measured(asked: argparse.Namespace) -> CostProfile:
     from ..checkpoint import check_pair
-    from ..decoding.loading import load_model
+    from ..decoding.loading import check_folders, load_model
     from ..decoding.timing import Setting, measure_costs
 
+    check_folders(asked.target, *([asked.draft] if asked.draft else []))
     target = load_model(asked.target, asked.device, asked.dtype)
     drafter = load_model(asked.draft, asked.device, asked.dtype) if asked.draft else None
     if drafter is not None:

@@ -28,7 +28,7 @@ def run(asked: argparse.Namespace) -> int:
     from ..acceptance.prompts import read_prompts
     from ..acceptance.texts import texts_of_prompts
     from ..decoding.confidence import confidences
-    from ..decoding.loading import LoadedModel, load_model
+    from ..decoding.loading import LoadedModel, check_folders, load_model
     from ..decoding.replay import DrafterPlan, check_drafter, text_scores
     from ..decoding.sampling import encode_prompts, sample_new_tokens
     from ..printable import printable
@@ -38,6 +38,7 @@ def run(asked: argparse.Namespace) -> int:
 
     costs = CostProfile.load(asked.costs).with_target(asked.costs)
     prompts = read_prompts(asked.prompts, None)
+    check_folders(asked.target, asked.draft)
     target = load_model(asked.target, asked.device, asked.dtype)
     drafter = asked.draft if asked.draft in (OWN_HEADS, LOOKUP) else load_model(asked.draft, asked.device, asked.dtype)
     depth = (1 if drafter == OWN_HEADS else 0) if asked.depth is None else asked.depth

@@ -14,6 +14,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from ..acceptance.case import LOOKUP, OWN_HEADS
 from ..checkpoint import MTP_COUNTS, Checkpoint, check_heads, check_tokenizer_config, local_checkpoint, open_checkpoint
 from ..errors import RequestError
 
@@ -88,6 +89,16 @@ def pick_device(device: str) -> str:
 def loaded(model: str | LoadedModel) -> LoadedModel:
     """A model that may still be a path or hub id."""
     return load_model(model) if isinstance(model, str) else model
+
+
+def check_folders(*names: str | LoadedModel) -> None:
+    """Read the files of models that are still to be loaded, so that a drafter that is refused costs no loading of its target.
+
+    Names of drafters without a model (`mtp`, `prompt-lookup`) are passed over. Raises RequestError as `open_checkpoint` does.
+    """
+    for name in names:
+        if isinstance(name, str) and name not in (OWN_HEADS, LOOKUP):
+            open_checkpoint(resolve(name))
 
 
 def load_model(name: str, device: str = "auto", dtype: str = "float32") -> LoadedModel:

@@ -26,7 +26,7 @@ from ..checkpoint import check_pair
 from ..errors import MeasurementError, RequestError
 from .heads import project, teacher_forced_hidden
 from .laws import check_numbers, log_scores
-from .loading import LoadedModel, loaded
+from .loading import LoadedModel, check_folders, loaded
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
@@ -81,6 +81,7 @@ def replay(
 
 def loaded_pair(target: str | LoadedModel, drafter: str | LoadedModel, depth: int) -> tuple[LoadedModel, LoadedModel | str]:
     """A pair with what comes as a path or hub id loaded. Raises RequestError for one that does not go together."""
+    check_folders(target, drafter)
     own = loaded(target)
     model = drafter if drafter in (OWN_HEADS, LOOKUP) else loaded(drafter)
     check_drafter(own, model, depth)
