@@ -278,7 +278,12 @@ def test_a_file_that_died_at_birth_begins_anew(tmp_path: Path, kept: int) -> Non
         assert ScoreCache(path, scorer).kept == 1
 
 
-@pytest.mark.parametrize("damage", [b"{}\n", b"<<<<<<< HEAD\n", b"\xff\n"])
+ROW = b'{"prompt": "a", "text": "b", "first": 4, "own": [%s], "best": [null], "top": [[-0.5]]}\n'
+
+
+@pytest.mark.parametrize(
+    "damage", [b"{}\n", b"<<<<<<< HEAD\n", b"\xff\n", b"[" * 5000 + b"\n", ROW % b"0.5", ROW % b"NaN", ROW % b"-0.5, -0.5"]
+)
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "target.jsonl"
     with playing(TARGET.plays("vllm")) as stage:
