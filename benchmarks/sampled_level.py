@@ -240,7 +240,8 @@ def main() -> None:
     four, sixteen = (stats.chi2.sf(df + SIGMAS * np.sqrt(2 * df), df) for df in (3, 15))
     print(
         PAGE.format(
-            session=SESSION, call=CALL, calls=CALLS, examples=EXAMPLES, draws=DRAWS, first=FIRST_LOT, k=K, runs=RUNS, growth=GROWTH - 1, sigmas=SIGMAS,
+            session=SESSION, call=CALL, calls=CALLS, examples=EXAMPLES, draws=DRAWS, first=FIRST_LOT, k=K, runs=RUNS,
+            growth=GROWTH - 1, sigmas=SIGMAS,
             stated_draws=STATED_DRAWS, stated_k=STATED_K, four=four, sixteen=sixteen, **sections,
         ),
         end="",

@@ -61,7 +61,8 @@ were given the whole round, which is more than they see today. Their tests of se
 RAGGED_HEAD = """
 ## Ragged rows
 
-{rows} samplers with flat rows, as vLLM's, given to `flat_batch` ([test-your-rejection-sampler.md](test-your-rejection-sampler.md)).
+{rows} samplers with flat rows, as vLLM's, given to `flat_batch`
+([test-your-rejection-sampler.md](test-your-rejection-sampler.md)).
 All but *rows of the next request* and *coins by position* are right while all requests have the same number of drafts;
 {caught} are found.
 
