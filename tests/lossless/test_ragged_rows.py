@@ -23,7 +23,8 @@ from pytest_specdec.lossless.sampled import sampled_law_test
 from pytest_specdec.lossless.sampler import ContractError, Sampler
 from pytest_specdec.lossless.trees import PrefixTree
 
-P, Q = (0.5, 0.3, 0.2), (0.2, 0.2, 0.6)
+Generator = torch.Generator | None
+P, Q, OWN = (0.5, 0.3, 0.2), (0.2, 0.2, 0.6), (0.1, 0.8, 0.1)
 LAWS = PrefixTree([P, (0.1, 0.2, 0.7)]), PrefixTree([Q])
 NAMED = {one.name: one for one in ragged.RAGGED}
 RIGHT = Sampler(flat_batch(ragged.reference))
@@ -32,40 +33,37 @@ RIGHT = Sampler(flat_batch(ragged.reference))
 def test_the_case_of_the_issue_is_found_and_its_right_twin_passes() -> None:
     """Rows at b * max_spec_len: right for equal counts, which is all that padded arguments can show."""
 
-    def equal(p: Tensor, q: Tensor, drafts: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def equal(p: Tensor, q: Tensor, drafts: Tensor, generator: Generator = None) -> Tensor:
         rows, k, size = q.shape
         bonus = torch.multinomial(p[:, -1], 1, generator=generator)
         flat = drafts.reshape(-1), [k] * rows, q.reshape(-1, size), p[:, :-1].reshape(-1, size), bonus
         return NAMED["rows at equal distances"].sample(*flat, generator)
 
-    assert assert_lossless(equal, batched=True, max_examples=10).untried
+    assert assert_lossless(equal, batched=True, max_examples=3).untried
     with pytest.raises(AssertionError, match=r"in a batch whose rows have \[.*\] drafts"):
         assert_lossless(flat_batch(NAMED["rows at equal distances"].sample), max_examples=25)
-    checked = assert_lossless(flat_batch(ragged.reference), max_examples=10)
-    assert (checked.method, checked.batches, checked.untried) == ("exact", 10, "")
-    assert str(checked) == "reference is lossless: exact in 10 rounds and 10 batches of ragged rows"
+    checked = assert_lossless(flat_batch(ragged.reference), max_examples=5)
+    assert (checked.method, checked.batches, checked.untried) == ("exact", 5, "")
+    assert str(checked) == "reference is lossless: exact in 5 rounds and 5 batches of ragged rows"
 
 
-def padded(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def padded(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None) -> Tensor:
     """Padded rows with their numbers of drafts: padding is rejected, and replaced by a token of the law behind the drafts."""
-    rows, width = drafts.shape
-    real = torch.arange(width) < num_draft_tokens[:, None]
+    real = torch.arange(drafts.shape[1]) < num_draft_tokens[:, None]
     accepted = reference.leading(reference.passed(p, q, drafts, generator) & real)
     weights = reference.q_at(q, accepted) * (accepted < num_draft_tokens)[:, None]
     last = reference.drawn(reference.residual(reference.at(p, accepted), weights), generator)
     return reference.emitted(drafts, accepted, last)
 
 
-def last_law(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def last_law(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None) -> Tensor:
     """The bonus token of every row is drawn from the law behind the longest row's drafts."""
     p = p.clone()
     p[torch.arange(len(p)), num_draft_tokens] = p[:, -1].clone()
     return padded(p, q, drafts, num_draft_tokens, generator)
 
 
-def all_drafts(
-    p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: torch.Generator | None = None
-) -> Tensor:
+def all_drafts(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None) -> Tensor:
     return reference.reference(p, q, drafts, generator)
 
 
@@ -78,7 +76,7 @@ def test_padded_rows_with_their_numbers_of_drafts() -> None:
         assert_lossless(all_drafts, max_examples=10)
 
 
-def whole(p: Tensor, q: Tensor, num_draft_tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def whole(p: Tensor, q: Tensor, num_draft_tokens: Tensor, generator: Generator = None) -> Tensor:
     return padded(p, q, reference.drawn_rows(q, generator), num_draft_tokens, generator)
 
 
@@ -108,13 +106,13 @@ def test_own_drafts_and_numpy(sampler: Callable[..., Any], drafts: Any) -> None:
 # The law of a batch
 
 
-BATCH = Batch((Round(*LAWS, 1), Round(PrefixTree([Q]), PrefixTree([P]), 0), Round(PrefixTree([Q]), PrefixTree([P]), 2)))
+BATCH = Batch((Round(*LAWS, 1), Round(PrefixTree([OWN]), PrefixTree([P]), 0), Round(PrefixTree([Q]), PrefixTree([P]), 2)))
 
 
 def test_the_law_of_a_batch_is_the_product_of_its_rows() -> None:
     law = BATCH.law(RIGHT)
     assert sum(law.values()) == pytest.approx(1, abs=1e-6)
-    laws = [row.law(RIGHT) if row.k else {(token,): chance for token, chance in enumerate(Q)} for row in BATCH.rows]
+    laws = [row.law(RIGHT) if row.k else {(token,): chance for token, chance in enumerate(OWN)} for row in BATCH.rows]
     for emitted in itertools.product(*laws):
         chance = np.prod([own[tokens] for own, tokens in zip(laws, emitted, strict=True)])
         assert law.get(emitted, 0.0) == pytest.approx(chance, abs=1e-6)
@@ -131,7 +129,8 @@ def test_rows_that_depend_on_each_other_are_noticed() -> None:
     found = batch_error(BATCH.law(Sampler(flat_batch(NAMED["coins by position"].sample))), BATCH, 2e-6)
     assert isinstance(found, Dependence)
     assert [len(tokens) for tokens in found.tokens] == [1, 1, 1]
-    assert found.expected == pytest.approx(np.prod([row.target.row(())[t[0]] for row, t in zip(BATCH.rows, found.tokens)]), 1e-5)
+    chances = [row.target.row(())[tokens[0]] for row, tokens in zip(BATCH.rows, found.tokens, strict=True)]
+    assert found.expected == pytest.approx(np.prod(chances), 1e-5)
 
 
 def test_a_dependence_of_later_tokens_alone() -> None:
@@ -158,13 +157,11 @@ def test_vllms_step_by_step_twin_is_sampled_and_passes() -> None:
 @pytest.mark.parametrize("name", NAMED)
 def test_sampling_finds_them_too(name: str) -> None:
     with pytest.raises(AssertionError, match="not lossless"):
-        assert_lossless(flat_batch(NAMED[name].sample), method="sampled", max_examples=2, draws=4_000)
+        assert_lossless(flat_batch(NAMED[name].sample), method="sampled", max_examples=1, draws=1_500)
 
 
 def test_a_law_that_is_wrong_in_rows_of_one_number_only() -> None:
-    def skewed(
-        p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def skewed(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None) -> Tensor:
         p = p.clone()
         p[num_draft_tokens == 1, 1] = torch.tensor(Q)
         return padded(p, q, drafts, num_draft_tokens, generator)
@@ -194,8 +191,7 @@ def test_every_batch_holds_all_numbers_of_drafts_and_never_none_alone() -> None:
 
 def test_equal_numbers_alone_are_asked_for_of_others() -> None:
     with pytest.raises(RequestError, match="takes no num_draft_tokens; give it that parameter"):
-        Emissions(Sampler(all_drafts_alike := reference.reference, batched=True), *LAWS, 3, 0, ragged=True)
-    assert not Sampler(all_drafts_alike, batched=True).ragged
+        Emissions(Sampler(reference.reference, batched=True), *LAWS, 3, 0, ragged=True)
 
 
 @pytest.mark.parametrize("sampler", [RIGHT, Sampler(padded), Sampler(whole, drafts="own")])
@@ -206,9 +202,7 @@ def test_right_ones_have_manners(sampler: Sampler) -> None:
 
 
 def test_a_row_that_reads_anothers_law_is_noticed_by_number() -> None:
-    with pytest.raises(
-        ContractError, match=r"with 0 drafts beside rows with other numbers, emitted .* num_draft_tokens of the rows"
-    ):
+    with pytest.raises(ContractError, match=r"with 0 drafts beside rows with other numbers, emitted .* num_draft_tokens"):
         check_rows(Sampler(flat_batch(NAMED["bonus of another row"].sample)))
 
 
@@ -242,8 +236,8 @@ def test_other_token_types_and_devices() -> None:
     """Indices of int64, and a generator of the device's own, which goes on where it was."""
     drawn = []
 
-    def long(draft_token_ids: Tensor, bonus_token_ids: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        drawn.append((draft_token_ids.dtype, generator.device, torch.rand((), generator=generator).item()))
+    def long(draft_token_ids: Tensor, bonus_token_ids: Tensor, generator: Generator = None) -> Tensor:
+        drawn.append((draft_token_ids.dtype, torch.rand((), generator=generator).item()))
         return bonus_token_ids
 
     sampler = flat_batch(long, device="cpu:0", token_dtype=torch.int64)
@@ -255,9 +249,8 @@ def test_other_token_types_and_devices() -> None:
     )
     for generator in (one := torch.Generator().manual_seed(3), one, torch.Generator().manual_seed(3)):
         sampler(*rows, generator=generator)
-    assert {kind for kind, _, _ in drawn} == {torch.int64}
-    assert {device for _, device, _ in drawn} == {torch.device("cpu", 0)} or {device.type for _, device, _ in drawn} == {"cpu"}
-    assert drawn[0][2] == drawn[2][2] != drawn[1][2]
+    assert {kind for kind, _ in drawn} == {torch.int64}
+    assert drawn[0][1] == drawn[2][1] != drawn[1][1]
 
 
 def writes(draft_token_ids: Tensor, draft_probs: Tensor, target_probs: Tensor, bonus_token_ids: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def rejection(
     generator: Generator,
     coins: Tensor | None = None,
 ) -> Tensor:
-    """One request after the other; (requests, most drafts + 1), padded with -1. Rows past the end are the last one, as in a kernel."""
+    """One request after the other; (requests, most drafts + 1), padded with -1. Rows past the end are the last one."""
     out, last = torch.full((len(counts), max(counts) + 1), -1, dtype=torch.int32), len(drafts) - 1
     for request, (count, begin) in enumerate(zip(counts, begins, strict=True)):
         for step in range(count):

@@ -91,9 +91,7 @@ def apply(pool: Pool, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     if name in _READS and isinstance(args[0], Pending):
         return _read(pool, name, args[0])
     if name in _ADDRESSES:
-        raise NotEnumerableError(
-            f"the address of drawn numbers is read by {name}(), and what happens there is not seen; {ADVICE}"
-        )
+        raise NotEnumerableError(f"{name}() gives away where drawn numbers lie, and what happens there is not seen; {ADVICE}")
     if name in _SHAPES:
         return func(args[0].codes, *args[1:], **kwargs)
     if name in _LIKE:
