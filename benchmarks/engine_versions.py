@@ -77,13 +77,17 @@ def ordered(paths: Sequence[Path]) -> list[Release]:
     return sorted(map(read, paths), key=lambda own: [int(part) for part in re.findall(r"\d+", own.version)])
 
 
+def current(page: str) -> str:
+    """The section that a page has. Raises SystemExit where it has none."""
+    _, found, rest = page.partition(HEADING)
+    if not found:
+        raise SystemExit(f"the page has no section {HEADING!r}; run make engine-transformers-versions")
+    return HEADING + rest.partition("\n## ")[0]
+
+
 def replaced(page: str, made: str) -> str:
     """The page with this section in place of its old one, which reaches to the next heading."""
-    if HEADING not in page:
-        raise SystemExit(f"the page has no section {HEADING!r}; add its heading where it is to stand")
-    before, _, rest = page.partition(HEADING)
-    _, heading, after = rest.partition("\n## ")
-    return before + made + heading + after
+    return page.replace(current(page), made, 1)
 
 
 def main() -> None:
