@@ -201,10 +201,12 @@ def _quoted(text: str) -> str:
 
 
 OPTIONS = (
-    Option("k", whole_numbers(1, MOST_K), "K[,K]", "Draft tokens per round to measure"),
-    Option("depth", whole_numbers(0, MOST_DEPTH), "D[,D]", "MTP layers per drafter pass to measure; 0 is a plain draft model"),
-    Option("target", file_name, "PATH", "Target model: a checkpoint folder or hub id"),
-    Option("draft", file_name, "PATH", "Drafter: a checkpoint folder or hub id, mtp or prompt-lookup"),
+    Option("k", whole_numbers(1, MOST_K), "K[,K]", "Draft tokens per round to measure (default 8)"),
+    Option(
+        "depth", whole_numbers(0, MOST_DEPTH), "D[,D]", "MTP layers per drafter pass to measure; 0 (default, for mtp 1) is none"
+    ),
+    Option("target", file_name, "PATH", "Target model: a checkpoint folder or hub id (no default)"),
+    Option("draft", file_name, "PATH", "Drafter: a checkpoint folder or hub id, mtp or prompt-lookup (no default)"),
     Option("device", one_of(*DEVICES), "NAME", "Where the models run: auto (default), cpu or cuda"),
     Option("dtype", one_of(*DTYPES), "NAME", "Number format of the weights: float32 (default), bfloat16 or float16"),
     Option("engine", one_of(*ENGINES), "NAME", "How acceptance is measured: replay (default), decode, or a real engine by name"),
@@ -212,11 +214,11 @@ OPTIONS = (
     Option(
         "draft-url", server_url, "URL", "Where the drafter is served, for the engine logprobs; its target is at --specdec-url"
     ),
-    Option("temperature", temperature, "T", "Sampling temperature; 0 is greedy decoding"),
+    Option("temperature", temperature, "T", "Sampling temperature; 0 is greedy decoding (default 1)"),
     Option("top-k", whole_number(0), "N", "Sample among the N likeliest tokens; 0 (default) is all"),
     Option("top-p", probability, "P", "Sample among the likeliest tokens that make up P; 1 (default) is all"),
-    Option("judged", id_range, "FIRST:END[:EVERY]", "Judge only drafts with these token ids; all others count as given"),
-    Option("prompts", whole_number(1, MOST_PROMPTS), "N", "Use the first N prompts of each prompt file"),
+    Option("judged", id_range, "FIRST:END[:EVERY]", "Judge only drafts with these token ids (default: all); others are given"),
+    Option("prompts", whole_number(1, MOST_PROMPTS), "N", "Use the first N prompts of each prompt file (default: all)"),
     Option("new-tokens", whole_number(2, MOST_NEW_TOKENS), "N", "Tokens of text per prompt (default 128)"),
     Option("seed", whole_number(0, MOST_SEED), "N", "Seed of newly sampled texts (default 0)"),
     Option("alpha", fraction(above_zero=True, below=0.5), "A", "False-alarm rate of the whole session (default 1%%)"),

@@ -24,7 +24,9 @@ _NOTE = (
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("baselines", type=Path, metavar="FOLDER", help="a folder of stored baselines")
-    parser.add_argument("--costs", type=Path, required=True, action="append", metavar="FILE", help="may be given more than once")
+    parser.add_argument(
+        "--costs", type=Path, required=True, action="append", metavar="FILE", help="cost profile; may be given more than once"
+    )
 
 
 def run(asked: argparse.Namespace) -> int:

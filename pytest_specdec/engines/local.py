@@ -6,6 +6,7 @@ import abc
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..acceptance.case import LOOKUP, LOSSY_RULES, Case, Sampling, TextKey
@@ -98,8 +99,7 @@ class LocalEngine(Engine):
         one = cases[0]
         context = min(_CONTEXT, (self.model(one.target).checkpoint.context or 2 * _CONTEXT) // 2)
         drafter = None if one.draft_model is None else self.model(one.draft_model)
-        self._report(f"{one.suite}: timing rounds", 0, 1)
-        profile = measure_costs(
+        return measure_costs(
             self.model(one.target),
             drafter,
             ks={size for case in cases for size in (case.verified, case.drafted)},
@@ -107,9 +107,8 @@ class LocalEngine(Engine):
             setting=Setting(context=context, temperature=one.temperature, dtype=self._dtype),
             own_heads=one.uses_own_heads,
             lookup=one.drafter == LOOKUP,
+            progress=lambda what, done, total: self._report(f"{one.suite}: {what}", done, total),
         )
-        self._report(f"{one.suite}: timing rounds", 1, 1)
-        return profile
 
     def rounds(self, case: Case, *, batch_size: int = 1, context: int = _CONTEXT, plain: bool = False) -> SteadyRounds:
         """Endless rounds of the case's decoder, to be timed; with `plain` steps of the target alone."""
@@ -127,7 +126,11 @@ class LocalEngine(Engine):
         return [tokenizer.decode([token]) for token in tokens]
 
     def _load(self, name: str) -> LoadedModel:
-        return load_model(name, self._device, self._dtype)
+        what = f"loading {Path(name).name}"
+        self._report(what, 0, 1)
+        model = load_model(name, self._device, self._dtype)
+        self._report(what, 1, 1)
+        return model
 
     def _drafting(self, case: Case) -> LoadedModel | str:
         return case.drafter if case.draft_model is None else self.model(case.draft_model)

@@ -404,7 +404,9 @@ def test_decoding_tells_how_far_it_is(case: Case) -> None:
     seen: list[tuple[str, int, int]] = []
     own = decoding(case)
     DecodeEngine([own], device="cpu", report=lambda *told: seen.append(told)).measure(own)
-    assert seen == [("suite/draft-k4-depth0-t1-decode: decode", len(WORDS), len(WORDS))]
+    loading = [(f"loading tiny-{role}", done, 1) for role in ("target", "draft") for done in (0, 1)]
+    assert sorted(seen[:4]) == sorted(loading)
+    assert seen[4:] == [("suite/draft-k4-depth0-t1-decode: decode", len(WORDS), len(WORDS))]
 
 
 def in_steps(case: Case, every: int) -> TextSet:
