@@ -145,5 +145,6 @@ def row(**changes: Any) -> Row:
         "verdict": "regressed",
         "reason": "fell",
         "changed": [],
+        "notes": [],
     }
     return Row(**{**base, **changes})  # type: ignore[typeddict-item]

@@ -48,7 +48,7 @@ def make_engine(
     except ImportError as error:
         raise RequestError(f"{error.name} is not installed; pip install 'pytest-specdec[models]'") from error
     kind = {ReplayEngine.name: ReplayEngine, DecodeEngine.name: DecodeEngine}[name]
-    return kind(plan, device=device, dtype=dtype, stored_texts=stored_texts, report=report)
+    return kind(plan, device=device, dtype=dtype, stored_texts=stored_texts, kept=kept, report=report)
 
 
 def models_of(engine: LocalEngine | ForeignEngine | ServedReplay) -> LocalEngine:

@@ -53,6 +53,8 @@ class Measurement:
     """Makes the acceptance of every token by every head, where it is known: too large to keep for every case."""
     definition: str = DEFINITION
     """What was counted."""
+    notes: tuple[str, ...] = ()
+    """What readers of the report should know of the measurement, a sentence each."""
     altered: str | None = None
     """A mode of the engine in which it is no decoder of its models: never compared with another."""
 

@@ -100,6 +100,8 @@ class Row(Metrics):
     verdict: str
     reason: str
     changed: list[str]
+    notes: list[str]
+    """What readers should know of the measurement, a sentence each."""
 
 
 def plain(value: float | None) -> Number:
