@@ -150,12 +150,19 @@ class Session:
             words.append(f"updating {update}")
         return f"specdec: {', '.join(words)}"
 
-    def pytest_report_collectionfinish(self) -> str | None:
+    def pytest_report_collectionfinish(self) -> list[str] | None:
         if not self._selected:
             return None
         gates, pairs = len(self._selected), len({(case.target, case.drafter) for case in self._selected})
         what = f"{gates} gate{'s' * (gates > 1)} on {pairs} pair{'s' * (pairs > 1)} of models"
-        return f"specdec: {what}, false alarms at most {self.settings.alpha:.2%} in all"
+        lines = [f"specdec: {what}, false alarms at most {self.settings.alpha:.2%} in all"]
+        missing = sum(not self._store().record_path(case).exists() for case in self._selected)
+        if missing and self.settings.command_line.update is None:
+            lines.append(
+                f"specdec: {missing} of {gates} cases {'has' if missing == 1 else 'have'} no baseline: a comparison with it fails; "
+                "--specdec-update=new creates what is missing"
+            )
+        return lines
 
     # Measuring
 
