@@ -366,7 +366,5 @@ def test_a_lossy_rule_has_nothing_to_replay() -> None:
 @pytest.mark.parametrize("rule", LOSSLESS)
 def test_a_token_without_probability_is_refused_and_not_accepted_for_certain(rule: str) -> None:
     own = scores(np.array([[-0.5, -INF]]), np.full((1, 1, 2), -0.5))
-    with pytest.raises(
-        MeasurementError, match="token at position 1 of text p0 probability 0, so the text is not its own; replay"
-    ):
+    with pytest.raises(MeasurementError, match=r"token at position 1 of text p0 probability 0, so .* not its own; replay"):
         own.field(rule)

@@ -170,9 +170,7 @@ def goodness(drawn: torch.Tensor, law: torch.Tensor) -> float:
 
 @PROPERTY
 @given(logits(), samplings, st.integers(0, 1 << 32))
-def test_a_targets_scores_are_the_laws_and_finite_outside_the_filters(
-    scores: torch.Tensor, sampling: Sampling, seed: int
-) -> None:
+def test_a_targets_scores_are_finite_outside_the_filters(scores: torch.Tensor, sampling: Sampling, seed: int) -> None:
     """A token that the filters leave out has the weight that it has with them, over that of the kept tokens and its own."""
     tokens = torch.randint(0, scores.shape[-1], scores.shape[:-1], generator=torch.Generator().manual_seed(seed))
     plain, found = log_scores(scores, tokens, sampling), target_scores(scores, tokens, sampling)
