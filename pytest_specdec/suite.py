@@ -84,7 +84,7 @@ class Suite:
         self.verdicts: dict[str, dict[str, Verdict]] = {}
         self.pending: dict[Path, str] = {}
         self._judgements: list[Judgement] = []
-        self._warnings: dict[str, list[str]] = {}
+        self._warnings: dict[str, str] = {}
         self._runs: dict[Case, Run] = {}
         self._spoken: dict[tuple[Case, str | None], Speech] = {}
         self.baseline = functools.cache(self._baseline)
@@ -197,7 +197,7 @@ class Suite:
         if problem := no_better(run.measurements[0].counts, known):
             return problem
         if warning := below_lookup(run.measurements[0].counts, known):
-            self._warnings.setdefault(run.case.id, []).append(warning)
+            self._warnings[run.case.id] = f"{run.case.id}: {warning}"
         return None
 
     def _against_oracle(self, run: Run) -> str | None:
@@ -313,18 +313,19 @@ class Suite:
             row = failed_row(case, self.engine.name, str(error))
         else:
             row = measured_row(run, self.baseline(case), self.verdict(case), self.engine.name, self._prompt_names(case))
-            row["warnings"] = self._row_warnings(case)
+            row["notes"] += self._notes(case)
         if (speech := self._spoken.get((case, case.speech))) is not None:
             wav, picture = (base64.b64encode(made).decode() for made in (speech.wav(), speech.picture()))
             row["utterance"] = Utterance(text=speech.text, seconds=speech.seconds, wav=wav, spectrogram=picture)
         return row
 
-    def _row_warnings(self, case: Case) -> list[str]:
-        """What a reader should know of a case, whatever its verdict."""
+    def _notes(self, case: Case) -> list[str]:
+        """What a reader should know of a case's baseline, whatever the verdict."""
         before = self._stored(case)
         old = before is not None and before.schema < SCHEMA and not self.policy.rewrites()
         migrate = f"python -m pytest_specdec baseline migrate {short(self.store.folder)}"
-        return self._warnings.get(case.id, []) + [f"{OLD_BASELINES}; rewrite them with: {migrate}"] * old
+        warning = self._warnings.get(case.id)
+        return [f"{OLD_BASELINES}; rewrite them with: {migrate}"] * old + ([] if warning is None else [warning])
 
 
 def _kept(record: Record, before: Record | None) -> Record:

@@ -21,6 +21,7 @@ from ..decoding.timing import Setting, SteadyRounds, emitted_starts, measure_cos
 from ..errors import MeasurementError, RequestError
 from ..lossless.conformance import Conformance, conformance
 from ..speedup.costs import CostProfile
+from .kept_texts import KeptTexts
 from .oracle import Agreement
 from .protocol import Engine
 
@@ -38,7 +39,7 @@ _CONTEXT = 128
 
 
 class LocalEngine(Engine):
-    """Models of a session, each loaded once. `plan` is every case of it."""
+    """Models of a session, each loaded once. `plan` is every case of it; in `kept` sampled texts wait for the next run."""
 
     def __init__(
         self,
@@ -47,11 +48,13 @@ class LocalEngine(Engine):
         device: str = "auto",
         dtype: str = "float32",
         stored_texts: Callable[[TextKey], TextSet | None] = lambda key: None,
+        kept: Path | None = None,
         report: Report = lambda what, done, total: None,
     ) -> None:
         self._plan = tuple(plan)
         self._device, self._dtype = device, dtype
         self._stored_texts, self._report = stored_texts, report
+        self._kept = KeptTexts(kept, f"{device} {dtype}")
         self.model = functools.cache(self._load)
         self._judged = functools.cache(_conformance_of)
 

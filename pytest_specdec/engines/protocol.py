@@ -56,6 +56,8 @@ class Measurement:
     """Makes what drafters that know nothing would have had accepted on the same texts, where these are replayed."""
     definition: str = DEFINITION
     """What was counted."""
+    notes: tuple[str, ...] = ()
+    """What readers of the report should know of the measurement, a sentence each."""
     altered: str | None = None
     """A mode of the engine in which it is no decoder of its models: never compared with another."""
 
