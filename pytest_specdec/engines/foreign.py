@@ -22,10 +22,10 @@ from ..acceptance.prompts import Prompt, read_prompts
 from ..acceptance.texts import Text
 from ..baselines.schema import Environment, Fingerprints
 from ..checkpoint import Checkpoint, local_checkpoint
-from ..errors import MeasurementError, RequestError, SpecdecError
+from ..errors import MeasurementError, RequestError, SpecdecError, UnsupportedError
 from .encoding import encoded
 from .identities import check_pooled, check_reported
-from .normalise import definition_of, normalised, text_of
+from .normalise import definition_of, normalised, starts_of, text_of
 from .protocol import Engine, Measurement, Times
 from .registry import adapter
 from .reported import Adapter, Asked, Drafter, Pooled, Reported, Request, Setup
@@ -143,6 +143,8 @@ class ForeignEngine(Engine):
         target, sampling = self.model(case.target), case.texts.sampling
         from ..lossless.conformance import conformance
 
+        reported = self._latest(case).reported
+        known = definition_of(reported, case.drafter, self._latest(case).pooled).end == "inside"
         return conformance(
             target,
             self.emitted(case),
@@ -151,6 +153,7 @@ class ForeignEngine(Engine):
             top_p=sampling.top_p,
             drafter=None if case.draft_model is None or case.depth else self.model(case.draft_model),
             alpha=alpha,
+            rounds=[starts_of(one) for one in reported] if known else None,
         )
 
     def oracle(self, case: Case, alpha: float) -> Agreement:
@@ -166,6 +169,14 @@ class ForeignEngine(Engine):
         definition = definition_of(run.reported, case.drafter, run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
         return agreement(Judged(case, run.reported, run.categories, definition, counts, run.pooled), target, drafter, alpha)
+
+    def unsupported(self, case: Case) -> str | None:
+        """Known for certain only when the case is run; it is run once."""
+        try:
+            self._latest(case)
+        except UnsupportedError as error:
+            return str(error)
+        return None
 
     def costs(self, cases: Sequence[Case]) -> CostProfile:
         """Times of our own rounds of the same models: an engine does not tell its own."""
@@ -217,13 +228,15 @@ class ForeignEngine(Engine):
         return type(error)(told)
 
     def _check(self, case: Case) -> None:
-        """Refuse what the engine cannot do at all. Raises RequestError."""
+        """Refuse what the engine cannot do at all. Raises UnsupportedError."""
         able = self.adapter.abilities
         kind: Drafter = "mtp" if case.drafter == OWN_HEADS else "prompt-lookup" if case.drafter == LOOKUP else "model"
         if kind not in able.drafters:
-            raise RequestError(f"{self.name} drafts with {' or '.join(able.drafters)}, not with {kind}; choose another drafter")
+            raise UnsupportedError(
+                f"{self.name} drafts with {' or '.join(able.drafters)}, not with {kind}; choose another drafter"
+            )
         if case.temperature > 0 and not able.samples:
-            raise RequestError(f"{self.name} decodes greedily here; use --specdec-temperature=0")
+            raise UnsupportedError(f"{self.name} decodes greedily here; use --specdec-temperature=0")
 
     def _request(self, case: Case, prompts: Sequence[Prompt]) -> Request:
         ids: Sequence[Sequence[int] | None] = [None] * len(prompts)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..checkpoint import check_pair
 from ..decoding.loading import LoadedModel, load_model
 from ..decoding.sampling import eos_ids
-from ..errors import RequestError
+from ..errors import RequestError, UnsupportedError
 from .reported import ReportedRound, Request, Setup
 
 _NUL = ("\u0100", "<0x00>")
@@ -24,11 +24,11 @@ class Pair(NamedTuple):
 
 
 def pair_of(request: Request, setup: Setup, engine: str) -> Pair:
-    """The request's models. Raises RequestError for what an engine with a plain draft model cannot do."""
+    """The request's models. Raises UnsupportedError for what an engine with a plain draft model cannot do."""
     if request.rule not in ("greedy", "rejection"):
-        raise RequestError(f"{engine} has no rule {request.rule!r}; leave the rule out")
+        raise UnsupportedError(f"{engine} has no rule {request.rule!r}; leave the rule out")
     if request.depth:
-        raise RequestError(f"{engine} drafts with a whole model, not with depth {request.depth}; use --specdec-depth=0")
+        raise UnsupportedError(f"{engine} drafts with a whole model, not with depth {request.depth}; use --specdec-depth=0")
     load = setup.model or (lambda name: load_model(name, setup.device, setup.dtype))
     pair = Pair(load(request.target), load(request.drafter))
     check_pair(pair.target.checkpoint, pair.drafter.checkpoint, 0)

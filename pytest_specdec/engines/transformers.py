@@ -21,7 +21,7 @@ from ..acceptance.lookup import NGRAM
 from ..checkpoint import check_pair
 from ..decoding.loading import LoadedModel, load_model, quiet
 from ..decoding.sampling import eos_ids, own_defaults_aside
-from ..errors import MeasurementError, RequestError
+from ..errors import MeasurementError, UnsupportedError
 from .reported import Abilities, Asked, Counters, Manner, Reported, ReportedRound, Request, Setup, Timings
 
 _COUNTERS = Counters(
@@ -61,20 +61,20 @@ class TransformersAdapter:
 
 
 def _check(request: Request, target: LoadedModel, drafter: LoadedModel | None) -> None:
-    """Raises RequestError for what `generate` cannot do."""
+    """Raises UnsupportedError for what `generate` cannot do."""
     if request.rule not in ("greedy", "rejection"):
-        raise RequestError(f"transformers verifies by rejection sampling, not by rule {request.rule!r}; leave the rule out")
+        raise UnsupportedError(f"transformers verifies by rejection sampling, not by rule {request.rule!r}; leave the rule out")
     if request.drafter == OWN_HEADS:
         check_pair(target.checkpoint, None, request.depth)
         layers = target.model.config.get_text_config().num_mtp_layers
         if (request.k, request.depth) != (layers, layers):
-            raise RequestError(
+            raise UnsupportedError(
                 f"transformers drafts one token with each of the target's {layers} MTP layers; "
                 f"use --specdec-k={layers} --specdec-depth={layers}"
             )
         _ = target.heads  # names the layers where transformers looks for them
     elif request.depth:
-        raise RequestError(
+        raise UnsupportedError(
             f"transformers cannot draft with a draft model's MTP layers (depth {request.depth}); use --specdec-depth=0"
         )
     if drafter is not None:
