@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import importlib.util
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from museum.exhibits import EXHIBITS
@@ -14,6 +14,7 @@ from museum.sampling_defects import SAMPLING_DEFECTS
 from support import ROOT
 
 from pytest_specdec.acceptance.case import Case
+from pytest_specdec.acceptance.texts import Text
 from pytest_specdec.engines.decode import DecodeEngine
 from pytest_specdec.engines.oracle import Agreement
 from pytest_specdec.grid import cases
@@ -53,6 +54,7 @@ class Judgements:
 
     oracle: Agreement
     conformance: Conformance
+    texts: Sequence[Text]
 
     @property
     def finders(self) -> list[str]:
@@ -78,4 +80,4 @@ def judged(case: Case, alpha: float, defect: Defect | None = None, seed: int = 0
         if defect is not None:
             defect(patch)
         _ = engine.emitted(case)
-    return Judgements(engine.oracle(case, alpha), engine.conformance(case, alpha))
+    return Judgements(engine.oracle(case, alpha), engine.conformance(case, alpha), engine.emitted(case))

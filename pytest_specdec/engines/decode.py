@@ -55,8 +55,8 @@ class DecodeEngine(LocalEngine):
             self._uncounted.add(case)
         return self._made[case].texts
 
-    def _rounds_of(self, case: Case) -> tuple[tuple[Round, ...], ...]:
-        return self._made[case].decoded.rounds
+    def _rounds_of(self, case: Case) -> tuple[tuple[Round, ...], ...] | None:
+        return self._made[case].decoded.rounds if case.rule == "rejection" else None
 
     def _decode_texts(self, case: Case) -> _DecodedTexts:
         prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)

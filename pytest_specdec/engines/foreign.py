@@ -144,7 +144,7 @@ class ForeignEngine(Engine):
         from ..lossless.conformance import conformance
 
         reported = self._latest(case).reported
-        known = definition_of(reported, case.drafter, self._latest(case).pooled).end == "inside"
+        known = case.rule == "rejection" and definition_of(reported, case.drafter, self._latest(case).pooled).end == "inside"
         return conformance(
             target,
             self.emitted(case),

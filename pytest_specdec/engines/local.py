@@ -93,7 +93,7 @@ class LocalEngine(Engine):
         return self._judged(self.model(case.target), texts, case.texts.sampling, drafter, alpha, self._rounds_of(case))
 
     def _rounds_of(self, case: Case) -> tuple[tuple[Round, ...], ...] | None:
-        """The rounds of the emitted texts; None where there are none."""
+        """The rounds of the emitted texts; None where there are none, or where another rule than rejection sampling ends them."""
         return None
 
     def oracle(self, case: Case, alpha: float) -> Agreement:

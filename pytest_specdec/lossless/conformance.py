@@ -156,8 +156,8 @@ def conformance(
     laid on what wrong verification rules emit; its law need not be the engine's for `alpha` to hold. `seed` breaks ties
     of ranks. `tolerance` is how far the gap of two logits may differ from the engine's, by default the target's dtype's
     in `TOLERANCES`; give the engine's where that is coarser. At temperature 0 neither drafter nor alpha matters.
-    With the `rounds` of each text, as in `Decoded.rounds`, texts that violate are also explained: `causes` names the defects
-    that fit what each round emitted. Verdict and evidence do not depend on them.
+    With the `rounds` of each text, as in `Decoded.rounds` and verified by rejection sampling, texts that violate are also
+    explained: `causes` names the defects that fit what each round emitted. Verdict and evidence do not depend on them.
     Raises RequestError for texts or settings that cannot be scored and MeasurementError for no new token or NaN.
     """
     sampling = _checked(Sampling(temperature, top_k, top_p), alpha)

@@ -1,8 +1,8 @@
 """The default cases of suites/engines: what they find, and how often they accuse a right engine.
 
-    python benchmarks/engine_cases.py found FILE     # every decoder defect in every case; FILE keeps what is done
-    python benchmarks/engine_cases.py alarms FILE    # 200 seeds of a right engine, decoded in large batches
-    python benchmarks/engine_cases.py page FOUND ALARMS
+    python benchmarks/engine_defects.py found FILE     # every decoder defect in every case; FILE keeps what is done
+    python benchmarks/engine_defects.py alarms FILE    # 200 seeds of a right engine, decoded in large batches
+    python benchmarks/engine_defects.py page FOUND ALARMS
 
 Started again with the same FILE either goes on where it stopped. Every number of the table in docs/conformance.md is from here.
 """
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from engine_cases import Judgements, decoder_defects, default_cases, judged, level  # noqa: E402
-from museum.sampling_defects import SAMPLING_DEFECTS  # noqa: E402
+from museum.exhibits import EXHIBITS  # noqa: E402
 
 from pytest_specdec.acceptance.case import Case  # noqa: E402
 from pytest_specdec.acceptance.prompts import read_prompts  # noqa: E402
@@ -30,21 +30,28 @@ from pytest_specdec.engines.decode import DecodeEngine, _DecodedTexts  # noqa: E
 
 SEEDS, CHUNK, BATCH = 200, 5, 400
 REPEATS = 3
-"""Seeds of a case with a defect of sampling."""
+"""Seeds of a sampled case with a defect."""
 
 
 def found(path: Path) -> None:
-    """Judge every defect in every case."""
+    """Judge every defect in every case in which it can show."""
     named, done = default_cases(), {(row["defect"], row["case"], row["seed"]) for row in rows(path)}
-    sampling = {one.name for one in SAMPLING_DEFECTS}
-    for name, defect in sorted(decoder_defects().items(), key=lambda item: item[0] not in sampling):
+    for name, defect in decoder_defects().items():
         for label, case in named.items():
-            if name in sampling and case.temperature == 0:
-                continue  # it changes nothing there
-            for seed in range(REPEATS if name in sampling else 1):
+            if not can_show(name, case):
+                continue
+            for seed in range(REPEATS if case.temperature > 0 else 1):
                 if (name, label, seed) not in done:
                     one = judged(case, level(named), defect, seed)
                     keep(path, defect=name, case=label, seed=seed, **told(one))
+
+
+def can_show(name: str, case: Case) -> bool:
+    """Defects of sampling change nothing at temperature 0, those of heads nothing without any; others are judged greedily."""
+    setting = {one.name: one.setting for one in EXHIBITS}.get(name)
+    if setting is None or setting.temperature > 0:
+        return case.temperature > 0
+    return case.temperature == 0 and case.uses_own_heads == (setting.depth > 0)
 
 
 def alarms(path: Path) -> None:
@@ -76,7 +83,7 @@ def right(case: Case, seeds: list[int], alpha: float) -> Iterator[tuple[int, Jud
         ]
         decoded = dataclasses.replace(many, texts=many.texts[part], rounds=many.rounds[part])
         engine._made[own] = _DecodedTexts(prompts, texts, decoded, 1.0)
-        yield seed, Judgements(engine.oracle(own, alpha), engine.conformance(own, alpha))
+        yield seed, Judgements(engine.oracle(own, alpha), engine.conformance(own, alpha), texts)
         del engine._made[own]
 
 
@@ -97,32 +104,46 @@ def keep(path: Path, **row: object) -> None:
 
 
 def page(found_path: Path, alarms_path: Path) -> str:
-    """Two tables in Markdown."""
-    named, every, right_runs = default_cases(), rows(found_path), rows(alarms_path)
-    lines = ["| defect | found by | runs |", "|---|---|---|"]
+    """Two tables in Markdown and a sentence between them."""
+    return "\n".join([*found_table(default_cases(), rows(found_path)), "", *alarm_lines(default_cases(), rows(alarms_path))])
+
+
+def found_table(named: dict[str, Case], every: list[dict]) -> Iterator[str]:
+    """By defect: the cases that find it, those that find it in most runs first."""
+    yield from ("| defect | found by | not by |", "|---|---|---|")
     for name in decoder_defects():
-        cells = []
+        hits: list[tuple[float, str]] = []
+        missed: list[str] = []
         for label in named:
             runs = [row["finders"] for row in every if (row["defect"], row["case"]) == (name, label)]
-            if hits := sum(map(bool, runs)):
-                judges = " and ".join(judge for judge in ("oracle", "conformance") if any(judge in own for own in runs))
-                cells.append((hits / len(runs), f"{label} ({judges}, {hits} of {len(runs)})"))
-        best = sorted(cells, key=lambda cell: -cell[0])
-        lines.append(f"| {name} | {'; '.join(cell for _, cell in best) or 'nothing'} | {len(cells)} of {len(named)} cases |")
-    sets = {row["seed"] for row in right_runs if named[row["case"]].temperature > 0}
-    wrong = {seed for seed in sets for row in right_runs if row["seed"] == seed and row["finders"]}
-    lines += ["", f"{len(wrong)} of {len(sets)} sets of a right engine alarm at 1 %.", ""]
-    lines += [
+            share = sum(map(bool, runs)) / max(len(runs), 1)
+            judges = " and ".join(judge for judge in ("oracle", "conformance") if any(judge in own for own in runs))
+            times = f", {sum(map(bool, runs))} of {len(runs)} runs" if len(runs) > 1 else ""
+            if share:
+                hits.append((-share, f"{label} ({judges}{times})"))
+            elif runs:
+                missed.append(label)
+        yield f"| {name} | {', '.join(text for _, text in sorted(hits)) or 'nothing'} | {', '.join(missed)} |"
+
+
+def alarm_lines(named: dict[str, Case], every: list[dict]) -> Iterator[str]:
+    """How many complete sets accuse a right engine, and each sampled case by itself."""
+    sampled = [label for label, case in named.items() if case.temperature > 0]
+    by_case = {label: {row["seed"]: row for row in every if row["case"] == label} for label in named}
+    sets = set.intersection(*[set(by_case[label]) for label in sampled])
+    wrong = {seed for seed in sets if any(by_case[label][seed]["finders"] for label in sampled)}
+    wrong |= sets if any(row["finders"] for row in every if row["case"] not in sampled) else set()
+    yield f"{len(wrong)} of {len(sets)} sets alarm at 1 %."
+    yield from (
+        "",
         "| sampled case | runs | oracle alarms | conformance alarms | smallest p | largest evidence |",
-        "|---|---|---|---|---|---|",
-    ]
-    for label, case in named.items():
-        own = [row for row in right_runs if row["case"] == label]
-        if case.temperature > 0 and own:
-            counts = [sum(judge in row["finders"] for row in own) for judge in ("oracle", "conformance")]
-            extremes = f"{min(row['p'] for row in own):.2g} | {max(row['e'] for row in own):.3g}"
-            lines.append(f"| {label} | {len(own)} | {counts[0]} | {counts[1]} | {extremes} |")
-    return "\n".join(lines)
+        "|---" * 6 + "|",
+    )
+    for label in sampled:
+        own = list(by_case[label].values())
+        counts = [sum(judge in row["finders"] for row in own) for judge in ("oracle", "conformance")]
+        extremes = f"{min(row['p'] for row in own):.2g} | {max(row['e'] for row in own):.3g}"
+        yield f"| {label} | {len(own)} | {counts[0]} | {counts[1]} | {extremes} |"
 
 
 if __name__ == "__main__":
