@@ -112,13 +112,17 @@ class Suite:
             self._spoken[key] = Speech.of(decoder, text.ids, "".join(self.engine.words(case, text.ids)))
         return self._spoken[key]
 
+    def unsupported(self, case: Case) -> str | None:
+        """Why the engine cannot run a case at all; None where it can."""
+        return self.engine.unsupported(case)
+
     def conformance(self, case: Case) -> Conformance:
-        """Whether the engine's texts for a case are the target's; its share of the session's false-alarm rate is a gate's."""
-        return self.engine.conformance(case, self.policy.alpha / self._gates)
+        """Whether the engine's texts for a case are the target's."""
+        return self.engine.conformance(case, self._level)
 
     def _oracle(self, case: Case) -> Agreement:
-        """Whether the engine counts what its models imply, at the level of a gate."""
-        return self.engine.oracle(case, self.policy.alpha / self._gates)
+        """Whether the engine counts what its models imply."""
+        return self.engine.oracle(case, self._level)
 
     def _baseline(self, case: Case) -> Baseline:
         return Baseline(case, self._stored(case), self._case_costs(case), self.judge)
@@ -231,6 +235,12 @@ class Suite:
     def _gates(self) -> int:
         """Judgements that share the false-alarm rate: one a case, and one more where its costs are new."""
         return len(self.plan) + sum(map(self._new_costs, self.plan))
+
+    @property
+    def _level(self) -> float:
+        """Error rate of one oracle or conformance: each sampled case may be asked for both. Greedy ones err by a fault alone."""
+        sampled = sum(case.temperature > 0 for case in self.plan)
+        return self.policy.alpha / max(self._gates, 2 * sampled)
 
     def _new_costs(self, case: Case) -> bool:
         stored = self._stored(case)
