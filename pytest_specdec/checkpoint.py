@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 MTP_COUNTS = ("num_mtp_layers", "num_nextn_predict_layers", "mtp_num_hidden_layers")
 _NAMELESS = ("_name_or_path", "transformers_version")
 _MTP_PREFIX = re.compile(r"(^|\.)mtp(_layers)?\.")
+LARGE = 1 << 28
+"""Bytes of weights from which on loading and hashing them may take seconds, and progress is worth a line."""
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 
@@ -113,22 +115,39 @@ class Checkpoint:
     @functools.cached_property
     def model_fingerprint(self) -> str:
         """SHA-256 over the configuration and every tensor but the MTP layers': what decides the emitted text."""
+        return self._model_digest(lambda done, total: None)
+
+    @functools.cached_property
+    def weight_bytes(self) -> int:
+        """Size of all tensors."""
+        return sum(tensor.end - tensor.begin for tensor in self.tensors.values())
+
+    def hash_now(self, report: Callable[[str, int, int], None]) -> None:
+        """Compute `model_fingerprint`, if it is not known yet, with progress in MiB where there is much to read."""
+        if self.weight_bytes >= LARGE and "model_fingerprint" not in self.__dict__:
+            what = f"hashing {self.folder.name} (MiB)"
+            self.__dict__["model_fingerprint"] = self._model_digest(lambda done, total: report(what, done >> 20, total >> 20))
+
+    def _model_digest(self, progress: Callable[[int, int], None]) -> str:
         left_out = (*_NAMELESS, *MTP_COUNTS)
         kept = {name: value for name, value in self.config.items() if name not in left_out and value is not None}
-        return self._digest(json.dumps(kept, sort_keys=True), mtp=False)
+        return self._digest(json.dumps(kept, sort_keys=True), mtp=False, progress=progress)
 
     @functools.cached_property
     def heads_fingerprint(self) -> str:
         """SHA-256 over the MTP layers' tensors alone, so that retrained heads leave the target's texts valid."""
-        return self._digest(f"{self.mtp_layers} MTP layers", mtp=True)
+        return self._digest(f"{self.mtp_layers} MTP layers", mtp=True, progress=lambda done, total: None)
 
-    def _digest(self, preamble: str, *, mtp: bool) -> str:
+    def _digest(self, preamble: str, *, mtp: bool, progress: Callable[[int, int], None]) -> str:
         digest = hashlib.sha256(preamble.encode())
-        for name in sorted(name for name in self.tensors if self.is_mtp_tensor(name) == mtp):
-            tensor = self.tensors[name]
+        tensors = {name: self.tensors[name] for name in sorted(self.tensors) if self.is_mtp_tensor(name) == mtp}
+        total, done = sum(tensor.end - tensor.begin for tensor in tensors.values()), 0
+        for name, tensor in tensors.items():
             digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
             for block in tensor.blocks():
                 digest.update(block)
+                done += len(block)
+                progress(done, total)
         return digest.hexdigest()[:16]
 
     @functools.cached_property

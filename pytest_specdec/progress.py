@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class ProgressBar:
-    """Callable as (what, done, total); one bar per `what`, on terminals only."""
+    """Callable as (what, done, total); one bar per `what`, in units of its own, on terminals only."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config, self._writer = config, config.get_terminal_writer()
@@ -27,7 +27,7 @@ class ProgressBar:
             from tqdm import tqdm
 
             self._writer.line()
-            self._bars[what] = tqdm(total=total, desc=what, unit=" texts", file=self._writer, ncols=80)
+            self._bars[what] = tqdm(total=total, desc=what, unit="", file=self._writer, ncols=80)
         bar = self._bars[what]
         bar.update(done - bar.n)
         if done >= total:

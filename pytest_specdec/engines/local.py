@@ -14,6 +14,7 @@ from ..acceptance.lookup import NGRAM
 from ..acceptance.prompts import Prompt
 from ..acceptance.texts import Text
 from ..baselines.schema import Fingerprints, TextSet
+from ..checkpoint import LARGE, local_checkpoint
 from ..decoding.generate import Decoded, decode
 from ..decoding.loading import LoadedModel, load_model
 from ..decoding.replay import check_drafter
@@ -131,7 +132,13 @@ class LocalEngine(Engine):
         return [tokenizer.decode([token]) for token in tokens]
 
     def _load(self, name: str) -> LoadedModel:
-        return load_model(name, self._device, self._dtype)
+        checkpoint = local_checkpoint(name)
+        if checkpoint is None or checkpoint.weight_bytes < LARGE:
+            return load_model(name, self._device, self._dtype)
+        self._report(f"loading {checkpoint.folder.name}", 0, 1)
+        model = load_model(name, self._device, self._dtype)
+        self._report(f"loading {checkpoint.folder.name}", 1, 1)
+        return model
 
     def _drafting(self, case: Case) -> LoadedModel | str:
         return case.drafter if case.draft_model is None else self.model(case.draft_model)
@@ -148,10 +155,13 @@ class LocalEngine(Engine):
         if case.draft_model is None:
             return f"{LOOKUP}-{NGRAM}"
         checkpoint = self.model(case.draft_model).checkpoint
+        checkpoint.hash_now(self._report)
         return "-".join([checkpoint.model_fingerprint, *([checkpoint.heads_fingerprint] if case.depth else [])])
 
     def _fingerprints(self, case: Case) -> Fingerprints:
-        return Fingerprints(self.model(case.target).checkpoint.model_fingerprint, self._drafter_fingerprint(case))
+        target = self.model(case.target).checkpoint
+        target.hash_now(self._report)
+        return Fingerprints(target.model_fingerprint, self._drafter_fingerprint(case))
 
 
 def _conformance_of(

@@ -108,6 +108,7 @@ class ReplayEngine(LocalEngine):
     def _texts(self, key: TextKey, target: LoadedModel) -> tuple[tuple[Text, ...], TextSet]:
         """The stored texts where they fit the target, then those kept by an earlier run; the missing ones are sampled."""
         prompts = read_prompts(key.prompts, key.prompt_limit)
+        target.checkpoint.hash_now(self._report)
         ids = encode_prompts(target.tokenizer, prompts)
         wanted = TextSet(
             SCHEMA,
