@@ -45,5 +45,8 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    from .errors import naming_extras
+
+    with naming_extras():
+        module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
     return module if name == "gate" else getattr(module, name)

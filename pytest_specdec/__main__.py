@@ -7,7 +7,7 @@ import os
 import sys
 
 from .commands import baseline, costs, policies, speedup
-from .errors import SpecdecError
+from .errors import SpecdecError, naming_extras
 
 COMMANDS = {
     "costs": (costs, "measure what the target's step, verification and drafting take"),
@@ -24,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
         module.add(commands.add_parser(name, help=told))
     asked = parser.parse_args(arguments)
     try:
-        status: int = COMMANDS[asked.command][0].run(asked)
+        with naming_extras():
+            status: int = COMMANDS[asked.command][0].run(asked)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
@@ -32,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SpecdecError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return status
 
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
+from .printable import printable
+
+EXTRAS = {"models": ("torch", "transformers", "safetensors", "tokenizers")}
+"""What each extra of this project brings."""
+
 
 class SpecdecError(Exception):
-    """Root of everything that pytest-specdec raises on purpose."""
+    """Root of everything that pytest-specdec raises on purpose. Its message is one line, and fit to print."""
+
+    def __init__(self, message: str) -> None:
+        """`message` may quote names, files and answers of others: control characters and credentials do not stay in it."""
+        super().__init__(printable(message))
 
 
 class RequestError(SpecdecError):
@@ -21,3 +33,22 @@ class CostError(SpecdecError):
 
 class MeasurementError(SpecdecError):
     """The measurement ended without a usable record, for example without a single round."""
+
+
+class MissingExtraError(RequestError, ImportError):
+    """A package that an extra of this project brings is not installed, or too old."""
+
+
+@contextlib.contextmanager
+def naming_extras() -> Iterator[None]:
+    """Turn the failed import of what an extra brings into one message that names it. Raises MissingExtraError."""
+    try:
+        yield
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        extra = next((extra for extra, brought in EXTRAS.items() if package in brought), None)
+        if extra is None:
+            raise
+        absent = isinstance(error, ModuleNotFoundError) and error.name == package
+        problem = f"{package} is not installed" if absent else f"{package} here is too old ({error})"
+        raise MissingExtraError(f"{problem}; pip install {'' if absent else '-U '}'pytest-specdec[{extra}]'") from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .errors import SpecdecError
+from .errors import SpecdecError, naming_extras
 from .options import OPTIONS
 
 if TYPE_CHECKING:
@@ -109,8 +109,10 @@ def specdec_run(request: pytest.FixtureRequest, specdec_case: Case) -> Run:
 @pytest.fixture
 def specdec_baseline(request: pytest.FixtureRequest, specdec_case: Case) -> Baseline:
     """The stored record to compare with: `assert specdec_run == specdec_baseline`."""
+    session = session_of(request.config)
+    session.asks_for_baseline(request.node.nodeid)
     with _told():
-        return session_of(request.config).suite.baseline(specdec_case)
+        return session.suite.baseline(specdec_case)
 
 
 @pytest.fixture
@@ -164,8 +166,9 @@ def specdec_costs(request: pytest.FixtureRequest, specdec_case: Case) -> CostPro
 
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
-    """Turn our own errors into a test error of one message, without our traceback."""
+    """Turn our own errors, and imports that an extra would mend, into a test error of one message, without our traceback."""
     try:
-        yield
+        with naming_extras():
+            yield
     except SpecdecError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None

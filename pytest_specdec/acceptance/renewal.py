@@ -3,7 +3,7 @@
 Conditional on the text, a round that starts at position t accepts at least i draft tokens with a known probability,
 its survival S[t, i] (for most rules the product of a[t,0] ... a[t,i-1]); having accepted m, the next round starts at
 t + m + 1. Walking the positions once gives the exact expected number of rounds and accepted tokens for any k: no
-draft is ever sampled (DESIGN: section 3, replay).
+draft is ever sampled.
 """
 
 from __future__ import annotations

@@ -3,51 +3,128 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..options import DEVICES, DTYPES, non_negative, whole_number, whole_numbers
+from ..baselines.store import write_all
+from ..errors import RequestError
+from ..limits import MOST_DEPTH, MOST_K
+from ..options import DEVICES, DTYPES, temperature, whole_number, whole_numbers
+from ..printable import printable
+from ..progress import CommandProgress
 
 if TYPE_CHECKING:
+    from ..decoding.loading import LoadedModel
     from ..speedup.costs import CostProfile
+
+
+UNCERTAIN = 0.1
+"""Relative standard error of the times above which the command warns."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--target", metavar="PATH", help="target: a checkpoint folder or hub id")
     source.add_argument("--benchmark", type=Path, metavar="FILE", help="what pytest-benchmark saved of specdec_rounds")
-    parser.add_argument("--draft", metavar="PATH", help="draft model; leave out for the target's own MTP heads")
-    parser.add_argument("--k", type=whole_numbers(1), default=(1, 2, 3, 4, 8, 12, 16), metavar="K[,K]")
-    parser.add_argument("--depth", type=whole_numbers(0), default=(0,), metavar="D[,D]")
-    parser.add_argument("--context", type=whole_number(2), default=128, metavar="N", help="cached tokens before a round")
-    parser.add_argument("--batch", type=whole_number(1), default=1, metavar="N", help="rows decoded at once")
-    parser.add_argument("--temperature", type=non_negative, default=1.0, metavar="T")
-    parser.add_argument("--repeats", type=whole_number(2), default=40, metavar="N", help="rounds to time of each kind")
-    parser.add_argument("--device", choices=DEVICES, default="auto")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write there instead of to standard output")
+    parser.add_argument("--draft", metavar="PATH", help="draft model (default: the target's own MTP heads)")
+    parser.add_argument(
+        "--k", type=whole_numbers(1, MOST_K), default="1,2,3,4,8,12,16", metavar="K[,K]",
+        help="draft tokens per round (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--depth",
+        type=whole_numbers(0, MOST_DEPTH),
+        default="0",
+        metavar="D[,D]",
+        help="MTP layers per drafter pass (default %(default)s)",
+    )
+    parser.add_argument(
+        "--context", type=whole_number(2), default=128, metavar="N", help="cached tokens before a round (default %(default)s)"
+    )
+    parser.add_argument(
+        "--batch", type=whole_number(1), default=1, metavar="N", help="rows decoded at once (default %(default)s)"
+    )
+    parser.add_argument(
+        "--temperature", type=temperature, default=1.0, metavar="T", help="sampling temperature (default %(default)s)"
+    )
+    parser.add_argument(
+        "--repeats", type=whole_number(2), default=40, metavar="N", help="rounds to time of each kind (default %(default)s)"
+    )
+    parser.add_argument(
+        "--max-seconds", type=whole_number(1), default=60, metavar="N",
+        help="most seconds to measure for, once the models are loaded: fewer rounds are timed, and what cannot be measured in "
+        "that time is refused (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where the models run (default %(default)s)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="number format of the weights (default %(default)s)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="file to write (default: standard output)")
 
 
 def run(asked: argparse.Namespace) -> int:
     from ..speedup.benchmark_file import profile_from_benchmark
 
-    profile = profile_from_benchmark(asked.benchmark) if asked.benchmark else _measured(asked)
+    if asked.output is not None:
+        _check_writable(asked.output)
+    progress = CommandProgress()
+    profile = profile_from_benchmark(asked.benchmark) if asked.benchmark else _measured(asked, progress)
+    if profile.relative_error > UNCERTAIN:
+        progress.say(
+            f"warning: the times are uncertain by {profile.relative_error:.0%} (standard error), and so is every speed-up from "
+            "them; close other programs, or time more rounds with --repeats and --max-seconds"
+        )
     if asked.output is None:
         print(profile.to_json(), end="")
     else:
-        asked.output.write_text(profile.to_json(), encoding="utf-8")
-        print(f"wrote {asked.output}")
+        write_all({asked.output: profile.to_json()})
+        print(printable(f"wrote {asked.output}"))
     return 0
 
 
-def _measured(asked: argparse.Namespace) -> CostProfile:
+def _measured(asked: argparse.Namespace, progress: CommandProgress) -> CostProfile:
     from ..checkpoint import check_pair
-    from ..decoding.loading import load_model
     from ..decoding.timing import Setting, measure_costs
 
-    target = load_model(asked.target, asked.device, asked.dtype)
-    drafter = load_model(asked.draft, asked.device, asked.dtype) if asked.draft else None
+    target, drafter = load_pair(asked.target, asked.draft, asked.device, asked.dtype, progress)
     if drafter is not None:
         check_pair(target.checkpoint, drafter.checkpoint, max(asked.depth))
-    setting = Setting(asked.batch, asked.context, asked.temperature, asked.dtype)
-    return measure_costs(target, drafter, ks=asked.k, depths=asked.depth, setting=setting, repeats=asked.repeats, lookup=True)
+    for model in (target, drafter):
+        context = None if model is None else model.checkpoint.context
+        if model is not None and context is not None and asked.context >= context:
+            whole = f"the context of {model.checkpoint.folder} ({context} tokens)"
+            raise RequestError(f"--context={asked.context} fills {whole}; ask for a smaller one")
+    return measure_costs(
+        target,
+        drafter,
+        ks=asked.k,
+        depths=asked.depth,
+        setting=Setting(asked.batch, asked.context, asked.temperature, asked.dtype),
+        repeats=asked.repeats,
+        lookup=True,
+        max_seconds=asked.max_seconds,
+        progress=progress,
+        announce=progress.say,
+    )
+
+
+def load_pair(
+    target: str, draft: str | None, device: str, dtype: str, progress: CommandProgress
+) -> tuple[LoadedModel, LoadedModel | None]:
+    """The models of a command."""
+    from ..decoding.loading import check_folders, load_model
+
+    models = []
+    names = [name for name in (target, draft) if name is not None]
+    check_folders(*names)
+    for number, name in enumerate(names):
+        progress("loading models", number, len(names))
+        models.append(load_model(name, device, dtype))
+    progress("loading models", len(names), len(names))
+    return models[0], models[1] if draft is not None else None
+
+
+def _check_writable(path: Path) -> None:
+    """Before minutes are spent on what goes there. Raises RequestError."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise RequestError(f"{path} cannot be written; name a file in a folder that can")

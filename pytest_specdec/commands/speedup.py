@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..report.layout import aligned, wrapped
+
 if TYPE_CHECKING:
     from ..acceptance.counts import Counts
-    from ..speedup.advice import Advice
+    from ..speedup.advice import Advice, Cell
+    from ..speedup.table import Step
 
-_COLUMNS = "  {:>3}  {:>5}  {:>7}  {:>9}  {:>8}  {:>14}  {:>8}  {:>6}  {:>6}"
+_HEADERS = ("k", "depth", "length", "ms", "speed-up", "95 %", "gain", "needs", "has", "")
+_NOTE = (
+    "length = tokens per round; ms = of a round, ~ where extrapolated; gain = speed-up over that of the k before; "
+    "needs = the acceptance of one more token at which it would leave the speed-up as it is, never: it never "
+    "pays, even if it were always accepted; has = its acceptance"
+)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("baselines", type=Path, metavar="FOLDER", help="a folder of stored baselines")
-    parser.add_argument("--costs", type=Path, required=True, action="append", metavar="FILE", help="may be given more than once")
+    parser.add_argument(
+        "--costs", type=Path, required=True, action="append", metavar="FILE", help="cost profile; may be given more than once"
+    )
 
 
 def run(asked: argparse.Namespace) -> int:
     from ..acceptance.case import LOOKUP, OWN_HEADS
+    from ..printable import printable
     from ..speedup.advice import advise
     from ..speedup.costs import CostProfile
 
@@ -29,8 +40,9 @@ def run(asked: argparse.Namespace) -> int:
         for path, costs in profiles.items():
             covering = costs.extended(k for k, _ in counts)
             advice = advise(counts, covering, own_heads=drafter == OWN_HEADS, lookup=drafter == LOOKUP)
-            print("\n".join(_lines(f"{name}, costs of {path} (batch {costs.batch_size})", counts, advice)))
-    print("needs and has: the acceptance of one more token at which it would leave the speed-up as it is, and its acceptance")
+            lines = _lines(f"{name}, costs of {path} (batch {costs.batch_size})", advice)
+            print("\n".join(map(printable, lines)))
+    print("\n".join(wrapped(_NOTE)))
     return 0
 
 
@@ -51,19 +63,37 @@ def _groups(folder: Path) -> dict[tuple[str, str], dict[tuple[int, int], Counts]
     return found
 
 
-def _lines(title: str, counts: dict[tuple[int, int], Counts], advice: Advice) -> Iterator[str]:
+def _lines(title: str, advice: Advice) -> Iterator[str]:
     yield title
-    yield _COLUMNS.format("k", "depth", "length", "round", "speed-up", "95 %", "marginal", "needs", "has")
-    for depth, steps in advice.steps.items():
-        for step in steps:
-            cell = (step.k, depth)
-            interval = "-" if step.interval is None else f"{step.interval[0]:.2f} to {step.interval[1]:.2f}"
-            needs, has = (f"{own[cell]:.3f}" if cell in own else "-" for own in (advice.needs, advice.has))
-            row = _COLUMNS.format(
-                step.k, depth, f"{step.length:.3f}", f"{step.round_ms:.2f} ms", f"{step.speedup:.3f}x", interval,
-                f"{step.marginal:.3f}", needs, has,
-            )  # fmt: skip
-            yield row + " best" * (cell == advice.best) + " (extrapolated times)" * step.extrapolated
-    for name, ((k, depth), own, shared) in advice.categories.items():
-        gain = f"{own:.3f}x, against {shared:.3f}x at the best of all"
-        yield f"  {name}: best at k {k}, depth {depth}: {gain}"
+    cells = [_cells(step, depth, advice) for depth, steps in advice.steps.items() for step in steps]
+    yield from (f"  {line}" for line in aligned([_HEADERS, *cells], left=(len(_HEADERS) - 1,)))
+    if not advice.drafting_pays:
+        yield f"  do not draft: no cell beats plain decoding; the best is {_said(advice.best, advice.speedups)}"
+    for name, (cell, own, shared) in advice.categories.items():
+        if own > 1:
+            told = f"best at k {cell[0]}, depth {cell[1]}: {own:.3f}x, against {shared:.3f}x at the best of all"
+        else:
+            told = f"do not draft; its best is {_said(cell, {cell: own})}"
+        yield from wrapped(f"  {name}: {told}", indent="    ")
+
+
+def _said(cell: Cell, speedups: Mapping[Cell, float]) -> str:
+    return f"k {cell[0]}, depth {cell[1]}: {speedups[cell]:.3f}x"
+
+
+def _cells(step: Step, depth: int, advice: Advice) -> tuple[str, ...]:
+    """A word for each header."""
+    cell = (step.k, depth)
+    needs = advice.needs.get(cell)
+    return (
+        str(step.k),
+        str(depth),
+        f"{step.length:.3f}",
+        f"{'~' * step.extrapolated}{step.round_ms:.2f}",
+        f"{step.speedup:.3f}x",
+        "-" if step.interval is None else f"{step.interval[0]:.2f} to {step.interval[1]:.2f}",
+        f"{step.marginal:.3f}",
+        "-" if needs is None else f"{needs:.3f}" if needs <= 1 else "never",
+        f"{advice.has[cell]:.3f}" if cell in advice.has else "-",
+        "best" * (cell == advice.best and advice.drafting_pays),
+    )

@@ -27,7 +27,7 @@ from ..checkpoint import check_pair
 from ..errors import MeasurementError, RequestError
 from .heads import project, teacher_forced_hidden
 from .laws import below_the_best, check_numbers, log_scores, target_scores
-from .loading import LoadedModel, loaded
+from .loading import LoadedModel, check_folders, loaded
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
@@ -84,6 +84,7 @@ def replay(
 
 def loaded_pair(target: str | LoadedModel, drafter: str | LoadedModel, depth: int) -> tuple[LoadedModel, LoadedModel | str]:
     """A pair with what comes as a path or hub id loaded. Raises RequestError for one that does not go together."""
+    check_folders(target, drafter)
     own = loaded(target)
     model = drafter if drafter in (OWN_HEADS, LOOKUP) else loaded(drafter)
     check_drafter(own, model, depth)
@@ -112,10 +113,12 @@ def text_scores(
 
     With `judge_origin` they come with what the target says of the texts' origin, to be checked by the caller; at temperature
     0, where scores need no pass of the target, it makes one over every sixteenth text.
-    Raises RequestError for a text longer than the target's context and MeasurementError for NaN.
+    Raises RequestError for a text longer than a model's context or with tokens that it does not have, MeasurementError for NaN.
     """
     longest = max((len(text.ids) for text in texts), default=0)
-    check_context([target, *(plan.model for plan in drafters if isinstance(plan.model, LoadedModel))], longest)
+    models = [target, *(plan.model for plan in drafters if isinstance(plan.model, LoadedModel))]
+    check_context(models, longest)
+    check_tokens(models, texts)
     own = np.zeros((len(texts), longest), dtype=np.float32)
     drafts = [np.full((len(texts), plan.heads, longest), -np.inf, dtype=np.float32) for plan in drafters]
     order = sorted(range(len(texts)), key=lambda row: (len(texts[row].ids), texts[row].prompt_length))
@@ -257,6 +260,19 @@ def check_context(
         if (context := model.checkpoint.context) is not None and longest > context:
             raise RequestError(
                 f"a text of {longest} tokens is longer than the context of {model.checkpoint.folder} ({context}); {cure}"
+            )
+
+
+def check_tokens(models: Sequence[LoadedModel], texts: Sequence[Text]) -> None:
+    """Raises RequestError for texts with token ids that a model does not have."""
+    lowest, highest = (pick((pick(text.ids) for text in texts if text.ids), default=0) for pick in (min, max))
+    for model in models:
+        rows = model.model.get_input_embeddings().num_embeddings
+        if lowest < 0 or highest >= rows:
+            wrong = lowest if lowest < 0 else highest
+            raise RequestError(
+                f"a text holds the token {wrong} and {model.checkpoint.folder} knows {rows} tokens; use texts of this model's "
+                "tokenizer"
             )
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
 import torch
@@ -15,14 +14,13 @@ import torch
 from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling, default_rule
 from ..errors import RequestError
 from ..speedup.costs import CostProfile
-from .batch import Batch, Plan, Row, run
+from .batch import Batch, Plan, Row
 from .clock import Lap
 from .environment import environment
 from .loading import LoadedModel
 from .rules import rule_named
+from .turns import SEGMENT, Budget, Laps, Progress, Times, in_turn
 
-SEGMENT = 8
-"""Rounds timed before the texts start anew, so that they stay about as long as asked for."""
 _WARM_UP, _PLAIN_WARM_UP = 1, 32
 """Rounds of a text before those: in the first the drafter reads the prompt, and steps of plain decoding alone, which are
 short, get a quarter faster over the first few dozen of a text."""
@@ -119,14 +117,16 @@ class SteadyRounds:
         self._left -= 1
         self._drafted = False
 
-    def segment(self) -> list[Lap]:
-        """The next rounds of new texts.
+    def segment(self, rounds: int = SEGMENT) -> list[Lap]:
+        """The next rounds of new texts, `SEGMENT` at most; they have run when this returns.
 
         Consecutive rounds find the models' weights in the processor's caches, as decoding does.
         """
-        self._left = 0
+        self._left, self._drafted = 0, False
         self.ready_to_draft()
-        return [Lap.of(self, self.device) for _ in range(SEGMENT)]
+        laps = [Lap.of(self, self.device) for _ in range(rounds)]
+        _ = laps[-1].verify_ms  # waits for the device
+        return laps
 
 
 def steady_rounds(
@@ -136,11 +136,19 @@ def steady_rounds(
     return SteadyRounds(setting.plan(target, drafter, k, depth), setting, starts)
 
 
-def emitted_starts(target: LoadedModel, setting: Setting) -> list[list[int]]:
-    """(batch size) texts of `context` tokens that the target emits after nothing but a first token."""
+def emitted_starts(target: LoadedModel, setting: Setting, budget: Budget | None = None) -> list[list[int]]:
+    """(batch size) texts of `context` tokens that the target emits after nothing but a first token.
+
+    Raises RequestError where that takes more than a budget.
+    """
     first = target.tokenizer.bos_token_id or 0
     rows = [Row([first], setting.context) for _ in range(setting.batch_size)]
-    run(setting.plan(target, None, 0, 0), rows)
+    batch = Batch(setting.plan(target, None, 0, 0), rows)
+    while batch.running:
+        batch.draft()
+        batch.verify()
+        if budget is not None:
+            budget.check(f"emitting a context of {setting.context} tokens")
     return [row.tokens for row in rows]
 
 
@@ -154,25 +162,36 @@ def measure_costs(
     repeats: int = 40,
     own_heads: bool = True,
     lookup: bool = False,
+    max_seconds: float | None = None,
+    progress: Progress = lambda what, done, total: None,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> CostProfile:
     """Median milliseconds of the target's step, of verification and of drafting, of the decoder's own rounds.
 
-    Runs of a few rounds of each are timed in turn, at least `repeats` rounds in all, so that a slow moment of the machine
-    meets them all. Verification is everything in a round behind its drafts; where several drafters are timed, that of the
-    first at the k. Raises RequestError where nothing drafts.
+    Runs of a few rounds of each are timed in turn, at least `repeats` rounds and two turns in all, so that a slow moment of
+    the machine meets them all. Verification is everything in a round behind its drafts; where several drafters are timed, that
+    of the first at the k.
+
+    `max_seconds` bounds the measurement: fewer turns are timed where it does not hold them all, at least two. `progress`
+    is called as (what, done, total), `announce` with a line on what the measurement takes. Raises RequestError where nothing
+    drafts, or where not even two turns fit.
     """
-    ks, depths = sorted(set(ks)), sorted(set(depths))
-    starts = emitted_starts(target, setting)
-    rounds = functools.partial(steady_rounds, target, setting=setting, starts=starts)
-    tracks: dict[_Track, SteadyRounds] = {("target", 0, 0): rounds(None, 0, 0)}
-    for name, depth in _drafters(target, drafter, depths, own_heads, lookup):
-        model = drafter if name == "draft" else name
-        tracks |= {(name, depth, k): rounds(model, k, depth) for k in ks}
-    if len(tracks) == 1:
+    ks, depths, budget = sorted(set(ks)), sorted(set(depths)), Budget(max_seconds)
+    named = list(_drafters(target, drafter, depths, own_heads, lookup))
+    if not named:
         raise RequestError(
             "nothing drafts, so there is no round to time; pass a draft model, or a depth of the target's own heads"
         )
-    laps = _in_turn(tracks, repeats)
+    starts = emitted_starts(target, setting, budget)
+    rounds = functools.partial(steady_rounds, target, setting=setting, starts=starts)
+    tracks: dict[_Track, SteadyRounds] = {("target", 0, 0): rounds(None, 0, 0)}
+    for name, depth in named:
+        tracks |= {(name, depth, k): rounds(drafter if name == "draft" else name, k, depth) for k in ks}
+    laps = in_turn(tracks, repeats, budget, name=_name, progress=progress, announce=announce)
+    return _profile(laps, setting, target)
+
+
+def _profile(laps: Mapping[_Track, Laps], setting: Setting, target: LoadedModel) -> CostProfile:
     verify: dict[int, Times] = {}
     for (_, _, k), own in laps.items():
         verify.setdefault(k, own.verify)
@@ -196,6 +215,14 @@ def measure_costs(
     )
 
 
+def _name(track: _Track) -> str:
+    """A part in words."""
+    name, depth, k = track
+    if not k:
+        return "the target's step"
+    return f"{name} at k {k}" + f", depth {depth}" * (name != LOOKUP)
+
+
 def _drafters(
     target: LoadedModel, drafter: LoadedModel | None, depths: list[int], own_heads: bool, lookup: bool
 ) -> Iterator[tuple[str, int]]:
@@ -207,60 +234,5 @@ def _drafters(
         yield LOOKUP, 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Times:
-    """Milliseconds of one part, turn by turn."""
-
-    turns: list[list[float]]
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.turns))
-
-    @property
-    def median(self) -> float:
-        return round(statistics.median(itertools.chain(*self.turns)), 4)
-
-    @property
-    def spread(self) -> float:
-        """Inter-quartile range relative to the median."""
-        low, middle, high = statistics.quantiles(itertools.chain(*self.turns), n=4)
-        return (high - low) / middle
-
-    def error_beside(self, target: Times) -> float:
-        """Relative standard error of a time, from how its ratio to the target's step moves from turn to turn.
-
-        Rounds of one turn share the machine's mood, so turns are what is independent; the ratio has the error of two times.
-        """
-        pairs = zip(self.turns, target.turns, strict=True)
-        ratios = [math.log(statistics.median(own) / statistics.median(step)) for own, step in pairs]
-        return statistics.stdev(ratios) / math.sqrt(2 * len(ratios)) if len(ratios) > 1 else 0.0
-
-
 def _root_mean_square(values: Iterable[float]) -> float:
     return math.sqrt(statistics.mean(value**2 for value in values))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Laps:
-    """Rounds of one track, turn by turn."""
-
-    turns: list[list[Lap]] = dataclasses.field(default_factory=list)
-
-    @property
-    def draft(self) -> Times:
-        return Times([[lap.draft_ms for lap in turn] for turn in self.turns])
-
-    @property
-    def verify(self) -> Times:
-        return Times([[lap.verify_ms for lap in turn] for turn in self.turns])
-
-
-def _in_turn(tracks: dict[_Track, SteadyRounds], repeats: int) -> dict[_Track, _Laps]:
-    """Each track's rounds, a few a turn; the first turn is for warming up."""
-    laps = {track: _Laps() for track in tracks}
-    for turn, (track, rounds) in itertools.product(range(-(-repeats // SEGMENT) + 1), tracks.items()):
-        own = rounds.segment()
-        if turn:
-            laps[track].turns.append(own)
-    return laps

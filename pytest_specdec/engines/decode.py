@@ -7,7 +7,6 @@ import functools
 import statistics
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ..acceptance.case import LOSSY_RULES, Case
 from ..acceptance.counts import Counts
@@ -22,12 +21,10 @@ from ..decoding.sampling import encode_prompts
 from ..errors import RequestError
 from .local import DECODE_BATCH, LocalEngine, no_rounds, template_of
 from .normalise import definition_of
-from .oracle import Agreement, Judged, agreement
+from .oracle import Agreement, agreement
 from .protocol import Measurement, Times
 from .reported import Manner, Reported, ReportedRound
-
-if TYPE_CHECKING:
-    pass
+from .walk import Judged
 
 _MANNER = Manner(end="full", undelivered=True, counts_empty=True)
 """How our own decoder counts: k drafts in every round that has room for them, and what was accepted behind an EOS token."""

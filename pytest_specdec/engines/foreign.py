@@ -16,19 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..acceptance.case import LOOKUP, LOSSY_RULES, OWN_HEADS, SERVED, Case
+from ..acceptance.case import LOOKUP, LOSSY_RULES, SERVED, Case
 from ..acceptance.lookup import NGRAM
 from ..acceptance.prompts import Prompt, read_prompts
 from ..acceptance.texts import Text
 from ..baselines.schema import Environment, Fingerprints
-from ..checkpoint import Checkpoint, local_checkpoint
-from ..errors import MeasurementError, RequestError, SpecdecError
-from .encoding import encoded
+from ..checkpoint import Checkpoint, case_checkpoint
+from ..errors import MeasurementError, RequestError, SpecdecError, naming_extras
+from .abilities import check_able
+from .encoding import decoder, encoded
+from .endings import TargetEnds, check_ending, target_ends
 from .identities import check_pooled, check_reported
 from .normalise import definition_of, normalised, text_of
 from .protocol import Engine, Measurement, Times
 from .registry import adapter
-from .reported import Adapter, Asked, Drafter, Pooled, Reported, Request, Setup
+from .reported import Adapter, Asked, Manner, Pooled, Reported, Request, Setup
 from .trace import write_trace
 
 if TYPE_CHECKING:
@@ -90,10 +92,8 @@ class ForeignEngine(Engine):
     @functools.cached_property
     def local(self) -> LocalEngine:
         """The case's models in this process. Raises RequestError without torch and transformers."""
-        try:
+        with naming_extras():
             from .replay import ReplayEngine
-        except ImportError as error:
-            raise RequestError(f"{error.name} is not installed; pip install 'pytest-specdec[models]'") from error
         return ReplayEngine((), device=self._device, dtype=self._dtype, report=self._report)
 
     def model(self, name: str) -> Any:
@@ -117,7 +117,7 @@ class ForeignEngine(Engine):
         fingerprints = {text.key: _fingerprint(text, known, greedy_of) for text, known in zip(run.texts, told, strict=True)}
         return Measurement(
             counts,
-            Fingerprints(target_name, self._drafter_fingerprint(case)),
+            Fingerprints(target_name, self._drafter_fingerprint(case, run.reported[0].manner)),
             self._environment(case),
             SERVED if target is None else target.tokenizer_fingerprint,
             self._template(case, run.prompts),
@@ -159,9 +159,15 @@ class ForeignEngine(Engine):
         """Whether the engine counts what its models imply. Raises RequestError for a lossy mode, or without token ids."""
         self._refuse_altered(case, "specdec_oracle")
         run, target = self._latest(case), self.model(case.target)
+        if case.drafter == LOOKUP and (ngrams := run.reported[0].manner.ngrams) != (1, NGRAM):
+            told = "does not say which n-grams it looks up" if ngrams is None else f"looks up n-grams of {_span(ngrams)} tokens"
+            raise RequestError(
+                f"{self.name} {told}, and only those of {_span((1, NGRAM))} tokens can be replayed; leave specdec_oracle out"
+            )
         drafter = case.drafter if case.draft_model is None else self.model(case.draft_model)
         from ..decoding.replay import check_drafter
-        from .oracle import Judged, agreement
+        from .oracle import agreement
+        from .walk import Judged
 
         check_drafter(target, drafter, case.depth)
         definition = definition_of(run.reported, case.drafter, run.pooled)
@@ -191,7 +197,8 @@ class ForeignEngine(Engine):
         """Ask the engine for all texts, and check each as it comes; what came before a fault is kept."""
         self._check(case)
         prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
-        request = self._request(case, prompts)
+        request, target = self._request(case, prompts), self._checkpoint(case.target)
+        ends, decode = self._ends(case, target), decoder(target)
         reported: list[Reported] = []
         pooled: Pooled | None = None
         try:
@@ -201,6 +208,7 @@ class ForeignEngine(Engine):
                     pooled = one
                 else:
                     check_reported(one, request)
+                    check_ending(one, request, ends, decode)
                     reported.append(one)
         except SpecdecError as error:
             raise self._with_the_rest(error, case, request, reported) from error
@@ -219,12 +227,8 @@ class ForeignEngine(Engine):
 
     def _check(self, case: Case) -> None:
         """Refuse what the engine cannot do at all. Raises RequestError."""
-        able = self.adapter.abilities
-        kind: Drafter = "mtp" if case.drafter == OWN_HEADS else "prompt-lookup" if case.drafter == LOOKUP else "model"
-        if kind not in able.drafters:
-            raise RequestError(f"{self.name} drafts with {' or '.join(able.drafters)}, not with {kind}; choose another drafter")
-        if case.temperature > 0 and not able.samples:
-            raise RequestError(f"{self.name} decodes greedily here; use --specdec-temperature=0")
+        target = self._checkpoint(case.target) if case.uses_own_heads else None
+        check_able(self.name, self.adapter.abilities, case, target)
 
     def _request(self, case: Case, prompts: Sequence[Prompt]) -> Request:
         ids: Sequence[Sequence[int] | None] = [None] * len(prompts)
@@ -236,24 +240,36 @@ class ForeignEngine(Engine):
             case.k, case.depth, case.target, case.drafter, case.texts.sampling, case.texts.new_tokens, case.texts.seed, case.rule,
         )  # fmt: skip
 
+    def _ends(self, case: Case, target: Checkpoint | None) -> TargetEnds | None:
+        """What ends the target's texts; None where its files are not at hand."""
+        if target is None:
+            return None
+        found = target_ends(target)
+        if not self.adapter.abilities.loads:
+            return found
+        from ..decoding.sampling import eos_ids
+
+        eos = frozenset(eos_ids(self.model(case.target)))  # transformers has defaults of its own
+        return dataclasses.replace(found, eos=eos, known=found.known | eos)
+
     def _checkpoint(self, name: str) -> Checkpoint | None:
         """A model's files where they are at hand."""
-        checkpoint = None if name == SERVED else local_checkpoint(name)
+        checkpoint = case_checkpoint(name)
         if checkpoint is None and self.adapter.abilities.loads:
             loaded: Checkpoint = self.model(name).checkpoint
             return loaded
         return checkpoint
 
-    def _drafter_fingerprint(self, case: Case) -> str:
+    def _drafter_fingerprint(self, case: Case, manner: Manner) -> str:
         if case.drafter == LOOKUP:
-            return f"{LOOKUP}-{NGRAM}"
+            return _lookup_fingerprint(manner.ngrams)
         checkpoint = self._checkpoint(case.target if case.uses_own_heads else case.drafter)
         if checkpoint is None:
             return SERVED
         if case.uses_own_heads:
             return checkpoint.heads_fingerprint
         checkpoint.hash_now(self._report)
-        return checkpoint.model_fingerprint
+        return "-".join([checkpoint.model_fingerprint, *([checkpoint.heads_fingerprint] if case.depth else [])])
 
     def _environment(self, case: Case) -> Environment:
         """Of this process where torch computes; of another engine its version is all that is known."""
@@ -277,21 +293,16 @@ class ForeignEngine(Engine):
         return hashlib.sha256(source.read_bytes() if source.is_file() else b"").hexdigest()[:16]
 
 
-def encoded_alone(checkpoint: Checkpoint, prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Prompts as token ids by the checkpoint's tokenizer.json, where transformers is not installed.
+def _span(ngrams: tuple[int, int]) -> str:
+    return f"{ngrams[0]} to {ngrams[1]}"
 
-    Raises RequestError for chat messages, whose template needs transformers, and for a checkpoint without that file.
-    """
-    path = checkpoint.folder / "tokenizer.json"
-    try:
-        from tokenizers import Tokenizer
 
-        encode = Tokenizer.from_file(str(path)).encode if path.is_file() else None
-    except ImportError:
-        encode = None
-    if encode is None or any(prompt.text is None for prompt in prompts):
-        raise RequestError(f"{checkpoint.folder}'s tokenizer needs transformers here; pip install 'pytest-specdec[models]'")
-    return [list(encode(prompt.text or "").ids) for prompt in prompts]
+def _lookup_fingerprint(ngrams: tuple[int, int] | None) -> str:
+    """The n-grams that were looked up: `prompt-lookup-2` for those of at most 2 tokens, `prompt-lookup-2-4` for 2 to 4."""
+    if ngrams is None:
+        return f"{LOOKUP}-{SERVED}"
+    least, most = ngrams
+    return f"{LOOKUP}-{most}" if least == 1 else f"{LOOKUP}-{least}-{most}"
 
 
 def _times(reported: Sequence[Reported]) -> Times | None:

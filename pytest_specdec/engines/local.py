@@ -14,7 +14,6 @@ from ..acceptance.lookup import NGRAM
 from ..acceptance.prompts import Prompt
 from ..acceptance.texts import Text
 from ..baselines.schema import Fingerprints, TextSet
-from ..checkpoint import LARGE, local_checkpoint
 from ..decoding.generate import Decoded, decode
 from ..decoding.loading import LoadedModel, load_model
 from ..decoding.replay import check_drafter
@@ -103,8 +102,7 @@ class LocalEngine(Engine):
         one = cases[0]
         context = min(_CONTEXT, (self.model(one.target).checkpoint.context or 2 * _CONTEXT) // 2)
         drafter = None if one.draft_model is None else self.model(one.draft_model)
-        self._report(f"{one.suite}: timing rounds", 0, 1)
-        profile = measure_costs(
+        return measure_costs(
             self.model(one.target),
             drafter,
             ks={size for case in cases for size in (case.verified, case.drafted)},
@@ -112,9 +110,8 @@ class LocalEngine(Engine):
             setting=Setting(context=context, temperature=one.temperature, dtype=self._dtype),
             own_heads=one.uses_own_heads,
             lookup=one.drafter == LOOKUP,
+            progress=lambda what, done, total: self._report(f"{one.suite}: {what}", done, total),
         )
-        self._report(f"{one.suite}: timing rounds", 1, 1)
-        return profile
 
     def rounds(self, case: Case, *, batch_size: int = 1, context: int = _CONTEXT, plain: bool = False) -> SteadyRounds:
         """Endless rounds of the case's decoder, to be timed; with `plain` steps of the target alone."""
@@ -132,12 +129,10 @@ class LocalEngine(Engine):
         return [tokenizer.decode([token]) for token in tokens]
 
     def _load(self, name: str) -> LoadedModel:
-        checkpoint = local_checkpoint(name)
-        if checkpoint is None or checkpoint.weight_bytes < LARGE:
-            return load_model(name, self._device, self._dtype)
-        self._report(f"loading {checkpoint.folder.name}", 0, 1)
+        what = f"loading {Path(name).name}"
+        self._report(what, 0, 1)
         model = load_model(name, self._device, self._dtype)
-        self._report(f"loading {checkpoint.folder.name}", 1, 1)
+        self._report(what, 1, 1)
         return model
 
     def _drafting(self, case: Case) -> LoadedModel | str:

@@ -19,17 +19,16 @@ from ..acceptance.origin import TIE, Origin
 from ..acceptance.scores import Scores
 from ..acceptance.texts import Text
 from ..errors import MeasurementError, RequestError, SpecdecError
+from .asked_again import apart, ask_again
+from .http import ServerError
 from .score_cache import ScoreCache
-from .scorers import Scorer, ServedText
+from .scorers import Scorer, ServedText, constant
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
 
 WORKERS = 8
 """Texts in flight at once, for each server."""
-
-_SAME = 0.05
-"""Largest difference of a token's probability in two scorings by one model: more than batching does to a 16-bit one."""
 
 
 def served_scores(
@@ -96,8 +95,9 @@ def served_texts(
 ) -> list[ServedText]:
     """What one server says of each text, the cached ones unasked but for one that shows the model is still the same.
 
-    Raises the first text's error; texts finished before or beside it are kept in the cache. Raises RequestError where the
-    server scores a cached text otherwise than before.
+    A few texts are scored a second time, see `ask_again`. Raises the first text's error; texts finished before or beside it
+    are kept in the cache. Raises RequestError where the server scores a cached text otherwise than before, ServerError where
+    its answers cannot be believed.
     """
     known = [cache.get(text) if cache is not None else None for text in texts]
     missing = [row for row, scored in enumerate(known) if scored is None]
@@ -123,7 +123,9 @@ def served_texts(
         if cache is None or not cache.kept:
             raise
         raise type(error)(f"{error} ({cache.kept} of {len(texts)} texts are kept, and not asked for again)") from error
-    return [scored for scored in known if scored is not None]
+    found = [scored for scored in known if scored is not None]
+    _believe(scorer, texts, found, cache, alone=workers > 1)
+    return found
 
 
 def text_laws(text: Text, scored: ServedText, sampling: Sampling) -> list[float]:
@@ -203,13 +205,30 @@ def _score(scorer: Scorer, text: Text, cache: ScoreCache | None) -> ServedText:
     return scored
 
 
+def _believe(
+    scorer: Scorer, texts: Sequence[Text], found: Sequence[ServedText], cache: ScoreCache | None, *, alone: bool
+) -> None:
+    """Raises ServerError for answers that are all one, or others the second time; none of them is kept then."""
+    try:
+        if problem := constant([value for scored in found for value in scored.own]):
+            scorer.refuse(problem)
+        if changed := ask_again(scorer, texts, found, alone=alone):
+            raise ServerError(
+                f"{scorer.client.url} ({scorer.dialect}) scores texts otherwise when asked again, in another order and batch: "
+                f"{changed}; turn off its prefix cache and speculative decoding, or update it (docs/logprobs.md)"
+            )
+    except ServerError:
+        if cache is not None:
+            cache.finish()
+        raise
+
+
 def _check_same(scorer: Scorer, text: Text, kept: ServedText | None) -> None:
     """Raises RequestError where a text that is kept now gets other scores."""
     now = scorer.score(text.ids, text.first_draft)
     assert kept is not None
-    apart = np.abs(np.exp(np.array(now.own)) - np.exp(np.array(kept.own))).max(initial=0.0)
-    if apart > _SAME:
+    if changed := apart([kept], [now]):
         raise RequestError(
-            f"{scorer.client.url} gives a token that was scored before a probability that is {apart:.2g} away: another model "
-            "runs there now under the same name; delete the cached scores to begin anew"
+            f"{scorer.client.url} scores a text otherwise than before ({changed}): another model runs there now under the same "
+            "name; delete the cached scores to begin anew"
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..acceptance.case import Case, TextKey
 from ..baselines.schema import TextSet
-from ..errors import RequestError
+from ..errors import RequestError, naming_extras
 from ..options import FOREIGN_ENGINES
 from .foreign import ForeignEngine
 from .served_replay import ServedReplay, own_encoder
@@ -42,11 +42,9 @@ def make_engine(
         )
     if url is not None:
         raise RequestError(f"--specdec-engine={name} runs in this process; leave --specdec-url out, or name another engine")
-    try:
+    with naming_extras():
         from .decode import DecodeEngine
         from .replay import ReplayEngine
-    except ImportError as error:
-        raise RequestError(f"{error.name} is not installed; pip install 'pytest-specdec[models]'") from error
     kind = {ReplayEngine.name: ReplayEngine, DecodeEngine.name: DecodeEngine}[name]
     return kind(plan, device=device, dtype=dtype, stored_texts=stored_texts, kept=kept, report=report)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..acceptance.case import DEFINITION, Case
 from ..acceptance.counts import Counts
+from ..acceptance.references import References
 from ..acceptance.renewal import AcceptanceField
 from ..acceptance.samples import Samples
 from ..acceptance.texts import Text
@@ -51,6 +52,8 @@ class Measurement:
     """One round from each prompt's own context, where it is known."""
     field: Callable[[], AcceptanceField] | None = None
     """Makes the acceptance of every token by every head, where it is known: too large to keep for every case."""
+    references: Callable[[], References] | None = None
+    """Makes what drafters that know nothing would have had accepted on the same texts, where these are replayed."""
     definition: str = DEFINITION
     """What was counted."""
     notes: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import cast
 
-from ..errors import RequestError
+from ..errors import MissingExtraError, RequestError, naming_extras
 from .reported import Adapter, Setup
 
 ADAPTERS = {
@@ -26,7 +26,10 @@ def adapter(name: str, setup: Setup) -> Adapter:
     """A foreign engine's adapter. Raises RequestError where it or its package is missing, or the URL does not fit."""
     module, _, made = ADAPTERS[name].partition(":")
     try:
-        found = getattr(importlib.import_module(f"{__package__}.{module}"), made)
+        with naming_extras():
+            found = getattr(importlib.import_module(f"{__package__}.{module}"), made)
+    except MissingExtraError as error:
+        raise RequestError(f"--specdec-engine={name}: {error}, or record a trace elsewhere") from None
     except ImportError as error:
         missing = error.name or str(error)
         raise RequestError(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..acceptance.case import Case, TextKey
 from ..acceptance.prompts import read_prompts
+from ..acceptance.references import References, reference_counts
 from ..acceptance.renewal import expected_counts
 from ..acceptance.samples import Samples
 from ..acceptance.scores import Scores
@@ -24,9 +24,6 @@ from ..decoding.sampling import encode_prompts, sample_new_tokens
 from ..errors import SpecdecError
 from .local import LocalEngine, no_rounds, template_of
 from .protocol import Measurement
-
-if TYPE_CHECKING:
-    pass
 
 _ScoresKey = tuple[str, int | None]
 """Drafter, and the depth where each depth needs scores of its own."""
@@ -66,7 +63,12 @@ class ReplayEngine(LocalEngine):
             samples=Samples.of(field, case.k),
             field=functools.partial(own.field, case.rule),
             notes=group.notes,
+            references=functools.partial(self._references, case, own, group.texts),
         )
+
+    def _references(self, case: Case, scores: Scores, texts: Sequence[Text]) -> References:
+        vocabulary = self.model(case.target).model.get_input_embeddings().num_embeddings
+        return reference_counts(scores, texts, vocabulary=vocabulary, k=case.k, rule=case.rule, judged=case.judged)
 
     def emitted(self, case: Case) -> Sequence[Text]:
         return self._group(case.texts).texts
@@ -127,7 +129,7 @@ class ReplayEngine(LocalEngine):
         missing = [row for row, prompt in enumerate(prompts) if prompt.key not in known]
         if not missing and key.prompt_limit is None:
             self._kept.forget(key)
-        kept = self._kept.read(key, wanted, target.checkpoint.vocabulary) if missing else {}
+        kept = self._kept.read(key, wanted) if missing else {}
         known = kept | known
         missing = [row for row in missing if prompts[row].key not in kept]
         if missing:

@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..acceptance.case import SERVED, Case, TextKey
+from ..acceptance.case import Case, TextKey
 from ..acceptance.prompts import Prompt, read_prompts
 from ..acceptance.renewal import expected_counts
 from ..acceptance.samples import Samples
 from ..acceptance.scores import Scores
 from ..acceptance.texts import Text, texts_of_prompts
 from ..baselines.schema import SCHEMA, Environment, Fingerprints, TextSet
-from ..checkpoint import local_checkpoint
+from ..checkpoint import case_checkpoint
 from ..errors import MeasurementError, RequestError
-from ..lossless.conformance import Conformance
+from ..printable import KEY
 from ..speedup.costs import CostProfile
+from .drafting import check_plain
 from .http import Client
 from .kept_texts import KeptTexts
 from .llama_cpp import LlamaCppAdapter
@@ -36,11 +37,12 @@ from .protocol import Engine, Measurement
 from .reported import Setup
 from .score_cache import ScoreCache
 from .scorers import Scorer, scorer_at
-from .served import KEY, ServedAdapter
+from .served import ServedAdapter
 from .sglang import SglangAdapter
 from .vllm_http import VllmServer
 
 if TYPE_CHECKING:
+    from ..lossless.conformance import Conformance
     from .local import LocalEngine
     from .oracle import Agreement
 
@@ -147,7 +149,7 @@ class ServedReplay(Engine):
 
     @functools.cached_property
     def _scorers(self) -> Callable[[int], tuple[Scorer, Scorer]]:
-        return functools.cache(lambda top: (scorer_at(self._target, top), scorer_at(self._drafter, top)))
+        return functools.cache(lambda top: (_plain_scorer(self._target, top), _plain_scorer(self._drafter, top)))
 
     def _measure_group(self, key: TextKey) -> _Group:
         check_servable(key.sampling)
@@ -193,7 +195,7 @@ class ServedReplay(Engine):
         missing = [row for row, prompt in enumerate(prompts) if prompt.key not in known]
         if not missing and key.prompt_limit is None:
             self._kept.forget(key)
-        kept = self._kept.read(key, wanted, None) if missing else {}
+        kept = self._kept.read(key, wanted) if missing else {}
         known = kept | known
         missing = [row for row in missing if prompts[row].key not in kept]
         if missing and emitter is None:
@@ -244,7 +246,7 @@ class _Group:
 
 def own_encoder(target: str) -> Encode | None:
     """The tokenizer of a checkpoint folder, without its weights; None where the target's files are not at hand."""
-    checkpoint = None if target == SERVED else local_checkpoint(target)
+    checkpoint = case_checkpoint(target)
     if checkpoint is None:
         return None
     try:
@@ -256,6 +258,13 @@ def own_encoder(target: str) -> Encode | None:
         ) from error
     model = LoadedModel(checkpoint, None)
     return lambda prompts: encode_prompts(model.tokenizer, prompts)
+
+
+def _plain_scorer(client: Client, top: int) -> Scorer:
+    """The scorer of a server that does not draft. Raises ServerError for one that does."""
+    scorer = scorer_at(client, top)
+    check_plain(scorer)
+    return scorer
 
 
 def _fingerprint(scorer: Scorer) -> str:

@@ -14,6 +14,7 @@ from scipy import stats
 
 from ..baselines.schema import CaseCosts
 from ..percent import signed_percent
+from ..speedup.table import positive_interval
 from .verdict import Outcome, Verdict
 
 DRIFT = 0.02
@@ -34,9 +35,12 @@ class CostChange:
 
     @property
     def error(self) -> float:
-        """Standard error of `drop`: the target's step and the round are timed apart, on either side."""
+        """Relative standard error of the ratio of the speed-ups.
+
+        The target's step and the round are timed apart, on either side.
+        """
         spread = math.sqrt(2 * (self.before.relative_error**2 + self.now.relative_error**2))
-        return (1 - self.drop) * math.hypot(spread, DRIFT)
+        return math.hypot(spread, DRIFT)
 
     def told(self) -> str:
         """The change in words."""
@@ -88,32 +92,38 @@ def _together(acceptance: Verdict, verdict: Verdict, margin: float, level: float
     assert change is not None
     assert verdict.before is not None
     assert verdict.now is not None
-    drop = 1 - verdict.now / verdict.before
-    error = math.hypot(change.error, _length_error(acceptance))
-    reach = float(stats.norm.isf(level)) * error
+    ratio = verdict.now / verdict.before
+    drop, error = 1 - ratio, math.hypot(change.error, _length_error(acceptance))
+    least, most = _drops(ratio, error, level)
     outcome: Outcome
-    if acceptance.outcome == "regressed" and drop + reach >= 0:
+    if acceptance.outcome == "regressed" and most >= 0:
         outcome, reason = "regressed", f"acceptance {acceptance.reason}, and the new costs do not surely make up for it"
-    elif drop >= margin and drop > reach:
+    elif drop >= margin and least > 0:
         outcome, reason = "regressed", "fell with the new costs by more than the spread of the times explains"
-    elif drop + reach < margin:
+    elif most < margin:
         outcome, reason = "pass", "the new costs are not worse by the margin"
-        if drop <= -margin and drop + reach < 0:
+        if drop <= -margin and most < 0:
             outcome, reason = "improved", "rose with the new costs; --specdec-update=changed would keep them"
     else:
         outcome = "inconclusive"
-        reason = f"the times spread too much to tell {margin:.2%} from chance; {_settled(change, reach, margin)}"
-    quantile = float(stats.norm.isf(0.025))
-    interval = (drop - quantile * error, drop + quantile * error)
+        reason = f"the times spread too much to tell {margin:.2%} from chance; {_settled(change, most - drop, margin)}"
+    interval = _drops(ratio, error, 0.025)
     return dataclasses.replace(verdict, outcome=outcome, reason=reason, drop=drop, interval=interval, limit=margin)
 
 
+def _drops(ratio: float, error: float, level: float) -> tuple[float, float]:
+    """Least and most relative drop: a speed-up's ratio is positive, so no drop exceeds 1."""
+    low, high = positive_interval(ratio, error, level)
+    return 1 - high, 1 - low
+
+
 def _length_error(acceptance: Verdict) -> float:
-    """Relative standard error of the change of the length; none on the same texts."""
-    if acceptance.regime != "sampled" or acceptance.interval is None:
+    """Relative standard error of the ratio of the lengths; none on the same texts."""
+    if acceptance.regime != "sampled" or acceptance.interval is None or acceptance.pair is None:
         return 0.0
     low, high = acceptance.interval
-    return (high - low) / 2 / float(stats.norm.isf(0.025))
+    ratio = acceptance.pair.now.acceptance_length / acceptance.pair.before.acceptance_length
+    return (high - low) / 2 / float(stats.norm.isf(0.025)) / ratio
 
 
 def _settled(change: CostChange, reach: float, margin: float) -> str:

@@ -38,6 +38,11 @@ class Combinations:
         return _best(self.rows, lambda row: row["tokens_per_second"])
 
     @property
+    def drafting_pays(self) -> bool:
+        """Whether any combination is faster than plain decoding."""
+        return any(row["speedup"] is not None and row["speedup"] > 1 for row in self.rows)
+
+    @property
     def best_rate(self) -> Row | None:
         return _best(self.rows, lambda row: row["samples"]["rate"]["mean"] if row["samples"] else None)
 

@@ -13,7 +13,10 @@ _WIDTH = 40
 def bars(rows: Iterable[Row]) -> Iterator[str]:
     """Lines of all pictures, without colour."""
     for picture in pictures(rows):
-        yield f"speed-up over k, {picture.title} (* is the best; 95 % interval)"
+        said = "* is the best; " if picture.drafting_pays else ""
+        yield f"speed-up over k, {picture.title} ({said}95 % interval)"
+        if not picture.drafting_pays:
+            yield "  do not draft: no k beats plain decoding"
         yield from _lines(picture)
 
 

@@ -22,6 +22,7 @@ class Point:
     low: float
     high: float
     best: bool
+    """Faster than the picture's others, and than plain decoding."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Picture:
         """The points of each depth, by k."""
         by_depth = itertools.groupby(sorted(self.points, key=lambda one: (one.depth, one.k)), key=lambda one: one.depth)
         return {depth: tuple(points) for depth, points in by_depth}
+
+    @property
+    def drafting_pays(self) -> bool:
+        """Whether any point is faster than plain decoding."""
+        return any(point.best for point in self.points)
 
     @property
     def ks(self) -> list[int]:
@@ -56,7 +62,7 @@ def pictures(rows: Iterable[Row]) -> list[Picture]:
     for (suite, name), group in itertools.groupby(titled, key=lambda row: (row["suite"], stem(row))):
         own = list(group)
         top = max(_speedup(row) for row in own)
-        points = tuple(_point(row, best=_speedup(row) == top) for row in own)
+        points = tuple(_point(row, best=_speedup(row) == top > 1) for row in own)
         if len({point.k for point in points}) >= _LEAST:
             found.append(Picture(f"{suite}/{name}", points))
     return found

@@ -99,6 +99,7 @@ def _drawing(picture: Picture, say: Phrases) -> dict[str, Any]:
     ]
     return {
         "title": picture.title,
+        "do_not_draft": "" if picture.drafting_pays else say("do_not_draft"),
         "curves": curves,
         "one": axes.y(1.0),
         "ks": [(k, axes.x(k)) for k in axes.ks],

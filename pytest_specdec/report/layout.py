@@ -1,8 +1,16 @@
-"""Words in columns."""
+"""Words in columns, and sentences in lines that a terminal of 80 columns shows whole."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Iterator, Sequence
+
+WIDTH = 80
+
+
+def wrapped(text: str, indent: str = "") -> list[str]:
+    """Lines of at most `WIDTH` columns; those after the first begin with `indent`. No word is cut."""
+    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def aligned(lines: Sequence[Sequence[str]], left: Collection[int]) -> Iterator[str]:

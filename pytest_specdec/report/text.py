@@ -87,6 +87,8 @@ def _assessment(chapter: Combinations, say: Phrases) -> Iterator[str]:
     low, high = best["speedup_interval"]
     numbers = {"value": say.number(best["speedup"], 2), "low": say.number(low, 2), "high": say.number(high, 2)}
     yield say("assessment", cell=cell(best, say), word=say(word), **numbers)
+    if not chapter.drafting_pays:
+        yield say("do_not_draft")
     yield say("thresholds", excellent=EXCELLENT, worth=WORTH)
 
 

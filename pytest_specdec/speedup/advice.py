@@ -25,12 +25,18 @@ class Advice:
     steps: Mapping[int, tuple[Step, ...]]
     """By depth, k growing."""
     needs: Mapping[Cell, float]
-    """The conditional acceptance at which one more token would leave the speed-up as it is."""
+    """The conditional acceptance at which one more token would leave the speed-up as it is; above 1 where it never pays."""
     has: Mapping[Cell, float]
     """The conditional acceptance that one more token has; only where a larger k was measured."""
     best: Cell
+    """The fastest cell; plain decoding may be faster still, see `drafting_pays`."""
     categories: Mapping[str, tuple[Cell, float, float]]
     """By prompt category: its own best cell, the speed-up there, and at the overall best."""
+
+    @property
+    def drafting_pays(self) -> bool:
+        """Whether the best cell is faster than plain decoding."""
+        return self.speedups[self.best] > 1
 
     @property
     def speedups(self) -> dict[Cell, float]:

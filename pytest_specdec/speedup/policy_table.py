@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from ..acceptance.renewal import AcceptanceField
 from ..errors import MeasurementError
@@ -13,8 +13,13 @@ from .policies import Confidences, Drafting, RoundMs, confident, fastest, fixed,
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 TRANSFORMERS_THRESHOLD = 0.4
 """`assistant_confidence_threshold` of transformers."""
+_DYNAMIC = 3
+"""Policies that decide anew without confidences."""
 HEADERS = ("policy", "drafted", "length", "speed-up", "of the oracle")
 NOTE = "drafted and length = tokens per round; speed-up over plain decoding, from the cost profile; of the oracle = its share"
+
+
+Progress = Callable[[str, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +31,8 @@ class PolicyRow:
     speedup: float
     share: float
     """Of the oracle's speed-up."""
+    detail: str = ""
+    """What it chose, where its name does not say it."""
 
     def cells(self) -> tuple[str, ...]:
         """A word for each header."""
@@ -43,38 +50,53 @@ def policy_table(
     own_heads: bool = False,
     lookup: bool = False,
     confidences: Confidences | None = None,
+    progress: Progress = lambda what, done, total: None,
 ) -> list[PolicyRow]:
     """Plain decoding, every fixed k up to `most`, and what beats them: per category, by confidence, scheduled, oracle.
+
+    `progress` is called as (what, policies done, policies in all).
 
     Raises ValueError for a profile without `target_ms`, CostError for one that does not cover 1 to `most`, and
     MeasurementError for texts without a round.
     """
     round_ms = times(costs, depth, own_heads=own_heads, lookup=lookup)
-    each = {k: fixed(field, k, most) for k in range(most + 1)}
+    total = most + 1 + _DYNAMIC + (0 if confidences is None else len(THRESHOLDS))
+    each = {}
+    for k in range(most + 1):
+        each[k] = fixed(field, k, most)
+        progress("policies", k + 1, total)
     if not each[most].rounds.sum() > 0:
         raise MeasurementError(f"no text is long enough for a round of k={most}; use longer texts or a smaller k")
-    named = [*_fixed(each, round_ms), *_dynamic(field, round_ms, most, confidences)]
-    speedups = [one.speedup(round_ms) for _, one in named]
-    return [PolicyRow(name, one, speedup, speedup / speedups[-1]) for (name, one), speedup in zip(named, speedups, strict=True)]
+    named = list(_fixed(each, round_ms))
+    for one in _dynamic(field, round_ms, most, confidences):
+        named.append(one)
+        progress("policies", len(named), total)
+    speedups = [one.speedup(round_ms) for _, one, _ in named]
+    return [
+        PolicyRow(name=name, drafting=one, speedup=speedup, share=speedup / speedups[-1], detail=detail)
+        for (name, one, detail), speedup in zip(named, speedups, strict=True)
+    ]
 
 
-def _fixed(each: Mapping[int, Drafting], round_ms: RoundMs) -> Iterator[tuple[str, Drafting]]:
+_Named = tuple[str, Drafting, str]
+"""A policy's name, what it drafts, and what it chose."""
+
+
+def _fixed(each: Mapping[int, Drafting], round_ms: RoundMs) -> Iterator[_Named]:
     best = fastest(each, round_ms)
     for k, drafting in each.items():
-        yield (f"k = {k}" if k else "plain decoding") + " (best fixed k)" * (k == best), drafting
+        yield (f"k = {k}" if k else "plain decoding") + " (best fixed k)" * (k == best), drafting, ""
 
 
-def _dynamic(
-    field: AcceptanceField, round_ms: RoundMs, most: int, confidences: Confidences | None
-) -> Iterator[tuple[str, Drafting]]:
+def _dynamic(field: AcceptanceField, round_ms: RoundMs, most: int, confidences: Confidences | None) -> Iterator[_Named]:
     """What decides anew; the oracle comes last."""
     chosen, drafting = per_category(field, round_ms, range(1, most + 1), most)
-    yield "k by category: " + ", ".join(f"{name} {k}" for name, k in chosen.items()), drafting
-    yield f"schedule of transformers, from {min(5, most)}", scheduled(field, 5, most)
+    yield "k by category", drafting, ", ".join(f"{name} {k}" for name, k in chosen.items())
+    yield f"schedule of transformers, from {min(5, most)}", scheduled(field, 5, most), ""
     if confidences is not None:
         curve = {threshold: confident(field, confidences, threshold, most) for threshold in THRESHOLDS}
         best = fastest(curve, round_ms)
         for threshold, own in curve.items():
             told = ["best"] * (threshold == best) + ["transformers' default"] * (threshold == TRANSFORMERS_THRESHOLD)
-            yield f"stop below {threshold:g}" + (f" ({', '.join(told)})" if told else ""), own
-    yield "oracle", oracle(field, most)
+            yield f"stop below {threshold:g}" + (f" ({', '.join(told)})" if told else ""), own, ""
+    yield "oracle", oracle(field, most), ""

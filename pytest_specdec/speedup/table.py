@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from .costs import CostProfile
 from .model import theoretical_speedup
 
+_LARGEST = 600.0
+"""Largest logarithm of an interval's factor: its exponential is still a number."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Step:
@@ -64,13 +67,19 @@ def speedup_table(
 
 
 def speedup_interval(speedup: float, length: float, error: float, timing_error: float) -> tuple[float, float]:
-    """95 % interval of a speed-up from the standard errors of the length and, relative, of a time (delta method).
+    """95 % interval of a speed-up from the standard errors of the length and, relative, of a time.
 
-    The target's step and the round are timed apart, so the timing's relative error enters twice.
+    The delta method on the logarithm, so that both bounds are positive, as a ratio is. The target's step and the round are
+    timed apart, so the timing's relative error enters twice.
     """
     relative = math.sqrt((error / length) ** 2 + 2 * timing_error**2)
-    reach = statistics.NormalDist().inv_cdf(0.975) * relative * speedup
-    return (speedup - reach, speedup + reach)
+    return positive_interval(speedup, relative)
+
+
+def positive_interval(ratio: float, relative_error: float, level: float = 0.025) -> tuple[float, float]:
+    """Interval of a positive ratio, symmetric on the logarithmic scale; each end is missed with probability `level`."""
+    factor = math.exp(min(-statistics.NormalDist().inv_cdf(level) * relative_error, _LARGEST))
+    return (ratio / factor, ratio * factor)
 
 
 def break_even(length: float, survival: float, *, round_ms: float, next_round_ms: float) -> float:
@@ -81,7 +90,8 @@ def break_even(length: float, survival: float, *, round_ms: float, next_round_ms
 
         length * (next_round_ms / round_ms - 1) / survival.
 
-    A value above 1 says that no acceptance would pay. Raises ValueError for times or a survival that are not positive.
+    A value above 1 is no probability: the step never pays, even if it were always accepted. Raises ValueError for times or
+    a survival that are not positive.
     """
     if min(round_ms, next_round_ms, survival) <= 0:
         raise ValueError("times and survival must be positive; pass milliseconds and a fraction")

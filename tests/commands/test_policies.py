@@ -40,7 +40,9 @@ def test_every_drafter_has_its_policies(
     assert main(["policies", *pair, *files, "--k", "4", "--new-tokens", "16", "--device", "cpu", *options]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["policy", "drafted", "length", "speed-up", "of", "the", "oracle"]
+    assert any(line.startswith("k by category  ") for line in lines)
     assert any(line.startswith("k by category: a ") for line in lines)
+    assert max(map(len, lines)) <= 80
     assert any(line.startswith("oracle") and line.endswith("100.0%") for line in lines)
     assert any(line.startswith("stop below 0.4 ") and "transformers' default" in line for line in lines) == stops
     assert any("none is listed" in line for line in lines) != stops

@@ -10,8 +10,9 @@ import pytest
 
 from pytest_specdec.__main__ import main
 from pytest_specdec.decoding.loading import LoadedModel, load_model
-from pytest_specdec.decoding.timing import SEGMENT, Setting, emitted_starts, measure_costs, steady_rounds
-from pytest_specdec.errors import CostError
+from pytest_specdec.decoding.timing import Setting, emitted_starts, measure_costs, steady_rounds
+from pytest_specdec.decoding.turns import SEGMENT
+from pytest_specdec.errors import CostError, RequestError
 from pytest_specdec.speedup.costs import CostProfile
 
 KS = (1, 2, 4, 8)
@@ -130,7 +131,9 @@ def test_command_writes_a_loadable_file(
     pair = ["--target", str(tiny_target), "--draft", str(tiny_draft)]
     size = ["--k", "1,2", "--depth", "0,1", "--context", "8", "--repeats", "2", "--device", "cpu"]
     assert main(["costs", *pair, *size, "-o", str(path)]) == 0
-    assert capsys.readouterr().out == f"wrote {path}\n"
+    shown = capsys.readouterr()
+    assert shown.out == f"wrote {path}\n"
+    assert shown.err.startswith("timing 16 rounds of each of 9 parts: about ")
     profile = CostProfile.load(path)
     assert set(profile.verify) == {1, 2}
     assert set(profile.draft) == {0, 1}
@@ -148,6 +151,40 @@ def test_command_refuses_a_bad_path(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["costs", "--target", str(tmp_path / "nowhere"), "-o", str(tmp_path / "costs.json")]) == 2
     assert f"error: no checkpoint folder at {tmp_path / 'nowhere'}; check the path" in capsys.readouterr().err
     assert not (tmp_path / "costs.json").exists()
+
+
+def test_what_does_not_fit_into_the_time_is_refused(target: LoadedModel, drafter: LoadedModel) -> None:
+    with pytest.raises(RequestError, match=r"took all of the .*; ask for fewer k and depths, .* or more --max-seconds"):
+        measure_costs(target, drafter, ks=KS, depths=DEPTHS, setting=SMALL, max_seconds=1e-9)
+
+
+def test_command_refuses_before_it_measures(tiny_target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder as the file, and a context that the model does not have: one line, exit status 2, nothing timed."""
+    model = ["costs", "--target", str(tiny_target), "--depth", "1", "--device", "cpu"]
+    for options, said in (
+        (["-o", str(tmp_path)], f"error: {tmp_path} cannot be written; name a file in a folder that can\n"),
+        (["--context", "128"], f"error: --context=128 fills the context of {tiny_target} (128 tokens); ask for a smaller one\n"),
+    ):
+        assert main([*model, *options]) == 2
+        assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(("error", "warned"), [(0.42, True), (0.09, False)])
+def test_command_warns_of_uncertain_times(
+    error: float,
+    warned: bool,
+    tiny_target: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    profile: CostProfile,
+) -> None:
+    noisy = dataclasses.replace(profile, error=error)
+    monkeypatch.setattr("pytest_specdec.decoding.timing.measure_costs", lambda *models, **named: noisy)
+    options = ["-o", str(tmp_path / "costs.json"), "--context", "8", "--device", "cpu"]
+    assert main(["costs", "--target", str(tiny_target), *options]) == 0
+    assert ("warning: the times are uncertain by 42%" in capsys.readouterr().err) == warned
+    assert CostProfile.load(tmp_path / "costs.json").error == error
 
 
 def test_command_refuses_a_depth_without_layers(tiny_target: Path, tiny_draft: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,6 +140,13 @@ def test_false_alarms_of_unchanged_costs_keep_the_level() -> None:
     assert failed / runs < level + 3 * np.sqrt(level / runs)
 
 
+def test_a_speedup_falls_by_less_than_all_of_it() -> None:
+    """Wide errors: a ratio of positive numbers stays positive, so no bound of a drop exceeds 100 %."""
+    verdict = judged(slower(3.0, relative_error=0.5), before=costs(relative_error=0.5))
+    assert verdict.interval is not None
+    assert verdict.interval[0] < verdict.drop < verdict.interval[1] < 1  # type: ignore[operator]
+
+
 def test_the_error_of_a_ratio_is_that_of_all_its_times() -> None:
     change = CostChange(costs(relative_error=0.03), costs(relative_error=0.04))
     assert change.drop == 0

@@ -122,6 +122,13 @@ def test_a_trace_needs_no_models(project) -> None:
     result.stdout.fnmatch_lines(["*acceptance_length regressed: *", "*environment (engine: mine 2 -> mine 3)*"])
 
 
+def test_a_folder_called_served_is_no_model_of_a_trace(project) -> None:
+    """A model that only a server has is called `served`, too."""
+    (project.pytester.path / "served").mkdir()
+    project.write_test(SERVED)
+    project.create("--specdec-engine=trace", trace(project, [[2, 1], [2, 0], [2, 1]]))
+
+
 def test_sums_of_all_requests_are_gated_as_one(project) -> None:
     project.write_test(SERVED)
 

@@ -59,5 +59,15 @@ def test_the_terminal_draws_a_bar_a_case_and_stars_the_best() -> None:
     assert max(line.count("#") for line in lines) == best.count("#") == 40
 
 
+def test_where_no_k_beats_plain_decoding_none_is_best() -> None:
+    slow = [cell(4, 0, 0.9), cell(8, 0, 0.7)]
+    (picture,) = pictures(slow)
+    assert not picture.drafting_pays
+    assert not any(point.best for point in picture.points)
+    lines = list(bars(slow))
+    assert lines[:2] == ["speed-up over k, text/draft-t1 (95 % interval)", "  do not draft: no k beats plain decoding"]
+    assert not any(line.endswith("*") for line in lines)
+
+
 def test_rule_and_engine_stay_in_the_title() -> None:
     assert stem(cell(4, 0, 1.0, id="text/draft-k4-depth0-t1-block-decode")) == "draft-t1-block-decode"

@@ -46,7 +46,8 @@ def test_every_phrase_is_said_and_with_all_its_values(language: str, monkeypatch
     silent = cell(4, verify_ms=None, draft_ms=None, tokens_per_second=None, speedup_interval=[], changed=["weights"])
     spoken = cell(8, utterance=UTTERANCE)
     bounds = ([2.1, 2.2], [1.1, 1.2], [0.9, 1.2], [0.8, 0.9])
-    for rows in ([silent], [spoken, cell(12)], *([cell(4, speedup_interval=list(own))] for own in bounds)):
+    slow = [cell(4, speedup=0.8), cell(8, speedup=0.7)]
+    for rows in ([silent], [spoken, cell(12)], slow, *([cell(4, speedup_interval=list(own))] for own in bounds)):
         report.render(".txt", rows, language)
         report.render(".html", rows, language)
     assert said.keys() == phrases_of(language).keys()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from records import counts
@@ -51,6 +53,14 @@ def test_one_more_token_pays_where_it_has_more_than_it_needs() -> None:
     assert paid == (advice.has[1, 0] > needs)
     assert (8, 0) not in advice.needs
     assert (8, 0) not in advice.has
+
+
+def test_drafting_pays_only_where_the_best_cell_beats_plain_decoding() -> None:
+    assert advise(GRID, COSTS).drafting_pays
+    slow = dataclasses.replace(COSTS, target_ms=1.0)
+    advice = advise(GRID, slow)
+    assert not advice.drafting_pays
+    assert advice.best == advise(GRID, COSTS).best
 
 
 def test_a_category_without_rounds_in_some_cell_is_left_out() -> None:

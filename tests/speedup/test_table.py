@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from records import PROPERTY
 from pytest_specdec.errors import CostError
 from pytest_specdec.speedup.costs import CostProfile
 from pytest_specdec.speedup.model import best_k, theoretical_speedup
-from pytest_specdec.speedup.table import break_even, speedup_table
+from pytest_specdec.speedup.table import break_even, speedup_interval, speedup_table
 
 COSTS = CostProfile(target_ms=10, verify={1: 11, 2: 12, 4: 14}, draft={0: {1: 1, 2: 2, 4: 4}, 1: {1: 1, 4: 2}})
 lengths = st.fixed_dictionaries({k: st.floats(1, 1 + k) for k in (1, 2, 3, 4)})
@@ -87,13 +89,36 @@ def test_intervals_come_from_acceptance_and_from_timing() -> None:
     for step in (first, second):
         assert step.interval is not None
         low, high = step.interval
-        assert (low + high) / 2 == pytest.approx(step.speedup)
-        assert (high - low) / 2 == pytest.approx(1.96 * 0.05 * step.speedup, rel=1e-3)
+        assert math.sqrt(low * high) == pytest.approx(step.speedup)
+        assert math.log(high / low) / 2 == pytest.approx(1.96 * 0.05, rel=1e-3)
     noisy = dataclasses.replace(COSTS, spread=0.3, samples=9)
     (wider, _) = speedup_table(lengths, noisy, errors=errors)
     assert wider.interval is not None
     assert wider.interval[0] < first.interval[0]  # type: ignore[index]
     assert speedup_table(lengths, COSTS)[0].interval is None
+
+
+@given(st.floats(1, 17), st.floats(0, 100), st.floats(0, 1e6))
+@PROPERTY
+def test_intervals_of_a_ratio_are_positive(length: float, error: float, timing_error: float) -> None:
+    low, high = speedup_interval(0.613, length, error, timing_error)
+    assert 0 < low <= 0.613 <= high < math.inf
+
+
+def test_intervals_cover_the_true_speedup_at_their_rate() -> None:
+    """Length and times measured with the errors that they state, large ones: the truth lies outside 1 time in 20."""
+    rng, runs = np.random.default_rng(0), 4000
+    length, timing_error, truth = 3.0, 0.2, 3.0 * 10 / 16
+    inside = 0
+    for measured, target, round_ms in zip(
+        rng.normal(length, 0.3, runs),
+        10 * np.exp(rng.normal(0, timing_error, runs)),
+        16 * np.exp(rng.normal(0, timing_error, runs)),
+        strict=True,
+    ):
+        low, high = speedup_interval(measured * target / round_ms, measured, 0.3, timing_error)
+        inside += low <= truth <= high
+    assert inside / runs == pytest.approx(0.95, abs=3 * math.sqrt(0.05 * 0.95 / runs))
 
 
 def test_extrapolated_times_are_marked() -> None:
