@@ -11,7 +11,7 @@ import hashlib
 import json
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.t
 MTP_COUNTS = ("num_mtp_layers", "num_nextn_predict_layers", "mtp_num_hidden_layers")
 _NAMELESS = ("_name_or_path", "transformers_version")
 _MTP_PREFIX = re.compile(r"(^|\.)mtp(_layers)?\.")
+LARGE = 1 << 28
+"""Bytes of weights from which on loading and hashing them may take seconds, and progress is worth a line."""
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 
@@ -97,6 +99,19 @@ class Checkpoint:
         return self._digest(self._settings, mtp=False)
 
     @property
+    def weight_bytes(self) -> int:
+        """Size of all tensors."""
+        return sum(tensor.end - tensor.begin for tensor in self.tensors.values())
+
+    def hash_now(self, report: Callable[[str, int, int], None]) -> None:
+        """Compute `model_fingerprint`, if it is not known yet, with progress in MiB where there is much to read."""
+        if self.weight_bytes >= LARGE and "model_fingerprint" not in self.__dict__:
+            what = f"hashing {self.folder.name} (MiB)"
+            self.__dict__["model_fingerprint"] = self._digest(
+                self._settings, mtp=False, progress=lambda done, total: report(what, done >> 20, total >> 20)
+            )
+
+    @property
     def _settings(self) -> str:
         """The configuration without names, versions and MTP layers."""
         left_out = (*_NAMELESS, *MTP_COUNTS)
@@ -118,13 +133,16 @@ class Checkpoint:
         """SHA-256 over the MTP layers' tensors alone, so that retrained heads leave the target's texts valid."""
         return self._digest(f"{self.mtp_layers} MTP layers", mtp=True)
 
-    def _digest(self, preamble: str, *, mtp: bool) -> str:
+    def _digest(self, preamble: str, *, mtp: bool, progress: Callable[[int, int], None] = lambda done, total: None) -> str:
         digest = hashlib.sha256(preamble.encode())
-        for name in sorted(name for name in self.tensors if self.is_mtp_tensor(name) == mtp):
-            tensor = self.tensors[name]
+        tensors = {name: self.tensors[name] for name in sorted(self.tensors) if self.is_mtp_tensor(name) == mtp}
+        total, done = sum(tensor.end - tensor.begin for tensor in tensors.values()), 0
+        for name, tensor in tensors.items():
             digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
             for block in tensor.blocks():
                 digest.update(block)
+                done += len(block)
+                progress(done, total)
         return digest.hexdigest()[:16]
 
     @functools.cached_property

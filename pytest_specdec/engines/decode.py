@@ -120,7 +120,8 @@ class DecodeEngine(LocalEngine):
         if case.rule in LOSSY_RULES:
             return None
         plan = DrafterPlan(self._drafting(case), case.depth, case.k)
-        (scores,) = text_scores(self.model(case.target), [plan], texts, case.texts.sampling)
+        progress = functools.partial(self._report, f"{case.id}: replay")
+        (scores,) = text_scores(self.model(case.target), [plan], texts, case.texts.sampling, progress)
         return expected_counts(scores.field(case.rule), case.k)
 
 

@@ -109,6 +109,8 @@ class ForeignEngine(Engine):
         if not counts.total_rounds > 0:
             raise MeasurementError(f"no text is long enough for a round of k={case.k}; raise --specdec-new-tokens")
         target = self._checkpoint(case.target)
+        if target is not None:
+            target.hash_now(self._report)
         target_name = SERVED if target is None else target.model_fingerprint
         told = [bool(one.new_ids) for one in run.reported]
         greedy_of = target_name if case.temperature == 0 else None
@@ -277,6 +279,7 @@ class ForeignEngine(Engine):
             return SERVED
         if case.uses_own_heads:
             return checkpoint.heads_fingerprint
+        checkpoint.hash_now(self._report)
         return "-".join([checkpoint.model_fingerprint, *([checkpoint.heads_fingerprint] if case.depth else [])])
 
     def _environment(self, case: Case) -> Environment:

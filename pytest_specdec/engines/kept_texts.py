@@ -43,22 +43,17 @@ class KeptTexts:
         """What went wrong with the texts of a key."""
         return tuple(self._notes.get(key, ()))
 
-    def read(self, key: TextKey, wanted: TextSet, vocabulary: int | None) -> Texts:
+    def read(self, key: TextKey, wanted: TextSet) -> Texts:
         """The kept texts that fit, by prompt key; none from a file that is missing, damaged or of something else."""
         path = self.path(key)
         if path is None:
             return {}
         try:
             stored = load(path, TextSet)
-        except (BaselineError, RecursionError, ValueError) as error:
-            self._note(key, f"kept texts in {path} are damaged and sampled anew ({type(error).__name__})")
+        except BaselineError:
+            self._note(key, f"kept texts in {path} are damaged and were sampled anew")
             return {}
-        if stored is None or not stored.fits(wanted):
-            return {}
-        if all(_possible(text, wanted.new_tokens, vocabulary) for text in stored.texts.values()):
-            return dict(stored.texts)
-        self._note(key, f"kept texts in {path} hold impossible tokens and are sampled anew")
-        return {}
+        return dict(stored.texts) if stored is not None and stored.fits(wanted) else {}
 
     def write(self, key: TextKey, wanted: TextSet, texts: Texts) -> None:
         """Replace what is kept for a key; texts of prompts that are no longer in its file go."""
@@ -98,7 +93,3 @@ class KeptTexts:
 
     def _note(self, key: TextKey, note: str) -> None:
         self._notes.setdefault(key, []).append(note)
-
-
-def _possible(text: tuple[int, ...], longest: int, vocabulary: int | None) -> bool:
-    return 0 < len(text) <= longest and all(token >= 0 and (vocabulary is None or token < vocabulary) for token in text)

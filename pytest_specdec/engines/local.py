@@ -156,10 +156,13 @@ class LocalEngine(Engine):
         if case.draft_model is None:
             return f"{LOOKUP}-{NGRAM}"
         checkpoint = self.model(case.draft_model).checkpoint
+        checkpoint.hash_now(self._report)
         return "-".join([checkpoint.model_fingerprint, *([checkpoint.heads_fingerprint] if case.depth else [])])
 
     def _fingerprints(self, case: Case) -> Fingerprints:
-        return Fingerprints(self.model(case.target).checkpoint.model_fingerprint, self._drafter_fingerprint(case))
+        target = self.model(case.target).checkpoint
+        target.hash_now(self._report)
+        return Fingerprints(target.model_fingerprint, self._drafter_fingerprint(case))
 
 
 def _conformance_of(

@@ -62,8 +62,8 @@ class ReplayEngine(LocalEngine):
             looping=group.looping,
             samples=Samples.of(field, case.k),
             field=functools.partial(own.field, case.rule),
-            references=functools.partial(self._references, case, own, group.texts),
             notes=group.notes,
+            references=functools.partial(self._references, case, own, group.texts),
         )
 
     def _references(self, case: Case, scores: Scores, texts: Sequence[Text]) -> References:
@@ -110,6 +110,7 @@ class ReplayEngine(LocalEngine):
     def _texts(self, key: TextKey, target: LoadedModel) -> tuple[tuple[Text, ...], TextSet]:
         """The stored texts where they fit the target, then those kept by an earlier run; the missing ones are sampled."""
         prompts = read_prompts(key.prompts, key.prompt_limit)
+        target.checkpoint.hash_now(self._report)
         ids = encode_prompts(target.tokenizer, prompts)
         wanted = TextSet(
             SCHEMA,
@@ -128,7 +129,7 @@ class ReplayEngine(LocalEngine):
         missing = [row for row, prompt in enumerate(prompts) if prompt.key not in known]
         if not missing and key.prompt_limit is None:
             self._kept.forget(key)
-        kept = self._kept.read(key, wanted, target.checkpoint.vocabulary) if missing else {}
+        kept = self._kept.read(key, wanted) if missing else {}
         known = kept | known
         missing = [row for row in missing if prompts[row].key not in kept]
         if missing:

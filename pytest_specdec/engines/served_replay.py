@@ -195,7 +195,7 @@ class ServedReplay(Engine):
         missing = [row for row, prompt in enumerate(prompts) if prompt.key not in known]
         if not missing and key.prompt_limit is None:
             self._kept.forget(key)
-        kept = self._kept.read(key, wanted, None) if missing else {}
+        kept = self._kept.read(key, wanted) if missing else {}
         known = kept | known
         missing = [row for row in missing if prompts[row].key not in kept]
         if missing and emitter is None:

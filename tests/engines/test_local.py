@@ -19,6 +19,7 @@ from acceptance.test_stream import brute_force
 from support import edit_config, letter_tokenizer, llama
 from transformers import PreTrainedModel, TopKLogitsWarper, TopPLogitsWarper
 
+from pytest_specdec import checkpoint
 from pytest_specdec.acceptance.case import LOOKUP, OWN_HEADS, Case, Judged, TextKey
 from pytest_specdec.acceptance.lookup import LookupIndex
 from pytest_specdec.acceptance.origin import Origin
@@ -509,3 +510,21 @@ def test_messages_go_through_the_template_and_name_it(
     found = kind([chat], device="cpu").measure(chat)
     assert found.counts.total_rounds > 0
     assert found.template is not None
+
+
+def test_loading_and_hashing_of_large_checkpoints_report_progress(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(checkpoint, "LARGE", 1)
+    checkpoint._opened.cache_clear()  # other tests have hashed it
+    large = ReplayEngine([case], device="cpu", report=lambda *progress: said.append(progress))
+    fingerprints = large.measure(case).fingerprints
+    for name in ("tiny-target", "tiny-draft"):
+        assert [one for one in said if one[0] == f"loading {name}"] == [(f"loading {name}", 0, 1), (f"loading {name}", 1, 1)]
+        assert {one[1:] for one in said if one[0] == f"hashing {name} (MiB)"} == {(0, 0)}
+    assert {"suite: sampling texts", "suite: replay"} <= {what for what, _, _ in said}
+    monkeypatch.undo()
+    checkpoint._opened.cache_clear()
+    quiet = ReplayEngine([case], device="cpu", report=lambda *progress: said.append(progress))
+    said.clear()
+    assert quiet.measure(case).fingerprints == fingerprints
+    assert not any(what.startswith("hashing") for what, _, _ in said)
