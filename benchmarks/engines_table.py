@@ -286,6 +286,28 @@ An engine's form of a checkpoint is looked for in its folder and in `gguf/`, `on
 `suites/models/convert.py` writes it there, with a `source.json` that names the weights it was made of: a form left from
 other weights is refused. `--specdec-target` and `--specdec-draft` name the checkpoint, whose weights the oracle replays.
 
+## What the suite asks
+
+`suites/engines/` runs every case twice: the oracle judges the counts, conformance the texts ([conformance.md](conformance.md)
+lists which defect each case finds).
+
+| case | drafter | k | sampling | what shows there |
+|---|---|---|---|---|
+| `TestGreedy` | draft model | 3 | greedy | a wrong cache, position or weight, round by round |
+| `TestManyDrafts` | draft model | 12 | greedy | buffers that hold a few drafts only |
+| `TestSampling` | draft model | 3 | T = 1 | a wrong acceptance test, arg-max drafts with the q of drawn ones |
+| `TestTopK` | draft model | 3 | T = 1.6, top-k 20, 80 prompts | q from before temperature and filters, q slightly off |
+| `TestTopP` | draft model | 3 | T = 0.8, top-p 0.9 | unfiltered tokens, a drafter that ignores the settings |
+| `TestOwnHeads`, `TestOwnHeadsSampling` | the target's 3 MTP layers | 3 | greedy, T = 1 | wrong hidden states |
+| `TestReusedHeads` | 1 MTP layer, reused | 8 | greedy | keys of reused layers |
+| `TestPromptLookup` | the text itself | 3 | greedy | |
+| `eos/TestGreedy`, `eos/TestSampling` | draft model | 3 | greedy, T = 1 | texts that end before the limit |
+
+A case that an engine cannot run is skipped with the engine's reason (`specdec_supported`), and never passes unseen: transformers,
+for instance, drafts as many tokens as the target has MTP layers, so `TestReusedHeads` runs on `--specdec-engine=decode` and on
+engines that reuse layers. `--specdec-temperature=0` leaves the greedy cases and skips the others. Adapters ask for one text at a
+time; batches are tried on `decode` alone, which decodes 16 rows together.
+
 ## What each engine counts
 
 | engine | first drafts | rounds | drafted | accepted | accepted at position 1, 2, 3 | replay's prediction |

@@ -23,6 +23,10 @@ class RequestError(SpecdecError):
     """The request cannot be measured: a wrong option, path, checkpoint or prompt file."""
 
 
+class UnsupportedError(RequestError):
+    """The engine cannot do what is asked at all, however it is asked: a drafter, rule or temperature that it does not have."""
+
+
 class BaselineError(SpecdecError):
     """A stored baseline cannot be read: truncated, in merge conflict, of another schema."""
 

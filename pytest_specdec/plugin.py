@@ -144,6 +144,15 @@ def specdec_oracle(request: pytest.FixtureRequest, specdec_case: Case) -> Agreem
 
 
 @pytest.fixture
+def specdec_supported(request: pytest.FixtureRequest, specdec_case: Case) -> None:
+    """Skips the test, with the engine's reason, where the engine cannot run the case: `usefixtures("specdec_supported")`."""
+    with _told():
+        reason = session_of(request.config).suite.unsupported(specdec_case)
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.fixture
 def specdec_verifier(request: pytest.FixtureRequest) -> Callable[..., object]:
     """The sampler under test for `assert_lossless`: --specdec-verifier's, or our own rejection rule. Override it with yours."""
     with _told():

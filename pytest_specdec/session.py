@@ -42,7 +42,7 @@ class Session:
         self._worker_output: dict[str, Any] | None = getattr(config, "workeroutput", None)
         self._generated: list[Case] = []
         self._selected: list[Case] = []
-        self._awaiting: set[Case] = set()
+        self._compared: set[Case] = set()
         self._collected = Collected()
         self._stale: list[Path] = []
         self._interrupted = False
@@ -106,7 +106,7 @@ class Session:
         """Refuse what cannot be measured before anything is loaded."""
         picked = _cases_of(session.items)
         self._selected = list(dict.fromkeys(picked))
-        self._awaiting = set(_cases_of(item for item in session.items if "specdec_baseline" in getattr(item, "fixturenames", ())))
+        self._compared = set(_cases_of(item for item in session.items if "specdec_baseline" in getattr(item, "fixturenames", ())))
         problem = self._problem or self._preflight() or self._look_for_stale(len(picked))
         if problem is None:
             return
@@ -160,7 +160,7 @@ class Session:
         gates, pairs = len(self._selected), len({(case.target, case.drafter) for case in self._selected})
         what = f"{gates} gate{'s' * (gates > 1)} on {pairs} pair{'s' * (pairs > 1)} of models"
         lines = [f"specdec: {what}, false alarms at most {self.settings.alpha:.2%} in all"]
-        missing = sum(not self._store().record_path(case).exists() for case in self._awaiting)
+        missing = sum(not self._store().record_path(case).exists() for case in self._compared)
         if missing and self.settings.command_line.update is None:
             have, they = ("has", "it") if missing == 1 else ("have", "they")
             lines.append(
@@ -262,17 +262,17 @@ class Session:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
-        return (yield from self._compared(item, "setup"))
+        return (yield from self._watched(item, "setup"))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        return (yield from self._compared(item, "call"))
+        return (yield from self._watched(item, "call"))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
-        return (yield from self._compared(item, "teardown"))
+        return (yield from self._watched(item, "teardown"))
 
-    def _compared(self, item: pytest.Item, when: str) -> Generator[None, object, object]:
+    def _watched(self, item: pytest.Item, when: str) -> Generator[None, object, object]:
         """Run a phase of a test, and fail it where the gate's judgement came to nothing."""
         problem, found = None, self._comparisons
         try:
@@ -430,8 +430,6 @@ class Session:
         for line in (*tables(self._rows.values()), *bars(self._rows.values())):
             colour = next((colour for word, colour in _COLOURS.items() if line.endswith(word)), None)
             terminalreporter.write_line(line, **({colour: True} if colour else {}))
-        for warning, cases in _warnings(self._rows.values()).items():
-            terminalreporter.write_line(f"warning: {cases}: {warning}", yellow=True)
         for note in self._notes:
             terminalreporter.write_line(printable(note))
 
@@ -440,18 +438,6 @@ def _cases_of(items: Iterable[pytest.Item]) -> list[Case]:
     """The case of every test that has one."""
     found = (item.callspec.params.get("specdec_case") for item in items if hasattr(item, "callspec"))
     return [case for case in found if case is not None]
-
-
-def _warnings(rows: Iterable[Row]) -> dict[str, str]:
-    """The cases of each warning, the first three by name."""
-    found: dict[str, list[str]] = {}
-    for row in rows:
-        for warning in row["warnings"]:
-            found.setdefault(warning, []).append(row["id"])
-    return {
-        warning: ", ".join(cases[:3]) + (f" and {len(cases) - 3} more" if len(cases) > 3 else "")
-        for warning, cases in found.items()
-    }
 
 
 _COLOURS = {"regressed": "red", "error": "red", "inconclusive": "yellow", "improved": "green", "new": "cyan", "updated": "cyan"}

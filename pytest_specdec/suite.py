@@ -84,7 +84,7 @@ class Suite:
         self.verdicts: dict[str, dict[str, Verdict]] = {}
         self.pending: dict[Path, str] = {}
         self._judgements: list[Judgement] = []
-        self._warnings: dict[str, list[str]] = {}
+        self._warnings: dict[str, str] = {}
         self._runs: dict[Case, Run] = {}
         self._spoken: dict[tuple[Case, str | None], Speech] = {}
         self.baseline = functools.cache(self._baseline)
@@ -112,13 +112,17 @@ class Suite:
             self._spoken[key] = Speech.of(decoder, text.ids, "".join(self.engine.words(case, text.ids)))
         return self._spoken[key]
 
+    def unsupported(self, case: Case) -> str | None:
+        """Why the engine cannot run a case at all; None where it can."""
+        return self.engine.unsupported(case)
+
     def conformance(self, case: Case) -> Conformance:
-        """Whether the engine's texts for a case are the target's; its share of the session's false-alarm rate is a gate's."""
-        return self.engine.conformance(case, self.policy.alpha / self._gates)
+        """Whether the engine's texts for a case are the target's."""
+        return self.engine.conformance(case, self._level)
 
     def _oracle(self, case: Case) -> Agreement:
-        """Whether the engine counts what its models imply, at the level of a gate."""
-        return self.engine.oracle(case, self.policy.alpha / self._gates)
+        """Whether the engine counts what its models imply."""
+        return self.engine.oracle(case, self._level)
 
     def _baseline(self, case: Case) -> Baseline:
         return Baseline(case, self._stored(case), self._case_costs(case), self.judge)
@@ -197,7 +201,7 @@ class Suite:
         if problem := no_better(run.measurements[0].counts, known):
             return problem
         if warning := below_lookup(run.measurements[0].counts, known):
-            self._warnings.setdefault(run.case.id, []).append(warning)
+            self._warnings[run.case.id] = f"{run.case.id}: {warning}"
         return None
 
     def _against_oracle(self, run: Run) -> str | None:
@@ -231,6 +235,12 @@ class Suite:
     def _gates(self) -> int:
         """Judgements that share the false-alarm rate: one a case, and one more where its costs are new."""
         return len(self.plan) + sum(map(self._new_costs, self.plan))
+
+    @property
+    def _level(self) -> float:
+        """Error rate of one oracle or conformance: each sampled case may be asked for both. Greedy ones err by a fault alone."""
+        sampled = sum(case.temperature > 0 for case in self.plan)
+        return self.policy.alpha / max(self._gates, 2 * sampled)
 
     def _new_costs(self, case: Case) -> bool:
         stored = self._stored(case)
@@ -313,19 +323,19 @@ class Suite:
             row = failed_row(case, self.engine.name, str(error))
         else:
             row = measured_row(run, self.baseline(case), self.verdict(case), self.engine.name, self._prompt_names(case))
-            row["warnings"] = self._row_warnings(case)
+            row["notes"] += self._notes(case)
         if (speech := self._spoken.get((case, case.speech))) is not None:
             wav, picture = (base64.b64encode(made).decode() for made in (speech.wav(), speech.picture()))
             row["utterance"] = Utterance(text=speech.text, seconds=speech.seconds, wav=wav, spectrogram=picture)
         return row
 
-    def _row_warnings(self, case: Case) -> list[str]:
-        """What a reader should know of a case, whatever its verdict."""
+    def _notes(self, case: Case) -> list[str]:
+        """What a reader should know of a case's baseline, whatever the verdict."""
         before = self._stored(case)
         old = before is not None and before.schema < SCHEMA and not self.policy.rewrites()
         migrate = f"python -m pytest_specdec baseline migrate {short(self.store.folder)}"
-        notes = dict.fromkeys(note for one in self.run(case).measurements for note in one.notes)
-        return [*notes, *self._warnings.get(case.id, [])] + [f"{OLD_BASELINES}; rewrite them with: {migrate}"] * old
+        warning = self._warnings.get(case.id)
+        return [f"{OLD_BASELINES}; rewrite them with: {migrate}"] * old + ([] if warning is None else [warning])
 
 
 def _kept(record: Record, before: Record | None) -> Record:

@@ -148,6 +148,6 @@ def row(**changes: Any) -> Row:
         "verdict": "regressed",
         "reason": "fell",
         "changed": [],
-        "warnings": [],
+        "notes": [],
     }
     return Row(**{**base, **changes})  # type: ignore[typeddict-item]

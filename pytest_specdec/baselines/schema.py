@@ -14,6 +14,7 @@ import numpy as np
 from msgspec import Meta
 
 from ..acceptance.counts import Counts
+from ..limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS, MOST_SEED, MOST_TOKEN_ID
 from ..speedup.model import theoretical_speedup
 
 SCHEMA = 2
@@ -26,25 +27,29 @@ _DECIMALS = 6
 _LAST_DIGITS = 1e-3
 """What another machine or number of threads may move a prompt's counts by; seen are 2e-5 of 30 rounds."""
 
-Positive = Annotated[int, Meta(ge=1)]
-NotNegative = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1, le=2**53)]
+NotNegative = Annotated[int, Meta(ge=0, le=2**53)]
+TokenId = Annotated[int, Meta(ge=0, le=MOST_TOKEN_ID)]
+Seed = Annotated[int, Meta(ge=0, le=MOST_SEED)]
+NewTokens = Annotated[int, Meta(ge=1, le=MOST_NEW_TOKENS)]
 Count = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(gt=0, le=1)]
-Milliseconds = Annotated[float, Meta(gt=0)]
+Milliseconds = Annotated[float, Meta(gt=0, le=1e9)]
+RelativeError = Annotated[float, Meta(ge=0, le=1e6)]
 
 
 class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What must be the same for two records to be compared at all."""
 
-    k: Positive
-    depth: NotNegative
+    k: Annotated[int, Meta(ge=1, le=MOST_K)]
+    depth: Annotated[int, Meta(ge=0, le=MOST_DEPTH)]
     drafter: str
     engine: str
     rule: str
     temperature: Count
-    top_k: NotNegative
+    top_k: TokenId
     top_p: Share
-    new_tokens: Positive
+    new_tokens: NewTokens
     tokenizer: str
     template: str | None
     judged: str | None = None
@@ -81,7 +86,7 @@ class CaseCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target_ms: Milliseconds | None
     verify_ms: Milliseconds
     draft_ms: Milliseconds
-    relative_error: Count = 0.0
+    relative_error: RelativeError = 0.0
     """Standard error of each time."""
     samples: NotNegative = 0
     machine: str = "unknown"
@@ -150,7 +155,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The costs that its speed-up was computed from."""
     case: str = ""
     """The case's name, which is the file's, too; empty in files of schema 1."""
-    seed: NotNegative | None = None
+    seed: Seed | None = None
     """Seed of the first run's texts; those of further runs follow it. None in files of schema 1."""
     smoothing: Annotated[float, Meta(gt=0)] | None = None
     """Temperature of the draft in the smoothed counts of a greedy case."""
@@ -246,11 +251,11 @@ class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: str
     tokenizer: str
     template: str | None
-    new_tokens: Positive
+    new_tokens: NewTokens
     temperature: Count
-    seed: NotNegative
-    texts: dict[str, tuple[NotNegative, ...]]
-    top_k: NotNegative = 0
+    seed: Seed
+    texts: dict[str, tuple[TokenId, ...]]
+    top_k: TokenId = 0
     top_p: Share = 1.0
     logprobs: dict[str, tuple[Annotated[float, Meta(le=0)], ...]] | None = None
     """The target's log-probability of each new token, by the prompt's key, where they were stored."""

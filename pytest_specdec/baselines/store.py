@@ -18,7 +18,7 @@ from ..acceptance.case import Case, TextKey, default_rule
 from ..errors import BaselineError
 from ..strict_json import JsonError, parse_json
 from .identities import problems_of
-from .schema import READABLE, SCHEMA, EvidenceFile, Night, NotNegative, PromptCounts, Record, TextSet, TokenMap, TokenRow
+from .schema import READABLE, SCHEMA, EvidenceFile, Night, PromptCounts, Record, TextSet, TokenId, TokenMap, TokenRow
 from .writing import DIGEST, digest_of, dumps
 
 Stored = TypeVar("Stored", Record, TextSet, EvidenceFile, TokenMap)
@@ -160,7 +160,7 @@ def _line_of_path(text: str, data: Any, complaint: str) -> int:
 
 def _wrong_row(data: Mapping[str, Any], field: str) -> str | None:
     """The prompt whose row has the wrong shape; msgspec's path does not name it."""
-    kinds: dict[str, Any] = {"counts": PromptCounts, "texts": tuple[NotNegative, ...], "tokens": TokenRow}
+    kinds: dict[str, Any] = {"counts": PromptCounts, "texts": tuple[TokenId, ...], "tokens": TokenRow}
     rows = data.get(field)
     if field not in kinds or not isinstance(rows, dict):
         return None

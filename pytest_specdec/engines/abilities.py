@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..acceptance.case import LOOKUP, OWN_HEADS, Case
 from ..checkpoint import Checkpoint
-from ..errors import RequestError
+from ..errors import UnsupportedError
 from .reported import Abilities, Drafter
 
 
@@ -22,23 +22,23 @@ def check_able(name: str, able: Abilities, case: Case, target: Checkpoint | None
     """
     kind, sampling = drafter_kind(case.drafter), case.texts.sampling
     if kind not in able.drafters:
-        raise RequestError(f"{name} drafts with {' or '.join(able.drafters)}, not with {kind}; choose another drafter")
+        raise UnsupportedError(f"{name} drafts with {' or '.join(able.drafters)}, not with {kind}; choose another drafter")
     if case.judged is not None:
-        raise RequestError(f"{name} drafts every token, not the judged ones alone; leave --specdec-judged out")
+        raise UnsupportedError(f"{name} drafts every token, not the judged ones alone; leave --specdec-judged out")
     if case.temperature > 0 and not able.samples:
-        raise RequestError(f"{name} decodes greedily here; use --specdec-temperature=0")
+        raise UnsupportedError(f"{name} decodes greedily here; use --specdec-temperature=0")
     if case.temperature > 0 and (sampling.top_k or sampling.top_p < 1) and not able.filters:
-        raise RequestError(f"{name} samples without top-k and top-p; use --specdec-top-k=0 --specdec-top-p=1")
+        raise UnsupportedError(f"{name} samples without top-k and top-p; use --specdec-top-k=0 --specdec-top-p=1")
     if case.rule not in able.rules:
-        raise RequestError(f"{name} verifies by {' or '.join(able.rules)}, not by rule {case.rule!r}; leave the rule out")
+        raise UnsupportedError(f"{name} verifies by {' or '.join(able.rules)}, not by rule {case.rule!r}; leave the rule out")
     if able.most is not None and case.k > able.most:
-        raise RequestError(f"{name} drafts at most {able.most} tokens, not {case.k}; use --specdec-k={able.most} or less")
+        raise UnsupportedError(f"{name} drafts at most {able.most} tokens, not {case.k}; use --specdec-k={able.most} or less")
     if kind == "model" and case.depth and not able.draft_depth:
-        raise RequestError(f"{name} cannot draft with a draft model's MTP layers (depth {case.depth}); use --specdec-depth=0")
+        raise UnsupportedError(f"{name} cannot draft with a draft model's MTP layers (depth {case.depth}); use --specdec-depth=0")
     if kind == "mtp" and able.all_heads and target is not None and target.mtp_layers:
         layers = min(case.k, target.mtp_layers)
         if case.depth != layers:
-            raise RequestError(
+            raise UnsupportedError(
                 f"{name} drafts {case.k} tokens with {layers} of the target's {target.mtp_layers} MTP layers, not with "
                 f"{case.depth}; use --specdec-depth={layers}"
             )

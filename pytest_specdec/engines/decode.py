@@ -12,7 +12,7 @@ from ..acceptance.case import LOSSY_RULES, Case
 from ..acceptance.counts import Counts
 from ..acceptance.prompts import Prompt, read_prompts
 from ..acceptance.renewal import expected_counts
-from ..acceptance.rounds import counts_of_rounds
+from ..acceptance.rounds import Round, counts_of_rounds
 from ..acceptance.texts import Text
 from ..decoding.environment import environment
 from ..decoding.generate import Decoded
@@ -50,6 +50,9 @@ class DecodeEngine(LocalEngine):
             self._made[case] = self._decode_texts(case)
             self._uncounted.add(case)
         return self._made[case].texts
+
+    def _rounds_of(self, case: Case) -> tuple[tuple[Round, ...], ...] | None:
+        return self._made[case].decoded.rounds if case.rule == "rejection" else None
 
     def _decode_texts(self, case: Case) -> _DecodedTexts:
         prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)

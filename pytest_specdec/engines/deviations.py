@@ -1,7 +1,9 @@
 """How improbable an engine's counts are, by the exact distribution of the rounds on its own texts.
 
 Judged are the sum over all positions and each position by itself, since a defect that raises one and lowers another leaves
-the sum alone. The sum has half of the error rate, the positions share the other half.
+the sum alone; and where the rounds are known, rejections where none can be: rejection sampling accepts every draft that q
+makes at least as likely as p, so a recovered token is always one that p makes likelier than q. The error rate is split among
+the three.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from ..acceptance.counts import Array
 from ..acceptance.tails import sum_distribution
@@ -23,8 +26,21 @@ _STEPS = 8
 
 Their distribution is exact all the same, and the rounding costs less than 1 % of their standard deviation.
 """
-_SUM_SHARE = 0.5
-"""Part of the error rate that the sum over all positions has."""
+_SUM, _POSITIONS, _SURE = 0.5, 0.3, 0.2
+"""Parts of the error rate."""
+_ROUNDING = 1e-5
+"""How often rounding may reject what is accepted with certainty here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Impossible:
+    """A rejected draft where the text goes on with a token that rejection sampling would have accepted."""
+
+    prompt: str
+    round: int
+    """Its number in the text."""
+    position: int
+    """Of the token in the text, prompt included."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +50,7 @@ class Deviation:
     position: int | None
     """The draft position, from 1; None for all together."""
     z: float
-    """In standard deviations; positive where more was accepted."""
+    """In standard deviations; positive where more was accepted. Of impossible rejections minus their number."""
     p_value: float
     """Two-sided, of this count alone."""
     share: float
@@ -43,6 +59,8 @@ class Deviation:
     """Of a position where the rounds are known: the share of its drafts, in rounds that reach it, that was accepted."""
     expected: float = 0.0
     """What the models imply for the same rounds."""
+    impossible: tuple[Impossible, ...] | None = None
+    """Of rejections that no right engine makes: which; None of other counts."""
 
     @property
     def adjusted(self) -> float:
@@ -56,9 +74,11 @@ def combined(deviations: Sequence[Deviation]) -> float:
 
 
 def deviations_of(judged: Judged, walk: Walk) -> tuple[Deviation, ...]:
-    """The sum over all positions first, then each position where it is known and there are several."""
-    known = judged.definition.end == "inside"
-    return _of_rounds(judged, walk) if known else _of_sums(judged, walk)
+    """The sum over all positions first, then each position where several are known, then impossible rejections."""
+    if judged.definition.end != "inside":
+        return _of_sums(judged, walk)
+    found = _of_rounds(judged, walk)
+    return found if walk.sure is None else (*found, _impossible(judged, walk, walk.sure))
 
 
 def _of_rounds(judged: Judged, walk: Walk) -> tuple[Deviation, ...]:
@@ -67,7 +87,7 @@ def _of_rounds(judged: Judged, walk: Walk) -> tuple[Deviation, ...]:
     rows, starts, accepted = _counted_rounds(judged, walk)
     taken, counted = np.arange(k + 1), walk.counted[..., None]
     total = np.rint(_STEPS * (taken - walk.survival.sum(-1, keepdims=True)) * counted).astype(int)
-    found = [_deviation(walk, total, int(total[rows, starts, accepted].sum()), None, _SUM_SHARE if k > 1 else 1.0)]
+    found = [_deviation(walk, total, int(total[rows, starts, accepted].sum()), None, _SUM)]
     conditional = _conditional(walk.survival)
     for step in range(k if k > 1 else 0):
         beyond = (taken > step) - conditional[..., step, None]
@@ -75,7 +95,7 @@ def _of_rounds(judged: Judged, walk: Walk) -> tuple[Deviation, ...]:
         reached = accepted >= step
         if not reached.any():
             continue
-        own = _deviation(walk, gains, int(gains[rows, starts, accepted].sum()), step + 1, (1 - _SUM_SHARE) / k)
+        own = _deviation(walk, gains, int(gains[rows, starts, accepted].sum()), step + 1, _POSITIONS / k)
         shares = (accepted[reached] > step).mean(), conditional[rows[reached], starts[reached], step].mean()
         found.append(dataclasses.replace(own, counted=float(shares[0]), expected=float(shares[1])))
     return tuple(found)
@@ -87,12 +107,27 @@ def _of_sums(judged: Judged, walk: Walk) -> tuple[Deviation, ...]:
     positions = judged.definition.positions and not judged.reported[0].manner.undelivered and k > 1
     taken, counted = np.arange(k + 1), walk.counted[..., None]
     rounds = np.broadcast_to(-counted.astype(int), (*walk.counted.shape, k + 1))
-    found = [_deviation(walk, rounds, -round(counted_rounds(judged)), None, _SUM_SHARE if positions else 1.0)]
+    found = [_deviation(walk, rounds, -round(counted_rounds(judged)), None, _SUM if positions else 1.0)]
     for step in range(k if positions else 0):
         gains = (taken > step) * counted.astype(int)
         value = round(float(judged.counts.accepted[:, step].sum()))
-        found.append(_deviation(walk, gains, value, step + 1, (1 - _SUM_SHARE) / k))
+        found.append(_deviation(walk, gains, value, step + 1, _POSITIONS / k))
     return tuple(found)
+
+
+def _impossible(judged: Judged, walk: Walk, sure: NDArray[np.bool_]) -> Deviation:
+    """Rejections of what is accepted with certainty; rounding may make a few of very many."""
+    found: list[Impossible] = []
+    rounds, heads = 0, sure.shape[1]
+    for row, one in enumerate(judged.reported):
+        for number, (start, drafted, accepted) in enumerate(starts_of(one)):
+            at = start + accepted
+            rounds += 1
+            # An engine may call an accepted last token, or one at the limit, rejected.
+            if accepted < drafted and at < walk.field.lengths[row] - 1 and sure[row, accepted % heads, at]:
+                found.append(Impossible(prompt=one.key, round=number, position=at))
+    p_value = float(stats.binom.sf(len(found) - 1, rounds, _ROUNDING)) if found else 1.0
+    return Deviation(position=None, z=-float(len(found)), p_value=p_value, share=_SURE, impossible=tuple(found))
 
 
 def counted_rounds(judged: Judged) -> float:

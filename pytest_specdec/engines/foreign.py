@@ -22,12 +22,12 @@ from ..acceptance.prompts import Prompt, read_prompts
 from ..acceptance.texts import Text
 from ..baselines.schema import Environment, Fingerprints
 from ..checkpoint import Checkpoint, case_checkpoint
-from ..errors import MeasurementError, RequestError, SpecdecError, naming_extras
+from ..errors import MeasurementError, RequestError, SpecdecError, UnsupportedError, naming_extras
 from .abilities import check_able
 from .encoding import decoder, encoded
 from .endings import TargetEnds, check_ending, target_ends
 from .identities import check_pooled, check_reported
-from .normalise import definition_of, normalised, text_of
+from .normalise import definition_of, normalised, starts_of, text_of
 from .protocol import Engine, Measurement, Times
 from .registry import adapter
 from .reported import Adapter, Asked, Manner, Pooled, Reported, Request, Setup
@@ -145,6 +145,8 @@ class ForeignEngine(Engine):
         target, sampling = self.model(case.target), case.texts.sampling
         from ..lossless.conformance import conformance
 
+        reported = self._latest(case).reported
+        known = case.rule == "rejection" and definition_of(reported, case.drafter, self._latest(case).pooled).end == "inside"
         return conformance(
             target,
             self.emitted(case),
@@ -153,6 +155,7 @@ class ForeignEngine(Engine):
             top_p=sampling.top_p,
             drafter=None if case.draft_model is None or case.depth else self.model(case.draft_model),
             alpha=alpha,
+            rounds=[starts_of(one) for one in reported] if known else None,
         )
 
     def oracle(self, case: Case, alpha: float) -> Agreement:
@@ -173,6 +176,14 @@ class ForeignEngine(Engine):
         definition = definition_of(run.reported, case.drafter, run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
         return agreement(Judged(case, run.reported, run.categories, definition, counts, run.pooled), target, drafter, alpha)
+
+    def unsupported(self, case: Case) -> str | None:
+        """Known for certain only when the case is run; it is run once."""
+        try:
+            self._latest(case)
+        except UnsupportedError as error:
+            return str(error)
+        return None
 
     def costs(self, cases: Sequence[Case]) -> CostProfile:
         """Times of our own rounds of the same models: an engine does not tell its own."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..acceptance.case import LOOKUP, LOSSY_RULES, Case, Sampling, TextKey
 from ..acceptance.lookup import NGRAM
 from ..acceptance.prompts import Prompt
+from ..acceptance.rounds import Round
 from ..acceptance.texts import Text
 from ..baselines.schema import Fingerprints, TextSet
 from ..decoding.generate import Decoded, decode
@@ -92,7 +93,12 @@ class LocalEngine(Engine):
                 f"rule {case.rule!r} is lossy by design, so its texts cannot conform; leave specdec_conformance out"
             )
         drafter = None if case.draft_model is None or case.depth else self.model(case.draft_model)
-        return self._judged(self.model(case.target), tuple(self.emitted(case)), case.texts.sampling, drafter, alpha)
+        texts = tuple(self.emitted(case))
+        return self._judged(self.model(case.target), texts, case.texts.sampling, drafter, alpha, self._rounds_of(case))
+
+    def _rounds_of(self, case: Case) -> tuple[tuple[Round, ...], ...] | None:
+        """The rounds of the emitted texts; None where there are none, or where another rule than rejection sampling ends them."""
+        return None
 
     def oracle(self, case: Case, alpha: float) -> Agreement:
         raise RequestError(f"engine {self.name!r} counts no rounds of its own to be judged; leave specdec_oracle out")
@@ -160,7 +166,12 @@ class LocalEngine(Engine):
 
 
 def _conformance_of(
-    target: LoadedModel, texts: tuple[Text, ...], sampling: Sampling, drafter: LoadedModel | None, alpha: float
+    target: LoadedModel,
+    texts: tuple[Text, ...],
+    sampling: Sampling,
+    drafter: LoadedModel | None,
+    alpha: float,
+    rounds: tuple[tuple[Round, ...], ...] | None,
 ) -> Conformance:
     return conformance(
         target,
@@ -170,6 +181,7 @@ def _conformance_of(
         top_p=sampling.top_p,
         drafter=drafter,
         alpha=alpha,
+        rounds=rounds,
     )
 
 

@@ -97,6 +97,13 @@ class Agreement:
 
     def _improbable(self) -> str:
         one = self.worst
+        if one.impossible is not None:
+            first, number = one.impossible[0], len(one.impossible)
+            return (
+                f" (z {self.z:+.1f}), and rejects {number} drafts where the text goes on with a token that q makes at least as "
+                f"likely as p, first in round {first.round} of prompt {first.prompt}, at position {first.position}, which "
+                f"rejection sampling with this p and q never does (p {self.p_value:.1g})"
+            )
         odds = f"z {one.z:+.1f}, p {self.p_value:.1g}"
         if one.position is None:
             return f" ({odds}), so it is {self._side()}"
@@ -118,6 +125,12 @@ class Agreement:
         return "below its models" if below else "above its models"
 
     def _cure(self) -> str:
+        if not self.exact and self.worst.impossible is not None:
+            return (
+                "if the texts conform, check that the engine's drafter holds the weights named here and samples with their "
+                "temperature, top-k and top-p, once; if they do not, that acceptance test and residual take the q from which "
+                "the drafts are drawn, and that recovered tokens are drawn from max(p - q, 0)"
+            )
         if self._side().startswith("below"):
             return (
                 "check that the engine's drafter holds the weights named here, and its cache and positions after a rejected draft"

@@ -78,6 +78,10 @@ class Engine(Protocol):
     def oracle(self, case: Case, alpha: float) -> Agreement:
         """Whether the rounds counted for a case are those that its models imply; a right engine fails with probability alpha."""
 
+    def unsupported(self, case: Case) -> str | None:
+        """Why the engine cannot run a case at all; None where it can, and for mistakes in the request, which are errors."""
+        return None
+
     def costs(self, cases: Sequence[Case]) -> CostProfile:
         """Times of the rounds of cases that share their models and temperature."""
 

@@ -93,7 +93,7 @@ def constant(values: Sequence[float]) -> str | None:
     """Says so where many tokens all have one log-probability, as from a server that scores nothing."""
     if len(values) < _MANY or len(set(values)) > 1 or values[0] > -_CERTAIN:
         return None
-    return f"all {len(values)} tokens have the same log-probability, {values[0]:.4g}; look for empty weights there, and"
+    return f"all {len(values)} tokens have the same log-probability, {values[0]:.4g}, as from a model with empty weights"
 
 
 class Scorer(abc.ABC):

@@ -22,7 +22,7 @@ from ..acceptance.lookup import NGRAM
 from ..checkpoint import check_pair
 from ..decoding.loading import LoadedModel, load_model, quiet
 from ..decoding.sampling import eos_ids, own_defaults_aside
-from ..errors import MeasurementError, RequestError
+from ..errors import MeasurementError, UnsupportedError
 from .reported import RULES, Abilities, Asked, Counters, Manner, Reported, ReportedRound, Request, Setup, Timings
 
 _COUNTERS = Counters(
@@ -64,12 +64,12 @@ class TransformersAdapter:
 
 
 def _check(request: Request, target: LoadedModel, drafter: LoadedModel | None) -> None:
-    """Raises RequestError for what `generate` cannot do with these models."""
+    """Raises UnsupportedError for what `generate` cannot do with these models."""
     if request.drafter == OWN_HEADS:
         check_pair(target.checkpoint, None, request.depth)
         layers = target.model.config.get_text_config().num_mtp_layers
         if (request.k, request.depth) != (layers, layers):
-            raise RequestError(
+            raise UnsupportedError(
                 f"transformers drafts one token with each of the target's {layers} MTP layers; "
                 f"use --specdec-k={layers} --specdec-depth={layers}"
             )

@@ -6,16 +6,19 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..acceptance.case import LOOKUP, Case, Sampling
 from ..acceptance.counts import Counts
 from ..acceptance.moments import Moments, round_moments
 from ..acceptance.renewal import AcceptanceField
+from ..acceptance.scores import Scores
 from ..acceptance.texts import Text
 from ..decoding.loading import LoadedModel
 from ..decoding.replay import DrafterPlan, text_scores
 from ..errors import RequestError
+from ..lossless.divergence import TOLERANCES
 from .normalise import Definition, text_of
 from .reported import Pooled, Reported
 
@@ -63,6 +66,11 @@ class Walk:
     """(texts, longest): whether a round takes place at each start that is reached."""
     counted: NDArray[np.bool_]
     """(texts, longest): whether that round is counted."""
+    sure: NDArray[np.bool_] | None = None
+    """(texts, heads, longest): whether each text token, as a draft, is accepted with certainty, whatever rounding does.
+
+    None where no rule says so.
+    """
 
     def moments(self) -> Moments:
         return round_moments(self.survival, self.field.starts, self.played, self.counted)
@@ -90,4 +98,15 @@ def walk_of(judged: Judged, target: LoadedModel, drafter: LoadedModel | str) -> 
         counted = played if definition.counts_empty else played & (proposed > 0)
     # What is drafted past the text's end may be accepted, and is not counted where it is not delivered.
     within = proposed if judged.reported[0].manner.undelivered else np.clip(np.minimum(proposed, left - 1), 0, None)
-    return Walk(field, proposed, field.survival(within, case.k), played, counted)
+    return Walk(field, proposed, field.survival(within, case.k), played, counted, _sure(scores, rule, target, sampling))
+
+
+def _sure(scores: Scores, rule: str, target: LoadedModel, sampling: Sampling) -> NDArray[np.bool_] | None:
+    """Rejection sampling accepts every draft that q makes at least as likely as p; both are known up to rounding."""
+    if rule != "rejection":
+        return None
+    tolerance = 2 * TOLERANCES.get(target.model.dtype, TOLERANCES[torch.bfloat16]) / min(sampling.temperature, 1.0)
+    known = np.isfinite(scores.draft) & np.isfinite(scores.target[:, None])
+    surplus = np.subtract(scores.draft, scores.target[:, None], out=np.zeros_like(scores.draft), where=known)
+    found: NDArray[np.bool_] = surplus > tolerance
+    return found

@@ -28,6 +28,10 @@ def _lines(rows: list[Row]) -> Iterator[str]:
     for row in told:
         changed = f" (changed: {'; '.join(row['changed'])})" if row["changed"] else ""
         yield f"- **{_escaped(row['id'])}** {row['verdict']}: {_escaped(row['reason'] + changed)}"
+    notes = dict.fromkeys(note for row in rows for note in row["notes"])
+    if notes and not told:
+        yield ""
+    yield from (f"- note: {_escaped(note)}" for note in notes)
 
 
 def _escaped(text: str) -> str:

@@ -102,8 +102,8 @@ class Row(Metrics):
     verdict: str
     reason: str
     changed: list[str]
-    warnings: list[str]
-    """What a reader should know, whatever the verdict."""
+    notes: list[str]
+    """What readers should know of the measurement, a sentence each."""
 
 
 def plain(value: float | None) -> Number:

@@ -26,6 +26,7 @@ def tables(rows: Iterable[Row]) -> Iterator[str]:
     for row in listed:
         if row["verdict"] == "inconclusive":
             yield f"{row['id']} is inconclusive: {row['reason']}"
+    yield from (f"note: {note}" for note in dict.fromkeys(note for row in listed for note in row["notes"]))
     if listed:
         yield NOTE
 

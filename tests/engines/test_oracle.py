@@ -82,7 +82,7 @@ def test_a_draft_with_one_perturbed_tensor_is_found(engine: ForeignEngine, tmp_p
     broken = with_draft(engine, worse)
     found = broken.oracle(case(temperature=temperature, prompts=20), ALPHA)
     assert not found.agrees
-    assert "below its models" in found.message or found.exact
+    assert "below its models" in found.message or found.exact or found.worst.impossible
     assert "check that the engine's drafter holds the weights named here" in found.message
     assert broken.conformance(case(temperature=temperature, prompts=20), ALPHA).conforms  # its texts are right all the same
 

@@ -109,14 +109,14 @@ def test_a_damaged_file_is_replaced_with_a_note_and_never_an_error(project, samp
     result = project.run("--specdec-update=new", ok=True)
     assert sampled == [12, 12]
     if damage != "surrogate":  # that one names another target
-        result.stdout.fnmatch_lines(["warning: letters/*: kept texts in * were sampled anew*"])
+        result.stdout.fnmatch_lines(["note: kept texts in * were sampled anew*"])
     assert path.read_text() == whole
 
 
 def test_a_folder_that_cannot_be_written_is_a_note(project) -> None:
     (project.pytester.path / ".specdec").write_text("in the way")
     project.run("--specdec-update=new", ok=True).stdout.fnmatch_lines(
-        ["warning: letters/*: sampled texts could not be kept for the next run: *"]
+        ["note: sampled texts could not be kept for the next run: *"]
     )
 
 

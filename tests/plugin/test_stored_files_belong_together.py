@@ -90,6 +90,6 @@ def test_files_of_schema_1_are_read_and_named(judged) -> None:
             del data["seed"]
         path.write_text(json.dumps(data | {"schema": 1}))
     result = project.run(*CELL, ok=True)
-    result.stdout.fnmatch_lines(["warning: letters/*: baselines of an older schema*rewrite them with: *migrate baselines"])
+    result.stdout.fnmatch_lines(["note: baselines of an older schema*rewrite them with: *migrate baselines"])
     assert project.pytester.run("python", "-m", "pytest_specdec", "baseline", "migrate", "baselines").ret == 0
     assert "older schema" not in project.run(*CELL, ok=True).stdout.str()
