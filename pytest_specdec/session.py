@@ -42,7 +42,7 @@ class Session:
         self._worker_output: dict[str, Any] | None = getattr(config, "workeroutput", None)
         self._generated: list[Case] = []
         self._selected: list[Case] = []
-        self._compared: set[Case] = set()
+        self._awaiting: set[Case] = set()
         self._collected = Collected()
         self._stale: list[Path] = []
         self._interrupted = False
@@ -106,7 +106,7 @@ class Session:
         """Refuse what cannot be measured before anything is loaded."""
         picked = _cases_of(session.items)
         self._selected = list(dict.fromkeys(picked))
-        self._compared = set(_cases_of(item for item in session.items if "specdec_baseline" in getattr(item, "fixturenames", ())))
+        self._awaiting = set(_cases_of(item for item in session.items if "specdec_baseline" in getattr(item, "fixturenames", ())))
         problem = self._problem or self._preflight() or self._look_for_stale(len(picked))
         if problem is None:
             return
@@ -160,7 +160,7 @@ class Session:
         gates, pairs = len(self._selected), len({(case.target, case.drafter) for case in self._selected})
         what = f"{gates} gate{'s' * (gates > 1)} on {pairs} pair{'s' * (pairs > 1)} of models"
         lines = [f"specdec: {what}, false alarms at most {self.settings.alpha:.2%} in all"]
-        missing = sum(not self._store().record_path(case).exists() for case in self._compared)
+        missing = sum(not self._store().record_path(case).exists() for case in self._awaiting)
         if missing and self.settings.command_line.update is None:
             have, they = ("has", "it") if missing == 1 else ("have", "they")
             lines.append(

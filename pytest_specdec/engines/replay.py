@@ -62,8 +62,8 @@ class ReplayEngine(LocalEngine):
             looping=group.looping,
             samples=Samples.of(field, case.k),
             field=functools.partial(own.field, case.rule),
-            references=functools.partial(self._references, case, own, group.texts),
             notes=group.notes,
+            references=functools.partial(self._references, case, own, group.texts),
         )
 
     def _references(self, case: Case, scores: Scores, texts: Sequence[Text]) -> References:
@@ -110,8 +110,8 @@ class ReplayEngine(LocalEngine):
     def _texts(self, key: TextKey, target: LoadedModel) -> tuple[tuple[Text, ...], TextSet]:
         """The stored texts where they fit the target, then those kept by an earlier run; the missing ones are sampled."""
         prompts = read_prompts(key.prompts, key.prompt_limit)
-        ids = encode_prompts(target.tokenizer, prompts)
         target.checkpoint.hash_now(self._report)
+        ids = encode_prompts(target.tokenizer, prompts)
         wanted = TextSet(
             SCHEMA,
             target.checkpoint.model_fingerprint,
