@@ -51,6 +51,7 @@ class Session:
         self._rows: dict[str, Row] = {}
         self._files: dict[Path, str] = {}
         self._notes: list[str] = []
+        self._compared: str | None = None
 
     # Collection
 
@@ -257,6 +258,8 @@ class Session:
         case = item.callspec.params.get("specdec_case") if hasattr(item, "callspec") else None
         if case is not None and (row := self._row(case, report)) is not None:
             setattr(report, _ROW, row)
+        if self._compared is not None and (crash := getattr(report.longrepr, "reprcrash", None)) is not None:
+            crash.message, self._compared = self._compared, None  # what the short test summary shows of a failed test
         if self._suite is not None:
             report.sections += [("speculative decoding gate", "\n".join(lines)) for lines in self._suite.take_failures()]
         return report
@@ -281,8 +284,13 @@ class Session:
     def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
         if self._suite is None or op not in ("==", "!="):
             return None
-        headline = self._suite.comparison(left, right)
-        return None if headline is None else [headline]
+        from .gate.explain import headline, summary
+
+        verdict = self._suite.compared(left, right)
+        if verdict is None:
+            return None
+        self._compared = summary(verdict)
+        return [headline(verdict)]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -366,7 +374,8 @@ class Session:
         from .report.table import tables
 
         terminalreporter.section("speculative decoding")
-        for line in (*tables(self._rows.values()), *bars(self._rows.values())):
+        wide = self._config.option.verbose > 0
+        for line in (*tables(self._rows.values(), wide=wide), *bars(self._rows.values())):
             colour = next((colour for word, colour in _COLOURS.items() if line.endswith(word)), None)
             terminalreporter.write_line(line, **({colour: True} if colour else {}))
         for note in self._notes:

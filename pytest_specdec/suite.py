@@ -19,7 +19,7 @@ from .comparison import Baseline, Metric, Run, costs_of, value_of
 from .engines.protocol import Engine
 from .errors import SpecdecError
 from .gate.costs import judge_speedup
-from .gate.explain import explain, headline
+from .gate.explain import explain
 from .gate.nightly import judge_night
 from .gate.refusals import dead_drafter, looping_texts, too_good
 from .gate.verdict import Verdict, judge
@@ -236,16 +236,15 @@ class Suite:
         taken, self._failures = self._failures, []
         return taken
 
-    def comparison(self, left: object, right: object) -> str | None:
-        """The headline of a failed `==` between a run and a baseline, or a metric of each; None for anything else."""
+    def compared(self, left: object, right: object) -> Verdict | None:
+        """The verdict on a failed `==` between a run and a baseline, or a metric of each; None for anything else."""
         sides, metric = (left, right), "acceptance_length"
         if isinstance(left, Metric) and isinstance(right, Metric):
             sides, metric = (left.side, right.side), left.name
         if {type(side) for side in sides} != {Run, Baseline}:
             return None
         assert isinstance(sides[0], Run | Baseline)
-        verdict = self.verdicts.get(sides[0].case.id, {}).get(metric)
-        return None if verdict is None else headline(verdict)
+        return self.verdicts.get(sides[0].case.id, {}).get(metric)
 
     def _message(self, case: Case, verdict: Verdict) -> list[str]:
         before = self.baseline(case).record

@@ -16,6 +16,11 @@ def test_every_public_name_is_there(name: str) -> None:
     assert getattr(pytest_specdec, name) is not None
 
 
+def test_completion_and_star_imports_know_the_public_names() -> None:
+    assert set(pytest_specdec.__all__) <= set(dir(pytest_specdec))
+    assert "__version__" in dir(pytest_specdec)
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = pytest_specdec.nothing
