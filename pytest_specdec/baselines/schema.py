@@ -109,7 +109,11 @@ PromptRows = dict[str, PromptCounts]
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A measured case, and at the same time a stored baseline."""
+    """A measured case, and at the same time a stored baseline.
+
+    `acceptance_length`, `acceptance_rate`, `expected_accepted` and `speedup` are those of all its runs together; `as_counts()`
+    gives every other metric and the counts of each prompt as arrays. `counts` is the stored form of the first run.
+    """
 
     schema: int
     definition: str
@@ -128,6 +132,26 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def runs(self) -> tuple[PromptRows, ...]:
         """All runs, by prompt key."""
         return (self.counts, *self.again)
+
+    @property
+    def acceptance_length(self) -> float:
+        """Tokens per round, pooled over prompts."""
+        return self.as_counts().acceptance_length
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Accepted over drafted tokens, pooled over prompts."""
+        return self.as_counts().acceptance_rate
+
+    @property
+    def expected_accepted(self) -> float:
+        """Drafts accepted per round, pooled over prompts."""
+        return self.as_counts().expected_accepted
+
+    @property
+    def speedup(self) -> float:
+        """Theoretical speed-up under its own costs; nan where it holds none."""
+        return float("nan") if self.costs is None else self.costs.speedup(self.acceptance_length)
 
     def only(self, prompts: Collection[str]) -> Record:
         """The record of those of its prompts that are among others."""
