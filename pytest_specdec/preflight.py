@@ -6,11 +6,11 @@ import functools
 from collections.abc import Iterable
 from pathlib import Path
 
-from .acceptance.case import MEASURE, REPLAYING, Case, TextKey
+from .acceptance.case import MEASURE, REPLAYING, SERVED, TRACE, Case, TextKey
 from .acceptance.prompts import read_prompts
 from .baselines.store import BaselineStore
-from .checkpoint import check_pair, local_checkpoint
-from .errors import RequestError
+from .checkpoint import Checkpoint, case_checkpoint, check_not_itself, check_pair
+from .errors import BaselineError, RequestError
 from .gate.permutation import can_resolve, prompts_to_resolve
 from .speedup.costs import CostProfile
 
@@ -18,21 +18,30 @@ from .speedup.costs import CostProfile
 def check(cases: Iterable[Case], store: BaselineStore) -> None:
     """Refuse cases whose checkpoints, prompts, costs or baselines cannot be used.
 
-    Raises RequestError, CostError or BaselineError. Hub ids are checked when they are loaded.
+    Raises RequestError, CostError or BaselineError. Models on the hub are checked when they are loaded.
     """
     cases = tuple(cases)
     for case in cases:
-        target = local_checkpoint(case.target)
-        drafter = None if case.draft_model is None else local_checkpoint(case.draft_model)
+        target, drafter = _local(case.target), _local(case.draft_model)
         if target is not None and (case.uses_own_heads or drafter is not None):
             check_pair(target, drafter, case.depth)
         store.record(case)
+    for target_name, drafter_name in dict.fromkeys((case.target, case.draft_model) for case in cases):
+        _check_not_itself(target_name, drafter_name)
     for key in dict.fromkeys(case.texts for case in cases):
         _check_prompts(key, [case for case in cases if case.texts == key])
         if any(case.engine in REPLAYING for case in cases if case.texts == key):
-            store.texts(key)
+            _check_texts(store, key)
     for costs in {case.costs for case in cases if case.costs not in (None, MEASURE)}:
         CostProfile.load(str(costs))
+
+
+def check_trace(engine: str, url: str | None) -> None:
+    """Refuse a recorded run that cannot be read. Raises RequestError."""
+    if engine == TRACE and url is not None:
+        from .engines.trace import read_trace
+
+        read_trace(Path(url))
 
 
 def check_alone(cases: Iterable[Case], *, worker: bool) -> None:
@@ -68,11 +77,42 @@ def check_distinct(cases: Iterable[Case]) -> None:
             )
 
 
+def _local(name: str | None) -> Checkpoint | None:
+    """The checkpoint of a folder; None for a model on the hub or a server, and without one."""
+    return None if name is None else case_checkpoint(name)
+
+
+def _check_not_itself(target: str, drafter: str | None) -> None:
+    """Refuse a drafter that is the target, by name or by content."""
+    ours, theirs = _local(target), _local(drafter)
+    if ours is not None and theirs is not None:
+        check_not_itself(ours, theirs)
+    elif target == drafter != SERVED:
+        raise RequestError(
+            f"target and drafter are both {target}, and what a model drafts for itself is always accepted; name a smaller "
+            "draft model, mtp or prompt-lookup"
+        )
+
+
+def _check_texts(store: BaselineStore, key: TextKey) -> None:
+    """Refuse stored texts with tokens that their own target does not have."""
+    texts, target = store.texts(key), _local(key.target)
+    if texts is None or target is None or target.vocabulary is None or texts.tokenizer != target.tokenizer_fingerprint:
+        return
+    for prompt, ids in texts.texts.items():
+        if ids and not 0 <= min(ids) <= max(ids) < target.vocabulary:
+            wrong = min(ids) if min(ids) < 0 else max(ids)
+            raise BaselineError(
+                f"baseline {store.texts_path(key)}: prompt {prompt} has the token {wrong} and {target.folder} knows "
+                f"{target.vocabulary} tokens; restore it from version control, or delete it and run with --specdec-update=new"
+            )
+
+
 def _check_prompts(key: TextKey, cases: list[Case]) -> None:
     """Each prompt and its new tokens must fit the context of every model that reads them."""
     prompts = read_prompts(key.prompts, key.prompt_limit)
-    target = local_checkpoint(key.target)
-    models = [target, *(local_checkpoint(case.draft_model) for case in cases if case.draft_model is not None)]
+    target = _local(key.target)
+    models = [target, *(_local(case.draft_model) for case in cases)]
     narrow = [(model.context, model.folder) for model in models if model is not None and model.context is not None]
     if not narrow or target is None or not (tokenizer := target.folder / "tokenizer.json").is_file():
         return
@@ -91,5 +131,9 @@ def _token_counts(tokenizer: Path, texts: tuple[str, ...]) -> dict[str, int]:
         from tokenizers import Tokenizer
     except ImportError:  # an engine elsewhere needs none here, and refuses what is too long itself
         return {}
-    encode = Tokenizer.from_file(str(tokenizer)).encode
-    return {text: len(encode(text).ids) for text in texts}
+    try:
+        encode = Tokenizer.from_file(str(tokenizer)).encode
+        return {text: len(encode(text).ids) for text in texts}
+    except Exception as error:  # tokenizers raises nothing narrower
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise RequestError(f"{tokenizer} cannot be used ({reason}); save the tokenizer again") from None

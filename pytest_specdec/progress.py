@@ -6,6 +6,8 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
+from .printable import printable
+
 if TYPE_CHECKING:
     import pytest
 
@@ -24,7 +26,7 @@ class Bars:
             from tqdm import tqdm
 
             self._begin()
-            self._bars[what] = tqdm(total=total, desc=what, file=self._file, ncols=80, bar_format=_SHAPE)
+            self._bars[what] = tqdm(total=total, desc=printable(what), file=self._file, ncols=80, bar_format=_SHAPE)
         bar = self._bars[what]
         bar.update(done - bar.n)
         if done >= total:

@@ -32,6 +32,7 @@ def measured_row(
     row["categories"] = {name: plain(own.acceptance_length) for name, own in run.counts.by_category().items()}
     row["definition"] = run.record.definition
     row["samples"] = _samples(run, prompt_names or {})
+    row["notes"] = list(dict.fromkeys(note for one in run.measurements for note in one.notes))
     row["baseline"] = _baseline_metrics(stored, verdict)
     if verdict is not None:
         row["drop"] = plain(verdict.drop)
@@ -84,6 +85,7 @@ def empty_row(case: Case, engine: str) -> Row:
         verdict="not judged",
         reason="",
         changed=[],
+        notes=[],
     )
 
 

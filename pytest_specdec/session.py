@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .compared import Comparisons, Judgement
 from .errors import RequestError, SpecdecError
 from .full_run import Collected
 from .imports import imported
 from .paths import short, told_files
+from .printable import printable
 from .progress import ProgressBar
 from .settings import Marker, Settings
+from .update_command import update_command
 
 if TYPE_CHECKING:
     from .acceptance.case import Case
@@ -28,9 +30,7 @@ if TYPE_CHECKING:
 
 _ROW = "specdec_row"
 """Attribute of a test report; plain data, so it crosses from xdist workers by itself."""
-_NOT_REPEATED = ("--specdec-update", "--specdec-prompts", "--specdec-accumulate", "--specdec-prune")
-"""Options that do not go into the command that updates a baseline."""
-_FILES, _PROBLEM, _STALE = "specdec_files", "specdec_problem", "specdec_stale"
+_FILES, _PROBLEM, _STALE, _UNSEEN = "specdec_files", "specdec_problem", "specdec_stale", "specdec_unseen"
 """Keys of an xdist worker's output."""
 
 
@@ -42,6 +42,7 @@ class Session:
         self._worker_output: dict[str, Any] | None = getattr(config, "workeroutput", None)
         self._generated: list[Case] = []
         self._selected: list[Case] = []
+        self._awaiting: set[Case] = set()
         self._collected = Collected()
         self._stale: list[Path] = []
         self._interrupted = False
@@ -51,7 +52,9 @@ class Session:
         self._rows: dict[str, Row] = {}
         self._files: dict[Path, str] = {}
         self._notes: list[str] = []
-        self._compared: str | None = None
+        self._comparisons = Comparisons()
+        self._compared: dict[str, str] = {}
+        """By the headline of a failed assertion, what the short test summary says of it."""
 
     # Collection
 
@@ -105,12 +108,13 @@ class Session:
         """Refuse what cannot be measured before anything is loaded."""
         picked = _cases_of(session.items)
         self._selected = list(dict.fromkeys(picked))
+        self._awaiting = set(_cases_of(item for item in session.items if "specdec_baseline" in getattr(item, "fixturenames", ())))
         problem = self._problem or self._preflight() or self._look_for_stale(len(picked))
         if problem is None:
             return
         if self._worker_output is None:
             self._problem = None  # pytest itself will say it
-            raise pytest.UsageError(problem)
+            raise pytest.UsageError(printable(problem))
         self._worker_output[_PROBLEM] = problem
         session.items.clear()
 
@@ -134,6 +138,7 @@ class Session:
         try:
             preflight.check_distinct(self._generated)
             preflight.check(self._selected, self._store())
+            preflight.check_trace(self.settings.engine, self.settings.url)
             preflight.check_alone(self._selected, worker=self._worker_output is not None)
             level = self.settings.alpha / len(self._selected)
             preflight.check_prompts_suffice(self._selected, level=level, accumulate=bool(self.settings.command_line.accumulate))
@@ -149,14 +154,22 @@ class Session:
         words = [*asked, where, self.settings.dtype, f"baselines in {short(self.settings.baselines)}"]
         if update := self.settings.command_line.update:
             words.append(f"updating {update}")
-        return f"specdec: {', '.join(words)}"
+        return printable(f"specdec: {', '.join(words)}")
 
-    def pytest_report_collectionfinish(self) -> str | None:
+    def pytest_report_collectionfinish(self) -> list[str] | None:
         if not self._selected:
             return None
         gates, pairs = len(self._selected), len({(case.target, case.drafter) for case in self._selected})
         what = f"{gates} gate{'s' * (gates > 1)} on {pairs} pair{'s' * (pairs > 1)} of models"
-        return f"specdec: {what}, false alarms at most {self.settings.alpha:.2%} in all"
+        lines = [f"specdec: {what}, false alarms at most {self.settings.alpha:.2%} in all"]
+        missing = sum(not self._store().record_path(case).exists() for case in self._awaiting)
+        if missing and self.settings.command_line.update is None:
+            have, they = ("has", "it") if missing == 1 else ("have", "they")
+            lines.append(
+                f"specdec: {missing} of {gates} cases {have} no baseline: {they} will be measured and fail; "
+                "--specdec-update=new creates baselines"
+            )
+        return lines
 
     # Measuring
 
@@ -241,28 +254,71 @@ class Session:
         """This session's own command line, with --specdec-update."""
         worker_input = getattr(self._config, "workerinput", None)
         given = worker_input["mainargv"][1:] if worker_input else self._config.invocation_params.args
-        kept: list[str] = []
-        words = iter(map(str, given))
-        for word in words:
-            if word in ("--specdec-update", "--specdec-prompts"):
-                next(words, None)  # the value stands in a word of its own
-            elif word.partition("=")[0] not in _NOT_REPEATED:
-                kept.append(word)
-        return shlex.join(["pytest", *kept, f"--specdec-update={which}"])
+        return update_command(given, self._config.getoption("file_or_dir"), which)
 
     # Reporting
+
+    def asks_for_baseline(self, nodeid: str) -> None:
+        """A test that asks for a baseline must compare something with it."""
+        self._comparisons.asking.add(nodeid)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
+        return (yield from self._watched(item, "setup"))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        return (yield from self._watched(item, "call"))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        return (yield from self._watched(item, "teardown"))
+
+    def _watched(self, item: pytest.Item, when: str) -> Generator[None, object, object]:
+        """Run a phase of a test, and fail it where the gate's judgement came to nothing."""
+        problem, found = None, self._comparisons
+        try:
+            result = yield
+        except pytest.skip.Exception:
+            if (problem := found.dropped(item.nodeid, self._judgements())) is None:
+                raise
+        except BaseException:
+            found.failed(item.nodeid, self._judgements())
+            raise
+        else:
+            if when == "setup":
+                found.hold(item.nodeid, self._judgements())
+            else:
+                problem = found.dropped(item.nodeid, self._judgements())
+            if problem is None and when == "call":
+                problem = found.missing(item.nodeid)
+        if problem is not None:
+            pytest.fail(problem, pytrace=False)
+        return result
+
+    def _judgements(self) -> list[Judgement]:
+        return [] if self._suite is None else self._suite.take_judgements()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         case = item.callspec.params.get("specdec_case") if hasattr(item, "callspec") else None
         if case is not None and (row := self._row(case, report)) is not None:
-            setattr(report, _ROW, row)
-        if self._compared is not None and (crash := getattr(report.longrepr, "reprcrash", None)) is not None:
-            crash.message, self._compared = self._compared, None  # what the short test summary shows of a failed test
-        if self._suite is not None:
-            report.sections += [("speculative decoding gate", "\n".join(lines)) for lines in self._suite.take_failures()]
+            from .report.row import printable_row
+
+            setattr(report, _ROW, printable_row(row))
+        self._name_crash(report)
+        messages = self._comparisons.take_messages(item.nodeid, seen=hasattr(report, "wasxfail"))
+        report.sections += [("speculative decoding gate", "\n".join(lines)) for lines in messages]
         return report
+
+    def _name_crash(self, report: pytest.TestReport) -> None:
+        """Let the short test summary show metric and change of a failed gate in place of `assert ...`."""
+        crash = getattr(report.longrepr, "reprcrash", None)
+        told = [told for headline, told in self._compared.items() if crash is not None and headline in crash.message]
+        self._compared.clear()
+        if crash is not None and told:
+            crash.message = told[-1]
 
     def _row(self, case: Case, report: pytest.TestReport) -> Row | None:
         """The case's row after a test; an error where its fixtures failed, nothing where it was not measured."""
@@ -289,8 +345,9 @@ class Session:
         verdict = self._suite.compared(left, right)
         if verdict is None:
             return None
-        self._compared = summary(verdict)
-        return [headline(verdict)]
+        said = printable(headline(verdict))
+        self._compared[said] = printable(summary(verdict))
+        return [said]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -298,18 +355,31 @@ class Session:
         output = getattr(node, "workeroutput", None) or {}
         self._files |= {Path(path): text for path, text in output.get(_FILES, {}).items()}
         self._problem = self._problem or output.get(_PROBLEM)
+        self._comparisons.unseen.update(output.get(_UNSEEN, ()))
         self._stale = [Path(path) for path in output.get(_STALE, ())]
 
     def pytest_keyboard_interrupt(self) -> None:
         """Also for pytest.exit, which may come with any exit status."""
         self._interrupted = True
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
+        self._finish(session, exitstatus)
+        if self._comparisons.unseen and session.exitstatus == pytest.ExitCode.OK:
+            cases = ", ".join(sorted(self._comparisons.unseen))
+            self._notes.append(f"the gate failed {cases}, and no test did; the exit status is 1")
+        result = yield
+        if self._comparisons.unseen and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return result
+
+    def _finish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Hand over what a worker measured; on the controller, write files and reports."""
         files = self._suite.pending if self._suite else {}
         if self._worker_output is not None:
             self._worker_output[_FILES] = {str(path): text for path, text in files.items()}
             self._worker_output[_STALE] = [str(path) for path in self._stale]
+            self._worker_output[_UNSEEN] = sorted(self._comparisons.unseen)
             return
         if self._problem is not None:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
@@ -367,7 +437,7 @@ class Session:
         if self._worker_output is not None:
             return
         if self._problem is not None:
-            terminalreporter.write_line(f"ERROR: {self._problem}", red=True)
+            terminalreporter.write_line(printable(f"ERROR: {self._problem}"), red=True)
         if not self._rows and not self._notes:
             return
         from .report.bars import bars
@@ -379,7 +449,7 @@ class Session:
             colour = next((colour for word, colour in _COLOURS.items() if line.endswith(word)), None)
             terminalreporter.write_line(line, **({colour: True} if colour else {}))
         for note in self._notes:
-            terminalreporter.write_line(note)
+            terminalreporter.write_line(printable(note))
 
 
 def _cases_of(items: Iterable[pytest.Item]) -> list[Case]:

@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import RequestError
-from .options import OPTIONS, Option, fraction, id_range, import_path, non_negative, probability, whole_number, whole_numbers
+from .limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS, MOST_PROMPTS
+from .options import (
+    OPTIONS,
+    Option,
+    file_name,
+    fraction,
+    id_range,
+    import_path,
+    probability,
+    temperature,
+    whole_number,
+    whole_numbers,
+)
 
 if TYPE_CHECKING:
     import pytest
@@ -184,7 +196,7 @@ class Marker:
             raise RequestError(f"{where}: the specdec marker takes keywords only; name them: {names}")
         if unknown := sorted(set(kwargs) - {field.name for field in dataclasses.fields(cls)}):
             raise RequestError(f"{where}: the specdec marker knows no {', '.join(unknown)}; choose among {names}")
-        return cls(**{name: _MARKER_CHECKS[name](value, f"{where}: {name}={value!r}") for name, value in kwargs.items()})
+        return cls(**{name: _MARKER_CHECKS[name](value, f"{where}: {name}={_shown(value)}") for name, value in kwargs.items()})
 
 
 def _from_ini(option: Option, text: str) -> Any:
@@ -197,11 +209,12 @@ def _from_ini(option: Option, text: str) -> Any:
 
 
 def _text(value: object, where: str) -> str:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, str) and value:
-        return value
-    raise RequestError(f"{where} is no text; pass a string")
+    if not isinstance(value, Path | str) or not str(value):
+        raise RequestError(f"{where} is no text; pass a string")
+    try:
+        return file_name(str(value))
+    except argparse.ArgumentTypeError as error:
+        raise RequestError(f"{where}: {error}") from None
 
 
 def _reparse(parse: Callable[[str], Any], *kinds: type, cure: str = "pass a number") -> Callable[[object, str], Any]:
@@ -212,26 +225,39 @@ def _reparse(parse: Callable[[str], Any], *kinds: type, cure: str = "pass a numb
         if not values or any(isinstance(item, bool) or not isinstance(item, kinds) for item in values):
             raise RequestError(f"{where} is not {' or '.join(kind.__name__ for kind in kinds)}; {cure}")
         try:
-            return parse(",".join(map(str, values)))
+            return parse(",".join(map(_written, values)))
         except argparse.ArgumentTypeError as error:
             raise RequestError(f"{where}: {error}") from None
 
     return check
 
 
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # whole numbers of thousands of digits
+        return "a huge number"
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _written(value: object) -> str:
+    """A value as an option's text."""
+    return "a huge number" if isinstance(value, int) and abs(value) >= 10**300 else str(value)
+
+
 _MARKER_CHECKS: dict[str, Callable[[object, str], Any]] = {
     "target": _text,
     "drafter": _text,
-    "k": _reparse(whole_numbers(1), int),
-    "depth": _reparse(whole_numbers(0), int),
+    "k": _reparse(whole_numbers(1, MOST_K), int),
+    "depth": _reparse(whole_numbers(0, MOST_DEPTH), int),
     "rule": _text,
-    "temperature": _reparse(non_negative, int, float),
+    "temperature": _reparse(temperature, int, float),
     "top_k": _reparse(whole_number(0), int),
     "top_p": _reparse(probability, int, float),
     "judged": _reparse(id_range, str, cure="pass a string like '41:297'"),
     "prompts": _text,
-    "prompt_limit": _reparse(whole_number(1), int),
-    "new_tokens": _reparse(whole_number(2), int),
+    "prompt_limit": _reparse(whole_number(1, MOST_PROMPTS), int),
+    "new_tokens": _reparse(whole_number(2, MOST_NEW_TOKENS), int),
     "margin": _reparse(fraction(above_zero=False, below=1.0), int, float),
     "costs": _text,
     "speech": _reparse(import_path, str, cure="pass 'module:function'"),

@@ -22,8 +22,8 @@ class JsonError(ValueError):
         self.problem, self.line = problem, line
 
 
-def parse_json(text: str) -> Any:
-    """The value of a JSON text.
+def parse_json(text: str, *, infinities: bool = False) -> Any:
+    """The value of a JSON text; with `infinities` as transformers writes it into config.json, where these may stand for numbers.
 
     Raises JsonError for anything else, and for a key that an object holds twice (Python keeps the last one silently),
     NaN and infinities (which are not JSON), numbers of more than 300 digits, nesting of more than 64 levels, and
@@ -33,7 +33,7 @@ def parse_json(text: str) -> Any:
         value = json.loads(
             text,
             object_pairs_hook=lambda pairs: _without_repeats(text, pairs),
-            parse_constant=lambda name: _refuse(text, f"{name} is not a JSON number", name),
+            parse_constant=float if infinities else lambda name: _refuse(text, f"{name} is not a JSON number", name),
             parse_int=lambda digits: int(_short_number(text, digits)),
             parse_float=lambda digits: _finite(text, digits),
         )

@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .acceptance.case import MEASURE, Case
+from .acceptance.case import LOOKUP, MEASURE, Case
 from .acceptance.prompts import read_prompts
-from .baselines.schema import SCHEMA, CaseCosts, EvidenceFile, Record, dumps
+from .baselines.schema import SCHEMA, CaseCosts, EvidenceFile, Record
 from .baselines.store import BaselineStore, current_evidence, fingerprint
+from .baselines.writing import dumps
+from .compared import Judgement
 from .comparison import Baseline, Metric, Run, costs_of, value_of
 from .engines.protocol import Engine
-from .errors import SpecdecError
+from .errors import RequestError, SpecdecError
 from .gate.costs import judge_speedup
-from .gate.explain import explain
+from .gate.explain import explain, headline
 from .gate.nightly import judge_night
-from .gate.refusals import dead_drafter, looping_texts, too_good
+from .gate.refusals import below_lookup, dead_drafter, looping_texts, no_better, same_model, too_good
 from .gate.verdict import Verdict, judge
+from .paths import short
+from .printable import printable
 from .report.row import SEVERITY, Row, Utterance
 from .rows import CREATED, UPDATED, failed_row, measured_row
 from .seeds import Runs, accumulates, measured_cases, seeded
@@ -33,6 +37,9 @@ from .where import token_files, told
 if TYPE_CHECKING:
     from .engines.oracle import Agreement
     from .lossless.conformance import Conformance
+
+
+OLD_BASELINES = "baselines of an older schema, which hold neither case nor digest"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +83,8 @@ class Suite:
         self._name_update = name_update
         self.verdicts: dict[str, dict[str, Verdict]] = {}
         self.pending: dict[Path, str] = {}
-        self._failures: list[list[str]] = []
+        self._judgements: list[Judgement] = []
+        self._warnings: dict[str, str] = {}
         self._runs: dict[Case, Run] = {}
         self._spoken: dict[tuple[Case, str | None], Speech] = {}
         self.baseline = functools.cache(self._baseline)
@@ -89,7 +97,7 @@ class Suite:
         if case not in self._runs:
             cases = measured_cases(case, self.store, self.policy.runs)
             first, *again = [self.engine.measure(one) for one in cases]
-            self._runs[case] = Run(case, first, self.engine.name, self._case_costs(case), again)
+            self._runs[case] = Run(case, first, self.engine.name, self._case_costs(case), again, cases[0].texts.seed)
         return self._runs[case]
 
     def asked(self, case: Case) -> bool:
@@ -104,16 +112,20 @@ class Suite:
             self._spoken[key] = Speech.of(decoder, text.ids, "".join(self.engine.words(case, text.ids)))
         return self._spoken[key]
 
+    def unsupported(self, case: Case) -> str | None:
+        """Why the engine cannot run a case at all; None where it can."""
+        return self.engine.unsupported(case)
+
     def conformance(self, case: Case) -> Conformance:
-        """Whether the engine's texts for a case are the target's; its share of the session's false-alarm rate is a gate's."""
-        return self.engine.conformance(case, self.policy.alpha / self._gates)
+        """Whether the engine's texts for a case are the target's."""
+        return self.engine.conformance(case, self._level)
 
     def _oracle(self, case: Case) -> Agreement:
-        """Whether the engine counts what its models imply, at the level of a gate."""
-        return self.engine.oracle(case, self.policy.alpha / self._gates)
+        """Whether the engine counts what its models imply."""
+        return self.engine.oracle(case, self._level)
 
     def _baseline(self, case: Case) -> Baseline:
-        return Baseline(case, self._stored(case), self._case_costs(case), lambda metric: self.judge(case, metric))
+        return Baseline(case, self._stored(case), self._case_costs(case), self.judge)
 
     def costs(self, case: Case) -> CostProfile | None:
         """The session's cost profile of a case, read or, on first use, measured."""
@@ -136,21 +148,30 @@ class Suite:
         ]
         return self.engine.costs(cases)
 
-    def judge(self, case: Case, metric: str) -> bool:
-        """Judge one metric of a case, remember the verdict, queue what is to be written."""
-        run, before = self.run(case), self.baseline(case).record
-        if problem := self._refusal(run):
-            verdict = Verdict("error", metric, problem)
-        else:
-            verdict = self._missing(case, metric) if before is None else self._compare(run, before, metric)
+    def judge(self, run: Run, case: Case, metric: str, *, differs: bool = False) -> bool:
+        """Judge one metric of a run against the baseline of `case`, remember the verdict, queue what is to be written."""
+        verdict = self._judged(run, case, metric)
         self.verdicts.setdefault(case.id, {})[metric] = verdict
         passes = verdict.passes(self.policy.inconclusive)
-        if not passes:
-            self._failures.append(self._message(case, verdict))
+        message = [] if passes else self._message(run, case, verdict)
+        self._judgements.append(
+            Judgement(case_id=case.id, passes=passes, headline=printable(headline(verdict)), message=message, expected=differs)
+        )
         return passes
+
+    def _judged(self, run: Run, case: Case, metric: str) -> Verdict:
+        if run.case != case:
+            other = f"the run of {run.case.id} is compared with the baseline of {case.id}"
+            return Verdict("error", metric, f"{other}; compare each case with its own baseline")
+        if problem := self._refusal(run):
+            return Verdict("error", metric, problem)
+        before = self.baseline(case).record
+        return self._missing(run, metric) if before is None else self._compare(run, before, metric)
 
     def _refusal(self, run: Run) -> str | None:
         """Why a run is no measurement, whatever the baseline says."""
+        if problem := same_model(run.record.fingerprints):
+            return problem
         for one in run.measurements:
             if problem := looping_texts(one.looping, len(one.counts.prompts)):
                 return problem
@@ -158,14 +179,38 @@ class Suite:
                 return problem
         return None
 
-    def _missing(self, case: Case, metric: str) -> Verdict:
-        run = self.run(case)
+    def _missing(self, run: Run, metric: str) -> Verdict:
         if not self.policy.creates():
-            return Verdict("error", metric, f"no baseline at {self.store.record_path(case)}; create it with --specdec-update=new")
-        if problem := dead_drafter(run.counts):
+            path = self.store.record_path(run.case)
+            return Verdict("error", metric, f"no baseline at {path}; create it with --specdec-update=new")
+        if problem := self._unfit(run):
             return Verdict("error", metric, problem)
         self._queue(run, None)
         return Verdict("pass", metric, CREATED, now=value_of(metric, run.counts, run.costs))
+
+    def _unfit(self, run: Run) -> str | None:
+        """Why a run must not become a baseline, though it was measured."""
+        if problem := dead_drafter(run.counts):
+            return problem
+        if run.case.drafter == LOOKUP:
+            return None
+        references = run.measurements[0].references
+        if references is None:
+            return self._against_oracle(run)
+        known = references()
+        if problem := no_better(run.measurements[0].counts, known):
+            return problem
+        if warning := below_lookup(run.measurements[0].counts, known):
+            self._warnings[run.case.id] = f"{run.case.id}: {warning}"
+        return None
+
+    def _against_oracle(self, run: Run) -> str | None:
+        """Why counts of an engine of its own cannot be right: its models imply others. None where they agree or are not here."""
+        try:
+            agreement = self.oracle(run.case)
+        except RequestError:
+            return None  # weights, tokens or rounds are not at hand: nothing to hold the counts against
+        return None if agreement.agrees else f"{agreement.message}, so it cannot become a baseline"
 
     def _compare(self, run: Run, before: Record, metric: str) -> Verdict:
         verdict = self._verdict(run, before, metric)
@@ -178,7 +223,7 @@ class Suite:
             if verdict.pair is None:
                 return verdict
         if self.policy.renews(before, _kept(run.record, before)):
-            if problem := dead_drafter(run.counts):
+            if problem := self._unfit(run):
                 return Verdict("error", metric, problem)
             self._queue(run, before)
             return dataclasses.replace(verdict, outcome="pass", reason=UPDATED)
@@ -190,6 +235,12 @@ class Suite:
     def _gates(self) -> int:
         """Judgements that share the false-alarm rate: one a case, and one more where its costs are new."""
         return len(self.plan) + sum(map(self._new_costs, self.plan))
+
+    @property
+    def _level(self) -> float:
+        """Error rate of one oracle or conformance: each sampled case may be asked for both. Greedy ones err by a fault alone."""
+        sampled = sum(case.temperature > 0 for case in self.plan)
+        return self.policy.alpha / max(self._gates, 2 * sampled)
 
     def _new_costs(self, case: Case) -> bool:
         stored = self._stored(case)
@@ -231,9 +282,9 @@ class Suite:
         found = self.verdicts.get(case.id, {}).values()
         return max(found, key=lambda verdict: SEVERITY.index(verdict.outcome), default=None)
 
-    def take_failures(self) -> list[list[str]]:
-        """The messages of the judgements that failed since the last call."""
-        taken, self._failures = self._failures, []
+    def take_judgements(self) -> list[Judgement]:
+        """The judgements since the last call."""
+        taken, self._judgements = self._judgements, []
         return taken
 
     def compared(self, left: object, right: object) -> Verdict | None:
@@ -246,16 +297,17 @@ class Suite:
         assert isinstance(sides[0], Run | Baseline)
         return self.verdicts.get(sides[0].case.id, {}).get(metric)
 
-    def _message(self, case: Case, verdict: Verdict) -> list[str]:
+    def _message(self, run: Run, case: Case, verdict: Verdict) -> list[str]:
         before = self.baseline(case).record
         same_texts = before is not None and verdict.regime == "deterministic"
-        return explain(
+        lines = explain(
             verdict,
             case_id=case.id,
             update_command=self._name_update("changed" if before else "new"),
             prompt_names=self._prompt_names(case),
-            where=told(self.run(case), before, self.store, self.engine) if before and same_texts else (),
+            where=told(run, before, self.store, self.engine) if before and same_texts else (),
         )
+        return list(map(printable, lines))
 
     def _prompt_names(self, case: Case) -> Mapping[str, str]:
         prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
@@ -270,17 +322,27 @@ class Suite:
             row = failed_row(case, self.engine.name, str(error))
         else:
             row = measured_row(run, self.baseline(case), self.verdict(case), self.engine.name, self._prompt_names(case))
+            row["notes"] += self._notes(case)
         if (speech := self._spoken.get((case, case.speech))) is not None:
             wav, picture = (base64.b64encode(made).decode() for made in (speech.wav(), speech.picture()))
             row["utterance"] = Utterance(text=speech.text, seconds=speech.seconds, wav=wav, spectrogram=picture)
         return row
 
+    def _notes(self, case: Case) -> list[str]:
+        """What a reader should know of a case's baseline, whatever the verdict."""
+        before = self._stored(case)
+        old = before is not None and before.schema < SCHEMA and not self.policy.rewrites()
+        migrate = f"python -m pytest_specdec baseline migrate {short(self.store.folder)}"
+        warning = self._warnings.get(case.id)
+        return [f"{OLD_BASELINES}; rewrite them with: {migrate}"] * old + ([] if warning is None else [warning])
+
 
 def _kept(record: Record, before: Record | None) -> Record:
-    """A record to be stored; where the session has no costs for it, it keeps those of the baseline."""
-    if before is None or record.costs is not None:
+    """A record to be stored: it keeps what its baseline replaced and, where the session has none, its costs."""
+    if before is None:
         return record
-    return msgspec.structs.replace(record, costs=before.costs)
+    costs = before.costs if record.costs is None else record.costs
+    return msgspec.structs.replace(record, costs=costs, replaced=before.replaced)
 
 
 @functools.cache

@@ -8,8 +8,9 @@ from pathlib import Path
 from .acceptance.renewal import AcceptanceField
 from .acceptance.stream import judged_tokens
 from .acceptance.tokens import decoded, encoded, token_acceptance
-from .baselines.schema import SCHEMA, Record, TokenMap, TokenRow, dumps
+from .baselines.schema import SCHEMA, Record, TokenMap, TokenRow
 from .baselines.store import BaselineStore
+from .baselines.writing import dumps
 from .comparison import Run
 from .engines.protocol import Engine
 from .errors import BaselineError
@@ -19,6 +20,10 @@ from .percent import signed_percent
 _NOISE = 1e-3
 """Relative change of a context's acceptance of which nothing is said: what is stored is rounded."""
 _WORST = 3
+_OF_ANOTHER = (
+    "  tokens     none is named: the stored acceptance by token is damaged or not this baseline's; "
+    "--specdec-update=changed rewrites it with the record"
+)
 
 
 def token_files(run: Run, store: BaselineStore) -> Iterator[tuple[Path, str]]:
@@ -43,7 +48,8 @@ def told(run: Run, before: Record, store: BaselineStore, engine: Engine) -> list
     field = one.field()
     heads = {head: places for head in range(run.case.heads) if (places := _places(run, before, store, field, head)) is not None}
     if not heads:
-        return []
+        stored = any(store.tokens_path(run.case, head).exists() for head in range(run.case.heads))
+        return [_OF_ANOTHER] * stored
     losses = [(change, head) for head, places in heads.items() for change in places.worst_tokens()]
     losses.sort(key=lambda loss: loss[0].lost, reverse=True)
     words = engine.words(run.case, [change.token for change, _ in losses[:_WORST]])

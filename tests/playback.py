@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -132,6 +132,45 @@ def playing(plays: dict[str, list[Play]]) -> Iterator[Stage]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def raw_server(parts: Sequence[bytes], *, drip: float, pause: float = 0.0, reads: bool = True) -> Iterator[str]:
+    """The address of a server that answers one connection by the letter.
+
+    With `drip`, the first part comes at once and the rest byte by byte, so many seconds apart; without, each part answers
+    one request, `pause` seconds after it. A server that does not read takes no request either.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def serve() -> None:
+        with suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                if not reads:
+                    over.wait()
+                elif drip:
+                    connection.recv(1 << 16)
+                    connection.sendall(parts[0])
+                    for byte in b"".join(parts[1:]):
+                        if over.wait(drip):
+                            return
+                        connection.sendall(bytes([byte]))
+                else:
+                    for part in parts:
+                        connection.recv(1 << 16)
+                        over.wait(pause)
+                        connection.sendall(part)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        over.set()
+        listener.close()
+        thread.join(5)
 
 
 def payload(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ CONDITIONS = Conditions(
     temperature=1.0,
     top_k=0,
     top_p=1.0,
-    new_tokens=64,
+    new_tokens=512,
     tokenizer="letters",
     template=None,
 )
@@ -65,7 +66,7 @@ def counts(
 
 
 def record(of: Counts | None = None, *, text: str = "text-1", **changes: Any) -> Record:
-    """A record of `of`. Changes may name fields of the record, its conditions, fingerprints or environment."""
+    """A record of `of`; another `text` is one of another seed. Changes may name fields of the record or of its parts."""
     of = steady_counts() if of is None else of
     parts = {"conditions": CONDITIONS, "fingerprints": FINGERPRINTS, "environment": ENVIRONMENT}
     parts["conditions"] = msgspec.structs.replace(CONDITIONS, k=of.k)
@@ -76,7 +77,9 @@ def record(of: Counts | None = None, *, text: str = "text-1", **changes: Any) ->
         key: PromptCounts(of.categories[row], f"{text}-{key}", float(of.rounds[row]), tuple(of.accepted[row].tolist()))
         for row, key in enumerate(of.prompts)
     }
-    whole: dict[str, Any] = {"schema": SCHEMA, "definition": DEFINITION, "repeats": 1, "counts": rows, **parts, **changes}
+    seed = 0 if text == "text-1" else 1 + zlib.crc32(text.encode())
+    whole: dict[str, Any] = {"schema": SCHEMA, "definition": DEFINITION, "repeats": 1, "counts": rows, "seed": seed}
+    whole |= {**parts, **changes}
     return Record(**whole)
 
 
@@ -101,7 +104,7 @@ def scaled(of: Counts, factor: float) -> Counts:
 
 
 def text_set(**changes: Any) -> TextSet:
-    base = TextSet(SCHEMA, "target-1", "letters", None, 3, 1.0, 0, {"p0": (1, 2, 3), "p1": (4, 5)})
+    base = TextSet(SCHEMA, "target-1", "letters", None, 64, 1.0, 0, {"p0": (1, 2, 3), "p1": (4, 5)})
     return msgspec.structs.replace(base, **changes)
 
 
@@ -145,5 +148,6 @@ def row(**changes: Any) -> Row:
         "verdict": "regressed",
         "reason": "fell",
         "changed": [],
+        "notes": [],
     }
     return Row(**{**base, **changes})  # type: ignore[typeddict-item]

@@ -37,9 +37,17 @@ def export_heads(heads: MtpModel, folder: Path, layers: int) -> None:
 
 
 def llama(
-    folder: Path, *, seed: int, mtp_layers: int = 2, width: int = 32, layers: int = 2, vocabulary: int = 32, context: int = 128
+    folder: Path,
+    *,
+    seed: int,
+    mtp_layers: int = 2,
+    width: int = 32,
+    layers: int = 2,
+    vocabulary: int = 32,
+    context: int = 128,
+    spread: float = 0.2,
 ) -> Path:
-    """A tiny Llama with MTP layers and a letter tokenizer, saved to `folder`."""
+    """A tiny Llama with MTP layers and a letter tokenizer, saved to `folder`; `spread` is the deviation of its weights."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -52,7 +60,7 @@ def llama(
         bos_token_id=0,
         eos_token_id=None,
         tie_word_embeddings=True,
-        initializer_range=0.2,
+        initializer_range=spread,
     )
     if mtp_layers:
         config.num_mtp_layers = mtp_layers

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from pytest_specdec.checkpoint import Checkpoint, check_pair, open_checkpoint
+from pytest_specdec.checkpoint import Checkpoint, check_not_itself, check_pair, open_checkpoint
 from pytest_specdec.errors import RequestError
+from pytest_specdec.safetensors_header import Tensor
 
 FIRST_MTP = "model.layers.2."
 """Where the MTP layers of the tiny target, which has two layers, begin."""
@@ -175,7 +176,7 @@ def without_weights(folder: Path, *names: str) -> None:
     [
         (shutil.rmtree, "no checkpoint folder at .*; check the path"),
         (lambda folder: (folder / "config.json").unlink(), r"has no config\.json; name a transformers checkpoint folder"),
-        (lambda folder: (folder / "config.json").write_text("{"), r"config\.json is not JSON .*; save the checkpoint again"),
+        (lambda folder: (folder / "config.json").write_text("{"), r"config\.json:1 is not JSON .*; save the checkpoint again"),
         (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json is not a JSON object; save the checkpoint"),
         (lambda folder: without_weights(folder), r"holds no \*\.safetensors weights; save the model into it"),
         (lambda folder: without_weights(folder, "pytorch_model.bin"), "holds pickled weights only, .*; convert them"),
@@ -195,7 +196,7 @@ def test_a_folder_that_is_no_checkpoint_is_refused_on_opening(
 def test_a_file_cut_within_its_header_is_refused(copy: Path, length: int) -> None:
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(RequestError, match=r"model\.safetensors is not a readable safetensors file; save or download it again"):
+    with pytest.raises(RequestError, match=r"model\.safetensors is not a readable safetensors file .*; save or"):
         _ = Checkpoint(copy).tensors
 
 
@@ -274,4 +275,96 @@ def test_weights_cut_in_the_body_are_refused(tiny_target: Path, tmp_path: Path) 
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(RequestError, match="is not a readable safetensors file"):
+        open_checkpoint(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: None,
+        shard,
+        rename_metadata,
+        lambda folder: configure(folder, transformers_version="9.9", _name_or_path="/somewhere"),
+        lambda folder: nudge(folder, FIRST_MTP),
+        lambda folder: configure(folder, num_mtp_layers=1),
+    ],
+    ids=["copy", "shards", "metadata", "names", "retrained-heads", "mtp-count"],
+)
+def test_the_target_is_no_drafter_of_its_own_whatever_its_path(
+    tiny_target: Path, copy: Path, change: Callable[[Path], object]
+) -> None:
+    change(copy)
+    with pytest.raises(RequestError, match=r"the drafter .*copy is the target itself, .*; name a smaller draft model, mtp for"):
+        check_not_itself(open_checkpoint(tiny_target), Checkpoint(copy))
+    assert Checkpoint(copy).model_fingerprint == open_checkpoint(tiny_target).model_fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: nudge(folder, "model.embed_tokens."),
+        lambda folder: nudge(folder, "model.norm."),
+        lambda folder: configure(folder, rms_norm_eps=0.5),
+        lambda folder: drop(folder, "model.norm."),
+    ],
+    ids=["first", "last", "config", "tensors"],
+)
+def test_another_model_of_the_same_shapes_is_one(tiny_target: Path, copy: Path, change: Callable[[Path], object]) -> None:
+    change(copy)
+    check_not_itself(open_checkpoint(tiny_target), Checkpoint(copy))
+    assert Checkpoint(copy).model_fingerprint != open_checkpoint(tiny_target).model_fingerprint
+
+
+def test_a_healthy_pair_is_told_apart_without_reading_its_weights(
+    tiny_target: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nudge(copy, "model.embed_tokens.")
+    read: list[str] = []
+    blocks = Tensor.blocks
+    monkeypatch.setattr(Tensor, "blocks", lambda tensor, size=1 << 24: read.append(tensor.path.name) or blocks(tensor, size))
+    check_not_itself(open_checkpoint(tiny_target), Checkpoint(copy))
+    assert len(read) == 2, "one tensor of each"
+    configure(copy, rms_norm_eps=0.5)
+    check_not_itself(open_checkpoint(tiny_target), Checkpoint(copy))
+    assert len(read) == 2, "configurations that differ are enough"
+
+
+def header_of(folder: Path) -> tuple[dict[str, Any], bytes]:
+    raw = (folder / "model.safetensors").read_bytes()
+    end = 8 + int.from_bytes(raw[:8], "little")
+    return json.loads(raw[8:end]), raw[end:]
+
+
+def moved(info: dict[str, Any], by: int) -> list[int]:
+    return [offset + by for offset in info["data_offsets"]]
+
+
+def swap(header: dict[str, Any], names: list[str]) -> None:
+    one, two = header[names[0]], header[names[1]]
+    one["data_offsets"], two["data_offsets"] = two["data_offsets"], one["data_offsets"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda header, names: header[names[0]].update(data_offsets=[-8, 8]), "has no usable shape and offsets"),
+        (lambda header, names: header[names[0]].update(data_offsets=[8, 0]), "do not fit its type and shape"),
+        (lambda header, names: header[names[0]].update(data_offsets=moved(header[names[0]], 8)), "overlap or leave gaps"),
+        (lambda header, names: header[names[0]].update(shape=[3]), "do not fit its type and shape"),
+        (lambda header, names: header[names[0]].update(shape=[2**62, 2**62]), "do not fit its type and shape"),
+        (lambda header, names: header[names[0]].update(shape=[1.0]), "has no usable shape and offsets"),
+        (lambda header, names: header[names[0]].update(dtype="F128"), "is of an unknown type"),
+        (lambda header, names: header.update(__metadata__={"a": 1}), "its metadata are not texts"),
+        (lambda header, names: header.pop(names[0]), "overlap or leave gaps|do not fill"),
+        (swap, "do not fit its type and shape|overlap"),
+    ],
+)
+def test_offsets_that_cannot_be_are_refused(copy: Path, spoil: Callable[..., object], problem: str) -> None:
+    header, body = header_of(copy)
+    names = sorted((name for name in header if name != "__metadata__"), key=lambda name: header[name]["data_offsets"])
+    wide = [name for name in names if header[name]["shape"] != header[names[0]]["shape"]]
+    spoil(header, [names[0], wide[0]])
+    raw = json.dumps(header).encode()
+    (copy / "model.safetensors").write_bytes(len(raw).to_bytes(8, "little") + raw + body)
+    with pytest.raises(RequestError, match=rf"is not a readable safetensors file \(.*({problem})"):
         open_checkpoint(copy)

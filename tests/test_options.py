@@ -18,10 +18,10 @@ from pytest_specdec.options import (
     fraction,
     id_range,
     import_path,
-    non_negative,
     one_of,
     probability,
     report_file,
+    temperature,
     whole_number,
     whole_numbers,
 )
@@ -34,13 +34,13 @@ BY_NAME = {option.name: option for option in OPTIONS}
     ("text", "wanted"), [("8", (8,)), ("4,8", (4, 8)), (" 4 , 8 ", (4, 8)), ("8,4", (8, 4)), ("4,8,4,4", (4, 8)), ("1", (1,))]
 )
 def test_lists_keep_their_order_and_drop_repeats(text: str, wanted: tuple[int, ...]) -> None:
-    assert whole_numbers(1)(text) == wanted
+    assert whole_numbers(1, 512)(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "4,0", "four", "", "4,", "4;8", "8.0", "1e3", "4 8"])
 def test_what_is_no_positive_whole_number_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number of at least 1; write for example"):
-        whole_numbers(1)(text)
+        whole_numbers(1, 512)(text)
 
 
 def test_depth_may_be_zero_and_k_may_not() -> None:
@@ -71,13 +71,13 @@ def test_alpha_is_above_zero_and_below_one_half(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "wanted"), [("0", 0.0), ("1", 1.0), ("0.7", 0.7)])
 def test_temperatures(text: str, wanted: float) -> None:
-    assert non_negative(text) == wanted
+    assert temperature(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["-0.1", "hot", "nan", "inf", ""])
 def test_what_is_no_temperature_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not a temperature; write 0 for greedy"):
-        non_negative(text)
+        temperature(text)
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("1", 1.0), ("0.95", 0.95), ("1e-3", 0.001)])
@@ -163,7 +163,7 @@ def test_the_advice_fits_the_option() -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=r"write for example 64$"):
         whole_number(0)("x")
     with pytest.raises(argparse.ArgumentTypeError, match=r"write for example 4,8$"):
-        whole_numbers(0)("x")
+        whole_numbers(0, 64)("x")
 
 
 @pytest.mark.parametrize(
@@ -204,3 +204,59 @@ def test_what_names_no_function_is_refused(text: str) -> None:
 
 def test_languages_are_chosen_by_name() -> None:
     assert [BY_NAME["language"].parse(name) for name in LANGUAGES] == ["en", "zh"]
+
+
+@pytest.mark.parametrize("text", ["513", "4,1000", "9" * 30])
+def test_k_has_a_largest_value(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is more than 512; write for example 4,8"):
+        BY_NAME["k"].parse(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("depth", "65"), ("new-tokens", "1000001"), ("repeats", "1001"), ("prompts", "1000001"), ("seed", str(2**62 + 1))],
+)
+def test_other_numbers_have_one_too(name: str, text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is more than"):
+        BY_NAME[name].parse(text)
+
+
+@pytest.mark.parametrize("text", ["1_0", "+8", "\u0668", "0x8", "1" * 5000])
+def test_whole_numbers_are_decimal_digits(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number"):
+        whole_number(1)(text)
+
+
+@pytest.mark.parametrize("text", ["0.001", "101", "1e-300", "1_0", "\u0661"])
+def test_temperatures_have_a_range(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a temperature; write 0 for greedy"):
+        temperature(text)
+
+
+@pytest.mark.parametrize("text", ["", "a\0b", "a\nb", "\x1b[31m", "a" * 256, "a/" * 3000, "\udc80"])
+@pytest.mark.parametrize("name", ["target", "draft", "costs", "baselines", "url"])
+def test_what_no_file_can_be_called_is_refused(name: str, text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is not the name of a file; write a path"):
+        BY_NAME[name].parse(text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://[::1", "http://", "ftp://host", "http://host:80x0", "http://host:99999", "http://ho st", "http://h?a=1", "://"],
+)
+def test_what_is_no_servers_url_is_refused(url: str) -> None:
+    for name in ("url", "draft-url"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"is not a server's URL; write for example"):
+            BY_NAME[name].parse(url)
+
+
+@pytest.mark.parametrize("url", ["http://user:SECRET@h:80x0", "http://h/?api_key=SECRET", "http://user:SECRET@h/"])
+def test_secrets_of_a_url_are_not_repeated(url: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError) as caught:
+        BY_NAME["url"].parse(url)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_urls_and_traces_are_taken() -> None:
+    for text in ("http://localhost:8000", "https://[::1]:80/v1/", "runs/trace.jsonl"):
+        assert BY_NAME["url"].parse(text) == text

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import doctest
+import shutil
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, edit_config
 
 import pytest_specdec
 from pytest_specdec.acceptance.texts import texts_from_ids
@@ -66,3 +67,12 @@ def test_replay_refuses_what_it_cannot_measure(tiny_target: Path, tiny_draft: Pa
         pytest_specdec.replay(str(tiny_target), str(tiny_draft), texts, k=40)
     with pytest.raises(RequestError, match="longer than the context"):
         pytest_specdec.replay(str(tiny_target), str(tiny_draft), texts_from_ids([[0] * 200], [3]), k=4)
+
+
+def test_a_drafter_that_is_refused_costs_no_loading_of_its_target(
+    tiny_target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = edit_config(Path(shutil.copytree(tiny_target, tmp_path / "head")), draft_vocab_size=16)
+    monkeypatch.setattr("pytest_specdec.decoding.loading.load_model", lambda *arguments: pytest.fail("loaded"))
+    with pytest.raises(RequestError, match="holds an EAGLE-3 head"):
+        pytest_specdec.replay(str(tiny_target), str(folder), texts_from_ids([[0, *range(2, 12)]], [3]), k=4)

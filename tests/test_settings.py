@@ -185,6 +185,12 @@ def test_unknown_arguments_of_a_marker_are_named() -> None:
         ("prompt_limit", True),
         ("speech", "codec"),
         ("speech", print),
+        ("k", 513),
+        ("depth", 65),
+        ("temperature", 1e-300),
+        ("new_tokens", 10**7),
+        ("target", "a\0b"),
+        ("costs", "a" * 300),
         ("speech", ""),
     ],
 )
@@ -192,8 +198,13 @@ def test_a_bad_value_of_a_marker_is_named_with_its_place(name: str, value: objec
     with pytest.raises(RequestError) as caught:
         marker(**{name: value})
     complaint, _, advice = str(caught.value).partition("; ")
-    assert complaint.startswith(f"{WHERE}: {name}={value!r}")
+    assert complaint.startswith(f"{WHERE}: {name}={value!r}"[:200])
     assert advice
+
+
+def test_a_number_of_thousands_of_digits_is_named() -> None:
+    with pytest.raises(RequestError, match="k=a huge number"):
+        marker(k=10**5000)
 
 
 def test_judged_tokens_speech_and_language_are_read_from_either_source(pytester: pytest.Pytester) -> None:

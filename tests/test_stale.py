@@ -9,8 +9,9 @@ import pytest
 from records import case, record, text_set
 
 from pytest_specdec.acceptance.case import Case, Judged
-from pytest_specdec.baselines.schema import SCHEMA, EvidenceFile, TokenMap, dumps
+from pytest_specdec.baselines.schema import SCHEMA, EvidenceFile, TokenMap
 from pytest_specdec.baselines.store import BaselineStore, write_all
+from pytest_specdec.baselines.writing import dumps
 from pytest_specdec.stale import stale_files
 
 CASES = (case(k=4), case(k=8, depth=1))

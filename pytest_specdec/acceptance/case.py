@@ -23,6 +23,9 @@ LOOKUP = "prompt-lookup"
 REPLAYING = ("replay", "logprobs")
 """Engines that replay texts, stored and reused: unlike those that decode, they give the same counts every time."""
 
+TRACE = "trace"
+"""The engine that is a recorded run."""
+
 SERVED = "served"
 """Stands for a model of which only a server has the weights."""
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .texts import Text
+
 NGRAM = 2
 """Longest n-gram looked up, transformers' default."""
 
@@ -58,3 +60,18 @@ def lookup_matches(ids: Sequence[int], first: int, k: int, ngram: int = NGRAM) -
             matches[step, start + step] = draft == ids[start + step]
         index.extend(ids[start : start + 1])
     return available, matches
+
+
+def lookup_draft(texts: Sequence[Text], steps: int, longest: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """What prompt lookup drafts on each text, as scores hold it.
+
+    Returns log-probabilities (texts, steps, longest), 0 where a draft is the text's own token and -inf elsewhere, and
+    the number of tokens that are drafted at each start, (texts, longest).
+    """
+    draft = np.full((len(texts), steps, longest), -np.inf, dtype=np.float32)
+    available = np.zeros((len(texts), longest), dtype=np.int64)
+    for row, text in enumerate(texts):
+        proposed, matches = lookup_matches(text.ids, text.first_draft, steps)
+        available[row, : len(text.ids)] = proposed
+        draft[row, :, : len(text.ids)] = np.where(matches, 0.0, -np.inf)
+    return draft, available

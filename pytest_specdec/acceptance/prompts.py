@@ -5,12 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
+from ..strict_json import JsonError, parse_json
 
 SHAPE = '{"category": "prose", "prompt": "Once upon"} or {"category": "chat", "messages": [{"role": "user", ...}]}'
+
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters, line ends and turns of the writing direction: a category stands in tables and on terminals."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,17 +60,19 @@ def read_prompts(path: Path, limit: int | None = None) -> tuple[Prompt, ...]:
 
 def _parse(line: str, where: str) -> Prompt:
     try:
-        data: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise RequestError(f"{where}: not JSON ({error.msg}); write one object a line: {SHAPE}") from None
+        data: Any = parse_json(line)
+    except JsonError as error:
+        raise RequestError(f"{where}: not JSON ({error.problem}); write one object a line: {SHAPE}") from None
     if not isinstance(data, dict) or not isinstance(data.get("category"), str):
         raise RequestError(f"{where}: no category; write {SHAPE}")
-    text, messages = data.get("prompt"), data.get("messages")
+    category, text, messages = data["category"], data.get("prompt"), data.get("messages")
+    if not category or _UNPRINTABLE.search(category):
+        raise RequestError(f"{where}: a category that cannot be printed; write {SHAPE}")
     if isinstance(text, str) and text and messages is None:
-        return Prompt(key_of(text, None), data["category"], text=text)
+        return Prompt(key=key_of(text, None), category=category, text=text)
     if text is None and isinstance(messages, list) and messages and all(map(_is_message, messages)):
         frozen = tuple(tuple(sorted(message.items())) for message in messages)
-        return Prompt(key_of(None, messages), data["category"], messages=frozen)
+        return Prompt(key=key_of(None, messages), category=category, messages=frozen)
     raise RequestError(f"{where}: neither a prompt nor messages; write {SHAPE}")
 
 

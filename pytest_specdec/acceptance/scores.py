@@ -20,8 +20,9 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RequestError
+from ..errors import MeasurementError, RequestError
 from .counts import Array
+from .origin import Origin
 from .renewal import AcceptanceField
 
 _LARGEST = 230.0
@@ -35,20 +36,27 @@ class Scores:
     prompts: tuple[str, ...]
     categories: tuple[str, ...]
     target: NDArray[np.floating]
-    """(texts, longest): log p of each text's own token; 0 at temperature 0, where it is certain."""
+    """(texts, longest): log p of each text's own token, finite; 0 at temperature 0, where it is certain."""
     draft: NDArray[np.floating]
     """(texts, heads, longest): log q of it by each head, -inf where undefined; 0 or -inf at temperature 0."""
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
     available: NDArray[np.int64] | None = None
     """(texts, longest): tokens that the drafter proposes at each start, where that is not always k."""
+    origin: Origin | None = None
+    """What the target says of the texts' origin, where that was asked for."""
 
     def first_heads(self, heads: int) -> Scores:
         """The scores of a drafter that uses only its first heads."""
         return dataclasses.replace(self, draft=self.draft[:, :heads])
 
     def field(self, rule: str) -> AcceptanceField:
-        """The acceptance field under a verification rule. Raises RequestError for a lossy rule, which changes the texts."""
+        """The acceptance field under a verification rule.
+
+        Raises RequestError for a lossy rule, which changes the texts, and MeasurementError for a token that could be drafted
+        and that the target cannot emit: no rule says how probable its acceptance is.
+        """
+        self._check_possible()
         draft, target = self.draft.astype(np.float64), self.target.astype(np.float64)[:, None]
         ratio = np.subtract(draft, target, out=np.full(draft.shape, -np.inf), where=draft > -np.inf)
         accept: Array
@@ -69,3 +77,12 @@ class Scores:
             joint=rule == "block",
             available=self.available,
         )
+
+    def _check_possible(self) -> None:
+        impossible = (self.target == -np.inf) & (self.draft > -np.inf).any(axis=1)
+        if (at := np.argwhere(impossible)).size:
+            text, position = at[0].tolist()
+            raise MeasurementError(
+                f"the target gives the token at position {position} of text {self.prompts[text]} probability 0, so the text is "
+                "not its own; replay texts that it emitted, with the temperature and filters that they were sampled with"
+            )

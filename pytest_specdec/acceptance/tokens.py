@@ -18,6 +18,11 @@ def encoded(accept: Array) -> str:
     return "".join(_LEVELS[level] for level in np.rint(np.clip(accept, 0.0, 1.0) * _TOP).astype(int))
 
 
+def is_encoded(text: str) -> bool:
+    """Whether `decoded` can read it."""
+    return not set(text) - set(_LEVELS)
+
+
 def decoded(text: str) -> Array:
     """What `encoded` wrote, to 1 / 126. Raises ValueError for another character."""
     return np.array([_LEVELS.index(letter) for letter in text]) / _TOP

@@ -1,40 +1,55 @@
 """The stored forms: one `Record` per case, one `TextSet` per target, prompt set and sampling settings.
 
-JSON with sorted keys and no timestamps, one prompt a line, so that a change of one prompt is a diff of one line.
+How they are written is in `writing`, which numbers they may hold in the types here and in `identities`.
 """
 
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Annotated
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from ..acceptance.counts import Counts
+from ..limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS, MOST_SEED, MOST_TOKEN_ID
 from ..speedup.model import theoretical_speedup
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)
+"""Schemas that are read. Files of schema 1 have no digest, and their records name neither case nor seed."""
+POOLED = "all prompts"
+"""Stands for a prompt's key where an engine counts for all prompts together."""
 _DECIMALS = 6
 """Counts are stored to 1e-6 of a token: below any effect, above the last bits that differ between machines."""
 _LAST_DIGITS = 1e-3
 """What another machine or number of threads may move a prompt's counts by; seen are 2e-5 of 30 rounds."""
 
+Positive = Annotated[int, Meta(ge=1, le=2**53)]
+NotNegative = Annotated[int, Meta(ge=0, le=2**53)]
+TokenId = Annotated[int, Meta(ge=0, le=MOST_TOKEN_ID)]
+Seed = Annotated[int, Meta(ge=0, le=MOST_SEED)]
+NewTokens = Annotated[int, Meta(ge=1, le=MOST_NEW_TOKENS)]
+Count = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(gt=0, le=1)]
+Milliseconds = Annotated[float, Meta(gt=0, le=1e9)]
+RelativeError = Annotated[float, Meta(ge=0, le=1e6)]
+
 
 class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What must be the same for two records to be compared at all."""
 
-    k: int
-    depth: int
+    k: Annotated[int, Meta(ge=1, le=MOST_K)]
+    depth: Annotated[int, Meta(ge=0, le=MOST_DEPTH)]
     drafter: str
     engine: str
     rule: str
-    temperature: float
-    top_k: int
-    top_p: float
-    new_tokens: int
+    temperature: Count
+    top_k: TokenId
+    top_p: Share
+    new_tokens: NewTokens
     tokenizer: str
     template: str | None
     judged: str | None = None
@@ -55,7 +70,7 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     transformers: str
     device: str
     dtype: str
-    threads: int
+    threads: Positive
     engine: str = ""
     """Version of somebody else's engine; empty for our own."""
 
@@ -68,12 +83,12 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 class CaseCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a round of one case takes, in milliseconds, from a cost profile."""
 
-    target_ms: float | None
-    verify_ms: float
-    draft_ms: float
-    relative_error: float = 0.0
+    target_ms: Milliseconds | None
+    verify_ms: Milliseconds
+    draft_ms: Milliseconds
+    relative_error: RelativeError = 0.0
     """Standard error of each time."""
-    samples: int = 0
+    samples: NotNegative = 0
     machine: str = "unknown"
     software: str = ""
 
@@ -94,18 +109,33 @@ class CaseCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return 1000 * acceptance_length / (self.verify_ms + self.draft_ms)
 
 
+class SmoothedCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Counts of one prompt's renewal walk at temperature 0 with the draft's distribution at a small temperature."""
+
+    rounds: Count
+    accepted: tuple[Count, ...]
+
+
 class PromptCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Counts of one prompt; `drafted` is left out where every round drafted k tokens."""
 
     category: str
     text: str
     """Fingerprint of the text Y that was replayed; empty where a sampled one's tokens are not known."""
-    rounds: float
-    accepted: tuple[float, ...]
-    drafted: tuple[float, ...] | None = None
+    rounds: Count
+    accepted: tuple[Count, ...]
+    drafted: tuple[Count, ...] | None = None
+    smoothed: SmoothedCounts | None = None
 
 
 PromptRows = dict[str, PromptCounts]
+
+
+class ReplacedRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a record replaced: enough to see how far acceptance has eroded over several updates."""
+
+    acceptance_length: Annotated[float, Meta(ge=1)]
+    commit: str | None = None
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -120,13 +150,21 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     conditions: Conditions
     fingerprints: Fingerprints
     environment: Environment
-    repeats: int
+    repeats: Positive
     counts: PromptRows
     """The first run's, by prompt key."""
     again: tuple[PromptRows, ...] = ()
     """Further runs of the same prompts, each with a seed of its own."""
     costs: CaseCosts | None = None
     """The costs that its speed-up was computed from."""
+    case: str = ""
+    """The case's name, which is the file's, too; empty in files of schema 1."""
+    seed: Seed | None = None
+    """Seed of the first run's texts; those of further runs follow it. None in files of schema 1."""
+    smoothing: Annotated[float, Meta(gt=0)] | None = None
+    """Temperature of the draft in the smoothed counts of a greedy case."""
+    replaced: tuple[ReplacedRecord, ...] = ()
+    """The records before this one, oldest first."""
 
     @property
     def runs(self) -> tuple[PromptRows, ...]:
@@ -176,33 +214,14 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def repeated_by(self, now: Record) -> bool:
         """Whether `now` is the same measurement again: at most the environment and its last digits differ."""
-        blank = {"environment": now.environment, "counts": {}, "again": ()}
+        blank = {"environment": now.environment, "counts": {}, "again": (), "replaced": ()}
+        if self.schema < now.schema:  # it is rewritten by `baseline migrate`, not by the way
+            blank |= {"schema": now.schema, "case": now.case, "seed": now.seed}
         if msgspec.structs.replace(self, **blank) != msgspec.structs.replace(now, **blank):
             return False
         return len(self.runs) == len(now.runs) and all(
             _same_rows(own, theirs, self.conditions.k) for own, theirs in zip(self.runs, now.runs, strict=True)
         )
-
-    def problems(self) -> list[str]:
-        """What the types alone cannot say is wrong with a stored record."""
-        found = [] if self.repeats == len(self.runs) else [f"it announces {self.repeats} runs and holds {len(self.runs)}"]
-        if self.costs is not None and not all(0 < ms < float("inf") for ms in self.costs.times):
-            found.append("its costs are not positive times")
-        if any(rows.keys() != self.counts.keys() for rows in self.again):
-            found.append("its runs hold different prompts")
-        for key, row in (item for rows in self.runs for item in rows.items()):
-            values = (row.rounds, *row.accepted, *(row.drafted or ()))
-            drafted = row.accepted if row.drafted is None else row.drafted
-            lengths = {len(row.accepted), len(drafted), self.conditions.k}
-            if len(lengths) > 1:
-                found.append(f"prompt {key} has not {self.conditions.k} positions")
-            elif not all(0 <= value < float("inf") for value in values):
-                found.append(f"prompt {key} has a negative or infinite count")
-            elif any(after > before + 1e-5 for before, after in zip((row.rounds, *row.accepted), row.accepted, strict=False)):
-                found.append(f"prompt {key} accepts more at a later position than at an earlier one")
-        if not any(row.rounds > 0 for row in self.counts.values()):
-            found.append("no prompt has a round")
-        return found
 
 
 def counts_of_rows(rows: PromptRows, k: int) -> Counts:
@@ -235,7 +254,7 @@ def _same_rows(stored: PromptRows, now: PromptRows, k: int) -> bool:
 class Night(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One accumulated run: its counts and its p-value against all runs before it."""
 
-    p_value: float
+    p_value: Share
     fingerprints: Fingerprints
     counts: PromptRows
 
@@ -256,16 +275,18 @@ class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: str
     tokenizer: str
     template: str | None
-    new_tokens: int
-    temperature: float
-    seed: int
-    texts: dict[str, tuple[int, ...]]
-    top_k: int = 0
-    top_p: float = 1.0
+    new_tokens: NewTokens
+    temperature: Count
+    seed: Seed
+    texts: dict[str, tuple[TokenId, ...]]
+    top_k: TokenId = 0
+    top_p: Share = 1.0
+    logprobs: dict[str, tuple[Annotated[float, Meta(le=0)], ...]] | None = None
+    """The target's log-probability of each new token, by the prompt's key, where they were stored."""
 
     def fits(self, other: TextSet) -> bool:
         """Whether both come from the same target, tokenizer and settings."""
-        names = [name for name in self.__struct_fields__ if name != "texts"]
+        names = [name for name in self.__struct_fields__ if name not in ("schema", "texts", "logprobs")]
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
@@ -299,60 +320,3 @@ def prompt_counts(counts: Counts, texts: Mapping[str, str]) -> PromptRows:
             drafted=None if (drafted == rounds).all() else tuple(map(float, drafted)),
         )
     return rows
-
-
-def dumps(stored: Record | TextSet | EvidenceFile | TokenMap) -> str:
-    """Canonical JSON: sorted keys, and one line for each prompt."""
-    body: dict[str, Any] = msgspec.to_builtins(stored)
-    for field in msgspec.structs.fields(stored):
-        if field.name in body and body[field.name] in (field.default, []):
-            del body[field.name]
-    written = {name: _WRITERS[name](body.pop(name), "  ") for name in _WRITERS if name in body}
-    parts = [json.dumps(body, indent=2, sort_keys=True)[2:-2]]
-    parts += [f'  "{name}": {text}' for name, text in written.items()]
-    return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def _rows(rows: Mapping[str, Any], indent: str) -> str:
-    """Prompts one a line."""
-    return _wrapped(
-        [f"{json.dumps(key)}: {json.dumps(_compact(rows[key]), sort_keys=True)}" for key in sorted(rows)], "{}", indent
-    )
-
-
-def _runs(runs: Sequence[Mapping[str, Any]], indent: str) -> str:
-    return _wrapped([_rows(rows, indent + "  ") for rows in runs], "[]", indent)
-
-
-def _nights(nights: Sequence[Mapping[str, Any]], indent: str) -> str:
-    return _wrapped([_night(night, indent + "  ") for night in nights], "[]", indent)
-
-
-def _night(night: Mapping[str, Any], indent: str) -> str:
-    own = {name: json.dumps(item, sort_keys=True) for name, item in night.items() if name != "counts"}
-    own["counts"] = _rows(night["counts"], indent + "  ")
-    return _wrapped([f'"{name}": {own[name]}' for name in sorted(own)], "{}", indent)
-
-
-_WRITERS: dict[str, Callable[[Any, str], str]] = {
-    "counts": _rows,
-    "again": _runs,
-    "texts": _rows,
-    "tokens": _rows,
-    "nights": _nights,
-}
-"""The fields that hold prompts, in the order in which they end a file, and how each is written."""
-
-
-def _wrapped(items: list[str], brackets: str, indent: str) -> str:
-    body = ",\n".join(f"{indent}  {item}" for item in items)
-    return f"{brackets[0]}\n{body}\n{indent}{brackets[1]}" if items else brackets
-
-
-def _compact(value: Any) -> Any:
-    """Without absent fields, and whole counts as integers, so that greedy baselines read as counts."""
-    if isinstance(value, dict):
-        return {name: _compact(item) for name, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [_compact(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value

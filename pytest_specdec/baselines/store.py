@@ -10,13 +10,16 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from ..acceptance.case import Case, TextKey, default_rule
 from ..errors import BaselineError
-from .schema import SCHEMA, EvidenceFile, Night, Record, TextSet, TokenMap, dumps
+from ..strict_json import JsonError, parse_json
+from .identities import problems_of
+from .schema import READABLE, SCHEMA, EvidenceFile, Night, PromptCounts, Record, TextSet, TokenId, TokenMap, TokenRow
+from .writing import DIGEST, digest_of, dumps
 
 Stored = TypeVar("Stored", Record, TextSet, EvidenceFile, TokenMap)
 
@@ -53,12 +56,24 @@ class BaselineStore:
         return load(self.evidence_path(case), EvidenceFile)
 
     def record(self, case: Case) -> Record | None:
-        """The stored record, or None where there is none. Raises BaselineError for an unreadable file."""
-        return load(self.record_path(case), Record)
+        """The stored record, or None where there is none. Raises BaselineError for an unreadable file or another case's."""
+        path = self.record_path(case)
+        record = load(path, Record)
+        if record is not None and record.case not in ("", case.name):
+            raise BaselineError(f"baseline {path} is the one of case {record.case}; {_RENEW}")
+        return record
 
     def texts(self, key: TextKey) -> TextSet | None:
-        """The stored texts, or None where there are none. Raises BaselineError for an unreadable file."""
-        return load(self.texts_path(key), TextSet)
+        """The stored texts, or None where there are none. Raises BaselineError for an unreadable file or other settings."""
+        path = self.texts_path(key)
+        texts = load(path, TextSet)
+        if texts is None:
+            return None
+        for name in ("temperature", "top_k", "top_p", "new_tokens", "seed"):
+            stored, wanted = getattr(texts, name), getattr(key, name)
+            if stored != wanted:
+                raise BaselineError(f"baseline {path} holds texts of {name} {stored}, its name stands for {wanted}; {_RENEW}")
+        return texts
 
 
 def current_evidence(store: BaselineStore, case: Case, record: Record) -> tuple[Night, ...]:
@@ -88,7 +103,11 @@ def load_baseline(path: str | Path) -> Record:
 
 
 def load(path: Path, kind: type[Stored]) -> Stored | None:
-    """Read a stored file of one kind; None where the file is missing."""
+    """Read a stored file of one kind; None where the file is missing.
+
+    Raises BaselineError, with the file and the line, for a file that cannot be read, does not match its own digest, or
+    holds numbers that no measurement yields.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -99,23 +118,68 @@ def load(path: Path, kind: type[Stored]) -> Stored | None:
         if line.startswith(_CONFLICT):
             raise BaselineError(f"baseline {path}:{number} holds a merge-conflict marker; resolve the conflict or {_RENEW}")
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BaselineError(f"baseline {path}:{error.lineno} is truncated or not JSON ({error.msg}); {_RENEW}") from None
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if schema != SCHEMA:
-        newer = isinstance(schema, int) and schema > SCHEMA
-        cure = "update pytest-specdec" if newer else _RENEW
-        raise BaselineError(
-            f"baseline {path}:{_line_of(text, 'schema')} has schema {schema!r}, this version reads {SCHEMA}; {cure}"
-        )
+        data = parse_json(text)
+    except JsonError as error:
+        raise BaselineError(f"baseline {path}:{error.line} is truncated or not JSON ({error.problem}); {_RENEW}") from None
+    _check_origin(path, text, data)
     try:
         stored = msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
-        raise BaselineError(f"baseline {path}: {error}; {_RENEW}") from None
-    if isinstance(stored, Record) and (problems := stored.problems()):
-        raise BaselineError(f"baseline {path}: {'; '.join(problems[:3])}; {_RENEW}")
+        raise BaselineError(f"baseline {path}:{_line_of_path(text, data, str(error))}: {error}; {_RENEW}") from None
+    if problems := problems_of(stored):
+        words = "; ".join(problem for _, problem in problems[:3])
+        raise BaselineError(f"baseline {path}:{_line_of(text, problems[0][0])}: {words}; {_RENEW}")
     return stored
+
+
+def _check_origin(path: Path, text: str, data: Any) -> None:
+    """Refuse another schema, and content that is not what was written; takes the digest out of `data`."""
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema not in READABLE:
+        newer = isinstance(schema, int) and schema > SCHEMA
+        cure = "update pytest-specdec" if newer else _RENEW
+        raise BaselineError(
+            f"baseline {path}:{_line_of(text, 'schema')} has schema {schema!r}, this version reads up to {SCHEMA}; {cure}"
+        )
+    if schema == 1:
+        return
+    digest = data.pop(DIGEST, None)
+    if digest != digest_of(data):
+        raise BaselineError(
+            f"baseline {path}:{_line_of(text, DIGEST)}: the content is not what was written (digest {digest!r}, expected "
+            f"{digest_of(data)!r}): it was edited, merged by hand or taken from another file; {_RENEW}"
+        )
+
+
+def _line_of(text: str, key: str) -> int:
+    """The line that holds a key, from 1."""
+    name = f"{json.dumps(key)}:"
+    return next((number for number, line in enumerate(text.splitlines(), 1) if line.lstrip().startswith(name)), 1)
+
+
+def _line_of_path(text: str, data: Any, complaint: str) -> int:
+    """The line of a value that msgspec complains about, by the path at the end of its message."""
+    _, _, where = complaint.rpartition(" - at `")
+    names = [name for name in where.rstrip("`").lstrip("$.").replace("[...]", "").split(".") if name and "[" not in name]
+    row = _wrong_row(data, names[0]) if names else None
+    return _line_of(text, row or (names[-1] if names else "schema"))
+
+
+def _wrong_row(data: Mapping[str, Any], field: str) -> str | None:
+    """The prompt whose row has the wrong shape; msgspec's path does not name it."""
+    kinds: dict[str, Any] = {"counts": PromptCounts, "texts": tuple[TokenId, ...], "tokens": TokenRow}
+    rows = data.get(field)
+    if field not in kinds or not isinstance(rows, dict):
+        return None
+    return next((key for key, row in rows.items() if not _converts(row, kinds[field])), None)
+
+
+def _converts(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def write_all(files: Mapping[Path, str] | Mapping[Path, str | bytes]) -> None:
@@ -152,7 +216,3 @@ def delete_all(paths: Iterable[Path]) -> None:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise BaselineError(f"{path} cannot be deleted ({error.strerror}); check the folder") from error
-
-
-def _line_of(text: str, key: str) -> int:
-    return next((number for number, line in enumerate(text.splitlines(), 1) if f'"{key}"' in line), 1)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from ..baselines.store import write_all
 from ..errors import RequestError
-from ..options import DEVICES, DTYPES, non_negative, whole_number, whole_numbers
+from ..limits import MOST_DEPTH, MOST_K
+from ..options import DEVICES, DTYPES, temperature, whole_number, whole_numbers
+from ..printable import printable
 from ..progress import CommandProgress
 
 if TYPE_CHECKING:
@@ -27,11 +29,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--benchmark", type=Path, metavar="FILE", help="what pytest-benchmark saved of specdec_rounds")
     parser.add_argument("--draft", metavar="PATH", help="draft model (default: the target's own MTP heads)")
     parser.add_argument(
-        "--k", type=whole_numbers(1), default="1,2,3,4,8,12,16", metavar="K[,K]",
+        "--k", type=whole_numbers(1, MOST_K), default="1,2,3,4,8,12,16", metavar="K[,K]",
         help="draft tokens per round (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--depth", type=whole_numbers(0), default="0", metavar="D[,D]", help="MTP layers per drafter pass (default %(default)s)"
+        "--depth",
+        type=whole_numbers(0, MOST_DEPTH),
+        default="0",
+        metavar="D[,D]",
+        help="MTP layers per drafter pass (default %(default)s)",
     )
     parser.add_argument(
         "--context", type=whole_number(2), default=128, metavar="N", help="cached tokens before a round (default %(default)s)"
@@ -40,7 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--batch", type=whole_number(1), default=1, metavar="N", help="rows decoded at once (default %(default)s)"
     )
     parser.add_argument(
-        "--temperature", type=non_negative, default=1.0, metavar="T", help="sampling temperature (default %(default)s)"
+        "--temperature", type=temperature, default=1.0, metavar="T", help="sampling temperature (default %(default)s)"
     )
     parser.add_argument(
         "--repeats", type=whole_number(2), default=40, metavar="N", help="rounds to time of each kind (default %(default)s)"
@@ -71,7 +77,7 @@ def run(asked: argparse.Namespace) -> int:
         print(profile.to_json(), end="")
     else:
         write_all({asked.output: profile.to_json()})
-        print(f"wrote {asked.output}")
+        print(printable(f"wrote {asked.output}"))
     return 0
 
 
@@ -105,10 +111,11 @@ def load_pair(
     target: str, draft: str | None, device: str, dtype: str, progress: CommandProgress
 ) -> tuple[LoadedModel, LoadedModel | None]:
     """The models of a command."""
-    from ..decoding.loading import load_model
+    from ..decoding.loading import check_folders, load_model
 
     models = []
     names = [name for name in (target, draft) if name is not None]
+    check_folders(*names)
     for number, name in enumerate(names):
         progress("loading models", number, len(names))
         models.append(load_model(name, device, dtype))

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..options import DEVICES, DTYPES, non_negative, whole_number
+from ..limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS
+from ..options import DEVICES, DTYPES, temperature, whole_number
 from ..progress import CommandProgress
 from .costs import load_pair
 
@@ -25,16 +26,23 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", required=True, type=Path, metavar="FILE", help="prompts, one JSON object a line")
     parser.add_argument("--costs", required=True, type=Path, metavar="FILE", help="cost profile of this pair")
     parser.add_argument(
-        "--k", type=whole_number(1), default=8, metavar="K", help="most tokens to draft in a round (default %(default)s)"
+        "--k", type=whole_number(1, MOST_K), default=8, metavar="K", help="most tokens to draft in a round (default %(default)s)"
     )
     parser.add_argument(
-        "--depth", type=whole_number(0), metavar="D", help="MTP layers per drafter pass (default 0, or 1 for the target's own)"
+        "--depth",
+        type=whole_number(0, MOST_DEPTH),
+        metavar="D",
+        help="MTP layers per drafter pass (default 0, or 1 for the target's own)",
     )
     parser.add_argument(
-        "--temperature", type=non_negative, default=1.0, metavar="T", help="sampling temperature (default %(default)s)"
+        "--temperature", type=temperature, default=1.0, metavar="T", help="sampling temperature (default %(default)s)"
     )
     parser.add_argument(
-        "--new-tokens", type=whole_number(2), default=128, metavar="N", help="tokens of text per prompt (default %(default)s)"
+        "--new-tokens",
+        type=whole_number(2, MOST_NEW_TOKENS),
+        default=128,
+        metavar="N",
+        help="tokens of text per prompt (default %(default)s)",
     )
     parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="seed of the texts (default %(default)s)")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where the models run (default %(default)s)")
@@ -45,6 +53,7 @@ def run(asked: argparse.Namespace) -> int:
     from ..acceptance.case import LOOKUP, OWN_HEADS
     from ..acceptance.prompts import read_prompts
     from ..decoding.replay import check_drafter
+    from ..printable import printable
     from ..report.layout import aligned, wrapped
     from ..speedup.costs import CostProfile
     from ..speedup.policies import times
@@ -65,7 +74,7 @@ def run(asked: argparse.Namespace) -> int:
     rows = policy_table(
         field, costs, most=asked.k, depth=depth, own_heads=own_heads, lookup=lookup, confidences=sure, progress=progress
     )
-    print("\n".join(aligned([HEADERS, *(row.cells() for row in rows)], left=(0,))))
+    print("\n".join(aligned([HEADERS, *(tuple(map(printable, row.cells())) for row in rows)], left=(0,))))
     for row in rows:
         if row.detail:
             print("\n".join(wrapped(f"{row.name}: {row.detail}", indent="  ")))

@@ -31,6 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     from ..acceptance.case import LOOKUP, OWN_HEADS
+    from ..printable import printable
     from ..speedup.advice import advise
     from ..speedup.costs import CostProfile
 
@@ -39,7 +40,8 @@ def run(asked: argparse.Namespace) -> int:
         for path, costs in profiles.items():
             covering = costs.extended(k for k, _ in counts)
             advice = advise(counts, covering, own_heads=drafter == OWN_HEADS, lookup=drafter == LOOKUP)
-            print("\n".join(_lines(f"{name}, costs of {path} (batch {costs.batch_size})", advice)))
+            lines = _lines(f"{name}, costs of {path} (batch {costs.batch_size})", advice)
+            print("\n".join(map(printable, lines)))
     print("\n".join(wrapped(_NOTE)))
     return 0
 

@@ -13,6 +13,7 @@ import torch
 from transformers.masking_utils import LAYER_PATTERN_TO_MASK_FUNCTION_MAPPING
 
 from ..errors import RequestError
+from .cache_name import cache_name
 from .heads import layer_step, project, reusable
 from .ragged import Rows, Sequences, new_cache, padding_mask, roll_back, select_rows
 
@@ -92,7 +93,7 @@ def _masks(
         raise RequestError(f"MTP layers with {kind} cannot be decoded in batches; decode with a batch size of 1")
     make = LAYER_PATTERN_TO_MASK_FUNCTION_MAPPING[kind]
     mask = make(
-        config=heads.config, inputs_embeds=embeds, attention_mask=padding, past_key_values=cache, position_ids=positions,
-        layer_idx=index,
+        config=heads.config, inputs_embeds=embeds, attention_mask=padding, position_ids=positions, layer_idx=index,
+        **{cache_name(make): cache},
     )  # fmt: skip
     return {"attention_mask": mask}

@@ -13,6 +13,7 @@ import torch
 from transformers import DynamicCache
 
 from ..errors import RequestError
+from .cache_name import cache_name
 
 if TYPE_CHECKING:
     from transformers.modeling_layers import MtpModel
@@ -106,12 +107,13 @@ def layer_step(
 
     `MtpModel.forward_layer` does the same; older transformers have none, and it allows no mask of one's own.
     """
-    hidden = heads.layers[index](
+    layer = heads.layers[index]
+    hidden = layer(
         embeds,
         hidden,
         position_embeddings=_rotary(heads, index, embeds, positions),
         position_ids=positions,
-        past_key_values=cache,
+        **{cache_name(type(layer).forward): cache},
         **masks,
     )
     return heads.shared_post_norm(hidden) if heads.use_shared_post_norm else hidden

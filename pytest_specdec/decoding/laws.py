@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
 
 from ..acceptance.case import Sampling
+from ..acceptance.origin import TIE, TILTS
 from ..errors import MeasurementError
 
 _TINY = torch.finfo(torch.float32).tiny
+TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
+"""By how much the gap between two logits may differ between two correct engines, by the coarser one's dtype.
+
+Another order of summation moves a logit by a few units in the last place of the largest numbers on the way: near
+logits of 16 to 32 such a unit is 2e-6 in float32, 0.016 in float16 and 0.125 in bfloat16.
+"""
 
 
 def check_numbers(values: torch.Tensor) -> None:
@@ -58,6 +66,44 @@ def log_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -
         scores = torch.where(likeliest[..., 0] == tokens, 0.0, -torch.inf)
         return scores.masked_fill(logits.gather(-1, likeliest)[..., 0].isnan(), torch.nan)
     return torch.log_softmax(filtered(logits, sampling), -1).gather(-1, tokens[..., None])[..., 0]
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetScores:
+    """What a target says of tokens that it is said to have emitted."""
+
+    log_p: torch.Tensor
+    """(...): log-probability; of a token outside the filters as if they had kept it, too."""
+    outside: torch.Tensor
+    """(...): whether the filters leave the token out."""
+    bets: torch.Tensor
+    """(tilts, ...): log r/p of the token under r ~ p^a, a of `acceptance.origin.TILTS`; 0 for a token outside."""
+
+
+def target_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -> TargetScores:
+    """Scores of texts' tokens (...) by their own target, from logits (..., vocabulary); temperature above 0. NaN stays NaN.
+
+    Filters cut at a threshold, and a token at the threshold may be in on one machine and out on another. A token that was
+    drawn was in: its distribution is the one with it kept, so p is its weight over that of all kept tokens and its own.
+    """
+    kept = filtered(logits, sampling)
+    laws = torch.log_softmax(kept, -1)
+    log_p = laws.gather(-1, tokens[..., None])[..., 0]
+    outside = log_p == -torch.inf
+    if bool(outside.any()):
+        own = logits[outside].float().gather(-1, tokens[outside][:, None])[:, 0] / sampling.temperature
+        log_p[outside] = own - torch.logaddexp(kept[outside].logsumexp(-1), own)
+    quarter = laws.mul_(0.25).exp_()
+    half = quarter * quarter
+    sums = {0.75: torch.linalg.vecdot(half, quarter), 1.25: torch.linalg.vecdot(half, quarter.mul_(half))}
+    bets = torch.stack([(tilt - 1) * log_p - sums[tilt].log() for tilt in TILTS])
+    return TargetScores(log_p, outside, bets.masked_fill(outside & (log_p > -torch.inf), 0.0))
+
+
+def below_the_best(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Whether each token's logit lies below the largest by more than a tie, (...)."""
+    gap = logits.amax(-1).double() - logits.gather(-1, tokens[..., None])[..., 0].double()
+    return gap > TIE
 
 
 def confidence(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -> torch.Tensor:

@@ -8,17 +8,18 @@ import functools
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from ..checkpoint import MTP_COUNTS, Checkpoint, check_heads, local_checkpoint, open_checkpoint
+from ..acceptance.case import LOOKUP, OWN_HEADS
+from ..checkpoint import MTP_COUNTS, Checkpoint, check_heads, check_tokenizer_config, local_checkpoint, open_checkpoint
 from ..errors import RequestError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from transformers.modeling_layers import MtpModel
 
 OLDEST_TRANSFORMERS = "5.14"
@@ -41,9 +42,10 @@ class LoadedModel:
         """The checkpoint's tokenizer. Raises RequestError where transformers finds none."""
         folder = self.checkpoint.folder
         try:
+            check_tokenizer_config(folder)
             with quiet():
                 return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except Exception as error:  # tokenizers raises nothing narrower
             raise RequestError(f"transformers finds no tokenizer in {folder} ({_reason(error)}); save it there, too") from error
 
     @functools.cached_property
@@ -89,23 +91,64 @@ def loaded(model: str | LoadedModel) -> LoadedModel:
     return load_model(model) if isinstance(model, str) else model
 
 
+def check_folders(*names: str | LoadedModel) -> None:
+    """Read the files of models that are still to be loaded, so that a drafter that is refused costs no loading of its target.
+
+    Names of drafters without a model (`mtp`, `prompt-lookup`) are passed over. Raises RequestError as `open_checkpoint` does.
+    """
+    for name in names:
+        if isinstance(name, str) and name not in (OWN_HEADS, LOOKUP):
+            open_checkpoint(resolve(name))
+
+
 def load_model(name: str, device: str = "auto", dtype: str = "float32") -> LoadedModel:
     """Load a checkpoint folder or hub id.
 
-    Raises RequestError for a missing path, pickled or incomplete weights, or a model that needs remote code.
+    Raises RequestError for a missing path, pickled or incomplete weights, weights of other shapes than config.json implies, or a
+    model that needs remote code.
     """
     checkpoint = open_checkpoint(resolve(name))
-    options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
+    folder, local = checkpoint.folder, {"trust_remote_code": False, "local_files_only": True}
     try:
         with quiet():
+            config = pinned(AutoConfig.from_pretrained(folder, **local))
             model, info = AutoModelForCausalLM.from_pretrained(
-                checkpoint.folder, dtype=getattr(torch, dtype), output_loading_info=True, **options
+                folder, config=config, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **local
             )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise RequestError(f"transformers cannot load {checkpoint.folder}: {error}; check the checkpoint") from error
+    except Exception as error:  # a configuration of another's making can break transformers anywhere
+        reason = _misfit(checkpoint) or _reason(error)
+        raise RequestError(f"transformers cannot load {folder}: {reason}; check the checkpoint") from error
     if missing := sorted(info["missing_keys"]):
-        raise RequestError(f"{checkpoint.folder} lacks the weights {', '.join(missing[:3])}; save the whole model")
+        raise RequestError(f"{folder} lacks the weights {', '.join(missing[:3])}; save the whole model")
     return LoadedModel(checkpoint, model.eval().requires_grad_(False).to(pick_device(device)))
+
+
+def pinned(config: PreTrainedConfig) -> PreTrainedConfig:
+    """The configuration with torch's own attention and experts, whatever it names.
+
+    The name of an attention or experts implementation may be that of code on the model hub, which transformers fetches and
+    runs. Of the implementations that are torch's own, eager attention is kept; otherwise transformers chooses (sdpa where the
+    model has it).
+    """
+    eager = getattr(config.get_text_config(), "_attn_implementation", None) == "eager"
+    config._attn_implementation = "eager" if eager else None
+    config._experts_implementation = None
+    return config
+
+
+def _misfit(checkpoint: Checkpoint) -> str | None:
+    """The first tensor of another shape than config.json implies, in words; None where none is found."""
+    try:
+        with quiet(), torch.device("meta"):
+            config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
+            wanted = AutoModelForCausalLM.from_config(pinned(config), trust_remote_code=False).state_dict()
+    except Exception:  # only explains another error
+        return None
+    for name, tensor in wanted.items():
+        held = checkpoint.tensors.get(name)
+        if held is not None and held.shape != tuple(tensor.shape):
+            return f"{name} has the shape {list(held.shape)} and config.json implies {list(tensor.shape)}"
+    return None
 
 
 def load_heads(model: PreTrainedModel, checkpoint: Checkpoint) -> MtpModel:
@@ -121,9 +164,10 @@ def load_heads(model: PreTrainedModel, checkpoint: Checkpoint) -> MtpModel:
     try:
         with quiet():
             heads = MtpModel.from_pretrained(model, device_map={"": model.device})
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, StopIteration) as error:
+    except Exception as error:  # as for the model itself
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise RequestError(
-            f"transformers cannot load MTP layers from {checkpoint.folder}: {error}; check the checkpoint"
+            f"transformers cannot load MTP layers from {checkpoint.folder}: {reason}; check the checkpoint"
         ) from error
     return heads.eval().requires_grad_(False).to(model.device)
 
@@ -162,7 +206,8 @@ def _attention_types(layer_types: list[str]) -> list[str]:
 
 def _reason(error: Exception) -> str:
     """The first line of an error of another library, or its kind where it says nothing."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return line[:300] or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from transformers import DynamicCache
 
 from ..errors import RequestError
+from .cache_name import cache_name
 from .loading import LoadedModel
 
 Rows = NDArray[np.int64]
@@ -96,8 +97,8 @@ class CachedModel:
             tokens,
             attention_mask=padding_mask(ends, max(longest, width), tokens.device),
             position_ids=positions,
-            past_key_values=self.cache,
             use_cache=True,
+            **{cache_name(type(self.model.model).forward): self.cache},
             **({"output_hidden_states": True} if self.keeps_hidden else {}),
             **({"logits_to_keep": logits} if self.model.keeps_logits else {}),
         )

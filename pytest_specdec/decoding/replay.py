@@ -19,20 +19,23 @@ import torch
 from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling, checked_rule
 from ..acceptance.counts import Counts
 from ..acceptance.lookup import lookup_matches
+from ..acceptance.origin import Origin, joined
 from ..acceptance.renewal import End, expected_counts
 from ..acceptance.scores import Scores
 from ..acceptance.texts import Text
 from ..checkpoint import check_pair
 from ..errors import MeasurementError, RequestError
 from .heads import project, teacher_forced_hidden
-from .laws import check_numbers, log_scores
-from .loading import LoadedModel, loaded
+from .laws import below_the_best, check_numbers, log_scores, target_scores
+from .loading import LoadedModel, check_folders, loaded
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
 
 _LOGIT_BUDGET = {"cpu": 1 << 21, "cuda": 1 << 28}
 """Logits held at once, in numbers: 8 MiB in float32 on a CPU, about what its caches hold, 1 GiB on a GPU."""
+_GREEDY_EVERY = 16
+"""At temperature 0 the origin of one text in so many is looked at: other texts differ in half of their tokens, not in few."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +84,7 @@ def replay(
 
 def loaded_pair(target: str | LoadedModel, drafter: str | LoadedModel, depth: int) -> tuple[LoadedModel, LoadedModel | str]:
     """A pair with what comes as a path or hub id loaded. Raises RequestError for one that does not go together."""
+    check_folders(target, drafter)
     own = loaded(target)
     model = drafter if drafter in (OWN_HEADS, LOOKUP) else loaded(drafter)
     check_drafter(own, model, depth)
@@ -102,28 +106,39 @@ def text_scores(
     texts: Sequence[Text],
     sampling: Sampling,
     progress: Progress | None = None,
+    *,
+    judge_origin: bool = False,
 ) -> list[Scores]:
     """The scores of each drafter from one pass of each model over the texts, a few texts at a time.
 
-    Raises RequestError for a text longer than the target's context and MeasurementError for NaN.
+    With `judge_origin` they come with what the target says of the texts' origin, to be checked by the caller; at temperature
+    0, where scores need no pass of the target, it makes one over every sixteenth text.
+    Raises RequestError for a text longer than a model's context or with tokens that it does not have, MeasurementError for NaN.
     """
     longest = max((len(text.ids) for text in texts), default=0)
-    check_context([target, *(plan.model for plan in drafters if isinstance(plan.model, LoadedModel))], longest)
+    models = [target, *(plan.model for plan in drafters if isinstance(plan.model, LoadedModel))]
+    check_context(models, longest)
+    check_tokens(models, texts)
     own = np.zeros((len(texts), longest), dtype=np.float32)
     drafts = [np.full((len(texts), plan.heads, longest), -np.inf, dtype=np.float32) for plan in drafters]
     order = sorted(range(len(texts)), key=lambda row: (len(texts[row].ids), texts[row].prompt_length))
     budget = _LOGIT_BUDGET.get(target.device.type, _LOGIT_BUDGET["cpu"])
     tokens = budget // target.model.get_input_embeddings().num_embeddings
     done = 0
+    origins: list[Origin] = []
     if progress:
         progress(0, len(order))
     while done < len(order):
         rows = next_batch(order[done:], texts, tokens)
-        _fill(own, drafts, target, drafters, [texts[row] for row in rows], rows, sampling)
+        origin = _fill(own, drafts, target, drafters, [texts[row] for row in rows], rows, sampling)
+        origins += [origin] if origin is not None else []
         done += len(rows)
         if progress:
             progress(done, len(order))
-    return [_scores(plan, texts, own, draft) for plan, draft in zip(drafters, drafts, strict=True)]
+    if judge_origin and sampling.temperature == 0:
+        origins = _greedy_origins(target, texts[::_GREEDY_EVERY], tokens)
+    found = joined(origins) if judge_origin and origins else None
+    return [_scores(plan, texts, own, draft, found) for plan, draft in zip(drafters, drafts, strict=True)]
 
 
 def _fill(
@@ -134,18 +149,21 @@ def _fill(
     texts: list[Text],
     rows: list[int],
     sampling: Sampling,
-) -> None:
-    """Write one batch's log-probabilities into the arrays, from the first new token of any of its texts."""
+) -> Origin | None:
+    """Write one batch's log-probabilities into the arrays, from the first new token of any of its texts.
+
+    Returns what the target says of the texts' origin, where it was asked for its distributions.
+    """
     ids = padded([text.ids for text in texts], target.device)
     length = ids.shape[1]
     begin = max(min(text.prompt_length for text in texts), 1)
     wants_hidden = any(plan.model == OWN_HEADS for plan in drafters)
-    outputs = None
+    outputs = origin = None
     # At temperature 0 the text itself says what the target chose, and the pass is for hidden states alone.
     if sampling.temperature > 0 or wants_hidden:
         outputs = _passed(target, ids, begin if sampling.temperature > 0 else length, wants_hidden)
     if outputs is not None and sampling.temperature > 0:
-        own[rows, begin:length] = _numbers(log_scores(outputs.logits, ids[:, begin:], sampling))
+        own[rows, begin:length], origin = _own_scores(outputs.logits, ids[:, begin:], texts, begin, sampling)
     for draft, plan in zip(drafts, drafters, strict=True):
         if plan.model == LOOKUP:
             continue
@@ -165,6 +183,43 @@ def _fill(
             at = max(begin, step + 2)
             scores = log_scores(project(owner.heads, state[:, at - step - 2 : -1]), theirs[:, at:], sampling)
             draft[rows, first + step, at:length] = _numbers(scores)
+    return origin
+
+
+def _own_scores(
+    logits: torch.Tensor, tokens: torch.Tensor, texts: Sequence[Text], begin: int, sampling: Sampling
+) -> tuple[np.ndarray, Origin]:
+    """The target's log-probabilities (rows, positions) of tokens from position `begin` on, and the texts' origin."""
+    scores = target_scores(logits, tokens, sampling)
+    new = _new_tokens(texts, begin, tokens)
+    bets = scores.bets.double().masked_fill(~new, 0.0).sum(-1)
+    outside = (scores.outside & new).sum(-1).tolist()
+    keys = tuple(text.key for text in texts)
+    return _numbers(scores.log_p), Origin(sampling, keys, int(new.sum()), tuple(outside), bets.cpu().numpy())
+
+
+def _greedy_origins(target: LoadedModel, texts: Sequence[Text], tokens: int) -> list[Origin]:
+    """The origin of texts that are said to be greedy, from a pass of their own."""
+    origins = []
+    done = 0
+    while done < len(texts):
+        batch = [texts[row] for row in next_batch(list(range(done, len(texts))), texts, tokens)]
+        done += len(batch)
+        ids, begin = padded([text.ids for text in batch], target.device), max(min(text.prompt_length for text in batch), 1)
+        logits = _passed(target, ids, begin, hidden=False).logits
+        check_numbers(logits)
+        new = _new_tokens(batch, begin, ids[:, begin:])
+        outside = (below_the_best(logits, ids[:, begin:]) & new).sum(-1).tolist()
+        keys = tuple(text.key for text in batch)
+        origins.append(Origin(Sampling(0.0), keys, int(new.sum()), tuple(outside), np.zeros((0, len(batch)))))
+    return origins
+
+
+def _new_tokens(texts: Sequence[Text], begin: int, tokens: torch.Tensor) -> torch.Tensor:
+    """Which tokens (rows, positions) from position `begin` on are new ones of their texts, neither prompt nor padding."""
+    at = torch.arange(begin, begin + tokens.shape[1])
+    lengths = torch.tensor([[text.prompt_length, len(text.ids)] for text in texts])
+    return ((at >= lengths[:, :1]) & (at < lengths[:, 1:])).to(tokens.device)
 
 
 def _passed(model: LoadedModel, ids: torch.Tensor, begin: int, hidden: bool) -> Any:
@@ -176,7 +231,7 @@ def _passed(model: LoadedModel, ids: torch.Tensor, begin: int, hidden: bool) -> 
     return outputs
 
 
-def _scores(plan: DrafterPlan, texts: Sequence[Text], own: np.ndarray, draft: np.ndarray) -> Scores:
+def _scores(plan: DrafterPlan, texts: Sequence[Text], own: np.ndarray, draft: np.ndarray, origin: Origin | None) -> Scores:
     lengths = np.array([len(text.ids) for text in texts])
     starts = np.array([text.first_draft for text in texts])
     available = None
@@ -188,7 +243,7 @@ def _scores(plan: DrafterPlan, texts: Sequence[Text], own: np.ndarray, draft: np
             draft[row, :, : len(text.ids)] = np.where(matches, 0.0, -np.inf)
     draft[np.broadcast_to(np.arange(draft.shape[2]) >= lengths[:, None, None], draft.shape)] = -np.inf
     keys, categories = tuple(text.key for text in texts), tuple(text.category for text in texts)
-    return Scores(keys, categories, own, draft, starts, lengths, available)
+    return Scores(keys, categories, own, draft, starts, lengths, available, origin)
 
 
 def _numbers(scores: torch.Tensor) -> np.ndarray:
@@ -205,6 +260,19 @@ def check_context(
         if (context := model.checkpoint.context) is not None and longest > context:
             raise RequestError(
                 f"a text of {longest} tokens is longer than the context of {model.checkpoint.folder} ({context}); {cure}"
+            )
+
+
+def check_tokens(models: Sequence[LoadedModel], texts: Sequence[Text]) -> None:
+    """Raises RequestError for texts with token ids that a model does not have."""
+    lowest, highest = (pick((pick(text.ids) for text in texts if text.ids), default=0) for pick in (min, max))
+    for model in models:
+        rows = model.model.get_input_embeddings().num_embeddings
+        if lowest < 0 or highest >= rows:
+            wrong = lowest if lowest < 0 else highest
+            raise RequestError(
+                f"a text holds the token {wrong} and {model.checkpoint.folder} knows {rows} tokens; use texts of this model's "
+                "tokenizer"
             )
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessorList
 
 from ..acceptance.case import Sampling
 from ..acceptance.prompts import Prompt
 from ..errors import RequestError
 from .laws import check_numbers
 from .loading import LoadedModel
+from .noise import KeyedNoise, text_keys
 from .replay import Progress
 
 if TYPE_CHECKING:
@@ -49,40 +51,55 @@ def sample_new_tokens(
     new_tokens: int,
     sampling: Sampling,
     seed: int,
+    keys: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> list[tuple[int, ...]]:
-    """At most `new_tokens` tokens after each prompt by transformers' `generate`, seeded; EOS ends a text and is kept.
+    """At most `new_tokens` tokens after each prompt by transformers' `generate`; EOS ends a text and is kept.
 
-    The texts follow the target's law p under `sampling`, and nothing else that the checkpoint would add.
+    The texts follow the target's distribution p under `sampling`, and nothing else that the checkpoint would add. Noise
+    depends on the seed, the prompt's key and the step alone (see `noise`), so a text does not depend on the other prompts,
+    nor on its batch beyond rounding. `keys` are the prompts' own, `Prompt.key` for instance; without them a prompt's tokens
+    are its key, and copies of one prompt are numbered, so that each has a text of its own.
+
+    Example: `sample_new_tokens(load_model("target"), [[1, 15, 7]], new_tokens=64, sampling=Sampling(0.8), seed=0)`.
+    Raises MeasurementError for a target that returns NaN.
     """
     stop = eos_ids(target)
     config = GenerationConfig(
         max_new_tokens=new_tokens,
-        do_sample=sampling.temperature > 0,
-        temperature=sampling.temperature or None,
-        top_k=sampling.top_k if sampling.temperature else None,
-        top_p=sampling.top_p if sampling.temperature else None,
+        do_sample=False,  # the noise draws
         eos_token_id=stop or None,
         pad_token_id=0,
         bos_token_id=target.model.generation_config.bos_token_id,
     )
-    if prompts:  # before any draw: on a GPU one from NaN would end the process's use of it
+    if prompts:
         check_numbers(target.model(torch.tensor([list(prompts[0])], device=target.device), use_cache=False).logits)
+    noise = text_keys(seed, _keys_of_tokens(prompts) if keys is None else keys, target.device)
     texts: list[tuple[int, ...]] = []
-    devices = [target.device] if target.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
+    if progress:
+        progress(0, len(prompts))
+    for begin in range(0, len(prompts), _ROWS):
+        ids, mask = _left_padded(prompts[begin : begin + _ROWS], target.device)
+        draws = [KeyedNoise(sampling, noise[begin : begin + _ROWS], ids.shape[1])] if sampling.temperature > 0 else []
+        with own_defaults_aside(target):
+            out = target.model.generate(
+                ids, attention_mask=mask, generation_config=config, logits_processor=LogitsProcessorList(draws)
+            )
+        texts += [_until_eos(row, stop) for row in out[:, ids.shape[1] :].tolist()]
         if progress:
-            progress(0, len(prompts))
-        for begin in range(0, len(prompts), _ROWS):
-            batch = prompts[begin : begin + _ROWS]
-            ids, mask = _left_padded(batch, target.device)
-            with own_defaults_aside(target):
-                out = target.model.generate(ids, attention_mask=mask, generation_config=config)
-            texts += [_until_eos(row, stop) for row in out[:, ids.shape[1] :].tolist()]
-            if progress:
-                progress(len(texts), len(prompts))
+            progress(len(texts), len(prompts))
     return texts
+
+
+def _keys_of_tokens(prompts: Sequence[Sequence[int]]) -> list[str]:
+    """A key for each prompt from its tokens; the second copy of a prompt and later ones are numbered."""
+    copies: collections.Counter[str] = collections.Counter()
+    keys = []
+    for prompt in prompts:
+        key = ",".join(map(str, prompt))
+        keys.append(f"{key} copy {copies[key]}" if copies[key] else key)
+        copies[key] += 1
+    return keys
 
 
 @contextlib.contextmanager

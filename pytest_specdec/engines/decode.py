@@ -7,13 +7,12 @@ import functools
 import statistics
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ..acceptance.case import LOSSY_RULES, Case
 from ..acceptance.counts import Counts
 from ..acceptance.prompts import Prompt, read_prompts
 from ..acceptance.renewal import expected_counts
-from ..acceptance.rounds import counts_of_rounds
+from ..acceptance.rounds import Round, counts_of_rounds
 from ..acceptance.texts import Text
 from ..decoding.environment import environment
 from ..decoding.generate import Decoded
@@ -22,12 +21,10 @@ from ..decoding.sampling import encode_prompts
 from ..errors import RequestError
 from .local import DECODE_BATCH, LocalEngine, no_rounds, template_of
 from .normalise import definition_of
-from .oracle import Agreement, Judged, agreement
+from .oracle import Agreement, agreement
 from .protocol import Measurement, Times
 from .reported import Manner, Reported, ReportedRound
-
-if TYPE_CHECKING:
-    pass
+from .walk import Judged
 
 _MANNER = Manner(end="full", undelivered=True, counts_empty=True)
 """How our own decoder counts: k drafts in every round that has room for them, and what was accepted behind an EOS token."""
@@ -53,6 +50,9 @@ class DecodeEngine(LocalEngine):
             self._made[case] = self._decode_texts(case)
             self._uncounted.add(case)
         return self._made[case].texts
+
+    def _rounds_of(self, case: Case) -> tuple[tuple[Round, ...], ...] | None:
+        return self._made[case].decoded.rounds if case.rule == "rejection" else None
 
     def _decode_texts(self, case: Case) -> _DecodedTexts:
         prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
@@ -120,7 +120,8 @@ class DecodeEngine(LocalEngine):
         if case.rule in LOSSY_RULES:
             return None
         plan = DrafterPlan(self._drafting(case), case.depth, case.k)
-        (scores,) = text_scores(self.model(case.target), [plan], texts, case.texts.sampling)
+        progress = functools.partial(self._report, f"{case.id}: replay")
+        (scores,) = text_scores(self.model(case.target), [plan], texts, case.texts.sampling, progress)
         return expected_counts(scores.field(case.rule), case.k)
 
 

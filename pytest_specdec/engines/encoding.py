@@ -24,6 +24,23 @@ def encoded(checkpoint: Checkpoint | None, load: Callable[[], Any], prompts: Seq
     return encode_prompts(model.tokenizer, prompts)
 
 
+def decoder(checkpoint: Checkpoint | None) -> Callable[[Sequence[int]], str] | None:
+    """What makes text of token ids, special tokens included; None without the target's tokenizer.json."""
+    path = None if checkpoint is None else checkpoint.folder / "tokenizer.json"
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        return None
+    if path is None or not path.is_file():
+        return None
+    tokenizer = Tokenizer.from_file(str(path))
+
+    def decode(ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    return decode
+
+
 def encoded_alone(checkpoint: Checkpoint | None, prompts: Sequence[Prompt]) -> list[list[int]]:
     """Token ids of plain prompts without transformers. Raises RequestError where that is not enough."""
     path = None if checkpoint is None else checkpoint.folder / "tokenizer.json"

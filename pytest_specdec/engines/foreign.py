@@ -16,19 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..acceptance.case import LOOKUP, LOSSY_RULES, OWN_HEADS, SERVED, Case
+from ..acceptance.case import LOOKUP, LOSSY_RULES, SERVED, Case
 from ..acceptance.lookup import NGRAM
 from ..acceptance.prompts import Prompt, read_prompts
 from ..acceptance.texts import Text
 from ..baselines.schema import Environment, Fingerprints
-from ..checkpoint import Checkpoint, local_checkpoint
-from ..errors import MeasurementError, RequestError, SpecdecError, naming_extras
-from .encoding import encoded
+from ..checkpoint import Checkpoint, case_checkpoint
+from ..errors import MeasurementError, RequestError, SpecdecError, UnsupportedError, naming_extras
+from .abilities import check_able
+from .encoding import decoder, encoded
+from .endings import TargetEnds, check_ending, target_ends
 from .identities import check_pooled, check_reported
-from .normalise import definition_of, normalised, text_of
+from .normalise import definition_of, normalised, starts_of, text_of
 from .protocol import Engine, Measurement, Times
 from .registry import adapter
-from .reported import Adapter, Asked, Drafter, Pooled, Reported, Request, Setup
+from .reported import Adapter, Asked, Manner, Pooled, Reported, Request, Setup
 from .trace import write_trace
 
 if TYPE_CHECKING:
@@ -107,13 +109,15 @@ class ForeignEngine(Engine):
         if not counts.total_rounds > 0:
             raise MeasurementError(f"no text is long enough for a round of k={case.k}; raise --specdec-new-tokens")
         target = self._checkpoint(case.target)
+        if target is not None:
+            target.hash_now(self._report)
         target_name = SERVED if target is None else target.model_fingerprint
         told = [bool(one.new_ids) for one in run.reported]
         greedy_of = target_name if case.temperature == 0 else None
         fingerprints = {text.key: _fingerprint(text, known, greedy_of) for text, known in zip(run.texts, told, strict=True)}
         return Measurement(
             counts,
-            Fingerprints(target_name, self._drafter_fingerprint(case)),
+            Fingerprints(target_name, self._drafter_fingerprint(case, run.reported[0].manner)),
             self._environment(case),
             SERVED if target is None else target.tokenizer_fingerprint,
             self._template(case, run.prompts),
@@ -141,6 +145,8 @@ class ForeignEngine(Engine):
         target, sampling = self.model(case.target), case.texts.sampling
         from ..lossless.conformance import conformance
 
+        reported = self._latest(case).reported
+        known = case.rule == "rejection" and definition_of(reported, case.drafter, self._latest(case).pooled).end == "inside"
         return conformance(
             target,
             self.emitted(case),
@@ -149,20 +155,35 @@ class ForeignEngine(Engine):
             top_p=sampling.top_p,
             drafter=None if case.draft_model is None or case.depth else self.model(case.draft_model),
             alpha=alpha,
+            rounds=[starts_of(one) for one in reported] if known else None,
         )
 
     def oracle(self, case: Case, alpha: float) -> Agreement:
         """Whether the engine counts what its models imply. Raises RequestError for a lossy mode, or without token ids."""
         self._refuse_altered(case, "specdec_oracle")
         run, target = self._latest(case), self.model(case.target)
+        if case.drafter == LOOKUP and (ngrams := run.reported[0].manner.ngrams) != (1, NGRAM):
+            told = "does not say which n-grams it looks up" if ngrams is None else f"looks up n-grams of {_span(ngrams)} tokens"
+            raise RequestError(
+                f"{self.name} {told}, and only those of {_span((1, NGRAM))} tokens can be replayed; leave specdec_oracle out"
+            )
         drafter = case.drafter if case.draft_model is None else self.model(case.draft_model)
         from ..decoding.replay import check_drafter
-        from .oracle import Judged, agreement
+        from .oracle import agreement
+        from .walk import Judged
 
         check_drafter(target, drafter, case.depth)
         definition = definition_of(run.reported, case.drafter, run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
         return agreement(Judged(case, run.reported, run.categories, definition, counts, run.pooled), target, drafter, alpha)
+
+    def unsupported(self, case: Case) -> str | None:
+        """Known for certain only when the case is run; it is run once."""
+        try:
+            self._latest(case)
+        except UnsupportedError as error:
+            return str(error)
+        return None
 
     def costs(self, cases: Sequence[Case]) -> CostProfile:
         """Times of our own rounds of the same models: an engine does not tell its own."""
@@ -187,7 +208,8 @@ class ForeignEngine(Engine):
         """Ask the engine for all texts, and check each as it comes; what came before a fault is kept."""
         self._check(case)
         prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
-        request = self._request(case, prompts)
+        request, target = self._request(case, prompts), self._checkpoint(case.target)
+        ends, decode = self._ends(case, target), decoder(target)
         reported: list[Reported] = []
         pooled: Pooled | None = None
         try:
@@ -197,6 +219,7 @@ class ForeignEngine(Engine):
                     pooled = one
                 else:
                     check_reported(one, request)
+                    check_ending(one, request, ends, decode)
                     reported.append(one)
         except SpecdecError as error:
             raise self._with_the_rest(error, case, request, reported) from error
@@ -215,12 +238,8 @@ class ForeignEngine(Engine):
 
     def _check(self, case: Case) -> None:
         """Refuse what the engine cannot do at all. Raises RequestError."""
-        able = self.adapter.abilities
-        kind: Drafter = "mtp" if case.drafter == OWN_HEADS else "prompt-lookup" if case.drafter == LOOKUP else "model"
-        if kind not in able.drafters:
-            raise RequestError(f"{self.name} drafts with {' or '.join(able.drafters)}, not with {kind}; choose another drafter")
-        if case.temperature > 0 and not able.samples:
-            raise RequestError(f"{self.name} decodes greedily here; use --specdec-temperature=0")
+        target = self._checkpoint(case.target) if case.uses_own_heads else None
+        check_able(self.name, self.adapter.abilities, case, target)
 
     def _request(self, case: Case, prompts: Sequence[Prompt]) -> Request:
         ids: Sequence[Sequence[int] | None] = [None] * len(prompts)
@@ -232,21 +251,36 @@ class ForeignEngine(Engine):
             case.k, case.depth, case.target, case.drafter, case.texts.sampling, case.texts.new_tokens, case.texts.seed, case.rule,
         )  # fmt: skip
 
+    def _ends(self, case: Case, target: Checkpoint | None) -> TargetEnds | None:
+        """What ends the target's texts; None where its files are not at hand."""
+        if target is None:
+            return None
+        found = target_ends(target)
+        if not self.adapter.abilities.loads:
+            return found
+        from ..decoding.sampling import eos_ids
+
+        eos = frozenset(eos_ids(self.model(case.target)))  # transformers has defaults of its own
+        return dataclasses.replace(found, eos=eos, known=found.known | eos)
+
     def _checkpoint(self, name: str) -> Checkpoint | None:
         """A model's files where they are at hand."""
-        checkpoint = None if name == SERVED else local_checkpoint(name)
+        checkpoint = case_checkpoint(name)
         if checkpoint is None and self.adapter.abilities.loads:
             loaded: Checkpoint = self.model(name).checkpoint
             return loaded
         return checkpoint
 
-    def _drafter_fingerprint(self, case: Case) -> str:
+    def _drafter_fingerprint(self, case: Case, manner: Manner) -> str:
         if case.drafter == LOOKUP:
-            return f"{LOOKUP}-{NGRAM}"
+            return _lookup_fingerprint(manner.ngrams)
         checkpoint = self._checkpoint(case.target if case.uses_own_heads else case.drafter)
         if checkpoint is None:
             return SERVED
-        return checkpoint.heads_fingerprint if case.uses_own_heads else checkpoint.model_fingerprint
+        if case.uses_own_heads:
+            return checkpoint.heads_fingerprint
+        checkpoint.hash_now(self._report)
+        return "-".join([checkpoint.model_fingerprint, *([checkpoint.heads_fingerprint] if case.depth else [])])
 
     def _environment(self, case: Case) -> Environment:
         """Of this process where torch computes; of another engine its version is all that is known."""
@@ -270,21 +304,16 @@ class ForeignEngine(Engine):
         return hashlib.sha256(source.read_bytes() if source.is_file() else b"").hexdigest()[:16]
 
 
-def encoded_alone(checkpoint: Checkpoint, prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Prompts as token ids by the checkpoint's tokenizer.json, where transformers is not installed.
+def _span(ngrams: tuple[int, int]) -> str:
+    return f"{ngrams[0]} to {ngrams[1]}"
 
-    Raises RequestError for chat messages, whose template needs transformers, and for a checkpoint without that file.
-    """
-    path = checkpoint.folder / "tokenizer.json"
-    try:
-        from tokenizers import Tokenizer
 
-        encode = Tokenizer.from_file(str(path)).encode if path.is_file() else None
-    except ImportError:
-        encode = None
-    if encode is None or any(prompt.text is None for prompt in prompts):
-        raise RequestError(f"{checkpoint.folder}'s tokenizer needs transformers here; pip install 'pytest-specdec[models]'")
-    return [list(encode(prompt.text or "").ids) for prompt in prompts]
+def _lookup_fingerprint(ngrams: tuple[int, int] | None) -> str:
+    """The n-grams that were looked up: `prompt-lookup-2` for those of at most 2 tokens, `prompt-lookup-2-4` for 2 to 4."""
+    if ngrams is None:
+        return f"{LOOKUP}-{SERVED}"
+    least, most = ngrams
+    return f"{LOOKUP}-{most}" if least == 1 else f"{LOOKUP}-{least}-{most}"
 
 
 def _times(reported: Sequence[Reported]) -> Times | None:

@@ -18,6 +18,9 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from ..errors import MeasurementError, RequestError
+from ..printable import KEY, printable, redacted_url, without_secrets
+from ..strict_json import JsonError, parse_json
+from .deadline import TimedConnection, TimedTlsConnection
 
 Answer = TypeVar("Answer")
 
@@ -33,6 +36,9 @@ _EXCERPT = 120
 class ServerError(MeasurementError):
     """A server does not answer, or not with what was asked for. The message names the URL and what to do."""
 
+    status: int | None = None
+    """The HTTP status, where one other than 200 is what is wrong."""
+
 
 class _PassingError(Exception):
     """A fault that another try may cure."""
@@ -43,7 +49,7 @@ class Patience:
     """How long a server is waited for; seconds."""
 
     timeout: float = 120.0
-    """Of one answer, from sending the request to its last byte."""
+    """Of one answer, from connecting to its last byte."""
     tries: int = 5
     backoff: float = 0.5
     """Before the second try; doubled before each further one."""
@@ -59,12 +65,12 @@ class Client:
     def __init__(
         self, url: str, *, patience: Patience | None = None, size_limit: int = 256 << 20, key: str | None = None
     ) -> None:
+        self._scheme, self._host, self._port, self._folder = _split(url)
         self.url = url.rstrip("/")
         self._patience, self._size_limit = patience or Patience(), size_limit
-        self._headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        self._scheme, self._host, self._port, self._folder = _split(url)
+        self._headers, self._secrets = {"Accept": "application/json"} | _authorization(key), (key,) if key else ()
         self._local = threading.local()
-        self._connections: list[http.client.HTTPConnection] = []
+        self._connections: list[TimedConnection] = []
         self.close = weakref.finalize(self, _close, self._connections)
         """Close every connection; done by itself when the client is no longer used."""
         self._lock = threading.Lock()
@@ -81,7 +87,7 @@ class Client:
         try:
             return raw.decode()
         except UnicodeDecodeError:
-            raise ServerError(f"{self.url}{path} answers with no UTF-8 text; is this the engine's own URL?") from None
+            raise self._error(path, " answers with no UTF-8 text; is this the engine's own URL?") from None
 
     def get_json(self, path: str, shape: type[Answer]) -> Answer:
         """A JSON answer of a given shape. Raises ServerError for every other answer."""
@@ -116,32 +122,34 @@ class Client:
                 return answer
             except _PassingError as passing:
                 fault = str(passing)
-        raise ServerError(
-            f"{self.url}{path}: {fault}, in {self._patience.tries} tries; see that the server runs and look into its log"
-        )
+        raise self._error(path, f": {fault}, in {self._patience.tries} tries; see that the server runs and look into its log")
 
     def _judge(self, path: str, status: int, answer: bytes, location: str | None) -> None:
         """Raises _PassingError or ServerError unless the status is 200."""
+        if status == 200:
+            return
         if status in _PASSING:
-            raise _PassingError(f"HTTP {status} ({_excerpt(answer)})")
+            raise _PassingError(f"HTTP {status} ({self._excerpt(answer)})")
         if 300 <= status < 400:
-            raise ServerError(f"{self.url}{path} redirects to {location}, which is not followed; name the final URL")
-        if status in (401, 403):
-            raise ServerError(f"{self.url}{path}: HTTP {status}, access refused; set SPECDEC_API_KEY to the server's key")
-        if status != 200:
-            raise ServerError(
-                f"{self.url}{path}: HTTP {status} ({_excerpt(answer)}); is this the engine that was named, and its own URL?"
-            )
+            to = "nowhere" if location is None else self._shown(redacted_url(without_secrets(location, self._secrets)))
+            told = f" redirects to {to}, which is not followed; name the final URL"
+        elif status in (401, 403):
+            told = f": HTTP {status}, access refused; set {KEY} to the server's key"
+        else:
+            told = f": HTTP {status} ({self._excerpt(answer)}); is this the engine that was named, and its own URL?"
+        error = self._error(path, told)
+        error.status = status
+        raise error
 
     def _once(self, method: str, path: str, body: bytes | None, extra: Mapping[str, str]) -> tuple[int, bytes, str | None]:
         """One request over this thread's connection: status, body, Location. Raises _PassingError, ServerError for size."""
-        deadline = time.monotonic() + self._patience.timeout
         headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {}) | dict(extra)
         try:
             connection = self._connection()
+            connection.deadline.start(self._patience.timeout)
             connection.request(method, self._folder + path, body=body, headers=headers)
             answer = connection.getresponse()
-            raw = self._read(path, connection, answer, deadline)
+            raw = self._read(path, answer)
             self._local.used = time.monotonic()
             if "Connection" in extra:
                 self._drop()
@@ -154,47 +162,34 @@ class Client:
             raise _PassingError(f"the answer ends after {len(error.partial)} bytes") from None
         except (OSError, http.client.HTTPException) as error:
             self._drop()
-            raise _PassingError(f"no answer ({error.__class__.__name__}: {error})") from None
+            raise _PassingError(f"no answer ({error.__class__.__name__}: {self._shown(str(error))})") from None
         except ServerError:
             self._drop()
             raise
 
-    def _read(
-        self, path: str, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse, deadline: float
-    ) -> bytes:
-        """The whole body, within the deadline and the size limit."""
+    def _read(self, path: str, answer: http.client.HTTPResponse) -> bytes:
+        """The whole body, within the size limit."""
         parts, size = [], 0
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            if connection.sock is not None:
-                connection.sock.settimeout(left)
-            part = answer.read1(_CHUNK)
-            if not part:
-                break
+        while part := answer.read1(_CHUNK):
             parts.append(part)
             size += len(part)
             if size > self._size_limit:
-                raise ServerError(
-                    f"{self.url}{path} answers with more than {self._size_limit} bytes; is this the engine's own URL?"
-                )
+                raise self._error(path, f" answers with more than {self._size_limit} bytes; is this the engine's own URL?")
         if answer.length:
             # read1 reports an early end as an empty part.
             raise http.client.IncompleteRead(b"".join(parts), answer.length)
         answer.close()
         return b"".join(parts)
 
-    def _connection(self) -> http.client.HTTPConnection:
+    def _connection(self) -> TimedConnection:
+        """This thread's connection, a new one where the last is too old to be trusted."""
         if time.monotonic() - getattr(self._local, "used", 0.0) > _IDLE:
             self._drop()
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        connection: TimedConnection | None = getattr(self._local, "connection", None)
         if connection is None:
-            kind = http.client.HTTPSConnection if self._scheme == "https" else http.client.HTTPConnection
-            connection = self._local.connection = kind(self._host, self._port, timeout=self._patience.timeout)
+            kind = TimedTlsConnection if self._scheme == "https" else TimedConnection
+            connection = self._local.connection = kind(self._host, self._port)
             self._connections.append(connection)
-        elif connection.sock is not None:
-            connection.sock.settimeout(self._patience.timeout)
         return connection
 
     def _drop(self) -> None:
@@ -205,39 +200,66 @@ class Client:
 
     def _decoded(self, path: str, raw: bytes, shape: type[Answer]) -> Answer:
         try:
-            return msgspec.json.decode(raw, type=shape)
-        except msgspec.DecodeError as error:
+            return msgspec.convert(parse_json(raw.decode()), shape, str_keys=True)
+        except JsonError as error:
+            self._refuse(path, raw, f"{error.problem} on line {error.line}")
+        except msgspec.ValidationError as error:
             self._refuse(path, raw, str(error))
         except UnicodeDecodeError:
             self._refuse(path, raw, "not UTF-8")
 
     def _refuse(self, path: str, raw: bytes, why: str) -> NoReturn:
         if raw.lstrip()[:1] == b"<":
-            raise ServerError(f"{self.url}{path} answers with a web page, not with JSON; is this the engine's own URL?")
-        raise ServerError(
-            f"{self.url}{path} answers with JSON that cannot be read: {why} ({_excerpt(raw)}); "
-            "check the engine and its version against docs/engines.md"
+            raise self._error(path, " answers with a web page, not with JSON; is this the engine's own URL?")
+        raise self._error(
+            path,
+            f" answers with JSON that cannot be read: {why} ({self._excerpt(raw)}); "
+            "check the engine and its version against docs/engines.md",
         )
 
+    def _error(self, path: str, told: str) -> ServerError:
+        return ServerError(f"{self.url}{path}{told}")
 
-def _close(connections: list[http.client.HTTPConnection]) -> None:
+    def _excerpt(self, raw: bytes) -> str:
+        """How an answer begins, for an error message."""
+        # Secrets first: half of one would not be known again.
+        text = " ".join(without_secrets(raw.decode(errors="replace"), self._secrets)[: 4 * _EXCERPT].split())
+        return self._shown((text[:_EXCERPT] + "...") if len(text) > _EXCERPT else text or "empty")
+
+    def _shown(self, text: str) -> str:
+        return printable(text, secrets=self._secrets)
+
+
+def _close(connections: list[TimedConnection]) -> None:
     for connection in connections:
         with suppress(OSError):
             connection.close()
 
 
+def _authorization(key: str | None) -> dict[str, str]:
+    """The header that carries a key. Raises RequestError for one that no header can carry, without quoting it."""
+    if key and not (key.isascii() and key.isprintable()):
+        raise RequestError(
+            f"{KEY} holds a character that no HTTP header can carry, for example a line break at its end; set it to the bare key"
+        )
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
 def _split(url: str) -> tuple[str, str, int | None, str]:
     """Scheme, host, port and path of a URL. Raises RequestError for one that is no http(s) URL of a server."""
-    parts = urllib.parse.urlsplit(url)
     try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or parts.query or parts.fragment:
-        raise RequestError(f"{url!r} is not a server's URL; write for example --specdec-url=http://localhost:8000")
-    if parts.username or parts.password:
-        raise RequestError("a URL with a password in it would end up in logs; set SPECDEC_API_KEY instead")
-    return parts.scheme, parts.hostname, port, parts.path.rstrip("/")
+        parts = urllib.parse.urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError:  # UnicodeError, too
+        host, port = "", None
+    # urlsplit drops line breaks and leaves spaces in.
+    plain = url.isascii() and url.isprintable() and " " not in url
+    if not host or not plain or parts.scheme not in ("http", "https") or "?" in url or "#" in url:
+        raise RequestError(f"{redacted_url(url)!r} is not a server's URL; write for example --specdec-url=http://localhost:8000")
+    if "@" in parts.netloc:
+        raise RequestError(f"a URL with a password in it would end up in logs; set {KEY} instead")
+    return parts.scheme, host, port, parts.path.rstrip("/")
 
 
 def _events(raw: bytes) -> Iterator[bytes]:
@@ -245,8 +267,3 @@ def _events(raw: bytes) -> Iterator[bytes]:
     for line in raw.splitlines():
         if line.startswith(b"data:") and (data := line[5:].strip()) != b"[DONE]":
             yield data
-
-
-def _excerpt(raw: bytes) -> str:
-    text = " ".join(raw[: 4 * _EXCERPT].decode(errors="replace").split())
-    return (text[:_EXCERPT] + "...") if len(text) > _EXCERPT else text or "empty"

@@ -18,7 +18,7 @@ _CURE = "the engine's counters cannot be used as they are; check its version aga
 
 def check_reported(one: Reported, request: Request) -> None:
     """Check one text's numbers. Raises MeasurementError naming the engine's counter and what to do."""
-    if not one.tokens:
+    if one.tokens < 1:
         raise MeasurementError(f"{_where(one)} emitted no token; look into the engine's log")
     if one.tokens > request.new_tokens:
         raise MeasurementError(

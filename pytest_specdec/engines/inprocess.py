@@ -23,12 +23,8 @@ class Pair(NamedTuple):
     drafter: LoadedModel
 
 
-def pair_of(request: Request, setup: Setup, engine: str) -> Pair:
-    """The request's models. Raises RequestError for what an engine with a plain draft model cannot do."""
-    if request.rule not in ("greedy", "rejection"):
-        raise RequestError(f"{engine} has no rule {request.rule!r}; leave the rule out")
-    if request.depth:
-        raise RequestError(f"{engine} drafts with a whole model, not with depth {request.depth}; use --specdec-depth=0")
+def pair_of(request: Request, setup: Setup) -> Pair:
+    """The request's models. Raises RequestError where they do not go together."""
     load = setup.model or (lambda name: load_model(name, setup.device, setup.dtype))
     pair = Pair(load(request.target), load(request.drafter))
     check_pair(pair.target.checkpoint, pair.drafter.checkpoint, 0)

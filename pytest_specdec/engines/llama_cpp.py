@@ -18,7 +18,7 @@ import msgspec
 from ..acceptance.case import Sampling
 from .http import Client, ServerError
 from .prometheus import Reading, parse
-from .reported import Abilities, Counters, Manner, ReportedRound, Setup, Totals
+from .reported import RULES, Abilities, Counters, Manner, ReportedRound, Setup, Totals
 from .scorers import LlamaCppScorer
 from .served import Said, ServedAdapter, rounds_totals
 
@@ -26,6 +26,10 @@ _DRAFTS = "llamacpp:spec_decode_num_drafts"
 _DRAFTED = "llamacpp:spec_decode_num_draft_tokens"
 _ACCEPTED = "llamacpp:spec_decode_num_accepted_tokens"
 _POSITIONS = "llamacpp:spec_decode_num_accepted_tokens_per_pos"
+
+
+_FINISH = {"limit": "length", "eos": "stop", "word": "stop"}
+"""Its `stop_type`, in the words of `Reported.finish`."""
 
 
 class _Timings(msgspec.Struct, frozen=True):
@@ -45,6 +49,8 @@ class Piece(msgspec.Struct, frozen=True):
     tokens: list[int] = []
     tokens_evaluated: int | None = None
     truncated: bool = False
+    stop_type: str | None = None
+    """Of the last one: `limit`, `eos` or `word`."""
 
 
 class _Whole(msgspec.Struct, frozen=True):
@@ -68,8 +74,9 @@ class LlamaCppAdapter(ServedAdapter):
     name = "llama-cpp"
     dialect = LlamaCppScorer
     abilities = Abilities(
-        per_round=True, per_request=True, per_position=True, drafters=("model", "mtp", "prompt-lookup"), url="needed"
-    )
+        drafters=("model", "mtp", "prompt-lookup"), rules=RULES, draft_depth=False, samples=True, filters=True,
+        per_round=True, per_request=True, per_position=True, url="needed",
+    )  # fmt: skip
     manner = Manner(
         undelivered=True,
         counts_empty=True,
@@ -107,14 +114,15 @@ class LlamaCppAdapter(ServedAdapter):
             made = made or max(counted.rounds or 0, len(tokens) - 1 - own.draft_n_accepted)
             positions = counted.per_position
         totals = Totals(made, own.draft_n, own.draft_n_accepted, positions)
-        return tuple(tokens), None if rounds is None else tuple(rounds), totals
+        finish = _FINISH.get(end.stop_type, end.stop_type) if end.stop_type else None
+        return Said(tuple(tokens), None if rounds is None else tuple(rounds), totals, finish)
 
     def begin(self) -> None:
         try:
             self._start = self._reading()
         except ServerError as error:
             # Without --metrics the server answers 501.
-            if "HTTP 501" not in str(error) and "HTTP 404" not in str(error):
+            if error.status not in (501, 404):
                 raise
             self._start = None
         self._repeated = []

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..acceptance.case import LOOKUP, LOSSY_RULES, Case, Sampling, TextKey
 from ..acceptance.lookup import NGRAM
 from ..acceptance.prompts import Prompt
+from ..acceptance.rounds import Round
 from ..acceptance.texts import Text
 from ..baselines.schema import Fingerprints, TextSet
 from ..decoding.generate import Decoded, decode
@@ -21,6 +22,7 @@ from ..decoding.timing import Setting, SteadyRounds, emitted_starts, measure_cos
 from ..errors import MeasurementError, RequestError
 from ..lossless.conformance import Conformance, conformance
 from ..speedup.costs import CostProfile
+from .kept_texts import KeptTexts
 from .oracle import Agreement
 from .protocol import Engine
 
@@ -38,7 +40,7 @@ _CONTEXT = 128
 
 
 class LocalEngine(Engine):
-    """Models of a session, each loaded once. `plan` is every case of it."""
+    """Models of a session, each loaded once. `plan` is every case of it; in `kept` sampled texts wait for the next run."""
 
     def __init__(
         self,
@@ -47,11 +49,13 @@ class LocalEngine(Engine):
         device: str = "auto",
         dtype: str = "float32",
         stored_texts: Callable[[TextKey], TextSet | None] = lambda key: None,
+        kept: Path | None = None,
         report: Report = lambda what, done, total: None,
     ) -> None:
         self._plan = tuple(plan)
         self._device, self._dtype = device, dtype
         self._stored_texts, self._report = stored_texts, report
+        self._kept = KeptTexts(kept, f"{device} {dtype}")
         self.model = functools.cache(self._load)
         self._judged = functools.cache(_conformance_of)
 
@@ -89,7 +93,12 @@ class LocalEngine(Engine):
                 f"rule {case.rule!r} is lossy by design, so its texts cannot conform; leave specdec_conformance out"
             )
         drafter = None if case.draft_model is None or case.depth else self.model(case.draft_model)
-        return self._judged(self.model(case.target), tuple(self.emitted(case)), case.texts.sampling, drafter, alpha)
+        texts = tuple(self.emitted(case))
+        return self._judged(self.model(case.target), texts, case.texts.sampling, drafter, alpha, self._rounds_of(case))
+
+    def _rounds_of(self, case: Case) -> tuple[tuple[Round, ...], ...] | None:
+        """The rounds of the emitted texts; None where there are none, or where another rule than rejection sampling ends them."""
+        return None
 
     def oracle(self, case: Case, alpha: float) -> Agreement:
         raise RequestError(f"engine {self.name!r} counts no rounds of its own to be judged; leave specdec_oracle out")
@@ -147,14 +156,22 @@ class LocalEngine(Engine):
         if case.draft_model is None:
             return f"{LOOKUP}-{NGRAM}"
         checkpoint = self.model(case.draft_model).checkpoint
+        checkpoint.hash_now(self._report)
         return "-".join([checkpoint.model_fingerprint, *([checkpoint.heads_fingerprint] if case.depth else [])])
 
     def _fingerprints(self, case: Case) -> Fingerprints:
-        return Fingerprints(self.model(case.target).checkpoint.model_fingerprint, self._drafter_fingerprint(case))
+        target = self.model(case.target).checkpoint
+        target.hash_now(self._report)
+        return Fingerprints(target.model_fingerprint, self._drafter_fingerprint(case))
 
 
 def _conformance_of(
-    target: LoadedModel, texts: tuple[Text, ...], sampling: Sampling, drafter: LoadedModel | None, alpha: float
+    target: LoadedModel,
+    texts: tuple[Text, ...],
+    sampling: Sampling,
+    drafter: LoadedModel | None,
+    alpha: float,
+    rounds: tuple[tuple[Round, ...], ...] | None,
 ) -> Conformance:
     return conformance(
         target,
@@ -164,6 +181,7 @@ def _conformance_of(
         top_p=sampling.top_p,
         drafter=drafter,
         alpha=alpha,
+        rounds=rounds,
     )
 
 

@@ -15,22 +15,20 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..acceptance.case import Sampling
+from ..acceptance.origin import TIE, Origin
 from ..acceptance.scores import Scores
 from ..acceptance.texts import Text
 from ..errors import MeasurementError, RequestError, SpecdecError
+from .asked_again import apart, ask_again
+from .http import ServerError
 from .score_cache import ScoreCache
-from .scorers import Scorer, ServedText
+from .scorers import Scorer, ServedText, constant
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
 
 WORKERS = 8
 """Texts in flight at once, for each server."""
-
-_SAME = 0.05
-"""Largest difference of a token's probability in two scorings by one model: more than batching does to a 16-bit one."""
-_NOT_GREEDY = 0.02
-"""Share of a text set's tokens that may differ from the target's arg-max by rounding."""
 
 
 def served_scores(
@@ -66,10 +64,11 @@ def served_scores(
         place = slice(text.first_draft, len(text.ids))
         p[row, place] = _target_laws(text, own[row], sampling)
         q[row, 0, place] = text_laws(text, draft[row], sampling)
-    if sampling.temperature == 0:
-        _check_greedy(target, texts, own)
+    origin = _origin(texts, own, sampling)
+    origin.check()
     lengths, starts = np.array([len(text.ids) for text in texts]), np.array([text.first_draft for text in texts])
-    return Scores(tuple(text.key for text in texts), tuple(text.category for text in texts), p, q, starts, lengths)
+    categories = tuple(text.category for text in texts)
+    return Scores(origin.prompts, categories, p, q, starts, lengths, origin=origin)
 
 
 def check_servable(sampling: Sampling) -> None:
@@ -96,8 +95,9 @@ def served_texts(
 ) -> list[ServedText]:
     """What one server says of each text, the cached ones unasked but for one that shows the model is still the same.
 
-    Raises the first text's error; texts finished before or beside it are kept in the cache. Raises RequestError where the
-    server scores a cached text otherwise than before.
+    A few texts are scored a second time, see `ask_again`. Raises the first text's error; texts finished before or beside it
+    are kept in the cache. Raises RequestError where the server scores a cached text otherwise than before, ServerError where
+    its answers cannot be believed.
     """
     known = [cache.get(text) if cache is not None else None for text in texts]
     missing = [row for row, scored in enumerate(known) if scored is None]
@@ -123,7 +123,9 @@ def served_texts(
         if cache is None or not cache.kept:
             raise
         raise type(error)(f"{error} ({cache.kept} of {len(texts)} texts are kept, and not asked for again)") from error
-    return [scored for scored in known if scored is not None]
+    found = [scored for scored in known if scored is not None]
+    _believe(scorer, texts, found, cache, alone=workers > 1)
+    return found
 
 
 def text_laws(text: Text, scored: ServedText, sampling: Sampling) -> list[float]:
@@ -133,7 +135,8 @@ def text_laws(text: Text, scored: ServedText, sampling: Sampling) -> list[float]
     return [_law(token, own, best, top, sampling) for token, own, best, top in rows]
 
 
-def _law(token: int, own: float, best: int | None, top: Sequence[float], sampling: Sampling) -> float:
+def _law(token: int, own: float, best: int | None, top: Sequence[float], sampling: Sampling, *, emitted: bool = False) -> float:
+    """Log-probability of one token. One that was `emitted` and lies outside the filters counts as kept by them, too."""
     if sampling.temperature == 0:
         chosen = token == best if best is not None else own >= top[0]
         return 0.0 if chosen else -math.inf
@@ -149,16 +152,19 @@ def _law(token: int, own: float, best: int | None, top: Sequence[float], samplin
     kept -= np.logaddexp.reduce(kept)
     # As `decoding.laws` has it: a token stays while those before it make up less than top_p.
     stay = np.cumsum(np.exp(kept)) - np.exp(kept) < sampling.top_p
+    weight, total = (own - largest[0]) / sampling.temperature + kept[0], np.logaddexp.reduce(kept[stay])
     if own < largest[stay][-1]:
-        return -math.inf
-    return float((own - largest[0]) / sampling.temperature + kept[0] - np.logaddexp.reduce(kept[stay]))
+        return float(weight - np.logaddexp(total, weight)) if emitted else -math.inf
+    return float(weight - total)
 
 
 def _target_laws(text: Text, scored: ServedText, sampling: Sampling) -> list[float]:
     """The target's laws; 0 throughout at temperature 0, where the text itself says what the target chose."""
     if sampling.temperature == 0:
         return [0.0] * len(scored.own)
-    laws = text_laws(text, scored, sampling)
+    tokens = text.ids[scored.first :]
+    rows = zip(tokens, scored.own, scored.best, scored.top, strict=True)
+    laws = [_law(token, own, best, top, sampling, emitted=True) for token, own, best, top in rows]
     for offset, value in enumerate(laws):
         if value == -math.inf:
             raise MeasurementError(
@@ -168,16 +174,21 @@ def _target_laws(text: Text, scored: ServedText, sampling: Sampling) -> list[flo
     return laws
 
 
-def _check_greedy(target: Scorer, texts: Sequence[Text], own: Sequence[ServedText]) -> None:
-    """Raises MeasurementError where too many tokens are not the target's arg-max."""
-    greedy = Sampling(temperature=0.0)
-    flags = [value == 0.0 for text, scored in zip(texts, own, strict=True) for value in text_laws(text, scored, greedy)]
-    wrong = len(flags) - sum(flags)
-    if wrong > _NOT_GREEDY * len(flags):
-        raise MeasurementError(
-            f"{wrong} of {len(flags)} tokens are not what {target.client.url} finds likeliest, so it did not emit these texts "
-            "greedily; have them sampled anew from this target"
+def _origin(texts: Sequence[Text], own: Sequence[ServedText], sampling: Sampling) -> Origin:
+    """How many tokens of each text the target leaves out, or at temperature 0 finds less likely than another."""
+    outside = [
+        sum(
+            _law(token, value, best, top, sampling) == -math.inf and (sampling.temperature > 0 or not _ties(value, top))
+            for token, value, best, top in zip(text.ids[scored.first :], scored.own, scored.best, scored.top, strict=True)
         )
+        for text, scored in zip(texts, own, strict=True)
+    ]
+    tokens, keys = sum(len(scored.own) for scored in own), tuple(text.key for text in texts)
+    return Origin(sampling, keys, tokens, tuple(outside), np.zeros((0, len(texts))))
+
+
+def _ties(own: float, top: Sequence[float]) -> bool:
+    return bool(top) and max(top) - own <= TIE
 
 
 def _half(progress: Progress, which: int, done: int, total: int) -> None:
@@ -194,13 +205,30 @@ def _score(scorer: Scorer, text: Text, cache: ScoreCache | None) -> ServedText:
     return scored
 
 
+def _believe(
+    scorer: Scorer, texts: Sequence[Text], found: Sequence[ServedText], cache: ScoreCache | None, *, alone: bool
+) -> None:
+    """Raises ServerError for answers that are all one, or others the second time; none of them is kept then."""
+    try:
+        if problem := constant([value for scored in found for value in scored.own]):
+            scorer.refuse(problem)
+        if changed := ask_again(scorer, texts, found, alone=alone):
+            raise ServerError(
+                f"{scorer.client.url} ({scorer.dialect}) scores texts otherwise when asked again, in another order and batch: "
+                f"{changed}; turn off its prefix cache and speculative decoding, or update it (docs/logprobs.md)"
+            )
+    except ServerError:
+        if cache is not None:
+            cache.finish()
+        raise
+
+
 def _check_same(scorer: Scorer, text: Text, kept: ServedText | None) -> None:
     """Raises RequestError where a text that is kept now gets other scores."""
     now = scorer.score(text.ids, text.first_draft)
     assert kept is not None
-    apart = np.abs(np.exp(np.array(now.own)) - np.exp(np.array(kept.own))).max(initial=0.0)
-    if apart > _SAME:
+    if changed := apart([kept], [now]):
         raise RequestError(
-            f"{scorer.client.url} gives a token that was scored before a probability that is {apart:.2g} away: another model "
-            "runs there now under the same name; delete the cached scores to begin anew"
+            f"{scorer.client.url} scores a text otherwise than before ({changed}): another model runs there now under the same "
+            "name; delete the cached scores to begin anew"
         )

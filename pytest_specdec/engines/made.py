@@ -46,7 +46,7 @@ def make_engine(
         from .decode import DecodeEngine
         from .replay import ReplayEngine
     kind = {ReplayEngine.name: ReplayEngine, DecodeEngine.name: DecodeEngine}[name]
-    return kind(plan, device=device, dtype=dtype, stored_texts=stored_texts, report=report)
+    return kind(plan, device=device, dtype=dtype, stored_texts=stored_texts, kept=kept, report=report)
 
 
 def models_of(engine: LocalEngine | ForeignEngine | ServedReplay) -> LocalEngine:

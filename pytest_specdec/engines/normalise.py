@@ -18,12 +18,10 @@ from ..acceptance.counts import Counts
 from ..acceptance.renewal import End
 from ..acceptance.rounds import Round, counts_of_rounds
 from ..acceptance.texts import Text
+from ..baselines.schema import POOLED
 from ..errors import MeasurementError
 from .identities import rounds_of
 from .reported import Manner, Pooled, Reported, Totals
-
-POOLED = "all prompts"
-"""Stands for a prompt's key where an engine counts for all together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +105,18 @@ def starts_of(one: Reported) -> list[Round]:
         found.append(Round(start, drafted, accepted))
         start += accepted + 1
     return found
+
+
+def comparable_rounds(one: Reported, k: int) -> list[Round]:
+    """The rounds of a text that all engines that start alike play alike, for the same greedy text and k.
+
+    They have room for k drafts and the bonus token, so that no engine clips them, and the prompt pass's is left out.
+    `acceptance/1` counts one start more, which has room for the k drafts alone: engines that keep room for the bonus
+    token draft k - 1 tokens there, and others k. Engines that draft in the prompt pass start one token earlier than
+    those that draft after it, and cut the same text into other rounds.
+    """
+    first, end = len(one.prompt_ids or (0,)), len(one.prompt_ids or (0,)) + one.tokens
+    return [own for own in starts_of(one) if first < own.start < end - k]
 
 
 def _totals(one: Reported) -> Totals:

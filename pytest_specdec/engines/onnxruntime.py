@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import MeasurementError, RequestError
 from .forms import form_of
 from .inprocess import Pair, pair_of, threads, until_eos, unused_id
-from .reported import Abilities, Asked, Counters, Manner, Reported, ReportedRound, Request, Setup, Timings
+from .reported import RULES, Abilities, Asked, Counters, Manner, Reported, ReportedRound, Request, Setup, Timings
 
 MANNER = Manner(
     prefill_drafts=True,
@@ -34,7 +34,10 @@ class OnnxRuntimeAdapter:
     """One model with its draft, of the pair that was asked for last."""
 
     name = "onnxruntime"
-    abilities = Abilities(per_round=True, per_request=True, per_position=True, timings=True, loads=True)
+    abilities = Abilities(
+        drafters=("model",), rules=RULES, draft_depth=False, samples=True, filters=True, most=16,
+        per_round=True, per_request=True, per_position=True, timings=True, loads=True,
+    )  # fmt: skip
 
     def __init__(self, setup: Setup) -> None:
         self._genai, self._setup = _package(), setup
@@ -44,9 +47,7 @@ class OnnxRuntimeAdapter:
         return str(self._genai.__version__)
 
     def run(self, request: Request) -> Iterator[Reported]:
-        if request.k > 16:
-            raise RequestError(f"onnxruntime-genai drafts at most 16 tokens, not {request.k}; use --specdec-k=16 or less")
-        pair = pair_of(request, self._setup, self.name)
+        pair = pair_of(request, self._setup)
         model = self._model(pair)
         for done, asked in enumerate(request.prompts):
             self._setup.report(f"{self.name}: decode", done, len(request.prompts))

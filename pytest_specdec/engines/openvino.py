@@ -40,7 +40,10 @@ class OpenVinoAdapter:
     """One pipeline, of the pair that was asked for last."""
 
     name = "openvino"
-    abilities = Abilities(per_round=True, per_request=True, per_position=True, timings=True, samples=False, loads=True)
+    abilities = Abilities(
+        drafters=("model",), rules=("greedy",), draft_depth=False, samples=False, filters=False,
+        per_round=True, per_request=True, per_position=True, timings=True, loads=True,
+    )  # fmt: skip
 
     def __init__(self, setup: Setup) -> None:
         self._genai, self._openvino = _packages()
@@ -51,7 +54,7 @@ class OpenVinoAdapter:
         return str(self._genai.__version__).split("-")[0]
 
     def run(self, request: Request) -> Iterator[Reported]:
-        pair = pair_of(request, self._setup, self.name)
+        pair = pair_of(request, self._setup)
         pipeline = self._pipeline(pair)
         for done, asked in enumerate(request.prompts):
             self._setup.report(f"{self.name}: decode", done, len(request.prompts))

@@ -1,34 +1,29 @@
 """The oracle: what an engine's own models imply on the texts that it emitted, beside what it counted. No baseline needed.
 
 Where nothing is random given the text (greedy decoding, drafts that are arg-maxima or copies), every round is known, and
-the first that differs is named. Otherwise the counts are judged by their exact mean and variance given the texts.
+the first that differs is named. Otherwise the counts are judged by their exact distribution given the texts (`deviations`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..acceptance.case import LOOKUP, Case, Sampling
-from ..acceptance.counts import Counts
-from ..acceptance.moments import Moments, round_moments
-from ..acceptance.renewal import AcceptanceField
-from ..acceptance.tails import tail_bound
+from ..acceptance.case import LOOKUP, Case
+from ..acceptance.moments import Moments
 from ..acceptance.texts import Text
 from ..decoding.heads import project, teacher_forced_hidden
 from ..decoding.loading import LoadedModel
-from ..decoding.replay import DrafterPlan, text_scores
 from ..decoding.sampling import eos_ids
-from ..errors import RequestError
+from ..errors import MeasurementError
 from ..lossless.divergence import TOLERANCES
-from .identities import rounds_of
-from .normalise import Definition, starts_of, text_of
-from .reported import Pooled, Reported
+from .deviations import Deviation, combined, counted_rounds, deviations_of
+from .normalise import starts_of
+from .walk import Judged, Walk, walk_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +55,8 @@ class Agreement:
     """Its acceptance length."""
     expected: float
     """The models' on the same texts."""
-    z: float = 0.0
-    """Accepted tokens beyond the expected ones in standard deviations, over all texts; 0 where nothing is random."""
-    chance: float = 1.0
-    """Bound on the probability of counts so far from the expected ones; 1 where nothing is random."""
+    deviations: tuple[Deviation, ...] = ()
+    """The sum's over all positions, then each position's, where they are known; empty where nothing is random."""
     exact: bool = False
     """Whether every round was compared by itself, since nothing is random."""
     differences: tuple[Difference, ...] = ()
@@ -72,9 +65,14 @@ class Agreement:
     """Differences that rounding explains: two drafts within a logit's precision."""
 
     @property
+    def z(self) -> float:
+        """What was accepted beyond the models' expectation, all positions together, in standard deviations; else 0."""
+        return self.deviations[0].z if self.deviations else 0.0
+
+    @property
     def p_value(self) -> float:
-        """Two-sided, an upper bound; 0 or 1 where nothing is random."""
-        return float(not self.differences) if self.exact else self.chance
+        """Two-sided, of the sum and the positions together; 0 or 1 where nothing is random."""
+        return float(not self.differences) if self.exact else combined(self.deviations)
 
     @property
     def agrees(self) -> bool:
@@ -90,7 +88,27 @@ class Agreement:
         told = f"{self.engine} counts an acceptance length of {self.counted:.4f} where its models imply {self.expected:.4f}"
         if self.exact:
             return f"{told} on the same texts: {self._first()}; {self._cure()}"
-        return f"{told} on the same texts (z {self.z:+.1f}, p {self.p_value:.1g}), so it is {self._side()}; {self._cure()}"
+        return f"{told} on the same texts{self._improbable()}; {self._cure()}"
+
+    @property
+    def worst(self) -> Deviation:
+        """The most improbable count of those judged. Only where something is random."""
+        return min(self.deviations, key=lambda one: (one.adjusted, one.position or 0))
+
+    def _improbable(self) -> str:
+        one = self.worst
+        if one.impossible is not None:
+            first, number = one.impossible[0], len(one.impossible)
+            return (
+                f" (z {self.z:+.1f}), and rejects {number} drafts where the text goes on with a token that q makes at least as "
+                f"likely as p, first in round {first.round} of prompt {first.prompt}, at position {first.position}, which "
+                f"rejection sampling with this p and q never does (p {self.p_value:.1g})"
+            )
+        odds = f"z {one.z:+.1f}, p {self.p_value:.1g}"
+        if one.position is None:
+            return f" ({odds}), so it is {self._side()}"
+        shares = f" accepts {one.counted:.2%} of its drafts and not {one.expected:.2%}," if one.expected else ""
+        return f" (z {self.z:+.1f}), and draft position {one.position}{shares} is {self._side()} ({odds})"
 
     def _first(self) -> str:
         one, more = self.differences[0], len(self.differences) - 1
@@ -103,10 +121,16 @@ class Agreement:
         )
 
     def _side(self) -> str:
-        below = self.z < 0 if not self.exact else self.counted < self.expected
+        below = self.counted < self.expected if self.exact else self.worst.z < 0
         return "below its models" if below else "above its models"
 
     def _cure(self) -> str:
+        if not self.exact and self.worst.impossible is not None:
+            return (
+                "if the texts conform, check that the engine's drafter holds the weights named here and samples with their "
+                "temperature, top-k and top-p, once; if they do not, that acceptance test and residual take the q from which "
+                "the drafts are drawn, and that recovered tokens are drawn from max(p - q, 0)"
+            )
         if self._side().startswith("below"):
             return (
                 "check that the engine's drafter holds the weights named here, and its cache and positions after a rejected draft"
@@ -114,128 +138,31 @@ class Agreement:
         return "check that its drafts are drawn from the q of its acceptance test, and that no lossy mode is on"
 
 
-@dataclasses.dataclass(frozen=True)
-class Judged:
-    """One run of an engine to be judged."""
-
-    case: Case
-    reported: Sequence[Reported]
-    categories: Sequence[str]
-    definition: Definition
-    counts: Counts
-    """By that definition."""
-    pooled: Pooled | None = None
-
-    @property
-    def certain(self) -> bool:
-        """Whether the text alone decides the rounds: then `accept` is 0 or 1."""
-        manner = self.reported[0].manner
-        return self.case.temperature == 0 or manner.argmax_drafts or self.case.drafter == LOOKUP
-
-    @property
-    def texts(self) -> list[Text]:
-        """Raises RequestError where the engine does not tell its tokens."""
-        for one in self.reported:
-            if not (one.prompt_ids and one.new_ids):
-                raise RequestError(
-                    f"{one.where or one.key} comes without token ids, and only these can be replayed; "
-                    "let the engine return them, or leave specdec_oracle out"
-                )
-        return [text_of(one, category) for one, category in zip(self.reported, self.categories, strict=True)]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Walk:
-    """The rounds that the engine's manner allows on its texts."""
-
-    field: AcceptanceField
-    proposed: NDArray[np.int64]
-    """(texts, longest): tokens drafted by a round at each start."""
-    survival: NDArray[np.float64]
-    played: NDArray[np.bool_]
-    counted: NDArray[np.bool_]
-
-    def moments(self) -> Moments:
-        return round_moments(self.survival, self.field.starts, self.played, self.counted)
-
-
 def agreement(judged: Judged, target: LoadedModel, drafter: LoadedModel | str, alpha: float) -> Agreement:
     """Judge a run by its models; an engine that is right disagrees with probability `alpha` at most.
 
-    Raises RequestError for a rule or a text that cannot be replayed.
+    Raises RequestError for a rule or a text that cannot be replayed, MeasurementError for texts without room for a round.
     """
-    walk = _walk(judged, target, drafter)
+    walk = walk_of(judged, target, drafter)
     moments = walk.moments()
+    if not moments.rounds.sum() > 0:
+        raise MeasurementError(f"no text has room for a round of k={judged.case.k}; raise --specdec-new-tokens")
     found = Agreement(
-        judged.case.engine,
-        alpha,
-        len(judged.reported),
-        int(judged.counts.total_rounds),
-        judged.counts.acceptance_length,
-        1 + float(moments.accepted.sum() / moments.rounds.sum()),
+        engine=judged.case.engine,
+        alpha=alpha,
+        texts=len(judged.reported),
+        rounds=int(judged.counts.total_rounds),
+        counted=judged.counts.acceptance_length,
+        expected=1 + float(moments.accepted.sum() / moments.rounds.sum()),
     )
     if not judged.certain:
-        z, chance = _excess(judged, walk, moments)
-        return dataclasses.replace(found, z=z, chance=chance)
+        return dataclasses.replace(found, deviations=deviations_of(judged, walk))
     differences, ties = _differences(judged, walk, moments, target, drafter)
     return dataclasses.replace(found, exact=True, differences=tuple(differences), ties=ties)
 
 
-def _walk(judged: Judged, target: LoadedModel, drafter: LoadedModel | str) -> _Walk:
-    case, definition, texts = judged.case, judged.definition, judged.texts
-    sampling, rule = (Sampling(0.0), "greedy") if judged.certain else (case.texts.sampling, case.rule)
-    if definition.prefill_drafts:  # the first round drafts the first new token
-        texts = [dataclasses.replace(text, prompt_length=text.prompt_length - 1) for text in texts]
-    (scores,) = text_scores(target, [DrafterPlan(drafter, case.depth, case.k)], texts, sampling)
-    field = scores.field(rule)
-    at = np.arange(field.accept.shape[2])
-    left = field.lengths[:, None] - at
-    proposed = np.full(left.shape, case.k) if field.available is None else np.minimum(field.available, case.k)
-    if judged.reported[0].manner.end == "clipped":
-        limits = np.array([len(one.prompt_ids) for one in judged.reported]) + case.texts.new_tokens
-        proposed = np.clip(np.minimum(proposed, limits[:, None] - at - 1), 0, None)
-    if definition.end == "inside":
-        played = left >= case.k
-        counted = played & (at != field.starts[:, None]) if definition.prefill_drafts else played
-    else:
-        played = left > 0
-        counted = played if definition.counts_empty else played & (proposed > 0)
-    # What is drafted past the text's end may be accepted, and is not counted where it is not delivered.
-    within = proposed if judged.reported[0].manner.undelivered else np.clip(np.minimum(proposed, left - 1), 0, None)
-    return _Walk(field, proposed, field.survival(within, case.k), played, counted)
-
-
-def _excess(judged: Judged, walk: _Walk, moments: Moments) -> tuple[float, float]:
-    """What was accepted beyond the mean of all texts, in standard deviations, and a bound on the chance of as much."""
-    if judged.definition.end == "inside":
-        # Accepted tokens beyond the expected ones of the rounds that were played: a ratio's numerator, with mean 0.
-        slope = float(moments.accepted.sum() / moments.rounds.sum())
-        weights = (1.0, -slope)
-        excess = judged.counts.accepted.sum() - slope * judged.counts.total_rounds
-    else:
-        # Rounds and delivered tokens add up to the text, so fewer rounds are all that more acceptance can mean.
-        weights = (0.0, -1.0)
-        excess = float(moments.rounds.sum()) - _rounds(judged)
-    mean, variance = moments.linear(*weights)
-    deviation = math.sqrt(float(variance.sum()))
-    if abs(excess) < 1e-6:
-        return 0.0, 1.0
-    if not deviation > 0:
-        return math.copysign(math.inf, excess), 0.0
-    law = (walk.survival, walk.field.starts, walk.played, walk.counted)
-    bound = tail_bound(*law, per_accepted=weights[0], per_round=weights[1], mean=float(mean.sum()), excess=excess)
-    return float(excess / deviation), min(1.0, 2 * bound)
-
-
-def _rounds(judged: Judged) -> float:
-    if judged.pooled is None:
-        return judged.counts.total_rounds
-    tokens = [one.tokens for one in judged.reported]
-    return rounds_of(judged.pooled.totals, judged.pooled.manner, judged.case.k, tokens)
-
-
 def _differences(
-    judged: Judged, walk: _Walk, moments: Moments, target: LoadedModel, drafter: LoadedModel | str
+    judged: Judged, walk: Walk, moments: Moments, target: LoadedModel, drafter: LoadedModel | str
 ) -> tuple[list[Difference], int]:
     """What differs beyond rounding, and how much only rounding explains."""
     if judged.definition.end == "inside":
@@ -249,12 +176,12 @@ def _differences(
             if said != expected
         ]
     else:
-        said, expected = int(_rounds(judged)), round(float(moments.rounds.sum()))
+        said, expected = int(counted_rounds(judged)), round(float(moments.rounds.sum()))
         found = [(0, Difference("all", None, 0, said, expected, math.inf))] * (said != expected)
     return _without_ties(found, judged, target, drafter)
 
 
-def _round_differences(judged: Judged, walk: _Walk, row: int, target: LoadedModel) -> list[tuple[int, Difference]]:
+def _round_differences(judged: Judged, walk: Walk, row: int, target: LoadedModel) -> list[tuple[int, Difference]]:
     """Each round at its own start beside what the draft's choices there give."""
     one, length, found = judged.reported[row], int(walk.field.lengths[row]), []
     whole = not eos_ids(target)  # a drafter that drafts EOS stops there

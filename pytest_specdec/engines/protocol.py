@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..acceptance.case import DEFINITION, Case
 from ..acceptance.counts import Counts
+from ..acceptance.references import References
 from ..acceptance.renewal import AcceptanceField
 from ..acceptance.samples import Samples
 from ..acceptance.texts import Text
@@ -51,8 +52,12 @@ class Measurement:
     """One round from each prompt's own context, where it is known."""
     field: Callable[[], AcceptanceField] | None = None
     """Makes the acceptance of every token by every head, where it is known: too large to keep for every case."""
+    references: Callable[[], References] | None = None
+    """Makes what drafters that know nothing would have had accepted on the same texts, where these are replayed."""
     definition: str = DEFINITION
     """What was counted."""
+    notes: tuple[str, ...] = ()
+    """What readers of the report should know of the measurement, a sentence each."""
     altered: str | None = None
     """A mode of the engine in which it is no decoder of its models: never compared with another."""
 
@@ -72,6 +77,10 @@ class Engine(Protocol):
 
     def oracle(self, case: Case, alpha: float) -> Agreement:
         """Whether the rounds counted for a case are those that its models imply; a right engine fails with probability alpha."""
+
+    def unsupported(self, case: Case) -> str | None:
+        """Why the engine cannot run a case at all; None where it can, and for mistakes in the request, which are errors."""
+        return None
 
     def costs(self, cases: Sequence[Case]) -> CostProfile:
         """Times of the rounds of cases that share their models and temperature."""

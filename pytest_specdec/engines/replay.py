@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..acceptance.case import Case, TextKey
 from ..acceptance.prompts import read_prompts
+from ..acceptance.references import References, reference_counts
 from ..acceptance.renewal import expected_counts
 from ..acceptance.samples import Samples
 from ..acceptance.scores import Scores
@@ -24,9 +24,6 @@ from ..decoding.sampling import encode_prompts, sample_new_tokens
 from ..errors import SpecdecError
 from .local import LocalEngine, no_rounds, template_of
 from .protocol import Measurement
-
-if TYPE_CHECKING:
-    pass
 
 _ScoresKey = tuple[str, int | None]
 """Drafter, and the depth where each depth needs scores of its own."""
@@ -65,7 +62,13 @@ class ReplayEngine(LocalEngine):
             looping=group.looping,
             samples=Samples.of(field, case.k),
             field=functools.partial(own.field, case.rule),
+            notes=group.notes,
+            references=functools.partial(self._references, case, own, group.texts),
         )
+
+    def _references(self, case: Case, scores: Scores, texts: Sequence[Text]) -> References:
+        vocabulary = self.model(case.target).model.get_input_embeddings().num_embeddings
+        return reference_counts(scores, texts, vocabulary=vocabulary, k=case.k, rule=case.rule, judged=case.judged)
 
     def emitted(self, case: Case) -> Sequence[Text]:
         return self._group(case.texts).texts
@@ -82,9 +85,19 @@ class ReplayEngine(LocalEngine):
             except SpecdecError as error:
                 scores[name] = error
         measured = text_scores(
-            target, list(plans.values()), texts, key.sampling, functools.partial(self._report, f"{key.suite}: replay")
+            target,
+            list(plans.values()),
+            texts,
+            key.sampling,
+            functools.partial(self._report, f"{key.suite}: replay"),
+            judge_origin=True,
         )
-        return _TextGroup(texts, stored, scores | dict(zip(plans, measured, strict=True)))
+        notes = self._kept.notes(key)
+        for name, found in zip(plans, measured, strict=True):
+            scores[name] = found if (problem := _foreign(found)) is None else problem
+        if measured and (origin := measured[0].origin) is not None and (note := origin.note) is not None:
+            notes = (*notes, f"texts of {key.suite} at {key.sampling.suffix}: {note}")
+        return _TextGroup(texts, stored, scores, notes)
 
     def _drafter_plan(self, cases: list[Case]) -> DrafterPlan:
         """One drafter's plan for its cases; loads what it needs, so that a bad drafter fails alone."""
@@ -95,8 +108,9 @@ class ReplayEngine(LocalEngine):
         return DrafterPlan(model, depth, steps)
 
     def _texts(self, key: TextKey, target: LoadedModel) -> tuple[tuple[Text, ...], TextSet]:
-        """The stored texts where they fit the target; the missing ones are sampled."""
+        """The stored texts where they fit the target, then those kept by an earlier run; the missing ones are sampled."""
         prompts = read_prompts(key.prompts, key.prompt_limit)
+        target.checkpoint.hash_now(self._report)
         ids = encode_prompts(target.tokenizer, prompts)
         wanted = TextSet(
             SCHEMA,
@@ -113,6 +127,11 @@ class ReplayEngine(LocalEngine):
         stored = self._stored_texts(key)
         known = dict(stored.texts) if stored is not None and stored.fits(wanted) else {}
         missing = [row for row, prompt in enumerate(prompts) if prompt.key not in known]
+        if not missing and key.prompt_limit is None:
+            self._kept.forget(key)
+        kept = self._kept.read(key, wanted) if missing else {}
+        known = kept | known
+        missing = [row for row in missing if prompts[row].key not in kept]
         if missing:
             sampled = sample_new_tokens(
                 target,
@@ -120,9 +139,12 @@ class ReplayEngine(LocalEngine):
                 new_tokens=key.new_tokens,
                 sampling=key.sampling,
                 seed=key.seed,
+                keys=[prompts[row].key for row in missing],
                 progress=functools.partial(self._report, f"{key.suite}: sampling texts"),
             )
-            known |= {prompts[row].key: new for row, new in zip(missing, sampled, strict=True)}
+            made = {prompts[row].key: new for row, new in zip(missing, sampled, strict=True)}
+            known |= made
+            self._kept.write(key, wanted, kept | made)
         texts = texts_of_prompts(prompts, ids, [known[prompt.key] for prompt in prompts])
         used = {prompt.key: known[prompt.key] for prompt in prompts}
         return texts, msgspec.structs.replace(wanted, texts=used)
@@ -135,6 +157,7 @@ class _TextGroup:
     texts: tuple[Text, ...]
     stored: TextSet
     scores: dict[_ScoresKey, Scores | SpecdecError]
+    notes: tuple[str, ...]
 
     @functools.cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -143,6 +166,16 @@ class _TextGroup:
     @functools.cached_property
     def looping(self) -> int:
         return sum(text.loops for text in self.texts)
+
+
+def _foreign(scores: Scores) -> SpecdecError | None:
+    """Why the texts that were scored are not the target's; None where they may be."""
+    try:
+        if scores.origin is not None:
+            scores.origin.check()
+    except SpecdecError as error:
+        return error
+    return None
 
 
 def _scores_key(case: Case) -> _ScoresKey:

@@ -61,7 +61,19 @@ class Manner:
     """Whether rounds with nothing proposed are among the rounds."""
     argmax_drafts: bool = False
     """Whether drafts are the drafter's likeliest tokens at every temperature, as in vLLM and llama.cpp; else draws from q."""
+    ngrams: tuple[int, int] | None = None
+    """Tokens of the shortest and longest n-gram that prompt lookup looks up; None where the engine does not say."""
     counters: Counters = Counters()
+
+
+@dataclasses.dataclass(frozen=True)
+class Ends:
+    """What ends the texts of a run before their length limit, where it is not the target's own EOS alone."""
+
+    eos: tuple[int, ...] | None = None
+    """Token ids that end a text; none where the engine was told to ignore EOS; None for the target's own."""
+    stop: tuple[int | str, ...] = ()
+    """Further token ids, and strings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +111,9 @@ class Reported:
     """A mode that makes the text or the counts no measurement of these models: `synthetic acceptance 0.8,0.5,0.25`."""
     where: str = ""
     """What to name in a message: `trace.jsonl:3`, `request 3 of http://localhost:8000`."""
+    finish: str | None = None
+    """Why the text ends, as the engine says: `stop` (EOS or a declared stop) or `length`; None where it does not say."""
+    ends: Ends = Ends()
 
     @property
     def tokens(self) -> int:
@@ -115,10 +130,30 @@ class Pooled:
     where: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Abilities:
-    """What an adapter can give and take. Read before anything is run."""
+RULES = ("greedy", "rejection")
+"""What every engine verifies by: the arg-max when greedy, else rejection sampling or what gives the same distribution."""
 
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Abilities:
+    """What an adapter can give and take. Read before anything is run: what it cannot do is refused, and never left out.
+
+    What a case may ask for has no default, so that each adapter says it.
+    """
+
+    drafters: tuple[Drafter, ...]
+    rules: tuple[str, ...]
+    """Verification rules."""
+    draft_depth: bool
+    """Whether a draft model's MTP layers draft (depth above 0); else it drafts as a plain model."""
+    samples: bool
+    """Whether it can decode at a temperature above 0."""
+    filters: bool
+    """Whether it takes top-k and top-p."""
+    most: int | None = None
+    """Most draft tokens of a round; None without a limit."""
+    all_heads: bool = True
+    """Whether own MTP heads draft with as many layers as there are, up to k; else with as many as the case's depth says."""
     per_round: bool = False
     per_request: bool = False
     """Sums of each request by itself."""
@@ -126,9 +161,6 @@ class Abilities:
     """Sums over the run only."""
     per_position: bool = False
     timings: bool = False
-    samples: bool = True
-    """Whether it can decode at a temperature above 0, seeded."""
-    drafters: tuple[Drafter, ...] = ("model",)
     url: Literal["needed", "refused", "optional"] = "refused"
     """Whether `--specdec-url` must be given."""
     loads: bool = False

@@ -14,6 +14,7 @@ import msgspec
 
 from ..acceptance.texts import Text
 from ..errors import RequestError
+from ..strict_json import JsonError, parse_json
 from .scorers import Scorer, ServedText
 
 _SCHEMA = 1
@@ -41,6 +42,13 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def of(cls, text: Text, scored: ServedText) -> _Row:
         own, top = list(map(_finite, scored.own)), [list(map(_finite, row)) for row in scored.top]
         return cls(text.key, text.fingerprint, scored.first, own, list(scored.best), top)
+
+    def problem(self) -> str | None:
+        """Why no server gave this; None where one may have."""
+        if not len(self.own) == len(self.best) == len(self.top):
+            return "a row of unequal lists"
+        values = [value for row in (self.own, *self.top) for value in row if value is not None]
+        return "a log-probability above 0" if any(value > 0 for value in values) else None
 
     @property
     def scored(self) -> ServedText:
@@ -101,15 +109,15 @@ class ScoreCache:
             self._append(self._head, mode="wb")
             return
         try:
-            head = msgspec.json.decode(lines[0], type=_Head)
-            rows = [msgspec.json.decode(line, type=_Row) for line in lines[1:]]
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            head = msgspec.convert(parse_json(lines[0].decode()), _Head)
+            rows = [msgspec.convert(parse_json(line.decode()), _Row) for line in lines[1:]]
+        except (JsonError, msgspec.ValidationError, UnicodeDecodeError) as error:
             raise RequestError(f"{self._path} is damaged ({error}); delete it to score its texts again") from None
         if head != self._head:
             raise RequestError(f"{self._path} holds scores of {_difference(head, self._head)}; delete it or name another folder")
         for row in rows:
-            if not len(row.own) == len(row.best) == len(row.top):
-                raise RequestError(f"{self._path} is damaged (a row of unequal lists); delete it to score its texts again")
+            if problem := row.problem():
+                raise RequestError(f"{self._path} is damaged ({problem}); delete it to score its texts again")
             self._rows[row.prompt, row.text, row.first] = row.scored
 
 

@@ -10,8 +10,9 @@ import abc
 import dataclasses
 import functools
 import math
+import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -20,6 +21,15 @@ from .http import Client, ServerError
 
 _LEAST = -9000.0
 """Log-probabilities at or below stand for minus infinity, which JSON cannot say; vLLM writes -9999."""
+POSITIVE = 1e-3
+"""A log-probability above 0 that rounding explains; also how far apart two mentions of one token may be."""
+SUM_SLACK = 0.02
+"""How far above 1 probabilities may add up: log-probabilities cut to bfloat16 are off by up to a 256th of themselves, which
+moves the sum over n tokens by at most log(n) / 256, that is 0.018 over 100."""
+_CERTAIN = 1e-3
+"""Nats below which a token counts as certain."""
+_MANY = 8
+"""Tokens from which on equal log-probabilities are no coincidence."""
 _FORCE = 1e4
 """Added to a token's logit so that llama.cpp emits it; the log-probabilities are served without it."""
 
@@ -46,31 +56,99 @@ class ServedModel:
     identity: str
 
 
+class Position(NamedTuple):
+    """What a server gives at one position of a text."""
+
+    token: int
+    """The text's own one."""
+    own: float | None
+    """Its log-probability."""
+    entries: Sequence[tuple[int | None, float]]
+    """All tokens listed there with their log-probabilities, the likeliest first; None for a token whose id is not said."""
+
+
+def impossible(position: Position) -> str | None:
+    """Why no model gives these numbers, in words that follow the position's name; None where one can."""
+    token, own, entries = position
+    values = [value for _, value in entries]
+    if own is None or not own <= POSITIVE or not values or not all(value <= POSITIVE for value in values):
+        return f"has log-probability {own} and top {values[:3]}"
+    if own > max(values) + 1e-6:
+        return f"has log-probability {own}, above the largest log-probability served, {max(values)}"
+    given = [name for name, _ in entries if name is not None]
+    repeated = [name for at, name in enumerate(given) if name in given[:at]]
+    listed = next((value for name, value in entries if name == token), None)
+    if repeated or (listed is not None and abs(_finite(listed) - _finite(own)) > POSITIVE):
+        twice = repeated[0] if repeated else token
+        both = [value for name, value in entries if name == twice][:2] if repeated else [own, listed]
+        return f"has token {twice} twice, with log-probabilities {both[0]} and {both[1]}"
+    # Where ids are not said, only a smaller value than all that are listed is surely another token's.
+    extra = [own] if listed is None and (given or own < min(values)) else []
+    if (whole := math.fsum(map(math.exp, [*values, *extra]))) > 1 + SUM_SLACK:
+        return f"has probabilities that add up to {whole:.3g} over {len(values) + len(extra)} tokens"
+    return None
+
+
+def constant(values: Sequence[float]) -> str | None:
+    """Says so where many tokens all have one log-probability, as from a server that scores nothing."""
+    if len(values) < _MANY or len(set(values)) > 1 or values[0] > -_CERTAIN:
+        return None
+    return f"all {len(values)} tokens have the same log-probability, {values[0]:.4g}, as from a model with empty weights"
+
+
 class Scorer(abc.ABC):
     """One served model. `top` is how many of the largest log-probabilities are asked for at each position."""
 
     dialect: str
+    again: int = 64
+    """Tokens of a text that are scored a second time, see `asked_again`."""
 
     def __init__(self, client: Client, model: ServedModel, top: int = 1) -> None:
         self.client, self.model, self.top = client, model, max(top, 1)
 
-    @abc.abstractmethod
-    def score(self, ids: Sequence[int], first: int) -> ServedText:
-        """Score tokens `first` (at least 1) to the end. Raises ServerError for an answer that is not about these tokens."""
+    def score(self, ids: Sequence[int], first: int, *, fresh: bool = False) -> ServedText:
+        """Score tokens `first` (at least 1) to the end; `fresh` keeps the server's prefix cache out of it where it can.
 
-    def _told(self, first: int, own: list[float | None], best: list[int | None], top: list[list[float]]) -> ServedText:
-        """What was served, checked. Raises ServerError for a missing or positive log-probability, or too short a list."""
-        for offset, (value, largest) in enumerate(zip(own, top, strict=True)):
-            if value is None or not value <= 1e-3 or not largest or not largest[0] <= 1e-3:
-                self.refuse(f"position {first + offset} has log-probability {value} and top {largest[:3]}")
-            if value > largest[0] + 1e-6:
-                self.refuse(f"position {first + offset}: {value} is above the largest log-probability served, {largest[0]}")
-        return ServedText(first, tuple(map(_finite, own)), tuple(best), tuple(tuple(map(_finite, row)) for row in top))
+        Raises ServerError for an answer that is not about these tokens, or that no model can give.
+        """
+        told = self._checked(first, self._asked(ids, first, fresh))
+        if len(told.own) > 1 and min(told.own) > -_CERTAIN:
+            self._check_certain(ids, told)
+        elif problem := constant(told.own):
+            self.refuse(problem)
+        return told
+
+    @abc.abstractmethod
+    def _asked(self, ids: Sequence[int], first: int, fresh: bool) -> list[Position]:
+        """What the server gives at each position. Raises ServerError for an answer that is not about these tokens."""
+
+    def _checked(self, first: int, positions: Sequence[Position]) -> ServedText:
+        for offset, position in enumerate(positions):
+            if problem := impossible(position):
+                self.refuse(f"position {first + offset} {problem}")
+        top = [[value for _, value in position.entries][: self.top] for position in positions]
+        return ServedText(
+            first,
+            tuple(_finite(position.own) for position in positions),
+            tuple(position.entries[0][0] for position in positions),
+            tuple(tuple(map(_finite, row)) for row in top),
+        )
+
+    def _check_certain(self, ids: Sequence[int], told: ServedText) -> None:
+        """A text of which every token is certain: another token in the place of the last must not be likely, too."""
+        last = ids[-1]
+        other = next((token for token in reversed(ids) if token != last), last - 1 if last else 1)
+        (instead,) = self._checked(len(ids) - 1, self._asked([*ids[:-1], other], len(ids) - 1, False)).own
+        if (whole := math.exp(told.own[-1]) + math.exp(instead)) > 1 + SUM_SLACK:
+            self.refuse(
+                f"all {len(told.own)} tokens of a text have probability 1, and the last one and token {other} in its place "
+                f"add up to {whole:.3g}"
+            )
 
     def refuse(self, why: str) -> NoReturn:
         raise ServerError(
-            f"{self.client.url} ({self.dialect}) does not serve log-probabilities of the tokens that were sent: {why}; "
-            "see docs/engines.md for the versions and flags that do"
+            f"{self.client.url} ({self.dialect}) does not serve log-probabilities of the tokens that were sent: {why}; see "
+            "docs/logprobs.md for the servers, versions and flags that do"
         )
 
 
@@ -92,25 +170,29 @@ class VllmScorer(Scorer):
 
     dialect = "vllm"
 
-    def score(self, ids: Sequence[int], first: int) -> ServedText:
+    def _asked(self, ids: Sequence[int], first: int, fresh: bool) -> list[Position]:
         body = {"model": self.model.name, "prompt": list(ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": self.top}
+        if fresh:
+            body["cache_salt"] = secrets.token_hex(8)  # servers that do not know it ignore it
         answer = self.client.post_json("/v1/completions", body, _PromptAnswer)
         served = answer.choices[0].prompt_logprobs if answer.choices else None
         if served is None or len(served) != len(ids):
             self.refuse(f"{len(ids)} tokens were sent and {'none' if served is None else len(served)} scored")
-        own: list[float | None] = []
-        best: list[int | None] = []
-        top: list[list[float]] = []
+        positions = []
         for position in range(first, len(ids)):
             entries = served[position] or {}
             entry = entries.get(str(ids[position]))
             if entry is None:
                 self.refuse(f"token {ids[position]} at position {position} is not among those scored, {list(entries)[:3]}")
             ranked = sorted(entries.items(), key=lambda item: (-_number(item[1].logprob), item[1].rank or math.inf))
-            own.append(entry.logprob)
-            best.append(int(ranked[0][0]))
-            top.append([_number(item.logprob) for _, item in ranked][: self.top])
-        return self._told(first, own, best, top)
+            listed = [(self._token(name), _number(item.logprob)) for name, item in ranked]
+            positions.append(Position(ids[position], entry.logprob, listed))
+        return positions
+
+    def _token(self, name: str) -> int:
+        if not (name.isascii() and name.isdecimal()):
+            self.refuse(f"{name!r} is no token id")
+        return int(name)
 
 
 class _EchoLogprobs(msgspec.Struct, frozen=True):
@@ -136,7 +218,7 @@ class EchoScorer(Scorer):
 
     dialect = "echo"
 
-    def score(self, ids: Sequence[int], first: int) -> ServedText:
+    def _asked(self, ids: Sequence[int], first: int, fresh: bool) -> list[Position]:
         body = {
             "model": self.model.name, "prompt": list(ids), "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": self.top,
         }  # fmt: skip
@@ -148,8 +230,10 @@ class EchoScorer(Scorer):
             self.refuse(f"{len(ids)} tokens were sent and the echo scores {len(served.token_logprobs) if served else 'none'}")
         if len(served.top_logprobs) != len(served.token_logprobs):
             self.refuse(f"{len(served.token_logprobs)} log-probabilities come with {len(served.top_logprobs)} lists")
-        rows = [sorted(map(_number, (row or {}).values()), reverse=True)[: self.top] for row in served.top_logprobs]
-        return self._told(first, served.token_logprobs[first : len(ids)], [None] * (len(ids) - first), rows[first : len(ids)])
+        rows = [sorted(map(_number, (row or {}).values()), reverse=True) for row in served.top_logprobs]
+        return [
+            Position(ids[at], served.token_logprobs[at], [(None, value) for value in rows[at]]) for at in range(first, len(ids))
+        ]
 
 
 class _MetaInfo(msgspec.Struct, frozen=True):
@@ -167,7 +251,8 @@ class SglangScorer(Scorer):
 
     dialect = "sglang"
 
-    def score(self, ids: Sequence[int], first: int) -> ServedText:
+    def _asked(self, ids: Sequence[int], first: int, fresh: bool) -> list[Position]:
+        # From position 0 on everything is computed, whatever its prefix cache holds.
         body = {
             "input_ids": list(ids), "sampling_params": {"temperature": 0, "max_new_tokens": 1, "ignore_eos": True},
             "return_logprob": True, "logprob_start_len": 0, "top_logprobs_num": self.top,
@@ -176,18 +261,14 @@ class SglangScorer(Scorer):
         served, lists = meta.input_token_logprobs, meta.input_top_logprobs
         if meta.prompt_tokens != len(ids) or served is None or lists is None or not len(served) == len(lists) == len(ids):
             self.refuse(f"{len(ids)} tokens were sent and {len(served) if served else 'none'} scored")
-        own: list[float | None] = []
-        best: list[int | None] = []
-        top: list[list[float]] = []
+        positions = []
         for position in range(first, len(ids)):
             value, token = self._pair(served[position])
             if token != ids[position]:
                 self.refuse(f"token {ids[position]} was sent at position {position} and {token} scored")
             entries = sorted(((_number(one), name) for one, name in map(self._pair, lists[position] or ())), reverse=True)
-            own.append(value)
-            best.append(entries[0][1] if entries else None)
-            top.append([one for one, _ in entries])
-        return self._told(first, own, best, top)
+            positions.append(Position(token, value, [(name, one) for one, name in entries]))
+        return positions
 
     def _pair(self, triple: list[Any]) -> tuple[float | None, int]:
         """(log-probability, token) of SGLang's [log-probability, token, text]."""
@@ -226,36 +307,25 @@ class LlamaCppScorer(Scorer):
     """
 
     dialect = "llama.cpp"
+    again = 16
 
-    def score(self, ids: Sequence[int], first: int) -> ServedText:
-        own: list[float | None] = []
-        best: list[int | None] = []
-        top: list[list[float]] = []
-        for position in range(first, len(ids)):
-            value, entries = self._position(ids[:position], ids[position])
-            own.append(value)
-            best.append(entries[0].id if entries else None)
-            top.append([_number(entry.logprob) for entry in entries])
-        told = self._told(first, own, best, top)
-        if len(own) > 1 and not any(own):
-            self.refuse("every token has probability 1, so the bias on the token sent is in what is served")
-        return told
+    def _asked(self, ids: Sequence[int], first: int, fresh: bool) -> list[Position]:
+        return [self._position(ids[:position], ids[position], fresh) for position in range(first, len(ids))]
 
-    def _position(self, before: Sequence[int], token: int) -> tuple[float | None, list[_Top]]:
+    def _position(self, before: Sequence[int], token: int, fresh: bool) -> Position:
         """The token's log-probability behind `before`, and the largest ones there."""
-        forced = self._forced(before, token, self.top)
+        forced = self._forced(before, token, self.top, fresh)
         if forced is not None:
-            return forced.logprob, forced.top_logprobs
-        forced = self._forced(before, self._letter, 1 << 24)
-        everything = [] if forced is None else forced.top_logprobs
-        own = next((entry.logprob for entry in everything if entry.id == token), None)
-        return own, everything[: self.top]
+            return Position(token, forced.logprob, [(entry.id, _number(entry.logprob)) for entry in forced.top_logprobs])
+        forced = self._forced(before, self._letter, 1 << 24, fresh)
+        everything = [] if forced is None else [(entry.id, _number(entry.logprob)) for entry in forced.top_logprobs]
+        return Position(token, next((value for name, value in everything if name == token), None), everything)
 
-    def _forced(self, before: Sequence[int], token: int, largest: int) -> _Forced | None:
+    def _forced(self, before: Sequence[int], token: int, largest: int, fresh: bool) -> _Forced | None:
         """What comes with a token that is made to be emitted behind `before`; None where it comes without probabilities."""
         body = {
             "prompt": list(before), "n_predict": 1, "n_probs": largest, "logit_bias": [[token, _FORCE]], "top_k": 1,
-            "temperature": 1.0, "post_sampling_probs": False, "cache_prompt": True, "samplers": ["top_k"],
+            "temperature": 1.0, "post_sampling_probs": False, "cache_prompt": not fresh, "samplers": ["top_k"],
         }  # fmt: skip
         answer = self.client.post_json("/completion", body, _CompletionAnswer)
         if answer.tokens_evaluated != len(before):

@@ -8,22 +8,30 @@ import functools
 import os
 import time
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from ..acceptance.case import Sampling
 from ..errors import MeasurementError, RequestError
+from ..printable import KEY
+from .asked_again import apart
 from .http import Client, ServerError
 from .reported import Abilities, Asked, Manner, Pooled, Reported, ReportedRound, Request, Setup, Timings, Totals
 from .scorers import Scorer, scorer_at, served_model
 
-KEY = "SPECDEC_API_KEY"
-"""Environment variable with the server's key."""
 PROBES, PROBE_TOKENS = 2, 48
 """Greedy texts, and their new tokens, from which a mode that is not lossless is told."""
 _TIE = 0.5
 """Nats below the likeliest token up to which another choice is rounding: four steps of a bfloat16 logit between 16 and 32."""
 
-Said = tuple[tuple[int, ...], tuple[ReportedRound, ...] | None, Totals | None]
-"""New tokens, the rounds and the sums of one request, where the engine tells them."""
+
+class Said(NamedTuple):
+    """A server's answer to one request; None for what it does not report."""
+
+    new_ids: tuple[int, ...]
+    rounds: tuple[ReportedRound, ...] | None
+    totals: Totals | None
+    finish: str | None = None
+    """Why the text ends, see `Reported.finish`."""
 
 
 class ServedAdapter(abc.ABC):
@@ -50,7 +58,7 @@ class ServedAdapter(abc.ABC):
 
     def emit(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int) -> tuple[int, ...]:
         """New tokens alone, also from a server that does not draft."""
-        return self.answer(ids, sampling, new_tokens, seed, new_tokens)[0]
+        return self.answer(ids, sampling, new_tokens, seed, new_tokens).new_ids
 
     @abc.abstractmethod
     def begin(self) -> None:
@@ -97,12 +105,14 @@ class ServedAdapter(abc.ABC):
         lost, said = self.client.lost, list[Said]()
         for row, (asked, ids) in enumerate(zip(request.prompts, prompts, strict=True)):
             begun = time.perf_counter()
-            new, rounds, totals = self.answer(ids, request.sampling, request.new_tokens, request.seed_of(asked), request.k)
+            one = self.answer(ids, request.sampling, request.new_tokens, request.seed_of(asked), request.k)
             where = f"request {row + 1} of {self.client.url}"
-            said.append((new, rounds, totals))
-            self._check_depth(max((own.drafted for own in rounds or ()), default=0), request.k, where)
+            said.append(one)
+            self._check_depth(max((own.drafted for own in one.rounds or ()), default=0), request.k, where)
             timings = Timings(time.perf_counter() - begun)
-            yield Reported(asked.key, ids, new, self.manner, rounds, totals, None, timings, altered, where)
+            yield Reported(
+                asked.key, ids, one.new_ids, self.manner, one.rounds, one.totals, None, timings, altered, where, one.finish
+            )
         if said:
             yield from self._sums(said, request.k, self.client.lost - lost)
 
@@ -118,11 +128,13 @@ class ServedAdapter(abc.ABC):
         """
         scorer = self.scorer
         for prompt in prompts if scorer else ():
-            new, _, _ = self.answer(prompt, Sampling(temperature=0.0), PROBE_TOKENS, 1, k)
+            new = self.answer(prompt, Sampling(temperature=0.0), PROBE_TOKENS, 1, k).new_ids
             assert scorer is not None
             scored = scorer.score((*prompt, *new), len(prompt))
             for position, (own, top) in enumerate(zip(scored.own, scored.top, strict=True)):
                 if own < top[0] - _TIE:
+                    if changed := apart([scored], [scorer.score((*prompt, *new), len(prompt), fresh=True)]):
+                        raise self.refuse(f"it scores a text otherwise when asked again: {changed}; update it")
                     return (
                         f"synthetic acceptance or another mode that is not lossless (token {position} of a greedy text is "
                         f"{top[0] - own:.2g} nats below the likeliest)"
@@ -146,10 +158,10 @@ class ServedAdapter(abc.ABC):
     def _sums(self, said: Sequence[Said], k: int, lost: int) -> Iterator[Pooled]:
         """The server's own sums: reported where there is nothing finer, else compared."""
         grown = self.growth()
-        most = max((own.drafted for _, rounds, _ in said for own in rounds or ()), default=k)
+        most = max((own.drafted for one in said for own in one.rounds or ()), default=k)
         if most != k:
             raise self.refuse(f"no round drafts more than {most} tokens and k is {k}; use --specdec-k={most}, or restart it")
-        if self.abilities.per_request or any(rounds is not None or totals is not None for _, rounds, totals in said):
+        if self.abilities.per_request or any(one.rounds is not None or one.totals is not None for one in said):
             if grown is not None and not lost and (found := _differences(said, grown, self.manner)):
                 raise self.refuse(
                     f"its counters say something else than its answers ({'; '.join(found)}): somebody else uses the server, or a "
@@ -173,7 +185,7 @@ def rounds_totals(rounds: Sequence[ReportedRound]) -> Totals:
 
 def _differences(said: Sequence[Said], grown: Totals, manner: Manner) -> list[str]:
     """Where a server's counters and the sums of its answers differ."""
-    own = [_comparable(totals, manner) if rounds is None else rounds_totals(rounds) for _, rounds, totals in said]
+    own = [_comparable(one.totals, manner) if one.rounds is None else rounds_totals(one.rounds) for one in said]
     found = []
     for name in ("rounds", "drafted", "accepted"):
         parts: list[int | None] = [getattr(totals, name) if totals else None for totals in own]

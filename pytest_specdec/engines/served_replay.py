@@ -17,24 +17,27 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..acceptance.case import SERVED, Case, TextKey
+from ..acceptance.case import Case, TextKey
 from ..acceptance.prompts import Prompt, read_prompts
 from ..acceptance.renewal import expected_counts
 from ..acceptance.samples import Samples
 from ..acceptance.scores import Scores
 from ..acceptance.texts import Text, texts_of_prompts
 from ..baselines.schema import SCHEMA, Environment, Fingerprints, TextSet
-from ..checkpoint import local_checkpoint
+from ..checkpoint import case_checkpoint
 from ..errors import MeasurementError, RequestError
+from ..printable import KEY
 from ..speedup.costs import CostProfile
+from .drafting import check_plain
 from .http import Client
+from .kept_texts import KeptTexts
 from .llama_cpp import LlamaCppAdapter
 from .logprobs import WORKERS, check_servable, served_scores, wanted_top
 from .protocol import Engine, Measurement
 from .reported import Setup
 from .score_cache import ScoreCache
 from .scorers import Scorer, scorer_at
-from .served import KEY, ServedAdapter
+from .served import ServedAdapter
 from .sglang import SglangAdapter
 from .vllm_http import VllmServer
 
@@ -80,6 +83,7 @@ class ServedReplay(Engine):
             raise RequestError(f"engine logprobs asks two servers, the target's and the drafter's; add {missing}=http://...")
         self._plan, self._folder, self._encode = tuple(plan), folder, encode
         self._stored_texts, self._report, self._workers = stored_texts, report, workers
+        self._kept = KeptTexts(folder, "served")
         self._target, self._drafter = (Client(own, key=os.environ.get(KEY)) for own in (url, draft_url))
 
     def measure(self, case: Case) -> Measurement:
@@ -106,6 +110,7 @@ class ServedReplay(Engine):
             looping=sum(text.loops for text in group.texts),
             samples=Samples.of(field, case.k),
             field=functools.partial(group.scores.field, case.rule),
+            notes=group.notes,
         )
 
     def emitted(self, case: Case) -> Sequence[Text]:
@@ -144,7 +149,7 @@ class ServedReplay(Engine):
 
     @functools.cached_property
     def _scorers(self) -> Callable[[int], tuple[Scorer, Scorer]]:
-        return functools.cache(lambda top: (scorer_at(self._target, top), scorer_at(self._drafter, top)))
+        return functools.cache(lambda top: (_plain_scorer(self._target, top), _plain_scorer(self._drafter, top)))
 
     def _measure_group(self, key: TextKey) -> _Group:
         check_servable(key.sampling)
@@ -164,7 +169,10 @@ class ServedReplay(Engine):
         )
         for cache in caches or ():
             cache.finish()
-        return _Group(texts, stored, scores)
+        notes = self._kept.notes(key)
+        if scores.origin is not None and (note := scores.origin.note) is not None:
+            notes = (*notes, f"texts of {key.suite} at {key.sampling.suffix}: {note}")
+        return _Group(texts, stored, scores, notes)
 
     def _cache(self, folder: Path, scorer: Scorer) -> ScoreCache:
         """One file for each server and model, and for each xdist worker: two processes must not write to one."""
@@ -185,13 +193,20 @@ class ServedReplay(Engine):
         stored = self._stored_texts(key)
         known = dict(stored.texts) if stored is not None and stored.fits(wanted) else {}
         missing = [row for row, prompt in enumerate(prompts) if prompt.key not in known]
+        if not missing and key.prompt_limit is None:
+            self._kept.forget(key)
+        kept = self._kept.read(key, wanted) if missing else {}
+        known = kept | known
+        missing = [row for row in missing if prompts[row].key not in kept]
         if missing and emitter is None:
             raise RequestError(
                 f"{target.client.url} gives no token ids, so texts cannot be sampled there; store texts of this target, or serve "
                 f"it by {', '.join(_EMITTERS)}"
             )
         if missing and emitter is not None:
-            known |= self._sample(key, emitter, {prompts[row].key: ids[row] for row in missing})
+            made = self._sample(key, emitter, {prompts[row].key: ids[row] for row in missing})
+            known |= made
+            self._kept.write(key, wanted, kept | made)
         texts = texts_of_prompts(prompts, ids, [known[prompt.key] for prompt in prompts])
         return texts, msgspec.structs.replace(wanted, texts={prompt.key: known[prompt.key] for prompt in prompts})
 
@@ -225,13 +240,13 @@ class ServedReplay(Engine):
 class _Group:
     """All that the cases of one text key share."""
 
-    def __init__(self, texts: tuple[Text, ...], stored: TextSet, scores: Scores) -> None:
-        self.texts, self.stored, self.scores = texts, stored, scores
+    def __init__(self, texts: tuple[Text, ...], stored: TextSet, scores: Scores, notes: tuple[str, ...]) -> None:
+        self.texts, self.stored, self.scores, self.notes = texts, stored, scores, notes
 
 
 def own_encoder(target: str) -> Encode | None:
     """The tokenizer of a checkpoint folder, without its weights; None where the target's files are not at hand."""
-    checkpoint = None if target == SERVED else local_checkpoint(target)
+    checkpoint = case_checkpoint(target)
     if checkpoint is None:
         return None
     try:
@@ -243,6 +258,13 @@ def own_encoder(target: str) -> Encode | None:
         ) from error
     model = LoadedModel(checkpoint, None)
     return lambda prompts: encode_prompts(model.tokenizer, prompts)
+
+
+def _plain_scorer(client: Client, top: int) -> Scorer:
+    """The scorer of a server that does not draft. Raises ServerError for one that does."""
+    scorer = scorer_at(client, top)
+    check_plain(scorer)
+    return scorer
 
 
 def _fingerprint(scorer: Scorer) -> str:

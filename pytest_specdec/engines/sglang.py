@@ -13,10 +13,16 @@ import msgspec
 
 from ..acceptance.case import Sampling
 from ..errors import MeasurementError
-from .http import ServerError
-from .reported import Abilities, Counters, Manner, Totals
+from .http import Client, ServerError
+from .reported import RULES, Abilities, Counters, Manner, Totals
 from .scorers import SglangScorer
 from .served import Said, ServedAdapter
+
+
+class _Finish(msgspec.Struct, frozen=True):
+    """`stop`, `length` or `abort`."""
+
+    type: str
 
 
 class MetaInfo(msgspec.Struct, frozen=True):
@@ -24,6 +30,7 @@ class MetaInfo(msgspec.Struct, frozen=True):
 
     prompt_tokens: int
     completion_tokens: int
+    finish_reason: _Finish | None = None
     spec_verify_ct: int | None = None
     spec_num_correct_drafts: int | None = None
     spec_accepted_drafts: int | None = None
@@ -93,7 +100,10 @@ class SglangAdapter(ServedAdapter):
 
     name = "sglang"
     dialect = SglangScorer
-    abilities = Abilities(per_request=True, per_position=True, drafters=("model", "mtp", "prompt-lookup"), url="needed")
+    abilities = Abilities(
+        drafters=("model", "mtp", "prompt-lookup"), rules=RULES, draft_depth=False, samples=True, filters=True,
+        per_request=True, per_position=True, url="needed",
+    )  # fmt: skip
     manner = Manner(
         end="full",
         undelivered=True,
@@ -104,11 +114,11 @@ class SglangAdapter(ServedAdapter):
     )
 
     def version(self) -> str:
-        return self._info().version
+        return server_info(self.client).version
 
     def altered(self) -> str | None:
         """Lossy thresholds. Raises MeasurementError for a server that does not draft, or drafts trees."""
-        info = self._info()
+        info = server_info(self.client)
         if info.speculative_algorithm is None:
             raise MeasurementError(f"{self.client.url} does not draft; start it with --speculative-algorithm")
         if (info.speculative_eagle_topk or 1) > 1:
@@ -121,7 +131,7 @@ class SglangAdapter(ServedAdapter):
     def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> Said:
         meta, tokens = self._ask(ids, sampling, new_tokens)
         try:
-            return tokens, None, meta.totals()
+            return Said(tokens, None, meta.totals(), meta.finish_reason.type if meta.finish_reason else None)
         except ValueError as error:
             raise self.refuse(f"{error}; turn on speculative decoding, or update SGLang") from None
 
@@ -150,14 +160,16 @@ class SglangAdapter(ServedAdapter):
     def encode(self, text: str) -> list[int]:
         return self.client.post_json("/tokenize", {"prompt": text}, _Tokens).tokens
 
-    def _info(self) -> ServerInfo:
-        try:
-            return self.client.get_json("/server_info", ServerInfo)
-        except ServerError as error:
-            if "HTTP 404" not in str(error):
-                raise
-            # Its name in older versions.
-            return self.client.get_json("/get_server_info", ServerInfo)
+
+def server_info(client: Client) -> ServerInfo:
+    """What an SGLang server says of itself. Raises ServerError where it is none."""
+    try:
+        return client.get_json("/server_info", ServerInfo)
+    except ServerError as error:
+        if error.status != 404:
+            raise
+        # Its name in older versions.
+        return client.get_json("/get_server_info", ServerInfo)
 
 
 def _first(*values: int | None) -> int | None:

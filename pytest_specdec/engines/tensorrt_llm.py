@@ -15,7 +15,7 @@ import msgspec
 
 from ..acceptance.case import Sampling
 from .http import Client
-from .reported import Abilities, Counters, Manner, ReportedRound, Setup, Totals
+from .reported import RULES, Abilities, Counters, Manner, ReportedRound, Setup, Totals
 from .served import Said, ServedAdapter
 
 _SETTLE, _LOOKS = 0.05, 20
@@ -39,6 +39,7 @@ class Iteration(msgspec.Struct, frozen=True):
 
 class _Choice(msgspec.Struct, frozen=True):
     token_ids: list[int] | None = None
+    finish_reason: str | None = None
 
 
 class _Usage(msgspec.Struct, frozen=True):
@@ -59,7 +60,10 @@ class TensorRtLlmAdapter(ServedAdapter):
     """`trtllm-serve` with a draft model, MTP heads or EAGLE heads."""
 
     name = "tensorrt-llm"
-    abilities = Abilities(per_round=True, per_request=True, per_position=True, url="needed", drafters=("model", "mtp"))
+    abilities = Abilities(
+        drafters=("model", "mtp"), rules=RULES, draft_depth=False, samples=True, filters=True,
+        per_round=True, per_request=True, per_position=True, url="needed",
+    )  # fmt: skip
     manner = Manner(
         end="full",
         undelivered=True,
@@ -79,6 +83,7 @@ class TensorRtLlmAdapter(ServedAdapter):
         body: dict[str, Any] = {
             "model": self.model, "prompt": list(ids), "max_tokens": new_tokens, "seed": seed, "detokenize": False,
             "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p,
+            "include_stop_str_in_output": True,
         }  # fmt: skip
         lost = self.client.lost
         answer = self.client.post_json("/v1/completions", body, _Answer)
@@ -92,7 +97,7 @@ class TensorRtLlmAdapter(ServedAdapter):
         if self.client.lost != lost:
             raise self.refuse("a request was sent again, so /metrics holds rounds of a lost answer; run again")
         rounds = self._rounds(len(tokens))
-        return tuple(tokens), tuple(rounds), None
+        return Said(tuple(tokens), tuple(rounds), None, answer.choices[0].finish_reason)
 
     def begin(self) -> None:
         """Forget what others did before."""

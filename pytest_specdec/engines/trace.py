@@ -6,56 +6,79 @@ What a foreign adapter had measured before a fault is kept in the same form, so 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
-from ..acceptance.case import LOOKUP, OWN_HEADS
+from ..acceptance.case import RULES as ALL_RULES
+from ..acceptance.case import Sampling, default_rule
 from ..acceptance.prompts import key_of
 from ..baselines.store import write_all
 from ..errors import MeasurementError, RequestError
-from .reported import Abilities, Manner, Pooled, Reported, ReportedRound, Request, Setup, Timings, Totals
+from ..limits import HIGHEST_TEMPERATURE, MOST_DEPTH, MOST_K, MOST_NEW_TOKENS, MOST_SEED, MOST_TOKEN_ID
+from ..strict_json import JsonError, parse_json
+from .abilities import drafter_kind
+from .identities import check_pooled, check_reported
+from .reported import Abilities, Ends, Manner, Pooled, Reported, ReportedRound, Request, Setup, Timings, Totals
 
 SCHEMA: Literal[1] = 1
 _CURE = "see docs/trace.md for the schema"
+
+_Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+"""Words for messages and records: no control characters."""
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+_TokenId = Annotated[int, Meta(ge=0, le=MOST_TOKEN_ID)]
+_Time = Annotated[float, Meta(ge=0, le=1e12)]
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The first line: what was run, and how the engine counts (`Manner`)."""
 
     schema: Literal[1]
-    engine: str
+    engine: _Name
     """Name and version, for messages and records."""
-    k: int
-    depth: int = 0
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    new_tokens: int = 128
+    k: Annotated[int, Meta(ge=1, le=MOST_K)]
+    depth: Annotated[int, Meta(ge=0, le=MOST_DEPTH)] = 0
+    temperature: Annotated[float, Meta(ge=0, le=HIGHEST_TEMPERATURE)] = 0.0
+    top_k: Annotated[int, Meta(ge=0, le=MOST_TOKEN_ID)] = 0
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    new_tokens: Annotated[int, Meta(ge=1, le=MOST_NEW_TOKENS)] = 128
     """The limit that was asked for."""
     drafter: Literal["model", "mtp", "prompt-lookup"] = "model"
-    seed: int = 0
+    seed: Annotated[int, Meta(ge=0, le=MOST_SEED)] = 0
     prefill_drafts: bool = False
     end: Literal["clipped", "full"] = "clipped"
     undelivered: bool = False
     counts_empty: bool = False
     argmax_drafts: bool = False
-    altered: str | None = None
+    rule: str | None = None
+    """The verification rule; None for the temperature's own."""
+    ngrams: tuple[int, int] | None = None
+    """Of prompt lookup: the shortest and the longest that are looked up."""
+    eos: tuple[_TokenId, ...] | None = None
+    """Token ids that end a text; None for the target's own."""
+    stop: tuple[int | str, ...] = ()
+    """Further token ids and strings that end one."""
+    altered: _Name | None = None
 
     @property
     def manner(self) -> Manner:
-        return Manner(self.prefill_drafts, self.end, self.undelivered, self.counts_empty, self.argmax_drafts)
+        return Manner(
+            self.prefill_drafts, self.end, self.undelivered, self.counts_empty, self.argmax_drafts, self.ngrams
+        )  # fmt: skip
 
 
 class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """An engine's sums, where it does not tell its rounds."""
 
-    drafted: int
-    accepted: int
-    rounds: int | None = None
-    per_position: tuple[int, ...] | None = None
+    drafted: _Count
+    accepted: _Count
+    rounds: _Count | None = None
+    per_position: tuple[_Count, ...] | None = None
 
     @property
     def totals(self) -> Totals:
@@ -68,14 +91,16 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     prompt: str | None = None
     messages: list[dict[str, str]] | None = None
     key: str | None = None
-    prompt_ids: tuple[int, ...] = ()
-    new_ids: tuple[int, ...] = ()
-    emitted: int | None = None
+    prompt_ids: tuple[_TokenId, ...] = ()
+    new_ids: tuple[_TokenId, ...] = ()
+    emitted: Annotated[int, Meta(ge=0, le=MOST_NEW_TOKENS)] | None = None
+    finish_reason: Literal["stop", "length"] | None = None
+    """Why the text ends: `stop` for EOS and declared stops."""
     rounds: tuple[tuple[int, int], ...] | None = None
     totals: Sums | None = None
-    seconds: float | None = None
-    draft_ms: tuple[float, ...] | None = None
-    verify_ms: tuple[float, ...] | None = None
+    seconds: _Time | None = None
+    draft_ms: tuple[_Time, ...] | None = None
+    verify_ms: tuple[_Time, ...] | None = None
     pooled: Sums | None = None
 
     @property
@@ -90,8 +115,9 @@ class TraceAdapter:
 
     name = "trace"
     abilities = Abilities(
-        per_round=True, per_request=True, pooled=True, per_position=True, timings=True,
-        drafters=("model", "mtp", "prompt-lookup"), url="needed", wants_ids=False,
+        drafters=("model", "mtp", "prompt-lookup"), rules=ALL_RULES, draft_depth=True, all_heads=False, samples=True,
+        filters=True, per_round=True, per_request=True, pooled=True, per_position=True, timings=True, url="needed",
+        wants_ids=False,
     )  # fmt: skip
 
     def __init__(self, setup: Setup) -> None:
@@ -131,7 +157,11 @@ class TraceAdapter:
 
 
 def read_trace(path: Path) -> tuple[Header, list[tuple[int, Line]]]:
-    """A trace's header and its lines with their numbers. Raises RequestError, with the line, for anything else."""
+    """A trace's header and its lines with their numbers.
+
+    Raises RequestError, with the line, for anything else, and MeasurementError for counts that contradict each other or
+    the text that they are of.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -142,13 +172,68 @@ def read_trace(path: Path) -> tuple[Header, list[tuple[int, Line]]]:
     if not rows:
         raise RequestError(f"trace {path} is empty; {_CURE}")
     header: Header = _decoded(path, *rows[0], Header, whole=True)
-    if header.k < 1 or header.new_tokens < 1:
-        raise RequestError(f"{path}:{rows[0][0]}: k and new_tokens are at least 1; {_CURE}")
     last = len(rows) - 1
-    return header, [
+    lines: list[tuple[int, Line]] = [
         (number, _decoded(path, number, row, Line, whole=at < last or text.endswith("\n")))
         for at, (number, row) in enumerate(rows[1:], 1)
     ]
+    for number, line in lines:
+        _check_line(line, header.k, f"{path}:{number}")
+    _check_counts(path, header, lines)
+    return header, lines
+
+
+def _check_line(line: Line, k: int, where: str) -> None:
+    """Raises RequestError for numbers that no run can have: `identities` holds what is left against the texts."""
+    if line.pooled is not None and line != Line(pooled=line.pooled):
+        raise RequestError(f"{where}: pooled beside fields of a text; give the run's sums a line of their own")
+    for number, (drafted, accepted) in enumerate(line.rounds or ()):
+        if not 0 <= drafted <= k:
+            raise RequestError(f"{where}, round {number}: drafted is {drafted} and k is {k}; {_CURE}")
+        if not 0 <= accepted <= drafted:
+            raise RequestError(f"{where}, round {number}: accepted is {accepted} of {drafted} drafted tokens; {_CURE}")
+    for sums in (line.totals, line.pooled):
+        if sums is not None and (problem := _contradiction(sums, k)):
+            raise RequestError(f"{where}: {problem}; {_CURE}")
+
+
+def _contradiction(sums: Sums, k: int) -> str | None:
+    if sums.accepted > sums.drafted:
+        return f"accepted is {sums.accepted}, more than the {sums.drafted} drafted"
+    if sums.rounds is not None and sums.drafted > sums.rounds * k:
+        return f"drafted is {sums.drafted}, more than k={k} in each of {sums.rounds} rounds"
+    positions = sums.per_position
+    if positions is None:
+        return None
+    ladder = [*([] if sums.rounds is None else [sums.rounds]), *positions]
+    if len(positions) > k or any(after > before for before, after in itertools.pairwise(ladder)):
+        return f"per_position has more than k={k} positions, or rises"
+    return (
+        None if sum(positions) == sums.accepted else f"per_position adds up to {sum(positions)} and accepted is {sums.accepted}"
+    )
+
+
+def _check_counts(path: Path, header: Header, lines: Sequence[tuple[int, Line]]) -> None:
+    """Rounds and sums fit each other and their texts, whatever the suite asks for."""
+    sampling = Sampling(header.temperature, header.top_k, header.top_p)
+    rule = header.rule or default_rule(header.temperature)
+    request = Request((), header.k, header.depth, "", header.drafter, sampling, header.new_tokens, header.seed, rule)
+    texts: list[Reported] = []
+    pooled: Pooled | None = None
+    for number, line in lines:
+        where = f"{path}:{number}"
+        if line.pooled is None:
+            texts.append(_reported(header, line, where))
+            check_reported(texts[-1], request)
+        elif pooled is not None:
+            raise RequestError(f"{where}: pooled for the second time; write the run's sums once")
+        else:
+            pooled = Pooled(line.pooled.totals, header.manner, where)
+    if pooled is None:
+        return
+    if own := next((one for one in texts if one.rounds is not None or one.totals is not None), None):
+        raise RequestError(f"{own.where}: rounds or totals of a text beside the sums of the run; write one of them")
+    check_pooled(pooled, texts, request)
 
 
 def write_trace(path: Path, request: Request, engine: str, reported: Sequence[Reported]) -> None:
@@ -156,8 +241,9 @@ def write_trace(path: Path, request: Request, engine: str, reported: Sequence[Re
     manner, sampling = reported[0].manner, request.sampling
     header = Header(
         SCHEMA, engine, request.k, request.depth, sampling.temperature, sampling.top_k, sampling.top_p, request.new_tokens,
-        _drafter(request), request.seed, manner.prefill_drafts, manner.end, manner.undelivered, manner.counts_empty,
-        manner.argmax_drafts, reported[0].altered,
+        drafter_kind(request.drafter), request.seed, manner.prefill_drafts, manner.end, manner.undelivered,
+        manner.counts_empty, manner.argmax_drafts, request.rule, manner.ngrams, reported[0].ends.eos, reported[0].ends.stop,
+        reported[0].altered,
     )  # fmt: skip
     lines = [msgspec.json.encode(one) for one in (header, *map(_line, reported))]
     write_all({path: b"\n".join(lines) + b"\n"})
@@ -170,6 +256,7 @@ def _line(one: Reported) -> Line:
         prompt_ids=one.prompt_ids,
         new_ids=one.new_ids,
         emitted=one.emitted,
+        finish_reason="stop" if one.finish == "stop" else "length" if one.finish == "length" else None,
         rounds=one.rounds,
         totals=None if totals is None else Sums(totals.drafted, totals.accepted, totals.rounds, totals.per_position),
         **({} if timings is None else dataclasses.asdict(timings)),
@@ -184,9 +271,6 @@ def _reported(header: Header, line: Line, where: str) -> Reported:
         raise RequestError(f"{where}: neither new_ids nor emitted; {_CURE}")
     if line.new_ids and line.emitted not in (None, len(line.new_ids)):
         raise RequestError(f"{where}: {len(line.new_ids)} new_ids and emitted is {line.emitted}; leave emitted out")
-    times = [one for one in (line.seconds, *(line.draft_ms or ()), *(line.verify_ms or ())) if one is not None]
-    if min((*line.prompt_ids, *line.new_ids, *times), default=0) < 0:
-        raise RequestError(f"{where}: a negative token id or time; {_CURE}")
     return Reported(
         key,
         line.prompt_ids,
@@ -198,6 +282,8 @@ def _reported(header: Header, line: Line, where: str) -> Reported:
         None if line.seconds is None else Timings(line.seconds, line.draft_ms, line.verify_ms),
         header.altered,
         where,
+        line.finish_reason,
+        Ends(header.eos, header.stop),
     )
 
 
@@ -217,25 +303,24 @@ def _check_header(path: Path, header: Header, request: Request) -> None:
             raise RequestError(
                 f"{path}:1: recorded with {name} {recorded:g} and {wanted:g} is asked for; use --specdec-{name}={recorded:g}"
             )
-    if header.drafter != (drafter := _drafter(request)):
-        raise RequestError(f"{path}:1: recorded with drafter {header.drafter!r} and {drafter!r} is asked for; set the marker's")
-
-
-def _drafter(request: Request) -> Literal["model", "mtp", "prompt-lookup"]:
-    if request.drafter == OWN_HEADS:
-        return "mtp"
-    return "prompt-lookup" if request.drafter == LOOKUP else "model"
+    named = {
+        "drafter": (header.drafter, drafter_kind(request.drafter)),
+        "rule": (header.rule or default_rule(header.temperature), request.rule),
+    }
+    for name, (own, wanted_name) in named.items():
+        if own != wanted_name:
+            raise RequestError(f"{path}:1: recorded with {name} {own!r} and {wanted_name!r} is asked for; set the marker's")
 
 
 def _decoded(path: Path, number: int, row: str, shape: type[Any], *, whole: bool) -> Any:
     try:
-        return msgspec.json.decode(row, type=shape)
+        return msgspec.convert(parse_json(row), type=shape)
     except msgspec.ValidationError as error:
         raise RequestError(f"{path}:{number}: {error}; {_CURE}") from None
-    except msgspec.DecodeError as error:
+    except JsonError as error:
         if not whole:
             raise RequestError(f"{path}:{number}: the file is cut off in this line; record it to the end") from None
-        raise RequestError(f"{path}:{number}: not JSON ({error}); {_CURE}") from None
+        raise RequestError(f"{path}:{number}: not JSON ({error.problem}); {_CURE}") from None
 
 
 def _short(text: str) -> str:

@@ -8,6 +8,7 @@ layers its first round drafts nothing, since there are no hidden states yet.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,13 +22,14 @@ from ..acceptance.lookup import NGRAM
 from ..checkpoint import check_pair
 from ..decoding.loading import LoadedModel, load_model, quiet
 from ..decoding.sampling import eos_ids, own_defaults_aside
-from ..errors import MeasurementError, RequestError
-from .reported import Abilities, Asked, Counters, Manner, Reported, ReportedRound, Request, Setup, Timings
+from ..errors import MeasurementError, UnsupportedError
+from .reported import RULES, Abilities, Asked, Counters, Manner, Reported, ReportedRound, Request, Setup, Timings
 
 _COUNTERS = Counters(
     rounds="calls of update_candidate_strategy", drafted="its scores' length - 1", accepted="its num_matches", per_position=""
 )
 ASSISTED = Manner(prefill_drafts=True, counts_empty=True, counters=_COUNTERS)
+LOOKING_UP = dataclasses.replace(ASSISTED, ngrams=(1, NGRAM))
 MTP = Manner(end="full", counts_empty=True, counters=_COUNTERS)
 """transformers drafts with all MTP layers to the end, and crops what it accepted."""
 
@@ -37,8 +39,9 @@ class TransformersAdapter:
 
     name = "transformers"
     abilities = Abilities(
-        per_round=True, per_request=True, per_position=True, timings=True, drafters=("model", "mtp", "prompt-lookup"), loads=True
-    )
+        drafters=("model", "mtp", "prompt-lookup"), rules=RULES, draft_depth=False, samples=True, filters=True,
+        per_round=True, per_request=True, per_position=True, timings=True, loads=True,
+    )  # fmt: skip
 
     def __init__(self, setup: Setup) -> None:
         self._load: Callable[[str], LoadedModel] = setup.model or (lambda name: load_model(name, setup.device, setup.dtype))
@@ -61,22 +64,16 @@ class TransformersAdapter:
 
 
 def _check(request: Request, target: LoadedModel, drafter: LoadedModel | None) -> None:
-    """Raises RequestError for what `generate` cannot do."""
-    if request.rule not in ("greedy", "rejection"):
-        raise RequestError(f"transformers verifies by rejection sampling, not by rule {request.rule!r}; leave the rule out")
+    """Raises UnsupportedError for what `generate` cannot do with these models."""
     if request.drafter == OWN_HEADS:
         check_pair(target.checkpoint, None, request.depth)
         layers = target.model.config.get_text_config().num_mtp_layers
         if (request.k, request.depth) != (layers, layers):
-            raise RequestError(
+            raise UnsupportedError(
                 f"transformers drafts one token with each of the target's {layers} MTP layers; "
                 f"use --specdec-k={layers} --specdec-depth={layers}"
             )
         _ = target.heads  # names the layers where transformers looks for them
-    elif request.depth:
-        raise RequestError(
-            f"transformers cannot draft with a draft model's MTP layers (depth {request.depth}); use --specdec-depth=0"
-        )
     if drafter is not None:
         check_pair(target.checkpoint, drafter.checkpoint, 0)
 
@@ -107,7 +104,7 @@ def _decoded(request: Request, asked: Asked, target: LoadedModel, drafter: Loade
         asked.key,
         asked.ids,
         tuple(out[0, ids.shape[1] :].tolist()),
-        MTP if own else ASSISTED,
+        MTP if own else LOOKING_UP if drafter is None else ASSISTED,
         # With MTP layers the first round is a plain prompt pass.
         tuple(rounds[1:] if own else rounds),
         timings=Timings(seconds),

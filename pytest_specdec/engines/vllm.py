@@ -16,11 +16,12 @@ from typing import Any
 import msgspec
 
 from ..acceptance.case import LOOKUP, OWN_HEADS
+from ..acceptance.lookup import NGRAM
 from ..checkpoint import MTP_COUNTS, local_checkpoint
 from ..decoding.loading import LoadedModel, load_model
 from ..decoding.sampling import eos_ids
 from ..errors import MeasurementError, RequestError
-from .reported import Abilities, Adapter, Asked, Counters, Manner, Pooled, Reported, Request, Setup, Timings, Totals
+from .reported import RULES, Abilities, Adapter, Asked, Counters, Manner, Pooled, Reported, Request, Setup, Timings, Totals
 from .vllm_http import SpecMetrics, VllmServer
 
 COUNTERS = ("vllm:spec_decode_num_drafts", "vllm:spec_decode_num_draft_tokens", "vllm:spec_decode_num_accepted_tokens")
@@ -39,11 +40,15 @@ class VllmAdapter:
 
     name = "vllm"
     abilities = Abilities(
+        drafters=("model", "mtp", "prompt-lookup"),
+        rules=RULES,
+        draft_depth=False,
+        samples=True,
+        filters=True,
         per_round=True,
         per_request=True,
         per_position=True,
         timings=True,
-        drafters=("model", "mtp", "prompt-lookup"),
         url="optional",
         loads=True,
     )
@@ -51,6 +56,7 @@ class VllmAdapter:
         end="full",
         undelivered=True,
         argmax_drafts=True,
+        ngrams=(1, NGRAM),
         counters=Counters("num_spec_steps", "num_draft_tokens", "num_accepted_draft_tokens", "acceptance_histogram"),
     )
 
@@ -64,7 +70,7 @@ class VllmAdapter:
         return str(self._module.__version__)
 
     def run(self, request: Request) -> Iterator[Reported | Pooled]:
-        """Texts one by one. Raises RequestError for what vLLM does not decode, MeasurementError where it tells no steps."""
+        """Texts one by one. Raises RequestError for what vLLM cannot load, MeasurementError where it reports no steps."""
         with tempfile.TemporaryDirectory(prefix="specdec-") as folder, _warnings_aside():
             engine = self._engine(request, Path(folder))
         stops = eos_ids(self._load(request.target))
@@ -81,11 +87,9 @@ class VllmAdapter:
         """An engine ends with the run that asked for it."""
 
     def _engine(self, request: Request, folder: Path) -> Any:
-        if request.rule not in ("greedy", "rejection"):
-            raise RequestError(f"vLLM verifies by rejection, not by {request.rule!r}; leave the rule out")
         drafting: dict[str, Any] = {"num_speculative_tokens": request.k}
         if request.drafter == LOOKUP:
-            drafting |= {"method": "ngram", "prompt_lookup_min": 2, "prompt_lookup_max": 4}
+            drafting |= {"method": "ngram", "prompt_lookup_min": 1, "prompt_lookup_max": NGRAM}
         elif request.drafter == OWN_HEADS:
             drafting |= {"method": "mtp"}
         else:

@@ -14,7 +14,7 @@ import msgspec
 from ..acceptance.case import Sampling
 from .http import Client
 from .prometheus import Reading, parse
-from .reported import Abilities, Counters, Manner, ReportedRound, Setup, Totals
+from .reported import RULES, Abilities, Counters, Manner, ReportedRound, Setup, Totals
 from .scorers import VllmScorer
 from .served import Said, ServedAdapter
 
@@ -60,6 +60,7 @@ class _Metrics(msgspec.Struct, frozen=True):
 
 class _Choice(msgspec.Struct, frozen=True):
     token_ids: list[int] | None = None
+    finish_reason: str | None = None
 
 
 class _Usage(msgspec.Struct, frozen=True):
@@ -87,6 +88,10 @@ class VllmServer(ServedAdapter):
     name = "vllm"
     dialect = VllmScorer
     abilities = Abilities(
+        rules=RULES,
+        draft_depth=False,
+        samples=True,
+        filters=True,
         per_round=True,
         per_request=False,
         pooled=True,
@@ -120,11 +125,12 @@ class VllmServer(ServedAdapter):
             raise self.refuse(
                 f"{len(ids)} prompt tokens were sent and it counts {answer.usage.prompt_tokens}; report its version"
             )
+        finish = answer.choices[0].finish_reason
         own = answer.metrics.speculative_decoding if answer.metrics else None
         if own is None:
-            return tuple(tokens), None, None
+            return Said(tuple(tokens), None, None, finish)
         try:
-            return tuple(tokens), own.rounds(), own.totals()
+            return Said(tuple(tokens), own.rounds(), own.totals(), finish)
         except ValueError as error:
             raise self.refuse(f"its numbers contradict each other: {error}; report its version, {self.version()}") from None
 

@@ -14,7 +14,7 @@ from ..errors import MeasurementError, RequestError
 from .forms import form_of
 from .inprocess import pair_of, threads
 from .llama_cpp import LlamaCppAdapter
-from .reported import Abilities, Adapter, Pooled, Reported, Request, Setup
+from .reported import RULES, Abilities, Adapter, Pooled, Reported, Request, Setup
 
 CONTEXT = 2048
 """Tokens of the longest text where the checkpoint's own context is longer."""
@@ -32,8 +32,9 @@ class XLlamaCppAdapter:
 
     name = "llama-cpp"
     abilities = Abilities(
-        per_round=True, per_request=True, per_position=True, timings=True, drafters=("model",), url="optional", loads=True
-    )
+        drafters=("model",), rules=RULES, draft_depth=False, samples=True, filters=True,
+        per_round=True, per_request=True, per_position=True, timings=True, url="optional", loads=True,
+    )  # fmt: skip
 
     def __init__(self, setup: Setup) -> None:
         self._module, self._setup = _xllamacpp(), setup
@@ -56,7 +57,7 @@ class XLlamaCppAdapter:
 
     def _parameters(self, request: Request) -> Any:
         """How the server is started. Raises RequestError for what it cannot load."""
-        pair = pair_of(request, self._setup, self.name)
+        pair = pair_of(request, self._setup)
         context = pair.target.checkpoint.context or CONTEXT
         wanted = self._module.CommonParams()
         wanted.model.path = str(form_of(pair.target.checkpoint, "gguf"))

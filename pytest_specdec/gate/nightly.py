@@ -26,13 +26,13 @@ def judge_night(
 
     Whenever one looks, and however often, the chance that one of `gates` unchanged gates ever fails is `alpha` at most.
     """
-    if problems := incomparable(now, before):
+    if problems := incomparable(now, before, fresh=True):
         return Verdict("error", metric, "; ".join(problems)), None
     k = now.conditions.k
     stored = before.runs_as_counts()
     later = [*(counts_of_rows(night.counts, k) for night in nights), now.as_counts()]
     pair = Pair.of([*stored, *later[:-1]], later[-1:])
-    if problem := unusable(pair, metric):
+    if problem := unusable(pair, before, metric):
         return Verdict("error", metric, problem), None
     level = alpha / gates
     facts = Facts.of(metric, pair, changes(now, before))

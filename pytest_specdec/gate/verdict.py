@@ -12,6 +12,7 @@ import dataclasses
 import zlib
 from typing import TYPE_CHECKING, Literal
 
+from ..acceptance.case import REPLAYING
 from ..baselines.schema import Record
 from .detectable import prompts_to_see, smallest_detectable_drop
 from .paired import Pair
@@ -83,7 +84,7 @@ def judge(
         return Verdict("error", metric, "; ".join(problems))
     twins = before.twins_of(now)
     pair = Pair.of((twins or before).runs_as_counts(), now.runs_as_counts())
-    if problem := unusable(pair, metric, same_texts=twins is not None):
+    if problem := unusable(pair, before, metric, same_texts=twins is not None):
         return Verdict("error", metric, problem)
     facts = Facts.of(metric, pair, changes(now, before))
     if twins is not None:
@@ -91,11 +92,11 @@ def judge(
     return _sampled(facts, margin, alpha / gates)
 
 
-def unusable(pair: Pair, metric: str, *, same_texts: bool = False) -> str | None:
+def unusable(pair: Pair, stored: Record, metric: str, *, same_texts: bool = False) -> str | None:
     """Why a pair cannot be judged: no rounds, a dead drafter as the reference, or rates that are not comparable."""
     if not (pair.before.total_rounds > 0 and pair.now.total_rounds > 0):
         return "no rounds to judge; use longer texts or a smaller k"
-    if problem := dead_drafter(pair.before):
+    if problem := dead_drafter(stored.as_counts()):  # all of its prompts, however few are compared
         return f"the baseline cannot be one: {problem}, then record a working one with --specdec-update=changed"
     if metric == "acceptance_rate" and not same_texts and not pair.steady:
         old, new = (side.drafted.sum() / side.total_rounds for side in (pair.before, pair.now))
@@ -103,8 +104,11 @@ def unusable(pair: Pair, metric: str, *, same_texts: bool = False) -> str | None
     return None
 
 
-def incomparable(now: Record, before: Record, *, subset: bool = False) -> list[str]:
-    """Why two records must not be compared: another definition, condition or prompt set. Empty when they may."""
+def incomparable(now: Record, before: Record, *, subset: bool = False, fresh: bool = False) -> list[str]:
+    """Why two records must not be compared: another definition, condition, prompt set or texts. Empty when they may.
+
+    With `subset` either may lack some of the other's prompts, with `fresh` texts are sampled anew on purpose.
+    """
     problems = []
     if now.definition != before.definition:
         problems.append(f"the baseline counts by definition {before.definition!r}, this version by {now.definition!r}")
@@ -112,12 +116,32 @@ def incomparable(now: Record, before: Record, *, subset: bool = False) -> list[s
         old, new = getattr(before.conditions, name), getattr(now.conditions, name)
         if old != new:
             problems.append(f"{name} was {old!r} in the baseline and is {new!r}")
-    fresh, gone = set(now.counts) - set(before.counts), set(before.counts) - set(now.counts)
+    new, gone = set(now.counts) - set(before.counts), set(before.counts) - set(now.counts)
     if not now.counts:
         problems.append("no prompt of the baseline was run")
-    if fresh or (gone and not subset):
-        problems.append(f"the prompt set changed: {len(fresh)} new, {len(gone)} gone")
+    if new or (gone and not subset):
+        problems.append(f"the prompt set changed: {len(new)} new, {len(gone)} gone")
+    if not (problems or fresh) and (others := _texts_of_others(now, before)):
+        problems.append(others)
     return problems
+
+
+def _texts_of_others(now: Record, before: Record) -> str | None:
+    """Why texts do not belong to the record: an unchanged target's stored texts are the record's own, seed by seed."""
+    if before.conditions.engine not in REPLAYING or now.fingerprints.target != before.fingerprints.target:
+        return None
+    # A seed is unknown in files of schema 1; greedy texts are the same for every seed.
+    known = None not in (now.seed, before.seed) and now.conditions.temperature > 0
+    first = (now.seed or 0) - (before.seed or 0) if known else 0
+    pairs = [(before.runs[at + first], rows) for at, rows in enumerate(now.runs) if 0 <= at + first < len(before.runs)]
+    shared = [(old[key].text, row.text) for old, rows in pairs for key, row in rows.items() if key in old]
+    others = sum(old != new for old, new in shared)
+    if not others:
+        return None
+    return (
+        f"the texts are not those of the record, though target, seed and settings are ({others} of {len(shared)} differ): "
+        "restore the record and its texts/ together from version control, or measure both anew with --specdec-update=all"
+    )
 
 
 def changes(now: Record, before: Record) -> tuple[str, ...]:

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from .contract import assert_q_contract as assert_q_contract
     from .contract import q_contract as q_contract
     from .exact import output_law as output_law
+    from .flat import flat_batch as flat_batch
 
 _HOMES = {
     "Checked": "check",
     "assert_lossless": "check",
     "assert_q_contract": "contract",
+    "flat_batch": "flat",
     "output_law": "exact",
     "q_contract": "contract",
 }
@@ -32,4 +34,7 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     except ModuleNotFoundError as missing:
-        raise RequestError(f"{name} needs {missing.name}; run: pip install 'pytest-specdec[test]'") from missing
+        if missing.name is None or missing.name.partition(".")[0] == __name__.partition(".")[0]:
+            raise
+        problem = f"{name} needs {missing.name}, which is not installed"
+    raise RequestError(f"{problem}; run: pip install 'pytest-specdec[lossless]'")

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling
+from ..acceptance.rounds import Round
 from ..acceptance.texts import Text
 from ..decoding.laws import filtered
 from ..decoding.loading import LoadedModel, loaded
@@ -22,6 +23,7 @@ from ..decoding.replay import loaded_pair
 from ..decoding.sampling import eos_ids
 from ..errors import MeasurementError, RequestError
 from .budget import check_alpha
+from .causes import Cause, likely_causes, named, roles_of
 from .divergence import TOLERANCES, Divergence, greedy_gaps, near_cutoff
 from .draws import Laws
 from .forced import Forced, check_room, checked_texts, forced, vocabulary
@@ -62,6 +64,8 @@ class Conformance:
     violations: tuple[Violation, ...] = ()
     divergences: tuple[Divergence, ...] = ()
     """At temperature 0, in each text up to its first that is no tie: behind that the text is another."""
+    causes: tuple[Cause, ...] = ()
+    """Where texts violate and the rounds are known: the defects that explain them best and cannot be told apart."""
     ties: int = 0
     """Tokens that only a numerical tie explains: with the arg-max, or at the cut-off of top-k or top-p."""
 
@@ -93,7 +97,8 @@ class Conformance:
         """One sentence: where the texts leave the target, and what to do."""
         if self.violations:
             first = self.violations[0]
-            return f"text {first.text} emits token {first.token} at position {first.position}, {first.reason}"
+            explained = f"; it is most like {named(self.causes)}" if self.causes else ""
+            return f"text {first.text} emits token {first.token} at position {first.position}, {first.reason}{explained}"
         if self.bugs:
             first_bug = self.bugs[0]
             return (
@@ -103,9 +108,14 @@ class Conformance:
             )
         if self.crossed is not None:
             text, position = self.crossed
-            return (
+            told = (
                 f"the texts are no draws from the target: evidence reaches {1 / self.alpha:.4g} at text {text}, position "
-                f"{position}, and is most like {self.suspect}; check that the engine's temperature, top-k and top-p are those "
+                f"{position}"
+            )
+            if self.causes:
+                return f"{told}, and what the rounds emit is most like {named(self.causes)}"
+            return (
+                f"{told}, and is most like {self.suspect}; check that the engine's temperature, top-k and top-p are those "
                 "passed here, then its verification rule"
             )
         return f"{self.tokens} tokens of {self.texts} texts conform to the target; nothing to do"
@@ -136,6 +146,7 @@ def conformance(
     alpha: float = 0.01,
     seed: int = 0,
     tolerance: float | None = None,
+    rounds: Sequence[Sequence[Round]] | None = None,
 ) -> Conformance:
     """Judge whether an engine's texts follow the target; a lossless engine `violates` with probability `alpha` at most.
 
@@ -145,6 +156,8 @@ def conformance(
     laid on what wrong verification rules emit; its law need not be the engine's for `alpha` to hold. `seed` breaks ties
     of ranks. `tolerance` is how far the gap of two logits may differ from the engine's, by default the target's dtype's
     in `TOLERANCES`; give the engine's where that is coarser. At temperature 0 neither drafter nor alpha matters.
+    With the `rounds` of each text, as in `Decoded.rounds` and verified by rejection sampling, texts that violate are also
+    explained: `causes` names the defects that fit what each round emitted. Verdict and evidence do not depend on them.
     Raises RequestError for texts or settings that cannot be scored and MeasurementError for no new token or NaN.
     """
     sampling = _checked(Sampling(temperature, top_k, top_p), alpha)
@@ -161,7 +174,11 @@ def conformance(
     parts = forced(own, model, texts)
     if temperature == 0:
         return _judge_greedy(found, parts, places, tolerance)
-    return _judge_sampled(found, parts, places, tolerance, np.random.default_rng(seed))
+    found = _judge_sampled(found, parts, places, tolerance, np.random.default_rng(seed))
+    if rounds is None or found.conforms:
+        return found
+    roles = roles_of(texts, rounds)
+    return dataclasses.replace(found, causes=likely_causes(forced(own, model, texts), roles, sampling))
 
 
 def _judge_greedy(found: Conformance, parts: Iterable[Forced], places: list[tuple[int, int]], tolerance: float) -> Conformance:

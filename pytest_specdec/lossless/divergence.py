@@ -7,13 +7,8 @@ import dataclasses
 import torch
 
 from ..acceptance.case import Sampling
+from ..decoding.laws import TOLERANCES as TOLERANCES
 
-TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
-"""By how much the gap between two logits may differ between two correct engines, by the coarser one's dtype.
-
-Another order of summation moves a logit by a few units in the last place of the largest numbers on the way: near
-logits of 16 to 32 such a unit is 2e-6 in float32, 0.016 in float16 and 0.125 in bfloat16.
-"""
 _SUMS = 1e-5
 """What sums of probabilities in float32 may be off by."""
 

@@ -13,7 +13,7 @@ import torch
 
 from ..errors import RequestError
 from .counted import Level
-from .sampler import PADDING, ContractError, Inputs, Sampler, check_emitted
+from .sampler import COUNTS, PADDING, ContractError, Inputs, Sampler, check_emitted
 from .trees import Prefix, PrefixTree
 
 BATCH, LARGEST = 4096, 2**23
@@ -75,15 +75,22 @@ def decoded(code: int, depth: int, vocab_size: int) -> Prefix:
 
 
 class Emissions:
-    """Rounds of one sampler: their tokens, continued by draws from the target to k + 1."""
+    """Rounds of one sampler: their tokens, continued by draws from the target to k + 1.
 
-    def __init__(self, sampler: Sampler, target: PrefixTree, draft: PrefixTree, k: int, seed: int) -> None:
+    Whatever the number of drafts is, tokens that are so continued follow one law; `ragged` rounds have 0 to k drafts.
+    """
+
+    def __init__(
+        self, sampler: Sampler, target: PrefixTree, draft: PrefixTree, k: int, seed: int, *, ragged: bool = False
+    ) -> None:
         """Raises RequestError for laws that do not go together or that the sampler cannot be given."""
         if k < 1 or target.vocab_size != draft.vocab_size:
             raise RequestError(
                 f"k is {k}, the target's vocabulary {target.vocab_size} and the draft's {draft.vocab_size}; "
                 "give at least one draft, and laws over the same tokens"
             )
+        if ragged and not sampler.ragged:
+            raise RequestError(f"the sampler takes no {COUNTS}; give it that parameter to have ragged rows tried")
         if target.vocab_size ** (k + 1) >= 2**63:
             raise RequestError(f"{k + 1} tokens of {target.vocab_size} are too many sequences to count; choose a smaller k")
         sampler.check_laws(target, draft)
@@ -92,29 +99,45 @@ class Emissions:
         self._generator = generator_of(sampler, seed)
         self.tokens = np.empty((0, k + 1), dtype=np.int64)
         """(rounds, k + 1): what has been drawn so far."""
+        self.ragged, self.counts = ragged, np.empty(0, dtype=np.int64)
+        """(rounds,): how many drafts they had."""
 
     def more(self, rounds: int) -> None:
         """Draw so many more. Raises ContractError for what no round can emit."""
-        drafts = self._drafts(rounds)
+        drafts, counts = self._drafts(rounds), np.full(rounds, self.k)
         if self._sampler.batched:
             step = min(BATCH, max(1, LARGEST // ((self.k + 1) * self.target.vocab_size)))
-            parts = [self._batch(drafts[at : at + step]) for at in range(0, rounds, step)]
+            if self.ragged:
+                counts = self._rng.integers(0, self.k + 1, rounds)
+                counts[::step] = self.k  # no engine calls its sampler for a batch without drafts
+            parts = [self._batch(drafts[at : at + step], counts[at : at + step]) for at in range(0, rounds, step)]
             emitted = np.concatenate(parts)
         else:
             emitted = self._singly(drafts)
         self.tokens = np.concatenate([self.tokens, self._continued(emitted)])
+        self.counts = np.concatenate([self.counts, counts])
 
     def levels(self) -> list[Level]:
-        """The tokens counted behind the prefixes of each length."""
-        size, codes, levels = self.target.vocab_size, np.zeros(len(self.tokens), dtype=np.int64), []
+        """The tokens counted behind the prefixes of each length: for each of `kinds` in turn k + 1 levels."""
+        return [level for drafts in self.kinds() for level in self._levels(self.rounds_of(drafts))]
+
+    def kinds(self) -> list[int]:
+        """Numbers of drafts that rounds have had."""
+        return [int(one) for one in np.unique(self.counts)] if self.ragged else [self.k]
+
+    def rounds_of(self, drafts: int) -> np.ndarray:
+        """(rounds, k + 1): the tokens of rounds with so many drafts."""
+        return self.tokens[self.counts == drafts] if self.ragged else self.tokens
+
+    def _levels(self, tokens: np.ndarray) -> Iterator[Level]:
+        size, codes = self.target.vocab_size, np.zeros(len(tokens), dtype=np.int64)
         for depth in range(self.k + 1):
-            codes = codes * size + self.tokens[:, depth]
+            codes = codes * size + tokens[:, depth]
             pairs, counts = np.unique(codes, return_counts=True)
-            prefixes, tokens = np.divmod(pairs, size)
+            prefixes, last = np.divmod(pairs, size)
             laws = self.target.numbers(depth, prefixes)
-            chances = self.target.nulls(laws)[np.arange(len(pairs)), tokens]
-            levels.append(Level(depth, size, prefixes, laws, tokens, chances, counts.astype(float)))
-        return levels
+            chances = self.target.nulls(laws)[np.arange(len(pairs)), last]
+            yield Level(depth, size, prefixes, laws, last, chances, counts.astype(float))
 
     def _drafts(self, rounds: int) -> np.ndarray:
         """(rounds, k) drawn from the draft; zeros for a sampler that draws its own."""
@@ -126,26 +149,27 @@ class Emissions:
             codes = codes * self.draft.vocab_size + drafts[:, depth]
         return drafts
 
-    def _given(self, drafts: np.ndarray) -> Inputs:
-        """The arguments of a call with drafts (rows, k)."""
+    def _given(self, drafts: np.ndarray, counts: np.ndarray) -> Inputs:
+        """The arguments of a call with drafts (rows, k), of which so many (rows,) count."""
         codes, target, draft = np.zeros(len(drafts), dtype=np.int64), [], []
         for depth in range(self.k + 1):
             target.append(self.target.laws(self.target.numbers(depth, codes)))
             if depth < self.k:
                 draft.append(self.draft.laws(self.draft.numbers(depth, codes)))
                 codes = codes * self.draft.vocab_size + drafts[:, depth]
-        return arguments(self._sampler, np.stack(target, 1), np.stack(draft, 1), drafts)
+        return batch_arguments(self._sampler, np.stack(target, 1), np.stack(draft, 1), drafts, counts)
 
-    def _batch(self, drafts: np.ndarray) -> np.ndarray:
-        return checked_batch(self._sampler, self._given(drafts), drafts, self.target.vocab_size, self._generator)
+    def _batch(self, drafts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        inputs = self._given(drafts, counts)
+        return checked_batch(self._sampler, inputs, drafts, counts, self.target.vocab_size, self._generator)
 
     def _singly(self, drafts: np.ndarray) -> np.ndarray:
         """One call a round, with the same drafts one after the other: arguments are made once for them."""
         unique, counts = np.unique(drafts, axis=0, return_counts=True)
         emitted = np.full((len(drafts), self.k + 1), PADDING, dtype=np.int64)
-        row = itertools.count()
+        row, every = itertools.count(), np.full(1, self.k)
         for one, count in zip(unique, counts.tolist(), strict=True):
-            inputs, untouched = (tuple(rows[0] for rows in self._given(one[None])) for _ in range(2))
+            inputs, untouched = (tuple(rows[0] for rows in self._given(one[None], every)) for _ in range(2))
             expected = None if self._sampler.drafts == "own" else tuple(one.tolist())
             for _ in range(count):
                 tokens = checked_call(self._sampler, inputs, untouched, expected, self.target.vocab_size, self._generator)
@@ -171,14 +195,6 @@ def drawn(laws: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return tokens
 
 
-def arguments(sampler: Sampler, target: np.ndarray, draft: np.ndarray, drafts: np.ndarray) -> Inputs:
-    """The arguments of a batched call, from p (rows, k + 1, V), q (rows, k, V) and drafts (rows, k)."""
-    arrays = (target, draft, drafts)[: 2 if sampler.drafts == "own" else 3]
-    if sampler.numpy:
-        return tuple(np.array(one) for one in arrays)
-    return tuple(torch.tensor(one, dtype=torch.int64 if at == 2 else sampler.dtype) for at, one in enumerate(arrays))
-
-
 def checked_call(
     sampler: Sampler, inputs: Inputs, untouched: Inputs, drafts: Prefix | None, vocab_size: int, generator: Generator
 ) -> list[int]:
@@ -189,21 +205,39 @@ def checked_call(
     return tokens
 
 
-def checked_batch(sampler: Sampler, inputs: Inputs, drafts: np.ndarray, vocab_size: int, generator: Generator) -> np.ndarray:
-    """The tokens (rows, k + 1) of a batched call, padded. Raises ContractError for what no round can emit."""
+def batch_arguments(sampler: Sampler, target: np.ndarray, draft: np.ndarray, drafts: np.ndarray, counts: np.ndarray) -> Inputs:
+    """The arguments of one call, from p (rows, k + 1, V), q (rows, k, V), drafts (rows, k) and their numbers (rows,).
+
+    What lies behind a row's own laws and drafts is replaced by flat laws and zeros, which a sampler must not use.
+    """
+    width = int(counts.max())
+    target, draft, drafts = target[:, : width + 1], draft[:, :width], drafts[:, :width]
+    own, flat = np.arange(width) < counts[:, None], 1 / target.shape[-1]
+    target = np.where((np.arange(width + 1) <= counts[:, None])[..., None], target, flat)
+    return sampler.arguments(target, np.where(own[..., None], draft, flat), np.where(own, drafts, 0), counts)
+
+
+def checked_batch(
+    sampler: Sampler, inputs: Inputs, drafts: np.ndarray, counts: np.ndarray, vocab_size: int, generator: Generator
+) -> np.ndarray:
+    """The tokens (rows, k + 1) of a batched call with drafts (rows, k), of which so many (rows,) count; padded.
+
+    Raises ContractError for what no round can emit.
+    """
     untouched = tuple(one.copy() if isinstance(one, np.ndarray) else one.clone() for one in inputs)
     emitted = padded(sampler.run(inputs, generator), *drafts.shape)
     sampler.unchanged(untouched, inputs)
-    width = drafts.shape[1] + 1
     lengths = (np.cumsum(emitted == PADDING, 1) == 0).sum(1)
-    inside = np.arange(width) < lengths[:, None]
-    wrong = (np.where(inside, (emitted < 0) | (emitted >= vocab_size), emitted != PADDING)).any(1) | (lengths == 0)
+    inside = np.arange(emitted.shape[1]) < lengths[:, None]
+    wrong = (np.where(inside, (emitted < 0) | (emitted >= vocab_size), emitted != PADDING)).any(1)
+    wrong |= (lengths == 0) | (lengths > counts + 1)
     if sampler.drafts == "given":
         wrong |= (inside[:, 1:] & (emitted[:, :-1] != drafts)).any(1)
     for row in np.flatnonzero(wrong)[:1].tolist():
         kept = emitted[row, : np.flatnonzero(emitted[row] != PADDING).max(initial=-1) + 1].tolist()
-        expected = None if sampler.drafts == "own" else tuple(drafts[row].tolist())
-        check_emitted(kept, expected, width - 1, vocab_size, f"row {row} of a batch of {len(drafts)}")
+        count = int(counts[row])
+        expected = None if sampler.drafts == "own" else tuple(drafts[row, :count].tolist())
+        check_emitted(kept, expected, count, vocab_size, f"row {row} of a batch of {len(drafts)}")
     return emitted
 
 

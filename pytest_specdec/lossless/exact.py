@@ -11,8 +11,8 @@ import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from .sampler import Arrays, Drafts, Emitted, Inputs, Sampler, Verify, check_emi
 from .trees import Laws, Prefix, PrefixTree, as_tree
 
 Law = dict[Prefix, float]
+JointLaw = dict[tuple[Prefix, ...], float]
+"""Of the tokens that the rows of a batch emit together."""
 Result = TypeVar("Result")
 UNREACHED = 2**-24
 """Paths less likely than one step of a float32 uniform may fail: rounding opens them, and no draw lies there."""
@@ -103,7 +105,26 @@ class Round:
         """Raises RequestError where a sampler is to draw its own drafts from laws that depend on them."""
         sampler.check_laws(self.target, self.draft)
         along = drafts if drafts is not None else (0,) * self.k
-        return sampler.inputs(self.target.rows(along), self.draft.rows(along)[:-1], along)
+        target, draft = self.target.rows(along), self.draft.rows(along)[:-1]
+        return (
+            sampler.arguments([target], [draft], [along], [self.k])
+            if sampler.batched
+            else sampler.arguments(target, draft, along)
+        )
+
+    def check(self, rows: Sequence[Prefix], drafts: Prefix | None) -> None:
+        """Raises ContractError for tokens that no such round can emit."""
+        check_emitted(rows[0], drafts, self.k, self.target.vocab_size)
+
+
+class Given(Protocol):
+    """What one call of a sampler is given: a Round, or a batch of them."""
+
+    def drafted(self, sampler: Sampler) -> Iterator[tuple[Any, float]]: ...
+
+    def inputs(self, sampler: Sampler, drafts: Any) -> Inputs: ...
+
+    def check(self, rows: Sequence[Prefix], drafts: Any) -> None: ...
 
 
 class Following(contextlib.AbstractContextManager["Following"]):
@@ -128,7 +149,11 @@ class Following(contextlib.AbstractContextManager["Following"]):
             yield result, self._paths.weight
 
     def law(self, given: Round, drafts: Prefix | None) -> Law:
-        """The law of the emitted tokens for given drafts.
+        """The law of the tokens that a round emits for given drafts, see `joint_law`."""
+        return {rows[0]: weight for rows, weight in self.joint_law(given, drafts).items()}
+
+    def joint_law(self, given: Given, drafts: Any) -> JointLaw:
+        """The law of the tokens that all rows of one call emit for given drafts.
 
         Raises NotEnumerableError where tokens that no intercepted draw decides are others in another call.
         """
@@ -139,24 +164,24 @@ class Following(contextlib.AbstractContextManager["Following"]):
                 raise NotEnumerableError(UNSTEADY)
         finally:
             self._sampler.unchanged(untouched, inputs)  # first, since paths differ where arguments do
-        for whole in (one for one, weight in law.items() if weight > UNREACHED):
-            check_emitted(whole, drafts, given.k, given.target.vocab_size)
+        for rows in (one for one, weight in law.items() if weight > UNREACHED):
+            given.check(rows, drafts)
         return law
 
-    def _followed(self, inputs: Inputs) -> Law:
-        law: Law = {}
+    def _followed(self, inputs: Inputs) -> JointLaw:
+        law: JointLaw = {}
         for emitted, weight in self.runs(lambda generator: self._emitted(inputs, generator)):
-            for whole, share in outcomes(emitted):
-                law[whole] = law.get(whole, 0.0) + share * weight
+            for rows, share in joint_outcomes(emitted):
+                law[rows] = law.get(rows, 0.0) + share * weight
         return law
 
-    def _emitted(self, inputs: Inputs, generator: Any) -> Emitted:
+    def _emitted(self, inputs: Inputs, generator: Any) -> list[Emitted]:
         """One run along the current path; nothing from a path that rounding alone opens, where it fails."""
         try:
-            return self._sampler.call(inputs, generator)
+            return self._sampler.rows(inputs, generator)
         except Exception:
             if self._paths.weight < UNREACHED:
-                return []
+                return [[] for _ in range(len(inputs[0]) if self._sampler.batched else 1)]
             raise
 
 
@@ -195,6 +220,13 @@ def outcomes(emitted: Emitted) -> Iterator[tuple[Prefix, float]]:
     for picked in itertools.product(*(one.weights.items() for one in undecided)):
         known = {id(one): outcome for one, (outcome, _) in zip(undecided, picked, strict=True)}
         yield tuple(known[id(one)] if isinstance(one, Token) else one for one in emitted), math.prod(w for _, w in picked)
+
+
+def joint_outcomes(rows: Sequence[Emitted]) -> Iterator[tuple[tuple[Prefix, ...], float]]:
+    """The same for the rows of a batch, in which a token may stand more than once."""
+    ends = list(itertools.accumulate(map(len, rows)))
+    for whole, share in outcomes([token for row in rows for token in row]):
+        yield tuple(whole[end - len(row) : end] for row, end in zip(rows, ends, strict=True)), share
 
 
 def law_error(law: Law, target: PrefixTree | Laws, k: int, tolerance: float) -> LawError | None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from ..errors import RequestError
+from .batches import Batch, Dependence, RowError
 from .enumeration.paths import NotEnumerableError
 from .exact import Following, LawError, Round
 from .sampler import ContractError, Sampler
@@ -24,26 +25,48 @@ class Fault:
     cause: Exception | None = None
     example: str = ""
     """Drafts that lead there."""
+    row: int = 0
+    """Of a batch, the one that is wrong."""
 
     @classmethod
     def of_law(cls, error: LawError, given: Round, sampler: Sampler) -> Fault:
-        text = (
-            f"{list(error.prefix)} is emitted with probability {error.got:.6g} where the target has {error.expected:.6g} "
-            f"(total variation {error.total_variation:.2g})"
-        )
-        return cls(text, error.prefix, example=_example(error, given, sampler))
+        return cls(_told(error), error.prefix, example=_example(error, given, sampler))
 
-    def shown(self, given: Round) -> str:
+    @classmethod
+    def of_batch(cls, error: RowError | Dependence, given: Batch) -> Fault:
+        if isinstance(error, RowError):
+            return cls(f"{given}, row {error.row}: {_told(error.error)}", error.error.prefix, row=error.row)
+        tokens = " and ".join(str(list(one)) for one in error.tokens)
+        return cls(
+            f"{given}, these emit {tokens} together with probability {error.got:.6g} where their targets have "
+            f"{error.expected:.6g}, though each row alone follows its own; draw noise of its own for each row"
+        )
+
+    def shown(self, given: Round | Batch) -> str:
         """The laws along the prefix, and the drafts."""
+        if isinstance(given, Round):
+            return self._shown(given)
+        rows = [dataclasses.replace(self, prefix=self.prefix * (at == self.row))._shown(row) for at, row in enumerate(given.rows)]
+        return "\n".join(f"  row {at}:{shown}" for at, shown in enumerate(rows))
+
+    def _shown(self, given: Round) -> str:
         along = (*self.prefix, *[0] * given.k)[: given.k]
         laws = [(along[:at], given.target.row(along[:at]), given.draft.row(along[:at])) for at in range(given.k)]
         laws = laws[: max(1, len(self.prefix))] if self.prefix else laws
         lines = [f"  k = {given.k}{self.example}"]
         for prefix, p, q in laws:
             lines.append(f"  p = {_law(p)}  q = {_law(q)}{f'  after {list(prefix)}' if prefix else ''}")
-        if len(self.prefix) > given.k:
-            lines.append(f"  p = {_law(given.target.row(self.prefix[: given.k]))}  after {list(self.prefix[: given.k])}")
+        if len(self.prefix) > given.k or not given.k:
+            after = self.prefix[: given.k]
+            lines.append(f"  p = {_law(given.target.row(after))}{f'  after {list(after)}' if after else ''}")
         return "\n".join(lines)
+
+
+def _told(error: LawError) -> str:
+    return (
+        f"{list(error.prefix)} is emitted with probability {error.got:.6g} where the target has {error.expected:.6g} "
+        f"(total variation {error.total_variation:.2g})"
+    )
 
 
 def found_in(check: Callable[[], Fault | None]) -> Fault | None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from .counted import log_bets
-from .emissions import BATCH, arguments, checked_batch, checked_call, drawn, generator_of, seeded
-from .sampler import PADDING, ContractError, Sampler
+from .emissions import BATCH, batch_arguments, checked_batch, checked_call, drawn, generator_of, seeded
+from .sampler import COUNTS, PADDING, ContractError, Sampler
 
 TILES = (5, 7, 17, 129, 1_000)
 """Vocabulary sizes that fill no block of a kernel."""
@@ -18,6 +18,7 @@ _K, _ROWS = 3, 64
 _FALSE_ALARM = 1e-9
 GREEDY, TAIL, HEAD, EQUAL = range(4)
 """Kinds of rows in turn: one-hot targets, targets without their last or first tokens, and targets equal to the draft."""
+_WHERE = f", from where the {COUNTS} of the rows before end"
 _KINDS = ("one-hot target", "target without its last tokens", "target without its first tokens", "target equal to the draft")
 
 
@@ -44,8 +45,9 @@ def _rounds(sampler: Sampler, seed: int, everywhere: int) -> list[list[int]]:
     target = np.full((_ROUNDS, _K + 1, _TOKENS), 1 / _TOKENS)
     draft = np.zeros((_ROUNDS, _K, _TOKENS))
     draft[..., 0] = 1
+    drafts, counts = np.zeros((_ROUNDS, _K), dtype=np.int64), np.full(_ROUNDS, _K)
     with seeded(everywhere):
-        rounds: list[list[int]] = _emitted(sampler, target, draft, np.zeros((_ROUNDS, _K), dtype=np.int64), seed).tolist()
+        rounds: list[list[int]] = _emitted(sampler, target, draft, drafts, counts, seed).tolist()
     return rounds
 
 
@@ -54,21 +56,22 @@ def check_rows(sampler: Sampler, seed: int = 0, vocab_sizes: Sequence[int] = TIL
 
     One-hot (greedy) targets beside sampled ones, targets with zeros at either end, and targets equal to the draft: no
     token may have probability 0 in its own row's law, so greedy rows are exactly greedy. Of a batched sampler the first
-    tokens of thousands of rows are also counted by kind; a lossless one fails with probability 1e-9 at most. Unbatched
-    samplers get the rows one by one.
+    tokens of thousands of rows are also counted by kind; a lossless one fails with probability 1e-9 at most. Of a ragged
+    one all this is done again with 0 to k drafts in a row, at the same probability. Unbatched samplers get the rows one by one.
     """
     rng = np.random.default_rng(seed)
     with seeded(seed):
-        for vocab_size in vocab_sizes:
-            _mixed_rows(sampler, vocab_size, _ROWS, rng)
-        if sampler.batched:
-            target, tokens = _mixed_rows(sampler, vocab_sizes[0], BATCH, rng, alike=True)
-            for kind, name in enumerate(_KINDS):
-                _check_law(target[kind, 0], tokens[kind :: len(_KINDS), 0], name)
+        for ragged in (False, True)[: 1 + sampler.ragged]:
+            for vocab_size in vocab_sizes:
+                _mixed_rows(sampler, vocab_size, _ROWS, rng, ragged)
+            if sampler.batched:
+                target, tokens = _mixed_rows(sampler, vocab_sizes[0], BATCH, rng, ragged, alike=True)
+                for kind, name in enumerate(_KINDS):
+                    _check_law(target[kind, 0], tokens[kind :: len(_KINDS), 0], name, ragged)
 
 
 def _mixed_rows(
-    sampler: Sampler, vocab_size: int, rows: int, rng: np.random.Generator, alike: bool = False
+    sampler: Sampler, vocab_size: int, rows: int, rng: np.random.Generator, ragged: bool, alike: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Targets (rows, k + 1, V) and tokens (rows, k + 1) of rows in which the kinds take turns; `alike` rows of a kind."""
     made = len(_KINDS) if alike else rows
@@ -76,15 +79,18 @@ def _mixed_rows(
     turns = np.arange(rows) % made
     target, draft = target[turns], draft[turns]
     drafts = drawn(draft, rng)
-    tokens = _emitted(sampler, target, draft, drafts, int(rng.integers(2**31)))
+    seed = int(rng.integers(2**31))
+    counts = rng.integers(0, _K + 1, rows) if ragged else np.full(rows, _K)
+    tokens = _emitted(sampler, target, draft, drafts, counts, seed)
     chances = np.take_along_axis(target, np.maximum(tokens, 0)[..., None], 2)[..., 0]
     wrong = (tokens != PADDING) & (chances == 0)
     for row in np.flatnonzero(wrong.any(1))[:1].tolist():
         emitted = [one for one in tokens[row].tolist() if one != PADDING]
         at = int(wrong[row].argmax())
         raise ContractError(
-            f"row {row} of {rows}, a {_KINDS[row % len(_KINDS)]} over {vocab_size} tokens, emitted {emitted}, where its law "
-            f"gives token {emitted[at]} probability 0; read every row's own laws, and mask what lies outside of them"
+            f"row {row} of {rows}, a {_KINDS[row % len(_KINDS)]} over {vocab_size} tokens{_beside(ragged, int(counts[row]))}, "
+            f"emitted {emitted}, where its law gives token {emitted[at]} probability 0; read every row's own laws"
+            f"{_WHERE * ragged}, and mask what lies outside of them"
         )
     return target, tokens
 
@@ -107,13 +113,18 @@ def _laws(rows: int, vocab_size: int, rng: np.random.Generator) -> tuple[np.ndar
     return target, draft
 
 
-def _emitted(sampler: Sampler, target: np.ndarray, draft: np.ndarray, drafts: np.ndarray, seed: int) -> np.ndarray:
+def _beside(ragged: bool, count: int) -> str:
+    return f" with {count} drafts beside rows with other numbers" if ragged else ""
+
+
+def _emitted(
+    sampler: Sampler, target: np.ndarray, draft: np.ndarray, drafts: np.ndarray, counts: np.ndarray, seed: int
+) -> np.ndarray:
     """Tokens (rows, k + 1), padded: of one call of a batched sampler, of a call for each row otherwise."""
     generator, vocab_size = generator_of(sampler, seed), target.shape[-1]
-    inputs = arguments(sampler, target, draft, drafts)
+    inputs, untouched = (batch_arguments(sampler, target, draft, drafts, counts) for _ in range(2))
     if sampler.batched:
-        return checked_batch(sampler, inputs, drafts, vocab_size, generator)
-    untouched = arguments(sampler, target, draft, drafts)
+        return checked_batch(sampler, inputs, drafts, counts, vocab_size, generator)
     tokens = np.full((len(drafts), _K + 1), PADDING, dtype=np.int64)
     for row, own in enumerate(drafts.tolist()):
         given, kept = (tuple(one[row] for one in whole) for whole in (inputs, untouched))
@@ -122,13 +133,13 @@ def _emitted(sampler: Sampler, target: np.ndarray, draft: np.ndarray, drafts: np
     return tokens
 
 
-def _check_law(law: np.ndarray, tokens: np.ndarray, kind: str) -> None:
+def _check_law(law: np.ndarray, tokens: np.ndarray, kind: str, ragged: bool) -> None:
     """First tokens of one kind of rows against their law (V,)."""
     seen, counts = np.unique(tokens, return_counts=True)
     log_e = float(log_bets(np.zeros(len(seen)), law[seen], counts.astype(float))[0])
     if log_e >= math.log(len(_KINDS) / _FALSE_ALARM):
         far = np.abs(np.bincount(tokens, minlength=len(law)) / len(tokens) - law).sum() / 2
         raise ContractError(
-            f"beside rows of other laws, those with a {kind} follow another law (total variation about {far:.2g}); "
-            "read every row's own laws, drafts and noise"
+            f"beside rows of other laws{' and other numbers of drafts' * ragged}, those with a {kind} follow another law "
+            f"(total variation about {far:.2g}); read every row's own laws, drafts and noise{_WHERE * ragged}"
         )

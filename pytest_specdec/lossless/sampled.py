@@ -45,6 +45,8 @@ class Sampled:
     """Between counted and expected law of the token that ends `prefix`; an estimate, somewhat large by noise."""
     detectable: float
     """The total variation of the first token's law that would be found 95 times in 100 with all draws."""
+    drafts: int | None = None
+    """How many drafts the rows had that `prefix` is of, where rows of different numbers were counted."""
 
     @property
     def e_value(self) -> float:
@@ -55,12 +57,14 @@ class Sampled:
         """One sentence: which tokens come how often, or what would have been found."""
         if not self.caught:
             return f"{self.draws:,} rounds show no bias; one of {self.detectable:.2g} in total variation would have been found"
+        rows = "" if self.drafts is None else f"in rows with {self.drafts} drafts beside rows with other numbers, "
         if self.expected == 0:
-            return f"it emitted {list(self.prefix)}, which the target never does, in {self.got:.3g} of {self.draws:,} rounds"
+            rounds = f"{self.got:.3g} of {self.draws:,} rounds"
+            return f"{rows}it emitted {list(self.prefix)}, which the target never does, in {rounds}"
         return (
-            f"{list(self.prefix)} was emitted with probability {self.got:.4g} where the target has {self.expected:.4g} "
-            f"({self.draws:,} rounds, evidence {self.e_value:.3g} against {1 / self.alpha:.3g}; total variation about "
-            f"{self.total_variation:.2g}, found from {self.detectable:.2g})"
+            f"{rows}{list(self.prefix)} was emitted with probability {self.got:.4g} where the target has {self.expected:.4g} "
+            f"({self.draws:,} rounds, evidence {self.e_value:.3g} against {1 / self.alpha:.3g}, of a share of {self.alpha:.2g} "
+            f"of false alarms; total variation about {self.total_variation:.2g}, found from {self.detectable:.2g})"
         )
 
 
@@ -73,16 +77,18 @@ def sampled_law_test(
     alpha: float,
     draws: int = 20_000,
     seed: int = 0,
+    ragged: bool = False,
 ) -> Sampled:
     """Draw up to so many rounds of k drafts, and stop where the evidence against the target's law reaches 1 / alpha.
 
-    Drafts are drawn from `draft`, or by a sampler of `drafts="own"`, whose laws must then be by position. A lossless
-    sampler is caught with probability `alpha` at most. The random state of the caller is left as it was. Raises
-    ContractError for what no round can emit, and RequestError for laws that do not go together.
+    `ragged` rounds have 0 to k drafts, in the same batches, and each number is judged on its own. Drafts are drawn from
+    `draft`, or by a sampler of `drafts="own"`, whose laws must then be by position. A lossless sampler is caught with
+    probability `alpha` at most. The random state of the caller is left as it was. Raises ContractError for what no round
+    can emit, and RequestError for laws that do not go together.
     """
     if not 0 < alpha < 1 or draws < 1:
         raise RequestError(f"alpha {alpha:g} and draws {draws} are no test; choose alpha between 0 and 1 and one draw or more")
-    given = Emissions(sampler, target, draft, k, seed)
+    given = Emissions(sampler, target, draft, k, seed, ragged=ragged)
     with seeded(seed):
         while True:
             drawn = len(given.tokens)
@@ -93,15 +99,18 @@ def sampled_law_test(
             if caught or len(given.tokens) == draws:
                 break
     support = sum(one > 0 for one in target.row(()))
-    smallest = detectable(draws, support, alpha, k)
-    return Sampled(len(given.tokens), log_e, alpha, caught, *_worst(given, levels, alpha), smallest)
+    kinds = k + 1 if ragged else 1
+    smallest = detectable(draws // kinds, support, alpha / kinds, k)
+    worst, drafts = _worst(given, levels, alpha)
+    return Sampled(len(given.tokens), log_e, alpha, caught, *worst, smallest, drafts if ragged else None)
 
 
-def _worst(given: Emissions, levels: list[Level], alpha: float) -> tuple[Prefix, float, float, float]:
-    """The tokens, what was expected and got, and the total variation where a bias shows first, or else most."""
+def _worst(given: Emissions, levels: list[Level], alpha: float) -> tuple[tuple[Prefix, float, float, float], int]:
+    """Where a bias shows first, or else most: the tokens, what was expected and got, the total variation; how many drafts."""
     evidence = [one.evidence() for one in levels]
     needed = math.log(len(levels)) - math.log(alpha)
-    level = levels[next((at for at, one in enumerate(evidence) if one >= needed), int(np.argmax(evidence)))]
+    found = next((at for at, one in enumerate(evidence) if one >= needed), int(np.argmax(evidence)))
+    level, drafts = levels[found], given.kinds()[found // (given.k + 1)]
     code = np.unique(level.prefixes)[level.bets().argmax()]
     here = level.prefixes == code
     counts = np.bincount(level.tokens[here], level.counts[here], level.vocab_size)
@@ -113,7 +122,7 @@ def _worst(given: Emissions, levels: list[Level], alpha: float) -> tuple[Prefix,
         float(given.target.nulls(given.target.numbers(at, np.array([_coded(prefix[:at], level.vocab_size)]))[0])[one])
         for at, one in enumerate(prefix)
     )
-    return prefix, chance, float(counts[token]) / len(given.tokens), float(gaps.sum()) / 2
+    return (prefix, chance, float(counts[token]) / len(given.rounds_of(drafts)), float(gaps.sum()) / 2), drafts
 
 
 def _coded(prefix: Prefix, vocab_size: int) -> int:

@@ -16,13 +16,15 @@ import torch
 
 from ..errors import RequestError, SpecdecError
 from .enumeration.tokens import Token
-from .trees import Prefix, PrefixTree, Row
+from .trees import Prefix, PrefixTree
 
 Verify = Callable[..., Any]
 Arrays = Literal["auto", "torch", "numpy"]
 Drafts = Literal["given", "own"]
 Emitted = list[Token | int]
 Inputs = tuple[Any, ...]
+COUNTS = "num_draft_tokens"
+"""The parameter by which a batched sampler asks for the number of drafts of each row."""
 PADDING = -1
 """What fills the rows of a batched sampler behind their last token."""
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 2e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
@@ -49,7 +51,9 @@ class Sampler:
 
         `arrays`: "auto" passes numpy arrays to a callable with an argument `rng` or annotations that name numpy.
         `drafts`: "own" is for a whole round, which is called without `draft_tokens` and draws them from q itself.
-        `batched`: arguments and result have a first dimension of rows; rows are padded with -1.
+        `batched`: arguments and result have a first dimension of rows; rows of the result are padded with -1. A sampler
+        with a parameter `num_draft_tokens` is batched, and its rows are ragged: it is passed the number of drafts of each
+        row (rows,), from 0 to k, and what lies behind a row's own drafts and laws is padding to be ignored.
         `dtype`: of the laws, for samplers of torch; numpy's get float64.
         """
         if arrays not in ("auto", "torch", "numpy"):
@@ -62,7 +66,10 @@ class Sampler:
         self.numpy = arrays == "numpy" or (arrays == "auto" and _takes_numpy(parameters))
         if dtype not in TOLERANCES:
             raise RequestError(f"dtype is {dtype}; use torch.float32, float64, float16 or bfloat16")
-        self.drafts, self.batched, self.dtype = drafts, batched, dtype
+        self.ragged = COUNTS in parameters
+        self.drafts, self.batched, self.dtype = drafts, batched or self.ragged, dtype
+        self.names = ("target_probs", "draft_probs", *(["draft_tokens"] * (drafts == "given")), *([COUNTS] * self.ragged))
+        """Of its arguments, in the order of `Inputs`."""
         self.name = getattr(verify, "__name__", type(verify).__name__)
 
     @property
@@ -79,32 +86,49 @@ class Sampler:
         if self.drafts == "own" and not (target.by_position and draft.by_position):
             raise RequestError("a sampler that draws its own drafts cannot see laws that depend on them; give laws by position")
 
-    def inputs(self, target: Sequence[Row], draft: Sequence[Row], tokens: Prefix) -> Inputs:
-        """The arguments of one round: p (k + 1, V), q (k, V), and the drafts (k,) unless it draws its own."""
-        rows: list[Any] = [target, draft, tokens][: 2 if self.drafts == "own" else 3]
-        if self.batched:
-            rows = [[one] for one in rows]
+    def arguments(self, target: Any, draft: Any, drafts: Any, counts: Any = None) -> Inputs:
+        """The arguments of one call, from nested lists or arrays; what the sampler does not take is left out.
+
+        p (rows, k + 1, V), q (rows, k, V), the drafts (rows, k), and the number of drafts of each row (rows,); for an
+        unbatched sampler p (k + 1, V), q (k, V) and the drafts (k,).
+        """
+        given = {"target_probs": target, "draft_probs": draft, "draft_tokens": drafts, COUNTS: counts}
+        return tuple(self._array(given[name], name) for name in self.names)
+
+    def _array(self, numbers: Any, name: str) -> Any:
+        whole = name in ("draft_tokens", COUNTS)
         if self.numpy:
-            return tuple(np.array(one, dtype=np.int64 if at == 2 else np.float64) for at, one in enumerate(rows))
-        return tuple(torch.tensor(one, dtype=torch.int64 if at == 2 else self.dtype) for at, one in enumerate(rows))
+            return np.array(numbers, dtype=np.int64 if whole else np.float64)
+        return torch.tensor(numbers, dtype=torch.int64 if whole else self.dtype)
+
+    def rows(self, inputs: Inputs, generator: np.random.Generator | torch.Generator) -> list[Emitted]:
+        """The tokens of each row of one call, without padding. Raises ContractError for anything but whole numbers."""
+        emitted = self.run(inputs, generator)
+        if not self.batched:
+            return [emitted_tokens(emitted)]
+        rows, wanted = _listed(emitted), len(inputs[0])
+        if len(rows) != wanted:
+            raise ContractError(
+                f"it returned {len(rows)} rows for {wanted}; return one row of tokens for each row of its arguments"
+            )
+        return [trimmed(emitted_tokens(row)) for row in rows]
 
     def call(self, inputs: Inputs, generator: np.random.Generator | torch.Generator) -> Emitted:
         """One round. Raises ContractError for anything but one or more whole numbers."""
-        emitted = self.run(inputs, generator)
-        if not self.batched:
-            return emitted_tokens(emitted)
-        rows = _listed(emitted)
-        if len(rows) != 1:
-            raise ContractError(f"it returned {len(rows)} rows for 1; return one row of tokens for each row of its arguments")
-        return trimmed(emitted_tokens(rows[0]))
+        (emitted,) = self.rows(inputs, generator)
+        return emitted
 
     def run(self, inputs: Inputs, generator: np.random.Generator | torch.Generator) -> Any:
         """What it returns, unchecked."""
-        return self._verify(*inputs, **({} if self._generator is None else {self._generator: generator}))
+        named = {} if self._generator is None else {self._generator: generator}
+        if self.ragged:
+            *inputs_in_order, named[COUNTS] = inputs
+            return self._verify(*inputs_in_order, **named)
+        return self._verify(*inputs, **named)
 
     def unchanged(self, before: Inputs, after: Inputs) -> None:
         """Raises ContractError for an argument that was written to."""
-        for name, one, other in zip(("target_probs", "draft_probs", "draft_tokens"), before, after, strict=False):
+        for name, one, other in zip(self.names, before, after, strict=False):
             if type(one) is not type(other) or not (np.array_equal(one, other) if self.numpy else torch.equal(one, other)):
                 raise ContractError(f"it changed its argument {name}; clone it before writing to it")
 

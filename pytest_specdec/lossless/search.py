@@ -4,35 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import TypeVar
 
 from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
+from .batches import Batch
 from .enumeration.paths import NotEnumerableError
 from .exact import Round
 from .sampler import Sampler
-from .strategies import Ints, normalised, rounds, turns
+from .strategies import Ints, batches, normalised, rounds, turns
 
+BATCH_VOCABULARY = 3
+"""Most tokens of batches of ragged rows, whose laws multiply."""
 _STEEP = 0.6
 """Each probability of `opposed_round` over the one before."""
 
 
-def smallest(sampler: Sampler, vocab_size: int, k: int, wrong: Callable[[Round], bool], most: int, seed: int) -> Round | None:
-    """A round that is wrong, shrunk by hypothesis; None if none of so many is.
+Tried = TypeVar("Tried", Round, Batch)
 
-    Raises NotEnumerableError where one could not be judged and no other is wrong.
-    """
+
+def smallest_round(
+    sampler: Sampler, vocab_size: int, k: int, wrong: Callable[[Round], bool], most: int, seed: int
+) -> Round | None:
+    """A round that is wrong, shrunk by hypothesis; None if none of so many is. Raises NotEnumerableError, see `_smallest`."""
+    return _smallest(_rounds(sampler, (2, vocab_size), (1, k)), wrong, most, seed)
+
+
+def smallest_batch(
+    sampler: Sampler, vocab_size: int, k: int, wrong: Callable[[Batch], bool], most: int, seed: int
+) -> Batch | None:
+    """The same for batches of ragged rows."""
+    sizes = 2, min(vocab_size, BATCH_VOCABULARY)
+    return _smallest(batches(sizes, k, by_position=sampler.drafts == "own"), wrong, most, seed)
+
+
+def _smallest(strategy: st.SearchStrategy[Tried], wrong: Callable[[Tried], bool], most: int, seed: int) -> Tried | None:
+    """Raises NotEnumerableError where one could not be judged and no other is wrong."""
     unable: list[NotEnumerableError] = []
 
-    def judged(given: Round) -> bool:
+    def judged(given: Tried) -> bool:
         try:
             return not unable and wrong(given)
         except NotEnumerableError as error:
             unable.append(error)
             return False
 
-    found = _find(_rounds(sampler, (2, vocab_size), (1, k)), judged, most, seed, (Phase.generate, Phase.shrink))
+    found = _find(strategy, judged, most, seed, (Phase.generate, Phase.shrink))
     if found is None and unable:
         raise unable[0]
     return found
@@ -63,8 +82,8 @@ def _rounds(sampler: Sampler, vocab_size: Ints, k: Ints) -> st.SearchStrategy[Ro
 
 
 def _find(
-    strategy: st.SearchStrategy[Round], wanted: Callable[[Round], bool], most: int, seed: int, phases: tuple[Phase, ...]
-) -> Round | None:
+    strategy: st.SearchStrategy[Tried], wanted: Callable[[Tried], bool], most: int, seed: int, phases: tuple[Phase, ...]
+) -> Tried | None:
     quiet = settings(max_examples=most, phases=phases, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     try:
         return find(strategy, wanted, settings=quiet, random=Random(seed))  # noqa: S311  # reproducible, not secret

@@ -1,16 +1,18 @@
-"""hypothesis strategies for what a verifier is given: laws, prefix trees of laws, and rounds.
+"""hypothesis strategies for what a verifier is given: laws, prefix trees of laws, rounds and batches of them.
 
 Everything is built from small whole numbers, so that failures shrink to laws such as [1, 0] and [0.5, 0.5].
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from hypothesis import strategies as st
 
+from .batches import Batch
 from .exact import Round
 from .trees import Prefix, PrefixTree, Row
 
@@ -18,6 +20,8 @@ VOCAB_SIZES, DRAFTS = (2, 6), (1, 5)
 """The least and the greatest vocabulary size and number of drafts of `rounds`."""
 HEAVIEST = 12
 """Laws are weights from 0 to this, normalised."""
+BATCH_ROWS, BATCH_DRAFTS = (2, 3), 3
+"""Rows of `batches`, and the most drafts of all of them."""
 SLIGHT = 1e-4
 """How far, relatively, the probabilities of near-equal laws are apart."""
 Ints = int | tuple[int, int]
@@ -54,6 +58,20 @@ def _rounds(vocab_size: int, k: int, by_position: bool) -> st.SearchStrategy[Rou
         return Round(turns(target, by_position), turns(draft, by_position), k)
 
     return st.lists(pairs(vocab_size), min_size=1, max_size=3).map(built)
+
+
+def batches(vocab_size: Ints = (2, 3), k: int = 3, *, by_position: bool = False) -> st.SearchStrategy[Batch]:
+    """Rows with 0 to k drafts, each with laws of its own, in one call; no more of them than can be enumerated."""
+    sizes = st.just(vocab_size) if isinstance(vocab_size, int) else st.integers(*vocab_size)
+    return st.tuples(sizes, st.sampled_from(_ragged(k))).flatmap(
+        lambda both: st.tuples(*(_rounds(both[0], drafts, by_position) for drafts in both[1])).map(Batch)
+    )
+
+
+def _ragged(k: int) -> list[tuple[int, ...]]:
+    """Numbers of drafts of two or three rows, the least first; at least one has a draft."""
+    numbers = [one for rows in BATCH_ROWS for one in itertools.product(range(k + 1), repeat=rows)]
+    return sorted((one for one in numbers if 0 < sum(one) <= BATCH_DRAFTS), key=lambda one: (len(one), sum(one)))
 
 
 def turns(rows: Sequence[Row], by_position: bool = False) -> PrefixTree:

@@ -28,8 +28,13 @@ def _lines(rows: list[Row]) -> Iterator[str]:
     for row in told:
         changed = f" (changed: {'; '.join(row['changed'])})" if row["changed"] else ""
         yield f"- **{_escaped(row['id'])}** {row['verdict']}: {_escaped(row['reason'] + changed)}"
+    notes = dict.fromkeys(note for row in rows for note in row["notes"])
+    if notes and not told:
+        yield ""
+    yield from (f"- note: {_escaped(note)}" for note in notes)
 
 
 def _escaped(text: str) -> str:
-    """Safe inside a cell: names come from folders and prompts, and viewers render HTML."""
-    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
+    """Safe inside a cell: names come from folders and prompts, and viewers render HTML, links and pictures."""
+    plain = html.escape(text, quote=False).replace("\n", " ")
+    return "".join(f"\\{letter}" if letter in "|[`" else letter for letter in plain)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
+
+from ..printable import printable
 
 Number = float | None
 
@@ -100,11 +102,31 @@ class Row(Metrics):
     verdict: str
     reason: str
     changed: list[str]
+    notes: list[str]
+    """What readers should know of the measurement, a sentence each."""
 
 
 def plain(value: float | None) -> Number:
     """A finite float, or None."""
     return None if value is None or not math.isfinite(value) else float(value)
+
+
+def printable_row(row: Row) -> Row:
+    """A row whose names, prompts and reasons are fit for terminals and pages; reasons and spoken texts keep their lines."""
+    spoken = row["utterance"]
+    plain_values = {name: _printable(value) for name, value in row.items() if name not in ("utterance", "reason")}
+    reason = printable(row["reason"], keep="\n")
+    utterance = None if spoken is None else {**spoken, "text": printable(spoken["text"], keep="\n")}
+    return cast("Row", {**plain_values, "reason": reason, "utterance": utterance})
+
+
+def _printable(value: Any) -> Any:
+    """The same of a tree of plain values, keys included."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {_printable(name): _printable(item) for name, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list) else value
 
 
 SEVERITY = ("not judged", "pass", "improved", "new", "updated", "inconclusive", "regressed", "error")

@@ -28,7 +28,8 @@ def tables(rows: Iterable[Row], *, wide: bool = False) -> Iterator[str]:
         yield from _table(list(group), shown)
     for row in listed:
         if row["verdict"] == "inconclusive":
-            yield from wrapped(f"{row['id']} is inconclusive: {row['reason']}", indent="  ")
+            yield f"{row['id']} is inconclusive: {row['reason']}"
+    yield from (f"note: {note}" for note in dict.fromkeys(note for row in listed for note in row["notes"]))
     if listed:
         yield from wrapped(NOTE)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CostError
+from ..strict_json import JsonError, parse_json
 
 SCHEMA = 1
 _HINT = "measure one with: python -m pytest_specdec costs"
@@ -113,36 +114,23 @@ class CostProfile:
     def load(cls, path: str | Path) -> CostProfile:
         """Read a profile. Raises CostError naming what is wrong with the file."""
         try:
-            data: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+            data: Any = parse_json(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise CostError(f"cost profile {path} cannot be read ({error.strerror}); {_HINT}") from None
-        except ValueError as error:
-            raise CostError(f"cost profile {path} is not JSON ({error}); {_HINT}") from None
+        except UnicodeDecodeError:
+            raise CostError(f"cost profile {path} is not UTF-8; {_HINT}") from None
+        except JsonError as error:
+            raise CostError(f"cost profile {path}:{error.line} is not JSON ({error.problem}); {_HINT}") from None
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise CostError(f"cost profile {path} is not of schema {SCHEMA}; {_HINT}")
+        from .profile_file import profile_fields
+
         try:
-            return cls(
-                verify=_times(data["verify"]),
-                draft={int(depth): _times(row) for depth, row in data["draft"].items()},
-                target_ms=None if data.get("target_ms") is None else float(data["target_ms"]),
-                own_heads={int(depth): _times(row) for depth, row in data.get("own_heads", {}).items()},
-                lookup=_times(data.get("lookup", {})),
-                batch_size=int(data.get("batch_size", 1)),
-                machine=str(data.get("machine", "unknown")),
-                software=str(data.get("software", "")),
-                spread=float(data.get("spread", 0.0)),
-                error=None if data.get("error") is None else float(data["error"]),
-                samples=int(data.get("samples", 0)),
-                extrapolated=tuple(map(int, data.get("extrapolated", ()))),
-            )
+            return cls(**profile_fields(data))
         except CostError as error:
             raise CostError(f"cost profile {path}: {error}") from None
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except ValueError as error:
             raise CostError(f"cost profile {path} has a bad or missing field ({error}); {_HINT}") from None
-
-
-def _times(row: Mapping[str, float]) -> dict[int, float]:
-    return {int(k): float(ms) for k, ms in row.items()}
 
 
 def _lined_up(row: Mapping[int, float], wanted: Iterable[int], tokens: int, name: str) -> dict[int, float]:

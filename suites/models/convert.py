@@ -1,6 +1,6 @@
 """Converts checkpoints into the forms that other engines load, in a folder of each checkpoint named like the form.
 
-    python suites/models/convert.py gguf                        # the embedded text pair
+    python suites/models/convert.py gguf                        # the embedded text pair, and the target that ends its texts
     python suites/models/convert.py onnx models/my-target       # any checkpoint that the builder knows
 
 `gguf` needs the packages gguf and safetensors and writes Llama checkpoints; `onnx` needs onnxruntime-genai, onnx, onnx_ir,
@@ -23,7 +23,7 @@ from pytest_specdec.checkpoint import Checkpoint, open_checkpoint
 from pytest_specdec.engines.forms import is_current, write_stamp
 
 HERE = Path(__file__).parent
-PAIR = (HERE / "text-target", HERE / "text-draft")
+PAIR = (HERE / "text-target", HERE / "text-draft", HERE / "text-target-eos")
 
 
 def write_onnx(checkpoint: Checkpoint, folder: Path, python: str) -> None:

@@ -21,7 +21,7 @@ from records import PROPERTY
 
 from pytest_specdec.acceptance.counts import Array
 from pytest_specdec.acceptance.scores import Scores
-from pytest_specdec.errors import RequestError
+from pytest_specdec.errors import MeasurementError, RequestError
 
 Tokens = tuple[int, ...]
 Law = tuple[Fraction, ...]
@@ -361,3 +361,10 @@ def test_a_lossy_rule_has_nothing_to_replay() -> None:
     own = scores(np.zeros((1, 2)), np.zeros((1, 1, 2)))
     with pytest.raises(RequestError, match=r"rule 'typical' is lossy: its text is not the target's.*; decode it"):
         own.field("typical")
+
+
+@pytest.mark.parametrize("rule", LOSSLESS)
+def test_a_token_without_probability_is_refused_and_not_accepted_for_certain(rule: str) -> None:
+    own = scores(np.array([[-0.5, -INF]]), np.full((1, 1, 2), -0.5))
+    with pytest.raises(MeasurementError, match=r"token at position 1 of text p0 probability 0, so .* not its own; replay"):
+        own.field(rule)

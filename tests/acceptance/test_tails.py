@@ -1,4 +1,4 @@
-"""The bound on improbable counts: never below the truth, and not far above it."""
+"""The exact distribution of sums over rounds: against enumeration, moments, and rounds played at random."""
 
 from __future__ import annotations
 
@@ -9,48 +9,94 @@ import pytest
 from acceptance.test_moments import field, moments
 
 from pytest_specdec.acceptance.renewal import AcceptanceField, sample_rounds
-from pytest_specdec.acceptance.tails import tail_bound
+from pytest_specdec.acceptance.tails import SumDistribution, sum_distribution
 
 K = 3
 
 
-def bound(own: AcceptanceField, excess: float, per_accepted: float = 0.0, per_round: float = 1.0) -> float:
+def distribution(own: AcceptanceField, gains: np.ndarray | None = None) -> SumDistribution:
     counted, proposed = own.rounds_at(K, "clip")
-    mean, _ = moments(own, "clip").linear(per_accepted, per_round)
-    law = (own.survival(proposed, K), own.starts, counted, counted)
-    return tail_bound(*law, per_accepted=per_accepted, per_round=per_round, mean=float(mean.sum()), excess=excess)
+    ones = np.ones((*counted.shape, K + 1), dtype=int)
+    return sum_distribution(own.survival(proposed, K), own.starts, counted, ones if gains is None else gains)
 
 
-def played(own: AcceptanceField, plays: int, per_accepted: float, per_round: float) -> np.ndarray:
-    rng = np.random.default_rng(3)
-    runs = [sample_rounds(own, K, rng, "clip") for _ in range(plays)]
-    return np.array([sum(per_accepted * taken + per_round for text in run for _, taken in text) for run in runs])
+def random_gains(own: AcceptanceField, most: int) -> np.ndarray:
+    return np.random.default_rng(5).integers(-most, most + 1, (*own.accept[:, 0].shape, K + 1))
 
 
-@pytest.mark.parametrize("weights", [(0.0, 1.0), (1.0, -1.2)])
-@pytest.mark.parametrize("perfect", [False, True])
-@pytest.mark.parametrize("side", [-1, 1])
-def test_no_tail_of_played_rounds_is_above_it(weights: tuple[float, float], perfect: bool, side: int) -> None:
+def enumerated(own: AcceptanceField, gains: np.ndarray) -> dict[int, float]:
+    """Every way in which the rounds of one text can go."""
+    counted, proposed = own.rounds_at(K, "clip")
+    survival = own.survival(proposed, K)[0]
+    found: dict[int, float] = {}
+
+    def walk(start: int, so_far: int, chance: float) -> None:
+        if start >= own.lengths[0] or not counted[0, start]:
+            found[so_far] = found.get(so_far, 0.0) + chance
+            return
+        edges = [1.0, *survival[start], 0.0]
+        for taken in range(K + 1):
+            if (part := edges[taken] - edges[taken + 1]) > 0:
+                walk(start + taken + 1, so_far + int(gains[0, start, taken]), chance * part)
+
+    walk(int(own.starts[0]), 0, 1.0)
+    return found
+
+
+@pytest.mark.parametrize("most", [1, 7])
+def test_one_text_is_what_enumeration_gives(most: int) -> None:
+    own = field(texts=1)
+    gains = random_gains(own, most)
+    found, exact = distribution(own, gains), enumerated(own, gains)
+    for value in range(min(exact) - 2, max(exact) + 3):
+        at = value - found.least
+        chance = found.chances[at] if 0 <= at < len(found.chances) else 0.0
+        assert chance == pytest.approx(exact.get(value, 0.0), abs=1e-12)
+        below = sum(own for sum_, own in exact.items() if sum_ <= value)
+        above = sum(own for sum_, own in exact.items() if sum_ >= value)
+        assert found.p_value(value) == pytest.approx(min(1.0, 2 * min(below, above)), abs=1e-9)
+
+
+def test_mean_and_deviation_are_the_moments() -> None:
     own = field(texts=8)
-    if perfect:  # few rejections: Poisson's law, where a normal tail promises too much
+    found, known = distribution(own), moments(own, "clip")
+    assert found.mean == pytest.approx(known.rounds.sum())
+    assert found.deviation == pytest.approx(math.sqrt(known.rounds_variance.sum()))
+    assert found.chances.sum() == pytest.approx(1)
+    assert found.z(round(found.mean) + 3) == pytest.approx((round(found.mean) + 3 - found.mean) / found.deviation)
+
+
+@pytest.mark.parametrize("perfect", [False, True])
+def test_p_values_of_played_rounds_are_valid(perfect: bool) -> None:
+    """A nearly perfect drafter, too: few rejections follow Poisson's distribution, and a normal tail promises too much."""
+    own = field(texts=8)
+    if perfect:
         accept = np.where(own.accept > 0, 1 - own.accept / 50, 0.0)
         own = AcceptanceField(own.prompts, own.categories, accept, own.starts, own.lengths)
-    mean, variance = (part.sum() for part in moments(own, "clip").linear(*weights))
-    sums = played(own, 3000, *weights)
-    for z in (1.0, 2.0, 3.0):
-        excess = side * z * math.sqrt(variance)
-        share = float(np.mean(side * (sums - mean) >= abs(excess) - 1e-9))
-        error = math.sqrt(max(share, 1 / 3000) / 3000)
-        assert share - 3 * error <= bound(own, excess, *weights)
+    found, rng, plays = distribution(own), np.random.default_rng(3), 3000
+    sums = [sum(map(len, sample_rounds(own, K, rng, "clip"))) for _ in range(plays)]
+    for level in (0.2, 0.05, 0.01):
+        share = np.mean([found.p_value(value) <= level for value in sums])
+        assert share <= level + 3 * math.sqrt(level / plays)
 
 
-def test_it_falls_fast_enough_to_see_something() -> None:
-    own = field(texts=8)
-    deviation = math.sqrt(moments(own, "clip").rounds_variance.sum())
-    assert bound(own, 4 * deviation) < 30 * math.erfc(4 / math.sqrt(2)) / 2
+def test_a_window_that_is_too_narrow_is_widened() -> None:
+    own = field(texts=2)
+    gains = np.full((*own.accept[:, 0].shape, K + 1), 1000)
+    assert distribution(own, gains).mean == pytest.approx(1000 * distribution(own).mean)
 
 
-def test_no_excess_is_certain_and_the_impossible_has_no_chance() -> None:
+def test_what_is_certain_has_no_spread() -> None:
     own = field()
-    assert bound(own, 0.0) == 1.0
-    assert bound(own, 1000.0) < 1e-100
+    sure = AcceptanceField(own.prompts, own.categories, np.ones_like(own.accept), own.starts, own.lengths)
+    found = distribution(sure)
+    value = round(found.mean)
+    assert found.deviation == 0
+    assert (found.z(value), found.p_value(value)) == (0.0, 1.0)
+    assert found.z(value + 1) == math.inf
+    assert found.p_value(value + 1) < 1e-9
+
+
+def test_no_text_adds_nothing() -> None:
+    nothing = AcceptanceField((), (), np.zeros((0, 1, 0)), np.zeros(0, dtype=int), np.zeros(0, dtype=int))
+    assert distribution(nothing).p_value(0) == 1.0

@@ -10,8 +10,9 @@ from records import record, scaled, steady_counts
 
 from pytest_specdec.__main__ import main
 from pytest_specdec.baselines.diff import differences
-from pytest_specdec.baselines.schema import CaseCosts, Record, dumps
+from pytest_specdec.baselines.schema import CaseCosts, Record
 from pytest_specdec.baselines.store import write_all
+from pytest_specdec.baselines.writing import dumps
 
 
 @pytest.fixture

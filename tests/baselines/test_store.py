@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from records import CONDITIONS, ENVIRONMENT, FINGERPRINTS, PROPERTY, case, counts, record, text_set
 
 from pytest_specdec.acceptance.case import DEFINITION, Judged
-from pytest_specdec.baselines.schema import SCHEMA, Conditions, PromptCounts, Record, TextSet, dumps
+from pytest_specdec.baselines.schema import READABLE, SCHEMA, Conditions, EvidenceFile, Night, PromptCounts, Record, TextSet
 from pytest_specdec.baselines.store import BaselineStore, load, load_baseline, write_all
+from pytest_specdec.baselines.writing import digest_of, dumps
 from pytest_specdec.errors import BaselineError
 
 CURE = "restore it from version control, or delete it and run with --specdec-update=new"
 
-finite = st.floats(-1e12, 1e12)
-words = st.text(max_size=12)
+words = st.text(st.characters(codec="utf-8"), max_size=12)
+temperatures = st.floats(0, 1e12)
+shares = st.floats(0, 1, exclude_min=True)
 
 
 conditions = st.builds(
@@ -30,10 +32,10 @@ conditions = st.builds(
     drafter=words,
     engine=words,
     rule=words,
-    temperature=finite,
+    temperature=temperatures,
     top_k=st.integers(0, 99),
-    top_p=finite,
-    new_tokens=st.integers(1, 999),
+    top_p=shares,
+    new_tokens=st.just(10**9),
     tokenizer=words,
     template=st.none() | words,
     judged=st.none() | words,
@@ -45,7 +47,7 @@ def prompt_rows(draw: st.DrawFn) -> PromptCounts:
     """Possible counts of three positions: each accepts no more than the one before."""
     rounds = draw(st.floats(0.001, 1e6) | st.integers(1, 10**6))
     accepted = sorted(draw(st.lists(st.floats(0, rounds), min_size=3, max_size=3)), reverse=True)
-    drafted = draw(st.none() | st.just((rounds, rounds, rounds / 2)))
+    drafted = draw(st.none() | st.just((rounds, rounds, max(rounds / 2, accepted[2]))))
     return PromptCounts(category=draw(words), text=draw(words), rounds=rounds, accepted=tuple(accepted), drafted=drafted)
 
 
@@ -54,7 +56,16 @@ def records(draw: st.DrawFn) -> Record:
     """Records of one to three runs of the same prompts."""
     keys = draw(st.lists(words, min_size=1, max_size=4, unique=True))
     runs = [{key: draw(prompt_rows()) for key in keys} for _ in range(draw(st.integers(1, 3)))]
-    return Record(SCHEMA, draw(words), draw(conditions), FINGERPRINTS, ENVIRONMENT, len(runs), runs[0], tuple(runs[1:]))
+    return Record(
+        schema=draw(st.sampled_from(READABLE)),
+        definition=draw(words),
+        conditions=draw(conditions),
+        fingerprints=FINGERPRINTS,
+        environment=ENVIRONMENT,
+        repeats=len(runs),
+        counts=runs[0],
+        again=tuple(runs[1:]),
+    )
 
 
 stored_records = records()
@@ -64,17 +75,18 @@ stored_texts = st.builds(
     target=words,
     tokenizer=words,
     template=st.none() | words,
-    new_tokens=st.integers(1, 99),
-    temperature=finite,
+    new_tokens=st.integers(5, 99),
+    temperature=temperatures,
     seed=st.integers(0, 99),
-    texts=st.dictionaries(words, st.lists(st.integers(0, 10**6), max_size=5).map(tuple), max_size=4),
+    texts=st.dictionaries(words, st.lists(st.integers(0, 10**6), min_size=1, max_size=5).map(tuple), max_size=4),
 )
 
 
 def saved(folder: Path, change: Callable[[dict[str, Any]], object] = lambda data: None) -> Path:
-    """A baseline file after a change to its JSON."""
+    """A baseline file whose JSON was changed before its digest was made."""
     data = json.loads(dumps(record()))
     change(data)
+    data["digest"] = digest_of(data)
     path = folder / "case.json"
     path.write_text(json.dumps(data, indent=2), encoding="utf-8")
     return path
@@ -136,13 +148,13 @@ def test_a_merge_conflict_is_refused_by_line(tmp_path: Path, marker: str) -> Non
 def test_a_newer_schema_asks_for_an_update_of_the_plugin(tmp_path: Path) -> None:
     path = saved(tmp_path, lambda data: data.update(schema=SCHEMA + 1))
     line = next(number for number, text in enumerate(path.read_text().splitlines(), 1) if '"schema"' in text)
-    with pytest.raises(BaselineError, match=rf"case\.json:{line} has schema 2, this version reads 1; update pytest-specdec"):
+    with pytest.raises(BaselineError, match=rf"case\.json:{line} has schema 3, this version reads up to 2; update"):
         load_baseline(path)
 
 
 @pytest.mark.parametrize("schema", [0, "1", None])
 def test_another_schema_is_refused(tmp_path: Path, schema: object) -> None:
-    with pytest.raises(BaselineError, match=rf"has schema {schema!r}, this version reads 1; {CURE}"):
+    with pytest.raises(BaselineError, match=rf"has schema {schema!r}, this version reads up to 2; {CURE}"):
         load_baseline(saved(tmp_path, lambda data: data.update(schema=schema)))
 
 
@@ -169,7 +181,7 @@ def test_json_that_is_no_object_is_refused(tmp_path: Path, content: str) -> None
     ids=["unknown", "unknown-nested", "unknown-in-row", "missing", "missing-nested", "text-for-int", "null", "array"],
 )
 def test_a_field_of_another_shape_is_named(tmp_path: Path, change: Callable[[dict[str, Any]], object], complaint: str) -> None:
-    with pytest.raises(BaselineError, match=rf"(?s)case\.json: .*{complaint}.*; {CURE}"):
+    with pytest.raises(BaselineError, match=rf"(?s)case\.json:\d+: .*{complaint}.*; {CURE}"):
         load_baseline(saved(tmp_path, change))
 
 
@@ -184,7 +196,7 @@ def test_texts_are_not_read_as_a_record(tmp_path: Path) -> None:
     ("wrong", "complaint"),
     [
         (record(k=2), "prompt p0 has not 2 positions"),
-        (record(counts([10], [[8, -1]])), "prompt p0 has a negative or infinite count"),
+        (record(counts([10], [[8, -1]])), r"Expected `float` >= 0.0 - at `\$.counts\[...\].accepted\[1\]`"),
         (record(counts([0], [[0, 0]])), "no prompt has a round"),
         (record(counts([10], [[4, 8]])), "prompt p0 accepts more at a later position"),
     ],
@@ -193,13 +205,13 @@ def test_texts_are_not_read_as_a_record(tmp_path: Path) -> None:
 def test_numbers_that_no_measurement_yields_are_refused(tmp_path: Path, wrong: Record, complaint: str) -> None:
     store, measured = BaselineStore(tmp_path), case()
     write_all({store.record_path(measured): dumps(wrong)})
-    with pytest.raises(BaselineError, match=rf"{measured.name}\.json: .*{complaint}.*; {CURE}"):
+    with pytest.raises(BaselineError, match=rf"{measured.name}\.json:(31|32): .*{complaint}.*; {CURE}"):
         store.record(measured)
 
 
 def test_only_the_first_problems_of_a_broken_record_are_listed(tmp_path: Path) -> None:
     store, measured = BaselineStore(tmp_path), case()
-    write_all({store.record_path(measured): dumps(record(counts([-1.0] * 50, [[0]] * 50)))})
+    write_all({store.record_path(measured): dumps(record(counts([1.0] * 50, [[2]] * 50)))})
     with pytest.raises(BaselineError) as caught:
         store.record(measured)
     assert str(caught.value).count("prompt p") == 3
@@ -267,7 +279,7 @@ def test_a_folder_in_the_way_changes_nothing(tmp_path: Path) -> None:
 def test_the_public_loader_refuses_impossible_counts(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(dumps(record(counts([10], [[8, -1]]))))
-    with pytest.raises(BaselineError, match="negative or infinite count"):
+    with pytest.raises(BaselineError, match=r"a\.json:32: Expected `float` >= 0.0"):
         load_baseline(path)
 
 
@@ -290,3 +302,78 @@ def test_judged_tokens_have_files_of_their_own_beside_shared_texts(tmp_path: Pat
 def test_bytes_are_written_as_they_are(tmp_path: Path, content: str | bytes) -> None:
     write_all({tmp_path / "sound.wav": content})
     assert (tmp_path / "sound.wav").read_bytes() == (content if isinstance(content, bytes) else content.encode())
+
+
+def test_content_that_was_edited_is_refused_by_its_digest(tmp_path: Path) -> None:
+    path = tmp_path / "case.json"
+    path.write_text(dumps(record()).replace('"rounds": 40', '"rounds": 44', 1))
+    with pytest.raises(BaselineError, match=rf"case\.json:16: the content is not what was written .*: it was edited, .*; {CURE}"):
+        load_baseline(path)
+
+
+@pytest.mark.parametrize("form", [lambda text: text.replace("\n", "\r\n"), lambda text: json.dumps(json.loads(text))])
+def test_white_space_is_no_content(tmp_path: Path, form: Callable[[str], str]) -> None:
+    path = tmp_path / "case.json"
+    path.write_bytes(form(dumps(record())).encode())
+    assert load_baseline(path) == record()
+
+
+def test_a_key_that_stands_twice_is_refused_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "case.json"
+    path.write_text(dumps(record())[:-3] + ',\n  "counts": {}\n}\n')
+    line = path.read_text().count("\n") - 1
+    with pytest.raises(BaselineError, match=rf'case\.json:{line} .*the key "counts" stands twice in one object'):
+        load_baseline(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda data: data["conditions"].update(temperature=-1.0), "temperature"),
+        (lambda data: data["conditions"].update(top_p=0.0), "top_p"),
+        (lambda data: data["conditions"].update(top_p=1.5), "top_p"),
+        (lambda data: data["conditions"].update(depth=-1), "depth"),
+        (lambda data: data["conditions"].update(k=0), "k"),
+        (lambda data: data["environment"].update(threads=0), "threads"),
+        (lambda data: data.update(repeats=0), "repeats"),
+        (lambda data: data.update(costs={"target_ms": 1.0, "verify_ms": -1.0, "draft_ms": 1.0}), "verify_ms"),
+        (lambda data: data.update(costs={"target_ms": 1.0, "verify_ms": 1.0, "draft_ms": 1.0, "relative_error": -0.1}), "error"),
+        (lambda data: data["counts"]["p3"].update(accepted=[1, -1, 0]), "p3"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_by_line(tmp_path: Path, change: Callable[[dict[str, Any]], object], name: str) -> None:
+    path = saved(tmp_path, change)
+    with pytest.raises(BaselineError, match=r"case\.json:\d+: Expected `(int|float)` ") as caught:
+        load_baseline(path)
+    line = int(str(caught.value).split("case.json:")[1].split(":")[0])
+    assert name in path.read_text().splitlines()[line - 1]
+
+
+def test_a_p_value_above_one_is_no_evidence(tmp_path: Path) -> None:
+    path = tmp_path / "evidence.json"
+    path.write_text(dumps(EvidenceFile(SCHEMA, "baseline", (Night(1.5, record().fingerprints, record().counts),))))
+    with pytest.raises(BaselineError, match=r"Expected `float` <= 1.0 - at `\$.nights\[...\].p_value`|nights\[0\]"):
+        load(path, EvidenceFile)
+
+
+def test_a_record_of_another_case_is_refused(tmp_path: Path) -> None:
+    store = BaselineStore(tmp_path)
+    write_all({store.record_path(case()): dumps(record(case=case(k=4).name))})
+    with pytest.raises(BaselineError, match=rf"is the one of case draft-k4-depth0-t1; {CURE}"):
+        store.record(case())
+
+
+@pytest.mark.parametrize("change", [{"temperature": 0.0}, {"seed": 1}, {"new_tokens": 65}, {"top_k": 5}, {"top_p": 0.5}])
+def test_texts_of_other_settings_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    store, (name,) = BaselineStore(tmp_path), change
+    write_all({store.texts_path(case().texts): dumps(text_set(**change))})
+    with pytest.raises(BaselineError, match=rf"holds texts of {name} .*, its name stands for .*; {CURE}"):
+        store.texts(case().texts)
+
+
+def test_files_of_schema_1_are_read_as_they_are(tmp_path: Path) -> None:
+    old = record(schema=1, seed=None)
+    path = tmp_path / "case.json"
+    path.write_text(dumps(old))
+    assert '"digest"' not in path.read_text()
+    assert load_baseline(path) == old

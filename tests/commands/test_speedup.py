@@ -13,7 +13,7 @@ from records import CONDITIONS, record, steady_counts
 from support import EMBEDDED
 
 from pytest_specdec.__main__ import main
-from pytest_specdec.baselines.schema import dumps
+from pytest_specdec.baselines.writing import dumps
 from pytest_specdec.speedup.costs import CostProfile
 
 ROOT = EMBEDDED.parent.parent

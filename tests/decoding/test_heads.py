@@ -12,6 +12,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import MtpCache
 from transformers.modeling_layers import MtpModel
 
+from pytest_specdec.decoding.cache_name import cache_name
 from pytest_specdec.decoding.heads import project, teacher_forced_hidden
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.errors import RequestError
@@ -125,13 +126,14 @@ def run_layer(
     embeds = heads.embed_tokens(tokens)
     at = positions(begin, begin + tokens.shape[1])
     kind = {"layer_type": "full_attention"} if heads.has_per_layer_rope else {}
-    state: torch.Tensor = heads.layers[index](
+    layer = heads.layers[index]
+    state: torch.Tensor = layer(
         embeds,
         hidden,
         position_embeddings=heads.rotary_emb(embeds, position_ids=at, **kind),
         attention_mask=None,
         position_ids=at,
-        past_key_values=cache,
+        **{cache_name(type(layer).forward): cache},
     )
     return state
 

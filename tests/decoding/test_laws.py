@@ -10,7 +10,17 @@ from scipy import stats
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from pytest_specdec.acceptance.case import Sampling
-from pytest_specdec.decoding.laws import certain, choose, draw, filtered, law, log_clocks, log_scores
+from pytest_specdec.decoding.laws import (
+    below_the_best,
+    certain,
+    choose,
+    draw,
+    filtered,
+    law,
+    log_clocks,
+    log_scores,
+    target_scores,
+)
 
 PROPERTY = settings(deadline=None, max_examples=200)
 DRAWS = 200_000
@@ -156,3 +166,42 @@ def goodness(drawn: torch.Tensor, law: torch.Tensor) -> float:
     held = chances > 0
     expected = chances[held] / chances.sum() * counts.sum()
     return float(stats.chisquare(counts[held], expected).pvalue)
+
+
+@PROPERTY
+@given(logits(), samplings, st.integers(0, 1 << 32))
+def test_a_targets_scores_are_finite_outside_the_filters(scores: torch.Tensor, sampling: Sampling, seed: int) -> None:
+    """A token that the filters leave out has the weight that it has with them, over that of the kept tokens and its own."""
+    tokens = torch.randint(0, scores.shape[-1], scores.shape[:-1], generator=torch.Generator().manual_seed(seed))
+    plain, found = log_scores(scores, tokens, sampling), target_scores(scores, tokens, sampling)
+    assert torch.equal(found.outside, plain == -torch.inf)
+    assert torch.equal(found.log_p[~found.outside], plain[~found.outside])
+    weights = (scores.double() / sampling.temperature).exp()
+    kept = torch.where(filtered(scores, sampling) > -torch.inf, weights, 0.0).sum(-1)
+    own = weights.gather(-1, tokens[..., None])[..., 0]
+    wanted = (own / (kept + own)).log()[found.outside]
+    torch.testing.assert_close(found.log_p[found.outside].double(), wanted, rtol=1e-4, atol=1e-4)
+
+
+@PROPERTY
+@given(logits(), samplings)
+def test_bets_against_a_target_have_expectation_one(scores: torch.Tensor, sampling: Sampling) -> None:
+    own = law(scores, sampling).double()
+    total = torch.zeros(2, *scores.shape[:-1], dtype=torch.float64)
+    for token in range(scores.shape[-1]):
+        bets = target_scores(scores, torch.full(scores.shape[:-1], token), sampling).bets.double()
+        total += torch.where(own[..., token] > 0, own[..., token] * bets.exp(), 0.0)
+    torch.testing.assert_close(total, torch.ones_like(total), rtol=1e-4, atol=1e-4)
+
+
+def test_a_token_that_no_filter_left_out_and_that_has_no_mass_stays_impossible() -> None:
+    scores = torch.tensor([[0.0, 1.0, -torch.inf]])
+    found = target_scores(scores, torch.tensor([2]), Sampling(1.0, 2))
+    assert found.log_p.item() == -torch.inf
+    assert found.outside.all()
+    assert found.bets[:, 0].tolist() == [torch.inf, -torch.inf]
+
+
+def test_below_the_best_spares_ties() -> None:
+    scores = torch.tensor([[3.0, 2.9, 1.0]]).expand(3, -1)
+    assert below_the_best(scores, torch.tensor([0, 1, 2])).tolist() == [False, False, True]

@@ -12,6 +12,7 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
+import transformers
 from architectures import ARCHITECTURES, VOCABULARY, publish
 from safetensors.torch import load_file, save_file
 from support import edit_config, export_heads, llama
@@ -297,3 +298,113 @@ def test_a_missing_tokenizer_is_refused(tiny_target: Path, tmp_path: Path) -> No
         path.unlink()
     with pytest.raises(RequestError, match=r"transformers finds no tokenizer in .*wordless .*; save it there, too"):
         _ = load_model(str(copy), "cpu").tokenizer
+
+
+def hub_kernels_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks for code on the model hub, or opens a connection, fails the test."""
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError(f"looked for {arguments}")
+
+    monkeypatch.setattr("transformers.integrations.hub_kernels.get_kernel", refuse)
+    monkeypatch.setattr("transformers.modeling_utils.lazy_import_flash_attention", refuse)
+    monkeypatch.setattr("socket.socket.connect", refuse)
+
+
+KERNEL = "someone/kernel"
+
+
+@pytest.mark.parametrize(
+    ("fields", "used"),
+    [
+        ({"attn_implementation": KERNEL}, "sdpa"),
+        ({"_attn_implementation": KERNEL}, "sdpa"),
+        ({"_attn_implementation_internal": KERNEL}, "sdpa"),
+        ({"attn_implementation": "kernels-community/flash-attn2"}, "sdpa"),
+        ({"attn_implementation": "flash_attention_2"}, "sdpa"),
+        ({"attn_implementation": "sdpa", "experts_implementation": "sonicmoe"}, "sdpa"),
+        ({"use_kernels": True, "kernel_config": {"RMSNorm": f"{KERNEL}:Norm"}}, "sdpa"),
+        ({"attn_implementation": "eager"}, "eager"),
+    ],
+)
+def test_kernels_that_a_configuration_names_are_never_looked_for(
+    tiny_target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], used: str
+) -> None:
+    hub_kernels_forbidden(monkeypatch)
+    folder = edit_config(Path(shutil.copytree(tiny_target, tmp_path / "pinned")), **fields)
+    model = load_model(str(folder), "cpu")
+    assert model.model.config._attn_implementation == used
+    assert model.heads
+    ids = torch.arange(2, 20)[None]
+    own = load_model(str(tiny_target), "cpu").model(ids).logits
+    torch.testing.assert_close(model.model(ids).logits, own, rtol=0, atol=0 if used == "sdpa" else 1e-5)
+
+
+def test_code_in_a_folder_is_never_run(tiny_target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub_kernels_forbidden(monkeypatch)
+    auto_map = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model", "AutoTokenizer": ["own.Tokenizer", None]}
+    folder = edit_config(Path(shutil.copytree(tiny_target, tmp_path / "own")), auto_map=auto_map)
+    code = f"open({str(tmp_path / 'ran')!r}, 'w').close()\ndef generate(model, *a, **k): raise SystemExit\n"
+    (folder / "own.py").write_text(code)
+    (folder / "custom_generate").mkdir()
+    (folder / "custom_generate" / "generate.py").write_text(code)
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text()) | {"auto_map": auto_map}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    model = load_model(str(folder), "cpu")
+    assert model.tokenizer("abc")["input_ids"]
+    assert model.model.generate(torch.tensor([[0, 3]]), max_new_tokens=2).shape == (1, 4)
+    edit_config(folder, model_type="own")
+    with pytest.raises(RequestError, match=r"transformers cannot load .*check the checkpoint"):
+        load_model(str(folder), "cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_is_loaded_without_the_network(tiny_target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def loads(real: Any) -> Any:
+        def spy(*arguments: Any, **options: Any) -> Any:
+            seen.append(options)
+            return real(*arguments, **options)
+
+        return spy
+
+    for name in ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer"):
+        kind = getattr(transformers, name)
+        monkeypatch.setattr(kind, "from_pretrained", loads(kind.from_pretrained))
+    hub_kernels_forbidden(monkeypatch)
+    assert load_model(str(tiny_target), "cpu").tokenizer
+    assert len(seen) >= 3
+    assert all(own["local_files_only"] and own["trust_remote_code"] is False for own in seen[:3])
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"intermediate_size": 96}, r"model\.layers\.0\.mlp\..*_proj\.weight has the shape .* and config\.json implies"),
+        ({"num_attention_heads": 3}, "cannot load"),
+        ({"hidden_act": "no-such-function"}, "cannot load"),
+        ({"rope_parameters": [1]}, "cannot load"),
+    ],
+)
+def test_what_transformers_cannot_load_is_one_line(tiny_target: Path, tmp_path: Path, fields: dict[str, Any], said: str) -> None:
+    folder = edit_config(Path(shutil.copytree(tiny_target, tmp_path / "odd")), **fields)
+    with pytest.raises(RequestError, match=said) as caught:
+        load_model(str(folder), "cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ['{"tokenizer_class": "AutoModel"}', '{"tokenizer_class": 3}', "[" * 9_000, "[]"])
+def test_a_strange_tokenizer_configuration_is_refused(tiny_target: Path, tmp_path: Path, content: str) -> None:
+    folder = Path(shutil.copytree(tiny_target, tmp_path / "odd"))
+    (folder / "tokenizer_config.json").write_text(content)
+    with pytest.raises(RequestError, match=r"tokenizer_config\.json.*; save the tokenizer again"):
+        _ = load_model(str(folder), "cpu").tokenizer
+
+
+@pytest.mark.parametrize("token", [-1, 32, 10**6])
+def test_texts_with_tokens_that_a_model_does_not_have_are_refused(tiny_target: Path, token: int) -> None:
+    model = load_model(str(tiny_target), "cpu")
+    texts = texts_from_ids([[0, 3, 4, 5, token, 7]], [2])
+    with pytest.raises(RequestError, match=rf"a text holds the token {token} and .* knows 32 tokens; use texts"):
+        text_scores(model, [DrafterPlan(OWN_HEADS, 1, 2)], texts, Sampling(1.0))

@@ -14,6 +14,7 @@ from support import LETTERS, letter_tokenizer, llama
 
 from pytest_specdec.acceptance.case import Sampling
 from pytest_specdec.acceptance.prompts import Prompt
+from pytest_specdec.decoding.laws import law
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.sampling import encode_prompts, sample_new_tokens
 from pytest_specdec.errors import MeasurementError, RequestError
@@ -95,22 +96,51 @@ def test_eos_ends_a_text_and_is_kept(tiny_target: Path, target: LoadedModel, tmp
     assert min(map(len, texts)) <= 4
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_first_token_follows_the_softmax(target: LoadedModel, temperature: float) -> None:
-    """Chi-square over rows of one prompt beside a longer one, which pads it."""
-    rows, prompt = 3000, PROMPTS[0]
+SAMPLINGS = [Sampling(1.0), Sampling(0.5), Sampling(1.6, 4), Sampling(1.0, 0, 0.7), Sampling(0.8, 8, 0.9)]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda sampling: sampling.suffix)
+def test_tokens_follow_the_exact_distribution(target: LoadedModel, sampling: Sampling) -> None:
+    """Chi-square of the first two new tokens together, over keys of one prompt beside a longer one, which pads it."""
+    rows, prompt = 4000, PROMPTS[0]
+    prompts, keys = [prompt] * rows + [PROMPTS[1]], [f"p{row}" for row in range(rows + 1)]
+    texts = sample_new_tokens(target, prompts, new_tokens=2, sampling=sampling, seed=17, keys=keys)
+    assert goodness_of_two(target, prompt, texts[:rows], sampling) > 1e-4
+
+
+def test_tokens_follow_the_exact_distribution_over_seeds(target: LoadedModel) -> None:
+    """What repeats and nights sample."""
+    sampling, keys = Sampling(0.8, 8, 0.9), [f"p{row}" for row in range(32)]
+    texts = [
+        text
+        for seed in range(40)
+        for text in sample_new_tokens(target, PROMPTS[:1] * 32, new_tokens=2, sampling=sampling, seed=seed, keys=keys)
+    ]
+    assert goodness_of_two(target, PROMPTS[0], texts, sampling) > 1e-4
+
+
+def test_the_goodness_of_fit_sees_a_wrong_distribution(target: LoadedModel) -> None:
+    """Else the tests above could not fail: texts of temperature 0.8, or of top-p 0.9, filed under temperature 1."""
+    for other in (Sampling(0.8), Sampling(1.0, 0, 0.9)):
+        texts = sample_new_tokens(target, PROMPTS[:1] * 4000, new_tokens=2, sampling=other, seed=17)
+        assert goodness_of_two(target, PROMPTS[0], texts, Sampling(1.0)) < 1e-4
+
+
+def goodness_of_two(target: LoadedModel, prompt: list[int], texts: list[tuple[int, ...]], sampling: Sampling) -> float:
+    """p-value of the first two new tokens of many texts of one prompt against their exact joint distribution."""
     with torch.inference_mode():
-        logits = target.model(torch.tensor([prompt]), use_cache=False).logits[0, -1]
-    law = torch.softmax(logits.double() / temperature, -1).numpy()
-    prompts = [prompt] * rows + [PROMPTS[1]]
-    texts = sample_new_tokens(target, prompts, new_tokens=1, sampling=Sampling(temperature), seed=17)
-    counts = np.bincount([text[0] for text in texts[:rows]], minlength=len(law))
-    frequent = law * rows >= 5
+        first = law(target.model(torch.tensor([prompt]), use_cache=False).logits[0, -1].double(), sampling).double()
+        longer = torch.tensor([[*prompt, token] for token in range(len(first))])
+        second = law(target.model(longer, use_cache=False).logits[:, -1].double(), sampling).double()
+    joint = (first[:, None] * second).flatten().numpy()
+    counts = np.bincount([one * len(first) + two for one, two in texts], minlength=len(joint))
+    assert counts[joint == 0].sum() == 0
+    frequent = joint * len(texts) >= 5
     observed = np.append(counts[frequent], counts[~frequent].sum())
-    expected = np.append(law[frequent], law[~frequent].sum()) * rows
+    expected = np.append(joint[frequent], joint[~frequent].sum()) * len(texts)
     kept = expected > 0
     assert frequent.sum() > 3
-    assert stats.chisquare(observed[kept], expected[kept]).pvalue > 1e-4
+    return float(stats.chisquare(observed[kept], expected[kept] * observed.sum() / expected.sum()).pvalue)
 
 
 def test_no_token_is_filtered_out(tmp_path: Path) -> None:

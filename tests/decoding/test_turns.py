@@ -62,7 +62,9 @@ def test_fewer_turns_are_timed_where_not_all_fit() -> None:
     parts = {"a": Part(clock, 1.0), "b": Part(clock, 1.0)}
     said, _ = timed(parts, clock)
     (line,) = said
-    assert line.startswith("timing 24 rounds of each of 2 parts: about 48 s; the 40 asked for would take 80 s")
+    assert line.startswith(
+        "timing 24 rounds of each of 2 parts: about 48 s; the 40 asked for would take 80 s, raise --max-seconds"
+    )
     assert clock.now <= 60
 
 

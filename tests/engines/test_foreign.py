@@ -12,15 +12,29 @@ import pytest
 from reports import PROMPT
 from support import EMBEDDED
 
-from pytest_specdec.acceptance.case import Case, TextKey
+from pytest_specdec.acceptance.case import Case, Judged, TextKey
 from pytest_specdec.acceptance.prompts import Prompt, read_prompts
-from pytest_specdec.checkpoint import local_checkpoint
+from pytest_specdec.checkpoint import case_checkpoint
 from pytest_specdec.engines.encoding import encoded, encoded_alone
 from pytest_specdec.engines.foreign import ForeignEngine
-from pytest_specdec.engines.reported import Abilities, Manner, Pooled, Reported, ReportedRound, Request, Setup, Timings, Totals
+from pytest_specdec.engines.reported import (
+    RULES,
+    Abilities,
+    Manner,
+    Pooled,
+    Reported,
+    ReportedRound,
+    Request,
+    Setup,
+    Timings,
+    Totals,
+)
 from pytest_specdec.engines.trace import TraceAdapter
 from pytest_specdec.errors import MeasurementError, RequestError
 
+ABLE = Abilities(
+    drafters=("model", "mtp", "prompt-lookup"), rules=RULES, draft_depth=False, samples=True, filters=True, per_round=True
+)  # fmt: skip
 ROUNDS = (ReportedRound(3, 1), ReportedRound(3, 3), ReportedRound(3, 0), ReportedRound(0, 0))
 
 
@@ -29,9 +43,10 @@ class Scripted:
     """An engine that says what it is told to say, and may die on the way."""
 
     name = "vllm"
-    abilities: Abilities = Abilities(per_round=True)
+    abilities: Abilities = ABLE
     dies_at: int | None = None
     pooled: Pooled | None = None
+    ngrams: tuple[int, int] | None = None
     asked: list[Request] = dataclasses.field(default_factory=list)
 
     def version(self) -> str:
@@ -42,7 +57,7 @@ class Scripted:
         for row, one in enumerate(request.prompts):
             if row == self.dies_at:
                 raise MeasurementError("the server is gone; start it again")
-            manner = Manner(counts_empty=self.pooled is None)
+            manner = Manner(counts_empty=self.pooled is None, ngrams=self.ngrams)
             rounds = None if self.pooled else ROUNDS
             yield Reported(one.key, PROMPT, (5, *range(2, 10)), manner, rounds, timings=Timings(2.0, (1.0, 3.0)))
         if self.pooled is not None:
@@ -131,21 +146,71 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("abilities", "change", "message"),
     [
-        (Abilities(), {"drafter": "mtp", "depth": 1}, "vllm drafts with model, not with mtp; choose another drafter"),
-        (Abilities(drafters=("model", "mtp")), {"drafter": "prompt-lookup"}, "drafts with model or mtp, not with prompt-lookup"),
+        (
+            {"drafters": ("model",)},
+            {"drafter": "mtp", "depth": 1},
+            "vllm drafts with model, not with mtp; choose another",
+        ),
+        (
+            {"drafters": ("model", "mtp")},
+            {"drafter": "prompt-lookup"},
+            "drafts with model or mtp, not with prompt-lookup; choose another drafter",
+        ),
+        ({}, {"depth": 3}, r"vllm cannot draft with a draft model's MTP layers \(depth 3\); use --specdec-depth=0"),
+        ({}, {"rule": "block"}, "vllm verifies by greedy or rejection, not by rule 'block'; leave the rule out"),
+        ({"most": 2}, {}, "vllm drafts at most 2 tokens, not 3; use --specdec-k=2 or less"),
+        ({}, {"judged": Judged(1, 5)}, "vllm drafts every token, not the judged ones alone; leave --specdec-judged out"),
+        ({"samples": False}, {"temperature": 1.0}, "vllm decodes greedily here; use --specdec-temperature=0"),
+        (
+            {"filters": False},
+            {"temperature": 1.0, "top_p": 0.9},
+            "vllm samples without top-k and top-p; use --specdec-top-k=0 --specdec-top-p=1",
+        ),
+        (
+            {},
+            {"drafter": "mtp", "depth": 1, "target": str(EMBEDDED / "text-target")},
+            "vllm drafts 3 tokens with 3 of the target's 3 MTP layers, not with 1; use --specdec-depth=3",
+        ),
     ],
 )
 def test_what_an_engine_cannot_do_is_refused_before_it_is_asked(
-    case: Case, tmp_path: Path, abilities: Abilities, change: dict, message: str
+    case: Case, tmp_path: Path, abilities: dict, change: dict, message: str
 ) -> None:
+    own = {name: change[name] for name in change if name in ("temperature", "top_p", "target")}
+    rest = {name: value for name, value in change.items() if name not in own}
+    texts, adapter = dataclasses.replace(case.texts, **own), Scripted(dataclasses.replace(ABLE, **abilities))
+    rule = {} if "rule" in rest or not texts.temperature else {"rule": "rejection"}
     with pytest.raises(RequestError, match=message):
-        engine(Scripted(abilities), tmp_path).measure(dataclasses.replace(case, **change))
+        engine(adapter, tmp_path).measure(dataclasses.replace(case, texts=texts, **rest, **rule))
+    assert not adapter.asked
 
 
-def test_an_engine_that_decodes_greedily_is_not_asked_to_sample(case: Case, tmp_path: Path) -> None:
-    warm = dataclasses.replace(case, texts=dataclasses.replace(case.texts, temperature=1.0))
-    with pytest.raises(RequestError, match="vllm decodes greedily here; use --specdec-temperature=0"):
-        engine(Scripted(Abilities(samples=False)), tmp_path).measure(warm)
+def test_own_heads_draft_with_as_many_layers_as_there_are_tokens(case: Case, tmp_path: Path) -> None:
+    texts = dataclasses.replace(case.texts, target=str(EMBEDDED / "text-target"))
+    asked = dataclasses.replace(case, texts=texts, drafter="mtp", depth=3)
+    assert engine(Scripted(), tmp_path).measure(asked).counts.total_rounds > 0
+
+
+@pytest.mark.parametrize(
+    ("ngrams", "fingerprint"), [((1, 2), "prompt-lookup-2"), ((2, 4), "prompt-lookup-2-4"), (None, "prompt-lookup-served")]
+)
+def test_lookup_is_filed_with_the_n_grams_that_were_looked_up(
+    case: Case, tmp_path: Path, ngrams: tuple[int, int] | None, fingerprint: str
+) -> None:
+    asked = dataclasses.replace(case, drafter="prompt-lookup")
+    assert engine(Scripted(ngrams=ngrams), tmp_path).measure(asked).fingerprints.drafter == fingerprint
+
+
+@pytest.mark.parametrize(
+    ("ngrams", "message"), [((2, 4), "looks up n-grams of 2 to 4 tokens"), (None, "does not say which n-grams it looks up")]
+)
+def test_other_lookups_than_ours_are_not_replayed(
+    case: Case, tmp_path: Path, ngrams: tuple[int, int] | None, message: str
+) -> None:
+    texts = dataclasses.replace(case.texts, target=str(EMBEDDED / "text-target"))
+    asked = dataclasses.replace(case, texts=texts, drafter="prompt-lookup")
+    with pytest.raises(RequestError, match=f"{message}, and only those of 1 to 2 tokens can be replayed; leave"):
+        engine(Scripted(ngrams=ngrams), tmp_path).oracle(asked, 0.01)
 
 
 def test_a_served_engine_needs_no_torch() -> None:
@@ -156,7 +221,7 @@ def test_a_served_engine_needs_no_torch() -> None:
 
 
 def test_prompts_are_encoded_alike_with_and_without_transformers() -> None:
-    checkpoint = local_checkpoint(str(EMBEDDED / "text-target"))
+    checkpoint = case_checkpoint(str(EMBEDDED / "text-target"))
     assert checkpoint is not None
     prompts = read_prompts(EMBEDDED.parent / "engines" / "prompts.jsonl")
     assert encoded_alone(checkpoint, prompts) == encoded(checkpoint, lambda: None, prompts)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import html
+import json
+import socket
+import time
+import urllib.parse
 from typing import Any
 
 import msgspec
 import pytest
-from playback import Answer, playing
+from playback import Answer, playing, raw_server
 
 from pytest_specdec.engines.http import Client, Patience, ServerError
 from pytest_specdec.errors import RequestError
@@ -47,8 +52,10 @@ def test_a_cut_answer_is_asked_for_again() -> None:
         (Answer(reset=True), r"no answer \(\w+: .*\), in 3 tries"),
         (Answer("<html><body>It works!", 200), "answers with a web page, not with JSON; is this the engine's own URL"),
         (Answer("<html>Not Found", 404), r"HTTP 404 \(<html>Not Found\); is this the engine that was named"),
-        (Answer('{"n": 1', 200), r"JSON that cannot be read: Input data was truncated \(\{\"n\": 1\)"),
-        (Answer('{"n": NaN}', 200), "JSON that cannot be read: JSON is malformed"),
+        (Answer('{"n": 1', 200), r"cannot be read: Expecting ',' delimiter on line 1 \(\{\"n\": 1\)"),
+        (Answer('{"n": NaN}', 200), "JSON that cannot be read: NaN is not a JSON number on line 1"),
+        (Answer('{"n": 1, "n": 2}', 200), 'the key "n" stands twice in one object'),
+        (Answer("[" * 5000, 200), "nested more than 64 levels deep"),
         (Answer('{"m": 1}', 200), "JSON that cannot be read: Object missing required field `n`"),
         (Answer('{"n": "1"}', 200), r"Expected `int`, got `str` - at `\$.n`"),
         (Answer("", 200), r"cannot be read: .* \(empty\)"),
@@ -70,6 +77,81 @@ def test_a_slow_server_is_given_up(answer: Answer) -> None:
         stage.client(timeout=0.2, tries=2).get_json("/a", Shape)
 
 
+LIMIT = 0.2
+"""Seconds that a server is waited for here."""
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+SLOW = 100 * b"x"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (b"", b"HTTP/1.1 200 " + SLOW),
+        (b"HTTP/1.1 200 OK\r\n", b"X-Slow: " + SLOW),
+        (b"HTTP/1.1 200 OK\r\n", b"X: 1\r\n" * 50),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 50),
+        (b"HTTP/1.1 100 Continue\r\n", b"X: 1\r\n" * 50),
+        (HEAD + b"Content-Length: 100\r\n\r\n", SLOW),
+        (HEAD + b"Connection: close\r\n\r\n", SLOW),
+        (CHUNKED, b"8;" + SLOW),
+        (CHUNKED, b"1\r\n \r\n" * 50),
+        (CHUNKED + b"8\r\n", SLOW),
+        (CHUNKED + b'8\r\n{"n": 1}\r\n', b"0;" + SLOW),
+        (CHUNKED + b'8\r\n{"n": 1}\r\n0\r\n', b"X-Slow: " + SLOW),
+        (CHUNKED + b'8\r\n{"n": 1}\r\n0\r\n', b"X: 1\r\n" * 50),
+        (b"HTTP/1.1 302 Found\r\nLocation: /b\r\n", b"X: 1\r\n" * 50),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 100\r\n\r\n", SLOW),
+        (b"HTTP/1.0 200 OK\r\n\r\n", SLOW),
+    ],
+    ids=[
+        "status", "header", "headers", "100s", "headers of a 100", "body", "body to the end", "chunk size", "chunks", "chunk",
+        "last size", "trailer", "trailers", "redirect", "refusal", "1.0",
+    ],
+)  # fmt: skip
+def test_no_part_of_an_answer_outlasts_the_time_limit(parts: tuple[bytes, ...]) -> None:
+    """A byte every fortieth of a second keeps each single wait short and the whole answer long."""
+    with raw_server(parts, drip=LIMIT / 8) as url:
+        client, begun = Client(url, patience=Patience(timeout=LIMIT, tries=1)), time.monotonic()
+        with pytest.raises(ServerError, match=r"/a: no full answer within 0\.2 s, in 1 tries; see that the server runs"):
+            client.get_json("/a", Shape)
+        took = time.monotonic() - begun
+    assert LIMIT * 0.9 < took < LIMIT + 1.0
+
+
+def test_the_limit_covers_the_sending() -> None:
+    """A server that takes no bytes: the request fills the buffers and waits."""
+    with raw_server([], drip=0, reads=False) as url:
+        client, begun = Client(url, patience=Patience(timeout=LIMIT, tries=1)), time.monotonic()
+        with pytest.raises(ServerError, match=r"no full answer within 0\.2 s"):
+            client.post_json("/a", {"x": "y" * (32 << 20)}, Shape)
+        took = time.monotonic() - begun
+    assert took < LIMIT + 1.0
+
+
+def test_each_request_has_its_own_time() -> None:
+    answer = HEAD + b'Content-Length: 8\r\n\r\n{"n": 1}'
+    with raw_server([answer] * 4, drip=0, pause=0.3) as url:
+        client = Client(url, patience=Patience(timeout=1.0, tries=1))
+        assert [client.get_json("/a", Shape).n for _ in range(4)] == [1] * 4
+
+
+def test_chunks_and_trailers_in_time_are_read() -> None:
+    answer = b"HTTP/1.1 100 Continue\r\n\r\n" + CHUNKED + b'3;a=b\r\n{"n\r\n5\r\n": 1}\r\n0\r\nX-Sum: 1\r\n\r\n'
+    with raw_server([answer], drip=0) as url:
+        assert Client(url, patience=Patience(timeout=5, tries=1)).get_json("/a", Shape).n == 1
+
+
+def test_the_next_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with playing({"/a": [Answer('{"n": 1}')]}) as stage:
+        port = int(stage.url.rsplit(":", 1)[1])
+        places = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, own)) for host, own in (("127.0.0.1", 9), ("127.0.0.1", port))
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: places)
+        assert Client(f"http://two:{port}", patience=Patience(tries=1)).get_json("/a", Shape).n == 1
+
+
 def test_a_flood_is_cut_off() -> None:
     with playing({"/a": [Answer("x" * 5000)]}) as stage:
         client = Client(stage.url, size_limit=1000)
@@ -89,17 +171,74 @@ def test_text_that_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:8000", "ftp://host", "http://", "http://host:port", "http://host/?x=1", "http://host/#a", ""]
-)
+    "url",
+    [
+        "localhost:8000", "ftp://host", "http://", "http://host:port", "http://host/?x=1", "http://host/#a", "", "http://[::1",
+        "http://host:99999", "http://a..b", "http://" + "a" * 64 + ".org", "http://h\u00f6st", "http://host/\x1b[31m",
+        "http://host/a b", "http://host\n/a", "http://host?", "http://host/\u202e",
+    ],
+)  # fmt: skip
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(RequestError, match="is not a server's URL; write for example --specdec-url=http://localhost:8000"):
         Client(url)
 
 
-def test_passwords_stay_out_of_urls() -> None:
-    with pytest.raises(RequestError, match="SPECDEC_API_KEY") as caught:
-        Client("http://me:secret@host")
-    assert "secret" not in str(caught.value)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:SECRET@host", "http://me:SECRET@h:80x0", "http://me:SECRET", "http://SECRET@host", "me:SECRET@host:8000",
+        "http://me:SEC/SECRET@host", "http://me:SEC?SECRET@host", "http://host?api_key=SECRET", "http://host/#key=SECRET",
+        "http://host/?a=b@c&key=SECRET", "http://host/?SECRET",
+    ],
+)  # fmt: skip
+def test_passwords_stay_out_of_urls(url: str) -> None:
+    with pytest.raises(RequestError, match=r"SPECDEC_API_KEY|is not a server's URL") as caught:
+        Client(url)
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["SECRET\n", "SECRET\u00e9", "SEC\x1bRET"])
+def test_a_key_that_no_header_carries_is_refused_unseen(key: str) -> None:
+    with pytest.raises(RequestError, match=r"SPECDEC_API_KEY holds a character .* set it to the bare key") as caught:
+        Client("http://host", key=key)
+    assert "SEC" not in str(caught.value)
+
+
+KEY = 'sk-"SECRET/1&2'
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Answer(f"headers: Authorization: Bearer {KEY}", 404), r"HTTP 404 \(headers: Authorization: Bearer \*\*\*\); is this"),
+        (Answer(" " * 450 + "." * 10 + f" Bearer {KEY}", 404), r"HTTP 404 \(\.{10} Bearer \*\*\*\); is this"),
+        (Answer(json.dumps({"Authorization": f"Bearer {KEY}"}), 500), r"HTTP 500 \(\{\"Authorization\": \"Bearer \*\*\*\"\}\)"),
+        (Answer(f"<b>{html.escape(KEY)}</b>", 404), r"HTTP 404 \(<b>\*\*\*</b>\)"),
+        (Answer(f"key={urllib.parse.quote(KEY, safe='')}", 404), r"HTTP 404 \(key=\*\*\*\)"),
+        (Answer("see http://me:SECRET@host/?token=SECRET", 404), r"HTTP 404 \(see http://\*\*\*@host/\?\*\*\*\)"),
+        (Answer("", 302, location="https://me:SECRET@h:80x0/v1?api_key=SECRET"), r"to https://\*\*\*@h:\*\*\*/v1\?\*\*\*, which"),
+        (Answer("", 302, location=f"/login/{KEY}"), r"redirects to /login/\*\*\*, which is not followed"),
+        (Answer(f'{{"n": "{KEY}', 200), r"cannot be read: .* \(\{\"n\": \"\*\*\*\)"),
+        (Answer("\x1b]0;owned\x07\x1b[31mred\x9b2J", 404), r"HTTP 404 \(\\x1b\]0;owned\\x07\\x1b\[31mred\\x9b2J\)"),
+        (Answer("abc\u202edef\u200b\u2028", 404), r"HTTP 404 \(abc\\u202edef\\u200b\)"),
+        (Answer("", 302, location="http://h/\x1b[2J"), r"redirects to http://h/\\x1b\[2J, which"),
+        (Answer('{"n": "\x1b[31m"}', 200), r"cannot be read: Invalid control character"),
+    ],
+)  # fmt: skip
+def test_what_servers_say_is_fit_to_print(answer: Answer, words: str) -> None:
+    with playing({"/a": [answer]}) as stage, pytest.raises(ServerError, match=words) as caught:
+        Client(stage.url, key=KEY, patience=Patience(tries=1)).get_json("/a", Shape)
+    told = str(caught.value)
+    assert told.isprintable()
+    assert "SECRET" not in told
+    assert "; " in told
+
+
+def test_a_status_line_is_fit_to_print() -> None:
+    with raw_server([b"\x1b[31mSECRET!\r\n\r\n"], drip=0) as url, pytest.raises(ServerError, match="BadStatusLine") as caught:
+        Client(url, key="SECRET!", patience=Patience(tries=1)).get_json("/a", Shape)
+    assert str(caught.value).isprintable()
+    assert "SECRET" not in str(caught.value)
 
 
 def test_the_key_goes_to_the_server_and_the_path_below_its_folder() -> None:

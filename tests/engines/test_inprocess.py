@@ -10,11 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 from real_engine import TARGET, case, real
-from reports import request
 
 from pytest_specdec.decoding.loading import LoadedModel, load_model
-from pytest_specdec.engines.inprocess import pair_of, threads, until_eos, unused_id
-from pytest_specdec.engines.reported import ReportedRound, Setup
+from pytest_specdec.engines.inprocess import threads, until_eos, unused_id
+from pytest_specdec.engines.reported import ReportedRound
 from pytest_specdec.errors import RequestError
 
 ROUNDS = [ReportedRound(3, 2), ReportedRound(3, 0), ReportedRound(3, 3)]
@@ -54,12 +53,6 @@ def test_a_vocabulary_without_a_free_id_is_refused() -> None:
     model = SimpleNamespace(tokenizer=tokenizer, checkpoint=SimpleNamespace(vocabulary=2, folder=Path("model")))
     with pytest.raises(RequestError, match=r"no id of its vocabulary is free, .* use another engine"):
         unused_id(model)
-
-
-@pytest.mark.parametrize(("wrong", "told"), [({"rule": "block"}, "no rule 'block'"), ({"depth": 2}, "use --specdec-depth=0")])
-def test_what_an_engine_cannot_do_is_refused_before_anything_is_loaded(wrong: dict, told: str) -> None:
-    with pytest.raises(RequestError, match=told):
-        pair_of(request(**wrong), Setup(model=None), "openvino")
 
 
 @pytest.mark.parametrize(("told", "expected"), [("3", 3), ("", None), ("0", None), ("many", None)])

@@ -19,8 +19,10 @@ from acceptance.test_stream import brute_force
 from support import edit_config, letter_tokenizer, llama
 from transformers import PreTrainedModel, TopKLogitsWarper, TopPLogitsWarper
 
+from pytest_specdec import checkpoint
 from pytest_specdec.acceptance.case import LOOKUP, OWN_HEADS, Case, Judged, TextKey
 from pytest_specdec.acceptance.lookup import LookupIndex
+from pytest_specdec.acceptance.origin import Origin
 from pytest_specdec.acceptance.renewal import AcceptanceField, expected_counts
 from pytest_specdec.baselines.schema import TextSet
 from pytest_specdec.comparison import Run
@@ -45,6 +47,12 @@ def case(tiny_target: Path, tiny_draft: Path, tmp_path: Path) -> Case:
     return Case(texts, str(tiny_draft), "draft", 4, 0, "rejection", 0.01)
 
 
+@pytest.fixture
+def made_up_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accept texts of a pattern that the target would not emit: what counts here is which positions are judged."""
+    monkeypatch.setattr(Origin, "check", lambda self: None)
+
+
 def grid(case: Case, *cells: tuple[int, int]) -> list[Case]:
     return [dataclasses.replace(case, k=k, depth=depth) for k, depth in cells]
 
@@ -52,7 +60,7 @@ def grid(case: Case, *cells: tuple[int, int]) -> list[Case]:
 def test_one_pass_serves_every_k_and_depth(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
     measure = replay.text_scores
-    monkeypatch.setattr(replay, "text_scores", lambda *args: passes.append(args) or measure(*args))
+    monkeypatch.setattr(replay, "text_scores", lambda *args, **options: passes.append(args) or measure(*args, **options))
     cases = grid(case, (4, 0), (4, 2), (8, 0), (8, 2))
     engine = ReplayEngine(cases, device="cpu")
     lengths = [engine.measure(own).counts.acceptance_length for own in cases]
@@ -174,7 +182,7 @@ def test_a_rules_counts_follow_from_p_and_q_of_the_texts(case: Case, rule: str, 
 def test_rules_share_one_pass_and_are_ordered(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
     measure = replay.text_scores
-    monkeypatch.setattr(replay, "text_scores", lambda *args: passes.append(args) or measure(*args))
+    monkeypatch.setattr(replay, "text_scores", lambda *args, **options: passes.append(args) or measure(*args, **options))
     cases = [dataclasses.replace(case, rule=rule) for rule in ("sample-match", "rejection", "block")]
     engine = ReplayEngine(cases, device="cpu")
     lengths = [engine.measure(own).counts.acceptance_length for own in cases]
@@ -419,6 +427,7 @@ def in_steps(case: Case, every: int) -> TextSet:
     return msgspec.structs.replace(texts, texts=bent)
 
 
+@pytest.mark.usefixtures("made_up_texts")
 @pytest.mark.parametrize("every", [1, 2, 3])
 @pytest.mark.parametrize("drafter", ["draft", "layers", "heads"])
 @pytest.mark.parametrize("rule", ["rejection", "sample-match"])
@@ -445,6 +454,7 @@ def test_judged_rounds_are_played_on_the_acceptance_of_the_whole_stream(case: Ca
     assert 0 < measured.counts.accepted.sum() < measured.counts.drafted.sum()
 
 
+@pytest.mark.usefixtures("made_up_texts")
 def test_a_draft_model_drafts_judged_tokens_by_its_own_law_of_the_stream(case: Case) -> None:
     """From p and q of transformers' own passes over the interleaved text, nothing of ours between."""
     texts = in_steps(case, 2)
@@ -462,11 +472,12 @@ def test_a_draft_model_drafts_judged_tokens_by_its_own_law_of_the_stream(case: C
         np.testing.assert_allclose(measured.samples.survival[row], np.cumprod(own[1:5]), rtol=1e-4)
 
 
+@pytest.mark.usefixtures("made_up_texts")
 def test_judged_and_plain_cases_share_texts_and_one_pass(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = in_steps(case, 2)
     passes = []
     measure = replay.text_scores
-    monkeypatch.setattr(replay, "text_scores", lambda *args: passes.append(args) or measure(*args))
+    monkeypatch.setattr(replay, "text_scores", lambda *args, **options: passes.append(args) or measure(*args, **options))
     cases = [case, *(dataclasses.replace(case, judged=Judged(10, 31, 2), k=k, depth=depth) for k in (3, 5) for depth in (0, 2))]
     engine = ReplayEngine(cases, device="cpu", stored_texts=lambda key: texts)
     found = [engine.measure(own) for own in cases]
@@ -499,3 +510,21 @@ def test_messages_go_through_the_template_and_name_it(
     found = kind([chat], device="cpu").measure(chat)
     assert found.counts.total_rounds > 0
     assert found.template is not None
+
+
+def test_loading_and_hashing_of_large_checkpoints_report_progress(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(checkpoint, "LARGE", 1)
+    checkpoint._opened.cache_clear()  # other tests have hashed it
+    large = ReplayEngine([case], device="cpu", report=lambda *progress: said.append(progress))
+    fingerprints = large.measure(case).fingerprints
+    for name in ("tiny-target", "tiny-draft"):
+        assert [one for one in said if one[0] == f"loading {name}"] == [(f"loading {name}", 0, 1), (f"loading {name}", 1, 1)]
+        assert {one[1:] for one in said if one[0] == f"hashing {name} (MiB)"} == {(0, 0)}
+    assert {"suite: sampling texts", "suite: replay"} <= {what for what, _, _ in said}
+    monkeypatch.undo()
+    checkpoint._opened.cache_clear()
+    quiet = ReplayEngine([case], device="cpu", report=lambda *progress: said.append(progress))
+    said.clear()
+    assert quiet.measure(case).fingerprints == fingerprints
+    assert not any(what.startswith("hashing") for what, _, _ in said)

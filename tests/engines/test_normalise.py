@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
-from reports import reported
+from hypothesis import given
+from hypothesis import strategies as st
+from reports import reported, request
 
 from pytest_specdec.acceptance.case import DEFINITION
-from pytest_specdec.engines.normalise import POOLED, definition_of, normalised
+from pytest_specdec.engines.identities import check_reported
+from pytest_specdec.engines.normalise import POOLED, comparable_rounds, definition_of, normalised
 from pytest_specdec.engines.reported import Manner, Pooled, Reported, Totals
 from pytest_specdec.errors import MeasurementError
 
@@ -32,6 +37,52 @@ def test_the_prompt_passs_round_is_played_and_not_counted() -> None:
     assert plain[0].name == assisted[0].name == DEFINITION
     np.testing.assert_array_equal(plain[1].accepted, assisted[1].accepted)
     np.testing.assert_array_equal(plain[1].rounds, assisted[1].rounds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """How a greedy engine cuts a text into rounds; `spare` tokens are kept for the bonus token where it clips its drafts."""
+
+    manner: Manner
+    spare: int = 1
+
+    def decode(self, matching: list[int], k: int = 3) -> Reported:
+        """A text whose draft at each place agrees with so many tokens from there on."""
+        at, rounds = int(not self.manner.prefill_drafts), []
+        while at < len(matching):
+            drafted = k if self.manner.end == "full" else max(0, min(k, len(matching) - at - self.spare))
+            accepted = min(drafted, matching[at])
+            if drafted or self.manner.counts_empty:
+                rounds.append((drafted, accepted))
+            at += accepted + 1
+        return reported(rounds, len(matching), self.manner)
+
+
+def decoders(*, prefill: bool) -> list[Decoder]:
+    """llama.cpp and OpenVINO, transformers; ONNX Runtime; vLLM; an engine that clips and leaves empty rounds out."""
+    clipped, full = Manner(prefill, "clipped", True, True), Manner(prefill, "full", True)
+    return [Decoder(clipped), Decoder(clipped, spare=0), Decoder(full), Decoder(dataclasses.replace(clipped, counts_empty=False))]
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40))
+def test_engines_that_start_alike_play_the_same_rounds(matching: list[int]) -> None:
+    """However they clip their drafts at the end, and whether they count rounds without any."""
+    for prefill in (False, True):
+        texts = [decoder.decode(matching) for decoder in decoders(prefill=prefill)]
+        for one in texts:
+            check_reported(one, request(new_tokens=len(matching)))
+        first, *others = [comparable_rounds(one, 3) for one in texts]
+        assert all(own.drafted == 3 for own in first)
+        assert others == [first] * len(others)
+
+
+def test_engines_that_start_elsewhere_play_others() -> None:
+    """Drafting in the prompt pass: the same text, cut one token earlier."""
+    matching = [1, 0, 2, 1, 0, 0, 3, 2, 1, 0, 0, 0, 0]
+    after, before = (decoders(prefill=prefill)[0].decode(matching) for prefill in (False, True))
+    assert after.new_ids == before.new_ids
+    assert [own.start - 3 for own in comparable_rounds(after, 3)] == [1, 2, 5, 6]
+    assert [own.start - 3 for own in comparable_rounds(before, 3)] == [2, 5, 6]
 
 
 def test_sums_stand_under_a_definition_of_their_own() -> None:

@@ -72,7 +72,7 @@ def test_counts_are_those_of_the_two_models(case: Case) -> None:
     np.testing.assert_allclose(own.accept[:, 0, 4:], np.exp(np.minimum(q[:, 0, 4:] - p[:, 4:], 0)), atol=1e-9)
     assert measured.counts.acceptance_length == pytest.approx(expected_counts(own, 4).acceptance_length)
     assert longer.counts.k == 8
-    assert asked == 5 + 5, "five texts sampled, five scored, for both cases"
+    assert asked == 5 + 5 + 4, "five texts sampled, five scored, four of them again, for both cases"
     assert measured.fingerprints.target.startswith("served-")
     assert measured.fingerprints.target != measured.fingerprints.drafter
     assert measured.texts is not None
@@ -86,11 +86,11 @@ def test_stored_texts_are_used_while_the_served_model_is_the_same(case: Case) ->
         stored = engine(target.url, drafter.url).measure(case).texts
         before = target.asked("/v1/completions")
         again = engine(target.url, drafter.url, stored_texts=lambda key: stored).measure(case)
-        assert target.asked("/v1/completions") - before == 5, "scored only"
+        assert target.asked("/v1/completions") - before == 5 + 4, "scored only"
         assert again.texts == stored
     with playing(emitting(TARGET, "another")) as target, playing(DRAFTER.plays("vllm")) as drafter:
         engine(target.url, drafter.url, stored_texts=lambda key: stored).measure(case)
-        assert target.asked("/v1/completions") == 10, "another target samples anew"
+        assert target.asked("/v1/completions") == 5 + 5 + 4, "another target samples anew"
 
 
 def test_fewer_prompts_keep_their_texts(case: Case) -> None:
@@ -127,7 +127,7 @@ def test_a_run_that_died_goes_on(case: Case, tmp_path: Path) -> None:
         drafter.plays |= DRAFTER.plays("vllm")
         before = target.asked("/v1/completions"), drafter.asked("/v1/completions")
         engine(target.url, drafter.url, folder=folder, stored_texts=lambda key: stored).measure(case)
-        assert (target.asked("/v1/completions"), drafter.asked("/v1/completions")) == (before[0] + 1, before[1] + 2 + 1)
+        assert (target.asked("/v1/completions"), drafter.asked("/v1/completions")) == (before[0] + 1 + 4, before[1] + 2 + 1 + 4)
     assert not list(folder.iterdir()), "the next run measures anew"
 
 

@@ -13,8 +13,8 @@ from pytest_specdec.acceptance.case import Sampling
 from pytest_specdec.acceptance.prompts import Prompt, key_of
 from pytest_specdec.engines.foreign import ForeignEngine
 from pytest_specdec.engines.identities import check_reported
-from pytest_specdec.engines.reported import Asked, Manner, Pooled, Reported, Request, Setup, Timings, Totals
-from pytest_specdec.engines.trace import TraceAdapter, write_trace
+from pytest_specdec.engines.reported import Asked, Ends, Manner, Pooled, Reported, Request, Setup, Timings, Totals
+from pytest_specdec.engines.trace import TraceAdapter, read_trace, write_trace
 from pytest_specdec.errors import SpecdecError
 
 HEADER: dict[str, Any] = {"schema": 1, "engine": "mine 2", "k": 3, "new_tokens": 64}
@@ -37,10 +37,11 @@ def written(folder: Path, *lines: object, end: str = "\n") -> Path:
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
-    manner = Manner(prefill_drafts=True, end="full", undelivered=True, counts_empty=True, argmax_drafts=True)
+    manner = Manner(prefill_drafts=True, end="full", undelivered=True, counts_empty=True, argmax_drafts=True, ngrams=(2, 4))
     one = reported(
-        [(3, 1), (0, 0)], manner=manner, timings=Timings(0.5, (1.0, 2.0), (3.0, 4.0)), altered="synthetic", totals=Totals(2, 3, 1)
-    )
+        [(3, 1), (0, 0)], manner=manner, timings=Timings(0.5, (1.0, 2.0), (3.0, 4.0)), altered="synthetic",
+        totals=Totals(2, 3, 1), finish="stop", ends=Ends((), (7, "end")),
+    )  # fmt: skip
     path, wanted = tmp_path / "new" / "run.jsonl", request(sampling=Sampling(0.7, 5, 0.9), seed=3)
     write_trace(path, wanted, "mine 2", [one])
     (found,) = run(path, wanted)
@@ -72,13 +73,19 @@ def test_pooled_sums_come_last(tmp_path: Path) -> None:
     assert found[1].totals == Totals(2, 4, 1)
 
 
+def summed(**totals: int) -> dict[str, Any]:
+    return {"key": "key0", "emitted": 4, "totals": totals}
+
+
+PLAIN: dict[str, Any] = {"key": "key0", "emitted": 4}
+POOLED: dict[str, Any] = {"pooled": {"rounds": 2, "drafted": 4, "accepted": 1}}
 BAD = [
     ((), "is empty; see docs/trace.md"),
     (("<html>",), ":1: not JSON"),
     (({"engine": "mine"},), r":1: Object missing required field `schema`"),
     (({**HEADER, "schema": 2},), r":1: Invalid enum value 2|:1: Invalid"),
     (({**HEADER, "tokens": 3},), r":1: Object contains unknown field `tokens`"),
-    (({**HEADER, "k": 0}, LINE), ":1: k and new_tokens are at least 1"),
+    (({**HEADER, "k": 0}, LINE), r":1: Expected `int` >= 1 - at `\$.k`"),
     (({**HEADER, "k": 4}, LINE), r":1: recorded with k 4 and 3 is asked for; use --specdec-k=4"),
     (({**HEADER, "temperature": 0.5}, LINE), "recorded with temperature 0.5 and 0 is asked for"),
     (({**HEADER, "seed": 1}, LINE), "recorded with seed 1 and 0 is asked for"),
@@ -89,9 +96,23 @@ BAD = [
     ((HEADER, {**LINE, "prompt": "again"}), ":2: name the prompt by one of prompt, messages and key"),
     ((HEADER, {"key": "key0", "rounds": []}), ":2: neither new_ids nor emitted"),
     ((HEADER, {**LINE, "emitted": 5}), ":2: 4 new_ids and emitted is 5"),
-    ((HEADER, {**LINE, "new_ids": [5, -6, 7, 8]}), ":2: a negative token id or time"),
-    ((HEADER, {**LINE, "seconds": -1.0}), ":2: a negative token id or time"),
+    ((HEADER, {**LINE, "new_ids": [5, -6, 7, 8]}), r":2: Expected `int` >= 0 - at `\$.new_ids\[1\]`"),
+    ((HEADER, {**LINE, "seconds": -1.0}), r":2: Expected `float` >= 0.0 - at `\$.seconds`"),
     ((HEADER, json.dumps({**LINE, "seconds": float("nan")})), ":2: not JSON"),
+    (({**HEADER, "k": 513}, LINE), r":1: Expected `int` <= 512 - at `\$.k`"),
+    (({**HEADER, "depth": -1}, LINE), r":1: Expected `int` >= 0 - at `\$.depth`"),
+    (({**HEADER, "temperature": -0.5}, LINE), r":1: Expected `float` >= 0.0 - at `\$.temperature`"),
+    (({**HEADER, "top_p": 0}, LINE), r":1: Expected `float` > 0.0 - at `\$.top_p`"),
+    (('{"schema": 1, "engine": "a", "k": 3, "k": 4}', LINE), r':1: not JSON \(the key "k" stands twice'),
+    ((HEADER, {"pooled": {"drafted": 3, "accepted": 4}}), ":2: accepted is 4, more than the 3 drafted"),
+    ((HEADER, {"pooled": {"drafted": 4, "accepted": -1}}), r":2: Expected `int` >= 0 - at `\$.pooled.accepted`"),
+    ((HEADER, {"pooled": {"drafted": 7, "accepted": 1, "rounds": 2}}), ":2: drafted is 7, more than k=3 in each of 2 rounds"),
+    ((HEADER, {"key": "key0", "totals": {"drafted": 3, "accepted": 3, "per_position": [1, 2]}}), ":2: per_position .* or rises"),
+    (
+        (HEADER, {"key": "key0", "totals": {"drafted": 3, "accepted": 3, "per_position": [1, 1]}}),
+        "adds up to 2 and accepted is 3",
+    ),
+    ((HEADER, {**LINE, "pooled": {"drafted": 3, "accepted": 1}}), ":2: pooled beside fields of a text"),
     ((HEADER, {**LINE, "rounds": [[3, 1.5], [1, 0]]}), r":2: Expected `int`, got `float` - at `\$.rounds\[0\]\[1\]`"),
     ((HEADER, {**LINE, "rounds": [[3], [1, 0]]}), ":2: Expected `array` of length 2"),
     ((HEADER, {**LINE, "rounds": [[3, -1], [1, 0]]}), ":2, round 0: accepted is -1 of 3 drafted tokens"),
@@ -99,6 +120,17 @@ BAD = [
     ((HEADER, {**LINE, "rounds": [[4, 1], [1, 0]]}), ":2, round 0: drafted is 4 and k is 3"),
     ((HEADER, {**LINE, "rounds": [[3, 0], [1, 0]]}), r":2: rounds \(2\) and accepted \(0\) make 2 tokens and 3 were emitted"),
     ((HEADER, {**LINE, "rounds": [[3, 3], [1, 0]]}), ":2: .* count more than was emitted"),
+    ((HEADER, summed(drafted=-3, accepted=1, rounds=2)), ":2: (drafted is -3, which no counter can be|Expected `int` >= 0)"),
+    ((HEADER, summed(drafted=6, accepted=-1, rounds=2)), ":2: (accepted is -1, which no counter can be|Expected `int` >= 0)"),
+    ((HEADER, summed(drafted=1, accepted=2, rounds=1)), ":2: accepted is 2, more than the 1"),
+    ((HEADER, summed(drafted=7, accepted=1, rounds=2)), ":2: drafted is 7, more than k=3 in each of 2 rounds"),
+    ((HEADER, summed(drafted=4, accepted=0, rounds=2)), r":2: rounds \(2\) and accepted \(0\) make 2 tokens and 3 were emitted"),
+    ((HEADER, {"key": "key0", "emitted": -3, "rounds": []}), ":2( emitted no token|: Expected `int` >= 0)"),
+    ((HEADER, PLAIN, {"pooled": {"drafted": 3, "accepted": 5}}), ":3: accepted is 5, more than the 3"),
+    ((HEADER, PLAIN, POOLED, POOLED), ":4: pooled for the second time; write the run's sums once"),
+    ((HEADER, LINE, POOLED), ":2: rounds or totals of a text beside the sums of the run; write one of them"),
+    ((HEADER, {**LINE, "finish_reason": "abort"}), ":2: Invalid enum value 'abort'"),
+    (({**HEADER, "rule": "block"}, LINE), ":1: recorded with rule 'block' and 'greedy' is asked for; set the marker's"),
 ]
 
 
@@ -107,6 +139,12 @@ def test_anything_else_is_one_message(tmp_path: Path, lines: tuple, message: str
     with pytest.raises(SpecdecError, match=message) as raised:
         run(written(tmp_path, *lines))
     assert "\n" not in str(raised.value)
+
+
+def test_a_trace_is_refused_as_soon_as_it_is_read(tmp_path: Path) -> None:
+    """Whatever is asked for: rounds that are not those of the text."""
+    with pytest.raises(SpecdecError, match=r"run.jsonl:3: rounds \(1\) and accepted \(1\) make 2 tokens and 3 were emitted"):
+        read_trace(written(tmp_path, HEADER, LINE, {**LINE, "key": "other", "rounds": [[3, 1]]}))
 
 
 def test_a_file_that_is_cut_off_is_told_so(tmp_path: Path) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from reports import request
 from support import EMBEDDED
 
+from pytest_specdec.acceptance.lookup import NGRAM
 from pytest_specdec.checkpoint import open_checkpoint
 from pytest_specdec.engines.reported import ReportedRound, Setup, Totals
-from pytest_specdec.engines.vllm import plain, vllm
+from pytest_specdec.engines.vllm import VllmAdapter, plain, vllm
 from pytest_specdec.engines.vllm_http import SpecMetrics, VllmServer
 from pytest_specdec.errors import RequestError
 
@@ -41,6 +44,23 @@ def test_with_a_url_it_is_the_server() -> None:
 def test_without_vllm_the_error_says_what_to_do() -> None:
     with pytest.raises(RequestError, match="pip install vllm, or name a server: --specdec-url="):
         vllm(Setup())
+
+
+def test_it_looks_up_the_n_grams_that_replay_looks_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """n-grams of 1 to 2 tokens, the longest first and of several places the first, as `acceptance.lookup` has it."""
+    loaded: list[dict] = []
+
+    class Vllm:
+        __version__ = "0"
+
+        def LLM(self, **given: Any) -> None:  # noqa: N802
+            loaded.append(given)
+
+    monkeypatch.setattr("pytest_specdec.engines.vllm._vllm", Vllm)
+    made = VllmAdapter(Setup())
+    made._engine(request(target="owner/name", drafter="prompt-lookup"), tmp_path)
+    drafting = loaded[0]["speculative_config"]
+    assert (drafting["prompt_lookup_min"], drafting["prompt_lookup_max"]) == made.manner.ngrams == (1, NGRAM)
 
 
 def test_metrics_of_a_request_without_a_round() -> None:

@@ -9,7 +9,8 @@ import pytest
 from records import counts, scaled, steady_counts
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.gate.refusals import dead_drafter, looping_texts, too_good
+from pytest_specdec.baselines.schema import Fingerprints
+from pytest_specdec.gate.refusals import dead_drafter, looping_texts, same_model, too_good
 
 
 def accepting(share: float, prompts: int = 40) -> Counts:
@@ -34,7 +35,25 @@ def test_few_lucky_prompts_do_not_make_a_drafter() -> None:
     assert lucky.expected_accepted > 0.1
     said = dead_drafter(lucky)
     assert said is not None
-    assert "within noise of 1" in said
+    assert said.startswith("40 prompts are too few to tell the acceptance length 1.1250 from 1")
+
+
+def test_a_healthy_drafter_on_two_prompts_is_not_called_dead() -> None:
+    said = dead_drafter(counts([100] * 2, [[60], [110]]))
+    assert said is not None
+    assert said.endswith("use at least 4 prompts like these")
+    assert dead_drafter(counts([100] * 4, [[60], [110], [60], [110]])) is None
+
+
+@pytest.mark.parametrize(("drafter", "same"), [("a", True), ("a-heads", True), ("b", False), ("b-a", False)])
+def test_a_drafter_that_is_the_target_is_no_pair(drafter: str, same: bool) -> None:
+    said = same_model(Fingerprints(target="a", drafter=drafter))
+    assert (said is not None) is same
+    assert said is None or said.startswith("drafter and target are the same model (fingerprint a)")
+
+
+def test_served_models_without_weights_are_not_the_same() -> None:
+    assert same_model(Fingerprints(target="served", drafter="served")) is None
 
 
 def test_a_single_prompt_is_judged_by_its_length() -> None:

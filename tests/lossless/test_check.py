@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pytest_specdec.errors import RequestError
 from pytest_specdec.lossless import assert_lossless, check
+from pytest_specdec.lossless.budget import CALL, CALLS, SESSION
 from pytest_specdec.lossless.enumeration.paths import NotEnumerableError
 
 
@@ -235,7 +236,32 @@ def test_options_that_make_no_sense(options: dict[str, object]) -> None:
         assert_lossless(right, **options)  # type: ignore[arg-type]
 
 
-def test_sampled_tests_share_one_budget() -> None:
-    before = check._BUDGET.left
-    assert_lossless(reference.reference, batched=True, method="sampled", draws=1_000, max_examples=2)
-    assert 0 < check._BUDGET.left < before <= 1e-6
+def test_a_sampled_test_does_not_depend_on_those_before_it() -> None:
+    asked = {"batched": True, "method": "sampled", "draws": 1_000, "max_examples": 2}
+    first, second = (assert_lossless(reference.reference, **asked) for _ in range(2))
+    assert first == second
+    assert first.alpha == CALL == SESSION / CALLS == 1e-8
+    assert "(false alarms 1e-08)" in str(first)
+    messages = []
+    for _ in range(2):
+        with pytest.raises(AssertionError) as failure:
+            assert_lossless(opaque_without_residual, method="sampled", max_examples=4, alpha=4e-6)
+        messages.append(str(failure.value))
+    assert messages[0] == messages[1]
+    assert "against 1e+06, of a share of 1e-06 of false alarms" in messages[0]
+
+
+def test_a_batched_result_says_that_ragged_rows_were_not_tried() -> None:
+    checked = assert_lossless(reference.reference, batched=True, max_examples=5)
+    assert checked.batches == 0
+    assert str(checked).endswith(
+        "; rows with different numbers of drafts were not tried; give the sampler a parameter num_draft_tokens, or wrap one "
+        "with flat rows in flat_batch"
+    )
+    assert not assert_lossless(right, max_examples=2).untried
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_an_alpha_that_is_no_probability(alpha: float) -> None:
+    with pytest.raises(RequestError, match="choose one between 0 and 1"):
+        assert_lossless(right, alpha=alpha)

@@ -15,7 +15,6 @@ from scipy import stats
 
 from pytest_specdec.decoding import rules
 from pytest_specdec.errors import RequestError
-from pytest_specdec.lossless.budget import SESSION, Budget
 from pytest_specdec.lossless.counted import CONCENTRATIONS, detectable, log_bets, log_evidence
 from pytest_specdec.lossless.emissions import BATCH, Emissions, decoded
 from pytest_specdec.lossless.manners import check_rows, check_seed
@@ -347,21 +346,6 @@ def test_senseless_requests_are_refused(asked: dict[str, Any], message: str) -> 
     whole = {"target": FLAT[0], "draft": FLAT[1], "k": 1, "alpha": ALPHA} | asked
     with pytest.raises(RequestError, match=message):
         sampled_law_test(batched(batch), **whole)
-
-
-# The budget
-
-
-def test_a_budget_is_spent_over_however_many_tests() -> None:
-    budget = Budget(0.01)
-    parts = [budget.next() for _ in range(1000)]
-    assert sum(parts) + budget.left == pytest.approx(0.01)
-    assert parts == sorted(parts, reverse=True)
-    assert parts[0] == 0.005
-    assert parts[99] > 0.01 * 6 / math.pi**2 / 100**2 * 3
-    assert Budget().alpha == SESSION == 1e-6
-    with pytest.raises(RequestError, match="choose one between 0 and 1"):
-        Budget(0.0)
 
 
 # Manners

@@ -21,8 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from museum import rivals
 from museum.mutants import MUTANTS, Mutant
+from museum.ragged import RAGGED, Ragged
 from museum.unusual import UNUSUAL, Unusual
 
+from pytest_specdec.lossless import flat_batch
 from pytest_specdec.lossless.check import Checked, assert_lossless
 from pytest_specdec.lossless.enumeration.paths import NotEnumerableError
 from pytest_specdec.lossless.exact import Law, output_law
@@ -56,6 +58,16 @@ below 0.01 (V 500, k 1, 50,000); transformers' order of four counts (V 10, k 3, 
 laws. All but *narrow* draw the drafts themselves, so that they cannot meet a drafter's defect: where a name has a *\\**, they
 were given the whole round, which is more than they see today. Their tests of seeds, ranges and greedy rows are not counted.
 """
+RAGGED_HEAD = """
+## Ragged rows
+
+{rows} samplers with flat rows, as vLLM's, given to `flat_batch`
+([test-your-rejection-sampler.md](test-your-rejection-sampler.md)).
+All but *rows of the next request* and *coins by position* are right while all requests have the same number of drafts;
+{caught} are found.
+
+| sampler | source | mechanism | caught by |
+|---|---|---|---|"""
 UNUSUAL_HEAD = """
 ## Unusual, and right
 
@@ -134,6 +146,15 @@ def caught(mutant: Mutant) -> tuple[str, float]:
     return by, time.perf_counter() - start
 
 
+def caught_ragged(sampler: Ragged) -> str:
+    """What of assert_lossless sees it."""
+    try:
+        assert_lossless(flat_batch(sampler.sample))
+    except AssertionError as error:
+        return level(error)
+    return "nothing"
+
+
 def level(error: AssertionError) -> str:
     """`exact`, `sampled` or `contract`, from its message."""
     found = re.search(r"not lossless \((\w+)\)", str(error))
@@ -144,7 +165,7 @@ def seen_by_vllm(mutant: Mutant) -> list[str]:
     return [name for name, test in rivals.VLLM.items() if rivals.seen(test, mutant)]
 
 
-def source(mutant: Mutant) -> str:
+def source(mutant: Mutant | Ragged) -> str:
     if mutant.source.startswith("arXiv:"):
         return f"[{mutant.source}](https://arxiv.org/abs/{mutant.source.removeprefix('arXiv:')})"
     repository, number = mutant.source.split("#")
@@ -164,6 +185,15 @@ def passed(sampler: Unusual, examples: int) -> Checked:
 
 def table(cells: tuple[str, ...]) -> None:
     print(f"| {' | '.join(cells)} |")
+
+
+def ragged_rows() -> None:
+    """The section on rows with different numbers of drafts."""
+    found = [(sampler, caught_ragged(sampler)) for sampler in RAGGED]
+    ours = sum(by != "nothing" for _, by in found)
+    print(RAGGED_HEAD.format(rows=len(RAGGED), caught="all" if ours == len(RAGGED) else ours))
+    for sampler, by in found:
+        table((sampler.name, source(sampler), sampler.mechanism, by))
 
 
 def main() -> None:
@@ -196,6 +226,7 @@ def main() -> None:
         table(cells)
     sizes = {"length": K + 1, "examples": len(list(examples())), "vocab_size": VOCAB_SIZE, "k": K, "counted": COUNTED}
     print(FOOT.format(**sizes), end="")
+    ragged_rows()
     print(UNUSUAL_HEAD.format(rows=len(UNUSUAL)))
     for sampler in UNUSUAL:
         checked = passed(sampler, UNUSUAL_EXAMPLES)

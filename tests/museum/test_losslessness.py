@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
-from museum import reference
+from museum import ragged, reference
 from museum.losslessness import level, passed
 from museum.mutants import MUTANTS, ROUNDS, VERIFIERS, Mutant
+from museum.ragged import RAGGED, Ragged
 from museum.unusual import UNUSUAL, Unusual
 from support import ROOT
 
+from pytest_specdec.lossless import flat_batch
 from pytest_specdec.lossless.check import assert_lossless
 
 SOURCE = re.compile(r"[\w.-]+/[\w.-]+#\d+|arXiv:\d{4}\.\d{5}")
@@ -23,6 +25,12 @@ def test_it_is_found(mutant: Mutant) -> None:
     assert (level(raised.value) == "contract") == (mutant.level != "law")
 
 
+@pytest.mark.parametrize("sampler", RAGGED, ids=lambda sampler: sampler.name)
+def test_ragged_rows_that_are_mixed_up_are_found(sampler: Ragged) -> None:
+    with pytest.raises(AssertionError, match="not lossless"):
+        assert_lossless(flat_batch(sampler.sample), max_examples=25)
+
+
 @pytest.mark.parametrize("sampler", UNUSUAL, ids=lambda sampler: sampler.name)
 def test_it_passes(sampler: Unusual) -> None:
     assert passed(sampler, 15).method == "exact"
@@ -31,6 +39,7 @@ def test_it_passes(sampler: Unusual) -> None:
 def test_what_they_deviate_from_passes() -> None:
     assert assert_lossless(reference.reference, batched=True, max_examples=30).method == "exact"
     assert assert_lossless(reference.whole_round, drafts="own", batched=True, max_examples=30).method == "exact"
+    assert assert_lossless(flat_batch(ragged.reference), max_examples=30).method == "exact"
 
 
 def test_the_museum_is_whole() -> None:
@@ -41,12 +50,12 @@ def test_the_museum_is_whole() -> None:
     assert len({one.name for one in (*MUTANTS, *UNUSUAL)} - {"greedy drafts"}) == len(MUTANTS) + len(UNUSUAL) - 2
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_its_source_is_a_report_or_a_paper(mutant: Mutant) -> None:
+@pytest.mark.parametrize("mutant", [*MUTANTS, *RAGGED], ids=lambda mutant: mutant.name)
+def test_its_source_is_a_report_or_a_paper(mutant: Mutant | Ragged) -> None:
     assert SOURCE.fullmatch(mutant.source)
 
 
 def test_the_page_shows_every_sampler() -> None:
     page = (ROOT / "docs" / "museum-losslessness.md").read_text().splitlines()
     rows = [line.split("|")[1].replace("\\*", "").strip() for line in page if line.startswith("| ")]
-    assert [row for row in rows if row != "sampler"] == [one.name for one in (*MUTANTS, *UNUSUAL)]
+    assert [row for row in rows if row != "sampler"] == [one.name for one in (*MUTANTS, *RAGGED, *UNUSUAL)]

@@ -67,11 +67,27 @@ PROMPTS = [("vowels" if word[0] in "aeiou" else "consonants", word) for word in 
 )]  # fmt: skip
 
 
+@pytest.fixture(scope="session")
+def gate_target(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A target sure enough of its tokens that guesses are no match for a draft model."""
+    from support import llama
+
+    return llama(tmp_path_factory.mktemp("gate") / "tiny-target", seed=1, spread=0.35)
+
+
+@pytest.fixture(scope="session")
+def gate_draft(gate_target: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The target with some noise on its weights; with a tenth more it still beats guesses, with a fifth it does not."""
+    from support import add_noise
+
+    return add_noise(gate_target, tmp_path_factory.mktemp("gate") / "tiny-draft", 0.05)
+
+
 @pytest.fixture
-def project(pytester: pytest.Pytester, tiny_target: Path, tiny_draft: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(pytester: pytest.Pytester, gate_target: Path, gate_draft: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     pytester.makeini("[pytest]\naddopts = --strict-markers\n")
-    made = Project(pytester, tiny_target, tiny_draft)
+    made = Project(pytester, gate_target, gate_draft)
     made.write_test()
     made.write_prompts(PROMPTS)
     return made

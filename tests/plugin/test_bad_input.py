@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,14 @@ OPTIONS = [
     ("--specdec-target=/no/such/model", "no checkpoint folder at /no/such/model; check the path"),
     ("--specdec-draft=no/such/model", "no checkpoint folder at *no/such/model; check the path"),
     ("--specdec-costs=missing.json", "cost profile *missing.json cannot be read"),
+    ("--specdec-k=513", "'513' is more than 512; write for example 4,8"),
+    ("--specdec-k=" + "9" * 5000, "99...' is not a whole number of at least 1"),
+    ("--specdec-depth=65", "'65' is more than 64"),
+    ("--specdec-temperature=1e-300", "'1e-300' is not a temperature; write 0 for greedy decoding or a number from 0.01 to 100"),
+    ("--specdec-url=http://[::1", "is not a server's URL; write for example"),
+    ("--specdec-url=http://me:word@host:80x0", "the given URL is not a server's URL"),
+    ("--specdec-draft-url=ftp://host", "'ftp://host' is not a server's URL"),
+    ("--specdec-target=" + "a" * 300, "is not the name of a file; write a path without control characters"),
     ("--specdec-report=report.docx", "'report.docx' ends in no known report format; end it in .json"),
 ]
 
@@ -76,18 +85,111 @@ def truncated_weights(folder: Path) -> Path:
     return folder
 
 
+def eagle(folder: Path) -> Path:
+    return edit_config(llama(folder, seed=3), draft_vocab_size=16)
+
+
+def speculators(folder: Path) -> Path:
+    return edit_config(llama(folder, seed=3), speculators_model_type="eagle3", vocab_size=None)
+
+
+def without_attention_heads(folder: Path) -> Path:
+    return edit_config(llama(folder, seed=3), num_attention_heads=0)
+
+
+def of_a_million_layers(folder: Path) -> Path:
+    return edit_config(llama(folder, seed=3), num_hidden_layers=1_000_000)
+
+
+def nested_configuration(folder: Path) -> Path:
+    (llama(folder, seed=3) / "config.json").write_text("[" * 100_000)
+    return folder
+
+
+def many_digits(folder: Path) -> Path:
+    (llama(folder, seed=3) / "config.json").write_text('{"vocab_size": ' + "9" * 5000 + "}")
+    return folder
+
+
+def broken_tokenizer(folder: Path) -> Path:
+    (llama(folder, seed=3) / "tokenizer.json").write_text("[" * 100_000)
+    return folder
+
+
 CHECKPOINTS: list[tuple[Callable[[Path], Path], str]] = [
     (another_vocabulary, "has a vocabulary of 48 tokens and the target * of 32; choose a drafter"),
     (pickled, "holds pickled weights only, which are never loaded; convert them"),
     (without_mtp, "depth 2 needs 2 MTP layers and * has 0; use --specdec-depth=0 or less"),
     (announced_only, "announces 2 MTP layers and its safetensors hold none"),
-    (truncated_weights, "is not a readable safetensors file; save or download it again"),
+    (truncated_weights, "is not a readable safetensors file (its header is longer than the file); save or download it again"),
+    (eagle, "holds an EAGLE-3 head (packed by SafeAILab), a kind of drafter that is not supported yet; draft with"),
+    (speculators, "holds an EAGLE-3 head (packed by speculators), a kind of drafter that is not supported yet; draft with"),
+    (without_attention_heads, "config.json says num_attention_heads: 0, which no model has"),
+    (of_a_million_layers, "config.json says num_hidden_layers: 1000000*; save the"),
+    (nested_configuration, "config.json:1 is not JSON (nested more than 64 levels deep); save the checkpoint again"),
+    (many_digits, "config.json:1 is not JSON (a number of 5000 digits); save the checkpoint again"),
+    (broken_tokenizer, "tokenizer.json:1 is not JSON (nested more than 64 levels deep); save the tokenizer again"),
 ]
 
 
 @pytest.mark.parametrize(("make", "message"), CHECKPOINTS, ids=[make.__name__ for make, _ in CHECKPOINTS])
 def test_a_bad_checkpoint_is_a_usage_error(project, tmp_path: Path, make: Callable[[Path], Path], message: str) -> None:
     refused(project, message, f"--specdec-draft={make(tmp_path / 'bad')}")
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_the_target_as_its_own_drafter_is_a_usage_error(project, tmp_path: Path, depth: int) -> None:
+    copy = shutil.copytree(project.target, tmp_path / "copy")
+    for draft in (project.target, copy):
+        refused(project, f"the drafter {draft} is the target itself", f"--specdec-draft={draft}", f"--specdec-depth={depth}")
+    hub = ("--specdec-target=someone/model", "--specdec-draft=someone/model", "--specdec-depth=0")
+    refused(project, "target and drafter are both someone/model", *hub)
+
+
+def test_own_heads_and_prompt_lookup_are_drafters(project) -> None:
+    project.run("--specdec-draft=mtp", "--specdec-k=4", "--specdec-depth=1", "--specdec-update=new", ok=True)
+    project.run("--specdec-draft=prompt-lookup", "--specdec-k=4", "--specdec-depth=0", "--collect-only", ok=True)
+
+
+def test_a_token_that_the_target_does_not_have_is_a_usage_error(project) -> None:
+    project.create()
+    path = next((project.pytester.path / "baselines" / "letters" / "texts").glob("*.json"))
+    body = json.loads(path.read_text())
+    next(iter(body["texts"].values()))[3] = 10**6
+    path.write_text(json.dumps(body))
+    refused(project, "has the token 1000000 and * knows 32 tokens; restore it from version control")
+
+
+PROFILES = [
+    ('{"schema": 1, "verify": {"4": 1e999}, "draft": {}}', "costs.json:1 is not JSON (the number 1e999 is too large)"),
+    ('{"schema": 1, "verify": {"4": ' + "9" * 400 + '}, "draft": {}}', "costs.json:1 is not JSON (a number of 400 digits)"),
+    ('{"schema": 1, "verify": {"4": ' + "9" * 299 + '}, "draft": {}}', "has a bad or missing field (Expected `float` <= "),
+    ('{"schema": 1, "verify": {"4": 1}, "draft": {}, "error": -1}', "(Expected `float` >= 0.0 - at `$.error`); measure one"),
+    ('{"schema": 1, "verify": {"4": 1, "04": 2}, "draft": {}}', "('04' is no k or depth in plain digits)"),
+    ('{"schema": 1, "verify": {"4": 1}, "verify": {"4": 2}, "draft": {}}', 'the key "verify" stands twice in one object'),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), PROFILES)
+def test_a_bad_profile_is_a_usage_error(project, text: str, message: str) -> None:
+    (project.pytester.path / "costs.json").write_text(text)
+    refused(project, message.replace("[", "[[]"), "--specdec-costs=costs.json")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[" * 100_000, "run.jsonl:2: not JSON (nested more than 64 levels deep); see docs/trace.md"),
+        ('{"key": "a", "emitted": 4, "totals": {"drafted": 2, "accepted": 3}}', "run.jsonl:2: accepted is 3, more than the 2"),
+        ('{"pooled": {"drafted": -2, "accepted": 0}}', "run.jsonl:2: Expected `int` >= 0 - at `$.pooled.drafted`"),
+        ('{"key": "a", "new_ids": [-1]}', "run.jsonl:2: Expected `int` >= 0"),
+        ('{"key": "a", "new_ids": [1], "new_ids": [2]}', 'run.jsonl:2: not JSON (the key "new_ids" stands twice'),
+    ],
+)
+def test_a_bad_trace_is_a_usage_error(project, line: str, message: str) -> None:
+    (project.pytester.path / "run.jsonl").write_text(f'{{"schema": 1, "engine": "mine", "k": 4}}\n{line}\n')
+    trace = ("--specdec-engine=trace", "--specdec-url=run.jsonl", "--specdec-k=4", "--specdec-depth=0")
+    refused(project, message.replace("[", "[[]"), *trace)
 
 
 def truncate(text: str) -> str:
@@ -134,6 +236,11 @@ def test_a_bad_baseline_is_a_usage_error_and_stays_as_it_is(project, spoil: Call
         ('{"prompt": "x"}', "prompts.jsonl:1: no category"),
         ('{"category": "x"}', "prompts.jsonl:1: neither a prompt nor messages"),
         ("", "holds no prompt; write one JSON object a line"),
+        ("[" * 100_000, "prompts.jsonl:1: not JSON (nested more than 64 levels deep); write one object a line"),
+        ('{"category": "x", "prompt": ' + "9" * 5000 + "}", "prompts.jsonl:1: not JSON (a number of 5000 digits)"),
+        ('{"category": "x", "prompt": "\\ud800"}', "prompts.jsonl:1: not JSON (half of a surrogate pair"),
+        ('{"category": "x", "prompt": "a", "prompt": "b"}', 'prompts.jsonl:1: not JSON (the key "prompt" stands twice'),
+        ('{"category": "\\u001b[31m", "prompt": "a"}', "prompts.jsonl:1: a category that cannot be printed; write"),
     ],
 )
 def test_a_bad_prompt_file_is_a_usage_error(project, line: str, message: str) -> None:

@@ -110,7 +110,7 @@ def littered(project, created: dict[str, str]) -> dict[str, str]:
 @pytest.fixture
 def worse(project, created: dict[str, str], tmp_path: Path) -> None:
     """The drafter that the tests name is exchanged for a worse one, without any option that says so."""
-    project.draft = add_noise(project.draft, tmp_path / project.draft.name, 1.0)
+    project.draft = add_noise(project.draft, tmp_path / project.draft.name, 0.1)
     project.write_test()
 
 

@@ -122,6 +122,13 @@ def test_a_trace_needs_no_models(project) -> None:
     result.stdout.fnmatch_lines(["*acceptance_length regressed: *", "*environment (engine: mine 2 -> mine 3)*"])
 
 
+def test_a_folder_called_served_is_no_model_of_a_trace(project) -> None:
+    """A model that only a server has is called `served`, too."""
+    (project.pytester.path / "served").mkdir()
+    project.write_test(SERVED)
+    project.create("--specdec-engine=trace", trace(project, [[2, 1], [2, 0], [2, 1]]))
+
+
 def test_sums_of_all_requests_are_gated_as_one(project) -> None:
     project.write_test(SERVED)
 
@@ -214,3 +221,30 @@ def test_a_package_that_is_missing_is_named_when_it_is_asked_for(project, monkey
         ["*--specdec-engine=openvino needs *no_such_module, which is not installed; install it, or record*"]
     )
     project.create(TRANSFORMERS)
+
+
+SKIPPED = """
+import pytest
+
+@pytest.mark.usefixtures("specdec_supported")
+@pytest.mark.specdec(target={target!r}, drafter={drafter}, k={k}, depth={depth}, new_tokens=48, temperature=0)
+def test_judge(specdec_oracle):
+    assert specdec_oracle.agrees, specdec_oracle.message
+"""
+
+
+@pytest.mark.parametrize(("k", "skipped"), [(2, False), (3, True)])
+def test_a_case_that_the_engine_cannot_run_is_skipped_with_its_reason(project, k: int, skipped: bool) -> None:
+    project.write_test(SKIPPED.replace("{drafter}", "'mtp'").replace("{k}", str(k)).replace("{depth}", "2"))
+    result = project.run(TRANSFORMERS, "-rs", ok=True)
+    result.assert_outcomes(skipped=int(skipped), passed=int(not skipped))
+    if skipped:
+        result.stdout.fnmatch_lines(["SKIPPED*transformers drafts one token with each of the target's 2 MTP layers; use *"])
+
+
+def test_a_mistake_is_no_reason_to_skip(project) -> None:
+    """A draft model that is not there: an error, however the test asks."""
+    project.write_test(SKIPPED.replace("{drafter}", "'nowhere'").replace("{k}", "2").replace("{depth}", "0"))
+    result = project.run(TRANSFORMERS)
+    assert result.ret != 0
+    assert "skipped" not in result.stdout.str()

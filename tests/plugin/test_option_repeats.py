@@ -42,7 +42,7 @@ def test_more_runs_than_are_stored_are_other_texts(repeated) -> None:
 
 
 def test_a_worse_drafter_fails_on_the_first_runs_texts(repeated, tmp_path) -> None:
-    noisy = add_noise(repeated.draft, tmp_path / "noisy-draft", 0.5)
+    noisy = add_noise(repeated.draft, tmp_path / "noisy-draft", 0.1)
     (row,) = repeated.report(*CELL, f"--specdec-draft={noisy}")
     assert (row["verdict"], row["p_value"]) == ("regressed", None)
 
@@ -63,7 +63,7 @@ def test_an_update_keeps_the_number_of_runs(repeated, tmp_path) -> None:
     before = repeated.stored
     repeated.run(*CELL, "--specdec-update=changed", ok=True)
     assert repeated.stored == before
-    noisy = add_noise(repeated.draft, tmp_path / "noisy-draft", 0.5)
+    noisy = add_noise(repeated.draft, tmp_path / "noisy-draft", 0.1)
     repeated.run(*CELL, f"--specdec-draft={noisy}", "--specdec-update=changed", ok=True)
     assert json.loads(repeated.baselines[NAME])["repeats"] == 3
 

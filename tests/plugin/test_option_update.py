@@ -10,8 +10,8 @@ import pytest
 from plugin.conftest import TEST
 from support import add_noise
 
-from pytest_specdec.baselines.schema import dumps
 from pytest_specdec.baselines.store import load_baseline
+from pytest_specdec.baselines.writing import dumps
 
 WRITTEN = {
     "letters/texts/t1-n24-s0.json",
@@ -21,7 +21,7 @@ WRITTEN = {
 
 @pytest.fixture
 def other_draft(project, tmp_path: Path) -> str:
-    return f"--specdec-draft={add_noise(project.draft, tmp_path / 'other-draft', 1.0)}"
+    return f"--specdec-draft={add_noise(project.draft, tmp_path / 'other-draft', 0.1)}"
 
 
 def test_new_creates_what_is_missing_and_the_run_passes(project) -> None:

@@ -14,6 +14,7 @@ from records import PROPERTY
 
 from pytest_specdec.errors import CostError
 from pytest_specdec.speedup.costs import CostProfile
+from pytest_specdec.speedup.profile_file import _Profile
 
 STORED: dict[str, Any] = {
     "schema": 1,
@@ -33,8 +34,8 @@ profiles = st.builds(
     verify=by_k,
     draft=by_depth,
     target_ms=st.none() | milliseconds,
-    own_heads=by_depth,
-    machine=st.text(max_size=20),
+    own_heads=st.dictionaries(st.integers(1, 8), by_k, max_size=3),
+    machine=st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=20),
     spread=st.floats(0, 10),
 )
 
@@ -122,7 +123,7 @@ def test_a_profile_needs_positive_verify_times(times: dict[int, float]) -> None:
     ids=["target", "draft", "own_heads", "verify"],
 )
 def test_a_file_with_a_time_that_is_none_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
-    with pytest.raises(CostError, match=r"all times positive; measure one with"):
+    with pytest.raises(CostError, match=r"Expected `float` > 0.0 - at .*; measure one with"):
         CostProfile.load(stored(tmp_path, **changes))
 
 
@@ -131,8 +132,8 @@ def test_a_file_with_a_time_that_is_none_is_refused(tmp_path: Path, changes: dic
     [
         ({"schema": 2}, "not of schema 1"),
         ({"schema": None}, "not of schema 1"),
-        ({"verify": None}, r"bad or missing field \('verify'\)"),
-        ({"draft": None}, r"bad or missing field \('draft'\)"),
+        ({"verify": None}, "missing required field `verify`"),
+        ({"draft": None}, "missing required field `draft`"),
         ({"verify": [10, 16]}, "bad or missing field"),
         ({"verify": {"four": 16}}, "bad or missing field"),
         ({"draft": {"0": 16}}, "bad or missing field"),
@@ -145,11 +146,40 @@ def test_a_bad_field_is_refused_with_the_files_name(tmp_path: Path, changes: dic
         CostProfile.load(stored(tmp_path, **changes))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"verify": {"4": 1e300}},
+        {"verify": {"0": 1.0}},
+        {"verify": {"513": 1.0}},
+        {"verify": {"4": 1.0, " 4": 2.0}},
+        {"verify": {"4": True}},
+        {"draft": {"-1": {"4": 1.0}}},
+        {"own_heads": {"0": {"4": 1.0}}},
+        {"batch_size": 0},
+        {"batch_size": 1.5},
+        {"spread": -0.1},
+        {"error": -0.1},
+        {"samples": -1},
+        {"extrapolated": [16]},
+        {"machine": "a\x1b[31m"},
+        {"target": 9.0},
+    ],
+)
+def test_values_out_of_range_and_unknown_fields_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(CostError, match=r"costs\.json has a bad or missing field .*; measure one with"):
+        CostProfile.load(stored(tmp_path, **changes))
+
+
+def test_the_stored_fields_are_the_profiles() -> None:
+    assert set(_Profile.__struct_fields__) == {"schema", *CostProfile.__dataclass_fields__}
+
+
 @pytest.mark.parametrize("content", ["", "{", "verify: 4", '{"schema": 1'])
 def test_a_file_that_is_not_json_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "costs.json"
     path.write_text(content)
-    with pytest.raises(CostError, match=r"costs\.json is not JSON"):
+    with pytest.raises(CostError, match=r"costs\.json:1 is not JSON"):
         CostProfile.load(path)
 
 

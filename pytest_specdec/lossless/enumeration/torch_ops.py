@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .atoms import Value
+from .atoms import ADVICE, Value
+from .paths import NotEnumerableError
 from .pending import SYMBOLS, Pending, Pool
 from .tokens import race
 
@@ -74,6 +75,8 @@ _PLAIN: dict[Any, Callable[[Any], Any]] = {
     torch.Tensor.__bool__: bool,
     torch.Tensor.__index__: operator.index,
 }
+_ADDRESSES = {"data_ptr", "storage", "untyped_storage", "dlpack", "cuda_array_interface"}
+"""Functions that tell where numbers lie, for code that torch does not see."""
 _READS = {"tolist", "item", "numpy", "array", "iter", "dtype", "is_floating_point", "hash", "repr", "format"}
 
 
@@ -87,6 +90,8 @@ def apply(pool: Pool, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     name, in_place, swapped = _named(func)
     if name in _READS and isinstance(args[0], Pending):
         return _read(pool, name, args[0])
+    if name in _ADDRESSES:
+        raise NotEnumerableError(f"{name}() gives away where drawn numbers lie, and what happens there is not seen; {ADVICE}")
     if name in _SHAPES:
         return func(args[0].codes, *args[1:], **kwargs)
     if name in _LIKE:

@@ -1,0 +1,86 @@
+"""What must hold between the numbers of a stored file, beyond the range of each: a file in which it does not was edited."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from ..acceptance.tokens import is_encoded
+from .schema import POOLED, EvidenceFile, PromptCounts, PromptRows, Record, TextSet, TokenMap
+
+_ROUNDING = 1e-5
+"""Counts are stored to 1e-6 each."""
+
+Problem = tuple[str, str]
+"""The key of the line where it is, a prompt's or a field's, and what is wrong."""
+
+
+def problems_of(stored: Record | TextSet | EvidenceFile | TokenMap) -> list[Problem]:
+    """Every identity that a stored file breaks; empty for a file that may be believed."""
+    if isinstance(stored, Record):
+        return list(_of_record(stored))
+    if isinstance(stored, EvidenceFile):
+        rows = [night.counts for night in stored.nights]
+        return [problem for own in rows for problem in _of_rows(own, None, None)]
+    return list(_of_texts(stored) if isinstance(stored, TextSet) else _of_tokens(stored))
+
+
+def _of_record(record: Record) -> Iterator[Problem]:
+    k = record.conditions.k
+    if record.repeats != len(record.runs):
+        yield "repeats", f"it announces {record.repeats} runs and holds {len(record.runs)}"
+    if any(rows.keys() != record.counts.keys() for rows in record.again):
+        yield "again", "its runs hold different prompts"
+    if not any(row.rounds > 0 for row in record.counts.values()):
+        yield "counts", "no prompt has a round"
+    smoothed = [row.smoothed for row in record.counts.values() if row.smoothed is not None]
+    if smoothed and record.smoothing is None:
+        yield "counts", "it holds smoothed counts and no smoothing temperature"
+    for rows in record.runs:
+        yield from _of_rows(rows, k, record.conditions.new_tokens)
+
+
+def _of_rows(rows: PromptRows, k: int | None, new_tokens: int | None) -> Iterator[Problem]:
+    """`k` and `new_tokens` are those of the record, where it is known."""
+    for key, row in rows.items():
+        positions = len(row.accepted) if k is None else k
+        if problem := _of_counts(row, positions):
+            yield key, f"prompt {key} {problem}"
+        elif new_tokens is not None and key != POOLED and row.rounds + sum(row.accepted) > new_tokens + positions + 1:
+            yield key, f"prompt {key} emits more than the {new_tokens} new tokens of its text"
+
+
+def _of_counts(row: PromptCounts, k: int) -> str | None:
+    drafted = (row.rounds,) * k if row.drafted is None else row.drafted
+    if {len(row.accepted), len(drafted)} != {k}:
+        return f"has not {k} positions"
+    if _rises((row.rounds, *row.accepted)):
+        return "accepts more at a later position than at an earlier one"
+    if _rises((row.rounds, *drafted)):
+        return "drafts more tokens at a position than it has rounds, or than at an earlier position"
+    if any(accepted > own + _ROUNDING for accepted, own in zip(row.accepted, drafted, strict=True)):
+        return "accepts more tokens than it drafts"
+    if row.smoothed is not None and (len(row.smoothed.accepted) != k or _rises((row.smoothed.rounds, *row.smoothed.accepted))):
+        return f"has smoothed counts that are not {k} falling positions"
+    return None
+
+
+def _rises(values: tuple[float, ...]) -> bool:
+    return any(after > before + _ROUNDING for before, after in pairwise(values))
+
+
+def _of_texts(stored: TextSet) -> Iterator[Problem]:
+    for key, new in stored.texts.items():
+        if not new:
+            yield key, f"the text of prompt {key} has no token"
+        elif len(new) > stored.new_tokens:
+            yield key, f"the text of prompt {key} has {len(new)} tokens, more than the {stored.new_tokens} it may have"
+    for key, values in (stored.logprobs or {}).items():
+        if len(values) != len(stored.texts.get(key, ())):
+            yield key, f"prompt {key} has {len(values)} log-probabilities for {len(stored.texts.get(key, ()))} tokens"
+
+
+def _of_tokens(stored: TokenMap) -> Iterator[Problem]:
+    for key, row in stored.tokens.items():
+        if not is_encoded(row.accept):
+            yield key, f"prompt {key} holds a character that is no acceptance level"

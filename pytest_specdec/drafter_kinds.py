@@ -1,0 +1,120 @@
+"""What a folder holds that is no causal language model of its own: drafter heads, adapters, other formats.
+
+Told from the configuration, the names of the tensors and the names of the files alone, so that it costs nothing. A drafter
+that becomes supported leaves this table's refusals; its `Kind` stays, for its loader to dispatch on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+"""Endings of weights that are pickled; they are never opened."""
+
+_HEADS = (
+    "draft with a draft model, mtp or prompt-lookup, or measure a server that drafts with it: --specdec-engine=vllm "
+    "--specdec-url=URL, without a drafter"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of folder, who packs it so where there are several, and what can be done with it today."""
+
+    name: str
+    packaging: str = ""
+    cure: str = ""
+    """Empty for drafters of a kind that is not supported yet."""
+
+    def refusal(self, folder: Path) -> str:
+        """The message for a folder of this kind that was named as a model: cause; cure."""
+        packed = f" ({self.packaging})" if self.packaging else ""
+        why = "" if self.cure else ", a kind of drafter that is not supported yet"
+        return f"{folder} holds {self.name}{packed}{why}; {self.cure or _HEADS}"
+
+
+EAGLE3, EAGLE, PEAGLE = "an EAGLE-3 head", "an EAGLE head", "a P-EAGLE head"
+DFLASH, DSPARK, MEDUSA = "a DFlash drafter", "a DSpark drafter", "Medusa heads"
+ASSISTANT = "an assistant that reads its target's keys and values"
+
+ADAPTER = Kind(
+    "an adapter (LoRA or the like) and no model of its own",
+    cure="merge it into its base model with peft's merge_and_unload() and name the folder of the merged model",
+)
+GGUF = Kind("GGUF weights only", cure="name the transformers checkpoint that they were converted from")
+PICKLED = Kind(
+    "pickled weights only, which are never loaded", cure="convert them: model.save_pretrained(folder) writes safetensors"
+)
+
+_SPECULATORS = {"eagle3": EAGLE3, "eagle": EAGLE, "peagle": PEAGLE, "dflash": DFLASH, "dspark": DSPARK, "medusa": MEDUSA}
+"""By `speculators_model_type`, or the algorithm of `speculators_config`."""
+_ARCHITECTURES = (
+    (r"p[-_]?eagle", PEAGLE),
+    (r"eagle[-_]?3(?!.*vl)", EAGLE3),
+    (r"eagle(?!.*vl)", EAGLE),
+    (r"dspark", DSPARK),
+    (r"dflash|domino", DFLASH),
+    (r"medusa|hydra", MEDUSA),
+    (r"assistant", ASSISTANT),
+)
+"""By the name of the class in `architectures`, or `model_type`; the first that is found in it. (Eagle-VL is a model.)"""
+_FIELDS = (
+    ("draft_vocab_size", EAGLE3),
+    ("eagle_config", EAGLE3),
+    ("eagle_aux_hidden_state_layer_ids", EAGLE3),
+    ("markov_rank", DSPARK),
+    ("dflash_config", DFLASH),
+    ("medusa_num_heads", MEDUSA),
+)
+"""By a field that only their configurations have."""
+
+
+def kind_of(config: Mapping[str, Any] | None, files: Collection[str], tensors: Callable[[], Collection[str]]) -> Kind | None:
+    """The kind of a folder; None for a model of its own.
+
+    `config` is what config.json holds, None without one; `files` are the folder's file names; `tensors` gives the names of
+    the tensors and is asked last, where there is a safetensors file.
+    """
+    if "adapter_config.json" in files:
+        return ADAPTER
+    if config is not None and (found := _by_config(config)):
+        return found
+    if not any(name.endswith(".safetensors") for name in files):
+        if any(name.endswith(".gguf") for name in files):
+            return GGUF
+        return PICKLED if any(name.endswith(PICKLES) for name in files) else None
+    return None if config is None else _by_tensors(tensors())
+
+
+def _by_config(config: Mapping[str, Any]) -> Kind | None:
+    speculators = config.get("speculators_config")
+    if speculators is not None or config.get("speculators_model_type") is not None:
+        inner = speculators.get("algorithm") if isinstance(speculators, Mapping) else None
+        named = str(config.get("speculators_model_type") or inner)[:40]
+        return Kind(_SPECULATORS.get(named, f"a drafter of the kind {named!r}"), "packed by speculators")
+    classes = config.get("architectures")
+    words = [*(classes if isinstance(classes, list) else []), config.get("model_type")]
+    names = [word.lower() for word in words if isinstance(word, str)]
+    for pattern, name in _ARCHITECTURES:
+        if any(re.search(pattern, word) for word in names):
+            return Kind(name, "packed by SpecForge or AngelSlim" if name == EAGLE3 else "")
+    for field, name in _FIELDS:
+        if config.get(field) is not None:
+            return Kind(name, "packed by SafeAILab" if name == EAGLE3 else "")
+    return None
+
+
+def _by_tensors(names: Collection[str]) -> Kind | None:
+    """No causal language model has a layer `fc` of its own, nor numbered heads beside its layers."""
+    if any(".lora_A." in name or ".lora_B." in name for name in names):
+        return ADAPTER
+    if "fc.weight" in names:
+        eagle3 = any(name in ("d2t", "t2d") or name.startswith("midlayer.") or ".hidden_norm." in name for name in names)
+        return Kind(EAGLE3, "told by its tensors") if eagle3 else Kind(EAGLE, "told by its tensors")
+    if any(re.match(r"(medusa_heads?\.|lm_heads\.)?\d+\.(\d+\.linear\.)?weight$|blocks\.0\.layers\.0\.", name) for name in names):
+        return Kind(MEDUSA, "told by its tensors")
+    return None

@@ -1,0 +1,95 @@
+"""Texts that were sampled and that no baseline holds yet, kept between runs: a first run's, or an interrupted one's.
+
+One file for each set of texts that tests ask for, in a folder that git ignores. What was kept is used only for the very
+target, tokenizer, template, sampling settings, seed, device and number format. These files are a convenience: one that is
+damaged or cannot be written is reported and never an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from ..acceptance.case import TextKey
+from ..acceptance.prompts import read_prompts
+from ..baselines.schema import TextSet
+from ..baselines.store import load, write_all
+from ..baselines.writing import dumps
+from ..errors import BaselineError
+
+MOST_FILES, MOST_BYTES = 64, 1 << 26
+"""What is kept in all; beyond it the files that were written first are deleted."""
+
+Texts = dict[str, tuple[int, ...]]
+"""New tokens by prompt key."""
+
+
+class KeptTexts:
+    """The kept texts of one environment, under `folder`/texts; None keeps nothing."""
+
+    def __init__(self, folder: Path | None, environment: str) -> None:
+        self._folder = None if folder is None else folder / "texts"
+        self._environment = hashlib.sha256(environment.encode()).hexdigest()[:8]
+        self._notes: dict[TextKey, list[str]] = {}
+
+    def path(self, key: TextKey) -> Path | None:
+        """Where the texts of a key are kept."""
+        return None if self._folder is None else self._folder / key.suite / f"{key.name}-{self._environment}.json"
+
+    def notes(self, key: TextKey) -> tuple[str, ...]:
+        """What went wrong with the texts of a key."""
+        return tuple(self._notes.get(key, ()))
+
+    def read(self, key: TextKey, wanted: TextSet) -> Texts:
+        """The kept texts that fit, by prompt key; none from a file that is missing, damaged or of something else."""
+        path = self.path(key)
+        if path is None:
+            return {}
+        try:
+            stored = load(path, TextSet)
+        except BaselineError:
+            self._note(key, f"kept texts in {path} are damaged and were sampled anew")
+            return {}
+        return dict(stored.texts) if stored is not None and stored.fits(wanted) else {}
+
+    def write(self, key: TextKey, wanted: TextSet, texts: Texts) -> None:
+        """Replace what is kept for a key; texts of prompts that are no longer in its file go."""
+        path = self.path(key)
+        if path is None or self._folder is None:
+            return
+        asked = {prompt.key for prompt in read_prompts(key.prompts)}
+        kept = {name: text for name, text in texts.items() if name in asked}
+        try:
+            write_all(
+                {
+                    self._folder / ".gitignore": "*\n",
+                    path: dumps(msgspec.structs.replace(wanted, texts=kept)),
+                }
+            )
+        except BaselineError as error:
+            self._note(key, f"sampled texts could not be kept for the next run: {error}")
+        else:
+            self._prune(path)
+
+    def forget(self, key: TextKey) -> None:
+        """Delete what is kept for a key: a baseline holds it now."""
+        if (path := self.path(key)) is not None:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def _prune(self, newest: Path) -> None:
+        assert self._folder is not None
+        with contextlib.suppress(OSError):
+            found = [(path.stat().st_mtime_ns, path, path.stat().st_size) for path in self._folder.rglob("*.json")]
+            others = sorted((one for one in found if one[1] != newest), reverse=True)
+            room = MOST_BYTES - newest.stat().st_size
+            for rank, (_, path, size) in enumerate(others, 2):
+                room -= size
+                if rank > MOST_FILES or room < 0:
+                    path.unlink(missing_ok=True)
+
+    def _note(self, key: TextKey, note: str) -> None:
+        self._notes.setdefault(key, []).append(note)

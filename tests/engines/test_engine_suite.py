@@ -1,0 +1,110 @@
+"""What the default cases of `suites/engines` find: each defect of a decoder in the case that is there for it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from engine_cases import decoder_defects, default_cases, judged, level
+from museum.exhibits import EXHIBITS
+from support import EMBEDDED, ROOT
+
+from pytest_specdec.acceptance.case import Case
+from pytest_specdec.engines.foreign import ForeignEngine
+from pytest_specdec.lossless.causes import FROM_P, RAW_BONUS, RAW_Q, SMALL_Q, SOFTMAX_Q
+
+CASES = default_cases()
+LEVEL = level(CASES)
+FOUND_IN = {
+    "q before temperature and filters": ("TestTopK", RAW_Q),
+    "arg-max drafts, softmax q": ("TestSampling", SOFTMAX_Q),
+    "drafter ignores the settings": ("TestTopP", None),
+    "bonus token unfiltered": ("TestTopP", RAW_BONUS),
+    "recovered token from p": ("TestTopP", FROM_P),
+    "q a tenth too small": ("TestTopK", SMALL_Q),
+}
+"""The case, and what conformance calls the defect; None where the texts are right and only the oracle sees it."""
+MUSEUM_IN = {
+    "approximated keys": "TestReusedHeads",
+    "missing key": "TestGreedy",
+    "doubled sequence": "TestGreedy",
+    "short buffer": "TestManyDrafts",
+    "evicted keys": "TestManyDrafts",
+    "full cache": "TestManyDrafts",
+    "exact match": "TestSampling",
+    "greedy drafts": "TestSampling",
+}
+"""All others are found by TestOwnHeads."""
+
+
+def settings(case: Case) -> tuple[str, int, int, float, int, float]:
+    name = case.draft_model and "draft"
+    return name or case.drafter, case.k, case.depth, case.temperature, case.texts.top_k, case.texts.top_p
+
+
+def test_the_suite_has_the_settings_in_which_defects_show() -> None:
+    assert {settings(case) for case in CASES.values()} == {
+        ("draft", 3, 0, 0, 0, 1.0), ("draft", 12, 0, 0, 0, 1.0), ("draft", 3, 0, 1.0, 0, 1.0), ("draft", 3, 0, 1.6, 20, 1.0),
+        ("draft", 3, 0, 0.8, 0, 0.9), ("mtp", 3, 3, 0, 0, 1.0), ("mtp", 8, 1, 0, 0, 1.0), ("mtp", 3, 3, 1.0, 0, 1.0),
+        ("prompt-lookup", 3, 0, 0, 0, 1.0),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOUND_IN)
+def test_a_defect_of_sampling_is_found_and_named(name: str) -> None:
+    label, cause = FOUND_IN[name]
+    found = judged(CASES[label], LEVEL, decoder_defects()[name])
+    if cause is None:
+        assert found.finders == ["oracle"]
+        assert "if the texts conform, check that the engine's drafter holds the weights" in found.oracle.message
+    else:
+        assert "conformance" in found.finders
+        assert found.conformance.causes == (cause,)
+        assert f"most like {cause.name}; {cause.cure}" in found.conformance.message
+
+
+@pytest.mark.parametrize("name", [one.name for one in EXHIBITS if one.defect is not None])
+def test_a_defect_of_the_museum_is_found(name: str) -> None:
+    found = judged(CASES[MUSEUM_IN.get(name, "TestOwnHeads")], LEVEL, decoder_defects()[name])
+    assert "oracle" in found.finders
+    assert found.conformance.conforms  # each leaves the text right
+
+
+@pytest.mark.parametrize("label", CASES)
+def test_a_right_decoder_is_accused_of_nothing(label: str) -> None:
+    found = judged(CASES[label], LEVEL)
+    assert found.finders == [], (found.oracle.message, found.conformance.message)
+
+
+def test_texts_of_the_eos_cases_end_at_different_places() -> None:
+    for label in ("eos/TestGreedy", "eos/TestSampling"):
+        case = CASES[label]
+        texts = judged(case, LEVEL).texts
+        ended = [len(text.ids) - text.prompt_length for text in texts if len(text.ids) - text.prompt_length < 64]
+        assert len(ended) >= 15
+        assert len(set(ended)) >= 8
+
+
+def test_the_eos_target_is_the_target_with_another_end() -> None:
+    own, plain = EMBEDDED / "text-target-eos", EMBEDDED / "text-target"
+    for file in plain.glob("*.json"):
+        if file.name not in ("generation_config.json", "training.json"):
+            assert (own / file.name).read_bytes() == file.read_bytes()
+    assert (own / "model.safetensors").read_bytes() == (plain / "model.safetensors").read_bytes()
+    assert json.loads((own / "generation_config.json").read_text())["eos_token_id"] == 15
+
+
+def test_what_an_engine_cannot_run_is_skipped_with_its_reason() -> None:
+    engine = ForeignEngine("transformers", device="cpu")
+    case = default_cases("transformers")["TestReusedHeads"]
+    assert engine.unsupported(case) == (
+        "transformers drafts one token with each of the target's 3 MTP layers; use --specdec-k=3 --specdec-depth=3"
+    )
+
+
+def test_the_page_names_every_defect() -> None:
+    page = (ROOT / "docs" / "conformance.md").read_text()
+    for name in decoder_defects():
+        assert f"| {name} |" in page
+    for label in CASES:
+        assert f"`{label}`" in page or label in page

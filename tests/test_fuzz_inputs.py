@@ -1,0 +1,56 @@
+"""A slice of `benchmarks/fuzz_inputs.py`: every reader refuses mutants with our own errors, and accepts no nonsense."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from fuzz_inputs import Kind, fuzz, kinds, tiny_checkpoint
+from invariants import wrong_prompts, wrong_url
+from mutants import mutate
+
+from pytest_specdec.acceptance.prompts import Prompt
+
+MUTANTS = 60
+NAMES = (
+    "records", "texts", "token maps", "evidence", "prompts", "profiles", "traces", "config.json", "safetensors headers",
+    "weight indexes", "other checkpoint files", "URLs", "options", "markers",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
+    return {kind.name: kind for kind in kinds(tiny_checkpoint(tmp_path_factory.mktemp("tiny")))}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mutants_are_refused_in_our_own_words_or_make_sense(every: dict[str, Kind], name: str, tmp_path: Path) -> None:
+    assert tuple(every) == NAMES
+    others = [original for other in every.values() if other.name != name for original in other.originals]
+    result = fuzz(every[name], others, MUTANTS, 1, tmp_path)
+    assert result.faults == []
+    assert result.refused > 0
+    assert result.accepted > 0
+
+
+def test_a_mutant_can_be_made_again() -> None:
+    made = [mutate(b'{"a": [1, 2, {"b": "x"}]}', [b"other"], random.Random(seed)) for seed in (*range(50), *range(50))]
+    assert made[:50] == made[50:]
+    assert len({name for name, _ in made}) > 10
+
+
+def test_the_fuzzer_sees_foreign_errors_slow_readers_and_nonsense(tmp_path: Path) -> None:
+    def reads(raw: bytes, folder: Path) -> str:
+        return raw.decode()
+
+    kind = Kind("texts", [b'{"a": "b"}'], reads, lambda value: iter(["short"] if len(value) < 5 else []))
+    faults = " ".join(fuzz(kind, [b"{}"], 200, 0, tmp_path).faults)
+    assert "UnicodeDecodeError" in faults
+    assert "accepted: short" in faults
+
+
+def test_invariants_see_what_is_wrong() -> None:
+    assert list(wrong_prompts((Prompt(key="k", category="\x1b[31m", text="x"),)))
+    assert next(wrong_url("http://me:word@host/"))
+    assert not list(wrong_url("http://localhost:8000"))
