@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from ..acceptance.counts import Counts
+from ..acceptance.counts import Array, Counts
 from ..limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS, MOST_SEED, MOST_TOKEN_ID
 from ..speedup.model import theoretical_speedup
 
@@ -126,6 +126,10 @@ class PromptCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accepted: tuple[Count, ...]
     drafted: tuple[Count, ...] | None = None
     smoothed: SmoothedCounts | None = None
+    tokens: NewTokens | None = None
+    """New tokens of the text, of the judged ones where not all are; None where the engine does not give them."""
+    passes: Count | None = None
+    """Passes of the target that emit them after the first, those with nothing left to draft included."""
 
 
 PromptRows = dict[str, PromptCounts]
@@ -234,7 +238,17 @@ def counts_of_rows(rows: PromptRows, k: int) -> Counts:
         np.array([row.rounds for row in own], dtype=float),
         np.array(drafted, dtype=float).reshape(len(own), k),
         np.array([row.accepted for row in own], dtype=float).reshape(len(own), k),
+        **_requests_of(own),
     )
+
+
+def _requests_of(rows: Collection[PromptCounts]) -> dict[str, Array]:
+    """What whole requests took, where every row says it."""
+    known = [(row.tokens - 1, row.passes) for row in rows if row.tokens is not None and row.passes is not None]
+    if len(known) < len(rows):
+        return {}
+    emitted, passes = np.array(known, dtype=float).reshape(-1, 2).T
+    return {"emitted": emitted, "passes": passes}
 
 
 def _same_texts(stored: PromptRows, now: PromptRows) -> bool:
@@ -248,6 +262,8 @@ def _same_rows(stored: PromptRows, now: PromptRows, k: int) -> bool:
         return False
     before, after = counts_of_rows(stored, k), counts_of_rows({key: now[key] for key in stored}, k)
     pairs = [(getattr(before, name), getattr(after, name)) for name in ("rounds", "drafted", "accepted")]
+    if before.passes is not None and after.passes is not None:  # files of before this field lack it
+        pairs.append((before.passes, after.passes))
     return all(np.allclose(old, new, rtol=0, atol=_LAST_DIGITS) for old, new in pairs)
 
 
@@ -318,5 +334,7 @@ def prompt_counts(counts: Counts, texts: Mapping[str, str]) -> PromptRows:
             rounds=float(rounds),
             accepted=tuple(map(float, accepted)),
             drafted=None if (drafted == rounds).all() else tuple(map(float, drafted)),
+            tokens=None if counts.emitted is None else 1 + int(counts.emitted[row]),
+            passes=None if counts.passes is None else round(float(counts.passes[row]), _DECIMALS),
         )
     return rows
