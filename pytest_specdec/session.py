@@ -53,6 +53,8 @@ class Session:
         self._files: dict[Path, str] = {}
         self._notes: list[str] = []
         self._comparisons = Comparisons()
+        self._compared: dict[str, str] = {}
+        """By the headline of a failed assertion, what the short test summary says of it."""
 
     # Collection
 
@@ -305,9 +307,18 @@ class Session:
             from .report.row import printable_row
 
             setattr(report, _ROW, printable_row(row))
+        self._name_crash(report)
         messages = self._comparisons.take_messages(item.nodeid, seen=hasattr(report, "wasxfail"))
         report.sections += [("speculative decoding gate", "\n".join(lines)) for lines in messages]
         return report
+
+    def _name_crash(self, report: pytest.TestReport) -> None:
+        """Let the short test summary show metric and change of a failed gate in place of `assert ...`."""
+        crash = getattr(report.longrepr, "reprcrash", None)
+        told = [told for headline, told in self._compared.items() if crash is not None and headline in crash.message]
+        self._compared.clear()
+        if crash is not None and told:
+            crash.message = told[-1]
 
     def _row(self, case: Case, report: pytest.TestReport) -> Row | None:
         """The case's row after a test; an error where its fixtures failed, nothing where it was not measured."""
@@ -329,8 +340,14 @@ class Session:
     def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
         if self._suite is None or op not in ("==", "!="):
             return None
-        headline = self._suite.comparison(left, right)
-        return None if headline is None else [headline]
+        from .gate.explain import headline, summary
+
+        verdict = self._suite.compared(left, right)
+        if verdict is None:
+            return None
+        said = printable(headline(verdict))
+        self._compared[said] = printable(summary(verdict))
+        return [said]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -427,7 +444,8 @@ class Session:
         from .report.table import tables
 
         terminalreporter.section("speculative decoding")
-        for line in (*tables(self._rows.values()), *bars(self._rows.values())):
+        wide = self._config.option.verbose > 0
+        for line in (*tables(self._rows.values(), wide=wide), *bars(self._rows.values())):
             colour = next((colour for word, colour in _COLOURS.items() if line.endswith(word)), None)
             terminalreporter.write_line(line, **({colour: True} if colour else {}))
         for note in self._notes:

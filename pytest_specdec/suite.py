@@ -287,16 +287,15 @@ class Suite:
         taken, self._judgements = self._judgements, []
         return taken
 
-    def comparison(self, left: object, right: object) -> str | None:
-        """The headline of a failed `==` between a run and a baseline, or a metric of each; None for anything else."""
+    def compared(self, left: object, right: object) -> Verdict | None:
+        """The verdict on a failed `==` between a run and a baseline, or a metric of each; None for anything else."""
         sides, metric = (left, right), "acceptance_length"
         if isinstance(left, Metric) and isinstance(right, Metric):
             sides, metric = (left.side, right.side), left.name
         if {type(side) for side in sides} != {Run, Baseline}:
             return None
         assert isinstance(sides[0], Run | Baseline)
-        verdict = self.verdicts.get(sides[0].case.id, {}).get(metric)
-        return None if verdict is None else printable(headline(verdict))
+        return self.verdicts.get(sides[0].case.id, {}).get(metric)
 
     def _message(self, run: Run, case: Case, verdict: Verdict) -> list[str]:
         before = self.baseline(case).record

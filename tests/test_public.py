@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import doctest
 import shutil
 from pathlib import Path
 
 import pytest
-from support import edit_config
+from support import ROOT, edit_config
 
 import pytest_specdec
 from pytest_specdec.acceptance.texts import texts_from_ids
+from pytest_specdec.baselines import store
 from pytest_specdec.errors import MeasurementError, RequestError
 
 
@@ -18,9 +20,31 @@ def test_every_public_name_is_there(name: str) -> None:
     assert getattr(pytest_specdec, name) is not None
 
 
+def test_completion_and_star_imports_know_the_public_names() -> None:
+    assert set(pytest_specdec.__all__) <= set(dir(pytest_specdec))
+    assert "__version__" in dir(pytest_specdec)
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = pytest_specdec.nothing
+
+
+def test_a_stored_baseline_knows_its_metrics() -> None:
+    baseline = pytest_specdec.load_baseline(ROOT / "baselines" / "text" / "text-draft-k8-depth0-t1.json")
+    counts = baseline.as_counts()
+    for name in ("acceptance_length", "acceptance_rate", "expected_accepted"):
+        assert getattr(baseline, name) == getattr(counts, name)
+    assert baseline.costs is not None
+    assert baseline.speedup == baseline.costs.speedup(counts.acceptance_length)
+
+
+def test_examples_of_docstrings_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    examples = doctest.DocTestFinder().find(store.load_baseline, "load_baseline", globs=vars(store))
+    found = [doctest.DocTestRunner().run(one) for one in examples]
+    assert sum(one.attempted for one in found) == 3
+    assert sum(one.failed for one in found) == 0
 
 
 def test_replay_takes_paths_and_gives_counts(tiny_target: Path, tiny_draft: Path) -> None:

@@ -23,6 +23,10 @@ class Counts:
     rounds: Array
     drafted: Array
     accepted: Array
+    emitted: Array | None = None
+    """(prompts,): tokens of each whole text after its first new one; None where the engine does not give them."""
+    passes: Array | None = None
+    """(prompts,): passes of the target that emitted them, those with nothing left to draft included."""
 
     def __post_init__(self) -> None:
         rows = len(self.prompts)
@@ -30,6 +34,8 @@ class Counts:
             raise ValueError(f"counts of {rows} prompts need one category, rounds entry and drafted row each")
         if self.drafted.shape != self.accepted.shape or self.drafted.ndim != 2:
             raise ValueError(f"drafted {self.drafted.shape} and accepted {self.accepted.shape} must both be (prompts, k)")
+        if (self.emitted is None) != (self.passes is None):
+            raise ValueError("emitted tokens and the passes that emitted them go together; give both or neither")
 
     @property
     def k(self) -> int:
@@ -54,6 +60,25 @@ class Counts:
     def acceptance_length(self) -> float:
         """Tokens emitted per round: 1 + accepted / rounds, pooled over prompts."""
         return 1.0 + self.expected_accepted
+
+    @property
+    def request_length(self) -> float:
+        """Tokens of a whole request per pass of the target, pooled over prompts; nan where they are not known.
+
+        What a request gets, over the same tokens for every k: the acceptance length counts the rounds with room for all k drafts
+        alone, and so other rounds for another k.
+        """
+        if self.emitted is None or self.passes is None:
+            return float("nan")
+        return _ratio(self.emitted.sum(), self.passes.sum())
+
+    @property
+    def request_error(self) -> float:
+        """Standard error of the request length, as `standard_error`; nan where it is not known."""
+        if self.emitted is None or self.passes is None or len(self.prompts) < 2 or not self.passes.sum() > 0:
+            return float("nan")
+        residuals = (self.emitted - self.request_length * self.passes) / self.passes.sum()
+        return float(np.std(residuals, ddof=1) * np.sqrt(len(self.prompts)))
 
     @property
     def residuals(self) -> Array:
@@ -107,6 +132,8 @@ class Counts:
             self.rounds[rows],
             self.drafted[rows],
             self.accepted[rows],
+            None if self.emitted is None else self.emitted[rows],
+            None if self.passes is None else self.passes[rows],
         )
 
     def by_category(self) -> dict[str, Counts]:
@@ -122,8 +149,10 @@ class Counts:
         twins = [rows.get(key) for key in other.prompts]
         fresh = other.select([row for row, twin in enumerate(twins) if twin is None])
         old = [(row, twin) for row, twin in enumerate(twins) if twin is not None]
-        merged = [np.concatenate([getattr(self, name), getattr(fresh, name)]) for name in ("rounds", "drafted", "accepted")]
-        for array, name in zip(merged, ("rounds", "drafted", "accepted"), strict=True):
+        known = self.emitted is not None and other.emitted is not None
+        names = ("rounds", "drafted", "accepted", *(("emitted", "passes") if known else ()))
+        merged = [np.concatenate([getattr(self, name), getattr(fresh, name)]) for name in names]
+        for array, name in zip(merged, names, strict=True):
             for row, twin in old:
                 array[twin] += getattr(other, name)[row]
         return Counts(self.prompts + fresh.prompts, self.categories + fresh.categories, *merged)

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from .counts import Array, Counts
 
-End = Literal["inside", "clip"]
+End = Literal["inside", "clip", "whole"]
 """What happens to rounds near the text's end.
 
 `inside`: a round is counted only if its k draft positions all lie in the text, so each counted round drafts k tokens.
 `clip`: as an engine with a length limit, draft at most so many tokens that the target still emits the last one; where
 only that last token is left there is nothing to draft, and no round is counted.
+`whole`: as `clip`, and with the rounds that have nothing to draft: every pass of the target that a request takes after its
+first new token, and so the same tokens whatever the k.
 """
 
 _TEXTS = 128
@@ -90,7 +92,7 @@ class AcceptanceField:
         if end == "inside":
             counted = left >= k
             return counted, np.where(counted, most, 0)
-        return left > 1, np.minimum(most, np.maximum(left - 1, 0))
+        return left > (1 if end == "clip" else 0), np.minimum(most, np.maximum(left - 1, 0))
 
 
 def expected_counts(field: AcceptanceField, k: int, end: End = "inside") -> Counts:
@@ -101,6 +103,20 @@ def expected_counts(field: AcceptanceField, k: int, end: End = "inside") -> Coun
         rows = slice(begin, begin + _TEXTS)
         rounds[rows], drafted[rows], accepted[rows] = _walk(field.select(rows), k, end)
     return Counts(field.prompts, field.categories, rounds, drafted, accepted)
+
+
+def with_requests(counts: Counts, field: AcceptanceField) -> Counts:
+    """The counts of a field's texts, with what whole requests take: `emitted` tokens in `passes` of the target.
+
+    Of every text all tokens after the first new one are emitted, at its end with as many drafts as are left to emit, so
+    that counts of different k compare on the same tokens.
+
+    >>> field = AcceptanceField(("p",), ("all",), np.ones((1, 1, 11)), np.array([2]), np.array([11]))
+    >>> [with_requests(expected_counts(field, k), field).request_length for k in (2, 8)]
+    [3.0, 9.0]
+    """
+    passes = expected_counts(field, counts.k, "whole").rounds
+    return dataclasses.replace(counts, emitted=np.maximum(field.lengths - field.starts, 0).astype(np.float64), passes=passes)
 
 
 def _walk(field: AcceptanceField, k: int, end: End) -> tuple[Array, Array, Array]:

@@ -44,7 +44,7 @@ def _of_rows(rows: PromptRows, k: int | None, new_tokens: int | None) -> Iterato
     """`k` and `new_tokens` are those of the record, where it is known."""
     for key, row in rows.items():
         positions = len(row.accepted) if k is None else k
-        if problem := _of_counts(row, positions):
+        if problem := _of_counts(row, positions) or _of_request(row, positions, new_tokens):
             yield key, f"prompt {key} {problem}"
         elif new_tokens is not None and key != POOLED and row.rounds + sum(row.accepted) > new_tokens + positions + 1:
             yield key, f"prompt {key} emits more than the {new_tokens} new tokens of its text"
@@ -62,6 +62,20 @@ def _of_counts(row: PromptCounts, k: int) -> str | None:
         return "accepts more tokens than it drafts"
     if row.smoothed is not None and (len(row.smoothed.accepted) != k or _rises((row.smoothed.rounds, *row.smoothed.accepted))):
         return f"has smoothed counts that are not {k} falling positions"
+    return None
+
+
+def _of_request(row: PromptCounts, k: int, new_tokens: int | None) -> str | None:
+    """Each pass emits at least one token and at most k + 1; rounds are passes."""
+    if row.tokens is None and row.passes is None:
+        return None
+    if row.tokens is None or row.passes is None:
+        return "has tokens without passes, or passes without tokens"
+    if new_tokens is not None and row.tokens > new_tokens:
+        return f"has {row.tokens} tokens, more than the {new_tokens} it may have"
+    emitted, least = row.tokens - 1, max((row.tokens - 1) / (k + 1), row.rounds)
+    if not least - _ROUNDING <= row.passes <= emitted + _ROUNDING:
+        return f"has {row.passes:g} passes, which emit no {emitted} tokens in {row.rounds:g} rounds and more of {k} drafts"
     return None
 
 

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from ..acceptance.counts import Counts
+from ..acceptance.counts import Array, Counts
 from ..limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS, MOST_SEED, MOST_TOKEN_ID
 from ..speedup.model import theoretical_speedup
 
@@ -126,6 +126,10 @@ class PromptCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accepted: tuple[Count, ...]
     drafted: tuple[Count, ...] | None = None
     smoothed: SmoothedCounts | None = None
+    tokens: NewTokens | None = None
+    """New tokens of the text, of the judged ones where not all are; None where the engine does not give them."""
+    passes: Count | None = None
+    """Passes of the target that emit them after the first, those with nothing left to draft included."""
 
 
 PromptRows = dict[str, PromptCounts]
@@ -139,7 +143,11 @@ class ReplacedRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A measured case, and at the same time a stored baseline."""
+    """A measured case, and at the same time a stored baseline.
+
+    `acceptance_length`, `acceptance_rate`, `expected_accepted` and `speedup` are those of all its runs together; `as_counts()`
+    gives every other metric and the counts of each prompt as arrays. `counts` is the stored form of the first run.
+    """
 
     schema: int
     definition: str
@@ -166,6 +174,26 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def runs(self) -> tuple[PromptRows, ...]:
         """All runs, by prompt key."""
         return (self.counts, *self.again)
+
+    @property
+    def acceptance_length(self) -> float:
+        """Tokens per round, pooled over prompts."""
+        return self.as_counts().acceptance_length
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Accepted over drafted tokens, pooled over prompts."""
+        return self.as_counts().acceptance_rate
+
+    @property
+    def expected_accepted(self) -> float:
+        """Drafts accepted per round, pooled over prompts."""
+        return self.as_counts().expected_accepted
+
+    @property
+    def speedup(self) -> float:
+        """Theoretical speed-up under its own costs; nan where it holds none."""
+        return float("nan") if self.costs is None else self.costs.speedup(self.acceptance_length)
 
     def only(self, prompts: Collection[str]) -> Record:
         """The record of those of its prompts that are among others."""
@@ -210,7 +238,17 @@ def counts_of_rows(rows: PromptRows, k: int) -> Counts:
         np.array([row.rounds for row in own], dtype=float),
         np.array(drafted, dtype=float).reshape(len(own), k),
         np.array([row.accepted for row in own], dtype=float).reshape(len(own), k),
+        **_requests_of(own),
     )
+
+
+def _requests_of(rows: Collection[PromptCounts]) -> dict[str, Array]:
+    """What whole requests took, where every row says it."""
+    known = [(row.tokens - 1, row.passes) for row in rows if row.tokens is not None and row.passes is not None]
+    if len(known) < len(rows):
+        return {}
+    emitted, passes = np.array(known, dtype=float).reshape(-1, 2).T
+    return {"emitted": emitted, "passes": passes}
 
 
 def _same_texts(stored: PromptRows, now: PromptRows) -> bool:
@@ -224,6 +262,8 @@ def _same_rows(stored: PromptRows, now: PromptRows, k: int) -> bool:
         return False
     before, after = counts_of_rows(stored, k), counts_of_rows({key: now[key] for key in stored}, k)
     pairs = [(getattr(before, name), getattr(after, name)) for name in ("rounds", "drafted", "accepted")]
+    if before.passes is not None and after.passes is not None:  # files of before this field lack it
+        pairs.append((before.passes, after.passes))
     return all(np.allclose(old, new, rtol=0, atol=_LAST_DIGITS) for old, new in pairs)
 
 
@@ -294,5 +334,7 @@ def prompt_counts(counts: Counts, texts: Mapping[str, str]) -> PromptRows:
             rounds=float(rounds),
             accepted=tuple(map(float, accepted)),
             drafted=None if (drafted == rounds).all() else tuple(map(float, drafted)),
+            tokens=None if counts.emitted is None else 1 + int(counts.emitted[row]),
+            passes=None if counts.passes is None else round(float(counts.passes[row]), _DECIMALS),
         )
     return rows

@@ -88,7 +88,14 @@ def fingerprint(record: Record) -> str:
 
 
 def load_baseline(path: str | Path) -> Record:
-    """Read one baseline file. Raises BaselineError for a missing or unreadable one."""
+    """Read one baseline file. Raises BaselineError for a missing or unreadable one.
+
+    >>> baseline = load_baseline("baselines/text/text-draft-k8-depth0-t1.json")
+    >>> f"{baseline.acceptance_length:.2f}"
+    '3.64'
+    >>> baseline.as_counts().survival.shape
+    (8,)
+    """
     record = load(Path(path), Record)
     if record is None:
         raise BaselineError(f"no baseline at {path}; create it with --specdec-update=new")

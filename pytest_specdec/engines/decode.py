@@ -12,7 +12,7 @@ from ..acceptance.case import LOSSY_RULES, Case
 from ..acceptance.counts import Counts
 from ..acceptance.prompts import Prompt, read_prompts
 from ..acceptance.renewal import expected_counts
-from ..acceptance.rounds import Round, counts_of_rounds
+from ..acceptance.rounds import Round, counts_of_rounds, with_passes
 from ..acceptance.texts import Text
 from ..decoding.environment import environment
 from ..decoding.generate import Decoded
@@ -74,7 +74,7 @@ class DecodeEngine(LocalEngine):
         self._uncounted.discard(case)
         made = self._made[case]
         prompts, texts, decoded = made.prompts, made.texts, made.decoded
-        counts = counts_of_rounds(texts, decoded.rounds, case.k)
+        counts = with_passes(counts_of_rounds(texts, decoded.rounds, case.k), texts, decoded.rounds)
         if not counts.total_rounds > 0:
             raise no_rounds(case)
         emitted = sum(len(text.ids) - text.prompt_length for text in texts)

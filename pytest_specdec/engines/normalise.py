@@ -16,7 +16,7 @@ import numpy as np
 from ..acceptance.case import DEFINITION, LOOKUP
 from ..acceptance.counts import Counts
 from ..acceptance.renewal import End
-from ..acceptance.rounds import Round, counts_of_rounds
+from ..acceptance.rounds import Round, counts_of_rounds, with_passes
 from ..acceptance.texts import Text
 from ..baselines.schema import POOLED
 from ..errors import MeasurementError
@@ -79,7 +79,10 @@ def normalised(
     if definition.end == "inside":
         texts = [text_of(one, category) for one, category in zip(reported, categories, strict=True)]
         # The prompt pass's round is none of this definition.
-        return counts_of_rounds(texts, [starts_of(one)[definition.prefill_drafts :] for one in reported], k)
+        placed = [starts_of(one)[definition.prefill_drafts :] for one in reported]
+        counts = counts_of_rounds(texts, placed, k)
+        # Where the prompt pass drafts, too, no pass emits the first new token alone.
+        return counts if definition.prefill_drafts else with_passes(counts, texts, placed)
     if pooled is not None:
         rounds = rounds_of(pooled.totals, pooled.manner, k, [one.tokens for one in reported])
         return _counts([POOLED], ["all"], [(pooled.totals, rounds)], k)

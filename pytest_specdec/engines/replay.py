@@ -11,7 +11,7 @@ import msgspec
 from ..acceptance.case import Case, TextKey
 from ..acceptance.prompts import read_prompts
 from ..acceptance.references import References, reference_counts
-from ..acceptance.renewal import expected_counts
+from ..acceptance.renewal import expected_counts, with_requests
 from ..acceptance.samples import Samples
 from ..acceptance.scores import Scores
 from ..acceptance.stream import judged_scores
@@ -48,7 +48,7 @@ class ReplayEngine(LocalEngine):
         if case.judged is not None:
             own = judged_scores(own, group.texts, case.judged, own_heads=case.uses_own_heads)
         field = own.field(case.rule)
-        counts = expected_counts(field, case.k)
+        counts = with_requests(expected_counts(field, case.k), field)
         if not counts.total_rounds > 0:
             raise no_rounds(case)
         return Measurement(

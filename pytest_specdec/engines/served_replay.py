@@ -19,7 +19,7 @@ import msgspec
 
 from ..acceptance.case import Case, TextKey
 from ..acceptance.prompts import Prompt, read_prompts
-from ..acceptance.renewal import expected_counts
+from ..acceptance.renewal import expected_counts, with_requests
 from ..acceptance.samples import Samples
 from ..acceptance.scores import Scores
 from ..acceptance.texts import Text, texts_of_prompts
@@ -95,7 +95,7 @@ class ServedReplay(Engine):
             )
         group = self._group(case.texts)
         field = group.scores.field(case.rule)
-        counts = expected_counts(field, case.k)
+        counts = with_requests(expected_counts(field, case.k), field)
         if not counts.total_rounds > 0:
             raise MeasurementError(f"no text is long enough for a round of k={case.k}; raise --specdec-new-tokens")
         target, drafter = self._scorers(wanted_top(case.texts.sampling))

@@ -66,6 +66,13 @@ def headline(verdict: Verdict) -> str:
     return f"{verdict.metric} {verdict.outcome}: {verdict.before:.4f} -> {verdict.now:.4f} ({facts}){limit}"
 
 
+def summary(verdict: Verdict) -> str:
+    """`acceptance_length regressed: 3.641 -> 3.544 (-2.65 %)`, for a line that also names the test."""
+    if verdict.before is None or verdict.now is None or verdict.drop is None:
+        return f"{verdict.metric} {verdict.outcome}: {verdict.reason}"
+    return f"{verdict.metric} {verdict.outcome}: {verdict.before:.3f} -> {verdict.now:.3f} ({signed_percent(-verdict.drop)})"
+
+
 def _positions(before: Counts, now: Counts) -> str:
     """Conditional acceptance per position, worst first: a loss at one position shows there and nowhere else."""
     pairs = zip(before.conditional, now.conditional, strict=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from .curves import Picture, pictures
 from .row import Row
 
-_WIDTH = 40
+_WIDTH = 32
 
 
 def bars(rows: Iterable[Row]) -> Iterator[str]:

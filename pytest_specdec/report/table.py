@@ -1,4 +1,4 @@
-"""The terminal table: one per suite, one line per case."""
+"""The terminal table: one per suite, one line per case, in 80 columns."""
 
 from __future__ import annotations
 
@@ -7,28 +7,41 @@ from collections.abc import Iterable, Iterator
 
 from ..percent import signed_percent
 from .curves import stem
-from .layout import aligned
+from .layout import aligned, wrapped
 from .row import Number, Row
 
 HEADERS = ("case", "k", "depth", "rate", "accepted", "length", "speed-up", "baseline", "change", "verdict")
+_HIDDEN = ("case", "accepted")
+"""Columns that the terminal shows otherwise: a line over the rows of one drafter, and the length less 1."""
 NOTE = (
     "rate = accepted / drafted; accepted = drafts accepted per round; length = tokens per round; "
     "speed-up is theoretical; baseline and change are of the length"
 )
 
 
-def tables(rows: Iterable[Row]) -> Iterator[str]:
-    """Lines of all tables, without colour."""
+def tables(rows: Iterable[Row], *, wide: bool = False) -> Iterator[str]:
+    """Lines of all tables, without colour; with `wide` every column, however long the lines."""
     listed = ordered(rows)
+    shown = [name for name in HEADERS if name != "case" and (wide or name not in _HIDDEN)]
     for suite, group in itertools.groupby(listed, key=lambda row: row["suite"]):
         yield f"suite {suite}"
-        yield from (f"  {line}" for line in aligned([HEADERS, *map(cells, group)], left=(0, len(HEADERS) - 1)))
+        yield from _table(list(group), shown)
     for row in listed:
         if row["verdict"] == "inconclusive":
             yield f"{row['id']} is inconclusive: {row['reason']}"
     yield from (f"note: {note}" for note in dict.fromkeys(note for row in listed for note in row["notes"]))
     if listed:
-        yield NOTE
+        yield from wrapped(NOTE)
+
+
+def _table(rows: list[Row], shown: list[str]) -> Iterator[str]:
+    """A header, and under each drafter's name its rows."""
+    words = [dict(zip(HEADERS, cells(row), strict=True)) for row in rows]
+    head, *lines = aligned([shown, *([own[name] for name in shown] for own in words)], left=(len(shown) - 1,))
+    yield f"    {head}"
+    for case, group in itertools.groupby(zip(words, lines, strict=True), key=lambda pair: pair[0]["case"]):
+        yield f"  {case}"
+        yield from (f"    {line}" for _, line in group)
 
 
 def ordered(rows: Iterable[Row]) -> list[Row]:

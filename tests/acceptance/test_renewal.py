@@ -14,12 +14,14 @@ from numpy.testing import assert_allclose
 from records import PROPERTY
 
 from pytest_specdec.acceptance.counts import Array, Counts
-from pytest_specdec.acceptance.renewal import AcceptanceField, End, expected_counts, sample_rounds
+from pytest_specdec.acceptance.renewal import AcceptanceField, End, expected_counts, sample_rounds, with_requests
 
 Rounds = list[tuple[int, int, int]]
 """(start, drafted, accepted) of each round of one play."""
 
-ENDS: tuple[End, ...] = ("inside", "clip")
+ENDS: tuple[End, ...] = ("inside", "clip", "whole")
+LEAST = {"clip": 2, "whole": 1}
+"""Tokens left from which on a round is counted; k where it must have room for all."""
 
 
 def field_of(
@@ -87,11 +89,11 @@ def survives(field: AcceptanceField, row: int, start: int, drafted: int) -> list
 def plays(field: AcceptanceField, row: int, start: int, k: int, end: End) -> Iterator[tuple[float, Rounds]]:
     """Every sequence of rounds over one text, with its probability; written from the definition, not from the code."""
     left = int(field.lengths[row]) - start
-    if left < (2 if end == "clip" else k):
+    if left < LEAST.get(end, k):
         yield 1.0, []
         return
     proposes = k if field.available is None else min(k, int(field.available[row, start]))
-    drafted = min(proposes, left - 1) if end == "clip" else proposes
+    drafted = proposes if end == "inside" else min(proposes, left - 1)
     reached = survives(field, row, start, drafted)
     for taken in range(drafted + 1):
         chance = reached[taken] - reached[taken + 1]
@@ -205,6 +207,60 @@ def test_clipped_rounds_emit_exactly_the_text(field: AcceptanceField, k: int, se
             assert start == position
             position += taken + 1
         assert position in (field.lengths[row] - 1, field.lengths[row])
+
+
+@given(any_kind_of_field(), st.integers(1, 4), st.integers(0, 99))
+@PROPERTY
+def test_whole_rounds_emit_exactly_the_text(field: AcceptanceField, k: int, seed: int) -> None:
+    for row, rounds in enumerate(sample_rounds(field, k, np.random.default_rng(seed), "whole")):
+        assert sum(taken + 1 for _, taken in rounds) == field.lengths[row] - field.starts[row]
+
+
+@given(any_kind_of_field(), st.integers(1, 4))
+@PROPERTY
+def test_passes_of_a_request_are_those_of_every_way_to_emit_it(field: AcceptanceField, k: int) -> None:
+    """Written out way by way: each pass emits what it accepts and one token more, and the ways emit all of the text."""
+    found = with_requests(expected_counts(field, k), field)
+    assert found.passes is not None
+    assert found.emitted is not None
+    rounds, _, accepted = enumerated(field, k, "whole")
+    assert_allclose(found.passes, rounds, atol=1e-9)
+    assert_allclose(found.emitted, rounds + accepted.sum(1), atol=1e-9)
+    assert (found.rounds <= found.passes + 1e-9).all()
+    assert (found.emitted <= (k + 1) * found.passes + 1e-9).all()
+
+
+@given(any_field(), st.integers(1, 3))
+@PROPERTY
+def test_a_larger_k_never_takes_more_passes(field: AcceptanceField, k: int) -> None:
+    """On the same tokens: what each k counts inside the text alone may say otherwise."""
+    field = field.first_heads(1)
+    few, many = (expected_counts(field, own, "whole").rounds for own in (k, k + 1))
+    assert (many <= few + 1e-9).all()
+
+
+def test_starts_inside_the_text_flatter_a_larger_k() -> None:
+    """Early tokens are accepted, late ones never: 8 leaves out the bad end that 2 counts, a request does not."""
+    accept = np.ones((1, 1, 21))
+    accept[:, :, 12:] = 0.0
+    field = field_of(accept, [1])
+    small, large = (with_requests(expected_counts(field, k), field) for k in (2, 8))
+    inside = large.acceptance_length / small.acceptance_length
+    whole = large.request_length / small.request_length
+    assert small.emitted is not None
+    assert large.emitted is not None
+    assert small.emitted[0] == large.emitted[0] == 20
+    assert inside > whole > 1
+
+
+def test_a_text_without_a_second_token_takes_no_pass() -> None:
+    field = field_of(np.ones((2, 1, 4)), [1, 1], [1, 4])
+    found = with_requests(expected_counts(field, 2), field)
+    assert found.emitted is not None
+    assert found.passes is not None
+    assert found.emitted.tolist() == [0, 3]
+    assert found.passes.tolist() == [0, 1]
+    assert found.request_length == 3
 
 
 def test_clipped_rounds_and_accepted_tokens_add_up_to_the_text() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from records import PROPERTY
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.acceptance.rounds import Round, counts_of_rounds
+from pytest_specdec.acceptance.rounds import Round, counts_of_rounds, with_passes
 from pytest_specdec.acceptance.texts import Text
 
 
@@ -81,3 +81,29 @@ def test_counts_are_a_tally_of_the_rounds_inside(k: int, length: int, steps: lis
     for step in range(k):
         assert found.drafted[0, step] == sum(one.drafted > step for one in inside)
         assert found.accepted[0, step] == sum(one.accepted > step for one in inside)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "passes"),
+    [
+        ([(3, 3, 3), (7, 2, 1), (9, 0, 0)], 3),  # the last token takes a pass without drafts
+        ([(3, 3, 3), (7, 2, 1)], 3),  # and does so where the engine does not count it
+        ([(3, 3, 3), (7, 2, 2)], 2),
+        ([(3, 3, 3), (7, 3, 3)], 2),  # what was accepted behind the end is not emitted
+        ([(3, 0, 0), (4, 0, 0), (5, 3, 3), (9, 0, 0)], 4),
+    ],
+)
+def test_passes_of_the_target_emit_all_tokens_after_the_first_new_one(rounds: list[tuple[int, int, int]], passes: int) -> None:
+    of, own = [text(10)], [[Round(*one) for one in rounds]]
+    found = with_passes(counts_of_rounds(of, own, 3), of, own)
+    assert found.emitted is not None
+    assert found.passes is not None
+    assert (found.emitted.tolist(), found.passes.tolist()) == ([7], [passes])
+    assert found.request_length == 7 / passes
+
+
+def test_a_text_of_one_new_token_takes_no_pass() -> None:
+    found = with_passes(counts_of_rounds([text(3)], [[]], 3), [text(3)], [[]])
+    assert found.emitted is not None
+    assert found.passes is not None
+    assert (found.emitted.tolist(), found.passes.tolist()) == ([0], [0])

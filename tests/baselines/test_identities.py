@@ -40,6 +40,9 @@ def words(stored: Any) -> list[str]:
     [
         record(),
         with_row(drafted=(10.0, 9.0, 8.0)),
+        with_row(tokens=41, passes=10.0),
+        with_row(tokens=41, passes=40.0),
+        with_row(tokens=31, passes=10.000004),  # rounding
         with_row(accepted=(10.000001, 10.000002, 4.0)),  # rounding
         with_row(smoothed=SmoothedCounts(rounds=11.0, accepted=(8.0, 6.0, 4.0))).__class__(
             **{**msgspec.structs.asdict(with_row(smoothed=SmoothedCounts(11.0, (8.0, 6.0, 4.0)))), "smoothing": 0.1}
@@ -69,6 +72,12 @@ def test_what_measurements_yield_has_no_problem(stored: Any) -> None:
         ({"drafted": (10.0, 5.0, 5.0)}, "prompt p0 accepts more tokens than it drafts"),
         ({"rounds": 500.0}, "prompt p0 emits more than the 512 new tokens of its text"),
         ({"rounds": 0.0, "accepted": (0.0, 0.0, 0.0)}, "no prompt has a round"),
+        ({"tokens": 41}, "prompt p0 has tokens without passes, or passes without tokens"),
+        ({"passes": 12.0}, "prompt p0 has tokens without passes, or passes without tokens"),
+        ({"tokens": 513, "passes": 200.0}, "prompt p0 has 513 tokens, more than the 512 it may have"),
+        ({"tokens": 45, "passes": 10.5}, "prompt p0 has 10.5 passes, which emit no 44 tokens in 10 rounds and more of 3 drafts"),
+        ({"tokens": 13, "passes": 13.0}, "prompt p0 has 13 passes, which emit no 12 tokens in 10 rounds and more of 3 drafts"),
+        ({"tokens": 31, "passes": 9.0}, "prompt p0 has 9 passes, which emit no 30 tokens in 10 rounds and more of 3 drafts"),
         ({"smoothed": SmoothedCounts(10.0, (8.0, 6.0))}, "prompt p0 has smoothed counts that are not 3 falling positions"),
         ({"smoothed": SmoothedCounts(10.0, (8.0, 6.0, 4.0))}, "it holds smoothed counts and no smoothing temperature"),
     ],

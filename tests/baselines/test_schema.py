@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,25 @@ def test_stored_counts_come_back_as_they_were(of: Counts) -> None:
     assert (back.prompts, back.categories, back.k) == (of.prompts, of.categories, of.k)
     for name in ("rounds", "drafted", "accepted"):
         assert_allclose(getattr(back, name), getattr(of, name), atol=5.1e-7)
+
+
+def test_what_whole_requests_took_is_stored_and_read_back() -> None:
+    of = dataclasses.replace(counts([3, 4], [[2], [2]]), emitted=np.array([5.0, 6.0]), passes=np.array([3.25, 4.0]))
+    rows = prompt_counts(of, {"p0": "a", "p1": "b"})
+    assert [(row.tokens, row.passes) for row in rows.values()] == [(6, 3.25), (7, 4.0)]
+    back = record(counts=rows, k=1).as_counts()
+    assert back.request_length == of.request_length == 11 / 7.25
+    bare = msgspec.structs.replace(rows["p0"], tokens=None, passes=None)
+    assert np.isnan(record(counts={**rows, "p0": bare}, k=1).as_counts().request_length)
+
+
+def test_a_record_from_before_requests_were_kept_is_the_same_measurement() -> None:
+    own = steady_counts()
+    now = dataclasses.replace(own, emitted=own.rounds + own.accepted.sum(1), passes=own.rounds)
+    rows = prompt_counts(now, {key: f"text-1-{key}" for key in own.prompts})
+    assert record(own).repeated_by(record(counts=rows))
+    moved = {key: msgspec.structs.replace(row, passes=(row.passes or 0.0) + 1) for key, row in rows.items()}
+    assert not record(counts=rows).repeated_by(record(counts=moved))
 
 
 def test_prompts_are_stored_sorted_with_their_own_numbers() -> None:

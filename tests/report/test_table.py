@@ -8,13 +8,18 @@ import pytest
 from records import row
 
 from pytest_specdec.report.row import Row
-from pytest_specdec.report.table import HEADERS, tables
+from pytest_specdec.report.table import HEADERS, NOTE, tables
 
 
 def cells(of: Row) -> dict[str, str]:
     """The printed cells of one row by header; none of them holds two blanks in a row."""
-    _, head, line, _ = tables([of])
-    return dict(zip(split(head), split(line), strict=True))
+    _, head, case, line, *_ = tables([of], wide=True)
+    return {"case": case.strip(), **dict(zip(split(head), split(line), strict=True))}
+
+
+def rows_of(lines: list[str]) -> list[list[str]]:
+    """The words of each row that has any, and of the names over them."""
+    return [line.split() for line in lines if line.startswith("  ") and "verdict" not in line]
 
 
 def split(line: str) -> list[str]:
@@ -68,25 +73,27 @@ def test_what_does_not_exist_is_a_dash(changes: dict[str, Any], column: str) -> 
 def test_each_suite_has_a_table_and_the_note_ends_all() -> None:
     lines = list(tables([grid_row("text", 8, 0), grid_row("audio", 8, 0), grid_row("text", 4, 0)]))
     assert [line for line in lines if line.startswith("suite ")] == ["suite audio", "suite text"]
-    assert sum(line.strip().startswith("case") for line in lines) == 2
-    assert [line.startswith("rate = ") for line in lines] == [False] * (len(lines) - 1) + [True]
+    assert sum(line.strip().startswith("k") for line in lines) == 2
+    start = next(number for number, line in enumerate(lines) if line.startswith("rate = "))
+    assert " ".join(lines[start:]) == NOTE
 
 
 def test_rows_are_ordered_by_number_and_not_by_text() -> None:
     shuffled = [grid_row("text", k, depth) for k, depth in ((16, 0), (4, 3), (8, 1), (4, 0), (8, 0))]
-    found = [tuple(map(int, line.split()[1:3])) for line in list(tables(shuffled))[2:-1]]
+    found = [tuple(map(int, words[:2])) for words in rows_of(list(tables(shuffled))) if len(words) > 1]
     assert found == [(4, 0), (4, 3), (8, 0), (8, 1), (16, 0)]
 
 
 def test_drafters_stay_together() -> None:
     rows = [row(id=f"text/{label}-k{k}-depth0-t1", k=k) for k in (4, 8) for label in ("b", "a")]
-    found = [line.split()[:2] for line in list(tables(rows))[2:-1]]
-    assert found == [["a-t1", "4"], ["a-t1", "8"], ["b-t1", "4"], ["b-t1", "8"]]
+    found = [words[0] for words in rows_of(list(tables(rows)))]
+    assert found == ["a-t1", "4", "8", "b-t1", "4", "8"]
 
 
 def test_columns_are_aligned() -> None:
     rows = [grid_row("text", 4, 0, acceptance_rate=0.05, speedup=None), grid_row("text", 16, 3, acceptance_rate=1.0)]
-    _, head, *lines, _ = tables(rows)
+    _, head, _, *lines = tables(rows)
+    lines = lines[: len(rows)]
     for name in ("k", "rate", "speed-up", "change"):
         end = head.index(f" {name} ") + 1 + len(name)
         assert all(line[end - 1] != " " and line[end] == " " for line in lines)
@@ -99,4 +106,17 @@ def test_without_rows_nothing_is_printed() -> None:
 
 
 def test_headers_are_all_there() -> None:
-    assert tuple(split(list(tables([row()]))[1])) == HEADERS
+    shown, hidden = HEADERS[1:], {"accepted"}
+    assert tuple(split(list(tables([row()], wide=True))[1])) == shown
+    assert tuple(split(list(tables([row()]))[1])) == tuple(name for name in shown if name not in hidden)
+
+
+def test_the_widest_values_fit_80_columns() -> None:
+    wide = {"acceptance_rate": 1.0, "acceptance_length": 17.0, "speedup": 12.34, "drop": -1.0769}
+    rows = [
+        grid_row("text", 16, depth, baseline={"acceptance_length": 12.345}, verdict=verdict, reason="word " * 40, **wide)
+        for depth, verdict in enumerate(("inconclusive", "not judged", "regressed"))
+    ]
+    lines = list(tables(rows))
+    assert max(len(line) for line in lines if "is inconclusive" not in line) <= 80  # a message is a line of its own
+    assert any(line.startswith("text/draft-k16-depth0-t1 is inconclusive: word") for line in lines)
