@@ -12,8 +12,13 @@ from pytest_specdec.baselines.writing import digest_of
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change a stored file's JSON, and write it with the digest that goes with the change."""
-    data = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(changed(path.read_text(encoding="utf-8"), change), encoding="utf-8")
+
+
+def changed(text: str, change: Callable[[dict[str, Any]], object]) -> str:
+    """The text of a stored file after a change, with the digest that goes with it."""
+    data = json.loads(text)
     change(data)
     if data["schema"] > 1:
         data["digest"] = digest_of(data)
-    path.write_text(json.dumps(data, indent=2), encoding="utf-8")
+    return json.dumps(data, indent=2)
