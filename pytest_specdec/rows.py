@@ -76,6 +76,9 @@ def empty_row(case: Case, engine: str) -> Row:
         tokens_per_second=None,
         acceptance_length_error=None,
         speedup_interval=[],
+        request_length=None,
+        request_speedup=None,
+        request_speedup_interval=[],
         categories={},
         baseline={},
         drop=None,
@@ -130,10 +133,8 @@ def _baseline_metrics(stored: Baseline, verdict: Verdict | None) -> dict[str, An
 
 
 def _metrics(counts: Counts, costs: CaseCosts | None) -> Metrics:
-    speedup, error = value_of("speedup", counts, costs), counts.standard_error
-    interval: tuple[float, ...] = ()
-    if costs is not None and math.isfinite(speedup) and math.isfinite(error):
-        interval = speedup_interval(speedup, counts.acceptance_length, error, costs.relative_error)
+    speedup, length = value_of("speedup", counts, costs), counts.request_length
+    request_speedup = math.nan if costs is None else costs.speedup(length)
     return Metrics(
         prompts=len(counts.prompts),
         rounds=plain(counts.total_rounds),
@@ -148,6 +149,16 @@ def _metrics(counts: Counts, costs: CaseCosts | None) -> Metrics:
         draft_ms=plain(costs.draft_ms if costs else None),
         speedup=plain(speedup),
         tokens_per_second=plain(costs.tokens_per_second(counts.acceptance_length) if costs else None),
-        acceptance_length_error=plain(error),
-        speedup_interval=[plain(bound) for bound in interval],
+        acceptance_length_error=plain(counts.standard_error),
+        speedup_interval=_interval(speedup, counts.acceptance_length, counts.standard_error, costs),
+        request_length=plain(length),
+        request_speedup=plain(request_speedup),
+        request_speedup_interval=_interval(request_speedup, length, counts.request_error, costs),
     )
+
+
+def _interval(speedup: float, length: float, error: float, costs: CaseCosts | None) -> list[report.Number]:
+    """95 %; empty where it is unknown."""
+    if costs is None or not (math.isfinite(speedup) and math.isfinite(error)):
+        return []
+    return [plain(bound) for bound in speedup_interval(speedup, length, error, costs.relative_error)]

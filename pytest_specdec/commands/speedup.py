@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from ..speedup.table import Step
 
 _HEADERS = ("k", "depth", "length", "ms", "speed-up", "95 %", "gain", "needs", "has", "")
+_OTHER_STARTS = (
+    "note: some of these baselines do not hold what whole requests took, so length is the acceptance length, of which each k "
+    "counts the rounds that leave it room: a larger k looks better than it is; record them again with --specdec-update=all"
+)
 _NOTE = (
-    "length = tokens per round; ms = of a round, ~ where extrapolated; gain = speed-up over that of the k before; "
-    "needs = the acceptance of one more token at which it would leave the speed-up as it is, never: it never "
+    "length = tokens per pass of the target, over whole texts; ms = of a round, ~ where extrapolated; gain = speed-up over that "
+    "of the k before; needs = the acceptance of one more token at which it would leave the speed-up as it is, never: it never "
     "pays, even if it were always accepted; has = its acceptance"
 )
 
@@ -65,6 +69,8 @@ def _groups(folder: Path) -> dict[tuple[str, str], dict[tuple[int, int], Counts]
 
 def _lines(title: str, advice: Advice) -> Iterator[str]:
     yield title
+    if not advice.whole_requests:
+        yield from wrapped(f"  {_OTHER_STARTS}", indent="  ")
     cells = [_cells(step, depth, advice) for depth, steps in advice.steps.items() for step in steps]
     yield from (f"  {line}" for line in aligned([_HEADERS, *cells], left=(len(_HEADERS) - 1,)))
     if not advice.drafting_pays:

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
 
-from .curves import stem
+from .curves import has_requests, stem
 from .row import Number, Row
 
 EXCELLENT, WORTH = 2.0, 1.0
@@ -33,14 +33,34 @@ class Combinations:
         return sum(row["samples"]["count"] for row in self.rows if row["samples"])
 
     @property
+    def whole_requests(self) -> bool:
+        """Whether speed-ups are those of whole texts, which compare over k."""
+        return has_requests(self.rows)
+
+    def speedup(self, row: Row) -> Number:
+        """What compares a combination with the others."""
+        return row["request_speedup"] if self.whole_requests else row["speedup"]
+
+    def interval(self, row: Row) -> list[Number]:
+        """95 % of that."""
+        return row["request_speedup_interval"] if self.whole_requests else row["speedup_interval"]
+
+    def tokens_per_second(self, row: Row) -> Number:
+        """Theoretical throughput, of whole texts where every combination knows it."""
+        rate, length, whole = row["tokens_per_second"], row["acceptance_length"], row["request_length"]
+        if not self.whole_requests or rate is None or length is None or whole is None:
+            return rate
+        return rate * whole / length
+
+    @property
     def fastest(self) -> Row | None:
         """The combination of the highest theoretical throughput; None without times."""
-        return _best(self.rows, lambda row: row["tokens_per_second"])
+        return _best(self.rows, self.tokens_per_second)
 
     @property
     def drafting_pays(self) -> bool:
         """Whether any combination is faster than plain decoding."""
-        return any(row["speedup"] is not None and row["speedup"] > 1 for row in self.rows)
+        return any(own is not None and own > 1 for own in map(self.speedup, self.rows))
 
     @property
     def best_rate(self) -> Row | None:
@@ -53,7 +73,7 @@ class Combinations:
     @property
     def assessment(self) -> str | None:
         """Of the fastest combination, a word that its interval carries; None without an interval."""
-        bounds = [] if self.fastest is None else [bound for bound in self.fastest["speedup_interval"] if bound is not None]
+        bounds = [] if self.fastest is None else [bound for bound in self.interval(self.fastest) if bound is not None]
         if len(bounds) < 2:
             return None
         low, high = bounds

@@ -15,6 +15,8 @@ def bars(rows: Iterable[Row]) -> Iterator[str]:
     for picture in pictures(rows):
         said = "* is the best; " if picture.drafting_pays else ""
         yield f"speed-up over k, {picture.title} ({said}95 % interval)"
+        if not picture.whole_requests:
+            yield "  each k counts the rounds that leave it room, which flatters a larger k"
         if not picture.drafting_pays:
             yield "  do not draft: no k beats plain decoding"
         yield from _lines(picture)

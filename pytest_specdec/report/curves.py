@@ -31,6 +31,8 @@ class Picture:
 
     title: str
     points: tuple[Point, ...]
+    whole_requests: bool
+    """Whether speed-ups are of whole texts, the same for every k. Else each k counts the rounds that leave it room."""
 
     @property
     def curves(self) -> dict[int, tuple[Point, ...]]:
@@ -61,21 +63,27 @@ def pictures(rows: Iterable[Row]) -> list[Picture]:
     found = []
     for (suite, name), group in itertools.groupby(titled, key=lambda row: (row["suite"], stem(row))):
         own = list(group)
-        top = max(_speedup(row) for row in own)
-        points = tuple(_point(row, best=_speedup(row) == top > 1) for row in own)
+        whole = has_requests(own)
+        top = max(_speedup(row, whole) for row in own)
+        points = tuple(_point(row, whole, best=_speedup(row, whole) == top > 1) for row in own)
         if len({point.k for point in points}) >= _LEAST:
-            found.append(Picture(f"{suite}/{name}", points))
+            found.append(Picture(title=f"{suite}/{name}", points=points, whole_requests=whole))
     return found
 
 
-def _speedup(row: Row) -> float:
-    value = row["speedup"]
+def has_requests(rows: Iterable[Row]) -> bool:
+    """Whether every row has the speed-up of whole requests, so that they compare over k."""
+    return all(row["request_speedup"] is not None for row in rows)
+
+
+def _speedup(row: Row, whole: bool) -> float:
+    value = row["request_speedup"] if whole else row["speedup"]
     assert value is not None
     return value
 
 
-def _point(row: Row, *, best: bool) -> Point:
-    value = _speedup(row)
-    bounds = [bound for bound in row["speedup_interval"] if bound is not None]
+def _point(row: Row, whole: bool, *, best: bool) -> Point:
+    value = _speedup(row, whole)
+    bounds = [bound for bound in row["request_speedup_interval" if whole else "speedup_interval"] if bound is not None]
     low, high = bounds if len(bounds) == 2 else (value, value)
     return Point(row["k"], row["depth"], value, low, high, best)

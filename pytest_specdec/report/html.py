@@ -99,6 +99,7 @@ def _drawing(picture: Picture, say: Phrases) -> dict[str, Any]:
     ]
     return {
         "title": picture.title,
+        "other_starts": "" if picture.whole_requests else say("other_starts"),
         "do_not_draft": "" if picture.drafting_pays else say("do_not_draft"),
         "curves": curves,
         "one": axes.y(1.0),

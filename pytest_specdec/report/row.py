@@ -31,6 +31,11 @@ class Metrics(TypedDict):
     """Standard error, clustered by prompt."""
     speedup_interval: list[Number]
     """95 %, empty where it is unknown."""
+    request_length: Number
+    """Tokens per pass of the target over whole texts, the same for every k; None where the engine does not give it."""
+    request_speedup: Number
+    """Of whole texts: what compares over k, while the gated `speedup` is of the rounds with room for k drafts."""
+    request_speedup_interval: list[Number]
 
 
 class Spread(TypedDict):

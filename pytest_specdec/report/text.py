@@ -69,10 +69,10 @@ def conclusions(chapter: Combinations, say: Phrases) -> Iterator[str]:
         value, most = say.number(accepted["mean"], 2), say.number(accepted["most"], 2)
         yield say("best_accepted", cell=cell(best, say), value=value, most=most)
     if best := chapter.fastest:
-        yield say("best_per_second", cell=cell(best, say), value=say.number(best["tokens_per_second"], 1))
+        yield say("best_per_second", cell=cell(best, say), value=say.number(chapter.tokens_per_second(best), 1))
     yield say("by_depth") + ":"
     for depth, rows in chapter.depths.items():
-        throughput = max((row["tokens_per_second"] or 0.0 for row in rows), default=0.0)
+        throughput = max((chapter.tokens_per_second(row) or 0.0 for row in rows), default=0.0)
         words = {"rate": say.percent(mean_rate(rows)), "accepted": say.number(mean_accepted(rows), 2)}
         words["per_second"] = say.number(throughput or None, 1)
         yield "  " + say("by_depth_line", depth=depth, **words)
@@ -84,12 +84,14 @@ def _assessment(chapter: Combinations, say: Phrases) -> Iterator[str]:
     if best is None or word is None:
         yield say("unknown")
         return
-    low, high = best["speedup_interval"]
-    numbers = {"value": say.number(best["speedup"], 2), "low": say.number(low, 2), "high": say.number(high, 2)}
+    low, high = chapter.interval(best)
+    numbers = {"value": say.number(chapter.speedup(best), 2), "low": say.number(low, 2), "high": say.number(high, 2)}
     yield say("assessment", cell=cell(best, say), word=say(word), **numbers)
     if not chapter.drafting_pays:
         yield say("do_not_draft")
     yield say("thresholds", excellent=EXCELLENT, worth=WORTH)
+    if not chapter.whole_requests:
+        yield say("other_starts")
 
 
 def cell(row: Row, say: Phrases) -> str:
@@ -134,6 +136,10 @@ def _times(row: Row, say: Phrases) -> Iterator[str]:
     if len(row["speedup_interval"]) == 2:
         bounds = [say.number(bound, 2) for bound in row["speedup_interval"]]
         yield say("speedup", value=say.number(row["speedup"], 2), low=bounds[0], high=bounds[1])
+    if len(row["request_speedup_interval"]) == 2:
+        low, high = (say.number(bound, 2) for bound in row["request_speedup_interval"])
+        numbers = {"length": say.number(row["request_length"], 3), "value": say.number(row["request_speedup"], 2)}
+        yield say("request_line", low=low, high=high, **numbers)
 
 
 def _spread(spread: Spread, shown: Callable[[Number], str], say: Phrases) -> list[str]:

@@ -7,6 +7,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from ..acceptance.counts import Counts
 from .costs import CostProfile
@@ -15,7 +16,7 @@ from .table import Step, break_even, speedup_table
 Cell = tuple[int, int]
 """k and depth."""
 _Table = Callable[..., tuple[Step, ...]]
-"""`speedup_table` under one profile for one drafter."""
+"""`_table` under one profile for one drafter."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Advice:
     """The fastest cell; plain decoding may be faster still, see `drafting_pays`."""
     categories: Mapping[str, tuple[Cell, float, float]]
     """By prompt category: its own best cell, the speed-up there, and at the overall best."""
+    whole_requests: bool
+    """Whether lengths are those of whole requests, the same tokens for every k. Else they are acceptance lengths, of which each k
+    counts the rounds that leave it room, so that a larger k looks better than it is."""
 
     @property
     def drafting_pays(self) -> bool:
@@ -44,8 +48,11 @@ class Advice:
 
 
 def advise(counts: Mapping[Cell, Counts], costs: CostProfile, *, own_heads: bool = False, lookup: bool = False) -> Advice:
-    """Raises ValueError for no counts or a profile without `target_ms`, CostError for one that does not cover them."""
-    table = functools.partial(speedup_table, costs=costs, own_heads=own_heads, lookup=lookup)
+    """What to draft, by the lengths of whole requests where every cell has them.
+
+    Raises ValueError for no counts or a profile without `target_ms`, CostError for one that does not cover them."""
+    whole = all(map(math.isfinite, (one.request_length for one in counts.values())))
+    table = functools.partial(_table, costs=costs, own_heads=own_heads, lookup=lookup, whole=whole)
     round_ms = functools.partial(costs.round_ms, own_heads=own_heads, lookup=lookup)
     steps = _steps(counts, table)
     best = _best(_speedups(steps))
@@ -57,7 +64,16 @@ def advise(counts: Mapping[Cell, Counts], costs: CostProfile, *, own_heads: bool
         deeper = min((own for own, its in counts if its == depth and own > k), default=None)
         if deeper is not None and math.isfinite(acceptance := float(counts[deeper, depth].conditional[k])):
             has[k, depth] = acceptance
-    return Advice(steps, needs, has, best, dict(_categories(counts, table, best)))
+    return Advice(
+        steps=steps, needs=needs, has=has, best=best, categories=dict(_categories(counts, table, best)), whole_requests=whole
+    )
+
+
+def _table(own: Mapping[int, Counts], *, whole: bool, **options: Any) -> tuple[Step, ...]:
+    """The steps of one depth from its counts by k."""
+    lengths = {k: one.request_length if whole else one.acceptance_length for k, one in own.items()}
+    errors = {k: one.request_error if whole else one.standard_error for k, one in own.items()}
+    return speedup_table(lengths, errors=errors if all(map(math.isfinite, errors.values())) else None, **options)
 
 
 def _steps(counts: Mapping[Cell, Counts], table: _Table) -> dict[int, tuple[Step, ...]]:
@@ -65,10 +81,7 @@ def _steps(counts: Mapping[Cell, Counts], table: _Table) -> dict[int, tuple[Step
         raise ValueError("no counts to advise on; pass {(k, depth): counts}")
     found = {}
     for depth, cells in itertools.groupby(sorted(counts, key=lambda cell: (cell[1], cell[0])), key=lambda cell: cell[1]):
-        own = {k: counts[k, depth] for k, _ in cells}
-        lengths = {k: one.acceptance_length for k, one in own.items()}
-        errors = {k: one.standard_error for k, one in own.items()}
-        found[depth] = table(lengths, depth=depth, errors=errors if all(map(math.isfinite, errors.values())) else None)
+        found[depth] = table({k: counts[k, depth] for k, _ in cells}, depth=depth)
     return found
 
 

@@ -79,7 +79,10 @@ def times(costs: CostProfile, depth: int = 0, *, own_heads: bool = False, lookup
 
 
 def fixed(field: AcceptanceField, k: int, most: int) -> Drafting:
-    """Always k tokens. As for every policy here, rounds count where `most` tokens lie in the text, so that all compare."""
+    """Always k tokens. As for every policy here, all tokens of the texts after the first new ones, so that all compare.
+
+    Near a text's end no policy drafts more than is left to emit.
+    """
 
     def part(rows: slice) -> Drafting:
         own = field.select(rows)
@@ -111,7 +114,8 @@ def confident(field: AcceptanceField, confidences: Confidences, threshold: float
 
 
 def _confident(field: AcceptanceField, confidences: Confidences, threshold: float, most: int) -> Drafting:
-    kept = _leading(_ahead(confidences.accepted, most) >= threshold, most)
+    room = _proposed(field, most)
+    kept = np.minimum(_leading(_ahead(confidences.accepted, most) >= threshold, most), room)
     survival = field.survival(kept, most)
     ends = accepted_law(survival)
     wasted = _leading(confidences.rejected[..., :most] >= threshold, most)
@@ -122,7 +126,7 @@ def _confident(field: AcceptanceField, confidences: Confidences, threshold: floa
         # The draft at this step is rejected; the drafter goes on behind it until it has doubts or reaches its limit.
         rejected = np.where(step < kept, ends[..., step], 0.0)
         position = np.minimum(starts + step, kept.shape[1] - 1)
-        np.add.at(drafted, (rows, starts, np.minimum(step + wasted[rows, position], most)), rejected)
+        np.add.at(drafted, (rows, starts, np.minimum(step + wasted[rows, position], room)), rejected)
     return _expected(field, most, survival, drafted)
 
 
@@ -132,9 +136,10 @@ def scheduled(field: AcceptanceField, first: int, most: int) -> Drafting:
 
 
 def _scheduled(field: AcceptanceField, first: int, most: int) -> Drafting:
-    counted, _ = field.rounds_at(most, "inside")
+    counted, _ = field.rounds_at(most, "whole")
     texts, longest = counted.shape
-    laws = [accepted_law(field.survival(np.full(counted.shape, k), most)) for k in range(1, most + 1)]
+    proposed = [_proposed(field, k) for k in range(1, most + 1)]
+    laws = [accepted_law(field.survival(drafted, most)) for drafted in proposed]
     found = np.zeros((texts, longest + most + 2, most + 1))
     found[np.arange(texts), field.starts, min(first, most)] = 1.0
     accepted = 0.0
@@ -145,7 +150,10 @@ def _scheduled(field: AcceptanceField, first: int, most: int) -> Drafting:
             accepted += float((flow @ np.arange(k + 1)).sum())
             found[:, start + 1 : start + k + 1, max(k - 1, 1)] += flow[:, :k]
             found[:, start + k + 1, min(k + 2, most)] += flow[:, k]
-    return Drafting(found[:, :longest].sum((0, 1)), accepted)
+    rounds = np.zeros(most + 1)
+    for k, drafted in enumerate(proposed, 1):
+        np.add.at(rounds, drafted, found[:, :longest, k])
+    return Drafting(rounds, accepted)
 
 
 Key = TypeVar("Key")
@@ -187,13 +195,12 @@ def _summed(field: AcceptanceField, part: Callable[[slice], Drafting]) -> Drafti
 
 def _proposed(field: AcceptanceField, k: int) -> NDArray[np.int64]:
     """(texts, longest): tokens that a round with at most k drafts at each start."""
-    shape = (len(field.prompts), field.accept.shape[2])
-    return np.full(shape, k) if field.available is None else np.minimum(field.available, k)
+    return field.rounds_at(k, "whole")[1]
 
 
 def _expected(field: AcceptanceField, most: int, survival: Array, drafted: Array) -> Drafting:
     """From the survival (texts, longest, most) and the law of drafted tokens (texts, longest, most + 1) at each start."""
-    counted, _ = field.rounds_at(most, "inside")
+    counted, _ = field.rounds_at(most, "whole")
     weight = visits(field, counted, accepted_law(survival))
     return Drafting(np.einsum("nt,ntd->d", weight, drafted), float(np.einsum("nt,nti->", weight, survival)))
 

@@ -16,7 +16,10 @@ TRANSFORMERS_THRESHOLD = 0.4
 _DYNAMIC = 3
 """Policies that decide anew without confidences."""
 HEADERS = ("policy", "drafted", "length", "speed-up", "of the oracle")
-NOTE = "drafted and length = tokens per round; speed-up over plain decoding, from the cost profile; of the oracle = its share"
+NOTE = (
+    "drafted and length = tokens per round, over whole texts; speed-up over plain decoding, from the cost profile; "
+    "of the oracle = its share"
+)
 
 
 Progress = Callable[[str, int, int], None]
@@ -65,7 +68,7 @@ def policy_table(
     for k in range(most + 1):
         each[k] = fixed(field, k, most)
         progress("policies", k + 1, total)
-    if not each[most].rounds.sum() > 0:
+    if not each[most].rounds[most] > 0:
         raise MeasurementError(f"no text is long enough for a round of k={most}; use longer texts or a smaller k")
     named = list(_fixed(each, round_ms))
     for one in _dynamic(field, round_ms, most, confidences):

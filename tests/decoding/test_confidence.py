@@ -33,9 +33,13 @@ def counted(pair: Pair, threshold: float, temperature: float) -> tuple[np.ndarra
     field = scores.field("rejection" if temperature else "greedy")
     sure = confidences(pair.target, pair.draft, decoded.texts, k=K, sampling=sampling)
     real, expected = [], []
-    for row, (text, rounds) in enumerate(zip(decoded.texts, decoded.rounds, strict=True)):
-        own = [one for one in rounds if one.start + K <= len(text.ids)]
-        real.append((len(own), sum(one.drafted for one in own), sum(one.accepted for one in own)))
+    for row, (text, own) in enumerate(zip(decoded.texts, decoded.rounds, strict=True)):
+        # Our decoder drafts the text's last token, too, where just k are left: the target emits it all the same.
+        rooms = [len(text.ids) - one.start - 1 for one in own]
+        drafted, accepted = (
+            [min(getattr(one, name), room) for one, room in zip(own, rooms, strict=True)] for name in ("drafted", "accepted")
+        )
+        real.append((len(own), sum(drafted), sum(accepted)))
         one = slice(row, row + 1)
         expected.append(totals(confident(field.select(one), sure.select(one), threshold, K)))
     return np.array(real), np.array(expected)

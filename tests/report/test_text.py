@@ -95,6 +95,20 @@ def test_where_no_combination_beats_plain_decoding_the_advice_is_not_to_draft() 
     assert advice not in text([cell(4, speedup=1.01), cell(8, speedup=0.7)])
 
 
+def test_conclusions_compare_whole_requests_where_every_combination_has_them() -> None:
+    whole = [
+        cell(4, request_length=4.0, request_speedup=2.2, request_speedup_interval=[2.1, 2.3]),
+        cell(8, request_length=3.0, request_speedup=1.1, request_speedup_interval=[1.0, 1.2]),
+    ]
+    shown = text(whole)
+    assert "Highest throughput: k=4, MTP=3" in shown
+    assert "k=4, MTP=3 decodes at 2.20x plain decoding (95 %: 2.10 to 2.30)" in shown
+    assert "Whole texts: 4.000 tokens per pass of the target, speed-up 2.20x (theoretical, 95 %: 2.10 to 2.30)" in shown
+    other = "Each k counts the rounds that leave it room: a larger k looks better than it is."
+    assert other not in shown
+    assert other in text([whole[0], cell(8)])
+
+
 def test_without_times_there_is_no_praise() -> None:
     silent = cell(4, draft_ms=None, verify_ms=None, tokens_per_second=None, speedup=None, speedup_interval=[])
     shown = text([silent])

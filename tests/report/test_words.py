@@ -47,7 +47,8 @@ def test_every_phrase_is_said_and_with_all_its_values(language: str, monkeypatch
     spoken = cell(8, utterance=UTTERANCE)
     bounds = ([2.1, 2.2], [1.1, 1.2], [0.9, 1.2], [0.8, 0.9])
     slow = [cell(4, speedup=0.8), cell(8, speedup=0.7)]
-    for rows in ([silent], [spoken, cell(12)], slow, *([cell(4, speedup_interval=list(own))] for own in bounds)):
+    requests = [cell(4, request_length=4.0, request_speedup=2.0, request_speedup_interval=[1.9, 2.1])]
+    for rows in ([silent], [spoken, cell(12)], slow, requests, *([cell(4, speedup_interval=list(own))] for own in bounds)):
         report.render(".txt", rows, language)
         report.render(".html", rows, language)
     assert said.keys() == phrases_of(language).keys()

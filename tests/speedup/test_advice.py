@@ -55,6 +55,23 @@ def test_one_more_token_pays_where_it_has_more_than_it_needs() -> None:
     assert (8, 0) not in advice.has
 
 
+def test_whole_requests_decide_where_every_cell_has_them() -> None:
+    """At k = 8 each round that has room emits more, and a request, whose end has none, gets less than at k = 1."""
+
+    def whole(of: Counts, length: float) -> Counts:
+        emitted = np.full(len(of.prompts), 120.0)
+        return dataclasses.replace(of, emitted=emitted, passes=emitted / length)
+
+    wanted = {(1, 0): whole(geometric(1), 1.6), (8, 0): whole(geometric(8), 1.9)}
+    advice = advise(wanted, COSTS)
+    assert advice.whole_requests
+    assert [step.length for step in advice.steps[0]] == pytest.approx([1.6, 1.9])
+    assert advice.best == (1, 0)
+    mixed = advise({**wanted, (2, 0): geometric(2)}, COSTS)
+    assert not mixed.whole_requests
+    assert [step.length for step in mixed.steps[0]] == [own.acceptance_length for own in (geometric(k) for k in (1, 2, 8))]
+
+
 def test_drafting_pays_only_where_the_best_cell_beats_plain_decoding() -> None:
     assert advise(GRID, COSTS).drafting_pays
     slow = dataclasses.replace(COSTS, target_ms=1.0)
