@@ -19,7 +19,7 @@ class Judgement:
     message: Sequence[str]
     """What is printed of one that does not pass; empty otherwise."""
     expected: bool
-    """Whether the test asked for a difference (`!=`), so that a failure is what it looked for."""
+    """Whether the test asked for a difference (`!=`) and there is one; an error is none."""
 
 
 class Comparisons:

@@ -282,6 +282,10 @@ class Session:
         except pytest.skip.Exception:
             if (problem := found.dropped(item.nodeid, self._judgements())) is None:
                 raise
+        except (pytest.exit.Exception, KeyboardInterrupt):  # no report of the test will follow
+            found.failed(item.nodeid, self._judgements())
+            found.take_messages(item.nodeid, seen=False)
+            raise
         except BaseException:
             found.failed(item.nodeid, self._judgements())
             raise

@@ -155,7 +155,13 @@ class Suite:
         passes = verdict.passes(self.policy.inconclusive)
         message = [] if passes else self._message(run, case, verdict)
         self._judgements.append(
-            Judgement(case_id=case.id, passes=passes, headline=printable(headline(verdict)), message=message, expected=differs)
+            Judgement(
+                case_id=case.id,
+                passes=passes,
+                headline=printable(headline(verdict)),
+                message=message,
+                expected=differs and verdict.outcome != "error",
+            )
         )
         return passes
 

@@ -12,10 +12,10 @@ from pytest_specdec.baselines.writing import digest_of
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change a stored file's JSON, and write it with the digest that goes with the change."""
-    path.write_text(changed(path.read_text(encoding="utf-8"), change), encoding="utf-8")
+    path.write_text(resealed(path.read_text(encoding="utf-8"), change), encoding="utf-8")
 
 
-def changed(text: str, change: Callable[[dict[str, Any]], object]) -> str:
+def resealed(text: str, change: Callable[[dict[str, Any]], object]) -> str:
     """The text of a stored file after a change, with the digest that goes with it."""
     data = json.loads(text)
     change(data)

@@ -255,3 +255,22 @@ def test_other(specdec_baseline, metric):
     )
     rows = json.loads((project.pytester.path / "out.json").read_text())["cases"]
     assert {row["k"]: row["verdict"] for row in rows} == {8: "pass", 4: "error"}
+
+
+def test_an_error_is_no_difference(project) -> None:
+    write(project, """
+@PAIR
+def test_difference_to_nothing(specdec_run, specdec_baseline):
+    assert specdec_run != specdec_baseline
+""")  # fmt: skip
+    project.run(ok=False).stdout.fnmatch_lines(["*no baseline at *, and the test went on; *"])
+
+
+def test_leaving_pytest_does_not_turn_the_session_green(project, worse: str) -> None:
+    write(project, """
+@PAIR
+def test_leaves(specdec_run, specdec_baseline):
+    if not specdec_run == specdec_baseline:
+        pytest.exit("done", returncode=0)
+""")  # fmt: skip
+    assert project.run(worse).ret == pytest.ExitCode.TESTS_FAILED

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import hypothesis  # noqa: F401  its pytest plugin would import it anew in every run within this process
 import pytest
-from stored_files import changed
+from stored_files import resealed
 from support import add_noise
 
 from pytest_specdec.baselines.store import load_baseline
@@ -102,7 +102,7 @@ def littered(project, created: dict[str, str]) -> dict[str, str]:
     files = created | dict.fromkeys((*STALE, *BYSTANDERS), record)
     files[STALE[2]] = created[TEXTS]
     files[STALE[3]] = created["letters/tokens/tiny-draft-head0-t1-n24-s0.json"]
-    files[BYSTANDERS[0]] = changed(record, lambda data: data["conditions"].update(engine="decode"))
+    files[BYSTANDERS[0]] = resealed(record, lambda data: data["conditions"].update(engine="decode"))
     files[BYSTANDERS[1]] = f"<<<<<<< ours\n{record}"
     restore(project, files)
     return files
