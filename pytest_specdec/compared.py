@@ -63,8 +63,9 @@ class Comparisons:
         if nodeid not in self.asking or nodeid in self._compared:
             return None
         return (
-            "the test asks for specdec_baseline and compares nothing with it by == or !=; "
-            "write `assert specdec_run == specdec_baseline` (without -O), or leave the fixture out"
+            "the test asks for specdec_baseline and compares nothing with it by == or !=, so no gate judged it (pytest.approx "
+            "and >= compare numbers); write `assert specdec_run == specdec_baseline` (without -O) and set what may be lost by "
+            "--specdec-margin, or leave the fixture out"
         )
 
     def take_messages(self, nodeid: str, *, seen: bool) -> list[Sequence[str]]:

@@ -84,6 +84,14 @@ def gate_draft(gate_target: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture
+def untrained_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny target's MTP layers are random, so guesses do as well; for tests in which that is not the point."""
+    for name in ("dead_drafter", "no_better"):
+        monkeypatch.setattr(f"pytest_specdec.suite.{name}", lambda *measured: None)
+    monkeypatch.setattr("pytest_specdec.gate.verdict.dead_drafter", lambda counts: None)
+
+
+@pytest.fixture
 def project(pytester: pytest.Pytester, gate_target: Path, gate_draft: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     pytester.makeini("[pytest]\naddopts = --strict-markers\n")

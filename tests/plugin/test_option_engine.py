@@ -141,6 +141,7 @@ def test_lossless_rules_have_baselines_under_both_engines(project) -> None:
         project.run(*arguments, ok=True).assert_outcomes(passed=2)
 
 
+@pytest.mark.usefixtures("untrained_heads")
 def test_drafters_without_a_model_are_gated_under_both_engines(project) -> None:
     project.write_test("".join(
         GATE.format(drafter=repr(drafter), more=f", depth={depth}, temperature=0.4").replace("test_gate", f"test_{depth}")
