@@ -15,6 +15,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import engine_defects
 import msgspec
 import numpy as np
 import torch
@@ -359,6 +360,43 @@ This project's decoder with a wrong rule in the place of rejection sampling, 80 
 
 {decoders}
 
+## What the oracle judges
+
+`specdec_oracle` replays the texts that an engine emitted with the engine's own models. Given a text, the rounds are a Markov
+chain over its positions, so a sum over them has a known distribution. It is computed exactly, text by text, and convolved;
+no normal tail and no bound is taken. Judged are
+
+* the accepted tokens beyond what the models imply, over all positions (half of the error rate),
+* each draft position by itself, so that too much at one and too little at another do not cancel (three tenths, shared),
+* rejections where there can be none (two tenths): rejection sampling accepts every draft that q makes at least as likely as
+  p, so a recovered token is always one that p makes likelier. One such round in 100,000 is put down to rounding.
+
+Engines that report sums alone are judged by their rounds and, where they report them, their positions. At temperature 0 every
+round is compared.
+
+## Which cause is named
+
+Where an engine reports its rounds, each token is an accepted draft, the recovered token after a rejection, or the bonus token
+after full acceptance. Texts that violate are then explained: conformance compares the likelihood of all tokens and roles under
+known defects, and names the one that fits best, or *either ... or ...* where two fit within a factor of 100. It names none where
+a right engine with other settings fits as well. `conformance(..., rounds=decoded.rounds)` does the same for your own decoder.
+The verdict does not depend on it.
+
+## What the default cases of suites/engines find
+
+Every decoder defect of the [museum](museum.md), and six of sampling, built into this project's decoder and judged by the cases
+of `suites/engines` at the level of a whole session (1 % for all cases together). Defects that show at temperature 0 were judged
+in the greedy cases, where one run decides; those of sampling with {seeds} seeds. `eos/` are the cases of that folder.
+Batches above 1 are this project's own decoder's alone (16 rows): every other engine is asked for one text at a time.
+
+{cases}
+
+*q a tenth too small* shows itself by rejections that are impossible, one to three in 20 prompts, and two are needed: hence the
+80 prompts of `TestTopK`, where conformance finds it too. Made by `benchmarks/engine_defects.py`. A right engine, sets with
+seeds of their own:
+
+{alarms}
+
 ## An engine in another precision
 
 Texts of the target itself in a coarser dtype, judged by the target in float32.
@@ -375,6 +413,7 @@ def main() -> None:
     }  # fmt: skip
     texts = {name: "\n".join(lines) for name, lines in sections.items()}
     names = ((str(dtype).removeprefix("torch."), gap) for dtype, gap in TOLERANCES.items() if dtype != torch.float64)
+    texts |= {"cases": engine_defects.table(), "alarms": engine_defects.alarms_table(), "seeds": engine_defects.REPEATS}
     texts["tolerances"] = ", ".join(f"{gap:g} ({name})" for name, gap in names)
     print(PAGE.format(runs=RUNS, tokens=TOKENS, vocabulary=VOCABULARY, contexts=CONTEXTS, repeats=REPEATS, **texts), end="")
 

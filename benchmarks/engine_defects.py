@@ -1,10 +1,10 @@
 """The default cases of suites/engines: what they find, and how often they accuse a right engine.
 
-    python benchmarks/engine_defects.py found FILE     # every decoder defect in every case; FILE keeps what is done
-    python benchmarks/engine_defects.py alarms FILE    # 200 seeds of a right engine, decoded in large batches
-    python benchmarks/engine_defects.py page FOUND ALARMS
+    python benchmarks/engine_defects.py found     # every decoder defect in every case in which it can show (10 minutes)
+    python benchmarks/engine_defects.py alarms    # 200 seeds of a right engine, decoded in large batches (40 minutes)
 
-Started again with the same FILE either goes on where it stopped. Every number of the table in docs/conformance.md is from here.
+Both append to their file in benchmarks/results/ and go on where they were stopped; delete the file to begin anew.
+benchmarks/conformance.py puts the tables into docs/conformance.md.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 sys.path.insert(0, str(ROOT / "tests"))
 
 from engine_cases import Judgements, decoder_defects, default_cases, judged, level  # noqa: E402
@@ -89,8 +90,8 @@ def right(case: Case, seeds: list[int], alpha: float) -> Iterator[tuple[int, Jud
 
 def told(one: Judgements) -> dict[str, object]:
     return {
-        "finders": one.finders, "p": one.oracle.p_value, "e": min(one.conformance.e_value, 1e300), "z": one.oracle.z,
-        "tokens": one.conformance.tokens, "suspect": one.conformance.suspect,
+        "finders": one.finders, "p": float(f"{one.oracle.p_value:.3g}"), "e": float(f"{min(one.conformance.e_value, 1e300):.3g}"),
+        "z": round(one.oracle.z, 2),
     }  # fmt: skip
 
 
@@ -103,9 +104,14 @@ def keep(path: Path, **row: object) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def page(found_path: Path, alarms_path: Path) -> str:
-    """Two tables in Markdown and a sentence between them."""
-    return "\n".join([*found_table(default_cases(), rows(found_path)), "", *alarm_lines(default_cases(), rows(alarms_path))])
+def table() -> str:
+    """Which case finds which defect, in Markdown."""
+    return "\n".join(found_table(default_cases(), rows(RESULTS / "engine-found.jsonl")))
+
+
+def alarms_table() -> str:
+    """How often a right engine is accused, in Markdown."""
+    return "\n".join(alarm_lines(default_cases(), rows(RESULTS / "engine-alarms.jsonl")))
 
 
 def found_table(named: dict[str, Case], every: list[dict]) -> Iterator[str]:
@@ -114,7 +120,9 @@ def found_table(named: dict[str, Case], every: list[dict]) -> Iterator[str]:
     for name in decoder_defects():
         hits: list[tuple[float, str]] = []
         missed: list[str] = []
-        for label in named:
+        for label, case in named.items():
+            if not can_show(name, case):
+                continue
             runs = [row["finders"] for row in every if (row["defect"], row["case"]) == (name, label)]
             share = sum(map(bool, runs)) / max(len(runs), 1)
             judges = " and ".join(judge for judge in ("oracle", "conformance") if any(judge in own for own in runs))
@@ -133,22 +141,19 @@ def alarm_lines(named: dict[str, Case], every: list[dict]) -> Iterator[str]:
     sets = set.intersection(*[set(by_case[label]) for label in sampled])
     wrong = {seed for seed in sets if any(by_case[label][seed]["finders"] for label in sampled)}
     wrong |= sets if any(row["finders"] for row in every if row["case"] not in sampled) else set()
-    yield f"{len(wrong)} of {len(sets)} sets alarm at 1 %."
+    yield f"{len(wrong)} of {len(sets)} complete sets alarm at 1 %."
     yield from (
         "",
         "| sampled case | runs | oracle alarms | conformance alarms | smallest p | largest evidence |",
         "|---" * 6 + "|",
     )
     for label in sampled:
-        own = list(by_case[label].values())
+        if not (own := list(by_case[label].values())):
+            continue
         counts = [sum(judge in row["finders"] for row in own) for judge in ("oracle", "conformance")]
         extremes = f"{min(row['p'] for row in own):.2g} | {max(row['e'] for row in own):.3g}"
         yield f"| {label} | {len(own)} | {counts[0]} | {counts[1]} | {extremes} |"
 
 
 if __name__ == "__main__":
-    what, *paths = sys.argv[1:]
-    if what == "page":
-        print(page(*map(Path, paths)))
-    else:
-        {"found": found, "alarms": alarms}[what](Path(paths[0]))
+    {"found": found, "alarms": alarms}[sys.argv[1]](RESULTS / f"engine-{sys.argv[1]}.jsonl")

@@ -66,8 +66,6 @@ def _parse(line: str, where: str) -> Prompt:
     if not isinstance(data, dict) or not isinstance(data.get("category"), str):
         raise RequestError(f"{where}: no category; write {SHAPE}")
     category, text, messages = data["category"], data.get("prompt"), data.get("messages")
-    if not category or _UNPRINTABLE.search(category):
-        raise RequestError(f"{where}: a category that cannot be printed; write {SHAPE}")
     if isinstance(text, str) and text and messages is None:
         return Prompt(key=key_of(text, None), category=category, text=text)
     if text is None and isinstance(messages, list) and messages and all(map(_is_message, messages)):

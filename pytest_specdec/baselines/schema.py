@@ -70,7 +70,8 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     transformers: str
     device: str
     dtype: str
-    threads: Positive
+    threads: NotNegative
+    """Of torch; 0 where a server or a recorded run does not say."""
     engine: str = ""
     """Version of somebody else's engine; empty for our own."""
 

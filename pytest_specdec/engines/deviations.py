@@ -27,7 +27,7 @@ _STEPS = 8
 Their distribution is exact all the same, and the rounding costs less than 1 % of their standard deviation.
 """
 _SUM, _POSITIONS, _SURE = 0.5, 0.3, 0.2
-"""Parts of the error rate."""
+"""Parts of the error rate; where some cannot be judged, the others have theirs in proportion."""
 _ROUNDING = 1e-5
 """How often rounding may reject what is accepted with certainty here."""
 
@@ -75,14 +75,13 @@ def combined(deviations: Sequence[Deviation]) -> float:
 
 def deviations_of(judged: Judged, walk: Walk) -> tuple[Deviation, ...]:
     """The sum over all positions first, then each position where several are known, then impossible rejections."""
-    if judged.definition.end != "inside":
-        return _of_sums(judged, walk)
-    found = _of_rounds(judged, walk)
-    return found if walk.sure is None else (*found, _impossible(judged, walk, walk.sure))
+    found = _of_rounds(judged, walk) if judged.definition.end == "inside" else _of_sums(judged, walk)
+    whole = sum(one.share for one in found)  # less than 1 where some of the three cannot be judged
+    return tuple(dataclasses.replace(one, share=one.share / whole) for one in found)
 
 
 def _of_rounds(judged: Judged, walk: Walk) -> tuple[Deviation, ...]:
-    """Rounds are known by their starts: what each accepted beyond its own expectation."""
+    """Rounds are known by their starts: what each accepted beyond its own expectation, and what none may reject."""
     k = judged.case.k
     rows, starts, accepted = _counted_rounds(judged, walk)
     taken, counted = np.arange(k + 1), walk.counted[..., None]
@@ -92,13 +91,13 @@ def _of_rounds(judged: Judged, walk: Walk) -> tuple[Deviation, ...]:
     for step in range(k if k > 1 else 0):
         beyond = (taken > step) - conditional[..., step, None]
         gains = np.rint(_STEPS * beyond * (taken >= step) * counted).astype(int)
-        reached = accepted >= step
-        if not reached.any():
-            continue
         own = _deviation(walk, gains, int(gains[rows, starts, accepted].sum()), step + 1, _POSITIONS / k)
-        shares = (accepted[reached] > step).mean(), conditional[rows[reached], starts[reached], step].mean()
-        found.append(dataclasses.replace(own, counted=float(shares[0]), expected=float(shares[1])))
-    return tuple(found)
+        reached = accepted >= step
+        if reached.any():
+            shares = (accepted[reached] > step).mean(), conditional[rows[reached], starts[reached], step].mean()
+            own = dataclasses.replace(own, counted=float(shares[0]), expected=float(shares[1]))
+        found.append(own)
+    return tuple(found) if walk.sure is None else (*found, _impossible(judged, walk, walk.sure))
 
 
 def _of_sums(judged: Judged, walk: Walk) -> tuple[Deviation, ...]:
@@ -107,7 +106,7 @@ def _of_sums(judged: Judged, walk: Walk) -> tuple[Deviation, ...]:
     positions = judged.definition.positions and not judged.reported[0].manner.undelivered and k > 1
     taken, counted = np.arange(k + 1), walk.counted[..., None]
     rounds = np.broadcast_to(-counted.astype(int), (*walk.counted.shape, k + 1))
-    found = [_deviation(walk, rounds, -round(counted_rounds(judged)), None, _SUM if positions else 1.0)]
+    found = [_deviation(walk, rounds, -round(counted_rounds(judged)), None, _SUM)]
     for step in range(k if positions else 0):
         gains = (taken > step) * counted.astype(int)
         value = round(float(judged.counts.accepted[:, step].sum()))

@@ -334,7 +334,7 @@ def test_a_key_that_stands_twice_is_refused_by_line(tmp_path: Path) -> None:
         (lambda data: data["conditions"].update(top_p=1.5), "top_p"),
         (lambda data: data["conditions"].update(depth=-1), "depth"),
         (lambda data: data["conditions"].update(k=0), "k"),
-        (lambda data: data["environment"].update(threads=0), "threads"),
+        (lambda data: data["environment"].update(threads=-1), "threads"),
         (lambda data: data.update(repeats=0), "repeats"),
         (lambda data: data.update(costs={"target_ms": 1.0, "verify_ms": -1.0, "draft_ms": 1.0}), "verify_ms"),
         (lambda data: data.update(costs={"target_ms": 1.0, "verify_ms": 1.0, "draft_ms": 1.0, "relative_error": -0.1}), "error"),

@@ -414,7 +414,10 @@ def test_decoding_tells_how_far_it_is(case: Case) -> None:
     DecodeEngine([own], device="cpu", report=lambda *told: seen.append(told)).measure(own)
     loading = [(f"loading tiny-{role}", done, 1) for role in ("target", "draft") for done in (0, 1)]
     assert sorted(seen[:4]) == sorted(loading)
-    assert seen[4:] == [("suite/draft-k4-depth0-t1-decode: decode", len(WORDS), len(WORDS))]
+    assert seen[4:] == [
+        (f"suite/draft-k4-depth0-t1-decode: {what}", done, len(WORDS))
+        for what, done in (("decode", len(WORDS)), ("replay", 0), ("replay", len(WORDS)))
+    ]
 
 
 def in_steps(case: Case, every: int) -> TextSet:

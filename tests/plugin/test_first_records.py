@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from plugin.conftest import PROMPTS
+from records import steady_counts
 from safetensors.torch import load_file, save_file
+
+from pytest_specdec import decode
+from pytest_specdec.acceptance.references import References
+from pytest_specdec.gate.refusals import below_lookup, no_better
 
 CELL = ("--specdec-k=4", "--specdec-depth=0")
 
@@ -35,7 +43,7 @@ def test_the_target_itself_is_no_drafter(project, tmp_path: Path) -> None:
     copy = shutil.copytree(project.target, tmp_path / "copy-of-the-target")
     for draft in (project.target, copy):
         result = project.run(*CELL, f"--specdec-draft={draft}", ok=False)
-        assert "same model" in result.stdout.str() + result.stderr.str()
+        assert "is the target itself" in result.stdout.str() + result.stderr.str()
         assert "improved" not in result.stdout.str()
 
 
@@ -45,14 +53,53 @@ def test_a_few_prompts_of_a_healthy_pair_are_judged(project) -> None:
         project.run(*CELL, f"--specdec-prompts={prompts}", ok=True)
 
 
-def test_a_drafter_below_prompt_lookup_is_warned_of(project) -> None:
-    project.write_prompts([("echo", "ababababababababababab"), ("echo", "xyzxyzxyzxyzxyzxyzxyz")])
+def test_a_drafter_below_prompt_lookup_is_noted() -> None:
+    """Of texts that repeat themselves, and of no others."""
+    beaten, better = (steady_counts(shares=(share,) * 3) for share in (0.3, 0.6))
+    known = References(uniform=steady_counts(shares=(0.1,) * 3), unigrams=steady_counts(shares=(0.2,) * 3), lookup=better)
+    said = below_lookup(beaten, known)
+    assert said is not None
+    assert said.startswith("prompt lookup, which needs no model, has an acceptance length of 2.8000 on the same texts")
+    assert below_lookup(better, known) is None
+    assert below_lookup(beaten, dataclasses.replace(known, lookup=None)) is None
+    assert no_better(beaten, known) is None
+    assert no_better(known.unigrams, known) is not None
+
+
+def rounds_of(tokens: int, k: int) -> list[list[int]]:
+    """Rounds that make so many tokens, with none and one of k drafts accepted in turn."""
+    rounds: list[list[int]] = []
+    while tokens > 0:
+        accepted = min(len(rounds) % 2, tokens - 1)
+        rounds.append([min(k, tokens - 1), accepted])
+        tokens -= accepted + 1
+    return rounds
+
+
+def test_an_engines_first_record_is_held_against_its_models(project) -> None:
+    """A recorded run of greedy texts that are right and of counts that its own models do not imply."""
     project.write_test("""
 import pytest
 
-@pytest.mark.specdec(target={target!r}, drafter="prompt-lookup", k=4, depth=0, new_tokens=24)
-def test_lookup(specdec_run, specdec_baseline):
-    assert specdec_run.counts.total_rounds > 0
-    assert specdec_run != specdec_baseline or specdec_run == specdec_baseline
+@pytest.mark.specdec(target={target!r}, drafter={draft!r}, k=4, depth=0, new_tokens=24, temperature=0)
+def test_greedy(specdec_run, specdec_baseline):
+    assert specdec_run == specdec_baseline
 """)
-    assert "warning" not in project.run("--specdec-update=new").stdout.str()
+    decoded = decode(str(project.target), str(project.draft), [word for _, word in PROMPTS], k=4, temperature=0, new_tokens=24)
+    header = {"schema": 1, "engine": "mine 2", "k": 4, "new_tokens": 24, "temperature": 0.0}
+    lines = [
+        {
+            "prompt": word,
+            "prompt_ids": text.ids[: text.prompt_length],
+            "new_ids": text.ids[text.prompt_length :],
+            "rounds": rounds_of(len(text.ids) - text.prompt_length - 1, 4),
+        }
+        for (_, word), text in zip(PROMPTS, decoded.texts, strict=True)
+    ]
+    path = project.pytester.path / "run.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in [header, *lines]))
+    engine = ("--specdec-engine=trace", f"--specdec-url={path}")
+    result = project.run(*engine, "--specdec-update=new", ok=False)
+    result.stdout.fnmatch_lines(["*trace counts an acceptance length of 1.* where its models imply 2.*"])
+    result.stdout.fnmatch_lines(["*so it cannot become a baseline*"])
+    assert project.baselines == {}

@@ -77,5 +77,6 @@ def test_urls_with_secrets_are_refused_unseen(project, engine: str, url: str) ->
     asked = (f"--specdec-engine={engine}", f"--specdec-url={url}", "--specdec-draft-url=http://h")
     result = project.run(*asked, "--specdec-depth=0", "--specdec-k=4", "--specdec-report=out.json", ok=False)
     told = result.stdout.str() + result.stderr.str()
-    assert "SECRET" not in told + (project.pytester.path / "out.json").read_text()
+    report = project.pytester.path / "out.json"  # a URL that is none ends the run before there is one
+    assert "SECRET" not in told + (report.read_text() if report.exists() else "")
     assert "; " in told

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import hypothesis  # noqa: F401  its pytest plugin would import it anew in every run within this process
 import pytest
+from stored_files import changed
 from support import add_noise
 
 from pytest_specdec.baselines.store import load_baseline
@@ -101,7 +102,7 @@ def littered(project, created: dict[str, str]) -> dict[str, str]:
     files = created | dict.fromkeys((*STALE, *BYSTANDERS), record)
     files[STALE[2]] = created[TEXTS]
     files[STALE[3]] = created["letters/tokens/tiny-draft-head0-t1-n24-s0.json"]
-    files[BYSTANDERS[0]] = record.replace('"engine": "replay"', '"engine": "decode"')
+    files[BYSTANDERS[0]] = changed(record, lambda data: data["conditions"].update(engine="decode"))
     files[BYSTANDERS[1]] = f"<<<<<<< ours\n{record}"
     restore(project, files)
     return files
@@ -195,8 +196,8 @@ def test_changed_shows_old_and_new_lengths(project, created: dict[str, str]) -> 
     old = lengths()
     result = project.run("--specdec-update=changed", ok=True)
     shown = [line.split() for line in result.outlines if line.endswith(" updated")]
-    # case, k, depth, rate and its sign, accepted, length, speed-up, baseline, change and its sign, verdict
-    assert [(line[6], line[8], line[9]) for line in shown] == [
+    # k, depth, rate and its sign, length, speed-up, baseline, change and its sign, verdict
+    assert [(line[4], line[6], line[7]) for line in shown] == [
         (f"{now:.3f}", f"{before:.3f}", f"{(now / before - 1) * 100:+.2f}")
         for before, now in zip(old, lengths(), strict=True)
     ]  # fmt: skip

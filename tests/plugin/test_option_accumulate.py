@@ -35,7 +35,7 @@ def test_a_new_baseline_starts_anew(project, tmp_path: Path) -> None:
     project.create(*CELL)
     project.run(*NIGHT, ok=True)
     project.run(*NIGHT, ok=True)
-    other = add_noise(project.draft, tmp_path / "other-draft", 0.3)
+    other = add_noise(project.draft, tmp_path / "other-draft", 0.1)
     project.run(*CELL, f"--specdec-draft={other}", "--specdec-update=changed", ok=True)
     project.run(*NIGHT, f"--specdec-draft={other}", ok=True)
     assert len(nights(project)) == 1

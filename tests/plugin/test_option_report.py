@@ -12,7 +12,7 @@ FIELDS = {
     "id", "suite", "target", "drafter", "k", "depth", "rule", "temperature", "engine", "judged", "definition", "samples",
     "prompts", "rounds", "acceptance_rate", "expected_accepted", "acceptance_length", "survival", "conditional", "efficiency",
     "target_ms", "verify_ms", "draft_ms", "speedup", "tokens_per_second", "acceptance_length_error", "speedup_interval",
-    "categories", "baseline", "drop", "smallest_detectable_drop", "p_value", "evidence", "verdict", "reason", "changed",
+    "categories", "baseline", "drop", "smallest_detectable_drop", "p_value", "evidence", "verdict", "reason", "changed", "notes",
 }  # fmt: skip
 
 
