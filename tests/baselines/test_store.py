@@ -35,7 +35,7 @@ conditions = st.builds(
     temperature=temperatures,
     top_k=st.integers(0, 99),
     top_p=shares,
-    new_tokens=st.just(10**9),
+    new_tokens=st.just(10**6),
     tokenizer=words,
     template=st.none() | words,
     judged=st.none() | words,
@@ -45,7 +45,7 @@ conditions = st.builds(
 @st.composite
 def prompt_rows(draw: st.DrawFn) -> PromptCounts:
     """Possible counts of three positions: each accepts no more than the one before."""
-    rounds = draw(st.floats(0.001, 1e6) | st.integers(1, 10**6))
+    rounds = draw(st.floats(0.001, 1e5) | st.integers(1, 10**5))
     accepted = sorted(draw(st.lists(st.floats(0, rounds), min_size=3, max_size=3)), reverse=True)
     drafted = draw(st.none() | st.just((rounds, rounds, max(rounds / 2, accepted[2]))))
     return PromptCounts(category=draw(words), text=draw(words), rounds=rounds, accepted=tuple(accepted), drafted=drafted)
