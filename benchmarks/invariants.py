@@ -37,7 +37,6 @@ def wrong_prompts(prompts: tuple[Prompt, ...]) -> Iterator[str]:
     if not prompts or len({prompt.key for prompt in prompts}) < len(prompts):
         yield "no prompts, or one twice"
     for prompt in prompts:
-        yield from _plain("category", prompt.category)
         if not prompt.category or bool(prompt.text) == bool(prompt.messages):
             yield "a prompt without category, or not one of text and messages"
         json.dumps(prompt.chat()).encode()

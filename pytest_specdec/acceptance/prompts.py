@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,6 @@ from ..errors import RequestError
 from ..strict_json import JsonError, parse_json
 
 SHAPE = '{"category": "prose", "prompt": "Once upon"} or {"category": "chat", "messages": [{"role": "user", ...}]}'
-
-
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Control characters, line ends and turns of the writing direction: a category stands in tables and on terminals."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +58,7 @@ def _parse(line: str, where: str) -> Prompt:
         data: Any = parse_json(line)
     except JsonError as error:
         raise RequestError(f"{where}: not JSON ({error.problem}); write one object a line: {SHAPE}") from None
-    if not isinstance(data, dict) or not isinstance(data.get("category"), str):
+    if not isinstance(data, dict) or not isinstance(data.get("category"), str) or not data["category"]:
         raise RequestError(f"{where}: no category; write {SHAPE}")
     category, text, messages = data["category"], data.get("prompt"), data.get("messages")
     if isinstance(text, str) and text and messages is None:
