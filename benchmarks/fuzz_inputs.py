@@ -246,11 +246,13 @@ def _traces() -> list[bytes]:
             "seconds": 0.5,
             "draft_ms": [1.0],
         },
-        {"prompt": "b", "prompt_ids": [4], "new_ids": [5, 6, 7], "totals": {"drafted": 6, "accepted": 1, "rounds": 2}},
-        {"messages": [{"role": "user", "content": "c"}], "emitted": 4},
-        {"pooled": {"drafted": 6, "accepted": 3, "rounds": 2, "per_position": [2, 1, 0]}},
+        {"prompt": "b", "prompt_ids": [4], "new_ids": [5, 6, 7, 8], "totals": {"drafted": 6, "accepted": 1, "rounds": 2}},
     ]
-    return ["".join(json.dumps(row) + "\n" for row in (header, *rows)).encode()]
+    sums = [
+        {"messages": [{"role": "user", "content": "c"}], "emitted": 4, "finish_reason": "stop"},
+        {"pooled": {"drafted": 6, "accepted": 1, "rounds": 2, "per_position": [1, 0, 0]}},
+    ]
+    return ["".join(json.dumps(row) + "\n" for row in (header, *lines)).encode() for lines in (rows, sums)]
 
 
 def _reader(read: Callable[[Path], Any], name: str) -> Callable[[bytes, Path], Any]:

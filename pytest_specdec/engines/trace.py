@@ -316,7 +316,7 @@ def _decoded(path: Path, number: int, row: str, shape: type[Any], *, whole: bool
     try:
         return msgspec.convert(parse_json(row), type=shape)
     except msgspec.ValidationError as error:
-        raise RequestError(f"{path}:{number}: {error}; {_CURE}") from None
+        raise RequestError(f"{path}:{number}: {str(error)[:200]}; {_CURE}") from None
     except JsonError as error:
         if not whole:
             raise RequestError(f"{path}:{number}: the file is cut off in this line; record it to the end") from None
