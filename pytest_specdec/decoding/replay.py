@@ -18,7 +18,7 @@ import torch
 
 from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling, checked_rule
 from ..acceptance.counts import Counts
-from ..acceptance.lookup import lookup_matches
+from ..acceptance.lookup import lookup_draft
 from ..acceptance.origin import Origin, joined
 from ..acceptance.renewal import End, expected_counts
 from ..acceptance.scores import Scores
@@ -236,11 +236,7 @@ def _scores(plan: DrafterPlan, texts: Sequence[Text], own: np.ndarray, draft: np
     starts = np.array([text.first_draft for text in texts])
     available = None
     if plan.model == LOOKUP:
-        available = np.zeros(own.shape, dtype=np.int64)
-        for row, text in enumerate(texts):
-            proposed, matches = lookup_matches(text.ids, text.first_draft, plan.steps)
-            available[row, : len(text.ids)] = proposed
-            draft[row, :, : len(text.ids)] = np.where(matches, 0.0, -np.inf)
+        draft, available = lookup_draft(texts, plan.steps, own.shape[1])
     draft[np.broadcast_to(np.arange(draft.shape[2]) >= lengths[:, None, None], draft.shape)] = -np.inf
     keys, categories = tuple(text.key for text in texts), tuple(text.category for text in texts)
     return Scores(keys, categories, own, draft, starts, lengths, available, origin)
