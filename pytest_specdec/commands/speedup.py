@@ -73,14 +73,28 @@ def _lines(title: str, advice: Advice) -> Iterator[str]:
         yield from wrapped(f"  {_OTHER_STARTS}", indent="  ")
     cells = [_cells(step, depth, advice) for depth, steps in advice.steps.items() for step in steps]
     yield from (f"  {line}" for line in aligned([_HEADERS, *cells], left=(len(_HEADERS) - 1,)))
-    if not advice.drafting_pays:
-        yield f"  do not draft: no cell beats plain decoding; the best is {_said(advice.best, advice.speedups)}"
+    if conclusion := _conclusion(advice):
+        yield from wrapped(f"  {conclusion}", indent="    ")
     for name, (cell, own, shared) in advice.categories.items():
         if own > 1:
             told = f"best at k {cell[0]}, depth {cell[1]}: {own:.3f}x, against {shared:.3f}x at the best of all"
         else:
             told = f"do not draft; its best is {_said(cell, {cell: own})}"
         yield from wrapped(f"  {name}: {told}", indent="    ")
+
+
+def _conclusion(advice: Advice) -> str:
+    """Whether to draft at all; nothing where the best cell is faster than plain decoding beyond doubt."""
+    best = _said(advice.best, advice.speedups)
+    low, high = advice.interval or (advice.speedups[advice.best],) * 2
+    if high <= 1:
+        return f"do not draft: no cell beats plain decoding; the best is {best}"
+    if low <= 1:
+        return (
+            f"undecided: the best, {best}, is within the error of plain decoding (95 % {low:.2f} to {high:.2f}); "
+            "time the costs again with more --repeats"
+        )
+    return ""
 
 
 def _said(cell: Cell, speedups: Mapping[Cell, float]) -> str:

@@ -43,6 +43,12 @@ class Advice:
         return self.speedups[self.best] > 1
 
     @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the best cell's speed-up; None where the counts have no standard error."""
+        k, depth = self.best
+        return next(step.interval for step in self.steps[depth] if step.k == k)
+
+    @property
     def speedups(self) -> dict[Cell, float]:
         return _speedups(self.steps)
 

@@ -115,7 +115,7 @@ def test_eos_is_read_from_the_targets_files(
 
 def test_a_generation_config_that_is_no_json_is_refused(copy: Path) -> None:
     (copy / "generation_config.json").write_text("{")
-    with pytest.raises(RequestError, match=r"generation_config.json cannot be read .*; save the checkpoint again"):
+    with pytest.raises(RequestError, match=r"generation_config.json:1 is not JSON .*; save it again, or delete it"):
         target_ends(open_checkpoint(copy))
 
 

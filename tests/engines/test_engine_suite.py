@@ -98,7 +98,7 @@ def test_what_an_engine_cannot_run_is_skipped_with_its_reason() -> None:
     engine = ForeignEngine("transformers", device="cpu")
     case = default_cases("transformers")["TestReusedHeads"]
     assert engine.unsupported(case) == (
-        "transformers drafts one token with each of the target's 3 MTP layers; use --specdec-k=3 --specdec-depth=3"
+        "transformers drafts 8 tokens with 3 of the target's 3 MTP layers, not with 1; use --specdec-depth=3"
     )
 
 

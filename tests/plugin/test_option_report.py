@@ -13,6 +13,7 @@ FIELDS = {
     "prompts", "rounds", "acceptance_rate", "expected_accepted", "acceptance_length", "survival", "conditional", "efficiency",
     "target_ms", "verify_ms", "draft_ms", "speedup", "tokens_per_second", "acceptance_length_error", "speedup_interval",
     "categories", "baseline", "drop", "smallest_detectable_drop", "p_value", "evidence", "verdict", "reason", "changed", "notes",
+    "request_length", "request_speedup", "request_speedup_interval",
 }  # fmt: skip
 
 
