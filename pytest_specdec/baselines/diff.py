@@ -49,6 +49,9 @@ def differences(before: Path, now: Path) -> list[Difference]:
 
     Raises BaselineError for a missing or unreadable one, and for a file beside a folder.
     """
+    for path in (before, now):
+        if not path.exists():
+            raise BaselineError(f"no baseline at {path}; name a baseline file, or a folder of them")
     if before.is_dir() != now.is_dir():
         raise BaselineError(f"{before} and {now} are a folder and a file; name two of a kind")
     if not before.is_dir():

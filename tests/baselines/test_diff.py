@@ -84,3 +84,16 @@ def test_changed_costs_are_told(tmp_path: Path) -> None:
     assert "  verify_ms: 12.0 -> 13.0" in changed.lines()
     (gone,) = differences(tmp_path / "a.json", tmp_path / "c.json")
     assert "  costs: some -> none" in gone.lines()
+
+
+@pytest.mark.parametrize("missing", ["before", "now"])
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_missing_path_is_named_with_a_cure(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str], missing: str, kind: str
+) -> None:
+    path = folders[0] / "text" / "same-k3.json" if kind == "file" else folders[0]
+    nowhere = path.with_name("nowhere")
+    pair = [nowhere, path] if missing == "before" else [path, nowhere]
+    assert main(["baseline", "diff", *map(str, pair)]) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", f"error: no baseline at {nowhere}; name a baseline file, or a folder of them\n")
