@@ -11,7 +11,7 @@ from .acceptance.prompts import read_prompts
 from .baselines.store import BaselineStore
 from .checkpoint import Checkpoint, case_checkpoint, check_not_itself, check_pair
 from .errors import BaselineError, RequestError
-from .gate.permutation import can_resolve, prompts_to_resolve
+from .gate.permutation import can_resolve, too_few
 from .speedup.costs import CostProfile
 
 
@@ -60,10 +60,7 @@ def check_prompts_suffice(cases: Iterable[Case], *, level: float, accumulate: bo
     for key in {case.texts for case in cases if case.temperature > 0 and (accumulate or case.engine not in REPLAYING)}:
         prompts = len(read_prompts(key.prompts, key.prompt_limit))
         if not can_resolve(prompts, level):
-            raise RequestError(
-                f"{key.prompts}: {prompts} prompts can never fail a gate at level {level:.2g}; "
-                f"use at least {prompts_to_resolve(level)}"
-            )
+            raise RequestError(f"{key.prompts}: {too_few(prompts, level, f'a gate at level {level:.2g}')}")
 
 
 def check_distinct(cases: Iterable[Case]) -> None:

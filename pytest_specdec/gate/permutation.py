@@ -149,6 +149,12 @@ def prompts_to_resolve(level: float) -> int:
     return math.ceil(-math.log2(level) - 1e-9)
 
 
+def too_few(prompts: int, level: float, gate: str) -> str:
+    """Why a gate with so few prompts can never fail, and how many it needs."""
+    number = f"{prompts} prompt{'s' * (prompts != 1)}"
+    return f"{number} can never fail {gate}; use at least {prompts_to_resolve(level)} prompts"
+
+
 def _totals(run: Counts) -> Array:
     """(prompts, 1 + k, 2): numerator and denominator of the acceptance length less one, then of each survival."""
     above = np.column_stack([run.accepted.sum(1), run.accepted])

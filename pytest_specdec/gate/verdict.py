@@ -16,7 +16,7 @@ from ..acceptance.case import REPLAYING
 from ..baselines.schema import Record
 from .detectable import prompts_to_see, smallest_detectable_drop
 from .paired import Pair
-from .permutation import Swaps, can_resolve, prompts_to_resolve, swap_test
+from .permutation import Swaps, can_resolve, swap_test, too_few
 from .refusals import dead_drafter
 
 if TYPE_CHECKING:
@@ -231,8 +231,7 @@ def _deterministic(facts: Facts, margin: float, level: float, now: Record, befor
 def _sampled(facts: Facts, margin: float, level: float) -> Verdict:
     pair = facts.pair
     if not can_resolve(pair.prompts, level):
-        reason = f"{pair.prompts} prompts can never fail this gate; use at least {prompts_to_resolve(level)}"
-        return Verdict("error", facts.metric, reason)
+        return Verdict("error", facts.metric, too_few(pair.prompts, level, "this gate"))
     swaps = swap_test(pair, level=level, seed=facts.seed)
     outcome: Outcome
     if swaps.p_value <= level and facts.drop >= margin:

@@ -12,7 +12,7 @@ from scipy import stats
 
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.gate.paired import Pair
-from pytest_specdec.gate.permutation import can_resolve, prompts_to_resolve, random_p_value, swap_test
+from pytest_specdec.gate.permutation import can_resolve, prompts_to_resolve, random_p_value, swap_test, too_few
 
 
 def random_run(rng: np.random.Generator, shares: np.ndarray) -> Counts:
@@ -164,3 +164,8 @@ def test_a_collapse_reaches_far_below_the_level() -> None:
     before = steady_counts(40)
     values = [random_p_value(Pair(before, scaled(before, 0.5)), level=0.01, seed=seed) for seed in range(20)]
     assert float(np.mean(values)) < 5e-4
+
+
+def test_too_few_prompts_are_counted_in_words() -> None:
+    assert too_few(1, 0.01, "this gate") == "1 prompt can never fail this gate; use at least 7 prompts"
+    assert too_few(6, 0.01, "this gate") == "6 prompts can never fail this gate; use at least 7 prompts"

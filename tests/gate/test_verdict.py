@@ -314,7 +314,7 @@ def test_too_few_prompts_is_an_error_that_names_the_number(alpha: float, gates: 
         for prompts in (needed - 1, needed)
     )
     assert few.outcome == "error"
-    assert few.reason == f"{needed - 1} prompts can never fail this gate; use at least {needed}"
+    assert few.reason == f"{needed - 1} prompts can never fail this gate; use at least {needed} prompts"
     assert enough.outcome == "regressed"
 
 

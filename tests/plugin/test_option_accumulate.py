@@ -94,5 +94,5 @@ def test_too_few_prompts_to_ever_fail_are_refused_with_the_number_needed(project
     result = project.run("--specdec-k=4", "--specdec-depth=0", *sampled)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     said = result.stdout.str() + result.stderr.str()
-    assert "2 prompts can never fail a gate at level 0.01; use at least 7" in said
+    assert "2 prompts can never fail a gate at level 0.01; use at least 7 prompts" in said
     assert project.baselines == {}
