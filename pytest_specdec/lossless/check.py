@@ -109,6 +109,7 @@ def assert_lossless(
 
     Raises RequestError for options that make no sense, NotEnumerableError for "exact" where a draw cannot be followed.
     """
+    __tracebackhide__ = True
     if method not in ("auto", "exact", "sampled"):
         raise RequestError(f'method is {method!r}; use "auto", "exact" or "sampled"')
     if vocab_size < 2 or k < 1 or max_examples < 1:
@@ -124,6 +125,7 @@ def assert_lossless(
 
 
 def _checked(plan: _Plan, method: Method) -> Checked:
+    __tracebackhide__ = True
     reason = ""
     if method != "sampled":
         try:
@@ -140,6 +142,7 @@ def _untried(sampler: Sampler) -> str:
 
 
 def _exact(plan: _Plan) -> Checked:
+    __tracebackhide__ = True
     asked = plan.sampler, plan.vocab_size, plan.k
     given = smallest_round(*asked, lambda one: _wrong(plan, one) is not None, plan.examples, plan.seed)
     if given is not None:
@@ -187,6 +190,7 @@ def _wrong_law(sampler: Sampler, given: Round | Batch) -> Fault | None:
 
 
 def _sampled(plan: _Plan, reason: str) -> Checked:
+    __tracebackhide__ = True
     examples = min(plan.examples, SAMPLED_EXAMPLES)
     rounds = [
         opposed_round(plan.vocab_size, plan.k),
@@ -221,6 +225,7 @@ def _biased(plan: _Plan, given: Round, ragged: bool, alpha: float, passed: list[
 
 
 def _raise(sampler: Sampler, fault: Fault | None, how: str, given: Round | Batch | None = None) -> None:
+    __tracebackhide__ = True
     if fault is not None:
         shown = "" if given is None else f"\n{fault.shown(given)}"
         raise AssertionError(f"{sampler.name} is not lossless ({fault.how or how}): {fault.text}{shown}") from fault.cause

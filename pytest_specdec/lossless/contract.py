@@ -128,6 +128,7 @@ def assert_q_contract(
     (rows, k, V), and of another context in each call. "auto" enumerates its draws where that can be done and else calls
     it `rounds` times. Raises RequestError for an unknown method, NotEnumerableError for "exact" where it cannot be done.
     """
+    __tracebackhide__ = True
     if method not in ("auto", "exact", "sampled"):
         raise RequestError(f'method is {method!r}; use "auto", "exact" or "sampled"')
     sampler, found = Sampler(propose), _exact_if_possible(propose, method)

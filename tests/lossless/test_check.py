@@ -265,3 +265,20 @@ def test_a_batched_result_says_that_ragged_rows_were_not_tried() -> None:
 def test_an_alpha_that_is_no_probability(alpha: float) -> None:
     with pytest.raises(RequestError, match="choose one between 0 and 1"):
         assert_lossless(right, alpha=alpha)
+
+
+@pytest.mark.parametrize("call", ["method='exact'", "method='sampled', draws=2_000", "batched=True"])
+def test_a_failure_shows_the_users_line_and_no_frame_of_ours(pytester: pytest.Pytester, call: str) -> None:
+    pytester.makepyfile(f"""
+        from pytest_specdec.lossless import assert_lossless
+
+        def biased(p, q, drafts, generator=None):
+            return [[0]] * len(p) if len(p.shape) == 3 else [0]
+
+        def test_biased():
+            assert_lossless(biased, {call})
+    """)
+    result = pytester.runpytest("-p", "no:cacheprovider")
+    lines = result.stdout.lines
+    assert any(line.startswith(">       assert_lossless(biased") for line in lines)
+    assert not any("check.py" in line for line in lines), result.stdout.str()
