@@ -50,9 +50,9 @@ proof: $(READY)  ## the gate's false alarms and power by simulation, into docs/p
 
 costs: $(READY)  ## time the embedded pairs again, on a quiet machine; then `pytest suites/ --specdec-update=changed`
 	$(BIN)/python -m pytest_specdec costs --target suites/models/text-target --draft suites/models/text-draft \
-		--depth 0,1,2,3 --repeats 80 -o suites/text/costs.json
+		--draft mtp --draft prompt-lookup --depth 0,1,2,3 --repeats 80 -o suites/text/costs.json
 	$(BIN)/python -m pytest_specdec costs --target suites/models/audio-target --draft suites/models/audio-draft \
-		--k 4,8,12,16,24,32 --depth 0,1,2,3 --repeats 80 -o suites/audio/costs.json
+		--draft prompt-lookup --k 4,8,12,16,24,32 --depth 0,1,2,3 --repeats 80 -o suites/audio/costs.json
 
 models: $(READY)  ## train both embedded pairs again: text and audio (about an hour)
 	$(BIN)/python suites/models/build.py

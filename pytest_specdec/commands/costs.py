@@ -27,7 +27,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--target", metavar="PATH", help="target: a checkpoint folder or hub id")
     source.add_argument("--benchmark", type=Path, metavar="FILE", help="what pytest-benchmark saved of specdec_rounds")
-    parser.add_argument("--draft", metavar="PATH", help="draft model (default: the target's own MTP heads)")
+    parser.add_argument(
+        "--draft", action="append", metavar="PATH",
+        help="what drafts: a draft model, mtp for the target's own MTP heads, or prompt-lookup; name each of several "
+        "(default: mtp where the target has heads, and prompt-lookup)",
+    )  # fmt: skip
     parser.add_argument(
         "--k", type=whole_numbers(1, MOST_K), default="1,2,3,4,8,12,16", metavar="K[,K]",
         help="draft tokens per round (default %(default)s)",
@@ -82,12 +86,19 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _measured(asked: argparse.Namespace, progress: CommandProgress) -> CostProfile:
+    from ..acceptance.case import LOOKUP, OWN_HEADS
     from ..checkpoint import check_pair
     from ..decoding.timing import Setting, measure_costs
 
-    target, drafter = load_pair(asked.target, asked.draft, asked.device, asked.dtype, progress)
+    drafters = set(asked.draft or (OWN_HEADS, LOOKUP))
+    models = sorted(drafters - {OWN_HEADS, LOOKUP})
+    if len(models) > 1:
+        raise RequestError(f"a profile holds the times of one draft model, and {len(models)} are named; measure each in a run")
+    target, drafter = load_pair(asked.target, next(iter(models), None), asked.device, asked.dtype, progress)
     if drafter is not None:
         check_pair(target.checkpoint, drafter.checkpoint, max(asked.depth))
+    if OWN_HEADS in (asked.draft or ()):
+        check_pair(target.checkpoint, None, max(asked.depth))
     for model in (target, drafter):
         context = None if model is None else model.checkpoint.context
         if model is not None and context is not None and asked.context >= context:
@@ -100,7 +111,8 @@ def _measured(asked: argparse.Namespace, progress: CommandProgress) -> CostProfi
         depths=asked.depth,
         setting=Setting(asked.batch, asked.context, asked.temperature, asked.dtype),
         repeats=asked.repeats,
-        lookup=True,
+        own_heads=OWN_HEADS in drafters,
+        lookup=LOOKUP in drafters,
         max_seconds=asked.max_seconds,
         progress=progress,
         announce=progress.say,

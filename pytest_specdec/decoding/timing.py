@@ -148,7 +148,9 @@ def emitted_starts(target: LoadedModel, setting: Setting, budget: Budget | None 
         batch.draft()
         batch.verify()
         if budget is not None:
-            budget.check(f"emitting a context of {setting.context} tokens")
+            emitted = min(len(row.tokens) for row in rows) - 1
+            left = budget.spent * (setting.context - 1 - emitted) / max(emitted, 1)
+            budget.check(f"emitting a context of {setting.context} tokens", left)
     return [row.tokens for row in rows]
 
 

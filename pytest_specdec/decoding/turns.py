@@ -92,13 +92,14 @@ class Budget:
     def over(self) -> bool:
         return self.seconds is not None and self.spent > self.seconds
 
-    def check(self, what: str) -> None:
-        """Raises RequestError where nothing is left."""
+    def check(self, what: str, left: float) -> None:
+        """Raises RequestError where no time is left; `left` are the seconds that the rest would take at least."""
         if self.over:
             assert self.seconds is not None
+            needed = math.ceil(_SPARE * (self.spent + left))
             raise RequestError(
-                f"{what} took all of the {seconds_in_words(self.seconds)}; ask for fewer k and depths, a smaller --context or "
-                f"more --max-seconds"
+                f"{what} took all of the {seconds_in_words(self.seconds)}; ask for fewer k and depths, a smaller --context, or "
+                f"at least --max-seconds={needed}"
             )
 
     def fit(self, seconds: float) -> float:
@@ -178,13 +179,19 @@ def _probed(
     tracks: Mapping[Part, Segments], budget: Budget, name: Callable[[Part], str], progress: Progress
 ) -> Iterator[tuple[str, Estimate]]:
     """What each part takes, by name, from one round of it."""
+    first = budget.spent
+    shortest_turns = 0.0
     for number, (part, rounds) in enumerate(tracks.items(), 1):
         begun = budget.spent
         (lap,) = rounds.segment(1)
         seconds = (lap.draft_ms + lap.verify_ms) / 1e3
-        yield name(part), Estimate(max(0.0, budget.spent - begun - seconds), seconds)
+        estimate = Estimate(max(0.0, budget.spent - begun - seconds), seconds)
+        yield name(part), estimate
         progress("trying each part", number, len(tracks))
-        budget.check(f"trying {number} of {len(tracks)} parts (the last was {name(part)})")
+        tried = budget.spent - first
+        shortest_turns += LEAST_TURNS * estimate.seconds(_SHORTER[-1])
+        whole = (tried + shortest_turns) / number * len(tracks)  # as if the other parts took as long as those tried
+        budget.check(f"trying {number} of {len(tracks)} parts (the last was {name(part)})", whole - tried)
 
 
 def _said(plan: Plan, estimates: Mapping[str, Estimate], repeats: int) -> str:

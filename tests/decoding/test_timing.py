@@ -133,10 +133,33 @@ def test_command_writes_a_loadable_file(
     assert main(["costs", *pair, *size, "-o", str(path)]) == 0
     shown = capsys.readouterr()
     assert shown.out == f"wrote {path}\n"
-    assert shown.err.startswith("timing 16 rounds of each of 9 parts: about ")
+    assert shown.err.startswith("timing 16 rounds of each of 5 parts: about ")
     profile = CostProfile.load(path)
     assert set(profile.verify) == {1, 2}
     assert set(profile.draft) == {0, 1}
+    assert (profile.own_heads, profile.lookup) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("drafters", "timed"),
+    [([], {"mtp", "lookup"}), (["mtp"], {"mtp"}), (["prompt-lookup"], {"lookup"}), (["PATH", "mtp"], {"draft", "mtp"})],
+)
+def test_command_times_the_drafters_that_are_named(
+    tiny_target: Path, tiny_draft: Path, capsys: pytest.CaptureFixture[str], drafters: list[str], timed: set[str], tmp_path: Path
+) -> None:
+    named = [f"--draft={str(tiny_draft) if name == 'PATH' else name}" for name in drafters]
+    size = ["--k", "1", "--depth", "1", "--context", "8", "--repeats", "2", "--device", "cpu"]
+    assert main(["costs", "--target", str(tiny_target), *named, *size]) == 0
+    path = tmp_path / "costs.json"
+    path.write_text(capsys.readouterr().out)
+    profile = CostProfile.load(path)
+    tables = {"draft": profile.draft, "mtp": profile.own_heads, "lookup": profile.lookup}
+    assert {name for name, table in tables.items() if table} == timed
+
+
+def test_command_refuses_two_draft_models(tiny_target: Path, tiny_draft: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["costs", "--target", str(tiny_target), f"--draft={tiny_draft}", "--draft=other"]) == 2
+    assert "a profile holds the times of one draft model, and 2 are named; measure each in a run" in capsys.readouterr().err
 
 
 def test_command_prints_a_loadable_profile(tiny_target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,7 +177,7 @@ def test_command_refuses_a_bad_path(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_what_does_not_fit_into_the_time_is_refused(target: LoadedModel, drafter: LoadedModel) -> None:
-    with pytest.raises(RequestError, match=r"took all of the .*; ask for fewer k and depths, .* or more --max-seconds"):
+    with pytest.raises(RequestError, match=r"took all of the .*; ask for fewer k and depths, .*, or at least --max-seconds=\d+$"):
         measure_costs(target, drafter, ks=KS, depths=DEPTHS, setting=SMALL, max_seconds=1e-9)
 
 

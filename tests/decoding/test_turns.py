@@ -92,9 +92,15 @@ def test_what_does_not_fit_at_all_is_refused_with_the_seconds_that_it_needs() ->
 def test_a_probe_that_eats_the_time_up_is_refused() -> None:
     clock = Clock()
     parts = {str(number): Part(clock, 30.0) for number in range(9)}
-    with pytest.raises(RequestError, match=r"trying 3 of 9 parts \(the last was 2\) took all of the 60 s; ask for fewer"):
+    with pytest.raises(
+        RequestError, match=r"trying 3 of 9 parts \(the last was 2\) took all of the 60 s; ask for fewer"
+    ) as caught:
         in_turn(parts, 40, Budget(60.0, clock))
     assert clock.now == 90
+    needed = int(str(caught.value).rpartition("--max-seconds=")[2])
+    clock.now = 0.0
+    in_turn({str(number): Part(clock, 30.0) for number in range(9)}, 40, Budget(needed, clock))
+    assert clock.now <= needed
 
 
 def test_a_machine_that_slows_down_ends_the_measurement_at_its_time() -> None:
