@@ -8,6 +8,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from .printable import printable
+from .report.layout import wrapped
+
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
@@ -67,6 +70,18 @@ class Comparisons:
             "and >= compare numbers); write `assert specdec_run == specdec_baseline` (without -O) and set what may be lost by "
             "--specdec-margin, or leave the fixture out"
         )
+
+    def explain_no_baseline(self, nodeid: str, case_id: str) -> None:
+        """Add a message to a test that failed: nothing was compared with the baseline that is missing, so none is created."""
+        if self.missing(nodeid) is not None:
+            reason = (
+                f"{case_id} has no baseline, and the test failed before it compared anything with one by == or !=, so "
+                "--specdec-update=new creates none (pytest.approx and >= compare numbers); set what may be lost by "
+                "--specdec-margin, and compare by"
+            )
+            self._messages.setdefault(nodeid, []).append(
+                [*wrapped(printable(reason)), "    assert specdec_run == specdec_baseline"]
+            )
 
     def take_messages(self, nodeid: str, *, seen: bool) -> list[Sequence[str]]:
         """The messages of the failures since the last call; `seen` where the test was expected to fail."""

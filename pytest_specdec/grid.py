@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -97,6 +98,17 @@ def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[str
         f"no drafter for the tests in {test_folder}; pass --specdec-draft=PATH, {OWN_HEADS} for the target's own heads, "
         f"or {LOOKUP}"
     )
+
+
+def replaced_drafter(settings: Settings, marker: Marker, test_folder: Path) -> str | None:
+    """The marker's or ini file's words for another drafter than --specdec-draft's, which a run without it measures; or None."""
+    if settings.command_line.draft is None or (marker.drafter is None and settings.ini.draft is None):
+        return None
+    command_line = dataclasses.replace(settings.command_line, draft=None)
+    plain = dataclasses.replace(settings, command_line=command_line)
+    if _drafter(plain, marker, test_folder)[0] == _drafter(settings, marker, test_folder)[0]:
+        return None
+    return f"specdec_draft = {settings.ini.draft} in the ini file" if marker.drafter is None else f"drafter={marker.drafter!r}"
 
 
 def _prompts(marker: Marker, test_folder: Path) -> Path:

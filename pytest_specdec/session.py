@@ -43,6 +43,7 @@ class Session:
         self._generated: list[Case] = []
         self._selected: list[Case] = []
         self._awaiting: set[Case] = set()
+        self._replaced_drafters: dict[Case, str] = {}
         self._collected = Collected()
         self._stale: list[Path] = []
         self._interrupted = False
@@ -60,7 +61,7 @@ class Session:
 
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
         """Give a test function one parameter set per case. What cannot be asked for ends the run after collection."""
-        from .grid import cases
+        from .grid import cases, replaced_drafter
 
         marks = list(metafunc.definition.iter_markers("specdec"))
         values: list[Any] = []
@@ -72,6 +73,8 @@ class Session:
                 merged |= mark.kwargs
             marker = Marker.from_pytest_mark((), merged, metafunc.definition.nodeid)
             found = cases(self.settings, marker, metafunc.definition.path.parent)
+            if (replaced := replaced_drafter(self.settings, marker, metafunc.definition.path.parent)) is not None:
+                self._replaced_drafters |= dict.fromkeys(found, replaced)
             self._generated += found
             self._collected.folders.add(metafunc.definition.path.parent)
             values = [pytest.param(case, id=f"k{case.k}-depth{case.depth}", marks=self._grid_marks(case)) for case in found]
@@ -167,7 +170,7 @@ class Session:
             have, they = ("has", "it") if missing == 1 else ("have", "they")
             lines.append(
                 f"specdec: {missing} of {gates} cases {have} no baseline: {they} will be measured and fail; "
-                "--specdec-update=new creates baselines"
+                "--specdec-update=new creates baselines (tests must compare by ==)"
             )
         return lines
 
@@ -230,7 +233,7 @@ class Session:
     def _new_suite(self) -> Suite:
         from .suite import Suite
 
-        return Suite(self._selected, self.engine, self._store(), self._policy(), self._update_command)
+        return Suite(self._selected, self.engine, self._store(), self._policy(), self._update_command, self._replaced_drafters)
 
     def _policy(self) -> Policy:
         from .suite import Policy
@@ -288,6 +291,8 @@ class Session:
             raise
         except BaseException:
             found.failed(item.nodeid, self._judgements())
+            if when == "call":
+                self._explain_no_baseline(item)
             raise
         else:
             if when == "setup":
@@ -299,6 +304,12 @@ class Session:
         if problem is not None:
             pytest.fail(problem, pytrace=False)
         return result
+
+    def _explain_no_baseline(self, item: pytest.Item) -> None:
+        """Report why no update creates the baseline that a failed test asked for."""
+        for case in _cases_of([item]):
+            if not self._store().record_path(case).exists():
+                self._comparisons.explain_no_baseline(item.nodeid, case.id)
 
     def _judgements(self) -> list[Judgement]:
         return [] if self._suite is None else self._suite.take_judgements()

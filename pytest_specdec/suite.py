@@ -21,12 +21,13 @@ from .comparison import Baseline, Metric, Run, costs_of, value_of
 from .engines.protocol import Engine
 from .errors import RequestError, SpecdecError
 from .gate.costs import judge_speedup
-from .gate.explain import explain, headline
+from .gate.explain import INTENDED, explain, headline
 from .gate.nightly import judge_night
 from .gate.refusals import below_lookup, dead_drafter, looping_texts, no_better, same_model, too_good
 from .gate.verdict import Verdict, judge
 from .paths import short
 from .printable import printable
+from .report.layout import wrapped
 from .report.row import SEVERITY, Row, Utterance
 from .rows import CREATED, UPDATED, failed_row, measured_row
 from .seeds import Runs, accumulates, measured_cases, seeded
@@ -77,10 +78,16 @@ class Suite:
     """The cases of a session. Measures lazily; keeps verdicts, messages and pending baseline files."""
 
     def __init__(
-        self, plan: Sequence[Case], engine: Engine, store: BaselineStore, policy: Policy, name_update: Callable[[str], str]
+        self,
+        plan: Sequence[Case],
+        engine: Engine,
+        store: BaselineStore,
+        policy: Policy,
+        name_update: Callable[[str], str],
+        replaced_drafters: Mapping[Case, str],
     ) -> None:
         self.plan, self.engine, self.store, self.policy = tuple(plan), engine, store, policy
-        self._name_update = name_update
+        self._name_update, self._replaced_drafters = name_update, replaced_drafters
         self.verdicts: dict[str, dict[str, Verdict]] = {}
         self.pending: dict[Path, str] = {}
         self._judgements: list[Judgement] = []
@@ -312,8 +319,9 @@ class Suite:
             update_command=self._name_update("changed" if before else "new"),
             prompt_names=self._prompt_names(case),
             where=told(run, before, self.store, self.engine) if before and same_texts else (),
+            replaced_drafter=self._replaced_drafters.get(case),
         )
-        return list(map(printable, lines))
+        return [part for line in lines for part in _in_columns(printable(line))]
 
     def _prompt_names(self, case: Case) -> Mapping[str, str]:
         prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
@@ -340,7 +348,21 @@ class Suite:
         old = before is not None and before.schema < SCHEMA and not self.policy.rewrites()
         migrate = f"python -m pytest_specdec baseline migrate {short(self.store.folder)}"
         warning = self._warnings.get(case.id)
-        return [f"{OLD_BASELINES}; rewrite them with: {migrate}"] * old + ([] if warning is None else [warning])
+        notes = [f"{OLD_BASELINES}; rewrite them with: {migrate}"] * old + ([] if warning is None else [warning])
+        return notes + [note for note in (self._prompts_note(case),) if note is not None]
+
+    def _prompts_note(self, case: Case) -> str | None:
+        """How many of the prompts were measured, where the command line asks for fewer."""
+        measured, total = (len(read_prompts(case.texts.prompts, limit)) for limit in (case.texts.prompt_limit, None))
+        if not self.policy.subset or measured == total:
+            return None
+        return f"suite {case.suite}: measured {measured} of {total} prompts (--specdec-prompts)"
+
+
+def _in_columns(line: str) -> list[str]:
+    """A line of a message in the terminal's columns; the headline, and a command to be copied, stay whole."""
+    labelled = line.startswith(" ") and not line.startswith(INTENDED)
+    return wrapped(line, indent=" " * len(INTENDED)) if labelled else [line]
 
 
 def _kept(record: Record, before: Record | None) -> Record:

@@ -12,7 +12,7 @@ from records import case
 
 from pytest_specdec.acceptance.case import LOOKUP, OWN_HEADS, Case, Judged
 from pytest_specdec.errors import RequestError
-from pytest_specdec.grid import cases, locate, suite_name
+from pytest_specdec.grid import cases, locate, replaced_drafter, suite_name
 from pytest_specdec.preflight import check_distinct
 from pytest_specdec.settings import Given, Marker, Settings
 
@@ -306,3 +306,22 @@ def test_steps_of_another_length_may_not_share_a_baseline_and_sounds_may() -> No
     with pytest.raises(RequestError, match="two different cases are both called"):
         check_distinct([case(judged=judged), case(judged=Judged(4, 8))])
     check_distinct([case(judged=judged, speech="voice:speak"), case(judged=judged, speech="voice:sing"), case()])
+
+
+@pytest.mark.parametrize(
+    ("line", "marker", "ini", "replaced"),
+    [
+        ("/new", "models/old", None, "drafter='models/old'"),
+        ("/new", None, "models/old", "specdec_draft = models/old in the ini file"),
+        ("/new", "models/old", "/new", "drafter='models/old'"),
+        ("/new", "/new", None, None),
+        ("/new", None, None, None),
+        (None, "models/old", None, None),
+        ("/new", OWN_HEADS, None, None),
+    ],
+)
+def test_another_drafter_than_the_command_lines_is_known(
+    tmp_path: Path, line: str | None, marker: str | None, ini: str | None, replaced: str | None
+) -> None:
+    settings = Settings(Given(draft=line), Given(draft=ini), tmp_path, tmp_path)
+    assert replaced_drafter(settings, Marker(drafter=marker), tmp_path) == replaced

@@ -10,17 +10,32 @@ from ..percent import signed_percent
 from .paired import Pair
 from .verdict import Verdict
 
+INTENDED = "  intended?  "
+"""How the line with the update's command begins."""
 _WORST = 3
 _NOISE = 1e-4
 """Relative change of a position below which nothing is said of it."""
 
 
 def explain(
-    verdict: Verdict, *, case_id: str, update_command: str, prompt_names: Mapping[str, str], where: Sequence[str] = ()
+    verdict: Verdict,
+    *,
+    case_id: str,
+    update_command: str,
+    prompt_names: Mapping[str, str],
+    where: Sequence[str] = (),
+    replaced_drafter: str | None = None,
 ) -> list[str]:
-    """The message of a verdict, headline first, one fact a line; `where` tells of single tokens."""
+    """The message of a verdict, headline first, one fact a line.
+
+    `where` reports single tokens, `replaced_drafter` how the tests name another drafter than the session's.
+    """
+    update = [f"{INTENDED}{update_command}"]
+    if replaced_drafter is not None:
+        still = f"{replaced_drafter} still names the old drafter, and a run without --specdec-draft measures it again"
+        update.append(f"  afterwards {still}; change it, too")
     if verdict.pair is None:
-        return [headline(verdict), f"  case       {case_id}", f"  intended?  {update_command}"]
+        return [headline(verdict), f"  case       {case_id}", *update]
     changed = "; ".join(verdict.changed) or "neither models nor environment: look at the code"
     lines = [
         headline(verdict),
@@ -37,8 +52,7 @@ def explain(
         lines.append(f"  test       the largest standardised drop is that of {what}")
     if verdict.regime == "sampled":
         lines.append(f"  detectable {_detectable(verdict.smallest_detectable_drop)} with {verdict.pair.prompts} prompts")
-    lines.append(f"  intended?  {update_command}")
-    return lines
+    return lines + update
 
 
 def _parts(verdict: Verdict) -> list[str]:

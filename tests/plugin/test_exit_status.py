@@ -276,3 +276,23 @@ def test_leaves(specdec_run, specdec_baseline):
         pytest.exit("done", returncode=0)
 """)  # fmt: skip
     assert project.run(worse).ret == pytest.ExitCode.TESTS_FAILED
+
+
+NUMBERS = """
+@PAIR
+def test_approx(specdec_run, specdec_baseline):
+    assert specdec_run.acceptance_length == pytest.approx(specdec_baseline.acceptance_length, rel=0.1)
+
+@PAIR
+def test_floor(specdec_run, specdec_baseline):
+    assert specdec_run.acceptance_length >= 0.9 * specdec_baseline.acceptance_length
+"""
+
+
+def test_where_only_numbers_are_compared_a_missing_baseline_is_not_advised_to_be_created_by_an_update(project) -> None:
+    write(project, NUMBERS)
+    text = project.run("--specdec-update=new", ok=False).stdout.str()
+    said = "so --specdec-update=new creates none (pytest.approx and >= compare numbers)"
+    assert " ".join(text.split()).count(said) == 2, text
+    assert project.baselines == {}
+    assert text.splitlines().count("    assert specdec_run == specdec_baseline") == 2

@@ -10,7 +10,10 @@ import pytest
 
 from pytest_specdec.engines import kept_texts, replay
 
-LINE = "specdec: 4 of 4 cases have no baseline: they will be measured and fail; --specdec-update=new creates baselines"
+LINE = (
+    "specdec: 4 of 4 cases have no baseline: they will be measured and fail; --specdec-update=new creates baselines "
+    "(tests must compare by ==)"
+)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from plugin.conftest import Project
 from support import add_noise
@@ -33,3 +35,23 @@ def test_tables_fit_80_columns_and_verbose_ones_show_every_column(project: Proje
     assert "accepted" not in header
     verbose = project.run("-v").outlines
     assert any("accepted" in line and "verdict" in line for line in verbose)
+
+
+def test_a_message_fits_80_columns_but_for_its_headline_and_command(project: Project, tmp_path: Path) -> None:
+    project.create()
+    noisy = add_noise(project.draft, tmp_path / "noisy-draft", 0.1)
+    lines = project.run(f"--specdec-draft={noisy}", "--specdec-k=8", "--specdec-depth=0", ok=False).stdout.lines
+    (begin,) = (at for at, line in enumerate(lines) if "speculative decoding gate" in line)
+    (end,) = (at for at, line in enumerate(lines) if line.startswith("  intended?  "))
+    assert all(len(line) <= 80 for line in lines[begin + 2 : end])
+    assert lines[end].endswith(" --specdec-update=changed")
+    afterwards = " ".join(" ".join(lines[end + 1 : end + 6]).split())
+    assert afterwards.startswith(f"afterwards drafter='{project.draft}' still names the old drafter, and a run without ")
+    assert not any("afterwards" in line for line in project.run("--specdec-k=8", "--specdec-new-tokens=20").stdout.lines)
+
+
+def test_fewer_prompts_are_counted_under_the_table(project: Project) -> None:
+    project.create()
+    note = "note: suite letters: measured 5 of 12 prompts (--specdec-prompts)"
+    assert project.run("--specdec-prompts=5", ok=True).stdout.lines.count(note) == 1
+    assert not any("(--specdec-prompts)" in line for line in project.run("--specdec-prompts=12", ok=True).stdout.lines)
