@@ -254,6 +254,23 @@ def check_tokenizer_config(folder: Path) -> None:
         raise RequestError(f"{path} names no tokenizer class; save the tokenizer again")
 
 
+def check_chat_template(folder: Path) -> None:
+    """Refuse a tokenizer whose files hold no chat template. Raises RequestError.
+
+    Without a tokenizer_config.json, or with a tokenizer of mistral-common's, the files alone do not decide it.
+    """
+    path = folder / "tokenizer_config.json"
+    templates = ("chat_template.jinja", "additional_chat_templates", "tekken.json")
+    if not path.is_file() or any((folder / name).exists() for name in templates):
+        return
+    data = _read_json(path, "save the tokenizer again")
+    if isinstance(data, dict) and data.get("chat_template") is None:
+        raise RequestError(
+            f"a prompt has messages and {path} has no chat_template; write the prompt as plain `prompt` text, or save "
+            "chat_template.jinja beside it"
+        )
+
+
 def check_pair(target: Checkpoint, drafter: Checkpoint | None, depth: int) -> None:
     """Refuse a pair that cannot be measured; `drafter` None stands for the target's own MTP heads.
 

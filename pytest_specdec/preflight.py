@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from .acceptance.case import MEASURE, REPLAYING, SERVED, TRACE, Case, TextKey
 from .acceptance.prompts import read_prompts
 from .baselines.store import BaselineStore
-from .checkpoint import Checkpoint, case_checkpoint, check_not_itself, check_pair
-from .errors import BaselineError, RequestError
+from .checkpoint import Checkpoint, case_checkpoint, check_chat_template, check_not_itself, check_pair
+from .errors import EXTRAS, BaselineError, RequestError, naming_extras
 from .gate.permutation import can_resolve, too_few
 from .speedup.costs import CostProfile
+
+_IN_PROCESS = ("replay", "decode")
+"""Engines that load models and tokenizers into this process."""
 
 
 def check(cases: Iterable[Case], store: BaselineStore) -> None:
@@ -42,6 +47,16 @@ def check_trace(engine: str, url: str | None) -> None:
         from .engines.trace import read_trace
 
         read_trace(Path(url))
+
+
+def check_installed(engine: str) -> None:
+    """Refuse an engine of ours where what it imports is not installed. Imports nothing. Raises MissingExtraError."""
+    if engine not in _IN_PROCESS:
+        return
+    with naming_extras():
+        for package in EXTRAS["models"]:
+            if package not in sys.modules and importlib.util.find_spec(package) is None:
+                raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
 
 def check_alone(cases: Iterable[Case], *, worker: bool) -> None:
@@ -106,9 +121,12 @@ def _check_texts(store: BaselineStore, key: TextKey) -> None:
 
 
 def _check_prompts(key: TextKey, cases: list[Case]) -> None:
-    """Each prompt and its new tokens must fit the context of every model that reads them."""
+    """Messages need a chat template; each prompt and its new tokens must fit the context of every model that reads them."""
     prompts = read_prompts(key.prompts, key.prompt_limit)
     target = _local(key.target)
+    in_process = any(case.engine in _IN_PROCESS for case in cases)
+    if target is not None and in_process and any(prompt.messages for prompt in prompts):
+        check_chat_template(target.folder)
     models = [target, *(_local(case.draft_model) for case in cases)]
     narrow = [(model.context, model.folder) for model in models if model is not None and model.context is not None]
     if not narrow or target is None or not (tokenizer := target.folder / "tokenizer.json").is_file():

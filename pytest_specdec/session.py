@@ -43,11 +43,14 @@ class Session:
         self._generated: list[Case] = []
         self._selected: list[Case] = []
         self._awaiting: set[Case] = set()
+        self._measures = False
+        """Whether a test that nothing skips at collection needs the session's engine."""
         self._replaced_drafters: dict[Case, str] = {}
         self._collected = Collected()
         self._stale: list[Path] = []
         self._interrupted = False
         self._engine: LocalEngine | ForeignEngine | ServedReplay | None = None
+        self._engine_error: SpecdecError | None = None
         self._suite: Suite | None = None
         self._problem: str | None = None
         self._rows: dict[str, Row] = {}
@@ -112,6 +115,7 @@ class Session:
         picked = _cases_of(session.items)
         self._selected = list(dict.fromkeys(picked))
         self._awaiting = set(_cases_of(item for item in session.items if "specdec_baseline" in getattr(item, "fixturenames", ())))
+        self._measures = not self._config.option.collectonly and any(map(_needs_engine, session.items))
         problem = self._problem or self._preflight() or self._look_for_stale(len(picked))
         if problem is None:
             return
@@ -139,6 +143,8 @@ class Session:
         from . import preflight
 
         try:
+            if self._measures:
+                preflight.check_installed(self.settings.engine)
             preflight.check_distinct(self._generated)
             preflight.check(self._selected, self._store())
             preflight.check_trace(self.settings.engine, self.settings.url)
@@ -178,22 +184,34 @@ class Session:
 
     @property
     def engine(self) -> LocalEngine | ForeignEngine | ServedReplay:
-        """The session's engine; the first use imports what it needs. Raises RequestError where that is missing."""
-        if self._engine is None:
-            from .engines.made import make_engine
+        """The session's engine; the first use imports what it needs. Raises RequestError where that is missing.
 
-            self._engine = make_engine(
-                self.settings.engine,
-                [one for case in self._selected for one in self._measured_cases(case)],
-                url=self.settings.url,
-                draft_url=self.settings.scalar("draft_url", None),
-                device=self.settings.device,
-                dtype=self.settings.dtype,
-                stored_texts=self._store().texts,
-                kept=self._config.rootpath / ".specdec",
-                report=ProgressBar(self._config),
-            )
+        An engine that could not be made is not tried again: the other tests fail with the same error.
+        """
+        if self._engine_error is not None:
+            raise self._engine_error.with_traceback(None)
+        if self._engine is None:
+            try:
+                self._engine = self._new_engine()
+            except SpecdecError as error:
+                self._engine_error = error
+                raise
         return self._engine
+
+    def _new_engine(self) -> LocalEngine | ForeignEngine | ServedReplay:
+        from .engines.made import make_engine
+
+        return make_engine(
+            self.settings.engine,
+            [one for case in self._selected for one in self._measured_cases(case)],
+            url=self.settings.url,
+            draft_url=self.settings.scalar("draft_url", None),
+            device=self.settings.device,
+            dtype=self.settings.dtype,
+            stored_texts=self._store().texts,
+            kept=self._config.rootpath / ".specdec",
+            report=ProgressBar(self._config),
+        )
 
     @property
     def models(self) -> LocalEngine:
@@ -471,6 +489,16 @@ def _cases_of(items: Iterable[pytest.Item]) -> list[Case]:
     """The case of every test that has one."""
     found = (item.callspec.params.get("specdec_case") for item in items if hasattr(item, "callspec"))
     return [case for case in found if case is not None]
+
+
+_WITHOUT_ENGINE = ("specdec_case", "specdec_verifier")
+"""Fixtures that need no engine."""
+
+
+def _needs_engine(item: pytest.Item) -> bool:
+    """Whether a test asks for the session's engine, and no mark may skip it."""
+    names = [name for name in getattr(item, "fixturenames", ()) if name.startswith("specdec_") and name not in _WITHOUT_ENGINE]
+    return bool(names and _cases_of([item])) and not any(map(item.get_closest_marker, ("skip", "skipif")))
 
 
 _COLOURS = {"regressed": "red", "error": "red", "inconclusive": "yellow", "improved": "green", "new": "cyan", "updated": "cyan"}

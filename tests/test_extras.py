@@ -62,11 +62,14 @@ def test_imports_name_the_extra_and_are_import_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "told"),
-    [("replay", MESSAGE), ("transformers", f"--specdec-engine=transformers: {MESSAGE}, or record a trace elsewhere")],
+    ("engine", "status", "told"),
+    [
+        ("replay", 4, f"ERROR: {MESSAGE}"),
+        ("transformers", 1, f"--specdec-engine=transformers: {MESSAGE}, or record a trace elsewhere"),
+    ],
     ids=["replay", "transformers"],
 )
-def test_a_gate_names_the_extra_in_place_of_a_traceback(engine: str, told: str, tmp_path: Path) -> None:
+def test_a_gate_names_the_extra_in_place_of_a_traceback(engine: str, status: int, told: str, tmp_path: Path) -> None:
     test = (
         "import pytest\n"
         f"@pytest.mark.specdec(target={TARGET!r}, drafter={DRAFT!r}, k=[4], temperature=0)\n"
@@ -78,11 +81,35 @@ def test_a_gate_names_the_extra_in_place_of_a_traceback(engine: str, told: str, 
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     command = ["-p", "no:cacheprovider", "-q", "--rootdir", str(tmp_path), str(tmp_path), f"--specdec-engine={engine}"]
     done = without(f"import pytest\nsys.exit(pytest.main({command!r}))")
-    assert done.returncode == 1
-    lines = done.stdout.splitlines()
+    assert done.returncode == status
+    lines = (done.stdout + done.stderr).splitlines()
     assert lines.count(told) == 1, done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert "ModuleNotFoundError" not in done.stdout + done.stderr
+
+
+SKIPPED = """
+import pytest
+PAIR = dict(target={target!r}, drafter={draft!r}, k=[4, 8], temperature=0)
+
+@pytest.mark.skipif(True, reason="there is no torch here")
+@pytest.mark.specdec(**PAIR)
+def test_skipped(specdec_run, specdec_baseline):
+    assert specdec_run == specdec_baseline
+
+@pytest.mark.specdec(**PAIR)
+def test_of_the_case_alone(specdec_case):
+    assert specdec_case.k
+"""
+
+
+def test_tests_that_need_no_engine_run_without_the_extra(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(SKIPPED.format(target=TARGET, draft=DRAFT))
+    (tmp_path / "prompts.jsonl").write_text('{"category": "all", "prompt": "a"}\n')
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    done = without(f"import pytest\nsys.exit(pytest.main({['-p', 'no:cacheprovider', '--rootdir', *[str(tmp_path)] * 2]!r}))")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed, 2 skipped" in done.stdout
 
 
 def test_a_package_that_is_too_old_is_not_called_missing() -> None:

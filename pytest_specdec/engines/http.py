@@ -6,7 +6,9 @@ Only the given URL's host is ever spoken to: redirects are refused and proxy set
 from __future__ import annotations
 
 import dataclasses
+import errno
 import http.client
+import socket
 import threading
 import time
 import urllib.parse
@@ -26,6 +28,9 @@ Answer = TypeVar("Answer")
 
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 """Statuses that another try may cure."""
+_UNREACHABLE = (ConnectionRefusedError, socket.gaierror)
+_NO_ROUTE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
+"""Faults of a connection that was never made."""
 _CHUNK = 1 << 16
 _IDLE = 2.0
 """Seconds after which a kept connection is not trusted: servers close idle ones, and a request on a closed one is lost."""
@@ -42,6 +47,9 @@ class ServerError(MeasurementError):
 
 class _PassingError(Exception):
     """A fault that another try may cure."""
+
+    unreachable = False
+    """Whether no connection was made."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +83,8 @@ class Client:
         """Close every connection; done by itself when the client is no longer used."""
         self._lock = threading.Lock()
         self._lost = 0
+        self._unreachable: str | None = None
+        """What was wrong where no try reached the server: it is not waited for again."""
 
     @property
     def lost(self) -> int:
@@ -108,7 +118,9 @@ class Client:
 
     def _request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None = None) -> bytes:
         """Try until an answer comes that another try would not better."""
-        wait, fault = self._patience.backoff, ""
+        wait, fault, unreachable = self._patience.backoff, "", False
+        if self._unreachable is not None:
+            raise self._error(path, self._unreachable)
         for attempt in range(self._patience.tries):
             if attempt:
                 self._patience.sleep(wait)
@@ -121,8 +133,11 @@ class Client:
                 self._judge(path, status, answer, location)
                 return answer
             except _PassingError as passing:
-                fault = str(passing)
-        raise self._error(path, f": {fault}, in {self._patience.tries} tries; see that the server runs and look into its log")
+                fault, unreachable = str(passing), passing.unreachable
+        told = f": {fault}, in {self._patience.tries} tries; see that the server runs and look into its log"
+        if unreachable:
+            self._unreachable = told
+        raise self._error(path, told)
 
     def _judge(self, path: str, status: int, answer: bytes, location: str | None) -> None:
         """Raises _PassingError or ServerError unless the status is 200."""
@@ -162,7 +177,9 @@ class Client:
             raise _PassingError(f"the answer ends after {len(error.partial)} bytes") from None
         except (OSError, http.client.HTTPException) as error:
             self._drop()
-            raise _PassingError(f"no answer ({error.__class__.__name__}: {self._shown(str(error))})") from None
+            passing = _PassingError(f"no answer ({error.__class__.__name__}: {self._shown(str(error))})")
+            passing.unreachable = isinstance(error, _UNREACHABLE) or getattr(error, "errno", None) in _NO_ROUTE
+            raise passing from None
         except ServerError:
             self._drop()
             raise

@@ -57,6 +57,8 @@ class LocalEngine(Engine):
         self._stored_texts, self._report = stored_texts, report
         self._kept = KeptTexts(kept, f"{device} {dtype}")
         self.model = functools.cache(self._load)
+        self._refused: dict[str, RequestError] = {}
+        """By a model's name, why it could not be loaded: it is not tried again, on the hub for instance."""
         self._judged = functools.cache(_conformance_of)
 
     def drafter(self, case: Case) -> LoadedModel | MtpModel:
@@ -135,9 +137,15 @@ class LocalEngine(Engine):
         return [tokenizer.decode([token]) for token in tokens]
 
     def _load(self, name: str) -> LoadedModel:
+        if name in self._refused:
+            raise self._refused[name].with_traceback(None)
         what = f"loading {Path(name).name}"
         self._report(what, 0, 1)
-        model = load_model(name, self._device, self._dtype)
+        try:
+            model = load_model(name, self._device, self._dtype)
+        except RequestError as error:
+            self._refused[name] = error
+            raise
         self._report(what, 1, 1)
         return model
 

@@ -165,6 +165,25 @@ def test_nobody_at_home() -> None:
         client.get_text("/a")
 
 
+def test_nobody_at_home_is_not_waited_for_again() -> None:
+    slept: list[float] = []
+    client = Client("http://127.0.0.1:9", patience=Patience(tries=3, sleep=slept.append))
+    for path in ("/a", "/b"):
+        with pytest.raises(
+            ServerError, match=rf"127.0.0.1:9{path}: no answer \(ConnectionRefusedError.*in 3 tries; see that the"
+        ):
+            client.get_text(path)
+        assert len(slept) == 2
+
+
+def test_a_server_that_answered_badly_is_asked_again() -> None:
+    with playing({"/a": [Answer(reset=True), Answer(reset=True), Answer('{"n": 7}')]}) as stage:
+        client = stage.client(tries=2)
+        with pytest.raises(ServerError, match="no answer"):
+            client.get_json("/a", Shape)
+        assert client.get_json("/a", Shape).n == 7
+
+
 def test_text_that_is_none() -> None:
     with playing({"/a": [Answer(b"\xff\xfe")]}) as stage, pytest.raises(ServerError, match="no UTF-8 text"):
         stage.client().get_text("/a")

@@ -124,6 +124,21 @@ def test_a_bad_drafter_fails_alone(case: Case, tmp_path: Path) -> None:
         engine.measure(broken)
 
 
+def test_a_model_that_cannot_be_had_is_tried_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def unreachable(name: str, device: str, dtype: str) -> LoadedModel:
+        tried.append(name)
+        raise RequestError(f"{name!r} is no folder here; check the name")
+
+    monkeypatch.setattr(local, "load_model", unreachable)
+    engine = ReplayEngine([case], device="cpu")
+    for k in (2, 3):
+        with pytest.raises(RequestError, match="is no folder here; check the name"):
+            engine.measure(dataclasses.replace(case, k=k))
+    assert tried == [case.target]
+
+
 def test_texts_too_short_for_a_round_are_an_error(case: Case) -> None:
     (long,) = grid(case, (40, 0))
     with pytest.raises(MeasurementError, match=r"raise --specdec-new-tokens"):

@@ -259,6 +259,21 @@ def test_a_prompt_longer_than_the_context_is_a_usage_error(project) -> None:
     refused(project, "has 201 tokens; with 24 new ones it is longer than the context of * (128)")
 
 
+def test_messages_without_a_chat_template_are_a_usage_error(project, tmp_path: Path) -> None:
+    line = json.dumps({"category": "chat", "messages": [{"role": "user", "content": "pear"}]})
+    (project.pytester.path / "suites/letters/prompts.jsonl").write_text(line + "\n")
+    refused(project, "a prompt has messages and *tokenizer_config.json has no chat_template; write the prompt as plain")
+    target = shutil.copytree(project.target, tmp_path / "with-template")
+    options = (f"--specdec-target={target}", "--collect-only")
+    refused(project, "has no chat_template", *options)
+    (target / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    project.run(*options, ok=True)
+    (target / "chat_template.jinja").unlink()
+    config = json.loads((target / "tokenizer_config.json").read_text())
+    (target / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": "{{ messages[0]['content'] }}"}))
+    project.run(*options, ok=True)
+
+
 @pytest.mark.parametrize(
     ("marker", "message"),
     [

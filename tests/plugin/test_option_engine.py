@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from support import add_noise
 
+from pytest_specdec.errors import RequestError
+
 DECODE = "--specdec-engine=decode"
 CELLS = [f"letters/tiny-draft-k{k}-depth{depth}-t1" for k in (4, 8) for depth in (0, 2)]
 DECODED = {f"{cell}-decode.json" for cell in CELLS}
@@ -196,3 +198,15 @@ def test_generation(specdec_decode, specdec_case, specdec_target):
 """)
     project.run(f"--specdec-engine={engine}", ok=True)
     assert project.baselines == {}
+
+
+def test_an_engine_that_cannot_be_made_is_tried_once(project, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def unreachable(name: str, *plan: object, **options: object) -> None:
+        tried.append(name)
+        raise RequestError("nobody is at home; see that the server runs")
+
+    monkeypatch.setattr("pytest_specdec.engines.made.make_engine", unreachable)
+    project.run(ok=False).assert_outcomes(errors=4)
+    assert tried == ["replay"]
