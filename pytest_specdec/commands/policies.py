@@ -78,6 +78,13 @@ def run(asked: argparse.Namespace) -> int:
     for row in rows:
         if row.detail:
             print("\n".join(wrapped(f"{row.name}: {row.detail}", indent="  ")))
+    for row in rows:
+        if row.gain is not None:
+            low, high = row.gain.interval
+            over = f"{row.gain.ratio:.3f}x the speed of the best fixed k (95 % interval {low:.3f}x to {high:.3f}x)"
+            print(
+                "\n".join(wrapped(f"best that decides anew: {row.name}, {over}; both were chosen on these prompts", indent="  "))
+            )
     print("\n".join(wrapped(NOTE)))
     if sure is None:
         print("a confidence stops draft models without MTP heads only: none is listed")

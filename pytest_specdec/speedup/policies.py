@@ -8,8 +8,10 @@ rounds with each number of drafts and of accepted tokens. Numpy only.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from ..acceptance.counts import Array
 from ..acceptance.renewal import AcceptanceField, accepted_law, visits
 from .costs import CostProfile
+from .table import positive_interval
 
 _TEXTS = 128
 
@@ -49,7 +52,16 @@ class Drafting:
 
     def speedup(self, round_ms: RoundMs) -> float:
         """Tokens per time over those of the target's steps alone."""
-        return (float(self.rounds.sum()) + self.accepted) * round_ms(0) / self.milliseconds(round_ms)
+        return self.tokens * round_ms(0) / self.milliseconds(round_ms)
+
+    @property
+    def tokens(self) -> float:
+        """Tokens emitted."""
+        return float(self.rounds.sum()) + self.accepted
+
+    def round_times(self, round_ms: RoundMs) -> Array:
+        """(k + 1,): milliseconds of all rounds that drafted 0..k tokens."""
+        return np.array([count * round_ms(drafted) if count > 0 else 0.0 for drafted, count in enumerate(self.rounds.tolist())])
 
     def __add__(self, other: Drafting) -> Drafting:
         return Drafting(self.rounds + other.rounds, self.accepted + other.accepted)
@@ -181,6 +193,38 @@ def per_category(field: AcceptanceField, round_ms: RoundMs, ks: Iterable[int], m
         chosen[name], drafting = best_fixed(field.select(rows), round_ms, ks, most)
         together += drafting
     return chosen, together
+
+
+@dataclasses.dataclass(frozen=True)
+class Gain:
+    """Speed of one policy over that of another."""
+
+    ratio: float
+    interval: tuple[float, float]
+    """95 % interval."""
+
+
+def gain(policy: Sequence[Drafting], other: Sequence[Drafting], round_ms: RoundMs, timing_error: float = 0.0) -> Gain:
+    """The gain of a policy over another one from what each drafts text by text; at least two texts.
+
+    The delta method on the logarithm, texts being independent. Each time of a round has the relative error
+    `timing_error` of its own, which weighs as much as the two policies differ in where their time goes.
+    """
+    both = [functools.reduce(operator.add, draftings) for draftings in (policy, other)]
+    influence = _influence(policy, round_ms) - _influence(other, round_ms)
+    texts = len(influence)
+    shares = [whole.round_times(round_ms) / whole.milliseconds(round_ms) for whole in both]
+    variance = texts / (texts - 1) * (influence**2).sum() + timing_error**2 * ((shares[0] - shares[1]) ** 2).sum()
+    ratio = both[0].speedup(round_ms) / both[1].speedup(round_ms)
+    return Gain(ratio, positive_interval(ratio, math.sqrt(variance)))
+
+
+def _influence(draftings: Sequence[Drafting], round_ms: RoundMs) -> Array:
+    """(texts,): what each text adds to the logarithm of the tokens per time, to first order."""
+    tokens = np.array([own.tokens for own in draftings])
+    spent = np.array([own.milliseconds(round_ms) for own in draftings])
+    shares: Array = tokens / tokens.sum() - spent / spent.sum()
+    return shares
 
 
 def _summed(field: AcceptanceField, part: Callable[[slice], Drafting]) -> Drafting:

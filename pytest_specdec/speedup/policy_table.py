@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import functools
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
 
 from ..acceptance.renewal import AcceptanceField
 from ..errors import MeasurementError
 from .costs import CostProfile
-from .policies import Confidences, Drafting, RoundMs, confident, fastest, fixed, oracle, per_category, scheduled, times
+from .policies import (
+    Confidences,
+    Drafting,
+    Gain,
+    RoundMs,
+    confident,
+    fastest,
+    fixed,
+    gain,
+    oracle,
+    per_category,
+    scheduled,
+    times,
+)
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 TRANSFORMERS_THRESHOLD = 0.4
@@ -36,6 +53,8 @@ class PolicyRow:
     """Of the oracle's speed-up."""
     detail: str = ""
     """What it chose, where its name does not say it."""
+    gain: Gain | None = None
+    """Over the best fixed k: of the fastest policy that decides anew but for the oracle, where there are two texts or more."""
 
     def cells(self) -> tuple[str, ...]:
         """A word for each header."""
@@ -70,36 +89,87 @@ def policy_table(
         progress("policies", k + 1, total)
     if not each[most].rounds[most] > 0:
         raise MeasurementError(f"no text is long enough for a round of k={most}; use longer texts or a smaller k")
-    named = list(_fixed(each, round_ms))
+    best_k = fastest(each, round_ms)
+    named = list(_fixed(field, each, most, best_k))
     for one in _dynamic(field, round_ms, most, confidences):
         named.append(one)
         progress("policies", len(named), total)
-    speedups = [one.speedup(round_ms) for _, one, _ in named]
-    return [
-        PolicyRow(name=name, drafting=one, speedup=speedup, share=speedup / speedups[-1], detail=detail)
-        for (name, one, detail), speedup in zip(named, speedups, strict=True)
-    ]
+    rows = _rows(named, round_ms)
+    best = max(range(most + 1, len(rows) - 1), key=lambda number: rows[number].speedup)
+    rows[best] = dataclasses.replace(rows[best], gain=_gain(field, named[best], named[best_k], round_ms, costs.relative_error))
+    return rows
 
 
-_Named = tuple[str, Drafting, str]
-"""A policy's name, what it drafts, and what it chose."""
+@dataclasses.dataclass(frozen=True)
+class _Named:
+    """A policy's name, what it drafts in all texts and in some of them, and what it chose."""
+
+    name: str
+    drafting: Drafting
+    part: Callable[[slice], Drafting]
+    detail: str = ""
 
 
-def _fixed(each: Mapping[int, Drafting], round_ms: RoundMs) -> Iterator[_Named]:
-    best = fastest(each, round_ms)
+def _fixed(field: AcceptanceField, each: Mapping[int, Drafting], most: int, best: int) -> Iterator[_Named]:
     for k, drafting in each.items():
-        yield (f"k = {k}" if k else "plain decoding") + " (best fixed k)" * (k == best), drafting, ""
+        name = (f"k = {k}" if k else "plain decoding") + " (best fixed k)" * (k == best)
+        yield _Named(name, drafting, functools.partial(_part, field, functools.partial(fixed, k=k, most=most)))
 
 
 def _dynamic(field: AcceptanceField, round_ms: RoundMs, most: int, confidences: Confidences | None) -> Iterator[_Named]:
     """What decides anew; the oracle comes last."""
     chosen, drafting = per_category(field, round_ms, range(1, most + 1), most)
-    yield "k by category", drafting, ", ".join(f"{name} {k}" for name, k in chosen.items())
-    yield f"schedule of transformers, from {min(5, most)}", scheduled(field, 5, most), ""
+
+    def categorical(rows: slice) -> Drafting:
+        own = field.select(rows)
+        return functools.reduce(
+            operator.add,
+            (fixed(own.select(np.array([row])), chosen[name], most) for row, name in enumerate(own.categories)),
+        )
+
+    yield _Named("k by category", drafting, categorical, ", ".join(f"{name} {k}" for name, k in chosen.items()))
+    schedule = functools.partial(scheduled, first=5, most=most)
+    yield _whole(f"schedule of transformers, from {min(5, most)}", field, schedule)
     if confidences is not None:
-        curve = {threshold: confident(field, confidences, threshold, most) for threshold in THRESHOLDS}
-        best = fastest(curve, round_ms)
-        for threshold, own in curve.items():
-            told = ["best"] * (threshold == best) + ["transformers' default"] * (threshold == TRANSFORMERS_THRESHOLD)
-            yield f"stop below {threshold:g}" + (f" ({', '.join(told)})" if told else ""), own, ""
-    yield "oracle", oracle(field, most), ""
+        yield from _by_confidence(field, confidences, round_ms, most)
+    yield _whole("oracle", field, functools.partial(oracle, most=most))
+
+
+def _whole(name: str, field: AcceptanceField, policy: Callable[[AcceptanceField], Drafting]) -> _Named:
+    """A policy that needs nothing but the field."""
+    return _Named(name, policy(field), functools.partial(_part, field, policy))
+
+
+def _part(field: AcceptanceField, policy: Callable[[AcceptanceField], Drafting], rows: slice) -> Drafting:
+    return policy(field.select(rows))
+
+
+def _by_confidence(field: AcceptanceField, confidences: Confidences, round_ms: RoundMs, most: int) -> Iterator[_Named]:
+    curve = {threshold: confident(field, confidences, threshold, most) for threshold in THRESHOLDS}
+    best = fastest(curve, round_ms)
+
+    def part(threshold: float, rows: slice) -> Drafting:
+        return confident(field.select(rows), confidences.select(rows), threshold, most)
+
+    for threshold, drafting in curve.items():
+        marks = ["best"] * (threshold == best) + ["transformers' default"] * (threshold == TRANSFORMERS_THRESHOLD)
+        name = f"stop below {threshold:g}" + (f" ({', '.join(marks)})" if marks else "")
+        yield _Named(name, drafting, functools.partial(part, threshold))
+
+
+def _rows(named: Sequence[_Named], round_ms: RoundMs) -> list[PolicyRow]:
+    """A row for each policy, the oracle last."""
+    speedups = [one.drafting.speedup(round_ms) for one in named]
+    return [
+        PolicyRow(name=one.name, drafting=one.drafting, speedup=speedup, share=speedup / speedups[-1], detail=one.detail)
+        for one, speedup in zip(named, speedups, strict=True)
+    ]
+
+
+def _gain(field: AcceptanceField, policy: _Named, plain: _Named, round_ms: RoundMs, timing_error: float) -> Gain | None:
+    """The gain of a policy over a fixed k; None for a single text."""
+    texts = [slice(text, text + 1) for text in range(len(field.prompts))]
+    if len(texts) < 2:
+        return None
+    draftings = ([own.part(text) for text in texts] for own in (policy, plain))
+    return gain(*draftings, round_ms=round_ms, timing_error=timing_error)

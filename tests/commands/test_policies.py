@@ -43,6 +43,7 @@ def test_every_drafter_has_its_policies(
     assert any(line.startswith("k by category  ") for line in lines)
     assert any(line.startswith("k by category: a ") for line in lines)
     assert max(map(len, lines)) <= 80
+    assert "x the speed of the best fixed k (95 % interval " in " ".join(map(str.strip, lines))
     assert any(line.startswith("oracle") and line.endswith("100.0%") for line in lines)
     assert any(line.startswith("stop below 0.4 ") and "transformers' default" in line for line in lines) == stops
     assert any("none is listed" in line for line in lines) != stops

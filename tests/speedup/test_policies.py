@@ -21,6 +21,7 @@ from pytest_specdec.speedup.policies import (
     best_fixed,
     confident,
     fixed,
+    gain,
     oracle,
     per_category,
     scheduled,
@@ -251,3 +252,42 @@ def test_policies_and_advice_need_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def parts(of: AcceptanceField, k: int) -> list[Drafting]:
+    return [fixed(of.select(slice(row, row + 1)), k, MOST) for row in range(len(of.prompts))]
+
+
+def test_a_gain_has_the_interval_of_a_jackknife_over_prompts() -> None:
+    of = field(5, texts=60)
+    found = gain(parts(of, 4), parts(of, 1), ROUND_MS)
+    assert found.ratio == pytest.approx(fixed(of, 4, MOST).speedup(ROUND_MS) / fixed(of, 1, MOST).speedup(ROUND_MS))
+    left_out = []
+    for row in range(60):
+        rest = of.select(np.array([other for other in range(60) if other != row]))
+        left_out.append(np.log(fixed(rest, 4, MOST).speedup(ROUND_MS) / fixed(rest, 1, MOST).speedup(ROUND_MS)))
+    error = np.sqrt(59 / 60 * ((np.array(left_out) - np.mean(left_out)) ** 2).sum())
+    low, high = found.interval
+    assert np.log(high / low) == pytest.approx(2 * 1.96 * error, rel=0.05)
+    assert low * high == pytest.approx(found.ratio**2)
+
+
+def test_the_error_of_the_times_widens_a_gain_only_where_time_goes_elsewhere() -> None:
+    of = field(6)
+    same = gain(parts(of, 4), parts(of, 4), ROUND_MS, 0.1)
+    assert same.ratio == 1
+    assert same.interval == pytest.approx((1, 1))
+    sure, unsure = (gain(parts(of, 4), parts(of, 0), ROUND_MS, error).interval for error in (0.0, 0.1))
+    assert unsure[0] < sure[0] < sure[1] < unsure[1]
+
+
+@pytest.mark.parametrize("sure", [False, True])
+def test_the_best_policy_that_decides_anew_has_its_gain_over_the_best_fixed_k(sure: bool) -> None:
+    of = field(7, texts=6)
+    rows = policy_table(of, COSTS, most=MOST, confidences=confidences(7, of) if sure else None)
+    (row,) = (row for row in rows if row.gain is not None)
+    assert row.speedup == max(own.speedup for own in rows[MOST + 1 : -1])
+    assert row.gain is not None
+    assert row.gain.ratio == pytest.approx(row.speedup / max(own.speedup for own in rows[: MOST + 1]))
+    assert row.gain.interval[0] <= row.gain.ratio <= row.gain.interval[1]
+    assert all(own.gain is None for own in policy_table(field(7, texts=1), COSTS, most=MOST))
