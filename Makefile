@@ -90,6 +90,8 @@ TRANSFORMERS := 5.14.0 5.15.1 5.24.0
 engine-transformers-versions: $(READY) $(TRANSFORMERS:%=engine-transformers-%)  ## suites/engines/ on old and new releases of transformers
 	$(BIN)/python benchmarks/engine_versions.py $(TRANSFORMERS:%=$(ENGINES)/versions/transformers-%.xml) --into docs/engines.md
 
+.PRECIOUS: $(ENGINES)/transformers-%/.ready
+
 # A failed test is a finding about that release, and not about this run; any other exit status ends it.
 engine-transformers-%: $(ENGINES)/transformers-%/.ready
 	mkdir -p $(ENGINES)/versions
