@@ -171,5 +171,4 @@ def _gain(field: AcceptanceField, policy: _Named, plain: _Named, round_ms: Round
     texts = [slice(text, text + 1) for text in range(len(field.prompts))]
     if len(texts) < 2:
         return None
-    draftings = ([own.part(text) for text in texts] for own in (policy, plain))
-    return gain(*draftings, round_ms=round_ms, timing_error=timing_error)
+    return gain(list(map(policy.part, texts)), list(map(plain.part, texts)), round_ms, timing_error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,17 @@ class Project:
     def report(self, *arguments: str) -> list[dict]:
         self.run("--specdec-report=out.json", *arguments)
         return json.loads((self.pytester.path / "out.json").read_text())["cases"]
+
+
+def facts(lines: Iterable[str]) -> list[str]:
+    """The lines of a failure's message, each put together from its parts in the terminal."""
+    joined: list[str] = []
+    for line in lines:
+        if line.startswith(" " * 13) and joined:
+            joined[-1] += f" {line.strip()}"
+        else:
+            joined.append(line)
+    return joined
 
 
 PROMPTS = [("vowels" if word[0] in "aeiou" else "consonants", word) for word in (

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from plugin.conftest import facts
 from support import add_noise
 
 CELL = ("--specdec-k=4", "--specdec-depth=2")
@@ -24,7 +25,7 @@ def noisy(project, tmp_path: Path) -> str:
 
 def told(project, *arguments: str) -> dict[str, str]:
     """The failure's lines on tokens and contexts."""
-    lines = project.run(*CELL, *arguments, ok=False).stdout.lines
+    lines = facts(project.run(*CELL, *arguments, ok=False).stdout.lines)
     return {label: line[13:] for label in ("tokens", "contexts") for line in lines if line.startswith(f"  {label} ")}
 
 
