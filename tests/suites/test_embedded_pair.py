@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from plugin.conftest import facts
 from support import EMBEDDED, ROOT, add_noise
 
 from pytest_specdec import CostProfile, load_baseline
@@ -62,7 +63,7 @@ def test_a_spoilt_mtp_layer_shows_at_its_position_and_keeps_the_texts(pytester: 
     target = add_noise(EMBEDDED / "text-target", tmp_path / "target", 0.5, only="layers.6.")
     result = main_job(pytester, "--specdec-k=3", f"--specdec-target={target}", "-k", "own_heads")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(
+    pytest.LineMatcher(facts(result.stdout.lines)).fnmatch_lines(
         ["  changed    drafter weights or configuration *", "  positions  conditional acceptance fell at 3 (*%)"]
     )
     assert "target weights" not in result.stdout.str()
@@ -78,7 +79,7 @@ def test_five_percent_noise_on_the_draft_fails_the_main_job(pytester: pytest.Pyt
     noisy = add_noise(EMBEDDED / "text-draft", tmp_path / "noisy", 0.05)
     result = main_job(pytester, "--specdec-k=8", f"--specdec-draft={noisy}", "-k", "TestDraftModel")
     result.assert_outcomes(failed=8)
-    result.stdout.fnmatch_lines(
+    pytest.LineMatcher(facts(result.stdout.lines)).fnmatch_lines(
         [
             "acceptance_length regressed: 3.* -> 3.* (-*; 95 % interval -* to -*), fails from -0.50 %",
             "  case       text/text-draft-k8-depth0-t1: fell on the same texts, *",
