@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from plugin.conftest import PROMPTS
+import pytest
+from plugin.conftest import PROMPTS, facts
 from support import add_noise
 
 
@@ -63,7 +64,8 @@ def test_a_larger_run_still_catches_a_worse_drafter_and_writes_no_baseline(proje
     noisy = add_noise(project.draft, tmp_path / "noisy", 1.0)
     cell = ("--specdec-prompts=12", f"--specdec-draft={noisy}", "--specdec-k=8", "--specdec-depth=0")
     result = project.run(*cell, ok=False)
-    result.stdout.fnmatch_lines(["*acceptance_length regressed: *", "*; 4 of 12 prompts have no baseline and were not judged*"])
+    lines = pytest.LineMatcher(facts(result.stdout.lines))
+    lines.fnmatch_lines(["*acceptance_length regressed: *", "*; 4 of 12 prompts have no baseline and were not judged*"])
     assert project.stored == before
     project.run(*cell, "--specdec-update=changed", ok=False).stderr.fnmatch_lines(["*--specdec-update with --specdec-prompts*"])
 
