@@ -100,21 +100,21 @@ engine-transformers-%: $(ENGINES)/transformers-%/.ready
 
 engine-llama-cpp: $(ENGINES)/xllamacpp/.ready
 	$(ENGINES)/xllamacpp/bin/python suites/models/convert.py gguf
-	$(call asked,$(ENGINES)/xllamacpp,llama-cpp,--specdec-seed=1,$(addprefix tests/engines/test_,xllamacpp.py llama_cpp_served.py logprobs_served.py))
+	$(call asked,$(ENGINES)/xllamacpp,llama-cpp,--specdec-seed=1,$(addprefix tests/engines/,adapters/test_llama_cpp.py adapters/test_llama_cpp_server.py logprobs/test_served.py))
 
 engine-onnxruntime: $(ENGINES)/onnxruntime/.ready
 	$(ENGINES)/onnxruntime/bin/python suites/models/convert.py onnx
-	$(call asked,$(ENGINES)/onnxruntime,onnxruntime,,$(addprefix tests/engines/test_,onnxruntime.py inprocess.py))
+	$(call asked,$(ENGINES)/onnxruntime,onnxruntime,,$(addprefix tests/engines/adapters/test_,onnxruntime.py inprocess.py))
 
 # Its counters hold for greedy decoding only.
 engine-openvino: $(ENGINES)/openvino/.ready
-	$(call asked,$(ENGINES)/openvino,openvino,--specdec-temperature=0,$(addprefix tests/engines/test_,openvino.py inprocess.py))
+	$(call asked,$(ENGINES)/openvino,openvino,--specdec-temperature=0,$(addprefix tests/engines/adapters/test_,openvino.py inprocess.py))
 
 # Its CPU build samples from another law than the target's as soon as it drafts: conformance says so at temperature 1.
 engines-vllm: export VLLM_CPU_KVCACHE_SPACE := 1
 engines-vllm: export HF_HUB_OFFLINE := 1
 engines-vllm: $(ENGINES)/vllm/.ready  ## the same on vLLM's CPU build (3.5 GB, 10 minutes to install)
-	$(call asked,$(ENGINES)/vllm,vllm,--specdec-temperature=0,$(addprefix tests/engines/test_,vllm.py vllm_sampling.py vllm_rejection.py))
+	$(call asked,$(ENGINES)/vllm,vllm,--specdec-temperature=0,$(addprefix tests/engines/adapters/test_,vllm.py vllm_sampling.py vllm_rejection.py))
 	$(MAKE) engines-page
 
 openvino-form: $(READY) $(ENGINES)/openvino-export/.ready  ## convert the text pair for OpenVINO again, after `make models`

@@ -21,19 +21,19 @@ import numpy as np
 import torch
 from scipy import stats
 
-from pytest_specdec.acceptance.case import OWN_HEADS, Sampling
-from pytest_specdec.acceptance.prompts import read_prompts
-from pytest_specdec.acceptance.texts import Text
 from pytest_specdec.baselines.schema import TextSet
-from pytest_specdec.decoding import rules
-from pytest_specdec.decoding.generate import decode
+from pytest_specdec.cases.case import OWN_HEADS, Sampling
+from pytest_specdec.cases.prompts import read_prompts
+from pytest_specdec.cases.texts import Text
+from pytest_specdec.decoding import verification as rules
+from pytest_specdec.decoding.decode import decode
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.sampling import encode_prompts
-from pytest_specdec.lossless.conformance import Conformance, conformance
-from pytest_specdec.lossless.divergence import TOLERANCES
-from pytest_specdec.lossless.draws import ACCEPTED, DRAFTED, RESIDUAL, Laws
-from pytest_specdec.lossless.forced import forced
-from pytest_specdec.lossless.martingale import Draws, Evidence, evidence, uniformity
+from pytest_specdec.lossless.texts.conformance import Conformance, conformance
+from pytest_specdec.lossless.texts.greedy_divergence import TOLERANCES
+from pytest_specdec.lossless.texts.martingale import Draws, Evidence, evidence, uniformity
+from pytest_specdec.lossless.texts.teacher_forcing import forced
+from pytest_specdec.lossless.texts.token_scores import ACCEPTED, DRAFTED, RESIDUAL, Laws
 
 ROOT = Path(__file__).parent.parent
 PLAIN, FILTERED = Sampling(), Sampling(0.8, 50, 0.9)
@@ -301,7 +301,7 @@ float32, one CPU thread.
 
 ```python
 from pytest_specdec import decode
-from pytest_specdec.lossless.conformance import conformance
+from pytest_specdec.lossless.texts.conformance import conformance
 
 target, draft = "suites/models/text-target", "suites/models/text-draft"
 texts = decode(target, draft, ["def read(path):", "The standard library"], k=4, new_tokens=48).texts

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from embedded import Pair
+from helpers.embedded import Pair
 
 
 @pytest.fixture(scope="session")

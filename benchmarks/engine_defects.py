@@ -21,13 +21,13 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 sys.path.insert(0, str(ROOT / "tests"))
 
-from engine_cases import Judgements, decoder_defects, default_cases, judged, level  # noqa: E402
+from helpers.engine_cases import Judgements, decoder_defects, default_cases, judged, level  # noqa: E402
 from museum.exhibits import EXHIBITS  # noqa: E402
 
-from pytest_specdec.acceptance.case import Case  # noqa: E402
-from pytest_specdec.acceptance.prompts import read_prompts  # noqa: E402
+from pytest_specdec.cases.case import Case  # noqa: E402
+from pytest_specdec.cases.prompts import read_prompts  # noqa: E402
 from pytest_specdec.decoding.sampling import encode_prompts  # noqa: E402
-from pytest_specdec.engines.decode import DecodeEngine, _DecodedTexts  # noqa: E402
+from pytest_specdec.engines.own.decode_engine import DecodeEngine, _DecodedTexts  # noqa: E402
 
 SEEDS, CHUNK, BATCH = 200, 5, 400
 REPEATS = 3

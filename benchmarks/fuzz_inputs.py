@@ -39,17 +39,17 @@ from invariants import (
 )
 from mutants import mutate
 
-from pytest_specdec.acceptance.prompts import read_prompts
 from pytest_specdec.baselines.schema import EvidenceFile, Record, TextSet, TokenMap
 from pytest_specdec.baselines.store import load
 from pytest_specdec.baselines.writing import DIGEST, digest_of
-from pytest_specdec.checkpoint import Checkpoint, check_tokenizer_config, open_checkpoint
-from pytest_specdec.engines.trace import read_trace
-from pytest_specdec.errors import SpecdecError
-from pytest_specdec.options import OPTIONS, server_url
-from pytest_specdec.settings import Marker
-from pytest_specdec.speedup.costs import CostProfile
-from pytest_specdec.strict_json import JsonError, parse_json
+from pytest_specdec.cases.prompts import read_prompts
+from pytest_specdec.checkpoints.checkpoint import Checkpoint, check_tokenizer_config, open_checkpoint
+from pytest_specdec.common.errors import SpecdecError
+from pytest_specdec.common.strict_json import JsonError, parse_json
+from pytest_specdec.config.options import OPTIONS, server_url
+from pytest_specdec.config.settings import Marker
+from pytest_specdec.engines.adapters.trace import read_trace
+from pytest_specdec.speedup.cost_profile import CostProfile
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 1.0

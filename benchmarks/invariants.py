@@ -12,13 +12,13 @@ from typing import Any
 
 from safetensors import safe_open
 
-from pytest_specdec.acceptance.prompts import Prompt
 from pytest_specdec.baselines.schema import EvidenceFile, Record, TextSet, TokenMap
-from pytest_specdec.checkpoint import Checkpoint
-from pytest_specdec.engines.http import Client
-from pytest_specdec.engines.trace import Header, Line
-from pytest_specdec.settings import Marker
-from pytest_specdec.speedup.costs import CostProfile
+from pytest_specdec.cases.prompts import Prompt
+from pytest_specdec.checkpoints.checkpoint import Checkpoint
+from pytest_specdec.config.settings import Marker
+from pytest_specdec.engines.adapters.trace import Header, Line
+from pytest_specdec.engines.servers.client import Client
+from pytest_specdec.speedup.cost_profile import CostProfile
 
 
 def _in(name: str, value: Any, least: float, most: float) -> Iterator[str]:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pytest_specdec.acceptance.case import Sampling
 from pytest_specdec.acceptance.renewal import expected_counts
-from pytest_specdec.acceptance.texts import texts_from_ids
+from pytest_specdec.cases.case import Sampling
+from pytest_specdec.cases.texts import texts_from_ids
 from pytest_specdec.decoding.loading import load_model
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 

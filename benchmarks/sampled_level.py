@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from scipy import stats
 
-from pytest_specdec.decoding.rules import rejection
+from pytest_specdec.decoding.verification import rejection
 from pytest_specdec.lossless.budget import CALL, CALLS, SESSION
-from pytest_specdec.lossless.counted import detectable, log_evidence
-from pytest_specdec.lossless.emissions import Emissions
-from pytest_specdec.lossless.sampled import FIRST_LOT, sampled_law_test
-from pytest_specdec.lossless.sampler import Sampler
-from pytest_specdec.lossless.trees import PrefixTree
+from pytest_specdec.lossless.samplers.dirichlet_evidence import detectable, log_evidence
+from pytest_specdec.lossless.samplers.prefix_tree import PrefixTree
+from pytest_specdec.lossless.samplers.sampled import FIRST_LOT, sampled_law_test
+from pytest_specdec.lossless.samplers.sampled_rounds import Emissions
+from pytest_specdec.lossless.samplers.sampler import Sampler
 
 EXAMPLES, DRAWS = 10_000, 2_000
 LEVELS = (0.05, 0.01, CALL)

@@ -26,12 +26,12 @@ from safetensors.torch import save_file
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from transformers.modeling_layers import MtpModel
 
-from pytest_specdec.acceptance.case import Sampling
 from pytest_specdec.acceptance.renewal import expected_counts
-from pytest_specdec.acceptance.texts import texts_from_ids
+from pytest_specdec.cases.case import Sampling
+from pytest_specdec.cases.texts import texts_from_ids
 from pytest_specdec.decoding.clock import elapsed_ms, mark
-from pytest_specdec.decoding.heads import checkpoint_tensors
 from pytest_specdec.decoding.loading import LoadedModel, load_model, pick_device
+from pytest_specdec.decoding.mtp_forward import checkpoint_tensors
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.decoding.timing import Setting, measure_costs
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))  # records of the tests
 
-from records import counts, record
+from helpers.records import counts, record
 
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.baselines.schema import Night, Record

@@ -14,7 +14,7 @@ import time
 
 import pytest
 import torch
-from embedded import Pair, generate, rounds_of_generate
+from helpers.embedded import Pair, generate, rounds_of_generate
 
 from pytest_specdec import decode
 

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from embedded import PROMPTS
+from helpers.embedded import PROMPTS
+from helpers.support import EMBEDDED, ROOT, add_noise
 from safetensors.torch import load_file, save_file
 from scipy import stats
-from support import EMBEDDED, ROOT, add_noise
 
-from pytest_specdec.acceptance.case import Case, TextKey
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.baselines.store import BaselineStore
-from pytest_specdec.engines.decode import DecodeEngine
-from pytest_specdec.engines.replay import ReplayEngine
+from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.engines.own.decode_engine import DecodeEngine
+from pytest_specdec.engines.own.replay_engine import ReplayEngine
 from pytest_specdec.gate.paired import Pair
 
 ALPHA, POWER, DROP, K = 0.01, 0.95, 0.02, 8

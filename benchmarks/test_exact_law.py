@@ -13,8 +13,8 @@ import torch
 from transformers.generation.utils import _speculative_sampling
 
 from pytest_specdec.lossless import output_law
-from pytest_specdec.lossless.exact import law_error
-from pytest_specdec.lossless.trees import PrefixTree
+from pytest_specdec.lossless.samplers.exact import law_error
+from pytest_specdec.lossless.samplers.prefix_tree import PrefixTree
 
 
 def transformers_sampler(target_probs: torch.Tensor, draft_probs: torch.Tensor, draft_tokens: torch.Tensor) -> torch.Tensor:

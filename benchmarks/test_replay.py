@@ -13,19 +13,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
-from embedded import PROMPTS, Pair, generate
+from helpers.embedded import PROMPTS, Pair, generate
+from helpers.support import EMBEDDED, ROOT
 from scipy import stats
-from support import EMBEDDED, ROOT
 
 from pytest_specdec import Counts
-from pytest_specdec.acceptance.case import Case, Sampling, TextKey, default_rule
 from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.acceptance.rounds import Round, counts_of_rounds
-from pytest_specdec.acceptance.texts import Text
 from pytest_specdec.baselines.store import BaselineStore
+from pytest_specdec.cases.case import Case, Sampling, TextKey, default_rule
+from pytest_specdec.cases.texts import Text
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.decoding.sampling import sample_new_tokens
-from pytest_specdec.engines.replay import ReplayEngine
+from pytest_specdec.engines.own.replay_engine import ReplayEngine
 
 GRID = 1.3
 FASTER, TURNS = {0.0: 100, 1.0: 75}, 16

@@ -16,11 +16,11 @@ import statistics
 import time
 
 import pytest
-from embedded import Pair
+from helpers.embedded import Pair
 
 from pytest_specdec import CostProfile, decode, replay, theoretical_speedup
-from pytest_specdec.acceptance.case import OWN_HEADS
-from pytest_specdec.acceptance.texts import Text
+from pytest_specdec.cases.case import OWN_HEADS
+from pytest_specdec.cases.texts import Text
 from pytest_specdec.decoding.timing import Setting, measure_costs
 
 KS, DEPTHS = (2, 4, 8), (0, 3)

@@ -8,33 +8,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .acceptance.counts import Counts as Counts
     from .baselines.store import load_baseline as load_baseline
-    from .decoding.generate import decode as decode
+    from .decoding.decode import decode as decode
     from .decoding.replay import replay as replay
     from .speedup.advice import advise as advise
-    from .speedup.costs import CostProfile as CostProfile
-    from .speedup.model import acceptance_length as acceptance_length
-    from .speedup.model import best_depth as best_depth
-    from .speedup.model import best_k as best_k
-    from .speedup.model import theoretical_speedup as theoretical_speedup
+    from .speedup.cost_profile import CostProfile as CostProfile
+    from .speedup.formulas import acceptance_length as acceptance_length
+    from .speedup.formulas import best_depth as best_depth
+    from .speedup.formulas import best_k as best_k
+    from .speedup.formulas import theoretical_speedup as theoretical_speedup
     from .speedup.policy_table import policy_table as policy_table
     from .speedup.table import break_even as break_even
     from .speedup.table import speedup_table as speedup_table
 
 _HOMES = {
     "Counts": "acceptance.counts",
-    "CostProfile": "speedup.costs",
+    "CostProfile": "speedup.cost_profile",
     "advise": "speedup.advice",
-    "acceptance_length": "speedup.model",
-    "best_depth": "speedup.model",
-    "best_k": "speedup.model",
+    "acceptance_length": "speedup.formulas",
+    "best_depth": "speedup.formulas",
+    "best_k": "speedup.formulas",
     "break_even": "speedup.table",
-    "decode": "decoding.generate",
+    "decode": "decoding.decode",
     "gate": "gate",
     "load_baseline": "baselines.store",
     "policy_table": "speedup.policy_table",
     "replay": "decoding.replay",
     "speedup_table": "speedup.table",
-    "theoretical_speedup": "speedup.model",
+    "theoretical_speedup": "speedup.formulas",
 }
 """Public names and where they live; each is imported on first use, so that none costs the others' imports."""
 
@@ -49,7 +49,7 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .errors import naming_extras
+    from .common.errors import naming_extras
 
     with naming_extras():
         module = importlib.import_module(f"{__name__}.{_HOMES[name]}")

@@ -7,7 +7,7 @@ import os
 import sys
 
 from .commands import baseline, costs, policies, speedup
-from .errors import SpecdecError, naming_extras
+from .common.errors import SpecdecError, naming_extras
 
 COMMANDS = {
     "costs": (costs, "measure what the target's step, verification and drafting take"),

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .errors import SpecdecError, naming_extras
-from .options import OPTIONS
+from .common.errors import SpecdecError, naming_extras
+from .config.options import OPTIONS
 
 if TYPE_CHECKING:
     from transformers.modeling_layers import MtpModel
 
-    from .acceptance.case import Case
-    from .comparison import Baseline, Run
-    from .decoding.generate import Decoded
+    from .cases.case import Case
+    from .decoding.decode import Decoded
     from .decoding.loading import LoadedModel
     from .decoding.timing import SteadyRounds
-    from .engines.oracle import Agreement
-    from .lossless.conformance import Conformance
-    from .session import Session
+    from .engines.counting.oracle import Agreement
+    from .judging.comparison import Baseline, Run
+    from .lossless.texts.conformance import Conformance
+    from .session.hooks import Session
     from .speech import Speech
-    from .speedup.costs import CostProfile
+    from .speedup.cost_profile import CostProfile
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 MARKERS = (
@@ -62,8 +62,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def session_of(config: pytest.Config) -> Session:
     """The session's state, made and registered on first use: a project that asks for nothing pays nothing."""
     if SESSION not in config.stash:
-        from .session import Session
-        from .settings import Settings
+        from .config.settings import Settings
+        from .session.hooks import Session
 
         try:
             config.stash[SESSION] = Session(config, Settings.from_pytest_config(config))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import RequestError
+from .common.errors import RequestError
 
 Decoder = Callable[[Sequence[int]], tuple[int, NDArray[np.floating]]]
 """From a text's token ids to (samples a second, samples between -1 and 1)."""

@@ -12,12 +12,12 @@ import itertools
 from collections.abc import Iterator
 
 import numpy as np
-from embedded import Pair
+from helpers.embedded import Pair
 
-from pytest_specdec.acceptance.case import LOOKUP, OWN_HEADS, Sampling
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.acceptance.renewal import expected_counts, sample_rounds
-from pytest_specdec.decoding.generate import Decoded
+from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Sampling
+from pytest_specdec.decoding.decode import Decoded
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 
 ROUNDS = 5000

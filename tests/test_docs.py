@@ -6,13 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from helpers.support import ROOT
 
-from pytest_specdec import grid, plugin
-from pytest_specdec.options import LANGUAGES, OPTIONS, REPORTS
+from pytest_specdec import plugin
+from pytest_specdec.config import case_grid as grid
+from pytest_specdec.config.options import LANGUAGES, OPTIONS, REPORTS
+from pytest_specdec.config.settings import DEFAULT_ALPHA, Marker
 from pytest_specdec.plugin import MARKERS
 from pytest_specdec.report.row import Row, Samples
-from pytest_specdec.settings import DEFAULT_ALPHA, Marker
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()

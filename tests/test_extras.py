@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from helpers.support import ROOT
 
-from pytest_specdec.errors import EXTRAS, MissingExtraError, RequestError, naming_extras
+from pytest_specdec.common.errors import EXTRAS, MissingExtraError, RequestError, naming_extras
 
 WITHOUT = f"""
 import sys

@@ -10,7 +10,7 @@ from fuzz_inputs import Kind, fuzz, kinds, tiny_checkpoint
 from invariants import wrong_prompts, wrong_url
 from mutants import mutate
 
-from pytest_specdec.acceptance.prompts import Prompt
+from pytest_specdec.cases.prompts import Prompt
 
 MUTANTS = 60
 NAMES = (

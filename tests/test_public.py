@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support import ROOT, edit_config
+from helpers.support import ROOT, edit_config
 
 import pytest_specdec
-from pytest_specdec.acceptance.texts import texts_from_ids
 from pytest_specdec.baselines import store
-from pytest_specdec.errors import MeasurementError, RequestError
+from pytest_specdec.cases.texts import texts_from_ids
+from pytest_specdec.common.errors import MeasurementError, RequestError
 
 
 @pytest.mark.parametrize("name", pytest_specdec.__all__)

@@ -8,12 +8,12 @@ import zlib
 
 import numpy as np
 import pytest
+from helpers.records import PROPERTY
 from hypothesis import given
 from hypothesis import strategies as st
-from records import PROPERTY
 from scipy.io import wavfile
 
-from pytest_specdec.errors import RequestError
+from pytest_specdec.common.errors import RequestError
 from pytest_specdec.speech import Speech
 
 RATE = 16_000

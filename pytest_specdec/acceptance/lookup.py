@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .texts import Text
+from ..cases.texts import Text
 
 NGRAM = 2
 """Longest n-gram looked up, transformers' default."""

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..cases.texts import Text
 from .counts import Counts
-from .texts import Text
 
 
 class Round(NamedTuple):

@@ -20,10 +20,10 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MeasurementError, RequestError
+from ..common.errors import MeasurementError, RequestError
 from .counts import Array
-from .origin import Origin
 from .renewal import AcceptanceField
+from .text_origin import Origin
 
 _LARGEST = 230.0
 """Largest log-ratio kept: e^230 is past every probability, and products of it stay finite after clipping."""

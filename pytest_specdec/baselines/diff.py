@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import BaselineError
-from ..percent import signed_percent
+from ..common.errors import BaselineError
+from ..common.percent import signed_percent
 from .schema import CaseCosts, Record
 from .store import load, load_baseline
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from ..acceptance.tokens import is_encoded
+from ..acceptance.token_acceptance import is_encoded
 from .schema import POOLED, EvidenceFile, PromptCounts, PromptRows, Record, TextSet, TokenMap
 
 _ROUNDING = 1e-5

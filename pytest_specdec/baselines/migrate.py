@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..errors import BaselineError
+from ..common.errors import BaselineError
 from .schema import SCHEMA, EvidenceFile, Record, TextSet, TokenMap
 from .store import fingerprint, load
 from .writing import dumps

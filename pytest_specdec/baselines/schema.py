@@ -14,8 +14,8 @@ import numpy as np
 from msgspec import Meta
 
 from ..acceptance.counts import Array, Counts
-from ..limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS, MOST_SEED, MOST_TOKEN_ID
-from ..speedup.model import theoretical_speedup
+from ..common.limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS, MOST_SEED, MOST_TOKEN_ID
+from ..speedup.formulas import theoretical_speedup
 
 SCHEMA = 2
 READABLE = (1, 2)

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..acceptance.case import Case, TextKey, default_rule
-from ..errors import BaselineError
-from ..strict_json import JsonError, parse_json
+from ..cases.case import Case, TextKey, default_rule
+from ..common.errors import BaselineError
+from ..common.strict_json import JsonError, parse_json
 from .identities import problems_of
 from .schema import READABLE, SCHEMA, EvidenceFile, Night, PromptCounts, Record, TextSet, TokenId, TokenMap, TokenRow
 from .writing import DIGEST, digest_of, dumps

@@ -21,7 +21,7 @@ def run(asked: argparse.Namespace) -> int:
 
 def _diff(asked: argparse.Namespace) -> int:
     from ..baselines.diff import differences
-    from ..printable import printable
+    from ..common.printable import printable
 
     found = differences(asked.before, asked.now)
     for difference in found:

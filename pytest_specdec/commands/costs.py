@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..baselines.store import write_all
-from ..errors import RequestError
-from ..limits import MOST_DEPTH, MOST_K
-from ..options import DEVICES, DTYPES, temperature, whole_number, whole_numbers
-from ..printable import printable
-from ..progress import CommandProgress
+from ..common.errors import RequestError
+from ..common.limits import MOST_DEPTH, MOST_K
+from ..common.printable import printable
+from ..common.progress import CommandProgress
+from ..config.options import DEVICES, DTYPES, temperature, whole_number, whole_numbers
 
 if TYPE_CHECKING:
     from ..decoding.loading import LoadedModel
-    from ..speedup.costs import CostProfile
+    from ..speedup.cost_profile import CostProfile
 
 
 UNCERTAIN = 0.1
@@ -86,8 +86,8 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _measured(asked: argparse.Namespace, progress: CommandProgress) -> CostProfile:
-    from ..acceptance.case import LOOKUP, OWN_HEADS
-    from ..checkpoint import check_pair
+    from ..cases.case import LOOKUP, OWN_HEADS
+    from ..checkpoints.checkpoint import check_pair
     from ..decoding.timing import Setting, measure_costs
 
     drafters = set(asked.draft or (OWN_HEADS, LOOKUP))

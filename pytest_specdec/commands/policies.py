@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS
-from ..options import DEVICES, DTYPES, temperature, whole_number
-from ..progress import CommandProgress
+from ..common.limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS
+from ..common.progress import CommandProgress
+from ..config.options import DEVICES, DTYPES, temperature, whole_number
 from .costs import load_pair
 
 if TYPE_CHECKING:
-    from ..acceptance.prompts import Prompt
     from ..acceptance.renewal import AcceptanceField
+    from ..cases.prompts import Prompt
     from ..decoding.loading import LoadedModel
     from ..speedup.policies import Confidences
 
@@ -50,12 +50,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int:
-    from ..acceptance.case import LOOKUP, OWN_HEADS
-    from ..acceptance.prompts import read_prompts
+    from ..cases.case import LOOKUP, OWN_HEADS
+    from ..cases.prompts import read_prompts
+    from ..common.printable import printable
     from ..decoding.replay import check_drafter
-    from ..printable import printable
     from ..report.layout import aligned, wrapped
-    from ..speedup.costs import CostProfile
+    from ..speedup.cost_profile import CostProfile
     from ..speedup.policies import times
     from ..speedup.policy_table import HEADERS, NOTE, policy_table
 
@@ -100,8 +100,8 @@ def _measured(
     progress: CommandProgress,
 ) -> tuple[AcceptanceField, Confidences | None]:
     """The acceptance field of texts sampled from the target, and the drafter's confidences where they can stop it."""
-    from ..acceptance.case import Sampling, default_rule
-    from ..acceptance.texts import texts_of_prompts
+    from ..cases.case import Sampling, default_rule
+    from ..cases.texts import texts_of_prompts
     from ..decoding.confidence import confidences
     from ..decoding.loading import LoadedModel
     from ..decoding.replay import DrafterPlan, text_scores

@@ -34,10 +34,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int:
-    from ..acceptance.case import LOOKUP, OWN_HEADS
-    from ..printable import printable
+    from ..cases.case import LOOKUP, OWN_HEADS
+    from ..common.printable import printable
     from ..speedup.advice import advise
-    from ..speedup.costs import CostProfile
+    from ..speedup.cost_profile import CostProfile
 
     profiles = {path: CostProfile.load(path).with_target(path) for path in asked.costs}
     for (name, drafter), counts in _groups(asked.baselines).items():
@@ -54,7 +54,7 @@ def _groups(folder: Path) -> dict[tuple[str, str], dict[tuple[int, int], Counts]
     """Counts by k and depth, for each name without these and its kind of drafter."""
     from ..baselines.diff import record_names
     from ..baselines.store import load_baseline
-    from ..errors import BaselineError
+    from ..common.errors import BaselineError
 
     found: dict[tuple[str, str], dict[tuple[int, int], Counts]] = {}
     for name in sorted(record_names(folder)):

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling
 from ..acceptance.rounds import Round
+from ..cases.case import LOOKUP, OWN_HEADS, Sampling
 from .clock import Lap
+from .distributions import check_numbers, choose, law
 from .drafters import Drafter, ModelDrafter, NoDrafter, OwnHeads, PromptLookup, Proposal, reach_of
-from .laws import check_numbers, choose, law
 from .loading import LoadedModel
 from .ragged import CachedModel, Sequences
-from .rules import Rule
+from .verification import Rule
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..acceptance.case import Sampling
-from ..acceptance.texts import Text
+from ..cases.case import Sampling
+from ..cases.texts import Text
 from ..speedup.policies import Confidences
-from .laws import choose, confidence, draw, law
+from .distributions import choose, confidence, draw, law
 from .loading import LoadedModel
 from .ragged import CachedModel, Sequences
 from .replay import Progress

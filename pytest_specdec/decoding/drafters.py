@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..acceptance.case import Sampling
 from ..acceptance.lookup import LookupIndex
-from .chain import HeadChain
-from .laws import certain, confidence, filtered, log_clocks
+from ..cases.case import Sampling
+from .distributions import certain, confidence, filtered, log_clocks
 from .loading import LoadedModel
+from .mtp_cache import HeadChain
 from .ragged import CachedModel, Rows, Sequences
 
 

@@ -14,9 +14,16 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from ..acceptance.case import LOOKUP, OWN_HEADS
-from ..checkpoint import MTP_COUNTS, Checkpoint, check_heads, check_tokenizer_config, local_checkpoint, open_checkpoint
-from ..errors import RequestError
+from ..cases.case import LOOKUP, OWN_HEADS
+from ..checkpoints.checkpoint import (
+    MTP_COUNTS,
+    Checkpoint,
+    check_heads,
+    check_tokenizer_config,
+    local_checkpoint,
+    open_checkpoint,
+)
+from ..common.errors import RequestError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
-from ..errors import RequestError
-from .cache_name import cache_name
+from ..common.errors import RequestError
+from .cache_argument import cache_name
 from .loading import LoadedModel
 
 Rows = NDArray[np.int64]

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling, checked_rule
 from ..acceptance.counts import Counts
 from ..acceptance.lookup import lookup_draft
-from ..acceptance.origin import Origin, joined
 from ..acceptance.renewal import End, expected_counts
 from ..acceptance.scores import Scores
-from ..acceptance.texts import Text
-from ..checkpoint import check_pair
-from ..errors import MeasurementError, RequestError
-from .heads import project, teacher_forced_hidden
-from .laws import below_the_best, check_numbers, log_scores, target_scores
+from ..acceptance.text_origin import Origin, joined
+from ..cases.case import LOOKUP, OWN_HEADS, Sampling, checked_rule
+from ..cases.texts import Text
+from ..checkpoints.checkpoint import check_pair
+from ..common.errors import MeasurementError, RequestError
+from .distributions import below_the_best, check_numbers, log_scores, target_scores
 from .loading import LoadedModel, check_folders, loaded
+from .mtp_forward import project, teacher_forced_hidden
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""

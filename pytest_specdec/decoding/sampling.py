@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
-from ..acceptance.case import Sampling
-from ..acceptance.prompts import Prompt
-from ..errors import RequestError
-from .laws import check_numbers
+from ..cases.case import Sampling
+from ..cases.prompts import Prompt
+from ..common.errors import RequestError
+from .distributions import check_numbers
+from .keyed_noise import KeyedNoise, text_keys
 from .loading import LoadedModel
-from .noise import KeyedNoise, text_keys
 from .replay import Progress
 
 if TYPE_CHECKING:

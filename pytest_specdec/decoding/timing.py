@@ -11,15 +11,15 @@ from typing import Literal
 
 import torch
 
-from ..acceptance.case import LOOKUP, OWN_HEADS, Sampling, default_rule
-from ..errors import RequestError
-from ..speedup.costs import CostProfile
+from ..cases.case import LOOKUP, OWN_HEADS, Sampling, default_rule
+from ..common.errors import RequestError
+from ..speedup.cost_profile import CostProfile
 from .batch import Batch, Plan, Row
 from .clock import Lap
 from .environment import environment
 from .loading import LoadedModel
-from .rules import rule_named
-from .turns import SEGMENT, Budget, Laps, Progress, Times, in_turn
+from .timed_turns import SEGMENT, Budget, Laps, Progress, Times, in_turn
+from .verification import rule_named
 
 _WARM_UP, _PLAIN_WARM_UP = 1, 32
 """Rounds of a text before those: in the first the drafter reads the prompt, and steps of plain decoding alone, which are

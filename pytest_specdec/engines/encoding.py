@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..acceptance.prompts import Prompt
-from ..checkpoint import Checkpoint
-from ..errors import RequestError
+from ..cases.prompts import Prompt
+from ..checkpoints.checkpoint import Checkpoint
+from ..common.errors import RequestError
 
 if TYPE_CHECKING:
     from ..decoding.loading import LoadedModel

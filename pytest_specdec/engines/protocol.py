@@ -6,18 +6,18 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from ..acceptance.case import DEFINITION, Case
 from ..acceptance.counts import Counts
-from ..acceptance.references import References
+from ..acceptance.first_rounds import Samples
+from ..acceptance.reference_drafters import References
 from ..acceptance.renewal import AcceptanceField
-from ..acceptance.samples import Samples
-from ..acceptance.texts import Text
 from ..baselines.schema import Environment, Fingerprints, TextSet
-from ..speedup.costs import CostProfile
+from ..cases.case import DEFINITION, Case
+from ..cases.texts import Text
+from ..speedup.cost_profile import CostProfile
 
 if TYPE_CHECKING:
-    from ..lossless.conformance import Conformance
-    from .oracle import Agreement
+    from ..lossless.texts.conformance import Conformance
+    from .counting.oracle import Agreement
 
 
 @dataclasses.dataclass(frozen=True)

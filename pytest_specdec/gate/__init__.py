@@ -1,6 +1,6 @@
 """Judging a measured record against a stored one."""
 
-from .nightly import judge_night
+from .accumulation import judge_night
 from .verdict import Verdict, judge
 
 __all__ = ["Verdict", "judge", "judge_night"]

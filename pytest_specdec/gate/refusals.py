@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from ..acceptance.case import SERVED
 from ..acceptance.counts import Counts
-from ..acceptance.references import References
+from ..acceptance.reference_drafters import References
 from ..baselines.schema import Fingerprints
+from ..cases.case import SERVED
 from .paired import Pair
 
 DEAD = 0.05

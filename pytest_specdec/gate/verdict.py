@@ -12,15 +12,15 @@ import dataclasses
 import zlib
 from typing import TYPE_CHECKING, Literal
 
-from ..acceptance.case import REPLAYING
 from ..baselines.schema import Record
+from ..cases.case import REPLAYING
 from .detectable import prompts_to_see, smallest_detectable_drop
 from .paired import Pair
 from .permutation import Swaps, can_resolve, swap_test, too_few
 from .refusals import dead_drafter
 
 if TYPE_CHECKING:
-    from .costs import CostChange
+    from .speedup_gate import CostChange
 
 Outcome = Literal["pass", "improved", "regressed", "inconclusive", "error"]
 Regime = Literal["deterministic", "sampled"]

@@ -5,23 +5,23 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RequestError
+from ..common.errors import RequestError
 
 if TYPE_CHECKING:
-    from .check import Checked as Checked
-    from .check import assert_lossless as assert_lossless
-    from .contract import assert_q_contract as assert_q_contract
-    from .contract import q_contract as q_contract
-    from .exact import output_law as output_law
-    from .flat import flat_batch as flat_batch
+    from .drafters.q_contract import assert_q_contract as assert_q_contract
+    from .drafters.q_contract import q_contract as q_contract
+    from .samplers.check import Checked as Checked
+    from .samplers.check import assert_lossless as assert_lossless
+    from .samplers.exact import output_law as output_law
+    from .samplers.flat_batch import flat_batch as flat_batch
 
 _HOMES = {
-    "Checked": "check",
-    "assert_lossless": "check",
-    "assert_q_contract": "contract",
-    "flat_batch": "flat",
-    "output_law": "exact",
-    "q_contract": "contract",
+    "Checked": "samplers.check",
+    "assert_lossless": "samplers.check",
+    "assert_q_contract": "drafters.q_contract",
+    "flat_batch": "samplers.flat_batch",
+    "output_law": "samplers.exact",
+    "q_contract": "drafters.q_contract",
 }
 """Public names and where they live; each is imported on first use."""
 

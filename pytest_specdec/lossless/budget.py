@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import RequestError
+from ..common.errors import RequestError
 
 SESSION, CALLS = 1e-6, 100
 """Probability that any of so many sampled calls of a session fails a lossless sampler."""

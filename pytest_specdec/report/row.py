@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, TypedDict, cast
 
-from ..printable import printable
+from ..common.printable import printable
 
 Number = float | None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 
-from ..errors import RequestError
+from ..common.errors import RequestError
 from .row import Row
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 
-from ..percent import signed_percent
+from ..common.percent import signed_percent
 from .curves import stem
 from .layout import aligned, wrapped
 from .row import Number, Row

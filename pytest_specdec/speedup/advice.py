@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..acceptance.counts import Counts
-from .costs import CostProfile
+from .cost_profile import CostProfile
 from .table import Step, break_even, speedup_table
 
 Cell = tuple[int, int]

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import CostError
-from .costs import CostProfile
+from ..common.errors import CostError
+from .cost_profile import CostProfile
 
 KEY = "specdec"
 _PARTS = ("target", "verify", "draft", "mtp", "prompt-lookup")

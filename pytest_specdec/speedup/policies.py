@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..acceptance.counts import Array
 from ..acceptance.renewal import AcceptanceField, accepted_law, visits
-from .costs import CostProfile
+from .cost_profile import CostProfile
 from .table import positive_interval
 
 _TEXTS = 128

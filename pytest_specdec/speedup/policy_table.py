@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from ..acceptance.renewal import AcceptanceField
-from ..errors import MeasurementError
-from .costs import CostProfile
+from ..common.errors import MeasurementError
+from .cost_profile import CostProfile
 from .policies import (
     Confidences,
     Drafting,

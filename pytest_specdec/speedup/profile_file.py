@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from ..limits import MOST_DEPTH, MOST_K
+from ..common.limits import MOST_DEPTH, MOST_K
 
 _Ms = Annotated[float, Meta(gt=0, le=1e9)]
 _K = Annotated[int, Meta(ge=1, le=MOST_K)]

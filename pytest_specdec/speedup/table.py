@@ -7,8 +7,8 @@ import math
 import statistics
 from collections.abc import Mapping
 
-from .costs import CostProfile
-from .model import theoretical_speedup
+from .cost_profile import CostProfile
+from .formulas import theoretical_speedup
 
 _LARGEST = 600.0
 """Largest logarithm of an interval's factor: its exponential is still a number."""

@@ -9,8 +9,8 @@ Its samples are one round from each prompt's own context; 64 prompts are the dai
 
 import pytest
 
-from pytest_specdec.acceptance.prompts import read_prompts
-from pytest_specdec.lossless.conformance import conformance
+from pytest_specdec.cases.prompts import read_prompts
+from pytest_specdec.lossless.texts.conformance import conformance
 
 PAIR = {
     "target": "../models/audio-target",

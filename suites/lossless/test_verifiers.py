@@ -8,7 +8,7 @@ import pytest
 from transformers.generation.utils import _speculative_sampling
 
 from pytest_specdec.lossless import assert_lossless
-from pytest_specdec.lossless.verifiers import of_rule
+from pytest_specdec.lossless.samplers.verifiers import of_rule
 
 
 def test_the_verifier_under_test(specdec_verifier):

@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.modeling_layers import MtpModel
 
-from pytest_specdec.decoding.heads import checkpoint_tensors, teacher_forced_hidden
+from pytest_specdec.decoding.mtp_forward import checkpoint_tensors, teacher_forced_hidden
 
 HERE = Path(__file__).parent
 SEED = 20261122

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from gguf_form import write_gguf
 
-from pytest_specdec.checkpoint import Checkpoint, open_checkpoint
-from pytest_specdec.engines.forms import is_current, write_stamp
+from pytest_specdec.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from pytest_specdec.engines.adapters.converted import is_current, write_stamp
 
 HERE = Path(__file__).parent
 PAIR = (HERE / "text-target", HERE / "text-draft", HERE / "text-target-eos")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_specdec.checkpoint import Checkpoint
+from pytest_specdec.checkpoints.checkpoint import Checkpoint
 
 NUL = "\u0100"
 """The byte 0 in a byte-level vocabulary."""

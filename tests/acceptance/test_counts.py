@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 import pytest
+from helpers.records import PROPERTY, counts
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from records import PROPERTY, counts
 
 from pytest_specdec.acceptance.counts import Counts
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from helpers.records import PROPERTY
 from hypothesis import given
 from hypothesis import strategies as st
-from records import PROPERTY
 from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
 
 from pytest_specdec.acceptance.lookup import NGRAM, LookupIndex, lookup_matches

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
+from helpers.records import PROPERTY
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from records import PROPERTY
 
 from pytest_specdec.acceptance.counts import Array, Counts
 from pytest_specdec.acceptance.renewal import AcceptanceField, End, expected_counts, sample_rounds, with_requests

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from helpers.records import PROPERTY
 from hypothesis import given
 from hypothesis import strategies as st
-from records import PROPERTY
 
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.acceptance.rounds import Round, counts_of_rounds, with_passes
-from pytest_specdec.acceptance.texts import Text
+from pytest_specdec.cases.texts import Text
 
 
 def text(length: int, key: str = "a", category: str = "all", prompt: int = 2) -> Text:

@@ -14,14 +14,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from helpers.records import PROPERTY
 from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from records import PROPERTY
 
 from pytest_specdec.acceptance.counts import Array
 from pytest_specdec.acceptance.scores import Scores
-from pytest_specdec.errors import MeasurementError, RequestError
+from pytest_specdec.common.errors import MeasurementError, RequestError
 
 Tokens = tuple[int, ...]
 Law = tuple[Fraction, ...]

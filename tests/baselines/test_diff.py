@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from records import record, scaled, steady_counts
+from helpers.records import record, scaled, steady_counts
 
 from pytest_specdec.__main__ import main
 from pytest_specdec.baselines.diff import differences

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from records import counts, record, steady_counts, text_set
+from helpers.records import counts, record, steady_counts, text_set
 
 from pytest_specdec.baselines.identities import problems_of
 from pytest_specdec.baselines.schema import (

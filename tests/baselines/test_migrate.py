@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from records import case, record, text_set
+from helpers.records import case, record, text_set
 
 from pytest_specdec.__main__ import main
 from pytest_specdec.baselines.schema import SCHEMA, EvidenceFile, Night, Record, TextSet, TokenMap, TokenRow

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from helpers.records import ENVIRONMENT, PROPERTY, counts, record, steady_counts, text_set
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from records import ENVIRONMENT, PROPERTY, counts, record, steady_counts, text_set
 
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.baselines.identities import problems_of

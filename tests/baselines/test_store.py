@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.records import CONDITIONS, ENVIRONMENT, FINGERPRINTS, PROPERTY, case, counts, record, text_set
 from hypothesis import given
 from hypothesis import strategies as st
-from records import CONDITIONS, ENVIRONMENT, FINGERPRINTS, PROPERTY, case, counts, record, text_set
 
-from pytest_specdec.acceptance.case import DEFINITION, Judged
 from pytest_specdec.baselines.schema import READABLE, SCHEMA, Conditions, EvidenceFile, Night, PromptCounts, Record, TextSet
 from pytest_specdec.baselines.store import BaselineStore, load, load_baseline, write_all
 from pytest_specdec.baselines.writing import digest_of, dumps
-from pytest_specdec.errors import BaselineError
+from pytest_specdec.cases.case import DEFINITION, Judged
+from pytest_specdec.common.errors import BaselineError
 
 CURE = "restore it from version control, or delete it and run with --specdec-update=new"
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_specdec.__main__ import COMMANDS, main
-from pytest_specdec.errors import MeasurementError
-from pytest_specdec.options import OPTIONS
+from pytest_specdec.common.errors import MeasurementError
+from pytest_specdec.config.options import OPTIONS
 
 
 def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_specdec.__main__ import main
-from pytest_specdec.speedup.costs import CostProfile
+from pytest_specdec.speedup.cost_profile import CostProfile
 
 TIMES = {1: 1.0, 4: 3.0}
 COSTS = CostProfile(target_ms=3.0, verify=TIMES, draft={0: TIMES, 1: TIMES}, own_heads={1: TIMES}, lookup=TIMES)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from records import CONDITIONS, record, steady_counts
-from support import EMBEDDED
+from helpers.records import CONDITIONS, record, steady_counts
+from helpers.support import EMBEDDED
 
 from pytest_specdec.__main__ import main
 from pytest_specdec.baselines.writing import dumps
-from pytest_specdec.speedup.costs import CostProfile
+from pytest_specdec.speedup.cost_profile import CostProfile
 
 ROOT = EMBEDDED.parent.parent
 BASELINES, COSTS = ROOT / "baselines" / "text", ROOT / "suites" / "text" / "costs.json"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from agreement import DRAFTERS, ROUNDS, RULES, K, agree, certain
-from embedded import Pair
-from support import ROOT
+from helpers.embedded import Pair
+from helpers.support import ROOT
 
-from pytest_specdec.acceptance.case import Sampling
 from pytest_specdec.acceptance.renewal import expected_counts
+from pytest_specdec.cases.case import Sampling
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 
 FILTERED = Sampling(0.8, 50, 0.9)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from embedded import Pair
+from helpers.embedded import Pair
 
 from pytest_specdec import decode
-from pytest_specdec.acceptance.case import Sampling
+from pytest_specdec.cases.case import Sampling
+from pytest_specdec.common.errors import RequestError
 from pytest_specdec.decoding.confidence import confidences
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
-from pytest_specdec.errors import RequestError
 from pytest_specdec.speedup.policies import Confidences, Drafting, confident
 
 K = 6

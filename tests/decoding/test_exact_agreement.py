@@ -11,11 +11,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from embedded import UNUSED, Pair, generate
+from helpers.embedded import UNUSED, Pair, generate
 
-from pytest_specdec.acceptance.case import OWN_HEADS, Sampling, default_rule
 from pytest_specdec.acceptance.renewal import AcceptanceField, expected_counts, sample_rounds
-from pytest_specdec.acceptance.texts import Text
+from pytest_specdec.cases.case import OWN_HEADS, Sampling, default_rule
+from pytest_specdec.cases.texts import Text
 from pytest_specdec.decoding.loading import LoadedModel
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 

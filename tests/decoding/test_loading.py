@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from architectures import ARCHITECTURES, VOCABULARY, publish
+from helpers.architectures import ARCHITECTURES, VOCABULARY, publish
+from helpers.support import edit_config, export_heads, llama
 from safetensors.torch import load_file, save_file
-from support import edit_config, export_heads, llama
 from transformers import GenerationMixin
 from transformers.modeling_layers import MtpModel
 
-from pytest_specdec.acceptance.case import OWN_HEADS, Sampling
 from pytest_specdec.acceptance.renewal import sample_rounds
-from pytest_specdec.acceptance.texts import texts_from_ids
+from pytest_specdec.cases.case import OWN_HEADS, Sampling
+from pytest_specdec.cases.texts import texts_from_ids
+from pytest_specdec.common.errors import RequestError
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
-from pytest_specdec.errors import RequestError
 
 Rounds = list[tuple[int, int]]
 """(start, accepted) of each round."""

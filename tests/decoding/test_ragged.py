@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from architectures import ARCHITECTURES, VOCABULARY, WIDTH, publish
+from helpers.architectures import ARCHITECTURES, VOCABULARY, WIDTH, publish
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+from pytest_specdec.common.errors import RequestError
 from pytest_specdec.decoding.drafters import reach_of
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.ragged import CachedModel, Rows, Sequences, moved, padding_mask
-from pytest_specdec.errors import RequestError
 
 K = 4
 REACH = reach_of(K, 0)

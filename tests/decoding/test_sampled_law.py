@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.support import llama
 from scipy import stats
-from support import llama
 
-from pytest_specdec.acceptance.case import LOOKUP, OWN_HEADS, Sampling
-from pytest_specdec.decoding.generate import decode
-from pytest_specdec.decoding.laws import log_scores
+from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Sampling
+from pytest_specdec.decoding.decode import decode
+from pytest_specdec.decoding.distributions import log_scores
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 
 RUNS, VOCABULARY, FIRST = 20_000, 7, 3

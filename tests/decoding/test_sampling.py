@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.support import LETTERS, letter_tokenizer, llama
 from scipy import stats
-from support import LETTERS, letter_tokenizer, llama
 
-from pytest_specdec.acceptance.case import Sampling
-from pytest_specdec.acceptance.prompts import Prompt
-from pytest_specdec.decoding.laws import law
+from pytest_specdec.cases.case import Sampling
+from pytest_specdec.cases.prompts import Prompt
+from pytest_specdec.common.errors import MeasurementError, RequestError
+from pytest_specdec.decoding.distributions import law
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.sampling import encode_prompts, sample_new_tokens
-from pytest_specdec.errors import MeasurementError, RequestError
 
 PROMPTS = [[0, 5, 9], [0, 3, 4, 5, 6, 7, 8, 20], [0], [0, 11, 12, 13, 14]]
 TEMPLATE = "{% for message in messages %}{{ message['content'] }},{% endfor %}{% if add_generation_prompt %} {% endif %}"

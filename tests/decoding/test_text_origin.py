@@ -10,22 +10,22 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from embedded import Pair
-from support import EMBEDDED, ROOT
+from helpers.embedded import Pair
+from helpers.support import EMBEDDED, ROOT
 
-from pytest_specdec.acceptance.case import LOOKUP, Case, Sampling, TextKey
-from pytest_specdec.acceptance.origin import Origin
-from pytest_specdec.acceptance.prompts import read_prompts
-from pytest_specdec.acceptance.texts import Text, texts_of_prompts
+from pytest_specdec.acceptance.text_origin import Origin
 from pytest_specdec.baselines.schema import TextSet
 from pytest_specdec.baselines.store import load
-from pytest_specdec.decoding.laws import filtered
+from pytest_specdec.cases.case import LOOKUP, Case, Sampling, TextKey
+from pytest_specdec.cases.prompts import read_prompts
+from pytest_specdec.cases.texts import Text, texts_of_prompts
+from pytest_specdec.common.errors import MeasurementError
+from pytest_specdec.decoding.distributions import filtered
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.decoding.sampling import encode_prompts, sample_new_tokens
-from pytest_specdec.engines import replay as engine
-from pytest_specdec.engines.replay import ReplayEngine
-from pytest_specdec.errors import MeasurementError
+from pytest_specdec.engines.own import replay_engine as engine
+from pytest_specdec.engines.own.replay_engine import ReplayEngine
 
 FILTERED = Sampling(1.0, 8, 0.9)
 PROMPTS = ROOT / "suites" / "text" / "prompts.jsonl"

@@ -9,11 +9,11 @@ from typing import Literal
 import pytest
 
 from pytest_specdec.__main__ import main
+from pytest_specdec.common.errors import CostError, RequestError
 from pytest_specdec.decoding.loading import LoadedModel, load_model
+from pytest_specdec.decoding.timed_turns import SEGMENT
 from pytest_specdec.decoding.timing import Setting, emitted_starts, measure_costs, steady_rounds
-from pytest_specdec.decoding.turns import SEGMENT
-from pytest_specdec.errors import CostError, RequestError
-from pytest_specdec.speedup.costs import CostProfile
+from pytest_specdec.speedup.cost_profile import CostProfile
 
 KS = (1, 2, 4, 8)
 DEPTHS = (0, 1, 2)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from embedded import PROMPTS, Pair
-from support import ROOT
+from helpers.embedded import PROMPTS, Pair
+from helpers.support import ROOT
 
 from pytest_specdec import decode
-from pytest_specdec.acceptance.case import Sampling
-from pytest_specdec.acceptance.prompts import read_prompts
 from pytest_specdec.acceptance.renewal import AcceptanceField, accepted_law, expected_counts, visits, with_requests
 from pytest_specdec.acceptance.rounds import counts_of_rounds, with_passes
-from pytest_specdec.acceptance.texts import texts_of_prompts
 from pytest_specdec.baselines.schema import TextSet
 from pytest_specdec.baselines.store import load
+from pytest_specdec.cases.case import Sampling
+from pytest_specdec.cases.prompts import read_prompts
+from pytest_specdec.cases.texts import texts_of_prompts
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 
 SMALL, LARGE = 8, 16

@@ -12,17 +12,25 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from playback import Answer, Play, payload, playing
-from toy import CARDS, TOKENS, Toy
+from helpers.playback import Answer, Play, payload, playing
+from helpers.toy import CARDS, TOKENS, Toy
+from pytest_specdec.engines.logprobs.scores.cache import ScoreCache
+from pytest_specdec.engines.logprobs.scores.drafting_servers import check_plain
+from pytest_specdec.engines.logprobs.scores.scores import served_texts
 
-from pytest_specdec.acceptance.texts import Text
-from pytest_specdec.engines.asked_again import TEXTS as AGAIN
-from pytest_specdec.engines.asked_again import apart
-from pytest_specdec.engines.drafting import check_plain
-from pytest_specdec.engines.http import ServerError
-from pytest_specdec.engines.logprobs import served_texts
-from pytest_specdec.engines.score_cache import ScoreCache
-from pytest_specdec.engines.scorers import Position, Scorer, ServedModel, ServedText, VllmScorer, impossible, scorer_at
+from pytest_specdec.cases.texts import Text
+from pytest_specdec.engines.servers.client import ServerError
+from pytest_specdec.engines.servers.logprob_servers import (
+    Position,
+    Scorer,
+    ServedModel,
+    ServedText,
+    VllmScorer,
+    impossible,
+    scorer_at,
+)
+from pytest_specdec.engines.servers.repeatability import TEXTS as AGAIN
+from pytest_specdec.engines.servers.repeatability import apart
 
 TARGET, OTHER = Toy(1), Toy(2)
 TEXTS = TARGET.texts(12)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from engine_cases import decoder_defects, default_cases, judged, level
+from helpers.engine_cases import decoder_defects, default_cases, judged, level
+from helpers.support import EMBEDDED, ROOT
 from museum.exhibits import EXHIBITS
-from support import EMBEDDED, ROOT
 
-from pytest_specdec.acceptance.case import Case
-from pytest_specdec.engines.foreign import ForeignEngine
-from pytest_specdec.lossless.causes import FROM_P, RAW_BONUS, RAW_Q, SMALL_Q, SOFTMAX_Q
+from pytest_specdec.cases.case import Case
+from pytest_specdec.engines.external import ForeignEngine
+from pytest_specdec.lossless.texts.causes import FROM_P, RAW_BONUS, RAW_Q, SMALL_Q, SOFTMAX_Q
 
 CASES = default_cases()
 LEVEL = level(CASES)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from engine_versions import HEADING, current, ordered, replaced, section
-from support import ROOT
+from helpers.support import ROOT
 
 RUN = """<testsuites><testsuite>
 <testcase classname="suites.engines.test_engines.TestGreedy" name="test_rounds[k3-depth0]">{fault}</testcase>

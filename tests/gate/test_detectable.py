@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from records import record, sampled_counts, steady_counts
+from helpers.records import record, sampled_counts, steady_counts
 from scipy import stats
 
 from pytest_specdec.acceptance.counts import Counts

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from helpers.records import PROPERTY
 from hypothesis import given
 from hypothesis import strategies as st
-from records import PROPERTY
 from scipy import integrate, stats
 
 from pytest_specdec.gate.evidence import accumulate, bet

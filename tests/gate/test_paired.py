@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from helpers.records import PROPERTY, counts, scaled, steady_counts
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from records import PROPERTY, counts, scaled, steady_counts
 
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.gate.paired import Pair

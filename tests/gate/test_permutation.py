@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from records import counts, scaled, steady_counts
+from helpers.records import counts, scaled, steady_counts
 from scipy import stats
 
 from pytest_specdec.acceptance.counts import Counts

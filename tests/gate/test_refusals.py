@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from records import counts, scaled, steady_counts
+from helpers.records import counts, scaled, steady_counts
 
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.baselines.schema import Fingerprints

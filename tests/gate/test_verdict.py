@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from helpers.records import PROPERTY, case, counts, record, sampled_counts, scaled, steady_counts
 from hypothesis import given
 from hypothesis import strategies as st
-from records import PROPERTY, case, counts, record, sampled_counts, scaled, steady_counts
 from scipy import stats
 
 from pytest_specdec.acceptance.counts import Counts

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from pytest_specdec.lossless.contract import Proposal, q_contract
-from pytest_specdec.lossless.proposals import recorded_candidates
+from pytest_specdec.lossless.drafters.q_contract import Proposal, q_contract
+from pytest_specdec.lossless.drafters.recorded import recorded_candidates
 
 VOCABULARY, PROMPTS, NEW = 32, 8, 40
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "initializer_range": 0.5}

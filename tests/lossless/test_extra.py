@@ -34,7 +34,7 @@ def test_a_missing_package_is_named_with_the_extra(missing: str, name: str) -> N
     assert run.returncode == 1
     lines = run.stderr.splitlines()
     assert lines[-1] == (
-        f"pytest_specdec.errors.RequestError: {name} needs {missing}, which is not installed; "
+        f"pytest_specdec.common.errors.RequestError: {name} needs {missing}, which is not installed; "
         "run: pip install 'pytest-specdec[lossless]'"
     )
     assert len(lines) < 10

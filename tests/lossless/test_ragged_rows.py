@@ -12,16 +12,16 @@ import torch
 from museum import ragged, reference
 from torch import Tensor
 
-from pytest_specdec.errors import RequestError
+from pytest_specdec.common.errors import RequestError
 from pytest_specdec.lossless import assert_lossless, flat_batch
-from pytest_specdec.lossless.batches import Batch, Dependence, RowError, batch_error
-from pytest_specdec.lossless.emissions import Emissions
 from pytest_specdec.lossless.enumeration.paths import NotEnumerableError
-from pytest_specdec.lossless.exact import Round
-from pytest_specdec.lossless.manners import check_rows, check_seed
-from pytest_specdec.lossless.sampled import sampled_law_test
-from pytest_specdec.lossless.sampler import ContractError, Sampler
-from pytest_specdec.lossless.trees import PrefixTree
+from pytest_specdec.lossless.samplers.exact import Round
+from pytest_specdec.lossless.samplers.exact_batch import Batch, Dependence, RowError, batch_error
+from pytest_specdec.lossless.samplers.prefix_tree import PrefixTree
+from pytest_specdec.lossless.samplers.sampled import sampled_law_test
+from pytest_specdec.lossless.samplers.sampled_rounds import Emissions
+from pytest_specdec.lossless.samplers.sampler import ContractError, Sampler
+from pytest_specdec.lossless.samplers.seed_and_row_checks import check_rows, check_seed
 
 Generator = torch.Generator | None
 P, Q, OWN = (0.5, 0.3, 0.2), (0.2, 0.2, 0.6), (0.1, 0.8, 0.1)

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from support import EMBEDDED
+from helpers.support import EMBEDDED
 
 sys.path.append(str(EMBEDDED))

@@ -10,8 +10,8 @@ import codec
 import numpy as np
 import pytest
 import torch
+from helpers.support import EMBEDDED, ROOT
 from speech import Utterance
-from support import EMBEDDED, ROOT
 
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import codec
 import numpy as np
 import pytest
+from helpers.support import EMBEDDED, ROOT
 from roundtrip import round_trip
 from scipy.io import wavfile
 from sentences import CATEGORIES, monologue
 from speech import Speaker, synthesise
-from support import EMBEDDED, ROOT
 
 
 @pytest.fixture(scope="module")

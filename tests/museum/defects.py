@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from pytest_specdec.decoding import chain, ragged, rules
-from pytest_specdec.decoding.chain import HeadChain
+from pytest_specdec.decoding import mtp_cache as chain
+from pytest_specdec.decoding import ragged
+from pytest_specdec.decoding import verification as rules
 from pytest_specdec.decoding.drafters import ModelDrafter, Proposal, _Drafts
+from pytest_specdec.decoding.mtp_cache import HeadChain
 from pytest_specdec.decoding.ragged import CachedModel, Rows, Sequences
 
 Patch = pytest.MonkeyPatch

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from helpers.support import EMBEDDED
 from safetensors.torch import load_file
-from support import EMBEDDED
 
 Weights = dict[str, torch.Tensor]
 Edit = Callable[[Weights], None]

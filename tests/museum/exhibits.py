@@ -9,7 +9,7 @@ import dataclasses
 
 from museum import defects, edits
 
-from pytest_specdec.acceptance.case import OWN_HEADS
+from pytest_specdec.cases.case import OWN_HEADS
 
 
 @dataclasses.dataclass(frozen=True)

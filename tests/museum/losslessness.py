@@ -25,11 +25,11 @@ from museum.ragged import RAGGED, Ragged
 from museum.unusual import UNUSUAL, Unusual
 
 from pytest_specdec.lossless import flat_batch
-from pytest_specdec.lossless.check import Checked, assert_lossless
 from pytest_specdec.lossless.enumeration.paths import NotEnumerableError
-from pytest_specdec.lossless.exact import Law, output_law
-from pytest_specdec.lossless.sampler import ContractError
-from pytest_specdec.lossless.strategies import RELATIONS
+from pytest_specdec.lossless.samplers.check import Checked, assert_lossless
+from pytest_specdec.lossless.samplers.exact import Law, output_law
+from pytest_specdec.lossless.samplers.sampler import ContractError
+from pytest_specdec.lossless.samplers.strategies import RELATIONS
 
 VOCAB_SIZE, K = 4, 3
 COUNTED = 1_000_000

@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.support import EMBEDDED, edit_config
 from museum.edits import Edit
 from museum.exhibits import Exhibit, Setting
 from safetensors.torch import load_file, save_file
-from support import EMBEDDED, edit_config
 
-from pytest_specdec.acceptance.case import Case, TextKey, default_rule
 from pytest_specdec.acceptance.counts import Array
 from pytest_specdec.baselines.schema import Record
-from pytest_specdec.comparison import Run
-from pytest_specdec.decoding.generate import Decoded
-from pytest_specdec.engines.decode import DecodeEngine
+from pytest_specdec.cases.case import Case, TextKey, default_rule
+from pytest_specdec.config.case_grid import DEFAULT_MARGIN
+from pytest_specdec.decoding.decode import Decoded
+from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.gate.verdict import Verdict, judge
-from pytest_specdec.grid import DEFAULT_MARGIN
+from pytest_specdec.judging.comparison import Run
 
 NEW_TOKENS = 64
 PROMPTS = EMBEDDED.parent / "text" / "prompts.jsonl"

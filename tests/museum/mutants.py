@@ -12,7 +12,7 @@ from typing import Any, Literal
 from museum import mutants_draft as own
 from museum import mutants_verify as given
 
-from pytest_specdec.lossless.sampler import Drafts
+from pytest_specdec.lossless.samplers.sampler import Drafts
 
 Level = Literal["law", "range", "purity", "seed", "boundary"]
 

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from museum.defects import Defect, Patch
 
-from pytest_specdec.acceptance.case import Sampling
-from pytest_specdec.decoding import batch, rules
+from pytest_specdec.cases.case import Sampling
+from pytest_specdec.decoding import batch
+from pytest_specdec.decoding import verification as rules
+from pytest_specdec.decoding.distributions import filtered
 from pytest_specdec.decoding.drafters import _Drafts
-from pytest_specdec.decoding.laws import filtered
 
 RAW = Sampling()
 """Neither temperature nor filters."""

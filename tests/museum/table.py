@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from museum.exhibits import EXHIBITS, Exhibit, Setting
 from museum.measure import NEW_TOKENS, Lab, Measured, conditionals
 
+from pytest_specdec.config.case_grid import DEFAULT_MARGIN
 from pytest_specdec.gate.paired import Pair
-from pytest_specdec.grid import DEFAULT_MARGIN
 
 WIDE = 0.05
 """The relative tolerance of vLLM's acceptance test, and of TensorRT-LLM's."""

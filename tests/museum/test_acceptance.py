@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.support import ROOT
 from museum import edits
 from museum.exhibits import DRAFT, EXHIBITS, HEADS, UNEVEN, Exhibit, Setting
 from museum.measure import Lab, Measured, conditionals
-from support import ROOT
 
-from pytest_specdec.grid import DEFAULT_MARGIN
+from pytest_specdec.config.case_grid import DEFAULT_MARGIN
 
 FEW = dataclasses.replace(HEADS, prompts=6)
 

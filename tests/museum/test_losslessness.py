@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
+from helpers.support import ROOT
 from museum import ragged, reference
 from museum.losslessness import level, passed
 from museum.mutants import MUTANTS, ROUNDS, VERIFIERS, Mutant
 from museum.ragged import RAGGED, Ragged
 from museum.unusual import UNUSUAL, Unusual
-from support import ROOT
 
 from pytest_specdec.lossless import flat_batch
-from pytest_specdec.lossless.check import assert_lossless
+from pytest_specdec.lossless.samplers.check import assert_lossless
 
 SOURCE = re.compile(r"[\w.-]+/[\w.-]+#\d+|arXiv:\d{4}\.\d{5}")
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.support import EMBEDDED
 from museum.measure import PROMPTS
-from support import EMBEDDED
 
-from pytest_specdec.acceptance.case import Case, TextKey
+from pytest_specdec.cases.case import Case, TextKey
 from pytest_specdec.decoding import drafters
-from pytest_specdec.engines.decode import DecodeEngine
+from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.gate.refusals import too_good
 
 TEXTS = TextKey("museum", str(EMBEDDED / "text-target"), PROMPTS, None, 128, 1.0, 3)

@@ -28,8 +28,8 @@ from museum.reference import (
 from torch import Tensor
 from transformers.generation.utils import _speculative_sampling
 
-from pytest_specdec.decoding import rules
-from pytest_specdec.lossless.sampler import Drafts
+from pytest_specdec.decoding import verification as rules
+from pytest_specdec.lossless.samplers.sampler import Drafts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -82,7 +82,7 @@ PROMPTS = [("vowels" if word[0] in "aeiou" else "consonants", word) for word in 
 @pytest.fixture(scope="session")
 def gate_target(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A target sure enough of its tokens that guesses are no match for a draft model."""
-    from support import llama
+    from helpers.support import llama
 
     return llama(tmp_path_factory.mktemp("gate") / "tiny-target", seed=1, spread=0.35)
 
@@ -90,7 +90,7 @@ def gate_target(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def gate_draft(gate_target: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The target with some noise on its weights; with a tenth more it still beats guesses, with a fifth it does not."""
-    from support import add_noise
+    from helpers.support import add_noise
 
     return add_noise(gate_target, tmp_path_factory.mktemp("gate") / "tiny-draft", 0.05)
 
@@ -99,7 +99,7 @@ def gate_draft(gate_target: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def untrained_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny target's MTP layers are random, so guesses do as well; for tests in which that is not the point."""
     for name in ("dead_drafter", "no_better"):
-        monkeypatch.setattr(f"pytest_specdec.suite.{name}", lambda *measured: None)
+        monkeypatch.setattr(f"pytest_specdec.judging.runner.{name}", lambda *measured: None)
     monkeypatch.setattr("pytest_specdec.gate.verdict.dead_drafter", lambda counts: None)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from stored_files import rewrite
-from support import edit_config, llama
+from helpers.stored_files import rewrite
+from helpers.support import edit_config, llama
 
 from pytest_specdec.baselines.writing import digest_of
 

@@ -31,7 +31,7 @@ def test_texts_at_another_temperature_do_not(project) -> None:
 HOTTER = """
 @pytest.mark.specdec(target={target!r}, drafter={draft!r}, k=4, new_tokens=96)
 def test_hotter(specdec_case, specdec_target, specdec_decode):
-    from pytest_specdec.lossless.conformance import conformance
+    from pytest_specdec.lossless.texts.conformance import conformance
 
     texts = specdec_decode(["apple", "banana", "cherry", "elder"] * 8, temperature=3.0, new_tokens=96).texts
     found = conformance(specdec_target, texts)
@@ -46,7 +46,7 @@ def test_a_lossy_rule_is_refused(project) -> None:
 
 
 def test_measuring_and_judging_share_one_decode(project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pytest_specdec.engines.decode import DecodeEngine
+    from pytest_specdec.engines.own.decode_engine import DecodeEngine
 
     calls = []
     whole = DecodeEngine._decode_texts

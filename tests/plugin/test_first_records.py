@@ -8,12 +8,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from helpers.records import steady_counts
 from plugin.conftest import PROMPTS
-from records import steady_counts
 from safetensors.torch import load_file, save_file
 
 from pytest_specdec import decode
-from pytest_specdec.acceptance.references import References
+from pytest_specdec.acceptance.reference_drafters import References
 from pytest_specdec.gate.refusals import below_lookup, no_better
 
 CELL = ("--specdec-k=4", "--specdec-depth=0")

@@ -7,8 +7,8 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from playback import Answer, playing
-from support import add_noise
+from helpers.playback import Answer, playing
+from helpers.support import add_noise
 
 RAW = "\x1b[31mr\x9b\u202ee\u200bd\x07"
 SHOWN = r"\x1b[31mr\x9b\u202ee\u200bd\x07"

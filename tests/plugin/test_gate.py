@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from stored_files import rewrite
-from support import add_noise, letter_tokenizer, llama
+from helpers.stored_files import rewrite
+from helpers.support import add_noise, letter_tokenizer, llama
 
 
 def test_a_missing_baseline_fails_with_the_command_that_creates_it(project) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_specdec.engines import kept_texts, replay
+from pytest_specdec.engines import kept_texts
+from pytest_specdec.engines.own import replay_engine as replay
 
 LINE = (
     "specdec: 4 of 4 cases have no baseline: they will be measured and fail; --specdec-update=new creates baselines "
@@ -85,7 +86,7 @@ def test_texts_of_other_settings_are_not_used(project, sampled: list[int], chang
 
 
 def test_texts_of_another_target_are_replaced(project, sampled: list[int], tmp_path: Path) -> None:
-    from support import add_noise
+    from helpers.support import add_noise
 
     project.run(ok=False)
     project.run(f"--specdec-target={add_noise(project.target, tmp_path / 'other', 0.1)}", ok=False)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import hypothesis  # noqa: F401  its pytest plugin would import it anew in every run within this process
 import pytest
-from stored_files import resealed
-from support import add_noise
+from helpers.stored_files import resealed
+from helpers.support import add_noise
 
 from pytest_specdec.baselines.store import load_baseline
 

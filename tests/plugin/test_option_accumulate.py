@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support import add_noise
+from helpers.support import add_noise
 
 CELL = ("--specdec-k=4", "--specdec-depth=0", "--specdec-alpha=5%")
 NIGHT = (*CELL, "--specdec-accumulate", "--specdec-inconclusive=warn")

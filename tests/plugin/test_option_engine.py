@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from support import add_noise
+from helpers.support import add_noise
 
-from pytest_specdec.errors import RequestError
+from pytest_specdec.common.errors import RequestError
 
 DECODE = "--specdec-engine=decode"
 CELLS = [f"letters/tiny-draft-k{k}-depth{depth}-t1" for k in (4, 8) for depth in (0, 2)]
@@ -207,6 +207,6 @@ def test_an_engine_that_cannot_be_made_is_tried_once(project, monkeypatch: pytes
         tried.append(name)
         raise RequestError("nobody is at home; see that the server runs")
 
-    monkeypatch.setattr("pytest_specdec.engines.made.make_engine", unreachable)
+    monkeypatch.setattr("pytest_specdec.engines.factory.make_engine", unreachable)
     project.run(ok=False).assert_outcomes(errors=4)
     assert tried == ["replay"]

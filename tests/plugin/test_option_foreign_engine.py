@@ -6,10 +6,10 @@ import fnmatch
 import json
 
 import pytest
-from support import add_noise
+from helpers.support import add_noise
 
-from pytest_specdec.engines.registry import ADAPTERS
-from pytest_specdec.options import FOREIGN_ENGINES
+from pytest_specdec.config.options import FOREIGN_ENGINES
+from pytest_specdec.engines.adapters.registry import ADAPTERS
 
 TRANSFORMERS = "--specdec-engine=transformers"
 TEST = """

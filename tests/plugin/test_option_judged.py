@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers.support import LETTERS, add_noise
 from plugin.conftest import Project, facts
-from support import LETTERS, add_noise
 
-from pytest_specdec import suite
-from pytest_specdec.acceptance.origin import Origin
+from pytest_specdec.acceptance.text_origin import Origin
 from pytest_specdec.baselines.writing import digest_of
+from pytest_specdec.judging import runner as suite
 
 EVERY_TOKEN = "--specdec-judged=0:32"
 STEPS_OF_TWO = "--specdec-judged=0:32:2"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.support import add_noise
 from plugin.conftest import PROMPTS, facts
-from support import add_noise
 
 
 def test_the_first_prompts_are_compared_with_their_own_part_of_the_baseline(project) -> None:

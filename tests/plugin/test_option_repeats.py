@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from helpers.support import add_noise
 from plugin.conftest import TEST
-from support import add_noise
 
 CELL = ("--specdec-k=4", "--specdec-depth=0")
 NAME = "letters/tiny-draft-k4-depth0-t1.json"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from helpers.support import add_noise
 from plugin.conftest import TEST
-from support import add_noise
 
 from pytest_specdec.baselines.store import load_baseline
 from pytest_specdec.baselines.writing import dumps

@@ -70,7 +70,7 @@ def test_markers_are_listed(project) -> None:
 
 def test_every_option_stands_in_the_help_with_its_ini_twin(project) -> None:
     text = project.run("--help").stdout.str()
-    from pytest_specdec.options import OPTIONS
+    from pytest_specdec.config.options import OPTIONS
 
     for option in OPTIONS:
         assert f"{option.flag}{'=' * (option.action != 'store_true')}" in text

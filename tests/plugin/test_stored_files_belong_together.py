@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import add_noise
+from helpers.support import add_noise
 
 from pytest_specdec.baselines.writing import digest_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.support import add_noise
 from plugin.conftest import Project
-from support import add_noise
 
 
 @pytest.mark.parametrize("options", [[], ["-n", "1"]], ids=["here", "xdist"])

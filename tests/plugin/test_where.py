@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers.support import add_noise
 from plugin.conftest import facts
-from support import add_noise
 
 CELL = ("--specdec-k=4", "--specdec-depth=2")
 OF_ANOTHER = {

@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from records import row
+from helpers.records import row
 from report.test_curves import GRID
 
 from pytest_specdec.report import render

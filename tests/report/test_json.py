@@ -7,7 +7,7 @@ import json
 import math
 
 import pytest
-from records import row
+from helpers.records import row
 from report.test_text import cell
 
 from pytest_specdec.report.json import SCHEMA, render

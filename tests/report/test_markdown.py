@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from records import row
+from helpers.records import row
 
 from pytest_specdec.report import render
 from pytest_specdec.report.table import HEADERS

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 
 import pytest
-from records import row
+from helpers.records import row
 
-from pytest_specdec.errors import RequestError
+from pytest_specdec.common.errors import RequestError
 from pytest_specdec.report import render
 
 

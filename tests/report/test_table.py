@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from records import row
+from helpers.records import row
 
 from pytest_specdec.report.row import Row
 from pytest_specdec.report.table import HEADERS, NOTE, tables

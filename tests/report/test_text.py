@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from records import row
+from helpers.records import row
 
 from pytest_specdec.report import render
 from pytest_specdec.report.acceptance import combinations, mean_accepted, mean_rate

@@ -12,7 +12,7 @@ from report.test_html import UTTERANCE
 from report.test_text import cell
 
 from pytest_specdec import report
-from pytest_specdec.options import LANGUAGES
+from pytest_specdec.config.options import LANGUAGES
 from pytest_specdec.report.words import Phrases, phrases_of
 
 FOLDER = Path(report.__file__).parent

@@ -6,13 +6,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from records import counts
+from helpers.records import counts
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.errors import CostError
+from pytest_specdec.common.errors import CostError
 from pytest_specdec.speedup.advice import advise
-from pytest_specdec.speedup.costs import CostProfile
-from pytest_specdec.speedup.model import best_depth
+from pytest_specdec.speedup.cost_profile import CostProfile
+from pytest_specdec.speedup.formulas import best_depth
 
 COSTS = CostProfile(
     target_ms=10, verify={1: 11, 2: 12, 8: 20}, draft={0: {1: 2, 2: 4, 8: 16}, 1: {1: 2, 2: 3, 8: 9}}, own_heads={1: {1: 1, 8: 8}}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_specdec.errors import CostError
+from pytest_specdec.common.errors import CostError
 from pytest_specdec.speedup.benchmark_file import profile_from_benchmark
 
 

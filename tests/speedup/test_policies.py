@@ -8,13 +8,13 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.records import PROPERTY
 from hypothesis import given
 from hypothesis import strategies as st
-from records import PROPERTY
 
 from pytest_specdec.acceptance.renewal import AcceptanceField, expected_counts, with_requests
-from pytest_specdec.errors import CostError, MeasurementError
-from pytest_specdec.speedup.costs import CostProfile
+from pytest_specdec.common.errors import CostError, MeasurementError
+from pytest_specdec.speedup.cost_profile import CostProfile
 from pytest_specdec.speedup.policies import (
     Confidences,
     Drafting,

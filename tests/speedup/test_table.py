@@ -7,13 +7,13 @@ import math
 
 import numpy as np
 import pytest
+from helpers.records import PROPERTY
 from hypothesis import given
 from hypothesis import strategies as st
-from records import PROPERTY
 
-from pytest_specdec.errors import CostError
-from pytest_specdec.speedup.costs import CostProfile
-from pytest_specdec.speedup.model import best_k, theoretical_speedup
+from pytest_specdec.common.errors import CostError
+from pytest_specdec.speedup.cost_profile import CostProfile
+from pytest_specdec.speedup.formulas import best_k, theoretical_speedup
 from pytest_specdec.speedup.table import break_even, speedup_interval, speedup_table
 
 COSTS = CostProfile(target_ms=10, verify={1: 11, 2: 12, 4: 14}, draft={0: {1: 1, 2: 2, 4: 4}, 1: {1: 1, 4: 2}})

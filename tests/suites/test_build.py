@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support import EMBEDDED
+from helpers.support import EMBEDDED
 
 from pytest_specdec.decoding.loading import load_model
 

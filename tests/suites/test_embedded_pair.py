@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.support import EMBEDDED, ROOT, add_noise
 from plugin.conftest import facts
-from support import EMBEDDED, ROOT, add_noise
 
 from pytest_specdec import CostProfile, load_baseline
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.acceptance.prompts import read_prompts
+from pytest_specdec.cases.prompts import read_prompts
 
 ARTICLE = (0.80, 0.74, 0.67)
 """Conditional acceptance of the article's three MTP steps."""

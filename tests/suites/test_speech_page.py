@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.support import ROOT
 from scipy.io import wavfile
-from support import ROOT
 
 PAGE = (ROOT / "docs" / "speech.md").read_text()
 PROMPTS = 80

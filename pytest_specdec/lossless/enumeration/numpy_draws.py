@@ -11,9 +11,9 @@ from unittest import mock
 
 import numpy as np
 
-from .atoms import Value
-from .sources import Source, unsupported
-from .tokens import Cell
+from .draw_sources import Source, unsupported
+from .lazy_token import Cell
+from .symbols import Value
 
 Size = int | Sequence[int] | None
 _Generator: Any = np.random.Generator

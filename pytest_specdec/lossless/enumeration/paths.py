@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from ...errors import SpecdecError
+from ...common.errors import SpecdecError
 
 MOST_PATHS = 20_000
 """Paths of one call beyond which enumeration is given up."""

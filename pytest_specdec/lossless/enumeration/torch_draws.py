@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .pending import SYMBOLS, Pending, Pool
-from .sources import Source, unsupported
+from .draw_sources import Source, unsupported
+from .symbolic_tensor import SYMBOLS, Pending, Pool
 from .torch_ops import apply
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from .atoms import ADVICE, Value
+from .lazy_token import race
 from .paths import NotEnumerableError
-from .pending import SYMBOLS, Pending, Pool
-from .tokens import race
+from .symbolic_tensor import SYMBOLS, Pending, Pool
+from .symbols import ADVICE, Value
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "add": operator.add,

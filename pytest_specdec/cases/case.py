@@ -1,0 +1,209 @@
+"""What is measured: one frozen `Case`, and the names that everything else derives from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from ..common.errors import RequestError
+
+DEFINITION = "acceptance/1"
+"""Id of the counting rules below; it is stored in every baseline and never compared across.
+
+A round proposes k draft tokens; m of them, a prefix, are accepted; m + 1 are emitted. The prompt pass emits the
+first new token without drafts. Only rounds whose k draft positions all lie inside the text are counted.
+Averages over prompts are pooled: sums are divided, never means averaged.
+"""
+
+OWN_HEADS = "mtp"
+"""The drafter's name when the target's own MTP heads draft."""
+LOOKUP = "prompt-lookup"
+"""The drafter's name when drafts are copied from the text itself; no model drafts."""
+
+REPLAYING = ("replay", "logprobs")
+"""Engines that replay texts, stored and reused: unlike those that decode, they give the same counts every time."""
+
+TRACE = "trace"
+"""The engine that is a recorded run."""
+
+SERVED = "served"
+"""Stands for a model of which only a server has the weights."""
+
+MEASURE = "measure"
+"""In place of a cost profile's file: measure the loaded pair in this session."""
+
+RULES = ("rejection", "greedy", "sample-match", "block", "typical")
+LOSSY_RULES = ("typical",)
+"""Rules whose output does not follow the target: always labelled, never called lossless."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How logits become a distribution: temperature, then top-k, then top-p, as transformers orders them."""
+
+    temperature: float = 1.0
+    """0 is greedy decoding."""
+    top_k: int = 0
+    """Keep the k likeliest tokens; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the fewest likeliest tokens whose probabilities reach top_p."""
+
+    @property
+    def suffix(self) -> str:
+        """What file names say about it, for example `t1-topk50`."""
+        filters = [f"topk{self.top_k}"] * (self.top_k > 0) + [f"topp{self.top_p:g}"] * (self.top_p < 1)
+        return "-".join([f"t{self.temperature:g}", *filters])
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """The tokens that are drafted and judged, for instance a speech model's audio tokens.
+
+    All others are given: both models know them, as a voice knows its script, so they are neither drafted nor counted.
+    """
+
+    first: int
+    """Smallest token id judged."""
+    end: int
+    """The id behind the largest one."""
+    every: int = 1
+    """One in so many new tokens is judged, the last of each such step."""
+
+    @property
+    def name(self) -> str:
+        """For file names: `ids41-296`."""
+        return f"ids{self.first}-{self.end - 1}"
+
+    def __str__(self) -> str:
+        return f"{self.first}:{self.end}:{self.every}"
+
+    def __contains__(self, token: int) -> bool:
+        return self.first <= token < self.end
+
+    def heads(self, depth: int) -> int:
+        """Judged tokens that one pass of a draft model with `depth` MTP layers yields; the given ones cost it layers."""
+        return 1 + depth // self.every
+
+
+@dataclasses.dataclass(frozen=True)
+class TextKey:
+    """Which texts Y a case is replayed on; cases that agree here share texts and the target's pass."""
+
+    suite: str
+    target: str
+    prompts: Path
+    prompt_limit: int | None
+    new_tokens: int
+    temperature: float
+    seed: int
+    top_k: int = 0
+    top_p: float = 1.0
+    served: bool = False
+    """Whether a served target emits them; they are kept apart from those of models in this process."""
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_k, self.top_p)
+
+    @property
+    def name(self) -> str:
+        """File stem of the stored texts, for example `t1-n128-s0`."""
+        return f"{self.sampling.suffix}-n{self.new_tokens}-s{self.seed}{'-served' * self.served}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One cell of a suite: a pair of models, k, depth, rule and temperature on a set of prompts."""
+
+    texts: TextKey
+    drafter: str
+    """Checkpoint folder or hub id of the draft model, `mtp` or `prompt-lookup`."""
+    label: str
+    """The drafter's name in ids and file names; stable when `--specdec-draft` points elsewhere."""
+    k: int
+    depth: int
+    rule: str
+    margin: float
+    costs: Path | str | None = None
+    """Cost profile: a file, or `measure`."""
+    engine: str = "replay"
+    judged: Judged | None = None
+    """Which tokens are drafted; None for all."""
+    speech: str | None = dataclasses.field(default=None, compare=False)
+    """`module:function` that makes sound of a text's token ids."""
+
+    @property
+    def suite(self) -> str:
+        return self.texts.suite
+
+    @property
+    def target(self) -> str:
+        return self.texts.target
+
+    @property
+    def temperature(self) -> float:
+        return self.texts.temperature
+
+    @property
+    def uses_own_heads(self) -> bool:
+        return self.drafter == OWN_HEADS
+
+    @property
+    def draft_model(self) -> str | None:
+        """The drafter where it is a model of its own."""
+        return None if self.drafter in (OWN_HEADS, LOOKUP) else self.drafter
+
+    @property
+    def name(self) -> str:
+        """File stem of the baseline: `text-draft-k8-depth3-t1`, and what is not the default: `...-block-decode`."""
+        rule = [self.rule] * (self.rule != default_rule(self.temperature)) + ["lossy"] * (self.rule in LOSSY_RULES)
+        engine = [self.engine] * (self.engine != "replay")
+        judged = [self.judged.name] if self.judged else []
+        return "-".join([f"{self.label}-k{self.k}-depth{self.depth}-{self.texts.sampling.suffix}", *judged, *rule, *engine])
+
+    @property
+    def id(self) -> str:
+        """Unique in a session: suite and name."""
+        return f"{self.suite}/{self.name}"
+
+    @property
+    def heads(self) -> int:
+        """Heads that draft: the model's own and its MTP layers, the target's layers, or none for prompt lookup."""
+        if self.drafter == LOOKUP:
+            return 0
+        if self.judged is not None:
+            return self.depth // self.judged.every if self.uses_own_heads else self.judged.heads(self.depth)
+        return self.depth + (not self.uses_own_heads)
+
+    @property
+    def verified(self) -> int:
+        """Tokens of the stream in one verification: the k judged ones and those given between them."""
+        return self.k if self.judged is None else self.k * self.judged.every
+
+    @property
+    def drafted(self) -> int:
+        """Tokens of the stream that a round's drafting passes make, those at given places included."""
+        if self.judged is None or self.draft_model is None:
+            return self.verified
+        return -(-self.k // self.judged.heads(self.depth)) * (1 + self.depth)
+
+
+def default_rule(temperature: float) -> str:
+    """Greedy decoding is verified greedily, sampling by rejection."""
+    return "rejection" if temperature > 0 else "greedy"
+
+
+def known_rule(rule: str) -> str:
+    """The rule itself. Raises RequestError for an unknown name."""
+    if rule not in RULES:
+        raise RequestError(f"verification rule {rule!r} is unknown; choose among {', '.join(RULES)}")
+    return rule
+
+
+def checked_rule(rule: str | None, temperature: float) -> str:
+    """The rule, or the temperature's own. Raises RequestError for an unknown one, and for greedy when sampling."""
+    if rule is None:
+        return default_rule(temperature)
+    if known_rule(rule) == "greedy" and temperature > 0:
+        raise RequestError(f"rule 'greedy' does not go with temperature {temperature:g}; greedy is temperature 0")
+    return rule

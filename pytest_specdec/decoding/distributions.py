@@ -1,0 +1,128 @@
+"""From logits to the distributions p and q: temperature, top-k and top-p, in the order of transformers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from ..acceptance.text_origin import TIE, TILTS
+from ..cases.case import Sampling
+from ..common.errors import MeasurementError
+
+_TINY = torch.finfo(torch.float32).tiny
+TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
+"""By how much the gap between two logits may differ between two correct engines, by the coarser one's dtype.
+
+Another order of summation moves a logit by a few units in the last place of the largest numbers on the way: near
+logits of 16 to 32 such a unit is 2e-6 in float32, 0.016 in float16 and 0.125 in bfloat16.
+"""
+
+
+def check_numbers(values: torch.Tensor) -> None:
+    """Raises MeasurementError for NaN: its arg-max is a token, on which a broken target and drafter would agree."""
+    if bool(values.isnan().any()):
+        raise MeasurementError("a model returns NaN probabilities; check its weights, or use --specdec-dtype=float32")
+
+
+def law(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Probabilities (..., vocabulary) in float32; at temperature 0 all mass on the arg-max."""
+    if sampling.temperature == 0:
+        return certain(logits.argmax(-1), logits.shape[-1])
+    return torch.softmax(filtered(logits, sampling), -1)
+
+
+def draw(law: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """One token from each law; (..., vocabulary) of any positive total mass becomes (...)."""
+    return (law.log() - log_clocks(law.shape, law.device, generator)).argmax(-1)
+
+
+def log_clocks(shape: Sequence[int], device: torch.device, generator: torch.Generator | None) -> torch.Tensor:
+    """Logarithms of exponential clocks: the arg-max of log-probabilities minus them is a draw.
+
+    `torch.multinomial` runs the same race, and checks that cost more than the draw. Logits need no normalising here. The
+    clamp keeps a clock at 0 from choosing a token without mass.
+    """
+    return torch.empty(shape, device=device).exponential_(generator=generator).clamp_(min=_TINY).log_()
+
+
+def choose(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator | None) -> torch.Tensor:
+    """A token from each row of logits, (..., vocabulary) becomes (...)."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    return (filtered(logits, sampling) - log_clocks(logits.shape, logits.device, generator)).argmax(-1)
+
+
+def certain(tokens: torch.Tensor, vocabulary: int) -> torch.Tensor:
+    """The laws (..., vocabulary) that have all mass on one token each."""
+    return torch.zeros(*tokens.shape, vocabulary, device=tokens.device).scatter_(-1, tokens[..., None], 1.0)
+
+
+def log_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Log-probability of each token under its law, (...); at temperature 0 it is 0 for the arg-max, else -inf. NaN stays NaN."""
+    if sampling.temperature == 0:
+        likeliest = logits.argmax(-1, keepdim=True)
+        scores = torch.where(likeliest[..., 0] == tokens, 0.0, -torch.inf)
+        return scores.masked_fill(logits.gather(-1, likeliest)[..., 0].isnan(), torch.nan)
+    return torch.log_softmax(filtered(logits, sampling), -1).gather(-1, tokens[..., None])[..., 0]
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetScores:
+    """What a target says of tokens that it is said to have emitted."""
+
+    log_p: torch.Tensor
+    """(...): log-probability; of a token outside the filters as if they had kept it, too."""
+    outside: torch.Tensor
+    """(...): whether the filters leave the token out."""
+    bets: torch.Tensor
+    """(tilts, ...): log r/p of the token under r ~ p^a, a of `acceptance.origin.TILTS`; 0 for a token outside."""
+
+
+def target_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -> TargetScores:
+    """Scores of texts' tokens (...) by their own target, from logits (..., vocabulary); temperature above 0. NaN stays NaN.
+
+    Filters cut at a threshold, and a token at the threshold may be in on one machine and out on another. A token that was
+    drawn was in: its distribution is the one with it kept, so p is its weight over that of all kept tokens and its own.
+    """
+    kept = filtered(logits, sampling)
+    laws = torch.log_softmax(kept, -1)
+    log_p = laws.gather(-1, tokens[..., None])[..., 0]
+    outside = log_p == -torch.inf
+    if bool(outside.any()):
+        own = logits[outside].float().gather(-1, tokens[outside][:, None])[:, 0] / sampling.temperature
+        log_p[outside] = own - torch.logaddexp(kept[outside].logsumexp(-1), own)
+    quarter = laws.mul_(0.25).exp_()
+    half = quarter * quarter
+    sums = {0.75: torch.linalg.vecdot(half, quarter), 1.25: torch.linalg.vecdot(half, quarter.mul_(half))}
+    bets = torch.stack([(tilt - 1) * log_p - sums[tilt].log() for tilt in TILTS])
+    return TargetScores(log_p, outside, bets.masked_fill(outside & (log_p > -torch.inf), 0.0))
+
+
+def below_the_best(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Whether each token's logit lies below the largest by more than a tie, (...)."""
+    gap = logits.amax(-1).double() - logits.gather(-1, tokens[..., None])[..., 0].double()
+    return gap > TIE
+
+
+def confidence(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """How likely a drafter found the tokens that it drew, (...); at temperature 0 by its softmax, as in transformers."""
+    kept = logits.float() if sampling.temperature == 0 else filtered(logits, sampling)
+    return torch.softmax(kept, -1).gather(-1, tokens[..., None])[..., 0]
+
+
+def filtered(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Logits over temperature in float32, -inf for tokens that top-k or top-p leaves out."""
+    scaled = logits.float()
+    if sampling.temperature != 1:
+        scaled = scaled / sampling.temperature
+    if 0 < sampling.top_k < scaled.shape[-1]:
+        least = scaled.topk(sampling.top_k, -1).values[..., -1:]
+        scaled = scaled.masked_fill(scaled < least, -torch.inf)
+    if sampling.top_p < 1:
+        ascending, order = scaled.sort(-1)
+        left_out = ascending.softmax(-1).cumsum(-1) <= 1 - sampling.top_p
+        left_out[..., -1] = False
+        scaled = scaled.masked_fill(left_out.scatter(-1, order, left_out), -torch.inf)
+    return scaled

@@ -1,0 +1,239 @@
+"""What a foreign engine's adapter hands over, before anything is checked or normalised.
+
+An adapter asks its engine for texts and passes on the engine's own numbers as they are, with a word on how that engine
+counts (`Manner`). `identities` finds numbers that contradict each other, `normalise` makes counts of the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+from ..cases.case import Sampling
+from ..cases.prompts import Prompt
+
+Drafter = Literal["model", "mtp", "prompt-lookup"]
+"""Kinds of drafters: a draft model, the target's own MTP heads, the text itself."""
+
+
+class ReportedRound(NamedTuple):
+    """One verification, as the engine tells it: draft tokens proposed, and those of them that were accepted."""
+
+    drafted: int
+    accepted: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Totals:
+    """An engine's sums, over one request or over a whole run."""
+
+    rounds: int | None
+    """Rounds that drafted anything; None where the engine does not count them."""
+    drafted: int
+    accepted: int
+    per_position: tuple[int, ...] | None = None
+    """How many rounds accepted draft position 0, 1, ...; None where the engine does not say."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Counters:
+    """The engine's own names of its numbers, for messages: what a reader can look up in its log or documentation."""
+
+    rounds: str = "rounds"
+    drafted: str = "drafted"
+    accepted: str = "accepted"
+    per_position: str = "per_position"
+
+
+@dataclasses.dataclass(frozen=True)
+class Manner:
+    """How an engine counts. The same for all texts of a run."""
+
+    prefill_drafts: bool = False
+    """Whether the prompt pass already verifies drafts; else it emits the first new token by itself."""
+    end: Literal["clipped", "full"] = "clipped"
+    """Near the length limit: `clipped` drafts only what can still be emitted, `full` counts k drafts in every round."""
+    undelivered: bool = False
+    """Whether the last round's accepted tokens may lie behind the text's end (an EOS token, or `full`)."""
+    counts_empty: bool = False
+    """Whether rounds with nothing proposed are among the rounds."""
+    argmax_drafts: bool = False
+    """Whether drafts are the drafter's likeliest tokens at every temperature, as in vLLM and llama.cpp; else draws from q."""
+    ngrams: tuple[int, int] | None = None
+    """Tokens of the shortest and longest n-gram that prompt lookup looks up; None where the engine does not say."""
+    counters: Counters = Counters()
+
+
+@dataclasses.dataclass(frozen=True)
+class Ends:
+    """What ends the texts of a run before their length limit, where it is not the target's own EOS alone."""
+
+    eos: tuple[int, ...] | None = None
+    """Token ids that end a text; none where the engine was told to ignore EOS; None for the target's own."""
+    stop: tuple[int | str, ...] = ()
+    """Further token ids, and strings."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Timings:
+    """What the engine or its client measured; None for what it did not."""
+
+    seconds: float
+    """From the request to its last token."""
+    draft_ms: tuple[float, ...] | None = None
+    """Of each round."""
+    verify_ms: tuple[float, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Reported:
+    """One prompt's text and what the engine counted while it emitted it.
+
+    `rounds` is the best an engine can give; `totals` is this request's own sums. Both None where the engine counts for
+    all requests together: then a `Pooled` follows the last text.
+    """
+
+    key: str
+    """The prompt's."""
+    prompt_ids: tuple[int, ...]
+    """As the engine read it; empty where it does not say, and then there is no oracle."""
+    new_ids: tuple[int, ...]
+    """As emitted, EOS included; empty where the engine gives no ids, and then `emitted` says how many they are."""
+    manner: Manner
+    rounds: tuple[ReportedRound, ...] | None = None
+    totals: Totals | None = None
+    emitted: int | None = None
+    """New tokens, where the ids are not known."""
+    timings: Timings | None = None
+    altered: str | None = None
+    """A mode that makes the text or the counts no measurement of these models: `synthetic acceptance 0.8,0.5,0.25`."""
+    where: str = ""
+    """What to name in a message: `trace.jsonl:3`, `request 3 of http://localhost:8000`."""
+    finish: str | None = None
+    """Why the text ends, as the engine says: `stop` (EOS or a declared stop) or `length`; None where it does not say."""
+    ends: Ends = Ends()
+
+    @property
+    def tokens(self) -> int:
+        """New tokens emitted."""
+        return len(self.new_ids) if self.emitted is None else self.emitted
+
+
+@dataclasses.dataclass(frozen=True)
+class Pooled:
+    """Sums over all texts of a run, from an engine that counts no finer."""
+
+    totals: Totals
+    manner: Manner
+    where: str = ""
+
+
+RULES = ("greedy", "rejection")
+"""What every engine verifies by: the arg-max when greedy, else rejection sampling or what gives the same distribution."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Abilities:
+    """What an adapter can give and take. Read before anything is run: what it cannot do is refused, and never left out.
+
+    What a case may ask for has no default, so that each adapter says it.
+    """
+
+    drafters: tuple[Drafter, ...]
+    rules: tuple[str, ...]
+    """Verification rules."""
+    draft_depth: bool
+    """Whether a draft model's MTP layers draft (depth above 0); else it drafts as a plain model."""
+    samples: bool
+    """Whether it can decode at a temperature above 0."""
+    filters: bool
+    """Whether it takes top-k and top-p."""
+    most: int | None = None
+    """Most draft tokens of a round; None without a limit."""
+    all_heads: bool = True
+    """Whether own MTP heads draft with as many layers as there are, up to k; else with as many as the case's depth says."""
+    per_round: bool = False
+    per_request: bool = False
+    """Sums of each request by itself."""
+    pooled: bool = False
+    """Sums over the run only."""
+    per_position: bool = False
+    timings: bool = False
+    url: Literal["needed", "refused", "optional"] = "refused"
+    """Whether `--specdec-url` must be given."""
+    loads: bool = False
+    """Whether it loads the target's and drafter's folders in this process; else they are at the server."""
+    wants_ids: bool = True
+    """Whether prompts go to it as token ids, where a tokenizer is at hand."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """One prompt to be continued."""
+
+    prompt: Prompt
+    ids: tuple[int, ...] | None
+    """By the target's own tokenizer, BOS included, to be sent as they are; None where no tokenizer is at hand."""
+
+    @property
+    def key(self) -> str:
+        return self.prompt.key
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """All texts of one case. Each text is decoded by itself, batch size 1, with a seed of its own: `seed_of`."""
+
+    prompts: Sequence[Asked]
+    k: int
+    depth: int
+    target: str
+    """Checkpoint folder or hub id."""
+    drafter: str
+    """Checkpoint folder or hub id, `mtp` or `prompt-lookup`."""
+    sampling: Sampling
+    new_tokens: int
+    seed: int
+    rule: str
+
+    def seed_of(self, asked: Asked) -> int:
+        """A prompt's own seed, another one for each prompt and each run; 31 bits, which every engine takes."""
+        return zlib.crc32(f"{self.seed} {asked.key}".encode()) >> 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What an adapter is made with, once a session."""
+
+    url: str | None = None
+    """`--specdec-url`: a server, or a trace's file."""
+    device: str = "auto"
+    dtype: str = "float32"
+    model: Callable[[str], Any] | None = None
+    """Loads a checkpoint into this process with torch, once a session: a `LoadedModel`."""
+    report: Callable[[str, int, int], None] = lambda what, done, total: None
+    """Progress: (what, texts done, texts in all)."""
+
+
+class Adapter(Protocol):
+    """A foreign engine. Made by the registry as `adapter(setup)`; loads nothing before it is run."""
+
+    abilities: Abilities
+
+    @property
+    def name(self) -> str:
+        """As on the command line."""
+
+    def version(self) -> str:
+        """The engine's version, like `0.32.0`. Raises SpecdecError where the engine cannot be reached or imported."""
+
+    def run(self, request: Request) -> Iterator[Reported | Pooled]:
+        """Texts one by one, in the order of the prompts, so that what was measured before a fault is kept.
+
+        Raises SpecdecError with one message that ends with what to do.
+        """
+
+    def close(self) -> None:
+        """Give back what is held; never raises."""

@@ -1,0 +1,176 @@
+"""SGLang's HTTP server: `meta_info` of /generate counts each request's rounds; /server_info tells how they are verified.
+
+SGLang drafts as many tokens in every round, whatever is left to emit. Its requests take no seed outside of its deterministic
+mode, so texts sampled twice differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ...cases.case import Sampling
+from ...common.errors import MeasurementError
+from ..adapter_api import RULES, Abilities, Counters, Manner, Totals
+from ..servers.client import Client, ServerError
+from ..servers.logprob_servers import SglangScorer
+from .server import Said, ServedAdapter
+
+
+class _Finish(msgspec.Struct, frozen=True):
+    """`stop`, `length` or `abort`."""
+
+    type: str
+
+
+class MetaInfo(msgspec.Struct, frozen=True):
+    """A request's own counts, under the names that SGLang has had for them, the newest first."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: _Finish | None = None
+    spec_verify_ct: int | None = None
+    spec_num_correct_drafts: int | None = None
+    spec_accepted_drafts: int | None = None
+    spec_accept_token_num: int | None = None
+    spec_num_proposed_drafts: int | None = None
+    spec_proposed_drafts: int | None = None
+    spec_draft_token_num: int | None = None
+    spec_correct_drafts_histogram: list[int] | None = None
+    spec_accept_histogram: list[int] | None = None
+
+    def totals(self) -> Totals:
+        """The request's sums. Raises ValueError where one is missing, or contradicts the others."""
+        accepted = _first(self.spec_num_correct_drafts, self.spec_accepted_drafts, self.spec_accept_token_num)
+        drafted = _first(self.spec_num_proposed_drafts, self.spec_proposed_drafts, self.spec_draft_token_num)
+        if self.spec_verify_ct == 0:
+            return Totals(0, 0, 0, ())
+        if self.spec_verify_ct is None or accepted is None or drafted is None:
+            named = {
+                "spec_verify_ct": self.spec_verify_ct,
+                "spec_num_correct_drafts": accepted,
+                "spec_num_proposed_drafts": drafted,
+            }
+            missing = ", ".join(name for name, value in named.items() if value is None)
+            raise ValueError(f"meta_info has no {missing}")
+        histogram = self.spec_correct_drafts_histogram or self.spec_accept_histogram
+        positions = None
+        if histogram:
+            if sum(histogram) != self.spec_verify_ct:
+                raise ValueError(f"spec_verify_ct is {self.spec_verify_ct} and the histogram adds up to {sum(histogram)}")
+            positions = tuple(sum(histogram[position:]) for position in range(1, len(histogram)))
+        return Totals(self.spec_verify_ct, drafted, accepted, positions)
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    meta_info: MetaInfo
+    output_ids: list[int] | None = None
+
+
+class ServerInfo(msgspec.Struct, frozen=True):
+    """What /server_info says of speculation."""
+
+    version: str = "unknown"
+    speculative_algorithm: str | None = None
+    speculative_num_steps: int | None = None
+    speculative_eagle_topk: int | None = None
+    speculative_num_draft_tokens: int | None = None
+    speculative_accept_threshold_single: float = 1.0
+    speculative_accept_threshold_acc: float = 1.0
+
+    @property
+    def lossy(self) -> str | None:
+        """The thresholds below 1, which accept more than is lossless."""
+        own = {
+            "speculative_accept_threshold_single": self.speculative_accept_threshold_single,
+            "speculative_accept_threshold_acc": self.speculative_accept_threshold_acc,
+        }
+        low = ", ".join(f"{name}={value:g}" for name, value in own.items() if value < 1)
+        return f"lossy acceptance ({low})" if low else None
+
+
+class _Tokens(msgspec.Struct, frozen=True):
+    tokens: list[int]
+
+
+class SglangAdapter(ServedAdapter):
+    """An SGLang server that drafts in a chain."""
+
+    name = "sglang"
+    dialect = SglangScorer
+    abilities = Abilities(
+        drafters=("model", "mtp", "prompt-lookup"), rules=RULES, draft_depth=False, samples=True, filters=True,
+        per_request=True, per_position=True, url="needed",
+    )  # fmt: skip
+    manner = Manner(
+        end="full",
+        undelivered=True,
+        argmax_drafts=True,
+        counters=Counters(
+            "spec_verify_ct", "spec_num_proposed_drafts", "spec_num_correct_drafts", "spec_correct_drafts_histogram"
+        ),
+    )
+
+    def version(self) -> str:
+        return server_info(self.client).version
+
+    def altered(self) -> str | None:
+        """Lossy thresholds. Raises MeasurementError for a server that does not draft, or drafts trees."""
+        info = server_info(self.client)
+        if info.speculative_algorithm is None:
+            raise MeasurementError(f"{self.client.url} does not draft; start it with --speculative-algorithm")
+        if (info.speculative_eagle_topk or 1) > 1:
+            raise MeasurementError(
+                f"{self.client.url} drafts trees (speculative_eagle_topk={info.speculative_eagle_topk}), whose acceptance is no "
+                "chain's; start it with --speculative-eagle-topk 1"
+            )
+        return info.lossy
+
+    def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> Said:
+        meta, tokens = self._ask(ids, sampling, new_tokens)
+        try:
+            return Said(tokens, None, meta.totals(), meta.finish_reason.type if meta.finish_reason else None)
+        except ValueError as error:
+            raise self.refuse(f"{error}; turn on speculative decoding, or update SGLang") from None
+
+    def emit(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int) -> tuple[int, ...]:
+        return self._ask(ids, sampling, new_tokens)[1]
+
+    def _ask(self, ids: Sequence[int], sampling: Sampling, new_tokens: int) -> tuple[MetaInfo, tuple[int, ...]]:
+        settings: dict[str, Any] = {
+            "temperature": sampling.temperature, "top_k": sampling.top_k or -1, "top_p": sampling.top_p, "min_p": 0.0,
+            "max_new_tokens": new_tokens, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
+        }  # fmt: skip
+        answer = self.client.post_json("/generate", {"input_ids": list(ids), "sampling_params": settings}, _Answer)
+        meta, tokens = answer.meta_info, answer.output_ids
+        if tokens is None or len(tokens) != meta.completion_tokens:
+            raise self.refuse(f"{meta.completion_tokens} tokens came and {len(tokens or ())} output_ids; update SGLang")
+        if meta.prompt_tokens != len(ids):
+            raise self.refuse(f"{len(ids)} prompt tokens were sent and it counts {meta.prompt_tokens}; report its version")
+        return meta, tuple(tokens)
+
+    def begin(self) -> None:
+        """Nothing: every answer counts for itself, and what the server counts since its start is a mean without its weight."""
+
+    def growth(self) -> Totals | None:
+        return None
+
+    def encode(self, text: str) -> list[int]:
+        return self.client.post_json("/tokenize", {"prompt": text}, _Tokens).tokens
+
+
+def server_info(client: Client) -> ServerInfo:
+    """What an SGLang server says of itself. Raises ServerError where it is none."""
+    try:
+        return client.get_json("/server_info", ServerInfo)
+    except ServerError as error:
+        if error.status != 404:
+            raise
+        # Its name in older versions.
+        return client.get_json("/get_server_info", ServerInfo)
+
+
+def _first(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)

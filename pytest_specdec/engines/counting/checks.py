@@ -1,0 +1,168 @@
+"""What an engine's own numbers must satisfy, whatever the models: found violated, they are no measurement.
+
+Every round emits the tokens that it accepted and one more, so rounds and accepted tokens add up to the text. No other
+check finds a counter that leaves rounds out: its rate looks as plausible as the right one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from ...cases.case import LOOKUP
+from ...common.errors import MeasurementError
+from ..adapter_api import Manner, Pooled, Reported, ReportedRound, Request, Totals
+
+_CURE = "the engine's counters cannot be used as they are; check its version against docs/engines.md, or report it"
+
+
+def check_reported(one: Reported, request: Request) -> None:
+    """Check one text's numbers. Raises MeasurementError naming the engine's counter and what to do."""
+    if one.tokens < 1:
+        raise MeasurementError(f"{_where(one)} emitted no token; look into the engine's log")
+    if one.tokens > request.new_tokens:
+        raise MeasurementError(
+            f"{_where(one)} emitted {one.tokens} tokens where {request.new_tokens} were asked for; set the engine's limit"
+        )
+    if one.rounds is not None:
+        _check_rounds(one, one.rounds, request)
+    if one.totals is not None:
+        _check_sums(_where(one), one.totals, one.manner, request.k)
+        _check_emitted(_where(one), one.totals, one.manner, request, [one.tokens])
+        if one.rounds is not None:
+            _check_agreement(one, one.rounds, one.totals)
+
+
+def check_pooled(pooled: Pooled, texts: Sequence[Reported], request: Request) -> None:
+    """Check a run's sums against its texts. Raises MeasurementError naming the engine's counter and what to do."""
+    where = pooled.where or "the run"
+    _check_sums(where, pooled.totals, pooled.manner, request.k)
+    _check_emitted(where, pooled.totals, pooled.manner, request, [text.tokens for text in texts])
+
+
+def rounds_of(totals: Totals, manner: Manner, k: int, tokens: Sequence[int]) -> int:
+    """The rounds behind sums: as counted, or as these sums and texts of so many new tokens imply."""
+    if totals.rounds is not None:
+        return totals.rounds
+    if manner.end == "full":
+        return -(-totals.drafted // k)
+    return sum(tokens) - _prefilled(manner, len(tokens)) - totals.accepted
+
+
+def _check_rounds(one: Reported, rounds: Sequence[ReportedRound], request: Request) -> None:
+    names, k = one.manner.counters, request.k
+    for number, (drafted, accepted) in enumerate(rounds):
+        if not 0 <= drafted <= k:
+            raise MeasurementError(
+                f"{_where(one)}, round {number}: {names.drafted} is {drafted} and k is {k}; start the engine with k={k}"
+            )
+        if not 0 <= accepted <= drafted:
+            raise MeasurementError(
+                f"{_where(one)}, round {number}: {names.accepted} is {accepted} of {drafted} drafted tokens; {_CURE}"
+            )
+    sums = Totals(len(rounds), sum(own.drafted for own in rounds), sum(own.accepted for own in rounds))
+    # A list of rounds holds those that drafted nothing, too, unless the engine says otherwise: then places are lost.
+    _check_emitted(_where(one), sums, one.manner, request, [one.tokens], last=rounds[-1].accepted if rounds else 0)
+
+
+def _check_sums(where: str, totals: Totals, manner: Manner, k: int) -> None:
+    """0 <= accepted <= drafted <= k rounds, and positions that add up and never rise."""
+    names = manner.counters
+    named = {names.rounds: totals.rounds or 0, names.drafted: totals.drafted, names.accepted: totals.accepted}
+    for name, value in named.items():
+        if value < 0:
+            raise MeasurementError(f"{where}: {name} is {value}, which no counter can be; look into the engine's log")
+    if totals.accepted > totals.drafted:
+        raise MeasurementError(
+            f"{where}: {names.accepted} is {totals.accepted}, more than the {totals.drafted} of {names.drafted}; {_CURE}"
+        )
+    if totals.rounds is not None and totals.drafted > totals.rounds * k:
+        raise MeasurementError(
+            f"{where}: {names.drafted} is {totals.drafted}, more than k={k} in each of {totals.rounds} {names.rounds}; "
+            f"start the engine with k={k}"
+        )
+    if totals.rounds is None and manner.end == "full" and totals.drafted % k:
+        raise MeasurementError(
+            f"{where}: {names.drafted} is {totals.drafted}, no multiple of k={k} though every round drafts k; start the engine "
+            f"with k={k}"
+        )
+    if totals.per_position is not None:
+        _check_positions(where, totals, totals.per_position, manner, k)
+
+
+def _check_positions(where: str, totals: Totals, positions: Sequence[int], manner: Manner, k: int) -> None:
+    name = manner.counters.per_position
+    if len(positions) > k:
+        raise MeasurementError(f"{where}: {name} has {len(positions)} positions and k is {k}; start the engine with k={k}")
+    ladder = [*([] if totals.rounds is None else [totals.rounds]), *positions]
+    if min(positions, default=0) < 0 or any(after > before for before, after in itertools.pairwise(ladder)):
+        raise MeasurementError(f"{where}: {name} rises or is negative ({_listed(positions)} of {totals.rounds} rounds); {_CURE}")
+    if sum(positions) != totals.accepted:
+        raise MeasurementError(
+            f"{where}: {name} adds up to {sum(positions)} ({_listed(positions)}) and {manner.counters.accepted} is "
+            f"{totals.accepted}; {_CURE}"
+        )
+
+
+def _check_emitted(
+    where: str, totals: Totals, manner: Manner, request: Request, tokens: Sequence[int], last: int | None = None
+) -> None:
+    """Rounds and accepted tokens make the text.
+
+    `tokens` are the new tokens of each text, `last` the accepted tokens of the last round where they are known.
+    """
+    if totals.rounds is None and manner.end == "full" and request.drafter == LOOKUP:
+        raise MeasurementError(
+            f"{where}: {manner.counters.rounds} is missing, and prompt lookup drafts in some rounds only; "
+            "let the engine count its rounds, or list them"
+        )
+    rounds, texts = rounds_of(totals, manner, request.k, tokens), len(tokens)
+    due = sum(tokens) - _prefilled(manner, texts)
+    excess = rounds + totals.accepted - due
+    most = (request.k if last is None else last) * texts if manner.undelivered else 0
+    if totals.rounds is None and totals.drafted > rounds * request.k:
+        raise MeasurementError(
+            f"{where}: {manner.counters.drafted} is {totals.drafted}, more than k={request.k} in each of the {rounds} "
+            f"rounds that the texts leave room for; {_CURE}"
+        )
+    if -_empty_rounds(manner, request, tokens) <= excess <= most:
+        return
+    names = manner.counters
+    how = "all tokens but the prompt pass's" if not manner.prefill_drafts else "all tokens"
+    told = f"{names.rounds} ({rounds}) and {names.accepted} ({totals.accepted}) make {rounds + totals.accepted} tokens"
+    what = "leave rounds out" if excess < 0 else "count more than was emitted"
+    raise MeasurementError(f"{where}: {told} and {due} were emitted ({how}), so they {what}; {_CURE}")
+
+
+def _check_agreement(one: Reported, rounds: Sequence[ReportedRound], totals: Totals) -> None:
+    """A request's own sums are those of its rounds."""
+    names = one.manner.counters
+    pairs = (
+        (names.drafted, totals.drafted, sum(own.drafted for own in rounds)),
+        (names.accepted, totals.accepted, sum(own.accepted for own in rounds)),
+    )
+    for name, said, added in pairs:
+        if said != added:
+            raise MeasurementError(f"{_where(one)}: {name} is {said} and its rounds add up to {added}; {_CURE}")
+
+
+def _empty_rounds(manner: Manner, request: Request, tokens: Sequence[int]) -> int:
+    """How many rounds may be missing because they drafted nothing: any with prompt lookup, else the last one at the limit."""
+    if manner.counts_empty:
+        return 0
+    if request.drafter == LOOKUP:
+        return sum(tokens)
+    return sum(own == request.new_tokens for own in tokens) if manner.end == "clipped" else 0
+
+
+def _prefilled(manner: Manner, texts: int) -> int:
+    """Tokens that the prompt passes of so many texts emit without a round."""
+    return 0 if manner.prefill_drafts else texts
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _where(one: Reported) -> str:
+    return one.where or f"prompt {one.key}"

@@ -1,0 +1,244 @@
+"""The oracle: what an engine's own models imply on the texts that it emitted, beside what it counted. No baseline needed.
+
+Where nothing is random given the text (greedy decoding, drafts that are arg-maxima or copies), every round is known, and
+the first that differs is named. Otherwise the counts are judged by their exact distribution given the texts (`deviations`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...acceptance.moments import Moments
+from ...cases.case import LOOKUP, Case
+from ...cases.texts import Text
+from ...common.errors import MeasurementError
+from ...decoding.loading import LoadedModel
+from ...decoding.mtp_forward import project, teacher_forced_hidden
+from ...decoding.sampling import eos_ids
+from ...lossless.texts.greedy_divergence import TOLERANCES
+from .deviations import Deviation, combined, counted_rounds, deviations_of
+from .normalise import starts_of
+from .possible_rounds import Judged, Walk, walk_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A round that the models would have ended elsewhere, or a text's sum of rounds where the engine tells no rounds."""
+
+    prompt: str
+    round: int | None
+    """Its number in the text; None for a sum."""
+    position: int
+    """Of its first draft token, prompt included."""
+    reported: int
+    """Accepted tokens of the round, or rounds of the text."""
+    expected: int
+    gap: float
+    """Logits between the draft's choice and the text's token, where the two part; infinite where that is no close call."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """Whether an engine counts what its models imply. Natural reading: `assert found.agrees, found.message`."""
+
+    engine: str
+    alpha: float
+    texts: int
+    rounds: int
+    """As the engine counted them, by the definition of the run."""
+    counted: float
+    """Its acceptance length."""
+    expected: float
+    """The models' on the same texts."""
+    deviations: tuple[Deviation, ...] = ()
+    """The sum's over all positions, then each position's, where they are known; empty where nothing is random."""
+    exact: bool = False
+    """Whether every round was compared by itself, since nothing is random."""
+    differences: tuple[Difference, ...] = ()
+    """Where nothing is random: what only another model, or a fault, explains."""
+    ties: int = 0
+    """Differences that rounding explains: two drafts within a logit's precision."""
+
+    @property
+    def z(self) -> float:
+        """What was accepted beyond the models' expectation, all positions together, in standard deviations; else 0."""
+        return self.deviations[0].z if self.deviations else 0.0
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, of the sum and the positions together; 0 or 1 where nothing is random."""
+        return float(not self.differences) if self.exact else combined(self.deviations)
+
+    @property
+    def agrees(self) -> bool:
+        return self.p_value > self.alpha
+
+    @property
+    def message(self) -> str:
+        """One sentence: what differs, and what to do."""
+        if self.agrees:
+            ties = f", {self.ties} within rounding" if self.ties else ""
+            kind = "every round as" if self.exact else f"z {self.z:+.2f} beside what"
+            return f"{self.rounds} rounds of {self.texts} texts: {kind} the models imply{ties}; nothing to do"
+        told = f"{self.engine} counts an acceptance length of {self.counted:.4f} where its models imply {self.expected:.4f}"
+        if self.exact:
+            return f"{told} on the same texts: {self._first()}; {self._cure()}"
+        return f"{told} on the same texts{self._improbable()}; {self._cure()}"
+
+    @property
+    def worst(self) -> Deviation:
+        """The most improbable count of those judged. Only where something is random."""
+        return min(self.deviations, key=lambda one: (one.adjusted, one.position or 0))
+
+    def _improbable(self) -> str:
+        one = self.worst
+        if one.impossible is not None:
+            first, number = one.impossible[0], len(one.impossible)
+            return (
+                f" (z {self.z:+.1f}), and rejects {number} drafts where the text goes on with a token that q makes at least as "
+                f"likely as p, first in round {first.round} of prompt {first.prompt}, at position {first.position}, which "
+                f"rejection sampling with this p and q never does (p {self.p_value:.1g})"
+            )
+        odds = f"z {one.z:+.1f}, p {self.p_value:.1g}"
+        if one.position is None:
+            return f" ({odds}), so it is {self._side()}"
+        shares = f" accepts {one.counted:.2%} of its drafts and not {one.expected:.2%}," if one.expected else ""
+        return f" (z {self.z:+.1f}), and draft position {one.position}{shares} is {self._side()} ({odds})"
+
+    def _first(self) -> str:
+        one, more = self.differences[0], len(self.differences) - 1
+        others = f", and {more} more differ" if more else ""
+        if one.round is None:
+            return f"the text of prompt {one.prompt} takes {one.reported} rounds and not {one.expected}{others}"
+        return (
+            f"round {one.round} of prompt {one.prompt}, at position {one.position}, accepts {one.reported} tokens and not "
+            f"{one.expected}{others}"
+        )
+
+    def _side(self) -> str:
+        below = self.counted < self.expected if self.exact else self.worst.z < 0
+        return "below its models" if below else "above its models"
+
+    def _cure(self) -> str:
+        if not self.exact and self.worst.impossible is not None:
+            return (
+                "if the texts conform, check that the engine's drafter holds the weights named here and samples with their "
+                "temperature, top-k and top-p, once; if they do not, that acceptance test and residual take the q from which "
+                "the drafts are drawn, and that recovered tokens are drawn from max(p - q, 0)"
+            )
+        if self._side().startswith("below"):
+            return (
+                "check that the engine's drafter holds the weights named here, and its cache and positions after a rejected draft"
+            )
+        return "check that its drafts are drawn from the q of its acceptance test, and that no lossy mode is on"
+
+
+def agreement(judged: Judged, target: LoadedModel, drafter: LoadedModel | str, alpha: float) -> Agreement:
+    """Judge a run by its models; an engine that is right disagrees with probability `alpha` at most.
+
+    Raises RequestError for a rule or a text that cannot be replayed, MeasurementError for texts without room for a round.
+    """
+    walk = walk_of(judged, target, drafter)
+    moments = walk.moments()
+    if not moments.rounds.sum() > 0:
+        raise MeasurementError(f"no text has room for a round of k={judged.case.k}; raise --specdec-new-tokens")
+    found = Agreement(
+        engine=judged.case.engine,
+        alpha=alpha,
+        texts=len(judged.reported),
+        rounds=int(judged.counts.total_rounds),
+        counted=judged.counts.acceptance_length,
+        expected=1 + float(moments.accepted.sum() / moments.rounds.sum()),
+    )
+    if not judged.certain:
+        return dataclasses.replace(found, deviations=deviations_of(judged, walk))
+    differences, ties = _differences(judged, walk, moments, target, drafter)
+    return dataclasses.replace(found, exact=True, differences=tuple(differences), ties=ties)
+
+
+def _differences(
+    judged: Judged, walk: Walk, moments: Moments, target: LoadedModel, drafter: LoadedModel | str
+) -> tuple[list[Difference], int]:
+    """What differs beyond rounding, and how much only rounding explains."""
+    if judged.definition.end == "inside":
+        found = [one for row in range(len(judged.reported)) for one in _round_differences(judged, walk, row, target)]
+    elif judged.pooled is None:
+        due = np.rint(moments.rounds).astype(int)
+        pairs = enumerate(zip(judged.counts.rounds.astype(int).tolist(), due.tolist(), strict=True))
+        found = [
+            (row, Difference(judged.reported[row].key, None, 0, said, expected, math.inf))
+            for row, (said, expected) in pairs
+            if said != expected
+        ]
+    else:
+        said, expected = int(counted_rounds(judged)), round(float(moments.rounds.sum()))
+        found = [(0, Difference("all", None, 0, said, expected, math.inf))] * (said != expected)
+    return _without_ties(found, judged, target, drafter)
+
+
+def _round_differences(judged: Judged, walk: Walk, row: int, target: LoadedModel) -> list[tuple[int, Difference]]:
+    """Each round at its own start beside what the draft's choices there give."""
+    one, length, found = judged.reported[row], int(walk.field.lengths[row]), []
+    whole = not eos_ids(target)  # a drafter that drafts EOS stops there
+    for number, (start, drafted, accepted) in enumerate(starts_of(one)):
+        if start >= length:
+            continue
+        # What an engine cannot deliver any more it may count or not.
+        room = length - start - 1
+        due = min(int(walk.survival[row, start].sum()), room)
+        short = whole and drafted != walk.proposed[row, start] and room >= judged.case.k
+        if min(accepted, room) != due or short:
+            found.append((row, Difference(one.key, number, start, accepted, due, math.inf)))
+    return found
+
+
+def _without_ties(
+    found: list[tuple[int, Difference]], judged: Judged, target: LoadedModel, drafter: LoadedModel | str
+) -> tuple[list[Difference], int]:
+    """Leave out what a logit's precision explains."""
+    if not found or drafter == LOOKUP:
+        return [one for _, one in found], 0
+    model = target if isinstance(drafter, str) else drafter
+    tolerance = TOLERANCES.get(model.model.dtype, TOLERANCES[torch.bfloat16])
+    kept, texts = [], judged.texts
+    for row in dict.fromkeys(row for row, _ in found):
+        margins = draft_margins(target, drafter, judged.case, texts[row])
+        for one in (difference for own, difference in found if own == row):
+            if one.round is None:
+                gap = float(np.abs(margins[:, judged.texts[row].first_draft :]).min())
+            else:
+                step = min(one.reported, one.expected)
+                gap = abs(float(margins[step % len(margins), one.position + step]))
+            if gap > tolerance:
+                kept.append(dataclasses.replace(one, gap=gap))
+    return kept, len(found) - len(kept)
+
+
+@torch.inference_mode()
+def draft_margins(target: LoadedModel, drafter: LoadedModel | str, case: Case, text: Text) -> NDArray[np.float64]:
+    """(heads, length): logits of the text's own tokens over the best other ones, by each head; infinite where undefined."""
+    own = drafter if isinstance(drafter, LoadedModel) else target
+    heads = 1 + case.depth if isinstance(drafter, LoadedModel) else case.k
+    ids = torch.tensor([text.ids], device=own.device)
+    found = np.full((heads, len(text.ids)), np.inf)
+    passed = own.model(ids, use_cache=False, output_hidden_states=case.depth > 0)
+    first = 0
+    if isinstance(drafter, LoadedModel):
+        found[0, 1:], first = _margins(passed.logits[0, :-1], ids[0, 1:]), 1
+    if case.depth:
+        states = teacher_forced_hidden(own.heads, ids, passed.hidden_states[-1], case.depth, heads - first)
+        for step, state in enumerate(states):
+            found[first + step, step + 2 :] = _margins(project(own.heads, state[:, :-1])[0], ids[0, step + 2 :])
+    return found
+
+
+def _margins(logits: torch.Tensor, tokens: torch.Tensor) -> NDArray[np.float64]:
+    own = logits.gather(-1, tokens[:, None])[:, 0]
+    best = logits.scatter(-1, tokens[:, None], -torch.inf).max(-1).values
+    margins: NDArray[np.float64] = (own - best).double().cpu().numpy()
+    return margins

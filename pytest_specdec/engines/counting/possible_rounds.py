@@ -1,0 +1,112 @@
+"""The rounds that an engine may have played on its own texts, as its models allow them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...acceptance.counts import Counts
+from ...acceptance.moments import Moments, round_moments
+from ...acceptance.renewal import AcceptanceField
+from ...acceptance.scores import Scores
+from ...cases.case import LOOKUP, Case, Sampling
+from ...cases.texts import Text
+from ...common.errors import RequestError
+from ...decoding.loading import LoadedModel
+from ...decoding.replay import DrafterPlan, text_scores
+from ...lossless.texts.greedy_divergence import TOLERANCES
+from ..adapter_api import Pooled, Reported
+from .normalise import Definition, text_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """One run of an engine to be judged."""
+
+    case: Case
+    reported: Sequence[Reported]
+    categories: Sequence[str]
+    definition: Definition
+    counts: Counts
+    """By that definition."""
+    pooled: Pooled | None = None
+
+    @property
+    def certain(self) -> bool:
+        """Whether the text alone decides the rounds: then `accept` is 0 or 1."""
+        manner = self.reported[0].manner
+        return self.case.temperature == 0 or manner.argmax_drafts or self.case.drafter == LOOKUP
+
+    @property
+    def texts(self) -> list[Text]:
+        """Raises RequestError where the engine does not tell its tokens."""
+        for one in self.reported:
+            if not (one.prompt_ids and one.new_ids):
+                raise RequestError(
+                    f"{one.where or one.key} comes without token ids, and only these can be replayed; "
+                    "let the engine return them, or leave specdec_oracle out"
+                )
+        return [text_of(one, category) for one, category in zip(self.reported, self.categories, strict=True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Walk:
+    """The rounds that the engine's manner allows on its texts."""
+
+    field: AcceptanceField
+    proposed: NDArray[np.int64]
+    """(texts, longest): tokens drafted by a round at each start."""
+    survival: NDArray[np.float64]
+    """(texts, longest, k): chance that a round at each start accepts draft steps 0..i."""
+    played: NDArray[np.bool_]
+    """(texts, longest): whether a round takes place at each start that is reached."""
+    counted: NDArray[np.bool_]
+    """(texts, longest): whether that round is counted."""
+    sure: NDArray[np.bool_] | None = None
+    """(texts, heads, longest): whether each text token, as a draft, is accepted with certainty, whatever rounding does.
+
+    None where no rule says so.
+    """
+
+    def moments(self) -> Moments:
+        return round_moments(self.survival, self.field.starts, self.played, self.counted)
+
+
+def walk_of(judged: Judged, target: LoadedModel, drafter: LoadedModel | str) -> Walk:
+    """Replay the texts of a run. Raises RequestError for a rule or a text that cannot be replayed."""
+    case, definition, texts = judged.case, judged.definition, judged.texts
+    sampling, rule = (Sampling(0.0), "greedy") if judged.certain else (case.texts.sampling, case.rule)
+    if definition.prefill_drafts:  # the first round drafts the first new token
+        texts = [dataclasses.replace(text, prompt_length=text.prompt_length - 1) for text in texts]
+    (scores,) = text_scores(target, [DrafterPlan(drafter, case.depth, case.k)], texts, sampling)
+    field = scores.field(rule)
+    at = np.arange(field.accept.shape[2])
+    left = field.lengths[:, None] - at
+    proposed = np.full(left.shape, case.k) if field.available is None else np.minimum(field.available, case.k)
+    if judged.reported[0].manner.end == "clipped":
+        limits = np.array([len(one.prompt_ids) for one in judged.reported]) + case.texts.new_tokens
+        proposed = np.clip(np.minimum(proposed, limits[:, None] - at - 1), 0, None)
+    if definition.end == "inside":
+        played = left >= case.k
+        counted = played & (at != field.starts[:, None]) if definition.prefill_drafts else played
+    else:
+        played = left > 0
+        counted = played if definition.counts_empty else played & (proposed > 0)
+    # What is drafted past the text's end may be accepted, and is not counted where it is not delivered.
+    within = proposed if judged.reported[0].manner.undelivered else np.clip(np.minimum(proposed, left - 1), 0, None)
+    return Walk(field, proposed, field.survival(within, case.k), played, counted, _sure(scores, rule, target, sampling))
+
+
+def _sure(scores: Scores, rule: str, target: LoadedModel, sampling: Sampling) -> NDArray[np.bool_] | None:
+    """Rejection sampling accepts every draft that q makes at least as likely as p; both are known up to rounding."""
+    if rule != "rejection":
+        return None
+    tolerance = 2 * TOLERANCES.get(target.model.dtype, TOLERANCES[torch.bfloat16]) / min(sampling.temperature, 1.0)
+    known = np.isfinite(scores.draft) & np.isfinite(scores.target[:, None])
+    surplus = np.subtract(scores.draft, scores.target[:, None], out=np.zeros_like(scores.draft), where=known)
+    found: NDArray[np.bool_] = surplus > tolerance
+    return found

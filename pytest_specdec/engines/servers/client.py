@@ -1,0 +1,286 @@
+"""HTTP to an engine that the user named: bounded in time and size, patient with passing faults, silent about nothing.
+
+Only the given URL's host is ever spoken to: redirects are refused and proxy settings of the environment are not read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import http.client
+import socket
+import threading
+import time
+import urllib.parse
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from ...common.errors import MeasurementError, RequestError
+from ...common.printable import KEY, printable, redacted_url, without_secrets
+from ...common.strict_json import JsonError, parse_json
+from .deadline import TimedConnection, TimedTlsConnection
+
+Answer = TypeVar("Answer")
+
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
+"""Statuses that another try may cure."""
+_UNREACHABLE = (ConnectionRefusedError, socket.gaierror)
+_NO_ROUTE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
+"""Faults of a connection that was never made."""
+_CHUNK = 1 << 16
+_IDLE = 2.0
+"""Seconds after which a kept connection is not trusted: servers close idle ones, and a request on a closed one is lost."""
+_EXCERPT = 120
+"""Characters of a bad answer that its error quotes."""
+
+
+class ServerError(MeasurementError):
+    """A server does not answer, or not with what was asked for. The message names the URL and what to do."""
+
+    status: int | None = None
+    """The HTTP status, where one other than 200 is what is wrong."""
+
+
+class _PassingError(Exception):
+    """A fault that another try may cure."""
+
+    unreachable = False
+    """Whether no connection was made."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+    """How long a server is waited for; seconds."""
+
+    timeout: float = 120.0
+    """Of one answer, from connecting to its last byte."""
+    tries: int = 5
+    backoff: float = 0.5
+    """Before the second try; doubled before each further one."""
+    sleep: Callable[[float], None] = time.sleep
+
+
+class Client:
+    """Requests to one server; safe to share among threads, each of which keeps a connection of its own.
+
+    `size_limit` is the largest answer in bytes. `key` goes out as a bearer token, to this server alone.
+    """
+
+    def __init__(
+        self, url: str, *, patience: Patience | None = None, size_limit: int = 256 << 20, key: str | None = None
+    ) -> None:
+        self._scheme, self._host, self._port, self._folder = _split(url)
+        self.url = url.rstrip("/")
+        self._patience, self._size_limit = patience or Patience(), size_limit
+        self._headers, self._secrets = {"Accept": "application/json"} | _authorization(key), (key,) if key else ()
+        self._local = threading.local()
+        self._connections: list[TimedConnection] = []
+        self.close = weakref.finalize(self, _close, self._connections)
+        """Close every connection; done by itself when the client is no longer used."""
+        self._lock = threading.Lock()
+        self._lost = 0
+        self._unreachable: str | None = None
+        """What was wrong where no try reached the server: it is not waited for again."""
+
+    @property
+    def lost(self) -> int:
+        """Requests to generate that were sent again: a server may have counted rounds for the answers that were lost."""
+        return self._lost
+
+    def get_text(self, path: str) -> str:
+        """A page as text. Raises ServerError, also where it is no UTF-8."""
+        raw = self._request("GET", path, None)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            raise self._error(path, " answers with no UTF-8 text; is this the engine's own URL?") from None
+
+    def get_json(self, path: str, shape: type[Answer]) -> Answer:
+        """A JSON answer of a given shape. Raises ServerError for every other answer."""
+        return self._decoded(path, self._request("GET", path, None), shape)
+
+    def post_json(self, path: str, body: Mapping[str, Any], shape: type[Answer]) -> Answer:
+        """Send JSON, read JSON of a given shape. Raises ServerError for every other answer."""
+        return self._decoded(path, self._request("POST", path, msgspec.json.encode(body)), shape)
+
+    def post_events(self, path: str, body: Mapping[str, Any], shape: type[Answer]) -> list[Answer]:
+        """Send JSON, read a stream of server-sent events to its end. Raises ServerError for an event of another shape."""
+        # Servers close a connection behind a stream without saying so; the next request on it would be lost.
+        raw = self._request("POST", path, msgspec.json.encode(body), {"Connection": "close"})
+        events = [self._decoded(path, event, shape) for event in _events(raw)]
+        if not events:
+            self._refuse(path, raw, "a stream without events")
+        return events
+
+    def _request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None = None) -> bytes:
+        """Try until an answer comes that another try would not better."""
+        wait, fault, unreachable = self._patience.backoff, "", False
+        if self._unreachable is not None:
+            raise self._error(path, self._unreachable)
+        for attempt in range(self._patience.tries):
+            if attempt:
+                self._patience.sleep(wait)
+                wait *= 2
+                if method == "POST":
+                    with self._lock:
+                        self._lost += 1
+            try:
+                status, answer, location = self._once(method, path, body, headers or {})
+                self._judge(path, status, answer, location)
+                return answer
+            except _PassingError as passing:
+                fault, unreachable = str(passing), passing.unreachable
+        told = f": {fault}, in {self._patience.tries} tries; see that the server runs and look into its log"
+        if unreachable:
+            self._unreachable = told
+        raise self._error(path, told)
+
+    def _judge(self, path: str, status: int, answer: bytes, location: str | None) -> None:
+        """Raises _PassingError or ServerError unless the status is 200."""
+        if status == 200:
+            return
+        if status in _PASSING:
+            raise _PassingError(f"HTTP {status} ({self._excerpt(answer)})")
+        if 300 <= status < 400:
+            to = "nowhere" if location is None else self._shown(redacted_url(without_secrets(location, self._secrets)))
+            told = f" redirects to {to}, which is not followed; name the final URL"
+        elif status in (401, 403):
+            told = f": HTTP {status}, access refused; set {KEY} to the server's key"
+        else:
+            told = f": HTTP {status} ({self._excerpt(answer)}); is this the engine that was named, and its own URL?"
+        error = self._error(path, told)
+        error.status = status
+        raise error
+
+    def _once(self, method: str, path: str, body: bytes | None, extra: Mapping[str, str]) -> tuple[int, bytes, str | None]:
+        """One request over this thread's connection: status, body, Location. Raises _PassingError, ServerError for size."""
+        headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {}) | dict(extra)
+        try:
+            connection = self._connection()
+            connection.deadline.start(self._patience.timeout)
+            connection.request(method, self._folder + path, body=body, headers=headers)
+            answer = connection.getresponse()
+            raw = self._read(path, answer)
+            self._local.used = time.monotonic()
+            if "Connection" in extra:
+                self._drop()
+            return answer.status, raw, answer.getheader("Location")
+        except TimeoutError:
+            self._drop()
+            raise _PassingError(f"no full answer within {self._patience.timeout:g} s") from None
+        except http.client.IncompleteRead as error:
+            self._drop()
+            raise _PassingError(f"the answer ends after {len(error.partial)} bytes") from None
+        except (OSError, http.client.HTTPException) as error:
+            self._drop()
+            passing = _PassingError(f"no answer ({error.__class__.__name__}: {self._shown(str(error))})")
+            passing.unreachable = isinstance(error, _UNREACHABLE) or getattr(error, "errno", None) in _NO_ROUTE
+            raise passing from None
+        except ServerError:
+            self._drop()
+            raise
+
+    def _read(self, path: str, answer: http.client.HTTPResponse) -> bytes:
+        """The whole body, within the size limit."""
+        parts, size = [], 0
+        while part := answer.read1(_CHUNK):
+            parts.append(part)
+            size += len(part)
+            if size > self._size_limit:
+                raise self._error(path, f" answers with more than {self._size_limit} bytes; is this the engine's own URL?")
+        if answer.length:
+            # read1 reports an early end as an empty part.
+            raise http.client.IncompleteRead(b"".join(parts), answer.length)
+        answer.close()
+        return b"".join(parts)
+
+    def _connection(self) -> TimedConnection:
+        """This thread's connection, a new one where the last is too old to be trusted."""
+        if time.monotonic() - getattr(self._local, "used", 0.0) > _IDLE:
+            self._drop()
+        connection: TimedConnection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            kind = TimedTlsConnection if self._scheme == "https" else TimedConnection
+            connection = self._local.connection = kind(self._host, self._port)
+            self._connections.append(connection)
+        return connection
+
+    def _drop(self) -> None:
+        connection, self._local.connection = getattr(self._local, "connection", None), None
+        if connection is not None:
+            self._connections.remove(connection)
+            _close([connection])
+
+    def _decoded(self, path: str, raw: bytes, shape: type[Answer]) -> Answer:
+        try:
+            return msgspec.convert(parse_json(raw.decode()), shape, str_keys=True)
+        except JsonError as error:
+            self._refuse(path, raw, f"{error.problem} on line {error.line}")
+        except msgspec.ValidationError as error:
+            self._refuse(path, raw, str(error))
+        except UnicodeDecodeError:
+            self._refuse(path, raw, "not UTF-8")
+
+    def _refuse(self, path: str, raw: bytes, why: str) -> NoReturn:
+        if raw.lstrip()[:1] == b"<":
+            raise self._error(path, " answers with a web page, not with JSON; is this the engine's own URL?")
+        raise self._error(
+            path,
+            f" answers with JSON that cannot be read: {why} ({self._excerpt(raw)}); "
+            "check the engine and its version against docs/engines.md",
+        )
+
+    def _error(self, path: str, told: str) -> ServerError:
+        return ServerError(f"{self.url}{path}{told}")
+
+    def _excerpt(self, raw: bytes) -> str:
+        """How an answer begins, for an error message."""
+        # Secrets first: half of one would not be known again.
+        text = " ".join(without_secrets(raw.decode(errors="replace"), self._secrets)[: 4 * _EXCERPT].split())
+        return self._shown((text[:_EXCERPT] + "...") if len(text) > _EXCERPT else text or "empty")
+
+    def _shown(self, text: str) -> str:
+        return printable(text, secrets=self._secrets)
+
+
+def _close(connections: list[TimedConnection]) -> None:
+    for connection in connections:
+        with suppress(OSError):
+            connection.close()
+
+
+def _authorization(key: str | None) -> dict[str, str]:
+    """The header that carries a key. Raises RequestError for one that no header can carry, without quoting it."""
+    if key and not (key.isascii() and key.isprintable()):
+        raise RequestError(
+            f"{KEY} holds a character that no HTTP header can carry, for example a line break at its end; set it to the bare key"
+        )
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _split(url: str) -> tuple[str, str, int | None, str]:
+    """Scheme, host, port and path of a URL. Raises RequestError for one that is no http(s) URL of a server."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError:  # UnicodeError, too
+        host, port = "", None
+    # urlsplit drops line breaks and leaves spaces in.
+    plain = url.isascii() and url.isprintable() and " " not in url
+    if not host or not plain or parts.scheme not in ("http", "https") or "?" in url or "#" in url:
+        raise RequestError(f"{redacted_url(url)!r} is not a server's URL; write for example --specdec-url=http://localhost:8000")
+    if "@" in parts.netloc:
+        raise RequestError(f"a URL with a password in it would end up in logs; set {KEY} instead")
+    return parts.scheme, host, port, parts.path.rstrip("/")
+
+
+def _events(raw: bytes) -> Iterator[bytes]:
+    """Data of each server-sent event, without the closing [DONE]."""
+    for line in raw.splitlines():
+        if line.startswith(b"data:") and (data := line[5:].strip()) != b"[DONE]":
+            yield data

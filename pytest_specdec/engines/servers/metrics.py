@@ -1,0 +1,165 @@
+"""Prometheus' text exposition, read strictly: a counter that is missing, undefined or running backwards is an error.
+
+Engines count since they started and for all their users, so a measurement is the difference of two readings with
+nobody else's requests between them. Series of several engines behind one address (data parallel) add up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+
+from ...common.errors import MeasurementError
+
+Labels = frozenset[tuple[str, str]]
+_Series = tuple[str, Labels]
+
+_SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?[ \t]+([^\s_]+)(?:[ \t]+-?\d+)?[ \t]*")
+_LABEL = re.compile(r'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"[ \t]*(?:,|$)')
+_ESCAPES = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
+
+
+class MetricError(MeasurementError):
+    """A page of metrics that cannot be read, or without the counter that is needed. The message names it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """All samples of one page of metrics, or the difference of two; `source` is the page's URL."""
+
+    source: str
+    samples: Mapping[_Series, float]
+
+    def total(self, name: str, **labels: str) -> float:
+        """A counter summed over its series that carry the given labels. Raises MetricError where there is none."""
+        found = self._series(name, labels)
+        if not found:
+            raise MetricError(f"{self.source} has no {_told(name, labels)}; {_CURE}")
+        return sum(found.values())
+
+    def whole(self, name: str, **labels: str) -> int:
+        """`total` of a counter of things. Raises MetricError also where it is no whole number."""
+        value = self.total(name, **labels)
+        if value != int(value):
+            raise MetricError(
+                f"{self.source}: {_told(name, labels)} counts {value}, no whole number; report the engine's version"
+            )
+        return int(value)
+
+    def has(self, name: str) -> bool:
+        """Whether a counter stands on the page."""
+        return bool(self._series(name, {}))
+
+    def by_position(self, name: str, label: str = "position", **labels: str) -> tuple[int, ...]:
+        """A counter's values by a label that numbers positions 0, 1, ..., each summed over engines.
+
+        Empty where the counter has no series at all, as before the first round. Raises MetricError for positions that are
+        no numbers or leave one out.
+        """
+        sums: dict[int, float] = {}
+        for (_, own), value in self._series(name, labels).items():
+            position = dict(own).get(label, "")
+            if not position.isdecimal():
+                raise MetricError(f"{self.source}: {name} has a series whose {label} is {position!r}, no number; {_CURE}")
+            sums[int(position)] = sums.get(int(position), 0.0) + value
+        if sorted(sums) != list(range(len(sums))):
+            raise MetricError(f"{self.source}: {name} leaves out a {label}, it has {sorted(sums)}; {_CURE}")
+        if any(value != int(value) for value in sums.values()):
+            raise MetricError(f"{self.source}: {name} counts no whole numbers; report the engine's version")
+        return tuple(int(sums[position]) for position in range(len(sums)))
+
+    def values(self, name: str, label: str) -> set[str]:
+        """The values that a label takes on a counter's series."""
+        return {dict(own).get(label, "") for _, own in self._series(name, {})}
+
+    def since(self, before: Reading, *names: str) -> Reading:
+        """What was counted after an earlier reading, for the counters named.
+
+        A series that is new counts from 0. Raises MetricError for a series that has gone or runs backwards: the server was
+        started anew in between.
+        """
+        grown: dict[_Series, float] = {}
+        for name in names:
+            own, earlier = self._series(name, {}), before._series(name, {})
+            if gone := earlier.keys() - own.keys():
+                raise MetricError(f"{self.source}: {_told(*_first(gone))} has gone since the run began; {_RESTARTED}")
+            for series, value in own.items():
+                if value < (start := earlier.get(series, 0.0)):
+                    raise MetricError(
+                        f"{self.source}: {_told(*_first({series}))} went backwards, from {start:g} to {value:g}; {_RESTARTED}"
+                    )
+                grown[series] = value - start
+        return Reading(self.source, grown)
+
+    def _series(self, name: str, labels: Mapping[str, str]) -> dict[_Series, float]:
+        """The series of a counter that carry the given labels, under its own name or with OpenMetrics' `_total`."""
+        wanted = set(labels.items())
+        found = {
+            series: value
+            for series, value in self.samples.items()
+            if series[0] in (name, f"{name}_total") and wanted <= series[1]
+        }
+        for series, value in found.items():
+            if not math.isfinite(value) or value < 0:
+                raise MetricError(
+                    f"{self.source}: {_told(*_first({series}))} is {value}, which no counter can be; look into the server's log"
+                )
+        return found
+
+
+def parse(text: str, source: str) -> Reading:
+    """Read a page of metrics. Raises MetricError, with the line, for anything that is no such page."""
+    if text.lstrip()[:1] == "<":
+        raise MetricError(f"{source} answers with a web page, not with metrics; is this the engine's own URL?")
+    samples: dict[_Series, float] = {}
+    # Not splitlines(): label values may hold other line separators.
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.strip(" \t\r")
+        if not line or line.startswith("#"):
+            continue
+        series, value = _sample(line, f"{source}, line {number}")
+        if series in samples:
+            raise MetricError(f"{source}, line {number}: {series[0]} stands twice with the same labels; {_CURE}")
+        samples[series] = value
+    if not samples:
+        raise MetricError(f"{source} is empty; start the server with its metrics turned on")
+    return Reading(source, samples)
+
+
+def _sample(line: str, where: str) -> tuple[_Series, float]:
+    match = _SAMPLE.fullmatch(line)
+    if match is None:
+        raise MetricError(f"{where} is no metric: {line[:80]!r}; is this the engine's page of metrics?")
+    name, labels, number = match.groups()
+    try:
+        value = float(number)
+    except ValueError:
+        raise MetricError(f"{where}: {name} is {number!r}, no number; look into the server's log") from None
+    return (name, _labels(labels or "", where)), value
+
+
+def _labels(text: str, where: str) -> Labels:
+    found: dict[str, str] = {}
+    at = 0
+    while at < len(text.rstrip()):
+        match = _LABEL.match(text, at)
+        if match is None or match[1] in found:
+            raise MetricError(f"{where}: labels {text[:80]!r} cannot be read; is this the engine's page of metrics?")
+        found[match[1]] = re.sub(r"\\[\\\"n]", lambda escape: _ESCAPES[escape[0]], match[2])
+        at = match.end()
+    return frozenset(found.items())
+
+
+def _first(series: set[_Series]) -> _Series:
+    return min(series, key=lambda one: (one[0], sorted(one[1])))
+
+
+def _told(name: str, labels: Mapping[str, str] | Labels) -> str:
+    pairs = sorted(labels.items() if isinstance(labels, Mapping) else labels)
+    return name + ("{" + ",".join(f'{key}="{value}"' for key, value in pairs) + "}" if pairs else "")
+
+
+_CURE = "turn on the engine's metrics and speculative decoding, and check its version against docs/engines.md"
+_RESTARTED = "the server was started anew, or is another one behind the same address; run again"

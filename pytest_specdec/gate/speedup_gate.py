@@ -1,0 +1,133 @@
+"""The speed-up's judgement: acceptance under the baseline's own costs, and both together where costs were measured anew.
+
+Acceptance is judged first, as if costs had stayed. Where they changed, too, the speed-up as a whole is compared, with
+the error of the times in it: costs fail it from a margin of their own on, and acceptance fails it unless the new costs
+surely make up for the loss.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from scipy import stats
+
+from ..baselines.schema import CaseCosts
+from ..common.percent import signed_percent
+from ..speedup.table import positive_interval
+from .verdict import Outcome, Verdict
+
+DRIFT = 0.02
+"""Standard deviation allowed to a ratio of times from one process to the next, beyond what the turns within each show."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CostChange:
+    """The costs of a case in its baseline and now."""
+
+    before: CaseCosts
+    now: CaseCosts
+
+    @property
+    def drop(self) -> float:
+        """Relative fall of the speed-up at an unchanged acceptance length."""
+        return 1 - self.now.speedup(1.0) / self.before.speedup(1.0)
+
+    @property
+    def error(self) -> float:
+        """Relative standard error of the ratio of the speed-ups.
+
+        The target's step and the round are timed apart, on either side.
+        """
+        spread = math.sqrt(2 * (self.before.relative_error**2 + self.now.relative_error**2))
+        return math.hypot(spread, DRIFT)
+
+    def told(self) -> str:
+        """The change in words."""
+        parts = [("target's step", "target_ms"), ("verification", "verify_ms"), ("drafting", "draft_ms")]
+        times = ", ".join(f"{name} {getattr(self.before, own):.3g} -> {getattr(self.now, own):.3g} ms" for name, own in parts)
+        software = "" if self.before.software == self.now.software else f"; {self.before.software} -> {self.now.software}"
+        return f"{signed_percent(-self.drop)} ({times}{software})"
+
+
+def judge_speedup(
+    acceptance: Verdict, before: CaseCosts | None, now: CaseCosts | None, *, margin: float, level: float
+) -> Verdict:
+    """The verdict on a speed-up from that on the acceptance length, and the costs of either side.
+
+    Without costs in the baseline, or now, those of the other side serve for both. `margin` is the relative fall from
+    which new costs fail, `level` the false-alarm rate of this judgement.
+    """
+    if acceptance.pair is None:
+        return acceptance
+    own, fresh = before or now, now or before
+    if own is None or fresh is None:
+        return Verdict("error", acceptance.metric, "no cost profile to compute a speed-up from; pass --specdec-costs=FILE")
+    if own.target_ms is None or fresh.target_ms is None:
+        missing = "the cost profile has no target_ms to compute a speed-up from; measure one that has it"
+        return Verdict("error", acceptance.metric, missing)
+    lengths = acceptance.pair.before.acceptance_length, acceptance.pair.now.acceptance_length
+    verdict = dataclasses.replace(acceptance, before=own.speedup(lengths[0]), now=fresh.speedup(lengths[1]))
+    if own == fresh:
+        return verdict
+    verdict = dataclasses.replace(verdict, costs=CostChange(own, fresh))
+    if own.machine != fresh.machine:
+        return _elsewhere(acceptance, verdict)
+    return _together(acceptance, verdict, margin, level)
+
+
+def _elsewhere(acceptance: Verdict, verdict: Verdict) -> Verdict:
+    """Times of two machines say nothing; a loss of acceptance still does."""
+    if acceptance.outcome in ("regressed", "error", "inconclusive"):
+        return verdict
+    assert verdict.costs is not None
+    where = f"{verdict.costs.before.machine!r}, now {verdict.costs.now.machine!r}"
+    reason = f"the baseline's costs come from {where}: times are compared on one machine only"
+    cure = "measure there, or keep the new ones with --specdec-update=changed"
+    return dataclasses.replace(verdict, outcome="inconclusive", reason=f"{reason}; {cure}")
+
+
+def _together(acceptance: Verdict, verdict: Verdict, margin: float, level: float) -> Verdict:
+    change = verdict.costs
+    assert change is not None
+    assert verdict.before is not None
+    assert verdict.now is not None
+    ratio = verdict.now / verdict.before
+    drop, error = 1 - ratio, math.hypot(change.error, _length_error(acceptance))
+    least, most = _drops(ratio, error, level)
+    outcome: Outcome
+    if acceptance.outcome == "regressed" and most >= 0:
+        outcome, reason = "regressed", f"acceptance {acceptance.reason}, and the new costs do not surely make up for it"
+    elif drop >= margin and least > 0:
+        outcome, reason = "regressed", "fell with the new costs by more than the spread of the times explains"
+    elif most < margin:
+        outcome, reason = "pass", "the new costs are not worse by the margin"
+        if drop <= -margin and most < 0:
+            outcome, reason = "improved", "rose with the new costs; --specdec-update=changed would keep them"
+    else:
+        outcome = "inconclusive"
+        reason = f"the times spread too much to tell {margin:.2%} from chance; {_settled(change, most - drop, margin)}"
+    interval = _drops(ratio, error, 0.025)
+    return dataclasses.replace(verdict, outcome=outcome, reason=reason, drop=drop, interval=interval, limit=margin)
+
+
+def _drops(ratio: float, error: float, level: float) -> tuple[float, float]:
+    """Least and most relative drop: a speed-up's ratio is positive, so no drop exceeds 1."""
+    low, high = positive_interval(ratio, error, level)
+    return 1 - high, 1 - low
+
+
+def _length_error(acceptance: Verdict) -> float:
+    """Relative standard error of the ratio of the lengths; none on the same texts."""
+    if acceptance.regime != "sampled" or acceptance.interval is None or acceptance.pair is None:
+        return 0.0
+    low, high = acceptance.interval
+    ratio = acceptance.pair.now.acceptance_length / acceptance.pair.before.acceptance_length
+    return (high - low) / 2 / float(stats.norm.isf(0.025)) / ratio
+
+
+def _settled(change: CostChange, reach: float, margin: float) -> str:
+    samples = change.now.samples
+    if not samples:
+        return "measure the costs over more rounds"
+    return f"time about {math.ceil(samples * (2 * reach / margin) ** 2)} rounds of each part on either side"

@@ -1,0 +1,164 @@
+"""A measured case as reports show it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ..acceptance.counts import Array, Counts
+from ..acceptance.first_rounds import Samples, Spread
+from ..baselines.schema import CaseCosts
+from ..cases.case import DEFINITION, Case
+from ..gate.verdict import Verdict
+from ..report import row as report
+from ..report.row import Metrics, Row, plain
+from ..speedup.table import speedup_interval
+from .comparison import Baseline, Run, value_of
+
+CREATED, UPDATED = "baseline created", "baseline updated"
+_WORDS = {CREATED: "new", UPDATED: "updated"}
+"""Verdicts by reason, where the outcome alone says less."""
+_WORST = 5
+_BASELINE_METRICS = ("rounds", "acceptance_rate", "expected_accepted", "acceptance_length", "survival", "speedup")
+
+
+def measured_row(
+    run: Run, stored: Baseline, verdict: Verdict | None, engine: str, prompt_names: Mapping[str, str] | None = None
+) -> Row:
+    """The row of a measured case; `prompt_names` say how prompts begin, by key."""
+    case = run.case
+    row: Row = {**empty_row(case, engine), **_metrics(run.counts, run.costs)}
+    row["categories"] = {name: plain(own.acceptance_length) for name, own in run.counts.by_category().items()}
+    row["definition"] = run.record.definition
+    row["samples"] = _samples(run, prompt_names or {})
+    row["notes"] = list(dict.fromkeys(note for one in run.measurements for note in one.notes))
+    row["baseline"] = _baseline_metrics(stored, verdict)
+    if verdict is not None:
+        row["drop"] = plain(verdict.drop)
+        row["smallest_detectable_drop"] = plain(verdict.smallest_detectable_drop)
+        row["p_value"] = plain(verdict.p_value)
+        row["evidence"] = plain(verdict.evidence)
+        row["verdict"] = _WORDS.get(verdict.reason, verdict.outcome)
+        row["reason"] = verdict.reason
+        row["changed"] = list(verdict.changed)
+    return row
+
+
+def empty_row(case: Case, engine: str) -> Row:
+    """The row of a case of which nothing is known yet but what was asked for."""
+    return Row(
+        id=case.id,
+        suite=case.suite,
+        target=case.target,
+        drafter=case.drafter,
+        k=case.k,
+        depth=case.depth,
+        rule=case.rule,
+        temperature=case.temperature,
+        engine=engine,
+        judged="" if case.judged is None else str(case.judged),
+        definition=DEFINITION,
+        samples=None,
+        utterance=None,
+        prompts=0,
+        rounds=None,
+        acceptance_rate=None,
+        expected_accepted=None,
+        acceptance_length=None,
+        survival=[],
+        conditional=[],
+        efficiency=None,
+        target_ms=None,
+        verify_ms=None,
+        draft_ms=None,
+        speedup=None,
+        tokens_per_second=None,
+        acceptance_length_error=None,
+        speedup_interval=[],
+        request_length=None,
+        request_speedup=None,
+        request_speedup_interval=[],
+        categories={},
+        baseline={},
+        drop=None,
+        smallest_detectable_drop=None,
+        p_value=None,
+        evidence=None,
+        verdict="not judged",
+        reason="",
+        changed=[],
+        notes=[],
+    )
+
+
+def failed_row(case: Case, engine: str, reason: str) -> Row:
+    """The row of a case that could not be measured: an error, whatever its tests say."""
+    return {**empty_row(case, engine), "verdict": "error", "reason": reason}
+
+
+def _samples(run: Run, names: Mapping[str, str]) -> report.Samples | None:
+    """Of all runs of the case; None where the engine keeps no first rounds."""
+    parts = [one.samples for one in run.measurements if one.samples is not None]
+    if not parts:
+        return None
+    samples, counts = Samples.together(parts), run.measurements[0].counts
+    categories = dict(zip(counts.prompts, counts.categories, strict=True))
+    return report.Samples(
+        count=len(samples.prompts),
+        rate=_spread(samples.rate),
+        accepted=_spread(samples.accepted),
+        drafted=_spread(samples.drafted),
+        survival=[plain(value) for value in samples.survival.mean(axis=0)] if samples.prompts else [],
+        worst=[
+            report.Worst(prompt=prompt, text=names.get(prompt, prompt), category=categories[prompt], accepted=plain(accepted))
+            for prompt, accepted in samples.worst(_WORST)
+        ],
+    )
+
+
+def _spread(values: Array) -> report.Spread:
+    spread = Spread.of(values)
+    return report.Spread(
+        mean=plain(spread.mean), deviation=plain(spread.deviation), least=plain(spread.least), most=plain(spread.most)
+    )
+
+
+def _baseline_metrics(stored: Baseline, verdict: Verdict | None) -> dict[str, Any]:
+    """The baseline's metrics, of the prompts that were compared where the run has only some of them."""
+    counts = verdict.pair.before if verdict is not None and verdict.pair is not None else stored.counts
+    if counts is None:
+        return {}
+    return {name: value for name, value in _metrics(counts, stored.costs).items() if name in _BASELINE_METRICS}
+
+
+def _metrics(counts: Counts, costs: CaseCosts | None) -> Metrics:
+    speedup, length = value_of("speedup", counts, costs), counts.request_length
+    request_speedup = math.nan if costs is None else costs.speedup(length)
+    return Metrics(
+        prompts=len(counts.prompts),
+        rounds=plain(counts.total_rounds),
+        acceptance_rate=plain(counts.acceptance_rate),
+        expected_accepted=plain(counts.expected_accepted),
+        acceptance_length=plain(counts.acceptance_length),
+        survival=[plain(value) for value in counts.survival],
+        conditional=[plain(value) for value in counts.conditional],
+        efficiency=plain(counts.efficiency),
+        target_ms=plain(costs.target_ms if costs else None),
+        verify_ms=plain(costs.verify_ms if costs else None),
+        draft_ms=plain(costs.draft_ms if costs else None),
+        speedup=plain(speedup),
+        tokens_per_second=plain(costs.tokens_per_second(counts.acceptance_length) if costs else None),
+        acceptance_length_error=plain(counts.standard_error),
+        speedup_interval=_interval(speedup, counts.acceptance_length, counts.standard_error, costs),
+        request_length=plain(length),
+        request_speedup=plain(request_speedup),
+        request_speedup_interval=_interval(request_speedup, length, counts.request_error, costs),
+    )
+
+
+def _interval(speedup: float, length: float, error: float, costs: CaseCosts | None) -> list[report.Number]:
+    """95 %; empty where it is unknown."""
+    if costs is None or not (math.isfinite(speedup) and math.isfinite(error)):
+        return []
+    return [plain(bound) for bound in speedup_interval(speedup, length, error, costs.relative_error)]

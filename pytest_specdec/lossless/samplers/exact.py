@@ -1,0 +1,262 @@
+"""The exact law of what a sampler emits: its draws become symbols, and every way through it is followed.
+
+No simulation is involved, so a bias of 1e-6 is seen. Draws count as continuous and parameters as exact: what happens on
+the grid of floating-point uniforms, such as a draw of exactly 0, is not in this law; `check` forces such draws.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from ...common.errors import RequestError
+from ..enumeration.draw_sources import Source, Symbols
+from ..enumeration.lazy_token import Token
+from ..enumeration.numpy_draws import numpy_draws
+from ..enumeration.paths import UNSTEADY, NotEnumerableError, Paths
+from ..enumeration.torch_draws import TorchDraws
+from .prefix_tree import Laws, Prefix, PrefixTree, as_tree
+from .sampled_rounds import cuda_devices
+from .sampler import Arrays, Drafts, Emitted, Inputs, Sampler, Verify, check_emitted
+
+Law = dict[Prefix, float]
+JointLaw = dict[tuple[Prefix, ...], float]
+"""Of the tokens that the rows of a batch emit together."""
+Result = TypeVar("Result")
+UNREACHED = 2**-24
+"""Paths less likely than one step of a float32 uniform may fail: rounding opens them, and no draw lies there."""
+_REPEATS = 16
+"""Further calls where a sampler seems to draw nothing: its draws may come from a generator of its own, as a GPU's kernels' do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LawError:
+    """The worst probability among the shortest prefixes that have a wrong one."""
+
+    prefix: Prefix
+    expected: float
+    got: float
+    total_variation: float
+    """Between the laws of all prefixes of this length."""
+
+
+def output_law(
+    verify: Verify,
+    target: PrefixTree | Laws,
+    draft: PrefixTree | Laws,
+    k: int,
+    *,
+    arrays: Arrays = "auto",
+    drafts: Drafts = "given",
+    batched: bool = False,
+) -> Law:
+    """The law of the tokens that one round emits: {(tokens): probability}, exact up to rounding.
+
+    `target` and `draft` are prefix trees, or what PrefixTree takes: one law (V,), a list of laws by position, a mapping
+    from prefixes or a function of the prefix. Drafts are drawn from `draft`, position by position, or with
+    `drafts="own"` by the sampler. The other options are Sampler's. Raises NotEnumerableError for a sampler that cannot
+    be followed, ContractError for what no round can emit.
+    """
+    return Round(as_tree(target), as_tree(draft), k).law(Sampler(verify, arrays, drafts, batched))
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """What one round is given: the laws of target and drafter, and how many tokens are drafted."""
+
+    target: PrefixTree
+    draft: PrefixTree
+    k: int
+
+    def law(self, sampler: Sampler) -> Law:
+        """The law of the emitted tokens, see `output_law`."""
+        if self.k < 1 or self.target.vocab_size != self.draft.vocab_size:
+            sizes = f"{self.target.vocab_size} and {self.draft.vocab_size}"
+            raise RequestError(f"k is {self.k}, the vocabularies have {sizes} tokens; use k of 1 or more and one vocabulary")
+        law: Law = {}
+        cases = list(self.drafted(sampler))
+        for drafts, _ in cases:
+            self.inputs(sampler, drafts)  # laws may be drawn when they are first asked for
+        with Following(sampler) as following:
+            for drafts, chance in cases:
+                for emitted, weight in following.law(self, drafts).items():
+                    law[emitted] = law.get(emitted, 0.0) + chance * weight
+        return law
+
+    def drafted(self, sampler: Sampler) -> Iterator[tuple[Prefix | None, float]]:
+        """All drafts that can be drawn, with their probability; one None for a sampler that draws its own."""
+        if sampler.drafts == "own":
+            yield None, 1.0
+            return
+        for drafts in itertools.product(range(self.draft.vocab_size), repeat=self.k):
+            chance = math.prod(self.draft.row(drafts[:at])[token] for at, token in enumerate(drafts))
+            if chance > 0:
+                yield drafts, chance
+
+    def inputs(self, sampler: Sampler, drafts: Prefix | None) -> Inputs:
+        """Raises RequestError where a sampler is to draw its own drafts from laws that depend on them."""
+        sampler.check_laws(self.target, self.draft)
+        along = drafts if drafts is not None else (0,) * self.k
+        target, draft = self.target.rows(along), self.draft.rows(along)[:-1]
+        return (
+            sampler.arguments([target], [draft], [along], [self.k])
+            if sampler.batched
+            else sampler.arguments(target, draft, along)
+        )
+
+    def check(self, rows: Sequence[Prefix], drafts: Prefix | None) -> None:
+        """Raises ContractError for tokens that no such round can emit."""
+        check_emitted(rows[0], drafts, self.k, self.target.vocab_size)
+
+
+class Given(Protocol):
+    """What one call of a sampler is given: a Round, or a batch of them."""
+
+    def drafted(self, sampler: Sampler) -> Iterator[tuple[Any, float]]: ...
+
+    def inputs(self, sampler: Sampler, drafts: Any) -> Inputs: ...
+
+    def check(self, rows: Sequence[Prefix], drafts: Any) -> None: ...
+
+
+class Following(contextlib.AbstractContextManager["Following"]):
+    """While entered, calls of a sampler are followed along all their paths."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler, self._paths, self._stack = sampler, Paths(), contextlib.ExitStack()
+
+    def __enter__(self) -> Following:
+        source = Symbols(self._paths)
+        self._generator, self._torch = self._stack.enter_context(intercepted(source, self._sampler))
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
+
+    def runs(self, once: Callable[[Any], Result]) -> Iterator[tuple[Result, float]]:
+        """What `once(generator)` returns along each path, and how likely the path is; called again for each."""
+        for _ in self._paths.all():
+            self._torch.restart()
+            result = once(self._generator)
+            yield result, self._paths.weight
+
+    def law(self, given: Round, drafts: Prefix | None) -> Law:
+        """The law of the tokens that a round emits for given drafts, see `joint_law`."""
+        return {rows[0]: weight for rows, weight in self.joint_law(given, drafts).items()}
+
+    def joint_law(self, given: Given, drafts: Any) -> JointLaw:
+        """The law of the tokens that all rows of one call emit for given drafts.
+
+        Raises NotEnumerableError where tokens that no intercepted draw decides are others in another call.
+        """
+        inputs, untouched = (given.inputs(self._sampler, drafts) for _ in range(2))
+        try:
+            law = self._followed(inputs)
+            if len(law) == 1 and any(self._followed(inputs) != law for _ in range(_REPEATS)):
+                raise NotEnumerableError(UNSTEADY)
+        finally:
+            self._sampler.unchanged(untouched, inputs)  # first, since paths differ where arguments do
+        for rows in (one for one, weight in law.items() if weight > UNREACHED):
+            given.check(rows, drafts)
+        return law
+
+    def _followed(self, inputs: Inputs) -> JointLaw:
+        law: JointLaw = {}
+        for emitted, weight in self.runs(lambda generator: self._emitted(inputs, generator)):
+            for rows, share in joint_outcomes(emitted):
+                law[rows] = law.get(rows, 0.0) + share * weight
+        return law
+
+    def _emitted(self, inputs: Inputs, generator: Any) -> list[Emitted]:
+        """One run along the current path; nothing from a path that rounding alone opens, where it fails."""
+        try:
+            return self._sampler.rows(inputs, generator)
+        except Exception:
+            if self._paths.weight < UNREACHED:
+                return [[] for _ in range(len(inputs[0]) if self._sampler.batched else 1)]
+            raise
+
+
+@contextlib.contextmanager
+def intercepted(source: Source, sampler: Sampler) -> Iterator[tuple[Any, TorchDraws]]:
+    """Answer all draws from a source; yields the generator to pass.
+
+    Raises NotEnumerableError at the end if a generator was advanced nevertheless.
+    """
+    generator = torch.Generator().manual_seed(0)
+    before = _states(generator)
+    with numpy_draws(source) as made, TorchDraws(source) as mode:
+        yield (made if sampler.numpy else generator), mode
+    for name, state in _states(generator).items():
+        if state != before.get(name, state):
+            raise NotEnumerableError(
+                f"{name} was advanced by a draw that cannot be intercepted, such as one inside a compiled function; "
+                'call the sampler uncompiled, or use method="sampled"'
+            )
+
+
+def _states(generator: torch.Generator) -> dict[str, Any]:
+    plain = np.random.get_state(legacy=True)
+    return {
+        **{f"the generator of cuda:{one}": torch.cuda.get_rng_state(one).numpy().tobytes() for one in cuda_devices()},
+        "torch's global generator": torch.get_rng_state().numpy().tobytes(),
+        "the generator that was passed": generator.get_state().numpy().tobytes(),
+        "numpy's global generator": (plain[1].tobytes(), plain[2]),  # type: ignore[index]
+        "the generator of random": random.getstate(),
+    }
+
+
+def outcomes(emitted: Emitted) -> Iterator[tuple[Prefix, float]]:
+    """What undecided tokens may turn out to be; they are independent."""
+    undecided = list({id(one): one for one in emitted if isinstance(one, Token)}.values())
+    for picked in itertools.product(*(one.weights.items() for one in undecided)):
+        known = {id(one): outcome for one, (outcome, _) in zip(undecided, picked, strict=True)}
+        yield tuple(known[id(one)] if isinstance(one, Token) else one for one in emitted), math.prod(w for _, w in picked)
+
+
+def joint_outcomes(rows: Sequence[Emitted]) -> Iterator[tuple[tuple[Prefix, ...], float]]:
+    """The same for the rows of a batch, in which a token may stand more than once."""
+    ends = list(itertools.accumulate(map(len, rows)))
+    for whole, share in outcomes([token for row in rows for token in row]):
+        yield tuple(whole[end - len(row) : end] for row, end in zip(rows, ends, strict=True)), share
+
+
+def law_error(law: Law, target: PrefixTree | Laws, k: int, tolerance: float) -> LawError | None:
+    """Compare a round's output law with the target's, over all prefixes of up to k + 1 tokens.
+
+    Emitted tokens are continued by samples of the target, so every prefix must have exactly the target's probability.
+    """
+    tree = as_tree(target)
+    through: Law = {}
+    for emitted, weight in law.items():
+        for length in range(1, len(emitted) + 1):
+            through[emitted[:length]] = through.get(emitted[:length], 0.0) + weight
+    level: dict[Prefix, tuple[float, float]] = {(): (1.0, 0.0)}
+    for _ in range(k + 1):
+        level = _next_level(level, law, through, tree)
+        gaps = {prefix: abs(through.get(prefix, 0.0) + continued - wanted) for prefix, (wanted, continued) in level.items()}
+        worst = max(gaps, key=gaps.__getitem__)
+        if not gaps[worst] <= tolerance:
+            wanted, continued = level[worst]
+            return LawError(worst, wanted, through.get(worst, 0.0) + continued, sum(gaps.values()) / 2)
+    return None
+
+
+def _next_level(
+    level: dict[Prefix, tuple[float, float]], law: Law, through: Law, tree: PrefixTree
+) -> dict[Prefix, tuple[float, float]]:
+    """From each prefix to those one token longer: the target's probability, and that of rounds which the target continued."""
+    longer = {}
+    for prefix, (wanted, continued) in level.items():
+        ended = continued + law.get(prefix, 0.0)
+        for token, chance in enumerate(tree.row(prefix)):
+            longer[(*prefix, token)] = wanted * chance, ended * chance
+    return longer

@@ -1,0 +1,150 @@
+"""The exact law of a batch whose rows have different numbers of drafts: each row's own, and all rows' together.
+
+Rows keep apart if each follows its own target, and all of them together the product of their targets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from .exact import Following, JointLaw, Law, LawError, Round, law_error
+from .prefix_tree import Prefix
+from .sampler import Inputs, Sampler, check_emitted
+
+Drafts = tuple[Prefix | None, ...]
+"""Of each row; None for a sampler that draws its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Rounds of several requests in one call. Rows may have 0 drafts, but not all of them."""
+
+    rows: tuple[Round, ...]
+
+    def __str__(self) -> str:
+        return f"in a batch whose rows have {self.counts} drafts"
+
+    @property
+    def counts(self) -> list[int]:
+        """The number of drafts of each row."""
+        return [row.k for row in self.rows]
+
+    def drafted(self, sampler: Sampler) -> Iterator[tuple[Drafts, float]]:
+        """All drafts that can be drawn, with their probability."""
+        for rows in itertools.product(*(list(row.drafted(sampler)) for row in self.rows)):
+            yield tuple(drafts for drafts, _ in rows), math.prod(chance for _, chance in rows)
+
+    def inputs(self, sampler: Sampler, drafts: Drafts) -> Inputs:
+        """Raises RequestError where a sampler is to draw its own drafts from laws that depend on them."""
+        width = max(self.counts)
+        targets, laws, tokens = [], [], []
+        for row, own in zip(self.rows, drafts, strict=True):
+            sampler.check_laws(row.target, row.draft)
+            along, missing = own if own is not None else (0,) * row.k, width - row.k
+            padding = [(1 / row.target.vocab_size,) * row.target.vocab_size] * missing
+            targets.append([*row.target.rows(along), *padding])
+            laws.append([*row.draft.rows(along)[: row.k], *padding])
+            tokens.append([*along, *[0] * missing])
+        return sampler.arguments(targets, laws, tokens, self.counts)
+
+    def check(self, rows: Sequence[Prefix], drafts: Drafts) -> None:
+        """Raises ContractError for tokens that no such batch can emit."""
+        for at, (emitted, own, row) in enumerate(zip(rows, drafts, self.rows, strict=True)):
+            check_emitted(emitted, own, row.k, row.target.vocab_size, f"{self}, row {at}")
+
+    def law(self, sampler: Sampler) -> JointLaw:
+        """The law of what the rows emit together, see `output_law`."""
+        law: JointLaw = {}
+        cases = list(self.drafted(sampler))
+        for drafts, _ in cases:
+            self.inputs(sampler, drafts)  # laws may be drawn when they are first asked for
+        with Following(sampler) as following:
+            for drafts, chance in cases:
+                for emitted, weight in following.joint_law(self, drafts).items():
+                    law[emitted] = law.get(emitted, 0.0) + chance * weight
+        return {emitted: weight for emitted, weight in law.items() if self._possible(emitted)}
+
+    def _possible(self, rows: Sequence[Prefix]) -> bool:
+        """False for what stands for a path that fails, which rounding alone opens (see `Following`)."""
+        return all(
+            0 < len(emitted) <= row.k + 1 and all(0 <= token < row.target.vocab_size for token in emitted)
+            for emitted, row in zip(rows, self.rows, strict=True)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RowError:
+    """What is wrong in the law of one row."""
+
+    row: int
+    error: LawError
+
+
+@dataclasses.dataclass(frozen=True)
+class Dependence:
+    """The tokens of all rows whose probability is furthest from the product of the rows' own."""
+
+    tokens: tuple[Prefix, ...]
+    expected: float
+    got: float
+
+
+def batch_error(law: JointLaw, batch: Batch, tolerance: float) -> RowError | Dependence | None:
+    """Compare the law of a batch with the targets of its rows, first row by row."""
+    for at, row in enumerate(batch.rows):
+        own: Law = {}
+        for emitted, weight in law.items():
+            own[emitted[at]] = own.get(emitted[at], 0.0) + weight
+        if (error := law_error(own, row.target, row.k, tolerance)) is not None:
+            return RowError(at, error)
+    return _dependence(law, batch, tolerance * len(batch.rows))
+
+
+def _dependence(law: JointLaw, batch: Batch, tolerance: float) -> Dependence | None:
+    """Of the rows' tokens, each row continued by its target; of the first tokens alone where these show it."""
+    seen = [{emitted: at for at, emitted in enumerate(dict.fromkeys(row))} for row in zip(*law, strict=True)]
+    got = np.zeros([len(row) for row in seen])
+    for emitted, weight in law.items():
+        got[tuple(row[tokens] for row, tokens in zip(seen, emitted, strict=True))] += weight
+    targets = [_target(row) for row in batch.rows]
+    for axis, (row, target) in enumerate(zip(seen, targets, strict=True)):
+        continued = np.stack([_continued(target, emitted).ravel() for emitted in row])
+        got = np.moveaxis(np.tensordot(got, continued, (axis, 0)), -1, axis)
+    got = got.reshape([size for target in targets for size in target.shape])
+    gaps = got - functools.reduce(np.multiply.outer, targets)
+    ends = list(itertools.accumulate(target.ndim for target in targets))
+    later = tuple(axis for axis in range(gaps.ndim) if axis not in (0, *ends[:-1]))
+    for summed in (later, ()):
+        shown, emitted_so = gaps.sum(summed), got.sum(summed)
+        worst = np.unravel_index(int(np.abs(shown).argmax()), shown.shape)
+        if not abs(shown[worst]) <= tolerance:
+            lengths = [1 if summed else target.ndim for target in targets]
+            parts, tokens = iter(int(one) for one in worst), []
+            for length in lengths:
+                tokens.append(tuple(itertools.islice(parts, length)))
+            return Dependence(tuple(tokens), float(emitted_so[worst] - shown[worst]), float(emitted_so[worst]))
+    return None
+
+
+def _target(row: Round) -> np.ndarray:
+    """(V, ...): the target's probability of each k + 1 tokens."""
+    size = row.target.vocab_size
+    chances = [
+        math.prod(row.target.row(tokens[:at])[token] for at, token in enumerate(tokens))
+        for tokens in itertools.product(range(size), repeat=row.k + 1)
+    ]
+    return np.array(chances).reshape([size] * (row.k + 1))
+
+
+def _continued(target: np.ndarray, emitted: Prefix) -> np.ndarray:
+    """(V, ...): the law of k + 1 tokens which begin with those that were emitted."""
+    law = np.zeros_like(target)
+    chance = target[emitted].sum()
+    law[emitted] = target[emitted] / chance if chance > 0 else 0.0
+    return law

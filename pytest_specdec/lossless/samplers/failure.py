@@ -1,0 +1,102 @@
+"""What is wrong with a sampler, and in which round, told in a few lines."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from ...common.errors import RequestError
+from ..enumeration.paths import NotEnumerableError
+from .exact import Following, LawError, Round
+from .exact_batch import Batch, Dependence, RowError
+from .prefix_tree import Prefix
+from .sampler import ContractError, Sampler
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong."""
+
+    text: str
+    prefix: Prefix = ()
+    """The tokens along which the laws are shown."""
+    how: str = ""
+    """`contract` for what is wrong whatever the law is."""
+    cause: Exception | None = None
+    example: str = ""
+    """Drafts that lead there."""
+    row: int = 0
+    """Of a batch, the one that is wrong."""
+
+    @classmethod
+    def of_law(cls, error: LawError, given: Round, sampler: Sampler) -> Fault:
+        return cls(_told(error), error.prefix, example=_example(error, given, sampler))
+
+    @classmethod
+    def of_batch(cls, error: RowError | Dependence, given: Batch) -> Fault:
+        if isinstance(error, RowError):
+            return cls(f"{given}, row {error.row}: {_told(error.error)}", error.error.prefix, row=error.row)
+        tokens = " and ".join(str(list(one)) for one in error.tokens)
+        return cls(
+            f"{given}, these emit {tokens} together with probability {error.got:.6g} where their targets have "
+            f"{error.expected:.6g}, though each row alone follows its own; draw noise of its own for each row"
+        )
+
+    def shown(self, given: Round | Batch) -> str:
+        """The laws along the prefix, and the drafts."""
+        if isinstance(given, Round):
+            return self._shown(given)
+        rows = [dataclasses.replace(self, prefix=self.prefix * (at == self.row))._shown(row) for at, row in enumerate(given.rows)]
+        return "\n".join(f"  row {at}:{shown}" for at, shown in enumerate(rows))
+
+    def _shown(self, given: Round) -> str:
+        along = (*self.prefix, *[0] * given.k)[: given.k]
+        laws = [(along[:at], given.target.row(along[:at]), given.draft.row(along[:at])) for at in range(given.k)]
+        laws = laws[: max(1, len(self.prefix))] if self.prefix else laws
+        lines = [f"  k = {given.k}{self.example}"]
+        for prefix, p, q in laws:
+            lines.append(f"  p = {_law(p)}  q = {_law(q)}{f'  after {list(prefix)}' if prefix else ''}")
+        if len(self.prefix) > given.k or not given.k:
+            after = self.prefix[: given.k]
+            lines.append(f"  p = {_law(given.target.row(after))}{f'  after {list(after)}' if after else ''}")
+        return "\n".join(lines)
+
+
+def _told(error: LawError) -> str:
+    return (
+        f"{list(error.prefix)} is emitted with probability {error.got:.6g} where the target has {error.expected:.6g} "
+        f"(total variation {error.total_variation:.2g})"
+    )
+
+
+def found_in(check: Callable[[], Fault | None]) -> Fault | None:
+    """What a check finds: what it returns, a broken contract, or whatever the sampler raises."""
+    try:
+        return check()
+    except (NotEnumerableError, RequestError):
+        raise
+    except ContractError as broken:
+        return Fault(str(broken), how="contract")
+    except Exception as crash:
+        return Fault(
+            f"it raised {type(crash).__name__}: {str(crash).splitlines()[0] if str(crash) else ''}", how="contract", cause=crash
+        )
+
+
+def _example(error: LawError, given: Round, sampler: Sampler) -> str:
+    """The drafts that most often lead to a prefix which is emitted too often, or that should."""
+    if sampler.drafts == "own":
+        return ""
+    chances = dict(given.drafted(sampler))
+    with Following(sampler) as following:
+        shares = {drafts: _share(following.law(given, drafts), error.prefix) for drafts in chances}
+    drafts = max(chances, key=lambda one: (chances[one] * shares[one], chances[one]))
+    return f", drafts {list(drafts or ())}: {list(error.prefix)} emitted with probability {shares[drafts]:.6g}"
+
+
+def _share(law: dict[Prefix, float], prefix: Prefix) -> float:
+    return sum(weight for emitted, weight in law.items() if emitted[: len(prefix)] == prefix)
+
+
+def _law(law: Sequence[float]) -> str:
+    return f"[{', '.join(f'{one:.4g}' for one in law)}]"

@@ -1,0 +1,125 @@
+"""A verdict in words: metric, before, after, change, interval, and where the change sits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from ..acceptance.counts import Counts
+from ..common.percent import signed_percent
+from ..gate.paired import Pair
+from ..gate.verdict import Verdict
+
+INTENDED = "  intended?  "
+"""How the line with the update's command begins."""
+_WORST = 3
+_NOISE = 1e-4
+"""Relative change of a position below which nothing is said of it."""
+
+
+def explain(
+    verdict: Verdict,
+    *,
+    case_id: str,
+    update_command: str,
+    prompt_names: Mapping[str, str],
+    where: Sequence[str] = (),
+    replaced_drafter: str | None = None,
+) -> list[str]:
+    """The message of a verdict, headline first, one fact a line.
+
+    `where` reports single tokens, `replaced_drafter` how the tests name another drafter than the session's.
+    """
+    update = [f"{INTENDED}{update_command}"]
+    if replaced_drafter is not None:
+        still = f"{replaced_drafter} still names the old drafter, and a run without --specdec-draft measures it again"
+        update.append(f"  afterwards {still}; change it, too")
+    if verdict.pair is None:
+        return [headline(verdict), f"  case       {case_id}", *update]
+    changed = "; ".join(verdict.changed) or "neither models nor environment: look at the code"
+    lines = [
+        headline(verdict),
+        f"  case       {case_id}: {verdict.reason}",
+        f"  changed    {changed}",
+        *_parts(verdict),
+        f"  positions  {_positions(verdict.pair.before, verdict.pair.now)}",
+        f"  categories {_categories(verdict.pair.before, verdict.pair.now)}",
+        *_prompts(verdict.pair, prompt_names),
+        *where,
+    ]
+    if verdict.position is not None:
+        what = f"survival at position {verdict.position}" if verdict.position else "the acceptance length"
+        lines.append(f"  test       the largest standardised drop is that of {what}")
+    if verdict.regime == "sampled":
+        lines.append(f"  detectable {_detectable(verdict.smallest_detectable_drop)} with {verdict.pair.prompts} prompts")
+    return lines + update
+
+
+def _parts(verdict: Verdict) -> list[str]:
+    """What acceptance and what costs did to a speed-up, where both changed."""
+    if verdict.costs is None or verdict.pair is None:
+        return []
+    before, now = verdict.pair.before.acceptance_length, verdict.pair.now.acceptance_length
+    return [
+        f"  acceptance {signed_percent(now / before - 1)} (length {before:.4f} -> {now:.4f})",
+        f"  costs      {verdict.costs.told()}",
+    ]
+
+
+def headline(verdict: Verdict) -> str:
+    """`acceptance_length regressed: 3.412 -> 3.341 (-2.08 %; 95 % interval ...), fails from -0.50 %`."""
+    if verdict.before is None or verdict.now is None or verdict.drop is None:
+        return f"{verdict.metric} {verdict.outcome}: {verdict.reason}"
+    facts = f"{signed_percent(-verdict.drop)}"
+    if verdict.interval is not None and all(map(math.isfinite, verdict.interval)):
+        low, high = verdict.interval
+        facts += f"; 95 % interval {signed_percent(-high)} to {signed_percent(-low)}"
+    if verdict.p_value is not None:
+        facts += f"; p = {verdict.p_value:.2g}"
+    limit = "" if verdict.limit is None else f", fails from {signed_percent(-verdict.limit)}"
+    return f"{verdict.metric} {verdict.outcome}: {verdict.before:.4f} -> {verdict.now:.4f} ({facts}){limit}"
+
+
+def summary(verdict: Verdict) -> str:
+    """`acceptance_length regressed: 3.641 -> 3.544 (-2.65 %)`, for a line that also names the test."""
+    if verdict.before is None or verdict.now is None or verdict.drop is None:
+        return f"{verdict.metric} {verdict.outcome}: {verdict.reason}"
+    return f"{verdict.metric} {verdict.outcome}: {verdict.before:.3f} -> {verdict.now:.3f} ({signed_percent(-verdict.drop)})"
+
+
+def _positions(before: Counts, now: Counts) -> str:
+    """Conditional acceptance per position, worst first: a loss at one position shows there and nowhere else."""
+    pairs = zip(before.conditional, now.conditional, strict=True)
+    changes = [(new / old - 1, place, old, new) for place, (old, new) in enumerate(pairs, 1) if old > 0]
+    losses = sorted(change for change in changes if change[0] < -_NOISE)
+    told = [f"{place} ({old:.3f} -> {new:.3f}, {signed_percent(change)})" for change, place, old, new in losses[:_WORST]]
+    return "conditional acceptance fell at " + ", ".join(told) if told else "conditional acceptance fell nowhere"
+
+
+def _categories(before: Counts, now: Counts) -> str:
+    after = now.by_category()
+    pairs = [(name, old, after[name]) for name, old in before.by_category().items()]
+    changes = sorted(
+        (new.acceptance_length / old.acceptance_length - 1, name)
+        for name, old, new in pairs
+        if old.total_rounds > 0 and new.total_rounds > 0
+    )
+    return ", ".join(f"{name} {signed_percent(change)}" for change, name in changes)
+
+
+def _prompts(pair: Pair, names: Mapping[str, str]) -> list[str]:
+    before, now = pair.before, pair.now
+    worst = (-pair.influence()).argsort().tolist()
+    lines = []
+    for row in worst[:_WORST]:
+        old, new = before.select([row]), now.select([row])
+        if new.acceptance_length < old.acceptance_length:
+            name = names.get(before.prompts[row], before.prompts[row])
+            lines.append(
+                f"  lost most  {name} ({before.categories[row]}): {old.acceptance_length:.2f} -> {new.acceptance_length:.2f}"
+            )
+    return lines
+
+
+def _detectable(drop: float | None) -> str:
+    return "no drop can be promised" if drop is None else f"a drop of {drop * 100:.2f} %, 4 times in 5,"

@@ -1,0 +1,55 @@
+"""Whether a run covers its suites in full: only then does a stored file that no test asked for mean anything."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config.settings import Settings
+
+if TYPE_CHECKING:
+    import pytest
+
+_NARROWING = ("k", "depth", "target", "draft", "temperature", "top_k", "top_p", "judged", "prompts", "new_tokens", "seed")
+"""Options that choose other cells than the tests do."""
+
+
+@dataclasses.dataclass
+class Collected:
+    """What collection saw, before and after tests were deselected."""
+
+    generated: int = 0
+    """Tests made for cases, before any was deselected."""
+    folders: set[Path] = dataclasses.field(default_factory=set)
+    """Where their files lie: the suites."""
+    files: set[Path] = dataclasses.field(default_factory=set)
+    """Test files that collection went through."""
+
+    def partial_reason(self, config: pytest.Config, settings: Settings, selected: int) -> str | None:
+        """Why the run is not full; None where it is."""
+        narrowed = [name for name in _NARROWING if getattr(settings.command_line, name) is not None]
+        if narrowed:
+            return f"--specdec-{narrowed[0].replace('_', '-')} chooses cells by hand"
+        if getattr(config.option, "collectonly", False):
+            return "--collect-only runs nothing"
+        if any("::" in argument for argument in config.args):
+            return "the command line names single tests"
+        if selected < self.generated:
+            return f"only {selected} of {self.generated} tests of the suites were selected"
+        if twin := next(filter(None, (self._twin(folder, settings.root) for folder in sorted(self.folders))), None):
+            return f"{twin} shares its baselines with a folder that ran"
+        patterns = config.getini("python_files")
+        files = (path for folder in self.folders for pattern in patterns for path in folder.glob(pattern))
+        skipped = sorted(path.name for path in files if path not in self.files)
+        return f"{skipped[0]} was not collected" if skipped else None
+
+    def _twin(self, folder: Path, root: Path) -> str | None:
+        """A suite's name has no leading `suites`, so `suites/chat` and `chat` are one."""
+        try:
+            parts = folder.relative_to(root).parts
+        except ValueError:
+            return None
+        twin = root.joinpath(*parts[1:]) if parts[:1] == ("suites",) else root.joinpath("suites", *parts)
+        has_tests = twin not in self.folders and twin != root and any(twin.glob("*.py"))
+        return str(twin.relative_to(root)) if has_tests else None

@@ -1,0 +1,154 @@
+"""All that can be refused before a model is loaded, so that a mistake costs seconds and reads as one."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..baselines.store import BaselineStore
+from ..cases.case import MEASURE, REPLAYING, SERVED, TRACE, Case, TextKey
+from ..cases.prompts import read_prompts
+from ..checkpoints.checkpoint import Checkpoint, case_checkpoint, check_chat_template, check_not_itself, check_pair
+from ..common.errors import EXTRAS, BaselineError, RequestError, naming_extras
+from ..gate.permutation import can_resolve, too_few
+from ..speedup.cost_profile import CostProfile
+
+_IN_PROCESS = ("replay", "decode")
+"""Engines that load models and tokenizers into this process."""
+
+
+def check(cases: Iterable[Case], store: BaselineStore) -> None:
+    """Refuse cases whose checkpoints, prompts, costs or baselines cannot be used.
+
+    Raises RequestError, CostError or BaselineError. Models on the hub are checked when they are loaded.
+    """
+    cases = tuple(cases)
+    for case in cases:
+        target, drafter = _local(case.target), _local(case.draft_model)
+        if target is not None and (case.uses_own_heads or drafter is not None):
+            check_pair(target, drafter, case.depth)
+        store.record(case)
+    for target_name, drafter_name in dict.fromkeys((case.target, case.draft_model) for case in cases):
+        _check_not_itself(target_name, drafter_name)
+    for key in dict.fromkeys(case.texts for case in cases):
+        _check_prompts(key, [case for case in cases if case.texts == key])
+        if any(case.engine in REPLAYING for case in cases if case.texts == key):
+            _check_texts(store, key)
+    for costs in {case.costs for case in cases if case.costs not in (None, MEASURE)}:
+        CostProfile.load(str(costs))
+
+
+def check_trace(engine: str, url: str | None) -> None:
+    """Refuse a recorded run that cannot be read. Raises RequestError."""
+    if engine == TRACE and url is not None:
+        from ..engines.adapters.trace import read_trace
+
+        read_trace(Path(url))
+
+
+def check_installed(engine: str) -> None:
+    """Refuse an engine of ours where what it imports is not installed. Imports nothing. Raises MissingExtraError."""
+    if engine not in _IN_PROCESS:
+        return
+    with naming_extras():
+        for package in EXTRAS["models"]:
+            if package not in sys.modules and importlib.util.find_spec(package) is None:
+                raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+
+def check_alone(cases: Iterable[Case], *, worker: bool) -> None:
+    """Refuse to time rounds beside other workers. Raises RequestError."""
+    if worker and any(case.costs == MEASURE for case in cases):
+        raise RequestError(
+            "--specdec-costs=measure beside other workers times them, too; run without -n, or name a file of costs"
+        )
+
+
+def check_prompts_suffice(cases: Iterable[Case], *, level: float, accumulate: bool) -> None:
+    """Refuse sampled gates with too few prompts to ever fail. Replayed ones are exact while the target stays the same.
+
+    Raises RequestError naming the number needed.
+    """
+    for key in {case.texts for case in cases if case.temperature > 0 and (accumulate or case.engine not in REPLAYING)}:
+        prompts = len(read_prompts(key.prompts, key.prompt_limit))
+        if not can_resolve(prompts, level):
+            raise RequestError(f"{key.prompts}: {too_few(prompts, level, f'a gate at level {level:.2g}')}")
+
+
+def check_distinct(cases: Iterable[Case]) -> None:
+    """Refuse two different cases that would share one baseline file."""
+    seen: dict[str, Case] = {}
+    for case in cases:
+        if seen.setdefault(case.id, case) != case:
+            raise RequestError(
+                f"two different cases are both called {case.id} and would share a baseline; "
+                "move one of the tests to a folder (suite) of its own"
+            )
+
+
+def _local(name: str | None) -> Checkpoint | None:
+    """The checkpoint of a folder; None for a model on the hub or a server, and without one."""
+    return None if name is None else case_checkpoint(name)
+
+
+def _check_not_itself(target: str, drafter: str | None) -> None:
+    """Refuse a drafter that is the target, by name or by content."""
+    ours, theirs = _local(target), _local(drafter)
+    if ours is not None and theirs is not None:
+        check_not_itself(ours, theirs)
+    elif target == drafter != SERVED:
+        raise RequestError(
+            f"target and drafter are both {target}, and what a model drafts for itself is always accepted; name a smaller "
+            "draft model, mtp or prompt-lookup"
+        )
+
+
+def _check_texts(store: BaselineStore, key: TextKey) -> None:
+    """Refuse stored texts with tokens that their own target does not have."""
+    texts, target = store.texts(key), _local(key.target)
+    if texts is None or target is None or target.vocabulary is None or texts.tokenizer != target.tokenizer_fingerprint:
+        return
+    for prompt, ids in texts.texts.items():
+        if ids and not 0 <= min(ids) <= max(ids) < target.vocabulary:
+            wrong = min(ids) if min(ids) < 0 else max(ids)
+            raise BaselineError(
+                f"baseline {store.texts_path(key)}: prompt {prompt} has the token {wrong} and {target.folder} knows "
+                f"{target.vocabulary} tokens; restore it from version control, or delete it and run with --specdec-update=new"
+            )
+
+
+def _check_prompts(key: TextKey, cases: list[Case]) -> None:
+    """Messages need a chat template; each prompt and its new tokens must fit the context of every model that reads them."""
+    prompts = read_prompts(key.prompts, key.prompt_limit)
+    target = _local(key.target)
+    in_process = any(case.engine in _IN_PROCESS for case in cases)
+    if target is not None and in_process and any(prompt.messages for prompt in prompts):
+        check_chat_template(target.folder)
+    models = [target, *(_local(case.draft_model) for case in cases)]
+    narrow = [(model.context, model.folder) for model in models if model is not None and model.context is not None]
+    if not narrow or target is None or not (tokenizer := target.folder / "tokenizer.json").is_file():
+        return
+    context, folder = min(narrow)
+    for text, length in _token_counts(tokenizer, tuple(prompt.text for prompt in prompts if prompt.text)).items():
+        if length + key.new_tokens > context:
+            raise RequestError(
+                f"{key.prompts}: prompt {text[:40]!r} has {length} tokens; with {key.new_tokens} new ones it is longer "
+                f"than the context of {folder} ({context}); shorten it or lower --specdec-new-tokens"
+            )
+
+
+@functools.cache
+def _token_counts(tokenizer: Path, texts: tuple[str, ...]) -> dict[str, int]:
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:  # an engine elsewhere needs none here, and refuses what is too long itself
+        return {}
+    try:
+        encode = Tokenizer.from_file(str(tokenizer)).encode
+        return {text: len(encode(text).ids) for text in texts}
+    except Exception as error:  # tokenizers raises nothing narrower
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise RequestError(f"{tokenizer} cannot be used ({reason}); save the tokenizer again") from None

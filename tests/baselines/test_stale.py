@@ -1,0 +1,95 @@
+"""Which stored files no case would read or write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from helpers.records import case, record, text_set
+
+from pytest_specdec.baselines.schema import SCHEMA, EvidenceFile, TokenMap
+from pytest_specdec.baselines.stale import stale_files
+from pytest_specdec.baselines.store import BaselineStore, write_all
+from pytest_specdec.baselines.writing import dumps
+from pytest_specdec.cases.case import Case, Judged
+
+CASES = (case(k=4), case(k=8, depth=1))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BaselineStore:
+    """All that the cases store, and nothing else."""
+    made = BaselineStore(tmp_path)
+    files = {made.record_path(one): dumps(record()) for one in CASES}
+    files |= {made.evidence_path(one): dumps(EvidenceFile(SCHEMA, "x", ())) for one in CASES}
+    files |= {made.tokens_path(one, head): dumps(TokenMap(SCHEMA, "x", {})) for one in CASES for head in range(one.heads)}
+    files |= {made.texts_path(one.texts): dumps(text_set()) for one in CASES}
+    write_all(files)
+    return made
+
+
+def names(store: BaselineStore, cases: tuple[Case, ...] = CASES, engine: str = "replay") -> list[str]:
+    return [str(path.relative_to(store.folder)) for path in stale_files(cases, store, engine)]
+
+
+def test_what_the_cases_store_is_not_stale(store: BaselineStore) -> None:
+    assert names(store) == []
+
+
+def test_all_that_belongs_to_a_case_that_is_gone_is(store: BaselineStore) -> None:
+    assert names(store, CASES[:1]) == [
+        "text/draft-k8-depth1-t1.json",
+        "text/evidence/draft-k8-depth1-t1.json",
+        "text/tokens/draft-head1-t1-n64-s0.json",
+    ]
+
+
+def test_other_engines_suites_and_unreadable_files_stay(store: BaselineStore) -> None:
+    decode = record(engine="decode")
+    write_all(
+        {
+            store.folder / "text" / "draft-k2-depth0-t1-decode.json": dumps(decode),
+            store.folder / "text" / "damaged.json": "{",
+            store.folder / "chat" / "draft-k2-depth0-t1.json": dumps(record()),
+        }
+    )
+    assert names(store) == []
+    assert names(store, engine="decode") == ["text/draft-k2-depth0-t1-decode.json"]
+
+
+def test_texts_of_a_baselines_repeats_stay_and_those_of_other_seeds_go(store: BaselineStore) -> None:
+    first = CASES[0]
+    again = msgspec.structs.replace(record(), repeats=2, again=(record().counts,))
+    texts = {store.folder / "text" / "texts" / f"t1-n64-s{seed}.json": dumps(text_set()) for seed in (1, 2)}
+    write_all({store.record_path(first): dumps(again), **texts})
+    assert names(store) == ["text/texts/t1-n64-s2.json"]
+
+
+def test_repeats_that_are_asked_for_keep_their_texts(store: BaselineStore) -> None:
+    seeds = {seed: store.folder / "text" / "texts" / f"t1-n64-s{seed}.json" for seed in (1, 2)}
+    write_all(dict.fromkeys(seeds.values(), dumps(text_set())))
+    assert stale_files(CASES, store, "replay", repeats=3) == []
+    assert stale_files(CASES, store, "replay", repeats=2) == [seeds[2]]
+
+
+def test_evidence_without_a_record_is_stale(store: BaselineStore) -> None:
+    write_all({store.folder / "text" / "evidence" / "gone.json": dumps(EvidenceFile(SCHEMA, "x", ()))})
+    assert names(store) == ["text/evidence/gone.json"]
+
+
+def test_unreadable_texts_and_tokens_stay(store: BaselineStore) -> None:
+    write_all({store.folder / "text" / name / "damaged.json": "<<<<<<< ours" for name in ("texts", "tokens")})
+    assert names(store) == []
+
+
+def test_judged_tokens_are_stale_without_their_case_and_plain_ones_are_not(store: BaselineStore) -> None:
+    judged = case(k=8, depth=3, judged=Judged(4, 8, 2))
+    tokens = {store.tokens_path(judged, head): dumps(TokenMap(SCHEMA, "x", {})) for head in range(judged.heads)}
+    write_all({store.record_path(judged): dumps(record(judged="4:8:2")), **tokens})
+    assert names(store, (*CASES, judged)) == []
+    assert names(store) == [
+        "text/draft-k8-depth3-t1-ids4-7.json",
+        "text/tokens/draft-head0-t1-n64-s0-ids4-7.json",
+        "text/tokens/draft-head1-t1-n64-s0-ids4-7.json",
+    ]

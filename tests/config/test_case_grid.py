@@ -1,0 +1,327 @@
+"""From options and markers to cases: precedence, own heads, labels, and what is refused."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.records import case
+from pytest_specdec.session.hooks.preflight import check_distinct
+
+from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Case, Judged
+from pytest_specdec.common.errors import RequestError
+from pytest_specdec.config.case_grid import cases, locate, replaced_drafter, suite_name
+from pytest_specdec.config.settings import Given, Marker, Settings
+
+PAIR: dict[str, Any] = {"target": "models/target", "drafter": "models/text-draft"}
+
+
+def grid(
+    root: Path, line: dict[str, Any] | None = None, marker: dict[str, Any] | None = None, ini: dict[str, Any] | None = None
+) -> tuple[Case, ...]:
+    """The cases of a test in suites/text, called from the folder `called`."""
+    settings = Settings(Given(**(line or {})), Given(**(ini or {})), root, root / "called")
+    return cases(settings, Marker(**(marker or {})), root / "suites" / "text")
+
+
+def one(root: Path, **sources: dict[str, Any]) -> Case:
+    (found,) = grid(root, **sources)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "values", "default"),
+    [
+        ("k", lambda found: (found.k,), ((1,), (2,), (3,)), (8,)),
+        ("depth", lambda found: (found.depth,), ((1,), (2,), (3,)), (0,)),
+        ("temperature", lambda found: found.temperature, (0.1, 0.2, 0.3), 1.0),
+        ("new_tokens", lambda found: found.texts.new_tokens, (10, 20, 30), 128),
+        ("margin", lambda found: found.margin, (0.1, 0.2, 0.3), 0.005),
+        ("top_k", lambda found: found.texts.top_k, (10, 20, 30), 0),
+        ("top_p", lambda found: found.texts.top_p, (0.7, 0.8, 0.9), 1.0),
+        ("judged", lambda found: found.judged, (Judged(1, 2), Judged(1, 3, 2), Judged(1, 4)), None),
+        ("speech", lambda found: found.speech, ("a:f", "b:f", "c:f"), None),
+    ],
+)
+def test_the_line_wins_over_the_marker_over_the_ini_file_over_the_default(
+    tmp_path: Path, name: str, read: Callable[[Case], Any], values: tuple[Any, Any, Any], default: Any
+) -> None:
+    line, marker, ini = ({name: value} for value in values)
+    assert read(one(tmp_path, line=line, marker=PAIR | marker, ini=ini)) == values[0]
+    assert read(one(tmp_path, marker=PAIR | marker, ini=ini)) == values[1]
+    assert read(one(tmp_path, marker=PAIR, ini=ini)) == values[2]
+    assert read(one(tmp_path, marker=PAIR)) == default
+
+
+def test_filters_on_the_line_may_be_switched_off(tmp_path: Path) -> None:
+    texts = one(tmp_path, line={"top_k": 0, "top_p": 1.0}, marker=PAIR | {"top_k": 50, "top_p": 0.9}).texts
+    assert (texts.top_k, texts.top_p) == (0, 1.0)
+
+
+@pytest.mark.parametrize(("name", "value"), [("depth", (0,)), ("temperature", 0.0), ("margin", 0.0)])
+def test_zero_on_the_line_is_a_value(tmp_path: Path, name: str, value: Any) -> None:
+    marker = PAIR | {"depth": (3,), "temperature": 0.7, "margin": 0.1}
+    found = one(tmp_path, line={name: value}, marker=marker)
+    assert getattr(found, name) == (value[0] if isinstance(value, tuple) else value)
+
+
+@pytest.mark.parametrize(("role", "argument"), [("target", "target"), ("draft", "drafter")])
+def test_models_follow_the_same_order_each_relative_to_its_source(tmp_path: Path, role: str, argument: str) -> None:
+    for folder in ("called/own", "suites/text/own", "own"):
+        (tmp_path / folder).mkdir(parents=True)
+    others = {name: value for name, value in PAIR.items() if name != argument}
+    line, ini = {role: "own"}, {role: "own"}
+    assert getattr(one(tmp_path, line=line, marker=others | {argument: "own"}, ini=ini), argument) == str(tmp_path / "called/own")
+    assert getattr(one(tmp_path, marker=others | {argument: "own"}, ini=ini), argument) == str(tmp_path / "suites/text/own")
+    assert getattr(one(tmp_path, marker=others, ini=ini), argument) == str(tmp_path / "own")
+
+
+@pytest.mark.parametrize(
+    ("marker", "complaint"),
+    [
+        ({"drafter": "models/draft"}, "no target model .*; pass --specdec-target=PATH"),
+        ({"target": "models/target"}, "no drafter .*; pass --specdec-draft=PATH, mtp"),
+        ({}, "no "),
+    ],
+)
+def test_a_missing_model_is_refused(tmp_path: Path, marker: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(RequestError, match=complaint):
+        grid(tmp_path, marker=marker)
+
+
+def test_the_grid_is_every_k_with_every_depth(tmp_path: Path) -> None:
+    found = grid(tmp_path, line={"k": (4, 8)}, marker=PAIR | {"depth": (0, 1, 3)})
+    assert [(own.k, own.depth) for own in found] == list(itertools.product((4, 8), (0, 1, 3)))
+    assert len({own.texts for own in found}) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "depths"), [({"depth": (0, 2)}, [2]), ({"depth": (0,)}, []), ({"depth": (1, 3)}, [1, 3]), ({}, [1])]
+)
+def test_own_heads_have_no_depth_zero(tmp_path: Path, asked: dict[str, Any], depths: list[int]) -> None:
+    found = grid(tmp_path, line=asked, marker=PAIR | {"drafter": OWN_HEADS})
+    assert [own.depth for own in found] == depths
+    assert all(own.label == own.drafter == OWN_HEADS for own in found)
+
+
+def test_own_heads_of_a_marker_stay_whatever_the_line_drafts_with(tmp_path: Path) -> None:
+    found = one(tmp_path, line={"draft": "other"}, marker=PAIR | {"drafter": OWN_HEADS})
+    assert found.uses_own_heads
+
+
+@pytest.mark.parametrize("source", ["line", "ini"])
+def test_own_heads_may_be_asked_for_anywhere(tmp_path: Path, source: str) -> None:
+    found = one(tmp_path, **{source: {"draft": OWN_HEADS}, "marker": {"target": "models/target"}})
+    assert (found.drafter, found.label, found.depth) == (OWN_HEADS, OWN_HEADS, 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "depths"), [({}, [0]), ({"depth": (0, 2)}, [0]), ({"depth": (0,)}, [0]), ({"depth": (1, 3)}, [])]
+)
+def test_prompt_lookup_has_no_depth_but_zero(tmp_path: Path, asked: dict[str, Any], depths: list[int]) -> None:
+    found = grid(tmp_path, line=asked, marker=PAIR | {"drafter": LOOKUP})
+    assert [own.depth for own in found] == depths
+    assert all(own.label == own.drafter == LOOKUP for own in found)
+
+
+def test_prompt_lookup_of_a_marker_stays_whatever_the_line_drafts_with(tmp_path: Path) -> None:
+    for draft in ("other", OWN_HEADS):
+        found = one(tmp_path, line={"draft": draft}, marker=PAIR | {"drafter": LOOKUP})
+        assert (found.drafter, found.label, found.draft_model) == (LOOKUP, LOOKUP, None)
+
+
+@pytest.mark.parametrize("source", ["line", "ini"])
+def test_prompt_lookup_may_be_asked_for_anywhere(tmp_path: Path, source: str) -> None:
+    found = one(tmp_path, **{source: {"draft": LOOKUP}, "marker": {"target": "models/target"}})
+    assert (found.drafter, found.label, found.depth) == (LOOKUP, LOOKUP, 0)
+
+
+def test_prompt_lookup_on_the_line_replaces_a_markers_model_under_its_own_name(tmp_path: Path) -> None:
+    """It is another drafter and no newer one: the model's baselines are not what it is judged by."""
+    found = one(tmp_path, line={"draft": LOOKUP}, marker=PAIR | {"depth": (0, 3)})
+    assert (found.drafter, found.label, found.depth) == (LOOKUP, LOOKUP, 0)
+    assert found.id != one(tmp_path, marker=PAIR).id
+
+
+def test_a_folder_named_like_a_drafter_without_a_model_is_not_taken_for_one(tmp_path: Path) -> None:
+    (tmp_path / "called" / LOOKUP).mkdir(parents=True)
+    assert one(tmp_path, line={"draft": LOOKUP}, marker={"target": "models/target"}).drafter == LOOKUP
+    assert one(tmp_path, line={"draft": f"./{LOOKUP}"}, marker=PAIR).drafter == str(tmp_path / "called" / LOOKUP)
+
+
+def test_the_label_stays_when_the_line_points_elsewhere(tmp_path: Path) -> None:
+    stored, tried = one(tmp_path, marker=PAIR), one(tmp_path, line={"draft": "../new/draft-7"}, marker=PAIR)
+    assert stored.label == tried.label == "text-draft"
+    assert stored.id == tried.id
+    assert tried.drafter == str((tmp_path / "new/draft-7").resolve())
+
+
+@pytest.mark.parametrize("source", ["line", "ini"])
+def test_without_a_marker_the_label_is_plain(tmp_path: Path, source: str) -> None:
+    assert one(tmp_path, **{source: {"draft": "models/x"}, "marker": {"target": "models/target"}}).label == "draft"
+
+
+def test_prompts_and_costs_of_a_marker_lie_beside_the_test(tmp_path: Path) -> None:
+    found = one(tmp_path, marker=PAIR | {"prompts": "../long.jsonl", "costs": "costs.json"}, ini={"costs": Path("ini.json")})
+    assert found.texts.prompts == tmp_path / "suites/long.jsonl"
+    assert found.costs == tmp_path / "suites/text/costs.json"
+    assert one(tmp_path, marker=PAIR).texts.prompts == tmp_path / "suites/text/prompts.jsonl"
+
+
+def test_costs_of_the_line_win_and_those_of_the_ini_file_fill_in(tmp_path: Path) -> None:
+    line, ini = {"costs": Path("line.json")}, {"costs": Path("ini.json")}
+    assert one(tmp_path, line=line, marker=PAIR | {"costs": "marker.json"}).costs == tmp_path / "called/line.json"
+    assert one(tmp_path, marker=PAIR, ini=ini).costs == tmp_path / "ini.json"
+    assert one(tmp_path, marker=PAIR).costs is None
+
+
+@pytest.mark.parametrize("source", ["line", "ini"])
+def test_seed_and_number_of_prompts_are_the_sessions(tmp_path: Path, source: str) -> None:
+    texts = one(tmp_path, **{source: {"seed": 7, "prompts": 3}, "marker": PAIR}).texts
+    assert (texts.seed, texts.prompt_limit) == (7, 3)
+    texts = one(tmp_path, marker=PAIR).texts
+    assert (texts.seed, texts.prompt_limit) == (0, None)
+
+
+@pytest.mark.parametrize(("temperature", "rule"), [(0.0, "greedy"), (0.7, "rejection"), (1.0, "rejection")])
+def test_the_rule_follows_the_temperature(tmp_path: Path, temperature: float, rule: str) -> None:
+    assert one(tmp_path, line={"temperature": temperature}, marker=PAIR).rule == rule
+    assert one(tmp_path, line={"temperature": temperature}, marker=PAIR | {"rule": rule}).rule == rule
+
+
+@pytest.mark.parametrize(
+    ("rule", "temperature", "complaint"),
+    [
+        ("greedy", 1.0, "rule 'greedy' does not go with temperature 1; greedy is temperature 0"),
+        ("rejection", 0.0, "rule 'rejection' does not go with temperature 0"),
+        ("block", 0.0, "rule 'block' does not go with temperature 0"),
+        ("typical", 0.0, "rule 'typical' does not go with temperature 0"),
+        ("best", 1.0, "verification rule 'best' is unknown; choose among rejection, greedy"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused(tmp_path: Path, rule: str, temperature: float, complaint: str) -> None:
+    with pytest.raises(RequestError, match=complaint):
+        grid(tmp_path, line={"temperature": temperature}, marker=PAIR | {"rule": rule})
+
+
+@pytest.mark.parametrize("engine", [{}, {"engine": "replay"}])
+def test_a_lossy_rule_is_not_replayed(tmp_path: Path, engine: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=r"rule 'typical' is lossy: its text is not .* use --specdec-engine=decode"):
+        grid(tmp_path, line=engine, marker=PAIR | {"rule": "typical"})
+
+
+@pytest.mark.parametrize("source", ["line", "ini"])
+def test_a_lossy_rule_is_decoded_and_labelled(tmp_path: Path, source: str) -> None:
+    found = one(tmp_path, **{source: {"engine": "decode"}, "marker": PAIR | {"rule": "typical"}})
+    assert found.name == "text-draft-k8-depth0-t1-typical-lossy-decode"
+
+
+@pytest.mark.parametrize("rule", ["sample-match", "block"])
+def test_a_lossless_rule_may_be_replayed_and_decoded(tmp_path: Path, rule: str) -> None:
+    for engine in ("replay", "decode"):
+        found = one(tmp_path, line={"engine": engine}, marker=PAIR | {"rule": rule})
+        assert (found.rule, found.engine) == (rule, engine)
+
+
+def test_the_engine_is_the_sessions(tmp_path: Path) -> None:
+    assert one(tmp_path, marker=PAIR).engine == "replay"
+    assert one(tmp_path, marker=PAIR, ini={"engine": "decode"}).engine == "decode"
+    assert one(tmp_path, line={"engine": "replay"}, marker=PAIR, ini={"engine": "decode"}).engine == "replay"
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("suites/text", "text"),
+        ("suites/text/long", "text/long"),
+        ("tests/spec", "tests/spec"),
+        ("tests/suites", "tests/suites"),
+        ("suites", "main"),
+        (".", "main"),
+        ("../elsewhere/audio", "audio"),
+    ],
+)
+def test_a_suite_is_named_after_its_folder(tmp_path: Path, folder: str, name: str) -> None:
+    assert suite_name((tmp_path / folder).resolve(), tmp_path) == name
+
+
+def test_a_folder_is_found_before_a_hub_id_is_assumed(tmp_path: Path) -> None:
+    assert locate("org/model", tmp_path) == "org/model"
+    (tmp_path / "org/model").mkdir(parents=True)
+    assert locate("org/model", tmp_path) == str(tmp_path / "org/model")
+
+
+@pytest.mark.parametrize("name", ["model", "./model", "../x/model", "a/b/model"])
+def test_what_cannot_be_a_hub_id_is_a_path(tmp_path: Path, name: str) -> None:
+    assert locate(name, tmp_path) == str((tmp_path / name).resolve())
+
+
+def test_an_absolute_path_stays(tmp_path: Path) -> None:
+    assert locate(str(tmp_path / "model"), Path("/elsewhere")) == str(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "change", [{"drafter": "/models/other"}, {"margin": 0.1}, {"target": "/models/other"}, {"new_tokens": 32}]
+)
+def test_two_cases_may_not_share_a_baseline(change: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=f"two different cases are both called {case().id} .*; move one of the tests"):
+        check_distinct([case(), case(**change)])
+
+
+def test_one_case_in_two_tests_and_cases_of_different_names_are_fine() -> None:
+    check_distinct([case(), case(), case(k=4), case(depth=1), case(suite="other")])
+
+
+def test_the_markers_number_of_prompts_stands_between_line_and_ini_file(tmp_path: Path) -> None:
+    marker = PAIR | {"prompt_limit": 64}
+    limits = [
+        one(tmp_path, line={"prompts": 1000}, marker=marker, ini={"prompts": 3}).texts.prompt_limit,
+        one(tmp_path, marker=marker, ini={"prompts": 3}).texts.prompt_limit,
+        one(tmp_path, marker=PAIR, ini={"prompts": 3}).texts.prompt_limit,
+    ]
+    assert limits == [1000, 64, 3]
+
+
+@pytest.mark.parametrize("source", ["line", "marker", "ini"])
+@pytest.mark.parametrize("engine", ["decode", "logprobs", "vllm", "transformers", "trace"])
+def test_only_replay_judges_some_tokens_and_takes_the_others_as_given(tmp_path: Path, engine: str, source: str) -> None:
+    sources: dict[str, dict[str, Any]] = {"line": {"engine": engine}, "marker": {**PAIR}, "ini": {}}
+    sources[source]["judged"] = Judged(4, 8, 2)
+    with pytest.raises(RequestError, match=f"engine '{engine}' decodes them all; use --specdec-engine=replay"):
+        grid(tmp_path, **sources)
+
+
+@pytest.mark.parametrize("judged", [Judged(4, 8), Judged(4, 8, 2)])
+def test_prompt_lookup_judges_no_tokens_apart(tmp_path: Path, judged: Judged) -> None:
+    with pytest.raises(RequestError, match=f"--specdec-judged needs a model's probabilities, and {LOOKUP} has none"):
+        grid(tmp_path, line={"judged": judged}, marker=PAIR | {"drafter": LOOKUP})
+
+
+def test_steps_of_another_length_may_not_share_a_baseline_and_sounds_may() -> None:
+    judged = Judged(4, 8, 2)
+    assert case(judged=judged).id == case(judged=Judged(4, 8)).id
+    with pytest.raises(RequestError, match="two different cases are both called"):
+        check_distinct([case(judged=judged), case(judged=Judged(4, 8))])
+    check_distinct([case(judged=judged, speech="voice:speak"), case(judged=judged, speech="voice:sing"), case()])
+
+
+@pytest.mark.parametrize(
+    ("line", "marker", "ini", "replaced"),
+    [
+        ("/new", "models/old", None, "drafter='models/old'"),
+        ("/new", None, "models/old", "specdec_draft = models/old in the ini file"),
+        ("/new", "models/old", "/new", "drafter='models/old'"),
+        ("/new", "/new", None, None),
+        ("/new", None, None, None),
+        (None, "models/old", None, None),
+        ("/new", OWN_HEADS, None, None),
+    ],
+)
+def test_another_drafter_than_the_command_lines_is_known(
+    tmp_path: Path, line: str | None, marker: str | None, ini: str | None, replaced: str | None
+) -> None:
+    settings = Settings(Given(draft=line), Given(draft=ini), tmp_path, tmp_path)
+    assert replaced_drafter(settings, Marker(drafter=marker), tmp_path) == replaced

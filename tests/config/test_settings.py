@@ -1,0 +1,215 @@
+"""Settings and markers: where values come from, what is accepted, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_specdec.cases.case import Judged
+from pytest_specdec.common.errors import RequestError
+from pytest_specdec.config.settings import Given, Marker, Settings, first
+
+WHERE = "tests/test_it.py::test_it"
+
+
+def test_zero_and_empty_count_as_given() -> None:
+    assert first(None, 0, 5, default=9) == 0
+    assert first(None, (), default=(8,)) == ()
+    assert first(None, None, default=9) == 9
+
+
+def settings(line: Given | None = None, ini: Given | None = None) -> Settings:
+    return Settings(line or Given(), ini or Given(), Path("/root"), Path("/called"))
+
+
+def test_a_session_option_comes_from_the_line_then_the_ini_file() -> None:
+    assert settings(Given(seed=0), Given(seed=5)).scalar("seed", 9) == 0
+    assert settings(None, Given(seed=5)).scalar("seed", 9) == 5
+    assert settings().scalar("seed", 9) == 9
+
+
+def test_paths_are_relative_to_where_they_were_written() -> None:
+    line, ini = Given(costs=Path("c.json")), Given(costs=Path("i.json"))
+    assert settings(line, ini).path("costs") == Path("/called/c.json")
+    assert settings(None, ini).path("costs") == Path("/root/i.json")
+    assert settings(Given(costs=Path("/else/c.json"))).path("costs") == Path("/else/c.json")
+    assert settings().path("costs") is None
+
+
+def test_baselines_have_a_folder_by_default() -> None:
+    assert settings().baselines == Path("/root/baselines")
+    assert settings(Given(baselines=Path("mine"))).baselines == Path("/called/mine")
+
+
+def test_reports_are_written_where_pytest_was_called() -> None:
+    assert settings(Given(report=(Path("a.json"), Path("/b.json")))).reports == (Path("/called/a.json"), Path("/b.json"))
+    assert settings().reports == ()
+
+
+def test_a_project_that_asks_for_nothing_hears_nothing() -> None:
+    assert not settings().speaks
+    assert settings(Given(k=(4,))).speaks
+    assert settings(None, Given(alpha=0.05)).speaks
+
+
+def test_settings_are_read_from_pytest(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nspecdec_k = 4, 16\nspecdec_alpha = 5%\n")
+    found = Settings.from_pytest_config(
+        pytester.parseconfig("--specdec-k=8", "--specdec-report=a.json", "--specdec-report=b.json")
+    )
+    assert found.command_line == Given(k=(8,), report=(Path("a.json"), Path("b.json")))
+    assert found.ini == Given(k=(4, 16), alpha=0.05)
+    assert found.root == found.invoked_from == pytester.path
+
+
+def test_filters_and_the_engine_are_read_from_either_source(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nspecdec_top_k = 40\nspecdec_top_p = 0.8\nspecdec_engine = decode\n")
+    found = Settings.from_pytest_config(pytester.parseconfig("--specdec-top-k=0", "--specdec-top-p=0.95"))
+    assert found.command_line == Given(top_k=0, top_p=0.95)
+    assert found.ini == Given(top_k=40, top_p=0.8, engine="decode")
+    assert found.engine == "decode"
+
+
+def test_replay_is_the_engine_unless_another_is_named() -> None:
+    assert settings().engine == "replay"
+    assert settings(Given(engine="replay"), Given(engine="decode")).engine == "replay"
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("specdec_top_k = few", "ini option specdec_top_k: 'few' is not a whole"),
+        ("specdec_top_p = 95%", "ini option specdec_top_p: '95%' is out of range"),
+        ("specdec_engine = magic", "ini option specdec_engine: 'magic' is not one of replay, decode"),
+        ("specdec_k = 0", "ini option specdec_k: '0' is not a whole"),
+        ("specdec_margin = 2", "ini option specdec_margin: '2' is out of range"),
+        ("specdec_judged = 8:4", "ini option specdec_judged: '8:4' is no range of token ids"),
+        ("specdec_speech = codec", "ini option specdec_speech: 'codec' names no function"),
+        ("specdec_language = de", "ini option specdec_language: 'de' is not one of en, zh"),
+    ],
+)
+def test_a_bad_ini_value_is_named(pytester: pytest.Pytester, line: str, complaint: str) -> None:
+    pytester.makeini(f"[pytest]\n{line}\n")
+    with pytest.raises(RequestError, match=f"{complaint}.*; (write|choose)"):
+        Settings.from_pytest_config(pytester.parseconfig())
+
+
+def test_baselines_are_not_updated_from_fewer_prompts(pytester: pytest.Pytester) -> None:
+    with pytest.raises(RequestError, match=r"--specdec-update with --specdec-prompts .*; leave one of them out"):
+        Settings.from_pytest_config(pytester.parseconfig("--specdec-update=all", "--specdec-prompts=3"))
+
+
+def marker(**arguments: Any) -> Marker:
+    return Marker.from_pytest_mark((), arguments, WHERE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ({"k": 8}, Marker(k=(8,))),
+        ({"k": [4, 8, 4]}, Marker(k=(4, 8))),
+        ({"k": (4, 8)}, Marker(k=(4, 8))),
+        ({"depth": 0}, Marker(depth=(0,))),
+        ({"temperature": 0}, Marker(temperature=0.0)),
+        ({"margin": 0.01}, Marker(margin=0.01)),
+        ({"new_tokens": 64}, Marker(new_tokens=64)),
+        ({"top_k": 50, "top_p": 0.9}, Marker(top_k=50, top_p=0.9)),
+        ({"top_k": 0, "top_p": 1}, Marker(top_k=0, top_p=1.0)),
+        ({"rule": "block"}, Marker(rule="block")),
+        ({"judged": "41:297"}, Marker(judged=Judged(41, 297))),
+        ({"judged": "41:297:2", "prompt_limit": 64}, Marker(judged=Judged(41, 297, 2), prompt_limit=64)),
+        ({"speech": "suites.codec:speak"}, Marker(speech="suites.codec:speak")),
+        ({"target": Path("models/target"), "drafter": "mtp"}, Marker(target="models/target", drafter="mtp")),
+        ({}, Marker()),
+    ],
+)
+def test_marker_values_are_held_to_the_options_rules(arguments: dict[str, Any], wanted: Marker) -> None:
+    assert marker(**arguments) == wanted
+
+
+def test_a_marker_takes_keywords_only() -> None:
+    with pytest.raises(RequestError, match=f"{WHERE}: the specdec marker takes keywords only; name them: target, drafter, k"):
+        Marker.from_pytest_mark(("models/target",), {}, WHERE)
+
+
+def test_unknown_arguments_of_a_marker_are_named() -> None:
+    with pytest.raises(RequestError, match=f"{WHERE}: the specdec marker knows no draft, ks; choose among target, drafter"):
+        marker(ks=8, draft="x", k=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("k", 0),
+        ("k", -4),
+        ("k", "8"),
+        ("k", 8.0),
+        ("k", True),
+        ("k", []),
+        ("k", [4, 0]),
+        ("k", None),
+        ("depth", -1),
+        ("depth", [0, "3"]),
+        ("temperature", -0.5),
+        ("temperature", "hot"),
+        ("temperature", float("nan")),
+        ("margin", 1.0),
+        ("margin", -0.1),
+        ("top_k", -1),
+        ("top_k", 2.5),
+        ("top_k", "50"),
+        ("top_k", True),
+        ("top_p", 0),
+        ("top_p", 1.1),
+        ("top_p", "0.9"),
+        ("top_p", float("nan")),
+        ("new_tokens", 1),
+        ("new_tokens", [64, 128]),
+        ("target", ""),
+        ("drafter", 3),
+        ("rule", None),
+        ("prompts", ["a.jsonl"]),
+        ("costs", False),
+        ("judged", 41),
+        ("judged", (41, 297)),
+        ("judged", "41"),
+        ("judged", "297:41"),
+        ("judged", "41:297:0"),
+        ("judged", ["41:297", "1:2"]),
+        ("judged", None),
+        ("prompt_limit", 0),
+        ("prompt_limit", "64"),
+        ("prompt_limit", [4, 8]),
+        ("prompt_limit", True),
+        ("speech", "codec"),
+        ("speech", print),
+        ("k", 513),
+        ("depth", 65),
+        ("temperature", 1e-300),
+        ("new_tokens", 10**7),
+        ("target", "a\0b"),
+        ("costs", "a" * 300),
+        ("speech", ""),
+    ],
+)
+def test_a_bad_value_of_a_marker_is_named_with_its_place(name: str, value: object) -> None:
+    with pytest.raises(RequestError) as caught:
+        marker(**{name: value})
+    complaint, _, advice = str(caught.value).partition("; ")
+    assert complaint.startswith(f"{WHERE}: {name}={value!r}"[:200])
+    assert advice
+
+
+def test_a_number_of_thousands_of_digits_is_named() -> None:
+    with pytest.raises(RequestError, match="k=a huge number"):
+        marker(k=10**5000)
+
+
+def test_judged_tokens_speech_and_language_are_read_from_either_source(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nspecdec_judged = 41:297\nspecdec_speech = codec:speak\nspecdec_language = zh\n")
+    found = Settings.from_pytest_config(pytester.parseconfig("--specdec-judged=3:9:2", "--specdec-language=en"))
+    assert found.command_line == Given(judged=Judged(3, 9, 2), language="en")
+    assert found.ini == Given(judged=Judged(41, 297), speech="codec:speak", language="zh")
+    assert found.scalar("language", "?") == "en"

@@ -1,0 +1,86 @@
+"""The adapter on real llama.cpp servers: every round is replay's, synthetic acceptance is recovered, a death is survived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from helpers.embedded import PROMPTS, Pair
+from helpers.llama_server import llama_server
+
+from pytest_specdec.acceptance.renewal import sample_rounds
+from pytest_specdec.cases.case import Sampling
+from pytest_specdec.cases.prompts import read_prompts
+from pytest_specdec.cases.texts import Text
+from pytest_specdec.decoding.replay import DrafterPlan, text_scores
+from pytest_specdec.engines.adapter_api import Asked, Reported, Request, Setup
+from pytest_specdec.engines.adapters.llama_cpp_server import LlamaCppAdapter
+from pytest_specdec.engines.counting.checks import check_reported
+from pytest_specdec.engines.counting.normalise import starts_of
+from pytest_specdec.engines.servers.client import Client, Patience, ServerError
+
+K, NEW = 3, 64
+RATES = (0.8, 0.5, 0.25)
+
+
+def _request(pair: Pair, temperature: float = 0.0, prompts: int = 20, seed: int = 0) -> Request:
+    asked = [Asked(own, tuple(ids)) for own, ids in zip(read_prompts(PROMPTS), pair.prompts, strict=True)][:prompts]
+    return Request(asked, K, 0, "target", "draft", Sampling(temperature), NEW, seed, "greedy")
+
+
+def _texts(server: LlamaCppAdapter, request: Request) -> list[Reported]:
+    texts = [own for own in server.run(request) if isinstance(own, Reported)]
+    for own in texts:
+        check_reported(own, request)
+    return texts
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LlamaCppAdapter]:
+    with llama_server("target", "draft") as url:
+        yield LlamaCppAdapter(Setup(url))
+
+
+def test_greedy_rounds_are_those_of_replay(pair: Pair, server: LlamaCppAdapter) -> None:
+    request = _request(pair)
+    said = _texts(server, request)
+    assert {own.altered for own in said} == {None}
+    texts = [Text(own.key, "all", (*own.prompt_ids, *own.new_ids), len(own.prompt_ids)) for own in said]
+    (scores,) = text_scores(pair.target, [DrafterPlan(pair.draft, 0, K)], texts, request.sampling)
+    expected = sample_rounds(scores.field("greedy"), K, np.random.default_rng())
+    for own, rounds in zip(said, expected, strict=True):
+        # Near the length limit the server drafts fewer tokens.
+        whole = [(one.start, one.accepted) for one in starts_of(own) if one.drafted == K]
+        assert len(whole) >= 5
+        assert whole == rounds[: len(whole)]
+    for own in said:
+        assert sum(one.accepted + 1 for one in own.rounds or ()) == len(own.new_ids) - 1
+
+
+def test_sampled_texts_are_repeatable(pair: Pair, server: LlamaCppAdapter) -> None:
+    request = _request(pair, temperature=1.0, prompts=6)
+    one, two = (_texts(server, request) for _ in range(2))
+    assert [own.new_ids for own in one] == [own.new_ids for own in two]
+    assert [own.new_ids for own in one] != [own.new_ids for own in _texts(server, _request(pair, 1.0, 6, seed=77))]
+
+
+def test_synthetic_acceptance_is_recovered_and_named(pair: Pair) -> None:
+    with llama_server("target", "draft", ",".join(map(str, RATES))) as url:
+        said = _texts(LlamaCppAdapter(Setup(url)), _request(pair, prompts=40, seed=1))
+    assert all(own.altered and own.altered.startswith("synthetic acceptance") for own in said)
+    rounds = [one for own in said for one in own.rounds or () if one.drafted == K]
+    for step, rate in enumerate(RATES):
+        measured = np.mean([one.accepted > step for one in rounds])
+        error = np.sqrt(rate * (1 - rate) / len(rounds))
+        assert abs(measured - rate) < 3 * error, (step, measured, rate, error)
+
+
+def test_texts_before_a_death_are_handed_over(pair: Pair) -> None:
+    patience = Patience(tries=2, sleep=lambda seconds: None)
+    with llama_server("target", "draft") as url:
+        texts = LlamaCppAdapter(Setup(url), Client(url, patience=patience)).run(_request(pair))
+        kept = [next(texts) for _ in range(3)]
+    with pytest.raises(ServerError, match="see that the server runs and look into its log"):
+        next(texts)
+    assert len(kept) == 3

@@ -1,0 +1,76 @@
+"""vLLM in this process: what can be tried without it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from helpers.reports import request
+from helpers.support import EMBEDDED
+
+from pytest_specdec.acceptance.lookup import NGRAM
+from pytest_specdec.checkpoints.checkpoint import open_checkpoint
+from pytest_specdec.common.errors import RequestError
+from pytest_specdec.engines.adapter_api import ReportedRound, Setup, Totals
+from pytest_specdec.engines.adapters.vllm import VllmAdapter, plain, vllm
+from pytest_specdec.engines.adapters.vllm_server import SpecMetrics, VllmServer
+
+
+def test_a_llama_with_mtp_layers_is_handed_over_without_them(tmp_path: Path) -> None:
+    source = EMBEDDED / "text-target"
+    made = open_checkpoint(Path(plain(str(source), tmp_path / "target")))
+    assert made.folder == tmp_path / "target"
+    assert not made.has_mtp_tensors
+    assert made.mtp_layers == 0
+    own = open_checkpoint(source)
+    assert set(made.tensors) == {name for name in own.tensors if not own.is_mtp_tensor(name)}
+    assert (made.folder / "tokenizer.json").read_bytes() == (source / "tokenizer.json").read_bytes()
+    assert plain(str(made.folder), tmp_path / "again") == str(made.folder), "nothing to leave out"
+
+
+def test_a_hub_id_is_left_to_vllm(tmp_path: Path) -> None:
+    assert plain("owner/name", tmp_path / "target") == "owner/name"
+
+
+def test_with_a_url_it_is_the_server() -> None:
+    assert isinstance(vllm(Setup(url="http://host")), VllmServer)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed here")
+def test_without_vllm_the_error_says_what_to_do() -> None:
+    with pytest.raises(RequestError, match="pip install vllm, or name a server: --specdec-url="):
+        vllm(Setup())
+
+
+def test_it_looks_up_the_n_grams_that_replay_looks_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """n-grams of 1 to 2 tokens, the longest first and of several places the first, as `acceptance.lookup` has it."""
+    loaded: list[dict] = []
+
+    class Vllm:
+        __version__ = "0"
+
+        def LLM(self, **given: Any) -> None:  # noqa: N802
+            loaded.append(given)
+
+    monkeypatch.setattr("pytest_specdec.engines.adapters.vllm._vllm", Vllm)
+    made = VllmAdapter(Setup())
+    made._engine(request(target="owner/name", drafter="prompt-lookup"), tmp_path)
+    drafting = loaded[0]["speculative_config"]
+    assert (drafting["prompt_lookup_min"], drafting["prompt_lookup_max"]) == made.manner.ngrams == (1, NGRAM)
+
+
+def test_metrics_of_a_request_without_a_round() -> None:
+    recorded = {"num_spec_steps": 0, "num_accepted_draft_tokens": 0, "num_draft_tokens": 0, "acceptance_histogram": [0, 0, 0, 0]}
+    metrics = msgspec.json.decode(json.dumps(recorded), type=SpecMetrics)
+    assert metrics.rounds() == ()
+    assert metrics.totals() == Totals(0, 0, 0, (0, 0, 0))
+
+
+def test_detailed_metrics_list_rounds_in_order() -> None:
+    metrics = SpecMetrics(2, 3, 6, [0, 1, 1, 0], [1, 2], [3, 3])
+    assert metrics.rounds() == (ReportedRound(3, 1), ReportedRound(3, 2))
+    assert metrics.totals() == Totals(2, 6, 3, (2, 1, 0))

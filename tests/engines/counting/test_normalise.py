@@ -1,0 +1,144 @@
+"""One definition where rounds are told, another one, by name, where only sums are."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from helpers.reports import reported, request
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_specdec.cases.case import DEFINITION
+from pytest_specdec.common.errors import MeasurementError
+from pytest_specdec.engines.adapter_api import Manner, Pooled, Reported, Totals
+from pytest_specdec.engines.counting.checks import check_reported
+from pytest_specdec.engines.counting.normalise import POOLED, comparable_rounds, definition_of, normalised
+
+ROUNDS = [(3, 1), (3, 3), (3, 0), (2, 2), (1, 0)]
+
+
+def counts(*texts: Reported, pooled: Pooled | None = None, drafter: str = "draft"):
+    definition = definition_of(texts, drafter, pooled)
+    return definition, normalised(definition, texts, ["all"] * len(texts), 3, pooled)
+
+
+def test_rounds_inside_the_text_are_counted_and_those_near_its_end_are_not() -> None:
+    definition, found = counts(reported(ROUNDS))
+    assert definition.name == DEFINITION
+    assert found.rounds.tolist() == [4]  # the fourth starts 4 tokens before the end
+    assert found.drafted.tolist() == [[4, 4, 3]]
+    assert found.accepted.tolist() == [[3, 2, 1]]
+
+
+def test_the_prompt_passs_round_is_played_and_not_counted() -> None:
+    plain, assisted = counts(reported(ROUNDS)), counts(reported([(3, 2), *ROUNDS], manner=Manner(prefill_drafts=True)))
+    assert plain[0].name == assisted[0].name == DEFINITION
+    np.testing.assert_array_equal(plain[1].accepted, assisted[1].accepted)
+    np.testing.assert_array_equal(plain[1].rounds, assisted[1].rounds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """How a greedy engine cuts a text into rounds; `spare` tokens are kept for the bonus token where it clips its drafts."""
+
+    manner: Manner
+    spare: int = 1
+
+    def decode(self, matching: list[int], k: int = 3) -> Reported:
+        """A text whose draft at each place agrees with so many tokens from there on."""
+        at, rounds = int(not self.manner.prefill_drafts), []
+        while at < len(matching):
+            drafted = k if self.manner.end == "full" else max(0, min(k, len(matching) - at - self.spare))
+            accepted = min(drafted, matching[at])
+            if drafted or self.manner.counts_empty:
+                rounds.append((drafted, accepted))
+            at += accepted + 1
+        return reported(rounds, len(matching), self.manner)
+
+
+def decoders(*, prefill: bool) -> list[Decoder]:
+    """llama.cpp and OpenVINO, transformers; ONNX Runtime; vLLM; an engine that clips and leaves empty rounds out."""
+    clipped, full = Manner(prefill, "clipped", True, True), Manner(prefill, "full", True)
+    return [Decoder(clipped), Decoder(clipped, spare=0), Decoder(full), Decoder(dataclasses.replace(clipped, counts_empty=False))]
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40))
+def test_engines_that_start_alike_play_the_same_rounds(matching: list[int]) -> None:
+    """However they clip their drafts at the end, and whether they count rounds without any."""
+    for prefill in (False, True):
+        texts = [decoder.decode(matching) for decoder in decoders(prefill=prefill)]
+        for one in texts:
+            check_reported(one, request(new_tokens=len(matching)))
+        first, *others = [comparable_rounds(one, 3) for one in texts]
+        assert all(own.drafted == 3 for own in first)
+        assert others == [first] * len(others)
+
+
+def test_engines_that_start_elsewhere_play_others() -> None:
+    """Drafting in the prompt pass: the same text, cut one token earlier."""
+    matching = [1, 0, 2, 1, 0, 0, 3, 2, 1, 0, 0, 0, 0]
+    after, before = (decoders(prefill=prefill)[0].decode(matching) for prefill in (False, True))
+    assert after.new_ids == before.new_ids
+    assert [own.start - 3 for own in comparable_rounds(after, 3)] == [1, 2, 5, 6]
+    assert [own.start - 3 for own in comparable_rounds(before, 3)] == [2, 5, 6]
+
+
+def test_sums_stand_under_a_definition_of_their_own() -> None:
+    definition, found = counts(reported(None, 12, totals=Totals(5, 12, 6, (3, 2, 1))))
+    assert definition.name == "sums/1"
+    assert (found.total_rounds, found.drafted.sum(), found.accepted.tolist()) == (5, 12, [[3, 2, 1]])
+    assert found.drafted.tolist() == [[5, 5, 2]]
+    assert found.acceptance_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("manner", "name"),
+    [
+        (Manner(prefill_drafts=True), "sums/1-prefill"),
+        (Manner(end="full"), "sums/1-full"),
+        (Manner(counts_empty=True), "sums/1-empty"),
+    ],
+)
+def test_a_definition_says_how_the_engine_counts(manner: Manner, name: str) -> None:
+    assert counts(reported(None, 12, manner, totals=Totals(5, 15, 6, (3, 2, 1))))[0].name == name
+    assert counts(reported(None, 12, manner, totals=Totals(5, 15, 6)))[0].name == f"{name}-no-positions"
+
+
+def test_sums_without_positions_keep_the_rate_and_the_length() -> None:
+    definition, found = counts(reported(None, 12, totals=Totals(None, 12, 6)))
+    assert definition.name == "sums/1-empty-no-positions"  # rounds told by the tokens alone include the empty ones
+    assert (found.total_rounds, found.acceptance_rate, found.acceptance_length) == (5, 0.5, 1 + 6 / 5)
+
+
+def test_drafts_that_are_missing_are_missing_where_nothing_was_accepted() -> None:
+    """A perfect drafter: every draft accepted, the last rounds cut short."""
+    _, found = counts(reported(None, 12, totals=Totals(3, 8, 8, (3, 3, 2))))
+    assert found.drafted.tolist() == [[3, 3, 2]]
+    assert found.acceptance_rate == 1
+
+
+def test_prompt_lookup_whose_empty_rounds_are_left_out_tells_no_places() -> None:
+    text = reported([(3, 1), (2, 2)], 40)
+    assert counts(text, drafter="prompt-lookup")[0].name == "sums/1"
+    whole = reported([(3, 1), (0, 0), (2, 2), *[(0, 0)] * 8], manner=Manner(counts_empty=True))
+    definition, found = counts(whole, drafter="prompt-lookup")
+    assert definition.name == DEFINITION
+    assert found.total_rounds == 9
+
+
+def test_pooled_sums_are_one_row() -> None:
+    texts = [reported(None, 64) for _ in range(4)]
+    with pytest.raises(MeasurementError, match="counted in different manners"):
+        definition_of(texts, "draft", Pooled(Totals(124, 372, 128), Manner(prefill_drafts=True)))
+    definition, found = counts(
+        *[reported(None, 64, Manner(end="full"))] * 4, pooled=Pooled(Totals(124, 372, 128, (70, 39, 19)), Manner(end="full"))
+    )
+    assert definition.name == "sums/1-full"
+    assert (found.prompts, found.acceptance_rate) == ((POOLED,), 128 / 372)
+
+
+def test_texts_without_numbers_are_refused() -> None:
+    with pytest.raises(MeasurementError, match="comes without rounds or sums; turn on"):
+        counts(reported(None, 12))

@@ -1,0 +1,229 @@
+"""Somebody else's engine behind our protocol: what it cannot do is refused, and nothing measured is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.reports import PROMPT
+from helpers.support import EMBEDDED
+
+from pytest_specdec.cases.case import Case, Judged, TextKey
+from pytest_specdec.cases.prompts import Prompt, read_prompts
+from pytest_specdec.checkpoints.checkpoint import case_checkpoint
+from pytest_specdec.common.errors import MeasurementError, RequestError
+from pytest_specdec.engines.adapter_api import (
+    RULES,
+    Abilities,
+    Manner,
+    Pooled,
+    Reported,
+    ReportedRound,
+    Request,
+    Setup,
+    Timings,
+    Totals,
+)
+from pytest_specdec.engines.adapters.trace import TraceAdapter
+from pytest_specdec.engines.encoding import encoded, encoded_alone
+from pytest_specdec.engines.external import ForeignEngine
+
+ABLE = Abilities(
+    drafters=("model", "mtp", "prompt-lookup"), rules=RULES, draft_depth=False, samples=True, filters=True, per_round=True
+)  # fmt: skip
+ROUNDS = (ReportedRound(3, 1), ReportedRound(3, 3), ReportedRound(3, 0), ReportedRound(0, 0))
+
+
+@dataclasses.dataclass
+class Scripted:
+    """An engine that says what it is told to say, and may die on the way."""
+
+    name = "vllm"
+    abilities: Abilities = ABLE
+    dies_at: int | None = None
+    pooled: Pooled | None = None
+    ngrams: tuple[int, int] | None = None
+    asked: list[Request] = dataclasses.field(default_factory=list)
+
+    def version(self) -> str:
+        return "9.9"
+
+    def run(self, request: Request) -> Iterator[Reported | Pooled]:
+        self.asked.append(request)
+        for row, one in enumerate(request.prompts):
+            if row == self.dies_at:
+                raise MeasurementError("the server is gone; start it again")
+            manner = Manner(counts_empty=self.pooled is None, ngrams=self.ngrams)
+            rounds = None if self.pooled else ROUNDS
+            yield Reported(one.key, PROMPT, (5, *range(2, 10)), manner, rounds, timings=Timings(2.0, (1.0, 3.0)))
+        if self.pooled is not None:
+            yield self.pooled
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(f'{{"category": "c{row}", "prompt": "text {row}"}}\n' for row in range(3)))
+    texts = TextKey("s", "served", prompts, None, 9, 0.0, 0)
+    return Case(texts, "served", "served", 3, 0, "greedy", 0.005, engine="vllm")
+
+
+def engine(adapter: Scripted, folder: Path) -> ForeignEngine:
+    made = ForeignEngine("vllm", kept=folder / "kept")
+    made.adapter = adapter
+    return made
+
+
+def test_a_measurement_says_what_was_counted_and_by_whom(case: Case, tmp_path: Path) -> None:
+    found = engine(Scripted(), tmp_path).measure(case)
+    assert (found.definition, found.environment.engine, found.fingerprints.target) == ("acceptance/1", "9.9", "served")
+    assert found.counts.categories == ("c0", "c1", "c2")
+    assert found.counts.rounds.tolist() == [2, 2, 2]
+    assert found.times is not None
+    assert (found.times.draft_ms, found.times.verify_ms, found.times.tokens_per_second) == (2.0, None, 4.5)
+
+
+def test_texts_and_counts_share_one_run_and_every_measurement_is_a_new_one(case: Case, tmp_path: Path) -> None:
+    adapter = Scripted()
+    own = engine(adapter, tmp_path)
+    assert len(own.emitted(case)) == 3
+    own.measure(case)
+    assert len(adapter.asked) == 1
+    own.measure(case)
+    assert len(adapter.asked) == 2
+
+
+def test_each_prompt_has_a_seed_of_its_own_in_each_run(case: Case, tmp_path: Path) -> None:
+    adapter = Scripted()
+    own = engine(adapter, tmp_path)
+    own.measure(case)
+    own.measure(dataclasses.replace(case, texts=dataclasses.replace(case.texts, seed=1)))
+    seeds = [request.seed_of(one) for request in adapter.asked for one in request.prompts]
+    assert len(set(seeds)) == 6
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_what_came_before_a_fault_is_kept_as_a_trace(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(MeasurementError, match=r"the server is gone; start it again \(2 of 3 texts .* kept in (.*\.jsonl)\)"):
+        engine(Scripted(dies_at=2), tmp_path).measure(case)
+    (path,) = (tmp_path / "kept" / case.suite).iterdir()
+    adapter, wanted = Scripted(), case
+    engine(adapter, tmp_path).measure(wanted)
+    request = dataclasses.replace(adapter.asked[0], prompts=adapter.asked[0].prompts[:2])
+    kept = list(TraceAdapter(Setup(url=str(path))).run(request))
+    assert [one.rounds for one in kept if isinstance(one, Reported)] == [ROUNDS, ROUNDS]
+
+
+def test_runs_of_other_seeds_are_kept_beside_it(case: Case, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        with pytest.raises(MeasurementError, match="are kept in"):
+            engine(Scripted(dies_at=2), tmp_path).measure(
+                dataclasses.replace(case, texts=dataclasses.replace(case.texts, seed=seed))
+            )
+    assert len(list((tmp_path / "kept" / case.suite).iterdir())) == 2
+
+
+def test_a_fault_before_the_first_text_keeps_nothing(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(MeasurementError, match=r"start it again$"):
+        engine(Scripted(dies_at=0), tmp_path).measure(case)
+    assert not (tmp_path / "kept").exists()
+
+
+def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
+    pooled = Pooled(Totals(12, 36, 12, (6, 4, 2)), Manner())
+    found = engine(Scripted(pooled=pooled), tmp_path).measure(case)
+    assert (found.definition, found.counts.prompts) == ("sums/1", ("all prompts",))
+    with pytest.raises(MeasurementError, match=r"\(8\) and accepted \(12\) make 20 tokens and 24 were emitted"):
+        engine(Scripted(pooled=Pooled(Totals(8, 24, 12), Manner())), tmp_path).measure(case)
+
+
+@pytest.mark.parametrize(
+    ("abilities", "change", "message"),
+    [
+        (
+            {"drafters": ("model",)},
+            {"drafter": "mtp", "depth": 1},
+            "vllm drafts with model, not with mtp; choose another",
+        ),
+        (
+            {"drafters": ("model", "mtp")},
+            {"drafter": "prompt-lookup"},
+            "drafts with model or mtp, not with prompt-lookup; choose another drafter",
+        ),
+        ({}, {"depth": 3}, r"vllm cannot draft with a draft model's MTP layers \(depth 3\); use --specdec-depth=0"),
+        ({}, {"rule": "block"}, "vllm verifies by greedy or rejection, not by rule 'block'; leave the rule out"),
+        ({"most": 2}, {}, "vllm drafts at most 2 tokens, not 3; use --specdec-k=2 or less"),
+        ({}, {"judged": Judged(1, 5)}, "vllm drafts every token, not the judged ones alone; leave --specdec-judged out"),
+        ({"samples": False}, {"temperature": 1.0}, "vllm decodes greedily here; use --specdec-temperature=0"),
+        (
+            {"filters": False},
+            {"temperature": 1.0, "top_p": 0.9},
+            "vllm samples without top-k and top-p; use --specdec-top-k=0 --specdec-top-p=1",
+        ),
+        (
+            {},
+            {"drafter": "mtp", "depth": 1, "target": str(EMBEDDED / "text-target")},
+            "vllm drafts 3 tokens with 3 of the target's 3 MTP layers, not with 1; use --specdec-depth=3",
+        ),
+    ],
+)
+def test_what_an_engine_cannot_do_is_refused_before_it_is_asked(
+    case: Case, tmp_path: Path, abilities: dict, change: dict, message: str
+) -> None:
+    own = {name: change[name] for name in change if name in ("temperature", "top_p", "target")}
+    rest = {name: value for name, value in change.items() if name not in own}
+    texts, adapter = dataclasses.replace(case.texts, **own), Scripted(dataclasses.replace(ABLE, **abilities))
+    rule = {} if "rule" in rest or not texts.temperature else {"rule": "rejection"}
+    with pytest.raises(RequestError, match=message):
+        engine(adapter, tmp_path).measure(dataclasses.replace(case, texts=texts, **rest, **rule))
+    assert not adapter.asked
+
+
+def test_own_heads_draft_with_as_many_layers_as_there_are_tokens(case: Case, tmp_path: Path) -> None:
+    texts = dataclasses.replace(case.texts, target=str(EMBEDDED / "text-target"))
+    asked = dataclasses.replace(case, texts=texts, drafter="mtp", depth=3)
+    assert engine(Scripted(), tmp_path).measure(asked).counts.total_rounds > 0
+
+
+@pytest.mark.parametrize(
+    ("ngrams", "fingerprint"), [((1, 2), "prompt-lookup-2"), ((2, 4), "prompt-lookup-2-4"), (None, "prompt-lookup-served")]
+)
+def test_lookup_is_filed_with_the_n_grams_that_were_looked_up(
+    case: Case, tmp_path: Path, ngrams: tuple[int, int] | None, fingerprint: str
+) -> None:
+    asked = dataclasses.replace(case, drafter="prompt-lookup")
+    assert engine(Scripted(ngrams=ngrams), tmp_path).measure(asked).fingerprints.drafter == fingerprint
+
+
+@pytest.mark.parametrize(
+    ("ngrams", "message"), [((2, 4), "looks up n-grams of 2 to 4 tokens"), (None, "does not say which n-grams it looks up")]
+)
+def test_other_lookups_than_ours_are_not_replayed(
+    case: Case, tmp_path: Path, ngrams: tuple[int, int] | None, message: str
+) -> None:
+    texts = dataclasses.replace(case.texts, target=str(EMBEDDED / "text-target"))
+    asked = dataclasses.replace(case, texts=texts, drafter="prompt-lookup")
+    with pytest.raises(RequestError, match=f"{message}, and only those of 1 to 2 tokens can be replayed; leave"):
+        engine(Scripted(ngrams=ngrams), tmp_path).oracle(asked, 0.01)
+
+
+def test_a_served_engine_needs_no_torch() -> None:
+    """Neither for its measurement nor for the gate."""
+    modules = "pytest_specdec.judging.runner, pytest_specdec.engines.external, pytest_specdec.engines.adapters.trace"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_prompts_are_encoded_alike_with_and_without_transformers() -> None:
+    checkpoint = case_checkpoint(str(EMBEDDED / "text-target"))
+    assert checkpoint is not None
+    prompts = read_prompts(EMBEDDED.parent / "engines" / "prompts.jsonl")
+    assert encoded_alone(checkpoint, prompts) == encoded(checkpoint, lambda: None, prompts)
+    with pytest.raises(RequestError, match="tokenizer needs transformers here; pip install"):
+        encoded_alone(checkpoint, [Prompt("key", "chat", messages=((("content", "x"), ("role", "user")),))])

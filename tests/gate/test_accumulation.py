@@ -1,0 +1,96 @@
+"""One more run on top of all before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from helpers.records import record, sampled_counts, scaled, steady_counts
+
+from pytest_specdec.acceptance.counts import Counts
+from pytest_specdec.baselines.schema import Night, Record
+from pytest_specdec.gate import Verdict, judge_night
+
+PROMPTS = 24
+
+
+def history(shares: Sequence[float], *, seed: int = 1, repeats: int = 1, **options: Any) -> tuple[list[Verdict], list[Night]]:
+    """Nights whose acceptance is a share of the baseline's, judged one after the other."""
+    rng = np.random.default_rng(seed)
+    skill = rng.beta(6, 2, PROMPTS)
+    runs = [sampled_counts(rng, skill) for _ in range(repeats)]
+    before = baseline(runs)
+    verdicts: list[Verdict] = []
+    nights: list[Night] = []
+    for number, share in enumerate(shares):
+        now = record(sampled_counts(rng, skill * share), text=f"night-{number}")
+        verdict, night = judge_night(now, before, nights, **{"margin": 0.005, "alpha": 0.05, **options})
+        assert night is not None
+        verdicts.append(verdict)
+        nights.append(night)
+    return verdicts, nights
+
+
+def baseline(runs: Sequence[Counts]) -> Record:
+    stored = [record(run, text=f"base-{number}") for number, run in enumerate(runs)]
+    return msgspec.structs.replace(stored[0], repeats=len(stored), again=tuple(one.counts for one in stored[1:]))
+
+
+def test_unchanged_nights_do_not_fail() -> None:
+    """Thirty histories of four nights at alpha 5 %: more than six failing has a chance of 1 in 1,000 at most."""
+    failed = sum("regressed" in [verdict.outcome for verdict in history([1.0] * 4, seed=seed)[0]] for seed in range(30))
+    assert failed <= 6
+
+
+def test_a_strong_drop_fails_names_its_first_night_and_stays() -> None:
+    verdicts, _ = history([1.0, 1.0, 1.0, 0.4, 0.4, 0.4])
+    outcomes = [verdict.outcome for verdict in verdicts]
+    assert "regressed" not in outcomes[:3]
+    assert outcomes[4:] == ["regressed", "regressed"]
+    assert verdicts[-1].reason.startswith("fell from run 4 on: evidence ")
+    assert verdicts[-1].drop is not None
+    assert verdicts[-1].drop > 0.2
+
+
+def test_a_drop_below_the_margin_is_no_failure() -> None:
+    verdicts, _ = history([0.4] * 3, margin=0.9)
+    assert {verdict.outcome for verdict in verdicts} == {"pass"}
+
+
+def test_repeats_in_the_baseline_find_it_sooner() -> None:
+    evidence = {
+        repeats: np.median([history([0.8, 0.8], seed=seed, repeats=repeats)[0][-1].evidence for seed in range(12)])
+        for repeats in (1, 8)
+    }
+    assert evidence[8] > 2 * evidence[1]
+
+
+def test_a_night_keeps_counts_and_p_value() -> None:
+    (verdict,), (night,) = history([1.0])
+    assert 0 < night.p_value < 1
+    assert len(night.counts) == PROMPTS
+    assert verdict.evidence is not None
+    assert verdict.regime == "sampled"
+    assert "after 1 runs" in verdict.reason
+
+
+def test_judging_twice_gives_the_same_night() -> None:
+    assert history([0.9, 0.9]) == history([0.9, 0.9])
+
+
+def test_more_gates_ask_for_more_evidence() -> None:
+    alone, among = (history([0.6, 0.6], gates=gates)[0][-1] for gates in (1, 10_000))
+    assert (alone.outcome, among.outcome) == ("regressed", "inconclusive")
+
+
+def test_other_conditions_are_an_error_and_no_night() -> None:
+    verdict, night = judge_night(record(rule="block"), record(), [], margin=0.005)
+    assert (verdict.outcome, night) == ("error", None)
+
+
+def test_a_dead_baseline_is_an_error_and_no_night() -> None:
+    verdict, night = judge_night(record(), record(scaled(steady_counts(), 0.0)), [], margin=0.005)
+    assert (verdict.outcome, night) == ("error", None)
+    assert "no draft token was ever accepted" in verdict.reason

@@ -1,0 +1,1 @@
+"""What tests share: small models, records by hand, recorded servers."""

@@ -1,0 +1,83 @@
+"""The default cases of `suites/engines`, and defects of a decoder judged by them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+import inspect
+from collections.abc import Callable, Sequence
+
+import pytest
+from museum.exhibits import EXHIBITS
+from museum.sampling_defects import SAMPLING_DEFECTS
+
+from helpers.support import ROOT
+from pytest_specdec.cases.case import Case
+from pytest_specdec.cases.texts import Text
+from pytest_specdec.config.case_grid import cases
+from pytest_specdec.config.settings import DEFAULT_ALPHA, Given, Marker, Settings
+from pytest_specdec.engines.counting.oracle import Agreement
+from pytest_specdec.engines.own.decode_engine import DecodeEngine
+from pytest_specdec.lossless.texts.conformance import Conformance
+
+SUITE = ROOT / "suites" / "engines"
+Defect = Callable[[pytest.MonkeyPatch], None]
+
+
+def default_cases(engine: str = "decode") -> dict[str, Case]:
+    """Every case of the suite by its class: `TestTopK`, `eos/TestGreedy`."""
+    settings = Settings(Given(engine=engine), Given(), ROOT, ROOT)
+    found: dict[str, Case] = {}
+    for path in sorted(SUITE.rglob("test_*.py")):
+        spec = importlib.util.spec_from_file_location(f"suite_{path.stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        folder = "" if path.parent == SUITE else f"{path.parent.name}/"
+        for name, value in vars(module).items():
+            if inspect.isclass(value) and name.startswith("Test"):
+                marks = [mark for mark in value.pytestmark if mark.name == "specdec"]
+                marker = Marker.from_pytest_mark((), marks[-1].kwargs, name)
+                (found[folder + name],) = cases(settings, marker, path.parent)
+    return found
+
+
+def level(named: dict[str, Case]) -> float:
+    """What one judgement has of the error rate, as in a session of all cases."""
+    sampled = sum(case.temperature > 0 for case in named.values())
+    return DEFAULT_ALPHA / max(len(named), 2 * sampled)
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgements:
+    """What a case says of one run."""
+
+    oracle: Agreement
+    conformance: Conformance
+    texts: Sequence[Text]
+
+    @property
+    def finders(self) -> list[str]:
+        return ["oracle"] * (not self.oracle.agrees) + ["conformance"] * (not self.conformance.conforms)
+
+
+def decoder_defects() -> dict[str, Defect]:
+    """The museum's defects of decoders, and those of sampling, by name. Edited checkpoints are other drafters, no defects."""
+    museum = {exhibit.name: exhibit.defect for exhibit in EXHIBITS if exhibit.defect is not None}
+    return museum | {one.name: one.defect for one in SAMPLING_DEFECTS}
+
+
+@functools.cache
+def _engine() -> DecodeEngine:
+    return DecodeEngine([], device="cpu")
+
+
+def judged(case: Case, alpha: float, defect: Defect | None = None, seed: int = 0) -> Judgements:
+    """Decode a case with a defect, and judge what came out without it."""
+    case, engine = dataclasses.replace(case, texts=dataclasses.replace(case.texts, seed=seed)), _engine()
+    engine._made.pop(case, None)
+    with pytest.MonkeyPatch.context() as patch:
+        if defect is not None:
+            defect(patch)
+        _ = engine.emitted(case)
+    return Judgements(engine.oracle(case, alpha), engine.conformance(case, alpha), engine.emitted(case))

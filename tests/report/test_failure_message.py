@@ -1,0 +1,178 @@
+"""The message of a failed gate: every fact that a reader needs, and the loss named where it sits."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.records import record, scaled, steady_counts
+
+from pytest_specdec.acceptance.counts import Counts
+from pytest_specdec.gate.verdict import Verdict, judge
+from pytest_specdec.report.failure_message import explain, headline
+
+UPDATE = "pytest suites --specdec-update=changed"
+NAMES = {f"p{row}": f"'prompt number {row}'" for row in range(12)}
+
+
+def planted(*, position: int = 1, rows: range = range(1, 12, 2), factor: float = 0.8) -> Counts:
+    """Conditional acceptance at one position (from 0) lowered in some prompts; odd rows are of category `code`."""
+    now = steady_counts()
+    now.accepted[rows, position:] *= factor
+    return now
+
+
+def lines_of(verdict: Verdict) -> dict[str, list[str]]:
+    """The message by its labels; the headline under an empty one."""
+    found: dict[str, list[str]] = {}
+    for line in explain(verdict, case_id="text/draft-k3-depth0-t1", update_command=UPDATE, prompt_names=NAMES):
+        label, text = ("", line) if not line.startswith("  ") else (line[2:12].strip(), line[13:])
+        found.setdefault(label, []).append(text)
+    return found
+
+
+def judged(now: Counts, **changed: Any) -> Verdict:
+    return judge(record(now, **changed), record(), margin=0.005)
+
+
+def test_the_headline_has_metric_before_after_change_interval_and_limit() -> None:
+    verdict = judged(planted())
+    before, now = steady_counts().acceptance_length, planted().acceptance_length
+    assert verdict.interval is not None
+    low, high = verdict.interval
+    assert headline(verdict) == (
+        f"acceptance_length regressed: {before:.4f} -> {now:.4f} ({(now - before) / before * 100:+.2f} %; "
+        f"95 % interval {-high * 100:+.2f} % to {-low * 100:+.2f} %), fails from -0.01 %"
+    )
+
+
+def test_the_headline_of_new_texts_has_the_p_value() -> None:
+    verdict = judge(record(scaled(steady_counts(), 0.9), text="text-2"), record(), margin=0.005)
+    assert verdict.p_value is not None
+    assert f"; p = {verdict.p_value:.2g})" in headline(verdict)
+
+
+def test_the_headline_of_one_prompt_has_no_interval() -> None:
+    one = steady_counts(1)
+    verdict = judge(record(scaled(one, 0.9)), record(one), margin=0.005)
+    assert "interval" not in headline(verdict)
+    assert "acceptance_length regressed: 2.5000 -> 2.3500 (-6.00 %)" in headline(verdict)
+
+
+FELL_AT = "conditional acceptance fell at "
+
+
+@pytest.mark.parametrize(
+    ("position", "change"),
+    [(0, "1 (0.750 -> 0.600, -20.00 %)"), (1, "2 (0.667 -> 0.533, -20.00 %)"), (2, "3 (0.500 -> 0.400, -20.00 %)")],
+)
+def test_a_planted_loss_shows_at_its_position_alone(position: int, change: str) -> None:
+    assert lines_of(judged(planted(position=position, rows=range(12))))["positions"] == [FELL_AT + change]
+
+
+def test_the_worst_positions_are_named_worst_first() -> None:
+    before = steady_counts(shares=[0.9 - 0.1 * step for step in range(8)])
+    now = steady_counts(shares=[0.9 - 0.1 * step for step in range(8)])
+    for position, factor in ((1, 0.9), (3, 0.95), (4, 0.7), (6, 0.8)):
+        now.accepted[:, position:] *= factor
+    (text,) = lines_of(judge(record(now), record(before), margin=0.005))["positions"]
+    named = [part.split(" (")[0] for part in text.removeprefix(FELL_AT).split("), ")]
+    assert named == ["5", "7", "2"]
+
+
+def test_prompts_that_lost_nothing_are_not_named() -> None:
+    assert lines_of(judged(planted(rows=range(5, 6))))["lost most"] == ["'prompt number 5' (code): 2.50 -> 2.35"]
+
+
+@pytest.mark.parametrize(("rows", "category"), [(range(1, 12, 2), "code"), (range(0, 12, 2), "prose")])
+def test_the_category_with_the_planted_loss_is_named_first(rows: range, category: str) -> None:
+    (text,) = lines_of(judged(planted(rows=rows)))["categories"]
+    first, second = text.split(", ")
+    assert first.startswith(f"{category} -")
+    assert second.endswith(" +0.00 %")
+
+
+def test_the_prompts_that_lost_most_are_named_worst_first() -> None:
+    now = steady_counts()
+    for row, factor in ((7, 0.2), (3, 0.5), (10, 0.7)):
+        now.accepted[row] *= factor
+    assert lines_of(judged(now))["lost most"] == [
+        "'prompt number 7' (code): 2.50 -> 1.30",
+        "'prompt number 3' (code): 2.50 -> 1.75",
+        "'prompt number 10' (prose): 2.50 -> 2.05",
+    ]
+
+
+def test_a_prompt_without_a_name_is_called_by_its_key() -> None:
+    lines = explain(judged(planted(rows=range(5, 6))), case_id="c", update_command=UPDATE, prompt_names={})
+    assert any(line.startswith("  lost most  p5 (code)") for line in lines)
+
+
+def test_the_roles_that_changed_are_named() -> None:
+    changed = record().fingerprints.__class__(target="target-2", drafter="drafter-2")
+    (text,) = lines_of(judged(planted(), fingerprints=changed))["changed"]
+    assert text == (
+        "target weights or configuration (target-1 -> target-2); drafter weights or configuration (drafter-1 -> drafter-2)"
+    )
+
+
+def test_a_loss_without_a_change_points_at_the_code() -> None:
+    assert lines_of(judged(planted()))["changed"] == ["neither models nor environment: look at the code"]
+
+
+def test_case_reason_and_update_command_are_there() -> None:
+    verdict = judged(planted())
+    found = lines_of(verdict)
+    assert found["case"] == [f"text/draft-k3-depth0-t1: {verdict.reason}"]
+    assert found["intended?"] == [UPDATE]
+    assert "detectable" not in found
+
+
+def test_new_texts_say_what_could_have_been_seen() -> None:
+    verdict = judge(record(planted(), text="text-2"), record(), margin=0.005)
+    assert verdict.smallest_detectable_drop is not None
+    promise = f"a drop of {verdict.smallest_detectable_drop * 100:.2f} %, 4 times in 5, with 12 prompts"
+    assert lines_of(verdict)["detectable"] == [promise]
+    assert lines_of(verdict)["test"] == ["the largest standardised drop is that of the acceptance length"]
+
+
+def test_the_test_names_the_position_that_fell_most() -> None:
+    """Chance in the first position drowns the length's drop, and none is in the last one's."""
+    before = steady_counts(24)
+    before.accepted[:, 0] += np.random.default_rng(1).normal(0, 3, 24)
+    now = steady_counts(24)
+    now.accepted[:, 2] *= 0.8
+    verdict = judge(record(now, text="text-2"), record(before), margin=0.005)
+    assert lines_of(verdict)["test"] == ["the largest standardised drop is that of survival at position 3"]
+
+
+def test_a_gate_that_can_promise_nothing_says_so() -> None:
+    nothing = dataclasses.replace(judge(record(planted(), text="text-2"), record(), margin=0.005), smallest_detectable_drop=None)
+    assert lines_of(nothing)["detectable"] == ["no drop can be promised with 12 prompts"]
+
+
+def test_an_error_needs_no_numbers() -> None:
+    found = lines_of(judged(planted(), rule="greedy"))
+    assert found == {
+        "": ["acceptance_length error: rule was 'rejection' in the baseline and is 'greedy'"],
+        "case": ["text/draft-k3-depth0-t1"],
+        "intended?": [UPDATE],
+    }
+
+
+def test_a_renamed_category_is_explained_under_its_new_name() -> None:
+    now = dataclasses.replace(scaled(steady_counts(), 0.9), categories=("fiction", "code") * 6)
+    assert "fiction" in str(lines_of(judge(record(now), record(), margin=0.005)))
+
+
+def test_a_category_without_rounds_is_left_out() -> None:
+    before = steady_counts()
+    for array in (before.rounds, before.drafted, before.accepted):
+        array[1::2] = 0
+    assert "nan" not in str(lines_of(judge(record(scaled(before, 0.9)), record(before), margin=0.005)))
+
+
+def test_nothing_changed_is_not_called_a_loss() -> None:
+    assert "-0.00" not in headline(judge(record(), record(), margin=0.005))
