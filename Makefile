@@ -110,7 +110,7 @@ engine-onnxruntime: $(ENGINES)/onnxruntime/.ready
 engine-openvino: $(ENGINES)/openvino/.ready
 	$(call asked,$(ENGINES)/openvino,openvino,--specdec-temperature=0,$(addprefix tests/engines/adapters/test_,openvino.py inprocess.py))
 
-# Its CPU build samples from another law than the target's as soon as it drafts: conformance says so at temperature 1.
+# Its CPU build samples from another distribution than the target's as soon as it drafts: conformance says so at temperature 1.
 engines-vllm: export VLLM_CPU_KVCACHE_SPACE := 1
 engines-vllm: export HF_HUB_OFFLINE := 1
 engines-vllm: $(ENGINES)/vllm/.ready  ## the same on vLLM's CPU build (3.5 GB, 10 minutes to install)

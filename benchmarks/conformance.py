@@ -31,9 +31,9 @@ from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.sampling import encode_prompts
 from pytest_specdec.lossless.texts.conformance import Conformance, conformance
 from pytest_specdec.lossless.texts.greedy_divergence import TOLERANCES
-from pytest_specdec.lossless.texts.martingale import Draws, Evidence, evidence, uniformity
+from pytest_specdec.lossless.texts.martingale import Draws, TextEvidence, evidence, uniformity
 from pytest_specdec.lossless.texts.teacher_forcing import forced
-from pytest_specdec.lossless.texts.token_scores import ACCEPTED, DRAFTED, RESIDUAL, Laws
+from pytest_specdec.lossless.texts.token_scores import ACCEPTED, DRAFTED, RESIDUAL, TokenDistributions
 
 ROOT = Path(__file__).parent.parent
 PLAIN, FILTERED = Sampling(), Sampling(0.8, 50, 0.9)
@@ -89,7 +89,7 @@ def row(*cells: object) -> str:
 
 
 def simulated() -> Iterator[str]:
-    """Runs of lossless engines on synthetic laws, watched after every token."""
+    """Runs of lossless engines on synthetic distributions, watched after every token."""
     highest, z, transforms = [], [], []
     for block in range(RUNS // BLOCK):
         rng = np.random.default_rng([1, block])
@@ -111,11 +111,11 @@ def simulated() -> Iterator[str]:
 
 
 def synthetic(rng: np.random.Generator, count: int) -> Draws:
-    """Draws (runs, tokens) from laws that are anything between flat and certain, with a drafter's law for each."""
+    """Draws (runs, tokens) from distributions that are anything between flat and certain, with a drafter's distribution for each."""
     logits = rng.normal(size=(count, VOCABULARY)) * rng.uniform(0.2, 5, (count, 1))
     log_p = torch.log_softmax(torch.from_numpy(logits), -1)
     log_q = torch.log_softmax(torch.from_numpy(logits + rng.normal(size=logits.shape)), -1)
-    drawn = Laws(log_p, log_q).draws((log_p + torch.from_numpy(rng.gumbel(size=logits.shape))).argmax(-1))
+    drawn = TokenDistributions(log_p, log_q).draws((log_p + torch.from_numpy(rng.gumbel(size=logits.shape))).argmax(-1))
     return arranged(drawn, lambda values: values.reshape(BLOCK, TOKENS))
 
 
@@ -148,7 +148,7 @@ def outcome(texts: str, rule: str, found: Conformance) -> str:
 
 
 class Contexts:
-    """Laws p and q of the pair at new tokens of the stored texts, and engines' laws that are not p."""
+    """Distributions p and q of the pair at new tokens of the stored texts, and engines' distributions that are not p."""
 
     def __init__(self, pair: Pair) -> None:
         with torch.inference_mode():
@@ -157,26 +157,26 @@ class Contexts:
             logits = torch.cat([part.logits for part in parts]), torch.cat(drafted)
         chosen = torch.randperm(len(logits[0]), generator=torch.Generator().manual_seed(0))[:CONTEXTS]
         self.log_p, log_q = (torch.log_softmax(one[chosen].double(), -1) for one in logits)
-        self.laws = Laws(self.log_p, log_q)
+        self.distributions = TokenDistributions(self.log_p, log_q)
         p, q = self.p, self.q = self.log_p.exp(), log_q.exp()
         overlap = torch.minimum(p, q).sum(-1, keepdim=True)
         self.recovered = torch.minimum(p, q) + (1 - overlap) * p
         self.flat = torch.full_like(p, 1 / p.shape[-1])
 
-    def variation(self, law: torch.Tensor) -> float:
+    def variation(self, distribution: torch.Tensor) -> float:
         """Total variation from p, the mean over contexts."""
-        return float((law - self.p).abs().sum(-1).mean() / 2)
+        return float((distribution - self.p).abs().sum(-1).mean() / 2)
 
     def mixed(self, other: torch.Tensor, variation: float) -> torch.Tensor:
-        """p with as much of another law as makes the total variation."""
+        """p with as much of another distribution as makes the total variation."""
         return self.p + (other - self.p) * variation / self.variation(other)
 
-    def searched(self, law: Callable[[float], torch.Tensor], low: float, high: float, variation: float) -> torch.Tensor:
-        """The law whose total variation, rising from low to high, is the one asked for."""
+    def searched(self, distribution: Callable[[float], torch.Tensor], low: float, high: float, variation: float) -> torch.Tensor:
+        """The distribution whose total variation, rising from low to high, is the one asked for."""
         for _ in range(30):
             middle = (low + high) / 2
-            low, high = (middle, high) if self.variation(law(middle)) < variation else (low, middle)
-        return law(high)
+            low, high = (middle, high) if self.variation(distribution(middle)) < variation else (low, middle)
+        return distribution(high)
 
     def narrowed(self, left_out: float) -> torch.Tensor:
         """Top-p of 1 - left_out."""
@@ -201,13 +201,15 @@ class Contexts:
 def power(pair: Pair) -> Iterator[str]:
     """Tokens until the evidence reaches 1 / alpha, with and without the drafter."""
     contexts = Contexts(pair)
-    yield from table("total variation", "engine's law", "text alone", "with the drafter", "knowing the law")
+    yield from table("total variation", "engine's distribution", "text alone", "with the drafter", "knowing the distribution")
     torch.manual_seed(0)
     for variation, furthest in FURTHEST.items():
-        for name, law in contexts.engines(variation).items():
-            tokens = torch.multinomial(law, DRAWS, replacement=True)
-            pool = Draws.joined([contexts.laws.draws(own) for own in tokens.unbind(1)], np.arange(DRAWS * CONTEXTS))
-            gain = torch.special.xlogy(law, law) - torch.where(law > 0, law * contexts.log_p, 0.0)
+        for name, distribution in contexts.engines(variation).items():
+            tokens = torch.multinomial(distribution, DRAWS, replacement=True)
+            pool = Draws.joined([contexts.distributions.draws(own) for own in tokens.unbind(1)], np.arange(DRAWS * CONTEXTS))
+            gain = torch.special.xlogy(distribution, distribution) - torch.where(
+                distribution > 0, distribution * contexts.log_p, 0.0
+            )
             oracle = math.ceil(math.log(1 / ALPHA) / float(gain.sum(-1).mean()))
             alone, drafted = waiting(pool, furthest)
             yield row(variation, name, told(alone, furthest), told(drafted, furthest), f"{oracle:,}")
@@ -221,7 +223,7 @@ def waiting(pool: Draws, furthest: int) -> tuple[float, float]:
         order = rng.integers(len(pool.surprisal), size=furthest)
         seen = evidence(arranged(pool, lambda values: values[order]), rng.random(furthest))  # noqa: B023
         own = [path for name, path in seen.families.items() if name not in (DRAFTED, ACCEPTED, RESIDUAL)]
-        text = Evidence(np.logaddexp.reduce(own, axis=0) - math.log(len(own)), {})
+        text = TextEvidence(np.logaddexp.reduce(own, axis=0) - math.log(len(own)), {})
         for found, into in ((text, alone), (seen, drafted)):
             into.append(int(found.reached(ALPHA)) or math.inf)
     return float(np.median(alone)), float(np.median(drafted))
@@ -313,7 +315,7 @@ assert found.report().startswith("conforms: 96 tokens of 2 texts at t1, evidence
 ```
 
 `sequences` are token ids, prompt and new tokens together, as any engine returns them; `target` is the model that the
-engine serves. One pass of the target over the texts gives the law p that each new token should have been drawn from.
+engine serves. One pass of the target over the texts gives the distribution p that each new token should have been drawn from.
 Bets of expectation one are laid on the next token (another temperature, a narrower top-p, tokens too unlikely, other
 ranks than the target's, draws that depend on the one before; with a drafter also on what wrong verification rules
 emit), and their mean value is the evidence. If the engine is lossless it ever reaches 1 / alpha with probability alpha
@@ -330,7 +332,7 @@ that matters is at the end of this page.
 
 ## False alarms: simulated lossless engines
 
-{runs:,} runs of {tokens:,} tokens, vocabulary {vocabulary}, laws between flat and certain, new ones at each token; the
+{runs:,} runs of {tokens:,} tokens, vocabulary {vocabulary}, distributions between flat and certain, new ones at each token; the
 evidence, bets on a drafter included, is looked at after every token.
 
 {simulated}
@@ -342,16 +344,16 @@ draft model, whoever drafted.
 
 {lossless}
 
-## Power: tokens until a wrong law is found
+## Power: tokens until a wrong distribution is found
 
-An engine whose law lies so far from the target's in total variation, averaged over {contexts:,} places in the stored texts of
-temperature 1; the median of {repeats} runs at alpha = 1 %. Each token is drawn from the engine's law at one of these places.
-*Knowing the law* is log(1 / alpha) over the relative entropy, about what the best bet needs if the engine's law were
+An engine whose distribution lies so far from the target's in total variation, averaged over {contexts:,} places in the stored texts of
+temperature 1; the median of {repeats} runs at alpha = 1 %. Each token is drawn from the engine's distribution at one of these places.
+*Knowing the distribution* is log(1 / alpha) over the relative entropy, about what the best bet needs if the engine's distribution were
 known beforehand.
 
 {power}
 
-A law that only speculative decoding can produce (recovered tokens from p) hardly shows in the surprisal: name the
+A distribution that only speculative decoding can produce (recovered tokens from p) hardly shows in the surprisal: name the
 drafter where there is one.
 
 ## Wrong rules in a real decoder

@@ -67,7 +67,7 @@ def record(engine: str, url: str | None) -> Row:
     from pytest_specdec.cases.prompts import read_prompts
     from pytest_specdec.decoding.loading import load_model
     from pytest_specdec.decoding.sampling import encode_prompts
-    from pytest_specdec.engines.adapter_api import Asked, Reported, Request, Setup
+    from pytest_specdec.engines.adapter_api import EngineSetup, GenerationRequest, PromptRequest, Reported
     from pytest_specdec.engines.adapters.registry import adapter
     from pytest_specdec.engines.counting.checks import check_reported
 
@@ -75,9 +75,11 @@ def record(engine: str, url: str | None) -> Row:
     models = {name: load_model(name, "cpu") for name in names.values()}
     target, draft = models[names["target"]], models[names["draft"]]
     prompts = read_prompts(PROMPTS)
-    asked = [Asked(prompt, tuple(ids)) for prompt, ids in zip(prompts, encode_prompts(target.tokenizer, prompts), strict=True)]
-    request = Request(asked, K, 0, names["target"], names["draft"], Sampling(0.0), NEW_TOKENS, 0, "greedy")
-    made = adapter(engine, Setup(url, "cpu", model=models.__getitem__))
+    asked = [
+        PromptRequest(prompt, tuple(ids)) for prompt, ids in zip(prompts, encode_prompts(target.tokenizer, prompts), strict=True)
+    ]
+    request = GenerationRequest(asked, K, 0, names["target"], names["draft"], Sampling(0.0), NEW_TOKENS, 0, "greedy")
+    made = adapter(engine, EngineSetup(url, "cpu", model=models.__getitem__))
     begun = time.perf_counter()
     with listening(engine) as heard:
         reported = [one for one in made.run(request) if isinstance(one, Reported)]
@@ -93,14 +95,14 @@ def row(engine: str, version: str, reported: Sequence[Any], target: Any, draft: 
     """An engine's rounds beside those that replay of its texts gives."""
     from pytest_specdec.engines.counting.normalise import comparable_rounds, starts_of
 
-    manner, accept = reported[0].manner, matches(reported, target, draft)
-    full, spare = manner.end == "full", SPARE.get(engine, 1)
+    convention, accept = reported[0].convention, matches(reported, target, draft)
+    full, spare = convention.end == "full", SPARE.get(engine, 1)
     told, predicted, counted, replayed, differing = [], [], [], [], 0
     for one, matching in zip(reported, accept, strict=True):
         starts, length = starts_of(one), len(one.prompt_ids) + len(one.new_ids)
         limit = len(one.prompt_ids) + NEW_TOKENS
         told += [(own.drafted, own.accepted) for own in starts]
-        start = len(one.prompt_ids) + (not manner.prefill_drafts)
+        start = len(one.prompt_ids) + (not convention.prefill_drafts)
         while start < length:
             drafted = K if full else max(0, min(K, limit - start - spare))
             found = min(matching[start], drafted)
@@ -114,7 +116,7 @@ def row(engine: str, version: str, reported: Sequence[Any], target: Any, draft: 
     texts = [list(one.new_ids) for one in reported]
     told, predicted, counted, replayed = sums
     return Row(
-        engine, version, manner.prefill_drafts, full, told, own, predicted, counted, replayed, differing, texts, seconds
+        engine, version, convention.prefill_drafts, full, told, own, predicted, counted, replayed, differing, texts, seconds
     )  # fmt: skip
 
 

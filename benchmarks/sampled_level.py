@@ -1,4 +1,4 @@
-"""The sampled law test's promises, shown: false alarms of lossless samplers, and rounds until a biased one is caught.
+"""The sampled distribution test's promises, shown: false alarms of lossless samplers, and rounds until a biased one is caught.
 
     python benchmarks/sampled_level.py > docs/sampled.md
 
@@ -21,8 +21,8 @@ from pytest_specdec.decoding.verification import rejection
 from pytest_specdec.lossless.budget import CALL, CALLS, SESSION
 from pytest_specdec.lossless.samplers.dirichlet_evidence import detectable, log_evidence
 from pytest_specdec.lossless.samplers.prefix_tree import PrefixTree
-from pytest_specdec.lossless.samplers.sampled import FIRST_LOT, sampled_law_test
-from pytest_specdec.lossless.samplers.sampled_rounds import Emissions
+from pytest_specdec.lossless.samplers.sampled import FIRST_LOT, sampled_distribution_test
+from pytest_specdec.lossless.samplers.sampled_rounds import SampledRounds
 from pytest_specdec.lossless.samplers.sampler import Sampler
 
 EXAMPLES, DRAWS = 10_000, 2_000
@@ -47,7 +47,7 @@ def lossless(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, ge
 
 
 def biased(towards: list[float]) -> Batched:
-    """Lossless for a target whose first law is another one."""
+    """Lossless for a target whose first distribution is another one."""
 
     def verify(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None) -> torch.Tensor:
         target = target.clone()
@@ -61,7 +61,7 @@ def shared_noise(target: torch.Tensor, draft: torch.Tensor, generator: Any = Non
     """k = 1: the draft is the arg-max of q / E, the recovered token that of max(p - q, 0) / E with the same E."""
     noise = torch.empty(draft.shape).exponential_(generator=generator)
     drafts = (draft / noise).argmax(-1)
-    p, q = (laws[:, :1].gather(-1, drafts[..., None])[..., 0] for laws in (target, draft))
+    p, q = (distributions[:, :1].gather(-1, drafts[..., None])[..., 0] for distributions in (target, draft))
     accepted = torch.rand(p.shape, generator=generator) * q < p
     recovered = ((target[:, :1] - draft).clamp(min=0) / noise).argmax(-1)
     bonus = (target[:, 1:] / torch.empty(draft.shape).exponential_(generator=generator)).argmax(-1)
@@ -69,17 +69,17 @@ def shared_noise(target: torch.Tensor, draft: torch.Tensor, generator: Any = Non
 
 
 def random_tree(rng: np.random.Generator, vocabulary: int) -> PrefixTree:
-    """Every prefix has a law of its own, from flat to certain, some with zeros."""
+    """Every prefix has a distribution of its own, from flat to certain, some with zeros."""
     key, shape, zeros = int(rng.integers(2**31)), float(rng.choice([0.1, 0.5, 1, 5])), float(rng.choice([0, 0.3]))
 
-    def law(prefix: tuple[int, ...]) -> list[float]:
+    def distribution(prefix: tuple[int, ...]) -> list[float]:
         own = np.random.Generator(np.random.SFC64([key, len(prefix), *prefix]))
         weights = own.gamma(shape, size=vocabulary) * (own.random(vocabulary) >= zeros)
         if not weights.sum() > 0:
             weights[0] = 1.0
         return (weights / weights.sum()).tolist()
 
-    return PrefixTree(law)
+    return PrefixTree(distribution)
 
 
 def level() -> Iterator[str]:
@@ -90,7 +90,7 @@ def level() -> Iterator[str]:
         vocabulary, k = int(rng.integers(2, 7)), int(rng.integers(1, 4))
         trees = random_tree(rng, vocabulary), random_tree(rng, vocabulary)
         for alpha in LEVELS:  # the same rounds each time: what is not caught at 5 % is not at 1 %
-            if not sampled_law_test(sampler, *trees, k, alpha=alpha, draws=DRAWS, seed=example).caught:
+            if not sampled_distribution_test(sampler, *trees, k, alpha=alpha, draws=DRAWS, seed=example).caught:
                 break
             alarms[alpha] += 1
     yield "| alpha | alarms | share | 95 % interval |"
@@ -104,14 +104,14 @@ def rounds_needed(
     sampler: Sampler, target: PrefixTree, draft: PrefixTree, k: int, seed: int, furthest: int
 ) -> tuple[float, float]:
     """Rounds until the evidence reaches 1 / SESSION, and until chi-square of the first tokens is 10 sigma off; inf if never."""
-    given, law = Emissions(sampler, target, draft, k, seed), np.array(target.row(()))
+    given, distribution = SampledRounds(sampler, target, draft, k, seed), np.array(target.row(()))
     needed, rounds = [np.inf, np.inf], float(FIRST_LOT)
-    limit = len(law) - 1 + SIGMAS * np.sqrt(2 * (len(law) - 1))
+    limit = len(distribution) - 1 + SIGMAS * np.sqrt(2 * (len(distribution) - 1))
     while len(given.tokens) < furthest and np.inf in needed:
         given.more(int(min(rounds, furthest)) - len(given.tokens))
         seen = len(given.tokens)
-        counts = np.bincount(given.tokens[:, 0], minlength=len(law))
-        over = log_evidence(given.levels()) >= -np.log(SESSION), stats.chisquare(counts, seen * law).statistic > limit
+        counts = np.bincount(given.tokens[:, 0], minlength=len(distribution))
+        over = log_evidence(given.levels()) >= -np.log(SESSION), stats.chisquare(counts, seen * distribution).statistic > limit
         needed = [seen if one == np.inf and found else one for one, found in zip(needed, over, strict=True)]
         rounds *= GROWTH
     return needed[0], needed[1]
@@ -134,13 +134,15 @@ def kept() -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- | --- |"
     for vocabulary in (4, 16):
         for name, weights in (("flat", np.ones(vocabulary)), ("uneven", np.arange(1.0, vocabulary + 1))):
-            law = weights / weights.sum()
-            half = np.arange(vocabulary) % 4 % 3 == 0  # of either law's mass
+            distribution = weights / weights.sum()
+            half = np.arange(vocabulary) % 4 % 3 == 0  # of either distribution's mass
             smallest = detectable(STATED_DRAWS, vocabulary, SESSION, STATED_K)
-            towards = law + smallest * law * np.where(half, 1 / law[half].sum(), -1 / law[~half].sum())
+            towards = distribution + smallest * distribution * np.where(
+                half, 1 / distribution[half].sum(), -1 / distribution[~half].sum()
+            )
             sampler = Sampler(biased(towards.tolist()), batched=True)
-            trees, asked = (PrefixTree(law), PrefixTree(law[::-1])), {"alpha": SESSION, "draws": STATED_DRAWS}
-            runs = (sampled_law_test(sampler, *trees, STATED_K, seed=seed, **asked) for seed in range(STATED_RUNS))
+            trees, asked = (PrefixTree(distribution), PrefixTree(distribution[::-1])), {"alpha": SESSION, "draws": STATED_DRAWS}
+            runs = (sampled_distribution_test(sampler, *trees, STATED_K, seed=seed, **asked) for seed in range(STATED_RUNS))
             caught = sum(found.caught for found in runs)
             interval = stats.binomtest(caught, STATED_RUNS).proportion_ci(method="exact")
             between = f"{interval.low:.1%} to {interval.high:.1%}"
@@ -152,14 +154,14 @@ def power() -> Iterator[str]:
     yield "| tokens | bias | total variation | median | 95th percentile | stated there | chi-square: median | 95th percentile |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for vocabulary in (4, 16):
-        law = np.full(vocabulary, 1 / vocabulary)
+        distribution = np.full(vocabulary, 1 / vocabulary)
         opposed = np.arange(1, vocabulary + 1) / np.arange(1, vocabulary + 1).sum()
         spread = np.where(np.arange(vocabulary) % 2, 1, -1) * 2 / vocabulary
         single = np.where(np.arange(vocabulary) == 0, 1, -1 / (vocabulary - 1))
         for name, direction in (("half of the tokens", spread), ("one token", single)):
             for variation, furthest in FURTHEST.items():
-                sampler = Sampler(biased((law + variation * direction).tolist()), batched=True)
-                trees = PrefixTree(law), PrefixTree(opposed)
+                sampler = Sampler(biased((distribution + variation * direction).tolist()), batched=True)
+                trees = PrefixTree(distribution), PrefixTree(opposed)
                 found = [rounds_needed(sampler, *trees, K, seed, furthest) for seed in range(RUNS)]
                 ours, theirs = map(list, zip(*found, strict=True))
                 late = float(np.quantile(ours, 0.95, method="higher"))
@@ -178,7 +180,7 @@ def noise() -> Iterator[str]:
     for name, other in others.items():
         draft = np.exp(other) / np.exp(other).sum()
         trees = PrefixTree([target.tolist()]), PrefixTree([draft.tolist()])
-        long = Emissions(sampler, *trees, 1, RUNS)
+        long = SampledRounds(sampler, *trees, 1, RUNS)
         long.more(1_000_000)
         off = np.abs(np.bincount(long.tokens[:, 0], minlength=16) / len(long.tokens) - target).sum() / 2
         found = [rounds_needed(sampler, *trees, 1, seed, 1_000_000) for seed in range(RUNS)]
@@ -186,34 +188,34 @@ def noise() -> Iterator[str]:
         yield f"| {name} | {off:.3f} | {figures(ours)} | {figures(theirs)} |"
 
 
-PAGE = """# The sampled law test's promises, shown
+PAGE = """# The sampled distribution test's promises, shown
 
 Made by `python benchmarks/sampled_level.py > docs/sampled.md`; every number comes from that run, with fixed seeds.
 
 A sampler whose draws cannot be enumerated is judged by counting: what its rounds emit, continued by samples from the
-target to k + 1 tokens, must follow the target's law. Tokens behind each prefix are bet on, and the evidence is a product
+target to k + 1 tokens, must follow the target's distribution. Tokens behind each prefix are bet on, and the evidence is a product
 of bets whose expectation is one for a lossless sampler, so that it ever reaches 1 / alpha with probability alpha at most,
 wherever the counting stops. Each call of `assert_lossless` has an error probability of {call:.0e}, in equal parts for its
 rounds, so that {calls} calls err with {session:g} together, in whatever order and process they run.
 
 ## False alarms
 
-{examples:,} examples of a lossless sampler (rejection, in batches): prefix trees of random laws over 2 to 6 tokens, some
+{examples:,} examples of a lossless sampler (rejection, in batches): prefix trees of random distributions over 2 to 6 tokens, some
 with zeros, k from 1 to 3, up to {draws:,} rounds each, looked at after {first:,} and {draws:,}.
 
 {level}
 
 ## The stated total variation
 
-The test says which total variation of the first token's law it finds 95 times in 100 with all its rounds, at worst: where
-half of the law's mass gains what the other half loses. Here that is the bias; up to {stated_draws:,} rounds, k = {stated_k},
+The test says which total variation of the first token's distribution it finds 95 times in 100 with all its rounds, at worst: where
+half of the distribution's mass gains what the other half loses. Here that is the bias; up to {stated_draws:,} rounds, k = {stated_k},
 alpha = {session:g}.
 
 {kept}
 
 ## Power: rounds until a bias is caught
 
-The first token's law is off by so much in total variation, from a flat target; k = {k}, {runs} runs, caught at alpha =
+The first token's distribution is off by so much in total variation, from a flat target; k = {k}, {runs} runs, caught at alpha =
 {session:g}, looks every {growth:.0%} more rounds. *Stated there* is the stated total variation for the rounds of the 95th
 percentile; it is meant for half of the tokens.
 

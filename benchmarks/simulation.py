@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parent.parent / "tests"))  # records of the t
 from helpers.records import counts, record
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.baselines.schema import Night, Record
+from pytest_specdec.baselines.schema import AccumulatedRun, Record
 from pytest_specdec.gate import Verdict, judge, judge_night
 
 Array = NDArray[np.float64]
@@ -31,7 +31,7 @@ class Prompts:
     tokens: int = 128
     """Length of a text."""
     wander: float = 0.3
-    """How far acceptance wanders from text to text of a prompt: scale, in log-odds, of a Student law of 2.5 degrees."""
+    """How far acceptance wanders from text to text of a prompt: scale, in log-odds, of a Student distribution of 2.5 degrees."""
 
     @classmethod
     def drawn(cls, rng: np.random.Generator, prompts: int, **texts: Any) -> Prompts:
@@ -99,7 +99,7 @@ def nightly(rng: np.random.Generator, prompts: Prompts, losses: list[float], *, 
     """The verdicts of successive nights with given losses, evidence accumulating."""
     runs = [stored(prompts.run(rng, "counted"), f"base-{row}") for row in range(repeats)]
     before = baseline_of(runs)
-    kept: list[Night] = []
+    kept: list[AccumulatedRun] = []
     verdicts = []
     for number, loss in enumerate(losses):
         now = stored(prompts.run(rng, "counted", loss), f"night-{number}")

@@ -3,7 +3,7 @@
     make bench
 
 Prompts are decoded in turn by both, so that a slow moment of the machine meets both; texts of 96 new tokens. What a text
-takes in rounds is luck at temperature 1, the same luck for both (its law is replay's): there one row's speed is compared by
+takes in rounds is luck at temperature 1, the same luck for both (its distribution is replay's): there one row's speed is compared by
 the target's pass, not by the token.
 """
 

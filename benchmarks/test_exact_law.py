@@ -1,4 +1,4 @@
-"""The exact law of transformers' sampler: how long it takes, and how far off it is.
+"""The exact distribution of transformers' sampler: how long it takes, and how far off it is.
 
 pytest benchmarks/test_exact_law.py -s
 """
@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers.generation.utils import _speculative_sampling
 
-from pytest_specdec.lossless import output_law
-from pytest_specdec.lossless.samplers.exact import law_error
+from pytest_specdec.lossless import output_distribution
+from pytest_specdec.lossless.samplers.exact import distribution_gap
 from pytest_specdec.lossless.samplers.prefix_tree import PrefixTree
 
 
@@ -21,26 +21,28 @@ def transformers_sampler(target_probs: torch.Tensor, draft_probs: torch.Tensor, 
     return _speculative_sampling(draft_tokens[None], draft_probs.log()[None], len(draft_tokens), target_probs.log()[None])[0][0]
 
 
-def random_laws(vocab_size: int, seed: int) -> PrefixTree:
-    """Another law behind every prefix."""
+def random_distributions(vocab_size: int, seed: int) -> PrefixTree:
+    """Another distribution behind every prefix."""
 
-    def law(prefix: tuple[int, ...]) -> list[float]:
+    def distribution(prefix: tuple[int, ...]) -> list[float]:
         logits = 1.5 * np.random.default_rng([seed, *prefix]).normal(size=vocab_size)
         return (np.exp(logits) / np.exp(logits).sum()).tolist()
 
-    return PrefixTree(law)
+    return PrefixTree(distribution)
 
 
 @pytest.mark.parametrize(("vocab_size", "k", "seconds"), [(4, 3, 0.5), (6, 4, 20.0)])
-def test_the_law_of_transformers_sampler(vocab_size: int, k: int, seconds: float) -> None:
-    output_law(transformers_sampler, random_laws(2, 0), random_laws(2, 1), 1)  # imports and first calls
-    target, draft = random_laws(vocab_size, 0), random_laws(vocab_size, 1)
+def test_the_distribution_of_transformers_sampler(vocab_size: int, k: int, seconds: float) -> None:
+    output_distribution(
+        transformers_sampler, random_distributions(2, 0), random_distributions(2, 1), 1
+    )  # imports and first calls
+    target, draft = random_distributions(vocab_size, 0), random_distributions(vocab_size, 1)
     start = time.perf_counter()
-    law = output_law(transformers_sampler, target, draft, k)
-    error = law_error(law, target, k, 0.0)
+    distribution = output_distribution(transformers_sampler, target, draft, k)
+    error = distribution_gap(distribution, target, k, 0.0)
     taken = time.perf_counter() - start
     assert error is not None, "float32 leaves some error"
-    print(f"\nvocabulary {vocab_size}, k {k}: {len(law)} outcomes in {taken:.2f} s, largest error of a probability "
+    print(f"\nvocabulary {vocab_size}, k {k}: {len(distribution)} outcomes in {taken:.2f} s, largest error of a probability "
           f"{abs(error.got - error.expected):.1e} at {error.prefix}")  # fmt: skip
     assert taken < seconds
-    assert law_error(law, target, k, 2e-6) is None
+    assert distribution_gap(distribution, target, k, 2e-6) is None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .common.moved import install
+
 if TYPE_CHECKING:
     from .acceptance.counts import Counts as Counts
     from .baselines.store import load_baseline as load_baseline
@@ -38,6 +40,7 @@ _HOMES = {
 }
 """Public names and where they live; each is imported on first use, so that none costs the others' imports."""
 
+install()
 __version__ = "0.1.0"
 __all__ = sorted(_HOMES)
 

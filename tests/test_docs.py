@@ -13,7 +13,7 @@ from pytest_specdec.config import case_grid as grid
 from pytest_specdec.config.options import LANGUAGES, OPTIONS, REPORTS
 from pytest_specdec.config.settings import DEFAULT_ALPHA, Marker
 from pytest_specdec.plugin import MARKERS
-from pytest_specdec.report.row import Row, Samples
+from pytest_specdec.report.row import ReportRow, SamplesRow
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
@@ -51,8 +51,8 @@ def test_every_fixture_stands_in_the_reference() -> None:
 
 def test_every_field_of_the_json_report_stands_in_the_reference() -> None:
     (told,) = re.findall(r"^`--specdec-report=FILE\.json` writes .*?(?=\n\n|\Z)", REFERENCE, re.S | re.M)
-    fields = set(Row.__annotations__) - {"utterance"}
-    assert [name for name in sorted(fields | set(Samples.__annotations__)) if f"`{name}`" not in told] == []
+    fields = set(ReportRow.__annotations__) - {"utterance"}
+    assert [name for name in sorted(fields | set(SamplesRow.__annotations__)) if f"`{name}`" not in told] == []
 
 
 def test_every_ending_and_language_stands_in_the_options_row() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..cases.case import Judged
+from ..cases.case import JudgedRange
 from ..cases.texts import Text
 from ..common.errors import MeasurementError
 from .scores import Scores
@@ -22,7 +22,7 @@ _LOST = 0.1
 """Largest share of judged tokens that may lie behind slips from the pattern."""
 
 
-def judged_tokens(new: Sequence[int], judged: Judged) -> list[int]:
+def judged_tokens(new: Sequence[int], judged: JudgedRange) -> list[int]:
     """The judged ones of a text's new tokens, up to the first step of another shape."""
     found: list[int] = []
     for begin in range(0, len(new) - judged.every + 1, judged.every):
@@ -33,7 +33,7 @@ def judged_tokens(new: Sequence[int], judged: Judged) -> list[int]:
     return found
 
 
-def judged_scores(scores: Scores, texts: Sequence[Text], judged: Judged, *, own_heads: bool = False) -> Scores:
+def judged_scores(scores: Scores, texts: Sequence[Text], judged: JudgedRange, *, own_heads: bool = False) -> Scores:
     """The scores as those of texts that hold nothing but the judged new tokens; the prompt emits the first of them.
 
     `texts` are those that were scored. With `own_heads` a round starts at the target's last emitted token, one step
@@ -53,7 +53,7 @@ def judged_scores(scores: Scores, texts: Sequence[Text], judged: Judged, *, own_
     return dataclasses.replace(scores, target=target, draft=draft, starts=np.ones_like(counts), lengths=counts, available=None)
 
 
-def _check_pattern(texts: Sequence[Text], counts: np.ndarray, judged: Judged) -> None:
+def _check_pattern(texts: Sequence[Text], counts: np.ndarray, judged: JudgedRange) -> None:
     whole = np.array([(len(text.ids) - text.prompt_length) // judged.every for text in texts])
     if (whole - counts).sum() > _LOST * whole.sum():
         row = int(np.argmax(whole - counts))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .counts import Array
-from .renewal import accepted_law
+from .renewal import accepted_distribution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def round_moments(survival: Array, starts: NDArray[np.int64], played: NDArray[np
     other where `played` (texts, longest) and end at the first start that is not; of those only the `counted` ones count.
     """
     texts, longest, k = survival.shape
-    law = accepted_law(survival)
+    distribution = accepted_distribution(survival)
     steps = np.arange(k + 1.0)
     # By start: E N, E A, E NN, E AA, E NA of the rounds from there on; beyond the text nothing is left to play.
     ahead = np.zeros((5, texts, longest + k + 2))
@@ -60,6 +60,6 @@ def round_moments(survival: Array, starts: NDArray[np.int64], played: NDArray[np
             one * taken + one * a + taken * n + na,
         )
         for row, values in enumerate(sums):
-            ahead[row, :, start] = played[:, start] * (law[:, start] * values).sum(1)
+            ahead[row, :, start] = played[:, start] * (distribution[:, start] * values).sum(1)
     n, a, nn, aa, na = ahead[:, np.arange(texts), starts]
     return Moments(n, a, np.maximum(nn - n * n, 0.0), np.maximum(aa - a * a, 0.0), na - n * a)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..cases.case import Judged
+from ..cases.case import JudgedRange
 from ..cases.texts import Text
 from .counts import Counts
 from .interleaved import judged_tokens
@@ -33,7 +33,7 @@ class References:
 
 
 def reference_counts(
-    scores: Scores, texts: Sequence[Text], *, vocabulary: int, k: int, rule: str, judged: Judged | None = None
+    scores: Scores, texts: Sequence[Text], *, vocabulary: int, k: int, rule: str, judged: JudgedRange | None = None
 ) -> References:
     """What the reference drafters would have had accepted on texts whose target log-probabilities are in `scores`.
 

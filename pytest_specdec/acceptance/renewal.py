@@ -123,22 +123,22 @@ def _walk(field: AcceptanceField, k: int, end: End) -> tuple[Array, Array, Array
     """Expected rounds (texts,), drafted and accepted (texts, k)."""
     counted, proposed = field.rounds_at(k, end)
     survival = field.survival(proposed, k)
-    weight = visits(field, counted, accepted_law(survival))
+    weight = visits(field, counted, accepted_distribution(survival))
     drafted = np.stack([(weight * (proposed > step)).sum(1) for step in range(k)], axis=1)
     return weight.sum(1), drafted, np.einsum("nt,nti->ni", weight, survival)
 
 
-def accepted_law(survival: Array) -> Array:
+def accepted_distribution(survival: Array) -> Array:
     """(..., k + 1): the chance of each number of accepted tokens, from the survival (..., k) of each draft step."""
     edge = np.ones((*survival.shape[:-1], 1))
-    law: Array = -np.diff(np.concatenate([edge, survival, 0 * edge], axis=-1), axis=-1)
-    return law
+    distribution: Array = -np.diff(np.concatenate([edge, survival, 0 * edge], axis=-1), axis=-1)
+    return distribution
 
 
 def visits(field: AcceptanceField, counted: NDArray[np.bool_], accepted: Array) -> Array:
     """(texts, longest): the expected number of counted rounds at each start; at most 1.
 
-    `accepted` (texts, longest, k + 1) is the law of the accepted tokens of a round at each start.
+    `accepted` (texts, longest, k + 1) is the distribution of the accepted tokens of a round at each start.
     """
     texts, longest, ends = accepted.shape
     found = np.zeros((texts, longest + ends + 1))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .counts import Array
-from .renewal import accepted_law
+from .renewal import accepted_distribution
 
 _NEGLIGIBLE = 1e-13
 """Mass that may fall outside the window of sums; it is added to every p-value."""
@@ -81,7 +81,7 @@ def sum_distribution(
     Example, the number of rounds of all texts:
         `sum_distribution(survival, starts, played, np.ones(...))`
     """
-    chances = np.maximum(accepted_law(survival), 0.0)
+    chances = np.maximum(accepted_distribution(survival), 0.0)
     reach = 8 * int(np.abs(gains).max(initial=0)) + 8
     while True:
         rows = _each_text(chances, starts, played, gains, reach)

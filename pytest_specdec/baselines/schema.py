@@ -209,7 +209,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Each run's counts, prompts in stored order."""
         return tuple(counts_of_rows(rows, self.conditions.k) for rows in self.runs)
 
-    def twins_of(self, now: Record) -> Record | None:
+    def runs_on_same_texts(self, now: Record) -> Record | None:
         """The runs that replayed the very texts of `now`'s runs; None unless each of these has one."""
         twins = [next((own for own in self.runs if _same_texts(own, theirs)), None) for theirs in now.runs]
         found = [twin for twin in twins if twin is not None]
@@ -268,7 +268,7 @@ def _same_rows(stored: PromptRows, now: PromptRows, k: int) -> bool:
     return all(np.allclose(old, new, rtol=0, atol=_LAST_DIGITS) for old, new in pairs)
 
 
-class Night(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AccumulatedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One accumulated run: its counts and its p-value against all runs before it."""
 
     p_value: Share
@@ -282,7 +282,7 @@ class EvidenceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema: int
     baseline: str
     """Hash of the baseline: another one starts anew."""
-    nights: tuple[Night, ...]
+    nights: tuple[AccumulatedRun, ...]
 
 
 class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

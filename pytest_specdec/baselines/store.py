@@ -18,7 +18,7 @@ from ..cases.case import Case, TextKey, default_rule
 from ..common.errors import BaselineError
 from ..common.strict_json import JsonError, parse_json
 from .identities import problems_of
-from .schema import READABLE, SCHEMA, EvidenceFile, Night, PromptCounts, Record, TextSet, TokenId, TokenMap, TokenRow
+from .schema import READABLE, SCHEMA, AccumulatedRun, EvidenceFile, PromptCounts, Record, TextSet, TokenId, TokenMap, TokenRow
 from .writing import DIGEST, digest_of, dumps
 
 Stored = TypeVar("Stored", Record, TextSet, EvidenceFile, TokenMap)
@@ -78,7 +78,7 @@ class BaselineStore:
         return texts
 
 
-def current_evidence(store: BaselineStore, case: Case, record: Record) -> tuple[Night, ...]:
+def current_evidence(store: BaselineStore, case: Case, record: Record) -> tuple[AccumulatedRun, ...]:
     """The nights accumulated against this very baseline; none where they belong to another one."""
     found = store.evidence(case)
     return found.nights if found is not None and found.baseline == fingerprint(record) else ()

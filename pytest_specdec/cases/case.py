@@ -56,7 +56,7 @@ class Sampling:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
+class JudgedRange:
     """The tokens that are drafted and judged, for instance a speech model's audio tokens.
 
     All others are given: both models know them, as a voice knows its script, so they are neither drafted nor counted.
@@ -127,7 +127,7 @@ class Case:
     costs: Path | str | None = None
     """Cost profile: a file, or `measure`."""
     engine: str = "replay"
-    judged: Judged | None = None
+    judged: JudgedRange | None = None
     """Which tokens are drafted; None for all."""
     speech: str | None = dataclasses.field(default=None, compare=False)
     """`module:function` that makes sound of a text's token ids."""

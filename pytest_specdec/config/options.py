@@ -21,7 +21,7 @@ from ..common.limits import (
 )
 
 if TYPE_CHECKING:
-    from ..cases.case import Judged
+    from ..cases.case import JudgedRange
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -166,9 +166,9 @@ def server_or_file(text: str) -> str:
     return server_url(text) if "://" in text else file_name(text)
 
 
-def id_range(text: str) -> Judged:
+def id_range(text: str) -> JudgedRange:
     """FIRST:END or FIRST:END:EVERY, as in a Python slice."""
-    from ..cases.case import Judged
+    from ..cases.case import JudgedRange
 
     found = re.fullmatch(r"\s*([0-9]{1,10})\s*:\s*([0-9]{1,10})\s*(?::\s*([0-9]{1,10})\s*)?", text, re.ASCII)
     first, end, every = (int(part or 1) for part in found.groups()) if found else (0, 0, 0)
@@ -176,7 +176,7 @@ def id_range(text: str) -> Judged:
         raise argparse.ArgumentTypeError(
             f"{_quoted(text)} is no range of token ids; write FIRST:END, and FIRST:END:2 where every second token is in it"
         )
-    return Judged(first, end, every)
+    return JudgedRange(first, end, every)
 
 
 def import_path(text: str) -> str:

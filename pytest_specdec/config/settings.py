@@ -26,7 +26,7 @@ from .options import (
 if TYPE_CHECKING:
     import pytest
 
-    from ..cases.case import Judged
+    from ..cases.case import JudgedRange
 
 Value = TypeVar("Value")
 
@@ -40,7 +40,7 @@ _EXCLUSIVE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
+class OptionValues:
     """What one source (command line or ini file) asks for; None where it is silent."""
 
     k: tuple[int, ...] | None = None
@@ -55,7 +55,7 @@ class Given:
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
-    judged: Judged | None = None
+    judged: JudgedRange | None = None
     prompts: int | None = None
     new_tokens: int | None = None
     seed: int | None = None
@@ -84,8 +84,8 @@ def first(*values: Value | None, default: Value) -> Value:
 class Settings:
     """A session's options, with where each came from kept apart until a marker is known."""
 
-    command_line: Given
-    ini: Given
+    command_line: OptionValues
+    ini: OptionValues
     root: Path
     """Folder that ini paths and the baselines folder are relative to."""
     invoked_from: Path
@@ -105,12 +105,12 @@ class Settings:
             if given[one] is not None and given[other] is not None:
                 raise RequestError(f"--specdec-{one} with --specdec-{other} {why}; leave one of them out")
         ini = {o.name.replace("-", "_"): _from_ini(o, str(config.getini(o.ini_name))) for o in OPTIONS if o.ini}
-        return cls(Given(**given), Given(**ini), config.rootpath, config.invocation_params.dir)
+        return cls(OptionValues(**given), OptionValues(**ini), config.rootpath, config.invocation_params.dir)
 
     @property
     def speaks(self) -> bool:
         """Whether anything was asked for at all; a project that merely has the plugin installed hears nothing."""
-        return self.command_line != Given() or self.ini != Given()
+        return self.command_line != OptionValues() or self.ini != OptionValues()
 
     def scalar(self, name: str, default: Value) -> Value:
         """A session-wide option: command line, then ini, then the default."""
@@ -180,7 +180,7 @@ class Marker:
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
-    judged: Judged | None = None
+    judged: JudgedRange | None = None
     prompts: str | None = None
     prompt_limit: int | None = None
     new_tokens: int | None = None

@@ -11,7 +11,7 @@ import torch
 from ..acceptance.rounds import Round
 from ..cases.case import LOOKUP, OWN_HEADS, Sampling
 from .clock import Lap
-from .distributions import check_numbers, choose, law
+from .distributions import check_finite, probabilities, sample
 from .drafters import Drafter, ModelDrafter, NoDrafter, OwnHeads, PromptLookup, Proposal, reach_of
 from .loading import LoadedModel
 from .ragged import CachedModel, Sequences
@@ -19,7 +19,7 @@ from .verification import Rule
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class DecodingPlan:
     """All that the batches of one call share."""
 
     target: LoadedModel
@@ -37,7 +37,7 @@ class Plan:
 
 
 @dataclasses.dataclass
-class Row:
+class BatchRow:
     """One text as it grows."""
 
     tokens: list[int]
@@ -63,15 +63,15 @@ class Batch:
     """Rows decoded together. The prompt pass emits the first token; then `draft` and `verify` take turns."""
 
     @torch.inference_mode()
-    def __init__(self, plan: Plan, rows: list[Row]) -> None:
+    def __init__(self, plan: DecodingPlan, rows: list[BatchRow]) -> None:
         self._plan, self._rows = plan, rows
         room = max(row.limit - len(row.tokens) for row in rows) + plan.k + 1
         sequences = self._sequences = Sequences([row.tokens for row in rows], room, plan.target.device)
         reach = reach_of(plan.k, plan.depth)
         target = self._target = CachedModel(plan.target, reach, keeps_hidden=plan.drafter == OWN_HEADS)
         logits = target.feed(sequences, sequences.lengths, 1)[:, 0]
-        check_numbers(logits[..., 0])
-        first = choose(logits, plan.sampling, plan.generator)
+        check_finite(logits[..., 0])
+        first = sample(logits, plan.sampling, plan.generator)
         sequences.put(0, first)
         sequences.lengths = sequences.lengths + 1
         for row, token in zip(rows, first.tolist(), strict=True):
@@ -88,9 +88,9 @@ class Batch:
 
     @property
     def proposed(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Drafts (rows, drafts) that wait to be verified, and their laws and one of zeros, (rows, drafts + 1, vocabulary)."""
+        """Drafts (rows, drafts) that wait to be verified, and their distributions and one of zeros, (rows, drafts + 1, vocabulary)."""
         assert self._proposal is not None, "draft first"
-        return self._proposal.tokens, self._proposal.laws
+        return self._proposal.tokens, self._proposal.distributions
 
     @torch.inference_mode()
     def draft(self) -> None:
@@ -106,12 +106,14 @@ class Batch:
         plan, sequences, proposal, self._proposal = self._plan, self._sequences, self._proposal, None
         k = proposal.tokens.shape[1]
         logits = self._target.feed(sequences, sequences.lengths + k, k + 1, sequences.agreed)
-        check_numbers(logits[..., 0])  # a hidden state of NaN makes all of its logits NaN
+        check_finite(logits[..., 0])  # a hidden state of NaN makes all of its logits NaN
         if k:
-            taken, following = plan.rule.verify(law(logits, plan.sampling), proposal.laws, proposal.tokens, plan.generator)
+            taken, following = plan.rule.verify(
+                probabilities(logits, plan.sampling), proposal.distributions, proposal.tokens, plan.generator
+            )
             accepted = taken.cpu().numpy()
         else:
-            following = choose(logits[:, 0], plan.sampling, plan.generator)
+            following = sample(logits[:, 0], plan.sampling, plan.generator)
             accepted = np.zeros_like(sequences.lengths)
         emitted = [
             [*drafts[:count], token]
@@ -135,7 +137,7 @@ class Batch:
         self._rows = [self._rows[at] for at in alive]
 
 
-def run(plan: Plan, rows: list[Row]) -> list[Lap]:
+def run(plan: DecodingPlan, rows: list[BatchRow]) -> list[Lap]:
     """Decode rows to their ends, round by round."""
     batch, laps = Batch(plan, rows), []
     while batch.running:
@@ -143,7 +145,7 @@ def run(plan: Plan, rows: list[Row]) -> list[Lap]:
     return laps
 
 
-def _drafter(plan: Plan, target: CachedModel, rows: list[Row], vocabulary: int) -> Drafter:
+def _drafter(plan: DecodingPlan, target: CachedModel, rows: list[BatchRow], vocabulary: int) -> Drafter:
     if plan.drafter is None:
         return NoDrafter(vocabulary)
     if plan.drafter == OWN_HEADS:

@@ -10,7 +10,7 @@ import torch
 from ..cases.case import Sampling
 from ..cases.texts import Text
 from ..speedup.policies import Confidences
-from .distributions import choose, confidence, draw, law
+from .distributions import confidence, draw, probabilities, sample
 from .loading import LoadedModel
 from .ragged import CachedModel, Sequences
 from .replay import Progress
@@ -32,7 +32,7 @@ def confidences(
 ) -> Confidences:
     """One pass of each model over every text, and behind each position a draft rejected there with k - 1 more drafts.
 
-    A rejected draft is one of the drafter's law conditional on rejection, max(q - p, 0) normalised, whatever the text
+    A rejected draft is one of the drafter's distribution conditional on rejection, max(q - p, 0) normalised, whatever the text
     goes on with; at temperature 0 it is the drafter's arg-max. So the drafts behind it are an unbiased sample.
     """
     longest = max(len(text.ids) for text in texts)
@@ -58,7 +58,7 @@ def _rejected(target: torch.Tensor, draft: torch.Tensor, sampling: Sampling, gen
     """(positions,): a draft of each position as it is when rejected; anything where none is ever."""
     if sampling.temperature == 0:
         return draft.argmax(-1)
-    p, q = law(target, sampling), law(draft, sampling)
+    p, q = probabilities(target, sampling), probabilities(draft, sampling)
     excess = (q - p).clamp(min=0)
     return draw(torch.where(excess.sum(-1, keepdim=True) > 0, excess, q), generator)
 
@@ -82,7 +82,7 @@ def _behind(
         model = CachedModel(drafter, steps + 2)
         for step in range(steps):
             logits = model.feed(sequences, sequences.lengths + step, 1)[:, 0]
-            tokens = choose(logits, sampling, generator)
+            tokens = sample(logits, sampling, generator)
             found[part, step] = confidence(logits, tokens, sampling).cpu().numpy()
             sequences.put(step, tokens)
     return found

@@ -12,7 +12,7 @@ from ..acceptance.rounds import Round, counts_of_rounds
 from ..cases.case import Sampling, checked_rule
 from ..cases.texts import Text, texts_from_ids
 from ..common.errors import RequestError
-from .batch import Plan, Row, run
+from .batch import BatchRow, DecodingPlan, run
 from .clock import Lap
 from .loading import LoadedModel, loaded
 from .replay import Progress, loaded_pair
@@ -70,15 +70,15 @@ def decode(
         raise RequestError("a confidence stops draft models without MTP heads; leave it out, or draft with a model at depth 0")
     ids = [own.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt) for prompt in prompts]
     _check_prompts([own, *([model] if isinstance(model, LoadedModel) else [])], ids, new_tokens)
-    plan = Plan(
+    plan = DecodingPlan(
         own, model, k, depth, Sampling(temperature, top_k, top_p), chosen, torch.Generator(own.device).manual_seed(seed),
         frozenset(eos_ids(own)), confidence,
     )  # fmt: skip
-    done: dict[int, Row] = {}
+    done: dict[int, BatchRow] = {}
     laps: list[Lap] = []
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     for begin in range(0, len(order), batch_size):
-        rows = [Row([*ids[row]], len(ids[row]) + new_tokens) for row in order[begin : begin + batch_size]]
+        rows = [BatchRow([*ids[row]], len(ids[row]) + new_tokens) for row in order[begin : begin + batch_size]]
         laps += run(plan, rows)
         done |= dict(zip(order[begin : begin + batch_size], rows, strict=True))
         if progress:

@@ -20,25 +20,25 @@ logits of 16 to 32 such a unit is 2e-6 in float32, 0.016 in float16 and 0.125 in
 """
 
 
-def check_numbers(values: torch.Tensor) -> None:
+def check_finite(values: torch.Tensor) -> None:
     """Raises MeasurementError for NaN: its arg-max is a token, on which a broken target and drafter would agree."""
     if bool(values.isnan().any()):
         raise MeasurementError("a model returns NaN probabilities; check its weights, or use --specdec-dtype=float32")
 
 
-def law(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+def probabilities(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """Probabilities (..., vocabulary) in float32; at temperature 0 all mass on the arg-max."""
     if sampling.temperature == 0:
-        return certain(logits.argmax(-1), logits.shape[-1])
+        return one_hot(logits.argmax(-1), logits.shape[-1])
     return torch.softmax(filtered(logits, sampling), -1)
 
 
-def draw(law: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-    """One token from each law; (..., vocabulary) of any positive total mass becomes (...)."""
-    return (law.log() - log_clocks(law.shape, law.device, generator)).argmax(-1)
+def draw(probabilities: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """One token from each distribution; (..., vocabulary) of any positive total mass becomes (...)."""
+    return (probabilities.log() - log_exponentials(probabilities.shape, probabilities.device, generator)).argmax(-1)
 
 
-def log_clocks(shape: Sequence[int], device: torch.device, generator: torch.Generator | None) -> torch.Tensor:
+def log_exponentials(shape: Sequence[int], device: torch.device, generator: torch.Generator | None) -> torch.Tensor:
     """Logarithms of exponential clocks: the arg-max of log-probabilities minus them is a draw.
 
     `torch.multinomial` runs the same race, and checks that cost more than the draw. Logits need no normalising here. The
@@ -47,20 +47,20 @@ def log_clocks(shape: Sequence[int], device: torch.device, generator: torch.Gene
     return torch.empty(shape, device=device).exponential_(generator=generator).clamp_(min=_TINY).log_()
 
 
-def choose(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator | None) -> torch.Tensor:
+def sample(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator | None) -> torch.Tensor:
     """A token from each row of logits, (..., vocabulary) becomes (...)."""
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    return (filtered(logits, sampling) - log_clocks(logits.shape, logits.device, generator)).argmax(-1)
+    return (filtered(logits, sampling) - log_exponentials(logits.shape, logits.device, generator)).argmax(-1)
 
 
-def certain(tokens: torch.Tensor, vocabulary: int) -> torch.Tensor:
-    """The laws (..., vocabulary) that have all mass on one token each."""
+def one_hot(tokens: torch.Tensor, vocabulary: int) -> torch.Tensor:
+    """The distributions (..., vocabulary) that have all mass on one token each."""
     return torch.zeros(*tokens.shape, vocabulary, device=tokens.device).scatter_(-1, tokens[..., None], 1.0)
 
 
 def log_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """Log-probability of each token under its law, (...); at temperature 0 it is 0 for the arg-max, else -inf. NaN stays NaN."""
+    """Log-probability of each token under its distribution, (...); at temperature 0 it is 0 for the arg-max, else -inf. NaN stays NaN."""
     if sampling.temperature == 0:
         likeliest = logits.argmax(-1, keepdim=True)
         scores = torch.where(likeliest[..., 0] == tokens, 0.0, -torch.inf)
@@ -87,13 +87,13 @@ def target_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling
     drawn was in: its distribution is the one with it kept, so p is its weight over that of all kept tokens and its own.
     """
     kept = filtered(logits, sampling)
-    laws = torch.log_softmax(kept, -1)
-    log_p = laws.gather(-1, tokens[..., None])[..., 0]
+    distributions = torch.log_softmax(kept, -1)
+    log_p = distributions.gather(-1, tokens[..., None])[..., 0]
     outside = log_p == -torch.inf
     if bool(outside.any()):
         own = logits[outside].float().gather(-1, tokens[outside][:, None])[:, 0] / sampling.temperature
         log_p[outside] = own - torch.logaddexp(kept[outside].logsumexp(-1), own)
-    quarter = laws.mul_(0.25).exp_()
+    quarter = distributions.mul_(0.25).exp_()
     half = quarter * quarter
     sums = {0.75: torch.linalg.vecdot(half, quarter), 1.25: torch.linalg.vecdot(half, quarter.mul_(half))}
     bets = torch.stack([(tilt - 1) * log_p - sums[tilt].log() for tilt in TILTS])

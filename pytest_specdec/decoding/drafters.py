@@ -1,4 +1,4 @@
-"""Drafters behind one protocol: each proposes k tokens a row and reports the laws it drew them from."""
+"""Drafters behind one protocol: each proposes k tokens a row and reports the distributions it drew them from."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..acceptance.lookup import LookupIndex
 from ..cases.case import Sampling
-from .distributions import certain, confidence, filtered, log_clocks
+from .distributions import confidence, filtered, log_exponentials, one_hot
 from .loading import LoadedModel
-from .mtp_cache import HeadChain
+from .mtp_cache import MtpCache
 from .ragged import CachedModel, Rows, Sequences
 
 
@@ -24,7 +24,7 @@ class Proposal:
 
     tokens: torch.Tensor
     """(rows, k); anything from where a row has no more."""
-    laws: torch.Tensor
+    distributions: torch.Tensor
     """(rows, k + 1, vocabulary): what each draft was drawn from, zero from where a row has no more."""
     drafted: Rows
     """(rows,): tokens proposed."""
@@ -54,7 +54,7 @@ class ModelDrafter:
         # Heads behind the last draft of the only pass would never run.
         heads = min(depth, k - 1)
         self._model = CachedModel(model, reach, keeps_hidden=heads > 0)
-        self._chain = HeadChain(model.heads, heads, reach) if heads else None
+        self._chain = MtpCache(model.heads, heads, reach) if heads else None
         self._heads, self._depth, self._sampling, self._confidence = heads, depth, sampling, confidence
 
     def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
@@ -91,8 +91,8 @@ class NoDrafter:
     def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
         rows, device = len(sequences.lengths), sequences.ids.device
         tokens = torch.zeros(rows, 0, dtype=torch.long, device=device)
-        laws = torch.zeros((), device=device).expand(rows, 1, self._vocabulary)  # holds one number: steps are timed
-        return Proposal(tokens, laws, np.zeros(rows, dtype=np.int64))
+        distributions = torch.zeros((), device=device).expand(rows, 1, self._vocabulary)  # holds one number: steps are timed
+        return Proposal(tokens, distributions, np.zeros(rows, dtype=np.int64))
 
     def emitted(self, tokens: Sequence[Sequence[int]]) -> None:
         """There is nothing to know."""
@@ -106,7 +106,7 @@ class OwnHeads:
 
     def __init__(self, target: CachedModel, depth: int, sampling: Sampling, k: int) -> None:
         self._target, self._sampling = target, sampling
-        self._chain = HeadChain(target.model.heads, min(depth, k), reach_of(k, depth))
+        self._chain = MtpCache(target.model.heads, min(depth, k), reach_of(k, depth))
 
     def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
         drafts = _Drafts(sequences, self._sampling, k, generator)
@@ -138,10 +138,10 @@ class PromptLookup:
         drafted = np.array([len(own) for own in found])
         for step in range(k):
             sequences.put(step, tokens[:, step])
-        laws = torch.zeros(len(found), k + 1, self._vocabulary, device=device)
+        distributions = torch.zeros(len(found), k + 1, self._vocabulary, device=device)
         proposed = torch.from_numpy(np.arange(k) < drafted[:, None]).to(device)
-        laws[:, :-1].scatter_(2, tokens[..., None], proposed[..., None].float())
-        return Proposal(tokens, laws, drafted)
+        distributions[:, :-1].scatter_(2, tokens[..., None], proposed[..., None].float())
+        return Proposal(tokens, distributions, drafted)
 
     def emitted(self, tokens: Sequence[Sequence[int]]) -> None:
         for index, own in zip(self._indexes, tokens, strict=True):
@@ -177,7 +177,7 @@ class _Drafts:
             tokens = logits.argmax(-1)
         else:
             if self._clocks is None:
-                self._clocks = log_clocks((self._k, *logits.shape), logits.device, self._generator)
+                self._clocks = log_exponentials((self._k, *logits.shape), logits.device, self._generator)
             kept = filtered(logits, self._sampling)
             tokens = (kept - self._clocks[len(self._tokens)]).argmax(-1)
             self._kept.append(kept)
@@ -190,14 +190,14 @@ class _Drafts:
 
     def proposal(self) -> Proposal:
         tokens = torch.stack(self._tokens, 1)
-        laws = torch.softmax(torch.stack(self._kept, 1), -1) if self._kept else certain(tokens, self._vocabulary)
+        distributions = torch.softmax(torch.stack(self._kept, 1), -1) if self._kept else one_hot(tokens, self._vocabulary)
         drafted = np.full(tokens.shape[0], tokens.shape[1])
         if self._confidence:
             proposed = np.stack(self._steps, 1)
             drafted = proposed.sum(1)
-            laws = laws * torch.from_numpy(proposed).to(laws.device)[..., None]
-        behind = torch.zeros_like(laws[:, :1])
-        return Proposal(tokens, torch.cat([laws, behind], 1), drafted)
+            distributions = distributions * torch.from_numpy(proposed).to(distributions.device)[..., None]
+        behind = torch.zeros_like(distributions[:, :1])
+        return Proposal(tokens, torch.cat([distributions, behind], 1), drafted)
 
 
 def reach_of(k: int, depth: int) -> int:

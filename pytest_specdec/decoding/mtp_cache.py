@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers.modeling_layers import MtpModel
 
 
-class HeadChain:
+class MtpCache:
     """The first `depth` MTP layers; steps past them reuse the last one on its own output."""
 
     def __init__(self, heads: MtpModel, depth: int, reach: int) -> None:

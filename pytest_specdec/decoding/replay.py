@@ -25,7 +25,7 @@ from ..cases.case import LOOKUP, OWN_HEADS, Sampling, checked_rule
 from ..cases.texts import Text
 from ..checkpoints.checkpoint import check_pair
 from ..common.errors import MeasurementError, RequestError
-from .distributions import below_the_best, check_numbers, log_scores, target_scores
+from .distributions import below_the_best, check_finite, log_scores, target_scores
 from .loading import LoadedModel, check_folders, loaded
 from .mtp_forward import project, teacher_forced_hidden
 
@@ -207,7 +207,7 @@ def _greedy_origins(target: LoadedModel, texts: Sequence[Text], tokens: int) -> 
         done += len(batch)
         ids, begin = padded([text.ids for text in batch], target.device), max(min(text.prompt_length for text in batch), 1)
         logits = _passed(target, ids, begin, hidden=False).logits
-        check_numbers(logits)
+        check_finite(logits)
         new = _new_tokens(batch, begin, ids[:, begin:])
         outside = (below_the_best(logits, ids[:, begin:]) & new).sum(-1).tolist()
         keys = tuple(text.key for text in batch)
@@ -223,7 +223,7 @@ def _new_tokens(texts: Sequence[Text], begin: int, tokens: torch.Tensor) -> torc
 
 
 def _passed(model: LoadedModel, ids: torch.Tensor, begin: int, hidden: bool) -> Any:
-    """One pass over texts; its logits are (rows, length - begin, vocabulary), the laws of the tokens from `begin` on."""
+    """One pass over texts; its logits are (rows, length - begin, vocabulary), the distributions of the tokens from `begin` on."""
     keys = {"logits_to_keep": torch.arange(begin - 1, ids.shape[1] - 1, device=ids.device)} if model.keeps_logits else {}
     outputs = model.model(ids, use_cache=False, output_hidden_states=hidden, **keys)
     if not keys:
@@ -243,7 +243,7 @@ def _scores(plan: DrafterPlan, texts: Sequence[Text], own: np.ndarray, draft: np
 
 
 def _numbers(scores: torch.Tensor) -> np.ndarray:
-    check_numbers(scores)
+    check_finite(scores)
     array: np.ndarray = scores.cpu().numpy()
     return array
 

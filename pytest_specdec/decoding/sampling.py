@@ -13,7 +13,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 from ..cases.case import Sampling
 from ..cases.prompts import Prompt
 from ..common.errors import RequestError
-from .distributions import check_numbers
+from .distributions import check_finite
 from .keyed_noise import KeyedNoise, text_keys
 from .loading import LoadedModel
 from .replay import Progress
@@ -73,7 +73,7 @@ def sample_new_tokens(
         bos_token_id=target.model.generation_config.bos_token_id,
     )
     if prompts:
-        check_numbers(target.model(torch.tensor([list(prompts[0])], device=target.device), use_cache=False).logits)
+        check_finite(target.model(torch.tensor([list(prompts[0])], device=target.device), use_cache=False).logits)
     noise = text_keys(seed, _keys_of_tokens(prompts) if keys is None else keys, target.device)
     texts: list[tuple[int, ...]] = []
     if progress:
@@ -81,7 +81,7 @@ def sample_new_tokens(
     for begin in range(0, len(prompts), _ROWS):
         ids, mask = _left_padded(prompts[begin : begin + _ROWS], target.device)
         draws = [KeyedNoise(sampling, noise[begin : begin + _ROWS], ids.shape[1])] if sampling.temperature > 0 else []
-        with own_defaults_aside(target):
+        with without_generation_defaults(target):
             out = target.model.generate(
                 ids, attention_mask=mask, generation_config=config, logits_processor=LogitsProcessorList(draws)
             )
@@ -103,7 +103,7 @@ def _keys_of_tokens(prompts: Sequence[Sequence[int]]) -> list[str]:
 
 
 @contextlib.contextmanager
-def own_defaults_aside(target: LoadedModel) -> Iterator[None]:
+def without_generation_defaults(target: LoadedModel) -> Iterator[None]:
     """Hide the checkpoint's own generation defaults, with which `generate` fills whatever a configuration leaves open.
 
     Under a penalty or min_p the texts would be no samples of the target.

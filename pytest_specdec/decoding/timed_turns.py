@@ -34,7 +34,7 @@ class Segments(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Times:
+class TurnTimes:
     """Milliseconds of one part, turn by turn."""
 
     turns: list[list[float]]
@@ -53,7 +53,7 @@ class Times:
         low, middle, high = statistics.quantiles(itertools.chain(*self.turns), n=4)
         return (high - low) / middle
 
-    def error_beside(self, target: Times) -> float:
+    def error_beside(self, target: TurnTimes) -> float:
         """Relative standard error of a time, from how its ratio to the target's step moves from turn to turn.
 
         Rounds of one turn share the machine's mood, so turns are what is independent; the ratio has the error of two times.
@@ -70,12 +70,12 @@ class Laps:
     turns: list[list[Lap]] = dataclasses.field(default_factory=list)
 
     @property
-    def draft(self) -> Times:
-        return Times([[lap.draft_ms for lap in turn] for turn in self.turns])
+    def draft(self) -> TurnTimes:
+        return TurnTimes([[lap.draft_ms for lap in turn] for turn in self.turns])
 
     @property
-    def verify(self) -> Times:
-        return Times([[lap.verify_ms for lap in turn] for turn in self.turns])
+    def verify(self) -> TurnTimes:
+        return TurnTimes([[lap.verify_ms for lap in turn] for turn in self.turns])
 
 
 class Budget:
@@ -120,7 +120,7 @@ class Estimate:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class TimingPlan:
     """So many turns of so many rounds."""
 
     turns: int
@@ -129,14 +129,14 @@ class Plan:
     """Of all turns of all parts."""
 
 
-def planned(estimates: Mapping[str, Estimate], repeats: int, budget: Budget) -> Plan:
+def planned(estimates: Mapping[str, Estimate], repeats: int, budget: Budget) -> TimingPlan:
     """At least `repeats` rounds of each part, or as many as fit. Raises RequestError where two turns of two do not."""
     wanted = max(LEAST_TURNS, -(-repeats // SEGMENT))
     for rounds in _SHORTER:
         seconds = sum(one.seconds(rounds) for one in estimates.values())
         turns = min(wanted, math.floor(min(budget.fit(seconds), wanted)))
         if turns >= LEAST_TURNS:
-            return Plan(turns, rounds, turns * seconds)
+            return TimingPlan(turns, rounds, turns * seconds)
     slowest = max(estimates, key=lambda name: estimates[name].seconds(rounds))
     needed = math.ceil(_SPARE * (budget.spent + LEAST_TURNS * seconds))
     takes, left = (seconds_in_words(own) for own in (LEAST_TURNS * seconds, max(0.0, budget.fit(1.0))))
@@ -194,7 +194,7 @@ def _probed(
         budget.check(f"trying {number} of {len(tracks)} parts (the last was {name(part)})", whole - tried)
 
 
-def _said(plan: Plan, estimates: Mapping[str, Estimate], repeats: int) -> str:
+def _said(plan: TimingPlan, estimates: Mapping[str, Estimate], repeats: int) -> str:
     rounds = plan.turns * plan.rounds
     told = f"timing {rounds} rounds of each of {len(estimates)} parts: about {seconds_in_words(plan.seconds)}"
     if rounds >= repeats:

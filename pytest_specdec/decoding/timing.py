@@ -14,11 +14,11 @@ import torch
 from ..cases.case import LOOKUP, OWN_HEADS, Sampling, default_rule
 from ..common.errors import RequestError
 from ..speedup.cost_profile import CostProfile
-from .batch import Batch, Plan, Row
+from .batch import Batch, BatchRow, DecodingPlan
 from .clock import Lap
 from .environment import environment
 from .loading import LoadedModel
-from .timed_turns import SEGMENT, Budget, Laps, Progress, Times, in_turn
+from .timed_turns import SEGMENT, Budget, Laps, Progress, TurnTimes, in_turn
 from .verification import rule_named
 
 _WARM_UP, _PLAIN_WARM_UP = 1, 32
@@ -40,10 +40,10 @@ class Setting:
     temperature: float = 1.0
     dtype: str = "float32"
 
-    def plan(self, target: LoadedModel, drafter: LoadedModel | str | None, k: int, depth: int) -> Plan:
+    def plan(self, target: LoadedModel, drafter: LoadedModel | str | None, k: int, depth: int) -> DecodingPlan:
         """Seeded decoding at this temperature that nothing ends."""
         rule, generator = rule_named(default_rule(self.temperature)), torch.Generator(target.device).manual_seed(0)
-        return Plan(target, drafter, k, depth, Sampling(self.temperature), rule, generator)
+        return DecodingPlan(target, drafter, k, depth, Sampling(self.temperature), rule, generator)
 
     def machine(self, target: LoadedModel) -> str:
         """Machine and setting in words."""
@@ -65,7 +65,7 @@ class SteadyRounds:
     Texts start with what the target itself emits and never end. The first rounds of a text are not for timing.
     """
 
-    def __init__(self, plan: Plan, setting: Setting, starts: list[list[int]]) -> None:
+    def __init__(self, plan: DecodingPlan, setting: Setting, starts: list[list[int]]) -> None:
         self._plan, self._setting, self._starts, self._left, self._drafted = plan, setting, starts, 0, False
 
     def describe(self, part: Literal["draft", "verify"]) -> dict[str, object]:
@@ -94,7 +94,7 @@ class SteadyRounds:
         if self._left == 0:
             warm_up = _WARM_UP if self._plan.k else _PLAIN_WARM_UP
             longest = (SEGMENT + warm_up) * (self._plan.k + 1) + 1
-            self._batch = Batch(self._plan, [Row([*start], len(start) + longest) for start in self._starts])
+            self._batch = Batch(self._plan, [BatchRow([*start], len(start) + longest) for start in self._starts])
             self._left = SEGMENT
             for _ in range(warm_up):
                 self._batch.draft()
@@ -142,7 +142,7 @@ def emitted_starts(target: LoadedModel, setting: Setting, budget: Budget | None 
     Raises RequestError where that takes more than a budget.
     """
     first = target.tokenizer.bos_token_id or 0
-    rows = [Row([first], setting.context) for _ in range(setting.batch_size)]
+    rows = [BatchRow([first], setting.context) for _ in range(setting.batch_size)]
     batch = Batch(setting.plan(target, None, 0, 0), rows)
     while batch.running:
         batch.draft()
@@ -194,7 +194,7 @@ def measure_costs(
 
 
 def _profile(laps: Mapping[_Track, Laps], setting: Setting, target: LoadedModel) -> CostProfile:
-    verify: dict[int, Times] = {}
+    verify: dict[int, TurnTimes] = {}
     for (_, _, k), own in laps.items():
         verify.setdefault(k, own.verify)
     drafted = {track: own.draft for track, own in laps.items() if track[0] != "target"}

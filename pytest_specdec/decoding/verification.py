@@ -1,7 +1,7 @@
 """Verification rules: which drafts are accepted, and the token that follows them.
 
-Every rule sees a batch of rounds: `target` (rows, k + 1, vocabulary), the laws p at each draft position and behind the
-last; `draft` (rows, k + 1, vocabulary), the laws q that the drafts were drawn from, zero from where a row has no
+Every rule sees a batch of rounds: `target` (rows, k + 1, vocabulary), the distributions p at each draft position and behind the
+last; `draft` (rows, k + 1, vocabulary), the distributions q that the drafts were drawn from, zero from where a row has no
 more drafts; `tokens` (rows, k), the drafts. It returns the accepted tokens (rows,) and the token after them (rows,).
 With q = 0 behind the last draft the residual there is p itself, so a bonus token needs no case of its own.
 """
@@ -33,7 +33,7 @@ class Rule:
 
     @property
     def lossless(self) -> bool:
-        """Whether the emitted tokens follow the target's law, whatever the drafter."""
+        """Whether the emitted tokens follow the target's distribution, whatever the drafter."""
         return self.name not in LOSSY_RULES
 
 
@@ -103,14 +103,14 @@ _VERIFY: dict[str, Verify] = {
 }
 
 
-def _of(laws: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+def _of(distributions: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """(rows, k): each token's probability at its own position."""
-    return laws[:, :-1].gather(-1, tokens[..., None])[..., 0]
+    return distributions[:, :-1].gather(-1, tokens[..., None])[..., 0]
 
 
-def _at(laws: torch.Tensor, accepted: torch.Tensor) -> torch.Tensor:
-    """(rows, vocabulary): the law behind the accepted tokens."""
-    return laws[torch.arange(len(accepted), device=laws.device), accepted]
+def _at(distributions: torch.Tensor, accepted: torch.Tensor) -> torch.Tensor:
+    """(rows, vocabulary): the distribution behind the accepted tokens."""
+    return distributions[torch.arange(len(accepted), device=distributions.device), accepted]
 
 
 def _leading(accepted: torch.Tensor) -> torch.Tensor:

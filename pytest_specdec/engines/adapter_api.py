@@ -48,7 +48,7 @@ class Counters:
 
 
 @dataclasses.dataclass(frozen=True)
-class Manner:
+class CountingConvention:
     """How an engine counts. The same for all texts of a run."""
 
     prefill_drafts: bool = False
@@ -67,7 +67,7 @@ class Manner:
 
 
 @dataclasses.dataclass(frozen=True)
-class Ends:
+class TextEnds:
     """What ends the texts of a run before their length limit, where it is not the target's own EOS alone."""
 
     eos: tuple[int, ...] | None = None
@@ -101,7 +101,7 @@ class Reported:
     """As the engine read it; empty where it does not say, and then there is no oracle."""
     new_ids: tuple[int, ...]
     """As emitted, EOS included; empty where the engine gives no ids, and then `emitted` says how many they are."""
-    manner: Manner
+    convention: CountingConvention
     rounds: tuple[ReportedRound, ...] | None = None
     totals: Totals | None = None
     emitted: int | None = None
@@ -113,7 +113,7 @@ class Reported:
     """What to name in a message: `trace.jsonl:3`, `request 3 of http://localhost:8000`."""
     finish: str | None = None
     """Why the text ends, as the engine says: `stop` (EOS or a declared stop) or `length`; None where it does not say."""
-    ends: Ends = Ends()
+    ends: TextEnds = TextEnds()
 
     @property
     def tokens(self) -> int:
@@ -122,11 +122,11 @@ class Reported:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pooled:
+class PooledCounters:
     """Sums over all texts of a run, from an engine that counts no finer."""
 
     totals: Totals
-    manner: Manner
+    convention: CountingConvention
     where: str = ""
 
 
@@ -135,7 +135,7 @@ RULES = ("greedy", "rejection")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Abilities:
+class Capabilities:
     """What an adapter can give and take. Read before anything is run: what it cannot do is refused, and never left out.
 
     What a case may ask for has no default, so that each adapter says it.
@@ -170,7 +170,7 @@ class Abilities:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class PromptRequest:
     """One prompt to be continued."""
 
     prompt: Prompt
@@ -183,10 +183,10 @@ class Asked:
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class GenerationRequest:
     """All texts of one case. Each text is decoded by itself, batch size 1, with a seed of its own: `seed_of`."""
 
-    prompts: Sequence[Asked]
+    prompts: Sequence[PromptRequest]
     k: int
     depth: int
     target: str
@@ -198,13 +198,13 @@ class Request:
     seed: int
     rule: str
 
-    def seed_of(self, asked: Asked) -> int:
+    def seed_of(self, asked: PromptRequest) -> int:
         """A prompt's own seed, another one for each prompt and each run; 31 bits, which every engine takes."""
         return zlib.crc32(f"{self.seed} {asked.key}".encode()) >> 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Setup:
+class EngineSetup:
     """What an adapter is made with, once a session."""
 
     url: str | None = None
@@ -220,7 +220,7 @@ class Setup:
 class Adapter(Protocol):
     """A foreign engine. Made by the registry as `adapter(setup)`; loads nothing before it is run."""
 
-    abilities: Abilities
+    capabilities: Capabilities
 
     @property
     def name(self) -> str:
@@ -229,7 +229,7 @@ class Adapter(Protocol):
     def version(self) -> str:
         """The engine's version, like `0.32.0`. Raises SpecdecError where the engine cannot be reached or imported."""
 
-    def run(self, request: Request) -> Iterator[Reported | Pooled]:
+    def run(self, request: GenerationRequest) -> Iterator[Reported | PooledCounters]:
         """Texts one by one, in the order of the prompts, so that what was measured before a fault is kept.
 
         Raises SpecdecError with one message that ends with what to do.

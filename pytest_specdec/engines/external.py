@@ -23,14 +23,14 @@ from ..cases.prompts import Prompt, read_prompts
 from ..cases.texts import Text
 from ..checkpoints.checkpoint import Checkpoint, case_checkpoint
 from ..common.errors import MeasurementError, RequestError, SpecdecError, UnsupportedError, naming_extras
-from .adapter_api import Adapter, Asked, Manner, Pooled, Reported, Request, Setup
-from .adapters.capabilities import check_able
+from .adapter_api import Adapter, CountingConvention, EngineSetup, GenerationRequest, PooledCounters, PromptRequest, Reported
+from .adapters.capabilities import check_capabilities
 from .adapters.registry import adapter
 from .adapters.trace import write_trace
 from .counting.checks import check_pooled, check_reported
 from .counting.normalise import definition_of, normalised, starts_of, text_of
 from .encoding import decoder, encoded
-from .protocol import Engine, Measurement, Times
+from .protocol import Engine, MeasuredTimes, Measurement
 from .text_endings import TargetEnds, check_ending, target_ends
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class _Run:
 
     prompts: Sequence[Prompt]
     reported: Sequence[Reported]
-    pooled: Pooled | None
+    pooled: PooledCounters | None
 
     @functools.cached_property
     def texts(self) -> list[Text]:
@@ -87,7 +87,7 @@ class ForeignEngine(Engine):
     @functools.cached_property
     def adapter(self) -> Adapter:
         """Raises RequestError where the engine is not here."""
-        return adapter(self.name, Setup(self._url, self._device, self._dtype, self.model, self._report))
+        return adapter(self.name, EngineSetup(self._url, self._device, self._dtype, self.model, self._report))
 
     @functools.cached_property
     def local(self) -> LocalEngine:
@@ -117,7 +117,7 @@ class ForeignEngine(Engine):
         fingerprints = {text.key: _fingerprint(text, known, greedy_of) for text, known in zip(run.texts, told, strict=True)}
         return Measurement(
             counts,
-            Fingerprints(target_name, self._drafter_fingerprint(case, run.reported[0].manner)),
+            Fingerprints(target_name, self._drafter_fingerprint(case, run.reported[0].convention)),
             self._environment(case),
             SERVED if target is None else target.tokenizer_fingerprint,
             self._template(case, run.prompts),
@@ -136,7 +136,7 @@ class ForeignEngine(Engine):
         return run.texts
 
     def conformance(self, case: Case, alpha: float) -> Conformance:
-        """Judge the emitted texts by the target's own laws. Raises RequestError for a lossy rule or mode."""
+        """Judge the emitted texts by the target's own distributions. Raises RequestError for a lossy rule or mode."""
         if case.rule in LOSSY_RULES:
             raise RequestError(
                 f"rule {case.rule!r} is lossy by design, so its texts cannot conform; leave specdec_conformance out"
@@ -162,7 +162,7 @@ class ForeignEngine(Engine):
         """Whether the engine counts what its models imply. Raises RequestError for a lossy mode, or without token ids."""
         self._refuse_altered(case, "specdec_oracle")
         run, target = self._latest(case), self.model(case.target)
-        if case.drafter == LOOKUP and (ngrams := run.reported[0].manner.ngrams) != (1, NGRAM):
+        if case.drafter == LOOKUP and (ngrams := run.reported[0].convention.ngrams) != (1, NGRAM):
             told = "does not say which n-grams it looks up" if ngrams is None else f"looks up n-grams of {_span(ngrams)} tokens"
             raise RequestError(
                 f"{self.name} {told}, and only those of {_span((1, NGRAM))} tokens can be replayed; leave specdec_oracle out"
@@ -170,12 +170,12 @@ class ForeignEngine(Engine):
         drafter = case.drafter if case.draft_model is None else self.model(case.draft_model)
         from ..decoding.replay import check_drafter
         from .counting.oracle import agreement
-        from .counting.possible_rounds import Judged
+        from .counting.possible_rounds import JudgedRun
 
         check_drafter(target, drafter, case.depth)
         definition = definition_of(run.reported, case.drafter, run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
-        return agreement(Judged(case, run.reported, run.categories, definition, counts, run.pooled), target, drafter, alpha)
+        return agreement(JudgedRun(case, run.reported, run.categories, definition, counts, run.pooled), target, drafter, alpha)
 
     def unsupported(self, case: Case) -> str | None:
         """Known for certain only when the case is run; it is run once."""
@@ -211,10 +211,10 @@ class ForeignEngine(Engine):
         request, target = self._request(case, prompts), self._checkpoint(case.target)
         ends, decode = self._ends(case, target), decoder(target)
         reported: list[Reported] = []
-        pooled: Pooled | None = None
+        pooled: PooledCounters | None = None
         try:
             for one in self.adapter.run(request):
-                if isinstance(one, Pooled):
+                if isinstance(one, PooledCounters):
                     check_pooled(one, reported, request)
                     pooled = one
                 else:
@@ -227,7 +227,9 @@ class ForeignEngine(Engine):
             raise MeasurementError(f"{self.name} answered {len(reported)} of {len(prompts)} prompts; look into its log")
         return _Run(prompts, reported, pooled)
 
-    def _with_the_rest(self, error: SpecdecError, case: Case, request: Request, reported: Sequence[Reported]) -> SpecdecError:
+    def _with_the_rest(
+        self, error: SpecdecError, case: Case, request: GenerationRequest, reported: Sequence[Reported]
+    ) -> SpecdecError:
         """The error, with word of where the texts before it are kept."""
         if not reported or self.name == "trace":
             return error
@@ -239,15 +241,15 @@ class ForeignEngine(Engine):
     def _check(self, case: Case) -> None:
         """Refuse what the engine cannot do at all. Raises RequestError."""
         target = self._checkpoint(case.target) if case.uses_own_heads else None
-        check_able(self.name, self.adapter.abilities, case, target)
+        check_capabilities(self.name, self.adapter.capabilities, case, target)
 
-    def _request(self, case: Case, prompts: Sequence[Prompt]) -> Request:
+    def _request(self, case: Case, prompts: Sequence[Prompt]) -> GenerationRequest:
         ids: Sequence[Sequence[int] | None] = [None] * len(prompts)
-        able = self.adapter.abilities
+        able = self.adapter.capabilities
         if able.wants_ids and (able.loads or self._checkpoint(case.target) is not None):
             ids = encoded(self._checkpoint(case.target), lambda: self.model(case.target), prompts)
-        return Request(
-            [Asked(prompt, None if own is None else tuple(own)) for prompt, own in zip(prompts, ids, strict=True)],
+        return GenerationRequest(
+            [PromptRequest(prompt, None if own is None else tuple(own)) for prompt, own in zip(prompts, ids, strict=True)],
             case.k, case.depth, case.target, case.drafter, case.texts.sampling, case.texts.new_tokens, case.texts.seed, case.rule,
         )  # fmt: skip
 
@@ -256,7 +258,7 @@ class ForeignEngine(Engine):
         if target is None:
             return None
         found = target_ends(target)
-        if not self.adapter.abilities.loads:
+        if not self.adapter.capabilities.loads:
             return found
         from ..decoding.sampling import eos_ids
 
@@ -266,14 +268,14 @@ class ForeignEngine(Engine):
     def _checkpoint(self, name: str) -> Checkpoint | None:
         """A model's files where they are at hand."""
         checkpoint = case_checkpoint(name)
-        if checkpoint is None and self.adapter.abilities.loads:
+        if checkpoint is None and self.adapter.capabilities.loads:
             loaded: Checkpoint = self.model(name).checkpoint
             return loaded
         return checkpoint
 
-    def _drafter_fingerprint(self, case: Case, manner: Manner) -> str:
+    def _drafter_fingerprint(self, case: Case, convention: CountingConvention) -> str:
         if case.drafter == LOOKUP:
-            return _lookup_fingerprint(manner.ngrams)
+            return _lookup_fingerprint(convention.ngrams)
         checkpoint = self._checkpoint(case.target if case.uses_own_heads else case.drafter)
         if checkpoint is None:
             return SERVED
@@ -286,7 +288,7 @@ class ForeignEngine(Engine):
         """Of this process where torch computes; of another engine its version is all that is known."""
         engine = self.adapter.version()
         if self.name != "transformers":
-            device = f"{self._device} {platform.machine()}" if self.adapter.abilities.loads else SERVED
+            device = f"{self._device} {platform.machine()}" if self.adapter.capabilities.loads else SERVED
             return Environment("", "", device, self._dtype, 0, engine)
         from ..decoding.environment import environment
 
@@ -316,7 +318,7 @@ def _lookup_fingerprint(ngrams: tuple[int, int] | None) -> str:
     return f"{LOOKUP}-{most}" if least == 1 else f"{LOOKUP}-{least}-{most}"
 
 
-def _times(reported: Sequence[Reported]) -> Times | None:
+def _times(reported: Sequence[Reported]) -> MeasuredTimes | None:
     """Medians of the rounds and the speed over all texts; None where nothing was timed."""
     timed = [(one.timings, one.tokens) for one in reported if one.timings is not None]
     seconds = sum(timings.seconds for timings, _ in timed)
@@ -324,7 +326,7 @@ def _times(reported: Sequence[Reported]) -> Times | None:
         return None
     draft = [ms for timings, _ in timed for ms in timings.draft_ms or ()]
     verify = [ms for timings, _ in timed for ms in timings.verify_ms or ()]
-    return Times(
+    return MeasuredTimes(
         statistics.median(draft) if draft else None,
         statistics.median(verify) if verify else None,
         1,

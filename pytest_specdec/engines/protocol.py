@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Times:
+class MeasuredTimes:
     """What decoding took: median milliseconds of a batch's round, None where they are not told, and tokens emitted a second."""
 
     draft_ms: float | None
@@ -43,7 +43,7 @@ class Measurement:
     """By prompt key."""
     texts: TextSet | None
     """The texts used, to be stored beside a new baseline; None where every run emits its own."""
-    times: Times | None = None
+    times: MeasuredTimes | None = None
     looping: int = 0
     """Texts that end in a loop."""
     expected: Counts | None = None

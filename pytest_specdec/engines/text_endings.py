@@ -15,7 +15,7 @@ from typing import Any
 from ..checkpoints.checkpoint import Checkpoint
 from ..common.errors import MeasurementError, RequestError
 from ..common.strict_json import JsonError, parse_json
-from .adapter_api import Reported, Request
+from .adapter_api import GenerationRequest, Reported
 
 _CURE = "look for what cut it off, or declare what ends texts (docs/trace.md)"
 
@@ -51,7 +51,9 @@ def target_ends(checkpoint: Checkpoint) -> TargetEnds:
     return TargetEnds(eos, eos | configured | named, _ids([one.get("id") for one in added if one.get("special") is True]))
 
 
-def check_ending(one: Reported, request: Request, target: TargetEnds | None = None, decode: Decode | None = None) -> None:
+def check_ending(
+    one: Reported, request: GenerationRequest, target: TargetEnds | None = None, decode: Decode | None = None
+) -> None:
     """Check how one text ends; `target` and `decode` are None where the target's files are not at hand.
 
     Raises MeasurementError naming the prompt and the cause, RequestError where a declared string needs the tokenizer.

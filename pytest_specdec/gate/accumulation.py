@@ -5,23 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from ..baselines.schema import Night, Record, counts_of_rows
+from ..baselines.schema import AccumulatedRun, Record, counts_of_rows
 from .evidence import accumulate
 from .paired import Pair
 from .permutation import random_p_value
-from .verdict import Facts, Outcome, Verdict, changes, incomparable, undecided, unusable
+from .verdict import ComparisonFacts, Outcome, Verdict, changes, incomparable, undecided, unusable
 
 
 def judge_night(
     now: Record,
     before: Record,
-    nights: Sequence[Night],
+    nights: Sequence[AccumulatedRun],
     *,
     metric: str = "acceptance_length",
     margin: float,
     alpha: float = 0.01,
     gates: int = 1,
-) -> tuple[Verdict, Night | None]:
+) -> tuple[Verdict, AccumulatedRun | None]:
     """Judge a run by the e-process over it and the earlier `nights`; the new night is to be kept.
 
     Whenever one looks, and however often, the chance that one of `gates` unchanged gates ever fails is `alpha` at most.
@@ -35,12 +35,12 @@ def judge_night(
     if problem := unusable(pair, before, metric):
         return Verdict("error", metric, problem), None
     level = alpha / gates
-    facts = Facts.of(metric, pair, changes(now, before))
+    facts = ComparisonFacts.of(metric, pair, changes(now, before))
     p = random_p_value(pair, level=level, seed=facts.seed + len(nights))
     evidence = accumulate([*(night.p_value for night in nights), p])
     # The drop is told from the night on that the evidence points at.
     since = Pair.of([*stored, *later[: evidence.since - 1]], later[evidence.since - 1 :])
-    facts = Facts.of(metric, since, facts.changed)
+    facts = ComparisonFacts.of(metric, since, facts.changed)
     story = f"evidence {evidence.value:.3g} of {1 / level:.4g} after {len(later)} runs"
     outcome: Outcome
     if evidence.highest >= 1 / level and facts.drop >= margin:
@@ -50,4 +50,4 @@ def judge_night(
         reason = f"{reason}; {story}"
     verdict = facts.verdict(outcome, reason, "sampled", margin, facts.detectable(margin, level), None)
     verdict = dataclasses.replace(verdict, evidence=evidence.value)
-    return verdict, Night(p, now.fingerprints, now.counts)
+    return verdict, AccumulatedRun(p, now.fingerprints, now.counts)

@@ -101,7 +101,7 @@ def too_good(counts: Counts, expected: Counts, *, gates: int) -> str | None:
     """Why counts cannot be right: more accepted than the pair's own distributions allow on these texts.
 
     `expected` is the replay of the emitted texts; over drafts, given the texts, it is the mean of what a lossless
-    decoder counts. A draft drawn from another law than the q of the acceptance test raises acceptance, silently.
+    decoder counts. A draft drawn from another distribution than the q of the acceptance test raises acceptance, silently.
     """
     from scipy import stats
 

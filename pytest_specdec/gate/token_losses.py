@@ -26,7 +26,7 @@ class TokenChange:
 
 
 @dataclasses.dataclass(frozen=True)
-class Places:
+class TokenPositions:
     """Every place of the texts at which a draft is judged, flat: token, tokens before it, acceptance before and now."""
 
     tokens: Array
@@ -41,7 +41,7 @@ class Places:
         now: Mapping[str, Array],
         tokens: Mapping[str, Sequence[int]],
         starts: Mapping[str, int],
-    ) -> Places:
+    ) -> TokenPositions:
         """Line up two measurements of the same texts; prompts whose lengths differ are left out."""
         shared = [key for key in now if key in before and before[key].shape == now[key].shape and now[key].size]
         if not shared:
@@ -54,7 +54,7 @@ class Places:
         )
 
     @classmethod
-    def together(cls, parts: Sequence[Places]) -> Places:
+    def together(cls, parts: Sequence[TokenPositions]) -> TokenPositions:
         """The places of several heads."""
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(cls)))
 

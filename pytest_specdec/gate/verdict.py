@@ -82,11 +82,11 @@ def judge(
         return dataclasses.replace(verdict, reason=verdict.reason + told)
     if problems := incomparable(now, before, subset=subset):
         return Verdict("error", metric, "; ".join(problems))
-    twins = before.twins_of(now)
+    twins = before.runs_on_same_texts(now)
     pair = Pair.of((twins or before).runs_as_counts(), now.runs_as_counts())
     if problem := unusable(pair, before, metric, same_texts=twins is not None):
         return Verdict("error", metric, problem)
-    facts = Facts.of(metric, pair, changes(now, before))
+    facts = ComparisonFacts.of(metric, pair, changes(now, before))
     if twins is not None:
         return _deterministic(facts, margin, alpha / gates, now, before)
     return _sampled(facts, margin, alpha / gates)
@@ -156,7 +156,7 @@ def changes(now: Record, before: Record) -> tuple[str, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Facts:
+class ComparisonFacts:
     """What every regime's verdict reports."""
 
     metric: str
@@ -166,7 +166,7 @@ class Facts:
     changed: tuple[str, ...]
 
     @classmethod
-    def of(cls, metric: str, pair: Pair, changed: tuple[str, ...]) -> Facts:
+    def of(cls, metric: str, pair: Pair, changed: tuple[str, ...]) -> ComparisonFacts:
         rate = metric == "acceptance_rate"
         return cls(metric, pair, 1 / (pair.before.expected_accepted if rate else pair.before.acceptance_length), changed)
 
@@ -204,7 +204,7 @@ class Facts:
         )  # fmt: skip
 
 
-def _deterministic(facts: Facts, margin: float, level: float, now: Record, before: Record) -> Verdict:
+def _deterministic(facts: ComparisonFacts, margin: float, level: float, now: Record, before: Record) -> Verdict:
     """On the same texts nothing is random, save how another environment rounds: there a drop must beat that, too."""
     tolerance = TOLERANCE.get(now.environment.dtype, max(TOLERANCE.values()))
     # In half precision rounding depends on which texts share a batch, too.
@@ -228,7 +228,7 @@ def _deterministic(facts: Facts, margin: float, level: float, now: Record, befor
     return facts.verdict(outcome, reason, "deterministic", limit, limit, swaps)
 
 
-def _sampled(facts: Facts, margin: float, level: float) -> Verdict:
+def _sampled(facts: ComparisonFacts, margin: float, level: float) -> Verdict:
     pair = facts.pair
     if not can_resolve(pair.prompts, level):
         return Verdict("error", facts.metric, too_few(pair.prompts, level, "this gate"))
@@ -243,7 +243,7 @@ def _sampled(facts: Facts, margin: float, level: float) -> Verdict:
     return facts.verdict(outcome, reason, "sampled", margin, facts.detectable(margin, level), swaps)
 
 
-def undecided(facts: Facts, margin: float, level: float) -> tuple[Outcome, str]:
+def undecided(facts: ComparisonFacts, margin: float, level: float) -> tuple[Outcome, str]:
     """Pass where the drop is surely below the margin, else inconclusive with the number of prompts that would settle it."""
     if facts.pair.upper_bound(level) * facts.scale < margin:
         return "pass", "not inferior: the drop's upper bound is below the margin"

@@ -12,7 +12,7 @@ from ..baselines.schema import SCHEMA, CaseCosts, Conditions, Record, prompt_cou
 from ..cases.case import LOOKUP, Case
 from ..common.errors import CostError
 from ..common.printable import printable
-from ..engines.protocol import Measurement, Times
+from ..engines.protocol import MeasuredTimes, Measurement
 from ..speedup.cost_profile import CostProfile
 
 
@@ -56,7 +56,7 @@ class Judge(Protocol):
         """Whether the run passes; `differs` where the test asks for a difference (`!=`), and so has seen one."""
 
 
-class Side:
+class ComparedRecord:
     """What a run and a baseline have in common: metrics of counts."""
 
     counts: Counts | None
@@ -86,7 +86,7 @@ class Side:
         return math.nan if self.counts is None else self.counts.expected_accepted
 
 
-class Run(Side):
+class Run(ComparedRecord):
     """What this session measured for a case, repeats added up. `run == baseline` asks the gate."""
 
     def __init__(
@@ -112,7 +112,7 @@ class Run(Side):
     __hash__ = None  # type: ignore[assignment]
 
     @property
-    def times(self) -> Times | None:
+    def times(self) -> MeasuredTimes | None:
         """What decoding took; None for an engine that decodes nothing."""
         return self.measurements[0].times
 
@@ -120,7 +120,7 @@ class Run(Side):
         return printable(f"<run {self.case.id}: acceptance length {self.counts.acceptance_length:.4f}>")
 
 
-class Baseline(Side):
+class Baseline(ComparedRecord):
     """The stored record of a case, or the place where one is missing."""
 
     def __init__(self, case: Case, record: Record | None, costs: CaseCosts | None, judge: Judge) -> None:

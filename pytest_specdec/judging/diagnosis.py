@@ -14,7 +14,7 @@ from ..baselines.writing import dumps
 from ..common.errors import BaselineError
 from ..common.percent import signed_percent
 from ..engines.protocol import Engine
-from ..gate.token_losses import Places
+from ..gate.token_losses import TokenPositions
 from .comparison import Run
 
 _NOISE = 1e-3
@@ -40,7 +40,7 @@ def token_files(run: Run, store: BaselineStore) -> Iterator[tuple[Path, str]]:
         yield store.tokens_path(run.case, head), dumps(TokenMap(SCHEMA, _drafter(run.record, run, head), rows))
 
 
-def told(run: Run, before: Record, store: BaselineStore, engine: Engine) -> list[str]:
+def diagnose(run: Run, before: Record, store: BaselineStore, engine: Engine) -> list[str]:
     """Lines on the tokens and contexts where acceptance fell; none where the baseline's drafter was not stored by token."""
     one = run.measurements[0]
     if one.field is None or one.texts is None:
@@ -57,7 +57,7 @@ def told(run: Run, before: Record, store: BaselineStore, engine: Engine) -> list
         f"{word!r} drafted by head {head} ({change.times} times, {change.before:.3f} -> {change.now:.3f})"
         for word, (change, head) in zip(words, losses[:_WORST], strict=True)
     ]
-    fell = [own for own in Places.together(list(heads.values())).contexts_changed() if abs(own[2]) > _NOISE]
+    fell = [own for own in TokenPositions.together(list(heads.values())).contexts_changed() if abs(own[2]) > _NOISE]
     # Of an interleaved text only the judged new tokens are counted, as only they have places here.
     unit = "tokens" if run.case.judged is None else "judged tokens"
     contexts = ", ".join(f"after {first} to {last} {unit} {signed_percent(change)}" for first, last, change in fell)
@@ -65,7 +65,7 @@ def told(run: Run, before: Record, store: BaselineStore, engine: Engine) -> list
     return lines + [f"  contexts   acceptance {contexts}"] * bool(contexts)
 
 
-def _places(run: Run, before: Record, store: BaselineStore, field: AcceptanceField, head: int) -> Places | None:
+def _places(run: Run, before: Record, store: BaselineStore, field: AcceptanceField, head: int) -> TokenPositions | None:
     one = run.measurements[0]
     assert one.texts is not None
     try:
@@ -83,7 +83,7 @@ def _places(run: Run, before: Record, store: BaselineStore, field: AcceptanceFie
     tokens = one.texts.texts
     if (judged := run.case.judged) is not None:
         tokens = {key: tuple(judged_tokens(new, judged)) for key, new in tokens.items()}
-    return Places.of(earlier, token_acceptance(field, head), tokens, starts)
+    return TokenPositions.of(earlier, token_acceptance(field, head), tokens, starts)
 
 
 def _drafter(record: Record, run: Run, head: int) -> str:

@@ -12,7 +12,7 @@ from ..baselines.schema import CaseCosts
 from ..cases.case import DEFINITION, Case
 from ..gate.verdict import Verdict
 from ..report import row as report
-from ..report.row import Metrics, Row, plain
+from ..report.row import Metrics, ReportRow, plain
 from ..speedup.table import speedup_interval
 from .comparison import Baseline, Run, value_of
 
@@ -25,10 +25,10 @@ _BASELINE_METRICS = ("rounds", "acceptance_rate", "expected_accepted", "acceptan
 
 def measured_row(
     run: Run, stored: Baseline, verdict: Verdict | None, engine: str, prompt_names: Mapping[str, str] | None = None
-) -> Row:
+) -> ReportRow:
     """The row of a measured case; `prompt_names` say how prompts begin, by key."""
     case = run.case
-    row: Row = {**empty_row(case, engine), **_metrics(run.counts, run.costs)}
+    row: ReportRow = {**empty_row(case, engine), **_metrics(run.counts, run.costs)}
     row["categories"] = {name: plain(own.acceptance_length) for name, own in run.counts.by_category().items()}
     row["definition"] = run.record.definition
     row["samples"] = _samples(run, prompt_names or {})
@@ -45,9 +45,9 @@ def measured_row(
     return row
 
 
-def empty_row(case: Case, engine: str) -> Row:
+def empty_row(case: Case, engine: str) -> ReportRow:
     """The row of a case of which nothing is known yet but what was asked for."""
-    return Row(
+    return ReportRow(
         id=case.id,
         suite=case.suite,
         target=case.target,
@@ -92,19 +92,19 @@ def empty_row(case: Case, engine: str) -> Row:
     )
 
 
-def failed_row(case: Case, engine: str, reason: str) -> Row:
+def failed_row(case: Case, engine: str, reason: str) -> ReportRow:
     """The row of a case that could not be measured: an error, whatever its tests say."""
     return {**empty_row(case, engine), "verdict": "error", "reason": reason}
 
 
-def _samples(run: Run, names: Mapping[str, str]) -> report.Samples | None:
+def _samples(run: Run, names: Mapping[str, str]) -> report.SamplesRow | None:
     """Of all runs of the case; None where the engine keeps no first rounds."""
     parts = [one.samples for one in run.measurements if one.samples is not None]
     if not parts:
         return None
     samples, counts = Samples.together(parts), run.measurements[0].counts
     categories = dict(zip(counts.prompts, counts.categories, strict=True))
-    return report.Samples(
+    return report.SamplesRow(
         count=len(samples.prompts),
         rate=_spread(samples.rate),
         accepted=_spread(samples.accepted),
@@ -117,9 +117,9 @@ def _samples(run: Run, names: Mapping[str, str]) -> report.Samples | None:
     )
 
 
-def _spread(values: Array) -> report.Spread:
+def _spread(values: Array) -> report.SpreadRow:
     spread = Spread.of(values)
-    return report.Spread(
+    return report.SpreadRow(
         mean=plain(spread.mean), deviation=plain(spread.deviation), least=plain(spread.least), most=plain(spread.most)
     )
 

@@ -27,11 +27,11 @@ from ..gate.speedup_gate import judge_speedup
 from ..gate.verdict import Verdict, judge
 from ..report.failure_message import INTENDED, explain, headline
 from ..report.layout import wrapped
-from ..report.row import SEVERITY, Row, Utterance
+from ..report.row import SEVERITY, ReportRow, Utterance
 from ..speech import Decoder, Speech
 from ..speedup.cost_profile import CostProfile
 from .comparison import Baseline, Metric, Run, costs_of, value_of
-from .diagnosis import token_files, told
+from .diagnosis import diagnose, token_files
 from .judgements import Judgement
 from .report_rows import CREATED, UPDATED, failed_row, measured_row
 
@@ -74,7 +74,7 @@ class Policy:
         return dumps(before) != dumps(now) and (self.update == "all" or not before.repeated_by(now))
 
 
-class Suite:
+class CaseRunner:
     """The cases of a session. Measures lazily; keeps verdicts, messages and pending baseline files."""
 
     def __init__(
@@ -318,7 +318,7 @@ class Suite:
             case_id=case.id,
             update_command=self._name_update("changed" if before else "new"),
             prompt_names=self._prompt_names(case),
-            where=told(run, before, self.store, self.engine) if before and same_texts else (),
+            where=diagnose(run, before, self.store, self.engine) if before and same_texts else (),
             replaced_drafter=self._replaced_drafters.get(case),
         )
         return [part for line in lines for part in _in_columns(printable(line))]
@@ -328,7 +328,7 @@ class Suite:
         texts = {prompt.key: prompt.text or prompt.chat()[-1].get("content", "") for prompt in prompts}
         return {key: repr(text if len(text) <= 40 else text[:37] + "...") for key, text in texts.items()}
 
-    def row(self, case: Case) -> Row:
+    def row(self, case: Case) -> ReportRow:
         """A case as reports show it; an error where it was only heard and cannot be measured."""
         try:
             run = self.run(case)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import RequestError
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from .drafters.q_contract import q_contract as q_contract
     from .samplers.check import Checked as Checked
     from .samplers.check import assert_lossless as assert_lossless
-    from .samplers.exact import output_law as output_law
+    from .samplers.exact import output_distribution as output_distribution
     from .samplers.flat_batch import flat_batch as flat_batch
 
 _HOMES = {
@@ -20,15 +21,20 @@ _HOMES = {
     "assert_lossless": "samplers.check",
     "assert_q_contract": "drafters.q_contract",
     "flat_batch": "samplers.flat_batch",
-    "output_law": "samplers.exact",
+    "output_distribution": "samplers.exact",
     "q_contract": "drafters.q_contract",
 }
 """Public names and where they live; each is imported on first use."""
+_RENAMED = {"output_law": "output_distribution"}
+"""Names of 0.1, and what they are called now."""
 
 __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        warnings.warn(f"{__name__}.{name} is deprecated; use {_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+        name = _RENAMED[name]
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

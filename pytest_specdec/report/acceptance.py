@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable
 
 from .curves import has_requests, stem
-from .row import Number, Row
+from .row import Number, ReportRow
 
 EXCELLENT, WORTH = 2.0, 1.0
 """Speed-ups from which on, with 95 % confidence, drafting is called excellent, and worth it."""
@@ -18,10 +18,10 @@ class Combinations:
     """All cells of a pair at one temperature, by depth and k."""
 
     name: str
-    rows: tuple[Row, ...]
+    rows: tuple[ReportRow, ...]
 
     @property
-    def depths(self) -> dict[int, tuple[Row, ...]]:
+    def depths(self) -> dict[int, tuple[ReportRow, ...]]:
         return {depth: tuple(rows) for depth, rows in itertools.groupby(self.rows, key=lambda row: row["depth"])}
 
     @property
@@ -37,15 +37,15 @@ class Combinations:
         """Whether speed-ups are those of whole texts, which compare over k."""
         return has_requests(self.rows)
 
-    def speedup(self, row: Row) -> Number:
+    def speedup(self, row: ReportRow) -> Number:
         """What compares a combination with the others."""
         return row["request_speedup"] if self.whole_requests else row["speedup"]
 
-    def interval(self, row: Row) -> list[Number]:
+    def interval(self, row: ReportRow) -> list[Number]:
         """95 % of that."""
         return row["request_speedup_interval"] if self.whole_requests else row["speedup_interval"]
 
-    def tokens_per_second(self, row: Row) -> Number:
+    def tokens_per_second(self, row: ReportRow) -> Number:
         """Theoretical throughput, of whole texts where every combination knows it."""
         rate, length, whole = row["tokens_per_second"], row["acceptance_length"], row["request_length"]
         if not self.whole_requests or rate is None or length is None or whole is None:
@@ -53,7 +53,7 @@ class Combinations:
         return rate * whole / length
 
     @property
-    def fastest(self) -> Row | None:
+    def fastest(self) -> ReportRow | None:
         """The combination of the highest theoretical throughput; None without times."""
         return _best(self.rows, self.tokens_per_second)
 
@@ -63,11 +63,11 @@ class Combinations:
         return any(own is not None and own > 1 for own in map(self.speedup, self.rows))
 
     @property
-    def best_rate(self) -> Row | None:
+    def best_rate(self) -> ReportRow | None:
         return _best(self.rows, lambda row: row["samples"]["rate"]["mean"] if row["samples"] else None)
 
     @property
-    def best_accepted(self) -> Row | None:
+    def best_accepted(self) -> ReportRow | None:
         return _best(self.rows, lambda row: row["samples"]["accepted"]["mean"] if row["samples"] else None)
 
     @property
@@ -82,7 +82,7 @@ class Combinations:
         return "worth" if low > WORTH else "slower" if high < WORTH else "undecided"
 
 
-def combinations(rows: Iterable[Row]) -> list[Combinations]:
+def combinations(rows: Iterable[ReportRow]) -> list[Combinations]:
     """Measured cases by suite and drafter, as the report's chapters."""
     known = [row for row in rows if row["rounds"] is not None]
     ordered = sorted(known, key=lambda row: (row["suite"], stem(row), row["depth"], row["k"]))
@@ -90,12 +90,12 @@ def combinations(rows: Iterable[Row]) -> list[Combinations]:
     return [Combinations(f"{suite}/{name}", tuple(own)) for (suite, name), own in chapters]
 
 
-def mean_rate(rows: Iterable[Row]) -> Number:
+def mean_rate(rows: Iterable[ReportRow]) -> Number:
     """The mean over all samples of acceptance rates; None without samples."""
     return _mean([(samples["count"], samples["rate"]["mean"]) for row in rows if (samples := row["samples"])])
 
 
-def mean_accepted(rows: Iterable[Row]) -> Number:
+def mean_accepted(rows: Iterable[ReportRow]) -> Number:
     """The mean over all samples of expected accepted tokens; None without samples."""
     return _mean([(samples["count"], samples["accepted"]["mean"]) for row in rows if (samples := row["samples"])])
 
@@ -106,6 +106,6 @@ def _mean(parts: Iterable[tuple[int, Number]]) -> Number:
     return sum(count * mean for count, mean in known) / whole if whole else None
 
 
-def _best(rows: Iterable[Row], value: Callable[[Row], Number]) -> Row | None:
+def _best(rows: Iterable[ReportRow], value: Callable[[ReportRow], Number]) -> ReportRow | None:
     known = [(found, row) for row in rows if (found := value(row)) is not None]
     return max(known, key=lambda item: item[0], default=(0.0, None))[1]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from .curves import Picture, pictures
-from .row import Row
+from .row import ReportRow
 
 _WIDTH = 32
 
 
-def bars(rows: Iterable[Row]) -> Iterator[str]:
+def bars(rows: Iterable[ReportRow]) -> Iterator[str]:
     """Lines of all pictures, without colour."""
     for picture in pictures(rows):
         said = "* is the best; " if picture.drafting_pays else ""

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable
 
-from .row import Row
+from .row import ReportRow
 
 _LEAST = 2
 """Different k from which on there is a curve to look at."""
@@ -50,13 +50,13 @@ class Picture:
         return sorted({point.k for point in self.points})
 
 
-def stem(row: Row) -> str:
+def stem(row: ReportRow) -> str:
     """The case's name without k and depth: drafter, temperature, and rule, filters and engine where they are named."""
     name = row["id"].rsplit("/", 1)[1]
     return name.replace(f"-k{row['k']}-depth{row['depth']}", "")
 
 
-def pictures(rows: Iterable[Row]) -> list[Picture]:
+def pictures(rows: Iterable[ReportRow]) -> list[Picture]:
     """One picture for each pair and temperature whose speed-up is known at two k or more."""
     known = [row for row in rows if row["speedup"] is not None]
     titled = sorted(known, key=lambda row: (row["suite"], stem(row)))
@@ -71,18 +71,18 @@ def pictures(rows: Iterable[Row]) -> list[Picture]:
     return found
 
 
-def has_requests(rows: Iterable[Row]) -> bool:
+def has_requests(rows: Iterable[ReportRow]) -> bool:
     """Whether every row has the speed-up of whole requests, so that they compare over k."""
     return all(row["request_speedup"] is not None for row in rows)
 
 
-def _speedup(row: Row, whole: bool) -> float:
+def _speedup(row: ReportRow, whole: bool) -> float:
     value = row["request_speedup"] if whole else row["speedup"]
     assert value is not None
     return value
 
 
-def _point(row: Row, whole: bool, *, best: bool) -> Point:
+def _point(row: ReportRow, whole: bool, *, best: bool) -> Point:
     value = _speedup(row, whole)
     bounds = [bound for bound in row["request_speedup_interval" if whole else "speedup_interval"] if bound is not None]
     low, high = bounds if len(bounds) == 2 else (value, value)

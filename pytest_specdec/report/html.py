@@ -8,7 +8,7 @@ from typing import Any
 
 from .acceptance import Combinations, combinations
 from .curves import Picture, Point, pictures, stem
-from .row import Row
+from .row import ReportRow
 from .table import cells, ordered, to_look_at
 from .text import about, cell, conclusions, details, overall
 from .words import Phrases
@@ -46,7 +46,7 @@ class Axes:
         return [step * number for number in range(int(self.top / step) + 1)]
 
 
-def render(rows: Iterable[Row], language: str = "en") -> str:
+def render(rows: Iterable[ReportRow], language: str = "en") -> str:
     """The page. Every text is escaped by the template engine."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -68,7 +68,7 @@ def render(rows: Iterable[Row], language: str = "en") -> str:
     )
 
 
-def _utterances(rows: list[Row]) -> list[dict[str, Any]]:
+def _utterances(rows: list[ReportRow]) -> list[dict[str, Any]]:
     """Each once: cases of other k and depth have the same texts."""
     found = {row["utterance"]["wav"]: {**row["utterance"], "title": stem(row)} for row in reversed(rows) if row["utterance"]}
     return list(reversed(found.values()))

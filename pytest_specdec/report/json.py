@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from .row import Row
+from .row import ReportRow
 
 SCHEMA = 1
 
 
-def render(rows: Iterable[Row], language: str = "en") -> str:
+def render(rows: Iterable[ReportRow], language: str = "en") -> str:
     """All cases as one JSON document, sorted by id; names are the same in every language, sound is left out."""
     cases = [
         {name: value for name, value in row.items() if name != "utterance"} for row in sorted(rows, key=lambda row: row["id"])

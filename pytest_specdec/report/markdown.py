@@ -5,16 +5,16 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Iterator
 
-from .row import Row
+from .row import ReportRow
 from .table import HEADERS, NOTE, cells, ordered, to_look_at
 
 
-def render(rows: Iterable[Row], language: str = "en") -> str:
+def render(rows: Iterable[ReportRow], language: str = "en") -> str:
     """One table of all cases, and what is to be said of those that did not simply pass; in English."""
     return "\n".join(_lines(ordered(rows))) + "\n"
 
 
-def _lines(rows: list[Row]) -> Iterator[str]:
+def _lines(rows: list[ReportRow]) -> Iterator[str]:
     yield "# Speculative decoding"
     yield ""
     yield from (f"| {' | '.join(line)} |" for line in (("suite", *HEADERS), ("---", *["---"] * len(HEADERS))))

@@ -38,7 +38,7 @@ class Metrics(TypedDict):
     request_speedup_interval: list[Number]
 
 
-class Spread(TypedDict):
+class SpreadRow(TypedDict):
     """Over samples; the deviation is a sample's (n - 1)."""
 
     mean: Number
@@ -58,13 +58,13 @@ class Worst(TypedDict):
     accepted: Number
 
 
-class Samples(TypedDict):
+class SamplesRow(TypedDict):
     """One round from each prompt's own context."""
 
     count: int
-    rate: Spread
-    accepted: Spread
-    drafted: Spread
+    rate: SpreadRow
+    accepted: SpreadRow
+    drafted: SpreadRow
     survival: list[Number]
     worst: list[Worst]
 
@@ -78,7 +78,7 @@ class Utterance(TypedDict):
     spectrogram: str
 
 
-class Row(Metrics):
+class ReportRow(Metrics):
     """A case with its verdict. Drops are relative; `baseline` holds the stored metrics, empty without a baseline."""
 
     id: str
@@ -93,7 +93,7 @@ class Row(Metrics):
     judged: str
     """The token ids that are drafted and judged, empty for all."""
     definition: str
-    samples: Samples | None
+    samples: SamplesRow | None
     """None where the engine keeps no first rounds."""
     utterance: Utterance | None
     """Where a test asked for it."""
@@ -116,13 +116,13 @@ def plain(value: float | None) -> Number:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def printable_row(row: Row) -> Row:
+def printable_row(row: ReportRow) -> ReportRow:
     """A row whose names, prompts and reasons are fit for terminals and pages; reasons and spoken texts keep their lines."""
     spoken = row["utterance"]
     plain_values = {name: _printable(value) for name, value in row.items() if name not in ("utterance", "reason")}
     reason = printable(row["reason"], keep="\n")
     utterance = None if spoken is None else {**spoken, "text": printable(spoken["text"], keep="\n")}
-    return cast("Row", {**plain_values, "reason": reason, "utterance": utterance})
+    return cast("ReportRow", {**plain_values, "reason": reason, "utterance": utterance})
 
 
 def _printable(value: Any) -> Any:
@@ -137,7 +137,7 @@ def _printable(value: Any) -> Any:
 SEVERITY = ("not judged", "pass", "improved", "new", "updated", "inconclusive", "regressed", "error")
 
 
-def worse(one: Row, other: Row) -> Row:
+def worse(one: ReportRow, other: ReportRow) -> ReportRow:
     """Of two rows of one case, from two tests or two workers, the one whose verdict weighs more."""
     worst = max(one, other, key=lambda row: SEVERITY.index(row["verdict"]))
     return {**worst, "utterance": one["utterance"] or other["utterance"]}

@@ -6,10 +6,10 @@ import base64
 from collections.abc import Iterable
 
 from ..common.errors import RequestError
-from .row import Row
+from .row import ReportRow
 
 
-def render(rows: Iterable[Row], language: str = "en") -> bytes:
+def render(rows: Iterable[ReportRow], language: str = "en") -> bytes:
     """The WAV file's bytes. Raises RequestError where no test made one."""
     made = [row["utterance"] for row in sorted(rows, key=lambda row: row["id"]) if row["utterance"]]
     if not made or made[0] is None:

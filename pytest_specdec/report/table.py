@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from ..common.percent import signed_percent
 from .curves import stem
 from .layout import aligned, wrapped
-from .row import Number, Row
+from .row import Number, ReportRow
 
 HEADERS = ("case", "k", "depth", "rate", "accepted", "length", "speed-up", "baseline", "change", "verdict")
 _HIDDEN = ("case", "accepted")
@@ -19,7 +19,7 @@ NOTE = (
 )
 
 
-def tables(rows: Iterable[Row], *, wide: bool = False) -> Iterator[str]:
+def tables(rows: Iterable[ReportRow], *, wide: bool = False) -> Iterator[str]:
     """Lines of all tables, without colour; with `wide` every column, however long the lines."""
     listed = ordered(rows)
     shown = [name for name in HEADERS if name != "case" and (wide or name not in _HIDDEN)]
@@ -34,7 +34,7 @@ def tables(rows: Iterable[Row], *, wide: bool = False) -> Iterator[str]:
         yield from wrapped(NOTE)
 
 
-def _table(rows: list[Row], shown: list[str]) -> Iterator[str]:
+def _table(rows: list[ReportRow], shown: list[str]) -> Iterator[str]:
     """A header, and under each drafter's name its rows."""
     words = [dict(zip(HEADERS, cells(row), strict=True)) for row in rows]
     head, *lines = aligned([shown, *([own[name] for name in shown] for own in words)], left=(len(shown) - 1,))
@@ -44,17 +44,17 @@ def _table(rows: list[Row], shown: list[str]) -> Iterator[str]:
         yield from (f"    {line}" for _, line in group)
 
 
-def ordered(rows: Iterable[Row]) -> list[Row]:
+def ordered(rows: Iterable[ReportRow]) -> list[ReportRow]:
     """Rows as tables list them."""
     return sorted(rows, key=lambda row: (row["suite"], stem(row), row["temperature"], row["k"], row["depth"]))
 
 
-def to_look_at(rows: Iterable[Row]) -> list[Row]:
+def to_look_at(rows: Iterable[ReportRow]) -> list[ReportRow]:
     """Those whose verdict is worth more words than the table has."""
     return [row for row in rows if row["verdict"] not in ("pass", "not judged", "new", "updated")]
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def cells(row: ReportRow) -> tuple[str, ...]:
     """A row's words, one a header."""
     before = row["baseline"].get("acceptance_length")
     return (

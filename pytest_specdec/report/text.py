@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from .acceptance import EXCELLENT, WORTH, Combinations, combinations, mean_accepted, mean_rate
-from .row import Number, Row, Samples, Spread
+from .row import Number, ReportRow, SamplesRow, SpreadRow
 from .words import Phrases
 
 _WIDTH = 70
@@ -18,7 +18,7 @@ _FORMULAS = {
 }
 
 
-def render(rows: Iterable[Row], language: str = "en") -> str:
+def render(rows: Iterable[ReportRow], language: str = "en") -> str:
     """One chapter for each pair at one temperature."""
     phrases = Phrases(language)
     return "\n".join(line for chapter in combinations(rows) for line in _chapter(chapter, phrases)) + "\n"
@@ -94,12 +94,12 @@ def _assessment(chapter: Combinations, say: Phrases) -> Iterator[str]:
         yield say("other_starts")
 
 
-def cell(row: Row, say: Phrases) -> str:
+def cell(row: ReportRow, say: Phrases) -> str:
     """A combination's name."""
     return say("cell", k=row["k"], depth=row["depth"])
 
 
-def details(row: Row, say: Phrases) -> Iterator[str]:
+def details(row: ReportRow, say: Phrases) -> Iterator[str]:
     """One combination: its samples, the pooled figures, times, worst samples and verdict."""
     samples = row["samples"]
     if samples is not None:
@@ -119,14 +119,14 @@ def details(row: Row, say: Phrases) -> Iterator[str]:
     yield from _block(say("gate"), [say("gate_line", verdict=row["verdict"], reason=reason)])
 
 
-def _worst(samples: Samples, say: Phrases) -> list[str]:
+def _worst(samples: SamplesRow, say: Phrases) -> list[str]:
     return [
         say("worst_line", category=one["category"], prompt=one["text"], accepted=say.number(one["accepted"], 2))
         for one in samples["worst"]
     ]
 
 
-def _times(row: Row, say: Phrases) -> Iterator[str]:
+def _times(row: ReportRow, say: Phrases) -> Iterator[str]:
     if row["verify_ms"] is None:
         yield say("no_time")
         return
@@ -142,7 +142,7 @@ def _times(row: Row, say: Phrases) -> Iterator[str]:
         yield say("request_line", low=low, high=high, **numbers)
 
 
-def _spread(spread: Spread, shown: Callable[[Number], str], say: Phrases) -> list[str]:
+def _spread(spread: SpreadRow, shown: Callable[[Number], str], say: Phrases) -> list[str]:
     values = {"mean": spread["mean"], "deviation": spread["deviation"], "least": spread["least"], "most": spread["most"]}
     return [say(name, value=shown(value)) for name, value in values.items()]
 

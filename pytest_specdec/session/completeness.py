@@ -16,7 +16,7 @@ _NARROWING = ("k", "depth", "target", "draft", "temperature", "top_k", "top_p", 
 
 
 @dataclasses.dataclass
-class Collected:
+class CollectedTests:
     """What collection saw, before and after tests were deselected."""
 
     generated: int = 0

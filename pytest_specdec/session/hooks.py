@@ -14,7 +14,7 @@ from ..common.printable import printable
 from ..common.progress import ProgressBar
 from ..config.settings import Marker, Settings
 from ..judging.judgements import Comparisons, Judgement
-from .completeness import Collected
+from .completeness import CollectedTests
 from .import_by_name import imported
 from .update_command import update_command
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ..engines.external import ForeignEngine
     from ..engines.logprobs.engine import ServedReplay
     from ..engines.own.local import LocalEngine
-    from ..judging.runner import Policy, Suite
-    from ..report.row import Row
+    from ..judging.runner import CaseRunner, Policy
+    from ..report.row import ReportRow
     from ..speech import Speech
 
 _ROW = "specdec_row"
@@ -46,14 +46,14 @@ class Session:
         self._measures = False
         """Whether a test that nothing skips at collection needs the session's engine."""
         self._replaced_drafters: dict[Case, str] = {}
-        self._collected = Collected()
+        self._collected = CollectedTests()
         self._stale: list[Path] = []
         self._interrupted = False
         self._engine: LocalEngine | ForeignEngine | ServedReplay | None = None
         self._engine_error: SpecdecError | None = None
-        self._suite: Suite | None = None
+        self._suite: CaseRunner | None = None
         self._problem: str | None = None
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, ReportRow] = {}
         self._files: dict[Path, str] = {}
         self._notes: list[str] = []
         self._comparisons = Comparisons()
@@ -226,7 +226,7 @@ class Session:
         return measured_cases(case, self._store(), self._policy().runs)
 
     @property
-    def suite(self) -> Suite:
+    def suite(self) -> CaseRunner:
         """The session's suite."""
         if self._suite is None:
             self._suite = self._new_suite()
@@ -248,10 +248,12 @@ class Session:
         decoder = imported(case.speech, self._config.rootpath, "speech", "token ids")
         return self.suite.speech(case, decoder)
 
-    def _new_suite(self) -> Suite:
-        from ..judging.runner import Suite
+    def _new_suite(self) -> CaseRunner:
+        from ..judging.runner import CaseRunner
 
-        return Suite(self._selected, self.engine, self._store(), self._policy(), self._update_command, self._replaced_drafters)
+        return CaseRunner(
+            self._selected, self.engine, self._store(), self._policy(), self._update_command, self._replaced_drafters
+        )
 
     def _policy(self) -> Policy:
         from ..judging.runner import Policy
@@ -353,7 +355,7 @@ class Session:
         if crash is not None and told:
             crash.message = told[-1]
 
-    def _row(self, case: Case, report: pytest.TestReport) -> Row | None:
+    def _row(self, case: Case, report: pytest.TestReport) -> ReportRow | None:
         """The case's row after a test; an error where its fixtures failed, nothing where it was not measured."""
         if report.when == "setup" and report.failed:
             from ..judging.report_rows import failed_row
@@ -364,7 +366,7 @@ class Session:
         return None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        row: Row | None = getattr(report, _ROW, None)
+        row: ReportRow | None = getattr(report, _ROW, None)
         if row is not None and self._worker_output is None:
             from ..report.row import worse
 

@@ -85,7 +85,7 @@ class CostProfile:
     def relative_error(self) -> float:
         """Standard error of a median time, relative; 0 where it is unknown.
 
-        Where it was not measured, from the inter-quartile range as of a normal law: 1.253 * (IQR / 1.349) / sqrt(samples).
+        Where it was not measured, from the inter-quartile range as of a normal distribution: 1.253 * (IQR / 1.349) / sqrt(samples).
         """
         if self.error is not None:
             return self.error

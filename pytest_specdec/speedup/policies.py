@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..acceptance.counts import Array
-from ..acceptance.renewal import AcceptanceField, accepted_law, visits
+from ..acceptance.renewal import AcceptanceField, accepted_distribution, visits
 from .cost_profile import CostProfile
 from .table import positive_interval
 
@@ -110,7 +110,7 @@ def oracle(field: AcceptanceField, most: int) -> Drafting:
     def part(rows: slice) -> Drafting:
         own = field.select(rows)
         survival = own.survival(_proposed(own, most), most)
-        return _expected(own, most, survival, accepted_law(survival))
+        return _expected(own, most, survival, accepted_distribution(survival))
 
     return _summed(field, part)
 
@@ -129,7 +129,7 @@ def _confident(field: AcceptanceField, confidences: Confidences, threshold: floa
     room = _proposed(field, most)
     kept = np.minimum(_leading(_ahead(confidences.accepted, most) >= threshold, most), room)
     survival = field.survival(kept, most)
-    ends = accepted_law(survival)
+    ends = accepted_distribution(survival)
     wasted = _leading(confidences.rejected[..., :most] >= threshold, most)
     drafted = np.zeros(ends.shape)
     rows, starts = np.indices(kept.shape)
@@ -151,14 +151,14 @@ def _scheduled(field: AcceptanceField, first: int, most: int) -> Drafting:
     counted, _ = field.rounds_at(most, "whole")
     texts, longest = counted.shape
     proposed = [_proposed(field, k) for k in range(1, most + 1)]
-    laws = [accepted_law(field.survival(drafted, most)) for drafted in proposed]
+    distributions = [accepted_distribution(field.survival(drafted, most)) for drafted in proposed]
     found = np.zeros((texts, longest + most + 2, most + 1))
     found[np.arange(texts), field.starts, min(first, most)] = 1.0
     accepted = 0.0
     for start in range(int(field.starts.min(initial=longest)), longest):
         found[:, start] *= counted[:, start, None]
         for k in range(1, most + 1):
-            flow = found[:, start, k, None] * laws[k - 1][:, start, : k + 1]
+            flow = found[:, start, k, None] * distributions[k - 1][:, start, : k + 1]
             accepted += float((flow @ np.arange(k + 1)).sum())
             found[:, start + 1 : start + k + 1, max(k - 1, 1)] += flow[:, :k]
             found[:, start + k + 1, min(k + 2, most)] += flow[:, k]
@@ -228,7 +228,7 @@ def _influence(draftings: Sequence[Drafting], round_ms: RoundMs) -> Array:
 
 
 def _summed(field: AcceptanceField, part: Callable[[slice], Drafting]) -> Drafting:
-    """Over all texts, a few at a time: laws of every start and step are held for so many."""
+    """Over all texts, a few at a time: distributions of every start and step are held for so many."""
     together: Drafting | None = None
     for begin in range(0, max(len(field.prompts), 1), _TEXTS):
         own = part(slice(begin, begin + _TEXTS))
@@ -243,9 +243,9 @@ def _proposed(field: AcceptanceField, k: int) -> NDArray[np.int64]:
 
 
 def _expected(field: AcceptanceField, most: int, survival: Array, drafted: Array) -> Drafting:
-    """From the survival (texts, longest, most) and the law of drafted tokens (texts, longest, most + 1) at each start."""
+    """From the survival (texts, longest, most) and the distribution of drafted tokens (texts, longest, most + 1) at each start."""
     counted, _ = field.rounds_at(most, "whole")
-    weight = visits(field, counted, accepted_law(survival))
+    weight = visits(field, counted, accepted_distribution(survival))
     return Drafting(np.einsum("nt,ntd->d", weight, drafted), float(np.einsum("nt,nti->", weight, survival)))
 
 

@@ -45,7 +45,7 @@ class TestAudioTokens:
 
 @pytest.mark.specdec(judged=AUDIO, k=[8], depth=[3], **PAIR)
 def test_accelerated_speech_is_the_targets(specdec_case, specdec_target, specdec_decode):
-    """Whole streams decoded speculatively, text tokens drafted, too, follow the target's law."""
+    """Whole streams decoded speculatively, text tokens drafted, too, follow the target's distribution."""
     prompts = [prompt.text for prompt in read_prompts(specdec_case.texts.prompts, 8)]
     found = conformance(specdec_target, specdec_decode(prompts, new_tokens=64).texts, alpha=1e-3)
     assert found.conforms, found.message

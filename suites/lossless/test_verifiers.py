@@ -35,7 +35,7 @@ def transformers_sampler(target_probs, draft_probs, draft_tokens):
 
 
 def test_transformers_sampler():
-    """Its law is exact. A uniform of exactly 0 is another matter, see below."""
+    """Its distribution is exact. A uniform of exactly 0 is another matter, see below."""
     assert assert_lossless(transformers_sampler, boundary=False, max_examples=50).method == "exact"
 
 

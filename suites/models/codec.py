@@ -235,7 +235,7 @@ def text_of(ids: Sequence[int]) -> str:
     return "".join(SYMBOLS[token] for token in ids if first <= token < FIRST_AUDIO)
 
 
-def manner(samples: Array) -> dict[str, float]:
+def convention(samples: Array) -> dict[str, float]:
     """What tells speech from other sound; at least two seconds of it.
 
     `syllables`: share of the loudness's modulation from 0.5 to 20 Hz that lies at 2 to 8 Hz, the pace of syllables.
@@ -269,7 +269,7 @@ def speech_like(samples: Array) -> bool:
     """
     if len(samples) < 2 * RATE:
         raise ValueError(f"{len(samples) / RATE:.1f} s are too short to judge; pass at least 2 s")
-    shown = manner(samples)
+    shown = convention(samples)
     return shown["syllables"] > 0.35 and 0.25 < shown["voiced"] < 0.85 and 0.3 < shown["flow"] < 0.8
 
 

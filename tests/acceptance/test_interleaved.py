@@ -15,11 +15,11 @@ from pytest_specdec.acceptance.first_rounds import Samples
 from pytest_specdec.acceptance.interleaved import judged_scores, judged_tokens
 from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.acceptance.scores import Scores
-from pytest_specdec.cases.case import OWN_HEADS, Judged
+from pytest_specdec.cases.case import OWN_HEADS, JudgedRange
 from pytest_specdec.cases.texts import Text
 from pytest_specdec.common.errors import MeasurementError
 
-AUDIO = Judged(10, 20, 2)
+AUDIO = JudgedRange(10, 20, 2)
 
 
 def scored(every: int, heads: int, steps: int, seed: int = 0, prompt: int = 3) -> tuple[Scores, Text]:
@@ -54,7 +54,7 @@ def brute_force(accept: dict[tuple[int, int], float], judged: int, k: int) -> tu
 @pytest.mark.parametrize("depth", [0, 1, 2, 3, 5])
 @pytest.mark.parametrize("rule", ["rejection", "sample-match"])
 def test_a_draft_models_passes_start_before_judged_tokens_and_skip_given_ones(every: int, depth: int, rule: str) -> None:
-    judged, k, steps = Judged(10, 20, every), 4, 12
+    judged, k, steps = JudgedRange(10, 20, every), 4, 12
     scores, text = scored(every, 1 + depth, steps)
     counts = expected_counts(judged_scores(scores, [text], judged).field(rule), k)
     own = 1 + depth // every
@@ -72,7 +72,7 @@ def test_a_draft_models_passes_start_before_judged_tokens_and_skip_given_ones(ev
 
 @pytest.mark.parametrize("every", [1, 2, 3])
 def test_own_heads_draft_from_the_last_emitted_token(every: int) -> None:
-    judged, k, steps = Judged(10, 20, every), 3, 10
+    judged, k, steps = JudgedRange(10, 20, every), 3, 10
     scores, text = scored(every, every * k, steps)
     counts = expected_counts(judged_scores(scores, [text], judged, own_heads=True).field("rejection"), k)
     accept = {}
@@ -88,7 +88,7 @@ def test_own_heads_draft_from_the_last_emitted_token(every: int) -> None:
 @pytest.mark.parametrize("every", [1, 2, 3])
 @pytest.mark.parametrize("own_heads", [False, True])
 def test_block_verification_takes_its_running_minimum_over_judged_tokens_alone(every: int, own_heads: bool) -> None:
-    judged, k, steps, depth = Judged(10, 20, every), 3, 10, 3
+    judged, k, steps, depth = JudgedRange(10, 20, every), 3, 10, 3
     scores, text = scored(every, every * k if own_heads else 1 + depth, steps)
     counts = expected_counts(judged_scores(scores, [text], judged, own_heads=own_heads).field("block"), k)
     accept = {}
@@ -119,7 +119,7 @@ def test_greedy_accepts_judged_arg_maxes_up_to_the_first_other(right: list[int],
 @PROPERTY
 @pytest.mark.parametrize("own_heads", [False, True])
 def test_given_tokens_and_their_scores_are_free(own_heads: bool, every: int, heads: int, k: int, seed: int) -> None:
-    judged = Judged(10, 20, every)
+    judged = JudgedRange(10, 20, every)
     scores, text = scored(every, heads * every, 8, seed)
     rng = np.random.default_rng(seed)
     free = np.ones(len(text.ids), dtype=bool)
@@ -159,7 +159,7 @@ def test_each_text_has_its_own_prompt_and_length() -> None:
 def test_judging_every_token_is_plain_replay(rule: str, depth: int, k: int, seed: int) -> None:
     scores, text = scored(1, 1 + depth, 14, seed)
     plain = expected_counts(scores.field(rule), k)
-    judged = expected_counts(judged_scores(scores, [text], Judged(10, 11)).field(rule), k)
+    judged = expected_counts(judged_scores(scores, [text], JudgedRange(10, 11)).field(rule), k)
     assert_allclose(judged.rounds, plain.rounds)
     assert_allclose(judged.accepted, plain.accepted)
 
@@ -248,7 +248,7 @@ def test_texts_without_a_whole_round_give_no_sample() -> None:
 @given(every=st.integers(1, 4), new=st.lists(st.sampled_from([2, 9, 10, 19, 20]), max_size=24))
 @PROPERTY
 def test_judged_tokens_are_the_last_of_the_longest_run_of_whole_steps(every: int, new: list[int]) -> None:
-    judged = Judged(10, 20, every)
+    judged = JudgedRange(10, 20, every)
     shape = [False] * (every - 1) + [True]
     whole = max(
         steps for steps in range(len(new) // every + 1) if [10 <= own < 20 for own in new[: steps * every]] == shape * steps
@@ -267,7 +267,7 @@ def test_the_text_that_lost_most_is_named_and_not_the_shortest() -> None:
 
 def test_texts_without_a_whole_step_have_no_rounds_and_no_samples() -> None:
     scores, text = scored(1, 1, 3)
-    judged = judged_scores(scores, [text], Judged(10, 20, 9))
+    judged = judged_scores(scores, [text], JudgedRange(10, 20, 9))
     assert judged.lengths.tolist() == [0]
     assert expected_counts(judged.field("rejection"), 2).total_rounds == 0
     assert Samples.of(judged.field("rejection"), 2).prompts == ()

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_specdec.acceptance.reference_drafters import reference_counts
 from pytest_specdec.acceptance.scores import Scores
-from pytest_specdec.cases.case import Judged
+from pytest_specdec.cases.case import JudgedRange
 from pytest_specdec.cases.texts import Text
 
 TEXTS = (
@@ -80,6 +80,6 @@ def test_judged_tokens_are_guessed_among_themselves() -> None:
         starts=np.array([1, 1]),
         lengths=np.array([3, 3]),
     )
-    found = reference_counts(own, texts, vocabulary=100, k=1, rule="rejection", judged=Judged(5, 7, 2))
+    found = reference_counts(own, texts, vocabulary=100, k=1, rule="rejection", judged=JudgedRange(5, 7, 2))
     assert found.lookup is None
     assert found.uniform.acceptance_rate == pytest.approx(1.0)  # two judged tokens, each as likely as the target has it

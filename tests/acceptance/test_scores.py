@@ -24,12 +24,12 @@ from pytest_specdec.acceptance.scores import Scores
 from pytest_specdec.common.errors import MeasurementError, RequestError
 
 Tokens = tuple[int, ...]
-Law = tuple[Fraction, ...]
-Laws = dict[Tokens, Law]
-"""The next token's law after each prefix."""
-Outcomes = Iterator[tuple[int, Law]]
+Distribution = tuple[Fraction, ...]
+Distributions = dict[Tokens, Distribution]
+"""The next token's distribution after each prefix."""
+Outcomes = Iterator[tuple[int, Distribution]]
 """Accepted drafts, with the weight of each token that may follow them; all weights of a draft sum to 1."""
-Verify = Callable[[Laws, Laws, Tokens], Outcomes]
+Verify = Callable[[Distributions, Distributions, Tokens], Outcomes]
 
 INF = float("inf")
 LOSSLESS = ("rejection", "sample-match", "block")
@@ -40,16 +40,16 @@ def over(above: Fraction, below: Fraction) -> Fraction:
     return above / below if below else Fraction(1)
 
 
-def residual(weight: Fraction, p: Law, q: Law) -> Law:
+def residual(weight: Fraction, p: Distribution, q: Distribution) -> Distribution:
     return tuple(max(weight * own - other, Fraction(0)) for own, other in zip(p, q, strict=True))
 
 
-def scaled(law: Law, total: Fraction) -> Law:
-    mass = sum(law, Fraction(0))
-    return tuple(own * over(total, mass) for own in law)
+def scaled(distribution: Distribution, total: Fraction) -> Distribution:
+    mass = sum(distribution, Fraction(0))
+    return tuple(own * over(total, mass) for own in distribution)
 
 
-def rejection(p: Laws, q: Laws, draft: Tokens) -> Outcomes:
+def rejection(p: Distributions, q: Distributions, draft: Tokens) -> Outcomes:
     """Leviathan et al., arXiv 2211.17192, algorithm 1."""
     reached = Fraction(1)
     for taken, token in enumerate(draft):
@@ -60,7 +60,7 @@ def rejection(p: Laws, q: Laws, draft: Tokens) -> Outcomes:
     yield len(draft), scaled(p[draft], reached)
 
 
-def sample_match(p: Laws, q: Laws, draft: Tokens) -> Outcomes:
+def sample_match(p: Distributions, q: Distributions, draft: Tokens) -> Outcomes:
     """The target draws at each position by itself; drafts are accepted while they are what it drew."""
     reached = Fraction(1)
     for taken, token in enumerate(draft):
@@ -70,7 +70,7 @@ def sample_match(p: Laws, q: Laws, draft: Tokens) -> Outcomes:
     yield len(draft), scaled(p[draft], reached)
 
 
-def block(p: Laws, q: Laws, draft: Tokens) -> Outcomes:
+def block(p: Distributions, q: Distributions, draft: Tokens) -> Outcomes:
     """Sun et al., arXiv 2403.10444, algorithm 2: the longest prefix whose own coin accepts it."""
     weights = [Fraction(1)]
     for taken, token in enumerate(draft):
@@ -93,19 +93,19 @@ def block(p: Laws, q: Laws, draft: Tokens) -> Outcomes:
 VERIFY: dict[str, Verify] = {"rejection": rejection, "sample-match": sample_match, "block": block}
 
 
-def chance_of(laws: Laws, text: Tokens, first: int = 0) -> Fraction:
+def chance_of(distributions: Distributions, text: Tokens, first: int = 0) -> Fraction:
     """Probability of a text's tokens from `first` on, given those before."""
-    return math.prod((laws[text[:at]][text[at]] for at in range(first, len(text))), start=Fraction(1))
+    return math.prod((distributions[text[:at]][text[at]] for at in range(first, len(text))), start=Fraction(1))
 
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """Two prefix-dependent laws on a small vocabulary, and how many tokens are drafted."""
+    """Two prefix-dependent distributions on a small vocabulary, and how many tokens are drafted."""
 
     vocabulary: int
     k: int
-    target: Laws
-    draft: Laws
+    target: Distributions
+    draft: Distributions
 
     @property
     def texts(self) -> list[Tokens]:
@@ -118,8 +118,8 @@ class World:
         joint: dict[tuple[int, Tokens], Fraction] = {}
         for draft in itertools.product(range(self.vocabulary), repeat=self.k):
             drawn = chance_of(self.draft, draft)
-            for taken, law in VERIFY[rule](self.target, self.draft, draft) if drawn else ():
-                for token, weight in enumerate(law):
+            for taken, distribution in VERIFY[rule](self.target, self.draft, draft) if drawn else ():
+                for token, weight in enumerate(distribution):
                     for tail in itertools.product(range(self.vocabulary), repeat=self.k - taken) if weight else ():
                         text = (*draft[:taken], token, *tail)
                         chance = drawn * weight * chance_of(self.target, text, taken + 1)
@@ -135,11 +135,11 @@ class World:
         return np.array(rows)
 
     def scores(self) -> Scores:
-        """What a model of each law would be asked for: the log-probability of every text's own tokens."""
+        """What a model of each distribution would be asked for: the log-probability of every text's own tokens."""
         texts = self.texts
         own, other = (
-            np.array([[log(laws[text[:at]][text[at]]) for at in range(self.k + 1)] for text in texts])
-            for laws in (self.target, self.draft)
+            np.array([[log(distributions[text[:at]][text[at]]) for at in range(self.k + 1)] for text in texts])
+            for distributions in (self.target, self.draft)
         )
         return scores(own, other[:, None])
 
@@ -168,7 +168,7 @@ def first_survival(own: Scores, rule: str, k: int) -> Array:
     return survival
 
 
-def law_of(weights: Sequence[int]) -> Law:
+def distribution_of(weights: Sequence[int]) -> Distribution:
     return tuple(Fraction(weight, sum(weights)) for weight in weights)
 
 
@@ -177,32 +177,32 @@ def prefixes(vocabulary: int, k: int) -> Iterator[Tokens]:
 
 
 def random_world(seed: int, vocabulary: int, k: int) -> World:
-    """Random laws; every third one is sparse, so that p and q miss parts of each other's support."""
+    """Random distributions; every third one is sparse, so that p and q miss parts of each other's support."""
     rng = np.random.default_rng([seed, vocabulary, k])
 
-    def laws() -> Laws:
+    def distributions() -> Distributions:
         made = {}
         for prefix in prefixes(vocabulary, k):
             weights = rng.integers(1, 50, vocabulary)
             if seed % 3 == 0:
                 weights[rng.random(vocabulary) < 0.4] = 0
-            made[prefix] = law_of([int(weight) for weight in weights] if weights.any() else [1] * vocabulary)
+            made[prefix] = distribution_of([int(weight) for weight in weights] if weights.any() else [1] * vocabulary)
         return made
 
-    return World(vocabulary, k, laws(), laws())
+    return World(vocabulary, k, distributions(), distributions())
 
 
 @st.composite
 def any_world(draw: st.DrawFn) -> World:
-    """Small integer weights: zeros, ties, p = q, one-hot and disjoint laws are all likely."""
+    """Small integer weights: zeros, ties, p = q, one-hot and disjoint distributions are all likely."""
     vocabulary, k = draw(st.integers(2, 3)), draw(st.integers(1, 2))
     weights = st.lists(st.integers(0, 3), min_size=vocabulary, max_size=vocabulary).filter(any)
 
-    def laws() -> Laws:
-        return {prefix: law_of(draw(weights)) for prefix in prefixes(vocabulary, k)}
+    def distributions() -> Distributions:
+        return {prefix: distribution_of(draw(weights)) for prefix in prefixes(vocabulary, k)}
 
-    target = laws()
-    return World(vocabulary, k, target, target if draw(st.integers(0, 7)) == 0 else laws())
+    target = distributions()
+    return World(vocabulary, k, target, target if draw(st.integers(0, 7)) == 0 else distributions())
 
 
 WORLDS = [(vocabulary, k, seed) for vocabulary in (2, 3) for k in (1, 2, 3) for seed in range(4)]
@@ -224,13 +224,13 @@ def test_survival_given_a_text_is_the_enumerations(vocabulary: int, k: int, seed
     assert_enumeration(random_world(seed, vocabulary, k), rule)
 
 
-HALF, SURE = law_of([1, 1]), law_of([1, 0])
+HALF, SURE = distribution_of([1, 1]), distribution_of([1, 0])
 
 
 @given(any_world(), st.sampled_from(LOSSLESS))
 @example(World(2, 1, {(): HALF, (0,): HALF, (1,): HALF}, {(): SURE, (0,): SURE, (1,): SURE}), "block")
 @PROPERTY
-def test_survival_of_any_laws_is_the_enumerations(world: World, rule: str) -> None:
+def test_survival_of_any_distributions_is_the_enumerations(world: World, rule: str) -> None:
     assert_enumeration(world, rule)
 
 
@@ -242,12 +242,12 @@ def test_the_enumeration_tells_the_rules_apart() -> None:
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
-def test_greedy_is_the_enumeration_where_both_laws_are_certain(k: int) -> None:
+def test_greedy_is_the_enumeration_where_both_distributions_are_certain(k: int) -> None:
     """At temperature 0 the target emits one text, and the drafter one draft."""
     for text in itertools.product(range(2), repeat=k + 1):
         for draft in itertools.product(range(2), repeat=k):
             target, drafter = (
-                {prefix: law_of([0, 1] if (*row, 0)[len(prefix)] else [1, 0]) for prefix in prefixes(2, k)}
+                {prefix: distribution_of([0, 1] if (*row, 0)[len(prefix)] else [1, 0]) for prefix in prefixes(2, k)}
                 for row in (text, draft)
             )
             world = World(2, k, target, drafter)

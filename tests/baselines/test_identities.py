@@ -12,8 +12,8 @@ from pytest_specdec.baselines.identities import problems_of
 from pytest_specdec.baselines.schema import (
     POOLED,
     SCHEMA,
+    AccumulatedRun,
     EvidenceFile,
-    Night,
     PromptCounts,
     Record,
     SmoothedCounts,
@@ -51,7 +51,7 @@ def words(stored: Any) -> list[str]:
         record(counts={POOLED: msgspec.structs.replace(ROW, rounds=9000.0)}),
         text_set(),
         text_set(logprobs={"p0": (-1.0, -0.5, 0.0)}),
-        EvidenceFile(SCHEMA, "baseline", (Night(0.25, record().fingerprints, record().counts),)),
+        EvidenceFile(SCHEMA, "baseline", (AccumulatedRun(0.25, record().fingerprints, record().counts),)),
         TokenMap(SCHEMA, "drafter", {"p0": TokenRow("text", "0-Z+")}),
     ],
 )
@@ -113,7 +113,7 @@ def test_runs_of_different_prompts_are_a_problem() -> None:
         (text_set(logprobs={"p1": (-1.0,)}), "prompt p1 has 1 log-probabilities for 2 tokens"),
         (TokenMap(SCHEMA, "drafter", {"p0": TokenRow("text", "0 1")}), "prompt p0 holds a character that is no acceptance level"),
         (
-            EvidenceFile(SCHEMA, "b", (Night(0.5, record().fingerprints, record(counts([10], [[11]])).counts),)),
+            EvidenceFile(SCHEMA, "b", (AccumulatedRun(0.5, record().fingerprints, record(counts([10], [[11]])).counts),)),
             RISES,
         ),
     ],

@@ -8,7 +8,7 @@ import pytest
 from helpers.records import case, record, text_set
 
 from pytest_specdec.__main__ import main
-from pytest_specdec.baselines.schema import SCHEMA, EvidenceFile, Night, Record, TextSet, TokenMap, TokenRow
+from pytest_specdec.baselines.schema import SCHEMA, AccumulatedRun, EvidenceFile, Record, TextSet, TokenMap, TokenRow
 from pytest_specdec.baselines.store import BaselineStore, current_evidence, fingerprint, load, write_all
 from pytest_specdec.baselines.writing import dumps
 
@@ -24,7 +24,7 @@ def texts(seed: int, schema: int = 1) -> TextSet:
 def store(tmp_path: Path) -> BaselineStore:
     """A record with texts, tokens and a night of evidence, all of schema 1."""
     made, one = BaselineStore(tmp_path), case(new_tokens=OLD.conditions.new_tokens)
-    evidence = EvidenceFile(schema=1, baseline=fingerprint(OLD), nights=(Night(0.5, OLD.fingerprints, OLD.counts),))
+    evidence = EvidenceFile(schema=1, baseline=fingerprint(OLD), nights=(AccumulatedRun(0.5, OLD.fingerprints, OLD.counts),))
     files = {made.record_path(one): OLD, made.texts_path(one.texts): texts(0), made.evidence_path(one): evidence}
     write_all({path: dumps(stored) for path, stored in {**files, made.tokens_path(one, 0): TOKENS}.items()})
     return made

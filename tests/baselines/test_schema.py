@@ -19,9 +19,9 @@ from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.baselines.identities import problems_of
 from pytest_specdec.baselines.schema import (
     SCHEMA,
+    AccumulatedRun,
     Environment,
     EvidenceFile,
-    Night,
     PromptCounts,
     Record,
     TextSet,
@@ -175,7 +175,7 @@ def test_runs_add_up() -> None:
     [(("a",), 1), (("b",), 1), (("a", "b"), 2), (("b", "a"), 2), (("c",), None), (("a", "c"), None)],
 )
 def test_twins_are_the_runs_on_the_very_texts(now: tuple[str, ...], found: int | None) -> None:
-    twins = repeated("a", "b").twins_of(repeated(*now))
+    twins = repeated("a", "b").runs_on_same_texts(repeated(*now))
     assert (None if twins is None else twins.repeats) == found
     if twins is not None:
         assert [next(iter(run.values())).text for run in twins.runs] == [f"{text}-p0" for text in now]
@@ -184,16 +184,16 @@ def test_twins_are_the_runs_on_the_very_texts(now: tuple[str, ...], found: int |
 def test_prompts_of_different_runs_make_no_twin() -> None:
     first, second = repeated("a").counts, repeated("b").counts
     mixed = {key: (second if row % 2 else first)[key] for row, key in enumerate(first)}
-    assert repeated("a", "b").twins_of(record(counts=mixed)) is None
+    assert repeated("a", "b").runs_on_same_texts(record(counts=mixed)) is None
 
 
 def test_fewer_prompts_have_twins_too() -> None:
-    assert repeated("a").twins_of(repeated("a", prompts=3)) is not None
-    assert repeated("a", prompts=3).twins_of(repeated("a")) is None
+    assert repeated("a").runs_on_same_texts(repeated("a", prompts=3)) is not None
+    assert repeated("a", prompts=3).runs_on_same_texts(repeated("a")) is None
 
 
 def test_evidence_is_written_one_prompt_a_line_and_read_back(tmp_path: Path) -> None:
-    night = Night(0.25, record().fingerprints, record().counts)
+    night = AccumulatedRun(0.25, record().fingerprints, record().counts)
     stored = EvidenceFile(SCHEMA, "baseline", (night, night))
     text = dumps(stored)
     assert text.count('"category"') == 24

@@ -12,7 +12,7 @@ from pytest_specdec.baselines.schema import SCHEMA, EvidenceFile, TokenMap
 from pytest_specdec.baselines.stale import stale_files
 from pytest_specdec.baselines.store import BaselineStore, write_all
 from pytest_specdec.baselines.writing import dumps
-from pytest_specdec.cases.case import Case, Judged
+from pytest_specdec.cases.case import Case, JudgedRange
 
 CASES = (case(k=4), case(k=8, depth=1))
 
@@ -84,7 +84,7 @@ def test_unreadable_texts_and_tokens_stay(store: BaselineStore) -> None:
 
 
 def test_judged_tokens_are_stale_without_their_case_and_plain_ones_are_not(store: BaselineStore) -> None:
-    judged = case(k=8, depth=3, judged=Judged(4, 8, 2))
+    judged = case(k=8, depth=3, judged=JudgedRange(4, 8, 2))
     tokens = {store.tokens_path(judged, head): dumps(TokenMap(SCHEMA, "x", {})) for head in range(judged.heads)}
     write_all({store.record_path(judged): dumps(record(judged="4:8:2")), **tokens})
     assert names(store, (*CASES, judged)) == []

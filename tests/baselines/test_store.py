@@ -12,10 +12,19 @@ from helpers.records import CONDITIONS, ENVIRONMENT, FINGERPRINTS, PROPERTY, cas
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_specdec.baselines.schema import READABLE, SCHEMA, Conditions, EvidenceFile, Night, PromptCounts, Record, TextSet
+from pytest_specdec.baselines.schema import (
+    READABLE,
+    SCHEMA,
+    AccumulatedRun,
+    Conditions,
+    EvidenceFile,
+    PromptCounts,
+    Record,
+    TextSet,
+)
 from pytest_specdec.baselines.store import BaselineStore, load, load_baseline, write_all
 from pytest_specdec.baselines.writing import digest_of, dumps
-from pytest_specdec.cases.case import DEFINITION, Judged
+from pytest_specdec.cases.case import DEFINITION, JudgedRange
 from pytest_specdec.common.errors import BaselineError
 
 CURE = "restore it from version control, or delete it and run with --specdec-update=new"
@@ -290,11 +299,11 @@ def test_prompts_may_be_called_like_fields_of_a_file(tmp_path: Path) -> None:
 
 
 def test_judged_tokens_have_files_of_their_own_beside_shared_texts(tmp_path: Path) -> None:
-    store, plain, judged = BaselineStore(tmp_path), case(), case(judged=Judged(41, 297, 2))
+    store, plain, judged = BaselineStore(tmp_path), case(), case(judged=JudgedRange(41, 297, 2))
     assert store.record_path(judged) == tmp_path / "text/draft-k8-depth0-t1-ids41-296.json"
     assert store.evidence_path(judged) == tmp_path / "text/evidence/draft-k8-depth0-t1-ids41-296.json"
     assert store.tokens_path(judged, 1) == tmp_path / "text/tokens/draft-head1-t1-n64-s0-ids41-296.json"
-    assert store.tokens_path(case(judged=Judged(41, 297), rule="block"), 0).stem == "draft-head0-t1-n64-s0-ids41-296-block"
+    assert store.tokens_path(case(judged=JudgedRange(41, 297), rule="block"), 0).stem == "draft-head0-t1-n64-s0-ids41-296-block"
     assert store.texts_path(judged.texts) == store.texts_path(plain.texts)
 
 
@@ -351,7 +360,7 @@ def test_numbers_out_of_range_are_refused_by_line(tmp_path: Path, change: Callab
 
 def test_a_p_value_above_one_is_no_evidence(tmp_path: Path) -> None:
     path = tmp_path / "evidence.json"
-    path.write_text(dumps(EvidenceFile(SCHEMA, "baseline", (Night(1.5, record().fingerprints, record().counts),))))
+    path.write_text(dumps(EvidenceFile(SCHEMA, "baseline", (AccumulatedRun(1.5, record().fingerprints, record().counts),))))
     with pytest.raises(BaselineError, match=r"Expected `float` <= 1.0 - at `\$.nights\[...\].p_value`|nights\[0\]"):
         load(path, EvidenceFile)
 

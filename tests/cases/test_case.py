@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from helpers.records import case
 
-from pytest_specdec.cases.case import LOOKUP, LOSSY_RULES, OWN_HEADS, RULES, Judged, Sampling
+from pytest_specdec.cases.case import LOOKUP, LOSSY_RULES, OWN_HEADS, RULES, JudgedRange, Sampling
 
-AUDIO = Judged(41, 297, 2)
+AUDIO = JudgedRange(41, 297, 2)
 
 
 def test_a_case_is_named_after_label_k_depth_and_temperature() -> None:
@@ -133,7 +133,7 @@ def test_how_a_case_sounds_is_no_part_of_what_it_measures() -> None:
 @pytest.mark.parametrize("drafter", ["/models/draft", OWN_HEADS, LOOKUP])
 def test_judging_every_token_asks_no_more_of_a_round_than_judging_none_apart(drafter: str, depth: int) -> None:
     plain = case(drafter=drafter, depth=depth, k=7)
-    every = case(drafter=drafter, depth=depth, k=7, judged=Judged(0, 9))
+    every = case(drafter=drafter, depth=depth, k=7, judged=JudgedRange(0, 9))
     assert (every.verified, every.heads) == (plain.verified, plain.heads)
     passes = 1 + depth if every.draft_model else 1
     assert -(-every.drafted // passes) == -(-plain.drafted // passes)
@@ -144,6 +144,6 @@ def test_judging_every_token_asks_no_more_of_a_round_than_judging_none_apart(dra
 )
 def test_passes_of_a_draft_model_follow_from_the_judged_tokens_that_one_yields(every: int, depth: int, passes: int) -> None:
     """By hand: layers that draft given places are run and yield nothing."""
-    one = case(k=8, depth=depth, judged=Judged(0, 9, every))
+    one = case(k=8, depth=depth, judged=JudgedRange(0, 9, every))
     assert len([head for head in range(1 + depth) if head % every == 0]) == one.heads
     assert (one.drafted, one.verified) == (passes * (1 + depth), 8 * every)

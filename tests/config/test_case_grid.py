@@ -11,10 +11,10 @@ import pytest
 from helpers.records import case
 from pytest_specdec.session.hooks.preflight import check_distinct
 
-from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Case, Judged
+from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Case, JudgedRange
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.config.case_grid import cases, locate, replaced_drafter, suite_name
-from pytest_specdec.config.settings import Given, Marker, Settings
+from pytest_specdec.config.settings import Marker, OptionValues, Settings
 
 PAIR: dict[str, Any] = {"target": "models/target", "drafter": "models/text-draft"}
 
@@ -23,7 +23,7 @@ def grid(
     root: Path, line: dict[str, Any] | None = None, marker: dict[str, Any] | None = None, ini: dict[str, Any] | None = None
 ) -> tuple[Case, ...]:
     """The cases of a test in suites/text, called from the folder `called`."""
-    settings = Settings(Given(**(line or {})), Given(**(ini or {})), root, root / "called")
+    settings = Settings(OptionValues(**(line or {})), OptionValues(**(ini or {})), root, root / "called")
     return cases(settings, Marker(**(marker or {})), root / "suites" / "text")
 
 
@@ -42,7 +42,7 @@ def one(root: Path, **sources: dict[str, Any]) -> Case:
         ("margin", lambda found: found.margin, (0.1, 0.2, 0.3), 0.005),
         ("top_k", lambda found: found.texts.top_k, (10, 20, 30), 0),
         ("top_p", lambda found: found.texts.top_p, (0.7, 0.8, 0.9), 1.0),
-        ("judged", lambda found: found.judged, (Judged(1, 2), Judged(1, 3, 2), Judged(1, 4)), None),
+        ("judged", lambda found: found.judged, (JudgedRange(1, 2), JudgedRange(1, 3, 2), JudgedRange(1, 4)), None),
         ("speech", lambda found: found.speech, ("a:f", "b:f", "c:f"), None),
     ],
 )
@@ -289,22 +289,22 @@ def test_the_markers_number_of_prompts_stands_between_line_and_ini_file(tmp_path
 @pytest.mark.parametrize("engine", ["decode", "logprobs", "vllm", "transformers", "trace"])
 def test_only_replay_judges_some_tokens_and_takes_the_others_as_given(tmp_path: Path, engine: str, source: str) -> None:
     sources: dict[str, dict[str, Any]] = {"line": {"engine": engine}, "marker": {**PAIR}, "ini": {}}
-    sources[source]["judged"] = Judged(4, 8, 2)
+    sources[source]["judged"] = JudgedRange(4, 8, 2)
     with pytest.raises(RequestError, match=f"engine '{engine}' decodes them all; use --specdec-engine=replay"):
         grid(tmp_path, **sources)
 
 
-@pytest.mark.parametrize("judged", [Judged(4, 8), Judged(4, 8, 2)])
-def test_prompt_lookup_judges_no_tokens_apart(tmp_path: Path, judged: Judged) -> None:
+@pytest.mark.parametrize("judged", [JudgedRange(4, 8), JudgedRange(4, 8, 2)])
+def test_prompt_lookup_judges_no_tokens_apart(tmp_path: Path, judged: JudgedRange) -> None:
     with pytest.raises(RequestError, match=f"--specdec-judged needs a model's probabilities, and {LOOKUP} has none"):
         grid(tmp_path, line={"judged": judged}, marker=PAIR | {"drafter": LOOKUP})
 
 
 def test_steps_of_another_length_may_not_share_a_baseline_and_sounds_may() -> None:
-    judged = Judged(4, 8, 2)
-    assert case(judged=judged).id == case(judged=Judged(4, 8)).id
+    judged = JudgedRange(4, 8, 2)
+    assert case(judged=judged).id == case(judged=JudgedRange(4, 8)).id
     with pytest.raises(RequestError, match="two different cases are both called"):
-        check_distinct([case(judged=judged), case(judged=Judged(4, 8))])
+        check_distinct([case(judged=judged), case(judged=JudgedRange(4, 8))])
     check_distinct([case(judged=judged, speech="voice:speak"), case(judged=judged, speech="voice:sing"), case()])
 
 
@@ -323,5 +323,5 @@ def test_steps_of_another_length_may_not_share_a_baseline_and_sounds_may() -> No
 def test_another_drafter_than_the_command_lines_is_known(
     tmp_path: Path, line: str | None, marker: str | None, ini: str | None, replaced: str | None
 ) -> None:
-    settings = Settings(Given(draft=line), Given(draft=ini), tmp_path, tmp_path)
+    settings = Settings(OptionValues(draft=line), OptionValues(draft=ini), tmp_path, tmp_path)
     assert replaced_drafter(settings, Marker(drafter=marker), tmp_path) == replaced

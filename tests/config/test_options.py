@@ -10,7 +10,7 @@ from helpers.records import PROPERTY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_specdec.cases.case import Judged
+from pytest_specdec.cases.case import JudgedRange
 from pytest_specdec.config.options import (
     LANGUAGES,
     OPTIONS,
@@ -25,7 +25,7 @@ from pytest_specdec.config.options import (
     whole_number,
     whole_numbers,
 )
-from pytest_specdec.config.settings import Given
+from pytest_specdec.config.settings import OptionValues
 
 BY_NAME = {option.name: option for option in OPTIONS}
 
@@ -156,7 +156,7 @@ def test_options_have_twin_names() -> None:
     assert BY_NAME["new-tokens"].flag == "--specdec-new-tokens"
     assert BY_NAME["new-tokens"].ini_name == "specdec_new_tokens"
     assert (BY_NAME["top-k"].flag, BY_NAME["top-p"].ini_name) == ("--specdec-top-k", "specdec_top_p")
-    assert {option.name.replace("-", "_") for option in OPTIONS} == set(Given.__dataclass_fields__)
+    assert {option.name.replace("-", "_") for option in OPTIONS} == set(OptionValues.__dataclass_fields__)
 
 
 def test_the_advice_fits_the_option() -> None:
@@ -168,9 +168,14 @@ def test_the_advice_fits_the_option() -> None:
 
 @pytest.mark.parametrize(
     ("text", "wanted"),
-    [("41:297", Judged(41, 297)), ("41:297:2", Judged(41, 297, 2)), ("0:1", Judged(0, 1)), (" 4 : 8 : 3 ", Judged(4, 8, 3))],
+    [
+        ("41:297", JudgedRange(41, 297)),
+        ("41:297:2", JudgedRange(41, 297, 2)),
+        ("0:1", JudgedRange(0, 1)),
+        (" 4 : 8 : 3 ", JudgedRange(4, 8, 3)),
+    ],
 )
-def test_judged_tokens_are_written_as_a_slice(text: str, wanted: Judged) -> None:
+def test_judged_tokens_are_written_as_a_slice(text: str, wanted: JudgedRange) -> None:
     assert id_range(text) == BY_NAME["judged"].parse(text) == wanted
 
 
@@ -185,7 +190,7 @@ def test_what_is_no_range_is_refused(text: str) -> None:
 @given(first=st.integers(0, 10**6), size=st.integers(1, 10**6), every=st.integers(1, 99))
 @PROPERTY
 def test_a_range_is_read_as_it_is_stored(first: int, size: int, every: int) -> None:
-    judged = Judged(first, first + size, every)
+    judged = JudgedRange(first, first + size, every)
     assert id_range(str(judged)) == judged
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pytest_specdec.cases.case import Judged
+from pytest_specdec.cases.case import JudgedRange
 from pytest_specdec.common.errors import RequestError
-from pytest_specdec.config.settings import Given, Marker, Settings, first
+from pytest_specdec.config.settings import Marker, OptionValues, Settings, first
 
 WHERE = "tests/test_it.py::test_it"
 
@@ -20,38 +20,38 @@ def test_zero_and_empty_count_as_given() -> None:
     assert first(None, None, default=9) == 9
 
 
-def settings(line: Given | None = None, ini: Given | None = None) -> Settings:
-    return Settings(line or Given(), ini or Given(), Path("/root"), Path("/called"))
+def settings(line: OptionValues | None = None, ini: OptionValues | None = None) -> Settings:
+    return Settings(line or OptionValues(), ini or OptionValues(), Path("/root"), Path("/called"))
 
 
 def test_a_session_option_comes_from_the_line_then_the_ini_file() -> None:
-    assert settings(Given(seed=0), Given(seed=5)).scalar("seed", 9) == 0
-    assert settings(None, Given(seed=5)).scalar("seed", 9) == 5
+    assert settings(OptionValues(seed=0), OptionValues(seed=5)).scalar("seed", 9) == 0
+    assert settings(None, OptionValues(seed=5)).scalar("seed", 9) == 5
     assert settings().scalar("seed", 9) == 9
 
 
 def test_paths_are_relative_to_where_they_were_written() -> None:
-    line, ini = Given(costs=Path("c.json")), Given(costs=Path("i.json"))
+    line, ini = OptionValues(costs=Path("c.json")), OptionValues(costs=Path("i.json"))
     assert settings(line, ini).path("costs") == Path("/called/c.json")
     assert settings(None, ini).path("costs") == Path("/root/i.json")
-    assert settings(Given(costs=Path("/else/c.json"))).path("costs") == Path("/else/c.json")
+    assert settings(OptionValues(costs=Path("/else/c.json"))).path("costs") == Path("/else/c.json")
     assert settings().path("costs") is None
 
 
 def test_baselines_have_a_folder_by_default() -> None:
     assert settings().baselines == Path("/root/baselines")
-    assert settings(Given(baselines=Path("mine"))).baselines == Path("/called/mine")
+    assert settings(OptionValues(baselines=Path("mine"))).baselines == Path("/called/mine")
 
 
 def test_reports_are_written_where_pytest_was_called() -> None:
-    assert settings(Given(report=(Path("a.json"), Path("/b.json")))).reports == (Path("/called/a.json"), Path("/b.json"))
+    assert settings(OptionValues(report=(Path("a.json"), Path("/b.json")))).reports == (Path("/called/a.json"), Path("/b.json"))
     assert settings().reports == ()
 
 
 def test_a_project_that_asks_for_nothing_hears_nothing() -> None:
     assert not settings().speaks
-    assert settings(Given(k=(4,))).speaks
-    assert settings(None, Given(alpha=0.05)).speaks
+    assert settings(OptionValues(k=(4,))).speaks
+    assert settings(None, OptionValues(alpha=0.05)).speaks
 
 
 def test_settings_are_read_from_pytest(pytester: pytest.Pytester) -> None:
@@ -59,22 +59,22 @@ def test_settings_are_read_from_pytest(pytester: pytest.Pytester) -> None:
     found = Settings.from_pytest_config(
         pytester.parseconfig("--specdec-k=8", "--specdec-report=a.json", "--specdec-report=b.json")
     )
-    assert found.command_line == Given(k=(8,), report=(Path("a.json"), Path("b.json")))
-    assert found.ini == Given(k=(4, 16), alpha=0.05)
+    assert found.command_line == OptionValues(k=(8,), report=(Path("a.json"), Path("b.json")))
+    assert found.ini == OptionValues(k=(4, 16), alpha=0.05)
     assert found.root == found.invoked_from == pytester.path
 
 
 def test_filters_and_the_engine_are_read_from_either_source(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nspecdec_top_k = 40\nspecdec_top_p = 0.8\nspecdec_engine = decode\n")
     found = Settings.from_pytest_config(pytester.parseconfig("--specdec-top-k=0", "--specdec-top-p=0.95"))
-    assert found.command_line == Given(top_k=0, top_p=0.95)
-    assert found.ini == Given(top_k=40, top_p=0.8, engine="decode")
+    assert found.command_line == OptionValues(top_k=0, top_p=0.95)
+    assert found.ini == OptionValues(top_k=40, top_p=0.8, engine="decode")
     assert found.engine == "decode"
 
 
 def test_replay_is_the_engine_unless_another_is_named() -> None:
     assert settings().engine == "replay"
-    assert settings(Given(engine="replay"), Given(engine="decode")).engine == "replay"
+    assert settings(OptionValues(engine="replay"), OptionValues(engine="decode")).engine == "replay"
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def marker(**arguments: Any) -> Marker:
         ({"top_k": 50, "top_p": 0.9}, Marker(top_k=50, top_p=0.9)),
         ({"top_k": 0, "top_p": 1}, Marker(top_k=0, top_p=1.0)),
         ({"rule": "block"}, Marker(rule="block")),
-        ({"judged": "41:297"}, Marker(judged=Judged(41, 297))),
-        ({"judged": "41:297:2", "prompt_limit": 64}, Marker(judged=Judged(41, 297, 2), prompt_limit=64)),
+        ({"judged": "41:297"}, Marker(judged=JudgedRange(41, 297))),
+        ({"judged": "41:297:2", "prompt_limit": 64}, Marker(judged=JudgedRange(41, 297, 2), prompt_limit=64)),
         ({"speech": "suites.codec:speak"}, Marker(speech="suites.codec:speak")),
         ({"target": Path("models/target"), "drafter": "mtp"}, Marker(target="models/target", drafter="mtp")),
         ({}, Marker()),
@@ -210,6 +210,6 @@ def test_a_number_of_thousands_of_digits_is_named() -> None:
 def test_judged_tokens_speech_and_language_are_read_from_either_source(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nspecdec_judged = 41:297\nspecdec_speech = codec:speak\nspecdec_language = zh\n")
     found = Settings.from_pytest_config(pytester.parseconfig("--specdec-judged=3:9:2", "--specdec-language=en"))
-    assert found.command_line == Given(judged=Judged(3, 9, 2), language="en")
-    assert found.ini == Given(judged=Judged(41, 297), speech="codec:speak", language="zh")
+    assert found.command_line == OptionValues(judged=JudgedRange(3, 9, 2), language="en")
+    assert found.ini == OptionValues(judged=JudgedRange(41, 297), speech="codec:speak", language="zh")
     assert found.scalar("language", "?") == "en"

@@ -1,4 +1,4 @@
-"""Laws against transformers' own warpers: what temperature, top-k and top-p mean is theirs to say."""
+"""Distributions against transformers' own warpers: what temperature, top-k and top-p mean is theirs to say."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.decoding.distributions import (
     below_the_best,
-    certain,
-    choose,
     draw,
     filtered,
-    law,
-    log_clocks,
+    log_exponentials,
     log_scores,
+    one_hot,
+    probabilities,
+    sample,
     target_scores,
 )
 
@@ -59,12 +59,12 @@ def warped(scores: torch.Tensor, sampling: Sampling) -> torch.Tensor:
 
 @PROPERTY
 @given(logits(), samplings)
-def test_the_law_is_what_transformers_warpers_leave(scores: torch.Tensor, sampling: Sampling) -> None:
+def test_the_distribution_is_what_transformers_warpers_leave(scores: torch.Tensor, sampling: Sampling) -> None:
     before = scores.clone()
     expected = warped(scores, sampling)
     kept = filtered(scores, sampling)
     assert torch.equal(kept, expected)
-    own = law(scores, sampling)
+    own = probabilities(scores, sampling)
     assert own.dtype == torch.float32
     torch.testing.assert_close(own, expected.softmax(-1), rtol=1e-6, atol=0)
     torch.testing.assert_close(own.sum(-1), torch.ones(scores.shape[:-1]))
@@ -82,9 +82,11 @@ def test_thresholds_that_are_met_exactly_leave_what_transformers_leaves(top_p: f
 
 @PROPERTY
 @given(logits(), samplings, st.integers(0, 1 << 32))
-def test_log_scores_are_the_logarithm_of_the_law_at_each_token(scores: torch.Tensor, sampling: Sampling, seed: int) -> None:
+def test_log_scores_are_the_logarithm_of_the_distribution_at_each_token(
+    scores: torch.Tensor, sampling: Sampling, seed: int
+) -> None:
     tokens = torch.randint(0, scores.shape[-1], scores.shape[:-1], generator=torch.Generator().manual_seed(seed))
-    at_tokens = law(scores, sampling).gather(-1, tokens[..., None])[..., 0]
+    at_tokens = probabilities(scores, sampling).gather(-1, tokens[..., None])[..., 0]
     torch.testing.assert_close(log_scores(scores, tokens, sampling), at_tokens.log(), rtol=1e-5, atol=1e-5)
 
 
@@ -93,10 +95,10 @@ def test_log_scores_are_the_logarithm_of_the_law_at_each_token(scores: torch.Ten
 def test_at_temperature_zero_all_mass_is_on_the_first_largest_logit(scores: torch.Tensor, top_k: int, top_p: float) -> None:
     sampling = Sampling(0.0, top_k, top_p)
     best = scores.argmax(-1)
-    own = law(scores, sampling)
+    own = probabilities(scores, sampling)
     assert own.dtype == torch.float32
     assert torch.equal(own, torch.nn.functional.one_hot(best, scores.shape[-1]).float())
-    assert torch.equal(choose(scores, sampling, None), best)
+    assert torch.equal(sample(scores, sampling, None), best)
     every = torch.arange(scores.shape[-1])
     by_token = torch.stack([log_scores(scores, torch.full_like(best, token), sampling) for token in every.tolist()], -1)
     assert torch.equal(by_token, own.log())
@@ -105,35 +107,35 @@ def test_at_temperature_zero_all_mass_is_on_the_first_largest_logit(scores: torc
 @PROPERTY
 @given(logits(), samplings, st.integers(0, 1 << 32))
 def test_a_choice_is_never_a_token_that_the_filters_left_out(scores: torch.Tensor, sampling: Sampling, seed: int) -> None:
-    chosen = choose(scores, sampling, torch.Generator().manual_seed(seed))
+    chosen = sample(scores, sampling, torch.Generator().manual_seed(seed))
     assert chosen.shape == scores.shape[:-1]
     assert (log_scores(scores, chosen, sampling) > -torch.inf).all()
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.7), Sampling(2.0, 4), Sampling(1.0, 0, 0.8), Sampling(1.3, 5, 0.9)])
-def test_choices_follow_the_law(sampling: Sampling) -> None:
+def test_choices_follow_the_distribution(sampling: Sampling) -> None:
     scores = torch.tensor([2.0, -1.0, 0.5, 0.5, 1.5, -3.0, 1.0])
-    chosen = choose(scores.expand(DRAWS, -1), sampling, torch.Generator().manual_seed(3))
-    assert goodness(chosen, law(scores, sampling)) > P_FLOOR
+    chosen = sample(scores.expand(DRAWS, -1), sampling, torch.Generator().manual_seed(3))
+    assert goodness(chosen, probabilities(scores, sampling)) > P_FLOOR
 
 
-def test_another_law_than_the_one_drawn_from_is_told_apart() -> None:
+def test_another_distribution_than_the_one_drawn_from_is_told_apart() -> None:
     """The test above can fail: a temperature 5 % off is seen."""
     scores = torch.tensor([2.0, -1.0, 0.5, 0.5, 1.5, -3.0, 1.0])
-    chosen = choose(scores.expand(DRAWS, -1), Sampling(1.05), torch.Generator().manual_seed(3))
-    assert goodness(chosen, law(scores, Sampling())) < P_FLOOR
+    chosen = sample(scores.expand(DRAWS, -1), Sampling(1.05), torch.Generator().manual_seed(3))
+    assert goodness(chosen, probabilities(scores, Sampling())) < P_FLOOR
 
 
-def test_draws_follow_laws_of_any_mass_and_never_take_a_token_without() -> None:
+def test_draws_follow_distributions_of_any_mass_and_never_take_a_token_without() -> None:
     masses = torch.tensor([0.0, 2e-7, 3e-7, 0.0, 5e-7])
     assert goodness(draw(masses.expand(DRAWS, -1), torch.Generator().manual_seed(5)), masses / masses.sum()) > P_FLOOR
 
 
-def test_each_row_draws_from_its_own_law_by_its_own_clocks() -> None:
-    laws = torch.tensor([[0.2, 0.8], [0.5, 0.5]])
-    drawn = draw(laws.expand(DRAWS, 2, 2), torch.Generator().manual_seed(6))
+def test_each_row_draws_from_its_own_distribution_by_its_own_clocks() -> None:
+    distributions = torch.tensor([[0.2, 0.8], [0.5, 0.5]])
+    drawn = draw(distributions.expand(DRAWS, 2, 2), torch.Generator().manual_seed(6))
     assert drawn.shape == (DRAWS, 2)
-    joint = torch.outer(laws[0], laws[1]).flatten()
+    joint = torch.outer(distributions[0], distributions[1]).flatten()
     assert goodness(2 * drawn[:, 0] + drawn[:, 1], joint) > P_FLOOR
 
 
@@ -141,26 +143,26 @@ def test_seeds_decide_the_draw() -> None:
     scores = torch.zeros(50, 9)
 
     def chosen(seed: int) -> torch.Tensor:
-        return choose(scores, Sampling(), torch.Generator().manual_seed(seed))
+        return sample(scores, Sampling(), torch.Generator().manual_seed(seed))
 
     assert torch.equal(chosen(1), chosen(1))
     assert not torch.equal(chosen(1), chosen(2))
 
 
 def test_clocks_are_exponential_and_finite() -> None:
-    clocks = log_clocks((DRAWS,), torch.device("cpu"), torch.Generator().manual_seed(7))
+    clocks = log_exponentials((DRAWS,), torch.device("cpu"), torch.Generator().manual_seed(7))
     assert clocks.isfinite().all()
     assert stats.kstest(clocks.double().exp().numpy(), "expon").pvalue > P_FLOOR
 
 
-def test_certain_laws_hold_all_mass_on_their_token() -> None:
-    assert certain(torch.tensor([[2, 0]]), 3).tolist() == [[[0, 0, 1], [1, 0, 0]]]
+def test_certain_distributions_hold_all_mass_on_their_token() -> None:
+    assert one_hot(torch.tensor([[2, 0]]), 3).tolist() == [[[0, 0, 1], [1, 0, 0]]]
 
 
-def goodness(drawn: torch.Tensor, law: torch.Tensor) -> float:
+def goodness(drawn: torch.Tensor, probabilities: torch.Tensor) -> float:
     """p-value of Pearson's test; 0 where a token without mass was drawn."""
-    counts = drawn.bincount(minlength=len(law)).numpy()
-    chances = law.double().numpy()
+    counts = drawn.bincount(minlength=len(probabilities)).numpy()
+    chances = probabilities.double().numpy()
     if counts[chances == 0].any():
         return 0.0
     held = chances > 0
@@ -186,7 +188,7 @@ def test_a_targets_scores_are_finite_outside_the_filters(scores: torch.Tensor, s
 @PROPERTY
 @given(logits(), samplings)
 def test_bets_against_a_target_have_expectation_one(scores: torch.Tensor, sampling: Sampling) -> None:
-    own = law(scores, sampling).double()
+    own = probabilities(scores, sampling).double()
     total = torch.zeros(2, *scores.shape[:-1], dtype=torch.float64)
     for token in range(scores.shape[-1]):
         bets = target_scores(scores, torch.full(scores.shape[:-1], token), sampling).bets.double()

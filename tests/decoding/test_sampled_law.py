@@ -1,4 +1,4 @@
-"""Sampled speculative decoding follows the target: the law of the first three tokens over 20,000 runs."""
+"""Sampled speculative decoding follows the target: the distribution of the first three tokens over 20,000 runs."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[LoadedModel, Loade
 
 
 @pytest.fixture(scope="module")
-def law(models: tuple[LoadedModel, LoadedModel]) -> np.ndarray:
-    return exact_law(models[0], PLAIN)
+def distribution(models: tuple[LoadedModel, LoadedModel]) -> np.ndarray:
+    return exact_distribution(models[0], PLAIN)
 
 
-def exact_law(target: LoadedModel, sampling: Sampling) -> np.ndarray:
+def exact_distribution(target: LoadedModel, sampling: Sampling) -> np.ndarray:
     """The target's exact probability of every three tokens after the prompt."""
     texts = torch.tensor([[*PROMPT, *three] for three in itertools.product(range(VOCABULARY), repeat=FIRST)])
     start = len(PROMPT)
@@ -70,11 +70,11 @@ def first_tokens(models: tuple[LoadedModel, LoadedModel], drafter: str, rule: st
     return np.bincount(cells, minlength=VOCABULARY**FIRST)
 
 
-def p_value(seen: np.ndarray, law: np.ndarray) -> float:
+def p_value(seen: np.ndarray, distribution: np.ndarray) -> float:
     """Goodness of fit, 0 where the impossible was seen; cells that expect fewer than 5 runs are taken together."""
-    if seen[law == 0].any():
+    if seen[distribution == 0].any():
         return 0.0
-    expected = RUNS * law
+    expected = RUNS * distribution
     rare = expected < 5
     seen, expected = (np.append(values[~rare], values[rare].sum()) for values in (seen, expected))
     assert len(seen) > 30
@@ -83,19 +83,19 @@ def p_value(seen: np.ndarray, law: np.ndarray) -> float:
 
 @pytest.mark.parametrize("rule", ["rejection", "sample-match", "block"])
 @pytest.mark.parametrize("drafter", DRAFTERS)
-def test_lossless_rules_follow_the_target(models, law: np.ndarray, drafter: str, rule: str) -> None:
-    assert p_value(first_tokens(models, drafter, rule), law) > FLOOR
+def test_lossless_rules_follow_the_target(models, distribution: np.ndarray, drafter: str, rule: str) -> None:
+    assert p_value(first_tokens(models, drafter, rule), distribution) > FLOOR
 
 
 @pytest.mark.parametrize(("drafter", "rule"), [("draft model with heads", "rejection"), ("own heads", "block")])
-def test_temperature_and_filters_bend_what_the_target_emits(models, law: np.ndarray, drafter: str, rule: str) -> None:
+def test_temperature_and_filters_bend_what_the_target_emits(models, distribution: np.ndarray, drafter: str, rule: str) -> None:
     """Target and drafter leave out tokens, and not the same ones."""
     filtered = Sampling(0.8, 5, 0.9)
     seen = first_tokens(models, drafter, rule, filtered)
-    assert p_value(seen, exact_law(models[0], filtered)) > FLOOR
-    assert p_value(seen, law) < 1e-12
+    assert p_value(seen, exact_distribution(models[0], filtered)) > FLOOR
+    assert p_value(seen, distribution) < 1e-12
 
 
 @pytest.mark.parametrize("drafter", ["draft model", "own heads, last one reused", "prompt lookup"])
-def test_a_lossy_rule_does_not(models, law: np.ndarray, drafter: str) -> None:
-    assert p_value(first_tokens(models, drafter, "typical"), law) < 1e-12
+def test_a_lossy_rule_does_not(models, distribution: np.ndarray, drafter: str) -> None:
+    assert p_value(first_tokens(models, drafter, "typical"), distribution) < 1e-12

@@ -15,7 +15,7 @@ from scipy import stats
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.prompts import Prompt
 from pytest_specdec.common.errors import MeasurementError, RequestError
-from pytest_specdec.decoding.distributions import law
+from pytest_specdec.decoding.distributions import probabilities
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.sampling import encode_prompts, sample_new_tokens
 
@@ -129,9 +129,9 @@ def test_the_goodness_of_fit_sees_a_wrong_distribution(target: LoadedModel) -> N
 def goodness_of_two(target: LoadedModel, prompt: list[int], texts: list[tuple[int, ...]], sampling: Sampling) -> float:
     """p-value of the first two new tokens of many texts of one prompt against their exact joint distribution."""
     with torch.inference_mode():
-        first = law(target.model(torch.tensor([prompt]), use_cache=False).logits[0, -1].double(), sampling).double()
+        first = probabilities(target.model(torch.tensor([prompt]), use_cache=False).logits[0, -1].double(), sampling).double()
         longer = torch.tensor([[*prompt, token] for token in range(len(first))])
-        second = law(target.model(longer, use_cache=False).logits[:, -1].double(), sampling).double()
+        second = probabilities(target.model(longer, use_cache=False).logits[:, -1].double(), sampling).double()
     joint = (first[:, None] * second).flatten().numpy()
     counts = np.bincount([one * len(first) + two for one, two in texts], minlength=len(joint))
     assert counts[joint == 0].sum() == 0

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.decoding.clock import Lap
-from pytest_specdec.decoding.timed_turns import SEGMENT, Budget, Times, in_turn, seconds_in_words
+from pytest_specdec.decoding.timed_turns import SEGMENT, Budget, TurnTimes, in_turn, seconds_in_words
 
 
 class Clock:
@@ -130,7 +130,7 @@ def test_the_error_of_a_time_is_what_repeated_measurements_show() -> None:
     rng, turns, mood = np.random.default_rng(0), 5, 0.1
 
     def measured() -> tuple[float, float]:
-        own, step = (Times([[math.exp(rng.normal(0, mood))] * SEGMENT for _ in range(turns)]) for _ in range(2))
+        own, step = (TurnTimes([[math.exp(rng.normal(0, mood))] * SEGMENT for _ in range(turns)]) for _ in range(2))
         return math.log(own.median / step.median) / math.sqrt(2), own.error_beside(step)
 
     runs = [measured() for _ in range(2000)]

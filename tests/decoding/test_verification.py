@@ -1,6 +1,6 @@
-"""Verification rules on batches so large that the law of what they emit shows.
+"""Verification rules on batches so large that the distribution of what they emit shows.
 
-The laws p and q of an instance do not depend on the prefix, so the exact law of any number of emitted tokens is a
+The distributions p and q of an instance do not depend on the prefix, so the exact distribution of any number of emitted tokens is a
 product, and how many drafts each rule should accept can be written down.
 """
 
@@ -34,7 +34,7 @@ def seeded(seed: int) -> torch.Generator:
 
 @dataclasses.dataclass(frozen=True)
 class Instance:
-    """Laws p (k + 1, V) and q (k, V) of a round."""
+    """Distributions p (k + 1, V) and q (k, V) of a round."""
 
     p: torch.Tensor
     q: torch.Tensor
@@ -52,7 +52,7 @@ class Instance:
         return torch.multinomial(self.q, rows, replacement=True, generator=seeded(seed)).T.contiguous()
 
     def batch(self, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The laws as rules see them: for each row, q closed with a law without mass."""
+        """The distributions as rules see them: for each row, q closed with a distribution without mass."""
         closed = torch.cat([self.q, torch.zeros(1, self.vocabulary)])
         return self.p.expand(rows, -1, -1).contiguous(), closed.expand(rows, -1, -1).contiguous()
 
@@ -82,7 +82,7 @@ def play(rule: str, instance: Instance, seed: int, *, drafted: torch.Tensor | No
     return Outcome(accepted, emitted.scatter(1, accepted[:, None], following[:, None]))
 
 
-def random_laws(kind: str, vocabulary: int, k: int, seed: int) -> Instance:
+def random_distributions(kind: str, vocabulary: int, k: int, seed: int) -> Instance:
     generator = seeded(seed)
     p = torch.softmax(1.5 * torch.randn(k + 1, vocabulary, generator=generator), -1)
     q = torch.softmax(1.5 * torch.randn(k, vocabulary, generator=generator), -1)
@@ -103,16 +103,16 @@ def random_laws(kind: str, vocabulary: int, k: int, seed: int) -> Instance:
     return Instance(p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True))
 
 
-def thinned(laws: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Some tokens of each law without mass, the likeliest never."""
-    gone = torch.rand(laws.shape, generator=generator) < 0.4
-    gone.scatter_(-1, laws.argmax(-1, keepdim=True), False)
-    return laws.masked_fill(gone, 0.0)
+def thinned(distributions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Some tokens of each distribution without mass, the likeliest never."""
+    gone = torch.rand(distributions.shape, generator=generator) < 0.4
+    gone.scatter_(-1, distributions.argmax(-1, keepdim=True), False)
+    return distributions.masked_fill(gone, 0.0)
 
 
 KINDS = ("any", "zeros", "disjoint", "opposed", "equal", "near", "certain drafts", "certain target")
 INSTANCES = {
-    f"{kind}, V={vocabulary}, k={k}": random_laws(kind, vocabulary, k, seed)
+    f"{kind}, V={vocabulary}, k={k}": random_distributions(kind, vocabulary, k, seed)
     for seed, (kind, (vocabulary, k)) in enumerate(itertools.product(KINDS, [(3, 3), (4, 1), (5, 2)]))
 }
 all_instances = pytest.mark.parametrize("instance", INSTANCES.values(), ids=INSTANCES.keys())
@@ -130,8 +130,8 @@ def goodness(outcomes: np.ndarray, chances: np.ndarray) -> float:
     return 1.0 if len(counts) == 1 else float(stats.chisquare(counts, expected).pvalue)
 
 
-def law_of_first(p: torch.Tensor, tokens: int) -> np.ndarray:
-    """(V ** tokens,): the target's joint law of the first few tokens."""
+def distribution_of_first(p: torch.Tensor, tokens: int) -> np.ndarray:
+    """(V ** tokens,): the target's joint distribution of the first few tokens."""
     joint = np.ones(1)
     for own in p[:tokens].double().numpy():
         joint = np.outer(joint, own).ravel()
@@ -139,29 +139,29 @@ def law_of_first(p: torch.Tensor, tokens: int) -> np.ndarray:
 
 
 def misfit(outcome: Outcome, p: torch.Tensor) -> float:
-    """The smallest p-value among the laws of the first token, the first two, and so on."""
+    """The smallest p-value among the distributions of the first token, the first two, and so on."""
     vocabulary, worst = p.shape[1], 1.0
     numbers = np.zeros(len(outcome.emitted), dtype=np.int64)
     for count in range(1, len(p) + 1):
         numbers = numbers * vocabulary + outcome.emitted[:, count - 1].numpy()
-        worst = min(worst, goodness(numbers, law_of_first(p, count)))
+        worst = min(worst, goodness(numbers, distribution_of_first(p, count)))
     return worst
 
 
 @pytest.mark.parametrize("rule", LOSSLESS)
 @all_instances
-def test_lossless_rules_emit_the_targets_law(rule: str, instance: Instance) -> None:
+def test_lossless_rules_emit_the_targets_distribution(rule: str, instance: Instance) -> None:
     assert rule_named(rule).lossless
     assert misfit(play(rule, instance, 10), instance.p) > P_FLOOR
 
 
 @pytest.mark.parametrize("rule", ["typical", "greedy"])
-def test_lossy_rules_are_seen_to_change_the_law(rule: str) -> None:
+def test_lossy_rules_are_seen_to_change_the_distribution(rule: str) -> None:
     """The comparison above can fail; greedy verification goes with temperature 0 only."""
     assert misfit(play(rule, INSTANCES["any, V=5, k=2"], 10), INSTANCES["any, V=5, k=2"].p) == 0.0
 
 
-def test_a_draft_from_another_law_than_told_is_seen_to_change_the_law() -> None:
+def test_a_draft_from_another_distribution_than_told_is_seen_to_change_the_distribution() -> None:
     """The q contract broken by 5 %: rejection is lossless for the q that drafts were drawn from, and no other."""
     instance = INSTANCES["any, V=4, k=1"]
     told = Instance(instance.p, torch.softmax(instance.q.log() / 1.05, -1))
@@ -169,7 +169,7 @@ def test_a_draft_from_another_law_than_told_is_seen_to_change_the_law() -> None:
     tokens = instance.drafts(ROWS, 10)
     accepted, following = rule_named("rejection").verify(target, draft, tokens, seeded(11))
     first = torch.where(accepted > 0, tokens[:, 0], following).numpy()
-    assert goodness(first, law_of_first(instance.p, 1)) < P_FLOOR
+    assert goodness(first, distribution_of_first(instance.p, 1)) < P_FLOOR
 
 
 def test_only_the_listed_rules_are_lossy() -> None:
@@ -220,7 +220,7 @@ SURVIVALS: dict[str, Callable[[Instance], list[float]]] = {
 def test_as_many_drafts_are_accepted_as_theory_says(rule: str, instance: Instance) -> None:
     survival = np.clip([1.0, *SURVIVALS[rule](instance), 0.0], 0.0, 1.0)
     chances = survival[:-1] - survival[1:]
-    chances[chances < 1e-6] = 0.0  # float32 rounding of laws that sum to 1
+    chances[chances < 1e-6] = 0.0  # float32 rounding of distributions that sum to 1
     accepted = play(rule, instance, 20).accepted.numpy()
     # What rounding alone makes possible may happen, once in a while.
     impossible = np.isin(accepted, np.flatnonzero(chances == 0))
@@ -260,15 +260,15 @@ def test_rows_with_fewer_drafts_end_with_a_bonus_token_of_the_target(rule: str, 
 
 
 @pytest.mark.parametrize("rule", LOSSLESS)
-def test_rows_of_one_batch_keep_their_own_laws(rule: str) -> None:
+def test_rows_of_one_batch_keep_their_own_distributions(rule: str) -> None:
     one, other = INSTANCES["any, V=5, k=2"], INSTANCES["opposed, V=5, k=2"]
     mine, theirs = one.batch(ROWS), other.batch(ROWS)
     target, draft = (torch.stack([a, b], 1).flatten(0, 1) for a, b in zip(mine, theirs, strict=True))
     tokens = torch.stack([one.drafts(ROWS, 50), other.drafts(ROWS, 51)], 1).flatten(0, 1)
     accepted, following = rule_named(rule).verify(target, draft, tokens, seeded(52))
     first = torch.where(accepted > 0, tokens[:, 0], following)
-    assert goodness(first[::2].numpy(), law_of_first(one.p, 1)) > P_FLOOR
-    assert goodness(first[1::2].numpy(), law_of_first(other.p, 1)) > P_FLOOR
+    assert goodness(first[::2].numpy(), distribution_of_first(one.p, 1)) > P_FLOOR
+    assert goodness(first[1::2].numpy(), distribution_of_first(other.p, 1)) > P_FLOOR
 
 
 @st.composite
@@ -306,7 +306,7 @@ def test_a_draft_that_was_never_proposed_is_never_accepted(
     rule: str, vocabulary: int, k: int, seed: int, data: st.DataObject
 ) -> None:
     """Even the target's own favourite, where q gives it no mass."""
-    instance = random_laws("any", vocabulary, k, seed)
+    instance = random_distributions("any", vocabulary, k, seed)
     position = data.draw(st.integers(0, k - 1))
     target, draft = instance.batch(200)
     tokens = instance.drafts(200, seed)

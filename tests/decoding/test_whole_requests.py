@@ -8,7 +8,7 @@ from helpers.embedded import PROMPTS, Pair
 from helpers.support import ROOT
 
 from pytest_specdec import decode
-from pytest_specdec.acceptance.renewal import AcceptanceField, accepted_law, expected_counts, visits, with_requests
+from pytest_specdec.acceptance.renewal import AcceptanceField, accepted_distribution, expected_counts, visits, with_requests
 from pytest_specdec.acceptance.rounds import counts_of_rounds, with_passes
 from pytest_specdec.baselines.schema import TextSet
 from pytest_specdec.baselines.store import load
@@ -35,7 +35,7 @@ def same_starts(field: AcceptanceField, k: int) -> float:
     """Tokens per round of k drafts, of the rounds at starts that leave room for the larger k."""
     counted, _ = field.rounds_at(LARGE, "inside")
     survival = field.survival(np.full(counted.shape, k), k)
-    weight = visits(field, counted, accepted_law(survival))
+    weight = visits(field, counted, accepted_distribution(survival))
     return 1 + float(np.einsum("nt,nti->", weight, survival) / weight.sum())
 
 

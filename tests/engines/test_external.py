@@ -12,19 +12,19 @@ import pytest
 from helpers.reports import PROMPT
 from helpers.support import EMBEDDED
 
-from pytest_specdec.cases.case import Case, Judged, TextKey
+from pytest_specdec.cases.case import Case, JudgedRange, TextKey
 from pytest_specdec.cases.prompts import Prompt, read_prompts
 from pytest_specdec.checkpoints.checkpoint import case_checkpoint
 from pytest_specdec.common.errors import MeasurementError, RequestError
 from pytest_specdec.engines.adapter_api import (
     RULES,
-    Abilities,
-    Manner,
-    Pooled,
+    Capabilities,
+    CountingConvention,
+    EngineSetup,
+    GenerationRequest,
+    PooledCounters,
     Reported,
     ReportedRound,
-    Request,
-    Setup,
     Timings,
     Totals,
 )
@@ -32,7 +32,7 @@ from pytest_specdec.engines.adapters.trace import TraceAdapter
 from pytest_specdec.engines.encoding import encoded, encoded_alone
 from pytest_specdec.engines.external import ForeignEngine
 
-ABLE = Abilities(
+ABLE = Capabilities(
     drafters=("model", "mtp", "prompt-lookup"), rules=RULES, draft_depth=False, samples=True, filters=True, per_round=True
 )  # fmt: skip
 ROUNDS = (ReportedRound(3, 1), ReportedRound(3, 3), ReportedRound(3, 0), ReportedRound(0, 0))
@@ -43,23 +43,23 @@ class Scripted:
     """An engine that says what it is told to say, and may die on the way."""
 
     name = "vllm"
-    abilities: Abilities = ABLE
+    capabilities: Capabilities = ABLE
     dies_at: int | None = None
-    pooled: Pooled | None = None
+    pooled: PooledCounters | None = None
     ngrams: tuple[int, int] | None = None
-    asked: list[Request] = dataclasses.field(default_factory=list)
+    asked: list[GenerationRequest] = dataclasses.field(default_factory=list)
 
     def version(self) -> str:
         return "9.9"
 
-    def run(self, request: Request) -> Iterator[Reported | Pooled]:
+    def run(self, request: GenerationRequest) -> Iterator[Reported | PooledCounters]:
         self.asked.append(request)
         for row, one in enumerate(request.prompts):
             if row == self.dies_at:
                 raise MeasurementError("the server is gone; start it again")
-            manner = Manner(counts_empty=self.pooled is None, ngrams=self.ngrams)
+            convention = CountingConvention(counts_empty=self.pooled is None, ngrams=self.ngrams)
             rounds = None if self.pooled else ROUNDS
-            yield Reported(one.key, PROMPT, (5, *range(2, 10)), manner, rounds, timings=Timings(2.0, (1.0, 3.0)))
+            yield Reported(one.key, PROMPT, (5, *range(2, 10)), convention, rounds, timings=Timings(2.0, (1.0, 3.0)))
         if self.pooled is not None:
             yield self.pooled
 
@@ -116,7 +116,7 @@ def test_what_came_before_a_fault_is_kept_as_a_trace(case: Case, tmp_path: Path)
     adapter, wanted = Scripted(), case
     engine(adapter, tmp_path).measure(wanted)
     request = dataclasses.replace(adapter.asked[0], prompts=adapter.asked[0].prompts[:2])
-    kept = list(TraceAdapter(Setup(url=str(path))).run(request))
+    kept = list(TraceAdapter(EngineSetup(url=str(path))).run(request))
     assert [one.rounds for one in kept if isinstance(one, Reported)] == [ROUNDS, ROUNDS]
 
 
@@ -136,11 +136,11 @@ def test_a_fault_before_the_first_text_keeps_nothing(case: Case, tmp_path: Path)
 
 
 def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
-    pooled = Pooled(Totals(12, 36, 12, (6, 4, 2)), Manner())
+    pooled = PooledCounters(Totals(12, 36, 12, (6, 4, 2)), CountingConvention())
     found = engine(Scripted(pooled=pooled), tmp_path).measure(case)
     assert (found.definition, found.counts.prompts) == ("sums/1", ("all prompts",))
     with pytest.raises(MeasurementError, match=r"\(8\) and accepted \(12\) make 20 tokens and 24 were emitted"):
-        engine(Scripted(pooled=Pooled(Totals(8, 24, 12), Manner())), tmp_path).measure(case)
+        engine(Scripted(pooled=PooledCounters(Totals(8, 24, 12), CountingConvention())), tmp_path).measure(case)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
         ({}, {"depth": 3}, r"vllm cannot draft with a draft model's MTP layers \(depth 3\); use --specdec-depth=0"),
         ({}, {"rule": "block"}, "vllm verifies by greedy or rejection, not by rule 'block'; leave the rule out"),
         ({"most": 2}, {}, "vllm drafts at most 2 tokens, not 3; use --specdec-k=2 or less"),
-        ({}, {"judged": Judged(1, 5)}, "vllm drafts every token, not the judged ones alone; leave --specdec-judged out"),
+        ({}, {"judged": JudgedRange(1, 5)}, "vllm drafts every token, not the judged ones alone; leave --specdec-judged out"),
         ({"samples": False}, {"temperature": 1.0}, "vllm decodes greedily here; use --specdec-temperature=0"),
         (
             {"filters": False},
@@ -174,11 +174,11 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
     ],
 )
 def test_what_an_engine_cannot_do_is_refused_before_it_is_asked(
-    case: Case, tmp_path: Path, abilities: dict, change: dict, message: str
+    case: Case, tmp_path: Path, capabilities: dict, change: dict, message: str
 ) -> None:
     own = {name: change[name] for name in change if name in ("temperature", "top_p", "target")}
     rest = {name: value for name, value in change.items() if name not in own}
-    texts, adapter = dataclasses.replace(case.texts, **own), Scripted(dataclasses.replace(ABLE, **abilities))
+    texts, adapter = dataclasses.replace(case.texts, **own), Scripted(dataclasses.replace(ABLE, **capabilities))
     rule = {} if "rule" in rest or not texts.temperature else {"rule": "rejection"}
     with pytest.raises(RequestError, match=message):
         engine(adapter, tmp_path).measure(dataclasses.replace(case, texts=texts, **rest, **rule))

@@ -15,7 +15,7 @@ from helpers.support import EMBEDDED, ROOT, edit_config
 from pytest_specdec.cases.case import Case, TextKey
 from pytest_specdec.checkpoints.checkpoint import open_checkpoint
 from pytest_specdec.common.errors import MeasurementError, RequestError, SpecdecError
-from pytest_specdec.engines.adapter_api import Ends, Manner, Reported
+from pytest_specdec.engines.adapter_api import CountingConvention, Reported, TextEnds
 from pytest_specdec.engines.external import ForeignEngine
 from pytest_specdec.engines.text_endings import TargetEnds, check_ending, target_ends
 
@@ -28,7 +28,7 @@ def decode(ids: Any) -> str:
 
 
 def text(*new: int, **other: Any) -> Reported:
-    return Reported("key0", PROMPT, new, Manner(), **({"where": "run.jsonl:2"} | other))
+    return Reported("key0", PROMPT, new, CountingConvention(), **({"where": "run.jsonl:2"} | other))
 
 
 RIGHT = {
@@ -38,10 +38,10 @@ RIGHT = {
     "EOS at the limit": (text(*[5] * 7, 1), TARGET),
     "EOS of some engines inside": (text(5, 9, *[5] * 6), TARGET),
     "a special token, and the engine calls it EOS": (text(5, 6, 11, finish="stop"), TARGET),
-    "a declared token": (text(5, 6, 7, ends=Ends(stop=(7,))), TARGET),
-    "a declared string": (text(5, 1, 3, ends=Ends(eos=(), stop=("a\n",))), TARGET),
-    "EOS inside a text of an engine told to ignore it": (text(5, 1, *[5] * 6, ends=Ends(eos=())), TARGET),
-    "declared EOS without the target's files": (text(5, 6, 4, ends=Ends(eos=(4,))), None),
+    "a declared token": (text(5, 6, 7, ends=TextEnds(stop=(7,))), TARGET),
+    "a declared string": (text(5, 1, 3, ends=TextEnds(eos=(), stop=("a\n",))), TARGET),
+    "EOS inside a text of an engine told to ignore it": (text(5, 1, *[5] * 6, ends=TextEnds(eos=())), TARGET),
+    "declared EOS without the target's files": (text(5, 6, 4, ends=TextEnds(eos=(4,))), None),
     "the engine's word without the target's files": (text(5, 6, 4, finish="stop"), None),
     "the engine's word without ids": (text(emitted=3, finish="stop"), TARGET),
     "all of the tokens without ids": (text(emitted=8), None),
@@ -61,16 +61,16 @@ WRONG = [
     (text(5, 6, 7), TargetEnds(), r"which is neither EOS nor a declared stop \(there is none\); look for"),
     (text(5, 6, 7, finish="stop"), TARGET, r"which is neither EOS nor a declared stop \(0, 1, 9, 11\)"),
     (text(5, 6, 11), TARGET, "with token 11, which is neither EOS"),
-    (text(5, 6, 1, ends=Ends(eos=())), TARGET, "with token 1, which is neither EOS"),
+    (text(5, 6, 1, ends=TextEnds(eos=())), TARGET, "with token 1, which is neither EOS"),
     (text(5, 6, 7), None, "and nothing says which tokens end one; name the target's folder, or look for"),
     (text(5, 6, 7, finish="length"), TARGET, "3 of 8 tokens and the engine says that its limit is reached; raise"),
     (text(*[5] * 8, finish="abort"), TARGET, "the engine ended it by 'abort'; look into its log"),
     (text(emitted=3), TARGET, "neither token ids nor a finish_reason say why"),
     (text(5, 1, 6, 1), TARGET, "the text of 4 tokens goes on after token 1, which ends a text, at place 2; let the engine end"),
     (text(5, 1, *[5] * 6), TARGET, "the text of 8 tokens goes on after token 1"),
-    (text(5, 7, *[5] * 6, ends=Ends(stop=(7,))), None, "goes on after token 7, which ends a text, at place 2"),
-    (text(1, 3, *[5] * 6, ends=Ends(eos=(), stop=("a\n",))), TARGET, r"goes on after the declared stop 'a\\n'"),
-    (text(5, 1, 4, ends=Ends(eos=(), stop=("a\n",))), TARGET, "with token 4, which is neither"),
+    (text(5, 7, *[5] * 6, ends=TextEnds(stop=(7,))), None, "goes on after token 7, which ends a text, at place 2"),
+    (text(1, 3, *[5] * 6, ends=TextEnds(eos=(), stop=("a\n",))), TARGET, r"goes on after the declared stop 'a\\n'"),
+    (text(5, 1, 4, ends=TextEnds(eos=(), stop=("a\n",))), TARGET, "with token 4, which is neither"),
 ]  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def test_a_text_that_was_cut_off_is_an_error(one: Reported, target: TargetEnds |
 
 def test_strings_need_the_tokenizer() -> None:
     with pytest.raises(RequestError, match=r"stops 'END' are strings, which need the target's tokenizer; name its folder by"):
-        check_ending(text(5, 6, 7, ends=Ends(stop=("END",))), request(new_tokens=8), None)
+        check_ending(text(5, 6, 7, ends=TextEnds(stop=("END",))), request(new_tokens=8), None)
 
 
 @pytest.fixture

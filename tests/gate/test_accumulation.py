@@ -10,20 +10,22 @@ import numpy as np
 from helpers.records import record, sampled_counts, scaled, steady_counts
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.baselines.schema import Night, Record
+from pytest_specdec.baselines.schema import AccumulatedRun, Record
 from pytest_specdec.gate import Verdict, judge_night
 
 PROMPTS = 24
 
 
-def history(shares: Sequence[float], *, seed: int = 1, repeats: int = 1, **options: Any) -> tuple[list[Verdict], list[Night]]:
+def history(
+    shares: Sequence[float], *, seed: int = 1, repeats: int = 1, **options: Any
+) -> tuple[list[Verdict], list[AccumulatedRun]]:
     """Nights whose acceptance is a share of the baseline's, judged one after the other."""
     rng = np.random.default_rng(seed)
     skill = rng.beta(6, 2, PROMPTS)
     runs = [sampled_counts(rng, skill) for _ in range(repeats)]
     before = baseline(runs)
     verdicts: list[Verdict] = []
-    nights: list[Night] = []
+    nights: list[AccumulatedRun] = []
     for number, share in enumerate(shares):
         now = record(sampled_counts(rng, skill * share), text=f"night-{number}")
         verdict, night = judge_night(now, before, nights, **{"margin": 0.005, "alpha": 0.05, **options})

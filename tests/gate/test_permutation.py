@@ -1,4 +1,4 @@
-"""The swap test against the enumeration of all labellings, and its p-values against the uniform law."""
+"""The swap test against the enumeration of all labellings, and its p-values against the uniform distribution."""
 
 from __future__ import annotations
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pytest_specdec.gate.token_losses import Places
+from pytest_specdec.gate.token_losses import TokenPositions
 
 BEFORE = {"p": np.full(6, 0.8), "q": np.full(80, 0.5)}
 TOKENS = {"p": [9, 1, 2, 1, 2, 1, 2], "q": [9, *[3] * 80]}
 STARTS = {"p": 10, "q": 30}
 
 
-def places(**now: np.ndarray) -> Places:
-    return Places.of(BEFORE, {**BEFORE, **now}, TOKENS, STARTS)
+def places(**now: np.ndarray) -> TokenPositions:
+    return TokenPositions.of(BEFORE, {**BEFORE, **now}, TOKENS, STARTS)
 
 
 def test_the_tokens_that_lost_most_come_first_with_their_means() -> None:
@@ -42,11 +42,11 @@ def test_contexts_double_from_32_tokens_on() -> None:
 
 
 def test_texts_of_other_lengths_are_left_out() -> None:
-    found = Places.of(BEFORE, {"p": np.ones(5), "q": np.ones(80)}, TOKENS, STARTS)
+    found = TokenPositions.of(BEFORE, {"p": np.ones(5), "q": np.ones(80)}, TOKENS, STARTS)
     assert set(found.tokens.tolist()) == {3}
-    assert Places.of({}, {"p": np.ones(6)}, TOKENS, STARTS).tokens.size == 0
+    assert TokenPositions.of({}, {"p": np.ones(6)}, TOKENS, STARTS).tokens.size == 0
 
 
 def test_heads_are_told_together() -> None:
-    both = Places.together([places(), places()])
+    both = TokenPositions.together([places(), places()])
     assert both.tokens.size == 2 * places().tokens.size

@@ -16,7 +16,7 @@ from helpers.support import ROOT
 from pytest_specdec.cases.case import Case
 from pytest_specdec.cases.texts import Text
 from pytest_specdec.config.case_grid import cases
-from pytest_specdec.config.settings import DEFAULT_ALPHA, Given, Marker, Settings
+from pytest_specdec.config.settings import DEFAULT_ALPHA, Marker, OptionValues, Settings
 from pytest_specdec.engines.counting.oracle import Agreement
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.lossless.texts.conformance import Conformance
@@ -27,7 +27,7 @@ Defect = Callable[[pytest.MonkeyPatch], None]
 
 def default_cases(engine: str = "decode") -> dict[str, Case]:
     """Every case of the suite by its class: `TestTopK`, `eos/TestGreedy`."""
-    settings = Settings(Given(engine=engine), Given(), ROOT, ROOT)
+    settings = Settings(OptionValues(engine=engine), OptionValues(), ROOT, ROOT)
     found: dict[str, Case] = {}
     for path in sorted(SUITE.rglob("test_*.py")):
         spec = importlib.util.spec_from_file_location(f"suite_{path.stem}", path)

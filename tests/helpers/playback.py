@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from pytest_specdec.engines.servers.client import Client, Patience
+from pytest_specdec.engines.servers.client import Client, RetryPolicy
 
 PAYLOADS = Path(__file__).parents[1] / "engines" / "payloads"
 
@@ -58,7 +58,7 @@ class Stage:
         return sum(own == path for own, _ in self.seen)
 
     def client(self, **patience: Any) -> Client:
-        return Client(self.url, patience=Patience(**({"timeout": 5.0, "sleep": lambda seconds: None} | patience)))
+        return Client(self.url, patience=RetryPolicy(**({"timeout": 5.0, "sleep": lambda seconds: None} | patience)))
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -15,7 +15,7 @@ from hypothesis import settings
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.baselines.schema import SCHEMA, Conditions, Environment, Fingerprints, PromptCounts, Record, TextSet
 from pytest_specdec.cases.case import DEFINITION, Case, TextKey
-from pytest_specdec.report.row import Row
+from pytest_specdec.report.row import ReportRow
 
 PROPERTY = settings(deadline=None, max_examples=60)
 """Profile of the property tests: slow machines are no failures."""
@@ -108,9 +108,9 @@ def text_set(**changes: Any) -> TextSet:
     return msgspec.structs.replace(base, **changes)
 
 
-def row(**changes: Any) -> Row:
+def row(**changes: Any) -> ReportRow:
     """A judged case in a report."""
-    base: Row = {
+    base: ReportRow = {
         "id": "text/draft-k8-depth0-t1",
         "suite": "text",
         "target": "/models/target",
@@ -153,4 +153,4 @@ def row(**changes: Any) -> Row:
         "changed": [],
         "notes": [],
     }
-    return Row(**{**base, **changes})  # type: ignore[typeddict-item]
+    return ReportRow(**{**base, **changes})  # type: ignore[typeddict-item]

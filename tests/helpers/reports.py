@@ -7,26 +7,29 @@ from typing import Any
 
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.prompts import Prompt
-from pytest_specdec.engines.adapter_api import Asked, Manner, Reported, ReportedRound, Request
+from pytest_specdec.engines.adapter_api import CountingConvention, GenerationRequest, PromptRequest, Reported, ReportedRound
 
 PROMPT = (1, 7, 7)
 
 
-def request(prompts: int = 1, **other: Any) -> Request:
-    asked = [Asked(Prompt(f"key{row}", "all", text=f"prompt {row}"), PROMPT) for row in range(prompts)]
+def request(prompts: int = 1, **other: Any) -> GenerationRequest:
+    asked = [PromptRequest(Prompt(f"key{row}", "all", text=f"prompt {row}"), PROMPT) for row in range(prompts)]
     wanted = {
         "k": 3, "depth": 0, "target": "served", "drafter": "served", "sampling": Sampling(0.0), "new_tokens": 64, "seed": 0,
         "rule": "greedy",
     }  # fmt: skip
-    return Request(asked, **(wanted | other))
+    return GenerationRequest(asked, **(wanted | other))
 
 
 def reported(
-    rounds: list[tuple[int, int]] | None = None, tokens: int | None = None, manner: Manner | None = None, **other: Any
+    rounds: list[tuple[int, int]] | None = None,
+    tokens: int | None = None,
+    convention: CountingConvention | None = None,
+    **other: Any,
 ) -> Reported:
     """A text of as many tokens as its rounds make, unless told otherwise."""
-    manner = manner or Manner()
-    made = sum(accepted + 1 for _, accepted in rounds or ()) + (not manner.prefill_drafts)
+    convention = convention or CountingConvention()
+    made = sum(accepted + 1 for _, accepted in rounds or ()) + (not convention.prefill_drafts)
     own = None if rounds is None else tuple(ReportedRound(*one) for one in rounds)
     new = tuple(range(2, 2 + (made if tokens is None else tokens)))
-    return Reported("key0", PROMPT, new, manner, own, **({"where": str(Path("run:1"))} | other))
+    return Reported("key0", PROMPT, new, convention, own, **({"where": str(Path("run:1"))} | other))

@@ -17,7 +17,7 @@ CARDS = {"vllm": "vllm", "sglang": "sglang", "llama.cpp": "llamacpp", "echo": "s
 
 
 class Toy:
-    """The law of each token depends on the one before."""
+    """The distribution of each token depends on the one before."""
 
     def __init__(self, seed: int) -> None:
         logits = 2 * np.random.default_rng(seed).standard_normal((TOKENS, TOKENS))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from helpers.records import case
 
-from pytest_specdec.cases.case import OWN_HEADS, Judged
+from pytest_specdec.cases.case import OWN_HEADS, JudgedRange
 from pytest_specdec.judging.comparison import costs_of
 from pytest_specdec.speedup.cost_profile import CostProfile
 
@@ -26,12 +26,12 @@ PROFILE = CostProfile(
     [
         ({"k": 4}, 104, 1004),
         ({"k": 4, "depth": 3}, 104, 4004),
-        ({"k": 4, "judged": Judged(4, 8)}, 104, 1004),
-        ({"k": 4, "judged": Judged(4, 8, 2)}, 108, 1004),  # four passes of one token
-        ({"k": 4, "depth": 3, "judged": Judged(4, 8, 2)}, 108, 4008),  # two passes of four tokens, two of them judged
-        ({"k": 5, "depth": 3, "judged": Judged(4, 8, 2)}, 110, 4012),  # three passes
-        ({"k": 4, "depth": 2, "judged": Judged(4, 8, 3)}, 112, 3012),  # four passes of three tokens, one of them judged
-        ({"k": 4, "depth": 3, "judged": Judged(4, 8, 2), "drafter": OWN_HEADS}, 108, 5008),  # one chain over eight places
+        ({"k": 4, "judged": JudgedRange(4, 8)}, 104, 1004),
+        ({"k": 4, "judged": JudgedRange(4, 8, 2)}, 108, 1004),  # four passes of one token
+        ({"k": 4, "depth": 3, "judged": JudgedRange(4, 8, 2)}, 108, 4008),  # two passes of four tokens, two of them judged
+        ({"k": 5, "depth": 3, "judged": JudgedRange(4, 8, 2)}, 110, 4012),  # three passes
+        ({"k": 4, "depth": 2, "judged": JudgedRange(4, 8, 3)}, 112, 3012),  # four passes of three tokens, one of them judged
+        ({"k": 4, "depth": 3, "judged": JudgedRange(4, 8, 2), "drafter": OWN_HEADS}, 108, 5008),  # one chain over eight places
     ],
 )
 def test_a_judged_round_verifies_and_drafts_the_given_places_too(changes: dict[str, Any], verify: float, draft: float) -> None:
@@ -43,4 +43,4 @@ def test_a_judged_round_verifies_and_drafts_the_given_places_too(changes: dict[s
 def test_a_profile_that_covers_the_judged_tokens_alone_does_not_cover_the_round() -> None:
     narrow = CostProfile(verify={1: 1.0, 8: 2.0}, draft={0: {1: 1.0, 8: 2.0}}, target_ms=1.0)
     assert costs_of(case(k=8), narrow) is not None
-    assert costs_of(case(k=8, judged=Judged(4, 8, 2)), narrow) is None
+    assert costs_of(case(k=8, judged=JudgedRange(4, 8, 2)), narrow) is None

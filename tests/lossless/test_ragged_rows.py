@@ -15,11 +15,11 @@ from torch import Tensor
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.lossless import assert_lossless, flat_batch
 from pytest_specdec.lossless.enumeration.paths import NotEnumerableError
-from pytest_specdec.lossless.samplers.exact import Round
-from pytest_specdec.lossless.samplers.exact_batch import Batch, Dependence, RowError, batch_error
+from pytest_specdec.lossless.samplers.exact import RoundInput
+from pytest_specdec.lossless.samplers.exact_batch import BatchInput, Dependence, RowError, batch_error
 from pytest_specdec.lossless.samplers.prefix_tree import PrefixTree
-from pytest_specdec.lossless.samplers.sampled import sampled_law_test
-from pytest_specdec.lossless.samplers.sampled_rounds import Emissions
+from pytest_specdec.lossless.samplers.sampled import sampled_distribution_test
+from pytest_specdec.lossless.samplers.sampled_rounds import SampledRounds
 from pytest_specdec.lossless.samplers.sampler import ContractError, Sampler
 from pytest_specdec.lossless.samplers.seed_and_row_checks import check_rows, check_seed
 
@@ -48,7 +48,7 @@ def test_the_case_of_the_issue_is_found_and_its_right_twin_passes() -> None:
 
 
 def padded(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None) -> Tensor:
-    """Padded rows with their numbers of drafts: padding is rejected, and replaced by a token of the law behind the drafts."""
+    """Padded rows with their numbers of drafts: padding is rejected, and replaced by a token of the distribution behind the drafts."""
     real = torch.arange(drafts.shape[1]) < num_draft_tokens[:, None]
     accepted = reference.leading(reference.passed(p, q, drafts, generator) & real)
     weights = reference.q_at(q, accepted) * (accepted < num_draft_tokens)[:, None]
@@ -56,8 +56,8 @@ def padded(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, gener
     return reference.emitted(drafts, accepted, last)
 
 
-def last_law(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None) -> Tensor:
-    """The bonus token of every row is drawn from the law behind the longest row's drafts."""
+def last_distribution(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None) -> Tensor:
+    """The bonus token of every row is drawn from the distribution behind the longest row's drafts."""
     p = p.clone()
     p[torch.arange(len(p)), num_draft_tokens] = p[:, -1].clone()
     return padded(p, q, drafts, num_draft_tokens, generator)
@@ -71,7 +71,7 @@ def test_padded_rows_with_their_numbers_of_drafts() -> None:
     checked = assert_lossless(padded, max_examples=10)
     assert (checked.method, checked.batches) == ("exact", 10)
     with pytest.raises(AssertionError, match=r"is not lossless \(exact\): in a batch whose rows have .* drafts, row \d: "):
-        assert_lossless(last_law, max_examples=10)
+        assert_lossless(last_distribution, max_examples=10)
     with pytest.raises(AssertionError, match=r"in a batch whose rows have .* drafts, row \d emitted"):
         assert_lossless(all_drafts, max_examples=10)
 
@@ -103,30 +103,34 @@ def test_own_drafts_and_numpy(sampler: Callable[..., Any], drafts: Any) -> None:
     assert assert_lossless(sampler, drafts=drafts, max_examples=6).batches == 6
 
 
-# The law of a batch
+# The distribution of a batch
 
 
-BATCH = Batch((Round(*LAWS, 1), Round(PrefixTree([OWN]), PrefixTree([P]), 0), Round(PrefixTree([Q]), PrefixTree([P]), 2)))
+BATCH = BatchInput(
+    (RoundInput(*LAWS, 1), RoundInput(PrefixTree([OWN]), PrefixTree([P]), 0), RoundInput(PrefixTree([Q]), PrefixTree([P]), 2))
+)
 
 
-def test_the_law_of_a_batch_is_the_product_of_its_rows() -> None:
-    law = BATCH.law(RIGHT)
-    assert sum(law.values()) == pytest.approx(1, abs=1e-6)
-    laws = [row.law(RIGHT) if row.k else {(token,): chance for token, chance in enumerate(OWN)} for row in BATCH.rows]
-    for emitted in itertools.product(*laws):
-        chance = np.prod([own[tokens] for own, tokens in zip(laws, emitted, strict=True)])
-        assert law.get(emitted, 0.0) == pytest.approx(chance, abs=1e-6)
-    assert batch_error(law, BATCH, 2e-6) is None
+def test_the_distribution_of_a_batch_is_the_product_of_its_rows() -> None:
+    distribution = BATCH.distribution(RIGHT)
+    assert sum(distribution.values()) == pytest.approx(1, abs=1e-6)
+    distributions = [
+        row.distribution(RIGHT) if row.k else {(token,): chance for token, chance in enumerate(OWN)} for row in BATCH.rows
+    ]
+    for emitted in itertools.product(*distributions):
+        chance = np.prod([own[tokens] for own, tokens in zip(distributions, emitted, strict=True)])
+        assert distribution.get(emitted, 0.0) == pytest.approx(chance, abs=1e-6)
+    assert batch_error(distribution, BATCH, 2e-6) is None
 
 
 def test_one_wrong_row_is_named() -> None:
-    found = batch_error(BATCH.law(Sampler(flat_batch(NAMED["bonus of another row"].sample))), BATCH, 2e-6)
+    found = batch_error(BATCH.distribution(Sampler(flat_batch(NAMED["bonus of another row"].sample))), BATCH, 2e-6)
     assert isinstance(found, RowError)
     assert found.row == 1
 
 
 def test_rows_that_depend_on_each_other_are_noticed() -> None:
-    found = batch_error(BATCH.law(Sampler(flat_batch(NAMED["coins by position"].sample))), BATCH, 2e-6)
+    found = batch_error(BATCH.distribution(Sampler(flat_batch(NAMED["coins by position"].sample))), BATCH, 2e-6)
     assert isinstance(found, Dependence)
     assert [len(tokens) for tokens in found.tokens] == [1, 1, 1]
     chances = [row.target.row(())[tokens[0]] for row, tokens in zip(BATCH.rows, found.tokens, strict=True)]
@@ -136,9 +140,9 @@ def test_rows_that_depend_on_each_other_are_noticed() -> None:
 def test_a_dependence_of_later_tokens_alone() -> None:
     """Two rows whose second tokens agree, while all else is as it should be."""
     flat = PrefixTree([(0.5, 0.5)])
-    batch = Batch((Round(flat, flat, 1), Round(flat, flat, 1)))
-    law = {((a, c), (b, c)): 1 / 8 for a, b, c in itertools.product(range(2), repeat=3)}
-    found = batch_error(law, batch, 1e-6)
+    batch = BatchInput((RoundInput(flat, flat, 1), RoundInput(flat, flat, 1)))
+    distribution = {((a, c), (b, c)): 1 / 8 for a, b, c in itertools.product(range(2), repeat=3)}
+    found = batch_error(distribution, batch, 1e-6)
     assert isinstance(found, Dependence)
     assert [len(tokens) for tokens in found.tokens] == [2, 2]
     assert {found.expected, found.got} <= {1 / 16, 1 / 8, 0}
@@ -160,18 +164,18 @@ def test_sampling_finds_them_too(name: str) -> None:
         assert_lossless(flat_batch(NAMED[name].sample), method="sampled", max_examples=1, draws=1_500)
 
 
-def test_a_law_that_is_wrong_in_rows_of_one_number_only() -> None:
+def test_a_distribution_that_is_wrong_in_rows_of_one_number_only() -> None:
     def skewed(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None) -> Tensor:
         p = p.clone()
         p[num_draft_tokens == 1, 1] = torch.tensor(Q)
         return padded(p, q, drafts, num_draft_tokens, generator)
 
-    found = sampled_law_test(Sampler(skewed), *LAWS, 2, alpha=1e-6, draws=20_000, ragged=True)
+    found = sampled_distribution_test(Sampler(skewed), *LAWS, 2, alpha=1e-6, draws=20_000, ragged=True)
     assert found.caught
     assert found.drafts == 1
     assert found.message.startswith("in rows with 1 drafts beside rows with other numbers, [")
-    assert not sampled_law_test(Sampler(padded), *LAWS, 2, alpha=1e-6, draws=20_000, ragged=True).caught
-    assert not sampled_law_test(Sampler(skewed), *LAWS, 2, alpha=1e-6, draws=20_000).caught
+    assert not sampled_distribution_test(Sampler(padded), *LAWS, 2, alpha=1e-6, draws=20_000, ragged=True).caught
+    assert not sampled_distribution_test(Sampler(skewed), *LAWS, 2, alpha=1e-6, draws=20_000).caught
 
 
 def test_every_batch_holds_all_numbers_of_drafts_and_never_none_alone() -> None:
@@ -181,7 +185,7 @@ def test_every_batch_holds_all_numbers_of_drafts_and_never_none_alone() -> None:
         seen.append(num_draft_tokens)
         return padded(p, q, drafts, num_draft_tokens, generator)
 
-    given = Emissions(Sampler(watched), *LAWS, 3, 0, ragged=True)
+    given = SampledRounds(Sampler(watched), *LAWS, 3, 0, ragged=True)
     given.more(5_000)
     given.more(1)
     assert [int(counts.max()) for counts in seen] == [3, 3, 3]
@@ -191,7 +195,7 @@ def test_every_batch_holds_all_numbers_of_drafts_and_never_none_alone() -> None:
 
 def test_equal_numbers_alone_are_asked_for_of_others() -> None:
     with pytest.raises(RequestError, match="takes no num_draft_tokens; give it that parameter"):
-        Emissions(Sampler(reference.reference, batched=True), *LAWS, 3, 0, ragged=True)
+        SampledRounds(Sampler(reference.reference, batched=True), *LAWS, 3, 0, ragged=True)
 
 
 @pytest.mark.parametrize("sampler", [RIGHT, Sampler(padded), Sampler(whole, drafts="own")])
@@ -201,7 +205,7 @@ def test_right_ones_have_manners(sampler: Sampler) -> None:
         check_rows(sampler, seed)
 
 
-def test_a_row_that_reads_anothers_law_is_noticed_by_number() -> None:
+def test_a_row_that_reads_anothers_distribution_is_noticed_by_number() -> None:
     with pytest.raises(ContractError, match=r"with 0 drafts beside rows with other numbers, emitted .* num_draft_tokens"):
         check_rows(Sampler(flat_batch(NAMED["bonus of another row"].sample)))
 

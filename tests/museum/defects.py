@@ -18,7 +18,7 @@ from pytest_specdec.decoding import mtp_cache as chain
 from pytest_specdec.decoding import ragged
 from pytest_specdec.decoding import verification as rules
 from pytest_specdec.decoding.drafters import ModelDrafter, Proposal, _Drafts
-from pytest_specdec.decoding.mtp_cache import HeadChain
+from pytest_specdec.decoding.mtp_cache import MtpCache
 from pytest_specdec.decoding.ragged import CachedModel, Rows, Sequences
 
 Patch = pytest.MonkeyPatch
@@ -27,24 +27,24 @@ Defect = Callable[[Patch], None]
 
 def stale_after_rejection(patch: Patch) -> None:
     """Only the newest anchor is run again, so deeper layers keep keys of drafts that were rejected."""
-    begin = HeadChain.begin
+    begin = MtpCache.begin
 
-    def broken(self: HeadChain, sequences: Sequences, hidden: torch.Tensor, anchors: Rows, agreed: Rows) -> None:
+    def broken(self: MtpCache, sequences: Sequences, hidden: torch.Tensor, anchors: Rows, agreed: Rows) -> None:
         begin(self, sequences, hidden, anchors, agreed + self._depth - 1)
 
-    patch.setattr(HeadChain, "begin", broken)
+    patch.setattr(MtpCache, "begin", broken)
 
 
 def approximated_keys(patch: Patch) -> None:
     """Keys of accepted drafts stay as the reused layer's own states gave them; the target's never replace them."""
-    begin = HeadChain.begin
+    begin = MtpCache.begin
 
-    def broken(self: HeadChain, *arguments: Any) -> None:
+    def broken(self: MtpCache, *arguments: Any) -> None:
         if self._cached:
             self._cached[-1], self._reused = self._cached[-1] + self._reused, 0
         begin(self, *arguments)
 
-    patch.setattr(HeadChain, "begin", broken)
+    patch.setattr(MtpCache, "begin", broken)
 
 
 def missing_key(patch: Patch) -> None:
@@ -89,35 +89,35 @@ def doubled_sequence(patch: Patch) -> None:
 
 def first_layer_always(patch: Patch) -> None:
     """The step's number never reaches the heads: every draft comes from layer 0."""
-    start = HeadChain.__init__
-    patch.setattr(HeadChain, "__init__", lambda self, heads, depth, reach: start(self, heads, 1, reach))
+    start = MtpCache.__init__
+    patch.setattr(MtpCache, "__init__", lambda self, heads, depth, reach: start(self, heads, 1, reach))
 
 
 def target_state_handed_on(patch: Patch) -> None:
     """The second layer reads the target's hidden state again, not the first layer's."""
-    step = HeadChain.step
+    step = MtpCache.step
 
-    def broken(self: HeadChain) -> torch.Tensor:
+    def broken(self: MtpCache) -> torch.Tensor:
         if self._step == 0:
             self._first = self._hidden
         elif self._step == 1:
             self._hidden = self._first
         return step(self)
 
-    patch.setattr(HeadChain, "step", broken)
+    patch.setattr(MtpCache, "step", broken)
 
 
 def state_before_norm_handed_on(patch: Patch) -> None:
     """Each layer passes on its state from before its norm."""
-    step = HeadChain.step
+    step = MtpCache.step
 
-    def broken(self: HeadChain) -> torch.Tensor:
+    def broken(self: MtpCache) -> torch.Tensor:
         with outputs_of(self._heads.layers[min(self._step, self._depth - 1)].mtp_block) as seen:
             logits = step(self)
         self._hidden = seen[0]
         return logits
 
-    patch.setattr(HeadChain, "step", broken)
+    patch.setattr(MtpCache, "step", broken)
 
 
 def state_of_layer(layer: int) -> Defect:
@@ -154,12 +154,12 @@ def missing_residual(patch: Patch) -> None:
 
 def own_state(patch: Patch) -> None:
     """Save at the newest anchor, each token goes with its own hidden state, not with the one before it."""
-    begin = HeadChain.begin
+    begin = MtpCache.begin
 
-    def broken(self: HeadChain, sequences: Sequences, hidden: torch.Tensor, anchors: Rows, agreed: Rows) -> None:
+    def broken(self: MtpCache, sequences: Sequences, hidden: torch.Tensor, anchors: Rows, agreed: Rows) -> None:
         begin(self, sequences, torch.cat([hidden[:, 1:], hidden[:, -1:]], 1), anchors, agreed)
 
-    patch.setattr(HeadChain, "begin", broken)
+    patch.setattr(MtpCache, "begin", broken)
 
 
 def frozen_input(patch: Patch) -> None:
@@ -176,15 +176,15 @@ def frozen_input(patch: Patch) -> None:
 
 def shared_keys(patch: Patch) -> None:
     """All layers of the heads go by the first one's block table and read its keys."""
-    begin = HeadChain.begin
+    begin = MtpCache.begin
 
-    def broken(self: HeadChain, *arguments: Any) -> None:
+    def broken(self: MtpCache, *arguments: Any) -> None:
         warm = bool(self._cached)
         begin(self, *arguments)
         for layer in self._cache.layers[1:] if warm else ():
             layer.keys, layer.values = self._cache.layers[0].keys, self._cache.layers[0].values
 
-    patch.setattr(HeadChain, "begin", broken)
+    patch.setattr(MtpCache, "begin", broken)
 
 
 def evicted_keys(window: int) -> Defect:
@@ -254,12 +254,12 @@ def padding_first(size: int) -> Defect:
     """Batches are padded to a captured size with dummy requests in front, and hidden states are read from the first row on."""
 
     def defect(patch: Patch) -> None:
-        begin = HeadChain.begin
+        begin = MtpCache.begin
 
-        def broken(self: HeadChain, sequences: Sequences, hidden: torch.Tensor, anchors: Rows, agreed: Rows) -> None:
+        def broken(self: MtpCache, sequences: Sequences, hidden: torch.Tensor, anchors: Rows, agreed: Rows) -> None:
             begin(self, sequences, hidden.roll(-len(anchors) % size, 0), anchors, agreed)
 
-        patch.setattr(HeadChain, "begin", broken)
+        patch.setattr(MtpCache, "begin", broken)
 
     return defect
 
@@ -270,7 +270,7 @@ def exact_match(patch: Patch) -> None:
 
 
 def greedy_drafts(patch: Patch) -> None:
-    """The draft is the arg-max at any temperature and its law one-hot, so it is accepted with p alone."""
+    """The draft is the arg-max at any temperature and its distribution one-hot, so it is accepted with p alone."""
     take = _Drafts.take
 
     def broken(self: _Drafts, logits: torch.Tensor) -> None:

@@ -267,7 +267,7 @@ EXHIBITS = (
     Exhibit(
         "greedy drafts",
         "ddalcu/mlx-serve#433",
-        "when sampling, the draft is the arg-max and its law one-hot, so it is accepted with p alone",
+        "when sampling, the draft is the arg-max and its distribution one-hot, so it is accepted with p alone",
         SAMPLED,
         defects.greedy_drafts,
         hides=dataclasses.replace(SAMPLED, temperature=0.0, prompts=6),

@@ -27,35 +27,35 @@ from museum.unusual import UNUSUAL, Unusual
 from pytest_specdec.lossless import flat_batch
 from pytest_specdec.lossless.enumeration.paths import NotEnumerableError
 from pytest_specdec.lossless.samplers.check import Checked, assert_lossless
-from pytest_specdec.lossless.samplers.exact import Law, output_law
+from pytest_specdec.lossless.samplers.exact import Distribution, output_distribution
 from pytest_specdec.lossless.samplers.sampler import ContractError
 from pytest_specdec.lossless.samplers.strategies import RELATIONS
 
 VOCAB_SIZE, K = 4, 3
 COUNTED = 1_000_000
-"""Rounds that are counted where the law cannot be enumerated."""
+"""Rounds that are counted where the distribution cannot be enumerated."""
 UNUSUAL_EXAMPLES = 1_000
 """Of every sampler that is right; the tests take fewer."""
 Rows = list[np.ndarray]
 HEADER = ("sampler", "source", "mechanism", "total variation", "caught by", "seconds", "vLLM", "TensorRT-LLM", "transformers")
 HEAD = """# A museum of distribution bugs
 
-{rows} samplers that emit another law than the target's, or break the contract of one: defects of real engines, and rules
+{rows} samplers that emit another distribution than the target's, or break the contract of one: defects of real engines, and rules
 that are lossy by design, each built as the smallest change to one clean round. `assert_lossless` finds {caught}, in
 {seconds:.0f} s together. Of the distribution tests that engines run today, vLLM's three would see {L2} (L2), {wide} (wide) and
 {narrow} (narrow), TensorRT-LLM's {tensorrt}, transformers' {transformers}; {nobody} are seen by none of them.
 """
 FOOT = """
-*total variation*: between the law of the first {length} tokens and the target's, the worst of {examples} rounds with a
+*total variation*: between the distribution of the first {length} tokens and the target's, the worst of {examples} rounds with a
 vocabulary of {vocab_size} and {k} drafts; exact, but for *~*, which is counted over {counted:,} rounds and two tokens. It is 0
-where the law is right and the contract is broken in another way. Where a mechanism says *here*, the report tells less than is
+where the distribution is right and the contract is broken in another way. Where a mechanism says *here*, the report tells less than is
 needed to build it. A paper stands as the source where a rule is lossy by design, or departs from the paper's without a report.
-*caught by*: exact, the law of all its draws; sampled, the counts of many rounds; or the contract.
+*caught by*: exact, the distribution of all its draws; sampled, the counts of many rounds; or the contract.
 
-The others' tests are given the sampler in the place of theirs, with their sizes, laws and thresholds, and one seed: vLLM's
+The others' tests are given the sampler in the place of theirs, with their sizes, distributions and thresholds, and one seed: vLLM's
 *L2* (V 10, k 2, 100,000 rounds), *wide* (V 4096, k 3, T 1, 40,960) and *narrow* (V 16, k 3, 200,000); TensorRT-LLM's KL
 below 0.01 (V 500, k 1, 50,000); transformers' order of four counts (V 10, k 3, 10,000). vLLM's give all positions the same
-laws. All but *narrow* draw the drafts themselves, so that they cannot meet a drafter's defect: where a name has a *\\**, they
+distributions. All but *narrow* draw the drafts themselves, so that they cannot meet a drafter's defect: where a name has a *\\**, they
 were given the whole round, which is more than they see today. Their tests of seeds, ranges and greedy rows are not counted.
 """
 RAGGED_HEAD = """
@@ -71,7 +71,7 @@ All but *rows of the next request* and *coins by position* are right while all r
 UNUSUAL_HEAD = """
 ## Unusual, and right
 
-What looks like a bug and is none: {rows} samplers that keep the target's law, none of them accused.
+What looks like a bug and is none: {rows} samplers that keep the target's distribution, none of them accused.
 
 | sampler | what is odd about it | examples | result |
 |---|---|---|---|"""
@@ -86,25 +86,29 @@ def examples() -> Iterator[tuple[Rows, Rows]]:
     """p (k + 1 rows) and q (k rows) by position: unrelated, and related in each way, either from the other."""
     seeded = np.random.default_rng(0)
     for relation in (None, *RELATIONS.values()):
-        laws = [seeded.dirichlet(np.full(VOCAB_SIZE, 0.7)) for _ in range(2 * K + 1)]
-        others = laws[K:] if relation is None else [np.array(relation(tuple(law))) for law in laws[: K + 1]]
-        yield laws[: K + 1], others[:K]
-        yield others[: K + 1], laws[:K]
+        distributions = [seeded.dirichlet(np.full(VOCAB_SIZE, 0.7)) for _ in range(2 * K + 1)]
+        others = (
+            distributions[K:]
+            if relation is None
+            else [np.array(relation(tuple(distribution))) for distribution in distributions[: K + 1]]
+        )
+        yield distributions[: K + 1], others[:K]
+        yield others[: K + 1], distributions[:K]
 
 
 def exact_variation(mutant: Mutant) -> float:
     """The worst over the examples. Raises NotEnumerableError."""
     return max(
-        joint_variation(output_law(mutant.sample, p, q, K, drafts=mutant.drafts, batched=mutant.batched), p)
+        joint_variation(output_distribution(mutant.sample, p, q, K, drafts=mutant.drafts, batched=mutant.batched), p)
         for p, q in examples()
     )
 
 
-def joint_variation(law: Law, p: Rows) -> float:
-    """Between the laws of k + 1 tokens, where emitted ones are continued by the target."""
+def joint_variation(distribution: Distribution, p: Rows) -> float:
+    """Between the distributions of k + 1 tokens, where emitted ones are continued by the target."""
     wanted = functools.reduce(np.multiply.outer, p)
     got = np.zeros_like(wanted)
-    for emitted, weight in law.items():
+    for emitted, weight in distribution.items():
         got[emitted] += functools.reduce(np.multiply.outer, p[len(emitted) :], np.array(weight))
     return float(np.abs(got - wanted).sum() / 2)
 
@@ -129,7 +133,7 @@ def variation(mutant: Mutant) -> str:
     except ContractError:
         return "-"
     except NotEnumerableError:
-        return f"~{counted_variation(mutant):.3f}" if mutant.level == "law" else "0"
+        return f"~{counted_variation(mutant):.3f}" if mutant.level == "distribution" else "0"
     return f"{exact:.2g}" if exact > 1e-5 else "0"
 
 
@@ -141,7 +145,7 @@ def caught(mutant: Mutant) -> tuple[str, float]:
         assert_lossless(mutant.sample, drafts=mutant.drafts, batched=mutant.batched)
     except AssertionError as error:
         by = level(error)
-    if by == "contract" and mutant.level != "law":
+    if by == "contract" and mutant.level != "distribution":
         by += f": {mutant.level}"
     return by, time.perf_counter() - start
 

@@ -1,4 +1,4 @@
-"""The museum of distribution bugs: samplers that emit another law than the target's, or break the contract.
+"""The museum of distribution bugs: samplers that emit another distribution than the target's, or break the contract.
 
 Each is one defect of a real engine, or a rule that is lossy by design, as the smallest change to `reference`.
 """
@@ -14,7 +14,7 @@ from museum import mutants_verify as given
 
 from pytest_specdec.lossless.samplers.sampler import Drafts
 
-Level = Literal["law", "range", "purity", "seed", "boundary"]
+Level = Literal["distribution", "range", "purity", "seed", "boundary"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Mutant:
     """The issue or pull request that tells of it, `owner/repository#number`, or a paper, `arXiv:number`."""
     mechanism: str
     sample: Callable[..., Any]
-    level: Level = "law"
-    """What shows it; `law` unless the law is right and only this breaks the contract."""
+    level: Level = "distribution"
+    """What shows it; `distribution` unless the distribution is right and only this breaks the contract."""
     twin: Callable[..., Any] | None = None
     """The same in batches, where `sample` takes one row at a time."""
     one_by_one: bool = False
@@ -87,7 +87,7 @@ VERIFIERS = (
     Mutant(
         "first draft unverified",
         "ohdearquant/lattice#243",
-        "the law behind each draft is compared with the next draft, so the first is never verified",
+        "the distribution behind each draft is compared with the next draft, so the first is never verified",
         given.first_unverified,
     ),
     Mutant(
@@ -118,7 +118,7 @@ VERIFIERS = (
     Mutant(
         "resampled from p",
         "ShopeeLLM/Spec-RL#14",
-        "the token behind a rejection is drawn from the target's law, not from the residual",
+        "the token behind a rejection is drawn from the target's distribution, not from the residual",
         given.resampled_from_target,
     ),
     Mutant(
@@ -142,7 +142,7 @@ VERIFIERS = (
     Mutant(
         "filtered residual",
         "arXiv:2211.17192",
-        "a filter (here min-p) reaches the law that tokens are drawn from, not the one that drafts are verified against",
+        "a filter (here min-p) reaches the distribution that tokens are drawn from, not the one that drafts are verified against",
         given.filtered_residual,
     ),
     Mutant(
@@ -179,7 +179,7 @@ VERIFIERS = (
     Mutant(
         "bonus of the last draft's row",
         "arXiv:2302.01318",
-        "the bonus token is drawn from the law before the last draft, not from the one behind it",
+        "the bonus token is drawn from the distribution before the last draft, not from the one behind it",
         given.bonus_of_the_last_draft,
     ),
     Mutant(
@@ -227,7 +227,7 @@ VERIFIERS = (
     Mutant(
         "block without q",
         "vllm-project/vllm-ascend#7603",
-        "block verification of drafts without a law multiplies p / 1 along the prefix",
+        "block verification of drafts without a distribution multiplies p / 1 along the prefix",
         given.block_without_q,
     ),
     Mutant(

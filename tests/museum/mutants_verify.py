@@ -227,7 +227,7 @@ def block_without_q(target: Tensor, draft: Tensor, tokens: Tensor, generator: Ge
     return emitted(tokens, accepted, recovered(target, certain, accepted, generator))
 
 
-# Right laws, wrong manners.
+# Right distributions, wrong manners.
 
 
 def draft_zeroed_in_place(target: Tensor, draft: Tensor, tokens: Tensor, generator: Generator = None) -> Tensor:

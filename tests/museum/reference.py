@@ -54,14 +54,14 @@ def emitted(tokens: Tensor, accepted: Tensor, last: Tensor) -> Tensor:
     return torch.where(steps < accepted[:, None], longer, -1).scatter(1, accepted[:, None], last[:, None])
 
 
-def of(laws: Tensor, tokens: Tensor) -> Tensor:
+def of(distributions: Tensor, tokens: Tensor) -> Tensor:
     """(rows, k): each draft's probability at its own position."""
-    return laws[:, : tokens.shape[1]].gather(-1, tokens[..., None])[..., 0]
+    return distributions[:, : tokens.shape[1]].gather(-1, tokens[..., None])[..., 0]
 
 
-def at(laws: Tensor, accepted: Tensor) -> Tensor:
-    """(rows, vocabulary): the law behind the accepted drafts."""
-    return laws[torch.arange(len(laws), device=laws.device), accepted]
+def at(distributions: Tensor, accepted: Tensor) -> Tensor:
+    """(rows, vocabulary): the distribution behind the accepted drafts."""
+    return distributions[torch.arange(len(distributions), device=distributions.device), accepted]
 
 
 def q_at(draft: Tensor, accepted: Tensor) -> Tensor:
@@ -80,27 +80,27 @@ def drawn(weights: Tensor, generator: Generator) -> Tensor:
     return torch.multinomial(weights, 1, generator=generator)[:, 0]
 
 
-def drawn_rows(laws: Tensor, generator: Generator) -> Tensor:
-    """(rows, k): one token for each law."""
-    return drawn(laws.flatten(0, 1), generator).reshape(laws.shape[:2])
+def drawn_rows(distributions: Tensor, generator: Generator) -> Tensor:
+    """(rows, k): one token for each distribution."""
+    return drawn(distributions.flatten(0, 1), generator).reshape(distributions.shape[:2])
 
 
 def gumbel(like: Tensor, generator: Generator) -> Tensor:
     return -torch.empty_like(like).exponential_(generator=generator).log()
 
 
-def with_temperature(law: Tensor, temperature: float) -> Tensor:
-    return normalised(law ** (1 / temperature))
+def with_temperature(distribution: Tensor, temperature: float) -> Tensor:
+    return normalised(distribution ** (1 / temperature))
 
 
-def min_p(law: Tensor) -> Tensor:
-    return normalised(law * (law >= MIN_P * law.amax(-1, keepdim=True)))
+def min_p(distribution: Tensor) -> Tensor:
+    return normalised(distribution * (distribution >= MIN_P * distribution.amax(-1, keepdim=True)))
 
 
-def top_k(law: Tensor) -> Tensor:
+def top_k(distribution: Tensor) -> Tensor:
     """Keep half of the vocabulary."""
-    kept = (law.shape[-1] + 1) // 2
-    return normalised(law * (law >= law.topk(kept).values[..., -1:]))
+    kept = (distribution.shape[-1] + 1) // 2
+    return normalised(distribution * (distribution >= distribution.topk(kept).values[..., -1:]))
 
 
 def normalised(weights: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def normalised(weights: Tensor) -> Tensor:
 
 
 def point_masses(tokens: Tensor, like: Tensor) -> Tensor:
-    """(rows, k, vocabulary): the law of drafts that are certain."""
+    """(rows, k, vocabulary): the distribution of drafts that are certain."""
     return one_hot(tokens, like.shape[-1]).to(like.dtype)
 
 

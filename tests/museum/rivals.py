@@ -1,6 +1,6 @@
 """The distribution tests of vLLM, TensorRT-LLM and transformers, given a museum's sampler in the place of theirs.
 
-Sizes, laws, statistics and thresholds are theirs; seeds are fixed. They draw the drafts and see the verifier only, but
+Sizes, distributions, statistics and thresholds are theirs; seeds are fixed. They draw the drafts and see the verifier only, but
 for vLLM's newest, which drafts with production code: a whole round that drafts for itself is run as it is, which is more
 than they do today.
 """
@@ -32,7 +32,7 @@ def seen(test: Sees, mutant: Mutant) -> bool:
 def vllm_distance(mutant: Mutant) -> bool:
     """test_rejection_sampling_approximates_target_distribution: V = 10, k = 2, distances at 10 and 100,000 rounds.
 
-    Must come closer to the target 20 times as much as to random laws. Bonus tokens are left out.
+    Must come closer to the target 20 times as much as to random distributions. Bonus tokens are left out.
     """
     seeded = torch.Generator().manual_seed(SEED)
     q, p = (torch.rand(10, generator=seeded).softmax(0) for _ in range(2))
@@ -64,9 +64,9 @@ def tensorrt_llm(mutant: Mutant) -> bool:
     """test_get_rejected_indices: V = 500, 100 of them possible, k = 1, 50,000 rounds, difference of two KL below 0.01."""
     seeded = torch.Generator().manual_seed(SEED)
     q, p, bonus = (torch.rand(500, generator=seeded) for _ in range(3))
-    for law in (q, p):
-        law[law.topk(400, largest=False).indices] = 0.0
-    q, p, bonus = (law / law.sum() for law in (q, p, bonus))
+    for distribution in (q, p):
+        distribution[distribution.topk(400, largest=False).indices] = 0.0
+    q, p, bonus = (distribution / distribution.sum() for distribution in (q, p, bonus))
     tokens = emitted(mutant, torch.stack([p, bonus]), q[None], 50_000, seeded)[:, 0]
     plain = torch.multinomial(p, 50_000, replacement=True, generator=seeded)
     return not abs(_divergence(p, tokens) - _divergence(p, plain)) < 0.01
@@ -94,27 +94,27 @@ def transformers(mutant: Mutant) -> bool:
 def emitted(
     mutant: Mutant, p: Tensor, q: Tensor, rounds: int, generator: torch.Generator, drafts: Tensor | None = None
 ) -> Tensor:
-    """(rounds, k + 1) emitted tokens of rounds with the same laws (k + 1, V) and (k, V), drawn a few at a time."""
+    """(rounds, k + 1) emitted tokens of rounds with the same distributions (k + 1, V) and (k, V), drawn a few at a time."""
     rows = ROWS if p.shape[-1] > 1000 else rounds
     made = [_emitted(mutant, p, q, min(rows, rounds - start), generator, drafts) for start in range(0, rounds, rows)]
     return torch.cat(made)
 
 
 def _emitted(mutant: Mutant, p: Tensor, q: Tensor, rows: int, generator: torch.Generator, drafts: Tensor | None) -> Tensor:
-    laws = p.expand(rows, *p.shape).contiguous(), q.expand(rows, *q.shape).contiguous()
+    distributions = p.expand(rows, *p.shape).contiguous(), q.expand(rows, *q.shape).contiguous()
     if mutant.drafts == "own":
-        return mutant.in_batches(*laws, generator=generator)
+        return mutant.in_batches(*distributions, generator=generator)
     tokens = _drafted(q, rows, generator) if drafts is None else drafts.expand(rows, -1)
     if not mutant.one_by_one:
-        return mutant.in_batches(*laws, tokens, generator=generator)
+        return mutant.in_batches(*distributions, tokens, generator=generator)
     different, which = tokens.unique(dim=0, return_inverse=True)  # what is drawn depends on nothing else
     made = [mutant.in_batches(p[None].clone(), q[None].clone(), one[None], generator=generator) for one in different]
     return torch.cat(made)[which]
 
 
 def _drafted(q: Tensor, rows: int, generator: torch.Generator) -> Tensor:
-    """(rows, k): drafts of laws that are the same for all rows."""
-    return torch.stack([torch.multinomial(law, rows, replacement=True, generator=generator) for law in q], 1)
+    """(rows, k): drafts of distributions that are the same for all rows."""
+    return torch.stack([torch.multinomial(distribution, rows, replacement=True, generator=generator) for distribution in q], 1)
 
 
 def _fits_not(mutant: Mutant, p: Tensor, q: Tensor, rounds: int, generator: torch.Generator) -> bool:

@@ -69,15 +69,15 @@ def ignored_settings(patch: Patch) -> None:
 
 def unfiltered_bonus(patch: Patch) -> None:
     """The token after full acceptance is drawn before temperature and filters."""
-    law = batch.law
+    distribution = batch.distribution
 
     def broken(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-        found = law(logits, sampling)
+        found = distribution(logits, sampling)
         if sampling.temperature > 0:
-            found[:, -1] = law(logits[:, -1], RAW)
+            found[:, -1] = distribution(logits[:, -1], RAW)
         return found
 
-    patch.setattr(batch, "law", broken)
+    patch.setattr(batch, "distribution", broken)
 
 
 def recovered_from_p(patch: Patch) -> None:

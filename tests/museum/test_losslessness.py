@@ -22,7 +22,7 @@ SOURCE = re.compile(r"[\w.-]+/[\w.-]+#\d+|arXiv:\d{4}\.\d{5}")
 def test_it_is_found(mutant: Mutant) -> None:
     with pytest.raises(AssertionError, match="not lossless") as raised:
         assert_lossless(mutant.sample, drafts=mutant.drafts, batched=mutant.batched)
-    assert (level(raised.value) == "contract") == (mutant.level != "law")
+    assert (level(raised.value) == "contract") == (mutant.level != "distribution")
 
 
 @pytest.mark.parametrize("sampler", RAGGED, ids=lambda sampler: sampler.name)

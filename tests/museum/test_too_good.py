@@ -1,6 +1,6 @@
 """Acceptance that is too high: drafts that do not follow the q of their acceptance test.
 
-huggingface/transformers#47932 drew drafts from another law than it reported; acceptance rose from 0.728 to 0.783, and
+huggingface/transformers#47932 drew drafts from another distribution than it reported; acceptance rose from 0.728 to 0.783, and
 no floor can see that. The decoder's own texts, replayed, say what its models allow.
 """
 
@@ -32,7 +32,7 @@ def sharper_than_reported(patch: pytest.MonkeyPatch, temperature: float) -> None
 
 
 @pytest.mark.parametrize(("temperature", "refused"), [(1.0, False), (0.5, True)])
-def test_drafts_from_another_law_than_their_q_are_refused(
+def test_drafts_from_another_distribution_than_their_q_are_refused(
     monkeypatch: pytest.MonkeyPatch, temperature: float, refused: bool
 ) -> None:
     sharper_than_reported(monkeypatch, temperature)

@@ -1,4 +1,4 @@
-"""Samplers that look wrong, or unlike any other, and keep the target's law all the same: none may be accused."""
+"""Samplers that look wrong, or unlike any other, and keep the target's distribution all the same: none may be accused."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def sample_match(target: Tensor, draft: Tensor, tokens: Tensor, generator: Gener
 
 def lazy_sample_match(target: Tensor, draft: Tensor, tokens: Tensor, generator: Generator = None) -> list[int]:
     made: list[int] = []
-    for law, guess in zip(target, [*tokens.tolist(), None], strict=True):
-        made.append(torch.multinomial(law, 1, generator=generator).item())
+    for distribution, guess in zip(target, [*tokens.tolist(), None], strict=True):
+        made.append(torch.multinomial(distribution, 1, generator=generator).item())
         if made[-1] != guess:
             break
     return made
@@ -145,7 +145,7 @@ def in_numpy(target: np.ndarray, draft: np.ndarray, tokens: np.ndarray, rng: np.
 
 
 def in_halves(target: Tensor, draft: Tensor, tokens: Tensor, generator: Generator = None) -> Tensor:
-    """For laws in half precision: cast up and normalised before anything is compared."""
+    """For distributions in half precision: cast up and normalised before anything is compared."""
     return clean.reference(clean.normalised(target.float()), clean.normalised(draft.float()), tokens, generator)
 
 
@@ -172,14 +172,14 @@ UNUSUAL = (
     Unusual("recovered everywhere", "recovered tokens are drawn for all positions, used or not", recovered_everywhere),
     Unusual("Gumbel everywhere", "drafts and recovered tokens are races with their own noise", gumbel_everywhere, drafts="own"),
     Unusual("block", "block verification: a prefix may hold a draft that alone would be rejected", clean.block),
-    Unusual("double precision", "laws and coins in float64", in_double),
+    Unusual("double precision", "distributions and coins in float64", in_double),
     Unusual("logarithms", "log u < log p - log q, with logarithms of 0", in_logarithms),
     Unusual("flipped coins", "1 - u <= p / q: the boundary lies at the other end", flipped_coins),
     Unusual("Bernoulli", "coins with the probability min(1, p / q), no uniforms", by_bernoulli),
     Unusual("cumulated", "the last token by inverting the cumulated residual", cumulated),
     Unusual("scalar", "one draft after the other, and no more coins than needed", scalar, batched=False),
     Unusual("numpy", "numpy arrays and Generator.choice", in_numpy, batched=False),
-    Unusual("half precision", "laws in float16, cast up before use", in_halves, dtype=torch.float16),
+    Unusual("half precision", "distributions in float16, cast up before use", in_halves, dtype=torch.float16),
     Unusual("transformers", "its `_speculative_sampling`, from logits", from_transformers, batched=False, boundary=False),
     Unusual("our rejection", "this project's rule", _rule(rules.rejection)),
     Unusual("our block", "this project's rule", _rule(rules.block)),

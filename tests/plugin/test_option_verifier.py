@@ -46,7 +46,7 @@ def test_a_right_sampler_passes(samplers: pytest.Pytester) -> None:
     samplers.runpytest("--specdec-verifier=samplers:right").assert_outcomes(passed=1)
 
 
-def test_a_wrong_one_fails_with_the_smallest_laws(samplers: pytest.Pytester) -> None:
+def test_a_wrong_one_fails_with_the_smallest_distributions(samplers: pytest.Pytester) -> None:
     result = samplers.runpytest("--specdec-verifier=samplers:wrong")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(

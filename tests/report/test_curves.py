@@ -9,10 +9,10 @@ from helpers.records import row
 
 from pytest_specdec.report.bars import bars
 from pytest_specdec.report.curves import pictures, stem
-from pytest_specdec.report.row import Row
+from pytest_specdec.report.row import ReportRow
 
 
-def cell(k: int, depth: int, speedup: float | None, **more: Any) -> Row:
+def cell(k: int, depth: int, speedup: float | None, **more: Any) -> ReportRow:
     interval = [] if speedup is None else [speedup - 0.1, speedup + 0.1]
     more = {"id": f"text/draft-k{k}-depth{depth}-t1", **more}
     return row(k=k, depth=depth, speedup=speedup, speedup_interval=interval, **more)
@@ -40,7 +40,7 @@ def test_other_temperatures_and_suites_have_pictures_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("rows", [[], GRID[:1], [GRID[0], GRID[2]], [cell(4, 0, None), cell(8, 0, 1.5)]])
-def test_a_single_k_is_no_curve(rows: list[Row]) -> None:
+def test_a_single_k_is_no_curve(rows: list[ReportRow]) -> None:
     assert pictures(rows) == []
     assert list(bars(rows)) == []
 

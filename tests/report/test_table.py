@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from helpers.records import row
 
-from pytest_specdec.report.row import Row
+from pytest_specdec.report.row import ReportRow
 from pytest_specdec.report.table import HEADERS, NOTE, tables
 
 
-def cells(of: Row) -> dict[str, str]:
+def cells(of: ReportRow) -> dict[str, str]:
     """The printed cells of one row by header; none of them holds two blanks in a row."""
     _, head, case, line, *_ = tables([of], wide=True)
     return {"case": case.strip(), **dict(zip(split(head), split(line), strict=True))}
@@ -26,7 +26,7 @@ def split(line: str) -> list[str]:
     return [cell.strip() for cell in line.split("  ") if cell.strip()]
 
 
-def grid_row(suite: str, k: int, depth: int, **changes: Any) -> Row:
+def grid_row(suite: str, k: int, depth: int, **changes: Any) -> ReportRow:
     return row(id=f"{suite}/draft-k{k}-depth{depth}-t1", suite=suite, k=k, depth=depth, **changes)
 
 

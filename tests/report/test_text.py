@@ -10,7 +10,7 @@ from helpers.records import row
 
 from pytest_specdec.report import render
 from pytest_specdec.report.acceptance import combinations, mean_accepted, mean_rate
-from pytest_specdec.report.row import Row
+from pytest_specdec.report.row import ReportRow
 
 PUBLISHED = {4: (0.8609, 3.44, 0.9124), 8: (0.6341, 5.07, 0.7153), 12: (0.4597, 5.52, 0.5210), 16: (0.3520, 5.63, 0.3984)}
 """The published report's mean rate, mean expected accepted and largest rate at each k."""
@@ -20,7 +20,7 @@ def spread(mean: float, most: float) -> dict[str, float]:
     return {"mean": mean, "deviation": 0.01, "least": 0.1, "most": most}
 
 
-def cell(k: int, depth: int = 3, **more: Any) -> Row:
+def cell(k: int, depth: int = 3, **more: Any) -> ReportRow:
     rate, accepted, most = PUBLISHED[k]
     samples = {
         "count": 1000,
@@ -38,7 +38,7 @@ def cell(k: int, depth: int = 3, **more: Any) -> Row:
 GRID = [cell(k) for k in PUBLISHED]
 
 
-def text(rows: list[Row], language: str = "en") -> str:
+def text(rows: list[ReportRow], language: str = "en") -> str:
     found = render(".txt", rows, language)
     assert isinstance(found, str)
     return found

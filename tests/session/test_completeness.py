@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pytest_specdec.session.hooks.completeness import Collected
 
-from pytest_specdec.config.settings import Given, Settings
+from pytest_specdec.config.settings import OptionValues, Settings
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def reason(collected: Collected, selected: int = 4, *, args: tuple[str, ...] = (
     config: Any = SimpleNamespace(
         option=SimpleNamespace(collectonly=only), args=list(args), getini=lambda name: ["test_*.py", "*_test.py"]
     )
-    settings = Settings(dataclasses.replace(Given(), **given), Given(), Path(), Path())
+    settings = Settings(dataclasses.replace(OptionValues(), **given), OptionValues(), Path(), Path())
     return collected.partial_reason(config, settings, selected)
 
 
@@ -64,7 +64,7 @@ def test_a_folder_that_shares_the_suites_name_makes_it_partial(tmp_path: Path) -
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "test_one.py").touch()
     config: Any = SimpleNamespace(option=SimpleNamespace(collectonly=False), args=[], getini=lambda name: ["test_*.py"])
-    settings = Settings(Given(), Given(), tmp_path, tmp_path)
+    settings = Settings(OptionValues(), OptionValues(), tmp_path, tmp_path)
     for folder, twin in (("chat", "suites/chat"), ("suites/chat", "chat")):
         collected = Collected(1, {tmp_path / folder}, {tmp_path / folder / "test_one.py"})
         assert collected.partial_reason(config, settings, 1) == f"{twin} shares its baselines with a folder that ran"

@@ -11,11 +11,11 @@ from helpers.support import EMBEDDED, ROOT
 from pytest_specdec import load_baseline
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.acceptance.interleaved import judged_tokens
-from pytest_specdec.cases.case import Judged
+from pytest_specdec.cases.case import JudgedRange
 from pytest_specdec.cases.prompts import read_prompts
 
 KS = (4, 8, 12, 16)
-AUDIO = Judged(31, 287, 2)
+AUDIO = JudgedRange(31, 287, 2)
 
 
 def stored(k: int) -> Counts:

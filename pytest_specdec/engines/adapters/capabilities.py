@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...cases.case import LOOKUP, OWN_HEADS, Case
 from ...checkpoints.checkpoint import Checkpoint
 from ...common.errors import UnsupportedError
-from ..adapter_api import Abilities, Drafter
+from ..adapter_api import Capabilities, Drafter
 
 
 def drafter_kind(drafter: str) -> Drafter:
@@ -15,7 +15,7 @@ def drafter_kind(drafter: str) -> Drafter:
     return "prompt-lookup" if drafter == LOOKUP else "model"
 
 
-def check_able(name: str, able: Abilities, case: Case, target: Checkpoint | None) -> None:
+def check_capabilities(name: str, able: Capabilities, case: Case, target: Checkpoint | None) -> None:
     """Refuse a case that an engine would decode as another one; `target` is None where its files are not at hand.
 
     Raises RequestError with what to ask for in its place.

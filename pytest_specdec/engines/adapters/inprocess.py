@@ -10,23 +10,23 @@ from ...checkpoints.checkpoint import check_pair
 from ...common.errors import RequestError
 from ...decoding.loading import LoadedModel, load_model
 from ...decoding.sampling import eos_ids
-from ..adapter_api import ReportedRound, Request, Setup
+from ..adapter_api import EngineSetup, GenerationRequest, ReportedRound
 
 _NUL = ("\u0100", "<0x00>")
 """The byte 0 in vocabularies of bytes: in no text."""
 
 
-class Pair(NamedTuple):
+class LoadedPair(NamedTuple):
     """Target and draft model as this project loads them."""
 
     target: LoadedModel
     drafter: LoadedModel
 
 
-def pair_of(request: Request, setup: Setup) -> Pair:
+def pair_of(request: GenerationRequest, setup: EngineSetup) -> LoadedPair:
     """The request's models. Raises RequestError where they do not go together."""
     load = setup.model or (lambda name: load_model(name, setup.device, setup.dtype))
-    pair = Pair(load(request.target), load(request.drafter))
+    pair = LoadedPair(load(request.target), load(request.drafter))
     check_pair(pair.target.checkpoint, pair.drafter.checkpoint, 0)
     return pair
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...common.errors import MeasurementError, RequestError
-from ..adapter_api import RULES, Abilities, Adapter, Pooled, Reported, Request, Setup
+from ..adapter_api import RULES, Adapter, Capabilities, EngineSetup, GenerationRequest, PooledCounters, Reported
 from .converted import form_of
 from .inprocess import pair_of, threads
 from .llama_cpp_server import LlamaCppAdapter
@@ -20,7 +20,7 @@ CONTEXT = 2048
 """Tokens of the longest text where the checkpoint's own context is longer."""
 
 
-def llama_cpp(setup: Setup) -> Adapter:
+def llama_cpp(setup: EngineSetup) -> Adapter:
     """The adapter of `--specdec-engine=llama-cpp`: of the server at `--specdec-url`, else of one in this process."""
     if setup.url:
         return LlamaCppAdapter(setup)
@@ -31,18 +31,18 @@ class XLlamaCppAdapter:
     """A server for each pair and k, started when it is asked for."""
 
     name = "llama-cpp"
-    abilities = Abilities(
+    capabilities = Capabilities(
         drafters=("model",), rules=RULES, draft_depth=False, samples=True, filters=True,
         per_round=True, per_request=True, per_position=True, timings=True, url="optional", loads=True,
     )  # fmt: skip
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: EngineSetup) -> None:
         self._module, self._setup = _xllamacpp(), setup
 
     def version(self) -> str:
         return f"xllamacpp {self._module.__version__}"
 
-    def run(self, request: Request) -> Iterator[Reported | Pooled]:
+    def run(self, request: GenerationRequest) -> Iterator[Reported | PooledCounters]:
         server = self._module.Server(self._parameters(request))
         served = LlamaCppAdapter(dataclasses.replace(self._setup, url=server.listening_address))
         try:
@@ -55,7 +55,7 @@ class XLlamaCppAdapter:
     def close(self) -> None:
         """A server ends with the run that asked for it."""
 
-    def _parameters(self, request: Request) -> Any:
+    def _parameters(self, request: GenerationRequest) -> Any:
         """How the server is started. Raises RequestError for what it cannot load."""
         pair = pair_of(request, self._setup)
         context = pair.target.checkpoint.context or CONTEXT

@@ -16,11 +16,11 @@ from typing import Any
 import msgspec
 
 from ...cases.case import Sampling
-from ..adapter_api import RULES, Abilities, Counters, Manner, ReportedRound, Setup, Totals
+from ..adapter_api import RULES, Capabilities, Counters, CountingConvention, EngineSetup, ReportedRound, Totals
 from ..servers.client import Client, ServerError
 from ..servers.logprob_servers import LlamaCppScorer
 from ..servers.metrics import Reading, parse
-from .server import Said, ServedAdapter, rounds_totals
+from .server import ServedAdapter, ServerReply, rounds_totals
 
 _DRAFTS = "llamacpp:spec_decode_num_drafts"
 _DRAFTED = "llamacpp:spec_decode_num_draft_tokens"
@@ -73,18 +73,18 @@ class LlamaCppAdapter(ServedAdapter):
 
     name = "llama-cpp"
     dialect = LlamaCppScorer
-    abilities = Abilities(
+    capabilities = Capabilities(
         drafters=("model", "mtp", "prompt-lookup"), rules=RULES, draft_depth=False, samples=True, filters=True,
         per_round=True, per_request=True, per_position=True, url="needed",
     )  # fmt: skip
-    manner = Manner(
+    convention = CountingConvention(
         undelivered=True,
         counts_empty=True,
         argmax_drafts=True,
         counters=Counters(_DRAFTS, "draft_n", "draft_n_accepted", _POSITIONS),
     )
 
-    def __init__(self, setup: Setup, client: Client | None = None) -> None:
+    def __init__(self, setup: EngineSetup, client: Client | None = None) -> None:
         super().__init__(setup, client)
         self._start: Reading | None = None
         self._repeated: list[Totals] = []
@@ -92,7 +92,7 @@ class LlamaCppAdapter(ServedAdapter):
     def version(self) -> str:
         return self.client.get_json("/props", _Props).build_info
 
-    def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> Said:
+    def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> ServerReply:
         body = _body(ids, sampling, new_tokens, seed)
         pieces = self.client.post_events("/completion", body | {"stream": True, "timings_per_token": True}, Piece)
         end = pieces[-1]
@@ -115,7 +115,7 @@ class LlamaCppAdapter(ServedAdapter):
             positions = counted.per_position
         totals = Totals(made, own.draft_n, own.draft_n_accepted, positions)
         finish = _FINISH.get(end.stop_type, end.stop_type) if end.stop_type else None
-        return Said(tuple(tokens), None if rounds is None else tuple(rounds), totals, finish)
+        return ServerReply(tuple(tokens), None if rounds is None else tuple(rounds), totals, finish)
 
     def begin(self) -> None:
         try:
@@ -220,7 +220,7 @@ def _fresh_rounds(drafted: int, accepted: int, gap: int, k: int | None) -> list[
 
 
 def _body(ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int) -> dict[str, Any]:
-    """A request's settings; the server's own defaults would change the law."""
+    """A request's settings; the server's own defaults would change the distribution."""
     return {
         "prompt": list(ids), "n_predict": new_tokens, "seed": seed, "cache_prompt": False, "min_p": 0.0,
         "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p,

@@ -17,11 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from ...common.errors import MeasurementError, RequestError
-from ..adapter_api import RULES, Abilities, Asked, Counters, Manner, Reported, ReportedRound, Request, Setup, Timings
+from ..adapter_api import (
+    RULES,
+    Capabilities,
+    Counters,
+    CountingConvention,
+    EngineSetup,
+    GenerationRequest,
+    PromptRequest,
+    Reported,
+    ReportedRound,
+    Timings,
+)
 from .converted import form_of
-from .inprocess import Pair, pair_of, threads, until_eos, unused_id
+from .inprocess import LoadedPair, pair_of, threads, until_eos, unused_id
 
-MANNER = Manner(
+CONVENTION = CountingConvention(
     prefill_drafts=True,
     undelivered=True,
     counts_empty=True,
@@ -34,19 +45,19 @@ class OnnxRuntimeAdapter:
     """One model with its draft, of the pair that was asked for last."""
 
     name = "onnxruntime"
-    abilities = Abilities(
+    capabilities = Capabilities(
         drafters=("model",), rules=RULES, draft_depth=False, samples=True, filters=True, most=16,
         per_round=True, per_request=True, per_position=True, timings=True, loads=True,
     )  # fmt: skip
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: EngineSetup) -> None:
         self._genai, self._setup = _package(), setup
         self._made: tuple[tuple[Path, Path], Any] | None = None
 
     def version(self) -> str:
         return str(self._genai.__version__)
 
-    def run(self, request: Request) -> Iterator[Reported]:
+    def run(self, request: GenerationRequest) -> Iterator[Reported]:
         pair = pair_of(request, self._setup)
         model = self._model(pair)
         for done, asked in enumerate(request.prompts):
@@ -58,7 +69,7 @@ class OnnxRuntimeAdapter:
         """Free the model."""
         self._made = None
 
-    def _model(self, pair: Pair) -> Any:
+    def _model(self, pair: LoadedPair) -> Any:
         target, drafter = (form_of(model.checkpoint, "onnx") for model in pair)
         if self._made is None or self._made[0] != (target, drafter):
             self._made = None
@@ -67,7 +78,7 @@ class OnnxRuntimeAdapter:
                 self._made = (target, drafter), self._genai.Model(folder)
         return self._made[1]
 
-    def _decoded(self, model: Any, pair: Pair, request: Request, asked: Asked) -> Reported:
+    def _decoded(self, model: Any, pair: LoadedPair, request: GenerationRequest, asked: PromptRequest) -> Reported:
         assert asked.ids is not None
         sampling, where = request.sampling, f"prompt {asked.key} of onnxruntime"
         settings: dict[str, Any] = {"max_length": len(asked.ids) + request.new_tokens, "do_sample": sampling.temperature > 0}
@@ -90,7 +101,7 @@ class OnnxRuntimeAdapter:
         rounds = rounds_of(stats, where)
         length, played = until_eos(new, rounds, pair.target, first=0)
         cut = rounds[:played]
-        return Reported(asked.key, asked.ids, tuple(new[:length]), MANNER, cut, timings=Timings(seconds), where=where)
+        return Reported(asked.key, asked.ids, tuple(new[:length]), CONVENTION, cut, timings=Timings(seconds), where=where)
 
 
 def rounds_of(stats: Sequence[Mapping[str, Any]], where: str) -> tuple[ReportedRound, ...]:

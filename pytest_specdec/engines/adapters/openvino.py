@@ -14,13 +14,23 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ...common.errors import MeasurementError, RequestError
-from ..adapter_api import Abilities, Asked, Counters, Manner, Reported, ReportedRound, Request, Setup, Timings
+from ..adapter_api import (
+    Capabilities,
+    Counters,
+    CountingConvention,
+    EngineSetup,
+    GenerationRequest,
+    PromptRequest,
+    Reported,
+    ReportedRound,
+    Timings,
+)
 from .converted import form_of
-from .inprocess import Pair, pair_of, threads, until_eos
+from .inprocess import LoadedPair, pair_of, threads, until_eos
 
 _ENDLESS = 1 << 30
 """An id that no vocabulary has."""
-MANNER = Manner(
+CONVENTION = CountingConvention(
     undelivered=True,
     counts_empty=True,
     counters=Counters("passes of m_batch_sizes", "get_num_draft_tokens", "m_batch_sizes - 1", ""),
@@ -40,12 +50,12 @@ class OpenVinoAdapter:
     """One pipeline, of the pair that was asked for last."""
 
     name = "openvino"
-    abilities = Abilities(
+    capabilities = Capabilities(
         drafters=("model",), rules=("greedy",), draft_depth=False, samples=False, filters=False,
         per_round=True, per_request=True, per_position=True, timings=True, loads=True,
     )  # fmt: skip
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: EngineSetup) -> None:
         self._genai, self._openvino = _packages()
         self._setup = setup
         self._made: tuple[tuple[str, str], Any] | None = None
@@ -53,7 +63,7 @@ class OpenVinoAdapter:
     def version(self) -> str:
         return str(self._genai.__version__).split("-")[0]
 
-    def run(self, request: Request) -> Iterator[Reported]:
+    def run(self, request: GenerationRequest) -> Iterator[Reported]:
         pair = pair_of(request, self._setup)
         pipeline = self._pipeline(pair)
         for done, asked in enumerate(request.prompts):
@@ -65,7 +75,7 @@ class OpenVinoAdapter:
         """Free the pipeline."""
         self._made = None
 
-    def _pipeline(self, pair: Pair) -> Any:
+    def _pipeline(self, pair: LoadedPair) -> Any:
         target, drafter = (str(form_of(model.checkpoint, "openvino")) for model in pair)
         if self._made is None or self._made[0] != (target, drafter):
             self._made = None
@@ -78,7 +88,7 @@ class OpenVinoAdapter:
             self._made = (target, drafter), made
         return self._made[1]
 
-    def _decoded(self, pipeline: Any, pair: Pair, request: Request, asked: Asked) -> Reported:
+    def _decoded(self, pipeline: Any, pair: LoadedPair, request: GenerationRequest, asked: PromptRequest) -> Reported:
         import numpy as np
 
         assert asked.ids is not None
@@ -90,9 +100,9 @@ class OpenVinoAdapter:
         rounds = rounds_of(passes_of(answer.extended_perf_metrics, where), len(new), request.k, where)
         length, played = until_eos(new, rounds, pair.target, first=1)
         cut = rounds[:played]
-        return Reported(asked.key, asked.ids, tuple(new[:length]), MANNER, tuple(cut), timings=Timings(seconds), where=where)
+        return Reported(asked.key, asked.ids, tuple(new[:length]), CONVENTION, tuple(cut), timings=Timings(seconds), where=where)
 
-    def _configuration(self, request: Request) -> Any:
+    def _configuration(self, request: GenerationRequest) -> Any:
         config = self._genai.GenerationConfig()
         config.max_new_tokens, config.do_sample = request.new_tokens, False
         config.ignore_eos, config.eos_token_id, config.stop_token_ids = True, _ENDLESS, {_ENDLESS}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from ...common.errors import MissingExtraError, RequestError, naming_extras
-from ..adapter_api import Adapter, Setup
+from ..adapter_api import Adapter, EngineSetup
 
 ADAPTERS = {
     "transformers": "transformers:TransformersAdapter",
@@ -22,7 +22,7 @@ ADAPTERS = {
 """`module:name` below this package: what makes an adapter of a `Setup`."""
 
 
-def adapter(name: str, setup: Setup) -> Adapter:
+def adapter(name: str, setup: EngineSetup) -> Adapter:
     """A foreign engine's adapter. Raises RequestError where it or its package is missing, or the URL does not fit."""
     module, _, made = ADAPTERS[name].partition(":")
     try:
@@ -38,11 +38,11 @@ def adapter(name: str, setup: Setup) -> Adapter:
         ) from None
     except AttributeError:
         raise RequestError(f"--specdec-engine={name} has no adapter in this version; choose another engine, or trace") from None
-    return _checked(name, cast("Callable[[Setup], Adapter]", found)(setup), setup.url)
+    return _checked(name, cast("Callable[[EngineSetup], Adapter]", found)(setup), setup.url)
 
 
 def _checked(name: str, adapter: Adapter, url: str | None) -> Adapter:
-    wanted = adapter.abilities.url
+    wanted = adapter.capabilities.url
     if wanted == "needed" and not url:
         raise RequestError(f"--specdec-engine={name} reads from somewhere; name it: --specdec-url=")
     if wanted == "refused" and url:

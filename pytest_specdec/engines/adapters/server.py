@@ -13,7 +13,18 @@ from typing import NamedTuple
 from ...cases.case import Sampling
 from ...common.errors import MeasurementError, RequestError
 from ...common.printable import KEY
-from ..adapter_api import Abilities, Asked, Manner, Pooled, Reported, ReportedRound, Request, Setup, Timings, Totals
+from ..adapter_api import (
+    Capabilities,
+    CountingConvention,
+    EngineSetup,
+    GenerationRequest,
+    PooledCounters,
+    PromptRequest,
+    Reported,
+    ReportedRound,
+    Timings,
+    Totals,
+)
 from ..servers.client import Client, ServerError
 from ..servers.logprob_servers import Scorer, scorer_at, served_model
 from ..servers.repeatability import apart
@@ -24,7 +35,7 @@ _TIE = 0.5
 """Nats below the likeliest token up to which another choice is rounding: four steps of a bfloat16 logit between 16 and 32."""
 
 
-class Said(NamedTuple):
+class ServerReply(NamedTuple):
     """A server's answer to one request; None for what it does not report."""
 
     new_ids: tuple[int, ...]
@@ -38,12 +49,12 @@ class ServedAdapter(abc.ABC):
     """A speculative decoder behind `--specdec-url`: an `Adapter` but for what differs between engines."""
 
     name: str
-    abilities: Abilities
-    manner: Manner
+    capabilities: Capabilities
+    convention: CountingConvention
     dialect: type[Scorer] | None = None
     """How it serves log-probabilities of given tokens."""
 
-    def __init__(self, setup: Setup, client: Client | None = None) -> None:
+    def __init__(self, setup: EngineSetup, client: Client | None = None) -> None:
         if client is None and setup.url is None:
             raise RequestError(f"engine {self.name} needs its server's address; add --specdec-url=http://localhost:8000")
         self.client = client or Client(setup.url or "", key=os.environ.get(KEY))
@@ -53,7 +64,7 @@ class ServedAdapter(abc.ABC):
         """The engine's version, as the server tells it."""
 
     @abc.abstractmethod
-    def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> Said:
+    def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> ServerReply:
         """Decode one prompt. Raises ServerError for an answer that contradicts itself or leaves out what is needed."""
 
     def emit(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int) -> tuple[int, ...]:
@@ -94,7 +105,7 @@ class ServedAdapter(abc.ABC):
         """A mode that the server itself tells of and that is not lossless."""
         return None
 
-    def run(self, request: Request) -> Iterator[Reported | Pooled]:
+    def run(self, request: GenerationRequest) -> Iterator[Reported | PooledCounters]:
         """Texts in the order of the prompts, then the sums where the engine has no finer ones.
 
         Raises ServerError where the server fails, and MeasurementError where its counters say something else than its answers.
@@ -102,7 +113,7 @@ class ServedAdapter(abc.ABC):
         prompts = [self._ids(asked) for asked in request.prompts]
         altered = self.altered() or self.lossy_by_its_text(prompts[:PROBES], request.k)
         self.begin()
-        lost, said = self.client.lost, list[Said]()
+        lost, said = self.client.lost, list[ServerReply]()
         for row, (asked, ids) in enumerate(zip(request.prompts, prompts, strict=True)):
             begun = time.perf_counter()
             one = self.answer(ids, request.sampling, request.new_tokens, request.seed_of(asked), request.k)
@@ -111,7 +122,7 @@ class ServedAdapter(abc.ABC):
             self._check_depth(max((own.drafted for own in one.rounds or ()), default=0), request.k, where)
             timings = Timings(time.perf_counter() - begun)
             yield Reported(
-                asked.key, ids, one.new_ids, self.manner, one.rounds, one.totals, None, timings, altered, where, one.finish
+                asked.key, ids, one.new_ids, self.convention, one.rounds, one.totals, None, timings, altered, where, one.finish
             )
         if said:
             yield from self._sums(said, request.k, self.client.lost - lost)
@@ -144,7 +155,7 @@ class ServedAdapter(abc.ABC):
     def refuse(self, why: str) -> ServerError:
         return ServerError(f"{self.client.url} ({self.name}): {why}")
 
-    def _ids(self, asked: Asked) -> tuple[int, ...]:
+    def _ids(self, asked: PromptRequest) -> tuple[int, ...]:
         if asked.ids is not None:
             return asked.ids
         if asked.prompt.text is None:
@@ -155,14 +166,14 @@ class ServedAdapter(abc.ABC):
         if drafted > k:
             raise MeasurementError(f"{where}: a round drafts {drafted} tokens and k is {k}; use --specdec-k={drafted}")
 
-    def _sums(self, said: Sequence[Said], k: int, lost: int) -> Iterator[Pooled]:
+    def _sums(self, said: Sequence[ServerReply], k: int, lost: int) -> Iterator[PooledCounters]:
         """The server's own sums: reported where there is nothing finer, else compared."""
         grown = self.growth()
         most = max((own.drafted for one in said for own in one.rounds or ()), default=k)
         if most != k:
             raise self.refuse(f"no round drafts more than {most} tokens and k is {k}; use --specdec-k={most}, or restart it")
-        if self.abilities.per_request or any(one.rounds is not None or one.totals is not None for one in said):
-            if grown is not None and not lost and (found := _differences(said, grown, self.manner)):
+        if self.capabilities.per_request or any(one.rounds is not None or one.totals is not None for one in said):
+            if grown is not None and not lost and (found := _differences(said, grown, self.convention)):
                 raise self.refuse(
                     f"its counters say something else than its answers ({'; '.join(found)}): somebody else uses the server, or a "
                     "counter is wrong; run again on a server of your own"
@@ -172,7 +183,7 @@ class ServedAdapter(abc.ABC):
             raise self.refuse("neither its answers nor its metrics count rounds; turn on its metrics")
         if lost:
             raise self.refuse(f"{lost} requests were sent again, so its counters hold rounds of lost answers; run again")
-        yield Pooled(grown, self.manner, self.client.url)
+        yield PooledCounters(grown, self.convention, self.client.url)
 
 
 def rounds_totals(rounds: Sequence[ReportedRound]) -> Totals:
@@ -183,9 +194,9 @@ def rounds_totals(rounds: Sequence[ReportedRound]) -> Totals:
     return Totals(len(tried), sum(own.drafted for own in tried), sum(own.accepted for own in tried), positions)
 
 
-def _differences(said: Sequence[Said], grown: Totals, manner: Manner) -> list[str]:
+def _differences(said: Sequence[ServerReply], grown: Totals, convention: CountingConvention) -> list[str]:
     """Where a server's counters and the sums of its answers differ."""
-    own = [_comparable(one.totals, manner) if one.rounds is None else rounds_totals(one.rounds) for one in said]
+    own = [_comparable(one.totals, convention) if one.rounds is None else rounds_totals(one.rounds) for one in said]
     found = []
     for name in ("rounds", "drafted", "accepted"):
         parts: list[int | None] = [getattr(totals, name) if totals else None for totals in own]
@@ -195,6 +206,6 @@ def _differences(said: Sequence[Said], grown: Totals, manner: Manner) -> list[st
     return found
 
 
-def _comparable(totals: Totals | None, manner: Manner) -> Totals | None:
+def _comparable(totals: Totals | None, convention: CountingConvention) -> Totals | None:
     """A request's sums without its number of rounds where those that draft nothing are in it: no counter has these."""
-    return dataclasses.replace(totals, rounds=None) if totals and manner.counts_empty else totals
+    return dataclasses.replace(totals, rounds=None) if totals and convention.counts_empty else totals

@@ -13,10 +13,10 @@ import msgspec
 
 from ...cases.case import Sampling
 from ...common.errors import MeasurementError
-from ..adapter_api import RULES, Abilities, Counters, Manner, Totals
+from ..adapter_api import RULES, Capabilities, Counters, CountingConvention, Totals
 from ..servers.client import Client, ServerError
 from ..servers.logprob_servers import SglangScorer
-from .server import Said, ServedAdapter
+from .server import ServedAdapter, ServerReply
 
 
 class _Finish(msgspec.Struct, frozen=True):
@@ -100,11 +100,11 @@ class SglangAdapter(ServedAdapter):
 
     name = "sglang"
     dialect = SglangScorer
-    abilities = Abilities(
+    capabilities = Capabilities(
         drafters=("model", "mtp", "prompt-lookup"), rules=RULES, draft_depth=False, samples=True, filters=True,
         per_request=True, per_position=True, url="needed",
     )  # fmt: skip
-    manner = Manner(
+    convention = CountingConvention(
         end="full",
         undelivered=True,
         argmax_drafts=True,
@@ -128,10 +128,10 @@ class SglangAdapter(ServedAdapter):
             )
         return info.lossy
 
-    def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> Said:
+    def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> ServerReply:
         meta, tokens = self._ask(ids, sampling, new_tokens)
         try:
-            return Said(tokens, None, meta.totals(), meta.finish_reason.type if meta.finish_reason else None)
+            return ServerReply(tokens, None, meta.totals(), meta.finish_reason.type if meta.finish_reason else None)
         except ValueError as error:
             raise self.refuse(f"{error}; turn on speculative decoding, or update SGLang") from None
 

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from ...cases.case import Sampling
-from ..adapter_api import RULES, Abilities, Counters, Manner, ReportedRound, Setup, Totals
+from ..adapter_api import RULES, Capabilities, Counters, CountingConvention, EngineSetup, ReportedRound, Totals
 from ..servers.client import Client
-from .server import Said, ServedAdapter
+from .server import ServedAdapter, ServerReply
 
 _SETTLE, _LOOKS = 0.05, 20
 """Seconds between looks, and how many: the entries of the last iterations come a little after the answer."""
@@ -60,18 +60,18 @@ class TensorRtLlmAdapter(ServedAdapter):
     """`trtllm-serve` with a draft model, MTP heads or EAGLE heads."""
 
     name = "tensorrt-llm"
-    abilities = Abilities(
+    capabilities = Capabilities(
         drafters=("model", "mtp"), rules=RULES, draft_depth=False, samples=True, filters=True,
         per_round=True, per_request=True, per_position=True, url="needed",
     )  # fmt: skip
-    manner = Manner(
+    convention = CountingConvention(
         end="full",
         undelivered=True,
         argmax_drafts=True,
         counters=Counters("numRequestsWithDraftTokens", "numDraftTokens", "numAcceptedTokens", "specDecodingStats"),
     )
 
-    def __init__(self, setup: Setup, client: Client | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, setup: EngineSetup, client: Client | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
         super().__init__(setup, client)
         self._sleep = sleep
         self._last: int | None = None
@@ -79,7 +79,7 @@ class TensorRtLlmAdapter(ServedAdapter):
     def version(self) -> str:
         return self.client.get_json("/version", _Version).version
 
-    def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> Said:
+    def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> ServerReply:
         body: dict[str, Any] = {
             "model": self.model, "prompt": list(ids), "max_tokens": new_tokens, "seed": seed, "detokenize": False,
             "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p,
@@ -97,7 +97,7 @@ class TensorRtLlmAdapter(ServedAdapter):
         if self.client.lost != lost:
             raise self.refuse("a request was sent again, so /metrics holds rounds of a lost answer; run again")
         rounds = self._rounds(len(tokens))
-        return Said(tuple(tokens), tuple(rounds), None, answer.choices[0].finish_reason)
+        return ServerReply(tuple(tokens), tuple(rounds), None, answer.choices[0].finish_reason)
 
     def begin(self) -> None:
         """Forget what others did before."""

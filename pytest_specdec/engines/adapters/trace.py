@@ -21,7 +21,18 @@ from ...cases.prompts import key_of
 from ...common.errors import MeasurementError, RequestError
 from ...common.limits import HIGHEST_TEMPERATURE, MOST_DEPTH, MOST_K, MOST_NEW_TOKENS, MOST_SEED, MOST_TOKEN_ID
 from ...common.strict_json import JsonError, parse_json
-from ..adapter_api import Abilities, Ends, Manner, Pooled, Reported, ReportedRound, Request, Setup, Timings, Totals
+from ..adapter_api import (
+    Capabilities,
+    CountingConvention,
+    EngineSetup,
+    GenerationRequest,
+    PooledCounters,
+    Reported,
+    ReportedRound,
+    TextEnds,
+    Timings,
+    Totals,
+)
 from ..counting.checks import check_pooled, check_reported
 from .capabilities import drafter_kind
 
@@ -66,8 +77,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     altered: _Name | None = None
 
     @property
-    def manner(self) -> Manner:
-        return Manner(
+    def convention(self) -> CountingConvention:
+        return CountingConvention(
             self.prefill_drafts, self.end, self.undelivered, self.counts_empty, self.argmax_drafts, self.ngrams
         )  # fmt: skip
 
@@ -114,20 +125,20 @@ class TraceAdapter:
     """A file in place of an engine: `--specdec-engine=trace --specdec-url=FILE`."""
 
     name = "trace"
-    abilities = Abilities(
+    capabilities = Capabilities(
         drafters=("model", "mtp", "prompt-lookup"), rules=ALL_RULES, draft_depth=True, all_heads=False, samples=True,
         filters=True, per_round=True, per_request=True, pooled=True, per_position=True, timings=True, url="needed",
         wants_ids=False,
     )  # fmt: skip
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: EngineSetup) -> None:
         self._path = Path(setup.url or "").expanduser()
 
     def version(self) -> str:
         header, _ = read_trace(self._path)
         return header.engine
 
-    def run(self, request: Request) -> Iterator[Reported | Pooled]:
+    def run(self, request: GenerationRequest) -> Iterator[Reported | PooledCounters]:
         header, lines = read_trace(self._path)
         _check_header(self._path, header, request)
         found: dict[str, Reported] = {}
@@ -136,7 +147,7 @@ class TraceAdapter:
         for number, line in lines:
             where = f"{self._path}:{number}"
             if line.pooled is not None:
-                pooled.append(Pooled(line.pooled.totals, header.manner, where))
+                pooled.append(PooledCounters(line.pooled.totals, header.convention, where))
                 continue
             one = _reported(header, line, where)
             if one.key not in known:
@@ -217,9 +228,9 @@ def _check_counts(path: Path, header: Header, lines: Sequence[tuple[int, Line]])
     """Rounds and sums fit each other and their texts, whatever the suite asks for."""
     sampling = Sampling(header.temperature, header.top_k, header.top_p)
     rule = header.rule or default_rule(header.temperature)
-    request = Request((), header.k, header.depth, "", header.drafter, sampling, header.new_tokens, header.seed, rule)
+    request = GenerationRequest((), header.k, header.depth, "", header.drafter, sampling, header.new_tokens, header.seed, rule)
     texts: list[Reported] = []
-    pooled: Pooled | None = None
+    pooled: PooledCounters | None = None
     for number, line in lines:
         where = f"{path}:{number}"
         if line.pooled is None:
@@ -228,7 +239,7 @@ def _check_counts(path: Path, header: Header, lines: Sequence[tuple[int, Line]])
         elif pooled is not None:
             raise RequestError(f"{where}: pooled for the second time; write the run's sums once")
         else:
-            pooled = Pooled(line.pooled.totals, header.manner, where)
+            pooled = PooledCounters(line.pooled.totals, header.convention, where)
     if pooled is None:
         return
     if own := next((one for one in texts if one.rounds is not None or one.totals is not None), None):
@@ -236,13 +247,13 @@ def _check_counts(path: Path, header: Header, lines: Sequence[tuple[int, Line]])
     check_pooled(pooled, texts, request)
 
 
-def write_trace(path: Path, request: Request, engine: str, reported: Sequence[Reported]) -> None:
+def write_trace(path: Path, request: GenerationRequest, engine: str, reported: Sequence[Reported]) -> None:
     """Keep texts of one run. Raises BaselineError where the file cannot be written."""
-    manner, sampling = reported[0].manner, request.sampling
+    convention, sampling = reported[0].convention, request.sampling
     header = Header(
         SCHEMA, engine, request.k, request.depth, sampling.temperature, sampling.top_k, sampling.top_p, request.new_tokens,
-        drafter_kind(request.drafter), request.seed, manner.prefill_drafts, manner.end, manner.undelivered,
-        manner.counts_empty, manner.argmax_drafts, request.rule, manner.ngrams, reported[0].ends.eos, reported[0].ends.stop,
+        drafter_kind(request.drafter), request.seed, convention.prefill_drafts, convention.end, convention.undelivered,
+        convention.counts_empty, convention.argmax_drafts, request.rule, convention.ngrams, reported[0].ends.eos, reported[0].ends.stop,
         reported[0].altered,
     )  # fmt: skip
     lines = [msgspec.json.encode(one) for one in (header, *map(_line, reported))]
@@ -275,7 +286,7 @@ def _reported(header: Header, line: Line, where: str) -> Reported:
         key,
         line.prompt_ids,
         line.new_ids,
-        header.manner,
+        header.convention,
         None if line.rounds is None else tuple(ReportedRound(*own) for own in line.rounds),
         None if line.totals is None else line.totals.totals,
         None if line.new_ids else line.emitted,
@@ -283,11 +294,11 @@ def _reported(header: Header, line: Line, where: str) -> Reported:
         header.altered,
         where,
         line.finish_reason,
-        Ends(header.eos, header.stop),
+        TextEnds(header.eos, header.stop),
     )
 
 
-def _check_header(path: Path, header: Header, request: Request) -> None:
+def _check_header(path: Path, header: Header, request: GenerationRequest) -> None:
     """Raises RequestError where the trace is of another case."""
     asked = {
         "k": request.k,

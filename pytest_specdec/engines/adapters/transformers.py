@@ -22,15 +22,26 @@ from ...cases.case import LOOKUP, OWN_HEADS
 from ...checkpoints.checkpoint import check_pair
 from ...common.errors import MeasurementError, UnsupportedError
 from ...decoding.loading import LoadedModel, load_model, quiet
-from ...decoding.sampling import eos_ids, own_defaults_aside
-from ..adapter_api import RULES, Abilities, Asked, Counters, Manner, Reported, ReportedRound, Request, Setup, Timings
+from ...decoding.sampling import eos_ids, without_generation_defaults
+from ..adapter_api import (
+    RULES,
+    Capabilities,
+    Counters,
+    CountingConvention,
+    EngineSetup,
+    GenerationRequest,
+    PromptRequest,
+    Reported,
+    ReportedRound,
+    Timings,
+)
 
 _COUNTERS = Counters(
     rounds="calls of update_candidate_strategy", drafted="its scores' length - 1", accepted="its num_matches", per_position=""
 )
-ASSISTED = Manner(prefill_drafts=True, counts_empty=True, counters=_COUNTERS)
+ASSISTED = CountingConvention(prefill_drafts=True, counts_empty=True, counters=_COUNTERS)
 LOOKING_UP = dataclasses.replace(ASSISTED, ngrams=(1, NGRAM))
-MTP = Manner(end="full", counts_empty=True, counters=_COUNTERS)
+MTP = CountingConvention(end="full", counts_empty=True, counters=_COUNTERS)
 """transformers drafts with all MTP layers to the end, and crops what it accepted."""
 
 
@@ -38,19 +49,19 @@ class TransformersAdapter:
     """`model.generate` in this process, one text at a time."""
 
     name = "transformers"
-    abilities = Abilities(
+    capabilities = Capabilities(
         drafters=("model", "mtp", "prompt-lookup"), rules=RULES, draft_depth=False, samples=True, filters=True,
         per_round=True, per_request=True, per_position=True, timings=True, loads=True,
     )  # fmt: skip
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: EngineSetup) -> None:
         self._load: Callable[[str], LoadedModel] = setup.model or (lambda name: load_model(name, setup.device, setup.dtype))
         self._report = setup.report
 
     def version(self) -> str:
         return str(transformers.__version__)
 
-    def run(self, request: Request) -> Iterator[Reported]:
+    def run(self, request: GenerationRequest) -> Iterator[Reported]:
         target = self._load(request.target)
         drafter = None if request.drafter in (OWN_HEADS, LOOKUP) else self._load(request.drafter)
         _check(request, target, drafter)
@@ -63,7 +74,7 @@ class TransformersAdapter:
         """Models belong to the session."""
 
 
-def _check(request: Request, target: LoadedModel, drafter: LoadedModel | None) -> None:
+def _check(request: GenerationRequest, target: LoadedModel, drafter: LoadedModel | None) -> None:
     """Raises UnsupportedError for what `generate` cannot do with these models."""
     if request.drafter == OWN_HEADS:
         check_pair(target.checkpoint, None, request.depth)
@@ -79,7 +90,7 @@ def _check(request: Request, target: LoadedModel, drafter: LoadedModel | None) -
 
 
 @torch.inference_mode()
-def _decoded(request: Request, asked: Asked, target: LoadedModel, drafter: LoadedModel | None) -> Reported:
+def _decoded(request: GenerationRequest, asked: PromptRequest, target: LoadedModel, drafter: LoadedModel | None) -> Reported:
     """One text and its rounds."""
     assert asked.ids is not None
     ids = torch.tensor([asked.ids], device=target.device)
@@ -87,7 +98,12 @@ def _decoded(request: Request, asked: Asked, target: LoadedModel, drafter: Loade
     helper = {} if drafter is None else {"assistant_model": drafter.model}
     devices = [target.device] if target.device.type == "cuda" else []
     with contextlib.ExitStack() as stack:
-        for manager in (torch.random.fork_rng(devices), quiet(), own_defaults_aside(target), _drafting(drafter, request.k)):
+        for manager in (
+            torch.random.fork_rng(devices),
+            quiet(),
+            without_generation_defaults(target),
+            _drafting(drafter, request.k),
+        ):
             stack.enter_context(manager)
         rounds = stack.enter_context(observed_rounds())
         torch.manual_seed(request.seed_of(asked))
@@ -111,7 +127,7 @@ def _decoded(request: Request, asked: Asked, target: LoadedModel, drafter: Loade
     )
 
 
-def _configuration(request: Request, target: LoadedModel, drafter: LoadedModel | None) -> GenerationConfig:
+def _configuration(request: GenerationRequest, target: LoadedModel, drafter: LoadedModel | None) -> GenerationConfig:
     """How to generate, and with what to draft."""
     sampling, sample = request.sampling, request.sampling.temperature > 0
     config = GenerationConfig(

@@ -21,7 +21,20 @@ from ...checkpoints.checkpoint import MTP_COUNTS, local_checkpoint
 from ...common.errors import MeasurementError, RequestError
 from ...decoding.loading import LoadedModel, load_model
 from ...decoding.sampling import eos_ids
-from ..adapter_api import RULES, Abilities, Adapter, Asked, Counters, Manner, Pooled, Reported, Request, Setup, Timings, Totals
+from ..adapter_api import (
+    RULES,
+    Adapter,
+    Capabilities,
+    Counters,
+    CountingConvention,
+    EngineSetup,
+    GenerationRequest,
+    PooledCounters,
+    PromptRequest,
+    Reported,
+    Timings,
+    Totals,
+)
 from .vllm_server import SpecMetrics, VllmServer
 
 COUNTERS = ("vllm:spec_decode_num_drafts", "vllm:spec_decode_num_draft_tokens", "vllm:spec_decode_num_accepted_tokens")
@@ -30,7 +43,7 @@ _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_ENABL
 """Set where the user has not: vLLM in one process loads in a quarter of the time."""
 
 
-def vllm(setup: Setup) -> Adapter:
+def vllm(setup: EngineSetup) -> Adapter:
     """The adapter of `--specdec-engine=vllm`: of the server at `--specdec-url`, else of vLLM in this process."""
     return VllmServer(setup) if setup.url else VllmAdapter(setup)
 
@@ -39,7 +52,7 @@ class VllmAdapter:
     """An engine for each pair and k, made when it is asked for."""
 
     name = "vllm"
-    abilities = Abilities(
+    capabilities = Capabilities(
         drafters=("model", "mtp", "prompt-lookup"),
         rules=RULES,
         draft_depth=False,
@@ -52,7 +65,7 @@ class VllmAdapter:
         url="optional",
         loads=True,
     )
-    manner = Manner(
+    convention = CountingConvention(
         end="full",
         undelivered=True,
         argmax_drafts=True,
@@ -60,7 +73,7 @@ class VllmAdapter:
         counters=Counters("num_spec_steps", "num_draft_tokens", "num_accepted_draft_tokens", "acceptance_histogram"),
     )
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: EngineSetup) -> None:
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
         self._module, self._setup = _vllm(), setup
@@ -69,7 +82,7 @@ class VllmAdapter:
     def version(self) -> str:
         return str(self._module.__version__)
 
-    def run(self, request: Request) -> Iterator[Reported | Pooled]:
+    def run(self, request: GenerationRequest) -> Iterator[Reported | PooledCounters]:
         """Texts one by one. Raises RequestError for what vLLM cannot load, MeasurementError where it reports no steps."""
         with tempfile.TemporaryDirectory(prefix="specdec-") as folder, _warnings_aside():
             engine = self._engine(request, Path(folder))
@@ -86,7 +99,7 @@ class VllmAdapter:
     def close(self) -> None:
         """An engine ends with the run that asked for it."""
 
-    def _engine(self, request: Request, folder: Path) -> Any:
+    def _engine(self, request: GenerationRequest, folder: Path) -> Any:
         drafting: dict[str, Any] = {"num_speculative_tokens": request.k}
         if request.drafter == LOOKUP:
             drafting |= {"method": "ngram", "prompt_lookup_min": 1, "prompt_lookup_max": NGRAM}
@@ -109,7 +122,7 @@ class VllmAdapter:
             told = next(iter(str(error).splitlines()), type(error).__name__)
             raise RequestError(f"vLLM {self.version()} cannot load {request.target} with {request.drafter}: {told}") from error
 
-    def _text(self, engine: Any, request: Request, asked: Asked, stops: list[int]) -> Reported:
+    def _text(self, engine: Any, request: GenerationRequest, asked: PromptRequest, stops: list[int]) -> Reported:
         if asked.ids is None:
             raise RequestError("vLLM in this process takes token ids; name the target's folder by --specdec-target")
         own = request.sampling
@@ -136,7 +149,7 @@ class VllmAdapter:
             ) from None
         where = f"prompt {asked.key} in vLLM {self.version()}"
         return Reported(
-            asked.key, asked.ids, tuple(out.token_ids), self.manner, rounds, totals, None, Timings(seconds), None, where
+            asked.key, asked.ids, tuple(out.token_ids), self.convention, rounds, totals, None, Timings(seconds), None, where
         )
 
 

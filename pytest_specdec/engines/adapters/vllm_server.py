@@ -12,11 +12,11 @@ from collections.abc import Sequence
 import msgspec
 
 from ...cases.case import Sampling
-from ..adapter_api import RULES, Abilities, Counters, Manner, ReportedRound, Setup, Totals
+from ..adapter_api import RULES, Capabilities, Counters, CountingConvention, EngineSetup, ReportedRound, Totals
 from ..servers.client import Client
 from ..servers.logprob_servers import VllmScorer
 from ..servers.metrics import Reading, parse
-from .server import Said, ServedAdapter
+from .server import ServedAdapter, ServerReply
 
 _DRAFTS = "vllm:spec_decode_num_drafts"
 _DRAFTED = "vllm:spec_decode_num_draft_tokens"
@@ -87,7 +87,7 @@ class VllmServer(ServedAdapter):
 
     name = "vllm"
     dialect = VllmScorer
-    abilities = Abilities(
+    capabilities = Capabilities(
         rules=RULES,
         draft_depth=False,
         samples=True,
@@ -99,16 +99,18 @@ class VllmServer(ServedAdapter):
         drafters=("model", "mtp", "prompt-lookup"),
         url="needed",
     )
-    manner = Manner(end="full", undelivered=True, argmax_drafts=True, counters=Counters(_DRAFTS, _DRAFTED, _ACCEPTED, _POSITIONS))
+    convention = CountingConvention(
+        end="full", undelivered=True, argmax_drafts=True, counters=Counters(_DRAFTS, _DRAFTED, _ACCEPTED, _POSITIONS)
+    )
 
-    def __init__(self, setup: Setup, client: Client | None = None) -> None:
+    def __init__(self, setup: EngineSetup, client: Client | None = None) -> None:
         super().__init__(setup, client)
         self._start: Reading | None = None
 
     def version(self) -> str:
         return self.client.get_json("/version", _Version).version
 
-    def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> Said:
+    def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> ServerReply:
         body = {
             "model": self.model, "prompt": list(ids), "max_tokens": new_tokens, "seed": seed,
             "temperature": sampling.temperature, "top_k": sampling.top_k or -1, "top_p": sampling.top_p, "min_p": 0.0,
@@ -128,9 +130,9 @@ class VllmServer(ServedAdapter):
         finish = answer.choices[0].finish_reason
         own = answer.metrics.speculative_decoding if answer.metrics else None
         if own is None:
-            return Said(tuple(tokens), None, None, finish)
+            return ServerReply(tuple(tokens), None, None, finish)
         try:
-            return Said(tuple(tokens), own.rounds(), own.totals(), finish)
+            return ServerReply(tuple(tokens), own.rounds(), own.totals(), finish)
         except ValueError as error:
             raise self.refuse(f"its numbers contradict each other: {error}; report its version, {self.version()}") from None
 

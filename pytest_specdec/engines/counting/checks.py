@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 from ...cases.case import LOOKUP
 from ...common.errors import MeasurementError
-from ..adapter_api import Manner, Pooled, Reported, ReportedRound, Request, Totals
+from ..adapter_api import CountingConvention, GenerationRequest, PooledCounters, Reported, ReportedRound, Totals
 
 _CURE = "the engine's counters cannot be used as they are; check its version against docs/engines.md, or report it"
 
 
-def check_reported(one: Reported, request: Request) -> None:
+def check_reported(one: Reported, request: GenerationRequest) -> None:
     """Check one text's numbers. Raises MeasurementError naming the engine's counter and what to do."""
     if one.tokens < 1:
         raise MeasurementError(f"{_where(one)} emitted no token; look into the engine's log")
@@ -27,30 +27,30 @@ def check_reported(one: Reported, request: Request) -> None:
     if one.rounds is not None:
         _check_rounds(one, one.rounds, request)
     if one.totals is not None:
-        _check_sums(_where(one), one.totals, one.manner, request.k)
-        _check_emitted(_where(one), one.totals, one.manner, request, [one.tokens])
+        _check_sums(_where(one), one.totals, one.convention, request.k)
+        _check_emitted(_where(one), one.totals, one.convention, request, [one.tokens])
         if one.rounds is not None:
             _check_agreement(one, one.rounds, one.totals)
 
 
-def check_pooled(pooled: Pooled, texts: Sequence[Reported], request: Request) -> None:
+def check_pooled(pooled: PooledCounters, texts: Sequence[Reported], request: GenerationRequest) -> None:
     """Check a run's sums against its texts. Raises MeasurementError naming the engine's counter and what to do."""
     where = pooled.where or "the run"
-    _check_sums(where, pooled.totals, pooled.manner, request.k)
-    _check_emitted(where, pooled.totals, pooled.manner, request, [text.tokens for text in texts])
+    _check_sums(where, pooled.totals, pooled.convention, request.k)
+    _check_emitted(where, pooled.totals, pooled.convention, request, [text.tokens for text in texts])
 
 
-def rounds_of(totals: Totals, manner: Manner, k: int, tokens: Sequence[int]) -> int:
+def rounds_of(totals: Totals, convention: CountingConvention, k: int, tokens: Sequence[int]) -> int:
     """The rounds behind sums: as counted, or as these sums and texts of so many new tokens imply."""
     if totals.rounds is not None:
         return totals.rounds
-    if manner.end == "full":
+    if convention.end == "full":
         return -(-totals.drafted // k)
-    return sum(tokens) - _prefilled(manner, len(tokens)) - totals.accepted
+    return sum(tokens) - _prefilled(convention, len(tokens)) - totals.accepted
 
 
-def _check_rounds(one: Reported, rounds: Sequence[ReportedRound], request: Request) -> None:
-    names, k = one.manner.counters, request.k
+def _check_rounds(one: Reported, rounds: Sequence[ReportedRound], request: GenerationRequest) -> None:
+    names, k = one.convention.counters, request.k
     for number, (drafted, accepted) in enumerate(rounds):
         if not 0 <= drafted <= k:
             raise MeasurementError(
@@ -62,12 +62,12 @@ def _check_rounds(one: Reported, rounds: Sequence[ReportedRound], request: Reque
             )
     sums = Totals(len(rounds), sum(own.drafted for own in rounds), sum(own.accepted for own in rounds))
     # A list of rounds holds those that drafted nothing, too, unless the engine says otherwise: then places are lost.
-    _check_emitted(_where(one), sums, one.manner, request, [one.tokens], last=rounds[-1].accepted if rounds else 0)
+    _check_emitted(_where(one), sums, one.convention, request, [one.tokens], last=rounds[-1].accepted if rounds else 0)
 
 
-def _check_sums(where: str, totals: Totals, manner: Manner, k: int) -> None:
+def _check_sums(where: str, totals: Totals, convention: CountingConvention, k: int) -> None:
     """0 <= accepted <= drafted <= k rounds, and positions that add up and never rise."""
-    names = manner.counters
+    names = convention.counters
     named = {names.rounds: totals.rounds or 0, names.drafted: totals.drafted, names.accepted: totals.accepted}
     for name, value in named.items():
         if value < 0:
@@ -81,17 +81,17 @@ def _check_sums(where: str, totals: Totals, manner: Manner, k: int) -> None:
             f"{where}: {names.drafted} is {totals.drafted}, more than k={k} in each of {totals.rounds} {names.rounds}; "
             f"start the engine with k={k}"
         )
-    if totals.rounds is None and manner.end == "full" and totals.drafted % k:
+    if totals.rounds is None and convention.end == "full" and totals.drafted % k:
         raise MeasurementError(
             f"{where}: {names.drafted} is {totals.drafted}, no multiple of k={k} though every round drafts k; start the engine "
             f"with k={k}"
         )
     if totals.per_position is not None:
-        _check_positions(where, totals, totals.per_position, manner, k)
+        _check_positions(where, totals, totals.per_position, convention, k)
 
 
-def _check_positions(where: str, totals: Totals, positions: Sequence[int], manner: Manner, k: int) -> None:
-    name = manner.counters.per_position
+def _check_positions(where: str, totals: Totals, positions: Sequence[int], convention: CountingConvention, k: int) -> None:
+    name = convention.counters.per_position
     if len(positions) > k:
         raise MeasurementError(f"{where}: {name} has {len(positions)} positions and k is {k}; start the engine with k={k}")
     ladder = [*([] if totals.rounds is None else [totals.rounds]), *positions]
@@ -99,36 +99,41 @@ def _check_positions(where: str, totals: Totals, positions: Sequence[int], manne
         raise MeasurementError(f"{where}: {name} rises or is negative ({_listed(positions)} of {totals.rounds} rounds); {_CURE}")
     if sum(positions) != totals.accepted:
         raise MeasurementError(
-            f"{where}: {name} adds up to {sum(positions)} ({_listed(positions)}) and {manner.counters.accepted} is "
+            f"{where}: {name} adds up to {sum(positions)} ({_listed(positions)}) and {convention.counters.accepted} is "
             f"{totals.accepted}; {_CURE}"
         )
 
 
 def _check_emitted(
-    where: str, totals: Totals, manner: Manner, request: Request, tokens: Sequence[int], last: int | None = None
+    where: str,
+    totals: Totals,
+    convention: CountingConvention,
+    request: GenerationRequest,
+    tokens: Sequence[int],
+    last: int | None = None,
 ) -> None:
     """Rounds and accepted tokens make the text.
 
     `tokens` are the new tokens of each text, `last` the accepted tokens of the last round where they are known.
     """
-    if totals.rounds is None and manner.end == "full" and request.drafter == LOOKUP:
+    if totals.rounds is None and convention.end == "full" and request.drafter == LOOKUP:
         raise MeasurementError(
-            f"{where}: {manner.counters.rounds} is missing, and prompt lookup drafts in some rounds only; "
+            f"{where}: {convention.counters.rounds} is missing, and prompt lookup drafts in some rounds only; "
             "let the engine count its rounds, or list them"
         )
-    rounds, texts = rounds_of(totals, manner, request.k, tokens), len(tokens)
-    due = sum(tokens) - _prefilled(manner, texts)
+    rounds, texts = rounds_of(totals, convention, request.k, tokens), len(tokens)
+    due = sum(tokens) - _prefilled(convention, texts)
     excess = rounds + totals.accepted - due
-    most = (request.k if last is None else last) * texts if manner.undelivered else 0
+    most = (request.k if last is None else last) * texts if convention.undelivered else 0
     if totals.rounds is None and totals.drafted > rounds * request.k:
         raise MeasurementError(
-            f"{where}: {manner.counters.drafted} is {totals.drafted}, more than k={request.k} in each of the {rounds} "
+            f"{where}: {convention.counters.drafted} is {totals.drafted}, more than k={request.k} in each of the {rounds} "
             f"rounds that the texts leave room for; {_CURE}"
         )
-    if -_empty_rounds(manner, request, tokens) <= excess <= most:
+    if -_empty_rounds(convention, request, tokens) <= excess <= most:
         return
-    names = manner.counters
-    how = "all tokens but the prompt pass's" if not manner.prefill_drafts else "all tokens"
+    names = convention.counters
+    how = "all tokens but the prompt pass's" if not convention.prefill_drafts else "all tokens"
     told = f"{names.rounds} ({rounds}) and {names.accepted} ({totals.accepted}) make {rounds + totals.accepted} tokens"
     what = "leave rounds out" if excess < 0 else "count more than was emitted"
     raise MeasurementError(f"{where}: {told} and {due} were emitted ({how}), so they {what}; {_CURE}")
@@ -136,7 +141,7 @@ def _check_emitted(
 
 def _check_agreement(one: Reported, rounds: Sequence[ReportedRound], totals: Totals) -> None:
     """A request's own sums are those of its rounds."""
-    names = one.manner.counters
+    names = one.convention.counters
     pairs = (
         (names.drafted, totals.drafted, sum(own.drafted for own in rounds)),
         (names.accepted, totals.accepted, sum(own.accepted for own in rounds)),
@@ -146,18 +151,18 @@ def _check_agreement(one: Reported, rounds: Sequence[ReportedRound], totals: Tot
             raise MeasurementError(f"{_where(one)}: {name} is {said} and its rounds add up to {added}; {_CURE}")
 
 
-def _empty_rounds(manner: Manner, request: Request, tokens: Sequence[int]) -> int:
+def _empty_rounds(convention: CountingConvention, request: GenerationRequest, tokens: Sequence[int]) -> int:
     """How many rounds may be missing because they drafted nothing: any with prompt lookup, else the last one at the limit."""
-    if manner.counts_empty:
+    if convention.counts_empty:
         return 0
     if request.drafter == LOOKUP:
         return sum(tokens)
-    return sum(own == request.new_tokens for own in tokens) if manner.end == "clipped" else 0
+    return sum(own == request.new_tokens for own in tokens) if convention.end == "clipped" else 0
 
 
-def _prefilled(manner: Manner, texts: int) -> int:
+def _prefilled(convention: CountingConvention, texts: int) -> int:
     """Tokens that the prompt passes of so many texts emit without a round."""
-    return 0 if manner.prefill_drafts else texts
+    return 0 if convention.prefill_drafts else texts
 
 
 def _listed(values: Sequence[int]) -> str:

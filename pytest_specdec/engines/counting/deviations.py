@@ -19,7 +19,7 @@ from ...acceptance.counts import Array
 from ...acceptance.sum_distribution import sum_distribution
 from .checks import rounds_of
 from .normalise import starts_of
-from .possible_rounds import Judged, Walk
+from .possible_rounds import JudgedRun, Walk
 
 _STEPS = 8
 """Acceptance probabilities are rounded to so many steps for the sums that are judged: these are then whole numbers.
@@ -73,14 +73,14 @@ def combined(deviations: Sequence[Deviation]) -> float:
     return min((one.adjusted for one in deviations), default=1.0)
 
 
-def deviations_of(judged: Judged, walk: Walk) -> tuple[Deviation, ...]:
+def deviations_of(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
     """The sum over all positions first, then each position where several are known, then impossible rejections."""
     found = _of_rounds(judged, walk) if judged.definition.end == "inside" else _of_sums(judged, walk)
     whole = sum(one.share for one in found)  # less than 1 where some of the three cannot be judged
     return tuple(dataclasses.replace(one, share=one.share / whole) for one in found)
 
 
-def _of_rounds(judged: Judged, walk: Walk) -> tuple[Deviation, ...]:
+def _of_rounds(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
     """Rounds are known by their starts: what each accepted beyond its own expectation, and what none may reject."""
     k = judged.case.k
     rows, starts, accepted = _counted_rounds(judged, walk)
@@ -100,10 +100,10 @@ def _of_rounds(judged: Judged, walk: Walk) -> tuple[Deviation, ...]:
     return tuple(found) if walk.sure is None else (*found, _impossible(judged, walk, walk.sure))
 
 
-def _of_sums(judged: Judged, walk: Walk) -> tuple[Deviation, ...]:
+def _of_sums(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
     """Sums of whole texts: rounds and delivered tokens add up to the text, so more acceptance means fewer rounds."""
     k = judged.case.k
-    positions = judged.definition.positions and not judged.reported[0].manner.undelivered and k > 1
+    positions = judged.definition.positions and not judged.reported[0].convention.undelivered and k > 1
     taken, counted = np.arange(k + 1), walk.counted[..., None]
     rounds = np.broadcast_to(-counted.astype(int), (*walk.counted.shape, k + 1))
     found = [_deviation(walk, rounds, -round(counted_rounds(judged)), None, _SUM)]
@@ -114,7 +114,7 @@ def _of_sums(judged: Judged, walk: Walk) -> tuple[Deviation, ...]:
     return tuple(found)
 
 
-def _impossible(judged: Judged, walk: Walk, sure: NDArray[np.bool_]) -> Deviation:
+def _impossible(judged: JudgedRun, walk: Walk, sure: NDArray[np.bool_]) -> Deviation:
     """Rejections of what is accepted with certainty; rounding may make a few of very many."""
     found: list[Impossible] = []
     rounds, heads = 0, sure.shape[1]
@@ -129,12 +129,12 @@ def _impossible(judged: Judged, walk: Walk, sure: NDArray[np.bool_]) -> Deviatio
     return Deviation(position=None, z=-float(len(found)), p_value=p_value, share=_SURE, impossible=tuple(found))
 
 
-def counted_rounds(judged: Judged) -> float:
+def counted_rounds(judged: JudgedRun) -> float:
     """Rounds as the engine counted them, or as its sums imply."""
     if judged.pooled is None:
         return judged.counts.total_rounds
     tokens = [one.tokens for one in judged.reported]
-    return rounds_of(judged.pooled.totals, judged.pooled.manner, judged.case.k, tokens)
+    return rounds_of(judged.pooled.totals, judged.pooled.convention, judged.case.k, tokens)
 
 
 def _deviation(walk: Walk, gains: NDArray[np.int64], value: int, position: int | None, share: float) -> Deviation:
@@ -142,14 +142,14 @@ def _deviation(walk: Walk, gains: NDArray[np.int64], value: int, position: int |
     return Deviation(position=position, z=found.z(value), p_value=found.p_value(value), share=share)
 
 
-def _counted_rounds(judged: Judged, walk: Walk) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _counted_rounds(judged: JudgedRun, walk: Walk) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Text, start and delivered accepted tokens of each counted round, (rounds,) each."""
     found: list[tuple[int, int, int]] = []
     for row, one in enumerate(judged.reported):
         length = int(walk.field.lengths[row])
         for start, _, accepted in starts_of(one):
             if start < length and walk.counted[row, start]:
-                most = judged.case.k if one.manner.undelivered else length - start - 1
+                most = judged.case.k if one.convention.undelivered else length - start - 1
                 found.append((row, start, min(accepted, most)))
     rows, starts, taken = np.array(found, dtype=int).reshape(-1, 3).T
     return rows, starts, taken

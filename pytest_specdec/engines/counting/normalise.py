@@ -20,7 +20,7 @@ from ...baselines.schema import POOLED
 from ...cases.case import DEFINITION, LOOKUP
 from ...cases.texts import Text
 from ...common.errors import MeasurementError
-from ..adapter_api import Manner, Pooled, Reported, Totals
+from ..adapter_api import CountingConvention, PooledCounters, Reported, Totals
 from .checks import rounds_of
 
 
@@ -52,28 +52,28 @@ class Definition:
         return "-".join(["sums/1", *(word for word, holds in words.items() if holds)])
 
 
-def definition_of(reported: Sequence[Reported], drafter: str, pooled: Pooled | None = None) -> Definition:
+def definition_of(reported: Sequence[Reported], drafter: str, pooled: PooledCounters | None = None) -> Definition:
     """The definition that all texts of a run allow. Raises MeasurementError where they differ in how they count."""
-    manners = {one.manner for one in reported} | ({pooled.manner} if pooled else set())
+    manners = {one.convention for one in reported} | ({pooled.convention} if pooled else set())
     if len(manners) > 1:
         raise MeasurementError("texts of one run are counted in different manners; run the engine with one configuration")
-    (manner,) = manners
-    if all(one.rounds is not None for one in reported) and (manner.counts_empty or drafter != LOOKUP):
-        return Definition(prefill_drafts=manner.prefill_drafts)
+    (convention,) = manners
+    if all(one.rounds is not None for one in reported) and (convention.counts_empty or drafter != LOOKUP):
+        return Definition(prefill_drafts=convention.prefill_drafts)
     sums = [pooled.totals] if pooled else [_totals(one) for one in reported]
     # Rounds that follow from the tokens alone include those that drafted nothing, whatever the engine counts.
-    derived = manner.end != "full" and any(one.rounds is None for one in sums)
+    derived = convention.end != "full" and any(one.rounds is None for one in sums)
     return Definition(
         "clip",
-        manner.prefill_drafts,
-        full=manner.end == "full",
-        counts_empty=manner.counts_empty or derived,
+        convention.prefill_drafts,
+        full=convention.end == "full",
+        counts_empty=convention.counts_empty or derived,
         positions=all(one.per_position is not None for one in sums),
     )
 
 
 def normalised(
-    definition: Definition, reported: Sequence[Reported], categories: Sequence[str], k: int, pooled: Pooled | None = None
+    definition: Definition, reported: Sequence[Reported], categories: Sequence[str], k: int, pooled: PooledCounters | None = None
 ) -> Counts:
     """Counts of a run by its definition, see `definition_of`; `categories` are the texts' own."""
     if definition.end == "inside":
@@ -84,9 +84,9 @@ def normalised(
         # Where the prompt pass drafts, too, no pass emits the first new token alone.
         return counts if definition.prefill_drafts else with_passes(counts, texts, placed)
     if pooled is not None:
-        rounds = rounds_of(pooled.totals, pooled.manner, k, [one.tokens for one in reported])
+        rounds = rounds_of(pooled.totals, pooled.convention, k, [one.tokens for one in reported])
         return _counts([POOLED], ["all"], [(pooled.totals, rounds)], k)
-    sums = [(own := _totals(one), rounds_of(own, one.manner, k, [one.tokens])) for one in reported]
+    sums = [(own := _totals(one), rounds_of(own, one.convention, k, [one.tokens])) for one in reported]
     return _counts([one.key for one in reported], categories, sums, k)
 
 
@@ -96,14 +96,14 @@ def text_of(one: Reported, category: str) -> Text:
     return Text(one.key, category, (*prompt, *new), len(prompt))
 
 
-def first_start(prompt_length: int, manner: Manner) -> int:
+def first_start(prompt_length: int, convention: CountingConvention) -> int:
     """Where the first round's first draft token stands."""
-    return prompt_length + (not manner.prefill_drafts)
+    return prompt_length + (not convention.prefill_drafts)
 
 
 def starts_of(one: Reported) -> list[Round]:
     """Every reported round with its place, the prompt pass's included."""
-    start, found = first_start(len(one.prompt_ids or (0,)), one.manner), []
+    start, found = first_start(len(one.prompt_ids or (0,)), one.convention), []
     for drafted, accepted in one.rounds or ():
         found.append(Round(start, drafted, accepted))
         start += accepted + 1
@@ -129,7 +129,7 @@ def _totals(one: Reported) -> Totals:
     if one.rounds is None:
         where = one.where or f"prompt {one.key}"
         raise MeasurementError(f"{where} comes without rounds or sums; turn on the engine's speculative decoding metrics")
-    drafting = [own for own in one.rounds if own.drafted or one.manner.counts_empty]
+    drafting = [own for own in one.rounds if own.drafted or one.convention.counts_empty]
     most = max((own.drafted for own in drafting), default=0)
     return Totals(
         len(drafting),

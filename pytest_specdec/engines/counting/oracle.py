@@ -23,11 +23,11 @@ from ...decoding.sampling import eos_ids
 from ...lossless.texts.greedy_divergence import TOLERANCES
 from .deviations import Deviation, combined, counted_rounds, deviations_of
 from .normalise import starts_of
-from .possible_rounds import Judged, Walk, walk_of
+from .possible_rounds import JudgedRun, Walk, walk_of
 
 
 @dataclasses.dataclass(frozen=True)
-class Difference:
+class Mismatch:
     """A round that the models would have ended elsewhere, or a text's sum of rounds where the engine tells no rounds."""
 
     prompt: str
@@ -59,7 +59,7 @@ class Agreement:
     """The sum's over all positions, then each position's, where they are known; empty where nothing is random."""
     exact: bool = False
     """Whether every round was compared by itself, since nothing is random."""
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[Mismatch, ...] = ()
     """Where nothing is random: what only another model, or a fault, explains."""
     ties: int = 0
     """Differences that rounding explains: two drafts within a logit's precision."""
@@ -138,7 +138,7 @@ class Agreement:
         return "check that its drafts are drawn from the q of its acceptance test, and that no lossy mode is on"
 
 
-def agreement(judged: Judged, target: LoadedModel, drafter: LoadedModel | str, alpha: float) -> Agreement:
+def agreement(judged: JudgedRun, target: LoadedModel, drafter: LoadedModel | str, alpha: float) -> Agreement:
     """Judge a run by its models; an engine that is right disagrees with probability `alpha` at most.
 
     Raises RequestError for a rule or a text that cannot be replayed, MeasurementError for texts without room for a round.
@@ -162,8 +162,8 @@ def agreement(judged: Judged, target: LoadedModel, drafter: LoadedModel | str, a
 
 
 def _differences(
-    judged: Judged, walk: Walk, moments: Moments, target: LoadedModel, drafter: LoadedModel | str
-) -> tuple[list[Difference], int]:
+    judged: JudgedRun, walk: Walk, moments: Moments, target: LoadedModel, drafter: LoadedModel | str
+) -> tuple[list[Mismatch], int]:
     """What differs beyond rounding, and how much only rounding explains."""
     if judged.definition.end == "inside":
         found = [one for row in range(len(judged.reported)) for one in _round_differences(judged, walk, row, target)]
@@ -171,17 +171,17 @@ def _differences(
         due = np.rint(moments.rounds).astype(int)
         pairs = enumerate(zip(judged.counts.rounds.astype(int).tolist(), due.tolist(), strict=True))
         found = [
-            (row, Difference(judged.reported[row].key, None, 0, said, expected, math.inf))
+            (row, Mismatch(judged.reported[row].key, None, 0, said, expected, math.inf))
             for row, (said, expected) in pairs
             if said != expected
         ]
     else:
         said, expected = int(counted_rounds(judged)), round(float(moments.rounds.sum()))
-        found = [(0, Difference("all", None, 0, said, expected, math.inf))] * (said != expected)
+        found = [(0, Mismatch("all", None, 0, said, expected, math.inf))] * (said != expected)
     return _without_ties(found, judged, target, drafter)
 
 
-def _round_differences(judged: Judged, walk: Walk, row: int, target: LoadedModel) -> list[tuple[int, Difference]]:
+def _round_differences(judged: JudgedRun, walk: Walk, row: int, target: LoadedModel) -> list[tuple[int, Mismatch]]:
     """Each round at its own start beside what the draft's choices there give."""
     one, length, found = judged.reported[row], int(walk.field.lengths[row]), []
     whole = not eos_ids(target)  # a drafter that drafts EOS stops there
@@ -193,13 +193,13 @@ def _round_differences(judged: Judged, walk: Walk, row: int, target: LoadedModel
         due = min(int(walk.survival[row, start].sum()), room)
         short = whole and drafted != walk.proposed[row, start] and room >= judged.case.k
         if min(accepted, room) != due or short:
-            found.append((row, Difference(one.key, number, start, accepted, due, math.inf)))
+            found.append((row, Mismatch(one.key, number, start, accepted, due, math.inf)))
     return found
 
 
 def _without_ties(
-    found: list[tuple[int, Difference]], judged: Judged, target: LoadedModel, drafter: LoadedModel | str
-) -> tuple[list[Difference], int]:
+    found: list[tuple[int, Mismatch]], judged: JudgedRun, target: LoadedModel, drafter: LoadedModel | str
+) -> tuple[list[Mismatch], int]:
     """Leave out what a logit's precision explains."""
     if not found or drafter == LOOKUP:
         return [one for _, one in found], 0

@@ -19,12 +19,12 @@ from ...common.errors import RequestError
 from ...decoding.loading import LoadedModel
 from ...decoding.replay import DrafterPlan, text_scores
 from ...lossless.texts.greedy_divergence import TOLERANCES
-from ..adapter_api import Pooled, Reported
+from ..adapter_api import PooledCounters, Reported
 from .normalise import Definition, text_of
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
+class JudgedRun:
     """One run of an engine to be judged."""
 
     case: Case
@@ -33,13 +33,13 @@ class Judged:
     definition: Definition
     counts: Counts
     """By that definition."""
-    pooled: Pooled | None = None
+    pooled: PooledCounters | None = None
 
     @property
     def certain(self) -> bool:
         """Whether the text alone decides the rounds: then `accept` is 0 or 1."""
-        manner = self.reported[0].manner
-        return self.case.temperature == 0 or manner.argmax_drafts or self.case.drafter == LOOKUP
+        convention = self.reported[0].convention
+        return self.case.temperature == 0 or convention.argmax_drafts or self.case.drafter == LOOKUP
 
     @property
     def texts(self) -> list[Text]:
@@ -76,7 +76,7 @@ class Walk:
         return round_moments(self.survival, self.field.starts, self.played, self.counted)
 
 
-def walk_of(judged: Judged, target: LoadedModel, drafter: LoadedModel | str) -> Walk:
+def walk_of(judged: JudgedRun, target: LoadedModel, drafter: LoadedModel | str) -> Walk:
     """Replay the texts of a run. Raises RequestError for a rule or a text that cannot be replayed."""
     case, definition, texts = judged.case, judged.definition, judged.texts
     sampling, rule = (Sampling(0.0), "greedy") if judged.certain else (case.texts.sampling, case.rule)
@@ -87,7 +87,7 @@ def walk_of(judged: Judged, target: LoadedModel, drafter: LoadedModel | str) -> 
     at = np.arange(field.accept.shape[2])
     left = field.lengths[:, None] - at
     proposed = np.full(left.shape, case.k) if field.available is None else np.minimum(field.available, case.k)
-    if judged.reported[0].manner.end == "clipped":
+    if judged.reported[0].convention.end == "clipped":
         limits = np.array([len(one.prompt_ids) for one in judged.reported]) + case.texts.new_tokens
         proposed = np.clip(np.minimum(proposed, limits[:, None] - at - 1), 0, None)
     if definition.end == "inside":
@@ -97,7 +97,7 @@ def walk_of(judged: Judged, target: LoadedModel, drafter: LoadedModel | str) -> 
         played = left > 0
         counted = played if definition.counts_empty else played & (proposed > 0)
     # What is drafted past the text's end may be accepted, and is not counted where it is not delivered.
-    within = proposed if judged.reported[0].manner.undelivered else np.clip(np.minimum(proposed, left - 1), 0, None)
+    within = proposed if judged.reported[0].convention.undelivered else np.clip(np.minimum(proposed, left - 1), 0, None)
     return Walk(field, proposed, field.survival(within, case.k), played, counted, _sure(scores, rule, target, sampling))
 
 

@@ -28,7 +28,7 @@ from ...checkpoints.checkpoint import case_checkpoint
 from ...common.errors import MeasurementError, RequestError
 from ...common.printable import KEY
 from ...speedup.cost_profile import CostProfile
-from ..adapter_api import Setup
+from ..adapter_api import EngineSetup
 from ..adapters.llama_cpp_server import LlamaCppAdapter
 from ..adapters.server import ServedAdapter
 from ..adapters.sglang_server import SglangAdapter
@@ -118,9 +118,9 @@ class ServedReplay(Engine):
         return self._group(case.texts).texts
 
     def conformance(self, case: Case, alpha: float) -> Conformance:
-        """Raises RequestError: that takes the target's whole laws."""
+        """Raises RequestError: that takes the target's whole distributions."""
         raise RequestError(
-            "servers give the largest log-probabilities only and conformance needs whole laws; leave specdec_conformance out, or "
+            "servers give the largest log-probabilities only and conformance needs whole distributions; leave specdec_conformance out, or "
             "use an engine with the weights at hand"
         )
 
@@ -184,7 +184,7 @@ class ServedReplay(Engine):
         """The stored texts where they fit the served target; the missing ones are sampled by it."""
         prompts = read_prompts(key.prompts, key.prompt_limit)
         kind = _EMITTERS.get(target.dialect)
-        emitter = None if kind is None else kind(Setup(), self._target)
+        emitter = None if kind is None else kind(EngineSetup(), self._target)
         ids = self._ids(key, prompts, emitter)
         tokenizer = hashlib.sha256(repr(self._ids(key, [_PANGRAM], emitter)).encode()).hexdigest()[:16]
         wanted = TextSet(

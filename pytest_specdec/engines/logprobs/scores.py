@@ -43,7 +43,7 @@ def served_scores(
 ) -> Scores:
     """Log p and log q of every token that can be drafted.
 
-    Raises RequestError for a sampling whose laws cannot be had from what servers give, ServerError where one does not
+    Raises RequestError for a sampling whose distributions cannot be had from what servers give, ServerError where one does not
     answer, and MeasurementError for texts that the target cannot have emitted.
     """
     check_servable(sampling)
@@ -62,8 +62,8 @@ def served_scores(
     p, q = np.zeros((len(texts), longest)), np.full((len(texts), 1, longest), -np.inf)
     for row, text in enumerate(texts):
         place = slice(text.first_draft, len(text.ids))
-        p[row, place] = _target_laws(text, own[row], sampling)
-        q[row, 0, place] = text_laws(text, draft[row], sampling)
+        p[row, place] = _target_distributions(text, own[row], sampling)
+        q[row, 0, place] = text_distributions(text, draft[row], sampling)
     origin = _origin(texts, own, sampling)
     origin.check()
     lengths, starts = np.array([len(text.ids) for text in texts]), np.array([text.first_draft for text in texts])
@@ -72,7 +72,7 @@ def served_scores(
 
 
 def check_servable(sampling: Sampling) -> None:
-    """Raises RequestError for a law that cannot be computed from what servers give."""
+    """Raises RequestError for a distribution that cannot be computed from what servers give."""
     if sampling.temperature and not sampling.top_k and (sampling.temperature != 1 or sampling.top_p < 1):
         raise RequestError(
             "servers give log-probabilities at temperature 1 over the whole vocabulary, from which another temperature or "
@@ -81,7 +81,7 @@ def check_servable(sampling: Sampling) -> None:
 
 
 def wanted_top(sampling: Sampling) -> int:
-    """How many of the largest log-probabilities a law needs."""
+    """How many of the largest log-probabilities a distribution needs."""
     return max(sampling.top_k, 1) if sampling.temperature else 1
 
 
@@ -128,14 +128,16 @@ def served_texts(
     return found
 
 
-def text_laws(text: Text, scored: ServedText, sampling: Sampling) -> list[float]:
-    """Log-probability of each of a text's tokens that can be drafted, under the law that sampling makes."""
+def text_distributions(text: Text, scored: ServedText, sampling: Sampling) -> list[float]:
+    """Log-probability of each of a text's tokens that can be drafted, under the distribution that sampling makes."""
     tokens = text.ids[scored.first :]
     rows = zip(tokens, scored.own, scored.best, scored.top, strict=True)
-    return [_law(token, own, best, top, sampling) for token, own, best, top in rows]
+    return [_distribution(token, own, best, top, sampling) for token, own, best, top in rows]
 
 
-def _law(token: int, own: float, best: int | None, top: Sequence[float], sampling: Sampling, *, emitted: bool = False) -> float:
+def _distribution(
+    token: int, own: float, best: int | None, top: Sequence[float], sampling: Sampling, *, emitted: bool = False
+) -> float:
     """Log-probability of one token. One that was `emitted` and lies outside the filters counts as kept by them, too."""
     if sampling.temperature == 0:
         chosen = token == best if best is not None else own >= top[0]
@@ -150,7 +152,7 @@ def _law(token: int, own: float, best: int | None, top: Sequence[float], samplin
     largest = np.array(sorted(top, reverse=True)[: sampling.top_k])
     kept = largest / sampling.temperature
     kept -= np.logaddexp.reduce(kept)
-    # As `decoding.laws` has it: a token stays while those before it make up less than top_p.
+    # As `decoding.distributions` has it: a token stays while those before it make up less than top_p.
     stay = np.cumsum(np.exp(kept)) - np.exp(kept) < sampling.top_p
     weight, total = (own - largest[0]) / sampling.temperature + kept[0], np.logaddexp.reduce(kept[stay])
     if own < largest[stay][-1]:
@@ -158,27 +160,27 @@ def _law(token: int, own: float, best: int | None, top: Sequence[float], samplin
     return float(weight - total)
 
 
-def _target_laws(text: Text, scored: ServedText, sampling: Sampling) -> list[float]:
-    """The target's laws; 0 throughout at temperature 0, where the text itself says what the target chose."""
+def _target_distributions(text: Text, scored: ServedText, sampling: Sampling) -> list[float]:
+    """The target's distributions; 0 throughout at temperature 0, where the text itself says what the target chose."""
     if sampling.temperature == 0:
         return [0.0] * len(scored.own)
     tokens = text.ids[scored.first :]
     rows = zip(tokens, scored.own, scored.best, scored.top, strict=True)
-    laws = [_law(token, own, best, top, sampling, emitted=True) for token, own, best, top in rows]
-    for offset, value in enumerate(laws):
+    distributions = [_distribution(token, own, best, top, sampling, emitted=True) for token, own, best, top in rows]
+    for offset, value in enumerate(distributions):
         if value == -math.inf:
             raise MeasurementError(
                 f"the served target cannot emit token {text.ids[scored.first + offset]} of prompt {text.key}: its probability is "
                 "0; the texts are another target's or another sampling's: have them sampled anew"
             )
-    return laws
+    return distributions
 
 
 def _origin(texts: Sequence[Text], own: Sequence[ServedText], sampling: Sampling) -> Origin:
     """How many tokens of each text the target leaves out, or at temperature 0 finds less likely than another."""
     outside = [
         sum(
-            _law(token, value, best, top, sampling) == -math.inf and (sampling.temperature > 0 or not _ties(value, top))
+            _distribution(token, value, best, top, sampling) == -math.inf and (sampling.temperature > 0 or not _ties(value, top))
             for token, value, best, top in zip(text.ids[scored.first :], scored.own, scored.best, scored.top, strict=True)
         )
         for text, scored in zip(texts, own, strict=True)

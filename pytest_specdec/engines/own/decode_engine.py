@@ -19,14 +19,14 @@ from ...decoding.decode import Decoded
 from ...decoding.environment import environment
 from ...decoding.replay import DrafterPlan, text_scores
 from ...decoding.sampling import encode_prompts
-from ..adapter_api import Manner, Reported, ReportedRound
+from ..adapter_api import CountingConvention, Reported, ReportedRound
 from ..counting.normalise import definition_of
 from ..counting.oracle import Agreement, agreement
-from ..counting.possible_rounds import Judged
-from ..protocol import Measurement, Times
+from ..counting.possible_rounds import JudgedRun
+from ..protocol import MeasuredTimes, Measurement
 from .local import DECODE_BATCH, LocalEngine, no_rounds, template_of
 
-_MANNER = Manner(end="full", undelivered=True, counts_empty=True)
+_MANNER = CountingConvention(end="full", undelivered=True, counts_empty=True)
 """How our own decoder counts: k drafts in every round that has room for them, and what was accepted behind an EOS token."""
 
 
@@ -86,7 +86,7 @@ class DecodeEngine(LocalEngine):
             template_of(target, prompts),
             {text.key: text.fingerprint for text in texts},
             None,
-            Times(
+            MeasuredTimes(
                 statistics.median(decoded.draft_ms),
                 statistics.median(decoded.verify_ms),
                 min(DECODE_BATCH, len(prompts)),
@@ -112,7 +112,7 @@ class DecodeEngine(LocalEngine):
         definition = definition_of(reported, case.drafter)
         counts = counts_of_rounds(made.texts, made.decoded.rounds, case.k)
         categories = [text.category for text in made.texts]
-        judged = Judged(case, reported, categories, definition, counts)
+        judged = JudgedRun(case, reported, categories, definition, counts)
         return agreement(judged, self.model(case.target), self._drafting(case), alpha)
 
     def _expected(self, case: Case, texts: list[Text]) -> Counts | None:

@@ -89,7 +89,7 @@ class LocalEngine(Engine):
         """The texts that this engine emits for a case."""
 
     def conformance(self, case: Case, alpha: float) -> Conformance:
-        """Judge the emitted texts by the target's own laws, see `lossless.conformance`. Raises RequestError for a lossy rule."""
+        """Judge the emitted texts by the target's own distributions, see `lossless.conformance`. Raises RequestError for a lossy rule."""
         if case.rule in LOSSY_RULES:
             raise RequestError(
                 f"rule {case.rule!r} is lossy by design, so its texts cannot conform; leave specdec_conformance out"

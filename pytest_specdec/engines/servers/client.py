@@ -53,7 +53,7 @@ class _PassingError(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long a server is waited for; seconds."""
 
     timeout: float = 120.0
@@ -71,11 +71,11 @@ class Client:
     """
 
     def __init__(
-        self, url: str, *, patience: Patience | None = None, size_limit: int = 256 << 20, key: str | None = None
+        self, url: str, *, patience: RetryPolicy | None = None, size_limit: int = 256 << 20, key: str | None = None
     ) -> None:
         self._scheme, self._host, self._port, self._folder = _split(url)
         self.url = url.rstrip("/")
-        self._patience, self._size_limit = patience or Patience(), size_limit
+        self._patience, self._size_limit = patience or RetryPolicy(), size_limit
         self._headers, self._secrets = {"Accept": "application/json"} | _authorization(key), (key,) if key else ()
         self._local = threading.local()
         self._connections: list[TimedConnection] = []

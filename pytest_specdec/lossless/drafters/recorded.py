@@ -10,7 +10,7 @@ from unittest import mock
 import torch
 
 from ...cases.case import Sampling
-from ...decoding.batch import Batch, Plan, Row
+from ...decoding.batch import Batch, BatchRow, DecodingPlan
 from ...decoding.loading import LoadedModel
 from ...decoding.verification import rule_named
 from .q_contract import Proposal
@@ -29,20 +29,20 @@ def decoded_proposals(
 ) -> Iterator[Proposal]:
     """What one of our drafters proposes, round by round, while it decodes behind prompts of token ids; for `q_contract`."""
     rule = rule_named("rejection" if sampling.temperature else "greedy")
-    plan = Plan(target, drafter, k, depth, sampling, rule, torch.Generator(target.device).manual_seed(seed))
-    batch = Batch(plan, [Row([*ids], len(ids) + new_tokens) for ids in prompts])
+    plan = DecodingPlan(target, drafter, k, depth, sampling, rule, torch.Generator(target.device).manual_seed(seed))
+    batch = Batch(plan, [BatchRow([*ids], len(ids) + new_tokens) for ids in prompts])
     while batch.running:
         batch.draft()
-        tokens, laws = batch.proposed
-        yield tokens, laws[:, : tokens.shape[1]]
+        tokens, distributions = batch.proposed
+        yield tokens, distributions[:, : tokens.shape[1]]
         batch.verify()
 
 
 @contextlib.contextmanager
 def recorded_candidates() -> Iterator[list[Proposal]]:
-    """While entered, keep the drafts and laws of every round that transformers' `generate` verifies by rejection sampling.
+    """While entered, keep the drafts and distributions of every round that transformers' `generate` verifies by rejection sampling.
 
-    The laws are those that its acceptance ratio uses, whatever the candidate generator: what is judged is what counts.
+    The distributions are those that its acceptance ratio uses, whatever the candidate generator: what is judged is what counts.
     """
     from transformers.generation import utils
 

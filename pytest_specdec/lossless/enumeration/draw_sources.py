@@ -8,7 +8,7 @@ from typing import Protocol
 
 from .lazy_token import Cell, token
 from .paths import NotEnumerableError, Paths
-from .symbols import Atom, Value
+from .symbols import SymbolicDraw, SymbolicValue
 
 UNSUPPORTED = 'has no exact enumeration yet; draw uniforms, exponentials or multinomials instead, or use method="sampled"'
 
@@ -16,7 +16,7 @@ SMALL = 2**-10
 """A uniform at which nearly every draft is accepted."""
 
 
-class Source(Protocol):
+class DrawSource(Protocol):
     """Answers the draws that torch_draws and numpy_draws intercept; `what` names the draw in messages."""
 
     def uniform(self, what: str) -> Cell: ...
@@ -27,23 +27,23 @@ class Source(Protocol):
         """An index; the weights are non-negative, of any positive total."""
 
 
-class Symbols:
+class SymbolicDraws:
     """Symbols on the current path."""
 
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
 
     def uniform(self, what: str) -> Cell:
-        return Value.of(Atom(self.paths, what))
+        return SymbolicValue.of(SymbolicDraw(self.paths, what))
 
     def exponential(self, what: str) -> Cell:
-        return Value.of(Atom(self.paths, what, clock=True))
+        return SymbolicValue.of(SymbolicDraw(self.paths, what, clock=True))
 
     def categorical(self, weights: Sequence[float], what: str) -> Cell:
         return token(self.paths, weights)
 
 
-class Forced:
+class ForcedDraws:
     """One uniform at a given value and all others small, so that drafts are accepted; other draws at their most likely."""
 
     def __init__(self) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import NoReturn, SupportsIndex
 
 from .paths import NotEnumerableError, Paths
-from .symbols import ADVICE, Value, hazards
+from .symbols import ADVICE, SymbolicValue, hazards
 
 
-class Token:
+class LazyToken:
     """A choice among whole numbers, decided only when something depends on it."""
 
     __slots__ = ("paths", "weights")
@@ -45,7 +45,7 @@ class Token:
         return False
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Token):
+        if isinstance(other, LazyToken):
             return other is self or self.equals(other.decide())
         return self.equals(float(other)) if isinstance(other, numbers.Real) else NotImplemented
 
@@ -115,25 +115,25 @@ class Token:
         return repr(self.decide())
 
 
-Cell = Value | Token | float | bool
+Cell = SymbolicValue | LazyToken | float | bool
 """What stands at one place of an array of random numbers."""
 
 
-def token(paths: Paths, weights: Sequence[float]) -> Token | int:
+def token(paths: Paths, weights: Sequence[float]) -> LazyToken | int:
     """A draw among the indices of non-negative weights of any positive total."""
     total = math.fsum(weights)
     possible = {index: weight / total for index, weight in enumerate(weights) if weight > 0}
-    return Token(paths, possible) if len(possible) > 1 else next(iter(possible))
+    return LazyToken(paths, possible) if len(possible) > 1 else next(iter(possible))
 
 
-def race(cells: Sequence[Cell]) -> Token | int:
+def race(cells: Sequence[Cell]) -> LazyToken | int:
     """The arg-max of independent clocks, such as w / E or log w - log E with standard exponentials E.
 
     Clocks are recognised by what they are: values whose log P(value <= t) are in a fixed proportion for all t, which
     is the proportion of their chances. Numbers among them must win or lose for certain.
     """
-    values = {index: cell for index, cell in enumerate(cells) if isinstance(cell, Value)}
-    fixed = {index: float(cell) for index, cell in enumerate(cells) if not isinstance(cell, Value)}
+    values = {index: cell for index, cell in enumerate(cells) if isinstance(cell, SymbolicValue)}
+    fixed = {index: float(cell) for index, cell in enumerate(cells) if not isinstance(cell, SymbolicValue)}
     if fixed:
         best = max(fixed, key=fixed.__getitem__)
         chances = [math.exp(value.log_below(fixed[best])) for value in values.values()]
@@ -149,7 +149,7 @@ def race(cells: Sequence[Cell]) -> Token | int:
         value.atom.used = "the arg-max that it took part in"
     total = math.fsum(weights)
     possible = {name: weight / total for name, weight in zip(names, weights, strict=True) if weight > 0}
-    return Token(entrants[0].atom.paths, possible) if len(possible) > 1 else next(iter(possible))
+    return LazyToken(entrants[0].atom.paths, possible) if len(possible) > 1 else next(iter(possible))
 
 
 def _plain(other: float | SupportsIndex) -> float:

@@ -11,9 +11,9 @@ from unittest import mock
 
 import numpy as np
 
-from .draw_sources import Source, unsupported
+from .draw_sources import DrawSource, unsupported
 from .lazy_token import Cell
-from .symbols import Value
+from .symbols import SymbolicValue
 
 Size = int | Sequence[int] | None
 _Generator: Any = np.random.Generator
@@ -22,9 +22,9 @@ _Generator: Any = np.random.Generator
 class DrawnGenerator(_Generator):  # type: ignore[misc]
     """A generator whose draws a source answers."""
 
-    source: Source
+    source: DrawSource
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: DrawSource) -> None:
         super().__init__(np.random.PCG64(0))
         self.source = source
 
@@ -81,7 +81,7 @@ class DrawnGenerator(_Generator):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def numpy_draws(source: Source) -> Iterator[DrawnGenerator]:
+def numpy_draws(source: DrawSource) -> Iterator[DrawnGenerator]:
     """Answer `random` and `numpy.random`, global or made by `default_rng`, and hand out a generator to pass."""
     made = DrawnGenerator(source)
     with contextlib.ExitStack() as stack:
@@ -130,7 +130,7 @@ def _filled(size: Size, draw: Callable[[], Cell]) -> Any:
 
 
 def _minus_log(clocks: Any) -> Any:
-    if isinstance(clocks, Value):
+    if isinstance(clocks, SymbolicValue):
         return -clocks.log()
     return -np.log(clocks)
 

@@ -12,14 +12,14 @@ from typing import Any, Self
 
 import torch
 
-from .lazy_token import Cell, Token
+from .lazy_token import Cell, LazyToken
 from .paths import NotEnumerableError
-from .symbols import Value
+from .symbols import SymbolicValue
 
 _KEPT = "a drawn tensor was kept beyond the call that drew it; make the sampler a function of its arguments"
 
 
-class Pending(torch.Tensor):
+class SymbolicTensor(torch.Tensor):
     """A tensor of cells that are not all numbers. `codes` has its shape and device, `as_dtype` is what it claims to be."""
 
     codes: torch.Tensor
@@ -37,7 +37,7 @@ class Pending(torch.Tensor):
         raise NotEnumerableError(_KEPT)
 
 
-SYMBOLS = frozenset({Pending, Value, Token})
+SYMBOLS = frozenset({SymbolicTensor, SymbolicValue, LazyToken})
 
 
 class Pool:
@@ -52,7 +52,7 @@ class Pool:
             top = 1 - torch.finfo(dtype).eps / 2 if dtype.is_floating_point else math.inf
             kept = [top if top < cell < 1 else cell for cell in cells]
             return torch.tensor(kept, dtype=dtype, device=device).reshape(shape)
-        return Pending.over(self.codes(cells, device).reshape(shape), dtype)
+        return SymbolicTensor.over(self.codes(cells, device).reshape(shape), dtype)
 
     def codes(self, cells: Iterable[Cell], device: torch.device) -> torch.Tensor:
         start = len(self.cells)
@@ -61,7 +61,7 @@ class Pool:
 
     def coded(self, value: Any, device: torch.device) -> Any:
         """Codes (same shape) of a tensor, or one code of a scalar; sequences of tensors element by element."""
-        if isinstance(value, Pending):
+        if isinstance(value, SymbolicTensor):
             return value.codes
         if isinstance(value, torch.Tensor):
             return self.codes(value.flatten().tolist(), value.device).reshape(value.shape)
@@ -70,29 +70,29 @@ class Pool:
         self.cells.append(value)
         return torch.tensor(len(self.cells) - 1, device=device)
 
-    def of(self, tensor: Pending) -> list[Cell]:
+    def of(self, tensor: SymbolicTensor) -> list[Cell]:
         """Its cells in the order of `flatten()`."""
         return [self.cells[code] for code in tensor.codes.flatten().tolist()]
 
     def nested(self, codes: Any) -> Any:
         return [self.nested(one) for one in codes] if isinstance(codes, list) else self.cells[codes]
 
-    def value_in(self, tree: Any) -> Value | None:
+    def value_in(self, tree: Any) -> SymbolicValue | None:
         """Some continuous draw among arguments."""
-        if isinstance(tree, Value):
+        if isinstance(tree, SymbolicValue):
             return tree
-        if isinstance(tree, Pending):
-            return next((cell for cell in self.of(tree) if isinstance(cell, Value)), None)
+        if isinstance(tree, SymbolicTensor):
+            return next((cell for cell in self.of(tree) if isinstance(cell, SymbolicValue)), None)
         if isinstance(tree, tuple | list):
             return next((found for one in tree if (found := self.value_in(one)) is not None), None)
         return None
 
     def decided(self, tree: Any) -> Any:
         """Arguments with all tokens decided, as ordinary tensors and numbers."""
-        if isinstance(tree, Pending):
-            numbers = [cell.decide() if isinstance(cell, Token) else cell for cell in self.of(tree)]
+        if isinstance(tree, SymbolicTensor):
+            numbers = [cell.decide() if isinstance(cell, LazyToken) else cell for cell in self.of(tree)]
             return torch.tensor(numbers, dtype=tree.as_dtype, device=tree.codes.device).reshape(tree.codes.shape)
-        if isinstance(tree, Token):
+        if isinstance(tree, LazyToken):
             return tree.decide()
         if isinstance(tree, tuple | list):
             return type(tree)(self.decided(one) for one in tree)
@@ -100,21 +100,21 @@ class Pool:
             return {name: self.decided(one) for name, one in tree.items()}
         return tree
 
-    def adopt(self, tensor: torch.Tensor) -> Pending:
+    def adopt(self, tensor: torch.Tensor) -> SymbolicTensor:
         """Turn an ordinary tensor into a Pending one where it is, so that symbols can be written into it."""
-        if isinstance(tensor, Pending):
+        if isinstance(tensor, SymbolicTensor):
             return tensor
         dtype, root = tensor.dtype, tensor._base
         if root is None:
             return _become(tensor, self.coded(tensor, tensor.device), dtype)
         shape, stride, offset = tensor.shape, tensor.stride(), tensor.storage_offset()
-        if not isinstance(root, Pending):
+        if not isinstance(root, SymbolicTensor):
             if not root.is_contiguous() or root.storage_offset():
                 raise NotEnumerableError("a draw is written into a view of a strided tensor; call .clone() on that tensor first")
             root = _become(root, self.coded(root, root.device), dtype)
         return _become(tensor, root.codes.as_strided(shape, stride, offset), dtype)
 
-    def write(self, target: Pending, value: torch.Tensor) -> Pending:
+    def write(self, target: SymbolicTensor, value: torch.Tensor) -> SymbolicTensor:
         target.codes.copy_(self.coded(value, target.codes.device))
         return target
 
@@ -131,15 +131,15 @@ class Pool:
         if not isinstance(operand, torch.Tensor):
             return [operand] * math.prod(shape)
         numbers: list[Any] = _codes(operand).expand(shape).flatten().tolist()
-        return [self.cells[code] for code in numbers] if isinstance(operand, Pending) else numbers
+        return [self.cells[code] for code in numbers] if isinstance(operand, SymbolicTensor) else numbers
 
 
 def _codes(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.codes if isinstance(tensor, Pending) else tensor
+    return tensor.codes if isinstance(tensor, SymbolicTensor) else tensor
 
 
-def _become(tensor: torch.Tensor, codes: torch.Tensor, dtype: torch.dtype) -> Pending:
-    tensor.__class__ = Pending
-    assert isinstance(tensor, Pending)
+def _become(tensor: torch.Tensor, codes: torch.Tensor, dtype: torch.dtype) -> SymbolicTensor:
+    tensor.__class__ = SymbolicTensor
+    assert isinstance(tensor, SymbolicTensor)
     tensor.codes, tensor.as_dtype = codes, dtype
     return tensor

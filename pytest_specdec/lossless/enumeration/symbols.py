@@ -2,7 +2,7 @@
 
 A comparison of a symbol with a number splits the path in two, and narrows the interval in which the draw lies, so that
 the same draw stays consistent when it is compared again. Draws are continuous here: what a sampler does on the grid of
-its floating-point uniforms, for example at exactly 0, is not part of the law.
+its floating-point uniforms, for example at exactly 0, is not part of the distribution.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PROPORTIONAL = 1e-5
 """How far, relatively, the hazards of a race may be from proportional; `-log(u + 1e-9)` is a clock too."""
 
 
-class Atom:
+class SymbolicDraw:
     """One draw of a uniform on [0, 1) or, with `clock`, of a standard exponential, known to lie between two ends."""
 
     __slots__ = ("clock", "high", "low", "paths", "used", "what")
@@ -61,21 +61,21 @@ class Atom:
         return self.low > 0.0 or self.high < (math.inf if self.clock else 1.0)
 
 
-class Value:
+class SymbolicValue:
     """A strictly monotone function of one draw. Comparing it with a number decides, arithmetic returns a Value."""
 
     __slots__ = ("atom", "beaten", "forward", "inverse", "out", "rising")
 
-    def __init__(self, atom: Atom, forward: Function, inverse: Function, rising: bool) -> None:
+    def __init__(self, atom: SymbolicDraw, forward: Function, inverse: Function, rising: bool) -> None:
         """`inverse` must be defined everywhere: beyond the function's range it returns an infinity that orders rightly."""
         self.atom, self.forward, self.inverse, self.rising = atom, forward, inverse, rising
-        self.beaten: list[Value] = []
+        self.beaten: list[SymbolicValue] = []
         """Values that this one won against in races of two."""
         self.out = False
         """Whether it lost such a race."""
 
     @classmethod
-    def of(cls, atom: Atom) -> Value:
+    def of(cls, atom: SymbolicDraw) -> SymbolicValue:
         return cls(atom, _same, _same, True)
 
     @classmethod
@@ -108,18 +108,18 @@ class Value:
             own = _log(at) if self.rising else _log1p(-at)
         return own + sum(other.log_below(bound) for other in self.beaten)
 
-    def negative(self) -> Value:
+    def negative(self) -> SymbolicValue:
         return self._then(_negative, _negative, False)
 
-    def scaled(self, factor: float) -> Value | float:
+    def scaled(self, factor: float) -> SymbolicValue | float:
         if factor == 0 or not math.isfinite(factor):
             return factor * max(self.range(), key=abs) if factor != 0 else 0.0
         return self._then(lambda x: x * factor, lambda y: y / factor, factor > 0)
 
-    def shifted(self, term: float) -> Value | float:
+    def shifted(self, term: float) -> SymbolicValue | float:
         return self._then(lambda x: x + term, lambda y: y - term, True) if math.isfinite(term) else term
 
-    def reciprocal(self) -> Value:
+    def reciprocal(self) -> SymbolicValue:
         low, high = self.range()
         if low >= 0:
             return self._then(lambda x: 1 / x if x else math.inf, lambda y: 1 / y if y > 0 else math.inf, False)
@@ -127,18 +127,18 @@ class Value:
             return self._then(lambda x: 1 / x if x else -math.inf, lambda y: 1 / y if y < 0 else -math.inf, False)
         self.refuse("a division by it where it may have either sign")
 
-    def power(self, exponent: float) -> Value:
+    def power(self, exponent: float) -> SymbolicValue:
         if self.range()[0] < 0 or exponent == 0 or not math.isfinite(exponent):
             self.refuse("this power of it")
         if exponent < 0:
             return self.reciprocal().power(-exponent)
         return self._then(lambda x: x**exponent, lambda y: y ** (1 / exponent) if y > 0 else -math.inf, True)
 
-    def log(self) -> Value:
+    def log(self) -> SymbolicValue:
         self._above(0.0, "a logarithm")
         return self._then(_log, _exp, True)
 
-    def log1p(self) -> Value:
+    def log1p(self) -> SymbolicValue:
         self._above(-1.0, "log1p()")
         return self._then(_log1p, _expm1, True)
 
@@ -147,16 +147,16 @@ class Value:
         if self.range()[0] < bound and math.exp(self.log_below(bound)) > _CLIPPED:
             self.refuse(f"{use} where it may be below {bound:g}")
 
-    def exp(self) -> Value:
+    def exp(self) -> SymbolicValue:
         return self._then(_exp, _log, True)
 
-    def expm1(self) -> Value:
+    def expm1(self) -> SymbolicValue:
         return self._then(_expm1, _log1p, True)
 
-    def sqrt(self) -> Value:
+    def sqrt(self) -> SymbolicValue:
         return self.power(0.5)
 
-    def clamped(self, low: float | None, high: float | None) -> Value | float:
+    def clamped(self, low: float | None, high: float | None) -> SymbolicValue | float:
         """Splits the path where a bound cuts off more than guards of logarithms do."""
         if low is not None and math.exp(self.log_below(low)) > _CLIPPED and self.less(low):
             return low
@@ -167,55 +167,55 @@ class Value:
     def refuse(self, use: str) -> NoReturn:
         raise NotEnumerableError(f"{self.atom.what} goes into {use}, which cannot be enumerated; {ADVICE}")
 
-    def _then(self, forward: Function, inverse: Function, rising: bool) -> Value:
+    def _then(self, forward: Function, inverse: Function, rising: bool) -> SymbolicValue:
         first, back = self.forward, self.inverse
         if first is _same:
-            return Value(self.atom, forward, inverse, rising)
-        return Value(self.atom, lambda x: forward(first(x)), lambda y: back(inverse(y)), rising is self.rising)
+            return SymbolicValue(self.atom, forward, inverse, rising)
+        return SymbolicValue(self.atom, lambda x: forward(first(x)), lambda y: back(inverse(y)), rising is self.rising)
 
-    def _sum(self, other: object) -> Value | float:
+    def _sum(self, other: object) -> SymbolicValue | float:
         return self.shifted(float(other)) if _number(other) else self._unknown(other, "a sum")
 
-    def _product(self, other: object) -> Value | float:
+    def _product(self, other: object) -> SymbolicValue | float:
         return self.scaled(float(other)) if _number(other) else self._unknown(other, "a product")
 
-    def _unknown(self, other: object, use: str) -> Value | float:
+    def _unknown(self, other: object, use: str) -> SymbolicValue | float:
         """NotImplemented for arrays, which then take the operation element by element."""
-        if isinstance(other, Value):
+        if isinstance(other, SymbolicValue):
             self.refuse(f"{use} with another draw")
         return NotImplemented  # type: ignore[no-any-return]
 
     __add__ = __radd__ = _sum
     __mul__ = __rmul__ = _product
 
-    def __neg__(self) -> Value:
+    def __neg__(self) -> SymbolicValue:
         return self.negative()
 
-    def __sub__(self, other: object) -> Value | float:
+    def __sub__(self, other: object) -> SymbolicValue | float:
         return self.shifted(-float(other)) if _number(other) else self._unknown(other, "a difference")
 
-    def __rsub__(self, other: object) -> Value | float:
+    def __rsub__(self, other: object) -> SymbolicValue | float:
         return self.negative()._sum(other)
 
-    def __truediv__(self, other: object) -> Value | float:
+    def __truediv__(self, other: object) -> SymbolicValue | float:
         if not _number(other):
             return self._unknown(other, "a quotient")
         divisor = float(other)
         return self.scaled(1 / divisor) if divisor else math.copysign(math.inf, divisor)
 
-    def __rtruediv__(self, other: object) -> Value | float:
+    def __rtruediv__(self, other: object) -> SymbolicValue | float:
         return self.reciprocal()._product(other)
 
-    def __pow__(self, other: object) -> Value | float:
+    def __pow__(self, other: object) -> SymbolicValue | float:
         return self.power(float(other)) if _number(other) else self._unknown(other, "a power")
 
     def __lt__(self, other: object) -> bool:
-        if isinstance(other, Value):
+        if isinstance(other, SymbolicValue):
             return other is not self and winner([other, self]) is other
         return self.less(float(other)) if _number(other) else NotImplemented
 
     def __gt__(self, other: object) -> bool:
-        if isinstance(other, Value):
+        if isinstance(other, SymbolicValue):
             return other is not self and winner([other, self]) is self
         return self.more(float(other)) if _number(other) else NotImplemented
 
@@ -226,10 +226,10 @@ class Value:
         return self is other or self.__gt__(other)
 
     def __eq__(self, other: object) -> bool:
-        return self is other if isinstance(other, Value) or _number(other) else NotImplemented
+        return self is other if isinstance(other, SymbolicValue) or _number(other) else NotImplemented
 
     def __ne__(self, other: object) -> bool:
-        return self is not other if isinstance(other, Value) or _number(other) else NotImplemented
+        return self is not other if isinstance(other, SymbolicValue) or _number(other) else NotImplemented
 
     __hash__ = object.__hash__
 
@@ -252,7 +252,7 @@ class Value:
         self.refuse("an exponent")
 
 
-def winner(values: Sequence[Value]) -> Value:
+def winner(values: Sequence[SymbolicValue]) -> SymbolicValue:
     """The larger of two clocks, decided now; it stands for both in a race with a third."""
     first, second = values
     weights = hazards([first, second])
@@ -265,7 +265,7 @@ def winner(values: Sequence[Value]) -> Value:
     return won
 
 
-def hazards(values: Sequence[Value]) -> list[float]:
+def hazards(values: Sequence[SymbolicValue]) -> list[float]:
     """How fast each clock runs: -log P(value <= t) at a time t, checked to be in proportion at others.
 
     Raises NotEnumerableError for values that are no independent clocks of one race.

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .draw_sources import Source, unsupported
-from .symbolic_tensor import SYMBOLS, Pending, Pool
+from .draw_sources import DrawSource, unsupported
+from .symbolic_tensor import SYMBOLS, Pool, SymbolicTensor
 from .torch_ops import apply
 
 
 class TorchDraws(TorchFunctionMode):
     """While it is entered, torch's draws are answered by a source, whatever generator they name."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: DrawSource) -> None:
         super().__init__()
         self.source = source
         self.pool = Pool()
@@ -47,7 +47,7 @@ def _rand(mode: TorchDraws, func: Any, *size: Any, generator: object = None, out
 
 
 def _rand_like(mode: TorchDraws, func: Any, like: torch.Tensor, *, generator: object = None, **options: Any) -> torch.Tensor:
-    if isinstance(like, Pending):
+    if isinstance(like, SymbolicTensor):
         like = torch.empty(like.codes.shape, dtype=like.as_dtype, device=like.codes.device)
     return _fresh(mode, torch.empty_like(like, **options), "torch.rand_like")
 
@@ -79,7 +79,7 @@ def _bernoulli(mode: TorchDraws, func: Any, chance: torch.Tensor, p: float | Non
 
 
 def _bernoulli_in_place(mode: TorchDraws, func: Any, tensor: torch.Tensor, p: Any = 0.5, *, generator: object = None) -> Any:
-    shape = tensor.codes.shape if isinstance(tensor, Pending) else tensor.shape
+    shape = tensor.codes.shape if isinstance(tensor, SymbolicTensor) else tensor.shape
     return _fill(mode, tensor, _coins(mode, torch.as_tensor(mode.pool.decided(p)).expand(shape)))
 
 
@@ -115,12 +115,12 @@ def _made(mode: TorchDraws, func: Any, data: Any, *args: Any, **options: Any) ->
 
 
 def _count(tensor: torch.Tensor) -> int:
-    return tensor.codes.numel() if isinstance(tensor, Pending) else tensor.numel()
+    return tensor.codes.numel() if isinstance(tensor, SymbolicTensor) else tensor.numel()
 
 
 def _fill(mode: TorchDraws, tensor: torch.Tensor, cells: list[Any]) -> torch.Tensor:
     """Write cells over a tensor in place."""
-    if not isinstance(tensor, Pending) and not any(type(cell) in SYMBOLS for cell in cells):
+    if not isinstance(tensor, SymbolicTensor) and not any(type(cell) in SYMBOLS for cell in cells):
         return tensor.copy_(mode.pool.tensor(cells, tensor.shape, tensor.dtype, tensor.device))
     held = mode.pool.adopt(tensor)
     held.codes.copy_(mode.pool.codes(cells, held.codes.device).reshape(held.codes.shape))

@@ -11,8 +11,8 @@ import torch
 
 from .lazy_token import race
 from .paths import NotEnumerableError
-from .symbolic_tensor import SYMBOLS, Pending, Pool
-from .symbols import ADVICE, Value
+from .symbolic_tensor import SYMBOLS, Pool, SymbolicTensor
+from .symbols import ADVICE, SymbolicValue
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "add": operator.add,
@@ -39,17 +39,17 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "ne": operator.ne,
     "not_equal": operator.ne,
 }
-_UNARY: dict[str, Callable[[Value], Any]] = {
-    "log": Value.log,
+_UNARY: dict[str, Callable[[SymbolicValue], Any]] = {
+    "log": SymbolicValue.log,
     "log2": lambda value: value.log().scaled(1 / np.log(2)),
     "log10": lambda value: value.log().scaled(1 / np.log(10)),
-    "log1p": Value.log1p,
-    "exp": Value.exp,
-    "expm1": Value.expm1,
-    "neg": Value.negative,
-    "negative": Value.negative,
-    "sqrt": Value.sqrt,
-    "reciprocal": Value.reciprocal,
+    "log1p": SymbolicValue.log1p,
+    "exp": SymbolicValue.exp,
+    "expm1": SymbolicValue.expm1,
+    "neg": SymbolicValue.negative,
+    "negative": SymbolicValue.negative,
+    "sqrt": SymbolicValue.sqrt,
+    "reciprocal": SymbolicValue.reciprocal,
     "square": lambda value: value.power(2.0),
 }
 _CASTS = {"to", "float", "double", "half", "bfloat16", "long", "int", "type", "type_as", "cpu", "cuda"}
@@ -88,7 +88,7 @@ def apply(pool: Pool, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     if func in _PLAIN:
         return _PLAIN[func](pool.cells[_only(args[0])])
     name, in_place, swapped = _named(func)
-    if name in _READS and isinstance(args[0], Pending):
+    if name in _READS and isinstance(args[0], SymbolicTensor):
         return _read(pool, name, args[0])
     if name in _ADDRESSES:
         raise NotEnumerableError(f"{name}() gives away where drawn numbers lie, and what happens there is not seen; {ADVICE}")
@@ -101,7 +101,7 @@ def apply(pool: Pool, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     if name in _COMPARISONS and len(args) == 2 and not kwargs and not in_place:
         found, shape, device = pool.elementwise(_COMPARISONS[name], *args)
         return torch.tensor(found, dtype=torch.bool, device=device).reshape(shape)
-    if name in _CASTS and isinstance(args[0], Pending):
+    if name in _CASTS and isinstance(args[0], SymbolicTensor):
         return _cast(pool, func, args, kwargs)
     if (value := pool.value_in((args, tuple(kwargs.values())))) is None:
         return _decided(pool, func, in_place, args, kwargs)
@@ -126,7 +126,7 @@ def _named(func: Any) -> tuple[str, bool, bool]:
     return name, prefix == "i", prefix == "r"
 
 
-def _read(pool: Pool, name: str, tensor: Pending) -> Any:
+def _read(pool: Pool, name: str, tensor: SymbolicTensor) -> Any:
     match name:
         case "tolist":
             return pool.nested(tensor.codes.tolist())
@@ -137,7 +137,7 @@ def _read(pool: Pool, name: str, tensor: Pending) -> Any:
         case "is_floating_point":
             return tensor.as_dtype.is_floating_point
         case "iter":
-            return iter([Pending.over(codes, tensor.as_dtype) for codes in tensor.codes.unbind()])
+            return iter([SymbolicTensor.over(codes, tensor.as_dtype) for codes in tensor.codes.unbind()])
         case "hash":
             return id(tensor)
         case "repr" | "format":
@@ -153,12 +153,12 @@ def _move(pool: Pool, func: Any, held: tuple[int, ...], in_place: bool, args: tu
     """Let torch move codes. Arguments that hold no elements, such as indices, are decided first."""
     moved = [args[at] for at in held if at < len(args)]
     rest = [arg if at in held else pool.decided(arg) for at, arg in enumerate(args)]
-    first = next((one for one in _tensors(moved) if isinstance(one, Pending)), None)
+    first = next((one for one in _tensors(moved) if isinstance(one, SymbolicTensor)), None)
     if first is None and not any(type(one) in SYMBOLS for one in moved):
         return func(*rest, **pool.decided(kwargs))
     tensors = _tensors(moved)
-    device = tensors[0].device if not isinstance(tensors[0], Pending) else tensors[0].codes.device
-    dtypes = [one.as_dtype if isinstance(one, Pending) else one.dtype for one in tensors]
+    device = tensors[0].device if not isinstance(tensors[0], SymbolicTensor) else tensors[0].codes.device
+    dtypes = [one.as_dtype if isinstance(one, SymbolicTensor) else one.dtype for one in tensors]
     dtype = dtypes[0] if in_place else max(dtypes, key=lambda one: (one.is_floating_point, one.itemsize))
     if in_place:
         pool.adopt(args[0])
@@ -171,7 +171,7 @@ def _move(pool: Pool, func: Any, held: tuple[int, ...], in_place: bool, args: tu
 
 def _over(codes: Any, dtype: torch.dtype) -> Any:
     if isinstance(codes, torch.Tensor):
-        return Pending.over(codes, dtype)
+        return SymbolicTensor.over(codes, dtype)
     return tuple(_over(one, dtype) for one in codes)
 
 
@@ -189,18 +189,18 @@ def _cast(pool: Pool, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     value = pool.value_in(tensor)
     if value is not None and not like.dtype.is_floating_point:
         value.refuse("a cast to whole numbers")
-    return Pending.over(tensor.codes.to(like.device), like.dtype)
+    return SymbolicTensor.over(tensor.codes.to(like.device), like.dtype)
 
 
 def _decided(pool: Pool, func: Any, in_place: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A function that needs to know the tokens."""
     result = func(*pool.decided(args), **pool.decided(kwargs))
-    if in_place and isinstance(args[0], Pending):
+    if in_place and isinstance(args[0], SymbolicTensor):
         return pool.write(args[0], result)
     return result
 
 
-def _continuous(pool: Pool, name: str, value: Value, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _continuous(pool: Pool, name: str, value: SymbolicValue, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Arithmetic on symbols, and the arg-max that ends a race."""
     if name in ("argmax", "argmin", "max", "min") and not (len(args) > 1 and isinstance(args[1], torch.Tensor)):
         return _race(pool, name, *args, **kwargs)
@@ -220,16 +220,16 @@ def _continuous(pool: Pool, name: str, value: Value, args: tuple[Any, ...], kwar
 
 def _float(args: tuple[Any, ...]) -> torch.dtype:
     """The widest floating type among tensors."""
-    dtypes = [one.as_dtype if isinstance(one, Pending) else one.dtype for one in args if isinstance(one, torch.Tensor)]
+    dtypes = [one.as_dtype if isinstance(one, SymbolicTensor) else one.dtype for one in args if isinstance(one, torch.Tensor)]
     return max((one for one in dtypes if one.is_floating_point), key=lambda one: one.itemsize, default=torch.get_default_dtype())
 
 
 def _unary(name: str, cell: Any) -> Any:
-    return _UNARY[name](cell) if isinstance(cell, Value) else getattr(torch, name)(torch.tensor(float(cell))).item()
+    return _UNARY[name](cell) if isinstance(cell, SymbolicValue) else getattr(torch, name)(torch.tensor(float(cell))).item()
 
 
 def _arithmetic(name: str, one: Any, other: Any) -> Any:
-    if isinstance(one, Value) or isinstance(other, Value):
+    if isinstance(one, SymbolicValue) or isinstance(other, SymbolicValue):
         return _ARITHMETIC[name](one, other)
     with np.errstate(all="ignore"):
         return float(_ARITHMETIC[name](np.float64(float(one)), np.float64(float(other))))
@@ -241,12 +241,12 @@ def _bounds(name: str, low: Any = None, high: Any = None, **named: Any) -> tuple
 
 
 def _clamped(cell: Any, low: float | None, high: float | None) -> Any:
-    if isinstance(cell, Value):
+    if isinstance(cell, SymbolicValue):
         return cell.clamped(None if low is None else float(low), None if high is None else float(high))
     return min(max(cell, cell if low is None else low), cell if high is None else high)
 
 
-def _race(pool: Pool, name: str, tensor: Pending, dim: int | None = None, keepdim: bool = False) -> Any:
+def _race(pool: Pool, name: str, tensor: SymbolicTensor, dim: int | None = None, keepdim: bool = False) -> Any:
     codes = tensor.codes.flatten() if dim is None else tensor.codes.movedim(dim, -1)
     rows = [[pool.cells[code] for code in row] for row in codes.reshape(-1, codes.shape[-1]).tolist()]
     won = [race([-cell for cell in row] if name.endswith("min") else row) for row in rows]
@@ -255,15 +255,15 @@ def _race(pool: Pool, name: str, tensor: Pending, dim: int | None = None, keepdi
     if name.startswith("arg"):
         return at
     # What the winning clock shows is not followed: any of its row's, which are all used up, stands for it.
-    values = [next((cell for cell in row if isinstance(cell, Value)), row[0]) for row in rows]
+    values = [next((cell for cell in row if isinstance(cell, SymbolicValue)), row[0]) for row in rows]
     best = pool.tensor(values, shape, tensor.as_dtype, codes.device)
     return best if dim is None else getattr(torch.return_types, name)((best, at))
 
 
 def _searched(pool: Pool, edges: torch.Tensor, found: Any, *_: Any) -> torch.Tensor:
     """How many edges lie below each draw, row by row; which side ties go to does not matter."""
-    if not isinstance(found, Pending):
-        found = Pending.over(pool.coded(found, edges.device), edges.dtype)
+    if not isinstance(found, SymbolicTensor):
+        found = SymbolicTensor.over(pool.coded(found, edges.device), edges.dtype)
     shape = found.codes.shape
     rows = edges.expand(*shape[:-1], edges.shape[-1]).reshape(-1, edges.shape[-1]) if edges.dim() > 1 else edges[None]
     cells = pool.of(found)

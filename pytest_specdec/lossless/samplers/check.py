@@ -12,10 +12,10 @@ from ...common.errors import RequestError
 from ..budget import CALL, check_alpha
 from ..enumeration.paths import NotEnumerableError
 from .edge_draws import check_boundary
-from .exact import Given, Round, law_error
-from .exact_batch import Batch, batch_error
+from .exact import RoundInput, SamplerCall, distribution_gap
+from .exact_batch import BatchInput, batch_error
 from .failure import Fault, found_in
-from .sampled import Sampled, sampled_law_test
+from .sampled import Sampled, sampled_distribution_test
 from .sampled_rounds import generator_of, seeded
 from .sampler import Arrays, Drafts, Sampler, Verify
 from .search import drawn_rounds, opposed_round, smallest_batch, smallest_round
@@ -44,9 +44,9 @@ class Checked:
     reason: str = ""
     """Why it was sampled although it was to be enumerated."""
     detectable: float = 0.0
-    """The total variation of the first token that sampling finds 19 times in 20; 0 where the law is exact."""
+    """The total variation of the first token that sampling finds 19 times in 20; 0 where the distribution is exact."""
     alpha: float = 0.0
-    """The probability with which a lossless sampler would have failed; 0 where the law is exact."""
+    """The probability with which a lossless sampler would have failed; 0 where the distribution is exact."""
     batches: int = 0
     """Further examples in which the rows of a batch had different numbers of drafts, 0 among them."""
     untried: str = ""
@@ -92,7 +92,7 @@ def assert_lossless(
     seed: int = 0,
     alpha: float = CALL,
 ) -> Checked:
-    """Raise AssertionError unless the emitted tokens follow the target's joint law, whatever p, q and the drafts are.
+    """Raise AssertionError unless the emitted tokens follow the target's joint distribution, whatever p, q and the drafts are.
 
     `verify(target_probs, draft_probs, draft_tokens, generator=None)` gets p (k + 1, V), q (k, V) and the drafts (k,)
     and returns the emitted tokens; `drafts`, `batched`, `arrays` and `dtype` say otherwise, see Sampler. Rounds of 1 to
@@ -155,19 +155,19 @@ def _exact(plan: _Plan) -> Checked:
     return Checked(plan.sampler.name, "exact", plan.examples, batches=batches, untried=_untried(plan.sampler))
 
 
-def _wrong(plan: _Plan, given: Round | Batch) -> Fault | None:
+def _wrong(plan: _Plan, given: RoundInput | BatchInput) -> Fault | None:
     """Raises NotEnumerableError where the sampler fails on draws that are followed and not on real ones."""
-    fault = found_in(lambda: _wrong_law(plan.sampler, given))
+    fault = found_in(lambda: _wrong_distribution(plan.sampler, given))
     if fault is not None and fault.cause is not None and not _raises(plan.sampler, given, type(fault.cause)):
         raise NotEnumerableError(f'{fault.text}, and only while its draws were followed; use method="sampled"')
-    if isinstance(given, Round):
+    if isinstance(given, RoundInput):
         return found_in(lambda: check_boundary(plan.sampler, given)) if fault is None and plan.boundary else fault
     if fault is None or fault.cause is None:
         return fault
     return dataclasses.replace(fault, text=f"{given} {fault.text}")
 
 
-def _raises(sampler: Sampler, given: Given, kind: type[Exception]) -> bool:
+def _raises(sampler: Sampler, given: SamplerCall, kind: type[Exception]) -> bool:
     """Whether some real rounds end in such an exception."""
     cases = [drafts for drafts, _ in given.drafted(sampler)]
     with seeded(0):
@@ -181,12 +181,12 @@ def _raises(sampler: Sampler, given: Given, kind: type[Exception]) -> bool:
     return False
 
 
-def _wrong_law(sampler: Sampler, given: Round | Batch) -> Fault | None:
-    if isinstance(given, Batch):
-        wrong = batch_error(given.law(sampler), given, sampler.tolerance)
+def _wrong_distribution(sampler: Sampler, given: RoundInput | BatchInput) -> Fault | None:
+    if isinstance(given, BatchInput):
+        wrong = batch_error(given.distribution(sampler), given, sampler.tolerance)
         return None if wrong is None else Fault.of_batch(wrong, given)
-    error = law_error(given.law(sampler), given.target, given.k, sampler.tolerance)
-    return None if error is None else Fault.of_law(error, given, sampler)
+    error = distribution_gap(given.distribution(sampler), given.target, given.k, sampler.tolerance)
+    return None if error is None else Fault.of_distribution(error, given, sampler)
 
 
 def _sampled(plan: _Plan, reason: str) -> Checked:
@@ -214,17 +214,17 @@ def _sampled(plan: _Plan, reason: str) -> Checked:
     )
 
 
-def _biased(plan: _Plan, given: Round, ragged: bool, alpha: float, passed: list[Sampled]) -> Fault | None:
+def _biased(plan: _Plan, given: RoundInput, ragged: bool, alpha: float, passed: list[Sampled]) -> Fault | None:
     """Count one more round; `passed` are the tests before, and this one where nothing is wrong."""
-    laws, seed = (given.target, given.draft, given.k), plan.seed + len(passed)
-    test = sampled_law_test(plan.sampler, *laws, alpha=alpha, draws=plan.draws, seed=seed, ragged=ragged)
+    distributions, seed = (given.target, given.draft, given.k), plan.seed + len(passed)
+    test = sampled_distribution_test(plan.sampler, *distributions, alpha=alpha, draws=plan.draws, seed=seed, ragged=ragged)
     if test.caught:
         return Fault(test.message, test.prefix)
     passed.append(test)
     return None
 
 
-def _raise(sampler: Sampler, fault: Fault | None, how: str, given: Round | Batch | None = None) -> None:
+def _raise(sampler: Sampler, fault: Fault | None, how: str, given: RoundInput | BatchInput | None = None) -> None:
     __tracebackhide__ = True
     if fault is not None:
         shown = "" if given is None else f"\n{fault.shown(given)}"

@@ -1,6 +1,6 @@
-"""Do counted tokens follow the laws that they are said to follow? Evidence that may be looked at at any time.
+"""Do counted tokens follow the distributions that they are said to follow? Evidence that may be looked at at any time.
 
-n tokens behind a prefix, n_i of them token i, are bet on with a law drawn from a Dirichlet distribution around the null's
+n tokens behind a prefix, n_i of them token i, are bet on with a distribution drawn from a Dirichlet distribution around the null's
 p, of concentration c: B(c p + n) / B(c p) / prod p_i^n_i has expectation one under p, exactly, whatever n is
 (Krichevsky and Trofimov, 1981, with c p in place of 1/2). Means over c, and products over prefixes, are test martingales
 again: by Ville's inequality one ever reaches 1 / alpha with probability `alpha` at most, wherever the counting stops.
@@ -30,8 +30,8 @@ class Level:
     vocab_size: int
     prefixes: np.ndarray
     """Codes of the prefixes: their tokens as digits in base `vocab_size`."""
-    laws: np.ndarray
-    """Which law p stands behind the prefix: equal numbers, equal laws."""
+    distributions: np.ndarray
+    """Which distribution p stands behind the prefix: equal numbers, equal distributions."""
     tokens: np.ndarray
     chances: np.ndarray
     """p(token)."""
@@ -44,7 +44,7 @@ class Level:
     def evidence(self) -> float:
         """Logarithm of a mean of three products over the prefixes, each at home in another kind of bias.
 
-        With a bet behind few prefixes, behind half of them, and one for all prefixes with the same law together. Where
+        With a bet behind few prefixes, behind half of them, and one for all prefixes with the same distribution together. Where
         no bet is made nothing is lost: most prefixes are visited too seldom to tell.
         """
         bets = self.bets()
@@ -55,8 +55,10 @@ class Level:
         return float(special.logsumexp(products) - math.log(len(products)))
 
     def _pooled(self) -> np.ndarray:
-        """Logarithms (laws,) of the bet on what stands behind all prefixes with the same law."""
-        codes, first, where = np.unique(self.laws * self.vocab_size + self.tokens, return_index=True, return_inverse=True)
+        """Logarithms (distributions,) of the bet on what stands behind all prefixes with the same distribution."""
+        codes, first, where = np.unique(
+            self.distributions * self.vocab_size + self.tokens, return_index=True, return_inverse=True
+        )
         return log_bets(codes // self.vocab_size, self.chances[first], np.bincount(where, self.counts))
 
 
@@ -86,8 +88,8 @@ def _spiked(bets: np.ndarray, log_share: float) -> float:
 def detectable(draws: int, support: int, alpha: float, k: int) -> float:
     """The smallest total variation that `log_evidence` finds 95 times in 100 among `draws` rounds of k drafts; at most 1.
 
-    Of the law of the first token, over `support` tokens. In any direction: t of total variation is a chi-square distance
-    of 4 t^2 or more, least where half of the law's mass gains what the other half loses. The bet of concentration c is
+    Of the distribution of the first token, over `support` tokens. In any direction: t of total variation is a chi-square distance
+    of 4 t^2 or more, least where half of the distribution's mass gains what the other half loses. The bet of concentration c is
     then, of n draws, about exp(n/(n+c) X/2) (c/(n+c))^((support-1)/2) with X noncentrally chi-square distributed, 4 n t^2
     the noncentrality. Where only one token is possible, any other is infinite evidence.
     """

@@ -1,4 +1,4 @@
-"""Draws at the ends of their range, which the exact law leaves out: u = 0, and the largest u below 1.
+"""Draws at the ends of their range, which the exact distribution leaves out: u = 0, and the largest u below 1.
 
 torch.rand gives 0 once in 2^24 draws, in half precision once in 2^8 to 2^11, and a sampler that then accepts or draws a
 token of probability 0 has emitted what the target never would (sgl-project/sglang#35771).
@@ -11,8 +11,8 @@ import math
 from typing import Any
 
 from ...common.errors import SpecdecError
-from ..enumeration.draw_sources import Forced
-from .exact import Round, intercepted
+from ..enumeration.draw_sources import ForcedDraws
+from .exact import RoundInput, intercepted
 from .prefix_tree import Prefix
 from .sampler import ContractError, Sampler, check_emitted
 
@@ -23,9 +23,9 @@ MOST_DRAFTS, MOST_DRAWS = 4, 16
 """Drafts of a round, and uniforms of a call, that are tried."""
 
 
-def check_boundary(sampler: Sampler, given: Round) -> None:
+def check_boundary(sampler: Sampler, given: RoundInput) -> None:
     """Put one uniform after the other at an end. Raises ContractError for a token that the target never emits."""
-    source, cases = Forced(), itertools.product(_tried(sampler, given), ENDS.items())
+    source, cases = ForcedDraws(), itertools.product(_tried(sampler, given), ENDS.items())
     with intercepted(source, sampler) as (generator, torchs):
         for drafts, (name, end) in cases:
             for at in range(MOST_DRAWS):
@@ -37,7 +37,7 @@ def check_boundary(sampler: Sampler, given: Round) -> None:
                     break
 
 
-def _emitted(sampler: Sampler, given: Round, drafts: Prefix | None, generator: Any, it: str) -> list[int]:
+def _emitted(sampler: Sampler, given: RoundInput, drafts: Prefix | None, generator: Any, it: str) -> list[int]:
     try:
         return [int(one) for one in sampler.call(given.inputs(sampler, drafts), generator)]
     except SpecdecError:
@@ -46,19 +46,19 @@ def _emitted(sampler: Sampler, given: Round, drafts: Prefix | None, generator: A
         raise ContractError(f"{it} raised {type(crash).__name__}: {crash}; guard logarithms and divisions") from crash
 
 
-def _tried(sampler: Sampler, given: Round) -> list[Prefix | None]:
+def _tried(sampler: Sampler, given: RoundInput) -> list[Prefix | None]:
     """Those drafts that the target can least emit."""
     possible = [drafts for drafts, _ in given.drafted(sampler)]
     return sorted(possible, key=lambda drafts: _unlikely(drafts, given))[:MOST_DRAFTS]
 
 
-def _unlikely(drafts: Prefix | None, given: Round) -> float:
+def _unlikely(drafts: Prefix | None, given: RoundInput) -> float:
     if drafts is None:
         return 0.0
     return math.prod(given.target.row(drafts[:at])[token] for at, token in enumerate(drafts))
 
 
-def _check_possible(emitted: list[int], drafts: Prefix | None, given: Round, it: str) -> None:
+def _check_possible(emitted: list[int], drafts: Prefix | None, given: RoundInput, it: str) -> None:
     check_emitted(emitted, drafts, given.k, given.target.vocab_size, it)
     for at, token in enumerate(emitted):
         if given.target.row(tuple(emitted[:at]))[token] == 0:

@@ -1,7 +1,7 @@
-"""The exact law of what a sampler emits: its draws become symbols, and every way through it is followed.
+"""The exact distribution of what a sampler emits: its draws become symbols, and every way through it is followed.
 
 No simulation is involved, so a bias of 1e-6 is seen. Draws count as continuous and parameters as exact: what happens on
-the grid of floating-point uniforms, such as a draw of exactly 0, is not in this law; `check` forces such draws.
+the grid of floating-point uniforms, such as a draw of exactly 0, is not in this distribution; `check` forces such draws.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import numpy as np
 import torch
 
 from ...common.errors import RequestError
-from ..enumeration.draw_sources import Source, Symbols
-from ..enumeration.lazy_token import Token
+from ..enumeration.draw_sources import DrawSource, SymbolicDraws
+from ..enumeration.lazy_token import LazyToken
 from ..enumeration.numpy_draws import numpy_draws
 from ..enumeration.paths import UNSTEADY, NotEnumerableError, Paths
 from ..enumeration.torch_draws import TorchDraws
-from .prefix_tree import Laws, Prefix, PrefixTree, as_tree
+from .prefix_tree import Distributions, Prefix, PrefixTree, as_tree
 from .sampled_rounds import cuda_devices
 from .sampler import Arrays, Drafts, Emitted, Inputs, Sampler, Verify, check_emitted
 
-Law = dict[Prefix, float]
-JointLaw = dict[tuple[Prefix, ...], float]
+Distribution = dict[Prefix, float]
+JointDistribution = dict[tuple[Prefix, ...], float]
 """Of the tokens that the rows of a batch emit together."""
 Result = TypeVar("Result")
 UNREACHED = 2**-24
@@ -38,58 +38,58 @@ _REPEATS = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class LawError:
+class DistributionGap:
     """The worst probability among the shortest prefixes that have a wrong one."""
 
     prefix: Prefix
     expected: float
     got: float
     total_variation: float
-    """Between the laws of all prefixes of this length."""
+    """Between the distributions of all prefixes of this length."""
 
 
-def output_law(
+def output_distribution(
     verify: Verify,
-    target: PrefixTree | Laws,
-    draft: PrefixTree | Laws,
+    target: PrefixTree | Distributions,
+    draft: PrefixTree | Distributions,
     k: int,
     *,
     arrays: Arrays = "auto",
     drafts: Drafts = "given",
     batched: bool = False,
-) -> Law:
-    """The law of the tokens that one round emits: {(tokens): probability}, exact up to rounding.
+) -> Distribution:
+    """The distribution of the tokens that one round emits: {(tokens): probability}, exact up to rounding.
 
-    `target` and `draft` are prefix trees, or what PrefixTree takes: one law (V,), a list of laws by position, a mapping
+    `target` and `draft` are prefix trees, or what PrefixTree takes: one distribution (V,), a list of distributions by position, a mapping
     from prefixes or a function of the prefix. Drafts are drawn from `draft`, position by position, or with
     `drafts="own"` by the sampler. The other options are Sampler's. Raises NotEnumerableError for a sampler that cannot
     be followed, ContractError for what no round can emit.
     """
-    return Round(as_tree(target), as_tree(draft), k).law(Sampler(verify, arrays, drafts, batched))
+    return RoundInput(as_tree(target), as_tree(draft), k).distribution(Sampler(verify, arrays, drafts, batched))
 
 
 @dataclasses.dataclass(frozen=True)
-class Round:
-    """What one round is given: the laws of target and drafter, and how many tokens are drafted."""
+class RoundInput:
+    """What one round is given: the distributions of target and drafter, and how many tokens are drafted."""
 
     target: PrefixTree
     draft: PrefixTree
     k: int
 
-    def law(self, sampler: Sampler) -> Law:
-        """The law of the emitted tokens, see `output_law`."""
+    def distribution(self, sampler: Sampler) -> Distribution:
+        """The distribution of the emitted tokens, see `output_distribution`."""
         if self.k < 1 or self.target.vocab_size != self.draft.vocab_size:
             sizes = f"{self.target.vocab_size} and {self.draft.vocab_size}"
             raise RequestError(f"k is {self.k}, the vocabularies have {sizes} tokens; use k of 1 or more and one vocabulary")
-        law: Law = {}
+        distribution: Distribution = {}
         cases = list(self.drafted(sampler))
         for drafts, _ in cases:
-            self.inputs(sampler, drafts)  # laws may be drawn when they are first asked for
-        with Following(sampler) as following:
+            self.inputs(sampler, drafts)  # distributions may be drawn when they are first asked for
+        with PathFollower(sampler) as following:
             for drafts, chance in cases:
-                for emitted, weight in following.law(self, drafts).items():
-                    law[emitted] = law.get(emitted, 0.0) + chance * weight
-        return law
+                for emitted, weight in following.distribution(self, drafts).items():
+                    distribution[emitted] = distribution.get(emitted, 0.0) + chance * weight
+        return distribution
 
     def drafted(self, sampler: Sampler) -> Iterator[tuple[Prefix | None, float]]:
         """All drafts that can be drawn, with their probability; one None for a sampler that draws its own."""
@@ -102,8 +102,8 @@ class Round:
                 yield drafts, chance
 
     def inputs(self, sampler: Sampler, drafts: Prefix | None) -> Inputs:
-        """Raises RequestError where a sampler is to draw its own drafts from laws that depend on them."""
-        sampler.check_laws(self.target, self.draft)
+        """Raises RequestError where a sampler is to draw its own drafts from distributions that depend on them."""
+        sampler.check_distributions(self.target, self.draft)
         along = drafts if drafts is not None else (0,) * self.k
         target, draft = self.target.rows(along), self.draft.rows(along)[:-1]
         return (
@@ -117,7 +117,7 @@ class Round:
         check_emitted(rows[0], drafts, self.k, self.target.vocab_size)
 
 
-class Given(Protocol):
+class SamplerCall(Protocol):
     """What one call of a sampler is given: a Round, or a batch of them."""
 
     def drafted(self, sampler: Sampler) -> Iterator[tuple[Any, float]]: ...
@@ -127,14 +127,14 @@ class Given(Protocol):
     def check(self, rows: Sequence[Prefix], drafts: Any) -> None: ...
 
 
-class Following(contextlib.AbstractContextManager["Following"]):
+class PathFollower(contextlib.AbstractContextManager["PathFollower"]):
     """While entered, calls of a sampler are followed along all their paths."""
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler, self._paths, self._stack = sampler, Paths(), contextlib.ExitStack()
 
-    def __enter__(self) -> Following:
-        source = Symbols(self._paths)
+    def __enter__(self) -> PathFollower:
+        source = SymbolicDraws(self._paths)
         self._generator, self._torch = self._stack.enter_context(intercepted(source, self._sampler))
         return self
 
@@ -148,32 +148,32 @@ class Following(contextlib.AbstractContextManager["Following"]):
             result = once(self._generator)
             yield result, self._paths.weight
 
-    def law(self, given: Round, drafts: Prefix | None) -> Law:
-        """The law of the tokens that a round emits for given drafts, see `joint_law`."""
-        return {rows[0]: weight for rows, weight in self.joint_law(given, drafts).items()}
+    def distribution(self, given: RoundInput, drafts: Prefix | None) -> Distribution:
+        """The distribution of the tokens that a round emits for given drafts, see `joint_law`."""
+        return {rows[0]: weight for rows, weight in self.joint_distribution(given, drafts).items()}
 
-    def joint_law(self, given: Given, drafts: Any) -> JointLaw:
-        """The law of the tokens that all rows of one call emit for given drafts.
+    def joint_distribution(self, given: SamplerCall, drafts: Any) -> JointDistribution:
+        """The distribution of the tokens that all rows of one call emit for given drafts.
 
         Raises NotEnumerableError where tokens that no intercepted draw decides are others in another call.
         """
         inputs, untouched = (given.inputs(self._sampler, drafts) for _ in range(2))
         try:
-            law = self._followed(inputs)
-            if len(law) == 1 and any(self._followed(inputs) != law for _ in range(_REPEATS)):
+            distribution = self._followed(inputs)
+            if len(distribution) == 1 and any(self._followed(inputs) != distribution for _ in range(_REPEATS)):
                 raise NotEnumerableError(UNSTEADY)
         finally:
             self._sampler.unchanged(untouched, inputs)  # first, since paths differ where arguments do
-        for rows in (one for one, weight in law.items() if weight > UNREACHED):
+        for rows in (one for one, weight in distribution.items() if weight > UNREACHED):
             given.check(rows, drafts)
-        return law
+        return distribution
 
-    def _followed(self, inputs: Inputs) -> JointLaw:
-        law: JointLaw = {}
+    def _followed(self, inputs: Inputs) -> JointDistribution:
+        distribution: JointDistribution = {}
         for emitted, weight in self.runs(lambda generator: self._emitted(inputs, generator)):
             for rows, share in joint_outcomes(emitted):
-                law[rows] = law.get(rows, 0.0) + share * weight
-        return law
+                distribution[rows] = distribution.get(rows, 0.0) + share * weight
+        return distribution
 
     def _emitted(self, inputs: Inputs, generator: Any) -> list[Emitted]:
         """One run along the current path; nothing from a path that rounding alone opens, where it fails."""
@@ -186,7 +186,7 @@ class Following(contextlib.AbstractContextManager["Following"]):
 
 
 @contextlib.contextmanager
-def intercepted(source: Source, sampler: Sampler) -> Iterator[tuple[Any, TorchDraws]]:
+def intercepted(source: DrawSource, sampler: Sampler) -> Iterator[tuple[Any, TorchDraws]]:
     """Answer all draws from a source; yields the generator to pass.
 
     Raises NotEnumerableError at the end if a generator was advanced nevertheless.
@@ -216,10 +216,10 @@ def _states(generator: torch.Generator) -> dict[str, Any]:
 
 def outcomes(emitted: Emitted) -> Iterator[tuple[Prefix, float]]:
     """What undecided tokens may turn out to be; they are independent."""
-    undecided = list({id(one): one for one in emitted if isinstance(one, Token)}.values())
+    undecided = list({id(one): one for one in emitted if isinstance(one, LazyToken)}.values())
     for picked in itertools.product(*(one.weights.items() for one in undecided)):
         known = {id(one): outcome for one, (outcome, _) in zip(undecided, picked, strict=True)}
-        yield tuple(known[id(one)] if isinstance(one, Token) else one for one in emitted), math.prod(w for _, w in picked)
+        yield tuple(known[id(one)] if isinstance(one, LazyToken) else one for one in emitted), math.prod(w for _, w in picked)
 
 
 def joint_outcomes(rows: Sequence[Emitted]) -> Iterator[tuple[tuple[Prefix, ...], float]]:
@@ -229,34 +229,36 @@ def joint_outcomes(rows: Sequence[Emitted]) -> Iterator[tuple[tuple[Prefix, ...]
         yield tuple(whole[end - len(row) : end] for row, end in zip(rows, ends, strict=True)), share
 
 
-def law_error(law: Law, target: PrefixTree | Laws, k: int, tolerance: float) -> LawError | None:
-    """Compare a round's output law with the target's, over all prefixes of up to k + 1 tokens.
+def distribution_gap(
+    distribution: Distribution, target: PrefixTree | Distributions, k: int, tolerance: float
+) -> DistributionGap | None:
+    """Compare a round's output distribution with the target's, over all prefixes of up to k + 1 tokens.
 
     Emitted tokens are continued by samples of the target, so every prefix must have exactly the target's probability.
     """
     tree = as_tree(target)
-    through: Law = {}
-    for emitted, weight in law.items():
+    through: Distribution = {}
+    for emitted, weight in distribution.items():
         for length in range(1, len(emitted) + 1):
             through[emitted[:length]] = through.get(emitted[:length], 0.0) + weight
     level: dict[Prefix, tuple[float, float]] = {(): (1.0, 0.0)}
     for _ in range(k + 1):
-        level = _next_level(level, law, through, tree)
+        level = _next_level(level, distribution, through, tree)
         gaps = {prefix: abs(through.get(prefix, 0.0) + continued - wanted) for prefix, (wanted, continued) in level.items()}
         worst = max(gaps, key=gaps.__getitem__)
         if not gaps[worst] <= tolerance:
             wanted, continued = level[worst]
-            return LawError(worst, wanted, through.get(worst, 0.0) + continued, sum(gaps.values()) / 2)
+            return DistributionGap(worst, wanted, through.get(worst, 0.0) + continued, sum(gaps.values()) / 2)
     return None
 
 
 def _next_level(
-    level: dict[Prefix, tuple[float, float]], law: Law, through: Law, tree: PrefixTree
+    level: dict[Prefix, tuple[float, float]], distribution: Distribution, through: Distribution, tree: PrefixTree
 ) -> dict[Prefix, tuple[float, float]]:
     """From each prefix to those one token longer: the target's probability, and that of rounds which the target continued."""
     longer = {}
     for prefix, (wanted, continued) in level.items():
-        ended = continued + law.get(prefix, 0.0)
+        ended = continued + distribution.get(prefix, 0.0)
         for token, chance in enumerate(tree.row(prefix)):
             longer[(*prefix, token)] = wanted * chance, ended * chance
     return longer

@@ -1,4 +1,4 @@
-"""The exact law of a batch whose rows have different numbers of drafts: each row's own, and all rows' together.
+"""The exact distribution of a batch whose rows have different numbers of drafts: each row's own, and all rows' together.
 
 Rows keep apart if each follows its own target, and all of them together the product of their targets.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .exact import Following, JointLaw, Law, LawError, Round, law_error
+from .exact import Distribution, DistributionGap, JointDistribution, PathFollower, RoundInput, distribution_gap
 from .prefix_tree import Prefix
 from .sampler import Inputs, Sampler, check_emitted
 
@@ -22,10 +22,10 @@ Drafts = tuple[Prefix | None, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Batch:
+class BatchInput:
     """Rounds of several requests in one call. Rows may have 0 drafts, but not all of them."""
 
-    rows: tuple[Round, ...]
+    rows: tuple[RoundInput, ...]
 
     def __str__(self) -> str:
         return f"in a batch whose rows have {self.counts} drafts"
@@ -41,34 +41,34 @@ class Batch:
             yield tuple(drafts for drafts, _ in rows), math.prod(chance for _, chance in rows)
 
     def inputs(self, sampler: Sampler, drafts: Drafts) -> Inputs:
-        """Raises RequestError where a sampler is to draw its own drafts from laws that depend on them."""
+        """Raises RequestError where a sampler is to draw its own drafts from distributions that depend on them."""
         width = max(self.counts)
-        targets, laws, tokens = [], [], []
+        targets, distributions, tokens = [], [], []
         for row, own in zip(self.rows, drafts, strict=True):
-            sampler.check_laws(row.target, row.draft)
+            sampler.check_distributions(row.target, row.draft)
             along, missing = own if own is not None else (0,) * row.k, width - row.k
             padding = [(1 / row.target.vocab_size,) * row.target.vocab_size] * missing
             targets.append([*row.target.rows(along), *padding])
-            laws.append([*row.draft.rows(along)[: row.k], *padding])
+            distributions.append([*row.draft.rows(along)[: row.k], *padding])
             tokens.append([*along, *[0] * missing])
-        return sampler.arguments(targets, laws, tokens, self.counts)
+        return sampler.arguments(targets, distributions, tokens, self.counts)
 
     def check(self, rows: Sequence[Prefix], drafts: Drafts) -> None:
         """Raises ContractError for tokens that no such batch can emit."""
         for at, (emitted, own, row) in enumerate(zip(rows, drafts, self.rows, strict=True)):
             check_emitted(emitted, own, row.k, row.target.vocab_size, f"{self}, row {at}")
 
-    def law(self, sampler: Sampler) -> JointLaw:
-        """The law of what the rows emit together, see `output_law`."""
-        law: JointLaw = {}
+    def distribution(self, sampler: Sampler) -> JointDistribution:
+        """The distribution of what the rows emit together, see `output_distribution`."""
+        distribution: JointDistribution = {}
         cases = list(self.drafted(sampler))
         for drafts, _ in cases:
-            self.inputs(sampler, drafts)  # laws may be drawn when they are first asked for
-        with Following(sampler) as following:
+            self.inputs(sampler, drafts)  # distributions may be drawn when they are first asked for
+        with PathFollower(sampler) as following:
             for drafts, chance in cases:
-                for emitted, weight in following.joint_law(self, drafts).items():
-                    law[emitted] = law.get(emitted, 0.0) + chance * weight
-        return {emitted: weight for emitted, weight in law.items() if self._possible(emitted)}
+                for emitted, weight in following.joint_distribution(self, drafts).items():
+                    distribution[emitted] = distribution.get(emitted, 0.0) + chance * weight
+        return {emitted: weight for emitted, weight in distribution.items() if self._possible(emitted)}
 
     def _possible(self, rows: Sequence[Prefix]) -> bool:
         """False for what stands for a path that fails, which rounding alone opens (see `Following`)."""
@@ -80,10 +80,10 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class RowError:
-    """What is wrong in the law of one row."""
+    """What is wrong in the distribution of one row."""
 
     row: int
-    error: LawError
+    error: DistributionGap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,22 +95,22 @@ class Dependence:
     got: float
 
 
-def batch_error(law: JointLaw, batch: Batch, tolerance: float) -> RowError | Dependence | None:
-    """Compare the law of a batch with the targets of its rows, first row by row."""
+def batch_error(distribution: JointDistribution, batch: BatchInput, tolerance: float) -> RowError | Dependence | None:
+    """Compare the distribution of a batch with the targets of its rows, first row by row."""
     for at, row in enumerate(batch.rows):
-        own: Law = {}
-        for emitted, weight in law.items():
+        own: Distribution = {}
+        for emitted, weight in distribution.items():
             own[emitted[at]] = own.get(emitted[at], 0.0) + weight
-        if (error := law_error(own, row.target, row.k, tolerance)) is not None:
+        if (error := distribution_gap(own, row.target, row.k, tolerance)) is not None:
             return RowError(at, error)
-    return _dependence(law, batch, tolerance * len(batch.rows))
+    return _dependence(distribution, batch, tolerance * len(batch.rows))
 
 
-def _dependence(law: JointLaw, batch: Batch, tolerance: float) -> Dependence | None:
+def _dependence(distribution: JointDistribution, batch: BatchInput, tolerance: float) -> Dependence | None:
     """Of the rows' tokens, each row continued by its target; of the first tokens alone where these show it."""
-    seen = [{emitted: at for at, emitted in enumerate(dict.fromkeys(row))} for row in zip(*law, strict=True)]
+    seen = [{emitted: at for at, emitted in enumerate(dict.fromkeys(row))} for row in zip(*distribution, strict=True)]
     got = np.zeros([len(row) for row in seen])
-    for emitted, weight in law.items():
+    for emitted, weight in distribution.items():
         got[tuple(row[tokens] for row, tokens in zip(seen, emitted, strict=True))] += weight
     targets = [_target(row) for row in batch.rows]
     for axis, (row, target) in enumerate(zip(seen, targets, strict=True)):
@@ -132,7 +132,7 @@ def _dependence(law: JointLaw, batch: Batch, tolerance: float) -> Dependence | N
     return None
 
 
-def _target(row: Round) -> np.ndarray:
+def _target(row: RoundInput) -> np.ndarray:
     """(V, ...): the target's probability of each k + 1 tokens."""
     size = row.target.vocab_size
     chances = [
@@ -143,8 +143,8 @@ def _target(row: Round) -> np.ndarray:
 
 
 def _continued(target: np.ndarray, emitted: Prefix) -> np.ndarray:
-    """(V, ...): the law of k + 1 tokens which begin with those that were emitted."""
-    law = np.zeros_like(target)
+    """(V, ...): the distribution of k + 1 tokens which begin with those that were emitted."""
+    distribution = np.zeros_like(target)
     chance = target[emitted].sum()
-    law[emitted] = target[emitted] / chance if chance > 0 else 0.0
-    return law
+    distribution[emitted] = target[emitted] / chance if chance > 0 else 0.0
+    return distribution

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from ...common.errors import RequestError
 from ..enumeration.paths import NotEnumerableError
-from .exact import Following, LawError, Round
-from .exact_batch import Batch, Dependence, RowError
+from .exact import DistributionGap, PathFollower, RoundInput
+from .exact_batch import BatchInput, Dependence, RowError
 from .prefix_tree import Prefix
 from .sampler import ContractError, Sampler
 
@@ -19,9 +19,9 @@ class Fault:
 
     text: str
     prefix: Prefix = ()
-    """The tokens along which the laws are shown."""
+    """The tokens along which the distributions are shown."""
     how: str = ""
-    """`contract` for what is wrong whatever the law is."""
+    """`contract` for what is wrong whatever the distribution is."""
     cause: Exception | None = None
     example: str = ""
     """Drafts that lead there."""
@@ -29,11 +29,11 @@ class Fault:
     """Of a batch, the one that is wrong."""
 
     @classmethod
-    def of_law(cls, error: LawError, given: Round, sampler: Sampler) -> Fault:
+    def of_distribution(cls, error: DistributionGap, given: RoundInput, sampler: Sampler) -> Fault:
         return cls(_told(error), error.prefix, example=_example(error, given, sampler))
 
     @classmethod
-    def of_batch(cls, error: RowError | Dependence, given: Batch) -> Fault:
+    def of_batch(cls, error: RowError | Dependence, given: BatchInput) -> Fault:
         if isinstance(error, RowError):
             return cls(f"{given}, row {error.row}: {_told(error.error)}", error.error.prefix, row=error.row)
         tokens = " and ".join(str(list(one)) for one in error.tokens)
@@ -42,27 +42,27 @@ class Fault:
             f"{error.expected:.6g}, though each row alone follows its own; draw noise of its own for each row"
         )
 
-    def shown(self, given: Round | Batch) -> str:
-        """The laws along the prefix, and the drafts."""
-        if isinstance(given, Round):
+    def shown(self, given: RoundInput | BatchInput) -> str:
+        """The distributions along the prefix, and the drafts."""
+        if isinstance(given, RoundInput):
             return self._shown(given)
         rows = [dataclasses.replace(self, prefix=self.prefix * (at == self.row))._shown(row) for at, row in enumerate(given.rows)]
         return "\n".join(f"  row {at}:{shown}" for at, shown in enumerate(rows))
 
-    def _shown(self, given: Round) -> str:
+    def _shown(self, given: RoundInput) -> str:
         along = (*self.prefix, *[0] * given.k)[: given.k]
-        laws = [(along[:at], given.target.row(along[:at]), given.draft.row(along[:at])) for at in range(given.k)]
-        laws = laws[: max(1, len(self.prefix))] if self.prefix else laws
+        distributions = [(along[:at], given.target.row(along[:at]), given.draft.row(along[:at])) for at in range(given.k)]
+        distributions = distributions[: max(1, len(self.prefix))] if self.prefix else distributions
         lines = [f"  k = {given.k}{self.example}"]
-        for prefix, p, q in laws:
-            lines.append(f"  p = {_law(p)}  q = {_law(q)}{f'  after {list(prefix)}' if prefix else ''}")
+        for prefix, p, q in distributions:
+            lines.append(f"  p = {_distribution(p)}  q = {_distribution(q)}{f'  after {list(prefix)}' if prefix else ''}")
         if len(self.prefix) > given.k or not given.k:
             after = self.prefix[: given.k]
-            lines.append(f"  p = {_law(given.target.row(after))}{f'  after {list(after)}' if after else ''}")
+            lines.append(f"  p = {_distribution(given.target.row(after))}{f'  after {list(after)}' if after else ''}")
         return "\n".join(lines)
 
 
-def _told(error: LawError) -> str:
+def _told(error: DistributionGap) -> str:
     return (
         f"{list(error.prefix)} is emitted with probability {error.got:.6g} where the target has {error.expected:.6g} "
         f"(total variation {error.total_variation:.2g})"
@@ -83,20 +83,20 @@ def found_in(check: Callable[[], Fault | None]) -> Fault | None:
         )
 
 
-def _example(error: LawError, given: Round, sampler: Sampler) -> str:
+def _example(error: DistributionGap, given: RoundInput, sampler: Sampler) -> str:
     """The drafts that most often lead to a prefix which is emitted too often, or that should."""
     if sampler.drafts == "own":
         return ""
     chances = dict(given.drafted(sampler))
-    with Following(sampler) as following:
-        shares = {drafts: _share(following.law(given, drafts), error.prefix) for drafts in chances}
+    with PathFollower(sampler) as following:
+        shares = {drafts: _share(following.distribution(given, drafts), error.prefix) for drafts in chances}
     drafts = max(chances, key=lambda one: (chances[one] * shares[one], chances[one]))
     return f", drafts {list(drafts or ())}: {list(error.prefix)} emitted with probability {shares[drafts]:.6g}"
 
 
-def _share(law: dict[Prefix, float], prefix: Prefix) -> float:
-    return sum(weight for emitted, weight in law.items() if emitted[: len(prefix)] == prefix)
+def _share(distribution: dict[Prefix, float], prefix: Prefix) -> float:
+    return sum(weight for emitted, weight in distribution.items() if emitted[: len(prefix)] == prefix)
 
 
-def _law(law: Sequence[float]) -> str:
-    return f"[{', '.join(f'{one:.4g}' for one in law)}]"
+def _distribution(distribution: Sequence[float]) -> str:
+    return f"[{', '.join(f'{one:.4g}' for one in distribution)}]"

@@ -39,9 +39,9 @@ def flat_batch(
 
     - `draft_token_ids` (n,) and `cu_num_draft_tokens` (B,), the cumulative numbers, of `token_dtype`;
     - `num_draft_tokens`, a list of B numbers, and `max_spec_len`, the largest of them;
-    - `draft_probs` (n, V): the laws that the drafts are drawn from;
-    - `target_probs` or `target_logits` (n, V): the target's laws at the drafts, or their logarithms;
-    - `bonus_token_ids` (B, 1) of `token_dtype`: a token of the target's law behind the last draft of each request;
+    - `draft_probs` (n, V): the distributions that the drafts are drawn from;
+    - `target_probs` or `target_logits` (n, V): the target's distributions at the drafts, or their logarithms;
+    - `bonus_token_ids` (B, 1) of `token_dtype`: a token of the target's distribution behind the last draft of each request;
     - `generator`, on `device`: where all its noise must come from.
 
     It returns the tokens (B, max_spec_len + 1), padded with -1. Other arguments must have a default. Raises RequestError

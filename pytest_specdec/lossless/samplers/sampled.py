@@ -1,7 +1,7 @@
 """Is a sampler lossless as far as counting shows? For samplers whose draws cannot be enumerated.
 
-What a round emits, continued by samples from the target to k + 1 tokens, must follow the target's joint law exactly.
-Rounds are drawn in growing lots; after each, the evidence against that law (`counted`) is looked at, and the test ends
+What a round emits, continued by samples from the target to k + 1 tokens, must follow the target's joint distribution exactly.
+Rounds are drawn in growing lots; after each, the evidence against that distribution (`counted`) is looked at, and the test ends
 where it reaches 1 / alpha. Looking so often costs nothing: a lossless sampler ever gets there with probability alpha at
 most.
 """
@@ -17,7 +17,7 @@ from ...common.errors import RequestError
 from ..texts.martingale import capped_exp
 from .dirichlet_evidence import Level, detectable, log_evidence
 from .prefix_tree import Prefix, PrefixTree
-from .sampled_rounds import Emissions, decoded, seeded
+from .sampled_rounds import SampledRounds, decoded, seeded
 from .sampler import Sampler
 
 FIRST_LOT = 1_000
@@ -31,7 +31,7 @@ class Sampled:
     draws: int
     """Rounds that were drawn."""
     log_e: float
-    """Natural logarithm of the evidence against the target's law; infinite for a token that the target never emits."""
+    """Natural logarithm of the evidence against the target's distribution; infinite for a token that the target never emits."""
     alpha: float
     caught: bool
     """Whether the evidence reached 1 / alpha."""
@@ -42,9 +42,9 @@ class Sampled:
     got: float
     """How often it was emitted, of all rounds."""
     total_variation: float
-    """Between counted and expected law of the token that ends `prefix`; an estimate, somewhat large by noise."""
+    """Between counted and expected distribution of the token that ends `prefix`; an estimate, somewhat large by noise."""
     detectable: float
-    """The total variation of the first token's law that would be found 95 times in 100 with all draws."""
+    """The total variation of the first token's distribution that would be found 95 times in 100 with all draws."""
     drafts: int | None = None
     """How many drafts the rows had that `prefix` is of, where rows of different numbers were counted."""
 
@@ -68,7 +68,7 @@ class Sampled:
         )
 
 
-def sampled_law_test(
+def sampled_distribution_test(
     sampler: Sampler,
     target: PrefixTree,
     draft: PrefixTree,
@@ -79,16 +79,16 @@ def sampled_law_test(
     seed: int = 0,
     ragged: bool = False,
 ) -> Sampled:
-    """Draw up to so many rounds of k drafts, and stop where the evidence against the target's law reaches 1 / alpha.
+    """Draw up to so many rounds of k drafts, and stop where the evidence against the target's distribution reaches 1 / alpha.
 
     `ragged` rounds have 0 to k drafts, in the same batches, and each number is judged on its own. Drafts are drawn from
-    `draft`, or by a sampler of `drafts="own"`, whose laws must then be by position. A lossless sampler is caught with
+    `draft`, or by a sampler of `drafts="own"`, whose distributions must then be by position. A lossless sampler is caught with
     probability `alpha` at most. The random state of the caller is left as it was. Raises ContractError for what no round
-    can emit, and RequestError for laws that do not go together.
+    can emit, and RequestError for distributions that do not go together.
     """
     if not 0 < alpha < 1 or draws < 1:
         raise RequestError(f"alpha {alpha:g} and draws {draws} are no test; choose alpha between 0 and 1 and one draw or more")
-    given = Emissions(sampler, target, draft, k, seed, ragged=ragged)
+    given = SampledRounds(sampler, target, draft, k, seed, ragged=ragged)
     with seeded(seed):
         while True:
             drawn = len(given.tokens)
@@ -105,7 +105,7 @@ def sampled_law_test(
     return Sampled(len(given.tokens), log_e, alpha, caught, *worst, smallest, drafts if ragged else None)
 
 
-def _worst(given: Emissions, levels: list[Level], alpha: float) -> tuple[tuple[Prefix, float, float, float], int]:
+def _worst(given: SampledRounds, levels: list[Level], alpha: float) -> tuple[tuple[Prefix, float, float, float], int]:
     """Where a bias shows first, or else most: the tokens, what was expected and got, the total variation; how many drafts."""
     evidence = [one.evidence() for one in levels]
     needed = math.log(len(levels)) - math.log(alpha)
@@ -114,9 +114,9 @@ def _worst(given: Emissions, levels: list[Level], alpha: float) -> tuple[tuple[P
     code = np.unique(level.prefixes)[level.bets().argmax()]
     here = level.prefixes == code
     counts = np.bincount(level.tokens[here], level.counts[here], level.vocab_size)
-    law = given.target.nulls(level.laws[here][0])
-    gaps = np.abs(counts / counts.sum() - law)
-    token = int(np.where(law > 0, gaps, 2 * (counts > 0)).argmax())
+    distribution = given.target.nulls(level.distributions[here][0])
+    gaps = np.abs(counts / counts.sum() - distribution)
+    token = int(np.where(distribution > 0, gaps, 2 * (counts > 0)).argmax())
     prefix = (*decoded(int(code), level.depth, level.vocab_size), token)
     chance = math.prod(
         float(given.target.nulls(given.target.numbers(at, np.array([_coded(prefix[:at], level.vocab_size)]))[0])[one])

@@ -1,4 +1,4 @@
-"""Many rounds of a sampler, drawn fast: laws and drafts are looked up and drawn for thousands of rounds at once."""
+"""Many rounds of a sampler, drawn fast: distributions and drafts are looked up and drawn for thousands of rounds at once."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ Generator = np.random.Generator | torch.Generator
 
 
 class Table:
-    """A tree's laws as arrays, rounded to the sampler's type; prefixes are codes in base V."""
+    """A tree's distributions as arrays, rounded to the sampler's type; prefixes are codes in base V."""
 
     def __init__(self, tree: PrefixTree, sampler: Sampler) -> None:
         self._tree, self.vocab_size = tree, tree.vocab_size
         self._dtype = torch.float64 if sampler.numpy else sampler.dtype
         self._known: dict[tuple[float, ...], int] = {}
-        self._laws = np.empty((16, self.vocab_size))
+        self._distributions = np.empty((16, self.vocab_size))
         self._numbers: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
-    def laws(self, numbers: np.ndarray) -> np.ndarray:
+    def distributions(self, numbers: np.ndarray) -> np.ndarray:
         """(..., V) as the sampler gets them, in float64."""
-        laws: np.ndarray = self._laws[numbers]
-        return laws
+        distributions: np.ndarray = self._distributions[numbers]
+        return distributions
 
     def nulls(self, numbers: np.ndarray) -> np.ndarray:
         """(..., V) with a sum of one."""
-        laws: np.ndarray = self._laws[numbers]
-        laws = laws / laws.sum(-1, keepdims=True)
-        return laws
+        distributions: np.ndarray = self._distributions[numbers]
+        distributions = distributions / distributions.sum(-1, keepdims=True)
+        return distributions
 
     def numbers(self, depth: int, codes: np.ndarray) -> np.ndarray:
-        """Which laws stand behind prefixes of one length, by their codes; equal numbers, equal laws."""
+        """Which distributions stand behind prefixes of one length, by their codes; equal numbers, equal distributions."""
         if self._tree.by_position:
             return np.full(codes.shape, self._number((0,) * depth))
         known, numbers = self._numbers.get(depth, (np.empty(0, np.int64), np.empty(0, np.int64)))
@@ -61,11 +61,13 @@ class Table:
     def _number(self, prefix: Prefix) -> int:
         row = self._tree.row(prefix)
         if len(row) != self.vocab_size:
-            raise RequestError(f"the law after {prefix} is over {len(row)} tokens, not {self.vocab_size}; give one length")
+            raise RequestError(
+                f"the distribution after {prefix} is over {len(row)} tokens, not {self.vocab_size}; give one length"
+            )
         number = self._known.setdefault(row, len(self._known))
-        if number == len(self._laws):
-            self._laws = np.concatenate([self._laws, np.empty_like(self._laws)])
-        self._laws[number] = torch.tensor(row, dtype=self._dtype).double().numpy()
+        if number == len(self._distributions):
+            self._distributions = np.concatenate([self._distributions, np.empty_like(self._distributions)])
+        self._distributions[number] = torch.tensor(row, dtype=self._dtype).double().numpy()
         return number
 
 
@@ -74,26 +76,26 @@ def decoded(code: int, depth: int, vocab_size: int) -> Prefix:
     return tuple(code // vocab_size**at % vocab_size for at in reversed(range(depth)))
 
 
-class Emissions:
+class SampledRounds:
     """Rounds of one sampler: their tokens, continued by draws from the target to k + 1.
 
-    Whatever the number of drafts is, tokens that are so continued follow one law; `ragged` rounds have 0 to k drafts.
+    Whatever the number of drafts is, tokens that are so continued follow one distribution; `ragged` rounds have 0 to k drafts.
     """
 
     def __init__(
         self, sampler: Sampler, target: PrefixTree, draft: PrefixTree, k: int, seed: int, *, ragged: bool = False
     ) -> None:
-        """Raises RequestError for laws that do not go together or that the sampler cannot be given."""
+        """Raises RequestError for distributions that do not go together or that the sampler cannot be given."""
         if k < 1 or target.vocab_size != draft.vocab_size:
             raise RequestError(
                 f"k is {k}, the target's vocabulary {target.vocab_size} and the draft's {draft.vocab_size}; "
-                "give at least one draft, and laws over the same tokens"
+                "give at least one draft, and distributions over the same tokens"
             )
         if ragged and not sampler.ragged:
             raise RequestError(f"the sampler takes no {COUNTS}; give it that parameter to have ragged rows tried")
         if target.vocab_size ** (k + 1) >= 2**63:
             raise RequestError(f"{k + 1} tokens of {target.vocab_size} are too many sequences to count; choose a smaller k")
-        sampler.check_laws(target, draft)
+        sampler.check_distributions(target, draft)
         self.target, self.draft, self.k = Table(target, sampler), Table(draft, sampler), k
         self._sampler, self._rng = sampler, np.random.default_rng(seed)
         self._generator = generator_of(sampler, seed)
@@ -135,9 +137,9 @@ class Emissions:
             codes = codes * size + tokens[:, depth]
             pairs, counts = np.unique(codes, return_counts=True)
             prefixes, last = np.divmod(pairs, size)
-            laws = self.target.numbers(depth, prefixes)
-            chances = self.target.nulls(laws)[np.arange(len(pairs)), last]
-            yield Level(depth, size, prefixes, laws, last, chances, counts.astype(float))
+            distributions = self.target.numbers(depth, prefixes)
+            chances = self.target.nulls(distributions)[np.arange(len(pairs)), last]
+            yield Level(depth, size, prefixes, distributions, last, chances, counts.astype(float))
 
     def _drafts(self, rounds: int) -> np.ndarray:
         """(rounds, k) drawn from the draft; zeros for a sampler that draws its own."""
@@ -145,7 +147,7 @@ class Emissions:
         if self._sampler.drafts == "own":
             return drafts
         for depth in range(self.k):
-            drafts[:, depth] = drawn(self.draft.laws(self.draft.numbers(depth, codes)), self._rng)
+            drafts[:, depth] = drawn(self.draft.distributions(self.draft.numbers(depth, codes)), self._rng)
             codes = codes * self.draft.vocab_size + drafts[:, depth]
         return drafts
 
@@ -153,9 +155,9 @@ class Emissions:
         """The arguments of a call with drafts (rows, k), of which so many (rows,) count."""
         codes, target, draft = np.zeros(len(drafts), dtype=np.int64), [], []
         for depth in range(self.k + 1):
-            target.append(self.target.laws(self.target.numbers(depth, codes)))
+            target.append(self.target.distributions(self.target.numbers(depth, codes)))
             if depth < self.k:
-                draft.append(self.draft.laws(self.draft.numbers(depth, codes)))
+                draft.append(self.draft.distributions(self.draft.numbers(depth, codes)))
                 codes = codes * self.draft.vocab_size + drafts[:, depth]
         return batch_arguments(self._sampler, np.stack(target, 1), np.stack(draft, 1), drafts, counts)
 
@@ -182,16 +184,16 @@ class Emissions:
         for depth in range(self.k + 1):
             missing = np.flatnonzero(emitted[:, depth] == PADDING)
             if len(missing):
-                laws = self.target.nulls(self.target.numbers(depth, codes[missing]))
-                emitted[missing, depth] = drawn(laws, self._rng)
+                distributions = self.target.nulls(self.target.numbers(depth, codes[missing]))
+                emitted[missing, depth] = drawn(distributions, self._rng)
             codes = codes * self.target.vocab_size + emitted[:, depth]
         return emitted
 
 
-def drawn(laws: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One token (...) of each of the laws (..., V), never one of probability 0."""
-    sums = laws.cumsum(-1)
-    tokens: np.ndarray = (sums > rng.random(laws.shape[:-1])[..., None] * sums[..., -1:]).argmax(-1)
+def drawn(distributions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One token (...) of each of the distributions (..., V), never one of probability 0."""
+    sums = distributions.cumsum(-1)
+    tokens: np.ndarray = (sums > rng.random(distributions.shape[:-1])[..., None] * sums[..., -1:]).argmax(-1)
     return tokens
 
 
@@ -208,7 +210,7 @@ def checked_call(
 def batch_arguments(sampler: Sampler, target: np.ndarray, draft: np.ndarray, drafts: np.ndarray, counts: np.ndarray) -> Inputs:
     """The arguments of one call, from p (rows, k + 1, V), q (rows, k, V), drafts (rows, k) and their numbers (rows,).
 
-    What lies behind a row's own laws and drafts is replaced by flat laws and zeros, which a sampler must not use.
+    What lies behind a row's own distributions and drafts is replaced by flat distributions and zeros, which a sampler must not use.
     """
     width = int(counts.max())
     target, draft, drafts = target[:, : width + 1], draft[:, :width], drafts[:, :width]

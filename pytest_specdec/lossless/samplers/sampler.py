@@ -1,6 +1,6 @@
 """The sampler under test: how it is called, and what it must return whatever it draws.
 
-`verify(target_probs, draft_probs, draft_tokens, generator=None)` gets the laws p (k + 1, V) and q (k, V) and the drafts
+`verify(target_probs, draft_probs, draft_tokens, generator=None)` gets the distributions p (k + 1, V) and q (k, V) and the drafts
 (k,), and returns the emitted tokens: the accepted drafts, then the recovered or the bonus token.
 """
 
@@ -15,20 +15,20 @@ import numpy as np
 import torch
 
 from ...common.errors import RequestError, SpecdecError
-from ..enumeration.lazy_token import Token
+from ..enumeration.lazy_token import LazyToken
 from .prefix_tree import Prefix, PrefixTree
 
 Verify = Callable[..., Any]
 Arrays = Literal["auto", "torch", "numpy"]
 Drafts = Literal["given", "own"]
-Emitted = list[Token | int]
+Emitted = list[LazyToken | int]
 Inputs = tuple[Any, ...]
 COUNTS = "num_draft_tokens"
 """The parameter by which a batched sampler asks for the number of drafts of each row."""
 PADDING = -1
 """What fills the rows of a batched sampler behind their last token."""
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 2e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
-"""How far rounding may put a probability off, by the type of the laws."""
+"""How far rounding may put a probability off, by the type of the distributions."""
 _GENERATORS = ("generator", "rng")
 
 
@@ -37,7 +37,7 @@ class ContractError(SpecdecError):
 
 
 class Sampler:
-    """A callable to be called with one pair of laws after the other."""
+    """A callable to be called with one pair of distributions after the other."""
 
     def __init__(
         self,
@@ -53,8 +53,8 @@ class Sampler:
         `drafts`: "own" is for a whole round, which is called without `draft_tokens` and draws them from q itself.
         `batched`: arguments and result have a first dimension of rows; rows of the result are padded with -1. A sampler
         with a parameter `num_draft_tokens` is batched, and its rows are ragged: it is passed the number of drafts of each
-        row (rows,), from 0 to k, and what lies behind a row's own drafts and laws is padding to be ignored.
-        `dtype`: of the laws, for samplers of torch; numpy's get float64.
+        row (rows,), from 0 to k, and what lies behind a row's own drafts and distributions is padding to be ignored.
+        `dtype`: of the distributions, for samplers of torch; numpy's get float64.
         """
         if arrays not in ("auto", "torch", "numpy"):
             raise RequestError(f'arrays is {arrays!r}; use "auto", "torch" or "numpy"')
@@ -81,10 +81,12 @@ class Sampler:
         """How far a probability may be off by rounding."""
         return TOLERANCES[torch.float64 if self.numpy else self.dtype]
 
-    def check_laws(self, target: PrefixTree, draft: PrefixTree) -> None:
-        """Raises RequestError where it is to draw its own drafts from laws that depend on them."""
+    def check_distributions(self, target: PrefixTree, draft: PrefixTree) -> None:
+        """Raises RequestError where it is to draw its own drafts from distributions that depend on them."""
         if self.drafts == "own" and not (target.by_position and draft.by_position):
-            raise RequestError("a sampler that draws its own drafts cannot see laws that depend on them; give laws by position")
+            raise RequestError(
+                "a sampler that draws its own drafts cannot see distributions that depend on them; give distributions by position"
+            )
 
     def arguments(self, target: Any, draft: Any, drafts: Any, counts: Any = None) -> Inputs:
         """The arguments of one call, from nested lists or arrays; what the sampler does not take is left out.
@@ -181,8 +183,8 @@ def _listed(emitted: Any) -> list[Any]:
     return list(emitted)
 
 
-def _token(one: Any) -> Token | int:
-    if isinstance(one, Token):
+def _token(one: Any) -> LazyToken | int:
+    if isinstance(one, LazyToken):
         return one
     if isinstance(one, torch.Tensor) and one.numel() == 1:
         return _token(one.item())

@@ -11,30 +11,30 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
 from ..enumeration.paths import NotEnumerableError
-from .exact import Round
-from .exact_batch import Batch
+from .exact import RoundInput
+from .exact_batch import BatchInput
 from .sampler import Sampler
 from .strategies import Ints, batches, normalised, rounds, turns
 
 BATCH_VOCABULARY = 3
-"""Most tokens of batches of ragged rows, whose laws multiply."""
+"""Most tokens of batches of ragged rows, whose distributions multiply."""
 _STEEP = 0.6
 """Each probability of `opposed_round` over the one before."""
 
 
-Tried = TypeVar("Tried", Round, Batch)
+Tried = TypeVar("Tried", RoundInput, BatchInput)
 
 
 def smallest_round(
-    sampler: Sampler, vocab_size: int, k: int, wrong: Callable[[Round], bool], most: int, seed: int
-) -> Round | None:
+    sampler: Sampler, vocab_size: int, k: int, wrong: Callable[[RoundInput], bool], most: int, seed: int
+) -> RoundInput | None:
     """A round that is wrong, shrunk by hypothesis; None if none of so many is. Raises NotEnumerableError, see `_smallest`."""
     return _smallest(_rounds(sampler, (2, vocab_size), (1, k)), wrong, most, seed)
 
 
 def smallest_batch(
-    sampler: Sampler, vocab_size: int, k: int, wrong: Callable[[Batch], bool], most: int, seed: int
-) -> Batch | None:
+    sampler: Sampler, vocab_size: int, k: int, wrong: Callable[[BatchInput], bool], most: int, seed: int
+) -> BatchInput | None:
     """The same for batches of ragged rows."""
     sizes = 2, min(vocab_size, BATCH_VOCABULARY)
     return _smallest(batches(sizes, k, by_position=sampler.drafts == "own"), wrong, most, seed)
@@ -57,13 +57,13 @@ def _smallest(strategy: st.SearchStrategy[Tried], wrong: Callable[[Tried], bool]
     return found
 
 
-def drawn_rounds(sampler: Sampler, vocab_size: int, k: int, count: int, seed: int) -> list[Round]:
+def drawn_rounds(sampler: Sampler, vocab_size: int, k: int, count: int, seed: int) -> list[RoundInput]:
     """So many rounds, with the whole vocabulary and all drafts."""
     if not count:
         return []
-    drawn: list[Round] = []
+    drawn: list[RoundInput] = []
 
-    def keep(given: Round) -> bool:
+    def keep(given: RoundInput) -> bool:
         drawn.append(given)
         return False
 
@@ -71,13 +71,13 @@ def drawn_rounds(sampler: Sampler, vocab_size: int, k: int, count: int, seed: in
     return drawn[-count:]
 
 
-def opposed_round(vocab_size: int, k: int) -> Round:
+def opposed_round(vocab_size: int, k: int) -> RoundInput:
     """A target that falls from token to token, and a drafter that rises: most drafts are rejected, where biases show."""
     falling = normalised([_STEEP**token for token in range(vocab_size)])
-    return Round(turns([falling]), turns([falling[::-1]]), k)
+    return RoundInput(turns([falling]), turns([falling[::-1]]), k)
 
 
-def _rounds(sampler: Sampler, vocab_size: Ints, k: Ints) -> st.SearchStrategy[Round]:
+def _rounds(sampler: Sampler, vocab_size: Ints, k: Ints) -> st.SearchStrategy[RoundInput]:
     return rounds(vocab_size, k, by_position=sampler.drafts == "own")
 
 

@@ -1,4 +1,4 @@
-"""What a sampler must do whatever the laws are: heed its seed, keep the rows of a batch apart, stay in the vocabulary."""
+"""What a sampler must do whatever the distributions are: heed its seed, keep the rows of a batch apart, stay in the vocabulary."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def _rounds(sampler: Sampler, seed: int, everywhere: int) -> list[list[int]]:
 
 
 def check_rows(sampler: Sampler, seed: int = 0, vocab_sizes: Sequence[int] = TILES) -> None:
-    """Raise ContractError unless rows of different laws in one batch keep to their own, for vocabularies that fill no tile.
+    """Raise ContractError unless rows of different distributions in one batch keep to their own, for vocabularies that fill no tile.
 
     One-hot (greedy) targets beside sampled ones, targets with zeros at either end, and targets equal to the draft: no
-    token may have probability 0 in its own row's law, so greedy rows are exactly greedy. Of a batched sampler the first
+    token may have probability 0 in its own row's distribution, so greedy rows are exactly greedy. Of a batched sampler the first
     tokens of thousands of rows are also counted by kind; a lossless one fails with probability 1e-9 at most. Of a ragged
     one all this is done again with 0 to k drafts in a row, at the same probability. Unbatched samplers get the rows one by one.
     """
@@ -67,7 +67,7 @@ def check_rows(sampler: Sampler, seed: int = 0, vocab_sizes: Sequence[int] = TIL
             if sampler.batched:
                 target, tokens = _mixed_rows(sampler, vocab_sizes[0], BATCH, rng, ragged, alike=True)
                 for kind, name in enumerate(_KINDS):
-                    _check_law(target[kind, 0], tokens[kind :: len(_KINDS), 0], name, ragged)
+                    _check_distribution(target[kind, 0], tokens[kind :: len(_KINDS), 0], name, ragged)
 
 
 def _mixed_rows(
@@ -75,7 +75,7 @@ def _mixed_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Targets (rows, k + 1, V) and tokens (rows, k + 1) of rows in which the kinds take turns; `alike` rows of a kind."""
     made = len(_KINDS) if alike else rows
-    target, draft = _laws(made, vocab_size, rng)
+    target, draft = _distributions(made, vocab_size, rng)
     turns = np.arange(rows) % made
     target, draft = target[turns], draft[turns]
     drafts = drawn(draft, rng)
@@ -89,13 +89,13 @@ def _mixed_rows(
         at = int(wrong[row].argmax())
         raise ContractError(
             f"row {row} of {rows}, a {_KINDS[row % len(_KINDS)]} over {vocab_size} tokens{_beside(ragged, int(counts[row]))}, "
-            f"emitted {emitted}, where its law gives token {emitted[at]} probability 0; read every row's own laws"
+            f"emitted {emitted}, where its distribution gives token {emitted[at]} probability 0; read every row's own distributions"
             f"{_WHERE * ragged}, and mask what lies outside of them"
         )
     return target, tokens
 
 
-def _laws(rows: int, vocab_size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _distributions(rows: int, vocab_size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """p (rows, k + 1, V) of the kinds in turn, and q (rows, k, V), which likes the tokens that p leaves out."""
     target = rng.uniform(0.5, 1.5, (rows, _K + 1, vocab_size))
     draft = rng.uniform(0.5, 1.5, (rows, _K, vocab_size))
@@ -133,13 +133,13 @@ def _emitted(
     return tokens
 
 
-def _check_law(law: np.ndarray, tokens: np.ndarray, kind: str, ragged: bool) -> None:
-    """First tokens of one kind of rows against their law (V,)."""
+def _check_distribution(distribution: np.ndarray, tokens: np.ndarray, kind: str, ragged: bool) -> None:
+    """First tokens of one kind of rows against their distribution (V,)."""
     seen, counts = np.unique(tokens, return_counts=True)
-    log_e = float(log_bets(np.zeros(len(seen)), law[seen], counts.astype(float))[0])
+    log_e = float(log_bets(np.zeros(len(seen)), distribution[seen], counts.astype(float))[0])
     if log_e >= math.log(len(_KINDS) / _FALSE_ALARM):
-        far = np.abs(np.bincount(tokens, minlength=len(law)) / len(tokens) - law).sum() / 2
+        far = np.abs(np.bincount(tokens, minlength=len(distribution)) / len(tokens) - distribution).sum() / 2
         raise ContractError(
-            f"beside rows of other laws{' and other numbers of drafts' * ragged}, those with a {kind} follow another law "
-            f"(total variation about {far:.2g}); read every row's own laws, drafts and noise{_WHERE * ragged}"
+            f"beside rows of other distributions{' and other numbers of drafts' * ragged}, those with a {kind} follow another distribution "
+            f"(total variation about {far:.2g}); read every row's own distributions, drafts and noise{_WHERE * ragged}"
         )

@@ -1,6 +1,6 @@
-"""hypothesis strategies for what a verifier is given: laws, prefix trees of laws, rounds and batches of them.
+"""hypothesis strategies for what a verifier is given: distributions, prefix trees of distributions, rounds and batches of them.
 
-Everything is built from small whole numbers, so that failures shrink to laws such as [1, 0] and [0.5, 0.5].
+Everything is built from small whole numbers, so that failures shrink to distributions such as [1, 0] and [0.5, 0.5].
 """
 
 from __future__ import annotations
@@ -12,59 +12,59 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from .exact import Round
-from .exact_batch import Batch
+from .exact import RoundInput
+from .exact_batch import BatchInput
 from .prefix_tree import Prefix, PrefixTree, Row
 
 VOCAB_SIZES, DRAFTS = (2, 6), (1, 5)
 """The least and the greatest vocabulary size and number of drafts of `rounds`."""
 HEAVIEST = 12
-"""Laws are weights from 0 to this, normalised."""
+"""Distributions are weights from 0 to this, normalised."""
 BATCH_ROWS, BATCH_DRAFTS = (2, 3), 3
 """Rows of `batches`, and the most drafts of all of them."""
 SLIGHT = 1e-4
-"""How far, relatively, the probabilities of near-equal laws are apart."""
+"""How far, relatively, the probabilities of near-equal distributions are apart."""
 Ints = int | tuple[int, int]
 
 
-def laws(vocab_size: int) -> st.SearchStrategy[Row]:
-    """Laws (V,) with zeros, ties, one-hot ones, and ones as half-precision logits give them."""
+def distributions(vocab_size: int) -> st.SearchStrategy[Row]:
+    """Distributions (V,) with zeros, ties, one-hot ones, and ones as half-precision logits give them."""
     weights = st.lists(st.integers(0, HEAVIEST), min_size=vocab_size, max_size=vocab_size).filter(any)
     logits = st.lists(st.integers(-24, 24), min_size=vocab_size, max_size=vocab_size)
     return weights.map(normalised) | logits.map(_from_half_logits)
 
 
 def pairs(vocab_size: int) -> st.SearchStrategy[tuple[Row, Row]]:
-    """A target's and a drafter's law p and q (V,): unrelated, or related in one of the ways that samplers get wrong."""
-    return st.tuples(laws(vocab_size), laws(vocab_size)) | st.builds(
-        _related, laws(vocab_size), st.sampled_from(sorted(RELATIONS)), st.booleans()
+    """A target's and a drafter's distribution p and q (V,): unrelated, or related in one of the ways that samplers get wrong."""
+    return st.tuples(distributions(vocab_size), distributions(vocab_size)) | st.builds(
+        _related, distributions(vocab_size), st.sampled_from(sorted(RELATIONS)), st.booleans()
     )
 
 
 def trees(vocab_size: int, *, by_position: bool = False) -> st.SearchStrategy[PrefixTree]:
-    """A PrefixTree of up to three laws that take turns over prefixes, or over positions alone."""
-    return st.lists(laws(vocab_size), min_size=1, max_size=3).map(lambda rows: turns(rows, by_position))
+    """A PrefixTree of up to three distributions that take turns over prefixes, or over positions alone."""
+    return st.lists(distributions(vocab_size), min_size=1, max_size=3).map(lambda rows: turns(rows, by_position))
 
 
-def rounds(vocab_size: Ints = VOCAB_SIZES, k: Ints = DRAFTS, *, by_position: bool = False) -> st.SearchStrategy[Round]:
-    """What `output_law` and `assert_lossless` give a sampler. Sizes are numbers or (least, greatest)."""
+def rounds(vocab_size: Ints = VOCAB_SIZES, k: Ints = DRAFTS, *, by_position: bool = False) -> st.SearchStrategy[RoundInput]:
+    """What `output_distribution` and `assert_lossless` give a sampler. Sizes are numbers or (least, greatest)."""
     sizes, drafts = (st.just(one) if isinstance(one, int) else st.integers(*one) for one in (vocab_size, k))
     return st.tuples(sizes, drafts).flatmap(lambda both: _rounds(*both, by_position))
 
 
-def _rounds(vocab_size: int, k: int, by_position: bool) -> st.SearchStrategy[Round]:
-    def built(rows: list[tuple[Row, Row]]) -> Round:
+def _rounds(vocab_size: int, k: int, by_position: bool) -> st.SearchStrategy[RoundInput]:
+    def built(rows: list[tuple[Row, Row]]) -> RoundInput:
         target, draft = zip(*rows, strict=True)
-        return Round(turns(target, by_position), turns(draft, by_position), k)
+        return RoundInput(turns(target, by_position), turns(draft, by_position), k)
 
     return st.lists(pairs(vocab_size), min_size=1, max_size=3).map(built)
 
 
-def batches(vocab_size: Ints = (2, 3), k: int = 3, *, by_position: bool = False) -> st.SearchStrategy[Batch]:
-    """Rows with 0 to k drafts, each with laws of its own, in one call; no more of them than can be enumerated."""
+def batches(vocab_size: Ints = (2, 3), k: int = 3, *, by_position: bool = False) -> st.SearchStrategy[BatchInput]:
+    """Rows with 0 to k drafts, each with distributions of its own, in one call; no more of them than can be enumerated."""
     sizes = st.just(vocab_size) if isinstance(vocab_size, int) else st.integers(*vocab_size)
     return st.tuples(sizes, st.sampled_from(_ragged(k))).flatmap(
-        lambda both: st.tuples(*(_rounds(both[0], drafts, by_position) for drafts in both[1])).map(Batch)
+        lambda both: st.tuples(*(_rounds(both[0], drafts, by_position) for drafts in both[1])).map(BatchInput)
     )
 
 
@@ -75,12 +75,12 @@ def _ragged(k: int) -> list[tuple[int, ...]]:
 
 
 def turns(rows: Sequence[Row], by_position: bool = False) -> PrefixTree:
-    """A tree whose laws are taken in turn: the first at the start, then by the tokens (or the number) before."""
+    """A tree whose distributions are taken in turn: the first at the start, then by the tokens (or the number) before."""
 
-    def law(prefix: Prefix) -> Row:
+    def distribution(prefix: Prefix) -> Row:
         return rows[(len(prefix) if by_position else sum((at + 1) * (token + 1) for at, token in enumerate(prefix))) % len(rows)]
 
-    tree = PrefixTree(law)
+    tree = PrefixTree(distribution)
     tree.by_position = by_position or len(rows) == 1
     return tree
 
@@ -97,43 +97,47 @@ def _from_half_logits(eighths: Sequence[int]) -> Row:
     return normalised([float(weight) for weight in (weights / weights.sum(dtype=np.float16))])
 
 
-def _related(law: Row, relation: str, swapped: bool) -> tuple[Row, Row]:
-    other = RELATIONS[relation](law)
-    return (other, law) if swapped else (law, other)
+def _related(distribution: Row, relation: str, swapped: bool) -> tuple[Row, Row]:
+    other = RELATIONS[relation](distribution)
+    return (other, distribution) if swapped else (distribution, other)
 
 
-def _one_hot(law: Row) -> Row:
-    return tuple(float(token == law.index(max(law))) for token in range(len(law)))
+def _one_hot(distribution: Row) -> Row:
+    return tuple(float(token == distribution.index(max(distribution))) for token in range(len(distribution)))
 
 
-def _opposed(law: Row) -> Row:
-    """High where the law is low."""
-    return normalised([max(law) + min(law) - weight for weight in law]) if max(law) < 1 else law[::-1]
+def _opposed(distribution: Row) -> Row:
+    """High where the distribution is low."""
+    return (
+        normalised([max(distribution) + min(distribution) - weight for weight in distribution])
+        if max(distribution) < 1
+        else distribution[::-1]
+    )
 
 
-def _near(law: Row) -> Row:
-    return normalised([weight * (1 + SLIGHT * (-1) ** token) for token, weight in enumerate(law)])
+def _near(distribution: Row) -> Row:
+    return normalised([weight * (1 + SLIGHT * (-1) ** token) for token, weight in enumerate(distribution)])
 
 
-def _cut(law: Row) -> Row:
+def _cut(distribution: Row) -> Row:
     """Top-k: the more likely half."""
-    kept = sorted(range(len(law)), key=lambda token: -law[token])[: (len(law) + 1) // 2]
-    return normalised([weight if token in kept else 0.0 for token, weight in enumerate(law)])
+    kept = sorted(range(len(distribution)), key=lambda token: -distribution[token])[: (len(distribution) + 1) // 2]
+    return normalised([weight if token in kept else 0.0 for token, weight in enumerate(distribution)])
 
 
-def _rest(law: Row) -> Row:
+def _rest(distribution: Row) -> Row:
     """Disjoint: what `_cut` leaves out, where that is anything."""
-    kept = [0.0 if cut else weight for weight, cut in zip(law, _cut(law), strict=True)]
-    return normalised(kept) if sum(kept) > 0 else tuple(float(not weight) / law.count(0.0) for weight in law)
+    kept = [0.0 if cut else weight for weight, cut in zip(distribution, _cut(distribution), strict=True)]
+    return normalised(kept) if sum(kept) > 0 else tuple(float(not weight) / distribution.count(0.0) for weight in distribution)
 
 
-def _sharper(law: Row) -> Row:
+def _sharper(distribution: Row) -> Row:
     """Temperature 1/2."""
-    return normalised([weight**2 for weight in law])
+    return normalised([weight**2 for weight in distribution])
 
 
 RELATIONS: dict[str, Callable[[Row], Row]] = {
-    "equal": lambda law: law,
+    "equal": lambda distribution: distribution,
     "near": _near,
     "one-hot": _one_hot,
     "opposed": _opposed,
@@ -141,4 +145,4 @@ RELATIONS: dict[str, Callable[[Row], Row]] = {
     "top-k": _cut,
     "sharper": _sharper,
 }
-"""The second law of a pair, given the first."""
+"""The second distribution of a pair, given the first."""

@@ -19,7 +19,7 @@ from ...acceptance.rounds import Round
 from ...cases.case import Sampling
 from ...cases.texts import Text
 from ...decoding.distributions import filtered
-from .teacher_forcing import Forced
+from .teacher_forcing import TeacherForced
 
 PLAIN, ACCEPTED, RECOVERED, BONUS, IGNORED = range(5)
 """Roles of new tokens. Plain ones had no draft; a text's last token is ignored, since engines count it in different ways."""
@@ -77,7 +77,7 @@ def roles_of(texts: Sequence[Text], rounds: Sequence[Sequence[Round]]) -> np.nda
     return np.concatenate(found)
 
 
-def likely_causes(parts: Iterable[Forced], roles: np.ndarray, sampling: Sampling) -> tuple[Cause, ...]:
+def likely_causes(parts: Iterable[TeacherForced], roles: np.ndarray, sampling: Sampling) -> tuple[Cause, ...]:
     """The defects that explain the tokens best, the likeliest first; none where a right decoder or other settings do as well.
 
     Args:
@@ -109,7 +109,7 @@ def named(causes: Sequence[Cause]) -> str:
     return f"{'either ' if len(causes) > 1 else ''}{names}; {cures}"
 
 
-def _decoders(part: Forced, sampling: Sampling) -> list[_Decoder]:
+def _decoders(part: TeacherForced, sampling: Sampling) -> list[_Decoder]:
     """Right decoders, those with other settings, and each defect, of drafters that draw and that take the arg-max."""
     p, raw_p = (_probabilities(part.logits, own) for own in (sampling, Sampling()))
     drafted = part.logits if part.draft_logits is None else part.draft_logits
@@ -141,8 +141,8 @@ def _rejecting(cause: Cause | None, p: torch.Tensor, drawn: torch.Tensor, q: tor
 def _log_likelihood(own: _Decoder, tokens: torch.Tensor, roles: torch.Tensor, undrafted: bool) -> float:
     """Of the tokens with their roles."""
 
-    def of(law: torch.Tensor) -> torch.Tensor:
-        return law.gather(-1, tokens[:, None])[:, 0]
+    def of(distribution: torch.Tensor) -> torch.Tensor:
+        return distribution.gather(-1, tokens[:, None])[:, 0]
 
     rejected = (1 - (own.drafts * own.accepts).sum(-1)).clamp(0.0, 1.0)
     by_role: Mapping[int, torch.Tensor] = {
@@ -162,6 +162,6 @@ def _probabilities(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     return torch.softmax(filtered(logits, sampling).double(), -1)
 
 
-def _tempered(law: torch.Tensor, exponent: float) -> torch.Tensor:
-    powered = law**exponent
-    return torch.where(law > 0, powered, 0.0) / powered.masked_fill(law <= 0, 0.0).sum(-1, keepdim=True)
+def _tempered(distribution: torch.Tensor, exponent: float) -> torch.Tensor:
+    powered = distribution**exponent
+    return torch.where(distribution > 0, powered, 0.0) / powered.masked_fill(distribution <= 0, 0.0).sum(-1, keepdim=True)

@@ -1,6 +1,6 @@
-"""Losslessness from an engine's text alone: its tokens against the target's teacher-forced laws.
+"""Losslessness from an engine's text alone: its tokens against the target's teacher-forced distributions.
 
-Sampled texts are judged by a test martingale (`martingale`), greedy ones by their divergences (`divergence`). The laws
+Sampled texts are judged by a test martingale (`martingale`), greedy ones by their divergences (`divergence`). The distributions
 are taken batch by batch; only a few numbers a token are kept.
 """
 
@@ -26,8 +26,8 @@ from ..budget import check_alpha
 from .causes import Cause, likely_causes, named, roles_of
 from .greedy_divergence import TOLERANCES, Divergence, greedy_gaps, near_cutoff
 from .martingale import Draws, evidence, uniformity
-from .teacher_forcing import Forced, check_room, checked_texts, forced, vocabulary
-from .token_scores import Laws
+from .teacher_forcing import TeacherForced, check_room, checked_texts, forced, vocabulary
+from .token_scores import TokenDistributions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +153,7 @@ def conformance(
     `sequences` are `Text`s, or token ids of prompt and new tokens together with `prompt_lengths`. Sampled texts must be
     independent of each other: give each request a seed of its own. A text is read up to its first new EOS token. The
     order of texts is the order of the evidence. With the `drafter` that the engine used, a draft model, bets are also
-    laid on what wrong verification rules emit; its law need not be the engine's for `alpha` to hold. `seed` breaks ties
+    laid on what wrong verification rules emit; its distribution need not be the engine's for `alpha` to hold. `seed` breaks ties
     of ranks. `tolerance` is how far the gap of two logits may differ from the engine's, by default the target's dtype's
     in `TOLERANCES`; give the engine's where that is coarser. At temperature 0 neither drafter nor alpha matters.
     With the `rounds` of each text, as in `Decoded.rounds` and verified by rejection sampling, texts that violate are also
@@ -181,7 +181,9 @@ def conformance(
     return dataclasses.replace(found, causes=likely_causes(forced(own, model, texts), roles, sampling))
 
 
-def _judge_greedy(found: Conformance, parts: Iterable[Forced], places: list[tuple[int, int]], tolerance: float) -> Conformance:
+def _judge_greedy(
+    found: Conformance, parts: Iterable[TeacherForced], places: list[tuple[int, int]], tolerance: float
+) -> Conformance:
     """Divergences of each text up to its first that is no tie."""
     seen: list[Divergence] = []
     for part in parts:
@@ -199,7 +201,7 @@ def _judge_greedy(found: Conformance, parts: Iterable[Forced], places: list[tupl
 
 
 def _judge_sampled(
-    found: Conformance, parts: Iterable[Forced], places: list[tuple[int, int]], tolerance: float, rng: np.random.Generator
+    found: Conformance, parts: Iterable[TeacherForced], places: list[tuple[int, int]], tolerance: float, rng: np.random.Generator
 ) -> Conformance:
     """Tokens outside the support, then the martingale over all others in the order of the texts."""
     draws: list[Draws] = []
@@ -207,16 +209,16 @@ def _judge_sampled(
     beyond: list[Violation] = []
     ties = 0
     for part in parts:
-        log_p = _log_law(part.logits, found.sampling)
+        log_p = _log_distribution(part.logits, found.sampling)
         inside = log_p.gather(-1, part.tokens[:, None])[:, 0] > -torch.inf
-        # A tie at the cut-off has probability zero in these laws: to leave it out of the bets gives nothing away.
+        # A tie at the cut-off has probability zero in these distributions: to leave it out of the bets gives nothing away.
         near = near_cutoff(part.logits[~inside], part.tokens[~inside], found.sampling, tolerance)
         ties += int(near.sum())
         for one in (~inside).nonzero()[:, 0][~near].tolist():
             text, position = places[part.at[one]]
             beyond.append(Violation(text, position, int(part.tokens[one]), _outside(found.sampling)))
-        log_q = None if part.draft_logits is None else _log_law(part.draft_logits[inside], found.sampling)
-        draws.append(Laws(log_p[inside], log_q).draws(part.tokens[inside]))
+        log_q = None if part.draft_logits is None else _log_distribution(part.draft_logits[inside], found.sampling)
+        draws.append(TokenDistributions(log_p[inside], log_q).draws(part.tokens[inside]))
         order.append(part.at[inside.cpu().numpy()])
     violations = sorted([*found.violations, *beyond], key=lambda one: (one.text, one.position))
     found = dataclasses.replace(found, ties=ties, violations=tuple(violations))
@@ -237,7 +239,7 @@ def _judge_sampled(
     )
 
 
-def _log_law(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+def _log_distribution(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     return torch.log_softmax(filtered(logits, sampling).double(), -1)
 
 
@@ -265,7 +267,7 @@ def _readable(texts: Sequence[Text], stop: frozenset[int], width: int) -> tuple[
 
 
 def _loaded(target: str | LoadedModel, drafter: str | LoadedModel | None) -> tuple[LoadedModel, LoadedModel | None]:
-    """Raises RequestError for a pair that does not go together, or a drafter without a law of its own."""
+    """Raises RequestError for a pair that does not go together, or a drafter without a distribution of its own."""
     if drafter is None:
         return loaded(target), None
     if drafter in (OWN_HEADS, LOOKUP):

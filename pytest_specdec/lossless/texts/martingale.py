@@ -1,9 +1,9 @@
-"""Is a text a draw from the laws that its target states? Martingales over its tokens, with numpy and scipy alone.
+"""Is a text a draw from the distributions that its target states? Martingales over its tokens, with numpy and scipy alone.
 
-If each token y is drawn from its law p given what stands before it, three things hold whatever the model:
+If each token y is drawn from its distribution p given what stands before it, three things hold whatever the model:
 the surprisals' excess over the entropies sums to a martingale of known variance; the randomised
 probability-integral transforms are independent and uniform (Rosenblatt, 1952); and a bet r(y) / p(y) on any other
-law r that is fixed before y is seen has expectation one, or less where r has mass outside p's support. Products
+distribution r that is fixed before y is seen has expectation one, or less where r has mass outside p's support. Products
 of bets and their mixtures are therefore test martingales: by Ville's inequality such a product ever reaches 1 / alpha
 with probability `alpha` at most, however often one looks and whenever one stops (Ramdas et al., Game-theoretic
 statistics and safe anytime-valid inference, 2023).
@@ -19,12 +19,12 @@ import numpy as np
 from scipy import stats
 
 SHARES = (0.02, 0.1, 0.4)
-"""How much of another law r a bet mixes into p: (1 - share) p + share r."""
+"""How much of another distribution r a bet mixes into p: (1 - share) p + share r."""
 CELLS = (2, 4, 8, 16)
 """Equal parts of [0, 1] in which a Krichevsky-Trofimov bettor counts the transforms."""
 _SERIAL_CELLS = 4
 NARROWER = (0.8, 0.9, 0.95, 0.98, 0.99)
-"""Masses within which the transforms stay where an engine leaves out a law's tail."""
+"""Masses within which the transforms stay where an engine leaves out a distribution's tail."""
 _NARROW_SHARE = 0.9
 _LARGEST = 700.0
 """Logarithm of the largest evidence that is told."""
@@ -33,7 +33,7 @@ NARROW, RANKS, SERIAL = "a narrower top-k or top-p", "other ranks than the targe
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """What a law p says of the token y drawn from it; all arrays (..., tokens), natural logarithms."""
+    """What a distribution p says of the token y drawn from it; all arrays (..., tokens), natural logarithms."""
 
     surprisal: np.ndarray
     """-log p(y)."""
@@ -44,13 +44,13 @@ class Draws:
     below: np.ndarray
     """Mass of the tokens likelier than y, and of those as likely with a smaller id."""
     tilted: Mapping[str, Sequence[np.ndarray]]
-    """log r(y)/p(y) of laws to bet on as they are, by what such a law would mean."""
+    """log r(y)/p(y) of distributions to bet on as they are, by what such a distribution would mean."""
     mixed: Mapping[str, np.ndarray]
-    """log r(y)/p(y) of laws to mix into p, by what such a law would mean."""
+    """log r(y)/p(y) of distributions to mix into p, by what such a distribution would mean."""
 
     @classmethod
     def joined(cls, parts: Sequence[Draws], order: np.ndarray) -> Draws:
-        """Parts (tokens,) put end to end, then brought into an order; the same laws were bet on in each."""
+        """Parts (tokens,) put end to end, then brought into an order; the same distributions were bet on in each."""
 
         def join(arrays: list[np.ndarray]) -> np.ndarray:
             joined: np.ndarray = np.concatenate(arrays)[order]
@@ -69,7 +69,7 @@ class Draws:
         return values
 
     def z(self) -> np.ndarray:
-        """Standardised surprisal (...): asymptotically standard normal; 0 where all laws are certain."""
+        """Standardised surprisal (...): asymptotically standard normal; 0 where all distributions are certain."""
         spread = np.sqrt(self.variance.sum(-1))
         excess = (self.surprisal - self.entropy).sum(-1)
         standardised: np.ndarray = np.divide(excess, spread, out=np.zeros_like(spread), where=spread > 0)
@@ -77,7 +77,7 @@ class Draws:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evidence:
+class TextEvidence:
     """The test martingale along the tokens, as logarithms."""
 
     total: np.ndarray
@@ -106,7 +106,7 @@ class Evidence:
         return np.where(above.any(-1), above.argmax(-1) + 1, 0)
 
 
-def evidence(draws: Draws, uniforms: np.ndarray) -> Evidence:
+def evidence(draws: Draws, uniforms: np.ndarray) -> TextEvidence:
     """The e-process over draws in the order in which they are read; `uniforms` (..., tokens) are fresh, in [0, 1).
 
     Every family of bets has the same prior weight, and within a family every bet.
@@ -118,7 +118,7 @@ def evidence(draws: Draws, uniforms: np.ndarray) -> Evidence:
     bets[RANKS] = [rank_bet(transforms, cells) for cells in CELLS]
     bets[SERIAL] = [serial_bet(transforms, _SERIAL_CELLS)]
     families = {name: _mean([np.cumsum(one, -1) for one in own]) for name, own in bets.items()}
-    return Evidence(_mean([*families.values()]), families)
+    return TextEvidence(_mean([*families.values()]), families)
 
 
 def capped_exp(log_e: float) -> float:
@@ -152,7 +152,7 @@ def serial_bet(transforms: np.ndarray, cells: int) -> np.ndarray:
 
 
 def uniformity(transforms: np.ndarray) -> float:
-    """Kolmogorov-Smirnov p-value of transforms (tokens,) against the uniform law; for one look at a fixed length."""
+    """Kolmogorov-Smirnov p-value of transforms (tokens,) against the uniform distribution; for one look at a fixed length."""
     return float(stats.kstest(transforms, "uniform").pvalue)
 
 

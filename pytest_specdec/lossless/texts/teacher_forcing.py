@@ -18,7 +18,7 @@ _BUDGET = {"cpu": 1 << 22, "cuda": 1 << 26}
 
 
 @dataclasses.dataclass(frozen=True)
-class Forced:
+class TeacherForced:
     """New tokens that were scored together, with the logits (tokens, vocabulary) from which they were drawn."""
 
     at: np.ndarray
@@ -64,7 +64,7 @@ def vocabulary(model: LoadedModel) -> int:
     return int(model.model.get_input_embeddings().num_embeddings)
 
 
-def forced(target: LoadedModel, drafter: LoadedModel | None, texts: Sequence[Text]) -> Iterator[Forced]:
+def forced(target: LoadedModel, drafter: LoadedModel | None, texts: Sequence[Text]) -> Iterator[TeacherForced]:
     """Every new token of the texts, texts of about one length together. Raises MeasurementError for NaN logits."""
     offsets = np.cumsum([0, *(len(text.ids) - text.prompt_length for text in texts)])
     budget = _BUDGET.get(target.device.type, _BUDGET["cpu"]) // vocabulary(target)
@@ -78,7 +78,7 @@ def forced(target: LoadedModel, drafter: LoadedModel | None, texts: Sequence[Tex
 
 def _batch(
     target: LoadedModel, drafter: LoadedModel | None, texts: Sequence[Text], places: np.ndarray, budget: int
-) -> Iterator[Forced]:
+) -> Iterator[TeacherForced]:
     """One pass of each model, its new tokens in parts of so many at most."""
     ids = padded([text.ids for text in texts], torch.device("cpu"))
     new = torch.zeros(ids[:, 1:].shape, dtype=torch.bool)
@@ -89,7 +89,7 @@ def _batch(
     draft_logits = None if drafter is None else _logits(drafter, ids, new).to(target.device)
     for begin in range(0, len(places), budget):
         part = slice(begin, begin + budget)
-        yield Forced(places[part], tokens[part], logits[part], None if draft_logits is None else draft_logits[part])
+        yield TeacherForced(places[part], tokens[part], logits[part], None if draft_logits is None else draft_logits[part])
 
 
 def _logits(model: LoadedModel, ids: torch.Tensor, new: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Score emitted tokens with the laws that they should be drawn from: all that the martingales bet on."""
+"""Score emitted tokens with the distributions that they should be drawn from: all that the martingales bet on."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from .martingale import Draws
 
 HOTTER, COLDER = "a higher temperature", "a lower temperature"
 EXPONENTS = {HOTTER: (0.5, 0.8, 0.9, 0.96), COLDER: (1.04, 1.1, 1.25, 2.0)}
-"""Inverse temperatures of the laws p^e / Z, relative to the one asked for."""
+"""Inverse temperatures of the distributions p^e / Z, relative to the one asked for."""
 FLAT = "tokens that the target finds unlikely"
-DRAFTED, ACCEPTED, RESIDUAL = "the drafter's law", "recovered tokens drawn from p", "recovered tokens where p exceeds q"
+DRAFTED, ACCEPTED, RESIDUAL = "the drafter's distribution", "recovered tokens drawn from p", "recovered tokens where p exceeds q"
 
 
-class Laws:
-    """Target laws p, and drafter laws q where they are known, with the numbers that do not depend on a token."""
+class TokenDistributions:
+    """Target distributions p, and drafter distributions q where they are known, with the numbers that do not depend on a token."""
 
     def __init__(self, log_p: torch.Tensor, log_q: torch.Tensor | None = None) -> None:
-        """Both (laws, vocabulary), normalised natural logarithms, float64; -inf where top-k or top-p leaves out."""
+        """Both (distributions, vocabulary), normalised natural logarithms, float64; -inf where top-k or top-p leaves out."""
         self.log_p, self.log_q = log_p, log_q
         p = log_p.exp()
         surprisal = torch.where(p > 0, -log_p, 0.0)
@@ -30,7 +30,7 @@ class Laws:
             self._overlap = torch.minimum(p, log_q.exp()).sum(-1).clamp(max=1.0)
 
     def draws(self, tokens: torch.Tensor) -> Draws:
-        """The scores of one token (laws,) from each law; its probability must not be zero."""
+        """The scores of one token (distributions,) from each distribution; its probability must not be zero."""
         own = _of(self.log_p, tokens)
         ids = torch.arange(self.log_p.shape[-1], device=tokens.device)
         first = (self.log_p > own[:, None]) | ((self.log_p == own[:, None]) & (ids < tokens[:, None]))
@@ -53,8 +53,8 @@ class Laws:
         return {DRAFTED: _numbers(odds), ACCEPTED: _numbers(accepted.log()), RESIDUAL: _numbers(residual.log())}
 
 
-def _of(laws: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    return laws.gather(-1, tokens[:, None])[:, 0]
+def _of(distributions: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    return distributions.gather(-1, tokens[:, None])[:, 0]
 
 
 def _numbers(values: torch.Tensor) -> np.ndarray:

@@ -13,19 +13,19 @@ from helpers.support import EMBEDDED, add_noise
 
 from pytest_specdec.checkpoints.checkpoint import open_checkpoint
 from pytest_specdec.common.errors import RequestError
-from pytest_specdec.engines.adapter_api import Setup
+from pytest_specdec.engines.adapter_api import EngineSetup
 from pytest_specdec.engines.adapters.llama_cpp import llama_cpp
 from pytest_specdec.engines.adapters.llama_cpp_server import LlamaCppAdapter
 
 
 def test_with_a_url_it_is_the_server() -> None:
-    assert isinstance(llama_cpp(Setup(url="http://127.0.0.1:1")), LlamaCppAdapter)
+    assert isinstance(llama_cpp(EngineSetup(url="http://127.0.0.1:1")), LlamaCppAdapter)
 
 
 @pytest.mark.skipif(installed("llama-cpp"), reason="xllamacpp is installed here")
 def test_without_the_package_the_error_says_what_to_do() -> None:
     with pytest.raises(RequestError, match="pip install xllamacpp, or name a llama-server: --specdec-url="):
-        llama_cpp(Setup())
+        llama_cpp(EngineSetup())
 
 
 def test_the_real_engine_counts_what_its_models_imply() -> None:

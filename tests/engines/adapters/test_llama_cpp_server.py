@@ -14,22 +14,22 @@ from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.cases.texts import Text
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
-from pytest_specdec.engines.adapter_api import Asked, Reported, Request, Setup
+from pytest_specdec.engines.adapter_api import EngineSetup, GenerationRequest, PromptRequest, Reported
 from pytest_specdec.engines.adapters.llama_cpp_server import LlamaCppAdapter
 from pytest_specdec.engines.counting.checks import check_reported
 from pytest_specdec.engines.counting.normalise import starts_of
-from pytest_specdec.engines.servers.client import Client, Patience, ServerError
+from pytest_specdec.engines.servers.client import Client, RetryPolicy, ServerError
 
 K, NEW = 3, 64
 RATES = (0.8, 0.5, 0.25)
 
 
-def _request(pair: Pair, temperature: float = 0.0, prompts: int = 20, seed: int = 0) -> Request:
-    asked = [Asked(own, tuple(ids)) for own, ids in zip(read_prompts(PROMPTS), pair.prompts, strict=True)][:prompts]
-    return Request(asked, K, 0, "target", "draft", Sampling(temperature), NEW, seed, "greedy")
+def _request(pair: Pair, temperature: float = 0.0, prompts: int = 20, seed: int = 0) -> GenerationRequest:
+    asked = [PromptRequest(own, tuple(ids)) for own, ids in zip(read_prompts(PROMPTS), pair.prompts, strict=True)][:prompts]
+    return GenerationRequest(asked, K, 0, "target", "draft", Sampling(temperature), NEW, seed, "greedy")
 
 
-def _texts(server: LlamaCppAdapter, request: Request) -> list[Reported]:
+def _texts(server: LlamaCppAdapter, request: GenerationRequest) -> list[Reported]:
     texts = [own for own in server.run(request) if isinstance(own, Reported)]
     for own in texts:
         check_reported(own, request)
@@ -39,7 +39,7 @@ def _texts(server: LlamaCppAdapter, request: Request) -> list[Reported]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[LlamaCppAdapter]:
     with llama_server("target", "draft") as url:
-        yield LlamaCppAdapter(Setup(url))
+        yield LlamaCppAdapter(EngineSetup(url))
 
 
 def test_greedy_rounds_are_those_of_replay(pair: Pair, server: LlamaCppAdapter) -> None:
@@ -67,7 +67,7 @@ def test_sampled_texts_are_repeatable(pair: Pair, server: LlamaCppAdapter) -> No
 
 def test_synthetic_acceptance_is_recovered_and_named(pair: Pair) -> None:
     with llama_server("target", "draft", ",".join(map(str, RATES))) as url:
-        said = _texts(LlamaCppAdapter(Setup(url)), _request(pair, prompts=40, seed=1))
+        said = _texts(LlamaCppAdapter(EngineSetup(url)), _request(pair, prompts=40, seed=1))
     assert all(own.altered and own.altered.startswith("synthetic acceptance") for own in said)
     rounds = [one for own in said for one in own.rounds or () if one.drafted == K]
     for step, rate in enumerate(RATES):
@@ -77,9 +77,9 @@ def test_synthetic_acceptance_is_recovered_and_named(pair: Pair) -> None:
 
 
 def test_texts_before_a_death_are_handed_over(pair: Pair) -> None:
-    patience = Patience(tries=2, sleep=lambda seconds: None)
+    patience = RetryPolicy(tries=2, sleep=lambda seconds: None)
     with llama_server("target", "draft") as url:
-        texts = LlamaCppAdapter(Setup(url), Client(url, patience=patience)).run(_request(pair))
+        texts = LlamaCppAdapter(EngineSetup(url), Client(url, patience=patience)).run(_request(pair))
         kept = [next(texts) for _ in range(3)]
     with pytest.raises(ServerError, match="see that the server runs and look into its log"):
         next(texts)

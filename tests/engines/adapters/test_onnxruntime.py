@@ -11,8 +11,8 @@ from helpers.reports import reported, request
 from helpers.support import ROOT
 
 from pytest_specdec.common.errors import MeasurementError, RequestError
-from pytest_specdec.engines.adapter_api import Setup
-from pytest_specdec.engines.adapters.onnxruntime import MANNER, OnnxRuntimeAdapter, join, rounds_of
+from pytest_specdec.engines.adapter_api import EngineSetup
+from pytest_specdec.engines.adapters.onnxruntime import CONVENTION, OnnxRuntimeAdapter, join, rounds_of
 from pytest_specdec.engines.counting.checks import check_reported
 
 RECORDED = json.loads((ROOT / "tests/engines/payloads/onnxruntime_stats.json").read_text())["requests"]
@@ -24,7 +24,7 @@ def test_recorded_statistics_give_every_round(own: dict) -> None:
     assert len(rounds) == last["rounds"]
     assert sum(one.drafted for one in rounds) == last["draft_tokens_proposed"]
     assert sum(one.accepted for one in rounds) == last["draft_tokens_accepted"]
-    check_reported(reported(list(rounds), own["emitted"], MANNER), request())
+    check_reported(reported(list(rounds), own["emitted"], CONVENTION), request())
     made = sum(one.accepted + 1 for one in rounds)
     assert made - own["emitted"] == last["tokens_discarded"]
     # Its own rate is of another denominator.
@@ -79,7 +79,7 @@ def test_a_folder_of_another_shape_is_refused(tmp_path: Path, text: str) -> None
 @pytest.mark.skipif(installed("onnxruntime"), reason="onnxruntime_genai is installed here")
 def test_without_the_package_the_error_says_what_to_install() -> None:
     with pytest.raises(RequestError, match="pip install onnxruntime-genai onnxruntime"):
-        OnnxRuntimeAdapter(Setup())
+        OnnxRuntimeAdapter(EngineSetup())
 
 
 @pytest.mark.parametrize("k", [1, 4])

@@ -11,8 +11,8 @@ from helpers.reports import reported, request
 from helpers.support import ROOT
 
 from pytest_specdec.common.errors import MeasurementError, RequestError
-from pytest_specdec.engines.adapter_api import Setup, Totals
-from pytest_specdec.engines.adapters.openvino import MANNER, OpenVinoAdapter, Passes, passes_of, rounds_of
+from pytest_specdec.engines.adapter_api import EngineSetup, Totals
+from pytest_specdec.engines.adapters.openvino import CONVENTION, OpenVinoAdapter, Passes, passes_of, rounds_of
 from pytest_specdec.engines.counting.checks import check_reported
 
 RECORDED = json.loads((ROOT / "tests/engines/payloads/openvino_metrics.json").read_text())["requests"]
@@ -21,12 +21,12 @@ RECORDED = json.loads((ROOT / "tests/engines/payloads/openvino_metrics.json").re
 @pytest.mark.parametrize("own", RECORDED)
 def test_the_accessors_leave_out_the_last_round_and_the_identity_finds_it(own: dict) -> None:
     right = rounds_of(Passes(own["m_batch_sizes"], own["get_num_draft_tokens"]), own["emitted"], 3, "request 1")
-    one = reported(list(right), manner=MANNER)
+    one = reported(list(right), convention=CONVENTION)
     check_reported(one, request())
     told = Totals(len(right) - 1, own["get_num_draft_tokens"], own["get_num_accepted_tokens"])
     assert told.accepted == sum(accepted for _, accepted in right[:-1])
     with pytest.raises(MeasurementError, match=r"passes of m_batch_sizes .* leave rounds out"):
-        check_reported(reported(None, own["emitted"], MANNER, totals=told), request())
+        check_reported(reported(None, own["emitted"], CONVENTION, totals=told), request())
 
 
 def test_near_the_end_no_more_is_drafted_than_can_be_emitted() -> None:
@@ -57,7 +57,7 @@ def test_a_pipeline_without_metrics_is_refused(metrics: object) -> None:
 @pytest.mark.skipif(installed("openvino"), reason="openvino_genai is installed here")
 def test_without_the_package_the_error_says_what_to_install() -> None:
     with pytest.raises(RequestError, match="pip install openvino-genai"):
-        OpenVinoAdapter(Setup())
+        OpenVinoAdapter(EngineSetup())
 
 
 def test_the_real_engine_counts_what_its_models_imply() -> None:

@@ -12,7 +12,15 @@ from helpers.playback import Answer, Play, Stage, payload, playing
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.prompts import Prompt
 from pytest_specdec.common.errors import MeasurementError, RequestError, SpecdecError
-from pytest_specdec.engines.adapter_api import Asked, Pooled, Reported, ReportedRound, Request, Setup, Totals
+from pytest_specdec.engines.adapter_api import (
+    EngineSetup,
+    GenerationRequest,
+    PooledCounters,
+    PromptRequest,
+    Reported,
+    ReportedRound,
+    Totals,
+)
 from pytest_specdec.engines.adapters.llama_cpp_server import LlamaCppAdapter
 from pytest_specdec.engines.adapters.server import ServedAdapter
 from pytest_specdec.engines.adapters.sglang_server import SglangAdapter
@@ -27,12 +35,12 @@ PROMPT = (0, 310, 400, 55)
 TEXT = (633, 309, 84, 712, 200, 200, 761, 261, 378, 592, 276, 607, 378, 3, 297, 269, 261, 378, 592, 276, 779, 70, 378, 958)
 
 
-def request(prompts: int = 1, ids: tuple[int, ...] | None = PROMPT, k: int = 3) -> Request:
-    asked = [Asked(Prompt(f"p{row}", "all", "text"), ids) for row in range(prompts)]
-    return Request(asked, k, 0, "target", "draft", Sampling(0.0), 24, 0, "greedy")
+def request(prompts: int = 1, ids: tuple[int, ...] | None = PROMPT, k: int = 3) -> GenerationRequest:
+    asked = [PromptRequest(Prompt(f"p{row}", "all", "text"), ids) for row in range(prompts)]
+    return GenerationRequest(asked, k, 0, "target", "draft", Sampling(0.0), 24, 0, "greedy")
 
 
-def run(adapter: ServedAdapter, wanted: Request | None = None) -> list[Reported | Pooled]:
+def run(adapter: ServedAdapter, wanted: GenerationRequest | None = None) -> list[Reported | PooledCounters]:
     return list(adapter.run(wanted or request()))
 
 
@@ -92,7 +100,7 @@ def changed(recorded: str, change: Callable[[Any], Any]) -> list[Play]:
 
 def test_llama_cpp_tells_every_round() -> None:
     with playing(llama_cpp()) as stage:
-        adapter = Unprobed.LlamaCpp(Setup(), stage.client())
+        adapter = Unprobed.LlamaCpp(EngineSetup(), stage.client())
         (one,) = run(adapter)
         assert adapter.version() == "b0-unknown"
     assert isinstance(one, Reported)
@@ -113,21 +121,21 @@ def test_no_drafts_in_the_answer_are_none_drafted() -> None:
     events = [{"stop": False, "tokens_predicted": at + 1, "tokens": [token]} for at, token in enumerate(body["tokens"])]
     stream = "".join(f"data: {json.dumps(event)}\n\n" for event in [*events, body | {"tokens": []}])
     with playing(llama_cpp(completion=[Answer(stream)], metrics=[Answer("", 501)])) as stage:
-        _, rounds, totals, _ = Unprobed.LlamaCpp(Setup(), stage.client()).answer(PROMPT, Sampling(0.0), 24, 0, 3)
+        _, rounds, totals, _ = Unprobed.LlamaCpp(EngineSetup(), stage.client()).answer(PROMPT, Sampling(0.0), 24, 0, 3)
     assert rounds == (ReportedRound(0, 0),) * 23
     assert totals == Totals(23, 0, 0, ())
 
 
 def test_a_server_of_another_k_is_an_error() -> None:
     with playing(llama_cpp(metrics=[Answer("", 501)])) as stage:
-        adapter = Unprobed.LlamaCpp(Setup(), stage.client())
+        adapter = Unprobed.LlamaCpp(EngineSetup(), stage.client())
         with pytest.raises(ServerError, match=r"no round drafts more than 3 tokens and k is 5; use --specdec-k=3"):
             run(adapter, request(k=5))
     with (
         playing(llama_cpp()) as stage,
         pytest.raises(MeasurementError, match="a round drafts 3 tokens and k is 2; use"),
     ):
-        run(Unprobed.LlamaCpp(Setup(), stage.client()), request(k=2))
+        run(Unprobed.LlamaCpp(EngineSetup(), stage.client()), request(k=2))
 
 
 def test_another_user_of_the_server_is_noticed() -> None:
@@ -135,7 +143,7 @@ def test_another_user_of_the_server_is_noticed() -> None:
         playing(llama_cpp(metrics=[*llama_cpp()["/metrics"][:1], Answer(payload("llama_cpp_metrics_after.txt"))])) as stage,
         pytest.raises(ServerError, match=r"rounds: 11 in its answers, 22 in its counters.*somebody else uses the server"),
     ):
-        run(Unprobed.LlamaCpp(Setup(), stage.client()))
+        run(Unprobed.LlamaCpp(EngineSetup(), stage.client()))
 
 
 def test_a_stream_that_stops_early_is_an_error() -> None:
@@ -144,7 +152,7 @@ def test_a_stream_that_stops_early_is_an_error() -> None:
         playing(llama_cpp(completion=[Answer("\n\n".join(events[:9]) + "\n\n")])) as stage,
         pytest.raises(ServerError, match="the stream ends without its last event"),
     ):
-        run(Unprobed.LlamaCpp(Setup(), stage.client()))
+        run(Unprobed.LlamaCpp(EngineSetup(), stage.client()))
 
 
 def test_drafts_that_run_backwards_are_an_error() -> None:
@@ -153,7 +161,7 @@ def test_drafts_that_run_backwards_are_an_error() -> None:
         playing(llama_cpp(completion=[Answer(stream)])) as stage,
         pytest.raises(ServerError, match="its counters contradict each other: at token 5 draft_n is 5 after 6"),
     ):
-        run(Unprobed.LlamaCpp(Setup(), stage.client()))
+        run(Unprobed.LlamaCpp(EngineSetup(), stage.client()))
 
 
 def _hidden(*places: int) -> str:
@@ -167,7 +175,7 @@ def test_unstreamed_tokens_are_fetched_and_their_rounds_told(places: tuple[int, 
     pages: list[Play] = [Answer("a 1"), Answer("a 1"), Answer("a 1")]
     whole = Answer(payload("llama_cpp_completion.json"))
     with playing(llama_cpp(completion=[Answer(_hidden(*places)), whole], metrics=pages)) as stage:
-        ids, rounds, totals, _ = Unprobed.LlamaCpp(Setup(), stage.client()).answer(PROMPT, Sampling(0.0), 24, 0, 3)
+        ids, rounds, totals, _ = Unprobed.LlamaCpp(EngineSetup(), stage.client()).answer(PROMPT, Sampling(0.0), 24, 0, 3)
         assert stage.seen[-1][1]["return_tokens"] is True
     assert ids == TEXT
     assert totals is not None
@@ -184,12 +192,12 @@ def test_a_request_that_gives_two_texts_is_an_error() -> None:
         playing(llama_cpp(completion=[Answer(_hidden(3)), Answer(json.dumps(other))])) as stage,
         pytest.raises(ServerError, match="the same request with the same seed gave two texts"),
     ):
-        Unprobed.LlamaCpp(Setup(), stage.client()).answer(PROMPT, Sampling(0.0), 24, 0, 3)
+        Unprobed.LlamaCpp(EngineSetup(), stage.client()).answer(PROMPT, Sampling(0.0), 24, 0, 3)
 
 
 def test_the_wrong_engine_behind_the_url_is_named() -> None:
     with playing(vllm()) as stage, pytest.raises(RequestError, match=r"is no llama-cpp server; name the right engine"):
-        run(LlamaCppAdapter(Setup(), stage.client()))
+        run(LlamaCppAdapter(EngineSetup(), stage.client()))
 
 
 def test_synthetic_acceptance_shows_in_the_text() -> None:
@@ -204,7 +212,7 @@ def test_synthetic_acceptance_shows_in_the_text() -> None:
         return Answer(json.dumps({"tokens_evaluated": len(body["prompt"]), "completion_probabilities": [forced]}))
 
     with playing(llama_cpp(completion=[completion])) as stage:
-        (one,) = run(LlamaCppAdapter(Setup(), stage.client()))
+        (one,) = run(LlamaCppAdapter(EngineSetup(), stage.client()))
     assert isinstance(one, Reported)
     assert one.altered is not None
     assert one.altered.startswith(
@@ -217,7 +225,7 @@ def test_synthetic_acceptance_shows_in_the_text() -> None:
 
 def test_vllm_tells_every_step() -> None:
     with playing(vllm()) as stage:
-        adapter = Unprobed.Vllm(Setup(), stage.client())
+        adapter = Unprobed.Vllm(EngineSetup(), stage.client())
         (one,) = run(adapter)
         assert adapter.version() == "0.32.0"
         sent = next(body for path, body in stage.seen if path == "/v1/completions")
@@ -236,7 +244,7 @@ def test_a_summary_counts_by_request() -> None:
             del body["metrics"]["speculative_decoding"][name]
 
     with playing(vllm(v1__completions=changed(payload("vllm_completion.json"), summary))) as stage:
-        (one,) = run(Unprobed.Vllm(Setup(), stage.client()))
+        (one,) = run(Unprobed.Vllm(EngineSetup(), stage.client()))
     assert isinstance(one, Reported)
     assert one.rounds is None
     assert one.totals == Totals(11, 33, 13, (6, 4, 3))
@@ -248,10 +256,10 @@ def _unmeasured(body: Any) -> None:
 
 def test_without_metrics_in_answers_the_counters_count() -> None:
     with playing(vllm(v1__completions=changed(payload("vllm_completion.json"), _unmeasured))) as stage:
-        one, pooled = run(Unprobed.Vllm(Setup(), stage.client()))
+        one, pooled = run(Unprobed.Vllm(EngineSetup(), stage.client()))
     assert isinstance(one, Reported)
     assert (one.rounds, one.totals) == (None, None)
-    assert isinstance(pooled, Pooled)
+    assert isinstance(pooled, PooledCounters)
     assert pooled.totals == Totals(11, 33, 13, (6, 4, 3))
 
 
@@ -261,13 +269,13 @@ def test_pooled_counters_of_lost_answers_are_refused() -> None:
         playing(vllm(v1__completions=answers)) as stage,
         pytest.raises(ServerError, match="1 requests were sent again, so its counters hold rounds of lost answers; run again"),
     ):
-        run(Unprobed.Vllm(Setup(), stage.client()))
+        run(Unprobed.Vllm(EngineSetup(), stage.client()))
 
 
 def test_a_lost_answer_is_asked_for_again_where_answers_count_for_themselves() -> None:
     answers = [Answer("", 503), *vllm()["/v1/completions"]]
     with playing(vllm(v1__completions=answers)) as stage:
-        (one,) = run(Unprobed.Vllm(Setup(), stage.client()))
+        (one,) = run(Unprobed.Vllm(EngineSetup(), stage.client()))
     assert isinstance(one, Reported)
     assert one.totals == Totals(11, 33, 13, (6, 4, 3))
 
@@ -303,7 +311,7 @@ def test_bad_counters_are_errors(pages: list[Play], kind: type[SpecdecError], wo
         playing(vllm(metrics=list(pages), v1__completions=changed(payload("vllm_completion.json"), _unmeasured))) as stage,
         pytest.raises(kind, match=words),
     ):
-        run(Unprobed.Vllm(Setup(), stage.client()))
+        run(Unprobed.Vllm(EngineSetup(), stage.client()))
 
 
 def _spec(**values: Any) -> Callable[[Any], None]:
@@ -326,13 +334,13 @@ def test_answers_that_contradict_themselves_are_errors(change: Callable[[Any], A
         playing(vllm(v1__completions=changed(payload("vllm_completion.json"), change))) as stage,
         pytest.raises(ServerError, match=words),
     ):
-        run(Unprobed.Vllm(Setup(), stage.client()))
+        run(Unprobed.Vllm(EngineSetup(), stage.client()))
 
 
 def test_texts_before_a_servers_death_are_handed_over() -> None:
     answers = [*vllm()["/v1/completions"] * 2, Answer(reset=True)]
     with playing(vllm(v1__completions=answers)) as stage:
-        texts = Unprobed.Vllm(Setup(), stage.client(tries=2)).run(request(prompts=4))
+        texts = Unprobed.Vllm(EngineSetup(), stage.client(tries=2)).run(request(prompts=4))
         assert [next(texts).key for _ in range(2)] == ["p0", "p1"]  # type: ignore[union-attr]
         with pytest.raises(ServerError, match=r"no answer \(.*in 2 tries; see that the server runs"):
             next(texts)
@@ -340,14 +348,14 @@ def test_texts_before_a_servers_death_are_handed_over() -> None:
 
 def test_prompts_without_ids_are_encoded_by_the_server() -> None:
     with playing(vllm(tokenize=[Answer(json.dumps({"tokens": list(PROMPT)}))])) as stage:
-        (one,) = run(Unprobed.Vllm(Setup(), stage.client()), request(ids=None))
+        (one,) = run(Unprobed.Vllm(EngineSetup(), stage.client()), request(ids=None))
     assert isinstance(one, Reported)
     assert one.prompt_ids == PROMPT
 
 
 def test_an_address_is_needed() -> None:
     with pytest.raises(RequestError, match="engine vllm needs its server's address; add --specdec-url="):
-        VllmServer(Setup())
+        VllmServer(EngineSetup())
 
 
 # SGLang: the shapes of its issues and documentation
@@ -369,14 +377,14 @@ def sglang(meta: dict[str, Any] | None = None, info: dict[str, Any] | None = Non
     }
 
 
-def _sglang(stage: Stage) -> list[Reported | Pooled]:
-    return run(Unprobed.Sglang(Setup(), stage.client()))
+def _sglang(stage: Stage) -> list[Reported | PooledCounters]:
+    return run(Unprobed.Sglang(EngineSetup(), stage.client()))
 
 
 def test_sglang_counts_by_request() -> None:
     with playing(sglang()) as stage:
         (one,) = _sglang(stage)
-        assert Unprobed.Sglang(Setup(), stage.client()).version() == "0.5.6"
+        assert Unprobed.Sglang(EngineSetup(), stage.client()).version() == "0.5.6"
     assert isinstance(one, Reported)
     assert one.totals == Totals(11, 33, 13, (6, 4, 3))
     assert one.altered is None
@@ -465,8 +473,8 @@ def trtllm(metrics: list[Play]) -> dict[str, list[Play]]:
     }
 
 
-def _trtllm(stage: Stage) -> list[Reported | Pooled]:
-    return run(TensorRtLlmAdapter(Setup(), stage.client(), sleep=lambda seconds: None))
+def _trtllm(stage: Stage) -> list[Reported | PooledCounters]:
+    return run(TensorRtLlmAdapter(EngineSetup(), stage.client(), sleep=lambda seconds: None))
 
 
 def test_each_drained_iteration_is_a_round() -> None:
@@ -542,6 +550,6 @@ ABORT = {"llama-cpp": "abort", "vllm": "abort", "sglang": {"type": "abort", "mes
 @pytest.mark.parametrize("kind", [Unprobed.LlamaCpp, Unprobed.Vllm, Unprobed.Sglang, TensorRtLlmAdapter])
 def test_what_a_server_says_of_a_texts_end_is_handed_over(kind: type[ServedAdapter], words: dict[str, Any], finish: str) -> None:
     with playing(_finished(words)[kind]) as stage:
-        one = run(kind(Setup(), stage.client()))[0]
+        one = run(kind(EngineSetup(), stage.client()))[0]
     assert isinstance(one, Reported)
     assert one.finish == finish

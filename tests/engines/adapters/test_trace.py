@@ -12,7 +12,17 @@ from helpers.reports import PROMPT, reported, request
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.prompts import Prompt, key_of
 from pytest_specdec.common.errors import SpecdecError
-from pytest_specdec.engines.adapter_api import Asked, Ends, Manner, Pooled, Reported, Request, Setup, Timings, Totals
+from pytest_specdec.engines.adapter_api import (
+    CountingConvention,
+    EngineSetup,
+    GenerationRequest,
+    PooledCounters,
+    PromptRequest,
+    Reported,
+    TextEnds,
+    Timings,
+    Totals,
+)
 from pytest_specdec.engines.adapters.trace import TraceAdapter, read_trace, write_trace
 from pytest_specdec.engines.counting.checks import check_reported
 from pytest_specdec.engines.external import ForeignEngine
@@ -21,9 +31,9 @@ HEADER: dict[str, Any] = {"schema": 1, "engine": "mine 2", "k": 3, "new_tokens":
 LINE: dict[str, Any] = {"key": "key0", "prompt_ids": PROMPT, "new_ids": [5, 6, 7, 8], "rounds": [[3, 1], [1, 0]]}
 
 
-def run(path: Path, wanted: Request | None = None) -> list[Reported | Pooled]:
+def run(path: Path, wanted: GenerationRequest | None = None) -> list[Reported | PooledCounters]:
     wanted = wanted or request()
-    found = list(TraceAdapter(Setup(url=str(path))).run(wanted))
+    found = list(TraceAdapter(EngineSetup(url=str(path))).run(wanted))
     for one in found:
         if isinstance(one, Reported):
             check_reported(one, wanted)
@@ -37,10 +47,12 @@ def written(folder: Path, *lines: object, end: str = "\n") -> Path:
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
-    manner = Manner(prefill_drafts=True, end="full", undelivered=True, counts_empty=True, argmax_drafts=True, ngrams=(2, 4))
+    convention = CountingConvention(
+        prefill_drafts=True, end="full", undelivered=True, counts_empty=True, argmax_drafts=True, ngrams=(2, 4)
+    )
     one = reported(
-        [(3, 1), (0, 0)], manner=manner, timings=Timings(0.5, (1.0, 2.0), (3.0, 4.0)), altered="synthetic",
-        totals=Totals(2, 3, 1), finish="stop", ends=Ends((), (7, "end")),
+        [(3, 1), (0, 0)], convention=convention, timings=Timings(0.5, (1.0, 2.0), (3.0, 4.0)), altered="synthetic",
+        totals=Totals(2, 3, 1), finish="stop", ends=TextEnds((), (7, "end")),
     )  # fmt: skip
     path, wanted = tmp_path / "new" / "run.jsonl", request(sampling=Sampling(0.7, 5, 0.9), seed=3)
     write_trace(path, wanted, "mine 2", [one])
@@ -50,7 +62,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert {name: getattr(found, name) for name in vars(one) if name != "where"} == {
         name: value for name, value in vars(one).items() if name != "where"
     }
-    assert TraceAdapter(Setup(url=str(path))).version() == "mine 2"
+    assert TraceAdapter(EngineSetup(url=str(path))).version() == "mine 2"
 
 
 def test_prompts_are_known_by_text_or_messages(tmp_path: Path) -> None:
@@ -59,7 +71,9 @@ def test_prompts_are_known_by_text_or_messages(tmp_path: Path) -> None:
         Prompt(key_of("x = 1,", None), "code", text="x = 1,"),
         Prompt(key_of(None, messages), "chat", messages=(tuple(sorted(messages[0].items())),)),
     ]
-    wanted = Request([Asked(one, None) for one in prompts], 3, 0, "served", "served", Sampling(0.0), 64, 0, "greedy")
+    wanted = GenerationRequest(
+        [PromptRequest(one, None) for one in prompts], 3, 0, "served", "served", Sampling(0.0), 64, 0, "greedy"
+    )
     rest = {"new_ids": [5, 6, 7, 8], "rounds": [[3, 1], [1, 0]]}
     path = written(tmp_path, HEADER, {"messages": messages, **rest}, {"prompt": "x = 1,", **rest})
     assert [one.key for one in run(path, wanted) if isinstance(one, Reported)] == [one.key for one in prompts]
@@ -69,7 +83,7 @@ def test_pooled_sums_come_last(tmp_path: Path) -> None:
     line = {"key": "key0", "emitted": 4}
     path = written(tmp_path, HEADER, {"pooled": {"rounds": 2, "drafted": 4, "accepted": 1}}, line)
     found = run(path)
-    assert isinstance(found[1], Pooled)
+    assert isinstance(found[1], PooledCounters)
     assert found[1].totals == Totals(2, 4, 1)
 
 

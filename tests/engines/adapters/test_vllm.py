@@ -15,7 +15,7 @@ from helpers.support import EMBEDDED
 from pytest_specdec.acceptance.lookup import NGRAM
 from pytest_specdec.checkpoints.checkpoint import open_checkpoint
 from pytest_specdec.common.errors import RequestError
-from pytest_specdec.engines.adapter_api import ReportedRound, Setup, Totals
+from pytest_specdec.engines.adapter_api import EngineSetup, ReportedRound, Totals
 from pytest_specdec.engines.adapters.vllm import VllmAdapter, plain, vllm
 from pytest_specdec.engines.adapters.vllm_server import SpecMetrics, VllmServer
 
@@ -37,13 +37,13 @@ def test_a_hub_id_is_left_to_vllm(tmp_path: Path) -> None:
 
 
 def test_with_a_url_it_is_the_server() -> None:
-    assert isinstance(vllm(Setup(url="http://host")), VllmServer)
+    assert isinstance(vllm(EngineSetup(url="http://host")), VllmServer)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed here")
 def test_without_vllm_the_error_says_what_to_do() -> None:
     with pytest.raises(RequestError, match="pip install vllm, or name a server: --specdec-url="):
-        vllm(Setup())
+        vllm(EngineSetup())
 
 
 def test_it_looks_up_the_n_grams_that_replay_looks_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -57,10 +57,10 @@ def test_it_looks_up_the_n_grams_that_replay_looks_up(monkeypatch: pytest.Monkey
             loaded.append(given)
 
     monkeypatch.setattr("pytest_specdec.engines.adapters.vllm._vllm", Vllm)
-    made = VllmAdapter(Setup())
+    made = VllmAdapter(EngineSetup())
     made._engine(request(target="owner/name", drafter="prompt-lookup"), tmp_path)
     drafting = loaded[0]["speculative_config"]
-    assert (drafting["prompt_lookup_min"], drafting["prompt_lookup_max"]) == made.manner.ngrams == (1, NGRAM)
+    assert (drafting["prompt_lookup_min"], drafting["prompt_lookup_max"]) == made.convention.ngrams == (1, NGRAM)
 
 
 def test_metrics_of_a_request_without_a_round() -> None:

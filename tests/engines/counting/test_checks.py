@@ -8,23 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_specdec.common.errors import MeasurementError
-from pytest_specdec.engines.adapter_api import Counters, Manner, Pooled, Totals
+from pytest_specdec.engines.adapter_api import Counters, CountingConvention, PooledCounters, Totals
 from pytest_specdec.engines.counting.checks import check_pooled, check_reported, rounds_of
 
 NAMED = Counters("num_drafts", "num_draft_tokens", "num_accepted_tokens", "num_accepted_tokens_per_pos")
-FULL = Manner(end="full", counters=NAMED)
-PREFILL = Manner(prefill_drafts=True, counts_empty=True)
+FULL = CountingConvention(end="full", counters=NAMED)
+PREFILL = CountingConvention(prefill_drafts=True, counts_empty=True)
 OPENVINO = [(105, 26, 37), (87, 29, 34), (90, 30, 32), (78, 36, 27)]
 """What its accessors say of 4 requests of 64 tokens at k = 3 (drafted, accepted), and the rounds that m_batch_sizes has."""
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=20), st.sampled_from([Manner(), FULL, PREFILL]))
-def test_what_a_decoder_counts_is_accepted(accepted: list[int], manner: Manner) -> None:
-    one = reported([(3, own) for own in accepted], manner=manner)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=20), st.sampled_from([CountingConvention(), FULL, PREFILL]))
+def test_what_a_decoder_counts_is_accepted(accepted: list[int], convention: CountingConvention) -> None:
+    one = reported([(3, own) for own in accepted], convention=convention)
     check_reported(one, request(new_tokens=100))
     per_position = tuple(sum(own > step for own in accepted) for step in range(3))
     totals = Totals(len(accepted), 3 * len(accepted), sum(accepted), per_position)
-    check_reported(reported(None, one.tokens, manner, totals=totals), request(new_tokens=100))
+    check_reported(reported(None, one.tokens, convention, totals=totals), request(new_tokens=100))
 
 
 @pytest.mark.parametrize(("drafted", "accepted", "rounds"), OPENVINO[:1])
@@ -89,9 +89,9 @@ def test_rounds_are_held_to_the_text(rounds: list, tokens: int | None, message: 
 def test_a_last_round_without_drafts_need_not_be_told() -> None:
     """Where one token is left there is nothing to draft."""
     check_reported(reported([(3, 1), (3, 0)], 5), request(new_tokens=5))
-    for manner, limit in ((Manner(), 6), (FULL, 5)):
+    for convention, limit in ((CountingConvention(), 6), (FULL, 5)):
         with pytest.raises(MeasurementError, match="leave rounds out"):
-            check_reported(reported([(3, 1), (3, 0)], 5, manner), request(new_tokens=limit))
+            check_reported(reported([(3, 1), (3, 0)], 5, convention), request(new_tokens=limit))
 
 
 def test_prompt_lookup_may_leave_out_any_round_that_drafted_nothing() -> None:
@@ -99,9 +99,9 @@ def test_prompt_lookup_may_leave_out_any_round_that_drafted_nothing() -> None:
 
 
 def test_a_last_round_may_reach_past_the_text_where_the_engine_says_so() -> None:
-    check_reported(reported([(3, 1), (3, 3)], 5, Manner(undelivered=True)), request())
+    check_reported(reported([(3, 1), (3, 3)], 5, CountingConvention(undelivered=True)), request())
     with pytest.raises(MeasurementError, match="count more than was emitted"):
-        check_reported(reported([(3, 1), (3, 0)], 2, Manner(undelivered=True)), request())
+        check_reported(reported([(3, 1), (3, 0)], 2, CountingConvention(undelivered=True)), request())
 
 
 def test_a_requests_sums_are_those_of_its_rounds() -> None:
@@ -113,12 +113,12 @@ def test_a_requests_sums_are_those_of_its_rounds() -> None:
 
 def test_pooled_sums_are_held_to_all_texts() -> None:
     texts = [reported(None, 64) for _ in range(4)]
-    check_pooled(Pooled(Totals(124, 372, 128, (70, 39, 19)), FULL), texts, request())
+    check_pooled(PooledCounters(Totals(124, 372, 128, (70, 39, 19)), FULL), texts, request())
     with pytest.raises(MeasurementError, match=r"\(121\) make 245 tokens and 252 were emitted"):
-        check_pooled(Pooled(Totals(124, 372, 121), FULL), texts, request())
+        check_pooled(PooledCounters(Totals(124, 372, 121), FULL), texts, request())
 
 
 def test_rounds_that_no_counter_has_follow_from_the_text() -> None:
-    assert rounds_of(Totals(None, 106, 27), Manner(), 3, [64]) == 36
+    assert rounds_of(Totals(None, 106, 27), CountingConvention(), 3, [64]) == 36
     with pytest.raises(MeasurementError, match="more than k=3 in each of the 36 rounds that the texts leave room for"):
         check_reported(reported(None, 64, totals=Totals(None, 109, 27)), request())

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from pytest_specdec.cases.case import DEFINITION
 from pytest_specdec.common.errors import MeasurementError
-from pytest_specdec.engines.adapter_api import Manner, Pooled, Reported, Totals
+from pytest_specdec.engines.adapter_api import CountingConvention, PooledCounters, Reported, Totals
 from pytest_specdec.engines.counting.checks import check_reported
 from pytest_specdec.engines.counting.normalise import POOLED, comparable_rounds, definition_of, normalised
 
 ROUNDS = [(3, 1), (3, 3), (3, 0), (2, 2), (1, 0)]
 
 
-def counts(*texts: Reported, pooled: Pooled | None = None, drafter: str = "draft"):
+def counts(*texts: Reported, pooled: PooledCounters | None = None, drafter: str = "draft"):
     definition = definition_of(texts, drafter, pooled)
     return definition, normalised(definition, texts, ["all"] * len(texts), 3, pooled)
 
@@ -33,7 +33,10 @@ def test_rounds_inside_the_text_are_counted_and_those_near_its_end_are_not() -> 
 
 
 def test_the_prompt_passs_round_is_played_and_not_counted() -> None:
-    plain, assisted = counts(reported(ROUNDS)), counts(reported([(3, 2), *ROUNDS], manner=Manner(prefill_drafts=True)))
+    plain, assisted = (
+        counts(reported(ROUNDS)),
+        counts(reported([(3, 2), *ROUNDS], convention=CountingConvention(prefill_drafts=True))),
+    )
     assert plain[0].name == assisted[0].name == DEFINITION
     np.testing.assert_array_equal(plain[1].accepted, assisted[1].accepted)
     np.testing.assert_array_equal(plain[1].rounds, assisted[1].rounds)
@@ -43,24 +46,24 @@ def test_the_prompt_passs_round_is_played_and_not_counted() -> None:
 class Decoder:
     """How a greedy engine cuts a text into rounds; `spare` tokens are kept for the bonus token where it clips its drafts."""
 
-    manner: Manner
+    convention: CountingConvention
     spare: int = 1
 
     def decode(self, matching: list[int], k: int = 3) -> Reported:
         """A text whose draft at each place agrees with so many tokens from there on."""
-        at, rounds = int(not self.manner.prefill_drafts), []
+        at, rounds = int(not self.convention.prefill_drafts), []
         while at < len(matching):
-            drafted = k if self.manner.end == "full" else max(0, min(k, len(matching) - at - self.spare))
+            drafted = k if self.convention.end == "full" else max(0, min(k, len(matching) - at - self.spare))
             accepted = min(drafted, matching[at])
-            if drafted or self.manner.counts_empty:
+            if drafted or self.convention.counts_empty:
                 rounds.append((drafted, accepted))
             at += accepted + 1
-        return reported(rounds, len(matching), self.manner)
+        return reported(rounds, len(matching), self.convention)
 
 
 def decoders(*, prefill: bool) -> list[Decoder]:
     """llama.cpp and OpenVINO, transformers; ONNX Runtime; vLLM; an engine that clips and leaves empty rounds out."""
-    clipped, full = Manner(prefill, "clipped", True, True), Manner(prefill, "full", True)
+    clipped, full = CountingConvention(prefill, "clipped", True, True), CountingConvention(prefill, "full", True)
     return [Decoder(clipped), Decoder(clipped, spare=0), Decoder(full), Decoder(dataclasses.replace(clipped, counts_empty=False))]
 
 
@@ -96,14 +99,14 @@ def test_sums_stand_under_a_definition_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("manner", "name"),
     [
-        (Manner(prefill_drafts=True), "sums/1-prefill"),
-        (Manner(end="full"), "sums/1-full"),
-        (Manner(counts_empty=True), "sums/1-empty"),
+        (CountingConvention(prefill_drafts=True), "sums/1-prefill"),
+        (CountingConvention(end="full"), "sums/1-full"),
+        (CountingConvention(counts_empty=True), "sums/1-empty"),
     ],
 )
-def test_a_definition_says_how_the_engine_counts(manner: Manner, name: str) -> None:
-    assert counts(reported(None, 12, manner, totals=Totals(5, 15, 6, (3, 2, 1))))[0].name == name
-    assert counts(reported(None, 12, manner, totals=Totals(5, 15, 6)))[0].name == f"{name}-no-positions"
+def test_a_definition_says_how_the_engine_counts(convention: CountingConvention, name: str) -> None:
+    assert counts(reported(None, 12, convention, totals=Totals(5, 15, 6, (3, 2, 1))))[0].name == name
+    assert counts(reported(None, 12, convention, totals=Totals(5, 15, 6)))[0].name == f"{name}-no-positions"
 
 
 def test_sums_without_positions_keep_the_rate_and_the_length() -> None:
@@ -122,7 +125,7 @@ def test_drafts_that_are_missing_are_missing_where_nothing_was_accepted() -> Non
 def test_prompt_lookup_whose_empty_rounds_are_left_out_tells_no_places() -> None:
     text = reported([(3, 1), (2, 2)], 40)
     assert counts(text, drafter="prompt-lookup")[0].name == "sums/1"
-    whole = reported([(3, 1), (0, 0), (2, 2), *[(0, 0)] * 8], manner=Manner(counts_empty=True))
+    whole = reported([(3, 1), (0, 0), (2, 2), *[(0, 0)] * 8], convention=CountingConvention(counts_empty=True))
     definition, found = counts(whole, drafter="prompt-lookup")
     assert definition.name == DEFINITION
     assert found.total_rounds == 9
@@ -131,9 +134,10 @@ def test_prompt_lookup_whose_empty_rounds_are_left_out_tells_no_places() -> None
 def test_pooled_sums_are_one_row() -> None:
     texts = [reported(None, 64) for _ in range(4)]
     with pytest.raises(MeasurementError, match="counted in different manners"):
-        definition_of(texts, "draft", Pooled(Totals(124, 372, 128), Manner(prefill_drafts=True)))
+        definition_of(texts, "draft", PooledCounters(Totals(124, 372, 128), CountingConvention(prefill_drafts=True)))
     definition, found = counts(
-        *[reported(None, 64, Manner(end="full"))] * 4, pooled=Pooled(Totals(124, 372, 128, (70, 39, 19)), Manner(end="full"))
+        *[reported(None, 64, CountingConvention(end="full"))] * 4,
+        pooled=PooledCounters(Totals(124, 372, 128, (70, 39, 19)), CountingConvention(end="full")),
     )
     assert definition.name == "sums/1-full"
     assert (found.prompts, found.acceptance_rate) == ((POOLED,), 128 / 372)

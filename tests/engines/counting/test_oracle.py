@@ -20,13 +20,13 @@ from pytest_specdec.acceptance.rounds import Round
 from pytest_specdec.acceptance.sum_distribution import sum_distribution
 from pytest_specdec.cases.case import Case, TextKey
 from pytest_specdec.common.errors import RequestError, SpecdecError
-from pytest_specdec.engines.adapter_api import Manner, Reported, ReportedRound, Setup, Totals
+from pytest_specdec.engines.adapter_api import CountingConvention, EngineSetup, Reported, ReportedRound, Totals
 from pytest_specdec.engines.adapters.transformers import TransformersAdapter
 from pytest_specdec.engines.counting import deviations, oracle
 from pytest_specdec.engines.counting.deviations import Deviation, deviations_of
 from pytest_specdec.engines.counting.normalise import Definition
 from pytest_specdec.engines.counting.oracle import Agreement
-from pytest_specdec.engines.counting.possible_rounds import Judged, Walk
+from pytest_specdec.engines.counting.possible_rounds import JudgedRun, Walk
 from pytest_specdec.engines.external import ForeignEngine
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 
@@ -51,7 +51,7 @@ def with_draft(engine: ForeignEngine, draft: Path) -> ForeignEngine:
     broken = ForeignEngine("transformers", device="cpu")
     broken.local = engine.local
     load = lambda name: engine.model(str(draft) if name == DRAFT else name)  # noqa: E731
-    broken.adapter = TransformersAdapter(Setup(device="cpu", model=load))
+    broken.adapter = TransformersAdapter(EngineSetup(device="cpu", model=load))
     return broken
 
 
@@ -195,8 +195,8 @@ LENGTH, FIRST = 48, 4
 def played_text(row: int, rounds: list[tuple[int, int]], k: int, end: str) -> Reported:
     """An engine's report of rounds (start, accepted) played on a text of fixed length."""
     told = tuple(ReportedRound(min(k, LENGTH - start - 1) if end == "clip" else k, taken) for start, taken in rounds)
-    manner = Manner(end="clipped" if end == "clip" else "full", counts_empty=True)
-    return Reported(str(row), (1,) * (FIRST - 1), (2,) * (LENGTH - FIRST + 1), manner, told)
+    convention = CountingConvention(end="clipped" if end == "clip" else "full", counts_empty=True)
+    return Reported(str(row), (1,) * (FIRST - 1), (2,) * (LENGTH - FIRST + 1), convention, told)
 
 
 def counts_of(runs: list[list[tuple[int, int]]], names: tuple[str, ...], k: int) -> Counts:
@@ -218,7 +218,7 @@ def judged_play(field: AcceptanceField, end: str, runs: list[list[tuple[int, int
     counted, proposed = field.rounds_at(k, end)
     walk = Walk(field, proposed, field.survival(proposed, k), counted, counted)
     reported = [played_text(row, one, k, end) for row, one in enumerate(runs)]
-    judged = Judged(case(k=k), reported, ["all"] * 6, Definition(end), counts_of(runs, field.prompts, k))
+    judged = JudgedRun(case(k=k), reported, ["all"] * 6, Definition(end), counts_of(runs, field.prompts, k))
     return Agreement("mine", 0.01, 6, 0, 2.0, 2.0, deviations=deviations_of(judged, walk))
 
 
@@ -320,7 +320,7 @@ def test_a_rejection_of_what_q_makes_likelier_than_p_is_found(fixed_texts: tuple
                 deviations, "starts_of", lambda one: [Round(next(starts), 3, 0) for _ in rounds] if one.key == "0" else whole(one)
             )
             return deviations._impossible(
-                Judged(case(), reported, ["all"] * 6, Definition(end), counts_of(runs, field.prompts, 3)), walk, sure
+                JudgedRun(case(), reported, ["all"] * 6, Definition(end), counts_of(runs, field.prompts, 3)), walk, sure
             )
 
     assert told([10, 20]).impossible == ()

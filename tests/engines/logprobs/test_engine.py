@@ -156,9 +156,9 @@ def test_drafters_that_no_server_scores_are_refused(case: Case, changes: dict[st
         engine("http://host", "http://other").measure(dataclasses.replace(case, **changes))
 
 
-def test_what_takes_whole_laws_or_the_machine_is_refused(case: Case) -> None:
+def test_what_takes_whole_distributions_or_the_machine_is_refused(case: Case) -> None:
     made = engine("http://host", "http://other")
-    with pytest.raises(RequestError, match="conformance needs whole laws"):
+    with pytest.raises(RequestError, match="conformance needs whole distributions"):
         made.conformance(case, 0.01)
     with pytest.raises(RequestError, match="name the file: --specdec-costs=FILE"):
         made.costs([case])

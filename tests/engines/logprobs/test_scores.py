@@ -16,7 +16,7 @@ from helpers.toy import CARDS, TOKENS, Toy
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_specdec.engines.logprobs.scores.cache import ScoreCache
-from pytest_specdec.engines.logprobs.scores.scores import served_scores, served_texts, text_laws
+from pytest_specdec.engines.logprobs.scores.scores import served_scores, served_texts, text_distributions
 
 from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.cases.case import Sampling
@@ -80,18 +80,18 @@ def test_progress_counts_both_models() -> None:
 @given(
     st.integers(0, 2**31), st.sampled_from([0.3, 0.7, 1.0, 1.5]), st.integers(1, TOKENS), st.sampled_from([0.2, 0.5, 0.9, 1.0])
 )
-def test_laws_within_a_top_k_are_those_of_replay(seed: int, temperature: float, top_k: int, top_p: float) -> None:
+def test_distributions_within_a_top_k_are_those_of_replay(seed: int, temperature: float, top_k: int, top_p: float) -> None:
     toy, sampling = Toy(seed), Sampling(temperature, top_k, top_p)
     text = toy.texts(1, seed=seed)[0]
     before, after = text.ids[text.first_draft - 1 : -1], text.ids[text.first_draft :]
     top = tuple(tuple(value for _, value in toy.largest(one, top_k)) for one in before)
     served = ServedText(text.first_draft, tuple(toy.scores(text)), (None,) * len(after), top)
     wanted = log_scores(torch.tensor(toy.logits[list(before)]), torch.tensor(after), sampling).numpy()
-    np.testing.assert_allclose(text_laws(text, served, sampling), wanted, atol=1e-5)
+    np.testing.assert_allclose(text_distributions(text, served, sampling), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("sampling", [Sampling(0.7), Sampling(1.0, 0, 0.9)])
-def test_laws_that_no_server_gives_are_refused(sampling: Sampling) -> None:
+def test_distributions_that_no_server_gives_are_refused(sampling: Sampling) -> None:
     with playing(TARGET.plays("vllm")) as stage, pytest.raises(RequestError, match="only within a top-k; use --specdec-temp"):
         served_scores(scorer_at(stage.client()), scorer_at(stage.client()), TEXTS, sampling)
 
@@ -99,7 +99,7 @@ def test_laws_that_no_server_gives_are_refused(sampling: Sampling) -> None:
 def test_a_server_that_gives_fewer_than_asked_is_refused() -> None:
     served = ServedText(4, (-1.0,), (None,), ((-1.0,),))
     with pytest.raises(MeasurementError, match="the 3 largest log-probabilities were asked for and 1 came; lower"):
-        text_laws(Text("a", "all", (0, 1, 2, 3, 4), 3), served, Sampling(1.0, 3))
+        text_distributions(Text("a", "all", (0, 1, 2, 3, 4), 3), served, Sampling(1.0, 3))
 
 
 def test_a_token_that_the_target_cannot_emit_is_an_error() -> None:

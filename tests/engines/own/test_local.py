@@ -23,7 +23,7 @@ from pytest_specdec.acceptance.lookup import LookupIndex
 from pytest_specdec.acceptance.renewal import AcceptanceField, expected_counts
 from pytest_specdec.acceptance.text_origin import Origin
 from pytest_specdec.baselines.schema import TextSet
-from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Case, Judged, TextKey
+from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Case, JudgedRange, TextKey
 from pytest_specdec.checkpoints import checkpoint
 from pytest_specdec.common.errors import MeasurementError, RequestError
 from pytest_specdec.decoding.decode import Decoded, decode
@@ -161,8 +161,8 @@ def whole_texts(measured: Measurement) -> list[list[int]]:
 
 
 @torch.inference_mode()
-def next_laws(model: PreTrainedModel, text: Sequence[int], key: TextKey) -> torch.Tensor:
-    """The law of each token of a text but the first, by transformers' own filters."""
+def next_distributions(model: PreTrainedModel, text: Sequence[int], key: TextKey) -> torch.Tensor:
+    """The distribution of each token of a text but the first, by transformers' own filters."""
     ids = torch.tensor([text])
     logits = model(ids).logits[0, :-1] / key.temperature
     if key.top_k:
@@ -185,7 +185,9 @@ def test_a_rules_counts_follow_from_p_and_q_of_the_texts(case: Case, rule: str, 
     accept = np.zeros((len(texts), 1, max(map(len, texts))))
     for row, (text, start) in enumerate(zip(texts, starts, strict=True)):
         own = torch.tensor(text[start:])[:, None]
-        p, q = (next_laws(model, text, case.texts)[start - 1 :].gather(1, own)[:, 0].numpy() for model in (target, draft))
+        p, q = (
+            next_distributions(model, text, case.texts)[start - 1 :].gather(1, own)[:, 0].numpy() for model in (target, draft)
+        )
         assert (p > 0).all()
         accept[row, 0, start : len(text)] = {"rejection": np.minimum(q / p, 1), "sample-match": q, "block": q / p}[rule]
     names, lengths = measured.counts.prompts, np.array(list(map(len, texts)))
@@ -258,8 +260,14 @@ def test_texts_are_sampled_with_the_filter_they_are_scored_with(case: Case) -> N
     target = engine.model(case.target).model
     least = []
     for measured in (few, free):
-        laws = [(next_laws(target, text, filtered.texts), text) for text in whole_texts(measured)]
-        least.append(min(law[at - 1, text[at]].item() for law, text in laws for at in range(len(text) - 24, len(text))))
+        distributions = [(next_distributions(target, text, filtered.texts), text) for text in whole_texts(measured)]
+        least.append(
+            min(
+                distribution[at - 1, text[at]].item()
+                for distribution, text in distributions
+                for at in range(len(text) - 24, len(text))
+            )
+        )
     assert least[0] > 0
     assert least[1] == 0
 
@@ -382,7 +390,7 @@ def test_texts_that_cases_share_are_judged_once(case: Case, monkeypatch: pytest.
     found = [engine.conformance(own, 0.01) for own in cases]
     assert found[0] is found[1]
     assert found[2] is found[3]
-    assert len(calls) == 2, "with the draft model's law, and without where a head's is another"
+    assert len(calls) == 2, "with the draft model's distribution, and without where a head's is another"
     engine.conformance(case, 0.02)
     assert len(calls) == 3
 
@@ -455,7 +463,7 @@ def test_judged_rounds_are_played_on_the_acceptance_of_the_whole_stream(case: Ca
     k, depth, own_heads = 3, 0 if drafter == "draft" else 2, drafter == "heads"
     case = dataclasses.replace(heads_case(case) if own_heads else case, depth=depth, rule=rule, k=k)
     texts = in_steps(case, every)
-    judged = dataclasses.replace(case, judged=Judged(10, 31, every))
+    judged = dataclasses.replace(case, judged=JudgedRange(10, 31, every))
     measured = ReplayEngine([judged], device="cpu", stored_texts=lambda key: texts).measure(judged)
     assert measured.texts == texts
     whole = dataclasses.replace(case, k=k * every)
@@ -474,15 +482,15 @@ def test_judged_rounds_are_played_on_the_acceptance_of_the_whole_stream(case: Ca
 
 
 @pytest.mark.usefixtures("made_up_texts")
-def test_a_draft_model_drafts_judged_tokens_by_its_own_law_of_the_stream(case: Case) -> None:
+def test_a_draft_model_drafts_judged_tokens_by_its_own_distribution_of_the_stream(case: Case) -> None:
     """From p and q of transformers' own passes over the interleaved text, nothing of ours between."""
     texts = in_steps(case, 2)
-    judged = dataclasses.replace(case, judged=Judged(10, 31, 2), k=4)
+    judged = dataclasses.replace(case, judged=JudgedRange(10, 31, 2), k=4)
     measured = ReplayEngine([judged], device="cpu", stored_texts=lambda key: texts).measure(judged)
     target, draft = (load_model(path, "cpu").model for path in (case.target, case.drafter))
     for row, (text, ids) in enumerate(zip(whole_texts(measured), prompt_ids(), strict=True)):
         places = range(len(ids) + 1, len(text), 2)
-        p, q = (next_laws(model, text, case.texts) for model in (target, draft))
+        p, q = (next_distributions(model, text, case.texts) for model in (target, draft))
         own = [min(1.0, (q[at - 1, text[at]] / p[at - 1, text[at]]).item()) for at in places]
         accept = {(start, step): own[start + step] for start in range(12) for step in range(4) if start + step < 12}
         rounds, accepted = brute_force(accept, 12, 4)
@@ -497,7 +505,10 @@ def test_judged_and_plain_cases_share_texts_and_one_pass(case: Case, monkeypatch
     passes = []
     measure = replay.text_scores
     monkeypatch.setattr(replay, "text_scores", lambda *args, **options: passes.append(args) or measure(*args, **options))
-    cases = [case, *(dataclasses.replace(case, judged=Judged(10, 31, 2), k=k, depth=depth) for k in (3, 5) for depth in (0, 2))]
+    cases = [
+        case,
+        *(dataclasses.replace(case, judged=JudgedRange(10, 31, 2), k=k, depth=depth) for k in (3, 5) for depth in (0, 2)),
+    ]
     engine = ReplayEngine(cases, device="cpu", stored_texts=lambda key: texts)
     found = [engine.measure(own) for own in cases]
     assert len(passes) == 1
@@ -511,7 +522,7 @@ def test_judged_and_plain_cases_share_texts_and_one_pass(case: Case, monkeypatch
 def test_what_judged_rounds_pass_over_is_timed(case: Case, every: int, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
     monkeypatch.setattr(local, "measure_costs", lambda *models, **named: asked.update(named))
-    cases = [dataclasses.replace(case, judged=Judged(10, 31, every), k=k, depth=2) for k in (3, 4)]
+    cases = [dataclasses.replace(case, judged=JudgedRange(10, 31, every), k=k, depth=2) for k in (3, 4)]
     ReplayEngine(cases, device="cpu").costs(cases)
     assert asked["ks"] == {size for own in cases for size in (own.verified, own.drafted)}
     assert asked["ks"] == ({3, 4, 6} if every == 1 else {6, 8})

@@ -14,7 +14,7 @@ import pytest
 from helpers.playback import Answer, playing, raw_server
 
 from pytest_specdec.common.errors import RequestError
-from pytest_specdec.engines.servers.client import Client, Patience, ServerError
+from pytest_specdec.engines.servers.client import Client, RetryPolicy, ServerError
 
 
 class Shape(msgspec.Struct):
@@ -112,7 +112,7 @@ SLOW = 100 * b"x"
 def test_no_part_of_an_answer_outlasts_the_time_limit(parts: tuple[bytes, ...]) -> None:
     """A byte every fortieth of a second keeps each single wait short and the whole answer long."""
     with raw_server(parts, drip=LIMIT / 8) as url:
-        client, begun = Client(url, patience=Patience(timeout=LIMIT, tries=1)), time.monotonic()
+        client, begun = Client(url, patience=RetryPolicy(timeout=LIMIT, tries=1)), time.monotonic()
         with pytest.raises(ServerError, match=r"/a: no full answer within 0\.2 s, in 1 tries; see that the server runs"):
             client.get_json("/a", Shape)
         took = time.monotonic() - begun
@@ -122,7 +122,7 @@ def test_no_part_of_an_answer_outlasts_the_time_limit(parts: tuple[bytes, ...]) 
 def test_the_limit_covers_the_sending() -> None:
     """A server that takes no bytes: the request fills the buffers and waits."""
     with raw_server([], drip=0, reads=False) as url:
-        client, begun = Client(url, patience=Patience(timeout=LIMIT, tries=1)), time.monotonic()
+        client, begun = Client(url, patience=RetryPolicy(timeout=LIMIT, tries=1)), time.monotonic()
         with pytest.raises(ServerError, match=r"no full answer within 0\.2 s"):
             client.post_json("/a", {"x": "y" * (32 << 20)}, Shape)
         took = time.monotonic() - begun
@@ -132,14 +132,14 @@ def test_the_limit_covers_the_sending() -> None:
 def test_each_request_has_its_own_time() -> None:
     answer = HEAD + b'Content-Length: 8\r\n\r\n{"n": 1}'
     with raw_server([answer] * 4, drip=0, pause=0.3) as url:
-        client = Client(url, patience=Patience(timeout=1.0, tries=1))
+        client = Client(url, patience=RetryPolicy(timeout=1.0, tries=1))
         assert [client.get_json("/a", Shape).n for _ in range(4)] == [1] * 4
 
 
 def test_chunks_and_trailers_in_time_are_read() -> None:
     answer = b"HTTP/1.1 100 Continue\r\n\r\n" + CHUNKED + b'3;a=b\r\n{"n\r\n5\r\n": 1}\r\n0\r\nX-Sum: 1\r\n\r\n'
     with raw_server([answer], drip=0) as url:
-        assert Client(url, patience=Patience(timeout=5, tries=1)).get_json("/a", Shape).n == 1
+        assert Client(url, patience=RetryPolicy(timeout=5, tries=1)).get_json("/a", Shape).n == 1
 
 
 def test_the_next_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_the_next_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch) ->
             (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, own)) for host, own in (("127.0.0.1", 9), ("127.0.0.1", port))
         ]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_: places)
-        assert Client(f"http://two:{port}", patience=Patience(tries=1)).get_json("/a", Shape).n == 1
+        assert Client(f"http://two:{port}", patience=RetryPolicy(tries=1)).get_json("/a", Shape).n == 1
 
 
 def test_a_flood_is_cut_off() -> None:
@@ -160,14 +160,14 @@ def test_a_flood_is_cut_off() -> None:
 
 
 def test_nobody_at_home() -> None:
-    client = Client("http://127.0.0.1:9", patience=Patience(tries=2, sleep=lambda seconds: None))
+    client = Client("http://127.0.0.1:9", patience=RetryPolicy(tries=2, sleep=lambda seconds: None))
     with pytest.raises(ServerError, match=r"127.0.0.1:9/a: no answer \(ConnectionRefusedError.*in 2 tries; see that the server"):
         client.get_text("/a")
 
 
 def test_nobody_at_home_is_not_waited_for_again() -> None:
     slept: list[float] = []
-    client = Client("http://127.0.0.1:9", patience=Patience(tries=3, sleep=slept.append))
+    client = Client("http://127.0.0.1:9", patience=RetryPolicy(tries=3, sleep=slept.append))
     for path in ("/a", "/b"):
         with pytest.raises(
             ServerError, match=rf"127.0.0.1:9{path}: no answer \(ConnectionRefusedError.*in 3 tries; see that the"
@@ -246,7 +246,7 @@ KEY = 'sk-"SECRET/1&2'
 )  # fmt: skip
 def test_what_servers_say_is_fit_to_print(answer: Answer, words: str) -> None:
     with playing({"/a": [answer]}) as stage, pytest.raises(ServerError, match=words) as caught:
-        Client(stage.url, key=KEY, patience=Patience(tries=1)).get_json("/a", Shape)
+        Client(stage.url, key=KEY, patience=RetryPolicy(tries=1)).get_json("/a", Shape)
     told = str(caught.value)
     assert told.isprintable()
     assert "SECRET" not in told
@@ -255,7 +255,7 @@ def test_what_servers_say_is_fit_to_print(answer: Answer, words: str) -> None:
 
 def test_a_status_line_is_fit_to_print() -> None:
     with raw_server([b"\x1b[31mSECRET!\r\n\r\n"], drip=0) as url, pytest.raises(ServerError, match="BadStatusLine") as caught:
-        Client(url, key="SECRET!", patience=Patience(tries=1)).get_json("/a", Shape)
+        Client(url, key="SECRET!", patience=RetryPolicy(tries=1)).get_json("/a", Shape)
     assert str(caught.value).isprintable()
     assert "SECRET" not in str(caught.value)
 

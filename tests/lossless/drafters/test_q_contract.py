@@ -1,4 +1,4 @@
-"""Drafts must follow the law that is reported for them: honest drafters pass, all known breaches are found."""
+"""Drafts must follow the distribution that is reported for them: honest drafters pass, all known breaches are found."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ K = 3
 Generator = torch.Generator | None
 
 
-def bigram(law: Callable[[Tensor], Tensor], reported: Callable[[Tensor], Tensor], generator: Generator) -> tuple[Tensor, Tensor]:
-    """A round of k drafts, drawn from one law of the logits while another is reported."""
-    tokens, laws, token = [], [], 0
+def bigram(
+    distribution: Callable[[Tensor], Tensor], reported: Callable[[Tensor], Tensor], generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """A round of k drafts, drawn from one distribution of the logits while another is reported."""
+    tokens, distributions, token = [], [], 0
     for _ in range(K):
-        laws.append(reported(LOGITS[token]))
-        drawn = torch.multinomial(law(LOGITS[token]), 1, generator=generator)
+        distributions.append(reported(LOGITS[token]))
+        drawn = torch.multinomial(distribution(LOGITS[token]), 1, generator=generator)
         token = int(drawn)
         tokens.append(token)
-    return torch.tensor(tokens), torch.stack(laws)
+    return torch.tensor(tokens), torch.stack(distributions)
 
 
 def softmax(logits: Tensor) -> Tensor:
@@ -83,23 +85,23 @@ def in_bfloat16(generator: Generator = None) -> tuple[Tensor, Tensor]:
 
 def better_of_two(generator: Generator = None) -> tuple[Tensor, Tensor]:
     """apple/ml-recurrent-drafter#6: what a search found is no sample of q."""
-    law = softmax(LOGITS[0])
-    pair = torch.multinomial(law, 2, replacement=True, generator=generator).tolist()
-    best = max(pair, key=lambda token: law[token].item())
-    return torch.tensor([best]), law[None]
+    distribution = softmax(LOGITS[0])
+    pair = torch.multinomial(distribution, 2, replacement=True, generator=generator).tolist()
+    best = max(pair, key=lambda token: distribution[token].item())
+    return torch.tensor([best]), distribution[None]
 
 
 def chosen_by_its_draft(generator: Generator = None) -> tuple[Tensor, Tensor]:
-    """Right in the mean of both laws, and wrong in each."""
+    """Right in the mean of both distributions, and wrong in each."""
     token = torch.multinomial(torch.tensor([0.5, 0.5]), 1, generator=generator)
     return token, torch.tensor([[0.9, 0.1]] if int(token) else [[0.1, 0.9]])
 
 
 def of_another_row(generator: Generator = None) -> tuple[Tensor, Tensor]:
-    """Two contexts, and the law of the one reported for the other."""
-    laws = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
+    """Two contexts, and the distribution of the one reported for the other."""
+    distributions = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
     row = int(torch.multinomial(torch.tensor([0.5, 0.5]), 1, generator=generator))
-    return torch.multinomial(laws[row], 1, generator=generator), laws[1 - row][None]
+    return torch.multinomial(distributions[row], 1, generator=generator), distributions[1 - row][None]
 
 
 def looked_up(generator: Generator = None) -> tuple[Tensor, Tensor]:
@@ -122,13 +124,15 @@ def test_honest_drafters_pass(propose: Callable, method: str) -> None:
 
 @pytest.mark.parametrize("propose", [*BREACHES, in_bfloat16])
 def test_breaches_are_found_exactly(propose: Callable) -> None:
-    with pytest.raises(AssertionError, match=r"breaks the q contract: behind \[.* is drafted with probability .* report the law"):
+    with pytest.raises(
+        AssertionError, match=r"breaks the q contract: behind \[.* is drafted with probability .* report the distribution"
+    ):
         assert_q_contract(propose, method="exact")
 
 
 @pytest.mark.parametrize("propose", BREACHES)
 def test_breaches_are_found_from_samples(propose: Callable) -> None:
-    with pytest.raises(AssertionError, match=r"breaks the q contract: draft.* report the law"):
+    with pytest.raises(AssertionError, match=r"breaks the q contract: draft.* report the distribution"):
         assert_q_contract(propose, method="sampled")
 
 
@@ -146,19 +150,19 @@ def test_rounding_is_far_too_small_for_samples_and_not_for_enumeration() -> None
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_one_law_for_each_draft(rows: int) -> None:
+def test_one_distribution_for_each_draft(rows: int) -> None:
     def propose(generator: Generator = None) -> tuple[Tensor, Tensor]:
-        law = torch.tensor([0.5, 0.5])
-        return torch.multinomial(law, 2, replacement=True, generator=generator), law.repeat(rows, 1)
+        distribution = torch.tensor([0.5, 0.5])
+        return torch.multinomial(distribution, 2, replacement=True, generator=generator), distribution.repeat(rows, 1)
 
-    with pytest.raises(RequestError, match=f"2 drafts and {rows} laws; give"):
+    with pytest.raises(RequestError, match=f"2 drafts and {rows} distributions; give"):
         exact_q_contract(propose)
 
 
 def test_auto_falls_back() -> None:
     def opaque(generator: Generator = None) -> tuple[Tensor, Tensor]:
-        law = torch.tensor([0.25, 0.75])
-        return (torch.randn(1, generator=generator) > 0.6744898).logical_not().long(), law[None]
+        distribution = torch.tensor([0.25, 0.75])
+        return (torch.randn(1, generator=generator) > 0.6744898).logical_not().long(), distribution[None]
 
     assert assert_q_contract(opaque, rounds=500).z != 0
     with pytest.raises(NotEnumerableError, match="randn"):
@@ -167,9 +171,9 @@ def test_auto_falls_back() -> None:
 
 def test_drafters_of_numpy_and_of_many_rows() -> None:
     def rows(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        laws = rng.dirichlet(np.ones(5), (64, K))
-        tokens = (laws.cumsum(-1) > rng.random((64, K, 1))).argmax(-1)
-        return tokens, laws
+        distributions = rng.dirichlet(np.ones(5), (64, K))
+        tokens = (distributions.cumsum(-1) > rng.random((64, K, 1))).argmax(-1)
+        return tokens, distributions
 
     assert assert_q_contract(rows, method="sampled", rounds=50).drafts == 50 * 64 * K
 
@@ -179,8 +183,8 @@ def test_a_drafter_without_a_generator_repeats_and_leaves_the_random_states_alon
         return bigram(softmax, softmax, None)
 
     def numpys() -> tuple[np.ndarray, np.ndarray]:
-        law = np.array([0.25, 0.75])
-        return np.random.choice(2, 1, p=law), law[None]
+        distribution = np.array([0.25, 0.75])
+        return np.random.choice(2, 1, p=distribution), distribution[None]
 
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
     for drafter in (propose, numpys):
@@ -191,15 +195,15 @@ def test_a_drafter_without_a_generator_repeats_and_leaves_the_random_states_alon
 
 
 def test_rows_without_a_draft_are_left_out() -> None:
-    laws = torch.tensor([[[0.5, 0.5], [0.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])
-    assert q_contract([(torch.tensor([[1, 0], [0, 1]]), laws)]).drafts == 3
+    distributions = torch.tensor([[[0.5, 0.5], [0.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])
+    assert q_contract([(torch.tensor([[1, 0], [0, 1]]), distributions)]).drafts == 3
 
 
 def test_a_draft_that_q_excludes() -> None:
     found = q_contract([(torch.tensor([0, 1]), torch.tensor([[0.5, 0.5], [1.0, 0.0]]))])
     assert not found.kept
     assert found.evidence == math.inf
-    assert found.message.startswith("draft 2 is token 1, which its reported law gives probability 0")
+    assert found.message.startswith("draft 2 is token 1, which its reported distribution gives probability 0")
 
 
 def test_false_alarms_are_within_alpha() -> None:
@@ -207,23 +211,23 @@ def test_false_alarms_are_within_alpha() -> None:
     rng = np.random.default_rng(5)
     alarms = 0
     for seed in range(300):
-        laws = rng.dirichlet(np.full(6, 0.7), 200)
-        tokens = (laws.cumsum(-1) > rng.random((200, 1))).argmax(-1)
-        alarms += not q_contract([(torch.tensor(tokens), torch.tensor(laws))], alpha=0.05, seed=seed).kept
+        distributions = rng.dirichlet(np.full(6, 0.7), 200)
+        tokens = (distributions.cumsum(-1) > rng.random((200, 1))).argmax(-1)
+        alarms += not q_contract([(torch.tensor(tokens), torch.tensor(distributions))], alpha=0.05, seed=seed).kept
     assert alarms <= stats.binom.ppf(0.999, 300, 0.05)
 
 
 def test_what_cannot_be_judged_is_said() -> None:
-    law = torch.tensor([[0.5, 0.5]])
+    distribution = torch.tensor([[0.5, 0.5]])
     with pytest.raises(MeasurementError, match=r"no drafts were proposed.*draft some"):
         q_contract([])
     with pytest.raises(RequestError, match="choose one between 0 and 1"):
-        q_contract([(torch.tensor([0]), law)], alpha=0.0)
+        q_contract([(torch.tensor([0]), distribution)], alpha=0.0)
     with pytest.raises(RequestError, match=r"shapes \(2,\) and \(1, 2\); give"):
-        q_contract([(torch.tensor([0, 1]), law)])
+        q_contract([(torch.tensor([0, 1]), distribution)])
     with pytest.raises(ContractError, match="report probabilities"):
-        q_contract([(torch.tensor([0]), 3 * law)])
+        q_contract([(torch.tensor([0]), 3 * distribution)])
     with pytest.raises(ContractError, match="no token of the 2"):
-        q_contract([(torch.tensor([2]), law)])
+        q_contract([(torch.tensor([2]), distribution)])
     with pytest.raises(RequestError, match="use "):
         assert_q_contract(honest, method="fast")  # type: ignore[arg-type]

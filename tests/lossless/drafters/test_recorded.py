@@ -72,9 +72,12 @@ def test_the_breach_of_47932_is_found(pair: Pair, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("drafter", ["draft", OWN_HEADS])
 def test_our_drafters_at_another_temperature_are_found(pair: Pair, drafter: str) -> None:
-    """The whole check is not blind: reported laws flattened by hand."""
+    """The whole check is not blind: reported distributions flattened by hand."""
     model = pair.draft if drafter == "draft" else drafter
     sampling = Sampling(0.7)
     proposals = decoded_proposals(pair.target, model, pair.prompts, k=3, depth=3, sampling=sampling, new_tokens=48)
-    flat = ((tokens, laws**0.7 / (laws**0.7).sum(-1, keepdim=True).clamp(min=1e-9)) for tokens, laws in proposals)
+    flat = (
+        (tokens, distributions**0.7 / (distributions**0.7).sum(-1, keepdim=True).clamp(min=1e-9))
+        for tokens, distributions in proposals
+    )
     assert not q_contract(flat).kept

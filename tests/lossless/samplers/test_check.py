@@ -46,8 +46,8 @@ def opaque(p: Tensor, q: Tensor, drafts: Tensor, generator: torch.Generator | No
     steps = torch.arange(len(drafts))
     passed = uniform * q[steps, drafts] < p[steps, drafts]
     kept = int(passed.long().cumprod(0).sum())
-    law = (p[kept] - q[kept]).clamp(min=0) if kept < len(drafts) else p[-1]
-    return [*drafts[:kept].tolist(), torch.multinomial(law, 1, generator=generator).item()]
+    distribution = (p[kept] - q[kept]).clamp(min=0) if kept < len(drafts) else p[-1]
+    return [*drafts[:kept].tolist(), torch.multinomial(distribution, 1, generator=generator).item()]
 
 
 def opaque_without_residual(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:

@@ -1,4 +1,4 @@
-"""The exact law of a sampler, however it draws."""
+"""The exact distribution of a sampler, however it draws."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch import Tensor
 from transformers.generation.utils import _speculative_sampling
 
 from pytest_specdec.common.errors import RequestError
-from pytest_specdec.lossless import output_law
+from pytest_specdec.lossless import output_distribution
 from pytest_specdec.lossless.enumeration.paths import MOST_PATHS, NotEnumerableError
-from pytest_specdec.lossless.samplers.exact import Law, Round, law_error
+from pytest_specdec.lossless.samplers.exact import Distribution, RoundInput, distribution_gap
 from pytest_specdec.lossless.samplers.prefix_tree import PrefixTree
 from pytest_specdec.lossless.samplers.sampler import ContractError, Sampler
 from pytest_specdec.lossless.samplers.strategies import rounds
@@ -26,15 +26,15 @@ Verify = Callable[..., Any]
 
 
 def tree(vocab_size: int, seed: int, zeros: float = 0.3) -> PrefixTree:
-    """Another law after every prefix."""
+    """Another distribution after every prefix."""
 
-    def law(prefix: tuple[int, ...]) -> list[float]:
+    def distribution(prefix: tuple[int, ...]) -> list[float]:
         rng = np.random.default_rng([seed, *prefix])
         weights = np.exp(1.5 * rng.normal(size=vocab_size)) * (rng.random(vocab_size) > zeros)
         weights[0] += weights.sum() == 0
         return (weights / weights.sum()).tolist()
 
-    return PrefixTree(law)
+    return PrefixTree(distribution)
 
 
 def rest(p: Tensor, q: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def rest(p: Tensor, q: Tensor) -> Tensor:
 
 
 def leading(p: Tensor, q: Tensor, drafts: Tensor, ok: Tensor) -> tuple[list[int], Tensor]:
-    """The accepted drafts, and the law of the token behind them."""
+    """The accepted drafts, and the distribution of the token behind them."""
     kept = int(ok.long().cumprod(0).sum())
     return drafts[:kept].tolist(), rest(p[kept], q[kept]) if kept < len(q) else p[-1]
 
@@ -71,48 +71,48 @@ def numbers(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
 
 
 def vectorised(p: Tensor, q: Tensor, drafts: Tensor) -> Tensor:
-    kept, law = leading(p, q, drafts, torch.rand_like(p[:-1, 0]) < ratio(p, q, drafts))
-    return torch.cat([drafts[: len(kept)], torch.multinomial(law, 1)])
+    kept, distribution = leading(p, q, drafts, torch.rand_like(p[:-1, 0]) < ratio(p, q, drafts))
+    return torch.cat([drafts[: len(kept)], torch.multinomial(distribution, 1)])
 
 
 def greater(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
     uniforms = torch.empty(len(drafts)).uniform_()
-    kept, law = leading(p, q, drafts, torch.where(uniforms > ratio(p, q, drafts), 0, 1))
-    return [*kept, *torch.multinomial(law, 1).tolist()]
+    kept, distribution = leading(p, q, drafts, torch.where(uniforms > ratio(p, q, drafts), 0, 1))
+    return [*kept, *torch.multinomial(distribution, 1).tolist()]
 
 
 def log_space(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
     steps = torch.arange(len(drafts))
     log_ratio = p[steps, drafts].log() - q[steps, drafts].log()
-    kept, law = leading(p, q, drafts, torch.rand(len(drafts)).log() < log_ratio)
-    return [*kept, torch.multinomial(law, 1).item()]
+    kept, distribution = leading(p, q, drafts, torch.rand(len(drafts)).log() < log_ratio)
+    return [*kept, torch.multinomial(distribution, 1).item()]
 
 
 def bernoulli(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
-    kept, law = leading(p, q, drafts, torch.bernoulli(ratio(p, q, drafts).clamp(max=1)).bool())
-    return [*kept, torch.multinomial(law, 1).item()]
+    kept, distribution = leading(p, q, drafts, torch.bernoulli(ratio(p, q, drafts).clamp(max=1)).bool())
+    return [*kept, torch.multinomial(distribution, 1).item()]
 
 
 def exponential_race(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
-    kept, law = leading(p, q, drafts, torch.rand(len(drafts)) < ratio(p, q, drafts))
-    return [*kept, (law / torch.empty_like(law).exponential_()).argmax(-1).item()]
+    kept, distribution = leading(p, q, drafts, torch.rand(len(drafts)) < ratio(p, q, drafts))
+    return [*kept, (distribution / torch.empty_like(distribution).exponential_()).argmax(-1).item()]
 
 
 def gumbel_race(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
-    kept, law = leading(p, q, drafts, torch.rand(len(drafts)) < ratio(p, q, drafts))
-    noise = -torch.log(-torch.log(torch.rand_like(law) + 1e-10) + 1e-10)
-    return [*kept, (law.log() + noise).argmax().item()]
+    kept, distribution = leading(p, q, drafts, torch.rand(len(drafts)) < ratio(p, q, drafts))
+    noise = -torch.log(-torch.log(torch.rand_like(distribution) + 1e-10) + 1e-10)
+    return [*kept, (distribution.log() + noise).argmax().item()]
 
 
 def inverted(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
-    kept, law = leading(p, q, drafts, torch.rand(len(drafts)) < ratio(p, q, drafts))
-    sums = law.cumsum(0)
+    kept, distribution = leading(p, q, drafts, torch.rand(len(drafts)) < ratio(p, q, drafts))
+    sums = distribution.cumsum(0)
     return [*kept, int((sums <= torch.rand(()) * sums[-1]).sum())]
 
 
 def searched(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
-    kept, law = leading(p, q, drafts, torch.rand(len(drafts)) < ratio(p, q, drafts))
-    sums = law.cumsum(0)
+    kept, distribution = leading(p, q, drafts, torch.rand(len(drafts)) < ratio(p, q, drafts))
+    sums = distribution.cumsum(0)
     return [*kept, torch.searchsorted(sums, torch.rand(1) * sums[-1], right=True).item()]
 
 
@@ -149,8 +149,8 @@ def sample_match(p: Tensor, q: Tensor, drafts: Tensor) -> Tensor:
 
 def listed(p: Tensor, q: Tensor, drafts: Tensor) -> Tensor:
     """Tokens as numbers in a list, made a tensor again."""
-    kept, law = leading(p, q, drafts, torch.rand(len(drafts)) < ratio(p, q, drafts))
-    return torch.tensor([*kept, torch.multinomial(law, 1).item()])
+    kept, distribution = leading(p, q, drafts, torch.rand(len(drafts)) < ratio(p, q, drafts))
+    return torch.tensor([*kept, torch.multinomial(distribution, 1).item()])
 
 
 def from_transformers(p: Tensor, q: Tensor, drafts: Tensor) -> Tensor:
@@ -164,14 +164,14 @@ SAMPLERS = [
 
 
 def error(verify: Verify, target: PrefixTree, draft: PrefixTree, k: int) -> float:
-    """The largest error of the law, over the shortest prefixes that have one."""
-    found = law_error(output_law(verify, target, draft, k), target, k, 0.0)
+    """The largest error of the distribution, over the shortest prefixes that have one."""
+    found = distribution_gap(output_distribution(verify, target, draft, k), target, k, 0.0)
     return 0.0 if found is None else abs(found.expected - found.got)
 
 
 @pytest.mark.parametrize("zeros", [0.0, 0.4])
 @pytest.mark.parametrize("verify", SAMPLERS, ids=lambda verify: verify.__name__)
-def test_right_samplers_have_the_targets_law_to_rounding(verify: Verify, zeros: float) -> None:
+def test_right_samplers_have_the_targets_distribution_to_rounding(verify: Verify, zeros: float) -> None:
     tolerance = 1e-12 if "numpy" in verify.__name__ else 1e-7
     assert error(verify, tree(4, 0, zeros), tree(4, 1, zeros), 3) < tolerance
     assert error(verify, tree(3, 2, zeros), tree(3, 3, zeros), 1) < tolerance
@@ -179,14 +179,14 @@ def test_right_samplers_have_the_targets_law_to_rounding(verify: Verify, zeros: 
 
 @settings(max_examples=30, deadline=None)
 @given(rounds((2, 5), (1, 3)))
-def test_laws_sum_to_one(drawn: Round) -> None:
-    assert sum(drawn.law(Sampler(vectorised)).values()) == pytest.approx(1, abs=1e-6)
+def test_distributions_sum_to_one(drawn: RoundInput) -> None:
+    assert sum(drawn.distribution(Sampler(vectorised)).values()) == pytest.approx(1, abs=1e-6)
 
 
-def test_a_law_by_hand() -> None:
+def test_a_distribution_by_hand() -> None:
     """p = (3/4, 1/4), q = (1/4, 3/4): 1 is accepted once in three, else 0 follows."""
-    law = output_law(plain, [0.75, 0.25], [0.25, 0.75], 1)
-    assert law == pytest.approx({(0, 0): 3 / 16, (0, 1): 1 / 16, (1, 0): 3 / 16, (1, 1): 1 / 16, (0,): 1 / 2}, abs=1e-7)
+    distribution = output_distribution(plain, [0.75, 0.25], [0.25, 0.75], 1)
+    assert distribution == pytest.approx({(0, 0): 3 / 16, (0, 1): 1 / 16, (1, 0): 3 / 16, (1, 1): 1 / 16, (0,): 1 / 2}, abs=1e-7)
 
 
 def test_a_bias_of_a_millionth_is_seen() -> None:
@@ -194,24 +194,26 @@ def test_a_bias_of_a_millionth_is_seen() -> None:
         return in_double_scaled(p.double(), q.double(), drafts, 1 + 4e-6)
 
     def in_double_scaled(p: Tensor, q: Tensor, drafts: Tensor, factor: float) -> list[int]:
-        kept, law = leading(p, q, drafts, torch.rand(len(drafts), dtype=torch.float64) * factor < ratio(p, q, drafts))
-        return [*kept, torch.multinomial(law, 1).item()]
+        kept, distribution = leading(p, q, drafts, torch.rand(len(drafts), dtype=torch.float64) * factor < ratio(p, q, drafts))
+        return [*kept, torch.multinomial(distribution, 1).item()]
 
     sampler = Sampler(biased, dtype=torch.float64)
-    found = law_error(Round(PrefixTree([0.5, 0.5]), PrefixTree([0.9, 0.1]), 1).law(sampler), [0.5, 0.5], 1, sampler.tolerance)
+    found = distribution_gap(
+        RoundInput(PrefixTree([0.5, 0.5]), PrefixTree([0.9, 0.1]), 1).distribution(sampler), [0.5, 0.5], 1, sampler.tolerance
+    )
     assert found is not None
     assert len(found.prefix) == 1
     assert found.total_variation == pytest.approx(2e-6, rel=1e-3)
 
 
 def test_the_worst_of_the_shortest_wrong_prefixes_is_named() -> None:
-    """Accepting everything emits the drafter's law, right only where the two agree."""
+    """Accepting everything emits the drafter's distribution, right only where the two agree."""
 
     def all_accepted(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
         return [*drafts.tolist(), torch.multinomial(p[-1], 1).item()]
 
     target, draft = [[0.5, 0.5], [0.75, 0.25], [1, 0]], [[0.5, 0.5], [0.25, 0.75]]
-    found = law_error(output_law(all_accepted, target, draft, 2), target, 2, 1e-6)
+    found = distribution_gap(output_distribution(all_accepted, target, draft, 2), target, 2, 1e-6)
     assert found is not None
     assert (len(found.prefix), found.prefix[1]) == (2, 0)
     assert (found.expected, found.got) == pytest.approx((0.375, 0.125), abs=1e-6)
@@ -220,12 +222,12 @@ def test_the_worst_of_the_shortest_wrong_prefixes_is_named() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_draws_of_every_floating_type(dtype: torch.dtype) -> None:
-    """A coin in any type; the laws are compared in double."""
+    """A coin in any type; the distributions are compared in double."""
 
     def coins(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
         uniforms = torch.rand(len(drafts), dtype=dtype)
-        kept, law = leading(p, q, drafts, uniforms.double() < ratio(p.double(), q.double(), drafts))
-        return [*kept, torch.multinomial(law, 1).item()]
+        kept, distribution = leading(p, q, drafts, uniforms.double() < ratio(p.double(), q.double(), drafts))
+        return [*kept, torch.multinomial(distribution, 1).item()]
 
     assert error(coins, tree(3, 0), tree(3, 1), 2) < 1e-7
 
@@ -241,11 +243,11 @@ def test_a_sampler_that_draws_its_own_drafts() -> None:
     def whole(p: Tensor, q: Tensor) -> list[int]:
         return vectorised(p, q, torch.multinomial(q, 1)[:, 0])
 
-    laws = [[0.1, 0.2, 0.7], [0.5, 0.5, 0.0], [0.3, 0.3, 0.4]]
-    law = output_law(whole, laws, [[0.6, 0.3, 0.1], [0.2, 0.2, 0.6]], 2, drafts="own")
-    assert law_error(law, laws, 2, 1e-6) is None
+    distributions = [[0.1, 0.2, 0.7], [0.5, 0.5, 0.0], [0.3, 0.3, 0.4]]
+    distribution = output_distribution(whole, distributions, [[0.6, 0.3, 0.1], [0.2, 0.2, 0.6]], 2, drafts="own")
+    assert distribution_gap(distribution, distributions, 2, 1e-6) is None
     with pytest.raises(RequestError, match="by position"):
-        output_law(whole, tree(3, 0), laws, 2, drafts="own")
+        output_distribution(whole, tree(3, 0), distributions, 2, drafts="own")
 
 
 def test_a_batched_sampler() -> None:
@@ -257,7 +259,7 @@ def test_a_batched_sampler() -> None:
         return padded
 
     target = tree(3, 0)
-    assert law_error(output_law(batched, target, tree(3, 1), 2, batched=True), target, 2, 1e-6) is None
+    assert distribution_gap(output_distribution(batched, target, tree(3, 1), 2, batched=True), target, 2, 1e-6) is None
 
 
 def shared_noise(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
@@ -290,7 +292,7 @@ def noisy_twice(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
 )
 def test_a_draw_that_cannot_be_followed_is_named(verify: Verify, name: str) -> None:
     with pytest.raises(NotEnumerableError, match=f'(?s){name}.*method="sampled"'):
-        output_law(verify, [0.5, 0.5], [0.25, 0.75], 1)
+        output_distribution(verify, [0.5, 0.5], [0.25, 0.75], 1)
 
 
 def test_a_sampler_that_keeps_state_is_refused() -> None:
@@ -301,7 +303,7 @@ def test_a_sampler_that_keeps_state_is_refused() -> None:
         return [int(torch.rand(()) < 1 / len(calls))]
 
     with pytest.raises(NotEnumerableError, match="keeps state"):
-        output_law(counting, [0.5, 0.5], [0.25, 0.75], 1)
+        output_distribution(counting, [0.5, 0.5], [0.25, 0.75], 1)
 
 
 def test_too_many_paths_are_refused() -> None:
@@ -309,7 +311,7 @@ def test_too_many_paths_are_refused() -> None:
         return [int((torch.rand(24) < 0.5).sum()) % 2]
 
     with pytest.raises(NotEnumerableError, match=f"more than {MOST_PATHS}"):
-        output_law(wide, [0.5, 0.5], [0.25, 0.75], 1)
+        output_distribution(wide, [0.5, 0.5], [0.25, 0.75], 1)
 
 
 def test_a_draw_behind_torchs_back_is_noticed() -> None:
@@ -319,7 +321,7 @@ def test_a_draw_behind_torchs_back_is_noticed() -> None:
         return [int(compiled(p[0])[0] < 0.5)]
 
     with pytest.raises(NotEnumerableError, match="cannot be intercepted"):
-        output_law(traced, [0.5, 0.5], [0.25, 0.75], 1)
+        output_distribution(traced, [0.5, 0.5], [0.25, 0.75], 1)
 
 
 def test_a_draw_from_a_generator_that_nobody_watches_is_noticed() -> None:
@@ -329,14 +331,14 @@ def test_a_draw_from_a_generator_that_nobody_watches_is_noticed() -> None:
         return [int(torch.ops.aten.rand.generator([1], generator=own) < 0.5)]
 
     with pytest.raises(NotEnumerableError, match="not intercepted"):
-        output_law(fused, [0.5, 0.5], [0.25, 0.75], 1)
+        output_distribution(fused, [0.5, 0.5], [0.25, 0.75], 1)
 
 
 def test_random_states_are_left_alone() -> None:
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    output_law(plain, [0.5, 0.5], [0.25, 0.75], 1)
-    output_law(standard_library, [0.5, 0.5], [0.25, 0.75], 1)
-    output_law(vectors_of_numpy, [0.5, 0.5], [0.25, 0.75], 1)
+    output_distribution(plain, [0.5, 0.5], [0.25, 0.75], 1)
+    output_distribution(standard_library, [0.5, 0.5], [0.25, 0.75], 1)
+    output_distribution(vectors_of_numpy, [0.5, 0.5], [0.25, 0.75], 1)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1:] == (random.getstate(), np.random.get_state()[1].tolist())
 
@@ -355,7 +357,7 @@ def test_random_states_are_left_alone() -> None:
 )
 def test_what_no_round_can_emit_is_refused(emitted: object, message: str) -> None:
     with pytest.raises(ContractError, match=f"{message}.*return"):
-        output_law(lambda p, q, drafts: emitted, [0.5, 0.5], [1, 0], 1)
+        output_distribution(lambda p, q, drafts: emitted, [0.5, 0.5], [1, 0], 1)
 
 
 def test_arguments_must_be_left_as_they_are() -> None:
@@ -364,24 +366,24 @@ def test_arguments_must_be_left_as_they_are() -> None:
         return [0]
 
     with pytest.raises(ContractError, match="changed its argument target_probs; clone"):
-        output_law(greedy, [0.5, 0.5], [1, 0], 1)
+        output_distribution(greedy, [0.5, 0.5], [1, 0], 1)
 
 
-@pytest.mark.parametrize("law", [[0.5, 0.6], [-0.5, 1.5], [], [math.nan, 1]])
-def test_a_law_that_is_none_is_refused(law: list[float]) -> None:
+@pytest.mark.parametrize("distribution", [[0.5, 0.6], [-0.5, 1.5], [], [math.nan, 1]])
+def test_a_distribution_that_is_none_is_refused(distribution: list[float]) -> None:
     with pytest.raises(RequestError, match="give probabilities"):
-        output_law(plain, law, [0.5, 0.5], 1)
+        output_distribution(plain, distribution, [0.5, 0.5], 1)
 
 
 def test_rounds_that_make_no_sense_are_refused() -> None:
     with pytest.raises(RequestError, match="one vocabulary"):
-        output_law(plain, [0.5, 0.5], [0.25, 0.5, 0.25], 1)
+        output_distribution(plain, [0.5, 0.5], [0.25, 0.5, 0.25], 1)
     with pytest.raises(RequestError, match="k of 1 or more"):
-        output_law(plain, [0.5, 0.5], [0.25, 0.75], 0)
+        output_distribution(plain, [0.5, 0.5], [0.25, 0.75], 0)
 
 
-def test_laws_may_be_tensors_mappings_and_functions() -> None:
-    by_hand: Law = output_law(plain, [0.75, 0.25], [0.25, 0.75], 1)
-    assert output_law(plain, torch.tensor([0.75, 0.25]), np.array([0.25, 0.75]), 1) == by_hand
-    assert output_law(plain, {(): [0.75, 0.25], (0,): [0.75, 0.25], (1,): [0.75, 0.25]}, [0.25, 0.75], 1) == by_hand
-    assert output_law(plain, lambda prefix: [0.75, 0.25], [[0.25, 0.75]], 1) == by_hand
+def test_distributions_may_be_tensors_mappings_and_functions() -> None:
+    by_hand: Distribution = output_distribution(plain, [0.75, 0.25], [0.25, 0.75], 1)
+    assert output_distribution(plain, torch.tensor([0.75, 0.25]), np.array([0.25, 0.75]), 1) == by_hand
+    assert output_distribution(plain, {(): [0.75, 0.25], (0,): [0.75, 0.25], (1,): [0.75, 0.25]}, [0.25, 0.75], 1) == by_hand
+    assert output_distribution(plain, lambda prefix: [0.75, 0.25], [[0.25, 0.75]], 1) == by_hand

@@ -1,4 +1,4 @@
-"""The sampled law test: evidence of expectation one, power as stated, and rounds drawn as the sampler is to see them."""
+"""The sampled distribution test: evidence of expectation one, power as stated, and rounds drawn as the sampler is to see them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pytest_specdec.common.errors import RequestError
 from pytest_specdec.decoding import verification as rules
 from pytest_specdec.lossless.samplers.dirichlet_evidence import CONCENTRATIONS, detectable, log_bets, log_evidence
 from pytest_specdec.lossless.samplers.prefix_tree import PrefixTree
-from pytest_specdec.lossless.samplers.sampled import FIRST_LOT, sampled_law_test
-from pytest_specdec.lossless.samplers.sampled_rounds import BATCH, Emissions, decoded
+from pytest_specdec.lossless.samplers.sampled import FIRST_LOT, sampled_distribution_test
+from pytest_specdec.lossless.samplers.sampled_rounds import BATCH, SampledRounds, decoded
 from pytest_specdec.lossless.samplers.sampler import ContractError, Sampler
 from pytest_specdec.lossless.samplers.seed_and_row_checks import check_rows, check_seed
 
@@ -28,13 +28,13 @@ ALPHA = 1e-6
 
 
 def random_tree(seed: int, vocabulary: int, zeros: bool = False) -> PrefixTree:
-    def law(prefix: tuple[int, ...]) -> list[float]:
+    def distribution(prefix: tuple[int, ...]) -> list[float]:
         weights = np.random.default_rng([seed, len(prefix), *prefix]).gamma(1.0, size=vocabulary)
         if zeros:
             weights[(seed + sum(prefix)) % vocabulary] = 0
         return (weights / weights.sum()).tolist()
 
-    return PrefixTree(law)
+    return PrefixTree(distribution)
 
 
 def batch(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None) -> torch.Tensor:
@@ -68,9 +68,9 @@ def batched(verify: Callable[..., Any], **options: Any) -> Sampler:
     return Sampler(verify, batched=True, **options)
 
 
-def counting(trees: tuple[PrefixTree, PrefixTree], k: int, tokens: Any) -> Emissions:
+def counting(trees: tuple[PrefixTree, PrefixTree], k: int, tokens: Any) -> SampledRounds:
     """As if these tokens had been drawn."""
-    given = Emissions(batched(batch), *trees, k, 0)
+    given = SampledRounds(batched(batch), *trees, k, 0)
     given.tokens = np.array(tokens)
     return given
 
@@ -87,16 +87,16 @@ def test_the_evidence_has_expectation_one_under_the_target(target: PrefixTree) -
         chance = math.prod(target.row(())[a] * target.row((a,))[b] for a, b in outcome)
         if chance > 0:
             total += chance * math.exp(log_evidence(counting((target, target), 1, outcome).levels()))
-    assert total == pytest.approx(1, abs=1e-6)  # the laws are rounded to float32
+    assert total == pytest.approx(1, abs=1e-6)  # the distributions are rounded to float32
 
 
 def test_a_bet_is_the_product_of_its_predictions() -> None:
-    law, seen = np.array([0.5, 0.3, 0.2]), [0, 2, 2, 1, 2]
+    distribution, seen = np.array([0.5, 0.3, 0.2]), [0, 2, 2, 1, 2]
     bets = []
     for c in CONCENTRATIONS:
         counts, bet = np.zeros(3), 1.0
         for token in seen:
-            bet *= (c * law + counts)[token] / (c + counts.sum()) / law[token]
+            bet *= (c * distribution + counts)[token] / (c + counts.sum()) / distribution[token]
             counts[token] += 1
         bets.append(bet)
     groups, ones = np.array([4, 4, 4, 7]), np.array([1.0, 1.0, 3.0, 1.0])
@@ -105,7 +105,7 @@ def test_a_bet_is_the_product_of_its_predictions() -> None:
 
 
 def test_no_bet_is_worth_less_behind_prefixes_that_are_right_than_the_share_that_is_staked() -> None:
-    """A wrong law behind one of 64 prefixes is seen although all others are noise."""
+    """A wrong distribution behind one of 64 prefixes is seen although all others are noise."""
     target = PrefixTree(lambda prefix: (0.9, 0.1, 0.0, 0.0) if prefix == (1, 1, 1) else (0.25,) * 4)
     wrong = PrefixTree(lambda prefix: (0.25,) * 4)
     rng = np.random.default_rng(0)
@@ -123,7 +123,7 @@ def test_lossless_samplers_are_seldom_caught() -> None:
 
     def caught(seed: int) -> bool:
         trees = random_tree(seed, 3, seed % 2 == 0), random_tree(seed + 1000, 3)
-        return sampled_law_test(batched(batch), *trees, 1 + seed % 3, alpha=0.2, draws=2000, seed=seed).caught
+        return sampled_distribution_test(batched(batch), *trees, 1 + seed % 3, alpha=0.2, draws=2000, seed=seed).caught
 
     assert stats.binom.sf(35, 100, 0.2) < 2e-4
     assert sum(map(caught, range(100))) < 36
@@ -136,13 +136,13 @@ def test_lossless_samplers_are_seldom_caught() -> None:
 def test_the_stated_total_variation_is_found(support: int, draws: int) -> None:
     """In the worst direction 95 times in 100; a third of it hardly ever."""
     smallest = detectable(draws, support, ALPHA, 1)
-    law = np.full(support, 1 / support)
+    distribution = np.full(support, 1 / support)
     direction = np.where(np.arange(support) % 2, 1, -1) * 2 / support
     rng, zeros = np.random.default_rng(0), np.zeros(support)
 
     def found(variation: float) -> int:
-        counts = rng.multinomial(draws, law + variation * direction, 300)
-        return sum(log_bets(zeros, law, one.astype(float))[0] >= math.log(2 / ALPHA) for one in counts)
+        counts = rng.multinomial(draws, distribution + variation * direction, 300)
+        return sum(log_bets(zeros, distribution, one.astype(float))[0] >= math.log(2 / ALPHA) for one in counts)
 
     assert 270 <= found(smallest) < 300
     assert found(smallest / 3) < 3
@@ -155,7 +155,7 @@ def test_more_rounds_find_smaller_biases() -> None:
 
 
 def test_recovered_tokens_from_the_target_are_caught_early() -> None:
-    found = sampled_law_test(batched(resampled), *FLAT, 2, alpha=ALPHA, draws=50_000)
+    found = sampled_distribution_test(batched(resampled), *FLAT, 2, alpha=ALPHA, draws=50_000)
     assert found.caught
     assert found.draws == FIRST_LOT
     assert len(found.prefix) == 1
@@ -174,7 +174,7 @@ def test_lots_double_until_the_last_round() -> None:
         sizes.append(len(target))
         return batch(target, draft, tokens)
 
-    found = sampled_law_test(batched(counted), *FLAT, 1, alpha=ALPHA, draws=11_000)
+    found = sampled_distribution_test(batched(counted), *FLAT, 1, alpha=ALPHA, draws=11_000)
     assert sizes == [1000, 1000, 2000, 4000, 3000]
     assert max(sizes) < BATCH
     assert not found.caught
@@ -183,14 +183,14 @@ def test_lots_double_until_the_last_round() -> None:
 
 
 def test_a_bias_at_the_second_token_names_it() -> None:
-    """Behind token 1 alone the sampler takes another law."""
+    """Behind token 1 alone the sampler takes another distribution."""
 
     def verify(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None) -> torch.Tensor:
         target = target.clone()
         target[tokens[:, 0] == 1, 1] = torch.tensor([0.1, 0.1, 0.8])
         return batch(target, draft, tokens, generator)
 
-    found = sampled_law_test(batched(verify), PrefixTree([P]), PrefixTree([(0.2, 0.6, 0.2)]), 2, alpha=ALPHA)
+    found = sampled_distribution_test(batched(verify), PrefixTree([P]), PrefixTree([(0.2, 0.6, 0.2)]), 2, alpha=ALPHA)
     assert found.caught
     assert found.prefix == (1, 2)
     assert found.expected == pytest.approx(0.3 * 0.2)
@@ -204,7 +204,7 @@ def test_a_token_that_the_target_never_emits_is_infinite_evidence() -> None:
         return emitted
 
     trees = PrefixTree([(0.6, 0.0, 0.4)]), PrefixTree([(0.6, 0.2, 0.2)])
-    found = sampled_law_test(batched(verify), *trees, 1, alpha=1e-300)
+    found = sampled_distribution_test(batched(verify), *trees, 1, alpha=1e-300)
     assert found.caught
     assert found.e_value == math.inf
     assert (found.prefix, found.expected, found.got) == ((1,), 0.0, 0.001)
@@ -215,7 +215,7 @@ def noise_used_again(target: torch.Tensor, draft: torch.Tensor, generator: Any =
     """vllm#47386, one draft: recovery races with the exponential variables of the draft."""
     noise = torch.empty(draft.shape).exponential_(generator=generator)
     drafts = (draft / noise).argmax(-1)
-    p, q = (laws[:, :1].gather(-1, drafts[..., None])[..., 0] for laws in (target, draft))
+    p, q = (distributions[:, :1].gather(-1, drafts[..., None])[..., 0] for distributions in (target, draft))
     recovered = ((target[:, :1] - draft).clamp(min=0) / noise).argmax(-1)
     return torch.where(torch.rand(p.shape, generator=generator) * q < p, drafts, recovered)
 
@@ -223,9 +223,9 @@ def noise_used_again(target: torch.Tensor, draft: torch.Tensor, generator: Any =
 def test_the_noise_of_the_draft_used_again_is_caught() -> None:
     logits = np.random.default_rng(0).normal(size=16)
     target, draft = (PrefixTree([(np.exp(one) / np.exp(one).sum()).tolist()]) for one in (logits, -logits))
-    assert sampled_law_test(batched(noise_used_again, drafts="own"), target, draft, 1, alpha=ALPHA, draws=50_000).caught
-    with pytest.raises(RequestError, match="give laws by position"):
-        sampled_law_test(batched(noise_used_again, drafts="own"), random_tree(1, 16), draft, 1, alpha=ALPHA)
+    assert sampled_distribution_test(batched(noise_used_again, drafts="own"), target, draft, 1, alpha=ALPHA, draws=50_000).caught
+    with pytest.raises(RequestError, match="give distributions by position"):
+        sampled_distribution_test(batched(noise_used_again, drafts="own"), random_tree(1, 16), draft, 1, alpha=ALPHA)
 
 
 # How rounds are drawn
@@ -251,12 +251,12 @@ def in_numpy(target: np.ndarray, draft: np.ndarray, tokens: np.ndarray, rng: np.
 )  # fmt: skip
 def test_lossless_samplers_of_every_kind_pass(sampler: Sampler) -> None:
     trees = FLAT if sampler.drafts == "own" else (random_tree(1, 3, True), random_tree(2, 3))
-    found = sampled_law_test(sampler, *trees, 2, alpha=ALPHA, draws=2000)
+    found = sampled_distribution_test(sampler, *trees, 2, alpha=ALPHA, draws=2000)
     assert not found.caught
     assert found.draws == 2000
 
 
-def test_single_and_batched_calls_see_the_laws_along_their_drafts() -> None:
+def test_single_and_batched_calls_see_the_distributions_along_their_drafts() -> None:
     target, draft, seen = random_tree(1, 3), random_tree(2, 3), set()
 
     def accepting(p: torch.Tensor, q: torch.Tensor, tokens: torch.Tensor) -> list[int]:
@@ -269,7 +269,7 @@ def test_single_and_batched_calls_see_the_laws_along_their_drafts() -> None:
     def all_accepting(*arguments: torch.Tensor) -> list[list[int]]:
         return [accepting(*one) for one in zip(*arguments, strict=True)]
 
-    one, other = (Emissions(sampler, target, draft, 2, 5) for sampler in (Sampler(accepting), batched(all_accepting)))
+    one, other = (SampledRounds(sampler, target, draft, 2, 5) for sampler in (Sampler(accepting), batched(all_accepting)))
     one.more(300)
     other.more(300)
     assert len(seen) >= 8
@@ -280,13 +280,13 @@ def test_single_and_batched_calls_see_the_laws_along_their_drafts() -> None:
 
 def test_rounds_are_continued_by_the_target() -> None:
     target = random_tree(3, 3)
-    given = Emissions(Sampler(lambda p, q, tokens: [2]), target, target, 2, 0)
+    given = SampledRounds(Sampler(lambda p, q, tokens: [2]), target, target, 2, 0)
     given.more(5000)
     for depth, level in enumerate(given.levels()[1:], 1):
         for code in np.unique(level.prefixes):
             here = level.prefixes == code
-            law = np.array(target.row(decoded(int(code), depth, 3)))
-            assert stats.chisquare(level.counts[here], level.counts[here].sum() * law).pvalue > 1e-6
+            distribution = np.array(target.row(decoded(int(code), depth, 3)))
+            assert stats.chisquare(level.counts[here], level.counts[here].sum() * distribution).pvalue > 1e-6
 
 
 def test_the_same_seed_gives_the_same_test_and_random_states_stay_as_they_were() -> None:
@@ -300,7 +300,9 @@ def test_the_same_seed_gives_the_same_test_and_random_states_stay_as_they_were()
 
     before = states()
     for sampler in (Sampler(globally), batched(batch)):
-        first, again, other = (sampled_law_test(sampler, *FLAT, 1, alpha=ALPHA, draws=500, seed=seed) for seed in (1, 1, 2))
+        first, again, other = (
+            sampled_distribution_test(sampler, *FLAT, 1, alpha=ALPHA, draws=500, seed=seed) for seed in (1, 1, 2)
+        )
         assert first == again != other
     assert states() == before
 
@@ -321,14 +323,14 @@ WRONG = {
 @pytest.mark.parametrize("message", WRONG)
 def test_what_no_batch_can_emit_is_refused(message: str) -> None:
     with pytest.raises(ContractError, match=message):
-        sampled_law_test(batched(WRONG[message]), *FLAT, 1, alpha=ALPHA)
+        sampled_distribution_test(batched(WRONG[message]), *FLAT, 1, alpha=ALPHA)
 
 
 def test_single_calls_are_refused_too() -> None:
     with pytest.raises(ContractError, match="it changed its argument draft_probs"):
-        sampled_law_test(Sampler(lambda p, q, t: single(p, q.zero_(), t)), *FLAT, 1, alpha=ALPHA)
+        sampled_distribution_test(Sampler(lambda p, q, t: single(p, q.zero_(), t)), *FLAT, 1, alpha=ALPHA)
     with pytest.raises(ContractError, match="where 3 is no token"):
-        sampled_law_test(Sampler(lambda p, q, t: [3]), *FLAT, 1, alpha=ALPHA)
+        sampled_distribution_test(Sampler(lambda p, q, t: [3]), *FLAT, 1, alpha=ALPHA)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +347,7 @@ def test_single_calls_are_refused_too() -> None:
 def test_senseless_requests_are_refused(asked: dict[str, Any], message: str) -> None:
     whole = {"target": FLAT[0], "draft": FLAT[1], "k": 1, "alpha": ALPHA} | asked
     with pytest.raises(RequestError, match=message):
-        sampled_law_test(batched(batch), **whole)
+        sampled_distribution_test(batched(batch), **whole)
 
 
 # Manners
@@ -413,9 +415,15 @@ def all_greedy(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, 
     ("verify", "message"),
     [
         (tile_padded, r"row \d+ of a batch of 64 emitted .* is no token; return ids from 0 to"),
-        (greedy_rows_sampled, r"row \d+ of 64, a .* emitted .*, where its law gives token \d+ probability 0; read every"),
-        (rows_shifted, "where its law gives token"),
-        (all_greedy, "beside rows of other laws, those with a target without its last tokens follow another law"),
+        (
+            greedy_rows_sampled,
+            r"row \d+ of 64, a .* emitted .*, where its distribution gives token \d+ probability 0; read every",
+        ),
+        (rows_shifted, "where its distribution gives token"),
+        (
+            all_greedy,
+            "beside rows of other distributions, those with a target without its last tokens follow another distribution",
+        ),
     ],
 )
 def test_rows_that_are_not_kept_apart_are_noticed(verify: Callable[..., torch.Tensor], message: str) -> None:
@@ -431,6 +439,6 @@ def test_unbatched_samplers_stay_in_the_vocabulary_too() -> None:
         check_rows(Sampler(padded))
 
 
-def test_one_wrong_token_in_a_certain_law_is_seen_95_times_in_100() -> None:
+def test_one_wrong_token_in_a_certain_distribution_is_seen_95_times_in_100() -> None:
     least = detectable(4000, 1, 0.01, 3)
     assert 1 - (1 - least) ** 4000 == pytest.approx(0.95)

@@ -9,7 +9,7 @@ from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 from pytest_specdec.lossless.samplers import strategies
-from pytest_specdec.lossless.samplers.exact import Round
+from pytest_specdec.lossless.samplers.exact import RoundInput
 from pytest_specdec.lossless.samplers.prefix_tree import PrefixTree, Row
 from pytest_specdec.lossless.samplers.sampler import Sampler
 from pytest_specdec.lossless.samplers.search import drawn_rounds, opposed_round
@@ -18,12 +18,12 @@ LOTS = settings(max_examples=1_000, deadline=None, database=None, derandomize=Tr
 
 
 @given(st.integers(2, 6).flatmap(strategies.pairs))
-def test_pairs_are_laws_over_one_vocabulary(pair: tuple[Row, Row]) -> None:
+def test_pairs_are_distributions_over_one_vocabulary(pair: tuple[Row, Row]) -> None:
     p, q = pair
     assert len(p) == len(q)
-    for law in pair:
-        assert min(law) >= 0
-        assert math.isclose(math.fsum(law), 1)
+    for distribution in pair:
+        assert min(distribution) >= 0
+        assert math.isclose(math.fsum(distribution), 1)
 
 
 @pytest.mark.parametrize(
@@ -45,27 +45,31 @@ def test_every_kind_of_pair_comes_up(kind: object) -> None:
 
 def test_half_precision_comes_up() -> None:
     """Probabilities that are no fractions of small whole numbers."""
-    assert find(strategies.laws(4), lambda law: any(1000 * one % 1 > 0 for one in law) and len(set(law)) == 4, settings=LOTS)
+    assert find(
+        strategies.distributions(4),
+        lambda distribution: any(1000 * one % 1 > 0 for one in distribution) and len(set(distribution)) == 4,
+        settings=LOTS,
+    )
 
 
 @given(strategies.rounds((2, 6), (1, 5)))
-def test_rounds_have_one_vocabulary_and_drafts(drawn: Round) -> None:
+def test_rounds_have_one_vocabulary_and_drafts(drawn: RoundInput) -> None:
     assert 1 <= drawn.k <= 5
     assert drawn.target.vocab_size == drawn.draft.vocab_size in range(2, 7)
 
 
 @given(strategies.rounds(3, 2, by_position=True))
-def test_rounds_by_position(drawn: Round) -> None:
+def test_rounds_by_position(drawn: RoundInput) -> None:
     assert drawn.target.by_position
     assert drawn.target.row((0, 1)) == drawn.target.row((2, 2))
 
 
-def test_laws_depend_on_what_stands_before() -> None:
+def test_distributions_depend_on_what_stands_before() -> None:
     assert find(strategies.trees(3), lambda tree: tree.row((0,)) != tree.row((1,)), settings=LOTS)
 
 
-def test_failures_shrink_to_the_smallest_laws() -> None:
-    def wrong(drawn: Round) -> bool:
+def test_failures_shrink_to_the_smallest_distributions() -> None:
+    def wrong(drawn: RoundInput) -> bool:
         return drawn.target.row(()) != drawn.draft.row(())
 
     smallest = find(strategies.rounds(), wrong, settings=LOTS)

@@ -26,7 +26,7 @@ from pytest_specdec.lossless.texts.causes import (  # fmt: skip
     named,
     roles_of,
 )
-from pytest_specdec.lossless.texts.teacher_forcing import Forced
+from pytest_specdec.lossless.texts.teacher_forcing import TeacherForced
 
 HOT = Sampling(1.6, 20)
 VOCABULARY = 60
@@ -38,11 +38,11 @@ def logits(tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
     return target, target + torch.randn(tokens, VOCABULARY, generator=generator)
 
 
-def emitted(cause: causes.Cause | None, tokens: int, sampling: Sampling = HOT) -> tuple[Forced, np.ndarray]:
+def emitted(cause: causes.Cause | None, tokens: int, sampling: Sampling = HOT) -> tuple[TeacherForced, np.ndarray]:
     """One draft in each context, tested as a decoder with that defect does; every fourth token is a bonus."""
     target, draft = logits(tokens)
     at = np.arange(tokens)
-    empty = Forced(at, torch.zeros(tokens, dtype=torch.long), target, draft)
+    empty = TeacherForced(at, torch.zeros(tokens, dtype=torch.long), target, draft)
     decoder = next(one for one in causes._decoders(empty, sampling) if one.cause is cause)
     generator = torch.Generator().manual_seed(1)
     drafts = torch.multinomial(decoder.drafts, 1, generator=generator)
@@ -53,7 +53,7 @@ def emitted(cause: causes.Cause | None, tokens: int, sampling: Sampling = HOT) -
     own = torch.where(accepted, drafts, recovered)
     fourth = torch.arange(tokens)[:, None] % 4 == 3
     roles, own = torch.where(fourth, BONUS, roles), torch.where(fourth, bonus, own)
-    return Forced(at, own[:, 0], target, draft), roles[:, 0].numpy()
+    return TeacherForced(at, own[:, 0], target, draft), roles[:, 0].numpy()
 
 
 @pytest.mark.parametrize("cause", [RAW_Q, SOFTMAX_Q, RAW_BONUS, FROM_P, SMALL_Q, UNTESTED], ids=lambda cause: cause.name)
@@ -84,16 +84,16 @@ def test_what_does_not_separate_two_causes_names_both() -> None:
     assert all(one.name in told and one.cure in told for one in found)
 
 
-def likely(part: Forced, roles: np.ndarray, size: int) -> tuple[causes.Cause, ...]:
+def likely(part: TeacherForced, roles: np.ndarray, size: int) -> tuple[causes.Cause, ...]:
     assert part.draft_logits is not None
-    short = Forced(part.at[:size], part.tokens[:size], part.logits[:size], part.draft_logits[:size])
+    short = TeacherForced(part.at[:size], part.tokens[:size], part.logits[:size], part.draft_logits[:size])
     return likely_causes([short], roles, HOT)
 
 
 def test_without_the_drafters_logits_only_the_bonus_token_can_be_named() -> None:
     for cause, expected in ((RAW_BONUS, (RAW_BONUS,)), (FROM_P, ())):
         part, roles = emitted(cause, 4000)
-        alone = Forced(part.at, part.tokens, part.logits, None)
+        alone = TeacherForced(part.at, part.tokens, part.logits, None)
         assert likely_causes([alone], roles, HOT) == expected
 
 

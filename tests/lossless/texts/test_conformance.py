@@ -127,7 +127,7 @@ def test_wrong_verification_rules_are_caught(pair: Pair, monkeypatch: pytest.Mon
     assert f"at text {found.crossed[0]}, position {found.crossed[1]}" in found.message
 
 
-def test_drafts_from_a_sharper_law_than_their_q_are_caught(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drafts_from_a_sharper_distribution_than_their_q_are_caught(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers #47932: acceptance rises, so no floor sees it."""
     take: Callable[..., None] = drafters._Drafts.take
 

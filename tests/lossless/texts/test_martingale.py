@@ -20,7 +20,7 @@ from pytest_specdec.lossless.texts.martingale import (
     SERIAL,
     SHARES,
     Draws,
-    Evidence,
+    TextEvidence,
     evidence,
     mixed_bet,
     narrow_bet,
@@ -28,23 +28,25 @@ from pytest_specdec.lossless.texts.martingale import (
     serial_bet,
     uniformity,
 )
-from pytest_specdec.lossless.texts.token_scores import ACCEPTED, DRAFTED, EXPONENTS, FLAT, RESIDUAL, Laws
+from pytest_specdec.lossless.texts.token_scores import ACCEPTED, DRAFTED, EXPONENTS, FLAT, RESIDUAL, TokenDistributions
 
 VOCABULARY = 50
 RUNS, TOKENS = 2000, 200
 _BLOCK = 250
 
 
-def random_laws(rng: np.random.Generator, count: int, vocabulary: int = VOCABULARY, top: int | None = None) -> torch.Tensor:
-    """Logarithms of laws from nearly flat to nearly certain; with `top` all but so many tokens have no mass."""
+def random_distributions(
+    rng: np.random.Generator, count: int, vocabulary: int = VOCABULARY, top: int | None = None
+) -> torch.Tensor:
+    """Logarithms of distributions from nearly flat to nearly certain; with `top` all but so many tokens have no mass."""
     logits = rng.normal(size=(count, vocabulary)) * rng.uniform(0.2, 5, (count, 1))
     if top is not None:
         logits[logits < np.sort(logits, -1)[:, -top, None]] = -np.inf
     return torch.log_softmax(torch.from_numpy(logits), -1)
 
 
-def draw(laws: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    return (laws + torch.from_numpy(rng.gumbel(size=tuple(laws.shape)))).argmax(-1)
+def draw(distributions: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    return (distributions + torch.from_numpy(rng.gumbel(size=tuple(distributions.shape)))).argmax(-1)
 
 
 def reshaped(draws: Draws, runs: int) -> Draws:
@@ -55,15 +57,15 @@ def reshaped(draws: Draws, runs: int) -> Draws:
 
 
 @functools.cache
-def lossless_runs() -> tuple[Draws, np.ndarray, Evidence]:
-    """Runs of a lossless engine, target and drafter laws new at each token; half of the laws are filtered."""
+def lossless_runs() -> tuple[Draws, np.ndarray, TextEvidence]:
+    """Runs of a lossless engine, target and drafter distributions new at each token; half of the distributions are filtered."""
     rng = np.random.default_rng(3)
     totals, families, parts, uniforms = [], [], [], []
     for block in range(RUNS // _BLOCK):
         top = None if block % 2 else 8
-        p, q = (random_laws(rng, _BLOCK * TOKENS, top=top) for _ in range(2))
+        p, q = (random_distributions(rng, _BLOCK * TOKENS, top=top) for _ in range(2))
         q = torch.logaddexp(p, q) - np.log(2)
-        draws = reshaped(Laws(p, q).draws(draw(p, rng)), _BLOCK)
+        draws = reshaped(TokenDistributions(p, q).draws(draw(p, rng)), _BLOCK)
         uniforms.append(rng.random((_BLOCK, TOKENS)))
         seen = evidence(draws, uniforms[-1])
         parts.append(draws)
@@ -71,7 +73,7 @@ def lossless_runs() -> tuple[Draws, np.ndarray, Evidence]:
         families.append(seen.families)
     joined = Draws.joined(parts, np.arange(RUNS))
     each = {name: np.concatenate([own[name] for own in families]) for name in families[0]}
-    return joined, np.concatenate(uniforms), Evidence(np.concatenate(totals), each)
+    return joined, np.concatenate(uniforms), TextEvidence(np.concatenate(totals), each)
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
@@ -107,14 +109,14 @@ def test_transforms_of_lossless_runs_are_uniform_and_independent() -> None:
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 7), st.booleans(), st.booleans())
 @PROPERTY
-def test_every_bet_on_a_law_has_expectation_one(seed: int, vocabulary: int, filters: bool, same: bool) -> None:
+def test_every_bet_on_a_distribution_has_expectation_one(seed: int, vocabulary: int, filters: bool, same: bool) -> None:
     """Summed over all tokens; less where the drafter has mass outside the target's support."""
     rng = np.random.default_rng(seed)
-    p = random_laws(rng, 1, vocabulary, top=vocabulary - 1 if filters else None)
-    q = p if same else random_laws(rng, 1, vocabulary)
+    p = random_distributions(rng, 1, vocabulary, top=vocabulary - 1 if filters else None)
+    q = p if same else random_distributions(rng, 1, vocabulary)
     support = np.flatnonzero(np.isfinite(p[0].numpy()))
     tokens = torch.from_numpy(support)
-    draws = Laws(p.expand(len(support), -1), q.expand(len(support), -1)).draws(tokens)
+    draws = TokenDistributions(p.expand(len(support), -1), q.expand(len(support), -1)).draws(tokens)
     mass = np.exp(-draws.surprisal)
     assert mass.sum() == pytest.approx(1)
     for name, bets in draws.tilted.items():
@@ -127,11 +129,11 @@ def test_every_bet_on_a_law_has_expectation_one(seed: int, vocabulary: int, filt
             assert mass @ np.exp(mixed_bet(odds, share)) == pytest.approx(1 - share * outside), name
 
 
-def test_bets_on_what_a_wrong_rule_emits_are_its_law() -> None:
+def test_bets_on_what_a_wrong_rule_emits_are_its_distribution() -> None:
     p, q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.6, 0.2])
     tokens = torch.arange(3)
-    laws = Laws(*(torch.from_numpy(np.log(one)).expand(3, -1) for one in (p, q)))
-    mixed = laws.draws(tokens).mixed
+    distributions = TokenDistributions(*(torch.from_numpy(np.log(one)).expand(3, -1) for one in (p, q)))
+    mixed = distributions.draws(tokens).mixed
     overlap = np.minimum(p, q).sum()
     assert p * np.exp(mixed[FLAT]) == pytest.approx(np.full(3, 1 / 3))
     assert p * np.exp(mixed[DRAFTED]) == pytest.approx(q)
@@ -142,7 +144,7 @@ def test_bets_on_what_a_wrong_rule_emits_are_its_law() -> None:
 def test_transforms_run_through_the_tokens_from_the_likeliest_on() -> None:
     """Of equally likely tokens the one with the smaller id comes first."""
     p = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64).log().expand(3, -1)
-    assert Laws(p).draws(torch.arange(3)).below == pytest.approx([0.5, 0, 0.75])
+    assert TokenDistributions(p).draws(torch.arange(3)).below == pytest.approx([0.5, 0, 0.75])
 
 
 @pytest.mark.parametrize("cells", CELLS)
@@ -155,12 +157,12 @@ def test_counting_bets_have_expectation_one_given_any_past(cells: int) -> None:
 
 
 @pytest.mark.parametrize("mass", NARROWER)
-def test_bets_on_a_narrower_law_have_expectation_one(mass: float) -> None:
+def test_bets_on_a_narrower_distribution_have_expectation_one(mass: float) -> None:
     below, above = np.exp(narrow_bet(np.array([mass / 2, (1 + mass) / 2]), mass))
     assert mass * below + (1 - mass) * above == pytest.approx(1)
 
 
-def test_the_counting_bet_is_the_mixture_over_all_laws_of_the_cells() -> None:
+def test_the_counting_bet_is_the_mixture_over_all_distributions_of_the_cells() -> None:
     """The product is the Dirichlet(1/2) mixture's likelihood ratio, in closed form."""
     transforms = np.random.default_rng(5).random(50) ** 3
     counts = np.bincount((transforms * 4).astype(int), minlength=4)
@@ -169,7 +171,7 @@ def test_the_counting_bet_is_the_mixture_over_all_laws_of_the_cells() -> None:
 
 
 def uniform_draws(count: int) -> Draws:
-    """Of laws that are flat over two tokens: only the transforms can tell anything."""
+    """Of distributions that are flat over two tokens: only the transforms can tell anything."""
     ones = np.ones(count)
     return Draws(np.log(2) * ones, np.log(2) * ones, 0 * ones, np.zeros(count), {}, {})
 
@@ -191,8 +193,10 @@ def test_what_the_transforms_look_like_names_the_suspect() -> None:
     assert suspect_of(np.repeat(fresh[::2], 2)) == SERIAL, "every random number used twice"
 
 
-def test_certain_laws_say_nothing() -> None:
-    draws = Laws(torch.tensor([[0.0, -torch.inf]], dtype=torch.float64).expand(9, -1)).draws(torch.zeros(9, dtype=torch.long))
+def test_certain_distributions_say_nothing() -> None:
+    draws = TokenDistributions(torch.tensor([[0.0, -torch.inf]], dtype=torch.float64).expand(9, -1)).draws(
+        torch.zeros(9, dtype=torch.long)
+    )
     assert draws.z() == 0
     seen = evidence(draws, np.random.default_rng(0).random(9))
     assert seen.highest < np.log(20)
@@ -201,12 +205,12 @@ def test_certain_laws_say_nothing() -> None:
 
 def test_evidence_is_dated_at_its_first_crossing() -> None:
     total = np.log([[1, 30, 2, 200], [1, 1, 1, 1]])
-    seen = Evidence(total, {})
+    seen = TextEvidence(total, {})
     assert seen.reached(0.05).tolist() == [2, 0]
     assert seen.reached(0.01).tolist() == [4, 0]
     assert np.exp(seen.highest) == pytest.approx([200, 1])
 
 
 def test_evidence_is_told_as_a_finite_number() -> None:
-    assert Evidence(np.log([1, 30, 2]), {}).highest_value == pytest.approx(30)
-    assert Evidence(np.array([0.0, 5000.0]), {}).highest_value == pytest.approx(np.exp(700))
+    assert TextEvidence(np.log([1, 30, 2]), {}).highest_value == pytest.approx(30)
+    assert TextEvidence(np.array([0.0, 5000.0]), {}).highest_value == pytest.approx(np.exp(700))
