@@ -1,8 +1,10 @@
-"""Conformance's promises, shown: false alarms of lossless engines, and tokens until a wrong one is found.
+"""Conformance's promises, shown: false alarms of lossless engines, and tokens until a wrong one is
+found.
 
     python benchmarks/conformance.py > docs/conformance.md
 
-takes a few minutes on one thread. Every number of the page comes from this run; the seeds are fixed.
+takes a few minutes on one thread. Every number of the page comes from this run; the seeds are
+fixed.
 """
 
 from __future__ import annotations
@@ -33,7 +35,12 @@ from pytest_specdec.lossless.texts.conformance import Conformance, conformance
 from pytest_specdec.lossless.texts.greedy_divergence import TOLERANCES
 from pytest_specdec.lossless.texts.martingale import Draws, TextEvidence, evidence, uniformity
 from pytest_specdec.lossless.texts.teacher_forcing import forced
-from pytest_specdec.lossless.texts.token_scores import ACCEPTED, DRAFTED, RESIDUAL, TokenDistributions
+from pytest_specdec.lossless.texts.token_scores import (
+    ACCEPTED,
+    DRAFTED,
+    RESIDUAL,
+    TokenDistributions,
+)
 
 ROOT = Path(__file__).parent.parent
 PLAIN, FILTERED = Sampling(), Sampling(0.8, 50, 0.9)
@@ -57,27 +64,57 @@ class Pair:
 
     @classmethod
     def load(cls) -> Pair:
-        target, draft = (load_model(str(ROOT / "suites" / "models" / f"text-{role}"), "cpu") for role in ("target", "draft"))
+        target, draft = (
+            load_model(str(ROOT / "suites" / "models" / f"text-{role}"), "cpu")
+            for role in ("target", "draft")
+        )
         prompts = read_prompts(ROOT / "suites" / "text" / "prompts.jsonl")
-        return cls(target, draft, [prompt.key for prompt in prompts], encode_prompts(target.tokenizer, prompts))
+        return cls(
+            target,
+            draft,
+            [prompt.key for prompt in prompts],
+            encode_prompts(target.tokenizer, prompts),
+        )
 
     def stored(self, temperature: int) -> list[Text]:
         path = ROOT / "baselines" / "text" / "texts" / f"t{temperature}-n128-s0.json"
         new = msgspec.json.decode(path.read_bytes(), type=TextSet).texts
-        return [Text(key, "all", (*ids, *new[key]), len(ids)) for key, ids in zip(self.keys, self.prompts, strict=True)]
+        return [
+            Text(key, "all", (*ids, *new[key]), len(ids))
+            for key, ids in zip(self.keys, self.prompts, strict=True)
+        ]
 
-    def decoded(self, drafter: str, depth: int, rule: str, sampling: Sampling, seed: int = 0) -> tuple[Text, ...]:
+    def decoded(
+        self, drafter: str, depth: int, rule: str, sampling: Sampling, seed: int = 0
+    ) -> tuple[Text, ...]:
         model = self.draft if drafter == "draft model" else drafter
         return decode(
-            self.target, model, self.prompts, k=4, depth=depth, rule=rule, new_tokens=128, batch_size=80, seed=seed,
-            temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p,
-        ).texts  # fmt: skip
+            self.target,
+            model,
+            self.prompts,
+            k=4,
+            depth=depth,
+            rule=rule,
+            new_tokens=128,
+            batch_size=80,
+            seed=seed,
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+        ).texts
 
-    def judged(self, texts: tuple[Text, ...] | list[Text], sampling: Sampling, *, drafter: bool = True) -> Conformance:
+    def judged(
+        self, texts: tuple[Text, ...] | list[Text], sampling: Sampling, *, drafter: bool = True
+    ) -> Conformance:
         return conformance(
-            self.target, texts, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p,
-            drafter=self.draft if drafter else None, alpha=ALPHA,
-        )  # fmt: skip
+            self.target,
+            texts,
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+            drafter=self.draft if drafter else None,
+            alpha=ALPHA,
+        )
 
 
 def table(*columns: str) -> list[str]:
@@ -106,56 +143,88 @@ def simulated() -> Iterator[str]:
         yield row(f"{alpha:.0%}", RUNS, count, f"{count / RUNS:.2%}", f"{low:.2%} to {high:.2%}")
     yield ""
     normal, uniform = stats.kstest(scores, "norm").pvalue, uniformity(np.concatenate(transforms))
-    yield f"The surprisal's z has mean {scores.mean():+.3f} and standard deviation {scores.std():.3f} over the runs; it is normal"
-    yield f"at p = {normal:.2f}, and every {THINNED}th transform uniform at p = {uniform:.2f} (Kolmogorov-Smirnov)."
+    yield (
+        f"The surprisal's z has mean {scores.mean():+.3f} and standard deviation "
+        f"{scores.std():.3f} over the runs; it is normal"
+    )
+    yield (
+        f"at p = {normal:.2f}, and every {THINNED}th transform uniform at p = {uniform:.2f} "
+        "(Kolmogorov-Smirnov)."
+    )
 
 
 def synthetic(rng: np.random.Generator, count: int) -> Draws:
-    """Draws (runs, tokens) from distributions that are anything between flat and certain, with a drafter's distribution for each."""
+    """Draws (runs, tokens) from distributions that are anything between flat and certain, with a
+    drafter's distribution for each.
+    """
     logits = rng.normal(size=(count, VOCABULARY)) * rng.uniform(0.2, 5, (count, 1))
     log_p = torch.log_softmax(torch.from_numpy(logits), -1)
     log_q = torch.log_softmax(torch.from_numpy(logits + rng.normal(size=logits.shape)), -1)
-    drawn = TokenDistributions(log_p, log_q).draws((log_p + torch.from_numpy(rng.gumbel(size=logits.shape))).argmax(-1))
+    drawn = TokenDistributions(log_p, log_q).draws(
+        (log_p + torch.from_numpy(rng.gumbel(size=logits.shape))).argmax(-1)
+    )
     return arranged(drawn, lambda values: values.reshape(BLOCK, TOKENS))
 
 
 def arranged(draws: Draws, change: Callable[[np.ndarray], np.ndarray]) -> Draws:
     """The same change of all arrays."""
-    own = {name: change(getattr(draws, name)) for name in ("surprisal", "entropy", "variance", "below")}
+    own = {
+        name: change(getattr(draws, name)) for name in ("surprisal", "entropy", "variance", "below")
+    }
     tilted = {name: [change(bet) for bet in bets] for name, bets in draws.tilted.items()}
-    return Draws(**own, tilted=tilted, mixed={name: change(odds) for name, odds in draws.mixed.items()})
+    return Draws(
+        **own, tilted=tilted, mixed={name: change(odds) for name, odds in draws.mixed.items()}
+    )
 
 
 def lossless(pair: Pair) -> Iterator[str]:
     """Texts of this project's decoder under every lossless rule, and the stored ones."""
     yield from table("texts", "rule", "sampling", "tokens", "z", "evidence", "verdict")
     decoders = [
-        ("draft model", 0, "rejection", PLAIN), ("draft model", 0, "block", PLAIN), ("draft model", 0, "sample-match", PLAIN),
-        ("draft model", 0, "rejection", FILTERED), ("draft model", 3, "rejection", PLAIN), (OWN_HEADS, 3, "block", FILTERED),
-        (OWN_HEADS, 3, "rejection", PLAIN), ("prompt-lookup", 0, "rejection", PLAIN), ("draft model", 0, "greedy", Sampling(0)),
-    ]  # fmt: skip
+        ("draft model", 0, "rejection", PLAIN),
+        ("draft model", 0, "block", PLAIN),
+        ("draft model", 0, "sample-match", PLAIN),
+        ("draft model", 0, "rejection", FILTERED),
+        ("draft model", 3, "rejection", PLAIN),
+        (OWN_HEADS, 3, "block", FILTERED),
+        (OWN_HEADS, 3, "rejection", PLAIN),
+        ("prompt-lookup", 0, "rejection", PLAIN),
+        ("draft model", 0, "greedy", Sampling(0)),
+    ]
     for seed, (drafter, depth, rule, sampling) in enumerate(decoders):
         found = pair.judged(pair.decoded(drafter, depth, rule, sampling, seed), sampling)
         yield outcome(f"{drafter}, depth {depth}", rule, found)
     for temperature in (1, 0):
-        yield outcome("stored with the baselines", "none", pair.judged(pair.stored(temperature), Sampling(temperature)))
+        yield outcome(
+            "stored with the baselines",
+            "none",
+            pair.judged(pair.stored(temperature), Sampling(temperature)),
+        )
 
 
 def outcome(texts: str, rule: str, found: Conformance) -> str:
     sampled = found.sampling.temperature > 0
-    z, value = (f"{found.z:+.2f}", f"{found.e_value:.2f}") if sampled else ("", f"{len(found.divergences)} divergences")
+    z, value = (
+        (f"{found.z:+.2f}", f"{found.e_value:.2f}")
+        if sampled
+        else ("", f"{len(found.divergences)} divergences")
+    )
     return row(texts, rule, found.sampling.suffix, found.tokens, z, value, found.verdict)
 
 
 class Contexts:
-    """Distributions p and q of the pair at new tokens of the stored texts, and engines' distributions that are not p."""
+    """Distributions p and q of the pair at new tokens of the stored texts, and engines'
+    distributions that are not p.
+    """
 
     def __init__(self, pair: Pair) -> None:
         with torch.inference_mode():
             parts = [*forced(pair.target, pair.draft, pair.stored(1))]
             drafted = [part.draft_logits for part in parts if part.draft_logits is not None]
             logits = torch.cat([part.logits for part in parts]), torch.cat(drafted)
-        chosen = torch.randperm(len(logits[0]), generator=torch.Generator().manual_seed(0))[:CONTEXTS]
+        chosen = torch.randperm(len(logits[0]), generator=torch.Generator().manual_seed(0))[
+            :CONTEXTS
+        ]
         self.log_p, log_q = (torch.log_softmax(one[chosen].double(), -1) for one in logits)
         self.distributions = TokenDistributions(self.log_p, log_q)
         p, q = self.p, self.q = self.log_p.exp(), log_q.exp()
@@ -171,11 +240,21 @@ class Contexts:
         """p with as much of another distribution as makes the total variation."""
         return self.p + (other - self.p) * variation / self.variation(other)
 
-    def searched(self, distribution: Callable[[float], torch.Tensor], low: float, high: float, variation: float) -> torch.Tensor:
+    def searched(
+        self,
+        distribution: Callable[[float], torch.Tensor],
+        low: float,
+        high: float,
+        variation: float,
+    ) -> torch.Tensor:
         """The distribution whose total variation, rising from low to high, is the one asked for."""
         for _ in range(30):
             middle = (low + high) / 2
-            low, high = (middle, high) if self.variation(distribution(middle)) < variation else (low, middle)
+            low, high = (
+                (middle, high)
+                if self.variation(distribution(middle)) < variation
+                else (low, middle)
+            )
         return distribution(high)
 
     def narrowed(self, left_out: float) -> torch.Tensor:
@@ -201,28 +280,45 @@ class Contexts:
 def power(pair: Pair) -> Iterator[str]:
     """Tokens until the evidence reaches 1 / alpha, with and without the drafter."""
     contexts = Contexts(pair)
-    yield from table("total variation", "engine's distribution", "text alone", "with the drafter", "knowing the distribution")
+    yield from table(
+        "total variation",
+        "engine's distribution",
+        "text alone",
+        "with the drafter",
+        "knowing the distribution",
+    )
     torch.manual_seed(0)
     for variation, furthest in FURTHEST.items():
         for name, distribution in contexts.engines(variation).items():
             tokens = torch.multinomial(distribution, DRAWS, replacement=True)
-            pool = Draws.joined([contexts.distributions.draws(own) for own in tokens.unbind(1)], np.arange(DRAWS * CONTEXTS))
+            pool = Draws.joined(
+                [contexts.distributions.draws(own) for own in tokens.unbind(1)],
+                np.arange(DRAWS * CONTEXTS),
+            )
             gain = torch.special.xlogy(distribution, distribution) - torch.where(
                 distribution > 0, distribution * contexts.log_p, 0.0
             )
             oracle = math.ceil(math.log(1 / ALPHA) / float(gain.sum(-1).mean()))
             alone, drafted = waiting(pool, furthest)
-            yield row(variation, name, told(alone, furthest), told(drafted, furthest), f"{oracle:,}")
+            yield row(
+                variation, name, told(alone, furthest), told(drafted, furthest), f"{oracle:,}"
+            )
 
 
 def waiting(pool: Draws, furthest: int) -> tuple[float, float]:
-    """Median tokens to 1 / alpha of runs drawn from a pool: from text alone, and with bets on the drafter too."""
+    """Median tokens to 1 / alpha of runs drawn from a pool: from text alone, and with bets on the
+    drafter too.
+    """
     alone, drafted = [], []
     for repeat in range(REPEATS):
         rng = np.random.default_rng([2, repeat])
         order = rng.integers(len(pool.surprisal), size=furthest)
         seen = evidence(arranged(pool, lambda values: values[order]), rng.random(furthest))  # noqa: B023
-        own = [path for name, path in seen.families.items() if name not in (DRAFTED, ACCEPTED, RESIDUAL)]
+        own = [
+            path
+            for name, path in seen.families.items()
+            if name not in (DRAFTED, ACCEPTED, RESIDUAL)
+        ]
         text = TextEvidence(np.logaddexp.reduce(own, axis=0) - math.log(len(own)), {})
         for found, into in ((text, alone), (seen, drafted)):
             into.append(int(found.reached(ALPHA)) or math.inf)
@@ -233,24 +329,34 @@ def told(tokens: float, furthest: int) -> str:
     return f"more than {furthest:,}" if tokens == math.inf else f"{tokens:,.0f}"
 
 
-def always(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: rules.Generator) -> rules.Verified:
+def always(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: rules.Generator
+) -> rules.Verified:
     accepted = torch.full_like(tokens[:, 0], tokens.shape[1])
     return accepted, rules.draw(rules._at(target, accepted), generator)
 
 
-def from_p(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: rules.Generator) -> rules.Verified:
+def from_p(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: rules.Generator
+) -> rules.Verified:
     accepted, _ = rules.rejection(target, draft, tokens, generator)
     return accepted, rules.draw(rules._at(target, accepted), generator)
 
 
-def inflated(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: rules.Generator) -> rules.Verified:
+def inflated(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: rules.Generator
+) -> rules.Verified:
     return rules.rejection(target, 0.9 * draft, tokens, generator)
 
 
-def against_p(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: rules.Generator) -> rules.Verified:
+def against_p(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: rules.Generator
+) -> rules.Verified:
     coins = torch.rand(tokens.shape, generator=generator)
     accepted = rules._leading(coins < rules._of(target, tokens))
-    return accepted, rules._draw_residual(rules._at(target, accepted), rules._at(draft, accepted), generator)
+    return accepted, rules._draw_residual(
+        rules._at(target, accepted), rules._at(draft, accepted), generator
+    )
 
 
 WRONG = {
@@ -264,14 +370,22 @@ WRONG = {
 
 def decoders(pair: Pair) -> Iterator[str]:
     """Texts of this project's decoder with a wrong rule in the place of the right one."""
-    yield from table("rule", "tokens of text", "found after, text alone", "found after, with the drafter", "most like")
+    yield from table(
+        "rule",
+        "tokens of text",
+        "found after, text alone",
+        "found after, with the drafter",
+        "most like",
+    )
     right = rules._VERIFY["rejection"]
     for name, verify in WRONG.items():
         rules._VERIFY["rejection"] = verify
         texts = pair.decoded("draft model", 0, "rejection", PLAIN)
         rules._VERIFY["rejection"] = right
         alone, drafted = (pair.judged(texts, PLAIN, drafter=drafter) for drafter in (False, True))
-        yield row(name, drafted.tokens, crossing(texts, alone), crossing(texts, drafted), drafted.suspect)
+        yield row(
+            name, drafted.tokens, crossing(texts, alone), crossing(texts, drafted), drafted.suspect
+        )
 
 
 def crossing(texts: tuple[Text, ...], found: Conformance) -> str:
@@ -284,15 +398,35 @@ def crossing(texts: tuple[Text, ...], found: Conformance) -> str:
 
 def precision(pair: Pair) -> Iterator[str]:
     """Plain texts of the target in a coarser dtype, judged by the target in float32."""
-    yield from table("engine", "sampling", "tokens", "not the arg-max", "largest gap", "tolerance", "verdict")
+    yield from table(
+        "engine", "sampling", "tokens", "not the arg-max", "largest gap", "tolerance", "verdict"
+    )
     for name in ("bfloat16", "float16"):
         dtype = getattr(torch, name)
         coarse = load_model(str(pair.target.checkpoint.folder), "cpu", name)
         for temperature in (0.0, 1.0):
-            texts = decode(coarse, None, pair.prompts, k=0, temperature=temperature, new_tokens=128, batch_size=80).texts
-            found = conformance(pair.target, texts, temperature=temperature, tolerance=TOLERANCES[dtype], alpha=ALPHA)
+            texts = decode(
+                coarse,
+                None,
+                pair.prompts,
+                k=0,
+                temperature=temperature,
+                new_tokens=128,
+                batch_size=80,
+            ).texts
+            found = conformance(
+                pair.target,
+                texts,
+                temperature=temperature,
+                tolerance=TOLERANCES[dtype],
+                alpha=ALPHA,
+            )
             gaps = [one.gap for one in found.divergences]
-            cells = (len(gaps), f"{max(gaps, default=0):.3f}", TOLERANCES[dtype]) if temperature == 0 else ("", "", "")
+            cells = (
+                (len(gaps), f"{max(gaps, default=0):.3f}", TOLERANCES[dtype])
+                if temperature == 0
+                else ("", "", "")
+            )
             yield row(name, found.sampling.suffix, found.tokens, *cells, found.verdict)
 
 
@@ -410,14 +544,35 @@ Texts of the target itself in a coarser dtype, judged by the target in float32.
 def main() -> None:
     pair = Pair.load()
     sections = {
-        "simulated": simulated(), "lossless": lossless(pair), "power": power(pair), "decoders": decoders(pair),
+        "simulated": simulated(),
+        "lossless": lossless(pair),
+        "power": power(pair),
+        "decoders": decoders(pair),
         "precision": precision(pair),
-    }  # fmt: skip
+    }
     texts = {name: "\n".join(lines) for name, lines in sections.items()}
-    names = ((str(dtype).removeprefix("torch."), gap) for dtype, gap in TOLERANCES.items() if dtype != torch.float64)
-    texts |= {"cases": engine_defects.table(), "alarms": engine_defects.alarms_table(), "seeds": engine_defects.REPEATS}
+    names = (
+        (str(dtype).removeprefix("torch."), gap)
+        for dtype, gap in TOLERANCES.items()
+        if dtype != torch.float64
+    )
+    texts |= {
+        "cases": engine_defects.table(),
+        "alarms": engine_defects.alarms_table(),
+        "seeds": engine_defects.REPEATS,
+    }
     texts["tolerances"] = ", ".join(f"{gap:g} ({name})" for name, gap in names)
-    print(PAGE.format(runs=RUNS, tokens=TOKENS, vocabulary=VOCABULARY, contexts=CONTEXTS, repeats=REPEATS, **texts), end="")
+    print(
+        PAGE.format(
+            runs=RUNS,
+            tokens=TOKENS,
+            vocabulary=VOCABULARY,
+            contexts=CONTEXTS,
+            repeats=REPEATS,
+            **texts,
+        ),
+        end="",
+    )
 
 
 if __name__ == "__main__":

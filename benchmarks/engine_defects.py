@@ -1,10 +1,11 @@
 """The default cases of suites/engines: what they find, and how often they accuse a right engine.
 
-    python benchmarks/engine_defects.py found     # every decoder defect in every case in which it can show (10 minutes)
-    python benchmarks/engine_defects.py alarms    # 200 seeds of a right engine, decoded in large batches (40 minutes)
+    python benchmarks/engine_defects.py found     # every decoder defect in every case in which it
+    can show (10 minutes) python benchmarks/engine_defects.py alarms    # 200 seeds of a right
+    engine, decoded in large batches (40 minutes)
 
-Both append to their file in benchmarks/results/ and go on where they were stopped; delete the file to begin anew.
-benchmarks/conformance.py puts the tables into docs/conformance.md.
+Both append to their file in benchmarks/results/ and go on where they were stopped; delete the file
+to begin anew. benchmarks/conformance.py puts the tables into docs/conformance.md.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def found(path: Path) -> None:
 
 
 def can_show(name: str, case: Case) -> bool:
-    """Defects of sampling change nothing at temperature 0, those of heads nothing without any; others are judged greedily."""
+    """Defects of sampling change nothing at temperature 0, those of heads nothing without any;
+    others are judged greedily.
+    """
     setting = {one.name: one.setting for one in EXHIBITS}.get(name)
     if setting is None or setting.temperature > 0:
         return case.temperature > 0
@@ -56,7 +59,9 @@ def can_show(name: str, case: Case) -> bool:
 
 
 def alarms(path: Path) -> None:
-    """Judge a right engine: greedy cases once, for nothing in them is random; sampled ones with every seed."""
+    """Judge a right engine: greedy cases once, for nothing in them is random; sampled ones with
+    every seed.
+    """
     named, done = default_cases(), {(row["case"], row["seed"]) for row in rows(path)}
     for label, case in named.items():
         if case.temperature == 0:
@@ -90,9 +95,11 @@ def right(case: Case, seeds: list[int], alpha: float) -> Iterator[tuple[int, Jud
 
 def told(one: Judgements) -> dict[str, object]:
     return {
-        "finders": one.finders, "p": float(f"{one.oracle.p_value:.3g}"), "e": float(f"{min(one.conformance.e_value, 1e300):.3g}"),
+        "finders": one.finders,
+        "p": float(f"{one.oracle.p_value:.3g}"),
+        "e": float(f"{min(one.conformance.e_value, 1e300):.3g}"),
         "z": round(one.oracle.z, 2),
-    }  # fmt: skip
+    }
 
 
 def rows(path: Path) -> list[dict]:
@@ -123,34 +130,46 @@ def found_table(named: dict[str, Case], every: list[dict]) -> Iterator[str]:
         for label, case in named.items():
             if not can_show(name, case):
                 continue
-            runs = [row["finders"] for row in every if (row["defect"], row["case"]) == (name, label)]
+            runs = [
+                row["finders"] for row in every if (row["defect"], row["case"]) == (name, label)
+            ]
             share = sum(map(bool, runs)) / max(len(runs), 1)
-            judges = " and ".join(judge for judge in ("oracle", "conformance") if any(judge in own for own in runs))
+            judges = " and ".join(
+                judge for judge in ("oracle", "conformance") if any(judge in own for own in runs)
+            )
             times = f", {sum(map(bool, runs))} of {len(runs)} runs" if len(runs) > 1 else ""
             if share:
                 hits.append((-share, f"{label} ({judges}{times})"))
             elif runs:
                 missed.append(label)
-        yield f"| {name} | {', '.join(text for _, text in sorted(hits)) or 'nothing'} | {', '.join(missed)} |"
+        yield (
+            f"| {name} | {', '.join(text for _, text in sorted(hits)) or 'nothing'} | "
+            f"{', '.join(missed)} |"
+        )
 
 
 def alarm_lines(named: dict[str, Case], every: list[dict]) -> Iterator[str]:
     """How many complete sets accuse a right engine, and each sampled case by itself."""
     sampled = [label for label, case in named.items() if case.temperature > 0]
-    by_case = {label: {row["seed"]: row for row in every if row["case"] == label} for label in named}
+    by_case = {
+        label: {row["seed"]: row for row in every if row["case"] == label} for label in named
+    }
     sets = set.intersection(*[set(by_case[label]) for label in sampled])
     wrong = {seed for seed in sets if any(by_case[label][seed]["finders"] for label in sampled)}
     wrong |= sets if any(row["finders"] for row in every if row["case"] not in sampled) else set()
     yield f"{len(wrong)} of {len(sets)} complete sets alarm at 1 %."
     yield from (
         "",
-        "| sampled case | runs | oracle alarms | conformance alarms | smallest p | largest evidence |",
+        "| sampled case | runs | oracle alarms | conformance alarms | smallest p | largest "
+        "evidence |",
         "|---" * 6 + "|",
     )
     for label in sampled:
         if not (own := list(by_case[label].values())):
             continue
-        counts = [sum(judge in row["finders"] for row in own) for judge in ("oracle", "conformance")]
+        counts = [
+            sum(judge in row["finders"] for row in own) for judge in ("oracle", "conformance")
+        ]
         extremes = f"{min(row['p'] for row in own):.2g} | {max(row['e'] for row in own):.3g}"
         yield f"| {label} | {len(own)} | {counts[0]} | {counts[1]} | {extremes} |"
 

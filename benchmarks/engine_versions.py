@@ -1,6 +1,8 @@
-"""What `suites/engines/` says of each release of an engine, from pytest's JUnit files: a section of docs/engines.md.
+"""What `suites/engines/` says of each release of an engine, from pytest's JUnit files: a section of
+docs/engines.md.
 
-    python benchmarks/engine_versions.py .venv-engines/versions/transformers-*.xml --into docs/engines.md
+    python benchmarks/engine_versions.py .venv-engines/versions/transformers-*.xml --into
+    docs/engines.md
 
 `make engine-transformers-versions` does it.
 """
@@ -49,7 +51,9 @@ def read(path: Path) -> Release:
     """The run behind `transformers-5.24.0.xml`."""
     passed, skipped, findings, known = 0, 0, [], []
     for case in ET.parse(path).getroot().iter("testcase"):
-        outcome = next((element for element in case if element.tag in ("failure", "error", "skipped")), None)
+        outcome = next(
+            (element for element in case if element.tag in ("failure", "error", "skipped")), None
+        )
         if outcome is None:
             passed += 1
         elif outcome.tag != "skipped":
@@ -59,25 +63,40 @@ def read(path: Path) -> Release:
         else:
             skipped += 1
     version = path.stem.removeprefix("transformers-")
-    return Release(version=version, passed=passed, skipped=skipped, findings=tuple(findings), known=tuple(known))
+    return Release(
+        version=version,
+        passed=passed,
+        skipped=skipped,
+        findings=tuple(findings),
+        known=tuple(known),
+    )
 
 
 def _finding(case: ET.Element, outcome: ET.Element) -> Finding:
     """A test by the name that people select it with, below suites/engines/."""
     parts = case.get("classname", "").removeprefix("suites.engines.").split(".")
     place = "/".join(part for part in parts if not part.startswith("test_"))
-    return Finding("::".join(filter(None, (place, case.get("name", "")))), first_sentence(outcome.get("message", "")))
+    return Finding(
+        "::".join(filter(None, (place, case.get("name", "")))),
+        first_sentence(outcome.get("message", "")),
+    )
 
 
 def first_sentence(message: str) -> str:
     """What was found, without the exception's name and what to do."""
-    return re.sub(r"^[\w.]+(Error|Exception|Warning): ", "", message.strip()).split(";")[0].split("\n")[0].replace("|", "/")
+    return (
+        re.sub(r"^[\w.]+(Error|Exception|Warning): ", "", message.strip())
+        .split(";")[0]
+        .split("\n")[0]
+        .replace("|", "/")
+    )
 
 
 def section(releases: Sequence[Release]) -> str:
     """The section, heading included."""
     rows = [
-        f"| {release.version} | {release.passed} | {len(release.findings)} | {len(release.known)} | {release.skipped} |"
+        f"| {release.version} | {release.passed} | {len(release.findings)} | {len(release.known)} "
+        f"| {release.skipped} |"
         for release in releases
     ]
     failed = [
@@ -86,19 +105,31 @@ def section(releases: Sequence[Release]) -> str:
         for label, findings in (("", release.findings), (", known", release.known))
         for finding in findings
     ]
-    return HEADING + "\n" + _INTRODUCTION + "\n".join(rows) + "\n\n" + "\n".join(failed or ["* Nothing fails."]) + "\n"
+    return (
+        HEADING
+        + "\n"
+        + _INTRODUCTION
+        + "\n".join(rows)
+        + "\n\n"
+        + "\n".join(failed or ["* Nothing fails."])
+        + "\n"
+    )
 
 
 def ordered(paths: Sequence[Path]) -> list[Release]:
     """Releases of these files, the oldest first."""
-    return sorted(map(read, paths), key=lambda own: [int(part) for part in re.findall(r"\d+", own.version)])
+    return sorted(
+        map(read, paths), key=lambda own: [int(part) for part in re.findall(r"\d+", own.version)]
+    )
 
 
 def current(page: str) -> str:
     """The section that a page has. Raises SystemExit where it has none."""
     _, found, rest = page.partition(HEADING)
     if not found:
-        raise SystemExit(f"the page has no section {HEADING!r}; run make engine-transformers-versions")
+        raise SystemExit(
+            f"the page has no section {HEADING!r}; run make engine-transformers-versions"
+        )
     return HEADING + rest.partition("\n## ")[0]
 
 
@@ -108,15 +139,21 @@ def replaced(page: str, made: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--into", type=Path, help="a page whose section is replaced; else it is printed")
+    parser.add_argument(
+        "--into", type=Path, help="a page whose section is replaced; else it is printed"
+    )
     arguments = parser.parse_args()
     made = section(ordered(arguments.runs))
     if arguments.into is None:
         sys.stdout.write(made)
     else:
-        arguments.into.write_text(replaced(arguments.into.read_text(encoding="utf-8"), made), encoding="utf-8")
+        arguments.into.write_text(
+            replaced(arguments.into.read_text(encoding="utf-8"), made), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

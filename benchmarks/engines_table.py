@@ -1,7 +1,9 @@
-"""The same prompts, decoded greedily by every engine: what each counts, what we count, and what replay predicts.
+"""The same prompts, decoded greedily by every engine: what each counts, what we count, and what
+replay predicts.
 
-    python benchmarks/engines_table.py record transformers transformers.json    # in an environment that has the engine
-    python benchmarks/engines_table.py page transformers.json llama-cpp.json ... > docs/engines.md
+    python benchmarks/engines_table.py record transformers transformers.json    # in an environment
+    that has the engine python benchmarks/engines_table.py page transformers.json llama-cpp.json ...
+    > docs/engines.md
 
 `make engines` does both. Every number of the page comes from those runs.
 """
@@ -67,7 +69,12 @@ def record(engine: str, url: str | None) -> Row:
     from pytest_specdec.cases.prompts import read_prompts
     from pytest_specdec.decoding.loading import load_model
     from pytest_specdec.decoding.sampling import encode_prompts
-    from pytest_specdec.engines.adapter_api import EngineSetup, GenerationRequest, PromptRequest, Reported
+    from pytest_specdec.engines.adapter_api import (
+        EngineSetup,
+        GenerationRequest,
+        PromptRequest,
+        Reported,
+    )
     from pytest_specdec.engines.adapters.registry import adapter
     from pytest_specdec.engines.counting.checks import check_reported
 
@@ -76,9 +83,12 @@ def record(engine: str, url: str | None) -> Row:
     target, draft = models[names["target"]], models[names["draft"]]
     prompts = read_prompts(PROMPTS)
     asked = [
-        PromptRequest(prompt, tuple(ids)) for prompt, ids in zip(prompts, encode_prompts(target.tokenizer, prompts), strict=True)
+        PromptRequest(prompt, tuple(ids))
+        for prompt, ids in zip(prompts, encode_prompts(target.tokenizer, prompts), strict=True)
     ]
-    request = GenerationRequest(asked, K, 0, names["target"], names["draft"], Sampling(0.0), NEW_TOKENS, 0, "greedy")
+    request = GenerationRequest(
+        asked, K, 0, names["target"], names["draft"], Sampling(0.0), NEW_TOKENS, 0, "greedy"
+    )
     made = adapter(engine, EngineSetup(url, "cpu", model=models.__getitem__))
     begun = time.perf_counter()
     with listening(engine) as heard:
@@ -88,10 +98,26 @@ def record(engine: str, url: str | None) -> Row:
         check_reported(one, request)
     version = made.version()
     made.close()
-    return row(engine, version, reported, target, draft, OWN[engine](heard) if engine in OWN else {}, seconds)
+    return row(
+        engine,
+        version,
+        reported,
+        target,
+        draft,
+        OWN[engine](heard) if engine in OWN else {},
+        seconds,
+    )
 
 
-def row(engine: str, version: str, reported: Sequence[Any], target: Any, draft: Any, own: dict[str, str], seconds: float) -> Row:
+def row(
+    engine: str,
+    version: str,
+    reported: Sequence[Any],
+    target: Any,
+    draft: Any,
+    own: dict[str, str],
+    seconds: float,
+) -> Row:
     """An engine's rounds beside those that replay of its texts gives."""
     from pytest_specdec.engines.counting.normalise import comparable_rounds, starts_of
 
@@ -116,12 +142,24 @@ def row(engine: str, version: str, reported: Sequence[Any], target: Any, draft: 
     texts = [list(one.new_ids) for one in reported]
     told, predicted, counted, replayed = sums
     return Row(
-        engine, version, convention.prefill_drafts, full, told, own, predicted, counted, replayed, differing, texts, seconds
-    )  # fmt: skip
+        engine,
+        version,
+        convention.prefill_drafts,
+        full,
+        told,
+        own,
+        predicted,
+        counted,
+        replayed,
+        differing,
+        texts,
+        seconds,
+    )
 
 
 def matches(reported: Sequence[Any], target: Any, draft: Any) -> list[dict[int, int]]:
-    """For each text, by start: how many tokens from there on the draft model drafts as they stand, teacher-forced.
+    """For each text, by start: how many tokens from there on the draft model drafts as they stand,
+    teacher-forced.
 
     The target goes on for k tokens, since some engines count what they accept past the limit.
     """
@@ -148,12 +186,19 @@ def matches(reported: Sequence[Any], target: Any, draft: Any) -> list[dict[int, 
 def total(rounds: Sequence[tuple[int, int]]) -> Sums:
     tried = [(drafted, accepted) for drafted, accepted in rounds if drafted]
     positions = [sum(accepted > step for _, accepted in tried) for step in range(K)]
-    return Sums(len(tried), sum(drafted for drafted, _ in tried), sum(accepted for _, accepted in tried), positions)
+    return Sums(
+        len(tried),
+        sum(drafted for drafted, _ in tried),
+        sum(accepted for _, accepted in tried),
+        positions,
+    )
 
 
 @contextmanager
 def listening(engine: str) -> Iterator[list[Any]]:
-    """While entered, everything that an adapter reads from its engine, as it was before it was read."""
+    """While entered, everything that an adapter reads from its engine, as it was before it was
+    read.
+    """
     import importlib
 
     places = {
@@ -184,45 +229,77 @@ def listening(engine: str) -> Iterator[list[Any]]:
 def own_openvino(heard: Sequence[Any]) -> dict[str, str]:
     """Sums of the accessors, and the mean of their rates."""
     metrics = [own for own, _ in heard]
-    drafted, accepted = (sum(getattr(own, f"get_num_{what}_tokens")() for own in metrics) for what in ("draft", "accepted"))
-    return {"get_num_draft_tokens": str(drafted), "get_num_accepted_tokens": str(accepted), "rate": f"{accepted / drafted:.4f}"}
+    drafted, accepted = (
+        sum(getattr(own, f"get_num_{what}_tokens")() for own in metrics)
+        for what in ("draft", "accepted")
+    )
+    return {
+        "get_num_draft_tokens": str(drafted),
+        "get_num_accepted_tokens": str(accepted),
+        "rate": f"{accepted / drafted:.4f}",
+    }
 
 
 def own_onnxruntime(heard: Sequence[Any]) -> dict[str, str]:
     last = [stats[-1] for stats, _ in heard]
     proposed, evaluated, accepted = (
-        sum(own[f"draft_tokens_{what}"] for own in last) for what in ("proposed", "evaluated", "accepted")
+        sum(own[f"draft_tokens_{what}"] for own in last)
+        for what in ("proposed", "evaluated", "accepted")
     )
-    told = {"draft_tokens_proposed": proposed, "draft_tokens_evaluated": evaluated, "draft_tokens_accepted": accepted}
-    return {name: str(value) for name, value in told.items()} | {"rate": f"{accepted / evaluated:.4f}"}
+    told = {
+        "draft_tokens_proposed": proposed,
+        "draft_tokens_evaluated": evaluated,
+        "draft_tokens_accepted": accepted,
+    }
+    return {name: str(value) for name, value in told.items()} | {
+        "rate": f"{accepted / evaluated:.4f}"
+    }
 
 
 def own_llama_cpp(heard: Sequence[Any]) -> dict[str, str]:
     totals = heard[-1][1]
-    told = {"drafts": totals.rounds, "draft_tokens": totals.drafted, "accepted_tokens": totals.accepted}
+    told = {
+        "drafts": totals.rounds,
+        "draft_tokens": totals.drafted,
+        "accepted_tokens": totals.accepted,
+    }
     positions = {"accepted_tokens_per_pos": ", ".join(map(str, totals.per_position))}
-    return {name: str(value) for name, value in told.items()} | positions | {"rate": f"{totals.accepted / totals.drafted:.4f}"}
+    return (
+        {name: str(value) for name, value in told.items()}
+        | positions
+        | {"rate": f"{totals.accepted / totals.drafted:.4f}"}
+    )
 
 
 def own_vllm(heard: Sequence[Any]) -> dict[str, str]:
     (_, before), *_, (_, now) = heard
-    grown = {name.removeprefix("vllm:spec_decode_num_"): value - before.get(name, 0) for name, value in now.items()}
+    grown = {
+        name.removeprefix("vllm:spec_decode_num_"): value - before.get(name, 0)
+        for name, value in now.items()
+    }
     return {name: str(value) for name, value in grown.items()} | {
         "rate": f"{grown['accepted_tokens'] / grown['draft_tokens']:.4f}"
     }
 
 
 OWN: Mapping[str, Callable[[Sequence[Any]], dict[str, str]]] = {
-    "openvino": own_openvino, "onnxruntime": own_onnxruntime, "llama-cpp": own_llama_cpp, "vllm": own_vllm,
-}  # fmt: skip
+    "openvino": own_openvino,
+    "onnxruntime": own_onnxruntime,
+    "llama-cpp": own_llama_cpp,
+    "vllm": own_vllm,
+}
 
 
 def page(rows: Sequence[Row], versions: Sequence[Path] = ()) -> str:
-    """docs/engines.md; `versions` are the JUnit files of `engine_versions`, without which its section stays as it is."""
+    """docs/engines.md; `versions` are the JUnit files of `engine_versions`, without which its
+    section stays as it is.
+    """
     import engine_versions
 
     releases = (
-        engine_versions.section(engine_versions.ordered(versions)) if versions else engine_versions.current(OLD.read_text())
+        engine_versions.section(engine_versions.ordered(versions))
+        if versions
+        else engine_versions.current(OLD.read_text())
     )
     same = all(row.texts == rows[0].texts for row in rows)
     agreed = sum(row.told == row.predicted for row in rows)
@@ -230,15 +307,24 @@ def page(rows: Sequence[Row], versions: Sequence[Path] = ()) -> str:
     equal = all(row.counted == group[0].counted for group in classes if group for row in group)
     texts = len(rows[0].texts)
     verdict = [
-        f"All {len(rows)} engines emit the same {texts} texts." if same else "The engines' texts differ.",
+        f"All {len(rows)} engines emit the same {texts} texts."
+        if same
+        else "The engines' texts differ.",
         f"{_count(agreed, len(rows))} count exactly the rounds that replay predicts.",
-        "After normalisation all engines that start alike have equal counts." if equal else "Engines that start alike differ.",
+        "After normalisation all engines that start alike have equal counts."
+        if equal
+        else "Engines that start alike differ.",
     ]
     return PAGE.format(
-        k=K, new=NEW_TOKENS, texts=texts, verdict=" ".join(verdict), told="\n".join(map(_told, rows)),
-        own="\n".join(map(_own, rows)), counted="\n".join(_counted(row) for group in classes for row in group),
+        k=K,
+        new=NEW_TOKENS,
+        texts=texts,
+        verdict=" ".join(verdict),
+        told="\n".join(map(_told, rows)),
+        own="\n".join(map(_own, rows)),
+        counted="\n".join(_counted(row) for group in classes for row in group),
         versions=releases,
-    )  # fmt: skip
+    )
 
 
 def _count(some: int, whole: int) -> str:
@@ -246,7 +332,9 @@ def _count(some: int, whole: int) -> str:
 
 
 def _cells(sums: Sums) -> str:
-    return f"{sums.rounds} | {sums.drafted} | {sums.accepted} | {', '.join(map(str, sums.positions))}"
+    return (
+        f"{sums.rounds} | {sums.drafted} | {sums.accepted} | {', '.join(map(str, sums.positions))}"
+    )
 
 
 def _told(row: Row) -> str:
@@ -408,7 +496,9 @@ release mends it, `make engines-vllm` decodes greedily.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("record", help="decode by one engine")
     one.add_argument("engine")
@@ -416,13 +506,19 @@ def main() -> None:
     one.add_argument("--url", help="a server, for engines that have one")
     all_ = commands.add_parser("page", help="print the page")
     all_.add_argument("rows", nargs="+", type=Path)
-    all_.add_argument("--versions", nargs="*", type=Path, default=(), help="JUnit files of old and new releases")
+    all_.add_argument(
+        "--versions", nargs="*", type=Path, default=(), help="JUnit files of old and new releases"
+    )
     arguments = parser.parse_args()
     if arguments.command == "record":
-        arguments.output.write_bytes(msgspec.json.encode(record(arguments.engine, arguments.url)) + b"\n")
+        arguments.output.write_bytes(
+            msgspec.json.encode(record(arguments.engine, arguments.url)) + b"\n"
+        )
     else:
         rows = [msgspec.json.decode(path.read_bytes(), type=Row) for path in arguments.rows]
-        sys.stdout.write(page(sorted(rows, key=lambda row: (not row.prefill, row.engine)), arguments.versions))
+        sys.stdout.write(
+            page(sorted(rows, key=lambda row: (not row.prefill, row.engine)), arguments.versions)
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Seeded mutants of everything that is read: stored files, prompts, profiles, traces, checkpoints, URLs, options and markers.
+"""Seeded mutants of everything that is read: stored files, prompts, profiles, traces, checkpoints,
+URLs, options and markers.
 
     python benchmarks/fuzz_inputs.py [--mutants 1000] [--seed 0] [--only KIND] [--runs 4]
 
-Each mutant is refused by one message of our own (cause; cure), or accepted, and then holds what every such value must hold.
-Either within a second. A table is printed; exit status 1 where a mutant shows a fault. `--runs` starts pytest itself on so
-many refused mutants of each kind of file and looks for exit status 4.
+Each mutant is refused by one message of our own (cause; cure), or accepted, and then holds what
+every such value must hold. Either within a second. A table is printed; exit status 1 where a mutant
+shows a fault. `--runs` starts pytest itself on so many refused mutants of each kind of file and
+looks for exit status 4.
 """
 
 from __future__ import annotations
@@ -43,7 +45,11 @@ from pytest_specdec.baselines.schema import EvidenceFile, Record, TextSet, Token
 from pytest_specdec.baselines.store import load
 from pytest_specdec.baselines.writing import DIGEST, digest_of
 from pytest_specdec.cases.prompts import read_prompts
-from pytest_specdec.checkpoints.checkpoint import Checkpoint, check_tokenizer_config, open_checkpoint
+from pytest_specdec.checkpoints.checkpoint import (
+    Checkpoint,
+    check_tokenizer_config,
+    open_checkpoint,
+)
 from pytest_specdec.common.errors import SpecdecError
 from pytest_specdec.common.strict_json import JsonError, parse_json
 from pytest_specdec.config.options import OPTIONS, server_url
@@ -59,14 +65,27 @@ _ALARM = 20
 _MARKERS = (
     {"k": [4, 8], "depth": [0], "temperature": 1.0},
     {"top_k": 5, "top_p": 0.5, "new_tokens": 24, "margin": 0.01},
-    {"target": "models/target", "drafter": "mtp", "prompts": "prompts.jsonl", "judged": "3:9:2", "prompt_limit": 4},
+    {
+        "target": "models/target",
+        "drafter": "mtp",
+        "prompts": "prompts.jsonl",
+        "judged": "3:9:2",
+        "prompt_limit": 4,
+    },
 )
-_URLS = ("http://localhost:8000", "https://[::1]:8080/v1", "http://user:word@host/x?key=1", "http://10.0.0.1:80/a/b/")
+_URLS = (
+    "http://localhost:8000",
+    "https://[::1]:8080/v1",
+    "http://user:word@host/x?key=1",
+    "http://10.0.0.1:80/a/b/",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One kind of input: how it is read, and what must hold of every value that the reader accepts."""
+    """One kind of input: how it is read, and what must hold of every value that the reader
+    accepts.
+    """
 
     name: str
     originals: Sequence[bytes]
@@ -134,7 +153,9 @@ def _tried(kind: Kind, mutant: bytes, folder: Path, result: Result) -> str | Non
 
 
 def _nonsense(kind: Kind, value: Any) -> str | None:
-    """What is wrong with an accepted value; that somebody else's reader refuses it is wrong, too."""
+    """What is wrong with an accepted value; that somebody else's reader refuses it is wrong,
+    too.
+    """
     try:
         problems = list(kind.wrong(value))
     except Exception as error:
@@ -164,40 +185,98 @@ def kinds(tiny: Path) -> list[Kind]:
     record = _fewer(text / "text-draft-k4-depth0-t1.json", "counts")
     header, body = _parts(weights)
     return [
-        _stored("records", Record, wrong_record, [record, _fewer(text / "mtp-k4-depth3-t1.json", "counts")]),
-        _stored("texts", TextSet, wrong_texts, [_fewer(text / "texts" / f"t{t}-n128-s0.json", "texts") for t in (0, 1)]),
-        _stored("token maps", TokenMap, wrong_map, [_fewer(text / "tokens" / "text-draft-head0-t1-n128-s0.json", "tokens")]),
+        _stored(
+            "records",
+            Record,
+            wrong_record,
+            [record, _fewer(text / "mtp-k4-depth3-t1.json", "counts")],
+        ),
+        _stored(
+            "texts",
+            TextSet,
+            wrong_texts,
+            [_fewer(text / "texts" / f"t{t}-n128-s0.json", "texts") for t in (0, 1)],
+        ),
+        _stored(
+            "token maps",
+            TokenMap,
+            wrong_map,
+            [_fewer(text / "tokens" / "text-draft-head0-t1-n128-s0.json", "tokens")],
+        ),
         _stored("evidence", EvidenceFile, wrong_evidence, [_evidence(record)]),
-        Kind("prompts", [_prompts()], _reader(read_prompts, "prompts.jsonl"), wrong_prompts, True, "suites/fuzz/prompts.jsonl"),
-        Kind("profiles", [(ROOT / "suites" / "text" / "costs.json").read_bytes()], _reader(CostProfile.load, "costs.json"),
-             wrong_profile, place="costs.json"),
+        Kind(
+            "prompts",
+            [_prompts()],
+            _reader(read_prompts, "prompts.jsonl"),
+            wrong_prompts,
+            True,
+            "suites/fuzz/prompts.jsonl",
+        ),
+        Kind(
+            "profiles",
+            [(ROOT / "suites" / "text" / "costs.json").read_bytes()],
+            _reader(CostProfile.load, "costs.json"),
+            wrong_profile,
+            place="costs.json",
+        ),
         Kind("traces", _traces(), _reader(read_trace, "run.jsonl"), wrong_trace, True, "run.jsonl"),
-        Kind("config.json", [(tiny / "config.json").read_bytes()], _checkpoint(tiny, "config.json"), wrong_checkpoint,
-             place="draft/config.json"),
-        Kind("safetensors headers", [header], _checkpoint(tiny, "model.safetensors", lambda own: _joined(own, body)),
-             wrong_checkpoint, place="draft/model.safetensors"),
-        Kind("weight indexes", [_index(tiny)], _checkpoint(tiny, "model.safetensors.index.json", shard=True), wrong_checkpoint),
-        Kind("other checkpoint files", [(tiny / f"{name}_config.json").read_bytes() for name in ("generation", "tokenizer")],
-             _other_files(tiny), lambda found: iter(())),
-        Kind("URLs", [json.dumps(url).encode() for url in _URLS], lambda raw, folder: server_url(_text_of(raw)), wrong_url),
+        Kind(
+            "config.json",
+            [(tiny / "config.json").read_bytes()],
+            _checkpoint(tiny, "config.json"),
+            wrong_checkpoint,
+            place="draft/config.json",
+        ),
+        Kind(
+            "safetensors headers",
+            [header],
+            _checkpoint(tiny, "model.safetensors", lambda own: _joined(own, body)),
+            wrong_checkpoint,
+            place="draft/model.safetensors",
+        ),
+        Kind(
+            "weight indexes",
+            [_index(tiny)],
+            _checkpoint(tiny, "model.safetensors.index.json", shard=True),
+            wrong_checkpoint,
+        ),
+        Kind(
+            "other checkpoint files",
+            [(tiny / f"{name}_config.json").read_bytes() for name in ("generation", "tokenizer")],
+            _other_files(tiny),
+            lambda found: iter(()),
+        ),
+        Kind(
+            "URLs",
+            [json.dumps(url).encode() for url in _URLS],
+            lambda raw, folder: server_url(_text_of(raw)),
+            wrong_url,
+        ),
         Kind("options", [_options()], _option, wrong_option, True),
         Kind("markers", [json.dumps(own).encode() for own in _MARKERS], _marker, wrong_marker),
-    ]  # fmt: skip
+    ]
 
 
-def _stored(name: str, shape: Any, wrong: Callable[[Any], Iterator[str]], originals: list[bytes]) -> Kind:
+def _stored(
+    name: str, shape: Any, wrong: Callable[[Any], Iterator[str]], originals: list[bytes]
+) -> Kind:
     def read(raw: bytes, folder: Path) -> Any:
         path = folder / "stored.json"
         path.write_bytes(_digested(raw) if zlib.crc32(raw) % 2 else raw)
         return load(path, shape)
 
     originals += [_older(originals[0])]
-    place = {"records": "baselines/fuzz/draft-k4-depth0-t1.json", "texts": "baselines/fuzz/texts/t1-n24-s0.json"}
+    place = {
+        "records": "baselines/fuzz/draft-k4-depth0-t1.json",
+        "texts": "baselines/fuzz/texts/t1-n24-s0.json",
+    }
     return Kind(name, originals, read, wrong, place=place.get(name, ""))
 
 
 def _digested(raw: bytes) -> bytes:
-    """A stored file with the digest of its content, as somebody writes it who knows how; others stay as they are."""
+    """A stored file with the digest of its content, as somebody writes it who knows how; others
+    stay as they are.
+    """
     try:
         data = parse_json(raw.decode())
     except (UnicodeDecodeError, JsonError):
@@ -225,18 +304,37 @@ def _older(raw: bytes) -> bytes:
 def _evidence(record: bytes) -> bytes:
     data = json.loads(record)
     night = {"p_value": 0.25, "fingerprints": data["fingerprints"], "counts": data["counts"]}
-    evidence = {"schema": data["schema"], DIGEST: "", "baseline": "0123456789abcdef", "nights": [night, night]}
+    evidence = {
+        "schema": data["schema"],
+        DIGEST: "",
+        "baseline": "0123456789abcdef",
+        "nights": [night, night],
+    }
     return _digested(json.dumps(evidence, indent=1).encode())
 
 
 def _prompts() -> bytes:
-    rows: list[dict[str, Any]] = [{"category": "prose", "prompt": f"Once upon a time {row}"} for row in range(4)]
-    rows += [{"category": "chat", "messages": [{"role": "user", "content": f"Hello {row}"}]} for row in range(2)]
+    rows: list[dict[str, Any]] = [
+        {"category": "prose", "prompt": f"Once upon a time {row}"} for row in range(4)
+    ]
+    rows += [
+        {"category": "chat", "messages": [{"role": "user", "content": f"Hello {row}"}]}
+        for row in range(2)
+    ]
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def _traces() -> list[bytes]:
-    header = {"schema": 1, "engine": "mine 2", "k": 3, "depth": 0, "temperature": 0.0, "top_p": 1.0, "new_tokens": 24, "seed": 0}
+    header = {
+        "schema": 1,
+        "engine": "mine 2",
+        "k": 3,
+        "depth": 0,
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "new_tokens": 24,
+        "seed": 0,
+    }
     rows = [
         {
             "key": "a",
@@ -246,13 +344,21 @@ def _traces() -> list[bytes]:
             "seconds": 0.5,
             "draft_ms": [1.0],
         },
-        {"prompt": "b", "prompt_ids": [4], "new_ids": [5, 6, 7, 8], "totals": {"drafted": 6, "accepted": 1, "rounds": 2}},
+        {
+            "prompt": "b",
+            "prompt_ids": [4],
+            "new_ids": [5, 6, 7, 8],
+            "totals": {"drafted": 6, "accepted": 1, "rounds": 2},
+        },
     ]
     sums = [
         {"messages": [{"role": "user", "content": "c"}], "emitted": 4, "finish_reason": "stop"},
         {"pooled": {"drafted": 6, "accepted": 1, "rounds": 2, "per_position": [1, 0, 0]}},
     ]
-    return ["".join(json.dumps(row) + "\n" for row in (header, *lines)).encode() for lines in (rows, sums)]
+    return [
+        "".join(json.dumps(row) + "\n" for row in (header, *lines)).encode()
+        for lines in (rows, sums)
+    ]
 
 
 def _reader(read: Callable[[Path], Any], name: str) -> Callable[[bytes, Path], Any]:
@@ -269,7 +375,11 @@ def _checkpoint(
     def read(raw: bytes, folder: Path) -> Checkpoint:
         for path in tiny.iterdir():
             if path.name != name:
-                target = "model-00001-of-00001.safetensors" if shard and path.suffix == ".safetensors" else path.name
+                target = (
+                    "model-00001-of-00001.safetensors"
+                    if shard and path.suffix == ".safetensors"
+                    else path.name
+                )
                 os.link(path, folder / target)
         (folder / name).write_bytes(made(raw))
         return open_checkpoint(folder)
@@ -302,12 +412,16 @@ def _joined(header: bytes, body: bytes) -> bytes:
 
 def _index(tiny: Path) -> bytes:
     names = sorted(json.loads(_parts((tiny / "model.safetensors").read_bytes())[0]))
-    weight_map = {name: "model-00001-of-00001.safetensors" for name in names if name != "__metadata__"}
+    weight_map = {
+        name: "model-00001-of-00001.safetensors" for name in names if name != "__metadata__"
+    }
     return json.dumps({"metadata": {"total_size": 1}, "weight_map": weight_map}, indent=1).encode()
 
 
 def _text_of(raw: bytes) -> str:
-    """A mutant of a JSON string as the shell would hand it over: bytes that are no UTF-8 become halves of surrogates."""
+    """A mutant of a JSON string as the shell would hand it over: bytes that are no UTF-8 become
+    halves of surrogates.
+    """
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):
@@ -317,12 +431,31 @@ def _text_of(raw: bytes) -> str:
 
 def _options() -> bytes:
     values = {
-        "k": "4,8", "depth": "0,3", "temperature": "0.7", "top-k": "40", "top-p": "0.9", "judged": "41:297:2", "prompts": "8",
-        "new-tokens": "64", "seed": "3", "alpha": "1%", "margin": "0.005", "repeats": "2", "costs-margin": "10%", "target": "a/b",
-        "draft": "models/draft", "url": "http://localhost:8000", "draft-url": "http://[::1]:80", "engine": "replay",
-        "device": "cpu", "costs": "costs.json", "baselines": "baselines", "report": "out.json", "verifier": "a:b",
+        "k": "4,8",
+        "depth": "0,3",
+        "temperature": "0.7",
+        "top-k": "40",
+        "top-p": "0.9",
+        "judged": "41:297:2",
+        "prompts": "8",
+        "new-tokens": "64",
+        "seed": "3",
+        "alpha": "1%",
+        "margin": "0.005",
+        "repeats": "2",
+        "costs-margin": "10%",
+        "target": "a/b",
+        "draft": "models/draft",
+        "url": "http://localhost:8000",
+        "draft-url": "http://[::1]:80",
+        "engine": "replay",
+        "device": "cpu",
+        "costs": "costs.json",
+        "baselines": "baselines",
+        "report": "out.json",
+        "verifier": "a:b",
         "update": "new",
-    }  # fmt: skip
+    }
     return b"\n".join(json.dumps([name, value]).encode() for name, value in values.items())
 
 
@@ -348,30 +481,51 @@ def _marker(raw: bytes, folder: Path) -> Marker:
         value = {"k": _text_of(raw)}
     finally:
         sys.set_int_max_str_digits(4300)
-    return Marker.from_pytest_mark((), value if isinstance(value, dict) else {"target": value}, "test_it.py::test_it")
+    return Marker.from_pytest_mark(
+        (), value if isinstance(value, dict) else {"target": value}, "test_it.py::test_it"
+    )
 
 
 # pytest itself
 
 
 def end_to_end(kind: Kind, mutants: Sequence[bytes], tiny: Path, folder: Path) -> list[str]:
-    """Start pytest on a project with one spoilt file: it must end with exit status 4 and one message."""
+    """Start pytest on a project with one spoilt file: it must end with exit status 4 and one
+    message.
+    """
     faults = []
     for number, mutant in enumerate(mutants):
         project = _project(folder / f"{kind.name}-{number}", tiny)
         path = project / kind.place
         path.parent.mkdir(parents=True, exist_ok=True)
         content = (
-            _joined(mutant, _parts((tiny / "model.safetensors").read_bytes())[1]) if path.suffix == ".safetensors" else mutant
+            _joined(mutant, _parts((tiny / "model.safetensors").read_bytes())[1])
+            if path.suffix == ".safetensors"
+            else mutant
         )
         path.unlink(missing_ok=True)
         path.write_bytes(content)
-        engine = ["--specdec-engine=trace", "--specdec-url=run.jsonl"] if kind.name == "traces" else []
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--specdec-costs=costs.json", *engine]
-        done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, check=False)
+        engine = (
+            ["--specdec-engine=trace", "--specdec-url=run.jsonl"] if kind.name == "traces" else []
+        )
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--specdec-costs=costs.json",
+            *engine,
+        ]
+        done = subprocess.run(
+            command, cwd=project, capture_output=True, text=True, timeout=120, check=False
+        )
         said = done.stdout + done.stderr
         if done.returncode != 4 or "Traceback" in said or "INTERNALERROR" in said:
-            faults.append(f"{kind.name}, pytest, {number}: exit status {done.returncode}: {said[-300:]!r}")
+            faults.append(
+                f"{kind.name}, pytest, {number}: exit status {done.returncode}: {said[-300:]!r}"
+            )
     return faults
 
 
@@ -386,7 +540,8 @@ def _project(folder: Path, tiny: Path) -> Path:
     (folder / "costs.json").write_bytes((ROOT / "suites" / "text" / "costs.json").read_bytes())
     marker = f"target={str(tiny)!r}, drafter='../../draft', k=4, depth=0, new_tokens=24"
     (suite / "test_fuzz.py").write_text(
-        f"import pytest\n\n@pytest.mark.specdec({marker})\ndef test_it(specdec_run, specdec_baseline):\n"
+        f"import pytest\n\n@pytest.mark.specdec({marker})\ndef test_it(specdec_run, "
+        "specdec_baseline):\n"
         "    assert specdec_run == specdec_baseline\n"
     )
     return folder
@@ -406,16 +561,34 @@ def tiny_checkpoint(folder: Path) -> Path:
         shapes |= {f"{at}mlp.{name}_proj.weight": (2 * width, width) for name in ("gate", "up")}
         shapes |= {f"{at}mlp.down_proj.weight": (width, 2 * width)}
         shapes |= {f"{at}{name}_layernorm.weight": (width,) for name in ("input", "post_attention")}
-    save_file({name: rng.normal(size=shape).astype("float32") for name, shape in shapes.items()}, folder / "model.safetensors",
-              metadata={"format": "pt"})  # fmt: skip
+    save_file(
+        {name: rng.normal(size=shape).astype("float32") for name, shape in shapes.items()},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32, "hidden_size": width, "head_dim": 8,
-        "intermediate_size": 2 * width, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
-        "max_position_embeddings": 128, "rms_norm_eps": 1e-6, "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
-        "tie_word_embeddings": True, "bos_token_id": 0, "eos_token_id": 1, "attention_bias": False, "hidden_act": "silu",
-    }  # fmt: skip
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": 32,
+        "hidden_size": width,
+        "head_dim": 8,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
+        "tie_word_embeddings": True,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "attention_bias": False,
+        "hidden_act": "silu",
+    }
     (folder / "config.json").write_text(json.dumps(config, indent=1))
-    (folder / "generation_config.json").write_text(json.dumps({"bos_token_id": 0, "eos_token_id": [1, 2]}))
+    (folder / "generation_config.json").write_text(
+        json.dumps({"bos_token_id": 0, "eos_token_id": [1, 2]})
+    )
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 128})
     )
@@ -423,7 +596,9 @@ def tiny_checkpoint(folder: Path) -> Path:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--mutants", type=int, default=1000, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", help="a kind; may be given more than once")
@@ -437,10 +612,16 @@ def main() -> int:
         for kind in every:
             if asked.only and kind.name not in asked.only:
                 continue
-            others = [original for other in every if other is not kind for original in other.originals]
-            result = fuzz(kind, others, asked.mutants, asked.seed, Path(name) / "mutants" / kind.name)
+            others = [
+                original for other in every if other is not kind for original in other.originals
+            ]
+            result = fuzz(
+                kind, others, asked.mutants, asked.seed, Path(name) / "mutants" / kind.name
+            )
             if kind.place:
-                picked = random.Random(asked.seed).sample(result.rejects, min(asked.runs, len(result.rejects)))
+                picked = random.Random(asked.seed).sample(
+                    result.rejects, min(asked.runs, len(result.rejects))
+                )
                 result.faults += end_to_end(kind, picked, tiny, Path(name) / "projects")
             found, total = len(result.faults), total + asked.mutants
             print(

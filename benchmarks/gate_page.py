@@ -21,9 +21,18 @@ def page(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     """Lines of Markdown."""
     yield "# The gate's promises, shown"
     yield ""
-    yield "Made by `make proof` from simulated sessions (`benchmarks/simulation.py`): prompts differ in acceptance with heavy"
-    yield "tails, a prompt's acceptance wanders from one text to the next with heavier ones, and rounds come in whole numbers"
-    yield "from a decoder or as expectations from replay. Every gate is judged by `pytest_specdec.gate`, the code of every run."
+    yield (
+        "Made by `make proof` from simulated sessions (`benchmarks/simulation.py`): prompts differ "
+        "in acceptance with heavy"
+    )
+    yield (
+        "tails, a prompt's acceptance wanders from one text to the next with heavier ones, and "
+        "rounds come in whole numbers"
+    )
+    yield (
+        "from a decoder or as expectations from replay. Every gate is judged by "
+        "`pytest_specdec.gate`, the code of every run."
+    )
     yield "[gate.md](gate.md) says what the gate does."
     yield ""
     yield from _level(found["level"])
@@ -41,7 +50,10 @@ def _table(headers: list[str], rows: list[list[str]]) -> Iterator[str]:
 def _level(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield "## False alarms: sessions in which nothing changed"
     yield ""
-    yield "A session fails where any of its gates says `regressed`; alpha is 1 % a session. *Accumulated* sessions judge every"
+    yield (
+        "A session fails where any of its gates says `regressed`; alpha is 1 % a session. "
+        "*Accumulated* sessions judge every"
+    )
     yield "gate after each of several nights and fail where it ever does."
     yield ""
     cells = []
@@ -49,56 +61,107 @@ def _level(rows: list[dict[str, Any]]) -> Iterator[str]:
         interval = stats.binomtest(row["failed"], row["sessions"]).proportion_ci(method="exact")
         cells.append(
             [
-                MODES[row["mode"]], str(row["sessions"]), str(row["gates"]), str(row["prompts"]), str(row["nights"]),
-                str(row["failed"]), f"{row['share']:.2%}", f"{interval.low:.2%} to {interval.high:.2%}",
+                MODES[row["mode"]],
+                str(row["sessions"]),
+                str(row["gates"]),
+                str(row["prompts"]),
+                str(row["nights"]),
+                str(row["failed"]),
+                f"{row['share']:.2%}",
+                f"{interval.low:.2%} to {interval.high:.2%}",
             ]
-        )  # fmt: skip
-    yield from _table(["mode", "sessions", "gates each", "prompts", "nights", "failed", "share", "95 % interval"], cells)
+        )
+    yield from _table(
+        ["mode", "sessions", "gates each", "prompts", "nights", "failed", "share", "95 % interval"],
+        cells,
+    )
 
 
 def _promises(power: dict[str, Any]) -> Iterator[str]:
     yield "## Power: the printed smallest detectable drop"
     yield ""
-    yield "A gate prints a smallest detectable drop where nothing changed; then just that drop happens. At least 80 % must fail."
-    yield "More do: the promise is made for a loss that shows in the length alone, and one that shows at every position, as this"
-    yield "one, is seen more easily. Where the prompts can promise nothing (a total collapse might pass for chance) the gate says"
+    yield (
+        "A gate prints a smallest detectable drop where nothing changed; then just that drop "
+        "happens. At least 80 % must fail."
+    )
+    yield (
+        "More do: the promise is made for a loss that shows in the length alone, and one that "
+        "shows at every position, as this"
+    )
+    yield (
+        "one, is seen more easily. Where the prompts can promise nothing (a total collapse might "
+        "pass for chance) the gate says"
+    )
     yield "so and is left out."
     yield ""
     rows = [
         [
-            MODES[row["mode"]], str(row["gates"]), str(row["prompts"]), f"{row['promised']} of {row['runs']}",
+            MODES[row["mode"]],
+            str(row["gates"]),
+            str(row["prompts"]),
+            f"{row['promised']} of {row['runs']}",
             f"{row['failed'] / row['promised']:.1%}" if row["promised"] else "-",
         ]
         for row in power["promises"]
-    ]  # fmt: skip
-    yield from _table(["mode", "gates in the session", "prompts", "promised", "failed at the promised drop"], rows)
+    ]
+    yield from _table(
+        ["mode", "gates in the session", "prompts", "promised", "failed at the promised drop"], rows
+    )
 
 
 def _rules(power: dict[str, Any]) -> Iterator[str]:
     yield "## Beside the field's rules, on the same data"
     yield ""
-    yield "Two counted runs of 80 prompts, the second with a true drop of the acceptance length: the share of comparisons that"
-    yield "fail. vLLM's rule fails where the lengths differ by more than 5 %; SGLang's retries, and fails where the best of three"
-    yield "runs is below 95 % of the reference. Short texts have 128 tokens and wander much, long ones 2,048 and wander little."
+    yield (
+        "Two counted runs of 80 prompts, the second with a true drop of the acceptance length: the "
+        "share of comparisons that"
+    )
+    yield (
+        "fail. vLLM's rule fails where the lengths differ by more than 5 %; SGLang's retries, and "
+        "fails where the best of three"
+    )
+    yield (
+        "runs is below 95 % of the reference. Short texts have 128 tokens and wander much, long "
+        "ones 2,048 and wander little."
+    )
     yield ""
     names = list(power["rules"][0]["shares"])
-    rows = [[row["texts"], f"{row['drop']:.0%}", *(f"{row['shares'][name]:.1%}" for name in names)] for row in power["rules"]]
+    rows = [
+        [row["texts"], f"{row['drop']:.0%}", *(f"{row['shares'][name]:.1%}" for name in names)]
+        for row in power["rules"]
+    ]
     yield from _table(["texts", "true drop", *names], rows)
 
 
 def _evidence(evidence: dict[str, Any]) -> Iterator[str]:
     yield "## Evidence over nights"
     yield ""
-    yield "A lasting drop, 40 prompts of short texts, one gate: nights until `--specdec-accumulate` fails, within ten."
+    yield (
+        "A lasting drop, 40 prompts of short texts, one gate: nights until `--specdec-accumulate` "
+        "fails, within ten."
+    )
     yield ""
     rows = []
     for row in evidence["rows"]:
         seen = [nights for nights in row["nights"] if nights <= 10]
-        middle = f"{statistics.median(row['nights']):g}" if len(seen) * 2 > row["runs"] else "more than 10"
+        middle = (
+            f"{statistics.median(row['nights']):g}"
+            if len(seen) * 2 > row["runs"]
+            else "more than 10"
+        )
         rows.append(
-            [str(row["repeats"]), str(row["quiet"]), f"{row['drop']:.0%}", f"{len(seen) / row['runs']:.0%}", middle]
-        )  # fmt: skip
-    yield from _table(["runs in the baseline", "unchanged nights before", "true drop", "found", "nights, median"], rows)
+            [
+                str(row["repeats"]),
+                str(row["quiet"]),
+                f"{row['drop']:.0%}",
+                f"{len(seen) / row['runs']:.0%}",
+                middle,
+            ]
+        )
+    yield from _table(
+        ["runs in the baseline", "unchanged nights before", "true drop", "found", "nights, median"],
+        rows,
+    )
 
 
 def main() -> None:

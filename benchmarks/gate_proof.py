@@ -1,4 +1,5 @@
-"""The gate's promises, shown: false alarms of unchanged sessions, and failures at the printed smallest drop.
+"""The gate's promises, shown: false alarms of unchanged sessions, and failures at the printed
+smallest drop.
 
     python benchmarks/gate_proof.py level counted --sessions 10000
     python benchmarks/gate_proof.py power
@@ -27,11 +28,16 @@ _BLOCK = 50
 
 def block_of_unchanged(mode: str, block: int) -> list[list[str]]:
     rng = np.random.default_rng([MODES.index(mode), block])
-    return [unchanged_session(rng, mode, gates=GATES, prompts=PROMPTS[mode], nights=NIGHTS) for _ in range(_BLOCK)]
+    return [
+        unchanged_session(rng, mode, gates=GATES, prompts=PROMPTS[mode], nights=NIGHTS)
+        for _ in range(_BLOCK)
+    ]
 
 
 def level(mode: str, sessions: int, jobs: int) -> dict[str, Any]:
-    """Sessions of 16 gates in which nothing changed; a session fails where any gate says `regressed`."""
+    """Sessions of 16 gates in which nothing changed; a session fails where any gate says
+    `regressed`.
+    """
     with ProcessPoolExecutor(jobs) as pool:
         blocks = pool.map(partial(block_of_unchanged, mode), range(sessions // _BLOCK))
         played = [session for block in blocks for session in block]
@@ -51,7 +57,9 @@ def level(mode: str, sessions: int, jobs: int) -> dict[str, Any]:
 
 
 def power_at_promise(mode: str, gates: int, prompts: int, seed: int) -> bool | None:
-    """Print a smallest detectable drop for a gate where nothing changed; let just that drop happen; does the gate fail?"""
+    """Print a smallest detectable drop for a gate where nothing changed; let just that drop happen;
+    does the gate fail?
+    """
     rng = np.random.default_rng([MODES.index(mode), gates, prompts, seed])
     own = Prompts.drawn(rng, prompts)
     before = own.run(rng, mode)
@@ -61,11 +69,16 @@ def power_at_promise(mode: str, gates: int, prompts: int, seed: int) -> bool | N
     return gate(before, own.run(rng, mode, own.loss_for(printed)), gates).outcome == "regressed"
 
 
-TEXTS = {"short texts": {"tokens": 128, "wander": 0.3}, "long texts": {"tokens": 2048, "wander": 0.05}}
+TEXTS = {
+    "short texts": {"tokens": 128, "wander": 0.3},
+    "long texts": {"tokens": 2048, "wander": 0.05},
+}
 
 
 def beside(texts: str, drop: float, seed: int) -> dict[str, bool]:
-    """One comparison of two counted runs of 80 prompts, judged by the field's rules and by the gate."""
+    """One comparison of two counted runs of 80 prompts, judged by the field's rules and by the
+    gate.
+    """
     rng = np.random.default_rng([len(texts), int(drop * 1e4), seed])
     own = Prompts.drawn(rng, PROMPTS["counted"], **TEXTS[texts])
     loss = own.loss_for(drop)
@@ -86,13 +99,27 @@ def power(runs: int, jobs: int) -> dict[str, Any]:
         promises = []
         for mode in ("counted", "replayed"):
             for gates, prompts in ((1, 12), (1, 40), (1, 80), (16, 24), (16, 80), (16, 200)):
-                found = list(pool.map(partial(power_at_promise, mode, gates, prompts), range(runs), chunksize=20))
+                found = list(
+                    pool.map(
+                        partial(power_at_promise, mode, gates, prompts), range(runs), chunksize=20
+                    )
+                )
                 kept = [failed for failed in found if failed is not None]
                 promises.append(
-                    {"mode": mode, "gates": gates, "prompts": prompts, "promised": len(kept), "failed": sum(kept), "runs": runs}
+                    {
+                        "mode": mode,
+                        "gates": gates,
+                        "prompts": prompts,
+                        "promised": len(kept),
+                        "failed": sum(kept),
+                        "runs": runs,
+                    }
                 )
         rules = []
-        for texts, drops in (("short texts", (0.0, 0.02, 0.05, 0.1, 0.15)), ("long texts", (0.0, 0.01, 0.02, 0.03, 0.05))):
+        for texts, drops in (
+            ("short texts", (0.0, 0.02, 0.05, 0.1, 0.15)),
+            ("long texts", (0.0, 0.01, 0.02, 0.03, 0.05)),
+        ):
             for drop in drops:
                 said = list(pool.map(partial(beside, texts, drop), range(runs), chunksize=20))
                 shares = {rule: sum(one[rule] for one in said) / runs for rule in said[0]}
@@ -104,9 +131,25 @@ def evidence(runs: int, jobs: int) -> dict[str, Any]:
     """Runs until a lasting change is found by accumulating, after none or ten unchanged ones."""
     rows = []
     with ProcessPoolExecutor(jobs) as pool:
-        for quiet, repeats, drop in ((0, 1, 0.5), (0, 8, 0.1), (0, 8, 0.2), (10, 1, 0.1), (10, 1, 0.2)):
-            found = list(pool.map(partial(nights_needed, quiet, repeats, drop), range(runs), chunksize=5))
-            rows.append({"quiet": quiet, "repeats": repeats, "drop": drop, "nights": sorted(found), "runs": runs})
+        for quiet, repeats, drop in (
+            (0, 1, 0.5),
+            (0, 8, 0.1),
+            (0, 8, 0.2),
+            (10, 1, 0.1),
+            (10, 1, 0.2),
+        ):
+            found = list(
+                pool.map(partial(nights_needed, quiet, repeats, drop), range(runs), chunksize=5)
+            )
+            rows.append(
+                {
+                    "quiet": quiet,
+                    "repeats": repeats,
+                    "drop": drop,
+                    "nights": sorted(found),
+                    "runs": runs,
+                }
+            )
     return {"what": "evidence", "rows": rows}
 
 
@@ -116,7 +159,9 @@ def nights_needed(quiet: int, repeats: int, drop: float, seed: int, most: int = 
     own = Prompts.drawn(rng, PROMPTS["nightly"])
     losses = [0.0] * quiet + [own.loss_for(drop)] * most
     said = [verdict.outcome for verdict in nightly(rng, own, losses, gates=1, repeats=repeats)]
-    return next((at for at, outcome in enumerate(said[quiet:], 1) if outcome == "regressed"), most + 1)
+    return next(
+        (at for at, outcome in enumerate(said[quiet:], 1) if outcome == "regressed"), most + 1
+    )
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
-"""What must hold of every input that a reader accepts, written without the readers' own checks. For `fuzz_inputs`."""
+"""What must hold of every input that a reader accepts, written without the readers' own checks. For
+`fuzz_inputs`.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,16 @@ from pytest_specdec.speedup.cost_profile import CostProfile
 
 
 def _in(name: str, value: Any, least: float, most: float) -> Iterator[str]:
-    if not (isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most):
+    if not (
+        isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+    ):
         yield f"{name} is {value!r}"
 
 
 def _plain(name: str, text: Any) -> Iterator[str]:
     if not isinstance(text, str) or any(
-        letter < " " or "\x7f" <= letter < "\xa0" or "\ud800" <= letter < "\ue000" for letter in text
+        letter < " " or "\x7f" <= letter < "\xa0" or "\ud800" <= letter < "\ue000"
+        for letter in text
     ):
         yield f"{name} is {text!r}"
 
@@ -88,15 +93,25 @@ def wrong_trace(trace: tuple[Header, list[tuple[int, Line]]]) -> Iterator[str]:
 
 
 def _wrong_sums(sums: Any, k: int) -> Iterator[str]:
-    if not 0 <= sums.accepted <= sums.drafted or (sums.rounds is not None and not sums.drafted <= k * sums.rounds):
+    if not 0 <= sums.accepted <= sums.drafted or (
+        sums.rounds is not None and not sums.drafted <= k * sums.rounds
+    ):
         yield f"sums {sums}"
     positions = sums.per_position
-    if positions is not None and (sum(positions) != sums.accepted or list(positions) != sorted(positions, reverse=True)):
+    if positions is not None and (
+        sum(positions) != sums.accepted or list(positions) != sorted(positions, reverse=True)
+    ):
         yield f"positions {sums}"
 
 
 def _wrong_settings(of: Any) -> Iterator[str]:
-    ranges = {"k": (1, 10**4), "depth": (0, 10**3), "temperature": (0, 1e3), "top_p": (1e-300, 1), "top_k": (0, 2**31)}
+    ranges = {
+        "k": (1, 10**4),
+        "depth": (0, 10**3),
+        "temperature": (0, 1e3),
+        "top_p": (1e-300, 1),
+        "top_k": (0, 2**31),
+    }
     for name, (least, most) in ranges.items():
         yield from _in(name, getattr(of, name), least, most)
 
@@ -127,11 +142,18 @@ def _wrong_rows(rows: Any, k: int) -> Iterator[str]:
     for key, row in rows.items():
         drafted = row.drafted if row.drafted is not None else (row.rounds,) * k
         ladder = [row.rounds, *row.accepted]
-        if len(row.accepted) != k or len(drafted) != k or not all(0 <= value < math.inf for value in (*ladder, *drafted)):
+        if (
+            len(row.accepted) != k
+            or len(drafted) != k
+            or not all(0 <= value < math.inf for value in (*ladder, *drafted))
+        ):
             yield f"{key}: positions or ranges"
         elif any(after > before + slack for before, after in itertools.pairwise(ladder)):
             yield f"{key}: survival rises"
-        elif any(own > of + slack or of > row.rounds + slack for own, of in zip(row.accepted, drafted, strict=True)):
+        elif any(
+            own > of + slack or of > row.rounds + slack
+            for own, of in zip(row.accepted, drafted, strict=True)
+        ):
             yield f"{key}: accepted > drafted, or drafted > rounds"
 
 
@@ -150,7 +172,9 @@ def wrong_texts(texts: TextSet) -> Iterator[str]:
 
 def wrong_map(tokens: TokenMap) -> Iterator[str]:
     for row in tokens.tokens.values():
-        if not all(letter.isascii() and (letter.isalnum() or letter in "+-") for letter in row.accept):
+        if not all(
+            letter.isascii() and (letter.isalnum() or letter in "+-") for letter in row.accept
+        ):
             yield f"accept is {row.accept[:40]!r}"
 
 
@@ -163,7 +187,13 @@ def wrong_evidence(evidence: EvidenceFile) -> Iterator[str]:
 
 def wrong_checkpoint(found: Checkpoint) -> Iterator[str]:
     elements = sum(tensor.elements for tensor in found.model_tensors.values())
-    for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
+    for name in (
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+    ):
         value = found.text_config.get(name)
         if value is not None and not isinstance(value, list):
             yield from _in(name, value, 1, elements)
@@ -176,16 +206,27 @@ def wrong_checkpoint(found: Checkpoint) -> Iterator[str]:
 def _wrong_tensors(found: Checkpoint) -> Iterator[str]:
     for path in found.weight_files:
         with safe_open(path, "np") as file:  # the library's own reader must accept what we accept
-            if set(file.keys()) != {name for name, own in found.tensors.items() if own.path == path}:
+            if set(file.keys()) != {
+                name for name, own in found.tensors.items() if own.path == path
+            }:
                 yield "other tensors than safetensors finds"
         own = sorted((one.begin, one.end) for one in found.tensors.values() if one.path == path)
-        if any(start < end for (_, end), (start, _) in itertools.pairwise(own)) or own[-1][1] > path.stat().st_size:
+        if (
+            any(start < end for (_, end), (start, _) in itertools.pairwise(own))
+            or own[-1][1] > path.stat().st_size
+        ):
             yield "tensors overlap or leave the file"
 
 
 def wrong_url(url: str) -> Iterator[str]:
     parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password or parts.query:
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.username
+        or parts.password
+        or parts.query
+    ):
         yield f"{url!r} is no server's"
     Client(url).close()
 
@@ -193,11 +234,19 @@ def wrong_url(url: str) -> Iterator[str]:
 def wrong_option(pair: tuple[str, Any]) -> Iterator[str]:
     name, value = pair
     ranges = {
-        "k": (1, 512), "depth": (0, 64), "temperature": (0, 100), "top-k": (0, 2**31), "top-p": (1e-300, 1),
-        "prompts": (1, 10**6), "new-tokens": (2, 10**6), "seed": (0, 2**62), "alpha": (1e-300, 0.5), "margin": (0, 1),
+        "k": (1, 512),
+        "depth": (0, 64),
+        "temperature": (0, 100),
+        "top-k": (0, 2**31),
+        "top-p": (1e-300, 1),
+        "prompts": (1, 10**6),
+        "new-tokens": (2, 10**6),
+        "seed": (0, 2**62),
+        "alpha": (1e-300, 0.5),
+        "margin": (0, 1),
         "repeats": (1, 1000),
         "costs-margin": (1e-300, 1),
-    }  # fmt: skip
+    }
     for one in value if isinstance(value, tuple) else (value,):
         if name in ranges:
             yield from _in(name, one, *ranges[name])
@@ -206,8 +255,16 @@ def wrong_option(pair: tuple[str, Any]) -> Iterator[str]:
 
 
 def wrong_marker(marker: Marker) -> Iterator[str]:
-    for name, option in (("k", "k"), ("depth", "depth"), ("temperature", "temperature"), ("top_k", "top-k"), ("top_p", "top-p"),
-                         ("prompt_limit", "prompts"), ("new_tokens", "new-tokens"), ("margin", "margin")):  # fmt: skip
+    for name, option in (
+        ("k", "k"),
+        ("depth", "depth"),
+        ("temperature", "temperature"),
+        ("top_k", "top-k"),
+        ("top_p", "top-p"),
+        ("prompt_limit", "prompts"),
+        ("new_tokens", "new-tokens"),
+        ("margin", "margin"),
+    ):
         if (value := getattr(marker, name)) is not None:
             yield from wrong_option((option, value))
     for name in ("target", "drafter", "prompts", "costs"):

@@ -1,4 +1,6 @@
-"""Run by test_memory.py in a process of its own: prints replay's peak memory above the loaded pair in GiB, and seconds."""
+"""Run by test_memory.py in a process of its own: prints replay's peak memory above the loaded pair
+in GiB, and seconds.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,20 @@ VOCABULARY, LENGTH, PROMPT = 50_000, 512, 64
 
 
 def model(folder: Path, seed: int) -> str:
-    """A narrow random Llama: what is measured is the logits, which depend on the vocabulary alone."""
+    """A narrow random Llama: what is measured is the logits, which depend on the vocabulary
+    alone.
+    """
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=LENGTH, tie_word_embeddings=True,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=LENGTH,
+        tie_word_embeddings=True,
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
     return str(folder)
 
@@ -39,7 +49,10 @@ def resident() -> int:
 
 def main() -> None:
     folder, count = Path(sys.argv[1]), int(sys.argv[2])
-    pair = [load_model(model(folder / name, seed), "cpu") for seed, name in enumerate(("target", "draft"))]
+    pair = [
+        load_model(model(folder / name, seed), "cpu")
+        for seed, name in enumerate(("target", "draft"))
+    ]
     ids = np.random.default_rng(0).integers(0, VOCABULARY, (count, LENGTH)).tolist()
     texts = texts_from_ids(ids, [PROMPT] * count)
     before, peak, done = resident(), [0], threading.Event()

@@ -1,4 +1,6 @@
-"""Mutants of files: what slips, cut-off writes, other programs and attackers make of them. Seeded, to be made again."""
+"""Mutants of files: what slips, cut-off writes, other programs and attackers make of them. Seeded,
+to be made again.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,25 @@ DEEP = "[" * 20_000 + "]" * 20_000
 LONG = "9" * 5_000
 HUGE = (10**6, 2**31, 2**63, 2**64, 10**30, 1e300)
 NEGATIVE = (-1, -2, -1e-9, -(2**63), -0.5)
-STRANGE = ("", "\x1b[31mred", "a\nb", "\x00", "\u202egnp", "\\ud800", "x" * 10_000, "../../etc/passwd", "\N{PILE OF POO}")
+STRANGE = (
+    "",
+    "\x1b[31mred",
+    "a\nb",
+    "\x00",
+    "\u202egnp",
+    "\\ud800",
+    "x" * 10_000,
+    "../../etc/passwd",
+    "\N{PILE OF POO}",
+)
 SWAPS = (None, True, False, "text", "3", 3, 2.5, [], {}, [[]], [1, "a"], {"a": 1})
 
 
-def mutate(original: bytes, others: Sequence[bytes], rng: random.Random, *, lines: bool = False) -> tuple[str, bytes]:
-    """The name of a kind of mutation, and a mutant of that kind; `lines` for a file with one JSON value a line.
+def mutate(
+    original: bytes, others: Sequence[bytes], rng: random.Random, *, lines: bool = False
+) -> tuple[str, bytes]:
+    """The name of a kind of mutation, and a mutant of that kind; `lines` for a file with one JSON
+    value a line.
 
     `others` are files of other kinds, for which this one may be swapped.
     """
@@ -68,7 +83,9 @@ def _with_a_key_twice(value: Any, place: tuple[Any, ...], rng: random.Random) ->
         return _written(value)
     key = rng.choice(sorted(owner))
     other = rng.choice([1, 0, None, "x", {}])
-    owner["@twice@"] = RAW + f"{json.dumps(other)}, {json.dumps(key)}: {json.dumps(owner[key])}" + RAW
+    owner["@twice@"] = (
+        RAW + f"{json.dumps(other)}, {json.dumps(key)}: {json.dumps(owner[key])}" + RAW
+    )
     return _written(value).replace(b'"@twice@"', json.dumps(key).encode())
 
 
@@ -82,7 +99,13 @@ def _written(value: Any) -> bytes:
 
 
 def _places(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items: Any = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, item in items:
         yield (*before, key)
         yield from _places(item, (*before, key))
@@ -114,7 +137,9 @@ _BYTES: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "junk in front or behind": lambda text, rng: rng.choice(
         [b"\xff" + text, b"\xef\xbb\xbf" + text, text + b"}", text + b"\x00"]
     ),
-    "nested deep": lambda text, rng: DEEP.encode() if rng.random() < 0.5 else b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+    "nested deep": lambda text, rng: (
+        DEEP.encode() if rng.random() < 0.5 else b'{"a":' * 5_000 + b"1" + b"}" * 5_000
+    ),
     "conflict": lambda text, rng: text.replace(b"\n", b"\n<<<<<<< ours\n", 1),
 }
 _VALUES: dict[str, Callable[[Any, random.Random], Any]] = {
@@ -122,14 +147,20 @@ _VALUES: dict[str, Callable[[Any, random.Random], Any]] = {
     "another key": lambda value, rng: value,
     "left out": lambda value, rng: _GONE,
     "nested value": lambda value, rng: _raw(DEEP),
-    "many digits": lambda value, rng: _raw(rng.choice([LONG, f"0.{LONG}", f"-{LONG}", "1e999", "1e-999"])),
+    "many digits": lambda value, rng: _raw(
+        rng.choice([LONG, f"0.{LONG}", f"-{LONG}", "1e999", "1e-999"])
+    ),
     "not a number": lambda value, rng: _raw(rng.choice(["NaN", "Infinity", "-Infinity"])),
     "half a surrogate": lambda value, rng: _raw(rng.choice(['"\\ud800"', '"a\\udc00"'])),
     "another type": lambda value, rng: rng.choice(SWAPS),
-    "negative": lambda value, rng: -value - 1 if _is_number(value) and rng.random() < 0.5 else rng.choice(NEGATIVE),
+    "negative": lambda value, rng: (
+        -value - 1 if _is_number(value) and rng.random() < 0.5 else rng.choice(NEGATIVE)
+    ),
     "zero": lambda value, rng: rng.choice([0, 0.0, -0.0]),
     "huge": lambda value, rng: rng.choice(HUGE),
-    "a little more or less": lambda value, rng: value + rng.choice([-1, 1, 0.5, 100]) if _is_number(value) else value,
+    "a little more or less": lambda value, rng: (
+        value + rng.choice([-1, 1, 0.5, 100]) if _is_number(value) else value
+    ),
     "strange text": lambda value, rng: rng.choice(STRANGE),
 }
 

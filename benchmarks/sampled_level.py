@@ -1,8 +1,10 @@
-"""The sampled distribution test's promises, shown: false alarms of lossless samplers, and rounds until a biased one is caught.
+"""The sampled distribution test's promises, shown: false alarms of lossless samplers, and rounds
+until a biased one is caught.
 
     python benchmarks/sampled_level.py > docs/sampled.md
 
-takes a few minutes on one thread. Every number of the page comes from this run; the seeds are fixed.
+takes a few minutes on one thread. Every number of the page comes from this run; the seeds are
+fixed.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ STATED_RUNS, STATED_DRAWS, STATED_K = 200, 20_000, 3
 Batched = Callable[..., torch.Tensor]
 
 
-def lossless(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None) -> torch.Tensor:
+def lossless(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None
+) -> torch.Tensor:
     """Rejection sampling: tokens (rows, k + 1), padded with -1."""
     behind = torch.zeros_like(target[:, :1])
     accepted, last = rejection(target, torch.cat([draft, behind], 1), tokens, generator)
@@ -49,7 +53,9 @@ def lossless(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, ge
 def biased(towards: list[float]) -> Batched:
     """Lossless for a target whose first distribution is another one."""
 
-    def verify(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None) -> torch.Tensor:
+    def verify(
+        target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None
+    ) -> torch.Tensor:
         target = target.clone()
         target[:, 0] = torch.tensor(towards)
         return lossless(target, draft, tokens, generator)
@@ -58,19 +64,30 @@ def biased(towards: list[float]) -> Batched:
 
 
 def shared_noise(target: torch.Tensor, draft: torch.Tensor, generator: Any = None) -> torch.Tensor:
-    """k = 1: the draft is the arg-max of q / E, the recovered token that of max(p - q, 0) / E with the same E."""
+    """k = 1: the draft is the arg-max of q / E, the recovered token that of max(p - q, 0) / E with
+    the same E.
+    """
     noise = torch.empty(draft.shape).exponential_(generator=generator)
     drafts = (draft / noise).argmax(-1)
-    p, q = (distributions[:, :1].gather(-1, drafts[..., None])[..., 0] for distributions in (target, draft))
+    p, q = (
+        distributions[:, :1].gather(-1, drafts[..., None])[..., 0]
+        for distributions in (target, draft)
+    )
     accepted = torch.rand(p.shape, generator=generator) * q < p
     recovered = ((target[:, :1] - draft).clamp(min=0) / noise).argmax(-1)
     bonus = (target[:, 1:] / torch.empty(draft.shape).exponential_(generator=generator)).argmax(-1)
-    return torch.cat([torch.where(accepted, drafts, recovered), torch.where(accepted, bonus, -1)], 1)
+    return torch.cat(
+        [torch.where(accepted, drafts, recovered), torch.where(accepted, bonus, -1)], 1
+    )
 
 
 def random_tree(rng: np.random.Generator, vocabulary: int) -> PrefixTree:
     """Every prefix has a distribution of its own, from flat to certain, some with zeros."""
-    key, shape, zeros = int(rng.integers(2**31)), float(rng.choice([0.1, 0.5, 1, 5])), float(rng.choice([0, 0.3]))
+    key, shape, zeros = (
+        int(rng.integers(2**31)),
+        float(rng.choice([0.1, 0.5, 1, 5])),
+        float(rng.choice([0, 0.3])),
+    )
 
     def distribution(prefix: tuple[int, ...]) -> list[float]:
         own = np.random.Generator(np.random.SFC64([key, len(prefix), *prefix]))
@@ -90,20 +107,27 @@ def level() -> Iterator[str]:
         vocabulary, k = int(rng.integers(2, 7)), int(rng.integers(1, 4))
         trees = random_tree(rng, vocabulary), random_tree(rng, vocabulary)
         for alpha in LEVELS:  # the same rounds each time: what is not caught at 5 % is not at 1 %
-            if not sampled_distribution_test(sampler, *trees, k, alpha=alpha, draws=DRAWS, seed=example).caught:
+            if not sampled_distribution_test(
+                sampler, *trees, k, alpha=alpha, draws=DRAWS, seed=example
+            ).caught:
                 break
             alarms[alpha] += 1
     yield "| alpha | alarms | share | 95 % interval |"
     yield "| --- | --- | --- | --- |"
     for alpha, count in alarms.items():
         interval = stats.binomtest(count, EXAMPLES).proportion_ci(method="exact")
-        yield f"| {alpha:.2g} | {count} | {count / EXAMPLES:.2%} | {interval.low:.2%} to {interval.high:.2%} |"
+        yield (
+            f"| {alpha:.2g} | {count} | {count / EXAMPLES:.2%} | {interval.low:.2%} to "
+            f"{interval.high:.2%} |"
+        )
 
 
 def rounds_needed(
     sampler: Sampler, target: PrefixTree, draft: PrefixTree, k: int, seed: int, furthest: int
 ) -> tuple[float, float]:
-    """Rounds until the evidence reaches 1 / SESSION, and until chi-square of the first tokens is 10 sigma off; inf if never."""
+    """Rounds until the evidence reaches 1 / SESSION, and until chi-square of the first tokens is 10
+    sigma off; inf if never.
+    """
     given, distribution = SampledRounds(sampler, target, draft, k, seed), np.array(target.row(()))
     needed, rounds = [np.inf, np.inf], float(FIRST_LOT)
     limit = len(distribution) - 1 + SIGMAS * np.sqrt(2 * (len(distribution) - 1))
@@ -111,8 +135,14 @@ def rounds_needed(
         given.more(int(min(rounds, furthest)) - len(given.tokens))
         seen = len(given.tokens)
         counts = np.bincount(given.tokens[:, 0], minlength=len(distribution))
-        over = log_evidence(given.levels()) >= -np.log(SESSION), stats.chisquare(counts, seen * distribution).statistic > limit
-        needed = [seen if one == np.inf and found else one for one, found in zip(needed, over, strict=True)]
+        over = (
+            log_evidence(given.levels()) >= -np.log(SESSION),
+            stats.chisquare(counts, seen * distribution).statistic > limit,
+        )
+        needed = [
+            seen if one == np.inf and found else one
+            for one, found in zip(needed, over, strict=True)
+        ]
         rounds *= GROWTH
     return needed[0], needed[1]
 
@@ -133,7 +163,10 @@ def kept() -> Iterator[str]:
     yield "| tokens | target | stated | caught | of | 95 % interval |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for vocabulary in (4, 16):
-        for name, weights in (("flat", np.ones(vocabulary)), ("uneven", np.arange(1.0, vocabulary + 1))):
+        for name, weights in (
+            ("flat", np.ones(vocabulary)),
+            ("uneven", np.arange(1.0, vocabulary + 1)),
+        ):
             distribution = weights / weights.sum()
             half = np.arange(vocabulary) % 4 % 3 == 0  # of either distribution's mass
             smallest = detectable(STATED_DRAWS, vocabulary, SESSION, STATED_K)
@@ -141,17 +174,28 @@ def kept() -> Iterator[str]:
                 half, 1 / distribution[half].sum(), -1 / distribution[~half].sum()
             )
             sampler = Sampler(biased(towards.tolist()), batched=True)
-            trees, asked = (PrefixTree(distribution), PrefixTree(distribution[::-1])), {"alpha": SESSION, "draws": STATED_DRAWS}
-            runs = (sampled_distribution_test(sampler, *trees, STATED_K, seed=seed, **asked) for seed in range(STATED_RUNS))
+            trees, asked = (
+                (PrefixTree(distribution), PrefixTree(distribution[::-1])),
+                {"alpha": SESSION, "draws": STATED_DRAWS},
+            )
+            runs = (
+                sampled_distribution_test(sampler, *trees, STATED_K, seed=seed, **asked)
+                for seed in range(STATED_RUNS)
+            )
             caught = sum(found.caught for found in runs)
             interval = stats.binomtest(caught, STATED_RUNS).proportion_ci(method="exact")
             between = f"{interval.low:.1%} to {interval.high:.1%}"
-            yield f"| {vocabulary} | {name} | {smallest:.3f} | {caught} | {STATED_RUNS} | {between} |"
+            yield (
+                f"| {vocabulary} | {name} | {smallest:.3f} | {caught} | {STATED_RUNS} | {between} |"
+            )
 
 
 def power() -> Iterator[str]:
     """Table: rounds needed, by vocabulary and total variation."""
-    yield "| tokens | bias | total variation | median | 95th percentile | stated there | chi-square: median | 95th percentile |"
+    yield (
+        "| tokens | bias | total variation | median | 95th percentile | stated there | chi-square: "
+        "median | 95th percentile |"
+    )
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for vocabulary in (4, 16):
         distribution = np.full(vocabulary, 1 / vocabulary)
@@ -160,18 +204,30 @@ def power() -> Iterator[str]:
         single = np.where(np.arange(vocabulary) == 0, 1, -1 / (vocabulary - 1))
         for name, direction in (("half of the tokens", spread), ("one token", single)):
             for variation, furthest in FURTHEST.items():
-                sampler = Sampler(biased((distribution + variation * direction).tolist()), batched=True)
+                sampler = Sampler(
+                    biased((distribution + variation * direction).tolist()), batched=True
+                )
                 trees = PrefixTree(distribution), PrefixTree(opposed)
                 found = [rounds_needed(sampler, *trees, K, seed, furthest) for seed in range(RUNS)]
                 ours, theirs = map(list, zip(*found, strict=True))
                 late = float(np.quantile(ours, 0.95, method="higher"))
-                cells = (vocabulary, name, variation, figures(ours), stated(late, vocabulary, K), figures(theirs))
+                cells = (
+                    vocabulary,
+                    name,
+                    variation,
+                    figures(ours),
+                    stated(late, vocabulary, K),
+                    figures(theirs),
+                )
                 yield f"| {' | '.join(map(str, cells))} |"
 
 
 def noise() -> Iterator[str]:
     """Table: rounds needed for the shared noise, and its total variation."""
-    yield "| draft's logits | first token's total variation | median | 95th percentile | chi-square: median | 95th percentile |"
+    yield (
+        "| draft's logits | first token's total variation | median | 95th percentile | chi-square: "
+        "median | 95th percentile |"
+    )
     yield "| --- | --- | --- | --- | --- | --- |"
     logits = np.random.default_rng(0).normal(size=16)
     target = np.exp(logits) / np.exp(logits).sum()
@@ -182,7 +238,10 @@ def noise() -> Iterator[str]:
         trees = PrefixTree([target.tolist()]), PrefixTree([draft.tolist()])
         long = SampledRounds(sampler, *trees, 1, RUNS)
         long.more(1_000_000)
-        off = np.abs(np.bincount(long.tokens[:, 0], minlength=16) / len(long.tokens) - target).sum() / 2
+        off = (
+            np.abs(np.bincount(long.tokens[:, 0], minlength=16) / len(long.tokens) - target).sum()
+            / 2
+        )
         found = [rounds_needed(sampler, *trees, 1, seed, 1_000_000) for seed in range(RUNS)]
         ours, theirs = map(list, zip(*found, strict=True))
         yield f"| {name} | {off:.3f} | {figures(ours)} | {figures(theirs)} |"
@@ -242,12 +301,24 @@ def main() -> None:
     four, sixteen = (stats.chi2.sf(df + SIGMAS * np.sqrt(2 * df), df) for df in (3, 15))
     print(
         PAGE.format(
-            session=SESSION, call=CALL, calls=CALLS, examples=EXAMPLES, draws=DRAWS, first=FIRST_LOT, k=K, runs=RUNS,
-            growth=GROWTH - 1, sigmas=SIGMAS,
-            stated_draws=STATED_DRAWS, stated_k=STATED_K, four=four, sixteen=sixteen, **sections,
+            session=SESSION,
+            call=CALL,
+            calls=CALLS,
+            examples=EXAMPLES,
+            draws=DRAWS,
+            first=FIRST_LOT,
+            k=K,
+            runs=RUNS,
+            growth=GROWTH - 1,
+            sigmas=SIGMAS,
+            stated_draws=STATED_DRAWS,
+            stated_k=STATED_K,
+            four=four,
+            sixteen=sixteen,
+            **sections,
         ),
         end="",
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Simulated sessions for the gate's promises: clustered prompts with heavy-tailed acceptance, judged by the real gate."""
+"""Simulated sessions for the gate's promises: clustered prompts with heavy-tailed acceptance,
+judged by the real gate.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +33,18 @@ class Prompts:
     tokens: int = 128
     """Length of a text."""
     wander: float = 0.3
-    """How far acceptance wanders from text to text of a prompt: scale, in log-odds, of a Student distribution of 2.5 degrees."""
+    """How far acceptance wanders from text to text of a prompt: scale, in log-odds, of a Student
+    distribution of 2.5 degrees.
+    """
 
     @classmethod
     def drawn(cls, rng: np.random.Generator, prompts: int, **texts: Any) -> Prompts:
         return cls(0.8 + 0.7 * rng.standard_t(3, prompts), **texts)
 
     def survival(self, rng: np.random.Generator, loss: float, texts: int = 1) -> Array:
-        """(texts, prompts, K) for texts of their own; each position's acceptance is lowered by the share `loss`."""
+        """(texts, prompts, K) for texts of their own; each position's acceptance is lowered by the
+        share `loss`.
+        """
         wandering = self.odds + self.wander * rng.standard_t(2.5, (texts, len(self.odds)))
         accept = (1 - loss) / (1 + np.exp(-wandering[..., None] + 0.08 * np.arange(K)))
         return np.cumprod(accept, axis=-1)
@@ -53,7 +59,9 @@ class Prompts:
         whole, low, high = self.length(0.0), 0.0, 1.0
         for _ in range(30):
             middle = (low + high) / 2
-            low, high = (middle, high) if self.length(middle) > (1 - drop) * whole else (low, middle)
+            low, high = (
+                (middle, high) if self.length(middle) > (1 - drop) * whole else (low, middle)
+            )
         return low
 
     def run(self, rng: np.random.Generator, mode: str, loss: float = 0.0) -> Counts:
@@ -67,7 +75,9 @@ class Prompts:
         accepted = []
         for place in range(K):
             before = survival[:, place - 1] if place else np.ones(len(rounds))
-            accept = np.divide(survival[:, place], before, out=np.zeros(len(rounds)), where=before > 0)
+            accept = np.divide(
+                survival[:, place], before, out=np.zeros(len(rounds)), where=before > 0
+            )
             reached = rng.binomial(reached, np.clip(accept, 0, 1))
             accepted.append(reached)
         return counts(rounds.tolist(), np.stack(accepted, axis=1).tolist())
@@ -79,11 +89,17 @@ def stored(run: Counts, text: str) -> Record:
 
 def gate(before: Counts, now: Counts, gates: int) -> Verdict:
     """One gate of a session, through the production path."""
-    return judge(stored(now, "text-2"), stored(before, "text-1"), margin=MARGIN, alpha=ALPHA, gates=gates)
+    return judge(
+        stored(now, "text-2"), stored(before, "text-1"), margin=MARGIN, alpha=ALPHA, gates=gates
+    )
 
 
-def unchanged_session(rng: np.random.Generator, mode: str, *, gates: int, prompts: int, nights: int) -> list[str]:
-    """The outcomes of a session in which nothing changed; in mode `nightly` a gate's gravest over some nights."""
+def unchanged_session(
+    rng: np.random.Generator, mode: str, *, gates: int, prompts: int, nights: int
+) -> list[str]:
+    """The outcomes of a session in which nothing changed; in mode `nightly` a gate's gravest over
+    some nights.
+    """
     outcomes = []
     for _ in range(gates):
         own = Prompts.drawn(rng, prompts)
@@ -95,7 +111,9 @@ def unchanged_session(rng: np.random.Generator, mode: str, *, gates: int, prompt
     return outcomes
 
 
-def nightly(rng: np.random.Generator, prompts: Prompts, losses: list[float], *, gates: int, repeats: int = 1) -> list[Verdict]:
+def nightly(
+    rng: np.random.Generator, prompts: Prompts, losses: list[float], *, gates: int, repeats: int = 1
+) -> list[Verdict]:
     """The verdicts of successive nights with given losses, evidence accumulating."""
     runs = [stored(prompts.run(rng, "counted"), f"base-{row}") for row in range(repeats)]
     before = baseline_of(runs)
@@ -113,4 +131,6 @@ def nightly(rng: np.random.Generator, prompts: Prompts, losses: list[float], *, 
 def baseline_of(runs: list[Record]) -> Record:
     """A baseline of several runs."""
 
-    return msgspec.structs.replace(runs[0], repeats=len(runs), again=tuple(run.counts for run in runs[1:]))
+    return msgspec.structs.replace(
+        runs[0], repeats=len(runs), again=tuple(run.counts for run in runs[1:])
+    )

@@ -3,7 +3,8 @@
     pytest benchmarks/test_costs.py --benchmark-json=rounds.json
     python -m pytest_specdec costs --benchmark rounds.json -o costs.json
 
-`python -m pytest_specdec costs --target ...` times the same parts in turn, which a slow moment of the machine meets alike.
+`python -m pytest_specdec costs --target ...` times the same parts in turn, which a slow moment of
+the machine meets alike.
 """
 
 from __future__ import annotations

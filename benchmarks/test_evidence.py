@@ -1,4 +1,5 @@
-"""Prompts needed to see a drop, paired replay beside counting two runs: real degradations of the embedded pair.
+"""Prompts needed to see a drop, paired replay beside counting two runs: real degradations of the
+embedded pair.
 
 make bench
 """
@@ -58,7 +59,9 @@ def int4(folder: Path) -> Path:
 
 
 def stale(folder: Path, layer: int, part: str = "") -> Path:
-    """An MTP layer, or a part of it, as it was before it was trained for its own step: a copy of the one before."""
+    """An MTP layer, or a part of it, as it was before it was trained for its own step: a copy of
+    the one before.
+    """
     own, before = f"model.layers.{layer}.", f"model.layers.{layer - 1}."
 
     def edit(weights: dict[str, torch.Tensor]) -> None:
@@ -78,35 +81,62 @@ DEGRADATIONS = {
 
 def replayed(draft: Path, depth: int) -> Counts:
     case = Case(TEXTS, str(draft), "text-draft", K, depth, "rejection", 0.005)
-    return ReplayEngine([case], device="cpu", stored_texts=BaselineStore(ROOT / "baselines").texts).measure(case).counts
+    return (
+        ReplayEngine([case], device="cpu", stored_texts=BaselineStore(ROOT / "baselines").texts)
+        .measure(case)
+        .counts
+    )
 
 
 def counted(draft: Path, depth: int, seed: int) -> Counts:
-    case = Case(dataclasses.replace(TEXTS, seed=seed), str(draft), "text-draft", K, depth, "rejection", 0.005, engine="decode")
+    case = Case(
+        dataclasses.replace(TEXTS, seed=seed),
+        str(draft),
+        "text-draft",
+        K,
+        depth,
+        "rejection",
+        0.005,
+        engine="decode",
+    )
     return DecodeEngine([case], device="cpu").measure(case).counts
 
 
 def prompts_needed(pair: Pair, drop: float) -> float:
-    """Prompts of a one-sided test at ALPHA that sees a relative drop with POWER, from the spread between prompts."""
+    """Prompts of a one-sided test at ALPHA that sees a relative drop with POWER, from the spread
+    between prompts.
+    """
     reach = float(stats.norm.isf(ALPHA) + stats.norm.ppf(POWER))
-    return pair.prompts * (reach * pair.standard_error() / pair.before.acceptance_length / drop) ** 2
+    return (
+        pair.prompts * (reach * pair.standard_error() / pair.before.acceptance_length / drop) ** 2
+    )
 
 
 @pytest.mark.parametrize("name", DEGRADATIONS)
-def test_paired_replay_needs_far_fewer_prompts(name: str, tmp_path: Path, benchmark, capsys: pytest.CaptureFixture[str]) -> None:
-    """A hundredth for drops about 2 %; less of a saving for larger ones, which counting sees more easily."""
+def test_paired_replay_needs_far_fewer_prompts(
+    name: str, tmp_path: Path, benchmark, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A hundredth for drops about 2 %; less of a saving for larger ones, which counting sees more
+    easily.
+    """
     make, depth = DEGRADATIONS[name]
     worse, whole = make(tmp_path / "worse"), EMBEDDED / "text-draft"
     replay = Pair.of(replayed(whole, depth), replayed(worse, depth))
     drop = replay.length_drop / replay.before.acceptance_length
-    counting = Pair.of(*benchmark.pedantic(lambda: [counted(whole, depth, 1), counted(worse, depth, 2)], rounds=1))
+    counting = Pair.of(
+        *benchmark.pedantic(lambda: [counted(whole, depth, 1), counted(worse, depth, 2)], rounds=1)
+    )
     needed = {"replay": prompts_needed(replay, drop), "counting": prompts_needed(counting, drop)}
     times = needed["counting"] / needed["replay"]
-    benchmark.extra_info.update(drop=round(drop, 4), times=round(times), **{side: round(n, 1) for side, n in needed.items()})
+    benchmark.extra_info.update(
+        drop=round(drop, 4), times=round(times), **{side: round(n, 1) for side, n in needed.items()}
+    )
     with capsys.disabled():
         print(
-            f"\n{name}: falls by {drop:.2%}; to see that (alpha 1 %, power 95 %, k = {K}) counting two runs needs "
-            f"{math.ceil(needed['counting'])} prompts, paired replay {math.ceil(needed['replay'])}: {times:.0f} times fewer"
+            f"\n{name}: falls by {drop:.2%}; to see that (alpha 1 %, power 95 %, k = {K}) counting "
+            "two runs needs "
+            f"{math.ceil(needed['counting'])} prompts, paired replay "
+            f"{math.ceil(needed['replay'])}: {times:.0f} times fewer"
         )
     assert drop > 0.01
     assert times >= FEWER * min(1.0, (DROP / drop) ** 2)

@@ -17,8 +17,12 @@ from pytest_specdec.lossless.samplers.exact import distribution_gap
 from pytest_specdec.lossless.samplers.prefix_tree import PrefixTree
 
 
-def transformers_sampler(target_probs: torch.Tensor, draft_probs: torch.Tensor, draft_tokens: torch.Tensor) -> torch.Tensor:
-    return _speculative_sampling(draft_tokens[None], draft_probs.log()[None], len(draft_tokens), target_probs.log()[None])[0][0]
+def transformers_sampler(
+    target_probs: torch.Tensor, draft_probs: torch.Tensor, draft_tokens: torch.Tensor
+) -> torch.Tensor:
+    return _speculative_sampling(
+        draft_tokens[None], draft_probs.log()[None], len(draft_tokens), target_probs.log()[None]
+    )[0][0]
 
 
 def random_distributions(vocab_size: int, seed: int) -> PrefixTree:
@@ -42,7 +46,10 @@ def test_the_distribution_of_transformers_sampler(vocab_size: int, k: int, secon
     error = distribution_gap(distribution, target, k, 0.0)
     taken = time.perf_counter() - start
     assert error is not None, "float32 leaves some error"
-    print(f"\nvocabulary {vocab_size}, k {k}: {len(distribution)} outcomes in {taken:.2f} s, largest error of a probability "
-          f"{abs(error.got - error.expected):.1e} at {error.prefix}")  # fmt: skip
+    print(
+        f"\nvocabulary {vocab_size}, k {k}: {len(distribution)} outcomes in {taken:.2f} s, "
+        "largest error of a probability "
+        f"{abs(error.got - error.expected):.1e} at {error.prefix}"
+    )
     assert taken < seconds
     assert distribution_gap(distribution, target, k, 2e-6) is None

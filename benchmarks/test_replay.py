@@ -1,4 +1,5 @@
-"""What replay costs: the whole grid beside one cell, growth with prompts and k, and time to a narrow interval.
+"""What replay costs: the whole grid beside one cell, growth with prompts and k, and time to a
+narrow interval.
 
 make bench
 """
@@ -45,7 +46,11 @@ def fastest(call: Callable[[], object], repeats: int = 5) -> float:
 def measure(ks: tuple[int, ...], depths: tuple[int, ...]) -> float:
     """Seconds to replay some cells, models loaded and texts stored."""
     draft = str(EMBEDDED / "text-draft")
-    plan = [Case(TEXTS, draft, "text-draft", k, depth, "rejection", 0.005) for k in ks for depth in depths]
+    plan = [
+        Case(TEXTS, draft, "text-draft", k, depth, "rejection", 0.005)
+        for k in ks
+        for depth in depths
+    ]
     stored = BaselineStore(ROOT / "baselines").texts
     engine = ReplayEngine(plan, device="cpu", stored_texts=stored)
     _ = engine.model(TEXTS.target), engine.model(draft).heads
@@ -55,7 +60,9 @@ def measure(ks: tuple[int, ...], depths: tuple[int, ...]) -> float:
     return time.perf_counter() - begun
 
 
-def test_the_whole_grid_costs_little_more_than_one_cell(benchmark, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_grid_costs_little_more_than_one_cell(
+    benchmark, capsys: pytest.CaptureFixture[str]
+) -> None:
     seconds: dict[str, list[float]] = {"deepest cell": [], "plain cell": [], "grid": []}
 
     def turn() -> None:
@@ -65,7 +72,9 @@ def test_the_whole_grid_costs_little_more_than_one_cell(benchmark, capsys: pytes
 
     benchmark.pedantic(turn, rounds=7, warmup_rounds=1)
     deepest, plain, grid = (min(own) for own in seconds.values())
-    benchmark.extra_info.update(over_deepest=round(grid / deepest, 2), over_plain=round(grid / plain, 2))
+    benchmark.extra_info.update(
+        over_deepest=round(grid / deepest, 2), over_plain=round(grid / plain, 2)
+    )
     with capsys.disabled():
         print(
             f"\n4 k x 4 depths cost {grid / deepest:.2f} times the cell k=16, depth=3 "
@@ -78,16 +87,18 @@ def test_the_whole_grid_costs_little_more_than_one_cell(benchmark, capsys: pytes
 def test_time_to_an_interval_of_one_percent(
     pair: Pair, benchmark, capsys: pytest.CaptureFixture[str], temperature: float
 ) -> None:
-    """Seconds until the 95 % interval of the acceptance length is +-1 % wide, prompts as the unit: k = 8.
+    """Seconds until the 95 % interval of the acceptance length is +-1 % wide, prompts as the unit:
+    k = 8.
 
-    transformers' `generate` emits the suite's texts and its rounds are counted; replay is given the same texts. Both are
-    timed in turn, replay on stored texts as long.
+    transformers' `generate` emits the suite's texts and its rounds are counted; replay is given the
+    same texts. Both are timed in turn, replay on stored texts as long.
     """
     k, new, prompts, sampling = 8, 128, pair.prompts, Sampling(temperature)
     rule, sample = default_rule(temperature), temperature > 0
     stored = sample_new_tokens(pair.target, prompts, new_tokens=new, sampling=sampling, seed=1)
     as_long = [
-        Text(str(row), "all", (*own, *more), len(own)) for row, (own, more) in enumerate(zip(prompts, stored, strict=True))
+        Text(str(row), "all", (*own, *more), len(own))
+        for row, (own, more) in enumerate(zip(prompts, stored, strict=True))
     ]
 
     def replayed(texts: Sequence[Text]) -> Counts:
@@ -95,12 +106,17 @@ def test_time_to_an_interval_of_one_percent(
         return expected_counts(scores.field(rule), k)
 
     def in_turn() -> tuple[list[tuple[Text, list[Round]]], list[float], list[float]]:
-        """All texts with their rounds, and seconds a prompt of counting some and of replaying all, turn by turn."""
+        """All texts with their rounds, and seconds a prompt of counting some and of replaying all,
+        turn by turn.
+        """
         done, counting, replaying = [], [], []
         for turn in range(TURNS):
             marks = [time.perf_counter()]
             own = prompts[turn::TURNS]
-            done += [generate(pair.target, pair.draft, prompt, k=k, new=new, sample=sample) for prompt in own]
+            done += [
+                generate(pair.target, pair.draft, prompt, k=k, new=new, sample=sample)
+                for prompt in own
+            ]
             marks.append(time.perf_counter())
             replayed(as_long)
             marks.append(time.perf_counter())
@@ -118,25 +134,37 @@ def test_time_to_an_interval_of_one_percent(
     }
     replay_seconds, counting_seconds = statistics.median(replayed_s), statistics.median(counted_s)
     replay, counting = needed["replay"] * replay_seconds, needed["counting"] * counting_seconds
-    benchmark.extra_info.update(replay_s=round(replay, 2), counting_s=round(counting, 1), faster=round(counting / replay))
+    benchmark.extra_info.update(
+        replay_s=round(replay, 2), counting_s=round(counting, 1), faster=round(counting / replay)
+    )
     with capsys.disabled():
         print(
-            f"\n+-1 % on the acceptance length, T={temperature:g}: replay {needed['replay']:.0f} prompts of "
-            f"{replay_seconds * 1e3:.2f} ms; counting rounds of transformers' generate {needed['counting']:.0f} prompts of "
+            f"\n+-1 % on the acceptance length, T={temperature:g}: replay {needed['replay']:.0f} "
+            "prompts of "
+            f"{replay_seconds * 1e3:.2f} ms; counting rounds of transformers' generate "
+            f"{needed['counting']:.0f} prompts of "
             f"{counting_seconds * 1e3:.0f} ms: {counting / replay:.0f} times faster"
         )
     assert counting >= FASTER[temperature] * replay
 
 
 def prompts_needed(counts: Counts, half_width: float = 0.01) -> float:
-    """Prompts for a 95 % interval of so many percent, from the spread of each prompt's share in the ratio."""
+    """Prompts for a 95 % interval of so many percent, from the spread of each prompt's share in the
+    ratio.
+    """
     length = counts.acceptance_length
-    influence = (counts.accepted.sum(1) + counts.rounds - length * counts.rounds) / counts.rounds.mean()
+    influence = (
+        counts.accepted.sum(1) + counts.rounds - length * counts.rounds
+    ) / counts.rounds.mean()
     return float((stats.norm.ppf(0.975) * influence.std(ddof=1) / length / half_width) ** 2)
 
 
-def test_time_grows_with_prompts_in_a_line_and_not_with_k(pair: Pair, benchmark, capsys: pytest.CaptureFixture[str]) -> None:
-    new_tokens = sample_new_tokens(pair.target, pair.prompts, new_tokens=64, sampling=Sampling(1.0), seed=2)
+def test_time_grows_with_prompts_in_a_line_and_not_with_k(
+    pair: Pair, benchmark, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new_tokens = sample_new_tokens(
+        pair.target, pair.prompts, new_tokens=64, sampling=Sampling(1.0), seed=2
+    )
     base = [
         Text(f"{copy}-{row}", "all", (*prompt, *tokens), len(prompt))
         for copy in range(8)
@@ -145,7 +173,9 @@ def test_time_grows_with_prompts_in_a_line_and_not_with_k(pair: Pair, benchmark,
 
     def seconds(prompts: int, k: int) -> float:
         def call() -> None:
-            (scores,) = text_scores(pair.target, [DrafterPlan(pair.draft, 0, k)], base[:prompts], Sampling(1.0))
+            (scores,) = text_scores(
+                pair.target, [DrafterPlan(pair.draft, 0, k)], base[:prompts], Sampling(1.0)
+            )
             expected_counts(scores.field("rejection"), k)
 
         return fastest(call, 3)
@@ -156,10 +186,13 @@ def test_time_grows_with_prompts_in_a_line_and_not_with_k(pair: Pair, benchmark,
     exponent = float(np.polyfit(np.log(sizes), np.log(by_size), 1)[0])
     linear = stats.linregress(sizes, by_size)
     growth = max(by_k.values()) / min(by_k.values())
-    benchmark.extra_info.update(exponent=round(exponent, 2), r_squared=round(linear.rvalue**2, 4), k_growth=round(growth, 2))
+    benchmark.extra_info.update(
+        exponent=round(exponent, 2), r_squared=round(linear.rvalue**2, 4), k_growth=round(growth, 2)
+    )
     with capsys.disabled():
         print(
-            f"\nreplay takes {linear.slope * 1e3:.2f} ms a prompt (R^2 {linear.rvalue**2:.4f}, exponent {exponent:.2f}); "
+            f"\nreplay takes {linear.slope * 1e3:.2f} ms a prompt (R^2 {linear.rvalue**2:.4f}, "
+            f"exponent {exponent:.2f}); "
             f"k=2..16: {', '.join(f'{own * 1e3:.0f}' for own in by_k.values())} ms"
         )
     assert 0.8 < exponent < 1.2

@@ -1,9 +1,10 @@
-"""What the installed plugin costs a project that does not use it: `pytest --collect-only` with and without it.
+"""What the installed plugin costs a project that does not use it: `pytest --collect-only` with and
+without it.
 
     make bench
 
-Both are run in turn. The promise, at most 20 ms more, is held to the fastest run of each: the rest is the machine's
-noise, of which the median of the paired differences gives an idea.
+Both are run in turn. The promise, at most 20 ms more, is held to the fastest run of each: the rest
+is the machine's noise, of which the median of the paired differences gives an idea.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ PROMISE_MS = 20
 
 
 def collect_ms(folder: Path, *arguments: str) -> float:
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        *arguments,
+    ]
     begin = time.perf_counter()
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return (time.perf_counter() - begin) * 1e3
@@ -41,6 +51,7 @@ def test_startup_cost(tmp_path: Path, benchmark, capsys: pytest.CaptureFixture[s
     benchmark.extra_info.update(extra_ms=round(extra, 1), median_extra_ms=round(median, 1))
     with capsys.disabled():
         print(
-            f"\npytest --collect-only: {min(without):.0f} ms without the plugin, {extra:+.1f} ms with it (median {median:+.1f})"
+            f"\npytest --collect-only: {min(without):.0f} ms without the plugin, {extra:+.1f} ms "
+            f"with it (median {median:+.1f})"
         )
     assert extra <= PROMISE_MS

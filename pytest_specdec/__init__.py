@@ -38,7 +38,9 @@ _HOMES = {
     "speedup_table": "speedup.table",
     "theoretical_speedup": "speedup.formulas",
 }
-"""Public names and where they live; each is imported on first use, so that none costs the others' imports."""
+"""Public names and where they live; each is imported on first use, so that none costs the others'
+imports.
+"""
 
 install()
 __version__ = "0.1.0"

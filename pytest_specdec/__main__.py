@@ -1,4 +1,6 @@
-"""`python -m pytest_specdec`: cost profiles, speed-up tables, drafting policies, differences of baselines."""
+"""`python -m pytest_specdec`: cost profiles, speed-up tables, drafting policies, differences of
+baselines.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from .common.errors import SpecdecError, naming_extras
 
 COMMANDS = {
     "costs": (costs, "measure what the target's step, verification and drafting take"),
-    "speedup": (speedup, "speed-up, marginal gain and best k of stored baselines under cost profiles"),
+    "speedup": (
+        speedup,
+        "speed-up, marginal gain and best k of stored baselines under cost profiles",
+    ),
     "policies": (policies, "what fixed and dynamic drafting would gain on a pair of models"),
     "baseline": (baseline, "look at stored baselines"),
 }

@@ -1,4 +1,6 @@
-"""pytest hooks and fixtures, nothing else. Nothing heavy is imported before a test asks for a measurement."""
+"""pytest hooks and fixtures, nothing else. Nothing heavy is imported before a test asks for a
+measurement.
+"""
 
 from __future__ import annotations
 
@@ -28,21 +30,32 @@ if TYPE_CHECKING:
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 MARKERS = (
-    "specdec(target, drafter, k, depth, rule, temperature, top_k, top_p, judged, prompts, prompt_limit, new_tokens, margin, "
-    "costs, speech): run the test over every k and depth of a pair of models; drafter='mtp' stands for the target's own "
+    "specdec(target, drafter, k, depth, rule, temperature, top_k, top_p, judged, prompts, "
+    "prompt_limit, new_tokens, margin, "
+    "costs, speech): run the test over every k and depth of a pair of models; drafter='mtp' stands "
+    "for the target's own "
     "MTP heads",
     "kN: carried by every generated case, N draft tokens per round; select with -m k8",
-    "depthN: carried by every generated case, N MTP layers per drafter pass; select with -m 'k8 and depth3'",
+    "depthN: carried by every generated case, N MTP layers per drafter pass; select with -m 'k8 "
+    "and depth3'",
 )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("specdec", "speculative decoding (pytest-specdec)")
     for option in OPTIONS:
-        value = {} if option.action == "store_true" else {"type": option.parse, "metavar": option.metavar}
+        value = (
+            {}
+            if option.action == "store_true"
+            else {"type": option.parse, "metavar": option.metavar}
+        )
         group.addoption(option.flag, action=option.action, default=None, help=option.help, **value)
         if option.ini:
-            parser.addini(option.ini_name, f"{option.help.replace('%%', '%')}; {option.flag} overrides it", default="")
+            parser.addini(
+                option.ini_name,
+                f"{option.help.replace('%%', '%')}; {option.flag} overrides it",
+                default="",
+            )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -60,7 +73,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def session_of(config: pytest.Config) -> Session:
-    """The session's state, made and registered on first use: a project that asks for nothing pays nothing."""
+    """The session's state, made and registered on first use: a project that asks for nothing pays
+    nothing.
+    """
     if SESSION not in config.stash:
         from .config.settings import Settings
         from .session.hooks import Session
@@ -75,7 +90,10 @@ def session_of(config: pytest.Config) -> Session:
 
 def _asked(config: pytest.Config) -> bool:
     """Whether the command line or the ini file names any of our options."""
-    return any(config.getoption(o.flag) is not None or (o.ini and config.getini(o.ini_name)) for o in OPTIONS)
+    return any(
+        config.getoption(o.flag) is not None or (o.ini and config.getini(o.ini_name))
+        for o in OPTIONS
+    )
 
 
 @pytest.fixture
@@ -117,35 +135,47 @@ def specdec_baseline(request: pytest.FixtureRequest, specdec_case: Case) -> Base
 
 @pytest.fixture
 def specdec_decode(request: pytest.FixtureRequest, specdec_case: Case) -> Callable[..., Decoded]:
-    """Speculative generation with the case's pair: `specdec_decode(prompts, new_tokens=64)`; see `pytest_specdec.decode`."""
+    """Speculative generation with the case's pair: `specdec_decode(prompts, new_tokens=64)`; see
+    `pytest_specdec.decode`.
+    """
     with _told():
         return functools.partial(session_of(request.config).models.decode, specdec_case)
 
 
 @pytest.fixture
-def specdec_rounds(request: pytest.FixtureRequest, specdec_case: Case) -> Callable[..., SteadyRounds]:
-    """Rounds of the case's decoder to be timed, with pytest-benchmark for instance: `specdec_rounds(batch_size=8)`."""
+def specdec_rounds(
+    request: pytest.FixtureRequest, specdec_case: Case
+) -> Callable[..., SteadyRounds]:
+    """Rounds of the case's decoder to be timed, with pytest-benchmark for instance:
+    `specdec_rounds(batch_size=8)`.
+    """
     with _told():
         return functools.partial(session_of(request.config).models.rounds, specdec_case)
 
 
 @pytest.fixture
 def specdec_conformance(request: pytest.FixtureRequest, specdec_case: Case) -> Conformance:
-    """Whether the texts that the engine emits for the case follow its target: `.conforms`, `.message`."""
+    """Whether the texts that the engine emits for the case follow its target: `.conforms`,
+    `.message`.
+    """
     with _told():
         return session_of(request.config).suite.conformance(specdec_case)
 
 
 @pytest.fixture
 def specdec_oracle(request: pytest.FixtureRequest, specdec_case: Case) -> Agreement:
-    """Whether the engine counts what its models imply on the texts that it emitted, no baseline needed: `.agrees`, `.message`."""
+    """Whether the engine counts what its models imply on the texts that it emitted, no baseline
+    needed: `.agrees`, `.message`.
+    """
     with _told():
         return session_of(request.config).suite.oracle(specdec_case)
 
 
 @pytest.fixture
 def specdec_supported(request: pytest.FixtureRequest, specdec_case: Case) -> None:
-    """Skips the test, with the engine's reason, where the engine cannot run the case: `usefixtures("specdec_supported")`."""
+    """Skips the test, with the engine's reason, where the engine cannot run the case:
+    `usefixtures("specdec_supported")`.
+    """
     with _told():
         reason = session_of(request.config).suite.unsupported(specdec_case)
     if reason is not None:
@@ -154,14 +184,18 @@ def specdec_supported(request: pytest.FixtureRequest, specdec_case: Case) -> Non
 
 @pytest.fixture
 def specdec_verifier(request: pytest.FixtureRequest) -> Callable[..., object]:
-    """The sampler under test for `assert_lossless`: --specdec-verifier's, or our own rejection rule. Override it with yours."""
+    """The sampler under test for `assert_lossless`: --specdec-verifier's, or our own rejection
+    rule. Override it with yours.
+    """
     with _told():
         return session_of(request.config).verifier()
 
 
 @pytest.fixture
 def specdec_speech(request: pytest.FixtureRequest, specdec_case: Case) -> Speech:
-    """The case's first text as sound, through the decoder that its marker names; .html and .wav reports keep it."""
+    """The case's first text as sound, through the decoder that its marker names; .html and .wav
+    reports keep it.
+    """
     with _told():
         return session_of(request.config).speech(specdec_case)
 
@@ -175,7 +209,9 @@ def specdec_costs(request: pytest.FixtureRequest, specdec_case: Case) -> CostPro
 
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
-    """Turn our own errors, and imports that an extra would mend, into a test error of one message, without our traceback."""
+    """Turn our own errors, and imports that an extra would mend, into a test error of one message,
+    without our traceback.
+    """
     try:
         with naming_extras():
             yield

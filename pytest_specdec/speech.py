@@ -1,4 +1,6 @@
-"""A text of a speech model as sound: what the user's decoder makes of its tokens, as WAV and as a spectrogram."""
+"""A text of a speech model as sound: what the user's decoder makes of its tokens, as WAV and as a
+spectrogram.
+"""
 
 from __future__ import annotations
 
@@ -35,16 +37,26 @@ class Speech:
 
     @classmethod
     def of(cls, decoder: Decoder, ids: Sequence[int], text: str) -> Speech:
-        """Decode token ids. Raises RequestError where the decoder returns no sound; its own errors are its own."""
+        """Decode token ids. Raises RequestError where the decoder returns no sound; its own errors
+        are its own.
+        """
         made = decoder(ids)
         try:
             rate, samples = made
             rate, sound = int(rate), np.asarray(samples, dtype=np.float64)
-        except (TypeError, ValueError, OverflowError, RuntimeError) as problem:  # the last is torch's, of tensors with gradients
-            raise RequestError(f"the speech decoder gives no sound ({problem}); return (rate, samples) from it") from problem
+        except (
+            TypeError,
+            ValueError,
+            OverflowError,
+            RuntimeError,
+        ) as problem:  # the last is torch's, of tensors with gradients
+            raise RequestError(
+                f"the speech decoder gives no sound ({problem}); return (rate, samples) from it"
+            ) from problem
         if sound.ndim != 1 or not sound.size or not np.isfinite(sound).all() or not rate > 0:
             raise RequestError(
-                f"the speech decoder gives {sound.shape} samples at {rate} a second; return (rate, samples), samples finite and "
+                f"the speech decoder gives {sound.shape} samples at {rate} a second; return (rate, "
+                "samples), samples finite and "
                 "in one dimension"
             )
         return cls(rate, sound, text, tuple(ids))
@@ -58,19 +70,27 @@ class Speech:
         from scipy.io import wavfile
 
         file = io.BytesIO()
-        wavfile.write(file, self.rate, np.rint(np.clip(self.samples, -1, 1) * 32767).astype(np.int16))
+        wavfile.write(
+            file, self.rate, np.rint(np.clip(self.samples, -1, 1) * 32767).astype(np.int16)
+        )
         return file.getvalue()
 
     def spectrogram(self) -> NDArray[np.float64]:
-        """(frequencies, frames): levels in dB below the loudest, low frequencies first, at least -70."""
+        """(frequencies, frames): levels in dB below the loudest, low frequencies first, at least
+        -70.
+        """
         from scipy import signal
 
         size = 1 << max(_LEAST_WINDOW, math.ceil(math.log2(_WINDOW_SECONDS * self.rate)))
         step = max(1, round(_STEP_SECONDS * self.rate))
         padded = np.pad(self.samples, (0, max(0, size - len(self.samples))))
-        transform = signal.ShortTimeFFT(signal.windows.hann(size, sym=False), hop=step, fs=self.rate)
+        transform = signal.ShortTimeFFT(
+            signal.windows.hann(size, sym=False), hop=step, fs=self.rate
+        )
         power = transform.spectrogram(padded)
-        levels: NDArray[np.float64] = 10 * np.log10(np.maximum(power / max(power.max(), 1e-30), 10 ** (-_RANGE_DB / 10)))
+        levels: NDArray[np.float64] = 10 * np.log10(
+            np.maximum(power / max(power.max(), 1e-30), 10 ** (-_RANGE_DB / 10))
+        )
         return levels
 
     def picture(self) -> bytes:
@@ -83,6 +103,13 @@ def _png(grey: NDArray[np.uint8]) -> bytes:
     """A grey picture (rows, columns) as a PNG file (RFC 2083): header, rows without filter, end."""
     rows, columns = grey.shape
     lines = b"".join(b"\0" + row.tobytes() for row in grey)
-    parts = ((b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
-    chunks = (struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts)
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(lines, 9)),
+        (b"IEND", b""),
+    )
+    chunks = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)

@@ -2,7 +2,8 @@
 
     python tests/agreement.py > docs/agreement.md
 
-Decode emits texts and counts its rounds; replay computes, on the same texts, what it should have counted.
+Decode emits texts and counts its rounds; replay computes, on the same texts, what it should have
+counted.
 """
 
 from __future__ import annotations
@@ -50,14 +51,25 @@ class Agreement:
     z: np.ndarray
     """(k,): difference of accepted tokens at each position in standard errors."""
     unequal: int
-    """Texts whose rounds differ from replay's; meant at temperature 0 and for prompt lookup, where nothing is random."""
+    """Texts whose rounds differ from replay's; meant at temperature 0 and for prompt lookup, where
+    nothing is random.
+    """
 
 
-def agree(pair: Pair, name: str, rule: str, sampling: Sampling, *, k: int = K, rounds: int = ROUNDS, seed: int = 0) -> Agreement:
+def agree(
+    pair: Pair,
+    name: str,
+    rule: str,
+    sampling: Sampling,
+    *,
+    k: int = K,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+) -> Agreement:
     """Decode until so many rounds are counted, replay the texts, compare.
 
-    Given the texts, the deviations of different prompts are independent and have mean zero; their squares sum to the
-    variance of their sum.
+    Given the texts, the deviations of different prompts are independent and have mean zero; their
+    squares sum to the variance of their sum.
     """
     drafter, depth = DRAFTERS[name]
     k = min(k, 3) if name == "own heads" else k
@@ -65,19 +77,35 @@ def agree(pair: Pair, name: str, rule: str, sampling: Sampling, *, k: int = K, r
     for turn in itertools.count(seed):
         decoded = pair.decode(drafter, k, depth, rule, sampling, turn)
         model = pair.draft if drafter == "draft" else drafter
-        (scores,) = text_scores(pair.target, [DrafterPlan(model, depth, k)], decoded.texts, sampling)
+        (scores,) = text_scores(
+            pair.target, [DrafterPlan(model, depth, k)], decoded.texts, sampling
+        )
         field = scores.field(rule)
         counted.add(decoded.counts)
         expected.add(expected_counts(field, k))
         unequal += sum(
-            one != other for one, other in zip(inside(decoded), sample_rounds(field, k, np.random.default_rng(0)), strict=True)
+            one != other
+            for one, other in zip(
+                inside(decoded), sample_rounds(field, k, np.random.default_rng(0)), strict=True
+            )
         )
         if counted.rounds >= rounds or sampling.temperature == 0:
             break
     deviation = counted.accepted - expected.accepted
     spread = np.sqrt((deviation**2).sum(0))
     z = np.divide(deviation.sum(0), spread, out=np.zeros(k), where=spread > 0)
-    return Agreement(name, rule, k, depth, sampling, int(counted.rounds), counted.length, expected.length, z, unequal)
+    return Agreement(
+        name,
+        rule,
+        k,
+        depth,
+        sampling,
+        int(counted.rounds),
+        counted.length,
+        expected.length,
+        z,
+        unequal,
+    )
 
 
 class Tally:
@@ -98,7 +126,10 @@ class Tally:
 def inside(decoded: Decoded) -> list[list[tuple[int, int]]]:
     """Start and number accepted of the rounds that are counted."""
     pairs = zip(decoded.texts, decoded.rounds, strict=True)
-    return [[(one.start, one.accepted) for one in rounds if one.start + decoded.k <= len(text.ids)] for text, rounds in pairs]
+    return [
+        [(one.start, one.accepted) for one in rounds if one.start + decoded.k <= len(text.ids)]
+        for text, rounds in pairs
+    ]
 
 
 def certain(cell: Agreement) -> bool:
@@ -116,17 +147,34 @@ def cells(pair: Pair, rounds: int = ROUNDS) -> Iterator[Agreement]:
 
 def main() -> None:
     print("# Replay and decode, cell by cell\n")
-    print("Made by `make agreement`: the embedded pair, 80 prompts, 96 new tokens each, decoded until at least 5,000 rounds are")
-    print("counted (once at temperature 0). *decoded* is the acceptance length that decode counted, *replayed* what replay")
-    print("expects given decode's texts, without a single draft. At temperature 0, and for prompt lookup, nothing is random")
-    print("given the text, and every round must be equal; else the column gives, position by position, how many standard")
+    print(
+        "Made by `make agreement`: the embedded pair, 80 prompts, 96 new tokens each, decoded "
+        "until at least 5,000 rounds are"
+    )
+    print(
+        "counted (once at temperature 0). *decoded* is the acceptance length that decode counted, "
+        "*replayed* what replay"
+    )
+    print(
+        "expects given decode's texts, without a single draft. At temperature 0, and for prompt "
+        "lookup, nothing is random"
+    )
+    print(
+        "given the text, and every round must be equal; else the column gives, position by "
+        "position, how many standard"
+    )
     print("errors the accepted tokens lie apart.\n")
     print("| drafter | k | rule | sampling | rounds | decoded | replayed | apart |")
     print("|---|---|---|---|---|---|---|---|")
     for cell in cells(Pair.load()):
-        apart = f"{cell.unequal} texts differ" if certain(cell) else " ".join(f"{z:+.1f}" for z in cell.z)
+        apart = (
+            f"{cell.unequal} texts differ"
+            if certain(cell)
+            else " ".join(f"{z:+.1f}" for z in cell.z)
+        )
         print(
-            f"| {cell.drafter} | {cell.k} | {cell.rule} | {cell.sampling.suffix} | {cell.rounds} | {cell.counted:.3f} "
+            f"| {cell.drafter} | {cell.k} | {cell.rule} | {cell.sampling.suffix} | {cell.rounds} | "
+            f"{cell.counted:.3f} "
             f"| {cell.expected:.3f} | {apart} |",
             flush=True,
         )

@@ -11,7 +11,8 @@ import pytest
 if TYPE_CHECKING:
     from helpers.embedded import Pair
 
-# Before anything imports torch: the models are tiny, and two threads beside another busy process thrash.
+# Before anything imports torch: the models are tiny, and two threads beside another busy process
+# thrash.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = ["pytester"]

@@ -1,4 +1,6 @@
-"""README and docs say what is true: python examples run, and every option stands in the reference."""
+"""README and docs say what is true: python examples run, and every option stands in the
+reference.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,11 @@ def test_python_examples_run(code: str) -> None:
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_every_option_stands_in_the_reference(option) -> None:
-    (row,) = [line for line in REFERENCE.splitlines() if line.startswith((f"| `{option.flag}=", f"| `{option.flag}`"))]
+    (row,) = [
+        line
+        for line in REFERENCE.splitlines()
+        if line.startswith((f"| `{option.flag}=", f"| `{option.flag}`"))
+    ]
     assert (f"`{option.ini_name}`" in row) == option.ini
 
 
@@ -42,22 +48,37 @@ def test_every_marker_argument_stands_in_the_reference_and_in_the_marker_line() 
 
 
 def test_every_fixture_stands_in_the_reference() -> None:
-    fixtures = {name for name, made in vars(plugin).items() if name.startswith("specdec_") and callable(made)}
+    fixtures = {
+        name
+        for name, made in vars(plugin).items()
+        if name.startswith("specdec_") and callable(made)
+    }
     assert fixtures >= {"specdec_run", "specdec_baseline", "specdec_speech"}
     (table,) = re.findall(r"## Fixtures\n(.*?)\n## ", REFERENCE, re.S)
-    named = {name for line in table.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    named = {
+        name
+        for line in table.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
     assert named == fixtures
 
 
 def test_every_field_of_the_json_report_stands_in_the_reference() -> None:
-    (told,) = re.findall(r"^`--specdec-report=FILE\.json` writes .*?(?=\n\n|\Z)", REFERENCE, re.S | re.M)
+    (told,) = re.findall(
+        r"^`--specdec-report=FILE\.json` writes .*?(?=\n\n|\Z)", REFERENCE, re.S | re.M
+    )
     fields = set(ReportRow.__annotations__) - {"utterance"}
-    assert [name for name in sorted(fields | set(SamplesRow.__annotations__)) if f"`{name}`" not in told] == []
+    assert [
+        name for name in sorted(fields | set(SamplesRow.__annotations__)) if f"`{name}`" not in told
+    ] == []
 
 
 def test_every_ending_and_language_stands_in_the_options_row() -> None:
     for name, values in (("report", REPORTS), ("language", LANGUAGES)):
-        (row,) = [line for line in REFERENCE.splitlines() if line.startswith(f"| `--specdec-{name}=")]
+        (row,) = [
+            line for line in REFERENCE.splitlines() if line.startswith(f"| `--specdec-{name}=")
+        ]
         assert [value for value in values if f"`{value}`" not in row] == []
 
 
@@ -70,8 +91,15 @@ def test_the_defaults_in_the_reference_are_the_codes() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_and_make_targets_that_pages_name_exist(page: Path) -> None:
     text = page.read_text()
-    named = [ROOT / name for name in re.findall(r"`((?:tests|suites|docs|benchmarks)/[\w/.-]+\.\w+)`", text)]
+    named = [
+        ROOT / name
+        for name in re.findall(r"`((?:tests|suites|docs|benchmarks)/[\w/.-]+\.\w+)`", text)
+    ]
     linked = [page.parent / name for name in re.findall(r"\]\(([\w/.-]+\.md)\)", text)]
     assert [str(path) for path in named + linked if not path.exists()] == []
     makefile = (ROOT / "Makefile").read_text()
-    assert [name for name in re.findall(r"(?:`|^)make ([a-z][a-z-]*)", text, re.M) if f"\n{name}:" not in makefile] == []
+    assert [
+        name
+        for name in re.findall(r"(?:`|^)make ([a-z][a-z-]*)", text, re.M)
+        if f"\n{name}:" not in makefile
+    ] == []

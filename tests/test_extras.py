@@ -1,4 +1,6 @@
-"""Without the extra `models`: one message that names it, wherever torch would have been imported."""
+"""Without the extra `models`: one message that names it, wherever torch would have been
+imported.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +32,30 @@ PROMPTS = "suites/text/prompts.jsonl"
 
 
 def without(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", WITHOUT + code], capture_output=True, text=True, check=False, cwd=ROOT)
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT + code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         ["costs", "--target", TARGET],
-        ["policies", "--target", TARGET, "--draft", DRAFT, "--prompts", PROMPTS, "--costs", "suites/text/costs.json"],
+        [
+            "policies",
+            "--target",
+            TARGET,
+            "--draft",
+            DRAFT,
+            "--prompts",
+            PROMPTS,
+            "--costs",
+            "suites/text/costs.json",
+        ],
     ],
     ids=lambda arguments: arguments[0],
 )
@@ -65,11 +83,17 @@ def test_imports_name_the_extra_and_are_import_errors() -> None:
     ("engine", "status", "told"),
     [
         ("replay", 4, f"ERROR: {MESSAGE}"),
-        ("transformers", 1, f"--specdec-engine=transformers: {MESSAGE}, or record a trace elsewhere"),
+        (
+            "transformers",
+            1,
+            f"--specdec-engine=transformers: {MESSAGE}, or record a trace elsewhere",
+        ),
     ],
     ids=["replay", "transformers"],
 )
-def test_a_gate_names_the_extra_in_place_of_a_traceback(engine: str, status: int, told: str, tmp_path: Path) -> None:
+def test_a_gate_names_the_extra_in_place_of_a_traceback(
+    engine: str, status: int, told: str, tmp_path: Path
+) -> None:
     test = (
         "import pytest\n"
         f"@pytest.mark.specdec(target={TARGET!r}, drafter={DRAFT!r}, k=[4], temperature=0)\n"
@@ -79,7 +103,15 @@ def test_a_gate_names_the_extra_in_place_of_a_traceback(engine: str, status: int
     (tmp_path / "test_it.py").write_text(test)
     (tmp_path / "prompts.jsonl").write_text('{"category": "all", "prompt": "a"}\n')
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    command = ["-p", "no:cacheprovider", "-q", "--rootdir", str(tmp_path), str(tmp_path), f"--specdec-engine={engine}"]
+    command = [
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        "--rootdir",
+        str(tmp_path),
+        str(tmp_path),
+        f"--specdec-engine={engine}",
+    ]
     done = without(f"import pytest\nsys.exit(pytest.main({command!r}))")
     assert done.returncode == status
     lines = (done.stdout + done.stderr).splitlines()
@@ -107,7 +139,9 @@ def test_tests_that_need_no_engine_run_without_the_extra(tmp_path: Path) -> None
     (tmp_path / "test_it.py").write_text(SKIPPED.format(target=TARGET, draft=DRAFT))
     (tmp_path / "prompts.jsonl").write_text('{"category": "all", "prompt": "a"}\n')
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    done = without(f"import pytest\nsys.exit(pytest.main({['-p', 'no:cacheprovider', '--rootdir', *[str(tmp_path)] * 2]!r}))")
+    done = without(
+        f"import pytest\nsys.exit(pytest.main({['-p', 'no:cacheprovider', '--rootdir', *[str(tmp_path)] * 2]!r}))"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed, 2 skipped" in done.stdout
 

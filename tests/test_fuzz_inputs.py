@@ -1,4 +1,6 @@
-"""A slice of `benchmarks/fuzz_inputs.py`: every reader refuses mutants with our own errors, and accepts no nonsense."""
+"""A slice of `benchmarks/fuzz_inputs.py`: every reader refuses mutants with our own errors, and
+accepts no nonsense.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,21 @@ from pytest_specdec.cases.prompts import Prompt
 
 MUTANTS = 60
 NAMES = (
-    "records", "texts", "token maps", "evidence", "prompts", "profiles", "traces", "config.json", "safetensors headers",
-    "weight indexes", "other checkpoint files", "URLs", "options", "markers",
-)  # fmt: skip
+    "records",
+    "texts",
+    "token maps",
+    "evidence",
+    "prompts",
+    "profiles",
+    "traces",
+    "config.json",
+    "safetensors headers",
+    "weight indexes",
+    "other checkpoint files",
+    "URLs",
+    "options",
+    "markers",
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +39,13 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_mutants_are_refused_in_our_own_words_or_make_sense(every: dict[str, Kind], name: str, tmp_path: Path) -> None:
+def test_mutants_are_refused_in_our_own_words_or_make_sense(
+    every: dict[str, Kind], name: str, tmp_path: Path
+) -> None:
     assert tuple(every) == NAMES
-    others = [original for other in every.values() if other.name != name for original in other.originals]
+    others = [
+        original for other in every.values() if other.name != name for original in other.originals
+    ]
     result = fuzz(every[name], others, MUTANTS, 1, tmp_path)
     assert result.faults == []
     assert result.refused > 0
@@ -35,7 +53,10 @@ def test_mutants_are_refused_in_our_own_words_or_make_sense(every: dict[str, Kin
 
 
 def test_a_mutant_can_be_made_again() -> None:
-    made = [mutate(b'{"a": [1, 2, {"b": "x"}]}', [b"other"], random.Random(seed)) for seed in (*range(50), *range(50))]
+    made = [
+        mutate(b'{"a": [1, 2, {"b": "x"}]}', [b"other"], random.Random(seed))
+        for seed in (*range(50), *range(50))
+    ]
     assert made[:50] == made[50:]
     assert len({name for name, _ in made}) > 10
 
@@ -44,7 +65,9 @@ def test_the_fuzzer_sees_foreign_errors_slow_readers_and_nonsense(tmp_path: Path
     def reads(raw: bytes, folder: Path) -> str:
         return raw.decode()
 
-    kind = Kind("texts", [b'{"a": "b"}'], reads, lambda value: iter(["short"] if len(value) < 5 else []))
+    kind = Kind(
+        "texts", [b'{"a": "b"}'], reads, lambda value: iter(["short"] if len(value) < 5 else [])
+    )
     faults = " ".join(fuzz(kind, [b"{}"], 200, 0, tmp_path).faults)
     assert "UnicodeDecodeError" in faults
     assert "accepted: short" in faults

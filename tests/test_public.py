@@ -31,7 +31,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_a_stored_baseline_knows_its_metrics() -> None:
-    baseline = pytest_specdec.load_baseline(ROOT / "baselines" / "text" / "text-draft-k8-depth0-t1.json")
+    baseline = pytest_specdec.load_baseline(
+        ROOT / "baselines" / "text" / "text-draft-k8-depth0-t1.json"
+    )
     counts = baseline.as_counts()
     for name in ("acceptance_length", "acceptance_rate", "expected_accepted"):
         assert getattr(baseline, name) == getattr(counts, name)
@@ -52,7 +54,9 @@ def test_replay_takes_paths_and_gives_counts(tiny_target: Path, tiny_draft: Path
     counts = pytest_specdec.replay(str(tiny_target), str(tiny_draft), texts, k=4)
     assert counts.k == 4
     assert 1 < counts.acceptance_length < 5
-    assert pytest_specdec.replay(str(tiny_target), str(tiny_target), texts, k=4).acceptance_length == pytest.approx(5)
+    assert pytest_specdec.replay(
+        str(tiny_target), str(tiny_target), texts, k=4
+    ).acceptance_length == pytest.approx(5)
 
 
 def test_replay_refuses_what_it_cannot_measure(tiny_target: Path, tiny_draft: Path) -> None:
@@ -66,13 +70,19 @@ def test_replay_refuses_what_it_cannot_measure(tiny_target: Path, tiny_draft: Pa
     with pytest.raises(MeasurementError, match="no text is long enough for a round of k=40"):
         pytest_specdec.replay(str(tiny_target), str(tiny_draft), texts, k=40)
     with pytest.raises(RequestError, match="longer than the context"):
-        pytest_specdec.replay(str(tiny_target), str(tiny_draft), texts_from_ids([[0] * 200], [3]), k=4)
+        pytest_specdec.replay(
+            str(tiny_target), str(tiny_draft), texts_from_ids([[0] * 200], [3]), k=4
+        )
 
 
 def test_a_drafter_that_is_refused_costs_no_loading_of_its_target(
     tiny_target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = edit_config(Path(shutil.copytree(tiny_target, tmp_path / "head")), draft_vocab_size=16)
-    monkeypatch.setattr("pytest_specdec.decoding.loading.load_model", lambda *arguments: pytest.fail("loaded"))
+    monkeypatch.setattr(
+        "pytest_specdec.decoding.loading.load_model", lambda *arguments: pytest.fail("loaded")
+    )
     with pytest.raises(RequestError, match="holds an EAGLE-3 head"):
-        pytest_specdec.replay(str(tiny_target), str(folder), texts_from_ids([[0, *range(2, 12)]], [3]), k=4)
+        pytest_specdec.replay(
+            str(tiny_target), str(folder), texts_from_ids([[0, *range(2, 12)]], [3]), k=4
+        )

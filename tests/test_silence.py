@@ -9,7 +9,9 @@ import pytest
 HEAVY = ("torch", "transformers", "numpy", "scipy", "msgspec", "tokenizers", "tqdm")
 
 
-def test_collecting_imports_nothing_heavy_through_us(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_collecting_imports_nothing_heavy_through_us(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile("def test_one(): pass")
     pytester.makeconftest(f"""

@@ -20,7 +20,12 @@ RATE = 16_000
 
 
 def tone(hertz: float, seconds: float = 0.5) -> Speech:
-    return Speech(RATE, 0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * RATE)) / RATE), "tone", (1, 2))
+    return Speech(
+        RATE,
+        0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * RATE)) / RATE),
+        "tone",
+        (1, 2),
+    )
 
 
 def unpacked(png: bytes) -> np.ndarray:
@@ -30,12 +35,16 @@ def unpacked(png: bytes) -> np.ndarray:
     while at < len(png):
         (length,) = struct.unpack(">I", png[at : at + 4])
         kind, body = png[at + 4 : at + 8], png[at + 8 : at + 8 + length]
-        assert struct.unpack(">I", png[at + 8 + length : at + 12 + length]) == (zlib.crc32(kind + body),)
+        assert struct.unpack(">I", png[at + 8 + length : at + 12 + length]) == (
+            zlib.crc32(kind + body),
+        )
         parts[kind] = body
         at += 12 + length
     columns, rows, depth, colour = struct.unpack(">IIBB", parts[b"IHDR"][:10])
     assert (depth, colour) == (8, 0)
-    return np.frombuffer(zlib.decompress(parts[b"IDAT"]), np.uint8).reshape(rows, columns + 1)[:, 1:]
+    return np.frombuffer(zlib.decompress(parts[b"IDAT"]), np.uint8).reshape(rows, columns + 1)[
+        :, 1:
+    ]
 
 
 def test_the_wav_file_holds_the_samples() -> None:

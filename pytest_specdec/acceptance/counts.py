@@ -12,10 +12,11 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Rounds, drafted and accepted tokens per prompt: integers when counted, expectations when replayed.
+    """Rounds, drafted and accepted tokens per prompt: integers when counted, expectations when
+    replayed.
 
-    `rounds` is (prompts,), `drafted` and `accepted` are (prompts, k): how many rounds proposed, and accepted,
-    draft position i. Counts of the same k add up prompt by prompt with `merge`.
+    `rounds` is (prompts,), `drafted` and `accepted` are (prompts, k): how many rounds proposed, and
+    accepted, draft position i. Counts of the same k add up prompt by prompt with `merge`.
     """
 
     prompts: tuple[str, ...]
@@ -24,18 +25,33 @@ class Counts:
     drafted: Array
     accepted: Array
     emitted: Array | None = None
-    """(prompts,): tokens of each whole text after its first new one; None where the engine does not give them."""
+    """(prompts,): tokens of each whole text after its first new one; None where the engine does not
+    give them.
+    """
     passes: Array | None = None
-    """(prompts,): passes of the target that emitted them, those with nothing left to draft included."""
+    """(prompts,): passes of the target that emitted them, those with nothing left to draft
+    included.
+    """
 
     def __post_init__(self) -> None:
         rows = len(self.prompts)
-        if len(self.categories) != rows or self.rounds.shape != (rows,) or self.drafted.shape[:1] != (rows,):
-            raise ValueError(f"counts of {rows} prompts need one category, rounds entry and drafted row each")
+        if (
+            len(self.categories) != rows
+            or self.rounds.shape != (rows,)
+            or self.drafted.shape[:1] != (rows,)
+        ):
+            raise ValueError(
+                f"counts of {rows} prompts need one category, rounds entry and drafted row each"
+            )
         if self.drafted.shape != self.accepted.shape or self.drafted.ndim != 2:
-            raise ValueError(f"drafted {self.drafted.shape} and accepted {self.accepted.shape} must both be (prompts, k)")
+            raise ValueError(
+                f"drafted {self.drafted.shape} and accepted {self.accepted.shape} must both be "
+                "(prompts, k)"
+            )
         if (self.emitted is None) != (self.passes is None):
-            raise ValueError("emitted tokens and the passes that emitted them go together; give both or neither")
+            raise ValueError(
+                "emitted tokens and the passes that emitted them go together; give both or neither"
+            )
 
     @property
     def k(self) -> int:
@@ -63,10 +79,11 @@ class Counts:
 
     @property
     def request_length(self) -> float:
-        """Tokens of a whole request per pass of the target, pooled over prompts; nan where they are not known.
+        """Tokens of a whole request per pass of the target, pooled over prompts; nan where they are
+        not known.
 
-        What a request gets, over the same tokens for every k: the acceptance length counts the rounds with room for all k drafts
-        alone, and so other rounds for another k.
+        What a request gets, over the same tokens for every k: the acceptance length counts the
+        rounds with room for all k drafts alone, and so other rounds for another k.
         """
         if self.emitted is None or self.passes is None:
             return float("nan")
@@ -75,31 +92,51 @@ class Counts:
     @property
     def request_error(self) -> float:
         """Standard error of the request length, as `standard_error`; nan where it is not known."""
-        if self.emitted is None or self.passes is None or len(self.prompts) < 2 or not self.passes.sum() > 0:
+        if (
+            self.emitted is None
+            or self.passes is None
+            or len(self.prompts) < 2
+            or not self.passes.sum() > 0
+        ):
             return float("nan")
         residuals = (self.emitted - self.request_length * self.passes) / self.passes.sum()
         return float(np.std(residuals, ddof=1) * np.sqrt(len(self.prompts)))
 
     @property
     def residuals(self) -> Array:
-        """(prompts,): each prompt's accepted tokens beyond the pooled mean of its rounds, over all rounds; they sum to 0."""
-        residuals: Array = (self.accepted.sum(1) - self.expected_accepted * self.rounds) / self.total_rounds
+        """(prompts,): each prompt's accepted tokens beyond the pooled mean of its rounds, over all
+        rounds; they sum to 0.
+        """
+        residuals: Array = (
+            self.accepted.sum(1) - self.expected_accepted * self.rounds
+        ) / self.total_rounds
         return residuals
 
     @property
     def standard_error(self) -> float:
-        """Of the acceptance length, over prompts like these: the delta method for a ratio, clustered by prompt.
+        """Of the acceptance length, over prompts like these: the delta method for a ratio,
+        clustered by prompt.
 
         nan with fewer than two prompts.
         """
         prompts = len(self.prompts)
-        return float(np.std(self.residuals, ddof=1) * np.sqrt(prompts)) if prompts > 1 else float("nan")
+        return (
+            float(np.std(self.residuals, ddof=1) * np.sqrt(prompts))
+            if prompts > 1
+            else float("nan")
+        )
 
     @property
     def macro_acceptance_length(self) -> float:
-        """The mean over prompts of each prompt's own acceptance length: another quantity, never gated."""
+        """The mean over prompts of each prompt's own acceptance length: another quantity, never
+        gated.
+        """
         seen = self.rounds > 0
-        return float(np.mean(1.0 + self.accepted.sum(1)[seen] / self.rounds[seen])) if seen.any() else float("nan")
+        return (
+            float(np.mean(1.0 + self.accepted.sum(1)[seen] / self.rounds[seen]))
+            if seen.any()
+            else float("nan")
+        )
 
     @property
     def efficiency(self) -> float:
@@ -108,16 +145,21 @@ class Counts:
 
     @property
     def survival(self) -> Array:
-        """(k,): the share of rounds that accepted positions 1..i, what vLLM calls the per-position rate."""
+        """(k,): the share of rounds that accepted positions 1..i, what vLLM calls the per-position
+        rate.
+        """
         drafted = self.drafted.sum(0)
-        share: Array = np.divide(self.accepted.sum(0), drafted, out=np.full(self.k, np.nan), where=drafted > 0)
+        share: Array = np.divide(
+            self.accepted.sum(0), drafted, out=np.full(self.k, np.nan), where=drafted > 0
+        )
         return share
 
     @property
     def conditional(self) -> Array:
         """(k,): P(position i accepted | 1..i-1 accepted); nan past the last position ever reached.
 
-        Where rounds draft different numbers of tokens it is a ratio over different rounds, and 1 at most.
+        Where rounds draft different numbers of tokens it is a ratio over different rounds, and 1 at
+        most.
         """
         survival = self.survival
         before = np.concatenate([[1.0], survival[:-1]])
@@ -139,12 +181,19 @@ class Counts:
     def by_category(self) -> dict[str, Counts]:
         """One `Counts` per prompt category, in order of appearance."""
         names = dict.fromkeys(self.categories)
-        return {name: self.select([row for row, own in enumerate(self.categories) if own == name]) for name in names}
+        return {
+            name: self.select([row for row, own in enumerate(self.categories) if own == name])
+            for name in names
+        }
 
     def merge(self, other: Counts) -> Counts:
-        """Add another run's counts: same prompts add up, new prompts are appended. Raises ValueError for another k."""
+        """Add another run's counts: same prompts add up, new prompts are appended. Raises
+        ValueError for another k.
+        """
         if other.k != self.k:
-            raise ValueError(f"counts of k={self.k} and k={other.k} do not add; merge runs of one k")
+            raise ValueError(
+                f"counts of k={self.k} and k={other.k} do not add; merge runs of one k"
+            )
         rows = {key: row for row, key in enumerate(self.prompts)}
         twins = [rows.get(key) for key in other.prompts]
         fresh = other.select([row for row, twin in enumerate(twins) if twin is None])

@@ -13,7 +13,9 @@ from .renewal import AcceptanceField
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """Mean, standard deviation (of a sample, n - 1) and extremes over samples; nan where they do not exist."""
+    """Mean, standard deviation (of a sample, n - 1) and extremes over samples; nan where they do
+    not exist.
+    """
 
     mean: float
     deviation: float
@@ -30,7 +32,9 @@ class Spread:
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """One round a prompt, from its own context: `survival` (samples, k) is the chance that it accepts drafts 1..i."""
+    """One round a prompt, from its own context: `survival` (samples, k) is the chance that it
+    accepts drafts 1..i.
+    """
 
     prompts: tuple[str, ...]
     survival: Array
@@ -43,15 +47,31 @@ class Samples:
         rows = np.flatnonzero(field.starts + k <= field.lengths)
         starts = field.starts[rows]
         steps = starts[:, None] + np.arange(k)
-        window = dataclasses.replace(field, accept=field.accept[rows[:, None], :, steps].swapaxes(1, 2))
-        drafted = np.full(rows.shape, k) if field.available is None else np.minimum(field.available[rows, starts], k)
-        return cls(tuple(field.prompts[row] for row in rows), window.survival(drafted[:, None], k)[:, 0], drafted.astype(float))
+        window = dataclasses.replace(
+            field, accept=field.accept[rows[:, None], :, steps].swapaxes(1, 2)
+        )
+        drafted = (
+            np.full(rows.shape, k)
+            if field.available is None
+            else np.minimum(field.available[rows, starts], k)
+        )
+        return cls(
+            tuple(field.prompts[row] for row in rows),
+            window.survival(drafted[:, None], k)[:, 0],
+            drafted.astype(float),
+        )
 
     @classmethod
     def together(cls, parts: Sequence[Samples]) -> Samples:
         """The samples of several runs."""
         prompts = tuple(prompt for part in parts for prompt in part.prompts)
-        return cls(prompts, *(np.concatenate([getattr(part, name) for part in parts]) for name in ("survival", "drafted")))
+        return cls(
+            prompts,
+            *(
+                np.concatenate([getattr(part, name) for part in parts])
+                for name in ("survival", "drafted")
+            ),
+        )
 
     @property
     def accepted(self) -> Array:
@@ -66,6 +86,8 @@ class Samples:
         return share
 
     def worst(self, most: int) -> list[tuple[str, float]]:
-        """The prompts whose rounds accept least, with their expected accepted tokens, least first."""
+        """The prompts whose rounds accept least, with their expected accepted tokens, least
+        first.
+        """
         order = np.argsort(self.accepted, kind="stable")[:most]
         return [(self.prompts[at], float(self.accepted[at])) for at in order.tolist()]

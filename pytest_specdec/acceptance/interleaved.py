@@ -1,9 +1,11 @@
-"""Scores of the judged tokens alone, where a text interleaves them with given ones: audio tokens among text tokens.
+"""Scores of the judged tokens alone, where a text interleaves them with given ones: audio tokens
+among text tokens.
 
-A new text runs in steps of `every` tokens, of which the last is judged. The given tokens of a step are known before its
-judged one is drafted, so a round of k drafts spans k steps, a drafter's pass starts right before a judged token, and
-its heads 0, every, 2 every ... draft those of the following steps. What is left is a stream of judged tokens with
-heads of its own, and everything known of plain texts holds for it.
+A new text runs in steps of `every` tokens, of which the last is judged. The given tokens of a step
+are known before its judged one is drafted, so a round of k drafts spans k steps, a drafter's pass
+starts right before a judged token, and its heads 0, every, 2 every ... draft those of the following
+steps. What is left is a stream of judged tokens with heads of its own, and everything known of
+plain texts holds for it.
 """
 
 from __future__ import annotations
@@ -33,13 +35,19 @@ def judged_tokens(new: Sequence[int], judged: JudgedRange) -> list[int]:
     return found
 
 
-def judged_scores(scores: Scores, texts: Sequence[Text], judged: JudgedRange, *, own_heads: bool = False) -> Scores:
-    """The scores as those of texts that hold nothing but the judged new tokens; the prompt emits the first of them.
+def judged_scores(
+    scores: Scores, texts: Sequence[Text], judged: JudgedRange, *, own_heads: bool = False
+) -> Scores:
+    """The scores as those of texts that hold nothing but the judged new tokens; the prompt emits
+    the first of them.
 
-    `texts` are those that were scored. With `own_heads` a round starts at the target's last emitted token, one step
-    before the first judged draft. Raises MeasurementError where too many texts leave the pattern.
+    `texts` are those that were scored. With `own_heads` a round starts at the target's last emitted
+    token, one step before the first judged draft. Raises MeasurementError where too many texts
+    leave the pattern.
     """
-    counts = np.array([len(judged_tokens(text.ids[text.prompt_length :], judged)) for text in texts])
+    counts = np.array(
+        [len(judged_tokens(text.ids[text.prompt_length :], judged)) for text in texts]
+    )
     _check_pattern(texts, counts, judged)
     first = judged.every - 1 if own_heads else 0
     longest = int(counts.max(initial=0))
@@ -50,7 +58,14 @@ def judged_scores(scores: Scores, texts: Sequence[Text], judged: JudgedRange, *,
         at = text.prompt_length + judged.every - 1 + judged.every * np.arange(count)
         target[row, :count] = scores.target[row, at]
         draft[row, :, :count] = heads[row][:, at]
-    return dataclasses.replace(scores, target=target, draft=draft, starts=np.ones_like(counts), lengths=counts, available=None)
+    return dataclasses.replace(
+        scores,
+        target=target,
+        draft=draft,
+        starts=np.ones_like(counts),
+        lengths=counts,
+        available=None,
+    )
 
 
 def _check_pattern(texts: Sequence[Text], counts: np.ndarray, judged: JudgedRange) -> None:
@@ -58,7 +73,9 @@ def _check_pattern(texts: Sequence[Text], counts: np.ndarray, judged: JudgedRang
     if (whole - counts).sum() > _LOST * whole.sum():
         row = int(np.argmax(whole - counts))
         raise MeasurementError(
-            f"the texts are no steps of {judged.every} tokens whose last one is in {judged.first}:{judged.end}: the one of "
-            f"prompt {texts[row].key} leaves the pattern after {counts[row]} steps; check --specdec-judged and that prompts "
+            f"the texts are no steps of {judged.every} tokens whose last one is in "
+            f"{judged.first}:{judged.end}: the one of "
+            f"prompt {texts[row].key} leaves the pattern after {counts[row]} steps; check "
+            "--specdec-judged and that prompts "
             "end with a whole step"
         )

@@ -1,7 +1,8 @@
 """Prompt lookup: drafts copied from where the text's last tokens stood before.
 
-The rule is transformers' own (`prompt_lookup_num_tokens`): the longest n-gram of at most `NGRAM` tokens that ends the
-text and occurs earlier with something after it; of several places the first. What followed there is the draft.
+The rule is transformers' own (`prompt_lookup_num_tokens`): the longest n-gram of at most `NGRAM`
+tokens that ends the text and occurs earlier with something after it; of several places the first.
+What followed there is the draft.
 """
 
 from __future__ import annotations
@@ -45,8 +46,11 @@ class LookupIndex:
         return []
 
 
-def lookup_matches(ids: Sequence[int], first: int, k: int, ngram: int = NGRAM) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Replay prompt lookup over a text: tokens proposed at each start (length,), and which are the text's own (k, length).
+def lookup_matches(
+    ids: Sequence[int], first: int, k: int, ngram: int = NGRAM
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Replay prompt lookup over a text: tokens proposed at each start (length,), and which are the
+    text's own (k, length).
 
     `matches[i, t]` is whether draft step i of a round that starts at t - i proposed the token at t.
     """
@@ -62,11 +66,13 @@ def lookup_matches(ids: Sequence[int], first: int, k: int, ngram: int = NGRAM) -
     return available, matches
 
 
-def lookup_draft(texts: Sequence[Text], steps: int, longest: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def lookup_draft(
+    texts: Sequence[Text], steps: int, longest: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """What prompt lookup drafts on each text, as scores hold it.
 
-    Returns log-probabilities (texts, steps, longest), 0 where a draft is the text's own token and -inf elsewhere, and
-    the number of tokens that are drafted at each start, (texts, longest).
+    Returns log-probabilities (texts, steps, longest), 0 where a draft is the text's own token and
+    -inf elsewhere, and the number of tokens that are drafted at each start, (texts, longest).
     """
     draft = np.full((len(texts), steps, longest), -np.inf, dtype=np.float32)
     available = np.zeros((len(texts), longest), dtype=np.int64)

@@ -1,8 +1,8 @@
 """Mean and variance of a text's rounds and accepted tokens, exactly.
 
-Given the text, rounds are a Markov chain over positions: a round at t that accepts m tokens is followed by one at
-t + m + 1, whatever came before. One walk backwards over the positions gives the first two moments of every sum over
-its rounds, as one walk forwards gives the first (`renewal`).
+Given the text, rounds are a Markov chain over positions: a round at t that accepts m tokens is
+followed by one at t + m + 1, whatever came before. One walk backwards over the positions gives the
+first two moments of every sum over its rounds, as one walk forwards gives the first (`renewal`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class Moments:
     covariance: Array
 
     def linear(self, per_accepted: float, per_round: float) -> tuple[Array, Array]:
-        """(texts,) each: mean and variance of a sum of so much for each accepted token and so much for each round."""
+        """(texts,) each: mean and variance of a sum of so much for each accepted token and so much
+        for each round.
+        """
         mean = per_accepted * self.accepted + per_round * self.rounds
         variance = (
             per_accepted**2 * self.accepted_variance
@@ -37,16 +39,23 @@ class Moments:
         return mean, np.maximum(variance, 0.0)
 
 
-def round_moments(survival: Array, starts: NDArray[np.int64], played: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Moments:
+def round_moments(
+    survival: Array,
+    starts: NDArray[np.int64],
+    played: NDArray[np.bool_],
+    counted: NDArray[np.bool_],
+) -> Moments:
     """Moments of the rounds from `starts` on.
 
-    `survival` (texts, longest, k) is the chance that a round at each start accepts draft steps 0..i. Rounds follow each
-    other where `played` (texts, longest) and end at the first start that is not; of those only the `counted` ones count.
+    `survival` (texts, longest, k) is the chance that a round at each start accepts draft steps
+    0..i. Rounds follow each other where `played` (texts, longest) and end at the first start that
+    is not; of those only the `counted` ones count.
     """
     texts, longest, k = survival.shape
     distribution = accepted_distribution(survival)
     steps = np.arange(k + 1.0)
-    # By start: E N, E A, E NN, E AA, E NA of the rounds from there on; beyond the text nothing is left to play.
+    # By start: E N, E A, E NN, E AA, E NA of the rounds from there on; beyond the text nothing is
+    # left to play.
     ahead = np.zeros((5, texts, longest + k + 2))
     for start in range(longest - 1, int(starts.min(initial=longest)) - 1, -1):
         one = counted[:, start].astype(float)[:, None]

@@ -1,7 +1,8 @@
 """Drafters that know nothing of the target: what a real one must beat on the same texts.
 
-*Uniform guesses* give every token of the vocabulary the same probability. *Unigrams* give each token its share among
-the new tokens of all other texts. *Prompt lookup* copies from the text itself.
+*Uniform guesses* give every token of the vocabulary the same probability. *Unigrams* give each
+token its share among the new tokens of all other texts. *Prompt lookup* copies from the text
+itself.
 """
 
 from __future__ import annotations
@@ -33,22 +34,38 @@ class References:
 
 
 def reference_counts(
-    scores: Scores, texts: Sequence[Text], *, vocabulary: int, k: int, rule: str, judged: JudgedRange | None = None
+    scores: Scores,
+    texts: Sequence[Text],
+    *,
+    vocabulary: int,
+    k: int,
+    rule: str,
+    judged: JudgedRange | None = None,
 ) -> References:
-    """What the reference drafters would have had accepted on texts whose target log-probabilities are in `scores`.
+    """What the reference drafters would have had accepted on texts whose target log-probabilities
+    are in `scores`.
 
-    `scores` are those of the judged tokens alone where `judged` is given; `vocabulary` is the number of tokens of the
-    target, or of the judged ones.
+    `scores` are those of the judged tokens alone where `judged` is given; `vocabulary` is the
+    number of tokens of the target, or of the judged ones.
     """
-    tokens = [text.ids if judged is None else judged_tokens(text.ids[text.prompt_length :], judged) for text in texts]
+    tokens = [
+        text.ids if judged is None else judged_tokens(text.ids[text.prompt_length :], judged)
+        for text in texts
+    ]
     size = vocabulary if judged is None else judged.end - judged.first
     uniform = np.full((len(texts), 1, scores.target.shape[1]), -math.log(size), dtype=np.float32)
     unigrams = _unigrams(tokens, scores, greedy=rule == "greedy")
     lookup = None
     if judged is None:
         draft, available = lookup_draft(texts, k, scores.target.shape[1])
-        lookup = expected_counts(dataclasses.replace(scores, draft=draft, available=available).field(rule), k)
-    return References(uniform=_counts(scores, uniform, k, rule), unigrams=_counts(scores, unigrams, k, rule), lookup=lookup)
+        lookup = expected_counts(
+            dataclasses.replace(scores, draft=draft, available=available).field(rule), k
+        )
+    return References(
+        uniform=_counts(scores, uniform, k, rule),
+        unigrams=_counts(scores, unigrams, k, rule),
+        lookup=lookup,
+    )
 
 
 def _counts(scores: Scores, draft: np.ndarray, k: int, rule: str) -> Counts:
@@ -56,7 +73,9 @@ def _counts(scores: Scores, draft: np.ndarray, k: int, rule: str) -> Counts:
 
 
 def _unigrams(tokens: Sequence[Sequence[int]], scores: Scores, *, greedy: bool) -> np.ndarray:
-    """(texts, 1, longest): log-probability of each token by its share among the new tokens of all other texts."""
+    """(texts, 1, longest): log-probability of each token by its share among the new tokens of all
+    other texts.
+    """
     starts = scores.starts.tolist()
     new = [own[start:] for own, start in zip(tokens, starts, strict=True)]
     everywhere = collections.Counter(token for own in new for token in own)

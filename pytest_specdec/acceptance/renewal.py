@@ -1,9 +1,9 @@
 """Rounds as a renewal process over the positions of a given text.
 
-Conditional on the text, a round that starts at position t accepts at least i draft tokens with a known probability,
-its survival S[t, i] (for most rules the product of a[t,0] ... a[t,i-1]); having accepted m, the next round starts at
-t + m + 1. Walking the positions once gives the exact expected number of rounds and accepted tokens for any k: no
-draft is ever sampled.
+Conditional on the text, a round that starts at position t accepts at least i draft tokens with a
+known probability, its survival S[t, i] (for most rules the product of a[t,0] ... a[t,i-1]); having
+accepted m, the next round starts at t + m + 1. Walking the positions once gives the exact expected
+number of rounds and accepted tokens for any k: no draft is ever sampled.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from .counts import Array, Counts
 End = Literal["inside", "clip", "whole"]
 """What happens to rounds near the text's end.
 
-`inside`: a round is counted only if its k draft positions all lie in the text, so each counted round drafts k tokens.
-`clip`: as an engine with a length limit, draft at most so many tokens that the target still emits the last one; where
-only that last token is left there is nothing to draft, and no round is counted.
-`whole`: as `clip`, and with the rounds that have nothing to draft: every pass of the target that a request takes after its
-first new token, and so the same tokens whatever the k.
+`inside`: a round is counted only if its k draft positions all lie in the text, so each counted
+round drafts k tokens. `clip`: as an engine with a length limit, draft at most so many tokens that
+the target still emits the last one; where only that last token is left there is nothing to draft,
+and no round is counted. `whole`: as `clip`, and with the rounds that have nothing to draft: every
+pass of the target that a request takes after its first new token, and so the same tokens whatever
+the k.
 """
 
 _TEXTS = 128
@@ -33,11 +34,13 @@ _ENOUGH = 1e150
 
 @dataclasses.dataclass(frozen=True)
 class AcceptanceField:
-    """`accept[n, h, t]`: the chance that head h's draft at position t of text n would be accepted as that token.
+    """`accept[n, h, t]`: the chance that head h's draft at position t of text n would be accepted
+    as that token.
 
-    Shape (texts, heads, longest text), zero where undefined. Draft step i of a round is drafted by head
-    `i mod heads`: a plain draft model has one head, a draft model with MTP layers 1 + depth, and the target's own
-    heads (or prompt lookup) as many as the largest k, so that every step has its own.
+    Shape (texts, heads, longest text), zero where undefined. Draft step i of a round is drafted by
+    head `i mod heads`: a plain draft model has one head, a draft model with MTP layers 1 + depth,
+    and the target's own heads (or prompt lookup) as many as the largest k, so that every step has
+    its own.
     """
 
     prompts: tuple[str, ...]
@@ -48,9 +51,13 @@ class AcceptanceField:
     lengths: NDArray[np.int64]
     """(texts,): number of tokens, prompt included."""
     joint: bool = False
-    """Whether positions are accepted jointly (block verification): `accept` then holds q/p, unclipped."""
+    """Whether positions are accepted jointly (block verification): `accept` then holds q/p,
+    unclipped.
+    """
     available: NDArray[np.int64] | None = None
-    """(texts, longest): tokens that the drafter has to propose at each start; None where always k."""
+    """(texts, longest): tokens that the drafter has to propose at each start; None where always
+    k.
+    """
 
     def first_heads(self, heads: int) -> AcceptanceField:
         """The field of a drafter that uses only its first heads."""
@@ -70,7 +77,9 @@ class AcceptanceField:
         )
 
     def survival(self, drafted: NDArray[np.int64], k: int) -> Array:
-        """(texts, longest, k): the chance that a round at each start accepts draft steps 0..i of those it drafted."""
+        """(texts, longest, k): the chance that a round at each start accepts draft steps 0..i of
+        those it drafted.
+        """
         texts, heads, longest = self.accept.shape
         product = np.ones((texts, longest))
         alive = np.ones((texts, longest))
@@ -86,7 +95,9 @@ class AcceptanceField:
         return out
 
     def rounds_at(self, k: int, end: End) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """(texts, longest) each: whether a round at each start is counted, and how many tokens it drafts."""
+        """(texts, longest) each: whether a round at each start is counted, and how many tokens it
+        drafts.
+        """
         left = self.lengths[:, None] - np.arange(self.accept.shape[2])
         most = np.full(left.shape, k) if self.available is None else np.minimum(self.available, k)
         if end == "inside":
@@ -96,7 +107,9 @@ class AcceptanceField:
 
 
 def expected_counts(field: AcceptanceField, k: int, end: End = "inside") -> Counts:
-    """Exact expected counts of speculative decoding with k draft tokens per round, given the texts."""
+    """Exact expected counts of speculative decoding with k draft tokens per round, given the
+    texts.
+    """
     texts = len(field.prompts)
     rounds, drafted, accepted = np.zeros(texts), np.zeros((texts, k)), np.zeros((texts, k))
     for begin in range(0, texts, _TEXTS):
@@ -106,17 +119,23 @@ def expected_counts(field: AcceptanceField, k: int, end: End = "inside") -> Coun
 
 
 def with_requests(counts: Counts, field: AcceptanceField) -> Counts:
-    """The counts of a field's texts, with what whole requests take: `emitted` tokens in `passes` of the target.
+    """The counts of a field's texts, with what whole requests take: `emitted` tokens in `passes` of
+    the target.
 
-    Of every text all tokens after the first new one are emitted, at its end with as many drafts as are left to emit, so
-    that counts of different k compare on the same tokens.
+    Of every text all tokens after the first new one are emitted, at its end with as many drafts as
+    are left to emit, so that counts of different k compare on the same tokens.
 
-    >>> field = AcceptanceField(("p",), ("all",), np.ones((1, 1, 11)), np.array([2]), np.array([11]))
+    >>> field = AcceptanceField(("p",), ("all",), np.ones((1, 1, 11)), np.array([2]),
+    np.array([11]))
     >>> [with_requests(expected_counts(field, k), field).request_length for k in (2, 8)]
     [3.0, 9.0]
     """
     passes = expected_counts(field, counts.k, "whole").rounds
-    return dataclasses.replace(counts, emitted=np.maximum(field.lengths - field.starts, 0).astype(np.float64), passes=passes)
+    return dataclasses.replace(
+        counts,
+        emitted=np.maximum(field.lengths - field.starts, 0).astype(np.float64),
+        passes=passes,
+    )
 
 
 def _walk(field: AcceptanceField, k: int, end: End) -> tuple[Array, Array, Array]:
@@ -129,7 +148,9 @@ def _walk(field: AcceptanceField, k: int, end: End) -> tuple[Array, Array, Array
 
 
 def accepted_distribution(survival: Array) -> Array:
-    """(..., k + 1): the chance of each number of accepted tokens, from the survival (..., k) of each draft step."""
+    """(..., k + 1): the chance of each number of accepted tokens, from the survival (..., k) of
+    each draft step.
+    """
     edge = np.ones((*survival.shape[:-1], 1))
     distribution: Array = -np.diff(np.concatenate([edge, survival, 0 * edge], axis=-1), axis=-1)
     return distribution
@@ -138,7 +159,8 @@ def accepted_distribution(survival: Array) -> Array:
 def visits(field: AcceptanceField, counted: NDArray[np.bool_], accepted: Array) -> Array:
     """(texts, longest): the expected number of counted rounds at each start; at most 1.
 
-    `accepted` (texts, longest, k + 1) is the distribution of the accepted tokens of a round at each start.
+    `accepted` (texts, longest, k + 1) is the distribution of the accepted tokens of a round at each
+    start.
     """
     texts, longest, ends = accepted.shape
     found = np.zeros((texts, longest + ends + 1))
@@ -149,15 +171,20 @@ def visits(field: AcceptanceField, counted: NDArray[np.bool_], accepted: Array) 
     return found[:, :longest]
 
 
-def sample_rounds(field: AcceptanceField, k: int, rng: np.random.Generator, end: End = "inside") -> list[list[tuple[int, int]]]:
+def sample_rounds(
+    field: AcceptanceField, k: int, rng: np.random.Generator, end: End = "inside"
+) -> list[list[tuple[int, int]]]:
     """Play the rounds once per text: (start, accepted) in order.
 
-    At temperature 0 every survival is 0 or 1 and the rounds are the decoder's, whatever the generator.
+    At temperature 0 every survival is 0 or 1 and the rounds are the decoder's, whatever the
+    generator.
     """
     counted, proposed = field.rounds_at(k, end)
     survival = field.survival(proposed, k)
     played: list[list[tuple[int, int]]] = []
-    for row, (start, length) in enumerate(zip(field.starts.tolist(), field.lengths.tolist(), strict=True)):
+    for row, (start, length) in enumerate(
+        zip(field.starts.tolist(), field.lengths.tolist(), strict=True)
+    ):
         rounds = []
         while start < length and counted[row, start]:
             taken = int((rng.random() < survival[row, start]).sum())

@@ -22,7 +22,9 @@ class Round(NamedTuple):
 
 
 def counts_of_rounds(texts: Sequence[Text], rounds: Sequence[Sequence[Round]], k: int) -> Counts:
-    """Count the rounds whose k draft positions all lie inside their text (definition acceptance/1)."""
+    """Count the rounds whose k draft positions all lie inside their text (definition
+    acceptance/1).
+    """
     steps = np.arange(k)
     totals = np.zeros(len(texts))
     drafted, accepted = np.zeros((len(texts), k)), np.zeros((len(texts), k))
@@ -32,17 +34,32 @@ def counts_of_rounds(texts: Sequence[Text], rounds: Sequence[Sequence[Round]], k
                 totals[row] += 1
                 drafted[row] += steps < one.drafted
                 accepted[row] += steps < one.accepted
-    return Counts(tuple(text.key for text in texts), tuple(text.category for text in texts), totals, drafted, accepted)
+    return Counts(
+        tuple(text.key for text in texts),
+        tuple(text.category for text in texts),
+        totals,
+        drafted,
+        accepted,
+    )
 
 
 def with_passes(counts: Counts, texts: Sequence[Text], rounds: Sequence[Sequence[Round]]) -> Counts:
-    """The counts, with what whole texts took: every round is a pass of the target, those without drafts included.
+    """The counts, with what whole texts took: every round is a pass of the target, those without
+    drafts included.
 
-    Rounds start after the first new token, which the prompt pass emits. An engine that leaves out rounds without drafts says
-    so by their places: each of those emits one token.
+    Rounds start after the first new token, which the prompt pass emits. An engine that leaves out
+    rounds without drafts says so by their places: each of those emits one token.
     """
-    emitted = np.array([max(0, len(text.ids) - text.prompt_length - 1) for text in texts], dtype=np.float64)
+    emitted = np.array(
+        [max(0, len(text.ids) - text.prompt_length - 1) for text in texts], dtype=np.float64
+    )
     pairs = zip(texts, rounds, strict=True)
-    reported = [sum(min(one.accepted + 1, len(text.ids) - one.start) for one in own) for text, own in pairs]
-    passes = np.array([len(own) for own in rounds], dtype=np.float64) + emitted - np.array(reported, dtype=np.float64)
+    reported = [
+        sum(min(one.accepted + 1, len(text.ids) - one.start) for one in own) for text, own in pairs
+    ]
+    passes = (
+        np.array([len(own) for own in rounds], dtype=np.float64)
+        + emitted
+        - np.array(reported, dtype=np.float64)
+    )
     return dataclasses.replace(counts, emitted=emitted, passes=passes)

@@ -1,16 +1,16 @@
 """Log-probabilities of texts' own tokens: all that replay needs of the models, whoever served them.
 
-Given a text Y of the target, each lossless rule accepts a draft of Y's token y with a probability that follows from
-p(y) and q(y) alone:
+Given a text Y of the target, each lossless rule accepts a draft of Y's token y with a probability
+that follows from p(y) and q(y) alone:
 
     rejection     min(1, q/p)                                  (Leviathan et al., arXiv 2211.17192)
     sample-match  q: the target drew y by itself, and the draft must be equal to it
     greedy        1 where y is the drafter's arg-max, else 0
     block         the first i positions jointly with min over j <= i of the product of q/p over 1..j
 
-The last follows from block verification's own invariant (Sun et al., arXiv 2403.10444): it accepts at least i tokens
-of a draft X with probability w_i = min(1, w_{i-1} p/q), so given Y with w_i times the product of q/p, and
-min(1, w r) / r = min(1/r, w) unfolds to the running minimum.
+The last follows from block verification's own invariant (Sun et al., arXiv 2403.10444): it accepts
+at least i tokens of a draft X with probability w_i = min(1, w_{i-1} p/q), so given Y with w_i times
+the product of q/p, and min(1, w r) / r = min(1/r, w) unfolds to the running minimum.
 """
 
 from __future__ import annotations
@@ -26,23 +26,33 @@ from .renewal import AcceptanceField
 from .text_origin import Origin
 
 _LARGEST = 230.0
-"""Largest log-ratio kept: e^230 is past every probability, and products of it stay finite after clipping."""
+"""Largest log-ratio kept: e^230 is past every probability, and products of it stay finite after
+clipping.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """One drafter's and the target's log-probabilities on a set of texts, after temperature, top-k and top-p."""
+    """One drafter's and the target's log-probabilities on a set of texts, after temperature, top-k
+    and top-p.
+    """
 
     prompts: tuple[str, ...]
     categories: tuple[str, ...]
     target: NDArray[np.floating]
-    """(texts, longest): log p of each text's own token, finite; 0 at temperature 0, where it is certain."""
+    """(texts, longest): log p of each text's own token, finite; 0 at temperature 0, where it is
+    certain.
+    """
     draft: NDArray[np.floating]
-    """(texts, heads, longest): log q of it by each head, -inf where undefined; 0 or -inf at temperature 0."""
+    """(texts, heads, longest): log q of it by each head, -inf where undefined; 0 or -inf at
+    temperature 0.
+    """
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
     available: NDArray[np.int64] | None = None
-    """(texts, longest): tokens that the drafter proposes at each start, where that is not always k."""
+    """(texts, longest): tokens that the drafter proposes at each start, where that is not
+    always k.
+    """
     origin: Origin | None = None
     """What the target says of the texts' origin, where that was asked for."""
 
@@ -53,8 +63,9 @@ class Scores:
     def field(self, rule: str) -> AcceptanceField:
         """The acceptance field under a verification rule.
 
-        Raises RequestError for a lossy rule, which changes the texts, and MeasurementError for a token that could be drafted
-        and that the target cannot emit: no rule says how probable its acceptance is.
+        Raises RequestError for a lossy rule, which changes the texts, and MeasurementError for a
+        token that could be drafted and that the target cannot emit: no rule says how probable its
+        acceptance is.
         """
         self._check_possible()
         draft, target = self.draft.astype(np.float64), self.target.astype(np.float64)[:, None]
@@ -67,7 +78,10 @@ class Scores:
         elif rule == "block":
             accept = np.exp(np.minimum(ratio, _LARGEST))
         else:
-            raise RequestError(f"rule {rule!r} is lossy: its text is not the target's, so there is none to replay; decode it")
+            raise RequestError(
+                f"rule {rule!r} is lossy: its text is not the target's, so there is none to "
+                "replay; decode it"
+            )
         return AcceptanceField(
             self.prompts,
             self.categories,
@@ -83,6 +97,8 @@ class Scores:
         if (at := np.argwhere(impossible)).size:
             text, position = at[0].tolist()
             raise MeasurementError(
-                f"the target gives the token at position {position} of text {self.prompts[text]} probability 0, so the text is "
-                "not its own; replay texts that it emitted, with the temperature and filters that they were sampled with"
+                f"the target gives the token at position {position} of text {self.prompts[text]} "
+                "probability 0, so the text is "
+                "not its own; replay texts that it emitted, with the temperature and filters that "
+                "they were sampled with"
             )

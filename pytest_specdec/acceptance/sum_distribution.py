@@ -1,9 +1,11 @@
-"""The exact distribution of a sum over the rounds of given texts, for p-values without an approximation.
+"""The exact distribution of a sum over the rounds of given texts, for p-values without an
+approximation.
 
-Given the text, rounds are a Markov chain over positions (`renewal`). A sum of whole numbers, one for each round by its start
-and its accepted tokens, therefore has a distribution that one walk backwards over the positions gives for each text; texts
-are independent, so their distributions convolve. A normal tail would promise too much where a drafter is nearly perfect, and
-Chernoff's bound asks for a third more tokens.
+Given the text, rounds are a Markov chain over positions (`renewal`). A sum of whole numbers, one
+for each round by its start and its accepted tokens, therefore has a distribution that one walk
+backwards over the positions gives for each text; texts are independent, so their distributions
+convolve. A normal tail would promise too much where a drafter is nearly perfect, and Chernoff's
+bound asks for a third more tokens.
 """
 
 from __future__ import annotations
@@ -48,14 +50,18 @@ class SumDistribution:
         return math.sqrt(variance) if variance > _NEGLIGIBLE else 0.0
 
     def z(self, value: int) -> float:
-        """Standard deviations by which a sum lies above the mean; infinite where the sum was certain and is another."""
+        """Standard deviations by which a sum lies above the mean; infinite where the sum was
+        certain and is another.
+        """
         excess = value - self.mean
         if abs(excess) < 1e-6:
             return 0.0
         return excess / self.deviation if self.deviation else math.copysign(math.inf, excess)
 
     def p_value(self, value: int) -> float:
-        """Two-sided p-value of a sum: twice the smaller tail, the sum itself included. Valid at every level."""
+        """Two-sided p-value of a sum: twice the smaller tail, the sum itself included. Valid at
+        every level.
+        """
         at = value - self.least
         below = float(self.chances[: max(at + 1, 0)].sum())
         above = float(self.chances[max(at, 0) :].sum())
@@ -73,10 +79,11 @@ def sum_distribution(
     """The distribution of the sum of the gains of all rounds of all texts.
 
     Args:
-        survival: (texts, longest, k) chance that a round at each start accepts draft steps 0..i, given the text.
-        starts: (texts,) where each text's first round starts.
-        played: (texts, longest) whether a round takes place at each start; the first start without one ends the text.
-        gains: (texts, longest, k + 1) what a round at each start that accepts so many tokens adds to the sum.
+        survival: (texts, longest, k) chance that a round at each start accepts draft steps 0..i,
+        given the text. starts: (texts,) where each text's first round starts. played: (texts,
+        longest) whether a round takes place at each start; the first start without one ends the
+        text. gains: (texts, longest, k + 1) what a round at each start that accepts so many tokens
+        adds to the sum.
 
     Example, the number of rounds of all texts:
         `sum_distribution(survival, starts, played, np.ones(...))`
@@ -92,15 +99,25 @@ def sum_distribution(
 
 
 def _each_text(
-    chances: Array, starts: NDArray[np.int64], played: NDArray[np.bool_], gains: NDArray[np.int64], reach: int
+    chances: Array,
+    starts: NDArray[np.int64],
+    played: NDArray[np.bool_],
+    gains: NDArray[np.int64],
+    reach: int,
 ) -> Array:
-    """(texts, 2 reach + 1): each text's distribution over the sums from -reach to reach; what falls outside is lost."""
+    """(texts, 2 reach + 1): each text's distribution over the sums from -reach to reach; what falls
+    outside is lost.
+    """
     texts, longest, ends = chances.shape
     most = int(np.abs(gains).max(initial=0))
     width = 2 * reach + 1
-    nothing = np.zeros(width + 2 * most)  # a margin on both sides catches what a gain moves out of the window
+    nothing = np.zeros(
+        width + 2 * most
+    )  # a margin on both sides catches what a gain moves out of the window
     nothing[most + reach] = 1.0
-    ahead = np.broadcast_to(nothing, (ends + 1, texts, len(nothing))).copy()  # of the next starts, the nearest first
+    ahead = np.broadcast_to(
+        nothing, (ends + 1, texts, len(nothing))
+    ).copy()  # of the next starts, the nearest first
     found = np.tile(nothing, (texts, 1))
     columns, rows = most + np.arange(width), np.arange(texts)[:, None]
     for start in range(longest - 1, int(starts.min(initial=longest)) - 1, -1):

@@ -1,4 +1,6 @@
-"""Two stored baselines, or two folders of them, side by side: what a reviewer wants to know of an update."""
+"""Two stored baselines, or two folders of them, side by side: what a reviewer wants to know of an
+update.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ class Difference:
         if self.before is None or self.now is None:
             record = self.now or self.before
             assert record is not None
-            yield f"{'new' if self.before is None else 'gone'}  {self.name}: {record.as_counts().acceptance_length:.4f}"
+            yield (
+                f"{'new' if self.before is None else 'gone'}  {self.name}: "
+                f"{record.as_counts().acceptance_length:.4f}"
+            )
             return
         before, now = self.before.as_counts(), self.now.as_counts()
         change = now.acceptance_length / before.acceptance_length - 1
@@ -58,9 +63,16 @@ def differences(before: Path, now: Path) -> list[Difference]:
         pairs = [Difference(now.stem, load_baseline(before), load_baseline(now))]
     else:
         names = sorted({*record_names(before), *record_names(now)})
-        pairs = [Difference(name, load(before / f"{name}.json", Record), load(now / f"{name}.json", Record)) for name in names]
+        pairs = [
+            Difference(
+                name, load(before / f"{name}.json", Record), load(now / f"{name}.json", Record)
+            )
+            for name in names
+        ]
         if not names:
-            raise BaselineError(f"neither {before} nor {now} holds a baseline; name the folders that do")
+            raise BaselineError(
+                f"neither {before} nor {now} holds a baseline; name the folders that do"
+            )
     return [pair for pair in pairs if pair.before != pair.now]
 
 
@@ -74,7 +86,10 @@ def record_names(folder: Path) -> Iterator[str]:
 def _costs(before: CaseCosts | None, now: CaseCosts | None) -> Iterator[str]:
     if before is None or now is None:
         if before != now:
-            yield f"  costs: {'none' if before is None else 'some'} -> {'none' if now is None else 'some'}"
+            yield (
+                f"  costs: {'none' if before is None else 'some'} -> "
+                f"{'none' if now is None else 'some'}"
+            )
         return
     yield from _fields(before, now)
 
@@ -87,9 +102,15 @@ def _fields(before: object, now: object) -> Iterator[str]:
 
 
 def _prompts(before: Record, now: Record) -> Iterator[str]:
-    fresh, gone = (len(set(one.counts) - set(other.counts)) for one, other in ((now, before), (before, now)))
+    fresh, gone = (
+        len(set(one.counts) - set(other.counts)) for one, other in ((now, before), (before, now))
+    )
     if fresh or gone:
         yield f"  prompts: {fresh} new, {gone} gone"
-    texts = sum(before.counts[key].text != row.text for key, row in now.counts.items() if key in before.counts)
+    texts = sum(
+        before.counts[key].text != row.text
+        for key, row in now.counts.items()
+        if key in before.counts
+    )
     if texts:
         yield f"  texts: {texts} of {len(now.counts)} sampled anew"

@@ -1,4 +1,6 @@
-"""What must hold between the numbers of a stored file, beyond the range of each: a file in which it does not was edited."""
+"""What must hold between the numbers of a stored file, beyond the range of each: a file in which it
+does not was edited.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,11 @@ def _of_rows(rows: PromptRows, k: int | None, new_tokens: int | None) -> Iterato
         positions = len(row.accepted) if k is None else k
         if problem := _of_counts(row, positions) or _of_request(row, positions, new_tokens):
             yield key, f"prompt {key} {problem}"
-        elif new_tokens is not None and key != POOLED and row.rounds + sum(row.accepted) > new_tokens + positions + 1:
+        elif (
+            new_tokens is not None
+            and key != POOLED
+            and row.rounds + sum(row.accepted) > new_tokens + positions + 1
+        ):
             yield key, f"prompt {key} emits more than the {new_tokens} new tokens of its text"
 
 
@@ -60,7 +66,9 @@ def _of_counts(row: PromptCounts, k: int) -> str | None:
         return "drafts more tokens at a position than it has rounds, or than at an earlier position"
     if any(accepted > own + _ROUNDING for accepted, own in zip(row.accepted, drafted, strict=True)):
         return "accepts more tokens than it drafts"
-    if row.smoothed is not None and (len(row.smoothed.accepted) != k or _rises((row.smoothed.rounds, *row.smoothed.accepted))):
+    if row.smoothed is not None and (
+        len(row.smoothed.accepted) != k or _rises((row.smoothed.rounds, *row.smoothed.accepted))
+    ):
         return f"has smoothed counts that are not {k} falling positions"
     return None
 
@@ -75,7 +83,10 @@ def _of_request(row: PromptCounts, k: int, new_tokens: int | None) -> str | None
         return f"has {row.tokens} tokens, more than the {new_tokens} it may have"
     emitted, least = row.tokens - 1, max((row.tokens - 1) / (k + 1), row.rounds)
     if not least - _ROUNDING <= row.passes <= emitted + _ROUNDING:
-        return f"has {row.passes:g} passes, which emit no {emitted} tokens in {row.rounds:g} rounds and more of {k} drafts"
+        return (
+            f"has {row.passes:g} passes, which emit no {emitted} tokens in {row.rounds:g} rounds "
+            f"and more of {k} drafts"
+        )
     return None
 
 
@@ -88,10 +99,18 @@ def _of_texts(stored: TextSet) -> Iterator[Problem]:
         if not new:
             yield key, f"the text of prompt {key} has no token"
         elif len(new) > stored.new_tokens:
-            yield key, f"the text of prompt {key} has {len(new)} tokens, more than the {stored.new_tokens} it may have"
+            yield (
+                key,
+                f"the text of prompt {key} has {len(new)} tokens, more than the "
+                f"{stored.new_tokens} it may have",
+            )
     for key, values in (stored.logprobs or {}).items():
         if len(values) != len(stored.texts.get(key, ())):
-            yield key, f"prompt {key} has {len(values)} log-probabilities for {len(stored.texts.get(key, ()))} tokens"
+            yield (
+                key,
+                f"prompt {key} has {len(values)} log-probabilities for "
+                f"{len(stored.texts.get(key, ()))} tokens",
+            )
 
 
 def _of_tokens(stored: TokenMap) -> Iterator[Problem]:

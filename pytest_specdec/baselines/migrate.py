@@ -18,7 +18,8 @@ AnyStored = Record | TextSet | EvidenceFile | TokenMap
 def migrated(folder: Path) -> dict[Path, str]:
     """The new content of every stored file below a folder that is of an older schema.
 
-    Raises BaselineError for a folder that is none, and for a file that cannot be read: then nothing should be written.
+    Raises BaselineError for a folder that is none, and for a file that cannot be read: then nothing
+    should be written.
     """
     if not folder.is_dir():
         raise BaselineError(f"no folder at {folder}; name the one that holds the baselines")
@@ -49,17 +50,28 @@ def _rewritten(path: Path, stored: AnyStored) -> AnyStored:
 
 
 def _record(path: Path, record: Record) -> Record:
-    return msgspec.structs.replace(record, schema=SCHEMA, case=path.stem, seed=_seed(path.parent / "texts", record))
+    return msgspec.structs.replace(
+        record, schema=SCHEMA, case=path.stem, seed=_seed(path.parent / "texts", record)
+    )
 
 
 def _seed(folder: Path, record: Record) -> int | None:
-    """The seed of the only stored texts that can be the record's; None where there is none, or a choice."""
+    """The seed of the only stored texts that can be the record's; None where there is none, or a
+    choice.
+    """
     own, seeds = record.conditions, set()
     for path in folder.glob("*.json"):
         texts = load(path, TextSet)
         assert texts is not None
-        same = all(getattr(texts, name) == getattr(own, name) for name in ("new_tokens", "temperature", "top_k", "top_p"))
-        if same and texts.target == record.fingerprints.target and texts.texts.keys() >= record.counts.keys():
+        same = all(
+            getattr(texts, name) == getattr(own, name)
+            for name in ("new_tokens", "temperature", "top_k", "top_p")
+        )
+        if (
+            same
+            and texts.target == record.fingerprints.target
+            and texts.texts.keys() >= record.counts.keys()
+        ):
             seeds.add(texts.seed)
     return min(seeds) if len(seeds) == record.repeats else None
 
@@ -68,6 +80,10 @@ def _evidence(path: Path, evidence: EvidenceFile) -> EvidenceFile:
     """Evidence against a record stays evidence against it."""
     of = path.parent.parent / path.name
     record = load(of, Record)
-    same = record is not None and record.schema < SCHEMA and fingerprint(record) == evidence.baseline
-    baseline = fingerprint(_record(of, record)) if same and record is not None else evidence.baseline
+    same = (
+        record is not None and record.schema < SCHEMA and fingerprint(record) == evidence.baseline
+    )
+    baseline = (
+        fingerprint(_record(of, record)) if same and record is not None else evidence.baseline
+    )
     return msgspec.structs.replace(evidence, schema=SCHEMA, baseline=baseline)

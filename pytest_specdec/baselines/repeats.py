@@ -1,4 +1,6 @@
-"""Which cases are measured for a case: one, its repeats, or the next of its nights, each with a seed of its own."""
+"""Which cases are measured for a case: one, its repeats, or the next of its nights, each with a
+seed of its own.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ class Runs:
 def measured_cases(case: Case, store: BaselineStore, runs: Runs) -> tuple[Case, ...]:
     """The case with each seed to be measured now, in order.
 
-    Repeats take the seeds after the asked one; nights those after the baseline's repeats, so that every run is fresh.
+    Repeats take the seeds after the asked one; nights those after the baseline's repeats, so that
+    every run is fresh.
     """
     if accumulates(case, runs.accumulate):
         record = store.record(case)
@@ -43,4 +46,6 @@ def accumulates(case: Case, accumulate: bool) -> bool:
 
 def seeded(case: Case, number: int) -> Case:
     """The case with the seed of its run `number`, from 0."""
-    return dataclasses.replace(case, texts=dataclasses.replace(case.texts, seed=case.texts.seed + number))
+    return dataclasses.replace(
+        case, texts=dataclasses.replace(case.texts, seed=case.texts.seed + number)
+    )

@@ -1,6 +1,8 @@
-"""The stored forms: one `Record` per case, one `TextSet` per target, prompt set and sampling settings.
+"""The stored forms: one `Record` per case, one `TextSet` per target, prompt set and sampling
+settings.
 
-How they are written is in `writing`, which numbers they may hold in the types here and in `identities`.
+How they are written is in `writing`, which numbers they may hold in the types here and in
+`identities`.
 """
 
 from __future__ import annotations
@@ -19,13 +21,19 @@ from ..speedup.formulas import theoretical_speedup
 
 SCHEMA = 2
 READABLE = (1, 2)
-"""Schemas that are read. Files of schema 1 have no digest, and their records name neither case nor seed."""
+"""Schemas that are read. Files of schema 1 have no digest, and their records name neither case nor
+seed.
+"""
 POOLED = "all prompts"
 """Stands for a prompt's key where an engine counts for all prompts together."""
 _DECIMALS = 6
-"""Counts are stored to 1e-6 of a token: below any effect, above the last bits that differ between machines."""
+"""Counts are stored to 1e-6 of a token: below any effect, above the last bits that differ between
+machines.
+"""
 _LAST_DIGITS = 1e-3
-"""What another machine or number of threads may move a prompt's counts by; seen are 2e-5 of 30 rounds."""
+"""What another machine or number of threads may move a prompt's counts by; seen are 2e-5 of 30
+rounds.
+"""
 
 Positive = Annotated[int, Meta(ge=1, le=2**53)]
 NotNegative = Annotated[int, Meta(ge=0, le=2**53)]
@@ -77,7 +85,9 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
     def differences(self, other: Environment) -> tuple[str, ...]:
         """`name: other -> self` for each field that differs."""
-        pairs = ((name, getattr(other, name), getattr(self, name)) for name in self.__struct_fields__)
+        pairs = (
+            (name, getattr(other, name), getattr(self, name)) for name in self.__struct_fields__
+        )
         return tuple(f"{name}: {before} -> {now}" for name, before, now in pairs if before != now)
 
 
@@ -102,16 +112,24 @@ class CaseCosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Theoretical speed-up at an acceptance length; nan without the target's step."""
         if self.target_ms is None:
             return float("nan")
-        times = {"target_ms": self.target_ms, "verify_ms": self.verify_ms, "draft_ms": self.draft_ms}
+        times = {
+            "target_ms": self.target_ms,
+            "verify_ms": self.verify_ms,
+            "draft_ms": self.draft_ms,
+        }
         return theoretical_speedup(acceptance_length, **times)
 
     def tokens_per_second(self, acceptance_length: float) -> float:
-        """Theoretical throughput of one batch's row: tokens a round over the time of drafting and verifying it."""
+        """Theoretical throughput of one batch's row: tokens a round over the time of drafting and
+        verifying it.
+        """
         return 1000 * acceptance_length / (self.verify_ms + self.draft_ms)
 
 
 class SmoothedCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Counts of one prompt's renewal walk at temperature 0 with the draft's distribution at a small temperature."""
+    """Counts of one prompt's renewal walk at temperature 0 with the draft's distribution at a small
+    temperature.
+    """
 
     rounds: Count
     accepted: tuple[Count, ...]
@@ -122,15 +140,21 @@ class PromptCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     category: str
     text: str
-    """Fingerprint of the text Y that was replayed; empty where a sampled one's tokens are not known."""
+    """Fingerprint of the text Y that was replayed; empty where a sampled one's tokens are not
+    known.
+    """
     rounds: Count
     accepted: tuple[Count, ...]
     drafted: tuple[Count, ...] | None = None
     smoothed: SmoothedCounts | None = None
     tokens: NewTokens | None = None
-    """New tokens of the text, of the judged ones where not all are; None where the engine does not give them."""
+    """New tokens of the text, of the judged ones where not all are; None where the engine does not
+    give them.
+    """
     passes: Count | None = None
-    """Passes of the target that emit them after the first, those with nothing left to draft included."""
+    """Passes of the target that emit them after the first, those with nothing left to draft
+    included.
+    """
 
 
 PromptRows = dict[str, PromptCounts]
@@ -146,8 +170,9 @@ class ReplacedRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A measured case, and at the same time a stored baseline.
 
-    `acceptance_length`, `acceptance_rate`, `expected_accepted` and `speedup` are those of all its runs together; `as_counts()`
-    gives every other metric and the counts of each prompt as arrays. `counts` is the stored form of the first run.
+    `acceptance_length`, `acceptance_rate`, `expected_accepted` and `speedup` are those of all its
+    runs together; `as_counts()` gives every other metric and the counts of each prompt as arrays.
+    `counts` is the stored form of the first run.
     """
 
     schema: int
@@ -198,7 +223,9 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def only(self, prompts: Collection[str]) -> Record:
         """The record of those of its prompts that are among others."""
-        first, *again = [{key: row for key, row in rows.items() if key in prompts} for rows in self.runs]
+        first, *again = [
+            {key: row for key, row in rows.items() if key in prompts} for rows in self.runs
+        ]
         return msgspec.structs.replace(self, counts=first, again=tuple(again))
 
     def as_counts(self) -> Counts:
@@ -210,22 +237,32 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(counts_of_rows(rows, self.conditions.k) for rows in self.runs)
 
     def runs_on_same_texts(self, now: Record) -> Record | None:
-        """The runs that replayed the very texts of `now`'s runs; None unless each of these has one."""
-        twins = [next((own for own in self.runs if _same_texts(own, theirs)), None) for theirs in now.runs]
+        """The runs that replayed the very texts of `now`'s runs; None unless each of these has
+        one.
+        """
+        twins = [
+            next((own for own in self.runs if _same_texts(own, theirs)), None)
+            for theirs in now.runs
+        ]
         found = [twin for twin in twins if twin is not None]
         if len(found) < len(twins):
             return None
-        return msgspec.structs.replace(self, repeats=len(found), counts=found[0], again=tuple(found[1:]))
+        return msgspec.structs.replace(
+            self, repeats=len(found), counts=found[0], again=tuple(found[1:])
+        )
 
     def repeated_by(self, now: Record) -> bool:
-        """Whether `now` is the same measurement again: at most the environment and its last digits differ."""
+        """Whether `now` is the same measurement again: at most the environment and its last digits
+        differ.
+        """
         blank = {"environment": now.environment, "counts": {}, "again": (), "replaced": ()}
         if self.schema < now.schema:  # it is rewritten by `baseline migrate`, not by the way
             blank |= {"schema": now.schema, "case": now.case, "seed": now.seed}
         if msgspec.structs.replace(self, **blank) != msgspec.structs.replace(now, **blank):
             return False
         return len(self.runs) == len(now.runs) and all(
-            _same_rows(own, theirs, self.conditions.k) for own, theirs in zip(self.runs, now.runs, strict=True)
+            _same_rows(own, theirs, self.conditions.k)
+            for own, theirs in zip(self.runs, now.runs, strict=True)
         )
 
 
@@ -245,7 +282,11 @@ def counts_of_rows(rows: PromptRows, k: int) -> Counts:
 
 def _requests_of(rows: Collection[PromptCounts]) -> dict[str, Array]:
     """What whole requests took, where every row says it."""
-    known = [(row.tokens - 1, row.passes) for row in rows if row.tokens is not None and row.passes is not None]
+    known = [
+        (row.tokens - 1, row.passes)
+        for row in rows
+        if row.tokens is not None and row.passes is not None
+    ]
     if len(known) < len(rows):
         return {}
     emitted, passes = np.array(known, dtype=float).reshape(-1, 2).T
@@ -253,7 +294,9 @@ def _requests_of(rows: Collection[PromptCounts]) -> dict[str, Array]:
 
 
 def _same_texts(stored: PromptRows, now: PromptRows) -> bool:
-    return all(key in stored and row.text and stored[key].text == row.text for key, row in now.items())
+    return all(
+        key in stored and row.text and stored[key].text == row.text for key, row in now.items()
+    )
 
 
 def _same_rows(stored: PromptRows, now: PromptRows, k: int) -> bool:
@@ -262,7 +305,9 @@ def _same_rows(stored: PromptRows, now: PromptRows, k: int) -> bool:
     }:
         return False
     before, after = counts_of_rows(stored, k), counts_of_rows({key: now[key] for key in stored}, k)
-    pairs = [(getattr(before, name), getattr(after, name)) for name in ("rounds", "drafted", "accepted")]
+    pairs = [
+        (getattr(before, name), getattr(after, name)) for name in ("rounds", "drafted", "accepted")
+    ]
     if before.passes is not None and after.passes is not None:  # files of before this field lack it
         pairs.append((before.passes, after.passes))
     return all(np.allclose(old, new, rtol=0, atol=_LAST_DIGITS) for old, new in pairs)
@@ -299,11 +344,15 @@ class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     top_k: TokenId = 0
     top_p: Share = 1.0
     logprobs: dict[str, tuple[Annotated[float, Meta(le=0)], ...]] | None = None
-    """The target's log-probability of each new token, by the prompt's key, where they were stored."""
+    """The target's log-probability of each new token, by the prompt's key, where they were
+    stored.
+    """
 
     def fits(self, other: TextSet) -> bool:
         """Whether both come from the same target, tokenizer and settings."""
-        names = [name for name in self.__struct_fields__ if name not in ("schema", "texts", "logprobs")]
+        names = [
+            name for name in self.__struct_fields__ if name not in ("schema", "texts", "logprobs")
+        ]
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
@@ -325,10 +374,15 @@ class TokenMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def prompt_counts(counts: Counts, texts: Mapping[str, str]) -> PromptRows:
     """Counts in stored form, sorted by prompt; `texts` gives each prompt's text fingerprint."""
-    rounded = {name: np.round(getattr(counts, name), _DECIMALS) for name in ("rounds", "drafted", "accepted")}
+    rounded = {
+        name: np.round(getattr(counts, name), _DECIMALS)
+        for name in ("rounds", "drafted", "accepted")
+    }
     rows = {}
     for row in sorted(range(len(counts.prompts)), key=counts.prompts.__getitem__):
-        rounds, drafted, accepted = (rounded[name][row] for name in ("rounds", "drafted", "accepted"))
+        rounds, drafted, accepted = (
+            rounded[name][row] for name in ("rounds", "drafted", "accepted")
+        )
         rows[counts.prompts[row]] = PromptCounts(
             category=counts.categories[row],
             text=texts[counts.prompts[row]],

@@ -16,17 +16,22 @@ _SERVED = re.compile(r"-s\d+-served\b")
 """In the names of texts and tokens that belong to served targets, see `TextKey.name`."""
 
 
-def stale_files(cases: Iterable[Case], store: BaselineStore, engine: str, repeats: int = 1) -> list[Path]:
-    """Records of this engine, evidence, texts and tokens in the cases' suites that none of the cases would read or write.
+def stale_files(
+    cases: Iterable[Case], store: BaselineStore, engine: str, repeats: int = 1
+) -> list[Path]:
+    """Records of this engine, evidence, texts and tokens in the cases' suites that none of the
+    cases would read or write.
 
-    `cases` are all that the suites generate, each measured at least `repeats` times. Records of other engines are
-    theirs to judge, and unreadable files stay.
+    `cases` are all that the suites generate, each measured at least `repeats` times. Records of
+    other engines are theirs to judge, and unreadable files stay.
     """
     cases = tuple(cases)
     stale: list[Path] = []
     for suite in sorted({case.suite for case in cases}):
         own = [case for case in cases if case.suite == suite]
-        wanted = {store.record_path(case) for case in own} | {store.evidence_path(case) for case in own}
+        wanted = {store.record_path(case) for case in own} | {
+            store.evidence_path(case) for case in own
+        }
         folder = store.folder / suite
         for path in sorted(folder.glob("*.json")):
             record = _readable(path, Record)
@@ -34,19 +39,37 @@ def stale_files(cases: Iterable[Case], store: BaselineStore, engine: str, repeat
                 stale += [path, *filter(Path.is_file, [folder / "evidence" / path.name])]
         if engine in REPLAYING:
             served = own[0].texts.served
-            stale += [path for path in _beside(own, store, folder, repeats) if bool(_SERVED.search(path.stem)) == served]
+            stale += [
+                path
+                for path in _beside(own, store, folder, repeats)
+                if bool(_SERVED.search(path.stem)) == served
+            ]
             evidence = sorted((folder / "evidence").glob("*.json"))
-            stale += [path for path in evidence if path not in wanted and not (folder / path.name).exists()]
+            stale += [
+                path
+                for path in evidence
+                if path not in wanted and not (folder / path.name).exists()
+            ]
     return stale
 
 
 def _beside(cases: list[Case], store: BaselineStore, folder: Path, repeats: int) -> list[Path]:
     """Texts and tokens that no case uses."""
-    texts = {store.texts_path(seeded(case, run).texts) for case in cases for run in range(_runs(case, store, repeats))}
+    texts = {
+        store.texts_path(seeded(case, run).texts)
+        for case in cases
+        for run in range(_runs(case, store, repeats))
+    }
     tokens = {store.tokens_path(case, head) for case in cases for head in range(case.heads)}
-    found = [path for path in sorted((folder / "texts").glob("*.json")) if path not in texts and _readable(path, TextSet)]
+    found = [
+        path
+        for path in sorted((folder / "texts").glob("*.json"))
+        if path not in texts and _readable(path, TextSet)
+    ]
     return found + [
-        path for path in sorted((folder / "tokens").glob("*.json")) if path not in tokens and _readable(path, TokenMap)
+        path
+        for path in sorted((folder / "tokens").glob("*.json"))
+        if path not in tokens and _readable(path, TokenMap)
     ]
 
 

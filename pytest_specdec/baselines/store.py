@@ -18,7 +18,18 @@ from ..cases.case import Case, TextKey, default_rule
 from ..common.errors import BaselineError
 from ..common.strict_json import JsonError, parse_json
 from .identities import problems_of
-from .schema import READABLE, SCHEMA, AccumulatedRun, EvidenceFile, PromptCounts, Record, TextSet, TokenId, TokenMap, TokenRow
+from .schema import (
+    READABLE,
+    SCHEMA,
+    AccumulatedRun,
+    EvidenceFile,
+    PromptCounts,
+    Record,
+    TextSet,
+    TokenId,
+    TokenMap,
+    TokenRow,
+)
 from .writing import DIGEST, digest_of, dumps
 
 Stored = TypeVar("Stored", Record, TextSet, EvidenceFile, TokenMap)
@@ -31,7 +42,9 @@ _CONFLICT = ("<<<<<<< ", "=======", ">>>>>>> ", "||||||| ")
 
 @dataclasses.dataclass(frozen=True)
 class BaselineStore:
-    """A folder of baselines: `<suite>/<case>.json` and, in folders of their own, `texts/`, `tokens/` and `evidence/`."""
+    """A folder of baselines: `<suite>/<case>.json` and, in folders of their own, `texts/`,
+    `tokens/` and `evidence/`.
+    """
 
     folder: Path
 
@@ -44,21 +57,32 @@ class BaselineStore:
     def tokens_path(self, case: Case, head: int) -> Path:
         rule = f"-{case.rule}" * (case.rule != default_rule(case.temperature))
         judged = f"-{case.judged.name}" if case.judged else ""
-        return self.folder / case.suite / "tokens" / f"{case.label}-head{head}-{case.texts.name}{judged}{rule}.json"
+        return (
+            self.folder
+            / case.suite
+            / "tokens"
+            / f"{case.label}-head{head}-{case.texts.name}{judged}{rule}.json"
+        )
 
     def tokens(self, case: Case, head: int) -> TokenMap | None:
-        """The stored acceptance token by token, or None. Raises BaselineError for an unreadable file."""
+        """The stored acceptance token by token, or None. Raises BaselineError for an unreadable
+        file.
+        """
         return load(self.tokens_path(case, head), TokenMap)
 
     def evidence_path(self, case: Case) -> Path:
         return self.folder / case.suite / "evidence" / f"{case.name}.json"
 
     def evidence(self, case: Case) -> EvidenceFile | None:
-        """What was accumulated, or None where nothing was. Raises BaselineError for an unreadable file."""
+        """What was accumulated, or None where nothing was. Raises BaselineError for an unreadable
+        file.
+        """
         return load(self.evidence_path(case), EvidenceFile)
 
     def record(self, case: Case) -> Record | None:
-        """The stored record, or None where there is none. Raises BaselineError for an unreadable file or another case's."""
+        """The stored record, or None where there is none. Raises BaselineError for an unreadable
+        file or another case's.
+        """
         path = self.record_path(case)
         record = load(path, Record)
         if record is not None and record.case not in ("", case.name):
@@ -66,7 +90,9 @@ class BaselineStore:
         return record
 
     def texts(self, key: TextKey) -> TextSet | None:
-        """The stored texts, or None where there are none. Raises BaselineError for an unreadable file or other settings."""
+        """The stored texts, or None where there are none. Raises BaselineError for an unreadable
+        file or other settings.
+        """
         path = self.texts_path(key)
         texts = load(path, TextSet)
         if texts is None:
@@ -74,11 +100,16 @@ class BaselineStore:
         for name in ("temperature", "top_k", "top_p", "new_tokens", "seed"):
             stored, wanted = getattr(texts, name), getattr(key, name)
             if stored != wanted:
-                raise BaselineError(f"baseline {path} holds texts of {name} {stored}, its name stands for {wanted}; {_RENEW}")
+                raise BaselineError(
+                    f"baseline {path} holds texts of {name} {stored}, its name stands for "
+                    f"{wanted}; {_RENEW}"
+                )
         return texts
 
 
-def current_evidence(store: BaselineStore, case: Case, record: Record) -> tuple[AccumulatedRun, ...]:
+def current_evidence(
+    store: BaselineStore, case: Case, record: Record
+) -> tuple[AccumulatedRun, ...]:
     """The nights accumulated against this very baseline; none where they belong to another one."""
     found = store.evidence(case)
     return found.nights if found is not None and found.baseline == fingerprint(record) else ()
@@ -107,8 +138,8 @@ def load_baseline(path: str | Path) -> Record:
 def load(path: Path, kind: type[Stored]) -> Stored | None:
     """Read a stored file of one kind; None where the file is missing.
 
-    Raises BaselineError, with the file and the line, for a file that cannot be read, does not match its own digest, or
-    holds numbers that no measurement yields.
+    Raises BaselineError, with the file and the line, for a file that cannot be read, does not match
+    its own digest, or holds numbers that no measurement yields.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -118,16 +149,23 @@ def load(path: Path, kind: type[Stored]) -> Stored | None:
         raise BaselineError(f"baseline {path} cannot be read ({error}); {_RENEW}") from None
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith(_CONFLICT):
-            raise BaselineError(f"baseline {path}:{number} holds a merge-conflict marker; resolve the conflict or {_RENEW}")
+            raise BaselineError(
+                f"baseline {path}:{number} holds a merge-conflict marker; resolve the conflict or "
+                f"{_RENEW}"
+            )
     try:
         data = parse_json(text)
     except JsonError as error:
-        raise BaselineError(f"baseline {path}:{error.line} is truncated or not JSON ({error.problem}); {_RENEW}") from None
+        raise BaselineError(
+            f"baseline {path}:{error.line} is truncated or not JSON ({error.problem}); {_RENEW}"
+        ) from None
     _check_origin(path, text, data)
     try:
         stored = msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
-        raise BaselineError(f"baseline {path}:{_line_of_path(text, data, str(error))}: {error}; {_RENEW}") from None
+        raise BaselineError(
+            f"baseline {path}:{_line_of_path(text, data, str(error))}: {error}; {_RENEW}"
+        ) from None
     if problems := problems_of(stored):
         words = "; ".join(problem for _, problem in problems[:3])
         raise BaselineError(f"baseline {path}:{_line_of(text, problems[0][0])}: {words}; {_RENEW}")
@@ -135,13 +173,16 @@ def load(path: Path, kind: type[Stored]) -> Stored | None:
 
 
 def _check_origin(path: Path, text: str, data: Any) -> None:
-    """Refuse another schema, and content that is not what was written; takes the digest out of `data`."""
+    """Refuse another schema, and content that is not what was written; takes the digest out of
+    `data`.
+    """
     schema = data.get("schema") if isinstance(data, dict) else None
     if not isinstance(schema, int) or isinstance(schema, bool) or schema not in READABLE:
         newer = isinstance(schema, int) and schema > SCHEMA
         cure = "update pytest-specdec" if newer else _RENEW
         raise BaselineError(
-            f"baseline {path}:{_line_of(text, 'schema')} has schema {schema!r}, this version reads up to {SCHEMA}; {cure}"
+            f"baseline {path}:{_line_of(text, 'schema')} has schema {schema!r}, this version reads "
+            f"up to {SCHEMA}; {cure}"
         )
     if schema == 1:
         return
@@ -149,28 +190,45 @@ def _check_origin(path: Path, text: str, data: Any) -> None:
     if digest != digest_of(data):
         digest = digest if isinstance(digest, str) and len(digest) <= _DIGITS else None
         raise BaselineError(
-            f"baseline {path}:{_line_of(text, DIGEST)}: the content is not what was written (digest {digest!r}, expected "
-            f"{digest_of(data)!r}): it was edited, merged by hand or taken from another file; {_RENEW}"
+            f"baseline {path}:{_line_of(text, DIGEST)}: the content is not what was written "
+            f"(digest {digest!r}, expected "
+            f"{digest_of(data)!r}): it was edited, merged by hand or taken from another file; "
+            f"{_RENEW}"
         )
 
 
 def _line_of(text: str, key: str) -> int:
     """The line that holds a key, from 1."""
     name = f"{json.dumps(key)}:"
-    return next((number for number, line in enumerate(text.splitlines(), 1) if line.lstrip().startswith(name)), 1)
+    return next(
+        (
+            number
+            for number, line in enumerate(text.splitlines(), 1)
+            if line.lstrip().startswith(name)
+        ),
+        1,
+    )
 
 
 def _line_of_path(text: str, data: Any, complaint: str) -> int:
     """The line of a value that msgspec complains about, by the path at the end of its message."""
     _, _, where = complaint.rpartition(" - at `")
-    names = [name for name in where.rstrip("`").lstrip("$.").replace("[...]", "").split(".") if name and "[" not in name]
+    names = [
+        name
+        for name in where.rstrip("`").lstrip("$.").replace("[...]", "").split(".")
+        if name and "[" not in name
+    ]
     row = _wrong_row(data, names[0]) if names else None
     return _line_of(text, row or (names[-1] if names else "schema"))
 
 
 def _wrong_row(data: Mapping[str, Any], field: str) -> str | None:
     """The prompt whose row has the wrong shape; msgspec's path does not name it."""
-    kinds: dict[str, Any] = {"counts": PromptCounts, "texts": tuple[TokenId, ...], "tokens": TokenRow}
+    kinds: dict[str, Any] = {
+        "counts": PromptCounts,
+        "texts": tuple[TokenId, ...],
+        "tokens": TokenRow,
+    }
     rows = data.get(field)
     if field not in kinds or not isinstance(rows, dict):
         return None
@@ -205,7 +263,9 @@ def write_all(files: Mapping[Path, str] | Mapping[Path, str | bytes]) -> None:
         for temporary, path in staged:
             os.replace(temporary, path)
     except OSError as error:
-        raise BaselineError(f"{error.filename or path} cannot be written ({error.strerror}); check the folder") from error
+        raise BaselineError(
+            f"{error.filename or path} cannot be written ({error.strerror}); check the folder"
+        ) from error
     finally:
         for temporary, _ in staged:
             with contextlib.suppress(FileNotFoundError):
@@ -218,4 +278,6 @@ def delete_all(paths: Iterable[Path]) -> None:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise BaselineError(f"{path} cannot be deleted ({error.strerror}); check the folder") from error
+            raise BaselineError(
+                f"{path} cannot be deleted ({error.strerror}); check the folder"
+            ) from error

@@ -1,7 +1,7 @@
 """How stored files are written, and the digest that ties each to its own content.
 
-JSON with sorted keys and no timestamps, one prompt a line, so that a change of one prompt is a diff of one line, and
-one more for the digest.
+JSON with sorted keys and no timestamps, one prompt a line, so that a change of one prompt is a diff
+of one line, and one more for the digest.
 """
 
 from __future__ import annotations
@@ -31,9 +31,13 @@ def dumps(stored: Record | TextSet | EvidenceFile | TokenMap) -> str:
 
 
 def digest_of(data: Mapping[str, Any]) -> str:
-    """Hash of a stored file's values, whatever their order and white space; its own digest is left out."""
+    """Hash of a stored file's values, whatever their order and white space; its own digest is left
+    out.
+    """
     own = {name: value for name, value in data.items() if name != DIGEST}
-    return hashlib.sha256(json.dumps(own, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps(own, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()[:16]
 
 
 def _written(body: dict[str, Any]) -> str:
@@ -46,7 +50,12 @@ def _written(body: dict[str, Any]) -> str:
 def _rows(rows: Mapping[str, Any], indent: str) -> str:
     """Prompts one a line."""
     return _wrapped(
-        [f"{json.dumps(key)}: {json.dumps(_compact(rows[key]), sort_keys=True)}" for key in sorted(rows)], "{}", indent
+        [
+            f"{json.dumps(key)}: {json.dumps(_compact(rows[key]), sort_keys=True)}"
+            for key in sorted(rows)
+        ],
+        "{}",
+        indent,
     )
 
 
@@ -59,7 +68,9 @@ def _nights(nights: Sequence[Mapping[str, Any]], indent: str) -> str:
 
 
 def _night(night: Mapping[str, Any], indent: str) -> str:
-    own = {name: json.dumps(item, sort_keys=True) for name, item in night.items() if name != "counts"}
+    own = {
+        name: json.dumps(item, sort_keys=True) for name, item in night.items() if name != "counts"
+    }
     own["counts"] = _rows(night["counts"], indent + "  ")
     return _wrapped([f'"{name}": {own[name]}' for name in sorted(own)], "{}", indent)
 
@@ -81,7 +92,9 @@ def _wrapped(items: list[str], brackets: str, indent: str) -> str:
 
 
 def _compact(value: Any) -> Any:
-    """Without absent fields, and whole counts as integers, so that greedy baselines read as counts."""
+    """Without absent fields, and whole counts as integers, so that greedy baselines read as
+    counts.
+    """
     if isinstance(value, dict):
         return {name: _compact(item) for name, item in value.items() if item is not None}
     if isinstance(value, list | tuple):

@@ -10,9 +10,9 @@ from ..common.errors import RequestError
 DEFINITION = "acceptance/1"
 """Id of the counting rules below; it is stored in every baseline and never compared across.
 
-A round proposes k draft tokens; m of them, a prefix, are accepted; m + 1 are emitted. The prompt pass emits the
-first new token without drafts. Only rounds whose k draft positions all lie inside the text are counted.
-Averages over prompts are pooled: sums are divided, never means averaged.
+A round proposes k draft tokens; m of them, a prefix, are accepted; m + 1 are emitted. The prompt
+pass emits the first new token without drafts. Only rounds whose k draft positions all lie inside
+the text are counted. Averages over prompts are pooled: sums are divided, never means averaged.
 """
 
 OWN_HEADS = "mtp"
@@ -21,7 +21,9 @@ LOOKUP = "prompt-lookup"
 """The drafter's name when drafts are copied from the text itself; no model drafts."""
 
 REPLAYING = ("replay", "logprobs")
-"""Engines that replay texts, stored and reused: unlike those that decode, they give the same counts every time."""
+"""Engines that replay texts, stored and reused: unlike those that decode, they give the same counts
+every time.
+"""
 
 TRACE = "trace"
 """The engine that is a recorded run."""
@@ -39,7 +41,9 @@ LOSSY_RULES = ("typical",)
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How logits become a distribution: temperature, then top-k, then top-p, as transformers orders them."""
+    """How logits become a distribution: temperature, then top-k, then top-p, as transformers orders
+    them.
+    """
 
     temperature: float = 1.0
     """0 is greedy decoding."""
@@ -51,7 +55,9 @@ class Sampling:
     @property
     def suffix(self) -> str:
         """What file names say about it, for example `t1-topk50`."""
-        filters = [f"topk{self.top_k}"] * (self.top_k > 0) + [f"topp{self.top_p:g}"] * (self.top_p < 1)
+        filters = [f"topk{self.top_k}"] * (self.top_k > 0) + [f"topp{self.top_p:g}"] * (
+            self.top_p < 1
+        )
         return "-".join([f"t{self.temperature:g}", *filters])
 
 
@@ -59,7 +65,8 @@ class Sampling:
 class JudgedRange:
     """The tokens that are drafted and judged, for instance a speech model's audio tokens.
 
-    All others are given: both models know them, as a voice knows its script, so they are neither drafted nor counted.
+    All others are given: both models know them, as a voice knows its script, so they are neither
+    drafted nor counted.
     """
 
     first: int
@@ -81,13 +88,17 @@ class JudgedRange:
         return self.first <= token < self.end
 
     def heads(self, depth: int) -> int:
-        """Judged tokens that one pass of a draft model with `depth` MTP layers yields; the given ones cost it layers."""
+        """Judged tokens that one pass of a draft model with `depth` MTP layers yields; the given
+        ones cost it layers.
+        """
         return 1 + depth // self.every
 
 
 @dataclasses.dataclass(frozen=True)
 class TextKey:
-    """Which texts Y a case is replayed on; cases that agree here share texts and the target's pass."""
+    """Which texts Y a case is replayed on; cases that agree here share texts and the target's
+    pass.
+    """
 
     suite: str
     target: str
@@ -99,7 +110,9 @@ class TextKey:
     top_k: int = 0
     top_p: float = 1.0
     served: bool = False
-    """Whether a served target emits them; they are kept apart from those of models in this process."""
+    """Whether a served target emits them; they are kept apart from those of models in this
+    process.
+    """
 
     @property
     def sampling(self) -> Sampling:
@@ -155,11 +168,22 @@ class Case:
 
     @property
     def name(self) -> str:
-        """File stem of the baseline: `text-draft-k8-depth3-t1`, and what is not the default: `...-block-decode`."""
-        rule = [self.rule] * (self.rule != default_rule(self.temperature)) + ["lossy"] * (self.rule in LOSSY_RULES)
+        """File stem of the baseline: `text-draft-k8-depth3-t1`, and what is not the default:
+        `...-block-decode`.
+        """
+        rule = [self.rule] * (self.rule != default_rule(self.temperature)) + ["lossy"] * (
+            self.rule in LOSSY_RULES
+        )
         engine = [self.engine] * (self.engine != "replay")
         judged = [self.judged.name] if self.judged else []
-        return "-".join([f"{self.label}-k{self.k}-depth{self.depth}-{self.texts.sampling.suffix}", *judged, *rule, *engine])
+        return "-".join(
+            [
+                f"{self.label}-k{self.k}-depth{self.depth}-{self.texts.sampling.suffix}",
+                *judged,
+                *rule,
+                *engine,
+            ]
+        )
 
     @property
     def id(self) -> str:
@@ -168,21 +192,31 @@ class Case:
 
     @property
     def heads(self) -> int:
-        """Heads that draft: the model's own and its MTP layers, the target's layers, or none for prompt lookup."""
+        """Heads that draft: the model's own and its MTP layers, the target's layers, or none for
+        prompt lookup.
+        """
         if self.drafter == LOOKUP:
             return 0
         if self.judged is not None:
-            return self.depth // self.judged.every if self.uses_own_heads else self.judged.heads(self.depth)
+            return (
+                self.depth // self.judged.every
+                if self.uses_own_heads
+                else self.judged.heads(self.depth)
+            )
         return self.depth + (not self.uses_own_heads)
 
     @property
     def verified(self) -> int:
-        """Tokens of the stream in one verification: the k judged ones and those given between them."""
+        """Tokens of the stream in one verification: the k judged ones and those given between
+        them.
+        """
         return self.k if self.judged is None else self.k * self.judged.every
 
     @property
     def drafted(self) -> int:
-        """Tokens of the stream that a round's drafting passes make, those at given places included."""
+        """Tokens of the stream that a round's drafting passes make, those at given places
+        included.
+        """
         if self.judged is None or self.draft_model is None:
             return self.verified
         return -(-self.k // self.judged.heads(self.depth)) * (1 + self.depth)
@@ -196,14 +230,20 @@ def default_rule(temperature: float) -> str:
 def known_rule(rule: str) -> str:
     """The rule itself. Raises RequestError for an unknown name."""
     if rule not in RULES:
-        raise RequestError(f"verification rule {rule!r} is unknown; choose among {', '.join(RULES)}")
+        raise RequestError(
+            f"verification rule {rule!r} is unknown; choose among {', '.join(RULES)}"
+        )
     return rule
 
 
 def checked_rule(rule: str | None, temperature: float) -> str:
-    """The rule, or the temperature's own. Raises RequestError for an unknown one, and for greedy when sampling."""
+    """The rule, or the temperature's own. Raises RequestError for an unknown one, and for greedy
+    when sampling.
+    """
     if rule is None:
         return default_rule(temperature)
     if known_rule(rule) == "greedy" and temperature > 0:
-        raise RequestError(f"rule 'greedy' does not go with temperature {temperature:g}; greedy is temperature 0")
+        raise RequestError(
+            f"rule 'greedy' does not go with temperature {temperature:g}; greedy is temperature 0"
+        )
     return rule

@@ -21,18 +21,28 @@ from .config_checks import check_config, count_of
 from .folder_kinds import kind_of
 from .safetensors_header import Tensor, read_header
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "special_tokens_map.json")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+)
 MTP_COUNTS = ("num_mtp_layers", "num_nextn_predict_layers", "mtp_num_hidden_layers")
 _NAMELESS = ("_name_or_path", "transformers_version")
 _MTP_PREFIX = re.compile(r"(^|\.)mtp(_layers)?\.")
 LARGE = 1 << 28
-"""Bytes of weights from which on loading and hashing them may take seconds, and progress is worth a line."""
+"""Bytes of weights from which on loading and hashing them may take seconds, and progress is worth a
+line.
+"""
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A local folder in transformers' layout; hub ids are fetched once by `decoding.loading` and come here as folders."""
+    """A local folder in transformers' layout; hub ids are fetched once by `decoding.loading` and
+    come here as folders.
+    """
 
     folder: Path
 
@@ -40,7 +50,9 @@ class Checkpoint:
     def config(self) -> Mapping[str, Any]:
         path = self.folder / "config.json"
         if not path.is_file():
-            raise RequestError(f"{self.folder} has no config.json; name a transformers checkpoint folder")
+            raise RequestError(
+                f"{self.folder} has no config.json; name a transformers checkpoint folder"
+            )
         data = _read_json(path, "save the checkpoint again")
         if not isinstance(data, dict):
             raise RequestError(f"{path} is not a JSON object; save the checkpoint again")
@@ -59,13 +71,18 @@ class Checkpoint:
     @property
     def context(self) -> int | None:
         """Most tokens the model was built for; None when the configuration does not say."""
-        found = (count_of(self.text_config.get(name)) for name in ("max_position_embeddings", "n_positions"))
+        found = (
+            count_of(self.text_config.get(name))
+            for name in ("max_position_embeddings", "n_positions")
+        )
         return next((count for count in found if count), None)
 
     @property
     def mtp_layers(self) -> int:
         """MTP layers that the configuration announces; 0 without."""
-        return next((count for name in MTP_COUNTS if (count := count_of(self.text_config.get(name)))), 0)
+        return next(
+            (count for name in MTP_COUNTS if (count := count_of(self.text_config.get(name)))), 0
+        )
 
     @functools.cached_property
     def weight_files(self) -> tuple[Path, ...]:
@@ -76,7 +93,9 @@ class Checkpoint:
 
     @functools.cached_property
     def tensors(self) -> Mapping[str, Tensor]:
-        return {name: tensor for path in self.weight_files for name, tensor in read_header(path).items()}
+        return {
+            name: tensor for path in self.weight_files for name, tensor in read_header(path).items()
+        }
 
     def is_mtp_tensor(self, name: str) -> bool:
         """Whether a tensor belongs to an MTP layer, in the layouts that transformers reads."""
@@ -87,7 +106,9 @@ class Checkpoint:
     @functools.cached_property
     def model_tensors(self) -> Mapping[str, Tensor]:
         """The tensors of the model itself, without its MTP layers."""
-        return {name: tensor for name, tensor in self.tensors.items() if not self.is_mtp_tensor(name)}
+        return {
+            name: tensor for name, tensor in self.tensors.items() if not self.is_mtp_tensor(name)
+        }
 
     @property
     def has_mtp_tensors(self) -> bool:
@@ -95,7 +116,9 @@ class Checkpoint:
 
     @functools.cached_property
     def model_fingerprint(self) -> str:
-        """SHA-256 over the configuration and every tensor but the MTP layers': what decides the emitted text."""
+        """SHA-256 over the configuration and every tensor but the MTP layers': what decides the
+        emitted text.
+        """
         return self._digest(self._settings, mtp=False)
 
     @property
@@ -104,38 +127,62 @@ class Checkpoint:
         return sum(tensor.end - tensor.begin for tensor in self.tensors.values())
 
     def hash_now(self, report: Callable[[str, int, int], None]) -> None:
-        """Compute `model_fingerprint`, if it is not known yet, with progress in MiB where there is much to read."""
+        """Compute `model_fingerprint`, if it is not known yet, with progress in MiB where there is
+        much to read.
+        """
         if self.weight_bytes >= LARGE and "model_fingerprint" not in self.__dict__:
             what = f"hashing {self.folder.name} (MiB)"
             self.__dict__["model_fingerprint"] = self._digest(
-                self._settings, mtp=False, progress=lambda done, total: report(what, done >> 20, total >> 20)
+                self._settings,
+                mtp=False,
+                progress=lambda done, total: report(what, done >> 20, total >> 20),
             )
 
     @property
     def _settings(self) -> str:
         """The configuration without names, versions and MTP layers."""
         left_out = (*_NAMELESS, *MTP_COUNTS)
-        kept = {name: value for name, value in self.config.items() if name not in left_out and value is not None}
+        kept = {
+            name: value
+            for name, value in self.config.items()
+            if name not in left_out and value is not None
+        }
         return json.dumps(kept, sort_keys=True)
 
     def is_model_of(self, other: Checkpoint) -> bool:
-        """Whether both have one model fingerprint; the weights of different models are not read to the end."""
+        """Whether both have one model fingerprint; the weights of different models are not read to
+        the end.
+        """
         ours, theirs = self.model_tensors, other.model_tensors
         if self._settings != other._settings or ours.keys() != theirs.keys():
             return False
         pairs = [(ours[name], theirs[name]) for name in sorted(ours)]
         if any((one.dtype, one.shape) != (two.dtype, two.shape) for one, two in pairs):
             return False
-        return all(one == two or all(map(operator.eq, one.blocks(), two.blocks())) for one, two in pairs)
+        return all(
+            one == two or all(map(operator.eq, one.blocks(), two.blocks())) for one, two in pairs
+        )
 
     @functools.cached_property
     def heads_fingerprint(self) -> str:
-        """SHA-256 over the MTP layers' tensors alone, so that retrained heads leave the target's texts valid."""
+        """SHA-256 over the MTP layers' tensors alone, so that retrained heads leave the target's
+        texts valid.
+        """
         return self._digest(f"{self.mtp_layers} MTP layers", mtp=True)
 
-    def _digest(self, preamble: str, *, mtp: bool, progress: Callable[[int, int], None] = lambda done, total: None) -> str:
+    def _digest(
+        self,
+        preamble: str,
+        *,
+        mtp: bool,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> str:
         digest = hashlib.sha256(preamble.encode())
-        tensors = {name: self.tensors[name] for name in sorted(self.tensors) if self.is_mtp_tensor(name) == mtp}
+        tensors = {
+            name: self.tensors[name]
+            for name in sorted(self.tensors)
+            if self.is_mtp_tensor(name) == mtp
+        }
         total, done = sum(tensor.end - tensor.begin for tensor in tensors.values()), 0
         for name, tensor in tensors.items():
             digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
@@ -157,26 +204,33 @@ class Checkpoint:
 
 
 def local_checkpoint(name: str) -> Checkpoint | None:
-    """The checkpoint of a folder; None for a hub id. Raises RequestError for a path where nothing is."""
+    """The checkpoint of a folder; None for a hub id. Raises RequestError for a path where nothing
+    is.
+    """
     return open_checkpoint(Path(name)) if Path(name).is_absolute() or Path(name).is_dir() else None
 
 
 def case_checkpoint(name: str) -> Checkpoint | None:
     """The files of a case's model, whose name is an absolute path where it is a folder.
 
-    None for a hub id and for `SERVED`, whatever folder of that name lies about. Raises RequestError for a path where nothing is.
+    None for a hub id and for `SERVED`, whatever folder of that name lies about. Raises RequestError
+    for a path where nothing is.
     """
     return open_checkpoint(Path(name)) if Path(name).is_absolute() else None
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """The checkpoint in `folder`; unchanged files are read once. Raises RequestError where there is none."""
+    """The checkpoint in `folder`; unchanged files are read once. Raises RequestError where there is
+    none.
+    """
     if not folder.is_dir():
         raise RequestError(f"no checkpoint folder at {folder}; check the path")
     try:
         stamps = tuple(sorted(map(_stamp, folder.iterdir())))
     except OSError as error:
-        raise RequestError(f"{folder} cannot be read ({error.strerror}); check its rights") from None
+        raise RequestError(
+            f"{folder} cannot be read ({error.strerror}); check its rights"
+        ) from None
     return _opened(folder, stamps)
 
 
@@ -203,7 +257,9 @@ def _opened(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> Checkpoin
 
 
 def _check_generation_config(folder: Path) -> None:
-    """The ids that end a text are read from there; transformers takes a file that it cannot read for none."""
+    """The ids that end a text are read from there; transformers takes a file that it cannot read
+    for none.
+    """
     path = folder / "generation_config.json"
     if not path.is_file():
         return
@@ -215,7 +271,9 @@ def _check_generation_config(folder: Path) -> None:
 
 
 def _check_index(checkpoint: Checkpoint) -> None:
-    """The index of weights in several files names files of the folder; a loader would open whatever it names."""
+    """The index of weights in several files names files of the folder; a loader would open whatever
+    it names.
+    """
     path = checkpoint.folder / "model.safetensors.index.json"
     if not path.is_file() or (checkpoint.folder / "model.safetensors").is_file():
         return
@@ -226,7 +284,10 @@ def _check_index(checkpoint: Checkpoint) -> None:
     known = {file.name for file in checkpoint.weight_files}
     for file in named.values():
         if not isinstance(file, str) or file not in known:
-            raise RequestError(f"{path} names {str(file)[:60]!r}, which is no weights file of the folder; save it there, too")
+            raise RequestError(
+                f"{path} names {str(file)[:60]!r}, which is no weights file of the folder; save it "
+                "there, too"
+            )
 
 
 def _read_json(path: Path, cure: str) -> Any:
@@ -241,7 +302,8 @@ def _read_json(path: Path, cure: str) -> Any:
 
 
 def check_tokenizer_config(folder: Path) -> None:
-    """Refuse a tokenizer_config.json that is no strict JSON, or has transformers make something else than a tokenizer.
+    """Refuse a tokenizer_config.json that is no strict JSON, or has transformers make something
+    else than a tokenizer.
 
     Raises RequestError.
     """
@@ -257,7 +319,8 @@ def check_tokenizer_config(folder: Path) -> None:
 def check_chat_template(folder: Path) -> None:
     """Refuse a tokenizer whose files hold no chat template. Raises RequestError.
 
-    Without a tokenizer_config.json, or with a tokenizer of mistral-common's, the files alone do not decide it.
+    Without a tokenizer_config.json, or with a tokenizer of mistral-common's, the files alone do not
+    decide it.
     """
     path = folder / "tokenizer_config.json"
     templates = ("chat_template.jinja", "additional_chat_templates", "tekken.json")
@@ -266,7 +329,8 @@ def check_chat_template(folder: Path) -> None:
     data = _read_json(path, "save the tokenizer again")
     if isinstance(data, dict) and data.get("chat_template") is None:
         raise RequestError(
-            f"a prompt has messages and {path} has no chat_template; write the prompt as plain `prompt` text, or save "
+            f"a prompt has messages and {path} has no chat_template; write the prompt as plain "
+            "`prompt` text, or save "
             "chat_template.jinja beside it"
         )
 
@@ -274,19 +338,25 @@ def check_chat_template(folder: Path) -> None:
 def check_pair(target: Checkpoint, drafter: Checkpoint | None, depth: int) -> None:
     """Refuse a pair that cannot be measured; `drafter` None stands for the target's own MTP heads.
 
-    Raises RequestError for another vocabulary, a depth above the MTP layers, or missing MTP weights.
+    Raises RequestError for another vocabulary, a depth above the MTP layers, or missing MTP
+    weights.
     """
     if drafter is not None and drafter.vocabulary != target.vocabulary:
         raise RequestError(
-            f"the drafter {drafter.folder} has a vocabulary of {drafter.vocabulary} tokens and the target "
-            f"{target.folder} of {target.vocabulary}; choose a drafter trained for this target's tokenizer"
+            f"the drafter {drafter.folder} has a vocabulary of {drafter.vocabulary} tokens and the "
+            "target "
+            f"{target.folder} of {target.vocabulary}; choose a drafter trained for this target's "
+            "tokenizer"
         )
     if drafter is not None and drafter.tokenizer_fingerprint != target.tokenizer_fingerprint:
         _check_same_tokens(target, drafter)
     heads = target if drafter is None else drafter
     least = 1 if drafter is None else 0
     if depth < least:
-        raise RequestError(f"depth {depth}: the target's own heads draft with at least one layer; use --specdec-depth=1")
+        raise RequestError(
+            f"depth {depth}: the target's own heads draft with at least one layer; use "
+            "--specdec-depth=1"
+        )
     if depth > heads.mtp_layers:
         raise RequestError(
             f"depth {depth} needs {depth} MTP layers and {heads.folder} has {heads.mtp_layers}; "
@@ -300,34 +370,46 @@ def check_not_itself(target: Checkpoint, drafter: Checkpoint) -> None:
     """Refuse a drafter that is the target, under whatever path. Raises RequestError."""
     if drafter.is_model_of(target):
         raise RequestError(
-            f"the drafter {drafter.folder} is the target itself, and what it drafts is always accepted; name a smaller draft "
+            f"the drafter {drafter.folder} is the target itself, and what it drafts is always "
+            "accepted; name a smaller draft "
             "model, mtp for the target's own heads, or prompt-lookup"
         )
 
 
 def check_heads(checkpoint: Checkpoint) -> None:
-    """Refuse a checkpoint that announces no MTP layers, or announces some and holds none. Raises RequestError."""
+    """Refuse a checkpoint that announces no MTP layers, or announces some and holds none. Raises
+    RequestError.
+    """
     if not checkpoint.mtp_layers:
-        raise RequestError(f"{checkpoint.folder / 'config.json'} announces no MTP layers; add num_mtp_layers if it has some")
+        raise RequestError(
+            f"{checkpoint.folder / 'config.json'} announces no MTP layers; add num_mtp_layers if "
+            "it has some"
+        )
     if not checkpoint.has_mtp_tensors:
         raise RequestError(
-            f"{checkpoint.folder} announces {checkpoint.mtp_layers} MTP layers and its safetensors hold none; "
+            f"{checkpoint.folder} announces {checkpoint.mtp_layers} MTP layers and its safetensors "
+            "hold none; "
             "save the checkpoint with its MTP tensors, or use --specdec-depth=0"
         )
 
 
 def _check_same_tokens(target: Checkpoint, drafter: Checkpoint) -> None:
     """Tokenizer files may differ in form; the token ids may not."""
-    ours, theirs = (_vocabulary_of(checkpoint.folder / "tokenizer.json") for checkpoint in (target, drafter))
+    ours, theirs = (
+        _vocabulary_of(checkpoint.folder / "tokenizer.json") for checkpoint in (target, drafter)
+    )
     if ours is not None and theirs is not None and ours != theirs:
         raise RequestError(
-            f"the drafter {drafter.folder} numbers its tokens differently from the target {target.folder}; "
+            f"the drafter {drafter.folder} numbers its tokens differently from the target "
+            f"{target.folder}; "
             "choose a drafter trained for this target's tokenizer"
         )
 
 
 def _vocabulary_of(path: Path) -> Any:
-    """The token ids by the fast tokenizer's file; None without one. Raises RequestError for one that cannot be read."""
+    """The token ids by the fast tokenizer's file; None without one. Raises RequestError for one
+    that cannot be read.
+    """
     if not path.is_file():
         return None
     data = _read_json(path, "save the tokenizer again")

@@ -1,7 +1,7 @@
 """What config.json says, held against the tensors of the folder, before a model is built from it.
 
-A loader builds what the configuration announces and only then looks for weights, so a slip or an attack there costs minutes,
-memory, or runs somebody's code.
+A loader builds what the configuration announces and only then looks for weights, so a slip or an
+attack there costs minutes, memory, or runs somebody's code.
 """
 
 from __future__ import annotations
@@ -15,25 +15,64 @@ from ..common.errors import RequestError
 from .safetensors_header import Tensor
 
 _POSITIVE = (
-    "vocab_size", "hidden_size", "n_embd", "d_model", "intermediate_size", "num_hidden_layers", "n_layer", "num_layers",
-    "num_attention_heads", "n_head", "num_key_value_heads", "head_dim", "moe_intermediate_size",
-)  # fmt: skip
+    "vocab_size",
+    "hidden_size",
+    "n_embd",
+    "d_model",
+    "intermediate_size",
+    "num_hidden_layers",
+    "n_layer",
+    "num_layers",
+    "num_attention_heads",
+    "n_head",
+    "num_key_value_heads",
+    "head_dim",
+    "moe_intermediate_size",
+)
 """Sizes that are at least 1."""
 _COUNTS = (
-    "num_mtp_layers", "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_experts", "num_local_experts",
-    "n_routed_experts", "n_shared_experts", "num_experts_per_tok",
-)  # fmt: skip
+    "num_mtp_layers",
+    "num_nextn_predict_layers",
+    "mtp_num_hidden_layers",
+    "num_experts",
+    "num_local_experts",
+    "n_routed_experts",
+    "n_shared_experts",
+    "num_experts_per_tok",
+)
 """Numbers that may be 0."""
-_CONTEXTS = ("max_position_embeddings", "n_positions", "sliding_window", "original_max_position_embeddings")
+_CONTEXTS = (
+    "max_position_embeddings",
+    "n_positions",
+    "sliding_window",
+    "original_max_position_embeddings",
+)
 _MOST_CONTEXT = 2**31
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers")
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d{1,9})\.")
-_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$")
-_OTHER_WIDTHS = ("word_embed_proj_dim", "embedding_size", "embedding_dim", "hidden_size_per_layer_input")
+_EMBEDDING = re.compile(
+    r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight$"
+)
+_OTHER_WIDTHS = (
+    "word_embed_proj_dim",
+    "embedding_size",
+    "embedding_dim",
+    "hidden_size_per_layer_input",
+)
 """Fields of models whose embedding is narrower than their layers."""
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
-_FETCHING = ("mxfp4", "mxfp8", "fp8", "fbgemm_fp8", "nvfp4", "eetq", "metal", "gguf", "finegrained_fp8")
+_FETCHING = (
+    "mxfp4",
+    "mxfp8",
+    "fp8",
+    "fbgemm_fp8",
+    "nvfp4",
+    "eetq",
+    "metal",
+    "gguf",
+    "finegrained_fp8",
+)
 """Quantisations whose code transformers fetches from the model hub."""
 _WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 
@@ -43,10 +82,14 @@ def count_of(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def check_config(folder: Path, config: Mapping[str, Any], text: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Refuse a configuration that names foreign code, holds impossible sizes, or announces more than the tensors hold.
+def check_config(
+    folder: Path, config: Mapping[str, Any], text: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    """Refuse a configuration that names foreign code, holds impossible sizes, or announces more
+    than the tensors hold.
 
-    `text` is the language model's part of `config`, `tensors` those of the model without its MTP layers. Raises RequestError.
+    `text` is the language model's part of `config`, `tensors` those of the model without its MTP
+    layers. Raises RequestError.
     """
     path = folder / "config.json"
     for part in (config, text):
@@ -57,7 +100,10 @@ def check_config(folder: Path, config: Mapping[str, Any], text: Mapping[str, Any
         most = _MOST_CONTEXT if name in _CONTEXTS else max(elements, 1)
         if not _is_size(value, least, most):
             limit = "" if name in _CONTEXTS else f", and the tensors hold {elements} numbers in all"
-            raise RequestError(f"{path} says {name}: {_shown(value)}, which no model has{limit}; save the checkpoint again")
+            raise RequestError(
+                f"{path} says {name}: {_shown(value)}, which no model has{limit}; save the "
+                "checkpoint again"
+            )
     _check_layers(path, text, tensors)
     _check_embedding(path, text, tensors)
 
@@ -78,12 +124,15 @@ def _is_size(value: Any, least: int, most: int) -> bool:
 
 
 def _check_layers(path: Path, text: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    name, announced = next(((name, count) for name in _LAYER_COUNTS if (count := count_of(text.get(name)))), ("", 0))
+    name, announced = next(
+        ((name, count) for name in _LAYER_COUNTS if (count := count_of(text.get(name)))), ("", 0)
+    )
     held = {int(found.group(1)) for tensor in tensors if (found := _LAYER.search(tensor))}
     most = len(held) if held else len(tensors)
     if announced > most:
         raise RequestError(
-            f"{path} says {name}: {announced} and the tensors are of {most} layers; save the whole model, or correct the number"
+            f"{path} says {name}: {announced} and the tensors are of {most} layers; save the whole "
+            "model, or correct the number"
         )
 
 
@@ -92,31 +141,40 @@ def _check_embedding(path: Path, text: Mapping[str, Any], tensors: Mapping[str, 
     if len(found) != 1 or found[0].dtype not in _FLOATS or len(found[0].shape) != 2:
         return
     rows, columns = found[0].shape
-    width = next((name for name in ("hidden_size", "n_embd", "d_model") if count_of(text.get(name))), None)
+    width = next(
+        (name for name in ("hidden_size", "n_embd", "d_model") if count_of(text.get(name))), None
+    )
     for name, held in (("vocab_size", rows), (width, columns)):
         said = None if name is None else count_of(text.get(name))
         narrow = name == width and any(text.get(other) is not None for other in _OTHER_WIDTHS)
         if said is not None and said != held and not narrow:
             raise RequestError(
-                f"{path} says {name}: {said} and the embedding is of {rows} tokens by {columns}; save the checkpoint again"
+                f"{path} says {name}: {said} and the embedding is of {rows} tokens by {columns}; "
+                "save the checkpoint again"
             )
 
 
 def _check_code(path: Path, part: Mapping[str, Any]) -> None:
-    """What would have transformers fetch or patch code, or open other files than those that the fingerprints cover."""
+    """What would have transformers fetch or patch code, or open other files than those that the
+    fingerprints cover.
+    """
     quantization = part.get("quantization_config")
     if quantization is not None:
         method = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
         if not isinstance(method, str) or method in _FETCHING:
             raise RequestError(
-                f"{path} names the quantization {_shown(method)}, whose code transformers fetches from the model hub; name a "
+                f"{path} names the quantization {_shown(method)}, whose code transformers fetches "
+                "from the model hub; name a "
                 "copy of the model in bfloat16 or float16"
             )
     if part.get("fusion_config"):
-        raise RequestError(f"{path} asks transformers to patch its own code (fusion_config); remove the field")
+        raise RequestError(
+            f"{path} asks transformers to patch its own code (fusion_config); remove the field"
+        )
     if (named := part.get("transformers_weights")) is not None and named not in _WEIGHT_FILES:
         raise RequestError(
-            f"{path} names {_shown(named)} as its weights (transformers_weights); name them model.safetensors, without the field"
+            f"{path} names {_shown(named)} as its weights (transformers_weights); name them "
+            "model.safetensors, without the field"
         )
 
 

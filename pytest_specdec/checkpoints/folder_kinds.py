@@ -1,7 +1,9 @@
-"""What a folder holds that is no causal language model of its own: drafter heads, adapters, other formats.
+"""What a folder holds that is no causal language model of its own: drafter heads, adapters, other
+formats.
 
-Told from the configuration, the names of the tensors and the names of the files alone, so that it costs nothing. A drafter
-that becomes supported leaves this table's refusals; its `Kind` stays, for its loader to dispatch on.
+Told from the configuration, the names of the tensors and the names of the files alone, so that it
+costs nothing. A drafter that becomes supported leaves this table's refusals; its `Kind` stays, for
+its loader to dispatch on.
 """
 
 from __future__ import annotations
@@ -16,14 +18,17 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Endings of weights that are pickled; they are never opened."""
 
 _HEADS = (
-    "draft with a draft model, mtp or prompt-lookup, or measure a server that drafts with it: --specdec-engine=vllm "
+    "draft with a draft model, mtp or prompt-lookup, or measure a server that drafts with it: "
+    "--specdec-engine=vllm "
     "--specdec-url=URL, without a drafter"
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A kind of folder, who packs it so where there are several, and what can be done with it today."""
+    """A kind of folder, who packs it so where there are several, and what can be done with it
+    today.
+    """
 
     name: str
     packaging: str = ""
@@ -43,14 +48,25 @@ ASSISTANT = "an assistant that reads its target's keys and values"
 
 ADAPTER = Kind(
     "an adapter (LoRA or the like) and no model of its own",
-    cure="merge it into its base model with peft's merge_and_unload() and name the folder of the merged model",
+    cure="merge it into its base model with peft's merge_and_unload() and name the folder of the "
+    "merged model",
 )
-GGUF = Kind("GGUF weights only", cure="name the transformers checkpoint that they were converted from")
+GGUF = Kind(
+    "GGUF weights only", cure="name the transformers checkpoint that they were converted from"
+)
 PICKLED = Kind(
-    "pickled weights only, which are never loaded", cure="convert them: model.save_pretrained(folder) writes safetensors"
+    "pickled weights only, which are never loaded",
+    cure="convert them: model.save_pretrained(folder) writes safetensors",
 )
 
-_SPECULATORS = {"eagle3": EAGLE3, "eagle": EAGLE, "peagle": PEAGLE, "dflash": DFLASH, "dspark": DSPARK, "medusa": MEDUSA}
+_SPECULATORS = {
+    "eagle3": EAGLE3,
+    "eagle": EAGLE,
+    "peagle": PEAGLE,
+    "dflash": DFLASH,
+    "dspark": DSPARK,
+    "medusa": MEDUSA,
+}
 """By `speculators_model_type`, or the algorithm of `speculators_config`."""
 _ARCHITECTURES = (
     (r"p[-_]?eagle", PEAGLE),
@@ -61,7 +77,9 @@ _ARCHITECTURES = (
     (r"medusa|hydra", MEDUSA),
     (r"assistant", ASSISTANT),
 )
-"""By the name of the class in `architectures`, or `model_type`; the first that is found in it. (Eagle-VL is a model.)"""
+"""By the name of the class in `architectures`, or `model_type`; the first that is found in it.
+(Eagle-VL is a model.)
+"""
 _FIELDS = (
     ("draft_vocab_size", EAGLE3),
     ("eagle_config", EAGLE3),
@@ -73,11 +91,13 @@ _FIELDS = (
 """By a field that only their configurations have."""
 
 
-def kind_of(config: Mapping[str, Any] | None, files: Collection[str], tensors: Callable[[], Collection[str]]) -> Kind | None:
+def kind_of(
+    config: Mapping[str, Any] | None, files: Collection[str], tensors: Callable[[], Collection[str]]
+) -> Kind | None:
     """The kind of a folder; None for a model of its own.
 
-    `config` is what config.json holds, None without one; `files` are the folder's file names; `tensors` gives the names of
-    the tensors and is asked last, where there is a safetensors file.
+    `config` is what config.json holds, None without one; `files` are the folder's file names;
+    `tensors` gives the names of the tensors and is asked last, where there is a safetensors file.
     """
     if "adapter_config.json" in files:
         return ADAPTER
@@ -95,7 +115,9 @@ def _by_config(config: Mapping[str, Any]) -> Kind | None:
     if speculators is not None or config.get("speculators_model_type") is not None:
         inner = speculators.get("algorithm") if isinstance(speculators, Mapping) else None
         named = str(config.get("speculators_model_type") or inner)[:40]
-        return Kind(_SPECULATORS.get(named, f"a drafter of the kind {named!r}"), "packed by speculators")
+        return Kind(
+            _SPECULATORS.get(named, f"a drafter of the kind {named!r}"), "packed by speculators"
+        )
     classes = config.get("architectures")
     words = [*(classes if isinstance(classes, list) else []), config.get("model_type")]
     names = [word.lower() for word in words if isinstance(word, str)]
@@ -109,12 +131,23 @@ def _by_config(config: Mapping[str, Any]) -> Kind | None:
 
 
 def _by_tensors(names: Collection[str]) -> Kind | None:
-    """No causal language model has a layer `fc` of its own, nor numbered heads beside its layers."""
+    """No causal language model has a layer `fc` of its own, nor numbered heads beside its
+    layers.
+    """
     if any(".lora_A." in name or ".lora_B." in name for name in names):
         return ADAPTER
     if "fc.weight" in names:
-        eagle3 = any(name in ("d2t", "t2d") or name.startswith("midlayer.") or ".hidden_norm." in name for name in names)
+        eagle3 = any(
+            name in ("d2t", "t2d") or name.startswith("midlayer.") or ".hidden_norm." in name
+            for name in names
+        )
         return Kind(EAGLE3, "told by its tensors") if eagle3 else Kind(EAGLE, "told by its tensors")
-    if any(re.match(r"(medusa_heads?\.|lm_heads\.)?\d+\.(\d+\.linear\.)?weight$|blocks\.0\.layers\.0\.", name) for name in names):
+    if any(
+        re.match(
+            r"(medusa_heads?\.|lm_heads\.)?\d+\.(\d+\.linear\.)?weight$|blocks\.0\.layers\.0\.",
+            name,
+        )
+        for name in names
+    ):
         return Kind(MEDUSA, "told by its tensors")
     return None

@@ -1,4 +1,6 @@
-"""`baseline diff`: what an update changed. `baseline migrate`: files of an older schema, rewritten."""
+"""`baseline diff`: what an update changed. `baseline migrate`: files of an older schema,
+rewritten.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,15 @@ from pathlib import Path
 
 def add(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
-    diff = actions.add_parser("diff", help="what changed from A to B: exit status 0 where nothing did, 1 where something did")
+    diff = actions.add_parser(
+        "diff",
+        help="what changed from A to B: exit status 0 where nothing did, 1 where something did",
+    )
     diff.add_argument("before", type=Path, metavar="A", help="a baseline file or a folder of them")
     diff.add_argument("now", type=Path, metavar="B")
-    migrate = actions.add_parser("migrate", help="rewrite stored files of an older schema; nothing is measured again")
+    migrate = actions.add_parser(
+        "migrate", help="rewrite stored files of an older schema; nothing is measured again"
+    )
     migrate.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the baselines")
 
 
@@ -36,5 +43,9 @@ def _migrate(asked: argparse.Namespace) -> int:
 
     files = migrated(asked.folder)
     write_all(files)
-    print(f"{len(files)} files rewritten as schema {SCHEMA}" if files else f"every file is of schema {SCHEMA} already")
+    print(
+        f"{len(files)} files rewritten as schema {SCHEMA}"
+        if files
+        else f"every file is of schema {SCHEMA} already"
+    )
     return 0

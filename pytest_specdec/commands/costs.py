@@ -26,16 +26,27 @@ UNCERTAIN = 0.1
 def add(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--target", metavar="PATH", help="target: a checkpoint folder or hub id")
-    source.add_argument("--benchmark", type=Path, metavar="FILE", help="what pytest-benchmark saved of specdec_rounds")
+    source.add_argument(
+        "--benchmark",
+        type=Path,
+        metavar="FILE",
+        help="what pytest-benchmark saved of specdec_rounds",
+    )
     parser.add_argument(
-        "--draft", action="append", metavar="PATH",
-        help="what drafts: a draft model, mtp for the target's own MTP heads, or prompt-lookup; name each of several "
+        "--draft",
+        action="append",
+        metavar="PATH",
+        help="what drafts: a draft model, mtp for the target's own MTP heads, or prompt-lookup; "
+        "name each of several "
         "(default: mtp where the target has heads, and prompt-lookup)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--k", type=whole_numbers(1, MOST_K), default="1,2,3,4,8,12,16", metavar="K[,K]",
+        "--k",
+        type=whole_numbers(1, MOST_K),
+        default="1,2,3,4,8,12,16",
+        metavar="K[,K]",
         help="draft tokens per round (default %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--depth",
         type=whole_numbers(0, MOST_DEPTH),
@@ -44,25 +55,57 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="MTP layers per drafter pass (default %(default)s)",
     )
     parser.add_argument(
-        "--context", type=whole_number(2), default=128, metavar="N", help="cached tokens before a round (default %(default)s)"
+        "--context",
+        type=whole_number(2),
+        default=128,
+        metavar="N",
+        help="cached tokens before a round (default %(default)s)",
     )
     parser.add_argument(
-        "--batch", type=whole_number(1), default=1, metavar="N", help="rows decoded at once (default %(default)s)"
+        "--batch",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="rows decoded at once (default %(default)s)",
     )
     parser.add_argument(
-        "--temperature", type=temperature, default=1.0, metavar="T", help="sampling temperature (default %(default)s)"
+        "--temperature",
+        type=temperature,
+        default=1.0,
+        metavar="T",
+        help="sampling temperature (default %(default)s)",
     )
     parser.add_argument(
-        "--repeats", type=whole_number(2), default=40, metavar="N", help="rounds to time of each kind (default %(default)s)"
+        "--repeats",
+        type=whole_number(2),
+        default=40,
+        metavar="N",
+        help="rounds to time of each kind (default %(default)s)",
     )
     parser.add_argument(
-        "--max-seconds", type=whole_number(1), default=60, metavar="N",
-        help="most seconds to measure for, once the models are loaded: fewer rounds are timed, and what cannot be measured in "
+        "--max-seconds",
+        type=whole_number(1),
+        default=60,
+        metavar="N",
+        help="most seconds to measure for, once the models are loaded: fewer rounds are timed, and "
+        "what cannot be measured in "
         "that time is refused (default %(default)s)",
-    )  # fmt: skip
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="where the models run (default %(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="number format of the weights (default %(default)s)")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="file to write (default: standard output)")
+    )
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="where the models run (default %(default)s)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="number format of the weights (default %(default)s)",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="file to write (default: standard output)"
+    )
 
 
 def run(asked: argparse.Namespace) -> int:
@@ -71,10 +114,13 @@ def run(asked: argparse.Namespace) -> int:
     if asked.output is not None:
         _check_writable(asked.output)
     progress = CommandProgress()
-    profile = profile_from_benchmark(asked.benchmark) if asked.benchmark else _measured(asked, progress)
+    profile = (
+        profile_from_benchmark(asked.benchmark) if asked.benchmark else _measured(asked, progress)
+    )
     if profile.relative_error > UNCERTAIN:
         progress.say(
-            f"warning: the times are uncertain by {profile.relative_error:.0%} (standard error), and so is every speed-up from "
+            f"warning: the times are uncertain by {profile.relative_error:.0%} (standard error), "
+            "and so is every speed-up from "
             "them; close other programs, or time more rounds with --repeats and --max-seconds"
         )
     if asked.output is None:
@@ -93,8 +139,13 @@ def _measured(asked: argparse.Namespace, progress: CommandProgress) -> CostProfi
     drafters = set(asked.draft or (OWN_HEADS, LOOKUP))
     models = sorted(drafters - {OWN_HEADS, LOOKUP})
     if len(models) > 1:
-        raise RequestError(f"a profile holds the times of one draft model, and {len(models)} are named; measure each in a run")
-    target, drafter = load_pair(asked.target, next(iter(models), None), asked.device, asked.dtype, progress)
+        raise RequestError(
+            f"a profile holds the times of one draft model, and {len(models)} are named; measure "
+            "each in a run"
+        )
+    target, drafter = load_pair(
+        asked.target, next(iter(models), None), asked.device, asked.dtype, progress
+    )
     if drafter is not None:
         check_pair(target.checkpoint, drafter.checkpoint, max(asked.depth))
     if OWN_HEADS in (asked.draft or ()):

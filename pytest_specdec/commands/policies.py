@@ -1,4 +1,6 @@
-"""`policies`: what fixed and dynamic drafting would gain on a pair of models, from one replay of its texts."""
+"""`policies`: what fixed and dynamic drafting would gain on a pair of models, from one replay of
+its texts.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,28 @@ if TYPE_CHECKING:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--target", required=True, metavar="PATH", help="target: a checkpoint folder or hub id")
-    parser.add_argument("--draft", required=True, metavar="PATH", help="a draft model, mtp or prompt-lookup")
-    parser.add_argument("--prompts", required=True, type=Path, metavar="FILE", help="prompts, one JSON object a line")
-    parser.add_argument("--costs", required=True, type=Path, metavar="FILE", help="cost profile of this pair")
     parser.add_argument(
-        "--k", type=whole_number(1, MOST_K), default=8, metavar="K", help="most tokens to draft in a round (default %(default)s)"
+        "--target", required=True, metavar="PATH", help="target: a checkpoint folder or hub id"
+    )
+    parser.add_argument(
+        "--draft", required=True, metavar="PATH", help="a draft model, mtp or prompt-lookup"
+    )
+    parser.add_argument(
+        "--prompts",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="prompts, one JSON object a line",
+    )
+    parser.add_argument(
+        "--costs", required=True, type=Path, metavar="FILE", help="cost profile of this pair"
+    )
+    parser.add_argument(
+        "--k",
+        type=whole_number(1, MOST_K),
+        default=8,
+        metavar="K",
+        help="most tokens to draft in a round (default %(default)s)",
     )
     parser.add_argument(
         "--depth",
@@ -35,7 +53,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="MTP layers per drafter pass (default 0, or 1 for the target's own)",
     )
     parser.add_argument(
-        "--temperature", type=temperature, default=1.0, metavar="T", help="sampling temperature (default %(default)s)"
+        "--temperature",
+        type=temperature,
+        default=1.0,
+        metavar="T",
+        help="sampling temperature (default %(default)s)",
     )
     parser.add_argument(
         "--new-tokens",
@@ -44,9 +66,25 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="tokens of text per prompt (default %(default)s)",
     )
-    parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="seed of the texts (default %(default)s)")
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="where the models run (default %(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="number format of the weights (default %(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="seed of the texts (default %(default)s)",
+    )
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="where the models run (default %(default)s)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="number format of the weights (default %(default)s)",
+    )
 
 
 def run(asked: argparse.Namespace) -> int:
@@ -67,23 +105,49 @@ def run(asked: argparse.Namespace) -> int:
         round_ms(k)  # so that a profile that is too narrow is refused before anything is loaded
     prompts = read_prompts(asked.prompts, None)
     progress = CommandProgress()
-    target, model = load_pair(asked.target, None if own_heads or lookup else asked.draft, asked.device, asked.dtype, progress)
+    target, model = load_pair(
+        asked.target,
+        None if own_heads or lookup else asked.draft,
+        asked.device,
+        asked.dtype,
+        progress,
+    )
     drafter = asked.draft if model is None else model
     check_drafter(target, drafter, depth)
     field, sure = _measured(asked, target, drafter, depth, prompts, progress)
     rows = policy_table(
-        field, costs, most=asked.k, depth=depth, own_heads=own_heads, lookup=lookup, confidences=sure, progress=progress
+        field,
+        costs,
+        most=asked.k,
+        depth=depth,
+        own_heads=own_heads,
+        lookup=lookup,
+        confidences=sure,
+        progress=progress,
     )
-    print("\n".join(aligned([HEADERS, *(tuple(map(printable, row.cells())) for row in rows)], left=(0,))))
+    print(
+        "\n".join(
+            aligned([HEADERS, *(tuple(map(printable, row.cells())) for row in rows)], left=(0,))
+        )
+    )
     for row in rows:
         if row.detail:
             print("\n".join(wrapped(f"{row.name}: {row.detail}", indent="  ")))
     for row in rows:
         if row.gain is not None:
             low, high = row.gain.interval
-            over = f"{row.gain.ratio:.3f}x the speed of the best fixed k (95 % interval {low:.3f}x to {high:.3f}x)"
+            over = (
+                f"{row.gain.ratio:.3f}x the speed of the best fixed k (95 % interval {low:.3f}x to "
+                f"{high:.3f}x)"
+            )
             print(
-                "\n".join(wrapped(f"best that decides anew: {row.name}, {over}; both were chosen on these prompts", indent="  "))
+                "\n".join(
+                    wrapped(
+                        f"best that decides anew: {row.name}, {over}; both were chosen on these "
+                        "prompts",
+                        indent="  ",
+                    )
+                )
             )
     print("\n".join(wrapped(NOTE)))
     if sure is None:
@@ -99,7 +163,9 @@ def _measured(
     prompts: Sequence[Prompt],
     progress: CommandProgress,
 ) -> tuple[AcceptanceField, Confidences | None]:
-    """The acceptance field of texts sampled from the target, and the drafter's confidences where they can stop it."""
+    """The acceptance field of texts sampled from the target, and the drafter's confidences where
+    they can stop it.
+    """
     from ..cases.case import Sampling, default_rule
     from ..cases.texts import texts_of_prompts
     from ..decoding.confidence import confidences
@@ -109,9 +175,13 @@ def _measured(
 
     ids, sampling = encode_prompts(target.tokenizer, prompts), Sampling(asked.temperature)
     new = sample_new_tokens(
-        target, ids, new_tokens=asked.new_tokens, sampling=sampling, seed=asked.seed,
+        target,
+        ids,
+        new_tokens=asked.new_tokens,
+        sampling=sampling,
+        seed=asked.seed,
         progress=functools.partial(progress, "sampling texts"),
-    )  # fmt: skip
+    )
     texts = texts_of_prompts(prompts, ids, new)
     plan = DrafterPlan(drafter, depth, asked.k)
     (scores,) = text_scores(target, [plan], texts, sampling, functools.partial(progress, "replay"))

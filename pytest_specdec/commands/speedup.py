@@ -16,20 +16,31 @@ if TYPE_CHECKING:
 
 _HEADERS = ("k", "depth", "length", "ms", "speed-up", "95 %", "gain", "needs", "has", "")
 _OTHER_STARTS = (
-    "note: some of these baselines do not hold what whole requests took, so length is the acceptance length, of which each k "
-    "counts the rounds that leave it room: a larger k looks better than it is; record them again with --specdec-update=all"
+    "note: some of these baselines do not hold what whole requests took, so length is the "
+    "acceptance length, of which each k "
+    "counts the rounds that leave it room: a larger k looks better than it is; record them again "
+    "with --specdec-update=all"
 )
 _NOTE = (
-    "length = tokens per pass of the target, over whole texts; ms = of a round, ~ where extrapolated; gain = speed-up over that "
-    "of the k before; needs = the acceptance of one more token at which it would leave the speed-up as it is, never: it never "
+    "length = tokens per pass of the target, over whole texts; ms = of a round, ~ where "
+    "extrapolated; gain = speed-up over that "
+    "of the k before; needs = the acceptance of one more token at which it would leave the "
+    "speed-up as it is, never: it never "
     "pays, even if it were always accepted; has = its acceptance"
 )
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("baselines", type=Path, metavar="FOLDER", help="a folder of stored baselines")
     parser.add_argument(
-        "--costs", type=Path, required=True, action="append", metavar="FILE", help="cost profile; may be given more than once"
+        "baselines", type=Path, metavar="FOLDER", help="a folder of stored baselines"
+    )
+    parser.add_argument(
+        "--costs",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="FILE",
+        help="cost profile; may be given more than once",
     )
 
 
@@ -43,7 +54,9 @@ def run(asked: argparse.Namespace) -> int:
     for (name, drafter), counts in _groups(asked.baselines).items():
         for path, costs in profiles.items():
             covering = costs.extended(k for k, _ in counts)
-            advice = advise(counts, covering, own_heads=drafter == OWN_HEADS, lookup=drafter == LOOKUP)
+            advice = advise(
+                counts, covering, own_heads=drafter == OWN_HEADS, lookup=drafter == LOOKUP
+            )
             lines = _lines(f"{name}, costs of {path} (batch {costs.batch_size})", advice)
             print("\n".join(map(printable, lines)))
     print("\n".join(wrapped(_NOTE)))
@@ -63,7 +76,10 @@ def _groups(folder: Path) -> dict[tuple[str, str], dict[tuple[int, int], Counts]
         stem = name.replace(f"-k{of.k}-depth{of.depth}", "")
         found.setdefault((stem, of.drafter), {})[of.k, of.depth] = record.as_counts()
     if not found:
-        raise BaselineError(f"{folder} holds no baseline; name a folder that does, or create one with --specdec-update=new")
+        raise BaselineError(
+            f"{folder} holds no baseline; name a folder that does, or create one with "
+            "--specdec-update=new"
+        )
     return found
 
 
@@ -77,21 +93,27 @@ def _lines(title: str, advice: Advice) -> Iterator[str]:
         yield from wrapped(f"  {conclusion}", indent="    ")
     for name, (cell, own, shared) in advice.categories.items():
         if own > 1:
-            told = f"best at k {cell[0]}, depth {cell[1]}: {own:.3f}x, against {shared:.3f}x at the best of all"
+            told = (
+                f"best at k {cell[0]}, depth {cell[1]}: {own:.3f}x, against {shared:.3f}x at the "
+                "best of all"
+            )
         else:
             told = f"do not draft; its best is {_said(cell, {cell: own})}"
         yield from wrapped(f"  {name}: {told}", indent="    ")
 
 
 def _conclusion(advice: Advice) -> str:
-    """Whether to draft at all; nothing where the best cell is faster than plain decoding beyond doubt."""
+    """Whether to draft at all; nothing where the best cell is faster than plain decoding beyond
+    doubt.
+    """
     best = _said(advice.best, advice.speedups)
     low, high = advice.interval or (advice.speedups[advice.best],) * 2
     if high <= 1:
         return f"do not draft: no cell beats plain decoding; the best is {best}"
     if low <= 1:
         return (
-            f"undecided: the best, {best}, is within the error of plain decoding (95 % {low:.2f} to {high:.2f}); "
+            f"undecided: the best, {best}, is within the error of plain decoding (95 % {low:.2f} "
+            f"to {high:.2f}); "
             "time the costs again with more --repeats"
         )
     return ""

@@ -14,7 +14,9 @@ def told_files(files: Iterable[Path]) -> list[str]:
     lines = []
     for folder, paths in folders.items():
         lines += (
-            [f"wrote {len(paths)} files in {short(folder)}"] if len(paths) > 6 else [f"wrote {short(path)}" for path in paths]
+            [f"wrote {len(paths)} files in {short(folder)}"]
+            if len(paths) > 6
+            else [f"wrote {short(path)}" for path in paths]
         )
     return lines
 

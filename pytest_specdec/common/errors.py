@@ -12,10 +12,14 @@ EXTRAS = {"models": ("torch", "transformers", "safetensors", "tokenizers")}
 
 
 class SpecdecError(Exception):
-    """Root of everything that pytest-specdec raises on purpose. Its message is one line, and fit to print."""
+    """Root of everything that pytest-specdec raises on purpose. Its message is one line, and fit to
+    print.
+    """
 
     def __init__(self, message: str) -> None:
-        """`message` may quote names, files and answers of others: control characters and credentials do not stay in it."""
+        """`message` may quote names, files and answers of others: control characters and
+        credentials do not stay in it.
+        """
         super().__init__(printable(message))
 
 
@@ -24,7 +28,9 @@ class RequestError(SpecdecError):
 
 
 class UnsupportedError(RequestError):
-    """The engine cannot do what is asked at all, however it is asked: a drafter, rule or temperature that it does not have."""
+    """The engine cannot do what is asked at all, however it is asked: a drafter, rule or
+    temperature that it does not have.
+    """
 
 
 class BaselineError(SpecdecError):
@@ -45,7 +51,9 @@ class MissingExtraError(RequestError, ImportError):
 
 @contextlib.contextmanager
 def naming_extras() -> Iterator[None]:
-    """Turn the failed import of what an extra brings into one message that names it. Raises MissingExtraError."""
+    """Turn the failed import of what an extra brings into one message that names it. Raises
+    MissingExtraError.
+    """
     try:
         yield
     except ImportError as error:
@@ -54,5 +62,9 @@ def naming_extras() -> Iterator[None]:
         if extra is None:
             raise
         absent = isinstance(error, ModuleNotFoundError) and error.name == package
-        problem = f"{package} is not installed" if absent else f"{package} here is too old ({error})"
-        raise MissingExtraError(f"{problem}; pip install {'' if absent else '-U '}'pytest-specdec[{extra}]'") from None
+        problem = (
+            f"{package} is not installed" if absent else f"{package} here is too old ({error})"
+        )
+        raise MissingExtraError(
+            f"{problem}; pip install {'' if absent else '-U '}'pytest-specdec[{extra}]'"
+        ) from None

@@ -1,4 +1,6 @@
-"""Largest values that make sense, for options, markers and files alike: beyond them stands a slip of the hand."""
+"""Largest values that make sense, for options, markers and files alike: beyond them stands a slip
+of the hand.
+"""
 
 from __future__ import annotations
 

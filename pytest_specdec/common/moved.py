@@ -1,4 +1,6 @@
-"""Documented modules of 0.1 under their old dotted names: they still import, with a DeprecationWarning."""
+"""Documented modules of 0.1 under their old dotted names: they still import, with a
+DeprecationWarning.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,8 @@ class MovedModules:
             return None
         new = f"{_PACKAGE}.{MOVED[old].module}"
         warnings.warn(
-            f"{name} is deprecated; import {new}, or the public names of {_PACKAGE}, {_PACKAGE}.lossless and {_PACKAGE}.adapters",
+            f"{name} is deprecated; import {new}, or the public names of {_PACKAGE}, "
+            f"{_PACKAGE}.lossless and {_PACKAGE}.adapters",
             DeprecationWarning,
             stacklevel=2,
         )

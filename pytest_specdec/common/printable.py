@@ -1,7 +1,8 @@
-"""Foreign strings made fit to print: without characters that steer a terminal, and without credentials.
+"""Foreign strings made fit to print: without characters that steer a terminal, and without
+credentials.
 
-Names, prompts, file names and answers of servers come from others. `printable` is applied where they reach a terminal,
-a report or an error message; what is stored and compared stays as it is.
+Names, prompts, file names and answers of servers come from others. `printable` is applied where
+they reach a terminal, a report or an error message; what is stored and compared stays as it is.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ HIDDEN = "***"
 """In the place of a secret."""
 
 _STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode categories of control, format (bidirectional, zero-width) and surrogate characters, line and paragraph separators."""
+"""Unicode categories of control, format (bidirectional, zero-width) and surrogate characters, line
+and paragraph separators.
+"""
 _SHORTEST_KEY = 4
-"""Characters of a key from which on it is looked for: a shorter one would be found in ordinary words."""
+"""Characters of a key from which on it is looked for: a shorter one would be found in ordinary
+words.
+"""
 _URL = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*:/+[^\s<>"]*')
 _SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:/+)?")
 _HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")
@@ -34,9 +39,10 @@ _CLOSING = ";:,.!?')]}`"
 def printable(text: str, *, keep: str = "", secrets: Iterable[str] = ()) -> str:
     """A text that a terminal shows as it is read here, and that holds no credentials.
 
-    Control and format characters are written as Python writes them (`\\x1b`, `\\u202e`), those in `keep` (for example
-    "\\n") excepted. The key in SPECDEC_API_KEY and `secrets` become `***` wherever they stand, as do user names, passwords,
-    queries and fragments of URLs. Applying it twice changes nothing more.
+    Control and format characters are written as Python writes them (`\\x1b`, `\\u202e`), those in
+    `keep` (for example "\\n") excepted. The key in SPECDEC_API_KEY and `secrets` become `***`
+    wherever they stand, as do user names, passwords, queries and fragments of URLs. Applying it
+    twice changes nothing more.
 
     >>> printable("a\\x1b[31mb, see http://me:pw@host/?token=x")
     'a\\\\x1b[31mb, see http://***@host/?***'
@@ -45,17 +51,23 @@ def printable(text: str, *, keep: str = "", secrets: Iterable[str] = ()) -> str:
 
 
 def escaped(text: str, keep: str = "") -> str:
-    """A text whose control and format characters, those in `keep` excepted, are written as escapes."""
+    """A text whose control and format characters, those in `keep` excepted, are written as
+    escapes.
+    """
     if text.isprintable():
         return text
     return "".join(
-        letter.encode("unicode_escape").decode() if letter not in keep and unicodedata.category(letter) in _STEERING else letter
+        letter.encode("unicode_escape").decode()
+        if letter not in keep and unicodedata.category(letter) in _STEERING
+        else letter
         for letter in text
     )
 
 
 def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
-    """A text with `***` in the place of SPECDEC_API_KEY's value and of `secrets`, also where these are quoted or encoded."""
+    """A text with `***` in the place of SPECDEC_API_KEY's value and of `secrets`, also where these
+    are quoted or encoded.
+    """
     for secret in {os.environ.get(KEY, ""), *secrets}:
         for form in _forms(secret):
             text = text.replace(form, HIDDEN)
@@ -65,8 +77,9 @@ def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
 def redacted_url(url: str) -> str:
     """A URL, well formed or not, without user, password, query and fragment.
 
-    Everything before the last `@` is taken for credentials, and whatever stands in the place of a port and is none. Where
-    a `?` or `#` comes before an `@`, a password cannot be told from a query, and nothing but the scheme is left.
+    Everything before the last `@` is taken for credentials, and whatever stands in the place of a
+    port and is none. Where a `?` or `#` comes before an `@`, a password cannot be told from a
+    query, and nothing but the scheme is left.
 
     >>> redacted_url("http://user:SECRET@host:80x0/v1?api_key=SECRET")
     'http://***@host:***/v1?***'
@@ -81,7 +94,9 @@ def redacted_url(url: str) -> str:
     port = _HOST_AND_PORT.fullmatch(host)
     if port is None:
         host = f"{host.partition(':')[0]}:{HIDDEN}"
-    return scheme + (HIDDEN + "@") * bool(at) + host + slash + path + ("?" + HIDDEN) * (len(place) > 1)
+    return (
+        scheme + (HIDDEN + "@") * bool(at) + host + slash + path + ("?" + HIDDEN) * (len(place) > 1)
+    )
 
 
 def _redacted_match(match: re.Match[str]) -> str:
@@ -96,5 +111,11 @@ def _forms(secret: str) -> tuple[str, ...]:
     if len(secret) < _SHORTEST_KEY:
         return ()
     quoted = json.dumps(secret)[1:-1]
-    forms = {secret, quoted, quoted.replace("/", "\\/"), urllib.parse.quote(secret, safe=""), html.escape(secret)}
+    forms = {
+        secret,
+        quoted,
+        quoted.replace("/", "\\/"),
+        urllib.parse.quote(secret, safe=""),
+        html.escape(secret),
+    }
     return tuple(sorted(forms, key=len, reverse=True))

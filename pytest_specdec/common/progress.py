@@ -1,4 +1,6 @@
-"""Progress bars: past pytest's capture in its sessions, on standard error in commands, and silent where no terminal listens."""
+"""Progress bars: past pytest's capture in its sessions, on standard error in commands, and silent
+where no terminal listens.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class Bars:
             from tqdm import tqdm
 
             self._begin()
-            self._bars[what] = tqdm(total=total, desc=printable(what), file=self._file, ncols=80, bar_format=_SHAPE)
+            self._bars[what] = tqdm(
+                total=total, desc=printable(what), file=self._file, ncols=80, bar_format=_SHAPE
+            )
         bar = self._bars[what]
         bar.update(done - bar.n)
         if done >= total:
@@ -43,7 +47,9 @@ class ProgressBar(Bars):
         writer = config.get_terminal_writer()
         super().__init__(writer)
         self._config, self._line = config, writer.line
-        self._silent = hasattr(config, "workerinput") or not writer.hasmarkup or config.option.verbose < 0
+        self._silent = (
+            hasattr(config, "workerinput") or not writer.hasmarkup or config.option.verbose < 0
+        )
 
     def __call__(self, what: str, done: int, total: int) -> None:
         if not self._silent:
@@ -56,11 +62,15 @@ class ProgressBar(Bars):
     def _uncaptured(self) -> contextlib.AbstractContextManager[None]:
         """Measuring runs inside a fixture, where pytest captures what is written."""
         capture = self._config.pluginmanager.getplugin("capturemanager")
-        return contextlib.nullcontext() if capture is None else capture.global_and_fixture_disabled()
+        return (
+            contextlib.nullcontext() if capture is None else capture.global_and_fixture_disabled()
+        )
 
 
 class CommandProgress(Bars):
-    """Bars of a command, and lines on what it does, on standard error, which leaves standard output to results."""
+    """Bars of a command, and lines on what it does, on standard error, which leaves standard output
+    to results.
+    """
 
     def __init__(self, file: TextIO | None = None) -> None:
         super().__init__(file or sys.stderr)

@@ -1,4 +1,6 @@
-"""JSON that other people write, read strictly: what Python's parser lets pass or trips over is one plain error."""
+"""JSON that other people write, read strictly: what Python's parser lets pass or trips over is one
+plain error.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +25,20 @@ class JsonError(ValueError):
 
 
 def parse_json(text: str, *, infinities: bool = False) -> Any:
-    """The value of a JSON text; with `infinities` as transformers writes it into config.json, where these may stand for numbers.
+    """The value of a JSON text; with `infinities` as transformers writes it into config.json, where
+    these may stand for numbers.
 
-    Raises JsonError for anything else, and for a key that an object holds twice (Python keeps the last one silently),
-    NaN and infinities (which are not JSON), numbers of more than 300 digits, nesting of more than 64 levels, and
-    halves of surrogate pairs (which cannot be written back).
+    Raises JsonError for anything else, and for a key that an object holds twice (Python keeps the
+    last one silently), NaN and infinities (which are not JSON), numbers of more than 300 digits,
+    nesting of more than 64 levels, and halves of surrogate pairs (which cannot be written back).
     """
     try:
         value = json.loads(
             text,
             object_pairs_hook=lambda pairs: _without_repeats(text, pairs),
-            parse_constant=float if infinities else lambda name: _refuse(text, f"{name} is not a JSON number", name),
+            parse_constant=float
+            if infinities
+            else lambda name: _refuse(text, f"{name} is not a JSON number", name),
             parse_int=lambda digits: int(_short_number(text, digits)),
             parse_float=lambda digits: _finite(text, digits),
         )
@@ -50,7 +55,12 @@ def _without_repeats(text: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for at, name in enumerate(names) if name in names[:at])
-        _refuse(text, f"the key {json.dumps(repeated)} stands twice in one object", json.dumps(repeated), last=True)
+        _refuse(
+            text,
+            f"the key {json.dumps(repeated)} stands twice in one object",
+            json.dumps(repeated),
+            last=True,
+        )
     return found
 
 
@@ -73,7 +83,9 @@ def _refuse(text: str, problem: str, words: str, *, last: bool = False) -> NoRet
 
 
 def _check_values(text: str, value: Any) -> None:
-    """Refuse deep nesting and strings that are not Unicode text; a loop, since recursion is what may fail here."""
+    """Refuse deep nesting and strings that are not Unicode text; a loop, since recursion is what
+    may fail here.
+    """
     waiting: list[tuple[Any, int]] = [(value, 1)]
     while waiting:
         found, depth = waiting.pop()
@@ -81,7 +93,8 @@ def _check_values(text: str, value: Any) -> None:
             if not found.isascii() and not _encodes(found):
                 escape = re.search(r"\\u[dD][89a-fA-F]", text)
                 raise JsonError(
-                    "half of a surrogate pair, which is no character", text.count("\n", 0, escape.start() if escape else 0) + 1
+                    "half of a surrogate pair, which is no character",
+                    text.count("\n", 0, escape.start() if escape else 0) + 1,
                 )
             continue
         inner: Iterable[Any]

@@ -6,7 +6,16 @@ import dataclasses
 import itertools
 from pathlib import Path
 
-from ..cases.case import LOOKUP, LOSSY_RULES, MEASURE, OWN_HEADS, SERVED, Case, TextKey, checked_rule
+from ..cases.case import (
+    LOOKUP,
+    LOSSY_RULES,
+    MEASURE,
+    OWN_HEADS,
+    SERVED,
+    Case,
+    TextKey,
+    checked_rule,
+)
 from ..common.errors import RequestError
 from .settings import Marker, Settings, first
 
@@ -18,12 +27,15 @@ DEFAULT_MARGIN = 0.005
 def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, ...]:
     """Every (k, depth) cell of one test, command line over marker over ini over default.
 
-    Empty when the target's own heads are asked for at depth 0 only, or prompt lookup at others. Raises RequestError
-    for a missing target, drafter or prompt file, or a rule that does not go with the temperature or engine.
+    Empty when the target's own heads are asked for at depth 0 only, or prompt lookup at others.
+    Raises RequestError for a missing target, drafter or prompt file, or a rule that does not go
+    with the temperature or engine.
     """
     line, ini = settings.command_line, settings.ini
     drafter, label = _drafter(settings, marker, test_folder)
-    depths = first(line.depth, marker.depth, ini.depth, default=(1,) if drafter == OWN_HEADS else (0,))
+    depths = first(
+        line.depth, marker.depth, ini.depth, default=(1,) if drafter == OWN_HEADS else (0,)
+    )
     if drafter in (OWN_HEADS, LOOKUP):
         depths = tuple(depth for depth in depths if (depth > 0) == (drafter == OWN_HEADS))
     temperature = first(line.temperature, marker.temperature, ini.temperature, default=1.0)
@@ -32,7 +44,9 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
         target=_target(settings, marker, test_folder),
         prompts=_prompts(marker, test_folder),
         prompt_limit=first(line.prompts, marker.prompt_limit, ini.prompts, default=None),
-        new_tokens=first(line.new_tokens, marker.new_tokens, ini.new_tokens, default=DEFAULT_NEW_TOKENS),
+        new_tokens=first(
+            line.new_tokens, marker.new_tokens, ini.new_tokens, default=DEFAULT_NEW_TOKENS
+        ),
         temperature=temperature,
         seed=settings.scalar("seed", default=0),
         top_k=first(line.top_k, marker.top_k, ini.top_k, default=0),
@@ -65,7 +79,9 @@ def suite_name(test_folder: Path, root: Path) -> str:
 
 
 def locate(name: str, folder: Path) -> str:
-    """A path below `folder` if there is one, made absolute; else the name unchanged, a hub id perhaps."""
+    """A path below `folder` if there is one, made absolute; else the name unchanged, a hub id
+    perhaps.
+    """
     path = Path(name).expanduser()
     if (folder / path).is_dir():
         return str((folder / path).resolve())
@@ -75,40 +91,62 @@ def locate(name: str, folder: Path) -> str:
 
 def _target(settings: Settings, marker: Marker, test_folder: Path) -> str:
     line, ini = settings.command_line.target, settings.ini.target
-    for name, folder in ((line, settings.invoked_from), (marker.target, test_folder), (ini, settings.root)):
+    for name, folder in (
+        (line, settings.invoked_from),
+        (marker.target, test_folder),
+        (ini, settings.root),
+    ):
         if name is not None:
             return locate(name, folder)
     if settings.url is not None:
         return SERVED
-    raise RequestError(f"no target model for the tests in {test_folder}; pass --specdec-target=PATH or set it in the marker")
+    raise RequestError(
+        f"no target model for the tests in {test_folder}; pass --specdec-target=PATH or set it in "
+        "the marker"
+    )
 
 
 def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[str, str]:
-    """The drafter and its label. A marker's `mtp` or `prompt-lookup` stays: `--specdec-draft` replaces models only."""
+    """The drafter and its label. A marker's `mtp` or `prompt-lookup` stays: `--specdec-draft`
+    replaces models only.
+    """
     line, ini = settings.command_line.draft, settings.ini.draft
     if marker.drafter in (OWN_HEADS, LOOKUP):
         return marker.drafter, marker.drafter
     label = Path(marker.drafter).name if marker.drafter else "draft"
-    for name, folder in ((line, settings.invoked_from), (marker.drafter, test_folder), (ini, settings.root)):
+    for name, folder in (
+        (line, settings.invoked_from),
+        (marker.drafter, test_folder),
+        (ini, settings.root),
+    ):
         if name is not None:
             return (name, name) if name in (OWN_HEADS, LOOKUP) else (locate(name, folder), label)
     if settings.url is not None:
         return SERVED, SERVED
     raise RequestError(
-        f"no drafter for the tests in {test_folder}; pass --specdec-draft=PATH, {OWN_HEADS} for the target's own heads, "
+        f"no drafter for the tests in {test_folder}; pass --specdec-draft=PATH, {OWN_HEADS} for "
+        "the target's own heads, "
         f"or {LOOKUP}"
     )
 
 
 def replaced_drafter(settings: Settings, marker: Marker, test_folder: Path) -> str | None:
-    """The marker's or ini file's words for another drafter than --specdec-draft's, which a run without it measures; or None."""
-    if settings.command_line.draft is None or (marker.drafter is None and settings.ini.draft is None):
+    """The marker's or ini file's words for another drafter than --specdec-draft's, which a run
+    without it measures; or None.
+    """
+    if settings.command_line.draft is None or (
+        marker.drafter is None and settings.ini.draft is None
+    ):
         return None
     command_line = dataclasses.replace(settings.command_line, draft=None)
     plain = dataclasses.replace(settings, command_line=command_line)
     if _drafter(plain, marker, test_folder)[0] == _drafter(settings, marker, test_folder)[0]:
         return None
-    return f"specdec_draft = {settings.ini.draft} in the ini file" if marker.drafter is None else f"drafter={marker.drafter!r}"
+    return (
+        f"specdec_draft = {settings.ini.draft} in the ini file"
+        if marker.drafter is None
+        else f"drafter={marker.drafter!r}"
+    )
 
 
 def _prompts(marker: Marker, test_folder: Path) -> Path:
@@ -116,7 +154,10 @@ def _prompts(marker: Marker, test_folder: Path) -> Path:
 
 
 def _costs(settings: Settings, marker: Marker, test_folder: Path) -> Path | str | None:
-    if str(first(settings.command_line.costs, marker.costs, settings.ini.costs, default="")) == MEASURE:
+    if (
+        str(first(settings.command_line.costs, marker.costs, settings.ini.costs, default=""))
+        == MEASURE
+    ):
         return MEASURE
     if settings.command_line.costs is None and marker.costs is not None:
         return (test_folder / marker.costs).resolve()
@@ -126,17 +167,28 @@ def _costs(settings: Settings, marker: Marker, test_folder: Path) -> Path | str 
 def _check_judged(drafter: str, engine: str) -> None:
     if engine != "replay":
         raise RequestError(
-            f"--specdec-judged takes other tokens as given and engine {engine!r} decodes them all; use --specdec-engine=replay"
+            f"--specdec-judged takes other tokens as given and engine {engine!r} decodes them all; "
+            "use --specdec-engine=replay"
         )
     if drafter == LOOKUP:
-        raise RequestError(f"--specdec-judged needs a model's probabilities, and {LOOKUP} has none; leave one of them out")
+        raise RequestError(
+            f"--specdec-judged needs a model's probabilities, and {LOOKUP} has none; leave one of "
+            "them out"
+        )
 
 
 def _rule(rule: str | None, temperature: float, engine: str) -> str:
-    """Greedy decoding is verified greedily; sampling by rejection unless the marker says otherwise."""
+    """Greedy decoding is verified greedily; sampling by rejection unless the marker says
+    otherwise.
+    """
     rule = checked_rule(rule, temperature)
-    if rule != "greedy" and temperature == 0:  # the same rounds, and they would have a baseline of their own
+    if (
+        rule != "greedy" and temperature == 0
+    ):  # the same rounds, and they would have a baseline of their own
         raise RequestError(f"rule {rule!r} does not go with temperature 0; greedy is temperature 0")
     if rule in LOSSY_RULES and engine != "decode":
-        raise RequestError(f"rule {rule!r} is lossy: its text is not the target's to be replayed; use --specdec-engine=decode")
+        raise RequestError(
+            f"rule {rule!r} is lossy: its text is not the target's to be replayed; use "
+            "--specdec-engine=decode"
+        )
     return rule

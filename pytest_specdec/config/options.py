@@ -1,4 +1,6 @@
-"""The table of options and the parsers of their values. Imported by every pytest run, so it imports next to nothing."""
+"""The table of options and the parsers of their values. Imported by every pytest run, so it imports
+next to nothing.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,16 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
-FOREIGN_ENGINES = ("transformers", "vllm", "sglang", "llama-cpp", "openvino", "onnxruntime", "tensorrt-llm", "trace")
+FOREIGN_ENGINES = (
+    "transformers",
+    "vllm",
+    "sglang",
+    "llama-cpp",
+    "openvino",
+    "onnxruntime",
+    "tensorrt-llm",
+    "trace",
+)
 """Somebody else's decoders."""
 ENGINES = ("replay", "decode", "logprobs", *FOREIGN_ENGINES)
 UPDATES = ("new", "changed", "all")
@@ -39,7 +50,9 @@ _UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Option(NamedTuple):
-    """One option: `--specdec-NAME` on the command line and, unless told otherwise, `specdec_NAME` in the ini file."""
+    """One option: `--specdec-NAME` on the command line and, unless told otherwise, `specdec_NAME`
+    in the ini file.
+    """
 
     name: str
     parse: Callable[[str], Any]
@@ -47,7 +60,9 @@ class Option(NamedTuple):
     help: str
     ini: bool = True
     action: str = "store"
-    """argparse's: `store`, `append` for an option that may be repeated, `store_true` for one without a value."""
+    """argparse's: `store`, `append` for an option that may be repeated, `store_true` for one
+    without a value.
+    """
 
     @property
     def flag(self) -> str:
@@ -68,7 +83,9 @@ def whole_numbers(least: int, most: int) -> Callable[[str], tuple[int, ...]]:
     return parse
 
 
-def whole_number(least: int, most: int = MOST_TOKEN_ID, example: str = "64") -> Callable[[str], int]:
+def whole_number(
+    least: int, most: int = MOST_TOKEN_ID, example: str = "64"
+) -> Callable[[str], int]:
     """Parser of one whole number from `least` to `most`, in decimal digits."""
 
     def parse(text: str) -> int:
@@ -76,10 +93,13 @@ def whole_number(least: int, most: int = MOST_TOKEN_ID, example: str = "64") -> 
         value = int(digits) if re.fullmatch("[0-9]{1,30}", digits) else least - 1
         if value < least:
             raise argparse.ArgumentTypeError(
-                f"{_quoted(text)} is not a whole number of at least {least}; write for example {example}"
+                f"{_quoted(text)} is not a whole number of at least {least}; write for example "
+                f"{example}"
             )
         if value > most:
-            raise argparse.ArgumentTypeError(f"{_quoted(text)} is more than {most}; write for example {example}")
+            raise argparse.ArgumentTypeError(
+                f"{_quoted(text)} is more than {most}; write for example {example}"
+            )
         return value
 
     return parse
@@ -91,7 +111,9 @@ def fraction(*, above_zero: bool, below: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         value = _number(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         if not 0 <= value < below or (above_zero and value == 0):
-            raise argparse.ArgumentTypeError(f"{_quoted(text)} is out of range; write a number below {below:g} like 0.01 or 1%")
+            raise argparse.ArgumentTypeError(
+                f"{_quoted(text)} is out of range; write a number below {below:g} like 0.01 or 1%"
+            )
         return value
 
     return parse
@@ -102,7 +124,8 @@ def temperature(text: str) -> float:
     value = _number(text)
     if value != 0 and not LOWEST_TEMPERATURE <= value <= HIGHEST_TEMPERATURE:
         raise argparse.ArgumentTypeError(
-            f"{_quoted(text)} is not a temperature; write 0 for greedy decoding or a number from {LOWEST_TEMPERATURE:g} to "
+            f"{_quoted(text)} is not a temperature; write 0 for greedy decoding or a number from "
+            f"{LOWEST_TEMPERATURE:g} to "
             f"{HIGHEST_TEMPERATURE:g}"
         )
     return abs(value)
@@ -112,7 +135,9 @@ def probability(text: str) -> float:
     """A number above 0 and at most 1."""
     value = _number(text)
     if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{_quoted(text)} is out of range; write a number above 0 and at most 1, like 0.95")
+        raise argparse.ArgumentTypeError(
+            f"{_quoted(text)} is out of range; write a number above 0 and at most 1, like 0.95"
+        )
     return value
 
 
@@ -121,7 +146,9 @@ def one_of(*names: str) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text not in names:
-            raise argparse.ArgumentTypeError(f"{_quoted(text)} is not one of {', '.join(names)}; choose one of these")
+            raise argparse.ArgumentTypeError(
+                f"{_quoted(text)} is not one of {', '.join(names)}; choose one of these"
+            )
         return text
 
     return parse
@@ -132,7 +159,9 @@ def file_name(text: str) -> str:
     parts = text.encode(errors="surrogatepass").split(b"/")
     usable = 0 < len(text) <= 4096 and max(map(len, parts)) <= 255
     if not usable or _UNUSABLE.search(text):
-        raise argparse.ArgumentTypeError(f"{_quoted(text)} is not the name of a file; write a path without control characters")
+        raise argparse.ArgumentTypeError(
+            f"{_quoted(text)} is not the name of a file; write a path without control characters"
+        )
     return text
 
 
@@ -145,7 +174,9 @@ def report_file(text: str) -> Path:
     """A file whose ending is that of a report."""
     path = Path(text)
     if path.suffix not in REPORTS:
-        raise argparse.ArgumentTypeError(f"{_quoted(text)} ends in no known report format; end it in {' or '.join(REPORTS)}")
+        raise argparse.ArgumentTypeError(
+            f"{_quoted(text)} ends in no known report format; end it in {' or '.join(REPORTS)}"
+        )
     return file_path(text)
 
 
@@ -170,11 +201,14 @@ def id_range(text: str) -> JudgedRange:
     """FIRST:END or FIRST:END:EVERY, as in a Python slice."""
     from ..cases.case import JudgedRange
 
-    found = re.fullmatch(r"\s*([0-9]{1,10})\s*:\s*([0-9]{1,10})\s*(?::\s*([0-9]{1,10})\s*)?", text, re.ASCII)
+    found = re.fullmatch(
+        r"\s*([0-9]{1,10})\s*:\s*([0-9]{1,10})\s*(?::\s*([0-9]{1,10})\s*)?", text, re.ASCII
+    )
     first, end, every = (int(part or 1) for part in found.groups()) if found else (0, 0, 0)
     if not (first < end <= MOST_TOKEN_ID + 1 and 0 < every <= MOST_NEW_TOKENS):
         raise argparse.ArgumentTypeError(
-            f"{_quoted(text)} is no range of token ids; write FIRST:END, and FIRST:END:2 where every second token is in it"
+            f"{_quoted(text)} is no range of token ids; write FIRST:END, and FIRST:END:2 where "
+            "every second token is in it"
         )
     return JudgedRange(first, end, every)
 
@@ -184,15 +218,20 @@ def import_path(text: str) -> str:
     module, _, name = text.partition(":")
     if len(text) > 1000 or not all(part.isidentifier() for part in (*module.split("."), name)):
         raise argparse.ArgumentTypeError(
-            f"{_quoted(text)} names no function; write module:function, like my_engine.sampler:verify"
+            f"{_quoted(text)} names no function; write module:function, like "
+            "my_engine.sampler:verify"
         )
     return text
 
 
 def _number(text: str) -> float:
-    """A decimal number; nan for anything else, as what Python's float() takes besides: infinities, 1_0, other digits."""
+    """A decimal number; nan for anything else, as what Python's float() takes besides: infinities,
+    1_0, other digits.
+    """
     plain = text.strip()
-    known = len(plain) <= 60 and re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", plain)
+    known = len(plain) <= 60 and re.fullmatch(
+        r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", plain
+    )
     return float(plain) if known else float("nan")
 
 
@@ -203,40 +242,140 @@ def _quoted(text: str) -> str:
 OPTIONS = (
     Option("k", whole_numbers(1, MOST_K), "K[,K]", "Draft tokens per round to measure (default 8)"),
     Option(
-        "depth", whole_numbers(0, MOST_DEPTH), "D[,D]", "MTP layers per drafter pass to measure; 0 (default, for mtp 1) is none"
+        "depth",
+        whole_numbers(0, MOST_DEPTH),
+        "D[,D]",
+        "MTP layers per drafter pass to measure; 0 (default, for mtp 1) is none",
     ),
     Option("target", file_name, "PATH", "Target model: a checkpoint folder or hub id (no default)"),
-    Option("draft", file_name, "PATH", "Drafter: a checkpoint folder or hub id, mtp or prompt-lookup (no default)"),
-    Option("device", one_of(*DEVICES), "NAME", "Where the models run: auto (default), cpu or cuda"),
-    Option("dtype", one_of(*DTYPES), "NAME", "Number format of the weights: float32 (default), bfloat16 or float16"),
-    Option("engine", one_of(*ENGINES), "NAME", "How acceptance is measured: replay (default), decode, or a real engine by name"),
-    Option("url", server_or_file, "URL", "Where the engine is: a server's http URL, or the file of a trace"),
     Option(
-        "draft-url", server_url, "URL", "Where the drafter is served, for the engine logprobs; its target is at --specdec-url"
+        "draft",
+        file_name,
+        "PATH",
+        "Drafter: a checkpoint folder or hub id, mtp or prompt-lookup (no default)",
     ),
-    Option("temperature", temperature, "T", "Sampling temperature; 0 is greedy decoding (default 1)"),
-    Option("top-k", whole_number(0), "N", "Sample among the N likeliest tokens; 0 (default) is all"),
-    Option("top-p", probability, "P", "Sample among the likeliest tokens that make up P; 1 (default) is all"),
-    Option("judged", id_range, "FIRST:END[:EVERY]", "Judge only drafts with these token ids (default: all); others are given"),
-    Option("prompts", whole_number(1, MOST_PROMPTS), "N", "Use the first N prompts of each prompt file (default: all)"),
-    Option("new-tokens", whole_number(2, MOST_NEW_TOKENS), "N", "Tokens of text per prompt (default 128)"),
-    Option("seed", whole_number(0, MOST_SEED), "N", "Seed of newly sampled texts (default 0)"),
-    Option("alpha", fraction(above_zero=True, below=0.5), "A", "False-alarm rate of the whole session (default 1%%)"),
-    Option("margin", fraction(above_zero=False, below=1.0), "M", "Relative drop that fails a gate (default 0.5%%)"),
-    Option("inconclusive", one_of(*INCONCLUSIVE), "WORD", "What an undecided gate does: fail (default) or warn"),
-    Option("repeats", whole_number(1, MOST_REPEATS), "N", "Runs of each sampled case, each with a seed of its own (default 1)"),
-    Option("verifier", import_path, "MODULE:FUNCTION", "The sampler that specdec_verifier hands to tests (default: our own)"),
-    Option("speech", import_path, "MODULE:FUNCTION", "Makes sound of a text's token ids, for specdec_speech"),
-    Option("costs", file_path, "FILE", "Cost profile to compute the theoretical speed-up from; measure: time the loaded models"),
+    Option("device", one_of(*DEVICES), "NAME", "Where the models run: auto (default), cpu or cuda"),
     Option(
-        "costs-margin", fraction(above_zero=True, below=1.0), "M", "Fall of the speed-up that fails with new costs (default 10%%)"
+        "dtype",
+        one_of(*DTYPES),
+        "NAME",
+        "Number format of the weights: float32 (default), bfloat16 or float16",
+    ),
+    Option(
+        "engine",
+        one_of(*ENGINES),
+        "NAME",
+        "How acceptance is measured: replay (default), decode, or a real engine by name",
+    ),
+    Option(
+        "url",
+        server_or_file,
+        "URL",
+        "Where the engine is: a server's http URL, or the file of a trace",
+    ),
+    Option(
+        "draft-url",
+        server_url,
+        "URL",
+        "Where the drafter is served, for the engine logprobs; its target is at --specdec-url",
+    ),
+    Option(
+        "temperature", temperature, "T", "Sampling temperature; 0 is greedy decoding (default 1)"
+    ),
+    Option(
+        "top-k", whole_number(0), "N", "Sample among the N likeliest tokens; 0 (default) is all"
+    ),
+    Option(
+        "top-p",
+        probability,
+        "P",
+        "Sample among the likeliest tokens that make up P; 1 (default) is all",
+    ),
+    Option(
+        "judged",
+        id_range,
+        "FIRST:END[:EVERY]",
+        "Judge only drafts with these token ids (default: all); others are given",
+    ),
+    Option(
+        "prompts",
+        whole_number(1, MOST_PROMPTS),
+        "N",
+        "Use the first N prompts of each prompt file (default: all)",
+    ),
+    Option(
+        "new-tokens",
+        whole_number(2, MOST_NEW_TOKENS),
+        "N",
+        "Tokens of text per prompt (default 128)",
+    ),
+    Option("seed", whole_number(0, MOST_SEED), "N", "Seed of newly sampled texts (default 0)"),
+    Option(
+        "alpha",
+        fraction(above_zero=True, below=0.5),
+        "A",
+        "False-alarm rate of the whole session (default 1%%)",
+    ),
+    Option(
+        "margin",
+        fraction(above_zero=False, below=1.0),
+        "M",
+        "Relative drop that fails a gate (default 0.5%%)",
+    ),
+    Option(
+        "inconclusive",
+        one_of(*INCONCLUSIVE),
+        "WORD",
+        "What an undecided gate does: fail (default) or warn",
+    ),
+    Option(
+        "repeats",
+        whole_number(1, MOST_REPEATS),
+        "N",
+        "Runs of each sampled case, each with a seed of its own (default 1)",
+    ),
+    Option(
+        "verifier",
+        import_path,
+        "MODULE:FUNCTION",
+        "The sampler that specdec_verifier hands to tests (default: our own)",
+    ),
+    Option(
+        "speech",
+        import_path,
+        "MODULE:FUNCTION",
+        "Makes sound of a text's token ids, for specdec_speech",
+    ),
+    Option(
+        "costs",
+        file_path,
+        "FILE",
+        "Cost profile to compute the theoretical speed-up from; measure: time the loaded models",
+    ),
+    Option(
+        "costs-margin",
+        fraction(above_zero=True, below=1.0),
+        "M",
+        "Fall of the speed-up that fails with new costs (default 10%%)",
     ),
     Option("baselines", file_path, "DIR", "Folder of the stored baselines (default: baselines)"),
     Option("update", one_of(*UPDATES), "WHICH", "Write baselines: new, changed or all", ini=False),
     Option(
-        "prune", bool, "", "Delete stored files that no test asks for any more; needs a full run", ini=False, action="store_true"
+        "prune",
+        bool,
+        "",
+        "Delete stored files that no test asks for any more; needs a full run",
+        ini=False,
+        action="store_true",
     ),
-    Option("accumulate", bool, "", "Add this run's evidence to that of earlier ones", ini=False, action="store_true"),
+    Option(
+        "accumulate",
+        bool,
+        "",
+        "Add this run's evidence to that of earlier ones",
+        ini=False,
+        action="store_true",
+    ),
     Option(
         "report",
         report_file,
@@ -245,5 +384,10 @@ OPTIONS = (
         ini=False,
         action="append",
     ),
-    Option("language", one_of(*LANGUAGES), "NAME", "Language of .txt and .html reports: en (default) or zh"),
+    Option(
+        "language",
+        one_of(*LANGUAGES),
+        "NAME",
+        "Language of .txt and .html reports: en (default) or zh",
+    ),
 )

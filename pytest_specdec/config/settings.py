@@ -1,4 +1,6 @@
-"""Options and markers, parsed once into frozen objects. Command line over marker over ini file over default."""
+"""Options and markers, parsed once into frozen objects. Command line over marker over ini file over
+default.
+"""
 
 from __future__ import annotations
 
@@ -95,26 +97,41 @@ class Settings:
     def from_pytest_config(cls, config: pytest.Config) -> Settings:
         """Read all options.
 
-        Raises RequestError for a bad ini value or options that exclude each other; pytest itself refuses bad
-        command-line values.
+        Raises RequestError for a bad ini value or options that exclude each other; pytest itself
+        refuses bad command-line values.
         """
         given = {o.name.replace("-", "_"): config.getoption(o.flag) for o in OPTIONS}
         if given["report"] is not None:
             given["report"] = tuple(given["report"])
         for one, other, why in _EXCLUSIVE:
             if given[one] is not None and given[other] is not None:
-                raise RequestError(f"--specdec-{one} with --specdec-{other} {why}; leave one of them out")
-        ini = {o.name.replace("-", "_"): _from_ini(o, str(config.getini(o.ini_name))) for o in OPTIONS if o.ini}
-        return cls(OptionValues(**given), OptionValues(**ini), config.rootpath, config.invocation_params.dir)
+                raise RequestError(
+                    f"--specdec-{one} with --specdec-{other} {why}; leave one of them out"
+                )
+        ini = {
+            o.name.replace("-", "_"): _from_ini(o, str(config.getini(o.ini_name)))
+            for o in OPTIONS
+            if o.ini
+        }
+        return cls(
+            OptionValues(**given),
+            OptionValues(**ini),
+            config.rootpath,
+            config.invocation_params.dir,
+        )
 
     @property
     def speaks(self) -> bool:
-        """Whether anything was asked for at all; a project that merely has the plugin installed hears nothing."""
+        """Whether anything was asked for at all; a project that merely has the plugin installed
+        hears nothing.
+        """
         return self.command_line != OptionValues() or self.ini != OptionValues()
 
     def scalar(self, name: str, default: Value) -> Value:
         """A session-wide option: command line, then ini, then the default."""
-        value: Value = first(getattr(self.command_line, name), getattr(self.ini, name), default=default)
+        value: Value = first(
+            getattr(self.command_line, name), getattr(self.ini, name), default=default
+        )
         return value
 
     @property
@@ -123,7 +140,9 @@ class Settings:
 
     @property
     def url(self) -> str | None:
-        """Where a foreign engine is; a file's path is taken from the folder that its source is relative to."""
+        """Where a foreign engine is; a file's path is taken from the folder that its source is
+        relative to.
+        """
         line, ini = self.command_line.url, self.ini.url
         for given, folder in ((line, self.invoked_from), (ini, self.root)):
             if given is not None:
@@ -189,14 +208,27 @@ class Marker:
     speech: str | None = None
 
     @classmethod
-    def from_pytest_mark(cls, args: tuple[object, ...], kwargs: Mapping[str, object], where: str) -> Marker:
-        """Check a marker. Raises RequestError naming the valid arguments, or the value that is none."""
+    def from_pytest_mark(
+        cls, args: tuple[object, ...], kwargs: Mapping[str, object], where: str
+    ) -> Marker:
+        """Check a marker. Raises RequestError naming the valid arguments, or the value that is
+        none.
+        """
         names = ", ".join(field.name for field in dataclasses.fields(cls))
         if args:
-            raise RequestError(f"{where}: the specdec marker takes keywords only; name them: {names}")
+            raise RequestError(
+                f"{where}: the specdec marker takes keywords only; name them: {names}"
+            )
         if unknown := sorted(set(kwargs) - {field.name for field in dataclasses.fields(cls)}):
-            raise RequestError(f"{where}: the specdec marker knows no {', '.join(unknown)}; choose among {names}")
-        return cls(**{name: _MARKER_CHECKS[name](value, f"{where}: {name}={_shown(value)}") for name, value in kwargs.items()})
+            raise RequestError(
+                f"{where}: the specdec marker knows no {', '.join(unknown)}; choose among {names}"
+            )
+        return cls(
+            **{
+                name: _MARKER_CHECKS[name](value, f"{where}: {name}={_shown(value)}")
+                for name, value in kwargs.items()
+            }
+        )
 
 
 def _from_ini(option: Option, text: str) -> Any:
@@ -217,13 +249,19 @@ def _text(value: object, where: str) -> str:
         raise RequestError(f"{where}: {error}") from None
 
 
-def _reparse(parse: Callable[[str], Any], *kinds: type, cure: str = "pass a number") -> Callable[[object, str], Any]:
+def _reparse(
+    parse: Callable[[str], Any], *kinds: type, cure: str = "pass a number"
+) -> Callable[[object, str], Any]:
     """Hold a marker's value to the same rules as the option's text."""
 
     def check(value: object, where: str) -> Any:
         values = value if isinstance(value, list | tuple) else [value]
-        if not values or any(isinstance(item, bool) or not isinstance(item, kinds) for item in values):
-            raise RequestError(f"{where} is not {' or '.join(kind.__name__ for kind in kinds)}; {cure}")
+        if not values or any(
+            isinstance(item, bool) or not isinstance(item, kinds) for item in values
+        ):
+            raise RequestError(
+                f"{where} is not {' or '.join(kind.__name__ for kind in kinds)}; {cure}"
+            )
         try:
             return parse(",".join(map(_written, values)))
         except argparse.ArgumentTypeError as error:

@@ -1,4 +1,6 @@
-"""A batch of texts as speculative rounds extend it. Drafting and verifying are apart, so that each can be timed."""
+"""A batch of texts as speculative rounds extend it. Drafting and verifying are apart, so that each
+can be timed.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class BatchRow:
     ended: bool = False
 
     def room(self, k: int) -> int:
-        """Tokens to draft next: k, and where fewer are left in all so many that the target emits the last one."""
+        """Tokens to draft next: k, and where fewer are left in all so many that the target emits
+        the last one.
+        """
         left = self.limit - len(self.tokens)
         return k if left >= k else left - 1
 
@@ -60,15 +64,21 @@ class BatchRow:
 
 
 class Batch:
-    """Rows decoded together. The prompt pass emits the first token; then `draft` and `verify` take turns."""
+    """Rows decoded together. The prompt pass emits the first token; then `draft` and `verify` take
+    turns.
+    """
 
     @torch.inference_mode()
     def __init__(self, plan: DecodingPlan, rows: list[BatchRow]) -> None:
         self._plan, self._rows = plan, rows
         room = max(row.limit - len(row.tokens) for row in rows) + plan.k + 1
-        sequences = self._sequences = Sequences([row.tokens for row in rows], room, plan.target.device)
+        sequences = self._sequences = Sequences(
+            [row.tokens for row in rows], room, plan.target.device
+        )
         reach = reach_of(plan.k, plan.depth)
-        target = self._target = CachedModel(plan.target, reach, keeps_hidden=plan.drafter == OWN_HEADS)
+        target = self._target = CachedModel(
+            plan.target, reach, keeps_hidden=plan.drafter == OWN_HEADS
+        )
         logits = target.feed(sequences, sequences.lengths, 1)[:, 0]
         check_finite(logits[..., 0])
         first = sample(logits, plan.sampling, plan.generator)
@@ -88,28 +98,42 @@ class Batch:
 
     @property
     def proposed(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Drafts (rows, drafts) that wait to be verified, and their distributions and one of zeros, (rows, drafts + 1, vocabulary)."""
+        """Drafts (rows, drafts) that wait to be verified, and their distributions and one of zeros,
+        (rows, drafts + 1, vocabulary).
+        """
         assert self._proposal is not None, "draft first"
         return self._proposal.tokens, self._proposal.distributions
 
     @torch.inference_mode()
     def draft(self) -> None:
-        """Propose up to k tokens a row; fewer where every text ends before its k-th draft, and none behind a last token."""
+        """Propose up to k tokens a row; fewer where every text ends before its k-th draft, and none
+        behind a last token.
+        """
         k = max(row.room(self._plan.k) for row in self._rows)
         drafter = self._drafter if k else NoDrafter(self._vocabulary)
         self._proposal = drafter.propose(self._sequences, k, self._plan.generator)
 
     @torch.inference_mode()
     def verify(self) -> None:
-        """The target's pass over the drafts, the rule, and all that a round leaves to do behind them."""
+        """The target's pass over the drafts, the rule, and all that a round leaves to do behind
+        them.
+        """
         assert self._proposal is not None, "draft before verifying"
-        plan, sequences, proposal, self._proposal = self._plan, self._sequences, self._proposal, None
+        plan, sequences, proposal, self._proposal = (
+            self._plan,
+            self._sequences,
+            self._proposal,
+            None,
+        )
         k = proposal.tokens.shape[1]
         logits = self._target.feed(sequences, sequences.lengths + k, k + 1, sequences.agreed)
         check_finite(logits[..., 0])  # a hidden state of NaN makes all of its logits NaN
         if k:
             taken, following = plan.rule.verify(
-                probabilities(logits, plan.sampling), proposal.distributions, proposal.tokens, plan.generator
+                probabilities(logits, plan.sampling),
+                proposal.distributions,
+                proposal.tokens,
+                plan.generator,
             )
             accepted = taken.cpu().numpy()
         else:
@@ -117,11 +141,17 @@ class Batch:
             accepted = np.zeros_like(sequences.lengths)
         emitted = [
             [*drafts[:count], token]
-            for drafts, count, token in zip(proposal.tokens.tolist(), accepted, following.tolist(), strict=True)
+            for drafts, count, token in zip(
+                proposal.tokens.tolist(), accepted, following.tolist(), strict=True
+            )
         ]
         sequences.put(accepted, following)
-        for row, new, start, proposed in zip(self._rows, emitted, sequences.lengths, proposal.drafted, strict=True):
-            room = row.room(plan.k)  # as if the row were alone, whatever others of the batch have room for
+        for row, new, start, proposed in zip(
+            self._rows, emitted, sequences.lengths, proposal.drafted, strict=True
+        ):
+            room = row.room(
+                plan.k
+            )  # as if the row were alone, whatever others of the batch have room for
             row.rounds.append(Round(int(start), min(int(proposed), room), min(len(new) - 1, room)))
             row.emit(new, plan.stop)
         sequences.lengths = sequences.lengths + accepted + 1
@@ -145,7 +175,9 @@ def run(plan: DecodingPlan, rows: list[BatchRow]) -> list[Lap]:
     return laps
 
 
-def _drafter(plan: DecodingPlan, target: CachedModel, rows: list[BatchRow], vocabulary: int) -> Drafter:
+def _drafter(
+    plan: DecodingPlan, target: CachedModel, rows: list[BatchRow], vocabulary: int
+) -> Drafter:
     if plan.drafter is None:
         return NoDrafter(vocabulary)
     if plan.drafter == OWN_HEADS:

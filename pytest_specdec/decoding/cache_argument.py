@@ -1,4 +1,6 @@
-"""The name that transformers gives its cache of keys and values: `cache` since 5.24, `past_key_values` before."""
+"""The name that transformers gives its cache of keys and values: `cache` since 5.24,
+`past_key_values` before.
+"""
 
 from __future__ import annotations
 

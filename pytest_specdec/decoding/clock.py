@@ -1,4 +1,6 @@
-"""Times on the device that works: CUDA events on a GPU, which let the CPU run ahead, else the wall clock."""
+"""Times on the device that works: CUDA events on a GPU, which let the CPU run ahead, else the wall
+clock.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class Rounds(Protocol):
 
 
 class Lap(NamedTuple):
-    """The marks around one round's parts; its times wait for the device, so ask for them when all is queued."""
+    """The marks around one round's parts; its times wait for the device, so ask for them when all
+    is queued.
+    """
 
     begun: Mark
     drafted: Mark

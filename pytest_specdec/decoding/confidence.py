@@ -1,4 +1,6 @@
-"""How likely a draft model finds its own drafts, on a text and behind each draft that the target would reject."""
+"""How likely a draft model finds its own drafts, on a text and behind each draft that the target
+would reject.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,12 @@ def confidences(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Confidences:
-    """One pass of each model over every text, and behind each position a draft rejected there with k - 1 more drafts.
+    """One pass of each model over every text, and behind each position a draft rejected there with
+    k - 1 more drafts.
 
-    A rejected draft is one of the drafter's distribution conditional on rejection, max(q - p, 0) normalised, whatever the text
-    goes on with; at temperature 0 it is the drafter's arg-max. So the drafts behind it are an unbiased sample.
+    A rejected draft is one of the drafter's distribution conditional on rejection, max(q - p, 0)
+    normalised, whatever the text goes on with; at temperature 0 it is the drafter's arg-max. So the
+    drafts behind it are an unbiased sample.
     """
     longest = max(len(text.ids) for text in texts)
     accepted = np.zeros((len(texts), longest))
@@ -54,8 +58,12 @@ def confidences(
     return Confidences(accepted, rejected)
 
 
-def _rejected(target: torch.Tensor, draft: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> torch.Tensor:
-    """(positions,): a draft of each position as it is when rejected; anything where none is ever."""
+def _rejected(
+    target: torch.Tensor, draft: torch.Tensor, sampling: Sampling, generator: torch.Generator
+) -> torch.Tensor:
+    """(positions,): a draft of each position as it is when rejected; anything where none is
+    ever.
+    """
     if sampling.temperature == 0:
         return draft.argmax(-1)
     p, q = probabilities(target, sampling), probabilities(draft, sampling)
@@ -77,7 +85,10 @@ def _behind(
     rows = _ROWS.get(drafter.device.type, _ROWS["cpu"])
     for begin in range(0, len(positions) if steps else 0, rows):
         part = slice(begin, begin + rows)
-        contexts = [[*ids[:end], token] for end, token in zip(positions[part], wrong[part].tolist(), strict=True)]
+        contexts = [
+            [*ids[:end], token]
+            for end, token in zip(positions[part], wrong[part].tolist(), strict=True)
+        ]
         sequences = Sequences(contexts, steps + 1, drafter.device)
         model = CachedModel(drafter, steps + 2)
         for step in range(steps):

@@ -1,4 +1,6 @@
-"""Speculative generation: draft, verify in one target pass, accept, take the caches back, repeat."""
+"""Speculative generation: draft, verify in one target pass, accept, take the caches back,
+repeat.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class Decoded:
     draft_ms: tuple[float, ...]
     """Milliseconds of drafting, one for each round of a batch."""
     verify_ms: tuple[float, ...]
-    """Milliseconds of the rest of a round, above all the target's pass; one for each round of a batch."""
+    """Milliseconds of the rest of a round, above all the target's pass; one for each round of a
+    batch.
+    """
 
     @property
     def counts(self) -> Counts:
@@ -58,27 +62,43 @@ def decode(
 ) -> Decoded:
     """Decode speculatively after prompts, token ids or strings; models as paths, hub ids or loaded.
 
-    `drafter` is a model, `"mtp"` for the target's own heads (depth at least 1), `"prompt-lookup"`, or None with k = 0 for
-    plain decoding. `rule` is `rejection` unless told otherwise, `greedy` at temperature 0. With a `confidence` a draft
-    model of depth 0 stops behind the first draft that it found less likely than this. An EOS token ends a text and is
-    kept. Raises RequestError for a pair, rule or prompt that cannot be decoded, and MeasurementError for
-    a target that returns NaN.
+    `drafter` is a model, `"mtp"` for the target's own heads (depth at least 1), `"prompt-lookup"`,
+    or None with k = 0 for plain decoding. `rule` is `rejection` unless told otherwise, `greedy` at
+    temperature 0. With a `confidence` a draft model of depth 0 stops behind the first draft that it
+    found less likely than this. An EOS token ends a text and is kept. Raises RequestError for a
+    pair, rule or prompt that cannot be decoded, and MeasurementError for a target that returns NaN.
     """
     chosen = rule_named(checked_rule(rule, temperature))
     own, model = _loaded(target, drafter, k, depth)
     if confidence and (depth or not isinstance(model, LoadedModel)):
-        raise RequestError("a confidence stops draft models without MTP heads; leave it out, or draft with a model at depth 0")
-    ids = [own.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+        raise RequestError(
+            "a confidence stops draft models without MTP heads; leave it out, or draft with a "
+            "model at depth 0"
+        )
+    ids = [
+        own.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt)
+        for prompt in prompts
+    ]
     _check_prompts([own, *([model] if isinstance(model, LoadedModel) else [])], ids, new_tokens)
     plan = DecodingPlan(
-        own, model, k, depth, Sampling(temperature, top_k, top_p), chosen, torch.Generator(own.device).manual_seed(seed),
-        frozenset(eos_ids(own)), confidence,
-    )  # fmt: skip
+        own,
+        model,
+        k,
+        depth,
+        Sampling(temperature, top_k, top_p),
+        chosen,
+        torch.Generator(own.device).manual_seed(seed),
+        frozenset(eos_ids(own)),
+        confidence,
+    )
     done: dict[int, BatchRow] = {}
     laps: list[Lap] = []
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     for begin in range(0, len(order), batch_size):
-        rows = [BatchRow([*ids[row]], len(ids[row]) + new_tokens) for row in order[begin : begin + batch_size]]
+        rows = [
+            BatchRow([*ids[row]], len(ids[row]) + new_tokens)
+            for row in order[begin : begin + batch_size]
+        ]
         laps += run(plan, rows)
         done |= dict(zip(order[begin : begin + batch_size], rows, strict=True))
         if progress:
@@ -93,12 +113,18 @@ def _loaded(
     target: str | LoadedModel, drafter: str | LoadedModel | None, k: int, depth: int
 ) -> tuple[LoadedModel, LoadedModel | str | None]:
     if (drafter is None) != (k == 0):
-        raise RequestError("plain decoding is k = 0 without a drafter; name a drafter, or pass k=0 and None")
+        raise RequestError(
+            "plain decoding is k = 0 without a drafter; name a drafter, or pass k=0 and None"
+        )
     return (loaded(target), None) if drafter is None else loaded_pair(target, drafter, depth)
 
 
-def _check_prompts(models: Sequence[LoadedModel], prompts: Sequence[Sequence[int]], new_tokens: int) -> None:
-    """Raises RequestError for no prompt, an empty one, or one that leaves no room in a model's context."""
+def _check_prompts(
+    models: Sequence[LoadedModel], prompts: Sequence[Sequence[int]], new_tokens: int
+) -> None:
+    """Raises RequestError for no prompt, an empty one, or one that leaves no room in a model's
+    context.
+    """
     if not prompts or not all(map(len, prompts)):
         raise RequestError("decode needs prompts of at least one token each; pass some")
     if new_tokens < 1:
@@ -107,6 +133,7 @@ def _check_prompts(models: Sequence[LoadedModel], prompts: Sequence[Sequence[int
     for model in models:
         if (context := model.checkpoint.context) is not None and longest > context:
             raise RequestError(
-                f"a prompt and {new_tokens} new tokens make {longest}, more than the context of {model.checkpoint.folder} "
+                f"a prompt and {new_tokens} new tokens make {longest}, more than the context of "
+                f"{model.checkpoint.folder} "
                 f"({context}); shorten the prompt or ask for fewer new tokens"
             )

@@ -1,4 +1,6 @@
-"""From logits to the distributions p and q: temperature, top-k and top-p, in the order of transformers."""
+"""From logits to the distributions p and q: temperature, top-k and top-p, in the order of
+transformers.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,23 @@ from ..common.errors import MeasurementError
 
 _TINY = torch.finfo(torch.float32).tiny
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
-"""By how much the gap between two logits may differ between two correct engines, by the coarser one's dtype.
+"""By how much the gap between two logits may differ between two correct engines, by the coarser
+one's dtype.
 
-Another order of summation moves a logit by a few units in the last place of the largest numbers on the way: near
-logits of 16 to 32 such a unit is 2e-6 in float32, 0.016 in float16 and 0.125 in bfloat16.
+Another order of summation moves a logit by a few units in the last place of the largest numbers on
+the way: near logits of 16 to 32 such a unit is 2e-6 in float32, 0.016 in float16 and 0.125 in
+bfloat16.
 """
 
 
 def check_finite(values: torch.Tensor) -> None:
-    """Raises MeasurementError for NaN: its arg-max is a token, on which a broken target and drafter would agree."""
+    """Raises MeasurementError for NaN: its arg-max is a token, on which a broken target and drafter
+    would agree.
+    """
     if bool(values.isnan().any()):
-        raise MeasurementError("a model returns NaN probabilities; check its weights, or use --specdec-dtype=float32")
+        raise MeasurementError(
+            "a model returns NaN probabilities; check its weights, or use --specdec-dtype=float32"
+        )
 
 
 def probabilities(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -34,33 +42,49 @@ def probabilities(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
 
 
 def draw(probabilities: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-    """One token from each distribution; (..., vocabulary) of any positive total mass becomes (...)."""
-    return (probabilities.log() - log_exponentials(probabilities.shape, probabilities.device, generator)).argmax(-1)
+    """One token from each distribution; (..., vocabulary) of any positive total mass becomes
+    (...).
+    """
+    return (
+        probabilities.log() - log_exponentials(probabilities.shape, probabilities.device, generator)
+    ).argmax(-1)
 
 
-def log_exponentials(shape: Sequence[int], device: torch.device, generator: torch.Generator | None) -> torch.Tensor:
+def log_exponentials(
+    shape: Sequence[int], device: torch.device, generator: torch.Generator | None
+) -> torch.Tensor:
     """Logarithms of exponential clocks: the arg-max of log-probabilities minus them is a draw.
 
-    `torch.multinomial` runs the same race, and checks that cost more than the draw. Logits need no normalising here. The
-    clamp keeps a clock at 0 from choosing a token without mass.
+    `torch.multinomial` runs the same race, and checks that cost more than the draw. Logits need no
+    normalising here. The clamp keeps a clock at 0 from choosing a token without mass.
     """
-    return torch.empty(shape, device=device).exponential_(generator=generator).clamp_(min=_TINY).log_()
+    return (
+        torch.empty(shape, device=device).exponential_(generator=generator).clamp_(min=_TINY).log_()
+    )
 
 
-def sample(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator | None) -> torch.Tensor:
+def sample(
+    logits: torch.Tensor, sampling: Sampling, generator: torch.Generator | None
+) -> torch.Tensor:
     """A token from each row of logits, (..., vocabulary) becomes (...)."""
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    return (filtered(logits, sampling) - log_exponentials(logits.shape, logits.device, generator)).argmax(-1)
+    return (
+        filtered(logits, sampling) - log_exponentials(logits.shape, logits.device, generator)
+    ).argmax(-1)
 
 
 def one_hot(tokens: torch.Tensor, vocabulary: int) -> torch.Tensor:
     """The distributions (..., vocabulary) that have all mass on one token each."""
-    return torch.zeros(*tokens.shape, vocabulary, device=tokens.device).scatter_(-1, tokens[..., None], 1.0)
+    return torch.zeros(*tokens.shape, vocabulary, device=tokens.device).scatter_(
+        -1, tokens[..., None], 1.0
+    )
 
 
 def log_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """Log-probability of each token under its distribution, (...); at temperature 0 it is 0 for the arg-max, else -inf. NaN stays NaN."""
+    """Log-probability of each token under its distribution, (...); at temperature 0 it is 0 for the
+    arg-max, else -inf. NaN stays NaN.
+    """
     if sampling.temperature == 0:
         likeliest = logits.argmax(-1, keepdim=True)
         scores = torch.where(likeliest[..., 0] == tokens, 0.0, -torch.inf)
@@ -77,25 +101,35 @@ class TargetScores:
     outside: torch.Tensor
     """(...): whether the filters leave the token out."""
     bets: torch.Tensor
-    """(tilts, ...): log r/p of the token under r ~ p^a, a of `acceptance.origin.TILTS`; 0 for a token outside."""
+    """(tilts, ...): log r/p of the token under r ~ p^a, a of `acceptance.origin.TILTS`; 0 for a
+    token outside.
+    """
 
 
 def target_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -> TargetScores:
-    """Scores of texts' tokens (...) by their own target, from logits (..., vocabulary); temperature above 0. NaN stays NaN.
+    """Scores of texts' tokens (...) by their own target, from logits (..., vocabulary); temperature
+    above 0. NaN stays NaN.
 
-    Filters cut at a threshold, and a token at the threshold may be in on one machine and out on another. A token that was
-    drawn was in: its distribution is the one with it kept, so p is its weight over that of all kept tokens and its own.
+    Filters cut at a threshold, and a token at the threshold may be in on one machine and out on
+    another. A token that was drawn was in: its distribution is the one with it kept, so p is its
+    weight over that of all kept tokens and its own.
     """
     kept = filtered(logits, sampling)
     distributions = torch.log_softmax(kept, -1)
     log_p = distributions.gather(-1, tokens[..., None])[..., 0]
     outside = log_p == -torch.inf
     if bool(outside.any()):
-        own = logits[outside].float().gather(-1, tokens[outside][:, None])[:, 0] / sampling.temperature
+        own = (
+            logits[outside].float().gather(-1, tokens[outside][:, None])[:, 0]
+            / sampling.temperature
+        )
         log_p[outside] = own - torch.logaddexp(kept[outside].logsumexp(-1), own)
     quarter = distributions.mul_(0.25).exp_()
     half = quarter * quarter
-    sums = {0.75: torch.linalg.vecdot(half, quarter), 1.25: torch.linalg.vecdot(half, quarter.mul_(half))}
+    sums = {
+        0.75: torch.linalg.vecdot(half, quarter),
+        1.25: torch.linalg.vecdot(half, quarter.mul_(half)),
+    }
     bets = torch.stack([(tilt - 1) * log_p - sums[tilt].log() for tilt in TILTS])
     return TargetScores(log_p, outside, bets.masked_fill(outside & (log_p > -torch.inf), 0.0))
 
@@ -107,7 +141,9 @@ def below_the_best(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def confidence(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """How likely a drafter found the tokens that it drew, (...); at temperature 0 by its softmax, as in transformers."""
+    """How likely a drafter found the tokens that it drew, (...); at temperature 0 by its softmax,
+    as in transformers.
+    """
     kept = logits.float() if sampling.temperature == 0 else filtered(logits, sampling)
     return torch.softmax(kept, -1).gather(-1, tokens[..., None])[..., 0]
 

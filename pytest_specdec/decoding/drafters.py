@@ -1,4 +1,6 @@
-"""Drafters behind one protocol: each proposes k tokens a row and reports the distributions it drew them from."""
+"""Drafters behind one protocol: each proposes k tokens a row and reports the distributions it drew
+them from.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ class Proposal:
     tokens: torch.Tensor
     """(rows, k); anything from where a row has no more."""
     distributions: torch.Tensor
-    """(rows, k + 1, vocabulary): what each draft was drawn from, zero from where a row has no more."""
+    """(rows, k + 1, vocabulary): what each draft was drawn from, zero from where a row has no
+    more.
+    """
     drafted: Rows
     """(rows,): tokens proposed."""
 
@@ -46,16 +50,24 @@ class Drafter(Protocol):
 class ModelDrafter:
     """A draft model, with or without MTP heads: a pass of it yields 1 + depth tokens.
 
-    With a `confidence`, which needs depth 0, a row's drafts end behind the first that it found less likely than this.
+    With a `confidence`, which needs depth 0, a row's drafts end behind the first that it found less
+    likely than this.
     """
 
-    def __init__(self, model: LoadedModel, depth: int, sampling: Sampling, k: int, confidence: float = 0.0) -> None:
+    def __init__(
+        self, model: LoadedModel, depth: int, sampling: Sampling, k: int, confidence: float = 0.0
+    ) -> None:
         reach = reach_of(k, depth)
         # Heads behind the last draft of the only pass would never run.
         heads = min(depth, k - 1)
         self._model = CachedModel(model, reach, keeps_hidden=heads > 0)
         self._chain = MtpCache(model.heads, heads, reach) if heads else None
-        self._heads, self._depth, self._sampling, self._confidence = heads, depth, sampling, confidence
+        self._heads, self._depth, self._sampling, self._confidence = (
+            heads,
+            depth,
+            sampling,
+            confidence,
+        )
 
     def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
         drafts = _Drafts(sequences, self._sampling, k, generator, self._confidence)
@@ -91,7 +103,9 @@ class NoDrafter:
     def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
         rows, device = len(sequences.lengths), sequences.ids.device
         tokens = torch.zeros(rows, 0, dtype=torch.long, device=device)
-        distributions = torch.zeros((), device=device).expand(rows, 1, self._vocabulary)  # holds one number: steps are timed
+        distributions = torch.zeros((), device=device).expand(
+            rows, 1, self._vocabulary
+        )  # holds one number: steps are timed
         return Proposal(tokens, distributions, np.zeros(rows, dtype=np.int64))
 
     def emitted(self, tokens: Sequence[Sequence[int]]) -> None:
@@ -102,7 +116,9 @@ class NoDrafter:
 
 
 class OwnHeads:
-    """The target's own MTP heads on the hidden states of its last verification; past their number the last is reused."""
+    """The target's own MTP heads on the hidden states of its last verification; past their number
+    the last is reused.
+    """
 
     def __init__(self, target: CachedModel, depth: int, sampling: Sampling, k: int) -> None:
         self._target, self._sampling = target, sampling
@@ -125,7 +141,9 @@ class OwnHeads:
 
 
 class PromptLookup:
-    """Copies what followed the text's last tokens earlier; the drafts are certain, so q is one-hot."""
+    """Copies what followed the text's last tokens earlier; the drafts are certain, so q is
+    one-hot.
+    """
 
     def __init__(self, texts: Sequence[Sequence[int]], vocabulary: int) -> None:
         self._indexes = [LookupIndex(text) for text in texts]
@@ -152,12 +170,24 @@ class PromptLookup:
 
 
 class _Drafts:
-    """The drafts of a round as they are drawn, each written into the sequences for the next step to read."""
+    """The drafts of a round as they are drawn, each written into the sequences for the next step to
+    read.
+    """
 
     def __init__(
-        self, sequences: Sequences, sampling: Sampling, k: int, generator: torch.Generator | None, confidence: float = 0.0
+        self,
+        sequences: Sequences,
+        sampling: Sampling,
+        k: int,
+        generator: torch.Generator | None,
+        confidence: float = 0.0,
     ) -> None:
-        self._sequences, self._sampling, self._k, self._generator = sequences, sampling, k, generator
+        self._sequences, self._sampling, self._k, self._generator = (
+            sequences,
+            sampling,
+            k,
+            generator,
+        )
         self._tokens: list[torch.Tensor] = []
         self._kept: list[torch.Tensor] = []
         self._clocks: torch.Tensor | None = None
@@ -177,7 +207,9 @@ class _Drafts:
             tokens = logits.argmax(-1)
         else:
             if self._clocks is None:
-                self._clocks = log_exponentials((self._k, *logits.shape), logits.device, self._generator)
+                self._clocks = log_exponentials(
+                    (self._k, *logits.shape), logits.device, self._generator
+                )
             kept = filtered(logits, self._sampling)
             tokens = (kept - self._clocks[len(self._tokens)]).argmax(-1)
             self._kept.append(kept)
@@ -186,20 +218,31 @@ class _Drafts:
         self._vocabulary = logits.shape[-1]
         if self._confidence:
             self._steps.append(self._sure)
-            self._sure = self._sure & (confidence(logits, tokens, self._sampling) >= self._confidence).cpu().numpy()
+            self._sure = (
+                self._sure
+                & (confidence(logits, tokens, self._sampling) >= self._confidence).cpu().numpy()
+            )
 
     def proposal(self) -> Proposal:
         tokens = torch.stack(self._tokens, 1)
-        distributions = torch.softmax(torch.stack(self._kept, 1), -1) if self._kept else one_hot(tokens, self._vocabulary)
+        distributions = (
+            torch.softmax(torch.stack(self._kept, 1), -1)
+            if self._kept
+            else one_hot(tokens, self._vocabulary)
+        )
         drafted = np.full(tokens.shape[0], tokens.shape[1])
         if self._confidence:
             proposed = np.stack(self._steps, 1)
             drafted = proposed.sum(1)
-            distributions = distributions * torch.from_numpy(proposed).to(distributions.device)[..., None]
+            distributions = (
+                distributions * torch.from_numpy(proposed).to(distributions.device)[..., None]
+            )
         behind = torch.zeros_like(distributions[:, :1])
         return Proposal(tokens, torch.cat([distributions, behind], 1), drafted)
 
 
 def reach_of(k: int, depth: int) -> int:
-    """Columns that a round can take back or run again at most, with room for a pass whose later heads did not run."""
+    """Columns that a round can take back or run again at most, with room for a pass whose later
+    heads did not run.
+    """
     return 2 * (k + depth) + 4

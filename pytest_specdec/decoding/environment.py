@@ -11,7 +11,9 @@ from ..baselines.schema import Environment
 
 
 def environment(device: torch.device, dtype: str) -> Environment:
-    """Versions, device and threads; the instruction set counts, since it decides how sums are rounded."""
+    """Versions, device and threads; the instruction set counts, since it decides how sums are
+    rounded.
+    """
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:

@@ -1,4 +1,6 @@
-"""Models through transformers: safetensors only, no remote code, MTP layers with transformers' own `MtpModel`."""
+"""Models through transformers: safetensors only, no remote code, MTP layers with transformers' own
+`MtpModel`.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class LoadedModel:
 
     @functools.cached_property
     def heads(self) -> MtpModel:
-        """The checkpoint's MTP layers, loaded on first use. Raises RequestError where transformers finds none."""
+        """The checkpoint's MTP layers, loaded on first use. Raises RequestError where transformers
+        finds none.
+        """
         return load_heads(self.model, self.checkpoint)
 
     @functools.cached_property
@@ -51,9 +55,14 @@ class LoadedModel:
         try:
             check_tokenizer_config(folder)
             with quiet():
-                return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+                return AutoTokenizer.from_pretrained(
+                    folder, trust_remote_code=False, local_files_only=True
+                )
         except Exception as error:  # tokenizers raises nothing narrower
-            raise RequestError(f"transformers finds no tokenizer in {folder} ({_reason(error)}); save it there, too") from error
+            raise RequestError(
+                f"transformers finds no tokenizer in {folder} ({_reason(error)}); save it there, "
+                "too"
+            ) from error
 
     @functools.cached_property
     def keeps_logits(self) -> bool:
@@ -88,9 +97,12 @@ def pick_device(device: str) -> str:
     """`auto` is the GPU where there is one. Raises RequestError for cuda without one."""
     if device == "cuda" and not torch.cuda.is_available():
         raise RequestError(
-            "--specdec-device=cuda and torch sees no GPU; install a CUDA build of torch or use --specdec-device=cpu"
+            "--specdec-device=cuda and torch sees no GPU; install a CUDA build of torch or use "
+            "--specdec-device=cpu"
         )
-    return "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+    return (
+        "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+    )
 
 
 def loaded(model: str | LoadedModel) -> LoadedModel:
@@ -99,9 +111,11 @@ def loaded(model: str | LoadedModel) -> LoadedModel:
 
 
 def check_folders(*names: str | LoadedModel) -> None:
-    """Read the files of models that are still to be loaded, so that a drafter that is refused costs no loading of its target.
+    """Read the files of models that are still to be loaded, so that a drafter that is refused costs
+    no loading of its target.
 
-    Names of drafters without a model (`mtp`, `prompt-lookup`) are passed over. Raises RequestError as `open_checkpoint` does.
+    Names of drafters without a model (`mtp`, `prompt-lookup`) are passed over. Raises RequestError
+    as `open_checkpoint` does.
     """
     for name in names:
         if isinstance(name, str) and name not in (OWN_HEADS, LOOKUP):
@@ -111,8 +125,8 @@ def check_folders(*names: str | LoadedModel) -> None:
 def load_model(name: str, device: str = "auto", dtype: str = "float32") -> LoadedModel:
     """Load a checkpoint folder or hub id.
 
-    Raises RequestError for a missing path, pickled or incomplete weights, weights of other shapes than config.json implies, or a
-    model that needs remote code.
+    Raises RequestError for a missing path, pickled or incomplete weights, weights of other shapes
+    than config.json implies, or a model that needs remote code.
     """
     checkpoint = open_checkpoint(resolve(name))
     folder, local = checkpoint.folder, {"trust_remote_code": False, "local_files_only": True}
@@ -120,22 +134,33 @@ def load_model(name: str, device: str = "auto", dtype: str = "float32") -> Loade
         with quiet():
             config = pinned(AutoConfig.from_pretrained(folder, **local))
             model, info = AutoModelForCausalLM.from_pretrained(
-                folder, config=config, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **local
+                folder,
+                config=config,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                output_loading_info=True,
+                **local,
             )
-    except Exception as error:  # a configuration of another's making can break transformers anywhere
+    except (
+        Exception
+    ) as error:  # a configuration of another's making can break transformers anywhere
         reason = _misfit(checkpoint) or _reason(error)
-        raise RequestError(f"transformers cannot load {folder}: {reason}; check the checkpoint") from error
+        raise RequestError(
+            f"transformers cannot load {folder}: {reason}; check the checkpoint"
+        ) from error
     if missing := sorted(info["missing_keys"]):
-        raise RequestError(f"{folder} lacks the weights {', '.join(missing[:3])}; save the whole model")
+        raise RequestError(
+            f"{folder} lacks the weights {', '.join(missing[:3])}; save the whole model"
+        )
     return LoadedModel(checkpoint, model.eval().requires_grad_(False).to(pick_device(device)))
 
 
 def pinned(config: PreTrainedConfig) -> PreTrainedConfig:
     """The configuration with torch's own attention and experts, whatever it names.
 
-    The name of an attention or experts implementation may be that of code on the model hub, which transformers fetches and
-    runs. Of the implementations that are torch's own, eager attention is kept; otherwise transformers chooses (sdpa where the
-    model has it).
+    The name of an attention or experts implementation may be that of code on the model hub, which
+    transformers fetches and runs. Of the implementations that are torch's own, eager attention is
+    kept; otherwise transformers chooses (sdpa where the model has it).
     """
     eager = getattr(config.get_text_config(), "_attn_implementation", None) == "eager"
     config._attn_implementation = "eager" if eager else None
@@ -144,27 +169,39 @@ def pinned(config: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def _misfit(checkpoint: Checkpoint) -> str | None:
-    """The first tensor of another shape than config.json implies, in words; None where none is found."""
+    """The first tensor of another shape than config.json implies, in words; None where none is
+    found.
+    """
     try:
         with quiet(), torch.device("meta"):
-            config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
-            wanted = AutoModelForCausalLM.from_config(pinned(config), trust_remote_code=False).state_dict()
+            config = AutoConfig.from_pretrained(
+                checkpoint.folder, trust_remote_code=False, local_files_only=True
+            )
+            wanted = AutoModelForCausalLM.from_config(
+                pinned(config), trust_remote_code=False
+            ).state_dict()
     except Exception:  # only explains another error
         return None
     for name, tensor in wanted.items():
         held = checkpoint.tensors.get(name)
         if held is not None and held.shape != tuple(tensor.shape):
-            return f"{name} has the shape {list(held.shape)} and config.json implies {list(tensor.shape)}"
+            return (
+                f"{name} has the shape {list(held.shape)} and config.json implies "
+                f"{list(tensor.shape)}"
+            )
     return None
 
 
 def load_heads(model: PreTrainedModel, checkpoint: Checkpoint) -> MtpModel:
-    """The MTP layers of a loaded model. Raises RequestError where the checkpoint has none that transformers reads."""
+    """The MTP layers of a loaded model. Raises RequestError where the checkpoint has none that
+    transformers reads.
+    """
     try:
         from transformers.modeling_layers import MtpModel
     except ImportError:
         raise RequestError(
-            f"transformers {transformers.__version__} has no MtpModel; install transformers>={OLDEST_TRANSFORMERS}"
+            f"transformers {transformers.__version__} has no MtpModel; install "
+            f"transformers>={OLDEST_TRANSFORMERS}"
         ) from None
     check_heads(checkpoint)
     announce_heads(model)
@@ -174,7 +211,8 @@ def load_heads(model: PreTrainedModel, checkpoint: Checkpoint) -> MtpModel:
     except Exception as error:  # as for the model itself
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RequestError(
-            f"transformers cannot load MTP layers from {checkpoint.folder}: {reason}; check the checkpoint"
+            f"transformers cannot load MTP layers from {checkpoint.folder}: {reason}; check the "
+            "checkpoint"
         ) from error
     return heads.eval().requires_grad_(False).to(model.device)
 
@@ -182,9 +220,10 @@ def load_heads(model: PreTrainedModel, checkpoint: Checkpoint) -> MtpModel:
 def announce_heads(model: PreTrainedModel) -> None:
     """Name this checkpoint's MTP layers where transformers looks for them.
 
-    Its classes name layer numbers of the big published checkpoints only (61 for DeepSeek-V3, say), and some configurations
-    count their MTP layers under another name or leave out their types; `generate(use_mtp=True)` needs this call too.
-    Raises RequestError where the types cannot be told.
+    Its classes name layer numbers of the big published checkpoints only (61 for DeepSeek-V3, say),
+    and some configurations count their MTP layers under another name or leave out their types;
+    `generate(use_mtp=True)` needs this call too. Raises RequestError where the types cannot be
+    told.
     """
     config = model.config.get_text_config()
     count = next((count for name in MTP_COUNTS if (count := getattr(config, name, None))), 0)
@@ -193,11 +232,20 @@ def announce_heads(model: PreTrainedModel) -> None:
     config.num_mtp_layers = count
     if getattr(config, "layer_types", None) and not getattr(config, "mtp_layer_types", None):
         config.mtp_layer_types = _attention_types(config.layer_types) * count
-    if getattr(config, "mlp_layer_types", None) and not getattr(config, "mtp_mlp_layer_types", None):
-        config.mtp_mlp_layer_types = ["sparse" if "sparse" in config.mlp_layer_types else config.mlp_layer_types[0]] * count
-    own = [rf"layers\.{config.num_hidden_layers + index}\." for index in range(count)] + [r"(^|\.)mtp\."]
+    if getattr(config, "mlp_layer_types", None) and not getattr(
+        config, "mtp_mlp_layer_types", None
+    ):
+        config.mtp_mlp_layer_types = [
+            "sparse" if "sparse" in config.mlp_layer_types else config.mlp_layer_types[0]
+        ] * count
+    own = [rf"layers\.{config.num_hidden_layers + index}\." for index in range(count)] + [
+        r"(^|\.)mtp\."
+    ]
     known = model._keys_to_ignore_on_load_unexpected or []
-    model._keys_to_ignore_on_load_unexpected = [*known, *(pattern for pattern in own if pattern not in known)]
+    model._keys_to_ignore_on_load_unexpected = [
+        *known,
+        *(pattern for pattern in own if pattern not in known),
+    ]
 
 
 def _attention_types(layer_types: list[str]) -> list[str]:
@@ -205,7 +253,8 @@ def _attention_types(layer_types: list[str]) -> list[str]:
     kinds = sorted({kind for kind in layer_types if kind != "linear_attention"})
     if len(kinds) != 1:
         raise RequestError(
-            f"the model's layers are of the types {', '.join(kinds) or 'linear_attention'} and config.json does not tell "
+            f"the model's layers are of the types {', '.join(kinds) or 'linear_attention'} and "
+            "config.json does not tell "
             "the MTP layers' one; add mtp_layer_types to it, one name for each MTP layer"
         )
     return kinds
@@ -219,8 +268,13 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars, and no report of the MTP tensors as unexpected: we check the loading info ourselves."""
-    log, bars = transformers.logging.get_verbosity(), transformers.utils.logging.is_progress_bar_enabled()
+    """No progress bars, and no report of the MTP tensors as unexpected: we check the loading info
+    ourselves.
+    """
+    log, bars = (
+        transformers.logging.get_verbosity(),
+        transformers.utils.logging.is_progress_bar_enabled(),
+    )
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:

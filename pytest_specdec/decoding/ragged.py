@@ -1,8 +1,9 @@
 """A model with a key-value cache whose rows keep different numbers of tokens.
 
-All rows end at the same column and shorter ones have padding on their left, as in transformers' batched generation,
-so its masks and every attention implementation apply unchanged. Rows that take back different numbers of tokens are
-moved so that they end together again: the cache is never wider than its longest row, and no hole stays in a row.
+All rows end at the same column and shorter ones have padding on their left, as in transformers'
+batched generation, so its masks and every attention implementation apply unchanged. Rows that take
+back different numbers of tokens are moved so that they end together again: the cache is never wider
+than its longest row, and no hole stays in a row.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class Sequences:
 
     def __init__(self, prompts: list[list[int]], room: int, device: torch.device) -> None:
         self.lengths: Rows = np.array([len(prompt) for prompt in prompts])
-        self.ids = torch.zeros(len(prompts), int(self.lengths.max()) + room, dtype=torch.long, device=device)
+        self.ids = torch.zeros(
+            len(prompts), int(self.lengths.max()) + room, dtype=torch.long, device=device
+        )
         for row, prompt in enumerate(prompts):
             self.ids[row, : len(prompt)] = torch.tensor(prompt, device=device)
         self._newest: tuple[Rows, torch.Tensor, torch.Tensor] | None = None
@@ -36,7 +39,9 @@ class Sequences:
 
     @property
     def agreed(self) -> Rows:
-        """Tokens that no verification can take back and that the drafter may have seen: all but the newest."""
+        """Tokens that no verification can take back and that the drafter may have seen: all but the
+        newest.
+        """
         return self.lengths - 1
 
     def put(self, offset: int | Rows, tokens: torch.Tensor) -> None:
@@ -47,7 +52,9 @@ class Sequences:
         self._newest = (where, columns, column)
 
     def window(self, ends: Rows, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens and positions (rows, width) that end before `ends`; rows too short are padded with their first."""
+        """Tokens and positions (rows, width) that end before `ends`; rows too short are padded with
+        their first.
+        """
         if width == 1 and self._newest is not None and (self._newest[0] == ends - 1).all():
             return self._newest[2], self._newest[1]
         positions = self._on_device((ends[:, None] - np.arange(width, 0, -1)).clip(0))
@@ -68,7 +75,9 @@ class CachedModel:
 
     model: LoadedModel
     reach: int
-    """Columns that one `feed` or one roll-back covers at most: how far past its window a sliding cache remembers."""
+    """Columns that one `feed` or one roll-back covers at most: how far past its window a sliding
+    cache remembers.
+    """
     keeps_hidden: bool = False
     """Whether to hold the last hidden states, for MTP heads."""
 
@@ -80,11 +89,15 @@ class CachedModel:
         """(rows, columns, width): last hidden states, ending with the newest cached position."""
         self._context = self.model.checkpoint.context
 
-    def feed(self, sequences: Sequences, ends: Rows, logits: int, agreed: Rows | None = None) -> torch.Tensor:
-        """Run the tokens not yet cached up to `ends`; returns the last `logits` columns, (rows, logits, vocabulary).
+    def feed(
+        self, sequences: Sequences, ends: Rows, logits: int, agreed: Rows | None = None
+    ) -> torch.Tensor:
+        """Run the tokens not yet cached up to `ends`; returns the last `logits` columns, (rows,
+        logits, vocabulary).
 
-        Of what is cached only the first `agreed` positions of each row still hold (default: all). All rows run the
-        same number of columns: where one has more of them cached, they are taken back and run again.
+        Of what is cached only the first `agreed` positions of each row still hold (default: all).
+        All rows run the same number of columns: where one has more of them cached, they are taken
+        back and run again.
         """
         cached = np.zeros_like(ends) if self.cached is None else self.cached
         held = cached if agreed is None else np.minimum(cached, agreed)
@@ -92,7 +105,9 @@ class CachedModel:
         self.keep(np.maximum(ends - width, 0))
         tokens, positions = sequences.window(ends, width)
         if self._context is not None and longest > self._context:
-            positions = positions.clamp(max=self._context - 1)  # drafts past a row's own end, thrown away later
+            positions = positions.clamp(
+                max=self._context - 1
+            )  # drafts past a row's own end, thrown away later
         outputs = self.model.model(
             tokens,
             attention_mask=padding_mask(ends, max(longest, width), tokens.device),
@@ -105,7 +120,9 @@ class CachedModel:
         self.cached = ends
         if self.keeps_hidden:
             new = outputs.hidden_states[-1]
-            self.hidden = new if self.hidden is None else torch.cat([self.hidden[:, -self.reach :], new], 1)
+            self.hidden = (
+                new if self.hidden is None else torch.cat([self.hidden[:, -self.reach :], new], 1)
+            )
         last: torch.Tensor = outputs.logits
         return last if last.shape[1] == logits else last[:, -logits:]
 
@@ -128,7 +145,9 @@ class CachedModel:
         # The longest row may have left, and the cache must not be wider than those that stay.
         roll_back(self.cache, np.zeros_like(self.cached), int(self.cached.max()), self.reach)
         if self.hidden is not None:
-            self.hidden = self.hidden[:, -int(self.cached.max()) :][torch.from_numpy(rows).to(self.hidden.device)]
+            self.hidden = self.hidden[:, -int(self.cached.max()) :][
+                torch.from_numpy(rows).to(self.hidden.device)
+            ]
 
 
 def new_cache(config: Any) -> DynamicCache:
@@ -140,14 +159,19 @@ def new_cache(config: Any) -> DynamicCache:
 
 
 def padding_mask(lengths: Rows, width: int, device: torch.device) -> torch.Tensor | None:
-    """(rows, width): which columns hold tokens where rows of `lengths` end at the last; None where all do."""
+    """(rows, width): which columns hold tokens where rows of `lengths` end at the last; None where
+    all do.
+    """
     if (lengths >= width).all():
         return None
     return torch.from_numpy(np.arange(width) >= (width - lengths)[:, None]).to(device)
 
 
-def roll_back(cache: DynamicCache, drop: Rows, width: int, reach: int, only: int | None = None) -> None:
-    """Take `drop` positions off each row's end and leave `width` columns; `only` one layer where given.
+def roll_back(
+    cache: DynamicCache, drop: Rows, width: int, reach: int, only: int | None = None
+) -> None:
+    """Take `drop` positions off each row's end and leave `width` columns; `only` one layer where
+    given.
 
     Raises RequestError for layers whose states cannot be taken back.
     """
@@ -155,7 +179,8 @@ def roll_back(cache: DynamicCache, drop: Rows, width: int, reach: int, only: int
     for layer in layers:
         if drop.any() and any(getattr(layer, "is_recurrent_states_initialized", {}).values()):
             raise RequestError(
-                "the model has recurrent states (linear attention or SSM layers), which cannot take back rejected drafts; "
+                "the model has recurrent states (linear attention or SSM layers), which cannot "
+                "take back rejected drafts; "
                 "measure it with --specdec-engine=replay"
             )
         window = getattr(layer, "sliding_window", None)
@@ -189,11 +214,16 @@ def _by_name(layer: Any) -> list[tuple[str, torch.Tensor]]:
 
 def _convolved(layer: Any) -> list[tuple[int, torch.Tensor]]:
     """A layer's convolution states by their index, positions on the last axis."""
-    return [(index, states) for index, states in getattr(layer, "conv_states", {}).items() if states is not None]
+    return [
+        (index, states)
+        for index, states in getattr(layer, "conv_states", {}).items()
+        if states is not None
+    ]
 
 
 def moved(states: torch.Tensor, drop: Rows, axis: int, most: int) -> torch.Tensor:
-    """Take `drop` columns off each row's end along `axis` and leave at most `most`, all rows ending together.
+    """Take `drop` columns off each row's end along `axis` and leave at most `most`, all rows ending
+    together.
 
     Columns left of what a row has hold anything: they are padding, or lie outside its window.
     """
@@ -206,7 +236,9 @@ def moved(states: torch.Tensor, drop: Rows, axis: int, most: int) -> torch.Tenso
         shape = [len(drop), 1, 1]
         shape[axis] = width
         index = torch.from_numpy(source).to(states.device).view(shape)
-        return states.gather(axis, index.expand(*states.shape[:axis], width, *states.shape[axis + 1 :]))
+        return states.gather(
+            axis, index.expand(*states.shape[:axis], width, *states.shape[axis + 1 :])
+        )
     # Copying whole vectors of a flat view is several times faster than `gather`.
     rows, heads, _, size = states.shape
     blocks = (np.arange(rows * heads) * columns).reshape(rows, heads, 1)

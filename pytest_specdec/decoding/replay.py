@@ -1,10 +1,11 @@
 """Replay: what speculative decoding would accept on texts that the target has already emitted.
 
-Speculative decoding is lossless, so a text Y is a sample of the target. Given Y, the draft at a position would be
-accepted as that token with probability min(1, q(y)/p(y)) (Leviathan et al., arXiv 2211.17192), and every draft of an
-accepted prefix is Y's own tokens. One target pass and one drafter pass over Y therefore give the log-probabilities of
-every draft step from every round start; `acceptance.scores` turns them into acceptance under any lossless rule and
-`acceptance.renewal` into counts for any k.
+Speculative decoding is lossless, so a text Y is a sample of the target. Given Y, the draft at a
+position would be accepted as that token with probability min(1, q(y)/p(y)) (Leviathan et al., arXiv
+2211.17192), and every draft of an accepted prefix is Y's own tokens. One target pass and one
+drafter pass over Y therefore give the log-probabilities of every draft step from every round start;
+`acceptance.scores` turns them into acceptance under any lossless rule and `acceptance.renewal` into
+counts for any k.
 """
 
 from __future__ import annotations
@@ -33,9 +34,13 @@ Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
 
 _LOGIT_BUDGET = {"cpu": 1 << 21, "cuda": 1 << 28}
-"""Logits held at once, in numbers: 8 MiB in float32 on a CPU, about what its caches hold, 1 GiB on a GPU."""
+"""Logits held at once, in numbers: 8 MiB in float32 on a CPU, about what its caches hold, 1 GiB on
+a GPU.
+"""
 _GREEDY_EVERY = 16
-"""At temperature 0 the origin of one text in so many is looked at: other texts differ in half of their tokens, not in few."""
+"""At temperature 0 the origin of one text in so many is looked at: other texts differ in half of
+their tokens, not in few.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +48,9 @@ class DrafterPlan:
     """A drafter and how far its scores must reach."""
 
     model: LoadedModel | str
-    """A draft model, or the name of a drafter without one: the target's own heads or prompt lookup."""
+    """A draft model, or the name of a drafter without one: the target's own heads or prompt
+    lookup.
+    """
     depth: int
     steps: int
     """Largest k; a draft model's scores serve every k."""
@@ -69,21 +76,30 @@ def replay(
 ) -> Counts:
     """Exact expected counts of a pair on given texts; models as paths, hub ids or loaded.
 
-    `drafter` is a model, `"mtp"` for the target's own MTP heads (then depth is at least 1) or `"prompt-lookup"`; `rule`
-    any lossless verification rule, `rejection` (`greedy` at temperature 0) unless told otherwise. Raises RequestError
-    for a pair or rule that cannot be replayed and MeasurementError for texts without a round.
+    `drafter` is a model, `"mtp"` for the target's own MTP heads (then depth is at least 1) or
+    `"prompt-lookup"`; `rule` any lossless verification rule, `rejection` (`greedy` at temperature
+    0) unless told otherwise. Raises RequestError for a pair or rule that cannot be replayed and
+    MeasurementError for texts without a round.
     """
     rule = checked_rule(rule, temperature)
     own, model = loaded_pair(target, drafter, depth)
-    (scores,) = text_scores(own, [DrafterPlan(model, depth, k)], texts, Sampling(temperature, top_k, top_p))
+    (scores,) = text_scores(
+        own, [DrafterPlan(model, depth, k)], texts, Sampling(temperature, top_k, top_p)
+    )
     counts = expected_counts(scores.field(rule), k, end)
     if not counts.total_rounds > 0:
-        raise MeasurementError(f"no text is long enough for a round of k={k}; use longer texts or a smaller k")
+        raise MeasurementError(
+            f"no text is long enough for a round of k={k}; use longer texts or a smaller k"
+        )
     return counts
 
 
-def loaded_pair(target: str | LoadedModel, drafter: str | LoadedModel, depth: int) -> tuple[LoadedModel, LoadedModel | str]:
-    """A pair with what comes as a path or hub id loaded. Raises RequestError for one that does not go together."""
+def loaded_pair(
+    target: str | LoadedModel, drafter: str | LoadedModel, depth: int
+) -> tuple[LoadedModel, LoadedModel | str]:
+    """A pair with what comes as a path or hub id loaded. Raises RequestError for one that does not
+    go together.
+    """
     check_folders(target, drafter)
     own = loaded(target)
     model = drafter if drafter in (OWN_HEADS, LOOKUP) else loaded(drafter)
@@ -94,7 +110,11 @@ def loaded_pair(target: str | LoadedModel, drafter: str | LoadedModel, depth: in
 def check_drafter(target: LoadedModel, drafter: LoadedModel | str, depth: int) -> None:
     """Raises RequestError for a drafter that cannot draft for the target, or not at this depth."""
     if drafter != LOOKUP:
-        check_pair(target.checkpoint, drafter.checkpoint if isinstance(drafter, LoadedModel) else None, depth)
+        check_pair(
+            target.checkpoint,
+            drafter.checkpoint if isinstance(drafter, LoadedModel) else None,
+            depth,
+        )
     elif depth:
         raise RequestError(f"depth {depth}: prompt lookup has no MTP layers; use --specdec-depth=0")
 
@@ -111,17 +131,22 @@ def text_scores(
 ) -> list[Scores]:
     """The scores of each drafter from one pass of each model over the texts, a few texts at a time.
 
-    With `judge_origin` they come with what the target says of the texts' origin, to be checked by the caller; at temperature
-    0, where scores need no pass of the target, it makes one over every sixteenth text.
-    Raises RequestError for a text longer than a model's context or with tokens that it does not have, MeasurementError for NaN.
+    With `judge_origin` they come with what the target says of the texts' origin, to be checked by
+    the caller; at temperature 0, where scores need no pass of the target, it makes one over every
+    sixteenth text. Raises RequestError for a text longer than a model's context or with tokens that
+    it does not have, MeasurementError for NaN.
     """
     longest = max((len(text.ids) for text in texts), default=0)
     models = [target, *(plan.model for plan in drafters if isinstance(plan.model, LoadedModel))]
     check_context(models, longest)
     check_tokens(models, texts)
     own = np.zeros((len(texts), longest), dtype=np.float32)
-    drafts = [np.full((len(texts), plan.heads, longest), -np.inf, dtype=np.float32) for plan in drafters]
-    order = sorted(range(len(texts)), key=lambda row: (len(texts[row].ids), texts[row].prompt_length))
+    drafts = [
+        np.full((len(texts), plan.heads, longest), -np.inf, dtype=np.float32) for plan in drafters
+    ]
+    order = sorted(
+        range(len(texts)), key=lambda row: (len(texts[row].ids), texts[row].prompt_length)
+    )
     budget = _LOGIT_BUDGET.get(target.device.type, _LOGIT_BUDGET["cpu"])
     tokens = budget // target.model.get_input_embeddings().num_embeddings
     done = 0
@@ -138,7 +163,10 @@ def text_scores(
     if judge_origin and sampling.temperature == 0:
         origins = _greedy_origins(target, texts[::_GREEDY_EVERY], tokens)
     found = joined(origins) if judge_origin and origins else None
-    return [_scores(plan, texts, own, draft, found) for plan, draft in zip(drafters, drafts, strict=True)]
+    return [
+        _scores(plan, texts, own, draft, found)
+        for plan, draft in zip(drafters, drafts, strict=True)
+    ]
 
 
 def _fill(
@@ -150,7 +178,8 @@ def _fill(
     rows: list[int],
     sampling: Sampling,
 ) -> Origin | None:
-    """Write one batch's log-probabilities into the arrays, from the first new token of any of its texts.
+    """Write one batch's log-probabilities into the arrays, from the first new token of any of its
+    texts.
 
     Returns what the target says of the texts' origin, where it was asked for its distributions.
     """
@@ -159,18 +188,23 @@ def _fill(
     begin = max(min(text.prompt_length for text in texts), 1)
     wants_hidden = any(plan.model == OWN_HEADS for plan in drafters)
     outputs = origin = None
-    # At temperature 0 the text itself says what the target chose, and the pass is for hidden states alone.
+    # At temperature 0 the text itself says what the target chose, and the pass is for hidden states
+    # alone.
     if sampling.temperature > 0 or wants_hidden:
         outputs = _passed(target, ids, begin if sampling.temperature > 0 else length, wants_hidden)
     if outputs is not None and sampling.temperature > 0:
-        own[rows, begin:length], origin = _own_scores(outputs.logits, ids[:, begin:], texts, begin, sampling)
+        own[rows, begin:length], origin = _own_scores(
+            outputs.logits, ids[:, begin:], texts, begin, sampling
+        )
     for draft, plan in zip(drafts, drafters, strict=True):
         if plan.model == LOOKUP:
             continue
         if isinstance(plan.model, LoadedModel):
             theirs = ids.to(plan.model.device)
             passed = _passed(plan.model, theirs, begin, plan.depth > 0)
-            draft[rows, 0, begin:length] = _numbers(log_scores(passed.logits, theirs[:, begin:], sampling))
+            draft[rows, 0, begin:length] = _numbers(
+                log_scores(passed.logits, theirs[:, begin:], sampling)
+            )
             if not plan.depth:
                 continue
             first, hidden, owner = 1, passed.hidden_states[-1], plan.model
@@ -179,23 +213,34 @@ def _fill(
             theirs, first, hidden, owner = ids, 0, outputs.hidden_states[-1], target
         states = teacher_forced_hidden(owner.heads, theirs, hidden, plan.depth, plan.heads - first)
         for step, state in enumerate(states):
-            # The state at anchor s predicts token s + 2 + step; the last anchor's token lies past the text.
+            # The state at anchor s predicts token s + 2 + step; the last anchor's token lies past
+            # the text.
             at = max(begin, step + 2)
-            scores = log_scores(project(owner.heads, state[:, at - step - 2 : -1]), theirs[:, at:], sampling)
+            scores = log_scores(
+                project(owner.heads, state[:, at - step - 2 : -1]), theirs[:, at:], sampling
+            )
             draft[rows, first + step, at:length] = _numbers(scores)
     return origin
 
 
 def _own_scores(
-    logits: torch.Tensor, tokens: torch.Tensor, texts: Sequence[Text], begin: int, sampling: Sampling
+    logits: torch.Tensor,
+    tokens: torch.Tensor,
+    texts: Sequence[Text],
+    begin: int,
+    sampling: Sampling,
 ) -> tuple[np.ndarray, Origin]:
-    """The target's log-probabilities (rows, positions) of tokens from position `begin` on, and the texts' origin."""
+    """The target's log-probabilities (rows, positions) of tokens from position `begin` on, and the
+    texts' origin.
+    """
     scores = target_scores(logits, tokens, sampling)
     new = _new_tokens(texts, begin, tokens)
     bets = scores.bets.double().masked_fill(~new, 0.0).sum(-1)
     outside = (scores.outside & new).sum(-1).tolist()
     keys = tuple(text.key for text in texts)
-    return _numbers(scores.log_p), Origin(sampling, keys, int(new.sum()), tuple(outside), bets.cpu().numpy())
+    return _numbers(scores.log_p), Origin(
+        sampling, keys, int(new.sum()), tuple(outside), bets.cpu().numpy()
+    )
 
 
 def _greedy_origins(target: LoadedModel, texts: Sequence[Text], tokens: int) -> list[Origin]:
@@ -205,39 +250,60 @@ def _greedy_origins(target: LoadedModel, texts: Sequence[Text], tokens: int) -> 
     while done < len(texts):
         batch = [texts[row] for row in next_batch(list(range(done, len(texts))), texts, tokens)]
         done += len(batch)
-        ids, begin = padded([text.ids for text in batch], target.device), max(min(text.prompt_length for text in batch), 1)
+        ids, begin = (
+            padded([text.ids for text in batch], target.device),
+            max(min(text.prompt_length for text in batch), 1),
+        )
         logits = _passed(target, ids, begin, hidden=False).logits
         check_finite(logits)
         new = _new_tokens(batch, begin, ids[:, begin:])
         outside = (below_the_best(logits, ids[:, begin:]) & new).sum(-1).tolist()
         keys = tuple(text.key for text in batch)
-        origins.append(Origin(Sampling(0.0), keys, int(new.sum()), tuple(outside), np.zeros((0, len(batch)))))
+        origins.append(
+            Origin(Sampling(0.0), keys, int(new.sum()), tuple(outside), np.zeros((0, len(batch))))
+        )
     return origins
 
 
 def _new_tokens(texts: Sequence[Text], begin: int, tokens: torch.Tensor) -> torch.Tensor:
-    """Which tokens (rows, positions) from position `begin` on are new ones of their texts, neither prompt nor padding."""
+    """Which tokens (rows, positions) from position `begin` on are new ones of their texts, neither
+    prompt nor padding.
+    """
     at = torch.arange(begin, begin + tokens.shape[1])
     lengths = torch.tensor([[text.prompt_length, len(text.ids)] for text in texts])
     return ((at >= lengths[:, :1]) & (at < lengths[:, 1:])).to(tokens.device)
 
 
 def _passed(model: LoadedModel, ids: torch.Tensor, begin: int, hidden: bool) -> Any:
-    """One pass over texts; its logits are (rows, length - begin, vocabulary), the distributions of the tokens from `begin` on."""
-    keys = {"logits_to_keep": torch.arange(begin - 1, ids.shape[1] - 1, device=ids.device)} if model.keeps_logits else {}
+    """One pass over texts; its logits are (rows, length - begin, vocabulary), the distributions of
+    the tokens from `begin` on.
+    """
+    keys = (
+        {"logits_to_keep": torch.arange(begin - 1, ids.shape[1] - 1, device=ids.device)}
+        if model.keeps_logits
+        else {}
+    )
     outputs = model.model(ids, use_cache=False, output_hidden_states=hidden, **keys)
     if not keys:
         outputs.logits = outputs.logits[:, begin - 1 : -1]
     return outputs
 
 
-def _scores(plan: DrafterPlan, texts: Sequence[Text], own: np.ndarray, draft: np.ndarray, origin: Origin | None) -> Scores:
+def _scores(
+    plan: DrafterPlan,
+    texts: Sequence[Text],
+    own: np.ndarray,
+    draft: np.ndarray,
+    origin: Origin | None,
+) -> Scores:
     lengths = np.array([len(text.ids) for text in texts])
     starts = np.array([text.first_draft for text in texts])
     available = None
     if plan.model == LOOKUP:
         draft, available = lookup_draft(texts, plan.steps, own.shape[1])
-    draft[np.broadcast_to(np.arange(draft.shape[2]) >= lengths[:, None, None], draft.shape)] = -np.inf
+    draft[
+        np.broadcast_to(np.arange(draft.shape[2]) >= lengths[:, None, None], draft.shape)
+    ] = -np.inf
     keys, categories = tuple(text.key for text in texts), tuple(text.category for text in texts)
     return Scores(keys, categories, own, draft, starts, lengths, available, origin)
 
@@ -249,25 +315,31 @@ def _numbers(scores: torch.Tensor) -> np.ndarray:
 
 
 def check_context(
-    models: Sequence[LoadedModel], longest: int, cure: str = "shorten the prompt or lower --specdec-new-tokens"
+    models: Sequence[LoadedModel],
+    longest: int,
+    cure: str = "shorten the prompt or lower --specdec-new-tokens",
 ) -> None:
     """Raises RequestError for texts beyond a model's context."""
     for model in models:
         if (context := model.checkpoint.context) is not None and longest > context:
             raise RequestError(
-                f"a text of {longest} tokens is longer than the context of {model.checkpoint.folder} ({context}); {cure}"
+                f"a text of {longest} tokens is longer than the context of "
+                f"{model.checkpoint.folder} ({context}); {cure}"
             )
 
 
 def check_tokens(models: Sequence[LoadedModel], texts: Sequence[Text]) -> None:
     """Raises RequestError for texts with token ids that a model does not have."""
-    lowest, highest = (pick((pick(text.ids) for text in texts if text.ids), default=0) for pick in (min, max))
+    lowest, highest = (
+        pick((pick(text.ids) for text in texts if text.ids), default=0) for pick in (min, max)
+    )
     for model in models:
         rows = model.model.get_input_embeddings().num_embeddings
         if lowest < 0 or highest >= rows:
             wrong = lowest if lowest < 0 else highest
             raise RequestError(
-                f"a text holds the token {wrong} and {model.checkpoint.folder} knows {rows} tokens; use texts of this model's "
+                f"a text holds the token {wrong} and {model.checkpoint.folder} knows {rows} "
+                "tokens; use texts of this model's "
                 "tokenizer"
             )
 

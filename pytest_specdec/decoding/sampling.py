@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 _ROWS = 32
 
 
-def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> list[list[int]]:
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]
+) -> list[list[int]]:
     """Token ids of each prompt; messages go through the tokenizer's chat template.
 
     Raises RequestError for messages without a chat template or a prompt that becomes no token.
@@ -34,9 +36,14 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]
         if prompt.text is not None:
             ids = tokenizer(prompt.text)["input_ids"]
         elif tokenizer.chat_template is None:
-            raise RequestError("a prompt has messages and the tokenizer has no chat template; write it as plain `prompt` text")
+            raise RequestError(
+                "a prompt has messages and the tokenizer has no chat template; write it as plain "
+                "`prompt` text"
+            )
         else:
-            ids = tokenizer.apply_chat_template(prompt.chat(), add_generation_prompt=True, return_dict=True)["input_ids"]
+            ids = tokenizer.apply_chat_template(
+                prompt.chat(), add_generation_prompt=True, return_dict=True
+            )["input_ids"]
         if not ids:
             raise RequestError(f"prompt {prompt.text!r} becomes no token; write a longer one")
         encoded.append(list(ids))
@@ -54,15 +61,17 @@ def sample_new_tokens(
     keys: Sequence[str] | None = None,
     progress: Progress | None = None,
 ) -> list[tuple[int, ...]]:
-    """At most `new_tokens` tokens after each prompt by transformers' `generate`; EOS ends a text and is kept.
+    """At most `new_tokens` tokens after each prompt by transformers' `generate`; EOS ends a text
+    and is kept.
 
-    The texts follow the target's distribution p under `sampling`, and nothing else that the checkpoint would add. Noise
-    depends on the seed, the prompt's key and the step alone (see `noise`), so a text does not depend on the other prompts,
-    nor on its batch beyond rounding. `keys` are the prompts' own, `Prompt.key` for instance; without them a prompt's tokens
-    are its key, and copies of one prompt are numbered, so that each has a text of its own.
+    The texts follow the target's distribution p under `sampling`, and nothing else that the
+    checkpoint would add. Noise depends on the seed, the prompt's key and the step alone (see
+    `noise`), so a text does not depend on the other prompts, nor on its batch beyond rounding.
+    `keys` are the prompts' own, `Prompt.key` for instance; without them a prompt's tokens are its
+    key, and copies of one prompt are numbered, so that each has a text of its own.
 
-    Example: `sample_new_tokens(load_model("target"), [[1, 15, 7]], new_tokens=64, sampling=Sampling(0.8), seed=0)`.
-    Raises MeasurementError for a target that returns NaN.
+    Example: `sample_new_tokens(load_model("target"), [[1, 15, 7]], new_tokens=64,
+    sampling=Sampling(0.8), seed=0)`. Raises MeasurementError for a target that returns NaN.
     """
     stop = eos_ids(target)
     config = GenerationConfig(
@@ -73,17 +82,28 @@ def sample_new_tokens(
         bos_token_id=target.model.generation_config.bos_token_id,
     )
     if prompts:
-        check_finite(target.model(torch.tensor([list(prompts[0])], device=target.device), use_cache=False).logits)
+        check_finite(
+            target.model(
+                torch.tensor([list(prompts[0])], device=target.device), use_cache=False
+            ).logits
+        )
     noise = text_keys(seed, _keys_of_tokens(prompts) if keys is None else keys, target.device)
     texts: list[tuple[int, ...]] = []
     if progress:
         progress(0, len(prompts))
     for begin in range(0, len(prompts), _ROWS):
         ids, mask = _left_padded(prompts[begin : begin + _ROWS], target.device)
-        draws = [KeyedNoise(sampling, noise[begin : begin + _ROWS], ids.shape[1])] if sampling.temperature > 0 else []
+        draws = (
+            [KeyedNoise(sampling, noise[begin : begin + _ROWS], ids.shape[1])]
+            if sampling.temperature > 0
+            else []
+        )
         with without_generation_defaults(target):
             out = target.model.generate(
-                ids, attention_mask=mask, generation_config=config, logits_processor=LogitsProcessorList(draws)
+                ids,
+                attention_mask=mask,
+                generation_config=config,
+                logits_processor=LogitsProcessorList(draws),
             )
         texts += [_until_eos(row, stop) for row in out[:, ids.shape[1] :].tolist()]
         if progress:
@@ -92,7 +112,9 @@ def sample_new_tokens(
 
 
 def _keys_of_tokens(prompts: Sequence[Sequence[int]]) -> list[str]:
-    """A key for each prompt from its tokens; the second copy of a prompt and later ones are numbered."""
+    """A key for each prompt from its tokens; the second copy of a prompt and later ones are
+    numbered.
+    """
     copies: collections.Counter[str] = collections.Counter()
     keys = []
     for prompt in prompts:
@@ -104,12 +126,15 @@ def _keys_of_tokens(prompts: Sequence[Sequence[int]]) -> list[str]:
 
 @contextlib.contextmanager
 def without_generation_defaults(target: LoadedModel) -> Iterator[None]:
-    """Hide the checkpoint's own generation defaults, with which `generate` fills whatever a configuration leaves open.
+    """Hide the checkpoint's own generation defaults, with which `generate` fills whatever a
+    configuration leaves open.
 
     Under a penalty or min_p the texts would be no samples of the target.
     """
     own = target.model.generation_config
-    target.model.generation_config = GenerationConfig(bos_token_id=own.bos_token_id, eos_token_id=None)
+    target.model.generation_config = GenerationConfig(
+        bos_token_id=own.bos_token_id, eos_token_id=None
+    )
     try:
         yield
     finally:
@@ -127,8 +152,12 @@ def _until_eos(ids: list[int], stop: list[int]) -> tuple[int, ...]:
     return tuple(ids[:end])
 
 
-def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _left_padded(
+    prompts: Sequence[Sequence[int]], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     longest = max(map(len, prompts))
     ids = torch.tensor([[*([0] * (longest - len(own))), *own] for own in prompts], device=device)
-    mask = torch.tensor([[0] * (longest - len(own)) + [1] * len(own) for own in prompts], device=device)
+    mask = torch.tensor(
+        [[0] * (longest - len(own)) + [1] * len(own) for own in prompts], device=device
+    )
     return ids, mask

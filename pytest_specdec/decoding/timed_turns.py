@@ -1,4 +1,6 @@
-"""Parts of a round timed in turn, within a budget of seconds that is estimated from a probe of each."""
+"""Parts of a round timed in turn, within a budget of seconds that is estimated from a probe of
+each.
+"""
 
 from __future__ import annotations
 
@@ -54,9 +56,11 @@ class TurnTimes:
         return (high - low) / middle
 
     def error_beside(self, target: TurnTimes) -> float:
-        """Relative standard error of a time, from how its ratio to the target's step moves from turn to turn.
+        """Relative standard error of a time, from how its ratio to the target's step moves from
+        turn to turn.
 
-        Rounds of one turn share the machine's mood, so turns are what is independent; the ratio has the error of two times.
+        Rounds of one turn share the machine's mood, so turns are what is independent; the ratio has
+        the error of two times.
         """
         pairs = zip(self.turns, target.turns, strict=True)
         ratios = [math.log(statistics.median(own) / statistics.median(step)) for own, step in pairs]
@@ -93,12 +97,15 @@ class Budget:
         return self.seconds is not None and self.spent > self.seconds
 
     def check(self, what: str, left: float) -> None:
-        """Raises RequestError where no time is left; `left` are the seconds that the rest would take at least."""
+        """Raises RequestError where no time is left; `left` are the seconds that the rest would
+        take at least.
+        """
         if self.over:
             assert self.seconds is not None
             needed = math.ceil(_SPARE * (self.spent + left))
             raise RequestError(
-                f"{what} took all of the {seconds_in_words(self.seconds)}; ask for fewer k and depths, a smaller --context, or "
+                f"{what} took all of the {seconds_in_words(self.seconds)}; ask for fewer k and "
+                "depths, a smaller --context, or "
                 f"at least --max-seconds={needed}"
             )
 
@@ -130,7 +137,9 @@ class TimingPlan:
 
 
 def planned(estimates: Mapping[str, Estimate], repeats: int, budget: Budget) -> TimingPlan:
-    """At least `repeats` rounds of each part, or as many as fit. Raises RequestError where two turns of two do not."""
+    """At least `repeats` rounds of each part, or as many as fit. Raises RequestError where two
+    turns of two do not.
+    """
     wanted = max(LEAST_TURNS, -(-repeats // SEGMENT))
     for rounds in _SHORTER:
         seconds = sum(one.seconds(rounds) for one in estimates.values())
@@ -139,10 +148,14 @@ def planned(estimates: Mapping[str, Estimate], repeats: int, budget: Budget) -> 
             return TimingPlan(turns, rounds, turns * seconds)
     slowest = max(estimates, key=lambda name: estimates[name].seconds(rounds))
     needed = math.ceil(_SPARE * (budget.spent + LEAST_TURNS * seconds))
-    takes, left = (seconds_in_words(own) for own in (LEAST_TURNS * seconds, max(0.0, budget.fit(1.0))))
+    takes, left = (
+        seconds_in_words(own) for own in (LEAST_TURNS * seconds, max(0.0, budget.fit(1.0)))
+    )
     raise RequestError(
-        f"{LEAST_TURNS} turns of {rounds} rounds take about {takes}, most of all {slowest}, and {left} are left of "
-        f"{seconds_in_words(budget.seconds or 0.0)}; ask for fewer k and depths, or for --max-seconds={needed}"
+        f"{LEAST_TURNS} turns of {rounds} rounds take about {takes}, most of all {slowest}, and "
+        f"{left} are left of "
+        f"{seconds_in_words(budget.seconds or 0.0)}; ask for fewer k and depths, or for "
+        f"--max-seconds={needed}"
     )
 
 
@@ -155,10 +168,11 @@ def in_turn(
     progress: Progress = lambda what, done, total: None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> dict[Part, Laps]:
-    """Each part's rounds, a few a turn: at least `repeats` in all, or as many as fit into the budget.
+    """Each part's rounds, a few a turn: at least `repeats` in all, or as many as fit into the
+    budget.
 
-    A first round of each part warms it up and says what a turn takes; `announce` hears that. Raises RequestError where two
-    turns do not fit.
+    A first round of each part warms it up and says what a turn takes; `announce` hears that. Raises
+    RequestError where two turns do not fit.
     """
     estimates = dict(_probed(tracks, budget, name, progress))
     plan = planned(estimates, repeats, budget)
@@ -190,17 +204,27 @@ def _probed(
         progress("trying each part", number, len(tracks))
         tried = budget.spent - first
         shortest_turns += LEAST_TURNS * estimate.seconds(_SHORTER[-1])
-        whole = (tried + shortest_turns) / number * len(tracks)  # as if the other parts took as long as those tried
-        budget.check(f"trying {number} of {len(tracks)} parts (the last was {name(part)})", whole - tried)
+        whole = (
+            (tried + shortest_turns) / number * len(tracks)
+        )  # as if the other parts took as long as those tried
+        budget.check(
+            f"trying {number} of {len(tracks)} parts (the last was {name(part)})", whole - tried
+        )
 
 
 def _said(plan: TimingPlan, estimates: Mapping[str, Estimate], repeats: int) -> str:
     rounds = plan.turns * plan.rounds
-    told = f"timing {rounds} rounds of each of {len(estimates)} parts: about {seconds_in_words(plan.seconds)}"
+    told = (
+        f"timing {rounds} rounds of each of {len(estimates)} parts: about "
+        f"{seconds_in_words(plan.seconds)}"
+    )
     if rounds >= repeats:
         return told
     whole = sum(-(-repeats // SEGMENT) * one.seconds(SEGMENT) for one in estimates.values())
-    return f"{told}; the {repeats} asked for would take {seconds_in_words(whole)}, raise --max-seconds for them"
+    return (
+        f"{told}; the {repeats} asked for would take {seconds_in_words(whole)}, raise "
+        "--max-seconds for them"
+    )
 
 
 def seconds_in_words(seconds: float) -> str:

@@ -22,8 +22,9 @@ from .timed_turns import SEGMENT, Budget, Laps, Progress, TurnTimes, in_turn
 from .verification import rule_named
 
 _WARM_UP, _PLAIN_WARM_UP = 1, 32
-"""Rounds of a text before those: in the first the drafter reads the prompt, and steps of plain decoding alone, which are
-short, get a quarter faster over the first few dozen of a text."""
+"""Rounds of a text before those: in the first the drafter reads the prompt, and steps of plain
+decoding alone, which are short, get a quarter faster over the first few dozen of a text.
+"""
 
 
 _Track = tuple[str, int, int]
@@ -40,16 +41,22 @@ class Setting:
     temperature: float = 1.0
     dtype: str = "float32"
 
-    def plan(self, target: LoadedModel, drafter: LoadedModel | str | None, k: int, depth: int) -> DecodingPlan:
+    def plan(
+        self, target: LoadedModel, drafter: LoadedModel | str | None, k: int, depth: int
+    ) -> DecodingPlan:
         """Seeded decoding at this temperature that nothing ends."""
-        rule, generator = rule_named(default_rule(self.temperature)), torch.Generator(target.device).manual_seed(0)
+        rule, generator = (
+            rule_named(default_rule(self.temperature)),
+            torch.Generator(target.device).manual_seed(0),
+        )
         return DecodingPlan(target, drafter, k, depth, Sampling(self.temperature), rule, generator)
 
     def machine(self, target: LoadedModel) -> str:
         """Machine and setting in words."""
         where = environment(target.device, self.dtype)
         return (
-            f"{where.device}, {where.threads} threads, {where.dtype}, batch {self.batch_size}, context {self.context}, "
+            f"{where.device}, {where.threads} threads, {where.dtype}, batch {self.batch_size}, "
+            f"context {self.context}, "
             f"temperature {self.temperature:g}"
         )
 
@@ -60,16 +67,26 @@ class Setting:
 
 
 class SteadyRounds:
-    """Endless rounds of one decoder behind about `context` cached tokens, drafting and verifying in turn.
+    """Endless rounds of one decoder behind about `context` cached tokens, drafting and verifying in
+    turn.
 
-    Texts start with what the target itself emits and never end. The first rounds of a text are not for timing.
+    Texts start with what the target itself emits and never end. The first rounds of a text are not
+    for timing.
     """
 
     def __init__(self, plan: DecodingPlan, setting: Setting, starts: list[list[int]]) -> None:
-        self._plan, self._setting, self._starts, self._left, self._drafted = plan, setting, starts, 0, False
+        self._plan, self._setting, self._starts, self._left, self._drafted = (
+            plan,
+            setting,
+            starts,
+            0,
+            False,
+        )
 
     def describe(self, part: Literal["draft", "verify"]) -> dict[str, object]:
-        """What a benchmark of `draft` or `verify` keeps in its `extra_info["specdec"]` to be read as a cost."""
+        """What a benchmark of `draft` or `verify` keeps in its `extra_info["specdec"]` to be read
+        as a cost.
+        """
         k, depth = self._plan.k, self._plan.depth
         name = "draft" if isinstance(self._plan.drafter, LoadedModel) else self._plan.drafter
         if part == "verify":
@@ -94,7 +111,9 @@ class SteadyRounds:
         if self._left == 0:
             warm_up = _WARM_UP if self._plan.k else _PLAIN_WARM_UP
             longest = (SEGMENT + warm_up) * (self._plan.k + 1) + 1
-            self._batch = Batch(self._plan, [BatchRow([*start], len(start) + longest) for start in self._starts])
+            self._batch = Batch(
+                self._plan, [BatchRow([*start], len(start) + longest) for start in self._starts]
+            )
             self._left = SEGMENT
             for _ in range(warm_up):
                 self._batch.draft()
@@ -112,7 +131,9 @@ class SteadyRounds:
         self._drafted = True
 
     def verify(self) -> None:
-        """The rest of the round; needs `ready_to_verify`. With k = 0 it is a step of plain decoding."""
+        """The rest of the round; needs `ready_to_verify`. With k = 0 it is a step of plain
+        decoding.
+        """
         self._batch.verify()
         self._left -= 1
         self._drafted = False
@@ -130,13 +151,20 @@ class SteadyRounds:
 
 
 def steady_rounds(
-    target: LoadedModel, drafter: LoadedModel | str | None, k: int, depth: int, setting: Setting, starts: list[list[int]]
+    target: LoadedModel,
+    drafter: LoadedModel | str | None,
+    k: int,
+    depth: int,
+    setting: Setting,
+    starts: list[list[int]],
 ) -> SteadyRounds:
     """Rounds of one drafter, or with None and k = 0 of plain decoding."""
     return SteadyRounds(setting.plan(target, drafter, k, depth), setting, starts)
 
 
-def emitted_starts(target: LoadedModel, setting: Setting, budget: Budget | None = None) -> list[list[int]]:
+def emitted_starts(
+    target: LoadedModel, setting: Setting, budget: Budget | None = None
+) -> list[list[int]]:
     """(batch size) texts of `context` tokens that the target emits after nothing but a first token.
 
     Raises RequestError where that takes more than a budget.
@@ -168,27 +196,31 @@ def measure_costs(
     progress: Progress = lambda what, done, total: None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> CostProfile:
-    """Median milliseconds of the target's step, of verification and of drafting, of the decoder's own rounds.
+    """Median milliseconds of the target's step, of verification and of drafting, of the decoder's
+    own rounds.
 
-    Runs of a few rounds of each are timed in turn, at least `repeats` rounds and two turns in all, so that a slow moment of
-    the machine meets them all. Verification is everything in a round behind its drafts; where several drafters are timed, that
-    of the first at the k.
+    Runs of a few rounds of each are timed in turn, at least `repeats` rounds and two turns in all,
+    so that a slow moment of the machine meets them all. Verification is everything in a round
+    behind its drafts; where several drafters are timed, that of the first at the k.
 
-    `max_seconds` bounds the measurement: fewer turns are timed where it does not hold them all, at least two. `progress`
-    is called as (what, done, total), `announce` with a line on what the measurement takes. Raises RequestError where nothing
-    drafts, or where not even two turns fit.
+    `max_seconds` bounds the measurement: fewer turns are timed where it does not hold them all, at
+    least two. `progress` is called as (what, done, total), `announce` with a line on what the
+    measurement takes. Raises RequestError where nothing drafts, or where not even two turns fit.
     """
     ks, depths, budget = sorted(set(ks)), sorted(set(depths)), Budget(max_seconds)
     named = list(_drafters(target, drafter, depths, own_heads, lookup))
     if not named:
         raise RequestError(
-            "nothing drafts, so there is no round to time; pass a draft model, or a depth of the target's own heads"
+            "nothing drafts, so there is no round to time; pass a draft model, or a depth of the "
+            "target's own heads"
         )
     starts = emitted_starts(target, setting, budget)
     rounds = functools.partial(steady_rounds, target, setting=setting, starts=starts)
     tracks: dict[_Track, SteadyRounds] = {("target", 0, 0): rounds(None, 0, 0)}
     for name, depth in named:
-        tracks |= {(name, depth, k): rounds(drafter if name == "draft" else name, k, depth) for k in ks}
+        tracks |= {
+            (name, depth, k): rounds(drafter if name == "draft" else name, k, depth) for k in ks
+        }
     laps = in_turn(tracks, repeats, budget, name=_name, progress=progress, announce=announce)
     return _profile(laps, setting, target)
 
@@ -212,7 +244,12 @@ def _profile(laps: Mapping[_Track, Laps], setting: Setting, target: LoadedModel)
         software=setting.software(target),
         batch_size=setting.batch_size,
         spread=round(max(times.spread for times in timed), 4),
-        error=round(_root_mean_square(times.error_beside(verify[0]) for times in timed if times is not verify[0]), 4),
+        error=round(
+            _root_mean_square(
+                times.error_beside(verify[0]) for times in timed if times is not verify[0]
+            ),
+            4,
+        ),
         samples=verify[0].count,
     )
 
@@ -226,12 +263,18 @@ def _name(track: _Track) -> str:
 
 
 def _drafters(
-    target: LoadedModel, drafter: LoadedModel | None, depths: list[int], own_heads: bool, lookup: bool
+    target: LoadedModel,
+    drafter: LoadedModel | None,
+    depths: list[int],
+    own_heads: bool,
+    lookup: bool,
 ) -> Iterator[tuple[str, int]]:
     if drafter is not None:
         yield from (("draft", depth) for depth in depths)
     if own_heads:
-        yield from ((OWN_HEADS, depth) for depth in depths if 0 < depth <= target.checkpoint.mtp_layers)
+        yield from (
+            (OWN_HEADS, depth) for depth in depths if 0 < depth <= target.checkpoint.mtp_layers
+        )
     if lookup:
         yield LOOKUP, 0
 

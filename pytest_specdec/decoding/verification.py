@@ -1,9 +1,10 @@
 """Verification rules: which drafts are accepted, and the token that follows them.
 
-Every rule sees a batch of rounds: `target` (rows, k + 1, vocabulary), the distributions p at each draft position and behind the
-last; `draft` (rows, k + 1, vocabulary), the distributions q that the drafts were drawn from, zero from where a row has no
-more drafts; `tokens` (rows, k), the drafts. It returns the accepted tokens (rows,) and the token after them (rows,).
-With q = 0 behind the last draft the residual there is p itself, so a bonus token needs no case of its own.
+Every rule sees a batch of rounds: `target` (rows, k + 1, vocabulary), the distributions p at each
+draft position and behind the last; `draft` (rows, k + 1, vocabulary), the distributions q that the
+drafts were drawn from, zero from where a row has no more drafts; `tokens` (rows, k), the drafts. It
+returns the accepted tokens (rows,) and the token after them (rows,). With q = 0 behind the last
+draft the residual there is p itself, so a bonus token needs no case of its own.
 """
 
 from __future__ import annotations
@@ -42,19 +43,26 @@ def rule_named(name: str) -> Rule:
     return Rule(name, _VERIFY[known_rule(name)])
 
 
-def rejection(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Generator) -> Verified:
-    """Accept x with probability min(1, p/q), else draw from max(p - q, 0) (Leviathan et al., arXiv 2211.17192)."""
+def rejection(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Generator
+) -> Verified:
+    """Accept x with probability min(1, p/q), else draw from max(p - q, 0) (Leviathan et al., arXiv
+    2211.17192).
+    """
     p, q = _of(target, tokens), _of(draft, tokens)
     coins = torch.rand(p.shape, generator=generator, device=p.device)
     accepted = _leading((coins * q < p) & (q > 0))
     return accepted, _draw_residual(_at(target, accepted), _at(draft, accepted), generator)
 
 
-def block(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Generator) -> Verified:
-    """Block verification (Sun et al., arXiv 2403.10444, algorithm 2): positions are accepted jointly.
+def block(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Generator
+) -> Verified:
+    """Block verification (Sun et al., arXiv 2403.10444, algorithm 2): positions are accepted
+    jointly.
 
-    w_i = min(1, w_{i-1} p/q); the longest prefix is kept whose coin falls below
-    r / (r + 1 - w_i) with r the mass of max(w_i p - q, 0) behind it; that is w_k behind the last draft.
+    w_i = min(1, w_{i-1} p/q); the longest prefix is kept whose coin falls below r / (r + 1 - w_i)
+    with r the mass of max(w_i p - q, 0) behind it; that is w_k behind the last draft.
     """
     p, q = _of(target, tokens), _of(draft, tokens)
     weights = [torch.ones_like(p[:, 0])]
@@ -72,22 +80,30 @@ def block(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, gener
     return accepted, _draw_residual(kept * _at(target, accepted), _at(draft, accepted), generator)
 
 
-def sample_match(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Generator) -> Verified:
+def sample_match(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Generator
+) -> Verified:
     """Draw the target's own tokens and accept drafts while they are equal."""
     own = draw(target, generator)
     accepted = _leading((own[:, :-1] == tokens) & (_of(draft, tokens) > 0))
     return accepted, own.gather(1, accepted[:, None])[:, 0]
 
 
-def greedy(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Generator) -> Verified:
+def greedy(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Generator
+) -> Verified:
     """Accept drafts while they are the target's arg-max."""
     own = target.argmax(-1)
     accepted = _leading((own[:, :-1] == tokens) & (_of(draft, tokens) > 0))
     return accepted, own.gather(1, accepted[:, None])[:, 0]
 
 
-def typical(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Generator) -> Verified:
-    """Typical acceptance (Medusa, arXiv 2401.10774): accept what the target finds likely enough. Lossy."""
+def typical(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Generator
+) -> Verified:
+    """Typical acceptance (Medusa, arXiv 2401.10774): accept what the target finds likely enough.
+    Lossy.
+    """
     entropy = torch.special.entr(target[:, :-1]).sum(-1)
     floor = (TYPICAL_SHARE * torch.exp(-entropy)).clamp(max=TYPICAL_FLOOR)
     accepted = _leading((_of(target, tokens) > floor) & (_of(draft, tokens) > 0))

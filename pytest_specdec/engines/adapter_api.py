@@ -1,7 +1,8 @@
 """What a foreign engine's adapter hands over, before anything is checked or normalised.
 
-An adapter asks its engine for texts and passes on the engine's own numbers as they are, with a word on how that engine
-counts (`Manner`). `identities` finds numbers that contradict each other, `normalise` makes counts of the others.
+An adapter asks its engine for texts and passes on the engine's own numbers as they are, with a word
+on how that engine counts (`Manner`). `identities` finds numbers that contradict each other,
+`normalise` makes counts of the others.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ Drafter = Literal["model", "mtp", "prompt-lookup"]
 
 
 class ReportedRound(NamedTuple):
-    """One verification, as the engine tells it: draft tokens proposed, and those of them that were accepted."""
+    """One verification, as the engine tells it: draft tokens proposed, and those of them that were
+    accepted.
+    """
 
     drafted: int
     accepted: int
@@ -39,7 +42,9 @@ class Totals:
 
 @dataclasses.dataclass(frozen=True)
 class Counters:
-    """The engine's own names of its numbers, for messages: what a reader can look up in its log or documentation."""
+    """The engine's own names of its numbers, for messages: what a reader can look up in its log or
+    documentation.
+    """
 
     rounds: str = "rounds"
     drafted: str = "drafted"
@@ -52,26 +57,40 @@ class CountingConvention:
     """How an engine counts. The same for all texts of a run."""
 
     prefill_drafts: bool = False
-    """Whether the prompt pass already verifies drafts; else it emits the first new token by itself."""
+    """Whether the prompt pass already verifies drafts; else it emits the first new token by
+    itself.
+    """
     end: Literal["clipped", "full"] = "clipped"
-    """Near the length limit: `clipped` drafts only what can still be emitted, `full` counts k drafts in every round."""
+    """Near the length limit: `clipped` drafts only what can still be emitted, `full` counts k
+    drafts in every round.
+    """
     undelivered: bool = False
-    """Whether the last round's accepted tokens may lie behind the text's end (an EOS token, or `full`)."""
+    """Whether the last round's accepted tokens may lie behind the text's end (an EOS token, or
+    `full`).
+    """
     counts_empty: bool = False
     """Whether rounds with nothing proposed are among the rounds."""
     argmax_drafts: bool = False
-    """Whether drafts are the drafter's likeliest tokens at every temperature, as in vLLM and llama.cpp; else draws from q."""
+    """Whether drafts are the drafter's likeliest tokens at every temperature, as in vLLM and
+    llama.cpp; else draws from q.
+    """
     ngrams: tuple[int, int] | None = None
-    """Tokens of the shortest and longest n-gram that prompt lookup looks up; None where the engine does not say."""
+    """Tokens of the shortest and longest n-gram that prompt lookup looks up; None where the engine
+    does not say.
+    """
     counters: Counters = Counters()
 
 
 @dataclasses.dataclass(frozen=True)
 class TextEnds:
-    """What ends the texts of a run before their length limit, where it is not the target's own EOS alone."""
+    """What ends the texts of a run before their length limit, where it is not the target's own EOS
+    alone.
+    """
 
     eos: tuple[int, ...] | None = None
-    """Token ids that end a text; none where the engine was told to ignore EOS; None for the target's own."""
+    """Token ids that end a text; none where the engine was told to ignore EOS; None for the
+    target's own.
+    """
     stop: tuple[int | str, ...] = ()
     """Further token ids, and strings."""
 
@@ -91,8 +110,8 @@ class Timings:
 class Reported:
     """One prompt's text and what the engine counted while it emitted it.
 
-    `rounds` is the best an engine can give; `totals` is this request's own sums. Both None where the engine counts for
-    all requests together: then a `Pooled` follows the last text.
+    `rounds` is the best an engine can give; `totals` is this request's own sums. Both None where
+    the engine counts for all requests together: then a `Pooled` follows the last text.
     """
 
     key: str
@@ -100,7 +119,9 @@ class Reported:
     prompt_ids: tuple[int, ...]
     """As the engine read it; empty where it does not say, and then there is no oracle."""
     new_ids: tuple[int, ...]
-    """As emitted, EOS included; empty where the engine gives no ids, and then `emitted` says how many they are."""
+    """As emitted, EOS included; empty where the engine gives no ids, and then `emitted` says how
+    many they are.
+    """
     convention: CountingConvention
     rounds: tuple[ReportedRound, ...] | None = None
     totals: Totals | None = None
@@ -108,11 +129,15 @@ class Reported:
     """New tokens, where the ids are not known."""
     timings: Timings | None = None
     altered: str | None = None
-    """A mode that makes the text or the counts no measurement of these models: `synthetic acceptance 0.8,0.5,0.25`."""
+    """A mode that makes the text or the counts no measurement of these models: `synthetic
+    acceptance 0.8,0.5,0.25`.
+    """
     where: str = ""
     """What to name in a message: `trace.jsonl:3`, `request 3 of http://localhost:8000`."""
     finish: str | None = None
-    """Why the text ends, as the engine says: `stop` (EOS or a declared stop) or `length`; None where it does not say."""
+    """Why the text ends, as the engine says: `stop` (EOS or a declared stop) or `length`; None
+    where it does not say.
+    """
     ends: TextEnds = TextEnds()
 
     @property
@@ -131,12 +156,15 @@ class PooledCounters:
 
 
 RULES = ("greedy", "rejection")
-"""What every engine verifies by: the arg-max when greedy, else rejection sampling or what gives the same distribution."""
+"""What every engine verifies by: the arg-max when greedy, else rejection sampling or what gives the
+same distribution.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """What an adapter can give and take. Read before anything is run: what it cannot do is refused, and never left out.
+    """What an adapter can give and take. Read before anything is run: what it cannot do is refused,
+    and never left out.
 
     What a case may ask for has no default, so that each adapter says it.
     """
@@ -153,7 +181,9 @@ class Capabilities:
     most: int | None = None
     """Most draft tokens of a round; None without a limit."""
     all_heads: bool = True
-    """Whether own MTP heads draft with as many layers as there are, up to k; else with as many as the case's depth says."""
+    """Whether own MTP heads draft with as many layers as there are, up to k; else with as many as
+    the case's depth says.
+    """
     per_round: bool = False
     per_request: bool = False
     """Sums of each request by itself."""
@@ -164,7 +194,9 @@ class Capabilities:
     url: Literal["needed", "refused", "optional"] = "refused"
     """Whether `--specdec-url` must be given."""
     loads: bool = False
-    """Whether it loads the target's and drafter's folders in this process; else they are at the server."""
+    """Whether it loads the target's and drafter's folders in this process; else they are at the
+    server.
+    """
     wants_ids: bool = True
     """Whether prompts go to it as token ids, where a tokenizer is at hand."""
 
@@ -175,7 +207,9 @@ class PromptRequest:
 
     prompt: Prompt
     ids: tuple[int, ...] | None
-    """By the target's own tokenizer, BOS included, to be sent as they are; None where no tokenizer is at hand."""
+    """By the target's own tokenizer, BOS included, to be sent as they are; None where no tokenizer
+    is at hand.
+    """
 
     @property
     def key(self) -> str:
@@ -184,7 +218,9 @@ class PromptRequest:
 
 @dataclasses.dataclass(frozen=True)
 class GenerationRequest:
-    """All texts of one case. Each text is decoded by itself, batch size 1, with a seed of its own: `seed_of`."""
+    """All texts of one case. Each text is decoded by itself, batch size 1, with a seed of its own:
+    `seed_of`.
+    """
 
     prompts: Sequence[PromptRequest]
     k: int
@@ -199,7 +235,9 @@ class GenerationRequest:
     rule: str
 
     def seed_of(self, asked: PromptRequest) -> int:
-        """A prompt's own seed, another one for each prompt and each run; 31 bits, which every engine takes."""
+        """A prompt's own seed, another one for each prompt and each run; 31 bits, which every
+        engine takes.
+        """
         return zlib.crc32(f"{self.seed} {asked.key}".encode()) >> 1
 
 
@@ -218,7 +256,9 @@ class EngineSetup:
 
 
 class Adapter(Protocol):
-    """A foreign engine. Made by the registry as `adapter(setup)`; loads nothing before it is run."""
+    """A foreign engine. Made by the registry as `adapter(setup)`; loads nothing before it is
+    run.
+    """
 
     capabilities: Capabilities
 
@@ -227,10 +267,13 @@ class Adapter(Protocol):
         """As on the command line."""
 
     def version(self) -> str:
-        """The engine's version, like `0.32.0`. Raises SpecdecError where the engine cannot be reached or imported."""
+        """The engine's version, like `0.32.0`. Raises SpecdecError where the engine cannot be
+        reached or imported.
+        """
 
     def run(self, request: GenerationRequest) -> Iterator[Reported | PooledCounters]:
-        """Texts one by one, in the order of the prompts, so that what was measured before a fault is kept.
+        """Texts one by one, in the order of the prompts, so that what was measured before a fault
+        is kept.
 
         Raises SpecdecError with one message that ends with what to do.
         """

@@ -1,8 +1,10 @@
-"""Texts that were sampled and that no baseline holds yet, kept between runs: a first run's, or an interrupted one's.
+"""Texts that were sampled and that no baseline holds yet, kept between runs: a first run's, or an
+interrupted one's.
 
-One file for each set of texts that tests ask for, in a folder that git ignores. What was kept is used only for the very
-target, tokenizer, template, sampling settings, seed, device and number format. These files are a convenience: one that is
-damaged or cannot be written is reported and never an error.
+One file for each set of texts that tests ask for, in a folder that git ignores. What was kept is
+used only for the very target, tokenizer, template, sampling settings, seed, device and number
+format. These files are a convenience: one that is damaged or cannot be written is reported and
+never an error.
 """
 
 from __future__ import annotations
@@ -37,14 +39,20 @@ class KeptTexts:
 
     def path(self, key: TextKey) -> Path | None:
         """Where the texts of a key are kept."""
-        return None if self._folder is None else self._folder / key.suite / f"{key.name}-{self._environment}.json"
+        return (
+            None
+            if self._folder is None
+            else self._folder / key.suite / f"{key.name}-{self._environment}.json"
+        )
 
     def notes(self, key: TextKey) -> tuple[str, ...]:
         """What went wrong with the texts of a key."""
         return tuple(self._notes.get(key, ()))
 
     def read(self, key: TextKey, wanted: TextSet) -> Texts:
-        """The kept texts that fit, by prompt key; none from a file that is missing, damaged or of something else."""
+        """The kept texts that fit, by prompt key; none from a file that is missing, damaged or of
+        something else.
+        """
         path = self.path(key)
         if path is None:
             return {}
@@ -83,7 +91,10 @@ class KeptTexts:
     def _prune(self, newest: Path) -> None:
         assert self._folder is not None
         with contextlib.suppress(OSError):
-            found = [(path.stat().st_mtime_ns, path, path.stat().st_size) for path in self._folder.rglob("*.json")]
+            found = [
+                (path.stat().st_mtime_ns, path, path.stat().st_size)
+                for path in self._folder.rglob("*.json")
+            ]
             others = sorted((one for one in found if one[1] != newest), reverse=True)
             room = MOST_BYTES - newest.stat().st_size
             for rank, (_, path, size) in enumerate(others, 2):

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class MeasuredTimes:
-    """What decoding took: median milliseconds of a batch's round, None where they are not told, and tokens emitted a second."""
+    """What decoding took: median milliseconds of a batch's round, None where they are not told, and
+    tokens emitted a second.
+    """
 
     draft_ms: float | None
     verify_ms: float | None
@@ -47,13 +49,19 @@ class Measurement:
     looping: int = 0
     """Texts that end in a loop."""
     expected: Counts | None = None
-    """Replay of the emitted texts, where the engine counted rounds of its own and the models were at hand."""
+    """Replay of the emitted texts, where the engine counted rounds of its own and the models were
+    at hand.
+    """
     samples: Samples | None = None
     """One round from each prompt's own context, where it is known."""
     field: Callable[[], AcceptanceField] | None = None
-    """Makes the acceptance of every token by every head, where it is known: too large to keep for every case."""
+    """Makes the acceptance of every token by every head, where it is known: too large to keep for
+    every case.
+    """
     references: Callable[[], References] | None = None
-    """Makes what drafters that know nothing would have had accepted on the same texts, where these are replayed."""
+    """Makes what drafters that know nothing would have had accepted on the same texts, where these
+    are replayed.
+    """
     definition: str = DEFINITION
     """What was counted."""
     notes: tuple[str, ...] = ()
@@ -73,13 +81,19 @@ class Engine(Protocol):
         """Counts of one case. Raises SpecdecError where there is no usable record."""
 
     def conformance(self, case: Case, alpha: float) -> Conformance:
-        """Whether the texts that were emitted for a case follow its target; a lossless engine fails with probability alpha."""
+        """Whether the texts that were emitted for a case follow its target; a lossless engine fails
+        with probability alpha.
+        """
 
     def oracle(self, case: Case, alpha: float) -> Agreement:
-        """Whether the rounds counted for a case are those that its models imply; a right engine fails with probability alpha."""
+        """Whether the rounds counted for a case are those that its models imply; a right engine
+        fails with probability alpha.
+        """
 
     def unsupported(self, case: Case) -> str | None:
-        """Why the engine cannot run a case at all; None where it can, and for mistakes in the request, which are errors."""
+        """Why the engine cannot run a case at all; None where it can, and for mistakes in the
+        request, which are errors.
+        """
         return None
 
     def costs(self, cases: Sequence[Case]) -> CostProfile:

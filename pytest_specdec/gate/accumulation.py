@@ -1,4 +1,6 @@
-"""The judgement of one more run on top of all before it: evidence accumulates, and a gate is never retried."""
+"""The judgement of one more run on top of all before it: evidence accumulates, and a gate is never
+retried.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ def judge_night(
 ) -> tuple[Verdict, AccumulatedRun | None]:
     """Judge a run by the e-process over it and the earlier `nights`; the new night is to be kept.
 
-    Whenever one looks, and however often, the chance that one of `gates` unchanged gates ever fails is `alpha` at most.
+    Whenever one looks, and however often, the chance that one of `gates` unchanged gates ever fails
+    is `alpha` at most.
     """
     if problems := incomparable(now, before, fresh=True):
         return Verdict("error", metric, "; ".join(problems)), None
@@ -48,6 +51,8 @@ def judge_night(
     else:
         outcome, reason = undecided(facts, margin, level)
         reason = f"{reason}; {story}"
-    verdict = facts.verdict(outcome, reason, "sampled", margin, facts.detectable(margin, level), None)
+    verdict = facts.verdict(
+        outcome, reason, "sampled", margin, facts.detectable(margin, level), None
+    )
     verdict = dataclasses.replace(verdict, evidence=evidence.value)
     return verdict, AccumulatedRun(p, now.fingerprints, now.counts)

@@ -1,4 +1,6 @@
-"""What a gate can promise to see: the smallest detectable drop, and how many prompts would see a given one."""
+"""What a gate can promise to see: the smallest detectable drop, and how many prompts would see a
+given one.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,12 @@ POWER = 0.8
 
 
 def smallest_detectable_drop(pair: Pair, *, level: float, margin: float) -> float | None:
-    """The relative drop of the acceptance length that fails with probability `POWER`; None where none can be promised.
+    """The relative drop of the acceptance length that fails with probability `POWER`; None where
+    none can be promised.
 
-    The observed drop must pass both conditions of failure: beyond the critical value of the max-statistic (bounded by
-    a Student quantile shared among its 1 + k metrics) and at least the margin. The spread is that of the prompts.
+    The observed drop must pass both conditions of failure: beyond the critical value of the
+    max-statistic (bounded by a Student quantile shared among its 1 + k metrics) and at least the
+    margin. The spread is that of the prompts.
     """
     error = relative_error(pair)
     if not 0 < error < math.inf:
@@ -25,7 +29,9 @@ def smallest_detectable_drop(pair: Pair, *, level: float, margin: float) -> floa
 
 
 def prompts_to_see(pair: Pair, drop: float, *, level: float) -> int | None:
-    """Prompts like these with which a relative `drop` would be detectable; None where nothing can be said."""
+    """Prompts like these with which a relative `drop` would be detectable; None where nothing can
+    be said.
+    """
     error = relative_error(pair)
     if not (0 < error < math.inf and drop > 0):
         return None

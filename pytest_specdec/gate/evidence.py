@@ -1,10 +1,12 @@
-"""An e-process: evidence against "nothing changed" that may be looked at after every run, and stopped at any time.
+"""An e-process: evidence against "nothing changed" that may be looked at after every run, and
+stopped at any time.
 
-Night t is tested against all runs before it (the baseline's and the earlier nights'). If nothing changed these are
-exchangeable, and then the p-values of successive nights, ties broken by chance, are independent and uniform (Vovk,
-Gammerman and Shafer, Algorithmic Learning in a Random World, theorem 8.2). Each becomes a bet of expectation one, and
-the product of bets since a night s, averaged over s, is a martingale that starts at one: by Ville's inequality it ever
-reaches 1 / level with probability `level` at most. A gate that is merely run again until it passes has no such bound.
+Night t is tested against all runs before it (the baseline's and the earlier nights'). If nothing
+changed these are exchangeable, and then the p-values of successive nights, ties broken by chance,
+are independent and uniform (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World,
+theorem 8.2). Each becomes a bet of expectation one, and the product of bets since a night s,
+averaged over s, is a martingale that starts at one: by Ville's inequality it ever reaches 1 / level
+with probability `level` at most. A gate that is merely run again until it passes has no such bound.
 """
 
 from __future__ import annotations
@@ -23,13 +25,17 @@ class Evidence:
     highest: float
     """The highest value so far: what has been rejected stays rejected."""
     since: int
-    """The night, from 1, from which on the bets alone speak loudest: where a change would have begun."""
+    """The night, from 1, from which on the bets alone speak loudest: where a change would have
+    begun.
+    """
 
 
 def bet(p_value: float) -> float:
-    """A p-value's e-value, the mixture of k p^(k-1) over k in (0, 1): (1 - p + p ln p) / (p ln^2 p).
+    """A p-value's e-value, the mixture of k p^(k-1) over k in (0, 1): (1 - p + p ln p) / (p ln^2
+    p).
 
-    Its mean over a uniform p is one (Vovk and Wang, E-values: calibration, combination and applications, 2021).
+    Its mean over a uniform p is one (Vovk and Wang, E-values: calibration, combination and
+    applications, 2021).
     """
     p = min(max(p_value, 1e-300), 1.0)
     log = math.log(p)
@@ -41,7 +47,8 @@ def bet(p_value: float) -> float:
 def accumulate(p_values: Sequence[float]) -> Evidence:
     """The e-process over the p-values of nights 1, 2, ...
 
-    A change from night s on has prior weight 1 / (s (s + 1)), so a long quiet time before it costs little.
+    A change from night s on has prior weight 1 / (s (s + 1)), so a long quiet time before it costs
+    little.
     """
     products: list[float] = []
     value = highest = 1.0

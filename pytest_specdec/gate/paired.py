@@ -14,7 +14,9 @@ from ..acceptance.counts import Array, Counts
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """`before` and `now` hold the same prompts in the same order, each the sum of its side's runs."""
+    """`before` and `now` hold the same prompts in the same order, each the sum of its side's
+    runs.
+    """
 
     before: Counts
     now: Counts
@@ -29,13 +31,20 @@ class Pair:
 
     @classmethod
     def of(cls, before: Counts | Sequence[Counts], now: Counts | Sequence[Counts]) -> Pair:
-        """Line up runs by prompt key; prompts that not all have are left out, and categories are today's."""
+        """Line up runs by prompt key; prompts that not all have are left out, and categories are
+        today's.
+        """
         old, new = ((side,) if isinstance(side, Counts) else tuple(side) for side in (before, now))
         shared = [key for key in old[0].prompts if all(key in run.prompts for run in (*old, *new))]
         categories = dict(zip(new[0].prompts, new[0].categories, strict=True))
         names = tuple(categories[key] for key in shared)
-        runs = [dataclasses.replace(_lined_up(run, shared), categories=names) for run in (*old, *new)]
-        sides = (functools.reduce(Counts.merge, runs[: len(old)]), functools.reduce(Counts.merge, runs[len(old) :]))
+        runs = [
+            dataclasses.replace(_lined_up(run, shared), categories=names) for run in (*old, *new)
+        ]
+        sides = (
+            functools.reduce(Counts.merge, runs[: len(old)]),
+            functools.reduce(Counts.merge, runs[len(old) :]),
+        )
         return cls(*sides, tuple(runs), len(new))
 
     @property
@@ -45,7 +54,9 @@ class Pair:
     @property
     def steady(self) -> bool:
         """Whether every round of both sides drafted k tokens."""
-        return all(np.allclose(side.drafted, side.rounds[:, None]) for side in (self.before, self.now))
+        return all(
+            np.allclose(side.drafted, side.rounds[:, None]) for side in (self.before, self.now)
+        )
 
     @property
     def length_drop(self) -> float:
@@ -53,10 +64,12 @@ class Pair:
         return self.before.acceptance_length - self.now.acceptance_length
 
     def influence(self) -> Array:
-        """(prompts,): each prompt's share in the drop of the pooled acceptance length, in tokens; they sum to it.
+        """(prompts,): each prompt's share in the drop of the pooled acceptance length, in tokens;
+        they sum to it.
 
-        The linearised difference of two ratio estimators (the delta method for pooled means over clusters):
-        a prompt's accepted tokens beyond what its rounds would have earned at the pooled mean.
+        The linearised difference of two ratio estimators (the delta method for pooled means over
+        clusters): a prompt's accepted tokens beyond what its rounds would have earned at the pooled
+        mean.
         """
         return (self.before.residuals - self.now.residuals) + self.length_drop / self.prompts
 

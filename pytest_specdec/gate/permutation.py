@@ -1,10 +1,12 @@
 """The test for records on different texts: swap the labels before/now prompt by prompt.
 
-If nothing changed, a prompt's runs are exchangeable, so every labelling is as likely as the observed one and the
-p-value is exact for any number of prompts, however rounds cluster within a prompt and however heavy their tails.
+If nothing changed, a prompt's runs are exchangeable, so every labelling is as likely as the
+observed one and the p-value is exact for any number of prompts, however rounds cluster within a
+prompt and however heavy their tails.
 
-One test covers the acceptance length and every position's survival: the statistic is the largest of their standardised
-drops (Westfall and Young's max-statistic), so a loss that sits in one late position is not diluted.
+One test covers the acceptance length and every position's survival: the statistic is the largest of
+their standardised drops (Westfall and Young's max-statistic), so a loss that sits in one late
+position is not diluted.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from .paired import Pair
 
 _BATCH = 512
 _GLANCES = ((199, 0.1), (1999, 0.02))
-"""So many labellings, and the p-value above which they show that nothing fell; only what is left is worth the full test."""
+"""So many labellings, and the p-value above which they show that nothing fell; only what is left is
+worth the full test.
+"""
 
 _MOST = 1 << 20
 """Labellings of one night: bets of later nights say the rest."""
@@ -33,15 +37,18 @@ class Swaps:
 
     p_value: float
     position: int | None
-    """Where the largest standardised drop is: 0 is the acceptance length, i the survival of position i."""
+    """Where the largest standardised drop is: 0 is the acceptance length, i the survival of
+    position i.
+    """
 
 
 class Labellings:
     """All the ways to call some of each prompt's runs `now`, and the max-statistic of each.
 
-    With r the ratio pooled over all runs of both sides, a run's residuals `accepted - r * rounds` sum to zero, and
-    what today's runs lack of them is the drop up to a factor that every labelling shares. The scale is one that no
-    labelling changes, so the maximum over metrics is a statistic of the labelling alone.
+    With r the ratio pooled over all runs of both sides, a run's residuals `accepted - r * rounds`
+    sum to zero, and what today's runs lack of them is the drop up to a factor that every labelling
+    shares. The scale is one that no labelling changes, so the maximum over metrics is a statistic
+    of the labelling alone.
     """
 
     def __init__(self, pair: Pair, *, gain: bool = False) -> None:
@@ -65,14 +72,17 @@ class Labellings:
     def position(self) -> int | None:
         """Where the observed labelling has its largest drop; None where there is none."""
         observed = self._lacks[-self._now :].sum((0, 1))
-        return int(self._positions[observed.argmax()]) if self.varies and observed.max() > 0 else None
+        return (
+            int(self._positions[observed.argmax()]) if self.varies and observed.max() > 0 else None
+        )
 
     def test(self, resamples: int, rng: np.random.Generator) -> Any:
         """scipy's permutation test; all labellings where there are no more than `resamples`."""
         from scipy import stats
 
         rows = np.arange(self._prompts)
-        # Each number names one run of one prompt, so scipy shuffles names and the statistic looks them up.
+        # Each number names one run of one prompt, so scipy shuffles names and the statistic looks
+        # them up.
         names = tuple(rows + self._prompts * run for run in range(self._runs))
         return stats.permutation_test(
             names,
@@ -88,7 +98,10 @@ class Labellings:
     def _statistic(self) -> Callable[..., Array]:
         def largest(*names: np.ndarray, axis: int) -> Array:
             today = [name.astype(int) // self._prompts for name in names[-self._now :]]
-            drops = sum(sum((own == run).astype(float) for own in today) @ self._lacks[run] for run in range(self._runs))
+            drops = sum(
+                sum((own == run).astype(float) for own in today) @ self._lacks[run]
+                for run in range(self._runs)
+            )
             best: Array = np.asarray(drops).max(-1)
             return best
 
@@ -98,25 +111,30 @@ class Labellings:
 def swap_test(pair: Pair, *, level: float, seed: int, gain: bool = False) -> Swaps:
     """One-sided test of a drop (or gain); p = (1 + #) / (1 + B) as in Phipson and Smyth (2010).
 
-    B is ten times what `level` needs for resolution; with few prompts all labellings are enumerated. First glances
-    spare most tests the full B: they can only turn a rejection into none, so the level holds.
+    B is ten times what `level` needs for resolution; with few prompts all labellings are
+    enumerated. First glances spare most tests the full B: they can only turn a rejection into none,
+    so the level holds.
     """
     labellings = Labellings(pair, gain=gain)
     if pair.prompts < 2 or not labellings.varies:
         return Swaps(1.0, None)
     p, full = 1.0, math.ceil(10 / level)
     for resamples, clear in (*_GLANCES, (full, 1.0)):
-        p = float(labellings.test(min(resamples, full), np.random.default_rng([seed, resamples])).pvalue)
+        p = float(
+            labellings.test(min(resamples, full), np.random.default_rng([seed, resamples])).pvalue
+        )
         if p > max(clear, level) or resamples >= full:
             break
     return Swaps(p, labellings.position())
 
 
 def random_p_value(pair: Pair, *, level: float, seed: int) -> float:
-    """A p-value of a drop that is exactly uniform where nothing changed, for tests that are multiplied.
+    """A p-value of a drop that is exactly uniform where nothing changed, for tests that are
+    multiplied.
 
-    Ties are broken by chance. B labellings only bracket the p-value of all of them, so it is drawn from what they leave
-    open, Beta(rank, B + 2 - rank); where the bracket reaches far below what `level` can use, more are drawn.
+    Ties are broken by chance. B labellings only bracket the p-value of all of them, so it is drawn
+    from what they leave open, Beta(rank, B + 2 - rank); where the bracket reaches far below what
+    `level` can use, more are drawn.
     """
     labellings = Labellings(pair)
     rng = np.random.default_rng(seed)
@@ -156,7 +174,9 @@ def too_few(prompts: int, level: float, gate: str) -> str:
 
 
 def _totals(run: Counts) -> Array:
-    """(prompts, 1 + k, 2): numerator and denominator of the acceptance length less one, then of each survival."""
+    """(prompts, 1 + k, 2): numerator and denominator of the acceptance length less one, then of
+    each survival.
+    """
     above = np.column_stack([run.accepted.sum(1), run.accepted])
     below = np.column_stack([run.rounds, run.drafted])
     return np.stack([above, below], axis=-1)

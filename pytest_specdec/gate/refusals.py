@@ -1,4 +1,6 @@
-"""What must not be judged, nor become a baseline: numbers that look like a measurement and are none."""
+"""What must not be judged, nor become a baseline: numbers that look like a measurement and are
+none.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +13,38 @@ from ..cases.case import SERVED
 from .paired import Pair
 
 DEAD = 0.05
-"""Accepted tokens per round below which a drafter is called dead: no gate could see it get worse."""
+"""Accepted tokens per round below which a drafter is called dead: no gate could see it get
+worse.
+"""
 NOISE = 0.01
 """Confidence that the acceptance length must be above one with: 1 - NOISE."""
 IMPOSSIBLE = 1e-6
-"""Chance, for a whole session, that a correct decoder is said to accept more than its models allow."""
+"""Chance, for a whole session, that a correct decoder is said to accept more than its models
+allow.
+"""
 LOOPING_SHARE = 0.25
 _SAME = 1e-6
 """Relative difference of two lengths that is rounding."""
 
 
 def same_model(fingerprints: Fingerprints) -> str | None:
-    """Why a pair is none: the drafter is the target itself, so every draft is accepted. None for two models."""
+    """Why a pair is none: the drafter is the target itself, so every draft is accepted. None for
+    two models.
+    """
     drafter = fingerprints.drafter.split("-")[0]
     if drafter != fingerprints.target or drafter == SERVED:
         return None
     return (
-        f"drafter and target are the same model (fingerprint {drafter}), which accepts every draft and says nothing; "
+        f"drafter and target are the same model (fingerprint {drafter}), which accepts every draft "
+        "and says nothing; "
         "name the draft model with --specdec-draft= or drafter="
     )
 
 
 def dead_drafter(counts: Counts) -> str | None:
-    """Why counts are no reference: an acceptance length within noise of one. None where they are."""
+    """Why counts are no reference: an acceptance length within noise of one. None where they
+    are.
+    """
     accepted, prompts = counts.expected_accepted, len(counts.prompts)
     cure = "a dead drafter is no baseline; check the drafter, its tokenizer and its prompts"
     if not accepted > 0:
@@ -45,40 +56,52 @@ def dead_drafter(counts: Counts) -> str | None:
         return None
     enough = _prompts_to_tell(accepted, error * math.sqrt(prompts))
     return (
-        f"{prompts} prompts are too few to tell the acceptance length {1 + accepted:.4f} from 1, that of a dead drafter; "
+        f"{prompts} prompts are too few to tell the acceptance length {1 + accepted:.4f} from 1, "
+        "that of a dead drafter; "
         f"use at least {enough} prompts like these"
     )
 
 
 def no_better(counts: Counts, references: References) -> str | None:
-    """Why counts are no reference: a drafter that knows nothing of the target has as much accepted. None where they are."""
+    """Why counts are no reference: a drafter that knows nothing of the target has as much accepted.
+    None where they are.
+    """
     for name, reference in (
         ("one that guesses every token alike", references.uniform),
         ("one that knows only how often each token occurs in the other texts", references.unigrams),
     ):
         if counts.acceptance_length <= reference.acceptance_length * (1 + _SAME):
             return (
-                f"the acceptance length {counts.acceptance_length:.4f} is no better than that of a drafter that knows nothing "
-                f"({name}: {reference.acceptance_length:.4f} on the same texts), so it cannot become a baseline; check that "
+                f"the acceptance length {counts.acceptance_length:.4f} is no better than that of a "
+                "drafter that knows nothing "
+                f"({name}: {reference.acceptance_length:.4f} on the same texts), so it cannot "
+                "become a baseline; check that "
                 "the drafter's weights were loaded, and its tokenizer"
             )
     return None
 
 
 def below_lookup(counts: Counts, references: References) -> str | None:
-    """A warning for a drafter that is beaten by copies of the text itself, which cost nothing; None for others."""
+    """A warning for a drafter that is beaten by copies of the text itself, which cost nothing; None
+    for others.
+    """
     lookup = references.lookup
     if lookup is None or counts.acceptance_length >= lookup.acceptance_length:
         return None
     return (
-        f"prompt lookup, which needs no model, has an acceptance length of {lookup.acceptance_length:.4f} on the same texts, "
+        "prompt lookup, which needs no model, has an acceptance length of "
+        f"{lookup.acceptance_length:.4f} on the same texts, "
         f"the drafter {counts.acceptance_length:.4f}; check the drafter, or draft by prompt lookup"
     )
 
 
 def _prompts_to_tell(accepted: float, spread: float) -> int:
-    """Prompts with which accepted tokens would be told from none; `spread` is the deviation of a prompt's share."""
-    return next((n for n in range(2, 100_000) if accepted > _quantile(n) * spread / math.sqrt(n)), 100_000)
+    """Prompts with which accepted tokens would be told from none; `spread` is the deviation of a
+    prompt's share.
+    """
+    return next(
+        (n for n in range(2, 100_000) if accepted > _quantile(n) * spread / math.sqrt(n)), 100_000
+    )
 
 
 def _quantile(prompts: int) -> float:
@@ -88,20 +111,25 @@ def _quantile(prompts: int) -> float:
 
 
 def looping_texts(looping: int, texts: int) -> str | None:
-    """Why texts are no measure of a drafter: too many of them repeat themselves, which any drafter can continue."""
+    """Why texts are no measure of a drafter: too many of them repeat themselves, which any drafter
+    can continue.
+    """
     if looping <= LOOPING_SHARE * texts:
         return None
     return (
-        f"{looping} of {texts} texts end in a loop that any drafter can continue, so acceptance is too high to mean anything; "
+        f"{looping} of {texts} texts end in a loop that any drafter can continue, so acceptance is "
+        "too high to mean anything; "
         "use the chat template, a temperature above 0 or other prompts"
     )
 
 
 def too_good(counts: Counts, expected: Counts, *, gates: int) -> str | None:
-    """Why counts cannot be right: more accepted than the pair's own distributions allow on these texts.
+    """Why counts cannot be right: more accepted than the pair's own distributions allow on these
+    texts.
 
-    `expected` is the replay of the emitted texts; over drafts, given the texts, it is the mean of what a lossless
-    decoder counts. A draft drawn from another distribution than the q of the acceptance test raises acceptance, silently.
+    `expected` is the replay of the emitted texts; over drafts, given the texts, it is the mean of
+    what a lossless decoder counts. A draft drawn from another distribution than the q of the
+    acceptance test raises acceptance, silently.
     """
     from scipy import stats
 

@@ -1,8 +1,9 @@
-"""The speed-up's judgement: acceptance under the baseline's own costs, and both together where costs were measured anew.
+"""The speed-up's judgement: acceptance under the baseline's own costs, and both together where
+costs were measured anew.
 
-Acceptance is judged first, as if costs had stayed. Where they changed, too, the speed-up as a whole is compared, with
-the error of the times in it: costs fail it from a margin of their own on, and acceptance fails it unless the new costs
-surely make up for the loss.
+Acceptance is judged first, as if costs had stayed. Where they changed, too, the speed-up as a whole
+is compared, with the error of the times in it: costs fail it from a margin of their own on, and
+acceptance fails it unless the new costs surely make up for the loss.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from ..speedup.table import positive_interval
 from .verdict import Outcome, Verdict
 
 DRIFT = 0.02
-"""Standard deviation allowed to a ratio of times from one process to the next, beyond what the turns within each show."""
+"""Standard deviation allowed to a ratio of times from one process to the next, beyond what the
+turns within each show.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,30 +47,54 @@ class CostChange:
 
     def told(self) -> str:
         """The change in words."""
-        parts = [("target's step", "target_ms"), ("verification", "verify_ms"), ("drafting", "draft_ms")]
-        times = ", ".join(f"{name} {getattr(self.before, own):.3g} -> {getattr(self.now, own):.3g} ms" for name, own in parts)
-        software = "" if self.before.software == self.now.software else f"; {self.before.software} -> {self.now.software}"
+        parts = [
+            ("target's step", "target_ms"),
+            ("verification", "verify_ms"),
+            ("drafting", "draft_ms"),
+        ]
+        times = ", ".join(
+            f"{name} {getattr(self.before, own):.3g} -> {getattr(self.now, own):.3g} ms"
+            for name, own in parts
+        )
+        software = (
+            ""
+            if self.before.software == self.now.software
+            else f"; {self.before.software} -> {self.now.software}"
+        )
         return f"{signed_percent(-self.drop)} ({times}{software})"
 
 
 def judge_speedup(
-    acceptance: Verdict, before: CaseCosts | None, now: CaseCosts | None, *, margin: float, level: float
+    acceptance: Verdict,
+    before: CaseCosts | None,
+    now: CaseCosts | None,
+    *,
+    margin: float,
+    level: float,
 ) -> Verdict:
     """The verdict on a speed-up from that on the acceptance length, and the costs of either side.
 
-    Without costs in the baseline, or now, those of the other side serve for both. `margin` is the relative fall from
-    which new costs fail, `level` the false-alarm rate of this judgement.
+    Without costs in the baseline, or now, those of the other side serve for both. `margin` is the
+    relative fall from which new costs fail, `level` the false-alarm rate of this judgement.
     """
     if acceptance.pair is None:
         return acceptance
     own, fresh = before or now, now or before
     if own is None or fresh is None:
-        return Verdict("error", acceptance.metric, "no cost profile to compute a speed-up from; pass --specdec-costs=FILE")
+        return Verdict(
+            "error",
+            acceptance.metric,
+            "no cost profile to compute a speed-up from; pass --specdec-costs=FILE",
+        )
     if own.target_ms is None or fresh.target_ms is None:
-        missing = "the cost profile has no target_ms to compute a speed-up from; measure one that has it"
+        missing = (
+            "the cost profile has no target_ms to compute a speed-up from; measure one that has it"
+        )
         return Verdict("error", acceptance.metric, missing)
     lengths = acceptance.pair.before.acceptance_length, acceptance.pair.now.acceptance_length
-    verdict = dataclasses.replace(acceptance, before=own.speedup(lengths[0]), now=fresh.speedup(lengths[1]))
+    verdict = dataclasses.replace(
+        acceptance, before=own.speedup(lengths[0]), now=fresh.speedup(lengths[1])
+    )
     if own == fresh:
         return verdict
     verdict = dataclasses.replace(verdict, costs=CostChange(own, fresh))
@@ -97,18 +124,32 @@ def _together(acceptance: Verdict, verdict: Verdict, margin: float, level: float
     least, most = _drops(ratio, error, level)
     outcome: Outcome
     if acceptance.outcome == "regressed" and most >= 0:
-        outcome, reason = "regressed", f"acceptance {acceptance.reason}, and the new costs do not surely make up for it"
+        outcome, reason = (
+            "regressed",
+            f"acceptance {acceptance.reason}, and the new costs do not surely make up for it",
+        )
     elif drop >= margin and least > 0:
-        outcome, reason = "regressed", "fell with the new costs by more than the spread of the times explains"
+        outcome, reason = (
+            "regressed",
+            "fell with the new costs by more than the spread of the times explains",
+        )
     elif most < margin:
         outcome, reason = "pass", "the new costs are not worse by the margin"
         if drop <= -margin and most < 0:
-            outcome, reason = "improved", "rose with the new costs; --specdec-update=changed would keep them"
+            outcome, reason = (
+                "improved",
+                "rose with the new costs; --specdec-update=changed would keep them",
+            )
     else:
         outcome = "inconclusive"
-        reason = f"the times spread too much to tell {margin:.2%} from chance; {_settled(change, most - drop, margin)}"
+        reason = (
+            f"the times spread too much to tell {margin:.2%} from chance; "
+            f"{_settled(change, most - drop, margin)}"
+        )
     interval = _drops(ratio, error, 0.025)
-    return dataclasses.replace(verdict, outcome=outcome, reason=reason, drop=drop, interval=interval, limit=margin)
+    return dataclasses.replace(
+        verdict, outcome=outcome, reason=reason, drop=drop, interval=interval, limit=margin
+    )
 
 
 def _drops(ratio: float, error: float, level: float) -> tuple[float, float]:
@@ -130,4 +171,7 @@ def _settled(change: CostChange, reach: float, margin: float) -> str:
     samples = change.now.samples
     if not samples:
         return "measure the costs over more rounds"
-    return f"time about {math.ceil(samples * (2 * reach / margin) ** 2)} rounds of each part on either side"
+    return (
+        f"time about {math.ceil(samples * (2 * reach / margin) ** 2)} rounds of each part on "
+        "either side"
+    )

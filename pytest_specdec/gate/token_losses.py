@@ -27,7 +27,9 @@ class TokenChange:
 
 @dataclasses.dataclass(frozen=True)
 class TokenPositions:
-    """Every place of the texts at which a draft is judged, flat: token, tokens before it, acceptance before and now."""
+    """Every place of the texts at which a draft is judged, flat: token, tokens before it,
+    acceptance before and now.
+    """
 
     tokens: Array
     contexts: Array
@@ -43,7 +45,11 @@ class TokenPositions:
         starts: Mapping[str, int],
     ) -> TokenPositions:
         """Line up two measurements of the same texts; prompts whose lengths differ are left out."""
-        shared = [key for key in now if key in before and before[key].shape == now[key].shape and now[key].size]
+        shared = [
+            key
+            for key in now
+            if key in before and before[key].shape == now[key].shape and now[key].size
+        ]
         if not shared:
             return cls(*(np.empty(0) for _ in range(4)))
         return cls(
@@ -56,7 +62,12 @@ class TokenPositions:
     @classmethod
     def together(cls, parts: Sequence[TokenPositions]) -> TokenPositions:
         """The places of several heads."""
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(cls)))
+        return cls(
+            *(
+                np.concatenate([getattr(part, field.name) for part in parts])
+                for field in dataclasses.fields(cls)
+            )
+        )
 
     def worst_tokens(self, most: int = 3) -> list[TokenChange]:
         """The vocabulary items that lost most acceptance in sum, worst first."""
@@ -64,11 +75,16 @@ class TokenPositions:
         times = np.bincount(rows)
         before, now = (np.bincount(rows, weights=side) for side in (self.before, self.now))
         order = np.argsort(now - before)[:most].tolist()
-        found = [TokenChange(int(items[at]), int(times[at]), before[at] / times[at], now[at] / times[at]) for at in order]
+        found = [
+            TokenChange(int(items[at]), int(times[at]), before[at] / times[at], now[at] / times[at])
+            for at in order
+        ]
         return [change for change in found if change.now < change.before]
 
     def contexts_changed(self) -> list[tuple[int, int, float]]:
-        """(first, last, relative change) of the mean acceptance for contexts of up to 31 tokens, 32 to 63, 64 to 127 ..."""
+        """(first, last, relative change) of the mean acceptance for contexts of up to 31 tokens, 32
+        to 63, 64 to 127 ...
+        """
         doubling = np.maximum(np.floor(np.log2(np.maximum(self.contexts, 1))), 4).astype(int)
         found = []
         for power in np.unique(doubling).tolist():

@@ -1,4 +1,6 @@
-"""The two sides of `assert specdec_run == specdec_baseline`: what was measured and what is stored."""
+"""The two sides of `assert specdec_run == specdec_baseline`: what was measured and what is
+stored.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from ..speedup.cost_profile import CostProfile
 
 
 class Metric(float):
-    """A metric's value; `==` with the other side's metric is a judgement by the gate, everything else is a float's."""
+    """A metric's value; `==` with the other side's metric is a judgement by the gate, everything
+    else is a float's.
+    """
 
     name: str
     side: Run | Baseline
@@ -42,8 +46,12 @@ class Metric(float):
         if not isinstance(other, Metric) or {type(self.side), type(other.side)} != {Run, Baseline}:
             return None
         if self.name != other.name:
-            raise TypeError(f"{self.name} is compared with {other.name}; compare a metric with itself")
-        run, baseline = (self.side, other.side) if isinstance(self.side, Run) else (other.side, self.side)
+            raise TypeError(
+                f"{self.name} is compared with {other.name}; compare a metric with itself"
+            )
+        run, baseline = (
+            (self.side, other.side) if isinstance(self.side, Run) else (other.side, self.side)
+        )
         assert isinstance(run, Run)
         assert isinstance(baseline, Baseline)
         return baseline.judge(run, self.name, differs=differs)
@@ -53,7 +61,9 @@ class Judge(Protocol):
     """The gate: judges one metric of a run against the baseline of a case."""
 
     def __call__(self, run: Run, case: Case, metric: str, *, differs: bool) -> bool:
-        """Whether the run passes; `differs` where the test asks for a difference (`!=`), and so has seen one."""
+        """Whether the run passes; `differs` where the test asks for a difference (`!=`), and so has
+        seen one.
+        """
 
 
 class ComparedRecord:
@@ -78,7 +88,9 @@ class ComparedRecord:
 
     @property
     def speedup(self) -> Metric:
-        """Theoretical speed-up: a run's under the session's cost profile, a baseline's under its own; nan without one."""
+        """Theoretical speed-up: a run's under the session's cost profile, a baseline's under its
+        own; nan without one.
+        """
         return self._metric("speedup")
 
     @property
@@ -100,14 +112,24 @@ class Run(ComparedRecord):
     ) -> None:
         self.case, self.measurements, self.costs = case, (measurement, *again), costs
         seed = case.texts.seed if seed is None else seed
-        self.counts: Counts = functools.reduce(Counts.merge, (one.counts for one in self.measurements))
+        self.counts: Counts = functools.reduce(
+            Counts.merge, (one.counts for one in self.measurements)
+        )
         self.record = _record(case, self.measurements, engine, costs, seed)
 
     def __eq__(self, other: object) -> bool:
-        return other.judge(self, "acceptance_length") if isinstance(other, Baseline) else NotImplemented
+        return (
+            other.judge(self, "acceptance_length")
+            if isinstance(other, Baseline)
+            else NotImplemented
+        )
 
     def __ne__(self, other: object) -> bool:
-        return not other.judge(self, "acceptance_length", differs=True) if isinstance(other, Baseline) else NotImplemented
+        return (
+            not other.judge(self, "acceptance_length", differs=True)
+            if isinstance(other, Baseline)
+            else NotImplemented
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -117,13 +139,17 @@ class Run(ComparedRecord):
         return self.measurements[0].times
 
     def __repr__(self) -> str:
-        return printable(f"<run {self.case.id}: acceptance length {self.counts.acceptance_length:.4f}>")
+        return printable(
+            f"<run {self.case.id}: acceptance length {self.counts.acceptance_length:.4f}>"
+        )
 
 
 class Baseline(ComparedRecord):
     """The stored record of a case, or the place where one is missing."""
 
-    def __init__(self, case: Case, record: Record | None, costs: CaseCosts | None, judge: Judge) -> None:
+    def __init__(
+        self, case: Case, record: Record | None, costs: CaseCosts | None, judge: Judge
+    ) -> None:
         self.case, self.record, self._judge = case, record, judge
         self.costs = costs if record is None or record.costs is None else record.costs
         self.counts = None if record is None else record.as_counts()
@@ -136,7 +162,11 @@ class Baseline(ComparedRecord):
         return self.judge(other, "acceptance_length") if isinstance(other, Run) else NotImplemented
 
     def __ne__(self, other: object) -> bool:
-        return not self.judge(other, "acceptance_length", differs=True) if isinstance(other, Run) else NotImplemented
+        return (
+            not self.judge(other, "acceptance_length", differs=True)
+            if isinstance(other, Run)
+            else NotImplemented
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -158,14 +188,20 @@ def costs_of(case: Case, profile: CostProfile | None) -> CaseCosts | None:
         return None
     try:
         verify = profile.verify_ms(case.verified)
-        draft = profile.draft_ms(case.drafted, case.depth, own_heads=case.uses_own_heads, lookup=case.drafter == LOOKUP)
+        draft = profile.draft_ms(
+            case.drafted, case.depth, own_heads=case.uses_own_heads, lookup=case.drafter == LOOKUP
+        )
     except CostError:
         return None
     error = round(profile.relative_error, 6)
-    return CaseCosts(profile.target_ms, verify, draft, error, profile.samples, profile.machine, profile.software)
+    return CaseCosts(
+        profile.target_ms, verify, draft, error, profile.samples, profile.machine, profile.software
+    )
 
 
-def _record(case: Case, measurements: Sequence[Measurement], engine: str, costs: CaseCosts | None, seed: int) -> Record:
+def _record(
+    case: Case, measurements: Sequence[Measurement], engine: str, costs: CaseCosts | None, seed: int
+) -> Record:
     measurement = measurements[0]
     conditions = Conditions(
         k=case.k,

@@ -1,4 +1,6 @@
-"""Acceptance token by token beside the baseline's: what is stored with a record, and what a failure's message says."""
+"""Acceptance token by token beside the baseline's: what is stored with a record, and what a
+failure's message says.
+"""
 
 from __future__ import annotations
 
@@ -37,16 +39,25 @@ def token_files(run: Run, store: BaselineStore) -> Iterator[tuple[Path, str]]:
             prompt: TokenRow(one.text_fingerprints[prompt], encoded(accept))
             for prompt, accept in token_acceptance(field, head).items()
         }
-        yield store.tokens_path(run.case, head), dumps(TokenMap(SCHEMA, _drafter(run.record, run, head), rows))
+        yield (
+            store.tokens_path(run.case, head),
+            dumps(TokenMap(SCHEMA, _drafter(run.record, run, head), rows)),
+        )
 
 
 def diagnose(run: Run, before: Record, store: BaselineStore, engine: Engine) -> list[str]:
-    """Lines on the tokens and contexts where acceptance fell; none where the baseline's drafter was not stored by token."""
+    """Lines on the tokens and contexts where acceptance fell; none where the baseline's drafter was
+    not stored by token.
+    """
     one = run.measurements[0]
     if one.field is None or one.texts is None:
         return []
     field = one.field()
-    heads = {head: places for head in range(run.case.heads) if (places := _places(run, before, store, field, head)) is not None}
+    heads = {
+        head: places
+        for head in range(run.case.heads)
+        if (places := _places(run, before, store, field, head)) is not None
+    }
     if not heads:
         stored = any(store.tokens_path(run.case, head).exists() for head in range(run.case.heads))
         return [_OF_ANOTHER] * stored
@@ -54,18 +65,27 @@ def diagnose(run: Run, before: Record, store: BaselineStore, engine: Engine) -> 
     losses.sort(key=lambda loss: loss[0].lost, reverse=True)
     words = engine.words(run.case, [change.token for change, _ in losses[:_WORST]])
     named = [
-        f"{word!r} drafted by head {head} ({change.times} times, {change.before:.3f} -> {change.now:.3f})"
+        f"{word!r} drafted by head {head} ({change.times} times, {change.before:.3f} -> "
+        f"{change.now:.3f})"
         for word, (change, head) in zip(words, losses[:_WORST], strict=True)
     ]
-    fell = [own for own in TokenPositions.together(list(heads.values())).contexts_changed() if abs(own[2]) > _NOISE]
+    fell = [
+        own
+        for own in TokenPositions.together(list(heads.values())).contexts_changed()
+        if abs(own[2]) > _NOISE
+    ]
     # Of an interleaved text only the judged new tokens are counted, as only they have places here.
     unit = "tokens" if run.case.judged is None else "judged tokens"
-    contexts = ", ".join(f"after {first} to {last} {unit} {signed_percent(change)}" for first, last, change in fell)
+    contexts = ", ".join(
+        f"after {first} to {last} {unit} {signed_percent(change)}" for first, last, change in fell
+    )
     lines = ["  tokens     acceptance fell most at " + ", ".join(named)] if named else []
     return lines + [f"  contexts   acceptance {contexts}"] * bool(contexts)
 
 
-def _places(run: Run, before: Record, store: BaselineStore, field: AcceptanceField, head: int) -> TokenPositions | None:
+def _places(
+    run: Run, before: Record, store: BaselineStore, field: AcceptanceField, head: int
+) -> TokenPositions | None:
     one = run.measurements[0]
     assert one.texts is not None
     try:
@@ -74,7 +94,9 @@ def _places(run: Run, before: Record, store: BaselineStore, field: AcceptanceFie
         return None  # it explains and decides nothing; the record itself was read
     if stored is None or stored.drafter != _drafter(before, run, head):
         return None
-    same = {key: row for key, row in stored.tokens.items() if one.text_fingerprints.get(key) == row.text}
+    same = {
+        key: row for key, row in stored.tokens.items() if one.text_fingerprints.get(key) == row.text
+    }
     starts = dict(zip(field.prompts, field.starts.tolist(), strict=True))
     try:
         earlier = {key: decoded(row.accept) for key, row in same.items()}

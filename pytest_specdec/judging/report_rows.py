@@ -20,16 +20,29 @@ CREATED, UPDATED = "baseline created", "baseline updated"
 _WORDS = {CREATED: "new", UPDATED: "updated"}
 """Verdicts by reason, where the outcome alone says less."""
 _WORST = 5
-_BASELINE_METRICS = ("rounds", "acceptance_rate", "expected_accepted", "acceptance_length", "survival", "speedup")
+_BASELINE_METRICS = (
+    "rounds",
+    "acceptance_rate",
+    "expected_accepted",
+    "acceptance_length",
+    "survival",
+    "speedup",
+)
 
 
 def measured_row(
-    run: Run, stored: Baseline, verdict: Verdict | None, engine: str, prompt_names: Mapping[str, str] | None = None
+    run: Run,
+    stored: Baseline,
+    verdict: Verdict | None,
+    engine: str,
+    prompt_names: Mapping[str, str] | None = None,
 ) -> ReportRow:
     """The row of a measured case; `prompt_names` say how prompts begin, by key."""
     case = run.case
     row: ReportRow = {**empty_row(case, engine), **_metrics(run.counts, run.costs)}
-    row["categories"] = {name: plain(own.acceptance_length) for name, own in run.counts.by_category().items()}
+    row["categories"] = {
+        name: plain(own.acceptance_length) for name, own in run.counts.by_category().items()
+    }
     row["definition"] = run.record.definition
     row["samples"] = _samples(run, prompt_names or {})
     row["notes"] = list(dict.fromkeys(note for one in run.measurements for note in one.notes))
@@ -109,9 +122,16 @@ def _samples(run: Run, names: Mapping[str, str]) -> report.SamplesRow | None:
         rate=_spread(samples.rate),
         accepted=_spread(samples.accepted),
         drafted=_spread(samples.drafted),
-        survival=[plain(value) for value in samples.survival.mean(axis=0)] if samples.prompts else [],
+        survival=[plain(value) for value in samples.survival.mean(axis=0)]
+        if samples.prompts
+        else [],
         worst=[
-            report.Worst(prompt=prompt, text=names.get(prompt, prompt), category=categories[prompt], accepted=plain(accepted))
+            report.Worst(
+                prompt=prompt,
+                text=names.get(prompt, prompt),
+                category=categories[prompt],
+                accepted=plain(accepted),
+            )
             for prompt, accepted in samples.worst(_WORST)
         ],
     )
@@ -120,16 +140,27 @@ def _samples(run: Run, names: Mapping[str, str]) -> report.SamplesRow | None:
 def _spread(values: Array) -> report.SpreadRow:
     spread = Spread.of(values)
     return report.SpreadRow(
-        mean=plain(spread.mean), deviation=plain(spread.deviation), least=plain(spread.least), most=plain(spread.most)
+        mean=plain(spread.mean),
+        deviation=plain(spread.deviation),
+        least=plain(spread.least),
+        most=plain(spread.most),
     )
 
 
 def _baseline_metrics(stored: Baseline, verdict: Verdict | None) -> dict[str, Any]:
-    """The baseline's metrics, of the prompts that were compared where the run has only some of them."""
-    counts = verdict.pair.before if verdict is not None and verdict.pair is not None else stored.counts
+    """The baseline's metrics, of the prompts that were compared where the run has only some of
+    them.
+    """
+    counts = (
+        verdict.pair.before if verdict is not None and verdict.pair is not None else stored.counts
+    )
     if counts is None:
         return {}
-    return {name: value for name, value in _metrics(counts, stored.costs).items() if name in _BASELINE_METRICS}
+    return {
+        name: value
+        for name, value in _metrics(counts, stored.costs).items()
+        if name in _BASELINE_METRICS
+    }
 
 
 def _metrics(counts: Counts, costs: CaseCosts | None) -> Metrics:
@@ -148,7 +179,9 @@ def _metrics(counts: Counts, costs: CaseCosts | None) -> Metrics:
         verify_ms=plain(costs.verify_ms if costs else None),
         draft_ms=plain(costs.draft_ms if costs else None),
         speedup=plain(speedup),
-        tokens_per_second=plain(costs.tokens_per_second(counts.acceptance_length) if costs else None),
+        tokens_per_second=plain(
+            costs.tokens_per_second(counts.acceptance_length) if costs else None
+        ),
         acceptance_length_error=plain(counts.standard_error),
         speedup_interval=_interval(speedup, counts.acceptance_length, counts.standard_error, costs),
         request_length=plain(length),
@@ -157,8 +190,12 @@ def _metrics(counts: Counts, costs: CaseCosts | None) -> Metrics:
     )
 
 
-def _interval(speedup: float, length: float, error: float, costs: CaseCosts | None) -> list[report.Number]:
+def _interval(
+    speedup: float, length: float, error: float, costs: CaseCosts | None
+) -> list[report.Number]:
     """95 %; empty where it is unknown."""
     if costs is None or not (math.isfinite(speedup) and math.isfinite(error)):
         return []
-    return [plain(bound) for bound in speedup_interval(speedup, length, error, costs.relative_error)]
+    return [
+        plain(bound) for bound in speedup_interval(speedup, length, error, costs.relative_error)
+    ]

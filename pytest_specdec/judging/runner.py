@@ -1,4 +1,6 @@
-"""A session's cases from request to verdict: each measured once, judged, and collected for the reports."""
+"""A session's cases from request to verdict: each measured once, judged, and collected for the
+reports.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,14 @@ from ..common.errors import RequestError, SpecdecError
 from ..common.printable import printable
 from ..engines.protocol import Engine
 from ..gate.accumulation import judge_night
-from ..gate.refusals import below_lookup, dead_drafter, looping_texts, no_better, same_model, too_good
+from ..gate.refusals import (
+    below_lookup,
+    dead_drafter,
+    looping_texts,
+    no_better,
+    same_model,
+    too_good,
+)
 from ..gate.speedup_gate import judge_speedup
 from ..gate.verdict import Verdict, judge
 from ..report.failure_message import INTENDED, explain, headline
@@ -68,14 +77,18 @@ class Policy:
         return self.update in ("changed", "all")
 
     def renews(self, before: Record, now: Record) -> bool:
-        """Whether a stored record is to be replaced; `changed` spares one that differs by environment and last digits alone."""
+        """Whether a stored record is to be replaced; `changed` spares one that differs by
+        environment and last digits alone.
+        """
         if not self.rewrites() or self.subset:
             return False
         return dumps(before) != dumps(now) and (self.update == "all" or not before.repeated_by(now))
 
 
 class CaseRunner:
-    """The cases of a session. Measures lazily; keeps verdicts, messages and pending baseline files."""
+    """The cases of a session. Measures lazily; keeps verdicts, messages and pending baseline
+    files.
+    """
 
     def __init__(
         self,
@@ -104,7 +117,9 @@ class CaseRunner:
         if case not in self._runs:
             cases = measured_cases(case, self.store, self.policy.runs)
             first, *again = [self.engine.measure(one) for one in cases]
-            self._runs[case] = Run(case, first, self.engine.name, self._case_costs(case), again, cases[0].texts.seed)
+            self._runs[case] = Run(
+                case, first, self.engine.name, self._case_costs(case), again, cases[0].texts.seed
+            )
         return self._runs[case]
 
     def asked(self, case: Case) -> bool:
@@ -116,7 +131,9 @@ class CaseRunner:
         key = case, case.speech  # equal cases may name decoders of their own
         if key not in self._spoken:
             text = self.engine.emitted(case)[0]
-            self._spoken[key] = Speech.of(decoder, text.ids, "".join(self.engine.words(case, text.ids)))
+            self._spoken[key] = Speech.of(
+                decoder, text.ids, "".join(self.engine.words(case, text.ids))
+            )
         return self._spoken[key]
 
     def unsupported(self, case: Case) -> str | None:
@@ -151,12 +168,15 @@ class CaseRunner:
         cases = [
             case
             for case in self.plan
-            if (case.target, case.drafter, case.temperature, case.costs) == (target, drafter, temperature, MEASURE)
+            if (case.target, case.drafter, case.temperature, case.costs)
+            == (target, drafter, temperature, MEASURE)
         ]
         return self.engine.costs(cases)
 
     def judge(self, run: Run, case: Case, metric: str, *, differs: bool = False) -> bool:
-        """Judge one metric of a run against the baseline of `case`, remember the verdict, queue what is to be written."""
+        """Judge one metric of a run against the baseline of `case`, remember the verdict, queue
+        what is to be written.
+        """
         verdict = self._judged(run, case, metric)
         self.verdicts.setdefault(case.id, {})[metric] = verdict
         passes = verdict.passes(self.policy.inconclusive)
@@ -188,14 +208,18 @@ class CaseRunner:
         for one in run.measurements:
             if problem := looping_texts(one.looping, len(one.counts.prompts)):
                 return problem
-            if one.expected is not None and (problem := too_good(one.counts, one.expected, gates=self._gates)):
+            if one.expected is not None and (
+                problem := too_good(one.counts, one.expected, gates=self._gates)
+            ):
                 return problem
         return None
 
     def _missing(self, run: Run, metric: str) -> Verdict:
         if not self.policy.creates():
             path = self.store.record_path(run.case)
-            return Verdict("error", metric, f"no baseline at {path}; create it with --specdec-update=new")
+            return Verdict(
+                "error", metric, f"no baseline at {path}; create it with --specdec-update=new"
+            )
         if problem := self._unfit(run):
             return Verdict("error", metric, problem)
         self._queue(run, None)
@@ -218,21 +242,29 @@ class CaseRunner:
         return None
 
     def _against_oracle(self, run: Run) -> str | None:
-        """Why counts of an engine of its own cannot be right: its models imply others. None where they agree or are not here."""
+        """Why counts of an engine of its own cannot be right: its models imply others. None where
+        they agree or are not here.
+        """
         try:
             agreement = self.oracle(run.case)
         except RequestError:
-            return None  # weights, tokens or rounds are not at hand: nothing to hold the counts against
+            # Weights, tokens or rounds are not at hand: nothing to hold the counts against.
+            return None
         return None if agreement.agrees else f"{agreement.message}, so it cannot become a baseline"
 
     def _compare(self, run: Run, before: Record, metric: str) -> Verdict:
         verdict = self._verdict(run, before, metric)
         if metric == "speedup":
             if run.case.costs is not None and run.costs is None:
-                missing = f"the cost profile does not cover k={run.case.k}, depth={run.case.depth}; measure one that does"
+                missing = (
+                    f"the cost profile does not cover k={run.case.k}, depth={run.case.depth}; "
+                    "measure one that does"
+                )
                 return Verdict("error", metric, missing)
             level = self.policy.alpha / self._gates
-            verdict = judge_speedup(verdict, before.costs, run.costs, margin=self.policy.costs_margin, level=level)
+            verdict = judge_speedup(
+                verdict, before.costs, run.costs, margin=self.policy.costs_margin, level=level
+            )
             if verdict.pair is None:
                 return verdict
         if self.policy.renews(before, _kept(run.record, before)):
@@ -246,12 +278,16 @@ class CaseRunner:
 
     @functools.cached_property
     def _gates(self) -> int:
-        """Judgements that share the false-alarm rate: one a case, and one more where its costs are new."""
+        """Judgements that share the false-alarm rate: one a case, and one more where its costs are
+        new.
+        """
         return len(self.plan) + sum(map(self._new_costs, self.plan))
 
     @property
     def _level(self) -> float:
-        """Error rate of one oracle or conformance: each sampled case may be asked for both. Greedy ones err by a fault alone."""
+        """Error rate of one oracle or conformance: each sampled case may be asked for both. Greedy
+        ones err by a fault alone.
+        """
         sampled = sum(case.temperature > 0 for case in self.plan)
         return self.policy.alpha / max(self._gates, 2 * sampled)
 
@@ -264,18 +300,28 @@ class CaseRunner:
         case, alpha, gates = run.case, self.policy.alpha, self._gates
         if not accumulates(case, self.policy.accumulate):
             subset = self.policy.subset
-            return judge(run.record, before, metric=metric, margin=case.margin, alpha=alpha, gates=gates, subset=subset)
+            return judge(
+                run.record,
+                before,
+                metric=metric,
+                margin=case.margin,
+                alpha=alpha,
+                gates=gates,
+                subset=subset,
+            )
         nights = current_evidence(self.store, case, before)
         verdict, night = judge_night(
             run.record, before, nights, metric=metric, margin=case.margin, alpha=alpha, gates=gates
-        )  # fmt: skip
+        )
         if night is not None:
             grown = EvidenceFile(SCHEMA, fingerprint(before), (*nights, night))
             self.pending[self.store.evidence_path(case)] = dumps(grown)
         return verdict
 
     def _queue(self, run: Run, before: Record | None) -> None:
-        """Keep the new record, and its texts where the stored ones are missing or go with the old records."""
+        """Keep the new record, and its texts where the stored ones are missing or go with the old
+        records.
+        """
         self.pending[self.store.record_path(run.case)] = dumps(_kept(run.record, before))
         self._queue_tokens(run)
         for number, measurement in enumerate(run.measurements):
@@ -288,7 +334,11 @@ class CaseRunner:
                 self.pending[self.store.texts_path(case.texts)] = texts
 
     def _queue_tokens(self, run: Run, only_missing: bool = False) -> None:
-        self.pending |= {path: text for path, text in token_files(run, self.store) if not (only_missing and path.exists())}
+        self.pending |= {
+            path: text
+            for path, text in token_files(run, self.store)
+            if not (only_missing and path.exists())
+        }
 
     def verdict(self, case: Case) -> Verdict | None:
         """The gravest verdict on a case so far."""
@@ -301,7 +351,9 @@ class CaseRunner:
         return taken
 
     def compared(self, left: object, right: object) -> Verdict | None:
-        """The verdict on a failed `==` between a run and a baseline, or a metric of each; None for anything else."""
+        """The verdict on a failed `==` between a run and a baseline, or a metric of each; None for
+        anything else.
+        """
         sides, metric = (left, right), "acceptance_length"
         if isinstance(left, Metric) and isinstance(right, Metric):
             sides, metric = (left.side, right.side), left.name
@@ -325,8 +377,12 @@ class CaseRunner:
 
     def _prompt_names(self, case: Case) -> Mapping[str, str]:
         prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
-        texts = {prompt.key: prompt.text or prompt.chat()[-1].get("content", "") for prompt in prompts}
-        return {key: repr(text if len(text) <= 40 else text[:37] + "...") for key, text in texts.items()}
+        texts = {
+            prompt.key: prompt.text or prompt.chat()[-1].get("content", "") for prompt in prompts
+        }
+        return {
+            key: repr(text if len(text) <= 40 else text[:37] + "...") for key, text in texts.items()
+        }
 
     def row(self, case: Case) -> ReportRow:
         """A case as reports show it; an error where it was only heard and cannot be measured."""
@@ -335,11 +391,21 @@ class CaseRunner:
         except SpecdecError as error:
             row = failed_row(case, self.engine.name, str(error))
         else:
-            row = measured_row(run, self.baseline(case), self.verdict(case), self.engine.name, self._prompt_names(case))
+            row = measured_row(
+                run,
+                self.baseline(case),
+                self.verdict(case),
+                self.engine.name,
+                self._prompt_names(case),
+            )
             row["notes"] += self._notes(case)
         if (speech := self._spoken.get((case, case.speech))) is not None:
-            wav, picture = (base64.b64encode(made).decode() for made in (speech.wav(), speech.picture()))
-            row["utterance"] = Utterance(text=speech.text, seconds=speech.seconds, wav=wav, spectrogram=picture)
+            wav, picture = (
+                base64.b64encode(made).decode() for made in (speech.wav(), speech.picture())
+            )
+            row["utterance"] = Utterance(
+                text=speech.text, seconds=speech.seconds, wav=wav, spectrogram=picture
+            )
         return row
 
     def _notes(self, case: Case) -> list[str]:
@@ -348,25 +414,34 @@ class CaseRunner:
         old = before is not None and before.schema < SCHEMA and not self.policy.rewrites()
         migrate = f"python -m pytest_specdec baseline migrate {short(self.store.folder)}"
         warning = self._warnings.get(case.id)
-        notes = [f"{OLD_BASELINES}; rewrite them with: {migrate}"] * old + ([] if warning is None else [warning])
+        notes = [f"{OLD_BASELINES}; rewrite them with: {migrate}"] * old + (
+            [] if warning is None else [warning]
+        )
         return notes + [note for note in (self._prompts_note(case),) if note is not None]
 
     def _prompts_note(self, case: Case) -> str | None:
         """How many of the prompts were measured, where the command line asks for fewer."""
-        measured, total = (len(read_prompts(case.texts.prompts, limit)) for limit in (case.texts.prompt_limit, None))
+        measured, total = (
+            len(read_prompts(case.texts.prompts, limit))
+            for limit in (case.texts.prompt_limit, None)
+        )
         if not self.policy.subset or measured == total:
             return None
         return f"suite {case.suite}: measured {measured} of {total} prompts (--specdec-prompts)"
 
 
 def _in_columns(line: str) -> list[str]:
-    """A line of a message in the terminal's columns; the headline, and a command to be copied, stay whole."""
+    """A line of a message in the terminal's columns; the headline, and a command to be copied, stay
+    whole.
+    """
     labelled = line.startswith(" ") and not line.startswith(INTENDED)
     return wrapped(line, indent=" " * len(INTENDED)) if labelled else [line]
 
 
 def _kept(record: Record, before: Record | None) -> Record:
-    """A record to be stored: it keeps what its baseline replaced and, where the session has none, its costs."""
+    """A record to be stored: it keeps what its baseline replaced and, where the session has none,
+    its costs.
+    """
     if before is None:
         return record
     costs = before.costs if record.costs is None else record.costs

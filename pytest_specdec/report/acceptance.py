@@ -1,4 +1,6 @@
-"""What the acceptance report says of one drafter: its combinations of k and depth, which is best by what, and a word for it."""
+"""What the acceptance report says of one drafter: its combinations of k and depth, which is best by
+what, and a word for it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ class Combinations:
 
     @property
     def depths(self) -> dict[int, tuple[ReportRow, ...]]:
-        return {depth: tuple(rows) for depth, rows in itertools.groupby(self.rows, key=lambda row: row["depth"])}
+        return {
+            depth: tuple(rows)
+            for depth, rows in itertools.groupby(self.rows, key=lambda row: row["depth"])
+        }
 
     @property
     def ks(self) -> list[int]:
@@ -47,7 +52,11 @@ class Combinations:
 
     def tokens_per_second(self, row: ReportRow) -> Number:
         """Theoretical throughput, of whole texts where every combination knows it."""
-        rate, length, whole = row["tokens_per_second"], row["acceptance_length"], row["request_length"]
+        rate, length, whole = (
+            row["tokens_per_second"],
+            row["acceptance_length"],
+            row["request_length"],
+        )
         if not self.whole_requests or rate is None or length is None or whole is None:
             return rate
         return rate * whole / length
@@ -64,16 +73,26 @@ class Combinations:
 
     @property
     def best_rate(self) -> ReportRow | None:
-        return _best(self.rows, lambda row: row["samples"]["rate"]["mean"] if row["samples"] else None)
+        return _best(
+            self.rows, lambda row: row["samples"]["rate"]["mean"] if row["samples"] else None
+        )
 
     @property
     def best_accepted(self) -> ReportRow | None:
-        return _best(self.rows, lambda row: row["samples"]["accepted"]["mean"] if row["samples"] else None)
+        return _best(
+            self.rows, lambda row: row["samples"]["accepted"]["mean"] if row["samples"] else None
+        )
 
     @property
     def assessment(self) -> str | None:
-        """Of the fastest combination, a word that its interval carries; None without an interval."""
-        bounds = [] if self.fastest is None else [bound for bound in self.interval(self.fastest) if bound is not None]
+        """Of the fastest combination, a word that its interval carries; None without an
+        interval.
+        """
+        bounds = (
+            []
+            if self.fastest is None
+            else [bound for bound in self.interval(self.fastest) if bound is not None]
+        )
         if len(bounds) < 2:
             return None
         low, high = bounds
@@ -92,12 +111,20 @@ def combinations(rows: Iterable[ReportRow]) -> list[Combinations]:
 
 def mean_rate(rows: Iterable[ReportRow]) -> Number:
     """The mean over all samples of acceptance rates; None without samples."""
-    return _mean([(samples["count"], samples["rate"]["mean"]) for row in rows if (samples := row["samples"])])
+    return _mean(
+        [(samples["count"], samples["rate"]["mean"]) for row in rows if (samples := row["samples"])]
+    )
 
 
 def mean_accepted(rows: Iterable[ReportRow]) -> Number:
     """The mean over all samples of expected accepted tokens; None without samples."""
-    return _mean([(samples["count"], samples["accepted"]["mean"]) for row in rows if (samples := row["samples"])])
+    return _mean(
+        [
+            (samples["count"], samples["accepted"]["mean"])
+            for row in rows
+            if (samples := row["samples"])
+        ]
+    )
 
 
 def _mean(parts: Iterable[tuple[int, Number]]) -> Number:

@@ -28,4 +28,7 @@ def _lines(picture: Picture) -> Iterator[str]:
         for point in points:
             bar = "#" * max(1, round(_WIDTH * point.speedup / longest))
             interval = f"{point.low:.2f} to {point.high:.2f}"
-            yield f"  depth {depth}  k {point.k:>3}  {point.speedup:.2f}x  {interval}  {bar}{' *' if point.best else ''}"
+            yield (
+                f"  depth {depth}  k {point.k:>3}  {point.speedup:.2f}x  {interval}  "
+                f"{bar}{' *' if point.best else ''}"
+            )

@@ -1,4 +1,6 @@
-"""Speed-up over k, one curve a depth: the picture of a pair at one temperature, in any form of report."""
+"""Speed-up over k, one curve a depth: the picture of a pair at one temperature, in any form of
+report.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +34,16 @@ class Picture:
     title: str
     points: tuple[Point, ...]
     whole_requests: bool
-    """Whether speed-ups are of whole texts, the same for every k. Else each k counts the rounds that leave it room."""
+    """Whether speed-ups are of whole texts, the same for every k. Else each k counts the rounds
+    that leave it room.
+    """
 
     @property
     def curves(self) -> dict[int, tuple[Point, ...]]:
         """The points of each depth, by k."""
-        by_depth = itertools.groupby(sorted(self.points, key=lambda one: (one.depth, one.k)), key=lambda one: one.depth)
+        by_depth = itertools.groupby(
+            sorted(self.points, key=lambda one: (one.depth, one.k)), key=lambda one: one.depth
+        )
         return {depth: tuple(points) for depth, points in by_depth}
 
     @property
@@ -51,7 +57,9 @@ class Picture:
 
 
 def stem(row: ReportRow) -> str:
-    """The case's name without k and depth: drafter, temperature, and rule, filters and engine where they are named."""
+    """The case's name without k and depth: drafter, temperature, and rule, filters and engine where
+    they are named.
+    """
     name = row["id"].rsplit("/", 1)[1]
     return name.replace(f"-k{row['k']}-depth{row['depth']}", "")
 
@@ -61,7 +69,9 @@ def pictures(rows: Iterable[ReportRow]) -> list[Picture]:
     known = [row for row in rows if row["speedup"] is not None]
     titled = sorted(known, key=lambda row: (row["suite"], stem(row)))
     found = []
-    for (suite, name), group in itertools.groupby(titled, key=lambda row: (row["suite"], stem(row))):
+    for (suite, name), group in itertools.groupby(
+        titled, key=lambda row: (row["suite"], stem(row))
+    ):
         own = list(group)
         whole = has_requests(own)
         top = max(_speedup(row, whole) for row in own)
@@ -84,6 +94,10 @@ def _speedup(row: ReportRow, whole: bool) -> float:
 
 def _point(row: ReportRow, whole: bool, *, best: bool) -> Point:
     value = _speedup(row, whole)
-    bounds = [bound for bound in row["request_speedup_interval" if whole else "speedup_interval"] if bound is not None]
+    bounds = [
+        bound
+        for bound in row["request_speedup_interval" if whole else "speedup_interval"]
+        if bound is not None
+    ]
     low, high = bounds if len(bounds) == 2 else (value, value)
     return Point(row["k"], row["depth"], value, low, high, best)

@@ -28,11 +28,15 @@ def explain(
 ) -> list[str]:
     """The message of a verdict, headline first, one fact a line.
 
-    `where` reports single tokens, `replaced_drafter` how the tests name another drafter than the session's.
+    `where` reports single tokens, `replaced_drafter` how the tests name another drafter than the
+    session's.
     """
     update = [f"{INTENDED}{update_command}"]
     if replaced_drafter is not None:
-        still = f"{replaced_drafter} still names the old drafter, and a run without --specdec-draft measures it again"
+        still = (
+            f"{replaced_drafter} still names the old drafter, and a run without --specdec-draft "
+            "measures it again"
+        )
         update.append(f"  afterwards {still}; change it, too")
     if verdict.pair is None:
         return [headline(verdict), f"  case       {case_id}", *update]
@@ -48,10 +52,17 @@ def explain(
         *where,
     ]
     if verdict.position is not None:
-        what = f"survival at position {verdict.position}" if verdict.position else "the acceptance length"
+        what = (
+            f"survival at position {verdict.position}"
+            if verdict.position
+            else "the acceptance length"
+        )
         lines.append(f"  test       the largest standardised drop is that of {what}")
     if verdict.regime == "sampled":
-        lines.append(f"  detectable {_detectable(verdict.smallest_detectable_drop)} with {verdict.pair.prompts} prompts")
+        lines.append(
+            f"  detectable {_detectable(verdict.smallest_detectable_drop)} with "
+            f"{verdict.pair.prompts} prompts"
+        )
     return lines + update
 
 
@@ -67,7 +78,9 @@ def _parts(verdict: Verdict) -> list[str]:
 
 
 def headline(verdict: Verdict) -> str:
-    """`acceptance_length regressed: 3.412 -> 3.341 (-2.08 %; 95 % interval ...), fails from -0.50 %`."""
+    """`acceptance_length regressed: 3.412 -> 3.341 (-2.08 %; 95 % interval ...), fails from -0.50
+    %`.
+    """
     if verdict.before is None or verdict.now is None or verdict.drop is None:
         return f"{verdict.metric} {verdict.outcome}: {verdict.reason}"
     facts = f"{signed_percent(-verdict.drop)}"
@@ -77,23 +90,42 @@ def headline(verdict: Verdict) -> str:
     if verdict.p_value is not None:
         facts += f"; p = {verdict.p_value:.2g}"
     limit = "" if verdict.limit is None else f", fails from {signed_percent(-verdict.limit)}"
-    return f"{verdict.metric} {verdict.outcome}: {verdict.before:.4f} -> {verdict.now:.4f} ({facts}){limit}"
+    return (
+        f"{verdict.metric} {verdict.outcome}: {verdict.before:.4f} -> {verdict.now:.4f} "
+        f"({facts}){limit}"
+    )
 
 
 def summary(verdict: Verdict) -> str:
-    """`acceptance_length regressed: 3.641 -> 3.544 (-2.65 %)`, for a line that also names the test."""
+    """`acceptance_length regressed: 3.641 -> 3.544 (-2.65 %)`, for a line that also names the
+    test.
+    """
     if verdict.before is None or verdict.now is None or verdict.drop is None:
         return f"{verdict.metric} {verdict.outcome}: {verdict.reason}"
-    return f"{verdict.metric} {verdict.outcome}: {verdict.before:.3f} -> {verdict.now:.3f} ({signed_percent(-verdict.drop)})"
+    return (
+        f"{verdict.metric} {verdict.outcome}: {verdict.before:.3f} -> {verdict.now:.3f} "
+        f"({signed_percent(-verdict.drop)})"
+    )
 
 
 def _positions(before: Counts, now: Counts) -> str:
-    """Conditional acceptance per position, worst first: a loss at one position shows there and nowhere else."""
+    """Conditional acceptance per position, worst first: a loss at one position shows there and
+    nowhere else.
+    """
     pairs = zip(before.conditional, now.conditional, strict=True)
-    changes = [(new / old - 1, place, old, new) for place, (old, new) in enumerate(pairs, 1) if old > 0]
+    changes = [
+        (new / old - 1, place, old, new) for place, (old, new) in enumerate(pairs, 1) if old > 0
+    ]
     losses = sorted(change for change in changes if change[0] < -_NOISE)
-    told = [f"{place} ({old:.3f} -> {new:.3f}, {signed_percent(change)})" for change, place, old, new in losses[:_WORST]]
-    return "conditional acceptance fell at " + ", ".join(told) if told else "conditional acceptance fell nowhere"
+    told = [
+        f"{place} ({old:.3f} -> {new:.3f}, {signed_percent(change)})"
+        for change, place, old, new in losses[:_WORST]
+    ]
+    return (
+        "conditional acceptance fell at " + ", ".join(told)
+        if told
+        else "conditional acceptance fell nowhere"
+    )
 
 
 def _categories(before: Counts, now: Counts) -> str:
@@ -116,10 +148,15 @@ def _prompts(pair: Pair, names: Mapping[str, str]) -> list[str]:
         if new.acceptance_length < old.acceptance_length:
             name = names.get(before.prompts[row], before.prompts[row])
             lines.append(
-                f"  lost most  {name} ({before.categories[row]}): {old.acceptance_length:.2f} -> {new.acceptance_length:.2f}"
+                f"  lost most  {name} ({before.categories[row]}): {old.acceptance_length:.2f} -> "
+                f"{new.acceptance_length:.2f}"
             )
     return lines
 
 
 def _detectable(drop: float | None) -> str:
-    return "no drop can be promised" if drop is None else f"a drop of {drop * 100:.2f} %, 4 times in 5,"
+    return (
+        "no drop can be promised"
+        if drop is None
+        else f"a drop of {drop * 100:.2f} %, 4 times in 5,"
+    )

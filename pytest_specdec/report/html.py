@@ -1,4 +1,6 @@
-"""The report as one HTML page that loads nothing: table, curves of speed-up, what failed and why."""
+"""The report as one HTML page that loads nothing: table, curves of speed-up, what failed and
+why.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,18 @@ from .words import Phrases
 
 WIDTH, HEIGHT, MARGIN = 520, 260, 36
 _HEADERS = (
-    "suite", "case", "k_column", "depth_column", "rate_column", "accepted_column", "length_column", "speedup_column",
-    "baseline_column", "change_column", "verdict_column",
-)  # fmt: skip
+    "suite",
+    "case",
+    "k_column",
+    "depth_column",
+    "rate_column",
+    "accepted_column",
+    "length_column",
+    "speedup_column",
+    "baseline_column",
+    "change_column",
+    "verdict_column",
+)
 """Phrases over the columns of the table."""
 _COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#b9770e", "#566573")
 
@@ -51,7 +62,10 @@ def render(rows: Iterable[ReportRow], language: str = "en") -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("pytest_specdec", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("pytest_specdec", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     own, say = ordered(rows), Phrases(language)
     return environment.get_template("page.html.jinja").render(
@@ -70,7 +84,11 @@ def render(rows: Iterable[ReportRow], language: str = "en") -> str:
 
 def _utterances(rows: list[ReportRow]) -> list[dict[str, Any]]:
     """Each once: cases of other k and depth have the same texts."""
-    found = {row["utterance"]["wav"]: {**row["utterance"], "title": stem(row)} for row in reversed(rows) if row["utterance"]}
+    found = {
+        row["utterance"]["wav"]: {**row["utterance"], "title": stem(row)}
+        for row in reversed(rows)
+        if row["utterance"]
+    }
     return list(reversed(found.values()))
 
 
@@ -109,7 +127,10 @@ def _drawing(picture: Picture, say: Phrases) -> dict[str, Any]:
 
 
 def _placed(point: Point, axes: Axes, say: Phrases) -> dict[str, Any]:
-    speedups = {name: f"{value:.3f}" for name, value in (("value", point.speedup), ("low", point.low), ("high", point.high))}
+    speedups = {
+        name: f"{value:.3f}"
+        for name, value in (("value", point.speedup), ("low", point.low), ("high", point.high))
+    }
     return {
         "x": axes.x(point.k),
         "y": axes.y(point.speedup),

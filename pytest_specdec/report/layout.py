@@ -9,13 +9,22 @@ WIDTH = 80
 
 
 def wrapped(text: str, indent: str = "") -> list[str]:
-    """Lines of at most `WIDTH` columns; those after the first begin with `indent`. No word is cut."""
-    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    """Lines of at most `WIDTH` columns; those after the first begin with `indent`. No word is
+    cut.
+    """
+    return textwrap.wrap(
+        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def aligned(lines: Sequence[Sequence[str]], left: Collection[int]) -> Iterator[str]:
-    """Lines of as many words each, two spaces between columns; those of `left` start together, others end together."""
+    """Lines of as many words each, two spaces between columns; those of `left` start together,
+    others end together.
+    """
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         words = zip(line, widths, strict=True)
-        yield "  ".join(word.ljust(width) if at in left else word.rjust(width) for at, (word, width) in enumerate(words)).rstrip()
+        yield "  ".join(
+            word.ljust(width) if at in left else word.rjust(width)
+            for at, (word, width) in enumerate(words)
+        ).rstrip()

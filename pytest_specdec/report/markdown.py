@@ -10,14 +10,19 @@ from .table import HEADERS, NOTE, cells, ordered, to_look_at
 
 
 def render(rows: Iterable[ReportRow], language: str = "en") -> str:
-    """One table of all cases, and what is to be said of those that did not simply pass; in English."""
+    """One table of all cases, and what is to be said of those that did not simply pass; in
+    English.
+    """
     return "\n".join(_lines(ordered(rows))) + "\n"
 
 
 def _lines(rows: list[ReportRow]) -> Iterator[str]:
     yield "# Speculative decoding"
     yield ""
-    yield from (f"| {' | '.join(line)} |" for line in (("suite", *HEADERS), ("---", *["---"] * len(HEADERS))))
+    yield from (
+        f"| {' | '.join(line)} |"
+        for line in (("suite", *HEADERS), ("---", *["---"] * len(HEADERS)))
+    )
     for row in rows:
         yield f"| {' | '.join(map(_escaped, (row['suite'], *cells(row))))} |"
     yield ""
@@ -35,6 +40,8 @@ def _lines(rows: list[ReportRow]) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    """Safe inside a cell: names come from folders and prompts, and viewers render HTML, links and pictures."""
+    """Safe inside a cell: names come from folders and prompts, and viewers render HTML, links and
+    pictures.
+    """
     plain = html.escape(text, quote=False).replace("\n", " ")
     return "".join(f"\\{letter}" if letter in "|[`" else letter for letter in plain)

@@ -11,7 +11,9 @@ Number = float | None
 
 
 class Metrics(TypedDict):
-    """What counts and a cost profile give; None where a value does not exist. Times in milliseconds."""
+    """What counts and a cost profile give; None where a value does not exist. Times in
+    milliseconds.
+    """
 
     prompts: int
     rounds: Number
@@ -32,9 +34,13 @@ class Metrics(TypedDict):
     speedup_interval: list[Number]
     """95 %, empty where it is unknown."""
     request_length: Number
-    """Tokens per pass of the target over whole texts, the same for every k; None where the engine does not give it."""
+    """Tokens per pass of the target over whole texts, the same for every k; None where the engine
+    does not give it.
+    """
     request_speedup: Number
-    """Of whole texts: what compares over k, while the gated `speedup` is of the rounds with room for k drafts."""
+    """Of whole texts: what compares over k, while the gated `speedup` is of the rounds with room
+    for k drafts.
+    """
     request_speedup_interval: list[Number]
 
 
@@ -79,7 +85,9 @@ class Utterance(TypedDict):
 
 
 class ReportRow(Metrics):
-    """A case with its verdict. Drops are relative; `baseline` holds the stored metrics, empty without a baseline."""
+    """A case with its verdict. Drops are relative; `baseline` holds the stored metrics, empty
+    without a baseline.
+    """
 
     id: str
     suite: str
@@ -117,9 +125,15 @@ def plain(value: float | None) -> Number:
 
 
 def printable_row(row: ReportRow) -> ReportRow:
-    """A row whose names, prompts and reasons are fit for terminals and pages; reasons and spoken texts keep their lines."""
+    """A row whose names, prompts and reasons are fit for terminals and pages; reasons and spoken
+    texts keep their lines.
+    """
     spoken = row["utterance"]
-    plain_values = {name: _printable(value) for name, value in row.items() if name not in ("utterance", "reason")}
+    plain_values = {
+        name: _printable(value)
+        for name, value in row.items()
+        if name not in ("utterance", "reason")
+    }
     reason = printable(row["reason"], keep="\n")
     utterance = None if spoken is None else {**spoken, "text": printable(spoken["text"], keep="\n")}
     return cast("ReportRow", {**plain_values, "reason": reason, "utterance": utterance})
@@ -134,7 +148,16 @@ def _printable(value: Any) -> Any:
     return [_printable(item) for item in value] if isinstance(value, list) else value
 
 
-SEVERITY = ("not judged", "pass", "improved", "new", "updated", "inconclusive", "regressed", "error")
+SEVERITY = (
+    "not judged",
+    "pass",
+    "improved",
+    "new",
+    "updated",
+    "inconclusive",
+    "regressed",
+    "error",
+)
 
 
 def worse(one: ReportRow, other: ReportRow) -> ReportRow:

@@ -10,9 +10,22 @@ from .curves import stem
 from .layout import aligned, wrapped
 from .row import Number, ReportRow
 
-HEADERS = ("case", "k", "depth", "rate", "accepted", "length", "speed-up", "baseline", "change", "verdict")
+HEADERS = (
+    "case",
+    "k",
+    "depth",
+    "rate",
+    "accepted",
+    "length",
+    "speed-up",
+    "baseline",
+    "change",
+    "verdict",
+)
 _HIDDEN = ("case", "accepted")
-"""Columns that the terminal shows otherwise: a line over the rows of one drafter, and the length less 1."""
+"""Columns that the terminal shows otherwise: a line over the rows of one drafter, and the length
+less 1.
+"""
 NOTE = (
     "rate = accepted / drafted; accepted = drafts accepted per round; length = tokens per round; "
     "speed-up is theoretical; baseline and change are of the length"
@@ -29,7 +42,9 @@ def tables(rows: Iterable[ReportRow], *, wide: bool = False) -> Iterator[str]:
     for row in listed:
         if row["verdict"] == "inconclusive":
             yield f"{row['id']} is inconclusive: {row['reason']}"
-    yield from (f"note: {note}" for note in dict.fromkeys(note for row in listed for note in row["notes"]))
+    yield from (
+        f"note: {note}" for note in dict.fromkeys(note for row in listed for note in row["notes"])
+    )
     if listed:
         yield from wrapped(NOTE)
 
@@ -37,16 +52,22 @@ def tables(rows: Iterable[ReportRow], *, wide: bool = False) -> Iterator[str]:
 def _table(rows: list[ReportRow], shown: list[str]) -> Iterator[str]:
     """A header, and under each drafter's name its rows."""
     words = [dict(zip(HEADERS, cells(row), strict=True)) for row in rows]
-    head, *lines = aligned([shown, *([own[name] for name in shown] for own in words)], left=(len(shown) - 1,))
+    head, *lines = aligned(
+        [shown, *([own[name] for name in shown] for own in words)], left=(len(shown) - 1,)
+    )
     yield f"    {head}"
-    for case, group in itertools.groupby(zip(words, lines, strict=True), key=lambda pair: pair[0]["case"]):
+    for case, group in itertools.groupby(
+        zip(words, lines, strict=True), key=lambda pair: pair[0]["case"]
+    ):
         yield f"  {case}"
         yield from (f"    {line}" for _, line in group)
 
 
 def ordered(rows: Iterable[ReportRow]) -> list[ReportRow]:
     """Rows as tables list them."""
-    return sorted(rows, key=lambda row: (row["suite"], stem(row), row["temperature"], row["k"], row["depth"]))
+    return sorted(
+        rows, key=lambda row: (row["suite"], stem(row), row["temperature"], row["k"], row["depth"])
+    )
 
 
 def to_look_at(rows: Iterable[ReportRow]) -> list[ReportRow]:

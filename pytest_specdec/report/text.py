@@ -21,7 +21,10 @@ _FORMULAS = {
 def render(rows: Iterable[ReportRow], language: str = "en") -> str:
     """One chapter for each pair at one temperature."""
     phrases = Phrases(language)
-    return "\n".join(line for chapter in combinations(rows) for line in _chapter(chapter, phrases)) + "\n"
+    return (
+        "\n".join(line for chapter in combinations(rows) for line in _chapter(chapter, phrases))
+        + "\n"
+    )
 
 
 def _chapter(chapter: Combinations, say: Phrases) -> Iterator[str]:
@@ -63,17 +66,29 @@ def conclusions(chapter: Combinations, say: Phrases) -> Iterator[str]:
     """Which combination is best by what; a word of praise only where an interval carries it."""
     if (best := chapter.best_rate) and (samples := best["samples"]):
         rate = samples["rate"]
-        yield say("best_rate", cell=cell(best, say), value=say.percent(rate["mean"]), most=say.percent(rate["most"]))
+        yield say(
+            "best_rate",
+            cell=cell(best, say),
+            value=say.percent(rate["mean"]),
+            most=say.percent(rate["most"]),
+        )
     if (best := chapter.best_accepted) and (samples := best["samples"]):
         accepted = samples["accepted"]
         value, most = say.number(accepted["mean"], 2), say.number(accepted["most"], 2)
         yield say("best_accepted", cell=cell(best, say), value=value, most=most)
     if best := chapter.fastest:
-        yield say("best_per_second", cell=cell(best, say), value=say.number(chapter.tokens_per_second(best), 1))
+        yield say(
+            "best_per_second",
+            cell=cell(best, say),
+            value=say.number(chapter.tokens_per_second(best), 1),
+        )
     yield say("by_depth") + ":"
     for depth, rows in chapter.depths.items():
         throughput = max((chapter.tokens_per_second(row) or 0.0 for row in rows), default=0.0)
-        words = {"rate": say.percent(mean_rate(rows)), "accepted": say.number(mean_accepted(rows), 2)}
+        words = {
+            "rate": say.percent(mean_rate(rows)),
+            "accepted": say.number(mean_accepted(rows), 2),
+        }
         words["per_second"] = say.number(throughput or None, 1)
         yield "  " + say("by_depth_line", depth=depth, **words)
     yield from _assessment(chapter, say)
@@ -85,7 +100,11 @@ def _assessment(chapter: Combinations, say: Phrases) -> Iterator[str]:
         yield say("unknown")
         return
     low, high = chapter.interval(best)
-    numbers = {"value": say.number(chapter.speedup(best), 2), "low": say.number(low, 2), "high": say.number(high, 2)}
+    numbers = {
+        "value": say.number(chapter.speedup(best), 2),
+        "low": say.number(low, 2),
+        "high": say.number(high, 2),
+    }
     yield say("assessment", cell=cell(best, say), word=say(word), **numbers)
     if not chapter.drafting_pays:
         yield say("do_not_draft")
@@ -105,12 +124,26 @@ def details(row: ReportRow, say: Phrases) -> Iterator[str]:
     if samples is not None:
         yield f"  {say('samples', count=samples['count'])}"
         yield from _block(say("rate"), _spread(samples["rate"], say.percent, say))
-        yield from _block(say("accepted"), _spread(samples["accepted"], lambda value: say.number(value, 2), say))
-        yield from _block(say("drafted"), _spread(samples["drafted"], lambda value: say.number(value, 1), say))
-        yield from _block(say("efficiency"), [say("efficiency_line", value=say.percent(samples["rate"]["mean"]))])
-        yield from _block(say("survival"), [" ".join(say.number(value, 3) for value in samples["survival"])])
-    pooled = {"rate": say.percent(row["acceptance_rate"]), "accepted": say.number(row["expected_accepted"], 3)}
-    pooled |= {"length": say.number(row["acceptance_length"], 3), "rounds": say.number(row["rounds"], 0)}
+        yield from _block(
+            say("accepted"), _spread(samples["accepted"], lambda value: say.number(value, 2), say)
+        )
+        yield from _block(
+            say("drafted"), _spread(samples["drafted"], lambda value: say.number(value, 1), say)
+        )
+        yield from _block(
+            say("efficiency"), [say("efficiency_line", value=say.percent(samples["rate"]["mean"]))]
+        )
+        yield from _block(
+            say("survival"), [" ".join(say.number(value, 3) for value in samples["survival"])]
+        )
+    pooled = {
+        "rate": say.percent(row["acceptance_rate"]),
+        "accepted": say.number(row["expected_accepted"], 3),
+    }
+    pooled |= {
+        "length": say.number(row["acceptance_length"], 3),
+        "rounds": say.number(row["rounds"], 0),
+    }
     yield from _block(say("pooled"), [say("pooled_line", **pooled)])
     yield from _block(say("time"), list(_times(row, say)))
     if samples is not None:
@@ -121,7 +154,12 @@ def details(row: ReportRow, say: Phrases) -> Iterator[str]:
 
 def _worst(samples: SamplesRow, say: Phrases) -> list[str]:
     return [
-        say("worst_line", category=one["category"], prompt=one["text"], accepted=say.number(one["accepted"], 2))
+        say(
+            "worst_line",
+            category=one["category"],
+            prompt=one["text"],
+            accepted=say.number(one["accepted"], 2),
+        )
         for one in samples["worst"]
     ]
 
@@ -138,12 +176,20 @@ def _times(row: ReportRow, say: Phrases) -> Iterator[str]:
         yield say("speedup", value=say.number(row["speedup"], 2), low=bounds[0], high=bounds[1])
     if len(row["request_speedup_interval"]) == 2:
         low, high = (say.number(bound, 2) for bound in row["request_speedup_interval"])
-        numbers = {"length": say.number(row["request_length"], 3), "value": say.number(row["request_speedup"], 2)}
+        numbers = {
+            "length": say.number(row["request_length"], 3),
+            "value": say.number(row["request_speedup"], 2),
+        }
         yield say("request_line", low=low, high=high, **numbers)
 
 
 def _spread(spread: SpreadRow, shown: Callable[[Number], str], say: Phrases) -> list[str]:
-    values = {"mean": spread["mean"], "deviation": spread["deviation"], "least": spread["least"], "most": spread["most"]}
+    values = {
+        "mean": spread["mean"],
+        "deviation": spread["deviation"],
+        "least": spread["least"],
+        "most": spread["most"],
+    }
     return [say(name, value=shown(value)) for name, value in values.items()]
 
 

@@ -1,4 +1,6 @@
-"""The words of reports in the languages they are written in: one file of phrases each, `words.en.json` and the others."""
+"""The words of reports in the languages they are written in: one file of phrases each,
+`words.en.json` and the others.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from importlib import resources
 @functools.cache
 def phrases_of(language: str) -> Mapping[str, str]:
     """All phrases of a language, by name."""
-    text = resources.files(__package__).joinpath(f"words.{language}.json").read_text(encoding="utf-8")
+    text = (
+        resources.files(__package__).joinpath(f"words.{language}.json").read_text(encoding="utf-8")
+    )
     found: dict[str, str] = json.loads(text)
     return found
 

@@ -1,4 +1,6 @@
-"""Whether a run covers its suites in full: only then does a stored file that no test asked for mean anything."""
+"""Whether a run covers its suites in full: only then does a stored file that no test asked for mean
+anything.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,19 @@ from ..config.settings import Settings
 if TYPE_CHECKING:
     import pytest
 
-_NARROWING = ("k", "depth", "target", "draft", "temperature", "top_k", "top_p", "judged", "prompts", "new_tokens", "seed")
+_NARROWING = (
+    "k",
+    "depth",
+    "target",
+    "draft",
+    "temperature",
+    "top_k",
+    "top_p",
+    "judged",
+    "prompts",
+    "new_tokens",
+    "seed",
+)
 """Options that choose other cells than the tests do."""
 
 
@@ -26,7 +40,9 @@ class CollectedTests:
     files: set[Path] = dataclasses.field(default_factory=set)
     """Test files that collection went through."""
 
-    def partial_reason(self, config: pytest.Config, settings: Settings, selected: int) -> str | None:
+    def partial_reason(
+        self, config: pytest.Config, settings: Settings, selected: int
+    ) -> str | None:
         """Why the run is not full; None where it is."""
         narrowed = [name for name in _NARROWING if getattr(settings.command_line, name) is not None]
         if narrowed:
@@ -37,10 +53,15 @@ class CollectedTests:
             return "the command line names single tests"
         if selected < self.generated:
             return f"only {selected} of {self.generated} tests of the suites were selected"
-        if twin := next(filter(None, (self._twin(folder, settings.root) for folder in sorted(self.folders))), None):
+        if twin := next(
+            filter(None, (self._twin(folder, settings.root) for folder in sorted(self.folders))),
+            None,
+        ):
             return f"{twin} shares its baselines with a folder that ran"
         patterns = config.getini("python_files")
-        files = (path for folder in self.folders for pattern in patterns for path in folder.glob(pattern))
+        files = (
+            path for folder in self.folders for pattern in patterns for path in folder.glob(pattern)
+        )
         skipped = sorted(path.name for path in files if path not in self.files)
         return f"{skipped[0]} was not collected" if skipped else None
 
@@ -50,6 +71,10 @@ class CollectedTests:
             parts = folder.relative_to(root).parts
         except ValueError:
             return None
-        twin = root.joinpath(*parts[1:]) if parts[:1] == ("suites",) else root.joinpath("suites", *parts)
+        twin = (
+            root.joinpath(*parts[1:])
+            if parts[:1] == ("suites",)
+            else root.joinpath("suites", *parts)
+        )
         has_tests = twin not in self.folders and twin != root and any(twin.glob("*.py"))
         return str(twin.relative_to(root)) if has_tests else None

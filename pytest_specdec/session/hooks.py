@@ -1,4 +1,6 @@
-"""The one object registered with pytest: a session's settings and cases, what workers send, tables and files."""
+"""The one object registered with pytest: a session's settings and cases, what workers send, tables
+and files.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +32,19 @@ if TYPE_CHECKING:
 
 _ROW = "specdec_row"
 """Attribute of a test report; plain data, so it crosses from xdist workers by itself."""
-_FILES, _PROBLEM, _STALE, _UNSEEN = "specdec_files", "specdec_problem", "specdec_stale", "specdec_unseen"
+_FILES, _PROBLEM, _STALE, _UNSEEN = (
+    "specdec_files",
+    "specdec_problem",
+    "specdec_stale",
+    "specdec_unseen",
+)
 """Keys of an xdist worker's output."""
 
 
 class Session:
-    """Hooks that need state. On an xdist worker it measures and judges; files are written by the controller alone."""
+    """Hooks that need state. On an xdist worker it measures and judges; files are written by the
+    controller alone.
+    """
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self._config, self.settings = config, settings
@@ -63,7 +72,9 @@ class Session:
     # Collection
 
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
-        """Give a test function one parameter set per case. What cannot be asked for ends the run after collection."""
+        """Give a test function one parameter set per case. What cannot be asked for ends the run
+        after collection.
+        """
         from ..config.case_grid import cases, replaced_drafter
 
         marks = list(metafunc.definition.iter_markers("specdec"))
@@ -76,16 +87,22 @@ class Session:
                 merged |= mark.kwargs
             marker = Marker.from_pytest_mark((), merged, metafunc.definition.nodeid)
             found = cases(self.settings, marker, metafunc.definition.path.parent)
-            if (replaced := replaced_drafter(self.settings, marker, metafunc.definition.path.parent)) is not None:
+            if (
+                replaced := replaced_drafter(self.settings, marker, metafunc.definition.path.parent)
+            ) is not None:
                 self._replaced_drafters |= dict.fromkeys(found, replaced)
             self._generated += found
             self._collected.folders.add(metafunc.definition.path.parent)
-            values = [pytest.param(case, id=f"k{case.k}-depth{case.depth}", marks=self._grid_marks(case)) for case in found]
+            values = [
+                pytest.param(case, id=f"k{case.k}-depth{case.depth}", marks=self._grid_marks(case))
+                for case in found
+            ]
         except SpecdecError as error:
             self._problem = self._problem or str(error)
         if not values:
             reason = (
-                "the target's own heads draft with at least one MTP layer: use --specdec-depth=1 or more; "
+                "the target's own heads draft with at least one MTP layer: use --specdec-depth=1 "
+                "or more; "
                 "prompt lookup has none: use --specdec-depth=0"
             )
             values = [pytest.param(None, id="no-case", marks=pytest.mark.skip(reason=reason))]
@@ -104,7 +121,9 @@ class Session:
             self._collected.files.add(self._config.rootpath / report.nodeid)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, None, None]:
+    def pytest_collection_modifyitems(
+        self, items: list[pytest.Item]
+    ) -> Generator[None, None, None]:
         """Count before anybody deselects."""
         self._collected.generated = len(_cases_of(items))
         return (yield)
@@ -114,8 +133,16 @@ class Session:
         """Refuse what cannot be measured before anything is loaded."""
         picked = _cases_of(session.items)
         self._selected = list(dict.fromkeys(picked))
-        self._awaiting = set(_cases_of(item for item in session.items if "specdec_baseline" in getattr(item, "fixturenames", ())))
-        self._measures = not self._config.option.collectonly and any(map(_needs_engine, session.items))
+        self._awaiting = set(
+            _cases_of(
+                item
+                for item in session.items
+                if "specdec_baseline" in getattr(item, "fixturenames", ())
+            )
+        )
+        self._measures = not self._config.option.collectonly and any(
+            map(_needs_engine, session.items)
+        )
         problem = self._problem or self._preflight() or self._look_for_stale(len(picked))
         if problem is None:
             return
@@ -126,15 +153,23 @@ class Session:
         session.items.clear()
 
     def _look_for_stale(self, selected: int) -> str | None:
-        """Find stored files that no test asks for; in a partial run nothing can be said, and pruning is refused."""
+        """Find stored files that no test asks for; in a partial run nothing can be said, and
+        pruning is refused.
+        """
         partial = self._collected.partial_reason(self._config, self.settings, selected)
         if partial is not None or not selected:
             reason = partial or "no test of a suite was selected"
             prune = self.settings.command_line.prune
-            return f"--specdec-prune needs a full run, and {reason}; run whole suites" if prune else None
+            return (
+                f"--specdec-prune needs a full run, and {reason}; run whole suites"
+                if prune
+                else None
+            )
         from ..baselines.stale import stale_files
 
-        self._stale = stale_files(self._generated, self._store(), self.settings.engine, self.settings.repeats or 1)
+        self._stale = stale_files(
+            self._generated, self._store(), self.settings.engine, self.settings.repeats or 1
+        )
         return None
 
     def _preflight(self) -> str | None:
@@ -150,7 +185,9 @@ class Session:
             preflight.check_trace(self.settings.engine, self.settings.url)
             preflight.check_alone(self._selected, worker=self._worker_output is not None)
             level = self.settings.alpha / len(self._selected)
-            preflight.check_prompts_suffice(self._selected, level=level, accumulate=bool(self.settings.command_line.accumulate))
+            preflight.check_prompts_suffice(
+                self._selected, level=level, accumulate=bool(self.settings.command_line.accumulate)
+            )
         except SpecdecError as error:
             return str(error)
         return None
@@ -158,9 +195,18 @@ class Session:
     def pytest_report_header(self) -> str | None:
         if not self.settings.speaks:
             return None
-        asked = [f"{name}={','.join(map(str, value))}" for name in ("k", "depth") if (value := self.settings.scalar(name, ()))]
+        asked = [
+            f"{name}={','.join(map(str, value))}"
+            for name in ("k", "depth")
+            if (value := self.settings.scalar(name, ()))
+        ]
         where = f"{self.settings.engine} on {self.settings.device}"
-        words = [*asked, where, self.settings.dtype, f"baselines in {short(self.settings.baselines)}"]
+        words = [
+            *asked,
+            where,
+            self.settings.dtype,
+            f"baselines in {short(self.settings.baselines)}",
+        ]
         if update := self.settings.command_line.update:
             words.append(f"updating {update}")
         return printable(f"specdec: {', '.join(words)}")
@@ -168,14 +214,18 @@ class Session:
     def pytest_report_collectionfinish(self) -> list[str] | None:
         if not self._selected:
             return None
-        gates, pairs = len(self._selected), len({(case.target, case.drafter) for case in self._selected})
+        gates, pairs = (
+            len(self._selected),
+            len({(case.target, case.drafter) for case in self._selected}),
+        )
         what = f"{gates} gate{'s' * (gates > 1)} on {pairs} pair{'s' * (pairs > 1)} of models"
         lines = [f"specdec: {what}, false alarms at most {self.settings.alpha:.2%} in all"]
         missing = sum(not self._store().record_path(case).exists() for case in self._awaiting)
         if missing and self.settings.command_line.update is None:
             have, they = ("has", "it") if missing == 1 else ("have", "they")
             lines.append(
-                f"specdec: {missing} of {gates} cases {have} no baseline: {they} will be measured and fail; "
+                f"specdec: {missing} of {gates} cases {have} no baseline: {they} will be measured "
+                "and fail; "
                 "--specdec-update=new creates baselines (tests must compare by ==)"
             )
         return lines
@@ -184,9 +234,11 @@ class Session:
 
     @property
     def engine(self) -> LocalEngine | ForeignEngine | ServedReplay:
-        """The session's engine; the first use imports what it needs. Raises RequestError where that is missing.
+        """The session's engine; the first use imports what it needs. Raises RequestError where that
+        is missing.
 
-        An engine that could not be made is not tried again: the other tests fail with the same error.
+        An engine that could not be made is not tried again: the other tests fail with the same
+        error.
         """
         if self._engine_error is not None:
             raise self._engine_error.with_traceback(None)
@@ -239,12 +291,19 @@ class Session:
         named = self.settings.scalar("verifier", "")
         if not named:
             return of_rule("rejection")
-        return imported(named, self._config.rootpath, "verifier", "target_probs, draft_probs and draft_tokens")
+        return imported(
+            named, self._config.rootpath, "verifier", "target_probs, draft_probs and draft_tokens"
+        )
 
     def speech(self, case: Case) -> Speech:
-        """An utterance: the case's first text through its decoder. Raises RequestError without one."""
+        """An utterance: the case's first text through its decoder. Raises RequestError without
+        one.
+        """
         if case.speech is None:
-            raise RequestError(f"{case.id} names no speech decoder; set speech='module:function' or --specdec-speech")
+            raise RequestError(
+                f"{case.id} names no speech decoder; set speech='module:function' or "
+                "--specdec-speech"
+            )
         decoder = imported(case.speech, self._config.rootpath, "speech", "token ids")
         return self.suite.speech(case, decoder)
 
@@ -252,7 +311,12 @@ class Session:
         from ..judging.runner import CaseRunner
 
         return CaseRunner(
-            self._selected, self.engine, self._store(), self._policy(), self._update_command, self._replaced_drafters
+            self._selected,
+            self.engine,
+            self._store(),
+            self._policy(),
+            self._update_command,
+            self._replaced_drafters,
         )
 
     def _policy(self) -> Policy:
@@ -276,7 +340,9 @@ class Session:
     def _update_command(self, which: str) -> str:
         """This session's own command line, with --specdec-update."""
         worker_input = getattr(self._config, "workerinput", None)
-        given = worker_input["mainargv"][1:] if worker_input else self._config.invocation_params.args
+        given = (
+            worker_input["mainargv"][1:] if worker_input else self._config.invocation_params.args
+        )
         return update_command(given, self._config.getoption("file_or_dir"), which)
 
     # Reporting
@@ -335,7 +401,9 @@ class Session:
         return [] if self._suite is None else self._suite.take_judgements()
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         case = item.callspec.params.get("specdec_case") if hasattr(item, "callspec") else None
         if case is not None and (row := self._row(case, report)) is not None:
@@ -348,15 +416,23 @@ class Session:
         return report
 
     def _name_crash(self, report: pytest.TestReport) -> None:
-        """Let the short test summary show metric and change of a failed gate in place of `assert ...`."""
+        """Let the short test summary show metric and change of a failed gate in place of `assert
+        ...`.
+        """
         crash = getattr(report.longrepr, "reprcrash", None)
-        told = [told for headline, told in self._compared.items() if crash is not None and headline in crash.message]
+        told = [
+            told
+            for headline, told in self._compared.items()
+            if crash is not None and headline in crash.message
+        ]
         self._compared.clear()
         if crash is not None and told:
             crash.message = told[-1]
 
     def _row(self, case: Case, report: pytest.TestReport) -> ReportRow | None:
-        """The case's row after a test; an error where its fixtures failed, nothing where it was not measured."""
+        """The case's row after a test; an error where its fixtures failed, nothing where it was not
+        measured.
+        """
         if report.when == "setup" and report.failed:
             from ..judging.report_rows import failed_row
 
@@ -370,7 +446,9 @@ class Session:
         if row is not None and self._worker_output is None:
             from ..report.row import worse
 
-            self._rows[row["id"]] = worse(self._rows[row["id"]], row) if row["id"] in self._rows else row
+            self._rows[row["id"]] = (
+                worse(self._rows[row["id"]], row) if row["id"] in self._rows else row
+            )
 
     def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:
         if self._suite is None or op not in ("==", "!="):
@@ -398,7 +476,9 @@ class Session:
         self._interrupted = True
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, object, object]:
         self._finish(session, exitstatus)
         if self._comparisons.unseen and session.exitstatus == pytest.ExitCode.OK:
             cases = ", ".join(sorted(self._comparisons.unseen))
@@ -420,9 +500,15 @@ class Session:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
             return
         self._files |= files
-        if self._interrupted or exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR):
+        if self._interrupted or exitstatus in (
+            pytest.ExitCode.INTERRUPTED,
+            pytest.ExitCode.INTERNAL_ERROR,
+        ):
             if self._files:
-                self._notes.append(f"interrupted: none of {len(self._files)} baseline files was written; run again to the end")
+                self._notes.append(
+                    f"interrupted: none of {len(self._files)} baseline files was written; run "
+                    "again to the end"
+                )
             return
         try:
             self._write()
@@ -440,12 +526,18 @@ class Session:
     def _reports(self) -> Mapping[Path, str | bytes]:
         if not self._rows:
             if self.settings.reports:
-                self._notes.append("no case was measured, so no report was written; select a test that uses specdec_run")
+                self._notes.append(
+                    "no case was measured, so no report was written; select a test that uses "
+                    "specdec_run"
+                )
             return {}
         from ..report import render
 
         language = self.settings.scalar("language", "en")
-        return {path: render(path.suffix, self._rows.values(), language) for path in self.settings.reports}
+        return {
+            path: render(path.suffix, self._rows.values(), language)
+            for path in self.settings.reports
+        }
 
     def _write_files(self, files: Mapping[Path, str] | Mapping[Path, str | bytes]) -> None:
         if files:
@@ -461,7 +553,10 @@ class Session:
             self._notes += ["stopped early: nothing was pruned; run again to the end"] * bool(prune)
         elif not prune:
             names = ", ".join(map(short, stale[:3])) + (", ..." if len(stale) > 3 else "")
-            self._notes.append(f"{len(stale)} stored files that no test asks for: {names}; delete with --specdec-prune")
+            self._notes.append(
+                f"{len(stale)} stored files that no test asks for: {names}; delete with "
+                "--specdec-prune"
+            )
         else:
             from ..baselines.store import delete_all
 
@@ -481,7 +576,9 @@ class Session:
         terminalreporter.section("speculative decoding")
         wide = self._config.option.verbose > 0
         for line in (*tables(self._rows.values(), wide=wide), *bars(self._rows.values())):
-            colour = next((colour for word, colour in _COLOURS.items() if line.endswith(word)), None)
+            colour = next(
+                (colour for word, colour in _COLOURS.items() if line.endswith(word)), None
+            )
             terminalreporter.write_line(line, **({colour: True} if colour else {}))
         for note in self._notes:
             terminalreporter.write_line(printable(note))
@@ -489,7 +586,9 @@ class Session:
 
 def _cases_of(items: Iterable[pytest.Item]) -> list[Case]:
     """The case of every test that has one."""
-    found = (item.callspec.params.get("specdec_case") for item in items if hasattr(item, "callspec"))
+    found = (
+        item.callspec.params.get("specdec_case") for item in items if hasattr(item, "callspec")
+    )
     return [case for case in found if case is not None]
 
 
@@ -499,8 +598,21 @@ _WITHOUT_ENGINE = ("specdec_case", "specdec_verifier")
 
 def _needs_engine(item: pytest.Item) -> bool:
     """Whether a test asks for the session's engine, and no mark may skip it."""
-    names = [name for name in getattr(item, "fixturenames", ()) if name.startswith("specdec_") and name not in _WITHOUT_ENGINE]
-    return bool(names and _cases_of([item])) and not any(map(item.get_closest_marker, ("skip", "skipif")))
+    names = [
+        name
+        for name in getattr(item, "fixturenames", ())
+        if name.startswith("specdec_") and name not in _WITHOUT_ENGINE
+    ]
+    return bool(names and _cases_of([item])) and not any(
+        map(item.get_closest_marker, ("skip", "skipif"))
+    )
 
 
-_COLOURS = {"regressed": "red", "error": "red", "inconclusive": "yellow", "improved": "green", "new": "cyan", "updated": "cyan"}
+_COLOURS = {
+    "regressed": "red",
+    "error": "red",
+    "inconclusive": "yellow",
+    "improved": "green",
+    "new": "cyan",
+    "updated": "cyan",
+}

@@ -14,8 +14,8 @@ from ..common.errors import RequestError
 def imported(path: str, root: Path, option: str, takes: str) -> Callable[..., Any]:
     """What `module:function` names, a module of the root folder or an installed one.
 
-    `option` and `takes` are for the message: whose value it is and what the function is called with. Raises RequestError
-    where there is no such function.
+    `option` and `takes` are for the message: whose value it is and what the function is called
+    with. Raises RequestError where there is no such function.
     """
     module, _, name = path.partition(":")
     if str(root) not in sys.path:
@@ -23,7 +23,9 @@ def imported(path: str, root: Path, option: str, takes: str) -> Callable[..., An
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as problem:
-        raise RequestError(f"--specdec-{option}={path}: {problem}; name module:function as Python imports it") from None
+        raise RequestError(
+            f"--specdec-{option}={path}: {problem}; name module:function as Python imports it"
+        ) from None
     if not callable(found):
         raise RequestError(f"--specdec-{option}={path} is no function; name one of {takes}")
     function: Callable[..., Any] = found

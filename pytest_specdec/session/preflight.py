@@ -1,4 +1,6 @@
-"""All that can be refused before a model is loaded, so that a mistake costs seconds and reads as one."""
+"""All that can be refused before a model is loaded, so that a mistake costs seconds and reads as
+one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ from pathlib import Path
 from ..baselines.store import BaselineStore
 from ..cases.case import MEASURE, REPLAYING, SERVED, TRACE, Case, TextKey
 from ..cases.prompts import read_prompts
-from ..checkpoints.checkpoint import Checkpoint, case_checkpoint, check_chat_template, check_not_itself, check_pair
+from ..checkpoints.checkpoint import (
+    Checkpoint,
+    case_checkpoint,
+    check_chat_template,
+    check_not_itself,
+    check_pair,
+)
 from ..common.errors import EXTRAS, BaselineError, RequestError, naming_extras
 from ..gate.permutation import can_resolve, too_few
 from ..speedup.cost_profile import CostProfile
@@ -23,7 +31,8 @@ _IN_PROCESS = ("replay", "decode")
 def check(cases: Iterable[Case], store: BaselineStore) -> None:
     """Refuse cases whose checkpoints, prompts, costs or baselines cannot be used.
 
-    Raises RequestError, CostError or BaselineError. Models on the hub are checked when they are loaded.
+    Raises RequestError, CostError or BaselineError. Models on the hub are checked when they are
+    loaded.
     """
     cases = tuple(cases)
     for case in cases:
@@ -31,7 +40,9 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
         if target is not None and (case.uses_own_heads or drafter is not None):
             check_pair(target, drafter, case.depth)
         store.record(case)
-    for target_name, drafter_name in dict.fromkeys((case.target, case.draft_model) for case in cases):
+    for target_name, drafter_name in dict.fromkeys(
+        (case.target, case.draft_model) for case in cases
+    ):
         _check_not_itself(target_name, drafter_name)
     for key in dict.fromkeys(case.texts for case in cases):
         _check_prompts(key, [case for case in cases if case.texts == key])
@@ -50,7 +61,9 @@ def check_trace(engine: str, url: str | None) -> None:
 
 
 def check_installed(engine: str) -> None:
-    """Refuse an engine of ours where what it imports is not installed. Imports nothing. Raises MissingExtraError."""
+    """Refuse an engine of ours where what it imports is not installed. Imports nothing. Raises
+    MissingExtraError.
+    """
     if engine not in _IN_PROCESS:
         return
     with naming_extras():
@@ -63,19 +76,27 @@ def check_alone(cases: Iterable[Case], *, worker: bool) -> None:
     """Refuse to time rounds beside other workers. Raises RequestError."""
     if worker and any(case.costs == MEASURE for case in cases):
         raise RequestError(
-            "--specdec-costs=measure beside other workers times them, too; run without -n, or name a file of costs"
+            "--specdec-costs=measure beside other workers times them, too; run without -n, or name "
+            "a file of costs"
         )
 
 
 def check_prompts_suffice(cases: Iterable[Case], *, level: float, accumulate: bool) -> None:
-    """Refuse sampled gates with too few prompts to ever fail. Replayed ones are exact while the target stays the same.
+    """Refuse sampled gates with too few prompts to ever fail. Replayed ones are exact while the
+    target stays the same.
 
     Raises RequestError naming the number needed.
     """
-    for key in {case.texts for case in cases if case.temperature > 0 and (accumulate or case.engine not in REPLAYING)}:
+    for key in {
+        case.texts
+        for case in cases
+        if case.temperature > 0 and (accumulate or case.engine not in REPLAYING)
+    }:
         prompts = len(read_prompts(key.prompts, key.prompt_limit))
         if not can_resolve(prompts, level):
-            raise RequestError(f"{key.prompts}: {too_few(prompts, level, f'a gate at level {level:.2g}')}")
+            raise RequestError(
+                f"{key.prompts}: {too_few(prompts, level, f'a gate at level {level:.2g}')}"
+            )
 
 
 def check_distinct(cases: Iterable[Case]) -> None:
@@ -101,7 +122,8 @@ def _check_not_itself(target: str, drafter: str | None) -> None:
         check_not_itself(ours, theirs)
     elif target == drafter != SERVED:
         raise RequestError(
-            f"target and drafter are both {target}, and what a model drafts for itself is always accepted; name a smaller "
+            f"target and drafter are both {target}, and what a model drafts for itself is always "
+            "accepted; name a smaller "
             "draft model, mtp or prompt-lookup"
         )
 
@@ -109,34 +131,55 @@ def _check_not_itself(target: str, drafter: str | None) -> None:
 def _check_texts(store: BaselineStore, key: TextKey) -> None:
     """Refuse stored texts with tokens that their own target does not have."""
     texts, target = store.texts(key), _local(key.target)
-    if texts is None or target is None or target.vocabulary is None or texts.tokenizer != target.tokenizer_fingerprint:
+    if (
+        texts is None
+        or target is None
+        or target.vocabulary is None
+        or texts.tokenizer != target.tokenizer_fingerprint
+    ):
         return
     for prompt, ids in texts.texts.items():
         if ids and not 0 <= min(ids) <= max(ids) < target.vocabulary:
             wrong = min(ids) if min(ids) < 0 else max(ids)
             raise BaselineError(
-                f"baseline {store.texts_path(key)}: prompt {prompt} has the token {wrong} and {target.folder} knows "
-                f"{target.vocabulary} tokens; restore it from version control, or delete it and run with --specdec-update=new"
+                f"baseline {store.texts_path(key)}: prompt {prompt} has the token {wrong} and "
+                f"{target.folder} knows "
+                f"{target.vocabulary} tokens; restore it from version control, or delete it and "
+                "run with --specdec-update=new"
             )
 
 
 def _check_prompts(key: TextKey, cases: list[Case]) -> None:
-    """Messages need a chat template; each prompt and its new tokens must fit the context of every model that reads them."""
+    """Messages need a chat template; each prompt and its new tokens must fit the context of every
+    model that reads them.
+    """
     prompts = read_prompts(key.prompts, key.prompt_limit)
     target = _local(key.target)
     in_process = any(case.engine in _IN_PROCESS for case in cases)
     if target is not None and in_process and any(prompt.messages for prompt in prompts):
         check_chat_template(target.folder)
     models = [target, *(_local(case.draft_model) for case in cases)]
-    narrow = [(model.context, model.folder) for model in models if model is not None and model.context is not None]
-    if not narrow or target is None or not (tokenizer := target.folder / "tokenizer.json").is_file():
+    narrow = [
+        (model.context, model.folder)
+        for model in models
+        if model is not None and model.context is not None
+    ]
+    if (
+        not narrow
+        or target is None
+        or not (tokenizer := target.folder / "tokenizer.json").is_file()
+    ):
         return
     context, folder = min(narrow)
-    for text, length in _token_counts(tokenizer, tuple(prompt.text for prompt in prompts if prompt.text)).items():
+    for text, length in _token_counts(
+        tokenizer, tuple(prompt.text for prompt in prompts if prompt.text)
+    ).items():
         if length + key.new_tokens > context:
             raise RequestError(
-                f"{key.prompts}: prompt {text[:40]!r} has {length} tokens; with {key.new_tokens} new ones it is longer "
-                f"than the context of {folder} ({context}); shorten it or lower --specdec-new-tokens"
+                f"{key.prompts}: prompt {text[:40]!r} has {length} tokens; with {key.new_tokens} "
+                "new ones it is longer "
+                f"than the context of {folder} ({context}); shorten it or lower "
+                "--specdec-new-tokens"
             )
 
 
@@ -151,4 +194,6 @@ def _token_counts(tokenizer: Path, texts: tuple[str, ...]) -> dict[str, int]:
         return {text: len(encode(text).ids) for text in texts}
     except Exception as error:  # tokenizers raises nothing narrower
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise RequestError(f"{tokenizer} cannot be used ({reason}); save the tokenizer again") from None
+        raise RequestError(
+            f"{tokenizer} cannot be used ({reason}); save the tokenizer again"
+        ) from None

@@ -1,4 +1,6 @@
-"""The command line of this session once more, with --specdec-update: what a failure tells a reader to run."""
+"""The command line of this session once more, with --specdec-update: what a failure tells a reader
+to run.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +10,36 @@ from collections.abc import Iterable, Sequence
 from ..common.printable import redacted_url
 from ..config.options import OPTIONS
 
-_LEFT_OUT = ("--specdec-update", "--specdec-prompts", "--specdec-accumulate", "--specdec-prune", "--specdec-report")
+_LEFT_OUT = (
+    "--specdec-update",
+    "--specdec-prompts",
+    "--specdec-accumulate",
+    "--specdec-prune",
+    "--specdec-report",
+)
 """Our options that decide nothing of what a baseline holds, or would store a part of it."""
 _URLS = ("--specdec-url", "--specdec-draft-url")
 _FLAGS = {option.flag for option in OPTIONS if option.action == "store_true"}
-_SELECTING = ("-k", "-m", "-c", "-o", "-p", "--config-file", "--override-ini", "--rootdir", "--deselect", "--ignore")
+_SELECTING = (
+    "-k",
+    "-m",
+    "-c",
+    "-o",
+    "-p",
+    "--config-file",
+    "--override-ini",
+    "--rootdir",
+    "--deselect",
+    "--ignore",
+)
 """pytest's own options that decide which tests run, and with which settings; each takes a value."""
 
 
 def update_command(given: Iterable[str], paths: Sequence[str], which: str) -> str:
     """`pytest ... --specdec-update=which` from the words of a command line.
 
-    `paths` are the words that pytest took as files and node ids. Reports, verbosity and other plugins' options are
-    left out: they have no part in what is measured.
+    `paths` are the words that pytest took as files and node ids. Reports, verbosity and other
+    plugins' options are left out: they have no part in what is measured.
     """
     kept: list[str] = []
     words = iter(map(str, given))
@@ -32,7 +51,11 @@ def update_command(given: Iterable[str], paths: Sequence[str], which: str) -> st
             continue
         value = [] if equals or name in _FLAGS or _glued(word) else [next(words, "")]
         if name in _URLS:
-            kept += [f"{name}={redacted_url(given_here)}"] if equals else [name, *map(redacted_url, value)]
+            kept += (
+                [f"{name}={redacted_url(given_here)}"]
+                if equals
+                else [name, *map(redacted_url, value)]
+            )
         elif name not in _LEFT_OUT:
             kept += [word, *value]
     return shlex.join(["pytest", *kept, f"--specdec-update={which}"])

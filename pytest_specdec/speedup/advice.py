@@ -1,4 +1,6 @@
-"""What stored baselines come to under a cost profile: every step's gain, the best k and depth, overall and by category."""
+"""What stored baselines come to under a cost profile: every step's gain, the best k and depth,
+overall and by category.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class Advice:
     steps: Mapping[int, tuple[Step, ...]]
     """By depth, k growing."""
     needs: Mapping[Cell, float]
-    """The conditional acceptance at which one more token would leave the speed-up as it is; above 1 where it never pays."""
+    """The conditional acceptance at which one more token would leave the speed-up as it is; above 1
+    where it never pays.
+    """
     has: Mapping[Cell, float]
     """The conditional acceptance that one more token has; only where a larger k was measured."""
     best: Cell
@@ -34,8 +38,10 @@ class Advice:
     categories: Mapping[str, tuple[Cell, float, float]]
     """By prompt category: its own best cell, the speed-up there, and at the overall best."""
     whole_requests: bool
-    """Whether lengths are those of whole requests, the same tokens for every k. Else they are acceptance lengths, of which each k
-    counts the rounds that leave it room, so that a larger k looks better than it is."""
+    """Whether lengths are those of whole requests, the same tokens for every k. Else they are
+    acceptance lengths, of which each k counts the rounds that leave it room, so that a larger k
+    looks better than it is.
+    """
 
     @property
     def drafting_pays(self) -> bool:
@@ -44,7 +50,9 @@ class Advice:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the best cell's speed-up; None where the counts have no standard error."""
+        """The 95 % interval of the best cell's speed-up; None where the counts have no standard
+        error.
+        """
         k, depth = self.best
         return next(step.interval for step in self.steps[depth] if step.k == k)
 
@@ -53,10 +61,18 @@ class Advice:
         return _speedups(self.steps)
 
 
-def advise(counts: Mapping[Cell, Counts], costs: CostProfile, *, own_heads: bool = False, lookup: bool = False) -> Advice:
+def advise(
+    counts: Mapping[Cell, Counts],
+    costs: CostProfile,
+    *,
+    own_heads: bool = False,
+    lookup: bool = False,
+) -> Advice:
     """What to draft, by the lengths of whole requests where every cell has them.
 
-    Raises ValueError for no counts or a profile without `target_ms`, CostError for one that does not cover them."""
+    Raises ValueError for no counts or a profile without `target_ms`, CostError for one that does
+    not cover them.
+    """
     whole = all(map(math.isfinite, (one.request_length for one in counts.values())))
     table = functools.partial(_table, costs=costs, own_heads=own_heads, lookup=lookup, whole=whole)
     round_ms = functools.partial(costs.round_ms, own_heads=own_heads, lookup=lookup)
@@ -68,10 +84,17 @@ def advise(counts: Mapping[Cell, Counts], costs: CostProfile, *, own_heads: bool
             times = {"round_ms": round_ms(k, depth), "next_round_ms": round_ms(k + 1, depth)}
             needs[k, depth] = break_even(one.acceptance_length, float(one.survival[-1]), **times)
         deeper = min((own for own, its in counts if its == depth and own > k), default=None)
-        if deeper is not None and math.isfinite(acceptance := float(counts[deeper, depth].conditional[k])):
+        if deeper is not None and math.isfinite(
+            acceptance := float(counts[deeper, depth].conditional[k])
+        ):
             has[k, depth] = acceptance
     return Advice(
-        steps=steps, needs=needs, has=has, best=best, categories=dict(_categories(counts, table, best)), whole_requests=whole
+        steps=steps,
+        needs=needs,
+        has=has,
+        best=best,
+        categories=dict(_categories(counts, table, best)),
+        whole_requests=whole,
     )
 
 
@@ -79,23 +102,33 @@ def _table(own: Mapping[int, Counts], *, whole: bool, **options: Any) -> tuple[S
     """The steps of one depth from its counts by k."""
     lengths = {k: one.request_length if whole else one.acceptance_length for k, one in own.items()}
     errors = {k: one.request_error if whole else one.standard_error for k, one in own.items()}
-    return speedup_table(lengths, errors=errors if all(map(math.isfinite, errors.values())) else None, **options)
+    return speedup_table(
+        lengths, errors=errors if all(map(math.isfinite, errors.values())) else None, **options
+    )
 
 
 def _steps(counts: Mapping[Cell, Counts], table: _Table) -> dict[int, tuple[Step, ...]]:
     if not counts:
         raise ValueError("no counts to advise on; pass {(k, depth): counts}")
     found = {}
-    for depth, cells in itertools.groupby(sorted(counts, key=lambda cell: (cell[1], cell[0])), key=lambda cell: cell[1]):
+    for depth, cells in itertools.groupby(
+        sorted(counts, key=lambda cell: (cell[1], cell[0])), key=lambda cell: cell[1]
+    ):
         found[depth] = table({k: counts[k, depth] for k, _ in cells}, depth=depth)
     return found
 
 
-def _categories(counts: Mapping[Cell, Counts], table: _Table, best: Cell) -> Iterator[tuple[str, tuple[Cell, float, float]]]:
+def _categories(
+    counts: Mapping[Cell, Counts], table: _Table, best: Cell
+) -> Iterator[tuple[str, tuple[Cell, float, float]]]:
     """Of the categories with rounds in every cell."""
     parts = {cell: one.by_category() for cell, one in counts.items()}
     for name in next(iter(parts.values())):
-        own = {cell: part[name] for cell, part in parts.items() if name in part and part[name].total_rounds > 0}
+        own = {
+            cell: part[name]
+            for cell, part in parts.items()
+            if name in part and part[name].total_rounds > 0
+        }
         if len(own) == len(parts):
             speedups = _speedups(_steps(own, table))
             cell = _best(speedups)

@@ -1,6 +1,7 @@
 """Cost profiles from what pytest-benchmark saved. Plain Python.
 
-A benchmark counts where its `extra_info["specdec"]` says what it timed, as `SteadyRounds.describe` does.
+A benchmark counts where its `extra_info["specdec"]` says what it timed, as `SteadyRounds.describe`
+does.
 """
 
 from __future__ import annotations
@@ -21,23 +22,32 @@ _HINT = "save one with: pytest --benchmark-json=FILE, of tests that use specdec_
 def profile_from_benchmark(path: str | Path) -> CostProfile:
     """The median times of a file of pytest-benchmark's.
 
-    Raises CostError for a file that cannot be read, holds no times of rounds, times one part twice, or mixes machines or
-    batch sizes.
+    Raises CostError for a file that cannot be read, holds no times of rounds, times one part twice,
+    or mixes machines or batch sizes.
     """
     found = list(_parts(Path(path)))
     settings = {(part["machine"], part["software"], part["batch_size"]) for part, _ in found}
     if len(settings) != 1:
-        told = "; ".join(f"{machine}, {software}, batch {batch}" for machine, software, batch in sorted(settings))
+        told = "; ".join(
+            f"{machine}, {software}, batch {batch}" for machine, software, batch in sorted(settings)
+        )
         told = told or "no times of rounds"
-        raise CostError(f"{path} must hold the rounds of one machine and batch size, but has {told}; {_HINT}")
+        raise CostError(
+            f"{path} must hold the rounds of one machine and batch size, but has {told}; {_HINT}"
+        )
     ((machine, software, batch_size),) = settings
     tables: dict[str, dict[int, dict[int, float]]] = {name: {} for name in _PARTS}
     for part, stats in found:
         row = tables[part["part"]].setdefault(part["depth"], {})
         if part["k"] in row:
-            raise CostError(f"{path} times {part['part']} at k = {part['k']}, depth {part['depth']} twice; save each once")
+            raise CostError(
+                f"{path} times {part['part']} at k = {part['k']}, depth {part['depth']} twice; "
+                "save each once"
+            )
         row[part["k"]] = round(stats["median"] * 1e3, 4)
-    spread = max(stats["iqr"] / stats["median"] if stats["median"] > 0 else 0.0 for _, stats in found)
+    spread = max(
+        stats["iqr"] / stats["median"] if stats["median"] > 0 else 0.0 for _, stats in found
+    )
     return CostProfile(
         verify=tables["verify"].get(0, {}),
         draft=tables["draft"],
@@ -63,7 +73,10 @@ def _parts(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
                     raise ValueError(f"{part['part']!r} is no part of a round")
                 numbers = {name: int(part[name]) for name in ("k", "depth", "batch_size")}
                 yield (
-                    {**numbers, **{name: str(part[name]) for name in ("part", "machine", "software")}},
+                    {
+                        **numbers,
+                        **{name: str(part[name]) for name in ("part", "machine", "software")},
+                    },
                     {**stats, "rounds": int(stats["rounds"])},
                 )
     except OSError as error:

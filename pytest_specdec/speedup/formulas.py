@@ -1,4 +1,6 @@
-"""Theoretical speed-up from acceptance and costs. Plain Python: needs neither torch, numpy nor pytest."""
+"""Theoretical speed-up from acceptance and costs. Plain Python: needs neither torch, numpy nor
+pytest.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +10,29 @@ from .cost_profile import CostProfile
 
 
 def acceptance_length(conditional: Iterable[float]) -> float:
-    """Expected tokens per round, 1 + p1 + p1 p2 + ..., from the conditional acceptance of each step of one context.
+    """Expected tokens per round, 1 + p1 + p1 p2 + ..., from the conditional acceptance of each step
+    of one context.
 
-    For a measured average over many prompts use `Counts.acceptance_length`: a product of means is not the mean
-    of products. Raises ValueError for a value outside 0..1.
+    For a measured average over many prompts use `Counts.acceptance_length`: a product of means is
+    not the mean of products. Raises ValueError for a value outside 0..1.
     """
     length, survival = 1.0, 1.0
     for probability in conditional:
         if not 0.0 <= probability <= 1.0:
-            raise ValueError(f"conditional acceptance {probability!r} is no probability; pass fractions, 0.8 for 80 %")
+            raise ValueError(
+                f"conditional acceptance {probability!r} is no probability; pass fractions, 0.8 "
+                "for 80 %"
+            )
         survival *= probability
         length += survival
     return length
 
 
-def theoretical_speedup(acceptance_length: float, *, target_ms: float, verify_ms: float, draft_ms: float) -> float:
-    """Throughput with drafts over throughput without: length * target / (verify + draft), times in milliseconds.
+def theoretical_speedup(
+    acceptance_length: float, *, target_ms: float, verify_ms: float, draft_ms: float
+) -> float:
+    """Throughput with drafts over throughput without: length * target / (verify + draft), times in
+    milliseconds.
 
     Raises ValueError when a time is negative or the round takes none.
     """
@@ -32,18 +41,31 @@ def theoretical_speedup(acceptance_length: float, *, target_ms: float, verify_ms
     return acceptance_length * target_ms / (verify_ms + draft_ms)
 
 
-def best_k(lengths: Mapping[int, float], costs: CostProfile, *, depth: int = 0, own_heads: bool = False) -> int:
-    """The k that emits most tokens per millisecond, given the acceptance length at each k; the smaller k on a tie.
+def best_k(
+    lengths: Mapping[int, float], costs: CostProfile, *, depth: int = 0, own_heads: bool = False
+) -> int:
+    """The k that emits most tokens per millisecond, given the acceptance length at each k; the
+    smaller k on a tie.
 
     Raises ValueError for no lengths and CostError for a k or depth that the profile does not cover.
     """
     if not lengths:
         raise ValueError("no acceptance length to choose from; pass {k: acceptance length}")
-    return max(sorted(lengths), key=lambda k: lengths[k] / costs.round_ms(k, depth, own_heads=own_heads))
+    return max(
+        sorted(lengths), key=lambda k: lengths[k] / costs.round_ms(k, depth, own_heads=own_heads)
+    )
 
 
-def best_depth(lengths: Mapping[tuple[int, int], float], costs: CostProfile, *, own_heads: bool = False) -> tuple[int, int]:
-    """The (k, depth) that emits most tokens per millisecond, given the acceptance length at each."""
+def best_depth(
+    lengths: Mapping[tuple[int, int], float], costs: CostProfile, *, own_heads: bool = False
+) -> tuple[int, int]:
+    """The (k, depth) that emits most tokens per millisecond, given the acceptance length at
+    each.
+    """
     if not lengths:
-        raise ValueError("no acceptance length to choose from; pass {(k, depth): acceptance length}")
-    return max(sorted(lengths), key=lambda cell: lengths[cell] / costs.round_ms(*cell, own_heads=own_heads))
+        raise ValueError(
+            "no acceptance length to choose from; pass {(k, depth): acceptance length}"
+        )
+    return max(
+        sorted(lengths), key=lambda cell: lengths[cell] / costs.round_ms(*cell, own_heads=own_heads)
+    )

@@ -1,8 +1,10 @@
-"""How deep to draft, round by round: what fixed and dynamic policies gain, exactly, from the replay's field.
+"""How deep to draft, round by round: what fixed and dynamic policies gain, exactly, from the
+replay's field.
 
-A policy decides in every round how many tokens to draft. Given the texts, rounds are a renewal process under any
-policy that sees only what has been emitted and drafted, so one walk over the positions gives its expected number of
-rounds with each number of drafts and of accepted tokens. Numpy only.
+A policy decides in every round how many tokens to draft. Given the texts, rounds are a renewal
+process under any policy that sees only what has been emitted and drafted, so one walk over the
+positions gives its expected number of rounds with each number of drafts and of accepted tokens.
+Numpy only.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from .table import positive_interval
 _TEXTS = 128
 
 RoundMs = Callable[[int], float]
-"""Milliseconds of a round by the number of tokens that it drafts; with none it is the target's step."""
+"""Milliseconds of a round by the number of tokens that it drafts; with none it is the target's
+step.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +52,11 @@ class Drafting:
 
     def milliseconds(self, round_ms: RoundMs) -> float:
         """Of all rounds."""
-        return math.fsum(count * round_ms(drafted) for drafted, count in enumerate(self.rounds.tolist()) if count > 0)
+        return math.fsum(
+            count * round_ms(drafted)
+            for drafted, count in enumerate(self.rounds.tolist())
+            if count > 0
+        )
 
     def speedup(self, round_ms: RoundMs) -> float:
         """Tokens per time over those of the target's steps alone."""
@@ -61,7 +69,12 @@ class Drafting:
 
     def round_times(self, round_ms: RoundMs) -> Array:
         """(k + 1,): milliseconds of all rounds that drafted 0..k tokens."""
-        return np.array([count * round_ms(drafted) if count > 0 else 0.0 for drafted, count in enumerate(self.rounds.tolist())])
+        return np.array(
+            [
+                count * round_ms(drafted) if count > 0 else 0.0
+                for drafted, count in enumerate(self.rounds.tolist())
+            ]
+        )
 
     def __add__(self, other: Drafting) -> Drafting:
         return Drafting(self.rounds + other.rounds, self.accepted + other.accepted)
@@ -74,24 +87,31 @@ class Confidences:
     accepted: Array
     """(texts, longest): of each text's own token."""
     rejected: Array
-    """(texts, longest, k): of a draft rejected at each position, and of those that the model would draft behind it."""
+    """(texts, longest, k): of a draft rejected at each position, and of those that the model would
+    draft behind it.
+    """
 
     def select(self, rows: slice) -> Confidences:
         """Those of some texts."""
         return Confidences(self.accepted[rows], self.rejected[rows])
 
 
-def times(costs: CostProfile, depth: int = 0, *, own_heads: bool = False, lookup: bool = False) -> RoundMs:
+def times(
+    costs: CostProfile, depth: int = 0, *, own_heads: bool = False, lookup: bool = False
+) -> RoundMs:
     """A round's milliseconds by what it drafts. Raises ValueError without `target_ms`."""
     target_ms = costs.target_ms
     if target_ms is None:
         raise ValueError("a speed-up needs the profile's target_ms; measure a profile that has it")
 
-    return lambda drafted: costs.round_ms(drafted, depth, own_heads=own_heads, lookup=lookup) if drafted else target_ms
+    return lambda drafted: (
+        costs.round_ms(drafted, depth, own_heads=own_heads, lookup=lookup) if drafted else target_ms
+    )
 
 
 def fixed(field: AcceptanceField, k: int, most: int) -> Drafting:
-    """Always k tokens. As for every policy here, all tokens of the texts after the first new ones, so that all compare.
+    """Always k tokens. As for every policy here, all tokens of the texts after the first new ones,
+    so that all compare.
 
     Near a text's end no policy drafts more than is left to emit.
     """
@@ -105,7 +125,9 @@ def fixed(field: AcceptanceField, k: int, most: int) -> Drafting:
 
 
 def oracle(field: AcceptanceField, most: int) -> Drafting:
-    """Up to `most` tokens, stopping right before the first that will be rejected: no policy does better."""
+    """Up to `most` tokens, stopping right before the first that will be rejected: no policy does
+    better.
+    """
 
     def part(rows: slice) -> Drafting:
         own = field.select(rows)
@@ -115,17 +137,29 @@ def oracle(field: AcceptanceField, most: int) -> Drafting:
     return _summed(field, part)
 
 
-def confident(field: AcceptanceField, confidences: Confidences, threshold: float, most: int) -> Drafting:
-    """Stop behind the first draft that the drafter found less likely than `threshold`, as transformers does.
+def confident(
+    field: AcceptanceField, confidences: Confidences, threshold: float, most: int
+) -> Drafting:
+    """Stop behind the first draft that the drafter found less likely than `threshold`, as
+    transformers does.
 
-    Raises ValueError for the field of anything but a draft model without MTP heads under a rule that judges token by token.
+    Raises ValueError for the field of anything but a draft model without MTP heads under a rule
+    that judges token by token.
     """
     if field.accept.shape[1] != 1 or field.joint or field.available is not None:
-        raise ValueError("a confidence stops draft models without MTP heads, token by token; pass the field of such a one")
-    return _summed(field, lambda rows: _confident(field.select(rows), confidences.select(rows), threshold, most))
+        raise ValueError(
+            "a confidence stops draft models without MTP heads, token by token; pass the field of "
+            "such a one"
+        )
+    return _summed(
+        field,
+        lambda rows: _confident(field.select(rows), confidences.select(rows), threshold, most),
+    )
 
 
-def _confident(field: AcceptanceField, confidences: Confidences, threshold: float, most: int) -> Drafting:
+def _confident(
+    field: AcceptanceField, confidences: Confidences, threshold: float, most: int
+) -> Drafting:
     room = _proposed(field, most)
     kept = np.minimum(_leading(_ahead(confidences.accepted, most) >= threshold, most), room)
     survival = field.survival(kept, most)
@@ -135,15 +169,20 @@ def _confident(field: AcceptanceField, confidences: Confidences, threshold: floa
     rows, starts = np.indices(kept.shape)
     np.add.at(drafted, (rows, starts, kept), np.take_along_axis(ends, kept[..., None], 2)[..., 0])
     for step in range(most):
-        # The draft at this step is rejected; the drafter goes on behind it until it has doubts or reaches its limit.
+        # The draft at this step is rejected; the drafter goes on behind it until it has doubts or
+        # reaches its limit.
         rejected = np.where(step < kept, ends[..., step], 0.0)
         position = np.minimum(starts + step, kept.shape[1] - 1)
-        np.add.at(drafted, (rows, starts, np.minimum(step + wasted[rows, position], room)), rejected)
+        np.add.at(
+            drafted, (rows, starts, np.minimum(step + wasted[rows, position], room)), rejected
+        )
     return _expected(field, most, survival, drafted)
 
 
 def scheduled(field: AcceptanceField, first: int, most: int) -> Drafting:
-    """transformers' heuristic schedule: two tokens more after a round that accepted all, one fewer after any other."""
+    """transformers' heuristic schedule: two tokens more after a round that accepted all, one fewer
+    after any other.
+    """
     return _summed(field, lambda rows: _scheduled(field.select(rows), first, most))
 
 
@@ -176,14 +215,18 @@ def fastest(draftings: Mapping[Key, Drafting], round_ms: RoundMs) -> Key:
     return max(draftings, key=lambda key: draftings[key].speedup(round_ms))
 
 
-def best_fixed(field: AcceptanceField, round_ms: RoundMs, ks: Iterable[int], most: int) -> tuple[int, Drafting]:
+def best_fixed(
+    field: AcceptanceField, round_ms: RoundMs, ks: Iterable[int], most: int
+) -> tuple[int, Drafting]:
     """The fastest fixed k, and what it drafts; 0 where plain decoding is."""
     draftings = {k: fixed(field, k, most) for k in sorted({0, *ks})}
     k = fastest(draftings, round_ms)
     return k, draftings[k]
 
 
-def per_category(field: AcceptanceField, round_ms: RoundMs, ks: Iterable[int], most: int) -> tuple[dict[str, int], Drafting]:
+def per_category(
+    field: AcceptanceField, round_ms: RoundMs, ks: Iterable[int], most: int
+) -> tuple[dict[str, int], Drafting]:
     """The fastest fixed k of each prompt category, and what all of them draft."""
     ks = tuple(ks)
     chosen: dict[str, int] = {}
@@ -204,17 +247,26 @@ class Gain:
     """95 % interval."""
 
 
-def gain(policy: Sequence[Drafting], other: Sequence[Drafting], round_ms: RoundMs, timing_error: float = 0.0) -> Gain:
+def gain(
+    policy: Sequence[Drafting],
+    other: Sequence[Drafting],
+    round_ms: RoundMs,
+    timing_error: float = 0.0,
+) -> Gain:
     """The gain of a policy over another one from what each drafts text by text; at least two texts.
 
-    The delta method on the logarithm, texts being independent. Each time of a round has the relative error
-    `timing_error` of its own, which weighs as much as the two policies differ in where their time goes.
+    The delta method on the logarithm, texts being independent. Each time of a round has the
+    relative error `timing_error` of its own, which weighs as much as the two policies differ in
+    where their time goes.
     """
     both = [functools.reduce(operator.add, draftings) for draftings in (policy, other)]
     influence = _influence(policy, round_ms) - _influence(other, round_ms)
     texts = len(influence)
     shares = [whole.round_times(round_ms) / whole.milliseconds(round_ms) for whole in both]
-    variance = texts / (texts - 1) * (influence**2).sum() + timing_error**2 * ((shares[0] - shares[1]) ** 2).sum()
+    variance = (
+        texts / (texts - 1) * (influence**2).sum()
+        + timing_error**2 * ((shares[0] - shares[1]) ** 2).sum()
+    )
     ratio = both[0].speedup(round_ms) / both[1].speedup(round_ms)
     return Gain(ratio, positive_interval(ratio, math.sqrt(variance)))
 
@@ -228,7 +280,9 @@ def _influence(draftings: Sequence[Drafting], round_ms: RoundMs) -> Array:
 
 
 def _summed(field: AcceptanceField, part: Callable[[slice], Drafting]) -> Drafting:
-    """Over all texts, a few at a time: distributions of every start and step are held for so many."""
+    """Over all texts, a few at a time: distributions of every start and step are held for so
+    many.
+    """
     together: Drafting | None = None
     for begin in range(0, max(len(field.prompts), 1), _TEXTS):
         own = part(slice(begin, begin + _TEXTS))
@@ -243,14 +297,20 @@ def _proposed(field: AcceptanceField, k: int) -> NDArray[np.int64]:
 
 
 def _expected(field: AcceptanceField, most: int, survival: Array, drafted: Array) -> Drafting:
-    """From the survival (texts, longest, most) and the distribution of drafted tokens (texts, longest, most + 1) at each start."""
+    """From the survival (texts, longest, most) and the distribution of drafted tokens (texts,
+    longest, most + 1) at each start.
+    """
     counted, _ = field.rounds_at(most, "whole")
     weight = visits(field, counted, accepted_distribution(survival))
-    return Drafting(np.einsum("nt,ntd->d", weight, drafted), float(np.einsum("nt,nti->", weight, survival)))
+    return Drafting(
+        np.einsum("nt,ntd->d", weight, drafted), float(np.einsum("nt,nti->", weight, survival))
+    )
 
 
 def _ahead(values: Array, steps: int) -> Array:
-    """(texts, longest, steps): the value at each position and the next ones; past the text the first ones, never counted."""
+    """(texts, longest, steps): the value at each position and the next ones; past the text the
+    first ones, never counted.
+    """
     return np.stack([np.roll(values, -step, axis=1) for step in range(steps)], axis=2)
 
 

@@ -34,7 +34,8 @@ _DYNAMIC = 3
 """Policies that decide anew without confidences."""
 HEADERS = ("policy", "drafted", "length", "speed-up", "of the oracle")
 NOTE = (
-    "drafted and length = tokens per round, over whole texts; speed-up over plain decoding, from the cost profile; "
+    "drafted and length = tokens per round, over whole texts; speed-up over plain decoding, from "
+    "the cost profile; "
     "of the oracle = its share"
 )
 
@@ -54,12 +55,19 @@ class PolicyRow:
     detail: str = ""
     """What it chose, where its name does not say it."""
     gain: Gain | None = None
-    """Over the best fixed k: of the fastest policy that decides anew but for the oracle, where there are two texts or more."""
+    """Over the best fixed k: of the fastest policy that decides anew but for the oracle, where
+    there are two texts or more.
+    """
 
     def cells(self) -> tuple[str, ...]:
         """A word for each header."""
         drafting = self.drafting
-        numbers = (f"{drafting.drafted:.2f}", f"{drafting.acceptance_length:.3f}", f"{self.speedup:.3f}x", f"{self.share:.1%}")
+        numbers = (
+            f"{drafting.drafted:.2f}",
+            f"{drafting.acceptance_length:.3f}",
+            f"{self.speedup:.3f}x",
+            f"{self.share:.1%}",
+        )
         return (self.name, *numbers)
 
 
@@ -74,12 +82,13 @@ def policy_table(
     confidences: Confidences | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> list[PolicyRow]:
-    """Plain decoding, every fixed k up to `most`, and what beats them: per category, by confidence, scheduled, oracle.
+    """Plain decoding, every fixed k up to `most`, and what beats them: per category, by confidence,
+    scheduled, oracle.
 
     `progress` is called as (what, policies done, policies in all).
 
-    Raises ValueError for a profile without `target_ms`, CostError for one that does not cover 1 to `most`, and
-    MeasurementError for texts without a round.
+    Raises ValueError for a profile without `target_ms`, CostError for one that does not cover 1 to
+    `most`, and MeasurementError for texts without a round.
     """
     round_ms = times(costs, depth, own_heads=own_heads, lookup=lookup)
     total = most + 1 + _DYNAMIC + (0 if confidences is None else len(THRESHOLDS))
@@ -88,7 +97,9 @@ def policy_table(
         each[k] = fixed(field, k, most)
         progress("policies", k + 1, total)
     if not each[most].rounds[most] > 0:
-        raise MeasurementError(f"no text is long enough for a round of k={most}; use longer texts or a smaller k")
+        raise MeasurementError(
+            f"no text is long enough for a round of k={most}; use longer texts or a smaller k"
+        )
     best_k = fastest(each, round_ms)
     named = list(_fixed(field, each, most, best_k))
     for one in _dynamic(field, round_ms, most, confidences):
@@ -96,7 +107,9 @@ def policy_table(
         progress("policies", len(named), total)
     rows = _rows(named, round_ms)
     best = max(range(most + 1, len(rows) - 1), key=lambda number: rows[number].speedup)
-    rows[best] = dataclasses.replace(rows[best], gain=_gain(field, named[best], named[best_k], round_ms, costs.relative_error))
+    rows[best] = dataclasses.replace(
+        rows[best], gain=_gain(field, named[best], named[best_k], round_ms, costs.relative_error)
+    )
     return rows
 
 
@@ -110,13 +123,21 @@ class _Named:
     detail: str = ""
 
 
-def _fixed(field: AcceptanceField, each: Mapping[int, Drafting], most: int, best: int) -> Iterator[_Named]:
+def _fixed(
+    field: AcceptanceField, each: Mapping[int, Drafting], most: int, best: int
+) -> Iterator[_Named]:
     for k, drafting in each.items():
         name = (f"k = {k}" if k else "plain decoding") + " (best fixed k)" * (k == best)
-        yield _Named(name, drafting, functools.partial(_part, field, functools.partial(fixed, k=k, most=most)))
+        yield _Named(
+            name,
+            drafting,
+            functools.partial(_part, field, functools.partial(fixed, k=k, most=most)),
+        )
 
 
-def _dynamic(field: AcceptanceField, round_ms: RoundMs, most: int, confidences: Confidences | None) -> Iterator[_Named]:
+def _dynamic(
+    field: AcceptanceField, round_ms: RoundMs, most: int, confidences: Confidences | None
+) -> Iterator[_Named]:
     """What decides anew; the oracle comes last."""
     chosen, drafting = per_category(field, round_ms, range(1, most + 1), most)
 
@@ -124,10 +145,18 @@ def _dynamic(field: AcceptanceField, round_ms: RoundMs, most: int, confidences: 
         own = field.select(rows)
         return functools.reduce(
             operator.add,
-            (fixed(own.select(np.array([row])), chosen[name], most) for row, name in enumerate(own.categories)),
+            (
+                fixed(own.select(np.array([row])), chosen[name], most)
+                for row, name in enumerate(own.categories)
+            ),
         )
 
-    yield _Named("k by category", drafting, categorical, ", ".join(f"{name} {k}" for name, k in chosen.items()))
+    yield _Named(
+        "k by category",
+        drafting,
+        categorical,
+        ", ".join(f"{name} {k}" for name, k in chosen.items()),
+    )
     schedule = functools.partial(scheduled, first=5, most=most)
     yield _whole(f"schedule of transformers, from {min(5, most)}", field, schedule)
     if confidences is not None:
@@ -135,16 +164,22 @@ def _dynamic(field: AcceptanceField, round_ms: RoundMs, most: int, confidences: 
     yield _whole("oracle", field, functools.partial(oracle, most=most))
 
 
-def _whole(name: str, field: AcceptanceField, policy: Callable[[AcceptanceField], Drafting]) -> _Named:
+def _whole(
+    name: str, field: AcceptanceField, policy: Callable[[AcceptanceField], Drafting]
+) -> _Named:
     """A policy that needs nothing but the field."""
     return _Named(name, policy(field), functools.partial(_part, field, policy))
 
 
-def _part(field: AcceptanceField, policy: Callable[[AcceptanceField], Drafting], rows: slice) -> Drafting:
+def _part(
+    field: AcceptanceField, policy: Callable[[AcceptanceField], Drafting], rows: slice
+) -> Drafting:
     return policy(field.select(rows))
 
 
-def _by_confidence(field: AcceptanceField, confidences: Confidences, round_ms: RoundMs, most: int) -> Iterator[_Named]:
+def _by_confidence(
+    field: AcceptanceField, confidences: Confidences, round_ms: RoundMs, most: int
+) -> Iterator[_Named]:
     curve = {threshold: confident(field, confidences, threshold, most) for threshold in THRESHOLDS}
     best = fastest(curve, round_ms)
 
@@ -152,7 +187,9 @@ def _by_confidence(field: AcceptanceField, confidences: Confidences, round_ms: R
         return confident(field.select(rows), confidences.select(rows), threshold, most)
 
     for threshold, drafting in curve.items():
-        marks = ["best"] * (threshold == best) + ["transformers' default"] * (threshold == TRANSFORMERS_THRESHOLD)
+        marks = ["best"] * (threshold == best) + ["transformers' default"] * (
+            threshold == TRANSFORMERS_THRESHOLD
+        )
         name = f"stop below {threshold:g}" + (f" ({', '.join(marks)})" if marks else "")
         yield _Named(name, drafting, functools.partial(part, threshold))
 
@@ -161,12 +198,20 @@ def _rows(named: Sequence[_Named], round_ms: RoundMs) -> list[PolicyRow]:
     """A row for each policy, the oracle last."""
     speedups = [one.drafting.speedup(round_ms) for one in named]
     return [
-        PolicyRow(name=one.name, drafting=one.drafting, speedup=speedup, share=speedup / speedups[-1], detail=one.detail)
+        PolicyRow(
+            name=one.name,
+            drafting=one.drafting,
+            speedup=speedup,
+            share=speedup / speedups[-1],
+            detail=one.detail,
+        )
         for one, speedup in zip(named, speedups, strict=True)
     ]
 
 
-def _gain(field: AcceptanceField, policy: _Named, plain: _Named, round_ms: RoundMs, timing_error: float) -> Gain | None:
+def _gain(
+    field: AcceptanceField, policy: _Named, plain: _Named, round_ms: RoundMs, timing_error: float
+) -> Gain | None:
     """The gain of a policy over a fixed k; None for a single text."""
     texts = [slice(text, text + 1) for text in range(len(field.prompts))]
     if len(texts) < 2:

@@ -36,8 +36,8 @@ class _Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 def profile_fields(data: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of `CostProfile` from parsed JSON.
 
-    Raises ValueError for a missing or unknown field, a value of another type or out of range, a k or depth that is not written in
-    plain digits, and extrapolated k without a verify time.
+    Raises ValueError for a missing or unknown field, a value of another type or out of range, a k
+    or depth that is not written in plain digits, and extrapolated k without a verify time.
     """
     tables = [data.get(name) for name in ("verify", "lookup")]
     for name in ("draft", "own_heads"):
@@ -45,7 +45,10 @@ def profile_fields(data: dict[str, Any]) -> dict[str, Any]:
         if isinstance(table, dict):
             tables += [table, *table.values()]
     keys = [key for table in tables if isinstance(table, dict) for key in table]
-    if odd := next((key for key in keys if not (key.isascii() and key.isdigit()) or str(int(key[:9])) != key), None):
+    if odd := next(
+        (key for key in keys if not (key.isascii() and key.isdigit()) or str(int(key[:9])) != key),
+        None,
+    ):
         raise ValueError(f"{odd[:40]!r} is no k or depth in plain digits")
     try:
         stored = msgspec.convert(data, _Profile, str_keys=True)

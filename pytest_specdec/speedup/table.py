@@ -1,4 +1,6 @@
-"""Speed-up over k: where the next step still pays, and what it would have to accept to pay. Plain Python."""
+"""Speed-up over k: where the next step still pays, and what it would have to accept to pay. Plain
+Python.
+"""
 
 from __future__ import annotations
 
@@ -45,39 +47,70 @@ def speedup_table(
     lookup: bool = False,
     errors: Mapping[int, float] | None = None,
 ) -> tuple[Step, ...]:
-    """The steps of growing k from the acceptance length at each, and its standard error where it is known.
+    """The steps of growing k from the acceptance length at each, and its standard error where it is
+    known.
 
-    Raises ValueError for no lengths or a profile without `target_ms`, CostError for a k or depth it does not cover.
+    Raises ValueError for no lengths or a profile without `target_ms`, CostError for a k or depth it
+    does not cover.
     """
     if not lengths or costs.target_ms is None:
-        raise ValueError("a table needs acceptance lengths and the profile's target_ms; pass {k: acceptance length}")
-    times = {k: (costs.verify_ms(k), costs.draft_ms(k, depth, own_heads=own_heads, lookup=lookup)) for k in sorted(lengths)}
+        raise ValueError(
+            "a table needs acceptance lengths and the profile's target_ms; pass {k: acceptance "
+            "length}"
+        )
+    times = {
+        k: (costs.verify_ms(k), costs.draft_ms(k, depth, own_heads=own_heads, lookup=lookup))
+        for k in sorted(lengths)
+    }
     speedups = {
-        k: theoretical_speedup(lengths[k], target_ms=costs.target_ms, verify_ms=verify, draft_ms=draft)
+        k: theoretical_speedup(
+            lengths[k], target_ms=costs.target_ms, verify_ms=verify, draft_ms=draft
+        )
         for k, (verify, draft) in times.items()
     }
     best = max(speedups, key=lambda k: speedups[k])
     before = [1.0, *speedups.values()]
     steps = []
     for (k, speedup), previous in zip(speedups.items(), before, strict=False):
-        interval = None if errors is None else speedup_interval(speedup, lengths[k], errors[k], costs.relative_error)
+        interval = (
+            None
+            if errors is None
+            else speedup_interval(speedup, lengths[k], errors[k], costs.relative_error)
+        )
         known = k not in costs.extrapolated
-        steps.append(Step(k, lengths[k], sum(times[k]), speedup, speedup / previous, k == best, interval, not known))
+        steps.append(
+            Step(
+                k,
+                lengths[k],
+                sum(times[k]),
+                speedup,
+                speedup / previous,
+                k == best,
+                interval,
+                not known,
+            )
+        )
     return tuple(steps)
 
 
-def speedup_interval(speedup: float, length: float, error: float, timing_error: float) -> tuple[float, float]:
+def speedup_interval(
+    speedup: float, length: float, error: float, timing_error: float
+) -> tuple[float, float]:
     """95 % interval of a speed-up from the standard errors of the length and, relative, of a time.
 
-    The delta method on the logarithm, so that both bounds are positive, as a ratio is. The target's step and the round are
-    timed apart, so the timing's relative error enters twice.
+    The delta method on the logarithm, so that both bounds are positive, as a ratio is. The target's
+    step and the round are timed apart, so the timing's relative error enters twice.
     """
     relative = math.sqrt((error / length) ** 2 + 2 * timing_error**2)
     return positive_interval(speedup, relative)
 
 
-def positive_interval(ratio: float, relative_error: float, level: float = 0.025) -> tuple[float, float]:
-    """Interval of a positive ratio, symmetric on the logarithmic scale; each end is missed with probability `level`."""
+def positive_interval(
+    ratio: float, relative_error: float, level: float = 0.025
+) -> tuple[float, float]:
+    """Interval of a positive ratio, symmetric on the logarithmic scale; each end is missed with
+    probability `level`.
+    """
     factor = math.exp(min(-statistics.NormalDist().inv_cdf(level) * relative_error, _LARGEST))
     return (ratio / factor, ratio * factor)
 
@@ -85,13 +118,14 @@ def positive_interval(ratio: float, relative_error: float, level: float = 0.025)
 def break_even(length: float, survival: float, *, round_ms: float, next_round_ms: float) -> float:
     """The conditional acceptance at which one more draft step leaves throughput as it is.
 
-    At `length` tokens per round of `round_ms`, a step that is reached with probability `survival` and accepted with
-    probability c adds survival * c tokens and makes the round `next_round_ms` long; it pays for c above
+    At `length` tokens per round of `round_ms`, a step that is reached with probability `survival`
+    and accepted with probability c adds survival * c tokens and makes the round `next_round_ms`
+    long; it pays for c above
 
         length * (next_round_ms / round_ms - 1) / survival.
 
-    A value above 1 is no probability: the step never pays, even if it were always accepted. Raises ValueError for times or
-    a survival that are not positive.
+    A value above 1 is no probability: the step never pays, even if it were always accepted. Raises
+    ValueError for times or a survival that are not positive.
     """
     if min(round_ms, next_round_ms, survival) <= 0:
         raise ValueError("times and survival must be positive; pass milliseconds and a fraction")

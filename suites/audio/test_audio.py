@@ -1,8 +1,10 @@
-"""The embedded audio pair, gated: acceptance of audio tokens, each 40 ms of speech, against `baselines/audio/`.
+"""The embedded audio pair, gated: acceptance of audio tokens, each 40 ms of speech, against
+`baselines/audio/`.
 
 The acceptance report of the published suite, from these models and in either language:
 
-    pytest --specdec-k=4,8,12,16 suites/audio/ --specdec-prompts=1000 --specdec-report=audio.txt --specdec-report=audio.html
+    pytest --specdec-k=4,8,12,16 suites/audio/ --specdec-prompts=1000 --specdec-report=audio.txt
+    --specdec-report=audio.html
 
 Its samples are one round from each prompt's own context; 64 prompts are the daily gate's.
 """
@@ -45,7 +47,9 @@ class TestAudioTokens:
 
 @pytest.mark.specdec(judged=AUDIO, k=[8], depth=[3], **PAIR)
 def test_accelerated_speech_is_the_targets(specdec_case, specdec_target, specdec_decode):
-    """Whole streams decoded speculatively, text tokens drafted, too, follow the target's distribution."""
+    """Whole streams decoded speculatively, text tokens drafted, too, follow the target's
+    distribution.
+    """
     prompts = [prompt.text for prompt in read_prompts(specdec_case.texts.prompts, 8)]
     found = conformance(specdec_target, specdec_decode(prompts, new_tokens=64).texts, alpha=1e-3)
     assert found.conforms, found.message

@@ -4,7 +4,10 @@ import importlib.metadata
 
 import pytest
 
-TWICE = "transformers 5.14 to 5.24 apply temperature, top-k and top-p twice in their draft model (docs/engines.md)"
+TWICE = (
+    "transformers 5.14 to 5.24 apply temperature, top-k and top-p twice in their draft model "
+    "(docs/engines.md)"
+)
 
 
 def pytest_ignore_collect(config):
@@ -13,9 +16,15 @@ def pytest_ignore_collect(config):
 
 def pytest_collection_modifyitems(config, items):
     """A known defect is expected in the versions that have it, and in no other."""
-    if config.getoption("--specdec-engine") == "transformers" and (5, 14) <= _release("transformers") <= (5, 24):
+    if config.getoption("--specdec-engine") == "transformers" and (5, 14) <= _release(
+        "transformers"
+    ) <= (5, 24):
         for item in items:
-            if item.cls and item.cls.__name__ in ("TestTopK", "TestTopP") and item.originalname.startswith("test_counts"):
+            if (
+                item.cls
+                and item.cls.__name__ in ("TestTopK", "TestTopP")
+                and item.originalname.startswith("test_counts")
+            ):
                 item.add_marker(pytest.mark.xfail(reason=TWICE, strict=True))
 
 
@@ -26,4 +35,7 @@ def _release(package):
 @pytest.fixture
 def samples(specdec_case):
     if specdec_case.temperature == 0:
-        pytest.skip("this case samples; leave out --specdec-temperature=0 to run it, if the engine can sample")
+        pytest.skip(
+            "this case samples; leave out --specdec-temperature=0 to run it, if the engine can "
+            "sample"
+        )

@@ -1,13 +1,20 @@
-"""A real engine on the embedded pair: its counts beside what the models imply, and its texts beside the target.
+"""A real engine on the embedded pair: its counts beside what the models imply, and its texts beside
+the target.
 
-`pytest --specdec-engine=transformers suites/engines/`; served engines with their `--specdec-url`. No baseline is needed.
-Every case is here because some defect of a real engine shows in it and in no other (docs/conformance.md). A case that the
-engine cannot run is skipped with its reason. `--specdec-temperature=0` leaves the greedy cases.
+`pytest --specdec-engine=transformers suites/engines/`; served engines with their `--specdec-url`.
+No baseline is needed. Every case is here because some defect of a real engine shows in it and in no
+other (docs/conformance.md). A case that the engine cannot run is skipped with its reason.
+`--specdec-temperature=0` leaves the greedy cases.
 """
 
 import pytest
 
-PAIR = {"target": "../models/text-target", "drafter": "../models/text-draft", "depth": 0, "new_tokens": 64}
+PAIR = {
+    "target": "../models/text-target",
+    "drafter": "../models/text-draft",
+    "depth": 0,
+    "new_tokens": 64,
+}
 HEADS = PAIR | {"drafter": "mtp", "depth": 3}
 MANY = {"prompts": "../text/prompts.jsonl"}  # 80 prompts
 
@@ -44,13 +51,17 @@ class TestSampling(Engine):
 @pytest.mark.usefixtures("samples", "specdec_supported")
 @pytest.mark.specdec(k=3, temperature=1.6, top_k=20, **PAIR, **MANY)
 class TestTopK(Engine):
-    """A q from before temperature and filters shows here; a q that is a tenth off shows in 80 prompts, not in 20."""
+    """A q from before temperature and filters shows here; a q that is a tenth off shows in 80
+    prompts, not in 20.
+    """
 
 
 @pytest.mark.usefixtures("samples", "specdec_supported")
 @pytest.mark.specdec(k=3, temperature=0.8, top_p=0.9, **PAIR)
 class TestTopP(Engine):
-    """An unfiltered token is outside the nucleus, and a drafter that ignores the settings is worse than it could be."""
+    """An unfiltered token is outside the nucleus, and a drafter that ignores the settings is worse
+    than it could be.
+    """
 
 
 @pytest.mark.usefixtures("specdec_supported")

@@ -1,7 +1,7 @@
 """Rejection sampling keeps the target's distribution: our rules, transformers' sampler, and yours.
 
-Yours: `pytest --specdec-verifier=my_engine.sampler:verify suites/lossless`, or a fixture named `specdec_verifier` beside
-these tests that returns it.
+Yours: `pytest --specdec-verifier=my_engine.sampler:verify suites/lossless`, or a fixture named
+`specdec_verifier` beside these tests that returns it.
 """
 
 import pytest
@@ -40,7 +40,8 @@ def test_transformers_sampler():
 
 
 def test_transformers_accepts_the_impossible_once_in_16_million():
-    """It compares with `<=`, as sgl-project/sglang#35771 did: a uniform of 0 accepts a draft that the target never emits.
+    """It compares with `<=`, as sgl-project/sglang#35771 did: a uniform of 0 accepts a draft that
+    the target never emits.
 
     When this fails, transformers has mended it: drop `boundary=False` above.
     """
@@ -51,9 +52,13 @@ def test_transformers_accepts_the_impossible_once_in_16_million():
 def test_transformers_ensemble_is_lossy_as_documented():
     def ensemble(target_probs, draft_probs, draft_tokens):
         logits = draft_probs.log()[None], target_probs.log()[None]
-        return _speculative_sampling(draft_tokens[None], logits[0], len(draft_tokens), logits[1], 0.9)[0][0]
+        return _speculative_sampling(
+            draft_tokens[None], logits[0], len(draft_tokens), logits[1], 0.9
+        )[0][0]
 
     if "assistant_ensemble_weight" not in _speculative_sampling.__code__.co_varnames:
-        pytest.skip("this transformers has no ensemble verification; install 5.23 or newer to run this test")
+        pytest.skip(
+            "this transformers has no ensemble verification; install 5.23 or newer to run this test"
+        )
     with pytest.raises(AssertionError, match="is not lossless"):
         assert_lossless(ensemble, boundary=False)

@@ -3,8 +3,9 @@
     python suites/models/build.py            # both models, about 20 minutes on 2 cores
     python suites/models/build.py --only draft
 
-The target has three MTP layers, the draft model three of its own. Each model trains in a process and thread of its
-own, so the same seed, Python and torch give the same weights on any number of cores.
+The target has three MTP layers, the draft model three of its own. Each model trains in a process
+and thread of its own, so the same seed, Python and torch give the same weights on any number of
+cores.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Recipe:
     heads: int
     steps: int
     head_steps: tuple[int, ...]
-    """Training steps of each MTP layer, on the finished model: later layers learn less, as in the field."""
+    """Training steps of each MTP layer, on the finished model: later layers learn less, as in the
+    field.
+    """
     batch: int = 16
     length: int = 160
     rate: float = 3e-3
@@ -72,8 +75,12 @@ def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", model_max_length=CONTEXT)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", model_max_length=CONTEXT
+    )
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> torch.Tensor:
@@ -116,7 +123,9 @@ def head_losses(model: LlamaForCausalLM, heads: MtpModel, ids: torch.Tensor) -> 
     with torch.no_grad():
         hidden = model.model(ids).last_hidden_state
     states = teacher_forced_hidden(heads, ids, hidden)
-    return [loss_of(model, state[:, :-1], ids[:, index + 2 :]) for index, state in enumerate(states)]
+    return [
+        loss_of(model, state[:, :-1], ids[:, index + 2 :]) for index, state in enumerate(states)
+    ]
 
 
 def batches(stream: torch.Tensor, recipe: Recipe) -> Iterator[torch.Tensor]:
@@ -148,18 +157,34 @@ def optimize(
         schedule.step()
         if step % 50 == 0 or step == steps - 1:
             shown = [round(part.item(), 3) for part in parts]
-            print(f"{label} step {step}/{steps} {shown} {time.monotonic() - started:.0f} s", flush=True)
+            print(
+                f"{label} step {step}/{steps} {shown} {time.monotonic() - started:.0f} s",
+                flush=True,
+            )
 
 
-def train_heads(recipe: Recipe, model: LlamaForCausalLM, heads: MtpModel, rows: Iterator[torch.Tensor]) -> None:
+def train_heads(
+    recipe: Recipe, model: LlamaForCausalLM, heads: MtpModel, rows: Iterator[torch.Tensor]
+) -> None:
     """Each MTP layer learns from its first step to the last of its `head_steps`, then rests."""
 
     def losses(ids: torch.Tensor, step: int) -> list[torch.Tensor]:
         parts = head_losses(model, heads, ids)
-        return [part for part, own_steps in zip(parts, recipe.head_steps, strict=True) if step < own_steps]
+        return [
+            part
+            for part, own_steps in zip(parts, recipe.head_steps, strict=True)
+            if step < own_steps
+        ]
 
     model.requires_grad_(False)
-    optimize(recipe, list(heads.layers.parameters()), max(recipe.head_steps), losses, rows, f"{recipe.name} MTP layers")
+    optimize(
+        recipe,
+        list(heads.layers.parameters()),
+        max(recipe.head_steps),
+        losses,
+        rows,
+        f"{recipe.name} MTP layers",
+    )
 
 
 def train(
@@ -168,13 +193,23 @@ def train(
     """Train on batches of `rows()`; the losses are those on `held_out` (rows, length)."""
     torch.manual_seed(SEED)
     model, heads = new_model(recipe)
-    optimize(recipe, list(model.parameters()), recipe.steps, lambda ids, _: [own_loss(model, ids)], rows(), recipe.name)
+    optimize(
+        recipe,
+        list(model.parameters()),
+        recipe.steps,
+        lambda ids, _: [own_loss(model, ids)],
+        rows(),
+        recipe.name,
+    )
     if heads is not None:
         train_heads(recipe, model, heads, rows())
         heads.eval()
     model.eval()
     with torch.no_grad():
-        final = [own_loss(model, held_out), *([] if heads is None else head_losses(model, heads, held_out))]
+        final = [
+            own_loss(model, held_out),
+            *([] if heads is None else head_losses(model, heads, held_out)),
+        ]
     return model, heads, [round(loss.item(), 4) for loss in final]
 
 
@@ -185,7 +220,9 @@ def export(model: LlamaForCausalLM, heads: MtpModel | None, folder: Path) -> Non
     model.generation_config = GenerationConfig(bos_token_id=0, pad_token_id=1)
     model.save_pretrained(folder)
     if heads is not None:
-        weights = load_file(folder / "model.safetensors") | checkpoint_tensors(heads, model.config.num_hidden_layers)
+        weights = load_file(folder / "model.safetensors") | checkpoint_tensors(
+            heads, model.config.num_hidden_layers
+        )
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -217,26 +254,39 @@ def save(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", choices=[recipe.name.split("-")[1] for recipe in RECIPES])
-    parser.add_argument("--output", type=Path, default=HERE, help="folder of the checkpoint folders (default: here)")
-    parser.add_argument("--scale", type=float, default=1.0, help="fraction of the training steps, for a trial")
+    parser.add_argument(
+        "--output", type=Path, default=HERE, help="folder of the checkpoint folders (default: here)"
+    )
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="fraction of the training steps, for a trial"
+    )
     arguments = parser.parse_args()
-    chosen = [recipe for recipe in RECIPES if not arguments.only or recipe.name.endswith(arguments.only)]
+    chosen = [
+        recipe for recipe in RECIPES if not arguments.only or recipe.name.endswith(arguments.only)
+    ]
     side_by_side(build, [(scaled(recipe, arguments.scale), arguments.output) for recipe in chosen])
 
 
 def scaled(recipe: Recipe, share: float) -> Recipe:
     """The recipe with a share of its training steps."""
     steps, settle_steps, *head_steps = (
-        max(2, int(count * share)) if count else 0 for count in (recipe.steps, recipe.settle_steps, *recipe.head_steps)
+        max(2, int(count * share)) if count else 0
+        for count in (recipe.steps, recipe.settle_steps, *recipe.head_steps)
     )
-    return dataclasses.replace(recipe, steps=steps, settle_steps=settle_steps, head_steps=tuple(head_steps))
+    return dataclasses.replace(
+        recipe, steps=steps, settle_steps=settle_steps, head_steps=tuple(head_steps)
+    )
 
 
 def side_by_side(function: Callable[..., None], calls: list[tuple[object, ...]]) -> None:
     """Run each call in a process of its own. Exits where one fails."""
-    workers = [multiprocessing.get_context("spawn").Process(target=function, args=call) for call in calls]
+    workers = [
+        multiprocessing.get_context("spawn").Process(target=function, args=call) for call in calls
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -1,10 +1,12 @@
-"""Make the embedded audio pair: speech, codec, token streams, a target and a draft model with three MTP layers, prompts.
+"""Make the embedded audio pair: speech, codec, token streams, a target and a draft model with three
+MTP layers, prompts.
 
     python suites/models/build_audio.py            # all of it, about 30 minutes on 2 cores
     python suites/models/build_audio.py --only models
 
-Speech is synthesised from seeded sentences (`sentences.py`, `speech.py`) and encoded (`codec.py`). A text of the models is
-`<s>` and then steps of 40 ms: a text token, the letter that begins there or `~` for none, and an audio token.
+Speech is synthesised from seeded sentences (`sentences.py`, `speech.py`) and encoded (`codec.py`).
+A text of the models is `<s>` and then steps of 40 ms: a text token, the letter that begins there or
+`~` for none, and an audio token.
 """
 
 from __future__ import annotations
@@ -21,7 +23,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from build import HERE, SEED, Recipe, optimize, own_loss, save, scaled, side_by_side, train
-from codec import CODES, FIRST_AUDIO, GOING_ON, RATE, SYMBOLS, TOKEN_SAMPLES, encode, features, save_codebook, train_codebook
+from codec import (
+    CODES,
+    FIRST_AUDIO,
+    GOING_ON,
+    RATE,
+    SYMBOLS,
+    TOKEN_SAMPLES,
+    encode,
+    features,
+    save_codebook,
+    train_codebook,
+)
 from roundtrip import round_trip
 from sentences import CATEGORIES, monologue
 from speech import Speaker, Utterance, synthesise
@@ -31,18 +44,43 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 STEPS = 128
 """Steps of 40 ms in a training row."""
 CHUNK_MINUTES, CHUNKS, NEW_CHUNKS = 15.0, 12, 16
-"""Training speech comes in pieces, so that any number of cores makes the same: three hours, four for the second training."""
+"""Training speech comes in pieces, so that any number of cores makes the same: three hours, four
+for the second training.
+"""
 SETTLE_RATE, SLIP_WEIGHT = 1e-3, 10.0
 PROMPTS = 1000
 
 RECIPES = (
-    Recipe("audio-target", 160, 4, 5, 2200, (), settle_steps=400, batch=12, length=1 + 2 * STEPS, vocabulary=FIRST_AUDIO + CODES),
-    Recipe("audio-draft", 64, 1, 2, 4000, (1000, 800, 700), batch=12, length=1 + 2 * STEPS, vocabulary=FIRST_AUDIO + CODES),
+    Recipe(
+        "audio-target",
+        160,
+        4,
+        5,
+        2200,
+        (),
+        settle_steps=400,
+        batch=12,
+        length=1 + 2 * STEPS,
+        vocabulary=FIRST_AUDIO + CODES,
+    ),
+    Recipe(
+        "audio-draft",
+        64,
+        1,
+        2,
+        4000,
+        (1000, 800, 700),
+        batch=12,
+        length=1 + 2 * STEPS,
+        vocabulary=FIRST_AUDIO + CODES,
+    ),
 )
 
 
 def talk(seed: int, minutes: float) -> Iterator[Utterance]:
-    """Seeded utterances of at least so many minutes together: two to four sentences of one kind by one speaker each."""
+    """Seeded utterances of at least so many minutes together: two to four sentences of one kind by
+    one speaker each.
+    """
     rng = random.Random(seed)
     seconds = 0.0
     while seconds < 60 * minutes:
@@ -53,7 +91,9 @@ def talk(seed: int, minutes: float) -> Iterator[Utterance]:
 
 
 def text_steps(utterance: Utterance) -> list[int]:
-    """The text token of each step: the letter that begins within it, the next in the queue where two do, or `~`."""
+    """The text token of each step: the letter that begins within it, the next in the queue where
+    two do, or `~`.
+    """
     symbols = [SYMBOLS.index(GOING_ON)] * (len(utterance.samples) // TOKEN_SAMPLES)
     step = 0
     for letter, start in zip(utterance.text, utterance.starts, strict=True):
@@ -77,55 +117,90 @@ def streams(seed: int, minutes: float) -> np.ndarray:
 def build_codec() -> None:
     """Train the codebook on 15 minutes of speech and measure the round trip on others."""
     torch.set_num_threads(1)
-    book = train_codebook(np.concatenate([features(spoken.samples) for spoken in talk(SEED, 15)]), SEED)
+    book = train_codebook(
+        np.concatenate([features(spoken.samples) for spoken in talk(SEED, 15)]), SEED
+    )
     card = {"seed": SEED, "codes": CODES, "rate": RATE, "samples_per_token": TOKEN_SAMPLES}
     save_codebook(book, card)
-    save_codebook(book, card | {"round_trip": round_trip([spoken.samples for spoken in talk(SEED + 1, 5)])})
+    save_codebook(
+        book, card | {"round_trip": round_trip([spoken.samples for spoken in talk(SEED + 1, 5)])}
+    )
     print("codec done", flush=True)
 
 
 def new_tokenizer() -> PreTrainedTokenizerFast:
     """Single characters and `<a0>` to `<a255>`, with `<s>` before every text."""
-    vocabulary = {symbol: at for at, symbol in enumerate(SYMBOLS)} | {f"<a{code}>": FIRST_AUDIO + code for code in range(CODES)}
+    vocabulary = {symbol: at for at, symbol in enumerate(SYMBOLS)} | {
+        f"<a{code}>": FIRST_AUDIO + code for code in range(CODES)
+    }
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="</s>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"<a\d+>|."), "isolated")
     tokenizer.decoder = decoders.Fuse()
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", model_max_length=512, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
     )
 
 
 def rows_of(stream: torch.Tensor, recipe: Recipe) -> Iterator[torch.Tensor]:
-    """Endless seeded batches (rows, 1 + 2 * STEPS): `<s>` and a stretch of the stream that begins with a step."""
+    """Endless seeded batches (rows, 1 + 2 * STEPS): `<s>` and a stretch of the stream that begins
+    with a step.
+    """
     generator = torch.Generator().manual_seed(SEED)
     begin = torch.zeros(1, dtype=torch.long)
     while True:
-        starts = 2 * torch.randint(0, (len(stream) - recipe.length) // 2, (recipe.batch,), generator=generator)
-        yield torch.stack([torch.cat([begin, stream[start : start + recipe.length - 1]]) for start in starts])
+        starts = 2 * torch.randint(
+            0, (len(stream) - recipe.length) // 2, (recipe.batch,), generator=generator
+        )
+        yield torch.stack(
+            [torch.cat([begin, stream[start : start + recipe.length - 1]]) for start in starts]
+        )
 
 
 def settle_losses(model: LlamaForCausalLM, ids: torch.Tensor) -> list[torch.Tensor]:
-    """The cross-entropy, and that of what kind of token comes next: a text of 128 tokens must not slip from the pattern."""
+    """The cross-entropy, and that of what kind of token comes next: a text of 128 tokens must not
+    slip from the pattern.
+    """
     scores = model(ids).logits[:, :-1].log_softmax(-1)
     following = ids[:, 1:, None]
-    kinds = torch.stack([scores[..., 2:FIRST_AUDIO].logsumexp(-1), scores[..., FIRST_AUDIO:].logsumexp(-1)], dim=-1)
+    kinds = torch.stack(
+        [scores[..., 2:FIRST_AUDIO].logsumexp(-1), scores[..., FIRST_AUDIO:].logsumexp(-1)], dim=-1
+    )
     slips = -kinds.gather(-1, (following >= FIRST_AUDIO).long()).mean()
     return [-scores.gather(-1, following).mean(), SLIP_WEIGHT * slips]
 
 
-def settle(recipe: Recipe, model: LlamaForCausalLM, stream: torch.Tensor, rows: torch.Tensor) -> list[float]:
-    """Train once more, on new speech: what was learnt by heart fades. Returns the loss on `rows` (rows, length)."""
+def settle(
+    recipe: Recipe, model: LlamaForCausalLM, stream: torch.Tensor, rows: torch.Tensor
+) -> list[float]:
+    """Train once more, on new speech: what was learnt by heart fades. Returns the loss on `rows`
+    (rows, length).
+    """
     gentle = dataclasses.replace(recipe, rate=SETTLE_RATE)
     parameters = list(model.train().parameters())
     label = f"{recipe.name} settles"
-    optimize(gentle, parameters, recipe.settle_steps, lambda ids, _: settle_losses(model, ids), rows_of(stream, recipe), label)
+    optimize(
+        gentle,
+        parameters,
+        recipe.settle_steps,
+        lambda ids, _: settle_losses(model, ids),
+        rows_of(stream, recipe),
+        label,
+    )
     model.eval()
     with torch.no_grad():
         return [round(own_loss(model, rows).item(), 4)]
 
 
-def build_model(recipe: Recipe, stream: torch.Tensor, new: torch.Tensor, held_out: torch.Tensor, output: Path) -> None:
+def build_model(
+    recipe: Recipe, stream: torch.Tensor, new: torch.Tensor, held_out: torch.Tensor, output: Path
+) -> None:
     torch.set_num_threads(1)
     rows = next(rows_of(held_out, recipe))
     model, heads, final = train(recipe, lambda: rows_of(stream, recipe), rows)
@@ -138,11 +213,15 @@ def build_models(output: Path, share: float) -> None:
     """Make the training speech and train both models."""
     per_chunk = max(0.5, CHUNK_MINUTES * share)
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        made = pool.starmap(streams, [(SEED + 10 + chunk, per_chunk) for chunk in range(CHUNKS + NEW_CHUNKS)])
+        made = pool.starmap(
+            streams, [(SEED + 10 + chunk, per_chunk) for chunk in range(CHUNKS + NEW_CHUNKS)]
+        )
     stream, new = (torch.tensor(np.concatenate(part)) for part in (made[:CHUNKS], made[CHUNKS:]))
     held_out = torch.tensor(streams(SEED + 2, 3))
     print(f"{(len(stream) + len(new)) // 2} steps of training speech", flush=True)
-    side_by_side(build_model, [(scaled(recipe, share), stream, new, held_out, output) for recipe in RECIPES])
+    side_by_side(
+        build_model, [(scaled(recipe, share), stream, new, held_out, output) for recipe in RECIPES]
+    )
 
 
 def write_prompts(path: Path) -> None:
@@ -152,17 +231,30 @@ def write_prompts(path: Path) -> None:
     lines: dict[str, None] = {}
     while len(lines) < PROMPTS:
         kind = CATEGORIES[len(lines) % len(CATEGORIES)]
-        ids = stream_of(synthesise(monologue(kind, 1, rng), Speaker.random(rng), rng))[: 2 * rng.randint(12, 24)]
-        lines[json.dumps({"category": kind, "prompt": "".join(names[token] for token in ids)})] = None
+        ids = stream_of(synthesise(monologue(kind, 1, rng), Speaker.random(rng), rng))[
+            : 2 * rng.randint(12, 24)
+        ]
+        lines[json.dumps({"category": kind, "prompt": "".join(names[token] for token in ids)})] = (
+            None
+        )
     path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", choices=("codec", "prompts", "models"))
-    parser.add_argument("--output", type=Path, default=HERE, help="folder of the models' folders (default: here)")
-    parser.add_argument("--scale", type=float, default=1.0, help="fraction of speech and training steps, for a trial")
+    parser.add_argument(
+        "--output", type=Path, default=HERE, help="folder of the models' folders (default: here)"
+    )
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="fraction of speech and training steps, for a trial",
+    )
     asked = parser.parse_args()
     if asked.only in (None, "codec"):
         build_codec()

@@ -1,7 +1,8 @@
 """A speech codec of our own: 25 tokens a second, each one of 256 entries of a codebook.
 
-A token stands for 40 ms of sound: two spectra of 32 mel bands (20 ms apart), how voiced it is, and its pitch. The decoder
-is a vocoder: harmonics of the pitch and noise, both shaped by the spectra. Needs numpy, scipy and safetensors only.
+A token stands for 40 ms of sound: two spectra of 32 mel bands (20 ms apart), how voiced it is, and
+its pitch. The decoder is a vocoder: harmonics of the pitch and noise, both shaped by the spectra.
+Needs numpy, scipy and safetensors only.
 
     python suites/models/codec.py TOKENS.txt out.wav     # what one text's tokens sound like
 """
@@ -33,7 +34,9 @@ GOING_ON = "~"
 SYMBOLS = ("<s>", "</s>", GOING_ON, *LETTERS)
 """The models' vocabulary before the audio tokens, by id."""
 FIRST_AUDIO = len(SYMBOLS)
-"""Smallest id of an audio token in the models' vocabulary, 31; code 0 has this id, code 255 has 286."""
+"""Smallest id of an audio token in the models' vocabulary, 31; code 0 has this id, code 255 has
+286.
+"""
 STEP = 80
 """Samples (5 ms) between the vocoder's frames."""
 
@@ -61,7 +64,9 @@ def _from_mel(mel: Array) -> Array:
 
 @functools.cache
 def _filters() -> Array:
-    """(BANDS, bins): triangles of at least 180 Hz, so that single harmonics do not show, each summing to one."""
+    """(BANDS, bins): triangles of at least 180 Hz, so that single harmonics do not show, each
+    summing to one.
+    """
     edges = _from_mel(np.linspace(_to_mel(60.0), _to_mel(7600.0), BANDS + 2))
     bins = np.fft.rfftfreq(_WINDOW, 1 / RATE)
     centre = edges[1:-1, None]
@@ -77,22 +82,35 @@ def _frames(samples: Array, width: int, centres: NDArray[np.int64]) -> Array:
 
 
 def features(samples: Array) -> Array:
-    """(tokens, SPECTRA * BANDS + 2) of sound between -1 and 1: band levels in dB, voicing 0..1, pitch in octaves over 100 Hz."""
+    """(tokens, SPECTRA * BANDS + 2) of sound between -1 and 1: band levels in dB, voicing 0..1,
+    pitch in octaves over 100 Hz.
+    """
     tokens = len(samples) // TOKEN_SAMPLES
     hop = TOKEN_SAMPLES // SPECTRA
     centres = np.arange(tokens * SPECTRA) * hop + hop // 2
     window = np.hanning(_WINDOW)
-    power = np.abs(np.fft.rfft(_frames(samples, _WINDOW, centres) * window)) ** 2 / (RATE * (window**2).sum())
+    power = np.abs(np.fft.rfft(_frames(samples, _WINDOW, centres) * window)) ** 2 / (
+        RATE * (window**2).sum()
+    )
     bands = 10 * np.log10(np.maximum(power @ _filters().T, 10 ** (_FLOOR_DB / 10)))
-    voicing, pitch = _voicing_and_pitch(samples, np.arange(tokens) * TOKEN_SAMPLES + TOKEN_SAMPLES // 2)
+    voicing, pitch = _voicing_and_pitch(
+        samples, np.arange(tokens) * TOKEN_SAMPLES + TOKEN_SAMPLES // 2
+    )
     return np.concatenate([bands.reshape(tokens, -1), voicing[:, None], pitch[:, None]], axis=1)
 
 
 def _voicing_and_pitch(samples: Array, centres: NDArray[np.int64]) -> tuple[Array, Array]:
-    """The highest peak of the normalised autocorrelation: its height, and its lag as octaves over 100 Hz (0 if unvoiced)."""
+    """The highest peak of the normalised autocorrelation: its height, and its lag as octaves over
+    100 Hz (0 if unvoiced).
+    """
     window = np.hanning(_PITCH_WINDOW)
-    spectra = np.abs(np.fft.rfft(_frames(samples, _PITCH_WINDOW, centres) * window, 2 * _PITCH_WINDOW)) ** 2
-    spectra[:, np.fft.rfftfreq(2 * _PITCH_WINDOW, 1 / RATE) > 1200] = 0  # the pitch lies in the low harmonics
+    spectra = (
+        np.abs(np.fft.rfft(_frames(samples, _PITCH_WINDOW, centres) * window, 2 * _PITCH_WINDOW))
+        ** 2
+    )
+    spectra[:, np.fft.rfftfreq(2 * _PITCH_WINDOW, 1 / RATE) > 1200] = (
+        0  # the pitch lies in the low harmonics
+    )
     own = np.fft.irfft(np.abs(np.fft.rfft(window, 2 * _PITCH_WINDOW)) ** 2)
     correlation = np.fft.irfft(spectra)
     first, last = (int(RATE / hertz) for hertz in reversed(_PITCH_RANGE))
@@ -108,12 +126,18 @@ def _voicing_and_pitch(samples: Array, centres: NDArray[np.int64]) -> tuple[Arra
 def weighted(vectors: Array) -> Array:
     """Features in the space where distances count; pitch counts as far as there is voice."""
     bands, voicing, pitch = vectors[:, :-2], vectors[:, -2:-1], vectors[:, -1:]
-    parts = (_WEIGHTS["bands"] * bands, _WEIGHTS["voicing"] * voicing, _WEIGHTS["pitch"] * pitch * voicing)
+    parts = (
+        _WEIGHTS["bands"] * bands,
+        _WEIGHTS["voicing"] * voicing,
+        _WEIGHTS["pitch"] * pitch * voicing,
+    )
     return np.concatenate(parts, axis=1)
 
 
 def train_codebook(vectors: Array, seed: int, rounds: int = 30) -> Array:
-    """(CODES, dimensions) of features: k-means in the weighted space (Lloyd, from a k-means++ start)."""
+    """(CODES, dimensions) of features: k-means in the weighted space (Lloyd, from a k-means++
+    start).
+    """
     from scipy.cluster.vq import kmeans2
 
     points = weighted(vectors)
@@ -123,7 +147,9 @@ def train_codebook(vectors: Array, seed: int, rounds: int = 30) -> Array:
     book = np.stack([vectors[rows].mean(0) if rows.size else vectors[0] for rows in kept])
     weights = [voiced[rows].sum() for rows in kept]
     pitch = [(vectors[rows, -1] * voiced[rows]).sum() for rows in kept]
-    book[:, -1] = [high / weight if weight > 0 else 0.0 for high, weight in zip(pitch, weights, strict=True)]
+    book[:, -1] = [
+        high / weight if weight > 0 else 0.0 for high, weight in zip(pitch, weights, strict=True)
+    ]
     return book
 
 
@@ -141,8 +167,13 @@ def save_codebook(book: Array, card: dict[str, object]) -> None:
 
 
 def encode(samples: Array) -> NDArray[np.int64]:
-    """(tokens,) codes 0..255 of sound at 16 kHz between -1 and 1; what does not fill a token is dropped."""
-    points, centres = weighted(features(np.asarray(samples, dtype=np.float64))), weighted(codebook())
+    """(tokens,) codes 0..255 of sound at 16 kHz between -1 and 1; what does not fill a token is
+    dropped.
+    """
+    points, centres = (
+        weighted(features(np.asarray(samples, dtype=np.float64))),
+        weighted(codebook()),
+    )
     distances = (centres**2).sum(1) - 2 * points @ centres.T
     return distances.argmin(1)
 
@@ -151,7 +182,9 @@ def decode(codes: Sequence[int]) -> Array:
     """(640 * tokens,) samples at 16 kHz. Raises ValueError for a code outside 0..255."""
     rows = np.asarray(codes, dtype=np.int64)
     if rows.size == 0 or rows.min() < 0 or rows.max() >= CODES:
-        raise ValueError(f"codes must be at least one number from 0 to {CODES - 1}; pass those of encode()")
+        raise ValueError(
+            f"codes must be at least one number from 0 to {CODES - 1}; pass those of encode()"
+        )
     vectors = codebook()[rows]
     samples = len(rows) * TOKEN_SAMPLES
     frames = np.arange(0, samples, STEP) + STEP / 2
@@ -161,7 +194,12 @@ def decode(codes: Sequence[int]) -> Array:
     levels = np.stack([np.interp(frames, at, bands[:, band]) for band in range(BANDS)], axis=1)
     middle = np.arange(len(rows)) * TOKEN_SAMPLES + TOKEN_SAMPLES / 2
     voicing, pitch = vectors[:, -2], _carried(vectors[:, -1], vectors[:, -2] > 0.2)
-    return render(levels, band_centres(), 100 * 2 ** np.interp(frames, middle, pitch), np.interp(frames, middle, voicing))
+    return render(
+        levels,
+        band_centres(),
+        100 * 2 ** np.interp(frames, middle, pitch),
+        np.interp(frames, middle, voicing),
+    )
 
 
 def _carried(pitch: Array, voiced: NDArray[np.bool_]) -> Array:
@@ -175,8 +213,9 @@ def _carried(pitch: Array, voiced: NDArray[np.bool_]) -> Array:
 def render(levels: Array, frequencies: Array, pitch: Array, voicing: Array, seed: int = 0) -> Array:
     """Sound from frames 5 ms apart: harmonics of the pitch and noise under one spectrum.
 
-    `levels` (frames, points) are dB of power density at `frequencies` (points,) in Hz, `pitch` (frames,) is in Hz and
-    `voicing` (frames,) the share of the power below 4 kHz that is harmonic; above, noise takes over. Returns 80 samples a frame.
+    `levels` (frames, points) are dB of power density at `frequencies` (points,) in Hz, `pitch`
+    (frames,) is in Hz and `voicing` (frames,) the share of the power below 4 kHz that is harmonic;
+    above, noise takes over. Returns 80 samples a frame.
     """
     size = len(levels) * STEP
     at, frames = np.arange(size), np.arange(len(levels)) * STEP + STEP / 2
@@ -213,10 +252,19 @@ def _noise(levels: Array, frequencies: Array, voicing: Array, size: int, seed: i
     white = np.random.default_rng(seed).standard_normal(size + width)
     pieces = white[np.arange(len(levels))[:, None] * STEP + np.arange(width)]
     bins = np.fft.rfftfreq(width, 1 / RATE)
-    gain = np.stack([_at(levels, frequencies, np.full(len(levels), hertz)) for hertz in bins], axis=1)
-    share = np.stack([1 - _harmonic_share(voicing, np.full(len(levels), hertz)) for hertz in bins], axis=1)
+    gain = np.stack(
+        [_at(levels, frequencies, np.full(len(levels), hertz)) for hertz in bins], axis=1
+    )
+    share = np.stack(
+        [1 - _harmonic_share(voicing, np.full(len(levels), hertz)) for hertz in bins], axis=1
+    )
     window = np.sin(np.pi * (np.arange(width) + 0.5) / width)
-    shaped = np.fft.irfft(np.fft.rfft(pieces * window) * np.sqrt(10 ** (gain / 10) * share * RATE / 2), width) * window
+    shaped = (
+        np.fft.irfft(
+            np.fft.rfft(pieces * window) * np.sqrt(10 ** (gain / 10) * share * RATE / 2), width
+        )
+        * window
+    )
     out = np.zeros(size + width)
     for begin, piece in zip(range(0, size, STEP), shaped, strict=True):
         out[begin : begin + width] += piece
@@ -224,7 +272,9 @@ def _noise(levels: Array, frequencies: Array, voicing: Array, size: int, seed: i
 
 
 def speak(ids: Sequence[int]) -> tuple[int, Array]:
-    """(samples a second, samples) of a text of the audio pair: its audio tokens, decoded. Raises ValueError without any."""
+    """(samples a second, samples) of a text of the audio pair: its audio tokens, decoded. Raises
+    ValueError without any.
+    """
     codes = [token - FIRST_AUDIO for token in ids if FIRST_AUDIO <= token < FIRST_AUDIO + CODES]
     return RATE, decode(codes)
 
@@ -238,9 +288,10 @@ def text_of(ids: Sequence[int]) -> str:
 def convention(samples: Array) -> dict[str, float]:
     """What tells speech from other sound; at least two seconds of it.
 
-    `syllables`: share of the loudness's modulation from 0.5 to 20 Hz that lies at 2 to 8 Hz, the pace of syllables.
-    `voiced`: share of tokens with a pitch. `flow`: distance of neighbouring tokens' spectra over that of tokens drawn at
-    random, 1 where each sound is independent of the one before and 0 where nothing changes.
+    `syllables`: share of the loudness's modulation from 0.5 to 20 Hz that lies at 2 to 8 Hz, the
+    pace of syllables. `voiced`: share of tokens with a pitch. `flow`: distance of neighbouring
+    tokens' spectra over that of tokens drawn at random, 1 where each sound is independent of the
+    one before and 0 where nothing changes.
     """
     vectors = features(np.asarray(samples, dtype=np.float64))
     bands = np.maximum(vectors[:, :-2], _SILENCE_DB)
@@ -250,7 +301,9 @@ def convention(samples: Array) -> dict[str, float]:
     loudness = np.sqrt((pieces**2).mean(1)) ** 0.33
     power = np.abs(np.fft.rfft((loudness - loudness.mean()) * np.hanning(len(loudness)))) ** 2
     hertz = np.fft.rfftfreq(len(loudness), 160 / RATE)
-    pace, whole = (power[(low <= hertz) & (hertz <= high)].sum() for low, high in ((2, 8), (0.5, 20)))
+    pace, whole = (
+        power[(low <= hertz) & (hertz <= high)].sum() for low, high in ((2, 8), (0.5, 20))
+    )
     return {
         "syllables": float(pace / max(whole, 1e-12)),
         "voiced": float((vectors[:, -2] > 0.5).mean()),
@@ -263,9 +316,11 @@ def _spectral_distance(one: Array, two: Array) -> float:
 
 
 def speech_like(samples: Array) -> bool:
-    """Whether a sound has the manner of speech: syllables, voice that comes and goes, sounds that flow into one another.
+    """Whether a sound has the manner of speech: syllables, voice that comes and goes, sounds that
+    flow into one another.
 
-    Each bound lies between what our synthesised speech shows and what noise, random tokens or shuffled tokens do.
+    Each bound lies between what our synthesised speech shows and what noise, random tokens or
+    shuffled tokens do.
     """
     if len(samples) < 2 * RATE:
         raise ValueError(f"{len(samples) / RATE:.1f} s are too short to judge; pass at least 2 s")
@@ -274,11 +329,19 @@ def speech_like(samples: Array) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tokens", type=Path, help="a file with audio tokens like <a17>, whatever stands between them")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "tokens",
+        type=Path,
+        help="a file with audio tokens like <a17>, whatever stands between them",
+    )
     parser.add_argument("output", type=Path, help="the WAV file to write")
     asked = parser.parse_args()
-    codes = [int(code) for code in re.findall(r"<a(\d+)>", asked.tokens.read_text(encoding="utf-8"))]
+    codes = [
+        int(code) for code in re.findall(r"<a(\d+)>", asked.tokens.read_text(encoding="utf-8"))
+    ]
     try:
         sound = decode(codes)
     except ValueError as problem:

@@ -1,11 +1,14 @@
-"""Converts checkpoints into the forms that other engines load, in a folder of each checkpoint named like the form.
+"""Converts checkpoints into the forms that other engines load, in a folder of each checkpoint named
+like the form.
 
-    python suites/models/convert.py gguf                        # the embedded text pair, and the target that ends its texts
-    python suites/models/convert.py onnx models/my-target       # any checkpoint that the builder knows
+    python suites/models/convert.py gguf                        # the embedded text pair, and the
+    target that ends its texts python suites/models/convert.py onnx models/my-target       # any
+    checkpoint that the builder knows
 
-`gguf` needs the packages gguf and safetensors and writes Llama checkpoints; `onnx` needs onnxruntime-genai, onnx, onnx_ir,
-torch and transformers; `openvino` needs optimum-intel (a Python of its own: --python). MTP layers are left out, weights are
-float32. A form that was made of the same weights is left as it is.
+`gguf` needs the packages gguf and safetensors and writes Llama checkpoints; `onnx` needs
+onnxruntime-genai, onnx, onnx_ir, torch and transformers; `openvino` needs optimum-intel (a Python
+of its own: --python). MTP layers are left out, weights are float32. A form that was made of the
+same weights is left as it is.
 """
 
 from __future__ import annotations
@@ -34,7 +37,16 @@ def write_onnx(checkpoint: Checkpoint, folder: Path, python: str) -> None:
 
 def write_openvino(checkpoint: Checkpoint, folder: Path, python: str) -> None:
     export = ["--task", "text-generation-with-past", "--weight-format", "fp32", str(folder)]
-    run(python, "-m", "optimum.commands.optimum_cli", "export", "openvino", "-m", str(checkpoint.folder), *export)
+    run(
+        python,
+        "-m",
+        "optimum.commands.optimum_cli",
+        "export",
+        "openvino",
+        "-m",
+        str(checkpoint.folder),
+        *export,
+    )
 
 
 def run(*command: str) -> None:
@@ -62,10 +74,22 @@ def convert(form: str, folder: Path, python: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("form", choices=sorted(CONVERTERS))
-    parser.add_argument("folders", nargs="*", type=Path, default=PAIR, help="checkpoints (default: the embedded text pair)")
-    parser.add_argument("--python", default=sys.executable, help="the Python with the converter's packages (default: this one)")
+    parser.add_argument(
+        "folders",
+        nargs="*",
+        type=Path,
+        default=PAIR,
+        help="checkpoints (default: the embedded text pair)",
+    )
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        help="the Python with the converter's packages (default: this one)",
+    )
     arguments = parser.parse_args()
     for folder in arguments.folders:
         convert(arguments.form, folder, arguments.python)

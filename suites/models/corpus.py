@@ -1,4 +1,5 @@
-"""The text that the embedded pair learns: real prose and code, plus structured text that we generate.
+"""The text that the embedded pair learns: real prose and code, plus structured text that we
+generate.
 
 Nothing is downloaded. Prose is `pydoc_data.topics` and the docstrings of the standard library,
 code is the standard library itself; JSON, arithmetic and dialogue come from seeded templates.
@@ -15,7 +16,15 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 CATEGORIES = ("prose", "code", "json", "arithmetic", "dialogue")
-_SKIPPED_FOLDERS = {"site-packages", "test", "tests", "idlelib", "lib2to3", "turtledemo", "ensurepip"}
+_SKIPPED_FOLDERS = {
+    "site-packages",
+    "test",
+    "tests",
+    "idlelib",
+    "lib2to3",
+    "turtledemo",
+    "ensurepip",
+}
 
 _NAMES = ["Mia", "Tom", "Ana", "Leo", "Zoe", "Sam", "Ivy", "Max"]
 _ANIMALS = ["cat", "dog", "fox", "bird", "frog", "bear", "owl", "hare"]
@@ -100,8 +109,12 @@ def _exchange(rng: random.Random, one: str, two: str) -> Iterator[str]:
     thing, place, animal = rng.choice(_THINGS), rng.choice(_PLACES), rng.choice(_ANIMALS)
     yield f"{one}: Have you seen my {thing}?"
     yield f"{two}: I think the {rng.choice(_MOODS)} {animal} took it to the {place}."
-    yield rng.choice((f"{one}: Then we should go to the {place} now.", f"{one}: The {place} is far from here."))
-    yield f"{two}: Wait, the {thing} is under the {rng.choice(['bench', 'tree', 'bridge', 'table'])}!"
+    yield rng.choice(
+        (f"{one}: Then we should go to the {place} now.", f"{one}: The {place} is far from here.")
+    )
+    yield (
+        f"{two}: Wait, the {thing} is under the {rng.choice(['bench', 'tree', 'bridge', 'table'])}!"
+    )
     yield f"{one}: Thank you, {two}. You are {rng.choice(_MOODS)}."
 
 

@@ -19,10 +19,16 @@ WHOLE = {
     "lm_head.weight": "output.weight",
 }
 LAYER = {
-    "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output", "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
-}  # fmt: skip
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
 
 
 def write_gguf(checkpoint: Checkpoint, folder: Path, python: str = "") -> None:
@@ -32,7 +38,9 @@ def write_gguf(checkpoint: Checkpoint, folder: Path, python: str = "") -> None:
 
     config = checkpoint.config
     if config.get("model_type") != "llama":
-        raise SystemExit(f"{checkpoint.folder} is no Llama; convert it with llama.cpp's convert_hf_to_gguf.py")
+        raise SystemExit(
+            f"{checkpoint.folder} is no Llama; convert it with llama.cpp's convert_hf_to_gguf.py"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     writer = gguf.GGUFWriter(folder / "model.gguf", "llama")
     _hyperparameters(writer, config)
@@ -66,25 +74,39 @@ def _hyperparameters(writer: Any, config: Mapping[str, Any]) -> None:
 def _tokenizer(writer: Any, gguf: Any, checkpoint: Checkpoint) -> None:
     """Byte-level BPE with GPT-2's splitting, as the embedded pair's."""
     told = json.loads((checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8"))
-    tokens = [token for token, _ in sorted(told["model"]["vocab"].items(), key=lambda item: item[1])]
+    tokens = [
+        token for token, _ in sorted(told["model"]["vocab"].items(), key=lambda item: item[1])
+    ]
     special = {own["content"] for own in told["added_tokens"] if own["special"]}
-    tokens += [f"<unused{number}>" for number in range(len(tokens), checkpoint.config["vocab_size"])]
+    tokens += [
+        f"<unused{number}>" for number in range(len(tokens), checkpoint.config["vocab_size"])
+    ]
     end = _end(checkpoint, tokens)
-    kinds = [gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in tokens]
+    kinds = [
+        gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in tokens
+    ]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     # llama.cpp takes some tokens for an end by their names, whatever the EOS token is.
-    writer.add_token_list([f"<plain>{own}" if own in special and at != end else own for at, own in enumerate(tokens)])
+    writer.add_token_list(
+        [f"<plain>{own}" if own in special and at != end else own for at, own in enumerate(tokens)]
+    )
     writer.add_token_types(kinds)
-    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in told["model"]["merges"]])
+    writer.add_token_merges(
+        [merge if isinstance(merge, str) else " ".join(merge) for merge in told["model"]["merges"]]
+    )
     writer.add_bos_token_id(checkpoint.config["bos_token_id"])
     writer.add_eos_token_id(end)
     writer.add_add_bos_token("<s>" in tokens[:1])
 
 
 def _end(checkpoint: Checkpoint, tokens: list[str]) -> int:
-    """The EOS token by the checkpoint's generation defaults; where it has none, one in no text, since llama.cpp wants one."""
-    defaults = json.loads((checkpoint.folder / "generation_config.json").read_text(encoding="utf-8"))
+    """The EOS token by the checkpoint's generation defaults; where it has none, one in no text,
+    since llama.cpp wants one.
+    """
+    defaults = json.loads(
+        (checkpoint.folder / "generation_config.json").read_text(encoding="utf-8")
+    )
     end = defaults.get("eos_token_id")
     if end is None:
         return tokens.index(NUL)

@@ -17,13 +17,17 @@ _FLOOR_DB = -80.0
 
 
 def distances(one: Array, two: Array) -> Array:
-    """(tokens,) log-spectral distance in dB: the root of the mean square over the bands of two feature arrays."""
+    """(tokens,) log-spectral distance in dB: the root of the mean square over the bands of two
+    feature arrays.
+    """
     bands = [np.maximum(vectors[:, :-2], _FLOOR_DB) for vectors in (one, two)]
     return np.sqrt(((bands[0] - bands[1]) ** 2).mean(1))
 
 
 def round_trip(sounds: Sequence[Array]) -> dict[str, float]:
-    """Figures of the round trip, with what a random token of the same speech and the mean spectrum would give beside it."""
+    """Figures of the round trip, with what a random token of the same speech and the mean spectrum
+    would give beside it.
+    """
     before = np.concatenate([features(sound) for sound in sounds])
     codes = [encode(sound) for sound in sounds]
     again = [decode(own) for own in codes]
@@ -38,7 +42,9 @@ def round_trip(sounds: Sequence[Array]) -> dict[str, float]:
         "quantiser_alone_db": distances(before, codebook()[flat]).mean(),
         "random_token_db": distances(before, shuffled).mean(),
         "mean_spectrum_db": distances(before, np.tile(before.mean(0), (len(before), 1))).mean(),
-        "same_token_when_encoded_again": np.mean(np.concatenate([encode(sound) for sound in again]) == flat),
+        "same_token_when_encoded_again": np.mean(
+            np.concatenate([encode(sound) for sound in again]) == flat
+        ),
         "voicing_kept": np.mean(voiced[0] == voiced[1]),
         "pitch_error_octaves": np.median(pitch),
         "tokens": len(flat),

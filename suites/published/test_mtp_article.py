@@ -1,8 +1,9 @@
-"""The article on theoretical MTP speed-up (7 February 2026): its worked example, from its own figures.
+"""The article on theoretical MTP speed-up (7 February 2026): its worked example, from its own
+figures.
 
-It multiplies averaged acceptance rates of three steps, which is right for one context and an approximation for an
-average over many; measured acceptance lengths never come about this way. Three of its printed digits do not follow
-from its own numbers, and the tests say which.
+It multiplies averaged acceptance rates of three steps, which is right for one context and an
+approximation for an average over many; measured acceptance lengths never come about this way. Three
+of its printed digits do not follow from its own numbers, and the tests say which.
 """
 
 import pytest
@@ -15,7 +16,9 @@ LENGTHS = {k: acceptance_length(CONDITIONAL[:k]) for k in (1, 2, 3)}
 TABLE = {step.k: step for step in speedup_table(LENGTHS, COSTS)}
 
 
-@pytest.mark.parametrize(("k", "exact", "printed"), [(1, 1.8, "1.80"), (2, 2.392, "2.39"), (3, 2.78864, "2.79")])
+@pytest.mark.parametrize(
+    ("k", "exact", "printed"), [(1, 1.8, "1.80"), (2, 2.392, "2.39"), (3, 2.78864, "2.79")]
+)
 def test_acceptance_lengths(k: int, exact: float, printed: str) -> None:
     assert LENGTHS[k] == pytest.approx(exact, abs=1e-12)
     assert f"{LENGTHS[k]:.2f}" == printed
@@ -57,7 +60,9 @@ def test_two_steps_are_best_and_the_third_is_past_the_optimum() -> None:
 
 
 def test_the_third_step_would_pay_from_an_acceptance_that_it_does_not_reach() -> None:
-    """The article's 67 % falls short of the 72 % at which a third step leaves throughput as it is."""
+    """The article's 67 % falls short of the 72 % at which a third step leaves throughput as it
+    is.
+    """
     needed = break_even(LENGTHS[2], 0.8 * 0.74, round_ms=118, next_round_ms=139)
     assert needed == pytest.approx(0.719, abs=5e-4)
     assert needed > CONDITIONAL[2]

@@ -1,7 +1,7 @@
 """The embedded text pair, gated: acceptance and theoretical speed-up against `baselines/text/`.
 
-Point it at another pair with `--specdec-target=... --specdec-draft=...`; choose cells with `--specdec-k` and
-`--specdec-depth`, or with `-m "k8 and depth3"`.
+Point it at another pair with `--specdec-target=... --specdec-draft=...`; choose cells with
+`--specdec-k` and `--specdec-depth`, or with `-m "k8 and depth3"`.
 """
 
 import pytest
@@ -31,9 +31,13 @@ def test_own_heads(specdec_run, specdec_baseline):
     assert specdec_run == specdec_baseline
 
 
-@pytest.mark.specdec(drafter="../models/text-draft", temperature=1.0, k=GRID["k"], depth=[0], **PAIR)
+@pytest.mark.specdec(
+    drafter="../models/text-draft", temperature=1.0, k=GRID["k"], depth=[0], **PAIR
+)
 def test_texts_are_the_targets(specdec_conformance):
-    """What the engine emits, judged from the text alone: replay's texts, or with --specdec-engine=decode speculative ones."""
+    """What the engine emits, judged from the text alone: replay's texts, or with
+    --specdec-engine=decode speculative ones.
+    """
     assert specdec_conformance.conforms, specdec_conformance.message
 
 

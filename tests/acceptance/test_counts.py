@@ -14,20 +14,31 @@ from numpy.testing import assert_allclose
 
 from pytest_specdec.acceptance.counts import Counts
 
-# Ten rounds of the first prompt accepted 8 times one token or more and 4 times both; thirty of the second 12 and 3.
+# Ten rounds of the first prompt accepted 8 times one token or more and 4 times both; thirty of the
+# second 12 and 3.
 BY_HAND = counts([10, 30], [[8, 4], [12, 3]], categories=["prose", "code"])
 
 
 @st.composite
 def any_counts(draw: st.DrawFn, k: int = 3) -> Counts:
     rounds = draw(st.lists(st.integers(1, 50), min_size=1, max_size=6))
-    accepted = [sorted(draw(st.lists(st.integers(0, own), min_size=k, max_size=k)), reverse=True) for own in rounds]
-    names = draw(st.lists(st.sampled_from("abcdefgh"), min_size=len(rounds), max_size=len(rounds), unique=True))
+    accepted = [
+        sorted(draw(st.lists(st.integers(0, own), min_size=k, max_size=k)), reverse=True)
+        for own in rounds
+    ]
+    names = draw(
+        st.lists(
+            st.sampled_from("abcdefgh"), min_size=len(rounds), max_size=len(rounds), unique=True
+        )
+    )
     return counts(rounds, accepted, prompts=names)
 
 
 def as_rows(of: Counts) -> dict[str, list[float]]:
-    return {key: [of.rounds[row], *of.drafted[row], *of.accepted[row]] for row, key in enumerate(of.prompts)}
+    return {
+        key: [of.rounds[row], *of.drafted[row], *of.accepted[row]]
+        for row, key in enumerate(of.prompts)
+    }
 
 
 def test_every_metric_follows_its_definition() -> None:
@@ -74,7 +85,9 @@ def test_survival_is_nan_where_nothing_was_drafted() -> None:
     assert_allclose(counts([2], [[1, 0]], drafted=[[2, 0]]).survival, [0.5, np.nan])
 
 
-@pytest.mark.parametrize("metric", ["acceptance_rate", "acceptance_length", "macro_acceptance_length", "efficiency"])
+@pytest.mark.parametrize(
+    "metric", ["acceptance_rate", "acceptance_length", "macro_acceptance_length", "efficiency"]
+)
 def test_without_a_round_there_is_no_metric(metric: str) -> None:
     assert math.isnan(getattr(counts([0], [[0]]), metric))
 
@@ -98,7 +111,11 @@ def test_select_keeps_the_order_it_is_given() -> None:
 def test_merge_adds_shared_prompts_and_appends_new_ones() -> None:
     other = counts([5, 7], [[4, 1], [6, 5]], prompts=["p1", "p9"], categories=["code", "chat"])
     merged = BY_HAND.merge(other)
-    assert as_rows(merged) == {"p0": [10, 10, 10, 8, 4], "p1": [35, 35, 35, 16, 4], "p9": [7, 7, 7, 6, 5]}
+    assert as_rows(merged) == {
+        "p0": [10, 10, 10, 8, 4],
+        "p1": [35, 35, 35, 16, 4],
+        "p9": [7, 7, 7, 6, 5],
+    }
     assert merged.categories == ("prose", "code", "chat")
 
 
@@ -155,5 +172,11 @@ def test_the_standard_error_is_that_of_resampled_prompts() -> None:
 
 
 def test_conditional_is_a_probability_where_rounds_draft_different_numbers() -> None:
-    own = Counts(("a", "b"), ("all",) * 2, np.full(2, 10.0), np.array([[10.0, 0], [10, 10]]), np.array([[0.0, 0], [10, 10]]))
+    own = Counts(
+        ("a", "b"),
+        ("all",) * 2,
+        np.full(2, 10.0),
+        np.array([[10.0, 0], [10, 10]]),
+        np.array([[0.0, 0], [10, 10]]),
+    )
     assert own.conditional.tolist() == [0.5, 1.0]

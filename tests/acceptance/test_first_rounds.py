@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from pytest_specdec.acceptance.first_rounds import Samples, Spread
 
-SAMPLES = Samples(("a", "b", "c"), np.array([[0.9, 0.5], [0.2, 0.1], [1.0, 1.0]]), np.array([2.0, 2.0, 2.0]))
+SAMPLES = Samples(
+    ("a", "b", "c"), np.array([[0.9, 0.5], [0.2, 0.1], [1.0, 1.0]]), np.array([2.0, 2.0, 2.0])
+)
 
 
 def test_expected_accepted_and_rate_of_each_round() -> None:
@@ -52,12 +54,18 @@ def test_a_round_that_drafts_nothing_has_rate_zero() -> None:
 
 @given(st.lists(st.lists(st.floats(0, 1), min_size=4, max_size=4), min_size=1, max_size=6))
 @PROPERTY
-def test_rate_times_k_is_expected_accepted_for_samples_and_for_their_means(chances: list[list[float]]) -> None:
+def test_rate_times_k_is_expected_accepted_for_samples_and_for_their_means(
+    chances: list[list[float]],
+) -> None:
     survival = np.cumprod(np.array(chances), axis=1)
-    samples = Samples(tuple(f"p{row}" for row in range(len(chances))), survival, np.full(len(chances), 4.0))
+    samples = Samples(
+        tuple(f"p{row}" for row in range(len(chances))), survival, np.full(len(chances), 4.0)
+    )
     np.testing.assert_allclose(samples.rate * 4, samples.accepted, atol=1e-300)
     rate, accepted = Spread.of(samples.rate), Spread.of(samples.accepted)
-    np.testing.assert_allclose(np.array(dataclasses.astuple(rate)) * 4, dataclasses.astuple(accepted), atol=1e-12)
+    np.testing.assert_allclose(
+        np.array(dataclasses.astuple(rate)) * 4, dataclasses.astuple(accepted), atol=1e-12
+    )
     assert -1e-12 <= rate.least - 1e-12 <= rate.mean <= rate.most + 1e-12 <= 1 + 1e-11
 
 

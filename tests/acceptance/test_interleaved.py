@@ -22,17 +22,25 @@ from pytest_specdec.common.errors import MeasurementError
 AUDIO = JudgedRange(10, 20, 2)
 
 
-def scored(every: int, heads: int, steps: int, seed: int = 0, prompt: int = 3) -> tuple[Scores, Text]:
+def scored(
+    every: int, heads: int, steps: int, seed: int = 0, prompt: int = 3
+) -> tuple[Scores, Text]:
     """A text of whole steps (given ids below 10, judged ones from 10 on) with random scores."""
     rng = np.random.default_rng(seed)
     ids = [1] * prompt + [token for _ in range(steps) for token in (*[2] * (every - 1), 10)]
     text = Text("p", "all", tuple(ids), prompt)
     target, draft = (np.log(rng.random(shape)) for shape in ((1, len(ids)), (1, heads, len(ids))))
-    return Scores(("p",), ("all",), target, draft, np.array([prompt + 1]), np.array([len(ids)])), text
+    return Scores(
+        ("p",), ("all",), target, draft, np.array([prompt + 1]), np.array([len(ids)])
+    ), text
 
 
-def brute_force(accept: dict[tuple[int, int], float], judged: int, k: int) -> tuple[float, list[float]]:
-    """Expected rounds and accepted drafts by position; `accept[start, step]`, the prompt pass emits judged token 0."""
+def brute_force(
+    accept: dict[tuple[int, int], float], judged: int, k: int
+) -> tuple[float, list[float]]:
+    """Expected rounds and accepted drafts by position; `accept[start, step]`, the prompt pass emits
+    judged token 0.
+    """
     rounds, accepted = 0.0, [0.0] * k
     chances = {1: 1.0}
     for start in range(1, judged):
@@ -53,7 +61,9 @@ def brute_force(accept: dict[tuple[int, int], float], judged: int, k: int) -> tu
 @pytest.mark.parametrize("every", [1, 2, 3])
 @pytest.mark.parametrize("depth", [0, 1, 2, 3, 5])
 @pytest.mark.parametrize("rule", ["rejection", "sample-match"])
-def test_a_draft_models_passes_start_before_judged_tokens_and_skip_given_ones(every: int, depth: int, rule: str) -> None:
+def test_a_draft_models_passes_start_before_judged_tokens_and_skip_given_ones(
+    every: int, depth: int, rule: str
+) -> None:
     judged, k, steps = JudgedRange(10, 20, every), 4, 12
     scores, text = scored(every, 1 + depth, steps)
     counts = expected_counts(judged_scores(scores, [text], judged).field(rule), k)
@@ -61,10 +71,14 @@ def test_a_draft_models_passes_start_before_judged_tokens_and_skip_given_ones(ev
     accept = {}
     for start, step in itertools.product(range(steps), range(k)):
         if start + step < steps:
-            at = text.prompt_length + every * (start + step) + every - 1  # of the judged token on the stream
+            at = (
+                text.prompt_length + every * (start + step) + every - 1
+            )  # of the judged token on the stream
             log_q = scores.draft[0, every * (step % own), at]
             log_p = scores.target[0, at]
-            accept[start, step] = np.exp(min(0.0, log_q - log_p)) if rule == "rejection" else np.exp(log_q)
+            accept[start, step] = (
+                np.exp(min(0.0, log_q - log_p)) if rule == "rejection" else np.exp(log_q)
+            )
     rounds, accepted = brute_force(accept, steps, k)
     assert_allclose(counts.rounds, [rounds])
     assert_allclose(counts.accepted[0], accepted)
@@ -74,12 +88,16 @@ def test_a_draft_models_passes_start_before_judged_tokens_and_skip_given_ones(ev
 def test_own_heads_draft_from_the_last_emitted_token(every: int) -> None:
     judged, k, steps = JudgedRange(10, 20, every), 3, 10
     scores, text = scored(every, every * k, steps)
-    counts = expected_counts(judged_scores(scores, [text], judged, own_heads=True).field("rejection"), k)
+    counts = expected_counts(
+        judged_scores(scores, [text], judged, own_heads=True).field("rejection"), k
+    )
     accept = {}
     for start, step in itertools.product(range(steps), range(k)):
         if start + step < steps:
             at = text.prompt_length + every * (start + step) + every - 1
-            accept[start, step] = np.exp(min(0.0, scores.draft[0, every * step + every - 1, at] - scores.target[0, at]))
+            accept[start, step] = np.exp(
+                min(0.0, scores.draft[0, every * step + every - 1, at] - scores.target[0, at])
+            )
     rounds, accepted = brute_force(accept, steps, k)
     assert_allclose(counts.rounds, [rounds])
     assert_allclose(counts.accepted[0], accepted)
@@ -87,10 +105,14 @@ def test_own_heads_draft_from_the_last_emitted_token(every: int) -> None:
 
 @pytest.mark.parametrize("every", [1, 2, 3])
 @pytest.mark.parametrize("own_heads", [False, True])
-def test_block_verification_takes_its_running_minimum_over_judged_tokens_alone(every: int, own_heads: bool) -> None:
+def test_block_verification_takes_its_running_minimum_over_judged_tokens_alone(
+    every: int, own_heads: bool
+) -> None:
     judged, k, steps, depth = JudgedRange(10, 20, every), 3, 10, 3
     scores, text = scored(every, every * k if own_heads else 1 + depth, steps)
-    counts = expected_counts(judged_scores(scores, [text], judged, own_heads=own_heads).field("block"), k)
+    counts = expected_counts(
+        judged_scores(scores, [text], judged, own_heads=own_heads).field("block"), k
+    )
     accept = {}
     for start in range(1, steps - k + 1):
         product, alive = 1.0, 1.0
@@ -106,7 +128,9 @@ def test_block_verification_takes_its_running_minimum_over_judged_tokens_alone(e
 
 
 @pytest.mark.parametrize(("right", "taken"), [([1, 1, 1], 3), ([1, 0, 1], 1), ([0, 1, 1], 0)])
-def test_greedy_accepts_judged_arg_maxes_up_to_the_first_other(right: list[int], taken: int) -> None:
+def test_greedy_accepts_judged_arg_maxes_up_to_the_first_other(
+    right: list[int], taken: int
+) -> None:
     scores, text = scored(2, 1, 4)
     at = text.prompt_length + 1 + 2 * np.arange(1, 4)
     scores.target[:], scores.draft[:] = 0.0, -np.inf
@@ -115,10 +139,14 @@ def test_greedy_accepts_judged_arg_maxes_up_to_the_first_other(right: list[int],
     assert (counts.rounds.tolist(), counts.accepted.sum()) == ([1.0], taken)
 
 
-@given(every=st.integers(2, 4), heads=st.integers(1, 6), k=st.integers(1, 4), seed=st.integers(0, 99))
+@given(
+    every=st.integers(2, 4), heads=st.integers(1, 6), k=st.integers(1, 4), seed=st.integers(0, 99)
+)
 @PROPERTY
 @pytest.mark.parametrize("own_heads", [False, True])
-def test_given_tokens_and_their_scores_are_free(own_heads: bool, every: int, heads: int, k: int, seed: int) -> None:
+def test_given_tokens_and_their_scores_are_free(
+    own_heads: bool, every: int, heads: int, k: int, seed: int
+) -> None:
     judged = JudgedRange(10, 20, every)
     scores, text = scored(every, heads * every, 8, seed)
     rng = np.random.default_rng(seed)
@@ -144,7 +172,10 @@ def test_each_text_has_its_own_prompt_and_length() -> None:
         np.pad(short.target, ((0, 0), (0, width))),
         np.pad(short.draft, ((0, 0), (0, 0), (0, width)), constant_values=-np.inf),
     )
-    joined = (np.concatenate([ours, theirs]) for ours, theirs in zip(padded, (long.target, long.draft), strict=True))
+    joined = (
+        np.concatenate([ours, theirs])
+        for ours, theirs in zip(padded, (long.target, long.draft), strict=True)
+    )
     both = Scores(("p", "q"), ("all", "all"), *joined, np.array([3, 6]), np.array([14, 23]))
     counts = expected_counts(judged_scores(both, [one, two], AUDIO).field("rejection"), 3)
     for row, (own, text) in enumerate(((short, one), (long, two))):
@@ -179,7 +210,10 @@ def test_a_slip_costs_what_lies_behind_it_and_too_many_are_an_error() -> None:
     kept = judged_scores(scores, [Text("p", "all", tuple(slipped), 3)], AUDIO)
     assert kept.lengths.tolist() == [39]
     slipped[15] = 10
-    with pytest.raises(MeasurementError, match=r"no steps of 2 tokens .* in 10:20.*prompt p leaves .* after 6 steps"):
+    with pytest.raises(
+        MeasurementError,
+        match=r"no steps of 2 tokens .* in 10:20.*prompt p leaves .* after 6 steps",
+    ):
         judged_scores(scores, [Text("p", "all", tuple(slipped), 3)], AUDIO)
 
 
@@ -187,7 +221,9 @@ def test_a_slip_costs_what_lies_behind_it_and_too_many_are_an_error() -> None:
     ("k", "depth", "verified", "drafted", "heads"),
     [(4, 0, 8, 4, 1), (4, 1, 8, 8, 1), (4, 2, 8, 6, 2), (5, 3, 10, 12, 2), (16, 3, 32, 32, 2)],
 )
-def test_what_a_round_passes_over(k: int, depth: int, verified: int, drafted: int, heads: int) -> None:
+def test_what_a_round_passes_over(
+    k: int, depth: int, verified: int, drafted: int, heads: int
+) -> None:
     one = case(k=k, depth=depth, judged=AUDIO)
     assert (one.verified, one.drafted, one.heads) == (verified, drafted, heads)
     own = case(k=k, depth=depth, judged=AUDIO, drafter=OWN_HEADS)
@@ -204,7 +240,9 @@ def test_the_name_of_a_judged_case_says_so() -> None:
 @given(heads=st.integers(1, 3), k=st.integers(1, 4), seed=st.integers(0, 99))
 @PROPERTY
 @pytest.mark.parametrize("rule", ["rejection", "block"])
-def test_a_sample_is_the_only_round_of_a_text_cut_to_it(rule: str, heads: int, k: int, seed: int) -> None:
+def test_a_sample_is_the_only_round_of_a_text_cut_to_it(
+    rule: str, heads: int, k: int, seed: int
+) -> None:
     scores, _ = scored(1, heads, 9, seed)
     samples = Samples.of(scores.field(rule), k)
     short = Scores(("p",), ("all",), scores.target, scores.draft, scores.starts, scores.starts + k)
@@ -220,9 +258,18 @@ def test_a_sample_is_the_only_round_of_a_text_cut_to_it(rule: str, heads: int, k
 def test_a_sample_drafts_no_more_than_there_is_to_draft(available: int, k: int, seed: int) -> None:
     scores, _ = scored(1, 4, 9, seed)
     short = Scores(
-        ("p",), ("all",), scores.target, scores.draft, scores.starts, scores.starts + k, np.full(scores.target.shape, available)
+        ("p",),
+        ("all",),
+        scores.target,
+        scores.draft,
+        scores.starts,
+        scores.starts + k,
+        np.full(scores.target.shape, available),
     )
-    samples, counts = Samples.of(short.field("rejection"), k), expected_counts(short.field("rejection"), k)
+    samples, counts = (
+        Samples.of(short.field("rejection"), k),
+        expected_counts(short.field("rejection"), k),
+    )
     assert samples.drafted.tolist() == [min(available, k)] == [counts.drafted.sum()]
     assert_allclose(samples.survival, counts.accepted)
     assert_allclose(samples.rate * samples.drafted, samples.accepted)
@@ -231,12 +278,18 @@ def test_a_sample_drafts_no_more_than_there_is_to_draft(available: int, k: int, 
 def test_samples_start_where_each_text_does() -> None:
     scores, _ = scored(1, 2, 9)
     starts = np.array([2, 5, 9])
-    fields = [Scores(("p",), ("all",), scores.target, scores.draft, starts[row, None], scores.lengths) for row in range(3)]
+    fields = [
+        Scores(("p",), ("all",), scores.target, scores.draft, starts[row, None], scores.lengths)
+        for row in range(3)
+    ]
     three = (np.repeat(scores.target, 3, axis=0), np.repeat(scores.draft, 3, axis=0))
     whole = Scores(("a", "b", "c"), ("all",) * 3, *three, starts, np.repeat(scores.lengths, 3))
     together = Samples.of(whole.field("rejection"), 3)
     assert together.prompts == ("a", "b", "c")
-    assert_allclose(together.survival, np.concatenate([Samples.of(one.field("rejection"), 3).survival for one in fields]))
+    assert_allclose(
+        together.survival,
+        np.concatenate([Samples.of(one.field("rejection"), 3).survival for one in fields]),
+    )
 
 
 def test_texts_without_a_whole_round_give_no_sample() -> None:
@@ -247,11 +300,15 @@ def test_texts_without_a_whole_round_give_no_sample() -> None:
 
 @given(every=st.integers(1, 4), new=st.lists(st.sampled_from([2, 9, 10, 19, 20]), max_size=24))
 @PROPERTY
-def test_judged_tokens_are_the_last_of_the_longest_run_of_whole_steps(every: int, new: list[int]) -> None:
+def test_judged_tokens_are_the_last_of_the_longest_run_of_whole_steps(
+    every: int, new: list[int]
+) -> None:
     judged = JudgedRange(10, 20, every)
     shape = [False] * (every - 1) + [True]
     whole = max(
-        steps for steps in range(len(new) // every + 1) if [10 <= own < 20 for own in new[: steps * every]] == shape * steps
+        steps
+        for steps in range(len(new) // every + 1)
+        if [10 <= own < 20 for own in new[: steps * every]] == shape * steps
     )
     assert judged_tokens(new, judged) == new[every - 1 : whole * every : every]
 
@@ -259,8 +316,17 @@ def test_judged_tokens_are_the_last_of_the_longest_run_of_whole_steps(every: int
 def test_the_text_that_lost_most_is_named_and_not_the_shortest() -> None:
     (scores, short), (_, long) = scored(2, 1, 2), scored(2, 1, 9)
     slipped = Text("q", "all", (*long.ids[:5], 10, *long.ids[6:]), 3)
-    wide = Scores(("p", "q"), ("all",) * 2, np.zeros((2, 21)), np.zeros((2, 1, 21)), np.array([4, 4]), np.array([7, 21]))
-    with pytest.raises(MeasurementError, match="the one of prompt q leaves the pattern after 1 steps"):
+    wide = Scores(
+        ("p", "q"),
+        ("all",) * 2,
+        np.zeros((2, 21)),
+        np.zeros((2, 1, 21)),
+        np.array([4, 4]),
+        np.array([7, 21]),
+    )
+    with pytest.raises(
+        MeasurementError, match="the one of prompt q leaves the pattern after 1 steps"
+    ):
         judged_scores(wide, [short, slipped], AUDIO)
     assert scores.lengths.tolist() == [7]
 

@@ -29,14 +29,18 @@ def search(tokens: Sequence[int], k: int, ngram: int) -> list[int]:
 
 def theirs(tokens: Sequence[int], k: int) -> list[int]:
     """transformers' candidates; a maximal length that is far away cuts none."""
-    generator = PromptLookupCandidateGenerator(num_output_tokens=k, max_matching_ngram_size=NGRAM, max_length=10**6)
+    generator = PromptLookupCandidateGenerator(
+        num_output_tokens=k, max_matching_ngram_size=NGRAM, max_length=10**6
+    )
     candidates, _ = generator.get_candidates(torch.tensor([tokens]))
     return candidates[0, len(tokens) :].tolist()
 
 
 @given(texts, st.integers(1, 6), st.integers(1, 4))
 @PROPERTY
-def test_drafts_are_what_a_search_through_the_text_finds(tokens: list[int], k: int, ngram: int) -> None:
+def test_drafts_are_what_a_search_through_the_text_finds(
+    tokens: list[int], k: int, ngram: int
+) -> None:
     assert LookupIndex(tokens, ngram).propose(k) == search(tokens, k, ngram)
 
 
@@ -45,7 +49,10 @@ def test_drafts_are_transformers_own(alphabet: int) -> None:
     rng = np.random.default_rng(alphabet)
     drafted = 0
     for _ in range(150):
-        tokens, k = rng.integers(alphabet, size=rng.integers(1, 40)).tolist(), int(rng.integers(1, 9))
+        tokens, k = (
+            rng.integers(alphabet, size=rng.integers(1, 40)).tolist(),
+            int(rng.integers(1, 9)),
+        )
         drafts = LookupIndex(tokens).propose(k)
         assert drafts == theirs(tokens, k)
         drafted += len(drafts)
@@ -56,7 +63,10 @@ def test_drafts_are_transformers_own(alphabet: int) -> None:
     ("tokens", "drafts"),
     [
         ([7, 1, 2, 3, 4, 1, 2], [3, 4, 1]),
-        ([2, 9, 1, 2, 3, 5, 1, 2], [3, 5, 1]),  # the longer n-gram wins over an earlier single token
+        (
+            [2, 9, 1, 2, 3, 5, 1, 2],
+            [3, 5, 1],
+        ),  # the longer n-gram wins over an earlier single token
         ([4, 6, 5, 4, 8, 5, 4], [8, 5, 4]),
         ([1, 2, 3, 1, 2, 4, 1, 2], [3, 1, 2]),  # of several places the first
         ([8, 2, 5, 6, 1, 2], [5, 6, 1]),  # a single token where no pair recurs
@@ -66,7 +76,9 @@ def test_drafts_are_transformers_own(alphabet: int) -> None:
         ([], []),
     ],
 )
-def test_the_longest_ngram_at_its_first_place_is_continued(tokens: list[int], drafts: list[int]) -> None:
+def test_the_longest_ngram_at_its_first_place_is_continued(
+    tokens: list[int], drafts: list[int]
+) -> None:
     assert LookupIndex(tokens).propose(3) == drafts
 
 

@@ -1,4 +1,6 @@
-"""Mean and variance of rounds and accepted tokens: against the walk forwards, and against rounds played at random."""
+"""Mean and variance of rounds and accepted tokens: against the walk forwards, and against rounds
+played at random.
+"""
 
 from __future__ import annotations
 
@@ -40,10 +42,13 @@ def test_variances_are_those_of_played_rounds(end: End) -> None:
     played = [sample_rounds(own, K, rng, end) for _ in range(PLAYS)]
     rounds = np.array([[len(text) for text in one] for one in played])
     accepted = np.array([[sum(taken for _, taken in text) for text in one] for one in played])
-    # The standard error of a variance is about sqrt(2 / plays) of it, of these discrete sums somewhat more.
+    # The standard error of a variance is about sqrt(2 / plays) of it, of these discrete sums
+    # somewhat more.
     np.testing.assert_allclose(rounds.var(0), found.rounds_variance, rtol=0.12)
     np.testing.assert_allclose(accepted.var(0), found.accepted_variance, rtol=0.12)
-    both = np.array([np.cov(rounds[:, row], accepted[:, row])[0, 1] for row in range(len(own.prompts))])
+    both = np.array(
+        [np.cov(rounds[:, row], accepted[:, row])[0, 1] for row in range(len(own.prompts))]
+    )
     np.testing.assert_allclose(both, found.covariance, rtol=0.15, atol=0.02)
 
 
@@ -51,12 +56,16 @@ def test_a_linear_sum_has_its_own_mean_and_variance() -> None:
     found = moments(field(), "inside")
     mean, variance = found.linear(1.0, -0.5)
     np.testing.assert_allclose(mean, found.accepted - 0.5 * found.rounds)
-    np.testing.assert_allclose(variance, found.accepted_variance + 0.25 * found.rounds_variance - found.covariance)
+    np.testing.assert_allclose(
+        variance, found.accepted_variance + 0.25 * found.rounds_variance - found.covariance
+    )
 
 
 def test_where_nothing_is_random_the_variance_is_zero() -> None:
     own = field()
-    sure = AcceptanceField(own.prompts, own.categories, np.round(own.accept), own.starts, own.lengths)
+    sure = AcceptanceField(
+        own.prompts, own.categories, np.round(own.accept), own.starts, own.lengths
+    )
     found = moments(sure, "clip")
     assert not found.rounds_variance.any()
     assert not found.accepted_variance.any()
@@ -75,5 +84,7 @@ def test_a_round_that_is_played_but_not_counted_still_moves_the_others() -> None
 
 
 def test_all_longest_texts_and_none() -> None:
-    nothing = AcceptanceField((), (), np.zeros((0, 1, 0)), np.zeros(0, dtype=int), np.zeros(0, dtype=int))
+    nothing = AcceptanceField(
+        (), (), np.zeros((0, 1, 0)), np.zeros(0, dtype=int), np.zeros(0, dtype=int)
+    )
     assert moments(nothing, "inside").rounds.shape == (0,)

@@ -43,7 +43,8 @@ def test_uniform_guesses_accept_one_token_in_v_where_the_target_is_likelier() ->
 
 def test_unigrams_are_those_of_the_other_texts() -> None:
     counts = reference_counts(scores(), TEXTS, vocabulary=4, k=1, rule="rejection").unigrams
-    # Text b's drafted tokens are 1, 2, 1, 1: text a's 2, 1, 3 at positions 3 to 5 have shares 1/4, 3/4 and 0.
+    # Text b's drafted tokens are 1, 2, 1, 1: text a's 2, 1, 3 at positions 3 to 5 have shares 1/4,
+    # 3/4 and 0.
     q = [0.25, 0.75, 0.0]
     first = [min(1, own / p) for own, p in zip(q, (0.5, 0.25, 0.1), strict=True)]
     starts = [1.0, 1 - first[0], first[0] + (1 - first[0]) * (1 - first[1])]
@@ -52,10 +53,12 @@ def test_unigrams_are_those_of_the_other_texts() -> None:
 
 def test_greedy_unigrams_draft_the_likeliest_token() -> None:
     counts = reference_counts(scores(greedy=True), TEXTS, vocabulary=4, k=1, rule="greedy").unigrams
-    assert counts.accepted[0].tolist() == [1.0]  # text b's likeliest token is 1, and text a has it once, at position 4
-    assert reference_counts(scores(greedy=True), TEXTS, vocabulary=4, k=1, rule="greedy").uniform.accepted[0, 0] == pytest.approx(
-        (1.0 + 0.75 + 0.25 + 0.75 * 0.75) * 0.25
-    )
+    assert counts.accepted[0].tolist() == [
+        1.0
+    ]  # text b's likeliest token is 1, and text a has it once, at position 4
+    assert reference_counts(
+        scores(greedy=True), TEXTS, vocabulary=4, k=1, rule="greedy"
+    ).uniform.accepted[0, 0] == pytest.approx((1.0 + 0.75 + 0.25 + 0.75 * 0.75) * 0.25)
 
 
 def test_lookup_copies_what_followed_before() -> None:
@@ -66,8 +69,20 @@ def test_lookup_copies_what_followed_before() -> None:
 
 def test_a_single_text_has_no_unigrams() -> None:
     one = scores()
-    alone = Scores(one.prompts[:1], one.categories[:1], one.target[:1], one.draft[:1], one.starts[:1], one.lengths[:1])
-    assert reference_counts(alone, TEXTS[:1], vocabulary=4, k=1, rule="rejection").unigrams.accepted.sum() == 0
+    alone = Scores(
+        one.prompts[:1],
+        one.categories[:1],
+        one.target[:1],
+        one.draft[:1],
+        one.starts[:1],
+        one.lengths[:1],
+    )
+    assert (
+        reference_counts(
+            alone, TEXTS[:1], vocabulary=4, k=1, rule="rejection"
+        ).unigrams.accepted.sum()
+        == 0
+    )
 
 
 def test_judged_tokens_are_guessed_among_themselves() -> None:
@@ -80,6 +95,10 @@ def test_judged_tokens_are_guessed_among_themselves() -> None:
         starts=np.array([1, 1]),
         lengths=np.array([3, 3]),
     )
-    found = reference_counts(own, texts, vocabulary=100, k=1, rule="rejection", judged=JudgedRange(5, 7, 2))
+    found = reference_counts(
+        own, texts, vocabulary=100, k=1, rule="rejection", judged=JudgedRange(5, 7, 2)
+    )
     assert found.lookup is None
-    assert found.uniform.acceptance_rate == pytest.approx(1.0)  # two judged tokens, each as likely as the target has it
+    assert found.uniform.acceptance_rate == pytest.approx(
+        1.0
+    )  # two judged tokens, each as likely as the target has it

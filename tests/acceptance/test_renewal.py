@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from pytest_specdec.acceptance.counts import Array, Counts
-from pytest_specdec.acceptance.renewal import AcceptanceField, End, expected_counts, sample_rounds, with_requests
+from pytest_specdec.acceptance.renewal import (
+    AcceptanceField,
+    End,
+    expected_counts,
+    sample_rounds,
+    with_requests,
+)
 
 Rounds = list[tuple[int, int, int]]
 """(start, drafted, accepted) of each round of one play."""
@@ -25,7 +31,10 @@ LEAST = {"clip": 2, "whole": 1}
 
 
 def field_of(
-    accept: Array, starts: Sequence[int] | None = None, lengths: Sequence[int] | None = None, prefix: str = "p"
+    accept: Array,
+    starts: Sequence[int] | None = None,
+    lengths: Sequence[int] | None = None,
+    prefix: str = "p",
 ) -> AcceptanceField:
     texts, _, longest = accept.shape
     return AcceptanceField(
@@ -37,30 +46,51 @@ def field_of(
     )
 
 
-def random_field(seed: int, *, texts: int = 1, heads: int = 1, longest: int = 7, start: int = 0) -> AcceptanceField:
+def random_field(
+    seed: int, *, texts: int = 1, heads: int = 1, longest: int = 7, start: int = 0
+) -> AcceptanceField:
     return field_of(np.random.default_rng(seed).random((texts, heads, longest)), [start] * texts)
 
 
 def joint_field(
-    seed: int, *, texts: int = 1, heads: int = 1, longest: int = 7, start: int = 0, most: int | None = None
+    seed: int,
+    *,
+    texts: int = 1,
+    heads: int = 1,
+    longest: int = 7,
+    start: int = 0,
+    most: int | None = None,
 ) -> AcceptanceField:
-    """Ratios q/p on both sides of 1; with `most`, 0 to that many drafts are available at each start."""
+    """Ratios q/p on both sides of 1; with `most`, 0 to that many drafts are available at each
+    start.
+    """
     rng = np.random.default_rng(seed)
     field = field_of(np.exp(rng.normal(size=(texts, heads, longest))), [start] * texts)
     available = None if most is None else rng.integers(0, most + 1, (texts, longest))
     return dataclasses.replace(field, joint=True, available=available)
 
 
-def certain_field(seed: int, *, texts: int = 4, heads: int = 2, longest: int = 30) -> AcceptanceField:
+def certain_field(
+    seed: int, *, texts: int = 4, heads: int = 2, longest: int = 30
+) -> AcceptanceField:
     """Every acceptance 0 or 1, as at temperature 0."""
-    return field_of((np.random.default_rng(seed).random((texts, heads, longest)) < 0.7).astype(float), [1] * texts)
+    return field_of(
+        (np.random.default_rng(seed).random((texts, heads, longest)) < 0.7).astype(float),
+        [1] * texts,
+    )
 
 
 @st.composite
 def any_field(draw: st.DrawFn) -> AcceptanceField:
-    texts, heads, longest = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 7))
+    texts, heads, longest = (
+        draw(st.integers(1, 3)),
+        draw(st.integers(1, 3)),
+        draw(st.integers(1, 7)),
+    )
     chance = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1))
-    values = draw(st.lists(chance, min_size=texts * heads * longest, max_size=texts * heads * longest))
+    values = draw(
+        st.lists(chance, min_size=texts * heads * longest, max_size=texts * heads * longest)
+    )
     lengths = draw(st.lists(st.integers(1, longest), min_size=texts, max_size=texts))
     starts = [draw(st.integers(0, length)) for length in lengths]
     return field_of(np.array(values).reshape(texts, heads, longest), starts, lengths)
@@ -68,7 +98,9 @@ def any_field(draw: st.DrawFn) -> AcceptanceField:
 
 @st.composite
 def any_kind_of_field(draw: st.DrawFn) -> AcceptanceField:
-    """Also accepted jointly, then with ratios above 1, and from a drafter that has not always k tokens to propose."""
+    """Also accepted jointly, then with ratios above 1, and from a drafter that has not always k
+    tokens to propose.
+    """
     field = draw(any_field())
     joint, most = draw(st.booleans()), field.accept.shape[2]
     available = None
@@ -81,13 +113,28 @@ def any_kind_of_field(draw: st.DrawFn) -> AcceptanceField:
 
 def survives(field: AcceptanceField, row: int, start: int, drafted: int) -> list[float]:
     """The chance that a round accepts at least 0, 1, ... drafts, and 0 for more than it drafted."""
-    own = [float(field.accept[row, step % field.accept.shape[1], start + step]) for step in range(drafted)]
-    products = list(itertools.accumulate(own, lambda product, chance: product * chance, initial=1.0))
-    return [*(min(products[: taken + 1]) if field.joint else products[taken] for taken in range(drafted + 1)), 0.0]
+    own = [
+        float(field.accept[row, step % field.accept.shape[1], start + step])
+        for step in range(drafted)
+    ]
+    products = list(
+        itertools.accumulate(own, lambda product, chance: product * chance, initial=1.0)
+    )
+    return [
+        *(
+            min(products[: taken + 1]) if field.joint else products[taken]
+            for taken in range(drafted + 1)
+        ),
+        0.0,
+    ]
 
 
-def plays(field: AcceptanceField, row: int, start: int, k: int, end: End) -> Iterator[tuple[float, Rounds]]:
-    """Every sequence of rounds over one text, with its probability; written from the definition, not from the code."""
+def plays(
+    field: AcceptanceField, row: int, start: int, k: int, end: End
+) -> Iterator[tuple[float, Rounds]]:
+    """Every sequence of rounds over one text, with its probability; written from the definition,
+    not from the code.
+    """
     left = int(field.lengths[row]) - start
     if left < LEAST.get(end, k):
         yield 1.0, []
@@ -117,7 +164,9 @@ def enumerated(field: AcceptanceField, k: int, end: End) -> tuple[Array, Array, 
     return rounds, drafted, accepted
 
 
-def tallied(field: AcceptanceField, played: list[list[tuple[int, int]]], k: int, end: End) -> tuple[Array, Array, Array]:
+def tallied(
+    field: AcceptanceField, played: list[list[tuple[int, int]]], k: int, end: End
+) -> tuple[Array, Array, Array]:
     """Sampled rounds as counts."""
     texts = len(field.prompts)
     rounds, drafted, accepted = np.zeros(texts), np.zeros((texts, k)), np.zeros((texts, k))
@@ -125,7 +174,12 @@ def tallied(field: AcceptanceField, played: list[list[tuple[int, int]]], k: int,
         for start, taken in own:
             rounds[row] += 1
             proposed = k if field.available is None else min(k, int(field.available[row, start]))
-            drafted[row, : proposed if end == "inside" else min(proposed, int(field.lengths[row]) - start - 1)] += 1
+            drafted[
+                row,
+                : proposed
+                if end == "inside"
+                else min(proposed, int(field.lengths[row]) - start - 1),
+            ] += 1
             accepted[row, :taken] += 1
     return rounds, drafted, accepted
 
@@ -138,7 +192,9 @@ def assert_counts(found: Counts, wanted: tuple[Array, Array, Array]) -> None:
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("heads", [1, 2, 4])
 @pytest.mark.parametrize("k", [1, 2, 3, 5])
-def test_expected_counts_equal_the_enumeration_of_all_outcomes(k: int, heads: int, end: End) -> None:
+def test_expected_counts_equal_the_enumeration_of_all_outcomes(
+    k: int, heads: int, end: End
+) -> None:
     field = random_field(k, texts=2, heads=heads, longest=8, start=1)
     assert_counts(expected_counts(field, k, end), enumerated(field, k, end))
 
@@ -149,7 +205,9 @@ def test_expected_counts_equal_the_enumeration_of_all_outcomes(k: int, heads: in
 def test_jointly_accepted_positions_equal_the_enumeration(k: int, heads: int, end: End) -> None:
     field = joint_field(k, texts=2, heads=heads, longest=8, start=1)
     assert_counts(expected_counts(field, k, end), enumerated(field, k, end))
-    apart = expected_counts(dataclasses.replace(field, accept=np.minimum(field.accept, 1.0), joint=False), k, end)
+    apart = expected_counts(
+        dataclasses.replace(field, accept=np.minimum(field.accept, 1.0), joint=False), k, end
+    )
     assert (k == 1) == np.allclose(expected_counts(field, k, end).accepted, apart.accepted)
 
 
@@ -158,7 +216,9 @@ def test_jointly_accepted_positions_equal_the_enumeration(k: int, heads: int, en
 @pytest.mark.parametrize("k", [1, 2, 3, 5])
 def test_a_varying_number_of_drafts_equals_the_enumeration(k: int, joint: bool, end: End) -> None:
     field = joint_field(k, texts=2, heads=k, longest=9, start=1, most=k)
-    field = dataclasses.replace(field, accept=field.accept if joint else np.minimum(field.accept, 1.0), joint=joint)
+    field = dataclasses.replace(
+        field, accept=field.accept if joint else np.minimum(field.accept, 1.0), joint=joint
+    )
     found = expected_counts(field, k, end)
     assert_counts(found, enumerated(field, k, end))
     assert found.drafted.sum() < k * found.rounds.sum()
@@ -166,7 +226,9 @@ def test_a_varying_number_of_drafts_equals_the_enumeration(k: int, joint: bool, 
 
 @given(any_kind_of_field(), st.integers(1, 4), st.sampled_from(ENDS))
 @PROPERTY
-def test_expected_counts_equal_the_enumeration_of_any_field(field: AcceptanceField, k: int, end: End) -> None:
+def test_expected_counts_equal_the_enumeration_of_any_field(
+    field: AcceptanceField, k: int, end: End
+) -> None:
     assert_counts(expected_counts(field, k, end), enumerated(field, k, end))
 
 
@@ -193,7 +255,9 @@ def test_certain_acceptances_leave_one_play_and_it_is_the_expectation(seed: int,
     played = sample_rounds(field, 4, np.random.default_rng(seed), end)
     assert played == sample_rounds(field, 4, np.random.default_rng(seed + 100), end)
     found = expected_counts(field, 4, end)
-    for name, array in zip(("rounds", "drafted", "accepted"), tallied(field, played, 4, end), strict=True):
+    for name, array in zip(
+        ("rounds", "drafted", "accepted"), tallied(field, played, 4, end), strict=True
+    ):
         assert (getattr(found, name) == array).all()
 
 
@@ -218,8 +282,12 @@ def test_whole_rounds_emit_exactly_the_text(field: AcceptanceField, k: int, seed
 
 @given(any_kind_of_field(), st.integers(1, 4))
 @PROPERTY
-def test_passes_of_a_request_are_those_of_every_way_to_emit_it(field: AcceptanceField, k: int) -> None:
-    """Written out way by way: each pass emits what it accepts and one token more, and the ways emit all of the text."""
+def test_passes_of_a_request_are_those_of_every_way_to_emit_it(
+    field: AcceptanceField, k: int
+) -> None:
+    """Written out way by way: each pass emits what it accepts and one token more, and the ways emit
+    all of the text.
+    """
     found = with_requests(expected_counts(field, k), field)
     assert found.passes is not None
     assert found.emitted is not None
@@ -240,7 +308,9 @@ def test_a_larger_k_never_takes_more_passes(field: AcceptanceField, k: int) -> N
 
 
 def test_starts_inside_the_text_flatter_a_larger_k() -> None:
-    """Early tokens are accepted, late ones never: 8 leaves out the bad end that 2 counts, a request does not."""
+    """Early tokens are accepted, late ones never: 8 leaves out the bad end that 2 counts, a request
+    does not.
+    """
     accept = np.ones((1, 1, 21))
     accept[:, :, 12:] = 0.0
     field = field_of(accept, [1])
@@ -278,7 +348,9 @@ def test_rounds_inside_the_text_draft_every_position(field: AcceptanceField, k: 
 
 @given(any_kind_of_field(), st.integers(1, 4), st.sampled_from(ENDS))
 @PROPERTY
-def test_no_position_is_accepted_more_often_than_the_one_before(field: AcceptanceField, k: int, end: End) -> None:
+def test_no_position_is_accepted_more_often_than_the_one_before(
+    field: AcceptanceField, k: int, end: End
+) -> None:
     found = expected_counts(field, k, end)
     reached = np.concatenate([found.rounds[:, None], found.accepted], axis=1)
     assert (np.diff(reached, axis=1) <= 1e-12).all()
@@ -287,7 +359,9 @@ def test_no_position_is_accepted_more_often_than_the_one_before(field: Acceptanc
 
 @pytest.mark.parametrize("chance", [0.0, 0.3, 0.8, 1.0])
 def test_one_draft_a_round_follows_its_closed_form(chance: float) -> None:
-    """Visits of position t obey v(t) = (1 - a) v(t-1) + a v(t-2), so v(t) = (1 - (-a)^(t+1)) / (1 + a)."""
+    """Visits of position t obey v(t) = (1 - a) v(t-1) + a v(t-2), so v(t) = (1 - (-a)^(t+1)) / (1 +
+    a).
+    """
     found = expected_counts(field_of(np.full((1, 1, 25), chance)), 1)
     visits = [(1 - (-chance) ** (position + 1)) / (1 + chance) for position in range(25)]
     assert found.rounds[0] == pytest.approx(sum(visits))
@@ -313,7 +387,10 @@ def test_padding_and_neighbours_do_not_change_a_text() -> None:
     padded[0, :, :6] = alone.accept[0]
     together = expected_counts(field_of(padded, lengths=[6, 11]), 3)
     assert_counts(
-        together.select([0]), tuple(getattr(expected_counts(alone, 3), name) for name in ("rounds", "drafted", "accepted"))
+        together.select([0]),
+        tuple(
+            getattr(expected_counts(alone, 3), name) for name in ("rounds", "drafted", "accepted")
+        ),
     )
 
 
@@ -336,7 +413,9 @@ def test_first_heads_leaves_the_others_unused() -> None:
 
 
 def test_a_drafter_without_a_draft_emits_one_token_a_round() -> None:
-    field = dataclasses.replace(field_of(np.ones((1, 1, 12)), [2]), available=np.zeros((1, 12), dtype=int))
+    field = dataclasses.replace(
+        field_of(np.ones((1, 1, 12)), [2]), available=np.zeros((1, 12), dtype=int)
+    )
     found = expected_counts(field, 4, "clip")
     assert found.rounds[0] == 12 - 2 - 1
     assert found.drafted.sum() == found.accepted.sum() == 0
@@ -351,7 +430,9 @@ def test_more_drafts_than_k_are_cut_to_k() -> None:
 
 
 def test_products_past_every_float_are_held() -> None:
-    """200 ratios of e^8 make up for one of e^-8, and for nothing that the drafter never proposes."""
+    """200 ratios of e^8 make up for one of e^-8, and for nothing that the drafter never
+    proposes.
+    """
     accept = np.full((1, 1, 220), np.exp(8.0))
     accept[0, 0, 200:] = 0.0
     accept[0, 0, 200] = np.exp(-8.0)
@@ -376,5 +457,8 @@ def test_many_texts_count_as_each_alone(texts: int, end: End) -> None:
     for row in range(texts):
         alone = expected_counts(field.select(slice(row, row + 1)), 3, end)
         assert alone.prompts == field.prompts[row : row + 1]
-        assert_counts(together.select([row]), tuple(getattr(alone, name) for name in ("rounds", "drafted", "accepted")))
+        assert_counts(
+            together.select([row]),
+            tuple(getattr(alone, name) for name in ("rounds", "drafted", "accepted")),
+        )
     assert len(set(together.accepted.sum(1).round(9))) > texts / 2

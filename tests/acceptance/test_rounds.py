@@ -1,4 +1,6 @@
-"""Rounds of a decoder, counted by the definition: only those whose k draft positions all lie inside the text."""
+"""Rounds of a decoder, counted by the definition: only those whose k draft positions all lie inside
+the text.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def test_rounds_drafts_and_accepted_tokens_are_whole_numbers_by_position() -> No
 
 @pytest.mark.parametrize(("length", "rounds"), [(10, 2), (9, 1), (6, 1), (5, 0)])
 def test_a_round_that_crosses_the_end_is_not_counted(length: int, rounds: int) -> None:
-    """The last k positions of a text: a round that starts there could not have drafted all of them."""
+    """The last k positions of a text: a round that starts there could not have drafted all of
+    them.
+    """
     found = counted(length, 4, (2, 4, 3), (6, 4, 4))
     assert found.total_rounds == rounds
     assert found.accepted.sum() == [0, 3, 7][rounds]
@@ -46,7 +50,9 @@ def test_a_round_without_drafts_is_still_a_pass_of_the_target() -> None:
 
 
 def test_a_round_with_few_drafts_counts_where_k_of_them_would_have_fitted() -> None:
-    """The same rounds for every drafter: whether one counts does not hang on how much it found to propose."""
+    """The same rounds for every drafter: whether one counts does not hang on how much it found to
+    propose.
+    """
     found = counted(10, 4, (3, 2, 2), (6, 1, 1), (8, 1, 0))
     assert found.rounds.tolist() == [2]
     assert found.drafted.tolist() == [[2, 1, 0, 0]]
@@ -67,16 +73,26 @@ def test_every_text_needs_its_rounds() -> None:
         counts_of_rounds([text(9), text(9, "b")], [[Round(3, 2, 1)]], 2)
 
 
-@given(st.integers(1, 5), st.integers(3, 40), st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
+@given(
+    st.integers(1, 5),
+    st.integers(3, 40),
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12),
+)
 @PROPERTY
-def test_counts_are_a_tally_of_the_rounds_inside(k: int, length: int, steps: list[tuple[int, int]]) -> None:
+def test_counts_are_a_tally_of_the_rounds_inside(
+    k: int, length: int, steps: list[tuple[int, int]]
+) -> None:
     rounds, start = [], 3
     for drafted, accepted in steps:
         drafted = min(drafted, k)
         rounds.append(Round(start, drafted, min(accepted, drafted)))
         start += rounds[-1].accepted + 1
     found = counted(length, k, *rounds)
-    inside = [one for one in rounds if all(position < length for position in range(one.start, one.start + k))]
+    inside = [
+        one
+        for one in rounds
+        if all(position < length for position in range(one.start, one.start + k))
+    ]
     assert found.total_rounds == len(inside)
     for step in range(k):
         assert found.drafted[0, step] == sum(one.drafted > step for one in inside)
@@ -93,7 +109,9 @@ def test_counts_are_a_tally_of_the_rounds_inside(k: int, length: int, steps: lis
         ([(3, 0, 0), (4, 0, 0), (5, 3, 3), (9, 0, 0)], 4),
     ],
 )
-def test_passes_of_the_target_emit_all_tokens_after_the_first_new_one(rounds: list[tuple[int, int, int]], passes: int) -> None:
+def test_passes_of_the_target_emit_all_tokens_after_the_first_new_one(
+    rounds: list[tuple[int, int, int]], passes: int
+) -> None:
     of, own = [text(10)], [[Round(*one) for one in rounds]]
     found = with_passes(counts_of_rounds(of, own, 3), of, own)
     assert found.emitted is not None

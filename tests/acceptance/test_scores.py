@@ -1,7 +1,9 @@
-"""Acceptance from log-probabilities, each rule against the enumeration of all that speculative decoding can do.
+"""Acceptance from log-probabilities, each rule against the enumeration of all that speculative
+decoding can do.
 
-The enumeration is written from the papers in exact fractions and shares nothing with the package: every draft, every
-number of accepted tokens, every token behind them and every way the target then ends the text.
+The enumeration is written from the papers in exact fractions and shares nothing with the package:
+every draft, every number of accepted tokens, every token behind them and every way the target then
+ends the text.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ Distribution = tuple[Fraction, ...]
 Distributions = dict[Tokens, Distribution]
 """The next token's distribution after each prefix."""
 Outcomes = Iterator[tuple[int, Distribution]]
-"""Accepted drafts, with the weight of each token that may follow them; all weights of a draft sum to 1."""
+"""Accepted drafts, with the weight of each token that may follow them; all weights of a draft sum
+to 1.
+"""
 Verify = Callable[[Distributions, Distributions, Tokens], Outcomes]
 
 INF = float("inf")
@@ -61,11 +65,19 @@ def rejection(p: Distributions, q: Distributions, draft: Tokens) -> Outcomes:
 
 
 def sample_match(p: Distributions, q: Distributions, draft: Tokens) -> Outcomes:
-    """The target draws at each position by itself; drafts are accepted while they are what it drew."""
+    """The target draws at each position by itself; drafts are accepted while they are what it
+    drew.
+    """
     reached = Fraction(1)
     for taken, token in enumerate(draft):
         own = p[draft[:taken]]
-        yield taken, tuple(reached * chance if other != token else Fraction(0) for other, chance in enumerate(own))
+        yield (
+            taken,
+            tuple(
+                reached * chance if other != token else Fraction(0)
+                for other, chance in enumerate(own)
+            ),
+        )
         reached *= own[token]
     yield len(draft), scaled(p[draft], reached)
 
@@ -95,7 +107,9 @@ VERIFY: dict[str, Verify] = {"rejection": rejection, "sample-match": sample_matc
 
 def chance_of(distributions: Distributions, text: Tokens, first: int = 0) -> Fraction:
     """Probability of a text's tokens from `first` on, given those before."""
-    return math.prod((distributions[text[:at]][text[at]] for at in range(first, len(text))), start=Fraction(1))
+    return math.prod(
+        (distributions[text[:at]][text[at]] for at in range(first, len(text))), start=Fraction(1)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,13 +128,21 @@ class World:
         return [text for text in every if chance_of(self.target, text)]
 
     def emitted(self, rule: str) -> dict[tuple[int, Tokens], Fraction]:
-        """Probability of (drafts accepted by the first round, text of k + 1 tokens), by enumeration."""
+        """Probability of (drafts accepted by the first round, text of k + 1 tokens), by
+        enumeration.
+        """
         joint: dict[tuple[int, Tokens], Fraction] = {}
         for draft in itertools.product(range(self.vocabulary), repeat=self.k):
             drawn = chance_of(self.draft, draft)
-            for taken, distribution in VERIFY[rule](self.target, self.draft, draft) if drawn else ():
+            for taken, distribution in (
+                VERIFY[rule](self.target, self.draft, draft) if drawn else ()
+            ):
                 for token, weight in enumerate(distribution):
-                    for tail in itertools.product(range(self.vocabulary), repeat=self.k - taken) if weight else ():
+                    for tail in (
+                        itertools.product(range(self.vocabulary), repeat=self.k - taken)
+                        if weight
+                        else ()
+                    ):
                         text = (*draft[:taken], token, *tail)
                         chance = drawn * weight * chance_of(self.target, text, taken + 1)
                         joint[taken, text] = joint.get((taken, text), Fraction(0)) + chance
@@ -131,14 +153,26 @@ class World:
         joint, rows = self.emitted(rule), []
         for text in self.texts:
             exactly = [joint.get((taken, text), Fraction(0)) for taken in range(self.k + 1)]
-            rows.append([float(sum(exactly[least:]) / chance_of(self.target, text)) for least in range(1, self.k + 1)])
+            rows.append(
+                [
+                    float(sum(exactly[least:]) / chance_of(self.target, text))
+                    for least in range(1, self.k + 1)
+                ]
+            )
         return np.array(rows)
 
     def scores(self) -> Scores:
-        """What a model of each distribution would be asked for: the log-probability of every text's own tokens."""
+        """What a model of each distribution would be asked for: the log-probability of every text's
+        own tokens.
+        """
         texts = self.texts
         own, other = (
-            np.array([[log(distributions[text[:at]][text[at]]) for at in range(self.k + 1)] for text in texts])
+            np.array(
+                [
+                    [log(distributions[text[:at]][text[at]]) for at in range(self.k + 1)]
+                    for text in texts
+                ]
+            )
             for distributions in (self.target, self.draft)
         )
         return scores(own, other[:, None])
@@ -173,11 +207,15 @@ def distribution_of(weights: Sequence[int]) -> Distribution:
 
 
 def prefixes(vocabulary: int, k: int) -> Iterator[Tokens]:
-    return itertools.chain.from_iterable(itertools.product(range(vocabulary), repeat=length) for length in range(k + 1))
+    return itertools.chain.from_iterable(
+        itertools.product(range(vocabulary), repeat=length) for length in range(k + 1)
+    )
 
 
 def random_world(seed: int, vocabulary: int, k: int) -> World:
-    """Random distributions; every third one is sparse, so that p and q miss parts of each other's support."""
+    """Random distributions; every third one is sparse, so that p and q miss parts of each other's
+    support.
+    """
     rng = np.random.default_rng([seed, vocabulary, k])
 
     def distributions() -> Distributions:
@@ -186,7 +224,9 @@ def random_world(seed: int, vocabulary: int, k: int) -> World:
             weights = rng.integers(1, 50, vocabulary)
             if seed % 3 == 0:
                 weights[rng.random(vocabulary) < 0.4] = 0
-            made[prefix] = distribution_of([int(weight) for weight in weights] if weights.any() else [1] * vocabulary)
+            made[prefix] = distribution_of(
+                [int(weight) for weight in weights] if weights.any() else [1] * vocabulary
+            )
         return made
 
     return World(vocabulary, k, distributions(), distributions())
@@ -194,7 +234,9 @@ def random_world(seed: int, vocabulary: int, k: int) -> World:
 
 @st.composite
 def any_world(draw: st.DrawFn) -> World:
-    """Small integer weights: zeros, ties, p = q, one-hot and disjoint distributions are all likely."""
+    """Small integer weights: zeros, ties, p = q, one-hot and disjoint distributions are all
+    likely.
+    """
     vocabulary, k = draw(st.integers(2, 3)), draw(st.integers(1, 2))
     weights = st.lists(st.integers(0, 3), min_size=vocabulary, max_size=vocabulary).filter(any)
 
@@ -209,18 +251,25 @@ WORLDS = [(vocabulary, k, seed) for vocabulary in (2, 3) for k in (1, 2, 3) for 
 
 
 def assert_enumeration(world: World, rule: str) -> None:
-    joint, wanted = world.emitted(rule), {text: chance_of(world.target, text) for text in world.texts}
+    joint, wanted = (
+        world.emitted(rule),
+        {text: chance_of(world.target, text) for text in world.texts},
+    )
     found: dict[Tokens, Fraction] = {}
     for (_, text), chance in joint.items():
         found[text] = found.get(text, Fraction(0)) + chance
     # In fractions, so equal and not close: otherwise the enumeration would prove nothing.
     assert {text: chance for text, chance in found.items() if chance} == wanted
-    assert_allclose(first_survival(world.scores(), rule, world.k), world.survival(rule), rtol=1e-9, atol=1e-12)
+    assert_allclose(
+        first_survival(world.scores(), rule, world.k), world.survival(rule), rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("rule", LOSSLESS)
 @pytest.mark.parametrize(("vocabulary", "k", "seed"), WORLDS)
-def test_survival_given_a_text_is_the_enumerations(vocabulary: int, k: int, seed: int, rule: str) -> None:
+def test_survival_given_a_text_is_the_enumerations(
+    vocabulary: int, k: int, seed: int, rule: str
+) -> None:
     assert_enumeration(random_world(seed, vocabulary, k), rule)
 
 
@@ -228,7 +277,9 @@ HALF, SURE = distribution_of([1, 1]), distribution_of([1, 0])
 
 
 @given(any_world(), st.sampled_from(LOSSLESS))
-@example(World(2, 1, {(): HALF, (0,): HALF, (1,): HALF}, {(): SURE, (0,): SURE, (1,): SURE}), "block")
+@example(
+    World(2, 1, {(): HALF, (0,): HALF, (1,): HALF}, {(): SURE, (0,): SURE, (1,): SURE}), "block"
+)
 @PROPERTY
 def test_survival_of_any_distributions_is_the_enumerations(world: World, rule: str) -> None:
     assert_enumeration(world, rule)
@@ -247,12 +298,17 @@ def test_greedy_is_the_enumeration_where_both_distributions_are_certain(k: int) 
     for text in itertools.product(range(2), repeat=k + 1):
         for draft in itertools.product(range(2), repeat=k):
             target, drafter = (
-                {prefix: distribution_of([0, 1] if (*row, 0)[len(prefix)] else [1, 0]) for prefix in prefixes(2, k)}
+                {
+                    prefix: distribution_of([0, 1] if (*row, 0)[len(prefix)] else [1, 0])
+                    for prefix in prefixes(2, k)
+                }
                 for row in (text, draft)
             )
             world = World(2, k, target, drafter)
             assert world.texts == [text]
-            assert (first_survival(world.scores(), "greedy", k) == world.survival("sample-match")).all()
+            assert (
+                first_survival(world.scores(), "greedy", k) == world.survival("sample-match")
+            ).all()
 
 
 ratios = st.lists(st.lists(st.floats(-6, 0), min_size=6, max_size=6), min_size=2, max_size=2)
@@ -262,12 +318,16 @@ ratios = st.lists(st.lists(st.floats(-6, 0), min_size=6, max_size=6), min_size=2
 @PROPERTY
 def test_block_never_survives_less_than_rejection(logs: list[list[float]], k: int) -> None:
     own = scores(np.array(logs[:1]), np.array([logs[1:]]))
-    kept, alone = (own.field(rule).survival(np.full((1, 6), k), k) for rule in ("block", "rejection"))
+    kept, alone = (
+        own.field(rule).survival(np.full((1, 6), k), k) for rule in ("block", "rejection")
+    )
     assert (kept >= alone - 1e-12).all()
 
 
 def test_block_survives_more_where_a_later_position_makes_up_for_an_earlier() -> None:
-    """q/p of 4 and then 1/2: rejection loses half at the second position, block has twice as much in hand."""
+    """q/p of 4 and then 1/2: rejection loses half at the second position, block has twice as much
+    in hand.
+    """
     own = scores(np.log([[0.2, 0.8, 1.0]]), np.log([[[0.8, 0.4, 1.0]]]))
     assert_allclose(first_survival(own, "rejection", 2), [[1.0, 0.5]])
     assert_allclose(first_survival(own, "block", 2), [[1.0, 1.0]])
@@ -318,13 +378,18 @@ def test_a_text_that_the_target_hardly_emits_leaves_finite_survivals(rule: str) 
     own = scores(np.full((1, 9), -3000.0), np.full((1, 1, 9), -0.25))
     survival = first_survival(own, rule, 8)
     assert np.isfinite(survival).all()
-    assert_allclose(survival[0], np.exp(-0.25) ** np.arange(1, 9) if rule == "sample-match" else np.ones(8))
+    assert_allclose(
+        survival[0], np.exp(-0.25) ** np.arange(1, 9) if rule == "sample-match" else np.ones(8)
+    )
 
 
 @pytest.mark.parametrize("rule", [*LOSSLESS, "greedy"])
 def test_single_precision_is_widened_before_anything_is_computed(rule: str) -> None:
     """So that what decides are the models' last bits and not ours."""
-    target, draft = np.log([[0.3, 0.7]]).astype(np.float32), np.log([[[0.6, 0.1]]]).astype(np.float32)
+    target, draft = (
+        np.log([[0.3, 0.7]]).astype(np.float32),
+        np.log([[[0.6, 0.1]]]).astype(np.float32),
+    )
     accept = scores(target, draft).field(rule).accept
     assert accept.dtype == np.float64
     assert (accept == scores(target.astype(float), draft.astype(float)).field(rule).accept).all()
@@ -347,7 +412,14 @@ def test_texts_starts_lengths_and_available_drafts_are_handed_on() -> None:
     available = np.array([[0, 3, 1], [2, 2, 0]])
     starts, lengths = np.array([1, 2]), np.array([3, 2])
     target = np.log(np.full((2, 3), 0.5))
-    own = scores(target, target[:, None], available=available, starts=starts, lengths=lengths, categories=("code", "prose"))
+    own = scores(
+        target,
+        target[:, None],
+        available=available,
+        starts=starts,
+        lengths=lengths,
+        categories=("code", "prose"),
+    )
     for rule in (*LOSSLESS, "greedy"):
         field = own.first_heads(1).field(rule)
         assert (field.prompts, field.categories) == (own.prompts, ("code", "prose"))
@@ -359,12 +431,17 @@ def test_texts_starts_lengths_and_available_drafts_are_handed_on() -> None:
 
 def test_a_lossy_rule_has_nothing_to_replay() -> None:
     own = scores(np.zeros((1, 2)), np.zeros((1, 1, 2)))
-    with pytest.raises(RequestError, match=r"rule 'typical' is lossy: its text is not the target's.*; decode it"):
+    with pytest.raises(
+        RequestError, match=r"rule 'typical' is lossy: its text is not the target's.*; decode it"
+    ):
         own.field("typical")
 
 
 @pytest.mark.parametrize("rule", LOSSLESS)
 def test_a_token_without_probability_is_refused_and_not_accepted_for_certain(rule: str) -> None:
     own = scores(np.array([[-0.5, -INF]]), np.full((1, 1, 2), -0.5))
-    with pytest.raises(MeasurementError, match=r"token at position 1 of text p0 probability 0, so .* not its own; replay"):
+    with pytest.raises(
+        MeasurementError,
+        match=r"token at position 1 of text p0 probability 0, so .* not its own; replay",
+    ):
         own.field(rule)

@@ -1,4 +1,6 @@
-"""The exact distribution of sums over rounds: against enumeration, moments, and rounds played at random."""
+"""The exact distribution of sums over rounds: against enumeration, moments, and rounds played at
+random.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ K = 3
 def distribution(own: AcceptanceField, gains: np.ndarray | None = None) -> SumDistribution:
     counted, proposed = own.rounds_at(K, "clip")
     ones = np.ones((*counted.shape, K + 1), dtype=int)
-    return sum_distribution(own.survival(proposed, K), own.starts, counted, ones if gains is None else gains)
+    return sum_distribution(
+        own.survival(proposed, K), own.starts, counted, ones if gains is None else gains
+    )
 
 
 def random_gains(own: AcceptanceField, most: int) -> np.ndarray:
@@ -63,12 +67,16 @@ def test_mean_and_deviation_are_the_moments() -> None:
     assert found.mean == pytest.approx(known.rounds.sum())
     assert found.deviation == pytest.approx(math.sqrt(known.rounds_variance.sum()))
     assert found.chances.sum() == pytest.approx(1)
-    assert found.z(round(found.mean) + 3) == pytest.approx((round(found.mean) + 3 - found.mean) / found.deviation)
+    assert found.z(round(found.mean) + 3) == pytest.approx(
+        (round(found.mean) + 3 - found.mean) / found.deviation
+    )
 
 
 @pytest.mark.parametrize("perfect", [False, True])
 def test_p_values_of_played_rounds_are_valid(perfect: bool) -> None:
-    """A nearly perfect drafter, too: few rejections follow Poisson's distribution, and a normal tail promises too much."""
+    """A nearly perfect drafter, too: few rejections follow Poisson's distribution, and a normal
+    tail promises too much.
+    """
     own = field(texts=8)
     if perfect:
         accept = np.where(own.accept > 0, 1 - own.accept / 50, 0.0)
@@ -88,7 +96,9 @@ def test_a_window_that_is_too_narrow_is_widened() -> None:
 
 def test_what_is_certain_has_no_spread() -> None:
     own = field()
-    sure = AcceptanceField(own.prompts, own.categories, np.ones_like(own.accept), own.starts, own.lengths)
+    sure = AcceptanceField(
+        own.prompts, own.categories, np.ones_like(own.accept), own.starts, own.lengths
+    )
     found = distribution(sure)
     value = round(found.mean)
     assert found.deviation == 0
@@ -98,5 +108,7 @@ def test_what_is_certain_has_no_spread() -> None:
 
 
 def test_no_text_adds_nothing() -> None:
-    nothing = AcceptanceField((), (), np.zeros((0, 1, 0)), np.zeros(0, dtype=int), np.zeros(0, dtype=int))
+    nothing = AcceptanceField(
+        (), (), np.zeros((0, 1, 0)), np.zeros(0, dtype=int), np.zeros(0, dtype=int)
+    )
     assert distribution(nothing).p_value(0) == 1.0

@@ -22,16 +22,22 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
         before / "text" / "same-k3.json": record(),
         now / "text" / "same-k3.json": record(),
         before / "text" / "worse-k3.json": record(),
-        now / "text" / "worse-k3.json": record(scaled(steady_counts(), 0.9), text="text-2", temperature=0.5),
+        now / "text" / "worse-k3.json": record(
+            scaled(steady_counts(), 0.9), text="text-2", temperature=0.5
+        ),
         before / "text" / "gone-k3.json": record(),
         now / "chat" / "new-k3.json": record(),
     }
     write_all({path: dumps(one) for path, one in stored.items()})
-    write_all({before / "text" / "texts" / "t1.json": "{}", now / "text" / "tokens" / "t1.json": "{}"})
+    write_all(
+        {before / "text" / "texts" / "t1.json": "{}", now / "text" / "tokens" / "t1.json": "{}"}
+    )
     return before, now
 
 
-def test_folders_are_compared_case_by_case(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_folders_are_compared_case_by_case(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["baseline", "diff", *map(str, folders)]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "new  chat/new-k3: 2.5000",
@@ -42,20 +48,35 @@ def test_folders_are_compared_case_by_case(folders: tuple[Path, Path], capsys: p
     ]
 
 
-def test_equal_files_are_silent(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_equal_files_are_silent(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     files = [str(folder / "text" / "same-k3.json") for folder in folders]
     assert main(["baseline", "diff", *files]) == 0
     assert capsys.readouterr().out == ""
 
 
-def test_weights_prompts_and_repeats_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_prompts_and_repeats_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = record()
-    now = record(steady_counts(11), drafter="mtp", device="cuda", repeats=2, again=(record(steady_counts(11)).counts,))
+    now = record(
+        steady_counts(11),
+        drafter="mtp",
+        device="cuda",
+        repeats=2,
+        again=(record(steady_counts(11)).counts,),
+    )
     files = [tmp_path / "a.json", tmp_path / "b.json"]
     write_all(dict(zip(files, map(dumps, (before, now)), strict=True)))
     assert main(["baseline", "diff", *map(str, files)]) == 1
     said = capsys.readouterr().out
-    for line in ("drafter: draft -> mtp", "device: cpu -> cuda", "repeats: 1 -> 2", "prompts: 0 new, 1 gone"):
+    for line in (
+        "drafter: draft -> mtp",
+        "device: cpu -> cuda",
+        "repeats: 1 -> 2",
+        "prompts: 0 new, 1 gone",
+    ):
         assert f"  {line}\n" in said
 
 
@@ -68,7 +89,10 @@ def test_weights_prompts_and_repeats_are_named(tmp_path: Path, capsys: pytest.Ca
     ],
 )
 def test_what_cannot_be_compared_is_one_message(
-    folders: tuple[Path, Path], names: tuple[str, str], said: str, capsys: pytest.CaptureFixture[str]
+    folders: tuple[Path, Path],
+    names: tuple[str, str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = folders[0]
     (before / "empty").mkdir()
@@ -78,7 +102,11 @@ def test_what_cannot_be_compared_is_one_message(
 
 def test_changed_costs_are_told(tmp_path: Path) -> None:
     costs = CaseCosts(10.0, 12.0, 4.0, machine="gpu")
-    for name, own in (("a", costs), ("b", msgspec.structs.replace(costs, verify_ms=13.0)), ("c", None)):
+    for name, own in (
+        ("a", costs),
+        ("b", msgspec.structs.replace(costs, verify_ms=13.0)),
+        ("c", None),
+    ):
         (tmp_path / f"{name}.json").write_text(dumps(record(costs=own)))
     (changed,) = differences(tmp_path / "a.json", tmp_path / "b.json")
     assert "  verify_ms: 12.0 -> 13.0" in changed.lines()
@@ -96,4 +124,7 @@ def test_a_missing_path_is_named_with_a_cure(
     pair = [nowhere, path] if missing == "before" else [path, nowhere]
     assert main(["baseline", "diff", *map(str, pair)]) == 2
     told = capsys.readouterr()
-    assert (told.out, told.err) == ("", f"error: no baseline at {nowhere}; name a baseline file, or a folder of them\n")
+    assert (told.out, told.err) == (
+        "",
+        f"error: no baseline at {nowhere}; name a baseline file, or a folder of them\n",
+    )

@@ -23,7 +23,9 @@ from pytest_specdec.baselines.schema import (
 
 ROW = PromptCounts(category="all", text="t", rounds=10.0, accepted=(8.0, 6.0, 4.0))
 RISES = "prompt p0 accepts more at a later position than at an earlier one"
-DRAFTS = "prompt p0 drafts more tokens at a position than it has rounds, or than at an earlier position"
+DRAFTS = (
+    "prompt p0 drafts more tokens at a position than it has rounds, or than at an earlier position"
+)
 
 
 def with_row(**changes: Any) -> Record:
@@ -45,13 +47,18 @@ def words(stored: Any) -> list[str]:
         with_row(tokens=31, passes=10.000004),  # rounding
         with_row(accepted=(10.000001, 10.000002, 4.0)),  # rounding
         with_row(smoothed=SmoothedCounts(rounds=11.0, accepted=(8.0, 6.0, 4.0))).__class__(
-            **{**msgspec.structs.asdict(with_row(smoothed=SmoothedCounts(11.0, (8.0, 6.0, 4.0)))), "smoothing": 0.1}
+            **{
+                **msgspec.structs.asdict(with_row(smoothed=SmoothedCounts(11.0, (8.0, 6.0, 4.0)))),
+                "smoothing": 0.1,
+            }
         ),
         record(repeats=2, again=(record().counts,)),
         record(counts={POOLED: msgspec.structs.replace(ROW, rounds=9000.0)}),
         text_set(),
         text_set(logprobs={"p0": (-1.0, -0.5, 0.0)}),
-        EvidenceFile(SCHEMA, "baseline", (AccumulatedRun(0.25, record().fingerprints, record().counts),)),
+        EvidenceFile(
+            SCHEMA, "baseline", (AccumulatedRun(0.25, record().fingerprints, record().counts),)
+        ),
         TokenMap(SCHEMA, "drafter", {"p0": TokenRow("text", "0-Z+")}),
     ],
 )
@@ -74,15 +81,35 @@ def test_what_measurements_yield_has_no_problem(stored: Any) -> None:
         ({"rounds": 0.0, "accepted": (0.0, 0.0, 0.0)}, "no prompt has a round"),
         ({"tokens": 41}, "prompt p0 has tokens without passes, or passes without tokens"),
         ({"passes": 12.0}, "prompt p0 has tokens without passes, or passes without tokens"),
-        ({"tokens": 513, "passes": 200.0}, "prompt p0 has 513 tokens, more than the 512 it may have"),
-        ({"tokens": 45, "passes": 10.5}, "prompt p0 has 10.5 passes, which emit no 44 tokens in 10 rounds and more of 3 drafts"),
-        ({"tokens": 13, "passes": 13.0}, "prompt p0 has 13 passes, which emit no 12 tokens in 10 rounds and more of 3 drafts"),
-        ({"tokens": 31, "passes": 9.0}, "prompt p0 has 9 passes, which emit no 30 tokens in 10 rounds and more of 3 drafts"),
-        ({"smoothed": SmoothedCounts(10.0, (8.0, 6.0))}, "prompt p0 has smoothed counts that are not 3 falling positions"),
-        ({"smoothed": SmoothedCounts(10.0, (8.0, 6.0, 4.0))}, "it holds smoothed counts and no smoothing temperature"),
+        (
+            {"tokens": 513, "passes": 200.0},
+            "prompt p0 has 513 tokens, more than the 512 it may have",
+        ),
+        (
+            {"tokens": 45, "passes": 10.5},
+            "prompt p0 has 10.5 passes, which emit no 44 tokens in 10 rounds and more of 3 drafts",
+        ),
+        (
+            {"tokens": 13, "passes": 13.0},
+            "prompt p0 has 13 passes, which emit no 12 tokens in 10 rounds and more of 3 drafts",
+        ),
+        (
+            {"tokens": 31, "passes": 9.0},
+            "prompt p0 has 9 passes, which emit no 30 tokens in 10 rounds and more of 3 drafts",
+        ),
+        (
+            {"smoothed": SmoothedCounts(10.0, (8.0, 6.0))},
+            "prompt p0 has smoothed counts that are not 3 falling positions",
+        ),
+        (
+            {"smoothed": SmoothedCounts(10.0, (8.0, 6.0, 4.0))},
+            "it holds smoothed counts and no smoothing temperature",
+        ),
     ],
 )
-def test_numbers_that_no_measurement_yields_are_named(changes: dict[str, Any], problem: str) -> None:
+def test_numbers_that_no_measurement_yields_are_named(
+    changes: dict[str, Any], problem: str
+) -> None:
     assert problem in words(with_row(**changes))
 
 
@@ -102,18 +129,30 @@ def test_a_broken_row_in_a_further_run_is_a_problem() -> None:
 
 
 def test_runs_of_different_prompts_are_a_problem() -> None:
-    assert "its runs hold different prompts" in words(record(repeats=2, again=(record(steady_counts(11)).counts,)))
+    assert "its runs hold different prompts" in words(
+        record(repeats=2, again=(record(steady_counts(11)).counts,))
+    )
 
 
 @pytest.mark.parametrize(
     ("stored", "problem"),
     [
         (text_set(texts={"p0": ()}), "the text of prompt p0 has no token"),
-        (text_set(texts={"p0": (1,) * 65}), "the text of prompt p0 has 65 tokens, more than the 64 it may have"),
-        (text_set(logprobs={"p1": (-1.0,)}), "prompt p1 has 1 log-probabilities for 2 tokens"),
-        (TokenMap(SCHEMA, "drafter", {"p0": TokenRow("text", "0 1")}), "prompt p0 holds a character that is no acceptance level"),
         (
-            EvidenceFile(SCHEMA, "b", (AccumulatedRun(0.5, record().fingerprints, record(counts([10], [[11]])).counts),)),
+            text_set(texts={"p0": (1,) * 65}),
+            "the text of prompt p0 has 65 tokens, more than the 64 it may have",
+        ),
+        (text_set(logprobs={"p1": (-1.0,)}), "prompt p1 has 1 log-probabilities for 2 tokens"),
+        (
+            TokenMap(SCHEMA, "drafter", {"p0": TokenRow("text", "0 1")}),
+            "prompt p0 holds a character that is no acceptance level",
+        ),
+        (
+            EvidenceFile(
+                SCHEMA,
+                "b",
+                (AccumulatedRun(0.5, record().fingerprints, record(counts([10], [[11]])).counts),),
+            ),
             RISES,
         ),
     ],

@@ -8,29 +8,65 @@ import pytest
 from helpers.records import case, record, text_set
 
 from pytest_specdec.__main__ import main
-from pytest_specdec.baselines.schema import SCHEMA, AccumulatedRun, EvidenceFile, Record, TextSet, TokenMap, TokenRow
-from pytest_specdec.baselines.store import BaselineStore, current_evidence, fingerprint, load, write_all
+from pytest_specdec.baselines.schema import (
+    SCHEMA,
+    AccumulatedRun,
+    EvidenceFile,
+    Record,
+    TextSet,
+    TokenMap,
+    TokenRow,
+)
+from pytest_specdec.baselines.store import (
+    BaselineStore,
+    current_evidence,
+    fingerprint,
+    load,
+    write_all,
+)
 from pytest_specdec.baselines.writing import dumps
 
 OLD = record(schema=1, seed=None)
-TOKENS = TokenMap(schema=1, drafter="drafter-1", tokens={"p0": TokenRow(text="text-1-p0", accept="0Z")})
+TOKENS = TokenMap(
+    schema=1, drafter="drafter-1", tokens={"p0": TokenRow(text="text-1-p0", accept="0Z")}
+)
 
 
 def texts(seed: int, schema: int = 1) -> TextSet:
-    return text_set(schema=schema, seed=seed, new_tokens=OLD.conditions.new_tokens, texts=dict.fromkeys(OLD.counts, (1,)))
+    return text_set(
+        schema=schema,
+        seed=seed,
+        new_tokens=OLD.conditions.new_tokens,
+        texts=dict.fromkeys(OLD.counts, (1,)),
+    )
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> BaselineStore:
     """A record with texts, tokens and a night of evidence, all of schema 1."""
     made, one = BaselineStore(tmp_path), case(new_tokens=OLD.conditions.new_tokens)
-    evidence = EvidenceFile(schema=1, baseline=fingerprint(OLD), nights=(AccumulatedRun(0.5, OLD.fingerprints, OLD.counts),))
-    files = {made.record_path(one): OLD, made.texts_path(one.texts): texts(0), made.evidence_path(one): evidence}
-    write_all({path: dumps(stored) for path, stored in {**files, made.tokens_path(one, 0): TOKENS}.items()})
+    evidence = EvidenceFile(
+        schema=1,
+        baseline=fingerprint(OLD),
+        nights=(AccumulatedRun(0.5, OLD.fingerprints, OLD.counts),),
+    )
+    files = {
+        made.record_path(one): OLD,
+        made.texts_path(one.texts): texts(0),
+        made.evidence_path(one): evidence,
+    }
+    write_all(
+        {
+            path: dumps(stored)
+            for path, stored in {**files, made.tokens_path(one, 0): TOKENS}.items()
+        }
+    )
     return made
 
 
-def test_every_file_is_rewritten_and_says_the_same(store: BaselineStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_file_is_rewritten_and_says_the_same(
+    store: BaselineStore, capsys: pytest.CaptureFixture[str]
+) -> None:
     one = case(new_tokens=OLD.conditions.new_tokens)
     assert main(["baseline", "migrate", str(store.folder)]) == 0
     assert capsys.readouterr().out == "4 files rewritten as schema 2\n"
@@ -56,7 +92,9 @@ def test_a_seed_that_is_a_guess_stays_unknown(store: BaselineStore) -> None:
     assert now.seed is None
 
 
-def test_nothing_is_written_where_one_file_cannot_be_read(store: BaselineStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_written_where_one_file_cannot_be_read(
+    store: BaselineStore, capsys: pytest.CaptureFixture[str]
+) -> None:
     (store.folder / "text" / "zz.json").write_text("{")
     before = {path: path.read_text() for path in store.folder.rglob("*.json")}
     assert main(["baseline", "migrate", str(store.folder)]) == 2

@@ -35,7 +35,9 @@ from pytest_specdec.baselines.writing import dumps
 
 def shuffled(stored: Any, field: str) -> Any:
     """The same record or texts with the rows in another order."""
-    return msgspec.structs.replace(stored, **{field: dict(reversed(getattr(stored, field).items()))})
+    return msgspec.structs.replace(
+        stored, **{field: dict(reversed(getattr(stored, field).items()))}
+    )
 
 
 def with_row(**changes: Any) -> Record:
@@ -44,7 +46,9 @@ def with_row(**changes: Any) -> Record:
     return record(counts={"p0": msgspec.structs.replace(row, **changes)})
 
 
-@pytest.mark.parametrize(("stored", "field"), [(record(), "counts"), (text_set(), "texts")], ids=["record", "texts"])
+@pytest.mark.parametrize(
+    ("stored", "field"), [(record(), "counts"), (text_set(), "texts")], ids=["record", "texts"]
+)
 def test_text_is_canonical(stored: Record | TextSet, field: str) -> None:
     text = dumps(stored)
     data = json.loads(text)
@@ -56,7 +60,9 @@ def test_text_is_canonical(stored: Record | TextSet, field: str) -> None:
     assert text == dumps(shuffled(stored, field))
 
 
-@pytest.mark.parametrize(("stored", "field"), [(record(), "counts"), (text_set(), "texts")], ids=["record", "texts"])
+@pytest.mark.parametrize(
+    ("stored", "field"), [(record(), "counts"), (text_set(), "texts")], ids=["record", "texts"]
+)
 def test_each_prompt_has_a_line_of_its_own(stored: Record | TextSet, field: str) -> None:
     lines = dumps(stored).splitlines()
     for key, value in json.loads(dumps(stored))[field].items():
@@ -90,7 +96,10 @@ def test_counts_are_stored_to_a_millionth_of_a_token() -> None:
 @st.composite
 def measured(draw: st.DrawFn) -> Counts:
     rounds = draw(st.lists(st.floats(0, 1e4), min_size=1, max_size=5))
-    accepted = [sorted(draw(st.lists(st.floats(0, own), min_size=3, max_size=3)), reverse=True) for own in rounds]
+    accepted = [
+        sorted(draw(st.lists(st.floats(0, own), min_size=3, max_size=3)), reverse=True)
+        for own in rounds
+    ]
     drafted = [[own * draw(st.sampled_from([1.0, 0.5])) for _ in range(3)] for own in rounds]
     return counts(rounds, accepted, drafted=drafted)
 
@@ -106,7 +115,9 @@ def test_stored_counts_come_back_as_they_were(of: Counts) -> None:
 
 
 def test_what_whole_requests_took_is_stored_and_read_back() -> None:
-    of = dataclasses.replace(counts([3, 4], [[2], [2]]), emitted=np.array([5.0, 6.0]), passes=np.array([3.25, 4.0]))
+    of = dataclasses.replace(
+        counts([3, 4], [[2], [2]]), emitted=np.array([5.0, 6.0]), passes=np.array([3.25, 4.0])
+    )
     rows = prompt_counts(of, {"p0": "a", "p1": "b"})
     assert [(row.tokens, row.passes) for row in rows.values()] == [(6, 3.25), (7, 4.0)]
     back = record(counts=rows, k=1).as_counts()
@@ -120,12 +131,18 @@ def test_a_record_from_before_requests_were_kept_is_the_same_measurement() -> No
     now = dataclasses.replace(own, emitted=own.rounds + own.accepted.sum(1), passes=own.rounds)
     rows = prompt_counts(now, {key: f"text-1-{key}" for key in own.prompts})
     assert record(own).repeated_by(record(counts=rows))
-    moved = {key: msgspec.structs.replace(row, passes=(row.passes or 0.0) + 1) for key, row in rows.items()}
+    moved = {
+        key: msgspec.structs.replace(row, passes=(row.passes or 0.0) + 1)
+        for key, row in rows.items()
+    }
     assert not record(counts=rows).repeated_by(record(counts=moved))
 
 
 def test_prompts_are_stored_sorted_with_their_own_numbers() -> None:
-    rows = prompt_counts(counts([1, 2], [[1], [2]], prompts=["z", "a"], categories=["prose", "code"]), {"a": "ta", "z": "tz"})
+    rows = prompt_counts(
+        counts([1, 2], [[1], [2]], prompts=["z", "a"], categories=["prose", "code"]),
+        {"a": "ta", "z": "tz"},
+    )
     assert list(rows) == ["a", "z"]
     assert rows["a"] == PromptCounts(category="code", text="ta", rounds=2, accepted=(2,))
 
@@ -138,7 +155,14 @@ def test_environments_differ_field_by_field() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"target": "other"}, {"tokenizer": "other"}, {"template": "t"}, {"new_tokens": 4}, {"temperature": 0.5}, {"seed": 1}],
+    [
+        {"target": "other"},
+        {"tokenizer": "other"},
+        {"template": "t"},
+        {"new_tokens": 4},
+        {"temperature": 0.5},
+        {"seed": 1},
+    ],
 )
 def test_texts_of_other_settings_do_not_fit(changes: dict[str, Any]) -> None:
     assert not text_set(**changes).fits(text_set())
@@ -172,13 +196,22 @@ def test_runs_add_up() -> None:
 
 @pytest.mark.parametrize(
     ("now", "found"),
-    [(("a",), 1), (("b",), 1), (("a", "b"), 2), (("b", "a"), 2), (("c",), None), (("a", "c"), None)],
+    [
+        (("a",), 1),
+        (("b",), 1),
+        (("a", "b"), 2),
+        (("b", "a"), 2),
+        (("c",), None),
+        (("a", "c"), None),
+    ],
 )
 def test_twins_are_the_runs_on_the_very_texts(now: tuple[str, ...], found: int | None) -> None:
     twins = repeated("a", "b").runs_on_same_texts(repeated(*now))
     assert (None if twins is None else twins.repeats) == found
     if twins is not None:
-        assert [next(iter(run.values())).text for run in twins.runs] == [f"{text}-p0" for text in now]
+        assert [next(iter(run.values())).text for run in twins.runs] == [
+            f"{text}-p0" for text in now
+        ]
 
 
 def test_prompts_of_different_runs_make_no_twin() -> None:
@@ -204,11 +237,16 @@ def test_evidence_is_written_one_prompt_a_line_and_read_back(tmp_path: Path) -> 
 
 
 def test_acceptance_by_token_is_written_one_prompt_a_line_and_read_back(tmp_path: Path) -> None:
-    stored = TokenMap(SCHEMA, "drafter", {"p1": TokenRow("text", "0-Z"), "p0": TokenRow("text", "")})
+    stored = TokenMap(
+        SCHEMA, "drafter", {"p1": TokenRow("text", "0-Z"), "p0": TokenRow("text", "")}
+    )
     path = tmp_path / "tokens.json"
     path.write_text(dumps(stored))
     assert load(path, TokenMap) == stored
-    assert [line.split('"')[1] for line in path.read_text().splitlines() if "accept" in line] == ["p0", "p1"]
+    assert [line.split('"')[1] for line in path.read_text().splitlines() if "accept" in line] == [
+        "p0",
+        "p1",
+    ]
 
 
 def test_records_that_judge_every_token_are_written_as_before() -> None:
@@ -238,7 +276,9 @@ def test_a_record_of_some_prompts_keeps_all_its_runs() -> None:
         ({"text": "text-2"}, False),
     ],
 )
-def test_the_same_measurement_again_may_come_from_elsewhere(changes: dict[str, Any], again: bool) -> None:
+def test_the_same_measurement_again_may_come_from_elsewhere(
+    changes: dict[str, Any], again: bool
+) -> None:
     assert record().repeated_by(record(**changes)) is again
 
 

@@ -23,13 +23,19 @@ def store(tmp_path: Path) -> BaselineStore:
     made = BaselineStore(tmp_path)
     files = {made.record_path(one): dumps(record()) for one in CASES}
     files |= {made.evidence_path(one): dumps(EvidenceFile(SCHEMA, "x", ())) for one in CASES}
-    files |= {made.tokens_path(one, head): dumps(TokenMap(SCHEMA, "x", {})) for one in CASES for head in range(one.heads)}
+    files |= {
+        made.tokens_path(one, head): dumps(TokenMap(SCHEMA, "x", {}))
+        for one in CASES
+        for head in range(one.heads)
+    }
     files |= {made.texts_path(one.texts): dumps(text_set()) for one in CASES}
     write_all(files)
     return made
 
 
-def names(store: BaselineStore, cases: tuple[Case, ...] = CASES, engine: str = "replay") -> list[str]:
+def names(
+    store: BaselineStore, cases: tuple[Case, ...] = CASES, engine: str = "replay"
+) -> list[str]:
     return [str(path.relative_to(store.folder)) for path in stale_files(cases, store, engine)]
 
 
@@ -58,10 +64,15 @@ def test_other_engines_suites_and_unreadable_files_stay(store: BaselineStore) ->
     assert names(store, engine="decode") == ["text/draft-k2-depth0-t1-decode.json"]
 
 
-def test_texts_of_a_baselines_repeats_stay_and_those_of_other_seeds_go(store: BaselineStore) -> None:
+def test_texts_of_a_baselines_repeats_stay_and_those_of_other_seeds_go(
+    store: BaselineStore,
+) -> None:
     first = CASES[0]
     again = msgspec.structs.replace(record(), repeats=2, again=(record().counts,))
-    texts = {store.folder / "text" / "texts" / f"t1-n64-s{seed}.json": dumps(text_set()) for seed in (1, 2)}
+    texts = {
+        store.folder / "text" / "texts" / f"t1-n64-s{seed}.json": dumps(text_set())
+        for seed in (1, 2)
+    }
     write_all({store.record_path(first): dumps(again), **texts})
     assert names(store) == ["text/texts/t1-n64-s2.json"]
 
@@ -74,18 +85,30 @@ def test_repeats_that_are_asked_for_keep_their_texts(store: BaselineStore) -> No
 
 
 def test_evidence_without_a_record_is_stale(store: BaselineStore) -> None:
-    write_all({store.folder / "text" / "evidence" / "gone.json": dumps(EvidenceFile(SCHEMA, "x", ()))})
+    write_all(
+        {store.folder / "text" / "evidence" / "gone.json": dumps(EvidenceFile(SCHEMA, "x", ()))}
+    )
     assert names(store) == ["text/evidence/gone.json"]
 
 
 def test_unreadable_texts_and_tokens_stay(store: BaselineStore) -> None:
-    write_all({store.folder / "text" / name / "damaged.json": "<<<<<<< ours" for name in ("texts", "tokens")})
+    write_all(
+        {
+            store.folder / "text" / name / "damaged.json": "<<<<<<< ours"
+            for name in ("texts", "tokens")
+        }
+    )
     assert names(store) == []
 
 
-def test_judged_tokens_are_stale_without_their_case_and_plain_ones_are_not(store: BaselineStore) -> None:
+def test_judged_tokens_are_stale_without_their_case_and_plain_ones_are_not(
+    store: BaselineStore,
+) -> None:
     judged = case(k=8, depth=3, judged=JudgedRange(4, 8, 2))
-    tokens = {store.tokens_path(judged, head): dumps(TokenMap(SCHEMA, "x", {})) for head in range(judged.heads)}
+    tokens = {
+        store.tokens_path(judged, head): dumps(TokenMap(SCHEMA, "x", {}))
+        for head in range(judged.heads)
+    }
     write_all({store.record_path(judged): dumps(record(judged="4:8:2")), **tokens})
     assert names(store, (*CASES, judged)) == []
     assert names(store) == [

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.records import CONDITIONS, ENVIRONMENT, FINGERPRINTS, PROPERTY, case, counts, record, text_set
+from helpers.records import (
+    CONDITIONS,
+    ENVIRONMENT,
+    FINGERPRINTS,
+    PROPERTY,
+    case,
+    counts,
+    record,
+    text_set,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,7 +66,13 @@ def prompt_rows(draw: st.DrawFn) -> PromptCounts:
     rounds = draw(st.floats(0.001, 1e5) | st.integers(1, 10**5))
     accepted = sorted(draw(st.lists(st.floats(0, rounds), min_size=3, max_size=3)), reverse=True)
     drafted = draw(st.none() | st.just((rounds, rounds, max(rounds / 2, accepted[2]))))
-    return PromptCounts(category=draw(words), text=draw(words), rounds=rounds, accepted=tuple(accepted), drafted=drafted)
+    return PromptCounts(
+        category=draw(words),
+        text=draw(words),
+        rounds=rounds,
+        accepted=tuple(accepted),
+        drafted=drafted,
+    )
 
 
 @st.composite
@@ -87,7 +102,9 @@ stored_texts = st.builds(
     new_tokens=st.integers(5, 99),
     temperature=temperatures,
     seed=st.integers(0, 99),
-    texts=st.dictionaries(words, st.lists(st.integers(0, 10**6), min_size=1, max_size=5).map(tuple), max_size=4),
+    texts=st.dictionaries(
+        words, st.lists(st.integers(0, 10**6), min_size=1, max_size=5).map(tuple), max_size=4
+    ),
 )
 
 
@@ -103,7 +120,9 @@ def saved(folder: Path, change: Callable[[dict[str, Any]], object] = lambda data
 
 @given(stored_records | stored_texts)
 @PROPERTY
-def test_what_was_dumped_is_loaded(tmp_path_factory: pytest.TempPathFactory, stored: Record | TextSet) -> None:
+def test_what_was_dumped_is_loaded(
+    tmp_path_factory: pytest.TempPathFactory, stored: Record | TextSet
+) -> None:
     path = tmp_path_factory.getbasetemp() / "round-trip.json"
     path.write_text(dumps(stored), encoding="utf-8")
     loaded = load(path, type(stored))
@@ -121,7 +140,12 @@ def test_store_reads_what_was_written_at_its_paths(tmp_path: Path) -> None:
     store, measured = BaselineStore(tmp_path), case()
     assert store.record(measured) is None
     assert store.texts(measured.texts) is None
-    write_all({store.record_path(measured): dumps(record()), store.texts_path(measured.texts): dumps(text_set())})
+    write_all(
+        {
+            store.record_path(measured): dumps(record()),
+            store.texts_path(measured.texts): dumps(text_set()),
+        }
+    )
     assert store.record(measured) == record() == load_baseline(store.record_path(measured))
     assert store.texts(measured.texts) == text_set()
 
@@ -129,7 +153,9 @@ def test_store_reads_what_was_written_at_its_paths(tmp_path: Path) -> None:
 def test_a_missing_baseline_is_an_error_only_where_one_is_named(tmp_path: Path) -> None:
     path = tmp_path / "absent.json"
     assert load(path, Record) is None
-    with pytest.raises(BaselineError, match=r"no baseline at .*absent\.json; create it with --specdec-update=new"):
+    with pytest.raises(
+        BaselineError, match=r"no baseline at .*absent\.json; create it with --specdec-update=new"
+    ):
         load_baseline(path)
 
 
@@ -140,7 +166,9 @@ def test_a_truncated_file_is_refused_by_line(tmp_path: Path, share: float) -> No
     path = tmp_path / "case.json"
     path.write_text(text)
     line = text.count("\n") + 1
-    with pytest.raises(BaselineError, match=rf"case\.json:{line} is truncated or not JSON .*; {CURE}"):
+    with pytest.raises(
+        BaselineError, match=rf"case\.json:{line} is truncated or not JSON .*; {CURE}"
+    ):
         load_baseline(path)
 
 
@@ -150,20 +178,29 @@ def test_a_merge_conflict_is_refused_by_line(tmp_path: Path, marker: str) -> Non
     lines.insert(6, marker)
     path = tmp_path / "case.json"
     path.write_text("\n".join(lines))
-    with pytest.raises(BaselineError, match=rf"case\.json:7 holds a merge-conflict marker; resolve the conflict or {CURE}"):
+    with pytest.raises(
+        BaselineError,
+        match=rf"case\.json:7 holds a merge-conflict marker; resolve the conflict or {CURE}",
+    ):
         load_baseline(path)
 
 
 def test_a_newer_schema_asks_for_an_update_of_the_plugin(tmp_path: Path) -> None:
     path = saved(tmp_path, lambda data: data.update(schema=SCHEMA + 1))
-    line = next(number for number, text in enumerate(path.read_text().splitlines(), 1) if '"schema"' in text)
-    with pytest.raises(BaselineError, match=rf"case\.json:{line} has schema 3, this version reads up to 2; update"):
+    line = next(
+        number for number, text in enumerate(path.read_text().splitlines(), 1) if '"schema"' in text
+    )
+    with pytest.raises(
+        BaselineError, match=rf"case\.json:{line} has schema 3, this version reads up to 2; update"
+    ):
         load_baseline(path)
 
 
 @pytest.mark.parametrize("schema", [0, "1", None])
 def test_another_schema_is_refused(tmp_path: Path, schema: object) -> None:
-    with pytest.raises(BaselineError, match=rf"has schema {schema!r}, this version reads up to 2; {CURE}"):
+    with pytest.raises(
+        BaselineError, match=rf"has schema {schema!r}, this version reads up to 2; {CURE}"
+    ):
         load_baseline(saved(tmp_path, lambda data: data.update(schema=schema)))
 
 
@@ -183,13 +220,27 @@ def test_json_that_is_no_object_is_refused(tmp_path: Path, content: str) -> None
         (lambda data: data["counts"]["p0"].update(mean=4), "unknown field `mean`"),
         (lambda data: data.pop("definition"), "missing required field `definition`"),
         (lambda data: data["fingerprints"].pop("target"), "missing required field `target`"),
-        (lambda data: data["conditions"].update(k="8"), r"Expected `int`, got `str` - at `\$\.conditions\.k`"),
+        (
+            lambda data: data["conditions"].update(k="8"),
+            r"Expected `int`, got `str` - at `\$\.conditions\.k`",
+        ),
         (lambda data: data["counts"]["p0"].update(rounds=None), "Expected `float`, got `null`"),
         (lambda data: data.update(counts=[]), "Expected `object`, got `array`"),
     ],
-    ids=["unknown", "unknown-nested", "unknown-in-row", "missing", "missing-nested", "text-for-int", "null", "array"],
+    ids=[
+        "unknown",
+        "unknown-nested",
+        "unknown-in-row",
+        "missing",
+        "missing-nested",
+        "text-for-int",
+        "null",
+        "array",
+    ],
 )
-def test_a_field_of_another_shape_is_named(tmp_path: Path, change: Callable[[dict[str, Any]], object], complaint: str) -> None:
+def test_a_field_of_another_shape_is_named(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], complaint: str
+) -> None:
     with pytest.raises(BaselineError, match=rf"(?s)case\.json:\d+: .*{complaint}.*; {CURE}"):
         load_baseline(saved(tmp_path, change))
 
@@ -205,16 +256,23 @@ def test_texts_are_not_read_as_a_record(tmp_path: Path) -> None:
     ("wrong", "complaint"),
     [
         (record(k=2), "prompt p0 has not 2 positions"),
-        (record(counts([10], [[8, -1]])), r"Expected `float` >= 0.0 - at `\$.counts\[...\].accepted\[1\]`"),
+        (
+            record(counts([10], [[8, -1]])),
+            r"Expected `float` >= 0.0 - at `\$.counts\[...\].accepted\[1\]`",
+        ),
         (record(counts([0], [[0, 0]])), "no prompt has a round"),
         (record(counts([10], [[4, 8]])), "prompt p0 accepts more at a later position"),
     ],
     ids=["positions", "negative", "no-rounds", "growing"],
 )
-def test_numbers_that_no_measurement_yields_are_refused(tmp_path: Path, wrong: Record, complaint: str) -> None:
+def test_numbers_that_no_measurement_yields_are_refused(
+    tmp_path: Path, wrong: Record, complaint: str
+) -> None:
     store, measured = BaselineStore(tmp_path), case()
     write_all({store.record_path(measured): dumps(wrong)})
-    with pytest.raises(BaselineError, match=rf"{measured.name}\.json:(31|32): .*{complaint}.*; {CURE}"):
+    with pytest.raises(
+        BaselineError, match=rf"{measured.name}\.json:(31|32): .*{complaint}.*; {CURE}"
+    ):
         store.record(measured)
 
 
@@ -227,7 +285,9 @@ def test_only_the_first_problems_of_a_broken_record_are_listed(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "make", [lambda path: path.mkdir(), lambda path: path.write_bytes(b"\xff\xfe{}")], ids=["folder", "bytes"]
+    "make",
+    [lambda path: path.mkdir(), lambda path: path.write_bytes(b"\xff\xfe{}")],
+    ids=["folder", "bytes"],
 )
 def test_what_is_no_text_file_is_refused(tmp_path: Path, make: Callable[[Path], object]) -> None:
     make(tmp_path / "case.json")
@@ -261,7 +321,9 @@ def test_line_ends_are_the_same_everywhere(tmp_path: Path) -> None:
     [("file/case.json", "text"), ("zz/case.json", "\ud800")],
     ids=["parent-is-a-file", "not-encodable"],
 )
-def test_nothing_changes_where_one_file_cannot_be_written(tmp_path: Path, impossible: str, content: str) -> None:
+def test_nothing_changes_where_one_file_cannot_be_written(
+    tmp_path: Path, impossible: str, content: str
+) -> None:
     (tmp_path / "file").write_text("a file, no folder")
     first, last = tmp_path / "a.json", tmp_path / "z.json"
     first.write_text("old\n")
@@ -279,7 +341,9 @@ def test_a_definition_is_stored_with_every_record(tmp_path: Path) -> None:
 def test_a_folder_in_the_way_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "z.json").mkdir()
     (tmp_path / "a.json").write_text("old")
-    with pytest.raises(BaselineError, match=r"z\.json is a folder and should be a file; move it away"):
+    with pytest.raises(
+        BaselineError, match=r"z\.json is a folder and should be a file; move it away"
+    ):
         write_all({tmp_path / "a.json": "new", tmp_path / "z.json": "new"})
     assert (tmp_path / "a.json").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "z.json"]
@@ -301,26 +365,41 @@ def test_prompts_may_be_called_like_fields_of_a_file(tmp_path: Path) -> None:
 def test_judged_tokens_have_files_of_their_own_beside_shared_texts(tmp_path: Path) -> None:
     store, plain, judged = BaselineStore(tmp_path), case(), case(judged=JudgedRange(41, 297, 2))
     assert store.record_path(judged) == tmp_path / "text/draft-k8-depth0-t1-ids41-296.json"
-    assert store.evidence_path(judged) == tmp_path / "text/evidence/draft-k8-depth0-t1-ids41-296.json"
-    assert store.tokens_path(judged, 1) == tmp_path / "text/tokens/draft-head1-t1-n64-s0-ids41-296.json"
-    assert store.tokens_path(case(judged=JudgedRange(41, 297), rule="block"), 0).stem == "draft-head0-t1-n64-s0-ids41-296-block"
+    assert (
+        store.evidence_path(judged) == tmp_path / "text/evidence/draft-k8-depth0-t1-ids41-296.json"
+    )
+    assert (
+        store.tokens_path(judged, 1)
+        == tmp_path / "text/tokens/draft-head1-t1-n64-s0-ids41-296.json"
+    )
+    assert (
+        store.tokens_path(case(judged=JudgedRange(41, 297), rule="block"), 0).stem
+        == "draft-head0-t1-n64-s0-ids41-296-block"
+    )
     assert store.texts_path(judged.texts) == store.texts_path(plain.texts)
 
 
 @pytest.mark.parametrize("content", [b"RIFF\x00\xff", "text\n"])
 def test_bytes_are_written_as_they_are(tmp_path: Path, content: str | bytes) -> None:
     write_all({tmp_path / "sound.wav": content})
-    assert (tmp_path / "sound.wav").read_bytes() == (content if isinstance(content, bytes) else content.encode())
+    assert (tmp_path / "sound.wav").read_bytes() == (
+        content if isinstance(content, bytes) else content.encode()
+    )
 
 
 def test_content_that_was_edited_is_refused_by_its_digest(tmp_path: Path) -> None:
     path = tmp_path / "case.json"
     path.write_text(dumps(record()).replace('"rounds": 40', '"rounds": 44', 1))
-    with pytest.raises(BaselineError, match=rf"case\.json:16: the content is not what was written .*: it was edited, .*; {CURE}"):
+    with pytest.raises(
+        BaselineError,
+        match=rf"case\.json:16: the content is not what was written .*: it was edited, .*; {CURE}",
+    ):
         load_baseline(path)
 
 
-@pytest.mark.parametrize("form", [lambda text: text.replace("\n", "\r\n"), lambda text: json.dumps(json.loads(text))])
+@pytest.mark.parametrize(
+    "form", [lambda text: text.replace("\n", "\r\n"), lambda text: json.dumps(json.loads(text))]
+)
 def test_white_space_is_no_content(tmp_path: Path, form: Callable[[str], str]) -> None:
     path = tmp_path / "case.json"
     path.write_bytes(form(dumps(record())).encode())
@@ -331,7 +410,9 @@ def test_a_key_that_stands_twice_is_refused_by_line(tmp_path: Path) -> None:
     path = tmp_path / "case.json"
     path.write_text(dumps(record())[:-3] + ',\n  "counts": {}\n}\n')
     line = path.read_text().count("\n") - 1
-    with pytest.raises(BaselineError, match=rf'case\.json:{line} .*the key "counts" stands twice in one object'):
+    with pytest.raises(
+        BaselineError, match=rf'case\.json:{line} .*the key "counts" stands twice in one object'
+    ):
         load_baseline(path)
 
 
@@ -345,12 +426,22 @@ def test_a_key_that_stands_twice_is_refused_by_line(tmp_path: Path) -> None:
         (lambda data: data["conditions"].update(k=0), "k"),
         (lambda data: data["environment"].update(threads=-1), "threads"),
         (lambda data: data.update(repeats=0), "repeats"),
-        (lambda data: data.update(costs={"target_ms": 1.0, "verify_ms": -1.0, "draft_ms": 1.0}), "verify_ms"),
-        (lambda data: data.update(costs={"target_ms": 1.0, "verify_ms": 1.0, "draft_ms": 1.0, "relative_error": -0.1}), "error"),
+        (
+            lambda data: data.update(costs={"target_ms": 1.0, "verify_ms": -1.0, "draft_ms": 1.0}),
+            "verify_ms",
+        ),
+        (
+            lambda data: data.update(
+                costs={"target_ms": 1.0, "verify_ms": 1.0, "draft_ms": 1.0, "relative_error": -0.1}
+            ),
+            "error",
+        ),
         (lambda data: data["counts"]["p3"].update(accepted=[1, -1, 0]), "p3"),
     ],
 )
-def test_numbers_out_of_range_are_refused_by_line(tmp_path: Path, change: Callable[[dict[str, Any]], object], name: str) -> None:
+def test_numbers_out_of_range_are_refused_by_line(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], name: str
+) -> None:
     path = saved(tmp_path, change)
     with pytest.raises(BaselineError, match=r"case\.json:\d+: Expected `(int|float)` ") as caught:
         load_baseline(path)
@@ -360,8 +451,16 @@ def test_numbers_out_of_range_are_refused_by_line(tmp_path: Path, change: Callab
 
 def test_a_p_value_above_one_is_no_evidence(tmp_path: Path) -> None:
     path = tmp_path / "evidence.json"
-    path.write_text(dumps(EvidenceFile(SCHEMA, "baseline", (AccumulatedRun(1.5, record().fingerprints, record().counts),))))
-    with pytest.raises(BaselineError, match=r"Expected `float` <= 1.0 - at `\$.nights\[...\].p_value`|nights\[0\]"):
+    path.write_text(
+        dumps(
+            EvidenceFile(
+                SCHEMA, "baseline", (AccumulatedRun(1.5, record().fingerprints, record().counts),)
+            )
+        )
+    )
+    with pytest.raises(
+        BaselineError, match=r"Expected `float` <= 1.0 - at `\$.nights\[...\].p_value`|nights\[0\]"
+    ):
         load(path, EvidenceFile)
 
 
@@ -372,11 +471,15 @@ def test_a_record_of_another_case_is_refused(tmp_path: Path) -> None:
         store.record(case())
 
 
-@pytest.mark.parametrize("change", [{"temperature": 0.0}, {"seed": 1}, {"new_tokens": 65}, {"top_k": 5}, {"top_p": 0.5}])
+@pytest.mark.parametrize(
+    "change", [{"temperature": 0.0}, {"seed": 1}, {"new_tokens": 65}, {"top_k": 5}, {"top_p": 0.5}]
+)
 def test_texts_of_other_settings_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     store, (name,) = BaselineStore(tmp_path), change
     write_all({store.texts_path(case().texts): dumps(text_set(**change))})
-    with pytest.raises(BaselineError, match=rf"holds texts of {name} .*, its name stands for .*; {CURE}"):
+    with pytest.raises(
+        BaselineError, match=rf"holds texts of {name} .*, its name stands for .*; {CURE}"
+    ):
         store.texts(case().texts)
 
 

@@ -35,10 +35,16 @@ def test_texts_are_named_after_temperature_length_and_seed() -> None:
         ({"top_k": 50}, "draft-k8-depth0-t1-topk50"),
         ({"top_p": 0.9}, "draft-k8-depth0-t1-topp0.9"),
         ({"top_k": 50, "top_p": 0.95, "temperature": 0.8}, "draft-k8-depth0-t0.8-topk50-topp0.95"),
-        ({"top_k": 20, "rule": "block", "engine": "decode"}, "draft-k8-depth0-t1-topk20-block-decode"),
+        (
+            {"top_k": 20, "rule": "block", "engine": "decode"},
+            "draft-k8-depth0-t1-topk20-block-decode",
+        ),
         ({"label": LOOKUP, "drafter": LOOKUP}, "prompt-lookup-k8-depth0-t1"),
         ({"judged": AUDIO}, "draft-k8-depth0-t1-ids41-296"),
-        ({"judged": AUDIO, "top_k": 50, "rule": "block"}, "draft-k8-depth0-t1-topk50-ids41-296-block"),
+        (
+            {"judged": AUDIO, "top_k": 50, "rule": "block"},
+            "draft-k8-depth0-t1-topk50-ids41-296-block",
+        ),
     ],
 )
 def test_what_is_not_the_default_is_added_to_the_name(changes: dict[str, Any], name: str) -> None:
@@ -53,7 +59,12 @@ def test_a_name_says_lossy_where_the_output_is_not_the_targets(rule: str) -> Non
 
 @pytest.mark.parametrize(
     ("sampling", "suffix"),
-    [(Sampling(), "t1"), (Sampling(0), "t0"), (Sampling(0.7, 50), "t0.7-topk50"), (Sampling(1.0, 0, 0.9), "t1-topp0.9")],
+    [
+        (Sampling(), "t1"),
+        (Sampling(0), "t0"),
+        (Sampling(0.7, 50), "t0.7-topk50"),
+        (Sampling(1.0, 0, 0.9), "t1-topp0.9"),
+    ],
 )
 def test_samplings_have_names(sampling: Sampling, suffix: str) -> None:
     assert sampling.suffix == suffix
@@ -96,9 +107,12 @@ def test_own_heads_draft_all_tokens_in_one_chain(k: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("drafter", "model", "own_heads"), [(OWN_HEADS, None, True), (LOOKUP, None, False), ("/models/draft", "/models/draft", False)]
+    ("drafter", "model", "own_heads"),
+    [(OWN_HEADS, None, True), (LOOKUP, None, False), ("/models/draft", "/models/draft", False)],
 )
-def test_only_a_checkpoint_is_a_draft_model(drafter: str, model: str | None, own_heads: bool) -> None:
+def test_only_a_checkpoint_is_a_draft_model(
+    drafter: str, model: str | None, own_heads: bool
+) -> None:
     assert case(drafter=drafter).draft_model == model
     assert case(drafter=drafter).uses_own_heads == own_heads
 
@@ -113,7 +127,9 @@ def test_cases_that_differ_in_k_share_their_texts() -> None:
     assert case(seed=1).texts != case(seed=2).texts
 
 
-@pytest.mark.parametrize("change", [{"rule": "block"}, {"drafter": LOOKUP}, {"depth": 2}, {"judged": AUDIO}])
+@pytest.mark.parametrize(
+    "change", [{"rule": "block"}, {"drafter": LOOKUP}, {"depth": 2}, {"judged": AUDIO}]
+)
 def test_every_rule_and_drafter_is_replayed_on_the_same_texts(change: dict[str, Any]) -> None:
     """Lossless rules emit the target's texts, so what differs is measured on equal ground."""
     assert case(**change).texts == case().texts
@@ -131,7 +147,9 @@ def test_how_a_case_sounds_is_no_part_of_what_it_measures() -> None:
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
 @pytest.mark.parametrize("drafter", ["/models/draft", OWN_HEADS, LOOKUP])
-def test_judging_every_token_asks_no_more_of_a_round_than_judging_none_apart(drafter: str, depth: int) -> None:
+def test_judging_every_token_asks_no_more_of_a_round_than_judging_none_apart(
+    drafter: str, depth: int
+) -> None:
     plain = case(drafter=drafter, depth=depth, k=7)
     every = case(drafter=drafter, depth=depth, k=7, judged=JudgedRange(0, 9))
     assert (every.verified, every.heads) == (plain.verified, plain.heads)
@@ -140,9 +158,12 @@ def test_judging_every_token_asks_no_more_of_a_round_than_judging_none_apart(dra
 
 
 @pytest.mark.parametrize(
-    ("every", "depth", "passes"), [(2, 0, 8), (2, 1, 8), (2, 2, 4), (2, 3, 4), (3, 3, 4), (3, 6, 3), (4, 3, 8)]
+    ("every", "depth", "passes"),
+    [(2, 0, 8), (2, 1, 8), (2, 2, 4), (2, 3, 4), (3, 3, 4), (3, 6, 3), (4, 3, 8)],
 )
-def test_passes_of_a_draft_model_follow_from_the_judged_tokens_that_one_yields(every: int, depth: int, passes: int) -> None:
+def test_passes_of_a_draft_model_follow_from_the_judged_tokens_that_one_yields(
+    every: int, depth: int, passes: int
+) -> None:
     """By hand: layers that draft given places are run and yield nothing."""
     one = case(k=8, depth=depth, judged=JudgedRange(0, 9, every))
     assert len([head for head in range(1 + depth) if head % every == 0]) == one.heads

@@ -12,18 +12,27 @@ from pytest_specdec.common.errors import RequestError
 
 PROSE = {"category": "prose", "prompt": "Once upon a time"}
 CODE = {"category": "code", "prompt": "def add(a, b):"}
-CHAT = {"category": "chat", "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]}
+CHAT = {
+    "category": "chat",
+    "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
+}
 
 
 def write(folder: Path, *lines: object) -> Path:
     path = folder / "prompts.jsonl"
-    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines), encoding="utf-8")
+    path.write_text(
+        "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines),
+        encoding="utf-8",
+    )
     return path
 
 
 def test_prompts_are_read_in_order_with_their_categories(tmp_path: Path) -> None:
     prompts = read_prompts(write(tmp_path, PROSE, CODE))
-    assert [(prompt.category, prompt.text) for prompt in prompts] == [("prose", PROSE["prompt"]), ("code", CODE["prompt"])]
+    assert [(prompt.category, prompt.text) for prompt in prompts] == [
+        ("prose", PROSE["prompt"]),
+        ("code", CODE["prompt"]),
+    ]
 
 
 def test_chat_messages_come_back_as_they_were_written(tmp_path: Path) -> None:
@@ -44,7 +53,10 @@ def test_blank_lines_are_skipped_and_still_counted(tmp_path: Path) -> None:
 
 
 def test_limit_takes_the_first_prompts(tmp_path: Path) -> None:
-    assert [prompt.category for prompt in read_prompts(write(tmp_path, PROSE, CODE, CHAT), 2)] == ["prose", "code"]
+    assert [prompt.category for prompt in read_prompts(write(tmp_path, PROSE, CODE, CHAT), 2)] == [
+        "prose",
+        "code",
+    ]
 
 
 def test_key_is_of_the_content_alone(tmp_path: Path) -> None:
@@ -58,7 +70,9 @@ def test_key_of_a_chat_does_not_depend_on_the_order_of_fields(tmp_path: Path) ->
     (one,) = read_prompts(write(tmp_path, CHAT))
     turned = [dict(reversed(message.items())) for message in CHAT["messages"]]
     (two,) = read_prompts(write(tmp_path, {"category": "chat", "messages": turned}))
-    (swapped,) = read_prompts(write(tmp_path, {"category": "chat", "messages": CHAT["messages"][::-1]}))
+    (swapped,) = read_prompts(
+        write(tmp_path, {"category": "chat", "messages": CHAT["messages"][::-1]})
+    )
     assert one == two
     assert one.key != swapped.key
 
@@ -103,7 +117,9 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_reason(tmp_path: Path, n
 
 
 def test_more_prompts_than_there_are_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"3 prompts were asked for and .* holds 2; lower --specdec-prompts"):
+    with pytest.raises(
+        RequestError, match=r"3 prompts were asked for and .* holds 2; lower --specdec-prompts"
+    ):
         read_prompts(write(tmp_path, PROSE, CODE), 3)
 
 

@@ -16,7 +16,10 @@ def loops(new: list[int], prompt: tuple[int, ...] = (1, 2, 3)) -> bool:
     return Text("p", "all", (*prompt, *new), len(prompt)).loops
 
 
-@given(st.lists(st.integers(100, 199), max_size=30), st.lists(tokens, min_size=1, max_size=LONGEST_LOOP))
+@given(
+    st.lists(st.integers(100, 199), max_size=30),
+    st.lists(tokens, min_size=1, max_size=LONGEST_LOOP),
+)
 @PROPERTY
 def test_a_part_repeated_over_more_than_half_loops(start: list[int], part: list[int]) -> None:
     covered = max(len(start), 16) + 2 * LONGEST_LOOP

@@ -1,4 +1,6 @@
-"""Checkpoint folders read without torch: fingerprints, and what is refused before a model is loaded."""
+"""Checkpoint folders read without torch: fingerprints, and what is refused before a model is
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from pytest_specdec.checkpoints.checkpoint import Checkpoint, check_not_itself, check_pair, open_checkpoint
+from pytest_specdec.checkpoints.checkpoint import (
+    Checkpoint,
+    check_not_itself,
+    check_pair,
+    open_checkpoint,
+)
 from pytest_specdec.checkpoints.safetensors_header import Tensor
 from pytest_specdec.common.errors import RequestError
 
@@ -32,8 +39,12 @@ def copy(tiny_target: Path, tmp_path: Path) -> Path:
 def configure(folder: Path, **values: Any) -> None:
     """Change fields of config.json; None removes one."""
     path = folder / "config.json"
-    config = {name: value for name, value in json.loads(path.read_text()).items() if name not in values}
-    path.write_text(json.dumps(config | {name: value for name, value in values.items() if value is not None}))
+    config = {
+        name: value for name, value in json.loads(path.read_text()).items() if name not in values
+    }
+    path.write_text(
+        json.dumps(config | {name: value for name, value in values.items() if value is not None})
+    )
 
 
 def nudge(folder: Path, prefix: str) -> None:
@@ -47,7 +58,8 @@ def nudge(folder: Path, prefix: str) -> None:
 def drop(folder: Path, prefix: str) -> None:
     """Save again without the tensors of a prefix."""
     save_file(
-        {name: value for name, value in weights_of(folder).items() if not name.startswith(prefix)}, folder / "model.safetensors"
+        {name: value for name, value in weights_of(folder).items() if not name.startswith(prefix)},
+        folder / "model.safetensors",
     )
 
 
@@ -57,13 +69,19 @@ def shard(folder: Path) -> None:
     names = sorted(weights, reverse=True)
     for at, part in enumerate((names[::2], names[1::2]), 1):
         save_file(
-            {name: weights[name] for name in part}, folder / f"model-{at:05}-of-00002.safetensors", metadata={"part": str(at)}
+            {name: weights[name] for name in part},
+            folder / f"model-{at:05}-of-00002.safetensors",
+            metadata={"part": str(at)},
         )
     (folder / "model.safetensors").unlink()
 
 
 def rename_metadata(folder: Path) -> None:
-    save_file(weights_of(folder), folder / "model.safetensors", metadata={"format": "np", "saved by": "another program"})
+    save_file(
+        weights_of(folder),
+        folder / "model.safetensors",
+        metadata={"format": "np", "saved by": "another program"},
+    )
 
 
 def prints(folder: Path) -> tuple[str, str, str]:
@@ -86,10 +104,16 @@ def test_the_context_has_two_names(copy: Path) -> None:
 
 def test_a_nested_text_configuration_is_the_one_that_counts(copy: Path) -> None:
     configure(copy, text_config={"vocab_size": 77, "num_nextn_predict_layers": 1})
-    assert (Checkpoint(copy).vocabulary, Checkpoint(copy).mtp_layers, Checkpoint(copy).context) == (77, 1, None)
+    assert (Checkpoint(copy).vocabulary, Checkpoint(copy).mtp_layers, Checkpoint(copy).context) == (
+        77,
+        1,
+        None,
+    )
 
 
-@pytest.mark.parametrize("name", ["num_mtp_layers", "num_nextn_predict_layers", "mtp_num_hidden_layers"])
+@pytest.mark.parametrize(
+    "name", ["num_mtp_layers", "num_nextn_predict_layers", "mtp_num_hidden_layers"]
+)
 def test_mtp_layers_are_announced_under_several_names(copy: Path, name: str) -> None:
     configure(copy, num_mtp_layers=None)
     assert Checkpoint(copy).mtp_layers == 0
@@ -133,7 +157,12 @@ def test_tensors_are_located_in_their_file(tiny_target: Path) -> None:
         (lambda folder: (folder / "tokenizer.json").write_text("{}"), (True, True, False)),
         (shard, (True, True, True)),
         (rename_metadata, (True, True, True)),
-        (lambda folder: configure(folder, transformers_version="9.9", _name_or_path="/somewhere"), (True, True, True)),
+        (
+            lambda folder: configure(
+                folder, transformers_version="9.9", _name_or_path="/somewhere"
+            ),
+            (True, True, True),
+        ),
         (lambda folder: (folder / "README.md").write_text("new"), (True, True, True)),
     ],
     ids=[
@@ -175,12 +204,30 @@ def without_weights(folder: Path, *names: str) -> None:
     ("spoil", "complaint"),
     [
         (shutil.rmtree, "no checkpoint folder at .*; check the path"),
-        (lambda folder: (folder / "config.json").unlink(), r"has no config\.json; name a transformers checkpoint folder"),
-        (lambda folder: (folder / "config.json").write_text("{"), r"config\.json:1 is not JSON .*; save the checkpoint again"),
-        (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json is not a JSON object; save the checkpoint"),
-        (lambda folder: without_weights(folder), r"holds no \*\.safetensors weights; save the model into it"),
-        (lambda folder: without_weights(folder, "pytorch_model.bin"), "holds pickled weights only, .*; convert them"),
-        (lambda folder: without_weights(folder, "consolidated.pth"), "holds pickled weights only, .*; convert them"),
+        (
+            lambda folder: (folder / "config.json").unlink(),
+            r"has no config\.json; name a transformers checkpoint folder",
+        ),
+        (
+            lambda folder: (folder / "config.json").write_text("{"),
+            r"config\.json:1 is not JSON .*; save the checkpoint again",
+        ),
+        (
+            lambda folder: (folder / "config.json").write_text("[]"),
+            r"config\.json is not a JSON object; save the checkpoint",
+        ),
+        (
+            lambda folder: without_weights(folder),
+            r"holds no \*\.safetensors weights; save the model into it",
+        ),
+        (
+            lambda folder: without_weights(folder, "pytorch_model.bin"),
+            "holds pickled weights only, .*; convert them",
+        ),
+        (
+            lambda folder: without_weights(folder, "consolidated.pth"),
+            "holds pickled weights only, .*; convert them",
+        ),
     ],
     ids=["no-folder", "no-config", "broken-config", "config-array", "no-weights", "bin", "pth"],
 )
@@ -196,7 +243,9 @@ def test_a_folder_that_is_no_checkpoint_is_refused_on_opening(
 def test_a_file_cut_within_its_header_is_refused(copy: Path, length: int) -> None:
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(RequestError, match=r"model\.safetensors is not a readable safetensors file .*; save or"):
+    with pytest.raises(
+        RequestError, match=r"model\.safetensors is not a readable safetensors file .*; save or"
+    ):
         _ = Checkpoint(copy).tensors
 
 
@@ -217,19 +266,29 @@ def test_own_heads_are_accepted_for_any_k(tiny_target: Path) -> None:
 
 
 @pytest.mark.parametrize("own_heads", [False, True])
-def test_a_depth_above_the_mtp_layers_is_refused(tiny_target: Path, copy: Path, own_heads: bool) -> None:
-    with pytest.raises(RequestError, match=r"depth 3 needs 3 MTP layers and .* has 2; use --specdec-depth=2 or less"):
+def test_a_depth_above_the_mtp_layers_is_refused(
+    tiny_target: Path, copy: Path, own_heads: bool
+) -> None:
+    with pytest.raises(
+        RequestError,
+        match=r"depth 3 needs 3 MTP layers and .* has 2; use --specdec-depth=2 or less",
+    ):
         check_pair(open_checkpoint(tiny_target), None if own_heads else Checkpoint(copy), 3)
 
 
 def test_own_heads_need_at_least_one_layer(tiny_target: Path) -> None:
-    with pytest.raises(RequestError, match=r"depth 0: the target's own heads .*; use --specdec-depth=1"):
+    with pytest.raises(
+        RequestError, match=r"depth 0: the target's own heads .*; use --specdec-depth=1"
+    ):
         check_pair(open_checkpoint(tiny_target), None, 0)
 
 
 def test_another_vocabulary_is_refused(tiny_target: Path, copy: Path) -> None:
     configure(copy, vocab_size=64)
-    with pytest.raises(RequestError, match=r"has a vocabulary of 64 tokens and the target .* of 32; choose a drafter"):
+    with pytest.raises(
+        RequestError,
+        match=r"has a vocabulary of 64 tokens and the target .* of 32; choose a drafter",
+    ):
         check_pair(open_checkpoint(tiny_target), Checkpoint(copy), 0)
 
 
@@ -244,23 +303,34 @@ def renumber(folder: Path) -> None:
 
 def test_another_numbering_of_the_tokens_is_refused(tiny_target: Path, copy: Path) -> None:
     renumber(copy)
-    with pytest.raises(RequestError, match=r"numbers its tokens differently from the target .*; choose a drafter"):
+    with pytest.raises(
+        RequestError, match=r"numbers its tokens differently from the target .*; choose a drafter"
+    ):
         check_pair(open_checkpoint(tiny_target), Checkpoint(copy), 0)
 
 
 def test_the_same_tokens_in_another_file_form_are_accepted(tiny_target: Path, copy: Path) -> None:
     path = copy / "tokenizer.json"
     path.write_text(json.dumps(json.loads(path.read_text()), indent=8))
-    assert Checkpoint(copy).tokenizer_fingerprint != open_checkpoint(tiny_target).tokenizer_fingerprint
+    assert (
+        Checkpoint(copy).tokenizer_fingerprint != open_checkpoint(tiny_target).tokenizer_fingerprint
+    )
     check_pair(open_checkpoint(tiny_target), Checkpoint(copy), 1)
 
 
 @pytest.mark.parametrize("own_heads", [False, True])
-def test_announced_mtp_layers_without_tensors_are_refused(tiny_target: Path, copy: Path, own_heads: bool) -> None:
+def test_announced_mtp_layers_without_tensors_are_refused(
+    tiny_target: Path, copy: Path, own_heads: bool
+) -> None:
     drop(copy, "model.layers.2.")
     drop(copy, "model.layers.3.")
-    target, drafter = (Checkpoint(copy), None) if own_heads else (open_checkpoint(tiny_target), Checkpoint(copy))
-    with pytest.raises(RequestError, match="announces 2 MTP layers and its safetensors hold none; save the checkpoint"):
+    target, drafter = (
+        (Checkpoint(copy), None) if own_heads else (open_checkpoint(tiny_target), Checkpoint(copy))
+    )
+    with pytest.raises(
+        RequestError,
+        match="announces 2 MTP layers and its safetensors hold none; save the checkpoint",
+    ):
         check_pair(target, drafter, 1)
 
 
@@ -294,7 +364,10 @@ def test_the_target_is_no_drafter_of_its_own_whatever_its_path(
     tiny_target: Path, copy: Path, change: Callable[[Path], object]
 ) -> None:
     change(copy)
-    with pytest.raises(RequestError, match=r"the drafter .*copy is the target itself, .*; name a smaller draft model, mtp for"):
+    with pytest.raises(
+        RequestError,
+        match=r"the drafter .*copy is the target itself, .*; name a smaller draft model, mtp for",
+    ):
         check_not_itself(open_checkpoint(tiny_target), Checkpoint(copy))
     assert Checkpoint(copy).model_fingerprint == open_checkpoint(tiny_target).model_fingerprint
 
@@ -309,7 +382,9 @@ def test_the_target_is_no_drafter_of_its_own_whatever_its_path(
     ],
     ids=["first", "last", "config", "tensors"],
 )
-def test_another_model_of_the_same_shapes_is_one(tiny_target: Path, copy: Path, change: Callable[[Path], object]) -> None:
+def test_another_model_of_the_same_shapes_is_one(
+    tiny_target: Path, copy: Path, change: Callable[[Path], object]
+) -> None:
     change(copy)
     check_not_itself(open_checkpoint(tiny_target), Checkpoint(copy))
     assert Checkpoint(copy).model_fingerprint != open_checkpoint(tiny_target).model_fingerprint
@@ -321,7 +396,11 @@ def test_a_healthy_pair_is_told_apart_without_reading_its_weights(
     nudge(copy, "model.embed_tokens.")
     read: list[str] = []
     blocks = Tensor.blocks
-    monkeypatch.setattr(Tensor, "blocks", lambda tensor, size=1 << 24: read.append(tensor.path.name) or blocks(tensor, size))
+    monkeypatch.setattr(
+        Tensor,
+        "blocks",
+        lambda tensor, size=1 << 24: read.append(tensor.path.name) or blocks(tensor, size),
+    )
     check_not_itself(open_checkpoint(tiny_target), Checkpoint(copy))
     assert len(read) == 2, "one tensor of each"
     configure(copy, rms_norm_eps=0.5)
@@ -347,21 +426,41 @@ def swap(header: dict[str, Any], names: list[str]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
-        (lambda header, names: header[names[0]].update(data_offsets=[-8, 8]), "has no usable shape and offsets"),
-        (lambda header, names: header[names[0]].update(data_offsets=[8, 0]), "do not fit its type and shape"),
-        (lambda header, names: header[names[0]].update(data_offsets=moved(header[names[0]], 8)), "overlap or leave gaps"),
+        (
+            lambda header, names: header[names[0]].update(data_offsets=[-8, 8]),
+            "has no usable shape and offsets",
+        ),
+        (
+            lambda header, names: header[names[0]].update(data_offsets=[8, 0]),
+            "do not fit its type and shape",
+        ),
+        (
+            lambda header, names: header[names[0]].update(data_offsets=moved(header[names[0]], 8)),
+            "overlap or leave gaps",
+        ),
         (lambda header, names: header[names[0]].update(shape=[3]), "do not fit its type and shape"),
-        (lambda header, names: header[names[0]].update(shape=[2**62, 2**62]), "do not fit its type and shape"),
-        (lambda header, names: header[names[0]].update(shape=[1.0]), "has no usable shape and offsets"),
+        (
+            lambda header, names: header[names[0]].update(shape=[2**62, 2**62]),
+            "do not fit its type and shape",
+        ),
+        (
+            lambda header, names: header[names[0]].update(shape=[1.0]),
+            "has no usable shape and offsets",
+        ),
         (lambda header, names: header[names[0]].update(dtype="F128"), "is of an unknown type"),
         (lambda header, names: header.update(__metadata__={"a": 1}), "its metadata are not texts"),
         (lambda header, names: header.pop(names[0]), "overlap or leave gaps|do not fill"),
         (swap, "do not fit its type and shape|overlap"),
     ],
 )
-def test_offsets_that_cannot_be_are_refused(copy: Path, spoil: Callable[..., object], problem: str) -> None:
+def test_offsets_that_cannot_be_are_refused(
+    copy: Path, spoil: Callable[..., object], problem: str
+) -> None:
     header, body = header_of(copy)
-    names = sorted((name for name in header if name != "__metadata__"), key=lambda name: header[name]["data_offsets"])
+    names = sorted(
+        (name for name in header if name != "__metadata__"),
+        key=lambda name: header[name]["data_offsets"],
+    )
     wide = [name for name in names if header[name]["shape"] != header[names[0]]["shape"]]
     spoil(header, [names[0], wide[0]])
     raw = json.dumps(header).encode()

@@ -1,4 +1,6 @@
-"""What config.json announces is held against the tensors before anything is built from it, in no time."""
+"""What config.json announces is held against the tensors before anything is built from it, in no
+time.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def refusal(folder: Path, **values: Any) -> str:
     ],
 )
 def test_sizes_that_no_model_has_are_refused(tiny: Path, name: str, value: Any) -> None:
-    assert f"config.json says {name}: {value!r}, which no model has" in refusal(tiny, **{name: value})
+    assert f"config.json says {name}: {value!r}, which no model has" in refusal(
+        tiny, **{name: value}
+    )
 
 
 @pytest.mark.parametrize("layers", [3, 1_000, 1_000_000])
@@ -61,29 +65,44 @@ def test_more_layers_than_the_tensors_have_are_refused_at_once(tiny: Path, layer
 
 
 def test_an_embedding_of_another_shape_is_refused(tiny: Path) -> None:
-    assert "says vocab_size: 64 and the embedding is of 32 tokens by 16" in refusal(tiny, vocab_size=64)
-    assert "says hidden_size: 32 and the embedding is of 32 tokens by 16" in refusal(tiny, vocab_size=32, hidden_size=32)
+    assert "says vocab_size: 64 and the embedding is of 32 tokens by 16" in refusal(
+        tiny, vocab_size=64
+    )
+    assert "says hidden_size: 32 and the embedding is of 32 tokens by 16" in refusal(
+        tiny, vocab_size=32, hidden_size=32
+    )
 
 
 def test_a_narrow_embedding_may_be_announced(tiny: Path) -> None:
     path = tiny / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"hidden_size": 32, "word_embed_proj_dim": 16}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"hidden_size": 32, "word_embed_proj_dim": 16})
+    )
     assert open_checkpoint(tiny).vocabulary == 32
 
 
 @pytest.mark.parametrize("method", ["mxfp4", "fp8", "fbgemm_fp8", "eetq", None, 3])
 def test_quantisations_that_fetch_code_are_refused(tiny: Path, method: Any) -> None:
-    assert "fetches from the model hub; name a copy" in refusal(tiny, quantization_config={"quant_method": method})
+    assert "fetches from the model hub; name a copy" in refusal(
+        tiny, quantization_config={"quant_method": method}
+    )
 
 
 def test_a_quantisation_of_a_package_is_not(tiny: Path) -> None:
     path = tiny / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": {"quant_method": "compressed-tensors"}}))
+    path.write_text(
+        json.dumps(
+            json.loads(path.read_text())
+            | {"quantization_config": {"quant_method": "compressed-tensors"}}
+        )
+    )
     assert open_checkpoint(tiny).vocabulary == 32
 
 
 def test_patches_and_other_weight_files_are_refused(tiny: Path) -> None:
-    assert "asks transformers to patch its own code" in refusal(tiny, fusion_config={"patch_embeddings": True})
+    assert "asks transformers to patch its own code" in refusal(
+        tiny, fusion_config={"patch_embeddings": True}
+    )
     said = refusal(tiny, fusion_config=None, transformers_weights="../other/model.safetensors")
     assert "names '../other/model.safetensors' as its weights" in said
 
@@ -116,7 +135,9 @@ def test_strange_json_is_one_message(tiny: Path, text: str, said: str) -> None:
 
 def test_infinities_stand_in_configurations(tiny: Path) -> None:
     path = tiny / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"time_step_limit": [0.0, float("inf")]}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"time_step_limit": [0.0, float("inf")]})
+    )
     assert "Infinity" in path.read_text()
     assert open_checkpoint(tiny).model_fingerprint
 

@@ -1,4 +1,6 @@
-"""Folders that hold no model of their own are told apart by their files alone, and refused with what can be done."""
+"""Folders that hold no model of their own are told apart by their files alone, and refused with
+what can be done.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,23 @@ from pytest_specdec.checkpoints.folder_kinds import kind_of
 from pytest_specdec.common.errors import RequestError
 
 LAYER = {"transformer_layer_config": {"model_type": "llama", "hidden_size": 8}}
-EAGLE3_TENSORS = ("fc.weight", "midlayer.hidden_norm.weight", "norm.weight", "lm_head.weight", "d2t", "t2d")
+EAGLE3_TENSORS = (
+    "fc.weight",
+    "midlayer.hidden_norm.weight",
+    "norm.weight",
+    "lm_head.weight",
+    "d2t",
+    "t2d",
+)
 
 HEADS: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "SafeAILab's EAGLE-3": (
-        {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "draft_vocab_size": 32000, "vocab_size": 128256},
+        {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "draft_vocab_size": 32000,
+            "vocab_size": 128256,
+        },
         EAGLE3_TENSORS,
         r"holds an EAGLE-3 head \(packed by SafeAILab\)",
     ),
@@ -30,7 +44,12 @@ HEADS: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         r"holds an EAGLE-3 head \(packed by SpecForge or AngelSlim\)",
     ),
     "speculators' EAGLE-3": (
-        {"architectures": ["Eagle3Speculator"], "speculators_model_type": "eagle3", "draft_vocab_size": 32000, **LAYER},
+        {
+            "architectures": ["Eagle3Speculator"],
+            "speculators_model_type": "eagle3",
+            "draft_vocab_size": 32000,
+            **LAYER,
+        },
         EAGLE3_TENSORS,
         r"holds an EAGLE-3 head \(packed by speculators\)",
     ),
@@ -44,32 +63,64 @@ HEADS: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         ("fc.weight",),
         r"holds a drafter of the kind 'mtp' \(packed by speculators\)",
     ),
-    "EAGLE-3 that says nothing": ({"model_type": "llama"}, EAGLE3_TENSORS, r"holds an EAGLE-3 head \(told by its tensors\)"),
+    "EAGLE-3 that says nothing": (
+        {"model_type": "llama"},
+        EAGLE3_TENSORS,
+        r"holds an EAGLE-3 head "
+        r"\(told by its "
+        r"tensors\)",
+    ),
     "EAGLE that says nothing": (
         {"model_type": "llama"},
         ("fc.weight", "layers.0.self_attn.q_proj.weight"),
         r"holds an EAGLE head \(told by its tensors\)",
     ),
     "P-EAGLE": ({"architectures": ["PEagleDraftModel"]}, ("fc.weight",), "holds a P-EAGLE head,"),
-    "DFlash": ({"architectures": ["DFlashDraftModel"], "dflash_config": {}}, ("fc.weight",), "holds a DFlash drafter,"),
-    "DSpark": ({"architectures": ["Qwen3DSparkModel"], "markov_rank": 4}, ("fc.weight",), "holds a DSpark drafter,"),
-    "Medusa": ({"medusa_num_heads": 4, "model_type": "medusa"}, ("0.0.linear.weight",), "holds Medusa heads,"),
-    "Medusa that says nothing": ({"model_type": "llama"}, ("0.0.linear.weight", "0.1.weight"), "holds Medusa heads"),
-    "Gemma 4's assistant": ({"architectures": ["Gemma4AssistantForCausalLM"]}, ("x",), "holds an assistant that reads"),
-}  # fmt: skip
+    "DFlash": (
+        {"architectures": ["DFlashDraftModel"], "dflash_config": {}},
+        ("fc.weight",),
+        "holds a DFlash drafter,",
+    ),
+    "DSpark": (
+        {"architectures": ["Qwen3DSparkModel"], "markov_rank": 4},
+        ("fc.weight",),
+        "holds a DSpark drafter,",
+    ),
+    "Medusa": (
+        {"medusa_num_heads": 4, "model_type": "medusa"},
+        ("0.0.linear.weight",),
+        "holds Medusa heads,",
+    ),
+    "Medusa that says nothing": (
+        {"model_type": "llama"},
+        ("0.0.linear.weight", "0.1.weight"),
+        "holds Medusa heads",
+    ),
+    "Gemma 4's assistant": (
+        {"architectures": ["Gemma4AssistantForCausalLM"]},
+        ("x",),
+        "holds an assistant that reads",
+    ),
+}
 
 
 def folder_of(folder: Path, config: dict[str, Any], tensors: tuple[str, ...]) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
-    save_file({name: np.zeros(4, dtype="float32") for name in tensors}, folder / "model.safetensors")
+    save_file(
+        {name: np.zeros(4, dtype="float32") for name in tensors}, folder / "model.safetensors"
+    )
     return folder
 
 
 @pytest.mark.parametrize(("config", "tensors", "said"), HEADS.values(), ids=HEADS)
-def test_heads_are_named_and_refused(tmp_path: Path, config: dict[str, Any], tensors: tuple[str, ...], said: str) -> None:
+def test_heads_are_named_and_refused(
+    tmp_path: Path, config: dict[str, Any], tensors: tuple[str, ...], said: str
+) -> None:
     with pytest.raises(
-        RequestError, match=said + r".*not supported yet; draft with a draft model, mtp or prompt-lookup, or meas"
+        RequestError,
+        match=said
+        + r".*not supported yet; draft with a draft model, mtp or prompt-lookup, or meas",
     ):
         open_checkpoint(folder_of(tmp_path / "head", config, tensors))
 
@@ -87,9 +138,14 @@ def test_an_adapter_is_refused_alone_and_beside_a_model(tiny_target: Path, tmp_p
     (alone / "adapter_config.json").write_text('{"base_model_name_or_path": "someone/base"}')
     beside = Path(shutil.copytree(tiny_target, tmp_path / "beside"))
     shutil.copy(alone / "adapter_config.json", beside)
-    tensors = folder_of(tmp_path / "tensors", {"model_type": "llama"}, ("model.layers.0.q_proj.lora_A.weight",))
+    tensors = folder_of(
+        tmp_path / "tensors", {"model_type": "llama"}, ("model.layers.0.q_proj.lora_A.weight",)
+    )
     for folder in (alone, beside, tensors):
-        with pytest.raises(RequestError, match=r"holds an adapter \(LoRA or the like\) .*; merge it into its base model"):
+        with pytest.raises(
+            RequestError,
+            match=r"holds an adapter \(LoRA or the like\) .*; merge it into its base model",
+        ):
             open_checkpoint(folder)
 
 
@@ -119,5 +175,17 @@ def test_other_formats_are_named(tiny_target: Path, tmp_path: Path, file: str, s
     ],
 )
 def test_models_are_no_heads(config: dict[str, Any]) -> None:
-    names = ("model.embed_tokens.weight", "model.layers.0.mlp.fc.weight", "transformer.h.0.mlp.c_fc.weight", "lm_head.weight")
-    assert kind_of(config, ("config.json", "model.safetensors", "pytorch_model.bin", "model.gguf"), lambda: names) is None
+    names = (
+        "model.embed_tokens.weight",
+        "model.layers.0.mlp.fc.weight",
+        "transformer.h.0.mlp.c_fc.weight",
+        "lm_head.weight",
+    )
+    assert (
+        kind_of(
+            config,
+            ("config.json", "model.safetensors", "pytorch_model.bin", "model.gguf"),
+            lambda: names,
+        )
+        is None
+    )

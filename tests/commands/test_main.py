@@ -1,4 +1,6 @@
-"""`python -m pytest_specdec` itself: help that names defaults, and one message for whatever is wrong."""
+"""`python -m pytest_specdec` itself: help that names defaults, and one message for whatever is
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,11 @@ def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 def test_help_of_every_option_names_its_default_or_is_required(name: str) -> None:
     parser = argparse.ArgumentParser()
     COMMANDS[name][0].add(parser)
-    grouped = {action.dest for group in parser._mutually_exclusive_groups for action in group._group_actions}
+    grouped = {
+        action.dest
+        for group in parser._mutually_exclusive_groups
+        for action in group._group_actions
+    }
     for action in options(parser):
         assert action.help, action.dest
         assert action.required or action.dest in grouped or "(default" in action.help, action.dest
@@ -40,7 +46,16 @@ def test_defaults_in_help_are_as_one_would_write_them(capsys: pytest.CaptureFixt
 
 def test_every_option_of_pytest_with_a_value_that_it_has_by_itself_names_it() -> None:
     silent = {option.name for option in OPTIONS if "default" not in option.help.lower()}
-    assert silent == {"url", "draft-url", "speech", "costs", "update", "prune", "accumulate", "report"}  # none unless given
+    assert silent == {
+        "url",
+        "draft-url",
+        "speech",
+        "costs",
+        "update",
+        "prune",
+        "accumulate",
+        "report",
+    }  # none unless given
 
 
 def test_an_interrupted_command_says_so_without_a_traceback(
@@ -65,8 +80,13 @@ def test_an_error_of_ours_is_one_line_and_exit_status_2(
     assert capsys.readouterr().err == "error: cause; cure\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["speedup"], ["costs", "--k", "0", "--target", "x"], ["policies"], ["nothing"]])
-def test_bad_arguments_are_exit_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["speedup"], ["costs", "--k", "0", "--target", "x"], ["policies"], ["nothing"]],
+)
+def test_bad_arguments_are_exit_status_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2

@@ -11,13 +11,18 @@ from pytest_specdec.__main__ import main
 from pytest_specdec.speedup.cost_profile import CostProfile
 
 TIMES = {1: 1.0, 4: 3.0}
-COSTS = CostProfile(target_ms=3.0, verify=TIMES, draft={0: TIMES, 1: TIMES}, own_heads={1: TIMES}, lookup=TIMES)
+COSTS = CostProfile(
+    target_ms=3.0, verify=TIMES, draft={0: TIMES, 1: TIMES}, own_heads={1: TIMES}, lookup=TIMES
+)
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
     (tmp_path / "prompts.jsonl").write_text(
-        "".join(json.dumps({"category": word[0], "prompt": word}) + "\n" for word in ("apple", "banana", "cherry"))
+        "".join(
+            json.dumps({"category": word[0], "prompt": word}) + "\n"
+            for word in ("apple", "banana", "cherry")
+        )
     )
     (tmp_path / "costs.json").write_text(COSTS.to_json())
     return ["--prompts", str(tmp_path / "prompts.jsonl"), "--costs", str(tmp_path / "costs.json")]
@@ -25,7 +30,12 @@ def files(tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("drafter", "options", "stops"),
-    [("draft", [], True), ("draft", ["--depth", "1"], False), ("mtp", [], False), ("prompt-lookup", [], False)],
+    [
+        ("draft", [], True),
+        ("draft", ["--depth", "1"], False),
+        ("mtp", [], False),
+        ("prompt-lookup", [], False),
+    ],
 )
 def test_every_drafter_has_its_policies(
     files: list[str],
@@ -36,8 +46,29 @@ def test_every_drafter_has_its_policies(
     options: list[str],
     stops: bool,
 ) -> None:
-    pair = ["--target", str(tiny_target), "--draft", str(tiny_draft) if drafter == "draft" else drafter]
-    assert main(["policies", *pair, *files, "--k", "4", "--new-tokens", "16", "--device", "cpu", *options]) == 0
+    pair = [
+        "--target",
+        str(tiny_target),
+        "--draft",
+        str(tiny_draft) if drafter == "draft" else drafter,
+    ]
+    assert (
+        main(
+            [
+                "policies",
+                *pair,
+                *files,
+                "--k",
+                "4",
+                "--new-tokens",
+                "16",
+                "--device",
+                "cpu",
+                *options,
+            ]
+        )
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["policy", "drafted", "length", "speed-up", "of", "the", "oracle"]
     assert any(line.startswith("k by category  ") for line in lines)
@@ -45,19 +76,30 @@ def test_every_drafter_has_its_policies(
     assert max(map(len, lines)) <= 80
     assert "x the speed of the best fixed k (95 % interval " in " ".join(map(str.strip, lines))
     assert any(line.startswith("oracle") and line.endswith("100.0%") for line in lines)
-    assert any(line.startswith("stop below 0.4 ") and "transformers' default" in line for line in lines) == stops
+    assert (
+        any(
+            line.startswith("stop below 0.4 ") and "transformers' default" in line for line in lines
+        )
+        == stops
+    )
     assert any("none is listed" in line for line in lines) != stops
 
 
 def test_a_profile_without_the_targets_step_is_refused(
     files: list[str], tiny_target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "costs.json").write_text(CostProfile(verify=TIMES, draft={}, lookup=TIMES).to_json())
+    (tmp_path / "costs.json").write_text(
+        CostProfile(verify=TIMES, draft={}, lookup=TIMES).to_json()
+    )
     assert main(["policies", "--target", str(tiny_target), "--draft", "prompt-lookup", *files]) == 2
     assert "has no target_ms; measure one with" in capsys.readouterr().err
 
 
-def test_texts_too_short_for_a_round_are_refused(files: list[str], tiny_target: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_texts_too_short_for_a_round_are_refused(
+    files: list[str], tiny_target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pair = ["--target", str(tiny_target), "--draft", "prompt-lookup"]
-    assert main(["policies", *pair, *files, "--k", "4", "--new-tokens", "2", "--device", "cpu"]) == 2
+    assert (
+        main(["policies", *pair, *files, "--k", "4", "--new-tokens", "2", "--device", "cpu"]) == 2
+    )
     assert "no text is long enough for a round of k=4" in capsys.readouterr().err

@@ -1,4 +1,6 @@
-"""`python -m pytest_specdec speedup`: stored baselines under cost profiles, without models or torch."""
+"""`python -m pytest_specdec speedup`: stored baselines under cost profiles, without models or
+torch.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,11 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> list[str
 def said(lines: list[str]) -> list[str]:
     """The conclusions, each on one line again."""
     text = "\n".join(lines).replace("\n    ", " ")
-    return [line.strip() for line in text.splitlines() if line.strip().startswith(("undecided:", "do not draft: no cell"))]
+    return [
+        line.strip()
+        for line in text.splitlines()
+        if line.strip().startswith(("undecided:", "do not draft: no cell"))
+    ]
 
 
 def test_every_drafter_has_a_table_and_one_best_cell(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,36 +44,49 @@ def test_every_drafter_has_a_table_and_one_best_cell(capsys: pytest.CaptureFixtu
     assert sum(line.endswith(" best") for line in lines) == 1
     assert [line.split(",")[0] for line in said(lines)] == ["undecided: the best"] * 3
     assert said(lines)[0] == (
-        "undecided: the best, k 1, depth 3: 0.963x, is within the error of plain decoding (95 % 0.86 to 1.08); time the costs "
+        "undecided: the best, k 1, depth 3: 0.963x, is within the error of plain decoding (95 % "
+        "0.86 to 1.08); time the costs "
         "again with more --repeats"
     )
     assert sum(line.startswith("  code: ") for line in lines) == 3
     assert max(len(line) for line in lines if line not in titles) <= 80
 
 
-def test_a_drafter_that_is_slower_beyond_doubt_is_advised_against(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_drafter_that_is_slower_beyond_doubt_is_advised_against(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     profile = CostProfile.load(COSTS)
     slow = dataclasses.replace(profile, verify={k: 2 * time for k, time in profile.verify.items()})
     (tmp_path / "slow.json").write_text(slow.to_json())
     lines = said(told(capsys, BASELINES, "--costs", tmp_path / "slow.json"))
-    assert [line.split(";")[0] for line in lines] == ["do not draft: no cell beats plain decoding"] * 3
+    assert [line.split(";")[0] for line in lines] == [
+        "do not draft: no cell beats plain decoding"
+    ] * 3
 
 
-def test_each_profile_is_told_apart_by_its_batch_size(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_each_profile_is_told_apart_by_its_batch_size(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     profile = CostProfile.load(COSTS)
-    (tmp_path / "b8.json").write_text(profile.to_json().replace('"batch_size": 1', '"batch_size": 8'))
+    (tmp_path / "b8.json").write_text(
+        profile.to_json().replace('"batch_size": 1', '"batch_size": 8')
+    )
     lines = told(capsys, BASELINES, "--costs", COSTS, "--costs", tmp_path / "b8.json")
     assert sum("(batch 8)" in line for line in lines) == 3
 
 
-def test_a_token_that_no_acceptance_could_pay_for_never_pays(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_token_that_no_acceptance_could_pay_for_never_pays(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     lines = told(capsys, BASELINES, "--costs", COSTS)
     needs = [line.split()[9] for line in lines if line.split()[:1] and line.split()[0].isdigit()]
     assert "never" in needs
     assert all(word in ("never", "-") or 0 <= float(word) <= 1 for word in needs)
 
 
-def test_noisy_times_give_wide_and_positive_intervals(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_noisy_times_give_wide_and_positive_intervals(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     noisy = dataclasses.replace(CostProfile.load(COSTS), error=0.42)
     (tmp_path / "noisy.json").write_text(noisy.to_json())
     lines = told(capsys, BASELINES, "--costs", tmp_path / "noisy.json")
@@ -83,27 +102,44 @@ def test_baselines_without_requests_are_told_by_the_rounds_that_leave_room(
     profile = CostProfile(target_ms=3.0, verify={3: 3.0}, draft={0: {3: 1.0}})
     (tmp_path / "costs").write_text(profile.to_json())
     told_of = " ".join(told(capsys, tmp_path, "--costs", tmp_path / "costs"))
-    assert "a larger k looks better than it is; record them again with --specdec-update=all" in " ".join(told_of.split())
+    assert (
+        "a larger k looks better than it is; record them again with --specdec-update=all"
+        in " ".join(told_of.split())
+    )
     assert "  2.500  " in told_of
     assert not any("note:" in line for line in told(capsys, BASELINES, "--costs", COSTS))
 
 
-def test_times_outside_the_profile_are_marked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_times_outside_the_profile_are_marked(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     own = {1: 1.0, 4: 4.0, 8: 8.0}
-    profile = CostProfile(target_ms=3.0, verify=own, draft=dict.fromkeys(range(4), own), own_heads={3: own})
+    profile = CostProfile(
+        target_ms=3.0, verify=own, draft=dict.fromkeys(range(4), own), own_heads={3: own}
+    )
     (tmp_path / "costs.json").write_text(profile.to_json())
     lines = told(capsys, BASELINES, "--costs", tmp_path / "costs.json")
     rows = [line.split() for line in lines if line.startswith("  ") and line.split()[0].isdigit()]
     assert {row[0] for row in rows if row[3].startswith("~")} == {"12", "16"}
 
 
-def test_prompt_lookup_has_times_of_its_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Its baselines may lie beside a draft model's, of which the profile then knows other times, or none."""
-    looked_up = record(steady_counts(), conditions=msgspec.structs.replace(CONDITIONS, drafter="prompt-lookup"))
+def test_prompt_lookup_has_times_of_its_own(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Its baselines may lie beside a draft model's, of which the profile then knows other times, or
+    none.
+    """
+    looked_up = record(
+        steady_counts(), conditions=msgspec.structs.replace(CONDITIONS, drafter="prompt-lookup")
+    )
     (tmp_path / "prompt-lookup-k3-depth0-t1.json").write_text(dumps(looked_up))
     profile = CostProfile(target_ms=3.0, verify={3: 3.0}, draft={0: {3: 9.0}}, lookup={3: 0.5})
     (tmp_path / "costs").write_text(profile.to_json())
-    (row,) = [line.split() for line in told(capsys, tmp_path, "--costs", tmp_path / "costs") if line.endswith(" best")]
+    (row,) = [
+        line.split()
+        for line in told(capsys, tmp_path, "--costs", tmp_path / "costs")
+        if line.endswith(" best")
+    ]
     assert row[3] == "3.50"
 
 
@@ -112,16 +148,23 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     return capsys.readouterr().err
 
 
-def test_what_cannot_be_told_is_refused_with_a_cure(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_what_cannot_be_told_is_refused_with_a_cure(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert "holds no baseline; name a folder" in refused(capsys, tmp_path, "--costs", COSTS)
     assert "cannot be read" in refused(capsys, BASELINES, "--costs", tmp_path / "none.json")
-    (tmp_path / "costs.json").write_text(CostProfile(verify={4: 1.0}, draft={0: {4: 1.0}}).to_json())
-    assert "has no target_ms; measure one with" in refused(capsys, BASELINES, "--costs", tmp_path / "costs.json")
+    (tmp_path / "costs.json").write_text(
+        CostProfile(verify={4: 1.0}, draft={0: {4: 1.0}}).to_json()
+    )
+    assert "has no target_ms; measure one with" in refused(
+        capsys, BASELINES, "--costs", tmp_path / "costs.json"
+    )
 
 
 def test_it_needs_no_torch() -> None:
     code = (
-        "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None; sys.modules['pytest'] = None\n"
+        "import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None; "
+        "sys.modules['pytest'] = None\n"
         "from pytest_specdec.__main__ import main\n"
         f"sys.exit(main(['speedup', {str(BASELINES)!r}, '--costs', {str(COSTS)!r}]))"
     )

@@ -19,7 +19,9 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("old", MOVED)
 def test_an_old_module_still_imports_and_names_its_new_place(old: str) -> None:
     new = importlib.import_module(f"pytest_specdec.{MOVED[old].module}")
-    with pytest.warns(DeprecationWarning, match=f"pytest_specdec.{old} is deprecated; import {new.__name__}"):
+    with pytest.warns(
+        DeprecationWarning, match=f"pytest_specdec.{old} is deprecated; import {new.__name__}"
+    ):
         module = importlib.import_module(f"pytest_specdec.{old}")
     for name in MOVED[old].names:
         assert getattr(module, name) is getattr(new, MOVED[old].names[name])

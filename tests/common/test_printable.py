@@ -1,4 +1,6 @@
-"""Foreign strings fit to print: nothing that steers a terminal, no credentials, and plain words left alone."""
+"""Foreign strings fit to print: nothing that steers a terminal, no credentials, and plain words
+left alone.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,18 @@ from pytest_specdec.common.errors import MeasurementError, SpecdecError
 from pytest_specdec.common.printable import KEY, printable, redacted_url
 
 PLAIN = [
-    "", "plain words", "caf\u00e9 \u6f22\u5b57 \u0440\u0443 \U0001f600 a\u00a0b\u3000c", "tests/a.py::test_b[k8]", r"C:\temp\x1b",
-    "C:/Users/me/a.json", "see http://localhost:8000/v1; or (http://[::1]:80/a), http://a.b.", "me@example.org", "k=8: 1/2",
-    "add --specdec-url=http://...", "'http://host'",
-]  # fmt: skip
+    "",
+    "plain words",
+    "caf\u00e9 \u6f22\u5b57 \u0440\u0443 \U0001f600 a\u00a0b\u3000c",
+    "tests/a.py::test_b[k8]",
+    r"C:\temp\x1b",
+    "C:/Users/me/a.json",
+    "see http://localhost:8000/v1; or (http://[::1]:80/a), http://a.b.",
+    "me@example.org",
+    "k=8: 1/2",
+    "add --specdec-url=http://...",
+    "'http://host'",
+]
 
 
 @pytest.mark.parametrize("text", PLAIN)
@@ -78,14 +88,23 @@ def test_credentials_are_taken_out_of_urls(url: str, shown: str) -> None:
 
 
 FORMS = [
-    'sk-"a/b&c', r"sk-\"a/b&c", r"sk-\"a\/b&c", "sk-%22a%2Fb%26c", "sk-&quot;a/b&amp;c",
-]  # fmt: skip
+    'sk-"a/b&c',
+    r"sk-\"a/b&c",
+    r"sk-\"a\/b&c",
+    "sk-%22a%2Fb%26c",
+    "sk-&quot;a/b&amp;c",
+]
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_servers_key_is_hidden_wherever_it_is_echoed(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_servers_key_is_hidden_wherever_it_is_echoed(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(KEY, FORMS[0])
-    assert printable(f"Authorization: Bearer {form}, again {form}") == "Authorization: Bearer ***, again ***"
+    assert (
+        printable(f"Authorization: Bearer {form}, again {form}")
+        == "Authorization: Bearer ***, again ***"
+    )
     assert str(MeasurementError(f"bearer {form}")) == "bearer ***"
     monkeypatch.delenv(KEY)
     assert printable(f"Bearer {form}", secrets=[FORMS[0]]) == "Bearer ***"
@@ -103,7 +122,10 @@ def test_twice_is_once(text: str) -> None:
     assert all(letter.isprintable() or letter.isspace() or not letter.isascii() for letter in once)
 
 
-@given(st.text(st.sampled_from("ab:/@?#&=;.[]8%"), max_size=12), st.text(st.sampled_from("ab:/?#&=;.@"), max_size=12))
+@given(
+    st.text(st.sampled_from("ab:/@?#&=;.[]8%"), max_size=12),
+    st.text(st.sampled_from("ab:/?#&=;.@"), max_size=12),
+)
 def test_no_userinfo_survives(before: str, after: str) -> None:
     """Whatever else stands in a URL, what stands before an @ or after a ? does not."""
     assert "SECRET" not in redacted_url(f"http://{before}SECRET@{after}")

@@ -28,7 +28,9 @@ def test_refused_with_its_line(text, line, words):
     assert caught.value.line == line
 
 
-@pytest.mark.parametrize("value", [None, 1, -1.5, "ä", "😀", [1, [2, {"a": []}]], {"a": {"b": [1e300]}}])
+@pytest.mark.parametrize(
+    "value", [None, 1, -1.5, "ä", "😀", [1, [2, {"a": []}]], {"a": {"b": [1e300]}}]
+)
 def test_json_is_read(value):
     assert parse_json(json.dumps(value)) == value
     assert parse_json(json.dumps(value, ensure_ascii=False)) == value

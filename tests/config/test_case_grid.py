@@ -20,10 +20,15 @@ PAIR: dict[str, Any] = {"target": "models/target", "drafter": "models/text-draft
 
 
 def grid(
-    root: Path, line: dict[str, Any] | None = None, marker: dict[str, Any] | None = None, ini: dict[str, Any] | None = None
+    root: Path,
+    line: dict[str, Any] | None = None,
+    marker: dict[str, Any] | None = None,
+    ini: dict[str, Any] | None = None,
 ) -> tuple[Case, ...]:
     """The cases of a test in suites/text, called from the folder `called`."""
-    settings = Settings(OptionValues(**(line or {})), OptionValues(**(ini or {})), root, root / "called")
+    settings = Settings(
+        OptionValues(**(line or {})), OptionValues(**(ini or {})), root, root / "called"
+    )
     return cases(settings, Marker(**(marker or {})), root / "suites" / "text")
 
 
@@ -42,12 +47,21 @@ def one(root: Path, **sources: dict[str, Any]) -> Case:
         ("margin", lambda found: found.margin, (0.1, 0.2, 0.3), 0.005),
         ("top_k", lambda found: found.texts.top_k, (10, 20, 30), 0),
         ("top_p", lambda found: found.texts.top_p, (0.7, 0.8, 0.9), 1.0),
-        ("judged", lambda found: found.judged, (JudgedRange(1, 2), JudgedRange(1, 3, 2), JudgedRange(1, 4)), None),
+        (
+            "judged",
+            lambda found: found.judged,
+            (JudgedRange(1, 2), JudgedRange(1, 3, 2), JudgedRange(1, 4)),
+            None,
+        ),
         ("speech", lambda found: found.speech, ("a:f", "b:f", "c:f"), None),
     ],
 )
 def test_the_line_wins_over_the_marker_over_the_ini_file_over_the_default(
-    tmp_path: Path, name: str, read: Callable[[Case], Any], values: tuple[Any, Any, Any], default: Any
+    tmp_path: Path,
+    name: str,
+    read: Callable[[Case], Any],
+    values: tuple[Any, Any, Any],
+    default: Any,
 ) -> None:
     line, marker, ini = ({name: value} for value in values)
     assert read(one(tmp_path, line=line, marker=PAIR | marker, ini=ini)) == values[0]
@@ -57,11 +71,15 @@ def test_the_line_wins_over_the_marker_over_the_ini_file_over_the_default(
 
 
 def test_filters_on_the_line_may_be_switched_off(tmp_path: Path) -> None:
-    texts = one(tmp_path, line={"top_k": 0, "top_p": 1.0}, marker=PAIR | {"top_k": 50, "top_p": 0.9}).texts
+    texts = one(
+        tmp_path, line={"top_k": 0, "top_p": 1.0}, marker=PAIR | {"top_k": 50, "top_p": 0.9}
+    ).texts
     assert (texts.top_k, texts.top_p) == (0, 1.0)
 
 
-@pytest.mark.parametrize(("name", "value"), [("depth", (0,)), ("temperature", 0.0), ("margin", 0.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("depth", (0,)), ("temperature", 0.0), ("margin", 0.0)]
+)
 def test_zero_on_the_line_is_a_value(tmp_path: Path, name: str, value: Any) -> None:
     marker = PAIR | {"depth": (3,), "temperature": 0.7, "margin": 0.1}
     found = one(tmp_path, line={name: value}, marker=marker)
@@ -69,13 +87,19 @@ def test_zero_on_the_line_is_a_value(tmp_path: Path, name: str, value: Any) -> N
 
 
 @pytest.mark.parametrize(("role", "argument"), [("target", "target"), ("draft", "drafter")])
-def test_models_follow_the_same_order_each_relative_to_its_source(tmp_path: Path, role: str, argument: str) -> None:
+def test_models_follow_the_same_order_each_relative_to_its_source(
+    tmp_path: Path, role: str, argument: str
+) -> None:
     for folder in ("called/own", "suites/text/own", "own"):
         (tmp_path / folder).mkdir(parents=True)
     others = {name: value for name, value in PAIR.items() if name != argument}
     line, ini = {role: "own"}, {role: "own"}
-    assert getattr(one(tmp_path, line=line, marker=others | {argument: "own"}, ini=ini), argument) == str(tmp_path / "called/own")
-    assert getattr(one(tmp_path, marker=others | {argument: "own"}, ini=ini), argument) == str(tmp_path / "suites/text/own")
+    assert getattr(
+        one(tmp_path, line=line, marker=others | {argument: "own"}, ini=ini), argument
+    ) == str(tmp_path / "called/own")
+    assert getattr(one(tmp_path, marker=others | {argument: "own"}, ini=ini), argument) == str(
+        tmp_path / "suites/text/own"
+    )
     assert getattr(one(tmp_path, marker=others, ini=ini), argument) == str(tmp_path / "own")
 
 
@@ -99,9 +123,12 @@ def test_the_grid_is_every_k_with_every_depth(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "depths"), [({"depth": (0, 2)}, [2]), ({"depth": (0,)}, []), ({"depth": (1, 3)}, [1, 3]), ({}, [1])]
+    ("asked", "depths"),
+    [({"depth": (0, 2)}, [2]), ({"depth": (0,)}, []), ({"depth": (1, 3)}, [1, 3]), ({}, [1])],
 )
-def test_own_heads_have_no_depth_zero(tmp_path: Path, asked: dict[str, Any], depths: list[int]) -> None:
+def test_own_heads_have_no_depth_zero(
+    tmp_path: Path, asked: dict[str, Any], depths: list[int]
+) -> None:
     found = grid(tmp_path, line=asked, marker=PAIR | {"drafter": OWN_HEADS})
     assert [own.depth for own in found] == depths
     assert all(own.label == own.drafter == OWN_HEADS for own in found)
@@ -119,9 +146,12 @@ def test_own_heads_may_be_asked_for_anywhere(tmp_path: Path, source: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("asked", "depths"), [({}, [0]), ({"depth": (0, 2)}, [0]), ({"depth": (0,)}, [0]), ({"depth": (1, 3)}, [])]
+    ("asked", "depths"),
+    [({}, [0]), ({"depth": (0, 2)}, [0]), ({"depth": (0,)}, [0]), ({"depth": (1, 3)}, [])],
 )
-def test_prompt_lookup_has_no_depth_but_zero(tmp_path: Path, asked: dict[str, Any], depths: list[int]) -> None:
+def test_prompt_lookup_has_no_depth_but_zero(
+    tmp_path: Path, asked: dict[str, Any], depths: list[int]
+) -> None:
     found = grid(tmp_path, line=asked, marker=PAIR | {"drafter": LOOKUP})
     assert [own.depth for own in found] == depths
     assert all(own.label == own.drafter == LOOKUP for own in found)
@@ -139,8 +169,12 @@ def test_prompt_lookup_may_be_asked_for_anywhere(tmp_path: Path, source: str) ->
     assert (found.drafter, found.label, found.depth) == (LOOKUP, LOOKUP, 0)
 
 
-def test_prompt_lookup_on_the_line_replaces_a_markers_model_under_its_own_name(tmp_path: Path) -> None:
-    """It is another drafter and no newer one: the model's baselines are not what it is judged by."""
+def test_prompt_lookup_on_the_line_replaces_a_markers_model_under_its_own_name(
+    tmp_path: Path,
+) -> None:
+    """It is another drafter and no newer one: the model's baselines are not what it is judged
+    by.
+    """
     found = one(tmp_path, line={"draft": LOOKUP}, marker=PAIR | {"depth": (0, 3)})
     assert (found.drafter, found.label, found.depth) == (LOOKUP, LOOKUP, 0)
     assert found.id != one(tmp_path, marker=PAIR).id
@@ -148,12 +182,19 @@ def test_prompt_lookup_on_the_line_replaces_a_markers_model_under_its_own_name(t
 
 def test_a_folder_named_like_a_drafter_without_a_model_is_not_taken_for_one(tmp_path: Path) -> None:
     (tmp_path / "called" / LOOKUP).mkdir(parents=True)
-    assert one(tmp_path, line={"draft": LOOKUP}, marker={"target": "models/target"}).drafter == LOOKUP
-    assert one(tmp_path, line={"draft": f"./{LOOKUP}"}, marker=PAIR).drafter == str(tmp_path / "called" / LOOKUP)
+    assert (
+        one(tmp_path, line={"draft": LOOKUP}, marker={"target": "models/target"}).drafter == LOOKUP
+    )
+    assert one(tmp_path, line={"draft": f"./{LOOKUP}"}, marker=PAIR).drafter == str(
+        tmp_path / "called" / LOOKUP
+    )
 
 
 def test_the_label_stays_when_the_line_points_elsewhere(tmp_path: Path) -> None:
-    stored, tried = one(tmp_path, marker=PAIR), one(tmp_path, line={"draft": "../new/draft-7"}, marker=PAIR)
+    stored, tried = (
+        one(tmp_path, marker=PAIR),
+        one(tmp_path, line={"draft": "../new/draft-7"}, marker=PAIR),
+    )
     assert stored.label == tried.label == "text-draft"
     assert stored.id == tried.id
     assert tried.drafter == str((tmp_path / "new/draft-7").resolve())
@@ -161,11 +202,20 @@ def test_the_label_stays_when_the_line_points_elsewhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["line", "ini"])
 def test_without_a_marker_the_label_is_plain(tmp_path: Path, source: str) -> None:
-    assert one(tmp_path, **{source: {"draft": "models/x"}, "marker": {"target": "models/target"}}).label == "draft"
+    assert (
+        one(
+            tmp_path, **{source: {"draft": "models/x"}, "marker": {"target": "models/target"}}
+        ).label
+        == "draft"
+    )
 
 
 def test_prompts_and_costs_of_a_marker_lie_beside_the_test(tmp_path: Path) -> None:
-    found = one(tmp_path, marker=PAIR | {"prompts": "../long.jsonl", "costs": "costs.json"}, ini={"costs": Path("ini.json")})
+    found = one(
+        tmp_path,
+        marker=PAIR | {"prompts": "../long.jsonl", "costs": "costs.json"},
+        ini={"costs": Path("ini.json")},
+    )
     assert found.texts.prompts == tmp_path / "suites/long.jsonl"
     assert found.costs == tmp_path / "suites/text/costs.json"
     assert one(tmp_path, marker=PAIR).texts.prompts == tmp_path / "suites/text/prompts.jsonl"
@@ -173,7 +223,10 @@ def test_prompts_and_costs_of_a_marker_lie_beside_the_test(tmp_path: Path) -> No
 
 def test_costs_of_the_line_win_and_those_of_the_ini_file_fill_in(tmp_path: Path) -> None:
     line, ini = {"costs": Path("line.json")}, {"costs": Path("ini.json")}
-    assert one(tmp_path, line=line, marker=PAIR | {"costs": "marker.json"}).costs == tmp_path / "called/line.json"
+    assert (
+        one(tmp_path, line=line, marker=PAIR | {"costs": "marker.json"}).costs
+        == tmp_path / "called/line.json"
+    )
     assert one(tmp_path, marker=PAIR, ini=ini).costs == tmp_path / "ini.json"
     assert one(tmp_path, marker=PAIR).costs is None
 
@@ -186,10 +239,14 @@ def test_seed_and_number_of_prompts_are_the_sessions(tmp_path: Path, source: str
     assert (texts.seed, texts.prompt_limit) == (0, None)
 
 
-@pytest.mark.parametrize(("temperature", "rule"), [(0.0, "greedy"), (0.7, "rejection"), (1.0, "rejection")])
+@pytest.mark.parametrize(
+    ("temperature", "rule"), [(0.0, "greedy"), (0.7, "rejection"), (1.0, "rejection")]
+)
 def test_the_rule_follows_the_temperature(tmp_path: Path, temperature: float, rule: str) -> None:
     assert one(tmp_path, line={"temperature": temperature}, marker=PAIR).rule == rule
-    assert one(tmp_path, line={"temperature": temperature}, marker=PAIR | {"rule": rule}).rule == rule
+    assert (
+        one(tmp_path, line={"temperature": temperature}, marker=PAIR | {"rule": rule}).rule == rule
+    )
 
 
 @pytest.mark.parametrize(
@@ -202,14 +259,19 @@ def test_the_rule_follows_the_temperature(tmp_path: Path, temperature: float, ru
         ("best", 1.0, "verification rule 'best' is unknown; choose among rejection, greedy"),
     ],
 )
-def test_a_rule_that_cannot_be_is_refused(tmp_path: Path, rule: str, temperature: float, complaint: str) -> None:
+def test_a_rule_that_cannot_be_is_refused(
+    tmp_path: Path, rule: str, temperature: float, complaint: str
+) -> None:
     with pytest.raises(RequestError, match=complaint):
         grid(tmp_path, line={"temperature": temperature}, marker=PAIR | {"rule": rule})
 
 
 @pytest.mark.parametrize("engine", [{}, {"engine": "replay"}])
 def test_a_lossy_rule_is_not_replayed(tmp_path: Path, engine: dict[str, Any]) -> None:
-    with pytest.raises(RequestError, match=r"rule 'typical' is lossy: its text is not .* use --specdec-engine=decode"):
+    with pytest.raises(
+        RequestError,
+        match=r"rule 'typical' is lossy: its text is not .* use --specdec-engine=decode",
+    ):
         grid(tmp_path, line=engine, marker=PAIR | {"rule": "typical"})
 
 
@@ -229,7 +291,10 @@ def test_a_lossless_rule_may_be_replayed_and_decoded(tmp_path: Path, rule: str) 
 def test_the_engine_is_the_sessions(tmp_path: Path) -> None:
     assert one(tmp_path, marker=PAIR).engine == "replay"
     assert one(tmp_path, marker=PAIR, ini={"engine": "decode"}).engine == "decode"
-    assert one(tmp_path, line={"engine": "replay"}, marker=PAIR, ini={"engine": "decode"}).engine == "replay"
+    assert (
+        one(tmp_path, line={"engine": "replay"}, marker=PAIR, ini={"engine": "decode"}).engine
+        == "replay"
+    )
 
 
 @pytest.mark.parametrize(
@@ -264,10 +329,19 @@ def test_an_absolute_path_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"drafter": "/models/other"}, {"margin": 0.1}, {"target": "/models/other"}, {"new_tokens": 32}]
+    "change",
+    [
+        {"drafter": "/models/other"},
+        {"margin": 0.1},
+        {"target": "/models/other"},
+        {"new_tokens": 32},
+    ],
 )
 def test_two_cases_may_not_share_a_baseline(change: dict[str, Any]) -> None:
-    with pytest.raises(RequestError, match=f"two different cases are both called {case().id} .*; move one of the tests"):
+    with pytest.raises(
+        RequestError,
+        match=f"two different cases are both called {case().id} .*; move one of the tests",
+    ):
         check_distinct([case(), case(**change)])
 
 
@@ -287,16 +361,22 @@ def test_the_markers_number_of_prompts_stands_between_line_and_ini_file(tmp_path
 
 @pytest.mark.parametrize("source", ["line", "marker", "ini"])
 @pytest.mark.parametrize("engine", ["decode", "logprobs", "vllm", "transformers", "trace"])
-def test_only_replay_judges_some_tokens_and_takes_the_others_as_given(tmp_path: Path, engine: str, source: str) -> None:
+def test_only_replay_judges_some_tokens_and_takes_the_others_as_given(
+    tmp_path: Path, engine: str, source: str
+) -> None:
     sources: dict[str, dict[str, Any]] = {"line": {"engine": engine}, "marker": {**PAIR}, "ini": {}}
     sources[source]["judged"] = JudgedRange(4, 8, 2)
-    with pytest.raises(RequestError, match=f"engine '{engine}' decodes them all; use --specdec-engine=replay"):
+    with pytest.raises(
+        RequestError, match=f"engine '{engine}' decodes them all; use --specdec-engine=replay"
+    ):
         grid(tmp_path, **sources)
 
 
 @pytest.mark.parametrize("judged", [JudgedRange(4, 8), JudgedRange(4, 8, 2)])
 def test_prompt_lookup_judges_no_tokens_apart(tmp_path: Path, judged: JudgedRange) -> None:
-    with pytest.raises(RequestError, match=f"--specdec-judged needs a model's probabilities, and {LOOKUP} has none"):
+    with pytest.raises(
+        RequestError, match=f"--specdec-judged needs a model's probabilities, and {LOOKUP} has none"
+    ):
         grid(tmp_path, line={"judged": judged}, marker=PAIR | {"drafter": LOOKUP})
 
 
@@ -305,7 +385,13 @@ def test_steps_of_another_length_may_not_share_a_baseline_and_sounds_may() -> No
     assert case(judged=judged).id == case(judged=JudgedRange(4, 8)).id
     with pytest.raises(RequestError, match="two different cases are both called"):
         check_distinct([case(judged=judged), case(judged=JudgedRange(4, 8))])
-    check_distinct([case(judged=judged, speech="voice:speak"), case(judged=judged, speech="voice:sing"), case()])
+    check_distinct(
+        [
+            case(judged=judged, speech="voice:speak"),
+            case(judged=judged, speech="voice:sing"),
+            case(),
+        ]
+    )
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,15 @@ BY_NAME = {option.name: option for option in OPTIONS}
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"), [("8", (8,)), ("4,8", (4, 8)), (" 4 , 8 ", (4, 8)), ("8,4", (8, 4)), ("4,8,4,4", (4, 8)), ("1", (1,))]
+    ("text", "wanted"),
+    [
+        ("8", (8,)),
+        ("4,8", (4, 8)),
+        (" 4 , 8 ", (4, 8)),
+        ("8,4", (8, 4)),
+        ("4,8,4,4", (4, 8)),
+        ("1", (1,)),
+    ],
 )
 def test_lists_keep_their_order_and_drop_repeats(text: str, wanted: tuple[int, ...]) -> None:
     assert whole_numbers(1, 512)(text) == wanted
@@ -39,7 +47,9 @@ def test_lists_keep_their_order_and_drop_repeats(text: str, wanted: tuple[int, .
 
 @pytest.mark.parametrize("text", ["0", "-1", "4,0", "four", "", "4,", "4;8", "8.0", "1e3", "4 8"])
 def test_what_is_no_positive_whole_number_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number of at least 1; write for example"):
+    with pytest.raises(
+        argparse.ArgumentTypeError, match="is not a whole number of at least 1; write for example"
+    ):
         whole_numbers(1, 512)(text)
 
 
@@ -51,7 +61,8 @@ def test_depth_may_be_zero_and_k_may_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"), [("0.01", 0.01), ("1%", 0.01), ("0.5%", 0.005), ("0", 0.0), ("1e-3", 0.001), ("50 %", 0.5)]
+    ("text", "wanted"),
+    [("0.01", 0.01), ("1%", 0.01), ("0.5%", 0.005), ("0", 0.0), ("1e-3", 0.001), ("50 %", 0.5)],
 )
 def test_fractions_may_be_written_as_percentages(text: str, wanted: float) -> None:
     assert fraction(above_zero=False, below=1.0)(text) == pytest.approx(wanted)
@@ -59,7 +70,9 @@ def test_fractions_may_be_written_as_percentages(text: str, wanted: float) -> No
 
 @pytest.mark.parametrize("text", ["1", "100%", "-1%", "one", "", "%", "nan", "inf", "1%%"])
 def test_what_is_no_fraction_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is out of range; write a number below 1 like"):
+    with pytest.raises(
+        argparse.ArgumentTypeError, match="is out of range; write a number below 1 like"
+    ):
         fraction(above_zero=False, below=1.0)(text)
 
 
@@ -76,7 +89,9 @@ def test_temperatures(text: str, wanted: float) -> None:
 
 @pytest.mark.parametrize("text", ["-0.1", "hot", "nan", "inf", ""])
 def test_what_is_no_temperature_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is not a temperature; write 0 for greedy"):
+    with pytest.raises(
+        argparse.ArgumentTypeError, match="is not a temperature; write 0 for greedy"
+    ):
         temperature(text)
 
 
@@ -87,7 +102,9 @@ def test_top_p_is_a_share_up_to_all(text: str, wanted: float) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-0.1", "1.01", "95%", "nan", "inf", "most", ""])
 def test_what_is_no_top_p_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is out of range; write a number above 0 and at most 1"):
+    with pytest.raises(
+        argparse.ArgumentTypeError, match="is out of range; write a number above 0 and at most 1"
+    ):
         probability(text)
 
 
@@ -105,7 +122,9 @@ def test_engines_are_chosen_by_name(name: str) -> None:
 
 def test_a_choice_lists_what_there_is() -> None:
     assert one_of("fail", "warn")("warn") == "warn"
-    with pytest.raises(argparse.ArgumentTypeError, match="'Warn' is not one of fail, warn; choose one of these"):
+    with pytest.raises(
+        argparse.ArgumentTypeError, match="'Warn' is not one of fail, warn; choose one of these"
+    ):
         one_of("fail", "warn")("Warn")
 
 
@@ -113,7 +132,10 @@ def test_a_choice_lists_what_there_is() -> None:
 def test_a_report_is_known_by_its_ending(ending: str) -> None:
     assert ending in REPORTS
     assert report_file(f"out/cases{ending}") == Path(f"out/cases{ending}")
-    with pytest.raises(argparse.ArgumentTypeError, match=r"'cases\.xls' ends in no known report format; end it in .*\.json"):
+    with pytest.raises(
+        argparse.ArgumentTypeError,
+        match=r"'cases\.xls' ends in no known report format; end it in .*\.json",
+    ):
         report_file("cases.xls")
 
 
@@ -155,8 +177,13 @@ def test_every_option_quotes_a_bad_value_and_ends_with_advice(name: str, text: s
 def test_options_have_twin_names() -> None:
     assert BY_NAME["new-tokens"].flag == "--specdec-new-tokens"
     assert BY_NAME["new-tokens"].ini_name == "specdec_new_tokens"
-    assert (BY_NAME["top-k"].flag, BY_NAME["top-p"].ini_name) == ("--specdec-top-k", "specdec_top_p")
-    assert {option.name.replace("-", "_") for option in OPTIONS} == set(OptionValues.__dataclass_fields__)
+    assert (BY_NAME["top-k"].flag, BY_NAME["top-p"].ini_name) == (
+        "--specdec-top-k",
+        "specdec_top_p",
+    )
+    assert {option.name.replace("-", "_") for option in OPTIONS} == set(
+        OptionValues.__dataclass_fields__
+    )
 
 
 def test_the_advice_fits_the_option() -> None:
@@ -180,10 +207,30 @@ def test_judged_tokens_are_written_as_a_slice(text: str, wanted: JudgedRange) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":", "5", "5:", ":5", "8:8", "9:2", "-1:4", "1:2:0", "1:2:-1", "1:2:", "1:2:3:4", "a:b", "1.5:3", "4,8"]
+    "text",
+    [
+        "",
+        ":",
+        "5",
+        "5:",
+        ":5",
+        "8:8",
+        "9:2",
+        "-1:4",
+        "1:2:0",
+        "1:2:-1",
+        "1:2:",
+        "1:2:3:4",
+        "a:b",
+        "1.5:3",
+        "4,8",
+    ],
 )
 def test_what_is_no_range_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is no range of token ids; write FIRST:END, and FIRST:END:2 where"):
+    with pytest.raises(
+        argparse.ArgumentTypeError,
+        match="is no range of token ids; write FIRST:END, and FIRST:END:2 where",
+    ):
         id_range(text)
 
 
@@ -200,10 +247,24 @@ def test_a_function_is_named_by_module_and_name(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "codec", "codec:", ":speak", "codec.py:speak()", "a..b:c", "a:b:c", "a/b:c", "a:b.c", "1a:b"]
+    "text",
+    [
+        "",
+        "codec",
+        "codec:",
+        ":speak",
+        "codec.py:speak()",
+        "a..b:c",
+        "a:b:c",
+        "a/b:c",
+        "a:b.c",
+        "1a:b",
+    ],
 )
 def test_what_names_no_function_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="names no function; write module:function"):
+    with pytest.raises(
+        argparse.ArgumentTypeError, match="names no function; write module:function"
+    ):
         import_path(text)
 
 
@@ -219,7 +280,13 @@ def test_k_has_a_largest_value(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("depth", "65"), ("new-tokens", "1000001"), ("repeats", "1001"), ("prompts", "1000001"), ("seed", str(2**62 + 1))],
+    [
+        ("depth", "65"),
+        ("new-tokens", "1000001"),
+        ("repeats", "1001"),
+        ("prompts", "1000001"),
+        ("seed", str(2**62 + 1)),
+    ],
 )
 def test_other_numbers_have_one_too(name: str, text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is more than"):
@@ -234,7 +301,9 @@ def test_whole_numbers_are_decimal_digits(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["0.001", "101", "1e-300", "1_0", "\u0661"])
 def test_temperatures_have_a_range(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is not a temperature; write 0 for greedy"):
+    with pytest.raises(
+        argparse.ArgumentTypeError, match="is not a temperature; write 0 for greedy"
+    ):
         temperature(text)
 
 
@@ -247,15 +316,28 @@ def test_what_no_file_can_be_called_is_refused(name: str, text: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://[::1", "http://", "ftp://host", "http://host:80x0", "http://host:99999", "http://ho st", "http://h?a=1", "://"],
+    [
+        "http://[::1",
+        "http://",
+        "ftp://host",
+        "http://host:80x0",
+        "http://host:99999",
+        "http://ho st",
+        "http://h?a=1",
+        "://",
+    ],
 )
 def test_what_is_no_servers_url_is_refused(url: str) -> None:
     for name in ("url", "draft-url"):
-        with pytest.raises(argparse.ArgumentTypeError, match=r"is not a server's URL; write for example"):
+        with pytest.raises(
+            argparse.ArgumentTypeError, match=r"is not a server's URL; write for example"
+        ):
             BY_NAME[name].parse(url)
 
 
-@pytest.mark.parametrize("url", ["http://user:SECRET@h:80x0", "http://h/?api_key=SECRET", "http://user:SECRET@h/"])
+@pytest.mark.parametrize(
+    "url", ["http://user:SECRET@h:80x0", "http://h/?api_key=SECRET", "http://user:SECRET@h/"]
+)
 def test_secrets_of_a_url_are_not_repeated(url: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError) as caught:
         BY_NAME["url"].parse(url)

@@ -44,7 +44,10 @@ def test_baselines_have_a_folder_by_default() -> None:
 
 
 def test_reports_are_written_where_pytest_was_called() -> None:
-    assert settings(OptionValues(report=(Path("a.json"), Path("/b.json")))).reports == (Path("/called/a.json"), Path("/b.json"))
+    assert settings(OptionValues(report=(Path("a.json"), Path("/b.json")))).reports == (
+        Path("/called/a.json"),
+        Path("/b.json"),
+    )
     assert settings().reports == ()
 
 
@@ -66,7 +69,9 @@ def test_settings_are_read_from_pytest(pytester: pytest.Pytester) -> None:
 
 def test_filters_and_the_engine_are_read_from_either_source(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nspecdec_top_k = 40\nspecdec_top_p = 0.8\nspecdec_engine = decode\n")
-    found = Settings.from_pytest_config(pytester.parseconfig("--specdec-top-k=0", "--specdec-top-p=0.95"))
+    found = Settings.from_pytest_config(
+        pytester.parseconfig("--specdec-top-k=0", "--specdec-top-p=0.95")
+    )
     assert found.command_line == OptionValues(top_k=0, top_p=0.95)
     assert found.ini == OptionValues(top_k=40, top_p=0.8, engine="decode")
     assert found.engine == "decode"
@@ -82,7 +87,10 @@ def test_replay_is_the_engine_unless_another_is_named() -> None:
     [
         ("specdec_top_k = few", "ini option specdec_top_k: 'few' is not a whole"),
         ("specdec_top_p = 95%", "ini option specdec_top_p: '95%' is out of range"),
-        ("specdec_engine = magic", "ini option specdec_engine: 'magic' is not one of replay, decode"),
+        (
+            "specdec_engine = magic",
+            "ini option specdec_engine: 'magic' is not one of replay, decode",
+        ),
         ("specdec_k = 0", "ini option specdec_k: '0' is not a whole"),
         ("specdec_margin = 2", "ini option specdec_margin: '2' is out of range"),
         ("specdec_judged = 8:4", "ini option specdec_judged: '8:4' is no range of token ids"),
@@ -97,8 +105,12 @@ def test_a_bad_ini_value_is_named(pytester: pytest.Pytester, line: str, complain
 
 
 def test_baselines_are_not_updated_from_fewer_prompts(pytester: pytest.Pytester) -> None:
-    with pytest.raises(RequestError, match=r"--specdec-update with --specdec-prompts .*; leave one of them out"):
-        Settings.from_pytest_config(pytester.parseconfig("--specdec-update=all", "--specdec-prompts=3"))
+    with pytest.raises(
+        RequestError, match=r"--specdec-update with --specdec-prompts .*; leave one of them out"
+    ):
+        Settings.from_pytest_config(
+            pytester.parseconfig("--specdec-update=all", "--specdec-prompts=3")
+        )
 
 
 def marker(**arguments: Any) -> Marker:
@@ -119,23 +131,37 @@ def marker(**arguments: Any) -> Marker:
         ({"top_k": 0, "top_p": 1}, Marker(top_k=0, top_p=1.0)),
         ({"rule": "block"}, Marker(rule="block")),
         ({"judged": "41:297"}, Marker(judged=JudgedRange(41, 297))),
-        ({"judged": "41:297:2", "prompt_limit": 64}, Marker(judged=JudgedRange(41, 297, 2), prompt_limit=64)),
+        (
+            {"judged": "41:297:2", "prompt_limit": 64},
+            Marker(judged=JudgedRange(41, 297, 2), prompt_limit=64),
+        ),
         ({"speech": "suites.codec:speak"}, Marker(speech="suites.codec:speak")),
-        ({"target": Path("models/target"), "drafter": "mtp"}, Marker(target="models/target", drafter="mtp")),
+        (
+            {"target": Path("models/target"), "drafter": "mtp"},
+            Marker(target="models/target", drafter="mtp"),
+        ),
         ({}, Marker()),
     ],
 )
-def test_marker_values_are_held_to_the_options_rules(arguments: dict[str, Any], wanted: Marker) -> None:
+def test_marker_values_are_held_to_the_options_rules(
+    arguments: dict[str, Any], wanted: Marker
+) -> None:
     assert marker(**arguments) == wanted
 
 
 def test_a_marker_takes_keywords_only() -> None:
-    with pytest.raises(RequestError, match=f"{WHERE}: the specdec marker takes keywords only; name them: target, drafter, k"):
+    with pytest.raises(
+        RequestError,
+        match=f"{WHERE}: the specdec marker takes keywords only; name them: target, drafter, k",
+    ):
         Marker.from_pytest_mark(("models/target",), {}, WHERE)
 
 
 def test_unknown_arguments_of_a_marker_are_named() -> None:
-    with pytest.raises(RequestError, match=f"{WHERE}: the specdec marker knows no draft, ks; choose among target, drafter"):
+    with pytest.raises(
+        RequestError,
+        match=f"{WHERE}: the specdec marker knows no draft, ks; choose among target, drafter",
+    ):
         marker(ks=8, draft="x", k=8)
 
 
@@ -207,9 +233,17 @@ def test_a_number_of_thousands_of_digits_is_named() -> None:
         marker(k=10**5000)
 
 
-def test_judged_tokens_speech_and_language_are_read_from_either_source(pytester: pytest.Pytester) -> None:
-    pytester.makeini("[pytest]\nspecdec_judged = 41:297\nspecdec_speech = codec:speak\nspecdec_language = zh\n")
-    found = Settings.from_pytest_config(pytester.parseconfig("--specdec-judged=3:9:2", "--specdec-language=en"))
+def test_judged_tokens_speech_and_language_are_read_from_either_source(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeini(
+        "[pytest]\nspecdec_judged = 41:297\nspecdec_speech = codec:speak\nspecdec_language = zh\n"
+    )
+    found = Settings.from_pytest_config(
+        pytester.parseconfig("--specdec-judged=3:9:2", "--specdec-language=en")
+    )
     assert found.command_line == OptionValues(judged=JudgedRange(3, 9, 2), language="en")
-    assert found.ini == OptionValues(judged=JudgedRange(41, 297), speech="codec:speak", language="zh")
+    assert found.ini == OptionValues(
+        judged=JudgedRange(41, 297), speech="codec:speak", language="zh"
+    )
     assert found.scalar("language", "?") == "en"

@@ -23,8 +23,12 @@ def test_greedy_decoding_is_replay_round_for_round(pair: Pair, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", DRAFTERS)
-@pytest.mark.parametrize(("rule", "sampling"), [*((rule, Sampling(1.0)) for rule in RULES), ("rejection", FILTERED)])
-def test_sampled_decoding_agrees_with_replay(pair: Pair, name: str, rule: str, sampling: Sampling) -> None:
+@pytest.mark.parametrize(
+    ("rule", "sampling"), [*((rule, Sampling(1.0)) for rule in RULES), ("rejection", FILTERED)]
+)
+def test_sampled_decoding_agrees_with_replay(
+    pair: Pair, name: str, rule: str, sampling: Sampling
+) -> None:
     cell = agree(pair, name, rule, sampling)
     assert cell.rounds >= ROUNDS
     if certain(cell):
@@ -32,12 +36,19 @@ def test_sampled_decoding_agrees_with_replay(pair: Pair, name: str, rule: str, s
     else:
         assert np.abs(cell.z).max() < 3, f"standard errors per position: {cell.z.round(2)}"
         assert cell.unequal > 0  # the rounds are random; only their expectation is replay's
-    assert f"| {cell.drafter} | {cell.k} | {cell.rule} | {cell.sampling.suffix} |" in (ROOT / "docs" / "agreement.md").read_text()
+    assert (
+        f"| {cell.drafter} | {cell.k} | {cell.rule} | {cell.sampling.suffix} |"
+        in (ROOT / "docs" / "agreement.md").read_text()
+    )
 
 
 def test_the_wrong_rules_replay_does_not_agree(pair: Pair) -> None:
     """The comparison can fail: block verification accepts more than rejection's replay expects."""
     decoded = pair.decode("draft", K, 0, "block", Sampling(1.0), 0)
-    (scores,) = text_scores(pair.target, [DrafterPlan(pair.draft, 0, K)], decoded.texts, Sampling(1.0))
-    deviation = decoded.counts.accepted.sum(1) - expected_counts(scores.field("rejection"), K).accepted.sum(1)
+    (scores,) = text_scores(
+        pair.target, [DrafterPlan(pair.draft, 0, K)], decoded.texts, Sampling(1.0)
+    )
+    deviation = decoded.counts.accepted.sum(1) - expected_counts(
+        scores.field("rejection"), K
+    ).accepted.sum(1)
     assert deviation.sum() > 3 * np.sqrt((deviation**2).sum())

@@ -1,4 +1,6 @@
-"""The same decoder runs on transformers that call their cache one thing and on those that call it another."""
+"""The same decoder runs on transformers that call their cache one thing and on those that call it
+another.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def new(ids: object, cache: object = None) -> None: ...
 def deprecated(*given: object, **named: object) -> None: ...
 
 
-@pytest.mark.parametrize(("function", "name"), [(old, "past_key_values"), (new, "cache"), (deprecated, "cache")])
+@pytest.mark.parametrize(
+    ("function", "name"), [(old, "past_key_values"), (new, "cache"), (deprecated, "cache")]
+)
 def test_the_argument_is_read_from_the_signature(function, name: str) -> None:
     assert cache_name(function) == name
 
@@ -32,5 +36,7 @@ def test_it_is_that_of_this_transformers(pair: Pair) -> None:
         whole = pair.target.model(torch.tensor([[5, 6, 7, 8]]), use_cache=False).logits[0, -1]
         cache = transformers.DynamicCache(config=pair.target.model.config)
         for ids in ([5, 6, 7], [8]):
-            last = pair.target.model(torch.tensor([ids]), use_cache=True, **{cache_name(LlamaForCausalLM.forward): cache}).logits
+            last = pair.target.model(
+                torch.tensor([ids]), use_cache=True, **{cache_name(LlamaForCausalLM.forward): cache}
+            ).logits
     torch.testing.assert_close(last[0, -1], whole, rtol=0, atol=1e-4)

@@ -1,4 +1,6 @@
-"""Stopping below a confidence: what the field expects beside what the decoder does, on the decoder's own texts."""
+"""Stopping below a confidence: what the field expects beside what the decoder does, on the
+decoder's own texts.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +26,31 @@ def pair() -> Pair:
 
 
 def counted(pair: Pair, threshold: float, temperature: float) -> tuple[np.ndarray, np.ndarray]:
-    """(texts, 3) each: rounds, drafted and accepted tokens, as decoded and as expected on the same texts."""
+    """(texts, 3) each: rounds, drafted and accepted tokens, as decoded and as expected on the same
+    texts.
+    """
     sampling = Sampling(temperature)
     decoded = decode(
-        pair.target, pair.draft, pair.prompts, k=K, temperature=temperature, new_tokens=64, batch_size=40, confidence=threshold
+        pair.target,
+        pair.draft,
+        pair.prompts,
+        k=K,
+        temperature=temperature,
+        new_tokens=64,
+        batch_size=40,
+        confidence=threshold,
     )
     (scores,) = text_scores(pair.target, [DrafterPlan(pair.draft, 0, K)], decoded.texts, sampling)
     field = scores.field("rejection" if temperature else "greedy")
     sure = confidences(pair.target, pair.draft, decoded.texts, k=K, sampling=sampling)
     real, expected = [], []
     for row, (text, own) in enumerate(zip(decoded.texts, decoded.rounds, strict=True)):
-        # Our decoder drafts the text's last token, too, where just k are left: the target emits it all the same.
+        # Our decoder drafts the text's last token, too, where just k are left: the target emits it
+        # all the same.
         rooms = [len(text.ids) - one.start - 1 for one in own]
         drafted, accepted = (
-            [min(getattr(one, name), room) for one, room in zip(own, rooms, strict=True)] for name in ("drafted", "accepted")
+            [min(getattr(one, name), room) for one, room in zip(own, rooms, strict=True)]
+            for name in ("drafted", "accepted")
         )
         real.append((len(own), sum(drafted), sum(accepted)))
         one = slice(row, row + 1)
@@ -74,15 +87,30 @@ def test_a_low_threshold_never_stops_and_a_high_one_always_does(pair: Pair) -> N
     for decoded, drafted in ((always, 1), (never, 4)):
         for text, rounds in zip(decoded.texts, decoded.rounds, strict=True):
             room = [len(text.ids) - one.start for one in rounds]
-            assert [one.drafted for one in rounds] == [drafted if left >= 4 else min(drafted, left - 1) for left in room]
-    assert [text.ids for text in never.texts] == [text.ids for text in decode(pair.target, pair.draft, prompts, **options).texts]
+            assert [one.drafted for one in rounds] == [
+                drafted if left >= 4 else min(drafted, left - 1) for left in room
+            ]
+    assert [text.ids for text in never.texts] == [
+        text.ids for text in decode(pair.target, pair.draft, prompts, **options).texts
+    ]
 
 
 def test_rows_of_a_batch_stop_each_for_itself(pair: Pair) -> None:
     prompts = pair.prompts[::10]
-    together = decode(pair.target, pair.draft, prompts, k=4, new_tokens=32, temperature=0, confidence=0.5, batch_size=8)
+    together = decode(
+        pair.target,
+        pair.draft,
+        prompts,
+        k=4,
+        new_tokens=32,
+        temperature=0,
+        confidence=0.5,
+        batch_size=8,
+    )
     for prompt, rounds in zip(prompts, together.rounds, strict=True):
-        (alone,) = decode(pair.target, pair.draft, [prompt], k=4, new_tokens=32, temperature=0, confidence=0.5).rounds
+        (alone,) = decode(
+            pair.target, pair.draft, [prompt], k=4, new_tokens=32, temperature=0, confidence=0.5
+        ).rounds
         assert alone == rounds
 
 

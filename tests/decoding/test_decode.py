@@ -1,4 +1,6 @@
-"""Speculative generation: at temperature 0 the text is plain greedy decoding's, whatever drafts and verifies."""
+"""Speculative generation: at temperature 0 the text is plain greedy decoding's, whatever drafts and
+verifies.
+"""
 
 from __future__ import annotations
 
@@ -43,41 +45,67 @@ def plain(pair: Pair, prompts: list[list[int]]) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return load_model(str(llama(tmp_path_factory.mktemp("tiny") / "target", seed=1, context=64)), "cpu")
+    return load_model(
+        str(llama(tmp_path_factory.mktemp("tiny") / "target", seed=1, context=64)), "cpu"
+    )
 
 
 def greedy(target: LoadedModel, prompt: list[int], new: int) -> list[int]:
     """Plain greedy decoding by transformers, without a drafter."""
     ids = torch.tensor([prompt])
-    config = GenerationConfig(max_new_tokens=new, do_sample=False, pad_token_id=0, eos_token_id=None)
-    return target.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)[0].tolist()
+    config = GenerationConfig(
+        max_new_tokens=new, do_sample=False, pad_token_id=0, eos_token_id=None
+    )
+    return target.model.generate(
+        ids, attention_mask=torch.ones_like(ids), generation_config=config
+    )[0].tolist()
 
 
 def grid() -> Iterator[tuple[str, int, str, int, int]]:
-    """Every drafter with every k; rules and batch sizes in turn, so that all pairs of two settings occur."""
-    for (row, (drafter, depth)), (column, k) in itertools.product(enumerate(DRAFTERS), enumerate(KS)):
+    """Every drafter with every k; rules and batch sizes in turn, so that all pairs of two settings
+    occur.
+    """
+    for (row, (drafter, depth)), (column, k) in itertools.product(
+        enumerate(DRAFTERS), enumerate(KS)
+    ):
         yield drafter, depth, RULES[(row + column) % 5], k, BATCHES[(row + 2 * column) % 3]
 
 
 def test_the_grid_pairs_every_setting_with_every_other() -> None:
     cells = [((drafter, depth), rule, k, batch) for drafter, depth, rule, k, batch in grid()]
-    for (one, ours), (other, theirs) in itertools.combinations(enumerate([DRAFTERS, RULES, KS, BATCHES]), 2):
+    for (one, ours), (other, theirs) in itertools.combinations(
+        enumerate([DRAFTERS, RULES, KS, BATCHES]), 2
+    ):
         assert {(cell[one], cell[other]) for cell in cells} == set(itertools.product(ours, theirs))
 
 
-def test_greedy_text_is_plain_greedy_decoding(pair: Pair, prompts: list[list[int]], plain: list[list[int]]) -> None:
+def test_greedy_text_is_plain_greedy_decoding(
+    pair: Pair, prompts: list[list[int]], plain: list[list[int]]
+) -> None:
     """Save at numerical ties, which are counted: another batch shape rounds differently."""
     ties = tokens = 0
     for drafter, depth, rule, k, batch in grid():
         rows = range(len(prompts) if batch > 1 else 6)
         model = pair.draft if drafter == "draft" else drafter
         chosen = [prompts[row] for row in rows]
-        decoded = decode(pair.target, model, chosen, k=k, depth=depth, rule=rule, temperature=0, new_tokens=NEW, batch_size=batch)
+        decoded = decode(
+            pair.target,
+            model,
+            chosen,
+            k=k,
+            depth=depth,
+            rule=rule,
+            temperature=0,
+            new_tokens=NEW,
+            batch_size=batch,
+        )
         for text, row in zip(decoded.texts, rows, strict=True):
             tokens += NEW
             if list(text.ids) != plain[row]:
                 gap = gap_at_first_difference(pair.target, list(text.ids), plain[row])
-                assert gap < TIE, f"{drafter} {depth} {rule} k={k} batch={batch}: differs with a gap of {gap:.4f}"
+                assert gap < TIE, (
+                    f"{drafter} {depth} {rule} k={k} batch={batch}: differs with a gap of {gap:.4f}"
+                )
                 ties += 1
     assert tokens > 8_000
     assert ties <= tokens / 1000
@@ -93,9 +121,13 @@ def gap_at_first_difference(target: LoadedModel, one: list[int], other: list[int
 
 @pytest.mark.parametrize(("drafter", "depth"), DRAFTERS)
 @pytest.mark.parametrize("k", [2, 8])
-def test_greedy_rounds_are_replays(pair: Pair, prompts: list[list[int]], drafter: str, depth: int, k: int) -> None:
+def test_greedy_rounds_are_replays(
+    pair: Pair, prompts: list[list[int]], drafter: str, depth: int, k: int
+) -> None:
     model = pair.draft if drafter == "draft" else drafter
-    decoded = decode(pair.target, model, prompts, k=k, depth=depth, temperature=0, new_tokens=48, batch_size=7)
+    decoded = decode(
+        pair.target, model, prompts, k=k, depth=depth, temperature=0, new_tokens=48, batch_size=7
+    )
     (scores,) = text_scores(pair.target, [DrafterPlan(model, depth, k)], decoded.texts, Sampling(0))
     replayed = sample_rounds(scores.field("greedy"), k, np.random.default_rng(0))
     counted = inside(decoded)
@@ -107,10 +139,17 @@ def test_rounds_tile_the_text(pair: Pair, prompts: list[list[int]]) -> None:
     decoded = decode(pair.target, pair.draft, prompts, k=3, new_tokens=40, seed=3)
     for text, rounds in zip(decoded.texts, decoded.rounds, strict=True):
         assert rounds[0].start == text.first_draft
-        assert all(after.start == before.start + before.accepted + 1 for before, after in itertools.pairwise(rounds))
+        assert all(
+            after.start == before.start + before.accepted + 1
+            for before, after in itertools.pairwise(rounds)
+        )
         assert rounds[-1].start < len(text.ids) <= rounds[-1].start + rounds[-1].accepted + 1
-        left = [len(text.ids) - one.start for one in rounds]  # near the end no more is drafted than can be emitted
-        assert [one.drafted for one in rounds] == [3 if tokens >= 3 else tokens - 1 for tokens in left]
+        left = [
+            len(text.ids) - one.start for one in rounds
+        ]  # near the end no more is drafted than can be emitted
+        assert [one.drafted for one in rounds] == [
+            3 if tokens >= 3 else tokens - 1 for tokens in left
+        ]
         assert all(0 <= one.accepted <= one.drafted for one in rounds)
     assert len(decoded.draft_ms) == len(decoded.verify_ms) > 0
     assert min(decoded.draft_ms + decoded.verify_ms) > 0
@@ -149,10 +188,18 @@ def opt(folder: Path, context: int) -> LoadedModel:
     """A model of learned positions, which has none past its context."""
     torch.manual_seed(3)
     config = OPTConfig(
-        vocab_size=VOCABULARY, hidden_size=WIDTH, word_embed_proj_dim=WIDTH, ffn_dim=2 * WIDTH, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=context, init_std=0.5, pad_token_id=0, bos_token_id=None,
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        word_embed_proj_dim=WIDTH,
+        ffn_dim=2 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=context,
+        init_std=0.5,
+        pad_token_id=0,
+        bos_token_id=None,
         eos_token_id=None,
-    )  # fmt: skip
+    )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return load_model(str(folder), "cpu")
 
@@ -163,7 +210,9 @@ def test_drafts_past_the_last_learned_position_do_no_harm(tmp_path: Path, k: int
     prompts = [[1, 2, 3, 1, 2, 3, 1, 2], [4, 5, 4]]
     for drafter in (target, LOOKUP):
         texts = decode(target, drafter, prompts, k=k, temperature=0, new_tokens=24).texts
-        assert [list(text.ids) for text in texts] == [greedy(target, prompt, 24) for prompt in prompts]
+        assert [list(text.ids) for text in texts] == [
+            greedy(target, prompt, 24) for prompt in prompts
+        ]
     with pytest.raises(RequestError, match=r"make 33, more than the context .*learned \(32\)"):
         decode(target, target, prompts, k=k, new_tokens=25)
 
@@ -185,14 +234,18 @@ SLIDING_HEADS = ("mellum", "mimo_v2_flash")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], LoadedModel]:
     @functools.cache
     def get(name: str) -> LoadedModel:
-        publish(ARCHITECTURES[name], (folder := tmp_path_factory.mktemp("published") / name), seed=3)
+        publish(
+            ARCHITECTURES[name], (folder := tmp_path_factory.mktemp("published") / name), seed=3
+        )
         return load_model(str(folder), "cpu")
 
     return get
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in STATEFUL])
-def test_heads_of_every_architecture_decode_to_plain_greedy_text(published: Callable[[str], LoadedModel], name: str) -> None:
+def test_heads_of_every_architecture_decode_to_plain_greedy_text(
+    published: Callable[[str], LoadedModel], name: str
+) -> None:
     """On the target or on a draft model, row by row or together; every round is replay's."""
     target, layers = published(name), ARCHITECTURES[name].mtp_layers
     prompts = [[7], [1, 2, 3, 4], [5, 6, 7, 8, 9, 10, 11, 3, 1]]
@@ -201,9 +254,20 @@ def test_heads_of_every_architecture_decode_to_plain_greedy_text(published: Call
     for drafter, k, batch in itertools.product((OWN_HEADS, target), {layers, layers + 3}, (1, 3)):
         if name in SLIDING_HEADS and drafter == OWN_HEADS:
             k = layers
-        decoded = decode(target, drafter, prompts, k=k, depth=layers, temperature=0, new_tokens=32, batch_size=batch)
+        decoded = decode(
+            target,
+            drafter,
+            prompts,
+            k=k,
+            depth=layers,
+            temperature=0,
+            new_tokens=32,
+            batch_size=batch,
+        )
         assert [list(text.ids) for text in decoded.texts] == expected
-        (scores,) = text_scores(target, [DrafterPlan(drafter, layers, k)], decoded.texts, Sampling(0))
+        (scores,) = text_scores(
+            target, [DrafterPlan(drafter, layers, k)], decoded.texts, Sampling(0)
+        )
         replayed = sample_rounds(scores.field("greedy"), k, np.random.default_rng(0))
         assert inside(decoded) == replayed
         outcomes |= {accepted for rounds in replayed for _, accepted in rounds}
@@ -211,7 +275,9 @@ def test_heads_of_every_architecture_decode_to_plain_greedy_text(published: Call
 
 
 @pytest.mark.parametrize("name", STATEFUL)
-def test_recurrent_states_are_refused_where_a_draft_is_rejected(published: Callable[[str], LoadedModel], name: str) -> None:
+def test_recurrent_states_are_refused_where_a_draft_is_rejected(
+    published: Callable[[str], LoadedModel], name: str
+) -> None:
     target = published(name)
     with pytest.raises(RequestError, match=r"recurrent states .*cannot take back rejected drafts"):
         decode(target, LOOKUP, [[1, 2, 3, 1, 2]], k=3, temperature=0, new_tokens=20)
@@ -221,11 +287,15 @@ def test_prompts_of_different_lengths_decode_as_each_alone(tiny: LoadedModel) ->
     prompts = [[0], [0, 4], [0, 9, 2, 8, 5, 3, 3], [0, *range(2, 20)]]
     for drafter, depth in ((tiny, 0), (tiny, 2), (OWN_HEADS, 2), (OWN_HEADS, 1), (LOOKUP, 0)):
         together = decode(tiny, drafter, prompts, k=5, depth=depth, temperature=0, new_tokens=30)
-        assert [list(text.ids) for text in together.texts] == [greedy(tiny, prompt, 30) for prompt in prompts]
+        assert [list(text.ids) for text in together.texts] == [
+            greedy(tiny, prompt, 30) for prompt in prompts
+        ]
 
 
 def test_the_seed_decides_sampled_texts(tiny: LoadedModel) -> None:
-    first, again, other = (decode(tiny, tiny, [[0, 3]] * 3, k=2, new_tokens=20, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        decode(tiny, tiny, [[0, 3]] * 3, k=2, new_tokens=20, seed=seed) for seed in (1, 1, 2)
+    )
     assert first.texts == again.texts
     assert first.rounds == again.rounds
     assert first.texts != other.texts
@@ -233,14 +303,24 @@ def test_the_seed_decides_sampled_texts(tiny: LoadedModel) -> None:
 
 def test_strings_go_through_the_targets_tokenizer(tiny: LoadedModel) -> None:
     words = decode(tiny, tiny, ["an apple"], k=2, temperature=0, new_tokens=8)
-    ids = decode(tiny, tiny, [tiny.tokenizer("an apple")["input_ids"]], k=2, temperature=0, new_tokens=8)
+    ids = decode(
+        tiny, tiny, [tiny.tokenizer("an apple")["input_ids"]], k=2, temperature=0, new_tokens=8
+    )
     assert words.texts == ids.texts
     assert isinstance(words.texts[0], Text)
 
 
 def test_progress_counts_prompts(tiny: LoadedModel) -> None:
     seen: list[tuple[int, int]] = []
-    decode(tiny, tiny, [[0, 3]] * 5, k=2, new_tokens=4, batch_size=2, progress=lambda done, total: seen.append((done, total)))
+    decode(
+        tiny,
+        tiny,
+        [[0, 3]] * 5,
+        k=2,
+        new_tokens=4,
+        batch_size=2,
+        progress=lambda done, total: seen.append((done, total)),
+    )
     assert seen == [(2, 5), (4, 5), (5, 5)]
 
 
@@ -250,7 +330,10 @@ def test_progress_counts_prompts(tiny: LoadedModel) -> None:
         ({"prompts": []}, "needs prompts of at least one token"),
         ({"prompts": [[0], []]}, "needs prompts of at least one token"),
         ({"new_tokens": 0}, "ask for at least one"),
-        ({"new_tokens": 100}, "more than the context .*; shorten the prompt or ask for fewer new tokens"),
+        (
+            {"new_tokens": 100},
+            "more than the context .*; shorten the prompt or ask for fewer new tokens",
+        ),
         ({"rule": "greedy"}, "rule 'greedy' does not go with temperature 1"),
         ({"rule": "best"}, "verification rule 'best' is unknown; choose among rejection"),
         ({"drafter": LOOKUP, "depth": 1}, "prompt lookup has no MTP layers"),
@@ -258,7 +341,9 @@ def test_progress_counts_prompts(tiny: LoadedModel) -> None:
         ({"depth": 7}, "depth 7 needs 7 MTP layers"),
     ],
 )
-def test_what_cannot_be_decoded_is_refused(tiny: LoadedModel, options: dict[str, object], complaint: str) -> None:
+def test_what_cannot_be_decoded_is_refused(
+    tiny: LoadedModel, options: dict[str, object], complaint: str
+) -> None:
     wanted = {"drafter": tiny, "prompts": [[0, 3]], "k": 2, "new_tokens": 8} | options
     with pytest.raises(RequestError, match=complaint):
         decode(tiny, **wanted)
@@ -273,4 +358,12 @@ def test_a_target_that_returns_nan_accepts_nothing(
     broken.model.model.norm.weight.data.fill_(torch.nan)
     model = tiny if drafter == "model" else OWN_HEADS
     with pytest.raises(MeasurementError, match="returns NaN probabilities"):
-        decode(broken, model, [[0, 3]], k=2, depth=int(drafter == OWN_HEADS), temperature=temperature, new_tokens=8)
+        decode(
+            broken,
+            model,
+            [[0, 3]],
+            k=2,
+            depth=int(drafter == OWN_HEADS),
+            temperature=temperature,
+            new_tokens=8,
+        )

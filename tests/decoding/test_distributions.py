@@ -1,4 +1,6 @@
-"""Distributions against transformers' own warpers: what temperature, top-k and top-p mean is theirs to say."""
+"""Distributions against transformers' own warpers: what temperature, top-k and top-p mean is theirs
+to say.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ samplings = st.builds(
 
 @st.composite
 def logits(draw_from: st.DrawFn) -> torch.Tensor:
-    """Logits of any batch shape; coarse ones are full of ties, at the top and at every threshold."""
+    """Logits of any batch shape; coarse ones are full of ties, at the top and at every
+    threshold.
+    """
     shape = [*draw_from(st.lists(st.integers(1, 3), max_size=3)), draw_from(st.integers(1, 40))]
     generator = torch.Generator().manual_seed(draw_from(st.integers(0, 1 << 32)))
     values = (3 * torch.randn(shape, generator=generator)).clamp(-10, 10)
@@ -59,7 +63,9 @@ def warped(scores: torch.Tensor, sampling: Sampling) -> torch.Tensor:
 
 @PROPERTY
 @given(logits(), samplings)
-def test_the_distribution_is_what_transformers_warpers_leave(scores: torch.Tensor, sampling: Sampling) -> None:
+def test_the_distribution_is_what_transformers_warpers_leave(
+    scores: torch.Tensor, sampling: Sampling
+) -> None:
     before = scores.clone()
     expected = warped(scores, sampling)
     kept = filtered(scores, sampling)
@@ -73,7 +79,9 @@ def test_the_distribution_is_what_transformers_warpers_leave(scores: torch.Tenso
 
 @pytest.mark.parametrize("top_p", [0.0, 1e-9, 0.25, 0.5, 0.75])
 def test_thresholds_that_are_met_exactly_leave_what_transformers_leaves(top_p: float) -> None:
-    """Four equal tokens: the sums of their probabilities are the very thresholds. Some token always stays."""
+    """Four equal tokens: the sums of their probabilities are the very thresholds. Some token always
+    stays.
+    """
     sampling = Sampling(1.0, 0, top_p)
     kept = filtered(torch.zeros(2, 4), sampling)
     assert torch.equal(kept, warped(torch.zeros(2, 4), sampling))
@@ -85,14 +93,20 @@ def test_thresholds_that_are_met_exactly_leave_what_transformers_leaves(top_p: f
 def test_log_scores_are_the_logarithm_of_the_distribution_at_each_token(
     scores: torch.Tensor, sampling: Sampling, seed: int
 ) -> None:
-    tokens = torch.randint(0, scores.shape[-1], scores.shape[:-1], generator=torch.Generator().manual_seed(seed))
+    tokens = torch.randint(
+        0, scores.shape[-1], scores.shape[:-1], generator=torch.Generator().manual_seed(seed)
+    )
     at_tokens = probabilities(scores, sampling).gather(-1, tokens[..., None])[..., 0]
-    torch.testing.assert_close(log_scores(scores, tokens, sampling), at_tokens.log(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        log_scores(scores, tokens, sampling), at_tokens.log(), rtol=1e-5, atol=1e-5
+    )
 
 
 @PROPERTY
 @given(logits(), st.integers(0, 45), st.floats(0.01, 1.0))
-def test_at_temperature_zero_all_mass_is_on_the_first_largest_logit(scores: torch.Tensor, top_k: int, top_p: float) -> None:
+def test_at_temperature_zero_all_mass_is_on_the_first_largest_logit(
+    scores: torch.Tensor, top_k: int, top_p: float
+) -> None:
     sampling = Sampling(0.0, top_k, top_p)
     best = scores.argmax(-1)
     own = probabilities(scores, sampling)
@@ -100,19 +114,26 @@ def test_at_temperature_zero_all_mass_is_on_the_first_largest_logit(scores: torc
     assert torch.equal(own, torch.nn.functional.one_hot(best, scores.shape[-1]).float())
     assert torch.equal(sample(scores, sampling, None), best)
     every = torch.arange(scores.shape[-1])
-    by_token = torch.stack([log_scores(scores, torch.full_like(best, token), sampling) for token in every.tolist()], -1)
+    by_token = torch.stack(
+        [log_scores(scores, torch.full_like(best, token), sampling) for token in every.tolist()], -1
+    )
     assert torch.equal(by_token, own.log())
 
 
 @PROPERTY
 @given(logits(), samplings, st.integers(0, 1 << 32))
-def test_a_choice_is_never_a_token_that_the_filters_left_out(scores: torch.Tensor, sampling: Sampling, seed: int) -> None:
+def test_a_choice_is_never_a_token_that_the_filters_left_out(
+    scores: torch.Tensor, sampling: Sampling, seed: int
+) -> None:
     chosen = sample(scores, sampling, torch.Generator().manual_seed(seed))
     assert chosen.shape == scores.shape[:-1]
     assert (log_scores(scores, chosen, sampling) > -torch.inf).all()
 
 
-@pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.7), Sampling(2.0, 4), Sampling(1.0, 0, 0.8), Sampling(1.3, 5, 0.9)])
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(), Sampling(0.7), Sampling(2.0, 4), Sampling(1.0, 0, 0.8), Sampling(1.3, 5, 0.9)],
+)
 def test_choices_follow_the_distribution(sampling: Sampling) -> None:
     scores = torch.tensor([2.0, -1.0, 0.5, 0.5, 1.5, -3.0, 1.0])
     chosen = sample(scores.expand(DRAWS, -1), sampling, torch.Generator().manual_seed(3))
@@ -128,7 +149,12 @@ def test_another_distribution_than_the_one_drawn_from_is_told_apart() -> None:
 
 def test_draws_follow_distributions_of_any_mass_and_never_take_a_token_without() -> None:
     masses = torch.tensor([0.0, 2e-7, 3e-7, 0.0, 5e-7])
-    assert goodness(draw(masses.expand(DRAWS, -1), torch.Generator().manual_seed(5)), masses / masses.sum()) > P_FLOOR
+    assert (
+        goodness(
+            draw(masses.expand(DRAWS, -1), torch.Generator().manual_seed(5)), masses / masses.sum()
+        )
+        > P_FLOOR
+    )
 
 
 def test_each_row_draws_from_its_own_distribution_by_its_own_clocks() -> None:
@@ -172,9 +198,15 @@ def goodness(drawn: torch.Tensor, probabilities: torch.Tensor) -> float:
 
 @PROPERTY
 @given(logits(), samplings, st.integers(0, 1 << 32))
-def test_a_targets_scores_are_finite_outside_the_filters(scores: torch.Tensor, sampling: Sampling, seed: int) -> None:
-    """A token that the filters leave out has the weight that it has with them, over that of the kept tokens and its own."""
-    tokens = torch.randint(0, scores.shape[-1], scores.shape[:-1], generator=torch.Generator().manual_seed(seed))
+def test_a_targets_scores_are_finite_outside_the_filters(
+    scores: torch.Tensor, sampling: Sampling, seed: int
+) -> None:
+    """A token that the filters leave out has the weight that it has with them, over that of the
+    kept tokens and its own.
+    """
+    tokens = torch.randint(
+        0, scores.shape[-1], scores.shape[:-1], generator=torch.Generator().manual_seed(seed)
+    )
     plain, found = log_scores(scores, tokens, sampling), target_scores(scores, tokens, sampling)
     assert torch.equal(found.outside, plain == -torch.inf)
     assert torch.equal(found.log_p[~found.outside], plain[~found.outside])
@@ -187,7 +219,9 @@ def test_a_targets_scores_are_finite_outside_the_filters(scores: torch.Tensor, s
 
 @PROPERTY
 @given(logits(), samplings)
-def test_bets_against_a_target_have_expectation_one(scores: torch.Tensor, sampling: Sampling) -> None:
+def test_bets_against_a_target_have_expectation_one(
+    scores: torch.Tensor, sampling: Sampling
+) -> None:
     own = probabilities(scores, sampling).double()
     total = torch.zeros(2, *scores.shape[:-1], dtype=torch.float64)
     for token in range(scores.shape[-1]):

@@ -1,7 +1,8 @@
 """Replay against transformers' own speculative decoding, on the embedded pair.
 
-At temperature 0 every round of `generate` is replay's round: same start, same number accepted. At temperature 1 the
-rounds that `generate` counts agree, position by position, with replay's exact expectation given the emitted texts.
+At temperature 0 every round of `generate` is replay's round: same start, same number accepted. At
+temperature 1 the rounds that `generate` counts agree, position by position, with replay's exact
+expectation given the emitted texts.
 """
 
 from __future__ import annotations
@@ -37,8 +38,12 @@ def prompts(pair: Pair) -> list[list[int]]:
     return pair.prompts
 
 
-def field_of(target: LoadedModel, draft: LoadedModel | None, texts: list[Text], k: int, temperature: float) -> AcceptanceField:
-    """The acceptance field; a draft model drafts before the prompt pass in transformers, one position earlier."""
+def field_of(
+    target: LoadedModel, draft: LoadedModel | None, texts: list[Text], k: int, temperature: float
+) -> AcceptanceField:
+    """The acceptance field; a draft model drafts before the prompt pass in transformers, one
+    position earlier.
+    """
     plan = DrafterPlan(draft or OWN_HEADS, 0 if draft else MTP_K, k)
     (scores,) = text_scores(target, [plan], texts, Sampling(temperature))
     field = scores.field(default_rule(temperature))
@@ -46,7 +51,9 @@ def field_of(target: LoadedModel, draft: LoadedModel | None, texts: list[Text], 
 
 
 @pytest.mark.parametrize("k", [1, 4, 8])
-def test_greedy_assisted_generation_is_replay_round_for_round(target, draft, prompts, k: int) -> None:
+def test_greedy_assisted_generation_is_replay_round_for_round(
+    target, draft, prompts, k: int
+) -> None:
     compare_greedy(target, draft, prompts[::2], k)
 
 
@@ -54,14 +61,20 @@ def test_greedy_mtp_generation_is_replay_round_for_round(target, prompts) -> Non
     compare_greedy(target, None, prompts[::2], MTP_K)
 
 
-def compare_greedy(target: LoadedModel, draft: LoadedModel | None, prompts: list[list[int]], k: int) -> None:
+def compare_greedy(
+    target: LoadedModel, draft: LoadedModel | None, prompts: list[list[int]], k: int
+) -> None:
     """All rounds of all texts, those clipped by the length limit included."""
     assert len(prompts) >= 32
     decoded = [generate(target, draft, prompt, k=k, new=64, sample=False) for prompt in prompts]
     field = field_of(target, draft, [text for text, _ in decoded], k, 0.0)
     replayed = sample_rounds(field, k, np.random.default_rng(0), end="clip")
-    # With one token to go replay and assisted generation draft nothing; MTP drafts, and can accept nothing.
-    counted = [[(start, taken) for start, _, taken in rounds if start + 1 < len(text.ids)] for text, rounds in decoded]
+    # With one token to go replay and assisted generation draft nothing; MTP drafts, and can accept
+    # nothing.
+    counted = [
+        [(start, taken) for start, _, taken in rounds if start + 1 < len(text.ids)]
+        for text, rounds in decoded
+    ]
     assert all(UNUSED not in text.ids for text, _ in decoded)
     assert counted == replayed
     outcomes = {accepted for rounds in counted for _, accepted in rounds}
@@ -70,7 +83,9 @@ def compare_greedy(target: LoadedModel, draft: LoadedModel | None, prompts: list
 
 
 @pytest.mark.parametrize("drafter", ["draft model", "own heads"])
-def test_sampled_generation_agrees_with_replay_within_three_standard_errors(target, draft, prompts, drafter: str) -> None:
+def test_sampled_generation_agrees_with_replay_within_three_standard_errors(
+    target, draft, prompts, drafter: str
+) -> None:
     model, k = (draft, 4) if drafter == "draft model" else (None, MTP_K)
     with torch.random.fork_rng():
         torch.manual_seed(7)
@@ -78,7 +93,12 @@ def test_sampled_generation_agrees_with_replay_within_three_standard_errors(targ
     assert sum(len(rounds) for _, rounds in decoded) >= 2000
     field = field_of(target, model, [text for text, _ in decoded], k, 1.0)
     expected = expected_counts(field, k, end="clip")
-    counted = np.array([[sum(accepted > i for _, _, accepted in rounds) for i in range(k)] for _, rounds in decoded])
+    counted = np.array(
+        [
+            [sum(accepted > i for _, _, accepted in rounds) for i in range(k)]
+            for _, rounds in decoded
+        ]
+    )
     # Given the texts, each prompt's deviation has mean zero; prompts are independent.
     deviation = counted - expected.accepted
     z = deviation.sum(0) / np.sqrt((deviation**2).sum(0))

@@ -30,13 +30,17 @@ Rounds = list[tuple[int, int]]
 """(start, accepted) of each round."""
 
 STATEFUL = ("qwen3_next", "qwen3_5_text", "bailing_hybrid")
-"""Models with linear attention: transformers refuses all assisted generation for them, MTP included."""
+"""Models with linear attention: transformers refuses all assisted generation for them, MTP
+included.
+"""
 NEW_TOKENS = 32
 PROMPTS = 6
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[LoadedModel, dict[str, torch.Tensor]]]:
+def published(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], tuple[LoadedModel, dict[str, torch.Tensor]]]:
     """The loaded checkpoint of an architecture, and its MTP tensors as written."""
     known: dict[str, tuple[LoadedModel, dict[str, torch.Tensor]]] = {}
 
@@ -74,7 +78,10 @@ def serial_rounds(monkeypatch: pytest.MonkeyPatch) -> Rounds:
 
 
 def prompts() -> list[torch.Tensor]:
-    return [torch.randint(0, VOCABULARY, (1, 3 + row), generator=torch.Generator().manual_seed(row)) for row in range(PROMPTS)]
+    return [
+        torch.randint(0, VOCABULARY, (1, 3 + row), generator=torch.Generator().manual_seed(row))
+        for row in range(PROMPTS)
+    ]
 
 
 def generate(loaded: LoadedModel, prompt: torch.Tensor, *, use_mtp: bool) -> list[int]:
@@ -99,13 +106,17 @@ def replayed_rounds(loaded: LoadedModel, ids: list[list[int]], k: int) -> list[R
 
 
 def without_last_token(rounds: Rounds, length: int) -> Rounds:
-    """transformers verifies a round that may emit the last token only; with nothing to accept it is no round of ours."""
+    """transformers verifies a round that may emit the last token only; with nothing to accept it is
+    no round of ours.
+    """
     return [(start, accepted) for start, accepted in rounds if start < length - 1]
 
 
 @torch.inference_mode()
 def naive_rounds(loaded: LoadedModel, ids: list[int], prompt_length: int) -> Rounds:
-    """Serial decoding without any cache: each round drafts with transformers' own MTP forward pass over its whole prefix."""
+    """Serial decoding without any cache: each round drafts with transformers' own MTP forward pass
+    over its whole prefix.
+    """
     text = torch.tensor([ids])
     hidden = loaded.model(text, use_cache=False, output_hidden_states=True).hidden_states[-1]
     rounds: Rounds = []
@@ -136,8 +147,14 @@ def assert_some_accepted_and_some_rejected(rounds: list[Rounds]) -> None:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_heads_hold_the_tensors_of_the_checkpoint(name: str, published: Any) -> None:
     loaded, expected = published(name)
-    held = {key: tensor for key, tensor in loaded.heads.state_dict().items() if key.startswith("layers.")}
-    assert len(loaded.heads.layers) == ARCHITECTURES[name].mtp_layers == loaded.checkpoint.mtp_layers
+    held = {
+        key: tensor
+        for key, tensor in loaded.heads.state_dict().items()
+        if key.startswith("layers.")
+    }
+    assert (
+        len(loaded.heads.layers) == ARCHITECTURES[name].mtp_layers == loaded.checkpoint.mtp_layers
+    )
     assert held.keys() == expected.keys()
     assert [key for key in held if not torch.equal(held[key], expected[key])] == []
 
@@ -155,11 +172,15 @@ def test_mtp_tensors_are_told_from_the_models(name: str, published: Any) -> None
     tensors = loaded.checkpoint.tensors
     own = [key for key in tensors if not loaded.checkpoint.is_mtp_tensor(key)]
     assert loaded.checkpoint.has_mtp_tensors
-    assert sum(np.prod(tensors[key].shape) for key in own) == sum(value.numel() for value in loaded.model.state_dict().values())
+    assert sum(np.prod(tensors[key].shape) for key in own) == sum(
+        value.numel() for value in loaded.model.state_dict().values()
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in STATEFUL])
-def test_replay_equals_greedy_generate_round_for_round(name: str, published: Any, serial_rounds: Rounds) -> None:
+def test_replay_equals_greedy_generate_round_for_round(
+    name: str, published: Any, serial_rounds: Rounds
+) -> None:
     loaded, _ = published(name)
     assert loaded.heads  # loading announces the layers, which generate(use_mtp=True) needs
     texts, serial = [], []
@@ -175,14 +196,21 @@ def test_replay_equals_greedy_generate_round_for_round(name: str, published: Any
 def test_replay_equals_naive_serial_decoding_round_for_round(name: str, published: Any) -> None:
     loaded, _ = published(name)
     texts = [generate(loaded, prompt, use_mtp=False) for prompt in prompts()]
-    serial = [naive_rounds(loaded, ids, prompt.shape[1]) for ids, prompt in zip(texts, prompts(), strict=True)]
+    serial = [
+        naive_rounds(loaded, ids, prompt.shape[1])
+        for ids, prompt in zip(texts, prompts(), strict=True)
+    ]
     assert replayed_rounds(loaded, texts, ARCHITECTURES[name].mtp_layers) == serial
     assert_some_accepted_and_some_rejected(serial)
 
 
 @pytest.mark.parametrize("name", STATEFUL)
-def test_transformers_itself_decodes_no_drafts_with_linear_attention(name: str, published: Any) -> None:
-    """The day that this fails, move the architecture to the test against transformers' own rounds."""
+def test_transformers_itself_decodes_no_drafts_with_linear_attention(
+    name: str, published: Any
+) -> None:
+    """The day that this fails, move the architecture to the test against transformers' own
+    rounds.
+    """
     loaded, _ = published(name)
     assert loaded.heads
     with pytest.raises(ValueError, match="stateful"):
@@ -195,10 +223,16 @@ def test_one_checkpoint_in_several_files_loads_its_heads(published: Any, tmp_pat
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     names = sorted(weights)
-    parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    parts = {
+        "model-00001-of-00002.safetensors": names[::2],
+        "model-00002-of-00002.safetensors": names[1::2],
+    }
     for file, own in parts.items():
         save_file({name: weights[name] for name in own}, folder / file, metadata={"format": "pt"})
-    index = {"metadata": {"total_size": 0}, "weight_map": {name: file for file, own in parts.items() for name in own}}
+    index = {
+        "metadata": {"total_size": 0},
+        "weight_map": {name: file for file, own in parts.items() for name in own},
+    }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     held = load_model(str(folder), "cpu").heads.state_dict()
     assert [key for key in expected if not torch.equal(held[key], expected[key])] == []
@@ -211,7 +245,10 @@ def test_llama_heads_exported_by_hand_are_loaded(tmp_path: Path) -> None:
     heads = MtpModel(model, 2)
     export_heads(heads, folder, 2)
     loaded = load_model(str(folder), "cpu").heads
-    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in heads.state_dict().items())
+    assert all(
+        torch.equal(tensor, loaded.state_dict()[name])
+        for name, tensor in heads.state_dict().items()
+    )
 
 
 def test_missing_folder_is_refused(tmp_path: Path) -> None:
@@ -222,7 +259,10 @@ def test_missing_folder_is_refused(tmp_path: Path) -> None:
 def test_unreachable_hub_id_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(RequestError, match=r"'nobody/nothing' is no folder here, and the model hub .*check the name"):
+    with pytest.raises(
+        RequestError,
+        match=r"'nobody/nothing' is no folder here, and the model hub .*check the name",
+    ):
         load_model("nobody/nothing")
 
 
@@ -242,7 +282,9 @@ def test_pickled_weights_are_refused_unopened(tiny_target: Path, tmp_path: Path)
 def test_model_without_a_tensor_is_refused(tiny_target: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_target, tmp_path / "partial")
     remove_tensors(folder, "model.layers.0.mlp")
-    with pytest.raises(RequestError, match=r"lacks the weights model\.layers\.0\.mlp.*save the whole model"):
+    with pytest.raises(
+        RequestError, match=r"lacks the weights model\.layers\.0\.mlp.*save the whole model"
+    ):
         load_model(str(folder))
 
 
@@ -250,13 +292,18 @@ def test_heads_without_a_tensor_are_refused(tiny_target: Path, tmp_path: Path) -
     folder = shutil.copytree(tiny_target, tmp_path / "partial")
     remove_tensors(folder, "model.layers.3.eh_proj")
     loaded = load_model(str(folder))
-    with pytest.raises(RequestError, match=r"cannot load MTP layers from .*layers\.1\.eh_proj\.weight.*check the checkpoint"):
+    with pytest.raises(
+        RequestError,
+        match=r"cannot load MTP layers from .*layers\.1\.eh_proj\.weight.*check the checkpoint",
+    ):
         _ = loaded.heads
 
 
 def test_announced_heads_without_tensors_are_refused(tmp_path: Path) -> None:
     folder = edit_config(llama(tmp_path / "headless", seed=1, mtp_layers=0), num_mtp_layers=2)
-    with pytest.raises(RequestError, match="announces 2 MTP layers and its safetensors hold none; save"):
+    with pytest.raises(
+        RequestError, match="announces 2 MTP layers and its safetensors hold none; save"
+    ):
         _ = load_model(str(folder)).heads
 
 
@@ -269,12 +316,16 @@ def test_heads_that_no_config_announces_are_refused(tiny_target: Path, tmp_path:
 def test_mtp_layers_of_unknown_type_are_refused(tmp_path: Path) -> None:
     publish(ARCHITECTURES["exaone_moe"], tmp_path / "mixed", seed=1)
     folder = edit_config(tmp_path / "mixed", mtp_layer_types=None)
-    with pytest.raises(RequestError, match=r"full_attention, sliding_attention.*add mtp_layer_types"):
+    with pytest.raises(
+        RequestError, match=r"full_attention, sliding_attention.*add mtp_layer_types"
+    ):
         _ = load_model(str(folder)).heads
 
 
 def test_unknown_architecture_is_refused(tiny_target: Path, tmp_path: Path) -> None:
-    folder = edit_config(shutil.copytree(tiny_target, tmp_path / "foreign"), model_type="no-such-model")
+    folder = edit_config(
+        shutil.copytree(tiny_target, tmp_path / "foreign"), model_type="no-such-model"
+    )
     with pytest.raises(RequestError, match=r"transformers cannot load .*no-such-model"):
         load_model(str(folder))
 
@@ -282,7 +333,9 @@ def test_unknown_architecture_is_refused(tiny_target: Path, tmp_path: Path) -> N
 def test_cuda_without_a_gpu_is_refused(tiny_target: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU, so cuda is a fair request")
-    with pytest.raises(RequestError, match=r"torch sees no GPU; install .* or use --specdec-device=cpu"):
+    with pytest.raises(
+        RequestError, match=r"torch sees no GPU; install .* or use --specdec-device=cpu"
+    ):
         load_model(str(tiny_target), "cuda")
 
 
@@ -296,7 +349,9 @@ def test_a_missing_tokenizer_is_refused(tiny_target: Path, tmp_path: Path) -> No
     copy = Path(shutil.copytree(tiny_target, tmp_path / "wordless"))
     for path in copy.glob("tokenizer*"):
         path.unlink()
-    with pytest.raises(RequestError, match=r"transformers finds no tokenizer in .*wordless .*; save it there, too"):
+    with pytest.raises(
+        RequestError, match=r"transformers finds no tokenizer in .*wordless .*; save it there, too"
+    ):
         _ = load_model(str(copy), "cpu").tokenizer
 
 
@@ -328,7 +383,11 @@ KERNEL = "someone/kernel"
     ],
 )
 def test_kernels_that_a_configuration_names_are_never_looked_for(
-    tiny_target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], used: str
+    tiny_target: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fields: dict[str, Any],
+    used: str,
 ) -> None:
     hub_kernels_forbidden(monkeypatch)
     folder = edit_config(Path(shutil.copytree(tiny_target, tmp_path / "pinned")), **fields)
@@ -337,14 +396,25 @@ def test_kernels_that_a_configuration_names_are_never_looked_for(
     assert model.heads
     ids = torch.arange(2, 20)[None]
     own = load_model(str(tiny_target), "cpu").model(ids).logits
-    torch.testing.assert_close(model.model(ids).logits, own, rtol=0, atol=0 if used == "sdpa" else 1e-5)
+    torch.testing.assert_close(
+        model.model(ids).logits, own, rtol=0, atol=0 if used == "sdpa" else 1e-5
+    )
 
 
-def test_code_in_a_folder_is_never_run(tiny_target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_in_a_folder_is_never_run(
+    tiny_target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub_kernels_forbidden(monkeypatch)
-    auto_map = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model", "AutoTokenizer": ["own.Tokenizer", None]}
+    auto_map = {
+        "AutoConfig": "own.Config",
+        "AutoModelForCausalLM": "own.Model",
+        "AutoTokenizer": ["own.Tokenizer", None],
+    }
     folder = edit_config(Path(shutil.copytree(tiny_target, tmp_path / "own")), auto_map=auto_map)
-    code = f"open({str(tmp_path / 'ran')!r}, 'w').close()\ndef generate(model, *a, **k): raise SystemExit\n"
+    code = (
+        f"open({str(tmp_path / 'ran')!r}, 'w').close()\ndef generate(model, *a, **k): raise "
+        "SystemExit\n"
+    )
     (folder / "own.py").write_text(code)
     (folder / "custom_generate").mkdir()
     (folder / "custom_generate" / "generate.py").write_text(code)
@@ -359,7 +429,9 @@ def test_code_in_a_folder_is_never_run(tiny_target: Path, tmp_path: Path, monkey
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_folder_is_loaded_without_the_network(tiny_target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_loaded_without_the_network(
+    tiny_target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[dict[str, Any]] = []
 
     def loads(real: Any) -> Any:
@@ -381,21 +453,30 @@ def test_a_folder_is_loaded_without_the_network(tiny_target: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"intermediate_size": 96}, r"model\.layers\.0\.mlp\..*_proj\.weight has the shape .* and config\.json implies"),
+        (
+            {"intermediate_size": 96},
+            r"model\.layers\.0\.mlp\..*_proj\.weight has the shape .* and config\.json implies",
+        ),
         ({"num_attention_heads": 3}, "cannot load"),
         ({"hidden_act": "no-such-function"}, "cannot load"),
         ({"rope_parameters": [1]}, "cannot load"),
     ],
 )
-def test_what_transformers_cannot_load_is_one_line(tiny_target: Path, tmp_path: Path, fields: dict[str, Any], said: str) -> None:
+def test_what_transformers_cannot_load_is_one_line(
+    tiny_target: Path, tmp_path: Path, fields: dict[str, Any], said: str
+) -> None:
     folder = edit_config(Path(shutil.copytree(tiny_target, tmp_path / "odd")), **fields)
     with pytest.raises(RequestError, match=said) as caught:
         load_model(str(folder), "cpu")
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ['{"tokenizer_class": "AutoModel"}', '{"tokenizer_class": 3}', "[" * 9_000, "[]"])
-def test_a_strange_tokenizer_configuration_is_refused(tiny_target: Path, tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content", ['{"tokenizer_class": "AutoModel"}', '{"tokenizer_class": 3}', "[" * 9_000, "[]"]
+)
+def test_a_strange_tokenizer_configuration_is_refused(
+    tiny_target: Path, tmp_path: Path, content: str
+) -> None:
     folder = Path(shutil.copytree(tiny_target, tmp_path / "odd"))
     (folder / "tokenizer_config.json").write_text(content)
     with pytest.raises(RequestError, match=r"tokenizer_config\.json.*; save the tokenizer again"):
@@ -403,8 +484,12 @@ def test_a_strange_tokenizer_configuration_is_refused(tiny_target: Path, tmp_pat
 
 
 @pytest.mark.parametrize("token", [-1, 32, 10**6])
-def test_texts_with_tokens_that_a_model_does_not_have_are_refused(tiny_target: Path, token: int) -> None:
+def test_texts_with_tokens_that_a_model_does_not_have_are_refused(
+    tiny_target: Path, token: int
+) -> None:
     model = load_model(str(tiny_target), "cpu")
     texts = texts_from_ids([[0, 3, 4, 5, token, 7]], [2])
-    with pytest.raises(RequestError, match=rf"a text holds the token {token} and .* knows 32 tokens; use texts"):
+    with pytest.raises(
+        RequestError, match=rf"a text holds the token {token} and .* knows 32 tokens; use texts"
+    ):
         text_scores(model, [DrafterPlan(OWN_HEADS, 1, 2)], texts, Sampling(1.0))

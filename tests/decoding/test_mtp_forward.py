@@ -1,4 +1,6 @@
-"""Teacher forcing of MTP layers against naive oracles that look at one anchor or one token at a time."""
+"""Teacher forcing of MTP layers against naive oracles that look at one anchor or one token at a
+time.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,20 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Checkpoints by name; two of them with every MTP layer on full attention where the published one slides."""
+    """Checkpoints by name; two of them with every MTP layer on full attention where the published
+    one slides.
+    """
     root = tmp_path_factory.mktemp("heads")
     made = {}
-    for name in ("llama", "deepseek_v3", "glm4_moe", "mellum", "mimo_v2_flash", "qwen3", "qwen3_next"):
+    for name in (
+        "llama",
+        "deepseek_v3",
+        "glm4_moe",
+        "mellum",
+        "mimo_v2_flash",
+        "qwen3",
+        "qwen3_next",
+    ):
         publish(ARCHITECTURES[name], root / name, seed=7)
         made[name] = root / name
     publish(ARCHITECTURES["mellum"], root / "mellum-full", seed=7)
@@ -50,7 +62,9 @@ def positions(begin: int, end: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "loaded", ["llama", "deepseek_v3", "glm4_moe", "mellum", "mimo_v2_flash", "qwen3", "qwen3_next"], indirect=True
+    "loaded",
+    ["llama", "deepseek_v3", "glm4_moe", "mellum", "mimo_v2_flash", "qwen3", "qwen3_next"],
+    indirect=True,
 )
 @torch.inference_mode()
 def test_trained_layers_equal_running_them_token_by_token(loaded: LoadedModel) -> None:
@@ -75,12 +89,19 @@ def test_trained_layers_equal_running_them_token_by_token(loaded: LoadedModel) -
         hidden = states
 
 
-@pytest.mark.parametrize("loaded", ["llama", "deepseek_v3", "mimo_v2_flash", "qwen3_next"], indirect=True)
+@pytest.mark.parametrize(
+    "loaded", ["llama", "deepseek_v3", "mimo_v2_flash", "qwen3_next"], indirect=True
+)
 @torch.inference_mode()
 def test_trained_layers_equal_drafting_from_one_prefix_at_a_time(loaded: LoadedModel) -> None:
-    """transformers' own forward pass drafts from each prefix; fed its own drafts, the text agrees as far as it does."""
+    """transformers' own forward pass drafts from each prefix; fed its own drafts, the text agrees
+    as far as it does.
+    """
     ids, hidden = text_and_hidden(loaded, rows=1)
-    choices = [project(loaded.heads, states).argmax(-1) for states in teacher_forced_hidden(loaded.heads, ids, hidden)]
+    choices = [
+        project(loaded.heads, states).argmax(-1)
+        for states in teacher_forced_hidden(loaded.heads, ids, hidden)
+    ]
     for anchor in range(LENGTH - 1):
         drafts, _, _ = loaded.heads(
             input_ids=ids[:, 1 : anchor + 2],
@@ -93,7 +114,8 @@ def test_trained_layers_equal_drafting_from_one_prefix_at_a_time(loaded: LoadedM
             if anchor >= choice.shape[1]:
                 break
             assert choice[0, anchor] == drafts[0, step]
-            # The next layer reads this token at every position of its window: go on only while it is the text's own.
+            # The next layer reads this token at every position of its window: go on only while it
+            # is the text's own.
             if anchor + step + 2 >= LENGTH or drafts[0, step] != ids[0, anchor + step + 2]:
                 break
 
@@ -101,16 +123,24 @@ def test_trained_layers_equal_drafting_from_one_prefix_at_a_time(loaded: LoadedM
 def naive_reuse(
     heads: MtpModel, ids: torch.Tensor, hidden: torch.Tensor, *, anchor: int, depth: int, steps: int
 ) -> list[torch.Tensor]:
-    """Hidden states of one anchor's chain: true keys up to the anchor in a plain cache, then its own steps one by one."""
+    """Hidden states of one anchor's chain: true keys up to the anchor in a plain cache, then its
+    own steps one by one.
+    """
     chain = []
     for index in range(depth - 1):
         end = anchor + 2 + index
         hidden = heads.forward_layer(
-            index, hidden[:, : anchor + 1], positions(index + 1, end), None, input_ids=ids[:, index + 1 : end]
+            index,
+            hidden[:, : anchor + 1],
+            positions(index + 1, end),
+            None,
+            input_ids=ids[:, index + 1 : end],
         )
         chain.append(hidden[:, -1:])
     last, cache = depth - 1, DynamicCache()
-    state = run_layer(heads, last, ids[:, last + 1 : anchor + 2 + last], hidden[:, : anchor + 1], last + 1, cache)[:, -1:]
+    state = run_layer(
+        heads, last, ids[:, last + 1 : anchor + 2 + last], hidden[:, : anchor + 1], last + 1, cache
+    )[:, -1:]
     chain.append(state)
     for step in range(depth, min(steps, ids.shape[1] - 1 - anchor)):
         at = anchor + 1 + step
@@ -120,9 +150,16 @@ def naive_reuse(
 
 
 def run_layer(
-    heads: MtpModel, index: int, tokens: torch.Tensor, hidden: torch.Tensor, begin: int, cache: DynamicCache
+    heads: MtpModel,
+    index: int,
+    tokens: torch.Tensor,
+    hidden: torch.Tensor,
+    begin: int,
+    cache: DynamicCache,
 ) -> torch.Tensor:
-    """Without a mask, attention is causal over a first call and sees the whole cache at a later single token."""
+    """Without a mask, attention is causal over a first call and sees the whole cache at a later
+    single token.
+    """
     embeds = heads.embed_tokens(tokens)
     at = positions(begin, begin + tokens.shape[1])
     kind = {"layer_type": "full_attention"} if heads.has_per_layer_rope else {}
@@ -142,7 +179,9 @@ def run_layer(
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("loaded", ["deepseek_v3", "glm4_moe", "qwen3"], indirect=True)
 @torch.inference_mode()
-def test_reuse_of_the_last_layer_equals_one_chain_at_a_time(loaded: LoadedModel, depth: int, steps: int) -> None:
+def test_reuse_of_the_last_layer_equals_one_chain_at_a_time(
+    loaded: LoadedModel, depth: int, steps: int
+) -> None:
     assert_reuse_is_naive(loaded, depth, max(depth, steps))
 
 
@@ -186,5 +225,7 @@ def test_reuse_ends_with_the_text(loaded: LoadedModel) -> None:
 @torch.inference_mode()
 def test_reuse_without_full_attention_is_refused(loaded: LoadedModel) -> None:
     ids, hidden = text_and_hidden(loaded)
-    with pytest.raises(RequestError, match="sliding_attention cannot be reused past their number; lower k"):
+    with pytest.raises(
+        RequestError, match="sliding_attention cannot be reused past their number; lower k"
+    ):
         list(teacher_forced_hidden(loaded.heads, ids, hidden, 1, 2))

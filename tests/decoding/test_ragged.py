@@ -13,7 +13,14 @@ import torch
 from helpers.architectures import ARCHITECTURES, VOCABULARY, WIDTH, publish
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from pytest_specdec.common.errors import RequestError
@@ -44,15 +51,24 @@ TINY = {
     "full, sdpa": Tiny("llama", {}, "sdpa"),
     "sliding": Tiny("mistral", {"sliding_window": WINDOW}),
     "sliding, sdpa": Tiny("mistral", {"sliding_window": WINDOW}, "sdpa"),
-    "hybrid": Tiny("gemma3_text", {"sliding_window": WINDOW, "head_dim": 8, "layer_types": ALTERNATING}),
+    "hybrid": Tiny(
+        "gemma3_text", {"sliding_window": WINDOW, "head_dim": 8, "layer_types": ALTERNATING}
+    ),
     "hybrid, sdpa": Tiny("cohere2", {"sliding_window": WINDOW, "layer_types": ALTERNATING}, "sdpa"),
     # A kernel longer than the shortest row: what stands left of the row's first token counts.
     "convolutions": Tiny(
         "lfm2",
-        {"layer_types": ["conv", "full_attention", "conv"], "conv_L_cache": 4, "block_auto_adjust_ff_dim": False},
+        {
+            "layer_types": ["conv", "full_attention", "conv"],
+            "conv_L_cache": 4,
+            "block_auto_adjust_ff_dim": False,
+        },
     ),
-    "absolute positions, sdpa": Tiny("gpt2", {"n_embd": WIDTH, "n_layer": 2, "n_head": 2, "n_positions": CONTEXT}, "sdpa"),
-    # Its indexer selects every key: with fewer, transformers' own cached logits are not its uncached ones.
+    "absolute positions, sdpa": Tiny(
+        "gpt2", {"n_embd": WIDTH, "n_layer": 2, "n_head": 2, "n_positions": CONTEXT}, "sdpa"
+    ),
+    # Its indexer selects every key: with fewer, transformers' own cached logits are not its
+    # uncached ones.
     "sparse, with an indexer": Tiny(
         "deepseek_v32",
         {
@@ -109,7 +125,12 @@ def loaded(request: pytest.FixtureRequest, folder: Path) -> LoadedModel:
 
 def forced(loaded: LoadedModel, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits and last hidden states of one text alone, without a cache."""
-    outputs = loaded.model(tokens[None], attention_mask=torch.ones_like(tokens)[None], use_cache=False, output_hidden_states=True)
+    outputs = loaded.model(
+        tokens[None],
+        attention_mask=torch.ones_like(tokens)[None],
+        use_cache=False,
+        output_hidden_states=True,
+    )
     return outputs.logits[0], outputs.hidden_states[-1][0]
 
 
@@ -118,13 +139,19 @@ def sequences_of(prompts: list[list[int]]) -> Sequences:
 
 
 class Feeds(RuleBasedStateMachine):
-    """Rounds of a decoder in any pattern: rows accept, reject, forget and leave as hypothesis pleases."""
+    """Rounds of a decoder in any pattern: rows accept, reject, forget and leave as hypothesis
+    pleases.
+    """
 
     def __init__(self, loaded: LoadedModel) -> None:
         super().__init__()
         self.loaded = loaded
 
-    @initialize(data=st.data(), lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 1 << 32))
+    @initialize(
+        data=st.data(),
+        lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+        seed=st.integers(0, 1 << 32),
+    )
     def prompt(self, data: st.DataObject, lengths: list[int], seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
         self.sequences = sequences_of([self.some(length).tolist() for length in lengths])
@@ -167,7 +194,13 @@ class Feeds(RuleBasedStateMachine):
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
         count = len(self.sequences.lengths)
-        rows = np.array(data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=count, unique=True).map(sorted)))
+        rows = np.array(
+            data.draw(
+                st.lists(st.integers(0, count - 1), min_size=1, max_size=count, unique=True).map(
+                    sorted
+                )
+            )
+        )
         self.sequences.select(rows)
         self.cached.select(rows)
 
@@ -176,7 +209,10 @@ class Feeds(RuleBasedStateMachine):
         longest = int(self.cached.cached.max())
         assert self.cached.cache.get_seq_length() == longest
         for layer in self.cached.cache.layers:
-            if getattr(layer, "keys", None) is not None and getattr(layer, "sliding_window", None) is None:
+            if (
+                getattr(layer, "keys", None) is not None
+                and getattr(layer, "sliding_window", None) is None
+            ):
                 assert layer.keys.shape[2] == longest
 
     def feed(self, ends: Rows, logits: int, agreed: Rows | None) -> None:
@@ -199,12 +235,19 @@ class Feeds(RuleBasedStateMachine):
     def numbers(self, data: st.DataObject, least: int, most: int) -> Rows:
         """A number for each row."""
         count = len(self.sequences.lengths)
-        return np.array(data.draw(st.lists(st.integers(least, most), min_size=count, max_size=count)))
+        return np.array(
+            data.draw(st.lists(st.integers(least, most), min_size=count, max_size=count))
+        )
 
 
 @pytest.mark.parametrize("loaded", TINY, indirect=True)
 def test_cached_logits_are_the_uncached_ones_whatever_the_rows_do(loaded: LoadedModel) -> None:
-    steps = settings(deadline=None, max_examples=40, stateful_step_count=14, suppress_health_check=list(HealthCheck))
+    steps = settings(
+        deadline=None,
+        max_examples=40,
+        stateful_step_count=14,
+        suppress_health_check=list(HealthCheck),
+    )
     with torch.inference_mode():
         run_state_machine_as_test(lambda: Feeds(loaded), settings=steps)
 
@@ -241,9 +284,14 @@ def test_a_row_taken_back_to_its_first_token_sees_nothing_left_of_it(loaded: Loa
 @pytest.mark.parametrize("loaded", ["sliding", "hybrid", "convolutions"], indirect=True)
 @torch.inference_mode()
 def test_layers_hold_no_more_columns_than_they_look_back_at(loaded: LoadedModel) -> None:
-    """However many ragged rounds: full attention as many as the longest row has tokens, the others a bounded number."""
+    """However many ragged rounds: full attention as many as the longest row has tokens, the others
+    a bounded number.
+    """
     rng = np.random.default_rng(5)
-    sequences, cached = sequences_of([[1, 2, 3], [4], [5, 6, 7, 8, 9, 1, 2]]), CachedModel(loaded, REACH, keeps_hidden=True)
+    sequences, cached = (
+        sequences_of([[1, 2, 3], [4], [5, 6, 7, 8, 9, 1, 2]]),
+        CachedModel(loaded, REACH, keeps_hidden=True),
+    )
     cached.feed(sequences, sequences.lengths, 1)
     sequences.lengths = sequences.lengths + 1
     held = K + 1 + REACH
@@ -273,18 +321,35 @@ def test_recurrent_states_are_fed_but_not_taken_back(recurrent: LoadedModel) -> 
     sequences, cached = sequences_of([[3, 1, 4, 1, 5]]), CachedModel(recurrent, REACH)
     for token in (9, 2, 6):
         out = cached.feed(sequences, sequences.lengths, 1)
-        torch.testing.assert_close(out[0], forced(recurrent, sequences.ids[0, : sequences.lengths[0]])[0][-1:], **CLOSE)
+        torch.testing.assert_close(
+            out[0], forced(recurrent, sequences.ids[0, : sequences.lengths[0]])[0][-1:], **CLOSE
+        )
         sequences.put(0, torch.tensor([token]))
         sequences.lengths = sequences.lengths + 1
-    with pytest.raises(RequestError, match=r"recurrent states .* cannot take back rejected drafts; .*--specdec-engine=replay"):
+    with pytest.raises(
+        RequestError,
+        match=r"recurrent states .* cannot take back rejected drafts; .*--specdec-engine=replay",
+    ):
         cached.feed(sequences, sequences.lengths, 1, agreed=sequences.lengths - 2)
 
 
 @st.composite
 def ragged_states(draw: st.DrawFn) -> tuple[torch.Tensor, Rows, int, int]:
-    """States (rows, ..., columns, ...) with a number in each place, what to drop of each row, the axis, the most to keep."""
-    rows, columns, axis = draw(st.integers(1, 4)), draw(st.integers(1, 9)), draw(st.sampled_from([1, 2, -2]))
-    shape = [rows, 2, columns, 3] if axis == -2 else [rows, columns, 2] if axis == 1 else [rows, 2, columns]
+    """States (rows, ..., columns, ...) with a number in each place, what to drop of each row, the
+    axis, the most to keep.
+    """
+    rows, columns, axis = (
+        draw(st.integers(1, 4)),
+        draw(st.integers(1, 9)),
+        draw(st.sampled_from([1, 2, -2])),
+    )
+    shape = (
+        [rows, 2, columns, 3]
+        if axis == -2
+        else [rows, columns, 2]
+        if axis == 1
+        else [rows, 2, columns]
+    )
     states = torch.arange(int(np.prod(shape))).reshape(shape).float()
     if draw(st.booleans()):  # narrowed before, as rows that drop the same are
         states = torch.cat([states, states], axis).narrow(axis, columns // 2, columns)
@@ -294,7 +359,9 @@ def ragged_states(draw: st.DrawFn) -> tuple[torch.Tensor, Rows, int, int]:
 
 @PROPERTY
 @given(ragged_states())
-def test_moved_rows_end_together_with_their_newest_columns(case: tuple[torch.Tensor, Rows, int, int]) -> None:
+def test_moved_rows_end_together_with_their_newest_columns(
+    case: tuple[torch.Tensor, Rows, int, int],
+) -> None:
     states, drop, axis, most = case
     before = states.clone()
     out = moved(states, drop, axis, most)
@@ -317,8 +384,13 @@ def test_padding_masks_leave_each_row_its_last_columns(lengths: list[int], width
 
 
 @PROPERTY
-@given(st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=7), min_size=1, max_size=4), st.data())
-def test_windows_end_where_told_and_repeat_a_rows_first_token_left_of_it(prompts: list[list[int]], data: st.DataObject) -> None:
+@given(
+    st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=7), min_size=1, max_size=4),
+    st.data(),
+)
+def test_windows_end_where_told_and_repeat_a_rows_first_token_left_of_it(
+    prompts: list[list[int]], data: st.DataObject
+) -> None:
     """Also for the column just written, which is answered from memory."""
     sequences = sequences_of(prompts)
     rows = len(prompts)
@@ -340,8 +412,12 @@ def test_windows_end_where_told_and_repeat_a_rows_first_token_left_of_it(prompts
         ids, positions = sequences.window(ends, width)
         expected = [[max(end - width + at, 0) for at in range(width)] for end in ends.tolist()]
         assert positions.tolist() == expected
-        assert ids.tolist() == [[written[row][at] for at in own] for row, own in enumerate(expected)]
+        assert ids.tolist() == [
+            [written[row][at] for at in own] for row, own in enumerate(expected)
+        ]
     stay = np.array(sorted(data.draw(st.sets(st.integers(0, rows - 1), min_size=1))))
     sequences.select(stay)
     assert sequences.lengths.tolist() == [len(prompts[row]) for row in stay]
-    assert sequences.ids[:, : min(map(len, written))].tolist() == [written[row][: min(map(len, written))] for row in stay]
+    assert sequences.ids[:, : min(map(len, written))].tolist() == [
+        written[row][: min(map(len, written))] for row in stay
+    ]

@@ -1,4 +1,6 @@
-"""Sampled speculative decoding follows the target: the distribution of the first three tokens over 20,000 runs."""
+"""Sampled speculative decoding follows the target: the distribution of the first three tokens over
+20,000 runs.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,14 @@ DRAFTERS = {
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[LoadedModel, LoadedModel]:
     folder: Path = tmp_path_factory.mktemp("narrow")
     return tuple(
-        load_model(str(llama(folder / name, seed=seed, vocabulary=VOCABULARY, width=16, layers=1, context=32)), "cpu")
+        load_model(
+            str(
+                llama(
+                    folder / name, seed=seed, vocabulary=VOCABULARY, width=16, layers=1, context=32
+                )
+            ),
+            "cpu",
+        )
         for name, seed in (("target", 5), ("draft", 6))
     )
 
@@ -46,7 +55,9 @@ def distribution(models: tuple[LoadedModel, LoadedModel]) -> np.ndarray:
 
 def exact_distribution(target: LoadedModel, sampling: Sampling) -> np.ndarray:
     """The target's exact probability of every three tokens after the prompt."""
-    texts = torch.tensor([[*PROMPT, *three] for three in itertools.product(range(VOCABULARY), repeat=FIRST)])
+    texts = torch.tensor(
+        [[*PROMPT, *three] for three in itertools.product(range(VOCABULARY), repeat=FIRST)]
+    )
     start = len(PROMPT)
     with torch.inference_mode():
         logits = target.model(texts).logits[:, start - 1 : -1].double()
@@ -55,23 +66,40 @@ def exact_distribution(target: LoadedModel, sampling: Sampling) -> np.ndarray:
     return exact / exact.sum()
 
 
-def first_tokens(models: tuple[LoadedModel, LoadedModel], drafter: str, rule: str, sampling: Sampling = PLAIN) -> np.ndarray:
+def first_tokens(
+    models: tuple[LoadedModel, LoadedModel], drafter: str, rule: str, sampling: Sampling = PLAIN
+) -> np.ndarray:
     """How often each three tokens came first."""
     role, depth, k = DRAFTERS[drafter]
     target, draft = models
     decoded = decode(
-        target, draft if role == "draft" else role, [PROMPT] * RUNS, k=k, depth=depth, rule=rule, new_tokens=FIRST + k,
-        temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p, batch_size=2500, seed=11,
-    )  # fmt: skip
+        target,
+        draft if role == "draft" else role,
+        [PROMPT] * RUNS,
+        k=k,
+        depth=depth,
+        rule=rule,
+        new_tokens=FIRST + k,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        batch_size=2500,
+        seed=11,
+    )
     start = len(PROMPT)
     assert any(one.accepted for rounds in decoded.rounds for one in rounds)
     assert any(one.accepted < one.drafted for rounds in decoded.rounds for one in rounds)
-    cells = [np.ravel_multi_index(text.ids[start : start + FIRST], (VOCABULARY,) * FIRST) for text in decoded.texts]
+    cells = [
+        np.ravel_multi_index(text.ids[start : start + FIRST], (VOCABULARY,) * FIRST)
+        for text in decoded.texts
+    ]
     return np.bincount(cells, minlength=VOCABULARY**FIRST)
 
 
 def p_value(seen: np.ndarray, distribution: np.ndarray) -> float:
-    """Goodness of fit, 0 where the impossible was seen; cells that expect fewer than 5 runs are taken together."""
+    """Goodness of fit, 0 where the impossible was seen; cells that expect fewer than 5 runs are
+    taken together.
+    """
     if seen[distribution == 0].any():
         return 0.0
     expected = RUNS * distribution
@@ -83,12 +111,18 @@ def p_value(seen: np.ndarray, distribution: np.ndarray) -> float:
 
 @pytest.mark.parametrize("rule", ["rejection", "sample-match", "block"])
 @pytest.mark.parametrize("drafter", DRAFTERS)
-def test_lossless_rules_follow_the_target(models, distribution: np.ndarray, drafter: str, rule: str) -> None:
+def test_lossless_rules_follow_the_target(
+    models, distribution: np.ndarray, drafter: str, rule: str
+) -> None:
     assert p_value(first_tokens(models, drafter, rule), distribution) > FLOOR
 
 
-@pytest.mark.parametrize(("drafter", "rule"), [("draft model with heads", "rejection"), ("own heads", "block")])
-def test_temperature_and_filters_bend_what_the_target_emits(models, distribution: np.ndarray, drafter: str, rule: str) -> None:
+@pytest.mark.parametrize(
+    ("drafter", "rule"), [("draft model with heads", "rejection"), ("own heads", "block")]
+)
+def test_temperature_and_filters_bend_what_the_target_emits(
+    models, distribution: np.ndarray, drafter: str, rule: str
+) -> None:
     """Target and drafter leave out tokens, and not the same ones."""
     filtered = Sampling(0.8, 5, 0.9)
     seen = first_tokens(models, drafter, rule, filtered)

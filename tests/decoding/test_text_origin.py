@@ -1,4 +1,6 @@
-"""What the target's pass says of texts: the stored ones are its own, exchanged ones are not, tokens at a cut-off are counted."""
+"""What the target's pass says of texts: the stored ones are its own, exchanged ones are not, tokens
+at a cut-off are counted.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,14 @@ PROMPTS = ROOT / "suites" / "text" / "prompts.jsonl"
 def stored(model: LoadedModel, suite: str, name: str) -> tuple[Text, ...]:
     """A suite's stored texts."""
     new = json.loads((ROOT / "baselines" / suite / "texts" / f"{name}.json").read_text())["texts"]
-    prompts = [prompt for prompt in read_prompts(ROOT / "suites" / suite / "prompts.jsonl") if prompt.key in new]
-    return texts_of_prompts(prompts, encode_prompts(model.tokenizer, prompts), [new[prompt.key] for prompt in prompts])
+    prompts = [
+        prompt
+        for prompt in read_prompts(ROOT / "suites" / suite / "prompts.jsonl")
+        if prompt.key in new
+    ]
+    return texts_of_prompts(
+        prompts, encode_prompts(model.tokenizer, prompts), [new[prompt.key] for prompt in prompts]
+    )
 
 
 def origin(model: LoadedModel, texts: tuple[Text, ...] | list[Text], sampling: Sampling) -> Origin:
@@ -44,7 +52,9 @@ def origin(model: LoadedModel, texts: tuple[Text, ...] | list[Text], sampling: S
     return scores.origin
 
 
-@pytest.mark.parametrize(("suite", "name"), [("text", "t1-n128-s0"), ("text", "t0-n128-s0"), ("audio", "t1-n128-s0")])
+@pytest.mark.parametrize(
+    ("suite", "name"), [("text", "t1-n128-s0"), ("text", "t0-n128-s0"), ("audio", "t1-n128-s0")]
+)
 def test_the_stored_texts_are_their_targets(suite: str, name: str) -> None:
     target = load_model(str(EMBEDDED / f"{suite}-target"), "cpu")
     found = origin(target, stored(target, suite, name), Sampling(float(name[1])))
@@ -53,12 +63,17 @@ def test_the_stored_texts_are_their_targets(suite: str, name: str) -> None:
 
 
 def test_greedy_texts_are_not_those_of_temperature_one(pair: Pair) -> None:
-    with pytest.raises(MeasurementError, match="under these settings: they are much more probable than what it"):
+    with pytest.raises(
+        MeasurementError, match="under these settings: they are much more probable than what it"
+    ):
         origin(pair.target, stored(pair.target, "text", "t0-n128-s0"), Sampling(1.0)).check()
 
 
 def test_sampled_texts_are_not_greedy(pair: Pair) -> None:
-    with pytest.raises(MeasurementError, match=r"\d+ of 640 tokens lie below the target's arg-max by more than a tie"):
+    with pytest.raises(
+        MeasurementError,
+        match=r"\d+ of 640 tokens lie below the target's arg-max by more than a tie",
+    ):
         origin(pair.target, stored(pair.target, "text", "t1-n128-s0"), Sampling(0.0)).check()
 
 
@@ -69,7 +84,9 @@ def test_the_draft_models_texts_are_not_the_targets(pair: Pair) -> None:
         origin(pair.target, texts_of(prompts, new), Sampling(1.0)).check()
 
 
-@pytest.mark.parametrize("sampling", [Sampling(1.0), Sampling(1.6, 20), Sampling(0.8, 0, 0.9), Sampling(0.0)], ids=str)
+@pytest.mark.parametrize(
+    "sampling", [Sampling(1.0), Sampling(1.6, 20), Sampling(0.8, 0, 0.9), Sampling(0.0)], ids=str
+)
 def test_texts_of_another_number_format_are_the_targets(pair: Pair, sampling: Sampling) -> None:
     """bfloat16 texts under float32: some tokens lie outside the filters, fewer than are refused."""
     coarse = load_model(str(EMBEDDED / "text-target"), "cpu", "bfloat16")
@@ -79,25 +96,40 @@ def test_texts_of_another_number_format_are_the_targets(pair: Pair, sampling: Sa
 
 
 def texts_of(prompts: list[list[int]], new: list[tuple[int, ...]]) -> list[Text]:
-    return [Text(f"p{row}", "all", (*own, *more), len(own)) for row, (own, more) in enumerate(zip(prompts, new, strict=True))]
+    return [
+        Text(f"p{row}", "all", (*own, *more), len(own))
+        for row, (own, more) in enumerate(zip(prompts, new, strict=True))
+    ]
 
 
 @pytest.mark.parametrize("rule", ["rejection", "sample-match", "block"])
 def test_a_token_at_the_cutoff_counts_with_its_own_weight(pair: Pair, rule: str) -> None:
-    """One token in a text lies outside top-k and top-p here: q/p with p as if they had kept it, not certain acceptance."""
+    """One token in a text lies outside top-k and top-p here: q/p with p as if they had kept it, not
+    certain acceptance.
+    """
     prompt = pair.prompts[0]
     (new,) = sample_new_tokens(pair.target, [prompt], new_tokens=40, sampling=FILTERED, seed=0)
     at = len(prompt) + 20
     before = torch.tensor([[*prompt, *new[:20]]])
     with torch.inference_mode():
-        target, draft = (model.model(before).logits[0, -1].double() for model in (pair.target, pair.draft))
+        target, draft = (
+            model.model(before).logits[0, -1].double() for model in (pair.target, pair.draft)
+        )
     kept, theirs = filtered(target, FILTERED) > -torch.inf, filtered(draft, FILTERED)
-    rank = next(token for token in target.argsort(descending=True).tolist() if not kept[token] and theirs[token] > -torch.inf)
+    rank = next(
+        token
+        for token in target.argsort(descending=True).tolist()
+        if not kept[token] and theirs[token] > -torch.inf
+    )
     text = Text("p0", "all", (*prompt, *new[:20], rank, *new[21:]), len(prompt))
-    (scores,) = text_scores(pair.target, [DrafterPlan(pair.draft, 0, 4)], [text], FILTERED, judge_origin=True)
+    (scores,) = text_scores(
+        pair.target, [DrafterPlan(pair.draft, 0, 4)], [text], FILTERED, judge_origin=True
+    )
     p = target[rank].exp() / (target[kept].exp().sum() + target[rank].exp())
     q = theirs.softmax(-1)[rank]
-    wanted = {"rejection": min(1.0, float(q / p)), "sample-match": float(q), "block": float(q / p)}[rule]
+    wanted = {"rejection": min(1.0, float(q / p)), "sample-match": float(q), "block": float(q / p)}[
+        rule
+    ]
     assert scores.field(rule).accept[0, 0, at] == pytest.approx(wanted, rel=1e-4)
     assert scores.origin is not None
     assert scores.origin.outside[0] >= 1
@@ -109,7 +141,9 @@ def case() -> Case:
     return Case(texts, str(EMBEDDED / "text-draft"), "draft", 4, 0, "rejection", 0.01)
 
 
-def test_an_engine_refuses_foreign_texts_for_every_case_after_one_pass(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_refuses_foreign_texts_for_every_case_after_one_pass(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the exchange of two files would give that no hash ties to a record."""
     folder = ROOT / "baselines" / "text" / "texts"
     sampled, greedy = (load(folder / f"{name}-n128-s0.json", TextSet) for name in ("t1", "t0"))
@@ -118,11 +152,17 @@ def test_an_engine_refuses_foreign_texts_for_every_case_after_one_pass(case: Cas
     exchanged = with_texts(sampled, greedy)
     passes: list[int] = []
     measure = engine.text_scores
-    monkeypatch.setattr(engine, "text_scores", lambda *args, **options: passes.append(1) or measure(*args, **options))
+    monkeypatch.setattr(
+        engine,
+        "text_scores",
+        lambda *args, **options: passes.append(1) or measure(*args, **options),
+    )
     cases = [dataclasses.replace(case, k=k) for k in (4, 8)]
     made = ReplayEngine(cases, device="cpu", stored_texts=lambda key: exchanged)
     for own in cases:
-        with pytest.raises(MeasurementError, match=r"not this target's under these settings.*; restore them from"):
+        with pytest.raises(
+            MeasurementError, match=r"not this target's under these settings.*; restore them from"
+        ):
             made.measure(own)
     assert len(passes) == 1
 
@@ -132,7 +172,9 @@ def with_texts(own: TextSet, other: TextSet) -> TextSet:
     return msgspec.structs.replace(own, texts=other.texts)
 
 
-def test_a_measurement_says_how_many_tokens_lie_outside(case: Case, pair: Pair, tmp_path: Path) -> None:
+def test_a_measurement_says_how_many_tokens_lie_outside(
+    case: Case, pair: Pair, tmp_path: Path
+) -> None:
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(PROMPTS.read_text().splitlines(keepends=True)[:4]))
     key = dataclasses.replace(case.texts, prompts=prompts, new_tokens=40, top_k=8)
@@ -142,7 +184,13 @@ def test_a_measurement_says_how_many_tokens_lie_outside(case: Case, pair: Pair, 
     assert plain.texts is not None
     first = next(iter(plain.texts.texts))
     own = plain.texts.texts[first]
-    rare = int(np.argmin(np.bincount(own, minlength=1024)[2:])) + 2  # a token that top-k 8 keeps nowhere near
-    changed = msgspec.structs.replace(plain.texts, texts=plain.texts.texts | {first: (*own[:-1], rare)})
+    rare = (
+        int(np.argmin(np.bincount(own, minlength=1024)[2:])) + 2
+    )  # a token that top-k 8 keeps nowhere near
+    changed = msgspec.structs.replace(
+        plain.texts, texts=plain.texts.texts | {first: (*own[:-1], rare)}
+    )
     measured = ReplayEngine(cases, device="cpu", stored_texts=lambda key: changed).measure(cases[0])
-    assert measured.notes == ("texts of text at t1-topk8: 1 of 160 tokens lies outside the target's top-k 8 here",)
+    assert measured.notes == (
+        "texts of text at t1-topk8: 1 of 160 tokens lies outside the target's top-k 8 here",
+    )

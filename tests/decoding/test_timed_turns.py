@@ -9,7 +9,13 @@ import pytest
 
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.decoding.clock import Lap
-from pytest_specdec.decoding.timed_turns import SEGMENT, Budget, TurnTimes, in_turn, seconds_in_words
+from pytest_specdec.decoding.timed_turns import (
+    SEGMENT,
+    Budget,
+    TurnTimes,
+    in_turn,
+    seconds_in_words,
+)
 
 
 class Clock:
@@ -23,8 +29,16 @@ class Clock:
 class Part:
     """A round takes `seconds`, its texts `setup`; both grow by `growth` a segment."""
 
-    def __init__(self, clock: Clock, seconds: float, setup: float = 0.0, growth: float = 0.0) -> None:
-        self.clock, self.seconds, self.setup, self.growth, self.segments = clock, seconds, setup, growth, []
+    def __init__(
+        self, clock: Clock, seconds: float, setup: float = 0.0, growth: float = 0.0
+    ) -> None:
+        self.clock, self.seconds, self.setup, self.growth, self.segments = (
+            clock,
+            seconds,
+            setup,
+            growth,
+            [],
+        )
 
     def segment(self, rounds: int = SEGMENT) -> list[Lap]:
         self.segments.append(rounds)
@@ -38,10 +52,14 @@ class Part:
         return laps
 
 
-def timed(parts: dict[str, Part], clock: Clock, *, repeats: int = 40, seconds: float | None = 60.0) -> tuple[list[str], list]:
+def timed(
+    parts: dict[str, Part], clock: Clock, *, repeats: int = 40, seconds: float | None = 60.0
+) -> tuple[list[str], list]:
     said, steps = [], []
     budget = Budget(seconds, clock)
-    laps = in_turn(parts, repeats, budget, progress=lambda *step: steps.append(step), announce=said.append)
+    laps = in_turn(
+        parts, repeats, budget, progress=lambda *step: steps.append(step), announce=said.append
+    )
     assert all(len(own.turns) == len(laps["a"].turns) for own in laps.values())
     return said, steps
 
@@ -63,7 +81,8 @@ def test_fewer_turns_are_timed_where_not_all_fit() -> None:
     said, _ = timed(parts, clock)
     (line,) = said
     assert line.startswith(
-        "timing 24 rounds of each of 2 parts: about 48 s; the 40 asked for would take 80 s, raise --max-seconds"
+        "timing 24 rounds of each of 2 parts: about 48 s; the 40 asked for would take 80 s, raise "
+        "--max-seconds"
     )
     assert clock.now <= 60
 
@@ -81,9 +100,16 @@ def test_shorter_turns_where_two_whole_ones_do_not_fit(seconds: float, rounds: i
 def test_what_does_not_fit_at_all_is_refused_with_the_seconds_that_it_needs() -> None:
     clock = Clock()
     parts = {"a": Part(clock, 0.1), "draft at k 16": Part(clock, 20.0)}
-    with pytest.raises(RequestError, match=r"2 turns of 2 rounds take about 80 s, most of all draft at k 16, and 40 s") as caught:
+    with pytest.raises(
+        RequestError,
+        match=r"2 turns of 2 rounds take about 80 s, most of all draft at k 16, and 40 s",
+    ) as caught:
         timed(parts, clock)
-    (needed,) = (int(word.partition("=")[2]) for word in str(caught.value).split() if word.startswith("--max-seconds="))
+    (needed,) = (
+        int(word.partition("=")[2])
+        for word in str(caught.value).split()
+        if word.startswith("--max-seconds=")
+    )
     clock.now = 0.0
     timed({"a": Part(clock, 0.1), "draft at k 16": Part(clock, 20.0)}, clock, seconds=needed)
     assert clock.now <= needed
@@ -93,7 +119,8 @@ def test_a_probe_that_eats_the_time_up_is_refused() -> None:
     clock = Clock()
     parts = {str(number): Part(clock, 30.0) for number in range(9)}
     with pytest.raises(
-        RequestError, match=r"trying 3 of 9 parts \(the last was 2\) took all of the 60 s; ask for fewer"
+        RequestError,
+        match=r"trying 3 of 9 parts \(the last was 2\) took all of the 60 s; ask for fewer",
     ) as caught:
         in_turn(parts, 40, Budget(60.0, clock))
     assert clock.now == 90
@@ -126,11 +153,16 @@ def test_at_least_two_turns_are_timed_so_that_an_error_is_known() -> None:
 
 
 def test_the_error_of_a_time_is_what_repeated_measurements_show() -> None:
-    """Turns with a mood of their own, relative to the target's step: the stated error is the spread of medians."""
+    """Turns with a mood of their own, relative to the target's step: the stated error is the spread
+    of medians.
+    """
     rng, turns, mood = np.random.default_rng(0), 5, 0.1
 
     def measured() -> tuple[float, float]:
-        own, step = (TurnTimes([[math.exp(rng.normal(0, mood))] * SEGMENT for _ in range(turns)]) for _ in range(2))
+        own, step = (
+            TurnTimes([[math.exp(rng.normal(0, mood))] * SEGMENT for _ in range(turns)])
+            for _ in range(2)
+        )
         return math.log(own.median / step.median) / math.sqrt(2), own.error_beside(step)
 
     runs = [measured() for _ in range(2000)]
@@ -141,4 +173,10 @@ def test_the_error_of_a_time_is_what_repeated_measurements_show() -> None:
 
 
 def test_seconds_in_words() -> None:
-    assert [seconds_in_words(own) for own in (0.42, 9.96, 38.2, 119, 310)] == ["0.4 s", "10.0 s", "38 s", "119 s", "5.2 min"]
+    assert [seconds_in_words(own) for own in (0.42, 9.96, 38.2, 119, 310)] == [
+        "0.4 s",
+        "10.0 s",
+        "38 s",
+        "119 s",
+        "5.2 min",
+    ]

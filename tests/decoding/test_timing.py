@@ -1,4 +1,6 @@
-"""Cost profiles measured on a tiny pair: their structure, not their size, which belongs to the machine."""
+"""Cost profiles measured on a tiny pair: their structure, not their size, which belongs to the
+machine.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def drafter(tiny_draft: Path) -> LoadedModel:
 
 @pytest.fixture(scope="module")
 def profile(target: LoadedModel, drafter: LoadedModel) -> CostProfile:
-    return measure_costs(target, drafter, ks=KS, depths=DEPTHS, setting=Setting(context=32), repeats=16)
+    return measure_costs(
+        target, drafter, ks=KS, depths=DEPTHS, setting=Setting(context=32), repeats=16
+    )
 
 
 def test_every_time_is_positive_and_named_by_k_and_depth(profile: CostProfile) -> None:
@@ -53,15 +57,26 @@ def test_drafting_more_tokens_takes_longer(profile: CostProfile) -> None:
         assert row[8] > row[1]
 
 
-def test_prompt_lookup_is_timed_where_it_is_asked_for(profile: CostProfile, target: LoadedModel) -> None:
+def test_prompt_lookup_is_timed_where_it_is_asked_for(
+    profile: CostProfile, target: LoadedModel
+) -> None:
     assert profile.lookup == {}
-    timed = measure_costs(target, None, ks=[1, 4], depths=[1], setting=SMALL, repeats=8, lookup=True)
+    timed = measure_costs(
+        target, None, ks=[1, 4], depths=[1], setting=SMALL, repeats=8, lookup=True
+    )
     assert set(timed.lookup) == {1, 4}
     assert timed.draft_ms(4, lookup=True) < timed.verify_ms(4)
 
 
 def test_a_batch_is_timed_as_a_whole(target: LoadedModel, drafter: LoadedModel) -> None:
-    timed = measure_costs(target, drafter, ks=[2], depths=[1], setting=dataclasses.replace(SMALL, batch_size=3), repeats=8)
+    timed = measure_costs(
+        target,
+        drafter,
+        ks=[2],
+        depths=[1],
+        setting=dataclasses.replace(SMALL, batch_size=3),
+        repeats=8,
+    )
     assert timed.batch_size == 3
     assert "batch 3" in timed.machine
 
@@ -73,7 +88,9 @@ def test_starts_are_texts_of_the_target_as_long_as_asked_for(target: LoadedModel
     assert starts == emitted_starts(target, setting)
 
 
-def test_rounds_are_endless_and_timed_part_by_part(target: LoadedModel, drafter: LoadedModel) -> None:
+def test_rounds_are_endless_and_timed_part_by_part(
+    target: LoadedModel, drafter: LoadedModel
+) -> None:
     starts = emitted_starts(target, SMALL)
     rounds = steady_rounds(target, drafter, 2, 1, SMALL, starts)
     for _ in range(2 * SEGMENT + 3):
@@ -97,7 +114,12 @@ def test_rounds_are_endless_and_timed_part_by_part(target: LoadedModel, drafter:
     ],
 )
 def test_rounds_say_what_they_time(
-    target: LoadedModel, drafter: LoadedModel, name: str | None, k: int, part: Literal["draft", "verify"], told: dict[str, object]
+    target: LoadedModel,
+    drafter: LoadedModel,
+    name: str | None,
+    k: int,
+    part: Literal["draft", "verify"],
+    told: dict[str, object],
 ) -> None:
     depth = 1 if k else 0
     rounds = steady_rounds(target, drafter if name == "draft" else name, k, depth, SMALL, [[1]])
@@ -142,10 +164,20 @@ def test_command_writes_a_loadable_file(
 
 @pytest.mark.parametrize(
     ("drafters", "timed"),
-    [([], {"mtp", "lookup"}), (["mtp"], {"mtp"}), (["prompt-lookup"], {"lookup"}), (["PATH", "mtp"], {"draft", "mtp"})],
+    [
+        ([], {"mtp", "lookup"}),
+        (["mtp"], {"mtp"}),
+        (["prompt-lookup"], {"lookup"}),
+        (["PATH", "mtp"], {"draft", "mtp"}),
+    ],
 )
 def test_command_times_the_drafters_that_are_named(
-    tiny_target: Path, tiny_draft: Path, capsys: pytest.CaptureFixture[str], drafters: list[str], timed: set[str], tmp_path: Path
+    tiny_target: Path,
+    tiny_draft: Path,
+    capsys: pytest.CaptureFixture[str],
+    drafters: list[str],
+    timed: set[str],
+    tmp_path: Path,
 ) -> None:
     named = [f"--draft={str(tiny_draft) if name == 'PATH' else name}" for name in drafters]
     size = ["--k", "1", "--depth", "1", "--context", "8", "--repeats", "2", "--device", "cpu"]
@@ -157,12 +189,21 @@ def test_command_times_the_drafters_that_are_named(
     assert {name for name, table in tables.items() if table} == timed
 
 
-def test_command_refuses_two_draft_models(tiny_target: Path, tiny_draft: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["costs", "--target", str(tiny_target), f"--draft={tiny_draft}", "--draft=other"]) == 2
-    assert "a profile holds the times of one draft model, and 2 are named; measure each in a run" in capsys.readouterr().err
+def test_command_refuses_two_draft_models(
+    tiny_target: Path, tiny_draft: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["costs", "--target", str(tiny_target), f"--draft={tiny_draft}", "--draft=other"]) == 2
+    )
+    assert (
+        "a profile holds the times of one draft model, and 2 are named; measure each in a run"
+        in capsys.readouterr().err
+    )
 
 
-def test_command_prints_a_loadable_profile(tiny_target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_a_loadable_profile(
+    tiny_target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     size = ["--k", "1", "--depth", "1", "--context", "8", "--repeats", "2", "--device", "cpu"]
     assert main(["costs", "--target", str(tiny_target), *size]) == 0
     path = tmp_path / "costs.json"
@@ -171,22 +212,44 @@ def test_command_prints_a_loadable_profile(tiny_target: Path, tmp_path: Path, ca
 
 
 def test_command_refuses_a_bad_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["costs", "--target", str(tmp_path / "nowhere"), "-o", str(tmp_path / "costs.json")]) == 2
-    assert f"error: no checkpoint folder at {tmp_path / 'nowhere'}; check the path" in capsys.readouterr().err
+    assert (
+        main(["costs", "--target", str(tmp_path / "nowhere"), "-o", str(tmp_path / "costs.json")])
+        == 2
+    )
+    assert (
+        f"error: no checkpoint folder at {tmp_path / 'nowhere'}; check the path"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "costs.json").exists()
 
 
-def test_what_does_not_fit_into_the_time_is_refused(target: LoadedModel, drafter: LoadedModel) -> None:
-    with pytest.raises(RequestError, match=r"took all of the .*; ask for fewer k and depths, .*, or at least --max-seconds=\d+$"):
+def test_what_does_not_fit_into_the_time_is_refused(
+    target: LoadedModel, drafter: LoadedModel
+) -> None:
+    with pytest.raises(
+        RequestError,
+        match=r"took all of the .*; ask for fewer k and depths, .*, or at least --max-seconds=\d+$",
+    ):
         measure_costs(target, drafter, ks=KS, depths=DEPTHS, setting=SMALL, max_seconds=1e-9)
 
 
-def test_command_refuses_before_it_measures(tiny_target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder as the file, and a context that the model does not have: one line, exit status 2, nothing timed."""
+def test_command_refuses_before_it_measures(
+    tiny_target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder as the file, and a context that the model does not have: one line, exit status 2,
+    nothing timed.
+    """
     model = ["costs", "--target", str(tiny_target), "--depth", "1", "--device", "cpu"]
     for options, said in (
-        (["-o", str(tmp_path)], f"error: {tmp_path} cannot be written; name a file in a folder that can\n"),
-        (["--context", "128"], f"error: --context=128 fills the context of {tiny_target} (128 tokens); ask for a smaller one\n"),
+        (
+            ["-o", str(tmp_path)],
+            f"error: {tmp_path} cannot be written; name a file in a folder that can\n",
+        ),
+        (
+            ["--context", "128"],
+            f"error: --context=128 fills the context of {tiny_target} (128 tokens); ask for a "
+            "smaller one\n",
+        ),
     ):
         assert main([*model, *options]) == 2
         assert capsys.readouterr().err == said
@@ -203,14 +266,18 @@ def test_command_warns_of_uncertain_times(
     profile: CostProfile,
 ) -> None:
     noisy = dataclasses.replace(profile, error=error)
-    monkeypatch.setattr("pytest_specdec.decoding.timing.measure_costs", lambda *models, **named: noisy)
+    monkeypatch.setattr(
+        "pytest_specdec.decoding.timing.measure_costs", lambda *models, **named: noisy
+    )
     options = ["-o", str(tmp_path / "costs.json"), "--context", "8", "--device", "cpu"]
     assert main(["costs", "--target", str(tiny_target), *options]) == 0
     assert ("warning: the times are uncertain by 42%" in capsys.readouterr().err) == warned
     assert CostProfile.load(tmp_path / "costs.json").error == error
 
 
-def test_command_refuses_a_depth_without_layers(tiny_target: Path, tiny_draft: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_refuses_a_depth_without_layers(
+    tiny_target: Path, tiny_draft: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pair = ["--target", str(tiny_target), "--draft", str(tiny_draft)]
     assert main(["costs", *pair, "--depth", "3", "--device", "cpu"]) == 2
     assert "depth 3 needs 3 MTP layers" in capsys.readouterr().err

@@ -1,7 +1,8 @@
 """Verification rules on batches so large that the distribution of what they emit shows.
 
-The distributions p and q of an instance do not depend on the prefix, so the exact distribution of any number of emitted tokens is a
-product, and how many drafts each rule should accept can be written down.
+The distributions p and q of an instance do not depend on the prefix, so the exact distribution of
+any number of emitted tokens is a product, and how many drafts each rule should accept can be
+written down.
 """
 
 from __future__ import annotations
@@ -49,10 +50,14 @@ class Instance:
 
     def drafts(self, rows: int, seed: int) -> torch.Tensor:
         """(rows, k), drawn from q by torch's own sampler."""
-        return torch.multinomial(self.q, rows, replacement=True, generator=seeded(seed)).T.contiguous()
+        return torch.multinomial(
+            self.q, rows, replacement=True, generator=seeded(seed)
+        ).T.contiguous()
 
     def batch(self, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The distributions as rules see them: for each row, q closed with a distribution without mass."""
+        """The distributions as rules see them: for each row, q closed with a distribution without
+        mass.
+        """
         closed = torch.cat([self.q, torch.zeros(1, self.vocabulary)])
         return self.p.expand(rows, -1, -1).contiguous(), closed.expand(rows, -1, -1).contiguous()
 
@@ -63,10 +68,19 @@ class Outcome:
 
     accepted: torch.Tensor
     emitted: torch.Tensor
-    """(rows, k + 1): accepted drafts, the token after them, then tokens of the target, which go on from there."""
+    """(rows, k + 1): accepted drafts, the token after them, then tokens of the target, which go on
+    from there.
+    """
 
 
-def play(rule: str, instance: Instance, seed: int, *, drafted: torch.Tensor | None = None, rows: int = ROWS) -> Outcome:
+def play(
+    rule: str,
+    instance: Instance,
+    seed: int,
+    *,
+    drafted: torch.Tensor | None = None,
+    rows: int = ROWS,
+) -> Outcome:
     """Verify a batch; `drafted` (rows,) says how many drafts each row has, all k by default."""
     target, draft = instance.batch(rows)
     tokens = instance.drafts(rows, seed)
@@ -113,7 +127,9 @@ def thinned(distributions: torch.Tensor, generator: torch.Generator) -> torch.Te
 KINDS = ("any", "zeros", "disjoint", "opposed", "equal", "near", "certain drafts", "certain target")
 INSTANCES = {
     f"{kind}, V={vocabulary}, k={k}": random_distributions(kind, vocabulary, k, seed)
-    for seed, (kind, (vocabulary, k)) in enumerate(itertools.product(KINDS, [(3, 3), (4, 1), (5, 2)]))
+    for seed, (kind, (vocabulary, k)) in enumerate(
+        itertools.product(KINDS, [(3, 3), (4, 1), (5, 2)])
+    )
 }
 all_instances = pytest.mark.parametrize("instance", INSTANCES.values(), ids=INSTANCES.keys())
 
@@ -125,7 +141,10 @@ def goodness(outcomes: np.ndarray, chances: np.ndarray) -> float:
         return 0.0
     expected = chances / chances.sum() * counts.sum()
     rare = expected < 10
-    counts, expected = np.append(counts[~rare], counts[rare].sum()), np.append(expected[~rare], expected[rare].sum())
+    counts, expected = (
+        np.append(counts[~rare], counts[rare].sum()),
+        np.append(expected[~rare], expected[rare].sum()),
+    )
     counts, expected = counts[expected > 0], expected[expected > 0]
     return 1.0 if len(counts) == 1 else float(stats.chisquare(counts, expected).pvalue)
 
@@ -162,7 +181,9 @@ def test_lossy_rules_are_seen_to_change_the_distribution(rule: str) -> None:
 
 
 def test_a_draft_from_another_distribution_than_told_is_seen_to_change_the_distribution() -> None:
-    """The q contract broken by 5 %: rejection is lossless for the q that drafts were drawn from, and no other."""
+    """The q contract broken by 5 %: rejection is lossless for the q that drafts were drawn from,
+    and no other.
+    """
     instance = INSTANCES["any, V=4, k=1"]
     told = Instance(instance.p, torch.softmax(instance.q.log() / 1.05, -1))
     target, draft = told.batch(ROWS)
@@ -173,12 +194,22 @@ def test_a_draft_from_another_distribution_than_told_is_seen_to_change_the_distr
 
 
 def test_only_the_listed_rules_are_lossy() -> None:
-    assert [name for name in RULES if not rule_named(name).lossless] == list(LOSSY_RULES) == ["typical"]
+    assert (
+        [name for name in RULES if not rule_named(name).lossless]
+        == list(LOSSY_RULES)
+        == ["typical"]
+    )
 
 
-def of_products(chance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[[Instance], list[float]]:
-    """Survivals where positions are accepted independently: products of each position's own chance."""
-    return lambda instance: torch.cumprod(chance(instance.p[:-1], instance.q).sum(-1).double(), 0).tolist()
+def of_products(
+    chance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> Callable[[Instance], list[float]]:
+    """Survivals where positions are accepted independently: products of each position's own
+    chance.
+    """
+    return lambda instance: torch.cumprod(
+        chance(instance.p[:-1], instance.q).sum(-1).double(), 0
+    ).tolist()
 
 
 def of_blocks(instance: Instance) -> list[float]:
@@ -203,7 +234,9 @@ def of_typical(instance: Instance) -> list[float]:
 
 
 def of_greedy(instance: Instance) -> list[float]:
-    return torch.cumprod(instance.q.double().gather(1, instance.p[:-1].argmax(-1, keepdim=True))[:, 0], 0).tolist()
+    return torch.cumprod(
+        instance.q.double().gather(1, instance.p[:-1].argmax(-1, keepdim=True))[:, 0], 0
+    ).tolist()
 
 
 SURVIVALS: dict[str, Callable[[Instance], list[float]]] = {
@@ -230,18 +263,23 @@ def test_as_many_drafts_are_accepted_as_theory_says(rule: str, instance: Instanc
 
 def test_block_verification_accepts_more_than_rejection_and_both_more_than_sample_match() -> None:
     for instance in INSTANCES.values():
-        block, rejection, match = (sum(SURVIVALS[rule](instance)) for rule in ("block", "rejection", "sample-match"))
+        block, rejection, match = (
+            sum(SURVIVALS[rule](instance)) for rule in ("block", "rejection", "sample-match")
+        )
         assert block >= rejection - 1e-6
         assert rejection >= match - 1e-6
     instance = INSTANCES["any, V=3, k=3"]
     block, rejection, match = (
-        float(play(rule, instance, 30).accepted.double().mean()) for rule in ("block", "rejection", "sample-match")
+        float(play(rule, instance, 30).accepted.double().mean())
+        for rule in ("block", "rejection", "sample-match")
     )
     assert block > rejection + 0.01 > match + 0.02
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", ["any, V=3, k=3", "zeros, V=5, k=2", "equal, V=4, k=1", "opposed, V=3, k=3"])
+@pytest.mark.parametrize(
+    "name", ["any, V=3, k=3", "zeros, V=5, k=2", "equal, V=4, k=1", "opposed, V=3, k=3"]
+)
 def test_rows_with_fewer_drafts_end_with_a_bonus_token_of_the_target(rule: str, name: str) -> None:
     instance = INSTANCES[name]
     drafted = torch.arange(ROWS) % (instance.k + 1)
@@ -251,7 +289,9 @@ def test_rows_with_fewer_drafts_end_with_a_bonus_token_of_the_target(rule: str, 
     for count in range(instance.k + 1):
         rows = drafted == count
         if rule in LOSSLESS:
-            assert misfit(Outcome(outcome.accepted[rows], outcome.emitted[rows]), instance.p) > P_FLOOR
+            assert (
+                misfit(Outcome(outcome.accepted[rows], outcome.emitted[rows]), instance.p) > P_FLOOR
+            )
         bonus = outcome.emitted[rows & (outcome.accepted == count), count]
         if rule == "greedy":
             assert (bonus == instance.p[count].argmax()).all()
@@ -263,7 +303,9 @@ def test_rows_with_fewer_drafts_end_with_a_bonus_token_of_the_target(rule: str, 
 def test_rows_of_one_batch_keep_their_own_distributions(rule: str) -> None:
     one, other = INSTANCES["any, V=5, k=2"], INSTANCES["opposed, V=5, k=2"]
     mine, theirs = one.batch(ROWS), other.batch(ROWS)
-    target, draft = (torch.stack([a, b], 1).flatten(0, 1) for a, b in zip(mine, theirs, strict=True))
+    target, draft = (
+        torch.stack([a, b], 1).flatten(0, 1) for a, b in zip(mine, theirs, strict=True)
+    )
     tokens = torch.stack([one.drafts(ROWS, 50), other.drafts(ROWS, 51)], 1).flatten(0, 1)
     accepted, following = rule_named(rule).verify(target, draft, tokens, seeded(52))
     first = torch.where(accepted > 0, tokens[:, 0], following)
@@ -273,7 +315,9 @@ def test_rows_of_one_batch_keep_their_own_distributions(rule: str) -> None:
 
 @st.composite
 def certain_targets(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Rounds at temperature 0: the target's token at each position, any q, and drafts that q may have drawn."""
+    """Rounds at temperature 0: the target's token at each position, any q, and drafts that q may
+    have drawn.
+    """
     rows, k, vocabulary = draw(st.integers(1, 5)), draw(st.integers(1, 6)), draw(st.integers(2, 9))
     generator = seeded(draw(st.integers(0, 1 << 32)))
     own = torch.randint(0, vocabulary, (rows, k + 1), generator=generator)
@@ -334,11 +378,15 @@ def test_seeds_decide_the_outcome_and_inputs_stay_as_they_are(rule: str) -> None
     torch.manual_seed(1)  # the state of torch's own generator does not matter
     assert outcome(1) == first
     assert (outcome(2) != first) == (rule != "greedy")
-    assert all(torch.equal(one, other) for one, other in zip(before, [target, draft, tokens], strict=True))
+    assert all(
+        torch.equal(one, other) for one, other in zip(before, [target, draft, tokens], strict=True)
+    )
 
 
 def test_an_unknown_rule_is_refused_with_the_names_of_all() -> None:
-    with pytest.raises(RequestError, match=f"'lossless' is unknown; choose among {', '.join(RULES)}"):
+    with pytest.raises(
+        RequestError, match=f"'lossless' is unknown; choose among {', '.join(RULES)}"
+    ):
         rule_named("lossless")
 
 

@@ -1,4 +1,6 @@
-"""Served log-probabilities are checked before they are believed: impossible numbers, second answers, servers that draft."""
+"""Served log-probabilities are checked before they are believed: impossible numbers, second
+answers, servers that draft.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,10 @@ TEXTS = TARGET.texts(12)
 
 
 def plays_of(dialect: str, answer: Callable[[dict[str, Any]], Answer]) -> dict[str, list[Play]]:
-    return {path: plays if path == "/v1/models" else [answer] for path, plays in TARGET.plays(dialect).items()}
+    return {
+        path: plays if path == "/v1/models" else [answer]
+        for path, plays in TARGET.plays(dialect).items()
+    }
 
 
 def answers_of(toy: Toy, dialect: str) -> Callable[[dict[str, Any]], Answer]:
@@ -61,17 +66,35 @@ def refusal(plays: dict[str, list[Play]], top: int = 1, texts: tuple[Text, ...] 
 @pytest.mark.parametrize(
     ("position", "words"),
     [
-        (Position(7, -0.1, [(7, -0.1), (8, -0.2), (9, -0.3)]), "has probabilities that add up to 2.46 over 3 tokens"),
+        (
+            Position(7, -0.1, [(7, -0.1), (8, -0.2), (9, -0.3)]),
+            "has probabilities that add up to 2.46 over 3 tokens",
+        ),
         (Position(7, -0.7, [(8, -0.6)]), "has probabilities that add up to 1.05 over 2 tokens"),
         (Position(7, -0.7, [(None, -0.6)]), "has probabilities that add up to 1.05 over 2 tokens"),
-        (Position(7, -0.7, [(7, -0.7), (8, -0.9), (8, -2.0)]), "has token 8 twice, with log-probabilities -0.9 and -2.0"),
-        (Position(7, -0.7, [(7, -0.7), (8, -2.0), (8, -2.0)]), "has token 8 twice, with log-probabilities -2.0 and -2.0"),
-        (Position(7, -0.7, [(8, -0.7), (7, -2.0)]), "has token 7 twice, with log-probabilities -0.7 and -2.0"),
-        (Position(7, -0.5, [(8, -0.7)]), "has log-probability -0.5, above the largest log-probability served, -0.7"),
+        (
+            Position(7, -0.7, [(7, -0.7), (8, -0.9), (8, -2.0)]),
+            "has token 8 twice, with log-probabilities -0.9 and -2.0",
+        ),
+        (
+            Position(7, -0.7, [(7, -0.7), (8, -2.0), (8, -2.0)]),
+            "has token 8 twice, with log-probabilities -2.0 and -2.0",
+        ),
+        (
+            Position(7, -0.7, [(8, -0.7), (7, -2.0)]),
+            "has token 7 twice, with log-probabilities -0.7 and -2.0",
+        ),
+        (
+            Position(7, -0.5, [(8, -0.7)]),
+            "has log-probability -0.5, above the largest log-probability served, -0.7",
+        ),
         (Position(7, 0.5, [(7, 0.5)]), "has log-probability 0.5 and top [0.5]"),
         (Position(7, -0.5, [(8, 2.0)]), "has log-probability -0.5 and top [2.0]"),
         (Position(7, float("nan"), [(7, -0.5)]), "has log-probability nan and top [-0.5]"),
-        (Position(7, -0.7, [(7, -0.7), (8, float("nan"))]), "has log-probability -0.7 and top [-0.7, nan]"),
+        (
+            Position(7, -0.7, [(7, -0.7), (8, float("nan"))]),
+            "has log-probability -0.7 and top [-0.7, nan]",
+        ),
         (Position(7, None, [(7, -0.5)]), "has log-probability None and top [-0.5]"),
         (Position(7, -0.7, []), "has log-probability -0.7 and top []"),
     ],
@@ -89,7 +112,9 @@ def test_impossible_numbers_are_named(position: Position, words: str) -> None:
         Position(7, float("-inf"), [(8, 0.0)]),
         Position(7, -9999.0, [(8, 0.0)]),
         Position(7, -0.6931, [(None, -0.6931), (None, -0.6931)]),
-        Position(7, -0.6914, [(7, -0.6914), (8, -0.6914)]),  # two halves, rounded up to bfloat16 and a bit
+        Position(
+            7, -0.6914, [(7, -0.6914), (8, -0.6914)]
+        ),  # two halves, rounded up to bfloat16 and a bit
     ],
 )
 def test_possible_numbers_are_believed(position: Position) -> None:
@@ -103,7 +128,9 @@ def test_whole_vocabularies_in_bfloat16_are_believed() -> None:
         logits = rng.normal(0, rng.uniform(0, 4), 100)
         exact = (logits - np.logaddexp.reduce(logits)).astype(np.float32)
         cut = (exact.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
-        entries = sorted(((token, float(value)) for token, value in enumerate(cut)), key=lambda one: -one[1])
+        entries = sorted(
+            ((token, float(value)) for token, value in enumerate(cut)), key=lambda one: -one[1]
+        )
         assert impossible(Position(0, float(cut[0]), entries)) is None
 
 
@@ -116,14 +143,18 @@ def test_probabilities_above_one_in_sum_are_refused(dialect: str) -> None:
 
 @pytest.mark.parametrize("dialect", CARDS)
 def test_probability_one_for_every_token_is_refused(dialect: str) -> None:
-    """Every token sent is certain, whatever it is: asking for another token in the place of the last gives it away."""
+    """Every token sent is certain, whatever it is: asking for another token in the place of the
+    last gives it away.
+    """
 
     def play(body: dict[str, Any]) -> Answer:
         ids = body.get("prompt") or body["input_ids"]
         if dialect == "llama.cpp":
             ((token, _),) = body["logit_bias"]
             one = {"id": token, "logprob": 0.0, "top_logprobs": [{"id": token, "logprob": 0.0}]}
-            return Answer(json.dumps({"tokens_evaluated": len(ids), "completion_probabilities": [one]}))
+            return Answer(
+                json.dumps({"tokens_evaluated": len(ids), "completion_probabilities": [one]})
+            )
         sure = Toy(1)
         answer = json.loads(answers_of(sure, dialect)(body).body)
         if dialect == "vllm":
@@ -134,8 +165,14 @@ def test_probability_one_for_every_token_is_refused(dialect: str) -> None:
             logprobs["token_logprobs"] = [None, *[0.0] * len(ids)]
             logprobs["top_logprobs"] = [None, *[{"x": 0.0}] * len(ids)]
         else:
-            answer["meta_info"]["input_token_logprobs"] = [[None, ids[0], None], *([0.0, token, None] for token in ids[1:])]
-            answer["meta_info"]["input_top_logprobs"] = [None, *([[0.0, token, None]] for token in ids[1:])]
+            answer["meta_info"]["input_token_logprobs"] = [
+                [None, ids[0], None],
+                *([0.0, token, None] for token in ids[1:]),
+            ]
+            answer["meta_info"]["input_top_logprobs"] = [
+                None,
+                *([[0.0, token, None]] for token in ids[1:]),
+            ]
         return Answer(json.dumps(answer))
 
     told = refusal(plays_of(dialect, play))
@@ -148,7 +185,9 @@ def test_texts_that_are_certain_are_believed(dialect: str) -> None:
     """A looping model of which every token has probability 1 to the last digit."""
     sure = Toy(1)
     sure.log = np.where(np.eye(TOKENS)[[1, 2, 3, 4, 0]] > 0, 0.0, -40.0)
-    texts = [Text(str(row), "all", tuple((row + at) % TOKENS for at in range(20)), 3) for row in range(3)]
+    texts = [
+        Text(str(row), "all", tuple((row + at) % TOKENS for at in range(20)), 3) for row in range(3)
+    ]
     with playing(plays_of(dialect, answers_of(sure, dialect))) as stage:
         scored = served_texts(scorer_at(stage.client()), texts)
     assert not any(value for one in scored for value in one.own)
@@ -161,8 +200,8 @@ def test_one_number_for_every_token_is_refused(dialect: str, length: int) -> Non
     flat.log = np.full((TOKENS, TOKENS), -np.log(TOKENS))
     told = refusal(plays_of(dialect, answers_of(flat, dialect)), texts=TARGET.texts(12, length))
     assert (
-        f"all {36 if length == 40 else 24} tokens have the same log-probability, -1.609, as from a model with empty weights"
-        in told
+        f"all {36 if length == 40 else 24} tokens have the same log-probability, -1.609, as from a "
+        "model with empty weights" in told
     )
 
 
@@ -171,7 +210,13 @@ def test_a_key_that_is_no_token_id_is_refused() -> None:
         url = "http://host"
 
         def post_json(self, path: str, body: Any, shape: Any) -> Any:
-            rows = [None, *({str(token): {"logprob": -0.5}, "\u0661x": {"logprob": -2.0}} for token in body["prompt"][1:])]
+            rows = [
+                None,
+                *(
+                    {str(token): {"logprob": -0.5}, "\u0661x": {"logprob": -2.0}}
+                    for token in body["prompt"][1:]
+                ),
+            ]
             return msgspec.convert({"choices": [{"prompt_logprobs": rows}]}, shape)
 
     client: Any = Client()
@@ -197,13 +242,17 @@ class Changing:
 
 @pytest.mark.parametrize("dialect", CARDS)
 @pytest.mark.parametrize("workers", [1, 8])
-def test_another_answer_the_second_time_is_refused(dialect: str, workers: int, tmp_path: Path) -> None:
+def test_another_answer_the_second_time_is_refused(
+    dialect: str, workers: int, tmp_path: Path
+) -> None:
     requests = len(TEXTS) * (36 if dialect == "llama.cpp" else 1)
     with playing(plays_of(dialect, Changing(dialect, requests))) as stage:
         scorer = scorer_at(stage.client())
         cache = ScoreCache(tmp_path / "scores.jsonl", scorer)
         with pytest.raises(
-            ServerError, match=r"otherwise when asked again, in another order and batch: .* turn off its prefix c"
+            ServerError,
+            match=r"otherwise when asked again, in another order and batch: .* turn off its prefix "
+            r"c",
         ):
             served_texts(scorer, TEXTS, cache=cache, workers=workers)
     assert not (tmp_path / "scores.jsonl").exists(), "what is not believed is not kept"
@@ -215,13 +264,19 @@ def test_numbers_of_the_request_before_are_refused() -> None:
 
     def play(body: dict[str, Any]) -> Answer:
         before.append(body)
-        answer, stale = (json.loads(TARGET.vllm(one).body)["choices"][0] for one in (body, before[max(0, len(before) - 2)]))
+        answer, stale = (
+            json.loads(TARGET.vllm(one).body)["choices"][0]
+            for one in (body, before[max(0, len(before) - 2)])
+        )
         old = [next(iter(row.values())) for row in stale["prompt_logprobs"][1:]]
         for row, entry in zip(answer["prompt_logprobs"][1:], itertools.cycle(old), strict=False):
             row[next(iter(row))] = entry
         return Answer(json.dumps({"choices": [answer]}))
 
-    with playing(plays_of("vllm", play)) as stage, pytest.raises(ServerError, match=r"asked again|add up to|above the largest"):
+    with (
+        playing(plays_of("vllm", play)) as stage,
+        pytest.raises(ServerError, match=r"asked again|add up to|above the largest"),
+    ):
         served_texts(scorer_at(stage.client()), TEXTS, workers=1)
 
 
@@ -250,14 +305,20 @@ def served(own: list[float], top: list[float]) -> ServedText:
 
 
 def test_rounding_is_no_other_answer() -> None:
-    """Logits in bfloat16, each moved by a step (0.125) or not: the worst that two batches do to a dense model."""
+    """Logits in bfloat16, each moved by a step (0.125) or not: the worst that two batches do to a
+    dense model.
+    """
     rng = np.random.default_rng(0)
     for _ in range(50):
         logits = rng.normal(20, 2.5, (256, 50))
-        tokens = np.array([rng.choice(50, p=np.exp(row - np.logaddexp.reduce(row))) for row in logits])
+        tokens = np.array(
+            [rng.choice(50, p=np.exp(row - np.logaddexp.reduce(row))) for row in logits]
+        )
         answers = []
         for _ in range(2):
-            moved = np.round(logits / 0.125) * 0.125 + rng.choice([-0.125, 0.0, 0.125], logits.shape)
+            moved = np.round(logits / 0.125) * 0.125 + rng.choice(
+                [-0.125, 0.0, 0.125], logits.shape
+            )
             log = moved - np.logaddexp.reduce(moved, axis=1, keepdims=True)
             answers.append(served(log[np.arange(256), tokens].tolist(), log.max(axis=1).tolist()))
         assert apart(answers[:1], answers[1:]) is None
@@ -280,19 +341,32 @@ def test_a_corrupt_part_is_another_answer(share: float, most: int) -> None:
 def test_nothing_scored_is_nothing_to_compare() -> None:
     assert apart([], []) is None
     with playing(TARGET.plays("vllm")) as stage:
-        assert served_texts(scorer_at(stage.client()), [Text("a", "all", (1, 2, 3), 3)])[0].own == ()
+        assert (
+            served_texts(scorer_at(stage.client()), [Text("a", "all", (1, 2, 3), 3)])[0].own == ()
+        )
 
 
 # Servers that draft.
 
 
-def scorer_with(dialect: str, plays: dict[str, list[Play]], check: Callable[[Scorer], None]) -> None:
+def scorer_with(
+    dialect: str, plays: dict[str, list[Play]], check: Callable[[Scorer], None]
+) -> None:
     with playing(TARGET.plays(dialect) | plays) as stage:
         check(scorer_at(stage.client()))
 
 
 def slots(*speculative: bool) -> list[Play]:
-    return [Answer(json.dumps([{"id": row, "speculative": own, "n_ctx": 512} for row, own in enumerate(speculative)]))]
+    return [
+        Answer(
+            json.dumps(
+                [
+                    {"id": row, "speculative": own, "n_ctx": 512}
+                    for row, own in enumerate(speculative)
+                ]
+            )
+        )
+    ]
 
 
 LMDEPLOY = '# TYPE lmdeploy:spec_decode_num_drafts_total counter\nlmdeploy:spec_decode_num_drafts_total{model="m"} %d\n'
@@ -301,14 +375,39 @@ LMDEPLOY = '# TYPE lmdeploy:spec_decode_num_drafts_total counter\nlmdeploy:spec_
 @pytest.mark.parametrize(
     ("dialect", "plays", "words"),
     [
-        ("vllm", {"/metrics": [Answer(payload("vllm_metrics_before.txt"))]}, r"/metrics counts vllm:spec_\w+.*--speculative-c"),
-        ("llama.cpp", {"/slots": slots(False, True)}, r"/slots says speculative: true.* without a draft model"),
-        ("sglang", {"/server_info": [Answer('{"speculative_algorithm": "EAGLE3"}')]}, r"algorithm: EAGLE3.*--speculative-a"),
-        ("sglang", {"/get_server_info": [Answer('{"speculative_algorithm": "NGRAM"}')]}, "algorithm: NGRAM"),
-        ("echo", {"/metrics": [Answer(LMDEPLOY % 3)]}, "/metrics counts lmdeploy:spec_decode_num_drafts_total"),
+        (
+            "vllm",
+            {"/metrics": [Answer(payload("vllm_metrics_before.txt"))]},
+            r"/metrics counts "
+            r"vllm:spec_\w+.*--speculative-c",
+        ),
+        (
+            "llama.cpp",
+            {"/slots": slots(False, True)},
+            r"/slots says speculative: true.* without a "
+            r"draft model",
+        ),
+        (
+            "sglang",
+            {"/server_info": [Answer('{"speculative_algorithm": "EAGLE3"}')]},
+            r"algorithm: "
+            r"EAGLE3.*--speculative-a",
+        ),
+        (
+            "sglang",
+            {"/get_server_info": [Answer('{"speculative_algorithm": "NGRAM"}')]},
+            "algorithm: NGRAM",
+        ),
+        (
+            "echo",
+            {"/metrics": [Answer(LMDEPLOY % 3)]},
+            "/metrics counts lmdeploy:spec_decode_num_drafts_total",
+        ),
     ],
-)  # fmt: skip
-def test_a_server_that_drafts_is_refused(dialect: str, plays: dict[str, list[Play]], words: str) -> None:
+)
+def test_a_server_that_drafts_is_refused(
+    dialect: str, plays: dict[str, list[Play]], words: str
+) -> None:
     with pytest.raises(ServerError, match=rf"\({dialect}\) drafts \(.*{words}"):
         scorer_with(dialect, plays, check_plain)
 
@@ -321,11 +420,19 @@ def test_a_server_that_drafts_is_refused(dialect: str, plays: dict[str, list[Pla
         ("vllm", {"/metrics": [Answer("<html>")]}),
         ("vllm", {"/metrics": [Answer("no", 403)]}),
         ("llama.cpp", {"/slots": slots(False, False)}),
-        ("llama.cpp", {"/slots": [Answer("no", 501)], "/metrics": [Answer(payload("llama_cpp_metrics_no_draft.txt"))]}),
+        (
+            "llama.cpp",
+            {
+                "/slots": [Answer("no", 501)],
+                "/metrics": [Answer(payload("llama_cpp_metrics_no_draft.txt"))],
+            },
+        ),
         ("sglang", {"/server_info": [Answer('{"speculative_algorithm": null}')]}),
         ("echo", {"/metrics": [Answer(LMDEPLOY % 0)]}),
         ("echo", {"/metrics": [Answer("[]")]}),
     ],
 )
-def test_a_server_that_does_not_draft_is_believed(dialect: str, plays: dict[str, list[Play]]) -> None:
+def test_a_server_that_does_not_draft_is_believed(
+    dialect: str, plays: dict[str, list[Play]]
+) -> None:
     scorer_with(dialect, plays, check_plain)

@@ -1,4 +1,6 @@
-"""What the default cases of `suites/engines` find: each defect of a decoder in the case that is there for it."""
+"""What the default cases of `suites/engines` find: each defect of a decoder in the case that is
+there for it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ FOUND_IN = {
     "recovered token from p": ("TestTopP", FROM_P),
     "q a tenth too small": ("TestTopK", SMALL_Q),
 }
-"""The case, and what conformance calls the defect; None where the texts are right and only the oracle sees it."""
+"""The case, and what conformance calls the defect; None where the texts are right and only the
+oracle sees it.
+"""
 MUSEUM_IN = {
     "approximated keys": "TestReusedHeads",
     "missing key": "TestGreedy",
@@ -39,15 +43,28 @@ MUSEUM_IN = {
 
 def settings(case: Case) -> tuple[str, int, int, float, int, float]:
     name = case.draft_model and "draft"
-    return name or case.drafter, case.k, case.depth, case.temperature, case.texts.top_k, case.texts.top_p
+    return (
+        name or case.drafter,
+        case.k,
+        case.depth,
+        case.temperature,
+        case.texts.top_k,
+        case.texts.top_p,
+    )
 
 
 def test_the_suite_has_the_settings_in_which_defects_show() -> None:
     assert {settings(case) for case in CASES.values()} == {
-        ("draft", 3, 0, 0, 0, 1.0), ("draft", 12, 0, 0, 0, 1.0), ("draft", 3, 0, 1.0, 0, 1.0), ("draft", 3, 0, 1.6, 20, 1.0),
-        ("draft", 3, 0, 0.8, 0, 0.9), ("mtp", 3, 3, 0, 0, 1.0), ("mtp", 8, 1, 0, 0, 1.0), ("mtp", 3, 3, 1.0, 0, 1.0),
+        ("draft", 3, 0, 0, 0, 1.0),
+        ("draft", 12, 0, 0, 0, 1.0),
+        ("draft", 3, 0, 1.0, 0, 1.0),
+        ("draft", 3, 0, 1.6, 20, 1.0),
+        ("draft", 3, 0, 0.8, 0, 0.9),
+        ("mtp", 3, 3, 0, 0, 1.0),
+        ("mtp", 8, 1, 0, 0, 1.0),
+        ("mtp", 3, 3, 1.0, 0, 1.0),
         ("prompt-lookup", 3, 0, 0, 0, 1.0),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("name", FOUND_IN)
@@ -56,7 +73,10 @@ def test_a_defect_of_sampling_is_found_and_named(name: str) -> None:
     found = judged(CASES[label], LEVEL, decoder_defects()[name])
     if cause is None:
         assert found.finders == ["oracle"]
-        assert "if the texts conform, check that the engine's drafter holds the weights" in found.oracle.message
+        assert (
+            "if the texts conform, check that the engine's drafter holds the weights"
+            in found.oracle.message
+        )
     else:
         assert "conformance" in found.finders
         assert found.conformance.causes == (cause,)
@@ -80,7 +100,11 @@ def test_texts_of_the_eos_cases_end_at_different_places() -> None:
     for label in ("eos/TestGreedy", "eos/TestSampling"):
         case = CASES[label]
         texts = judged(case, LEVEL).texts
-        ended = [len(text.ids) - text.prompt_length for text in texts if len(text.ids) - text.prompt_length < 64]
+        ended = [
+            len(text.ids) - text.prompt_length
+            for text in texts
+            if len(text.ids) - text.prompt_length < 64
+        ]
         assert len(ended) >= 15
         assert len(set(ended)) >= 8
 
@@ -98,7 +122,8 @@ def test_what_an_engine_cannot_run_is_skipped_with_its_reason() -> None:
     engine = ForeignEngine("transformers", device="cpu")
     case = default_cases("transformers")["TestReusedHeads"]
     assert engine.unsupported(case) == (
-        "transformers drafts 8 tokens with 3 of the target's 3 MTP layers, not with 1; use --specdec-depth=3"
+        "transformers drafts 8 tokens with 3 of the target's 3 MTP layers, not with 1; use "
+        "--specdec-depth=3"
     )
 
 

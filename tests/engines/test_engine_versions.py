@@ -15,9 +15,7 @@ RUN = """<testsuites><testsuite>
 <skipped type="pytest.xfail" message="filters twice; see docs"/></testcase>
 <testcase classname="suites.engines.test_engines.TestSampling" name="test_counts[k3-depth0]"/>
 </testsuite></testsuites>"""
-FAULT = (
-    '<failure message="AssertionError: mine counts 1.8 where its models imply 2.6: round 2 | 3; check that it&#10;assert False"/>'
-)
+FAULT = '<failure message="AssertionError: mine counts 1.8 where its models imply 2.6: round 2 | 3; check that it&#10;assert False"/>'
 
 
 @pytest.fixture
@@ -31,13 +29,18 @@ def test_each_release_has_a_row_and_its_findings(runs: list[Path]) -> None:
     made = section(ordered(runs))
     assert made.startswith(HEADING + "\n")
     assert "| 5.9.1 | 1 | 1 | 1 | 1 |\n| 5.24.0 | 2 | 0 | 1 | 1 |\n" in made
-    assert "* 5.9.1, `TestGreedy::test_rounds[k3-depth0]`: mine counts 1.8 where its models imply 2.6: round 2 / 3.\n" in made
+    assert (
+        "* 5.9.1, `TestGreedy::test_rounds[k3-depth0]`: mine counts 1.8 where its models imply "
+        "2.6: round 2 / 3.\n" in made
+    )
     assert "* 5.24.0, `eos/TestTopK::test_counts[k3-depth0]`, known: filters twice.\n" in made
 
 
 def test_a_release_without_findings_is_said_to_have_none(tmp_path: Path) -> None:
     run = tmp_path / "transformers-5.0.xml"
-    run.write_text('<testsuites><testsuite><testcase classname="a" name="b"/></testsuite></testsuites>')
+    run.write_text(
+        '<testsuites><testsuite><testcase classname="a" name="b"/></testsuite></testsuites>'
+    )
     assert "Nothing fails" in section(ordered([run]))
 
 

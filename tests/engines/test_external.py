@@ -1,4 +1,6 @@
-"""Somebody else's engine behind our protocol: what it cannot do is refused, and nothing measured is lost."""
+"""Somebody else's engine behind our protocol: what it cannot do is refused, and nothing measured is
+lost.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,13 @@ from pytest_specdec.engines.encoding import encoded, encoded_alone
 from pytest_specdec.engines.external import ForeignEngine
 
 ABLE = Capabilities(
-    drafters=("model", "mtp", "prompt-lookup"), rules=RULES, draft_depth=False, samples=True, filters=True, per_round=True
-)  # fmt: skip
+    drafters=("model", "mtp", "prompt-lookup"),
+    rules=RULES,
+    draft_depth=False,
+    samples=True,
+    filters=True,
+    per_round=True,
+)
 ROUNDS = (ReportedRound(3, 1), ReportedRound(3, 3), ReportedRound(3, 0), ReportedRound(0, 0))
 
 
@@ -59,7 +66,14 @@ class Scripted:
                 raise MeasurementError("the server is gone; start it again")
             convention = CountingConvention(counts_empty=self.pooled is None, ngrams=self.ngrams)
             rounds = None if self.pooled else ROUNDS
-            yield Reported(one.key, PROMPT, (5, *range(2, 10)), convention, rounds, timings=Timings(2.0, (1.0, 3.0)))
+            yield Reported(
+                one.key,
+                PROMPT,
+                (5, *range(2, 10)),
+                convention,
+                rounds,
+                timings=Timings(2.0, (1.0, 3.0)),
+            )
         if self.pooled is not None:
             yield self.pooled
 
@@ -69,7 +83,9 @@ class Scripted:
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
     prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text("".join(f'{{"category": "c{row}", "prompt": "text {row}"}}\n' for row in range(3)))
+    prompts.write_text(
+        "".join(f'{{"category": "c{row}", "prompt": "text {row}"}}\n' for row in range(3))
+    )
     texts = TextKey("s", "served", prompts, None, 9, 0.0, 0)
     return Case(texts, "served", "served", 3, 0, "greedy", 0.005, engine="vllm")
 
@@ -82,14 +98,24 @@ def engine(adapter: Scripted, folder: Path) -> ForeignEngine:
 
 def test_a_measurement_says_what_was_counted_and_by_whom(case: Case, tmp_path: Path) -> None:
     found = engine(Scripted(), tmp_path).measure(case)
-    assert (found.definition, found.environment.engine, found.fingerprints.target) == ("acceptance/1", "9.9", "served")
+    assert (found.definition, found.environment.engine, found.fingerprints.target) == (
+        "acceptance/1",
+        "9.9",
+        "served",
+    )
     assert found.counts.categories == ("c0", "c1", "c2")
     assert found.counts.rounds.tolist() == [2, 2, 2]
     assert found.times is not None
-    assert (found.times.draft_ms, found.times.verify_ms, found.times.tokens_per_second) == (2.0, None, 4.5)
+    assert (found.times.draft_ms, found.times.verify_ms, found.times.tokens_per_second) == (
+        2.0,
+        None,
+        4.5,
+    )
 
 
-def test_texts_and_counts_share_one_run_and_every_measurement_is_a_new_one(case: Case, tmp_path: Path) -> None:
+def test_texts_and_counts_share_one_run_and_every_measurement_is_a_new_one(
+    case: Case, tmp_path: Path
+) -> None:
     adapter = Scripted()
     own = engine(adapter, tmp_path)
     assert len(own.emitted(case)) == 3
@@ -110,7 +136,10 @@ def test_each_prompt_has_a_seed_of_its_own_in_each_run(case: Case, tmp_path: Pat
 
 
 def test_what_came_before_a_fault_is_kept_as_a_trace(case: Case, tmp_path: Path) -> None:
-    with pytest.raises(MeasurementError, match=r"the server is gone; start it again \(2 of 3 texts .* kept in (.*\.jsonl)\)"):
+    with pytest.raises(
+        MeasurementError,
+        match=r"the server is gone; start it again \(2 of 3 texts .* kept in (.*\.jsonl)\)",
+    ):
         engine(Scripted(dies_at=2), tmp_path).measure(case)
     (path,) = (tmp_path / "kept" / case.suite).iterdir()
     adapter, wanted = Scripted(), case
@@ -139,8 +168,12 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
     pooled = PooledCounters(Totals(12, 36, 12, (6, 4, 2)), CountingConvention())
     found = engine(Scripted(pooled=pooled), tmp_path).measure(case)
     assert (found.definition, found.counts.prompts) == ("sums/1", ("all prompts",))
-    with pytest.raises(MeasurementError, match=r"\(8\) and accepted \(12\) make 20 tokens and 24 were emitted"):
-        engine(Scripted(pooled=PooledCounters(Totals(8, 24, 12), CountingConvention())), tmp_path).measure(case)
+    with pytest.raises(
+        MeasurementError, match=r"\(8\) and accepted \(12\) make 20 tokens and 24 were emitted"
+    ):
+        engine(
+            Scripted(pooled=PooledCounters(Totals(8, 24, 12), CountingConvention())), tmp_path
+        ).measure(case)
 
 
 @pytest.mark.parametrize(
@@ -156,11 +189,27 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
             {"drafter": "prompt-lookup"},
             "drafts with model or mtp, not with prompt-lookup; choose another drafter",
         ),
-        ({}, {"depth": 3}, r"vllm cannot draft with a draft model's MTP layers \(depth 3\); use --specdec-depth=0"),
-        ({}, {"rule": "block"}, "vllm verifies by greedy or rejection, not by rule 'block'; leave the rule out"),
+        (
+            {},
+            {"depth": 3},
+            r"vllm cannot draft with a draft model's MTP layers \(depth 3\); use --specdec-depth=0",
+        ),
+        (
+            {},
+            {"rule": "block"},
+            "vllm verifies by greedy or rejection, not by rule 'block'; leave the rule out",
+        ),
         ({"most": 2}, {}, "vllm drafts at most 2 tokens, not 3; use --specdec-k=2 or less"),
-        ({}, {"judged": JudgedRange(1, 5)}, "vllm drafts every token, not the judged ones alone; leave --specdec-judged out"),
-        ({"samples": False}, {"temperature": 1.0}, "vllm decodes greedily here; use --specdec-temperature=0"),
+        (
+            {},
+            {"judged": JudgedRange(1, 5)},
+            "vllm drafts every token, not the judged ones alone; leave --specdec-judged out",
+        ),
+        (
+            {"samples": False},
+            {"temperature": 1.0},
+            "vllm decodes greedily here; use --specdec-temperature=0",
+        ),
         (
             {"filters": False},
             {"temperature": 1.0, "top_p": 0.9},
@@ -169,7 +218,8 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
         (
             {},
             {"drafter": "mtp", "depth": 1, "target": str(EMBEDDED / "text-target")},
-            "vllm drafts 3 tokens with 3 of the target's 3 MTP layers, not with 1; use --specdec-depth=3",
+            "vllm drafts 3 tokens with 3 of the target's 3 MTP layers, not with 1; use "
+            "--specdec-depth=3",
         ),
     ],
 )
@@ -178,46 +228,68 @@ def test_what_an_engine_cannot_do_is_refused_before_it_is_asked(
 ) -> None:
     own = {name: change[name] for name in change if name in ("temperature", "top_p", "target")}
     rest = {name: value for name, value in change.items() if name not in own}
-    texts, adapter = dataclasses.replace(case.texts, **own), Scripted(dataclasses.replace(ABLE, **capabilities))
+    texts, adapter = (
+        dataclasses.replace(case.texts, **own),
+        Scripted(dataclasses.replace(ABLE, **capabilities)),
+    )
     rule = {} if "rule" in rest or not texts.temperature else {"rule": "rejection"}
     with pytest.raises(RequestError, match=message):
         engine(adapter, tmp_path).measure(dataclasses.replace(case, texts=texts, **rest, **rule))
     assert not adapter.asked
 
 
-def test_own_heads_draft_with_as_many_layers_as_there_are_tokens(case: Case, tmp_path: Path) -> None:
+def test_own_heads_draft_with_as_many_layers_as_there_are_tokens(
+    case: Case, tmp_path: Path
+) -> None:
     texts = dataclasses.replace(case.texts, target=str(EMBEDDED / "text-target"))
     asked = dataclasses.replace(case, texts=texts, drafter="mtp", depth=3)
     assert engine(Scripted(), tmp_path).measure(asked).counts.total_rounds > 0
 
 
 @pytest.mark.parametrize(
-    ("ngrams", "fingerprint"), [((1, 2), "prompt-lookup-2"), ((2, 4), "prompt-lookup-2-4"), (None, "prompt-lookup-served")]
+    ("ngrams", "fingerprint"),
+    [((1, 2), "prompt-lookup-2"), ((2, 4), "prompt-lookup-2-4"), (None, "prompt-lookup-served")],
 )
 def test_lookup_is_filed_with_the_n_grams_that_were_looked_up(
     case: Case, tmp_path: Path, ngrams: tuple[int, int] | None, fingerprint: str
 ) -> None:
     asked = dataclasses.replace(case, drafter="prompt-lookup")
-    assert engine(Scripted(ngrams=ngrams), tmp_path).measure(asked).fingerprints.drafter == fingerprint
+    assert (
+        engine(Scripted(ngrams=ngrams), tmp_path).measure(asked).fingerprints.drafter == fingerprint
+    )
 
 
 @pytest.mark.parametrize(
-    ("ngrams", "message"), [((2, 4), "looks up n-grams of 2 to 4 tokens"), (None, "does not say which n-grams it looks up")]
+    ("ngrams", "message"),
+    [
+        ((2, 4), "looks up n-grams of 2 to 4 tokens"),
+        (None, "does not say which n-grams it looks up"),
+    ],
 )
 def test_other_lookups_than_ours_are_not_replayed(
     case: Case, tmp_path: Path, ngrams: tuple[int, int] | None, message: str
 ) -> None:
     texts = dataclasses.replace(case.texts, target=str(EMBEDDED / "text-target"))
     asked = dataclasses.replace(case, texts=texts, drafter="prompt-lookup")
-    with pytest.raises(RequestError, match=f"{message}, and only those of 1 to 2 tokens can be replayed; leave"):
+    with pytest.raises(
+        RequestError, match=f"{message}, and only those of 1 to 2 tokens can be replayed; leave"
+    ):
         engine(Scripted(ngrams=ngrams), tmp_path).oracle(asked, 0.01)
 
 
 def test_a_served_engine_needs_no_torch() -> None:
     """Neither for its measurement nor for the gate."""
-    modules = "pytest_specdec.judging.runner, pytest_specdec.engines.external, pytest_specdec.engines.adapters.trace"
+    modules = (
+        "pytest_specdec.judging.runner, pytest_specdec.engines.external, "
+        "pytest_specdec.engines.adapters.trace"
+    )
     code = f"import sys, {modules}; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "False\n"
+    )
 
 
 def test_prompts_are_encoded_alike_with_and_without_transformers() -> None:
@@ -226,4 +298,6 @@ def test_prompts_are_encoded_alike_with_and_without_transformers() -> None:
     prompts = read_prompts(EMBEDDED.parent / "engines" / "prompts.jsonl")
     assert encoded_alone(checkpoint, prompts) == encoded(checkpoint, lambda: None, prompts)
     with pytest.raises(RequestError, match="tokenizer needs transformers here; pip install"):
-        encoded_alone(checkpoint, [Prompt("key", "chat", messages=((("content", "x"), ("role", "user")),))])
+        encoded_alone(
+            checkpoint, [Prompt("key", "chat", messages=((("content", "x"), ("role", "user")),))]
+        )

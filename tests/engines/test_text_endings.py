@@ -1,4 +1,6 @@
-"""A text ends by EOS, by a stop that was declared, or at the limit, and nothing follows an end: else it was cut off."""
+"""A text ends by EOS, by a stop that was declared, or at the limit, and nothing follows an end:
+else it was cut off.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,10 @@ RIGHT = {
     "a special token, and the engine calls it EOS": (text(5, 6, 11, finish="stop"), TARGET),
     "a declared token": (text(5, 6, 7, ends=TextEnds(stop=(7,))), TARGET),
     "a declared string": (text(5, 1, 3, ends=TextEnds(eos=(), stop=("a\n",))), TARGET),
-    "EOS inside a text of an engine told to ignore it": (text(5, 1, *[5] * 6, ends=TextEnds(eos=())), TARGET),
+    "EOS inside a text of an engine told to ignore it": (
+        text(5, 1, *[5] * 6, ends=TextEnds(eos=())),
+        TARGET,
+    ),
     "declared EOS without the target's files": (text(5, 6, 4, ends=TextEnds(eos=(4,))), None),
     "the engine's word without the target's files": (text(5, 6, 4, finish="stop"), None),
     "the engine's word without ids": (text(emitted=3, finish="stop"), TARGET),
@@ -55,33 +60,78 @@ def test_a_text_that_ends_rightly_is_no_fault(name: str) -> None:
 
 
 WRONG = [
-    (text(5, 6, 7), TARGET, r"run.jsonl:2, prompt key0: the text ends after 3 of 8 tokens with token 7, which is neither EOS nor "
-     r"a declared stop \(1, 9\); look for what cut it off, or declare what ends texts \(docs/trace.md\)"),
+    (
+        text(5, 6, 7),
+        TARGET,
+        r"run.jsonl:2, prompt key0: the text ends after 3 of 8 tokens with "
+        r"token 7, which is neither EOS nor "
+        r"a declared stop \(1, 9\); look for what cut it off, or declare what ends texts "
+        r"\(docs/trace.md\)",
+    ),
     (text(5, 6, 7, where=""), TARGET, "^prompt key0: the text ends after 3 of 8"),
-    (text(5, 6, 7), TargetEnds(), r"which is neither EOS nor a declared stop \(there is none\); look for"),
-    (text(5, 6, 7, finish="stop"), TARGET, r"which is neither EOS nor a declared stop \(0, 1, 9, 11\)"),
+    (
+        text(5, 6, 7),
+        TargetEnds(),
+        r"which is neither EOS nor a declared stop \(there is none\); "
+        r"look for",
+    ),
+    (
+        text(5, 6, 7, finish="stop"),
+        TARGET,
+        r"which is neither EOS nor a declared stop \(0, 1, 9, "
+        r"11\)",
+    ),
     (text(5, 6, 11), TARGET, "with token 11, which is neither EOS"),
     (text(5, 6, 1, ends=TextEnds(eos=())), TARGET, "with token 1, which is neither EOS"),
-    (text(5, 6, 7), None, "and nothing says which tokens end one; name the target's folder, or look for"),
-    (text(5, 6, 7, finish="length"), TARGET, "3 of 8 tokens and the engine says that its limit is reached; raise"),
+    (
+        text(5, 6, 7),
+        None,
+        "and nothing says which tokens end one; name the target's folder, or look for",
+    ),
+    (
+        text(5, 6, 7, finish="length"),
+        TARGET,
+        "3 of 8 tokens and the engine says that its limit is reached; raise",
+    ),
     (text(*[5] * 8, finish="abort"), TARGET, "the engine ended it by 'abort'; look into its log"),
     (text(emitted=3), TARGET, "neither token ids nor a finish_reason say why"),
-    (text(5, 1, 6, 1), TARGET, "the text of 4 tokens goes on after token 1, which ends a text, at place 2; let the engine end"),
+    (
+        text(5, 1, 6, 1),
+        TARGET,
+        "the text of 4 tokens goes on after token 1, which ends a text, at "
+        "place 2; let the engine end",
+    ),
     (text(5, 1, *[5] * 6), TARGET, "the text of 8 tokens goes on after token 1"),
-    (text(5, 7, *[5] * 6, ends=TextEnds(stop=(7,))), None, "goes on after token 7, which ends a text, at place 2"),
-    (text(1, 3, *[5] * 6, ends=TextEnds(eos=(), stop=("a\n",))), TARGET, r"goes on after the declared stop 'a\\n'"),
+    (
+        text(5, 7, *[5] * 6, ends=TextEnds(stop=(7,))),
+        None,
+        "goes on after token 7, which ends a text, at place 2",
+    ),
+    (
+        text(1, 3, *[5] * 6, ends=TextEnds(eos=(), stop=("a\n",))),
+        TARGET,
+        r"goes on after the "
+        r"declared stop 'a\\n'",
+    ),
     (text(5, 1, 4, ends=TextEnds(eos=(), stop=("a\n",))), TARGET, "with token 4, which is neither"),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("one", "target", "message"), WRONG, ids=[message[:50] for *_, message in WRONG])
-def test_a_text_that_was_cut_off_is_an_error(one: Reported, target: TargetEnds | None, message: str) -> None:
+@pytest.mark.parametrize(
+    ("one", "target", "message"), WRONG, ids=[message[:50] for *_, message in WRONG]
+)
+def test_a_text_that_was_cut_off_is_an_error(
+    one: Reported, target: TargetEnds | None, message: str
+) -> None:
     with pytest.raises(MeasurementError, match=message):
         check_ending(one, request(new_tokens=8), target, decode)
 
 
 def test_strings_need_the_tokenizer() -> None:
-    with pytest.raises(RequestError, match=r"stops 'END' are strings, which need the target's tokenizer; name its folder by"):
+    with pytest.raises(
+        RequestError,
+        match=r"stops 'END' are strings, which need the target's tokenizer; name its folder by",
+    ):
         check_ending(text(5, 6, 7, ends=TextEnds(stop=("END",))), request(new_tokens=8), None)
 
 
@@ -115,32 +165,47 @@ def test_eos_is_read_from_the_targets_files(
 
 def test_a_generation_config_that_is_no_json_is_refused(copy: Path) -> None:
     (copy / "generation_config.json").write_text("{")
-    with pytest.raises(RequestError, match=r"generation_config.json:1 is not JSON .*; save it again, or delete it"):
+    with pytest.raises(
+        RequestError, match=r"generation_config.json:1 is not JSON .*; save it again, or delete it"
+    ):
         target_ends(open_checkpoint(copy))
 
 
 # The whole way, by a trace of texts that were cut off at 5 % a token.
 
 
-def trace(folder: Path, change: Any = lambda line: None, **header: Any) -> tuple[ForeignEngine, Case]:
-    rows = [json.loads(line) for line in (ROOT / "tests/engines/payloads/short_texts.jsonl").read_text().splitlines()]
+def trace(
+    folder: Path, change: Any = lambda line: None, **header: Any
+) -> tuple[ForeignEngine, Case]:
+    rows = [
+        json.loads(line)
+        for line in (ROOT / "tests/engines/payloads/short_texts.jsonl").read_text().splitlines()
+    ]
     rows[0] |= header
     for line in rows[1:]:
         change(line)
     path, prompts = folder / "run.jsonl", folder / "prompts.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    prompts.write_text("".join(json.dumps({"category": "all", "prompt": row["prompt"]}) + "\n" for row in rows[1:]))
+    prompts.write_text(
+        "".join(json.dumps({"category": "all", "prompt": row["prompt"]}) + "\n" for row in rows[1:])
+    )
     texts = TextKey("s", str(EMBEDDED / "text-target"), prompts, None, 64, 1.0, 0)
-    case = Case(texts, str(EMBEDDED / "text-draft"), "draft", 3, 0, "rejection", 0.005, engine="trace")
+    case = Case(
+        texts, str(EMBEDDED / "text-draft"), "draft", 3, 0, "rejection", 0.005, engine="trace"
+    )
     return ForeignEngine("trace", url=str(path), device="cpu", kept=folder), case
 
 
 @pytest.mark.parametrize("judge", ["measure", "oracle", "conformance"])
 def test_short_texts_are_no_run(tmp_path: Path, judge: str) -> None:
-    """Sampled texts, as right as any to oracle and conformance, that end after at most 25 of 64 tokens without EOS."""
+    """Sampled texts, as right as any to oracle and conformance, that end after at most 25 of 64
+    tokens without EOS.
+    """
     engine, case = trace(tmp_path)
     with pytest.raises(
-        SpecdecError, match=r"run.jsonl:2, prompt \w+: the text ends after 25 of 64 tokens with token 611, which is"
+        SpecdecError,
+        match=r"run.jsonl:2, prompt \w+: the text ends after 25 of 64 tokens with token 611, which "
+        r"is",
     ):
         engine.measure(case) if judge == "measure" else getattr(engine, judge)(case, 0.01)
 

@@ -28,7 +28,9 @@ def history(
     nights: list[AccumulatedRun] = []
     for number, share in enumerate(shares):
         now = record(sampled_counts(rng, skill * share), text=f"night-{number}")
-        verdict, night = judge_night(now, before, nights, **{"margin": 0.005, "alpha": 0.05, **options})
+        verdict, night = judge_night(
+            now, before, nights, **{"margin": 0.005, "alpha": 0.05, **options}
+        )
         assert night is not None
         verdicts.append(verdict)
         nights.append(night)
@@ -37,12 +39,19 @@ def history(
 
 def baseline(runs: Sequence[Counts]) -> Record:
     stored = [record(run, text=f"base-{number}") for number, run in enumerate(runs)]
-    return msgspec.structs.replace(stored[0], repeats=len(stored), again=tuple(one.counts for one in stored[1:]))
+    return msgspec.structs.replace(
+        stored[0], repeats=len(stored), again=tuple(one.counts for one in stored[1:])
+    )
 
 
 def test_unchanged_nights_do_not_fail() -> None:
-    """Thirty histories of four nights at alpha 5 %: more than six failing has a chance of 1 in 1,000 at most."""
-    failed = sum("regressed" in [verdict.outcome for verdict in history([1.0] * 4, seed=seed)[0]] for seed in range(30))
+    """Thirty histories of four nights at alpha 5 %: more than six failing has a chance of 1 in
+    1,000 at most.
+    """
+    failed = sum(
+        "regressed" in [verdict.outcome for verdict in history([1.0] * 4, seed=seed)[0]]
+        for seed in range(30)
+    )
     assert failed <= 6
 
 
@@ -63,7 +72,9 @@ def test_a_drop_below_the_margin_is_no_failure() -> None:
 
 def test_repeats_in_the_baseline_find_it_sooner() -> None:
     evidence = {
-        repeats: np.median([history([0.8, 0.8], seed=seed, repeats=repeats)[0][-1].evidence for seed in range(12)])
+        repeats: np.median(
+            [history([0.8, 0.8], seed=seed, repeats=repeats)[0][-1].evidence for seed in range(12)]
+        )
         for repeats in (1, 8)
     }
     assert evidence[8] > 2 * evidence[1]

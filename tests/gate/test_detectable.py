@@ -28,7 +28,9 @@ def detectable(of: Pair, margin: float = 0.005, level: float = 0.01) -> float:
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.01, 0.2, 0.3])
-def test_it_is_above_the_margin_since_half_of_such_drops_are_observed_as_less(margin: float) -> None:
+def test_it_is_above_the_margin_since_half_of_such_drops_are_observed_as_less(
+    margin: float,
+) -> None:
     of = pair(80)
     assert detectable(of, margin) > margin
     assert detectable(of, margin) >= detectable(of, 0.0)
@@ -52,7 +54,9 @@ def _copies(of: Counts, times: int) -> Counts:
     return Counts(names, of.categories * times, *parts)
 
 
-@pytest.mark.parametrize("of", [Pair(steady_counts(1), steady_counts(1)), Pair(steady_counts(9), steady_counts(9))])
+@pytest.mark.parametrize(
+    "of", [Pair(steady_counts(1), steady_counts(1)), Pair(steady_counts(9), steady_counts(9))]
+)
 def test_without_a_spread_nothing_is_promised(of: Pair) -> None:
     assert smallest_detectable_drop(of, level=0.01, margin=0.005) is None
     assert prompts_to_see(of, 0.01, level=0.01) is None
@@ -66,25 +70,35 @@ def test_more_than_there_is_to_lose_is_not_promised() -> None:
 def test_so_many_prompts_see_it() -> None:
     of = pair(60)
     assert prompts_to_see(of, detectable(of, margin=0.0), level=0.01) == pytest.approx(60, abs=1)
-    assert prompts_to_see(of, detectable(of, margin=0.0) / 2, level=0.01) == pytest.approx(240, abs=2)
+    assert prompts_to_see(of, detectable(of, margin=0.0) / 2, level=0.01) == pytest.approx(
+        240, abs=2
+    )
 
 
 def test_at_the_printed_drop_four_in_five_fail() -> None:
-    """The share of 120 comparisons, each with the very drop that it printed when nothing had changed."""
+    """The share of 120 comparisons, each with the very drop that it printed when nothing had
+    changed.
+    """
     rng, failed, tries = np.random.default_rng(3), 0, 120
     for _ in range(tries):
         skill = rng.beta(6, 2, 40)
         before = sampled_counts(rng, skill)
-        unchanged = judge(record(sampled_counts(rng, skill), text="text-2"), record(before), margin=0.005)
+        unchanged = judge(
+            record(sampled_counts(rng, skill), text="text-2"), record(before), margin=0.005
+        )
         drop = unchanged.smallest_detectable_drop
         assert drop is not None
         now = sampled_counts(rng, skill * _loss(skill, drop))
-        failed += judge(record(now, text="text-2"), record(before), margin=0.005).outcome == "regressed"
+        failed += (
+            judge(record(now, text="text-2"), record(before), margin=0.005).outcome == "regressed"
+        )
     assert failed >= stats.binom.ppf(0.001, tries, 0.8)
 
 
 def _loss(skill: np.ndarray, drop: float) -> float:
-    """The factor on the skills that lowers the mean length of two positions, 1 + s + s^2, by the share `drop`."""
+    """The factor on the skills that lowers the mean length of two positions, 1 + s + s^2, by the
+    share `drop`.
+    """
     whole = np.mean(1 + skill + skill**2)
     wanted = (1 - drop) * whole
     a, b, c = np.mean(skill**2), np.mean(skill), 1 - wanted

@@ -42,7 +42,10 @@ def test_no_p_value_breaks_it() -> None:
 def by_definition(values: list[float]) -> float:
     """The mixture over the night of the change, with all that starts later still at one."""
     nights = len(values)
-    since = [math.prod(map(bet, values[start - 1 :])) / (start * (start + 1)) for start in range(1, nights + 1)]
+    since = [
+        math.prod(map(bet, values[start - 1 :])) / (start * (start + 1))
+        for start in range(1, nights + 1)
+    ]
     return sum(since) + 1 / (nights + 1)
 
 

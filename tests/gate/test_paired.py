@@ -88,13 +88,17 @@ def test_the_upper_bound_is_one_side_of_an_interval() -> None:
 
 
 def clustered(rng: np.random.Generator, prompts: int, loss: float) -> tuple[Counts, Counts]:
-    """Before and now of prompts whose acceptance and number of rounds vary together; `now` accepts less by `loss`."""
+    """Before and now of prompts whose acceptance and number of rounds vary together; `now` accepts
+    less by `loss`.
+    """
     skill = rng.beta(4, 2, prompts)
     sides = []
     for factor in (1.0, 1.0 - loss):
         own = np.clip(skill * factor + rng.normal(0, 0.05, prompts), 0, 1)
         rounds = rng.poisson(60 / (1 + 2 * own)) + 5.0
-        sides.append(counts(rounds.tolist(), rng.binomial(rounds.astype(int), own)[:, None].tolist()))
+        sides.append(
+            counts(rounds.tolist(), rng.binomial(rounds.astype(int), own)[:, None].tolist())
+        )
     return sides[0], sides[1]
 
 

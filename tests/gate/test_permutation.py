@@ -1,4 +1,6 @@
-"""The swap test against the enumeration of all labellings, and its p-values against the uniform distribution."""
+"""The swap test against the enumeration of all labellings, and its p-values against the uniform
+distribution.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,22 @@ from scipy import stats
 
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.gate.paired import Pair
-from pytest_specdec.gate.permutation import can_resolve, prompts_to_resolve, random_p_value, swap_test, too_few
+from pytest_specdec.gate.permutation import (
+    can_resolve,
+    prompts_to_resolve,
+    random_p_value,
+    swap_test,
+    too_few,
+)
 
 
 def random_run(rng: np.random.Generator, shares: np.ndarray) -> Counts:
     """Two positions, the second half as likely as the first."""
     rounds = rng.integers(10, 50, len(shares))
     first = rng.binomial(rounds, shares)
-    return counts(rounds.tolist(), np.stack([first, rng.binomial(first, shares / 2)], axis=1).tolist())
+    return counts(
+        rounds.tolist(), np.stack([first, rng.binomial(first, shares / 2)], axis=1).tolist()
+    )
 
 
 def random_pair(seed: int, prompts: int, loss: float = 0.0, runs: tuple[int, int] = (1, 1)) -> Pair:
@@ -30,19 +40,28 @@ def random_pair(seed: int, prompts: int, loss: float = 0.0, runs: tuple[int, int
 
 
 def enumerated_p_value(pair: Pair) -> float:
-    """The share of all labellings whose largest standardised drop is at least the observed; written from the definition."""
+    """The share of all labellings whose largest standardised drop is at least the observed; written
+    from the definition.
+    """
     runs, prompts, today = pair.runs, pair.prompts, pair.now_runs
     metrics = [[(run.accepted.sum(1), run.rounds) for run in runs]]
-    metrics += [[(run.accepted[:, position], run.drafted[:, position]) for run in runs] for position in range(pair.now.k)]
+    metrics += [
+        [(run.accepted[:, position], run.drafted[:, position]) for run in runs]
+        for position in range(pair.now.k)
+    ]
 
     def largest(labels: Sequence[tuple[int, ...]]) -> float:
         """`labels[row]` holds the runs of a prompt that are called now."""
         drops = []
         for metric in metrics:
-            ratio = sum(above.sum() for above, _ in metric) / sum(below.sum() for _, below in metric)
+            ratio = sum(above.sum() for above, _ in metric) / sum(
+                below.sum() for _, below in metric
+            )
             residual = np.array([above - ratio * below for above, below in metric])
             if (residual**2).sum() > 0:
-                gained = sum(residual[run, row] for row, called in enumerate(labels) for run in called)
+                gained = sum(
+                    residual[run, row] for row, called in enumerate(labels) for run in called
+                )
                 drops.append(-gained / np.sqrt((residual**2).sum()))
         return max(drops)
 
@@ -73,7 +92,12 @@ def test_repeats_are_permuted_among_both_sides(runs: tuple[int, int]) -> None:
 def test_repeats_in_the_baseline_see_smaller_drops() -> None:
     """Eight stored runs nearly halve the variance of the comparison."""
     seen = [
-        np.mean([p_value(random_pair(seed, 40, loss=0.08, runs=(repeats, 1)), level=0.02) <= 0.02 for seed in range(120)])
+        np.mean(
+            [
+                p_value(random_pair(seed, 40, loss=0.08, runs=(repeats, 1)), level=0.02) <= 0.02
+                for seed in range(120)
+            ]
+        )
         for repeats in (1, 8)
     ]
     assert seen[1] > seen[0] + 0.1
@@ -104,7 +128,9 @@ def test_sampled_labellings_approach_the_enumeration() -> None:
     pair = random_pair(4, 11, loss=0.1)
     exact = enumerated_p_value(pair)
     assert 0.001 < exact < 0.1
-    assert p_value(pair, level=0.006, seed=1) == pytest.approx(exact, abs=5 * (exact * (1 - exact) / 1667) ** 0.5)
+    assert p_value(pair, level=0.006, seed=1) == pytest.approx(
+        exact, abs=5 * (exact * (1 - exact) / 1667) ** 0.5
+    )
 
 
 def test_the_same_seed_gives_the_same_p_value() -> None:
@@ -114,14 +140,19 @@ def test_the_same_seed_gives_the_same_p_value() -> None:
 
 @pytest.mark.parametrize("position", [1, 2, 3])
 def test_a_loss_at_one_position_is_named_and_seen_where_the_length_hides_it(position: int) -> None:
-    """The last survival falls from 0.05 to 0.03 in noise of the first position that drowns it in the sum."""
+    """The last survival falls from 0.05 to 0.03 in noise of the first position that drowns it in
+    the sum.
+    """
     rng = np.random.default_rng(position)
     shares = np.full(3, 0.0)
     shares[position - 1] = 1.0
 
     def run(loss: float) -> Counts:
         rounds = np.full(40, 200)
-        reached = np.stack([rng.binomial(rounds, 0.5), rng.binomial(rounds, 0.2), rng.binomial(rounds, 0.05)], axis=1)
+        reached = np.stack(
+            [rng.binomial(rounds, 0.5), rng.binomial(rounds, 0.2), rng.binomial(rounds, 0.05)],
+            axis=1,
+        )
         reached = np.where(shares > 0, rng.binomial(reached, 1 - loss), reached)
         return counts(rounds.tolist(), np.sort(reached, axis=1)[:, ::-1].tolist())
 
@@ -131,7 +162,8 @@ def test_a_loss_at_one_position_is_named_and_seen_where_the_length_hides_it(posi
 
 
 @pytest.mark.parametrize(
-    ("prompts", "level", "enough"), [(6, 0.01, False), (7, 0.01, True), (4, 0.0625, True), (3, 0.0625, False)]
+    ("prompts", "level", "enough"),
+    [(6, 0.01, False), (7, 0.01, True), (4, 0.0625, True), (3, 0.0625, False)],
 )
 def test_a_level_needs_prompts(prompts: int, level: float, enough: bool) -> None:
     assert can_resolve(prompts, level) is enough
@@ -146,7 +178,10 @@ def test_a_single_prompt_can_show_nothing() -> None:
 @pytest.mark.parametrize("runs", [(1, 1), (4, 1)])
 @pytest.mark.parametrize("prompts", [4, 30])
 def test_p_values_to_be_multiplied_are_uniform(prompts: int, runs: tuple[int, int]) -> None:
-    values = [random_p_value(random_pair(seed, prompts, runs=runs), level=0.1, seed=seed) for seed in range(400)]
+    values = [
+        random_p_value(random_pair(seed, prompts, runs=runs), level=0.1, seed=seed)
+        for seed in range(400)
+    ]
     assert stats.kstest(values, "uniform").pvalue > 1e-3
 
 
@@ -162,10 +197,18 @@ def test_ties_are_broken_by_one_lot() -> None:
 
 def test_a_collapse_reaches_far_below_the_level() -> None:
     before = steady_counts(40)
-    values = [random_p_value(Pair(before, scaled(before, 0.5)), level=0.01, seed=seed) for seed in range(20)]
+    values = [
+        random_p_value(Pair(before, scaled(before, 0.5)), level=0.01, seed=seed)
+        for seed in range(20)
+    ]
     assert float(np.mean(values)) < 5e-4
 
 
 def test_too_few_prompts_are_counted_in_words() -> None:
-    assert too_few(1, 0.01, "this gate") == "1 prompt can never fail this gate; use at least 7 prompts"
-    assert too_few(6, 0.01, "this gate") == "6 prompts can never fail this gate; use at least 7 prompts"
+    assert (
+        too_few(1, 0.01, "this gate") == "1 prompt can never fail this gate; use at least 7 prompts"
+    )
+    assert (
+        too_few(6, 0.01, "this gate")
+        == "6 prompts can never fail this gate; use at least 7 prompts"
+    )

@@ -30,7 +30,9 @@ def test_a_drafter_that_works_is_not(share: float) -> None:
 
 
 def test_few_lucky_prompts_do_not_make_a_drafter() -> None:
-    """One prompt in forty has all that is accepted: 2.5 times the limit, and within noise of nothing."""
+    """One prompt in forty has all that is accepted: 2.5 times the limit, and within noise of
+    nothing.
+    """
     lucky = counts([100] * 40, [[0]] * 39 + [[500 * 0.01 * 100]])
     assert lucky.expected_accepted > 0.1
     said = dead_drafter(lucky)
@@ -45,7 +47,9 @@ def test_a_healthy_drafter_on_two_prompts_is_not_called_dead() -> None:
     assert dead_drafter(counts([100] * 4, [[60], [110], [60], [110]])) is None
 
 
-@pytest.mark.parametrize(("drafter", "same"), [("a", True), ("a-heads", True), ("b", False), ("b-a", False)])
+@pytest.mark.parametrize(
+    ("drafter", "same"), [("a", True), ("a-heads", True), ("b", False), ("b-a", False)]
+)
 def test_a_drafter_that_is_the_target_is_no_pair(drafter: str, same: bool) -> None:
     said = same_model(Fingerprints(target="a", drafter=drafter))
     assert (said is not None) is same
@@ -61,11 +65,17 @@ def test_a_single_prompt_is_judged_by_its_length() -> None:
     assert dead_drafter(accepting(0.01, prompts=1)) is not None
 
 
-@pytest.mark.parametrize(("looping", "texts", "refused"), [(0, 80, False), (20, 80, False), (21, 80, True), (1, 1, True)])
-def test_more_than_a_quarter_of_looping_texts_is_refused(looping: int, texts: int, refused: bool) -> None:
+@pytest.mark.parametrize(
+    ("looping", "texts", "refused"), [(0, 80, False), (20, 80, False), (21, 80, True), (1, 1, True)]
+)
+def test_more_than_a_quarter_of_looping_texts_is_refused(
+    looping: int, texts: int, refused: bool
+) -> None:
     said = looping_texts(looping, texts)
     assert (said is not None) is refused
-    assert said is None or (said.startswith(f"{looping} of {texts} texts") and "use the chat template" in said)
+    assert said is None or (
+        said.startswith(f"{looping} of {texts} texts") and "use the chat template" in said
+    )
 
 
 EXPECTED = steady_counts(40, shares=(0.7, 0.5), rounds=60)
@@ -75,7 +85,11 @@ def counted(rng: np.random.Generator, excess: float = 1.0) -> Counts:
     """Whole rounds around the expectation."""
     rounds = EXPECTED.rounds.astype(int)
     first = rng.binomial(rounds, 0.7 * excess)
-    return counts(rounds.tolist(), np.stack([first, rng.binomial(first, 5 / 7)], axis=1).tolist(), prompts=EXPECTED.prompts)
+    return counts(
+        rounds.tolist(),
+        np.stack([first, rng.binomial(first, 5 / 7)], axis=1).tolist(),
+        prompts=EXPECTED.prompts,
+    )
 
 
 def test_correct_decoders_are_never_accused() -> None:

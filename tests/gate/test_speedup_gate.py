@@ -24,7 +24,13 @@ def costs(**changes: Any) -> CaseCosts:
     return msgspec.structs.replace(COSTS, **changes)
 
 
-def judged(now: CaseCosts | None, *, before: CaseCosts | None = COSTS, factor: float = 1.0, run: Record | None = None) -> Verdict:
+def judged(
+    now: CaseCosts | None,
+    *,
+    before: CaseCosts | None = COSTS,
+    factor: float = 1.0,
+    run: Record | None = None,
+) -> Verdict:
     fresh = record(scaled(steady_counts(), factor), fingerprints=OTHER) if run is None else run
     acceptance = judge(fresh, BEFORE, metric="speedup", margin=0.005)
     return judge_speedup(acceptance, before, now, margin=MARGIN, level=LEVEL)
@@ -57,7 +63,14 @@ def test_no_costs_at_all_are_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "outcome"), [(0.0, "pass"), (0.02, "pass"), (0.15, "regressed"), (-0.15, "improved"), (0.06, "inconclusive")]
+    ("share", "outcome"),
+    [
+        (0.0, "pass"),
+        (0.02, "pass"),
+        (0.15, "regressed"),
+        (-0.15, "improved"),
+        (0.06, "inconclusive"),
+    ],
 )
 def test_new_costs_alone(share: float, outcome: str) -> None:
     verdict = judged(slower(share, software="torch 3"))
@@ -117,31 +130,44 @@ def test_sampled_acceptance_widens_the_interval() -> None:
 def test_the_message_tells_acceptance_from_costs() -> None:
     verdict = judged(slower(0.2, software="torch 3"), factor=0.98)
     lines = explain(verdict, case_id="c", update_command="pytest", prompt_names={})
-    assert any(line.startswith("  acceptance -") and "length 2.5000 -> 2.4700" in line for line in lines)
+    assert any(
+        line.startswith("  acceptance -") and "length 2.5000 -> 2.4700" in line for line in lines
+    )
     (told,) = [line for line in lines if line.startswith("  costs")]
     assert "-16.67 %" in told
     assert "verification 12 -> 15.2 ms" in told
     assert "torch 2 -> torch 3" in told
-    assert not any(line.startswith("  costs") for line in explain(judged(COSTS), case_id="c", update_command="", prompt_names={}))
+    assert not any(
+        line.startswith("  costs")
+        for line in explain(judged(COSTS), case_id="c", update_command="", prompt_names={})
+    )
 
 
 def test_false_alarms_of_unchanged_costs_keep_the_level() -> None:
-    """Two profiles of one machine, each with the errors that it states: no more fail than the level says."""
+    """Two profiles of one machine, each with the errors that it states: no more fail than the level
+    says.
+    """
     rng, level, error, runs = np.random.default_rng(1), 0.02, 0.02, 4000
-    acceptance = judge(record(steady_counts(), fingerprints=OTHER), BEFORE, metric="speedup", margin=0.005)
+    acceptance = judge(
+        record(steady_counts(), fingerprints=OTHER), BEFORE, metric="speedup", margin=0.005
+    )
 
     def profile() -> CaseCosts:
         target, verify, draft = np.array([10.0, 12.0, 4.0]) * np.exp(rng.normal(0, error, 3))
         return CaseCosts(target, verify, draft, error, 40, "gpu")
 
     failed = sum(
-        judge_speedup(acceptance, profile(), profile(), margin=1e-9, level=level).outcome == "regressed" for _ in range(runs)
+        judge_speedup(acceptance, profile(), profile(), margin=1e-9, level=level).outcome
+        == "regressed"
+        for _ in range(runs)
     )
     assert failed / runs < level + 3 * np.sqrt(level / runs)
 
 
 def test_a_speedup_falls_by_less_than_all_of_it() -> None:
-    """Wide errors: a ratio of positive numbers stays positive, so no bound of a drop exceeds 100 %."""
+    """Wide errors: a ratio of positive numbers stays positive, so no bound of a drop exceeds
+    100 %.
+    """
     verdict = judged(slower(3.0, relative_error=0.5), before=costs(relative_error=0.5))
     assert verdict.interval is not None
     assert verdict.interval[0] < verdict.drop < verdict.interval[1] < 1  # type: ignore[operator]

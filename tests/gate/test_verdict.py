@@ -34,12 +34,18 @@ def verdict_on(now: Counts, changed: Mapping[str, Any] | None = None, **options:
 
 
 def changed_drafter(now: Record) -> Record:
-    return msgspec.structs.replace(now, fingerprints=msgspec.structs.replace(now.fingerprints, drafter="drafter-2"))
+    return msgspec.structs.replace(
+        now, fingerprints=msgspec.structs.replace(now.fingerprints, drafter="drafter-2")
+    )
 
 
 def deterministic(drop: float, *, new_drafter: bool = False, **options: Any) -> Verdict:
     now = record(fallen(drop))
-    return judge(changed_drafter(now) if new_drafter else now, record(BEFORE), **{"margin": MARGIN, **options})
+    return judge(
+        changed_drafter(now) if new_drafter else now,
+        record(BEFORE),
+        **{"margin": MARGIN, **options},
+    )
 
 
 def sampled(now: Counts, before: Counts, **options: Any) -> Verdict:
@@ -52,7 +58,11 @@ def sampled(now: Counts, before: Counts, **options: Any) -> Verdict:
 
 def test_identical_records_pass_unchanged() -> None:
     verdict = deterministic(0.0)
-    assert (verdict.outcome, verdict.reason, verdict.regime) == ("pass", "unchanged", "deterministic")
+    assert (verdict.outcome, verdict.reason, verdict.regime) == (
+        "pass",
+        "unchanged",
+        "deterministic",
+    )
     assert verdict.drop == 0.0
     assert verdict.p_value is None
 
@@ -84,13 +94,21 @@ def test_a_drop_of_exactly_the_limit_fails() -> None:
     now = deterministic(0.006, new_drafter=True)
     assert now.drop is not None
     assert deterministic(0.006, new_drafter=True, margin=now.drop).outcome == "regressed"
-    assert deterministic(0.006, new_drafter=True, margin=math.nextafter(now.drop, 1)).outcome == "pass"
+    assert (
+        deterministic(0.006, new_drafter=True, margin=math.nextafter(now.drop, 1)).outcome == "pass"
+    )
 
 
-@pytest.mark.parametrize(("dtype", "outcome"), [("float32", "regressed"), ("bfloat16", "pass"), ("float16", "pass")])
+@pytest.mark.parametrize(
+    ("dtype", "outcome"), [("float32", "regressed"), ("bfloat16", "pass"), ("float16", "pass")]
+)
 def test_narrow_number_formats_are_given_more_tolerance(dtype: str, outcome: Outcome) -> None:
     environment = msgspec.structs.replace(record().environment, dtype=dtype)
-    verdict = judge(record(fallen(5e-4), environment=environment), record(environment=environment), margin=MARGIN)
+    verdict = judge(
+        record(fallen(5e-4), environment=environment),
+        record(environment=environment),
+        margin=MARGIN,
+    )
     assert verdict.outcome == outcome
 
 
@@ -108,7 +126,9 @@ def test_a_margin_of_zero_still_leaves_the_tolerance() -> None:
 
 def test_drops_are_relative_to_the_metric() -> None:
     """Losing 1 % of the length is losing more of the accepted tokens, which are fewer."""
-    by_length, by_rate = (deterministic(0.01, metric=metric) for metric in ("acceptance_length", "acceptance_rate"))
+    by_length, by_rate = (
+        deterministic(0.01, metric=metric) for metric in ("acceptance_length", "acceptance_rate")
+    )
     assert by_length.drop == pytest.approx(0.01)
     assert by_rate.drop == pytest.approx(0.01 * BEFORE.acceptance_length / BEFORE.expected_accepted)
     assert by_rate.before == pytest.approx(BEFORE.acceptance_rate)
@@ -116,7 +136,9 @@ def test_drops_are_relative_to_the_metric() -> None:
 
 
 def test_what_changed_is_named_with_both_fingerprints() -> None:
-    fingerprints = msgspec.structs.replace(record().fingerprints, target="target-2", drafter="drafter-2")
+    fingerprints = msgspec.structs.replace(
+        record().fingerprints, target="target-2", drafter="drafter-2"
+    )
     assert changes(record(fingerprints=fingerprints), record()) == (
         "target weights or configuration (target-1 -> target-2)",
         "drafter weights or configuration (drafter-1 -> drafter-2)",
@@ -127,7 +149,9 @@ def test_what_changed_is_named_with_both_fingerprints() -> None:
 @PROPERTY
 def test_a_larger_drop_never_has_a_better_verdict(drop: float, new_drafter: bool) -> None:
     order = ("improved", "pass", "regressed")
-    smaller, larger = (deterministic(own, new_drafter=new_drafter).outcome for own in (drop, drop + 0.01))
+    smaller, larger = (
+        deterministic(own, new_drafter=new_drafter).outcome for own in (drop, drop + 0.01)
+    )
     assert order.index(smaller) <= order.index(larger)
 
 
@@ -171,9 +195,16 @@ def test_every_difference_is_listed() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "subset", "outcome"),
-    [(range(12), False, "pass"), (range(11), False, "error"), (range(11), True, "pass"), (range(12), True, "pass")],
+    [
+        (range(12), False, "pass"),
+        (range(11), False, "error"),
+        (range(11), True, "pass"),
+        (range(12), True, "pass"),
+    ],
 )
-def test_fewer_prompts_are_judged_only_where_fewer_were_asked_for(rows: range, subset: bool, outcome: Outcome) -> None:
+def test_fewer_prompts_are_judged_only_where_fewer_were_asked_for(
+    rows: range, subset: bool, outcome: Outcome
+) -> None:
     assert verdict_on(BEFORE.select(list(rows)), subset=subset).outcome == outcome
 
 
@@ -187,7 +218,10 @@ def test_new_prompts_are_an_error_even_in_a_subset(subset: bool) -> None:
 def test_more_prompts_than_the_baselines_are_told_and_not_judged() -> None:
     before = steady_counts(10)
     verdict = judge(record(steady_counts(12)), record(before), margin=0.01, subset=True)
-    assert (verdict.outcome, verdict.reason) == ("pass", "unchanged; 2 of 12 prompts have no baseline and were not judged")
+    assert (verdict.outcome, verdict.reason) == (
+        "pass",
+        "unchanged; 2 of 12 prompts have no baseline and were not judged",
+    )
     assert verdict.pair is not None
     assert verdict.pair.prompts == 10
     worse = steady_counts(12)
@@ -199,9 +233,13 @@ def test_more_prompts_than_the_baselines_are_told_and_not_judged() -> None:
     assert judge(record(worse), record(before), margin=0.01).outcome == "error"
 
 
-@given(st.lists(st.sampled_from([0.5, 0.9, 1.0, 1.1]), min_size=12, max_size=12), st.integers(2, 11))
+@given(
+    st.lists(st.sampled_from([0.5, 0.9, 1.0, 1.1]), min_size=12, max_size=12), st.integers(2, 11)
+)
 @PROPERTY
-def test_prompts_without_a_baseline_change_nothing_but_the_reason(factors: list[float], known: int) -> None:
+def test_prompts_without_a_baseline_change_nothing_but_the_reason(
+    factors: list[float], known: int
+) -> None:
     now = dataclasses.replace(BEFORE, accepted=BEFORE.accepted * np.array(factors)[:, None])
     before = record(BEFORE.select(list(range(known))))
     some = judge(record(now.select(list(range(known)))), before, margin=MARGIN)
@@ -249,7 +287,10 @@ def test_a_drafter_that_died_is_a_regression() -> None:
 def test_without_a_round_there_is_nothing_to_judge() -> None:
     empty = counts([0] * 12, [[0, 0, 0]] * 12, categories=BEFORE.categories)
     verdict = verdict_on(empty)
-    assert (verdict.outcome, verdict.reason) == ("error", "no rounds to judge; use longer texts or a smaller k")
+    assert (verdict.outcome, verdict.reason) == (
+        "error",
+        "no rounds to judge; use longer texts or a smaller k",
+    )
 
 
 # Texts sampled anew: a test decides.
@@ -297,24 +338,37 @@ def test_noise_narrower_than_the_margin_passes() -> None:
     verdict = sampled(sampled_counts(rng, skill), sampled_counts(rng, skill), margin=0.5)
     assert verdict.outcome == "pass"
     assert verdict.smallest_detectable_drop is not None
-    assert verdict.smallest_detectable_drop > 0.5, "a drop of just the margin is observed as less every other time"
+    assert verdict.smallest_detectable_drop > 0.5, (
+        "a drop of just the margin is observed as less every other time"
+    )
 
 
 def test_without_a_margin_noise_asks_for_one() -> None:
     rng = np.random.default_rng(5)
     skill = rng.beta(6, 2, 24)
-    verdict = sampled(sampled_counts(rng, skill), sampled_counts(rng, skill), margin=0.0, alpha=0.01)
+    verdict = sampled(
+        sampled_counts(rng, skill), sampled_counts(rng, skill), margin=0.0, alpha=0.01
+    )
     assert "a margin above 0 would settle it" in verdict.reason
 
 
-@pytest.mark.parametrize(("alpha", "gates", "needed"), [(0.01, 1, 7), (0.01, 4, 9), (0.05, 1, 5), (0.001, 1, 10)])
-def test_too_few_prompts_is_an_error_that_names_the_number(alpha: float, gates: int, needed: int) -> None:
+@pytest.mark.parametrize(
+    ("alpha", "gates", "needed"), [(0.01, 1, 7), (0.01, 4, 9), (0.05, 1, 5), (0.001, 1, 10)]
+)
+def test_too_few_prompts_is_an_error_that_names_the_number(
+    alpha: float, gates: int, needed: int
+) -> None:
     few, enough = (
-        sampled(fallen(0.2, steady_counts(prompts)), steady_counts(prompts), alpha=alpha, gates=gates)
+        sampled(
+            fallen(0.2, steady_counts(prompts)), steady_counts(prompts), alpha=alpha, gates=gates
+        )
         for prompts in (needed - 1, needed)
     )
     assert few.outcome == "error"
-    assert few.reason == f"{needed - 1} prompts can never fail this gate; use at least {needed} prompts"
+    assert (
+        few.reason
+        == f"{needed - 1} prompts can never fail this gate; use at least {needed} prompts"
+    )
     assert enough.outcome == "regressed"
 
 
@@ -338,11 +392,15 @@ def test_judging_twice_gives_the_same_verdict() -> None:
 
 
 def test_false_alarms_stay_at_alpha() -> None:
-    """300 sessions without any change, 24 prompts each, clustered and heavy-tailed; a margin of 0 leaves all to the test."""
+    """300 sessions without any change, 24 prompts each, clustered and heavy-tailed; a margin of 0
+    leaves all to the test.
+    """
     rng, alpha, sessions, alarms = np.random.default_rng(7), 0.05, 300, 0
     for _ in range(sessions):
         skill = rng.beta(3, 1.5, 24)
-        verdict = sampled(sampled_counts(rng, skill), sampled_counts(rng, skill), margin=0.0, alpha=alpha)
+        verdict = sampled(
+            sampled_counts(rng, skill), sampled_counts(rng, skill), margin=0.0, alpha=alpha
+        )
         assert verdict.outcome in ("pass", "inconclusive", "regressed", "improved")
         alarms += verdict.outcome == "regressed"
     assert alarms <= stats.binom.ppf(0.999, sessions, alpha)
@@ -359,24 +417,33 @@ def test_false_alarms_stay_at_alpha() -> None:
         ("error", False, False),
     ],
 )
-def test_what_passes_depends_on_how_doubt_is_taken(outcome: Outcome, fail: bool, warn: bool) -> None:
+def test_what_passes_depends_on_how_doubt_is_taken(
+    outcome: Outcome, fail: bool, warn: bool
+) -> None:
     verdict = Verdict(outcome, "acceptance_length", "reason")
     assert (verdict.passes(), verdict.passes("fail"), verdict.passes("warn")) == (fail, fail, warn)
 
 
 def test_a_gain_on_new_texts_improves_and_does_not_merely_pass() -> None:
     before = steady_counts(24)
-    assert judge(record(scaled(before, 1.2), text="new"), record(before), margin=0.005).outcome == "improved"
+    assert (
+        judge(record(scaled(before, 1.2), text="new"), record(before), margin=0.005).outcome
+        == "improved"
+    )
 
 
 def elsewhere(of: Counts) -> Record:
     """The record of another machine on the same texts."""
     measured = record(of)
-    return msgspec.structs.replace(measured, environment=msgspec.structs.replace(measured.environment, device="other"))
+    return msgspec.structs.replace(
+        measured, environment=msgspec.structs.replace(measured.environment, device="other")
+    )
 
 
 def test_in_another_environment_a_clear_drop_regresses() -> None:
-    verdict = judge(elsewhere(scaled(steady_counts(24), 0.9)), record(steady_counts(24)), margin=0.005)
+    verdict = judge(
+        elsewhere(scaled(steady_counts(24), 0.9)), record(steady_counts(24)), margin=0.005
+    )
     assert (verdict.outcome, verdict.regime) == ("regressed", "deterministic")
     assert verdict.p_value is not None
     assert verdict.p_value <= 0.01
@@ -384,7 +451,9 @@ def test_in_another_environment_a_clear_drop_regresses() -> None:
 
 def test_in_another_environment_flipped_near_ties_are_no_regression() -> None:
     before, rng = steady_counts(24), np.random.default_rng(3)
-    flips = dataclasses.replace(before, accepted=before.accepted * rng.normal(0.98, 0.2, (24, 1)).clip(0, 1.3))
+    flips = dataclasses.replace(
+        before, accepted=before.accepted * rng.normal(0.98, 0.2, (24, 1)).clip(0, 1.3)
+    )
     verdict = judge(elsewhere(flips), record(before), margin=0.005)
     assert verdict.drop is not None
     assert verdict.drop >= 0.005
@@ -392,7 +461,12 @@ def test_in_another_environment_flipped_near_ties_are_no_regression() -> None:
 
 
 def test_in_another_environment_a_small_drop_passes() -> None:
-    assert judge(elsewhere(scaled(steady_counts(24), 0.999)), record(steady_counts(24)), margin=0.005).outcome == "pass"
+    assert (
+        judge(
+            elsewhere(scaled(steady_counts(24), 0.999)), record(steady_counts(24)), margin=0.005
+        ).outcome
+        == "pass"
+    )
 
 
 # The acceptance rate where rounds draft different numbers of tokens.
@@ -410,7 +484,8 @@ def with_drafts(of: Counts, **changes: Any) -> Record:
     made = record(of, **changes)
     rows = zip(made.counts.items(), of.drafted.tolist(), strict=True)
     return msgspec.structs.replace(
-        made, counts={key: msgspec.structs.replace(row, drafted=tuple(own)) for (key, row), own in rows}
+        made,
+        counts={key: msgspec.structs.replace(row, drafted=tuple(own)) for (key, row), own in rows},
     )
 
 
@@ -433,7 +508,10 @@ def test_on_other_texts_a_rate_of_varying_drafts_is_not_judged() -> None:
 
 def test_texts_that_nobody_knows_are_never_the_same() -> None:
     unknown = msgspec.structs.replace(
-        record(BEFORE), counts={key: msgspec.structs.replace(row, text="") for key, row in record(BEFORE).counts.items()}
+        record(BEFORE),
+        counts={
+            key: msgspec.structs.replace(row, text="") for key, row in record(BEFORE).counts.items()
+        },
     )
     assert judge(unknown, unknown, margin=MARGIN).regime == "sampled"
 

@@ -21,7 +21,9 @@ from pytest_specdec.decoding.sampling import encode_prompts
 
 PROMPTS = EMBEDDED.parent / "text" / "prompts.jsonl"
 UNUSED = 190
-"""The NUL byte, in no text, as padding: transformers' assistant masks out every token of its context that equals pad_token_id."""
+"""The NUL byte, in no text, as padding: transformers' assistant masks out every token of its
+context that equals pad_token_id.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,19 +36,35 @@ class Pair:
 
     @classmethod
     def load(cls) -> Pair:
-        target, draft = (load_model(str(EMBEDDED / f"text-{role}"), "cpu") for role in ("target", "draft"))
+        target, draft = (
+            load_model(str(EMBEDDED / f"text-{role}"), "cpu") for role in ("target", "draft")
+        )
         return cls(target, draft, encode_prompts(target.tokenizer, read_prompts(PROMPTS)))
 
-    def decode(self, drafter: str, k: int, depth: int, rule: str, sampling: Sampling, seed: int) -> Decoded:
+    def decode(
+        self, drafter: str, k: int, depth: int, rule: str, sampling: Sampling, seed: int
+    ) -> Decoded:
         return decode(
-            self.target, self.draft if drafter == "draft" else drafter, self.prompts, k=k, depth=depth, rule=rule,
-            temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p, new_tokens=96, batch_size=40, seed=seed,
-        )  # fmt: skip
+            self.target,
+            self.draft if drafter == "draft" else drafter,
+            self.prompts,
+            k=k,
+            depth=depth,
+            rule=rule,
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+            new_tokens=96,
+            batch_size=40,
+            seed=seed,
+        )
 
 
 @contextmanager
 def rounds_of_generate() -> Iterator[list[Round]]:
-    """Record every round through the call with which transformers reports it to its candidate generator."""
+    """Record every round through the call with which transformers reports it to its candidate
+    generator.
+    """
     seen: list[Round] = []
     make: Callable[..., Any] = GenerationMixin._get_candidate_generator
 
@@ -70,20 +88,43 @@ def rounds_of_generate() -> Iterator[list[Round]]:
 
 
 def generate(
-    target: LoadedModel, draft: LoadedModel | None, prompt: list[int], *, k: int, new: int, sample: bool, **filters: float
+    target: LoadedModel,
+    draft: LoadedModel | None,
+    prompt: list[int],
+    *,
+    k: int,
+    new: int,
+    sample: bool,
+    **filters: float,
 ) -> tuple[Text, list[Round]]:
-    """One text by transformers' speculative decoding, with its rounds that drafted anything; own heads without a `draft`."""
+    """One text by transformers' speculative decoding, with its rounds that drafted anything; own
+    heads without a `draft`.
+    """
     config = GenerationConfig(
-        max_new_tokens=new, min_new_tokens=new, do_sample=sample, bos_token_id=0, pad_token_id=UNUSED,
+        max_new_tokens=new,
+        min_new_tokens=new,
+        do_sample=sample,
+        bos_token_id=0,
+        pad_token_id=UNUSED,
         **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} | filters if sample else {}),
-    )  # fmt: skip
-    helper: dict[str, Any] = {"use_mtp": True} if draft is None else {"assistant_model": draft.model}
+    )
+    helper: dict[str, Any] = (
+        {"use_mtp": True} if draft is None else {"assistant_model": draft.model}
+    )
     if draft is not None:
         own = GenerationConfig(bos_token_id=0, pad_token_id=UNUSED)
-        own.num_assistant_tokens, own.num_assistant_tokens_schedule, own.assistant_confidence_threshold = k, "constant", 0.0
+        (
+            own.num_assistant_tokens,
+            own.num_assistant_tokens_schedule,
+            own.assistant_confidence_threshold,
+        ) = k, "constant", 0.0
         draft.model.generation_config = own
     _ = target.heads  # names the MTP layers where transformers looks for them
     with rounds_of_generate() as seen:
         ids = torch.tensor([prompt])
-        out = target.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config, **helper)
-    return Text(str(len(prompt)), "all", tuple(out[0].tolist()), len(prompt)), [own for own in seen if own.drafted > 0]
+        out = target.model.generate(
+            ids, attention_mask=torch.ones_like(ids), generation_config=config, **helper
+        )
+    return Text(str(len(prompt)), "all", tuple(out[0].tolist()), len(prompt)), [
+        own for own in seen if own.drafted > 0
+    ]

@@ -58,11 +58,15 @@ class Judgements:
 
     @property
     def finders(self) -> list[str]:
-        return ["oracle"] * (not self.oracle.agrees) + ["conformance"] * (not self.conformance.conforms)
+        return ["oracle"] * (not self.oracle.agrees) + ["conformance"] * (
+            not self.conformance.conforms
+        )
 
 
 def decoder_defects() -> dict[str, Defect]:
-    """The museum's defects of decoders, and those of sampling, by name. Edited checkpoints are other drafters, no defects."""
+    """The museum's defects of decoders, and those of sampling, by name. Edited checkpoints are
+    other drafters, no defects.
+    """
     museum = {exhibit.name: exhibit.defect for exhibit in EXHIBITS if exhibit.defect is not None}
     return museum | {one.name: one.defect for one in SAMPLING_DEFECTS}
 
@@ -74,10 +78,15 @@ def _engine() -> DecodeEngine:
 
 def judged(case: Case, alpha: float, defect: Defect | None = None, seed: int = 0) -> Judgements:
     """Decode a case with a defect, and judge what came out without it."""
-    case, engine = dataclasses.replace(case, texts=dataclasses.replace(case.texts, seed=seed)), _engine()
+    case, engine = (
+        dataclasses.replace(case, texts=dataclasses.replace(case.texts, seed=seed)),
+        _engine(),
+    )
     engine._made.pop(case, None)
     with pytest.MonkeyPatch.context() as patch:
         if defect is not None:
             defect(patch)
         _ = engine.emitted(case)
-    return Judgements(engine.oracle(case, alpha), engine.conformance(case, alpha), engine.emitted(case))
+    return Judgements(
+        engine.oracle(case, alpha), engine.conformance(case, alpha), engine.emitted(case)
+    )

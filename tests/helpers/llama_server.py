@@ -1,4 +1,6 @@
-"""Real llama.cpp servers of the embedded pair for tests; skipped, with what to do, where they cannot run."""
+"""Real llama.cpp servers of the embedded pair for tests; skipped, with what to do, where they
+cannot run.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ def interpreter() -> str:
     named = os.environ.get("SPECDEC_XLLAMACPP")
     if named is None and importlib.util.find_spec("xllamacpp") is None:
         pytest.skip(
-            "xllamacpp is not installed: pip install xllamacpp, or set SPECDEC_XLLAMACPP to a Python that has it; then run "
+            "xllamacpp is not installed: pip install xllamacpp, or set SPECDEC_XLLAMACPP to a "
+            "Python that has it; then run "
             "pytest tests/engines"
         )
     return named or sys.executable
@@ -37,9 +40,16 @@ def gguf(role: str) -> Path:
 
 
 @contextmanager
-def llama_server(target: str = "target", draft: str | None = None, rates: str = "") -> Iterator[str]:
+def llama_server(
+    target: str = "target", draft: str | None = None, rates: str = ""
+) -> Iterator[str]:
     """The address of a server that runs until the block ends."""
-    command = [interpreter(), str(SCRIPT), str(gguf(target)), *([str(gguf(draft)), rates] if draft else [])]
+    command = [
+        interpreter(),
+        str(SCRIPT),
+        str(gguf(target)),
+        *([str(gguf(draft)), rates] if draft else []),
+    ]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:

@@ -58,7 +58,10 @@ class Stage:
         return sum(own == path for own, _ in self.seen)
 
     def client(self, **patience: Any) -> Client:
-        return Client(self.url, patience=RetryPolicy(**({"timeout": 5.0, "sleep": lambda seconds: None} | patience)))
+        return Client(
+            self.url,
+            patience=RetryPolicy(**({"timeout": 5.0, "sleep": lambda seconds: None} | patience)),
+        )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -124,7 +127,9 @@ def playing(plays: dict[str, list[Play]]) -> Iterator[Stage]:
     server = _Server(("127.0.0.1", 0), _Handler)
     stage = server.stage = Stage(plays)
     stage.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     try:
         yield stage
@@ -135,11 +140,14 @@ def playing(plays: dict[str, list[Play]]) -> Iterator[Stage]:
 
 
 @contextmanager
-def raw_server(parts: Sequence[bytes], *, drip: float, pause: float = 0.0, reads: bool = True) -> Iterator[str]:
+def raw_server(
+    parts: Sequence[bytes], *, drip: float, pause: float = 0.0, reads: bool = True
+) -> Iterator[str]:
     """The address of a server that answers one connection by the letter.
 
-    With `drip`, the first part comes at once and the rest byte by byte, so many seconds apart; without, each part answers
-    one request, `pause` seconds after it. A server that does not read takes no request either.
+    With `drip`, the first part comes at once and the rest byte by byte, so many seconds apart;
+    without, each part answers one request, `pause` seconds after it. A server that does not read
+    takes no request either.
     """
     listener = socket.create_server(("127.0.0.1", 0))
     over = threading.Event()

@@ -1,4 +1,6 @@
-"""Real engines in this process on the embedded pair; skipped, with what to do, where an engine is not installed."""
+"""Real engines in this process on the embedded pair; skipped, with what to do, where an engine is
+not installed.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,11 @@ from pytest_specdec.engines.external import ForeignEngine
 
 PROMPTS = EMBEDDED.parent / "engines" / "prompts.jsonl"
 TARGET, DRAFT = (str(EMBEDDED / f"text-{role}") for role in ("target", "draft"))
-PACKAGES = {"llama-cpp": "xllamacpp", "onnxruntime": "onnxruntime_genai", "openvino": "openvino_genai"}
+PACKAGES = {
+    "llama-cpp": "xllamacpp",
+    "onnxruntime": "onnxruntime_genai",
+    "openvino": "openvino_genai",
+}
 FORMS = {"llama-cpp": "gguf", "onnxruntime": "onnx", "openvino": "openvino"}
 
 
@@ -24,12 +30,34 @@ def installed(name: str) -> bool:
 def real(name: str) -> ForeignEngine:
     """An engine that is here, and its form of the pair."""
     if not installed(name):
-        pytest.skip(f"{PACKAGES[name]} is not installed here; make engine-{name} runs this in an environment of its own")
+        pytest.skip(
+            f"{PACKAGES[name]} is not installed here; make engine-{name} runs this in an "
+            "environment of its own"
+        )
     if not Path(TARGET, FORMS[name]).is_dir():
-        pytest.skip(f"the pair has no {FORMS[name]} form; python suites/models/convert.py {FORMS[name]}")
+        pytest.skip(
+            f"the pair has no {FORMS[name]} form; python suites/models/convert.py {FORMS[name]}"
+        )
     return ForeignEngine(name, device="cpu")
 
 
-def case(name: str, *, k: int = 3, temperature: float = 0.0, draft: str = DRAFT, prompts: int = 6, seed: int = 0) -> Case:
+def case(
+    name: str,
+    *,
+    k: int = 3,
+    temperature: float = 0.0,
+    draft: str = DRAFT,
+    prompts: int = 6,
+    seed: int = 0,
+) -> Case:
     texts = TextKey("engines", TARGET, PROMPTS, prompts, 64, temperature, seed)
-    return Case(texts, draft, "text-draft", k, 0, "rejection" if temperature else "greedy", 0.005, engine=name)
+    return Case(
+        texts,
+        draft,
+        "text-draft",
+        k,
+        0,
+        "rejection" if temperature else "greedy",
+        0.005,
+        engine=name,
+    )

@@ -13,7 +13,15 @@ import numpy as np
 from hypothesis import settings
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.baselines.schema import SCHEMA, Conditions, Environment, Fingerprints, PromptCounts, Record, TextSet
+from pytest_specdec.baselines.schema import (
+    SCHEMA,
+    Conditions,
+    Environment,
+    Fingerprints,
+    PromptCounts,
+    Record,
+    TextSet,
+)
 from pytest_specdec.cases.case import DEFINITION, Case, TextKey
 from pytest_specdec.report.row import ReportRow
 
@@ -34,14 +42,18 @@ CONDITIONS = Conditions(
     template=None,
 )
 FINGERPRINTS = Fingerprints(target="target-1", drafter="drafter-1")
-ENVIRONMENT = Environment(torch="2.9", transformers="5.14", device="cpu", dtype="float32", threads=1)
+ENVIRONMENT = Environment(
+    torch="2.9", transformers="5.14", device="cpu", dtype="float32", threads=1
+)
 TEXTS = TextKey("text", "/models/target", Path("/suites/text/prompts.jsonl"), None, 64, 1.0, 0)
 CASE = Case(TEXTS, "/models/draft", "draft", 8, 0, "rejection", 0.005)
 
 
 def case(**changes: Any) -> Case:
     """A case; fields of its texts may be named too."""
-    of_texts = {name: changes.pop(name) for name in list(changes) if name in TextKey.__dataclass_fields__}
+    of_texts = {
+        name: changes.pop(name) for name in list(changes) if name in TextKey.__dataclass_fields__
+    }
     return dataclasses.replace(CASE, texts=dataclasses.replace(TEXTS, **of_texts), **changes)
 
 
@@ -53,20 +65,26 @@ def counts(
     categories: Sequence[str] | None = None,
     prompts: Sequence[str] | None = None,
 ) -> Counts:
-    """Counts of prompts `p0`, `p1`, ...; every round drafts k tokens unless `drafted` says otherwise."""
+    """Counts of prompts `p0`, `p1`, ...; every round drafts k tokens unless `drafted` says
+    otherwise.
+    """
     reached = np.array(accepted, dtype=float)
     total = np.array(rounds, dtype=float)
     return Counts(
         tuple(prompts or (f"p{row}" for row in range(len(total)))),
         tuple(categories or ("all",) * len(total)),
         total,
-        np.repeat(total[:, None], reached.shape[1], axis=1) if drafted is None else np.array(drafted, dtype=float),
+        np.repeat(total[:, None], reached.shape[1], axis=1)
+        if drafted is None
+        else np.array(drafted, dtype=float),
         reached,
     )
 
 
 def record(of: Counts | None = None, *, text: str = "text-1", **changes: Any) -> Record:
-    """A record of `of`; another `text` is one of another seed. Changes may name fields of the record or of its parts."""
+    """A record of `of`; another `text` is one of another seed. Changes may name fields of the
+    record or of its parts.
+    """
     of = steady_counts() if of is None else of
     parts = {"conditions": CONDITIONS, "fingerprints": FINGERPRINTS, "environment": ENVIRONMENT}
     parts["conditions"] = msgspec.structs.replace(CONDITIONS, k=of.k)
@@ -74,23 +92,42 @@ def record(of: Counts | None = None, *, text: str = "text-1", **changes: Any) ->
         own = {field: changes.pop(field) for field in part.__struct_fields__ if field in changes}
         parts[name] = msgspec.structs.replace(part, **own)
     rows = {
-        key: PromptCounts(of.categories[row], f"{text}-{key}", float(of.rounds[row]), tuple(of.accepted[row].tolist()))
+        key: PromptCounts(
+            of.categories[row],
+            f"{text}-{key}",
+            float(of.rounds[row]),
+            tuple(of.accepted[row].tolist()),
+        )
         for row, key in enumerate(of.prompts)
     }
     seed = 0 if text == "text-1" else 1 + zlib.crc32(text.encode())
-    whole: dict[str, Any] = {"schema": SCHEMA, "definition": DEFINITION, "repeats": 1, "counts": rows, "seed": seed}
+    whole: dict[str, Any] = {
+        "schema": SCHEMA,
+        "definition": DEFINITION,
+        "repeats": 1,
+        "counts": rows,
+        "seed": seed,
+    }
     whole |= {**parts, **changes}
     return Record(**whole)
 
 
-def steady_counts(prompts: int = 12, *, shares: Sequence[float] = (0.75, 0.5, 0.25), rounds: float = 40) -> Counts:
+def steady_counts(
+    prompts: int = 12, *, shares: Sequence[float] = (0.75, 0.5, 0.25), rounds: float = 40
+) -> Counts:
     """Prompts in turn of category `prose` and `code`, all with the same survivals."""
     accepted = [[share * rounds for share in shares]] * prompts
-    return counts([rounds] * prompts, accepted, categories=[("prose", "code")[row % 2] for row in range(prompts)])
+    return counts(
+        [rounds] * prompts,
+        accepted,
+        categories=[("prose", "code")[row % 2] for row in range(prompts)],
+    )
 
 
 def sampled_counts(rng: np.random.Generator, skill: np.ndarray, rounds: int = 60) -> Counts:
-    """Rounds of prompts with their own, shared skill, which wanders from text to text with heavy tails."""
+    """Rounds of prompts with their own, shared skill, which wanders from text to text with heavy
+    tails.
+    """
     odds = np.log(skill / (1 - skill)) + 0.4 * rng.standard_t(2.5, len(skill))
     own = 1 / (1 + np.exp(-odds))
     played = rng.poisson(rounds, len(skill)) + 5

@@ -7,17 +7,32 @@ from typing import Any
 
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.prompts import Prompt
-from pytest_specdec.engines.adapter_api import CountingConvention, GenerationRequest, PromptRequest, Reported, ReportedRound
+from pytest_specdec.engines.adapter_api import (
+    CountingConvention,
+    GenerationRequest,
+    PromptRequest,
+    Reported,
+    ReportedRound,
+)
 
 PROMPT = (1, 7, 7)
 
 
 def request(prompts: int = 1, **other: Any) -> GenerationRequest:
-    asked = [PromptRequest(Prompt(f"key{row}", "all", text=f"prompt {row}"), PROMPT) for row in range(prompts)]
+    asked = [
+        PromptRequest(Prompt(f"key{row}", "all", text=f"prompt {row}"), PROMPT)
+        for row in range(prompts)
+    ]
     wanted = {
-        "k": 3, "depth": 0, "target": "served", "drafter": "served", "sampling": Sampling(0.0), "new_tokens": 64, "seed": 0,
+        "k": 3,
+        "depth": 0,
+        "target": "served",
+        "drafter": "served",
+        "sampling": Sampling(0.0),
+        "new_tokens": 64,
+        "seed": 0,
         "rule": "greedy",
-    }  # fmt: skip
+    }
     return GenerationRequest(asked, **(wanted | other))
 
 

@@ -1,7 +1,9 @@
-"""llama.cpp's server from the wheel `xllamacpp`, in a process of its own: `serve_llama_cpp.py TARGET.gguf [DRAFT.gguf] [RATES]`.
+"""llama.cpp's server from the wheel `xllamacpp`, in a process of its own: `serve_llama_cpp.py
+TARGET.gguf [DRAFT.gguf] [RATES]`.
 
-Prints its address and runs until its standard input closes. RATES turns on synthetic acceptance, e.g. 0.8,0.5,0.25.
-Keys and values are kept in float32, so that what is served is the model's own number.
+Prints its address and runs until its standard input closes. RATES turns on synthetic acceptance,
+e.g. 0.8,0.5,0.25. Keys and values are kept in float32, so that what is served is the model's own
+number.
 """
 
 from __future__ import annotations

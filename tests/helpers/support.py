@@ -1,4 +1,6 @@
-"""Small real checkpoints for the tests: random weights, transformers' own layout, saved and loaded from disk."""
+"""Small real checkpoints for the tests: random weights, transformers' own layout, saved and loaded
+from disk.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,19 @@ EMBEDDED = ROOT / "suites" / "models"
 
 
 def letter_tokenizer(first: str = "") -> PreTrainedTokenizerFast:
-    """One token a letter, `<s>` in front; `first` moves some letters to the front of the numbering."""
+    """One token a letter, `<s>` in front; `first` moves some letters to the front of the
+    numbering.
+    """
     letters = first + "".join(letter for letter in LETTERS if letter not in first)
     vocabulary = {"<s>": 0, "</s>": 1, **{letter: index for index, letter in enumerate(letters, 2)}}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="</s>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="</s>")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="</s>"
+    )
 
 
 def export_heads(heads: MtpModel, folder: Path, layers: int) -> None:
@@ -47,7 +55,9 @@ def llama(
     context: int = 128,
     spread: float = 0.2,
 ) -> Path:
-    """A tiny Llama with MTP layers and a letter tokenizer, saved to `folder`; `spread` is the deviation of its weights."""
+    """A tiny Llama with MTP layers and a letter tokenizer, saved to `folder`; `spread` is the
+    deviation of its weights.
+    """
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -74,7 +84,9 @@ def llama(
 
 
 def add_noise(source: Path, folder: Path, share: float, *, seed: int = 0, only: str = "") -> Path:
-    """A copy of a checkpoint with Gaussian noise of `share` of each tensor's standard deviation on its weights."""
+    """A copy of a checkpoint with Gaussian noise of `share` of each tensor's standard deviation on
+    its weights.
+    """
     shutil.copytree(source, folder)
     generator = torch.Generator().manual_seed(seed)
     weights = load_file(folder / "model.safetensors")
@@ -90,5 +102,7 @@ def edit_config(folder: Path, **values: Any) -> Path:
     """Change fields of a checkpoint's config.json; None removes one."""
     path = folder / "config.json"
     config = {**json.loads(path.read_text()), **values}
-    path.write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
+    path.write_text(
+        json.dumps({name: value for name, value in config.items() if value is not None})
+    )
     return folder

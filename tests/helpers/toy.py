@@ -1,4 +1,6 @@
-"""A language model of five tokens, served in every dialect, so that what is read can be compared with what is so."""
+"""A language model of five tokens, served in every dialect, so that what is read can be compared
+with what is so.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class Toy:
         self.log = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
         self.logits = logits
 
-    def texts(self, count: int, length: int = 40, prompt: int = 3, seed: int = 0) -> tuple[Text, ...]:
+    def texts(
+        self, count: int, length: int = 40, prompt: int = 3, seed: int = 0
+    ) -> tuple[Text, ...]:
         """Sampled texts."""
         rng = np.random.default_rng(seed)
         rows = []
@@ -48,27 +52,47 @@ class Toy:
     def plays(self, dialect: str, name: str = "toy") -> dict[str, list[Play]]:
         """What a server of this model answers in a dialect."""
         card = json.dumps({"data": [{"id": name, "owned_by": CARDS[dialect]}]})
-        path = {"vllm": "/v1/completions", "echo": "/v1/completions", "sglang": "/generate", "llama.cpp": "/completion"}[dialect]
+        path = {
+            "vllm": "/v1/completions",
+            "echo": "/v1/completions",
+            "sglang": "/generate",
+            "llama.cpp": "/completion",
+        }[dialect]
         return {"/v1/models": [Answer(card)], path: [getattr(self, dialect.replace(".", "_"))]}
 
     def vllm(self, body: dict[str, Any]) -> Answer:
         ids, rows = body["prompt"], []
         for before, own in itertools.pairwise(ids):
-            listed = {own: float(self.log[before, own])} | dict(self.largest(before, body["prompt_logprobs"]))
-            rows.append({str(token): {"logprob": value, "rank": 1} for token, value in listed.items()})
+            listed = {own: float(self.log[before, own])} | dict(
+                self.largest(before, body["prompt_logprobs"])
+            )
+            rows.append(
+                {str(token): {"logprob": value, "rank": 1} for token, value in listed.items()}
+            )
         return Answer(json.dumps({"choices": [{"prompt_logprobs": [None, *rows]}]}))
 
     def echo(self, body: dict[str, Any]) -> Answer:
         ids = body["prompt"]
         own = [float(self.log[before, after]) for before, after in itertools.pairwise(ids)]
-        top = [{str(token): value for token, value in self.largest(before, body["logprobs"])} for before in ids[:-1]]
+        top = [
+            {str(token): value for token, value in self.largest(before, body["logprobs"])}
+            for before in ids[:-1]
+        ]
         echoed = {"token_logprobs": [None, *own, -0.5], "top_logprobs": [None, *top, {"x": -0.5}]}
-        return Answer(json.dumps({"choices": [{"logprobs": echoed}], "usage": {"prompt_tokens": len(ids)}}))
+        return Answer(
+            json.dumps({"choices": [{"logprobs": echoed}], "usage": {"prompt_tokens": len(ids)}})
+        )
 
     def sglang(self, body: dict[str, Any]) -> Answer:
         ids = body["input_ids"]
-        own = [[float(self.log[before, after]), after, None] for before, after in itertools.pairwise(ids)]
-        top = [[[value, token, None] for token, value in self.largest(one, body["top_logprobs_num"])] for one in ids[:-1]]
+        own = [
+            [float(self.log[before, after]), after, None]
+            for before, after in itertools.pairwise(ids)
+        ]
+        top = [
+            [[value, token, None] for token, value in self.largest(one, body["top_logprobs_num"])]
+            for one in ids[:-1]
+        ]
         meta = {
             "prompt_tokens": len(ids),
             "input_token_logprobs": [[None, ids[0], None], *own],
@@ -79,6 +103,12 @@ class Toy:
     def llama_cpp(self, body: dict[str, Any]) -> Answer:
         ((token, _),) = body["logit_bias"]
         before = body["prompt"][-1]
-        top = [{"id": name, "logprob": value} for name, value in self.largest(before, body["n_probs"])]
+        top = [
+            {"id": name, "logprob": value} for name, value in self.largest(before, body["n_probs"])
+        ]
         forced = {"id": token, "logprob": float(self.log[before, token]), "top_logprobs": top}
-        return Answer(json.dumps({"tokens_evaluated": len(body["prompt"]), "completion_probabilities": [forced]}))
+        return Answer(
+            json.dumps(
+                {"tokens_evaluated": len(body["prompt"]), "completion_probabilities": [forced]}
+            )
+        )

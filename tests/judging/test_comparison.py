@@ -28,13 +28,27 @@ PROFILE = CostProfile(
         ({"k": 4, "depth": 3}, 104, 4004),
         ({"k": 4, "judged": JudgedRange(4, 8)}, 104, 1004),
         ({"k": 4, "judged": JudgedRange(4, 8, 2)}, 108, 1004),  # four passes of one token
-        ({"k": 4, "depth": 3, "judged": JudgedRange(4, 8, 2)}, 108, 4008),  # two passes of four tokens, two of them judged
+        (
+            {"k": 4, "depth": 3, "judged": JudgedRange(4, 8, 2)},
+            108,
+            4008,
+        ),  # two passes of four tokens, two of them judged
         ({"k": 5, "depth": 3, "judged": JudgedRange(4, 8, 2)}, 110, 4012),  # three passes
-        ({"k": 4, "depth": 2, "judged": JudgedRange(4, 8, 3)}, 112, 3012),  # four passes of three tokens, one of them judged
-        ({"k": 4, "depth": 3, "judged": JudgedRange(4, 8, 2), "drafter": OWN_HEADS}, 108, 5008),  # one chain over eight places
+        (
+            {"k": 4, "depth": 2, "judged": JudgedRange(4, 8, 3)},
+            112,
+            3012,
+        ),  # four passes of three tokens, one of them judged
+        (
+            {"k": 4, "depth": 3, "judged": JudgedRange(4, 8, 2), "drafter": OWN_HEADS},
+            108,
+            5008,
+        ),  # one chain over eight places
     ],
 )
-def test_a_judged_round_verifies_and_drafts_the_given_places_too(changes: dict[str, Any], verify: float, draft: float) -> None:
+def test_a_judged_round_verifies_and_drafts_the_given_places_too(
+    changes: dict[str, Any], verify: float, draft: float
+) -> None:
     costs = costs_of(case(**changes), PROFILE)
     assert costs is not None
     assert (costs.target_ms, costs.verify_ms, costs.draft_ms) == (10, verify, draft)

@@ -27,14 +27,20 @@ def without(names: set[str], code: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("missing", "name"),
-    [("hypothesis", "assert_lossless"), ("torch", "assert_lossless"), ("torch", "flat_batch"), ("torch", "assert_q_contract")],
+    [
+        ("hypothesis", "assert_lossless"),
+        ("torch", "assert_lossless"),
+        ("torch", "flat_batch"),
+        ("torch", "assert_q_contract"),
+    ],
 )
 def test_a_missing_package_is_named_with_the_extra(missing: str, name: str) -> None:
     run = without({missing}, f"from pytest_specdec.lossless import {name}")
     assert run.returncode == 1
     lines = run.stderr.splitlines()
     assert lines[-1] == (
-        f"pytest_specdec.common.errors.RequestError: {name} needs {missing}, which is not installed; "
+        f"pytest_specdec.common.errors.RequestError: {name} needs {missing}, which is not "
+        "installed; "
         "run: pip install 'pytest-specdec[lossless]'"
     )
     assert len(lines) < 10
@@ -65,4 +71,7 @@ lossless._HOMES["nothing"] = "nowhere"
 lossless.nothing
 """
     run = without(set(), code)
-    assert run.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'pytest_specdec.lossless.nowhere'"
+    assert (
+        run.stderr.splitlines()[-1]
+        == "ModuleNotFoundError: No module named 'pytest_specdec.lossless.nowhere'"
+    )

@@ -1,4 +1,6 @@
-"""Rows with different numbers of drafts in one batch: flat and padded samplers, exact and sampled."""
+"""Rows with different numbers of drafts in one batch: flat and padded samplers, exact and
+sampled.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,12 @@ from pytest_specdec.common.errors import RequestError
 from pytest_specdec.lossless import assert_lossless, flat_batch
 from pytest_specdec.lossless.enumeration.paths import NotEnumerableError
 from pytest_specdec.lossless.samplers.exact import RoundInput
-from pytest_specdec.lossless.samplers.exact_batch import BatchInput, Dependence, RowError, batch_error
+from pytest_specdec.lossless.samplers.exact_batch import (
+    BatchInput,
+    Dependence,
+    RowError,
+    batch_error,
+)
 from pytest_specdec.lossless.samplers.prefix_tree import PrefixTree
 from pytest_specdec.lossless.samplers.sampled import sampled_distribution_test
 from pytest_specdec.lossless.samplers.sampled_rounds import SampledRounds
@@ -31,12 +38,20 @@ RIGHT = Sampler(flat_batch(ragged.reference))
 
 
 def test_the_case_of_the_issue_is_found_and_its_right_twin_passes() -> None:
-    """Rows at b * max_spec_len: right for equal counts, which is all that padded arguments can show."""
+    """Rows at b * max_spec_len: right for equal counts, which is all that padded arguments can
+    show.
+    """
 
     def equal(p: Tensor, q: Tensor, drafts: Tensor, generator: Generator = None) -> Tensor:
         rows, k, size = q.shape
         bonus = torch.multinomial(p[:, -1], 1, generator=generator)
-        flat = drafts.reshape(-1), [k] * rows, q.reshape(-1, size), p[:, :-1].reshape(-1, size), bonus
+        flat = (
+            drafts.reshape(-1),
+            [k] * rows,
+            q.reshape(-1, size),
+            p[:, :-1].reshape(-1, size),
+            bonus,
+        )
         return NAMED["rows at equal distances"].sample(*flat, generator)
 
     assert assert_lossless(equal, batched=True, max_examples=3).untried
@@ -47,8 +62,12 @@ def test_the_case_of_the_issue_is_found_and_its_right_twin_passes() -> None:
     assert str(checked) == "reference is lossless: exact in 5 rounds and 5 batches of ragged rows"
 
 
-def padded(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None) -> Tensor:
-    """Padded rows with their numbers of drafts: padding is rejected, and replaced by a token of the distribution behind the drafts."""
+def padded(
+    p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None
+) -> Tensor:
+    """Padded rows with their numbers of drafts: padding is rejected, and replaced by a token of the
+    distribution behind the drafts.
+    """
     real = torch.arange(drafts.shape[1]) < num_draft_tokens[:, None]
     accepted = reference.leading(reference.passed(p, q, drafts, generator) & real)
     weights = reference.q_at(q, accepted) * (accepted < num_draft_tokens)[:, None]
@@ -56,23 +75,34 @@ def padded(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, gener
     return reference.emitted(drafts, accepted, last)
 
 
-def last_distribution(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None) -> Tensor:
-    """The bonus token of every row is drawn from the distribution behind the longest row's drafts."""
+def last_distribution(
+    p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None
+) -> Tensor:
+    """The bonus token of every row is drawn from the distribution behind the longest row's
+    drafts.
+    """
     p = p.clone()
     p[torch.arange(len(p)), num_draft_tokens] = p[:, -1].clone()
     return padded(p, q, drafts, num_draft_tokens, generator)
 
 
-def all_drafts(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None) -> Tensor:
+def all_drafts(
+    p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None
+) -> Tensor:
     return reference.reference(p, q, drafts, generator)
 
 
 def test_padded_rows_with_their_numbers_of_drafts() -> None:
     checked = assert_lossless(padded, max_examples=10)
     assert (checked.method, checked.batches) == ("exact", 10)
-    with pytest.raises(AssertionError, match=r"is not lossless \(exact\): in a batch whose rows have .* drafts, row \d: "):
+    with pytest.raises(
+        AssertionError,
+        match=r"is not lossless \(exact\): in a batch whose rows have .* drafts, row \d: ",
+    ):
         assert_lossless(last_distribution, max_examples=10)
-    with pytest.raises(AssertionError, match=r"in a batch whose rows have .* drafts, row \d emitted"):
+    with pytest.raises(
+        AssertionError, match=r"in a batch whose rows have .* drafts, row \d emitted"
+    ):
         assert_lossless(all_drafts, max_examples=10)
 
 
@@ -80,7 +110,13 @@ def whole(p: Tensor, q: Tensor, num_draft_tokens: Tensor, generator: Generator =
     return padded(p, q, reference.drawn_rows(q, generator), num_draft_tokens, generator)
 
 
-def in_numpy(p: np.ndarray, q: np.ndarray, drafts: np.ndarray, num_draft_tokens: np.ndarray, rng: np.random.Generator) -> list:
+def in_numpy(
+    p: np.ndarray,
+    q: np.ndarray,
+    drafts: np.ndarray,
+    num_draft_tokens: np.ndarray,
+    rng: np.random.Generator,
+) -> list:
     rows = []
     for row, count in enumerate(num_draft_tokens):
         emitted: list[int] = []
@@ -107,7 +143,11 @@ def test_own_drafts_and_numpy(sampler: Callable[..., Any], drafts: Any) -> None:
 
 
 BATCH = BatchInput(
-    (RoundInput(*LAWS, 1), RoundInput(PrefixTree([OWN]), PrefixTree([P]), 0), RoundInput(PrefixTree([Q]), PrefixTree([P]), 2))
+    (
+        RoundInput(*LAWS, 1),
+        RoundInput(PrefixTree([OWN]), PrefixTree([P]), 0),
+        RoundInput(PrefixTree([Q]), PrefixTree([P]), 2),
+    )
 )
 
 
@@ -115,7 +155,8 @@ def test_the_distribution_of_a_batch_is_the_product_of_its_rows() -> None:
     distribution = BATCH.distribution(RIGHT)
     assert sum(distribution.values()) == pytest.approx(1, abs=1e-6)
     distributions = [
-        row.distribution(RIGHT) if row.k else {(token,): chance for token, chance in enumerate(OWN)} for row in BATCH.rows
+        row.distribution(RIGHT) if row.k else {(token,): chance for token, chance in enumerate(OWN)}
+        for row in BATCH.rows
     ]
     for emitted in itertools.product(*distributions):
         chance = np.prod([own[tokens] for own, tokens in zip(distributions, emitted, strict=True)])
@@ -124,16 +165,22 @@ def test_the_distribution_of_a_batch_is_the_product_of_its_rows() -> None:
 
 
 def test_one_wrong_row_is_named() -> None:
-    found = batch_error(BATCH.distribution(Sampler(flat_batch(NAMED["bonus of another row"].sample))), BATCH, 2e-6)
+    found = batch_error(
+        BATCH.distribution(Sampler(flat_batch(NAMED["bonus of another row"].sample))), BATCH, 2e-6
+    )
     assert isinstance(found, RowError)
     assert found.row == 1
 
 
 def test_rows_that_depend_on_each_other_are_noticed() -> None:
-    found = batch_error(BATCH.distribution(Sampler(flat_batch(NAMED["coins by position"].sample))), BATCH, 2e-6)
+    found = batch_error(
+        BATCH.distribution(Sampler(flat_batch(NAMED["coins by position"].sample))), BATCH, 2e-6
+    )
     assert isinstance(found, Dependence)
     assert [len(tokens) for tokens in found.tokens] == [1, 1, 1]
-    chances = [row.target.row(())[tokens[0]] for row, tokens in zip(BATCH.rows, found.tokens, strict=True)]
+    chances = [
+        row.target.row(())[tokens[0]] for row, tokens in zip(BATCH.rows, found.tokens, strict=True)
+    ]
     assert found.expected == pytest.approx(np.prod(chances), 1e-5)
 
 
@@ -161,27 +208,37 @@ def test_vllms_step_by_step_twin_is_sampled_and_passes() -> None:
 @pytest.mark.parametrize("name", NAMED)
 def test_sampling_finds_them_too(name: str) -> None:
     with pytest.raises(AssertionError, match="not lossless"):
-        assert_lossless(flat_batch(NAMED[name].sample), method="sampled", max_examples=1, draws=1_500)
+        assert_lossless(
+            flat_batch(NAMED[name].sample), method="sampled", max_examples=1, draws=1_500
+        )
 
 
 def test_a_distribution_that_is_wrong_in_rows_of_one_number_only() -> None:
-    def skewed(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None) -> Tensor:
+    def skewed(
+        p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None
+    ) -> Tensor:
         p = p.clone()
         p[num_draft_tokens == 1, 1] = torch.tensor(Q)
         return padded(p, q, drafts, num_draft_tokens, generator)
 
-    found = sampled_distribution_test(Sampler(skewed), *LAWS, 2, alpha=1e-6, draws=20_000, ragged=True)
+    found = sampled_distribution_test(
+        Sampler(skewed), *LAWS, 2, alpha=1e-6, draws=20_000, ragged=True
+    )
     assert found.caught
     assert found.drafts == 1
     assert found.message.startswith("in rows with 1 drafts beside rows with other numbers, [")
-    assert not sampled_distribution_test(Sampler(padded), *LAWS, 2, alpha=1e-6, draws=20_000, ragged=True).caught
+    assert not sampled_distribution_test(
+        Sampler(padded), *LAWS, 2, alpha=1e-6, draws=20_000, ragged=True
+    ).caught
     assert not sampled_distribution_test(Sampler(skewed), *LAWS, 2, alpha=1e-6, draws=20_000).caught
 
 
 def test_every_batch_holds_all_numbers_of_drafts_and_never_none_alone() -> None:
     seen = []
 
-    def watched(p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Any = None) -> Tensor:
+    def watched(
+        p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Any = None
+    ) -> Tensor:
         seen.append(num_draft_tokens)
         return padded(p, q, drafts, num_draft_tokens, generator)
 
@@ -206,7 +263,10 @@ def test_right_ones_have_manners(sampler: Sampler) -> None:
 
 
 def test_a_row_that_reads_anothers_distribution_is_noticed_by_number() -> None:
-    with pytest.raises(ContractError, match=r"with 0 drafts beside rows with other numbers, emitted .* num_draft_tokens"):
+    with pytest.raises(
+        ContractError,
+        match=r"with 0 drafts beside rows with other numbers, emitted .* num_draft_tokens",
+    ):
         check_rows(Sampler(flat_batch(NAMED["bonus of another row"].sample)))
 
 
@@ -226,7 +286,12 @@ def test_what_a_flat_sampler_is_given() -> None:
     flat_batch(flat)(p, q, torch.tensor([[1, 2], [0, 0], [3, 0]]), torch.tensor([2, 0, 1]))
     given = flat.given  # type: ignore[attr-defined]
     assert given["draft_token_ids"].tolist() == [1, 2, 3]
-    assert given["draft_token_ids"].dtype == given["bonus_token_ids"].dtype == given["cu_num_draft_tokens"].dtype == torch.int32
+    assert (
+        given["draft_token_ids"].dtype
+        == given["bonus_token_ids"].dtype
+        == given["cu_num_draft_tokens"].dtype
+        == torch.int32
+    )
     assert (given["num_draft_tokens"], given["max_spec_len"]) == ([2, 0, 1], 2)
     assert given["cu_num_draft_tokens"].tolist() == [2, 2, 3]
     assert torch.equal(given["draft_probs"], torch.stack([q[0, 0], q[0, 1], q[2, 0]]))
@@ -240,7 +305,9 @@ def test_other_token_types_and_devices() -> None:
     """Indices of int64, and a generator of the device's own, which goes on where it was."""
     drawn = []
 
-    def long(draft_token_ids: Tensor, bonus_token_ids: Tensor, generator: Generator = None) -> Tensor:
+    def long(
+        draft_token_ids: Tensor, bonus_token_ids: Tensor, generator: Generator = None
+    ) -> Tensor:
         drawn.append((draft_token_ids.dtype, torch.rand((), generator=generator).item()))
         return bonus_token_ids
 
@@ -251,13 +318,19 @@ def test_other_token_types_and_devices() -> None:
         torch.zeros(1, 1, dtype=torch.int64),
         torch.ones(1, dtype=torch.int64),
     )
-    for generator in (one := torch.Generator().manual_seed(3), one, torch.Generator().manual_seed(3)):
+    for generator in (
+        one := torch.Generator().manual_seed(3),
+        one,
+        torch.Generator().manual_seed(3),
+    ):
         sampler(*rows, generator=generator)
     assert {kind for kind, _ in drawn} == {torch.int64}
     assert drawn[0][1] == drawn[2][1] != drawn[1][1]
 
 
-def writes(draft_token_ids: Tensor, draft_probs: Tensor, target_probs: Tensor, bonus_token_ids: Tensor) -> Tensor:
+def writes(
+    draft_token_ids: Tensor, draft_probs: Tensor, target_probs: Tensor, bonus_token_ids: Tensor
+) -> Tensor:
     target_probs[0, 0] = 0
     return bonus_token_ids
 
@@ -267,13 +340,19 @@ def sorts(num_draft_tokens: list[int], bonus_token_ids: Tensor) -> Tensor:
     return bonus_token_ids
 
 
-@pytest.mark.parametrize(("sample", "name"), [(writes, "target_probs"), (sorts, "num_draft_tokens")])
+@pytest.mark.parametrize(
+    ("sample", "name"), [(writes, "target_probs"), (sorts, "num_draft_tokens")]
+)
 def test_arguments_must_be_left_as_they_are(sample: Callable[..., Any], name: str) -> None:
-    with pytest.raises(AssertionError, match=rf"\(contract\): it changed its argument {name}; clone it"):
+    with pytest.raises(
+        AssertionError, match=rf"\(contract\): it changed its argument {name}; clone it"
+    ):
         assert_lossless(flat_batch(sample), max_examples=10)
 
 
-def with_metadata(draft_token_ids: Tensor, bonus_token_ids: Tensor, sampling_metadata: object) -> Tensor:
+def with_metadata(
+    draft_token_ids: Tensor, bonus_token_ids: Tensor, sampling_metadata: object
+) -> Tensor:
     return bonus_token_ids
 
 
@@ -284,7 +363,11 @@ def without_bonus(draft_token_ids: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("sample", "message"),
     [
-        (with_metadata, "with_metadata cannot be called with flat rows: it needs sampling_metadata; wrap it in a function of"),
+        (
+            with_metadata,
+            "with_metadata cannot be called with flat rows: it needs sampling_metadata; wrap it in "
+            "a function of",
+        ),
         (without_bonus, "it takes no bonus_token_ids; wrap it"),
         (lambda *flat: flat, "it takes no bonus_token_ids; wrap it"),
     ],
@@ -295,7 +378,9 @@ def test_functions_that_cannot_be_called(sample: Callable[..., Any], message: st
 
 
 def test_addresses_of_drawn_numbers_are_not_given_away() -> None:
-    """A kernel that is handed the address of a bonus token which is not decided would read what is no longer there."""
+    """A kernel that is handed the address of a bonus token which is not decided would read what is
+    no longer there.
+    """
 
     def kernel(draft_token_ids: Tensor, bonus_token_ids: Tensor) -> Tensor:
         bonus_token_ids.data_ptr()

@@ -34,7 +34,13 @@ def texts(target: LoadedModel) -> list[list[int]]:
     out = []
     for prompt in prompts:
         ids = target.model.generate(
-            torch.tensor([prompt]), max_new_tokens=128, do_sample=True, top_k=0, top_p=1.0, temperature=1.0, pad_token_id=1
+            torch.tensor([prompt]),
+            max_new_tokens=128,
+            do_sample=True,
+            top_k=0,
+            top_p=1.0,
+            temperature=1.0,
+            pad_token_id=1,
         )
         out.append(ids[0].tolist())
     return out
@@ -46,16 +52,28 @@ def read_prompts() -> list[str]:
 
 def alternates(ids: list[int]) -> bool:
     """Whether text and audio tokens take turns after `<s>`."""
-    return ids[0] == 0 and all((token in AUDIO) == (at % 2 == 0) and token > 1 for at, token in enumerate(ids[1:], 1))
+    return ids[0] == 0 and all(
+        (token in AUDIO) == (at % 2 == 0) and token > 1 for at, token in enumerate(ids[1:], 1)
+    )
 
 
 def test_audio_tokens_are_the_last_ids() -> None:
     assert (codec.FIRST_AUDIO, AUDIO[-1]) == (31, 286)
     tokenizer = build_audio.new_tokenizer()
     assert len(tokenizer) == 287
-    assert tokenizer.convert_tokens_to_ids(["<s>", "</s>", "~", " ", ".", "a", "z", "<a0>", "<a255>"]) == [
-        0, 1, 2, 3, 4, 5, 30, 31, 286,
-    ]  # fmt: skip
+    assert tokenizer.convert_tokens_to_ids(
+        ["<s>", "</s>", "~", " ", ".", "a", "z", "<a0>", "<a255>"]
+    ) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        30,
+        31,
+        286,
+    ]
 
 
 @pytest.mark.parametrize("folder", ["audio-target", "audio-draft"])
@@ -107,7 +125,9 @@ def test_what_the_target_samples_alternates(texts: list[list[int]]) -> None:
 def test_what_the_target_samples_sounds_like_speech(texts: list[list[int]]) -> None:
     together = [token for ids in texts for token in ids]
     rate, samples = codec.speak(together)
-    assert len(samples) == rate * codec.TOKEN_SAMPLES // codec.RATE * sum((len(ids) - 1) // 2 for ids in texts)
+    assert len(samples) == rate * codec.TOKEN_SAMPLES // codec.RATE * sum(
+        (len(ids) - 1) // 2 for ids in texts
+    )
     assert codec.speech_like(samples)
 
 
@@ -121,5 +141,10 @@ def known_words() -> set[str]:
     """All words of the sentences."""
     import sentences
 
-    fixed = {word for kind in sentences._TEMPLATES.values() for template in kind for word in template.split()}
+    fixed = {
+        word
+        for kind in sentences._TEMPLATES.values()
+        for template in kind
+        for word in template.split()
+    }
     return fixed | {word for filling in sentences._WORDS.values() for word in filling}

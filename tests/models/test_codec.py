@@ -22,7 +22,9 @@ from speech import Speaker, synthesise
 def sounds() -> list[np.ndarray]:
     """Half a minute of speech that the codebook was not trained on."""
     rng = random.Random(99)
-    return [synthesise(monologue(kind, 2, rng), Speaker.random(rng), rng).samples for kind in CATEGORIES]
+    return [
+        synthesise(monologue(kind, 2, rng), Speaker.random(rng), rng).samples for kind in CATEGORIES
+    ]
 
 
 def test_the_round_trip_keeps_the_sound(sounds: list[np.ndarray]) -> None:
@@ -38,7 +40,11 @@ def test_the_round_trip_keeps_the_sound(sounds: list[np.ndarray]) -> None:
 
 def test_the_card_says_so() -> None:
     card = json.loads((EMBEDDED / "audio-codec" / "codec.json").read_text())
-    assert (card["codes"], card["rate"], card["samples_per_token"]) == (codec.CODES, codec.RATE, codec.TOKEN_SAMPLES)
+    assert (card["codes"], card["rate"], card["samples_per_token"]) == (
+        codec.CODES,
+        codec.RATE,
+        codec.TOKEN_SAMPLES,
+    )
     assert card["round_trip"]["distance_db"] < 2.6
     assert card["round_trip"]["entropy_bits"] > 6, "of 8: the codebook is used"
 
@@ -51,7 +57,9 @@ def test_the_codebook_is_small_and_finite() -> None:
 
 def test_a_pitch_is_found_and_given_back() -> None:
     hertz, at = 150.0, np.arange(codec.RATE) / codec.RATE
-    tone = sum(0.1 / harmonic * np.sin(2 * np.pi * hertz * harmonic * at) for harmonic in range(1, 20))
+    tone = sum(
+        0.1 / harmonic * np.sin(2 * np.pi * hertz * harmonic * at) for harmonic in range(1, 20)
+    )
     found = codec.features(tone)[2:-2]
     np.testing.assert_allclose(found[:, -1], np.log2(hertz / 100), atol=0.02)
     assert (found[:, -2] > 0.9).all()
@@ -96,7 +104,9 @@ def test_speech_is_told_from_other_sound(sounds: list[np.ndarray]) -> None:
     for sound in sounds[:3]:
         codes = codec.encode(sound)
         assert codec.speech_like(codec.decode(codes))
-        assert not codec.speech_like(codec.decode(rng.permutation(codes))), "the same tokens, shuffled"
+        assert not codec.speech_like(codec.decode(rng.permutation(codes))), (
+            "the same tokens, shuffled"
+        )
         assert not codec.speech_like(codec.decode(rng.integers(0, codec.CODES, len(codes))))
         assert not codec.speech_like(codec.decode(np.repeat(codes, 4))), "four times too slow"
         assert not codec.speech_like(0.1 * rng.standard_normal(len(sound)))
@@ -106,14 +116,24 @@ def test_speech_is_told_from_other_sound(sounds: list[np.ndarray]) -> None:
 
 
 def test_it_stands_alone_without_torch() -> None:
-    code = "import sys; from suites.models.codec import speak; speak([31]); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    code = (
+        "import sys; from suites.models.codec import speak; speak([31]); print('torch' in "
+        "sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "False"
 
 
 def test_the_command_line_writes_a_wav(tmp_path: Path) -> None:
     (tmp_path / "tokens.txt").write_text("h<a12>~<a40>i<a200>")
-    command = [sys.executable, str(EMBEDDED / "codec.py"), str(tmp_path / "tokens.txt"), str(tmp_path / "out.wav")]
+    command = [
+        sys.executable,
+        str(EMBEDDED / "codec.py"),
+        str(tmp_path / "tokens.txt"),
+        str(tmp_path / "out.wav"),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     rate, samples = wavfile.read(tmp_path / "out.wav")
     assert (rate, samples.shape) == (16_000, (3 * codec.TOKEN_SAMPLES,))

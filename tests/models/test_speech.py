@@ -26,7 +26,10 @@ def test_the_same_seed_gives_the_same_sound() -> None:
 
 def test_speakers_differ_in_pitch_and_tempo() -> None:
     spoken = [said(seed) for seed in range(12)]
-    pitch = [float(np.median(own[own[:, -2] > 0.8, -1])) for own in (features(each.samples) for each in spoken)]
+    pitch = [
+        float(np.median(own[own[:, -2] > 0.8, -1]))
+        for own in (features(each.samples) for each in spoken)
+    ]
     assert max(pitch) - min(pitch) > 0.6, "octaves between the lowest and the highest voice"
     seconds = [len(each.samples) / RATE for each in spoken]
     assert max(seconds) / min(seconds) > 1.08
@@ -45,7 +48,9 @@ def test_letters_begin_in_order_within_the_sound(seed: int) -> None:
 
 
 def test_the_alignment_tells_where_the_sounds_are() -> None:
-    """A fricative's frames hiss (power above 4 kHz), a vowel's do not, the pause at the full stop is silent."""
+    """A fricative's frames hiss (power above 4 kHz), a vowel's do not, the pause at the full stop
+    is silent.
+    """
     spoken = said(1, "she sees us. so.")
 
     def share_above(letter_at: int, ms: float = 60) -> float:
@@ -55,19 +60,30 @@ def test_the_alignment_tells_where_the_sounds_are() -> None:
 
     assert share_above(spoken.text.index("sees")) > 0.5
     assert share_above(spoken.text.index("ees")) < 0.1
-    pause = spoken.samples[int((spoken.starts[11] + 0.06) * RATE) : int((spoken.starts[11] + 0.16) * RATE)]
+    pause = spoken.samples[
+        int((spoken.starts[11] + 0.06) * RATE) : int((spoken.starts[11] + 0.16) * RATE)
+    ]
     assert pause.std() < 0.05 * spoken.samples.std()
 
 
 def test_digraphs_are_one_sound_and_a_final_e_is_silent() -> None:
     assert list(speech.spelled("three cheese")) == [
-        ("th", "th"), ("r", "r"), ("ee", "ee"), (" ", " "), ("ch", "ch"), ("ee", "ee"), ("s", "s"), ("e", ""),
-    ]  # fmt: skip
+        ("th", "th"),
+        ("r", "r"),
+        ("ee", "ee"),
+        (" ", " "),
+        ("ch", "ch"),
+        ("ee", "ee"),
+        ("s", "s"),
+        ("e", ""),
+    ]
     assert [name for _, name in speech.spelled("he")] == ["h", "e"], "a word's only vowel sounds"
 
 
 def test_every_letter_and_every_phoneme_can_be_spoken() -> None:
-    names = {name for letter in LETTERS for _, name in speech.spelled(f"a{letter}a")} | set(speech._SPELLINGS.values())
+    names = {name for letter in LETTERS for _, name in speech.spelled(f"a{letter}a")} | set(
+        speech._SPELLINGS.values()
+    )
     assert names - {""} <= set(speech.PHONEMES)
     assert np.isfinite(said(0, LETTERS).samples).all()
 

@@ -1,7 +1,8 @@
-"""Defects of real decoders as patches of ours: each changes what is drafted, and nothing that is emitted.
+"""Defects of real decoders as patches of ours: each changes what is drafted, and nothing that is
+emitted.
 
-Where an engine's report names the lines at fault, the patch does what those lines did; where it gives symptoms only,
-the exhibit says so.
+Where an engine's report names the lines at fault, the patch does what those lines did; where it
+gives symptoms only, the exhibit says so.
 """
 
 from __future__ import annotations
@@ -26,17 +27,23 @@ Defect = Callable[[Patch], None]
 
 
 def stale_after_rejection(patch: Patch) -> None:
-    """Only the newest anchor is run again, so deeper layers keep keys of drafts that were rejected."""
+    """Only the newest anchor is run again, so deeper layers keep keys of drafts that were
+    rejected.
+    """
     begin = MtpCache.begin
 
-    def broken(self: MtpCache, sequences: Sequences, hidden: torch.Tensor, anchors: Rows, agreed: Rows) -> None:
+    def broken(
+        self: MtpCache, sequences: Sequences, hidden: torch.Tensor, anchors: Rows, agreed: Rows
+    ) -> None:
         begin(self, sequences, hidden, anchors, agreed + self._depth - 1)
 
     patch.setattr(MtpCache, "begin", broken)
 
 
 def approximated_keys(patch: Patch) -> None:
-    """Keys of accepted drafts stay as the reused layer's own states gave them; the target's never replace them."""
+    """Keys of accepted drafts stay as the reused layer's own states gave them; the target's never
+    replace them.
+    """
     begin = MtpCache.begin
 
     def broken(self: MtpCache, *arguments: Any) -> None:
@@ -48,10 +55,14 @@ def approximated_keys(patch: Patch) -> None:
 
 
 def missing_key(patch: Patch) -> None:
-    """After a round accepted in full, the slot of the last draft, which the drafter never read, stays empty."""
+    """After a round accepted in full, the slot of the last draft, which the drafter never read,
+    stays empty.
+    """
     propose = ModelDrafter.propose
 
-    def broken(self: ModelDrafter, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
+    def broken(
+        self: ModelDrafter, sequences: Sequences, k: int, generator: torch.Generator | None
+    ) -> Proposal:
         model = self._model
         full = accepted_in_full(model, sequences)
         if full.any():
@@ -64,10 +75,14 @@ def missing_key(patch: Patch) -> None:
 
 
 def doubled_sequence(patch: Patch) -> None:
-    """After a round accepted in full, the drafter also goes on from its own guess for the bonus token, in the same slots."""
+    """After a round accepted in full, the drafter also goes on from its own guess for the bonus
+    token, in the same slots.
+    """
     propose = ModelDrafter.propose
 
-    def broken(self: ModelDrafter, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
+    def broken(
+        self: ModelDrafter, sequences: Sequences, k: int, generator: torch.Generator | None
+    ) -> Proposal:
         model = self._model
         full = accepted_in_full(model, sequences)
         if not full.any():
@@ -90,7 +105,9 @@ def doubled_sequence(patch: Patch) -> None:
 def first_layer_always(patch: Patch) -> None:
     """The step's number never reaches the heads: every draft comes from layer 0."""
     start = MtpCache.__init__
-    patch.setattr(MtpCache, "__init__", lambda self, heads, depth, reach: start(self, heads, 1, reach))
+    patch.setattr(
+        MtpCache, "__init__", lambda self, heads, depth, reach: start(self, heads, 1, reach)
+    )
 
 
 def target_state_handed_on(patch: Patch) -> None:
@@ -121,7 +138,9 @@ def state_before_norm_handed_on(patch: Patch) -> None:
 
 
 def state_of_layer(layer: int) -> Defect:
-    """The heads read the output of one of the target's layers, before the final norm, for its last hidden state."""
+    """The heads read the output of one of the target's layers, before the final norm, for its last
+    hidden state.
+    """
 
     def defect(patch: Patch) -> None:
         feed = CachedModel.feed
@@ -139,7 +158,9 @@ def state_of_layer(layer: int) -> Defect:
 
 
 def missing_residual(patch: Patch) -> None:
-    """The heads' last norm sees what the block's MLP returns without the residual that it belongs to."""
+    """The heads' last norm sees what the block's MLP returns without the residual that it belongs
+    to.
+    """
     step = chain.layer_step
 
     def broken(heads: Any, index: int, *arguments: Any) -> torch.Tensor:
@@ -153,17 +174,23 @@ def missing_residual(patch: Patch) -> None:
 
 
 def own_state(patch: Patch) -> None:
-    """Save at the newest anchor, each token goes with its own hidden state, not with the one before it."""
+    """Save at the newest anchor, each token goes with its own hidden state, not with the one before
+    it.
+    """
     begin = MtpCache.begin
 
-    def broken(self: MtpCache, sequences: Sequences, hidden: torch.Tensor, anchors: Rows, agreed: Rows) -> None:
+    def broken(
+        self: MtpCache, sequences: Sequences, hidden: torch.Tensor, anchors: Rows, agreed: Rows
+    ) -> None:
         begin(self, sequences, torch.cat([hidden[:, 1:], hidden[:, -1:]], 1), anchors, agreed)
 
     patch.setattr(MtpCache, "begin", broken)
 
 
 def frozen_input(patch: Patch) -> None:
-    """A captured graph's input buffer is not refreshed: every layer embeds the tokens of the first."""
+    """A captured graph's input buffer is not refreshed: every layer embeds the tokens of the
+    first.
+    """
     step, buffer = chain.layer_step, []
 
     def broken(heads: Any, index: int, embeds: torch.Tensor, *arguments: Any) -> torch.Tensor:
@@ -188,7 +215,9 @@ def shared_keys(patch: Patch) -> None:
 
 
 def evicted_keys(window: int) -> Defect:
-    """Keys that left the draft's window are still read, from blocks that hold other requests' by now."""
+    """Keys that left the draft's window are still read, from blocks that hold other requests' by
+    now.
+    """
 
     def defect(patch: Patch) -> None:
         propose = ModelDrafter.propose
@@ -205,7 +234,9 @@ def evicted_keys(window: int) -> Defect:
 
 
 def full_cache(capacity: int) -> Defect:
-    """The draft's cache has room for so many positions; keys of later tokens are lost after the round that made them."""
+    """The draft's cache has room for so many positions; keys of later tokens are lost after the
+    round that made them.
+    """
 
     def defect(patch: Patch) -> None:
         propose = ModelDrafter.propose
@@ -213,7 +244,9 @@ def full_cache(capacity: int) -> Defect:
         def broken(self: ModelDrafter, *arguments: Any) -> Proposal:
             model = self._model
             if model.cached is not None:
-                positions = np.arange(model.cached.max()) - (model.cached.max() - model.cached)[:, None]
+                positions = (
+                    np.arange(model.cached.max()) - (model.cached.max() - model.cached)[:, None]
+                )
                 kept = torch.from_numpy(positions < capacity)[:, None, :, None]
                 for layer in model.cache.layers:
                     layer.keys, layer.values = layer.keys * kept, layer.values * kept
@@ -251,12 +284,16 @@ def first_rows_gather(patch: Patch) -> None:
 
 
 def padding_first(size: int) -> Defect:
-    """Batches are padded to a captured size with dummy requests in front, and hidden states are read from the first row on."""
+    """Batches are padded to a captured size with dummy requests in front, and hidden states are
+    read from the first row on.
+    """
 
     def defect(patch: Patch) -> None:
         begin = MtpCache.begin
 
-        def broken(self: MtpCache, sequences: Sequences, hidden: torch.Tensor, anchors: Rows, agreed: Rows) -> None:
+        def broken(
+            self: MtpCache, sequences: Sequences, hidden: torch.Tensor, anchors: Rows, agreed: Rows
+        ) -> None:
             begin(self, sequences, hidden.roll(-len(anchors) % size, 0), anchors, agreed)
 
         patch.setattr(MtpCache, "begin", broken)
@@ -270,7 +307,9 @@ def exact_match(patch: Patch) -> None:
 
 
 def greedy_drafts(patch: Patch) -> None:
-    """The draft is the arg-max at any temperature and its distribution one-hot, so it is accepted with p alone."""
+    """The draft is the arg-max at any temperature and its distribution one-hot, so it is accepted
+    with p alone.
+    """
     take = _Drafts.take
 
     def broken(self: _Drafts, logits: torch.Tensor) -> None:

@@ -1,4 +1,6 @@
-"""Defects of checkpoints as edits of ours: a conversion, a loader or an export that went wrong, seen in the tensors."""
+"""Defects of checkpoints as edits of ours: a conversion, a loader or an export that went wrong,
+seen in the tensors.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ Weights = dict[str, torch.Tensor]
 Edit = Callable[[Weights], None]
 
 UNUSED = range(190, 199)
-"""Control characters before the tab, in no text: leaving them out costs a draft vocabulary nothing."""
+"""Control characters before the tab, in no text: leaving them out costs a draft vocabulary
+nothing.
+"""
 FLOATS = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
 """What four bits can say as a float (E2M1), up to sign."""
 
@@ -22,12 +26,18 @@ def nothing(weights: Weights) -> None:
 
 
 def uneven_norm(weights: Weights) -> None:
-    """The same model with scale moved from the output head into the norms before it, and out again where heads read them.
+    """The same model with scale moved from the output head into the norms before it, and out again
+    where heads read them.
 
-    The embedded target's final norm is nearly flat, so that states before and after it look alike; those of large
-    models are not. Logits stay what they were, save for rounding.
+    The embedded target's final norm is nearly flat, so that states before and after it look alike;
+    those of large models are not. Logits stay what they were, save for rounding.
     """
-    scale = torch.exp(0.6 * torch.randn(weights["model.norm.weight"].shape, generator=torch.Generator().manual_seed(0)))
+    scale = torch.exp(
+        0.6
+        * torch.randn(
+            weights["model.norm.weight"].shape, generator=torch.Generator().manual_seed(0)
+        )
+    )
     scale /= scale.square().mean().sqrt()
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"] / scale
     weights["model.norm.weight"] *= scale
@@ -46,7 +56,9 @@ def skipped_projection(weights: Weights) -> None:
     """The hidden state passes, the embedding does not."""
     for layer in head_layers(weights):
         width = len(weights[f"{layer}.eh_proj.weight"])
-        weights[f"{layer}.eh_proj.weight"] = torch.cat([torch.zeros(width, width), torch.eye(width)], 1)
+        weights[f"{layer}.eh_proj.weight"] = torch.cat(
+            [torch.zeros(width, width), torch.eye(width)], 1
+        )
 
 
 def dead_second_layer(weights: Weights) -> None:
@@ -58,7 +70,9 @@ def dead_second_layer(weights: Weights) -> None:
 
 
 def four_bits(weights: Weights) -> None:
-    """Heads in four-bit floats with one scale a tensor, where the format has one for every 16 weights."""
+    """Heads in four-bit floats with one scale a tensor, where the format has one for every 16
+    weights.
+    """
     for name, tensor in weights.items():
         if name.startswith(tuple(head_layers(weights))) and tensor.ndim == 2:
             scale = tensor.abs().max() / FLOATS.max()
@@ -69,11 +83,15 @@ def four_bits(weights: Weights) -> None:
 def targets_output_head(weights: Weights) -> None:
     """The target's output head, cut to the draft's width, in place of its own."""
     theirs = load_file(EMBEDDED / "text-target" / "model.safetensors")["model.embed_tokens.weight"]
-    weights["lm_head.weight"] = theirs[:, : weights["model.embed_tokens.weight"].shape[1]].contiguous()
+    weights["lm_head.weight"] = theirs[
+        :, : weights["model.embed_tokens.weight"].shape[1]
+    ].contiguous()
 
 
 def missing_map(weights: Weights) -> None:
-    """An output head over the tokens that are left, its rows taken for the first ids of the whole vocabulary."""
+    """An output head over the tokens that are left, its rows taken for the first ids of the whole
+    vocabulary.
+    """
     rows = weights["model.embed_tokens.weight"]
     kept = [row for row in range(len(rows)) if row not in UNUSED]
     weights["lm_head.weight"] = rows[[*kept, *UNUSED]]
@@ -81,4 +99,6 @@ def missing_map(weights: Weights) -> None:
 
 def head_layers(weights: Weights) -> list[str]:
     """What the names of each MTP layer's tensors begin with, in order."""
-    return sorted(name.removesuffix(".eh_proj.weight") for name in weights if name.endswith(".eh_proj.weight"))
+    return sorted(
+        name.removesuffix(".eh_proj.weight") for name in weights if name.endswith(".eh_proj.weight")
+    )

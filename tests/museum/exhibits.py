@@ -71,7 +71,8 @@ EXHIBITS = (
     Exhibit(
         "approximated keys",
         "vllm-project/vllm#14649",
-        "keys that a reused head gave accepted drafts from its own states are never replaced by those from the target's",
+        "keys that a reused head gave accepted drafts from its own states are never replaced by "
+        "those from the target's",
         Setting(OWN_HEADS, 5, 1),
         defects.approximated_keys,
         falls=2,
@@ -87,7 +88,8 @@ EXHIBITS = (
     Exhibit(
         "doubled sequence",
         "vllm-project/vllm#9730",
-        "after a round accepted in full, the drafter also goes on from its own guess for the bonus token, in the same slots",
+        "after a round accepted in full, the drafter also goes on from its own guess for the bonus "
+        "token, in the same slots",
         SHORT,
         defects.doubled_sequence,
         falls=2,
@@ -140,7 +142,8 @@ EXHIBITS = (
     Exhibit(
         "state of the next token",
         "ikawrakow/ik_llama.cpp#1979",
-        "in the prompt and after acceptance each token goes with its own hidden state, not with the one before it",
+        "in the prompt and after acceptance each token goes with its own hidden state, not with "
+        "the one before it",
         HEADS,
         defects.own_state,
     ),
@@ -177,7 +180,8 @@ EXHIBITS = (
     Exhibit(
         "four bits, one scale",
         "vllm-project/vllm#43455",
-        "the heads' conversion to four bits lost precision (cause open; here one scale a tensor, not one for 16 weights)",
+        "the heads' conversion to four bits lost precision (cause open; here one scale a tensor, "
+        "not one for 16 weights)",
         HEADS,
         edit=edits.four_bits,
     ),
@@ -191,7 +195,8 @@ EXHIBITS = (
     Exhibit(
         "missing vocabulary map",
         "NVIDIA-NeMo/Automodel#2447",
-        "the checkpoint lacks the map from the draft's vocabulary to the target's, so its ids are taken for the first ones",
+        "the checkpoint lacks the map from the draft's vocabulary to the target's, so its ids are "
+        "taken for the first ones",
         DRAFT,
         edit=edits.missing_map,
     ),
@@ -208,7 +213,8 @@ EXHIBITS = (
     Exhibit(
         "evicted keys",
         "vllm-project/vllm#53323",
-        "keys that left the draft's window are still read, from blocks that are other requests' by now",
+        "keys that left the draft's window are still read, from blocks that are other requests' by "
+        "now",
         DRAFT,
         defects.evicted_keys(32),
         hides=alone(DRAFT),
@@ -224,7 +230,8 @@ EXHIBITS = (
     Exhibit(
         "padding in front",
         "NVIDIA/TensorRT-LLM#4853",
-        "dummy requests that pad the batch stand in front, and each row reads another's hidden states",
+        "dummy requests that pad the batch stand in front, and each row reads another's hidden "
+        "states",
         dataclasses.replace(HEADS, batch=39),
         defects.padding_first(4),
         hides=alone(HEADS),
@@ -232,7 +239,8 @@ EXHIBITS = (
     Exhibit(
         "stale graph input",
         "intel/llm-scaler#640",
-        "acceptance is lost in captured graphs only (cause open; here every layer embeds the first one's tokens)",
+        "acceptance is lost in captured graphs only (cause open; here every layer embeds the first "
+        "one's tokens)",
         HEADS,
         defects.frozen_input,
         first=2,
@@ -242,7 +250,8 @@ EXHIBITS = (
     Exhibit(
         "short buffer",
         "vllm-project/vllm-ascend#9290",
-        "acceptance is lost at large k only (cause open; here drafts past the eighth are drawn from the eighth's logits)",
+        "acceptance is lost at large k only (cause open; here drafts past the eighth are drawn "
+        "from the eighth's logits)",
         Setting("draft", 12, 0),
         defects.short_buffer(8),
         first=9,
@@ -252,7 +261,8 @@ EXHIBITS = (
     Exhibit(
         "full cache",
         "vllm-project/vllm-ascend#10495",
-        "acceptance falls as the text grows (cause open; here the draft's cache has room for 48 positions)",
+        "acceptance falls as the text grows (cause open; here the draft's cache has room for 48 "
+        "positions)",
         DRAFT,
         defects.full_cache(48),
     ),
@@ -267,7 +277,8 @@ EXHIBITS = (
     Exhibit(
         "greedy drafts",
         "ddalcu/mlx-serve#433",
-        "when sampling, the draft is the arg-max and its distribution one-hot, so it is accepted with p alone",
+        "when sampling, the draft is the arg-max and its distribution one-hot, so it is accepted "
+        "with p alone",
         SAMPLED,
         defects.greedy_drafts,
         hides=dataclasses.replace(SAMPLED, temperature=0.0, prompts=6),

@@ -37,7 +37,17 @@ COUNTED = 1_000_000
 UNUSUAL_EXAMPLES = 1_000
 """Of every sampler that is right; the tests take fewer."""
 Rows = list[np.ndarray]
-HEADER = ("sampler", "source", "mechanism", "total variation", "caught by", "seconds", "vLLM", "TensorRT-LLM", "transformers")
+HEADER = (
+    "sampler",
+    "source",
+    "mechanism",
+    "total variation",
+    "caught by",
+    "seconds",
+    "vLLM",
+    "TensorRT-LLM",
+    "transformers",
+)
 HEAD = """# A museum of distribution bugs
 
 {rows} samplers that emit another distribution than the target's, or break the contract of one: defects of real engines, and rules
@@ -83,14 +93,18 @@ of exactly 0, as in [sglang#35771](https://github.com/sgl-project/sglang/issues/
 
 
 def examples() -> Iterator[tuple[Rows, Rows]]:
-    """p (k + 1 rows) and q (k rows) by position: unrelated, and related in each way, either from the other."""
+    """p (k + 1 rows) and q (k rows) by position: unrelated, and related in each way, either from
+    the other.
+    """
     seeded = np.random.default_rng(0)
     for relation in (None, *RELATIONS.values()):
         distributions = [seeded.dirichlet(np.full(VOCAB_SIZE, 0.7)) for _ in range(2 * K + 1)]
         others = (
             distributions[K:]
             if relation is None
-            else [np.array(relation(tuple(distribution))) for distribution in distributions[: K + 1]]
+            else [
+                np.array(relation(tuple(distribution))) for distribution in distributions[: K + 1]
+            ]
         )
         yield distributions[: K + 1], others[:K]
         yield others[: K + 1], distributions[:K]
@@ -99,7 +113,12 @@ def examples() -> Iterator[tuple[Rows, Rows]]:
 def exact_variation(mutant: Mutant) -> float:
     """The worst over the examples. Raises NotEnumerableError."""
     return max(
-        joint_variation(output_distribution(mutant.sample, p, q, K, drafts=mutant.drafts, batched=mutant.batched), p)
+        joint_variation(
+            output_distribution(
+                mutant.sample, p, q, K, drafts=mutant.drafts, batched=mutant.batched
+            ),
+            p,
+        )
         for p, q in examples()
     )
 
@@ -123,7 +142,9 @@ def counted_variation(mutant: Mutant) -> float:
         following = torch.multinomial(target[1], COUNTED, replacement=True, generator=seeded)
         made[:, 1] = torch.where(made[:, 1] < 0, following, made[:, 1])
         got = (made @ torch.tensor([VOCAB_SIZE, 1])).bincount(minlength=VOCAB_SIZE**2) / COUNTED
-        worst = max(worst, (got - torch.outer(target[0], target[1]).flatten()).abs().sum().item() / 2)
+        worst = max(
+            worst, (got - torch.outer(target[0], target[1]).flatten()).abs().sum().item() / 2
+        )
     return worst
 
 
@@ -204,16 +225,25 @@ def main() -> None:
     found = [(mutant, *caught(mutant)) for mutant in MUTANTS]
     ours = sum(by != "nothing" for _, by, _ in found)
     vllm = [seen_by_vllm(mutant) for mutant in MUTANTS]
-    others = [[rivals.seen(test, mutant) for test in (rivals.tensorrt_llm, rivals.transformers)] for mutant in MUTANTS]
+    others = [
+        [rivals.seen(test, mutant) for test in (rivals.tensorrt_llm, rivals.transformers)]
+        for mutant in MUTANTS
+    ]
     numbers = {
         "rows": len(MUTANTS),
         "caught": "all of them" if ours == len(MUTANTS) else f"{ours} of them",
         "seconds": sum(seconds for _, _, seconds in found),
         "tensorrt": sum(tensorrt for tensorrt, _ in others),
         "transformers": sum(transformers for _, transformers in others),
-        "nobody": sum(not names and not any(rest) for names, rest in zip(vllm, others, strict=True)),
+        "nobody": sum(
+            not names and not any(rest) for names, rest in zip(vllm, others, strict=True)
+        ),
     }
-    print(HEAD.format(**numbers, **{name: sum(name in names for names in vllm) for name in rivals.VLLM}))
+    print(
+        HEAD.format(
+            **numbers, **{name: sum(name in names for names in vllm) for name in rivals.VLLM}
+        )
+    )
     table(HEADER)
     print("|---" * len(HEADER) + "|")
     for (mutant, by, seconds), names, rest in zip(found, vllm, others, strict=True):
@@ -228,7 +258,13 @@ def main() -> None:
             *("yes" if one else "no" for one in rest),
         )
         table(cells)
-    sizes = {"length": K + 1, "examples": len(list(examples())), "vocab_size": VOCAB_SIZE, "k": K, "counted": COUNTED}
+    sizes = {
+        "length": K + 1,
+        "examples": len(list(examples())),
+        "vocab_size": VOCAB_SIZE,
+        "k": K,
+        "counted": COUNTED,
+    }
     print(FOOT.format(**sizes), end="")
     ragged_rows()
     print(UNUSUAL_HEAD.format(rows=len(UNUSUAL)))

@@ -62,16 +62,19 @@ class Measured:
 
 
 def conditionals(before: Measured, now: Measured) -> tuple[Array, Array]:
-    """Conditional acceptance by position, of the rounds that both start at the same place of the same text.
+    """Conditional acceptance by position, of the rounds that both start at the same place of the
+    same text.
 
-    Between all rounds it differs at every position, since other rounds start at other places. Of different texts there
-    is no better comparison.
+    Between all rounds it differs at every position, since other rounds start at other places. Of
+    different texts there is no better comparison.
     """
     if now.decoded.texts != before.decoded.texts:
         return before.record.as_counts().conditional, now.record.as_counts().conditional
     old, new = before.starts, now.starts
     shared = sorted(old.keys() & new.keys())
-    return _conditional([old[at] for at in shared], now.decoded.k), _conditional([new[at] for at in shared], now.decoded.k)
+    return _conditional([old[at] for at in shared], now.decoded.k), _conditional(
+        [new[at] for at in shared], now.decoded.k
+    )
 
 
 def _conditional(accepted: list[int], k: int) -> Array:
@@ -96,15 +99,28 @@ class Lab:
         with pytest.MonkeyPatch.context() as patch:
             if exhibit.defect is not None:
                 exhibit.defect(patch)
-            return self.measure(setting or exhibit.setting, *([] if exhibit.edit is None else [exhibit.edit]))
+            return self.measure(
+                setting or exhibit.setting, *([] if exhibit.edit is None else [exhibit.edit])
+            )
 
     def measure(self, setting: Setting, *edits: Edit, seed: int = 0) -> Measured:
         """Decode as a setting says, with further edits of the drafter's checkpoint."""
         models = {role: str(EMBEDDED / f"text-{role}") for role in ("target", "draft")}
         if edits := setting.edits + edits:
             models[setting.role] = str(self._checkpoint(setting.role, edits))
-        texts = TextKey("museum", models["target"], self._prompts, setting.prompts, NEW_TOKENS, setting.temperature, seed)
-        drafter, rule = models.get(setting.drafter, setting.drafter), default_rule(setting.temperature)
+        texts = TextKey(
+            "museum",
+            models["target"],
+            self._prompts,
+            setting.prompts,
+            NEW_TOKENS,
+            setting.temperature,
+            seed,
+        )
+        drafter, rule = (
+            models.get(setting.drafter, setting.drafter),
+            default_rule(setting.temperature),
+        )
         case = Case(texts, drafter, setting.drafter, setting.k, setting.depth, rule, DEFAULT_MARGIN)
         self._engine.batch = setting.batch
         record = Run(case, self._engine.measure(case), self._engine.name, None).record

@@ -1,6 +1,8 @@
-"""The museum of distribution bugs: samplers that emit another distribution than the target's, or break the contract.
+"""The museum of distribution bugs: samplers that emit another distribution than the target's, or
+break the contract.
 
-Each is one defect of a real engine, or a rule that is lossy by design, as the smallest change to `reference`.
+Each is one defect of a real engine, or a rule that is lossy by design, as the smallest change to
+`reference`.
 """
 
 from __future__ import annotations
@@ -23,11 +25,15 @@ class Mutant:
 
     name: str
     source: str
-    """The issue or pull request that tells of it, `owner/repository#number`, or a paper, `arXiv:number`."""
+    """The issue or pull request that tells of it, `owner/repository#number`, or a paper,
+    `arXiv:number`.
+    """
     mechanism: str
     sample: Callable[..., Any]
     level: Level = "distribution"
-    """What shows it; `distribution` unless the distribution is right and only this breaks the contract."""
+    """What shows it; `distribution` unless the distribution is right and only this breaks the
+    contract.
+    """
     twin: Callable[..., Any] | None = None
     """The same in batches, where `sample` takes one row at a time."""
     one_by_one: bool = False
@@ -87,13 +93,15 @@ VERIFIERS = (
     Mutant(
         "first draft unverified",
         "ohdearquant/lattice#243",
-        "the distribution behind each draft is compared with the next draft, so the first is never verified",
+        "the distribution behind each draft is compared with the next draft, so the first is never "
+        "verified",
         given.first_unverified,
     ),
     Mutant(
         "counted, not cut",
         "vllm-project/vllm#2658",
-        "the number of accepted drafts is a plain sum, which counts those behind the first rejection",
+        "the number of accepted drafts is a plain sum, which counts those behind the first "
+        "rejection",
         given.counted,
     ),
     Mutant(
@@ -111,14 +119,16 @@ VERIFIERS = (
     Mutant(
         "ensemble",
         "arXiv:2604.07622",
-        f"transformers' `assistant_ensemble_weight={given.ENSEMBLE_WEIGHT}`, lossy by design: verifies against a mix of p and q",
+        f"transformers' `assistant_ensemble_weight={given.ENSEMBLE_WEIGHT}`, lossy by design: "
+        "verifies against a mix of p and q",
         given.ensemble,
         twin=given.ensemble_in_batches,
     ),
     Mutant(
         "resampled from p",
         "ShopeeLLM/Spec-RL#14",
-        "the token behind a rejection is drawn from the target's distribution, not from the residual",
+        "the token behind a rejection is drawn from the target's distribution, not from the "
+        "residual",
         given.resampled_from_target,
     ),
     Mutant(
@@ -142,7 +152,8 @@ VERIFIERS = (
     Mutant(
         "filtered residual",
         "arXiv:2211.17192",
-        "a filter (here min-p) reaches the distribution that tokens are drawn from, not the one that drafts are verified against",
+        "a filter (here min-p) reaches the distribution that tokens are drawn from, not the one "
+        "that drafts are verified against",
         given.filtered_residual,
     ),
     Mutant(
@@ -154,7 +165,8 @@ VERIFIERS = (
     Mutant(
         "padding wins",
         "vllm-project/vllm#44744",
-        "lanes of the last tile past the vocabulary take part in the arg-max (here with a score of 0 among logarithms)",
+        "lanes of the last tile past the vocabulary take part in the arg-max (here with a score of "
+        "0 among logarithms)",
         given.padding_wins,
         level="range",
     ),
@@ -179,13 +191,15 @@ VERIFIERS = (
     Mutant(
         "bonus of the last draft's row",
         "arXiv:2302.01318",
-        "the bonus token is drawn from the distribution before the last draft, not from the one behind it",
+        "the bonus token is drawn from the distribution before the last draft, not from the one "
+        "behind it",
         given.bonus_of_the_last_draft,
     ),
     Mutant(
         "dropped word",
         "openvinotoolkit/openvino.genai#4190",
-        "the rejection is handled one iteration late: the recovered token is lost, one behind the rejected draft is emitted",
+        "the rejection is handled one iteration late: the recovered token is lost, one behind the "
+        "rejected draft is emitted",
         given.dropped_word,
     ),
     Mutant(
@@ -203,7 +217,8 @@ VERIFIERS = (
     Mutant(
         "temperature of the bonus only",
         "vllm-project/vllm#10198",
-        "drafts are verified at the default temperature, the bonus token is drawn at the request's (here 0.8)",
+        "drafts are verified at the default temperature, the bonus token is drawn at the request's "
+        "(here 0.8)",
         given.temperature_of_the_bonus_only,
     ),
     Mutant(
@@ -247,7 +262,8 @@ VERIFIERS = (
     Mutant(
         "seed of the engine",
         "NVIDIA/TensorRT-LLM#17599",
-        "draws come from a seed of the engine's (here the same for every call), not from the request's",
+        "draws come from a seed of the engine's (here the same for every call), not from the "
+        "request's",
         given.seed_of_the_engine,
         level="seed",
         one_by_one=True,
@@ -264,7 +280,8 @@ ROUNDS = (
     Mutant(
         "greedy drafts, dense residual",
         "xLLM-AI/xllm#2175",
-        "greedy and sampled drafts are not told apart (here the ratio takes q for certain, the residual does not)",
+        "greedy and sampled drafts are not told apart (here the ratio takes q for certain, the "
+        "residual does not)",
         own.greedy_drafts_with_a_dense_residual,
     ),
     Mutant(
@@ -276,7 +293,8 @@ ROUNDS = (
     Mutant(
         "colder drafts",
         "huggingface/transformers#28166",
-        f"the drafter does not sample as the target does (here at temperature {own.COLD}, with q at 1)",
+        f"the drafter does not sample as the target does (here at temperature {own.COLD}, with q "
+        "at 1)",
         own.colder_drafts,
     ),
     Mutant(
@@ -288,13 +306,15 @@ ROUNDS = (
     Mutant(
         "best of two drafts",
         "apple/ml-recurrent-drafter#6",
-        "what a beam search found is taken for a sample of q (here the likelier of two, at the first position)",
+        "what a beam search found is taken for a sample of q (here the likelier of two, at the "
+        "first position)",
         own.best_of_two_drafts,
     ),
     Mutant(
         "q of the step before",
         "1CatAI/1Cat-vLLM#656",
-        "sampled drafts corrupt the text, arg-max ones do not (cause open; here the rows of q come one step late)",
+        "sampled drafts corrupt the text, arg-max ones do not (cause open; here the rows of q come "
+        "one step late)",
         own.q_of_the_step_before,
     ),
     Mutant(
@@ -306,7 +326,8 @@ ROUNDS = (
     Mutant(
         "shared noise of one drafter",
         "local-inference-lab/vllm#205",
-        "the fix of the shared noise does not reach every drafter (here not the one behind the first position)",
+        "the fix of the shared noise does not reach every drafter (here not the one behind the "
+        "first position)",
         own.shared_noise_of_one_drafter,
     ),
 )

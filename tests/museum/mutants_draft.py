@@ -1,4 +1,6 @@
-"""Whole rounds whose verifier is right: what is wrong lies between the drafter and the q that it reports."""
+"""Whole rounds whose verifier is right: what is wrong lies between the drafter and the q that it
+reports.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def greedy_drafts(target: Tensor, draft: Tensor, generator: Generator = None) ->
     return reference(target, draft, draft.argmax(-1), generator)
 
 
-def greedy_drafts_with_a_dense_residual(target: Tensor, draft: Tensor, generator: Generator = None) -> Tensor:
+def greedy_drafts_with_a_dense_residual(
+    target: Tensor, draft: Tensor, generator: Generator = None
+) -> Tensor:
     tokens = draft.argmax(-1)
     accepted = leading(passed(target, point_masses(tokens, target), tokens, generator))
     return emitted(tokens, accepted, recovered(target, draft, accepted, generator))
@@ -45,7 +49,9 @@ def colder_drafts(target: Tensor, draft: Tensor, generator: Generator = None) ->
 
 def rounded_drafts(target: Tensor, draft: Tensor, generator: Generator = None) -> Tensor:
     logits = draft.log().bfloat16()
-    return reference(target, draft, drawn_rows(logits.softmax(-1).to(draft.dtype), generator), generator)
+    return reference(
+        target, draft, drawn_rows(logits.softmax(-1).to(draft.dtype), generator), generator
+    )
 
 
 def best_of_two_drafts(target: Tensor, draft: Tensor, generator: Generator = None) -> Tensor:
@@ -62,12 +68,18 @@ def shared_noise(target: Tensor, draft: Tensor, generator: Generator = None) -> 
     return _raced(target, draft, gumbel(target, generator), generator, shared_from=0)
 
 
-def shared_noise_of_one_drafter(target: Tensor, draft: Tensor, generator: Generator = None) -> Tensor:
+def shared_noise_of_one_drafter(
+    target: Tensor, draft: Tensor, generator: Generator = None
+) -> Tensor:
     return _raced(target, draft, gumbel(target, generator), generator, shared_from=1)
 
 
-def _raced(target: Tensor, draft: Tensor, noise: Tensor, generator: Generator, shared_from: int) -> Tensor:
-    """Drafts and recovered tokens are arg-maxima of log-weights plus noise; from a position on it is the same noise."""
+def _raced(
+    target: Tensor, draft: Tensor, noise: Tensor, generator: Generator, shared_from: int
+) -> Tensor:
+    """Drafts and recovered tokens are arg-maxima of log-weights plus noise; from a position on it
+    is the same noise.
+    """
     tokens = (draft.log() + noise[:, :-1]).argmax(-1)
     accepted = leading(passed(target, draft, tokens, generator))
     fresh = gumbel(target, generator)

@@ -1,4 +1,5 @@
-"""Samplers that are right while all rows draft alike, and wrong as soon as they do not: flat rows, as vLLM's.
+"""Samplers that are right while all rows draft alike, and wrong as soon as they do not: flat rows,
+as vLLM's.
 
 `reference` is right; each of `RAGGED` is wrong in one place. All are given to `flat_batch`.
 """
@@ -31,7 +32,9 @@ def rejection(
     generator: Generator,
     coins: Tensor | None = None,
 ) -> Tensor:
-    """One request after the other; (requests, most drafts + 1), padded with -1. Rows past the end are the last one."""
+    """One request after the other; (requests, most drafts + 1), padded with -1. Rows past the end
+    are the last one.
+    """
     out, last = torch.full((len(counts), max(counts) + 1), -1, dtype=torch.int32), len(drafts) - 1
     for request, (count, begin) in enumerate(zip(counts, begins, strict=True)):
         for step in range(count):
@@ -60,7 +63,15 @@ def reference(
     generator: Generator = None,
 ) -> Tensor:
     begins = [0, *cu_num_draft_tokens[:-1].tolist()]
-    return rejection(num_draft_tokens, begins, draft_token_ids, draft_probs, target_probs, bonus_token_ids, generator)
+    return rejection(
+        num_draft_tokens,
+        begins,
+        draft_token_ids,
+        draft_probs,
+        target_probs,
+        bonus_token_ids,
+        generator,
+    )
 
 
 def as_vllm(
@@ -75,21 +86,32 @@ def as_vllm(
 ) -> Tensor:
     """vLLM's `rejection_sample` step by step, its kernels as loops.
 
-    One set of exponentials serves all positions of a request, and a token is recovered for every position, used or not.
+    One set of exponentials serves all positions of a request, and a token is recovered for every
+    position, used or not.
     """
     target_probs = target_logits.softmax(-1, dtype=torch.float32)
     uniforms = torch.rand(len(draft_token_ids), dtype=torch.float64, generator=generator)
-    noise = torch.empty(len(num_draft_tokens), target_probs.shape[1]).exponential_(generator=generator).reciprocal()
-    request_of = torch.arange(len(num_draft_tokens)).repeat_interleave(torch.tensor(num_draft_tokens))
+    noise = (
+        torch.empty(len(num_draft_tokens), target_probs.shape[1])
+        .exponential_(generator=generator)
+        .reciprocal()
+    )
+    request_of = torch.arange(len(num_draft_tokens)).repeat_interleave(
+        torch.tensor(num_draft_tokens)
+    )
     recovered = ((target_probs - draft_probs).clamp(min=0) * noise[request_of]).argmax(-1)
     drafts = draft_token_ids.long()[:, None]
     ratio = target_probs.gather(1, drafts)[:, 0] / draft_probs.gather(1, drafts)[:, 0]
     accepted = (ratio >= uniforms).tolist()
     out = torch.full((len(num_draft_tokens), max_spec_len + 1), -1, dtype=torch.int32)
-    for request, (end, count) in enumerate(zip(cu_num_draft_tokens.tolist(), num_draft_tokens, strict=True)):
+    for request, (end, count) in enumerate(
+        zip(cu_num_draft_tokens.tolist(), num_draft_tokens, strict=True)
+    ):
         kept = next((step for step in range(count) if not accepted[end - count + step]), count)
         out[request, :kept] = draft_token_ids[end - count : end - count + kept]
-        out[request, kept] = bonus_token_ids[request, 0] if kept == count else recovered[end - count + kept]
+        out[request, kept] = (
+            bonus_token_ids[request, 0] if kept == count else recovered[end - count + kept]
+        )
     return out
 
 
@@ -105,7 +127,15 @@ def with_starts(begins_of: Starts) -> Callable[..., Tensor]:
         generator: Generator = None,
     ) -> Tensor:
         begins = begins_of(num_draft_tokens)
-        return rejection(num_draft_tokens, begins, draft_token_ids, draft_probs, target_probs, bonus_token_ids, generator)
+        return rejection(
+            num_draft_tokens,
+            begins,
+            draft_token_ids,
+            draft_probs,
+            target_probs,
+            bonus_token_ids,
+            generator,
+        )
 
     return sample
 
@@ -162,7 +192,9 @@ def every_row_verified_to_the_longest(
     generator: Generator = None,
 ) -> Tensor:
     flat = draft_token_ids, draft_probs, target_probs, bonus_token_ids
-    return rejection([max_spec_len] * len(num_draft_tokens), starts(num_draft_tokens), *flat, generator)
+    return rejection(
+        [max_spec_len] * len(num_draft_tokens), starts(num_draft_tokens), *flat, generator
+    )
 
 
 def coins_by_position(
@@ -195,19 +227,26 @@ RAGGED = (
     Ragged(
         "rows at equal distances",
         PAPER,
-        "a request's rows are looked for at b * max_spec_len, not where those of the requests before it end",
+        "a request's rows are looked for at b * max_spec_len, not where those of the requests "
+        "before it end",
         with_starts(lambda counts: [max(counts) * request for request in range(len(counts))]),
     ),
     Ragged(
         "rows of the next request",
         "vllm-project/vllm#41768",
-        "the cumulative number is that with the request's own drafts, which is where the next request begins",
-        with_starts(lambda counts: [start + count for start, count in zip(starts(counts), counts, strict=True)]),
+        "the cumulative number is that with the request's own drafts, which is where the next "
+        "request begins",
+        with_starts(
+            lambda counts: [
+                start + count for start, count in zip(starts(counts), counts, strict=True)
+            ]
+        ),
     ),
     Ragged(
         "requests without drafts counted",
         "vllm-project/vllm#41768",
-        "a request without drafts is taken to hold one row, so that all requests behind it are off by one",
+        "a request without drafts is taken to hold one row, so that all requests behind it are off "
+        "by one",
         with_starts(lambda counts: starts([max(count, 1) for count in counts])),
     ),
     Ragged(
@@ -219,7 +258,8 @@ RAGGED = (
     Ragged(
         "bonus in the last column",
         PAPER,
-        "the bonus token is stored behind the longest row's drafts, so that padding lies inside of shorter rows",
+        "the bonus token is stored behind the longest row's drafts, so that padding lies inside of "
+        "shorter rows",
         changed(last_column),
     ),
     Ragged(
@@ -231,13 +271,15 @@ RAGGED = (
     Ragged(
         "verified to the longest",
         PAPER,
-        "max_spec_len drafts of every request are verified, which for a shorter row are the next request's",
+        "max_spec_len drafts of every request are verified, which for a shorter row are the next "
+        "request's",
         every_row_verified_to_the_longest,
     ),
     Ragged(
         "coins by position",
         PAPER,
-        "one coin for each position serves all requests: each follows its target, and they depend on each other",
+        "one coin for each position serves all requests: each follows its target, and they depend "
+        "on each other",
         coins_by_position,
     ),
 )

@@ -1,7 +1,8 @@
-"""One round of speculative sampling as it should be, in parts, for the museum's samplers to deviate from.
+"""One round of speculative sampling as it should be, in parts, for the museum's samplers to deviate
+from.
 
-Everything is batched: p (rows, k + 1, vocabulary), q (rows, k, vocabulary), drafts (rows, k). A round returns the emitted
-tokens (rows, k + 1), -1 behind the last.
+Everything is batched: p (rows, k + 1, vocabulary), q (rows, k, vocabulary), drafts (rows, k). A
+round returns the emitted tokens (rows, k + 1), -1 behind the last.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def leading(ok: Tensor) -> Tensor:
 
 
 def recovered(target: Tensor, draft: Tensor, accepted: Tensor, generator: Generator) -> Tensor:
-    """(rows,): the token behind the accepted drafts, drawn from max(p - q, 0), or from p behind the last draft."""
+    """(rows,): the token behind the accepted drafts, drawn from max(p - q, 0), or from p behind the
+    last draft.
+    """
     return drawn(residual(at(target, accepted), q_at(draft, accepted)), generator)
 
 
@@ -51,7 +54,9 @@ def emitted(tokens: Tensor, accepted: Tensor, last: Tensor) -> Tensor:
     """(rows, k + 1): the accepted drafts, and the last token behind them."""
     steps = torch.arange(tokens.shape[1] + 1, device=tokens.device)
     longer = torch.cat([tokens, torch.full_like(tokens[:, :1], -1)], 1)
-    return torch.where(steps < accepted[:, None], longer, -1).scatter(1, accepted[:, None], last[:, None])
+    return torch.where(steps < accepted[:, None], longer, -1).scatter(
+        1, accepted[:, None], last[:, None]
+    )
 
 
 def of(distributions: Tensor, tokens: Tensor) -> Tensor:
@@ -121,7 +126,9 @@ def block_weights(target: Tensor, draft: Tensor, tokens: Tensor) -> Tensor:
 
 
 def block_chances(target: Tensor, draft: Tensor, weights: Tensor) -> Tensor:
-    """(rows, k): r / (r + 1 - w) with r the mass of max(w p - q, 0) behind the prefix; w itself behind the last draft."""
+    """(rows, k): r / (r + 1 - w) with r the mass of max(w p - q, 0) behind the prefix; w itself
+    behind the last draft.
+    """
     mass = (weights[:, 1:-1, None] * target[:, 1:-1] - draft[:, 1:]).clamp(min=0).sum(-1)
     whole = mass + 1 - weights[:, 1:-1]
     return torch.cat([torch.where(whole > 0, mass / whole, 1.0), weights[:, -1:]], 1)
@@ -140,6 +147,8 @@ def block(target: Tensor, draft: Tensor, tokens: Tensor, generator: Generator = 
     return emitted(tokens, accepted, block_recovered(target, draft, weights, accepted, generator))
 
 
-def block_recovered(target: Tensor, draft: Tensor, weights: Tensor, accepted: Tensor, generator: Generator) -> Tensor:
+def block_recovered(
+    target: Tensor, draft: Tensor, weights: Tensor, accepted: Tensor, generator: Generator
+) -> Tensor:
     kept = weights.gather(1, accepted[:, None])
     return drawn(residual(kept * at(target, accepted), q_at(draft, accepted)), generator)

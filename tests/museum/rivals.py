@@ -1,8 +1,9 @@
-"""The distribution tests of vLLM, TensorRT-LLM and transformers, given a museum's sampler in the place of theirs.
+"""The distribution tests of vLLM, TensorRT-LLM and transformers, given a museum's sampler in the
+place of theirs.
 
-Sizes, distributions, statistics and thresholds are theirs; seeds are fixed. They draw the drafts and see the verifier only, but
-for vLLM's newest, which drafts with production code: a whole round that drafts for itself is run as it is, which is more
-than they do today.
+Sizes, distributions, statistics and thresholds are theirs; seeds are fixed. They draw the drafts
+and see the verifier only, but for vLLM's newest, which drafts with production code: a whole round
+that drafts for itself is run as it is, which is more than they do today.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ def seen(test: Sees, mutant: Mutant) -> bool:
 
 
 def vllm_distance(mutant: Mutant) -> bool:
-    """test_rejection_sampling_approximates_target_distribution: V = 10, k = 2, distances at 10 and 100,000 rounds.
+    """test_rejection_sampling_approximates_target_distribution: V = 10, k = 2, distances at 10 and
+    100,000 rounds.
 
-    Must come closer to the target 20 times as much as to random distributions. Bonus tokens are left out.
+    Must come closer to the target 20 times as much as to random distributions. Bonus tokens are
+    left out.
     """
     seeded = torch.Generator().manual_seed(SEED)
     q, p = (torch.rand(10, generator=seeded).softmax(0) for _ in range(2))
@@ -47,21 +50,27 @@ def vllm_distance(mutant: Mutant) -> bool:
 
 
 def vllm_wide(mutant: Mutant) -> bool:
-    """test_stochastic_rejection_sample: V = 4096, k = 3, T = 1, 40,960 rounds, chi-square at 10 sigma by position."""
+    """test_stochastic_rejection_sample: V = 4096, k = 3, T = 1, 40,960 rounds, chi-square at 10
+    sigma by position.
+    """
     seeded = torch.Generator().manual_seed(SEED)
     p, q = (torch.randn(4096, generator=seeded).softmax(0) for _ in range(2))
     return _fits_not(mutant, p, q, 10 * 4096, seeded)
 
 
 def vllm_narrow(mutant: Mutant) -> bool:
-    """test_gumbel_drafted_rejection_sample_is_unbiased: V = 16, k = 3, q opposed to p, 200,000 rounds, same threshold."""
+    """test_gumbel_drafted_rejection_sample_is_unbiased: V = 16, k = 3, q opposed to p, 200,000
+    rounds, same threshold.
+    """
     seeded = torch.Generator().manual_seed(SEED)
     logits = torch.randn(16, generator=seeded)
     return _fits_not(mutant, logits.softmax(0), (-logits).softmax(0), 200_000, seeded)
 
 
 def tensorrt_llm(mutant: Mutant) -> bool:
-    """test_get_rejected_indices: V = 500, 100 of them possible, k = 1, 50,000 rounds, difference of two KL below 0.01."""
+    """test_get_rejected_indices: V = 500, 100 of them possible, k = 1, 50,000 rounds, difference of
+    two KL below 0.01.
+    """
     seeded = torch.Generator().manual_seed(SEED)
     q, p, bonus = (torch.rand(500, generator=seeded) for _ in range(3))
     for distribution in (q, p):
@@ -73,9 +82,11 @@ def tensorrt_llm(mutant: Mutant) -> bool:
 
 
 def transformers(mutant: Mutant) -> bool:
-    """test_speculative_sampling_target_distribution: V = 10, drafts 1, 4, 5 with logits of +-10, 10,000 rounds.
+    """test_speculative_sampling_target_distribution: V = 10, drafts 1, 4, 5 with logits of +-10,
+    10,000 rounds.
 
-    The first two must be accepted, the third not; what follows must be 1, 3, 7 or 8, in the right order of counts.
+    The first two must be accepted, the third not; what follows must be 1, 3, 7 or 8, in the right
+    order of counts.
     """
     seeded = torch.Generator().manual_seed(SEED)
     drafts = torch.tensor([1, 4, 5])
@@ -92,32 +103,62 @@ def transformers(mutant: Mutant) -> bool:
 
 
 def emitted(
-    mutant: Mutant, p: Tensor, q: Tensor, rounds: int, generator: torch.Generator, drafts: Tensor | None = None
+    mutant: Mutant,
+    p: Tensor,
+    q: Tensor,
+    rounds: int,
+    generator: torch.Generator,
+    drafts: Tensor | None = None,
 ) -> Tensor:
-    """(rounds, k + 1) emitted tokens of rounds with the same distributions (k + 1, V) and (k, V), drawn a few at a time."""
+    """(rounds, k + 1) emitted tokens of rounds with the same distributions (k + 1, V) and (k, V),
+    drawn a few at a time.
+    """
     rows = ROWS if p.shape[-1] > 1000 else rounds
-    made = [_emitted(mutant, p, q, min(rows, rounds - start), generator, drafts) for start in range(0, rounds, rows)]
+    made = [
+        _emitted(mutant, p, q, min(rows, rounds - start), generator, drafts)
+        for start in range(0, rounds, rows)
+    ]
     return torch.cat(made)
 
 
-def _emitted(mutant: Mutant, p: Tensor, q: Tensor, rows: int, generator: torch.Generator, drafts: Tensor | None) -> Tensor:
+def _emitted(
+    mutant: Mutant,
+    p: Tensor,
+    q: Tensor,
+    rows: int,
+    generator: torch.Generator,
+    drafts: Tensor | None,
+) -> Tensor:
     distributions = p.expand(rows, *p.shape).contiguous(), q.expand(rows, *q.shape).contiguous()
     if mutant.drafts == "own":
         return mutant.in_batches(*distributions, generator=generator)
     tokens = _drafted(q, rows, generator) if drafts is None else drafts.expand(rows, -1)
     if not mutant.one_by_one:
         return mutant.in_batches(*distributions, tokens, generator=generator)
-    different, which = tokens.unique(dim=0, return_inverse=True)  # what is drawn depends on nothing else
-    made = [mutant.in_batches(p[None].clone(), q[None].clone(), one[None], generator=generator) for one in different]
+    different, which = tokens.unique(
+        dim=0, return_inverse=True
+    )  # what is drawn depends on nothing else
+    made = [
+        mutant.in_batches(p[None].clone(), q[None].clone(), one[None], generator=generator)
+        for one in different
+    ]
     return torch.cat(made)[which]
 
 
 def _drafted(q: Tensor, rows: int, generator: torch.Generator) -> Tensor:
     """(rows, k): drafts of distributions that are the same for all rows."""
-    return torch.stack([torch.multinomial(distribution, rows, replacement=True, generator=generator) for distribution in q], 1)
+    return torch.stack(
+        [
+            torch.multinomial(distribution, rows, replacement=True, generator=generator)
+            for distribution in q
+        ],
+        1,
+    )
 
 
-def _fits_not(mutant: Mutant, p: Tensor, q: Tensor, rounds: int, generator: torch.Generator) -> bool:
+def _fits_not(
+    mutant: Mutant, p: Tensor, q: Tensor, rounds: int, generator: torch.Generator
+) -> bool:
     """Chi-square of the tokens at each of four positions, of the rounds that reach it."""
     vocab_size = len(p)
     made = emitted(mutant, p.expand(4, vocab_size), q.expand(3, vocab_size), rounds, generator)
@@ -125,7 +166,9 @@ def _fits_not(mutant: Mutant, p: Tensor, q: Tensor, rounds: int, generator: torc
 
 
 def _misfit(tokens: Tensor, p: Tensor) -> bool:
-    """Bins that expect fewer than 5 are merged. Raises IndexError for tokens past the vocabulary."""
+    """Bins that expect fewer than 5 are merged. Raises IndexError for tokens past the
+    vocabulary.
+    """
     if len(tokens) == 0:
         return False
     if tokens.max() >= len(p):
@@ -134,7 +177,10 @@ def _misfit(tokens: Tensor, p: Tensor) -> bool:
     large = wanted >= 5
     found, expected = counts[large], wanted[large]
     if wanted[~large].sum() >= 5:
-        found, expected = (torch.cat([some, every[~large].sum()[None]]) for some, every in ((found, counts), (expected, wanted)))
+        found, expected = (
+            torch.cat([some, every[~large].sum()[None]])
+            for some, every in ((found, counts), (expected, wanted))
+        )
     df = len(found) - 1
     chi2 = ((found - expected) ** 2 / expected).sum().item()
     return df >= 1 and not chi2 < df + 10 * math.sqrt(2 * df)

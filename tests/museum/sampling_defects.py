@@ -1,4 +1,6 @@
-"""Defects of sampling that texts or counts show only under some settings, as patches of our decoder: what table B judges."""
+"""Defects of sampling that texts or counts show only under some settings, as patches of our
+decoder: what table B judges.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class SamplingDefect:
     source: str = ""
     """The issue that tells of it: `owner/repository#number`."""
     cause: str = ""
-    """What the message of conformance names; empty where the texts are right and only the oracle sees it."""
+    """What the message of conformance names; empty where the texts are right and only the oracle
+    sees it.
+    """
 
 
 def raw_q(patch: Patch) -> None:
@@ -56,7 +60,9 @@ def softmax_q(patch: Patch) -> None:
 
 
 def ignored_settings(patch: Patch) -> None:
-    """The drafter draws and reports without temperature and filters: lossless, and slower than its models allow."""
+    """The drafter draws and reports without temperature and filters: lossless, and slower than its
+    models allow.
+    """
     start = _Drafts.__init__
 
     def broken(self: _Drafts, *arguments: Any) -> None:
@@ -83,7 +89,9 @@ def unfiltered_bonus(patch: Patch) -> None:
 def recovered_from_p(patch: Patch) -> None:
     """After a rejection the token is drawn from p, not from the residual."""
 
-    def broken(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: rules.Generator) -> rules.Verified:
+    def broken(
+        target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: rules.Generator
+    ) -> rules.Verified:
         accepted, _ = rules.rejection(target, draft, tokens, generator)
         return accepted, rules.draw(rules._at(target, accepted), generator)
 
@@ -93,7 +101,9 @@ def recovered_from_p(patch: Patch) -> None:
 def small_q(patch: Patch) -> None:
     """Q is taken a tenth too small in the acceptance test and in the residual."""
 
-    def broken(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: rules.Generator) -> rules.Verified:
+    def broken(
+        target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: rules.Generator
+    ) -> rules.Verified:
         return rules.rejection(target, 0.9 * draft, tokens, generator)
 
     patch.setitem(rules._VERIFY, "rejection", broken)
@@ -107,14 +117,28 @@ SAMPLING_DEFECTS = (
         "huggingface/transformers#47932",
     ),
     SamplingDefect(
-        "arg-max drafts, softmax q", "drafts are arg-maxima, their q is reported as if they had been drawn", softmax_q
+        "arg-max drafts, softmax q",
+        "drafts are arg-maxima, their q is reported as if they had been drawn",
+        softmax_q,
     ),
     SamplingDefect(
-        "drafter ignores the settings", "the drafter draws without temperature and filters; the text is right", ignored_settings
+        "drafter ignores the settings",
+        "the drafter draws without temperature and filters; the text is right",
+        ignored_settings,
     ),
     SamplingDefect(
-        "bonus token unfiltered", "the token after full acceptance is drawn before temperature and filters", unfiltered_bonus
+        "bonus token unfiltered",
+        "the token after full acceptance is drawn before temperature and filters",
+        unfiltered_bonus,
     ),
-    SamplingDefect("recovered token from p", "after a rejection the token is drawn from p, not the residual", recovered_from_p),
-    SamplingDefect("q a tenth too small", "the acceptance test and the residual take q a tenth too small", small_q),
+    SamplingDefect(
+        "recovered token from p",
+        "after a rejection the token is drawn from p, not the residual",
+        recovered_from_p,
+    ),
+    SamplingDefect(
+        "q a tenth too small",
+        "the acceptance test and the residual take q a tenth too small",
+        small_q,
+    ),
 )

@@ -24,9 +24,18 @@ WIDE = 0.05
 WATCHED = 3
 """Positions that vLLM's test watches besides the length."""
 HEADER = (
-    "exhibit", "source", "mechanism", "k / depth", "length", "change", "verdict", "falls at", "hides at",
-    "vLLM's test", "95 % floor",
-)  # fmt: skip
+    "exhibit",
+    "source",
+    "mechanism",
+    "k / depth",
+    "length",
+    "change",
+    "verdict",
+    "falls at",
+    "hides at",
+    "vLLM's test",
+    "95 % floor",
+)
 HEAD = """# A museum of acceptance bugs
 
 {rows} defects of real engines that leave the emitted text right, each built into this project's decoder or into a copy of
@@ -56,7 +65,9 @@ def fell(before: Measured, now: Measured) -> str:
 
 
 def seen_by_vllm(pair: Pair) -> str:
-    """Its test wants the length within 5 % and each position's survival above 95 % of what is expected."""
+    """Its test wants the length within 5 % and each position's survival above 95 % of what is
+    expected.
+    """
     before, now = pair.before, pair.now
     if abs(now.acceptance_length / before.acceptance_length - 1) > WIDE:
         return "yes"
@@ -65,7 +76,9 @@ def seen_by_vllm(pair: Pair) -> str:
 
 def seen_by_floor(pair: Pair) -> str:
     """TensorRT-LLM's test wants the length above 95 % of the reference."""
-    return "yes" if pair.now.acceptance_length < (1 - WIDE) * pair.before.acceptance_length else "no"
+    return (
+        "yes" if pair.now.acceptance_length < (1 - WIDE) * pair.before.acceptance_length else "no"
+    )
 
 
 def hiding_place(exhibit: Exhibit) -> str:
@@ -73,14 +86,19 @@ def hiding_place(exhibit: Exhibit) -> str:
     if exhibit.hides is None:
         return ""
     names = {"k": "k", "depth": "depth", "temperature": "T", "batch": "batch"}
-    pairs = ((name, getattr(exhibit.hides, field), getattr(exhibit.setting, field)) for field, name in names.items())
+    pairs = (
+        (name, getattr(exhibit.hides, field), getattr(exhibit.setting, field))
+        for field, name in names.items()
+    )
     return ", ".join(f"{name} {there:g}" for name, there, here in pairs if there != here)
 
 
 def drafter(setting: Setting) -> str:
     name = "draft model" if setting.drafter == "draft" else "own heads"
     rest = [f"T {setting.temperature:g}"] * (setting.temperature > 0)
-    rest += [f"batch {setting.batch}"] * (setting.batch != Setting.batch) + ["uneven norm"] * bool(setting.edits)
+    rest += [f"batch {setting.batch}"] * (setting.batch != Setting.batch) + ["uneven norm"] * bool(
+        setting.edits
+    )
     return ", ".join([f"{name} {setting.k} / {setting.depth}", *rest])
 
 
@@ -92,12 +110,16 @@ def source(exhibit: Exhibit) -> str:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         lab = Lab(Path(folder))
-        shown = [(exhibit, lab.baseline(exhibit.setting), lab.broken(exhibit)) for exhibit in EXHIBITS]
+        shown = [
+            (exhibit, lab.baseline(exhibit.setting), lab.broken(exhibit)) for exhibit in EXHIBITS
+        ]
     rows = [(exhibit, now.against(before), fell(before, now)) for exhibit, before, now in shown]
     pairs = [verdict.pair for _, verdict, _ in rows]
     numbers = {
         "rows": len(rows),
-        "flagged": "all of them" if all(verdict.outcome == "regressed" for _, verdict, _ in rows) else "not all of them",
+        "flagged": "all of them"
+        if all(verdict.outcome == "regressed" for _, verdict, _ in rows)
+        else "not all of them",
         "by_length": sum(seen_by_vllm(pair) == "yes" for pair in pairs),
         "by_position": sum(seen_by_vllm(pair) == "by position" for pair in pairs),
         "floor": sum(seen_by_floor(pair) == "yes" for pair in pairs),

@@ -1,4 +1,6 @@
-"""Every exhibit of the museum is flagged, though the text that it emits is right; harmless changes pass."""
+"""Every exhibit of the museum is flagged, though the text that it emits is right; harmless changes
+pass.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def test_the_gate_flags_it(lab: Lab, exhibit: Exhibit) -> None:
     verdict = now.against(before)
     assert verdict.outcome == "regressed", verdict
     assert verdict.drop >= DEFAULT_MARGIN
-    assert [change.split()[0] for change in verdict.changed] == ["drafter"] * (exhibit.edit is not None)
+    assert [change.split()[0] for change in verdict.changed] == ["drafter"] * (
+        exhibit.edit is not None
+    )
     old, new = conditionals(before, now)
     assert new[exhibit.falls - 1] < old[exhibit.falls - 1]
     if exhibit.setting.temperature == 0:
@@ -39,7 +43,9 @@ def test_the_gate_flags_it(lab: Lab, exhibit: Exhibit) -> None:
         assert verdict.regime == "sampled"
 
 
-@pytest.mark.parametrize("exhibit", [one for one in EXHIBITS if one.hides], ids=lambda exhibit: exhibit.name)
+@pytest.mark.parametrize(
+    "exhibit", [one for one in EXHIBITS if one.hides], ids=lambda exhibit: exhibit.name
+)
 def test_it_hides_elsewhere(lab: Lab, exhibit: Exhibit) -> None:
     """At another k, depth, temperature or batch size the same defect changes not one count."""
     before, now = lab.baseline(exhibit.hides), lab.broken(exhibit, exhibit.hides)
@@ -49,7 +55,9 @@ def test_it_hides_elsewhere(lab: Lab, exhibit: Exhibit) -> None:
 
 def test_a_full_cache_costs_more_the_longer_the_text(lab: Lab) -> None:
     (exhibit,) = [one for one in EXHIBITS if one.name == "full cache"]
-    early, late = accepted_by_half(lab.baseline(exhibit.setting)) - accepted_by_half(lab.broken(exhibit))
+    early, late = accepted_by_half(lab.baseline(exhibit.setting)) - accepted_by_half(
+        lab.broken(exhibit)
+    )
     assert late > 5 * abs(early)
 
 
@@ -59,7 +67,11 @@ def test_a_full_cache_costs_more_the_longer_the_text(lab: Lab) -> None:
         pytest.param(DRAFT, dataclasses.replace(DRAFT, batch=5), id="draft-model-in-batches-of-5"),
         pytest.param(HEADS, dataclasses.replace(HEADS, batch=7), id="own-heads-in-batches-of-7"),
         pytest.param(FEW, dataclasses.replace(FEW, batch=1), id="own-heads-one-by-one"),
-        pytest.param(DRAFT, dataclasses.replace(DRAFT, edits=(edits.nothing,)), id="drafter-in-another-folder"),
+        pytest.param(
+            DRAFT,
+            dataclasses.replace(DRAFT, edits=(edits.nothing,)),
+            id="drafter-in-another-folder",
+        ),
         pytest.param(HEADS, UNEVEN, id="scale-moved-between-head-and-norms"),
     ],
 )
@@ -94,5 +106,7 @@ def accepted_by_half(measured: Measured) -> np.ndarray:
     sides: tuple[list[int], list[int]] = ([], [])
     for (row, start), accepted in measured.starts.items():
         text = measured.decoded.texts[row]
-        sides[2 * (start - text.prompt_length) > len(text.ids) - text.prompt_length].append(accepted)
+        sides[2 * (start - text.prompt_length) > len(text.ids) - text.prompt_length].append(
+            accepted
+        )
     return np.array([np.mean(side) for side in sides])

@@ -38,7 +38,10 @@ def test_it_passes(sampler: Unusual) -> None:
 
 def test_what_they_deviate_from_passes() -> None:
     assert assert_lossless(reference.reference, batched=True, max_examples=30).method == "exact"
-    assert assert_lossless(reference.whole_round, drafts="own", batched=True, max_examples=30).method == "exact"
+    assert (
+        assert_lossless(reference.whole_round, drafts="own", batched=True, max_examples=30).method
+        == "exact"
+    )
     assert assert_lossless(flat_batch(ragged.reference), max_examples=30).method == "exact"
 
 
@@ -47,7 +50,10 @@ def test_the_museum_is_whole() -> None:
     assert len(UNUSUAL) >= 10
     assert {mutant.drafts for mutant in VERIFIERS} == {"given"}
     assert {mutant.drafts for mutant in ROUNDS} == {"own"}
-    assert len({one.name for one in (*MUTANTS, *UNUSUAL)} - {"greedy drafts"}) == len(MUTANTS) + len(UNUSUAL) - 2
+    assert (
+        len({one.name for one in (*MUTANTS, *UNUSUAL)} - {"greedy drafts"})
+        == len(MUTANTS) + len(UNUSUAL) - 2
+    )
 
 
 @pytest.mark.parametrize("mutant", [*MUTANTS, *RAGGED], ids=lambda mutant: mutant.name)
@@ -58,4 +64,6 @@ def test_its_source_is_a_report_or_a_paper(mutant: Mutant | Ragged) -> None:
 def test_the_page_shows_every_sampler() -> None:
     page = (ROOT / "docs" / "museum-losslessness.md").read_text().splitlines()
     rows = [line.split("|")[1].replace("\\*", "").strip() for line in page if line.startswith("| ")]
-    assert [row for row in rows if row != "sampler"] == [one.name for one in (*MUTANTS, *RAGGED, *UNUSUAL)]
+    assert [row for row in rows if row != "sampler"] == [
+        one.name for one in (*MUTANTS, *RAGGED, *UNUSUAL)
+    ]

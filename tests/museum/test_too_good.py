@@ -1,7 +1,8 @@
 """Acceptance that is too high: drafts that do not follow the q of their acceptance test.
 
-huggingface/transformers#47932 drew drafts from another distribution than it reported; acceptance rose from 0.728 to 0.783, and
-no floor can see that. The decoder's own texts, replayed, say what its models allow.
+huggingface/transformers#47932 drew drafts from another distribution than it reported; acceptance
+rose from 0.728 to 0.783, and no floor can see that. The decoder's own texts, replayed, say what its
+models allow.
 """
 
 from __future__ import annotations

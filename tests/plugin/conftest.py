@@ -42,16 +42,23 @@ class Project:
         path.write_text(text.format(target=str(self.target), draft=str(self.draft)))
         return path
 
-    def write_prompts(self, prompts: list[tuple[str, str]], name: str = "suites/letters/prompts.jsonl") -> Path:
+    def write_prompts(
+        self, prompts: list[tuple[str, str]], name: str = "suites/letters/prompts.jsonl"
+    ) -> Path:
         path = self.pytester.path / name
-        path.write_text("".join(json.dumps({"category": kind, "prompt": text}) + "\n" for kind, text in prompts))
+        path.write_text(
+            "".join(json.dumps({"category": kind, "prompt": text}) + "\n" for kind, text in prompts)
+        )
         return path
 
     @property
     def stored(self) -> dict[str, str]:
         """Every stored file."""
         folder = self.pytester.path / "baselines"
-        return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*.json"))}
+        return {
+            str(path.relative_to(folder)): path.read_text()
+            for path in sorted(folder.rglob("*.json"))
+        }
 
     @property
     def baselines(self) -> dict[str, str]:
@@ -74,9 +81,23 @@ def facts(lines: Iterable[str]) -> list[str]:
     return joined
 
 
-PROMPTS = [("vowels" if word[0] in "aeiou" else "consonants", word) for word in (
-    "apple", "banana", "cherry", "elder", "fig", "grape", "iris", "kiwi", "lemon", "orange", "pear", "umbra",
-)]  # fmt: skip
+PROMPTS = [
+    ("vowels" if word[0] in "aeiou" else "consonants", word)
+    for word in (
+        "apple",
+        "banana",
+        "cherry",
+        "elder",
+        "fig",
+        "grape",
+        "iris",
+        "kiwi",
+        "lemon",
+        "orange",
+        "pear",
+        "umbra",
+    )
+]
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +110,9 @@ def gate_target(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def gate_draft(gate_target: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The target with some noise on its weights; with a tenth more it still beats guesses, with a fifth it does not."""
+    """The target with some noise on its weights; with a tenth more it still beats guesses, with a
+    fifth it does not.
+    """
     from helpers.support import add_noise
 
     return add_noise(gate_target, tmp_path_factory.mktemp("gate") / "tiny-draft", 0.05)
@@ -97,14 +120,18 @@ def gate_draft(gate_target: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def untrained_heads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny target's MTP layers are random, so guesses do as well; for tests in which that is not the point."""
+    """The tiny target's MTP layers are random, so guesses do as well; for tests in which that is
+    not the point.
+    """
     for name in ("dead_drafter", "no_better"):
         monkeypatch.setattr(f"pytest_specdec.judging.runner.{name}", lambda *measured: None)
     monkeypatch.setattr("pytest_specdec.gate.verdict.dead_drafter", lambda counts: None)
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, gate_target: Path, gate_draft: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(
+    pytester: pytest.Pytester, gate_target: Path, gate_draft: Path, monkeypatch: pytest.MonkeyPatch
+) -> Project:
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     pytester.makeini("[pytest]\naddopts = --strict-markers\n")
     made = Project(pytester, gate_target, gate_draft)

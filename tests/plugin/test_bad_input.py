@@ -1,4 +1,6 @@
-"""Each mistake: one clear message, pytest's usage exit status, nothing measured, nothing written."""
+"""Each mistake: one clear message, pytest's usage exit status, nothing measured, nothing
+written.
+"""
 
 from __future__ import annotations
 
@@ -21,24 +23,42 @@ OPTIONS = [
     ("--specdec-k=eight", "'eight' is not a whole number of at least 1"),
     ("--specdec-k=4,", "'' is not a whole number of at least 1"),
     ("--specdec-depth=-1", "'-1' is not a whole number of at least 0"),
-    ("--specdec-depth=3", "depth 3 needs 3 MTP layers and *tiny-draft* has 2; use --specdec-depth=2 or less"),
+    (
+        "--specdec-depth=3",
+        "depth 3 needs 3 MTP layers and *tiny-draft* has 2; use --specdec-depth=2 or less",
+    ),
     ("--specdec-temperature=hot", "'hot' is not a temperature"),
     ("--specdec-engine=abacus", "'abacus' is not one of"),
     ("--specdec-alpha=0", "'0' is out of range"),
-    ("--specdec-prompts=1000", "1000 prompts were asked for and *prompts.jsonl holds 12; lower --specdec-prompts"),
-    ("--specdec-new-tokens=500", "*longer than the context of *(128); shorten it or lower --specdec-new-tokens"),
+    (
+        "--specdec-prompts=1000",
+        "1000 prompts were asked for and *prompts.jsonl holds 12; lower --specdec-prompts",
+    ),
+    (
+        "--specdec-new-tokens=500",
+        "*longer than the context of *(128); shorten it or lower --specdec-new-tokens",
+    ),
     ("--specdec-target=/no/such/model", "no checkpoint folder at /no/such/model; check the path"),
     ("--specdec-draft=no/such/model", "no checkpoint folder at *no/such/model; check the path"),
     ("--specdec-costs=missing.json", "cost profile *missing.json cannot be read"),
     ("--specdec-k=513", "'513' is more than 512; write for example 4,8"),
     ("--specdec-k=" + "9" * 5000, "99...' is not a whole number of at least 1"),
     ("--specdec-depth=65", "'65' is more than 64"),
-    ("--specdec-temperature=1e-300", "'1e-300' is not a temperature; write 0 for greedy decoding or a number from 0.01 to 100"),
+    (
+        "--specdec-temperature=1e-300",
+        "'1e-300' is not a temperature; write 0 for greedy decoding or a number from 0.01 to 100",
+    ),
     ("--specdec-url=http://[::1", "is not a server's URL; write for example"),
     ("--specdec-url=http://me:word@host:80x0", "the given URL is not a server's URL"),
     ("--specdec-draft-url=ftp://host", "'ftp://host' is not a server's URL"),
-    ("--specdec-target=" + "a" * 300, "is not the name of a file; write a path without control characters"),
-    ("--specdec-report=report.docx", "'report.docx' ends in no known report format; end it in .json"),
+    (
+        "--specdec-target=" + "a" * 300,
+        "is not the name of a file; write a path without control characters",
+    ),
+    (
+        "--specdec-report=report.docx",
+        "'report.docx' ends in no known report format; end it in .json",
+    ),
 ]
 
 
@@ -125,34 +145,71 @@ CHECKPOINTS: list[tuple[Callable[[Path], Path], str]] = [
     (pickled, "holds pickled weights only, which are never loaded; convert them"),
     (without_mtp, "depth 2 needs 2 MTP layers and * has 0; use --specdec-depth=0 or less"),
     (announced_only, "announces 2 MTP layers and its safetensors hold none"),
-    (truncated_weights, "is not a readable safetensors file (its header is longer than the file); save or download it again"),
-    (eagle, "holds an EAGLE-3 head (packed by SafeAILab), a kind of drafter that is not supported yet; draft with"),
-    (speculators, "holds an EAGLE-3 head (packed by speculators), a kind of drafter that is not supported yet; draft with"),
+    (
+        truncated_weights,
+        "is not a readable safetensors file (its header is longer than the file); save or download "
+        "it again",
+    ),
+    (
+        eagle,
+        "holds an EAGLE-3 head (packed by SafeAILab), a kind of drafter that is not supported yet; "
+        "draft with",
+    ),
+    (
+        speculators,
+        "holds an EAGLE-3 head (packed by speculators), a kind of drafter that is not supported "
+        "yet; draft with",
+    ),
     (without_attention_heads, "config.json says num_attention_heads: 0, which no model has"),
     (of_a_million_layers, "config.json says num_hidden_layers: 1000000*; save the"),
-    (nested_configuration, "config.json:1 is not JSON (nested more than 64 levels deep); save the checkpoint again"),
+    (
+        nested_configuration,
+        "config.json:1 is not JSON (nested more than 64 levels deep); save the checkpoint again",
+    ),
     (many_digits, "config.json:1 is not JSON (a number of 5000 digits); save the checkpoint again"),
-    (broken_tokenizer, "tokenizer.json:1 is not JSON (nested more than 64 levels deep); save the tokenizer again"),
+    (
+        broken_tokenizer,
+        "tokenizer.json:1 is not JSON (nested more than 64 levels deep); save the tokenizer again",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("make", "message"), CHECKPOINTS, ids=[make.__name__ for make, _ in CHECKPOINTS])
-def test_a_bad_checkpoint_is_a_usage_error(project, tmp_path: Path, make: Callable[[Path], Path], message: str) -> None:
+@pytest.mark.parametrize(
+    ("make", "message"), CHECKPOINTS, ids=[make.__name__ for make, _ in CHECKPOINTS]
+)
+def test_a_bad_checkpoint_is_a_usage_error(
+    project, tmp_path: Path, make: Callable[[Path], Path], message: str
+) -> None:
     refused(project, message, f"--specdec-draft={make(tmp_path / 'bad')}")
 
 
 @pytest.mark.parametrize("depth", [0, 2])
-def test_the_target_as_its_own_drafter_is_a_usage_error(project, tmp_path: Path, depth: int) -> None:
+def test_the_target_as_its_own_drafter_is_a_usage_error(
+    project, tmp_path: Path, depth: int
+) -> None:
     copy = shutil.copytree(project.target, tmp_path / "copy")
     for draft in (project.target, copy):
-        refused(project, f"the drafter {draft} is the target itself", f"--specdec-draft={draft}", f"--specdec-depth={depth}")
+        refused(
+            project,
+            f"the drafter {draft} is the target itself",
+            f"--specdec-draft={draft}",
+            f"--specdec-depth={depth}",
+        )
     hub = ("--specdec-target=someone/model", "--specdec-draft=someone/model", "--specdec-depth=0")
     refused(project, "target and drafter are both someone/model", *hub)
 
 
 def test_own_heads_and_prompt_lookup_are_drafters(project) -> None:
-    project.run("--specdec-draft=mtp", "--specdec-k=4", "--specdec-depth=1", "--collect-only", ok=True)
-    project.run("--specdec-draft=prompt-lookup", "--specdec-k=4", "--specdec-depth=0", "--collect-only", ok=True)
+    project.run(
+        "--specdec-draft=mtp", "--specdec-k=4", "--specdec-depth=1", "--collect-only", ok=True
+    )
+    project.run(
+        "--specdec-draft=prompt-lookup",
+        "--specdec-k=4",
+        "--specdec-depth=0",
+        "--collect-only",
+        ok=True,
+    )
 
 
 def test_a_token_that_the_target_does_not_have_is_a_usage_error(project) -> None:
@@ -163,12 +220,30 @@ def test_a_token_that_the_target_does_not_have_is_a_usage_error(project) -> None
 
 
 PROFILES = [
-    ('{"schema": 1, "verify": {"4": 1e999}, "draft": {}}', "costs.json:1 is not JSON (the number 1e999 is too large)"),
-    ('{"schema": 1, "verify": {"4": ' + "9" * 400 + '}, "draft": {}}', "costs.json:1 is not JSON (a number of 400 digits)"),
-    ('{"schema": 1, "verify": {"4": ' + "9" * 299 + '}, "draft": {}}', "has a bad or missing field (Expected `float` <= "),
-    ('{"schema": 1, "verify": {"4": 1}, "draft": {}, "error": -1}', "(Expected `float` >= 0.0 - at `$.error`); measure one"),
-    ('{"schema": 1, "verify": {"4": 1, "04": 2}, "draft": {}}', "('04' is no k or depth in plain digits)"),
-    ('{"schema": 1, "verify": {"4": 1}, "verify": {"4": 2}, "draft": {}}', 'the key "verify" stands twice in one object'),
+    (
+        '{"schema": 1, "verify": {"4": 1e999}, "draft": {}}',
+        "costs.json:1 is not JSON (the number 1e999 is too large)",
+    ),
+    (
+        '{"schema": 1, "verify": {"4": ' + "9" * 400 + '}, "draft": {}}',
+        "costs.json:1 is not JSON (a number of 400 digits)",
+    ),
+    (
+        '{"schema": 1, "verify": {"4": ' + "9" * 299 + '}, "draft": {}}',
+        "has a bad or missing field (Expected `float` <= ",
+    ),
+    (
+        '{"schema": 1, "verify": {"4": 1}, "draft": {}, "error": -1}',
+        "(Expected `float` >= 0.0 - at `$.error`); measure one",
+    ),
+    (
+        '{"schema": 1, "verify": {"4": 1, "04": 2}, "draft": {}}',
+        "('04' is no k or depth in plain digits)",
+    ),
+    (
+        '{"schema": 1, "verify": {"4": 1}, "verify": {"4": 2}, "draft": {}}',
+        'the key "verify" stands twice in one object',
+    ),
 ]
 
 
@@ -181,16 +256,35 @@ def test_a_bad_profile_is_a_usage_error(project, text: str, message: str) -> Non
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("[" * 100_000, "run.jsonl:2: not JSON (nested more than 64 levels deep); see docs/trace.md"),
-        ('{"key": "a", "emitted": 4, "totals": {"drafted": 2, "accepted": 3}}', "run.jsonl:2: accepted is 3, more than the 2"),
-        ('{"pooled": {"drafted": -2, "accepted": 0}}', "run.jsonl:2: Expected `int` >= 0 - at `$.pooled.drafted`"),
+        (
+            "[" * 100_000,
+            "run.jsonl:2: not JSON (nested more than 64 levels deep); see docs/trace.md",
+        ),
+        (
+            '{"key": "a", "emitted": 4, "totals": {"drafted": 2, "accepted": 3}}',
+            "run.jsonl:2: accepted is 3, more than the 2",
+        ),
+        (
+            '{"pooled": {"drafted": -2, "accepted": 0}}',
+            "run.jsonl:2: Expected `int` >= 0 - at `$.pooled.drafted`",
+        ),
         ('{"key": "a", "new_ids": [-1]}', "run.jsonl:2: Expected `int` >= 0"),
-        ('{"key": "a", "new_ids": [1], "new_ids": [2]}', 'run.jsonl:2: not JSON (the key "new_ids" stands twice'),
+        (
+            '{"key": "a", "new_ids": [1], "new_ids": [2]}',
+            'run.jsonl:2: not JSON (the key "new_ids" stands twice',
+        ),
     ],
 )
 def test_a_bad_trace_is_a_usage_error(project, line: str, message: str) -> None:
-    (project.pytester.path / "run.jsonl").write_text(f'{{"schema": 1, "engine": "mine", "k": 4}}\n{line}\n')
-    trace = ("--specdec-engine=trace", "--specdec-url=run.jsonl", "--specdec-k=4", "--specdec-depth=0")
+    (project.pytester.path / "run.jsonl").write_text(
+        f'{{"schema": 1, "engine": "mine", "k": 4}}\n{line}\n'
+    )
+    trace = (
+        "--specdec-engine=trace",
+        "--specdec-url=run.jsonl",
+        "--specdec-k=4",
+        "--specdec-depth=0",
+    )
     refused(project, message.replace("[", "[[]"), *trace)
 
 
@@ -225,8 +319,12 @@ BASELINES: list[tuple[Callable[[str], str], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "message"), BASELINES, ids=[spoil.__name__ for spoil, _ in BASELINES])
-def test_a_bad_baseline_is_a_usage_error_and_stays_as_it_is(project, spoil: Callable[[str], str], message: str) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "message"), BASELINES, ids=[spoil.__name__ for spoil, _ in BASELINES]
+)
+def test_a_bad_baseline_is_a_usage_error_and_stays_as_it_is(
+    project, spoil: Callable[[str], str], message: str
+) -> None:
     project.create()
     path = next((project.pytester.path / "baselines" / "letters").glob("*-k4-depth0-t1.json"))
     path.write_text(spoil(path.read_text()))
@@ -243,10 +341,22 @@ def test_a_bad_baseline_is_a_usage_error_and_stays_as_it_is(project, spoil: Call
         ('{"prompt": "x"}', "prompts.jsonl:1: no category"),
         ('{"category": "x"}', "prompts.jsonl:1: neither a prompt nor messages"),
         ("", "holds no prompt; write one JSON object a line"),
-        ("[" * 100_000, "prompts.jsonl:1: not JSON (nested more than 64 levels deep); write one object a line"),
-        ('{"category": "x", "prompt": ' + "9" * 5000 + "}", "prompts.jsonl:1: not JSON (a number of 5000 digits)"),
-        ('{"category": "x", "prompt": "\\ud800"}', "prompts.jsonl:1: not JSON (half of a surrogate pair"),
-        ('{"category": "x", "prompt": "a", "prompt": "b"}', 'prompts.jsonl:1: not JSON (the key "prompt" stands twice'),
+        (
+            "[" * 100_000,
+            "prompts.jsonl:1: not JSON (nested more than 64 levels deep); write one object a line",
+        ),
+        (
+            '{"category": "x", "prompt": ' + "9" * 5000 + "}",
+            "prompts.jsonl:1: not JSON (a number of 5000 digits)",
+        ),
+        (
+            '{"category": "x", "prompt": "\\ud800"}',
+            "prompts.jsonl:1: not JSON (half of a surrogate pair",
+        ),
+        (
+            '{"category": "x", "prompt": "a", "prompt": "b"}',
+            'prompts.jsonl:1: not JSON (the key "prompt" stands twice',
+        ),
     ],
 )
 def test_a_bad_prompt_file_is_a_usage_error(project, line: str, message: str) -> None:
@@ -262,7 +372,11 @@ def test_a_prompt_longer_than_the_context_is_a_usage_error(project) -> None:
 def test_messages_without_a_chat_template_are_a_usage_error(project, tmp_path: Path) -> None:
     line = json.dumps({"category": "chat", "messages": [{"role": "user", "content": "pear"}]})
     (project.pytester.path / "suites/letters/prompts.jsonl").write_text(line + "\n")
-    refused(project, "a prompt has messages and *tokenizer_config.json has no chat_template; write the prompt as plain")
+    refused(
+        project,
+        "a prompt has messages and *tokenizer_config.json has no chat_template; write the prompt "
+        "as plain",
+    )
     target = shutil.copytree(project.target, tmp_path / "with-template")
     options = (f"--specdec-target={target}", "--collect-only")
     refused(project, "has no chat_template", *options)
@@ -270,7 +384,9 @@ def test_messages_without_a_chat_template_are_a_usage_error(project, tmp_path: P
     project.run(*options, ok=True)
     (target / "chat_template.jinja").unlink()
     config = json.loads((target / "tokenizer_config.json").read_text())
-    (target / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": "{{ messages[0]['content'] }}"}))
+    (target / "tokenizer_config.json").write_text(
+        json.dumps(config | {"chat_template": "{{ messages[0]['content'] }}"})
+    )
     project.run(*options, ok=True)
 
 
@@ -300,7 +416,8 @@ class TestMarked:
 
 def test_two_cases_of_one_name_are_a_usage_error(project) -> None:
     twin = "import pytest\n" + "".join(
-        f"@pytest.mark.specdec(target={{target!r}}, drafter={{draft!r}}, k=4, new_tokens={tokens})\n"
+        f"@pytest.mark.specdec(target={{target!r}}, drafter={{draft!r}}, k=4, "
+        f"new_tokens={tokens})\n"
         f"def test_{tokens}(specdec_run): pass\n"
         for tokens in (16, 24)
     )
@@ -309,10 +426,17 @@ def test_two_cases_of_one_name_are_a_usage_error(project) -> None:
 
 
 def test_updating_with_fewer_prompts_is_refused(project) -> None:
-    refused(project, "--specdec-update with --specdec-prompts would drop prompts", "--specdec-update=all", "--specdec-prompts=3")
+    refused(
+        project,
+        "--specdec-update with --specdec-prompts would drop prompts",
+        "--specdec-update=all",
+        "--specdec-prompts=3",
+    )
 
 
 def test_under_xdist_the_controller_says_it_once_and_exits_alike(project) -> None:
     result = project.run("-n2", "--specdec-draft=/no/such/model")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert (result.stdout.str() + result.stderr.str()).count("no checkpoint folder at /no/such/model") == 1
+    assert (result.stdout.str() + result.stderr.str()).count(
+        "no checkpoint folder at /no/such/model"
+    ) == 1

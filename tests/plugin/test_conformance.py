@@ -25,7 +25,9 @@ def test_our_engines_conform_and_need_no_baseline(project, engine: str, more: st
 def test_texts_at_another_temperature_do_not(project) -> None:
     project.write_test("import pytest\n" + HOTTER)
     result = project.run(ok=False)
-    result.stdout.fnmatch_lines(["*the texts are no draws from the target: *check that the engine's temperature, *"])
+    result.stdout.fnmatch_lines(
+        ["*the texts are no draws from the target: *check that the engine's temperature, *"]
+    )
 
 
 HOTTER = """
@@ -42,7 +44,9 @@ def test_hotter(specdec_case, specdec_target, specdec_decode):
 def test_a_lossy_rule_is_refused(project) -> None:
     project.write_test(RULED.replace("{more}", "rule='typical'"))
     result = project.run("--specdec-engine=decode", ok=False)
-    result.stdout.fnmatch_lines(["*rule 'typical' is lossy by design*leave specdec_conformance out*"])
+    result.stdout.fnmatch_lines(
+        ["*rule 'typical' is lossy by design*leave specdec_conformance out*"]
+    )
 
 
 def test_measuring_and_judging_share_one_decode(project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +54,9 @@ def test_measuring_and_judging_share_one_decode(project, monkeypatch: pytest.Mon
 
     calls = []
     whole = DecodeEngine._decode_texts
-    monkeypatch.setattr(DecodeEngine, "_decode_texts", lambda self, case: (calls.append(case), whole(self, case))[1])
+    monkeypatch.setattr(
+        DecodeEngine, "_decode_texts", lambda self, case: (calls.append(case), whole(self, case))[1]
+    )
     project.write_test(TEST.replace("specdec_conformance)", "specdec_conformance, specdec_run)"))
     project.run("--specdec-engine=decode", ok=True)
     assert len(calls) == 1

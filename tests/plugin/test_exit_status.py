@@ -1,4 +1,6 @@
-"""The exit status agrees with the table: no session in which the gate failed a case ends with 0 by accident."""
+"""The exit status agrees with the table: no session in which the gate failed a case ends with 0 by
+accident.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +115,11 @@ def write(project, body: str) -> int:
 @pytest.fixture
 def worse(project, tmp_path: Path) -> str:
     """The option that names a worse draft than the stored one."""
-    write(project, "\n@PAIR\ndef test(specdec_run, specdec_baseline):\n    assert specdec_run == specdec_baseline\n")
+    write(
+        project,
+        "\n@PAIR\ndef test(specdec_run, specdec_baseline):\n    assert specdec_run == "
+        "specdec_baseline\n",
+    )
     project.create()
     return f"--specdec-draft={add_noise(project.draft, tmp_path / 'noisy-draft', 0.1)}"
 
@@ -129,7 +135,9 @@ def test_a_judgement_that_comes_to_nothing_fails_the_test(project, worse: str) -
     result = project.run(worse, "--specdec-report=out.json", ok=False)
     result.assert_outcomes(failed=tests, passed=1)
     text = result.stdout.str()
-    assert text.count("and the test went on; assert the comparison, or mark the test xfail") >= tests
+    assert (
+        text.count("and the test went on; assert the comparison, or mark the test xfail") >= tests
+    )
     assert text.count("positions  conditional acceptance fell at") >= tests
     assert verdict(project) == "regressed"
     project.run("-k", "not caught and not skipped", ok=True)
@@ -158,12 +166,17 @@ def test_a_test_that_asks_for_a_baseline_and_compares_nothing_fails(project, wor
         result = project.run(*arguments, ok=False)
         result.assert_outcomes(failed=tests, passed=1)
         assert (
-            result.stdout.str().count("asks for specdec_baseline and compares nothing with it by == or !=, so no gate") >= tests
+            result.stdout.str().count(
+                "asks for specdec_baseline and compares nothing with it by == or !=, so no gate"
+            )
+            >= tests
         )
 
 
 def test_optimised_python_compares_nothing_and_fails(project, worse: str) -> None:
-    result = project.pytester.run(sys.executable, "-O", "-m", "pytest", "--assert=plain", "-p", "no:cacheprovider", worse)
+    result = project.pytester.run(
+        sys.executable, "-O", "-m", "pytest", "--assert=plain", "-p", "no:cacheprovider", worse
+    )
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*compares nothing with it*without -O*"])
 
@@ -173,7 +186,9 @@ def test_a_failure_that_was_looked_for_is_no_failure(project, worse: str) -> Non
     project.run(worse, ok=True).assert_outcomes(xfailed=2, passed=tests - 1)
 
 
-@pytest.mark.parametrize("options", [("-x",), ("-n", "2"), ("--assert=plain",), ("-p", "no:terminal")], ids=" ".join)
+@pytest.mark.parametrize(
+    "options", [("-x",), ("-n", "2"), ("--assert=plain",), ("-p", "no:terminal")], ids=" ".join
+)
 def test_however_it_is_run(project, worse: str, options: tuple[str, ...]) -> None:
     write(project, DISCARDED)
     assert project.run(worse, *options).ret == pytest.ExitCode.TESTS_FAILED
@@ -212,7 +227,9 @@ def pytest_runtest_protocol(item, nextitem):
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "workers"])
-def test_running_failed_tests_again_does_not_turn_the_session_green(project, worse: str, workers: tuple[str, ...]) -> None:
+def test_running_failed_tests_again_does_not_turn_the_session_green(
+    project, worse: str, workers: tuple[str, ...]
+) -> None:
     once = """
 @PAIR
 def test(specdec_run, request):
@@ -224,7 +241,9 @@ def test(specdec_run, request):
     project.pytester.makeconftest(RERUNS)
     result = project.run(worse, *workers)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*the gate failed letters/*-k4-depth0-t1, and no test did; the exit status is 1*"])
+    result.stdout.fnmatch_lines(
+        ["*the gate failed letters/*-k4-depth0-t1, and no test did; the exit status is 1*"]
+    )
 
 
 def test_the_run_of_one_case_is_not_judged_by_the_baseline_of_another(project) -> None:
@@ -253,28 +272,37 @@ def test_other(specdec_baseline, metric):
     result = project.run("--specdec-report=out.json")
     result.assert_outcomes(passed=2, failed=3)
     result.stdout.fnmatch_lines(
-        ["*error: the run of letters/*-k8-depth0-t1 is compared with the baseline of letters/*-k4-depth0-t1; compare each case*"]
+        [
+            "*error: the run of letters/*-k8-depth0-t1 is compared with the baseline of "
+            "letters/*-k4-depth0-t1; compare each case*"
+        ]
     )
     rows = json.loads((project.pytester.path / "out.json").read_text())["cases"]
     assert {row["k"]: row["verdict"] for row in rows} == {8: "pass", 4: "error"}
 
 
 def test_an_error_is_no_difference(project) -> None:
-    write(project, """
+    write(
+        project,
+        """
 @PAIR
 def test_difference_to_nothing(specdec_run, specdec_baseline):
     assert specdec_run != specdec_baseline
-""")  # fmt: skip
+""",
+    )
     project.run(ok=False).stdout.fnmatch_lines(["*no baseline at *, and the test went on; *"])
 
 
 def test_leaving_pytest_does_not_turn_the_session_green(project, worse: str) -> None:
-    write(project, """
+    write(
+        project,
+        """
 @PAIR
 def test_leaves(specdec_run, specdec_baseline):
     if not specdec_run == specdec_baseline:
         pytest.exit("done", returncode=0)
-""")  # fmt: skip
+""",
+    )
     assert project.run(worse).ret == pytest.ExitCode.TESTS_FAILED
 
 
@@ -289,7 +317,9 @@ def test_floor(specdec_run, specdec_baseline):
 """
 
 
-def test_where_only_numbers_are_compared_a_missing_baseline_is_not_advised_to_be_created_by_an_update(project) -> None:
+def test_where_only_numbers_are_compared_a_missing_baseline_is_not_advised_to_be_created_by_an_update(
+    project,
+) -> None:
     write(project, NUMBERS)
     text = project.run("--specdec-update=new", ok=False).stdout.str()
     said = "so --specdec-update=new creates none (pytest.approx and >= compare numbers)"

@@ -28,10 +28,16 @@ def zeroed(source: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("temperature", ["1", "0"])
-def test_a_draft_that_knows_nothing_becomes_no_baseline(project, tmp_path: Path, temperature: str) -> None:
+def test_a_draft_that_knows_nothing_becomes_no_baseline(
+    project, tmp_path: Path, temperature: str
+) -> None:
     draft = zeroed(project.draft, tmp_path / "zero-draft")
     result = project.run(
-        *CELL, f"--specdec-draft={draft}", f"--specdec-temperature={temperature}", "--specdec-update=new", ok=False
+        *CELL,
+        f"--specdec-draft={draft}",
+        f"--specdec-temperature={temperature}",
+        "--specdec-update=new",
+        ok=False,
     )
     text = result.stdout.str()
     assert "no better than that of a drafter that knows nothing" in text or "is no baseline" in text
@@ -56,10 +62,16 @@ def test_a_few_prompts_of_a_healthy_pair_are_judged(project) -> None:
 def test_a_drafter_below_prompt_lookup_is_noted() -> None:
     """Of texts that repeat themselves, and of no others."""
     beaten, better = (steady_counts(shares=(share,) * 3) for share in (0.3, 0.6))
-    known = References(uniform=steady_counts(shares=(0.1,) * 3), unigrams=steady_counts(shares=(0.2,) * 3), lookup=better)
+    known = References(
+        uniform=steady_counts(shares=(0.1,) * 3),
+        unigrams=steady_counts(shares=(0.2,) * 3),
+        lookup=better,
+    )
     said = below_lookup(beaten, known)
     assert said is not None
-    assert said.startswith("prompt lookup, which needs no model, has an acceptance length of 2.8000 on the same texts")
+    assert said.startswith(
+        "prompt lookup, which needs no model, has an acceptance length of 2.8000 on the same texts"
+    )
     assert below_lookup(better, known) is None
     assert below_lookup(beaten, dataclasses.replace(known, lookup=None)) is None
     assert no_better(beaten, known) is None
@@ -77,7 +89,9 @@ def rounds_of(tokens: int, k: int) -> list[list[int]]:
 
 
 def test_an_engines_first_record_is_held_against_its_models(project) -> None:
-    """A recorded run of greedy texts that are right and of counts that its own models do not imply."""
+    """A recorded run of greedy texts that are right and of counts that its own models do not
+    imply.
+    """
     project.write_test("""
 import pytest
 
@@ -85,7 +99,14 @@ import pytest
 def test_greedy(specdec_run, specdec_baseline):
     assert specdec_run == specdec_baseline
 """)
-    decoded = decode(str(project.target), str(project.draft), [word for _, word in PROMPTS], k=4, temperature=0, new_tokens=24)
+    decoded = decode(
+        str(project.target),
+        str(project.draft),
+        [word for _, word in PROMPTS],
+        k=4,
+        temperature=0,
+        new_tokens=24,
+    )
     header = {"schema": 1, "engine": "mine 2", "k": 4, "new_tokens": 24, "temperature": 0.0}
     lines = [
         {
@@ -100,6 +121,8 @@ def test_greedy(specdec_run, specdec_baseline):
     path.write_text("".join(json.dumps(line) + "\n" for line in [header, *lines]))
     engine = ("--specdec-engine=trace", f"--specdec-url={path}")
     result = project.run(*engine, "--specdec-update=new", ok=False)
-    result.stdout.fnmatch_lines(["*trace counts an acceptance length of 1.* where its models imply 2.*"])
+    result.stdout.fnmatch_lines(
+        ["*trace counts an acceptance length of 1.* where its models imply 2.*"]
+    )
     result.stdout.fnmatch_lines(["*so it cannot become a baseline*"])
     assert project.baselines == {}

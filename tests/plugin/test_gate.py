@@ -11,7 +11,9 @@ from helpers.support import add_noise, letter_tokenizer, llama
 
 def test_a_missing_baseline_fails_with_the_command_that_creates_it(project) -> None:
     result = project.run("--specdec-k=4", ok=False)
-    result.stdout.fnmatch_lines(["*no baseline at *draft-k4-depth0-t1.json; create it with --specdec-update=new*"])
+    result.stdout.fnmatch_lines(
+        ["*no baseline at *draft-k4-depth0-t1.json; create it with --specdec-update=new*"]
+    )
     result.stdout.fnmatch_lines(["*intended?  pytest *--specdec-k=4* --specdec-update=new"])
     assert project.baselines == {}
 
@@ -42,7 +44,9 @@ def noisy(project, tmp_path: Path) -> Path:
     return add_noise(project.draft, tmp_path / "noisy-draft", 0.1)
 
 
-def test_a_worse_drafter_fails_and_the_message_says_what_where_and_how(project, noisy: Path) -> None:
+def test_a_worse_drafter_fails_and_the_message_says_what_where_and_how(
+    project, noisy: Path
+) -> None:
     result = project.run(f"--specdec-draft={noisy}", "--specdec-k=8", "--specdec-depth=2", ok=False)
     text = result.stdout.str()
     assert [fact for fact in FACTS if fact not in text] == []
@@ -59,7 +63,9 @@ def test_a_better_drafter_passes_as_improved(project, noisy: Path) -> None:
 def test_a_changed_target_is_named_and_judged_on_texts_of_its_own(project, tmp_path: Path) -> None:
     project.create()
     other = add_noise(project.target, tmp_path / "other-target", 0.02)
-    (row, *_) = project.report(f"--specdec-target={other}", "--specdec-k=4", "--specdec-depth=0", "--specdec-margin=0.3")
+    (row, *_) = project.report(
+        f"--specdec-target={other}", "--specdec-k=4", "--specdec-depth=0", "--specdec-margin=0.3"
+    )
     assert any("target weights" in change for change in row["changed"])
     assert row["p_value"] is not None
     assert row["verdict"] in ("pass", "inconclusive")
@@ -69,14 +75,20 @@ def test_inconclusive_can_be_told_to_warn(project) -> None:
     """Other texts of the same target: nothing changed, and 12 prompts are too few to show it."""
     project.create("--specdec-k=4", "--specdec-depth=0")
     asked = ("--specdec-seed=5", "--specdec-k=4", "--specdec-depth=0", "--specdec-margin=0.001")
-    project.run(*asked, ok=False).stdout.fnmatch_lines(["*acceptance_length inconclusive: *", "*prompts would settle it"])
-    project.run(*asked, "--specdec-inconclusive=warn", ok=True).stdout.fnmatch_lines(["*inconclusive"])
+    project.run(*asked, ok=False).stdout.fnmatch_lines(
+        ["*acceptance_length inconclusive: *", "*prompts would settle it"]
+    )
+    project.run(*asked, "--specdec-inconclusive=warn", ok=True).stdout.fnmatch_lines(
+        ["*inconclusive"]
+    )
 
 
 def test_a_changed_prompt_set_is_an_error(project) -> None:
     project.create()
     project.write_prompts([("vowels", "another"), ("consonants", "prompt")])
-    project.run("--specdec-k=4", ok=False).stdout.fnmatch_lines(["*the prompt set changed: 2 new, 12 gone*"])
+    project.run("--specdec-k=4", ok=False).stdout.fnmatch_lines(
+        ["*the prompt set changed: 2 new, 12 gone*"]
+    )
 
 
 def test_a_changed_tokenizer_is_an_error(project, tmp_path: Path) -> None:
@@ -84,7 +96,9 @@ def test_a_changed_tokenizer_is_an_error(project, tmp_path: Path) -> None:
     target, draft = (llama(tmp_path / name, seed=seed) for name, seed in (("t", 1), ("d", 2)))
     for folder in (target, draft):
         letter_tokenizer(first="zyx").save_pretrained(folder)
-    result = project.run(f"--specdec-target={target}", f"--specdec-draft={draft}", "--specdec-k=4", ok=False)
+    result = project.run(
+        f"--specdec-target={target}", f"--specdec-draft={draft}", "--specdec-k=4", ok=False
+    )
     result.stdout.fnmatch_lines(["*error: tokenizer was *"])
 
 
@@ -92,7 +106,9 @@ def test_a_changed_rule_is_an_error(project) -> None:
     project.create()
     path = next((project.pytester.path / "baselines/letters").glob("*-k4-depth0-t1.json"))
     rewrite(path, lambda data: data["conditions"].update(rule="block"))
-    project.run("--specdec-k=4", "--specdec-depth=0", ok=False).stdout.fnmatch_lines(["*rule was 'block' in the baseline*"])
+    project.run("--specdec-k=4", "--specdec-depth=0", ok=False).stdout.fnmatch_lines(
+        ["*rule was 'block' in the baseline*"]
+    )
 
 
 def test_metrics_compare_by_name_and_are_floats_otherwise(project) -> None:
@@ -119,17 +135,23 @@ def test_speedup(specdec_run, specdec_baseline):
     assert specdec_run.speedup == specdec_baseline.speedup
 """)
     project.create()
-    project.run(ok=False).stdout.fnmatch_lines(["*no cost profile to compute a speed-up from; pass --specdec-costs=FILE*"])
+    project.run(ok=False).stdout.fnmatch_lines(
+        ["*no cost profile to compute a speed-up from; pass --specdec-costs=FILE*"]
+    )
 
 
 def test_a_dead_drafter_is_no_baseline(project, tmp_path: Path) -> None:
     dead = add_noise(project.draft, tmp_path / "dead-draft", 20.0)
-    result = project.run(f"--specdec-draft={dead}", "--specdec-temperature=0", "--specdec-update=new", ok=False)
+    result = project.run(
+        f"--specdec-draft={dead}", "--specdec-temperature=0", "--specdec-update=new", ok=False
+    )
     result.stdout.fnmatch_lines(["*a dead drafter is no baseline; check the drafter*"])
     assert project.baselines == {}
 
 
-def test_texts_that_loop_are_refused_and_become_no_baseline(project, tiny_target: Path, tiny_draft: Path) -> None:
+def test_texts_that_loop_are_refused_and_become_no_baseline(
+    project, tiny_target: Path, tiny_draft: Path
+) -> None:
     cold = (
         "--specdec-temperature=0",
         "--specdec-new-tokens=80",
@@ -138,6 +160,9 @@ def test_texts_that_loop_are_refused_and_become_no_baseline(project, tiny_target
     )
     result = project.run("--specdec-k=4", "--specdec-depth=0", *cold, "--specdec-update=new")
     result.stdout.fnmatch_lines(
-        ["*acceptance_length error: * of 12 texts end in a loop that any drafter can continue*other prompts"]
+        [
+            "*acceptance_length error: * of 12 texts end in a loop that any drafter can "
+            "continue*other prompts"
+        ]
     )
     assert project.baselines == {}

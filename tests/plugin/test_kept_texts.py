@@ -1,4 +1,6 @@
-"""Texts of a first run are kept for the next one; which cases have no baseline is said before anything is measured."""
+"""Texts of a first run are kept for the next one; which cases have no baseline is said before
+anything is measured.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from pytest_specdec.engines import kept_texts
 from pytest_specdec.engines.own import replay_engine as replay
 
 LINE = (
-    "specdec: 4 of 4 cases have no baseline: they will be measured and fail; --specdec-update=new creates baselines "
+    "specdec: 4 of 4 cases have no baseline: they will be measured and fail; --specdec-update=new "
+    "creates baselines "
     "(tests must compare by ==)"
 )
 
@@ -35,7 +38,9 @@ def kept(project) -> list[Path]:
     return sorted((project.pytester.path / ".specdec" / "texts").rglob("*.json"))
 
 
-def test_update_after_a_first_run_samples_nothing_and_writes_the_same_files(project, sampled: list[int]) -> None:
+def test_update_after_a_first_run_samples_nothing_and_writes_the_same_files(
+    project, sampled: list[int]
+) -> None:
     project.create()
     expected = project.stored
     for folder in ("baselines", ".specdec"):
@@ -59,7 +64,9 @@ def test_an_interrupted_update_has_kept_its_texts(project, sampled: list[int]) -
         "def pytest_runtest_teardown(item):\n"
         "    if item.config.option.verbose > 2: pytest.exit('enough')\n"
     )
-    project.run("--specdec-update=new", "-vvv", ok=False).stdout.fnmatch_lines(["*interrupted: none of * was written*"])
+    project.run("--specdec-update=new", "-vvv", ok=False).stdout.fnmatch_lines(
+        ["*interrupted: none of * was written*"]
+    )
     assert project.stored == {}
     project.create()
     assert sampled == [12]
@@ -77,7 +84,13 @@ def test_new_prompts_alone_are_sampled(project, sampled: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["--specdec-seed=1", "--specdec-temperature=0.5", "--specdec-new-tokens=20", "--specdec-dtype=bfloat16"]
+    "change",
+    [
+        "--specdec-seed=1",
+        "--specdec-temperature=0.5",
+        "--specdec-new-tokens=20",
+        "--specdec-dtype=bfloat16",
+    ],
 )
 def test_texts_of_other_settings_are_not_used(project, sampled: list[int], change: str) -> None:
     project.run(ok=False)
@@ -105,7 +118,9 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_replaced_with_a_note_and_never_an_error(project, sampled: list[int], damage: str) -> None:
+def test_a_damaged_file_is_replaced_with_a_note_and_never_an_error(
+    project, sampled: list[int], damage: str
+) -> None:
     project.run(ok=False)
     (path,) = kept(project)
     whole = path.read_text()
@@ -124,7 +139,9 @@ def test_a_folder_that_cannot_be_written_is_a_note(project) -> None:
     )
 
 
-def test_what_is_kept_is_bounded_and_ignored_by_git(project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_is_bounded_and_ignored_by_git(
+    project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kept_texts, "MOST_FILES", 2)
     for seed in range(4):
         project.run(f"--specdec-seed={seed}", ok=False)

@@ -1,4 +1,6 @@
-"""What each kind of run may write, report and delete: one table of runs, and every update and pruning over it."""
+"""What each kind of run may write, report and delete: one table of runs, and every update and
+pruning over it.
+"""
 
 from __future__ import annotations
 
@@ -39,30 +41,52 @@ class Kind:
 KINDS = {
     "serial": Kind(),
     "the-suite-by-path": Kind(("suites/letters",)),
-    "k-expression": Kind(("-k", "k4 or depth0"), CELLS[:3], "only 3 of 4 tests of the suites were selected"),
-    "m-expression": Kind(("-m", "k8 and depth2"), CELLS[3:], "only 1 of 4 tests of the suites were selected"),
-    "node-id": Kind((f"{FILE}::test_draft[k4-depth2]",), CELLS[1:2], "the command line names single tests"),
+    "k-expression": Kind(
+        ("-k", "k4 or depth0"), CELLS[:3], "only 3 of 4 tests of the suites were selected"
+    ),
+    "m-expression": Kind(
+        ("-m", "k8 and depth2"), CELLS[3:], "only 1 of 4 tests of the suites were selected"
+    ),
+    "node-id": Kind(
+        (f"{FILE}::test_draft[k4-depth2]",), CELLS[1:2], "the command line names single tests"
+    ),
     "one-file-of-two": Kind(
-        (FILE,), CELLS, "test_other.py was not collected", files=(("suites/letters/test_other.py", "def test_other(): pass\n"),)
+        (FILE,),
+        CELLS,
+        "test_other.py was not collected",
+        files=(("suites/letters/test_other.py", "def test_other(): pass\n"),),
     ),
     "shard": Kind(
-        (), CELLS[::2], "only 2 of 4 tests of the suites were selected",
-        files=(("conftest.py", "def pytest_collection_modifyitems(items):\n    del items[1::2]\n"),),
+        (),
+        CELLS[::2],
+        "only 2 of 4 tests of the suites were selected",
+        files=(
+            ("conftest.py", "def pytest_collection_modifyitems(items):\n    del items[1::2]\n"),
+        ),
     ),
     "deselect": Kind(
-        ("--deselect", f"{FILE}::test_draft[k8-depth2]"), CELLS[:3], "only 3 of 4 tests of the suites were selected"
+        ("--deselect", f"{FILE}::test_draft[k8-depth2]"),
+        CELLS[:3],
+        "only 3 of 4 tests of the suites were selected",
     ),
     "cells-by-hand": Kind(("--specdec-k=8",), CELLS[2:], "--specdec-k chooses cells by hand"),
     "collect-only": Kind(("--collect-only",), (), "--collect-only runs nothing"),
     "stopped-by-a-failure": Kind(
-        ("-x",), CELLS[:2], cut=True,
+        ("-x",),
+        CELLS[:2],
+        cut=True,
         files=((STOPPER, "def test_stop(): assert False\n"), ("conftest.py", AFTER_TWO_CELLS)),
     ),
     "interrupted": Kind(
-        (), (), cut=True,
-        files=((STOPPER, "import pytest\n\ndef test_stop(): pytest.exit('enough')\n"), ("conftest.py", AFTER_TWO_CELLS)),
+        (),
+        (),
+        cut=True,
+        files=(
+            (STOPPER, "import pytest\n\ndef test_stop(): pytest.exit('enough')\n"),
+            ("conftest.py", AFTER_TWO_CELLS),
+        ),
     ),
-}  # fmt: skip
+}
 FOUR_WORKERS = Kind(("-n4",))
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
@@ -86,7 +110,10 @@ BYSTANDERS = (
 @pytest.fixture
 def created(project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """All files as a full serial run writes them, measured once and copied for each test."""
-    shared, own = tmp_path_factory.getbasetemp() / "created-once", project.pytester.path / "baselines"
+    shared, own = (
+        tmp_path_factory.getbasetemp() / "created-once",
+        project.pytester.path / "baselines",
+    )
     if shared.exists():
         shutil.copytree(shared, own)
     else:
@@ -97,7 +124,9 @@ def created(project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
 
 @pytest.fixture
 def littered(project, created: dict[str, str]) -> dict[str, str]:
-    """The same with files of a renamed case and of another seed, and with files that are no business of these runs."""
+    """The same with files of a renamed case and of another seed, and with files that are no
+    business of these runs.
+    """
     record = created[CELLS[0]]
     files = created | dict.fromkeys((*STALE, *BYSTANDERS), record)
     files[STALE[2]] = created[TEXTS]
@@ -110,7 +139,9 @@ def littered(project, created: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 def worse(project, created: dict[str, str], tmp_path: Path) -> None:
-    """The drafter that the tests name is exchanged for a worse one, without any option that says so."""
+    """The drafter that the tests name is exchanged for a worse one, without any option that says
+    so.
+    """
     project.draft = add_noise(project.draft, tmp_path / project.draft.name, 0.1)
     project.write_test()
 
@@ -127,7 +158,11 @@ def records(stored: dict[str, str]) -> set[str]:
 
 def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
     """Files that were written or deleted, but for what only explains."""
-    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name) and "/tokens/" not in name}
+    return {
+        name
+        for name in before.keys() | after.keys()
+        if before.get(name) != after.get(name) and "/tokens/" not in name
+    }
 
 
 def restore(project, stored: dict[str, str]) -> None:
@@ -143,7 +178,9 @@ def without(stored: dict[str, str], *names: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", [*KINDS.values(), FOUR_WORKERS], ids=[*KINDS, "four-workers"])
-def test_what_is_created_is_what_a_full_serial_run_creates(project, created: dict[str, str], kind: Kind) -> None:
+def test_what_is_created_is_what_a_full_serial_run_creates(
+    project, created: dict[str, str], kind: Kind
+) -> None:
     restore(project, {})
     run(project, kind, "--specdec-update=new")
     assert records(project.stored) == set(kind.cells)
@@ -154,7 +191,9 @@ def test_what_is_created_is_what_a_full_serial_run_creates(project, created: dic
 
 @pytest.mark.usefixtures("worse")
 @every_kind
-def test_all_rewrites_what_ran_and_only_whole_suites_tell_of_stale_files(project, littered: dict[str, str], kind: Kind) -> None:
+def test_all_rewrites_what_ran_and_only_whole_suites_tell_of_stale_files(
+    project, littered: dict[str, str], kind: Kind
+) -> None:
     before = without(littered, CELLS[1])
     restore(project, before)
     result = run(project, kind, "--specdec-update=all")
@@ -162,7 +201,11 @@ def test_all_rewrites_what_ran_and_only_whole_suites_tell_of_stale_files(project
     told = [line for line in result.outlines if "no test asks for" in line]
     first = ", ".join(f"baselines/{name}" for name in STALE[:3])
     whole = kind.partial is None and not kind.cut
-    assert told == [f"4 stored files that no test asks for: {first}, ...; delete with --specdec-prune"] * whole
+    assert (
+        told
+        == [f"4 stored files that no test asks for: {first}, ...; delete with --specdec-prune"]
+        * whole
+    )
 
 
 @pytest.mark.usefixtures("worse")
@@ -191,7 +234,10 @@ def test_new_writes_what_is_missing_and_changed_what_is_there(
 @pytest.mark.usefixtures("worse")
 def test_changed_shows_old_and_new_lengths(project, created: dict[str, str]) -> None:
     def lengths() -> list[float]:
-        return [load_baseline(project.pytester.path / "baselines" / name).as_counts().acceptance_length for name in CELLS]
+        return [
+            load_baseline(project.pytester.path / "baselines" / name).as_counts().acceptance_length
+            for name in CELLS
+        ]
 
     old = lengths()
     result = project.run("--specdec-update=changed", ok=True)
@@ -200,7 +246,7 @@ def test_changed_shows_old_and_new_lengths(project, created: dict[str, str]) -> 
     assert [(line[4], line[6], line[7]) for line in shown] == [
         (f"{now:.3f}", f"{before:.3f}", f"{(now / before - 1) * 100:+.2f}")
         for before, now in zip(old, lengths(), strict=True)
-    ]  # fmt: skip
+    ]
 
 
 @every_kind
@@ -211,20 +257,29 @@ def test_pruning_deletes_exactly_the_stale_files_or_is_refused_with_the_reason(
     gone = littered.keys() - project.stored.keys()
     if kind.partial is None:
         assert gone == (set() if kind.cut else {*STALE})
-        assert {line for line in result.outlines if line.startswith("deleted ")} == {f"deleted baselines/{name}" for name in gone}
+        assert {line for line in result.outlines if line.startswith("deleted ")} == {
+            f"deleted baselines/{name}" for name in gone
+        }
         assert "no test asks for" not in result.stdout.str()
     else:
         assert gone == set()
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         said = result.stdout.str() + result.stderr.str()
-        assert said.count(f"--specdec-prune needs a full run, and {kind.partial}; run whole suites") == 1
+        assert (
+            said.count(f"--specdec-prune needs a full run, and {kind.partial}; run whole suites")
+            == 1
+        )
         assert said.count("--specdec-prune needs") == 1
     assert project.stored == without(littered, *gone)
 
 
 @pytest.mark.usefixtures("worse")
-def test_two_workers_update_and_prune_as_one_process_does(project, littered: dict[str, str]) -> None:
-    """Everything at once: records of a worse drafter, texts that are missing and sampled anew, and stale files."""
+def test_two_workers_update_and_prune_as_one_process_does(
+    project, littered: dict[str, str]
+) -> None:
+    """Everything at once: records of a worse drafter, texts that are missing and sampled anew, and
+    stale files.
+    """
     before = without(littered, TEXTS, CELLS[1])
     said = []
     after = []
@@ -235,33 +290,54 @@ def test_two_workers_update_and_prune_as_one_process_does(project, littered: dic
         after.append(project.stored)
     assert after[0] == after[1]
     assert said[0] == said[1]
-    assert changed(before, after[1]) == {*CELLS, TEXTS, *without(dict.fromkeys(STALE, ""), STALE[-1])}
+    assert changed(before, after[1]) == {
+        *CELLS,
+        TEXTS,
+        *without(dict.fromkeys(STALE, ""), STALE[-1]),
+    }
     assert STALE[-1] not in after[1]
 
 
-def test_two_workers_refuse_to_prune_once_where_tests_are_deselected(project, littered: dict[str, str]) -> None:
+def test_two_workers_refuse_to_prune_once_where_tests_are_deselected(
+    project, littered: dict[str, str]
+) -> None:
     result = project.run("-n2", "-k", "k4", "--specdec-prune")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     said = result.stdout.str() + result.stderr.str()
-    assert said.count("--specdec-prune needs a full run, and only 2 of 4 tests of the suites were selected") == 1
+    assert (
+        said.count(
+            "--specdec-prune needs a full run, and only 2 of 4 tests of the suites were selected"
+        )
+        == 1
+    )
     assert project.stored == littered
 
 
 @pytest.mark.usefixtures("worse")
 def test_an_interrupted_run_writes_and_deletes_nothing(project, littered: dict[str, str]) -> None:
     (project.pytester.path / STOPPER).write_text("def test_stop():\n    raise KeyboardInterrupt\n")
-    result = project.pytester.runpytest_subprocess("-p", "no:cacheprovider", "--specdec-update=all", "--specdec-prune")
+    result = project.pytester.runpytest_subprocess(
+        "-p", "no:cacheprovider", "--specdec-update=all", "--specdec-prune"
+    )
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert project.stored == littered
-    result.stdout.fnmatch_lines(["interrupted: none of * baseline files was written; run again to the end"])
+    result.stdout.fnmatch_lines(
+        ["interrupted: none of * baseline files was written; run again to the end"]
+    )
 
 
-def test_pruning_under_another_engine_deletes_its_records_alone(project, littered: dict[str, str]) -> None:
+def test_pruning_under_another_engine_deletes_its_records_alone(
+    project, littered: dict[str, str]
+) -> None:
     project.run("--specdec-engine=decode", "--specdec-prune", ok=False)
-    assert littered.keys() - project.stored.keys() == {"letters/tiny-draft-k5-depth0-t1-decode.json"}
+    assert littered.keys() - project.stored.keys() == {
+        "letters/tiny-draft-k5-depth0-t1-decode.json"
+    }
 
 
-def test_nothing_is_pruned_without_the_option_nor_by_an_update(project, littered: dict[str, str]) -> None:
+def test_nothing_is_pruned_without_the_option_nor_by_an_update(
+    project, littered: dict[str, str]
+) -> None:
     project.run("--specdec-update=all", ok=True)
     assert littered.keys() <= project.stored.keys()
 
@@ -271,5 +347,11 @@ def test_a_run_without_cases_prunes_nothing(project, littered: dict[str, str]) -
     result = project.run("--specdec-prune")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     said = result.stdout.str() + result.stderr.str()
-    assert said.count("--specdec-prune needs a full run, and no test of a suite was selected; run whole suites") == 1
+    assert (
+        said.count(
+            "--specdec-prune needs a full run, and no test of a suite was selected; run whole "
+            "suites"
+        )
+        == 1
+    )
     assert project.stored == littered

@@ -62,14 +62,21 @@ def test_workers_write_the_same_evidence(project) -> None:
 
 def test_an_interrupted_night_is_not_kept(project) -> None:
     project.create(*CELL)
-    project.write_test("def test_stop():\n    raise KeyboardInterrupt\n", "suites/letters/test_zz_stop.py")
+    project.write_test(
+        "def test_stop():\n    raise KeyboardInterrupt\n", "suites/letters/test_zz_stop.py"
+    )
     result = project.pytester.runpytest_subprocess("-p", "no:cacheprovider", *NIGHT)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert FILE not in project.baselines
 
 
 def test_greedy_cases_are_judged_as_usual(project) -> None:
-    cold = ("--specdec-k=1", "--specdec-depth=0", "--specdec-temperature=0", "--specdec-new-tokens=15")
+    cold = (
+        "--specdec-k=1",
+        "--specdec-depth=0",
+        "--specdec-temperature=0",
+        "--specdec-new-tokens=15",
+    )
     project.create(*cold)
     (row,) = project.report(*cold, "--specdec-accumulate")
     assert (row["verdict"], row["evidence"]) == ("pass", None)
@@ -77,19 +84,27 @@ def test_greedy_cases_are_judged_as_usual(project) -> None:
 
 
 def test_without_a_baseline_there_is_nothing_to_add_to(project) -> None:
-    project.run(*NIGHT, ok=False).stdout.fnmatch_lines(["*no baseline at *; create it with --specdec-update=new*"])
+    project.run(*NIGHT, ok=False).stdout.fnmatch_lines(
+        ["*no baseline at *; create it with --specdec-update=new*"]
+    )
     assert project.baselines == {}
 
 
-@pytest.mark.parametrize("other", ["--specdec-update=all", "--specdec-prompts=4", "--specdec-repeats=2"])
+@pytest.mark.parametrize(
+    "other", ["--specdec-update=all", "--specdec-prompts=4", "--specdec-repeats=2"]
+)
 def test_options_that_do_not_go_together_are_refused(project, other: str) -> None:
     result = project.run("--specdec-accumulate", other)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "leave one of them out" in result.stdout.str() + result.stderr.str()
 
 
-@pytest.mark.parametrize("sampled", [("--specdec-accumulate",), ("--specdec-engine=decode", "--specdec-update=new")])
-def test_too_few_prompts_to_ever_fail_are_refused_with_the_number_needed(project, sampled: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "sampled", [("--specdec-accumulate",), ("--specdec-engine=decode", "--specdec-update=new")]
+)
+def test_too_few_prompts_to_ever_fail_are_refused_with_the_number_needed(
+    project, sampled: tuple[str, ...]
+) -> None:
     project.write_prompts([("vowels", "apple"), ("consonants", "pear")])
     result = project.run("--specdec-k=4", "--specdec-depth=0", *sampled)
     assert result.ret == pytest.ExitCode.USAGE_ERROR

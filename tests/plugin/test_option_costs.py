@@ -1,4 +1,6 @@
-"""`--specdec-costs`: a speed-up is gated under the baseline's own costs, and costs measured anew are told apart."""
+"""`--specdec-costs`: a speed-up is gated under the baseline's own costs, and costs measured anew
+are told apart.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,8 @@ def test_dearer_rounds_fail_and_are_told_apart_from_acceptance(priced: Project) 
         [
             "*speedup regressed: * (-20.00 %;*fails from -10.00 %",
             "*acceptance +0.00 %*",
-            "*costs      -20.00 % (target's step 10 -> 10 ms, verification 12 -> 16 ms, drafting 4 -> 4 ms;*torch 99)*",
+            "*costs      -20.00 % (target's step 10 -> 10 ms, verification 12 -> 16 ms, drafting 4 "
+            "-> 4 ms;*torch 99)*",
         ]
     )
     priced.run("--specdec-costs=slow.json", "--specdec-costs-margin=25%", ok=True)
@@ -80,7 +83,9 @@ def test_dearer_rounds_fail_and_are_told_apart_from_acceptance(priced: Project) 
 def test_times_of_another_machine_are_inconclusive(priced: Project) -> None:
     write_costs(priced, "other.json", machine="laptop")
     result = priced.run("--specdec-costs=other.json", ok=False)
-    result.stdout.fnmatch_lines(["*times are compared on one machine only*--specdec-update=changed*"])
+    result.stdout.fnmatch_lines(
+        ["*times are compared on one machine only*--specdec-update=changed*"]
+    )
     priced.run("--specdec-costs=other.json", "--specdec-inconclusive=warn", ok=True)
 
 
@@ -92,11 +97,15 @@ def test_an_update_keeps_new_costs_and_a_run_without_any_keeps_the_old(priced: P
     assert stored(priced)["costs"]["verify_ms"] == 16.0
 
 
-def test_a_profile_that_does_not_cover_the_case_is_an_error_and_changes_nothing(priced: Project) -> None:
+def test_a_profile_that_does_not_cover_the_case_is_an_error_and_changes_nothing(
+    priced: Project,
+) -> None:
     write_costs(priced, "short.json", verify={"2": 1.0})
     before = stored(priced)
     result = priced.run("--specdec-costs=short.json", "--specdec-update=changed", ok=False)
-    result.stdout.fnmatch_lines(["*the cost profile does not cover k=4, depth=0; measure one that does*"])
+    result.stdout.fnmatch_lines(
+        ["*the cost profile does not cover k=4, depth=0; measure one that does*"]
+    )
     assert stored(priced) == before
 
 
@@ -107,7 +116,9 @@ def test_costs_are_measured_on_the_loaded_pair(project: Project) -> None:
     assert costs["samples"] >= 40
     assert "batch 1" in costs["machine"]
     assert costs["software"].startswith("torch ")
-    (row,) = project.report("--specdec-costs=measure", "--specdec-inconclusive=warn", "--specdec-costs-margin=90%")
+    (row,) = project.report(
+        "--specdec-costs=measure", "--specdec-inconclusive=warn", "--specdec-costs-margin=90%"
+    )
     assert row["verdict"] in ("pass", "inconclusive")
     assert row["verify_ms"] > 0
 
@@ -115,13 +126,19 @@ def test_costs_are_measured_on_the_loaded_pair(project: Project) -> None:
 def test_workers_measure_no_times(project: Project) -> None:
     pytest.importorskip("xdist", reason="install pytest-xdist to run with workers")
     project.write_test(TEST)
-    result = project.pytester.runpytest_subprocess("-n", "2", "--specdec-costs=measure", "-p", "no:cacheprovider")
+    result = project.pytester.runpytest_subprocess(
+        "-n", "2", "--specdec-costs=measure", "-p", "no:cacheprovider"
+    )
     assert result.ret == 4
     assert "run without -n" in result.stdout.str() + result.stderr.str()
 
 
-def test_rounds_are_timed_with_pytest_benchmark(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # pytest-benchmark times nothing beside other workers
+def test_rounds_are_timed_with_pytest_benchmark(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(
+        "PYTEST_XDIST_WORKER", raising=False
+    )  # pytest-benchmark times nothing beside other workers
     project.write_test("""
 import pytest
 
@@ -143,7 +160,9 @@ def test_target(specdec_rounds, benchmark):
     benchmark.extra_info["specdec"] = rounds.describe("verify")
     benchmark.pedantic(rounds.verify, setup=rounds.ready_to_verify, rounds=10)
 """)
-    result = project.pytester.runpytest_subprocess("--benchmark-json=rounds.json", "-p", "no:cacheprovider")
+    result = project.pytester.runpytest_subprocess(
+        "--benchmark-json=rounds.json", "-p", "no:cacheprovider"
+    )
     assert result.ret == 0, result.stdout.str()
     from pytest_specdec.speedup.benchmark_file import profile_from_benchmark
 

@@ -35,7 +35,11 @@ def test_decode_writes_baselines_of_its_own_and_no_texts(project) -> None:
         stored = json.loads(text)
         assert stored["conditions"]["engine"] == "decode"
         # What was counted is whole, what replay expects hardly ever.
-        assert all(isinstance(count, int) for row in stored["counts"].values() for count in (row["rounds"], *row["accepted"]))
+        assert all(
+            isinstance(count, int)
+            for row in stored["counts"].values()
+            for count in (row["rounds"], *row["accepted"])
+        )
 
 
 def test_an_unchanged_decode_passes_and_writes_nothing(project) -> None:
@@ -53,7 +57,9 @@ def test_replay_and_decode_do_not_see_each_others_baselines(project) -> None:
     project.create(DECODE)
     result = project.run(ok=False)
     result.assert_outcomes(failed=4)
-    result.stdout.fnmatch_lines(["*no baseline at *tiny-draft-k4-depth0-t1.json; create it with --specdec-update=new*"])
+    result.stdout.fnmatch_lines(
+        ["*no baseline at *tiny-draft-k4-depth0-t1.json; create it with --specdec-update=new*"]
+    )
     project.create()
     assert set(project.baselines) == DECODED | REPLAYED
     project.run(ok=True)
@@ -110,12 +116,20 @@ def test_times(specdec_run, specdec_case):
 
 
 @pytest.mark.parametrize("update", [(), ("--specdec-update=new",)])
-def test_a_lossy_rule_is_refused_by_replay_with_one_message(project, update: tuple[str, ...]) -> None:
+def test_a_lossy_rule_is_refused_by_replay_with_one_message(
+    project, update: tuple[str, ...]
+) -> None:
     gate(project, "rule='typical'")
     result = project.run(*update)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     said = result.stdout.str() + result.stderr.str()
-    assert said.count("rule 'typical' is lossy: its text is not the target's to be replayed; use --specdec-engine=decode") == 1
+    assert (
+        said.count(
+            "rule 'typical' is lossy: its text is not the target's to be replayed; use "
+            "--specdec-engine=decode"
+        )
+        == 1
+    )
     assert "Traceback" not in said
     assert project.baselines == {}
 
@@ -130,10 +144,14 @@ def test_a_lossy_rule_is_decoded_under_a_name_that_says_so(project) -> None:
 
 
 def test_lossless_rules_have_baselines_under_both_engines(project) -> None:
-    project.write_test("".join(
-        GATE.format(drafter="{draft!r}", more=f", rule={rule!r}, temperature=0.5").replace("test_gate", f"test_{number}")
-        for number, rule in enumerate(("sample-match", "block"))
-    ))  # fmt: skip
+    project.write_test(
+        "".join(
+            GATE.format(drafter="{draft!r}", more=f", rule={rule!r}, temperature=0.5").replace(
+                "test_gate", f"test_{number}"
+            )
+            for number, rule in enumerate(("sample-match", "block"))
+        )
+    )
     project.create()
     project.create(DECODE)
     stems = [f"letters/tiny-draft-k4-depth0-t0.5-{rule}" for rule in ("sample-match", "block")]
@@ -145,10 +163,14 @@ def test_lossless_rules_have_baselines_under_both_engines(project) -> None:
 
 @pytest.mark.usefixtures("untrained_heads")
 def test_drafters_without_a_model_are_gated_under_both_engines(project) -> None:
-    project.write_test("".join(
-        GATE.format(drafter=repr(drafter), more=f", depth={depth}, temperature=0.4").replace("test_gate", f"test_{depth}")
-        for drafter, depth in (("prompt-lookup", 0), ("mtp", 2))
-    ))  # fmt: skip
+    project.write_test(
+        "".join(
+            GATE.format(drafter=repr(drafter), more=f", depth={depth}, temperature=0.4").replace(
+                "test_gate", f"test_{depth}"
+            )
+            for drafter, depth in (("prompt-lookup", 0), ("mtp", 2))
+        )
+    )
     project.create()
     project.create(DECODE)
     stems = ["letters/prompt-lookup-k4-depth0-t0.4", "letters/mtp-k4-depth2-t0.4"]
@@ -156,7 +178,10 @@ def test_drafters_without_a_model_are_gated_under_both_engines(project) -> None:
     assert set(project.baselines) == names | {"letters/texts/t0.4-n48-s0.json"}
     for arguments in ((), (DECODE,)):
         rows = project.report(*arguments)
-        assert {row["drafter"]: row["verdict"] for row in rows} == {"prompt-lookup": "pass", "mtp": "pass"}
+        assert {row["drafter"]: row["verdict"] for row in rows} == {
+            "prompt-lookup": "pass",
+            "mtp": "pass",
+        }
         assert all(row["acceptance_length"] > 1 for row in rows)
 
 
@@ -177,7 +202,9 @@ def test_drafter(specdec_drafter): pass
 """)
     result = project.run(DECODE)
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*prompt lookup has no model; leave specdec_drafter out of this test*"])
+    result.stdout.fnmatch_lines(
+        ["*prompt lookup has no model; leave specdec_drafter out of this test*"]
+    )
 
 
 @pytest.mark.parametrize("engine", ["replay", "decode"])
@@ -200,7 +227,9 @@ def test_generation(specdec_decode, specdec_case, specdec_target):
     assert project.baselines == {}
 
 
-def test_an_engine_that_cannot_be_made_is_tried_once(project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_cannot_be_made_is_tried_once(
+    project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tried: list[str] = []
 
     def unreachable(name: str, *plan: object, **options: object) -> None:

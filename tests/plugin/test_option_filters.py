@@ -1,4 +1,6 @@
-"""--specdec-top-k and --specdec-top-p: texts and baselines of their own, from the line or the marker."""
+"""--specdec-top-k and --specdec-top-p: texts and baselines of their own, from the line or the
+marker.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,10 @@ import json
 import pytest
 
 FILTERED = ("--specdec-top-k=5", "--specdec-top-p=0.9", "--specdec-k=4", "--specdec-depth=0")
-WRITTEN = {"letters/texts/t1-topk5-topp0.9-n24-s0.json", "letters/tiny-draft-k4-depth0-t1-topk5-topp0.9.json"}
+WRITTEN = {
+    "letters/texts/t1-topk5-topp0.9-n24-s0.json",
+    "letters/tiny-draft-k4-depth0-t1-topk5-topp0.9.json",
+}
 
 
 def test_filters_have_baselines_and_texts_of_their_own(project) -> None:
@@ -33,13 +38,18 @@ def test_draft(specdec_run, specdec_baseline):
     assert set(project.baselines) == WRITTEN
     project.run(*FILTERED, ok=True)
     project.create("--specdec-top-k=0", "--specdec-top-p=1")
-    assert set(project.baselines) - WRITTEN == {"letters/texts/t1-n24-s0.json", "letters/tiny-draft-k4-depth0-t1.json"}
+    assert set(project.baselines) - WRITTEN == {
+        "letters/texts/t1-n24-s0.json",
+        "letters/tiny-draft-k4-depth0-t1.json",
+    }
 
 
 @pytest.mark.parametrize("engine", ["replay", "decode"])
 def test_filters_change_what_is_accepted(project, engine: str) -> None:
     lengths = [
-        project.report(f"--specdec-engine={engine}", "--specdec-k=4", "--specdec-depth=0", *filters)[0]["acceptance_length"]
+        project.report(
+            f"--specdec-engine={engine}", "--specdec-k=4", "--specdec-depth=0", *filters
+        )[0]["acceptance_length"]
         for filters in ((), ("--specdec-top-k=1",), ("--specdec-temperature=0",))
     ]
     assert lengths[0] != lengths[1]

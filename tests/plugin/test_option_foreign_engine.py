@@ -1,4 +1,6 @@
-"""--specdec-engine with somebody else's decoder: gated like ours, judged by its own models, and refused in one message."""
+"""--specdec-engine with somebody else's decoder: gated like ours, judged by its own models, and
+refused in one message.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +39,17 @@ def test_judge(specdec_oracle): pass
 )
 
 
-def gate(project, drafter: str = "{draft!r}", k: int = 4, depth: int = 0, temperature: float = 0.0) -> None:
+def gate(
+    project, drafter: str = "{draft!r}", k: int = 4, depth: int = 0, temperature: float = 0.0
+) -> None:
     project.write_test(TEST.format(drafter=drafter, k=k, depth=depth, temperature=temperature))
 
 
 def trace(project, rounds: list[list[int]], **header: object) -> str:
     lines = [{"schema": 1, "engine": "mine 2", "k": 2, "new_tokens": 6, **header}]
     lines += [
-        {"prompt": json.loads(line)["prompt"], "new_ids": [5, 6, 7, 8, 9, 3], "rounds": rounds} for line in prompts(project)
+        {"prompt": json.loads(line)["prompt"], "new_ids": [5, 6, 7, 8, 9, 3], "rounds": rounds}
+        for line in prompts(project)
     ]
     path = project.pytester.path / "run.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -55,18 +60,28 @@ def prompts(project) -> list[str]:
     return (project.pytester.path / "suites/letters/prompts.jsonl").read_text().splitlines()
 
 
-CASES = [("{draft!r}", 4, 0, 0.0), ("{draft!r}", 4, 0, 1.0), ("'mtp'", 2, 2, 0.4), ("'prompt-lookup'", 3, 0, 0.4)]
+CASES = [
+    ("{draft!r}", 4, 0, 0.0),
+    ("{draft!r}", 4, 0, 1.0),
+    ("'mtp'", 2, 2, 0.4),
+    ("'prompt-lookup'", 3, 0, 0.4),
+]
 
 
 @pytest.mark.usefixtures("untrained_heads")
 @pytest.mark.parametrize(("drafter", "k", "depth", "temperature"), CASES)
-def test_transformers_is_gated_and_judged(project, drafter: str, k: int, depth: int, temperature: float) -> None:
+def test_transformers_is_gated_and_judged(
+    project, drafter: str, k: int, depth: int, temperature: float
+) -> None:
     gate(project, drafter, k, depth, temperature)
     project.create(TRANSFORMERS)
     ((name, text),) = project.baselines.items()
     stored = json.loads(text)
     assert name.endswith("-transformers.json")
-    assert (stored["definition"], stored["conditions"]["engine"]) == ("acceptance/1", "transformers")
+    assert (stored["definition"], stored["conditions"]["engine"]) == (
+        "acceptance/1",
+        "transformers",
+    )
     assert stored["environment"]["engine"] == stored["environment"]["transformers"]
     project.run(TRANSFORMERS, ok=True)
     assert project.baselines == {name: text}
@@ -92,17 +107,32 @@ def test_rounds(specdec_oracle):
     for engine in ("transformers", "decode"):
         project.run(f"--specdec-engine={engine}", ok=True).assert_outcomes(passed=1)
     result = project.run(ok=False)
-    result.stdout.fnmatch_lines(["*engine 'replay' counts no rounds of its own to be judged; leave specdec_oracle out*"])
+    result.stdout.fnmatch_lines(
+        ["*engine 'replay' counts no rounds of its own to be judged; leave specdec_oracle out*"]
+    )
 
 
 @pytest.mark.parametrize(
     ("drafter", "k", "depth", "message"),
     [
-        ("{draft!r}", 4, 2, "*cannot draft with a draft model's MTP layers (depth 2); use --specdec-depth=0*"),
-        ("'mtp'", 4, 2, "*one token with each of the target's 2 MTP layers; use --specdec-k=2 --specdec-depth=2*"),
+        (
+            "{draft!r}",
+            4,
+            2,
+            "*cannot draft with a draft model's MTP layers (depth 2); use --specdec-depth=0*",
+        ),
+        (
+            "'mtp'",
+            4,
+            2,
+            "*one token with each of the target's 2 MTP layers; use --specdec-k=2 "
+            "--specdec-depth=2*",
+        ),
     ],
 )
-def test_what_transformers_cannot_do_is_one_message(project, drafter: str, k: int, depth: int, message: str) -> None:
+def test_what_transformers_cannot_do_is_one_message(
+    project, drafter: str, k: int, depth: int, message: str
+) -> None:
     gate(project, drafter, k, depth)
     result = project.run(TRANSFORMERS, ok=False)
     result.stdout.fnmatch_lines([message])
@@ -121,7 +151,9 @@ def test_a_trace_needs_no_models(project) -> None:
     project.run("--specdec-engine=trace", url, ok=True)
     worse = trace(project, [[2, 0], [2, 0], [2, 1], [1, 0]], engine="mine 3")
     result = project.run("--specdec-engine=trace", worse, ok=False)
-    result.stdout.fnmatch_lines(["*acceptance_length regressed: *", "*environment (engine: mine 2 -> mine 3)*"])
+    result.stdout.fnmatch_lines(
+        ["*acceptance_length regressed: *", "*environment (engine: mine 2 -> mine 3)*"]
+    )
 
 
 def test_a_folder_called_served_is_no_model_of_a_trace(project) -> None:
@@ -138,7 +170,16 @@ def test_sums_of_all_requests_are_gated_as_one(project) -> None:
         accepted = 12 * 5 - rounds
         lines = [{"schema": 1, "engine": "mine 2", "k": 2, "new_tokens": 6}]
         lines += [{"prompt": json.loads(line)["prompt"], "emitted": 6} for line in prompts(project)]
-        lines.append({"pooled": {"rounds": rounds, "drafted": 2 * rounds, "accepted": accepted, "per_position": [accepted, 0]}})
+        lines.append(
+            {
+                "pooled": {
+                    "rounds": rounds,
+                    "drafted": 2 * rounds,
+                    "accepted": accepted,
+                    "per_position": [accepted, 0],
+                }
+            }
+        )
         path = project.pytester.path / "run.jsonl"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         return f"--specdec-url={path}"
@@ -160,7 +201,12 @@ def test_sampled_texts_that_are_not_told_are_never_the_baselines_own(project) ->
     def untold(rounds: list[int]) -> str:
         lines = [{"schema": 1, "engine": "mine 2", "k": 2, "new_tokens": 6, "temperature": 1}]
         for line, own in zip(prompts(project), rounds, strict=True):
-            totals = {"rounds": own, "drafted": 2 * own, "accepted": 5 - own, "per_position": [5 - own, 0]}
+            totals = {
+                "rounds": own,
+                "drafted": 2 * own,
+                "accepted": 5 - own,
+                "per_position": [5 - own, 0],
+            }
             lines.append({"prompt": json.loads(line)["prompt"], "emitted": 6, "totals": totals})
         path = project.pytester.path / "run.jsonl"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -173,8 +219,12 @@ def test_sampled_texts_that_are_not_told_are_never_the_baselines_own(project) ->
 
 def test_the_oracle_says_that_it_needs_weights(project) -> None:
     project.write_test(JUDGED)
-    result = project.run("--specdec-engine=trace", trace(project, [[2, 1], [2, 0], [2, 1]]), "-k", "judge")
-    result.stdout.fnmatch_lines(["*needs the models' weights here; pass --specdec-target= and --specdec-draft=*"])
+    result = project.run(
+        "--specdec-engine=trace", trace(project, [[2, 1], [2, 0], [2, 1]]), "-k", "judge"
+    )
+    result.stdout.fnmatch_lines(
+        ["*needs the models' weights here; pass --specdec-target= and --specdec-draft=*"]
+    )
 
 
 def test_a_synthetic_mode_is_never_compared_with_another(project) -> None:
@@ -182,13 +232,22 @@ def test_a_synthetic_mode_is_never_compared_with_another(project) -> None:
     project.create("--specdec-engine=trace", trace(project, [[2, 1], [2, 0], [2, 1]]))
     url = trace(project, [[2, 1], [2, 0], [2, 1]], altered="synthetic acceptance 0.8")
     result = project.run("--specdec-engine=trace", url, ok=False)
-    result.stdout.fnmatch_lines(["*engine was 'trace' in the baseline and is 'trace (synthetic acceptance 0.8)'*"])
+    result.stdout.fnmatch_lines(
+        ["*engine was 'trace' in the baseline and is 'trace (synthetic acceptance 0.8)'*"]
+    )
 
 
 def test_a_counter_that_leaves_rounds_out_is_an_error(project) -> None:
     project.write_test(SERVED)
-    result = project.run("--specdec-engine=trace", trace(project, [[2, 1], [2, 0]]), "--specdec-update=new", ok=False)
-    result.stderr.fnmatch_lines(["*run.jsonl:2: rounds (2) and accepted (1) make 3 tokens and 5 were emitted *leave rounds out*"])
+    result = project.run(
+        "--specdec-engine=trace", trace(project, [[2, 1], [2, 0]]), "--specdec-update=new", ok=False
+    )
+    result.stderr.fnmatch_lines(
+        [
+            "*run.jsonl:2: rounds (2) and accepted (1) make 3 tokens and 5 were emitted *leave "
+            "rounds out*"
+        ]
+    )
     assert not project.baselines
 
 
@@ -199,16 +258,27 @@ def test_every_engine_on_the_command_line_has_an_adapter() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--specdec-engine=trace",), "*--specdec-engine=trace reads from somewhere; name it: --specdec-url=*"),
-        ((TRANSFORMERS, "--specdec-url=http://localhost:1"), "*transformers runs in this process; leave --specdec-url out*"),
+        (
+            ("--specdec-engine=trace",),
+            "*--specdec-engine=trace reads from somewhere; name it: --specdec-url=*",
+        ),
+        (
+            (TRANSFORMERS, "--specdec-url=http://localhost:1"),
+            "*transformers runs in this process; leave --specdec-url out*",
+        ),
         (
             ("--specdec-engine=decode", "--specdec-url=http://localhost:1"),
             "*decode runs in this process; leave --specdec-url out*",
         ),
-        (("--specdec-engine=trace", "--specdec-url=nowhere.jsonl"), "*trace *nowhere.jsonl cannot be read*"),
+        (
+            ("--specdec-engine=trace", "--specdec-url=nowhere.jsonl"),
+            "*trace *nowhere.jsonl cannot be read*",
+        ),
     ],
 )
-def test_an_engine_that_is_not_there_is_one_message(project, arguments: tuple[str, ...], message: str) -> None:
+def test_an_engine_that_is_not_there_is_one_message(
+    project, arguments: tuple[str, ...], message: str
+) -> None:
     gate(project)
     result = project.run(*arguments, ok=False)
     said = result.stdout.str() + result.stderr.str()
@@ -216,12 +286,17 @@ def test_an_engine_that_is_not_there_is_one_message(project, arguments: tuple[st
     assert "Traceback" not in said
 
 
-def test_a_package_that_is_missing_is_named_when_it_is_asked_for(project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_missing_is_named_when_it_is_asked_for(
+    project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(ADAPTERS, "openvino", "no_such_module:Nothing")
     gate(project)
     result = project.run("--specdec-engine=openvino", ok=False)
     result.stdout.fnmatch_lines(
-        ["*--specdec-engine=openvino needs *no_such_module, which is not installed; install it, or record*"]
+        [
+            "*--specdec-engine=openvino needs *no_such_module, which is not installed; install it, "
+            "or record*"
+        ]
     )
     project.create(TRANSFORMERS)
 
@@ -237,17 +312,25 @@ def test_judge(specdec_oracle):
 
 
 @pytest.mark.parametrize(("k", "skipped"), [(2, False), (3, True)])
-def test_a_case_that_the_engine_cannot_run_is_skipped_with_its_reason(project, k: int, skipped: bool) -> None:
-    project.write_test(SKIPPED.replace("{drafter}", "'mtp'").replace("{k}", str(k)).replace("{depth}", "2"))
+def test_a_case_that_the_engine_cannot_run_is_skipped_with_its_reason(
+    project, k: int, skipped: bool
+) -> None:
+    project.write_test(
+        SKIPPED.replace("{drafter}", "'mtp'").replace("{k}", str(k)).replace("{depth}", "2")
+    )
     result = project.run(TRANSFORMERS, "-rs", ok=True)
     result.assert_outcomes(skipped=int(skipped), passed=int(not skipped))
     if skipped:
-        result.stdout.fnmatch_lines(["SKIPPED*transformers drafts one token with each of the target's 2 MTP layers; use *"])
+        result.stdout.fnmatch_lines(
+            ["SKIPPED*transformers drafts one token with each of the target's 2 MTP layers; use *"]
+        )
 
 
 def test_a_mistake_is_no_reason_to_skip(project) -> None:
     """A draft model that is not there: an error, however the test asks."""
-    project.write_test(SKIPPED.replace("{drafter}", "'nowhere'").replace("{k}", "2").replace("{depth}", "0"))
+    project.write_test(
+        SKIPPED.replace("{drafter}", "'nowhere'").replace("{k}", "2").replace("{depth}", "0")
+    )
     result = project.run(TRANSFORMERS)
     assert result.ret != 0
     assert "skipped" not in result.stdout.str()

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 def report(project, *arguments: str) -> tuple[str, str]:
     project.run("--specdec-report=out.txt", "--specdec-report=out.html", *arguments)
-    return tuple((project.pytester.path / name).read_text(encoding="utf-8") for name in ("out.txt", "out.html"))  # type: ignore[return-value]
+    return tuple(
+        (project.pytester.path / name).read_text(encoding="utf-8")
+        for name in ("out.txt", "out.html")
+    )  # type: ignore[return-value]
 
 
 def test_english_unless_told_otherwise(project) -> None:
@@ -25,7 +28,9 @@ def test_chinese_on_the_command_line_and_in_the_ini_file(project) -> None:
 
 
 def test_another_language_is_refused(project) -> None:
-    assert "'fr' is not one of en, zh" in project.run("--specdec-language=fr", ok=False).stderr.str()
+    assert (
+        "'fr' is not one of en, zh" in project.run("--specdec-language=fr", ok=False).stderr.str()
+    )
 
 
 def test_the_command_line_wins_over_the_ini_file(project) -> None:
@@ -39,11 +44,20 @@ def test_programs_and_pull_requests_read_the_same_in_every_language(project) -> 
     project.create()
     found = []
     for language in ("en", "zh"):
-        project.run(f"--specdec-language={language}", "--specdec-report=out.json", "--specdec-report=out.md", ok=True)
-        found.append([(project.pytester.path / name).read_text() for name in ("out.json", "out.md")])
+        project.run(
+            f"--specdec-language={language}",
+            "--specdec-report=out.json",
+            "--specdec-report=out.md",
+            ok=True,
+        )
+        found.append(
+            [(project.pytester.path / name).read_text() for name in ("out.json", "out.md")]
+        )
     assert found[0] == found[1]
 
 
 def test_a_bad_language_of_the_ini_file_is_named(project) -> None:
     project.pytester.makeini("[pytest]\nspecdec_language = fr\n")
-    project.run(ok=False).stderr.fnmatch_lines(["*ini option specdec_language: 'fr' is not one of en, zh*"])
+    project.run(ok=False).stderr.fnmatch_lines(
+        ["*ini option specdec_language: 'fr' is not one of en, zh*"]
+    )

@@ -1,4 +1,6 @@
-"""--specdec-prompts=N: a smaller run that is still judged, prompt by prompt, against the full baseline."""
+"""--specdec-prompts=N: a smaller run that is still judged, prompt by prompt, against the full
+baseline.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,18 @@ def test_a_larger_run_is_judged_on_the_baselines_prompts_and_says_so(project) ->
     assert {row["prompts"] for row in project.report()} == {8}
     rows = project.report("--specdec-prompts=12")
     assert {row["prompts"] for row in rows} == {12}
-    assert {row["reason"] for row in rows} == {"unchanged; 4 of 12 prompts have no baseline and were not judged"}
+    assert {row["reason"] for row in rows} == {
+        "unchanged; 4 of 12 prompts have no baseline and were not judged"
+    }
     assert {row["samples"]["count"] for row in rows} == {12}
 
 
 def test_a_smaller_run_still_catches_a_worse_drafter(project, tmp_path: Path) -> None:
     project.create()
     noisy = add_noise(project.draft, tmp_path / "noisy", 1.0)
-    rows = project.report("--specdec-prompts=8", f"--specdec-draft={noisy}", "--specdec-k=8", "--specdec-depth=0")
+    rows = project.report(
+        "--specdec-prompts=8", f"--specdec-draft={noisy}", "--specdec-k=8", "--specdec-depth=0"
+    )
     assert [row["verdict"] for row in rows] == ["regressed"]
 
 
@@ -52,31 +58,53 @@ def test_one_more_prompt_is_an_error_until_the_baseline_holds_it(project) -> Non
     project.run("--specdec-prompts=12", ok=True)
     texts = project.baselines["letters/texts/t1-n24-s0.json"]
     project.run("--specdec-update=changed")
-    kept = set(texts.splitlines()) & set(project.baselines["letters/texts/t1-n24-s0.json"].splitlines())
+    kept = set(texts.splitlines()) & set(
+        project.baselines["letters/texts/t1-n24-s0.json"].splitlines()
+    )
     assert len(kept) >= 12
 
 
-def test_a_larger_run_still_catches_a_worse_drafter_and_writes_no_baseline(project, tmp_path: Path) -> None:
+def test_a_larger_run_still_catches_a_worse_drafter_and_writes_no_baseline(
+    project, tmp_path: Path
+) -> None:
     test = project.write_test()
     test.write_text(test.read_text().replace("new_tokens=24", "new_tokens=24, prompt_limit=8"))
     project.create()
     before = project.stored
     noisy = add_noise(project.draft, tmp_path / "noisy", 1.0)
-    cell = ("--specdec-prompts=12", f"--specdec-draft={noisy}", "--specdec-k=8", "--specdec-depth=0")
+    cell = (
+        "--specdec-prompts=12",
+        f"--specdec-draft={noisy}",
+        "--specdec-k=8",
+        "--specdec-depth=0",
+    )
     result = project.run(*cell, ok=False)
     lines = pytest.LineMatcher(facts(result.stdout.lines))
-    lines.fnmatch_lines(["*acceptance_length regressed: *", "*; 4 of 12 prompts have no baseline and were not judged*"])
+    lines.fnmatch_lines(
+        [
+            "*acceptance_length regressed: *",
+            "*; 4 of 12 prompts have no baseline and were not judged*",
+        ]
+    )
     assert project.stored == before
-    project.run(*cell, "--specdec-update=changed", ok=False).stderr.fnmatch_lines(["*--specdec-update with --specdec-prompts*"])
+    project.run(*cell, "--specdec-update=changed", ok=False).stderr.fnmatch_lines(
+        ["*--specdec-update with --specdec-prompts*"]
+    )
 
 
 def test_more_prompts_than_the_file_has_is_refused(project) -> None:
-    project.run("--specdec-prompts=13", ok=False).stderr.fnmatch_lines(["*13 prompts were asked for and * holds 12; lower *"])
+    project.run("--specdec-prompts=13", ok=False).stderr.fnmatch_lines(
+        ["*13 prompts were asked for and * holds 12; lower *"]
+    )
 
 
 def test_a_larger_run_judges_nothing_where_the_marker_alone_asks_for_it(project) -> None:
-    """The marker's and the ini file's number of prompts are the project's own: the baseline must follow."""
+    """The marker's and the ini file's number of prompts are the project's own: the baseline must
+    follow.
+    """
     project.create("--specdec-k=4")
     project.write_prompts([*PROMPTS, ("late", "zebra")])
-    project.run("--specdec-k=4", ok=False).stdout.fnmatch_lines(["*the prompt set changed: 1 new, 0 gone*"])
+    project.run("--specdec-k=4", ok=False).stdout.fnmatch_lines(
+        ["*the prompt set changed: 1 new, 0 gone*"]
+    )
     project.run("--specdec-k=4", "--specdec-prompts=13", ok=True)

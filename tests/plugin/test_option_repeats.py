@@ -36,7 +36,9 @@ def test_unchanged_runs_pass_on_the_same_texts(repeated, again: tuple[str, ...])
 
 
 def test_more_runs_than_are_stored_are_other_texts(repeated) -> None:
-    (row,) = repeated.report(*CELL, "--specdec-repeats=4", "--specdec-alpha=5%", "--specdec-margin=50%")
+    (row,) = repeated.report(
+        *CELL, "--specdec-repeats=4", "--specdec-alpha=5%", "--specdec-margin=50%"
+    )
     assert row["p_value"] is not None
     assert row["verdict"] in ("pass", "inconclusive")
 

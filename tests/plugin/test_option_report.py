@@ -9,24 +9,63 @@ from plugin.conftest import PROMPTS
 
 WORDS = {word for _, word in PROMPTS}
 FIELDS = {
-    "id", "suite", "target", "drafter", "k", "depth", "rule", "temperature", "engine", "judged", "definition", "samples",
-    "prompts", "rounds", "acceptance_rate", "expected_accepted", "acceptance_length", "survival", "conditional", "efficiency",
-    "target_ms", "verify_ms", "draft_ms", "speedup", "tokens_per_second", "acceptance_length_error", "speedup_interval",
-    "categories", "baseline", "drop", "smallest_detectable_drop", "p_value", "evidence", "verdict", "reason", "changed", "notes",
-    "request_length", "request_speedup", "request_speedup_interval",
-}  # fmt: skip
+    "id",
+    "suite",
+    "target",
+    "drafter",
+    "k",
+    "depth",
+    "rule",
+    "temperature",
+    "engine",
+    "judged",
+    "definition",
+    "samples",
+    "prompts",
+    "rounds",
+    "acceptance_rate",
+    "expected_accepted",
+    "acceptance_length",
+    "survival",
+    "conditional",
+    "efficiency",
+    "target_ms",
+    "verify_ms",
+    "draft_ms",
+    "speedup",
+    "tokens_per_second",
+    "acceptance_length_error",
+    "speedup_interval",
+    "categories",
+    "baseline",
+    "drop",
+    "smallest_detectable_drop",
+    "p_value",
+    "evidence",
+    "verdict",
+    "reason",
+    "changed",
+    "notes",
+    "request_length",
+    "request_speedup",
+    "request_speedup_interval",
+}
 
 
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_every_case_stands_in_the_report_with_every_field(project, workers: str) -> None:
     project.create()
     rows = project.report(workers)
-    assert [row["id"] for row in rows] == [f"letters/tiny-draft-k{k}-depth{depth}-t1" for k in (4, 8) for depth in (0, 2)]
+    assert [row["id"] for row in rows] == [
+        f"letters/tiny-draft-k{k}-depth{depth}-t1" for k in (4, 8) for depth in (0, 2)
+    ]
     for row in rows:
         assert set(row) == FIELDS
         assert row["verdict"] == "pass"
         assert row["drop"] == pytest.approx(0, abs=1e-6)
-        assert row["baseline"]["acceptance_length"] == pytest.approx(row["acceptance_length"], rel=1e-6)
+        assert row["baseline"]["acceptance_length"] == pytest.approx(
+            row["acceptance_length"], rel=1e-6
+        )
         assert len(row["survival"]) == len(row["conditional"]) == row["k"]
         assert row["acceptance_rate"] * row["k"] == pytest.approx(row["expected_accepted"])
         assert row["acceptance_length"] == pytest.approx(1 + sum(row["survival"]))
@@ -70,7 +109,12 @@ class TestCase:
 
 
 def test_costs_give_times_and_a_speedup(project) -> None:
-    costs = {"schema": 1, "target_ms": 10.0, "verify": {"4": 12.0, "8": 14.0}, "draft": {"0": {"4": 4.0, "8": 8.0}}}
+    costs = {
+        "schema": 1,
+        "target_ms": 10.0,
+        "verify": {"4": 12.0, "8": 14.0},
+        "draft": {"0": {"4": 4.0, "8": 8.0}},
+    }
     (project.pytester.path / "costs.json").write_text(json.dumps(costs))
     project.create()
     rows = {(row["k"], row["depth"]): row for row in project.report("--specdec-costs=costs.json")}
@@ -114,7 +158,11 @@ def test_model(specdec_target): pass
 
 def test_one_run_writes_every_format(project) -> None:
     project.create("--specdec-k=4")
-    project.run("--specdec-k=4", *(f"--specdec-report=out{suffix}" for suffix in (".json", ".html", ".md", ".txt")), ok=True)
+    project.run(
+        "--specdec-k=4",
+        *(f"--specdec-report=out{suffix}" for suffix in (".json", ".html", ".md", ".txt")),
+        ok=True,
+    )
     texts = {path.suffix: path.read_text() for path in project.pytester.path.glob("out.*")}
     assert texts.keys() == {".json", ".html", ".md", ".txt"}
     assert all("tiny-draft-t1" in texts[suffix] for suffix in (".html", ".md", ".txt"))
@@ -124,18 +172,30 @@ def test_one_run_writes_every_format(project) -> None:
 def test_the_acceptance_report_says_what_the_json_report_holds(project, workers: str) -> None:
     project.create()
     project.run(workers, "--specdec-report=out.txt", "--specdec-report=out.json", ok=True)
-    text, rows = (project.pytester.path / "out.txt").read_text(), json.loads((project.pytester.path / "out.json").read_text())
+    text, rows = (
+        (project.pytester.path / "out.txt").read_text(),
+        json.loads((project.pytester.path / "out.json").read_text()),
+    )
     assert "Samples: 48" in text
     assert "k: [4, 8]" in text
     assert "MTP layers: [0, 2]" in text
     for row in rows["cases"]:
-        part = text.split(f"MTP layers = {row['depth']}\n", 1)[1].split(f"\nk = {row['k']}:\n", 1)[1].split("[Gate]", 1)[0]
+        part = (
+            text.split(f"MTP layers = {row['depth']}\n", 1)[1]
+            .split(f"\nk = {row['k']}:\n", 1)[1]
+            .split("[Gate]", 1)[0]
+        )
         rate, accepted = row["samples"]["rate"], row["samples"]["accepted"]
         for line in (
-            f"Mean: {rate['mean'] * 100:.2f}%", f"Standard deviation: {rate['deviation'] * 100:.2f}%",
-            f"Minimum: {rate['least'] * 100:.2f}%", f"Maximum: {rate['most'] * 100:.2f}%", f"Mean: {accepted['mean']:.2f}",
-            f"Minimum: {accepted['least']:.2f}", f"Maximum: {accepted['most']:.2f}", "no times are known",
+            f"Mean: {rate['mean'] * 100:.2f}%",
+            f"Standard deviation: {rate['deviation'] * 100:.2f}%",
+            f"Minimum: {rate['least'] * 100:.2f}%",
+            f"Maximum: {rate['most'] * 100:.2f}%",
+            f"Mean: {accepted['mean']:.2f}",
+            f"Minimum: {accepted['least']:.2f}",
+            f"Maximum: {accepted['most']:.2f}",
+            "no times are known",
             f"acceptance length {row['acceptance_length']:.3f}",
-        ):  # fmt: skip
+        ):
             assert line in part
     assert "Assessment: none, no times are known" in text

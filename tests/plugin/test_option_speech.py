@@ -50,20 +50,28 @@ def test_an_utterance_reaches_the_reports(voice, workers: str) -> None:
 def test_a_wav_report_without_an_utterance_is_a_message_and_costs_no_baseline(project) -> None:
     result = project.run("--specdec-update=new", "--specdec-report=out.wav", ok=False)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stdout.fnmatch_lines(["ERROR: no test made an utterance for the .wav report; select one *"])
+    result.stdout.fnmatch_lines(
+        ["ERROR: no test made an utterance for the .wav report; select one *"]
+    )
     assert not (project.pytester.path / "out.wav").exists()
     assert len(project.baselines) == 5
 
 
 def test_the_command_line_wins_over_the_marker(voice) -> None:
-    voice.run("--specdec-speech=voice:mute", "-k", "sound", ok=False).stdout.fnmatch_lines(["*return (rate, samples)*"])
+    voice.run("--specdec-speech=voice:mute", "-k", "sound", ok=False).stdout.fnmatch_lines(
+        ["*return (rate, samples)*"]
+    )
     result = voice.run("--specdec-speech=voice:nobody", "-k", "sound", ok=False)
-    result.stdout.fnmatch_lines(["*--specdec-speech=voice:nobody: * name module:function as Python imports it*"])
+    result.stdout.fnmatch_lines(
+        ["*--specdec-speech=voice:nobody: * name module:function as Python imports it*"]
+    )
 
 
 def test_without_a_decoder_the_fixture_says_how_to_name_one(project) -> None:
     project.write_test(TEST.replace(', speech="voice:speak"', ""))
-    project.run("-k", "sound", ok=False).stdout.fnmatch_lines(["*names no speech decoder; set speech='module:function'*"])
+    project.run("-k", "sound", ok=False).stdout.fnmatch_lines(
+        ["*names no speech decoder; set speech='module:function'*"]
+    )
 
 
 def test_the_ini_file_may_name_the_decoder(project) -> None:
@@ -108,12 +116,17 @@ def test_whisper(specdec_speech):
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
-    [(("--specdec-k=40",), "no text is long enough"), (("--specdec-judged=0:32:2",), "the texts are no steps of 2 tokens")],
+    [
+        (("--specdec-k=40",), "no text is long enough"),
+        (("--specdec-judged=0:32:2",), "the texts are no steps of 2 tokens"),
+    ],
 )
 def test_a_case_that_is_heard_and_cannot_be_measured_is_an_error_in_the_report(
     voice, arguments: tuple[str, ...], reason: str
 ) -> None:
-    result = voice.run("-k", "sound", "--specdec-report=out.wav", "--specdec-report=out.json", *arguments)
+    result = voice.run(
+        "-k", "sound", "--specdec-report=out.wav", "--specdec-report=out.json", *arguments
+    )
     result.assert_outcomes(passed=1, deselected=1)
     assert (voice.pytester.path / "out.wav").read_bytes()[:4] == b"RIFF"
     (row,) = json.loads((voice.pytester.path / "out.json").read_text())["cases"]
@@ -129,7 +142,9 @@ def test_sound_that_nobody_judges_is_not_judged(voice) -> None:
 
 def test_a_decoders_own_error_is_shown_where_it_happened(voice) -> None:
     voice.pytester.makepyfile(voice="def speak(ids):\n    return codebook[ids]\n")
-    voice.run("-k", "sound", ok=False).stdout.fnmatch_lines(["*return codebook*", "*NameError*codebook*"])
+    voice.run("-k", "sound", ok=False).stdout.fnmatch_lines(
+        ["*return codebook*", "*NameError*codebook*"]
+    )
 
 
 @pytest.mark.parametrize("value", ["voice", "voice.py", "voice:", ":speak", "voice:speak()"])
@@ -141,4 +156,6 @@ def test_what_names_no_function_is_refused(project, value: str) -> None:
 
 def test_a_bad_decoder_in_a_marker_is_named_with_its_test(project) -> None:
     project.write_test(TEST.replace("voice:speak", "voice"))
-    project.run(ok=False).stderr.fnmatch_lines(["*test_letters.py::TestVoice::*: speech='voice': *names no function*"])
+    project.run(ok=False).stderr.fnmatch_lines(
+        ["*test_letters.py::TestVoice::*: speech='voice': *names no function*"]
+    )

@@ -1,4 +1,6 @@
-"""--specdec-update=new|changed|all: what is written, what is left alone, and that it is all or nothing."""
+"""--specdec-update=new|changed|all: what is written, what is left alone, and that it is all or
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def test_new_creates_what_is_missing_and_the_run_passes(project) -> None:
     assert set(project.baselines) == WRITTEN
 
 
-def test_new_leaves_existing_baselines_alone_and_still_judges_them(project, other_draft: str) -> None:
+def test_new_leaves_existing_baselines_alone_and_still_judges_them(
+    project, other_draft: str
+) -> None:
     project.create("--specdec-k=4")
     before = project.baselines
     result = project.run("--specdec-update=new", other_draft)
@@ -46,8 +50,12 @@ def test_changed_rewrites_what_differs_and_creates_nothing(project, other_draft:
     result.assert_outcomes(passed=2, failed=2)
     result.stdout.fnmatch_lines(["*updated"])
     assert set(project.baselines) == set(before)
-    assert all(before[name] != text for name, text in project.baselines.items() if "texts" not in name)
-    assert before["letters/texts/t1-n24-s0.json"] == project.baselines["letters/texts/t1-n24-s0.json"]
+    assert all(
+        before[name] != text for name, text in project.baselines.items() if "texts" not in name
+    )
+    assert (
+        before["letters/texts/t1-n24-s0.json"] == project.baselines["letters/texts/t1-n24-s0.json"]
+    )
 
 
 def test_changed_without_a_change_writes_nothing(project) -> None:
@@ -63,20 +71,33 @@ def measured_elsewhere(project) -> dict[str, str]:
     records = [name for name in project.baselines if "texts" not in name]
     for path in (project.pytester.path / "baselines" / name for name in records):
         stored = load_baseline(path)
-        environment = msgspec.structs.replace(stored.environment, threads=stored.environment.threads + 2)
-        rows = {key: msgspec.structs.replace(row, rounds=row.rounds + 1e-5) for key, row in stored.counts.items()}
-        path.write_text(dumps(msgspec.structs.replace(stored, environment=environment, counts=rows)))
+        environment = msgspec.structs.replace(
+            stored.environment, threads=stored.environment.threads + 2
+        )
+        rows = {
+            key: msgspec.structs.replace(row, rounds=row.rounds + 1e-5)
+            for key, row in stored.counts.items()
+        }
+        path.write_text(
+            dumps(msgspec.structs.replace(stored, environment=environment, counts=rows))
+        )
     return dict(project.baselines)
 
 
-def test_changed_spares_what_another_machine_rounded(project, measured_elsewhere: dict[str, str]) -> None:
+def test_changed_spares_what_another_machine_rounded(
+    project, measured_elsewhere: dict[str, str]
+) -> None:
     project.run("--specdec-k=4", "--specdec-update=changed", ok=True)
     assert project.baselines == measured_elsewhere
 
 
 def test_all_moves_it_over(project, measured_elsewhere: dict[str, str]) -> None:
     project.run("--specdec-k=4", "--specdec-update=all", ok=True)
-    assert all(measured_elsewhere[name] != text for name, text in project.baselines.items() if "texts" not in name)
+    assert all(
+        measured_elsewhere[name] != text
+        for name, text in project.baselines.items()
+        if "texts" not in name
+    )
 
 
 def test_all_does_both_and_the_next_run_passes(project, other_draft: str) -> None:
@@ -93,11 +114,15 @@ def test_a_selected_run_deletes_nothing(project) -> None:
 
 
 def test_an_interrupted_run_writes_nothing_and_says_so(project) -> None:
-    project.write_test("def test_stop():\n    raise KeyboardInterrupt\n", "suites/letters/test_zz_stop.py")
+    project.write_test(
+        "def test_stop():\n    raise KeyboardInterrupt\n", "suites/letters/test_zz_stop.py"
+    )
     result = project.pytester.runpytest_subprocess("-p", "no:cacheprovider", "--specdec-update=new")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert project.baselines == {}
-    result.stdout.fnmatch_lines(["interrupted: none of 8 baseline files was written; run again to the end"])
+    result.stdout.fnmatch_lines(
+        ["interrupted: none of 8 baseline files was written; run again to the end"]
+    )
 
 
 def test_the_update_is_the_same_in_one_process_and_in_two(project) -> None:
@@ -126,21 +151,30 @@ def test_another_folder_for_baselines(project) -> None:
         ("--specdec-k=4", "-p", "no:cacheprovider"),
     ],
 )
-def test_the_command_that_ends_a_failure_can_be_run_as_it_is(project, asked: tuple[str, ...]) -> None:
+def test_the_command_that_ends_a_failure_can_be_run_as_it_is(
+    project, asked: tuple[str, ...]
+) -> None:
     result = project.run(*asked, ok=False)
-    (command,) = {line.split("intended?")[1].strip() for line in result.outlines if "  intended?" in line}
+    (command,) = {
+        line.split("intended?")[1].strip() for line in result.outlines if "  intended?" in line
+    }
     words = shlex.split(command)
     assert words[0] == "pytest"
     assert words[-1] == "--specdec-update=new"
-    assert not {"5", "--specdec-prompts", "--specdec-prompts=5", "--specdec-accumulate"} & set(words)
+    assert not {"5", "--specdec-prompts", "--specdec-prompts=5", "--specdec-accumulate"} & set(
+        words
+    )
     project.run(*words[1:], ok=True)
 
 
 def test_pytest_exit_with_a_status_of_its_own_writes_nothing(project) -> None:
     project.write_test(
-        "import pytest\n\ndef test_stop():\n    pytest.exit('enough', returncode=1)\n", "suites/letters/test_zz.py"
+        "import pytest\n\ndef test_stop():\n    pytest.exit('enough', returncode=1)\n",
+        "suites/letters/test_zz.py",
     )
-    result = project.pytester.runpytest_subprocess("-p", "no:cacheprovider", "--specdec-update=new", "--specdec-prune")
+    result = project.pytester.runpytest_subprocess(
+        "-p", "no:cacheprovider", "--specdec-update=new", "--specdec-prune"
+    )
     assert result.ret == 1
     assert project.stored == {}
 
@@ -152,11 +186,17 @@ def test_an_empty_test_file_is_no_reason_to_refuse_pruning(project) -> None:
 
 
 def test_extra_parameters_do_not_hide_that_tests_were_deselected(project) -> None:
-    project.write_test(TEST.replace("def test_draft(", '@pytest.mark.parametrize("twice", [1, 2])\ndef test_draft(twice, '))
+    project.write_test(
+        TEST.replace(
+            "def test_draft(", '@pytest.mark.parametrize("twice", [1, 2])\ndef test_draft(twice, '
+        )
+    )
     project.create()
     result = project.run("-k", "k4", "--specdec-prune")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "only 4 of 8 tests of the suites were selected" in result.stdout.str() + result.stderr.str()
+    assert (
+        "only 4 of 8 tests of the suites were selected" in result.stdout.str() + result.stderr.str()
+    )
 
 
 def test_a_run_that_stopped_early_says_that_it_pruned_nothing(project) -> None:
@@ -164,5 +204,7 @@ def test_a_run_that_stopped_early_says_that_it_pruned_nothing(project) -> None:
     path = project.pytester.path / "baselines/letters"
     (path / "old.json").write_text((path / "tiny-draft-k4-depth0-t1.json").read_text())
     project.write_test("def test_fails(): assert False\n", "suites/letters/test_a.py")
-    project.run("-x", "--specdec-prune").stdout.fnmatch_lines(["stopped early: nothing was pruned; run again to the end"])
+    project.run("-x", "--specdec-prune").stdout.fnmatch_lines(
+        ["stopped early: nothing was pruned; run again to the end"]
+    )
     assert (path / "old.json").exists()

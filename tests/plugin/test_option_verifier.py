@@ -1,4 +1,6 @@
-"""--specdec-verifier and the fixture specdec_verifier: the user's own sampler under the property tests."""
+"""--specdec-verifier and the fixture specdec_verifier: the user's own sampler under the property
+tests.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,8 @@ def test_a_wrong_one_fails_with_the_smallest_distributions(samplers: pytest.Pyte
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "E * wrong is not lossless (exact): ?0? is emitted with probability 1 where the target has 0 *",
+            "E * wrong is not lossless (exact): ?0? is emitted with probability 1 where the target "
+            "has 0 *",
             "E *p = ?0, 1?  q = ?1, 0?",
         ]
     )
@@ -70,9 +73,18 @@ def test_a_fixture_of_ones_own_wins(samplers: pytest.Pytester) -> None:
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-        ("nowhere:verify", "*--specdec-verifier=nowhere:verify: No module named 'nowhere'; name module:function*"),
-        ("samplers:absent", "*--specdec-verifier=samplers:absent: *has no attribute 'absent'; name module:function*"),
-        ("samplers:number", "*--specdec-verifier=samplers:number is no function; name one of target_probs*"),
+        (
+            "nowhere:verify",
+            "*--specdec-verifier=nowhere:verify: No module named 'nowhere'; name module:function*",
+        ),
+        (
+            "samplers:absent",
+            "*--specdec-verifier=samplers:absent: *has no attribute 'absent'; name module:function*",
+        ),
+        (
+            "samplers:number",
+            "*--specdec-verifier=samplers:number is no function; name one of target_probs*",
+        ),
     ],
 )
 def test_what_is_no_sampler_is_said(samplers: pytest.Pytester, named: str, message: str) -> None:

@@ -1,4 +1,6 @@
-"""Markers, options and what pytest lists: --markers, --help, --collect-only, -m, -k, -n, -p no:specdec."""
+"""Markers, options and what pytest lists: --markers, --help, --collect-only, -m, -k, -n, -p
+no:specdec.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ def collected(project, *arguments: str) -> list[str]:
 
 
 def test_every_cell_is_one_readable_item(project) -> None:
-    assert collected(project) == [f"test_draft[k{k}-depth{depth}]" for k in (4, 8) for depth in (0, 2)]
+    assert collected(project) == [
+        f"test_draft[k{k}-depth{depth}]" for k in (4, 8) for depth in (0, 2)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -20,7 +24,10 @@ def test_every_cell_is_one_readable_item(project) -> None:
         (("-m", "k8 and depth2"), ["test_draft[k8-depth2]"]),
         (("-m", "k8 and not depth2"), ["test_draft[k8-depth0]"]),
         (("-k", "k4-depth0"), ["test_draft[k4-depth0]"]),
-        (("--specdec-k=3", "--specdec-depth=1,2"), ["test_draft[k3-depth1]", "test_draft[k3-depth2]"]),
+        (
+            ("--specdec-k=3", "--specdec-depth=1,2"),
+            ["test_draft[k3-depth1]", "test_draft[k3-depth2]"],
+        ),
         (("--specdec-k=8,8", "--specdec-depth=0"), ["test_draft[k8-depth0]"]),
     ],
 )
@@ -43,7 +50,11 @@ def test_draft(specdec_run): pass
 
 def test_models_can_come_from_the_command_line_alone(project) -> None:
     project.write_test("def test_pair(specdec_run): assert specdec_run.acceptance_length >= 1\n")
-    models = (f"--specdec-target={project.target}", f"--specdec-draft={project.draft}", "--specdec-new-tokens=24")
+    models = (
+        f"--specdec-target={project.target}",
+        f"--specdec-draft={project.draft}",
+        "--specdec-new-tokens=24",
+    )
     project.run("--specdec-k=2", *models, ok=True)
     result = project.run("--specdec-k=2")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -57,15 +68,26 @@ import pytest
 @pytest.mark.specdec(target={target!r}, drafter="mtp", k=2, new_tokens=24)
 def test_heads(specdec_run): pass
 """)
-    assert collected(project, "--specdec-depth=0,1,2") == ["test_heads[k2-depth1]", "test_heads[k2-depth2]"]
+    assert collected(project, "--specdec-depth=0,1,2") == [
+        "test_heads[k2-depth1]",
+        "test_heads[k2-depth2]",
+    ]
     result = project.run("--specdec-depth=0", "-rs")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["*draft with at least one MTP layer: use --specdec-depth=1 or more*"])
+    result.stdout.fnmatch_lines(
+        ["*draft with at least one MTP layer: use --specdec-depth=1 or more*"]
+    )
 
 
 def test_markers_are_listed(project) -> None:
     result = project.run("--markers")
-    result.stdout.fnmatch_lines(["@pytest.mark.specdec(target, drafter, *", "@pytest.mark.kN: *-m k8*", "@pytest.mark.depthN: *"])
+    result.stdout.fnmatch_lines(
+        [
+            "@pytest.mark.specdec(target, drafter, *",
+            "@pytest.mark.kN: *-m k8*",
+            "@pytest.mark.depthN: *",
+        ]
+    )
 
 
 def test_every_option_stands_in_the_help_with_its_ini_twin(project) -> None:
@@ -79,7 +101,10 @@ def test_every_option_stands_in_the_help_with_its_ini_twin(project) -> None:
 
 def test_the_header_names_what_was_asked_and_stays_away_otherwise(project) -> None:
     project.run("--specdec-k=4,8", "--collect-only").stdout.fnmatch_lines(
-        ["specdec: k=4,8, replay on auto, float32, baselines in baselines", "specdec: 4 gates on 1 pair of models, *1.00% in all"]
+        [
+            "specdec: k=4,8, replay on auto, float32, baselines in baselines",
+            "specdec: 4 gates on 1 pair of models, *1.00% in all",
+        ]
     )
     assert "specdec: k" not in project.run("--collect-only").stdout.str()
 

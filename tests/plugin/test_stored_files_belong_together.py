@@ -35,7 +35,9 @@ def refusal(project, *options: str) -> str:
 
 
 def replace_texts(project, *, sealed: bool) -> None:
-    """Put the greedy texts in place of the sampled ones; `sealed` with the digest that goes with them."""
+    """Put the greedy texts in place of the sampled ones; `sealed` with the digest that goes with
+    them.
+    """
     greedy, sampled = files(project)
     data = json.loads(sampled.read_text()) | {"texts": json.loads(greedy.read_text())["texts"]}
     if sealed:
@@ -56,7 +58,10 @@ def test_texts_that_are_not_the_records_are_an_error_under_an_unchanged_target(j
     replace_texts(project, sealed=True)
     for draft in ((), (worse,)):
         said = refusal(project, *draft)
-        assert "the texts are not those of the record" in said or "the texts are not this target's" in said
+        assert (
+            "the texts are not those of the record" in said
+            or "the texts are not this target's" in said
+        )
 
 
 def test_a_whole_file_of_other_settings_is_refused(judged) -> None:
@@ -96,6 +101,13 @@ def test_files_of_schema_1_are_read_and_named(judged) -> None:
             del data["seed"]
         path.write_text(json.dumps(data | {"schema": 1}))
     result = project.run(*CELL, ok=True)
-    result.stdout.fnmatch_lines(["note: baselines of an older schema*rewrite them with: *migrate baselines"])
-    assert project.pytester.run(sys.executable, "-m", "pytest_specdec", "baseline", "migrate", "baselines").ret == 0
+    result.stdout.fnmatch_lines(
+        ["note: baselines of an older schema*rewrite them with: *migrate baselines"]
+    )
+    assert (
+        project.pytester.run(
+            sys.executable, "-m", "pytest_specdec", "baseline", "migrate", "baselines"
+        ).ret
+        == 0
+    )
     assert "older schema" not in project.run(*CELL, ok=True).stdout.str()

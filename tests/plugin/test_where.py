@@ -1,4 +1,6 @@
-"""The message's lines on single tokens and contexts, and the files behind them, which decide nothing."""
+"""The message's lines on single tokens and contexts, and the files behind them, which decide
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,12 @@ def noisy(project, tmp_path: Path) -> str:
 def told(project, *arguments: str) -> dict[str, str]:
     """The failure's lines on tokens and contexts."""
     lines = facts(project.run(*CELL, *arguments, ok=False).stdout.lines)
-    return {label: line[13:] for label in ("tokens", "contexts") for line in lines if line.startswith(f"  {label} ")}
+    return {
+        label: line[13:]
+        for label in ("tokens", "contexts")
+        for line in lines
+        if line.startswith(f"  {label} ")
+    }
 
 
 def test_a_baseline_brings_one_file_for_each_head_that_drafts(project) -> None:
@@ -35,7 +42,8 @@ def test_a_baseline_brings_one_file_for_each_head_that_drafts(project) -> None:
     for name in FILES:
         data = json.loads(project.stored[name])
         assert len(data["tokens"]) == 12
-        # The prompt pass emits the first of 24 new tokens; the rest can be drafted, by later heads after a start.
+        # The prompt pass emits the first of 24 new tokens; the rest can be drafted, by later heads
+        # after a start.
         assert {len(row["accept"]) for row in data["tokens"].values()} == {23}
 
 
@@ -43,7 +51,9 @@ def test_a_loss_is_told_token_by_token_and_by_context(project, noisy: str) -> No
     project.create()
     found = told(project, noisy)
     assert re.fullmatch(
-        r"acceptance fell most at ('.+?' drafted by head [012] \(\d+ times, \d\.\d{3} -> \d\.\d{3}\)(, |$)){3}", found["tokens"]
+        r"acceptance fell most at ('.+?' drafted by head [012] \(\d+ times, \d\.\d{3} -> "
+        r"\d\.\d{3}\)(, |$)){3}",
+        found["tokens"],
     )
     assert re.match(r"acceptance after \d+ to \d+ tokens [+-]\d+\.\d\d %", found["contexts"])
 
@@ -57,7 +67,9 @@ def test_the_tokens_of_another_drafter_name_none(project, noisy: str, tmp_path: 
 
 
 @pytest.mark.parametrize("damage", [None, "{", '{"schema": 1, "drafter": "x", "tokens": {}}'])
-def test_missing_or_damaged_files_change_no_verdict(project, noisy: str, damage: str | None) -> None:
+def test_missing_or_damaged_files_change_no_verdict(
+    project, noisy: str, damage: str | None
+) -> None:
     project.create()
     project.run(*CELL, ok=True)
     for name in FILES:
@@ -78,8 +90,12 @@ def test_an_update_writes_what_is_missing_for_records_that_stay(project) -> None
 
 def test_prompt_lookup_has_no_heads_to_tell_of(project) -> None:
     text = (
-        "import pytest\n\n@pytest.mark.specdec(target={target!r}, drafter='prompt-lookup', k=4, temperature=0.4, new_tokens=48)\n"
+        "import pytest\n\n@pytest.mark.specdec(target={target!r}, drafter='prompt-lookup', k=4, "
+        "temperature=0.4, new_tokens=48)\n"
     )
-    project.write_test(text + "def test_lookup(specdec_run, specdec_baseline):\n    assert specdec_run == specdec_baseline\n")
+    project.write_test(
+        text + "def test_lookup(specdec_run, specdec_baseline):\n    assert specdec_run == "
+        "specdec_baseline\n"
+    )
     project.create()
     assert not any("/tokens/" in name for name in project.stored)

@@ -25,7 +25,10 @@ def test_a_pair_at_one_temperature_is_one_picture_with_a_curve_a_depth() -> None
     (picture,) = pictures(reversed(GRID))
     assert picture.title == "text/draft-t1"
     assert picture.ks == [4, 8]
-    assert {depth: [point.k for point in points] for depth, points in picture.curves.items()} == {0: [4, 8], 3: [4, 8]}
+    assert {depth: [point.k for point in points] for depth, points in picture.curves.items()} == {
+        0: [4, 8],
+        3: [4, 8],
+    }
 
 
 def test_the_best_point_of_all_depths_is_marked() -> None:
@@ -36,10 +39,16 @@ def test_the_best_point_of_all_depths_is_marked() -> None:
 def test_other_temperatures_and_suites_have_pictures_of_their_own() -> None:
     cold = [{**one, "id": one["id"].replace("-t1", "-t0")} for one in GRID]
     other = [{**one, "suite": "chat", "id": one["id"].replace("text/", "chat/")} for one in GRID]
-    assert [picture.title for picture in pictures([*GRID, *cold, *other])] == ["chat/draft-t1", "text/draft-t0", "text/draft-t1"]
+    assert [picture.title for picture in pictures([*GRID, *cold, *other])] == [
+        "chat/draft-t1",
+        "text/draft-t0",
+        "text/draft-t1",
+    ]
 
 
-@pytest.mark.parametrize("rows", [[], GRID[:1], [GRID[0], GRID[2]], [cell(4, 0, None), cell(8, 0, 1.5)]])
+@pytest.mark.parametrize(
+    "rows", [[], GRID[:1], [GRID[0], GRID[2]], [cell(4, 0, None), cell(8, 0, 1.5)]]
+)
 def test_a_single_k_is_no_curve(rows: list[ReportRow]) -> None:
     assert pictures(rows) == []
     assert list(bars(rows)) == []
@@ -77,7 +86,9 @@ def test_points_are_of_whole_requests_where_every_row_has_them() -> None:
     (picture,) = pictures(mixed)
     assert not picture.whole_requests
     assert [point.speedup for point in picture.points] == [1.2, 1.5]
-    assert "  each k counts the rounds that leave it room, which flatters a larger k" in list(bars(mixed))
+    assert "  each k counts the rounds that leave it room, which flatters a larger k" in list(
+        bars(mixed)
+    )
 
 
 def test_where_no_k_beats_plain_decoding_none_is_best() -> None:
@@ -92,4 +103,6 @@ def test_where_no_k_beats_plain_decoding_none_is_best() -> None:
 
 
 def test_rule_and_engine_stay_in_the_title() -> None:
-    assert stem(cell(4, 0, 1.0, id="text/draft-k4-depth0-t1-block-decode")) == "draft-t1-block-decode"
+    assert (
+        stem(cell(4, 0, 1.0, id="text/draft-k4-depth0-t1-block-decode")) == "draft-t1-block-decode"
+    )

@@ -1,4 +1,6 @@
-"""The message of a failed gate: every fact that a reader needs, and the loss named where it sits."""
+"""The message of a failed gate: every fact that a reader needs, and the loss named where it
+sits.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ NAMES = {f"p{row}": f"'prompt number {row}'" for row in range(12)}
 
 
 def planted(*, position: int = 1, rows: range = range(1, 12, 2), factor: float = 0.8) -> Counts:
-    """Conditional acceptance at one position (from 0) lowered in some prompts; odd rows are of category `code`."""
+    """Conditional acceptance at one position (from 0) lowered in some prompts; odd rows are of
+    category `code`.
+    """
     now = steady_counts()
     now.accepted[rows, position:] *= factor
     return now
@@ -27,7 +31,9 @@ def planted(*, position: int = 1, rows: range = range(1, 12, 2), factor: float =
 def lines_of(verdict: Verdict) -> dict[str, list[str]]:
     """The message by its labels; the headline under an empty one."""
     found: dict[str, list[str]] = {}
-    for line in explain(verdict, case_id="text/draft-k3-depth0-t1", update_command=UPDATE, prompt_names=NAMES):
+    for line in explain(
+        verdict, case_id="text/draft-k3-depth0-t1", update_command=UPDATE, prompt_names=NAMES
+    ):
         label, text = ("", line) if not line.startswith("  ") else (line[2:12].strip(), line[13:])
         found.setdefault(label, []).append(text)
     return found
@@ -43,7 +49,8 @@ def test_the_headline_has_metric_before_after_change_interval_and_limit() -> Non
     assert verdict.interval is not None
     low, high = verdict.interval
     assert headline(verdict) == (
-        f"acceptance_length regressed: {before:.4f} -> {now:.4f} ({(now - before) / before * 100:+.2f} %; "
+        f"acceptance_length regressed: {before:.4f} -> {now:.4f} "
+        f"({(now - before) / before * 100:+.2f} %; "
         f"95 % interval {-high * 100:+.2f} % to {-low * 100:+.2f} %), fails from -0.01 %"
     )
 
@@ -66,10 +73,16 @@ FELL_AT = "conditional acceptance fell at "
 
 @pytest.mark.parametrize(
     ("position", "change"),
-    [(0, "1 (0.750 -> 0.600, -20.00 %)"), (1, "2 (0.667 -> 0.533, -20.00 %)"), (2, "3 (0.500 -> 0.400, -20.00 %)")],
+    [
+        (0, "1 (0.750 -> 0.600, -20.00 %)"),
+        (1, "2 (0.667 -> 0.533, -20.00 %)"),
+        (2, "3 (0.500 -> 0.400, -20.00 %)"),
+    ],
 )
 def test_a_planted_loss_shows_at_its_position_alone(position: int, change: str) -> None:
-    assert lines_of(judged(planted(position=position, rows=range(12))))["positions"] == [FELL_AT + change]
+    assert lines_of(judged(planted(position=position, rows=range(12))))["positions"] == [
+        FELL_AT + change
+    ]
 
 
 def test_the_worst_positions_are_named_worst_first() -> None:
@@ -83,10 +96,14 @@ def test_the_worst_positions_are_named_worst_first() -> None:
 
 
 def test_prompts_that_lost_nothing_are_not_named() -> None:
-    assert lines_of(judged(planted(rows=range(5, 6))))["lost most"] == ["'prompt number 5' (code): 2.50 -> 2.35"]
+    assert lines_of(judged(planted(rows=range(5, 6))))["lost most"] == [
+        "'prompt number 5' (code): 2.50 -> 2.35"
+    ]
 
 
-@pytest.mark.parametrize(("rows", "category"), [(range(1, 12, 2), "code"), (range(0, 12, 2), "prose")])
+@pytest.mark.parametrize(
+    ("rows", "category"), [(range(1, 12, 2), "code"), (range(0, 12, 2), "prose")]
+)
 def test_the_category_with_the_planted_loss_is_named_first(rows: range, category: str) -> None:
     (text,) = lines_of(judged(planted(rows=rows)))["categories"]
     first, second = text.split(", ")
@@ -106,7 +123,9 @@ def test_the_prompts_that_lost_most_are_named_worst_first() -> None:
 
 
 def test_a_prompt_without_a_name_is_called_by_its_key() -> None:
-    lines = explain(judged(planted(rows=range(5, 6))), case_id="c", update_command=UPDATE, prompt_names={})
+    lines = explain(
+        judged(planted(rows=range(5, 6))), case_id="c", update_command=UPDATE, prompt_names={}
+    )
     assert any(line.startswith("  lost most  p5 (code)") for line in lines)
 
 
@@ -114,12 +133,15 @@ def test_the_roles_that_changed_are_named() -> None:
     changed = record().fingerprints.__class__(target="target-2", drafter="drafter-2")
     (text,) = lines_of(judged(planted(), fingerprints=changed))["changed"]
     assert text == (
-        "target weights or configuration (target-1 -> target-2); drafter weights or configuration (drafter-1 -> drafter-2)"
+        "target weights or configuration (target-1 -> target-2); drafter weights or configuration "
+        "(drafter-1 -> drafter-2)"
     )
 
 
 def test_a_loss_without_a_change_points_at_the_code() -> None:
-    assert lines_of(judged(planted()))["changed"] == ["neither models nor environment: look at the code"]
+    assert lines_of(judged(planted()))["changed"] == [
+        "neither models nor environment: look at the code"
+    ]
 
 
 def test_case_reason_and_update_command_are_there() -> None:
@@ -133,9 +155,13 @@ def test_case_reason_and_update_command_are_there() -> None:
 def test_new_texts_say_what_could_have_been_seen() -> None:
     verdict = judge(record(planted(), text="text-2"), record(), margin=0.005)
     assert verdict.smallest_detectable_drop is not None
-    promise = f"a drop of {verdict.smallest_detectable_drop * 100:.2f} %, 4 times in 5, with 12 prompts"
+    promise = (
+        f"a drop of {verdict.smallest_detectable_drop * 100:.2f} %, 4 times in 5, with 12 prompts"
+    )
     assert lines_of(verdict)["detectable"] == [promise]
-    assert lines_of(verdict)["test"] == ["the largest standardised drop is that of the acceptance length"]
+    assert lines_of(verdict)["test"] == [
+        "the largest standardised drop is that of the acceptance length"
+    ]
 
 
 def test_the_test_names_the_position_that_fell_most() -> None:
@@ -145,11 +171,16 @@ def test_the_test_names_the_position_that_fell_most() -> None:
     now = steady_counts(24)
     now.accepted[:, 2] *= 0.8
     verdict = judge(record(now, text="text-2"), record(before), margin=0.005)
-    assert lines_of(verdict)["test"] == ["the largest standardised drop is that of survival at position 3"]
+    assert lines_of(verdict)["test"] == [
+        "the largest standardised drop is that of survival at position 3"
+    ]
 
 
 def test_a_gate_that_can_promise_nothing_says_so() -> None:
-    nothing = dataclasses.replace(judge(record(planted(), text="text-2"), record(), margin=0.005), smallest_detectable_drop=None)
+    nothing = dataclasses.replace(
+        judge(record(planted(), text="text-2"), record(), margin=0.005),
+        smallest_detectable_drop=None,
+    )
     assert lines_of(nothing)["detectable"] == ["no drop can be promised with 12 prompts"]
 
 
@@ -171,7 +202,9 @@ def test_a_category_without_rounds_is_left_out() -> None:
     before = steady_counts()
     for array in (before.rounds, before.drafted, before.accepted):
         array[1::2] = 0
-    assert "nan" not in str(lines_of(judge(record(scaled(before, 0.9)), record(before), margin=0.005)))
+    assert "nan" not in str(
+        lines_of(judge(record(scaled(before, 0.9)), record(before), margin=0.005))
+    )
 
 
 def test_nothing_changed_is_not_called_a_loss() -> None:

@@ -54,7 +54,10 @@ def test_tags_are_closed_and_nothing_is_loaded() -> None:
 
 SAMPLES = {
     "count": 3,
-    **{name: {"mean": 0.5, "deviation": None, "least": 0.1, "most": 0.9} for name in ("rate", "accepted", "drafted")},
+    **{
+        name: {"mean": 0.5, "deviation": None, "least": 0.1, "most": 0.9}
+        for name in ("rate", "accepted", "drafted")
+    },
     "survival": [0.9, None],
     "worst": [{"prompt": "p0", "text": NASTY, "category": NASTY, "accepted": 0.1}],
 }
@@ -83,7 +86,13 @@ def test_what_comes_from_users_is_escaped(field: str) -> None:
 
 
 def test_every_case_is_a_line_and_those_that_failed_are_told() -> None:
-    text = page([*GRID, row(verdict="regressed", reason="fell"), row(id="text/draft-k2-depth0-t1", verdict="pass")])
+    text = page(
+        [
+            *GRID,
+            row(verdict="regressed", reason="fell"),
+            row(id="text/draft-k2-depth0-t1", verdict="pass"),
+        ]
+    )
     assert text.count("<tr>") == 1 + 6
     assert '<td class="regressed">regressed</td>' in text
     assert "fell" in text
@@ -100,7 +109,9 @@ def test_points_lie_where_their_numbers_say() -> None:
     circles = [attributes for tag, attributes in Tags(page(GRID)).seen if tag == "circle"]
     ringed = [circle for circle in circles if circle["r"] == "8"]
     assert len(circles) == 5
-    assert [(float(circle["cx"] or 0), float(circle["cy"] or 0)) for circle in ringed] == [(axes.x(4), axes.y(1.8))]
+    assert [(float(circle["cx"] or 0), float(circle["cy"] or 0)) for circle in ringed] == [
+        (axes.x(4), axes.y(1.8))
+    ]
 
 
 def test_a_line_goes_through_each_curve_in_order_of_k() -> None:
@@ -115,7 +126,9 @@ def test_without_speedups_there_is_no_picture() -> None:
     assert "<svg" not in page([row(speedup=None, speedup_interval=[])])
 
 
-@pytest.mark.parametrize("field", ["drafter", "target", "rule", "judged", "engine", "reason", "verdict", "suite"])
+@pytest.mark.parametrize(
+    "field", ["drafter", "target", "rule", "judged", "engine", "reason", "verdict", "suite"]
+)
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_chapters_escape_what_they_quote(field: str, language: str) -> None:
     text = render(".html", [row(samples=SAMPLES, utterance=UTTERANCE, **{field: NASTY})], language)
@@ -131,7 +144,9 @@ def test_an_utterance_that_cases_share_is_played_once() -> None:
     other = {**UTTERANCE, "wav": "AAAA"}
     rows = [row(id=f"text/draft-k{k}-depth0-t1", k=k, utterance=UTTERANCE) for k in (4, 8)]
     assert page(rows).count("<audio") == 1
-    assert page([*rows, row(id="text/other-k4-depth0-t1", k=4, utterance=other)]).count("<audio") == 2
+    assert (
+        page([*rows, row(id="text/other-k4-depth0-t1", k=4, utterance=other)]).count("<audio") == 2
+    )
     assert page([row()]).count("<audio") == 0
 
 

@@ -21,13 +21,19 @@ def test_rows_come_back_as_they_were() -> None:
 
 
 def test_sound_is_left_out() -> None:
-    spoken = row(utterance={"text": "h", "seconds": 1.0, "wav": "UklGRg==", "spectrogram": "iVBORw=="})
+    spoken = row(
+        utterance={"text": "h", "seconds": 1.0, "wav": "UklGRg==", "spectrogram": "iVBORw=="}
+    )
     assert "UklGRg" not in render([spoken])
 
 
 def test_cases_are_sorted_by_id() -> None:
     rows = [row(id=f"text/{name}") for name in ("b", "a", "c")]
-    assert [case["id"] for case in json.loads(render(rows))["cases"]] == ["text/a", "text/b", "text/c"]
+    assert [case["id"] for case in json.loads(render(rows))["cases"]] == [
+        "text/a",
+        "text/b",
+        "text/c",
+    ]
     assert render(rows) == render(reversed(rows))
 
 
@@ -43,7 +49,9 @@ def test_what_json_cannot_say_is_never_written(value: float) -> None:
     assert json.loads(render([row(drop=plain(value))]))["cases"][0]["drop"] is None
 
 
-@pytest.mark.parametrize(("value", "wanted"), [(None, None), (math.nan, None), (-math.inf, None), (0, 0.0), (1.5, 1.5)])
+@pytest.mark.parametrize(
+    ("value", "wanted"), [(None, None), (math.nan, None), (-math.inf, None), (0, 0.0), (1.5, 1.5)]
+)
 def test_plain_keeps_finite_numbers_only(value: float | None, wanted: float | None) -> None:
     assert plain(value) == wanted
 

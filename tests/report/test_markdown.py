@@ -19,7 +19,10 @@ def test_every_line_of_the_table_has_as_many_cells() -> None:
 
 
 def test_what_failed_is_told_with_what_changed() -> None:
-    told = lines(row(verdict="regressed", reason="fell", changed=["drafter weights"]), row(verdict="pass", id="text/b"))
+    told = lines(
+        row(verdict="regressed", reason="fell", changed=["drafter weights"]),
+        row(verdict="pass", id="text/b"),
+    )
     assert [line for line in told if line.startswith("- ")] == [
         "- **text/draft-k8-depth0-t1** regressed: fell (changed: drafter weights)"
     ]

@@ -16,12 +16,19 @@ def spoken(wav: bytes) -> dict[str, object]:
 
 
 def test_the_first_case_with_an_utterance_is_heard() -> None:
-    rows = [row(id="b", utterance=spoken(b"two")), row(id="a"), row(id="a2", utterance=spoken(b"one"))]
+    rows = [
+        row(id="b", utterance=spoken(b"two")),
+        row(id="a"),
+        row(id="a2", utterance=spoken(b"one")),
+    ]
     assert render(".wav", rows) == b"one"
 
 
 def test_without_an_utterance_the_fixture_is_named() -> None:
-    with pytest.raises(RequestError, match=r"no test made an utterance .* select one that uses the fixture specdec_speech"):
+    with pytest.raises(
+        RequestError,
+        match=r"no test made an utterance .* select one that uses the fixture specdec_speech",
+    ):
         render(".wav", [row()])
 
 

@@ -79,8 +79,12 @@ def test_each_suite_has_a_table_and_the_note_ends_all() -> None:
 
 
 def test_rows_are_ordered_by_number_and_not_by_text() -> None:
-    shuffled = [grid_row("text", k, depth) for k, depth in ((16, 0), (4, 3), (8, 1), (4, 0), (8, 0))]
-    found = [tuple(map(int, words[:2])) for words in rows_of(list(tables(shuffled))) if len(words) > 1]
+    shuffled = [
+        grid_row("text", k, depth) for k, depth in ((16, 0), (4, 3), (8, 1), (4, 0), (8, 0))
+    ]
+    found = [
+        tuple(map(int, words[:2])) for words in rows_of(list(tables(shuffled))) if len(words) > 1
+    ]
     assert found == [(4, 0), (4, 3), (8, 0), (8, 1), (16, 0)]
 
 
@@ -91,7 +95,10 @@ def test_drafters_stay_together() -> None:
 
 
 def test_columns_are_aligned() -> None:
-    rows = [grid_row("text", 4, 0, acceptance_rate=0.05, speedup=None), grid_row("text", 16, 3, acceptance_rate=1.0)]
+    rows = [
+        grid_row("text", 4, 0, acceptance_rate=0.05, speedup=None),
+        grid_row("text", 16, 3, acceptance_rate=1.0),
+    ]
     _, head, _, *lines = tables(rows)
     lines = lines[: len(rows)]
     for name in ("k", "rate", "speed-up", "change"):
@@ -108,15 +115,27 @@ def test_without_rows_nothing_is_printed() -> None:
 def test_headers_are_all_there() -> None:
     shown, hidden = HEADERS[1:], {"accepted"}
     assert tuple(split(list(tables([row()], wide=True))[1])) == shown
-    assert tuple(split(list(tables([row()]))[1])) == tuple(name for name in shown if name not in hidden)
+    assert tuple(split(list(tables([row()]))[1])) == tuple(
+        name for name in shown if name not in hidden
+    )
 
 
 def test_the_widest_values_fit_80_columns() -> None:
     wide = {"acceptance_rate": 1.0, "acceptance_length": 17.0, "speedup": 12.34, "drop": -1.0769}
     rows = [
-        grid_row("text", 16, depth, baseline={"acceptance_length": 12.345}, verdict=verdict, reason="word " * 40, **wide)
+        grid_row(
+            "text",
+            16,
+            depth,
+            baseline={"acceptance_length": 12.345},
+            verdict=verdict,
+            reason="word " * 40,
+            **wide,
+        )
         for depth, verdict in enumerate(("inconclusive", "not judged", "regressed"))
     ]
     lines = list(tables(rows))
-    assert max(len(line) for line in lines if "is inconclusive" not in line) <= 80  # a message is a line of its own
+    assert (
+        max(len(line) for line in lines if "is inconclusive" not in line) <= 80
+    )  # a message is a line of its own
     assert any(line.startswith("text/draft-k16-depth0-t1 is inconclusive: word") for line in lines)

@@ -1,4 +1,6 @@
-"""The acceptance report as text: every line of the hand-written one it replaces, and no praise that numbers do not carry."""
+"""The acceptance report as text: every line of the hand-written one it replaces, and no praise that
+numbers do not carry.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,12 @@ from pytest_specdec.report import render
 from pytest_specdec.report.acceptance import combinations, mean_accepted, mean_rate
 from pytest_specdec.report.row import ReportRow
 
-PUBLISHED = {4: (0.8609, 3.44, 0.9124), 8: (0.6341, 5.07, 0.7153), 12: (0.4597, 5.52, 0.5210), 16: (0.3520, 5.63, 0.3984)}
+PUBLISHED = {
+    4: (0.8609, 3.44, 0.9124),
+    8: (0.6341, 5.07, 0.7153),
+    12: (0.4597, 5.52, 0.5210),
+    16: (0.3520, 5.63, 0.3984),
+}
 """The published report's mean rate, mean expected accepted and largest rate at each k."""
 
 
@@ -30,9 +37,29 @@ def cell(k: int, depth: int = 3, **more: Any) -> ReportRow:
         "survival": [0.9] * k,
         "worst": [{"prompt": "p7", "text": "'h<a1>'", "category": "home", "accepted": 0.25}],
     }
-    times = {"draft_ms": 371.22, "verify_ms": 93.76, "tokens_per_second": 10.0 - abs(k - 12) / 10, "target_ms": 90.0}
-    name = {"id": f"audio/voice-k{k}-depth{depth}-t1", "suite": "audio", "k": k, "depth": depth, "samples": samples}
-    return row(**{**name, **times, "speedup": 2.5, "speedup_interval": [2.4, 2.6], "judged": "31:287:2", **more})
+    times = {
+        "draft_ms": 371.22,
+        "verify_ms": 93.76,
+        "tokens_per_second": 10.0 - abs(k - 12) / 10,
+        "target_ms": 90.0,
+    }
+    name = {
+        "id": f"audio/voice-k{k}-depth{depth}-t1",
+        "suite": "audio",
+        "k": k,
+        "depth": depth,
+        "samples": samples,
+    }
+    return row(
+        **{
+            **name,
+            **times,
+            "speedup": 2.5,
+            "speedup_interval": [2.4, 2.6],
+            "judged": "31:287:2",
+            **more,
+        }
+    )
 
 
 GRID = [cell(k) for k in PUBLISHED]
@@ -47,11 +74,22 @@ def text(rows: list[ReportRow], language: str = "en") -> str:
 @pytest.mark.parametrize(
     "line",
     [
-        "测试样本数: 4000", "测试的k值: [4, 8, 12, 16]", "测试的MTP层数: [3]", "总体平均接受率: 57.67%", "MTP Layers = 3",
-        "平均值: 86.09%", "最小值: 10.00%", "最大值: 91.24%", "标准差: 1.00%", "平均值: 3.44", "Draft时间中位数: 371.22ms",
-        "Verify时间中位数: 93.76ms", "接受效率: 86.09%", "MTP=3: 平均接受率 57.67%",
+        "测试样本数: 4000",
+        "测试的k值: [4, 8, 12, 16]",
+        "测试的MTP层数: [3]",
+        "总体平均接受率: 57.67%",
+        "MTP Layers = 3",
+        "平均值: 86.09%",
+        "最小值: 10.00%",
+        "最大值: 91.24%",
+        "标准差: 1.00%",
+        "平均值: 3.44",
+        "Draft时间中位数: 371.22ms",
+        "Verify时间中位数: 93.76ms",
+        "接受效率: 86.09%",
+        "MTP=3: 平均接受率 57.67%",
     ],
-)  # fmt: skip
+)
 def test_the_published_reports_lines_stand_in_ours(line: str) -> None:
     assert line in text(GRID, "zh")
 
@@ -68,7 +106,9 @@ def test_overall_means_weigh_combinations_by_their_samples() -> None:
 
 def test_means_are_called_best_and_the_largest_sample_stands_beside_them() -> None:
     shown = text(GRID)
-    assert "Highest mean acceptance rate: k=4, MTP=3, 86.09% (largest single sample 91.24%)" in shown
+    assert (
+        "Highest mean acceptance rate: k=4, MTP=3, 86.09% (largest single sample 91.24%)" in shown
+    )
     assert "Highest mean expected accepted: k=16, MTP=3, 5.63 (largest single sample 6.37)" in shown
     assert "Highest throughput: k=12, MTP=3, 10.0 tokens/s" in shown
 
@@ -85,7 +125,9 @@ def test_means_are_called_best_and_the_largest_sample_stands_beside_them() -> No
 def test_praise_needs_an_interval_that_carries_it(interval: list[float], word: str) -> None:
     shown = text([cell(4, speedup_interval=interval)])
     assert re.search(
-        rf"decodes at 2\.50x plain decoding .*: {word}\.\nCalled excellent .* 2x or above, worth it above 1x\.", shown
+        rf"decodes at 2\.50x plain decoding .*: {word}\.\nCalled excellent .* 2x or above, worth "
+        rf"it above 1x\.",
+        shown,
     )
 
 
@@ -103,14 +145,19 @@ def test_conclusions_compare_whole_requests_where_every_combination_has_them() -
     shown = text(whole)
     assert "Highest throughput: k=4, MTP=3" in shown
     assert "k=4, MTP=3 decodes at 2.20x plain decoding (95 %: 2.10 to 2.30)" in shown
-    assert "Whole texts: 4.000 tokens per pass of the target, speed-up 2.20x (theoretical, 95 %: 2.10 to 2.30)" in shown
+    assert (
+        "Whole texts: 4.000 tokens per pass of the target, speed-up 2.20x (theoretical, 95 %: 2.10 "
+        "to 2.30)" in shown
+    )
     other = "Each k counts the rounds that leave it room: a larger k looks better than it is."
     assert other not in shown
     assert other in text([whole[0], cell(8)])
 
 
 def test_without_times_there_is_no_praise() -> None:
-    silent = cell(4, draft_ms=None, verify_ms=None, tokens_per_second=None, speedup=None, speedup_interval=[])
+    silent = cell(
+        4, draft_ms=None, verify_ms=None, tokens_per_second=None, speedup=None, speedup_interval=[]
+    )
     shown = text([silent])
     assert "Assessment: none, no times are known" in shown
     assert "best throughput -" in shown
@@ -121,7 +168,10 @@ def test_worst_samples_survival_and_pooled_figures_are_told() -> None:
     shown = text([cell(4)])
     assert "home 'h<a1>': 0.25 accepted" in shown
     assert "0.900 0.900 0.900 0.900" in shown
-    assert "Acceptance rate 50.00%, expected accepted 4.000, acceptance length 5.000 in 80 rounds" in shown
+    assert (
+        "Acceptance rate 50.00%, expected accepted 4.000, acceptance length 5.000 in 80 rounds"
+        in shown
+    )
     assert "ids 31:287:2" in shown
 
 
@@ -137,7 +187,10 @@ def test_each_pair_and_temperature_is_a_chapter_by_depth_and_k() -> None:
     (chapter,) = combinations([*GRID, other])
     assert list(chapter.depths) == [1, 3]
     assert chapter.ks == [4, 8, 12, 16]
-    assert [one.name for one in combinations([cell(4), row()])] == ["audio/voice-t1", "text/draft-t1"]
+    assert [one.name for one in combinations([cell(4), row()])] == [
+        "audio/voice-t1",
+        "text/draft-t1",
+    ]
 
 
 def test_cases_that_were_not_measured_have_no_chapter() -> None:
@@ -149,35 +202,70 @@ def test_one_chapter_is_told_line_by_line_like_the_published_one() -> None:
     """The order of its parts: what was measured, overall, each k at each depth, conclusions."""
     shown = text([*GRID, cell(4, depth=1)])
     heads = [
-        "Acceptance of speculative decoding: audio/voice-t1", "Drafter: draft | Target: target", "What was measured:", "Overall:",
-        "Samples: 5000", "k: [4, 8, 12, 16]", "MTP layers: [1, 3]", "Each combination", "MTP layers = 1", "k = 4:",
-        "MTP layers = 3", "k = 4:", "k = 8:", "k = 12:", "k = 16:", "Conclusions", "Effect of the number of MTP layers:",
-        "  MTP=1: ", "  MTP=3: ", "Assessment: ",
-    ]  # fmt: skip
+        "Acceptance of speculative decoding: audio/voice-t1",
+        "Drafter: draft | Target: target",
+        "What was measured:",
+        "Overall:",
+        "Samples: 5000",
+        "k: [4, 8, 12, 16]",
+        "MTP layers: [1, 3]",
+        "Each combination",
+        "MTP layers = 1",
+        "k = 4:",
+        "MTP layers = 3",
+        "k = 4:",
+        "k = 8:",
+        "k = 12:",
+        "k = 16:",
+        "Conclusions",
+        "Effect of the number of MTP layers:",
+        "  MTP=1: ",
+        "  MTP=3: ",
+        "Assessment: ",
+    ]
     at = 0
     for head in heads:
         at = shown.index(f"\n{head}", at) + 1
     for name in ("Acceptance rate", "Expected accepted", "Drafted tokens"):
         assert shown.count(f"  [{name}]\n    Mean: ") == 5
-    assert all(shown.count(f"    {name}: ") == 3 * 5 for name in ("Standard deviation", "Minimum", "Maximum"))
+    assert all(
+        shown.count(f"    {name}: ") == 3 * 5
+        for name in ("Standard deviation", "Minimum", "Maximum")
+    )
 
 
 def test_a_combination_has_every_figure_of_its_row() -> None:
     told = text([cell(4)])
     for line in (
-        "Samples: 1000", "Mean: 86.09%", "Standard deviation: 1.00%", "Minimum: 10.00%", "Maximum: 91.24%", "Mean: 3.44",
-        "Standard deviation: 0.01", "Minimum: 0.10", "Maximum: 3.65", "Mean: 4.0", "Efficiency: 86.09%",
+        "Samples: 1000",
+        "Mean: 86.09%",
+        "Standard deviation: 1.00%",
+        "Minimum: 10.00%",
+        "Maximum: 91.24%",
+        "Mean: 3.44",
+        "Standard deviation: 0.01",
+        "Minimum: 0.10",
+        "Maximum: 3.65",
+        "Mean: 4.0",
+        "Efficiency: 86.09%",
         "Draft, median: 371.22 ms",
-        "Verify, median: 93.76 ms", "Throughput: 9.2 tokens/s", "Speed-up: 2.50x (theoretical, 95 %: 2.40 to 2.60)",
+        "Verify, median: 93.76 ms",
+        "Throughput: 9.2 tokens/s",
+        "Speed-up: 2.50x (theoretical, 95 %: 2.40 to 2.60)",
         "regressed: fell",
-    ):  # fmt: skip
+    ):
         assert f"  {line}" in told
 
 
 @pytest.mark.parametrize("rule", ["rejection", "sample-match", "greedy", "block", "typical"])
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_every_rule_has_its_formula_or_its_name(rule: str, language: str) -> None:
-    formula = {"rejection": "min(1, p(x)/q(x))", "sample-match": "p(x)", "greedy": "argmax p", "block": "block verification"}
+    formula = {
+        "rejection": "min(1, p(x)/q(x))",
+        "sample-match": "p(x)",
+        "greedy": "argmax p",
+        "block": "block verification",
+    }
     assert formula.get(rule, rule) in text([cell(4, rule=rule)], language)
 
 
@@ -187,5 +275,8 @@ def test_judging_all_tokens_needs_no_word() -> None:
 
 def test_the_fastest_may_be_another_than_the_best_by_rate_or_by_accepted() -> None:
     (chapter,) = combinations(reversed(GRID))
-    found = [None if best is None else best["k"] for best in (chapter.best_rate, chapter.best_accepted, chapter.fastest)]
+    found = [
+        None if best is None else best["k"]
+        for best in (chapter.best_rate, chapter.best_accepted, chapter.fastest)
+    ]
     assert found == [4, 16, 12]

@@ -26,15 +26,21 @@ def fields(phrase: str) -> set[str]:
 def test_every_language_has_the_same_phrases_with_the_same_values(language: str) -> None:
     ours, english = phrases_of(language), phrases_of("en")
     assert ours.keys() == english.keys()
-    assert {name: fields(phrase) for name, phrase in ours.items()} == {name: fields(phrase) for name, phrase in english.items()}
+    assert {name: fields(phrase) for name, phrase in ours.items()} == {
+        name: fields(phrase) for name, phrase in english.items()
+    }
 
 
 def test_every_file_of_phrases_is_a_language_of_the_option() -> None:
-    assert {path.name for path in FOLDER.glob("words.*.json")} == {f"words.{language}.json" for language in LANGUAGES}
+    assert {path.name for path in FOLDER.glob("words.*.json")} == {
+        f"words.{language}.json" for language in LANGUAGES
+    }
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_phrase_is_said_and_with_all_its_values(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_phrase_is_said_and_with_all_its_values(
+    language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: dict[str, set[str]] = {}
     whole = Phrases.__call__
 
@@ -43,12 +49,27 @@ def test_every_phrase_is_said_and_with_all_its_values(language: str, monkeypatch
         return whole(self, phrase, **values)
 
     monkeypatch.setattr(Phrases, "__call__", heard)
-    silent = cell(4, verify_ms=None, draft_ms=None, tokens_per_second=None, speedup_interval=[], changed=["weights"])
+    silent = cell(
+        4,
+        verify_ms=None,
+        draft_ms=None,
+        tokens_per_second=None,
+        speedup_interval=[],
+        changed=["weights"],
+    )
     spoken = cell(8, utterance=UTTERANCE)
     bounds = ([2.1, 2.2], [1.1, 1.2], [0.9, 1.2], [0.8, 0.9])
     slow = [cell(4, speedup=0.8), cell(8, speedup=0.7)]
-    requests = [cell(4, request_length=4.0, request_speedup=2.0, request_speedup_interval=[1.9, 2.1])]
-    for rows in ([silent], [spoken, cell(12)], slow, requests, *([cell(4, speedup_interval=list(own))] for own in bounds)):
+    requests = [
+        cell(4, request_length=4.0, request_speedup=2.0, request_speedup_interval=[1.9, 2.1])
+    ]
+    for rows in (
+        [silent],
+        [spoken, cell(12)],
+        slow,
+        requests,
+        *([cell(4, speedup_interval=list(own))] for own in bounds),
+    ):
         report.render(".txt", rows, language)
         report.render(".html", rows, language)
     assert said.keys() == phrases_of(language).keys()
@@ -56,20 +77,60 @@ def test_every_phrase_is_said_and_with_all_its_values(language: str, monkeypatch
 
 
 LATIN = {
-    # Names of models, suites, rules and verdicts; marks of numbers and formulas; words that Chinese reports borrow.
-    "draft", "target", "audio", "voice", "text", "models", "t", "k", "rejection", "regressed", "fell", "home", "depth", "weights",
-    "min", "p", "x", "q", "s", "ms", "h", "a", "tokens", "token", "id", "specdec", "costs", "Draft", "Target", "Model", "Verify",
-    "MTP", "Token", "Layers",
-}  # fmt: skip
+    # Names of models, suites, rules and verdicts; marks of numbers and formulas; words that Chinese
+    # reports borrow.
+    "draft",
+    "target",
+    "audio",
+    "voice",
+    "text",
+    "models",
+    "t",
+    "k",
+    "rejection",
+    "regressed",
+    "fell",
+    "home",
+    "depth",
+    "weights",
+    "min",
+    "p",
+    "x",
+    "q",
+    "s",
+    "ms",
+    "h",
+    "a",
+    "tokens",
+    "token",
+    "id",
+    "specdec",
+    "costs",
+    "Draft",
+    "Target",
+    "Model",
+    "Verify",
+    "MTP",
+    "Token",
+    "Layers",
+}
 
 
 @pytest.mark.parametrize("ending", [".txt", ".html"])
 def test_a_chinese_report_says_nothing_in_english(ending: str) -> None:
-    found = report.render(ending, [cell(4, utterance={**UTTERANCE, "text": "h<a1>"}, changed=["weights"]), cell(8)], "zh")
+    found = report.render(
+        ending,
+        [cell(4, utterance={**UTTERANCE, "text": "h<a1>"}, changed=["weights"]), cell(8)],
+        "zh",
+    )
     assert isinstance(found, str)
     shown = re.sub(r"<style>.*?</style>|<!doctype html>", "", found, flags=re.S)
     attributes = re.findall(r'(?:alt|title|aria-label)="([^"]*)"', shown)
-    words = set(re.findall(r"[A-Za-z]+", html.unescape(" ".join([re.sub(r"<[^>]+>", " ", shown), *attributes]))))
+    words = set(
+        re.findall(
+            r"[A-Za-z]+", html.unescape(" ".join([re.sub(r"<[^>]+>", " ", shown), *attributes]))
+        )
+    )
     assert words <= LATIN
 
 

@@ -22,11 +22,22 @@ def collected(tmp_path: Path) -> Collected:
     return Collected(4, {tmp_path}, files)
 
 
-def reason(collected: Collected, selected: int = 4, *, args: tuple[str, ...] = ("suites",), only: bool = False, **given: Any):
+def reason(
+    collected: Collected,
+    selected: int = 4,
+    *,
+    args: tuple[str, ...] = ("suites",),
+    only: bool = False,
+    **given: Any,
+):
     config: Any = SimpleNamespace(
-        option=SimpleNamespace(collectonly=only), args=list(args), getini=lambda name: ["test_*.py", "*_test.py"]
+        option=SimpleNamespace(collectonly=only),
+        args=list(args),
+        getini=lambda name: ["test_*.py", "*_test.py"],
     )
-    settings = Settings(dataclasses.replace(OptionValues(), **given), OptionValues(), Path(), Path())
+    settings = Settings(
+        dataclasses.replace(OptionValues(), **given), OptionValues(), Path(), Path()
+    )
     return collected.partial_reason(config, settings, selected)
 
 
@@ -36,10 +47,25 @@ def test_all_tests_of_all_files_are_a_full_run(collected: Collected) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["k", "depth", "target", "draft", "temperature", "top_k", "top_p", "prompts", "new_tokens", "seed"]
+    "name",
+    [
+        "k",
+        "depth",
+        "target",
+        "draft",
+        "temperature",
+        "top_k",
+        "top_p",
+        "prompts",
+        "new_tokens",
+        "seed",
+    ],
 )
 def test_options_that_choose_cells_make_it_partial(collected: Collected, name: str) -> None:
-    assert reason(collected, **{name: 1}) == f"--specdec-{name.replace('_', '-')} chooses cells by hand"
+    assert (
+        reason(collected, **{name: 1})
+        == f"--specdec-{name.replace('_', '-')} chooses cells by hand"
+    )
 
 
 def test_deselected_tests_make_it_partial(collected: Collected) -> None:
@@ -47,10 +73,15 @@ def test_deselected_tests_make_it_partial(collected: Collected) -> None:
 
 
 def test_node_ids_make_it_partial_even_where_nothing_else_was_made(collected: Collected) -> None:
-    assert reason(collected, args=("suites/test_one.py::test_a",)) == "the command line names single tests"
+    assert (
+        reason(collected, args=("suites/test_one.py::test_a",))
+        == "the command line names single tests"
+    )
 
 
-def test_a_test_file_that_was_not_collected_makes_it_partial(collected: Collected, tmp_path: Path) -> None:
+def test_a_test_file_that_was_not_collected_makes_it_partial(
+    collected: Collected, tmp_path: Path
+) -> None:
     (tmp_path / "test_three.py").touch()
     assert reason(collected) == "test_three.py was not collected"
 
@@ -63,10 +94,20 @@ def test_a_folder_that_shares_the_suites_name_makes_it_partial(tmp_path: Path) -
     for folder in ("chat", "suites/chat"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "test_one.py").touch()
-    config: Any = SimpleNamespace(option=SimpleNamespace(collectonly=False), args=[], getini=lambda name: ["test_*.py"])
+    config: Any = SimpleNamespace(
+        option=SimpleNamespace(collectonly=False), args=[], getini=lambda name: ["test_*.py"]
+    )
     settings = Settings(OptionValues(), OptionValues(), tmp_path, tmp_path)
     for folder, twin in (("chat", "suites/chat"), ("suites/chat", "chat")):
         collected = Collected(1, {tmp_path / folder}, {tmp_path / folder / "test_one.py"})
-        assert collected.partial_reason(config, settings, 1) == f"{twin} shares its baselines with a folder that ran"
+        assert (
+            collected.partial_reason(config, settings, 1)
+            == f"{twin} shares its baselines with a folder that ran"
+        )
     both = {tmp_path / "chat", tmp_path / "suites/chat"}
-    assert Collected(1, both, {folder / "test_one.py" for folder in both}).partial_reason(config, settings, 1) is None
+    assert (
+        Collected(1, both, {folder / "test_one.py" for folder in both}).partial_reason(
+            config, settings, 1
+        )
+        is None
+    )

@@ -1,4 +1,6 @@
-"""Functions that options name: found beside the project or installed, and told where there is none."""
+"""Functions that options name: found beside the project or installed, and told where there is
+none.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,10 @@ def test_an_installed_one_too(root: Path) -> None:
     ("path", "complaint"),
     [
         ("nowhere:decode", "No module named 'nowhere'; name module:function as Python imports it"),
-        ("named_functions.inner:encode", "has no attribute 'encode'; name module:function as Python imports it"),
+        (
+            "named_functions.inner:encode",
+            "has no attribute 'encode'; name module:function as Python imports it",
+        ),
         ("named_functions.inner:number", "is no function; name one of token ids"),
         ("needy:decode", "No module named 'no_such_codec'; name module:function"),
     ],

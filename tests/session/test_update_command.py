@@ -9,7 +9,11 @@ from pytest_specdec.session.hooks.update_command import update_command
         ("-q -x --maxfail=1 -n 4 --lf suites/", ["suites/"], "suites/"),
         ("--junitxml=j.xml --junit-xml j.xml --html=a.html suites/ -v", ["suites/"], "suites/"),
         ("--specdec-report=a.html --specdec-report b.json suites/", ["suites/"], "suites/"),
-        ("--specdec-draft out/step-2000 suites/text", ["suites/text"], "--specdec-draft out/step-2000 suites/text"),
+        (
+            "--specdec-draft out/step-2000 suites/text",
+            ["suites/text"],
+            "--specdec-draft out/step-2000 suites/text",
+        ),
         ("--specdec-update=new --specdec-prompts 4 --specdec-accumulate a.py", ["a.py"], "a.py"),
         (
             "-m k8 -mk8 -k 'a or b' --rootdir=x -c y.ini a.py::t[k8]",
@@ -17,11 +21,17 @@ from pytest_specdec.session.hooks.update_command import update_command
             "-m k8 -mk8 -k 'a or b' --rootdir=x -c y.ini 'a.py::t[k8]'",
         ),
         ("-p no:cacheprovider --cov pkg suites", ["suites"], "-p no:cacheprovider suites"),
-        ("--specdec-url=http://u:SECRET@h:1/ --specdec-draft-url http://h/?api_key=SECRET a.py", ["a.py"], None),
+        (
+            "--specdec-url=http://u:SECRET@h:1/ --specdec-draft-url http://h/?api_key=SECRET a.py",
+            ["a.py"],
+            None,
+        ),
         ("", [], ""),
     ],
 )
-def test_only_what_decides_the_measurement_is_kept(given: str, paths: list[str], kept: str | None) -> None:
+def test_only_what_decides_the_measurement_is_kept(
+    given: str, paths: list[str], kept: str | None
+) -> None:
     import shlex
 
     command = update_command(shlex.split(given), paths, "changed")

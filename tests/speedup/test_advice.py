@@ -15,7 +15,10 @@ from pytest_specdec.speedup.cost_profile import CostProfile
 from pytest_specdec.speedup.formulas import best_depth
 
 COSTS = CostProfile(
-    target_ms=10, verify={1: 11, 2: 12, 8: 20}, draft={0: {1: 2, 2: 4, 8: 16}, 1: {1: 2, 2: 3, 8: 9}}, own_heads={1: {1: 1, 8: 8}}
+    target_ms=10,
+    verify={1: 11, 2: 12, 8: 20},
+    draft={0: {1: 2, 2: 4, 8: 16}, 1: {1: 2, 2: 3, 8: 9}},
+    own_heads={1: {1: 1, 8: 8}},
 )
 
 
@@ -31,7 +34,9 @@ GRID = {(k, depth): geometric(k) for k in (1, 2, 8) for depth in (0, 1)}
 
 def test_the_best_cell_is_that_of_the_model() -> None:
     advice = advise(GRID, COSTS)
-    assert advice.best == best_depth({cell: own.acceptance_length for cell, own in GRID.items()}, COSTS)
+    assert advice.best == best_depth(
+        {cell: own.acceptance_length for cell, own in GRID.items()}, COSTS
+    )
     assert max(advice.speedups.values()) == advice.speedups[advice.best]
     assert [step.k for step in advice.steps[0]] == [1, 2, 8]
     assert all(step.interval is not None for own in advice.steps.values() for step in own)
@@ -42,7 +47,11 @@ def test_categories_have_best_cells_of_their_own() -> None:
     (code, own, shared), (prose, *_) = advice.categories["code"], advice.categories["prose"]
     assert code[0] > prose[0]
     assert own >= shared
-    assert own == max(advise({cell: one.by_category()["code"] for cell, one in GRID.items()}, COSTS).speedups.values())
+    assert own == max(
+        advise(
+            {cell: one.by_category()["code"] for cell, one in GRID.items()}, COSTS
+        ).speedups.values()
+    )
 
 
 def test_one_more_token_pays_where_it_has_more_than_it_needs() -> None:
@@ -56,7 +65,9 @@ def test_one_more_token_pays_where_it_has_more_than_it_needs() -> None:
 
 
 def test_whole_requests_decide_where_every_cell_has_them() -> None:
-    """At k = 8 each round that has room emits more, and a request, whose end has none, gets less than at k = 1."""
+    """At k = 8 each round that has room emits more, and a request, whose end has none, gets less
+    than at k = 1.
+    """
 
     def whole(of: Counts, length: float) -> Counts:
         emitted = np.full(len(of.prompts), 120.0)
@@ -69,7 +80,9 @@ def test_whole_requests_decide_where_every_cell_has_them() -> None:
     assert advice.best == (1, 0)
     mixed = advise({**wanted, (2, 0): geometric(2)}, COSTS)
     assert not mixed.whole_requests
-    assert [step.length for step in mixed.steps[0]] == [own.acceptance_length for own in (geometric(k) for k in (1, 2, 8))]
+    assert [step.length for step in mixed.steps[0]] == [
+        own.acceptance_length for own in (geometric(k) for k in (1, 2, 8))
+    ]
 
 
 def test_drafting_pays_only_where_the_best_cell_beats_plain_decoding() -> None:

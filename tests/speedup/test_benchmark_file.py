@@ -12,12 +12,29 @@ from pytest_specdec.common.errors import CostError
 from pytest_specdec.speedup.benchmark_file import profile_from_benchmark
 
 
-def timed(part: str, k: int, ms: float, *, depth: int = 0, machine: str = "gpu", batch_size: int = 1) -> dict[str, Any]:
-    told = {"part": part, "k": k, "depth": depth, "machine": machine, "software": "torch 3", "batch_size": batch_size}
-    return {"stats": {"median": ms / 1e3, "iqr": ms / 1e4, "rounds": 40 + k}, "extra_info": {"specdec": told}}
+def timed(
+    part: str, k: int, ms: float, *, depth: int = 0, machine: str = "gpu", batch_size: int = 1
+) -> dict[str, Any]:
+    told = {
+        "part": part,
+        "k": k,
+        "depth": depth,
+        "machine": machine,
+        "software": "torch 3",
+        "batch_size": batch_size,
+    }
+    return {
+        "stats": {"median": ms / 1e3, "iqr": ms / 1e4, "rounds": 40 + k},
+        "extra_info": {"specdec": told},
+    }
 
 
-ROUND = [timed("target", 0, 76.0), timed("verify", 4, 90.0), timed("draft", 4, 20.0, depth=3), timed("mtp", 4, 12.0, depth=1)]
+ROUND = [
+    timed("target", 0, 76.0),
+    timed("verify", 4, 90.0),
+    timed("draft", 4, 20.0, depth=3),
+    timed("mtp", 4, 12.0, depth=1),
+]
 
 
 def saved(path: Path, benchmarks: list[dict[str, Any]]) -> Path:
@@ -27,13 +44,20 @@ def saved(path: Path, benchmarks: list[dict[str, Any]]) -> Path:
 
 def test_each_part_finds_its_table(tmp_path: Path) -> None:
     others = [{"stats": {}, "extra_info": {}}, {"stats": {}}]
-    profile = profile_from_benchmark(saved(tmp_path / "b.json", [*ROUND, timed("prompt-lookup", 4, 0.1), *others]))
+    profile = profile_from_benchmark(
+        saved(tmp_path / "b.json", [*ROUND, timed("prompt-lookup", 4, 0.1), *others])
+    )
     assert profile.target_ms == 76.0
     assert profile.verify == {4: 90.0}
     assert profile.draft == {3: {4: 20.0}}
     assert profile.own_heads == {1: {4: 12.0}}
     assert profile.lookup == {4: 0.1}
-    assert (profile.machine, profile.software, profile.batch_size, profile.samples) == ("gpu", "torch 3", 1, 40)
+    assert (profile.machine, profile.software, profile.batch_size, profile.samples) == (
+        "gpu",
+        "torch 3",
+        1,
+        40,
+    )
     assert profile.spread == pytest.approx(0.1)
 
 
@@ -45,12 +69,17 @@ def test_each_part_finds_its_table(tmp_path: Path) -> None:
         ([*ROUND, timed("verify", 8, 1, batch_size=8)], "gpu, torch 3, batch 8"),
         ([*ROUND, timed("verify", 4, 1)], "times verify at k = 4, depth 0 twice"),
         ([timed("draft", 4, 1)], "needs verify times"),
-        ([{"extra_info": {"specdec": {"part": "verify"}}, "stats": {}}], "no file of pytest-benchmark's"),
+        (
+            [{"extra_info": {"specdec": {"part": "verify"}}, "stats": {}}],
+            "no file of pytest-benchmark's",
+        ),
         ([timed("verify", 4, 0.0)], "needs verify times, and all times positive"),
         ([timed("tea", 4, 1.0)], "no part of a round"),
     ],
 )
-def test_a_file_that_is_no_profile_is_refused(tmp_path: Path, benchmarks: list[dict[str, Any]], said: str) -> None:
+def test_a_file_that_is_no_profile_is_refused(
+    tmp_path: Path, benchmarks: list[dict[str, Any]], said: str
+) -> None:
     with pytest.raises(CostError, match=said):
         profile_from_benchmark(saved(tmp_path / "b.json", benchmarks))
 

@@ -50,7 +50,9 @@ def stored(folder: Path, **changes: Any) -> Path:
 
 @given(profiles)
 @PROPERTY
-def test_what_was_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, profile: CostProfile) -> None:
+def test_what_was_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, profile: CostProfile
+) -> None:
     path = tmp_path_factory.getbasetemp() / "round-trip-costs.json"
     path.write_text(profile.to_json(), encoding="utf-8")
     assert CostProfile.load(path) == profile
@@ -58,14 +60,24 @@ def test_what_was_written_is_read_back(tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_fields_that_may_be_left_out(tmp_path: Path) -> None:
-    profile = CostProfile.load(stored(tmp_path, own_heads=None, target_ms=None, machine=None, spread=None))
-    assert (profile.own_heads, profile.target_ms, profile.machine, profile.spread) == ({}, None, "unknown", 0.0)
+    profile = CostProfile.load(
+        stored(tmp_path, own_heads=None, target_ms=None, machine=None, spread=None)
+    )
+    assert (profile.own_heads, profile.target_ms, profile.machine, profile.spread) == (
+        {},
+        None,
+        "unknown",
+        0.0,
+    )
 
 
 @pytest.mark.parametrize(
-    ("k", "verify", "draft"), [(1, 10.0, 2.0), (2, 12.0, 4.0), (4, 16.0, 8.0), (6, 17.0, 12.0), (8, 18.0, 16.0)]
+    ("k", "verify", "draft"),
+    [(1, 10.0, 2.0), (2, 12.0, 4.0), (4, 16.0, 8.0), (6, 17.0, 12.0), (8, 18.0, 16.0)],
 )
-def test_times_between_two_measured_k_are_interpolated(tmp_path: Path, k: int, verify: float, draft: float) -> None:
+def test_times_between_two_measured_k_are_interpolated(
+    tmp_path: Path, k: int, verify: float, draft: float
+) -> None:
     profile = CostProfile.load(stored(tmp_path))
     assert profile.verify_ms(k) == pytest.approx(verify)
     assert profile.draft_ms(k) == pytest.approx(draft)
@@ -81,7 +93,9 @@ def test_an_interpolated_time_lies_between_its_neighbours(table: dict[int, float
             profile.verify_ms(k)
         return
     below, above = table[max(x for x in table if x <= k)], table[min(x for x in table if x >= k)]
-    assert min(below, above) * (1 - 1e-12) <= profile.verify_ms(k) <= max(below, above) * (1 + 1e-12)
+    assert (
+        min(below, above) * (1 - 1e-12) <= profile.verify_ms(k) <= max(below, above) * (1 + 1e-12)
+    )
 
 
 def test_depths_and_own_heads_have_times_of_their_own(tmp_path: Path) -> None:
@@ -94,14 +108,20 @@ def test_depths_and_own_heads_have_times_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("k", [0, 9])
 def test_outside_the_measured_range_there_is_no_answer(tmp_path: Path, k: int) -> None:
     profile = CostProfile.load(stored(tmp_path))
-    with pytest.raises(CostError, match=rf"verify times cover k = 1, 4, 8, not {k}; measure one with"):
+    with pytest.raises(
+        CostError, match=rf"verify times cover k = 1, 4, 8, not {k}; measure one with"
+    ):
         profile.verify_ms(k)
     with pytest.raises(CostError, match=rf"draft \(depth 3\) times cover k = 1, 8, not {k}"):
         profile.draft_ms(k, 3)
 
 
-@pytest.mark.parametrize(("depth", "own_heads", "name"), [(2, False, "draft"), (0, True, "own_heads")])
-def test_a_depth_without_times_is_named(tmp_path: Path, depth: int, own_heads: bool, name: str) -> None:
+@pytest.mark.parametrize(
+    ("depth", "own_heads", "name"), [(2, False, "draft"), (0, True, "own_heads")]
+)
+def test_a_depth_without_times_is_named(
+    tmp_path: Path, depth: int, own_heads: bool, name: str
+) -> None:
     with pytest.raises(CostError, match=f"no {name} times for depth {depth}; measure one with"):
         CostProfile.load(stored(tmp_path)).draft_ms(4, depth, own_heads=own_heads)
 
@@ -122,7 +142,9 @@ def test_a_profile_needs_positive_verify_times(times: dict[int, float]) -> None:
     ],
     ids=["target", "draft", "own_heads", "verify"],
 )
-def test_a_file_with_a_time_that_is_none_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_a_file_with_a_time_that_is_none_is_refused(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
     with pytest.raises(CostError, match=r"Expected `float` > 0.0 - at .*; measure one with"):
         CostProfile.load(stored(tmp_path, **changes))
 
@@ -141,7 +163,9 @@ def test_a_file_with_a_time_that_is_none_is_refused(tmp_path: Path, changes: dic
         ({"spread": "wide"}, "bad or missing field"),
     ],
 )
-def test_a_bad_field_is_refused_with_the_files_name(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:
+def test_a_bad_field_is_refused_with_the_files_name(
+    tmp_path: Path, changes: dict[str, Any], complaint: str
+) -> None:
     with pytest.raises(CostError, match=rf"costs\.json .*{complaint}.*; measure one with"):
         CostProfile.load(stored(tmp_path, **changes))
 
@@ -166,8 +190,12 @@ def test_a_bad_field_is_refused_with_the_files_name(tmp_path: Path, changes: dic
         {"target": 9.0},
     ],
 )
-def test_values_out_of_range_and_unknown_fields_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
-    with pytest.raises(CostError, match=r"costs\.json has a bad or missing field .*; measure one with"):
+def test_values_out_of_range_and_unknown_fields_are_refused(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(
+        CostError, match=r"costs\.json has a bad or missing field .*; measure one with"
+    ):
         CostProfile.load(stored(tmp_path, **changes))
 
 
@@ -192,7 +220,10 @@ def test_json_of_another_shape_is_refused(tmp_path: Path, content: str) -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CostError, match=r"absent\.json cannot be read \(No such file or directory\); measure one with"):
+    with pytest.raises(
+        CostError,
+        match=r"absent\.json cannot be read \(No such file or directory\); measure one with",
+    ):
         CostProfile.load(tmp_path / "absent.json")
 
 
@@ -204,7 +235,9 @@ def test_an_impossible_time_is_refused_by_file_name(tmp_path: Path, time: str) -
         CostProfile.load(path)
 
 
-PUBLISHED = CostProfile(target_ms=76, verify={1: 90, 2: 104, 3: 117}, draft={0: {1: 8, 2: 14, 3: 22}})
+PUBLISHED = CostProfile(
+    target_ms=76, verify={1: 90, 2: 104, 3: 117}, draft={0: {1: 8, 2: 14, 3: 22}}
+)
 
 
 def test_k_beyond_the_measured_ones_lie_on_a_line_and_are_named() -> None:
@@ -239,7 +272,10 @@ def test_drafting_is_a_line_over_passes() -> None:
     ("profile", "said"),
     [
         (CostProfile(verify={4: 10}, draft={}), "verify times are too few to draw a line through"),
-        (CostProfile(verify={1: 10, 2: 11}, draft={3: {1: 3, 2: 4}}), r"draft \(depth 3\) times are too few"),
+        (
+            CostProfile(verify={1: 10, 2: 11}, draft={3: {1: 3, 2: 4}}),
+            r"draft \(depth 3\) times are too few",
+        ),
         (CostProfile(verify={1: 10, 2: 4}, draft={}), "not positive at k = 8"),
     ],
 )

@@ -12,14 +12,23 @@ from hypothesis import strategies as st
 
 from pytest_specdec.common.errors import CostError
 from pytest_specdec.speedup.cost_profile import CostProfile
-from pytest_specdec.speedup.formulas import acceptance_length, best_depth, best_k, theoretical_speedup
+from pytest_specdec.speedup.formulas import (
+    acceptance_length,
+    best_depth,
+    best_k,
+    theoretical_speedup,
+)
 
-# The article on MTP in theory: conditional acceptance of each step, and milliseconds by number of steps.
+# The article on MTP in theory: conditional acceptance of each step, and milliseconds by number of
+# steps.
 CONDITIONAL = (0.80, 0.74, 0.67)
-ARTICLE = CostProfile(verify={1: 90.0, 2: 104.0, 3: 117.0}, draft={0: {1: 8.0, 2: 14.0, 3: 22.0}}, target_ms=76.0)
+ARTICLE = CostProfile(
+    verify={1: 90.0, 2: 104.0, 3: 117.0}, draft={0: {1: 8.0, 2: 14.0, 3: 22.0}}, target_ms=76.0
+)
 LENGTHS = {k: acceptance_length(CONDITIONAL[:k]) for k in (1, 2, 3)}
 
-# The report on audio tokens, MTP with three layers: k -> acceptance rate, expected accepted, draft and verify milliseconds.
+# The report on audio tokens, MTP with three layers: k -> acceptance rate, expected accepted, draft
+# and verify milliseconds.
 AUDIO = {
     4: (0.8609, 3.44, 371.22, 93.76),
     8: (0.6341, 5.07, 382.51, 94.41),
@@ -27,31 +36,40 @@ AUDIO = {
     16: (0.3520, 5.63, 401.12, 95.37),
 }
 AUDIO_COSTS = CostProfile(
-    verify={k: verify for k, (_, _, _, verify) in AUDIO.items()}, draft={3: {k: draft for k, (_, _, draft, _) in AUDIO.items()}}
+    verify={k: verify for k, (_, _, _, verify) in AUDIO.items()},
+    draft={3: {k: draft for k, (_, _, draft, _) in AUDIO.items()}},
 )
 
 
 def article_speedup(length: float, k: int) -> float:
-    return theoretical_speedup(length, target_ms=76.0, verify_ms=ARTICLE.verify_ms(k), draft_ms=ARTICLE.draft_ms(k))
+    return theoretical_speedup(
+        length, target_ms=76.0, verify_ms=ARTICLE.verify_ms(k), draft_ms=ARTICLE.draft_ms(k)
+    )
 
 
-@pytest.mark.parametrize(("k", "length", "printed"), [(1, 1.8, "1.80"), (2, 2.392, "2.39"), (3, 2.78864, "2.79")])
+@pytest.mark.parametrize(
+    ("k", "length", "printed"), [(1, 1.8, "1.80"), (2, 2.392, "2.39"), (3, 2.78864, "2.79")]
+)
 def test_the_articles_acceptance_lengths(k: int, length: float, printed: str) -> None:
     assert LENGTHS[k] == pytest.approx(length, abs=1e-12)
     assert f"{LENGTHS[k]:.2f}" == printed
 
 
-# Unrounded lengths give 1.3959, 1.5406 and 1.5247. The article prints 1.39, 1.55 and 1.53: the first is cut off, not
-# rounded; the second follows from no length that it prints (76 * 2.39 / 118 = 1.5393); the third has 2.79 for 2.78864.
+# Unrounded lengths give 1.3959, 1.5406 and 1.5247. The article prints 1.39, 1.55 and 1.53: the
+# first is cut off, not rounded; the second follows from no length that it prints (76 * 2.39 / 118 =
+# 1.5393); the third has 2.79 for 2.78864.
 @pytest.mark.parametrize(("k", "speedup"), [(1, 1.395918), (2, 1.540610), (3, 1.524724)])
 def test_the_articles_speedups_without_rounding_on_the_way(k: int, speedup: float) -> None:
     assert article_speedup(LENGTHS[k], k) == pytest.approx(speedup, abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("k", "length", "cut", "rounded"), [(1, 1.80, "1.39", "1.40"), (2, 2.39, "1.53", "1.54"), (3, 2.79, "1.52", "1.53")]
+    ("k", "length", "cut", "rounded"),
+    [(1, 1.80, "1.39", "1.40"), (2, 2.39, "1.53", "1.54"), (3, 2.79, "1.52", "1.53")],
 )
-def test_the_articles_speedups_from_its_printed_lengths(k: int, length: float, cut: str, rounded: str) -> None:
+def test_the_articles_speedups_from_its_printed_lengths(
+    k: int, length: float, cut: str, rounded: str
+) -> None:
     speedup = article_speedup(length, k)
     assert (f"{int(speedup * 100) / 100:.2f}", f"{speedup:.2f}") == (cut, rounded)
 
@@ -146,7 +164,8 @@ def test_best_depth_weighs_depths_against_each_other() -> None:
 
 def test_formulas_import_nothing_heavy() -> None:
     code = (
-        "import sys; from pytest_specdec import CostProfile, acceptance_length, best_depth, best_k, break_even; "
+        "import sys; from pytest_specdec import CostProfile, acceptance_length, best_depth, "
+        "best_k, break_even; "
         "from pytest_specdec import speedup_table, theoretical_speedup; "
         "assert not {'torch', 'pytest', 'numpy', 'transformers', 'scipy'} & set(sys.modules)"
     )

@@ -1,4 +1,6 @@
-"""Drafting policies on made-up fields: against plays of the very rounds, against each other, and against counts."""
+"""Drafting policies on made-up fields: against plays of the very rounds, against each other, and
+against counts.
+"""
 
 from __future__ import annotations
 
@@ -31,19 +33,27 @@ from pytest_specdec.speedup.policy_table import HEADERS, policy_table
 
 MOST = 4
 COSTS = CostProfile(
-    target_ms=10, verify={1: 11, 4: 14}, draft={0: {1: 2, 4: 8}}, own_heads={1: {1: 1, 4: 4}}, lookup={1: 0.1, 4: 0.1}
+    target_ms=10,
+    verify={1: 11, 4: 14},
+    draft={0: {1: 2, 4: 8}},
+    own_heads={1: {1: 1, 4: 4}},
+    lookup={1: 0.1, 4: 0.1},
 )
 ROUND_MS = times(COSTS)
 
 
-def field(seed: int, *, texts: int = 5, heads: int = 1, longest: int = 40, sure: bool = False) -> AcceptanceField:
+def field(
+    seed: int, *, texts: int = 5, heads: int = 1, longest: int = 40, sure: bool = False
+) -> AcceptanceField:
     rng = np.random.default_rng(seed)
     accept = rng.beta(2, 1, (texts, heads, longest))
     accept = np.round(accept) if sure else accept
     lengths = rng.integers(longest - 10, longest + 1, texts)
     accept[np.broadcast_to(np.arange(longest) >= lengths[:, None, None], accept.shape)] = 0
     names = tuple(f"p{row}" for row in range(texts))
-    return AcceptanceField(names, tuple("ab"[row % 2] for row in range(texts)), accept, np.full(texts, 3), lengths)
+    return AcceptanceField(
+        names, tuple("ab"[row % 2] for row in range(texts)), accept, np.full(texts, 3), lengths
+    )
 
 
 def confidences(seed: int, of: AcceptanceField, most: int = MOST) -> Confidences:
@@ -52,7 +62,9 @@ def confidences(seed: int, of: AcceptanceField, most: int = MOST) -> Confidences
     return Confidences(rng.random((texts, longest)), rng.random((texts, longest, most)))
 
 
-fields = st.builds(field, st.integers(0, 10**6), texts=st.integers(1, 4), longest=st.integers(20, 30))
+fields = st.builds(
+    field, st.integers(0, 10**6), texts=st.integers(1, 4), longest=st.integers(20, 30)
+)
 
 
 @given(fields, st.integers(0, MOST))
@@ -60,7 +72,9 @@ fields = st.builds(field, st.integers(0, 10**6), texts=st.integers(1, 4), longes
 def test_a_fixed_k_is_what_replay_counts(of: AcceptanceField, k: int) -> None:
     drafting = fixed(of, k, MOST)
     assert drafting.rounds[k + 1 :].sum() == 0
-    assert drafting.rounds.sum() + drafting.accepted == pytest.approx((of.lengths - of.starts).sum())
+    assert drafting.rounds.sum() + drafting.accepted == pytest.approx(
+        (of.lengths - of.starts).sum()
+    )
     if k:
         counts = expected_counts(of, k, "whole")
         assert drafting.rounds.sum() == pytest.approx(counts.total_rounds)
@@ -76,15 +90,22 @@ def test_no_policy_beats_the_oracle(of: AcceptanceField, seed: int) -> None:
     top = oracle(of, MOST).speedup(ROUND_MS)
     sure = confidences(seed, of)
     others = [fixed(of, k, MOST) for k in range(MOST + 1)]
-    others += [scheduled(of, 2, MOST), *(confident(of, sure, threshold, MOST) for threshold in (0.2, 0.5, 0.8))]
+    others += [
+        scheduled(of, 2, MOST),
+        *(confident(of, sure, threshold, MOST) for threshold in (0.2, 0.5, 0.8)),
+    ]
     assert all(one.speedup(ROUND_MS) <= top + 1e-9 for one in others)
-    assert oracle(of, MOST).acceptance_length == pytest.approx(fixed(of, MOST, MOST).acceptance_length)
+    assert oracle(of, MOST).acceptance_length == pytest.approx(
+        fixed(of, MOST, MOST).acceptance_length
+    )
     assert oracle(of, MOST).drafted == pytest.approx(oracle(of, MOST).acceptance_length - 1)
 
 
 @given(fields, st.integers(0, 10**6))
 @PROPERTY
-def test_a_threshold_of_zero_never_stops_and_one_above_one_always_does(of: AcceptanceField, seed: int) -> None:
+def test_a_threshold_of_zero_never_stops_and_one_above_one_always_does(
+    of: AcceptanceField, seed: int
+) -> None:
     sure = confidences(seed, of)
     for threshold, k in ((0.0, MOST), (1.1, 1)):
         stopped, whole = confident(of, sure, threshold, MOST), fixed(of, k, MOST)
@@ -96,8 +117,12 @@ def test_a_threshold_of_zero_never_stops_and_one_above_one_always_does(of: Accep
 @PROPERTY
 def test_a_higher_threshold_drafts_less(of: AcceptanceField, seed: int) -> None:
     sure = confidences(seed, of)
-    lengths = [confident(of, sure, threshold, MOST).acceptance_length for threshold in (0.0, 0.4, 1.1)]
-    assert lengths[-1] <= lengths[0] + 1  # other rounds start elsewhere, so lengths need not fall one by one
+    lengths = [
+        confident(of, sure, threshold, MOST).acceptance_length for threshold in (0.0, 0.4, 1.1)
+    ]
+    assert (
+        lengths[-1] <= lengths[0] + 1
+    )  # other rounds start elsewhere, so lengths need not fall one by one
     always = confident(of, sure, 1.1, MOST)
     assert always.rounds[2:].sum() == 0
     assert always.rounds[0] <= len(of.prompts)  # only a text's last token has nothing to draft
@@ -151,13 +176,18 @@ def test_the_schedule_is_what_plays_of_it_come_to() -> None:
         start, k = int(of.starts[0]), first
         while (left := int(of.lengths[0]) - start) > 0:
             drafted = min(k, left - 1)
-            taken = next((step for step in range(drafted) if rng.random() >= of.accept[0, 0, start + step]), drafted)
+            taken = next(
+                (step for step in range(drafted) if rng.random() >= of.accept[0, 0, start + step]),
+                drafted,
+            )
             rounds[turn, drafted] += 1
             accepted[turn] += taken
             start += taken + 1
             k = min(k + 2, MOST) if taken == k else max(k - 1, 1)
     expected = scheduled(of, first, MOST)
-    assert (np.abs(rounds.mean(0) - expected.rounds) < 4 * rounds.std(0) / np.sqrt(turns) + 1e-9).all()
+    assert (
+        np.abs(rounds.mean(0) - expected.rounds) < 4 * rounds.std(0) / np.sqrt(turns) + 1e-9
+    ).all()
     assert abs(accepted.mean() - expected.accepted) < 4 * accepted.std() / np.sqrt(turns)
 
 
@@ -242,11 +272,13 @@ def test_the_table_lists_every_policy_and_marks_the_best() -> None:
 
 def test_policies_and_advice_need_no_torch() -> None:
     code = (
-        "import sys; sys.modules['torch'] = sys.modules['transformers'] = sys.modules['pytest'] = None\n"
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = sys.modules['pytest'] = "
+        "None\n"
         "import numpy as np\n"
         "from pytest_specdec import CostProfile, advise, policy_table\n"
         "from pytest_specdec.acceptance.renewal import AcceptanceField\n"
-        "field = AcceptanceField(('a',), ('all',), np.full((1, 1, 30), 0.7), np.array([2]), np.array([30]))\n"
+        "field = AcceptanceField(('a',), ('all',), np.full((1, 1, 30), 0.7), np.array([2]), "
+        "np.array([30]))\n"
         "costs = CostProfile(target_ms=10, verify={1: 11, 4: 14}, draft={0: {1: 2, 4: 8}})\n"
         "assert policy_table(field, costs, most=4)[-1].name == 'oracle'\n"
     )
@@ -261,11 +293,15 @@ def parts(of: AcceptanceField, k: int) -> list[Drafting]:
 def test_a_gain_has_the_interval_of_a_jackknife_over_prompts() -> None:
     of = field(5, texts=60)
     found = gain(parts(of, 4), parts(of, 1), ROUND_MS)
-    assert found.ratio == pytest.approx(fixed(of, 4, MOST).speedup(ROUND_MS) / fixed(of, 1, MOST).speedup(ROUND_MS))
+    assert found.ratio == pytest.approx(
+        fixed(of, 4, MOST).speedup(ROUND_MS) / fixed(of, 1, MOST).speedup(ROUND_MS)
+    )
     left_out = []
     for row in range(60):
         rest = of.select(np.array([other for other in range(60) if other != row]))
-        left_out.append(np.log(fixed(rest, 4, MOST).speedup(ROUND_MS) / fixed(rest, 1, MOST).speedup(ROUND_MS)))
+        left_out.append(
+            np.log(fixed(rest, 4, MOST).speedup(ROUND_MS) / fixed(rest, 1, MOST).speedup(ROUND_MS))
+        )
     error = np.sqrt(59 / 60 * ((np.array(left_out) - np.mean(left_out)) ** 2).sum())
     low, high = found.interval
     assert np.log(high / low) == pytest.approx(2 * 1.96 * error, rel=0.05)
@@ -277,7 +313,9 @@ def test_the_error_of_the_times_widens_a_gain_only_where_time_goes_elsewhere() -
     same = gain(parts(of, 4), parts(of, 4), ROUND_MS, 0.1)
     assert same.ratio == 1
     assert same.interval == pytest.approx((1, 1))
-    sure, unsure = (gain(parts(of, 4), parts(of, 0), ROUND_MS, error).interval for error in (0.0, 0.1))
+    sure, unsure = (
+        gain(parts(of, 4), parts(of, 0), ROUND_MS, error).interval for error in (0.0, 0.1)
+    )
     assert unsure[0] < sure[0] < sure[1] < unsure[1]
 
 
@@ -288,6 +326,8 @@ def test_the_best_policy_that_decides_anew_has_its_gain_over_the_best_fixed_k(su
     (row,) = (row for row in rows if row.gain is not None)
     assert row.speedup == max(own.speedup for own in rows[MOST + 1 : -1])
     assert row.gain is not None
-    assert row.gain.ratio == pytest.approx(row.speedup / max(own.speedup for own in rows[: MOST + 1]))
+    assert row.gain.ratio == pytest.approx(
+        row.speedup / max(own.speedup for own in rows[: MOST + 1])
+    )
     assert row.gain.interval[0] <= row.gain.ratio <= row.gain.interval[1]
     assert all(own.gain is None for own in policy_table(field(7, texts=1), COSTS, most=MOST))

@@ -16,7 +16,9 @@ from pytest_specdec.speedup.cost_profile import CostProfile
 from pytest_specdec.speedup.formulas import best_k, theoretical_speedup
 from pytest_specdec.speedup.table import break_even, speedup_interval, speedup_table
 
-COSTS = CostProfile(target_ms=10, verify={1: 11, 2: 12, 4: 14}, draft={0: {1: 1, 2: 2, 4: 4}, 1: {1: 1, 4: 2}})
+COSTS = CostProfile(
+    target_ms=10, verify={1: 11, 2: 12, 4: 14}, draft={0: {1: 1, 2: 2, 4: 4}, 1: {1: 1, 4: 2}}
+)
 lengths = st.fixed_dictionaries({k: st.floats(1, 1 + k) for k in (1, 2, 3, 4)})
 
 
@@ -26,7 +28,11 @@ def test_a_table_agrees_with_the_model_and_with_best_k(lengths: dict[int, float]
     table = speedup_table(lengths, COSTS)
     assert [step.k for step in table] == [1, 2, 3, 4]
     for step in table:
-        times = {"target_ms": 10, "verify_ms": COSTS.verify_ms(step.k), "draft_ms": COSTS.draft_ms(step.k)}
+        times = {
+            "target_ms": 10,
+            "verify_ms": COSTS.verify_ms(step.k),
+            "draft_ms": COSTS.draft_ms(step.k),
+        }
         assert step.speedup == theoretical_speedup(step.length, **times)
     (best,) = [step for step in table if step.best]
     assert best.speedup == max(step.speedup for step in table)
@@ -47,7 +53,9 @@ def test_marginals_multiply_to_the_speedup(lengths: dict[int, float]) -> None:
 
 @given(st.floats(1, 9), st.floats(0.01, 1), st.floats(1, 100), st.floats(1, 3))
 @PROPERTY
-def test_at_break_even_one_more_step_changes_nothing(length: float, survival: float, round_ms: float, growth: float) -> None:
+def test_at_break_even_one_more_step_changes_nothing(
+    length: float, survival: float, round_ms: float, growth: float
+) -> None:
     needed = break_even(length, survival, round_ms=round_ms, next_round_ms=growth * round_ms)
     longer = length + survival * needed
     assert longer / (growth * round_ms) == pytest.approx(length / round_ms)
@@ -100,13 +108,17 @@ def test_intervals_come_from_acceptance_and_from_timing() -> None:
 
 @given(st.floats(1, 17), st.floats(0, 100), st.floats(0, 1e6))
 @PROPERTY
-def test_intervals_of_a_ratio_are_positive(length: float, error: float, timing_error: float) -> None:
+def test_intervals_of_a_ratio_are_positive(
+    length: float, error: float, timing_error: float
+) -> None:
     low, high = speedup_interval(0.613, length, error, timing_error)
     assert 0 < low <= 0.613 <= high < math.inf
 
 
 def test_intervals_cover_the_true_speedup_at_their_rate() -> None:
-    """Length and times measured with the errors that they state, large ones: the truth lies outside 1 time in 20."""
+    """Length and times measured with the errors that they state, large ones: the truth lies outside
+    1 time in 20.
+    """
     rng, runs = np.random.default_rng(0), 4000
     length, timing_error, truth = 3.0, 0.2, 3.0 * 10 / 16
     inside = 0

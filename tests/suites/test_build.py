@@ -1,4 +1,6 @@
-"""The script that trains the embedded pair still does: a trial of a few steps, loaded as a checkpoint."""
+"""The script that trains the embedded pair still does: a trial of a few steps, loaded as a
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,21 @@ from pytest_specdec.decoding.loading import load_model
 
 
 def test_the_build_script_writes_a_checkpoint_with_mtp_layers(tmp_path: Path) -> None:
-    command = [sys.executable, str(EMBEDDED / "build.py"), "--only", "draft", "--scale", "0.002", "--output", str(tmp_path)]
+    command = [
+        sys.executable,
+        str(EMBEDDED / "build.py"),
+        "--only",
+        "draft",
+        "--scale",
+        "0.002",
+        "--output",
+        str(tmp_path),
+    ]
     subprocess.run(command, check=True, capture_output=True)
-    built, committed = load_model(str(tmp_path / "text-draft"), "cpu"), load_model(str(EMBEDDED / "text-draft"), "cpu")
+    built, committed = (
+        load_model(str(tmp_path / "text-draft"), "cpu"),
+        load_model(str(EMBEDDED / "text-draft"), "cpu"),
+    )
     assert built.heads.num_mtp_layers == 3
     assert built.checkpoint.tensors.keys() == committed.checkpoint.tensors.keys()
     assert built.checkpoint.model_fingerprint != committed.checkpoint.model_fingerprint

@@ -1,4 +1,6 @@
-"""What the embedded audio pair promises: the published report's shape and identities on our own data, small files."""
+"""What the embedded audio pair promises: the published report's shape and identities on our own
+data, small files.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ AUDIO = JudgedRange(31, 287, 2)
 
 
 def stored(k: int) -> Counts:
-    return load_baseline(ROOT / "baselines" / "audio" / f"audio-draft-k{k}-depth3-t1-ids31-286.json").as_counts()
+    return load_baseline(
+        ROOT / "baselines" / "audio" / f"audio-draft-k{k}-depth3-t1-ids31-286.json"
+    ).as_counts()
 
 
 @pytest.mark.parametrize("k", KS)
@@ -31,7 +35,9 @@ def test_rate_times_k_is_expected_accepted_and_efficiency_is_the_rate(k: int) ->
 
 
 def test_the_rate_falls_and_expected_accepted_saturates() -> None:
-    rates, accepted = ([getattr(stored(k), name) for k in KS] for name in ("acceptance_rate", "expected_accepted"))
+    rates, accepted = (
+        [getattr(stored(k), name) for k in KS] for name in ("acceptance_rate", "expected_accepted")
+    )
     assert rates == sorted(rates, reverse=True)
     gains = np.diff(accepted)
     assert (gains > 0).all()
@@ -40,7 +46,9 @@ def test_the_rate_falls_and_expected_accepted_saturates() -> None:
 
 
 def test_the_stored_texts_are_steps_of_text_and_audio() -> None:
-    texts = json.loads((ROOT / "baselines" / "audio" / "texts" / "t1-n128-s0.json").read_text())["texts"]
+    texts = json.loads((ROOT / "baselines" / "audio" / "texts" / "t1-n128-s0.json").read_text())[
+        "texts"
+    ]
     judged = [len(judged_tokens(new, AUDIO)) for new in texts.values()]
     assert len(judged) == 64
     assert sum(judged) >= 0.99 * 64 * 64
@@ -51,4 +59,10 @@ def test_files_are_small_and_prompts_are_a_thousand() -> None:
     assert size <= 10 * 2**20
     prompts = read_prompts(EMBEDDED.parent / "audio" / "prompts.jsonl")
     assert len(prompts) == 1000
-    assert {prompt.category for prompt in prompts[:64]} == {"home", "travel", "weather", "market", "story"}
+    assert {prompt.category for prompt in prompts[:64]} == {
+        "home",
+        "travel",
+        "weather",
+        "market",
+        "story",
+    }

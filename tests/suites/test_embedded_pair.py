@@ -35,9 +35,19 @@ def test_the_draft_models_survival_falls_clearly(depth: int) -> None:
 
 
 def test_categories_differ_visibly() -> None:
-    lengths = {name: own.acceptance_length for name, own in stored("text-draft-k8-depth0-t1").by_category().items()}
+    lengths = {
+        name: own.acceptance_length
+        for name, own in stored("text-draft-k8-depth0-t1").by_category().items()
+    }
     assert set(lengths) == {"prose", "code", "json", "arithmetic", "dialogue"}
-    assert lengths["dialogue"] > lengths["json"] > lengths["arithmetic"] > lengths["code"] > lengths["prose"] > 2
+    assert (
+        lengths["dialogue"]
+        > lengths["json"]
+        > lengths["arithmetic"]
+        > lengths["code"]
+        > lengths["prose"]
+        > 2
+    )
     assert lengths["dialogue"] > 2 * lengths["prose"]
 
 
@@ -51,20 +61,33 @@ def test_a_larger_k_accepts_more_and_costs_more() -> None:
 
 
 def test_files_are_small_and_prompts_are_many() -> None:
-    weights = sum(path.stat().st_size for path in EMBEDDED.glob("text-*/*.safetensors") if not path.is_symlink())
+    weights = sum(
+        path.stat().st_size
+        for path in EMBEDDED.glob("text-*/*.safetensors")
+        if not path.is_symlink()
+    )
     assert weights <= 12 * 2**20
     assert len(read_prompts(EMBEDDED.parent / "text" / "prompts.jsonl")) >= 64
-    texts = json.loads((ROOT / "baselines" / "text" / "texts" / "t1-n128-s0.json").read_text())["texts"]
+    texts = json.loads((ROOT / "baselines" / "text" / "texts" / "t1-n128-s0.json").read_text())[
+        "texts"
+    ]
     assert {len(text) for text in texts.values()} == {128}
 
 
-def test_a_spoilt_mtp_layer_shows_at_its_position_and_keeps_the_texts(pytester: pytest.Pytester, tmp_path: Path) -> None:
-    """Layers 4 to 6 of the target's checkpoint are its MTP layers: the last of them drafts position 3."""
+def test_a_spoilt_mtp_layer_shows_at_its_position_and_keeps_the_texts(
+    pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    """Layers 4 to 6 of the target's checkpoint are its MTP layers: the last of them drafts position
+    3.
+    """
     target = add_noise(EMBEDDED / "text-target", tmp_path / "target", 0.5, only="layers.6.")
     result = main_job(pytester, "--specdec-k=3", f"--specdec-target={target}", "-k", "own_heads")
     result.assert_outcomes(failed=1)
     pytest.LineMatcher(facts(result.stdout.lines)).fnmatch_lines(
-        ["  changed    drafter weights or configuration *", "  positions  conditional acceptance fell at 3 (*%)"]
+        [
+            "  changed    drafter weights or configuration *",
+            "  positions  conditional acceptance fell at 3 (*%)",
+        ]
     )
     assert "target weights" not in result.stdout.str()
 
@@ -75,13 +98,16 @@ def main_job(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments, *place)
 
 
-def test_five_percent_noise_on_the_draft_fails_the_main_job(pytester: pytest.Pytester, tmp_path: Path) -> None:
+def test_five_percent_noise_on_the_draft_fails_the_main_job(
+    pytester: pytest.Pytester, tmp_path: Path
+) -> None:
     noisy = add_noise(EMBEDDED / "text-draft", tmp_path / "noisy", 0.05)
     result = main_job(pytester, "--specdec-k=8", f"--specdec-draft={noisy}", "-k", "TestDraftModel")
     result.assert_outcomes(failed=8)
     pytest.LineMatcher(facts(result.stdout.lines)).fnmatch_lines(
         [
-            "acceptance_length regressed: 3.* -> 3.* (-*; 95 % interval -* to -*), fails from -0.50 %",
+            "acceptance_length regressed: 3.* -> 3.* (-*; 95 % interval -* to -*), fails from "
+            "-0.50 %",
             "  case       text/text-draft-k8-depth0-t1: fell on the same texts, *",
             "  changed    drafter weights or configuration *",
             "  positions  conditional acceptance fell at *",

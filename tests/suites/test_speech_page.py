@@ -47,13 +47,21 @@ def test_the_pages_commands_give_the_report_and_the_sound(project: Path) -> None
     report = (project / "audio.txt").read_text(encoding="utf-8")
     assert "总体平均期望接受数" in report
     (samples,) = re.findall(r"^测试样本数: (\d+)$", report, re.M)
-    assert 0.95 * 4 * PROMPTS <= int(samples) <= 4 * PROMPTS  # a text that slips from its pattern early gives none
+    assert (
+        0.95 * 4 * PROMPTS <= int(samples) <= 4 * PROMPTS
+    )  # a text that slips from its pattern early gives none
     page = (project / "audio.html").read_text(encoding="utf-8")
     assert page.count("<audio") >= 1
     assert "data:image/png;base64," in page
     rate, samples = wavfile.read(io.BytesIO((project / "audio.wav").read_bytes()))
     assert rate == 16_000
     assert len(samples) > rate
-    assert sorted(json.loads(path.read_text())["conditions"]["k"] for path in (project / "baselines/speech").glob("*.json")) == [
-        4, 8, 12, 16,
-    ]  # fmt: skip
+    assert sorted(
+        json.loads(path.read_text())["conditions"]["k"]
+        for path in (project / "baselines/speech").glob("*.json")
+    ) == [
+        4,
+        8,
+        12,
+        16,
+    ]

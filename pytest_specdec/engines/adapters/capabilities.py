@@ -1,4 +1,6 @@
-"""What an engine cannot do is refused before it is asked: no option of a case is left out in silence."""
+"""What an engine cannot do is refused before it is asked: no option of a case is left out in
+silence.
+"""
 
 from __future__ import annotations
 
@@ -15,30 +17,50 @@ def drafter_kind(drafter: str) -> Drafter:
     return "prompt-lookup" if drafter == LOOKUP else "model"
 
 
-def check_capabilities(name: str, able: Capabilities, case: Case, target: Checkpoint | None) -> None:
-    """Refuse a case that an engine would decode as another one; `target` is None where its files are not at hand.
+def check_capabilities(
+    name: str, able: Capabilities, case: Case, target: Checkpoint | None
+) -> None:
+    """Refuse a case that an engine would decode as another one; `target` is None where its files
+    are not at hand.
 
     Raises RequestError with what to ask for in its place.
     """
     kind, sampling = drafter_kind(case.drafter), case.texts.sampling
     if kind not in able.drafters:
-        raise UnsupportedError(f"{name} drafts with {' or '.join(able.drafters)}, not with {kind}; choose another drafter")
+        raise UnsupportedError(
+            f"{name} drafts with {' or '.join(able.drafters)}, not with {kind}; choose another "
+            "drafter"
+        )
     if case.judged is not None:
-        raise UnsupportedError(f"{name} drafts every token, not the judged ones alone; leave --specdec-judged out")
+        raise UnsupportedError(
+            f"{name} drafts every token, not the judged ones alone; leave --specdec-judged out"
+        )
     if case.temperature > 0 and not able.samples:
         raise UnsupportedError(f"{name} decodes greedily here; use --specdec-temperature=0")
     if case.temperature > 0 and (sampling.top_k or sampling.top_p < 1) and not able.filters:
-        raise UnsupportedError(f"{name} samples without top-k and top-p; use --specdec-top-k=0 --specdec-top-p=1")
+        raise UnsupportedError(
+            f"{name} samples without top-k and top-p; use --specdec-top-k=0 --specdec-top-p=1"
+        )
     if case.rule not in able.rules:
-        raise UnsupportedError(f"{name} verifies by {' or '.join(able.rules)}, not by rule {case.rule!r}; leave the rule out")
+        raise UnsupportedError(
+            f"{name} verifies by {' or '.join(able.rules)}, not by rule {case.rule!r}; leave the "
+            "rule out"
+        )
     if able.most is not None and case.k > able.most:
-        raise UnsupportedError(f"{name} drafts at most {able.most} tokens, not {case.k}; use --specdec-k={able.most} or less")
+        raise UnsupportedError(
+            f"{name} drafts at most {able.most} tokens, not {case.k}; use --specdec-k={able.most} "
+            "or less"
+        )
     if kind == "model" and case.depth and not able.draft_depth:
-        raise UnsupportedError(f"{name} cannot draft with a draft model's MTP layers (depth {case.depth}); use --specdec-depth=0")
+        raise UnsupportedError(
+            f"{name} cannot draft with a draft model's MTP layers (depth {case.depth}); use "
+            "--specdec-depth=0"
+        )
     if kind == "mtp" and able.all_heads and target is not None and target.mtp_layers:
         layers = min(case.k, target.mtp_layers)
         if case.depth != layers:
             raise UnsupportedError(
-                f"{name} drafts {case.k} tokens with {layers} of the target's {target.mtp_layers} MTP layers, not with "
+                f"{name} drafts {case.k} tokens with {layers} of the target's {target.mtp_layers} "
+                "MTP layers, not with "
                 f"{case.depth}; use --specdec-depth={layers}"
             )

@@ -1,7 +1,9 @@
-"""An engine's own form of a checkpoint: GGUF, ONNX or OpenVINO files that were converted from its safetensors.
+"""An engine's own form of a checkpoint: GGUF, ONNX or OpenVINO files that were converted from its
+safetensors.
 
-They lie in the checkpoint's folder or in a folder inside it named like the form, as on the hub: `onnx/`, `openvino/`, `gguf/`.
-A `source.json` beside them names the weights that they were made of, so that a file left from other weights is refused.
+They lie in the checkpoint's folder or in a folder inside it named like the form, as on the hub:
+`onnx/`, `openvino/`, `gguf/`. A `source.json` beside them names the weights that they were made of,
+so that a file left from other weights is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +18,11 @@ from ...checkpoints.checkpoint import Checkpoint
 from ...common.errors import RequestError
 
 Form = Literal["gguf", "onnx", "openvino"]
-_FILES: dict[Form, str] = {"gguf": "*.gguf", "onnx": "genai_config.json", "openvino": "openvino_model.xml"}
+_FILES: dict[Form, str] = {
+    "gguf": "*.gguf",
+    "onnx": "genai_config.json",
+    "openvino": "openvino_model.xml",
+}
 """What tells the form; of GGUF the file itself, else its folder is loaded."""
 _CONVERTERS: dict[Form, str] = {
     "gguf": "llama.cpp's convert_hf_to_gguf.py --outtype f32",
@@ -33,14 +39,23 @@ class Stamp(msgspec.Struct, frozen=True):
 
 
 def form_of(checkpoint: Checkpoint, form: Form) -> Path:
-    """The file (GGUF) or folder of a checkpoint's form. Raises RequestError where it is missing, ambiguous or stale."""
+    """The file (GGUF) or folder of a checkpoint's form. Raises RequestError where it is missing,
+    ambiguous or stale.
+    """
     inside = checkpoint.folder / form
-    places = [place for place in (checkpoint.folder, inside) if next(place.glob(_FILES[form]), None)]
+    places = [
+        place for place in (checkpoint.folder, inside) if next(place.glob(_FILES[form]), None)
+    ]
     if not places:
-        raise RequestError(f"{checkpoint.folder} has no {_FILES[form]}; convert it into {inside}: {_CONVERTERS[form]}")
+        raise RequestError(
+            f"{checkpoint.folder} has no {_FILES[form]}; convert it into {inside}: "
+            f"{_CONVERTERS[form]}"
+        )
     found = sorted(places[0].glob(_FILES[form]))
     if len(found) > 1:
-        raise RequestError(f"{places[0]} holds {len(found)} files {_FILES[form]}; leave one of them there")
+        raise RequestError(
+            f"{places[0]} holds {len(found)} files {_FILES[form]}; leave one of them there"
+        )
     _check_stamp(places[0] / STAMP, checkpoint)
     return found[0] if form == "gguf" else places[0]
 
@@ -48,7 +63,9 @@ def form_of(checkpoint: Checkpoint, form: Form) -> Path:
 def write_stamp(folder: Path, checkpoint: Checkpoint) -> None:
     """Note what a form was converted from."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / STAMP).write_text(json.dumps({"model_fingerprint": checkpoint.model_fingerprint}) + "\n")
+    (folder / STAMP).write_text(
+        json.dumps({"model_fingerprint": checkpoint.model_fingerprint}) + "\n"
+    )
 
 
 def is_current(folder: Path, checkpoint: Checkpoint) -> bool:
@@ -62,7 +79,9 @@ def _stamp(path: Path) -> Stamp | None:
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:
-        raise RequestError(f"{path} cannot be read ({error}); convert the checkpoint again") from None
+        raise RequestError(
+            f"{path} cannot be read ({error}); convert the checkpoint again"
+        ) from None
     return Stamp(found.model_fingerprint)
 
 
@@ -70,6 +89,7 @@ def _check_stamp(path: Path, checkpoint: Checkpoint) -> None:
     stamp = _stamp(path)
     if stamp is not None and stamp.model_fingerprint != checkpoint.model_fingerprint:
         raise RequestError(
-            f"{path.parent} was converted from other weights ({stamp.model_fingerprint}) than {checkpoint.folder} holds "
+            f"{path.parent} was converted from other weights ({stamp.model_fingerprint}) than "
+            f"{checkpoint.folder} holds "
             f"({checkpoint.model_fingerprint}); convert it again"
         )

@@ -1,4 +1,6 @@
-"""What the adapters of engines in this process share: threads, the pair, and ids that never end a text."""
+"""What the adapters of engines in this process share: threads, the pair, and ids that never end a
+text.
+"""
 
 from __future__ import annotations
 
@@ -49,12 +51,15 @@ def unused_id(target: LoadedModel) -> int:
         if name in known:
             return int(known[name])
     raise RequestError(
-        f"{target.checkpoint.folder}: no id of its vocabulary is free, and this engine needs one that never ends a text; "
+        f"{target.checkpoint.folder}: no id of its vocabulary is free, and this engine needs one "
+        "that never ends a text; "
         "use another engine"
     )
 
 
-def until_eos(new: Sequence[int], rounds: Sequence[ReportedRound], target: LoadedModel, first: int) -> tuple[int, int]:
+def until_eos(
+    new: Sequence[int], rounds: Sequence[ReportedRound], target: LoadedModel, first: int
+) -> tuple[int, int]:
     """Tokens and rounds up to the first EOS token, for an engine that was kept from stopping there.
 
     `first` tokens are emitted before the first round.

@@ -1,7 +1,9 @@
-"""llama.cpp in this process: the wheel `xllamacpp` holds its server, which is then read like any other one.
+"""llama.cpp in this process: the wheel `xllamacpp` holds its server, which is then read like any
+other one.
 
-The server takes a port of its own on the loopback interface. Keys and values stay in float32, so that greedy texts are the
-model's own; the draft is neither shortened by its confidence nor by a least length.
+The server takes a port of its own on the loopback interface. Keys and values stay in float32, so
+that greedy texts are the model's own; the draft is neither shortened by its confidence nor by a
+least length.
 """
 
 from __future__ import annotations
@@ -11,7 +13,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...common.errors import MeasurementError, RequestError
-from ..adapter_api import RULES, Adapter, Capabilities, EngineSetup, GenerationRequest, PooledCounters, Reported
+from ..adapter_api import (
+    RULES,
+    Adapter,
+    Capabilities,
+    EngineSetup,
+    GenerationRequest,
+    PooledCounters,
+    Reported,
+)
 from .converted import form_of
 from .inprocess import pair_of, threads
 from .llama_cpp_server import LlamaCppAdapter
@@ -21,7 +31,9 @@ CONTEXT = 2048
 
 
 def llama_cpp(setup: EngineSetup) -> Adapter:
-    """The adapter of `--specdec-engine=llama-cpp`: of the server at `--specdec-url`, else of one in this process."""
+    """The adapter of `--specdec-engine=llama-cpp`: of the server at `--specdec-url`, else of one in
+    this process.
+    """
     if setup.url:
         return LlamaCppAdapter(setup)
     return XLlamaCppAdapter(setup)
@@ -32,9 +44,18 @@ class XLlamaCppAdapter:
 
     name = "llama-cpp"
     capabilities = Capabilities(
-        drafters=("model",), rules=RULES, draft_depth=False, samples=True, filters=True,
-        per_round=True, per_request=True, per_position=True, timings=True, url="optional", loads=True,
-    )  # fmt: skip
+        drafters=("model",),
+        rules=RULES,
+        draft_depth=False,
+        samples=True,
+        filters=True,
+        per_round=True,
+        per_request=True,
+        per_position=True,
+        timings=True,
+        url="optional",
+        loads=True,
+    )
 
     def __init__(self, setup: EngineSetup) -> None:
         self._module, self._setup = _xllamacpp(), setup
@@ -85,9 +106,12 @@ def _xllamacpp() -> Any:
         import xllamacpp
     except ImportError:
         raise RequestError(
-            "--specdec-engine=llama-cpp without --specdec-url runs the wheel xllamacpp, which is not installed; "
+            "--specdec-engine=llama-cpp without --specdec-url runs the wheel xllamacpp, which is "
+            "not installed; "
             "pip install xllamacpp, or name a llama-server: --specdec-url=http://127.0.0.1:8080"
         ) from None
     if not hasattr(xllamacpp.CommonParams().speculative, "types"):
-        raise MeasurementError(f"xllamacpp {xllamacpp.__version__} is too old to draft; pip install -U xllamacpp")
+        raise MeasurementError(
+            f"xllamacpp {xllamacpp.__version__} is too old to draft; pip install -U xllamacpp"
+        )
     return xllamacpp

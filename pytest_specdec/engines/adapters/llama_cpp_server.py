@@ -1,9 +1,11 @@
-"""llama.cpp's HTTP server: rounds from the stream of tokens, sums from `timings`, counters from /metrics.
+"""llama.cpp's HTTP server: rounds from the stream of tokens, sums from `timings`, counters from
+/metrics.
 
-With `timings_per_token` each streamed token carries the request's `draft_n` and `draft_n_accepted` so far, which grow
-once a round; both are absent while nothing was drafted. The first token comes from the prompt pass, without drafts.
-Near the token limit fewer tokens are drafted. A token that ends inside a character is not streamed: such a request is sent again,
-unstreamed, for its token ids.
+With `timings_per_token` each streamed token carries the request's `draft_n` and `draft_n_accepted`
+so far, which grow once a round; both are absent while nothing was drafted. The first token comes
+from the prompt pass, without drafts. Near the token limit fewer tokens are drafted. A token that
+ends inside a character is not streamed: such a request is sent again, unstreamed, for its token
+ids.
 """
 
 from __future__ import annotations
@@ -16,7 +18,15 @@ from typing import Any
 import msgspec
 
 from ...cases.case import Sampling
-from ..adapter_api import RULES, Capabilities, Counters, CountingConvention, EngineSetup, ReportedRound, Totals
+from ..adapter_api import (
+    RULES,
+    Capabilities,
+    Counters,
+    CountingConvention,
+    EngineSetup,
+    ReportedRound,
+    Totals,
+)
 from ..servers.client import Client, ServerError
 from ..servers.logprob_servers import LlamaCppScorer
 from ..servers.metrics import Reading, parse
@@ -74,9 +84,16 @@ class LlamaCppAdapter(ServedAdapter):
     name = "llama-cpp"
     dialect = LlamaCppScorer
     capabilities = Capabilities(
-        drafters=("model", "mtp", "prompt-lookup"), rules=RULES, draft_depth=False, samples=True, filters=True,
-        per_round=True, per_request=True, per_position=True, url="needed",
-    )  # fmt: skip
+        drafters=("model", "mtp", "prompt-lookup"),
+        rules=RULES,
+        draft_depth=False,
+        samples=True,
+        filters=True,
+        per_round=True,
+        per_request=True,
+        per_position=True,
+        url="needed",
+    )
     convention = CountingConvention(
         undelivered=True,
         counts_empty=True,
@@ -92,25 +109,42 @@ class LlamaCppAdapter(ServedAdapter):
     def version(self) -> str:
         return self.client.get_json("/props", _Props).build_info
 
-    def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> ServerReply:
+    def answer(
+        self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int
+    ) -> ServerReply:
         body = _body(ids, sampling, new_tokens, seed)
-        pieces = self.client.post_events("/completion", body | {"stream": True, "timings_per_token": True}, Piece)
+        pieces = self.client.post_events(
+            "/completion", body | {"stream": True, "timings_per_token": True}, Piece
+        )
         end = pieces[-1]
         if not end.stop or end.timings is None:
-            raise self.refuse("the stream ends without its last event; look into the server's log and run again")
+            raise self.refuse(
+                "the stream ends without its last event; look into the server's log and run again"
+            )
         if end.truncated or end.tokens_evaluated not in (None, len(ids)):
-            raise self.refuse(f"{len(ids)} prompt tokens were sent and {end.tokens_evaluated} evaluated; raise its -c")
+            raise self.refuse(
+                f"{len(ids)} prompt tokens were sent and {end.tokens_evaluated} evaluated; raise "
+                "its -c"
+            )
         tokens = [token for piece in pieces for token in piece.tokens]
         try:
             rounds = rounds_of(pieces, k)
         except ValueError as error:
-            raise self.refuse(f"its counters contradict each other: {error}; report its version, {self.version()}") from None
+            raise self.refuse(
+                f"its counters contradict each other: {error}; report its version, {self.version()}"
+            ) from None
         own, counted = end.timings, None
         if len(tokens) < end.tokens_predicted:
             tokens, counted = self._unstreamed(body, pieces)
-        made, positions = (None, None) if rounds is None else (len(rounds), rounds_totals(rounds).per_position)
-        if counted is not None and (counted.drafted, counted.accepted) == (own.draft_n, own.draft_n_accepted):
-            # Its counter leaves out a last round that drafts nothing; an EOS token leaves accepted ones out of the text.
+        made, positions = (
+            (None, None) if rounds is None else (len(rounds), rounds_totals(rounds).per_position)
+        )
+        if counted is not None and (counted.drafted, counted.accepted) == (
+            own.draft_n,
+            own.draft_n_accepted,
+        ):
+            # Its counter leaves out a last round that drafts nothing; an EOS token leaves accepted
+            # ones out of the text.
             made = made or max(counted.rounds or 0, len(tokens) - 1 - own.draft_n_accepted)
             positions = counted.per_position
         totals = Totals(made, own.draft_n, own.draft_n_accepted, positions)
@@ -135,13 +169,18 @@ class LlamaCppAdapter(ServedAdapter):
         return functools.reduce(_minus, self._repeated, own)
 
     def encode(self, text: str) -> list[int]:
-        return self.client.post_json("/tokenize", {"content": text, "add_special": True}, _Tokens).tokens
+        return self.client.post_json(
+            "/tokenize", {"content": text, "add_special": True}, _Tokens
+        ).tokens
 
     def _reading(self) -> Reading:
         return parse(self.client.get_text("/metrics"), self.client.url + "/metrics")
 
-    def _unstreamed(self, body: dict[str, Any], pieces: Sequence[Piece]) -> tuple[list[int], Totals | None]:
-        """The token ids of a request that streamed only some, from sending it again, and what that was counted as.
+    def _unstreamed(
+        self, body: dict[str, Any], pieces: Sequence[Piece]
+    ) -> tuple[list[int], Totals | None]:
+        """The token ids of a request that streamed only some, from sending it again, and what that
+        was counted as.
 
         Raises ServerError where the two texts differ.
         """
@@ -151,7 +190,8 @@ class LlamaCppAdapter(ServedAdapter):
         same = whole.tokens_predicted == len(whole.tokens) == pieces[-1].tokens_predicted
         if not same or any(whole.tokens[position] != token for position, token in at):
             raise self.refuse(
-                "the same request with the same seed gave two texts; use --specdec-temperature=0, or run it without other load"
+                "the same request with the same seed gave two texts; use --specdec-temperature=0, "
+                "or run it without other load"
             )
         if before is None:
             return whole.tokens, None
@@ -162,19 +202,31 @@ class LlamaCppAdapter(ServedAdapter):
 
 def _grown(before: Reading, now: Reading) -> Totals:
     grown = now.since(before, _DRAFTS, _DRAFTED, _ACCEPTED, _POSITIONS)
-    return Totals(grown.whole(_DRAFTS), grown.whole(_DRAFTED), grown.whole(_ACCEPTED), grown.by_position(_POSITIONS))
+    return Totals(
+        grown.whole(_DRAFTS),
+        grown.whole(_DRAFTED),
+        grown.whole(_ACCEPTED),
+        grown.by_position(_POSITIONS),
+    )
 
 
 def _minus(one: Totals, other: Totals) -> Totals:
     pairs = itertools.zip_longest(one.per_position or (), other.per_position or (), fillvalue=0)
     rounds = (one.rounds or 0) - (other.rounds or 0)
-    return Totals(rounds, one.drafted - other.drafted, one.accepted - other.accepted, tuple(a - b for a, b in pairs))
+    return Totals(
+        rounds,
+        one.drafted - other.drafted,
+        one.accepted - other.accepted,
+        tuple(a - b for a, b in pairs),
+    )
 
 
 def rounds_of(pieces: Sequence[Piece], k: int | None = None) -> list[ReportedRound] | None:
-    """The rounds of a stream, those that draft nothing among them; None where unstreamed tokens leave that open.
+    """The rounds of a stream, those that draft nothing among them; None where unstreamed tokens
+    leave that open.
 
-    `k` is the most tokens that a round drafts, where it is known. Raises ValueError where the counters contradict each other.
+    `k` is the most tokens that a round drafts, where it is known. Raises ValueError where the
+    counters contradict each other.
     """
     seen, end = _Timings(0), 1
     rounds: list[ReportedRound] = []
@@ -184,7 +236,8 @@ def rounds_of(pieces: Sequence[Piece], k: int | None = None) -> list[ReportedRou
         gap = piece.tokens_predicted - end
         if not 0 <= accepted <= drafted or (drafted and gap < 1):
             raise ValueError(
-                f"at token {piece.tokens_predicted} draft_n is {now.draft_n} after {seen.draft_n}, draft_n_accepted "
+                f"at token {piece.tokens_predicted} draft_n is {now.draft_n} after {seen.draft_n}, "
+                "draft_n_accepted "
                 f"{now.draft_n_accepted} after {seen.draft_n_accepted}"
             )
         if drafted:
@@ -200,10 +253,14 @@ def rounds_of(pieces: Sequence[Piece], k: int | None = None) -> list[ReportedRou
     return rounds
 
 
-def _fresh_rounds(drafted: int, accepted: int, gap: int, k: int | None) -> list[ReportedRound] | None:
-    """The rounds that made counters grow so far while `gap` tokens came, all but the last of them unstreamed.
+def _fresh_rounds(
+    drafted: int, accepted: int, gap: int, k: int | None
+) -> list[ReportedRound] | None:
+    """The rounds that made counters grow so far while `gap` tokens came, all but the last of them
+    unstreamed.
 
-    None where there is more than one way, as when a character of several tokens spans two rounds that accepted some.
+    None where there is more than one way, as when a character of several tokens spans two rounds
+    that accepted some.
     """
     if gap == 1 or k is None or drafted <= k:
         return [ReportedRound(drafted, accepted)] if gap <= accepted + 1 else None
@@ -214,15 +271,26 @@ def _fresh_rounds(drafted: int, accepted: int, gap: int, k: int | None) -> list[
     ways = [
         counts
         for counts in itertools.product(*(range(min(size, accepted) + 1) for size in sizes))
-        if sum(counts) == accepted and sum(counts[:-1]) + len(sizes) - 1 < gap <= accepted + len(sizes)
+        if sum(counts) == accepted
+        and sum(counts[:-1]) + len(sizes) - 1 < gap <= accepted + len(sizes)
     ]
-    return [ReportedRound(*own) for own in zip(sizes, ways[0], strict=True)] if len(ways) == 1 else None
+    return (
+        [ReportedRound(*own) for own in zip(sizes, ways[0], strict=True)]
+        if len(ways) == 1
+        else None
+    )
 
 
 def _body(ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int) -> dict[str, Any]:
     """A request's settings; the server's own defaults would change the distribution."""
     return {
-        "prompt": list(ids), "n_predict": new_tokens, "seed": seed, "cache_prompt": False, "min_p": 0.0,
-        "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p,
+        "prompt": list(ids),
+        "n_predict": new_tokens,
+        "seed": seed,
+        "cache_prompt": False,
+        "min_p": 0.0,
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k,
+        "top_p": sampling.top_p,
         "samplers": ["temperature", "top_k", "top_p"],
-    }  # fmt: skip
+    }

@@ -1,9 +1,11 @@
-"""ONNX Runtime GenAI in this process: `Generator` with a draft model beside the target in its `genai_config.json`.
+"""ONNX Runtime GenAI in this process: `Generator` with a draft model beside the target in its
+`genai_config.json`.
 
-`get_speculative_stats()` counts for one generator; read after every token, it tells each round. The prompt pass verifies
-drafts, too. Its `acceptance_rate` divides by the draft tokens that were *evaluated*, up to the first rejection, and not by
-those proposed: it is not read. Near the end as many tokens are drafted as may still be emitted, so that the bonus token of
-the last round may be discarded. At an EOS token it would stop and leave that out of the text, so texts are decoded past
+`get_speculative_stats()` counts for one generator; read after every token, it tells each round. The
+prompt pass verifies drafts, too. Its `acceptance_rate` divides by the draft tokens that were
+*evaluated*, up to the first rejection, and not by those proposed: it is not read. Near the end as
+many tokens are drafted as may still be emitted, so that the bonus token of the last round may be
+discarded. At an EOS token it would stop and leave that out of the text, so texts are decoded past
 EOS and cut here.
 """
 
@@ -46,9 +48,18 @@ class OnnxRuntimeAdapter:
 
     name = "onnxruntime"
     capabilities = Capabilities(
-        drafters=("model",), rules=RULES, draft_depth=False, samples=True, filters=True, most=16,
-        per_round=True, per_request=True, per_position=True, timings=True, loads=True,
-    )  # fmt: skip
+        drafters=("model",),
+        rules=RULES,
+        draft_depth=False,
+        samples=True,
+        filters=True,
+        most=16,
+        per_round=True,
+        per_request=True,
+        per_position=True,
+        timings=True,
+        loads=True,
+    )
 
     def __init__(self, setup: EngineSetup) -> None:
         self._genai, self._setup = _package(), setup
@@ -78,12 +89,21 @@ class OnnxRuntimeAdapter:
                 self._made = (target, drafter), self._genai.Model(folder)
         return self._made[1]
 
-    def _decoded(self, model: Any, pair: LoadedPair, request: GenerationRequest, asked: PromptRequest) -> Reported:
+    def _decoded(
+        self, model: Any, pair: LoadedPair, request: GenerationRequest, asked: PromptRequest
+    ) -> Reported:
         assert asked.ids is not None
         sampling, where = request.sampling, f"prompt {asked.key} of onnxruntime"
-        settings: dict[str, Any] = {"max_length": len(asked.ids) + request.new_tokens, "do_sample": sampling.temperature > 0}
+        settings: dict[str, Any] = {
+            "max_length": len(asked.ids) + request.new_tokens,
+            "do_sample": sampling.temperature > 0,
+        }
         if sampling.temperature > 0:
-            settings |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "random_seed": request.seed_of(asked)}
+            settings |= {
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "random_seed": request.seed_of(asked),
+            }
             settings["top_k"] = sampling.top_k or pair.target.checkpoint.vocabulary
         parameters = self._genai.GeneratorParams(model)
         parameters.set_search_options(**settings)
@@ -97,37 +117,55 @@ class OnnxRuntimeAdapter:
         seconds = time.perf_counter() - begun
         new = [int(token) for token in generator.get_sequence(0)][len(asked.ids) :]
         if len(new) != request.new_tokens:
-            raise MeasurementError(f"{where}: {len(new)} of {request.new_tokens} tokens came; lower --specdec-new-tokens")
+            raise MeasurementError(
+                f"{where}: {len(new)} of {request.new_tokens} tokens came; lower "
+                "--specdec-new-tokens"
+            )
         rounds = rounds_of(stats, where)
         length, played = until_eos(new, rounds, pair.target, first=0)
         cut = rounds[:played]
-        return Reported(asked.key, asked.ids, tuple(new[:length]), CONVENTION, cut, timings=Timings(seconds), where=where)
+        return Reported(
+            asked.key,
+            asked.ids,
+            tuple(new[:length]),
+            CONVENTION,
+            cut,
+            timings=Timings(seconds),
+            where=where,
+        )
 
 
 def rounds_of(stats: Sequence[Mapping[str, Any]], where: str) -> tuple[ReportedRound, ...]:
-    """Rounds from the statistics after each token. Raises MeasurementError where they grow otherwise than by rounds."""
+    """Rounds from the statistics after each token. Raises MeasurementError where they grow
+    otherwise than by rounds.
+    """
     rounds, before = [], dict.fromkeys((_ROUNDS, _DRAFTED, _ACCEPTED), 0)
     for number, own in enumerate(stats):
         try:
             now = {name: int(own[name]) for name in before}
         except KeyError as error:
             raise MeasurementError(
-                f"{where}: get_speculative_stats() has no {error}; install onnxruntime-genai 0.18 or later"
+                f"{where}: get_speculative_stats() has no {error}; install onnxruntime-genai 0.18 "
+                "or later"
             ) from None
         grown = {name: now[name] - before[name] for name in before}
         if grown[_ROUNDS] == 1:
             rounds.append(ReportedRound(grown[_DRAFTED], grown[_ACCEPTED]))
         elif any(grown.values()):
             raise MeasurementError(
-                f"{where}, token {number}: {_ROUNDS} grows by {grown[_ROUNDS]}, {_DRAFTED} by {grown[_DRAFTED]} and "
-                f"{_ACCEPTED} by {grown[_ACCEPTED]} within one token; report this version of onnxruntime-genai"
+                f"{where}, token {number}: {_ROUNDS} grows by {grown[_ROUNDS]}, {_DRAFTED} by "
+                f"{grown[_DRAFTED]} and "
+                f"{_ACCEPTED} by {grown[_ACCEPTED]} within one token; report this version of "
+                "onnxruntime-genai"
             )
         before = now
     return tuple(rounds)
 
 
 def join(target: Path, drafter: Path, folder: Path, end: int) -> None:
-    """Make a model folder of a target with its draft inside, as links. Raises RequestError for files of another shape."""
+    """Make a model folder of a target with its draft inside, as links. Raises RequestError for
+    files of another shape.
+    """
     told, drafts = _config(target), _config(drafter)
     (folder / "draft").mkdir(parents=True)
     for source, place in ((target, folder), (drafter, folder / "draft")):
@@ -148,7 +186,9 @@ def _config(folder: Path) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         _ = told["model"]["decoder"]["filename"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"{path} describes no plain decoder ({error!r}); build it again with onnxruntime-genai") from None
+        raise RequestError(
+            f"{path} describes no plain decoder ({error!r}); build it again with onnxruntime-genai"
+        ) from None
     return told
 
 

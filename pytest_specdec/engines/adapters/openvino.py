@@ -1,9 +1,10 @@
 """OpenVINO GenAI in this process: `LLMPipeline` with a draft model.
 
-Its accessors (`get_num_accepted_tokens`, `get_num_draft_tokens`) leave out each request's last round. The raw metrics of
-the target do not: `m_batch_sizes` holds the tokens that each of its passes emitted, the prompt pass first. How many were
-drafted is not among them: k, but no more than can still be emitted beside the bonus token; the accessor must agree. A
-drafter that drafts EOS would stop there, untold, so texts are decoded past EOS and cut here. Where it samples, the passes
+Its accessors (`get_num_accepted_tokens`, `get_num_draft_tokens`) leave out each request's last
+round. The raw metrics of the target do not: `m_batch_sizes` holds the tokens that each of its
+passes emitted, the prompt pass first. How many were drafted is not among them: k, but no more than
+can still be emitted beside the bonus token; the accessor must agree. A drafter that drafts EOS
+would stop there, untold, so texts are decoded past EOS and cut here. Where it samples, the passes
 add up to more tokens than the text has: only greedy decoding is counted.
 """
 
@@ -51,9 +52,17 @@ class OpenVinoAdapter:
 
     name = "openvino"
     capabilities = Capabilities(
-        drafters=("model",), rules=("greedy",), draft_depth=False, samples=False, filters=False,
-        per_round=True, per_request=True, per_position=True, timings=True, loads=True,
-    )  # fmt: skip
+        drafters=("model",),
+        rules=("greedy",),
+        draft_depth=False,
+        samples=False,
+        filters=False,
+        per_round=True,
+        per_request=True,
+        per_position=True,
+        timings=True,
+        loads=True,
+    )
 
     def __init__(self, setup: EngineSetup) -> None:
         self._genai, self._openvino = _packages()
@@ -79,16 +88,24 @@ class OpenVinoAdapter:
         target, drafter = (str(form_of(model.checkpoint, "openvino")) for model in pair)
         if self._made is None or self._made[0] != (target, drafter):
             self._made = None
-            exact = {"INFERENCE_NUM_THREADS": threads(), "INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+            exact = {
+                "INFERENCE_NUM_THREADS": threads(),
+                "INFERENCE_PRECISION_HINT": "f32",
+                "KV_CACHE_PRECISION": "f32",
+            }
             schedule = self._genai.SchedulerConfig()
             schedule.max_num_seqs = 1
             schedule.max_num_batched_tokens = max(256, pair.target.checkpoint.context or 4096)
             drafting = self._genai.draft_model(drafter, "CPU", **exact)
-            made = self._genai.LLMPipeline(target, "CPU", draft_model=drafting, scheduler_config=schedule, **exact)
+            made = self._genai.LLMPipeline(
+                target, "CPU", draft_model=drafting, scheduler_config=schedule, **exact
+            )
             self._made = (target, drafter), made
         return self._made[1]
 
-    def _decoded(self, pipeline: Any, pair: LoadedPair, request: GenerationRequest, asked: PromptRequest) -> Reported:
+    def _decoded(
+        self, pipeline: Any, pair: LoadedPair, request: GenerationRequest, asked: PromptRequest
+    ) -> Reported:
         import numpy as np
 
         assert asked.ids is not None
@@ -97,10 +114,20 @@ class OpenVinoAdapter:
         answer = pipeline.generate(prompt, self._configuration(request))
         seconds = time.perf_counter() - begun
         new, where = list(answer.tokens[0]), f"prompt {asked.key} of openvino"
-        rounds = rounds_of(passes_of(answer.extended_perf_metrics, where), len(new), request.k, where)
+        rounds = rounds_of(
+            passes_of(answer.extended_perf_metrics, where), len(new), request.k, where
+        )
         length, played = until_eos(new, rounds, pair.target, first=1)
         cut = rounds[:played]
-        return Reported(asked.key, asked.ids, tuple(new[:length]), CONVENTION, tuple(cut), timings=Timings(seconds), where=where)
+        return Reported(
+            asked.key,
+            asked.ids,
+            tuple(new[:length]),
+            CONVENTION,
+            tuple(cut),
+            timings=Timings(seconds),
+            where=where,
+        )
 
     def _configuration(self, request: GenerationRequest) -> Any:
         config = self._genai.GenerationConfig()
@@ -114,19 +141,26 @@ class OpenVinoAdapter:
 def passes_of(metrics: Any, where: str) -> Passes:
     """A request's raw metrics. Raises MeasurementError where the pipeline gives none."""
     try:
-        return Passes(list(metrics.main_model_metrics.raw_metrics.m_batch_sizes), int(metrics.get_num_draft_tokens()))
+        return Passes(
+            list(metrics.main_model_metrics.raw_metrics.m_batch_sizes),
+            int(metrics.get_num_draft_tokens()),
+        )
     except AttributeError:
         raise MeasurementError(
-            f"{where}: no extended_perf_metrics of speculative decoding; install openvino-genai 2026.4 or later"
+            f"{where}: no extended_perf_metrics of speculative decoding; install openvino-genai "
+            "2026.4 or later"
         ) from None
 
 
 def rounds_of(passes: Passes, emitted: int, k: int, where: str) -> list[ReportedRound]:
-    """Every round of a text of so many new tokens. Raises MeasurementError where the metrics contradict each other."""
+    """Every round of a text of so many new tokens. Raises MeasurementError where the metrics
+    contradict each other.
+    """
     sizes = passes.batch_sizes
     if sum(sizes) != emitted or not sizes or sizes[0] != 1 or min(sizes) < 1:
         raise MeasurementError(
-            f"{where}: m_batch_sizes adds up to {sum(sizes)} in {len(sizes)} passes and {emitted} tokens were emitted; "
+            f"{where}: m_batch_sizes adds up to {sum(sizes)} in {len(sizes)} passes and {emitted} "
+            "tokens were emitted; "
             "send each prompt by itself, and report this version of openvino-genai"
         )
     left, rounds = emitted - 1, []
@@ -136,8 +170,10 @@ def rounds_of(passes: Passes, emitted: int, k: int, where: str) -> list[Reported
     drafted = [own.drafted for own in rounds]
     if passes.draft_tokens not in (sum(drafted), sum(drafted[:-1])):
         raise MeasurementError(
-            f"{where}: get_num_draft_tokens is {passes.draft_tokens}, and {len(rounds)} rounds of k={k} draft {sum(drafted)} "
-            f"tokens, {sum(drafted[:-1])} without the last round; report this version of openvino-genai"
+            f"{where}: get_num_draft_tokens is {passes.draft_tokens}, and {len(rounds)} rounds of "
+            f"k={k} draft {sum(drafted)} "
+            f"tokens, {sum(drafted[:-1])} without the last round; report this version of "
+            "openvino-genai"
         )
     return rounds
 
@@ -148,6 +184,7 @@ def _packages() -> tuple[Any, Any]:
         import openvino_genai
     except ImportError as error:
         raise RequestError(
-            f"--specdec-engine=openvino needs {error.name}, which is not installed; pip install openvino-genai"
+            f"--specdec-engine=openvino needs {error.name}, which is not installed; pip install "
+            "openvino-genai"
         ) from None
     return openvino_genai, openvino

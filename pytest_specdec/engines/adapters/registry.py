@@ -1,4 +1,6 @@
-"""Foreign engines by their names on the command line. An adapter, and the package behind it, is imported when it is asked for."""
+"""Foreign engines by their names on the command line. An adapter, and the package behind it, is
+imported when it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -23,21 +25,29 @@ ADAPTERS = {
 
 
 def adapter(name: str, setup: EngineSetup) -> Adapter:
-    """A foreign engine's adapter. Raises RequestError where it or its package is missing, or the URL does not fit."""
+    """A foreign engine's adapter. Raises RequestError where it or its package is missing, or the
+    URL does not fit.
+    """
     module, _, made = ADAPTERS[name].partition(":")
     try:
         with naming_extras():
             found = getattr(importlib.import_module(f"{__package__}.{module}"), made)
     except MissingExtraError as error:
-        raise RequestError(f"--specdec-engine={name}: {error}, or record a trace elsewhere") from None
+        raise RequestError(
+            f"--specdec-engine={name}: {error}, or record a trace elsewhere"
+        ) from None
     except ImportError as error:
         missing = error.name or str(error)
         raise RequestError(
-            f"--specdec-engine={name} needs {missing}, which is not installed; install it, or record a trace elsewhere "
+            f"--specdec-engine={name} needs {missing}, which is not installed; install it, or "
+            "record a trace elsewhere "
             "and read it with --specdec-engine=trace"
         ) from None
     except AttributeError:
-        raise RequestError(f"--specdec-engine={name} has no adapter in this version; choose another engine, or trace") from None
+        raise RequestError(
+            f"--specdec-engine={name} has no adapter in this version; choose another engine, or "
+            "trace"
+        ) from None
     return _checked(name, cast("Callable[[EngineSetup], Adapter]", found)(setup), setup.url)
 
 

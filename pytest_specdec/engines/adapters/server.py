@@ -1,4 +1,6 @@
-"""What the adapters of servers share: texts one by one, the server's own counters beside them, and a look at its mode."""
+"""What the adapters of servers share: texts one by one, the server's own counters beside them, and
+a look at its mode.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ from ..servers.repeatability import apart
 PROBES, PROBE_TOKENS = 2, 48
 """Greedy texts, and their new tokens, from which a mode that is not lossless is told."""
 _TIE = 0.5
-"""Nats below the likeliest token up to which another choice is rounding: four steps of a bfloat16 logit between 16 and 32."""
+"""Nats below the likeliest token up to which another choice is rounding: four steps of a bfloat16
+logit between 16 and 32.
+"""
 
 
 class ServerReply(NamedTuple):
@@ -46,7 +50,9 @@ class ServerReply(NamedTuple):
 
 
 class ServedAdapter(abc.ABC):
-    """A speculative decoder behind `--specdec-url`: an `Adapter` but for what differs between engines."""
+    """A speculative decoder behind `--specdec-url`: an `Adapter` but for what differs between
+    engines.
+    """
 
     name: str
     capabilities: Capabilities
@@ -56,7 +62,10 @@ class ServedAdapter(abc.ABC):
 
     def __init__(self, setup: EngineSetup, client: Client | None = None) -> None:
         if client is None and setup.url is None:
-            raise RequestError(f"engine {self.name} needs its server's address; add --specdec-url=http://localhost:8000")
+            raise RequestError(
+                f"engine {self.name} needs its server's address; add "
+                "--specdec-url=http://localhost:8000"
+            )
         self.client = client or Client(setup.url or "", key=os.environ.get(KEY))
 
     @abc.abstractmethod
@@ -64,10 +73,16 @@ class ServedAdapter(abc.ABC):
         """The engine's version, as the server tells it."""
 
     @abc.abstractmethod
-    def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> ServerReply:
-        """Decode one prompt. Raises ServerError for an answer that contradicts itself or leaves out what is needed."""
+    def answer(
+        self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int
+    ) -> ServerReply:
+        """Decode one prompt. Raises ServerError for an answer that contradicts itself or leaves out
+        what is needed.
+        """
 
-    def emit(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int) -> tuple[int, ...]:
+    def emit(
+        self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int
+    ) -> tuple[int, ...]:
         """New tokens alone, also from a server that does not draft."""
         return self.answer(ids, sampling, new_tokens, seed, new_tokens).new_ids
 
@@ -77,7 +92,9 @@ class ServedAdapter(abc.ABC):
 
     @abc.abstractmethod
     def growth(self) -> Totals | None:
-        """What was counted since `begin`; None where the server has no counters. Raises MeasurementError after a restart."""
+        """What was counted since `begin`; None where the server has no counters. Raises
+        MeasurementError after a restart.
+        """
 
     @abc.abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -85,7 +102,8 @@ class ServedAdapter(abc.ABC):
 
     @functools.cached_property
     def scorer(self) -> Scorer | None:
-        """Scores texts by the server's own target; None where the engine serves no log-probabilities of given tokens.
+        """Scores texts by the server's own target; None where the engine serves no
+        log-probabilities of given tokens.
 
         Raises RequestError where the server is another engine.
         """
@@ -93,7 +111,10 @@ class ServedAdapter(abc.ABC):
             return None
         scorer = scorer_at(self.client)
         if not isinstance(scorer, self.dialect):
-            raise RequestError(f"{self.client.url} is no {self.name} server; name the right engine by --specdec-engine")
+            raise RequestError(
+                f"{self.client.url} is no {self.name} server; name the right engine by "
+                "--specdec-engine"
+            )
         return scorer
 
     @functools.cached_property
@@ -108,7 +129,8 @@ class ServedAdapter(abc.ABC):
     def run(self, request: GenerationRequest) -> Iterator[Reported | PooledCounters]:
         """Texts in the order of the prompts, then the sums where the engine has no finer ones.
 
-        Raises ServerError where the server fails, and MeasurementError where its counters say something else than its answers.
+        Raises ServerError where the server fails, and MeasurementError where its counters say
+        something else than its answers.
         """
         prompts = [self._ids(asked) for asked in request.prompts]
         altered = self.altered() or self.lossy_by_its_text(prompts[:PROBES], request.k)
@@ -116,13 +138,27 @@ class ServedAdapter(abc.ABC):
         lost, said = self.client.lost, list[ServerReply]()
         for row, (asked, ids) in enumerate(zip(request.prompts, prompts, strict=True)):
             begun = time.perf_counter()
-            one = self.answer(ids, request.sampling, request.new_tokens, request.seed_of(asked), request.k)
+            one = self.answer(
+                ids, request.sampling, request.new_tokens, request.seed_of(asked), request.k
+            )
             where = f"request {row + 1} of {self.client.url}"
             said.append(one)
-            self._check_depth(max((own.drafted for own in one.rounds or ()), default=0), request.k, where)
+            self._check_depth(
+                max((own.drafted for own in one.rounds or ()), default=0), request.k, where
+            )
             timings = Timings(time.perf_counter() - begun)
             yield Reported(
-                asked.key, ids, one.new_ids, self.convention, one.rounds, one.totals, None, timings, altered, where, one.finish
+                asked.key,
+                ids,
+                one.new_ids,
+                self.convention,
+                one.rounds,
+                one.totals,
+                None,
+                timings,
+                altered,
+                where,
+                one.finish,
             )
         if said:
             yield from self._sums(said, request.k, self.client.lost - lost)
@@ -132,10 +168,11 @@ class ServedAdapter(abc.ABC):
         self.client.close()
 
     def lossy_by_its_text(self, prompts: Sequence[Sequence[int]], k: int) -> str | None:
-        """Why greedy texts of the server are not its own target's, or None; synthetic acceptance shows at once.
+        """Why greedy texts of the server are not its own target's, or None; synthetic acceptance
+        shows at once.
 
-        Decodes the prompts greedily and has the server score what it emitted: every token must be the likeliest one, or
-        within rounding of it. None also where the server serves no scores.
+        Decodes the prompts greedily and has the server score what it emitted: every token must be
+        the likeliest one, or within rounding of it. None also where the server serves no scores.
         """
         scorer = self.scorer
         for prompt in prompts if scorer else ():
@@ -144,10 +181,15 @@ class ServedAdapter(abc.ABC):
             scored = scorer.score((*prompt, *new), len(prompt))
             for position, (own, top) in enumerate(zip(scored.own, scored.top, strict=True)):
                 if own < top[0] - _TIE:
-                    if changed := apart([scored], [scorer.score((*prompt, *new), len(prompt), fresh=True)]):
-                        raise self.refuse(f"it scores a text otherwise when asked again: {changed}; update it")
+                    if changed := apart(
+                        [scored], [scorer.score((*prompt, *new), len(prompt), fresh=True)]
+                    ):
+                        raise self.refuse(
+                            f"it scores a text otherwise when asked again: {changed}; update it"
+                        )
                     return (
-                        f"synthetic acceptance or another mode that is not lossless (token {position} of a greedy text is "
+                        "synthetic acceptance or another mode that is not lossless (token "
+                        f"{position} of a greedy text is "
                         f"{top[0] - own:.2g} nats below the likeliest)"
                     )
         return None
@@ -159,30 +201,49 @@ class ServedAdapter(abc.ABC):
         if asked.ids is not None:
             return asked.ids
         if asked.prompt.text is None:
-            raise RequestError("a chat prompt needs the target's own template; name its folder by --specdec-target")
+            raise RequestError(
+                "a chat prompt needs the target's own template; name its folder by --specdec-target"
+            )
         return tuple(self.encode(asked.prompt.text))
 
     def _check_depth(self, drafted: int, k: int, where: str) -> None:
         if drafted > k:
-            raise MeasurementError(f"{where}: a round drafts {drafted} tokens and k is {k}; use --specdec-k={drafted}")
+            raise MeasurementError(
+                f"{where}: a round drafts {drafted} tokens and k is {k}; use --specdec-k={drafted}"
+            )
 
     def _sums(self, said: Sequence[ServerReply], k: int, lost: int) -> Iterator[PooledCounters]:
         """The server's own sums: reported where there is nothing finer, else compared."""
         grown = self.growth()
         most = max((own.drafted for one in said for own in one.rounds or ()), default=k)
         if most != k:
-            raise self.refuse(f"no round drafts more than {most} tokens and k is {k}; use --specdec-k={most}, or restart it")
-        if self.capabilities.per_request or any(one.rounds is not None or one.totals is not None for one in said):
-            if grown is not None and not lost and (found := _differences(said, grown, self.convention)):
+            raise self.refuse(
+                f"no round drafts more than {most} tokens and k is {k}; use --specdec-k={most}, or "
+                "restart it"
+            )
+        if self.capabilities.per_request or any(
+            one.rounds is not None or one.totals is not None for one in said
+        ):
+            if (
+                grown is not None
+                and not lost
+                and (found := _differences(said, grown, self.convention))
+            ):
                 raise self.refuse(
-                    f"its counters say something else than its answers ({'; '.join(found)}): somebody else uses the server, or a "
+                    f"its counters say something else than its answers ({'; '.join(found)}): "
+                    "somebody else uses the server, or a "
                     "counter is wrong; run again on a server of your own"
                 )
             return
         if grown is None:
-            raise self.refuse("neither its answers nor its metrics count rounds; turn on its metrics")
+            raise self.refuse(
+                "neither its answers nor its metrics count rounds; turn on its metrics"
+            )
         if lost:
-            raise self.refuse(f"{lost} requests were sent again, so its counters hold rounds of lost answers; run again")
+            raise self.refuse(
+                f"{lost} requests were sent again, so its counters hold rounds of lost answers; "
+                "run again"
+            )
         yield PooledCounters(grown, self.convention, self.client.url)
 
 
@@ -191,12 +252,19 @@ def rounds_totals(rounds: Sequence[ReportedRound]) -> Totals:
     tried = [own for own in rounds if own.drafted]
     most = max((own.drafted for own in tried), default=0)
     positions = tuple(sum(own.accepted > step for own in tried) for step in range(most))
-    return Totals(len(tried), sum(own.drafted for own in tried), sum(own.accepted for own in tried), positions)
+    return Totals(
+        len(tried), sum(own.drafted for own in tried), sum(own.accepted for own in tried), positions
+    )
 
 
-def _differences(said: Sequence[ServerReply], grown: Totals, convention: CountingConvention) -> list[str]:
+def _differences(
+    said: Sequence[ServerReply], grown: Totals, convention: CountingConvention
+) -> list[str]:
     """Where a server's counters and the sums of its answers differ."""
-    own = [_comparable(one.totals, convention) if one.rounds is None else rounds_totals(one.rounds) for one in said]
+    own = [
+        _comparable(one.totals, convention) if one.rounds is None else rounds_totals(one.rounds)
+        for one in said
+    ]
     found = []
     for name in ("rounds", "drafted", "accepted"):
         parts: list[int | None] = [getattr(totals, name) if totals else None for totals in own]
@@ -207,5 +275,9 @@ def _differences(said: Sequence[ServerReply], grown: Totals, convention: Countin
 
 
 def _comparable(totals: Totals | None, convention: CountingConvention) -> Totals | None:
-    """A request's sums without its number of rounds where those that draft nothing are in it: no counter has these."""
-    return dataclasses.replace(totals, rounds=None) if totals and convention.counts_empty else totals
+    """A request's sums without its number of rounds where those that draft nothing are in it: no
+    counter has these.
+    """
+    return (
+        dataclasses.replace(totals, rounds=None) if totals and convention.counts_empty else totals
+    )

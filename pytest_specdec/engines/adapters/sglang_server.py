@@ -1,7 +1,8 @@
-"""SGLang's HTTP server: `meta_info` of /generate counts each request's rounds; /server_info tells how they are verified.
+"""SGLang's HTTP server: `meta_info` of /generate counts each request's rounds; /server_info tells
+how they are verified.
 
-SGLang drafts as many tokens in every round, whatever is left to emit. Its requests take no seed outside of its deterministic
-mode, so texts sampled twice differ.
+SGLang drafts as many tokens in every round, whatever is left to emit. Its requests take no seed
+outside of its deterministic mode, so texts sampled twice differ.
 """
 
 from __future__ import annotations
@@ -43,8 +44,12 @@ class MetaInfo(msgspec.Struct, frozen=True):
 
     def totals(self) -> Totals:
         """The request's sums. Raises ValueError where one is missing, or contradicts the others."""
-        accepted = _first(self.spec_num_correct_drafts, self.spec_accepted_drafts, self.spec_accept_token_num)
-        drafted = _first(self.spec_num_proposed_drafts, self.spec_proposed_drafts, self.spec_draft_token_num)
+        accepted = _first(
+            self.spec_num_correct_drafts, self.spec_accepted_drafts, self.spec_accept_token_num
+        )
+        drafted = _first(
+            self.spec_num_proposed_drafts, self.spec_proposed_drafts, self.spec_draft_token_num
+        )
         if self.spec_verify_ct == 0:
             return Totals(0, 0, 0, ())
         if self.spec_verify_ct is None or accepted is None or drafted is None:
@@ -59,7 +64,10 @@ class MetaInfo(msgspec.Struct, frozen=True):
         positions = None
         if histogram:
             if sum(histogram) != self.spec_verify_ct:
-                raise ValueError(f"spec_verify_ct is {self.spec_verify_ct} and the histogram adds up to {sum(histogram)}")
+                raise ValueError(
+                    f"spec_verify_ct is {self.spec_verify_ct} and the histogram adds up to "
+                    f"{sum(histogram)}"
+                )
             positions = tuple(sum(histogram[position:]) for position in range(1, len(histogram)))
         return Totals(self.spec_verify_ct, drafted, accepted, positions)
 
@@ -101,15 +109,24 @@ class SglangAdapter(ServedAdapter):
     name = "sglang"
     dialect = SglangScorer
     capabilities = Capabilities(
-        drafters=("model", "mtp", "prompt-lookup"), rules=RULES, draft_depth=False, samples=True, filters=True,
-        per_request=True, per_position=True, url="needed",
-    )  # fmt: skip
+        drafters=("model", "mtp", "prompt-lookup"),
+        rules=RULES,
+        draft_depth=False,
+        samples=True,
+        filters=True,
+        per_request=True,
+        per_position=True,
+        url="needed",
+    )
     convention = CountingConvention(
         end="full",
         undelivered=True,
         argmax_drafts=True,
         counters=Counters(
-            "spec_verify_ct", "spec_num_proposed_drafts", "spec_num_correct_drafts", "spec_correct_drafts_histogram"
+            "spec_verify_ct",
+            "spec_num_proposed_drafts",
+            "spec_num_correct_drafts",
+            "spec_correct_drafts_histogram",
         ),
     )
 
@@ -117,42 +134,71 @@ class SglangAdapter(ServedAdapter):
         return server_info(self.client).version
 
     def altered(self) -> str | None:
-        """Lossy thresholds. Raises MeasurementError for a server that does not draft, or drafts trees."""
+        """Lossy thresholds. Raises MeasurementError for a server that does not draft, or drafts
+        trees.
+        """
         info = server_info(self.client)
         if info.speculative_algorithm is None:
-            raise MeasurementError(f"{self.client.url} does not draft; start it with --speculative-algorithm")
+            raise MeasurementError(
+                f"{self.client.url} does not draft; start it with --speculative-algorithm"
+            )
         if (info.speculative_eagle_topk or 1) > 1:
             raise MeasurementError(
-                f"{self.client.url} drafts trees (speculative_eagle_topk={info.speculative_eagle_topk}), whose acceptance is no "
+                f"{self.client.url} drafts trees "
+                f"(speculative_eagle_topk={info.speculative_eagle_topk}), whose acceptance is no "
                 "chain's; start it with --speculative-eagle-topk 1"
             )
         return info.lossy
 
-    def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> ServerReply:
+    def answer(
+        self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int
+    ) -> ServerReply:
         meta, tokens = self._ask(ids, sampling, new_tokens)
         try:
-            return ServerReply(tokens, None, meta.totals(), meta.finish_reason.type if meta.finish_reason else None)
+            return ServerReply(
+                tokens, None, meta.totals(), meta.finish_reason.type if meta.finish_reason else None
+            )
         except ValueError as error:
             raise self.refuse(f"{error}; turn on speculative decoding, or update SGLang") from None
 
-    def emit(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int) -> tuple[int, ...]:
+    def emit(
+        self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int
+    ) -> tuple[int, ...]:
         return self._ask(ids, sampling, new_tokens)[1]
 
-    def _ask(self, ids: Sequence[int], sampling: Sampling, new_tokens: int) -> tuple[MetaInfo, tuple[int, ...]]:
+    def _ask(
+        self, ids: Sequence[int], sampling: Sampling, new_tokens: int
+    ) -> tuple[MetaInfo, tuple[int, ...]]:
         settings: dict[str, Any] = {
-            "temperature": sampling.temperature, "top_k": sampling.top_k or -1, "top_p": sampling.top_p, "min_p": 0.0,
-            "max_new_tokens": new_tokens, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
-        }  # fmt: skip
-        answer = self.client.post_json("/generate", {"input_ids": list(ids), "sampling_params": settings}, _Answer)
+            "temperature": sampling.temperature,
+            "top_k": sampling.top_k or -1,
+            "top_p": sampling.top_p,
+            "min_p": 0.0,
+            "max_new_tokens": new_tokens,
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+        }
+        answer = self.client.post_json(
+            "/generate", {"input_ids": list(ids), "sampling_params": settings}, _Answer
+        )
         meta, tokens = answer.meta_info, answer.output_ids
         if tokens is None or len(tokens) != meta.completion_tokens:
-            raise self.refuse(f"{meta.completion_tokens} tokens came and {len(tokens or ())} output_ids; update SGLang")
+            raise self.refuse(
+                f"{meta.completion_tokens} tokens came and {len(tokens or ())} output_ids; update "
+                "SGLang"
+            )
         if meta.prompt_tokens != len(ids):
-            raise self.refuse(f"{len(ids)} prompt tokens were sent and it counts {meta.prompt_tokens}; report its version")
+            raise self.refuse(
+                f"{len(ids)} prompt tokens were sent and it counts {meta.prompt_tokens}; report "
+                "its version"
+            )
         return meta, tuple(tokens)
 
     def begin(self) -> None:
-        """Nothing: every answer counts for itself, and what the server counts since its start is a mean without its weight."""
+        """Nothing: every answer counts for itself, and what the server counts since its start is a
+        mean without its weight.
+        """
 
     def growth(self) -> Totals | None:
         return None

@@ -1,8 +1,8 @@
 """TensorRT-LLM's HTTP server: one entry an iteration at /metrics, drained on read.
 
-Requests run one at a time, so an iteration with a request that drafted is one round of it. The server keeps the last 1,000
-entries and forgets those read: they are read before the first request and after every one. It needs
-`enable_iter_perf_stats: true` in its options file.
+Requests run one at a time, so an iteration with a request that drafted is one round of it. The
+server keeps the last 1,000 entries and forgets those read: they are read before the first request
+and after every one. It needs `enable_iter_perf_stats: true` in its options file.
 """
 
 from __future__ import annotations
@@ -14,12 +14,22 @@ from typing import Any
 import msgspec
 
 from ...cases.case import Sampling
-from ..adapter_api import RULES, Capabilities, Counters, CountingConvention, EngineSetup, ReportedRound, Totals
+from ..adapter_api import (
+    RULES,
+    Capabilities,
+    Counters,
+    CountingConvention,
+    EngineSetup,
+    ReportedRound,
+    Totals,
+)
 from ..servers.client import Client
 from .server import ServedAdapter, ServerReply
 
 _SETTLE, _LOOKS = 0.05, 20
-"""Seconds between looks, and how many: the entries of the last iterations come a little after the answer."""
+"""Seconds between looks, and how many: the entries of the last iterations come a little after the
+answer.
+"""
 
 
 class SpecStats(msgspec.Struct, frozen=True, rename="camel"):
@@ -61,17 +71,31 @@ class TensorRtLlmAdapter(ServedAdapter):
 
     name = "tensorrt-llm"
     capabilities = Capabilities(
-        drafters=("model", "mtp"), rules=RULES, draft_depth=False, samples=True, filters=True,
-        per_round=True, per_request=True, per_position=True, url="needed",
-    )  # fmt: skip
+        drafters=("model", "mtp"),
+        rules=RULES,
+        draft_depth=False,
+        samples=True,
+        filters=True,
+        per_round=True,
+        per_request=True,
+        per_position=True,
+        url="needed",
+    )
     convention = CountingConvention(
         end="full",
         undelivered=True,
         argmax_drafts=True,
-        counters=Counters("numRequestsWithDraftTokens", "numDraftTokens", "numAcceptedTokens", "specDecodingStats"),
+        counters=Counters(
+            "numRequestsWithDraftTokens", "numDraftTokens", "numAcceptedTokens", "specDecodingStats"
+        ),
     )
 
-    def __init__(self, setup: EngineSetup, client: Client | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        setup: EngineSetup,
+        client: Client | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         super().__init__(setup, client)
         self._sleep = sleep
         self._last: int | None = None
@@ -79,23 +103,37 @@ class TensorRtLlmAdapter(ServedAdapter):
     def version(self) -> str:
         return self.client.get_json("/version", _Version).version
 
-    def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> ServerReply:
+    def answer(
+        self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int
+    ) -> ServerReply:
         body: dict[str, Any] = {
-            "model": self.model, "prompt": list(ids), "max_tokens": new_tokens, "seed": seed, "detokenize": False,
-            "temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p,
+            "model": self.model,
+            "prompt": list(ids),
+            "max_tokens": new_tokens,
+            "seed": seed,
+            "detokenize": False,
+            "temperature": sampling.temperature,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
             "include_stop_str_in_output": True,
-        }  # fmt: skip
+        }
         lost = self.client.lost
         answer = self.client.post_json("/v1/completions", body, _Answer)
         tokens = answer.choices[0].token_ids if answer.choices else None
         if tokens is None or len(tokens) != answer.usage.completion_tokens:
-            raise self.refuse(f"{answer.usage.completion_tokens} tokens came and {len(tokens or ())} token_ids; update it")
+            raise self.refuse(
+                f"{answer.usage.completion_tokens} tokens came and {len(tokens or ())} token_ids; "
+                "update it"
+            )
         if answer.usage.prompt_tokens != len(ids):
             raise self.refuse(
-                f"{len(ids)} prompt tokens were sent and it counts {answer.usage.prompt_tokens}; report its version"
+                f"{len(ids)} prompt tokens were sent and it counts {answer.usage.prompt_tokens}; "
+                "report its version"
             )
         if self.client.lost != lost:
-            raise self.refuse("a request was sent again, so /metrics holds rounds of a lost answer; run again")
+            raise self.refuse(
+                "a request was sent again, so /metrics holds rounds of a lost answer; run again"
+            )
         rounds = self._rounds(len(tokens))
         return ServerReply(tuple(tokens), tuple(rounds), None, answer.choices[0].finish_reason)
 
@@ -105,13 +143,22 @@ class TensorRtLlmAdapter(ServedAdapter):
         self._read()
 
     def growth(self) -> Totals | None:
-        """None: /metrics has told everything request by request. Raises ServerError where somebody else's iterations are left."""
-        if any(entry.stats and entry.stats.num_requests_with_draft_tokens for entry in self._read()):
-            raise self.refuse("/metrics tells of rounds that belong to no answer; run again on a server of your own")
+        """None: /metrics has told everything request by request. Raises ServerError where somebody
+        else's iterations are left.
+        """
+        if any(
+            entry.stats and entry.stats.num_requests_with_draft_tokens for entry in self._read()
+        ):
+            raise self.refuse(
+                "/metrics tells of rounds that belong to no answer; run again on a server of your "
+                "own"
+            )
         return None
 
     def encode(self, text: str) -> list[int]:
-        raise self.refuse("it encodes no prompts for clients; name the target's folder by --specdec-target")
+        raise self.refuse(
+            "it encodes no prompts for clients; name the target's folder by --specdec-target"
+        )
 
     def _rounds(self, tokens: int) -> list[ReportedRound]:
         """The rounds of the request just answered; waits until they make its text."""
@@ -122,14 +169,18 @@ class TensorRtLlmAdapter(ServedAdapter):
                 if stats is None or not stats.num_requests_with_draft_tokens:
                     continue
                 if stats.num_requests_with_draft_tokens > 1:
-                    raise self.refuse("two requests drafted in one iteration: somebody else uses the server; run again alone")
+                    raise self.refuse(
+                        "two requests drafted in one iteration: somebody else uses the server; run "
+                        "again alone"
+                    )
                 found.append(ReportedRound(stats.num_draft_tokens, stats.num_accepted_tokens))
             if sum(own.accepted + 1 for own in found) >= tokens - 1:
                 return found
             self._sleep(_SETTLE)
         if not found:
             raise self.refuse(
-                "/metrics has no specDecodingStats for a request that was answered; start it with enable_iter_perf_stats: true"
+                "/metrics has no specDecodingStats for a request that was answered; start it with "
+                "enable_iter_perf_stats: true"
             )
         return found
 
@@ -138,6 +189,9 @@ class TensorRtLlmAdapter(ServedAdapter):
         entries = self.client.get_json("/metrics", list[Iteration])
         for entry in entries:
             if self._last is not None and entry.iter <= self._last:
-                raise self.refuse(f"/metrics went backwards ({self._last}, then {entry.iter}): it was started anew; run again")
+                raise self.refuse(
+                    f"/metrics went backwards ({self._last}, then {entry.iter}): it was started "
+                    "anew; run again"
+                )
             self._last = entry.iter
         return entries

@@ -1,6 +1,7 @@
 """A recorded run of any engine: JSON lines, one header and one line a text (docs/trace.md).
 
-What a foreign adapter had measured before a fault is kept in the same form, so that it can be read again.
+What a foreign adapter had measured before a fault is kept in the same form, so that it can be read
+again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from ...cases.case import RULES as ALL_RULES
 from ...cases.case import Sampling, default_rule
 from ...cases.prompts import key_of
 from ...common.errors import MeasurementError, RequestError
-from ...common.limits import HIGHEST_TEMPERATURE, MOST_DEPTH, MOST_K, MOST_NEW_TOKENS, MOST_SEED, MOST_TOKEN_ID
+from ...common.limits import (
+    HIGHEST_TEMPERATURE,
+    MOST_DEPTH,
+    MOST_K,
+    MOST_NEW_TOKENS,
+    MOST_SEED,
+    MOST_TOKEN_ID,
+)
 from ...common.strict_json import JsonError, parse_json
 from ..adapter_api import (
     Capabilities,
@@ -79,8 +87,13 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     @property
     def convention(self) -> CountingConvention:
         return CountingConvention(
-            self.prefill_drafts, self.end, self.undelivered, self.counts_empty, self.argmax_drafts, self.ngrams
-        )  # fmt: skip
+            self.prefill_drafts,
+            self.end,
+            self.undelivered,
+            self.counts_empty,
+            self.argmax_drafts,
+            self.ngrams,
+        )
 
 
 class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -97,7 +110,9 @@ class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 
 class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One text: its prompt by text, messages or key, and its rounds (`[drafted, accepted]`) or sums. Or the whole run's sums."""
+    """One text: its prompt by text, messages or key, and its rounds (`[drafted, accepted]`) or
+    sums. Or the whole run's sums.
+    """
 
     prompt: str | None = None
     messages: list[dict[str, str]] | None = None
@@ -126,10 +141,20 @@ class TraceAdapter:
 
     name = "trace"
     capabilities = Capabilities(
-        drafters=("model", "mtp", "prompt-lookup"), rules=ALL_RULES, draft_depth=True, all_heads=False, samples=True,
-        filters=True, per_round=True, per_request=True, pooled=True, per_position=True, timings=True, url="needed",
+        drafters=("model", "mtp", "prompt-lookup"),
+        rules=ALL_RULES,
+        draft_depth=True,
+        all_heads=False,
+        samples=True,
+        filters=True,
+        per_round=True,
+        per_request=True,
+        pooled=True,
+        per_position=True,
+        timings=True,
+        url="needed",
         wants_ids=False,
-    )  # fmt: skip
+    )
 
     def __init__(self, setup: EngineSetup) -> None:
         self._path = Path(setup.url or "").expanduser()
@@ -151,13 +176,19 @@ class TraceAdapter:
                 continue
             one = _reported(header, line, where)
             if one.key not in known:
-                raise RequestError(f"{where}: a prompt that the suite does not ask; record the suite's own prompts, all of them")
+                raise RequestError(
+                    f"{where}: a prompt that the suite does not ask; record the suite's own "
+                    "prompts, all of them"
+                )
             if one.key in found:
-                raise RequestError(f"{where}: a prompt for the second time; record each prompt once")
+                raise RequestError(
+                    f"{where}: a prompt for the second time; record each prompt once"
+                )
             found[one.key] = one
         if missing := [asked for asked in request.prompts if asked.key not in found]:
             raise MeasurementError(
-                f"{self._path} holds {len(found)} of the suite's {len(request.prompts)} prompts and not "
+                f"{self._path} holds {len(found)} of the suite's {len(request.prompts)} prompts "
+                "and not "
                 f"{_short(missing[0].prompt.text or missing[0].key)}; record them all"
             )
         yield from (found[asked.key] for asked in request.prompts)
@@ -170,14 +201,16 @@ class TraceAdapter:
 def read_trace(path: Path) -> tuple[Header, list[tuple[int, Line]]]:
     """A trace's header and its lines with their numbers.
 
-    Raises RequestError, with the line, for anything else, and MeasurementError for counts that contradict each other or
-    the text that they are of.
+    Raises RequestError, with the line, for anything else, and MeasurementError for counts that
+    contradict each other or the text that they are of.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise RequestError(f"trace {path} cannot be read ({reason}); name a file: --specdec-url=FILE.jsonl") from None
+        raise RequestError(
+            f"trace {path} cannot be read ({reason}); name a file: --specdec-url=FILE.jsonl"
+        ) from None
     # Not splitlines(): JSON may hold other line separators unescaped.
     rows = [(number, row) for number, row in enumerate(text.split("\n"), 1) if row.strip()]
     if not rows:
@@ -195,14 +228,23 @@ def read_trace(path: Path) -> tuple[Header, list[tuple[int, Line]]]:
 
 
 def _check_line(line: Line, k: int, where: str) -> None:
-    """Raises RequestError for numbers that no run can have: `identities` holds what is left against the texts."""
+    """Raises RequestError for numbers that no run can have: `identities` holds what is left against
+    the texts.
+    """
     if line.pooled is not None and line != Line(pooled=line.pooled):
-        raise RequestError(f"{where}: pooled beside fields of a text; give the run's sums a line of their own")
+        raise RequestError(
+            f"{where}: pooled beside fields of a text; give the run's sums a line of their own"
+        )
     for number, (drafted, accepted) in enumerate(line.rounds or ()):
         if not 0 <= drafted <= k:
-            raise RequestError(f"{where}, round {number}: drafted is {drafted} and k is {k}; {_CURE}")
+            raise RequestError(
+                f"{where}, round {number}: drafted is {drafted} and k is {k}; {_CURE}"
+            )
         if not 0 <= accepted <= drafted:
-            raise RequestError(f"{where}, round {number}: accepted is {accepted} of {drafted} drafted tokens; {_CURE}")
+            raise RequestError(
+                f"{where}, round {number}: accepted is {accepted} of {drafted} drafted tokens; "
+                f"{_CURE}"
+            )
     for sums in (line.totals, line.pooled):
         if sums is not None and (problem := _contradiction(sums, k)):
             raise RequestError(f"{where}: {problem}; {_CURE}")
@@ -220,7 +262,9 @@ def _contradiction(sums: Sums, k: int) -> str | None:
     if len(positions) > k or any(after > before for before, after in itertools.pairwise(ladder)):
         return f"per_position has more than k={k} positions, or rises"
     return (
-        None if sum(positions) == sums.accepted else f"per_position adds up to {sum(positions)} and accepted is {sums.accepted}"
+        None
+        if sum(positions) == sums.accepted
+        else f"per_position adds up to {sum(positions)} and accepted is {sums.accepted}"
     )
 
 
@@ -228,7 +272,17 @@ def _check_counts(path: Path, header: Header, lines: Sequence[tuple[int, Line]])
     """Rounds and sums fit each other and their texts, whatever the suite asks for."""
     sampling = Sampling(header.temperature, header.top_k, header.top_p)
     rule = header.rule or default_rule(header.temperature)
-    request = GenerationRequest((), header.k, header.depth, "", header.drafter, sampling, header.new_tokens, header.seed, rule)
+    request = GenerationRequest(
+        (),
+        header.k,
+        header.depth,
+        "",
+        header.drafter,
+        sampling,
+        header.new_tokens,
+        header.seed,
+        rule,
+    )
     texts: list[Reported] = []
     pooled: PooledCounters | None = None
     for number, line in lines:
@@ -242,20 +296,42 @@ def _check_counts(path: Path, header: Header, lines: Sequence[tuple[int, Line]])
             pooled = PooledCounters(line.pooled.totals, header.convention, where)
     if pooled is None:
         return
-    if own := next((one for one in texts if one.rounds is not None or one.totals is not None), None):
-        raise RequestError(f"{own.where}: rounds or totals of a text beside the sums of the run; write one of them")
+    if own := next(
+        (one for one in texts if one.rounds is not None or one.totals is not None), None
+    ):
+        raise RequestError(
+            f"{own.where}: rounds or totals of a text beside the sums of the run; write one of them"
+        )
     check_pooled(pooled, texts, request)
 
 
-def write_trace(path: Path, request: GenerationRequest, engine: str, reported: Sequence[Reported]) -> None:
+def write_trace(
+    path: Path, request: GenerationRequest, engine: str, reported: Sequence[Reported]
+) -> None:
     """Keep texts of one run. Raises BaselineError where the file cannot be written."""
     convention, sampling = reported[0].convention, request.sampling
     header = Header(
-        SCHEMA, engine, request.k, request.depth, sampling.temperature, sampling.top_k, sampling.top_p, request.new_tokens,
-        drafter_kind(request.drafter), request.seed, convention.prefill_drafts, convention.end, convention.undelivered,
-        convention.counts_empty, convention.argmax_drafts, request.rule, convention.ngrams, reported[0].ends.eos, reported[0].ends.stop,
+        SCHEMA,
+        engine,
+        request.k,
+        request.depth,
+        sampling.temperature,
+        sampling.top_k,
+        sampling.top_p,
+        request.new_tokens,
+        drafter_kind(request.drafter),
+        request.seed,
+        convention.prefill_drafts,
+        convention.end,
+        convention.undelivered,
+        convention.counts_empty,
+        convention.argmax_drafts,
+        request.rule,
+        convention.ngrams,
+        reported[0].ends.eos,
+        reported[0].ends.stop,
         reported[0].altered,
-    )  # fmt: skip
+    )
     lines = [msgspec.json.encode(one) for one in (header, *map(_line, reported))]
     write_all({path: b"\n".join(lines) + b"\n"})
 
@@ -267,9 +343,15 @@ def _line(one: Reported) -> Line:
         prompt_ids=one.prompt_ids,
         new_ids=one.new_ids,
         emitted=one.emitted,
-        finish_reason="stop" if one.finish == "stop" else "length" if one.finish == "length" else None,
+        finish_reason="stop"
+        if one.finish == "stop"
+        else "length"
+        if one.finish == "length"
+        else None,
         rounds=one.rounds,
-        totals=None if totals is None else Sums(totals.drafted, totals.accepted, totals.rounds, totals.per_position),
+        totals=None
+        if totals is None
+        else Sums(totals.drafted, totals.accepted, totals.rounds, totals.per_position),
         **({} if timings is None else dataclasses.asdict(timings)),
     )
 
@@ -281,7 +363,9 @@ def _reported(header: Header, line: Line, where: str) -> Reported:
     if not line.new_ids and line.emitted is None:
         raise RequestError(f"{where}: neither new_ids nor emitted; {_CURE}")
     if line.new_ids and line.emitted not in (None, len(line.new_ids)):
-        raise RequestError(f"{where}: {len(line.new_ids)} new_ids and emitted is {line.emitted}; leave emitted out")
+        raise RequestError(
+            f"{where}: {len(line.new_ids)} new_ids and emitted is {line.emitted}; leave emitted out"
+        )
     return Reported(
         key,
         line.prompt_ids,
@@ -312,7 +396,8 @@ def _check_header(path: Path, header: Header, request: GenerationRequest) -> Non
     for name, wanted in asked.items():
         if (recorded := getattr(header, name.replace("-", "_"))) != wanted:
             raise RequestError(
-                f"{path}:1: recorded with {name} {recorded:g} and {wanted:g} is asked for; use --specdec-{name}={recorded:g}"
+                f"{path}:1: recorded with {name} {recorded:g} and {wanted:g} is asked for; use "
+                f"--specdec-{name}={recorded:g}"
             )
     named = {
         "drafter": (header.drafter, drafter_kind(request.drafter)),
@@ -320,7 +405,10 @@ def _check_header(path: Path, header: Header, request: GenerationRequest) -> Non
     }
     for name, (own, wanted_name) in named.items():
         if own != wanted_name:
-            raise RequestError(f"{path}:1: recorded with {name} {own!r} and {wanted_name!r} is asked for; set the marker's")
+            raise RequestError(
+                f"{path}:1: recorded with {name} {own!r} and {wanted_name!r} is asked for; set the "
+                "marker's"
+            )
 
 
 def _decoded(path: Path, number: int, row: str, shape: type[Any], *, whole: bool) -> Any:
@@ -330,7 +418,9 @@ def _decoded(path: Path, number: int, row: str, shape: type[Any], *, whole: bool
         raise RequestError(f"{path}:{number}: {str(error)[:200]}; {_CURE}") from None
     except JsonError as error:
         if not whole:
-            raise RequestError(f"{path}:{number}: the file is cut off in this line; record it to the end") from None
+            raise RequestError(
+                f"{path}:{number}: the file is cut off in this line; record it to the end"
+            ) from None
         raise RequestError(f"{path}:{number}: not JSON ({error.problem}); {_CURE}") from None
 
 

@@ -1,8 +1,10 @@
-"""transformers' own speculative decoding: `generate` with a draft model, MTP layers or prompt lookup.
+"""transformers' own speculative decoding: `generate` with a draft model, MTP layers or prompt
+lookup.
 
-It has no public counter. Each round it calls `update_candidate_strategy(input_ids, scores, num_matches)` of its candidate
-generator; that call tells the round. With a draft model or prompt lookup the prompt pass verifies drafts, too; with MTP
-layers its first round drafts nothing, since there are no hidden states yet.
+It has no public counter. Each round it calls `update_candidate_strategy(input_ids, scores,
+num_matches)` of its candidate generator; that call tells the round. With a draft model or prompt
+lookup the prompt pass verifies drafts, too; with MTP layers its first round drafts nothing, since
+there are no hidden states yet.
 """
 
 from __future__ import annotations
@@ -37,7 +39,10 @@ from ..adapter_api import (
 )
 
 _COUNTERS = Counters(
-    rounds="calls of update_candidate_strategy", drafted="its scores' length - 1", accepted="its num_matches", per_position=""
+    rounds="calls of update_candidate_strategy",
+    drafted="its scores' length - 1",
+    accepted="its num_matches",
+    per_position="",
 )
 ASSISTED = CountingConvention(prefill_drafts=True, counts_empty=True, counters=_COUNTERS)
 LOOKING_UP = dataclasses.replace(ASSISTED, ngrams=(1, NGRAM))
@@ -50,12 +55,22 @@ class TransformersAdapter:
 
     name = "transformers"
     capabilities = Capabilities(
-        drafters=("model", "mtp", "prompt-lookup"), rules=RULES, draft_depth=False, samples=True, filters=True,
-        per_round=True, per_request=True, per_position=True, timings=True, loads=True,
-    )  # fmt: skip
+        drafters=("model", "mtp", "prompt-lookup"),
+        rules=RULES,
+        draft_depth=False,
+        samples=True,
+        filters=True,
+        per_round=True,
+        per_request=True,
+        per_position=True,
+        timings=True,
+        loads=True,
+    )
 
     def __init__(self, setup: EngineSetup) -> None:
-        self._load: Callable[[str], LoadedModel] = setup.model or (lambda name: load_model(name, setup.device, setup.dtype))
+        self._load: Callable[[str], LoadedModel] = setup.model or (
+            lambda name: load_model(name, setup.device, setup.dtype)
+        )
         self._report = setup.report
 
     def version(self) -> str:
@@ -90,7 +105,12 @@ def _check(request: GenerationRequest, target: LoadedModel, drafter: LoadedModel
 
 
 @torch.inference_mode()
-def _decoded(request: GenerationRequest, asked: PromptRequest, target: LoadedModel, drafter: LoadedModel | None) -> Reported:
+def _decoded(
+    request: GenerationRequest,
+    asked: PromptRequest,
+    target: LoadedModel,
+    drafter: LoadedModel | None,
+) -> Reported:
     """One text and its rounds."""
     assert asked.ids is not None
     ids = torch.tensor([asked.ids], device=target.device)
@@ -108,11 +128,14 @@ def _decoded(request: GenerationRequest, asked: PromptRequest, target: LoadedMod
         rounds = stack.enter_context(observed_rounds())
         torch.manual_seed(request.seed_of(asked))
         begun = time.perf_counter()
-        out = target.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config, **helper)
+        out = target.model.generate(
+            ids, attention_mask=torch.ones_like(ids), generation_config=config, **helper
+        )
         seconds = time.perf_counter() - begun
     if not rounds:
         raise MeasurementError(
-            f"transformers {transformers.__version__} reported no round to its candidate generator; "
+            f"transformers {transformers.__version__} reported no round to its candidate "
+            "generator; "
             "install transformers 5.23, and report this version"
         )
     own = request.drafter == OWN_HEADS
@@ -127,7 +150,9 @@ def _decoded(request: GenerationRequest, asked: PromptRequest, target: LoadedMod
     )
 
 
-def _configuration(request: GenerationRequest, target: LoadedModel, drafter: LoadedModel | None) -> GenerationConfig:
+def _configuration(
+    request: GenerationRequest, target: LoadedModel, drafter: LoadedModel | None
+) -> GenerationConfig:
     """How to generate, and with what to draft."""
     sampling, sample = request.sampling, request.sampling.temperature > 0
     config = GenerationConfig(
@@ -169,7 +194,9 @@ def _drafting(drafter: LoadedModel | None, k: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def observed_rounds() -> Iterator[list[ReportedRound]]:
-    """While entered, every round of any `generate` in this process, in order, the ones without drafts included."""
+    """While entered, every round of any `generate` in this process, in order, the ones without
+    drafts included.
+    """
     seen: list[ReportedRound] = []
     make: Callable[..., Any] = GenerationMixin._get_candidate_generator
 

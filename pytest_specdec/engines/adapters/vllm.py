@@ -1,4 +1,6 @@
-"""vLLM in this process: `LLM.generate` with its detailed per-request metrics, which list every step."""
+"""vLLM in this process: `LLM.generate` with its detailed per-request metrics, which list every
+step.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +39,24 @@ from ..adapter_api import (
 )
 from .vllm_server import SpecMetrics, VllmServer
 
-COUNTERS = ("vllm:spec_decode_num_drafts", "vllm:spec_decode_num_draft_tokens", "vllm:spec_decode_num_accepted_tokens")
+COUNTERS = (
+    "vllm:spec_decode_num_drafts",
+    "vllm:spec_decode_num_draft_tokens",
+    "vllm:spec_decode_num_accepted_tokens",
+)
 """Of all requests together; in process and over HTTP alike."""
-_QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+_QUIET = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+}
 """Set where the user has not: vLLM in one process loads in a quarter of the time."""
 
 
 def vllm(setup: EngineSetup) -> Adapter:
-    """The adapter of `--specdec-engine=vllm`: of the server at `--specdec-url`, else of vLLM in this process."""
+    """The adapter of `--specdec-engine=vllm`: of the server at `--specdec-url`, else of vLLM in
+    this process.
+    """
     return VllmServer(setup) if setup.url else VllmAdapter(setup)
 
 
@@ -70,20 +82,29 @@ class VllmAdapter:
         undelivered=True,
         argmax_drafts=True,
         ngrams=(1, NGRAM),
-        counters=Counters("num_spec_steps", "num_draft_tokens", "num_accepted_draft_tokens", "acceptance_histogram"),
+        counters=Counters(
+            "num_spec_steps",
+            "num_draft_tokens",
+            "num_accepted_draft_tokens",
+            "acceptance_histogram",
+        ),
     )
 
     def __init__(self, setup: EngineSetup) -> None:
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
         self._module, self._setup = _vllm(), setup
-        self._load: Callable[[str], LoadedModel] = setup.model or (lambda name: load_model(name, setup.device, setup.dtype))
+        self._load: Callable[[str], LoadedModel] = setup.model or (
+            lambda name: load_model(name, setup.device, setup.dtype)
+        )
 
     def version(self) -> str:
         return str(self._module.__version__)
 
     def run(self, request: GenerationRequest) -> Iterator[Reported | PooledCounters]:
-        """Texts one by one. Raises RequestError for what vLLM cannot load, MeasurementError where it reports no steps."""
+        """Texts one by one. Raises RequestError for what vLLM cannot load, MeasurementError where
+        it reports no steps.
+        """
         with tempfile.TemporaryDirectory(prefix="specdec-") as folder, _warnings_aside():
             engine = self._engine(request, Path(folder))
         stops = eos_ids(self._load(request.target))
@@ -109,7 +130,9 @@ class VllmAdapter:
             drafting |= {"method": "draft_model", "model": plain(request.drafter, folder / "draft")}
         try:
             return self._module.LLM(
-                model=request.target if request.drafter == OWN_HEADS else plain(request.target, folder / "target"),
+                model=request.target
+                if request.drafter == OWN_HEADS
+                else plain(request.target, folder / "target"),
                 dtype=self._setup.dtype,
                 speculative_config=drafting,
                 per_request_spec_decode_metrics="detailed",
@@ -120,17 +143,29 @@ class VllmAdapter:
             )
         except (ValueError, RuntimeError, KeyError, AssertionError, TypeError) as error:
             told = next(iter(str(error).splitlines()), type(error).__name__)
-            raise RequestError(f"vLLM {self.version()} cannot load {request.target} with {request.drafter}: {told}") from error
+            raise RequestError(
+                f"vLLM {self.version()} cannot load {request.target} with {request.drafter}: {told}"
+            ) from error
 
-    def _text(self, engine: Any, request: GenerationRequest, asked: PromptRequest, stops: list[int]) -> Reported:
+    def _text(
+        self, engine: Any, request: GenerationRequest, asked: PromptRequest, stops: list[int]
+    ) -> Reported:
         if asked.ids is None:
-            raise RequestError("vLLM in this process takes token ids; name the target's folder by --specdec-target")
+            raise RequestError(
+                "vLLM in this process takes token ids; name the target's folder by --specdec-target"
+            )
         own = request.sampling
         wanted = self._module.SamplingParams(
-            temperature=own.temperature, top_k=own.top_k or -1, top_p=own.top_p, max_tokens=request.new_tokens,
-            # vLLM would stop at config.json's EOS token, too, which the target's generation defaults may lack.
-            seed=request.seed_of(asked), ignore_eos=True, stop_token_ids=stops,
-        )  # fmt: skip
+            temperature=own.temperature,
+            top_k=own.top_k or -1,
+            top_p=own.top_p,
+            max_tokens=request.new_tokens,
+            # vLLM would stop at config.json's EOS token, too, which the target's generation
+            # defaults may lack.
+            seed=request.seed_of(asked),
+            ignore_eos=True,
+            stop_token_ids=stops,
+        )
         begun = time.perf_counter()
         (answer,) = engine.generate([{"prompt_token_ids": list(asked.ids)}], wanted, use_tqdm=False)
         seconds = time.perf_counter() - begun
@@ -138,28 +173,45 @@ class VllmAdapter:
         told = getattr(out, "spec_decode_metrics", None)
         if told is None:
             raise MeasurementError(
-                f"vLLM {self.version()} tells no steps of a request; update it, or serve it and name its --specdec-url"
+                f"vLLM {self.version()} tells no steps of a request; update it, or serve it and "
+                "name its --specdec-url"
             )
         try:
             metrics = msgspec.convert(told.to_dict(), SpecMetrics)
             rounds, totals = metrics.rounds(), metrics.totals()
         except (msgspec.ValidationError, ValueError) as error:
             raise MeasurementError(
-                f"vLLM {self.version()}'s numbers contradict each other: {error}; report its version"
+                f"vLLM {self.version()}'s numbers contradict each other: {error}; report its "
+                "version"
             ) from None
         where = f"prompt {asked.key} in vLLM {self.version()}"
         return Reported(
-            asked.key, asked.ids, tuple(out.token_ids), self.convention, rounds, totals, None, Timings(seconds), None, where
+            asked.key,
+            asked.ids,
+            tuple(out.token_ids),
+            self.convention,
+            rounds,
+            totals,
+            None,
+            Timings(seconds),
+            None,
+            where,
         )
 
 
 def plain(name: str, folder: Path) -> str:
-    """A checkpoint without its MTP layers, written to `folder` where vLLM's Llama would refuse them; else the name itself.
+    """A checkpoint without its MTP layers, written to `folder` where vLLM's Llama would refuse
+    them; else the name itself.
 
-    vLLM leaves out the MTP layers of the architectures that are published with them, and knows none in Llama.
+    vLLM leaves out the MTP layers of the architectures that are published with them, and knows none
+    in Llama.
     """
     checkpoint = local_checkpoint(name)
-    if checkpoint is None or not checkpoint.has_mtp_tensors or checkpoint.config.get("architectures") != ["LlamaForCausalLM"]:
+    if (
+        checkpoint is None
+        or not checkpoint.has_mtp_tensors
+        or checkpoint.config.get("architectures") != ["LlamaForCausalLM"]
+    ):
         return name
     from safetensors.torch import load_file, save_file
 
@@ -189,12 +241,22 @@ def _warnings_aside() -> Iterator[None]:
 
 def counters(metrics: Iterable[Any]) -> dict[str, int]:
     """vLLM's own sums since the process began, by name; empty where it keeps none."""
-    return {name: sum(int(one.value) for one in found) for name in COUNTERS if (found := _named(metrics, name))}
+    return {
+        name: sum(int(one.value) for one in found)
+        for name in COUNTERS
+        if (found := _named(metrics, name))
+    }
 
 
 def check_counters(before: dict[str, int], now: dict[str, int], said: Sequence[Totals]) -> None:
-    """The engine's counters have grown by what its requests told. Raises MeasurementError where they have not."""
-    sums = [sum(own.rounds or 0 for own in said), sum(own.drafted for own in said), sum(own.accepted for own in said)]
+    """The engine's counters have grown by what its requests told. Raises MeasurementError where
+    they have not.
+    """
+    sums = [
+        sum(own.rounds or 0 for own in said),
+        sum(own.drafted for own in said),
+        sum(own.accepted for own in said),
+    ]
     for name, told in zip(COUNTERS, sums, strict=True):
         grown = now.get(name, 0) - before.get(name, 0)
         if grown != told:
@@ -214,7 +276,8 @@ def _vllm() -> Any:
             import vllm
     except ImportError as error:
         raise RequestError(
-            f"--specdec-engine=vllm without --specdec-url runs vLLM in this process, which needs {error.name}; pip install vllm, "
+            "--specdec-engine=vllm without --specdec-url runs vLLM in this process, which needs "
+            f"{error.name}; pip install vllm, "
             "or name a server: --specdec-url=http://127.0.0.1:8000"
         ) from None
     return vllm

@@ -1,8 +1,9 @@
 """vLLM's HTTP server: per-step lists in its answers where it gives them, else its counters.
 
-`--enable-per-request-metrics --per-request-spec-decode-metrics detailed` puts `per_step_accepted` and `per_step_drafted`
-into every answer, `summary` a histogram; without either only /metrics counts, for all requests together. vLLM drafts k
-tokens in every round, past the length limit too, and counts what it then cuts off.
+`--enable-per-request-metrics --per-request-spec-decode-metrics detailed` puts `per_step_accepted`
+and `per_step_drafted` into every answer, `summary` a histogram; without either only /metrics
+counts, for all requests together. vLLM drafts k tokens in every round, past the length limit too,
+and counts what it then cuts off.
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ from collections.abc import Sequence
 import msgspec
 
 from ...cases.case import Sampling
-from ..adapter_api import RULES, Capabilities, Counters, CountingConvention, EngineSetup, ReportedRound, Totals
+from ..adapter_api import (
+    RULES,
+    Capabilities,
+    Counters,
+    CountingConvention,
+    EngineSetup,
+    ReportedRound,
+    Totals,
+)
 from ..servers.client import Client
 from ..servers.logprob_servers import VllmScorer
 from ..servers.metrics import Reading, parse
@@ -35,13 +44,17 @@ class SpecMetrics(msgspec.Struct, frozen=True):
     per_step_drafted: list[int] | None = None
 
     def rounds(self) -> tuple[ReportedRound, ...] | None:
-        """In order, where the metrics are detailed. Raises ValueError for lists that contradict the sums."""
+        """In order, where the metrics are detailed. Raises ValueError for lists that contradict the
+        sums.
+        """
         if self.per_step_accepted is None or self.per_step_drafted is None:
             return () if not self.num_spec_steps else None
         pairs = zip(self.per_step_drafted, self.per_step_accepted, strict=True)
         found = tuple(ReportedRound(drafted, accepted) for drafted, accepted in pairs)
         if len(found) != self.num_spec_steps:
-            raise ValueError(f"num_spec_steps is {self.num_spec_steps} and per_step_accepted has {len(found)}")
+            raise ValueError(
+                f"num_spec_steps is {self.num_spec_steps} and per_step_accepted has {len(found)}"
+            )
         return found
 
     def totals(self) -> Totals:
@@ -49,9 +62,14 @@ class SpecMetrics(msgspec.Struct, frozen=True):
         positions = None
         if (histogram := self.acceptance_histogram) is not None:
             if sum(histogram) != self.num_spec_steps:
-                raise ValueError(f"num_spec_steps is {self.num_spec_steps} and acceptance_histogram adds up to {sum(histogram)}")
+                raise ValueError(
+                    f"num_spec_steps is {self.num_spec_steps} and acceptance_histogram adds up to "
+                    f"{sum(histogram)}"
+                )
             positions = tuple(sum(histogram[position:]) for position in range(1, len(histogram)))
-        return Totals(self.num_spec_steps, self.num_draft_tokens, self.num_accepted_draft_tokens, positions)
+        return Totals(
+            self.num_spec_steps, self.num_draft_tokens, self.num_accepted_draft_tokens, positions
+        )
 
 
 class _Metrics(msgspec.Struct, frozen=True):
@@ -100,7 +118,10 @@ class VllmServer(ServedAdapter):
         url="needed",
     )
     convention = CountingConvention(
-        end="full", undelivered=True, argmax_drafts=True, counters=Counters(_DRAFTS, _DRAFTED, _ACCEPTED, _POSITIONS)
+        end="full",
+        undelivered=True,
+        argmax_drafts=True,
+        counters=Counters(_DRAFTS, _DRAFTED, _ACCEPTED, _POSITIONS),
     )
 
     def __init__(self, setup: EngineSetup, client: Client | None = None) -> None:
@@ -110,22 +131,35 @@ class VllmServer(ServedAdapter):
     def version(self) -> str:
         return self.client.get_json("/version", _Version).version
 
-    def answer(self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int) -> ServerReply:
+    def answer(
+        self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int
+    ) -> ServerReply:
         body = {
-            "model": self.model, "prompt": list(ids), "max_tokens": new_tokens, "seed": seed,
-            "temperature": sampling.temperature, "top_k": sampling.top_k or -1, "top_p": sampling.top_p, "min_p": 0.0,
+            "model": self.model,
+            "prompt": list(ids),
+            "max_tokens": new_tokens,
+            "seed": seed,
+            "temperature": sampling.temperature,
+            "top_k": sampling.top_k or -1,
+            "top_p": sampling.top_p,
+            "min_p": 0.0,
             # The server takes what is left open from the checkpoint's generation_config.json.
-            "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "return_token_ids": True,
-        }  # fmt: skip
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "return_token_ids": True,
+        }
         answer = self.client.post_json("/v1/completions", body, _Answer)
         tokens = answer.choices[0].token_ids if answer.choices else None
         if tokens is None or len(tokens) != answer.usage.completion_tokens:
             raise self.refuse(
-                f"{answer.usage.completion_tokens} tokens came and {len(tokens or ())} ids; use vLLM 0.10.2 or later"
+                f"{answer.usage.completion_tokens} tokens came and {len(tokens or ())} ids; use "
+                "vLLM 0.10.2 or later"
             )
         if answer.usage.prompt_tokens != len(ids):
             raise self.refuse(
-                f"{len(ids)} prompt tokens were sent and it counts {answer.usage.prompt_tokens}; report its version"
+                f"{len(ids)} prompt tokens were sent and it counts {answer.usage.prompt_tokens}; "
+                "report its version"
             )
         finish = answer.choices[0].finish_reason
         own = answer.metrics.speculative_decoding if answer.metrics else None
@@ -134,20 +168,31 @@ class VllmServer(ServedAdapter):
         try:
             return ServerReply(tuple(tokens), own.rounds(), own.totals(), finish)
         except ValueError as error:
-            raise self.refuse(f"its numbers contradict each other: {error}; report its version, {self.version()}") from None
+            raise self.refuse(
+                f"its numbers contradict each other: {error}; report its version, {self.version()}"
+            ) from None
 
     def begin(self) -> None:
         self._start = self._reading()
         if not self._start.has(_DRAFTS):
-            raise self.refuse(f"/metrics has no {_DRAFTS}: it does not draft; start it with --speculative-config")
+            raise self.refuse(
+                f"/metrics has no {_DRAFTS}: it does not draft; start it with --speculative-config"
+            )
 
     def growth(self) -> Totals | None:
         assert self._start is not None
         grown = self._reading().since(self._start, _DRAFTS, _DRAFTED, _ACCEPTED, _POSITIONS)
-        return Totals(grown.whole(_DRAFTS), grown.whole(_DRAFTED), grown.whole(_ACCEPTED), grown.by_position(_POSITIONS))
+        return Totals(
+            grown.whole(_DRAFTS),
+            grown.whole(_DRAFTED),
+            grown.whole(_ACCEPTED),
+            grown.by_position(_POSITIONS),
+        )
 
     def encode(self, text: str) -> list[int]:
-        return self.client.post_json("/tokenize", {"model": self.model, "prompt": text}, _Tokens).tokens
+        return self.client.post_json(
+            "/tokenize", {"model": self.model, "prompt": text}, _Tokens
+        ).tokens
 
     def _reading(self) -> Reading:
         return parse(self.client.get_text("/metrics"), self.client.url + "/metrics")

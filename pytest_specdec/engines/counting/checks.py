@@ -1,7 +1,9 @@
-"""What an engine's own numbers must satisfy, whatever the models: found violated, they are no measurement.
+"""What an engine's own numbers must satisfy, whatever the models: found violated, they are no
+measurement.
 
-Every round emits the tokens that it accepted and one more, so rounds and accepted tokens add up to the text. No other
-check finds a counter that leaves rounds out: its rate looks as plausible as the right one.
+Every round emits the tokens that it accepted and one more, so rounds and accepted tokens add up to
+the text. No other check finds a counter that leaves rounds out: its rate looks as plausible as the
+right one.
 """
 
 from __future__ import annotations
@@ -11,18 +13,31 @@ from collections.abc import Sequence
 
 from ...cases.case import LOOKUP
 from ...common.errors import MeasurementError
-from ..adapter_api import CountingConvention, GenerationRequest, PooledCounters, Reported, ReportedRound, Totals
+from ..adapter_api import (
+    CountingConvention,
+    GenerationRequest,
+    PooledCounters,
+    Reported,
+    ReportedRound,
+    Totals,
+)
 
-_CURE = "the engine's counters cannot be used as they are; check its version against docs/engines.md, or report it"
+_CURE = (
+    "the engine's counters cannot be used as they are; check its version against docs/engines.md, "
+    "or report it"
+)
 
 
 def check_reported(one: Reported, request: GenerationRequest) -> None:
-    """Check one text's numbers. Raises MeasurementError naming the engine's counter and what to do."""
+    """Check one text's numbers. Raises MeasurementError naming the engine's counter and what to
+    do.
+    """
     if one.tokens < 1:
         raise MeasurementError(f"{_where(one)} emitted no token; look into the engine's log")
     if one.tokens > request.new_tokens:
         raise MeasurementError(
-            f"{_where(one)} emitted {one.tokens} tokens where {request.new_tokens} were asked for; set the engine's limit"
+            f"{_where(one)} emitted {one.tokens} tokens where {request.new_tokens} were asked for; "
+            "set the engine's limit"
         )
     if one.rounds is not None:
         _check_rounds(one, one.rounds, request)
@@ -33,15 +48,23 @@ def check_reported(one: Reported, request: GenerationRequest) -> None:
             _check_agreement(one, one.rounds, one.totals)
 
 
-def check_pooled(pooled: PooledCounters, texts: Sequence[Reported], request: GenerationRequest) -> None:
-    """Check a run's sums against its texts. Raises MeasurementError naming the engine's counter and what to do."""
+def check_pooled(
+    pooled: PooledCounters, texts: Sequence[Reported], request: GenerationRequest
+) -> None:
+    """Check a run's sums against its texts. Raises MeasurementError naming the engine's counter and
+    what to do.
+    """
     where = pooled.where or "the run"
     _check_sums(where, pooled.totals, pooled.convention, request.k)
-    _check_emitted(where, pooled.totals, pooled.convention, request, [text.tokens for text in texts])
+    _check_emitted(
+        where, pooled.totals, pooled.convention, request, [text.tokens for text in texts]
+    )
 
 
 def rounds_of(totals: Totals, convention: CountingConvention, k: int, tokens: Sequence[int]) -> int:
-    """The rounds behind sums: as counted, or as these sums and texts of so many new tokens imply."""
+    """The rounds behind sums: as counted, or as these sums and texts of so many new tokens
+    imply.
+    """
     if totals.rounds is not None:
         return totals.rounds
     if convention.end == "full":
@@ -49,57 +72,91 @@ def rounds_of(totals: Totals, convention: CountingConvention, k: int, tokens: Se
     return sum(tokens) - _prefilled(convention, len(tokens)) - totals.accepted
 
 
-def _check_rounds(one: Reported, rounds: Sequence[ReportedRound], request: GenerationRequest) -> None:
+def _check_rounds(
+    one: Reported, rounds: Sequence[ReportedRound], request: GenerationRequest
+) -> None:
     names, k = one.convention.counters, request.k
     for number, (drafted, accepted) in enumerate(rounds):
         if not 0 <= drafted <= k:
             raise MeasurementError(
-                f"{_where(one)}, round {number}: {names.drafted} is {drafted} and k is {k}; start the engine with k={k}"
+                f"{_where(one)}, round {number}: {names.drafted} is {drafted} and k is {k}; start "
+                f"the engine with k={k}"
             )
         if not 0 <= accepted <= drafted:
             raise MeasurementError(
-                f"{_where(one)}, round {number}: {names.accepted} is {accepted} of {drafted} drafted tokens; {_CURE}"
+                f"{_where(one)}, round {number}: {names.accepted} is {accepted} of {drafted} "
+                f"drafted tokens; {_CURE}"
             )
-    sums = Totals(len(rounds), sum(own.drafted for own in rounds), sum(own.accepted for own in rounds))
-    # A list of rounds holds those that drafted nothing, too, unless the engine says otherwise: then places are lost.
-    _check_emitted(_where(one), sums, one.convention, request, [one.tokens], last=rounds[-1].accepted if rounds else 0)
+    sums = Totals(
+        len(rounds), sum(own.drafted for own in rounds), sum(own.accepted for own in rounds)
+    )
+    # A list of rounds holds those that drafted nothing, too, unless the engine says otherwise: then
+    # places are lost.
+    _check_emitted(
+        _where(one),
+        sums,
+        one.convention,
+        request,
+        [one.tokens],
+        last=rounds[-1].accepted if rounds else 0,
+    )
 
 
 def _check_sums(where: str, totals: Totals, convention: CountingConvention, k: int) -> None:
     """0 <= accepted <= drafted <= k rounds, and positions that add up and never rise."""
     names = convention.counters
-    named = {names.rounds: totals.rounds or 0, names.drafted: totals.drafted, names.accepted: totals.accepted}
+    named = {
+        names.rounds: totals.rounds or 0,
+        names.drafted: totals.drafted,
+        names.accepted: totals.accepted,
+    }
     for name, value in named.items():
         if value < 0:
-            raise MeasurementError(f"{where}: {name} is {value}, which no counter can be; look into the engine's log")
+            raise MeasurementError(
+                f"{where}: {name} is {value}, which no counter can be; look into the engine's log"
+            )
     if totals.accepted > totals.drafted:
         raise MeasurementError(
-            f"{where}: {names.accepted} is {totals.accepted}, more than the {totals.drafted} of {names.drafted}; {_CURE}"
+            f"{where}: {names.accepted} is {totals.accepted}, more than the {totals.drafted} of "
+            f"{names.drafted}; {_CURE}"
         )
     if totals.rounds is not None and totals.drafted > totals.rounds * k:
         raise MeasurementError(
-            f"{where}: {names.drafted} is {totals.drafted}, more than k={k} in each of {totals.rounds} {names.rounds}; "
+            f"{where}: {names.drafted} is {totals.drafted}, more than k={k} in each of "
+            f"{totals.rounds} {names.rounds}; "
             f"start the engine with k={k}"
         )
     if totals.rounds is None and convention.end == "full" and totals.drafted % k:
         raise MeasurementError(
-            f"{where}: {names.drafted} is {totals.drafted}, no multiple of k={k} though every round drafts k; start the engine "
+            f"{where}: {names.drafted} is {totals.drafted}, no multiple of k={k} though every "
+            "round drafts k; start the engine "
             f"with k={k}"
         )
     if totals.per_position is not None:
         _check_positions(where, totals, totals.per_position, convention, k)
 
 
-def _check_positions(where: str, totals: Totals, positions: Sequence[int], convention: CountingConvention, k: int) -> None:
+def _check_positions(
+    where: str, totals: Totals, positions: Sequence[int], convention: CountingConvention, k: int
+) -> None:
     name = convention.counters.per_position
     if len(positions) > k:
-        raise MeasurementError(f"{where}: {name} has {len(positions)} positions and k is {k}; start the engine with k={k}")
+        raise MeasurementError(
+            f"{where}: {name} has {len(positions)} positions and k is {k}; start the engine with "
+            f"k={k}"
+        )
     ladder = [*([] if totals.rounds is None else [totals.rounds]), *positions]
-    if min(positions, default=0) < 0 or any(after > before for before, after in itertools.pairwise(ladder)):
-        raise MeasurementError(f"{where}: {name} rises or is negative ({_listed(positions)} of {totals.rounds} rounds); {_CURE}")
+    if min(positions, default=0) < 0 or any(
+        after > before for before, after in itertools.pairwise(ladder)
+    ):
+        raise MeasurementError(
+            f"{where}: {name} rises or is negative ({_listed(positions)} of {totals.rounds} "
+            f"rounds); {_CURE}"
+        )
     if sum(positions) != totals.accepted:
         raise MeasurementError(
-            f"{where}: {name} adds up to {sum(positions)} ({_listed(positions)}) and {convention.counters.accepted} is "
+            f"{where}: {name} adds up to {sum(positions)} ({_listed(positions)}) and "
+            f"{convention.counters.accepted} is "
             f"{totals.accepted}; {_CURE}"
         )
 
@@ -114,11 +171,13 @@ def _check_emitted(
 ) -> None:
     """Rounds and accepted tokens make the text.
 
-    `tokens` are the new tokens of each text, `last` the accepted tokens of the last round where they are known.
+    `tokens` are the new tokens of each text, `last` the accepted tokens of the last round where
+    they are known.
     """
     if totals.rounds is None and convention.end == "full" and request.drafter == LOOKUP:
         raise MeasurementError(
-            f"{where}: {convention.counters.rounds} is missing, and prompt lookup drafts in some rounds only; "
+            f"{where}: {convention.counters.rounds} is missing, and prompt lookup drafts in some "
+            "rounds only; "
             "let the engine count its rounds, or list them"
         )
     rounds, texts = rounds_of(totals, convention, request.k, tokens), len(tokens)
@@ -127,16 +186,22 @@ def _check_emitted(
     most = (request.k if last is None else last) * texts if convention.undelivered else 0
     if totals.rounds is None and totals.drafted > rounds * request.k:
         raise MeasurementError(
-            f"{where}: {convention.counters.drafted} is {totals.drafted}, more than k={request.k} in each of the {rounds} "
+            f"{where}: {convention.counters.drafted} is {totals.drafted}, more than k={request.k} "
+            f"in each of the {rounds} "
             f"rounds that the texts leave room for; {_CURE}"
         )
     if -_empty_rounds(convention, request, tokens) <= excess <= most:
         return
     names = convention.counters
     how = "all tokens but the prompt pass's" if not convention.prefill_drafts else "all tokens"
-    told = f"{names.rounds} ({rounds}) and {names.accepted} ({totals.accepted}) make {rounds + totals.accepted} tokens"
+    told = (
+        f"{names.rounds} ({rounds}) and {names.accepted} ({totals.accepted}) make "
+        f"{rounds + totals.accepted} tokens"
+    )
     what = "leave rounds out" if excess < 0 else "count more than was emitted"
-    raise MeasurementError(f"{where}: {told} and {due} were emitted ({how}), so they {what}; {_CURE}")
+    raise MeasurementError(
+        f"{where}: {told} and {due} were emitted ({how}), so they {what}; {_CURE}"
+    )
 
 
 def _check_agreement(one: Reported, rounds: Sequence[ReportedRound], totals: Totals) -> None:
@@ -148,11 +213,17 @@ def _check_agreement(one: Reported, rounds: Sequence[ReportedRound], totals: Tot
     )
     for name, said, added in pairs:
         if said != added:
-            raise MeasurementError(f"{_where(one)}: {name} is {said} and its rounds add up to {added}; {_CURE}")
+            raise MeasurementError(
+                f"{_where(one)}: {name} is {said} and its rounds add up to {added}; {_CURE}"
+            )
 
 
-def _empty_rounds(convention: CountingConvention, request: GenerationRequest, tokens: Sequence[int]) -> int:
-    """How many rounds may be missing because they drafted nothing: any with prompt lookup, else the last one at the limit."""
+def _empty_rounds(
+    convention: CountingConvention, request: GenerationRequest, tokens: Sequence[int]
+) -> int:
+    """How many rounds may be missing because they drafted nothing: any with prompt lookup, else the
+    last one at the limit.
+    """
     if convention.counts_empty:
         return 0
     if request.drafter == LOOKUP:

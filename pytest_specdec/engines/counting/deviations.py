@@ -1,9 +1,9 @@
 """How improbable an engine's counts are, by the exact distribution of the rounds on its own texts.
 
-Judged are the sum over all positions and each position by itself, since a defect that raises one and lowers another leaves
-the sum alone; and where the rounds are known, rejections where none can be: rejection sampling accepts every draft that q
-makes at least as likely as p, so a recovered token is always one that p makes likelier than q. The error rate is split among
-the three.
+Judged are the sum over all positions and each position by itself, since a defect that raises one
+and lowers another leaves the sum alone; and where the rounds are known, rejections where none can
+be: rejection sampling accepts every draft that q makes at least as likely as p, so a recovered
+token is always one that p makes likelier than q. The error rate is split among the three.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from .normalise import starts_of
 from .possible_rounds import JudgedRun, Walk
 
 _STEPS = 8
-"""Acceptance probabilities are rounded to so many steps for the sums that are judged: these are then whole numbers.
+"""Acceptance probabilities are rounded to so many steps for the sums that are judged: these are
+then whole numbers.
 
-Their distribution is exact all the same, and the rounding costs less than 1 % of their standard deviation.
+Their distribution is exact all the same, and the rounding costs less than 1 % of their standard
+deviation.
 """
 _SUM, _POSITIONS, _SURE = 0.5, 0.3, 0.2
 """Parts of the error rate; where some cannot be judged, the others have theirs in proportion."""
@@ -34,7 +36,9 @@ _ROUNDING = 1e-5
 
 @dataclasses.dataclass(frozen=True)
 class Impossible:
-    """A rejected draft where the text goes on with a token that rejection sampling would have accepted."""
+    """A rejected draft where the text goes on with a token that rejection sampling would have
+    accepted.
+    """
 
     prompt: str
     round: int
@@ -50,13 +54,17 @@ class Deviation:
     position: int | None
     """The draft position, from 1; None for all together."""
     z: float
-    """In standard deviations; positive where more was accepted. Of impossible rejections minus their number."""
+    """In standard deviations; positive where more was accepted. Of impossible rejections minus
+    their number.
+    """
     p_value: float
     """Two-sided, of this count alone."""
     share: float
     """Part of the error rate that this count has."""
     counted: float = 0.0
-    """Of a position where the rounds are known: the share of its drafts, in rounds that reach it, that was accepted."""
+    """Of a position where the rounds are known: the share of its drafts, in rounds that reach it,
+    that was accepted.
+    """
     expected: float = 0.0
     """What the models imply for the same rounds."""
     impossible: tuple[Impossible, ...] | None = None
@@ -74,14 +82,20 @@ def combined(deviations: Sequence[Deviation]) -> float:
 
 
 def deviations_of(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
-    """The sum over all positions first, then each position where several are known, then impossible rejections."""
-    found = _of_rounds(judged, walk) if judged.definition.end == "inside" else _of_sums(judged, walk)
+    """The sum over all positions first, then each position where several are known, then impossible
+    rejections.
+    """
+    found = (
+        _of_rounds(judged, walk) if judged.definition.end == "inside" else _of_sums(judged, walk)
+    )
     whole = sum(one.share for one in found)  # less than 1 where some of the three cannot be judged
     return tuple(dataclasses.replace(one, share=one.share / whole) for one in found)
 
 
 def _of_rounds(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
-    """Rounds are known by their starts: what each accepted beyond its own expectation, and what none may reject."""
+    """Rounds are known by their starts: what each accepted beyond its own expectation, and what
+    none may reject.
+    """
     k = judged.case.k
     rows, starts, accepted = _counted_rounds(judged, walk)
     taken, counted = np.arange(k + 1), walk.counted[..., None]
@@ -91,19 +105,28 @@ def _of_rounds(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
     for step in range(k if k > 1 else 0):
         beyond = (taken > step) - conditional[..., step, None]
         gains = np.rint(_STEPS * beyond * (taken >= step) * counted).astype(int)
-        own = _deviation(walk, gains, int(gains[rows, starts, accepted].sum()), step + 1, _POSITIONS / k)
+        own = _deviation(
+            walk, gains, int(gains[rows, starts, accepted].sum()), step + 1, _POSITIONS / k
+        )
         reached = accepted >= step
         if reached.any():
-            shares = (accepted[reached] > step).mean(), conditional[rows[reached], starts[reached], step].mean()
+            shares = (
+                (accepted[reached] > step).mean(),
+                conditional[rows[reached], starts[reached], step].mean(),
+            )
             own = dataclasses.replace(own, counted=float(shares[0]), expected=float(shares[1]))
         found.append(own)
     return tuple(found) if walk.sure is None else (*found, _impossible(judged, walk, walk.sure))
 
 
 def _of_sums(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
-    """Sums of whole texts: rounds and delivered tokens add up to the text, so more acceptance means fewer rounds."""
+    """Sums of whole texts: rounds and delivered tokens add up to the text, so more acceptance means
+    fewer rounds.
+    """
     k = judged.case.k
-    positions = judged.definition.positions and not judged.reported[0].convention.undelivered and k > 1
+    positions = (
+        judged.definition.positions and not judged.reported[0].convention.undelivered and k > 1
+    )
     taken, counted = np.arange(k + 1), walk.counted[..., None]
     rounds = np.broadcast_to(-counted.astype(int), (*walk.counted.shape, k + 1))
     found = [_deviation(walk, rounds, -round(counted_rounds(judged)), None, _SUM)]
@@ -123,10 +146,16 @@ def _impossible(judged: JudgedRun, walk: Walk, sure: NDArray[np.bool_]) -> Devia
             at = start + accepted
             rounds += 1
             # An engine may call an accepted last token, or one at the limit, rejected.
-            if accepted < drafted and at < walk.field.lengths[row] - 1 and sure[row, accepted % heads, at]:
+            if (
+                accepted < drafted
+                and at < walk.field.lengths[row] - 1
+                and sure[row, accepted % heads, at]
+            ):
                 found.append(Impossible(prompt=one.key, round=number, position=at))
     p_value = float(stats.binom.sf(len(found) - 1, rounds, _ROUNDING)) if found else 1.0
-    return Deviation(position=None, z=-float(len(found)), p_value=p_value, share=_SURE, impossible=tuple(found))
+    return Deviation(
+        position=None, z=-float(len(found)), p_value=p_value, share=_SURE, impossible=tuple(found)
+    )
 
 
 def counted_rounds(judged: JudgedRun) -> float:
@@ -137,12 +166,16 @@ def counted_rounds(judged: JudgedRun) -> float:
     return rounds_of(judged.pooled.totals, judged.pooled.convention, judged.case.k, tokens)
 
 
-def _deviation(walk: Walk, gains: NDArray[np.int64], value: int, position: int | None, share: float) -> Deviation:
+def _deviation(
+    walk: Walk, gains: NDArray[np.int64], value: int, position: int | None, share: float
+) -> Deviation:
     found = sum_distribution(walk.survival, walk.field.starts, walk.played, gains)
     return Deviation(position=position, z=found.z(value), p_value=found.p_value(value), share=share)
 
 
-def _counted_rounds(judged: JudgedRun, walk: Walk) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _counted_rounds(
+    judged: JudgedRun, walk: Walk
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Text, start and delivered accepted tokens of each counted round, (rounds,) each."""
     found: list[tuple[int, int, int]] = []
     for row, one in enumerate(judged.reported):

@@ -1,9 +1,10 @@
 """From an engine's numbers to counts under a named definition.
 
-Where an engine tells its rounds in order, each round's place in the text is known, so `acceptance/1` holds: rounds whose
-k draft positions all lie inside the text, the prompt pass left out. Where it gives sums only, rounds near the end cannot
-be taken out again: such counts stand under a definition of their own, which says how the engine counts, and are compared
-with nothing but that definition.
+Where an engine tells its rounds in order, each round's place in the text is known, so
+`acceptance/1` holds: rounds whose k draft positions all lie inside the text, the prompt pass left
+out. Where it gives sums only, rounds near the end cannot be taken out again: such counts stand
+under a definition of their own, which says how the engine counts, and are compared with nothing but
+that definition.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Definition:
 
     end: End = "inside"
     prefill_drafts: bool = False
-    """Whether the first round starts at the first new token, in the prompt pass; `acceptance/1` plays and does not count it."""
+    """Whether the first round starts at the first new token, in the prompt pass; `acceptance/1`
+    plays and does not count it.
+    """
     full: bool = False
     """Whether rounds near the end draft k tokens all the same."""
     counts_empty: bool = True
@@ -52,16 +55,26 @@ class Definition:
         return "-".join(["sums/1", *(word for word, holds in words.items() if holds)])
 
 
-def definition_of(reported: Sequence[Reported], drafter: str, pooled: PooledCounters | None = None) -> Definition:
-    """The definition that all texts of a run allow. Raises MeasurementError where they differ in how they count."""
+def definition_of(
+    reported: Sequence[Reported], drafter: str, pooled: PooledCounters | None = None
+) -> Definition:
+    """The definition that all texts of a run allow. Raises MeasurementError where they differ in
+    how they count.
+    """
     manners = {one.convention for one in reported} | ({pooled.convention} if pooled else set())
     if len(manners) > 1:
-        raise MeasurementError("texts of one run are counted in different manners; run the engine with one configuration")
+        raise MeasurementError(
+            "texts of one run are counted in different manners; run the engine with one "
+            "configuration"
+        )
     (convention,) = manners
-    if all(one.rounds is not None for one in reported) and (convention.counts_empty or drafter != LOOKUP):
+    if all(one.rounds is not None for one in reported) and (
+        convention.counts_empty or drafter != LOOKUP
+    ):
         return Definition(prefill_drafts=convention.prefill_drafts)
     sums = [pooled.totals] if pooled else [_totals(one) for one in reported]
-    # Rounds that follow from the tokens alone include those that drafted nothing, whatever the engine counts.
+    # Rounds that follow from the tokens alone include those that drafted nothing, whatever the
+    # engine counts.
     derived = convention.end != "full" and any(one.rounds is None for one in sums)
     return Definition(
         "clip",
@@ -73,7 +86,11 @@ def definition_of(reported: Sequence[Reported], drafter: str, pooled: PooledCoun
 
 
 def normalised(
-    definition: Definition, reported: Sequence[Reported], categories: Sequence[str], k: int, pooled: PooledCounters | None = None
+    definition: Definition,
+    reported: Sequence[Reported],
+    categories: Sequence[str],
+    k: int,
+    pooled: PooledCounters | None = None,
 ) -> Counts:
     """Counts of a run by its definition, see `definition_of`; `categories` are the texts' own."""
     if definition.end == "inside":
@@ -86,7 +103,9 @@ def normalised(
     if pooled is not None:
         rounds = rounds_of(pooled.totals, pooled.convention, k, [one.tokens for one in reported])
         return _counts([POOLED], ["all"], [(pooled.totals, rounds)], k)
-    sums = [(own := _totals(one), rounds_of(own, one.convention, k, [one.tokens])) for one in reported]
+    sums = [
+        (own := _totals(one), rounds_of(own, one.convention, k, [one.tokens])) for one in reported
+    ]
     return _counts([one.key for one in reported], categories, sums, k)
 
 
@@ -111,24 +130,31 @@ def starts_of(one: Reported) -> list[Round]:
 
 
 def comparable_rounds(one: Reported, k: int) -> list[Round]:
-    """The rounds of a text that all engines that start alike play alike, for the same greedy text and k.
+    """The rounds of a text that all engines that start alike play alike, for the same greedy text
+    and k.
 
-    They have room for k drafts and the bonus token, so that no engine clips them, and the prompt pass's is left out.
-    `acceptance/1` counts one start more, which has room for the k drafts alone: engines that keep room for the bonus
-    token draft k - 1 tokens there, and others k. Engines that draft in the prompt pass start one token earlier than
-    those that draft after it, and cut the same text into other rounds.
+    They have room for k drafts and the bonus token, so that no engine clips them, and the prompt
+    pass's is left out. `acceptance/1` counts one start more, which has room for the k drafts alone:
+    engines that keep room for the bonus token draft k - 1 tokens there, and others k. Engines that
+    draft in the prompt pass start one token earlier than those that draft after it, and cut the
+    same text into other rounds.
     """
     first, end = len(one.prompt_ids or (0,)), len(one.prompt_ids or (0,)) + one.tokens
     return [own for own in starts_of(one) if first < own.start < end - k]
 
 
 def _totals(one: Reported) -> Totals:
-    """A text's sums, added up where it gives rounds. Raises MeasurementError where it has neither."""
+    """A text's sums, added up where it gives rounds. Raises MeasurementError where it has
+    neither.
+    """
     if one.totals is not None:
         return one.totals
     if one.rounds is None:
         where = one.where or f"prompt {one.key}"
-        raise MeasurementError(f"{where} comes without rounds or sums; turn on the engine's speculative decoding metrics")
+        raise MeasurementError(
+            f"{where} comes without rounds or sums; turn on the engine's speculative decoding "
+            "metrics"
+        )
     drafting = [own for own in one.rounds if own.drafted or one.convention.counts_empty]
     most = max((own.drafted for own in drafting), default=0)
     return Totals(
@@ -139,22 +165,33 @@ def _totals(one: Reported) -> Totals:
     )
 
 
-def _counts(keys: Sequence[str], categories: Sequence[str], sums: Sequence[tuple[Totals, int]], k: int) -> Counts:
+def _counts(
+    keys: Sequence[str], categories: Sequence[str], sums: Sequence[tuple[Totals, int]], k: int
+) -> Counts:
     accepted = [_accepted(totals, k) for totals, _ in sums]
-    drafted = [_drafted(totals.drafted, rounds, own) for (totals, rounds), own in zip(sums, accepted, strict=True)]
+    drafted = [
+        _drafted(totals.drafted, rounds, own)
+        for (totals, rounds), own in zip(sums, accepted, strict=True)
+    ]
     rounds = [float(rounds) for _, rounds in sums]
-    return Counts(tuple(keys), tuple(categories), np.array(rounds), np.array(drafted), np.array(accepted))
+    return Counts(
+        tuple(keys), tuple(categories), np.array(rounds), np.array(drafted), np.array(accepted)
+    )
 
 
 def _accepted(totals: Totals, k: int) -> list[float]:
-    """Accepted tokens by position; evenly where the engine gives their sum alone (`no-positions`)."""
+    """Accepted tokens by position; evenly where the engine gives their sum alone
+    (`no-positions`).
+    """
     if totals.per_position is None:
         return [totals.accepted / k] * k
     return [*map(float, totals.per_position), *[0.0] * (k - len(totals.per_position))]
 
 
 def _drafted(total: int, rounds: int, accepted: Sequence[float]) -> list[float]:
-    """Draft tokens by position: what is missing to k a round is missing at the last positions, as far as it can be."""
+    """Draft tokens by position: what is missing to k a round is missing at the last positions, as
+    far as it can be.
+    """
     missing, found = rounds * len(accepted) - float(total), []
     for own in reversed(accepted):
         cut = min(missing, rounds - own)

@@ -1,7 +1,9 @@
-"""The oracle: what an engine's own models imply on the texts that it emitted, beside what it counted. No baseline needed.
+"""The oracle: what an engine's own models imply on the texts that it emitted, beside what it
+counted. No baseline needed.
 
-Where nothing is random given the text (greedy decoding, drafts that are arg-maxima or copies), every round is known, and
-the first that differs is named. Otherwise the counts are judged by their exact distribution given the texts (`deviations`).
+Where nothing is random given the text (greedy decoding, drafts that are arg-maxima or copies),
+every round is known, and the first that differs is named. Otherwise the counts are judged by their
+exact distribution given the texts (`deviations`).
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ from .possible_rounds import JudgedRun, Walk, walk_of
 
 @dataclasses.dataclass(frozen=True)
 class Mismatch:
-    """A round that the models would have ended elsewhere, or a text's sum of rounds where the engine tells no rounds."""
+    """A round that the models would have ended elsewhere, or a text's sum of rounds where the
+    engine tells no rounds.
+    """
 
     prompt: str
     round: int | None
@@ -39,12 +43,16 @@ class Mismatch:
     """Accepted tokens of the round, or rounds of the text."""
     expected: int
     gap: float
-    """Logits between the draft's choice and the text's token, where the two part; infinite where that is no close call."""
+    """Logits between the draft's choice and the text's token, where the two part; infinite where
+    that is no close call.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """Whether an engine counts what its models imply. Natural reading: `assert found.agrees, found.message`."""
+    """Whether an engine counts what its models imply. Natural reading: `assert found.agrees,
+    found.message`.
+    """
 
     engine: str
     alpha: float
@@ -56,7 +64,9 @@ class Agreement:
     expected: float
     """The models' on the same texts."""
     deviations: tuple[Deviation, ...] = ()
-    """The sum's over all positions, then each position's, where they are known; empty where nothing is random."""
+    """The sum's over all positions, then each position's, where they are known; empty where nothing
+    is random.
+    """
     exact: bool = False
     """Whether every round was compared by itself, since nothing is random."""
     differences: tuple[Mismatch, ...] = ()
@@ -66,7 +76,9 @@ class Agreement:
 
     @property
     def z(self) -> float:
-        """What was accepted beyond the models' expectation, all positions together, in standard deviations; else 0."""
+        """What was accepted beyond the models' expectation, all positions together, in standard
+        deviations; else 0.
+        """
         return self.deviations[0].z if self.deviations else 0.0
 
     @property
@@ -84,8 +96,14 @@ class Agreement:
         if self.agrees:
             ties = f", {self.ties} within rounding" if self.ties else ""
             kind = "every round as" if self.exact else f"z {self.z:+.2f} beside what"
-            return f"{self.rounds} rounds of {self.texts} texts: {kind} the models imply{ties}; nothing to do"
-        told = f"{self.engine} counts an acceptance length of {self.counted:.4f} where its models imply {self.expected:.4f}"
+            return (
+                f"{self.rounds} rounds of {self.texts} texts: {kind} the models imply{ties}; "
+                "nothing to do"
+            )
+        told = (
+            f"{self.engine} counts an acceptance length of {self.counted:.4f} where its models "
+            f"imply {self.expected:.4f}"
+        )
         if self.exact:
             return f"{told} on the same texts: {self._first()}; {self._cure()}"
         return f"{told} on the same texts{self._improbable()}; {self._cure()}"
@@ -100,23 +118,36 @@ class Agreement:
         if one.impossible is not None:
             first, number = one.impossible[0], len(one.impossible)
             return (
-                f" (z {self.z:+.1f}), and rejects {number} drafts where the text goes on with a token that q makes at least as "
-                f"likely as p, first in round {first.round} of prompt {first.prompt}, at position {first.position}, which "
+                f" (z {self.z:+.1f}), and rejects {number} drafts where the text goes on with a "
+                "token that q makes at least as "
+                f"likely as p, first in round {first.round} of prompt {first.prompt}, at position "
+                f"{first.position}, which "
                 f"rejection sampling with this p and q never does (p {self.p_value:.1g})"
             )
         odds = f"z {one.z:+.1f}, p {self.p_value:.1g}"
         if one.position is None:
             return f" ({odds}), so it is {self._side()}"
-        shares = f" accepts {one.counted:.2%} of its drafts and not {one.expected:.2%}," if one.expected else ""
-        return f" (z {self.z:+.1f}), and draft position {one.position}{shares} is {self._side()} ({odds})"
+        shares = (
+            f" accepts {one.counted:.2%} of its drafts and not {one.expected:.2%},"
+            if one.expected
+            else ""
+        )
+        return (
+            f" (z {self.z:+.1f}), and draft position {one.position}{shares} is {self._side()} "
+            f"({odds})"
+        )
 
     def _first(self) -> str:
         one, more = self.differences[0], len(self.differences) - 1
         others = f", and {more} more differ" if more else ""
         if one.round is None:
-            return f"the text of prompt {one.prompt} takes {one.reported} rounds and not {one.expected}{others}"
+            return (
+                f"the text of prompt {one.prompt} takes {one.reported} rounds and not "
+                f"{one.expected}{others}"
+            )
         return (
-            f"round {one.round} of prompt {one.prompt}, at position {one.position}, accepts {one.reported} tokens and not "
+            f"round {one.round} of prompt {one.prompt}, at position {one.position}, accepts "
+            f"{one.reported} tokens and not "
             f"{one.expected}{others}"
         )
 
@@ -127,26 +158,38 @@ class Agreement:
     def _cure(self) -> str:
         if not self.exact and self.worst.impossible is not None:
             return (
-                "if the texts conform, check that the engine's drafter holds the weights named here and samples with their "
-                "temperature, top-k and top-p, once; if they do not, that acceptance test and residual take the q from which "
+                "if the texts conform, check that the engine's drafter holds the weights named "
+                "here and samples with their "
+                "temperature, top-k and top-p, once; if they do not, that acceptance test and "
+                "residual take the q from which "
                 "the drafts are drawn, and that recovered tokens are drawn from max(p - q, 0)"
             )
         if self._side().startswith("below"):
             return (
-                "check that the engine's drafter holds the weights named here, and its cache and positions after a rejected draft"
+                "check that the engine's drafter holds the weights named here, and its cache and "
+                "positions after a rejected draft"
             )
-        return "check that its drafts are drawn from the q of its acceptance test, and that no lossy mode is on"
+        return (
+            "check that its drafts are drawn from the q of its acceptance test, and that no lossy "
+            "mode is on"
+        )
 
 
-def agreement(judged: JudgedRun, target: LoadedModel, drafter: LoadedModel | str, alpha: float) -> Agreement:
-    """Judge a run by its models; an engine that is right disagrees with probability `alpha` at most.
+def agreement(
+    judged: JudgedRun, target: LoadedModel, drafter: LoadedModel | str, alpha: float
+) -> Agreement:
+    """Judge a run by its models; an engine that is right disagrees with probability `alpha` at
+    most.
 
-    Raises RequestError for a rule or a text that cannot be replayed, MeasurementError for texts without room for a round.
+    Raises RequestError for a rule or a text that cannot be replayed, MeasurementError for texts
+    without room for a round.
     """
     walk = walk_of(judged, target, drafter)
     moments = walk.moments()
     if not moments.rounds.sum() > 0:
-        raise MeasurementError(f"no text has room for a round of k={judged.case.k}; raise --specdec-new-tokens")
+        raise MeasurementError(
+            f"no text has room for a round of k={judged.case.k}; raise --specdec-new-tokens"
+        )
     found = Agreement(
         engine=judged.case.engine,
         alpha=alpha,
@@ -166,7 +209,11 @@ def _differences(
 ) -> tuple[list[Mismatch], int]:
     """What differs beyond rounding, and how much only rounding explains."""
     if judged.definition.end == "inside":
-        found = [one for row in range(len(judged.reported)) for one in _round_differences(judged, walk, row, target)]
+        found = [
+            one
+            for row in range(len(judged.reported))
+            for one in _round_differences(judged, walk, row, target)
+        ]
     elif judged.pooled is None:
         due = np.rint(moments.rounds).astype(int)
         pairs = enumerate(zip(judged.counts.rounds.astype(int).tolist(), due.tolist(), strict=True))
@@ -181,7 +228,9 @@ def _differences(
     return _without_ties(found, judged, target, drafter)
 
 
-def _round_differences(judged: JudgedRun, walk: Walk, row: int, target: LoadedModel) -> list[tuple[int, Mismatch]]:
+def _round_differences(
+    judged: JudgedRun, walk: Walk, row: int, target: LoadedModel
+) -> list[tuple[int, Mismatch]]:
     """Each round at its own start beside what the draft's choices there give."""
     one, length, found = judged.reported[row], int(walk.field.lengths[row]), []
     whole = not eos_ids(target)  # a drafter that drafts EOS stops there
@@ -198,7 +247,10 @@ def _round_differences(judged: JudgedRun, walk: Walk, row: int, target: LoadedMo
 
 
 def _without_ties(
-    found: list[tuple[int, Mismatch]], judged: JudgedRun, target: LoadedModel, drafter: LoadedModel | str
+    found: list[tuple[int, Mismatch]],
+    judged: JudgedRun,
+    target: LoadedModel,
+    drafter: LoadedModel | str,
 ) -> tuple[list[Mismatch], int]:
     """Leave out what a logit's precision explains."""
     if not found or drafter == LOOKUP:
@@ -220,8 +272,12 @@ def _without_ties(
 
 
 @torch.inference_mode()
-def draft_margins(target: LoadedModel, drafter: LoadedModel | str, case: Case, text: Text) -> NDArray[np.float64]:
-    """(heads, length): logits of the text's own tokens over the best other ones, by each head; infinite where undefined."""
+def draft_margins(
+    target: LoadedModel, drafter: LoadedModel | str, case: Case, text: Text
+) -> NDArray[np.float64]:
+    """(heads, length): logits of the text's own tokens over the best other ones, by each head;
+    infinite where undefined.
+    """
     own = drafter if isinstance(drafter, LoadedModel) else target
     heads = 1 + case.depth if isinstance(drafter, LoadedModel) else case.k
     ids = torch.tensor([text.ids], device=own.device)
@@ -231,9 +287,13 @@ def draft_margins(target: LoadedModel, drafter: LoadedModel | str, case: Case, t
     if isinstance(drafter, LoadedModel):
         found[0, 1:], first = _margins(passed.logits[0, :-1], ids[0, 1:]), 1
     if case.depth:
-        states = teacher_forced_hidden(own.heads, ids, passed.hidden_states[-1], case.depth, heads - first)
+        states = teacher_forced_hidden(
+            own.heads, ids, passed.hidden_states[-1], case.depth, heads - first
+        )
         for step, state in enumerate(states):
-            found[first + step, step + 2 :] = _margins(project(own.heads, state[:, :-1])[0], ids[0, step + 2 :])
+            found[first + step, step + 2 :] = _margins(
+                project(own.heads, state[:, :-1])[0], ids[0, step + 2 :]
+            )
     return found
 
 

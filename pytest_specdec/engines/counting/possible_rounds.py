@@ -47,10 +47,14 @@ class JudgedRun:
         for one in self.reported:
             if not (one.prompt_ids and one.new_ids):
                 raise RequestError(
-                    f"{one.where or one.key} comes without token ids, and only these can be replayed; "
+                    f"{one.where or one.key} comes without token ids, and only these can be "
+                    "replayed; "
                     "let the engine return them, or leave specdec_oracle out"
                 )
-        return [text_of(one, category) for one, category in zip(self.reported, self.categories, strict=True)]
+        return [
+            text_of(one, category)
+            for one, category in zip(self.reported, self.categories, strict=True)
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +71,8 @@ class Walk:
     counted: NDArray[np.bool_]
     """(texts, longest): whether that round is counted."""
     sure: NDArray[np.bool_] | None = None
-    """(texts, heads, longest): whether each text token, as a draft, is accepted with certainty, whatever rounding does.
+    """(texts, heads, longest): whether each text token, as a draft, is accepted with certainty,
+    whatever rounding does.
 
     None where no rule says so.
     """
@@ -77,16 +82,24 @@ class Walk:
 
 
 def walk_of(judged: JudgedRun, target: LoadedModel, drafter: LoadedModel | str) -> Walk:
-    """Replay the texts of a run. Raises RequestError for a rule or a text that cannot be replayed."""
+    """Replay the texts of a run. Raises RequestError for a rule or a text that cannot be
+    replayed.
+    """
     case, definition, texts = judged.case, judged.definition, judged.texts
-    sampling, rule = (Sampling(0.0), "greedy") if judged.certain else (case.texts.sampling, case.rule)
+    sampling, rule = (
+        (Sampling(0.0), "greedy") if judged.certain else (case.texts.sampling, case.rule)
+    )
     if definition.prefill_drafts:  # the first round drafts the first new token
         texts = [dataclasses.replace(text, prompt_length=text.prompt_length - 1) for text in texts]
     (scores,) = text_scores(target, [DrafterPlan(drafter, case.depth, case.k)], texts, sampling)
     field = scores.field(rule)
     at = np.arange(field.accept.shape[2])
     left = field.lengths[:, None] - at
-    proposed = np.full(left.shape, case.k) if field.available is None else np.minimum(field.available, case.k)
+    proposed = (
+        np.full(left.shape, case.k)
+        if field.available is None
+        else np.minimum(field.available, case.k)
+    )
     if judged.reported[0].convention.end == "clipped":
         limits = np.array([len(one.prompt_ids) for one in judged.reported]) + case.texts.new_tokens
         proposed = np.clip(np.minimum(proposed, limits[:, None] - at - 1), 0, None)
@@ -96,17 +109,39 @@ def walk_of(judged: JudgedRun, target: LoadedModel, drafter: LoadedModel | str) 
     else:
         played = left > 0
         counted = played if definition.counts_empty else played & (proposed > 0)
-    # What is drafted past the text's end may be accepted, and is not counted where it is not delivered.
-    within = proposed if judged.reported[0].convention.undelivered else np.clip(np.minimum(proposed, left - 1), 0, None)
-    return Walk(field, proposed, field.survival(within, case.k), played, counted, _sure(scores, rule, target, sampling))
+    # What is drafted past the text's end may be accepted, and is not counted where it is not
+    # delivered.
+    within = (
+        proposed
+        if judged.reported[0].convention.undelivered
+        else np.clip(np.minimum(proposed, left - 1), 0, None)
+    )
+    return Walk(
+        field,
+        proposed,
+        field.survival(within, case.k),
+        played,
+        counted,
+        _sure(scores, rule, target, sampling),
+    )
 
 
-def _sure(scores: Scores, rule: str, target: LoadedModel, sampling: Sampling) -> NDArray[np.bool_] | None:
-    """Rejection sampling accepts every draft that q makes at least as likely as p; both are known up to rounding."""
+def _sure(
+    scores: Scores, rule: str, target: LoadedModel, sampling: Sampling
+) -> NDArray[np.bool_] | None:
+    """Rejection sampling accepts every draft that q makes at least as likely as p; both are known
+    up to rounding.
+    """
     if rule != "rejection":
         return None
-    tolerance = 2 * TOLERANCES.get(target.model.dtype, TOLERANCES[torch.bfloat16]) / min(sampling.temperature, 1.0)
+    tolerance = (
+        2
+        * TOLERANCES.get(target.model.dtype, TOLERANCES[torch.bfloat16])
+        / min(sampling.temperature, 1.0)
+    )
     known = np.isfinite(scores.draft) & np.isfinite(scores.target[:, None])
-    surplus = np.subtract(scores.draft, scores.target[:, None], out=np.zeros_like(scores.draft), where=known)
+    surplus = np.subtract(
+        scores.draft, scores.target[:, None], out=np.zeros_like(scores.draft), where=known
+    )
     found: NDArray[np.bool_] = surplus > tolerance
     return found

@@ -1,7 +1,8 @@
-"""Texts already scored by a served model, one a line of a JSONL file, so that a run that died goes on where it was.
+"""Texts already scored by a served model, one a line of a JSONL file, so that a run that died goes
+on where it was.
 
-The first line says which server and model the rows are of; a file of another model is refused, never mixed. A last line
-that a crash cut short is dropped; any other damage is an error.
+The first line says which server and model the rows are of; a file of another model is refused,
+never mixed. A last line that a crash cut short is dropped; any other damage is an error.
 """
 
 from __future__ import annotations
@@ -52,7 +53,10 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def scored(self) -> ServedText:
-        own, top = tuple(map(_infinite, self.own)), tuple(tuple(map(_infinite, row)) for row in self.top)
+        own, top = (
+            tuple(map(_infinite, self.own)),
+            tuple(tuple(map(_infinite, row)) for row in self.top),
+        )
         return ServedText(self.first, own, tuple(self.best), top)
 
 
@@ -60,9 +64,13 @@ class ScoreCache:
     """One file of one served model's scores. Rows are kept by prompt, text and first position."""
 
     def __init__(self, path: Path, scorer: Scorer) -> None:
-        """Open or begin the file. Raises RequestError for one of another model, or one that is damaged."""
+        """Open or begin the file. Raises RequestError for one of another model, or one that is
+        damaged.
+        """
         self._path, self._lock = path, threading.Lock()
-        self._head = _Head(_SCHEMA, scorer.client.url, scorer.dialect, scorer.model.identity, scorer.top)
+        self._head = _Head(
+            _SCHEMA, scorer.client.url, scorer.dialect, scorer.model.identity, scorer.top
+        )
         self._rows: dict[tuple[str, str, int], ServedText] = {}
         if path.exists():
             self._read()
@@ -86,7 +94,9 @@ class ScoreCache:
             self._rows[text.key, text.fingerprint, scored.first] = scored
 
     def finish(self) -> None:
-        """Delete the file: a run that came to its end is measured anew the next time, whatever is served then."""
+        """Delete the file: a run that came to its end is measured anew the next time, whatever is
+        served then.
+        """
         self._path.unlink(missing_ok=True)
 
     def _append(self, line: _Head | _Row, mode: str) -> None:
@@ -96,7 +106,10 @@ class ScoreCache:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise RequestError(f"{self._path} cannot be written ({error.strerror}); make room or name another folder") from None
+            raise RequestError(
+                f"{self._path} cannot be written ({error.strerror}); make room or name another "
+                "folder"
+            ) from None
 
     def _read(self) -> None:
         raw = self._path.read_bytes()
@@ -112,18 +125,29 @@ class ScoreCache:
             head = msgspec.convert(parse_json(lines[0].decode()), _Head)
             rows = [msgspec.convert(parse_json(line.decode()), _Row) for line in lines[1:]]
         except (JsonError, msgspec.ValidationError, UnicodeDecodeError) as error:
-            raise RequestError(f"{self._path} is damaged ({error}); delete it to score its texts again") from None
+            raise RequestError(
+                f"{self._path} is damaged ({error}); delete it to score its texts again"
+            ) from None
         if head != self._head:
-            raise RequestError(f"{self._path} holds scores of {_difference(head, self._head)}; delete it or name another folder")
+            raise RequestError(
+                f"{self._path} holds scores of {_difference(head, self._head)}; delete it or name "
+                "another folder"
+            )
         for row in rows:
             if problem := row.problem():
-                raise RequestError(f"{self._path} is damaged ({problem}); delete it to score its texts again")
+                raise RequestError(
+                    f"{self._path} is damaged ({problem}); delete it to score its texts again"
+                )
             self._rows[row.prompt, row.text, row.first] = row.scored
 
 
 def _difference(stored: _Head, now: _Head) -> str:
-    names = [name for name in stored.__struct_fields__ if getattr(stored, name) != getattr(now, name)]
-    return "; ".join(f"another {name} ({getattr(stored, name)}, now {getattr(now, name)})" for name in names)
+    names = [
+        name for name in stored.__struct_fields__ if getattr(stored, name) != getattr(now, name)
+    ]
+    return "; ".join(
+        f"another {name} ({getattr(stored, name)}, now {getattr(now, name)})" for name in names
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -1,7 +1,8 @@
 """Whether a server drafts, by what its own pages reveal: one that does must not score.
 
-Two public engines have served wrong log-probabilities of given tokens, without notice, while they drafted (vllm#53488,
-llama.cpp#27972). Simulated acceptance needs a server that drafts, so it is refused with it.
+Two public engines have served wrong log-probabilities of given tokens, without notice, while they
+drafted (vllm#53488, llama.cpp#27972). Simulated acceptance needs a server that drafts, so it is
+refused with it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ class _Slot(msgspec.Struct, frozen=True):
 
 
 def check_plain(scorer: Scorer) -> None:
-    """Raises ServerError for a server that shows that it drafts. One that shows nothing passes: asking twice is what is left."""
+    """Raises ServerError for a server that shows that it drafts. One that shows nothing passes:
+    asking twice is what is left.
+    """
     kind = scorer.dialect if scorer.dialect in _SIGNS else "echo"
     sign, cure = _SIGNS[kind]
     try:
@@ -32,13 +35,16 @@ def check_plain(scorer: Scorer) -> None:
         return  # the page is turned off, or is not this engine's
     if seen is not None:
         raise ServerError(
-            f"{scorer.client.url} ({scorer.dialect}) drafts ({seen}), and log-probabilities from servers that draft have been "
+            f"{scorer.client.url} ({scorer.dialect}) drafts ({seen}), and log-probabilities from "
+            "servers that draft have been "
             f"wrong without notice; {cure}"
         )
 
 
 def _vllm(client: Client) -> str | None:
-    """It registers these counters only where a speculative configuration is given, at 0 from the start."""
+    """It registers these counters only where a speculative configuration is given, at 0 from the
+    start.
+    """
     return _counter(client, least=0.0)
 
 
@@ -64,7 +70,13 @@ def _counter(client: Client, least: float) -> str | None:
         page: Reading = parse(client.get_text("/metrics"), client.url + "/metrics")
     except MetricError:
         return None
-    names = sorted({name for (name, _), value in page.samples.items() if "spec_decode" in name and value >= least})
+    names = sorted(
+        {
+            name
+            for (name, _), value in page.samples.items()
+            if "spec_decode" in name and value >= least
+        }
+    )
     return f"/metrics counts {names[0]}" if names else None
 
 

@@ -1,7 +1,9 @@
-"""The engine `logprobs`: replay of texts by two served models, for pairs too large for this machine.
+"""The engine `logprobs`: replay of texts by two served models, for pairs too large for this
+machine.
 
-The target's server samples the texts, encodes prompts where no tokenizer is at hand, and scores; the drafter's server
-scores. What a server says of a model stands for the model's fingerprint: two servers of other weights must not say the same.
+The target's server samples the texts, encodes prompts where no tokenizer is at hand, and scores;
+the drafter's server scores. What a server says of a model stands for the model's fingerprint: two
+servers of other weights must not say the same.
 """
 
 from __future__ import annotations
@@ -51,17 +53,25 @@ Report = Callable[[str, int, int], None]
 Encode = Callable[[Sequence[Prompt]], list[list[int]]]
 """Token ids of prompts by the target's own tokenizer."""
 
-_PANGRAM = Prompt("", "", text="The quick brown fox jumps over 13 lazy dogs; caf\u00e9, \u6f22\u5b57.")
+_PANGRAM = Prompt(
+    "", "", text="The quick brown fox jumps over 13 lazy dogs; caf\u00e9, \u6f22\u5b57."
+)
 """Its token ids stand for the tokenizer."""
-_EMITTERS: dict[str, type[ServedAdapter]] = {"vllm": VllmServer, "sglang": SglangAdapter, "llama.cpp": LlamaCppAdapter}
+_EMITTERS: dict[str, type[ServedAdapter]] = {
+    "vllm": VllmServer,
+    "sglang": SglangAdapter,
+    "llama.cpp": LlamaCppAdapter,
+}
 """What samples texts, by the dialect of the target's server."""
 
 
 class ServedReplay(Engine):
-    """Replay over log-probabilities from `url`, the target's server, and `draft_url`, the drafter's.
+    """Replay over log-probabilities from `url`, the target's server, and `draft_url`, the
+    drafter's.
 
-    `encode` gives prompts' ids by the target's own tokenizer; without it the target's server encodes. `folder` keeps what was
-    scored until all of a text set is, so that a run that died goes on; None keeps nothing.
+    `encode` gives prompts' ids by the target's own tokenizer; without it the target's server
+    encodes. `folder` keeps what was scored until all of a text set is, so that a run that died goes
+    on; None keeps nothing.
     """
 
     name = "logprobs"
@@ -80,24 +90,32 @@ class ServedReplay(Engine):
     ) -> None:
         if url is None or draft_url is None:
             missing = "--specdec-url" if url is None else "--specdec-draft-url"
-            raise RequestError(f"engine logprobs asks two servers, the target's and the drafter's; add {missing}=http://...")
+            raise RequestError(
+                "engine logprobs asks two servers, the target's and the drafter's; add "
+                f"{missing}=http://..."
+            )
         self._plan, self._folder, self._encode = tuple(plan), folder, encode
         self._stored_texts, self._report, self._workers = stored_texts, report, workers
         self._kept = KeptTexts(folder, "served")
-        self._target, self._drafter = (Client(own, key=os.environ.get(KEY)) for own in (url, draft_url))
+        self._target, self._drafter = (
+            Client(own, key=os.environ.get(KEY)) for own in (url, draft_url)
+        )
 
     def measure(self, case: Case) -> Measurement:
         """Counts of one case. Raises RequestError for a drafter that is no plain draft model."""
         if case.draft_model is None or case.depth or case.judged is not None:
             raise RequestError(
-                "servers give log-probabilities of plain models only; use a draft model at --specdec-depth=0, or "
+                "servers give log-probabilities of plain models only; use a draft model at "
+                "--specdec-depth=0, or "
                 "--specdec-engine=replay"
             )
         group = self._group(case.texts)
         field = group.scores.field(case.rule)
         counts = with_requests(expected_counts(field, case.k), field)
         if not counts.total_rounds > 0:
-            raise MeasurementError(f"no text is long enough for a round of k={case.k}; raise --specdec-new-tokens")
+            raise MeasurementError(
+                f"no text is long enough for a round of k={case.k}; raise --specdec-new-tokens"
+            )
         target, drafter = self._scorers(wanted_top(case.texts.sampling))
         return Measurement(
             counts,
@@ -120,18 +138,22 @@ class ServedReplay(Engine):
     def conformance(self, case: Case, alpha: float) -> Conformance:
         """Raises RequestError: that takes the target's whole distributions."""
         raise RequestError(
-            "servers give the largest log-probabilities only and conformance needs whole distributions; leave specdec_conformance out, or "
+            "servers give the largest log-probabilities only and conformance needs whole "
+            "distributions; leave specdec_conformance out, or "
             "use an engine with the weights at hand"
         )
 
     def oracle(self, case: Case, alpha: float) -> Agreement:
         """Raises RequestError: replay counts no rounds that could be wrong."""
-        raise RequestError("engine logprobs replays and counts no engine's rounds; leave specdec_oracle out")
+        raise RequestError(
+            "engine logprobs replays and counts no engine's rounds; leave specdec_oracle out"
+        )
 
     def costs(self, cases: Sequence[Case]) -> CostProfile:
         """Raises RequestError: what another machine takes is not timed from here."""
         raise RequestError(
-            "served models are not timed from here; measure where they run and name the file: --specdec-costs=FILE"
+            "served models are not timed from here; measure where they run and name the file: "
+            "--specdec-costs=FILE"
         )
 
     def words(self, case: Case, tokens: Sequence[int]) -> list[str]:
@@ -141,7 +163,10 @@ class ServedReplay(Engine):
     @property
     def local(self) -> LocalEngine:
         """Raises RequestError: no model is in this process."""
-        raise RequestError("both models are at their servers; leave out the fixtures that need them in this process")
+        raise RequestError(
+            "both models are at their servers; leave out the fixtures that need them in this "
+            "process"
+        )
 
     @functools.cached_property
     def _group(self) -> Callable[[TextKey], _Group]:
@@ -149,7 +174,9 @@ class ServedReplay(Engine):
 
     @functools.cached_property
     def _scorers(self) -> Callable[[int], tuple[Scorer, Scorer]]:
-        return functools.cache(lambda top: (_plain_scorer(self._target, top), _plain_scorer(self._drafter, top)))
+        return functools.cache(
+            lambda top: (_plain_scorer(self._target, top), _plain_scorer(self._drafter, top))
+        )
 
     def _measure_group(self, key: TextKey) -> _Group:
         check_servable(key.sampling)
@@ -175,9 +202,13 @@ class ServedReplay(Engine):
         return _Group(texts, stored, scores, notes)
 
     def _cache(self, folder: Path, scorer: Scorer) -> ScoreCache:
-        """One file for each server and model, and for each xdist worker: two processes must not write to one."""
+        """One file for each server and model, and for each xdist worker: two processes must not
+        write to one.
+        """
         worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-        place = hashlib.sha256(f"{scorer.client.url} {_fingerprint(scorer)} {worker}".encode()).hexdigest()[:16]
+        place = hashlib.sha256(
+            f"{scorer.client.url} {_fingerprint(scorer)} {worker}".encode()
+        ).hexdigest()[:16]
         return ScoreCache(folder / f"logprobs-{place}-top{scorer.top}.jsonl", scorer)
 
     def _texts(self, key: TextKey, target: Scorer) -> tuple[tuple[Text, ...], TextSet]:
@@ -186,9 +217,20 @@ class ServedReplay(Engine):
         kind = _EMITTERS.get(target.dialect)
         emitter = None if kind is None else kind(EngineSetup(), self._target)
         ids = self._ids(key, prompts, emitter)
-        tokenizer = hashlib.sha256(repr(self._ids(key, [_PANGRAM], emitter)).encode()).hexdigest()[:16]
+        tokenizer = hashlib.sha256(repr(self._ids(key, [_PANGRAM], emitter)).encode()).hexdigest()[
+            :16
+        ]
         wanted = TextSet(
-            SCHEMA, _fingerprint(target), tokenizer, None, key.new_tokens, key.temperature, key.seed, {}, key.top_k, key.top_p
+            SCHEMA,
+            _fingerprint(target),
+            tokenizer,
+            None,
+            key.new_tokens,
+            key.temperature,
+            key.seed,
+            {},
+            key.top_k,
+            key.top_p,
         )
         stored = self._stored_texts(key)
         known = dict(stored.texts) if stored is not None and stored.fits(wanted) else {}
@@ -200,7 +242,8 @@ class ServedReplay(Engine):
         missing = [row for row in missing if prompts[row].key not in kept]
         if missing and emitter is None:
             raise RequestError(
-                f"{target.client.url} gives no token ids, so texts cannot be sampled there; store texts of this target, or serve "
+                f"{target.client.url} gives no token ids, so texts cannot be sampled there; store "
+                "texts of this target, or serve "
                 f"it by {', '.join(_EMITTERS)}"
             )
         if missing and emitter is not None:
@@ -208,25 +251,42 @@ class ServedReplay(Engine):
             known |= made
             self._kept.write(key, wanted, kept | made)
         texts = texts_of_prompts(prompts, ids, [known[prompt.key] for prompt in prompts])
-        return texts, msgspec.structs.replace(wanted, texts={prompt.key: known[prompt.key] for prompt in prompts})
+        return texts, msgspec.structs.replace(
+            wanted, texts={prompt.key: known[prompt.key] for prompt in prompts}
+        )
 
-    def _ids(self, key: TextKey, prompts: Sequence[Prompt], emitter: ServedAdapter | None) -> list[list[int]]:
+    def _ids(
+        self, key: TextKey, prompts: Sequence[Prompt], emitter: ServedAdapter | None
+    ) -> list[list[int]]:
         encode = self._encode(key.target)
         if encode is not None:
             return encode(prompts)
         if emitter is None or any(prompt.text is None for prompt in prompts):
             raise RequestError(
-                "the target's tokenizer is needed to encode these prompts; name a folder that holds it by --specdec-target"
+                "the target's tokenizer is needed to encode these prompts; name a folder that "
+                "holds it by --specdec-target"
             )
         return [emitter.encode(prompt.text or "") for prompt in prompts]
 
-    def _sample(self, key: TextKey, emitter: ServedAdapter, prompts: dict[str, list[int]]) -> dict[str, tuple[int, ...]]:
-        """New tokens of each prompt, by its key; each has a seed of its own, in part of the prompts, too."""
+    def _sample(
+        self, key: TextKey, emitter: ServedAdapter, prompts: dict[str, list[int]]
+    ) -> dict[str, tuple[int, ...]]:
+        """New tokens of each prompt, by its key; each has a seed of its own, in part of the
+        prompts, too.
+        """
         what = f"{key.suite}: sampling texts"
         self._report(what, 0, len(prompts))
-        with concurrent.futures.ThreadPoolExecutor(self._workers, thread_name_prefix="specdec") as pool:
+        with concurrent.futures.ThreadPoolExecutor(
+            self._workers, thread_name_prefix="specdec"
+        ) as pool:
             waiting = {
-                pool.submit(emitter.emit, ids, key.sampling, key.new_tokens, zlib.crc32(f"{key.seed} {name}".encode()) >> 1): name
+                pool.submit(
+                    emitter.emit,
+                    ids,
+                    key.sampling,
+                    key.new_tokens,
+                    zlib.crc32(f"{key.seed} {name}".encode()) >> 1,
+                ): name
                 for name, ids in prompts.items()
             }
             try:
@@ -240,12 +300,16 @@ class ServedReplay(Engine):
 class _Group:
     """All that the cases of one text key share."""
 
-    def __init__(self, texts: tuple[Text, ...], stored: TextSet, scores: Scores, notes: tuple[str, ...]) -> None:
+    def __init__(
+        self, texts: tuple[Text, ...], stored: TextSet, scores: Scores, notes: tuple[str, ...]
+    ) -> None:
         self.texts, self.stored, self.scores, self.notes = texts, stored, scores, notes
 
 
 def own_encoder(target: str) -> Encode | None:
-    """The tokenizer of a checkpoint folder, without its weights; None where the target's files are not at hand."""
+    """The tokenizer of a checkpoint folder, without its weights; None where the target's files are
+    not at hand.
+    """
     checkpoint = case_checkpoint(target)
     if checkpoint is None:
         return None
@@ -254,7 +318,8 @@ def own_encoder(target: str) -> Encode | None:
         from ...decoding.sampling import encode_prompts
     except ImportError as error:
         raise RequestError(
-            f"{error.name} is not installed, so the target's tokenizer cannot be read; pip install 'pytest-specdec[models]'"
+            f"{error.name} is not installed, so the target's tokenizer cannot be read; pip install "
+            "'pytest-specdec[models]'"
         ) from error
     model = LoadedModel(checkpoint, None)
     return lambda prompts: encode_prompts(model.tokenizer, prompts)

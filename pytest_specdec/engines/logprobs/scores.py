@@ -1,8 +1,9 @@
-"""Replay over served log-probabilities: two served models, given texts, and no weights on this machine.
+"""Replay over served log-probabilities: two served models, given texts, and no weights on this
+machine.
 
-Replay needs of each model the log-probability of the texts' own tokens and nothing else, so any server that scores given
-tokens will do, with as many nodes behind it as it has. Texts are scored by a bounded pool of threads; what is finished
-is on disk, and a run that dies goes on where it was.
+Replay needs of each model the log-probability of the texts' own tokens and nothing else, so any
+server that scores given tokens will do, with as many nodes behind it as it has. Texts are scored by
+a bounded pool of threads; what is finished is on disk, and a run that dies goes on where it was.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ def served_scores(
 ) -> Scores:
     """Log p and log q of every token that can be drafted.
 
-    Raises RequestError for a sampling whose distributions cannot be had from what servers give, ServerError where one does not
-    answer, and MeasurementError for texts that the target cannot have emitted.
+    Raises RequestError for a sampling whose distributions cannot be had from what servers give,
+    ServerError where one does not answer, and MeasurementError for texts that the target cannot
+    have emitted.
     """
     check_servable(sampling)
     texts = tuple(texts)
@@ -66,17 +68,26 @@ def served_scores(
         q[row, 0, place] = text_distributions(text, draft[row], sampling)
     origin = _origin(texts, own, sampling)
     origin.check()
-    lengths, starts = np.array([len(text.ids) for text in texts]), np.array([text.first_draft for text in texts])
+    lengths, starts = (
+        np.array([len(text.ids) for text in texts]),
+        np.array([text.first_draft for text in texts]),
+    )
     categories = tuple(text.category for text in texts)
     return Scores(origin.prompts, categories, p, q, starts, lengths, origin=origin)
 
 
 def check_servable(sampling: Sampling) -> None:
     """Raises RequestError for a distribution that cannot be computed from what servers give."""
-    if sampling.temperature and not sampling.top_k and (sampling.temperature != 1 or sampling.top_p < 1):
+    if (
+        sampling.temperature
+        and not sampling.top_k
+        and (sampling.temperature != 1 or sampling.top_p < 1)
+    ):
         raise RequestError(
-            "servers give log-probabilities at temperature 1 over the whole vocabulary, from which another temperature or "
-            "top-p follows only within a top-k; use --specdec-temperature=1 or 0, or add --specdec-top-k=20"
+            "servers give log-probabilities at temperature 1 over the whole vocabulary, from which "
+            "another temperature or "
+            "top-p follows only within a top-k; use --specdec-temperature=1 or 0, or add "
+            "--specdec-top-k=20"
         )
 
 
@@ -93,11 +104,12 @@ def served_texts(
     workers: int = WORKERS,
     progress: Progress | None = None,
 ) -> list[ServedText]:
-    """What one server says of each text, the cached ones unasked but for one that shows the model is still the same.
+    """What one server says of each text, the cached ones unasked but for one that shows the model
+    is still the same.
 
-    A few texts are scored a second time, see `ask_again`. Raises the first text's error; texts finished before or beside it
-    are kept in the cache. Raises RequestError where the server scores a cached text otherwise than before, ServerError where
-    its answers cannot be believed.
+    A few texts are scored a second time, see `ask_again`. Raises the first text's error; texts
+    finished before or beside it are kept in the cache. Raises RequestError where the server scores
+    a cached text otherwise than before, ServerError where its answers cannot be believed.
     """
     known = [cache.get(text) if cache is not None else None for text in texts]
     missing = [row for row, scored in enumerate(known) if scored is None]
@@ -108,7 +120,9 @@ def served_texts(
         row = next(row for row, scored in enumerate(known) if scored is not None)
         _check_same(scorer, texts[row], known[row])
     try:
-        with concurrent.futures.ThreadPoolExecutor(max(workers, 1), thread_name_prefix="specdec") as pool:
+        with concurrent.futures.ThreadPoolExecutor(
+            max(workers, 1), thread_name_prefix="specdec"
+        ) as pool:
             waiting = {pool.submit(_score, scorer, texts[row], cache): row for row in missing}
             try:
                 for future in concurrent.futures.as_completed(waiting):
@@ -122,23 +136,35 @@ def served_texts(
     except SpecdecError as error:
         if cache is None or not cache.kept:
             raise
-        raise type(error)(f"{error} ({cache.kept} of {len(texts)} texts are kept, and not asked for again)") from error
+        raise type(error)(
+            f"{error} ({cache.kept} of {len(texts)} texts are kept, and not asked for again)"
+        ) from error
     found = [scored for scored in known if scored is not None]
     _believe(scorer, texts, found, cache, alone=workers > 1)
     return found
 
 
 def text_distributions(text: Text, scored: ServedText, sampling: Sampling) -> list[float]:
-    """Log-probability of each of a text's tokens that can be drafted, under the distribution that sampling makes."""
+    """Log-probability of each of a text's tokens that can be drafted, under the distribution that
+    sampling makes.
+    """
     tokens = text.ids[scored.first :]
     rows = zip(tokens, scored.own, scored.best, scored.top, strict=True)
     return [_distribution(token, own, best, top, sampling) for token, own, best, top in rows]
 
 
 def _distribution(
-    token: int, own: float, best: int | None, top: Sequence[float], sampling: Sampling, *, emitted: bool = False
+    token: int,
+    own: float,
+    best: int | None,
+    top: Sequence[float],
+    sampling: Sampling,
+    *,
+    emitted: bool = False,
 ) -> float:
-    """Log-probability of one token. One that was `emitted` and lies outside the filters counts as kept by them, too."""
+    """Log-probability of one token. One that was `emitted` and lies outside the filters counts as
+    kept by them, too.
+    """
     if sampling.temperature == 0:
         chosen = token == best if best is not None else own >= top[0]
         return 0.0 if chosen else -math.inf
@@ -146,42 +172,58 @@ def _distribution(
         return own
     if len(top) < sampling.top_k and math.fsum(map(math.exp, top)) < 1 - 1e-3:
         raise MeasurementError(
-            f"the {sampling.top_k} largest log-probabilities were asked for and {len(top)} came; lower --specdec-top-k or raise "
+            f"the {sampling.top_k} largest log-probabilities were asked for and {len(top)} came; "
+            "lower --specdec-top-k or raise "
             "the server's limit (vLLM: --max-logprobs)"
         )
     largest = np.array(sorted(top, reverse=True)[: sampling.top_k])
     kept = largest / sampling.temperature
     kept -= np.logaddexp.reduce(kept)
-    # As `decoding.distributions` has it: a token stays while those before it make up less than top_p.
+    # As `decoding.distributions` has it: a token stays while those before it make up less than
+    # top_p.
     stay = np.cumsum(np.exp(kept)) - np.exp(kept) < sampling.top_p
-    weight, total = (own - largest[0]) / sampling.temperature + kept[0], np.logaddexp.reduce(kept[stay])
+    weight, total = (
+        (own - largest[0]) / sampling.temperature + kept[0],
+        np.logaddexp.reduce(kept[stay]),
+    )
     if own < largest[stay][-1]:
         return float(weight - np.logaddexp(total, weight)) if emitted else -math.inf
     return float(weight - total)
 
 
 def _target_distributions(text: Text, scored: ServedText, sampling: Sampling) -> list[float]:
-    """The target's distributions; 0 throughout at temperature 0, where the text itself says what the target chose."""
+    """The target's distributions; 0 throughout at temperature 0, where the text itself says what
+    the target chose.
+    """
     if sampling.temperature == 0:
         return [0.0] * len(scored.own)
     tokens = text.ids[scored.first :]
     rows = zip(tokens, scored.own, scored.best, scored.top, strict=True)
-    distributions = [_distribution(token, own, best, top, sampling, emitted=True) for token, own, best, top in rows]
+    distributions = [
+        _distribution(token, own, best, top, sampling, emitted=True)
+        for token, own, best, top in rows
+    ]
     for offset, value in enumerate(distributions):
         if value == -math.inf:
             raise MeasurementError(
-                f"the served target cannot emit token {text.ids[scored.first + offset]} of prompt {text.key}: its probability is "
+                f"the served target cannot emit token {text.ids[scored.first + offset]} of prompt "
+                f"{text.key}: its probability is "
                 "0; the texts are another target's or another sampling's: have them sampled anew"
             )
     return distributions
 
 
 def _origin(texts: Sequence[Text], own: Sequence[ServedText], sampling: Sampling) -> Origin:
-    """How many tokens of each text the target leaves out, or at temperature 0 finds less likely than another."""
+    """How many tokens of each text the target leaves out, or at temperature 0 finds less likely
+    than another.
+    """
     outside = [
         sum(
-            _distribution(token, value, best, top, sampling) == -math.inf and (sampling.temperature > 0 or not _ties(value, top))
-            for token, value, best, top in zip(text.ids[scored.first :], scored.own, scored.best, scored.top, strict=True)
+            _distribution(token, value, best, top, sampling) == -math.inf
+            and (sampling.temperature > 0 or not _ties(value, top))
+            for token, value, best, top in zip(
+                text.ids[scored.first :], scored.own, scored.best, scored.top, strict=True
+            )
         )
         for text, scored in zip(texts, own, strict=True)
     ]
@@ -208,16 +250,25 @@ def _score(scorer: Scorer, text: Text, cache: ScoreCache | None) -> ServedText:
 
 
 def _believe(
-    scorer: Scorer, texts: Sequence[Text], found: Sequence[ServedText], cache: ScoreCache | None, *, alone: bool
+    scorer: Scorer,
+    texts: Sequence[Text],
+    found: Sequence[ServedText],
+    cache: ScoreCache | None,
+    *,
+    alone: bool,
 ) -> None:
-    """Raises ServerError for answers that are all one, or others the second time; none of them is kept then."""
+    """Raises ServerError for answers that are all one, or others the second time; none of them is
+    kept then.
+    """
     try:
         if problem := constant([value for scored in found for value in scored.own]):
             scorer.refuse(problem)
         if changed := ask_again(scorer, texts, found, alone=alone):
             raise ServerError(
-                f"{scorer.client.url} ({scorer.dialect}) scores texts otherwise when asked again, in another order and batch: "
-                f"{changed}; turn off its prefix cache and speculative decoding, or update it (docs/logprobs.md)"
+                f"{scorer.client.url} ({scorer.dialect}) scores texts otherwise when asked again, "
+                "in another order and batch: "
+                f"{changed}; turn off its prefix cache and speculative decoding, or update it "
+                "(docs/logprobs.md)"
             )
     except ServerError:
         if cache is not None:
@@ -231,6 +282,7 @@ def _check_same(scorer: Scorer, text: Text, kept: ServedText | None) -> None:
     assert kept is not None
     if changed := apart([kept], [now]):
         raise RequestError(
-            f"{scorer.client.url} scores a text otherwise than before ({changed}): another model runs there now under the same "
+            f"{scorer.client.url} scores a text otherwise than before ({changed}): another model "
+            "runs there now under the same "
             "name; delete the cached scores to begin anew"
         )

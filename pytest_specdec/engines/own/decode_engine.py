@@ -27,7 +27,9 @@ from ..protocol import MeasuredTimes, Measurement
 from .local import DECODE_BATCH, LocalEngine, no_rounds, template_of
 
 _MANNER = CountingConvention(end="full", undelivered=True, counts_empty=True)
-"""How our own decoder counts: k drafts in every round that has room for them, and what was accepted behind an EOS token."""
+"""How our own decoder counts: k drafts in every round that has room for them, and what was accepted
+behind an EOS token.
+"""
 
 
 class DecodeEngine(LocalEngine):
@@ -59,7 +61,9 @@ class DecodeEngine(LocalEngine):
         ids = encode_prompts(self.model(case.target).tokenizer, prompts)
         self._load_drafter(case)  # so that what is timed is decoding
         begun = time.perf_counter()
-        decoded = self.decode(case, ids, progress=functools.partial(self._report, f"{case.id}: decode"))
+        decoded = self.decode(
+            case, ids, progress=functools.partial(self._report, f"{case.id}: decode")
+        )
         seconds = time.perf_counter() - begun
         texts = [
             dataclasses.replace(text, key=prompt.key, category=prompt.category)
@@ -99,16 +103,22 @@ class DecodeEngine(LocalEngine):
     def oracle(self, case: Case, alpha: float) -> Agreement:
         """Judge the counted rounds by replay of the texts. Raises RequestError for a lossy rule."""
         if case.rule in LOSSY_RULES:
-            raise RequestError(f"rule {case.rule!r} is lossy by design, so no models imply its rounds; leave specdec_oracle out")
+            raise RequestError(
+                f"rule {case.rule!r} is lossy by design, so no models imply its rounds; leave "
+                "specdec_oracle out"
+            )
         _ = self.emitted(case)
         made = self._made[case]
         reported = [
             Reported(
-                text.key, text.ids[: text.prompt_length], text.ids[text.prompt_length :], _MANNER,
+                text.key,
+                text.ids[: text.prompt_length],
+                text.ids[text.prompt_length :],
+                _MANNER,
                 tuple(ReportedRound(one.drafted, one.accepted) for one in rounds),
             )
             for text, rounds in zip(made.texts, made.decoded.rounds, strict=True)
-        ]  # fmt: skip
+        ]
         definition = definition_of(reported, case.drafter)
         counts = counts_of_rounds(made.texts, made.decoded.rounds, case.k)
         categories = [text.category for text in made.texts]
@@ -121,7 +131,9 @@ class DecodeEngine(LocalEngine):
             return None
         plan = DrafterPlan(self._drafting(case), case.depth, case.k)
         progress = functools.partial(self._report, f"{case.id}: replay")
-        (scores,) = text_scores(self.model(case.target), [plan], texts, case.texts.sampling, progress)
+        (scores,) = text_scores(
+            self.model(case.target), [plan], texts, case.texts.sampling, progress
+        )
         return expected_counts(scores.field(case.rule), case.k)
 
 

@@ -1,4 +1,6 @@
-"""Models in this process, each loaded once: what replay and decode, the engines of our own, share."""
+"""Models in this process, each loaded once: what replay and decode, the engines of our own,
+share.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ _CONTEXT = 128
 
 
 class LocalEngine(Engine):
-    """Models of a session, each loaded once. `plan` is every case of it; in `kept` sampled texts wait for the next run."""
+    """Models of a session, each loaded once. `plan` is every case of it; in `kept` sampled texts
+    wait for the next run.
+    """
 
     def __init__(
         self,
@@ -58,18 +62,24 @@ class LocalEngine(Engine):
         self._kept = KeptTexts(kept, f"{device} {dtype}")
         self.model = functools.cache(self._load)
         self._refused: dict[str, RequestError] = {}
-        """By a model's name, why it could not be loaded: it is not tried again, on the hub for instance."""
+        """By a model's name, why it could not be loaded: it is not tried again, on the hub for
+        instance.
+        """
         self._judged = functools.cache(_conformance_of)
 
     def drafter(self, case: Case) -> LoadedModel | MtpModel:
-        """The loaded draft model, or the target's own MTP heads. Raises RequestError for prompt lookup, which has neither."""
+        """The loaded draft model, or the target's own MTP heads. Raises RequestError for prompt
+        lookup, which has neither.
+        """
         if case.uses_own_heads:
             return self.model(case.target).heads
         if case.draft_model is None:
             raise RequestError("prompt lookup has no model; leave specdec_drafter out of this test")
         return self.model(case.draft_model)
 
-    def decode(self, case: Case, prompts: Sequence[Sequence[int]] | Sequence[str], **options: object) -> Decoded:
+    def decode(
+        self, case: Case, prompts: Sequence[Sequence[int]] | Sequence[str], **options: object
+    ) -> Decoded:
         """Decode speculatively as the case says; `options` are those of `decode` and win."""
         wanted: dict[str, object] = {
             "k": case.k,
@@ -89,21 +99,36 @@ class LocalEngine(Engine):
         """The texts that this engine emits for a case."""
 
     def conformance(self, case: Case, alpha: float) -> Conformance:
-        """Judge the emitted texts by the target's own distributions, see `lossless.conformance`. Raises RequestError for a lossy rule."""
+        """Judge the emitted texts by the target's own distributions, see `lossless.conformance`.
+        Raises RequestError for a lossy rule.
+        """
         if case.rule in LOSSY_RULES:
             raise RequestError(
-                f"rule {case.rule!r} is lossy by design, so its texts cannot conform; leave specdec_conformance out"
+                f"rule {case.rule!r} is lossy by design, so its texts cannot conform; leave "
+                "specdec_conformance out"
             )
         drafter = None if case.draft_model is None or case.depth else self.model(case.draft_model)
         texts = tuple(self.emitted(case))
-        return self._judged(self.model(case.target), texts, case.texts.sampling, drafter, alpha, self._rounds_of(case))
+        return self._judged(
+            self.model(case.target),
+            texts,
+            case.texts.sampling,
+            drafter,
+            alpha,
+            self._rounds_of(case),
+        )
 
     def _rounds_of(self, case: Case) -> tuple[tuple[Round, ...], ...] | None:
-        """The rounds of the emitted texts; None where there are none, or where another rule than rejection sampling ends them."""
+        """The rounds of the emitted texts; None where there are none, or where another rule than
+        rejection sampling ends them.
+        """
         return None
 
     def oracle(self, case: Case, alpha: float) -> Agreement:
-        raise RequestError(f"engine {self.name!r} counts no rounds of its own to be judged; leave specdec_oracle out")
+        raise RequestError(
+            f"engine {self.name!r} counts no rounds of its own to be judged; leave specdec_oracle "
+            "out"
+        )
 
     def costs(self, cases: Sequence[Case]) -> CostProfile:
         """Times of the rounds of cases that share their models and temperature, at batch size 1."""
@@ -121,8 +146,12 @@ class LocalEngine(Engine):
             progress=lambda what, done, total: self._report(f"{one.suite}: {what}", done, total),
         )
 
-    def rounds(self, case: Case, *, batch_size: int = 1, context: int = _CONTEXT, plain: bool = False) -> SteadyRounds:
-        """Endless rounds of the case's decoder, to be timed; with `plain` steps of the target alone."""
+    def rounds(
+        self, case: Case, *, batch_size: int = 1, context: int = _CONTEXT, plain: bool = False
+    ) -> SteadyRounds:
+        """Endless rounds of the case's decoder, to be timed; with `plain` steps of the target
+        alone.
+        """
         target = self.model(case.target)
         setting = Setting(batch_size, context, case.temperature, self._dtype)
         starts = emitted_starts(target, setting)
@@ -165,7 +194,9 @@ class LocalEngine(Engine):
             return f"{LOOKUP}-{NGRAM}"
         checkpoint = self.model(case.draft_model).checkpoint
         checkpoint.hash_now(self._report)
-        return "-".join([checkpoint.model_fingerprint, *([checkpoint.heads_fingerprint] if case.depth else [])])
+        return "-".join(
+            [checkpoint.model_fingerprint, *([checkpoint.heads_fingerprint] if case.depth else [])]
+        )
 
     def _fingerprints(self, case: Case) -> Fingerprints:
         target = self.model(case.target).checkpoint
@@ -194,7 +225,9 @@ def _conformance_of(
 
 
 def no_rounds(case: Case) -> MeasurementError:
-    return MeasurementError(f"no text is long enough for a round of k={case.k}; raise --specdec-new-tokens")
+    return MeasurementError(
+        f"no text is long enough for a round of k={case.k}; raise --specdec-new-tokens"
+    )
 
 
 def template_of(target: LoadedModel, prompts: Sequence[Prompt]) -> str | None:

@@ -30,7 +30,9 @@ _ScoresKey = tuple[str, int | None]
 
 
 class ReplayEngine(LocalEngine):
-    """Measures by replay: scores reach as far as any case of the plan needs, from one pass for each set of texts."""
+    """Measures by replay: scores reach as far as any case of the plan needs, from one pass for each
+    set of texts.
+    """
 
     name = "replay"
 
@@ -68,7 +70,9 @@ class ReplayEngine(LocalEngine):
 
     def _references(self, case: Case, scores: Scores, texts: Sequence[Text]) -> References:
         vocabulary = self.model(case.target).model.get_input_embeddings().num_embeddings
-        return reference_counts(scores, texts, vocabulary=vocabulary, k=case.k, rule=case.rule, judged=case.judged)
+        return reference_counts(
+            scores, texts, vocabulary=vocabulary, k=case.k, rule=case.rule, judged=case.judged
+        )
 
     def emitted(self, case: Case) -> Sequence[Text]:
         return self._group(case.texts).texts
@@ -81,7 +85,9 @@ class ReplayEngine(LocalEngine):
         plans: dict[_ScoresKey, DrafterPlan] = {}
         for name in dict.fromkeys(map(_scores_key, cases)):
             try:
-                plans[name] = self._drafter_plan([case for case in cases if _scores_key(case) == name])
+                plans[name] = self._drafter_plan(
+                    [case for case in cases if _scores_key(case) == name]
+                )
             except SpecdecError as error:
                 scores[name] = error
         measured = text_scores(
@@ -95,12 +101,18 @@ class ReplayEngine(LocalEngine):
         notes = self._kept.notes(key)
         for name, found in zip(plans, measured, strict=True):
             scores[name] = found if (problem := _foreign(found)) is None else problem
-        if measured and (origin := measured[0].origin) is not None and (note := origin.note) is not None:
+        if (
+            measured
+            and (origin := measured[0].origin) is not None
+            and (note := origin.note) is not None
+        ):
             notes = (*notes, f"texts of {key.suite} at {key.sampling.suffix}: {note}")
         return _TextGroup(texts, stored, scores, notes)
 
     def _drafter_plan(self, cases: list[Case]) -> DrafterPlan:
-        """One drafter's plan for its cases; loads what it needs, so that a bad drafter fails alone."""
+        """One drafter's plan for its cases; loads what it needs, so that a bad drafter fails
+        alone.
+        """
         depth, steps = max(case.depth for case in cases), max(case.verified for case in cases)
         target, model = self.model(cases[0].target), self._drafting(cases[0])
         check_drafter(target, model, depth)
@@ -108,7 +120,9 @@ class ReplayEngine(LocalEngine):
         return DrafterPlan(model, depth, steps)
 
     def _texts(self, key: TextKey, target: LoadedModel) -> tuple[tuple[Text, ...], TextSet]:
-        """The stored texts where they fit the target, then those kept by an earlier run; the missing ones are sampled."""
+        """The stored texts where they fit the target, then those kept by an earlier run; the
+        missing ones are sampled.
+        """
         prompts = read_prompts(key.prompts, key.prompt_limit)
         target.checkpoint.hash_now(self._report)
         ids = encode_prompts(target.tokenizer, prompts)

@@ -1,6 +1,8 @@
-"""HTTP to an engine that the user named: bounded in time and size, patient with passing faults, silent about nothing.
+"""HTTP to an engine that the user named: bounded in time and size, patient with passing faults,
+silent about nothing.
 
-Only the given URL's host is ever spoken to: redirects are refused and proxy settings of the environment are not read.
+Only the given URL's host is ever spoken to: redirects are refused and proxy settings of the
+environment are not read.
 """
 
 from __future__ import annotations
@@ -33,13 +35,17 @@ _NO_ROUTE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 """Faults of a connection that was never made."""
 _CHUNK = 1 << 16
 _IDLE = 2.0
-"""Seconds after which a kept connection is not trusted: servers close idle ones, and a request on a closed one is lost."""
+"""Seconds after which a kept connection is not trusted: servers close idle ones, and a request on a
+closed one is lost.
+"""
 _EXCERPT = 120
 """Characters of a bad answer that its error quotes."""
 
 
 class ServerError(MeasurementError):
-    """A server does not answer, or not with what was asked for. The message names the URL and what to do."""
+    """A server does not answer, or not with what was asked for. The message names the URL and what
+    to do.
+    """
 
     status: int | None = None
     """The HTTP status, where one other than 200 is what is wrong."""
@@ -65,18 +71,28 @@ class RetryPolicy:
 
 
 class Client:
-    """Requests to one server; safe to share among threads, each of which keeps a connection of its own.
+    """Requests to one server; safe to share among threads, each of which keeps a connection of its
+    own.
 
-    `size_limit` is the largest answer in bytes. `key` goes out as a bearer token, to this server alone.
+    `size_limit` is the largest answer in bytes. `key` goes out as a bearer token, to this server
+    alone.
     """
 
     def __init__(
-        self, url: str, *, patience: RetryPolicy | None = None, size_limit: int = 256 << 20, key: str | None = None
+        self,
+        url: str,
+        *,
+        patience: RetryPolicy | None = None,
+        size_limit: int = 256 << 20,
+        key: str | None = None,
     ) -> None:
         self._scheme, self._host, self._port, self._folder = _split(url)
         self.url = url.rstrip("/")
         self._patience, self._size_limit = patience or RetryPolicy(), size_limit
-        self._headers, self._secrets = {"Accept": "application/json"} | _authorization(key), (key,) if key else ()
+        self._headers, self._secrets = (
+            {"Accept": "application/json"} | _authorization(key),
+            (key,) if key else (),
+        )
         self._local = threading.local()
         self._connections: list[TimedConnection] = []
         self.close = weakref.finalize(self, _close, self._connections)
@@ -88,7 +104,9 @@ class Client:
 
     @property
     def lost(self) -> int:
-        """Requests to generate that were sent again: a server may have counted rounds for the answers that were lost."""
+        """Requests to generate that were sent again: a server may have counted rounds for the
+        answers that were lost.
+        """
         return self._lost
 
     def get_text(self, path: str) -> str:
@@ -97,7 +115,9 @@ class Client:
         try:
             return raw.decode()
         except UnicodeDecodeError:
-            raise self._error(path, " answers with no UTF-8 text; is this the engine's own URL?") from None
+            raise self._error(
+                path, " answers with no UTF-8 text; is this the engine's own URL?"
+            ) from None
 
     def get_json(self, path: str, shape: type[Answer]) -> Answer:
         """A JSON answer of a given shape. Raises ServerError for every other answer."""
@@ -108,15 +128,20 @@ class Client:
         return self._decoded(path, self._request("POST", path, msgspec.json.encode(body)), shape)
 
     def post_events(self, path: str, body: Mapping[str, Any], shape: type[Answer]) -> list[Answer]:
-        """Send JSON, read a stream of server-sent events to its end. Raises ServerError for an event of another shape."""
-        # Servers close a connection behind a stream without saying so; the next request on it would be lost.
+        """Send JSON, read a stream of server-sent events to its end. Raises ServerError for an
+        event of another shape.
+        """
+        # Servers close a connection behind a stream without saying so; the next request on it would
+        # be lost.
         raw = self._request("POST", path, msgspec.json.encode(body), {"Connection": "close"})
         events = [self._decoded(path, event, shape) for event in _events(raw)]
         if not events:
             self._refuse(path, raw, "a stream without events")
         return events
 
-    def _request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None = None) -> bytes:
+    def _request(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None = None
+    ) -> bytes:
         """Try until an answer comes that another try would not better."""
         wait, fault, unreachable = self._patience.backoff, "", False
         if self._unreachable is not None:
@@ -134,7 +159,10 @@ class Client:
                 return answer
             except _PassingError as passing:
                 fault, unreachable = str(passing), passing.unreachable
-        told = f": {fault}, in {self._patience.tries} tries; see that the server runs and look into its log"
+        told = (
+            f": {fault}, in {self._patience.tries} tries; see that the server runs and look into "
+            "its log"
+        )
         if unreachable:
             self._unreachable = told
         raise self._error(path, told)
@@ -146,19 +174,34 @@ class Client:
         if status in _PASSING:
             raise _PassingError(f"HTTP {status} ({self._excerpt(answer)})")
         if 300 <= status < 400:
-            to = "nowhere" if location is None else self._shown(redacted_url(without_secrets(location, self._secrets)))
+            to = (
+                "nowhere"
+                if location is None
+                else self._shown(redacted_url(without_secrets(location, self._secrets)))
+            )
             told = f" redirects to {to}, which is not followed; name the final URL"
         elif status in (401, 403):
             told = f": HTTP {status}, access refused; set {KEY} to the server's key"
         else:
-            told = f": HTTP {status} ({self._excerpt(answer)}); is this the engine that was named, and its own URL?"
+            told = (
+                f": HTTP {status} ({self._excerpt(answer)}); is this the engine that was named, "
+                "and its own URL?"
+            )
         error = self._error(path, told)
         error.status = status
         raise error
 
-    def _once(self, method: str, path: str, body: bytes | None, extra: Mapping[str, str]) -> tuple[int, bytes, str | None]:
-        """One request over this thread's connection: status, body, Location. Raises _PassingError, ServerError for size."""
-        headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {}) | dict(extra)
+    def _once(
+        self, method: str, path: str, body: bytes | None, extra: Mapping[str, str]
+    ) -> tuple[int, bytes, str | None]:
+        """One request over this thread's connection: status, body, Location. Raises _PassingError,
+        ServerError for size.
+        """
+        headers = (
+            self._headers
+            | ({"Content-Type": "application/json"} if body is not None else {})
+            | dict(extra)
+        )
         try:
             connection = self._connection()
             connection.deadline.start(self._patience.timeout)
@@ -177,8 +220,12 @@ class Client:
             raise _PassingError(f"the answer ends after {len(error.partial)} bytes") from None
         except (OSError, http.client.HTTPException) as error:
             self._drop()
-            passing = _PassingError(f"no answer ({error.__class__.__name__}: {self._shown(str(error))})")
-            passing.unreachable = isinstance(error, _UNREACHABLE) or getattr(error, "errno", None) in _NO_ROUTE
+            passing = _PassingError(
+                f"no answer ({error.__class__.__name__}: {self._shown(str(error))})"
+            )
+            passing.unreachable = (
+                isinstance(error, _UNREACHABLE) or getattr(error, "errno", None) in _NO_ROUTE
+            )
             raise passing from None
         except ServerError:
             self._drop()
@@ -191,7 +238,11 @@ class Client:
             parts.append(part)
             size += len(part)
             if size > self._size_limit:
-                raise self._error(path, f" answers with more than {self._size_limit} bytes; is this the engine's own URL?")
+                raise self._error(
+                    path,
+                    f" answers with more than {self._size_limit} bytes; is this the engine's own "
+                    "URL?",
+                )
         if answer.length:
             # read1 reports an early end as an empty part.
             raise http.client.IncompleteRead(b"".join(parts), answer.length)
@@ -227,7 +278,9 @@ class Client:
 
     def _refuse(self, path: str, raw: bytes, why: str) -> NoReturn:
         if raw.lstrip()[:1] == b"<":
-            raise self._error(path, " answers with a web page, not with JSON; is this the engine's own URL?")
+            raise self._error(
+                path, " answers with a web page, not with JSON; is this the engine's own URL?"
+            )
         raise self._error(
             path,
             f" answers with JSON that cannot be read: {why} ({self._excerpt(raw)}); "
@@ -240,7 +293,9 @@ class Client:
     def _excerpt(self, raw: bytes) -> str:
         """How an answer begins, for an error message."""
         # Secrets first: half of one would not be known again.
-        text = " ".join(without_secrets(raw.decode(errors="replace"), self._secrets)[: 4 * _EXCERPT].split())
+        text = " ".join(
+            without_secrets(raw.decode(errors="replace"), self._secrets)[: 4 * _EXCERPT].split()
+        )
         return self._shown((text[:_EXCERPT] + "...") if len(text) > _EXCERPT else text or "empty")
 
     def _shown(self, text: str) -> str:
@@ -254,16 +309,21 @@ def _close(connections: list[TimedConnection]) -> None:
 
 
 def _authorization(key: str | None) -> dict[str, str]:
-    """The header that carries a key. Raises RequestError for one that no header can carry, without quoting it."""
+    """The header that carries a key. Raises RequestError for one that no header can carry, without
+    quoting it.
+    """
     if key and not (key.isascii() and key.isprintable()):
         raise RequestError(
-            f"{KEY} holds a character that no HTTP header can carry, for example a line break at its end; set it to the bare key"
+            f"{KEY} holds a character that no HTTP header can carry, for example a line break at "
+            "its end; set it to the bare key"
         )
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _split(url: str) -> tuple[str, str, int | None, str]:
-    """Scheme, host, port and path of a URL. Raises RequestError for one that is no http(s) URL of a server."""
+    """Scheme, host, port and path of a URL. Raises RequestError for one that is no http(s) URL of a
+    server.
+    """
     try:
         parts = urllib.parse.urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -273,7 +333,10 @@ def _split(url: str) -> tuple[str, str, int | None, str]:
     # urlsplit drops line breaks and leaves spaces in.
     plain = url.isascii() and url.isprintable() and " " not in url
     if not host or not plain or parts.scheme not in ("http", "https") or "?" in url or "#" in url:
-        raise RequestError(f"{redacted_url(url)!r} is not a server's URL; write for example --specdec-url=http://localhost:8000")
+        raise RequestError(
+            f"{redacted_url(url)!r} is not a server's URL; write for example "
+            "--specdec-url=http://localhost:8000"
+        )
     if "@" in parts.netloc:
         raise RequestError(f"a URL with a password in it would end up in logs; set {KEY} instead")
     return parts.scheme, host, port, parts.path.rstrip("/")

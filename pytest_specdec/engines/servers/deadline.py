@@ -1,7 +1,8 @@
-"""HTTP connections with a total time limit: each byte of an answer, headers and chunk sizes included, must come within it.
+"""HTTP connections with a total time limit: each byte of an answer, headers and chunk sizes
+included, must come within it.
 
-`http.client` knows one time limit for each wait on the socket, so a server that sends a byte now and then holds it for ever.
-Here every wait is given what is left of the whole time.
+`http.client` knows one time limit for each wait on the socket, so a server that sends a byte now
+and then holds it for ever. Here every wait is given what is left of the whole time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Any
 
 
 class Deadline:
-    """Until when an exchange must have ended; shared by a connection and its answers, set anew before each request."""
+    """Until when an exchange must have ended; shared by a connection and its answers, set anew
+    before each request.
+    """
 
     def __init__(self) -> None:
         self._end = 0.0
@@ -83,7 +86,9 @@ class TimedTlsConnection(TimedConnection, http.client.HTTPSConnection):
 
 
 def _connected(deadline: Deadline, address: tuple[str, int], *_: Any) -> socket.socket:
-    """A socket to the first of a host's addresses that answers, left with what remains of the time for a TLS handshake."""
+    """A socket to the first of a host's addresses that answers, left with what remains of the time
+    for a TLS handshake.
+    """
     found = socket.getaddrinfo(*address, 0, socket.SOCK_STREAM)
     fault: OSError | None = None
     for number, (family, kind, protocol, _name, place) in enumerate(found):

@@ -1,7 +1,9 @@
-"""Prometheus' text exposition, read strictly: a counter that is missing, undefined or running backwards is an error.
+"""Prometheus' text exposition, read strictly: a counter that is missing, undefined or running
+backwards is an error.
 
-Engines count since they started and for all their users, so a measurement is the difference of two readings with
-nobody else's requests between them. Series of several engines behind one address (data parallel) add up.
+Engines count since they started and for all their users, so a measurement is the difference of two
+readings with nobody else's requests between them. Series of several engines behind one address
+(data parallel) add up.
 """
 
 from __future__ import annotations
@@ -16,13 +18,17 @@ from ...common.errors import MeasurementError
 Labels = frozenset[tuple[str, str]]
 _Series = tuple[str, Labels]
 
-_SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?[ \t]+([^\s_]+)(?:[ \t]+-?\d+)?[ \t]*")
+_SAMPLE = re.compile(
+    r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?[ \t]+([^\s_]+)(?:[ \t]+-?\d+)?[ \t]*"
+)
 _LABEL = re.compile(r'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"[ \t]*(?:,|$)')
 _ESCAPES = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
 
 
 class MetricError(MeasurementError):
-    """A page of metrics that cannot be read, or without the counter that is needed. The message names it."""
+    """A page of metrics that cannot be read, or without the counter that is needed. The message
+    names it.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +39,9 @@ class Reading:
     samples: Mapping[_Series, float]
 
     def total(self, name: str, **labels: str) -> float:
-        """A counter summed over its series that carry the given labels. Raises MetricError where there is none."""
+        """A counter summed over its series that carry the given labels. Raises MetricError where
+        there is none.
+        """
         found = self._series(name, labels)
         if not found:
             raise MetricError(f"{self.source} has no {_told(name, labels)}; {_CURE}")
@@ -44,7 +52,8 @@ class Reading:
         value = self.total(name, **labels)
         if value != int(value):
             raise MetricError(
-                f"{self.source}: {_told(name, labels)} counts {value}, no whole number; report the engine's version"
+                f"{self.source}: {_told(name, labels)} counts {value}, no whole number; report the "
+                "engine's version"
             )
         return int(value)
 
@@ -55,19 +64,26 @@ class Reading:
     def by_position(self, name: str, label: str = "position", **labels: str) -> tuple[int, ...]:
         """A counter's values by a label that numbers positions 0, 1, ..., each summed over engines.
 
-        Empty where the counter has no series at all, as before the first round. Raises MetricError for positions that are
-        no numbers or leave one out.
+        Empty where the counter has no series at all, as before the first round. Raises MetricError
+        for positions that are no numbers or leave one out.
         """
         sums: dict[int, float] = {}
         for (_, own), value in self._series(name, labels).items():
             position = dict(own).get(label, "")
             if not position.isdecimal():
-                raise MetricError(f"{self.source}: {name} has a series whose {label} is {position!r}, no number; {_CURE}")
+                raise MetricError(
+                    f"{self.source}: {name} has a series whose {label} is {position!r}, no number; "
+                    f"{_CURE}"
+                )
             sums[int(position)] = sums.get(int(position), 0.0) + value
         if sorted(sums) != list(range(len(sums))):
-            raise MetricError(f"{self.source}: {name} leaves out a {label}, it has {sorted(sums)}; {_CURE}")
+            raise MetricError(
+                f"{self.source}: {name} leaves out a {label}, it has {sorted(sums)}; {_CURE}"
+            )
         if any(value != int(value) for value in sums.values()):
-            raise MetricError(f"{self.source}: {name} counts no whole numbers; report the engine's version")
+            raise MetricError(
+                f"{self.source}: {name} counts no whole numbers; report the engine's version"
+            )
         return tuple(int(sums[position]) for position in range(len(sums)))
 
     def values(self, name: str, label: str) -> set[str]:
@@ -77,24 +93,30 @@ class Reading:
     def since(self, before: Reading, *names: str) -> Reading:
         """What was counted after an earlier reading, for the counters named.
 
-        A series that is new counts from 0. Raises MetricError for a series that has gone or runs backwards: the server was
-        started anew in between.
+        A series that is new counts from 0. Raises MetricError for a series that has gone or runs
+        backwards: the server was started anew in between.
         """
         grown: dict[_Series, float] = {}
         for name in names:
             own, earlier = self._series(name, {}), before._series(name, {})
             if gone := earlier.keys() - own.keys():
-                raise MetricError(f"{self.source}: {_told(*_first(gone))} has gone since the run began; {_RESTARTED}")
+                raise MetricError(
+                    f"{self.source}: {_told(*_first(gone))} has gone since the run began; "
+                    f"{_RESTARTED}"
+                )
             for series, value in own.items():
                 if value < (start := earlier.get(series, 0.0)):
                     raise MetricError(
-                        f"{self.source}: {_told(*_first({series}))} went backwards, from {start:g} to {value:g}; {_RESTARTED}"
+                        f"{self.source}: {_told(*_first({series}))} went backwards, from {start:g} "
+                        f"to {value:g}; {_RESTARTED}"
                     )
                 grown[series] = value - start
         return Reading(self.source, grown)
 
     def _series(self, name: str, labels: Mapping[str, str]) -> dict[_Series, float]:
-        """The series of a counter that carry the given labels, under its own name or with OpenMetrics' `_total`."""
+        """The series of a counter that carry the given labels, under its own name or with
+        OpenMetrics' `_total`.
+        """
         wanted = set(labels.items())
         found = {
             series: value
@@ -104,15 +126,20 @@ class Reading:
         for series, value in found.items():
             if not math.isfinite(value) or value < 0:
                 raise MetricError(
-                    f"{self.source}: {_told(*_first({series}))} is {value}, which no counter can be; look into the server's log"
+                    f"{self.source}: {_told(*_first({series}))} is {value}, which no counter can "
+                    "be; look into the server's log"
                 )
         return found
 
 
 def parse(text: str, source: str) -> Reading:
-    """Read a page of metrics. Raises MetricError, with the line, for anything that is no such page."""
+    """Read a page of metrics. Raises MetricError, with the line, for anything that is no such
+    page.
+    """
     if text.lstrip()[:1] == "<":
-        raise MetricError(f"{source} answers with a web page, not with metrics; is this the engine's own URL?")
+        raise MetricError(
+            f"{source} answers with a web page, not with metrics; is this the engine's own URL?"
+        )
     samples: dict[_Series, float] = {}
     # Not splitlines(): label values may hold other line separators.
     for number, line in enumerate(text.split("\n"), 1):
@@ -121,7 +148,9 @@ def parse(text: str, source: str) -> Reading:
             continue
         series, value = _sample(line, f"{source}, line {number}")
         if series in samples:
-            raise MetricError(f"{source}, line {number}: {series[0]} stands twice with the same labels; {_CURE}")
+            raise MetricError(
+                f"{source}, line {number}: {series[0]} stands twice with the same labels; {_CURE}"
+            )
         samples[series] = value
     if not samples:
         raise MetricError(f"{source} is empty; start the server with its metrics turned on")
@@ -131,12 +160,16 @@ def parse(text: str, source: str) -> Reading:
 def _sample(line: str, where: str) -> tuple[_Series, float]:
     match = _SAMPLE.fullmatch(line)
     if match is None:
-        raise MetricError(f"{where} is no metric: {line[:80]!r}; is this the engine's page of metrics?")
+        raise MetricError(
+            f"{where} is no metric: {line[:80]!r}; is this the engine's page of metrics?"
+        )
     name, labels, number = match.groups()
     try:
         value = float(number)
     except ValueError:
-        raise MetricError(f"{where}: {name} is {number!r}, no number; look into the server's log") from None
+        raise MetricError(
+            f"{where}: {name} is {number!r}, no number; look into the server's log"
+        ) from None
     return (name, _labels(labels or "", where)), value
 
 
@@ -146,7 +179,10 @@ def _labels(text: str, where: str) -> Labels:
     while at < len(text.rstrip()):
         match = _LABEL.match(text, at)
         if match is None or match[1] in found:
-            raise MetricError(f"{where}: labels {text[:80]!r} cannot be read; is this the engine's page of metrics?")
+            raise MetricError(
+                f"{where}: labels {text[:80]!r} cannot be read; is this the engine's page of "
+                "metrics?"
+            )
         found[match[1]] = re.sub(r"\\[\\\"n]", lambda escape: _ESCAPES[escape[0]], match[2])
         at = match.end()
     return frozenset(found.items())
@@ -158,8 +194,13 @@ def _first(series: set[_Series]) -> _Series:
 
 def _told(name: str, labels: Mapping[str, str] | Labels) -> str:
     pairs = sorted(labels.items() if isinstance(labels, Mapping) else labels)
-    return name + ("{" + ",".join(f'{key}="{value}"' for key, value in pairs) + "}" if pairs else "")
+    return name + (
+        "{" + ",".join(f'{key}="{value}"' for key, value in pairs) + "}" if pairs else ""
+    )
 
 
-_CURE = "turn on the engine's metrics and speculative decoding, and check its version against docs/engines.md"
+_CURE = (
+    "turn on the engine's metrics and speculative decoding, and check its version against "
+    "docs/engines.md"
+)
 _RESTARTED = "the server was started anew, or is another one behind the same address; run again"

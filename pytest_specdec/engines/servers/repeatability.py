@@ -1,7 +1,9 @@
-"""A sample of the texts, scored a second time in another order and another batch: a server must repeat itself.
+"""A sample of the texts, scored a second time in another order and another batch: a server must
+repeat itself.
 
-Two public engines have served log-probabilities that depended on what else was asked, on the order and on the prefix cache
-(vllm#42245, vllm#42019). The second time each text is cut elsewhere, so that it is no request that was answered before.
+Two public engines have served log-probabilities that depended on what else was asked, on the order
+and on the prefix cache (vllm#42245, vllm#42019). The second time each text is cut elsewhere, so
+that it is no request that was answered before.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ TEXTS = 4
 PROBABILITY, SHARE = 0.1, 0.02
 """A token is answered otherwise from this difference of its probability on; so many tokens may be.
 
-Rounding: bfloat16 logits between 16 and 32 are 0.125 apart, so two of them that each move by one step change a probability
-by at most 0.0625. Mixture-of-experts models send a few tokens elsewhere in another batch, and these move further.
+Rounding: bfloat16 logits between 16 and 32 are 0.125 apart, so two of them that each move by one
+step change a probability by at most 0.0625. Mixture-of-experts models send a few tokens elsewhere
+in another batch, and these move further.
 """
 MEAN = 0.25
 """Largest mean difference of log-probabilities: two such steps for every token."""
@@ -29,40 +32,66 @@ _FLOOR = -20.0
 """Log-probabilities below are as good as this one."""
 
 
-def ask_again(scorer: Scorer, texts: Sequence[Text], scored: Sequence[ServedText], *, alone: bool) -> str | None:
+def ask_again(
+    scorer: Scorer, texts: Sequence[Text], scored: Sequence[ServedText], *, alone: bool
+) -> str | None:
     """How the second answers differ, in words; None where they are the same but for rounding.
 
-    At most `TEXTS` texts, evenly spaced, and of each at most `scorer.again` tokens are asked for, in reverse order: one at
-    a time with `alone`, else all at once. `scored` are the first answers. Raises ServerError where the server fails.
+    At most `TEXTS` texts, evenly spaced, and of each at most `scorer.again` tokens are asked for,
+    in reverse order: one at a time with `alone`, else all at once. `scored` are the first answers.
+    Raises ServerError where the server fails.
     """
     rows = [row for row, one in enumerate(scored) if one.own]
-    rows = [rows[len(rows) * part // min(TEXTS, len(rows))] for part in range(min(TEXTS, len(rows)))]
-    asked = [_part(texts[row], scored[row], (number + 1) / len(rows), scorer.again) for number, row in enumerate(rows)][::-1]
-    with concurrent.futures.ThreadPoolExecutor(1 if alone else TEXTS, thread_name_prefix="specdec-again") as pool:
-        answers = list(pool.map(lambda part: scorer.score(part[0], part[1].first, fresh=True), asked))
+    rows = [
+        rows[len(rows) * part // min(TEXTS, len(rows))] for part in range(min(TEXTS, len(rows)))
+    ]
+    asked = [
+        _part(texts[row], scored[row], (number + 1) / len(rows), scorer.again)
+        for number, row in enumerate(rows)
+    ][::-1]
+    with concurrent.futures.ThreadPoolExecutor(
+        1 if alone else TEXTS, thread_name_prefix="specdec-again"
+    ) as pool:
+        answers = list(
+            pool.map(lambda part: scorer.score(part[0], part[1].first, fresh=True), asked)
+        )
     return apart([before for _, before in asked], answers)
 
 
 def apart(before: Sequence[ServedText], now: Sequence[ServedText]) -> str | None:
     """How two answers on the same tokens differ, in words; None where rounding explains it."""
-    old, new = (np.array([value for one in answers for value in one.own]) for answers in (before, now))
-    old_top, new_top = (np.array([row[0] for one in answers for row in one.top]) for answers in (before, now))
+    old, new = (
+        np.array([value for one in answers for value in one.own]) for answers in (before, now)
+    )
+    old_top, new_top = (
+        np.array([row[0] for one in answers for row in one.top]) for answers in (before, now)
+    )
     if not len(old):
         return None
-    moved = np.maximum(np.abs(np.exp(old) - np.exp(new)), np.abs(np.exp(old_top) - np.exp(new_top))) > PROBABILITY
+    moved = (
+        np.maximum(np.abs(np.exp(old) - np.exp(new)), np.abs(np.exp(old_top) - np.exp(new_top)))
+        > PROBABILITY
+    )
     mean = float(np.abs(np.maximum(old, _FLOOR) - np.maximum(new, _FLOOR)).mean())
     if moved.sum() <= max(1, SHARE * len(moved)) and mean <= MEAN:
         return None
     return (
-        f"the probabilities of {moved.sum()} of {len(moved)} tokens move by more than {PROBABILITY:g}, log-probabilities by "
+        f"the probabilities of {moved.sum()} of {len(moved)} tokens move by more than "
+        f"{PROBABILITY:g}, log-probabilities by "
         f"{mean:.2g} in the mean"
     )
 
 
-def _part(text: Text, scored: ServedText, share: float, most: int) -> tuple[tuple[int, ...], ServedText]:
-    """The beginning of a text, up to a share of what was scored, and the first answers on its last tokens."""
+def _part(
+    text: Text, scored: ServedText, share: float, most: int
+) -> tuple[tuple[int, ...], ServedText]:
+    """The beginning of a text, up to a share of what was scored, and the first answers on its last
+    tokens.
+    """
     end = math.ceil(len(scored.own) * share)
     begin = max(0, end - most)
     place = slice(begin, end)
-    before = ServedText(scored.first + begin, scored.own[place], scored.best[place], scored.top[place])
+    before = ServedText(
+        scored.first + begin, scored.own[place], scored.best[place], scored.top[place]
+    )
     return text.ids[: scored.first + end], before

@@ -1,8 +1,9 @@
 """The q contract of drafters: drafts are drawn from the distribution that is reported for them.
 
-A drafter that breaks it (huggingface/transformers#47932, deepseek-ai/DeepSpec#31) usually raises acceptance, so that no
-floor sees it, and the output is no longer the target's. Drafts are to the reported distribution what a text is to the target's,
-and are judged in the same way: exactly where the drafter's draws can be enumerated, else by a test martingale.
+A drafter that breaks it (huggingface/transformers#47932, deepseek-ai/DeepSpec#31) usually raises
+acceptance, so that no floor sees it, and the output is no longer the target's. Drafts are to the
+reported distribution what a text is to the target's, and are judged in the same way: exactly where
+the drafter's draws can be enumerated, else by a test martingale.
 """
 
 from __future__ import annotations
@@ -40,25 +41,33 @@ _SUM = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Contract:
-    """Whether drafts follow their reported distributions. Natural reading: `assert found.kept, found.message`."""
+    """Whether drafts follow their reported distributions. Natural reading: `assert found.kept,
+    found.message`.
+    """
 
     drafts: int
     kept: bool
     message: str
     evidence: float = 1.0
-    """Highest value of the test martingale; infinite for a draft of reported probability 0. 1 where exact."""
+    """Highest value of the test martingale; infinite for a draft of reported probability 0. 1 where
+    exact.
+    """
     z: float = 0.0
-    """Standardised surprisal of the drafts under their distributions, about standard normal where the contract is kept."""
+    """Standardised surprisal of the drafts under their distributions, about standard normal where
+    the contract is kept.
+    """
     error: float = 0.0
     """Total variation of the worst distribution where exact."""
 
 
 def q_contract(proposals: Iterable[Proposal], *, alpha: float = ALPHA, seed: int = 0) -> Contract:
-    """Judge recorded drafts by the distributions reported for them; an honest drafter fails with probability `alpha` at most.
+    """Judge recorded drafts by the distributions reported for them; an honest drafter fails with
+    probability `alpha` at most.
 
-    Each proposal holds the drafts of one or more rounds, in the order in which they were drawn; a row whose distribution is all
-    zeros has no draft there. `seed` breaks ties of ranks. Raises RequestError for an alpha that is no probability or
-    distributions that are none, MeasurementError for no drafts at all.
+    Each proposal holds the drafts of one or more rounds, in the order in which they were drawn; a
+    row whose distribution is all zeros has no draft there. `seed` breaks ties of ranks. Raises
+    RequestError for an alpha that is no probability or distributions that are none,
+    MeasurementError for no drafts at all.
     """
     check_alpha(alpha)
     parts: list[Draws] = []
@@ -68,34 +77,47 @@ def q_contract(proposals: Iterable[Proposal], *, alpha: float = ALPHA, seed: int
         chances = distributions.gather(1, tokens[:, None])[:, 0]
         for at in (chances == 0).nonzero()[:1, 0].tolist():
             message = (
-                f"draft {drafts + at + 1} is token {int(tokens[at])}, which its reported distribution gives probability 0; report the "
+                f"draft {drafts + at + 1} is token {int(tokens[at])}, which its reported "
+                "distribution gives probability 0; report the "
                 "distribution that drafts are drawn from, after all filters"
             )
             return Contract(drafts + at + 1, False, message, math.inf)
         drafts += len(tokens)
         parts.append(TokenDistributions(distributions.log()).draws(tokens))
     if not drafts:
-        raise MeasurementError("no drafts were proposed, so nothing is known of their distribution; draft some")
+        raise MeasurementError(
+            "no drafts were proposed, so nothing is known of their distribution; draft some"
+        )
     joined = Draws.joined(parts, np.arange(drafts))
     run = evidence(joined, np.random.default_rng(seed).random(drafts))
     reached, z = int(run.reached(alpha)), float(joined.z())
     if not reached:
-        return Contract(drafts, True, f"{drafts} drafts follow their reported distributions; nothing to do", run.highest_value, z)
+        return Contract(
+            drafts,
+            True,
+            f"{drafts} drafts follow their reported distributions; nothing to do",
+            run.highest_value,
+            z,
+        )
     suspect = run.suspect(reached - 1).replace("the target", "that distribution")
     message = (
-        f"drafts are not drawn from their reported distribution: evidence reaches {1 / alpha:.3g} at draft {reached} of {drafts} and is "
-        f"most like {suspect}; report the distribution that drafts are drawn from, after temperature and filters, one-hot if greedy"
+        f"drafts are not drawn from their reported distribution: evidence reaches {1 / alpha:.3g} "
+        f"at draft {reached} of {drafts} and is "
+        f"most like {suspect}; report the distribution that drafts are drawn from, after "
+        "temperature and filters, one-hot if greedy"
     )
     return Contract(drafts, False, message, run.highest_value, z)
 
 
 def exact_q_contract(propose: Propose, *, tolerance: float = 2e-6) -> Contract:
-    """Follow every draw of `propose(generator=None)`, which returns the drafts (k,) and their distributions (k, V) of one round.
+    """Follow every draw of `propose(generator=None)`, which returns the drafts (k,) and their
+    distributions (k, V) of one round.
 
-    Behind each past, every token must be drafted as often as reported, in the mean over all else that was drawn. The past
-    is the drafts before and the distributions reported so far: without these, a distribution that was chosen by its own draft, or that is
-    another context's, is right in the mean. Raises NotEnumerableError for a draw that cannot be followed, RequestError
-    and ContractError for distributions that are none.
+    Behind each past, every token must be drafted as often as reported, in the mean over all else
+    that was drawn. The past is the drafts before and the distributions reported so far: without
+    these, a distribution that was chosen by its own draft, or that is another context's, is right
+    in the mean. Raises NotEnumerableError for a draw that cannot be followed, RequestError and
+    ContractError for distributions that are none.
     """
     drafted: dict[Past, dict[int, float]] = {}
     reported: dict[Past, dict[int, float]] = {}
@@ -109,7 +131,9 @@ def exact_q_contract(propose: Propose, *, tolerance: float = 2e-6) -> Contract:
     with PathFollower(sampler) as following:
         for (tokens, rows), weight in following.runs(proposed):
             if len(tokens) != len(rows):
-                raise RequestError(f"{len(tokens)} drafts and {len(rows)} distributions; give (k,) and (k, V)")
+                raise RequestError(
+                    f"{len(tokens)} drafts and {len(rows)} distributions; give (k,) and (k, V)"
+                )
             for drafts, chance in outcomes(tokens):
                 for at, draft in enumerate(drafts):
                     past, mass = (drafts[:at], rows[: at + 1]), weight * chance
@@ -120,13 +144,20 @@ def exact_q_contract(propose: Propose, *, tolerance: float = 2e-6) -> Contract:
 
 
 def assert_q_contract(
-    propose: Propose, *, method: Method = "auto", rounds: int = 2_000, alpha: float = ALPHA, seed: int = 0
+    propose: Propose,
+    *,
+    method: Method = "auto",
+    rounds: int = 2_000,
+    alpha: float = ALPHA,
+    seed: int = 0,
 ) -> Contract:
-    """Raise AssertionError unless the drafts of `propose(generator=None)` follow the distributions that it reports for them.
+    """Raise AssertionError unless the drafts of `propose(generator=None)` follow the distributions
+    that it reports for them.
 
-    It returns the drafts (k,) of one round and their distributions (k, V); for "sampled" also of many rows at once, (rows, k) and
-    (rows, k, V), and of another context in each call. "auto" enumerates its draws where that can be done and else calls
-    it `rounds` times. Raises RequestError for an unknown method, NotEnumerableError for "exact" where it cannot be done.
+    It returns the drafts (k,) of one round and their distributions (k, V); for "sampled" also of
+    many rows at once, (rows, k) and (rows, k, V), and of another context in each call. "auto"
+    enumerates its draws where that can be done and else calls it `rounds` times. Raises
+    RequestError for an unknown method, NotEnumerableError for "exact" where it cannot be done.
     """
     __tracebackhide__ = True
     if method not in ("auto", "exact", "sampled"):
@@ -137,7 +168,12 @@ def assert_q_contract(
         calls = (sampler.run((), generator) for _ in range(rounds))
         with seeded(seed):
             found = q_contract(
-                ((torch.as_tensor(one), torch.as_tensor(distributions)) for one, distributions in calls), alpha=alpha, seed=seed
+                (
+                    (torch.as_tensor(one), torch.as_tensor(distributions))
+                    for one, distributions in calls
+                ),
+                alpha=alpha,
+                seed=seed,
             )
     if not found.kept:
         raise AssertionError(f"{sampler.name} breaks the q contract: {found.message}")
@@ -156,7 +192,9 @@ def _exact_if_possible(propose: Propose, method: Method) -> Contract | None:
 
 
 def _rows(distributions: torch.Tensor) -> Rows:
-    """Distributions (k, V) to compare; rounded, lest noise of arithmetic tells one past from another."""
+    """Distributions (k, V) to compare; rounded, lest noise of arithmetic tells one past from
+    another.
+    """
     if distributions.dim() != 2:
         raise RequestError(f"distributions have shape {tuple(distributions.shape)}; give (k, V)")
     _check_distributions(distributions.double())
@@ -168,48 +206,64 @@ def _add(table: dict[Past, dict[int, float]], past: Past, token: int, weight: fl
     row[token] = row.get(token, 0.0) + weight
 
 
-def _compared(drafted: dict[Past, dict[int, float]], reported: dict[Past, dict[int, float]], tolerance: float) -> Contract:
+def _compared(
+    drafted: dict[Past, dict[int, float]], reported: dict[Past, dict[int, float]], tolerance: float
+) -> Contract:
     gaps = {
         (past, token): drafted[past].get(token, 0.0) - row.get(token, 0.0)
         for past, row in reported.items()
         for token in row.keys() | drafted[past].keys()
     }
     if not gaps:
-        raise MeasurementError("no drafts were proposed, so nothing is known of their distribution; draft some")
+        raise MeasurementError(
+            "no drafts were proposed, so nothing is known of their distribution; draft some"
+        )
     wrong = [at for at, gap in gaps.items() if not abs(gap) <= tolerance]
     if not wrong:
-        return Contract(len(gaps), True, "every draft follows its reported distribution; nothing to do")
+        return Contract(
+            len(gaps), True, "every draft follows its reported distribution; nothing to do"
+        )
     past, token = min(wrong, key=lambda at: (len(at[0][0]), -abs(gaps[at])))
     reach = sum(drafted[past].values())
     variation = sum(abs(gap) for (other, _), gap in gaps.items() if other == past) / 2 / reach
     got, wanted = drafted[past].get(token, 0.0) / reach, reported[past].get(token, 0.0) / reach
     message = (
-        f"behind {list(past[0])} token {token} is drafted with probability {got:.6g} where q reports {wanted:.6g} "
+        f"behind {list(past[0])} token {token} is drafted with probability {got:.6g} where q "
+        f"reports {wanted:.6g} "
         f"(total variation {variation:.2g}); report the distribution that drafts are drawn from"
     )
     return Contract(len(gaps), False, message, math.inf, error=variation)
 
 
 def _flat(tokens: torch.Tensor, distributions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Drafts (n,) and their distributions (n, V) in float64, row by row. Raises RequestError for shapes or distributions that are none."""
+    """Drafts (n,) and their distributions (n, V) in float64, row by row. Raises RequestError for
+    shapes or distributions that are none.
+    """
     if distributions.dim() not in (2, 3) or distributions.shape[:-1] != tokens.shape:
         shapes = f"{tuple(tokens.shape)} and {tuple(distributions.shape)}"
-        raise RequestError(f"drafts and distributions have shapes {shapes}; give (k,) and (k, V), or (rows, k) and (rows, k, V)")
+        raise RequestError(
+            f"drafts and distributions have shapes {shapes}; give (k,) and (k, V), or (rows, k) "
+            "and (rows, k, V)"
+        )
     tokens, distributions = tokens.flatten(), distributions.flatten(0, -2).double()
     sums = distributions.sum(-1)
     some = sums != 0
     _check_distributions(distributions[some])
     if not ((tokens[some] >= 0) & (tokens[some] < distributions.shape[-1])).all():
         raise ContractError(
-            f"a draft is no token of the {distributions.shape[-1]} that its distribution has; draft ids of the vocabulary"
+            f"a draft is no token of the {distributions.shape[-1]} that its distribution has; "
+            "draft ids of the vocabulary"
         )
     return tokens[some], distributions[some] / sums[some, None]
 
 
 def _check_distributions(distributions: torch.Tensor) -> None:
     if not (
-        torch.isfinite(distributions).all() and (distributions >= 0).all() and ((distributions.sum(-1) - 1).abs() < _SUM).all()
+        torch.isfinite(distributions).all()
+        and (distributions >= 0).all()
+        and ((distributions.sum(-1) - 1).abs() < _SUM).all()
     ):
         raise ContractError(
-            "a reported distribution has negative or infinite entries, or does not sum to one; report probabilities"
+            "a reported distribution has negative or infinite entries, or does not sum to one; "
+            "report probabilities"
         )

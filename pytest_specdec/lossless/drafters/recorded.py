@@ -1,4 +1,6 @@
-"""Record what drafters propose and report while they decode: ours, and transformers' candidate generators."""
+"""Record what drafters propose and report while they decode: ours, and transformers' candidate
+generators.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,13 @@ def decoded_proposals(
     new_tokens: int = 64,
     seed: int = 0,
 ) -> Iterator[Proposal]:
-    """What one of our drafters proposes, round by round, while it decodes behind prompts of token ids; for `q_contract`."""
+    """What one of our drafters proposes, round by round, while it decodes behind prompts of token
+    ids; for `q_contract`.
+    """
     rule = rule_named("rejection" if sampling.temperature else "greedy")
-    plan = DecodingPlan(target, drafter, k, depth, sampling, rule, torch.Generator(target.device).manual_seed(seed))
+    plan = DecodingPlan(
+        target, drafter, k, depth, sampling, rule, torch.Generator(target.device).manual_seed(seed)
+    )
     batch = Batch(plan, [BatchRow([*ids], len(ids) + new_tokens) for ids in prompts])
     while batch.running:
         batch.draft()
@@ -40,9 +46,11 @@ def decoded_proposals(
 
 @contextlib.contextmanager
 def recorded_candidates() -> Iterator[list[Proposal]]:
-    """While entered, keep the drafts and distributions of every round that transformers' `generate` verifies by rejection sampling.
+    """While entered, keep the drafts and distributions of every round that transformers' `generate`
+    verifies by rejection sampling.
 
-    The distributions are those that its acceptance ratio uses, whatever the candidate generator: what is judged is what counts.
+    The distributions are those that its acceptance ratio uses, whatever the candidate generator:
+    what is judged is what counts.
     """
     from transformers.generation import utils
 
@@ -50,9 +58,17 @@ def recorded_candidates() -> Iterator[list[Proposal]]:
     original = utils._speculative_sampling
 
     def recording(
-        candidate_input_ids: torch.Tensor, candidate_logits: torch.Tensor, candidate_length: int, *rest: Any, **named: Any
+        candidate_input_ids: torch.Tensor,
+        candidate_logits: torch.Tensor,
+        candidate_length: int,
+        *rest: Any,
+        **named: Any,
     ) -> Any:
-        drafts = candidate_input_ids[:, -candidate_length:] if candidate_length else candidate_input_ids[:, :0]
+        drafts = (
+            candidate_input_ids[:, -candidate_length:]
+            if candidate_length
+            else candidate_input_ids[:, :0]
+        )
         kept.append((drafts.cpu(), candidate_logits[:, :candidate_length].softmax(-1).cpu()))
         return original(candidate_input_ids, candidate_logits, candidate_length, *rest, **named)
 

@@ -1,4 +1,6 @@
-"""Where a sampler's draws come from while it is under test: symbols to be followed, or forced numbers."""
+"""Where a sampler's draws come from while it is under test: symbols to be followed, or forced
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,19 @@ from .lazy_token import Cell, token
 from .paths import NotEnumerableError, Paths
 from .symbols import SymbolicDraw, SymbolicValue
 
-UNSUPPORTED = 'has no exact enumeration yet; draw uniforms, exponentials or multinomials instead, or use method="sampled"'
+UNSUPPORTED = (
+    "has no exact enumeration yet; draw uniforms, exponentials or multinomials instead, "
+    'or use method="sampled"'
+)
 
 SMALL = 2**-10
 """A uniform at which nearly every draft is accepted."""
 
 
 class DrawSource(Protocol):
-    """Answers the draws that torch_draws and numpy_draws intercept; `what` names the draw in messages."""
+    """Answers the draws that torch_draws and numpy_draws intercept; `what` names the draw in
+    messages.
+    """
 
     def uniform(self, what: str) -> Cell: ...
 
@@ -44,7 +51,9 @@ class SymbolicDraws:
 
 
 class ForcedDraws:
-    """One uniform at a given value and all others small, so that drafts are accepted; other draws at their most likely."""
+    """One uniform at a given value and all others small, so that drafts are accepted; other draws
+    at their most likely.
+    """
 
     def __init__(self) -> None:
         self.restart(0, SMALL)

@@ -21,7 +21,9 @@ class LazyToken:
         self.paths, self.weights = paths, weights
 
     @classmethod
-    def __torch_function__(cls, func: object, types: object, args: object = (), kwargs: object = None) -> NoReturn:
+    def __torch_function__(
+        cls, func: object, types: object, args: object = (), kwargs: object = None
+    ) -> NoReturn:
         """Marks symbols for torch, see Value."""
         raise NotEnumerableError(f"a token was kept beyond the call that drew it; {ADVICE}")
 
@@ -127,20 +129,28 @@ def token(paths: Paths, weights: Sequence[float]) -> LazyToken | int:
 
 
 def race(cells: Sequence[Cell]) -> LazyToken | int:
-    """The arg-max of independent clocks, such as w / E or log w - log E with standard exponentials E.
+    """The arg-max of independent clocks, such as w / E or log w - log E with standard exponentials
+    E.
 
-    Clocks are recognised by what they are: values whose log P(value <= t) are in a fixed proportion for all t, which
-    is the proportion of their chances. Numbers among them must win or lose for certain.
+    Clocks are recognised by what they are: values whose log P(value <= t) are in a fixed proportion
+    for all t, which is the proportion of their chances. Numbers among them must win or lose for
+    certain.
     """
     values = {index: cell for index, cell in enumerate(cells) if isinstance(cell, SymbolicValue)}
-    fixed = {index: float(cell) for index, cell in enumerate(cells) if not isinstance(cell, SymbolicValue)}
+    fixed = {
+        index: float(cell)
+        for index, cell in enumerate(cells)
+        if not isinstance(cell, SymbolicValue)
+    }
     if fixed:
         best = max(fixed, key=fixed.__getitem__)
         chances = [math.exp(value.log_below(fixed[best])) for value in values.values()]
         if all(chance == 1.0 for chance in chances):
             return best
         if any(chance > 0.0 for chance in chances):
-            next(iter(values.values())).refuse("an arg-max against a number that it may exceed or not")
+            next(iter(values.values())).refuse(
+                "an arg-max against a number that it may exceed or not"
+            )
     names, entrants = list(values), list(values.values())
     if len(entrants) == 1:
         return names[0]
@@ -148,8 +158,12 @@ def race(cells: Sequence[Cell]) -> LazyToken | int:
     for value in entrants:
         value.atom.used = "the arg-max that it took part in"
     total = math.fsum(weights)
-    possible = {name: weight / total for name, weight in zip(names, weights, strict=True) if weight > 0}
-    return LazyToken(entrants[0].atom.paths, possible) if len(possible) > 1 else next(iter(possible))
+    possible = {
+        name: weight / total for name, weight in zip(names, weights, strict=True) if weight > 0
+    }
+    return (
+        LazyToken(entrants[0].atom.paths, possible) if len(possible) > 1 else next(iter(possible))
+    )
 
 
 def _plain(other: float | SupportsIndex) -> float:

@@ -1,4 +1,6 @@
-"""Interception of numpy's and the standard library's random draws: arrays of symbols are arrays of objects."""
+"""Interception of numpy's and the standard library's random draws: arrays of symbols are arrays of
+objects.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class DrawnGenerator(_Generator):  # type: ignore[misc]
         shape = np.shape(scale) or None if size is None else size
         return _filled(shape, lambda: self.source.exponential("Generator.exponential")) * scale
 
-    def standard_exponential(self, size: Size = None, dtype: Any = np.float64, method: str = "zig", out: None = None) -> Any:
+    def standard_exponential(
+        self, size: Size = None, dtype: Any = np.float64, method: str = "zig", out: None = None
+    ) -> Any:
         _no_buffer(out)
         return self.exponential(size=size)
 
@@ -48,7 +52,15 @@ class DrawnGenerator(_Generator):  # type: ignore[misc]
         clocks = _filled(shape, lambda: self.source.exponential("Generator.gumbel"))
         return _minus_log(clocks) * scale + loc
 
-    def choice(self, a: Any, size: Size = None, replace: bool = True, p: Any = None, axis: int = 0, shuffle: bool = True) -> Any:
+    def choice(
+        self,
+        a: Any,
+        size: Size = None,
+        replace: bool = True,
+        p: Any = None,
+        axis: int = 0,
+        shuffle: bool = True,
+    ) -> Any:
         among = np.arange(a) if np.ndim(a) == 0 else np.asarray(a)
         if size is not None and not replace:
             raise unsupported("Generator.choice without replacement")
@@ -59,7 +71,12 @@ class DrawnGenerator(_Generator):  # type: ignore[misc]
         return drawn if np.ndim(a) == 0 else np.take(among, np.asarray(drawn, dtype=int), axis)
 
     def integers(
-        self, low: int, high: int | None = None, size: Size = None, dtype: Any = np.int64, endpoint: bool = False
+        self,
+        low: int,
+        high: int | None = None,
+        size: Size = None,
+        dtype: Any = np.int64,
+        endpoint: bool = False,
     ) -> Any:
         start, stop = (0, low) if high is None else (low, high)
         weights = [0.0] * start + [1.0] * (stop - start + endpoint)
@@ -76,13 +93,17 @@ class DrawnGenerator(_Generator):  # type: ignore[misc]
     def _refused(self, *_: Any, **__: Any) -> Any:
         raise unsupported("this method of numpy's Generator")
 
-    normal = standard_normal = gamma = standard_gamma = beta = binomial = dirichlet = poisson = permutation = _refused
+    normal = standard_normal = gamma = standard_gamma = beta = binomial = dirichlet = poisson = (
+        permutation
+    ) = _refused
     shuffle = permuted = geometric = laplace = logistic = lognormal = bytes = _refused
 
 
 @contextlib.contextmanager
 def numpy_draws(source: DrawSource) -> Iterator[DrawnGenerator]:
-    """Answer `random` and `numpy.random`, global or made by `default_rng`, and hand out a generator to pass."""
+    """Answer `random` and `numpy.random`, global or made by `default_rng`, and hand out a generator
+    to pass.
+    """
     made = DrawnGenerator(source)
     with contextlib.ExitStack() as stack:
         for owner, functions in _replacements(made).items():
@@ -101,19 +122,40 @@ def _replacements(made: DrawnGenerator) -> dict[Any, dict[str, Callable[..., Any
     def uniform(low: float, high: float) -> Any:
         return made.uniform(low, high)
 
-    def choices(population: Sequence[Any], weights: Sequence[float] | None = None, *, cum_weights: Any = None, k: int = 1) -> Any:
+    def choices(
+        population: Sequence[Any],
+        weights: Sequence[float] | None = None,
+        *,
+        cum_weights: Any = None,
+        k: int = 1,
+    ) -> Any:
         if cum_weights is not None:
             weights = np.diff(cum_weights, prepend=0).tolist()
-        chances = [1.0] * len(population) if weights is None else [float(weight) for weight in weights]
+        chances = (
+            [1.0] * len(population) if weights is None else [float(weight) for weight in weights]
+        )
         drawn = [made.source.categorical(chances, "random.choices") for _ in range(k)]
         plain = isinstance(population, range) and population == range(len(population))
         return drawn if plain else [population[int(one)] for one in drawn]
 
-    numpy_names = {name: getattr(made, name) for name in ("uniform", "exponential", "gumbel", "choice", "multinomial")}
+    numpy_names = {
+        name: getattr(made, name)
+        for name in ("uniform", "exponential", "gumbel", "choice", "multinomial")
+    }
     return {
-        random: {"random": made.random, "expovariate": expovariate, "uniform": uniform, "choices": choices},
+        random: {
+            "random": made.random,
+            "expovariate": expovariate,
+            "uniform": uniform,
+            "choices": choices,
+        },
         np.random: numpy_names
-        | {"random": made.random, "random_sample": made.random, "rand": rand, "default_rng": lambda *_, **__: made},
+        | {
+            "random": made.random,
+            "random_sample": made.random,
+            "rand": rand,
+            "default_rng": lambda *_, **__: made,
+        },
     }
 
 

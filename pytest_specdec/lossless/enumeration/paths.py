@@ -1,4 +1,6 @@
-"""The ways through a random procedure: it is run again and again, each time along another path of choices."""
+"""The ways through a random procedure: it is run again and again, each time along another path of
+choices.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ class _Fork:
 
 
 class Paths:
-    """Depth-first search by re-execution: `choose` answers from the current path, `all` moves on to the next."""
+    """Depth-first search by re-execution: `choose` answers from the current path, `all` moves on to
+    the next.
+    """
 
     def __init__(self) -> None:
         self.weight = 1.0
@@ -34,7 +38,8 @@ class Paths:
     def all(self) -> Iterator[None]:
         """Yields once for every path; the caller runs the whole procedure each time.
 
-        Raises NotEnumerableError beyond MOST_PATHS, or if a path meets other choices when it is taken again.
+        Raises NotEnumerableError beyond MOST_PATHS, or if a path meets other choices when it is
+        taken again.
         """
         self._forks = []
         for _ in range(MOST_PATHS):
@@ -50,7 +55,8 @@ class Paths:
             else:
                 return
         raise NotEnumerableError(
-            f'one call has more than {MOST_PATHS} ways to go; lower vocab_size or k, or use method="sampled"'
+            f"one call has more than {MOST_PATHS} ways to go; lower vocab_size or k, or use "
+            'method="sampled"'
         )
 
     def choose(self, weights: Sequence[float]) -> int:
@@ -68,6 +74,7 @@ class Paths:
 
 
 UNSTEADY = (
-    "the sampler went another way although its draws were the same, so it keeps state between calls or draws from a "
+    "the sampler went another way although its draws were the same, so it keeps state between "
+    "calls or draws from a "
     'source that is not intercepted; make it a function of its arguments, or use method="sampled"'
 )

@@ -1,7 +1,7 @@
 """Tensors of symbols: the storage holds whole numbers, codes, that stand for cells of a pool.
 
-Whatever only moves elements about (indexing, cat, gather, where, views, writes in place) is done by torch itself, on the
-codes. So views share storage as they do outside of a test.
+Whatever only moves elements about (indexing, cat, gather, where, views, writes in place) is done by
+torch itself, on the codes. So views share storage as they do outside of a test.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ from .lazy_token import Cell, LazyToken
 from .paths import NotEnumerableError
 from .symbols import SymbolicValue
 
-_KEPT = "a drawn tensor was kept beyond the call that drew it; make the sampler a function of its arguments"
+_KEPT = (
+    "a drawn tensor was kept beyond the call that drew it; make the sampler a function of its "
+    "arguments"
+)
 
 
 class SymbolicTensor(torch.Tensor):
-    """A tensor of cells that are not all numbers. `codes` has its shape and device, `as_dtype` is what it claims to be."""
+    """A tensor of cells that are not all numbers. `codes` has its shape and device, `as_dtype` is
+    what it claims to be.
+    """
 
     codes: torch.Tensor
     as_dtype: torch.dtype
@@ -46,7 +51,9 @@ class Pool:
     def __init__(self) -> None:
         self.cells: list[Cell] = []
 
-    def tensor(self, cells: Sequence[Cell], shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    def tensor(
+        self, cells: Sequence[Cell], shape: Sequence[int], dtype: torch.dtype, device: torch.device
+    ) -> torch.Tensor:
         """A tensor of these cells in order; an ordinary one if all are numbers."""
         if not any(type(cell) in SYMBOLS for cell in cells):
             top = 1 - torch.finfo(dtype).eps / 2 if dtype.is_floating_point else math.inf
@@ -60,7 +67,9 @@ class Pool:
         return torch.arange(start, len(self.cells), device=device)
 
     def coded(self, value: Any, device: torch.device) -> Any:
-        """Codes (same shape) of a tensor, or one code of a scalar; sequences of tensors element by element."""
+        """Codes (same shape) of a tensor, or one code of a scalar; sequences of tensors element by
+        element.
+        """
         if isinstance(value, SymbolicTensor):
             return value.codes
         if isinstance(value, torch.Tensor):
@@ -90,8 +99,12 @@ class Pool:
     def decided(self, tree: Any) -> Any:
         """Arguments with all tokens decided, as ordinary tensors and numbers."""
         if isinstance(tree, SymbolicTensor):
-            numbers = [cell.decide() if isinstance(cell, LazyToken) else cell for cell in self.of(tree)]
-            return torch.tensor(numbers, dtype=tree.as_dtype, device=tree.codes.device).reshape(tree.codes.shape)
+            numbers = [
+                cell.decide() if isinstance(cell, LazyToken) else cell for cell in self.of(tree)
+            ]
+            return torch.tensor(numbers, dtype=tree.as_dtype, device=tree.codes.device).reshape(
+                tree.codes.shape
+            )
         if isinstance(tree, LazyToken):
             return tree.decide()
         if isinstance(tree, tuple | list):
@@ -101,7 +114,9 @@ class Pool:
         return tree
 
     def adopt(self, tensor: torch.Tensor) -> SymbolicTensor:
-        """Turn an ordinary tensor into a Pending one where it is, so that symbols can be written into it."""
+        """Turn an ordinary tensor into a Pending one where it is, so that symbols can be written
+        into it.
+        """
         if isinstance(tensor, SymbolicTensor):
             return tensor
         dtype, root = tensor.dtype, tensor._base
@@ -110,7 +125,10 @@ class Pool:
         shape, stride, offset = tensor.shape, tensor.stride(), tensor.storage_offset()
         if not isinstance(root, SymbolicTensor):
             if not root.is_contiguous() or root.storage_offset():
-                raise NotEnumerableError("a draw is written into a view of a strided tensor; call .clone() on that tensor first")
+                raise NotEnumerableError(
+                    "a draw is written into a view of a strided tensor; call .clone() on that "
+                    "tensor first"
+                )
             root = _become(root, self.coded(root, root.device), dtype)
         return _become(tensor, root.codes.as_strided(shape, stride, offset), dtype)
 
@@ -118,10 +136,16 @@ class Pool:
         target.codes.copy_(self.coded(value, target.codes.device))
         return target
 
-    def elementwise(self, operation: Callable[..., Any], *operands: Any) -> tuple[list[Any], torch.Size, torch.device]:
+    def elementwise(
+        self, operation: Callable[..., Any], *operands: Any
+    ) -> tuple[list[Any], torch.Size, torch.device]:
         """An operation on cells and numbers, broadcast as torch would."""
         tensors = [_codes(one) for one in operands if isinstance(one, torch.Tensor)]
-        shape, device = (tensors[0].shape, tensors[0].device) if tensors else (torch.Size(), torch.device("cpu"))
+        shape, device = (
+            (tensors[0].shape, tensors[0].device)
+            if tensors
+            else (torch.Size(), torch.device("cpu"))
+        )
         if any(one.shape != shape for one in tensors):
             shape = torch.broadcast_shapes(*(one.shape for one in tensors))  # type: ignore[no-untyped-call]
         columns = [self._column(one, shape) for one in operands]
@@ -131,7 +155,11 @@ class Pool:
         if not isinstance(operand, torch.Tensor):
             return [operand] * math.prod(shape)
         numbers: list[Any] = _codes(operand).expand(shape).flatten().tolist()
-        return [self.cells[code] for code in numbers] if isinstance(operand, SymbolicTensor) else numbers
+        return (
+            [self.cells[code] for code in numbers]
+            if isinstance(operand, SymbolicTensor)
+            else numbers
+        )
 
 
 def _codes(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,9 @@
 """Random numbers as symbols: monotone functions of one draw each.
 
-A comparison of a symbol with a number splits the path in two, and narrows the interval in which the draw lies, so that
-the same draw stays consistent when it is compared again. Draws are continuous here: what a sampler does on the grid of
-its floating-point uniforms, for example at exactly 0, is not part of the distribution.
+A comparison of a symbol with a number splits the path in two, and narrows the interval in which the
+draw lies, so that the same draw stays consistent when it is compared again. Draws are continuous
+here: what a sampler does on the grid of its floating-point uniforms, for example at exactly 0, is
+not part of the distribution.
 """
 
 from __future__ import annotations
@@ -16,15 +17,24 @@ from .paths import NotEnumerableError, Paths
 
 Function = Callable[[float], float]
 
-ADVICE = 'rewrite that step with comparisons, multinomial or an exponential race, or use method="sampled"'
+ADVICE = (
+    "rewrite that step with comparisons, multinomial or an exponential race, "
+    'or use method="sampled"'
+)
 _CLIPPED = 1e-6
-"""A clamp that cuts off less probability than this keeps logarithms finite, and is taken for no clamp at all."""
+"""A clamp that cuts off less probability than this keeps logarithms finite, and is taken for no
+clamp at all.
+"""
 _PROPORTIONAL = 1e-5
-"""How far, relatively, the hazards of a race may be from proportional; `-log(u + 1e-9)` is a clock too."""
+"""How far, relatively, the hazards of a race may be from proportional; `-log(u + 1e-9)` is a clock
+too.
+"""
 
 
 class SymbolicDraw:
-    """One draw of a uniform on [0, 1) or, with `clock`, of a standard exponential, known to lie between two ends."""
+    """One draw of a uniform on [0, 1) or, with `clock`, of a standard exponential, known to lie
+    between two ends.
+    """
 
     __slots__ = ("clock", "high", "low", "paths", "used", "what")
 
@@ -62,12 +72,18 @@ class SymbolicDraw:
 
 
 class SymbolicValue:
-    """A strictly monotone function of one draw. Comparing it with a number decides, arithmetic returns a Value."""
+    """A strictly monotone function of one draw. Comparing it with a number decides, arithmetic
+    returns a Value.
+    """
 
     __slots__ = ("atom", "beaten", "forward", "inverse", "out", "rising")
 
-    def __init__(self, atom: SymbolicDraw, forward: Function, inverse: Function, rising: bool) -> None:
-        """`inverse` must be defined everywhere: beyond the function's range it returns an infinity that orders rightly."""
+    def __init__(
+        self, atom: SymbolicDraw, forward: Function, inverse: Function, rising: bool
+    ) -> None:
+        """`inverse` must be defined everywhere: beyond the function's range it returns an infinity
+        that orders rightly.
+        """
         self.atom, self.forward, self.inverse, self.rising = atom, forward, inverse, rising
         self.beaten: list[SymbolicValue] = []
         """Values that this one won against in races of two."""
@@ -79,7 +95,9 @@ class SymbolicValue:
         return cls(atom, _same, _same, True)
 
     @classmethod
-    def __torch_function__(cls, func: object, types: object, args: object = (), kwargs: object = None) -> NoReturn:
+    def __torch_function__(
+        cls, func: object, types: object, args: object = (), kwargs: object = None
+    ) -> NoReturn:
         """Marks symbols for torch; the mode of torch_draws answers before this is ever called."""
         raise NotEnumerableError(f"a random number was kept beyond the call that drew it; {ADVICE}")
 
@@ -117,14 +135,22 @@ class SymbolicValue:
         return self._then(lambda x: x * factor, lambda y: y / factor, factor > 0)
 
     def shifted(self, term: float) -> SymbolicValue | float:
-        return self._then(lambda x: x + term, lambda y: y - term, True) if math.isfinite(term) else term
+        return (
+            self._then(lambda x: x + term, lambda y: y - term, True)
+            if math.isfinite(term)
+            else term
+        )
 
     def reciprocal(self) -> SymbolicValue:
         low, high = self.range()
         if low >= 0:
-            return self._then(lambda x: 1 / x if x else math.inf, lambda y: 1 / y if y > 0 else math.inf, False)
+            return self._then(
+                lambda x: 1 / x if x else math.inf, lambda y: 1 / y if y > 0 else math.inf, False
+            )
         if high <= 0:
-            return self._then(lambda x: 1 / x if x else -math.inf, lambda y: 1 / y if y < 0 else -math.inf, False)
+            return self._then(
+                lambda x: 1 / x if x else -math.inf, lambda y: 1 / y if y < 0 else -math.inf, False
+            )
         self.refuse("a division by it where it may have either sign")
 
     def power(self, exponent: float) -> SymbolicValue:
@@ -132,7 +158,9 @@ class SymbolicValue:
             self.refuse("this power of it")
         if exponent < 0:
             return self.reciprocal().power(-exponent)
-        return self._then(lambda x: x**exponent, lambda y: y ** (1 / exponent) if y > 0 else -math.inf, True)
+        return self._then(
+            lambda x: x**exponent, lambda y: y ** (1 / exponent) if y > 0 else -math.inf, True
+        )
 
     def log(self) -> SymbolicValue:
         self._above(0.0, "a logarithm")
@@ -165,13 +193,20 @@ class SymbolicValue:
         return self
 
     def refuse(self, use: str) -> NoReturn:
-        raise NotEnumerableError(f"{self.atom.what} goes into {use}, which cannot be enumerated; {ADVICE}")
+        raise NotEnumerableError(
+            f"{self.atom.what} goes into {use}, which cannot be enumerated; {ADVICE}"
+        )
 
     def _then(self, forward: Function, inverse: Function, rising: bool) -> SymbolicValue:
         first, back = self.forward, self.inverse
         if first is _same:
             return SymbolicValue(self.atom, forward, inverse, rising)
-        return SymbolicValue(self.atom, lambda x: forward(first(x)), lambda y: back(inverse(y)), rising is self.rising)
+        return SymbolicValue(
+            self.atom,
+            lambda x: forward(first(x)),
+            lambda y: back(inverse(y)),
+            rising is self.rising,
+        )
 
     def _sum(self, other: object) -> SymbolicValue | float:
         return self.shifted(float(other)) if _number(other) else self._unknown(other, "a sum")
@@ -192,7 +227,9 @@ class SymbolicValue:
         return self.negative()
 
     def __sub__(self, other: object) -> SymbolicValue | float:
-        return self.shifted(-float(other)) if _number(other) else self._unknown(other, "a difference")
+        return (
+            self.shifted(-float(other)) if _number(other) else self._unknown(other, "a difference")
+        )
 
     def __rsub__(self, other: object) -> SymbolicValue | float:
         return self.negative()._sum(other)
@@ -226,10 +263,16 @@ class SymbolicValue:
         return self is other or self.__gt__(other)
 
     def __eq__(self, other: object) -> bool:
-        return self is other if isinstance(other, SymbolicValue) or _number(other) else NotImplemented
+        return (
+            self is other if isinstance(other, SymbolicValue) or _number(other) else NotImplemented
+        )
 
     def __ne__(self, other: object) -> bool:
-        return self is not other if isinstance(other, SymbolicValue) or _number(other) else NotImplemented
+        return (
+            self is not other
+            if isinstance(other, SymbolicValue) or _number(other)
+            else NotImplemented
+        )
 
     __hash__ = object.__hash__
 
@@ -266,13 +309,16 @@ def winner(values: Sequence[SymbolicValue]) -> SymbolicValue:
 
 
 def hazards(values: Sequence[SymbolicValue]) -> list[float]:
-    """How fast each clock runs: -log P(value <= t) at a time t, checked to be in proportion at others.
+    """How fast each clock runs: -log P(value <= t) at a time t, checked to be in proportion at
+    others.
 
     Raises NotEnumerableError for values that are no independent clocks of one race.
     """
     for value in values:
         if value.out or (value.atom.used and not value.beaten):
-            raise NotEnumerableError(f"{value.atom.what} is used again after {value.atom.used}; {ADVICE}")
+            raise NotEnumerableError(
+                f"{value.atom.what} is used again after {value.atom.used}; {ADVICE}"
+            )
         if value.atom.narrowed:
             value.refuse("an arg-max after it was compared")
     if len({id(value.atom) for value in values}) < len(values):
@@ -283,7 +329,10 @@ def hazards(values: Sequence[SymbolicValue]) -> list[float]:
     total = math.fsum(middle)
     for row in others:
         scale = math.fsum(row) / total
-        if not all(abs(one - scale * other) <= _PROPORTIONAL * math.fsum(row) for one, other in zip(row, middle, strict=True)):
+        if not all(
+            abs(one - scale * other) <= _PROPORTIONAL * math.fsum(row)
+            for one, other in zip(row, middle, strict=True)
+        ):
             values[0].refuse("an arg-max that is no race of exponential or Gumbel clocks")
     return middle
 

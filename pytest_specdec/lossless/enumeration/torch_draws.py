@@ -25,7 +25,13 @@ class TorchDraws(TorchFunctionMode):
         """Forget the cells of the run before."""
         self.pool = Pool()
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         drawn = _DRAWS.get(func)
         if drawn is not None:
             return drawn(self, func, *args, **(kwargs or {}))
@@ -39,14 +45,25 @@ class TorchDraws(TorchFunctionMode):
 Draw = Callable[..., torch.Tensor]
 
 
-def _rand(mode: TorchDraws, func: Any, *size: Any, generator: object = None, out: object = None, **options: Any) -> torch.Tensor:
+def _rand(
+    mode: TorchDraws,
+    func: Any,
+    *size: Any,
+    generator: object = None,
+    out: object = None,
+    **options: Any,
+) -> torch.Tensor:
     if out is not None:
         raise unsupported("torch.rand with out=")
-    like = torch.empty(*size, **{name: option for name, option in options.items() if name != "requires_grad"})
+    like = torch.empty(
+        *size, **{name: option for name, option in options.items() if name != "requires_grad"}
+    )
     return _fresh(mode, like, "torch.rand")
 
 
-def _rand_like(mode: TorchDraws, func: Any, like: torch.Tensor, *, generator: object = None, **options: Any) -> torch.Tensor:
+def _rand_like(
+    mode: TorchDraws, func: Any, like: torch.Tensor, *, generator: object = None, **options: Any
+) -> torch.Tensor:
     if isinstance(like, SymbolicTensor):
         like = torch.empty(like.codes.shape, dtype=like.as_dtype, device=like.codes.device)
     return _fresh(mode, torch.empty_like(like, **options), "torch.rand_like")
@@ -57,7 +74,14 @@ def _fresh(mode: TorchDraws, like: torch.Tensor, what: str) -> torch.Tensor:
     return mode.pool.tensor(cells, like.shape, like.dtype, like.device)
 
 
-def _uniform(mode: TorchDraws, func: Any, tensor: torch.Tensor, *bounds: float, generator: object = None, **named: float) -> Any:
+def _uniform(
+    mode: TorchDraws,
+    func: Any,
+    tensor: torch.Tensor,
+    *bounds: float,
+    generator: object = None,
+    **named: float,
+) -> Any:
     low, high = (*bounds, 0.0, 1.0)[0], bounds[1] if len(bounds) > 1 else named.get("to", 1.0)
     low = named.get("from", low)
     cells: list[Any] = [mode.source.uniform("Tensor.uniform_") for _ in range(_count(tensor))]
@@ -66,29 +90,59 @@ def _uniform(mode: TorchDraws, func: Any, tensor: torch.Tensor, *bounds: float, 
     return _fill(mode, tensor, cells)
 
 
-def _exponential(mode: TorchDraws, func: Any, tensor: torch.Tensor, lambd: float = 1.0, *, generator: object = None) -> Any:
-    cells: list[Any] = [mode.source.exponential("Tensor.exponential_") for _ in range(_count(tensor))]
+def _exponential(
+    mode: TorchDraws,
+    func: Any,
+    tensor: torch.Tensor,
+    lambd: float = 1.0,
+    *,
+    generator: object = None,
+) -> Any:
+    cells: list[Any] = [
+        mode.source.exponential("Tensor.exponential_") for _ in range(_count(tensor))
+    ]
     return _fill(mode, tensor, cells if lambd == 1.0 else [cell / lambd for cell in cells])
 
 
-def _bernoulli(mode: TorchDraws, func: Any, chance: torch.Tensor, p: float | None = None, *, generator: object = None) -> Any:
+def _bernoulli(
+    mode: TorchDraws,
+    func: Any,
+    chance: torch.Tensor,
+    p: float | None = None,
+    *,
+    generator: object = None,
+) -> Any:
     chances = mode.pool.decided(chance)
     return mode.pool.tensor(
-        _coins(mode, chances if p is None else torch.full_like(chances, p)), chances.shape, chances.dtype, chances.device
+        _coins(mode, chances if p is None else torch.full_like(chances, p)),
+        chances.shape,
+        chances.dtype,
+        chances.device,
     )
 
 
-def _bernoulli_in_place(mode: TorchDraws, func: Any, tensor: torch.Tensor, p: Any = 0.5, *, generator: object = None) -> Any:
+def _bernoulli_in_place(
+    mode: TorchDraws, func: Any, tensor: torch.Tensor, p: Any = 0.5, *, generator: object = None
+) -> Any:
     shape = tensor.codes.shape if isinstance(tensor, SymbolicTensor) else tensor.shape
     return _fill(mode, tensor, _coins(mode, torch.as_tensor(mode.pool.decided(p)).expand(shape)))
 
 
 def _coins(mode: TorchDraws, chances: torch.Tensor) -> list[Any]:
-    return [mode.source.categorical((1 - chance, chance), "torch.bernoulli") for chance in chances.flatten().tolist()]
+    return [
+        mode.source.categorical((1 - chance, chance), "torch.bernoulli")
+        for chance in chances.flatten().tolist()
+    ]
 
 
 def _multinomial(
-    mode: TorchDraws, func: Any, weights: torch.Tensor, num_samples: int, replacement: bool = False, *, generator: object = None
+    mode: TorchDraws,
+    func: Any,
+    weights: torch.Tensor,
+    num_samples: int,
+    replacement: bool = False,
+    *,
+    generator: object = None,
 ) -> torch.Tensor:
     if (value := mode.pool.value_in(weights)) is not None:
         value.refuse("the weights of multinomial")
@@ -145,9 +199,29 @@ _DRAWS: dict[Any, Draw] = {
 } | {
     function: _refuse
     for name in (
-        *("randn", "randn_like", "randint", "randint_like", "randperm", "normal", "poisson", "binomial", "rrelu"),
-        *("normal_", "random_", "cauchy_", "geometric_", "log_normal_", "dropout", "dropout_", "bernoulli_"),
+        *(
+            "randn",
+            "randn_like",
+            "randint",
+            "randint_like",
+            "randperm",
+            "normal",
+            "poisson",
+            "binomial",
+            "rrelu",
+        ),
+        *(
+            "normal_",
+            "random_",
+            "cauchy_",
+            "geometric_",
+            "log_normal_",
+            "dropout",
+            "dropout_",
+            "bernoulli_",
+        ),
     )
     for owner in (torch, torch.Tensor)
-    if (function := getattr(owner, name, None)) is not None and function is not torch.Tensor.bernoulli_
+    if (function := getattr(owner, name, None)) is not None
+    and function is not torch.Tensor.bernoulli_
 }

@@ -1,4 +1,6 @@
-"""assert_lossless: whether a sampler keeps the target's distribution, whatever target and drafter are."""
+"""assert_lossless: whether a sampler keeps the target's distribution, whatever target and drafter
+are.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ EXACT_BATCHES = 25
 REAL_ROUNDS = 64
 DRAWS, BATCHED_DRAWS = 20_000, 200_000
 UNTRIED = (
-    "rows with different numbers of drafts were not tried; give the sampler a parameter num_draft_tokens, or wrap one with "
+    "rows with different numbers of drafts were not tried; give the sampler a parameter "
+    "num_draft_tokens, or wrap one with "
     "flat rows in flat_batch"
 )
 
@@ -44,21 +47,32 @@ class Checked:
     reason: str = ""
     """Why it was sampled although it was to be enumerated."""
     detectable: float = 0.0
-    """The total variation of the first token that sampling finds 19 times in 20; 0 where the distribution is exact."""
+    """The total variation of the first token that sampling finds 19 times in 20; 0 where the
+    distribution is exact.
+    """
     alpha: float = 0.0
-    """The probability with which a lossless sampler would have failed; 0 where the distribution is exact."""
+    """The probability with which a lossless sampler would have failed; 0 where the distribution is
+    exact.
+    """
     batches: int = 0
-    """Further examples in which the rows of a batch had different numbers of drafts, 0 among them."""
+    """Further examples in which the rows of a batch had different numbers of drafts, 0 among
+    them.
+    """
     untried: str = ""
     """What was not tried, and how to have it tried."""
 
     def __str__(self) -> str:
-        tried = f"{self.examples} rounds" + (f" and {self.batches} batches of ragged rows" if self.batches else "")
+        tried = f"{self.examples} rounds" + (
+            f" and {self.batches} batches of ragged rows" if self.batches else ""
+        )
         untried = f"; {self.untried}" if self.untried else ""
         if self.method == "exact":
             return f"{self.name} is lossless: exact in {tried}{untried}"
         because = f"; not exact, since {self.reason}" if self.reason else ""
-        found = f"{self.name} shows no bias of {self.detectable:.2g} or more in {tried} (false alarms {self.alpha:.2g})"
+        found = (
+            f"{self.name} shows no bias of {self.detectable:.2g} or more in {tried} (false alarms "
+            f"{self.alpha:.2g})"
+        )
         return f"{found}{because}{untried}"
 
 
@@ -92,28 +106,36 @@ def assert_lossless(
     seed: int = 0,
     alpha: float = CALL,
 ) -> Checked:
-    """Raise AssertionError unless the emitted tokens follow the target's joint distribution, whatever p, q and the drafts are.
+    """Raise AssertionError unless the emitted tokens follow the target's joint distribution,
+    whatever p, q and the drafts are.
 
-    `verify(target_probs, draft_probs, draft_tokens, generator=None)` gets p (k + 1, V), q (k, V) and the drafts (k,)
-    and returns the emitted tokens; `drafts`, `batched`, `arrays` and `dtype` say otherwise, see Sampler. Rounds of 1 to
-    `k` drafts over 2 to `vocab_size` tokens are tried, the same ones for the same `seed`.
+    `verify(target_probs, draft_probs, draft_tokens, generator=None)` gets p (k + 1, V), q (k, V)
+    and the drafts (k,) and returns the emitted tokens; `drafts`, `batched`, `arrays` and `dtype`
+    say otherwise, see Sampler. Rounds of 1 to `k` drafts over 2 to `vocab_size` tokens are tried,
+    the same ones for the same `seed`.
 
-    A batched sampler with a parameter `num_draft_tokens`, or one made by `flat_batch`, is also given batches whose rows
-    have different numbers of drafts, 0 included: each row must follow its own target, and all rows the product of theirs.
+    A batched sampler with a parameter `num_draft_tokens`, or one made by `flat_batch`, is also
+    given batches whose rows have different numbers of drafts, 0 included: each row must follow its
+    own target, and all rows the product of theirs.
 
-    `method="exact"` follows every draw, in `max_examples` rounds, so that any bias beyond rounding is seen. "sampled"
-    counts up to `draws` emissions (20,000; 200,000 if batched) in each of at most 8 rounds; it fails a lossless sampler
-    with probability `alpha` at most, 1e-8 a call, whatever else runs in the session. "auto" falls back to sampling where
-    a draw cannot be followed, and `Checked.reason` names it. `boundary` puts single uniforms to 0 and to their largest
-    value, too. In all cases inputs must be left as they are, tokens in range, seeds heeded and rows of a batch kept apart.
+    `method="exact"` follows every draw, in `max_examples` rounds, so that any bias beyond rounding
+    is seen. "sampled" counts up to `draws` emissions (20,000; 200,000 if batched) in each of at
+    most 8 rounds; it fails a lossless sampler with probability `alpha` at most, 1e-8 a call,
+    whatever else runs in the session. "auto" falls back to sampling where a draw cannot be
+    followed, and `Checked.reason` names it. `boundary` puts single uniforms to 0 and to their
+    largest value, too. In all cases inputs must be left as they are, tokens in range, seeds heeded
+    and rows of a batch kept apart.
 
-    Raises RequestError for options that make no sense, NotEnumerableError for "exact" where a draw cannot be followed.
+    Raises RequestError for options that make no sense, NotEnumerableError for "exact" where a draw
+    cannot be followed.
     """
     __tracebackhide__ = True
     if method not in ("auto", "exact", "sampled"):
         raise RequestError(f'method is {method!r}; use "auto", "exact" or "sampled"')
     if vocab_size < 2 or k < 1 or max_examples < 1:
-        raise RequestError(f"vocab_size {vocab_size}, k {k}, max_examples {max_examples}; use at least 2, 1 and 1")
+        raise RequestError(
+            f"vocab_size {vocab_size}, k {k}, max_examples {max_examples}; use at least 2, 1 and 1"
+        )
     check_alpha(alpha)
     sampler = Sampler(verify, arrays, drafts, batched, dtype)
     draws = draws or (BATCHED_DRAWS if sampler.batched else DRAWS)
@@ -144,24 +166,42 @@ def _untried(sampler: Sampler) -> str:
 def _exact(plan: _Plan) -> Checked:
     __tracebackhide__ = True
     asked = plan.sampler, plan.vocab_size, plan.k
-    given = smallest_round(*asked, lambda one: _wrong(plan, one) is not None, plan.examples, plan.seed)
+    given = smallest_round(
+        *asked, lambda one: _wrong(plan, one) is not None, plan.examples, plan.seed
+    )
     if given is not None:
         _raise(plan.sampler, _wrong(plan, given), "exact", given)
     batches = min(plan.examples, EXACT_BATCHES) if plan.sampler.ragged else 0
     if batches:
-        batch = smallest_batch(*asked, lambda one: _wrong(plan, one) is not None, batches, plan.seed)
+        batch = smallest_batch(
+            *asked, lambda one: _wrong(plan, one) is not None, batches, plan.seed
+        )
         if batch is not None:
             _raise(plan.sampler, _wrong(plan, batch), "exact", batch)
-    return Checked(plan.sampler.name, "exact", plan.examples, batches=batches, untried=_untried(plan.sampler))
+    return Checked(
+        plan.sampler.name, "exact", plan.examples, batches=batches, untried=_untried(plan.sampler)
+    )
 
 
 def _wrong(plan: _Plan, given: RoundInput | BatchInput) -> Fault | None:
-    """Raises NotEnumerableError where the sampler fails on draws that are followed and not on real ones."""
+    """Raises NotEnumerableError where the sampler fails on draws that are followed and not on real
+    ones.
+    """
     fault = found_in(lambda: _wrong_distribution(plan.sampler, given))
-    if fault is not None and fault.cause is not None and not _raises(plan.sampler, given, type(fault.cause)):
-        raise NotEnumerableError(f'{fault.text}, and only while its draws were followed; use method="sampled"')
+    if (
+        fault is not None
+        and fault.cause is not None
+        and not _raises(plan.sampler, given, type(fault.cause))
+    ):
+        raise NotEnumerableError(
+            f'{fault.text}, and only while its draws were followed; use method="sampled"'
+        )
     if isinstance(given, RoundInput):
-        return found_in(lambda: check_boundary(plan.sampler, given)) if fault is None and plan.boundary else fault
+        return (
+            found_in(lambda: check_boundary(plan.sampler, given))
+            if fault is None and plan.boundary
+            else fault
+        )
     if fault is None or fault.cause is None:
         return fault
     return dataclasses.replace(fault, text=f"{given} {fault.text}")
@@ -173,7 +213,9 @@ def _raises(sampler: Sampler, given: SamplerCall, kind: type[Exception]) -> bool
     with seeded(0):
         for seed in range(REAL_ROUNDS):
             try:
-                sampler.run(given.inputs(sampler, cases[seed % len(cases)]), generator_of(sampler, seed))
+                sampler.run(
+                    given.inputs(sampler, cases[seed % len(cases)]), generator_of(sampler, seed)
+                )
             except kind:
                 return True
             except Exception:  # noqa: S112  # another fault, which real rounds will show
@@ -214,18 +256,26 @@ def _sampled(plan: _Plan, reason: str) -> Checked:
     )
 
 
-def _biased(plan: _Plan, given: RoundInput, ragged: bool, alpha: float, passed: list[Sampled]) -> Fault | None:
+def _biased(
+    plan: _Plan, given: RoundInput, ragged: bool, alpha: float, passed: list[Sampled]
+) -> Fault | None:
     """Count one more round; `passed` are the tests before, and this one where nothing is wrong."""
     distributions, seed = (given.target, given.draft, given.k), plan.seed + len(passed)
-    test = sampled_distribution_test(plan.sampler, *distributions, alpha=alpha, draws=plan.draws, seed=seed, ragged=ragged)
+    test = sampled_distribution_test(
+        plan.sampler, *distributions, alpha=alpha, draws=plan.draws, seed=seed, ragged=ragged
+    )
     if test.caught:
         return Fault(test.message, test.prefix)
     passed.append(test)
     return None
 
 
-def _raise(sampler: Sampler, fault: Fault | None, how: str, given: RoundInput | BatchInput | None = None) -> None:
+def _raise(
+    sampler: Sampler, fault: Fault | None, how: str, given: RoundInput | BatchInput | None = None
+) -> None:
     __tracebackhide__ = True
     if fault is not None:
         shown = "" if given is None else f"\n{fault.shown(given)}"
-        raise AssertionError(f"{sampler.name} is not lossless ({fault.how or how}): {fault.text}{shown}") from fault.cause
+        raise AssertionError(
+            f"{sampler.name} is not lossless ({fault.how or how}): {fault.text}{shown}"
+        ) from fault.cause

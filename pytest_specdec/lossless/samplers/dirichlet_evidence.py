@@ -1,10 +1,13 @@
-"""Do counted tokens follow the distributions that they are said to follow? Evidence that may be looked at at any time.
+"""Do counted tokens follow the distributions that they are said to follow? Evidence that may be
+looked at at any time.
 
-n tokens behind a prefix, n_i of them token i, are bet on with a distribution drawn from a Dirichlet distribution around the null's
-p, of concentration c: B(c p + n) / B(c p) / prod p_i^n_i has expectation one under p, exactly, whatever n is
-(Krichevsky and Trofimov, 1981, with c p in place of 1/2). Means over c, and products over prefixes, are test martingales
-again: by Ville's inequality one ever reaches 1 / alpha with probability `alpha` at most, wherever the counting stops.
-No chi-square approximation is used: small cells are fine, and a token of probability 0 is infinite evidence.
+n tokens behind a prefix, n_i of them token i, are bet on with a distribution drawn from a Dirichlet
+distribution around the null's p, of concentration c: B(c p + n) / B(c p) / prod p_i^n_i has
+expectation one under p, exactly, whatever n is (Krichevsky and Trofimov, 1981, with c p in place of
+1/2). Means over c, and products over prefixes, are test martingales again: by Ville's inequality
+one ever reaches 1 / alpha with probability `alpha` at most, wherever the counting stops. No
+chi-square approximation is used: small cells are fine, and a token of probability 0 is infinite
+evidence.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ POWER = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Level:
-    """Tokens counted behind all prefixes of one length; arrays (pairs,), sorted by prefix, each pair once."""
+    """Tokens counted behind all prefixes of one length; arrays (pairs,), sorted by prefix, each
+    pair once.
+    """
 
     depth: int
     """Length of the prefixes."""
@@ -42,10 +47,12 @@ class Level:
         return log_bets(self.prefixes, self.chances, self.counts)
 
     def evidence(self) -> float:
-        """Logarithm of a mean of three products over the prefixes, each at home in another kind of bias.
+        """Logarithm of a mean of three products over the prefixes, each at home in another kind of
+        bias.
 
-        With a bet behind few prefixes, behind half of them, and one for all prefixes with the same distribution together. Where
-        no bet is made nothing is lost: most prefixes are visited too seldom to tell.
+        With a bet behind few prefixes, behind half of them, and one for all prefixes with the same
+        distribution together. Where no bet is made nothing is lost: most prefixes are visited too
+        seldom to tell.
         """
         bets = self.bets()
         if self.depth == 0:
@@ -55,20 +62,30 @@ class Level:
         return float(special.logsumexp(products) - math.log(len(products)))
 
     def _pooled(self) -> np.ndarray:
-        """Logarithms (distributions,) of the bet on what stands behind all prefixes with the same distribution."""
+        """Logarithms (distributions,) of the bet on what stands behind all prefixes with the same
+        distribution.
+        """
         codes, first, where = np.unique(
-            self.distributions * self.vocab_size + self.tokens, return_index=True, return_inverse=True
+            self.distributions * self.vocab_size + self.tokens,
+            return_index=True,
+            return_inverse=True,
         )
-        return log_bets(codes // self.vocab_size, self.chances[first], np.bincount(where, self.counts))
+        return log_bets(
+            codes // self.vocab_size, self.chances[first], np.bincount(where, self.counts)
+        )
 
 
 def log_evidence(levels: list[Level]) -> float:
-    """Logarithm of the mean of the evidence over prefixes of each length, so that noise of long ones costs the short nothing."""
+    """Logarithm of the mean of the evidence over prefixes of each length, so that noise of long
+    ones costs the short nothing.
+    """
     return float(special.logsumexp([one.evidence() for one in levels]) - math.log(len(levels)))
 
 
 def log_bets(groups: np.ndarray, chances: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Logarithms of the Dirichlet bet for each run of equal `groups`; arrays (pairs,), all counts positive."""
+    """Logarithms of the Dirichlet bet for each run of equal `groups`; arrays (pairs,), all counts
+    positive.
+    """
     starts = np.flatnonzero(np.diff(groups, prepend=groups[0] - 1))
     possible = chances > 0
     p = np.where(possible, chances, 1.0)[:, None]
@@ -86,11 +103,13 @@ def _spiked(bets: np.ndarray, log_share: float) -> float:
 
 
 def detectable(draws: int, support: int, alpha: float, k: int) -> float:
-    """The smallest total variation that `log_evidence` finds 95 times in 100 among `draws` rounds of k drafts; at most 1.
+    """The smallest total variation that `log_evidence` finds 95 times in 100 among `draws` rounds
+    of k drafts; at most 1.
 
-    Of the distribution of the first token, over `support` tokens. In any direction: t of total variation is a chi-square distance
-    of 4 t^2 or more, least where half of the distribution's mass gains what the other half loses. The bet of concentration c is
-    then, of n draws, about exp(n/(n+c) X/2) (c/(n+c))^((support-1)/2) with X noncentrally chi-square distributed, 4 n t^2
+    Of the distribution of the first token, over `support` tokens. In any direction: t of total
+    variation is a chi-square distance of 4 t^2 or more, least where half of the distribution's mass
+    gains what the other half loses. The bet of concentration c is then, of n draws, about
+    exp(n/(n+c) X/2) (c/(n+c))^((support-1)/2) with X noncentrally chi-square distributed, 4 n t^2
     the noncentrality. Where only one token is possible, any other is infinite evidence.
     """
     freedom = support - 1
@@ -102,14 +121,20 @@ def detectable(draws: int, support: int, alpha: float, k: int) -> float:
     least = _least_chi_square(draws, freedom, needed)
     if stats.ncx2.sf(least, freedom, 4 * draws) < POWER:
         return 1.0
-    return float(optimize.brentq(lambda t: stats.ncx2.sf(least, freedom, 4 * draws * t * t) - POWER, 1e-9, 1.0))
+    return float(
+        optimize.brentq(
+            lambda t: stats.ncx2.sf(least, freedom, 4 * draws * t * t) - POWER, 1e-9, 1.0
+        )
+    )
 
 
 def _least_chi_square(n: int, freedom: int, needed: float) -> float:
     """The chi-square statistic of n counted tokens at which their bet reaches exp(needed)."""
 
     def bet(chi_square: float) -> float:
-        each = chi_square * n / (n + CONCENTRATIONS) / 2 - freedom / 2 * np.log1p(n / CONCENTRATIONS)
+        each = chi_square * n / (n + CONCENTRATIONS) / 2 - freedom / 2 * np.log1p(
+            n / CONCENTRATIONS
+        )
         return float(special.logsumexp(each)) - math.log(len(CONCENTRATIONS))
 
     most = 1.0

@@ -1,7 +1,9 @@
-"""Draws at the ends of their range, which the exact distribution leaves out: u = 0, and the largest u below 1.
+"""Draws at the ends of their range, which the exact distribution leaves out: u = 0, and the largest
+u below 1.
 
-torch.rand gives 0 once in 2^24 draws, in half precision once in 2^8 to 2^11, and a sampler that then accepts or draws a
-token of probability 0 has emitted what the target never would (sgl-project/sglang#35771).
+torch.rand gives 0 once in 2^24 draws, in half precision once in 2^8 to 2^11, and a sampler that
+then accepts or draws a token of probability 0 has emitted what the target never would
+(sgl-project/sglang#35771).
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ MOST_DRAFTS, MOST_DRAWS = 4, 16
 
 
 def check_boundary(sampler: Sampler, given: RoundInput) -> None:
-    """Put one uniform after the other at an end. Raises ContractError for a token that the target never emits."""
+    """Put one uniform after the other at an end. Raises ContractError for a token that the target
+    never emits.
+    """
     source, cases = ForcedDraws(), itertools.product(_tried(sampler, given), ENDS.items())
     with intercepted(source, sampler) as (generator, torchs):
         for drafts, (name, end) in cases:
@@ -37,13 +41,17 @@ def check_boundary(sampler: Sampler, given: RoundInput) -> None:
                     break
 
 
-def _emitted(sampler: Sampler, given: RoundInput, drafts: Prefix | None, generator: Any, it: str) -> list[int]:
+def _emitted(
+    sampler: Sampler, given: RoundInput, drafts: Prefix | None, generator: Any, it: str
+) -> list[int]:
     try:
         return [int(one) for one in sampler.call(given.inputs(sampler, drafts), generator)]
     except SpecdecError:
         raise
     except Exception as crash:
-        raise ContractError(f"{it} raised {type(crash).__name__}: {crash}; guard logarithms and divisions") from crash
+        raise ContractError(
+            f"{it} raised {type(crash).__name__}: {crash}; guard logarithms and divisions"
+        ) from crash
 
 
 def _tried(sampler: Sampler, given: RoundInput) -> list[Prefix | None]:

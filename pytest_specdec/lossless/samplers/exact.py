@@ -1,7 +1,9 @@
-"""The exact distribution of what a sampler emits: its draws become symbols, and every way through it is followed.
+"""The exact distribution of what a sampler emits: its draws become symbols, and every way through
+it is followed.
 
-No simulation is involved, so a bias of 1e-6 is seen. Draws count as continuous and parameters as exact: what happens on
-the grid of floating-point uniforms, such as a draw of exactly 0, is not in this distribution; `check` forces such draws.
+No simulation is involved, so a bias of 1e-6 is seen. Draws count as continuous and parameters as
+exact: what happens on the grid of floating-point uniforms, such as a draw of exactly 0, is not in
+this distribution; `check` forces such draws.
 """
 
 from __future__ import annotations
@@ -32,9 +34,13 @@ JointDistribution = dict[tuple[Prefix, ...], float]
 """Of the tokens that the rows of a batch emit together."""
 Result = TypeVar("Result")
 UNREACHED = 2**-24
-"""Paths less likely than one step of a float32 uniform may fail: rounding opens them, and no draw lies there."""
+"""Paths less likely than one step of a float32 uniform may fail: rounding opens them, and no draw
+lies there.
+"""
 _REPEATS = 16
-"""Further calls where a sampler seems to draw nothing: its draws may come from a generator of its own, as a GPU's kernels' do."""
+"""Further calls where a sampler seems to draw nothing: its draws may come from a generator of its
+own, as a GPU's kernels' do.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +64,25 @@ def output_distribution(
     drafts: Drafts = "given",
     batched: bool = False,
 ) -> Distribution:
-    """The distribution of the tokens that one round emits: {(tokens): probability}, exact up to rounding.
+    """The distribution of the tokens that one round emits: {(tokens): probability}, exact up to
+    rounding.
 
-    `target` and `draft` are prefix trees, or what PrefixTree takes: one distribution (V,), a list of distributions by position, a mapping
-    from prefixes or a function of the prefix. Drafts are drawn from `draft`, position by position, or with
-    `drafts="own"` by the sampler. The other options are Sampler's. Raises NotEnumerableError for a sampler that cannot
-    be followed, ContractError for what no round can emit.
+    `target` and `draft` are prefix trees, or what PrefixTree takes: one distribution (V,), a list
+    of distributions by position, a mapping from prefixes or a function of the prefix. Drafts are
+    drawn from `draft`, position by position, or with `drafts="own"` by the sampler. The other
+    options are Sampler's. Raises NotEnumerableError for a sampler that cannot be followed,
+    ContractError for what no round can emit.
     """
-    return RoundInput(as_tree(target), as_tree(draft), k).distribution(Sampler(verify, arrays, drafts, batched))
+    return RoundInput(as_tree(target), as_tree(draft), k).distribution(
+        Sampler(verify, arrays, drafts, batched)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class RoundInput:
-    """What one round is given: the distributions of target and drafter, and how many tokens are drafted."""
+    """What one round is given: the distributions of target and drafter, and how many tokens are
+    drafted.
+    """
 
     target: PrefixTree
     draft: PrefixTree
@@ -80,7 +92,10 @@ class RoundInput:
         """The distribution of the emitted tokens, see `output_distribution`."""
         if self.k < 1 or self.target.vocab_size != self.draft.vocab_size:
             sizes = f"{self.target.vocab_size} and {self.draft.vocab_size}"
-            raise RequestError(f"k is {self.k}, the vocabularies have {sizes} tokens; use k of 1 or more and one vocabulary")
+            raise RequestError(
+                f"k is {self.k}, the vocabularies have {sizes} tokens; use k of 1 or more and one "
+                "vocabulary"
+            )
         distribution: Distribution = {}
         cases = list(self.drafted(sampler))
         for drafts, _ in cases:
@@ -92,17 +107,23 @@ class RoundInput:
         return distribution
 
     def drafted(self, sampler: Sampler) -> Iterator[tuple[Prefix | None, float]]:
-        """All drafts that can be drawn, with their probability; one None for a sampler that draws its own."""
+        """All drafts that can be drawn, with their probability; one None for a sampler that draws
+        its own.
+        """
         if sampler.drafts == "own":
             yield None, 1.0
             return
         for drafts in itertools.product(range(self.draft.vocab_size), repeat=self.k):
-            chance = math.prod(self.draft.row(drafts[:at])[token] for at, token in enumerate(drafts))
+            chance = math.prod(
+                self.draft.row(drafts[:at])[token] for at, token in enumerate(drafts)
+            )
             if chance > 0:
                 yield drafts, chance
 
     def inputs(self, sampler: Sampler, drafts: Prefix | None) -> Inputs:
-        """Raises RequestError where a sampler is to draw its own drafts from distributions that depend on them."""
+        """Raises RequestError where a sampler is to draw its own drafts from distributions that
+        depend on them.
+        """
         sampler.check_distributions(self.target, self.draft)
         along = drafts if drafts is not None else (0,) * self.k
         target, draft = self.target.rows(along), self.draft.rows(along)[:-1]
@@ -142,7 +163,9 @@ class PathFollower(contextlib.AbstractContextManager["PathFollower"]):
         self._stack.close()
 
     def runs(self, once: Callable[[Any], Result]) -> Iterator[tuple[Result, float]]:
-        """What `once(generator)` returns along each path, and how likely the path is; called again for each."""
+        """What `once(generator)` returns along each path, and how likely the path is; called again
+        for each.
+        """
         for _ in self._paths.all():
             self._torch.restart()
             result = once(self._generator)
@@ -155,15 +178,20 @@ class PathFollower(contextlib.AbstractContextManager["PathFollower"]):
     def joint_distribution(self, given: SamplerCall, drafts: Any) -> JointDistribution:
         """The distribution of the tokens that all rows of one call emit for given drafts.
 
-        Raises NotEnumerableError where tokens that no intercepted draw decides are others in another call.
+        Raises NotEnumerableError where tokens that no intercepted draw decides are others in
+        another call.
         """
         inputs, untouched = (given.inputs(self._sampler, drafts) for _ in range(2))
         try:
             distribution = self._followed(inputs)
-            if len(distribution) == 1 and any(self._followed(inputs) != distribution for _ in range(_REPEATS)):
+            if len(distribution) == 1 and any(
+                self._followed(inputs) != distribution for _ in range(_REPEATS)
+            ):
                 raise NotEnumerableError(UNSTEADY)
         finally:
-            self._sampler.unchanged(untouched, inputs)  # first, since paths differ where arguments do
+            self._sampler.unchanged(
+                untouched, inputs
+            )  # first, since paths differ where arguments do
         for rows in (one for one, weight in distribution.items() if weight > UNREACHED):
             given.check(rows, drafts)
         return distribution
@@ -176,7 +204,9 @@ class PathFollower(contextlib.AbstractContextManager["PathFollower"]):
         return distribution
 
     def _emitted(self, inputs: Inputs, generator: Any) -> list[Emitted]:
-        """One run along the current path; nothing from a path that rounding alone opens, where it fails."""
+        """One run along the current path; nothing from a path that rounding alone opens, where it
+        fails.
+        """
         try:
             return self._sampler.rows(inputs, generator)
         except Exception:
@@ -198,7 +228,8 @@ def intercepted(source: DrawSource, sampler: Sampler) -> Iterator[tuple[Any, Tor
     for name, state in _states(generator).items():
         if state != before.get(name, state):
             raise NotEnumerableError(
-                f"{name} was advanced by a draw that cannot be intercepted, such as one inside a compiled function; "
+                f"{name} was advanced by a draw that cannot be intercepted, such as one inside a "
+                "compiled function; "
                 'call the sampler uncompiled, or use method="sampled"'
             )
 
@@ -206,7 +237,10 @@ def intercepted(source: DrawSource, sampler: Sampler) -> Iterator[tuple[Any, Tor
 def _states(generator: torch.Generator) -> dict[str, Any]:
     plain = np.random.get_state(legacy=True)
     return {
-        **{f"the generator of cuda:{one}": torch.cuda.get_rng_state(one).numpy().tobytes() for one in cuda_devices()},
+        **{
+            f"the generator of cuda:{one}": torch.cuda.get_rng_state(one).numpy().tobytes()
+            for one in cuda_devices()
+        },
         "torch's global generator": torch.get_rng_state().numpy().tobytes(),
         "the generator that was passed": generator.get_state().numpy().tobytes(),
         "numpy's global generator": (plain[1].tobytes(), plain[2]),  # type: ignore[index]
@@ -219,7 +253,10 @@ def outcomes(emitted: Emitted) -> Iterator[tuple[Prefix, float]]:
     undecided = list({id(one): one for one in emitted if isinstance(one, LazyToken)}.values())
     for picked in itertools.product(*(one.weights.items() for one in undecided)):
         known = {id(one): outcome for one, (outcome, _) in zip(undecided, picked, strict=True)}
-        yield tuple(known[id(one)] if isinstance(one, LazyToken) else one for one in emitted), math.prod(w for _, w in picked)
+        yield (
+            tuple(known[id(one)] if isinstance(one, LazyToken) else one for one in emitted),
+            math.prod(w for _, w in picked),
+        )
 
 
 def joint_outcomes(rows: Sequence[Emitted]) -> Iterator[tuple[tuple[Prefix, ...], float]]:
@@ -232,9 +269,11 @@ def joint_outcomes(rows: Sequence[Emitted]) -> Iterator[tuple[tuple[Prefix, ...]
 def distribution_gap(
     distribution: Distribution, target: PrefixTree | Distributions, k: int, tolerance: float
 ) -> DistributionGap | None:
-    """Compare a round's output distribution with the target's, over all prefixes of up to k + 1 tokens.
+    """Compare a round's output distribution with the target's, over all prefixes of up to k + 1
+    tokens.
 
-    Emitted tokens are continued by samples of the target, so every prefix must have exactly the target's probability.
+    Emitted tokens are continued by samples of the target, so every prefix must have exactly the
+    target's probability.
     """
     tree = as_tree(target)
     through: Distribution = {}
@@ -244,18 +283,28 @@ def distribution_gap(
     level: dict[Prefix, tuple[float, float]] = {(): (1.0, 0.0)}
     for _ in range(k + 1):
         level = _next_level(level, distribution, through, tree)
-        gaps = {prefix: abs(through.get(prefix, 0.0) + continued - wanted) for prefix, (wanted, continued) in level.items()}
+        gaps = {
+            prefix: abs(through.get(prefix, 0.0) + continued - wanted)
+            for prefix, (wanted, continued) in level.items()
+        }
         worst = max(gaps, key=gaps.__getitem__)
         if not gaps[worst] <= tolerance:
             wanted, continued = level[worst]
-            return DistributionGap(worst, wanted, through.get(worst, 0.0) + continued, sum(gaps.values()) / 2)
+            return DistributionGap(
+                worst, wanted, through.get(worst, 0.0) + continued, sum(gaps.values()) / 2
+            )
     return None
 
 
 def _next_level(
-    level: dict[Prefix, tuple[float, float]], distribution: Distribution, through: Distribution, tree: PrefixTree
+    level: dict[Prefix, tuple[float, float]],
+    distribution: Distribution,
+    through: Distribution,
+    tree: PrefixTree,
 ) -> dict[Prefix, tuple[float, float]]:
-    """From each prefix to those one token longer: the target's probability, and that of rounds which the target continued."""
+    """From each prefix to those one token longer: the target's probability, and that of rounds
+    which the target continued.
+    """
     longer = {}
     for prefix, (wanted, continued) in level.items():
         ended = continued + distribution.get(prefix, 0.0)

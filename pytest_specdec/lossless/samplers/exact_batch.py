@@ -1,6 +1,8 @@
-"""The exact distribution of a batch whose rows have different numbers of drafts: each row's own, and all rows' together.
+"""The exact distribution of a batch whose rows have different numbers of drafts: each row's own,
+and all rows' together.
 
-Rows keep apart if each follows its own target, and all of them together the product of their targets.
+Rows keep apart if each follows its own target, and all of them together the product of their
+targets.
 """
 
 from __future__ import annotations
@@ -13,7 +15,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .exact import Distribution, DistributionGap, JointDistribution, PathFollower, RoundInput, distribution_gap
+from .exact import (
+    Distribution,
+    DistributionGap,
+    JointDistribution,
+    PathFollower,
+    RoundInput,
+    distribution_gap,
+)
 from .prefix_tree import Prefix
 from .sampler import Inputs, Sampler, check_emitted
 
@@ -41,7 +50,9 @@ class BatchInput:
             yield tuple(drafts for drafts, _ in rows), math.prod(chance for _, chance in rows)
 
     def inputs(self, sampler: Sampler, drafts: Drafts) -> Inputs:
-        """Raises RequestError where a sampler is to draw its own drafts from distributions that depend on them."""
+        """Raises RequestError where a sampler is to draw its own drafts from distributions that
+        depend on them.
+        """
         width = max(self.counts)
         targets, distributions, tokens = [], [], []
         for row, own in zip(self.rows, drafts, strict=True):
@@ -68,12 +79,17 @@ class BatchInput:
             for drafts, chance in cases:
                 for emitted, weight in following.joint_distribution(self, drafts).items():
                     distribution[emitted] = distribution.get(emitted, 0.0) + chance * weight
-        return {emitted: weight for emitted, weight in distribution.items() if self._possible(emitted)}
+        return {
+            emitted: weight for emitted, weight in distribution.items() if self._possible(emitted)
+        }
 
     def _possible(self, rows: Sequence[Prefix]) -> bool:
-        """False for what stands for a path that fails, which rounding alone opens (see `Following`)."""
+        """False for what stands for a path that fails, which rounding alone opens (see
+        `Following`).
+        """
         return all(
-            0 < len(emitted) <= row.k + 1 and all(0 <= token < row.target.vocab_size for token in emitted)
+            0 < len(emitted) <= row.k + 1
+            and all(0 <= token < row.target.vocab_size for token in emitted)
             for emitted, row in zip(rows, self.rows, strict=True)
         )
 
@@ -95,7 +111,9 @@ class Dependence:
     got: float
 
 
-def batch_error(distribution: JointDistribution, batch: BatchInput, tolerance: float) -> RowError | Dependence | None:
+def batch_error(
+    distribution: JointDistribution, batch: BatchInput, tolerance: float
+) -> RowError | Dependence | None:
     """Compare the distribution of a batch with the targets of its rows, first row by row."""
     for at, row in enumerate(batch.rows):
         own: Distribution = {}
@@ -106,9 +124,16 @@ def batch_error(distribution: JointDistribution, batch: BatchInput, tolerance: f
     return _dependence(distribution, batch, tolerance * len(batch.rows))
 
 
-def _dependence(distribution: JointDistribution, batch: BatchInput, tolerance: float) -> Dependence | None:
-    """Of the rows' tokens, each row continued by its target; of the first tokens alone where these show it."""
-    seen = [{emitted: at for at, emitted in enumerate(dict.fromkeys(row))} for row in zip(*distribution, strict=True)]
+def _dependence(
+    distribution: JointDistribution, batch: BatchInput, tolerance: float
+) -> Dependence | None:
+    """Of the rows' tokens, each row continued by its target; of the first tokens alone where these
+    show it.
+    """
+    seen = [
+        {emitted: at for at, emitted in enumerate(dict.fromkeys(row))}
+        for row in zip(*distribution, strict=True)
+    ]
     got = np.zeros([len(row) for row in seen])
     for emitted, weight in distribution.items():
         got[tuple(row[tokens] for row, tokens in zip(seen, emitted, strict=True))] += weight
@@ -128,7 +153,9 @@ def _dependence(distribution: JointDistribution, batch: BatchInput, tolerance: f
             parts, tokens = iter(int(one) for one in worst), []
             for length in lengths:
                 tokens.append(tuple(itertools.islice(parts, length)))
-            return Dependence(tuple(tokens), float(emitted_so[worst] - shown[worst]), float(emitted_so[worst]))
+            return Dependence(
+                tuple(tokens), float(emitted_so[worst] - shown[worst]), float(emitted_so[worst])
+            )
     return None
 
 

@@ -35,36 +35,53 @@ class Fault:
     @classmethod
     def of_batch(cls, error: RowError | Dependence, given: BatchInput) -> Fault:
         if isinstance(error, RowError):
-            return cls(f"{given}, row {error.row}: {_told(error.error)}", error.error.prefix, row=error.row)
+            return cls(
+                f"{given}, row {error.row}: {_told(error.error)}", error.error.prefix, row=error.row
+            )
         tokens = " and ".join(str(list(one)) for one in error.tokens)
         return cls(
-            f"{given}, these emit {tokens} together with probability {error.got:.6g} where their targets have "
-            f"{error.expected:.6g}, though each row alone follows its own; draw noise of its own for each row"
+            f"{given}, these emit {tokens} together with probability {error.got:.6g} where their "
+            "targets have "
+            f"{error.expected:.6g}, though each row alone follows its own; draw noise of its own "
+            "for each row"
         )
 
     def shown(self, given: RoundInput | BatchInput) -> str:
         """The distributions along the prefix, and the drafts."""
         if isinstance(given, RoundInput):
             return self._shown(given)
-        rows = [dataclasses.replace(self, prefix=self.prefix * (at == self.row))._shown(row) for at, row in enumerate(given.rows)]
+        rows = [
+            dataclasses.replace(self, prefix=self.prefix * (at == self.row))._shown(row)
+            for at, row in enumerate(given.rows)
+        ]
         return "\n".join(f"  row {at}:{shown}" for at, shown in enumerate(rows))
 
     def _shown(self, given: RoundInput) -> str:
         along = (*self.prefix, *[0] * given.k)[: given.k]
-        distributions = [(along[:at], given.target.row(along[:at]), given.draft.row(along[:at])) for at in range(given.k)]
+        distributions = [
+            (along[:at], given.target.row(along[:at]), given.draft.row(along[:at]))
+            for at in range(given.k)
+        ]
         distributions = distributions[: max(1, len(self.prefix))] if self.prefix else distributions
         lines = [f"  k = {given.k}{self.example}"]
         for prefix, p, q in distributions:
-            lines.append(f"  p = {_distribution(p)}  q = {_distribution(q)}{f'  after {list(prefix)}' if prefix else ''}")
+            lines.append(
+                f"  p = {_distribution(p)}  q = "
+                f"{_distribution(q)}{f'  after {list(prefix)}' if prefix else ''}"
+            )
         if len(self.prefix) > given.k or not given.k:
             after = self.prefix[: given.k]
-            lines.append(f"  p = {_distribution(given.target.row(after))}{f'  after {list(after)}' if after else ''}")
+            lines.append(
+                f"  p = {_distribution(given.target.row(after))}"
+                + (f"  after {list(after)}" if after else "")
+            )
         return "\n".join(lines)
 
 
 def _told(error: DistributionGap) -> str:
     return (
-        f"{list(error.prefix)} is emitted with probability {error.got:.6g} where the target has {error.expected:.6g} "
+        f"{list(error.prefix)} is emitted with probability {error.got:.6g} where the target has "
+        f"{error.expected:.6g} "
         f"(total variation {error.total_variation:.2g})"
     )
 
@@ -79,7 +96,9 @@ def found_in(check: Callable[[], Fault | None]) -> Fault | None:
         return Fault(str(broken), how="contract")
     except Exception as crash:
         return Fault(
-            f"it raised {type(crash).__name__}: {str(crash).splitlines()[0] if str(crash) else ''}", how="contract", cause=crash
+            f"it raised {type(crash).__name__}: {str(crash).splitlines()[0] if str(crash) else ''}",
+            how="contract",
+            cause=crash,
         )
 
 
@@ -89,13 +108,21 @@ def _example(error: DistributionGap, given: RoundInput, sampler: Sampler) -> str
         return ""
     chances = dict(given.drafted(sampler))
     with PathFollower(sampler) as following:
-        shares = {drafts: _share(following.distribution(given, drafts), error.prefix) for drafts in chances}
+        shares = {
+            drafts: _share(following.distribution(given, drafts), error.prefix)
+            for drafts in chances
+        }
     drafts = max(chances, key=lambda one: (chances[one] * shares[one], chances[one]))
-    return f", drafts {list(drafts or ())}: {list(error.prefix)} emitted with probability {shares[drafts]:.6g}"
+    return (
+        f", drafts {list(drafts or ())}: {list(error.prefix)} emitted with probability "
+        f"{shares[drafts]:.6g}"
+    )
 
 
 def _share(distribution: dict[Prefix, float], prefix: Prefix) -> float:
-    return sum(weight for emitted, weight in distribution.items() if emitted[: len(prefix)] == prefix)
+    return sum(
+        weight for emitted, weight in distribution.items() if emitted[: len(prefix)] == prefix
+    )
 
 
 def _distribution(distribution: Sequence[float]) -> str:

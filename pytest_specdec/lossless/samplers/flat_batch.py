@@ -1,6 +1,8 @@
-"""Samplers with flat rows, as vLLM's `rejection_sample`: the drafts of all requests one after another.
+"""Samplers with flat rows, as vLLM's `rejection_sample`: the drafts of all requests one after
+another.
 
-Where the rows of a request begin is known from the cumulative numbers of drafts alone, and requests have different ones.
+Where the rows of a request begin is known from the cumulative numbers of drafts alone, and requests
+have different ones.
 """
 
 from __future__ import annotations
@@ -30,22 +32,31 @@ _VARIADIC = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
 
 
 def flat_batch(
-    rejection_sample: Callable[..., Any], *, device: torch.device | str = "cpu", token_dtype: torch.dtype = torch.int32
+    rejection_sample: Callable[..., Any],
+    *,
+    device: torch.device | str = "cpu",
+    token_dtype: torch.dtype = torch.int32,
 ) -> FlatBatch:
-    """Make a sampler with flat rows, such as vLLM's `rejection_sample`, one that `assert_lossless` can try.
+    """Make a sampler with flat rows, such as vLLM's `rejection_sample`, one that `assert_lossless`
+    can try.
 
-    It is called by keyword, with those of the following arguments that its signature names, on `device`; B requests have
-    n drafts in all, request b has `num_draft_tokens[b]` of them, from 0 up, and one request or more has a draft:
+    It is called by keyword, with those of the following arguments that its signature names, on
+    `device`; B requests have n drafts in all, request b has `num_draft_tokens[b]` of them, from 0
+    up, and one request or more has a draft:
 
-    - `draft_token_ids` (n,) and `cu_num_draft_tokens` (B,), the cumulative numbers, of `token_dtype`;
+    - `draft_token_ids` (n,) and `cu_num_draft_tokens` (B,), the cumulative numbers, of
+      `token_dtype`;
     - `num_draft_tokens`, a list of B numbers, and `max_spec_len`, the largest of them;
     - `draft_probs` (n, V): the distributions that the drafts are drawn from;
-    - `target_probs` or `target_logits` (n, V): the target's distributions at the drafts, or their logarithms;
-    - `bonus_token_ids` (B, 1) of `token_dtype`: a token of the target's distribution behind the last draft of each request;
+    - `target_probs` or `target_logits` (n, V): the target's distributions at the drafts, or their
+      logarithms;
+    - `bonus_token_ids` (B, 1) of `token_dtype`: a token of the target's distribution behind the
+      last draft of each request;
     - `generator`, on `device`: where all its noise must come from.
 
-    It returns the tokens (B, max_spec_len + 1), padded with -1. Other arguments must have a default. Raises RequestError
-    for a function that needs others or takes no `bonus_token_ids`, ContractError for one that writes to its arguments.
+    It returns the tokens (B, max_spec_len + 1), padded with -1. Other arguments must have a
+    default. Raises RequestError for a function that needs others or takes no `bonus_token_ids`,
+    ContractError for one that writes to its arguments.
 
     Example: `assert_lossless(flat_batch(rejection_sample))`.
     """
@@ -55,7 +66,9 @@ def flat_batch(
 class FlatBatch:
     """A sampler with padded rows and `num_draft_tokens`, made of one with flat rows."""
 
-    def __init__(self, rejection_sample: Callable[..., Any], device: torch.device, token_dtype: torch.dtype) -> None:
+    def __init__(
+        self, rejection_sample: Callable[..., Any], device: torch.device, token_dtype: torch.dtype
+    ) -> None:
         self._sample, self._device, self._token_dtype = rejection_sample, device, token_dtype
         self._wanted = _wanted(rejection_sample)
         self._generators: tuple[torch.Generator, torch.Generator] | None = None
@@ -75,7 +88,9 @@ class FlatBatch:
         num_draft_tokens: torch.Tensor,
         generator: torch.Generator | None = None,
     ) -> Any:
-        """The tokens of p (B, k + 1, V), q (B, k, V) and drafts (B, k), of which each row has so many (B,)."""
+        """The tokens of p (B, k + 1, V), q (B, k, V) and drafts (B, k), of which each row has so
+        many (B,).
+        """
         generator = self._on_device(generator)
         counts = num_draft_tokens.tolist()
         last = target_probs[torch.arange(len(counts)), num_draft_tokens].to(self._device)
@@ -89,28 +104,41 @@ class FlatBatch:
             "draft_probs": draft_probs[own].to(self._device),
             "target_probs": target,
             "target_logits": target.log(),
-            "bonus_token_ids": torch.multinomial(last, 1, generator=generator).to(self._token_dtype),
+            "bonus_token_ids": torch.multinomial(last, 1, generator=generator).to(
+                self._token_dtype
+            ),
             "generator": generator,
         }
         given = {name: arguments[name] for name in self._wanted}
-        written = {name: _copy(one) for name, one in given.items() if name not in (_NEEDED, "generator")}
+        written = {
+            name: _copy(one) for name, one in given.items() if name not in (_NEEDED, "generator")
+        }
         emitted = self._sample(**given)
         for name, before in written.items():
             if not _same(before, given[name]):
-                raise ContractError(f"it changed its argument {name}; clone it before writing to it")
+                raise ContractError(
+                    f"it changed its argument {name}; clone it before writing to it"
+                )
         return emitted
 
     def _on_device(self, generator: torch.Generator | None) -> torch.Generator | None:
-        """A generator on the device which begins with the seed of the one that is passed, and goes on as that one does."""
+        """A generator on the device which begins with the seed of the one that is passed, and goes
+        on as that one does.
+        """
         if generator is None or generator.device == self._device:
             return generator
         if self._generators is None or self._generators[0] is not generator:
-            self._generators = generator, torch.Generator(self._device).manual_seed(generator.initial_seed())
+            self._generators = (
+                generator,
+                torch.Generator(self._device).manual_seed(generator.initial_seed()),
+            )
         return self._generators[1]
 
 
 def _wanted(rejection_sample: Callable[..., Any]) -> list[str]:
-    """Names of the arguments that it is to be called with. Raises RequestError for those that it cannot be given."""
+    """Names of the arguments that it is to be called with. Raises RequestError for those that it
+    cannot be given.
+    """
     parameters = inspect.signature(rejection_sample).parameters.values()
     if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
         return list(ARGUMENTS)
@@ -119,19 +147,28 @@ def _wanted(rejection_sample: Callable[..., Any]) -> list[str]:
     missing = [
         one.name
         for one in parameters
-        if one.default is inspect.Parameter.empty and one.name not in known and one.kind not in _VARIADIC
+        if one.default is inspect.Parameter.empty
+        and one.name not in known
+        and one.kind not in _VARIADIC
     ]
     if missing or _NEEDED not in known:
         problem = f"it needs {', '.join(missing)}" if missing else f"it takes no {_NEEDED}"
         raise RequestError(
-            f"{getattr(rejection_sample, '__name__', 'the sampler')} cannot be called with flat rows: {problem}; wrap it in a "
+            f"{getattr(rejection_sample, '__name__', 'the sampler')} cannot be called with flat "
+            f"rows: {problem}; wrap it in a "
             f"function of {', '.join(ARGUMENTS)}, of which it may leave out all but {_NEEDED}"
         )
     return known
 
 
 def _copy(argument: Any) -> Any:
-    return argument.clone() if isinstance(argument, torch.Tensor) else argument if isinstance(argument, int) else list(argument)
+    return (
+        argument.clone()
+        if isinstance(argument, torch.Tensor)
+        else argument
+        if isinstance(argument, int)
+        else list(argument)
+    )
 
 
 def _same(before: Any, after: Any) -> bool:

@@ -10,8 +10,12 @@ from ...common.errors import RequestError
 Prefix = tuple[int, ...]
 Row = tuple[float, ...]
 DistributionOf = Callable[[Prefix], Sequence[float]]
-Distributions = Sequence[float] | Sequence[Sequence[float]] | Mapping[Prefix, Sequence[float]] | DistributionOf
-"""One distribution for everywhere; a list of distributions by position; a mapping from prefixes; or a function of the prefix."""
+Distributions = (
+    Sequence[float] | Sequence[Sequence[float]] | Mapping[Prefix, Sequence[float]] | DistributionOf
+)
+"""One distribution for everywhere; a list of distributions by position; a mapping from prefixes; or
+a function of the prefix.
+"""
 
 _TOTAL = 1e-3
 """How far from one the sum of given probabilities may be before it is taken for a mistake."""
@@ -21,14 +25,18 @@ class PrefixTree:
     """The distribution of the next token, after every prefix; computed when asked for."""
 
     def __init__(self, distributions: Distributions) -> None:
-        distributions = distributions.tolist() if hasattr(distributions, "tolist") else distributions  # tensors and arrays
+        distributions = (
+            distributions.tolist() if hasattr(distributions, "tolist") else distributions
+        )  # tensors and arrays
         self._distribution_of = _distribution_of(distributions)
         self.by_position = not callable(distributions) and not isinstance(distributions, Mapping)
         """Whether only the length of the prefix matters."""
         self._rows: dict[Prefix, Row] = {}
 
     def row(self, prefix: Prefix) -> Row:
-        """Probabilities (vocabulary,) that sum to one. Raises RequestError for a distribution that is none."""
+        """Probabilities (vocabulary,) that sum to one. Raises RequestError for a distribution that
+        is none.
+        """
         if prefix not in self._rows:
             self._rows[prefix] = _normalised(self._distribution_of(prefix), prefix)
         return self._rows[prefix]
@@ -38,7 +46,9 @@ class PrefixTree:
         return len(self.row(()))
 
     def rows(self, tokens: Prefix) -> list[Row]:
-        """The distributions along a path, from the empty prefix up to and including behind its last token."""
+        """The distributions along a path, from the empty prefix up to and including behind its last
+        token.
+        """
         return [self.row(tokens[:length]) for length in range(len(tokens) + 1)]
 
     def mapped(self, change: Callable[[Row], Sequence[float]]) -> PrefixTree:
@@ -67,5 +77,7 @@ def _normalised(distribution: Sequence[float], prefix: Prefix) -> Row:
     row = [float(weight) for weight in distribution]
     total = math.fsum(row)
     if not row or min(row) < 0 or not abs(total - 1) < _TOTAL:
-        raise RequestError(f"the distribution after {prefix} is {row}, which sums to {total:g}; give probabilities")
+        raise RequestError(
+            f"the distribution after {prefix} is {row}, which sums to {total:g}; give probabilities"
+        )
     return tuple(weight / total for weight in row)

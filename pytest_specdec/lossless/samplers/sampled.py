@@ -1,9 +1,9 @@
 """Is a sampler lossless as far as counting shows? For samplers whose draws cannot be enumerated.
 
-What a round emits, continued by samples from the target to k + 1 tokens, must follow the target's joint distribution exactly.
-Rounds are drawn in growing lots; after each, the evidence against that distribution (`counted`) is looked at, and the test ends
-where it reaches 1 / alpha. Looking so often costs nothing: a lossless sampler ever gets there with probability alpha at
-most.
+What a round emits, continued by samples from the target to k + 1 tokens, must follow the target's
+joint distribution exactly. Rounds are drawn in growing lots; after each, the evidence against that
+distribution (`counted`) is looked at, and the test ends where it reaches 1 / alpha. Looking so
+often costs nothing: a lossless sampler ever gets there with probability alpha at most.
 """
 
 from __future__ import annotations
@@ -26,12 +26,16 @@ FIRST_LOT = 1_000
 
 @dataclasses.dataclass(frozen=True)
 class Sampled:
-    """What counting a sampler's tokens showed. Natural reading: `assert not found.caught, found.message`."""
+    """What counting a sampler's tokens showed. Natural reading: `assert not found.caught,
+    found.message`.
+    """
 
     draws: int
     """Rounds that were drawn."""
     log_e: float
-    """Natural logarithm of the evidence against the target's distribution; infinite for a token that the target never emits."""
+    """Natural logarithm of the evidence against the target's distribution; infinite for a token
+    that the target never emits.
+    """
     alpha: float
     caught: bool
     """Whether the evidence reached 1 / alpha."""
@@ -42,11 +46,17 @@ class Sampled:
     got: float
     """How often it was emitted, of all rounds."""
     total_variation: float
-    """Between counted and expected distribution of the token that ends `prefix`; an estimate, somewhat large by noise."""
+    """Between counted and expected distribution of the token that ends `prefix`; an estimate,
+    somewhat large by noise.
+    """
     detectable: float
-    """The total variation of the first token's distribution that would be found 95 times in 100 with all draws."""
+    """The total variation of the first token's distribution that would be found 95 times in 100
+    with all draws.
+    """
     drafts: int | None = None
-    """How many drafts the rows had that `prefix` is of, where rows of different numbers were counted."""
+    """How many drafts the rows had that `prefix` is of, where rows of different numbers were
+    counted.
+    """
 
     @property
     def e_value(self) -> float:
@@ -56,15 +66,25 @@ class Sampled:
     def message(self) -> str:
         """One sentence: which tokens come how often, or what would have been found."""
         if not self.caught:
-            return f"{self.draws:,} rounds show no bias; one of {self.detectable:.2g} in total variation would have been found"
-        rows = "" if self.drafts is None else f"in rows with {self.drafts} drafts beside rows with other numbers, "
+            return (
+                f"{self.draws:,} rounds show no bias; one of {self.detectable:.2g} in total "
+                "variation would have been found"
+            )
+        rows = (
+            ""
+            if self.drafts is None
+            else f"in rows with {self.drafts} drafts beside rows with other numbers, "
+        )
         if self.expected == 0:
             rounds = f"{self.got:.3g} of {self.draws:,} rounds"
             return f"{rows}it emitted {list(self.prefix)}, which the target never does, in {rounds}"
         return (
-            f"{rows}{list(self.prefix)} was emitted with probability {self.got:.4g} where the target has {self.expected:.4g} "
-            f"({self.draws:,} rounds, evidence {self.e_value:.3g} against {1 / self.alpha:.3g}, of a share of {self.alpha:.2g} "
-            f"of false alarms; total variation about {self.total_variation:.2g}, found from {self.detectable:.2g})"
+            f"{rows}{list(self.prefix)} was emitted with probability {self.got:.4g} where the "
+            f"target has {self.expected:.4g} "
+            f"({self.draws:,} rounds, evidence {self.e_value:.3g} against {1 / self.alpha:.3g}, of "
+            f"a share of {self.alpha:.2g} "
+            f"of false alarms; total variation about {self.total_variation:.2g}, found from "
+            f"{self.detectable:.2g})"
         )
 
 
@@ -79,15 +99,20 @@ def sampled_distribution_test(
     seed: int = 0,
     ragged: bool = False,
 ) -> Sampled:
-    """Draw up to so many rounds of k drafts, and stop where the evidence against the target's distribution reaches 1 / alpha.
+    """Draw up to so many rounds of k drafts, and stop where the evidence against the target's
+    distribution reaches 1 / alpha.
 
-    `ragged` rounds have 0 to k drafts, in the same batches, and each number is judged on its own. Drafts are drawn from
-    `draft`, or by a sampler of `drafts="own"`, whose distributions must then be by position. A lossless sampler is caught with
-    probability `alpha` at most. The random state of the caller is left as it was. Raises ContractError for what no round
-    can emit, and RequestError for distributions that do not go together.
+    `ragged` rounds have 0 to k drafts, in the same batches, and each number is judged on its own.
+    Drafts are drawn from `draft`, or by a sampler of `drafts="own"`, whose distributions must then
+    be by position. A lossless sampler is caught with probability `alpha` at most. The random state
+    of the caller is left as it was. Raises ContractError for what no round can emit, and
+    RequestError for distributions that do not go together.
     """
     if not 0 < alpha < 1 or draws < 1:
-        raise RequestError(f"alpha {alpha:g} and draws {draws} are no test; choose alpha between 0 and 1 and one draw or more")
+        raise RequestError(
+            f"alpha {alpha:g} and draws {draws} are no test; choose alpha between 0 and 1 and one "
+            "draw or more"
+        )
     given = SampledRounds(sampler, target, draft, k, seed, ragged=ragged)
     with seeded(seed):
         while True:
@@ -102,11 +127,17 @@ def sampled_distribution_test(
     kinds = k + 1 if ragged else 1
     smallest = detectable(draws // kinds, support, alpha / kinds, k)
     worst, drafts = _worst(given, levels, alpha)
-    return Sampled(len(given.tokens), log_e, alpha, caught, *worst, smallest, drafts if ragged else None)
+    return Sampled(
+        len(given.tokens), log_e, alpha, caught, *worst, smallest, drafts if ragged else None
+    )
 
 
-def _worst(given: SampledRounds, levels: list[Level], alpha: float) -> tuple[tuple[Prefix, float, float, float], int]:
-    """Where a bias shows first, or else most: the tokens, what was expected and got, the total variation; how many drafts."""
+def _worst(
+    given: SampledRounds, levels: list[Level], alpha: float
+) -> tuple[tuple[Prefix, float, float, float], int]:
+    """Where a bias shows first, or else most: the tokens, what was expected and got, the total
+    variation; how many drafts.
+    """
     evidence = [one.evidence() for one in levels]
     needed = math.log(len(levels)) - math.log(alpha)
     found = next((at for at, one in enumerate(evidence) if one >= needed), int(np.argmax(evidence)))
@@ -119,10 +150,19 @@ def _worst(given: SampledRounds, levels: list[Level], alpha: float) -> tuple[tup
     token = int(np.where(distribution > 0, gaps, 2 * (counts > 0)).argmax())
     prefix = (*decoded(int(code), level.depth, level.vocab_size), token)
     chance = math.prod(
-        float(given.target.nulls(given.target.numbers(at, np.array([_coded(prefix[:at], level.vocab_size)]))[0])[one])
+        float(
+            given.target.nulls(
+                given.target.numbers(at, np.array([_coded(prefix[:at], level.vocab_size)]))[0]
+            )[one]
+        )
         for at, one in enumerate(prefix)
     )
-    return (prefix, chance, float(counts[token]) / len(given.rounds_of(drafts)), float(gaps.sum()) / 2), drafts
+    return (
+        prefix,
+        chance,
+        float(counts[token]) / len(given.rounds_of(drafts)),
+        float(gaps.sum()) / 2,
+    ), drafts
 
 
 def _coded(prefix: Prefix, vocab_size: int) -> int:

@@ -1,4 +1,6 @@
-"""Many rounds of a sampler, drawn fast: distributions and drafts are looked up and drawn for thousands of rounds at once."""
+"""Many rounds of a sampler, drawn fast: distributions and drafts are looked up and drawn for
+thousands of rounds at once.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ Generator = np.random.Generator | torch.Generator
 
 
 class Table:
-    """A tree's distributions as arrays, rounded to the sampler's type; prefixes are codes in base V."""
+    """A tree's distributions as arrays, rounded to the sampler's type; prefixes are codes in base
+    V.
+    """
 
     def __init__(self, tree: PrefixTree, sampler: Sampler) -> None:
         self._tree, self.vocab_size = tree, tree.vocab_size
@@ -43,14 +47,18 @@ class Table:
         return distributions
 
     def numbers(self, depth: int, codes: np.ndarray) -> np.ndarray:
-        """Which distributions stand behind prefixes of one length, by their codes; equal numbers, equal distributions."""
+        """Which distributions stand behind prefixes of one length, by their codes; equal numbers,
+        equal distributions.
+        """
         if self._tree.by_position:
             return np.full(codes.shape, self._number((0,) * depth))
         known, numbers = self._numbers.get(depth, (np.empty(0, np.int64), np.empty(0, np.int64)))
         unique, where = np.unique(codes, return_inverse=True)
         new = np.setdiff1d(unique, known, assume_unique=True)
         if len(new):
-            added = np.array([self._number(decoded(code, depth, self.vocab_size)) for code in new.tolist()])
+            added = np.array(
+                [self._number(decoded(code, depth, self.vocab_size)) for code in new.tolist()]
+            )
             known, numbers = np.concatenate([known, new]), np.concatenate([numbers, added])
             order = known.argsort()
             known, numbers = known[order], numbers[order]
@@ -62,11 +70,14 @@ class Table:
         row = self._tree.row(prefix)
         if len(row) != self.vocab_size:
             raise RequestError(
-                f"the distribution after {prefix} is over {len(row)} tokens, not {self.vocab_size}; give one length"
+                f"the distribution after {prefix} is over {len(row)} tokens, not "
+                f"{self.vocab_size}; give one length"
             )
         number = self._known.setdefault(row, len(self._known))
         if number == len(self._distributions):
-            self._distributions = np.concatenate([self._distributions, np.empty_like(self._distributions)])
+            self._distributions = np.concatenate(
+                [self._distributions, np.empty_like(self._distributions)]
+            )
         self._distributions[number] = torch.tensor(row, dtype=self._dtype).double().numpy()
         return number
 
@@ -79,22 +90,38 @@ def decoded(code: int, depth: int, vocab_size: int) -> Prefix:
 class SampledRounds:
     """Rounds of one sampler: their tokens, continued by draws from the target to k + 1.
 
-    Whatever the number of drafts is, tokens that are so continued follow one distribution; `ragged` rounds have 0 to k drafts.
+    Whatever the number of drafts is, tokens that are so continued follow one distribution; `ragged`
+    rounds have 0 to k drafts.
     """
 
     def __init__(
-        self, sampler: Sampler, target: PrefixTree, draft: PrefixTree, k: int, seed: int, *, ragged: bool = False
+        self,
+        sampler: Sampler,
+        target: PrefixTree,
+        draft: PrefixTree,
+        k: int,
+        seed: int,
+        *,
+        ragged: bool = False,
     ) -> None:
-        """Raises RequestError for distributions that do not go together or that the sampler cannot be given."""
+        """Raises RequestError for distributions that do not go together or that the sampler cannot
+        be given.
+        """
         if k < 1 or target.vocab_size != draft.vocab_size:
             raise RequestError(
-                f"k is {k}, the target's vocabulary {target.vocab_size} and the draft's {draft.vocab_size}; "
+                f"k is {k}, the target's vocabulary {target.vocab_size} and the draft's "
+                f"{draft.vocab_size}; "
                 "give at least one draft, and distributions over the same tokens"
             )
         if ragged and not sampler.ragged:
-            raise RequestError(f"the sampler takes no {COUNTS}; give it that parameter to have ragged rows tried")
+            raise RequestError(
+                f"the sampler takes no {COUNTS}; give it that parameter to have ragged rows tried"
+            )
         if target.vocab_size ** (k + 1) >= 2**63:
-            raise RequestError(f"{k + 1} tokens of {target.vocab_size} are too many sequences to count; choose a smaller k")
+            raise RequestError(
+                f"{k + 1} tokens of {target.vocab_size} are too many sequences to count; choose a "
+                "smaller k"
+            )
         sampler.check_distributions(target, draft)
         self.target, self.draft, self.k = Table(target, sampler), Table(draft, sampler), k
         self._sampler, self._rng = sampler, np.random.default_rng(seed)
@@ -112,7 +139,10 @@ class SampledRounds:
             if self.ragged:
                 counts = self._rng.integers(0, self.k + 1, rounds)
                 counts[::step] = self.k  # no engine calls its sampler for a batch without drafts
-            parts = [self._batch(drafts[at : at + step], counts[at : at + step]) for at in range(0, rounds, step)]
+            parts = [
+                self._batch(drafts[at : at + step], counts[at : at + step])
+                for at in range(0, rounds, step)
+            ]
             emitted = np.concatenate(parts)
         else:
             emitted = self._singly(drafts)
@@ -120,7 +150,9 @@ class SampledRounds:
         self.counts = np.concatenate([self.counts, counts])
 
     def levels(self) -> list[Level]:
-        """The tokens counted behind the prefixes of each length: for each of `kinds` in turn k + 1 levels."""
+        """The tokens counted behind the prefixes of each length: for each of `kinds` in turn k + 1
+        levels.
+        """
         return [level for drafts in self.kinds() for level in self._levels(self.rounds_of(drafts))]
 
     def kinds(self) -> list[int]:
@@ -147,7 +179,9 @@ class SampledRounds:
         if self._sampler.drafts == "own":
             return drafts
         for depth in range(self.k):
-            drafts[:, depth] = drawn(self.draft.distributions(self.draft.numbers(depth, codes)), self._rng)
+            drafts[:, depth] = drawn(
+                self.draft.distributions(self.draft.numbers(depth, codes)), self._rng
+            )
             codes = codes * self.draft.vocab_size + drafts[:, depth]
         return drafts
 
@@ -159,22 +193,37 @@ class SampledRounds:
             if depth < self.k:
                 draft.append(self.draft.distributions(self.draft.numbers(depth, codes)))
                 codes = codes * self.draft.vocab_size + drafts[:, depth]
-        return batch_arguments(self._sampler, np.stack(target, 1), np.stack(draft, 1), drafts, counts)
+        return batch_arguments(
+            self._sampler, np.stack(target, 1), np.stack(draft, 1), drafts, counts
+        )
 
     def _batch(self, drafts: np.ndarray, counts: np.ndarray) -> np.ndarray:
         inputs = self._given(drafts, counts)
-        return checked_batch(self._sampler, inputs, drafts, counts, self.target.vocab_size, self._generator)
+        return checked_batch(
+            self._sampler, inputs, drafts, counts, self.target.vocab_size, self._generator
+        )
 
     def _singly(self, drafts: np.ndarray) -> np.ndarray:
-        """One call a round, with the same drafts one after the other: arguments are made once for them."""
+        """One call a round, with the same drafts one after the other: arguments are made once for
+        them.
+        """
         unique, counts = np.unique(drafts, axis=0, return_counts=True)
         emitted = np.full((len(drafts), self.k + 1), PADDING, dtype=np.int64)
         row, every = itertools.count(), np.full(1, self.k)
         for one, count in zip(unique, counts.tolist(), strict=True):
-            inputs, untouched = (tuple(rows[0] for rows in self._given(one[None], every)) for _ in range(2))
+            inputs, untouched = (
+                tuple(rows[0] for rows in self._given(one[None], every)) for _ in range(2)
+            )
             expected = None if self._sampler.drafts == "own" else tuple(one.tolist())
             for _ in range(count):
-                tokens = checked_call(self._sampler, inputs, untouched, expected, self.target.vocab_size, self._generator)
+                tokens = checked_call(
+                    self._sampler,
+                    inputs,
+                    untouched,
+                    expected,
+                    self.target.vocab_size,
+                    self._generator,
+                )
                 emitted[next(row), : len(tokens)] = tokens
         return emitted
 
@@ -193,36 +242,57 @@ class SampledRounds:
 def drawn(distributions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One token (...) of each of the distributions (..., V), never one of probability 0."""
     sums = distributions.cumsum(-1)
-    tokens: np.ndarray = (sums > rng.random(distributions.shape[:-1])[..., None] * sums[..., -1:]).argmax(-1)
+    tokens: np.ndarray = (
+        sums > rng.random(distributions.shape[:-1])[..., None] * sums[..., -1:]
+    ).argmax(-1)
     return tokens
 
 
 def checked_call(
-    sampler: Sampler, inputs: Inputs, untouched: Inputs, drafts: Prefix | None, vocab_size: int, generator: Generator
+    sampler: Sampler,
+    inputs: Inputs,
+    untouched: Inputs,
+    drafts: Prefix | None,
+    vocab_size: int,
+    generator: Generator,
 ) -> list[int]:
-    """The tokens of one unbatched round. Raises ContractError for what no round can emit, and for changed arguments."""
+    """The tokens of one unbatched round. Raises ContractError for what no round can emit, and for
+    changed arguments.
+    """
     tokens = [int(one) for one in sampler.call(inputs, generator)]
     sampler.unchanged(untouched, inputs)
     check_emitted(tokens, drafts, len(inputs[1]), vocab_size)
     return tokens
 
 
-def batch_arguments(sampler: Sampler, target: np.ndarray, draft: np.ndarray, drafts: np.ndarray, counts: np.ndarray) -> Inputs:
-    """The arguments of one call, from p (rows, k + 1, V), q (rows, k, V), drafts (rows, k) and their numbers (rows,).
+def batch_arguments(
+    sampler: Sampler, target: np.ndarray, draft: np.ndarray, drafts: np.ndarray, counts: np.ndarray
+) -> Inputs:
+    """The arguments of one call, from p (rows, k + 1, V), q (rows, k, V), drafts (rows, k) and
+    their numbers (rows,).
 
-    What lies behind a row's own distributions and drafts is replaced by flat distributions and zeros, which a sampler must not use.
+    What lies behind a row's own distributions and drafts is replaced by flat distributions and
+    zeros, which a sampler must not use.
     """
     width = int(counts.max())
     target, draft, drafts = target[:, : width + 1], draft[:, :width], drafts[:, :width]
     own, flat = np.arange(width) < counts[:, None], 1 / target.shape[-1]
     target = np.where((np.arange(width + 1) <= counts[:, None])[..., None], target, flat)
-    return sampler.arguments(target, np.where(own[..., None], draft, flat), np.where(own, drafts, 0), counts)
+    return sampler.arguments(
+        target, np.where(own[..., None], draft, flat), np.where(own, drafts, 0), counts
+    )
 
 
 def checked_batch(
-    sampler: Sampler, inputs: Inputs, drafts: np.ndarray, counts: np.ndarray, vocab_size: int, generator: Generator
+    sampler: Sampler,
+    inputs: Inputs,
+    drafts: np.ndarray,
+    counts: np.ndarray,
+    vocab_size: int,
+    generator: Generator,
 ) -> np.ndarray:
-    """The tokens (rows, k + 1) of a batched call with drafts (rows, k), of which so many (rows,) count; padded.
+    """The tokens (rows, k + 1) of a batched call with drafts (rows, k), of which so many (rows,)
+    count; padded.
 
     Raises ContractError for what no round can emit.
     """
@@ -248,12 +318,27 @@ def padded(emitted: Any, rows: int, k: int) -> np.ndarray:
     if isinstance(emitted, torch.Tensor):
         emitted = emitted.detach().cpu().numpy()
     if isinstance(emitted, Sequence):
-        lists = [one.tolist() if isinstance(one, torch.Tensor | np.ndarray) else list(one) for one in emitted]
+        lists = [
+            one.tolist() if isinstance(one, torch.Tensor | np.ndarray) else list(one)
+            for one in emitted
+        ]
         longest = max(map(len, lists), default=0)
         emitted = np.array([one + [PADDING] * (longest - len(one)) for one in lists])
-    if not isinstance(emitted, np.ndarray) or emitted.ndim != 2 or len(emitted) != rows or emitted.shape[1] > k + 1:
-        shape = f"of shape {emitted.shape}" if isinstance(emitted, np.ndarray) else type(emitted).__name__
-        raise ContractError(f"it returned tokens {shape} for {rows} rows; return {rows} x (k + 1 = {k + 1}), padded with -1")
+    if (
+        not isinstance(emitted, np.ndarray)
+        or emitted.ndim != 2
+        or len(emitted) != rows
+        or emitted.shape[1] > k + 1
+    ):
+        shape = (
+            f"of shape {emitted.shape}"
+            if isinstance(emitted, np.ndarray)
+            else type(emitted).__name__
+        )
+        raise ContractError(
+            f"it returned tokens {shape} for {rows} rows; return {rows} x (k + 1 = {k + 1}), "
+            "padded with -1"
+        )
     if not np.issubdtype(emitted.dtype, np.integer):
         raise ContractError(f"it returned tokens of type {emitted.dtype}; return whole numbers")
     whole = np.full((rows, k + 1), PADDING, dtype=np.int64)
@@ -273,7 +358,9 @@ def cuda_devices() -> range:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """The global generators of torch, numpy and random start from a seed, and are put back afterwards."""
+    """The global generators of torch, numpy and random start from a seed, and are put back
+    afterwards.
+    """
     ours, numpys = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(cuda_devices()):
         try:

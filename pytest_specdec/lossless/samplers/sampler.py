@@ -1,7 +1,8 @@
 """The sampler under test: how it is called, and what it must return whatever it draws.
 
-`verify(target_probs, draft_probs, draft_tokens, generator=None)` gets the distributions p (k + 1, V) and q (k, V) and the drafts
-(k,), and returns the emitted tokens: the accepted drafts, then the recovered or the bonus token.
+`verify(target_probs, draft_probs, draft_tokens, generator=None)` gets the distributions p (k + 1,
+V) and q (k, V) and the drafts (k,), and returns the emitted tokens: the accepted drafts, then the
+recovered or the bonus token.
 """
 
 from __future__ import annotations
@@ -49,12 +50,14 @@ class Sampler:
     ) -> None:
         """Raises RequestError for an unknown option.
 
-        `arrays`: "auto" passes numpy arrays to a callable with an argument `rng` or annotations that name numpy.
-        `drafts`: "own" is for a whole round, which is called without `draft_tokens` and draws them from q itself.
-        `batched`: arguments and result have a first dimension of rows; rows of the result are padded with -1. A sampler
-        with a parameter `num_draft_tokens` is batched, and its rows are ragged: it is passed the number of drafts of each
-        row (rows,), from 0 to k, and what lies behind a row's own drafts and distributions is padding to be ignored.
-        `dtype`: of the distributions, for samplers of torch; numpy's get float64.
+        `arrays`: "auto" passes numpy arrays to a callable with an argument `rng` or annotations
+        that name numpy. `drafts`: "own" is for a whole round, which is called without
+        `draft_tokens` and draws them from q itself. `batched`: arguments and result have a first
+        dimension of rows; rows of the result are padded with -1. A sampler with a parameter
+        `num_draft_tokens` is batched, and its rows are ragged: it is passed the number of drafts of
+        each row (rows,), from 0 to k, and what lies behind a row's own drafts and distributions is
+        padding to be ignored. `dtype`: of the distributions, for samplers of torch; numpy's get
+        float64.
         """
         if arrays not in ("auto", "torch", "numpy"):
             raise RequestError(f'arrays is {arrays!r}; use "auto", "torch" or "numpy"')
@@ -68,7 +71,12 @@ class Sampler:
             raise RequestError(f"dtype is {dtype}; use torch.float32, float64, float16 or bfloat16")
         self.ragged = COUNTS in parameters
         self.drafts, self.batched, self.dtype = drafts, batched or self.ragged, dtype
-        self.names = ("target_probs", "draft_probs", *(["draft_tokens"] * (drafts == "given")), *([COUNTS] * self.ragged))
+        self.names = (
+            "target_probs",
+            "draft_probs",
+            *(["draft_tokens"] * (drafts == "given")),
+            *([COUNTS] * self.ragged),
+        )
         """Of its arguments, in the order of `Inputs`."""
         self.name = getattr(verify, "__name__", type(verify).__name__)
 
@@ -82,19 +90,28 @@ class Sampler:
         return TOLERANCES[torch.float64 if self.numpy else self.dtype]
 
     def check_distributions(self, target: PrefixTree, draft: PrefixTree) -> None:
-        """Raises RequestError where it is to draw its own drafts from distributions that depend on them."""
+        """Raises RequestError where it is to draw its own drafts from distributions that depend on
+        them.
+        """
         if self.drafts == "own" and not (target.by_position and draft.by_position):
             raise RequestError(
-                "a sampler that draws its own drafts cannot see distributions that depend on them; give distributions by position"
+                "a sampler that draws its own drafts cannot see distributions that depend on them; "
+                "give distributions by position"
             )
 
     def arguments(self, target: Any, draft: Any, drafts: Any, counts: Any = None) -> Inputs:
-        """The arguments of one call, from nested lists or arrays; what the sampler does not take is left out.
+        """The arguments of one call, from nested lists or arrays; what the sampler does not take is
+        left out.
 
-        p (rows, k + 1, V), q (rows, k, V), the drafts (rows, k), and the number of drafts of each row (rows,); for an
-        unbatched sampler p (k + 1, V), q (k, V) and the drafts (k,).
+        p (rows, k + 1, V), q (rows, k, V), the drafts (rows, k), and the number of drafts of each
+        row (rows,); for an unbatched sampler p (k + 1, V), q (k, V) and the drafts (k,).
         """
-        given = {"target_probs": target, "draft_probs": draft, "draft_tokens": drafts, COUNTS: counts}
+        given = {
+            "target_probs": target,
+            "draft_probs": draft,
+            "draft_tokens": drafts,
+            COUNTS: counts,
+        }
         return tuple(self._array(given[name], name) for name in self.names)
 
     def _array(self, numbers: Any, name: str) -> Any:
@@ -103,15 +120,20 @@ class Sampler:
             return np.array(numbers, dtype=np.int64 if whole else np.float64)
         return torch.tensor(numbers, dtype=torch.int64 if whole else self.dtype)
 
-    def rows(self, inputs: Inputs, generator: np.random.Generator | torch.Generator) -> list[Emitted]:
-        """The tokens of each row of one call, without padding. Raises ContractError for anything but whole numbers."""
+    def rows(
+        self, inputs: Inputs, generator: np.random.Generator | torch.Generator
+    ) -> list[Emitted]:
+        """The tokens of each row of one call, without padding. Raises ContractError for anything
+        but whole numbers.
+        """
         emitted = self.run(inputs, generator)
         if not self.batched:
             return [emitted_tokens(emitted)]
         rows, wanted = _listed(emitted), len(inputs[0])
         if len(rows) != wanted:
             raise ContractError(
-                f"it returned {len(rows)} rows for {wanted}; return one row of tokens for each row of its arguments"
+                f"it returned {len(rows)} rows for {wanted}; return one row of tokens for each row "
+                "of its arguments"
             )
         return [trimmed(emitted_tokens(row)) for row in rows]
 
@@ -131,12 +153,18 @@ class Sampler:
     def unchanged(self, before: Inputs, after: Inputs) -> None:
         """Raises ContractError for an argument that was written to."""
         for name, one, other in zip(self.names, before, after, strict=False):
-            if type(one) is not type(other) or not (np.array_equal(one, other) if self.numpy else torch.equal(one, other)):
-                raise ContractError(f"it changed its argument {name}; clone it before writing to it")
+            if type(one) is not type(other) or not (
+                np.array_equal(one, other) if self.numpy else torch.equal(one, other)
+            ):
+                raise ContractError(
+                    f"it changed its argument {name}; clone it before writing to it"
+                )
 
 
 def emitted_tokens(emitted: Any) -> Emitted:
-    """A list of tokens from any kind of sequence. Raises ContractError for what is no whole number."""
+    """A list of tokens from any kind of sequence. Raises ContractError for what is no whole
+    number.
+    """
     return [_token(one) for one in _listed(emitted)]
 
 
@@ -148,17 +176,25 @@ def trimmed(row: Emitted) -> Emitted:
     return row[:kept]
 
 
-def check_emitted(emitted: Sequence[int], drafts: Prefix | None, k: int, vocab_size: int, it: str = "it") -> None:
-    """Raises ContractError for tokens that no round can emit; `drafts` is None for a sampler that draws its own."""
+def check_emitted(
+    emitted: Sequence[int], drafts: Prefix | None, k: int, vocab_size: int, it: str = "it"
+) -> None:
+    """Raises ContractError for tokens that no round can emit; `drafts` is None for a sampler that
+    draws its own.
+    """
     if not 1 <= len(emitted) <= k + 1:
         raise ContractError(f"{it} emitted {len(emitted)} tokens; return 1 to k + 1 = {k + 1}")
     for one in emitted:
         if not 0 <= one < vocab_size:
-            raise ContractError(f"{it} emitted {list(emitted)}, where {one} is no token; return ids from 0 to {vocab_size - 1}")
+            raise ContractError(
+                f"{it} emitted {list(emitted)}, where {one} is no token; return ids from 0 to "
+                f"{vocab_size - 1}"
+            )
     accepted = tuple(emitted[:-1])
     if drafts is not None and accepted != drafts[: len(accepted)]:
         raise ContractError(
-            f"{it} emitted {list(emitted)} for drafts {list(drafts)}; return the first drafts up to the last accepted one, "
+            f"{it} emitted {list(emitted)} for drafts {list(drafts)}; return the first drafts up "
+            "to the last accepted one, "
             "and one more token"
         )
 

@@ -26,21 +26,35 @@ Tried = TypeVar("Tried", RoundInput, BatchInput)
 
 
 def smallest_round(
-    sampler: Sampler, vocab_size: int, k: int, wrong: Callable[[RoundInput], bool], most: int, seed: int
+    sampler: Sampler,
+    vocab_size: int,
+    k: int,
+    wrong: Callable[[RoundInput], bool],
+    most: int,
+    seed: int,
 ) -> RoundInput | None:
-    """A round that is wrong, shrunk by hypothesis; None if none of so many is. Raises NotEnumerableError, see `_smallest`."""
+    """A round that is wrong, shrunk by hypothesis; None if none of so many is. Raises
+    NotEnumerableError, see `_smallest`.
+    """
     return _smallest(_rounds(sampler, (2, vocab_size), (1, k)), wrong, most, seed)
 
 
 def smallest_batch(
-    sampler: Sampler, vocab_size: int, k: int, wrong: Callable[[BatchInput], bool], most: int, seed: int
+    sampler: Sampler,
+    vocab_size: int,
+    k: int,
+    wrong: Callable[[BatchInput], bool],
+    most: int,
+    seed: int,
 ) -> BatchInput | None:
     """The same for batches of ragged rows."""
     sizes = 2, min(vocab_size, BATCH_VOCABULARY)
     return _smallest(batches(sizes, k, by_position=sampler.drafts == "own"), wrong, most, seed)
 
 
-def _smallest(strategy: st.SearchStrategy[Tried], wrong: Callable[[Tried], bool], most: int, seed: int) -> Tried | None:
+def _smallest(
+    strategy: st.SearchStrategy[Tried], wrong: Callable[[Tried], bool], most: int, seed: int
+) -> Tried | None:
     """Raises NotEnumerableError where one could not be judged and no other is wrong."""
     unable: list[NotEnumerableError] = []
 
@@ -57,7 +71,9 @@ def _smallest(strategy: st.SearchStrategy[Tried], wrong: Callable[[Tried], bool]
     return found
 
 
-def drawn_rounds(sampler: Sampler, vocab_size: int, k: int, count: int, seed: int) -> list[RoundInput]:
+def drawn_rounds(
+    sampler: Sampler, vocab_size: int, k: int, count: int, seed: int
+) -> list[RoundInput]:
     """So many rounds, with the whole vocabulary and all drafts."""
     if not count:
         return []
@@ -72,7 +88,9 @@ def drawn_rounds(sampler: Sampler, vocab_size: int, k: int, count: int, seed: in
 
 
 def opposed_round(vocab_size: int, k: int) -> RoundInput:
-    """A target that falls from token to token, and a drafter that rises: most drafts are rejected, where biases show."""
+    """A target that falls from token to token, and a drafter that rises: most drafts are rejected,
+    where biases show.
+    """
     falling = normalised([_STEEP**token for token in range(vocab_size)])
     return RoundInput(turns([falling]), turns([falling[::-1]]), k)
 
@@ -82,9 +100,19 @@ def _rounds(sampler: Sampler, vocab_size: Ints, k: Ints) -> st.SearchStrategy[Ro
 
 
 def _find(
-    strategy: st.SearchStrategy[Tried], wanted: Callable[[Tried], bool], most: int, seed: int, phases: tuple[Phase, ...]
+    strategy: st.SearchStrategy[Tried],
+    wanted: Callable[[Tried], bool],
+    most: int,
+    seed: int,
+    phases: tuple[Phase, ...],
 ) -> Tried | None:
-    quiet = settings(max_examples=most, phases=phases, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    quiet = settings(
+        max_examples=most,
+        phases=phases,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     try:
         return find(strategy, wanted, settings=quiet, random=Random(seed))  # noqa: S311  # reproducible, not secret
     except NoSuchExample:

@@ -12,14 +12,21 @@ Generator = torch.Generator | None
 
 
 def of_rule(name: str) -> Callable[..., torch.Tensor]:
-    """One of our rules as `verify(target_probs, draft_probs, draft_tokens, generator=None)`. Raises RequestError if unknown."""
+    """One of our rules as `verify(target_probs, draft_probs, draft_tokens, generator=None)`. Raises
+    RequestError if unknown.
+    """
     rule = rule_named(name)
 
     def verify(
-        target_probs: torch.Tensor, draft_probs: torch.Tensor, draft_tokens: torch.Tensor, generator: Generator = None
+        target_probs: torch.Tensor,
+        draft_probs: torch.Tensor,
+        draft_tokens: torch.Tensor,
+        generator: Generator = None,
     ) -> torch.Tensor:
         behind = torch.cat([draft_probs, torch.zeros_like(draft_probs[:1])])
-        accepted, last = rule.verify(target_probs[None], behind[None], draft_tokens[None], generator)
+        accepted, last = rule.verify(
+            target_probs[None], behind[None], draft_tokens[None], generator
+        )
         return torch.cat([draft_tokens[: int(accepted)], last])
 
     verify.__name__ = name

@@ -1,9 +1,11 @@
-"""Which defect explains texts that are not the target's: likelihoods of what each round emitted, under known defects.
+"""Which defect explains texts that are not the target's: likelihoods of what each round emitted,
+under known defects.
 
-Where an engine reports its rounds, each new token has a role: an accepted draft, the recovered token after a rejection, or the
-bonus token after full acceptance. A defect changes the distribution of some of these roles and leaves the others. With p and q
-known, the likelihood of all roles and tokens under each defect is known too; the defect is named that explains them best, and
-those beside it that explain them about as well. This only explains: whether texts conform is decided without it.
+Where an engine reports its rounds, each new token has a role: an accepted draft, the recovered
+token after a rejection, or the bonus token after full acceptance. A defect changes the distribution
+of some of these roles and leaves the others. With p and q known, the likelihood of all roles and
+tokens under each defect is known too; the defect is named that explains them best, and those beside
+it that explain them about as well. This only explains: whether texts conform is decided without it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from ...decoding.distributions import filtered
 from .teacher_forcing import TeacherForced
 
 PLAIN, ACCEPTED, RECOVERED, BONUS, IGNORED = range(5)
-"""Roles of new tokens. Plain ones had no draft; a text's last token is ignored, since engines count it in different ways."""
+"""Roles of new tokens. Plain ones had no draft; a text's last token is ignored, since engines count
+it in different ways.
+"""
 
 _AS_LIKELY = math.log(100)
 """Defects whose likelihoods lie within this factor are not told apart."""
@@ -30,7 +34,9 @@ _FLOOR = 1e-3
 """Share of any other explanation in every likelihood, so that one odd token decides nothing."""
 _TOO_SMALL = (0.8, 0.9)
 _OTHER = (0.8, 1.25)
-"""Inverse temperatures of p and q, relative to the one asked for, of engines with other settings."""
+"""Inverse temperatures of p and q, relative to the one asked for, of engines with other
+settings.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,19 +47,34 @@ class Cause:
     cure: str
 
 
-RAW_Q = Cause("a q from before temperature and filters", "report each draft's q after temperature, top-k and top-p")
-SOFTMAX_Q = Cause("arg-max drafts with the q of drawn ones", "draw the drafts from q, or report a q of 1 for each")
-RAW_BONUS = Cause(
-    "a bonus token from before temperature and filters", "apply temperature, top-k and top-p to the token after full acceptance"
+RAW_Q = Cause(
+    "a q from before temperature and filters",
+    "report each draft's q after temperature, top-k and top-p",
 )
-FROM_P = Cause("recovered tokens drawn from p", "draw the token after a rejection from max(p - q, 0)")
-SMALL_Q = Cause("a q that is taken too small", "use in acceptance test and residual the q that the drafts are drawn from")
-UNTESTED = Cause("drafts accepted without a test", "accept each draft with probability min(1, p / q)")
+SOFTMAX_Q = Cause(
+    "arg-max drafts with the q of drawn ones", "draw the drafts from q, or report a q of 1 for each"
+)
+RAW_BONUS = Cause(
+    "a bonus token from before temperature and filters",
+    "apply temperature, top-k and top-p to the token after full acceptance",
+)
+FROM_P = Cause(
+    "recovered tokens drawn from p", "draw the token after a rejection from max(p - q, 0)"
+)
+SMALL_Q = Cause(
+    "a q that is taken too small",
+    "use in acceptance test and residual the q that the drafts are drawn from",
+)
+UNTESTED = Cause(
+    "drafts accepted without a test", "accept each draft with probability min(1, p / q)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Decoder:
-    """How a decoder, right or wrong, draws and tests; all (tokens, vocabulary). `cause` is None for what is no such defect."""
+    """How a decoder, right or wrong, draws and tests; all (tokens, vocabulary). `cause` is None for
+    what is no such defect.
+    """
 
     cause: Cause | None
     drafts: torch.Tensor
@@ -77,8 +98,11 @@ def roles_of(texts: Sequence[Text], rounds: Sequence[Sequence[Round]]) -> np.nda
     return np.concatenate(found)
 
 
-def likely_causes(parts: Iterable[TeacherForced], roles: np.ndarray, sampling: Sampling) -> tuple[Cause, ...]:
-    """The defects that explain the tokens best, the likeliest first; none where a right decoder or other settings do as well.
+def likely_causes(
+    parts: Iterable[TeacherForced], roles: np.ndarray, sampling: Sampling
+) -> tuple[Cause, ...]:
+    """The defects that explain the tokens best, the likeliest first; none where a right decoder or
+    other settings do as well.
 
     Args:
         parts: Logits of the new tokens; without the drafter's only bonus tokens are looked at.
@@ -89,7 +113,10 @@ def likely_causes(parts: Iterable[TeacherForced], roles: np.ndarray, sampling: S
     decoders: list[_Decoder] = []
     for part in parts:
         decoders, own_roles = _decoders(part, sampling), torch.from_numpy(roles[part.at])
-        own = [_log_likelihood(one, part.tokens, own_roles, part.draft_logits is None) for one in decoders]
+        own = [
+            _log_likelihood(one, part.tokens, own_roles, part.draft_logits is None)
+            for one in decoders
+        ]
         sums = [before + now for before, now in zip(sums or [0.0] * len(own), own, strict=True)]
     totals: dict[Cause | None, float] = {}
     for decoder, value in zip(decoders, sums, strict=True):
@@ -99,7 +126,9 @@ def likely_causes(parts: Iterable[TeacherForced], roles: np.ndarray, sampling: S
     if not best > innocent + _AS_LIKELY:
         return ()
     ranked = sorted(totals.items(), key=lambda item: -item[1])
-    return tuple(cause for cause, value in ranked if cause is not None and value > best - _AS_LIKELY)
+    return tuple(
+        cause for cause, value in ranked if cause is not None and value > best - _AS_LIKELY
+    )
 
 
 def named(causes: Sequence[Cause]) -> str:
@@ -110,7 +139,9 @@ def named(causes: Sequence[Cause]) -> str:
 
 
 def _decoders(part: TeacherForced, sampling: Sampling) -> list[_Decoder]:
-    """Right decoders, those with other settings, and each defect, of drafters that draw and that take the arg-max."""
+    """Right decoders, those with other settings, and each defect, of drafters that draw and that
+    take the arg-max.
+    """
     p, raw_p = (_probabilities(part.logits, own) for own in (sampling, Sampling()))
     drafted = part.logits if part.draft_logits is None else part.draft_logits
     q, raw_q = (_probabilities(drafted, own) for own in (sampling, Sampling()))
@@ -125,11 +156,16 @@ def _decoders(part: TeacherForced, sampling: Sampling) -> list[_Decoder]:
     found += [_rejecting(SMALL_Q, p, q, share * q) for share in _TOO_SMALL]
     found += [dataclasses.replace(one, cause=RAW_BONUS, bonus=raw_p) for one in (right, certain)]
     found += [dataclasses.replace(one, cause=FROM_P, recovers=p) for one in (right, certain)]
-    found += [dataclasses.replace(one, cause=UNTESTED, accepts=torch.ones_like(p)) for one in (right, certain)]
+    found += [
+        dataclasses.replace(one, cause=UNTESTED, accepts=torch.ones_like(p))
+        for one in (right, certain)
+    ]
     return found
 
 
-def _rejecting(cause: Cause | None, p: torch.Tensor, drawn: torch.Tensor, q: torch.Tensor) -> _Decoder:
+def _rejecting(
+    cause: Cause | None, p: torch.Tensor, drawn: torch.Tensor, q: torch.Tensor
+) -> _Decoder:
     """Drafts drawn from one distribution, tested and recovered by rejection sampling with q."""
     accepts = torch.where(q > 0, (p / q.clamp(min=1e-300)).clamp(max=1.0), 1.0)
     residual = (p - q).clamp(min=0.0)
@@ -138,7 +174,9 @@ def _rejecting(cause: Cause | None, p: torch.Tensor, drawn: torch.Tensor, q: tor
     return _Decoder(cause=cause, drafts=drawn, accepts=accepts, recovers=recovers, plain=p, bonus=p)
 
 
-def _log_likelihood(own: _Decoder, tokens: torch.Tensor, roles: torch.Tensor, undrafted: bool) -> float:
+def _log_likelihood(
+    own: _Decoder, tokens: torch.Tensor, roles: torch.Tensor, undrafted: bool
+) -> float:
     """Of the tokens with their roles."""
 
     def of(distribution: torch.Tensor) -> torch.Tensor:
@@ -146,9 +184,11 @@ def _log_likelihood(own: _Decoder, tokens: torch.Tensor, roles: torch.Tensor, un
 
     rejected = (1 - (own.drafts * own.accepts).sum(-1)).clamp(0.0, 1.0)
     by_role: Mapping[int, torch.Tensor] = {
-        PLAIN: of(own.plain), ACCEPTED: of(own.drafts) * of(own.accepts), RECOVERED: rejected * of(own.recovers),
+        PLAIN: of(own.plain),
+        ACCEPTED: of(own.drafts) * of(own.accepts),
+        RECOVERED: rejected * of(own.recovers),
         BONUS: of(own.bonus),
-    }  # fmt: skip
+    }
     total, wide = 0.0, 1 / (2 * own.plain.shape[-1])
     for role, chances in by_role.items():
         if undrafted and role in (ACCEPTED, RECOVERED):
@@ -164,4 +204,6 @@ def _probabilities(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
 
 def _tempered(distribution: torch.Tensor, exponent: float) -> torch.Tensor:
     powered = distribution**exponent
-    return torch.where(distribution > 0, powered, 0.0) / powered.masked_fill(distribution <= 0, 0.0).sum(-1, keepdim=True)
+    return torch.where(distribution > 0, powered, 0.0) / powered.masked_fill(
+        distribution <= 0, 0.0
+    ).sum(-1, keepdim=True)

@@ -1,7 +1,8 @@
-"""Losslessness from an engine's text alone: its tokens against the target's teacher-forced distributions.
+"""Losslessness from an engine's text alone: its tokens against the target's teacher-forced
+distributions.
 
-Sampled texts are judged by a test martingale (`martingale`), greedy ones by their divergences (`divergence`). The distributions
-are taken batch by batch; only a few numbers a token are kept.
+Sampled texts are judged by a test martingale (`martingale`), greedy ones by their divergences
+(`divergence`). The distributions are taken batch by batch; only a few numbers a token are kept.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Violation:
 
 @dataclasses.dataclass(frozen=True)
 class Conformance:
-    """Whether texts are what the target would emit. Natural reading: `assert found.conforms, found.message`."""
+    """Whether texts are what the target would emit. Natural reading: `assert found.conforms,
+    found.message`.
+    """
 
     sampling: Sampling
     alpha: float
@@ -54,7 +57,9 @@ class Conformance:
     z: float = 0.0
     """Standardised surprisal, about standard normal for a lossless engine; 0 at temperature 0."""
     uniformity: float = 1.0
-    """Kolmogorov-Smirnov p-value of the randomised transforms; told, never judged by. 1 at temperature 0."""
+    """Kolmogorov-Smirnov p-value of the randomised transforms; told, never judged by. 1 at
+    temperature 0.
+    """
     evidence: float = 1.0
     """Highest value of the test martingale over the tokens that the target can emit."""
     suspect: str = ""
@@ -63,11 +68,17 @@ class Conformance:
     """Text and position at which the martingale reached 1 / alpha."""
     violations: tuple[Violation, ...] = ()
     divergences: tuple[Divergence, ...] = ()
-    """At temperature 0, in each text up to its first that is no tie: behind that the text is another."""
+    """At temperature 0, in each text up to its first that is no tie: behind that the text is
+    another.
+    """
     causes: tuple[Cause, ...] = ()
-    """Where texts violate and the rounds are known: the defects that explain them best and cannot be told apart."""
+    """Where texts violate and the rounds are known: the defects that explain them best and cannot
+    be told apart.
+    """
     ties: int = 0
-    """Tokens that only a numerical tie explains: with the arg-max, or at the cut-off of top-k or top-p."""
+    """Tokens that only a numerical tie explains: with the arg-max, or at the cut-off of top-k or
+    top-p.
+    """
 
     @property
     def bugs(self) -> tuple[Divergence, ...]:
@@ -98,37 +109,47 @@ class Conformance:
         if self.violations:
             first = self.violations[0]
             explained = f"; it is most like {named(self.causes)}" if self.causes else ""
-            return f"text {first.text} emits token {first.token} at position {first.position}, {first.reason}{explained}"
+            return (
+                f"text {first.text} emits token {first.token} at position {first.position}, "
+                f"{first.reason}{explained}"
+            )
         if self.bugs:
             first_bug = self.bugs[0]
             return (
-                f"text {first_bug.text} leaves the target at position {first_bug.position}: token {first_bug.token}, "
-                f"{first_bug.gap:.3g} logits below the arg-max {first_bug.expected} and so no tie; decode the text without "
+                f"text {first_bug.text} leaves the target at position {first_bug.position}: token "
+                f"{first_bug.token}, "
+                f"{first_bug.gap:.3g} logits below the arg-max {first_bug.expected} and so no tie; "
+                "decode the text without "
                 "a drafter, and look at the round at that position if it differs there"
             )
         if self.crossed is not None:
             text, position = self.crossed
             told = (
-                f"the texts are no draws from the target: evidence reaches {1 / self.alpha:.4g} at text {text}, position "
+                f"the texts are no draws from the target: evidence reaches {1 / self.alpha:.4g} at "
+                f"text {text}, position "
                 f"{position}"
             )
             if self.causes:
                 return f"{told}, and what the rounds emit is most like {named(self.causes)}"
             return (
-                f"{told}, and is most like {self.suspect}; check that the engine's temperature, top-k and top-p are those "
+                f"{told}, and is most like {self.suspect}; check that the engine's temperature, "
+                "top-k and top-p are those "
                 "passed here, then its verification rule"
             )
         return f"{self.tokens} tokens of {self.texts} texts conform to the target; nothing to do"
 
     def report(self) -> str:
         """One short paragraph for a log."""
-        scored = f"{self.verdict}: {self.tokens} tokens of {self.texts} texts at {self.sampling.suffix}"
+        scored = (
+            f"{self.verdict}: {self.tokens} tokens of {self.texts} texts at {self.sampling.suffix}"
+        )
         ties = f", {self.ties} numerical ties" if self.ties else ""
         ending = "" if self.conforms else f" {self.message[0].upper()}{self.message[1:]}."
         if self.sampling.temperature == 0:
             return f"{scored}, {len(self.bugs)} texts leave the arg-max{ties}.{ending}"
         return (
-            f"{scored}, evidence {self.e_value:.3g} of {1 / self.alpha:.4g} (p {self.p_value:.2g}), surprisal z {self.z:+.2f}, "
+            f"{scored}, evidence {self.e_value:.3g} of {1 / self.alpha:.4g} (p "
+            f"{self.p_value:.2g}), surprisal z {self.z:+.2f}, "
             f"transforms uniform at p {self.uniformity:.2g}{ties}.{ending}"
         )
 
@@ -148,26 +169,37 @@ def conformance(
     tolerance: float | None = None,
     rounds: Sequence[Sequence[Round]] | None = None,
 ) -> Conformance:
-    """Judge whether an engine's texts follow the target; a lossless engine `violates` with probability `alpha` at most.
+    """Judge whether an engine's texts follow the target; a lossless engine `violates` with
+    probability `alpha` at most.
 
-    `sequences` are `Text`s, or token ids of prompt and new tokens together with `prompt_lengths`. Sampled texts must be
-    independent of each other: give each request a seed of its own. A text is read up to its first new EOS token. The
-    order of texts is the order of the evidence. With the `drafter` that the engine used, a draft model, bets are also
-    laid on what wrong verification rules emit; its distribution need not be the engine's for `alpha` to hold. `seed` breaks ties
-    of ranks. `tolerance` is how far the gap of two logits may differ from the engine's, by default the target's dtype's
-    in `TOLERANCES`; give the engine's where that is coarser. At temperature 0 neither drafter nor alpha matters.
-    With the `rounds` of each text, as in `Decoded.rounds` and verified by rejection sampling, texts that violate are also
-    explained: `causes` names the defects that fit what each round emitted. Verdict and evidence do not depend on them.
-    Raises RequestError for texts or settings that cannot be scored and MeasurementError for no new token or NaN.
+    `sequences` are `Text`s, or token ids of prompt and new tokens together with `prompt_lengths`.
+    Sampled texts must be independent of each other: give each request a seed of its own. A text is
+    read up to its first new EOS token. The order of texts is the order of the evidence. With the
+    `drafter` that the engine used, a draft model, bets are also laid on what wrong verification
+    rules emit; its distribution need not be the engine's for `alpha` to hold. `seed` breaks ties of
+    ranks. `tolerance` is how far the gap of two logits may differ from the engine's, by default the
+    target's dtype's in `TOLERANCES`; give the engine's where that is coarser. At temperature 0
+    neither drafter nor alpha matters. With the `rounds` of each text, as in `Decoded.rounds` and
+    verified by rejection sampling, texts that violate are also explained: `causes` names the
+    defects that fit what each round emitted. Verdict and evidence do not depend on them. Raises
+    RequestError for texts or settings that cannot be scored and MeasurementError for no new token
+    or NaN.
     """
     sampling = _checked(Sampling(temperature, top_k, top_p), alpha)
     own, model = _loaded(target, drafter if temperature > 0 else None)
     given = checked_texts(sequences, prompt_lengths)
     check_room([own, *([model] if model else [])], given)
     texts, violations = _readable(given, frozenset(eos_ids(own)), vocabulary(own))
-    places = [(row, position) for row, text in enumerate(texts) for position in range(text.prompt_length, len(text.ids))]
+    places = [
+        (row, position)
+        for row, text in enumerate(texts)
+        for position in range(text.prompt_length, len(text.ids))
+    ]
     if not places and not violations:
-        raise MeasurementError("the texts hold no new token to judge; let the engine emit some, or lower prompt_lengths")
+        raise MeasurementError(
+            "the texts hold no new token to judge; let the engine emit some, or lower "
+            "prompt_lengths"
+        )
     found = Conformance(sampling, alpha, len(texts), len(places), violations=violations)
     if tolerance is None:
         tolerance = TOLERANCES.get(own.model.dtype, TOLERANCES[torch.bfloat16])
@@ -178,11 +210,16 @@ def conformance(
     if rounds is None or found.conforms:
         return found
     roles = roles_of(texts, rounds)
-    return dataclasses.replace(found, causes=likely_causes(forced(own, model, texts), roles, sampling))
+    return dataclasses.replace(
+        found, causes=likely_causes(forced(own, model, texts), roles, sampling)
+    )
 
 
 def _judge_greedy(
-    found: Conformance, parts: Iterable[TeacherForced], places: list[tuple[int, int]], tolerance: float
+    found: Conformance,
+    parts: Iterable[TeacherForced],
+    places: list[tuple[int, int]],
+    tolerance: float,
 ) -> Conformance:
     """Divergences of each text up to its first that is no tie."""
     seen: list[Divergence] = []
@@ -190,7 +227,11 @@ def _judge_greedy(
         best, gaps = greedy_gaps(part.logits, part.tokens)
         for one in (best != part.tokens).nonzero()[:, 0].tolist():
             (text, position), gap = places[part.at[one]], float(gaps[one])
-            seen.append(Divergence(text, position, int(part.tokens[one]), int(best[one]), gap, gap <= tolerance))
+            seen.append(
+                Divergence(
+                    text, position, int(part.tokens[one]), int(best[one]), gap, gap <= tolerance
+                )
+            )
     seen.sort(key=lambda one: (one.text, one.position))
     ends: dict[int, int] = {}
     for one in seen:
@@ -201,7 +242,11 @@ def _judge_greedy(
 
 
 def _judge_sampled(
-    found: Conformance, parts: Iterable[TeacherForced], places: list[tuple[int, int]], tolerance: float, rng: np.random.Generator
+    found: Conformance,
+    parts: Iterable[TeacherForced],
+    places: list[tuple[int, int]],
+    tolerance: float,
+    rng: np.random.Generator,
 ) -> Conformance:
     """Tokens outside the support, then the martingale over all others in the order of the texts."""
     draws: list[Draws] = []
@@ -211,13 +256,20 @@ def _judge_sampled(
     for part in parts:
         log_p = _log_distribution(part.logits, found.sampling)
         inside = log_p.gather(-1, part.tokens[:, None])[:, 0] > -torch.inf
-        # A tie at the cut-off has probability zero in these distributions: to leave it out of the bets gives nothing away.
+        # A tie at the cut-off has probability zero in these distributions: to leave it out of the
+        # bets gives nothing away.
         near = near_cutoff(part.logits[~inside], part.tokens[~inside], found.sampling, tolerance)
         ties += int(near.sum())
         for one in (~inside).nonzero()[:, 0][~near].tolist():
             text, position = places[part.at[one]]
-            beyond.append(Violation(text, position, int(part.tokens[one]), _outside(found.sampling)))
-        log_q = None if part.draft_logits is None else _log_distribution(part.draft_logits[inside], found.sampling)
+            beyond.append(
+                Violation(text, position, int(part.tokens[one]), _outside(found.sampling))
+            )
+        log_q = (
+            None
+            if part.draft_logits is None
+            else _log_distribution(part.draft_logits[inside], found.sampling)
+        )
         draws.append(TokenDistributions(log_p[inside], log_q).draws(part.tokens[inside]))
         order.append(part.at[inside.cpu().numpy()])
     violations = sorted([*found.violations, *beyond], key=lambda one: (one.text, one.position))
@@ -244,20 +296,30 @@ def _log_distribution(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
 
 
 def _outside(sampling: Sampling) -> str:
-    named = [f"top-k {sampling.top_k}"] * (sampling.top_k > 0) + [f"top-p {sampling.top_p:g}"] * (sampling.top_p < 1)
+    named = [f"top-k {sampling.top_k}"] * (sampling.top_k > 0) + [f"top-p {sampling.top_p:g}"] * (
+        sampling.top_p < 1
+    )
     return (
-        f"which the target's {' and '.join(named)} filter leaves out; check that the engine filters every verified token and "
+        f"which the target's {' and '.join(named)} filter leaves out; check that the engine "
+        "filters every verified token and "
         "not only the bonus token, and that its settings are those passed here"
     )
 
 
-def _readable(texts: Sequence[Text], stop: frozenset[int], width: int) -> tuple[list[Text], tuple[Violation, ...]]:
-    """Texts up to their first new EOS token, kept, or the first token that the target cannot read, a violation."""
+def _readable(
+    texts: Sequence[Text], stop: frozenset[int], width: int
+) -> tuple[list[Text], tuple[Violation, ...]]:
+    """Texts up to their first new EOS token, kept, or the first token that the target cannot read,
+    a violation.
+    """
     kept: list[Text] = []
     violations: list[Violation] = []
     for row, text in enumerate(texts):
         new = range(text.prompt_length, len(text.ids))
-        end = next((at for at in new if text.ids[at] in stop or not 0 <= text.ids[at] < width), len(text.ids) - 1)
+        end = next(
+            (at for at in new if text.ids[at] in stop or not 0 <= text.ids[at] < width),
+            len(text.ids) - 1,
+        )
         if end in new and not 0 <= text.ids[end] < width:
             reason = f"beyond the target's vocabulary of {width}; check the sampler's range"
             violations.append(Violation(row, end, text.ids[end], reason))
@@ -266,12 +328,19 @@ def _readable(texts: Sequence[Text], stop: frozenset[int], width: int) -> tuple[
     return kept, tuple(violations)
 
 
-def _loaded(target: str | LoadedModel, drafter: str | LoadedModel | None) -> tuple[LoadedModel, LoadedModel | None]:
-    """Raises RequestError for a pair that does not go together, or a drafter without a distribution of its own."""
+def _loaded(
+    target: str | LoadedModel, drafter: str | LoadedModel | None
+) -> tuple[LoadedModel, LoadedModel | None]:
+    """Raises RequestError for a pair that does not go together, or a drafter without a distribution
+    of its own.
+    """
     if drafter is None:
         return loaded(target), None
     if drafter in (OWN_HEADS, LOOKUP):
-        raise RequestError(f"drafter {drafter!r} is no model to score with; pass a draft model, or leave drafter out")
+        raise RequestError(
+            f"drafter {drafter!r} is no model to score with; pass a draft model, or leave drafter "
+            "out"
+        )
     own, model = loaded_pair(target, drafter, 0)
     assert isinstance(model, LoadedModel)
     return own, model
@@ -279,9 +348,12 @@ def _loaded(target: str | LoadedModel, drafter: str | LoadedModel | None) -> tup
 
 def _checked(sampling: Sampling, alpha: float) -> Sampling:
     check_alpha(alpha)
-    if not (0 <= sampling.temperature < math.inf and sampling.top_k >= 0 and 0 < sampling.top_p <= 1):
+    if not (
+        0 <= sampling.temperature < math.inf and sampling.top_k >= 0 and 0 < sampling.top_p <= 1
+    ):
         raise RequestError(
-            f"temperature {sampling.temperature:g}, top_k {sampling.top_k} and top_p {sampling.top_p:g} are no sampling "
+            f"temperature {sampling.temperature:g}, top_k {sampling.top_k} and top_p "
+            f"{sampling.top_p:g} are no sampling "
             "settings; temperature and top_k are at least 0, and top_p lies in (0, 1]"
         )
     return sampling

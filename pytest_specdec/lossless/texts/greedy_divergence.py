@@ -23,23 +23,31 @@ class Divergence:
     token: int
     expected: int
     gap: float
-    """Logit of the expected token minus that of the emitted one; between the best two it is the top-2 gap."""
+    """Logit of the expected token minus that of the emitted one; between the best two it is the
+    top-2 gap.
+    """
     tie: bool
     """Whether the gap is within the tolerance."""
 
 
 def greedy_gaps(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The arg-max (positions,) and how far its logit lies above the token's, from logits (positions, vocabulary)."""
+    """The arg-max (positions,) and how far its logit lies above the token's, from logits
+    (positions, vocabulary).
+    """
     best = logits.argmax(-1)
     chosen = logits.gather(-1, torch.stack([best, tokens], 1)).double()
     return best, chosen[:, 0] - chosen[:, 1]
 
 
-def near_cutoff(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling, tolerance: float) -> torch.Tensor:
-    """Whether each token (positions,) would be in the support if gaps between logits moved by the tolerance.
+def near_cutoff(
+    logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling, tolerance: float
+) -> torch.Tensor:
+    """Whether each token (positions,) would be in the support if gaps between logits moved by the
+    tolerance.
 
-    It would if fewer than top_k tokens, and tokens of less mass than top_p, are likelier beyond the tolerance. Such
-    a move changes a mass m by m (1 - m) tolerance at most to first order, which is the slack of top_p.
+    It would if fewer than top_k tokens, and tokens of less mass than top_p, are likelier beyond the
+    tolerance. Such a move changes a mass m by m (1 - m) tolerance at most to first order, which is
+    the slack of top_p.
     """
     scaled, gap = logits.double() / sampling.temperature, tolerance / sampling.temperature
     likelier = scaled > scaled.gather(-1, tokens[:, None]) + gap

@@ -1,12 +1,14 @@
-"""Is a text a draw from the distributions that its target states? Martingales over its tokens, with numpy and scipy alone.
+"""Is a text a draw from the distributions that its target states? Martingales over its tokens, with
+numpy and scipy alone.
 
-If each token y is drawn from its distribution p given what stands before it, three things hold whatever the model:
-the surprisals' excess over the entropies sums to a martingale of known variance; the randomised
-probability-integral transforms are independent and uniform (Rosenblatt, 1952); and a bet r(y) / p(y) on any other
-distribution r that is fixed before y is seen has expectation one, or less where r has mass outside p's support. Products
-of bets and their mixtures are therefore test martingales: by Ville's inequality such a product ever reaches 1 / alpha
-with probability `alpha` at most, however often one looks and whenever one stops (Ramdas et al., Game-theoretic
-statistics and safe anytime-valid inference, 2023).
+If each token y is drawn from its distribution p given what stands before it, three things hold
+whatever the model: the surprisals' excess over the entropies sums to a martingale of known
+variance; the randomised probability-integral transforms are independent and uniform (Rosenblatt,
+1952); and a bet r(y) / p(y) on any other distribution r that is fixed before y is seen has
+expectation one, or less where r has mass outside p's support. Products of bets and their mixtures
+are therefore test martingales: by Ville's inequality such a product ever reaches 1 / alpha with
+probability `alpha` at most, however often one looks and whenever one stops (Ramdas et al.,
+Game-theoretic statistics and safe anytime-valid inference, 2023).
 """
 
 from __future__ import annotations
@@ -28,12 +30,18 @@ NARROWER = (0.8, 0.9, 0.95, 0.98, 0.99)
 _NARROW_SHARE = 0.9
 _LARGEST = 700.0
 """Logarithm of the largest evidence that is told."""
-NARROW, RANKS, SERIAL = "a narrower top-k or top-p", "other ranks than the target's", "draws that depend on the one before"
+NARROW, RANKS, SERIAL = (
+    "a narrower top-k or top-p",
+    "other ranks than the target's",
+    "draws that depend on the one before",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """What a distribution p says of the token y drawn from it; all arrays (..., tokens), natural logarithms."""
+    """What a distribution p says of the token y drawn from it; all arrays (..., tokens), natural
+    logarithms.
+    """
 
     surprisal: np.ndarray
     """-log p(y)."""
@@ -44,35 +52,52 @@ class Draws:
     below: np.ndarray
     """Mass of the tokens likelier than y, and of those as likely with a smaller id."""
     tilted: Mapping[str, Sequence[np.ndarray]]
-    """log r(y)/p(y) of distributions to bet on as they are, by what such a distribution would mean."""
+    """log r(y)/p(y) of distributions to bet on as they are, by what such a distribution would
+    mean.
+    """
     mixed: Mapping[str, np.ndarray]
     """log r(y)/p(y) of distributions to mix into p, by what such a distribution would mean."""
 
     @classmethod
     def joined(cls, parts: Sequence[Draws], order: np.ndarray) -> Draws:
-        """Parts (tokens,) put end to end, then brought into an order; the same distributions were bet on in each."""
+        """Parts (tokens,) put end to end, then brought into an order; the same distributions were
+        bet on in each.
+        """
 
         def join(arrays: list[np.ndarray]) -> np.ndarray:
             joined: np.ndarray = np.concatenate(arrays)[order]
             return joined
 
-        own = {name: join([getattr(part, name) for part in parts]) for name in ("surprisal", "entropy", "variance", "below")}
+        own = {
+            name: join([getattr(part, name) for part in parts])
+            for name in ("surprisal", "entropy", "variance", "below")
+        }
         tilted = {
             name: [join([part.tilted[name][bet] for part in parts]) for bet in range(len(bets))]
             for name, bets in parts[0].tilted.items()
         }
-        return cls(**own, tilted=tilted, mixed={name: join([part.mixed[name] for part in parts]) for name in parts[0].mixed})
+        return cls(
+            **own,
+            tilted=tilted,
+            mixed={name: join([part.mixed[name] for part in parts]) for name in parts[0].mixed},
+        )
 
     def transforms(self, uniforms: np.ndarray) -> np.ndarray:
-        """The randomised probability-integral transforms F(y-) + v p(y), uniform where the text follows p."""
+        """The randomised probability-integral transforms F(y-) + v p(y), uniform where the text
+        follows p.
+        """
         values: np.ndarray = np.clip(self.below + uniforms * np.exp(-self.surprisal), 0.0, 1.0)
         return values
 
     def z(self) -> np.ndarray:
-        """Standardised surprisal (...): asymptotically standard normal; 0 where all distributions are certain."""
+        """Standardised surprisal (...): asymptotically standard normal; 0 where all distributions
+        are certain.
+        """
         spread = np.sqrt(self.variance.sum(-1))
         excess = (self.surprisal - self.entropy).sum(-1)
-        standardised: np.ndarray = np.divide(excess, spread, out=np.zeros_like(spread), where=spread > 0)
+        standardised: np.ndarray = np.divide(
+            excess, spread, out=np.zeros_like(spread), where=spread > 0
+        )
         return standardised
 
 
@@ -87,7 +112,9 @@ class TextEvidence:
 
     @property
     def highest(self) -> np.ndarray:
-        """(...): the largest value so far, at least log 1: what has been rejected stays rejected."""
+        """(...): the largest value so far, at least log 1: what has been rejected stays
+        rejected.
+        """
         largest: np.ndarray = np.maximum(self.total.max(-1), 0.0)
         return largest
 
@@ -107,13 +134,16 @@ class TextEvidence:
 
 
 def evidence(draws: Draws, uniforms: np.ndarray) -> TextEvidence:
-    """The e-process over draws in the order in which they are read; `uniforms` (..., tokens) are fresh, in [0, 1).
+    """The e-process over draws in the order in which they are read; `uniforms` (..., tokens) are
+    fresh, in [0, 1).
 
     Every family of bets has the same prior weight, and within a family every bet.
     """
     transforms = draws.transforms(uniforms)
     bets: dict[str, list[np.ndarray]] = {name: [*odds] for name, odds in draws.tilted.items()}
-    bets |= {name: [mixed_bet(odds, share) for share in SHARES] for name, odds in draws.mixed.items()}
+    bets |= {
+        name: [mixed_bet(odds, share) for share in SHARES] for name, odds in draws.mixed.items()
+    }
     bets[NARROW] = [narrow_bet(transforms, mass) for mass in NARROWER]
     bets[RANKS] = [rank_bet(transforms, cells) for cells in CELLS]
     bets[SERIAL] = [serial_bet(transforms, _SERIAL_CELLS)]
@@ -133,31 +163,43 @@ def mixed_bet(odds: np.ndarray, share: float) -> np.ndarray:
 
 
 def narrow_bet(transforms: np.ndarray, mass: float) -> np.ndarray:
-    """Logarithms of bets that the next transform lies below a mass; most of a stake is lost where it does not."""
+    """Logarithms of bets that the next transform lies below a mass; most of a stake is lost where
+    it does not.
+    """
     with np.errstate(divide="ignore"):
         odds = np.log((transforms < mass) / mass)
     return mixed_bet(odds, _NARROW_SHARE)
 
 
 def rank_bet(transforms: np.ndarray, cells: int) -> np.ndarray:
-    """Logarithms of bets that the next transform falls where earlier ones did (Krichevsky and Trofimov, 1981)."""
-    return _counted_bet(np.zeros(transforms.shape, dtype=np.int64), _cells(transforms, cells), 1, cells)
+    """Logarithms of bets that the next transform falls where earlier ones did (Krichevsky and
+    Trofimov, 1981).
+    """
+    return _counted_bet(
+        np.zeros(transforms.shape, dtype=np.int64), _cells(transforms, cells), 1, cells
+    )
 
 
 def serial_bet(transforms: np.ndarray, cells: int) -> np.ndarray:
-    """The same with a count for each cell of the transform before: sees draws that depend on each other."""
+    """The same with a count for each cell of the transform before: sees draws that depend on each
+    other.
+    """
     own = _cells(transforms, cells)
     before = np.concatenate([np.zeros_like(own[..., :1]), own[..., :-1]], -1)
     return _counted_bet(before, own, cells, cells)
 
 
 def uniformity(transforms: np.ndarray) -> float:
-    """Kolmogorov-Smirnov p-value of transforms (tokens,) against the uniform distribution; for one look at a fixed length."""
+    """Kolmogorov-Smirnov p-value of transforms (tokens,) against the uniform distribution; for one
+    look at a fixed length.
+    """
     return float(stats.kstest(transforms, "uniform").pvalue)
 
 
 def _counted_bet(state: np.ndarray, cell: np.ndarray, states: int, cells: int) -> np.ndarray:
-    """log(cells * (count + 1/2) / (total + cells/2)), counts per state and up to, not including, each token."""
+    """log(cells * (count + 1/2) / (total + cells/2)), counts per state and up to, not including,
+    each token.
+    """
     bet = np.empty(cell.shape)
     for one in range(states):
         here = state == one

@@ -14,12 +14,16 @@ from ...decoding.loading import LoadedModel
 from ...decoding.replay import check_context, next_batch, padded
 
 _BUDGET = {"cpu": 1 << 22, "cuda": 1 << 26}
-"""Logits held and scored at once, unless one text has more: 32 MiB in float64 on a CPU, of which the work takes a few copies."""
+"""Logits held and scored at once, unless one text has more: 32 MiB in float64 on a CPU, of which
+the work takes a few copies.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
 class TeacherForced:
-    """New tokens that were scored together, with the logits (tokens, vocabulary) from which they were drawn."""
+    """New tokens that were scored together, with the logits (tokens, vocabulary) from which they
+    were drawn.
+    """
 
     at: np.ndarray
     """(tokens,): which of all new tokens each is, counted through the texts in their order."""
@@ -29,32 +33,45 @@ class TeacherForced:
     """The drafter's, given the same tokens before."""
 
 
-def checked_texts(sequences: Sequence[Text] | Sequence[Sequence[int]], prompt_lengths: Sequence[int] | None) -> list[Text]:
-    """Texts of sequences that may already be some. Raises RequestError where it is unclear which tokens are new."""
+def checked_texts(
+    sequences: Sequence[Text] | Sequence[Sequence[int]], prompt_lengths: Sequence[int] | None
+) -> list[Text]:
+    """Texts of sequences that may already be some. Raises RequestError where it is unclear which
+    tokens are new.
+    """
     texts = [one for one in sequences if isinstance(one, Text)]
     if len(texts) < len(sequences):
         if prompt_lengths is None or len(prompt_lengths) != len(sequences) or texts:
-            raise RequestError("sequences of token ids need prompt_lengths, one for each; pass them, or Texts alone")
-        texts = [*texts_from_ids([one for one in sequences if not isinstance(one, Text)], prompt_lengths)]
+            raise RequestError(
+                "sequences of token ids need prompt_lengths, one for each; pass them, or Texts "
+                "alone"
+            )
+        texts = [
+            *texts_from_ids([one for one in sequences if not isinstance(one, Text)], prompt_lengths)
+        ]
     elif prompt_lengths:
         raise RequestError("Texts know their prompt_lengths; leave them out")
     for row, text in enumerate(texts):
         if not 0 < text.prompt_length <= len(text.ids):
             raise RequestError(
-                f"text {row} has {len(text.ids)} tokens and a prompt of {text.prompt_length}; pass prompt and new tokens "
+                f"text {row} has {len(text.ids)} tokens and a prompt of {text.prompt_length}; pass "
+                "prompt and new tokens "
                 "together, the prompt at least one token long"
             )
     return texts
 
 
 def check_room(models: Sequence[LoadedModel], texts: Sequence[Text]) -> None:
-    """Raises RequestError for a text beyond a model's context, or a prompt with a token that the models do not have."""
+    """Raises RequestError for a text beyond a model's context, or a prompt with a token that the
+    models do not have.
+    """
     check_context(models, max((len(text.ids) for text in texts), default=0), "pass shorter ones")
     for model in models:
         for row, text in enumerate(texts):
             if not all(0 <= token < vocabulary(model) for token in text.ids[: text.prompt_length]):
                 raise RequestError(
-                    f"the prompt of text {row} has a token outside the vocabulary of {model.checkpoint.folder}; encode it with "
+                    f"the prompt of text {row} has a token outside the vocabulary of "
+                    f"{model.checkpoint.folder}; encode it with "
                     "that model's tokenizer"
                 )
 
@@ -64,8 +81,12 @@ def vocabulary(model: LoadedModel) -> int:
     return int(model.model.get_input_embeddings().num_embeddings)
 
 
-def forced(target: LoadedModel, drafter: LoadedModel | None, texts: Sequence[Text]) -> Iterator[TeacherForced]:
-    """Every new token of the texts, texts of about one length together. Raises MeasurementError for NaN logits."""
+def forced(
+    target: LoadedModel, drafter: LoadedModel | None, texts: Sequence[Text]
+) -> Iterator[TeacherForced]:
+    """Every new token of the texts, texts of about one length together. Raises MeasurementError for
+    NaN logits.
+    """
     offsets = np.cumsum([0, *(len(text.ids) - text.prompt_length for text in texts)])
     budget = _BUDGET.get(target.device.type, _BUDGET["cpu"]) // vocabulary(target)
     order = sorted(np.flatnonzero(np.diff(offsets)).tolist(), key=lambda row: len(texts[row].ids))
@@ -77,7 +98,11 @@ def forced(target: LoadedModel, drafter: LoadedModel | None, texts: Sequence[Tex
 
 
 def _batch(
-    target: LoadedModel, drafter: LoadedModel | None, texts: Sequence[Text], places: np.ndarray, budget: int
+    target: LoadedModel,
+    drafter: LoadedModel | None,
+    texts: Sequence[Text],
+    places: np.ndarray,
+    budget: int,
 ) -> Iterator[TeacherForced]:
     """One pass of each model, its new tokens in parts of so many at most."""
     ids = padded([text.ids for text in texts], torch.device("cpu"))
@@ -89,12 +114,21 @@ def _batch(
     draft_logits = None if drafter is None else _logits(drafter, ids, new).to(target.device)
     for begin in range(0, len(places), budget):
         part = slice(begin, begin + budget)
-        yield TeacherForced(places[part], tokens[part], logits[part], None if draft_logits is None else draft_logits[part])
+        yield TeacherForced(
+            places[part],
+            tokens[part],
+            logits[part],
+            None if draft_logits is None else draft_logits[part],
+        )
 
 
 def _logits(model: LoadedModel, ids: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     """(new tokens, vocabulary): the logits from which they were drawn."""
-    passed: torch.Tensor = model.model(ids.to(model.device), use_cache=False).logits[:, :-1][new.to(model.device)]
+    passed: torch.Tensor = model.model(ids.to(model.device), use_cache=False).logits[:, :-1][
+        new.to(model.device)
+    ]
     if passed.isnan().any():
-        raise MeasurementError(f"{model.checkpoint.folder} returns NaN; check its weights, or load it in float32")
+        raise MeasurementError(
+            f"{model.checkpoint.folder} returns NaN; check its weights, or load it in float32"
+        )
     return passed

@@ -1,4 +1,6 @@
-"""Score emitted tokens with the distributions that they should be drawn from: all that the martingales bet on."""
+"""Score emitted tokens with the distributions that they should be drawn from: all that the
+martingales bet on.
+"""
 
 from __future__ import annotations
 
@@ -11,46 +13,76 @@ HOTTER, COLDER = "a higher temperature", "a lower temperature"
 EXPONENTS = {HOTTER: (0.5, 0.8, 0.9, 0.96), COLDER: (1.04, 1.1, 1.25, 2.0)}
 """Inverse temperatures of the distributions p^e / Z, relative to the one asked for."""
 FLAT = "tokens that the target finds unlikely"
-DRAFTED, ACCEPTED, RESIDUAL = "the drafter's distribution", "recovered tokens drawn from p", "recovered tokens where p exceeds q"
+DRAFTED, ACCEPTED, RESIDUAL = (
+    "the drafter's distribution",
+    "recovered tokens drawn from p",
+    "recovered tokens where p exceeds q",
+)
 
 
 class TokenDistributions:
-    """Target distributions p, and drafter distributions q where they are known, with the numbers that do not depend on a token."""
+    """Target distributions p, and drafter distributions q where they are known, with the numbers
+    that do not depend on a token.
+    """
 
     def __init__(self, log_p: torch.Tensor, log_q: torch.Tensor | None = None) -> None:
-        """Both (distributions, vocabulary), normalised natural logarithms, float64; -inf where top-k or top-p leaves out."""
+        """Both (distributions, vocabulary), normalised natural logarithms, float64; -inf where
+        top-k or top-p leaves out.
+        """
         self.log_p, self.log_q = log_p, log_q
         p = log_p.exp()
         surprisal = torch.where(p > 0, -log_p, 0.0)
         self._entropy = (p * surprisal).sum(-1)
         self._variance = (p * (surprisal - self._entropy[:, None]).square()).sum(-1)
         self._log_size = (log_p > -torch.inf).sum(-1).double().log()
-        self._log_mass = {e: (e * log_p).exp().sum(-1).log() for own in EXPONENTS.values() for e in own}
+        self._log_mass = {
+            e: (e * log_p).exp().sum(-1).log() for own in EXPONENTS.values() for e in own
+        }
         if log_q is not None:
             self._overlap = torch.minimum(p, log_q.exp()).sum(-1).clamp(max=1.0)
 
     def draws(self, tokens: torch.Tensor) -> Draws:
-        """The scores of one token (distributions,) from each distribution; its probability must not be zero."""
+        """The scores of one token (distributions,) from each distribution; its probability must not
+        be zero.
+        """
         own = _of(self.log_p, tokens)
         ids = torch.arange(self.log_p.shape[-1], device=tokens.device)
-        first = (self.log_p > own[:, None]) | ((self.log_p == own[:, None]) & (ids < tokens[:, None]))
+        first = (self.log_p > own[:, None]) | (
+            (self.log_p == own[:, None]) & (ids < tokens[:, None])
+        )
         below = torch.where(first, self.log_p, -torch.inf).exp().sum(-1)
-        tilted = {name: [_numbers((e - 1) * own - self._log_mass[e]) for e in exponents] for name, exponents in EXPONENTS.items()}
+        tilted = {
+            name: [_numbers((e - 1) * own - self._log_mass[e]) for e in exponents]
+            for name, exponents in EXPONENTS.items()
+        }
         mixed = {FLAT: _numbers(-self._log_size - own)}
         if self.log_q is not None:
             mixed |= self._drafted(_of(self.log_q, tokens) - own)
-        return Draws(_numbers(-own), _numbers(self._entropy), _numbers(self._variance), _numbers(below), tilted, mixed)
+        return Draws(
+            _numbers(-own),
+            _numbers(self._entropy),
+            _numbers(self._variance),
+            _numbers(below),
+            tilted,
+            mixed,
+        )
 
     def _drafted(self, odds: torch.Tensor) -> dict[str, np.ndarray]:
-        """Bets on what a wrong verification emits, from log q(y)/p(y); the overlap a = sum min(p, q) is a draft's chance.
+        """Bets on what a wrong verification emits, from log q(y)/p(y); the overlap a = sum min(p,
+        q) is a draft's chance.
 
-        q: drafts are accepted too often. min(p, q) + (1 - a) p: a recovered token drawn from p, not from the residual.
-        max(p - q, 0) / (1 - a): the residual is drawn too often; p itself where there is none.
+        q: drafts are accepted too often. min(p, q) + (1 - a) p: a recovered token drawn from p, not
+        from the residual. max(p - q, 0) / (1 - a): the residual is drawn too often; p itself where
+        there is none.
         """
         ratio, rest = odds.exp(), 1 - self._overlap
         accepted = ratio.clamp(max=1.0) + rest
         residual = torch.where(rest > 1e-9, (1 - ratio).clamp(min=0.0) / rest.clamp(min=1e-9), 1.0)
-        return {DRAFTED: _numbers(odds), ACCEPTED: _numbers(accepted.log()), RESIDUAL: _numbers(residual.log())}
+        return {
+            DRAFTED: _numbers(odds),
+            ACCEPTED: _numbers(accepted.log()),
+            RESIDUAL: _numbers(residual.log()),
+        }
 
 
 def _of(distributions: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

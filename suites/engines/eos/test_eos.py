@@ -1,11 +1,17 @@
-"""Texts that end before the length limit: the target is the embedded one, and its EOS token is the full stop.
+"""Texts that end before the length limit: the target is the embedded one, and its EOS token is the
+full stop.
 
 A folder of its own, so that its cases do not share names with those of the folder above.
 """
 
 import pytest
 
-PAIR = {"target": "../../models/text-target-eos", "drafter": "../../models/text-draft", "depth": 0, "new_tokens": 64}
+PAIR = {
+    "target": "../../models/text-target-eos",
+    "drafter": "../../models/text-draft",
+    "depth": 0,
+    "new_tokens": 64,
+}
 PROMPTS = {"prompts": "../prompts.jsonl"}
 
 
@@ -20,7 +26,9 @@ class Ending:
 
     def test_texts_end_by_eos(self, specdec_conformance, specdec_case):
         limit = specdec_conformance.texts * specdec_case.texts.new_tokens
-        assert specdec_conformance.tokens < 0.7 * limit, "most texts run to the length limit: does the engine stop at EOS?"
+        assert specdec_conformance.tokens < 0.7 * limit, (
+            "most texts run to the length limit: does the engine stop at EOS?"
+        )
 
 
 @pytest.mark.specdec(k=3, temperature=0, **PAIR, **PROMPTS)

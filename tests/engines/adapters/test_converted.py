@@ -1,4 +1,6 @@
-"""An engine's form of a checkpoint is found beside it, and refused where it is not that checkpoint's."""
+"""An engine's form of a checkpoint is found beside it, and refused where it is not that
+checkpoint's.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def test_the_committed_form_is_that_of_the_committed_weights(role: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["", "gguf"])
-def test_a_file_is_found_beside_the_weights_or_in_a_folder_of_its_form(checkpoint: Checkpoint, place: str) -> None:
+def test_a_file_is_found_beside_the_weights_or_in_a_folder_of_its_form(
+    checkpoint: Checkpoint, place: str
+) -> None:
     folder = checkpoint.folder / place
     folder.mkdir(exist_ok=True)
     (folder / "any.gguf").touch()
@@ -38,9 +42,15 @@ def test_a_file_is_found_beside_the_weights_or_in_a_folder_of_its_form(checkpoin
 
 
 def test_a_missing_form_is_told_with_its_converter(checkpoint: Checkpoint) -> None:
-    with pytest.raises(RequestError, match=r"has no \*\.gguf; convert it into .*gguf: llama.cpp's convert_hf_to_gguf.py"):
+    with pytest.raises(
+        RequestError,
+        match=r"has no \*\.gguf; convert it into .*gguf: llama.cpp's convert_hf_to_gguf.py",
+    ):
         form_of(checkpoint, "gguf")
-    with pytest.raises(RequestError, match=r"has no openvino_model.xml; convert it into .*optimum-cli export openvino"):
+    with pytest.raises(
+        RequestError,
+        match=r"has no openvino_model.xml; convert it into .*optimum-cli export openvino",
+    ):
         form_of(checkpoint, "openvino")
 
 
@@ -60,7 +70,9 @@ def test_a_stamp_tells_a_form_of_other_weights(checkpoint: Checkpoint) -> None:
     assert form_of(checkpoint, "onnx") == folder
     (folder / STAMP).write_text('{"model_fingerprint": "0123456789abcdef"}')
     assert not is_current(folder, checkpoint)
-    with pytest.raises(RequestError, match=r"converted from other weights \(0123456789abcdef\) .* convert it again"):
+    with pytest.raises(
+        RequestError, match=r"converted from other weights \(0123456789abcdef\) .* convert it again"
+    ):
         form_of(checkpoint, "onnx")
 
 

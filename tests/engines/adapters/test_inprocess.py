@@ -34,7 +34,9 @@ def _ending_with(*stops: int) -> LoadedModel:
         ([9, 5, 5, 5, 5, 5, 5, 5], 0, 1, 1),
     ],
 )
-def test_a_text_ends_with_its_first_eos_and_its_round(new: list[int], first: int, length: int, played: int) -> None:
+def test_a_text_ends_with_its_first_eos_and_its_round(
+    new: list[int], first: int, length: int, played: int
+) -> None:
     assert until_eos(new, ROUNDS, _ending_with(9), first) == (length, played)
 
 
@@ -50,23 +52,33 @@ def test_an_unused_token_is_past_the_tokenizer_or_the_byte_0(tiny_target: Path) 
 
 def test_a_vocabulary_without_a_free_id_is_refused() -> None:
     tokenizer = SimpleNamespace(get_vocab=lambda: {"a": 0, "b": 1})
-    model = SimpleNamespace(tokenizer=tokenizer, checkpoint=SimpleNamespace(vocabulary=2, folder=Path("model")))
-    with pytest.raises(RequestError, match=r"no id of its vocabulary is free, .* use another engine"):
+    model = SimpleNamespace(
+        tokenizer=tokenizer, checkpoint=SimpleNamespace(vocabulary=2, folder=Path("model"))
+    )
+    with pytest.raises(
+        RequestError, match=r"no id of its vocabulary is free, .* use another engine"
+    ):
         unused_id(model)
 
 
 @pytest.mark.parametrize(("told", "expected"), [("3", 3), ("", None), ("0", None), ("many", None)])
-def test_threads_follow_the_environment(told: str, expected: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_follow_the_environment(
+    told: str, expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", told)
     assert threads() == (expected or os.cpu_count())
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
-def test_a_target_with_eos_is_judged_up_to_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_target_with_eos_is_judged_up_to_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The drafter drafts EOS, too, and some engines draft no further then."""
     engine = real(name)
     folder = shutil.copytree(TARGET, tmp_path / "target")
-    (folder / "generation_config.json").write_text(json.dumps({"bos_token_id": 0, "eos_token_id": 1}))
+    (folder / "generation_config.json").write_text(
+        json.dumps({"bos_token_id": 0, "eos_token_id": 1})
+    )
     monkeypatch.setattr("real_engine.TARGET", str(folder))
     asked = case(name, prompts=10)
     found = engine.oracle(asked, 0.01)

@@ -1,4 +1,6 @@
-"""llama.cpp in this process: every round is replay's, and a draft file of other weights is found with no baseline."""
+"""llama.cpp in this process: every round is replay's, and a draft file of other weights is found
+with no baseline.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def test_with_a_url_it_is_the_server() -> None:
 
 @pytest.mark.skipif(installed("llama-cpp"), reason="xllamacpp is installed here")
 def test_without_the_package_the_error_says_what_to_do() -> None:
-    with pytest.raises(RequestError, match="pip install xllamacpp, or name a llama-server: --specdec-url="):
+    with pytest.raises(
+        RequestError, match="pip install xllamacpp, or name a llama-server: --specdec-url="
+    ):
         llama_cpp(EngineSetup())
 
 
@@ -34,7 +38,9 @@ def test_the_real_engine_counts_what_its_models_imply() -> None:
     assert found.agrees, found.message
 
 
-def test_a_draft_file_of_other_weights_is_found_without_a_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_draft_file_of_other_weights_is_found_without_a_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = real("llama-cpp")
     monkeypatch.setattr(sys, "path", [str(EMBEDDED), *sys.path])
     import gguf_form

@@ -1,4 +1,6 @@
-"""The adapter on real llama.cpp servers: every round is replay's, synthetic acceptance is recovered, a death is survived."""
+"""The adapter on real llama.cpp servers: every round is replay's, synthetic acceptance is
+recovered, a death is survived.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,12 @@ from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.cases.texts import Text
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
-from pytest_specdec.engines.adapter_api import EngineSetup, GenerationRequest, PromptRequest, Reported
+from pytest_specdec.engines.adapter_api import (
+    EngineSetup,
+    GenerationRequest,
+    PromptRequest,
+    Reported,
+)
 from pytest_specdec.engines.adapters.llama_cpp_server import LlamaCppAdapter
 from pytest_specdec.engines.counting.checks import check_reported
 from pytest_specdec.engines.counting.normalise import starts_of
@@ -24,9 +31,16 @@ K, NEW = 3, 64
 RATES = (0.8, 0.5, 0.25)
 
 
-def _request(pair: Pair, temperature: float = 0.0, prompts: int = 20, seed: int = 0) -> GenerationRequest:
-    asked = [PromptRequest(own, tuple(ids)) for own, ids in zip(read_prompts(PROMPTS), pair.prompts, strict=True)][:prompts]
-    return GenerationRequest(asked, K, 0, "target", "draft", Sampling(temperature), NEW, seed, "greedy")
+def _request(
+    pair: Pair, temperature: float = 0.0, prompts: int = 20, seed: int = 0
+) -> GenerationRequest:
+    asked = [
+        PromptRequest(own, tuple(ids))
+        for own, ids in zip(read_prompts(PROMPTS), pair.prompts, strict=True)
+    ][:prompts]
+    return GenerationRequest(
+        asked, K, 0, "target", "draft", Sampling(temperature), NEW, seed, "greedy"
+    )
 
 
 def _texts(server: LlamaCppAdapter, request: GenerationRequest) -> list[Reported]:
@@ -46,7 +60,9 @@ def test_greedy_rounds_are_those_of_replay(pair: Pair, server: LlamaCppAdapter) 
     request = _request(pair)
     said = _texts(server, request)
     assert {own.altered for own in said} == {None}
-    texts = [Text(own.key, "all", (*own.prompt_ids, *own.new_ids), len(own.prompt_ids)) for own in said]
+    texts = [
+        Text(own.key, "all", (*own.prompt_ids, *own.new_ids), len(own.prompt_ids)) for own in said
+    ]
     (scores,) = text_scores(pair.target, [DrafterPlan(pair.draft, 0, K)], texts, request.sampling)
     expected = sample_rounds(scores.field("greedy"), K, np.random.default_rng())
     for own, rounds in zip(said, expected, strict=True):
@@ -62,7 +78,9 @@ def test_sampled_texts_are_repeatable(pair: Pair, server: LlamaCppAdapter) -> No
     request = _request(pair, temperature=1.0, prompts=6)
     one, two = (_texts(server, request) for _ in range(2))
     assert [own.new_ids for own in one] == [own.new_ids for own in two]
-    assert [own.new_ids for own in one] != [own.new_ids for own in _texts(server, _request(pair, 1.0, 6, seed=77))]
+    assert [own.new_ids for own in one] != [
+        own.new_ids for own in _texts(server, _request(pair, 1.0, 6, seed=77))
+    ]
 
 
 def test_synthetic_acceptance_is_recovered_and_named(pair: Pair) -> None:
@@ -79,7 +97,9 @@ def test_synthetic_acceptance_is_recovered_and_named(pair: Pair) -> None:
 def test_texts_before_a_death_are_handed_over(pair: Pair) -> None:
     patience = RetryPolicy(tries=2, sleep=lambda seconds: None)
     with llama_server("target", "draft") as url:
-        texts = LlamaCppAdapter(EngineSetup(url), Client(url, patience=patience)).run(_request(pair))
+        texts = LlamaCppAdapter(EngineSetup(url), Client(url, patience=patience)).run(
+            _request(pair)
+        )
         kept = [next(texts) for _ in range(3)]
     with pytest.raises(ServerError, match="see that the server runs and look into its log"):
         next(texts)

@@ -1,4 +1,6 @@
-"""ONNX Runtime GenAI: rounds from its growing statistics. The recorded ones are those of a real run."""
+"""ONNX Runtime GenAI: rounds from its growing statistics. The recorded ones are those of a real
+run.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,17 @@ from helpers.support import ROOT
 
 from pytest_specdec.common.errors import MeasurementError, RequestError
 from pytest_specdec.engines.adapter_api import EngineSetup
-from pytest_specdec.engines.adapters.onnxruntime import CONVENTION, OnnxRuntimeAdapter, join, rounds_of
+from pytest_specdec.engines.adapters.onnxruntime import (
+    CONVENTION,
+    OnnxRuntimeAdapter,
+    join,
+    rounds_of,
+)
 from pytest_specdec.engines.counting.checks import check_reported
 
-RECORDED = json.loads((ROOT / "tests/engines/payloads/onnxruntime_stats.json").read_text())["requests"]
+RECORDED = json.loads((ROOT / "tests/engines/payloads/onnxruntime_stats.json").read_text())[
+    "requests"
+]
 
 
 @pytest.mark.parametrize("own", RECORDED)
@@ -28,22 +37,31 @@ def test_recorded_statistics_give_every_round(own: dict) -> None:
     made = sum(one.accepted + 1 for one in rounds)
     assert made - own["emitted"] == last["tokens_discarded"]
     # Its own rate is of another denominator.
-    assert last["acceptance_rate"] == pytest.approx(last["draft_tokens_accepted"] / last["draft_tokens_evaluated"])
+    assert last["acceptance_rate"] == pytest.approx(
+        last["draft_tokens_accepted"] / last["draft_tokens_evaluated"]
+    )
     assert last["acceptance_rate"] > last["draft_tokens_accepted"] / last["draft_tokens_proposed"]
 
 
 def _stats(*rows: tuple[int, int, int]) -> list[dict[str, int]]:
-    return [dict(zip(("rounds", "draft_tokens_proposed", "draft_tokens_accepted"), row, strict=True)) for row in rows]
+    return [
+        dict(zip(("rounds", "draft_tokens_proposed", "draft_tokens_accepted"), row, strict=True))
+        for row in rows
+    ]
 
 
 @pytest.mark.parametrize("rows", [[(2, 6, 1)], [(1, 3, 1), (1, 3, 2)], [(1, 3, 1), (0, 0, 0)]])
 def test_statistics_that_grow_otherwise_are_refused(rows: list[tuple[int, int, int]]) -> None:
-    with pytest.raises(MeasurementError, match=r"request 1, token .: rounds grows by .* report this version"):
+    with pytest.raises(
+        MeasurementError, match=r"request 1, token .: rounds grows by .* report this version"
+    ):
         rounds_of(_stats(*rows), "request 1")
 
 
 def test_statistics_without_a_counter_are_refused() -> None:
-    with pytest.raises(MeasurementError, match=r"has no 'draft_tokens_proposed'; install onnxruntime-genai 0.18"):
+    with pytest.raises(
+        MeasurementError, match=r"has no 'draft_tokens_proposed'; install onnxruntime-genai 0.18"
+    ):
         rounds_of([{"rounds": 1}], "request 1")
 
 
@@ -72,7 +90,9 @@ def test_a_folder_of_another_shape_is_refused(tmp_path: Path, text: str) -> None
     target, draft = _decoder(tmp_path / "t", "model.onnx"), _decoder(tmp_path / "d", "model.onnx")
     (draft / "genai_config.json").write_text(text)
     (tmp_path / "both").mkdir()
-    with pytest.raises(RequestError, match=r"describes no plain decoder .* build it again with onnxruntime-genai"):
+    with pytest.raises(
+        RequestError, match=r"describes no plain decoder .* build it again with onnxruntime-genai"
+    ):
         join(target, draft, tmp_path / "both", 7)
 
 

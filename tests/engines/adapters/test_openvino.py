@@ -1,4 +1,6 @@
-"""OpenVINO GenAI: what its metrics tell, and what they leave out. The recorded ones are those of a real run."""
+"""OpenVINO GenAI: what its metrics tell, and what they leave out. The recorded ones are those of a
+real run.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,25 @@ from helpers.support import ROOT
 
 from pytest_specdec.common.errors import MeasurementError, RequestError
 from pytest_specdec.engines.adapter_api import EngineSetup, Totals
-from pytest_specdec.engines.adapters.openvino import CONVENTION, OpenVinoAdapter, Passes, passes_of, rounds_of
+from pytest_specdec.engines.adapters.openvino import (
+    CONVENTION,
+    OpenVinoAdapter,
+    Passes,
+    passes_of,
+    rounds_of,
+)
 from pytest_specdec.engines.counting.checks import check_reported
 
-RECORDED = json.loads((ROOT / "tests/engines/payloads/openvino_metrics.json").read_text())["requests"]
+RECORDED = json.loads((ROOT / "tests/engines/payloads/openvino_metrics.json").read_text())[
+    "requests"
+]
 
 
 @pytest.mark.parametrize("own", RECORDED)
 def test_the_accessors_leave_out_the_last_round_and_the_identity_finds_it(own: dict) -> None:
-    right = rounds_of(Passes(own["m_batch_sizes"], own["get_num_draft_tokens"]), own["emitted"], 3, "request 1")
+    right = rounds_of(
+        Passes(own["m_batch_sizes"], own["get_num_draft_tokens"]), own["emitted"], 3, "request 1"
+    )
     one = reported(list(right), convention=CONVENTION)
     check_reported(one, request())
     told = Totals(len(right) - 1, own["get_num_draft_tokens"], own["get_num_accepted_tokens"])
@@ -40,17 +52,27 @@ def test_near_the_end_no_more_is_drafted_than_can_be_emitted() -> None:
         ([2, 4], 3, 6, "adds up to 6"),
         ([1, 0, 4], 3, 5, "adds up to 5"),
         ([], 0, 4, "in 0 passes"),
-        ([1, 4, 4, 4], 5, 13, "get_num_draft_tokens is 5, and 3 rounds of k=3 draft 9 tokens, 6 without the last"),
+        (
+            [1, 4, 4, 4],
+            5,
+            13,
+            "get_num_draft_tokens is 5, and 3 rounds of k=3 draft 9 tokens, 6 without the last",
+        ),
     ],
 )
-def test_metrics_that_contradict_the_text_are_refused(sizes: list[int], drafted: int, emitted: int, told: str) -> None:
+def test_metrics_that_contradict_the_text_are_refused(
+    sizes: list[int], drafted: int, emitted: int, told: str
+) -> None:
     with pytest.raises(MeasurementError, match=f"{told}.*report this version of openvino-genai"):
         rounds_of(Passes(sizes, drafted), emitted, 3, "prompt 1")
 
 
 @pytest.mark.parametrize("metrics", [None, SimpleNamespace(main_model_metrics=None)])
 def test_a_pipeline_without_metrics_is_refused(metrics: object) -> None:
-    with pytest.raises(MeasurementError, match=r"prompt 1: no extended_perf_metrics .* install openvino-genai 2026.4 or later"):
+    with pytest.raises(
+        MeasurementError,
+        match=r"prompt 1: no extended_perf_metrics .* install openvino-genai 2026.4 or later",
+    ):
         passes_of(metrics, "prompt 1")
 
 

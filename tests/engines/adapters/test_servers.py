@@ -1,4 +1,6 @@
-"""Adapters of servers against recorded answers, damaged ones and servers that die: clear errors, nothing passes silently."""
+"""Adapters of servers against recorded answers, damaged ones and servers that die: clear errors,
+nothing passes silently.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +34,44 @@ from pytest_specdec.engines.servers.metrics import MetricError
 
 PROMPT = (0, 310, 400, 55)
 """Of the recorded answers: 24 greedy tokens by the embedded pair with k = 3."""
-TEXT = (633, 309, 84, 712, 200, 200, 761, 261, 378, 592, 276, 607, 378, 3, 297, 269, 261, 378, 592, 276, 779, 70, 378, 958)
+TEXT = (
+    633,
+    309,
+    84,
+    712,
+    200,
+    200,
+    761,
+    261,
+    378,
+    592,
+    276,
+    607,
+    378,
+    3,
+    297,
+    269,
+    261,
+    378,
+    592,
+    276,
+    779,
+    70,
+    378,
+    958,
+)
 
 
-def request(prompts: int = 1, ids: tuple[int, ...] | None = PROMPT, k: int = 3) -> GenerationRequest:
+def request(
+    prompts: int = 1, ids: tuple[int, ...] | None = PROMPT, k: int = 3
+) -> GenerationRequest:
     asked = [PromptRequest(Prompt(f"p{row}", "all", "text"), ids) for row in range(prompts)]
     return GenerationRequest(asked, k, 0, "target", "draft", Sampling(0.0), 24, 0, "greedy")
 
 
-def run(adapter: ServedAdapter, wanted: GenerationRequest | None = None) -> list[Reported | PooledCounters]:
+def run(
+    adapter: ServedAdapter, wanted: GenerationRequest | None = None
+) -> list[Reported | PooledCounters]:
     return list(adapter.run(wanted or request()))
 
 
@@ -84,7 +115,10 @@ def vllm(**changed: list[Play]) -> dict[str, list[Play]]:
         "/version": [Answer('{"version": "0.32.0"}')],
         "/v1/models": [Answer(payload("vllm_models.json"))],
         "/v1/completions": [Answer(payload("vllm_completion.json"))],
-        "/metrics": [Answer(payload("vllm_metrics_before.txt")), Answer(payload("vllm_metrics_after.txt"))],
+        "/metrics": [
+            Answer(payload("vllm_metrics_before.txt")),
+            Answer(payload("vllm_metrics_after.txt")),
+        ],
     }
     return plays | {"/" + path.replace("__", "/"): answers for path, answers in changed.items()}
 
@@ -107,8 +141,18 @@ def test_llama_cpp_tells_every_round() -> None:
     assert one.new_ids == TEXT
     assert one.rounds is not None
     assert [tuple(own) for own in one.rounds] == [
-        (3, 0), (3, 1), (3, 3), (3, 1), (3, 0), (3, 2), (3, 0), (3, 3), (3, 0), (3, 0), (2, 2),
-    ]  # fmt: skip
+        (3, 0),
+        (3, 1),
+        (3, 3),
+        (3, 1),
+        (3, 0),
+        (3, 2),
+        (3, 0),
+        (3, 3),
+        (3, 0),
+        (3, 0),
+        (2, 2),
+    ]
     assert one.totals == Totals(11, 32, 12, (6, 4, 2))
     check_reported(one, request())
     sent = next(body for path, body in stage.seen if path == "/completion")
@@ -118,10 +162,15 @@ def test_llama_cpp_tells_every_round() -> None:
 def test_no_drafts_in_the_answer_are_none_drafted() -> None:
     body = json.loads(payload("llama_cpp_completion_no_draft.json"))
     assert "draft_n" not in body["timings"]
-    events = [{"stop": False, "tokens_predicted": at + 1, "tokens": [token]} for at, token in enumerate(body["tokens"])]
+    events = [
+        {"stop": False, "tokens_predicted": at + 1, "tokens": [token]}
+        for at, token in enumerate(body["tokens"])
+    ]
     stream = "".join(f"data: {json.dumps(event)}\n\n" for event in [*events, body | {"tokens": []}])
     with playing(llama_cpp(completion=[Answer(stream)], metrics=[Answer("", 501)])) as stage:
-        _, rounds, totals, _ = Unprobed.LlamaCpp(EngineSetup(), stage.client()).answer(PROMPT, Sampling(0.0), 24, 0, 3)
+        _, rounds, totals, _ = Unprobed.LlamaCpp(EngineSetup(), stage.client()).answer(
+            PROMPT, Sampling(0.0), 24, 0, 3
+        )
     assert rounds == (ReportedRound(0, 0),) * 23
     assert totals == Totals(23, 0, 0, ())
 
@@ -129,7 +178,9 @@ def test_no_drafts_in_the_answer_are_none_drafted() -> None:
 def test_a_server_of_another_k_is_an_error() -> None:
     with playing(llama_cpp(metrics=[Answer("", 501)])) as stage:
         adapter = Unprobed.LlamaCpp(EngineSetup(), stage.client())
-        with pytest.raises(ServerError, match=r"no round drafts more than 3 tokens and k is 5; use --specdec-k=3"):
+        with pytest.raises(
+            ServerError, match=r"no round drafts more than 3 tokens and k is 5; use --specdec-k=3"
+        ):
             run(adapter, request(k=5))
     with (
         playing(llama_cpp()) as stage,
@@ -140,8 +191,18 @@ def test_a_server_of_another_k_is_an_error() -> None:
 
 def test_another_user_of_the_server_is_noticed() -> None:
     with (
-        playing(llama_cpp(metrics=[*llama_cpp()["/metrics"][:1], Answer(payload("llama_cpp_metrics_after.txt"))])) as stage,
-        pytest.raises(ServerError, match=r"rounds: 11 in its answers, 22 in its counters.*somebody else uses the server"),
+        playing(
+            llama_cpp(
+                metrics=[
+                    *llama_cpp()["/metrics"][:1],
+                    Answer(payload("llama_cpp_metrics_after.txt")),
+                ]
+            )
+        ) as stage,
+        pytest.raises(
+            ServerError,
+            match=r"rounds: 11 in its answers, 22 in its counters.*somebody else uses the server",
+        ),
     ):
         run(Unprobed.LlamaCpp(EngineSetup(), stage.client()))
 
@@ -156,10 +217,14 @@ def test_a_stream_that_stops_early_is_an_error() -> None:
 
 
 def test_drafts_that_run_backwards_are_an_error() -> None:
-    stream = payload("llama_cpp_stream.txt").replace('"draft_n":9,"draft_n_accepted":4', '"draft_n":5,"draft_n_accepted":1', 1)
+    stream = payload("llama_cpp_stream.txt").replace(
+        '"draft_n":9,"draft_n_accepted":4', '"draft_n":5,"draft_n_accepted":1', 1
+    )
     with (
         playing(llama_cpp(completion=[Answer(stream)])) as stage,
-        pytest.raises(ServerError, match="its counters contradict each other: at token 5 draft_n is 5 after 6"),
+        pytest.raises(
+            ServerError, match="its counters contradict each other: at token 5 draft_n is 5 after 6"
+        ),
     ):
         run(Unprobed.LlamaCpp(EngineSetup(), stage.client()))
 
@@ -175,7 +240,9 @@ def test_unstreamed_tokens_are_fetched_and_their_rounds_told(places: tuple[int, 
     pages: list[Play] = [Answer("a 1"), Answer("a 1"), Answer("a 1")]
     whole = Answer(payload("llama_cpp_completion.json"))
     with playing(llama_cpp(completion=[Answer(_hidden(*places)), whole], metrics=pages)) as stage:
-        ids, rounds, totals, _ = Unprobed.LlamaCpp(EngineSetup(), stage.client()).answer(PROMPT, Sampling(0.0), 24, 0, 3)
+        ids, rounds, totals, _ = Unprobed.LlamaCpp(EngineSetup(), stage.client()).answer(
+            PROMPT, Sampling(0.0), 24, 0, 3
+        )
         assert stage.seen[-1][1]["return_tokens"] is True
     assert ids == TEXT
     assert totals is not None
@@ -196,7 +263,10 @@ def test_a_request_that_gives_two_texts_is_an_error() -> None:
 
 
 def test_the_wrong_engine_behind_the_url_is_named() -> None:
-    with playing(vllm()) as stage, pytest.raises(RequestError, match=r"is no llama-cpp server; name the right engine"):
+    with (
+        playing(vllm()) as stage,
+        pytest.raises(RequestError, match=r"is no llama-cpp server; name the right engine"),
+    ):
         run(LlamaCppAdapter(EngineSetup(), stage.client()))
 
 
@@ -209,14 +279,19 @@ def test_synthetic_acceptance_shows_in_the_text() -> None:
         ((token, _),) = body["logit_bias"]
         own = -3.0 if len(body["prompt"]) == 8 else -0.9
         forced = {"id": token, "logprob": own, "top_logprobs": [{"id": 5, "logprob": -0.8}]}
-        return Answer(json.dumps({"tokens_evaluated": len(body["prompt"]), "completion_probabilities": [forced]}))
+        return Answer(
+            json.dumps(
+                {"tokens_evaluated": len(body["prompt"]), "completion_probabilities": [forced]}
+            )
+        )
 
     with playing(llama_cpp(completion=[completion])) as stage:
         (one,) = run(LlamaCppAdapter(EngineSetup(), stage.client()))
     assert isinstance(one, Reported)
     assert one.altered is not None
     assert one.altered.startswith(
-        "synthetic acceptance or another mode that is not lossless (token 4 of a greedy text is 2.2 nats"
+        "synthetic acceptance or another mode that is not lossless (token 4 of a greedy text is "
+        "2.2 nats"
     )
 
 
@@ -255,7 +330,9 @@ def _unmeasured(body: Any) -> None:
 
 
 def test_without_metrics_in_answers_the_counters_count() -> None:
-    with playing(vllm(v1__completions=changed(payload("vllm_completion.json"), _unmeasured))) as stage:
+    with playing(
+        vllm(v1__completions=changed(payload("vllm_completion.json"), _unmeasured))
+    ) as stage:
         one, pooled = run(Unprobed.Vllm(EngineSetup(), stage.client()))
     assert isinstance(one, Reported)
     assert (one.rounds, one.totals) == (None, None)
@@ -267,7 +344,11 @@ def test_pooled_counters_of_lost_answers_are_refused() -> None:
     answers = [Answer("", 503), *changed(payload("vllm_completion.json"), _unmeasured)]
     with (
         playing(vllm(v1__completions=answers)) as stage,
-        pytest.raises(ServerError, match="1 requests were sent again, so its counters hold rounds of lost answers; run again"),
+        pytest.raises(
+            ServerError,
+            match="1 requests were sent again, so its counters hold rounds of lost answers; run "
+            "again",
+        ),
     ):
         run(Unprobed.Vllm(EngineSetup(), stage.client()))
 
@@ -281,9 +362,19 @@ def test_a_lost_answer_is_asked_for_again_where_answers_count_for_themselves() -
 
 
 METRICS: list[tuple[list[Play], type[SpecdecError], str]] = [
-    ([Answer("a 1")], ServerError, "/metrics has no vllm:spec_decode_num_drafts: it does not draft; start it with --speculative"),
     (
-        [vllm()["/metrics"][0], Answer(payload("vllm_metrics_after.txt").replace("num_draft_tokens_total", "gone_total"))],
+        [Answer("a 1")],
+        ServerError,
+        "/metrics has no vllm:spec_decode_num_drafts: it does not draft; start it with "
+        "--speculative",
+    ),
+    (
+        [
+            vllm()["/metrics"][0],
+            Answer(
+                payload("vllm_metrics_after.txt").replace("num_draft_tokens_total", "gone_total")
+            ),
+        ],
         MetricError,
         r"num_draft_tokens_total\{.*\} has gone since the run began",
     ),
@@ -301,14 +392,23 @@ METRICS: list[tuple[list[Play], type[SpecdecError], str]] = [
         "went backwards, from 11 to 0; the server was started anew",
     ),
     ([Answer("<html><title>nginx")], MetricError, "a web page, not with metrics"),
-    ([vllm()["/metrics"][0], Answer("oops", 500)], ServerError, r"/metrics: HTTP 500 \(oops\), in 5 tries"),
+    (
+        [vllm()["/metrics"][0], Answer("oops", 500)],
+        ServerError,
+        r"/metrics: HTTP 500 \(oops\), in 5 tries",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("pages", "kind", "words"), METRICS)
 def test_bad_counters_are_errors(pages: list[Play], kind: type[SpecdecError], words: str) -> None:
     with (
-        playing(vllm(metrics=list(pages), v1__completions=changed(payload("vllm_completion.json"), _unmeasured))) as stage,
+        playing(
+            vllm(
+                metrics=list(pages),
+                v1__completions=changed(payload("vllm_completion.json"), _unmeasured),
+            )
+        ) as stage,
         pytest.raises(kind, match=words),
     ):
         run(Unprobed.Vllm(EngineSetup(), stage.client()))
@@ -321,15 +421,26 @@ def _spec(**values: Any) -> Callable[[Any], None]:
 ANSWERS: list[tuple[Callable[[Any], Any], str]] = [
     (_spec(num_spec_steps=12), "num_spec_steps is 12 and per_step_accepted has 11"),
     (_spec(per_step_drafted=[3]), "its numbers contradict each other"),
-    (_spec(acceptance_histogram=[5, 2, 1, 4]), "num_spec_steps is 11 and acceptance_histogram adds up to 12"),
+    (
+        _spec(acceptance_histogram=[5, 2, 1, 4]),
+        "num_spec_steps is 11 and acceptance_histogram adds up to 12",
+    ),
     (_spec(num_draft_tokens="many"), "Expected `int`, got `str`"),
-    (lambda body: body["choices"][0].update(token_ids=None), "24 tokens came and 0 ids; use vLLM 0.10.2 or later"),
-    (lambda body: body["usage"].update(prompt_tokens=5), "4 prompt tokens were sent and it counts 5"),
+    (
+        lambda body: body["choices"][0].update(token_ids=None),
+        "24 tokens came and 0 ids; use vLLM 0.10.2 or later",
+    ),
+    (
+        lambda body: body["usage"].update(prompt_tokens=5),
+        "4 prompt tokens were sent and it counts 5",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("change", "words"), ANSWERS)
-def test_answers_that_contradict_themselves_are_errors(change: Callable[[Any], Any], words: str) -> None:
+def test_answers_that_contradict_themselves_are_errors(
+    change: Callable[[Any], Any], words: str
+) -> None:
     with (
         playing(vllm(v1__completions=changed(payload("vllm_completion.json"), change))) as stage,
         pytest.raises(ServerError, match=words),
@@ -342,7 +453,9 @@ def test_texts_before_a_servers_death_are_handed_over() -> None:
     with playing(vllm(v1__completions=answers)) as stage:
         texts = Unprobed.Vllm(EngineSetup(), stage.client(tries=2)).run(request(prompts=4))
         assert [next(texts).key for _ in range(2)] == ["p0", "p1"]  # type: ignore[union-attr]
-        with pytest.raises(ServerError, match=r"no answer \(.*in 2 tries; see that the server runs"):
+        with pytest.raises(
+            ServerError, match=r"no answer \(.*in 2 tries; see that the server runs"
+        ):
             next(texts)
 
 
@@ -354,7 +467,9 @@ def test_prompts_without_ids_are_encoded_by_the_server() -> None:
 
 
 def test_an_address_is_needed() -> None:
-    with pytest.raises(RequestError, match="engine vllm needs its server's address; add --specdec-url="):
+    with pytest.raises(
+        RequestError, match="engine vllm needs its server's address; add --specdec-url="
+    ):
         VllmServer(EngineSetup())
 
 
@@ -362,13 +477,25 @@ def test_an_address_is_needed() -> None:
 
 
 META = {
-    "prompt_tokens": 4, "completion_tokens": 24, "spec_verify_ct": 11, "spec_num_correct_drafts": 13,
-    "spec_num_proposed_drafts": 33, "spec_correct_drafts_histogram": [5, 2, 1, 3], "spec_accept_rate": 13 / 33,
-}  # fmt: skip
-INFO = {"version": "0.5.6", "speculative_algorithm": "STANDALONE", "speculative_num_steps": 3, "speculative_eagle_topk": 1}
+    "prompt_tokens": 4,
+    "completion_tokens": 24,
+    "spec_verify_ct": 11,
+    "spec_num_correct_drafts": 13,
+    "spec_num_proposed_drafts": 33,
+    "spec_correct_drafts_histogram": [5, 2, 1, 3],
+    "spec_accept_rate": 13 / 33,
+}
+INFO = {
+    "version": "0.5.6",
+    "speculative_algorithm": "STANDALONE",
+    "speculative_num_steps": 3,
+    "speculative_eagle_topk": 1,
+}
 
 
-def sglang(meta: dict[str, Any] | None = None, info: dict[str, Any] | None = None) -> dict[str, list[Play]]:
+def sglang(
+    meta: dict[str, Any] | None = None, info: dict[str, Any] | None = None
+) -> dict[str, list[Play]]:
     body = {"output_ids": list(TEXT), "meta_info": META if meta is None else meta}
     return {
         "/server_info": [Answer(json.dumps(INFO | (info or {})))],
@@ -400,7 +527,9 @@ def test_sglang_counts_by_request() -> None:
 )
 def test_older_names_of_sglang_are_known(names: tuple[str, str, str]) -> None:
     now = ("spec_num_correct_drafts", "spec_num_proposed_drafts", "spec_correct_drafts_histogram")
-    meta = {dict(zip(now, names, strict=True)).get(name, name): value for name, value in META.items()}
+    meta = {
+        dict(zip(now, names, strict=True)).get(name, name): value for name, value in META.items()
+    }
     plays = sglang(meta)
     plays["/get_server_info"] = plays.pop("/server_info")
     with playing(plays) as stage:
@@ -410,7 +539,9 @@ def test_older_names_of_sglang_are_known(names: tuple[str, str, str]) -> None:
 
 
 def test_without_a_histogram_positions_are_not_known() -> None:
-    with playing(sglang({name: value for name, value in META.items() if "histogram" not in name})) as stage:
+    with playing(
+        sglang({name: value for name, value in META.items() if "histogram" not in name})
+    ) as stage:
         (one,) = _sglang(stage)
     assert isinstance(one, Reported)
     assert one.totals == Totals(11, 33, 13, None)
@@ -424,14 +555,28 @@ def test_without_a_histogram_positions_are_not_known() -> None:
             {},
             "meta_info has no spec_verify_ct, spec_num_correct_drafts, spec_num_p",
         ),
-        (META | {"spec_correct_drafts_histogram": [5, 2, 1, 4]}, {}, "spec_verify_ct is 11 and the histogram adds up to 12"),
+        (
+            META | {"spec_correct_drafts_histogram": [5, 2, 1, 4]},
+            {},
+            "spec_verify_ct is 11 and the histogram adds up to 12",
+        ),
         (META | {"completion_tokens": 25}, {}, "25 tokens came and 24 output_ids"),
         (META | {"prompt_tokens": 5}, {}, "4 prompt tokens were sent and it counts 5"),
-        (META, {"speculative_algorithm": None}, "does not draft; start it with --speculative-algorithm"),
-        (META, {"speculative_eagle_topk": 4}, "drafts trees .*; start it with --speculative-eagle-topk 1"),
+        (
+            META,
+            {"speculative_algorithm": None},
+            "does not draft; start it with --speculative-algorithm",
+        ),
+        (
+            META,
+            {"speculative_eagle_topk": 4},
+            "drafts trees .*; start it with --speculative-eagle-topk 1",
+        ),
     ],
 )
-def test_what_sglang_cannot_tell_is_an_error(meta: dict[str, Any], info: dict[str, Any], words: str) -> None:
+def test_what_sglang_cannot_tell_is_an_error(
+    meta: dict[str, Any], info: dict[str, Any], words: str
+) -> None:
     with playing(sglang(meta, info)) as stage, pytest.raises(MeasurementError, match=words):
         _sglang(stage)
 
@@ -459,12 +604,18 @@ def iterations(start: int = 1, requests: int = 1) -> str:
         }
         for drafted, accepted in ROUNDS
     ]
-    entries = [{"iter": start}, *({"iter": start + 1 + at, "specDecodingStats": own} for at, own in enumerate(spec))]
+    entries = [
+        {"iter": start},
+        *({"iter": start + 1 + at, "specDecodingStats": own} for at, own in enumerate(spec)),
+    ]
     return json.dumps(entries)
 
 
 def trtllm(metrics: list[Play]) -> dict[str, list[Play]]:
-    answer = {"choices": [{"token_ids": list(TEXT)}], "usage": {"prompt_tokens": 4, "completion_tokens": 24}}
+    answer = {
+        "choices": [{"token_ids": list(TEXT)}],
+        "usage": {"prompt_tokens": 4, "completion_tokens": 24},
+    }
     return {
         "/version": [Answer('{"version": "1.2.0"}')],
         "/v1/models": [Answer('{"data": [{"id": "m", "owned_by": "tensorrt_llm"}]}')],
@@ -479,7 +630,12 @@ def _trtllm(stage: Stage) -> list[Reported | PooledCounters]:
 
 def test_each_drained_iteration_is_a_round() -> None:
     late = json.loads(iterations())
-    halves = [Answer(json.dumps(late[:5])), Answer("[]"), Answer(json.dumps(late[5:])), Answer("[]")]
+    halves = [
+        Answer(json.dumps(late[:5])),
+        Answer("[]"),
+        Answer(json.dumps(late[5:])),
+        Answer("[]"),
+    ]
     with playing(trtllm([Answer("[]"), *halves])) as stage:
         (one,) = _trtllm(stage)
     assert isinstance(one, Reported)
@@ -491,8 +647,14 @@ def test_each_drained_iteration_is_a_round() -> None:
     ("metrics", "words"),
     [
         (["[]"], "/metrics has no specDecodingStats for a request .* enable_iter_perf_stats: true"),
-        (["[]", iterations(requests=2)], "two requests drafted in one iteration: somebody else uses the server"),
-        ([iterations(100), iterations(1)], r"/metrics went backwards \(111, then 1\): it was started anew"),
+        (
+            ["[]", iterations(requests=2)],
+            "two requests drafted in one iteration: somebody else uses the server",
+        ),
+        (
+            [iterations(100), iterations(1)],
+            r"/metrics went backwards \(111, then 1\): it was started anew",
+        ),
         (["[]", iterations(1), iterations(50)], "tells of rounds that belong to no answer"),
         (['[{"iter": 1, "specDecodingStats": {}}]'], "missing required field `numDraftTokens`"),
         (["<html>"], "a web page, not with JSON"),
@@ -500,7 +662,10 @@ def test_each_drained_iteration_is_a_round() -> None:
     ],
 )
 def test_what_trtllm_cannot_tell_is_an_error(metrics: list[str], words: str) -> None:
-    with playing(trtllm([Answer(page) for page in metrics])) as stage, pytest.raises(ServerError, match=words):
+    with (
+        playing(trtllm([Answer(page) for page in metrics])) as stage,
+        pytest.raises(ServerError, match=words),
+    ):
         _trtllm(stage)
 
 
@@ -516,7 +681,10 @@ def test_rounds_that_were_lost_are_found_by_the_identity() -> None:
 def test_a_retry_that_may_have_drained_rounds_is_an_error() -> None:
     plays = trtllm([Answer("[]"), Answer(iterations())])
     plays["/v1/completions"].insert(0, Answer("", 503))
-    with playing(plays) as stage, pytest.raises(ServerError, match="rounds of a lost answer; run again"):
+    with (
+        playing(plays) as stage,
+        pytest.raises(ServerError, match="rounds of a lost answer; run again"),
+    ):
         _trtllm(stage)
 
 
@@ -525,7 +693,9 @@ def test_a_retry_that_may_have_drained_rounds_is_an_error() -> None:
 
 def _finished(words: Any) -> dict[type[ServedAdapter], dict[str, list[Play]]]:
     """Answers that end by what each server calls `words`."""
-    stream = payload("llama_cpp_stream.txt").replace('"stop_type":"limit"', f'"stop_type":"{words["llama-cpp"]}"')
+    stream = payload("llama_cpp_stream.txt").replace(
+        '"stop_type":"limit"', f'"stop_type":"{words["llama-cpp"]}"'
+    )
     trt = json.loads(trtllm([])["/v1/completions"][0].body)
     trt["choices"][0]["finish_reason"] = words["trtllm"]
     drained = [Answer("[]"), Answer(iterations()), Answer("[]")]
@@ -533,7 +703,8 @@ def _finished(words: Any) -> dict[type[ServedAdapter], dict[str, list[Play]]]:
         Unprobed.LlamaCpp: llama_cpp(completion=[Answer(stream)]),
         Unprobed.Vllm: vllm(
             v1__completions=changed(
-                payload("vllm_completion.json"), lambda body: body["choices"][0].update(finish_reason=words["vllm"])
+                payload("vllm_completion.json"),
+                lambda body: body["choices"][0].update(finish_reason=words["vllm"]),
             )
         ),
         Unprobed.Sglang: sglang(META | {"finish_reason": words["sglang"]}),
@@ -541,14 +712,35 @@ def _finished(words: Any) -> dict[type[ServedAdapter], dict[str, list[Play]]]:
     }
 
 
-STOP = {"llama-cpp": "eos", "vllm": "stop", "sglang": {"type": "stop", "matched": 1}, "trtllm": "stop"}
-LENGTH = {"llama-cpp": "limit", "vllm": "length", "sglang": {"type": "length", "length": 24}, "trtllm": "length"}
-ABORT = {"llama-cpp": "abort", "vllm": "abort", "sglang": {"type": "abort", "message": ""}, "trtllm": "abort"}
+STOP = {
+    "llama-cpp": "eos",
+    "vllm": "stop",
+    "sglang": {"type": "stop", "matched": 1},
+    "trtllm": "stop",
+}
+LENGTH = {
+    "llama-cpp": "limit",
+    "vllm": "length",
+    "sglang": {"type": "length", "length": 24},
+    "trtllm": "length",
+}
+ABORT = {
+    "llama-cpp": "abort",
+    "vllm": "abort",
+    "sglang": {"type": "abort", "message": ""},
+    "trtllm": "abort",
+}
 
 
-@pytest.mark.parametrize(("words", "finish"), [(STOP, "stop"), (LENGTH, "length"), (ABORT, "abort")])
-@pytest.mark.parametrize("kind", [Unprobed.LlamaCpp, Unprobed.Vllm, Unprobed.Sglang, TensorRtLlmAdapter])
-def test_what_a_server_says_of_a_texts_end_is_handed_over(kind: type[ServedAdapter], words: dict[str, Any], finish: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "finish"), [(STOP, "stop"), (LENGTH, "length"), (ABORT, "abort")]
+)
+@pytest.mark.parametrize(
+    "kind", [Unprobed.LlamaCpp, Unprobed.Vllm, Unprobed.Sglang, TensorRtLlmAdapter]
+)
+def test_what_a_server_says_of_a_texts_end_is_handed_over(
+    kind: type[ServedAdapter], words: dict[str, Any], finish: str
+) -> None:
     with playing(_finished(words)[kind]) as stage:
         one = run(kind(EngineSetup(), stage.client()))[0]
     assert isinstance(one, Reported)

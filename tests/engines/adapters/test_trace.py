@@ -1,4 +1,6 @@
-"""A recorded run: read as it was written, and refused with file and line wherever it is not what it should be."""
+"""A recorded run: read as it was written, and refused with file and line wherever it is not what it
+should be.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,12 @@ from pytest_specdec.engines.counting.checks import check_reported
 from pytest_specdec.engines.external import ForeignEngine
 
 HEADER: dict[str, Any] = {"schema": 1, "engine": "mine 2", "k": 3, "new_tokens": 64}
-LINE: dict[str, Any] = {"key": "key0", "prompt_ids": PROMPT, "new_ids": [5, 6, 7, 8], "rounds": [[3, 1], [1, 0]]}
+LINE: dict[str, Any] = {
+    "key": "key0",
+    "prompt_ids": PROMPT,
+    "new_ids": [5, 6, 7, 8],
+    "rounds": [[3, 1], [1, 0]],
+}
 
 
 def run(path: Path, wanted: GenerationRequest | None = None) -> list[Reported | PooledCounters]:
@@ -42,18 +49,30 @@ def run(path: Path, wanted: GenerationRequest | None = None) -> list[Reported | 
 
 def written(folder: Path, *lines: object, end: str = "\n") -> Path:
     path = folder / "run.jsonl"
-    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + end)
+    path.write_text(
+        "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + end
+    )
     return path
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     convention = CountingConvention(
-        prefill_drafts=True, end="full", undelivered=True, counts_empty=True, argmax_drafts=True, ngrams=(2, 4)
+        prefill_drafts=True,
+        end="full",
+        undelivered=True,
+        counts_empty=True,
+        argmax_drafts=True,
+        ngrams=(2, 4),
     )
     one = reported(
-        [(3, 1), (0, 0)], convention=convention, timings=Timings(0.5, (1.0, 2.0), (3.0, 4.0)), altered="synthetic",
-        totals=Totals(2, 3, 1), finish="stop", ends=TextEnds((), (7, "end")),
-    )  # fmt: skip
+        [(3, 1), (0, 0)],
+        convention=convention,
+        timings=Timings(0.5, (1.0, 2.0), (3.0, 4.0)),
+        altered="synthetic",
+        totals=Totals(2, 3, 1),
+        finish="stop",
+        ends=TextEnds((), (7, "end")),
+    )
     path, wanted = tmp_path / "new" / "run.jsonl", request(sampling=Sampling(0.7, 5, 0.9), seed=3)
     write_trace(path, wanted, "mine 2", [one])
     (found,) = run(path, wanted)
@@ -72,11 +91,21 @@ def test_prompts_are_known_by_text_or_messages(tmp_path: Path) -> None:
         Prompt(key_of(None, messages), "chat", messages=(tuple(sorted(messages[0].items())),)),
     ]
     wanted = GenerationRequest(
-        [PromptRequest(one, None) for one in prompts], 3, 0, "served", "served", Sampling(0.0), 64, 0, "greedy"
+        [PromptRequest(one, None) for one in prompts],
+        3,
+        0,
+        "served",
+        "served",
+        Sampling(0.0),
+        64,
+        0,
+        "greedy",
     )
     rest = {"new_ids": [5, 6, 7, 8], "rounds": [[3, 1], [1, 0]]}
     path = written(tmp_path, HEADER, {"messages": messages, **rest}, {"prompt": "x = 1,", **rest})
-    assert [one.key for one in run(path, wanted) if isinstance(one, Reported)] == [one.key for one in prompts]
+    assert [one.key for one in run(path, wanted) if isinstance(one, Reported)] == [
+        one.key for one in prompts
+    ]
 
 
 def test_pooled_sums_come_last(tmp_path: Path) -> None:
@@ -103,48 +132,111 @@ BAD = [
     (({**HEADER, "k": 4}, LINE), r":1: recorded with k 4 and 3 is asked for; use --specdec-k=4"),
     (({**HEADER, "temperature": 0.5}, LINE), "recorded with temperature 0.5 and 0 is asked for"),
     (({**HEADER, "seed": 1}, LINE), "recorded with seed 1 and 0 is asked for"),
-    (({**HEADER, "drafter": "mtp"}, LINE), ":1: recorded with drafter 'mtp' and 'model' is asked for"),
+    (
+        ({**HEADER, "drafter": "mtp"}, LINE),
+        ":1: recorded with drafter 'mtp' and 'model' is asked for",
+    ),
     ((HEADER,), "holds 0 of the suite's 1 prompts and not 'prompt 0'; record them all"),
     ((HEADER, {**LINE, "key": "other"}), ":2: a prompt that the suite does not ask"),
     ((HEADER, LINE, LINE), ":3: a prompt for the second time"),
-    ((HEADER, {**LINE, "prompt": "again"}), ":2: name the prompt by one of prompt, messages and key"),
+    (
+        (HEADER, {**LINE, "prompt": "again"}),
+        ":2: name the prompt by one of prompt, messages and key",
+    ),
     ((HEADER, {"key": "key0", "rounds": []}), ":2: neither new_ids nor emitted"),
     ((HEADER, {**LINE, "emitted": 5}), ":2: 4 new_ids and emitted is 5"),
-    ((HEADER, {**LINE, "new_ids": [5, -6, 7, 8]}), r":2: Expected `int` >= 0 - at `\$.new_ids\[1\]`"),
+    (
+        (HEADER, {**LINE, "new_ids": [5, -6, 7, 8]}),
+        r":2: Expected `int` >= 0 - at `\$.new_ids\[1\]`",
+    ),
     ((HEADER, {**LINE, "seconds": -1.0}), r":2: Expected `float` >= 0.0 - at `\$.seconds`"),
     ((HEADER, json.dumps({**LINE, "seconds": float("nan")})), ":2: not JSON"),
     (({**HEADER, "k": 513}, LINE), r":1: Expected `int` <= 512 - at `\$.k`"),
     (({**HEADER, "depth": -1}, LINE), r":1: Expected `int` >= 0 - at `\$.depth`"),
     (({**HEADER, "temperature": -0.5}, LINE), r":1: Expected `float` >= 0.0 - at `\$.temperature`"),
     (({**HEADER, "top_p": 0}, LINE), r":1: Expected `float` > 0.0 - at `\$.top_p`"),
-    (('{"schema": 1, "engine": "a", "k": 3, "k": 4}', LINE), r':1: not JSON \(the key "k" stands twice'),
-    ((HEADER, {"pooled": {"drafted": 3, "accepted": 4}}), ":2: accepted is 4, more than the 3 drafted"),
-    ((HEADER, {"pooled": {"drafted": 4, "accepted": -1}}), r":2: Expected `int` >= 0 - at `\$.pooled.accepted`"),
-    ((HEADER, {"pooled": {"drafted": 7, "accepted": 1, "rounds": 2}}), ":2: drafted is 7, more than k=3 in each of 2 rounds"),
-    ((HEADER, {"key": "key0", "totals": {"drafted": 3, "accepted": 3, "per_position": [1, 2]}}), ":2: per_position .* or rises"),
+    (
+        ('{"schema": 1, "engine": "a", "k": 3, "k": 4}', LINE),
+        r':1: not JSON \(the key "k" stands twice',
+    ),
+    (
+        (HEADER, {"pooled": {"drafted": 3, "accepted": 4}}),
+        ":2: accepted is 4, more than the 3 drafted",
+    ),
+    (
+        (HEADER, {"pooled": {"drafted": 4, "accepted": -1}}),
+        r":2: Expected `int` >= 0 - at `\$.pooled.accepted`",
+    ),
+    (
+        (HEADER, {"pooled": {"drafted": 7, "accepted": 1, "rounds": 2}}),
+        ":2: drafted is 7, more than k=3 in each of 2 rounds",
+    ),
+    (
+        (HEADER, {"key": "key0", "totals": {"drafted": 3, "accepted": 3, "per_position": [1, 2]}}),
+        ":2: per_position .* or rises",
+    ),
     (
         (HEADER, {"key": "key0", "totals": {"drafted": 3, "accepted": 3, "per_position": [1, 1]}}),
         "adds up to 2 and accepted is 3",
     ),
-    ((HEADER, {**LINE, "pooled": {"drafted": 3, "accepted": 1}}), ":2: pooled beside fields of a text"),
-    ((HEADER, {**LINE, "rounds": [[3, 1.5], [1, 0]]}), r":2: Expected `int`, got `float` - at `\$.rounds\[0\]\[1\]`"),
+    (
+        (HEADER, {**LINE, "pooled": {"drafted": 3, "accepted": 1}}),
+        ":2: pooled beside fields of a text",
+    ),
+    (
+        (HEADER, {**LINE, "rounds": [[3, 1.5], [1, 0]]}),
+        r":2: Expected `int`, got `float` - at `\$.rounds\[0\]\[1\]`",
+    ),
     ((HEADER, {**LINE, "rounds": [[3], [1, 0]]}), ":2: Expected `array` of length 2"),
-    ((HEADER, {**LINE, "rounds": [[3, -1], [1, 0]]}), ":2, round 0: accepted is -1 of 3 drafted tokens"),
-    ((HEADER, {**LINE, "rounds": [[1, 2], [1, 0]]}), ":2, round 0: accepted is 2 of 1 drafted tokens"),
+    (
+        (HEADER, {**LINE, "rounds": [[3, -1], [1, 0]]}),
+        ":2, round 0: accepted is -1 of 3 drafted tokens",
+    ),
+    (
+        (HEADER, {**LINE, "rounds": [[1, 2], [1, 0]]}),
+        ":2, round 0: accepted is 2 of 1 drafted tokens",
+    ),
     ((HEADER, {**LINE, "rounds": [[4, 1], [1, 0]]}), ":2, round 0: drafted is 4 and k is 3"),
-    ((HEADER, {**LINE, "rounds": [[3, 0], [1, 0]]}), r":2: rounds \(2\) and accepted \(0\) make 2 tokens and 3 were emitted"),
+    (
+        (HEADER, {**LINE, "rounds": [[3, 0], [1, 0]]}),
+        r":2: rounds \(2\) and accepted \(0\) make 2 tokens and 3 were emitted",
+    ),
     ((HEADER, {**LINE, "rounds": [[3, 3], [1, 0]]}), ":2: .* count more than was emitted"),
-    ((HEADER, summed(drafted=-3, accepted=1, rounds=2)), ":2: (drafted is -3, which no counter can be|Expected `int` >= 0)"),
-    ((HEADER, summed(drafted=6, accepted=-1, rounds=2)), ":2: (accepted is -1, which no counter can be|Expected `int` >= 0)"),
+    (
+        (HEADER, summed(drafted=-3, accepted=1, rounds=2)),
+        ":2: (drafted is -3, which no counter can be|Expected `int` >= 0)",
+    ),
+    (
+        (HEADER, summed(drafted=6, accepted=-1, rounds=2)),
+        ":2: (accepted is -1, which no counter can be|Expected `int` >= 0)",
+    ),
     ((HEADER, summed(drafted=1, accepted=2, rounds=1)), ":2: accepted is 2, more than the 1"),
-    ((HEADER, summed(drafted=7, accepted=1, rounds=2)), ":2: drafted is 7, more than k=3 in each of 2 rounds"),
-    ((HEADER, summed(drafted=4, accepted=0, rounds=2)), r":2: rounds \(2\) and accepted \(0\) make 2 tokens and 3 were emitted"),
-    ((HEADER, {"key": "key0", "emitted": -3, "rounds": []}), ":2( emitted no token|: Expected `int` >= 0)"),
-    ((HEADER, PLAIN, {"pooled": {"drafted": 3, "accepted": 5}}), ":3: accepted is 5, more than the 3"),
+    (
+        (HEADER, summed(drafted=7, accepted=1, rounds=2)),
+        ":2: drafted is 7, more than k=3 in each of 2 rounds",
+    ),
+    (
+        (HEADER, summed(drafted=4, accepted=0, rounds=2)),
+        r":2: rounds \(2\) and accepted \(0\) make 2 tokens and 3 were emitted",
+    ),
+    (
+        (HEADER, {"key": "key0", "emitted": -3, "rounds": []}),
+        ":2( emitted no token|: Expected `int` >= 0)",
+    ),
+    (
+        (HEADER, PLAIN, {"pooled": {"drafted": 3, "accepted": 5}}),
+        ":3: accepted is 5, more than the 3",
+    ),
     ((HEADER, PLAIN, POOLED, POOLED), ":4: pooled for the second time; write the run's sums once"),
-    ((HEADER, LINE, POOLED), ":2: rounds or totals of a text beside the sums of the run; write one of them"),
+    (
+        (HEADER, LINE, POOLED),
+        ":2: rounds or totals of a text beside the sums of the run; write one of them",
+    ),
     ((HEADER, {**LINE, "finish_reason": "abort"}), ":2: Invalid enum value 'abort'"),
-    (({**HEADER, "rule": "block"}, LINE), ":1: recorded with rule 'block' and 'greedy' is asked for; set the marker's"),
+    (
+        ({**HEADER, "rule": "block"}, LINE),
+        ":1: recorded with rule 'block' and 'greedy' is asked for; set the marker's",
+    ),
 ]
 
 
@@ -157,7 +249,10 @@ def test_anything_else_is_one_message(tmp_path: Path, lines: tuple, message: str
 
 def test_a_trace_is_refused_as_soon_as_it_is_read(tmp_path: Path) -> None:
     """Whatever is asked for: rounds that are not those of the text."""
-    with pytest.raises(SpecdecError, match=r"run.jsonl:3: rounds \(1\) and accepted \(1\) make 2 tokens and 3 were emitted"):
+    with pytest.raises(
+        SpecdecError,
+        match=r"run.jsonl:3: rounds \(1\) and accepted \(1\) make 2 tokens and 3 were emitted",
+    ):
         read_trace(written(tmp_path, HEADER, LINE, {**LINE, "key": "other", "rounds": [[3, 1]]}))
 
 
@@ -170,10 +265,14 @@ def test_a_file_that_is_cut_off_is_told_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "."])
 def test_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SpecdecError, match=r"cannot be read .*name a file: --specdec-url=FILE.jsonl"):
+    with pytest.raises(
+        SpecdecError, match=r"cannot be read .*name a file: --specdec-url=FILE.jsonl"
+    ):
         run(tmp_path / name)
 
 
 def test_an_engine_without_a_url_is_refused() -> None:
-    with pytest.raises(SpecdecError, match="--specdec-engine=trace reads from somewhere; name it: --specdec-url="):
+    with pytest.raises(
+        SpecdecError, match="--specdec-engine=trace reads from somewhere; name it: --specdec-url="
+    ):
         _ = ForeignEngine("trace").adapter

@@ -1,4 +1,5 @@
-"""Real defects, found by the oracle: transformers' drafters when it samples. Each is mended here, and the oracle agrees.
+"""Real defects, found by the oracle: transformers' drafters when it samples. Each is mended here,
+and the oracle agrees.
 
 Both cost acceptance and no losslessness, so that the texts are the target's all the same.
 """
@@ -11,8 +12,15 @@ from collections.abc import Iterator
 import pytest
 import transformers
 from helpers.real_engine import case
-from transformers.generation.candidate_generator import AssistedCandidateGenerator, PromptLookupCandidateGenerator
-from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers.generation.candidate_generator import (
+    AssistedCandidateGenerator,
+    PromptLookupCandidateGenerator,
+)
+from transformers.generation.logits_process import (
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from pytest_specdec.cases.case import Case
 from pytest_specdec.engines.external import ForeignEngine
@@ -22,11 +30,14 @@ FIRST, LAST = (5, 14), (5, 24)
 
 pytestmark = pytest.mark.skipif(
     not FIRST <= tuple(map(int, transformers.__version__.split(".")[:2])) <= LAST,
-    reason=f"the defects are those of transformers {FIRST} to {LAST}; try suites/engines/ on this one and move LAST",
+    reason=f"the defects are those of transformers {FIRST} to {LAST}; try suites/engines/ on this "
+    "one and move LAST",
 )
 
 
-def sampled(temperature: float, top_k: int = 0, top_p: float = 1.0, drafter: str | None = None) -> Case:
+def sampled(
+    temperature: float, top_k: int = 0, top_p: float = 1.0, drafter: str | None = None
+) -> Case:
     made = case("transformers", temperature=temperature, prompts=20 if drafter is None else 8)
     texts = dataclasses.replace(made.texts, top_k=top_k, top_p=top_p)
     return dataclasses.replace(made, texts=texts, drafter=drafter or made.drafter)
@@ -34,13 +45,17 @@ def sampled(temperature: float, top_k: int = 0, top_p: float = 1.0, drafter: str
 
 @pytest.fixture
 def once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A draft model that filters its logits by its own configuration, and not by the target's processors on top."""
+    """A draft model that filters its logits by its own configuration, and not by the target's
+    processors on top.
+    """
     make = AssistedCandidateGenerator.__init__
 
     def init(self: AssistedCandidateGenerator, *given: object, **named: object) -> None:
         make(self, *given, **named)
         warpers = (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper)
-        self.logits_processor = [own for own in self.logits_processor if not isinstance(own, warpers)]
+        self.logits_processor = [
+            own for own in self.logits_processor if not isinstance(own, warpers)
+        ]
 
     monkeypatch.setattr(AssistedCandidateGenerator, "__init__", init)
     return
@@ -60,13 +75,19 @@ def unfiltered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 HOT = sampled(1.6, top_k=20)
-"""Drafts drawn at temperature 1.6 of 1.6: `generate` makes the draft's processors anew, and adds the target's."""
+"""Drafts drawn at temperature 1.6 of 1.6: `generate` makes the draft's processors anew, and adds
+the target's.
+"""
 LOOKUP = sampled(0.8, top_p=0.9, drafter="prompt-lookup")
-"""Drafts are cut at tokens that top-p removes from made-up logits, all equal: one token in ten of the vocabulary."""
+"""Drafts are cut at tokens that top-p removes from made-up logits, all equal: one token in ten of
+the vocabulary.
+"""
 
 
 @pytest.mark.parametrize(("asked", "kind"), [(HOT, "z"), (LOOKUP, "rounds")])
-def test_drafts_that_are_filtered_by_the_wrong_distribution_are_found(asked: Case, kind: str) -> None:
+def test_drafts_that_are_filtered_by_the_wrong_distribution_are_found(
+    asked: Case, kind: str
+) -> None:
     engine = ForeignEngine("transformers", device="cpu")
     found = engine.oracle(asked, 0.001)
     assert not found.agrees

@@ -46,8 +46,12 @@ def test_without_vllm_the_error_says_what_to_do() -> None:
         vllm(EngineSetup())
 
 
-def test_it_looks_up_the_n_grams_that_replay_looks_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """n-grams of 1 to 2 tokens, the longest first and of several places the first, as `acceptance.lookup` has it."""
+def test_it_looks_up_the_n_grams_that_replay_looks_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """n-grams of 1 to 2 tokens, the longest first and of several places the first, as
+    `acceptance.lookup` has it.
+    """
     loaded: list[dict] = []
 
     class Vllm:
@@ -60,11 +64,20 @@ def test_it_looks_up_the_n_grams_that_replay_looks_up(monkeypatch: pytest.Monkey
     made = VllmAdapter(EngineSetup())
     made._engine(request(target="owner/name", drafter="prompt-lookup"), tmp_path)
     drafting = loaded[0]["speculative_config"]
-    assert (drafting["prompt_lookup_min"], drafting["prompt_lookup_max"]) == made.convention.ngrams == (1, NGRAM)
+    assert (
+        (drafting["prompt_lookup_min"], drafting["prompt_lookup_max"])
+        == made.convention.ngrams
+        == (1, NGRAM)
+    )
 
 
 def test_metrics_of_a_request_without_a_round() -> None:
-    recorded = {"num_spec_steps": 0, "num_accepted_draft_tokens": 0, "num_draft_tokens": 0, "acceptance_histogram": [0, 0, 0, 0]}
+    recorded = {
+        "num_spec_steps": 0,
+        "num_accepted_draft_tokens": 0,
+        "num_draft_tokens": 0,
+        "acceptance_histogram": [0, 0, 0, 0],
+    }
     metrics = msgspec.json.decode(json.dumps(recorded), type=SpecMetrics)
     assert metrics.rounds() == ()
     assert metrics.totals() == Totals(0, 0, 0, (0, 0, 0))

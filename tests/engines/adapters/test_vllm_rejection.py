@@ -1,4 +1,6 @@
-"""docs/test-your-rejection-sampler.md on the real thing: vLLM's rejection sampler, with the kernels of its CPU build."""
+"""docs/test-your-rejection-sampler.md on the real thing: vLLM's rejection sampler, with the kernels
+of its CPU build.
+"""
 
 from __future__ import annotations
 
@@ -37,18 +39,36 @@ def test_it_passes_with_ragged_rows(example: dict[str, Any]) -> None:
     assert "kernel" in checked.reason
 
 
-def test_tokens_of_other_requests_are_found_where_a_row_has_no_drafts(example: dict[str, Any]) -> None:
-    """As if bonus tokens stood in another order for requests without drafts; with equal numbers it is right."""
+def test_tokens_of_other_requests_are_found_where_a_row_has_no_drafts(
+    example: dict[str, Any],
+) -> None:
+    """As if bonus tokens stood in another order for requests without drafts; with equal numbers it
+    is right.
+    """
     import torch
 
     from pytest_specdec.lossless import assert_lossless, flat_batch
 
     def shifted(
-        draft_token_ids, num_draft_tokens, max_spec_len, cu_num_draft_tokens, draft_probs, target_logits, bonus_token_ids
+        draft_token_ids,
+        num_draft_tokens,
+        max_spec_len,
+        cu_num_draft_tokens,
+        draft_probs,
+        target_logits,
+        bonus_token_ids,
     ) -> Any:
         none = torch.tensor(num_draft_tokens)[:, None] == 0
         bonus = torch.where(none, bonus_token_ids.roll(1, 0), bonus_token_ids)
-        flat = draft_token_ids, num_draft_tokens, max_spec_len, cu_num_draft_tokens, draft_probs, target_logits, bonus
+        flat = (
+            draft_token_ids,
+            num_draft_tokens,
+            max_spec_len,
+            cu_num_draft_tokens,
+            draft_probs,
+            target_logits,
+            bonus,
+        )
         return example["vllm_rejection_sample"](*flat)
 
     with pytest.raises(AssertionError, match="with 0 drafts beside rows with other numbers"):

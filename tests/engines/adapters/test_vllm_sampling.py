@@ -1,7 +1,9 @@
-"""A real defect, found from text alone: vLLM's CPU build samples at no set temperature as soon as it drafts.
+"""A real defect, found from text alone: vLLM's CPU build samples at no set temperature as soon as
+it drafts.
 
-Its `_expand_kernel_impl` hands the kernel an int64 copy of the buffer that the temperatures of the draft positions go to,
-and returns the buffer as it was: uninitialised. Greedy decoding divides by no temperature, so every counter there is right.
+Its `_expand_kernel_impl` hands the kernel an int64 copy of the buffer that the temperatures of the
+draft positions go to, and returns the buffer as it was: uninitialised. Greedy decoding divides by
+no temperature, so every counter there is right.
 """
 
 from __future__ import annotations

@@ -11,15 +11,24 @@ from pytest_specdec.common.errors import MeasurementError
 from pytest_specdec.engines.adapter_api import Counters, CountingConvention, PooledCounters, Totals
 from pytest_specdec.engines.counting.checks import check_pooled, check_reported, rounds_of
 
-NAMED = Counters("num_drafts", "num_draft_tokens", "num_accepted_tokens", "num_accepted_tokens_per_pos")
+NAMED = Counters(
+    "num_drafts", "num_draft_tokens", "num_accepted_tokens", "num_accepted_tokens_per_pos"
+)
 FULL = CountingConvention(end="full", counters=NAMED)
 PREFILL = CountingConvention(prefill_drafts=True, counts_empty=True)
 OPENVINO = [(105, 26, 37), (87, 29, 34), (90, 30, 32), (78, 36, 27)]
-"""What its accessors say of 4 requests of 64 tokens at k = 3 (drafted, accepted), and the rounds that m_batch_sizes has."""
+"""What its accessors say of 4 requests of 64 tokens at k = 3 (drafted, accepted), and the rounds
+that m_batch_sizes has.
+"""
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=20), st.sampled_from([CountingConvention(), FULL, PREFILL]))
-def test_what_a_decoder_counts_is_accepted(accepted: list[int], convention: CountingConvention) -> None:
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=20),
+    st.sampled_from([CountingConvention(), FULL, PREFILL]),
+)
+def test_what_a_decoder_counts_is_accepted(
+    accepted: list[int], convention: CountingConvention
+) -> None:
     one = reported([(3, own) for own in accepted], convention=convention)
     check_reported(one, request(new_tokens=100))
     per_position = tuple(sum(own > step for own in accepted) for step in range(3))
@@ -28,11 +37,14 @@ def test_what_a_decoder_counts_is_accepted(accepted: list[int], convention: Coun
 
 
 @pytest.mark.parametrize(("drafted", "accepted", "rounds"), OPENVINO[:1])
-def test_openvinos_accessors_leave_out_the_last_round(drafted: int, accepted: int, rounds: int) -> None:
+def test_openvinos_accessors_leave_out_the_last_round(
+    drafted: int, accepted: int, rounds: int
+) -> None:
     """No rate shows it; the text is longer than its rounds."""
     told = Totals(None, drafted, accepted)
     with pytest.raises(
-        MeasurementError, match=r"num_drafts \(35\) and num_accepted_tokens \(26\) make 61 tokens and 63 were emit"
+        MeasurementError,
+        match=r"num_drafts \(35\) and num_accepted_tokens \(26\) make 61 tokens and 63 were emit",
     ):
         check_reported(reported(None, 64, FULL, totals=told), request())
     assert rounds == 63 - 26  # the right ones: as many as make the text
@@ -42,7 +54,10 @@ def test_openvinos_accessors_leave_out_the_last_round(drafted: int, accepted: in
 def test_sums_of_prompt_lookup_need_the_rounds() -> None:
     """How many of its rounds drafted nothing cannot be told from drafts alone."""
     asked = request(drafter="prompt-lookup")
-    with pytest.raises(MeasurementError, match="num_drafts is missing, and prompt lookup drafts in some rounds only"):
+    with pytest.raises(
+        MeasurementError,
+        match="num_drafts is missing, and prompt lookup drafts in some rounds only",
+    ):
         check_reported(reported(None, 64, FULL, totals=Totals(None, 60, 23)), asked)
 
 
@@ -50,7 +65,11 @@ def test_sums_of_prompt_lookup_need_the_rounds() -> None:
     ("totals", "message"),
     [
         (Totals(20, 60, 61, None), "num_accepted_tokens is 61, more than the 60"),
-        (Totals(20, 61, 43, None), "num_draft_tokens is 61, more than k=3 in each of 20 num_drafts; start the engine with k=3"),
+        (
+            Totals(20, 61, 43, None),
+            "num_draft_tokens is 61, more than k=3 in each of 20 num_drafts; start the engine with "
+            "k=3",
+        ),
         (Totals(20, -1, 43, None), "num_draft_tokens is -1, which no counter can be"),
         (Totals(40, 120, 23, (10, 11, 2)), "num_accepted_tokens_per_pos rises or is negative"),
         (Totals(40, 120, 23, (41, -9, -9)), "num_accepted_tokens_per_pos rises or is negative"),
@@ -58,7 +77,10 @@ def test_sums_of_prompt_lookup_need_the_rounds() -> None:
             Totals(40, 120, 23, (12, 6, 4)),
             r"num_accepted_tokens_per_pos adds up to 22 \(12, 6, 4\) and num_accepted_tokens is 23",
         ),
-        (Totals(40, 120, 23, (12, 6, 4, 1)), "has 4 positions and k is 3; start the engine with k=3"),
+        (
+            Totals(40, 120, 23, (12, 6, 4, 1)),
+            "has 4 positions and k is 3; start the engine with k=3",
+        ),
         (Totals(39, 117, 23, None), "so they leave rounds out"),
         (Totals(41, 123, 23, None), "so they count more than was emitted"),
         (Totals(None, 118, 23, None), "num_draft_tokens is 118, no multiple of k=3"),
@@ -101,7 +123,9 @@ def test_prompt_lookup_may_leave_out_any_round_that_drafted_nothing() -> None:
 def test_a_last_round_may_reach_past_the_text_where_the_engine_says_so() -> None:
     check_reported(reported([(3, 1), (3, 3)], 5, CountingConvention(undelivered=True)), request())
     with pytest.raises(MeasurementError, match="count more than was emitted"):
-        check_reported(reported([(3, 1), (3, 0)], 2, CountingConvention(undelivered=True)), request())
+        check_reported(
+            reported([(3, 1), (3, 0)], 2, CountingConvention(undelivered=True)), request()
+        )
 
 
 def test_a_requests_sums_are_those_of_its_rounds() -> None:
@@ -120,5 +144,8 @@ def test_pooled_sums_are_held_to_all_texts() -> None:
 
 def test_rounds_that_no_counter_has_follow_from_the_text() -> None:
     assert rounds_of(Totals(None, 106, 27), CountingConvention(), 3, [64]) == 36
-    with pytest.raises(MeasurementError, match="more than k=3 in each of the 36 rounds that the texts leave room for"):
+    with pytest.raises(
+        MeasurementError,
+        match="more than k=3 in each of the 36 rounds that the texts leave room for",
+    ):
         check_reported(reported(None, 64, totals=Totals(None, 109, 27)), request())

@@ -14,7 +14,12 @@ from pytest_specdec.cases.case import DEFINITION
 from pytest_specdec.common.errors import MeasurementError
 from pytest_specdec.engines.adapter_api import CountingConvention, PooledCounters, Reported, Totals
 from pytest_specdec.engines.counting.checks import check_reported
-from pytest_specdec.engines.counting.normalise import POOLED, comparable_rounds, definition_of, normalised
+from pytest_specdec.engines.counting.normalise import (
+    POOLED,
+    comparable_rounds,
+    definition_of,
+    normalised,
+)
 
 ROUNDS = [(3, 1), (3, 3), (3, 0), (2, 2), (1, 0)]
 
@@ -44,7 +49,9 @@ def test_the_prompt_passs_round_is_played_and_not_counted() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-    """How a greedy engine cuts a text into rounds; `spare` tokens are kept for the bonus token where it clips its drafts."""
+    """How a greedy engine cuts a text into rounds; `spare` tokens are kept for the bonus token
+    where it clips its drafts.
+    """
 
     convention: CountingConvention
     spare: int = 1
@@ -53,7 +60,11 @@ class Decoder:
         """A text whose draft at each place agrees with so many tokens from there on."""
         at, rounds = int(not self.convention.prefill_drafts), []
         while at < len(matching):
-            drafted = k if self.convention.end == "full" else max(0, min(k, len(matching) - at - self.spare))
+            drafted = (
+                k
+                if self.convention.end == "full"
+                else max(0, min(k, len(matching) - at - self.spare))
+            )
             accepted = min(drafted, matching[at])
             if drafted or self.convention.counts_empty:
                 rounds.append((drafted, accepted))
@@ -62,9 +73,19 @@ class Decoder:
 
 
 def decoders(*, prefill: bool) -> list[Decoder]:
-    """llama.cpp and OpenVINO, transformers; ONNX Runtime; vLLM; an engine that clips and leaves empty rounds out."""
-    clipped, full = CountingConvention(prefill, "clipped", True, True), CountingConvention(prefill, "full", True)
-    return [Decoder(clipped), Decoder(clipped, spare=0), Decoder(full), Decoder(dataclasses.replace(clipped, counts_empty=False))]
+    """llama.cpp and OpenVINO, transformers; ONNX Runtime; vLLM; an engine that clips and leaves
+    empty rounds out.
+    """
+    clipped, full = (
+        CountingConvention(prefill, "clipped", True, True),
+        CountingConvention(prefill, "full", True),
+    )
+    return [
+        Decoder(clipped),
+        Decoder(clipped, spare=0),
+        Decoder(full),
+        Decoder(dataclasses.replace(clipped, counts_empty=False)),
+    ]
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40))
@@ -91,7 +112,11 @@ def test_engines_that_start_elsewhere_play_others() -> None:
 def test_sums_stand_under_a_definition_of_their_own() -> None:
     definition, found = counts(reported(None, 12, totals=Totals(5, 12, 6, (3, 2, 1))))
     assert definition.name == "sums/1"
-    assert (found.total_rounds, found.drafted.sum(), found.accepted.tolist()) == (5, 12, [[3, 2, 1]])
+    assert (found.total_rounds, found.drafted.sum(), found.accepted.tolist()) == (
+        5,
+        12,
+        [[3, 2, 1]],
+    )
     assert found.drafted.tolist() == [[5, 5, 2]]
     assert found.acceptance_rate == 0.5
 
@@ -105,14 +130,25 @@ def test_sums_stand_under_a_definition_of_their_own() -> None:
     ],
 )
 def test_a_definition_says_how_the_engine_counts(convention: CountingConvention, name: str) -> None:
-    assert counts(reported(None, 12, convention, totals=Totals(5, 15, 6, (3, 2, 1))))[0].name == name
-    assert counts(reported(None, 12, convention, totals=Totals(5, 15, 6)))[0].name == f"{name}-no-positions"
+    assert (
+        counts(reported(None, 12, convention, totals=Totals(5, 15, 6, (3, 2, 1))))[0].name == name
+    )
+    assert (
+        counts(reported(None, 12, convention, totals=Totals(5, 15, 6)))[0].name
+        == f"{name}-no-positions"
+    )
 
 
 def test_sums_without_positions_keep_the_rate_and_the_length() -> None:
     definition, found = counts(reported(None, 12, totals=Totals(None, 12, 6)))
-    assert definition.name == "sums/1-empty-no-positions"  # rounds told by the tokens alone include the empty ones
-    assert (found.total_rounds, found.acceptance_rate, found.acceptance_length) == (5, 0.5, 1 + 6 / 5)
+    assert (
+        definition.name == "sums/1-empty-no-positions"
+    )  # rounds told by the tokens alone include the empty ones
+    assert (found.total_rounds, found.acceptance_rate, found.acceptance_length) == (
+        5,
+        0.5,
+        1 + 6 / 5,
+    )
 
 
 def test_drafts_that_are_missing_are_missing_where_nothing_was_accepted() -> None:
@@ -125,7 +161,9 @@ def test_drafts_that_are_missing_are_missing_where_nothing_was_accepted() -> Non
 def test_prompt_lookup_whose_empty_rounds_are_left_out_tells_no_places() -> None:
     text = reported([(3, 1), (2, 2)], 40)
     assert counts(text, drafter="prompt-lookup")[0].name == "sums/1"
-    whole = reported([(3, 1), (0, 0), (2, 2), *[(0, 0)] * 8], convention=CountingConvention(counts_empty=True))
+    whole = reported(
+        [(3, 1), (0, 0), (2, 2), *[(0, 0)] * 8], convention=CountingConvention(counts_empty=True)
+    )
     definition, found = counts(whole, drafter="prompt-lookup")
     assert definition.name == DEFINITION
     assert found.total_rounds == 9
@@ -134,7 +172,11 @@ def test_prompt_lookup_whose_empty_rounds_are_left_out_tells_no_places() -> None
 def test_pooled_sums_are_one_row() -> None:
     texts = [reported(None, 64) for _ in range(4)]
     with pytest.raises(MeasurementError, match="counted in different manners"):
-        definition_of(texts, "draft", PooledCounters(Totals(124, 372, 128), CountingConvention(prefill_drafts=True)))
+        definition_of(
+            texts,
+            "draft",
+            PooledCounters(Totals(124, 372, 128), CountingConvention(prefill_drafts=True)),
+        )
     definition, found = counts(
         *[reported(None, 64, CountingConvention(end="full"))] * 4,
         pooled=PooledCounters(Totals(124, 372, 128, (70, 39, 19)), CountingConvention(end="full")),

@@ -1,4 +1,6 @@
-"""The oracle: a right engine agrees with its models, a broken one is found on its own texts, without any baseline."""
+"""The oracle: a right engine agrees with its models, a broken one is found on its own texts,
+without any baseline.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,13 @@ from pytest_specdec.acceptance.rounds import Round
 from pytest_specdec.acceptance.sum_distribution import sum_distribution
 from pytest_specdec.cases.case import Case, TextKey
 from pytest_specdec.common.errors import RequestError, SpecdecError
-from pytest_specdec.engines.adapter_api import CountingConvention, EngineSetup, Reported, ReportedRound, Totals
+from pytest_specdec.engines.adapter_api import (
+    CountingConvention,
+    EngineSetup,
+    Reported,
+    ReportedRound,
+    Totals,
+)
 from pytest_specdec.engines.adapters.transformers import TransformersAdapter
 from pytest_specdec.engines.counting import deviations, oracle
 from pytest_specdec.engines.counting.deviations import Deviation, deviations_of
@@ -35,10 +43,18 @@ DRAFT = str(EMBEDDED / "text-draft")
 ALPHA = 1e-3
 
 
-def case(drafter: str = DRAFT, k: int = 3, temperature: float = 1.0, engine: str = "transformers", prompts: int = 8) -> Case:
+def case(
+    drafter: str = DRAFT,
+    k: int = 3,
+    temperature: float = 1.0,
+    engine: str = "transformers",
+    prompts: int = 8,
+) -> Case:
     texts = TextKey("engines", str(EMBEDDED / "text-target"), PROMPTS, prompts, 64, temperature, 0)
     rule = "rejection" if temperature else "greedy"
-    return Case(texts, drafter, "draft", k, 3 if drafter == "mtp" else 0, rule, 0.005, engine=engine)
+    return Case(
+        texts, drafter, "draft", k, 3 if drafter == "mtp" else 0, rule, 0.005, engine=engine
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +72,12 @@ def with_draft(engine: ForeignEngine, draft: Path) -> ForeignEngine:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize(("drafter", "k"), [(DRAFT, 3), (DRAFT, 5), ("mtp", 3), ("prompt-lookup", 4)], ids=str)
-def test_transformers_counts_what_its_models_imply(engine: ForeignEngine, drafter: str, k: int, temperature: float) -> None:
+@pytest.mark.parametrize(
+    ("drafter", "k"), [(DRAFT, 3), (DRAFT, 5), ("mtp", 3), ("prompt-lookup", 4)], ids=str
+)
+def test_transformers_counts_what_its_models_imply(
+    engine: ForeignEngine, drafter: str, k: int, temperature: float
+) -> None:
     own = case(Path(drafter).name if drafter != DRAFT else DRAFT, k, temperature)
     found = engine.oracle(own, ALPHA)
     assert found.agrees, found.message
@@ -77,7 +97,9 @@ def test_our_own_decoder_does_too(drafter: str, temperature: float) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_draft_with_one_perturbed_tensor_is_found(engine: ForeignEngine, tmp_path: Path, temperature: float) -> None:
+def test_a_draft_with_one_perturbed_tensor_is_found(
+    engine: ForeignEngine, tmp_path: Path, temperature: float
+) -> None:
     """The engine's draft, not the oracle's: as a bad conversion or a stale file would give."""
     worse = add_noise(Path(DRAFT), tmp_path / "worse", 1.0, only="layers.0.mlp.down_proj")
     broken = with_draft(engine, worse)
@@ -85,30 +107,44 @@ def test_a_draft_with_one_perturbed_tensor_is_found(engine: ForeignEngine, tmp_p
     assert not found.agrees
     assert "below its models" in found.message or found.exact or found.worst.impossible
     assert "check that the engine's drafter holds the weights named here" in found.message
-    assert broken.conformance(case(temperature=temperature, prompts=20), ALPHA).conforms  # its texts are right all the same
+    assert broken.conformance(
+        case(temperature=temperature, prompts=20), ALPHA
+    ).conforms  # its texts are right all the same
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_heads_that_draft_from_stale_hidden_states_are_found(monkeypatch: pytest.MonkeyPatch, temperature: float) -> None:
+def test_heads_that_draft_from_stale_hidden_states_are_found(
+    monkeypatch: pytest.MonkeyPatch, temperature: float
+) -> None:
     heads = candidate_generator.MTPCandidateGenerator
     whole: Callable[..., Any] = heads.get_candidates
 
     def stale(self: Any, input_ids: torch.Tensor, *, model_outputs: Any = None, **rest: Any) -> Any:
         if model_outputs is not None:
             states = model_outputs.hidden_states
-            model_outputs.hidden_states = tuple(state if state is None else state.roll(1, dims=1) for state in states)
+            model_outputs.hidden_states = tuple(
+                state if state is None else state.roll(1, dims=1) for state in states
+            )
         return whole(self, input_ids, model_outputs=model_outputs, **rest)
 
     monkeypatch.setattr(heads, "get_candidates", stale)
-    found = ForeignEngine("transformers", device="cpu").oracle(case("mtp", 3, temperature, prompts=20), ALPHA)
+    found = ForeignEngine("transformers", device="cpu").oracle(
+        case("mtp", 3, temperature, prompts=20), ALPHA
+    )
     assert not found.agrees
     assert found.counted < found.expected
 
 
-def test_an_acceptance_test_that_lets_too_much_pass_is_found(engine: ForeignEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its uniform draws are squared: a draft passes with the square root of its chance. Bugs can raise acceptance, too."""
+def test_an_acceptance_test_that_lets_too_much_pass_is_found(
+    engine: ForeignEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its uniform draws are squared: a draft passes with the square root of its chance. Bugs can
+    raise acceptance, too.
+    """
     uniform = torch.rand_like
-    monkeypatch.setattr(utils.torch, "rand_like", lambda *given, **named: uniform(*given, **named) ** 2)
+    monkeypatch.setattr(
+        utils.torch, "rand_like", lambda *given, **named: uniform(*given, **named) ** 2
+    )
     broken = with_draft(engine, Path(DRAFT))
     found = broken.oracle(case(prompts=20), ALPHA)
     assert not found.agrees
@@ -124,14 +160,20 @@ def test_sums_alone_are_judged_too(engine: ForeignEngine, tmp_path: Path) -> Non
             own = case(temperature=temperature, prompts=20)
             maker._latest(own)
             summed = with_draft(engine, worse)
-            summed._made[own] = dataclasses.replace(maker._made[own], reported=[sums(one) for one in maker._made[own].reported])
+            summed._made[own] = dataclasses.replace(
+                maker._made[own], reported=[sums(one) for one in maker._made[own].reported]
+            )
             found = summed.oracle(own, ALPHA)
             assert found.agrees == agrees, found.message
 
 
 def sums(one: Reported) -> Reported:
     assert one.rounds is not None
-    totals = Totals(len(one.rounds), sum(own.drafted for own in one.rounds), sum(own.accepted for own in one.rounds))
+    totals = Totals(
+        len(one.rounds),
+        sum(own.drafted for own in one.rounds),
+        sum(own.accepted for own in one.rounds),
+    )
     return dataclasses.replace(one, rounds=None, totals=totals)
 
 
@@ -140,20 +182,31 @@ def test_the_first_round_that_differs_is_named(engine: ForeignEngine) -> None:
     run = engine._latest(own)
     first = run.reported[2]
     assert first.rounds is not None
-    at = next(number for number, one in enumerate(first.rounds) if one.accepted == 2 and first.rounds[number + 1].drafted == 3)
+    at = next(
+        number
+        for number, one in enumerate(first.rounds)
+        if one.accepted == 2 and first.rounds[number + 1].drafted == 3
+    )
     moved = list(first.rounds)
-    moved[at], moved[at + 1] = moved[at]._replace(accepted=1), moved[at + 1]._replace(accepted=moved[at + 1].accepted)
+    moved[at], moved[at + 1] = (
+        moved[at]._replace(accepted=1),
+        moved[at + 1]._replace(accepted=moved[at + 1].accepted),
+    )
     wrong = dataclasses.replace(first, rounds=tuple(moved))
     broken = ForeignEngine("transformers", device="cpu")
     broken.local = engine.local
-    broken._made[own] = dataclasses.replace(run, reported=[*run.reported[:2], wrong, *run.reported[3:]])
+    broken._made[own] = dataclasses.replace(
+        run, reported=[*run.reported[:2], wrong, *run.reported[3:]]
+    )
     found = broken.oracle(own, ALPHA)
     assert found.differences[0].round == at
     assert f"round {at} of prompt {first.key}" in found.message
     assert "accepts 1 tokens and not 2" in found.message
 
 
-def test_a_close_call_is_no_difference(engine: ForeignEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_close_call_is_no_difference(
+    engine: ForeignEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Two drafts within a logit's precision: another order of summation may take the other one."""
     worse = add_noise(Path(DRAFT), tmp_path / "worse", 1.0, only="layers.0.mlp.down_proj")
     monkeypatch.setattr(oracle, "TOLERANCES", {torch.float32: 1e6, torch.bfloat16: 1e6})
@@ -172,7 +225,9 @@ def test_a_synthetic_mode_is_named_and_refused(engine: ForeignEngine) -> None:
     faked._made[own] = faked._uncounted[own] = dataclasses.replace(run, reported=altered)
     for judge in (faked.oracle, faked.conformance):
         with pytest.raises(
-            RequestError, match=r"runs synthetic acceptance 0\.8, so neither its texts .*; turn that off, or leave"
+            RequestError,
+            match=r"runs synthetic acceptance 0\.8, so neither its texts .*; turn that off, or "
+            r"leave",
         ):
             judge(own, ALPHA)
     assert faked.measure(own).altered == "synthetic acceptance 0.8"
@@ -185,7 +240,9 @@ def test_texts_without_token_ids_cannot_be_replayed(engine: ForeignEngine) -> No
     silent.local = engine.local
     told = [dataclasses.replace(one, new_ids=(), emitted=one.tokens) for one in run.reported]
     silent._made[own] = dataclasses.replace(run, reported=told)
-    with pytest.raises(SpecdecError, match="comes without token ids, and only these can be replayed"):
+    with pytest.raises(
+        SpecdecError, match="comes without token ids, and only these can be replayed"
+    ):
         silent.oracle(own, ALPHA)
 
 
@@ -194,14 +251,19 @@ LENGTH, FIRST = 48, 4
 
 def played_text(row: int, rounds: list[tuple[int, int]], k: int, end: str) -> Reported:
     """An engine's report of rounds (start, accepted) played on a text of fixed length."""
-    told = tuple(ReportedRound(min(k, LENGTH - start - 1) if end == "clip" else k, taken) for start, taken in rounds)
+    told = tuple(
+        ReportedRound(min(k, LENGTH - start - 1) if end == "clip" else k, taken)
+        for start, taken in rounds
+    )
     convention = CountingConvention(end="clipped" if end == "clip" else "full", counts_empty=True)
     return Reported(str(row), (1,) * (FIRST - 1), (2,) * (LENGTH - FIRST + 1), convention, told)
 
 
 def counts_of(runs: list[list[tuple[int, int]]], names: tuple[str, ...], k: int) -> Counts:
     rounds = np.array([len(one) for one in runs], dtype=float)
-    accepted = np.array([[sum(taken > step for _, taken in one) for step in range(k)] for one in runs], dtype=float)
+    accepted = np.array(
+        [[sum(taken > step for _, taken in one) for step in range(k)] for one in runs], dtype=float
+    )
     return Counts(names, names, rounds, accepted, accepted)
 
 
@@ -210,20 +272,30 @@ def fixed_texts(request: pytest.FixtureRequest) -> tuple[AcceptanceField, str]:
     """Acceptance of six texts, and how their ends are counted."""
     accept = np.random.default_rng(3).beta(1.2, 0.8, (6, 1, LENGTH))
     names = tuple(map(str, range(6)))
-    return AcceptanceField(names, ("all",) * 6, accept, np.full(6, FIRST), np.full(6, LENGTH)), request.param
+    return AcceptanceField(
+        names, ("all",) * 6, accept, np.full(6, FIRST), np.full(6, LENGTH)
+    ), request.param
 
 
-def judged_play(field: AcceptanceField, end: str, runs: list[list[tuple[int, int]]], k: int = 3) -> Agreement:
+def judged_play(
+    field: AcceptanceField, end: str, runs: list[list[tuple[int, int]]], k: int = 3
+) -> Agreement:
     """What the oracle says of rounds that were played on the texts of a field."""
     counted, proposed = field.rounds_at(k, end)
     walk = Walk(field, proposed, field.survival(proposed, k), counted, counted)
     reported = [played_text(row, one, k, end) for row, one in enumerate(runs)]
-    judged = JudgedRun(case(k=k), reported, ["all"] * 6, Definition(end), counts_of(runs, field.prompts, k))
+    judged = JudgedRun(
+        case(k=k), reported, ["all"] * 6, Definition(end), counts_of(runs, field.prompts, k)
+    )
     return Agreement("mine", 0.01, 6, 0, 2.0, 2.0, deviations=deviations_of(judged, walk))
 
 
-def test_a_right_engine_disagrees_as_often_as_it_may(fixed_texts: tuple[AcceptanceField, str]) -> None:
-    """Rounds played at random on fixed texts; the level holds for the sum, each position and all together."""
+def test_a_right_engine_disagrees_as_often_as_it_may(
+    fixed_texts: tuple[AcceptanceField, str],
+) -> None:
+    """Rounds played at random on fixed texts; the level holds for the sum, each position and all
+    together.
+    """
     field, end = fixed_texts
     rng = np.random.default_rng(3)
     found = [judged_play(field, end, sample_rounds(field, 3, rng, end)) for _ in range(150)]
@@ -239,8 +311,12 @@ def test_a_right_engine_disagrees_as_often_as_it_may(fixed_texts: tuple[Acceptan
             assert np.mean([one.p_value <= level for one in own]) <= most
 
 
-def test_opposite_errors_at_two_positions_are_found(fixed_texts: tuple[AcceptanceField, str]) -> None:
-    """The first position accepts too much and the second too little, so that the length is about right."""
+def test_opposite_errors_at_two_positions_are_found(
+    fixed_texts: tuple[AcceptanceField, str],
+) -> None:
+    """The first position accepts too much and the second too little, so that the length is about
+    right.
+    """
     field, end = fixed_texts
     flat = dataclasses.replace(field, accept=np.full_like(field.accept, 0.6))
     rng = np.random.default_rng(5)
@@ -258,7 +334,10 @@ def test_opposite_errors_at_two_positions_are_found(fixed_texts: tuple[Acceptanc
             runs.append(rounds)
         return runs
 
-    right, wrong = judged_play(flat, end, play((0.6, 0.6, 0.6))), judged_play(flat, end, play((0.9, 0.25, 0.6)))
+    right, wrong = (
+        judged_play(flat, end, play((0.6, 0.6, 0.6))),
+        judged_play(flat, end, play((0.9, 0.25, 0.6))),
+    )
     assert right.agrees
     assert not wrong.agrees
     assert wrong.deviations[0].adjusted > wrong.alpha  # the sum alone sees nothing
@@ -267,18 +346,29 @@ def test_opposite_errors_at_two_positions_are_found(fixed_texts: tuple[Acceptanc
 
 
 def test_the_exact_distribution_decides_earlier_than_a_bound() -> None:
-    """At level 0.00125, as in a suite of eight cases; tokens that are needed grow with the square of z."""
-    field = AcceptanceField(tuple(map(str, range(20))), ("all",) * 20, np.full((20, 1, 64), 0.7), np.full(20, 1), np.full(20, 64))
+    """At level 0.00125, as in a suite of eight cases; tokens that are needed grow with the square
+    of z.
+    """
+    field = AcceptanceField(
+        tuple(map(str, range(20))),
+        ("all",) * 20,
+        np.full((20, 1, 64), 0.7),
+        np.full(20, 1),
+        np.full(20, 64),
+    )
     counted, proposed = field.rounds_at(3, "clip")
     rounds = np.ones((20, 64, 4), dtype=int)
     found = sum_distribution(field.survival(proposed, 3), field.starts, counted, rounds)
     sums = found.least + np.arange(len(found.chances)) - found.mean
     tilts = np.linspace(0, 1, 400)[:, None]
-    chernoff = np.log(np.exp(tilts * sums) @ found.chances)  # log of the moment generating function, by tilt
+    chernoff = np.log(
+        np.exp(tilts * sums) @ found.chances
+    )  # log of the moment generating function, by tilt
     bounds = [2 * math.exp(float((chernoff - tilts[:, 0] * excess).min())) for excess in sums]
     exact = [found.p_value(round(found.mean + excess)) for excess in sums]
     needed = [
-        min(z for z, p in zip(sums / found.deviation, own, strict=True) if z > 0 and p <= 0.00125) for own in (exact, bounds)
+        min(z for z, p in zip(sums / found.deviation, own, strict=True) if z > 0 and p <= 0.00125)
+        for own in (exact, bounds)
     ]
     assert needed[0] < 3.4
     assert needed[1] / needed[0] > 1.1
@@ -289,20 +379,31 @@ def test_an_agreement_says_what_it_found() -> None:
     found = Agreement("mine", 0.01, 4, 100, 1.9, 2.1, deviations=(sum_alone,))
     assert not found.agrees
     assert found.message.startswith(
-        "mine counts an acceptance length of 1.9000 where its models imply 2.1000 on the same texts "
+        "mine counts an acceptance length of 1.9000 where its models imply 2.1000 on the same "
+        "texts "
         "(z -3.5, p 0.0005), so it is below its models; check that"
     )
     second = Deviation(position=2, z=4.0, p_value=0.00003, share=0.25, counted=0.6, expected=0.5)
-    both = dataclasses.replace(found, deviations=(dataclasses.replace(sum_alone, p_value=0.5, z=-0.7), second))
-    assert both.message.startswith(
-        "mine counts an acceptance length of 1.9000 where its models imply 2.1000 on the same texts (z -0.7), and draft "
-        "position 2 accepts 60.00% of its drafts and not 50.00%, is above its models (z +4.0, p 0.0001); check that"
+    both = dataclasses.replace(
+        found, deviations=(dataclasses.replace(sum_alone, p_value=0.5, z=-0.7), second)
     )
-    assert dataclasses.replace(found, deviations=(dataclasses.replace(sum_alone, p_value=0.01),)).agrees
+    assert both.message.startswith(
+        "mine counts an acceptance length of 1.9000 where its models imply 2.1000 on the same "
+        "texts (z -0.7), and draft "
+        "position 2 accepts 60.00% of its drafts and not 50.00%, is above its models (z +4.0, p "
+        "0.0001); check that"
+    )
+    assert dataclasses.replace(
+        found, deviations=(dataclasses.replace(sum_alone, p_value=0.01),)
+    ).agrees
 
 
-def test_a_rejection_of_what_q_makes_likelier_than_p_is_found(fixed_texts: tuple[AcceptanceField, str]) -> None:
-    """One may be rounding, several are a wrong residual; a last token that is called rejected is none."""
+def test_a_rejection_of_what_q_makes_likelier_than_p_is_found(
+    fixed_texts: tuple[AcceptanceField, str],
+) -> None:
+    """One may be rounding, several are a wrong residual; a last token that is called rejected is
+    none.
+    """
     field, end = fixed_texts
     sure = np.zeros(field.accept.shape, dtype=bool)
     sure[0, 0, [8, 12, 16, LENGTH - 1]] = True
@@ -312,15 +413,31 @@ def test_a_rejection_of_what_q_makes_likelier_than_p_is_found(fixed_texts: tuple
 
     def told(rejected: list[int]) -> Deviation:
         rounds = [(start, 0) for start in rejected]
-        reported = [played_text(row, rounds if row == 0 else one, 3, end) for row, one in enumerate(runs)]
+        reported = [
+            played_text(row, rounds if row == 0 else one, 3, end) for row, one in enumerate(runs)
+        ]
         starts = iter(rejected)
-        with pytest.MonkeyPatch.context() as patch:  # rounds of the first text stand where they are put
+        with (
+            pytest.MonkeyPatch.context() as patch
+        ):  # rounds of the first text stand where they are put
             whole = deviations.starts_of
             patch.setattr(
-                deviations, "starts_of", lambda one: [Round(next(starts), 3, 0) for _ in rounds] if one.key == "0" else whole(one)
+                deviations,
+                "starts_of",
+                lambda one: (
+                    [Round(next(starts), 3, 0) for _ in rounds] if one.key == "0" else whole(one)
+                ),
             )
             return deviations._impossible(
-                JudgedRun(case(), reported, ["all"] * 6, Definition(end), counts_of(runs, field.prompts, 3)), walk, sure
+                JudgedRun(
+                    case(),
+                    reported,
+                    ["all"] * 6,
+                    Definition(end),
+                    counts_of(runs, field.prompts, 3),
+                ),
+                walk,
+                sure,
             )
 
     assert told([10, 20]).impossible == ()
@@ -329,6 +446,11 @@ def test_a_rejection_of_what_q_makes_likelier_than_p_is_found(fixed_texts: tuple
     found = told([8, 12, 16])
     assert [one.position for one in found.impossible] == [8, 12, 16]
     assert found.adjusted < 1e-6
-    message = Agreement("mine", 0.01, 6, 9, 2.0, 2.1, deviations=(Deviation(None, -1.0, 0.3, 0.8), found)).message
-    assert "rejects 3 drafts where the text goes on with a token that q makes at least as likely as p" in message
+    message = Agreement(
+        "mine", 0.01, 6, 9, 2.0, 2.1, deviations=(Deviation(None, -1.0, 0.3, 0.8), found)
+    ).message
+    assert (
+        "rejects 3 drafts where the text goes on with a token that q makes at least as likely as p"
+        in message
+    )
     assert "first in round 0 of prompt 0, at position 8" in message

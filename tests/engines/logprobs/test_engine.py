@@ -28,8 +28,19 @@ NEW = 40
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
     path = tmp_path / "prompts.jsonl"
-    path.write_text("".join(json.dumps({"category": "c", "prompt": f"prompt {row}"}) + "\n" for row in range(5)))
-    return Case(TextKey("toy", "target", path, None, NEW, 1.0, 0), "draft", "draft", 4, 0, "rejection", 0.01, engine="logprobs")
+    path.write_text(
+        "".join(json.dumps({"category": "c", "prompt": f"prompt {row}"}) + "\n" for row in range(5))
+    )
+    return Case(
+        TextKey("toy", "target", path, None, NEW, 1.0, 0),
+        "draft",
+        "draft",
+        4,
+        0,
+        "rejection",
+        0.01,
+        engine="logprobs",
+    )
 
 
 def emitting(toy: Toy, name: str = "toy") -> dict[str, Any]:
@@ -69,8 +80,12 @@ def test_counts_are_those_of_the_two_models(case: Case) -> None:
         p[row, 4:], q[row, 0, 4:] = TARGET.scores(text), DRAFTER.scores(text)
     assert measured.field is not None
     own = measured.field()
-    np.testing.assert_allclose(own.accept[:, 0, 4:], np.exp(np.minimum(q[:, 0, 4:] - p[:, 4:], 0)), atol=1e-9)
-    assert measured.counts.acceptance_length == pytest.approx(expected_counts(own, 4).acceptance_length)
+    np.testing.assert_allclose(
+        own.accept[:, 0, 4:], np.exp(np.minimum(q[:, 0, 4:] - p[:, 4:], 0)), atol=1e-9
+    )
+    assert measured.counts.acceptance_length == pytest.approx(
+        expected_counts(own, 4).acceptance_length
+    )
     assert longer.counts.k == 8
     assert asked == 5 + 5 + 4, "five texts sampled, five scored, four of them again, for both cases"
     assert measured.fingerprints.target.startswith("served-")
@@ -121,13 +136,20 @@ def test_a_run_that_died_goes_on(case: Case, tmp_path: Path) -> None:
     with playing(plays) as target, playing(DRAFTER.plays("vllm")) as drafter:
         drafter.plays["/v1/completions"] = [*drafter.plays["/v1/completions"] * 3, Answer("", 404)]
         made = engine(target.url, drafter.url, folder=folder, workers=1)
-        with pytest.raises(ServerError, match=r"HTTP 404 .* \(3 of 5 texts are kept, and not asked for again\)"):
+        with pytest.raises(
+            ServerError, match=r"HTTP 404 .* \(3 of 5 texts are kept, and not asked for again\)"
+        ):
             made.measure(case)
         stored = made._texts(case.texts, made._scorers(1)[0])[1]
         drafter.plays |= DRAFTER.plays("vllm")
         before = target.asked("/v1/completions"), drafter.asked("/v1/completions")
-        engine(target.url, drafter.url, folder=folder, stored_texts=lambda key: stored).measure(case)
-        assert (target.asked("/v1/completions"), drafter.asked("/v1/completions")) == (before[0] + 1 + 4, before[1] + 2 + 1 + 4)
+        engine(target.url, drafter.url, folder=folder, stored_texts=lambda key: stored).measure(
+            case
+        )
+        assert (target.asked("/v1/completions"), drafter.asked("/v1/completions")) == (
+            before[0] + 1 + 4,
+            before[1] + 2 + 1 + 4,
+        )
     assert not list(folder.rglob("*.json*")), "the next run measures anew"
 
 
@@ -151,7 +173,9 @@ def test_prompts_are_encoded_by_the_targets_own_tokenizer(case: Case) -> None:
         ({"drafter": "prompt-lookup"}, "plain models only"),
     ],
 )
-def test_drafters_that_no_server_scores_are_refused(case: Case, changes: dict[str, Any], words: str) -> None:
+def test_drafters_that_no_server_scores_are_refused(
+    case: Case, changes: dict[str, Any], words: str
+) -> None:
     with pytest.raises(RequestError, match=words):
         engine("http://host", "http://other").measure(dataclasses.replace(case, **changes))
 
@@ -166,7 +190,8 @@ def test_what_takes_whole_distributions_or_the_machine_is_refused(case: Case) ->
 
 
 @pytest.mark.parametrize(
-    ("url", "draft", "missing"), [(None, "http://a", "--specdec-url"), ("http://a", None, "--specdec-draft-url")]
+    ("url", "draft", "missing"),
+    [(None, "http://a", "--specdec-url"), ("http://a", None, "--specdec-draft-url")],
 )
 def test_both_servers_are_needed(url: str | None, draft: str | None, missing: str) -> None:
     with pytest.raises(RequestError, match=f"add {missing}=http"):
@@ -175,15 +200,25 @@ def test_both_servers_are_needed(url: str | None, draft: str | None, missing: st
 
 def test_a_server_without_token_ids_cannot_sample(case: Case) -> None:
     with playing(TARGET.plays("echo")) as target, playing(DRAFTER.plays("echo")) as drafter:
-        made = engine(target.url, drafter.url, encode=lambda target: lambda prompts: [[0, 1, 2]] * len(prompts))
-        with pytest.raises(RequestError, match="gives no token ids, so texts cannot be sampled there; store texts"):
+        made = engine(
+            target.url,
+            drafter.url,
+            encode=lambda target: lambda prompts: [[0, 1, 2]] * len(prompts),
+        )
+        with pytest.raises(
+            RequestError, match="gives no token ids, so texts cannot be sampled there; store texts"
+        ):
             made.measure(case)
-        with pytest.raises(RequestError, match="the target's tokenizer is needed to encode these prompts"):
+        with pytest.raises(
+            RequestError, match="the target's tokenizer is needed to encode these prompts"
+        ):
             engine(target.url, drafter.url).measure(case)
 
 
 def test_chat_prompts_need_the_tokenizer(case: Case, tmp_path: Path) -> None:
-    (tmp_path / "prompts.jsonl").write_text('{"category": "c", "messages": [{"role": "user", "content": "hi"}]}\n')
+    (tmp_path / "prompts.jsonl").write_text(
+        '{"category": "c", "messages": [{"role": "user", "content": "hi"}]}\n'
+    )
     with (
         playing(emitting(TARGET)) as target,
         playing(DRAFTER.plays("vllm")) as drafter,
@@ -198,7 +233,10 @@ def test_texts_too_short_for_a_round_are_an_error(case: Case) -> None:
 
     with playing(emitting(TARGET)) as target, playing(DRAFTER.plays("vllm")) as drafter:
         made = engine(target.url, drafter.url, stored_texts=stored)
-        with pytest.raises(MeasurementError, match="no text is long enough for a round of k=60; raise --specdec-new-tokens"):
+        with pytest.raises(
+            MeasurementError,
+            match="no text is long enough for a round of k=60; raise --specdec-new-tokens",
+        ):
             made.measure(dataclasses.replace(case, k=60))
 
 

@@ -1,4 +1,6 @@
-"""Replay over served log-probabilities: every dialect gives the numbers of the model behind it, or an error."""
+"""Replay over served log-probabilities: every dialect gives the numbers of the model behind it, or
+an error.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,11 @@ from helpers.toy import CARDS, TOKENS, Toy
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_specdec.engines.logprobs.scores.cache import ScoreCache
-from pytest_specdec.engines.logprobs.scores.scores import served_scores, served_texts, text_distributions
+from pytest_specdec.engines.logprobs.scores.scores import (
+    served_scores,
+    served_texts,
+    text_distributions,
+)
 
 from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.cases.case import Sampling
@@ -33,7 +39,10 @@ WHOLE = Sampling()
 
 @pytest.mark.parametrize("dialect", CARDS)
 def test_every_dialect_serves_the_models_own_numbers(dialect: str) -> None:
-    with playing(TARGET.plays(dialect)) as target, playing(DRAFTER.plays(dialect, "small")) as drafter:
+    with (
+        playing(TARGET.plays(dialect)) as target,
+        playing(DRAFTER.plays(dialect, "small")) as drafter,
+    ):
         scorers = scorer_at(target.client()), scorer_at(drafter.client())
         scores = served_scores(*scorers, TEXTS, WHOLE, workers=3)
     assert [scorer.dialect for scorer in scorers] == [dialect, dialect]
@@ -52,8 +61,13 @@ def test_greedy_needs_only_what_is_likeliest(dialect: str) -> None:
         ids.append(int(TARGET.log[ids[-1]].argmax()))
     text = Text("a", "all", tuple(ids), 3)
     with playing(TARGET.plays(dialect)) as target, playing(DRAFTER.plays(dialect)) as drafter:
-        scores = served_scores(scorer_at(target.client()), scorer_at(drafter.client()), [text], Sampling(0.0))
-    wanted = [0.0 if DRAFTER.log[one].argmax() == other else -np.inf for one, other in itertools.pairwise(ids[3:])]
+        scores = served_scores(
+            scorer_at(target.client()), scorer_at(drafter.client()), [text], Sampling(0.0)
+        )
+    wanted = [
+        0.0 if DRAFTER.log[one].argmax() == other else -np.inf
+        for one, other in itertools.pairwise(ids[3:])
+    ]
     assert scores.draft[0, 0, 4:].tolist() == wanted
     assert not scores.target.any()
 
@@ -62,7 +76,10 @@ def test_texts_that_the_target_did_not_emit_greedily_are_refused() -> None:
     with (
         playing(TARGET.plays("vllm")) as target,
         playing(DRAFTER.plays("vllm")) as drafter,
-        pytest.raises(MeasurementError, match=r"\d+ of 216 tokens lie below the target's arg-max by more than a tie"),
+        pytest.raises(
+            MeasurementError,
+            match=r"\d+ of 216 tokens lie below the target's arg-max by more than a tie",
+        ),
     ):
         served_scores(scorer_at(target.client()), scorer_at(drafter.client()), TEXTS, Sampling(0.0))
 
@@ -71,41 +88,58 @@ def test_progress_counts_both_models() -> None:
     seen: list[tuple[int, int]] = []
     with playing(TARGET.plays("vllm")) as stage:
         scorer = scorer_at(stage.client())
-        served_scores(scorer, scorer, TEXTS, WHOLE, progress=lambda done, total: seen.append((done, total)))
+        served_scores(
+            scorer, scorer, TEXTS, WHOLE, progress=lambda done, total: seen.append((done, total))
+        )
     assert seen[0] == (0, 12)
     assert seen[-1] == (12, 12)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
 @given(
-    st.integers(0, 2**31), st.sampled_from([0.3, 0.7, 1.0, 1.5]), st.integers(1, TOKENS), st.sampled_from([0.2, 0.5, 0.9, 1.0])
+    st.integers(0, 2**31),
+    st.sampled_from([0.3, 0.7, 1.0, 1.5]),
+    st.integers(1, TOKENS),
+    st.sampled_from([0.2, 0.5, 0.9, 1.0]),
 )
-def test_distributions_within_a_top_k_are_those_of_replay(seed: int, temperature: float, top_k: int, top_p: float) -> None:
+def test_distributions_within_a_top_k_are_those_of_replay(
+    seed: int, temperature: float, top_k: int, top_p: float
+) -> None:
     toy, sampling = Toy(seed), Sampling(temperature, top_k, top_p)
     text = toy.texts(1, seed=seed)[0]
     before, after = text.ids[text.first_draft - 1 : -1], text.ids[text.first_draft :]
     top = tuple(tuple(value for _, value in toy.largest(one, top_k)) for one in before)
     served = ServedText(text.first_draft, tuple(toy.scores(text)), (None,) * len(after), top)
-    wanted = log_scores(torch.tensor(toy.logits[list(before)]), torch.tensor(after), sampling).numpy()
+    wanted = log_scores(
+        torch.tensor(toy.logits[list(before)]), torch.tensor(after), sampling
+    ).numpy()
     np.testing.assert_allclose(text_distributions(text, served, sampling), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("sampling", [Sampling(0.7), Sampling(1.0, 0, 0.9)])
 def test_distributions_that_no_server_gives_are_refused(sampling: Sampling) -> None:
-    with playing(TARGET.plays("vllm")) as stage, pytest.raises(RequestError, match="only within a top-k; use --specdec-temp"):
+    with (
+        playing(TARGET.plays("vllm")) as stage,
+        pytest.raises(RequestError, match="only within a top-k; use --specdec-temp"),
+    ):
         served_scores(scorer_at(stage.client()), scorer_at(stage.client()), TEXTS, sampling)
 
 
 def test_a_server_that_gives_fewer_than_asked_is_refused() -> None:
     served = ServedText(4, (-1.0,), (None,), ((-1.0,),))
-    with pytest.raises(MeasurementError, match="the 3 largest log-probabilities were asked for and 1 came; lower"):
+    with pytest.raises(
+        MeasurementError, match="the 3 largest log-probabilities were asked for and 1 came; lower"
+    ):
         text_distributions(Text("a", "all", (0, 1, 2, 3, 4), 3), served, Sampling(1.0, 3))
 
 
 def test_a_token_that_the_target_cannot_emit_is_an_error() -> None:
     with playing(TARGET.plays("vllm")) as stage:
         scorer = scorer_at(stage.client(), top=1)
-        with pytest.raises(MeasurementError, match=r"\d+ of 216 tokens lie outside the target's top-k 1 here \(2% at most"):
+        with pytest.raises(
+            MeasurementError,
+            match=r"\d+ of 216 tokens lie outside the target's top-k 1 here \(2% at most",
+        ):
             served_scores(scorer, scorer, TEXTS, Sampling(1.0, 1))
 
 
@@ -126,7 +160,10 @@ def test_what_vllm_really_answers_is_read() -> None:
 
 
 def test_what_an_echo_really_looks_like_is_read() -> None:
-    plays: Any = {"/v1/models": [Answer('{"data": [{"id": "m"}]}')], "/v1/completions": [Answer(payload("vllm_echo.json"))]}
+    plays: Any = {
+        "/v1/models": [Answer('{"data": [{"id": "m"}]}')],
+        "/v1/completions": [Answer(payload("vllm_echo.json"))],
+    }
     with playing(plays) as stage:
         scored = scorer_at(stage.client(), top=2).score((0, 310, 400, 55, 200, 84), 4)
     assert scored.own == (-5.793357849121094, -4.897286415100098)
@@ -148,11 +185,18 @@ def test_what_llama_cpp_really_answers_is_read() -> None:
 def test_inside_a_character_llama_cpp_is_asked_for_the_whole_vocabulary() -> None:
     def forced(body: dict[str, Any]) -> Answer:
         if body["logit_bias"][0][0] == 4:
-            return Answer(json.dumps({"tokens_evaluated": len(body["prompt"]), "completion_probabilities": []}))
+            return Answer(
+                json.dumps(
+                    {"tokens_evaluated": len(body["prompt"]), "completion_probabilities": []}
+                )
+            )
         return TARGET.llama_cpp(body)
 
     text = Text("a", "all", (0, 1, 2, 3, 4, 1), 2)
-    plays = TARGET.plays("llama.cpp") | {"/completion": [forced], "/tokenize": [Answer('{"tokens": [2]}')]}
+    plays = TARGET.plays("llama.cpp") | {
+        "/completion": [forced],
+        "/tokenize": [Answer('{"tokens": [2]}')],
+    }
     with playing(plays) as stage:
         scored = scorer_at(stage.client()).score(text.ids, text.first_draft)
     np.testing.assert_allclose(scored.own, TARGET.scores(text), atol=1e-12)
@@ -173,37 +217,124 @@ def _changed(dialect: str, change: Change) -> Any:
 
 
 BAD: list[tuple[str, Change, str]] = [
-    ("vllm", lambda a: a["choices"][0]["prompt_logprobs"].insert(0, None), "40 tokens were sent and 41 scored"),
-    ("vllm", lambda a: a["choices"][0].pop("prompt_logprobs"), "40 tokens were sent and none scored"),
+    (
+        "vllm",
+        lambda a: a["choices"][0]["prompt_logprobs"].insert(0, None),
+        "40 tokens were sent and 41 scored",
+    ),
+    (
+        "vllm",
+        lambda a: a["choices"][0].pop("prompt_logprobs"),
+        "40 tokens were sent and none scored",
+    ),
     ("vllm", lambda a: a["choices"].clear(), "40 tokens were sent and none scored"),
-    ("vllm", lambda a: a["choices"][0]["prompt_logprobs"][9].clear(), r"token \d at position 9 is not among those scored"),
-    ("vllm", lambda a: a["choices"][0]["prompt_logprobs"].__setitem__(9, None), "at position 9 is not among"),
-    ("vllm", lambda a: [e.update(logprob=2.5) for e in a["choices"][0]["prompt_logprobs"][9].values()], "position 9 has log-p"),
-    ("vllm", lambda a: [e.update(logprob=None) for e in a["choices"][0]["prompt_logprobs"][9].values()], "log-probability None"),
-    ("vllm", lambda a: '{"choices": [{"prompt_logprobs": [null, {"1": {"logprob": NaN}}]}]}', "JSON that cannot be read"),
+    (
+        "vllm",
+        lambda a: a["choices"][0]["prompt_logprobs"][9].clear(),
+        r"token \d at position 9 is "
+        r"not among those scored",
+    ),
+    (
+        "vllm",
+        lambda a: a["choices"][0]["prompt_logprobs"].__setitem__(9, None),
+        "at position 9 is not among",
+    ),
+    (
+        "vllm",
+        lambda a: [e.update(logprob=2.5) for e in a["choices"][0]["prompt_logprobs"][9].values()],
+        "position 9 has log-p",
+    ),
+    (
+        "vllm",
+        lambda a: [e.update(logprob=None) for e in a["choices"][0]["prompt_logprobs"][9].values()],
+        "log-probability None",
+    ),
+    (
+        "vllm",
+        lambda a: '{"choices": [{"prompt_logprobs": [null, {"1": {"logprob": NaN}}]}]}',
+        "JSON that cannot be read",
+    ),
     ("echo", lambda a: a["usage"].update(prompt_tokens=41), "40 tokens were sent and it counts 41"),
-    ("echo", lambda a: a["choices"][0]["logprobs"]["token_logprobs"].pop(), "40 log-probabilities come with 41 lists"),
+    (
+        "echo",
+        lambda a: a["choices"][0]["logprobs"]["token_logprobs"].pop(),
+        "40 log-probabilities come with 41 lists",
+    ),
     ("echo", lambda a: a["choices"][0].update(logprobs=None), "the echo scores none"),
     ("echo", lambda a: a["choices"][0]["logprobs"].update(top_logprobs=None), "the echo scores 41"),
-    ("echo", lambda a: a["choices"][0]["logprobs"]["token_logprobs"].__setitem__(9, None), "position 9 has log-probability None"),
-    ("sglang", lambda a: a["meta_info"].pop("input_token_logprobs"), "40 tokens were sent and none scored"),
-    ("sglang", lambda a: a["meta_info"].pop("input_top_logprobs"), "40 tokens were sent and 40 scored"),
-    ("sglang", lambda a: a["meta_info"]["input_token_logprobs"].pop(), "40 tokens were sent and 39 scored"),
-    ("sglang", lambda a: a["meta_info"]["input_token_logprobs"][9].__setitem__(1, 77), "at position 9 and 77 scored"),
-    ("sglang", lambda a: a["meta_info"]["input_token_logprobs"].__setitem__(9, ["x", 1]), "is no pair of a log-probability"),
-    ("sglang", lambda a: a["meta_info"]["input_top_logprobs"].__setitem__(9, None), "position 9 has .* and top .."),
-    ("llama.cpp", lambda a: a.update(tokens_evaluated=99), "4 tokens were sent and it evaluated 99"),
-    ("llama.cpp", lambda a: a["completion_probabilities"][0].update(id=77), r"to be emitted at position 4 and .77. came"),
-    ("llama.cpp", lambda a: a["completion_probabilities"][0].update(top_logprobs=[], logprob=0.0), "log-probability 0.0 and top"),
-    ("llama.cpp", lambda a: a["completion_probabilities"][0].update(logprob=0.0, top_logprobs=[{"id": 1, "logprob": 0.0}]),
-     "has probabilities that add up to 2 over 2 tokens"),
-    ("llama.cpp", lambda a: a["completion_probabilities"][0].update(logprob=-0.01, top_logprobs=[{"id": 1, "logprob": -1.0}]),
-     "has log-probability -0.01, above the largest log-probability served, -1.0"),
-]  # fmt: skip
+    (
+        "echo",
+        lambda a: a["choices"][0]["logprobs"]["token_logprobs"].__setitem__(9, None),
+        "position 9 has log-probability None",
+    ),
+    (
+        "sglang",
+        lambda a: a["meta_info"].pop("input_token_logprobs"),
+        "40 tokens were sent and none scored",
+    ),
+    (
+        "sglang",
+        lambda a: a["meta_info"].pop("input_top_logprobs"),
+        "40 tokens were sent and 40 scored",
+    ),
+    (
+        "sglang",
+        lambda a: a["meta_info"]["input_token_logprobs"].pop(),
+        "40 tokens were sent and 39 scored",
+    ),
+    (
+        "sglang",
+        lambda a: a["meta_info"]["input_token_logprobs"][9].__setitem__(1, 77),
+        "at position 9 and 77 scored",
+    ),
+    (
+        "sglang",
+        lambda a: a["meta_info"]["input_token_logprobs"].__setitem__(9, ["x", 1]),
+        "is no pair of a log-probability",
+    ),
+    (
+        "sglang",
+        lambda a: a["meta_info"]["input_top_logprobs"].__setitem__(9, None),
+        "position 9 has .* and top ..",
+    ),
+    (
+        "llama.cpp",
+        lambda a: a.update(tokens_evaluated=99),
+        "4 tokens were sent and it evaluated 99",
+    ),
+    (
+        "llama.cpp",
+        lambda a: a["completion_probabilities"][0].update(id=77),
+        r"to be emitted at "
+        r"position 4 and .77. "
+        r"came",
+    ),
+    (
+        "llama.cpp",
+        lambda a: a["completion_probabilities"][0].update(top_logprobs=[], logprob=0.0),
+        "log-probability 0.0 and top",
+    ),
+    (
+        "llama.cpp",
+        lambda a: a["completion_probabilities"][0].update(
+            logprob=0.0, top_logprobs=[{"id": 1, "logprob": 0.0}]
+        ),
+        "has probabilities that add up to 2 over 2 tokens",
+    ),
+    (
+        "llama.cpp",
+        lambda a: a["completion_probabilities"][0].update(
+            logprob=-0.01, top_logprobs=[{"id": 1, "logprob": -1.0}]
+        ),
+        "has log-probability -0.01, above the largest log-probability served, -1.0",
+    ),
+]
 
 
 @pytest.mark.parametrize(("dialect", "change", "words"), BAD)
-def test_what_is_not_about_the_tokens_sent_is_refused(dialect: str, change: Change, words: str) -> None:
+def test_what_is_not_about_the_tokens_sent_is_refused(
+    dialect: str, change: Change, words: str
+) -> None:
     with playing(_changed(dialect, change)) as stage, pytest.raises(ServerError, match=words):
         served_texts(scorer_at(stage.client()), TEXTS[:1])
 
@@ -242,12 +373,16 @@ def test_what_was_finished_is_kept_and_not_asked_for_again(tmp_path: Path) -> No
     path = tmp_path / "cache" / "target.jsonl"
     with playing(_dying(4)) as stage:
         scorer = _scorer(stage, "http://host")
-        with pytest.raises(ServerError, match=r"no answer .* \(4 of 6 texts are kept, and not asked for again\)"):
+        with pytest.raises(
+            ServerError, match=r"no answer .* \(4 of 6 texts are kept, and not asked for again\)"
+        ):
             served_texts(scorer, TEXTS, cache=ScoreCache(path, scorer), workers=1)
     with playing(TARGET.plays("vllm")) as stage:
         scorer = _scorer(stage, "http://host")
         scored = served_texts(scorer, TEXTS, cache=ScoreCache(path, scorer), workers=1)
-        assert stage.asked("/v1/completions") == 2 + 1 + 4, "the missing two, one to see the model is the same, a sample again"
+        assert stage.asked("/v1/completions") == 2 + 1 + 4, (
+            "the missing two, one to see the model is the same, a sample again"
+        )
         assert ScoreCache(path, scorer).kept == 6
         served_texts(scorer, TEXTS, cache=ScoreCache(path, scorer))
         assert stage.asked("/v1/completions") == 7 + 1 + 4, "all are kept now"
@@ -282,7 +417,16 @@ ROW = b'{"prompt": "a", "text": "b", "first": 4, "own": [%s], "best": [null], "t
 
 
 @pytest.mark.parametrize(
-    "damage", [b"{}\n", b"<<<<<<< HEAD\n", b"\xff\n", b"[" * 5000 + b"\n", ROW % b"0.5", ROW % b"NaN", ROW % b"-0.5, -0.5"]
+    "damage",
+    [
+        b"{}\n",
+        b"<<<<<<< HEAD\n",
+        b"\xff\n",
+        b"[" * 5000 + b"\n",
+        ROW % b"0.5",
+        ROW % b"NaN",
+        ROW % b"-0.5, -0.5",
+    ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "target.jsonl"
@@ -290,7 +434,9 @@ def test_a_damaged_file_is_refused(tmp_path: Path, damage: bytes) -> None:
         scorer = _scorer(stage)
         ScoreCache(path, scorer)
         path.write_bytes(path.read_bytes() + damage)
-        with pytest.raises(RequestError, match=r"target\.jsonl is damaged .*; delete it to score its texts again"):
+        with pytest.raises(
+            RequestError, match=r"target\.jsonl is damaged .*; delete it to score its texts again"
+        ):
             ScoreCache(path, scorer)
 
 
@@ -298,7 +444,10 @@ def test_scores_of_another_model_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "target.jsonl"
     with playing(TARGET.plays("vllm")) as stage, playing(DRAFTER.plays("vllm", "other")) as other:
         ScoreCache(path, _scorer(stage, "http://host"))
-        with pytest.raises(RequestError, match=r"another model \(id=toy, now id=other\); delete it or name another folder"):
+        with pytest.raises(
+            RequestError,
+            match=r"another model \(id=toy, now id=other\); delete it or name another folder",
+        ):
             ScoreCache(path, _scorer(other, "http://host"))
         with pytest.raises(RequestError, match=r"another url \(http://host, now http://else\)"):
             ScoreCache(path, _scorer(stage, "http://else"))

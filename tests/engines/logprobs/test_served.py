@@ -21,7 +21,9 @@ from pytest_specdec.engines.servers.logprob_servers import Scorer, scorer_at
 
 PROMPTS_USED, NEW = 12, 64
 SAME = 1e-4
-"""Nats; measured 1.5e-5 with keys and values in float32 (4e-3 with llama.cpp's default, float16)."""
+"""Nats; measured 1.5e-5 with keys and values in float32 (4e-3 with llama.cpp's default,
+float16).
+"""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,9 @@ def _texts(pair: Pair, sampling: Sampling) -> tuple[Text, ...]:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_served_numbers_are_those_of_the_models(pair: Pair, scorers: tuple[Scorer, Scorer], temperature: float) -> None:
+def test_served_numbers_are_those_of_the_models(
+    pair: Pair, scorers: tuple[Scorer, Scorer], temperature: float
+) -> None:
     sampling = Sampling(temperature)
     texts = _texts(pair, sampling)
     (own,) = text_scores(pair.target, [DrafterPlan(pair.draft, 0, 8)], texts, sampling)
@@ -49,8 +53,12 @@ def test_served_numbers_are_those_of_the_models(pair: Pair, scorers: tuple[Score
     rule = "rejection" if temperature else "greedy"
     for k in (1, 3, 8):
         here, there = (expected_counts(scores.field(rule), k) for scores in (own, served))
-        assert there.acceptance_length == pytest.approx(here.acceptance_length, abs=1e-4 if temperature else 1e-12)
-        assert there.total_rounds == pytest.approx(here.total_rounds, abs=1e-2 if temperature else 1e-9)
+        assert there.acceptance_length == pytest.approx(
+            here.acceptance_length, abs=1e-4 if temperature else 1e-12
+        )
+        assert there.total_rounds == pytest.approx(
+            here.total_rounds, abs=1e-2 if temperature else 1e-9
+        )
 
 
 def test_a_top_k_at_another_temperature(pair: Pair, scorers: tuple[Scorer, Scorer]) -> None:
@@ -59,5 +67,7 @@ def test_a_top_k_at_another_temperature(pair: Pair, scorers: tuple[Scorer, Score
     (own,) = text_scores(pair.target, [DrafterPlan(pair.draft, 0, 8)], texts, sampling)
     wide = [type(scorer)(scorer.client, scorer.model, 20) for scorer in scorers]
     served = served_scores(*wide, texts, sampling)
-    here, there = (expected_counts(scores.field("rejection"), 4).acceptance_length for scores in (own, served))
+    here, there = (
+        expected_counts(scores.field("rejection"), 4).acceptance_length for scores in (own, served)
+    )
     assert there == pytest.approx(here, abs=1e-3)

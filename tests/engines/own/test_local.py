@@ -1,4 +1,6 @@
-"""Both engines of this process: one replay pass for all cases, texts reused or sampled; decoding that counts its own."""
+"""Both engines of this process: one replay pass for all cases, texts reused or sampled; decoding
+that counts its own.
+"""
 
 from __future__ import annotations
 
@@ -43,14 +45,18 @@ WORDS = ("apple", "banana", "cherry", "elder")
 @pytest.fixture
 def case(tiny_target: Path, tiny_draft: Path, tmp_path: Path) -> Case:
     prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text("".join(json.dumps({"category": "fruit", "prompt": word}) + "\n" for word in WORDS))
+    prompts.write_text(
+        "".join(json.dumps({"category": "fruit", "prompt": word}) + "\n" for word in WORDS)
+    )
     texts = TextKey("suite", str(tiny_target), prompts, None, 24, 1.0, 0)
     return Case(texts, str(tiny_draft), "draft", 4, 0, "rejection", 0.01)
 
 
 @pytest.fixture
 def made_up_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accept texts of a pattern that the target would not emit: what counts here is which positions are judged."""
+    """Accept texts of a pattern that the target would not emit: what counts here is which positions
+    are judged.
+    """
     monkeypatch.setattr(Origin, "check", lambda self: None)
 
 
@@ -61,7 +67,11 @@ def grid(case: Case, *cells: tuple[int, int]) -> list[Case]:
 def test_one_pass_serves_every_k_and_depth(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
     measure = replay.text_scores
-    monkeypatch.setattr(replay, "text_scores", lambda *args, **options: passes.append(args) or measure(*args, **options))
+    monkeypatch.setattr(
+        replay,
+        "text_scores",
+        lambda *args, **options: passes.append(args) or measure(*args, **options),
+    )
     cases = grid(case, (4, 0), (4, 2), (8, 0), (8, 2))
     engine = ReplayEngine(cases, device="cpu")
     lengths = [engine.measure(own).counts.acceptance_length for own in cases]
@@ -74,7 +84,9 @@ def test_a_case_measures_the_same_alone_and_in_a_grid(case: Case) -> None:
     together = ReplayEngine(cases, device="cpu")
     for own in cases:
         alone = ReplayEngine([own], device="cpu").measure(own)
-        np.testing.assert_allclose(alone.counts.accepted, together.measure(own).counts.accepted, atol=1e-5)
+        np.testing.assert_allclose(
+            alone.counts.accepted, together.measure(own).counts.accepted, atol=1e-5
+        )
 
 
 def test_own_heads_share_the_texts_and_reuse_their_last_layer(case: Case) -> None:
@@ -111,7 +123,11 @@ def test_texts_of_another_target_are_not_used(case: Case, tmp_path: Path) -> Non
     other = llama(tmp_path / "other", seed=9)
     elsewhere = dataclasses.replace(case, texts=dataclasses.replace(case.texts, target=str(other)))
     texts = stored(case)
-    used = ReplayEngine([elsewhere], device="cpu", stored_texts=lambda key: texts).measure(elsewhere).texts
+    used = (
+        ReplayEngine([elsewhere], device="cpu", stored_texts=lambda key: texts)
+        .measure(elsewhere)
+        .texts
+    )
     assert used.target != texts.target
     assert used.texts != texts.texts
 
@@ -125,7 +141,9 @@ def test_a_bad_drafter_fails_alone(case: Case, tmp_path: Path) -> None:
         engine.measure(broken)
 
 
-def test_a_model_that_cannot_be_had_is_tried_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_cannot_be_had_is_tried_once(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tried: list[str] = []
 
     def unreachable(name: str, device: str, dtype: str) -> LoadedModel:
@@ -157,7 +175,10 @@ def prompt_ids() -> list[list[int]]:
 def whole_texts(measured: Measurement) -> list[list[int]]:
     """The replayed texts, prompts in the order of the counts."""
     assert measured.texts is not None
-    return [[*own, *measured.texts.texts[key]] for own, key in zip(prompt_ids(), measured.counts.prompts, strict=True)]
+    return [
+        [*own, *measured.texts.texts[key]]
+        for own, key in zip(prompt_ids(), measured.counts.prompts, strict=True)
+    ]
 
 
 @torch.inference_mode()
@@ -175,9 +196,13 @@ def next_distributions(model: PreTrainedModel, text: Sequence[int], key: TextKey
 SAMPLINGS = [{}, {"top_k": 4}, {"top_p": 0.6, "temperature": 0.8}]
 
 
-@pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda sampling: "-".join(sampling) or "unfiltered")
+@pytest.mark.parametrize(
+    "sampling", SAMPLINGS, ids=lambda sampling: "-".join(sampling) or "unfiltered"
+)
 @pytest.mark.parametrize("rule", ["rejection", "sample-match", "block"])
-def test_a_rules_counts_follow_from_p_and_q_of_the_texts(case: Case, rule: str, sampling: dict[str, float]) -> None:
+def test_a_rules_counts_follow_from_p_and_q_of_the_texts(
+    case: Case, rule: str, sampling: dict[str, float]
+) -> None:
     case = with_texts(dataclasses.replace(case, rule=rule), **sampling)
     measured = ReplayEngine([case], device="cpu").measure(case)
     target, draft = (load_model(path, "cpu").model for path in (case.target, case.drafter))
@@ -186,12 +211,19 @@ def test_a_rules_counts_follow_from_p_and_q_of_the_texts(case: Case, rule: str, 
     for row, (text, start) in enumerate(zip(texts, starts, strict=True)):
         own = torch.tensor(text[start:])[:, None]
         p, q = (
-            next_distributions(model, text, case.texts)[start - 1 :].gather(1, own)[:, 0].numpy() for model in (target, draft)
+            next_distributions(model, text, case.texts)[start - 1 :].gather(1, own)[:, 0].numpy()
+            for model in (target, draft)
         )
         assert (p > 0).all()
-        accept[row, 0, start : len(text)] = {"rejection": np.minimum(q / p, 1), "sample-match": q, "block": q / p}[rule]
+        accept[row, 0, start : len(text)] = {
+            "rejection": np.minimum(q / p, 1),
+            "sample-match": q,
+            "block": q / p,
+        }[rule]
     names, lengths = measured.counts.prompts, np.array(list(map(len, texts)))
-    field = AcceptanceField(names, ("fruit",) * len(names), accept, np.array(starts), lengths, joint=rule == "block")
+    field = AcceptanceField(
+        names, ("fruit",) * len(names), accept, np.array(starts), lengths, joint=rule == "block"
+    )
     wanted = expected_counts(field, 4)
     np.testing.assert_allclose(measured.counts.accepted, wanted.accepted, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(measured.counts.rounds, wanted.rounds, rtol=1e-4)
@@ -200,8 +232,14 @@ def test_a_rules_counts_follow_from_p_and_q_of_the_texts(case: Case, rule: str, 
 def test_rules_share_one_pass_and_are_ordered(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
     measure = replay.text_scores
-    monkeypatch.setattr(replay, "text_scores", lambda *args, **options: passes.append(args) or measure(*args, **options))
-    cases = [dataclasses.replace(case, rule=rule) for rule in ("sample-match", "rejection", "block")]
+    monkeypatch.setattr(
+        replay,
+        "text_scores",
+        lambda *args, **options: passes.append(args) or measure(*args, **options),
+    )
+    cases = [
+        dataclasses.replace(case, rule=rule) for rule in ("sample-match", "rejection", "block")
+    ]
     engine = ReplayEngine(cases, device="cpu")
     lengths = [engine.measure(own).counts.acceptance_length for own in cases]
     assert len(passes) == 1
@@ -213,7 +251,9 @@ def lookup_case(case: Case, **changes: object) -> Case:
 
 
 def looked_up(text: Sequence[int], start: int, k: int) -> tuple[int, list[int], list[int]]:
-    """Rounds, drafts and accepted drafts by position, played one by one; nothing is random given the text."""
+    """Rounds, drafts and accepted drafts by position, played one by one; nothing is random given
+    the text.
+    """
     rounds, drafted, accepted = 0, [0] * k, [0] * k
     while start + k <= len(text):
         drafts = LookupIndex(text[:start]).propose(k)
@@ -228,18 +268,27 @@ def looked_up(text: Sequence[int], start: int, k: int) -> tuple[int, list[int], 
 
 @pytest.mark.parametrize("rule", ["rejection", "sample-match", "block", "greedy"])
 def test_prompt_lookup_is_replayed_round_for_round(case: Case, rule: str) -> None:
-    """Its drafts are certain, so every lossless rule accepts the text's own tokens and nothing else."""
+    """Its drafts are certain, so every lossless rule accepts the text's own tokens and nothing
+    else.
+    """
     case = with_texts(case, temperature=0.0 if rule == "greedy" else 0.4, new_tokens=60)
     wide, narrow = (lookup_case(case, rule=rule, k=k) for k in (5, 2))
     engine = ReplayEngine([wide, narrow], device="cpu")
     for own in (wide, narrow):
         measured = engine.measure(own)
         texts = zip(whole_texts(measured), prompt_ids(), strict=True)
-        rounds, drafted, accepted = zip(*(looked_up(text, len(ids) + 1, own.k) for text, ids in texts), strict=True)
+        rounds, drafted, accepted = zip(
+            *(looked_up(text, len(ids) + 1, own.k) for text, ids in texts), strict=True
+        )
         assert measured.counts.rounds.tolist() == list(rounds)
         assert measured.counts.drafted.tolist() == list(drafted)
         assert measured.counts.accepted.tolist() == list(accepted)
-        assert 0 < measured.counts.accepted.sum() < measured.counts.drafted.sum() < own.k * measured.counts.total_rounds
+        assert (
+            0
+            < measured.counts.accepted.sum()
+            < measured.counts.drafted.sum()
+            < own.k * measured.counts.total_rounds
+        )
 
 
 def test_prompt_lookup_shares_texts_with_models_and_is_known_by_its_ngram(case: Case) -> None:
@@ -260,7 +309,10 @@ def test_texts_are_sampled_with_the_filter_they_are_scored_with(case: Case) -> N
     target = engine.model(case.target).model
     least = []
     for measured in (few, free):
-        distributions = [(next_distributions(target, text, filtered.texts), text) for text in whole_texts(measured)]
+        distributions = [
+            (next_distributions(target, text, filtered.texts), text)
+            for text in whole_texts(measured)
+        ]
         least.append(
             min(
                 distribution[at - 1, text[at]].item()
@@ -275,10 +327,18 @@ def test_texts_are_sampled_with_the_filter_they_are_scored_with(case: Case) -> N
 def test_texts_of_another_filter_are_not_used(case: Case) -> None:
     texts = stored(case)
     filtered = with_texts(case, top_p=0.5)
-    used = ReplayEngine([filtered], device="cpu", stored_texts=lambda key: texts).measure(filtered).texts
+    used = (
+        ReplayEngine([filtered], device="cpu", stored_texts=lambda key: texts)
+        .measure(filtered)
+        .texts
+    )
     assert used.top_p == 0.5
     assert used.texts != texts.texts
-    again = ReplayEngine([filtered], device="cpu", stored_texts=lambda key: used).measure(filtered).texts
+    again = (
+        ReplayEngine([filtered], device="cpu", stored_texts=lambda key: used)
+        .measure(filtered)
+        .texts
+    )
     assert again == used
 
 
@@ -299,7 +359,9 @@ DRAFTERS = {"draft": lambda case: case, "heads": heads_case, "lookup": lookup_ca
 
 
 @pytest.mark.parametrize("drafter", DRAFTERS)
-def test_decoding_counts_whole_rounds_of_texts_that_it_does_not_keep(case: Case, drafter: str) -> None:
+def test_decoding_counts_whole_rounds_of_texts_that_it_does_not_keep(
+    case: Case, drafter: str
+) -> None:
     own = decoding(DRAFTERS[drafter](case))
     (measured,) = decoded_by(own)
     counts = measured.counts
@@ -331,11 +393,17 @@ def test_the_seed_decides_what_decoding_counts(case: Case) -> None:
     assert (first.counts.accepted == again.counts.accepted).all()
     assert (first.counts.rounds == again.counts.rounds).all()
     assert other.counts.prompts == first.counts.prompts
-    assert all(other.text_fingerprints[key] != first.text_fingerprints[key] for key in first.text_fingerprints)
+    assert all(
+        other.text_fingerprints[key] != first.text_fingerprints[key]
+        for key in first.text_fingerprints
+    )
 
 
 def test_a_case_decodes_the_same_alone_and_beside_others(case: Case) -> None:
-    cases = [decoding(own) for own in (*grid(case, (4, 0), (4, 2), (2, 0)), heads_case(case), lookup_case(case))]
+    cases = [
+        decoding(own)
+        for own in (*grid(case, (4, 0), (4, 2), (2, 0)), heads_case(case), lookup_case(case))
+    ]
     for own, together in zip(cases, decoded_by(*cases), strict=True):
         (alone,) = decoded_by(own)
         assert alone.text_fingerprints == together.text_fingerprints
@@ -348,7 +416,13 @@ def test_conditions_say_how_it_was_decoded(case: Case, rule: str) -> None:
     (measured,) = decoded_by(own)
     found = Run(own, measured, DecodeEngine.name, None).record
     said = found.conditions
-    assert (said.engine, said.rule, said.drafter, said.k, said.depth) == ("decode", rule, "draft", 4, 2)
+    assert (said.engine, said.rule, said.drafter, said.k, said.depth) == (
+        "decode",
+        rule,
+        "draft",
+        4,
+        2,
+    )
     assert (said.temperature, said.top_k, said.top_p, said.new_tokens) == (0.7, 5, 0.9, 24)
     assert {key: row.text for key, row in found.counts.items()} == measured.text_fingerprints
     assert found.as_counts().total_rounds == measured.counts.total_rounds
@@ -360,7 +434,10 @@ def test_what_was_decoded_is_not_compared_with_what_was_replayed(case: Case) -> 
     decoded, replayed = decoded_by(own)[0], ReplayEngine([case], device="cpu").measure(case)
     assert decoded.fingerprints == replayed.fingerprints
     assert (decoded.tokenizer, decoded.template) == (replayed.tokenizer, replayed.template)
-    now, before = Run(own, decoded, "decode", None).record, Run(case, replayed, "replay", None).record
+    now, before = (
+        Run(own, decoded, "decode", None).record,
+        Run(case, replayed, "replay", None).record,
+    )
     assert incomparable(now, before) == ["engine was 'replay' in the baseline and is 'decode'"]
 
 
@@ -368,7 +445,16 @@ def test_the_measured_rounds_are_those_of_decode_itself(case: Case) -> None:
     own = with_texts(decoding(case, rule="block", depth=2), top_k=5, seed=3)
     engine = DecodeEngine([own], device="cpu")
     direct = decode(
-        case.target, case.drafter, prompt_ids(), k=4, depth=2, rule="block", top_k=5, new_tokens=24, seed=3, batch_size=16
+        case.target,
+        case.drafter,
+        prompt_ids(),
+        k=4,
+        depth=2,
+        rule="block",
+        top_k=5,
+        new_tokens=24,
+        seed=3,
+        batch_size=16,
     )
     measured = engine.measure(own)
     assert (measured.counts.accepted == direct.counts.accepted).all()
@@ -381,16 +467,22 @@ def same(one: Decoded, other: Decoded) -> bool:
     return (one.texts, one.rounds, one.k) == (other.texts, other.rounds, other.k)
 
 
-def test_texts_that_cases_share_are_judged_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_that_cases_share_are_judged_once(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
     whole = local.conformance
-    monkeypatch.setattr(local, "conformance", lambda *args, **named: calls.append(args) or whole(*args, **named))
+    monkeypatch.setattr(
+        local, "conformance", lambda *args, **named: calls.append(args) or whole(*args, **named)
+    )
     cases = grid(case, (4, 0), (8, 0), (4, 2), (8, 2))
     engine = ReplayEngine(cases, device="cpu")
     found = [engine.conformance(own, 0.01) for own in cases]
     assert found[0] is found[1]
     assert found[2] is found[3]
-    assert len(calls) == 2, "with the draft model's distribution, and without where a head's is another"
+    assert len(calls) == 2, (
+        "with the draft model's distribution, and without where a head's is another"
+    )
     engine.conformance(case, 0.02)
     assert len(calls) == 3
 
@@ -409,7 +501,14 @@ def test_options_of_decode_win_over_the_cases(case: Case, kind: type[LocalEngine
     engine = kind([case], device="cpu")
     own = engine.decode(case, ["an apple", "fig"])
     assert (own.k, {len(text.ids) - text.prompt_length for text in own.texts}) == (4, {24})
-    options = {"k": 2, "depth": 2, "rule": "greedy", "temperature": 0, "new_tokens": 9, "batch_size": 1}
+    options = {
+        "k": 2,
+        "depth": 2,
+        "rule": "greedy",
+        "temperature": 0,
+        "new_tokens": 9,
+        "batch_size": 1,
+    }
     other = engine.decode(case, ["an apple", "fig"], **options)
     assert (other.k, {len(text.ids) - text.prompt_length for text in other.texts}) == (2, {9})
     assert same(other, decode(case.target, case.drafter, ["an apple", "fig"], **options))
@@ -417,7 +516,10 @@ def test_options_of_decode_win_over_the_cases(case: Case, kind: type[LocalEngine
 
 
 def test_decoding_texts_too_short_for_a_round_is_an_error(case: Case) -> None:
-    with pytest.raises(MeasurementError, match=r"no text is long enough for a round of k=40; raise --specdec-new-tokens"):
+    with pytest.raises(
+        MeasurementError,
+        match=r"no text is long enough for a round of k=40; raise --specdec-new-tokens",
+    ):
         decoded_by(decoding(case, k=40))
 
 
@@ -445,10 +547,15 @@ def test_decoding_tells_how_far_it_is(case: Case) -> None:
 
 
 def in_steps(case: Case, every: int) -> TextSet:
-    """The case's texts, bent so that of `every` new tokens the last is one of 10 to 30 and the others are below."""
+    """The case's texts, bent so that of `every` new tokens the last is one of 10 to 30 and the
+    others are below.
+    """
     texts = stored(case)
     bent = {
-        key: tuple(10 + token % 21 if at % every == every - 1 else 2 + token % 8 for at, token in enumerate(new))
+        key: tuple(
+            10 + token % 21 if at % every == every - 1 else 2 + token % 8
+            for at, token in enumerate(new)
+        )
         for key, new in texts.texts.items()
     }
     return msgspec.structs.replace(texts, texts=bent)
@@ -458,8 +565,12 @@ def in_steps(case: Case, every: int) -> TextSet:
 @pytest.mark.parametrize("every", [1, 2, 3])
 @pytest.mark.parametrize("drafter", ["draft", "layers", "heads"])
 @pytest.mark.parametrize("rule", ["rejection", "sample-match"])
-def test_judged_rounds_are_played_on_the_acceptance_of_the_whole_stream(case: Case, rule: str, drafter: str, every: int) -> None:
-    """Rounds enumerated by hand: given tokens are free, and each judged one is accepted as plain replay of the stream says."""
+def test_judged_rounds_are_played_on_the_acceptance_of_the_whole_stream(
+    case: Case, rule: str, drafter: str, every: int
+) -> None:
+    """Rounds enumerated by hand: given tokens are free, and each judged one is accepted as plain
+    replay of the stream says.
+    """
     k, depth, own_heads = 3, 0 if drafter == "draft" else 2, drafter == "heads"
     case = dataclasses.replace(heads_case(case) if own_heads else case, depth=depth, rule=rule, k=k)
     texts = in_steps(case, every)
@@ -467,13 +578,20 @@ def test_judged_rounds_are_played_on_the_acceptance_of_the_whole_stream(case: Ca
     measured = ReplayEngine([judged], device="cpu", stored_texts=lambda key: texts).measure(judged)
     assert measured.texts == texts
     whole = dataclasses.replace(case, k=k * every)
-    stream = ReplayEngine([whole], device="cpu", stored_texts=lambda key: texts).measure(whole).field().accept
+    stream = (
+        ReplayEngine([whole], device="cpu", stored_texts=lambda key: texts)
+        .measure(whole)
+        .field()
+        .accept
+    )
     for row, ids in enumerate(prompt_ids()):
         accept = {}
         for start, step in itertools.product(range(24 // every), range(k)):
             if start + step < 24 // every:
                 at = len(ids) + every * (start + step) + every - 1
-                head = every * step + every - 1 if own_heads else every * (step % (1 + depth // every))
+                head = (
+                    every * step + every - 1 if own_heads else every * (step % (1 + depth // every))
+                )
                 accept[start, step] = stream[row, head, at]
         rounds, accepted = brute_force(accept, 24 // every, k)
         np.testing.assert_allclose(measured.counts.rounds[row], rounds)
@@ -482,8 +600,12 @@ def test_judged_rounds_are_played_on_the_acceptance_of_the_whole_stream(case: Ca
 
 
 @pytest.mark.usefixtures("made_up_texts")
-def test_a_draft_model_drafts_judged_tokens_by_its_own_distribution_of_the_stream(case: Case) -> None:
-    """From p and q of transformers' own passes over the interleaved text, nothing of ours between."""
+def test_a_draft_model_drafts_judged_tokens_by_its_own_distribution_of_the_stream(
+    case: Case,
+) -> None:
+    """From p and q of transformers' own passes over the interleaved text, nothing of ours
+    between.
+    """
     texts = in_steps(case, 2)
     judged = dataclasses.replace(case, judged=JudgedRange(10, 31, 2), k=4)
     measured = ReplayEngine([judged], device="cpu", stored_texts=lambda key: texts).measure(judged)
@@ -492,7 +614,12 @@ def test_a_draft_model_drafts_judged_tokens_by_its_own_distribution_of_the_strea
         places = range(len(ids) + 1, len(text), 2)
         p, q = (next_distributions(model, text, case.texts) for model in (target, draft))
         own = [min(1.0, (q[at - 1, text[at]] / p[at - 1, text[at]]).item()) for at in places]
-        accept = {(start, step): own[start + step] for start in range(12) for step in range(4) if start + step < 12}
+        accept = {
+            (start, step): own[start + step]
+            for start in range(12)
+            for step in range(4)
+            if start + step < 12
+        }
         rounds, accepted = brute_force(accept, 12, 4)
         np.testing.assert_allclose(measured.counts.rounds[row], rounds, rtol=1e-4)
         np.testing.assert_allclose(measured.counts.accepted[row], accepted, rtol=1e-4, atol=1e-5)
@@ -500,29 +627,45 @@ def test_a_draft_model_drafts_judged_tokens_by_its_own_distribution_of_the_strea
 
 
 @pytest.mark.usefixtures("made_up_texts")
-def test_judged_and_plain_cases_share_texts_and_one_pass(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_judged_and_plain_cases_share_texts_and_one_pass(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = in_steps(case, 2)
     passes = []
     measure = replay.text_scores
-    monkeypatch.setattr(replay, "text_scores", lambda *args, **options: passes.append(args) or measure(*args, **options))
+    monkeypatch.setattr(
+        replay,
+        "text_scores",
+        lambda *args, **options: passes.append(args) or measure(*args, **options),
+    )
     cases = [
         case,
-        *(dataclasses.replace(case, judged=JudgedRange(10, 31, 2), k=k, depth=depth) for k in (3, 5) for depth in (0, 2)),
+        *(
+            dataclasses.replace(case, judged=JudgedRange(10, 31, 2), k=k, depth=depth)
+            for k in (3, 5)
+            for depth in (0, 2)
+        ),
     ]
     engine = ReplayEngine(cases, device="cpu", stored_texts=lambda key: texts)
     found = [engine.measure(own) for own in cases]
     assert len(passes) == 1
     assert len({one.counts.acceptance_length for one in found}) == len(cases)
     assert all(one.texts == texts for one in found)
-    alone = ReplayEngine([cases[-1]], device="cpu", stored_texts=lambda key: texts).measure(cases[-1])
+    alone = ReplayEngine([cases[-1]], device="cpu", stored_texts=lambda key: texts).measure(
+        cases[-1]
+    )
     np.testing.assert_allclose(alone.counts.accepted, found[-1].counts.accepted, atol=1e-5)
 
 
 @pytest.mark.parametrize("every", [1, 2])
-def test_what_judged_rounds_pass_over_is_timed(case: Case, every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_judged_rounds_pass_over_is_timed(
+    case: Case, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = {}
     monkeypatch.setattr(local, "measure_costs", lambda *models, **named: asked.update(named))
-    cases = [dataclasses.replace(case, judged=JudgedRange(10, 31, every), k=k, depth=2) for k in (3, 4)]
+    cases = [
+        dataclasses.replace(case, judged=JudgedRange(10, 31, every), k=k, depth=2) for k in (3, 4)
+    ]
     ReplayEngine(cases, device="cpu").costs(cases)
     assert asked["ks"] == {size for own in cases for size in (own.verified, own.drafted)}
     assert asked["ks"] == ({3, 4, 6} if every == 1 else {6, 8})
@@ -533,8 +676,12 @@ def test_messages_go_through_the_template_and_name_it(
     case: Case, tiny_target: Path, tmp_path: Path, kind: type[LocalEngine]
 ) -> None:
     folder = shutil.copytree(tiny_target, tmp_path / "chat")
-    (folder / "chat_template.jinja").write_text("{% for message in messages %}{{ message['content'] }},{% endfor %}")
-    messages = ({"category": "chat", "messages": [{"role": "user", "content": word}]} for word in WORDS)
+    (folder / "chat_template.jinja").write_text(
+        "{% for message in messages %}{{ message['content'] }},{% endfor %}"
+    )
+    messages = (
+        {"category": "chat", "messages": [{"role": "user", "content": word}]} for word in WORDS
+    )
     case.texts.prompts.write_text("".join(json.dumps(line) + "\n" for line in messages))
     chat = dataclasses.replace(case, texts=dataclasses.replace(case.texts, target=str(folder)))
     found = kind([chat], device="cpu").measure(chat)
@@ -542,14 +689,19 @@ def test_messages_go_through_the_template_and_name_it(
     assert found.template is not None
 
 
-def test_loading_and_hashing_of_large_checkpoints_report_progress(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_and_hashing_of_large_checkpoints_report_progress(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[tuple[str, int, int]] = []
     monkeypatch.setattr(checkpoint, "LARGE", 1)
     checkpoint._opened.cache_clear()  # other tests have hashed it
     large = ReplayEngine([case], device="cpu", report=lambda *progress: said.append(progress))
     fingerprints = large.measure(case).fingerprints
     for name in ("tiny-target", "tiny-draft"):
-        assert [one for one in said if one[0] == f"loading {name}"] == [(f"loading {name}", 0, 1), (f"loading {name}", 1, 1)]
+        assert [one for one in said if one[0] == f"loading {name}"] == [
+            (f"loading {name}", 0, 1),
+            (f"loading {name}", 1, 1),
+        ]
         assert {one[1:] for one in said if one[0] == f"hashing {name} (MiB)"} == {(0, 0)}
     assert {"suite: sampling texts", "suite: replay"} <= {what for what, _, _ in said}
     monkeypatch.undo()

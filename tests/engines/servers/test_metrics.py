@@ -43,7 +43,10 @@ def test_a_recorded_page_of_llama_cpp() -> None:
 
 
 def test_a_metric_that_is_missing_is_named() -> None:
-    with pytest.raises(MetricError, match=rf"{WHERE} has no vllm:spec_decode_num_draft_tokens; turn on the engine's metrics"):
+    with pytest.raises(
+        MetricError,
+        match=rf"{WHERE} has no vllm:spec_decode_num_draft_tokens; turn on the engine's metrics",
+    ):
         parse(TWO_ENGINES, WHERE).total("vllm:spec_decode_num_draft_tokens")
     with pytest.raises(MetricError, match=r'has no .*num_drafts\{engine="7"\}'):
         parse(TWO_ENGINES, WHERE).total(DRAFTS, engine="7")
@@ -106,13 +109,17 @@ def test_a_difference_counts_new_series_from_zero() -> None:
 
 def test_a_counter_that_runs_backwards_is_an_error() -> None:
     before, after = parse('a{e="0"} 3\na{e="1"} 3', WHERE), parse('a{e="0"} 9\na{e="1"} 2', WHERE)
-    with pytest.raises(MetricError, match=r'a\{e="1"\} went backwards, from 3 to 2; the server was started anew'):
+    with pytest.raises(
+        MetricError, match=r'a\{e="1"\} went backwards, from 3 to 2; the server was started anew'
+    ):
         after.since(before, "a")
 
 
 def test_a_series_that_goes_is_an_error() -> None:
     before, after = parse('a{e="0"} 3\na{e="1"} 3', WHERE), parse('a{e="0"} 9', WHERE)
-    with pytest.raises(MetricError, match=r'a\{e="1"\} has gone since the run began; the server was started anew'):
+    with pytest.raises(
+        MetricError, match=r'a\{e="1"\} has gone since the run began; the server was started anew'
+    ):
         after.since(before, "a")
 
 

@@ -1,4 +1,6 @@
-"""Drafts must follow the distribution that is reported for them: honest drafters pass, all known breaches are found."""
+"""Drafts must follow the distribution that is reported for them: honest drafters pass, all known
+breaches are found.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,26 @@ from scipy import stats
 from torch import Tensor
 
 from pytest_specdec.common.errors import MeasurementError, RequestError
-from pytest_specdec.lossless.drafters.q_contract import assert_q_contract, exact_q_contract, q_contract
+from pytest_specdec.lossless.drafters.q_contract import (
+    assert_q_contract,
+    exact_q_contract,
+    q_contract,
+)
 from pytest_specdec.lossless.enumeration.paths import NotEnumerableError
 from pytest_specdec.lossless.samplers.sampler import ContractError
 
-LOGITS = torch.tensor([[1.0, 0.3, -0.5, -2.0], [0.2, -1.0, 0.9, 0.1], [-0.4, 0.8, 0.0, 0.5], [0.0, 0.1, -0.1, 1.2]])
+LOGITS = torch.tensor(
+    [[1.0, 0.3, -0.5, -2.0], [0.2, -1.0, 0.9, 0.1], [-0.4, 0.8, 0.0, 0.5], [0.0, 0.1, -0.1, 1.2]]
+)
 """Rows by the token before, as a bigram drafter has them."""
 K = 3
 Generator = torch.Generator | None
 
 
 def bigram(
-    distribution: Callable[[Tensor], Tensor], reported: Callable[[Tensor], Tensor], generator: Generator
+    distribution: Callable[[Tensor], Tensor],
+    reported: Callable[[Tensor], Tensor],
+    generator: Generator,
 ) -> tuple[Tensor, Tensor]:
     """A round of k drafts, drawn from one distribution of the logits while another is reported."""
     tokens, distributions, token = [], [], 0
@@ -101,7 +111,9 @@ def of_another_row(generator: Generator = None) -> tuple[Tensor, Tensor]:
     """Two contexts, and the distribution of the one reported for the other."""
     distributions = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
     row = int(torch.multinomial(torch.tensor([0.5, 0.5]), 1, generator=generator))
-    return torch.multinomial(distributions[row], 1, generator=generator), distributions[1 - row][None]
+    return torch.multinomial(distributions[row], 1, generator=generator), distributions[1 - row][
+        None
+    ]
 
 
 def looked_up(generator: Generator = None) -> tuple[Tensor, Tensor]:
@@ -111,7 +123,15 @@ def looked_up(generator: Generator = None) -> tuple[Tensor, Tensor]:
 
 
 HONEST = [looked_up, honest, filtered, greedy]
-BREACHES = [colder, raw_q, softmax_q, narrower_q, better_of_two, chosen_by_its_draft, of_another_row]
+BREACHES = [
+    colder,
+    raw_q,
+    softmax_q,
+    narrower_q,
+    better_of_two,
+    chosen_by_its_draft,
+    of_another_row,
+]
 
 
 @pytest.mark.parametrize("propose", HONEST)
@@ -125,14 +145,18 @@ def test_honest_drafters_pass(propose: Callable, method: str) -> None:
 @pytest.mark.parametrize("propose", [*BREACHES, in_bfloat16])
 def test_breaches_are_found_exactly(propose: Callable) -> None:
     with pytest.raises(
-        AssertionError, match=r"breaks the q contract: behind \[.* is drafted with probability .* report the distribution"
+        AssertionError,
+        match=r"breaks the q contract: behind \[.* is drafted with probability .* report the "
+        r"distribution",
     ):
         assert_q_contract(propose, method="exact")
 
 
 @pytest.mark.parametrize("propose", BREACHES)
 def test_breaches_are_found_from_samples(propose: Callable) -> None:
-    with pytest.raises(AssertionError, match=r"breaks the q contract: draft.* report the distribution"):
+    with pytest.raises(
+        AssertionError, match=r"breaks the q contract: draft.* report the distribution"
+    ):
         assert_q_contract(propose, method="sampled")
 
 
@@ -153,7 +177,9 @@ def test_rounding_is_far_too_small_for_samples_and_not_for_enumeration() -> None
 def test_one_distribution_for_each_draft(rows: int) -> None:
     def propose(generator: Generator = None) -> tuple[Tensor, Tensor]:
         distribution = torch.tensor([0.5, 0.5])
-        return torch.multinomial(distribution, 2, replacement=True, generator=generator), distribution.repeat(rows, 1)
+        return torch.multinomial(
+            distribution, 2, replacement=True, generator=generator
+        ), distribution.repeat(rows, 1)
 
     with pytest.raises(RequestError, match=f"2 drafts and {rows} distributions; give"):
         exact_q_contract(propose)
@@ -162,7 +188,9 @@ def test_one_distribution_for_each_draft(rows: int) -> None:
 def test_auto_falls_back() -> None:
     def opaque(generator: Generator = None) -> tuple[Tensor, Tensor]:
         distribution = torch.tensor([0.25, 0.75])
-        return (torch.randn(1, generator=generator) > 0.6744898).logical_not().long(), distribution[None]
+        return (torch.randn(1, generator=generator) > 0.6744898).logical_not().long(), distribution[
+            None
+        ]
 
     assert assert_q_contract(opaque, rounds=500).z != 0
     with pytest.raises(NotEnumerableError, match="randn"):
@@ -188,7 +216,10 @@ def test_a_drafter_without_a_generator_repeats_and_leaves_the_random_states_alon
 
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
     for drafter in (propose, numpys):
-        first, again, other = (assert_q_contract(drafter, method="sampled", rounds=200, seed=seed).z for seed in (1, 1, 2))
+        first, again, other = (
+            assert_q_contract(drafter, method="sampled", rounds=200, seed=seed).z
+            for seed in (1, 1, 2)
+        )
         assert first == again != other
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()
@@ -203,7 +234,9 @@ def test_a_draft_that_q_excludes() -> None:
     found = q_contract([(torch.tensor([0, 1]), torch.tensor([[0.5, 0.5], [1.0, 0.0]]))])
     assert not found.kept
     assert found.evidence == math.inf
-    assert found.message.startswith("draft 2 is token 1, which its reported distribution gives probability 0")
+    assert found.message.startswith(
+        "draft 2 is token 1, which its reported distribution gives probability 0"
+    )
 
 
 def test_false_alarms_are_within_alpha() -> None:
@@ -213,7 +246,9 @@ def test_false_alarms_are_within_alpha() -> None:
     for seed in range(300):
         distributions = rng.dirichlet(np.full(6, 0.7), 200)
         tokens = (distributions.cumsum(-1) > rng.random((200, 1))).argmax(-1)
-        alarms += not q_contract([(torch.tensor(tokens), torch.tensor(distributions))], alpha=0.05, seed=seed).kept
+        alarms += not q_contract(
+            [(torch.tensor(tokens), torch.tensor(distributions))], alpha=0.05, seed=seed
+        ).kept
     assert alarms <= stats.binom.ppf(0.999, 300, 0.05)
 
 

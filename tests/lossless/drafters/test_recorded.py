@@ -1,4 +1,6 @@
-"""The q contract of real drafters: ours while they decode, and transformers' candidate generators inside `generate`."""
+"""The q contract of real drafters: ours while they decode, and transformers' candidate generators
+inside `generate`.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +16,38 @@ from pytest_specdec.decoding.loading import LoadedModel
 from pytest_specdec.lossless.drafters.q_contract import Proposal, q_contract
 from pytest_specdec.lossless.drafters.recorded import decoded_proposals, recorded_candidates
 
-SAMPLINGS = [Sampling(1.0, 0, 1.0), Sampling(0.7, 0, 1.0), Sampling(1.0, 5, 1.0), Sampling(1.0, 0, 0.8), Sampling(0.0, 0, 1.0)]
+SAMPLINGS = [
+    Sampling(1.0, 0, 1.0),
+    Sampling(0.7, 0, 1.0),
+    Sampling(1.0, 5, 1.0),
+    Sampling(1.0, 0, 0.8),
+    Sampling(0.0, 0, 1.0),
+]
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda sampling: sampling.suffix)
 @pytest.mark.parametrize(
-    ("drafter", "k", "depth"), [("draft", 4, 0), ("draft", 4, 3), (OWN_HEADS, 3, 3), (OWN_HEADS, 4, 1), (LOOKUP, 4, 0)]
+    ("drafter", "k", "depth"),
+    [("draft", 4, 0), ("draft", 4, 3), (OWN_HEADS, 3, 3), (OWN_HEADS, 4, 1), (LOOKUP, 4, 0)],
 )
-def test_our_drafters_keep_it(pair: Pair, drafter: str, k: int, depth: int, sampling: Sampling) -> None:
+def test_our_drafters_keep_it(
+    pair: Pair, drafter: str, k: int, depth: int, sampling: Sampling
+) -> None:
     model = pair.draft if drafter == "draft" else drafter
-    proposals = decoded_proposals(pair.target, model, pair.prompts[:16], k=k, depth=depth, sampling=sampling, new_tokens=32)
+    proposals = decoded_proposals(
+        pair.target, model, pair.prompts[:16], k=k, depth=depth, sampling=sampling, new_tokens=32
+    )
     found = q_contract(proposals)
     assert found.kept, found.message
     assert found.drafts > 100
 
 
-def proposals_of_generate(pair: Pair, draft: LoadedModel | None, **filters: float) -> list[Proposal]:
-    """What transformers' candidate generators propose behind a few prompts; own heads without a draft model."""
+def proposals_of_generate(
+    pair: Pair, draft: LoadedModel | None, **filters: float
+) -> list[Proposal]:
+    """What transformers' candidate generators propose behind a few prompts; own heads without a
+    draft model.
+    """
     torch.manual_seed(0)
     with recorded_candidates() as kept:
         for prompt in pair.prompts[:16]:
@@ -57,7 +74,9 @@ def test_transformers_mtp(pair: Pair, filters: dict[str, float]) -> None:
 
 
 def test_the_breach_of_47932_is_found(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drafts from processed logits (here a temperature), raw ones reported: built into transformers' generator again."""
+    """Drafts from processed logits (here a temperature), raw ones reported: built into
+    transformers' generator again.
+    """
     whole = MTPCandidateGenerator.get_candidates
 
     def raw(self: MTPCandidateGenerator, *arguments: Any, **named: Any) -> Any:
@@ -75,7 +94,9 @@ def test_our_drafters_at_another_temperature_are_found(pair: Pair, drafter: str)
     """The whole check is not blind: reported distributions flattened by hand."""
     model = pair.draft if drafter == "draft" else drafter
     sampling = Sampling(0.7)
-    proposals = decoded_proposals(pair.target, model, pair.prompts, k=3, depth=3, sampling=sampling, new_tokens=48)
+    proposals = decoded_proposals(
+        pair.target, model, pair.prompts, k=3, depth=3, sampling=sampling, new_tokens=48
+    )
     flat = (
         (tokens, distributions**0.7 / (distributions**0.7).sum(-1, keepdim=True).clamp(min=1e-9))
         for tokens, distributions in proposals

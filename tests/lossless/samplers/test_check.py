@@ -17,22 +17,34 @@ from pytest_specdec.lossless.enumeration.paths import NotEnumerableError
 from pytest_specdec.lossless.samplers import check
 
 
-def right(p: Tensor, q: Tensor, drafts: Tensor, generator: torch.Generator | None = None) -> list[int]:
+def right(
+    p: Tensor, q: Tensor, drafts: Tensor, generator: torch.Generator | None = None
+) -> list[int]:
     for step, token in enumerate(drafts.tolist()):
         if torch.rand((), generator=generator) * q[step, token] >= p[step, token]:
             residual = (p[step] - q[step]).clamp(min=0)
-            return [*drafts[:step].tolist(), torch.multinomial(residual, 1, generator=generator).item()]
+            return [
+                *drafts[:step].tolist(),
+                torch.multinomial(residual, 1, generator=generator).item(),
+            ]
     return [*drafts.tolist(), torch.multinomial(p[-1], 1, generator=generator).item()]
 
 
-def no_residual(p: Tensor, q: Tensor, drafts: Tensor, generator: torch.Generator | None = None) -> list[int]:
+def no_residual(
+    p: Tensor, q: Tensor, drafts: Tensor, generator: torch.Generator | None = None
+) -> list[int]:
     for step, token in enumerate(drafts.tolist()):
         if torch.rand((), generator=generator) * q[step, token] >= p[step, token]:
-            return [*drafts[:step].tolist(), torch.multinomial(p[step], 1, generator=generator).item()]
+            return [
+                *drafts[:step].tolist(),
+                torch.multinomial(p[step], 1, generator=generator).item(),
+            ]
     return [*drafts.tolist(), torch.multinomial(p[-1], 1, generator=generator).item()]
 
 
-def in_numpy(p: np.ndarray, q: np.ndarray, drafts: np.ndarray, rng: np.random.Generator) -> list[int]:
+def in_numpy(
+    p: np.ndarray, q: np.ndarray, drafts: np.ndarray, rng: np.random.Generator
+) -> list[int]:
     for step, token in enumerate(drafts):
         if rng.random() * q[step, token] >= p[step, token]:
             left = np.maximum(p[step] - q[step], 0)
@@ -40,8 +52,12 @@ def in_numpy(p: np.ndarray, q: np.ndarray, drafts: np.ndarray, rng: np.random.Ge
     return [*drafts, rng.choice(p.shape[1], p=p[-1])]
 
 
-def opaque(p: Tensor, q: Tensor, drafts: Tensor, generator: torch.Generator | None = None) -> list[int]:
-    """Right, with a draw that cannot be followed: a normal, made uniform by its distribution function."""
+def opaque(
+    p: Tensor, q: Tensor, drafts: Tensor, generator: torch.Generator | None = None
+) -> list[int]:
+    """Right, with a draw that cannot be followed: a normal, made uniform by its distribution
+    function.
+    """
     uniform = torch.special.ndtr(torch.randn(len(drafts), generator=generator))
     steps = torch.arange(len(drafts))
     passed = uniform * q[steps, drafts] < p[steps, drafts]
@@ -72,7 +88,8 @@ def test_the_message_is_short_and_shrunk() -> None:
     with pytest.raises(AssertionError) as failure:
         assert_lossless(no_residual)
     assert str(failure.value).splitlines() == [
-        "no_residual is not lossless (exact): [0] is emitted with probability 0.25 where the target has 0.5 "
+        "no_residual is not lossless (exact): [0] is emitted with probability 0.25 where the "
+        "target has 0.5 "
         "(total variation 0.25)",
         "  k = 1, drafts [1]: [0] emitted with probability 0.25",
         "  p = [0.5, 0.5]  q = [0, 1]",
@@ -88,7 +105,9 @@ def test_the_same_seed_finds_the_same() -> None:
     assert messages[0] == messages[1]
 
 
-def reference_with_wrong_rows(target: Tensor, draft: Tensor, tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def reference_with_wrong_rows(
+    target: Tensor, draft: Tensor, tokens: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
     return reference.reference(target.roll(1, 1), draft, tokens, generator)
 
 
@@ -107,13 +126,17 @@ def test_exact_does_not_fall_back() -> None:
 
 @pytest.mark.parametrize("method", ["auto", "sampled"])
 def test_sampling_finds_a_bias(method: check.Method) -> None:
-    with pytest.raises(AssertionError, match=r"is not lossless \(sampled\): \[.*total variation") as failure:
+    with pytest.raises(
+        AssertionError, match=r"is not lossless \(sampled\): \[.*total variation"
+    ) as failure:
         assert_lossless(opaque_without_residual, method=method)
     assert len(str(failure.value).splitlines()) <= 7
 
 
 def test_a_right_sampler_passes_sampled_in_batches() -> None:
-    checked = assert_lossless(reference.reference, batched=True, method="sampled", draws=20_000, max_examples=3)
+    checked = assert_lossless(
+        reference.reference, batched=True, method="sampled", draws=20_000, max_examples=3
+    )
     assert checked.method == "sampled"
     assert not checked.reason
 
@@ -127,7 +150,9 @@ def test_arguments_must_be_left_as_they_are(method: check.Method) -> None:
         p[0, made[0]] = 0
         return made
 
-    with pytest.raises(AssertionError, match=r"\(contract\): it changed its argument target_probs; clone it"):
+    with pytest.raises(
+        AssertionError, match=r"\(contract\): it changed its argument target_probs; clone it"
+    ):
         assert_lossless(zeroing, method=method)
 
 
@@ -135,7 +160,9 @@ def test_a_sampler_that_raises_is_not_lossless() -> None:
     def divides(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
         return [1 // int(p[0, 0] > 0) - 1]
 
-    with pytest.raises(AssertionError, match=r"\(contract\): it raised ZeroDivisionError") as failure:
+    with pytest.raises(
+        AssertionError, match=r"\(contract\): it raised ZeroDivisionError"
+    ) as failure:
         assert_lossless(divides)
     assert isinstance(failure.value.__cause__, ZeroDivisionError)
 
@@ -188,7 +215,9 @@ def test_draws_at_their_ends() -> None:
             return [int(drafts[0])]
         return [torch.multinomial((p[0] - q[0]).clamp(min=0), 1).item()]
 
-    with pytest.raises(AssertionError, match=r"\(contract\): with uniform 1 at 0 it emitted \[0\].* u < p / q"):
+    with pytest.raises(
+        AssertionError, match=r"\(contract\): with uniform 1 at 0 it emitted \[0\].* u < p / q"
+    ):
         assert_lossless(at_most, k=1, max_examples=50)
     assert assert_lossless(at_most, k=1, boundary=False, max_examples=50).method == "exact"
 
@@ -198,7 +227,9 @@ def test_a_sampler_that_raises_for_a_draw_at_its_end() -> None:
         uniform = random.random()
         return [int((p[0].cumsum(0)[:-1] <= uniform).sum()) if 1 / uniform > 0 else 0]
 
-    with pytest.raises(AssertionError, match=r"with uniform 1 at 0 it raised ZeroDivisionError: .*; guard"):
+    with pytest.raises(
+        AssertionError, match=r"with uniform 1 at 0 it raised ZeroDivisionError: .*; guard"
+    ):
         assert_lossless(divides, max_examples=20)
 
 
@@ -213,7 +244,9 @@ def test_a_table_that_does_not_reach_one() -> None:
 
 
 def test_seeds_count() -> None:
-    def seeded_inside(p: Tensor, q: Tensor, drafts: Tensor, generator: torch.Generator | None = None) -> list[int]:
+    def seeded_inside(
+        p: Tensor, q: Tensor, drafts: Tensor, generator: torch.Generator | None = None
+    ) -> list[int]:
         return right(p, q, drafts, torch.Generator().manual_seed(random.Random(1).randrange(2)))
 
     with pytest.raises(AssertionError, match=r"\(contract\): it emits .*seed|new draws"):
@@ -256,7 +289,8 @@ def test_a_batched_result_says_that_ragged_rows_were_not_tried() -> None:
     checked = assert_lossless(reference.reference, batched=True, max_examples=5)
     assert checked.batches == 0
     assert str(checked).endswith(
-        "; rows with different numbers of drafts were not tried; give the sampler a parameter num_draft_tokens, or wrap one "
+        "; rows with different numbers of drafts were not tried; give the sampler a parameter "
+        "num_draft_tokens, or wrap one "
         "with flat rows in flat_batch"
     )
     assert not assert_lossless(right, max_examples=2).untried
@@ -268,8 +302,12 @@ def test_an_alpha_that_is_no_probability(alpha: float) -> None:
         assert_lossless(right, alpha=alpha)
 
 
-@pytest.mark.parametrize("call", ["method='exact'", "method='sampled', draws=2_000", "batched=True"])
-def test_a_failure_shows_the_users_line_and_no_frame_of_ours(pytester: pytest.Pytester, call: str) -> None:
+@pytest.mark.parametrize(
+    "call", ["method='exact'", "method='sampled', draws=2_000", "batched=True"]
+)
+def test_a_failure_shows_the_users_line_and_no_frame_of_ours(
+    pytester: pytest.Pytester, call: str
+) -> None:
     pytester.makepyfile(f"""
         from pytest_specdec.lossless import assert_lossless
 

@@ -53,7 +53,9 @@ def ratio(p: Tensor, q: Tensor, drafts: Tensor) -> Tensor:
     return p[steps, drafts] / q[steps, drafts]
 
 
-def plain(p: Tensor, q: Tensor, drafts: Tensor, generator: torch.Generator | None = None) -> list[int]:
+def plain(
+    p: Tensor, q: Tensor, drafts: Tensor, generator: torch.Generator | None = None
+) -> list[int]:
     """A plain function with one torch.rand(()) for each draft."""
     for step, token in enumerate(drafts.tolist()):
         if torch.rand((), generator=generator) >= p[step, token] / q[step, token]:
@@ -89,7 +91,9 @@ def log_space(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
 
 
 def bernoulli(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
-    kept, distribution = leading(p, q, drafts, torch.bernoulli(ratio(p, q, drafts).clamp(max=1)).bool())
+    kept, distribution = leading(
+        p, q, drafts, torch.bernoulli(ratio(p, q, drafts).clamp(max=1)).bool()
+    )
     return [*kept, torch.multinomial(distribution, 1).item()]
 
 
@@ -120,7 +124,9 @@ def in_double(p: Tensor, q: Tensor, drafts: Tensor) -> Tensor:
     return vectorised(p.double(), q.double(), drafts)
 
 
-def in_numpy(p: np.ndarray, q: np.ndarray, drafts: np.ndarray, rng: np.random.Generator) -> list[int]:
+def in_numpy(
+    p: np.ndarray, q: np.ndarray, drafts: np.ndarray, rng: np.random.Generator
+) -> list[int]:
     for step, token in enumerate(drafts):
         if rng.random() * q[step, token] >= p[step, token]:
             left = np.maximum(p[step] - q[step], 0)
@@ -128,7 +134,9 @@ def in_numpy(p: np.ndarray, q: np.ndarray, drafts: np.ndarray, rng: np.random.Ge
     return [*drafts, np.argmax(p[-1] / rng.exponential(size=p.shape[1]))]
 
 
-def vectors_of_numpy(p: np.ndarray, q: np.ndarray, drafts: np.ndarray, rng: np.random.Generator) -> list[int]:
+def vectors_of_numpy(
+    p: np.ndarray, q: np.ndarray, drafts: np.ndarray, rng: np.random.Generator
+) -> list[int]:
     steps = np.arange(len(drafts))
     kept = int(np.cumprod(rng.random(len(drafts)) * q[steps, drafts] < p[steps, drafts]).sum())
     sums = np.cumsum(p[-1] if kept == len(drafts) else np.maximum(p[kept] - q[kept], 0))
@@ -138,7 +146,10 @@ def vectors_of_numpy(p: np.ndarray, q: np.ndarray, drafts: np.ndarray, rng: np.r
 def standard_library(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
     for step, token in enumerate(drafts.tolist()):
         if random.random() >= p[step, token] / q[step, token]:
-            return [*drafts[:step].tolist(), *random.choices(range(p.shape[1]), weights=rest(p[step], q[step]).tolist())]
+            return [
+                *drafts[:step].tolist(),
+                *random.choices(range(p.shape[1]), weights=rest(p[step], q[step]).tolist()),
+            ]
     return [*drafts.tolist(), *random.choices(range(p.shape[1]), weights=p[-1].tolist())]
 
 
@@ -158,8 +169,27 @@ def from_transformers(p: Tensor, q: Tensor, drafts: Tensor) -> Tensor:
 
 
 SAMPLERS = [
-    *(plain, numbers, vectorised, greater, log_space, bernoulli, exponential_race, gumbel_race, inverted, searched),
-    *(in_double, in_numpy, vectors_of_numpy, standard_library, sample_match, listed, from_transformers),
+    *(
+        plain,
+        numbers,
+        vectorised,
+        greater,
+        log_space,
+        bernoulli,
+        exponential_race,
+        gumbel_race,
+        inverted,
+        searched,
+    ),
+    *(
+        in_double,
+        in_numpy,
+        vectors_of_numpy,
+        standard_library,
+        sample_match,
+        listed,
+        from_transformers,
+    ),
 ]
 
 
@@ -171,7 +201,9 @@ def error(verify: Verify, target: PrefixTree, draft: PrefixTree, k: int) -> floa
 
 @pytest.mark.parametrize("zeros", [0.0, 0.4])
 @pytest.mark.parametrize("verify", SAMPLERS, ids=lambda verify: verify.__name__)
-def test_right_samplers_have_the_targets_distribution_to_rounding(verify: Verify, zeros: float) -> None:
+def test_right_samplers_have_the_targets_distribution_to_rounding(
+    verify: Verify, zeros: float
+) -> None:
     tolerance = 1e-12 if "numpy" in verify.__name__ else 1e-7
     assert error(verify, tree(4, 0, zeros), tree(4, 1, zeros), 3) < tolerance
     assert error(verify, tree(3, 2, zeros), tree(3, 3, zeros), 1) < tolerance
@@ -186,7 +218,9 @@ def test_distributions_sum_to_one(drawn: RoundInput) -> None:
 def test_a_distribution_by_hand() -> None:
     """p = (3/4, 1/4), q = (1/4, 3/4): 1 is accepted once in three, else 0 follows."""
     distribution = output_distribution(plain, [0.75, 0.25], [0.25, 0.75], 1)
-    assert distribution == pytest.approx({(0, 0): 3 / 16, (0, 1): 1 / 16, (1, 0): 3 / 16, (1, 1): 1 / 16, (0,): 1 / 2}, abs=1e-7)
+    assert distribution == pytest.approx(
+        {(0, 0): 3 / 16, (0, 1): 1 / 16, (1, 0): 3 / 16, (1, 1): 1 / 16, (0,): 1 / 2}, abs=1e-7
+    )
 
 
 def test_a_bias_of_a_millionth_is_seen() -> None:
@@ -194,12 +228,20 @@ def test_a_bias_of_a_millionth_is_seen() -> None:
         return in_double_scaled(p.double(), q.double(), drafts, 1 + 4e-6)
 
     def in_double_scaled(p: Tensor, q: Tensor, drafts: Tensor, factor: float) -> list[int]:
-        kept, distribution = leading(p, q, drafts, torch.rand(len(drafts), dtype=torch.float64) * factor < ratio(p, q, drafts))
+        kept, distribution = leading(
+            p,
+            q,
+            drafts,
+            torch.rand(len(drafts), dtype=torch.float64) * factor < ratio(p, q, drafts),
+        )
         return [*kept, torch.multinomial(distribution, 1).item()]
 
     sampler = Sampler(biased, dtype=torch.float64)
     found = distribution_gap(
-        RoundInput(PrefixTree([0.5, 0.5]), PrefixTree([0.9, 0.1]), 1).distribution(sampler), [0.5, 0.5], 1, sampler.tolerance
+        RoundInput(PrefixTree([0.5, 0.5]), PrefixTree([0.9, 0.1]), 1).distribution(sampler),
+        [0.5, 0.5],
+        1,
+        sampler.tolerance,
     )
     assert found is not None
     assert len(found.prefix) == 1
@@ -226,7 +268,9 @@ def test_draws_of_every_floating_type(dtype: torch.dtype) -> None:
 
     def coins(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
         uniforms = torch.rand(len(drafts), dtype=dtype)
-        kept, distribution = leading(p, q, drafts, uniforms.double() < ratio(p.double(), q.double(), drafts))
+        kept, distribution = leading(
+            p, q, drafts, uniforms.double() < ratio(p.double(), q.double(), drafts)
+        )
         return [*kept, torch.multinomial(distribution, 1).item()]
 
     assert error(coins, tree(3, 0), tree(3, 1), 2) < 1e-7
@@ -244,7 +288,9 @@ def test_a_sampler_that_draws_its_own_drafts() -> None:
         return vectorised(p, q, torch.multinomial(q, 1)[:, 0])
 
     distributions = [[0.1, 0.2, 0.7], [0.5, 0.5, 0.0], [0.3, 0.3, 0.4]]
-    distribution = output_distribution(whole, distributions, [[0.6, 0.3, 0.1], [0.2, 0.2, 0.6]], 2, drafts="own")
+    distribution = output_distribution(
+        whole, distributions, [[0.6, 0.3, 0.1], [0.2, 0.2, 0.6]], 2, drafts="own"
+    )
     assert distribution_gap(distribution, distributions, 2, 1e-6) is None
     with pytest.raises(RequestError, match="by position"):
         output_distribution(whole, tree(3, 0), distributions, 2, drafts="own")
@@ -259,7 +305,12 @@ def test_a_batched_sampler() -> None:
         return padded
 
     target = tree(3, 0)
-    assert distribution_gap(output_distribution(batched, target, tree(3, 1), 2, batched=True), target, 2, 1e-6) is None
+    assert (
+        distribution_gap(
+            output_distribution(batched, target, tree(3, 1), 2, batched=True), target, 2, 1e-6
+        )
+        is None
+    )
 
 
 def shared_noise(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
@@ -384,6 +435,13 @@ def test_rounds_that_make_no_sense_are_refused() -> None:
 
 def test_distributions_may_be_tensors_mappings_and_functions() -> None:
     by_hand: Distribution = output_distribution(plain, [0.75, 0.25], [0.25, 0.75], 1)
-    assert output_distribution(plain, torch.tensor([0.75, 0.25]), np.array([0.25, 0.75]), 1) == by_hand
-    assert output_distribution(plain, {(): [0.75, 0.25], (0,): [0.75, 0.25], (1,): [0.75, 0.25]}, [0.25, 0.75], 1) == by_hand
+    assert (
+        output_distribution(plain, torch.tensor([0.75, 0.25]), np.array([0.25, 0.75]), 1) == by_hand
+    )
+    assert (
+        output_distribution(
+            plain, {(): [0.75, 0.25], (0,): [0.75, 0.25], (1,): [0.75, 0.25]}, [0.25, 0.75], 1
+        )
+        == by_hand
+    )
     assert output_distribution(plain, lambda prefix: [0.75, 0.25], [[0.25, 0.75]], 1) == by_hand

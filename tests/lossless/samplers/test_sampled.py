@@ -1,4 +1,6 @@
-"""The sampled distribution test: evidence of expectation one, power as stated, and rounds drawn as the sampler is to see them."""
+"""The sampled distribution test: evidence of expectation one, power as stated, and rounds drawn as
+the sampler is to see them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,12 @@ from scipy import stats
 
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.decoding import verification as rules
-from pytest_specdec.lossless.samplers.dirichlet_evidence import CONCENTRATIONS, detectable, log_bets, log_evidence
+from pytest_specdec.lossless.samplers.dirichlet_evidence import (
+    CONCENTRATIONS,
+    detectable,
+    log_bets,
+    log_evidence,
+)
 from pytest_specdec.lossless.samplers.prefix_tree import PrefixTree
 from pytest_specdec.lossless.samplers.sampled import FIRST_LOT, sampled_distribution_test
 from pytest_specdec.lossless.samplers.sampled_rounds import BATCH, SampledRounds, decoded
@@ -37,30 +44,55 @@ def random_tree(seed: int, vocabulary: int, zeros: bool = False) -> PrefixTree:
     return PrefixTree(distribution)
 
 
-def batch(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None) -> torch.Tensor:
+def batch(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None
+) -> torch.Tensor:
     """Rejection sampling in batches, as it should be."""
-    accepted, last = rules.rejection(target, torch.cat([draft, 0 * target[:, :1]], 1), tokens, generator)
-    kept = torch.where(torch.arange(target.shape[1]) < accepted[:, None], torch.cat([tokens, tokens[:, :1]], 1), -1)
+    accepted, last = rules.rejection(
+        target, torch.cat([draft, 0 * target[:, :1]], 1), tokens, generator
+    )
+    kept = torch.where(
+        torch.arange(target.shape[1]) < accepted[:, None], torch.cat([tokens, tokens[:, :1]], 1), -1
+    )
     return kept.scatter(1, accepted[:, None], last[:, None])
 
 
-def single(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None) -> list[int]:
-    return [one for one in batch(target[None], draft[None], tokens[None], generator)[0].tolist() if one >= 0]
+def single(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None
+) -> list[int]:
+    return [
+        one
+        for one in batch(target[None], draft[None], tokens[None], generator)[0].tolist()
+        if one >= 0
+    ]
 
 
-def with_numpy(target: np.ndarray, draft: np.ndarray, tokens: np.ndarray, rng: np.random.Generator) -> list[int]:
+def with_numpy(
+    target: np.ndarray, draft: np.ndarray, tokens: np.ndarray, rng: np.random.Generator
+) -> list[int]:
     for at, token in enumerate(tokens):
         if rng.random() * draft[at, token] >= target[at, token]:
             residual = np.maximum(target[at] - draft[at], 0)
-            return [*tokens[:at].tolist(), int(rng.choice(len(residual), p=residual / residual.sum()))]
+            return [
+                *tokens[:at].tolist(),
+                int(rng.choice(len(residual), p=residual / residual.sum())),
+            ]
     return [*tokens.tolist(), int(rng.choice(target.shape[1], p=target[-1]))]
 
 
-def resampled(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None) -> torch.Tensor:
+def resampled(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None
+) -> torch.Tensor:
     """Recovered tokens from p in place of the residual."""
-    accepted, _ = rules.rejection(target, torch.cat([draft, 0 * target[:, :1]], 1), tokens, generator)
-    last = torch.multinomial(target[torch.arange(len(target)), accepted], 1, generator=generator)[:, 0]
-    kept = torch.where(torch.arange(target.shape[1]) < accepted[:, None], torch.cat([tokens, tokens[:, :1]], 1), -1)
+    accepted, _ = rules.rejection(
+        target, torch.cat([draft, 0 * target[:, :1]], 1), tokens, generator
+    )
+    last = torch.multinomial(target[torch.arange(len(target)), accepted], 1, generator=generator)[
+        :, 0
+    ]
+    kept = torch.where(
+        torch.arange(target.shape[1]) < accepted[:, None], torch.cat([tokens, tokens[:, :1]], 1), -1
+    )
     return kept.scatter(1, accepted[:, None], last[:, None])
 
 
@@ -78,7 +110,10 @@ def counting(trees: tuple[PrefixTree, PrefixTree], k: int, tokens: Any) -> Sampl
 # The evidence
 
 
-@pytest.mark.parametrize("target", [PrefixTree([(0.7, 0.3), (0.2, 0.8)]), random_tree(1, 2), PrefixTree([(0.4, 0.6), (1, 0)])])
+@pytest.mark.parametrize(
+    "target",
+    [PrefixTree([(0.7, 0.3), (0.2, 0.8)]), random_tree(1, 2), PrefixTree([(0.4, 0.6), (1, 0)])],
+)
 def test_the_evidence_has_expectation_one_under_the_target(target: PrefixTree) -> None:
     """Over all outcomes of four rounds of two tokens."""
     rounds = list(itertools.product(range(2), repeat=2))
@@ -86,7 +121,9 @@ def test_the_evidence_has_expectation_one_under_the_target(target: PrefixTree) -
     for outcome in itertools.product(rounds, repeat=4):
         chance = math.prod(target.row(())[a] * target.row((a,))[b] for a, b in outcome)
         if chance > 0:
-            total += chance * math.exp(log_evidence(counting((target, target), 1, outcome).levels()))
+            total += chance * math.exp(
+                log_evidence(counting((target, target), 1, outcome).levels())
+            )
     assert total == pytest.approx(1, abs=1e-6)  # the distributions are rounded to float32
 
 
@@ -104,7 +141,9 @@ def test_a_bet_is_the_product_of_its_predictions() -> None:
     assert found == pytest.approx([math.log(np.mean(bets)), 0.0], abs=1e-9)
 
 
-def test_no_bet_is_worth_less_behind_prefixes_that_are_right_than_the_share_that_is_staked() -> None:
+def test_no_bet_is_worth_less_behind_prefixes_that_are_right_than_the_share_that_is_staked() -> (
+    None
+):
     """A wrong distribution behind one of 64 prefixes is seen although all others are noise."""
     target = PrefixTree(lambda prefix: (0.9, 0.1, 0.0, 0.0) if prefix == (1, 1, 1) else (0.25,) * 4)
     wrong = PrefixTree(lambda prefix: (0.25,) * 4)
@@ -113,7 +152,9 @@ def test_no_bet_is_worth_less_behind_prefixes_that_are_right_than_the_share_that
     behind = (tokens[:, :3] == 1).all(1)
     tokens[behind, 3] = (rng.random(behind.sum()) < 0.6).astype(int)
     assert log_evidence(counting((wrong, wrong), 3, tokens).levels()) > math.log(1e6)
-    assert log_evidence(counting((wrong, wrong), 3, rng.integers(0, 4, (20_000, 4))).levels()) < math.log(20)
+    assert log_evidence(
+        counting((wrong, wrong), 3, rng.integers(0, 4, (20_000, 4))).levels()
+    ) < math.log(20)
     worst = counting((target, target), 3, tokens).levels()[3]
     assert decoded(int(np.unique(worst.prefixes)[worst.bets().argmax()]), 3, 4) == (1, 1, 1)
 
@@ -123,7 +164,9 @@ def test_lossless_samplers_are_seldom_caught() -> None:
 
     def caught(seed: int) -> bool:
         trees = random_tree(seed, 3, seed % 2 == 0), random_tree(seed + 1000, 3)
-        return sampled_distribution_test(batched(batch), *trees, 1 + seed % 3, alpha=0.2, draws=2000, seed=seed).caught
+        return sampled_distribution_test(
+            batched(batch), *trees, 1 + seed % 3, alpha=0.2, draws=2000, seed=seed
+        ).caught
 
     assert stats.binom.sf(35, 100, 0.2) < 2e-4
     assert sum(map(caught, range(100))) < 36
@@ -142,7 +185,10 @@ def test_the_stated_total_variation_is_found(support: int, draws: int) -> None:
 
     def found(variation: float) -> int:
         counts = rng.multinomial(draws, distribution + variation * direction, 300)
-        return sum(log_bets(zeros, distribution, one.astype(float))[0] >= math.log(2 / ALPHA) for one in counts)
+        return sum(
+            log_bets(zeros, distribution, one.astype(float))[0] >= math.log(2 / ALPHA)
+            for one in counts
+        )
 
     assert 270 <= found(smallest) < 300
     assert found(smallest / 3) < 3
@@ -150,7 +196,11 @@ def test_the_stated_total_variation_is_found(support: int, draws: int) -> None:
 
 def test_more_rounds_find_smaller_biases() -> None:
     assert detectable(10**6, 4, ALPHA, 3) < detectable(10**4, 4, ALPHA, 3) / 5
-    assert detectable(10**4, 4, ALPHA, 1) < detectable(10**4, 4, ALPHA, 5) == detectable(10**4, 4, ALPHA / 3, 1)
+    assert (
+        detectable(10**4, 4, ALPHA, 1)
+        < detectable(10**4, 4, ALPHA, 5)
+        == detectable(10**4, 4, ALPHA / 3, 1)
+    )
     assert detectable(5, 4, ALPHA, 3) == 1
 
 
@@ -179,18 +229,26 @@ def test_lots_double_until_the_last_round() -> None:
     assert max(sizes) < BATCH
     assert not found.caught
     assert (found.draws, found.detectable) == (11_000, detectable(11_000, 3, ALPHA, 1))
-    assert found.message == f"11,000 rounds show no bias; one of {found.detectable:.2g} in total variation would have been found"
+    assert (
+        found.message
+        == f"11,000 rounds show no bias; one of {found.detectable:.2g} in total variation would "
+        "have been found"
+    )
 
 
 def test_a_bias_at_the_second_token_names_it() -> None:
     """Behind token 1 alone the sampler takes another distribution."""
 
-    def verify(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None) -> torch.Tensor:
+    def verify(
+        target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None
+    ) -> torch.Tensor:
         target = target.clone()
         target[tokens[:, 0] == 1, 1] = torch.tensor([0.1, 0.1, 0.8])
         return batch(target, draft, tokens, generator)
 
-    found = sampled_distribution_test(batched(verify), PrefixTree([P]), PrefixTree([(0.2, 0.6, 0.2)]), 2, alpha=ALPHA)
+    found = sampled_distribution_test(
+        batched(verify), PrefixTree([P]), PrefixTree([(0.2, 0.6, 0.2)]), 2, alpha=ALPHA
+    )
     assert found.caught
     assert found.prefix == (1, 2)
     assert found.expected == pytest.approx(0.3 * 0.2)
@@ -198,7 +256,9 @@ def test_a_bias_at_the_second_token_names_it() -> None:
 
 
 def test_a_token_that_the_target_never_emits_is_infinite_evidence() -> None:
-    def verify(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None) -> torch.Tensor:
+    def verify(
+        target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None
+    ) -> torch.Tensor:
         emitted = batch(target, draft, tokens, generator)
         emitted[0, 0], emitted[0, 1:] = 1, -1
         return emitted
@@ -211,21 +271,32 @@ def test_a_token_that_the_target_never_emits_is_infinite_evidence() -> None:
     assert found.message == "it emitted [1], which the target never does, in 0.001 of 1,000 rounds"
 
 
-def noise_used_again(target: torch.Tensor, draft: torch.Tensor, generator: Any = None) -> torch.Tensor:
+def noise_used_again(
+    target: torch.Tensor, draft: torch.Tensor, generator: Any = None
+) -> torch.Tensor:
     """vllm#47386, one draft: recovery races with the exponential variables of the draft."""
     noise = torch.empty(draft.shape).exponential_(generator=generator)
     drafts = (draft / noise).argmax(-1)
-    p, q = (distributions[:, :1].gather(-1, drafts[..., None])[..., 0] for distributions in (target, draft))
+    p, q = (
+        distributions[:, :1].gather(-1, drafts[..., None])[..., 0]
+        for distributions in (target, draft)
+    )
     recovered = ((target[:, :1] - draft).clamp(min=0) / noise).argmax(-1)
     return torch.where(torch.rand(p.shape, generator=generator) * q < p, drafts, recovered)
 
 
 def test_the_noise_of_the_draft_used_again_is_caught() -> None:
     logits = np.random.default_rng(0).normal(size=16)
-    target, draft = (PrefixTree([(np.exp(one) / np.exp(one).sum()).tolist()]) for one in (logits, -logits))
-    assert sampled_distribution_test(batched(noise_used_again, drafts="own"), target, draft, 1, alpha=ALPHA, draws=50_000).caught
+    target, draft = (
+        PrefixTree([(np.exp(one) / np.exp(one).sum()).tolist()]) for one in (logits, -logits)
+    )
+    assert sampled_distribution_test(
+        batched(noise_used_again, drafts="own"), target, draft, 1, alpha=ALPHA, draws=50_000
+    ).caught
     with pytest.raises(RequestError, match="give distributions by position"):
-        sampled_distribution_test(batched(noise_used_again, drafts="own"), random_tree(1, 16), draft, 1, alpha=ALPHA)
+        sampled_distribution_test(
+            batched(noise_used_again, drafts="own"), random_tree(1, 16), draft, 1, alpha=ALPHA
+        )
 
 
 # How rounds are drawn
@@ -239,16 +310,25 @@ def listed(*arguments: Any, generator: Any = None) -> list[list[int]]:
     return [[one for one in row if one >= 0] for row in batch(*arguments, generator).tolist()]
 
 
-def in_numpy(target: np.ndarray, draft: np.ndarray, tokens: np.ndarray, rng: np.random.Generator) -> list[list[int]]:
+def in_numpy(
+    target: np.ndarray, draft: np.ndarray, tokens: np.ndarray, rng: np.random.Generator
+) -> list[list[int]]:
     return [with_numpy(*one, rng) for one in zip(target, draft, tokens, strict=True)]
 
 
 @pytest.mark.parametrize(
     "sampler",
-    [Sampler(single), Sampler(with_numpy), batched(listed), batched(in_numpy), Sampler(own_rounds, drafts="own"),
-     Sampler(single, dtype=torch.bfloat16), batched(batch, dtype=torch.float64)],
+    [
+        Sampler(single),
+        Sampler(with_numpy),
+        batched(listed),
+        batched(in_numpy),
+        Sampler(own_rounds, drafts="own"),
+        Sampler(single, dtype=torch.bfloat16),
+        batched(batch, dtype=torch.float64),
+    ],
     ids=["single", "numpy", "lists", "batched numpy", "own drafts", "bfloat16", "float64"],
-)  # fmt: skip
+)
 def test_lossless_samplers_of_every_kind_pass(sampler: Sampler) -> None:
     trees = FLAT if sampler.drafts == "own" else (random_tree(1, 3, True), random_tree(2, 3))
     found = sampled_distribution_test(sampler, *trees, 2, alpha=ALPHA, draws=2000)
@@ -269,7 +349,10 @@ def test_single_and_batched_calls_see_the_distributions_along_their_drafts() -> 
     def all_accepting(*arguments: torch.Tensor) -> list[list[int]]:
         return [accepting(*one) for one in zip(*arguments, strict=True)]
 
-    one, other = (SampledRounds(sampler, target, draft, 2, 5) for sampler in (Sampler(accepting), batched(all_accepting)))
+    one, other = (
+        SampledRounds(sampler, target, draft, 2, 5)
+        for sampler in (Sampler(accepting), batched(all_accepting))
+    )
     one.more(300)
     other.more(300)
     assert len(seen) >= 8
@@ -286,7 +369,10 @@ def test_rounds_are_continued_by_the_target() -> None:
         for code in np.unique(level.prefixes):
             here = level.prefixes == code
             distribution = np.array(target.row(decoded(int(code), depth, 3)))
-            assert stats.chisquare(level.counts[here], level.counts[here].sum() * distribution).pvalue > 1e-6
+            assert (
+                stats.chisquare(level.counts[here], level.counts[here].sum() * distribution).pvalue
+                > 1e-6
+            )
 
 
 def test_the_same_seed_gives_the_same_test_and_random_states_stay_as_they_were() -> None:
@@ -296,12 +382,17 @@ def test_the_same_seed_gives_the_same_test_and_random_states_stay_as_they_were()
         return single(target, draft, tokens)
 
     def states() -> list[Any]:
-        return [torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()]
+        return [
+            torch.get_rng_state().tolist(),
+            np.random.get_state()[1].tolist(),
+            random.getstate(),
+        ]
 
     before = states()
     for sampler in (Sampler(globally), batched(batch)):
         first, again, other = (
-            sampled_distribution_test(sampler, *FLAT, 1, alpha=ALPHA, draws=500, seed=seed) for seed in (1, 1, 2)
+            sampled_distribution_test(sampler, *FLAT, 1, alpha=ALPHA, draws=500, seed=seed)
+            for seed in (1, 1, 2)
         )
         assert first == again != other
     assert states() == before
@@ -311,9 +402,15 @@ WRONG = {
     r"it returned tokens of shape \(1000, 3\) for 1000 rows": lambda p, q, t: [[0, 0, 0]] * len(p),
     r"it returned tokens of shape \(999, 2\) for 1000 rows": lambda p, q, t: batch(p, q, t)[1:],
     "it returned tokens NoneType for 1000 rows": lambda p, q, t: None,
-    "it returned tokens of type float32; return whole numbers": lambda p, q, t: batch(p, q, t).float(),
-    "row 0 of a batch of 1000 emitted .*, where 7 is no token": lambda p, q, t: torch.full((len(p), 2), 7),
-    "row 0 of a batch of 1000 emitted .*, where -1 is no token": lambda p, q, t: torch.tensor([[-1, 0]] * len(p)),
+    "it returned tokens of type float32; return whole numbers": lambda p, q, t: batch(
+        p, q, t
+    ).float(),
+    "row 0 of a batch of 1000 emitted .*, where 7 is no token": lambda p, q, t: torch.full(
+        (len(p), 2), 7
+    ),
+    "row 0 of a batch of 1000 emitted .*, where -1 is no token": lambda p, q, t: torch.tensor(
+        [[-1, 0]] * len(p)
+    ),
     "emitted 0 tokens": lambda p, q, t: torch.full((len(p), 2), -1),
     "return the first drafts": lambda p, q, t: torch.stack([1 - t[:, 0].clamp(max=1), t[:, 0]], 1),
     "it changed its argument target_probs; clone it": lambda p, q, t: batch(p.mul_(0.5), q, t),
@@ -328,7 +425,9 @@ def test_what_no_batch_can_emit_is_refused(message: str) -> None:
 
 def test_single_calls_are_refused_too() -> None:
     with pytest.raises(ContractError, match="it changed its argument draft_probs"):
-        sampled_distribution_test(Sampler(lambda p, q, t: single(p, q.zero_(), t)), *FLAT, 1, alpha=ALPHA)
+        sampled_distribution_test(
+            Sampler(lambda p, q, t: single(p, q.zero_(), t)), *FLAT, 1, alpha=ALPHA
+        )
     with pytest.raises(ContractError, match="where 3 is no token"):
         sampled_distribution_test(Sampler(lambda p, q, t: [3]), *FLAT, 1, alpha=ALPHA)
 
@@ -352,10 +451,18 @@ def test_senseless_requests_are_refused(asked: dict[str, Any], message: str) -> 
 
 # Manners
 
-ALL = [batched(batch), batched(in_numpy), Sampler(single), Sampler(with_numpy), Sampler(own_rounds, drafts="own")]
+ALL = [
+    batched(batch),
+    batched(in_numpy),
+    Sampler(single),
+    Sampler(with_numpy),
+    Sampler(own_rounds, drafts="own"),
+]
 
 
-@pytest.mark.parametrize("sampler", ALL, ids=["batched", "batched numpy", "single", "numpy", "own drafts"])
+@pytest.mark.parametrize(
+    "sampler", ALL, ids=["batched", "batched numpy", "single", "numpy", "own drafts"]
+)
 def test_lossless_samplers_have_manners(sampler: Sampler) -> None:
     before = torch.get_rng_state()
     for seed in range(3):
@@ -380,31 +487,47 @@ def test_a_seed_that_is_not_heeded_is_noticed() -> None:
     def rows_alike(target: Any, draft: Any, tokens: Any, generator: Any = None) -> torch.Tensor:
         return batch(target[:1], draft[:1], tokens[:1], generator).expand(len(target), -1)
 
-    for verify, message in ((unheeding, "other tokens for the same seed; draw all"), (fixed, "the same tokens for two seeds")):
+    for verify, message in (
+        (unheeding, "other tokens for the same seed; draw all"),
+        (fixed, "the same tokens for two seeds"),
+    ):
         with pytest.raises(ContractError, match=message):
             check_seed(batched(verify))
     for sampler in (Sampler(each_round_alike), batched(rows_alike)):
-        with pytest.raises(ContractError, match="in each of 9 rounds; make new draws in each round and each row"):
+        with pytest.raises(
+            ContractError, match="in each of 9 rounds; make new draws in each round and each row"
+        ):
             check_seed(sampler)
 
 
-def tile_padded(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None) -> torch.Tensor:
+def tile_padded(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None
+) -> torch.Tensor:
     """Recovered tokens by a race over blocks of 8, whose empty lanes have a little mass."""
     lanes = -target.shape[2] % 8
-    p, q = (torch.nn.functional.pad(one, (0, lanes), value=fill) for one, fill in ((target, 1e-2), (draft, 0.0)))
+    p, q = (
+        torch.nn.functional.pad(one, (0, lanes), value=fill)
+        for one, fill in ((target, 1e-2), (draft, 0.0))
+    )
     return batch(p, q, tokens, generator)
 
 
-def greedy_rows_sampled(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None) -> torch.Tensor:
+def greedy_rows_sampled(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None
+) -> torch.Tensor:
     """One-hot rows lose their meaning beside sampled ones, as if a temperature of 0 became 1."""
     return batch((target + 1e-3) / (target + 1e-3).sum(-1, keepdim=True), draft, tokens, generator)
 
 
-def rows_shifted(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None) -> torch.Tensor:
+def rows_shifted(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None
+) -> torch.Tensor:
     return batch(target.roll(1, 0), draft, tokens, generator)
 
 
-def all_greedy(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None) -> torch.Tensor:
+def all_greedy(
+    target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None
+) -> torch.Tensor:
     """One greedy row makes the whole batch greedy."""
     if (target.amax(-1) == 1).any():
         target = torch.nn.functional.one_hot(target.argmax(-1), target.shape[-1]).to(target)
@@ -417,23 +540,31 @@ def all_greedy(target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, 
         (tile_padded, r"row \d+ of a batch of 64 emitted .* is no token; return ids from 0 to"),
         (
             greedy_rows_sampled,
-            r"row \d+ of 64, a .* emitted .*, where its distribution gives token \d+ probability 0; read every",
+            r"row \d+ of 64, a .* emitted .*, where its distribution gives token \d+ probability "
+            r"0; read every",
         ),
         (rows_shifted, "where its distribution gives token"),
         (
             all_greedy,
-            "beside rows of other distributions, those with a target without its last tokens follow another distribution",
+            "beside rows of other distributions, those with a target without its last tokens "
+            "follow another distribution",
         ),
     ],
 )
-def test_rows_that_are_not_kept_apart_are_noticed(verify: Callable[..., torch.Tensor], message: str) -> None:
+def test_rows_that_are_not_kept_apart_are_noticed(
+    verify: Callable[..., torch.Tensor], message: str
+) -> None:
     with pytest.raises(ContractError, match=message):
         check_rows(batched(verify))
 
 
 def test_unbatched_samplers_stay_in_the_vocabulary_too() -> None:
     def padded(target: Any, draft: Any, tokens: Any, generator: Any = None) -> list[int]:
-        return [one for one in tile_padded(target[None], draft[None], tokens[None], generator)[0].tolist() if one >= 0]
+        return [
+            one
+            for one in tile_padded(target[None], draft[None], tokens[None], generator)[0].tolist()
+            if one >= 0
+        ]
 
     with pytest.raises(ContractError, match="is no token; return ids from 0 to"):
         check_rows(Sampler(padded))

@@ -34,7 +34,11 @@ def test_pairs_are_distributions_over_one_vocabulary(pair: tuple[Row, Row]) -> N
         lambda p, q: max(q) == 1 and 0 < max(p) < 1,
         lambda p, q: 0 < max(abs(one - other) for one, other in zip(p, q, strict=True)) < 1e-3,
         lambda p, q: len(set(p)) == 1 and len(set(q)) > 1,
-        lambda p, q: sorted(p) != list(p) and p.index(max(p)) == q.index(min(q)) and p.index(min(p)) == q.index(max(q)),
+        lambda p, q: (
+            sorted(p) != list(p)
+            and p.index(max(p)) == q.index(min(q))
+            and p.index(min(p)) == q.index(max(q))
+        ),
         lambda p, q: 0 in q and all(one > 0 for one in p),
     ],
     ids=["equal", "disjoint", "one-hot", "near", "ties", "opposed", "masked"],
@@ -47,7 +51,9 @@ def test_half_precision_comes_up() -> None:
     """Probabilities that are no fractions of small whole numbers."""
     assert find(
         strategies.distributions(4),
-        lambda distribution: any(1000 * one % 1 > 0 for one in distribution) and len(set(distribution)) == 4,
+        lambda distribution: (
+            any(1000 * one % 1 > 0 for one in distribution) and len(set(distribution)) == 4
+        ),
         settings=LOTS,
     )
 

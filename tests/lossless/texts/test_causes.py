@@ -1,4 +1,6 @@
-"""Causes are named from what each round emits; what is right, or fits two causes alike, accuses nobody."""
+"""Causes are named from what each round emits; what is right, or fits two causes alike, accuses
+nobody.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from pytest_specdec.acceptance.rounds import Round
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.texts import Text
 from pytest_specdec.lossless.texts import causes
-from pytest_specdec.lossless.texts.causes import (  # fmt: skip
+from pytest_specdec.lossless.texts.causes import (
     ACCEPTED,
     BONUS,
     FROM_P,
@@ -38,8 +40,12 @@ def logits(tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
     return target, target + torch.randn(tokens, VOCABULARY, generator=generator)
 
 
-def emitted(cause: causes.Cause | None, tokens: int, sampling: Sampling = HOT) -> tuple[TeacherForced, np.ndarray]:
-    """One draft in each context, tested as a decoder with that defect does; every fourth token is a bonus."""
+def emitted(
+    cause: causes.Cause | None, tokens: int, sampling: Sampling = HOT
+) -> tuple[TeacherForced, np.ndarray]:
+    """One draft in each context, tested as a decoder with that defect does; every fourth token is a
+    bonus.
+    """
     target, draft = logits(tokens)
     at = np.arange(tokens)
     empty = TeacherForced(at, torch.zeros(tokens, dtype=torch.long), target, draft)
@@ -56,7 +62,9 @@ def emitted(cause: causes.Cause | None, tokens: int, sampling: Sampling = HOT) -
     return TeacherForced(at, own[:, 0], target, draft), roles[:, 0].numpy()
 
 
-@pytest.mark.parametrize("cause", [RAW_Q, SOFTMAX_Q, RAW_BONUS, FROM_P, SMALL_Q, UNTESTED], ids=lambda cause: cause.name)
+@pytest.mark.parametrize(
+    "cause", [RAW_Q, SOFTMAX_Q, RAW_BONUS, FROM_P, SMALL_Q, UNTESTED], ids=lambda cause: cause.name
+)
 def test_each_defect_is_named(cause: causes.Cause) -> None:
     part, roles = emitted(cause, 4000)
     assert likely_causes([part], roles, HOT) == (cause,)
@@ -76,7 +84,11 @@ def test_where_nothing_is_filtered_a_raw_q_is_no_cause() -> None:
 def test_what_does_not_separate_two_causes_names_both() -> None:
     """Recovered tokens alone, in the few contexts where two defects draw them alike."""
     part, roles = emitted(FROM_P, 6000)
-    few = [size for size in range(20, 1500, 20) if len(found := likely(part, roles, size)) > 1 and FROM_P in found]
+    few = [
+        size
+        for size in range(20, 1500, 20)
+        if len(found := likely(part, roles, size)) > 1 and FROM_P in found
+    ]
     assert few, "no prefix of the texts leaves two causes"
     found = likely(part, roles, few[0])
     told = named(found)
@@ -86,7 +98,9 @@ def test_what_does_not_separate_two_causes_names_both() -> None:
 
 def likely(part: TeacherForced, roles: np.ndarray, size: int) -> tuple[causes.Cause, ...]:
     assert part.draft_logits is not None
-    short = TeacherForced(part.at[:size], part.tokens[:size], part.logits[:size], part.draft_logits[:size])
+    short = TeacherForced(
+        part.at[:size], part.tokens[:size], part.logits[:size], part.draft_logits[:size]
+    )
     return likely_causes([short], roles, HOT)
 
 
@@ -101,5 +115,14 @@ def test_roles_follow_the_rounds() -> None:
     text = Text("a", "all", tuple(range(12)), 2)
     rounds = [Round(3, 3, 3), Round(7, 3, 1), Round(9, 0, 0), Round(10, 2, 1)]
     assert roles_of([text], [rounds]).tolist() == [
-        PLAIN, ACCEPTED, ACCEPTED, ACCEPTED, BONUS, ACCEPTED, RECOVERED, PLAIN, ACCEPTED, IGNORED,
-    ]  # fmt: skip
+        PLAIN,
+        ACCEPTED,
+        ACCEPTED,
+        ACCEPTED,
+        BONUS,
+        ACCEPTED,
+        RECOVERED,
+        PLAIN,
+        ACCEPTED,
+        IGNORED,
+    ]

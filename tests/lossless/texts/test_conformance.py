@@ -1,4 +1,6 @@
-"""Losslessness from text alone: lossless decoders conform, wrong ones are caught and named, nothing passes unread."""
+"""Losslessness from text alone: lossless decoders conform, wrong ones are caught and named, nothing
+passes unread.
+"""
 
 from __future__ import annotations
 
@@ -26,24 +28,45 @@ from pytest_specdec.lossless.texts.token_scores import COLDER, HOTTER
 
 PLAIN, FILTERED = Sampling(), Sampling(0.8, 50, 0.9)
 PROSE, NEW = 24, 40
-"""The suite's first prompts continue as prose, where the target is least certain; later ones follow templates."""
+"""The suite's first prompts continue as prose, where the target is least certain; later ones follow
+templates.
+"""
 ALPHA = 1e-3
 """The seeds are fixed, so a pass is a pass for good."""
 
 
-def decoded(pair: Pair, drafter: str, depth: int, rule: str, sampling: Sampling, new: int = NEW) -> tuple[Text, ...]:
+def decoded(
+    pair: Pair, drafter: str, depth: int, rule: str, sampling: Sampling, new: int = NEW
+) -> tuple[Text, ...]:
     prompts, model = pair.prompts[:PROSE], pair.draft if drafter == "draft" else drafter
     return decode(
-        pair.target, model, prompts, k=4, depth=depth, rule=rule, new_tokens=new,
-        temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p, batch_size=PROSE, seed=1,
-    ).texts  # fmt: skip
+        pair.target,
+        model,
+        prompts,
+        k=4,
+        depth=depth,
+        rule=rule,
+        new_tokens=new,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        batch_size=PROSE,
+        seed=1,
+    ).texts
 
 
-def judged(pair: Pair, texts: Sequence[Text], sampling: Sampling = PLAIN, *, drafter: bool = False) -> Conformance:
+def judged(
+    pair: Pair, texts: Sequence[Text], sampling: Sampling = PLAIN, *, drafter: bool = False
+) -> Conformance:
     return conformance(
-        pair.target, texts, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p,
-        drafter=pair.draft if drafter else None, alpha=ALPHA,
-    )  # fmt: skip
+        pair.target,
+        texts,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        drafter=pair.draft if drafter else None,
+        alpha=ALPHA,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +84,9 @@ def texts(pair: Pair) -> tuple[Text, ...]:
         (LOOKUP, 0, "sample-match", FILTERED),
     ],
 )
-def test_lossless_decoders_conform(pair: Pair, drafter: str, depth: int, rule: str, sampling: Sampling) -> None:
+def test_lossless_decoders_conform(
+    pair: Pair, drafter: str, depth: int, rule: str, sampling: Sampling
+) -> None:
     found = judged(pair, decoded(pair, drafter, depth, rule, sampling), sampling, drafter=True)
     assert found.conforms, found.message
     assert found.tokens == PROSE * NEW
@@ -75,14 +100,22 @@ def test_what_transformers_samples_conforms(pair: Pair) -> None:
     new = sample_new_tokens(pair.target, prompts, new_tokens=NEW, sampling=FILTERED, seed=3)
     sequences = [[*prompt, *tokens] for prompt, tokens in zip(prompts, new, strict=True)]
     found = conformance(
-        pair.target, sequences, prompt_lengths=[*map(len, prompts)], temperature=0.8, top_k=50, top_p=0.9, alpha=ALPHA
+        pair.target,
+        sequences,
+        prompt_lengths=[*map(len, prompts)],
+        temperature=0.8,
+        top_k=50,
+        top_p=0.9,
+        alpha=ALPHA,
     )
     assert found.conforms, found.message
 
 
 @pytest.mark.parametrize("temperature", [0, 1])
 def test_the_stored_texts_conform(pair: Pair, temperature: int) -> None:
-    stored = json.loads((ROOT / "baselines" / "text" / "texts" / f"t{temperature}-n128-s0.json").read_text())["texts"]
+    stored = json.loads(
+        (ROOT / "baselines" / "text" / "texts" / f"t{temperature}-n128-s0.json").read_text()
+    )["texts"]
     named = [
         Text(prompt.key, prompt.category, (*ids, *stored[prompt.key]), len(ids))
         for prompt, ids in zip(read_prompts(PROMPTS), pair.prompts, strict=True)
@@ -113,12 +146,21 @@ def compared_with_p(
 ) -> rules.Verified:
     """The coin is compared with p, not with p / q; the residual is right."""
     coins = torch.rand(tokens.shape, generator=generator)
-    accepted = ((coins < rules._of(target, tokens)) & (rules._of(draft, tokens) > 0)).long().cumprod(1).sum(1)
-    return accepted, rules._draw_residual(rules._at(target, accepted), rules._at(draft, accepted), generator)
+    accepted = (
+        ((coins < rules._of(target, tokens)) & (rules._of(draft, tokens) > 0))
+        .long()
+        .cumprod(1)
+        .sum(1)
+    )
+    return accepted, rules._draw_residual(
+        rules._at(target, accepted), rules._at(draft, accepted), generator
+    )
 
 
 @pytest.mark.parametrize("verify", [recovered_from_p, always_accepted, compared_with_p])
-def test_wrong_verification_rules_are_caught(pair: Pair, monkeypatch: pytest.MonkeyPatch, verify: rules.Verify) -> None:
+def test_wrong_verification_rules_are_caught(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, verify: rules.Verify
+) -> None:
     monkeypatch.setitem(rules._VERIFY, "rejection", verify)
     found = judged(pair, decoded(pair, "draft", 0, "rejection", PLAIN), drafter=True)
     assert found.verdict == "violates"
@@ -127,7 +169,9 @@ def test_wrong_verification_rules_are_caught(pair: Pair, monkeypatch: pytest.Mon
     assert f"at text {found.crossed[0]}, position {found.crossed[1]}" in found.message
 
 
-def test_drafts_from_a_sharper_distribution_than_their_q_are_caught(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drafts_from_a_sharper_distribution_than_their_q_are_caught(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """transformers #47932: acceptance rises, so no floor sees it."""
     take: Callable[..., None] = drafters._Drafts.take
 
@@ -148,7 +192,9 @@ def test_drafts_from_a_sharper_distribution_than_their_q_are_caught(pair: Pair, 
         (Sampling(1.0, 10), {NARROW, COLDER}),
     ],
 )
-def test_other_settings_than_those_named_are_caught_and_told(pair: Pair, sampled: Sampling, suspects: set[str]) -> None:
+def test_other_settings_than_those_named_are_caught_and_told(
+    pair: Pair, sampled: Sampling, suspects: set[str]
+) -> None:
     found = judged(pair, decoded(pair, "draft", 0, "rejection", sampled))
     assert found.verdict == "violates"
     assert found.suspect in suspects
@@ -166,21 +212,29 @@ def test_a_single_token_outside_the_support_is_a_violation(pair: Pair, sampling:
     found = judged(pair, [*right[:2], wrong, *right[3:]], sampling)
     assert (found.verdict, found.p_value) == ("violates", 0.0)
     assert [(one.text, one.position, one.token) for one in found.violations] == [(2, at, unlikely)]
-    assert f"text 2 emits token {unlikely} at position {at}, which the target's top-" in found.message
+    assert (
+        f"text 2 emits token {unlikely} at position {at}, which the target's top-" in found.message
+    )
 
 
 @pytest.mark.parametrize("token", [1024, -1])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_token_beyond_the_vocabulary_is_a_violation(pair: Pair, token: int, temperature: float) -> None:
+def test_a_token_beyond_the_vocabulary_is_a_violation(
+    pair: Pair, token: int, temperature: float
+) -> None:
     prompt = pair.prompts[0]
-    found = conformance(pair.target, [[*prompt, token, 5]], prompt_lengths=[len(prompt)], temperature=temperature)
+    found = conformance(
+        pair.target, [[*prompt, token, 5]], prompt_lengths=[len(prompt)], temperature=temperature
+    )
     assert found.verdict == "violates"
     assert (found.violations[0].position, found.violations[0].token) == (len(prompt), token)
     assert "beyond the target's vocabulary of 1024" in found.message
 
 
 def test_a_tie_at_the_cut_off_is_counted_and_no_violation(pair: Pair) -> None:
-    """The token just behind the top-k, once with a tolerance below its gap to the last one kept, once above."""
+    """The token just behind the top-k, once with a tolerance below its gap to the last one kept,
+    once above.
+    """
     prompt = pair.prompts[1]
     with torch.inference_mode():
         logits = pair.target.model(torch.tensor([prompt])).logits[0, -1]
@@ -189,14 +243,18 @@ def test_a_tie_at_the_cut_off_is_counted_and_no_violation(pair: Pair) -> None:
 
     def at_tolerance(tolerance: float) -> Conformance:
         sequence = [*prompt, int(ids[5])]
-        return conformance(pair.target, [sequence], prompt_lengths=[len(prompt)], top_k=5, tolerance=tolerance)
+        return conformance(
+            pair.target, [sequence], prompt_lengths=[len(prompt)], top_k=5, tolerance=tolerance
+        )
 
     assert at_tolerance(gap + 1e-3).ties == 1
     assert at_tolerance(gap + 1e-3).conforms
     assert not at_tolerance(gap - 1e-3).conforms
 
 
-def test_nothing_behind_the_eos_token_is_read(pair: Pair, monkeypatch: pytest.MonkeyPatch, texts: tuple[Text, ...]) -> None:
+def test_nothing_behind_the_eos_token_is_read(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, texts: tuple[Text, ...]
+) -> None:
     end = texts[0].prompt_length + 9
     padded = [Text("0", "all", (*texts[0].ids[:end], 1, 1, 1, 1), texts[0].prompt_length)]
     monkeypatch.setattr(pair.target.model.generation_config, "eos_token_id", texts[0].ids[end - 1])
@@ -207,7 +265,10 @@ def test_nothing_behind_the_eos_token_is_read(pair: Pair, monkeypatch: pytest.Mo
 def test_batches_and_the_order_in_which_texts_are_scored_change_nothing(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, texts: tuple[Text, ...]
 ) -> None:
-    mixed = [Text(text.key, "all", text.ids[: len(text.ids) - row], text.prompt_length) for row, text in enumerate(texts[:20])]
+    mixed = [
+        Text(text.key, "all", text.ids[: len(text.ids) - row], text.prompt_length)
+        for row, text in enumerate(texts[:20])
+    ]
     whole = judged(pair, mixed, drafter=True)
     monkeypatch.setattr(forced, "_BUDGET", {"cpu": 1024 * 50})
     small = judged(pair, mixed, drafter=True)
@@ -217,7 +278,9 @@ def test_batches_and_the_order_in_which_texts_are_scored_change_nothing(
 
 @pytest.mark.parametrize("top_k", [0, 20])
 def test_evidence_is_dated_at_the_token_that_brings_it(pair: Pair, top_k: int) -> None:
-    """Cut short right there the texts still violate; one token less and they do not. Ties at a cut-off are no evidence."""
+    """Cut short right there the texts still violate; one token less and they do not. Ties at a
+    cut-off are no evidence.
+    """
     hot = decoded(pair, "draft", 0, "rejection", Sampling(1.5))
 
     def cut(end: int | None, text: int) -> Conformance:
@@ -233,10 +296,14 @@ def test_evidence_is_dated_at_the_token_that_brings_it(pair: Pair, top_k: int) -
 
 
 @pytest.mark.parametrize("new", [(), ((),)])
-def test_texts_without_a_new_token_are_an_error(pair: Pair, new: tuple[tuple[int, ...], ...]) -> None:
+def test_texts_without_a_new_token_are_an_error(
+    pair: Pair, new: tuple[tuple[int, ...], ...]
+) -> None:
     with pytest.raises(MeasurementError, match="no new token"):
         conformance(
-            pair.target, [[*pair.prompts[0], *tokens] for tokens in new], prompt_lengths=[len(pair.prompts[0])] * len(new)
+            pair.target,
+            [[*pair.prompts[0], *tokens] for tokens in new],
+            prompt_lengths=[len(pair.prompts[0])] * len(new),
         )
 
 

@@ -19,11 +19,18 @@ from pytest_specdec.lossless.texts.greedy_divergence import TOLERANCES, greedy_g
 @pytest.fixture(scope="module")
 def texts(pair: Pair) -> tuple[Text, ...]:
     """Greedy texts of a few prompts, decoded with the draft model."""
-    return decode(pair.target, pair.draft, pair.prompts[:12], k=4, temperature=0, new_tokens=48).texts
+    return decode(
+        pair.target, pair.draft, pair.prompts[:12], k=4, temperature=0, new_tokens=48
+    ).texts
 
 
 def changed(text: Text, position: int, token: int) -> Text:
-    return Text(text.key, text.category, (*text.ids[:position], token, *text.ids[position + 1 :]), text.prompt_length)
+    return Text(
+        text.key,
+        text.category,
+        (*text.ids[:position], token, *text.ids[position + 1 :]),
+        text.prompt_length,
+    )
 
 
 def logits_at(target: LoadedModel, text: Text, position: int) -> torch.Tensor:
@@ -46,7 +53,13 @@ def test_a_changed_token_is_a_bug_at_its_position(pair: Pair, texts: tuple[Text,
     found = conformance(pair.target, wrong, temperature=0)
     assert found.verdict == "violates"
     (bug,) = found.divergences
-    assert (bug.text, bug.position, bug.token, bug.expected, bug.tie) == (3, position, 17, texts[3].ids[position], False)
+    assert (bug.text, bug.position, bug.token, bug.expected, bug.tie) == (
+        3,
+        position,
+        17,
+        texts[3].ids[position],
+        False,
+    )
     logits = logits_at(pair.target, texts[3], position)
     assert bug.gap == pytest.approx(float(logits.max() - logits[17]), abs=1e-4)
     assert f"text 3 leaves the target at position {position}" in found.message
@@ -54,7 +67,9 @@ def test_a_changed_token_is_a_bug_at_its_position(pair: Pair, texts: tuple[Text,
 
 
 def test_the_runner_up_within_the_tolerance_is_a_tie(pair: Pair, texts: tuple[Text, ...]) -> None:
-    """The last token is changed, so that nothing follows from it; the tolerance is put on either side of the gap."""
+    """The last token is changed, so that nothing follows from it; the tolerance is put on either
+    side of the gap.
+    """
     text = texts[5]
     last = len(text.ids) - 1
     values, tokens = logits_at(pair.target, text, last).topk(2)
@@ -68,11 +83,15 @@ def test_the_runner_up_within_the_tolerance_is_a_tie(pair: Pair, texts: tuple[Te
     assert not conformance(pair.target, wrong, temperature=0, tolerance=gap - 0.01).conforms
 
 
-def test_an_engine_in_bfloat16_needs_the_tolerance_of_its_dtype(pair: Pair, texts: tuple[Text, ...], tmp_path: Path) -> None:
+def test_an_engine_in_bfloat16_needs_the_tolerance_of_its_dtype(
+    pair: Pair, texts: tuple[Text, ...], tmp_path: Path
+) -> None:
     coarse = load_model(str(pair.target.checkpoint.folder), "cpu", "bfloat16")
     emitted = decode(coarse, None, pair.prompts[:40], k=0, temperature=0, new_tokens=48).texts
     strict = conformance(pair.target, emitted, temperature=0)
-    assert not strict.conforms, "these texts were to hold a near-tie that bfloat16 decides otherwise"
+    assert not strict.conforms, (
+        "these texts were to hold a near-tie that bfloat16 decides otherwise"
+    )
     found = conformance(pair.target, emitted, temperature=0, tolerance=TOLERANCES[torch.bfloat16])
     assert found.conforms
     assert found.ties >= len(strict.bugs)
@@ -87,7 +106,9 @@ def test_gaps_are_measured_from_the_arg_max() -> None:
     assert greedy_gaps(logits, torch.tensor([0, 2]))[1].tolist() == [3.0, float("inf")]
 
 
-@pytest.mark.parametrize(("gap", "temperature", "near"), [(0.009, 1.0, True), (0.011, 1.0, False), (0.009, 0.3, True)])
+@pytest.mark.parametrize(
+    ("gap", "temperature", "near"), [(0.009, 1.0, True), (0.011, 1.0, False), (0.009, 0.3, True)]
+)
 def test_a_token_just_below_the_top_k_is_near(gap: float, temperature: float, near: bool) -> None:
     """The tolerance is one of logits, so temperature does not change who is near."""
     logits = torch.tensor([[3.0, 2.0, 1.0, 1.0 - gap]])
@@ -95,12 +116,16 @@ def test_a_token_just_below_the_top_k_is_near(gap: float, temperature: float, ne
 
 
 def test_a_token_just_behind_the_mass_of_top_p_is_near() -> None:
-    """Mass 0.9 comes before token 2: it is left out at top-p 0.9, and a breath less mass would let it in."""
+    """Mass 0.9 comes before token 2: it is left out at top-p 0.9, and a breath less mass would let
+    it in.
+    """
     logits = torch.tensor([[0.6, 0.3, 0.06, 0.04]]).log()
     tokens = torch.tensor([2])
     assert near_cutoff(logits, tokens, Sampling(1.0, 0, 0.8999), 0.01).tolist() == [True]
     assert near_cutoff(logits, tokens, Sampling(1.0, 0, 0.89), 0.01).tolist() == [False]
-    assert near_cutoff(logits, torch.tensor([3]), Sampling(1.0, 0, 0.8999), 0.01).tolist() == [False]
+    assert near_cutoff(logits, torch.tensor([3]), Sampling(1.0, 0, 0.8999), 0.01).tolist() == [
+        False
+    ]
 
 
 def test_both_filters_must_be_near() -> None:

@@ -1,4 +1,6 @@
-"""The test martingale: bets of expectation one, uniform transforms, and a bound that holds at any time."""
+"""The test martingale: bets of expectation one, uniform transforms, and a bound that holds at any
+time.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,14 @@ from pytest_specdec.lossless.texts.martingale import (
     serial_bet,
     uniformity,
 )
-from pytest_specdec.lossless.texts.token_scores import ACCEPTED, DRAFTED, EXPONENTS, FLAT, RESIDUAL, TokenDistributions
+from pytest_specdec.lossless.texts.token_scores import (
+    ACCEPTED,
+    DRAFTED,
+    EXPONENTS,
+    FLAT,
+    RESIDUAL,
+    TokenDistributions,
+)
 
 VOCABULARY = 50
 RUNS, TOKENS = 2000, 200
@@ -38,7 +47,9 @@ _BLOCK = 250
 def random_distributions(
     rng: np.random.Generator, count: int, vocabulary: int = VOCABULARY, top: int | None = None
 ) -> torch.Tensor:
-    """Logarithms of distributions from nearly flat to nearly certain; with `top` all but so many tokens have no mass."""
+    """Logarithms of distributions from nearly flat to nearly certain; with `top` all but so many
+    tokens have no mass.
+    """
     logits = rng.normal(size=(count, vocabulary)) * rng.uniform(0.2, 5, (count, 1))
     if top is not None:
         logits[logits < np.sort(logits, -1)[:, -top, None]] = -np.inf
@@ -46,19 +57,30 @@ def random_distributions(
 
 
 def draw(distributions: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    return (distributions + torch.from_numpy(rng.gumbel(size=tuple(distributions.shape)))).argmax(-1)
+    return (distributions + torch.from_numpy(rng.gumbel(size=tuple(distributions.shape)))).argmax(
+        -1
+    )
 
 
 def reshaped(draws: Draws, runs: int) -> Draws:
     """Draws (runs * tokens,) as (runs, tokens)."""
-    own = {name: getattr(draws, name).reshape(runs, -1) for name in ("surprisal", "entropy", "variance", "below")}
+    own = {
+        name: getattr(draws, name).reshape(runs, -1)
+        for name in ("surprisal", "entropy", "variance", "below")
+    }
     tilted = {name: [bet.reshape(runs, -1) for bet in bets] for name, bets in draws.tilted.items()}
-    return Draws(**own, tilted=tilted, mixed={name: odds.reshape(runs, -1) for name, odds in draws.mixed.items()})
+    return Draws(
+        **own,
+        tilted=tilted,
+        mixed={name: odds.reshape(runs, -1) for name, odds in draws.mixed.items()},
+    )
 
 
 @functools.cache
 def lossless_runs() -> tuple[Draws, np.ndarray, TextEvidence]:
-    """Runs of a lossless engine, target and drafter distributions new at each token; half of the distributions are filtered."""
+    """Runs of a lossless engine, target and drafter distributions new at each token; half of the
+    distributions are filtered.
+    """
     rng = np.random.default_rng(3)
     totals, families, parts, uniforms = [], [], [], []
     for block in range(RUNS // _BLOCK):
@@ -78,7 +100,9 @@ def lossless_runs() -> tuple[Draws, np.ndarray, TextEvidence]:
 
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
 def test_lossless_runs_seldom_ever_reach_the_bound_wherever_they_stop(alpha: float) -> None:
-    """Ville: of 2,000 runs watched after every token, at most a share alpha ever reaches 1 / alpha."""
+    """Ville: of 2,000 runs watched after every token, at most a share alpha ever reaches 1 /
+    alpha.
+    """
     _, _, seen = lossless_runs()
     ever = int((seen.reached(alpha) > 0).sum())
     assert ever <= alpha * RUNS
@@ -109,7 +133,9 @@ def test_transforms_of_lossless_runs_are_uniform_and_independent() -> None:
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 7), st.booleans(), st.booleans())
 @PROPERTY
-def test_every_bet_on_a_distribution_has_expectation_one(seed: int, vocabulary: int, filters: bool, same: bool) -> None:
+def test_every_bet_on_a_distribution_has_expectation_one(
+    seed: int, vocabulary: int, filters: bool, same: bool
+) -> None:
     """Summed over all tokens; less where the drafter has mass outside the target's support."""
     rng = np.random.default_rng(seed)
     p = random_distributions(rng, 1, vocabulary, top=vocabulary - 1 if filters else None)
@@ -132,7 +158,9 @@ def test_every_bet_on_a_distribution_has_expectation_one(seed: int, vocabulary: 
 def test_bets_on_what_a_wrong_rule_emits_are_its_distribution() -> None:
     p, q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.6, 0.2])
     tokens = torch.arange(3)
-    distributions = TokenDistributions(*(torch.from_numpy(np.log(one)).expand(3, -1) for one in (p, q)))
+    distributions = TokenDistributions(
+        *(torch.from_numpy(np.log(one)).expand(3, -1) for one in (p, q))
+    )
     mixed = distributions.draws(tokens).mixed
     overlap = np.minimum(p, q).sum()
     assert p * np.exp(mixed[FLAT]) == pytest.approx(np.full(3, 1 / 3))
@@ -166,7 +194,11 @@ def test_the_counting_bet_is_the_mixture_over_all_distributions_of_the_cells() -
     """The product is the Dirichlet(1/2) mixture's likelihood ratio, in closed form."""
     transforms = np.random.default_rng(5).random(50) ** 3
     counts = np.bincount((transforms * 4).astype(int), minlength=4)
-    closed = special.gammaln(2) - special.gammaln(52) + (special.gammaln(counts + 0.5) - special.gammaln(0.5)).sum()
+    closed = (
+        special.gammaln(2)
+        - special.gammaln(52)
+        + (special.gammaln(counts + 0.5) - special.gammaln(0.5)).sum()
+    )
     assert rank_bet(transforms, 4).sum() == pytest.approx(closed + 50 * np.log(4))
 
 
@@ -194,9 +226,9 @@ def test_what_the_transforms_look_like_names_the_suspect() -> None:
 
 
 def test_certain_distributions_say_nothing() -> None:
-    draws = TokenDistributions(torch.tensor([[0.0, -torch.inf]], dtype=torch.float64).expand(9, -1)).draws(
-        torch.zeros(9, dtype=torch.long)
-    )
+    draws = TokenDistributions(
+        torch.tensor([[0.0, -torch.inf]], dtype=torch.float64).expand(9, -1)
+    ).draws(torch.zeros(9, dtype=torch.long))
     assert draws.z() == 0
     seen = evidence(draws, np.random.default_rng(0).random(9))
     assert seen.highest < np.log(20)
