@@ -1,8 +1,8 @@
 """What a foreign engine's adapter hands over, before anything is checked or normalised.
 
 An adapter asks its engine for texts and passes on the engine's own numbers as they are, with a word
-on how that engine counts (`Manner`). `identities` finds numbers that contradict each other,
-`normalise` makes counts of the others.
+on how that engine counts (`CountingConvention`). `counting.checks` finds numbers that contradict
+each other, `counting.normalise` makes counts of the others.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("abilities", "change", "message"),
+    ("capabilities", "change", "message"),
     [
         (
             {"drafters": ("model",)},

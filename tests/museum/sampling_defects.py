@@ -75,15 +75,15 @@ def ignored_settings(patch: Patch) -> None:
 
 def unfiltered_bonus(patch: Patch) -> None:
     """The token after full acceptance is drawn before temperature and filters."""
-    distribution = batch.distribution
+    probabilities = batch.probabilities
 
     def broken(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-        found = distribution(logits, sampling)
+        found = probabilities(logits, sampling)
         if sampling.temperature > 0:
-            found[:, -1] = distribution(logits[:, -1], RAW)
+            found[:, -1] = probabilities(logits[:, -1], RAW)
         return found
 
-    patch.setattr(batch, "distribution", broken)
+    patch.setattr(batch, "probabilities", broken)
 
 
 def recovered_from_p(patch: Patch) -> None:

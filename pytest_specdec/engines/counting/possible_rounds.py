@@ -59,7 +59,7 @@ class JudgedRun:
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-    """The rounds that the engine's manner allows on its texts."""
+    """The rounds that the engine's counting convention allows on its texts."""
 
     field: AcceptanceField
     proposed: NDArray[np.int64]
