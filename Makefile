@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help suites test check format bench agreement conformance museum losslessness proof unchanged costs models clean \
+.PHONY: help suites test test-fast coverage check format bench agreement conformance museum losslessness proof unchanged costs models clean \
 	engines engines-vllm engines-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
 	engine-transformers-versions
 
@@ -17,6 +17,12 @@ test: $(READY)  ## the plugin's own tests
 
 help:  ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | sort | awk -F'|' '{printf "%-30s %s\n", $$1, $$2}'
+
+test-fast: $(READY)  ## the tests for every commit: units only, under a minute on two cores
+	$(BIN)/pytest -n auto -m "not slow" tests/
+
+coverage: $(READY)  ## the plugin's own tests with the lines that none of them runs
+	$(BIN)/pytest -n auto --cov=pytest_specdec --cov-report=term-missing:skip-covered tests/
 
 check: $(READY)  ## lint, types, order of imports
 	$(BIN)/ruff check .
