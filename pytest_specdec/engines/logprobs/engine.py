@@ -45,12 +45,6 @@ from .scores import WORKERS, check_servable, served_scores, wanted_top
 Encode = Callable[[Sequence[Prompt]], list[list[int]]]
 """Token ids of prompts by the target's own tokenizer."""
 
-NOT_HERE = (
-    "both models are at their servers and none is in this process; leave out the fixtures that "
-    "need one, and for costs name a file of costs that were measured where the models run: "
-    "--specdec-costs=FILE"
-)
-"""Why a session with this engine loads no models."""
 _PANGRAM = Prompt(
     "", "", text="The quick brown fox jumps over 13 lazy dogs; caf\u00e9, \u6f22\u5b57."
 )
