@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .baselines.store import load_baseline as load_baseline
     from .decoding.decode import decode as decode
     from .decoding.replay import replay as replay
+    from .report.attachments import Attachment as Attachment
     from .speedup.advice import advise as advise
     from .speedup.cost_profile import CostProfile as CostProfile
     from .speedup.formulas import acceptance_length as acceptance_length
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .speedup.table import speedup_table as speedup_table
 
 _HOMES = {
+    "Attachment": "report.attachments",
     "Counts": "acceptance.counts",
     "CostProfile": "speedup.cost_profile",
     "advise": "speedup.advice",

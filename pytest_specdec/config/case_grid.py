@@ -60,10 +60,9 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
     rule = _rule(marker.rule, temperature, engine)
     margin = first(line.margin, marker.margin, ini.margin, default=DEFAULT_MARGIN)
     costs = _costs(settings, marker, test_folder)
-    speech = first(line.speech, marker.speech, ini.speech, default=None)
     ks = first(line.k, marker.k, ini.k, default=DEFAULT_K)
     return tuple(
-        Case(texts, drafter, label, k, depth, rule, margin, costs, engine, judged, speech)
+        Case(texts, drafter, label, k, depth, rule, margin, costs, engine, judged)
         for k, depth in itertools.product(ks, depths)
     )
 
