@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..common.printable import printable
-from .acceptance import Combinations, combinations
-from .curves import Picture, Point, pictures, stem
+from .chapters import Chapter, chapters, stem
+from .curves import Picture, Point, pictures
 from .row import AttachmentRow, ReportRow
 from .table import cells, ordered, to_look_at
 from .text import about, cell, conclusions, details, overall
@@ -76,7 +76,7 @@ def render(rows: Iterable[ReportRow], language: str = "en") -> str:
         lines=[((row["suite"], *cells(row)), row["verdict"]) for row in own],
         told=to_look_at(own),
         drawings=[_drawing(picture, say) for picture in pictures(own)],
-        chapters=[_chapter(chapter, say) for chapter in combinations(own) if chapter.samples],
+        chapters=[_chapter(chapter, say) for chapter in chapters(own) if chapter.summary.samples],
         attachments=_attachments(own),
         width=WIDTH,
         height=HEIGHT,
@@ -111,7 +111,7 @@ def _shown(attachment: AttachmentRow) -> dict[str, str]:
     }
 
 
-def _chapter(chapter: Combinations, say: Phrases) -> dict[str, Any]:
+def _chapter(chapter: Chapter, say: Phrases) -> dict[str, Any]:
     """One pair's acceptance, in the words of the text report."""
     return {
         "title": say("title", chapter=chapter.name),
