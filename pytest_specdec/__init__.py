@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .acceptance.counts import Counts as Counts
     from .baselines.store import load_baseline as load_baseline
     from .decoding.decode import decode as decode
+    from .decoding.measured_policies import policies as policies
     from .decoding.replay import replay as replay
     from .report.attachments import Attachment as Attachment
     from .speedup.advice import advise as advise
@@ -35,6 +36,7 @@ _HOMES = {
     "decode": "decoding.decode",
     "gate": "gate",
     "load_baseline": "baselines.store",
+    "policies": "decoding.measured_policies",
     "policy_table": "speedup.policy_table",
     "replay": "decoding.replay",
     "speedup_table": "speedup.table",

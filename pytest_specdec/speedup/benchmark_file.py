@@ -16,6 +16,7 @@ from ..common.errors import CostError
 from ..common.limits import MOST_DEPTH, MOST_K
 from ..common.strict_json import JsonError, parse_json
 from .cost_profile import CostProfile
+from .profile_file import PlainLine
 
 _HINT = "save one with: pytest --benchmark-json=FILE, of tests that use specdec_rounds"
 
@@ -27,8 +28,8 @@ class _TimedPart(msgspec.Struct):
     k: Annotated[int, Meta(ge=0, le=MOST_K)]
     depth: Annotated[int, Meta(ge=0, le=MOST_DEPTH)]
     batch_size: Annotated[int, Meta(ge=1, le=2**20)]
-    machine: str
-    software: str
+    machine: PlainLine
+    software: PlainLine
 
 
 class _Statistics(msgspec.Struct):
