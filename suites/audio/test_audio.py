@@ -12,7 +12,7 @@ Its samples are one round from each prompt's own context; 64 prompts are the dai
 import pytest
 
 from pytest_specdec.cases.prompts import read_prompts
-from pytest_specdec.lossless.texts.conformance import conformance
+from pytest_specdec.lossless import conformance
 from suites.models.codec import speech_like
 
 PAIR = {
