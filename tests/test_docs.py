@@ -8,6 +8,7 @@ import contextlib
 import html
 import importlib
 import re
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -139,6 +140,19 @@ def _resolves(name: str) -> bool:
     with contextlib.suppress(ImportError):
         return hasattr(importlib.import_module(module), member)
     return False
+
+
+def test_make_help_lists_the_targets_that_have_a_comment() -> None:
+    listed = subprocess.run(
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    commented = re.findall(r"^([a-z-]+):.*## (.+)$", (ROOT / "Makefile").read_text(), re.M)
+    assert {name for name, _ in commented} > {"suites", "test", "test-fast", "check", "engines"}
+    assert dict(line.split(maxsplit=1) for line in listed.splitlines()) == dict(commented)
 
 
 def test_the_readme_is_short() -> None:
