@@ -10,13 +10,12 @@ import functools
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from ..cases.case import LOOKUP, OWN_HEADS
 from ..checkpoints.checkpoint import (
     MTP_COUNTS,
     Checkpoint,
@@ -65,6 +64,11 @@ class LoadedModel:
             ) from error
 
     @functools.cached_property
+    def added_drafters(self) -> dict[tuple[str, int], Any]:
+        """Drafters of other packages' types that were loaded for this target, by name and depth."""
+        return {}
+
+    @functools.cached_property
     def keeps_logits(self) -> bool:
         """Whether a pass can be told which positions' logits it has to compute."""
         return "logits_to_keep" in inspect.signature(self.model.forward).parameters
@@ -110,16 +114,12 @@ def loaded(model: str | LoadedModel) -> LoadedModel:
     return load_model(model) if isinstance(model, str) else model
 
 
-def check_folders(*names: str | LoadedModel) -> None:
-    """Read the files of models that are still to be loaded, so that a drafter that is refused costs
-    no loading of its target.
-
-    Names of drafters without a model (`mtp`, `prompt-lookup`) are passed over. Raises RequestError
-    as `open_checkpoint` does.
+def check_folders(*names: str) -> None:
+    """Read the files of models that are still to be loaded, so that one that is refused costs no
+    loading of the others. Raises RequestError as `open_checkpoint` does.
     """
     for name in names:
-        if isinstance(name, str) and name not in (OWN_HEADS, LOOKUP):
-            open_checkpoint(resolve(name))
+        open_checkpoint(resolve(name))
 
 
 def load_model(name: str, device: str = "auto", dtype: str = "float32") -> LoadedModel:

@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import torch
 
-from ..cases.case import LOSSY_RULES, known_rule
+from ..acceptance.counts import Array
+from ..cases.rules import is_lossy, known_rule, rule_extension
 from .distributions import draw
 
 Generator = torch.Generator | None
@@ -27,20 +28,28 @@ TYPICAL_FLOOR, TYPICAL_SHARE = 0.09, 0.3
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """A verification rule by its name."""
+    """A verification rule. Another package adds one through the entry-point group
+    `pytest_specdec.rules`, see docs/add-a-verification-rule.md.
+    """
 
     name: str
     verify: Verify
+    lossless: bool
+    """Whether the emitted tokens follow the target's distribution, whatever the drafter."""
+    accepted: Callable[[Array, Array], Array] | None = None
+    """For replay of a lossless rule of another package: the probability that a given token is
+    accepted, from log q and log p of it.
 
-    @property
-    def lossless(self) -> bool:
-        """Whether the emitted tokens follow the target's distribution, whatever the drafter."""
-        return self.name not in LOSSY_RULES
+    Two arrays that broadcast to (texts, heads, longest); returns probabilities of that shape. The
+    token is one that the target emitted, so for rejection sampling this is min(1, q/p). None where
+    it does not follow from p and q of the token alone; then the rule is measured by decoding.
+    """
 
 
 def rule_named(name: str) -> Rule:
-    """Raises RequestError for an unknown name."""
-    return Rule(name, _VERIFY[known_rule(name)])
+    """Raises RequestError for an unknown name, or an entry point that is no rule."""
+    added: Rule | None = rule_extension(known_rule(name))
+    return added or Rule(name, _VERIFY[name], lossless=not is_lossy(name))
 
 
 def rejection(

@@ -20,7 +20,7 @@ import msgspec
 
 from ..acceptance.lookup import NGRAM
 from ..baselines.schema import Environment, Fingerprints
-from ..cases.case import LOOKUP, LOSSY_RULES, SERVED, Case
+from ..cases.case import LOOKUP, SERVED, Case, is_lossy
 from ..cases.prompts import Prompt, read_prompts
 from ..cases.texts import Text
 from ..checkpoints.checkpoint import Checkpoint, case_checkpoint
@@ -182,7 +182,7 @@ class ForeignEngine(Engine):
         """Judge the emitted texts by the target's own distributions. Raises RequestError for a
         lossy rule or mode.
         """
-        if case.rule in LOSSY_RULES:
+        if is_lossy(case.rule):
             raise RequestError(
                 f"rule {case.rule!r} is lossy by design, so its texts cannot conform; leave "
                 "specdec_conformance out"

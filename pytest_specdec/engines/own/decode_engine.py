@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ...acceptance.counts import Counts
 from ...acceptance.renewal import expected_counts
 from ...acceptance.rounds import Round, counts_of_rounds, with_passes
-from ...cases.case import LOSSY_RULES, Case
+from ...cases.case import Case, is_lossy
 from ...cases.prompts import Prompt, read_prompts
 from ...cases.texts import Text
 from ...common.errors import RequestError
@@ -102,7 +102,7 @@ class DecodeEngine(LocalEngine):
 
     def oracle(self, case: Case, alpha: float) -> Agreement:
         """Judge the counted rounds by replay of the texts. Raises RequestError for a lossy rule."""
-        if case.rule in LOSSY_RULES:
+        if is_lossy(case.rule):
             raise RequestError(
                 f"rule {case.rule!r} is lossy by design, so no models imply its rounds; leave "
                 "specdec_oracle out"
@@ -127,7 +127,7 @@ class DecodeEngine(LocalEngine):
 
     def _expected(self, case: Case, texts: list[Text]) -> Counts | None:
         """What the pair should have had accepted on these texts; None for a lossy rule."""
-        if case.rule in LOSSY_RULES:
+        if is_lossy(case.rule):
             return None
         plan = DrafterPlan(self._drafting(case), case.depth, case.k)
         progress = functools.partial(self._report, f"{case.id}: replay")

@@ -11,16 +11,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...acceptance.lookup import NGRAM
 from ...acceptance.rounds import Round
 from ...baselines.schema import Fingerprints, TextSet
-from ...cases.case import LOOKUP, LOSSY_RULES, Case, Sampling, TextKey
+from ...cases.case import LOOKUP, Case, Sampling, TextKey, is_lossy
 from ...cases.prompts import Prompt
 from ...cases.texts import Text
 from ...common.errors import MeasurementError, RequestError
 from ...decoding.decode import Decoded, decode
+from ...decoding.drafters.protocol import Drafter
+from ...decoding.drafters.registry import check_drafter, drafter_for
 from ...decoding.loading import LoadedModel, load_model
-from ...decoding.replay import check_drafter
 from ...decoding.timing import Setting, SteadyRounds, emitted_starts, measure_costs, steady_rounds
 from ...lossless.texts.conformance import Conformance, conformance
 from ...speedup.cost_profile import CostProfile
@@ -102,7 +102,7 @@ class LocalEngine(Engine):
         """Judge the emitted texts by the target's own distributions, see `lossless.conformance`.
         Raises RequestError for a lossy rule.
         """
-        if case.rule in LOSSY_RULES:
+        if is_lossy(case.rule):
             raise RequestError(
                 f"rule {case.rule!r} is lossy by design, so its texts cannot conform; leave "
                 "specdec_conformance out"
@@ -183,20 +183,13 @@ class LocalEngine(Engine):
 
     def _load_drafter(self, case: Case) -> None:
         """Load now what drafting would load on first use."""
-        model = self._drafting(case)
-        if case.depth:
-            _ = (model if isinstance(model, LoadedModel) else self.model(case.target)).heads
+        self._drafter(case).prepare()
+
+    def _drafter(self, case: Case) -> Drafter:
+        return drafter_for(self.model(case.target), self._drafting(case), case.depth)
 
     def _drafter_fingerprint(self, case: Case) -> str:
-        if case.uses_own_heads:
-            return self.model(case.target).checkpoint.heads_fingerprint
-        if case.draft_model is None:
-            return f"{LOOKUP}-{NGRAM}"
-        checkpoint = self.model(case.draft_model).checkpoint
-        checkpoint.hash_now(self._report)
-        return "-".join(
-            [checkpoint.model_fingerprint, *([checkpoint.heads_fingerprint] if case.depth else [])]
-        )
+        return self._drafter(case).fingerprint(self._report)
 
     def _fingerprints(self, case: Case) -> Fingerprints:
         target = self.model(case.target).checkpoint

@@ -1,0 +1,1 @@
+"""Types of drafters, one file each, behind the protocol of `protocol.py`."""
