@@ -80,7 +80,7 @@ class Scores:
         elif rule == "block":
             accept = np.exp(np.minimum(ratio, _LARGEST))
         elif (accepted := token_acceptance(rule)) is not None:
-            accept = np.where(draft > -np.inf, accepted(draft, target), 0.0)
+            accept = _probabilities(rule, accepted(draft, target), draft)
         else:
             raise RequestError(_not_replayed(rule))
         return AcceptanceField(
@@ -103,6 +103,18 @@ class Scores:
                 "not its own; replay texts that it emitted, with the temperature and filters that "
                 "they were sampled with"
             )
+
+
+def _probabilities(rule: str, accept: Array, draft: Array) -> Array:
+    """A rule of another package's acceptance, 0 where a head has no log-probability. Raises
+    MeasurementError for what are no probabilities.
+    """
+    known = np.broadcast_to(accept, draft.shape)[draft > -np.inf]
+    if not ((known >= 0) & (known <= 1)).all():
+        raise MeasurementError(
+            f"rule {rule!r} accepts a token with a probability outside 0 to 1; mend its `accepted`"
+        )
+    return np.where(draft > -np.inf, accept, 0.0)
 
 
 def _not_replayed(rule: str) -> str:

@@ -8,7 +8,9 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from ..common.errors import RequestError
 from ..common.strict_json import JsonError, parse_json
@@ -17,6 +19,20 @@ SHAPE = (
     '{"category": "prose", "prompt": "Once upon"} or '
     '{"category": "chat", "messages": [{"role": "user", ...}]}'
 )
+
+
+class _Category(msgspec.Struct):
+    category: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Content(msgspec.Struct):
+    prompt: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    messages: (
+        Annotated[
+            list[Annotated[dict[str, str], msgspec.Meta(min_length=1)]], msgspec.Meta(min_length=1)
+        ]
+        | None
+    ) = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,26 +91,22 @@ def _parse(line: str, where: str) -> Prompt:
         raise RequestError(
             f"{where}: not JSON ({error.problem}); write one object a line: {SHAPE}"
         ) from None
-    if (
-        not isinstance(data, dict)
-        or not isinstance(data.get("category"), str)
-        or not data["category"]
-    ):
-        raise RequestError(f"{where}: no category; write {SHAPE}")
-    category, text, messages = data["category"], data.get("prompt"), data.get("messages")
-    if isinstance(text, str) and text and messages is None:
-        return Prompt(key=key_of(text, None), category=category, text=text)
-    if text is None and isinstance(messages, list) and messages and all(map(_is_message, messages)):
-        frozen = tuple(tuple(sorted(message.items())) for message in messages)
-        return Prompt(key=key_of(None, messages), category=category, messages=frozen)
-    raise RequestError(f"{where}: neither a prompt nor messages; write {SHAPE}")
-
-
-def _is_message(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and bool(value)
-        and all(isinstance(item, str) for item in (*value, *value.values()))
+    try:
+        category = msgspec.convert(data, _Category).category
+    except msgspec.ValidationError:
+        raise RequestError(f"{where}: no category; write {SHAPE}") from None
+    try:
+        content = msgspec.convert(data, _Content)
+    except msgspec.ValidationError:
+        content = _Content()
+    text, messages = content.prompt, content.messages
+    if (text is None) == (messages is None):
+        raise RequestError(f"{where}: neither a prompt nor messages; write {SHAPE}")
+    return Prompt(
+        key=key_of(text, messages),
+        category=category,
+        text=text,
+        messages=tuple(tuple(sorted(message.items())) for message in messages or ()),
     )
 
 

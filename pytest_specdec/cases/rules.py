@@ -46,7 +46,8 @@ def is_lossy(rule: str) -> bool:
     """Whether the rule's output does not follow the target: such a rule is always labelled."""
     if rule in RULES:
         return rule in LOSSY_RULES
-    return rule_extension(rule) is None or not rule_extension(rule).lossless
+    added = rule_extension(rule)
+    return added is None or not added.lossless
 
 
 def rule_extension(rule: str) -> Any:
@@ -65,6 +66,13 @@ def rule_extension(rule: str) -> Any:
             "pytest_specdec.decoding.verification.Rule"
         )
     return added
+
+
+def is_replayable(rule: str) -> bool:
+    """Whether replay can measure the rule: a lossless one that accepts given tokens with a known
+    probability.
+    """
+    return not is_lossy(rule) and (rule in RULES or token_acceptance(rule) is not None)
 
 
 def token_acceptance(rule: str) -> Callable[..., Any] | None:

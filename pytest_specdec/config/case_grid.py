@@ -10,6 +10,7 @@ from ..cases.case import (
     LOOKUP,
     MEASURE,
     OWN_HEADS,
+    REPLAYING,
     SERVED,
     Case,
     TextKey,
@@ -18,6 +19,7 @@ from ..cases.case import (
 )
 from ..cases.drafter import AddedDrafter, parse_drafter
 from ..cases.drafter_extensions import check_use, recognised
+from ..cases.rules import is_replayable
 from ..common.errors import RequestError
 from .settings import Marker, Settings, first
 
@@ -227,5 +229,10 @@ def _rule(rule: str | None, temperature: float, engine: str) -> str:
         raise RequestError(
             f"rule {rule!r} is lossy: its text is not the target's to be replayed; use "
             "--specdec-engine=decode"
+        )
+    if engine in REPLAYING and not is_replayable(rule):
+        raise RequestError(
+            f"rule {rule!r} does not say with what probability it accepts a given token, so it "
+            "cannot be replayed; use --specdec-engine=decode"
         )
     return rule

@@ -13,6 +13,7 @@ from ...acceptance.renewal import expected_counts
 from ...acceptance.rounds import Round, counts_of_rounds, with_passes
 from ...cases.case import Case, is_lossy
 from ...cases.prompts import Prompt, read_prompts
+from ...cases.rules import is_replayable
 from ...cases.texts import Text
 from ...common.errors import RequestError
 from ...decoding.decode import Decoded
@@ -126,8 +127,10 @@ class DecodeEngine(LocalEngine):
         return agreement(judged, self.model(case.target), self._drafting(case), alpha)
 
     def _expected(self, case: Case, texts: list[Text]) -> Counts | None:
-        """What the pair should have had accepted on these texts; None for a lossy rule."""
-        if is_lossy(case.rule):
+        """What the pair should have had accepted on these texts; None for a rule that cannot be
+        replayed.
+        """
+        if not is_replayable(case.rule):
             return None
         plan = DrafterPlan(self._drafting(case), case.depth, case.k)
         progress = functools.partial(self._report, f"{case.id}: replay")
