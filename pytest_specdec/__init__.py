@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .decoding.decode import Decoded as Decoded
     from .decoding.decode import decode as decode
     from .decoding.loading import LoadedModel as LoadedModel
+    from .decoding.loading import load_model as load_model
     from .decoding.replay import replay as replay
     from .lossless.texts.conformance import conformance as conformance
     from .speedup.advice import advise as advise
@@ -46,6 +47,7 @@ _HOMES = {
     "decode": "decoding.decode",
     "gate": "gate",
     "load_baseline": "baselines.store",
+    "load_model": "decoding.loading",
     "policy_table": "speedup.policy_table",
     "replay": "decoding.replay",
     "speedup_table": "speedup.table",

@@ -50,10 +50,35 @@ class Prompt:
 
 
 def read_prompts(path: Path, limit: int | None = None) -> tuple[Prompt, ...]:
-    """Read at most `limit` prompts.
+    """Read a prompt file: one JSON object a line, with a category and a prompt or chat messages.
 
-    Raises RequestError for a missing or empty file, a line of another shape, or a prompt that
-    stands twice.
+    Parameters
+    ----------
+    path
+        The file; blank lines are skipped.
+    limit
+        Read the first so many prompts; None reads all.
+
+    Returns
+    -------
+    tuple of Prompt
+        In the order of the file.
+
+    Raises
+    ------
+    RequestError
+        For a missing or empty file, a line of another shape, a prompt that the file holds twice,
+        or fewer prompts than `limit`.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from pytest_specdec.cases.prompts import read_prompts
+    >>> prompts = read_prompts(Path("suites/text/prompts.jsonl"), limit=2)
+    >>> len(prompts)
+    2
+    >>> prompts[0].text is not None
+    True
     """
     try:
         # Not splitlines(): JSON may hold other line separators unescaped.

@@ -35,10 +35,12 @@ OLDEST_TRANSFORMERS = "5.14"
 
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
-    """A causal language model in evaluation mode, ready on its device."""
+    """A causal language model in evaluation mode, ready on its device; `load_model` makes it."""
 
     checkpoint: Checkpoint
+    """The folder, its configuration and fingerprints."""
     model: PreTrainedModel
+    """transformers' model, without gradients."""
 
     @functools.cached_property
     def heads(self) -> MtpModel:
@@ -123,10 +125,34 @@ def check_folders(*names: str) -> None:
 
 
 def load_model(name: str, device: str = "auto", dtype: str = "float32") -> LoadedModel:
-    """Load a checkpoint folder or hub id.
+    """Load a model once, to pass it to several calls of `replay` and `decode`.
 
-    Raises RequestError for a missing path, pickled or incomplete weights, weights of other shapes
-    than config.json implies, or a model that needs remote code.
+    Parameters
+    ----------
+    name
+        A checkpoint folder in transformers' layout with safetensors weights, or a hub id
+        ``owner/name``.
+    device
+        ``"cpu"``, ``"cuda"``, or ``"auto"`` for the GPU where there is one.
+    dtype
+        The name of a torch dtype.
+
+    Returns
+    -------
+    LoadedModel
+
+    Raises
+    ------
+    RequestError
+        For a missing path, pickled or incomplete weights, weights of other shapes than config.json
+        implies, or a model that needs remote code.
+
+    Examples
+    --------
+    >>> from pytest_specdec import load_model
+    >>> target = load_model("suites/models/text-target", device="cpu")
+    >>> target.checkpoint.mtp_layers
+    3
     """
     checkpoint = open_checkpoint(resolve(name))
     folder, local = checkpoint.folder, {"trust_remote_code": False, "local_files_only": True}

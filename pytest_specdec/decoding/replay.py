@@ -56,7 +56,7 @@ class DrafterPlan:
 
 def replay(
     target: str | LoadedModel,
-    drafter: str | LoadedModel,
+    drafter: DrafterSource,
     texts: Sequence[Text],
     *,
     k: int,
@@ -67,18 +67,67 @@ def replay(
     top_p: float = 1.0,
     end: End = "inside",
 ) -> Counts:
-    """Exact expected counts of a pair on given texts; models as paths, hub ids or loaded.
+    """Expected counts of speculative decoding on texts that the target has emitted; exact, without
+    decoding.
 
-    `drafter` is a model, `"mtp"` for the target's own MTP heads (then depth is at least 1) or
-    `"prompt-lookup"`; `rule` any lossless verification rule, `rejection` (`greedy` at temperature
-    0) unless told otherwise. Raises RequestError for a pair or rule that cannot be replayed and
-    MeasurementError for texts without a round.
+    Parameters
+    ----------
+    target
+        The model that emitted the texts: a checkpoint folder, a hub id, or a model from
+        `load_model`.
+    drafter
+        What proposes tokens: a draft model given as the target is; ``"mtp"`` for the target's own
+        MTP heads; ``"prompt-lookup"``; or the name of a type that another package adds.
+    texts
+        Token ids of prompts and of what the target emitted after them, at the same temperature and
+        filters as below: `Decoded.texts`, or `texts_from_ids` of any engine's output. Texts of
+        another model or temperature make every number wrong.
+    k
+        Draft tokens per round.
+    depth
+        MTP layers used in one pass of the drafter: 0 for a plain draft model, at least 1 for
+        ``"mtp"``.
+    rule
+        Verification rule; the default is ``"rejection"``, and ``"greedy"`` at temperature 0.
+        ``"sample-match"``, ``"block"`` and lossless rules of other packages are the others.
+    temperature, top_k, top_p
+        Applied to target and drafter in this order. Temperature 0 is greedy; top_k 0 and top_p 1
+        keep every token.
+    end
+        Which rounds count near a text's end. ``"inside"``: those whose k draft positions all lie
+        in the text, so that each drafts k tokens. ``"clip"``: also shorter ones, as an engine with
+        a length limit drafts. ``"whole"``: also those with nothing left to draft, every pass of the
+        target.
+
+    Returns
+    -------
+    Counts
+        Expected rounds, drafted and accepted tokens of each text.
+
+    Raises
+    ------
+    RequestError
+        For a pair or rule that cannot be replayed, or texts longer than a model's context.
+    MeasurementError
+        For texts without a single round, NaN, or a token that the target cannot have emitted.
+
+    References
+    ----------
+    Leviathan et al., arXiv 2211.17192. docs/replay.md has the derivation.
+
+    Examples
+    --------
+    >>> from pytest_specdec import decode, replay
+    >>> target, draft = "suites/models/text-target", "suites/models/text-draft"
+    >>> texts = decode(target, None, ["The function returns"], k=0, temperature=0).texts
+    >>> counts = replay(target, draft, texts, k=4, temperature=0)
+    >>> 1 <= counts.acceptance_length <= 5
+    True
     """
     rule = checked_rule(rule, temperature)
-    own, model = loaded_pair(target, drafter, depth)
-    (scores,) = text_scores(
-        own, [DrafterPlan(model, depth, k)], texts, Sampling(temperature, top_k, top_p)
-    )
+    model, drafting = loaded_pair(target, drafter, depth)
+    sampling = Sampling(temperature, top_k, top_p)
+    (scores,) = text_scores(model, [DrafterPlan(drafting, depth, k)], texts, sampling)
     counts = expected_counts(scores.field(rule), k, end)
     if not counts.total_rounds > 0:
         raise MeasurementError(
