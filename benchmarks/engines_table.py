@@ -1,11 +1,10 @@
 """The same prompts, decoded greedily by every engine: what each counts, what we count, and what
 replay predicts.
 
-    python benchmarks/engines_table.py record transformers transformers.json    # in an environment
-    that has the engine python benchmarks/engines_table.py page transformers.json llama-cpp.json ...
-    > docs/engines.md
+    python benchmarks/engines_table.py record transformers transformers.json
+    python benchmarks/engines_table.py page transformers.json llama-cpp.json ... > docs/engines.md
 
-`make engines` does both. Every number of the page comes from those runs.
+The first runs in an environment that has the engine. `make engines` does both. Every number of the page comes from those runs.
 """
 
 from __future__ import annotations
@@ -447,7 +446,7 @@ for the bonus token drafts k - 1 tokens and vLLM k, so records of different engi
 ## What an engine cannot do
 
 What a case asks for and an engine cannot do is refused before it is asked, and never left out: each adapter declares its
-drafters, rules, depth of a draft model, filters and most tokens of a round (`engines.reported.Abilities`).
+drafters, rules, depth of a draft model, filters and most tokens of a round (`engines.adapter_api.Capabilities`).
 
 * A draft model drafts as a plain model everywhere: depth 0. Own MTP heads draft with as many layers as there are, up to k.
 * Every engine verifies greedily or by rejection (llama.cpp by comparing with a sample of the target's, which accepts an

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from helpers.records import case
-from pytest_specdec.session.hooks.preflight import check_distinct
 
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Case, JudgedRange
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.config.case_grid import cases, locate, replaced_drafter, suite_name
 from pytest_specdec.config.settings import Marker, OptionValues, Settings
+from pytest_specdec.session.preflight import check_distinct
 
 PAIR: dict[str, Any] = {"target": "models/target", "drafter": "models/text-draft"}
 

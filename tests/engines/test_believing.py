@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from helpers.playback import Answer, Play, payload, playing
 from helpers.toy import CARDS, TOKENS, Toy
-from pytest_specdec.engines.logprobs.scores.cache import ScoreCache
-from pytest_specdec.engines.logprobs.scores.drafting_servers import check_plain
-from pytest_specdec.engines.logprobs.scores.scores import served_texts
 
 from pytest_specdec.cases.texts import Text
+from pytest_specdec.engines.logprobs.cache import ScoreCache
+from pytest_specdec.engines.logprobs.drafting_servers import check_plain
+from pytest_specdec.engines.logprobs.scores import served_texts
 from pytest_specdec.engines.servers.client import ServerError
 from pytest_specdec.engines.servers.logprob_servers import (
     Position,

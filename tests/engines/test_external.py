@@ -32,7 +32,9 @@ from pytest_specdec.engines.adapter_api import (
 )
 from pytest_specdec.engines.adapters.trace import TraceAdapter
 from pytest_specdec.engines.encoding import encoded, encoded_alone
-from pytest_specdec.engines.external import ForeignEngine
+from pytest_specdec.engines.external import ExternalEngine
+from pytest_specdec.engines.model_checks import oracle
+from pytest_specdec.engines.models import ModelPool
 
 ABLE = Capabilities(
     drafters=("model", "mtp", "prompt-lookup"),
@@ -99,8 +101,8 @@ def case(tmp_path: Path) -> Case:
     )
 
 
-def engine(adapter: Scripted, folder: Path) -> ForeignEngine:
-    made = ForeignEngine("vllm", kept=folder / "kept")
+def engine(adapter: Scripted, folder: Path) -> ExternalEngine:
+    made = ExternalEngine("vllm", ModelPool(), kept=folder / "kept")
     made.adapter = adapter
     return made
 
@@ -186,7 +188,7 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("abilities", "change", "message"),
+    ("capabilities", "change", "message"),
     [
         (
             {"drafters": ("model",)},
@@ -283,7 +285,7 @@ def test_other_lookups_than_ours_are_not_replayed(
     with pytest.raises(
         RequestError, match=f"{message}, and only those of 1 to 2 tokens can be replayed; leave"
     ):
-        engine(Scripted(ngrams=ngrams), tmp_path).oracle(asked, 0.01)
+        oracle(engine(Scripted(ngrams=ngrams), tmp_path), asked, 0.01)
 
 
 def test_a_served_engine_needs_no_torch() -> None:

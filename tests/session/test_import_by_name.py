@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from pytest_specdec.session.hooks.import_by_name import imported
 
 from pytest_specdec.common.errors import RequestError
+from pytest_specdec.session.import_by_name import imported
 
 SOURCE = """
 class Codec:

@@ -1,5 +1,6 @@
 import pytest
-from pytest_specdec.session.hooks.update_command import update_command
+
+from pytest_specdec.session.update_command import update_command
 
 
 @pytest.mark.parametrize(

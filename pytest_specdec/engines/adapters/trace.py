@@ -55,7 +55,7 @@ _Time = Annotated[float, Meta(ge=0, le=1e12)]
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The first line: what was run, and how the engine counts (`Manner`)."""
+    """The first line: what was run, and how the engine counts (`CountingConvention`)."""
 
     schema: Literal[1]
     engine: _Name

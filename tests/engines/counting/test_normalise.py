@@ -122,7 +122,7 @@ def test_sums_stand_under_a_definition_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("manner", "name"),
+    ("convention", "name"),
     [
         (CountingConvention(prefill_drafts=True), "sums/1-prefill"),
         (CountingConvention(end="full"), "sums/1-full"),

@@ -17,18 +17,18 @@ from helpers.playback import Answer, Stage, payload, playing
 from helpers.toy import CARDS, TOKENS, Toy
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest_specdec.engines.logprobs.scores.cache import ScoreCache
-from pytest_specdec.engines.logprobs.scores.scores import (
-    served_scores,
-    served_texts,
-    text_distributions,
-)
 
 from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.texts import Text
 from pytest_specdec.common.errors import MeasurementError, RequestError
 from pytest_specdec.decoding.distributions import log_scores
+from pytest_specdec.engines.logprobs.cache import ScoreCache
+from pytest_specdec.engines.logprobs.scores import (
+    served_scores,
+    served_texts,
+    text_distributions,
+)
 from pytest_specdec.engines.servers.client import ServerError
 from pytest_specdec.engines.servers.logprob_servers import ServedText, scorer_at
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from helpers.embedded import PROMPTS, Pair
 from helpers.llama_server import llama_server
-from pytest_specdec.engines.logprobs.scores.scores import served_scores
 
 from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.cases.case import Sampling
@@ -16,6 +15,7 @@ from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.cases.texts import Text, texts_of_prompts
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.decoding.sampling import sample_new_tokens
+from pytest_specdec.engines.logprobs.scores import served_scores
 from pytest_specdec.engines.servers.client import Client
 from pytest_specdec.engines.servers.logprob_servers import Scorer, scorer_at
 
