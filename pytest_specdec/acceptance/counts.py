@@ -207,7 +207,9 @@ class Counts:
         """One `Counts` per prompt category, in order of appearance."""
         names = dict.fromkeys(self.categories)
         return {
-            name: self.select([row for row, own in enumerate(self.categories) if own == name])
+            name: self.select(
+                [row for row, category in enumerate(self.categories) if category == name]
+            )
             for name in names
         }
 

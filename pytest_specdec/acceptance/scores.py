@@ -55,7 +55,7 @@ class Scores:
     always k.
     """
     origin: Origin | None = None
-    """What the target says of the texts' origin, where that was asked for."""
+    """The target's evidence on the texts' origin, where it was requested."""
 
     def first_heads(self, heads: int) -> Scores:
         """The scores of a drafter that uses only its first heads."""

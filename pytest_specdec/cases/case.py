@@ -51,7 +51,7 @@ class Sampling:
 
     @property
     def suffix(self) -> str:
-        """What file names say about it, for example `t1-topk50`."""
+        """For file names, for example `t1-topk50`."""
         filters = [f"topk{self.top_k}"] * (self.top_k > 0) + [f"topp{self.top_p:g}"] * (
             self.top_p < 1
         )
@@ -62,14 +62,13 @@ class Sampling:
 class JudgedRange:
     """The tokens that are drafted and judged, for instance a speech model's audio tokens.
 
-    All others are given: both models know them, as a voice knows its script, so they are neither
-    drafted nor counted.
+    Tokens outside the range are treated as given: they are neither drafted nor counted.
     """
 
     first: int
     """Smallest token id judged."""
     end: int
-    """The id behind the largest one."""
+    """One more than the largest one."""
     every: int = 1
     """One in so many new tokens is judged, the last of each such step."""
 

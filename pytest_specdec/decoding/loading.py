@@ -20,10 +20,10 @@ from ..checkpoints.checkpoint import (
     MTP_COUNTS,
     Checkpoint,
     check_heads,
-    check_tokenizer_config,
     local_checkpoint,
     open_checkpoint,
 )
+from ..checkpoints.tokenizer_files import check_tokenizer_config
 from ..common.errors import RequestError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class LoadedModel:
 
     @functools.cached_property
     def keeps_logits(self) -> bool:
-        """Whether a pass can be told which positions' logits it has to compute."""
+        """Whether a pass can compute the logits of chosen positions only."""
         return "logits_to_keep" in inspect.signature(self.model.forward).parameters
 
     @property
@@ -95,8 +95,10 @@ def resolve(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        told = f"{name!r} is no folder here, and the model hub does not give it ({_reason(error)})"
-        raise RequestError(f"{told}; check the name") from None
+        raise RequestError(
+            f"{name!r} is no folder here, and the model hub does not give it ({_reason(error)}); "
+            "check the name"
+        ) from None
 
 
 def pick_device(device: str) -> str:
@@ -248,8 +250,8 @@ def announce_heads(model: PreTrainedModel) -> None:
 
     Its classes name layer numbers of the big published checkpoints only (61 for DeepSeek-V3, say),
     and some configurations count their MTP layers under another name or leave out their types;
-    `generate(use_mtp=True)` needs this call too. Raises RequestError where the types cannot be
-    told.
+    `generate(use_mtp=True)` needs this call too. Raises RequestError where the types are
+    not known.
     """
     config = model.config.get_text_config()
     count = next((count for name in MTP_COUNTS if (count := getattr(config, name, None))), 0)
@@ -264,13 +266,13 @@ def announce_heads(model: PreTrainedModel) -> None:
         config.mtp_mlp_layer_types = [
             "sparse" if "sparse" in config.mlp_layer_types else config.mlp_layer_types[0]
         ] * count
-    own = [rf"layers\.{config.num_hidden_layers + index}\." for index in range(count)] + [
+    patterns = [rf"layers\.{config.num_hidden_layers + index}\." for index in range(count)] + [
         r"(^|\.)mtp\."
     ]
     known = model._keys_to_ignore_on_load_unexpected or []
     model._keys_to_ignore_on_load_unexpected = [
         *known,
-        *(pattern for pattern in own if pattern not in known),
+        *(pattern for pattern in patterns if pattern not in known),
     ]
 
 
@@ -287,7 +289,7 @@ def _attention_types(layer_types: list[str]) -> list[str]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error of another library, or its kind where it says nothing."""
+    """The first line of an error of another library, or its type where it has no message."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return line[:300] or type(error).__name__
 

@@ -39,8 +39,8 @@ _LOGIT_BUDGET = {"cpu": 1 << 21, "cuda": 1 << 28}
 a GPU.
 """
 _GREEDY_EVERY = 16
-"""At temperature 0 the origin of one text in so many is looked at: other texts differ in half of
-their tokens, not in few.
+"""At temperature 0 the origin of one text in so many is checked: texts of another target differ in
+half of their tokens, not in few.
 """
 
 
@@ -148,8 +148,8 @@ def text_scores(
 ) -> list[Scores]:
     """The scores of each drafter from one pass of each model over the texts, a few texts at a time.
 
-    With `judge_origin` they come with what the target says of the texts' origin, to be checked by
-    the caller; at temperature 0, where scores need no pass of the target, it makes one over every
+    With `judge_origin` they carry the target's evidence on the texts' origin, to be checked by the
+    caller; at temperature 0, where scores need no pass of the target, it makes one over every
     sixteenth text. Raises RequestError for a text longer than a model's context or with tokens that
     it does not have, MeasurementError for NaN.
     """
@@ -268,7 +268,7 @@ def _own_scores(
 
 
 def _greedy_origins(target: LoadedModel, texts: Sequence[Text], tokens: int) -> list[Origin]:
-    """The origin of texts that are said to be greedy, from a pass of their own."""
+    """The origin of texts that should be greedy, from a separate pass."""
     origins = []
     done = 0
     while done < len(texts):
@@ -358,6 +358,7 @@ def next_batch(order: list[int], texts: Sequence[Text], tokens: int) -> list[int
 
 
 def padded(ids: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:
-    """(rows, longest): zeros behind shorter texts, where causal models do not look."""
+    """(rows, longest): zeros after shorter texts, where causal models do not look."""
     longest = max(map(len, ids))
-    return torch.tensor([[*own, *([0] * (longest - len(own)))] for own in ids], device=device)
+    rows = [[*row, *([0] * (longest - len(row)))] for row in ids]
+    return torch.tensor(rows, device=device)

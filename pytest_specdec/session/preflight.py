@@ -17,10 +17,10 @@ from ..cases.prompts import read_prompts
 from ..checkpoints.checkpoint import (
     Checkpoint,
     case_checkpoint,
-    check_chat_template,
     check_not_itself,
     check_pair,
 )
+from ..checkpoints.tokenizer_files import check_chat_template
 from ..common.errors import EXTRAS, BaselineError, RequestError, naming_extras
 from ..gate.permutation import can_resolve, too_few
 from ..speedup.cost_profile import CostProfile

@@ -25,12 +25,8 @@ class Drafts:
         generator: torch.Generator | None,
         confidence: float = 0.0,
     ) -> None:
-        self._sequences, self._sampling, self._k, self._generator = (
-            sequences,
-            sampling,
-            k,
-            generator,
-        )
+        self._sequences, self._sampling = sequences, sampling
+        self._k, self._generator = k, generator
         self._tokens: list[torch.Tensor] = []
         self._kept: list[torch.Tensor] = []
         self._clocks: torch.Tensor | None = None
@@ -80,8 +76,8 @@ class Drafts:
             distributions = (
                 distributions * torch.from_numpy(proposed).to(distributions.device)[..., None]
             )
-        behind = torch.zeros_like(distributions[:, :1])
-        return Proposal(tokens, torch.cat([distributions, behind], 1), drafted)
+        after_the_last = torch.zeros_like(distributions[:, :1])
+        return Proposal(tokens, torch.cat([distributions, after_the_last], 1), drafted)
 
 
 def reach_of(k: int, depth: int) -> int:
