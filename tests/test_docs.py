@@ -5,8 +5,10 @@ reference.
 from __future__ import annotations
 
 import contextlib
+import doctest
 import html
 import importlib
+import inspect
 import re
 import subprocess
 from pathlib import Path
@@ -17,7 +19,16 @@ import failing_gate
 import pytest
 from helpers.support import ROOT
 
-from pytest_specdec import plugin
+from pytest_specdec import (
+    Counts,
+    Text,
+    decode,
+    load_model,
+    plugin,
+    replay,
+    texts_from_ids,
+)
+from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.common.moved import MOVED
 from pytest_specdec.config import case_grid as grid
 from pytest_specdec.config.options import LANGUAGES, OPTIONS, REPORTS
@@ -43,6 +54,33 @@ EXAMPLES = [
 @pytest.mark.parametrize("code", EXAMPLES)
 def test_python_examples_run(code: str) -> None:
     exec(compile(code, "example", "exec"), {})
+
+
+DOCUMENTED = {
+    "Counts": Counts,
+    "Text": Text,
+    "decode": decode,
+    "load_model": load_model,
+    "read_prompts": read_prompts,
+    "replay": replay,
+    "texts_from_ids": texts_from_ids,
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_examples_of_docstrings_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (example,) = doctest.DocTestFinder(recurse=False).find(DOCUMENTED[name], name)
+    assert example.examples
+    assert doctest.DocTestRunner().run(example).failed == 0
+
+
+@pytest.mark.parametrize("name", ["decode", "load_model", "read_prompts", "replay"])
+def test_every_parameter_is_documented(name: str) -> None:
+    text = inspect.getdoc(DOCUMENTED[name])
+    (section,) = re.findall(r"Parameters\n-+\n(.*?)\n\n", text, re.S)
+    documented = ", ".join(line for line in section.splitlines() if not line.startswith(" "))
+    assert documented.split(", ") == list(inspect.signature(DOCUMENTED[name]).parameters)
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
