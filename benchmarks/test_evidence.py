@@ -22,6 +22,7 @@ from scipy import stats
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.baselines.store import BaselineStore
 from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.engines.own.replay_engine import ReplayEngine
 from pytest_specdec.gate.paired import Pair
@@ -80,9 +81,17 @@ DEGRADATIONS = {
 
 
 def replayed(draft: Path, depth: int) -> Counts:
-    case = Case(TEXTS, str(draft), "text-draft", K, depth, "rejection", 0.005)
+    case = Case(
+        texts=TEXTS,
+        drafter=str(draft),
+        label="text-draft",
+        k=K,
+        depth=depth,
+        rule="rejection",
+        margin=0.005,
+    )
     return (
-        ReplayEngine([case], device="cpu", stored_texts=BaselineStore(ROOT / "baselines").texts)
+        ReplayEngine([case], ModelPool("cpu"), stored_texts=BaselineStore(ROOT / "baselines").texts)
         .measure(case)
         .counts
     )
@@ -90,16 +99,16 @@ def replayed(draft: Path, depth: int) -> Counts:
 
 def counted(draft: Path, depth: int, seed: int) -> Counts:
     case = Case(
-        dataclasses.replace(TEXTS, seed=seed),
-        str(draft),
-        "text-draft",
-        K,
-        depth,
-        "rejection",
-        0.005,
+        texts=dataclasses.replace(TEXTS, seed=seed),
+        drafter=str(draft),
+        label="text-draft",
+        k=K,
+        depth=depth,
+        rule="rejection",
+        margin=0.005,
         engine="decode",
     )
-    return DecodeEngine([case], device="cpu").measure(case).counts
+    return DecodeEngine(ModelPool("cpu")).measure(case).counts
 
 
 def prompts_needed(pair: Pair, drop: float) -> float:

@@ -21,24 +21,13 @@ from ..common.limits import (
     MOST_SEED,
     MOST_TOKEN_ID,
 )
+from .engines import engine_name
 
 if TYPE_CHECKING:
     from ..cases.case import JudgedRange
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
-FOREIGN_ENGINES = (
-    "transformers",
-    "vllm",
-    "sglang",
-    "llama-cpp",
-    "openvino",
-    "onnxruntime",
-    "tensorrt-llm",
-    "trace",
-)
-"""Somebody else's decoders."""
-ENGINES = ("replay", "decode", "logprobs", *FOREIGN_ENGINES)
 UPDATES = ("new", "changed", "all")
 INCONCLUSIVE = ("fail", "warn")
 REPORTS = (".json", ".html", ".md", ".txt")
@@ -263,7 +252,7 @@ OPTIONS = (
     ),
     Option(
         "engine",
-        one_of(*ENGINES),
+        engine_name,
         "NAME",
         "How acceptance is measured: replay (default), decode, or a real engine by name",
     ),

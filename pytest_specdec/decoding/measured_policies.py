@@ -12,8 +12,9 @@ from ..speedup.cost_profile import CostProfile
 from ..speedup.policies import check_covered
 from ..speedup.policy_table import PolicyRow, policy_table
 from .confidence import confidences
+from .drafters.registry import DrafterSource, loaded_pair
 from .loading import LoadedModel
-from .replay import DrafterPlan, loaded_pair, text_scores
+from .replay import DrafterPlan, text_scores
 from .sampling import encode_prompts, sample_new_tokens
 
 Progress = Callable[[str, int, int], None]
@@ -21,7 +22,7 @@ Progress = Callable[[str, int, int], None]
 
 def policies(
     target: str | LoadedModel,
-    drafter: str | LoadedModel,
+    drafter: DrafterSource,
     prompts: Sequence[Prompt],
     costs: CostProfile,
     *,
@@ -68,7 +69,7 @@ def policies(
     own_heads, lookup = drafter == OWN_HEADS, drafter == LOOKUP
     depth = int(own_heads) if depth is None else depth
     check_covered(costs, k, depth, own_heads=own_heads, lookup=lookup)
-    loaded_target, model = loaded_pair(target, drafter, depth)
+    loaded_target, drafting = loaded_pair(target, drafter, depth)
     sampling = Sampling(temperature)
     ids = encode_prompts(loaded_target.tokenizer, prompts)
     new = sample_new_tokens(
@@ -80,14 +81,14 @@ def policies(
         progress=functools.partial(progress, "sampling texts"),
     )
     texts = texts_of_prompts(prompts, ids, new)
-    plan = DrafterPlan(model, depth, k)
+    plan = DrafterPlan(drafting, depth, k)
     report_replay = functools.partial(progress, "replay")
     (scores,) = text_scores(loaded_target, [plan], texts, sampling, report_replay)
     stopping = None
-    if isinstance(model, LoadedModel) and depth == 0:
+    if drafting.takes_confidence and depth == 0:
         stopping = confidences(
             loaded_target,
-            model,
+            drafting.models[0],
             texts,
             k=k,
             sampling=sampling,
