@@ -4,13 +4,16 @@ reference.
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import html
+import importlib
 import inspect
 import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import architecture_map
 import failing_gate
 import pytest
 from helpers.support import ROOT
@@ -25,6 +28,7 @@ from pytest_specdec import (
     texts_from_ids,
 )
 from pytest_specdec.cases.prompts import read_prompts
+from pytest_specdec.common.moved import MOVED
 from pytest_specdec.config import case_grid as grid
 from pytest_specdec.config.options import LANGUAGES, OPTIONS, REPORTS
 from pytest_specdec.config.settings import DEFAULT_ALPHA, Marker
@@ -155,6 +159,24 @@ def test_anchors_that_pages_link_to_exist(page: Path) -> None:
         if anchor
     ]
     assert [(file.name, anchor) for file, anchor in linked if anchor not in anchors(file)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_of_modules_that_pages_give_are_todays(page: Path) -> None:
+    rooms = "|".join(room for layer in architecture_map.layers() for room in layer)
+    names = re.findall(rf"`(?:pytest_specdec\.)?((?:{rooms})(?:\.\w+)+)`", page.read_text())
+    modules = [name for name in names if not name.endswith((".json", ".py", ".md"))]
+    assert [name for name in modules if name in MOVED or not _resolves(name)] == []
+
+
+def _resolves(name: str) -> bool:
+    module, _, member = f"pytest_specdec.{name}".rpartition(".")
+    with contextlib.suppress(ImportError):
+        importlib.import_module(f"{module}.{member}")
+        return True
+    with contextlib.suppress(ImportError):
+        return hasattr(importlib.import_module(module), member)
+    return False
 
 
 def test_the_readme_is_short() -> None:
