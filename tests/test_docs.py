@@ -10,6 +10,7 @@ import html
 import importlib
 import inspect
 import re
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -104,7 +105,7 @@ def test_every_fixture_stands_in_the_reference() -> None:
         for name, made in vars(plugin).items()
         if name.startswith("specdec_") and callable(made)
     }
-    assert fixtures >= {"specdec_run", "specdec_baseline", "specdec_speech"}
+    assert fixtures >= {"specdec_run", "specdec_baseline", "specdec_texts"}
     (table,) = re.findall(r"## Fixtures\n(.*?)\n## ", REFERENCE, re.S)
     named = {
         name
@@ -119,7 +120,7 @@ def test_every_field_of_the_json_report_stands_in_the_reference() -> None:
     (told,) = re.findall(
         r"^`--specdec-report=FILE\.json` writes .*?(?=\n\n|\Z)", REFERENCE, re.S | re.M
     )
-    fields = set(ReportRow.__annotations__) - {"utterance"}
+    fields = set(ReportRow.__annotations__) - {"attachments"}
     assert [
         name for name in sorted(fields | set(SamplesRow.__annotations__)) if f"`{name}`" not in told
     ] == []
@@ -179,13 +180,28 @@ def _resolves(name: str) -> bool:
     return False
 
 
+def test_make_help_lists_the_targets_that_have_a_comment() -> None:
+    listed = subprocess.run(
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    commented = re.findall(r"^([a-z-]+):.*## (.+)$", (ROOT / "Makefile").read_text(), re.M)
+    assert {name for name, _ in commented} > {"suites", "test", "test-fast", "check", "engines"}
+    assert dict(line.split(maxsplit=1) for line in listed.splitlines()) == dict(commented)
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) < 150
 
 
 def test_the_index_links_to_every_page() -> None:
-    linked = {(ROOT / "docs" / name).resolve() for name, _ in links(INDEX) if name}
-    pages = set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "index.md"}
+    folder = ROOT / "docs"
+    linked = {(folder / name).resolve() for name, _ in links(INDEX) if name}
+    assert "`docs/add-*.md`" in INDEX
+    pages = set(folder.glob("*.md")) - set(folder.glob("add-*.md")) - {folder / "index.md"}
     assert [page.name for page in sorted(pages - linked)] == []
 
 

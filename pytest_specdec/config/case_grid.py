@@ -70,7 +70,6 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
         judged=judged is not None,
         measured_costs=costs == MEASURE,
     )
-    speech = first(line.speech, marker.speech, ini.speech, default=None)
     ks = first(line.k, marker.k, ini.k, default=DEFAULT_K)
     return tuple(
         Case(
@@ -84,7 +83,6 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
             costs=costs,
             engine=engine,
             judged=judged,
-            speech=speech,
         )
         for k, depth in itertools.product(ks, depths)
     )
