@@ -30,7 +30,7 @@ DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
 UPDATES = ("new", "changed", "all")
 INCONCLUSIVE = ("fail", "warn")
-REPORTS = (".json", ".html", ".md", ".txt", ".wav")
+REPORTS = (".json", ".html", ".md", ".txt")
 LANGUAGES = ("en", "zh")
 
 
@@ -330,12 +330,6 @@ OPTIONS = (
         "The sampler that specdec_verifier hands to tests (default: our own)",
     ),
     Option(
-        "speech",
-        import_path,
-        "MODULE:FUNCTION",
-        "Makes sound of a text's token ids, for specdec_speech",
-    ),
-    Option(
         "costs",
         file_path,
         "FILE",
@@ -369,7 +363,7 @@ OPTIONS = (
         "report",
         report_file,
         "FILE",
-        "Write a report; the ending names its format: .json, .html, .md, .txt or .wav",
+        "Write a report; the ending names its format: .json, .html, .md or .txt",
         ini=False,
         action="append",
     ),

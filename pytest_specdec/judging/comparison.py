@@ -206,7 +206,7 @@ def _record(
     conditions = Conditions(
         k=case.k,
         depth=case.depth,
-        drafter="draft" if case.draft_model is not None else case.drafter,
+        drafter=case.drafter_name,
         engine=engine if measurement.altered is None else f"{engine} ({measurement.altered})",
         rule=case.rule,
         temperature=case.temperature,
