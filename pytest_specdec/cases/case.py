@@ -6,6 +6,10 @@ import dataclasses
 from pathlib import Path
 
 from ..common.errors import RequestError
+from .drafter import LOOKUP as LOOKUP
+from .drafter import OWN_HEADS as OWN_HEADS
+from .drafter import SERVED as SERVED
+from .drafter import Drafter, OwnHeads, PromptLookup, parse_drafter
 
 DEFINITION = "acceptance/1"
 """Id of the counting rules below; it is stored in every baseline and never compared across.
@@ -15,11 +19,6 @@ pass emits the first new token without drafts. Only rounds whose k draft positio
 the text are counted. Averages over prompts are pooled: sums are divided, never means averaged.
 """
 
-OWN_HEADS = "mtp"
-"""The drafter's name when the target's own MTP heads draft."""
-LOOKUP = "prompt-lookup"
-"""The drafter's name when drafts are copied from the text itself; no model drafts."""
-
 REPLAYING = ("replay", "logprobs")
 """Engines that replay texts, stored and reused: unlike those that decode, they give the same counts
 every time.
@@ -27,9 +26,6 @@ every time.
 
 TRACE = "trace"
 """The engine that is a recorded run."""
-
-SERVED = "served"
-"""Stands for a model of which only a server has the weights."""
 
 MEASURE = "measure"
 """In place of a cost profile's file: measure the loaded pair in this session."""
@@ -158,13 +154,22 @@ class Case:
         return self.texts.temperature
 
     @property
+    def drafter_kind(self) -> Drafter:
+        """Who drafts."""
+        return parse_drafter(self.drafter)
+
+    @property
     def uses_own_heads(self) -> bool:
-        return self.drafter == OWN_HEADS
+        return isinstance(self.drafter_kind, OwnHeads)
+
+    @property
+    def uses_lookup(self) -> bool:
+        return isinstance(self.drafter_kind, PromptLookup)
 
     @property
     def draft_model(self) -> str | None:
         """The drafter where it is a model of its own."""
-        return None if self.drafter in (OWN_HEADS, LOOKUP) else self.drafter
+        return None if self.uses_own_heads or self.uses_lookup else self.drafter
 
     @property
     def name(self) -> str:
@@ -195,7 +200,7 @@ class Case:
         """Heads that draft: the model's own and its MTP layers, the target's layers, or none for
         prompt lookup.
         """
-        if self.drafter == LOOKUP:
+        if self.uses_lookup:
             return 0
         if self.judged is not None:
             return (

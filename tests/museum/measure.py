@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from pytest_specdec.acceptance.counts import Array
 from pytest_specdec.baselines.schema import Record
 from pytest_specdec.cases.case import Case, TextKey, default_rule
-from pytest_specdec.config.case_grid import DEFAULT_MARGIN
+from pytest_specdec.config.options import MARGIN
 from pytest_specdec.decoding.decode import Decoded
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.gate.verdict import Verdict, judge
@@ -47,7 +47,7 @@ class Measured:
     decoded: Decoded
 
     def against(self, before: Measured) -> Verdict:
-        return judge(self.record, before.record, margin=DEFAULT_MARGIN)
+        return judge(self.record, before.record, margin=MARGIN.default)
 
     @property
     def starts(self) -> dict[tuple[int, int], int]:
@@ -121,7 +121,7 @@ class Lab:
             models.get(setting.drafter, setting.drafter),
             default_rule(setting.temperature),
         )
-        case = Case(texts, drafter, setting.drafter, setting.k, setting.depth, rule, DEFAULT_MARGIN)
+        case = Case(texts, drafter, setting.drafter, setting.k, setting.depth, rule, MARGIN.default)
         self._engine.batch = setting.batch
         record = Run(case, self._engine.measure(case), self._engine.name, None).record
         return Measured(record, self._engine.decoded)

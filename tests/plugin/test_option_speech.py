@@ -151,11 +151,11 @@ def test_a_decoders_own_error_is_shown_where_it_happened(voice) -> None:
 def test_what_names_no_function_is_refused(project, value: str) -> None:
     result = project.run(f"--specdec-speech={value}", ok=False)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "names no function; write module:function" in result.stderr.str()
+    assert "does not name a function; write module:function" in result.stderr.str()
 
 
 def test_a_bad_decoder_in_a_marker_is_named_with_its_test(project) -> None:
     project.write_test(TEST.replace("voice:speak", "voice"))
     project.run(ok=False).stderr.fnmatch_lines(
-        ["*test_letters.py::TestVoice::*: speech='voice': *names no function*"]
+        ["*test_letters.py::TestVoice::*: speech='voice': *does not name a function*"]
     )

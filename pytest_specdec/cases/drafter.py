@@ -1,0 +1,64 @@
+"""Who drafts: a union of four kinds, and the strings that stand for them in options, markers, file
+names and stored records.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TypeAlias
+
+OWN_HEADS = "mtp"
+"""The drafter's name when the target's own MTP heads draft."""
+LOOKUP = "prompt-lookup"
+"""The drafter's name when drafts are copied from the text itself; no model drafts."""
+SERVED = "served"
+"""Stands for a model of which only a server has the weights."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelDrafter:
+    """A draft model of its own."""
+
+    path: str
+    """Checkpoint folder or hub id."""
+
+    def __str__(self) -> str:
+        return self.path
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnHeads:
+    """The target's own MTP heads."""
+
+    def __str__(self) -> str:
+        return OWN_HEADS
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptLookup:
+    """Copies of the text itself; no model drafts."""
+
+    def __str__(self) -> str:
+        return LOOKUP
+
+
+@dataclasses.dataclass(frozen=True)
+class ServedDrafter:
+    """A draft model that only a server has."""
+
+    def __str__(self) -> str:
+        return SERVED
+
+
+Drafter: TypeAlias = ModelDrafter | OwnHeads | PromptLookup | ServedDrafter
+
+_NAMED: dict[str, OwnHeads | PromptLookup | ServedDrafter] = {
+    str(drafter): drafter for drafter in (OwnHeads(), PromptLookup(), ServedDrafter())
+}
+
+
+def parse_drafter(name: str) -> Drafter:
+    """The drafter of a name; `str(drafter)` is the name again. Whatever is not one of the three
+    names is a model.
+    """
+    return _NAMED.get(name) or ModelDrafter(name)
