@@ -22,6 +22,7 @@ from scipy import stats
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.baselines.store import BaselineStore
 from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.engines.own.replay_engine import ReplayEngine
 from pytest_specdec.gate.paired import Pair
@@ -80,7 +81,7 @@ DEGRADATIONS = {
 
 
 def replayed(draft: Path, depth: int) -> Counts:
-    case = Case(TEXTS, str(draft), "text-draft", K, depth, "rejection", 0.005)
+    case = Case(TEXTS, parse_drafter(str(draft)), "text-draft", K, depth, "rejection", 0.005)
     return (
         ReplayEngine([case], device="cpu", stored_texts=BaselineStore(ROOT / "baselines").texts)
         .measure(case)
@@ -91,7 +92,7 @@ def replayed(draft: Path, depth: int) -> Counts:
 def counted(draft: Path, depth: int, seed: int) -> Counts:
     case = Case(
         dataclasses.replace(TEXTS, seed=seed),
-        str(draft),
+        parse_drafter(str(draft)),
         "text-draft",
         K,
         depth,

@@ -11,12 +11,12 @@ import pytest
 from helpers.support import ROOT
 
 from pytest_specdec import plugin
+from pytest_specdec.config.option import Option
 from pytest_specdec.config.options import (
     LANGUAGES,
     MARKER_ARGUMENTS,
     REPORTS,
     TABLE,
-    Option,
 )
 from pytest_specdec.plugin import MARKERS
 from pytest_specdec.report.row import ReportRow, SamplesRow

@@ -6,10 +6,10 @@ import dataclasses
 from pathlib import Path
 
 from ..common.errors import RequestError
-from .drafter import LOOKUP as LOOKUP
-from .drafter import OWN_HEADS as OWN_HEADS
-from .drafter import SERVED as SERVED
-from .drafter import Drafter, OwnHeads, PromptLookup, parse_drafter
+from .drafter_spec import LOOKUP as LOOKUP
+from .drafter_spec import OWN_HEADS as OWN_HEADS
+from .drafter_spec import SERVED as SERVED
+from .drafter_spec import DrafterSpec, OwnHeadsSpec, PromptLookupSpec
 
 DEFINITION = "acceptance/1"
 """Id of the counting rules below; it is stored in every baseline and never compared across.
@@ -125,8 +125,7 @@ class Case:
     """One cell of a suite: a pair of models, k, depth, rule and temperature on a set of prompts."""
 
     texts: TextKey
-    drafter: str
-    """Checkpoint folder or hub id of the draft model, `mtp` or `prompt-lookup`."""
+    drafter: DrafterSpec
     label: str
     """The drafter's name in ids and file names; stable when `--specdec-draft` points elsewhere."""
     k: int
@@ -154,22 +153,17 @@ class Case:
         return self.texts.temperature
 
     @property
-    def drafter_kind(self) -> Drafter:
-        """Who drafts."""
-        return parse_drafter(self.drafter)
-
-    @property
     def uses_own_heads(self) -> bool:
-        return isinstance(self.drafter_kind, OwnHeads)
+        return isinstance(self.drafter, OwnHeadsSpec)
 
     @property
     def uses_lookup(self) -> bool:
-        return isinstance(self.drafter_kind, PromptLookup)
+        return isinstance(self.drafter, PromptLookupSpec)
 
     @property
     def draft_model(self) -> str | None:
-        """The drafter where it is a model of its own."""
-        return None if self.uses_own_heads or self.uses_lookup else self.drafter
+        """The drafter where it is a model of its own: a path, a hub id, or `served`."""
+        return None if self.uses_own_heads or self.uses_lookup else str(self.drafter)
 
     @property
     def name(self) -> str:

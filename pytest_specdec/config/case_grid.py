@@ -9,7 +9,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..cases.case import LOSSY_RULES, MEASURE, SERVED, Case, TextKey, checked_rule
-from ..cases.drafter import Drafter, ModelDrafter, OwnHeads, PromptLookup, ServedDrafter
+from ..cases.drafter_spec import (
+    DrafterSpec,
+    DraftModelSpec,
+    OwnHeadsSpec,
+    PromptLookupSpec,
+    ServedSpec,
+)
 from ..common.errors import RequestError
 from .options import (
     COSTS,
@@ -32,8 +38,8 @@ from .options import (
 )
 from .settings import Marker, Settings
 
-_WITHOUT_MODEL: Mapping[str, Drafter] = MappingProxyType(
-    {str(drafter): drafter for drafter in (OwnHeads(), PromptLookup())}
+_WITHOUT_MODEL: Mapping[str, DrafterSpec] = MappingProxyType(
+    {str(drafter): drafter for drafter in (OwnHeadsSpec(), PromptLookupSpec())}
 )
 """Drafters that options and markers name by a word; a folder of that name is written `./mtp`."""
 
@@ -57,7 +63,7 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
     return tuple(
         Case(
             texts=texts,
-            drafter=str(drafter),
+            drafter=drafter,
             label=label,
             k=k,
             depth=depth,
@@ -87,15 +93,15 @@ def _texts(settings: Settings, marker: Marker, test_folder: Path) -> TextKey:
     )
 
 
-def _depths(settings: Settings, marker: Marker, drafter: Drafter) -> tuple[int, ...]:
+def _depths(settings: Settings, marker: Marker, drafter: DrafterSpec) -> tuple[int, ...]:
     """The depths that the drafter has: own heads draft with at least one layer, prompt lookup with
     none.
     """
-    own_heads = isinstance(drafter, OwnHeads)
+    own_heads = isinstance(drafter, OwnHeadsSpec)
     depths = settings.value(DEPTH, marker)
     if depths is None:
         return (1,) if own_heads else (0,)
-    if own_heads or isinstance(drafter, PromptLookup):
+    if own_heads or isinstance(drafter, PromptLookupSpec):
         return tuple(depth for depth in depths if (depth > 0) == own_heads)
     return depths
 
@@ -133,7 +139,7 @@ def _target(settings: Settings, marker: Marker, test_folder: Path) -> str:
     )
 
 
-def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Drafter, str]:
+def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[DrafterSpec, str]:
     """The drafter and its label.
 
     The `mtp` or `prompt-lookup` of a marker stays: `--specdec-draft` replaces models only, and
@@ -147,12 +153,12 @@ def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Dra
         if given.value in _WITHOUT_MODEL:
             return _WITHOUT_MODEL[given.value], given.value
         label = Path(in_marker).name if in_marker else "draft"
-        return ModelDrafter(locate(given.value, given.folder)), label
+        return DraftModelSpec(locate(given.value, given.folder)), label
     if settings.url is not None:
-        return ServedDrafter(), str(ServedDrafter())
+        return ServedSpec(), str(ServedSpec())
     raise RequestError(
-        f"no drafter for the tests in {test_folder}; pass --specdec-draft=PATH, {OwnHeads()} for "
-        f"the target's own heads, or {PromptLookup()}"
+        f"no drafter for the tests in {test_folder}; pass --specdec-draft=PATH, {OwnHeadsSpec()} "
+        f"for the target's own heads, or {PromptLookupSpec()}"
     )
 
 
@@ -181,13 +187,13 @@ def _costs(settings: Settings, marker: Marker, test_folder: Path) -> Path | str 
     return path.resolve() if path is not None and in_marker else path
 
 
-def _check_judged(drafter: Drafter, engine: str) -> None:
+def _check_judged(drafter: DrafterSpec, engine: str) -> None:
     if engine != "replay":
         raise RequestError(
             f"--specdec-judged takes other tokens as given and engine {engine!r} decodes them all; "
             "use --specdec-engine=replay"
         )
-    if isinstance(drafter, PromptLookup):
+    if isinstance(drafter, PromptLookupSpec):
         raise RequestError(
             f"--specdec-judged needs a model's probabilities, and {drafter} has none; leave one of "
             "them out"

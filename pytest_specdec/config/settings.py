@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar, cast
 
 from ..common.errors import RequestError
+from .option import Option
 from .options import (
     BASELINES,
     MARKER_ARGUMENTS,
     OPTIONS,
     REPORT,
     URL,
-    Option,
 )
 from .parsers import ValueRefusedError, shown
 

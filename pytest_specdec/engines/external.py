@@ -137,7 +137,7 @@ class ForeignEngine(Engine):
         run = self._made[case] = (
             self._uncounted.pop(case) if case in self._uncounted else self._run(case)
         )
-        definition = definition_of(run.reported, case.drafter, run.pooled)
+        definition = definition_of(run.reported, str(case.drafter), run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
         if not counts.total_rounds > 0:
             raise MeasurementError(
@@ -194,7 +194,8 @@ class ForeignEngine(Engine):
         reported = self._latest(case).reported
         known = (
             case.rule == "rejection"
-            and definition_of(reported, case.drafter, self._latest(case).pooled).end == "inside"
+            and definition_of(reported, str(case.drafter), self._latest(case).pooled).end
+            == "inside"
         )
         return conformance(
             target,
@@ -215,7 +216,7 @@ class ForeignEngine(Engine):
         """
         self._refuse_altered(case, "specdec_oracle")
         run, target = self._latest(case), self.model(case.target)
-        if case.drafter == LOOKUP and (ngrams := run.reported[0].convention.ngrams) != (1, NGRAM):
+        if case.uses_lookup and (ngrams := run.reported[0].convention.ngrams) != (1, NGRAM):
             told = (
                 "does not say which n-grams it looks up"
                 if ngrams is None
@@ -225,13 +226,13 @@ class ForeignEngine(Engine):
                 f"{self.name} {told}, and only those of {_span((1, NGRAM))} tokens can be "
                 "replayed; leave specdec_oracle out"
             )
-        drafter = case.drafter if case.draft_model is None else self.model(case.draft_model)
+        drafter = str(case.drafter) if case.draft_model is None else self.model(case.draft_model)
         from ..decoding.replay import check_drafter
         from .counting.oracle import agreement
         from .counting.possible_rounds import JudgedRun
 
         check_drafter(target, drafter, case.depth)
-        definition = definition_of(run.reported, case.drafter, run.pooled)
+        definition = definition_of(run.reported, str(case.drafter), run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
         return agreement(
             JudgedRun(case, run.reported, run.categories, definition, counts, run.pooled),
@@ -331,7 +332,7 @@ class ForeignEngine(Engine):
             case.k,
             case.depth,
             case.target,
-            case.drafter,
+            str(case.drafter),
             case.texts.sampling,
             case.texts.new_tokens,
             case.texts.seed,
@@ -359,9 +360,9 @@ class ForeignEngine(Engine):
         return checkpoint
 
     def _drafter_fingerprint(self, case: Case, convention: CountingConvention) -> str:
-        if case.drafter == LOOKUP:
+        if case.uses_lookup:
             return _lookup_fingerprint(convention.ngrams)
-        checkpoint = self._checkpoint(case.target if case.uses_own_heads else case.drafter)
+        checkpoint = self._checkpoint(case.target if case.uses_own_heads else str(case.drafter))
         if checkpoint is None:
             return SERVED
         if case.uses_own_heads:

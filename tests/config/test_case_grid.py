@@ -11,6 +11,7 @@ import pytest
 from helpers.records import case
 
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Case, JudgedRange
+from pytest_specdec.cases.drafter_spec import DraftModelSpec, PromptLookupSpec
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.config.case_grid import cases, locate, replaced_drafter, suite_name
 from pytest_specdec.config.settings import Marker, OptionValues, Settings
@@ -131,7 +132,7 @@ def test_own_heads_have_no_depth_zero(
 ) -> None:
     found = grid(tmp_path, line=asked, marker=PAIR | {"drafter": OWN_HEADS})
     assert [own.depth for own in found] == depths
-    assert all(own.label == own.drafter == OWN_HEADS for own in found)
+    assert all(own.label == str(own.drafter) == OWN_HEADS for own in found)
 
 
 def test_own_heads_of_a_marker_stay_whatever_the_line_drafts_with(tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_own_heads_of_a_marker_stay_whatever_the_line_drafts_with(tmp_path: Path
 @pytest.mark.parametrize("source", ["line", "ini"])
 def test_own_heads_may_be_asked_for_anywhere(tmp_path: Path, source: str) -> None:
     found = one(tmp_path, **{source: {"draft": OWN_HEADS}, "marker": {"target": "models/target"}})
-    assert (found.drafter, found.label, found.depth) == (OWN_HEADS, OWN_HEADS, 1)
+    assert (str(found.drafter), found.label, found.depth) == (OWN_HEADS, OWN_HEADS, 1)
 
 
 @pytest.mark.parametrize(
@@ -154,19 +155,19 @@ def test_prompt_lookup_has_no_depth_but_zero(
 ) -> None:
     found = grid(tmp_path, line=asked, marker=PAIR | {"drafter": LOOKUP})
     assert [own.depth for own in found] == depths
-    assert all(own.label == own.drafter == LOOKUP for own in found)
+    assert all(own.label == str(own.drafter) == LOOKUP for own in found)
 
 
 def test_prompt_lookup_of_a_marker_stays_whatever_the_line_drafts_with(tmp_path: Path) -> None:
     for draft in ("other", OWN_HEADS):
         found = one(tmp_path, line={"draft": draft}, marker=PAIR | {"drafter": LOOKUP})
-        assert (found.drafter, found.label, found.draft_model) == (LOOKUP, LOOKUP, None)
+        assert (str(found.drafter), found.label, found.draft_model) == (LOOKUP, LOOKUP, None)
 
 
 @pytest.mark.parametrize("source", ["line", "ini"])
 def test_prompt_lookup_may_be_asked_for_anywhere(tmp_path: Path, source: str) -> None:
     found = one(tmp_path, **{source: {"draft": LOOKUP}, "marker": {"target": "models/target"}})
-    assert (found.drafter, found.label, found.depth) == (LOOKUP, LOOKUP, 0)
+    assert (str(found.drafter), found.label, found.depth) == (LOOKUP, LOOKUP, 0)
 
 
 def test_prompt_lookup_on_the_line_replaces_a_markers_model_under_its_own_name(
@@ -176,18 +177,16 @@ def test_prompt_lookup_on_the_line_replaces_a_markers_model_under_its_own_name(
     by.
     """
     found = one(tmp_path, line={"draft": LOOKUP}, marker=PAIR | {"depth": (0, 3)})
-    assert (found.drafter, found.label, found.depth) == (LOOKUP, LOOKUP, 0)
+    assert (str(found.drafter), found.label, found.depth) == (LOOKUP, LOOKUP, 0)
     assert found.id != one(tmp_path, marker=PAIR).id
 
 
 def test_a_folder_named_like_a_drafter_without_a_model_is_not_taken_for_one(tmp_path: Path) -> None:
     (tmp_path / "called" / LOOKUP).mkdir(parents=True)
-    assert (
-        one(tmp_path, line={"draft": LOOKUP}, marker={"target": "models/target"}).drafter == LOOKUP
-    )
-    assert one(tmp_path, line={"draft": f"./{LOOKUP}"}, marker=PAIR).drafter == str(
-        tmp_path / "called" / LOOKUP
-    )
+    named = one(tmp_path, line={"draft": LOOKUP}, marker={"target": "models/target"})
+    assert named.drafter == PromptLookupSpec()
+    in_folder = one(tmp_path, line={"draft": f"./{LOOKUP}"}, marker=PAIR)
+    assert in_folder.drafter == DraftModelSpec(str(tmp_path / "called" / LOOKUP))
 
 
 def test_the_label_stays_when_the_line_points_elsewhere(tmp_path: Path) -> None:
@@ -197,7 +196,7 @@ def test_the_label_stays_when_the_line_points_elsewhere(tmp_path: Path) -> None:
     )
     assert stored.label == tried.label == "text-draft"
     assert stored.id == tried.id
-    assert tried.drafter == str((tmp_path / "new/draft-7").resolve())
+    assert str(tried.drafter) == str((tmp_path / "new/draft-7").resolve())
 
 
 @pytest.mark.parametrize("source", ["line", "ini"])

@@ -15,6 +15,7 @@ from helpers.reports import PROMPT
 from helpers.support import EMBEDDED
 
 from pytest_specdec.cases.case import Case, JudgedRange, TextKey
+from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.cases.prompts import Prompt, read_prompts
 from pytest_specdec.checkpoints.checkpoint import case_checkpoint
 from pytest_specdec.common.errors import MeasurementError, RequestError
@@ -87,7 +88,7 @@ def case(tmp_path: Path) -> Case:
         "".join(f'{{"category": "c{row}", "prompt": "text {row}"}}\n' for row in range(3))
     )
     texts = TextKey("s", "served", prompts, None, 9, 0.0, 0)
-    return Case(texts, "served", "served", 3, 0, "greedy", 0.005, engine="vllm")
+    return Case(texts, parse_drafter("served"), "served", 3, 0, "greedy", 0.005, engine="vllm")
 
 
 def engine(adapter: Scripted, folder: Path) -> ForeignEngine:
@@ -242,7 +243,7 @@ def test_own_heads_draft_with_as_many_layers_as_there_are_tokens(
     case: Case, tmp_path: Path
 ) -> None:
     texts = dataclasses.replace(case.texts, target=str(EMBEDDED / "text-target"))
-    asked = dataclasses.replace(case, texts=texts, drafter="mtp", depth=3)
+    asked = dataclasses.replace(case, texts=texts, drafter=parse_drafter("mtp"), depth=3)
     assert engine(Scripted(), tmp_path).measure(asked).counts.total_rounds > 0
 
 
@@ -253,7 +254,7 @@ def test_own_heads_draft_with_as_many_layers_as_there_are_tokens(
 def test_lookup_is_filed_with_the_n_grams_that_were_looked_up(
     case: Case, tmp_path: Path, ngrams: tuple[int, int] | None, fingerprint: str
 ) -> None:
-    asked = dataclasses.replace(case, drafter="prompt-lookup")
+    asked = dataclasses.replace(case, drafter=parse_drafter("prompt-lookup"))
     assert (
         engine(Scripted(ngrams=ngrams), tmp_path).measure(asked).fingerprints.drafter == fingerprint
     )
@@ -270,7 +271,7 @@ def test_other_lookups_than_ours_are_not_replayed(
     case: Case, tmp_path: Path, ngrams: tuple[int, int] | None, message: str
 ) -> None:
     texts = dataclasses.replace(case.texts, target=str(EMBEDDED / "text-target"))
-    asked = dataclasses.replace(case, texts=texts, drafter="prompt-lookup")
+    asked = dataclasses.replace(case, texts=texts, drafter=parse_drafter("prompt-lookup"))
     with pytest.raises(
         RequestError, match=f"{message}, and only those of 1 to 2 tokens can be replayed; leave"
     ):

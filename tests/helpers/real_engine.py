@@ -11,6 +11,7 @@ import pytest
 
 from helpers.support import EMBEDDED
 from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.engines.external import ForeignEngine
 
 PROMPTS = EMBEDDED.parent / "engines" / "prompts.jsonl"
@@ -54,7 +55,7 @@ def case(
     texts = TextKey("engines", TARGET, PROMPTS, prompts, 64, temperature, seed)
     return Case(
         texts,
-        draft,
+        parse_drafter(draft),
         "text-draft",
         k,
         0,

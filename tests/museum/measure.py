@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from pytest_specdec.acceptance.counts import Array
 from pytest_specdec.baselines.schema import Record
 from pytest_specdec.cases.case import Case, TextKey, default_rule
+from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.config.options import MARGIN
 from pytest_specdec.decoding.decode import Decoded
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
@@ -121,7 +122,15 @@ class Lab:
             models.get(setting.drafter, setting.drafter),
             default_rule(setting.temperature),
         )
-        case = Case(texts, drafter, setting.drafter, setting.k, setting.depth, rule, MARGIN.default)
+        case = Case(
+            texts,
+            parse_drafter(drafter),
+            setting.drafter,
+            setting.k,
+            setting.depth,
+            rule,
+            MARGIN.default,
+        )
         self._engine.batch = setting.batch
         record = Run(case, self._engine.measure(case), self._engine.name, None).record
         return Measured(record, self._engine.decoded)

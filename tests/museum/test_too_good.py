@@ -13,12 +13,22 @@ from helpers.support import EMBEDDED
 from museum.measure import PROMPTS
 
 from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.decoding import drafters
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.gate.refusals import too_good
 
 TEXTS = TextKey("museum", str(EMBEDDED / "text-target"), PROMPTS, None, 128, 1.0, 3)
-CASE = Case(TEXTS, str(EMBEDDED / "text-draft"), "draft", 4, 0, "rejection", 0.005, engine="decode")
+CASE = Case(
+    TEXTS,
+    parse_drafter(str(EMBEDDED / "text-draft")),
+    "draft",
+    4,
+    0,
+    "rejection",
+    0.005,
+    engine="decode",
+)
 
 
 def sharper_than_reported(patch: pytest.MonkeyPatch, temperature: float) -> None:

@@ -119,7 +119,7 @@ class DecodeEngine(LocalEngine):
             )
             for text, rounds in zip(made.texts, made.decoded.rounds, strict=True)
         ]
-        definition = definition_of(reported, case.drafter)
+        definition = definition_of(reported, str(case.drafter))
         counts = counts_of_rounds(made.texts, made.decoded.rounds, case.k)
         categories = [text.category for text in made.texts]
         judged = JudgedRun(case, reported, categories, definition, counts)

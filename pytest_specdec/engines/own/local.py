@@ -142,7 +142,7 @@ class LocalEngine(Engine):
             depths={case.depth for case in cases},
             setting=Setting(context=context, temperature=one.temperature, dtype=self._dtype),
             own_heads=one.uses_own_heads,
-            lookup=one.drafter == LOOKUP,
+            lookup=one.uses_lookup,
             progress=lambda what, done, total: self._report(f"{one.suite}: {what}", done, total),
         )
 
@@ -179,7 +179,7 @@ class LocalEngine(Engine):
         return model
 
     def _drafting(self, case: Case) -> LoadedModel | str:
-        return case.drafter if case.draft_model is None else self.model(case.draft_model)
+        return str(case.drafter) if case.draft_model is None else self.model(case.draft_model)
 
     def _load_drafter(self, case: Case) -> None:
         """Load now what drafting would load on first use."""

@@ -193,4 +193,4 @@ def _foreign(scores: Scores) -> SpecdecError | None:
 
 
 def _scores_key(case: Case) -> _ScoresKey:
-    return (case.drafter, case.depth if case.draft_model is None else None)
+    return (str(case.drafter), case.depth if case.draft_model is None else None)

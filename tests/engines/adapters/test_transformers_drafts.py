@@ -23,6 +23,7 @@ from transformers.generation.logits_process import (
 )
 
 from pytest_specdec.cases.case import Case
+from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.engines.external import ForeignEngine
 
 FIRST, LAST = (5, 14), (5, 24)
@@ -40,7 +41,9 @@ def sampled(
 ) -> Case:
     made = case("transformers", temperature=temperature, prompts=20 if drafter is None else 8)
     texts = dataclasses.replace(made.texts, top_k=top_k, top_p=top_p)
-    return dataclasses.replace(made, texts=texts, drafter=drafter or made.drafter)
+    return dataclasses.replace(
+        made, texts=texts, drafter=parse_drafter(drafter or str(made.drafter))
+    )
 
 
 @pytest.fixture

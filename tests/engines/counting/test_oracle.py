@@ -21,6 +21,7 @@ from pytest_specdec.acceptance.renewal import AcceptanceField, sample_rounds
 from pytest_specdec.acceptance.rounds import Round
 from pytest_specdec.acceptance.sum_distribution import sum_distribution
 from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.common.errors import RequestError, SpecdecError
 from pytest_specdec.engines.adapter_api import (
     CountingConvention,
@@ -53,7 +54,14 @@ def case(
     texts = TextKey("engines", str(EMBEDDED / "text-target"), PROMPTS, prompts, 64, temperature, 0)
     rule = "rejection" if temperature else "greedy"
     return Case(
-        texts, drafter, "draft", k, 3 if drafter == "mtp" else 0, rule, 0.005, engine=engine
+        texts,
+        parse_drafter(drafter),
+        "draft",
+        k,
+        3 if drafter == "mtp" else 0,
+        rule,
+        0.005,
+        engine=engine,
     )
 
 

@@ -16,6 +16,7 @@ from helpers.toy import Toy
 from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.baselines.schema import TextSet
 from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.cases.prompts import Prompt
 from pytest_specdec.common.errors import MeasurementError, RequestError
 from pytest_specdec.engines.logprobs.engine import ServedReplay
@@ -33,7 +34,7 @@ def case(tmp_path: Path) -> Case:
     )
     return Case(
         TextKey("toy", "target", path, None, NEW, 1.0, 0),
-        "draft",
+        parse_drafter("draft"),
         "draft",
         4,
         0,

@@ -26,6 +26,7 @@ from pytest_specdec.acceptance.renewal import AcceptanceField, expected_counts
 from pytest_specdec.acceptance.text_origin import Origin
 from pytest_specdec.baselines.schema import TextSet
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Case, JudgedRange, TextKey
+from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.checkpoints import checkpoint
 from pytest_specdec.common.errors import MeasurementError, RequestError
 from pytest_specdec.decoding.decode import Decoded, decode
@@ -49,7 +50,7 @@ def case(tiny_target: Path, tiny_draft: Path, tmp_path: Path) -> Case:
         "".join(json.dumps({"category": "fruit", "prompt": word}) + "\n" for word in WORDS)
     )
     texts = TextKey("suite", str(tiny_target), prompts, None, 24, 1.0, 0)
-    return Case(texts, str(tiny_draft), "draft", 4, 0, "rejection", 0.01)
+    return Case(texts, parse_drafter(str(tiny_draft)), "draft", 4, 0, "rejection", 0.01)
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_a_case_measures_the_same_alone_and_in_a_grid(case: Case) -> None:
 
 
 def test_own_heads_share_the_texts_and_reuse_their_last_layer(case: Case) -> None:
-    heads = dataclasses.replace(case, drafter="mtp", label="mtp", depth=2)
+    heads = dataclasses.replace(case, drafter=parse_drafter("mtp"), label="mtp", depth=2)
     cases = [*grid(case, (4, 0)), *grid(heads, (2, 2), (6, 2))]
     engine = ReplayEngine(cases, device="cpu")
     short, long = (engine.measure(own) for own in cases[1:])
@@ -134,7 +135,7 @@ def test_texts_of_another_target_are_not_used(case: Case, tmp_path: Path) -> Non
 
 def test_a_bad_drafter_fails_alone(case: Case, tmp_path: Path) -> None:
     bad = edit_config(llama(tmp_path / "bad", seed=3, mtp_layers=0), num_mtp_layers=2)
-    broken = dataclasses.replace(case, drafter=str(bad), label="bad", depth=2)
+    broken = dataclasses.replace(case, drafter=parse_drafter(str(bad)), label="bad", depth=2)
     engine = ReplayEngine([case, broken], device="cpu")
     assert engine.measure(case).counts.total_rounds > 0
     with pytest.raises(RequestError, match="hold none"):
@@ -205,7 +206,7 @@ def test_a_rules_counts_follow_from_p_and_q_of_the_texts(
 ) -> None:
     case = with_texts(dataclasses.replace(case, rule=rule), **sampling)
     measured = ReplayEngine([case], device="cpu").measure(case)
-    target, draft = (load_model(path, "cpu").model for path in (case.target, case.drafter))
+    target, draft = (load_model(path, "cpu").model for path in (case.target, case.draft_model))
     texts, starts = whole_texts(measured), [len(ids) + 1 for ids in prompt_ids()]
     accept = np.zeros((len(texts), 1, max(map(len, texts))))
     for row, (text, start) in enumerate(zip(texts, starts, strict=True)):
@@ -247,7 +248,7 @@ def test_rules_share_one_pass_and_are_ordered(case: Case, monkeypatch: pytest.Mo
 
 
 def lookup_case(case: Case, **changes: object) -> Case:
-    return dataclasses.replace(case, drafter=LOOKUP, label=LOOKUP, **changes)
+    return dataclasses.replace(case, drafter=parse_drafter(LOOKUP), label=LOOKUP, **changes)
 
 
 def looked_up(text: Sequence[int], start: int, k: int) -> tuple[int, list[int], list[int]]:
@@ -352,7 +353,7 @@ def decoded_by(*cases: Case) -> list[Measurement]:
 
 
 def heads_case(case: Case) -> Case:
-    return dataclasses.replace(case, drafter=OWN_HEADS, label=OWN_HEADS, depth=2)
+    return dataclasses.replace(case, drafter=parse_drafter(OWN_HEADS), label=OWN_HEADS, depth=2)
 
 
 DRAFTERS = {"draft": lambda case: case, "heads": heads_case, "lookup": lookup_case}
@@ -446,7 +447,7 @@ def test_the_measured_rounds_are_those_of_decode_itself(case: Case) -> None:
     engine = DecodeEngine([own], device="cpu")
     direct = decode(
         case.target,
-        case.drafter,
+        str(case.drafter),
         prompt_ids(),
         k=4,
         depth=2,
@@ -511,7 +512,7 @@ def test_options_of_decode_win_over_the_cases(case: Case, kind: type[LocalEngine
     }
     other = engine.decode(case, ["an apple", "fig"], **options)
     assert (other.k, {len(text.ids) - text.prompt_length for text in other.texts}) == (2, {9})
-    assert same(other, decode(case.target, case.drafter, ["an apple", "fig"], **options))
+    assert same(other, decode(case.target, case.draft_model, ["an apple", "fig"], **options))
     assert engine.decode(case, ["fig"], seed=0).texts != engine.decode(case, ["fig"], seed=1).texts
 
 
@@ -528,7 +529,7 @@ def test_drafters_are_handed_out_where_they_are_models(case: Case, kind: type[Lo
     engine = kind([case], device="cpu")
     draft = engine.drafter(case)
     assert isinstance(draft, LoadedModel)
-    assert draft is engine.model(case.drafter)
+    assert draft is engine.model(case.draft_model)
     assert engine.drafter(heads_case(case)) is engine.model(case.target).heads
     with pytest.raises(RequestError, match="prompt lookup has no model; leave specdec_drafter out"):
         engine.drafter(lookup_case(case))
@@ -609,7 +610,7 @@ def test_a_draft_model_drafts_judged_tokens_by_its_own_distribution_of_the_strea
     texts = in_steps(case, 2)
     judged = dataclasses.replace(case, judged=JudgedRange(10, 31, 2), k=4)
     measured = ReplayEngine([judged], device="cpu", stored_texts=lambda key: texts).measure(judged)
-    target, draft = (load_model(path, "cpu").model for path in (case.target, case.drafter))
+    target, draft = (load_model(path, "cpu").model for path in (case.target, case.draft_model))
     for row, (text, ids) in enumerate(zip(whole_texts(measured), prompt_ids(), strict=True)):
         places = range(len(ids) + 1, len(text), 2)
         p, q = (next_distributions(model, text, case.texts) for model in (target, draft))

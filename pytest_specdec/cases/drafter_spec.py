@@ -1,5 +1,5 @@
-"""Who drafts: a union of four kinds, and the strings that stand for them in options, markers, file
-names and stored records.
+"""Which drafter a case names: one of four kinds, and their names in options, markers, file names
+and stored records. The decoder's own drafters are in `decoding.drafters`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SERVED = "served"
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelDrafter:
+class DraftModelSpec:
     """A draft model of its own."""
 
     path: str
@@ -27,7 +27,7 @@ class ModelDrafter:
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnHeads:
+class OwnHeadsSpec:
     """The target's own MTP heads."""
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ class OwnHeads:
 
 
 @dataclasses.dataclass(frozen=True)
-class PromptLookup:
+class PromptLookupSpec:
     """Copies of the text itself; no model drafts."""
 
     def __str__(self) -> str:
@@ -43,22 +43,22 @@ class PromptLookup:
 
 
 @dataclasses.dataclass(frozen=True)
-class ServedDrafter:
+class ServedSpec:
     """A draft model that only a server has."""
 
     def __str__(self) -> str:
         return SERVED
 
 
-Drafter: TypeAlias = ModelDrafter | OwnHeads | PromptLookup | ServedDrafter
+DrafterSpec: TypeAlias = DraftModelSpec | OwnHeadsSpec | PromptLookupSpec | ServedSpec
 
-_NAMED: dict[str, OwnHeads | PromptLookup | ServedDrafter] = {
-    str(drafter): drafter for drafter in (OwnHeads(), PromptLookup(), ServedDrafter())
+_NAMED: dict[str, OwnHeadsSpec | PromptLookupSpec | ServedSpec] = {
+    str(drafter): drafter for drafter in (OwnHeadsSpec(), PromptLookupSpec(), ServedSpec())
 }
 
 
-def parse_drafter(name: str) -> Drafter:
+def parse_drafter(name: str) -> DrafterSpec:
     """The drafter of a name; `str(drafter)` is the name again. Whatever is not one of the three
     names is a model.
     """
-    return _NAMED.get(name) or ModelDrafter(name)
+    return _NAMED.get(name) or DraftModelSpec(name)
