@@ -94,14 +94,14 @@ def test_models_follow_the_same_order_each_relative_to_its_source(
     for folder in ("called/own", "suites/text/own", "own"):
         (tmp_path / folder).mkdir(parents=True)
     others = {name: value for name, value in PAIR.items() if name != argument}
-    line, ini = {role: "own"}, {role: "own"}
-    assert getattr(
-        one(tmp_path, line=line, marker=others | {argument: "own"}, ini=ini), argument
-    ) == str(tmp_path / "called/own")
-    assert getattr(one(tmp_path, marker=others | {argument: "own"}, ini=ini), argument) == str(
-        tmp_path / "suites/text/own"
-    )
-    assert getattr(one(tmp_path, marker=others, ini=ini), argument) == str(tmp_path / "own")
+    line, marker, ini = {role: "own"}, others | {argument: "own"}, {role: "own"}
+    for sources, folder in (
+        ({"line": line, "marker": marker, "ini": ini}, "called"),
+        ({"marker": marker, "ini": ini}, "suites/text"),
+        ({"marker": others, "ini": ini}, "."),
+    ):
+        located = getattr(one(tmp_path, **sources), argument)
+        assert str(located) == str(tmp_path / folder / "own")
 
 
 @pytest.mark.parametrize(
