@@ -63,7 +63,7 @@ def diagnose(run: Run, before: Record, store: BaselineStore, engine: Engine) -> 
         return [_OF_ANOTHER] * stored
     losses = [(change, head) for head, places in heads.items() for change in places.worst_tokens()]
     losses.sort(key=lambda loss: loss[0].lost, reverse=True)
-    words = engine.words(run.case, [change.token for change, _ in losses[:_WORST]])
+    words = engine.models.words(run.case, [change.token for change, _ in losses[:_WORST]])
     named = [
         f"{word!r} drafted by head {head} ({change.times} times, {change.before:.3f} -> "
         f"{change.now:.3f})"

@@ -23,6 +23,7 @@ from ..cases.prompts import read_prompts
 from ..common.display import short
 from ..common.errors import RequestError, SpecdecError
 from ..common.printable import printable
+from ..engines.model_checks import conformance, oracle
 from ..engines.protocol import Engine
 from ..gate.accumulation import judge_night
 from ..gate.refusals import (
@@ -133,7 +134,7 @@ class CaseRunner:
         if key not in self._spoken:
             text = self.engine.emitted(case)[0]
             self._spoken[key] = Speech.of(
-                decoder, text.ids, "".join(self.engine.words(case, text.ids))
+                decoder, text.ids, "".join(self.engine.models.words(case, text.ids))
             )
         return self._spoken[key]
 
@@ -143,11 +144,11 @@ class CaseRunner:
 
     def conformance(self, case: Case) -> Conformance:
         """Whether the engine's texts for a case are the target's."""
-        return self.engine.conformance(case, self._level)
+        return conformance(self.engine, case, self._level)
 
     def _oracle(self, case: Case) -> Agreement:
         """Whether the engine counts what its models imply."""
-        return self.engine.oracle(case, self._level)
+        return oracle(self.engine, case, self._level)
 
     def _baseline(self, case: Case) -> Baseline:
         return Baseline(case, self._stored(case), self._case_costs(case), self.judge)
@@ -172,7 +173,7 @@ class CaseRunner:
             if (case.target, case.drafter, case.temperature, case.costs)
             == (target, drafter, temperature, MEASURE)
         ]
-        return self.engine.costs(cases)
+        return self.engine.models.costs(cases)
 
     def judge(self, run: Run, case: Case, metric: str, *, differs: bool = False) -> bool:
         """Judge one metric of a run against the baseline of `case`, remember the verdict, queue

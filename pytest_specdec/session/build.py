@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,10 @@ from .workers import command_line
 if TYPE_CHECKING:
     from ..baselines.store import BaselineStore
     from ..cases.case import Case
-    from ..engines.external import ForeignEngine
-    from ..engines.logprobs.engine import ServedReplay
-    from ..engines.own.local import LocalEngine
+    from ..engines.models import ModelPool
+    from ..engines.protocol import Engine
     from ..judging.runner import CaseRunner, Policy
     from ..speech import Speech
-
-    Engine = LocalEngine | ForeignEngine | ServedReplay
 
 
 class Components:
@@ -64,12 +62,17 @@ class Components:
                 raise
         return self._engine
 
-    @property
-    def models(self) -> LocalEngine:
-        """The session's models in this process, loaded on first use."""
-        from ..engines.factory import models_of
+    @functools.cached_property
+    def models(self) -> ModelPool:
+        """The session's models in this process, each loaded on first use."""
+        from ..engines.factory import make_models
 
-        return models_of(self.engine)
+        return make_models(
+            self._settings.value(options.ENGINE),
+            device=self._settings.value(options.DEVICE),
+            dtype=self._settings.value(options.DTYPE),
+            report=ProgressBar(self._config),
+        )
 
     @property
     def runner(self) -> CaseRunner:
@@ -119,13 +122,11 @@ class Components:
                 for case in self._cases.selected
                 for measured in measured_cases(case, store, runs)
             ],
+            self.models,
             url=settings.url,
             draft_url=settings.value(options.DRAFT_URL),
-            device=settings.value(options.DEVICE),
-            dtype=settings.value(options.DTYPE),
             stored_texts=store.texts,
             kept=self._config.rootpath / ".specdec",
-            report=ProgressBar(self._config),
         )
 
     def _make_runner(self) -> CaseRunner:
