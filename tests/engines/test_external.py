@@ -184,12 +184,12 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
     [
         (
             {"drafters": ("model",)},
-            {"drafter": "mtp", "depth": 1},
+            {"drafter": parse_drafter("mtp"), "depth": 1},
             "vllm drafts with model, not with mtp; choose another",
         ),
         (
             {"drafters": ("model", "mtp")},
-            {"drafter": "prompt-lookup"},
+            {"drafter": parse_drafter("prompt-lookup")},
             "drafts with model or mtp, not with prompt-lookup; choose another drafter",
         ),
         (
@@ -220,7 +220,7 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
         ),
         (
             {},
-            {"drafter": "mtp", "depth": 1, "target": str(EMBEDDED / "text-target")},
+            {"drafter": parse_drafter("mtp"), "depth": 1, "target": str(EMBEDDED / "text-target")},
             "vllm drafts 3 tokens with 3 of the target's 3 MTP layers, not with 1; use "
             "--specdec-depth=3",
         ),

@@ -176,8 +176,8 @@ def test_prompts_are_encoded_by_the_targets_own_tokenizer(case: Case) -> None:
     ("changes", "words"),
     [
         ({"depth": 1}, "plain models only; use a draft model at --specdec-depth=0"),
-        ({"drafter": "mtp"}, "plain models only"),
-        ({"drafter": "prompt-lookup"}, "plain models only"),
+        ({"drafter": parse_drafter("mtp")}, "plain models only"),
+        ({"drafter": parse_drafter("prompt-lookup")}, "plain models only"),
     ],
 )
 def test_drafters_that_no_server_scores_are_refused(
