@@ -22,7 +22,6 @@ from scipy import stats
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.baselines.store import BaselineStore
 from pytest_specdec.cases.case import Case, TextKey
-from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.engines.own.replay_engine import ReplayEngine
@@ -82,7 +81,15 @@ DEGRADATIONS = {
 
 
 def replayed(draft: Path, depth: int) -> Counts:
-    case = Case(TEXTS, parse_drafter(str(draft)), "text-draft", K, depth, "rejection", 0.005)
+    case = Case(
+        texts=TEXTS,
+        drafter=str(draft),
+        label="text-draft",
+        k=K,
+        depth=depth,
+        rule="rejection",
+        margin=0.005,
+    )
     return (
         ReplayEngine([case], ModelPool("cpu"), stored_texts=BaselineStore(ROOT / "baselines").texts)
         .measure(case)
@@ -92,13 +99,13 @@ def replayed(draft: Path, depth: int) -> Counts:
 
 def counted(draft: Path, depth: int, seed: int) -> Counts:
     case = Case(
-        dataclasses.replace(TEXTS, seed=seed),
-        parse_drafter(str(draft)),
-        "text-draft",
-        K,
-        depth,
-        "rejection",
-        0.005,
+        texts=dataclasses.replace(TEXTS, seed=seed),
+        drafter=str(draft),
+        label="text-draft",
+        k=K,
+        depth=depth,
+        rule="rejection",
+        margin=0.005,
         engine="decode",
     )
     return DecodeEngine(ModelPool("cpu")).measure(case).counts

@@ -23,7 +23,6 @@ from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.acceptance.rounds import Round, counts_of_rounds
 from pytest_specdec.baselines.store import BaselineStore
 from pytest_specdec.cases.case import Case, Sampling, TextKey, default_rule
-from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.cases.texts import Text
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.decoding.sampling import sample_new_tokens
@@ -49,7 +48,15 @@ def measure(ks: tuple[int, ...], depths: tuple[int, ...]) -> float:
     """Seconds to replay some cells, models loaded and texts stored."""
     draft = str(EMBEDDED / "text-draft")
     plan = [
-        Case(TEXTS, parse_drafter(draft), "text-draft", k, depth, "rejection", 0.005)
+        Case(
+            texts=TEXTS,
+            drafter=draft,
+            label="text-draft",
+            k=k,
+            depth=depth,
+            rule="rejection",
+            margin=0.005,
+        )
         for k in ks
         for depth in depths
     ]

@@ -9,9 +9,17 @@ from .common.moved import install
 
 if TYPE_CHECKING:
     from .acceptance.counts import Counts as Counts
+    from .baselines.schema import Record as Record
     from .baselines.store import load_baseline as load_baseline
+    from .cases.texts import Text as Text
+    from .cases.texts import texts_from_ids as texts_from_ids
+    from .common.errors import SpecdecError as SpecdecError
+    from .decoding.decode import Decoded as Decoded
     from .decoding.decode import decode as decode
+    from .decoding.loading import LoadedModel as LoadedModel
+    from .decoding.loading import load_model as load_model
     from .decoding.replay import replay as replay
+    from .lossless.texts.conformance import conformance as conformance
     from .speedup.advice import advise as advise
     from .speedup.cost_profile import CostProfile as CostProfile
     from .speedup.formulas import acceptance_length as acceptance_length
@@ -23,19 +31,27 @@ if TYPE_CHECKING:
     from .speedup.table import speedup_table as speedup_table
 
 _HOMES = {
-    "Counts": "acceptance.counts",
     "CostProfile": "speedup.cost_profile",
+    "Counts": "acceptance.counts",
+    "Decoded": "decoding.decode",
+    "LoadedModel": "decoding.loading",
+    "Record": "baselines.schema",
+    "SpecdecError": "common.errors",
+    "Text": "cases.texts",
     "advise": "speedup.advice",
     "acceptance_length": "speedup.formulas",
     "best_depth": "speedup.formulas",
     "best_k": "speedup.formulas",
     "break_even": "speedup.table",
+    "conformance": "lossless.texts.conformance",
     "decode": "decoding.decode",
     "gate": "gate",
     "load_baseline": "baselines.store",
+    "load_model": "decoding.loading",
     "policy_table": "speedup.policy_table",
     "replay": "decoding.replay",
     "speedup_table": "speedup.table",
+    "texts_from_ids": "cases.texts",
     "theoretical_speedup": "speedup.formulas",
 }
 """Public names and where they live; each is imported on first use, so that none costs the others'

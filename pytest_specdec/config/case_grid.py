@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
-from ..cases.case import LOSSY_RULES, MEASURE, SERVED, Case, TextKey, checked_rule
-from ..cases.drafter_spec import (
-    DrafterSpec,
-    DraftModelSpec,
-    OwnHeadsSpec,
-    PromptLookupSpec,
-    ServedSpec,
+from ..cases.case import MEASURE, REPLAYING, SERVED, Case, TextKey, checked_rule, is_lossy
+from ..cases.drafter import (
+    AddedDrafter,
+    Drafter,
+    ModelDrafter,
+    OwnHeads,
+    PromptLookup,
+    ServedDrafter,
+    parse_drafter,
 )
+from ..cases.drafter_extensions import check_use, recognised
+from ..cases.rules import is_replayable
 from ..common.errors import RequestError
 from .options import (
     COSTS,
@@ -38,11 +40,6 @@ from .options import (
 )
 from .settings import Marker, Settings
 
-_WITHOUT_MODEL: Mapping[str, DrafterSpec] = MappingProxyType(
-    {str(drafter): drafter for drafter in (OwnHeadsSpec(), PromptLookupSpec())}
-)
-"""Drafters that options and markers name by a word; a folder of that name is written `./mtp`."""
-
 
 def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, ...]:
     """Every (k, depth) cell of one test.
@@ -59,11 +56,12 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
     texts = _texts(settings, marker, test_folder)
     rule = _rule(settings.value(RULE, marker), texts.temperature, engine)
     costs = _costs(settings, marker, test_folder)
+    check_use(drafter, engine, judged=judged is not None, measured_costs=costs == MEASURE)
     cells = itertools.product(settings.value(K, marker), _depths(settings, marker, drafter))
     return tuple(
         Case(
             texts=texts,
-            drafter=drafter,
+            drafter=str(drafter),
             label=label,
             k=k,
             depth=depth,
@@ -93,15 +91,15 @@ def _texts(settings: Settings, marker: Marker, test_folder: Path) -> TextKey:
     )
 
 
-def _depths(settings: Settings, marker: Marker, drafter: DrafterSpec) -> tuple[int, ...]:
+def _depths(settings: Settings, marker: Marker, drafter: Drafter) -> tuple[int, ...]:
     """The depths that the drafter has: own heads draft with at least one layer, prompt lookup with
     none.
     """
-    own_heads = isinstance(drafter, OwnHeadsSpec)
+    own_heads = isinstance(drafter, OwnHeads)
     depths = settings.value(DEPTH, marker)
     if depths is None:
         return (1,) if own_heads else (0,)
-    if own_heads or isinstance(drafter, PromptLookupSpec):
+    if own_heads or isinstance(drafter, PromptLookup):
         return tuple(depth for depth in depths if (depth > 0) == own_heads)
     return depths
 
@@ -139,27 +137,42 @@ def _target(settings: Settings, marker: Marker, test_folder: Path) -> str:
     )
 
 
-def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[DrafterSpec, str]:
+def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Drafter, str]:
     """The drafter and its label.
 
     The `mtp` or `prompt-lookup` of a marker stays: `--specdec-draft` replaces models only, and
     under the label of the marker's model.
     """
     in_marker = marker[DRAFT]
-    if in_marker is not None and in_marker in _WITHOUT_MODEL:
-        return _WITHOUT_MODEL[in_marker], in_marker
+    if in_marker is not None and _without_files(drafter := parse_drafter(in_marker)):
+        return drafter, in_marker
     given = settings.given(DRAFT, marker, test_folder)
     if given is not None:
-        if given.value in _WITHOUT_MODEL:
-            return _WITHOUT_MODEL[given.value], given.value
+        if _without_files(drafter := parse_drafter(given.value)):
+            return drafter, given.value
         label = Path(in_marker).name if in_marker else "draft"
-        return DraftModelSpec(locate(given.value, given.folder)), label
+        return _locate_drafter(drafter, given.folder), label
     if settings.url is not None:
-        return ServedSpec(), str(ServedSpec())
+        return ServedDrafter(), str(ServedDrafter())
     raise RequestError(
-        f"no drafter for the tests in {test_folder}; pass --specdec-draft=PATH, {OwnHeadsSpec()} "
-        f"for the target's own heads, or {PromptLookupSpec()}"
+        f"no drafter for the tests in {test_folder}; pass --specdec-draft=PATH, {OwnHeads()} "
+        f"for the target's own heads, or {PromptLookup()}"
     )
+
+
+def _without_files(drafter: Drafter) -> bool:
+    """Whether a word names the drafter: `mtp`, `prompt-lookup`, or a type that another package
+    adds. A folder of that name is written `./mtp`.
+    """
+    added = isinstance(drafter, AddedDrafter) and drafter.folder is None
+    return added or isinstance(drafter, OwnHeads | PromptLookup)
+
+
+def _locate_drafter(drafter: Drafter, folder: Path) -> Drafter:
+    """A drafter with its path made absolute."""
+    if isinstance(drafter, AddedDrafter):
+        return AddedDrafter(drafter.name, Path(locate(str(drafter.folder), folder)))
+    return recognised(ModelDrafter(locate(str(drafter), folder)))
 
 
 def replaced_drafter(settings: Settings, marker: Marker, test_folder: Path) -> str | None:
@@ -187,13 +200,13 @@ def _costs(settings: Settings, marker: Marker, test_folder: Path) -> Path | str 
     return path.resolve() if path is not None and in_marker else path
 
 
-def _check_judged(drafter: DrafterSpec, engine: str) -> None:
+def _check_judged(drafter: Drafter, engine: str) -> None:
     if engine != "replay":
         raise RequestError(
             f"--specdec-judged takes other tokens as given and engine {engine!r} decodes them all; "
             "use --specdec-engine=replay"
         )
-    if isinstance(drafter, PromptLookupSpec):
+    if isinstance(drafter, PromptLookup):
         raise RequestError(
             f"--specdec-judged needs a model's probabilities, and {drafter} has none; leave one of "
             "them out"
@@ -209,9 +222,14 @@ def _rule(rule: str | None, temperature: float, engine: str) -> str:
         rule != "greedy" and temperature == 0
     ):  # the same rounds, and they would have a baseline of their own
         raise RequestError(f"rule {rule!r} does not go with temperature 0; greedy is temperature 0")
-    if rule in LOSSY_RULES and engine != "decode":
+    if is_lossy(rule) and engine != "decode":
         raise RequestError(
             f"rule {rule!r} is lossy: its text is not the target's to be replayed; use "
             "--specdec-engine=decode"
+        )
+    if engine in REPLAYING and not is_replayable(rule):
+        raise RequestError(
+            f"rule {rule!r} does not say with what probability it accepts a given token, so it "
+            "cannot be replayed; use --specdec-engine=decode"
         )
     return rule

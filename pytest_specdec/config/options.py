@@ -17,6 +17,7 @@ from ..common.limits import (
     MOST_REPEATS,
     MOST_SEED,
 )
+from .engines import engine_name
 from .option import Option
 from .parsers import (
     file_name,
@@ -31,30 +32,16 @@ from .parsers import (
     server_url,
     switch,
     temperature,
+    text,
     whole_number,
     whole_numbers,
 )
-
-if TYPE_CHECKING:
-    pass
 
 if TYPE_CHECKING:
     from ..cases.case import JudgedRange
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
-FOREIGN_ENGINES = (
-    "transformers",
-    "vllm",
-    "sglang",
-    "llama-cpp",
-    "openvino",
-    "onnxruntime",
-    "tensorrt-llm",
-    "trace",
-)
-"""Somebody else's decoders."""
-ENGINES = ("replay", "decode", "logprobs", *FOREIGN_ENGINES)
 UPDATES = ("new", "changed", "all")
 INCONCLUSIVE = ("fail", "warn")
 REPORTS = (".json", ".html", ".md", ".txt", ".wav")
@@ -199,7 +186,7 @@ DTYPE = Option[str](
 )
 ENGINE = Option[str](
     name="engine",
-    parser=one_of(*ENGINES),
+    parser=text(engine_name),
     metavar="NAME",
     help="How acceptance is measured: replay, decode, or a real engine by name",
     default="replay",

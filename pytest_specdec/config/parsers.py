@@ -162,7 +162,7 @@ probability = Parser[float](
 """A number above 0 and at most 1."""
 
 
-def _text(read: Callable[[str], T_co], cure: str = "pass a string", *kinds: type) -> Parser[T_co]:
+def text(read: Callable[[str], T_co], cure: str = "pass a string", *kinds: type) -> Parser[T_co]:
     """A value that is written as text in markers, too."""
 
     def check(value: object) -> T_co:
@@ -181,7 +181,7 @@ def one_of(*names: str) -> Parser[str]:
             raise ValueRefusedError(f"is not one of {', '.join(names)}; choose one of these")
         return text
 
-    return _text(read)
+    return text(read)
 
 
 def _file_name(text: str) -> str:
@@ -194,9 +194,9 @@ def _file_name(text: str) -> str:
     return text
 
 
-file_name = _text(_file_name, "pass a string", Path)
+file_name = text(_file_name, "pass a string", Path)
 """The name of a file, a folder or a model on the hub, which every file system can hold."""
-file_path = _text(lambda text: Path(_file_name(text)), "pass a string", Path)
+file_path = text(lambda text: Path(_file_name(text)), "pass a string", Path)
 """The same as a path."""
 
 
@@ -210,7 +210,7 @@ def files_ending_in(*endings: str) -> Parser[tuple[Path, ...]]:
             )
         return (Path(_file_name(text)),)
 
-    return _text(read)
+    return text(read)
 
 
 def _server_url(text: str) -> str:
@@ -224,9 +224,9 @@ def _server_url(text: str) -> str:
     return text
 
 
-server_url = _text(_server_url)
+server_url = text(_server_url)
 """The URL of a server."""
-server_or_file = _text(lambda text: _server_url(text) if "://" in text else _file_name(text))
+server_or_file = text(lambda text: _server_url(text) if "://" in text else _file_name(text))
 """The URL of a server, or the name of a file."""
 
 
@@ -245,7 +245,7 @@ def _id_range(text: str) -> JudgedRange:
     return JudgedRange(first, end, every)
 
 
-id_range = _text(_id_range, "pass a string like '41:297'")
+id_range = text(_id_range, "pass a string like '41:297'")
 """FIRST:END or FIRST:END:EVERY, as in a Python slice."""
 
 
@@ -258,7 +258,7 @@ def _import_path(text: str) -> str:
     return text
 
 
-import_path = _text(_import_path, "pass 'module:function'")
+import_path = text(_import_path, "pass 'module:function'")
 """module:function."""
 
 

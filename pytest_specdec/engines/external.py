@@ -38,7 +38,7 @@ from .adapter_api import (
     Reported,
 )
 from .adapters.capabilities import check_capabilities
-from .adapters.registry import adapter
+from .adapters.registry import make_adapter
 from .adapters.trace import write_trace
 from .counting.checks import check_pooled, check_reported
 from .counting.normalise import definition_of, normalised, text_of
@@ -105,13 +105,13 @@ class ExternalEngine(Engine):
         """Raises RequestError where the engine is not here."""
         models = self.models
         setup = EngineSetup(self._url, models.device, models.dtype, models.model, models.report)
-        return adapter(self.name, setup)
+        return make_adapter(self.name, setup)
 
     def measure(self, case: Case) -> Measurement:
         run = self._made[case] = (
             self._uncounted.pop(case) if case in self._uncounted else self._run(case)
         )
-        definition = definition_of(run.reported, str(case.drafter), run.pooled)
+        definition = definition_of(run.reported, case.drafter, run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
         check_rounds(counts, case)
         target = self._checkpoint(case.target)
@@ -156,7 +156,7 @@ class ExternalEngine(Engine):
         from .counting.possible_rounds import JudgedRun
 
         run = self._latest(case)
-        definition = definition_of(run.reported, str(case.drafter), run.pooled)
+        definition = definition_of(run.reported, case.drafter, run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
         return JudgedRun(case, run.reported, run.categories, definition, counts, run.pooled)
 
@@ -238,7 +238,7 @@ class ExternalEngine(Engine):
             case.k,
             case.depth,
             case.target,
-            str(case.drafter),
+            case.drafter,
             case.texts.sampling,
             case.texts.new_tokens,
             case.texts.seed,

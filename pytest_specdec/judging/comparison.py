@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ..acceptance.counts import Counts
 from ..baselines.schema import SCHEMA, CaseCosts, Conditions, Record, prompt_counts
-from ..cases.case import Case
+from ..cases.case import LOOKUP, Case
 from ..common.errors import CostError
 from ..common.printable import printable
 from ..engines.protocol import MeasuredTimes, Measurement
@@ -189,7 +189,7 @@ def costs_of(case: Case, profile: CostProfile | None) -> CaseCosts | None:
     try:
         verify = profile.verify_ms(case.verified)
         draft = profile.draft_ms(
-            case.drafted, case.depth, own_heads=case.uses_own_heads, lookup=case.uses_lookup
+            case.drafted, case.depth, own_heads=case.uses_own_heads, lookup=case.drafter == LOOKUP
         )
     except CostError:
         return None
@@ -206,7 +206,7 @@ def _record(
     conditions = Conditions(
         k=case.k,
         depth=case.depth,
-        drafter="draft" if case.draft_model is not None else str(case.drafter),
+        drafter=case.drafter_name,
         engine=engine if measurement.altered is None else f"{engine} ({measurement.altered})",
         rule=case.rule,
         temperature=case.temperature,

@@ -64,7 +64,7 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         id=case.id,
         suite=case.suite,
         target=case.target,
-        drafter=str(case.drafter),
+        drafter=case.drafter,
         k=case.k,
         depth=case.depth,
         rule=case.rule,

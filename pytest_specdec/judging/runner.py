@@ -17,8 +17,7 @@ from ..baselines.repeats import Runs, accumulates, measured_cases, seeded
 from ..baselines.schema import SCHEMA, CaseCosts, EvidenceFile, Record
 from ..baselines.store import BaselineStore, current_evidence, fingerprint
 from ..baselines.writing import dumps
-from ..cases.case import MEASURE, Case
-from ..cases.drafter_spec import DrafterSpec
+from ..cases.case import LOOKUP, MEASURE, Case
 from ..cases.prompts import read_prompts
 from ..common.display import short
 from ..common.errors import RequestError, SpecdecError
@@ -166,7 +165,7 @@ class CaseRunner:
         stored = self._stored(case)
         return None if stored is None else stored.costs
 
-    def _costs_of_pair(self, target: str, drafter: DrafterSpec, temperature: float) -> CostProfile:
+    def _costs_of_pair(self, target: str, drafter: str, temperature: float) -> CostProfile:
         cases = [
             case
             for case in self.plan
@@ -231,7 +230,7 @@ class CaseRunner:
         """Why a run must not become a baseline, though it was measured."""
         if problem := dead_drafter(run.counts):
             return problem
-        if run.case.uses_lookup:
+        if run.case.drafter == LOOKUP:
             return None
         references = run.measurements[0].references
         if references is None:

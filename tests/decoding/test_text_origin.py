@@ -19,7 +19,6 @@ from pytest_specdec.acceptance.text_origin import Origin
 from pytest_specdec.baselines.schema import TextSet
 from pytest_specdec.baselines.store import load
 from pytest_specdec.cases.case import LOOKUP, Case, Sampling, TextKey
-from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.cases.texts import Text, texts_of_prompts
 from pytest_specdec.common.errors import MeasurementError
@@ -141,7 +140,13 @@ def test_a_token_at_the_cutoff_counts_with_its_own_weight(pair: Pair, rule: str)
 def case() -> Case:
     texts = TextKey("text", str(EMBEDDED / "text-target"), PROMPTS, None, 128, 1.0, 0)
     return Case(
-        texts, parse_drafter(str(EMBEDDED / "text-draft")), "draft", 4, 0, "rejection", 0.01
+        texts=texts,
+        drafter=str(EMBEDDED / "text-draft"),
+        label="draft",
+        k=4,
+        depth=0,
+        rule="rejection",
+        margin=0.01,
     )
 
 

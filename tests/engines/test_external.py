@@ -15,7 +15,6 @@ from helpers.reports import PROMPT
 from helpers.support import EMBEDDED
 
 from pytest_specdec.cases.case import Case, JudgedRange, TextKey
-from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.cases.prompts import Prompt, read_prompts
 from pytest_specdec.checkpoints.checkpoint import case_checkpoint
 from pytest_specdec.common.errors import MeasurementError, RequestError
@@ -90,7 +89,16 @@ def case(tmp_path: Path) -> Case:
         "".join(f'{{"category": "c{row}", "prompt": "text {row}"}}\n' for row in range(3))
     )
     texts = TextKey("s", "served", prompts, None, 9, 0.0, 0)
-    return Case(texts, parse_drafter("served"), "served", 3, 0, "greedy", 0.005, engine="vllm")
+    return Case(
+        texts=texts,
+        drafter="served",
+        label="served",
+        k=3,
+        depth=0,
+        rule="greedy",
+        margin=0.005,
+        engine="vllm",
+    )
 
 
 def engine(adapter: Scripted, folder: Path) -> ExternalEngine:
@@ -184,12 +192,12 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
     [
         (
             {"drafters": ("model",)},
-            {"drafter": parse_drafter("mtp"), "depth": 1},
+            {"drafter": "mtp", "depth": 1},
             "vllm drafts with model, not with mtp; choose another",
         ),
         (
             {"drafters": ("model", "mtp")},
-            {"drafter": parse_drafter("prompt-lookup")},
+            {"drafter": "prompt-lookup"},
             "drafts with model or mtp, not with prompt-lookup; choose another drafter",
         ),
         (
@@ -220,7 +228,7 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
         ),
         (
             {},
-            {"drafter": parse_drafter("mtp"), "depth": 1, "target": str(EMBEDDED / "text-target")},
+            {"drafter": "mtp", "depth": 1, "target": str(EMBEDDED / "text-target")},
             "vllm drafts 3 tokens with 3 of the target's 3 MTP layers, not with 1; use "
             "--specdec-depth=3",
         ),
@@ -245,7 +253,7 @@ def test_own_heads_draft_with_as_many_layers_as_there_are_tokens(
     case: Case, tmp_path: Path
 ) -> None:
     texts = dataclasses.replace(case.texts, target=str(EMBEDDED / "text-target"))
-    asked = dataclasses.replace(case, texts=texts, drafter=parse_drafter("mtp"), depth=3)
+    asked = dataclasses.replace(case, texts=texts, drafter="mtp", depth=3)
     assert engine(Scripted(), tmp_path).measure(asked).counts.total_rounds > 0
 
 
@@ -256,7 +264,7 @@ def test_own_heads_draft_with_as_many_layers_as_there_are_tokens(
 def test_lookup_is_filed_with_the_n_grams_that_were_looked_up(
     case: Case, tmp_path: Path, ngrams: tuple[int, int] | None, fingerprint: str
 ) -> None:
-    asked = dataclasses.replace(case, drafter=parse_drafter("prompt-lookup"))
+    asked = dataclasses.replace(case, drafter="prompt-lookup")
     assert (
         engine(Scripted(ngrams=ngrams), tmp_path).measure(asked).fingerprints.drafter == fingerprint
     )
@@ -273,7 +281,7 @@ def test_other_lookups_than_ours_are_not_replayed(
     case: Case, tmp_path: Path, ngrams: tuple[int, int] | None, message: str
 ) -> None:
     texts = dataclasses.replace(case.texts, target=str(EMBEDDED / "text-target"))
-    asked = dataclasses.replace(case, texts=texts, drafter=parse_drafter("prompt-lookup"))
+    asked = dataclasses.replace(case, texts=texts, drafter="prompt-lookup")
     with pytest.raises(
         RequestError, match=f"{message}, and only those of 1 to 2 tokens can be replayed; leave"
     ):

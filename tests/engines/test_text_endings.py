@@ -16,7 +16,6 @@ from helpers.reports import PROMPT, request
 from helpers.support import EMBEDDED, ROOT, edit_config
 
 from pytest_specdec.cases.case import Case, TextKey
-from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.checkpoints.checkpoint import open_checkpoint
 from pytest_specdec.common.errors import MeasurementError, RequestError, SpecdecError
 from pytest_specdec.engines.adapter_api import CountingConvention, Reported, TextEnds
@@ -195,13 +194,13 @@ def trace(
     )
     texts = TextKey("s", str(EMBEDDED / "text-target"), prompts, None, 64, 1.0, 0)
     case = Case(
-        texts,
-        parse_drafter(str(EMBEDDED / "text-draft")),
-        "draft",
-        3,
-        0,
-        "rejection",
-        0.005,
+        texts=texts,
+        drafter=str(EMBEDDED / "text-draft"),
+        label="draft",
+        k=3,
+        depth=0,
+        rule="rejection",
+        margin=0.005,
         engine="trace",
     )
     return ExternalEngine("trace", ModelPool("cpu"), url=str(path), kept=folder), case

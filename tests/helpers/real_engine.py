@@ -11,7 +11,6 @@ import pytest
 
 from helpers.support import EMBEDDED
 from pytest_specdec.cases.case import Case, TextKey
-from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.engines.external import ExternalEngine
 from pytest_specdec.engines.models import ModelPool
 
@@ -55,12 +54,12 @@ def case(
 ) -> Case:
     texts = TextKey("engines", TARGET, PROMPTS, prompts, 64, temperature, seed)
     return Case(
-        texts,
-        parse_drafter(draft),
-        "text-draft",
-        k,
-        0,
-        "rejection" if temperature else "greedy",
-        0.005,
+        texts=texts,
+        drafter=draft,
+        label="text-draft",
+        k=k,
+        depth=0,
+        rule="rejection" if temperature else "greedy",
+        margin=0.005,
         engine=name,
     )

@@ -23,7 +23,6 @@ from pytest_specdec.baselines.schema import (
     TextSet,
 )
 from pytest_specdec.cases.case import DEFINITION, Case, TextKey
-from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.report.row import ReportRow
 
 PROPERTY = settings(deadline=None, max_examples=60)
@@ -47,13 +46,19 @@ ENVIRONMENT = Environment(
     torch="2.9", transformers="5.14", device="cpu", dtype="float32", threads=1
 )
 TEXTS = TextKey("text", "/models/target", Path("/suites/text/prompts.jsonl"), None, 64, 1.0, 0)
-CASE = Case(TEXTS, parse_drafter("/models/draft"), "draft", 8, 0, "rejection", 0.005)
+CASE = Case(
+    texts=TEXTS,
+    drafter="/models/draft",
+    label="draft",
+    k=8,
+    depth=0,
+    rule="rejection",
+    margin=0.005,
+)
 
 
 def case(**changes: Any) -> Case:
-    """A case; fields of its texts may be named too, and its drafter by a string."""
-    if "drafter" in changes:
-        changes["drafter"] = parse_drafter(changes["drafter"])
+    """A case; fields of its texts may be named too."""
     of_texts = {
         name: changes.pop(name) for name in list(changes) if name in TextKey.__dataclass_fields__
     }

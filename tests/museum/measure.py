@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from pytest_specdec.acceptance.counts import Array
 from pytest_specdec.baselines.schema import Record
 from pytest_specdec.cases.case import Case, TextKey, default_rule
-from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.config.options import MARGIN
 from pytest_specdec.decoding.decode import Decoded
 from pytest_specdec.engines.models import ModelPool
@@ -125,13 +124,13 @@ class Lab:
             default_rule(setting.temperature),
         )
         case = Case(
-            texts,
-            parse_drafter(drafter),
-            setting.drafter,
-            setting.k,
-            setting.depth,
-            rule,
-            MARGIN.default,
+            texts=texts,
+            drafter=drafter,
+            label=setting.drafter,
+            k=setting.k,
+            depth=setting.depth,
+            rule=rule,
+            margin=MARGIN.default,
         )
         self._models.batch = setting.batch
         record = Run(case, self._engine.measure(case), self._engine.name, None).record

@@ -25,7 +25,7 @@ def check_capabilities(
 
     Raises RequestError with what to ask for in its place.
     """
-    kind, sampling = drafter_kind(str(case.drafter)), case.texts.sampling
+    kind, sampling = drafter_kind(case.drafter), case.texts.sampling
     if kind not in able.drafters:
         raise UnsupportedError(
             f"{name} drafts with {' or '.join(able.drafters)}, not with {kind}; choose another "

@@ -13,7 +13,7 @@ from ...acceptance.counts import Counts
 from ...acceptance.moments import Moments, round_moments
 from ...acceptance.renewal import AcceptanceField
 from ...acceptance.scores import Scores
-from ...cases.case import Case, Sampling
+from ...cases.case import LOOKUP, Case, Sampling
 from ...cases.texts import Text
 from ...common.errors import RequestError
 from ...decoding.loading import LoadedModel
@@ -44,7 +44,7 @@ class JudgedRun:
     def certain(self) -> bool:
         """Whether the text alone decides the rounds: then `accept` is 0 or 1."""
         convention = self.reported[0].convention
-        return self.case.temperature == 0 or convention.argmax_drafts or self.case.uses_lookup
+        return self.case.temperature == 0 or convention.argmax_drafts or self.case.drafter == LOOKUP
 
     @property
     def texts(self) -> list[Text]:

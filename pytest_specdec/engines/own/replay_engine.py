@@ -212,4 +212,4 @@ def _foreign(scores: Scores) -> SpecdecError | None:
 
 
 def _scores_key(case: Case) -> _ScoresKey:
-    return (str(case.drafter), case.depth if case.draft_model is None else None)
+    return (case.drafter, case.depth if case.draft_model is None else None)

@@ -20,8 +20,9 @@ from ...cases.case import LOOKUP, OWN_HEADS, Sampling
 from ...cases.texts import Text
 from ...common.errors import MeasurementError, RequestError
 from ...decoding.distributions import filtered
+from ...decoding.drafters.draft_model import DraftModel
+from ...decoding.drafters.registry import loaded_pair
 from ...decoding.loading import LoadedModel, loaded
-from ...decoding.replay import loaded_pair
 from ...decoding.sampling import eos_ids
 from ..budget import check_alpha
 from .causes import Cause, likely_causes, named, roles_of
@@ -336,14 +337,15 @@ def _loaded(
     """
     if drafter is None:
         return loaded(target), None
+    no_model = RequestError(
+        f"drafter {drafter!r} is no model to score with; pass a draft model, or leave drafter out"
+    )
     if drafter in (OWN_HEADS, LOOKUP):
-        raise RequestError(
-            f"drafter {drafter!r} is no model to score with; pass a draft model, or leave drafter "
-            "out"
-        )
-    own, model = loaded_pair(target, drafter, 0)
-    assert isinstance(model, LoadedModel)
-    return own, model
+        raise no_model
+    model, drafting = loaded_pair(target, drafter, 0)
+    if not isinstance(drafting, DraftModel):
+        raise no_model
+    return model, drafting.model
 
 
 def _checked(sampling: Sampling, alpha: float) -> Sampling:

@@ -23,7 +23,6 @@ from transformers.generation.logits_process import (
 )
 
 from pytest_specdec.cases.case import Case
-from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.engines.external import ExternalEngine
 from pytest_specdec.engines.model_checks import conformance, oracle
 from pytest_specdec.engines.models import ModelPool
@@ -43,9 +42,7 @@ def sampled(
 ) -> Case:
     made = case("transformers", temperature=temperature, prompts=20 if drafter is None else 8)
     texts = dataclasses.replace(made.texts, top_k=top_k, top_p=top_p)
-    return dataclasses.replace(
-        made, texts=texts, drafter=parse_drafter(drafter or str(made.drafter))
-    )
+    return dataclasses.replace(made, texts=texts, drafter=drafter or made.drafter)
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from pytest_specdec.acceptance.renewal import AcceptanceField, sample_rounds
 from pytest_specdec.acceptance.rounds import Round
 from pytest_specdec.acceptance.sum_distribution import sum_distribution
 from pytest_specdec.cases.case import Case, TextKey
-from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.common.errors import RequestError, SpecdecError
 from pytest_specdec.engines.adapter_api import (
     CountingConvention,
@@ -57,13 +56,13 @@ def case(
     texts = TextKey("engines", str(EMBEDDED / "text-target"), PROMPTS, prompts, 64, temperature, 0)
     rule = "rejection" if temperature else "greedy"
     return Case(
-        texts,
-        parse_drafter(drafter),
-        "draft",
-        k,
-        3 if drafter == "mtp" else 0,
-        rule,
-        0.005,
+        texts=texts,
+        drafter=drafter,
+        label="draft",
+        k=k,
+        depth=3 if drafter == "mtp" else 0,
+        rule=rule,
+        margin=0.005,
         engine=engine,
     )
 

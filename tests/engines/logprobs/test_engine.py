@@ -16,7 +16,6 @@ from helpers.toy import Toy
 from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.baselines.schema import TextSet
 from pytest_specdec.cases.case import Case, TextKey
-from pytest_specdec.cases.drafter_spec import parse_drafter
 from pytest_specdec.cases.prompts import Prompt
 from pytest_specdec.common.errors import MeasurementError, RequestError
 from pytest_specdec.engines.adapter_api import no_progress
@@ -37,13 +36,13 @@ def case(tmp_path: Path) -> Case:
         "".join(json.dumps({"category": "c", "prompt": f"prompt {row}"}) + "\n" for row in range(5))
     )
     return Case(
-        TextKey("toy", "target", path, None, NEW, 1.0, 0),
-        parse_drafter("draft"),
-        "draft",
-        4,
-        0,
-        "rejection",
-        0.01,
+        texts=TextKey("toy", "target", path, None, NEW, 1.0, 0),
+        drafter="draft",
+        label="draft",
+        k=4,
+        depth=0,
+        rule="rejection",
+        margin=0.01,
         engine="logprobs",
     )
 
@@ -176,8 +175,8 @@ def test_prompts_are_encoded_by_the_targets_own_tokenizer(case: Case) -> None:
     ("changes", "words"),
     [
         ({"depth": 1}, "plain models only; use a draft model at --specdec-depth=0"),
-        ({"drafter": parse_drafter("mtp")}, "plain models only"),
-        ({"drafter": parse_drafter("prompt-lookup")}, "plain models only"),
+        ({"drafter": "mtp"}, "plain models only"),
+        ({"drafter": "prompt-lookup"}, "plain models only"),
     ],
 )
 def test_drafters_that_no_server_scores_are_refused(
