@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from .decoding.decode import decode as decode
     from .decoding.loading import LoadedModel as LoadedModel
     from .decoding.loading import load_model as load_model
+    from .decoding.measured_policies import policies as policies
     from .decoding.replay import replay as replay
     from .lossless.texts.conformance import conformance as conformance
+    from .report.attachments import Attachment as Attachment
     from .speedup.advice import advise as advise
     from .speedup.cost_profile import CostProfile as CostProfile
     from .speedup.formulas import acceptance_length as acceptance_length
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from .speedup.table import speedup_table as speedup_table
 
 _HOMES = {
+    "Attachment": "report.attachments",
     "CostProfile": "speedup.cost_profile",
     "Counts": "acceptance.counts",
     "Decoded": "decoding.decode",
@@ -48,6 +51,7 @@ _HOMES = {
     "gate": "gate",
     "load_baseline": "baselines.store",
     "load_model": "decoding.loading",
+    "policies": "decoding.measured_policies",
     "policy_table": "speedup.policy_table",
     "replay": "decoding.replay",
     "speedup_table": "speedup.table",

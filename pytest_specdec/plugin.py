@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers.modeling_layers import MtpModel
 
     from .cases.case import Case
+    from .cases.texts import Text
     from .decoding.decode import Decoded
     from .decoding.loading import LoadedModel
     from .decoding.timing import SteadyRounds
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from .judging.comparison import Baseline, Run
     from .lossless.texts.conformance import Conformance
     from .session.hooks import Session
-    from .speech import Speech
     from .speedup.cost_profile import CostProfile
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
@@ -54,6 +54,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             parser.addini(
                 option.ini_name, f"{option.help_text}; {option.flag} overrides it", default=""
             )
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from .session import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -190,12 +196,12 @@ def specdec_verifier(request: pytest.FixtureRequest) -> Callable[..., object]:
 
 
 @pytest.fixture
-def specdec_speech(request: pytest.FixtureRequest, specdec_case: Case) -> Speech:
-    """The case's first text as sound, through the decoder that its marker names; .html and .wav
-    reports keep it.
+def specdec_texts(request: pytest.FixtureRequest, specdec_case: Case) -> tuple[Text, ...]:
+    """The texts that the engine emits for the case: `.ids` holds the prompt's tokens, as many as
+    `.prompt_length`, and the new ones.
     """
     with _as_test_error():
-        return session_of(request.config).components.speech(specdec_case)
+        return session_of(request.config).components.runner.texts(specdec_case)
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def test_every_fixture_stands_in_the_reference() -> None:
         for name, made in vars(plugin).items()
         if name.startswith("specdec_") and callable(made)
     }
-    assert fixtures >= {"specdec_run", "specdec_baseline", "specdec_speech"}
+    assert fixtures >= {"specdec_run", "specdec_baseline", "specdec_texts"}
     (table,) = re.findall(r"## Fixtures\n(.*?)\n## ", REFERENCE, re.S)
     named = {
         name
@@ -134,7 +134,7 @@ def test_every_field_of_the_json_report_stands_in_the_reference() -> None:
     (told,) = re.findall(
         r"^`--specdec-report=FILE\.json` writes .*?(?=\n\n|\Z)", REFERENCE, re.S | re.M
     )
-    fields = set(ReportRow.__annotations__) - {"utterance"}
+    fields = set(ReportRow.__annotations__) - {"attachments"}
     assert [
         name for name in sorted(fields | set(SamplesRow.__annotations__)) if f"`{name}`" not in told
     ] == []

@@ -140,8 +140,6 @@ class Case:
     engine: str = "replay"
     judged: JudgedRange | None = None
     """Which tokens are drafted; None for all."""
-    speech: str | None = dataclasses.field(default=None, compare=False)
-    """`module:function` that makes sound of a text's token ids."""
 
     @property
     def suite(self) -> str:

@@ -31,7 +31,6 @@ from .options import (
     PROMPTS,
     RULE,
     SEED,
-    SPEECH,
     TARGET,
     TEMPERATURE,
     TOP_K,
@@ -70,7 +69,6 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
             costs=costs,
             engine=engine,
             judged=judged,
-            speech=settings.value(SPEECH, marker),
         )
         for k, depth in cells
     )

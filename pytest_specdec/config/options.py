@@ -44,7 +44,7 @@ DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
 UPDATES = ("new", "changed", "all")
 INCONCLUSIVE = ("fail", "warn")
-REPORTS = (".json", ".html", ".md", ".txt", ".wav")
+REPORTS = (".json", ".html", ".md", ".txt")
 LANGUAGES = ("en", "zh")
 
 
@@ -252,14 +252,6 @@ COSTS = Option[Path | None](
     default_words="the baseline's own",
     marker="costs",
 )
-SPEECH = Option[str | None](
-    name="speech",
-    parser=import_path,
-    metavar="MODULE:FUNCTION",
-    help="Makes sound of a text's token ids, for specdec_speech",
-    default=None,
-    marker="speech",
-)
 COSTS_MARGIN = Option[float](
     name="costs-margin",
     parser=fraction(above_zero=True, below=1.0),
@@ -306,7 +298,7 @@ REPORT = Option[tuple[Path, ...]](
     name="report",
     parser=files_ending_in(*REPORTS),
     metavar="FILE",
-    help="Write a report; the ending names its format: .json, .html, .md, .txt or .wav",
+    help="Write a report; the ending names its format: .json, .html, .md or .txt",
     default=(),
     ini=False,
     repeats=True,

@@ -73,7 +73,7 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         judged="" if case.judged is None else str(case.judged),
         definition=DEFINITION,
         samples=None,
-        utterance=None,
+        attachments=[],
         prompts=0,
         rounds=None,
         acceptance_rate=None,

@@ -4,7 +4,6 @@ reports.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -37,8 +36,7 @@ from ..gate.speedup_gate import judge_speedup
 from ..gate.verdict import Verdict, judge
 from ..report.failure_message import INTENDED, explain, headline
 from ..report.layout import wrapped
-from ..report.row import SEVERITY, ReportRow, Utterance
-from ..speech import Decoder, Speech
+from ..report.row import SEVERITY, ReportRow
 from ..speedup.cost_profile import CostProfile
 from .comparison import Baseline, Metric, Run, costs_of, value_of
 from .diagnosis import diagnose, token_files
@@ -46,6 +44,7 @@ from .judgements import Judgement
 from .report_rows import CREATED, UPDATED, failed_row, measured_row
 
 if TYPE_CHECKING:
+    from ..cases.texts import Text
     from ..engines.counting.oracle import Agreement
     from ..lossless.texts.conformance import Conformance
 
@@ -107,7 +106,7 @@ class CaseRunner:
         self._judgements: list[Judgement] = []
         self._warnings: dict[str, str] = {}
         self._runs: dict[Case, Run] = {}
-        self._spoken: dict[tuple[Case, str | None], Speech] = {}
+        self._texts_read: set[Case] = set()
         self.baseline = functools.cache(self._baseline)
         self._stored = functools.cache(store.record)
         self._measure_costs = functools.cache(self._costs_of_pair)
@@ -124,18 +123,14 @@ class CaseRunner:
         return self._runs[case]
 
     def asked(self, case: Case) -> bool:
-        """Whether a test wanted anything of a case that reports show."""
-        return case in self._runs or (case, case.speech) in self._spoken
+        """Whether a test asked for the run or the texts of a case, so that reports show it."""
+        return case in self._runs or case in self._texts_read
 
-    def speech(self, case: Case, decoder: Decoder) -> Speech:
-        """The engine's first text for a case as sound, made once; reports show it."""
-        key = case, case.speech  # equal cases may name decoders of their own
-        if key not in self._spoken:
-            text = self.engine.emitted(case)[0]
-            self._spoken[key] = Speech.of(
-                decoder, text.ids, "".join(self.engine.models.words(case, text.ids))
-            )
-        return self._spoken[key]
+    def texts(self, case: Case) -> tuple[Text, ...]:
+        """The texts that the engine emits for a case, at least one."""
+        texts = tuple(self.engine.emitted(case))
+        self._texts_read.add(case)
+        return texts
 
     def unsupported(self, case: Case) -> str | None:
         """Why the engine cannot run a case at all; None where it can."""
@@ -386,7 +381,9 @@ class CaseRunner:
         }
 
     def row(self, case: Case) -> ReportRow:
-        """A case as reports show it; an error where it was only heard and cannot be measured."""
+        """The report row of a case. If only its texts were asked for and measuring fails, the row
+        is an error.
+        """
         try:
             run = self.run(case)
         except SpecdecError as error:
@@ -400,13 +397,6 @@ class CaseRunner:
                 self._prompt_names(case),
             )
             row["notes"] += self._notes(case)
-        if (speech := self._spoken.get((case, case.speech))) is not None:
-            wav, picture = (
-                base64.b64encode(made).decode() for made in (speech.wav(), speech.picture())
-            )
-            row["utterance"] = Utterance(
-                text=speech.text, seconds=speech.seconds, wav=wav, spectrogram=picture
-            )
         return row
 
     def _notes(self, case: Case) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ..common.errors import RequestError, SpecdecError
+from ..common.errors import SpecdecError
 from ..common.progress import ProgressBar
 from ..config import options
 from ..config.settings import Settings
@@ -19,11 +19,9 @@ from .workers import command_line
 
 if TYPE_CHECKING:
     from ..baselines.store import BaselineStore
-    from ..cases.case import Case
     from ..engines.models import ModelPool
     from ..engines.protocol import Engine
     from ..judging.runner import CaseRunner, Policy
-    from ..speech import Speech
 
 
 class Components:
@@ -99,16 +97,6 @@ class Components:
             options.VERIFIER.name,
             "target_probs, draft_probs and draft_tokens",
         )
-
-    def speech(self, case: Case) -> Speech:
-        """The case's first text through its decoder. Raises RequestError without one."""
-        if case.speech is None:
-            raise RequestError(
-                f"{case.id} names no speech decoder; set speech='module:function' or "
-                "--specdec-speech"
-            )
-        decoder = imported(case.speech, self._config.rootpath, options.SPEECH.name, "token ids")
-        return self.runner.speech(case, decoder)
 
     def _make_engine(self) -> Engine:
         from ..baselines.repeats import measured_cases

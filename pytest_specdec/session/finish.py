@@ -97,7 +97,7 @@ class SessionFinish:
             outcome.problem = str(error)
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
-    def _reports(self) -> Mapping[Path, str | bytes]:
+    def _reports(self) -> Mapping[Path, str]:
         paths, rows = self._settings.reports, self._outcome.rows
         if not rows:
             if paths:
@@ -111,7 +111,7 @@ class SessionFinish:
         language = self._settings.value(LANGUAGE)
         return {path: render(path.suffix, rows.values(), language) for path in paths}
 
-    def _write(self, files: Mapping[Path, str] | Mapping[Path, str | bytes]) -> None:
+    def _write(self, files: Mapping[Path, str]) -> None:
         if files:
             from ..baselines.store import write_all
 

@@ -9,6 +9,7 @@ import pytest
 
 from ..config.options import ENGINE
 from ..config.settings import Settings
+from .attachments import attachments_of
 from .build import Components
 from .state import Outcome, cases_of
 
@@ -36,6 +37,8 @@ class RowCollector:
             if row is not None:
                 from ..report.row import printable_row
 
+                if report.when == "call":
+                    row["attachments"] = attachments_of(item, case, report)
                 setattr(report, _ROW, printable_row(row))
         return report
 

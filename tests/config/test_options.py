@@ -126,7 +126,7 @@ def test_a_choice_lists_what_there_is() -> None:
         one_of("fail", "warn")("Warn")
 
 
-@pytest.mark.parametrize("ending", [".json", ".html", ".md", ".txt", ".wav"])
+@pytest.mark.parametrize("ending", [".json", ".html", ".md", ".txt"])
 def test_a_report_is_known_by_its_ending(ending: str) -> None:
     assert ending in REPORTS
     assert BY_NAME["report"].parser(f"out/cases{ending}") == (Path(f"out/cases{ending}"),)
@@ -159,7 +159,6 @@ def test_a_report_is_known_by_its_ending(ending: str) -> None:
         ("repeats", "0"),
         ("costs-margin", "0"),
         ("judged", "5"),
-        ("speech", "codec"),
         ("verifier", "codec"),
         ("language", "fr"),
     ],

@@ -168,7 +168,7 @@ def row(**changes: Any) -> ReportRow:
         "judged": "",
         "definition": DEFINITION,
         "samples": None,
-        "utterance": None,
+        "attachments": [],
         "prompts": 2,
         "rounds": 80.0,
         "acceptance_rate": 0.5,
