@@ -49,7 +49,8 @@ from pytest_specdec.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from pytest_specdec.checkpoints.tokenizer_files import check_tokenizer_config
 from pytest_specdec.common.errors import SpecdecError
 from pytest_specdec.common.strict_json import JsonError, parse_json
-from pytest_specdec.config.options import OPTIONS, server_url
+from pytest_specdec.config.options import OPTIONS
+from pytest_specdec.config.parsers import server_url
 from pytest_specdec.config.settings import Marker
 from pytest_specdec.engines.adapters.trace import read_trace
 from pytest_specdec.speedup.cost_profile import CostProfile
@@ -466,7 +467,7 @@ def _option(raw: bytes, folder: Path) -> tuple[str, Any]:
         name, value = "k", changed[0].decode(errors="surrogateescape")
     name = name if isinstance(name, str) and name in by_name else "k"
     text = value if isinstance(value, str) else json.dumps(value)
-    return name, by_name[name].parse(text)
+    return name, by_name[name].parser(text)
 
 
 def _marker(raw: bytes, folder: Path) -> Marker:

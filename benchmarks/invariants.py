@@ -17,6 +17,7 @@ from safetensors import safe_open
 from pytest_specdec.baselines.schema import EvidenceFile, Record, TextSet, TokenMap
 from pytest_specdec.cases.prompts import Prompt
 from pytest_specdec.checkpoints.checkpoint import Checkpoint
+from pytest_specdec.config.options import MARKER_ARGUMENTS
 from pytest_specdec.config.settings import Marker
 from pytest_specdec.engines.adapters.trace import Header, Line
 from pytest_specdec.engines.servers.client import Client
@@ -255,18 +256,6 @@ def wrong_option(pair: tuple[str, Any]) -> Iterator[str]:
 
 
 def wrong_marker(marker: Marker) -> Iterator[str]:
-    for name, option in (
-        ("k", "k"),
-        ("depth", "depth"),
-        ("temperature", "temperature"),
-        ("top_k", "top-k"),
-        ("top_p", "top-p"),
-        ("prompt_limit", "prompts"),
-        ("new_tokens", "new-tokens"),
-        ("margin", "margin"),
-    ):
-        if (value := getattr(marker, name)) is not None:
-            yield from wrong_option((option, value))
-    for name in ("target", "drafter", "prompts", "costs"):
-        if (value := getattr(marker, name)) is not None:
-            yield from _plain(name, value)
+    for option in MARKER_ARGUMENTS.values():
+        if (value := marker[option]) is not None:
+            yield from wrong_option((option.name, value))

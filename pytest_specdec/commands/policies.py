@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..common.limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS
 from ..common.progress import CommandProgress
-from ..config.options import DEVICES, DTYPES, temperature, whole_number
+from ..config.options import DEVICES, DTYPES
+from ..config.parsers import temperature, whole_number
 from .costs import load_pair
 
 if TYPE_CHECKING:
