@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ..common.errors import BaselineError
 from ..common.percent import signed_percent
-from .schema import CaseCosts, Record
+from ..records.case_costs import CaseCosts
+from ..records.record import Record
 from .store import load, load_baseline
 
 _FOLDERS = ("texts", "tokens", "evidence")

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from ..acceptance.token_acceptance import is_encoded
-from .schema import POOLED, EvidenceFile, PromptCounts, PromptRows, Record, TextSet, TokenMap
+from ..records.prompt_counts import POOLED, PromptCounts, PromptRows
+from ..records.record import Record
+from ..records.text_set import TextSet
+from .schema import EvidenceFile, TokenMap
 
 _ROUNDING = 1e-5
 """Counts are stored to 1e-6 each."""
@@ -22,8 +25,7 @@ def problems_of(stored: Record | TextSet | EvidenceFile | TokenMap) -> list[Prob
     if isinstance(stored, Record):
         return list(_of_record(stored))
     if isinstance(stored, EvidenceFile):
-        rows = [night.counts for night in stored.nights]
-        return [problem for own in rows for problem in _of_rows(own, None, None)]
+        return [problem for run in stored.runs for problem in _of_rows(run.counts, None, None)]
     return list(_of_texts(stored) if isinstance(stored, TextSet) else _of_tokens(stored))
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import msgspec
 
 from ..common.errors import BaselineError
-from .schema import SCHEMA, EvidenceFile, Record, TextSet, TokenMap
+from ..records.record import SCHEMA, Record
+from ..records.text_set import TextSet
+from .schema import EvidenceFile, TokenMap
 from .store import fingerprint, load
 from .writing import dumps
 

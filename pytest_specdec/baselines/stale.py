@@ -8,8 +8,10 @@ from pathlib import Path
 
 from ..cases.case import REPLAYING, Case
 from ..common.errors import BaselineError
+from ..records.record import Record
+from ..records.text_set import TextSet
 from .repeats import seeded
-from .schema import Record, TextSet, TokenMap
+from .schema import TokenMap
 from .store import BaselineStore, Stored, load
 
 _SERVED = re.compile(r"-s\d+-served\b")

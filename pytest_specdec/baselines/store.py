@@ -17,19 +17,13 @@ import msgspec
 from ..cases.case import Case, TextKey, default_rule
 from ..common.errors import BaselineError
 from ..common.strict_json import JsonError, parse_json
+from ..records.accumulated import AccumulatedRun
+from ..records.prompt_counts import PromptCounts
+from ..records.ranges import TokenId
+from ..records.record import SCHEMA, Record
+from ..records.text_set import TextSet
 from .identities import problems_of
-from .schema import (
-    READABLE,
-    SCHEMA,
-    AccumulatedRun,
-    EvidenceFile,
-    PromptCounts,
-    Record,
-    TextSet,
-    TokenId,
-    TokenMap,
-    TokenRow,
-)
+from .schema import READABLE, EvidenceFile, TokenMap, TokenRow
 from .writing import DIGEST, digest_of, dumps
 
 Stored = TypeVar("Stored", Record, TextSet, EvidenceFile, TokenMap)
@@ -110,9 +104,10 @@ class BaselineStore:
 def current_evidence(
     store: BaselineStore, case: Case, record: Record
 ) -> tuple[AccumulatedRun, ...]:
-    """The nights accumulated against this very baseline; none where they belong to another one."""
-    found = store.evidence(case)
-    return found.nights if found is not None and found.baseline == fingerprint(record) else ()
+    """The runs accumulated against this very baseline; none where they belong to another one."""
+    evidence = store.evidence(case)
+    current = evidence is not None and evidence.baseline == fingerprint(record)
+    return evidence.runs if evidence is not None and current else ()
 
 
 def fingerprint(record: Record) -> str:

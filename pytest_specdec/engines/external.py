@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..acceptance.lookup import NGRAM
-from ..baselines.schema import Environment, Fingerprints
 from ..cases.case import LOOKUP, LOSSY_RULES, SERVED, Case
 from ..cases.prompts import Prompt, read_prompts
 from ..cases.texts import Text
@@ -31,6 +30,7 @@ from ..common.errors import (
     UnsupportedError,
     naming_extras,
 )
+from ..records.conditions import Environment, Fingerprints
 from .adapter_api import (
     Adapter,
     CountingConvention,

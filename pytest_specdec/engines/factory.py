@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..baselines.schema import TextSet
 from ..cases.case import Case, TextKey
 from ..common.errors import RequestError, naming_extras
 from ..config.options import FOREIGN_ENGINES
+from ..records.text_set import TextSet
 from .external import ForeignEngine
 from .logprobs.engine import ServedReplay, own_encoder
 

@@ -10,9 +10,10 @@ from ..acceptance.counts import Counts
 from ..acceptance.first_rounds import Samples
 from ..acceptance.reference_drafters import References
 from ..acceptance.renewal import AcceptanceField
-from ..baselines.schema import Environment, Fingerprints, TextSet
 from ..cases.case import DEFINITION, Case
 from ..cases.texts import Text
+from ..records.conditions import Environment, Fingerprints
+from ..records.text_set import TextSet
 from ..speedup.cost_profile import CostProfile
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import math
 
 from ..acceptance.counts import Counts
 from ..acceptance.reference_drafters import References
-from ..baselines.schema import Fingerprints
 from ..cases.case import SERVED
+from ..records.conditions import Fingerprints
 from .paired import Pair
 
 DEAD = 0.05

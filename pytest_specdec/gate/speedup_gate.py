@@ -13,55 +13,10 @@ import math
 
 from scipy import stats
 
-from ..baselines.schema import CaseCosts
-from ..common.percent import signed_percent
+from ..records.case_costs import CaseCosts
 from ..speedup.table import positive_interval
+from .cost_change import CostChange
 from .verdict import Outcome, Verdict
-
-DRIFT = 0.02
-"""Standard deviation allowed to a ratio of times from one process to the next, beyond what the
-turns within each show.
-"""
-
-
-@dataclasses.dataclass(frozen=True)
-class CostChange:
-    """The costs of a case in its baseline and now."""
-
-    before: CaseCosts
-    now: CaseCosts
-
-    @property
-    def drop(self) -> float:
-        """Relative fall of the speed-up at an unchanged acceptance length."""
-        return 1 - self.now.speedup(1.0) / self.before.speedup(1.0)
-
-    @property
-    def error(self) -> float:
-        """Relative standard error of the ratio of the speed-ups.
-
-        The target's step and the round are timed apart, on either side.
-        """
-        spread = math.sqrt(2 * (self.before.relative_error**2 + self.now.relative_error**2))
-        return math.hypot(spread, DRIFT)
-
-    def told(self) -> str:
-        """The change in words."""
-        parts = [
-            ("target's step", "target_ms"),
-            ("verification", "verify_ms"),
-            ("drafting", "draft_ms"),
-        ]
-        times = ", ".join(
-            f"{name} {getattr(self.before, own):.3g} -> {getattr(self.now, own):.3g} ms"
-            for name, own in parts
-        )
-        software = (
-            ""
-            if self.before.software == self.now.software
-            else f"; {self.before.software} -> {self.now.software}"
-        )
-        return f"{signed_percent(-self.drop)} ({times}{software})"
 
 
 def judge_speedup(
@@ -82,22 +37,22 @@ def judge_speedup(
     own, fresh = before or now, now or before
     if own is None or fresh is None:
         return Verdict(
-            "error",
-            acceptance.metric,
-            "no cost profile to compute a speed-up from; pass --specdec-costs=FILE",
+            outcome="error",
+            metric=acceptance.metric,
+            reason="no cost profile to compute a speed-up from; pass --specdec-costs=FILE",
         )
     if own.target_ms is None or fresh.target_ms is None:
         missing = (
             "the cost profile has no target_ms to compute a speed-up from; measure one that has it"
         )
-        return Verdict("error", acceptance.metric, missing)
+        return Verdict(outcome="error", metric=acceptance.metric, reason=missing)
     lengths = acceptance.pair.before.acceptance_length, acceptance.pair.now.acceptance_length
     verdict = dataclasses.replace(
         acceptance, before=own.speedup(lengths[0]), now=fresh.speedup(lengths[1])
     )
     if own == fresh:
         return verdict
-    verdict = dataclasses.replace(verdict, costs=CostChange(own, fresh))
+    verdict = dataclasses.replace(verdict, costs=CostChange(before=own, now=fresh))
     if own.machine != fresh.machine:
         return _elsewhere(acceptance, verdict)
     return _together(acceptance, verdict, margin, level)

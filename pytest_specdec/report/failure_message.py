@@ -73,7 +73,7 @@ def _parts(verdict: Verdict) -> list[str]:
     before, now = verdict.pair.before.acceptance_length, verdict.pair.now.acceptance_length
     return [
         f"  acceptance {signed_percent(now / before - 1)} (length {before:.4f} -> {now:.4f})",
-        f"  costs      {verdict.costs.told()}",
+        f"  costs      {verdict.costs.describe()}",
     ]
 
 

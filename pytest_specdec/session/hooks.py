@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from ..engines.external import ForeignEngine
     from ..engines.logprobs.engine import ServedReplay
     from ..engines.own.local import LocalEngine
-    from ..judging.runner import CaseRunner, Policy
+    from ..judging.policy import Policy
+    from ..judging.runner import CaseRunner
     from ..report.row import ReportRow
     from ..speech import Speech
 
@@ -60,6 +61,7 @@ class Session:
         self._interrupted = False
         self._engine: LocalEngine | ForeignEngine | ServedReplay | None = None
         self._engine_error: SpecdecError | None = None
+        self._plan: dict[Case, tuple[Case, ...]] | None = None
         self._suite: CaseRunner | None = None
         self._problem: str | None = None
         self._rows: dict[str, ReportRow] = {}
@@ -255,7 +257,7 @@ class Session:
 
         return make_engine(
             self.settings.engine,
-            [one for case in self._selected for one in self._measured_cases(case)],
+            [seeded for seeds in self._measured_cases().values() for seeded in seeds],
             url=self.settings.url,
             draft_url=self.settings.scalar("draft_url", None),
             device=self.settings.device,
@@ -272,10 +274,23 @@ class Session:
 
         return models_of(self.engine)
 
-    def _measured_cases(self, case: Case) -> tuple[Case, ...]:
-        from ..baselines.repeats import measured_cases
+    def _measured_cases(self) -> dict[Case, tuple[Case, ...]]:
+        """Which runs are measured for each selected case: decided once, for engine and runner."""
+        if self._plan is None:
+            from ..baselines.repeats import measured_cases
 
-        return measured_cases(case, self._store(), self._policy().runs)
+            policy, store = self._policy(), self._store()
+            self._plan = {
+                case: measured_cases(
+                    case,
+                    store,
+                    repeats=self.settings.repeats,
+                    rewrites=policy.rewrites,
+                    accumulate=policy.accumulate,
+                )
+                for case in self._selected
+            }
+        return self._plan
 
     @property
     def suite(self) -> CaseRunner:
@@ -311,23 +326,22 @@ class Session:
         from ..judging.runner import CaseRunner
 
         return CaseRunner(
-            self._selected,
-            self.engine,
-            self._store(),
-            self._policy(),
-            self._update_command,
-            self._replaced_drafters,
+            self._measured_cases(),
+            engine=self.engine,
+            store=self._store(),
+            policy=self._policy(),
+            update_command=self._update_command,
+            replaced_drafters=self._replaced_drafters,
         )
 
     def _policy(self) -> Policy:
-        from ..judging.runner import Policy
+        from ..judging.policy import Policy
 
         return Policy(
             alpha=self.settings.alpha,
             inconclusive=self.settings.inconclusive,
             update=self.settings.command_line.update,
             subset=self.settings.command_line.prompts is not None,
-            repeats=self.settings.repeats,
             accumulate=bool(self.settings.command_line.accumulate),
             costs_margin=self.settings.scalar("costs_margin", default=0.1),
         )

@@ -10,9 +10,10 @@ from helpers.records import record, scaled, steady_counts
 
 from pytest_specdec.__main__ import main
 from pytest_specdec.baselines.diff import differences
-from pytest_specdec.baselines.schema import CaseCosts, Record
 from pytest_specdec.baselines.store import write_all
 from pytest_specdec.baselines.writing import dumps
+from pytest_specdec.records.case_costs import CaseCosts
+from pytest_specdec.records.record import Record
 
 
 @pytest.fixture

@@ -21,20 +21,16 @@ from helpers.records import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_specdec.baselines.schema import (
-    READABLE,
-    SCHEMA,
-    AccumulatedRun,
-    Conditions,
-    EvidenceFile,
-    PromptCounts,
-    Record,
-    TextSet,
-)
+from pytest_specdec.baselines.schema import READABLE, EvidenceFile
 from pytest_specdec.baselines.store import BaselineStore, load, load_baseline, write_all
 from pytest_specdec.baselines.writing import digest_of, dumps
 from pytest_specdec.cases.case import DEFINITION, JudgedRange
 from pytest_specdec.common.errors import BaselineError
+from pytest_specdec.records.accumulated import AccumulatedRun
+from pytest_specdec.records.conditions import Conditions
+from pytest_specdec.records.prompt_counts import PromptCounts
+from pytest_specdec.records.record import SCHEMA, Record
+from pytest_specdec.records.text_set import TextSet
 
 CURE = "restore it from version control, or delete it and run with --specdec-update=new"
 
@@ -454,7 +450,9 @@ def test_a_p_value_above_one_is_no_evidence(tmp_path: Path) -> None:
     path.write_text(
         dumps(
             EvidenceFile(
-                SCHEMA, "baseline", (AccumulatedRun(1.5, record().fingerprints, record().counts),)
+                schema=SCHEMA,
+                baseline="baseline",
+                runs=(AccumulatedRun(1.5, record().fingerprints, record().counts),),
             )
         )
     )

@@ -16,13 +16,13 @@ from museum.exhibits import Exhibit, Setting
 from safetensors.torch import load_file, save_file
 
 from pytest_specdec.acceptance.counts import Array
-from pytest_specdec.baselines.schema import Record
 from pytest_specdec.cases.case import Case, TextKey, default_rule
 from pytest_specdec.config.case_grid import DEFAULT_MARGIN
 from pytest_specdec.decoding.decode import Decoded
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.gate.verdict import Verdict, judge
 from pytest_specdec.judging.comparison import Run
+from pytest_specdec.records.record import Record
 
 NEW_TOKENS = 64
 PROMPTS = EMBEDDED.parent / "text" / "prompts.jsonl"
@@ -47,7 +47,9 @@ class Measured:
     decoded: Decoded
 
     def against(self, before: Measured) -> Verdict:
-        return judge(self.record, before.record, margin=DEFAULT_MARGIN)
+        return judge(
+            now=self.record.as_measured(), before=before.record.as_measured(), margin=DEFAULT_MARGIN
+        )
 
     @property
     def starts(self) -> dict[tuple[int, int], int]:
@@ -123,7 +125,7 @@ class Lab:
         )
         case = Case(texts, drafter, setting.drafter, setting.k, setting.depth, rule, DEFAULT_MARGIN)
         self._engine.batch = setting.batch
-        record = Run(case, self._engine.measure(case), self._engine.name, None).record
+        record = Run(case, [self._engine.measure(case)], engine=self._engine.name).record
         return Measured(record, self._engine.decoded)
 
     def _edited(self, role: str, edits: tuple[Edit, ...]) -> Path:

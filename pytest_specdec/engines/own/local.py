@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from ...acceptance.lookup import NGRAM
 from ...acceptance.rounds import Round
-from ...baselines.schema import Fingerprints, TextSet
 from ...cases.case import LOOKUP, LOSSY_RULES, Case, Sampling, TextKey
 from ...cases.prompts import Prompt
 from ...cases.texts import Text
@@ -23,6 +22,8 @@ from ...decoding.loading import LoadedModel, load_model
 from ...decoding.replay import check_drafter
 from ...decoding.timing import Setting, SteadyRounds, emitted_starts, measure_costs, steady_rounds
 from ...lossless.texts.conformance import Conformance, conformance
+from ...records.conditions import Fingerprints
+from ...records.text_set import TextSet
 from ...speedup.cost_profile import CostProfile
 from ..counting.oracle import Agreement
 from ..kept_texts import KeptTexts

@@ -13,7 +13,6 @@ from ...acceptance.interleaved import judged_scores
 from ...acceptance.reference_drafters import References, reference_counts
 from ...acceptance.renewal import expected_counts, with_requests
 from ...acceptance.scores import Scores
-from ...baselines.schema import SCHEMA, TextSet
 from ...cases.case import Case, TextKey
 from ...cases.prompts import read_prompts
 from ...cases.texts import Text, texts_of_prompts
@@ -22,6 +21,8 @@ from ...decoding.environment import environment
 from ...decoding.loading import LoadedModel
 from ...decoding.replay import DrafterPlan, check_drafter, text_scores
 from ...decoding.sampling import encode_prompts, sample_new_tokens
+from ...records.record import SCHEMA
+from ...records.text_set import TextSet
 from ..protocol import Measurement
 from .local import LocalEngine, no_rounds, template_of
 
