@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: suites test check format bench agreement conformance museum losslessness proof unchanged costs models clean \
+.PHONY: suites test test-fast coverage check format bench agreement conformance museum losslessness proof unchanged costs models clean \
 	engines engines-vllm engines-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
 	engine-transformers-versions
 
@@ -14,6 +14,12 @@ suites: $(READY)  ## the main job: gate the embedded pair against the stored bas
 
 test: $(READY)  ## the plugin's own tests
 	$(BIN)/pytest -n auto tests/
+
+test-fast: $(READY)  ## the tests for every commit: units only, under a minute on two cores
+	$(BIN)/pytest -n auto -m "not slow" tests/
+
+coverage: $(READY)  ## the plugin's own tests with the lines that none of them runs
+	$(BIN)/pytest -n auto --cov=pytest_specdec --cov-report=term-missing:skip-covered tests/
 
 check: $(READY)  ## lint, types, order of imports
 	$(BIN)/ruff check .

@@ -1,8 +1,7 @@
 """The default cases of suites/engines: what they find, and how often they accuse a right engine.
 
-    python benchmarks/engine_defects.py found     # every decoder defect in every case in which it
-    can show (10 minutes) python benchmarks/engine_defects.py alarms    # 200 seeds of a right
-    engine, decoded in large batches (40 minutes)
+    python benchmarks/engine_defects.py found     # every decoder defect in every case (10 minutes)
+    python benchmarks/engine_defects.py alarms    # 200 seeds of a right engine (40 minutes)
 
 Both append to their file in benchmarks/results/ and go on where they were stopped; delete the file
 to begin anew. benchmarks/conformance.py puts the tables into docs/conformance.md.

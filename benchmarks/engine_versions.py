@@ -1,8 +1,7 @@
 """What `suites/engines/` says of each release of an engine, from pytest's JUnit files: a section of
 docs/engines.md.
 
-    python benchmarks/engine_versions.py .venv-engines/versions/transformers-*.xml --into
-    docs/engines.md
+    python benchmarks/engine_versions.py .venv-engines/versions/*.xml --into docs/engines.md
 
 `make engine-transformers-versions` does it.
 """

@@ -1,11 +1,10 @@
 """The same prompts, decoded greedily by every engine: what each counts, what we count, and what
 replay predicts.
 
-    python benchmarks/engines_table.py record transformers transformers.json    # in an environment
-    that has the engine python benchmarks/engines_table.py page transformers.json llama-cpp.json ...
-    > docs/engines.md
+    python benchmarks/engines_table.py record transformers transformers.json
+    python benchmarks/engines_table.py page transformers.json llama-cpp.json ... > docs/engines.md
 
-`make engines` does both. Every number of the page comes from those runs.
+The first runs in an environment that has the engine. `make engines` does both. Every number of the page comes from those runs.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What this machine takes for models of published shapes: parts of a round, and replay beside the
 matrix ceiling.
 
-    python benchmarks/shapes.py 8b --device cuda --dtype bfloat16 -o
-    benchmarks/results/shapes-8b-cuda-bfloat16.json python benchmarks/shapes.py 135m -o
-    benchmarks/results/shapes-135m-cpu-float32.json
+    python benchmarks/shapes.py 8b --device cuda --dtype bfloat16 \\
+        -o benchmarks/results/shapes-8b-cuda-bfloat16.json
+    python benchmarks/shapes.py 135m -o benchmarks/results/shapes-135m-cpu-float32.json
 
 Weights are random: times do not depend on them, and acceptance, which does, is not measured here.
 Both models have three MTP layers. `--folder` keeps the checkpoints (8b: 24 GB) for a second run;

@@ -80,10 +80,12 @@ def sum_distribution(
 
     Args:
         survival: (texts, longest, k) chance that a round at each start accepts draft steps 0..i,
-        given the text. starts: (texts,) where each text's first round starts. played: (texts,
-        longest) whether a round takes place at each start; the first start without one ends the
-        text. gains: (texts, longest, k + 1) what a round at each start that accepts so many tokens
-        adds to the sum.
+            given the text.
+        starts: (texts,) where each text's first round starts.
+        played: (texts, longest) whether a round takes place at each start; the first start without
+            one ends the text.
+        gains: (texts, longest, k + 1) what a round at each start that accepts so many tokens adds
+            to the sum.
 
     Example, the number of rounds of all texts:
         `sum_distribution(survival, starts, played, np.ones(...))`

@@ -3,8 +3,8 @@
 
 The acceptance report of the published suite, from these models and in either language:
 
-    pytest --specdec-k=4,8,12,16 suites/audio/ --specdec-prompts=1000 --specdec-report=audio.txt
-    --specdec-report=audio.html
+    pytest --specdec-k=4,8,12,16 suites/audio/ --specdec-prompts=1000 \\
+        --specdec-report=audio.txt --specdec-report=audio.html
 
 Its samples are one round from each prompt's own context; 64 prompts are the daily gate's.
 """

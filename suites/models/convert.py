@@ -1,9 +1,8 @@
 """Converts checkpoints into the forms that other engines load, in a folder of each checkpoint named
 like the form.
 
-    python suites/models/convert.py gguf                        # the embedded text pair, and the
-    target that ends its texts python suites/models/convert.py onnx models/my-target       # any
-    checkpoint that the builder knows
+    python suites/models/convert.py gguf                     # the embedded text checkpoints
+    python suites/models/convert.py onnx models/my-target    # any that the builder knows
 
 `gguf` needs the packages gguf and safetensors and writes Llama checkpoints; `onnx` needs
 onnxruntime-genai, onnx, onnx_ir, torch and transformers; `openvino` needs optimum-intel (a Python

@@ -19,6 +19,7 @@ PACKAGES = {
     "llama-cpp": "xllamacpp",
     "onnxruntime": "onnxruntime_genai",
     "openvino": "openvino_genai",
+    "vllm": "vllm",
 }
 FORMS = {"llama-cpp": "gguf", "onnxruntime": "onnx", "openvino": "openvino"}
 

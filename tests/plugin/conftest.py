@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,10 @@ import pytest
 def test_draft(specdec_run, specdec_baseline):
     assert specdec_run == specdec_baseline
 """
+
+
+_CREATED: dict[tuple[object, ...], dict[str, bytes]] = {}
+"""What `Project.create` wrote in this process, by arguments and files of the project."""
 
 
 @dataclasses.dataclass
@@ -33,8 +38,27 @@ class Project:
         return result
 
     def create(self, *arguments: str) -> None:
-        """Write all baselines."""
-        self.run("--specdec-update=new", *arguments, ok=True)
+        """Write all baselines. A project that another test had already is given its files again."""
+        before = self._files()
+        key = (arguments, tuple(before.items()), os.environ.get("PYTEST_ADDOPTS"))
+        if key not in _CREATED:
+            self.run("--specdec-update=new", *arguments, ok=True)
+            now = self._files()
+            assert all(now.get(name) == before[name] for name in before), "it only adds files"
+            _CREATED[key] = {name: now[name] for name in now if name not in before}
+            return
+        for name, content in _CREATED[key].items():
+            path = self.pytester.path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    def _files(self) -> dict[str, bytes]:
+        """All files of the project, by their names below it."""
+        return {
+            str(path.relative_to(self.pytester.path)): path.read_bytes()
+            for path in sorted(self.pytester.path.rglob("*"))
+            if path.is_file() and "__pycache__" not in path.parts
+        }
 
     def write_test(self, text: str = TEST, name: str = "suites/letters/test_letters.py") -> Path:
         path = self.pytester.path / name

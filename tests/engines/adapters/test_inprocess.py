@@ -79,7 +79,7 @@ def test_a_target_with_eos_is_judged_up_to_it(
     (folder / "generation_config.json").write_text(
         json.dumps({"bos_token_id": 0, "eos_token_id": 1})
     )
-    monkeypatch.setattr("real_engine.TARGET", str(folder))
+    monkeypatch.setattr("helpers.real_engine.TARGET", str(folder))
     asked = case(name, prompts=10)
     found = engine.oracle(asked, 0.01)
     assert found.agrees, found.message
