@@ -1,4 +1,4 @@
-"""Reading baselines, and writing them all at once and never in part."""
+"""Reads baselines, and writes them all at once or not at all."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ class BaselineStore:
 
     def record(self, case: Case) -> Record | None:
         """The stored record, or None where there is none. Raises BaselineError for an unreadable
-        file or another case's.
+        file or the record of another case.
         """
         path = self.record_path(case)
         record = load(path, Record)
         if record is not None and record.case not in ("", case.name):
-            raise BaselineError(f"baseline {path} is the one of case {record.case}; {_RENEW}")
+            raise BaselineError(f"baseline {path} belongs to case {record.case}; {_RENEW}")
         return record
 
     def texts(self, key: TextKey) -> TextSet | None:
@@ -95,7 +95,7 @@ class BaselineStore:
             stored, wanted = getattr(texts, name), getattr(key, name)
             if stored != wanted:
                 raise BaselineError(
-                    f"baseline {path} holds texts of {name} {stored}, its name stands for "
+                    f"baseline {path} holds texts of {name} {stored}, but its file name means "
                     f"{wanted}; {_RENEW}"
                 )
         return texts
@@ -248,7 +248,7 @@ def write_all(files: Mapping[Path, str] | Mapping[Path, str | bytes]) -> None:
         for path in sorted(files):
             content = files[path]
             if path.is_dir():
-                raise BaselineError(f"{path} is a folder and should be a file; move it away")
+                raise BaselineError(f"{path} is a folder where a file must be; move it away")
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
             staged.append((temporary, path))

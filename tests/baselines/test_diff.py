@@ -85,7 +85,7 @@ def test_weights_prompts_and_repeats_are_named(
     ("names", "said"),
     [
         (("nothing.json", "nothing.json"), "no baseline at"),
-        (("text", "text/same-k3.json"), "name two of a kind"),
+        (("text", "text/same-k3.json"), "name two files or two folders"),
         (("empty", "empty"), "name the folders that do"),
     ],
 )

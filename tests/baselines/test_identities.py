@@ -64,9 +64,9 @@ def test_what_measurements_yield_has_no_problem(stored: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"accepted": (8.0, 6.0)}, "prompt p0 has not 3 positions"),
-        ({"accepted": (8.0, 6.0, 4.0, 2.0)}, "prompt p0 has not 3 positions"),
-        ({"drafted": (10.0,)}, "prompt p0 has not 3 positions"),
+        ({"accepted": (8.0, 6.0)}, "prompt p0 does not have 3 positions"),
+        ({"accepted": (8.0, 6.0, 4.0, 2.0)}, "prompt p0 does not have 3 positions"),
+        ({"drafted": (10.0,)}, "prompt p0 does not have 3 positions"),
         ({"accepted": (8.0, 9.0, 4.0)}, RISES),
         ({"accepted": (11.0, 9.0, 4.0)}, RISES),
         ({"drafted": (50.0, 50.0, 50.0)}, DRAFTS),
@@ -82,15 +82,15 @@ def test_what_measurements_yield_has_no_problem(stored: Any) -> None:
         ),
         (
             {"tokens": 45, "passes": 10.5},
-            "prompt p0 has 10.5 passes, which emit no 44 tokens in 10 rounds and more of 3 drafts",
+            "prompt p0 has 10.5 passes, which cannot emit 44 tokens in 10 rounds of 3 drafts",
         ),
         (
             {"tokens": 13, "passes": 13.0},
-            "prompt p0 has 13 passes, which emit no 12 tokens in 10 rounds and more of 3 drafts",
+            "prompt p0 has 13 passes, which cannot emit 12 tokens in 10 rounds of 3 drafts",
         ),
         (
             {"tokens": 31, "passes": 9.0},
-            "prompt p0 has 9 passes, which emit no 30 tokens in 10 rounds and more of 3 drafts",
+            "prompt p0 has 9 passes, which cannot emit 30 tokens in 10 rounds of 3 drafts",
         ),
         (
             {"smoothed": SmoothedCounts(10.0, (8.0, 6.0))},
@@ -110,7 +110,7 @@ def test_numbers_that_no_measurement_yields_are_named(
 
 def test_problems_name_the_line_where_they_are() -> None:
     assert problems_of(with_row(accepted=(11.0, 9.0, 4.0))) == [("p0", RISES)]
-    assert problems_of(record(repeats=2)) == [("repeats", "it announces 2 runs and holds 1")]
+    assert problems_of(record(repeats=2)) == [("repeats", "it states 2 runs and holds 1")]
 
 
 def test_a_record_without_prompts_has_no_round() -> None:

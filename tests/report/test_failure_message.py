@@ -159,7 +159,7 @@ def test_new_texts_say_what_could_have_been_seen() -> None:
     verdict = judge_records(record(planted(), text="text-2"), record(), margin=0.005)
     assert verdict.smallest_detectable_drop is not None
     promise = (
-        f"a drop of {verdict.smallest_detectable_drop * 100:.2f} %, 4 times in 5, with 12 prompts"
+        f"a drop of {verdict.smallest_detectable_drop * 100:.2f} % at 80 % power with 12 prompts"
     )
     assert lines_of(verdict)["detectable"] == [promise]
     assert lines_of(verdict)["test"] == [
