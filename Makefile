@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: suites test test-fast coverage check format bench agreement conformance museum losslessness proof unchanged costs models clean \
+.PHONY: help suites test test-fast coverage check format bench agreement conformance museum losslessness proof unchanged costs models clean \
 	engines engines-vllm engines-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
 	engine-transformers-versions
 
@@ -14,6 +14,9 @@ suites: $(READY)  ## the main job: gate the embedded pair against the stored bas
 
 test: $(READY)  ## the plugin's own tests
 	$(BIN)/pytest -n auto tests/
+
+help:  ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | sort | awk -F'|' '{printf "%-30s %s\n", $$1, $$2}'
 
 test-fast: $(READY)  ## the tests for every commit: units only, under a minute on two cores
 	$(BIN)/pytest -n auto -m "not slow" tests/
@@ -27,7 +30,7 @@ check: $(READY)  ## lint, types, order of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-format: $(READY)
+format: $(READY)  ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -149,7 +152,7 @@ $(ENGINES)/openvino-export/.ready: $(PINS)/openvino-export.txt
 	$(@D)/bin/python -m pip uninstall --quiet --yes torchvision
 	touch $@
 
-clean:
+clean:  ## remove environments and caches
 	rm -rf $(VENV) $(ENGINES) .pytest_cache .mypy_cache .ruff_cache .benchmarks
 
 RUNS ?= 50

@@ -27,6 +27,8 @@ from museum.exhibits import EXHIBITS  # noqa: E402
 from pytest_specdec.cases.case import Case  # noqa: E402
 from pytest_specdec.cases.prompts import read_prompts  # noqa: E402
 from pytest_specdec.decoding.sampling import encode_prompts  # noqa: E402
+from pytest_specdec.engines.model_checks import conformance, oracle  # noqa: E402
+from pytest_specdec.engines.models import ModelPool  # noqa: E402
 from pytest_specdec.engines.own.decode_engine import DecodeEngine, _DecodedTexts  # noqa: E402
 
 SEEDS, CHUNK, BATCH = 200, 5, 400
@@ -75,10 +77,10 @@ def alarms(path: Path) -> None:
 
 def right(case: Case, seeds: list[int], alpha: float) -> Iterator[tuple[int, Judgements]]:
     """Runs of our own decoder, all seeds in the same batches."""
-    engine = DecodeEngine([case], device="cpu")
+    engine = DecodeEngine(ModelPool("cpu"))
     prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
-    ids = encode_prompts(engine.model(case.target).tokenizer, prompts)
-    many = engine.decode(case, ids * len(seeds), batch_size=BATCH, seed=1000 + seeds[0])
+    ids = encode_prompts(engine.models.model(case.target).tokenizer, prompts)
+    many = engine.models.decode(case, ids * len(seeds), batch_size=BATCH, seed=1000 + seeds[0])
     for number, seed in enumerate(seeds):
         own = dataclasses.replace(case, texts=dataclasses.replace(case.texts, seed=seed))
         part = slice(number * len(ids), (number + 1) * len(ids))
@@ -87,9 +89,9 @@ def right(case: Case, seeds: list[int], alpha: float) -> Iterator[tuple[int, Jud
             for text, prompt in zip(many.texts[part], prompts, strict=True)
         ]
         decoded = dataclasses.replace(many, texts=many.texts[part], rounds=many.rounds[part])
-        engine._made[own] = _DecodedTexts(prompts, texts, decoded, 1.0)
-        yield seed, Judgements(engine.oracle(own, alpha), engine.conformance(own, alpha), texts)
-        del engine._made[own]
+        engine._latest[own] = _DecodedTexts(prompts, texts, decoded, 1.0)
+        yield seed, Judgements(oracle(engine, own, alpha), conformance(engine, own, alpha), texts)
+        del engine._latest[own]
 
 
 def told(one: Judgements) -> dict[str, object]:

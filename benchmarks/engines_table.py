@@ -433,7 +433,7 @@ are named (its last column: replay of the emitted text, with the rounds started 
 ## After normalisation
 
 Counted are the rounds with room in the text for k drafts and the bonus token, which no engine clips; the prompt pass's is
-left out. Engines that start alike are equal, whatever they do near the end (`engines.normalise.comparable_rounds`;
+left out. Engines that start alike are equal, whatever they do near the end (`engines.counting.normalise.comparable_rounds`;
 `tests/engines/counting/test_normalise.py` proves it for every way to clip). llama.cpp, OpenVINO and vLLM start after the prompt
 pass; ONNX Runtime and transformers draft in it, start one token earlier, and cut the same text into other rounds. A
 record under `acceptance/1` counts one start more, that with room for the k drafts alone: there an engine that keeps room

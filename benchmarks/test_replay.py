@@ -26,6 +26,7 @@ from pytest_specdec.cases.case import Case, Sampling, TextKey, default_rule
 from pytest_specdec.cases.texts import Text
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.decoding.sampling import sample_new_tokens
+from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.replay_engine import ReplayEngine
 
 GRID = 1.3
@@ -52,8 +53,8 @@ def measure(ks: tuple[int, ...], depths: tuple[int, ...]) -> float:
         for depth in depths
     ]
     stored = BaselineStore(ROOT / "baselines").texts
-    engine = ReplayEngine(plan, device="cpu", stored_texts=stored)
-    _ = engine.model(TEXTS.target), engine.model(draft).heads
+    engine = ReplayEngine(plan, ModelPool("cpu"), stored_texts=stored)
+    _ = engine.models.model(TEXTS.target), engine.models.model(draft).heads
     begun = time.perf_counter()
     for case in plan:
         engine.measure(case)

@@ -4,20 +4,33 @@ reference.
 
 from __future__ import annotations
 
+import contextlib
+import html
+import importlib
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
+import architecture_map
+import failing_gate
 import pytest
 from helpers.support import ROOT
 
 from pytest_specdec import plugin
+from pytest_specdec.common.moved import MOVED
 from pytest_specdec.config import case_grid as grid
 from pytest_specdec.config.options import LANGUAGES, OPTIONS, REPORTS
 from pytest_specdec.config.settings import DEFAULT_ALPHA, Marker
 from pytest_specdec.plugin import MARKERS
 from pytest_specdec.report.row import ReportRow, SamplesRow
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "ARCHITECTURE", "SECURITY")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+README, GATE, INDEX = (
+    (ROOT / name).read_text() for name in ("README.md", "docs/gate.md", "docs/index.md")
+)
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 EXAMPLES = [
     pytest.param(code, id=f"{page.name}-{number}")
@@ -88,6 +101,72 @@ def test_the_defaults_in_the_reference_are_the_codes() -> None:
     assert f"| `{grid.DEFAULT_NEW_TOKENS}` |" in REFERENCE
 
 
+def links(text: str) -> list[tuple[str, str]]:
+    """Files and anchors of the links to places in this repository."""
+    return re.findall(r"\]\(((?:[\w-]|\.+/)[\w/.-]*)?(?:#([\w-]+))?\)", text)
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page: its headings as GitHub spells them, and those set by hand."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    slugs = {re.sub(r"[^\w\s-]", "", heading).lower().replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([\w-]+)">', page.read_text()))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_anchors_that_pages_link_to_exist(page: Path) -> None:
+    linked = [
+        (page.parent / name if name else page, anchor)
+        for name, anchor in links(page.read_text())
+        if anchor
+    ]
+    assert [(file.name, anchor) for file, anchor in linked if anchor not in anchors(file)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_of_modules_that_pages_give_are_todays(page: Path) -> None:
+    rooms = "|".join(room for layer in architecture_map.layers() for room in layer)
+    names = re.findall(rf"`(?:pytest_specdec\.)?((?:{rooms})(?:\.\w+)+)`", page.read_text())
+    modules = [name for name in names if not name.endswith((".json", ".py", ".md"))]
+    assert [name for name in modules if name in MOVED or not _resolves(name)] == []
+
+
+def _resolves(name: str) -> bool:
+    module, _, member = f"pytest_specdec.{name}".rpartition(".")
+    with contextlib.suppress(ImportError):
+        importlib.import_module(f"{module}.{member}")
+        return True
+    with contextlib.suppress(ImportError):
+        return hasattr(importlib.import_module(module), member)
+    return False
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < 150
+
+
+def test_the_index_links_to_every_page() -> None:
+    linked = {(ROOT / "docs" / name).resolve() for name, _ in links(INDEX) if name}
+    pages = set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "index.md"}
+    assert [page.name for page in sorted(pages - linked)] == []
+
+
+def test_the_picture_its_alt_text_and_the_gates_page_show_one_message() -> None:
+    message = failing_gate.shown_message()
+    assert html.escape(failing_gate.alt_text(message)) in README
+    picture = ElementTree.parse(failing_gate.PICTURE).getroot()
+    rows = ["".join(row.itertext()) for row in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert rows[-len(message) :] == message
+    assert rows[0] == f"$ {' '.join(failing_gate.COMMAND)}"
+    assert " ".join(failing_gate.COMMAND) in README
+
+
+def test_the_gates_page_explains_every_line_of_a_failure() -> None:
+    labels = dict.fromkeys(map(failing_gate.label, failing_gate.shown_message()[1:]))
+    (table,) = re.findall(r"\| line \| meaning \|\n(.*?)\n\n", GATE, re.S)
+    assert [name for name in labels if name and f"`{name}`" not in table] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_and_make_targets_that_pages_name_exist(page: Path) -> None:
     text = page.read_text()
@@ -95,7 +174,7 @@ def test_files_and_make_targets_that_pages_name_exist(page: Path) -> None:
         ROOT / name
         for name in re.findall(r"`((?:tests|suites|docs|benchmarks)/[\w/.-]+\.\w+)`", text)
     ]
-    linked = [page.parent / name for name in re.findall(r"\]\(([\w/.-]+\.md)\)", text)]
+    linked = [page.parent / name for name, _ in links(text) if name]
     assert [str(path) for path in named + linked if not path.exists()] == []
     makefile = (ROOT / "Makefile").read_text()
     assert [

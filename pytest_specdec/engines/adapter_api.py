@@ -15,6 +15,14 @@ from typing import Any, Literal, NamedTuple, Protocol
 from ..cases.case import Sampling
 from ..cases.prompts import Prompt
 
+Progress = Callable[[str, int, int], None]
+"""Progress: (what, texts done, texts in all)."""
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
 Drafter = Literal["model", "mtp", "prompt-lookup"]
 """Kinds of drafters: a draft model, the target's own MTP heads, the text itself."""
 
@@ -251,8 +259,7 @@ class EngineSetup:
     dtype: str = "float32"
     model: Callable[[str], Any] | None = None
     """Loads a checkpoint into this process with torch, once a session: a `LoadedModel`."""
-    report: Callable[[str, int, int], None] = lambda what, done, total: None
-    """Progress: (what, texts done, texts in all)."""
+    report: Progress = no_progress
 
 
 class Adapter(Protocol):

@@ -12,14 +12,13 @@ import functools
 import hashlib
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..acceptance.lookup import NGRAM
-from ..cases.case import LOOKUP, LOSSY_RULES, SERVED, Case
+from ..cases.case import SERVED, Case
 from ..cases.prompts import Prompt, read_prompts
 from ..cases.texts import Text
 from ..checkpoints.checkpoint import Checkpoint, case_checkpoint
@@ -28,12 +27,10 @@ from ..common.errors import (
     RequestError,
     SpecdecError,
     UnsupportedError,
-    naming_extras,
 )
 from ..records.conditions import Environment, Fingerprints
 from .adapter_api import (
     Adapter,
-    CountingConvention,
     EngineSetup,
     GenerationRequest,
     PooledCounters,
@@ -44,16 +41,15 @@ from .adapters.capabilities import check_capabilities
 from .adapters.registry import adapter
 from .adapters.trace import write_trace
 from .counting.checks import check_pooled, check_reported
-from .counting.normalise import definition_of, normalised, starts_of, text_of
+from .counting.normalise import definition_of, normalised, text_of
 from .encoding import decoder, encoded
-from .protocol import Engine, MeasuredTimes, Measurement
+from .fingerprints import drafter_fingerprint, template_in
+from .models import ModelPool
+from .protocol import Engine, MeasuredTimes, Measurement, check_rounds
 from .text_endings import TargetEnds, check_ending, target_ends
 
 if TYPE_CHECKING:
-    from ..lossless.texts.conformance import Conformance
-    from ..speedup.cost_profile import CostProfile
-    from .counting.oracle import Agreement
-    from .own.local import LocalEngine
+    from .counting.possible_rounds import JudgedRun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,27 +77,18 @@ class _Run:
         return next((one.altered for one in self.reported if one.altered), None)
 
 
-class ForeignEngine(Engine):
+class ExternalEngine(Engine):
     """One adapter for a session. `kept` is the folder for what was measured before a fault."""
 
     def __init__(
         self,
         name: str,
+        models: ModelPool,
         *,
         url: str | None = None,
-        device: str = "auto",
-        dtype: str = "float32",
         kept: Path = Path(".specdec"),
-        report: Callable[[str, int, int], None] = lambda what, done, total: None,
     ) -> None:
-        self._name = name
-        self._url, self._device, self._dtype, self._kept, self._report = (
-            url,
-            device,
-            dtype,
-            kept,
-            report,
-        )
+        self._name, self._models, self._url, self._kept = name, models, url, kept
         self._made: dict[Case, _Run] = {}
         self._uncounted: dict[Case, _Run] = {}
 
@@ -109,29 +96,16 @@ class ForeignEngine(Engine):
     def name(self) -> str:
         return self._name
 
+    @property
+    def models(self) -> ModelPool:
+        return self._models
+
     @functools.cached_property
     def adapter(self) -> Adapter:
         """Raises RequestError where the engine is not here."""
-        return adapter(
-            self.name, EngineSetup(self._url, self._device, self._dtype, self.model, self._report)
-        )
-
-    @functools.cached_property
-    def local(self) -> LocalEngine:
-        """The case's models in this process. Raises RequestError without torch and transformers."""
-        with naming_extras():
-            from .own.replay_engine import ReplayEngine
-        return ReplayEngine((), device=self._device, dtype=self._dtype, report=self._report)
-
-    def model(self, name: str) -> Any:
-        """A checkpoint, loaded once a session. Raises RequestError where only a server has the
-        weights.
-        """
-        if name == SERVED:
-            raise RequestError(
-                "this needs the models' weights here; pass --specdec-target= and --specdec-draft="
-            )
-        return self.local.model(name)
+        models = self.models
+        setup = EngineSetup(self._url, models.device, models.dtype, models.model, models.report)
+        return adapter(self.name, setup)
 
     def measure(self, case: Case) -> Measurement:
         run = self._made[case] = (
@@ -139,14 +113,14 @@ class ForeignEngine(Engine):
         )
         definition = definition_of(run.reported, case.drafter, run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
-        if not counts.total_rounds > 0:
-            raise MeasurementError(
-                f"no text is long enough for a round of k={case.k}; raise --specdec-new-tokens"
-            )
+        check_rounds(counts, case)
         target = self._checkpoint(case.target)
         if target is not None:
-            target.hash_now(self._report)
+            target.hash_now(self.models.report)
         target_name = SERVED if target is None else target.model_fingerprint
+        weights = self._checkpoint(case.draft_model or case.target)
+        convention = run.reported[0].convention
+        drafter = drafter_fingerprint(case, weights, convention.ngrams, self.models.report)
         told = [bool(one.new_ids) for one in run.reported]
         greedy_of = target_name if case.temperature == 0 else None
         fingerprints = {
@@ -155,10 +129,10 @@ class ForeignEngine(Engine):
         }
         return Measurement(
             counts,
-            Fingerprints(target_name, self._drafter_fingerprint(case, run.reported[0].convention)),
+            Fingerprints(target_name, drafter),
             self._environment(case),
             SERVED if target is None else target.tokenizer_fingerprint,
-            self._template(case, run.prompts),
+            template_in(target, run.prompts),
             fingerprints
             if run.pooled is None
             else dict.fromkeys(counts.prompts, _joined(fingerprints)),
@@ -178,67 +152,13 @@ class ForeignEngine(Engine):
             )
         return run.texts
 
-    def conformance(self, case: Case, alpha: float) -> Conformance:
-        """Judge the emitted texts by the target's own distributions. Raises RequestError for a
-        lossy rule or mode.
-        """
-        if case.rule in LOSSY_RULES:
-            raise RequestError(
-                f"rule {case.rule!r} is lossy by design, so its texts cannot conform; leave "
-                "specdec_conformance out"
-            )
-        self._refuse_altered(case, "specdec_conformance")
-        target, sampling = self.model(case.target), case.texts.sampling
-        from ..lossless.texts.conformance import conformance
-
-        reported = self._latest(case).reported
-        known = (
-            case.rule == "rejection"
-            and definition_of(reported, case.drafter, self._latest(case).pooled).end == "inside"
-        )
-        return conformance(
-            target,
-            self.emitted(case),
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            drafter=None
-            if case.draft_model is None or case.depth
-            else self.model(case.draft_model),
-            alpha=alpha,
-            rounds=[starts_of(one) for one in reported] if known else None,
-        )
-
-    def oracle(self, case: Case, alpha: float) -> Agreement:
-        """Whether the engine counts what its models imply. Raises RequestError for a lossy mode, or
-        without token ids.
-        """
-        self._refuse_altered(case, "specdec_oracle")
-        run, target = self._latest(case), self.model(case.target)
-        if case.drafter == LOOKUP and (ngrams := run.reported[0].convention.ngrams) != (1, NGRAM):
-            told = (
-                "does not say which n-grams it looks up"
-                if ngrams is None
-                else f"looks up n-grams of {_span(ngrams)} tokens"
-            )
-            raise RequestError(
-                f"{self.name} {told}, and only those of {_span((1, NGRAM))} tokens can be "
-                "replayed; leave specdec_oracle out"
-            )
-        drafter = case.drafter if case.draft_model is None else self.model(case.draft_model)
-        from ..decoding.replay import check_drafter
-        from .counting.oracle import agreement
+    def counted(self, case: Case) -> JudgedRun:
         from .counting.possible_rounds import JudgedRun
 
-        check_drafter(target, drafter, case.depth)
+        run = self._latest(case)
         definition = definition_of(run.reported, case.drafter, run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
-        return agreement(
-            JudgedRun(case, run.reported, run.categories, definition, counts, run.pooled),
-            target,
-            drafter,
-            alpha,
-        )
+        return JudgedRun(case, run.reported, run.categories, definition, counts, run.pooled)
 
     def unsupported(self, case: Case) -> str | None:
         """Known for certain only when the case is run; it is run once."""
@@ -247,21 +167,6 @@ class ForeignEngine(Engine):
         except UnsupportedError as error:
             return str(error)
         return None
-
-    def costs(self, cases: Sequence[Case]) -> CostProfile:
-        """Times of our own rounds of the same models: an engine does not tell its own."""
-        return self.local.costs(cases)
-
-    def words(self, case: Case, tokens: Sequence[int]) -> list[str]:
-        return self.local.words(case, tokens)
-
-    def _refuse_altered(self, case: Case, fixture: str) -> None:
-        if altered := self._latest(case).altered:
-            raise RequestError(
-                f"{self.name} runs {altered}, so neither its texts nor its counts are its models'; "
-                "turn that off, or leave "
-                f"{fixture} out"
-            )
 
     def _latest(self, case: Case) -> _Run:
         if case not in self._made:
@@ -322,7 +227,9 @@ class ForeignEngine(Engine):
         ids: Sequence[Sequence[int] | None] = [None] * len(prompts)
         able = self.adapter.capabilities
         if able.wants_ids and (able.loads or self._checkpoint(case.target) is not None):
-            ids = encoded(self._checkpoint(case.target), lambda: self.model(case.target), prompts)
+            ids = encoded(
+                self._checkpoint(case.target), lambda: self.models.model(case.target), prompts
+            )
         return GenerationRequest(
             [
                 PromptRequest(prompt, None if own is None else tuple(own))
@@ -347,29 +254,18 @@ class ForeignEngine(Engine):
             return found
         from ..decoding.sampling import eos_ids
 
-        eos = frozenset(eos_ids(self.model(case.target)))  # transformers has defaults of its own
+        eos = frozenset(
+            eos_ids(self.models.model(case.target))
+        )  # transformers has defaults of its own
         return dataclasses.replace(found, eos=eos, known=found.known | eos)
 
     def _checkpoint(self, name: str) -> Checkpoint | None:
         """A model's files where they are at hand."""
         checkpoint = case_checkpoint(name)
         if checkpoint is None and self.adapter.capabilities.loads:
-            loaded: Checkpoint = self.model(name).checkpoint
+            loaded: Checkpoint = self.models.model(name).checkpoint
             return loaded
         return checkpoint
-
-    def _drafter_fingerprint(self, case: Case, convention: CountingConvention) -> str:
-        if case.drafter == LOOKUP:
-            return _lookup_fingerprint(convention.ngrams)
-        checkpoint = self._checkpoint(case.target if case.uses_own_heads else case.drafter)
-        if checkpoint is None:
-            return SERVED
-        if case.uses_own_heads:
-            return checkpoint.heads_fingerprint
-        checkpoint.hash_now(self._report)
-        return "-".join(
-            [checkpoint.model_fingerprint, *([checkpoint.heads_fingerprint] if case.depth else [])]
-        )
 
     def _environment(self, case: Case) -> Environment:
         """Of this process where torch computes; of another engine its version is all that is
@@ -378,41 +274,16 @@ class ForeignEngine(Engine):
         engine = self.adapter.version()
         if self.name != "transformers":
             device = (
-                f"{self._device} {platform.machine()}"
+                f"{self.models.device} {platform.machine()}"
                 if self.adapter.capabilities.loads
                 else SERVED
             )
-            return Environment("", "", device, self._dtype, 0, engine)
+            return Environment("", "", device, self.models.dtype, 0, engine)
         from ..decoding.environment import environment
 
         return msgspec.structs.replace(
-            environment(self.model(case.target).device, self._dtype), engine=engine
+            environment(self.models.model(case.target).device, self.models.dtype), engine=engine
         )
-
-    def _template(self, case: Case, prompts: Sequence[Prompt]) -> str | None:
-        """Hash of the chat template where any prompt goes through it."""
-        if not any(prompt.messages for prompt in prompts):
-            return None
-        checkpoint = self._checkpoint(case.target)
-        if checkpoint is None:
-            return SERVED
-        template = checkpoint.folder / "chat_template.jinja"
-        source = template if template.is_file() else checkpoint.folder / "tokenizer_config.json"
-        return hashlib.sha256(source.read_bytes() if source.is_file() else b"").hexdigest()[:16]
-
-
-def _span(ngrams: tuple[int, int]) -> str:
-    return f"{ngrams[0]} to {ngrams[1]}"
-
-
-def _lookup_fingerprint(ngrams: tuple[int, int] | None) -> str:
-    """The n-grams that were looked up: `prompt-lookup-2` for those of at most 2 tokens,
-    `prompt-lookup-2-4` for 2 to 4.
-    """
-    if ngrams is None:
-        return f"{LOOKUP}-{SERVED}"
-    least, most = ngrams
-    return f"{LOOKUP}-{most}" if least == 1 else f"{LOOKUP}-{least}-{most}"
 
 
 def _times(reported: Sequence[Reported]) -> MeasuredTimes | None:

@@ -4,49 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..cases.case import Case, TextKey
 from ..common.errors import RequestError, naming_extras
 from ..config.options import FOREIGN_ENGINES
 from ..records.text_set import TextSet
-from .external import ForeignEngine
-from .logprobs.engine import ServedReplay, own_encoder
+from .adapter_api import Progress, no_progress
+from .external import ExternalEngine
+from .logprobs.engine import NOT_HERE, ServedReplay, own_encoder
+from .models import ModelPool
+from .protocol import Engine
 
-if TYPE_CHECKING:
-    from .own.local import LocalEngine
 
-Report = Callable[[str, int, int], None]
+def make_models(
+    engine: str, *, device: str, dtype: str, report: Progress = no_progress
+) -> ModelPool:
+    """The models of a session that measures with an engine; none is loaded yet."""
+    unavailable = NOT_HERE if engine == ServedReplay.name else None
+    return ModelPool(device, dtype, report=report, unavailable=unavailable)
 
 
 def make_engine(
     name: str,
     plan: Sequence[Case],
+    models: ModelPool,
     *,
     url: str | None,
     draft_url: str | None = None,
-    device: str,
-    dtype: str,
     stored_texts: Callable[[TextKey], TextSet | None],
     kept: Path,
-    report: Report,
-) -> LocalEngine | ForeignEngine | ServedReplay:
+) -> Engine:
     """An engine for the cases of `plan`; ours imports torch here. Raises RequestError where torch
     or the engine is missing.
     """
     if name in FOREIGN_ENGINES:
-        made = ForeignEngine(name, url=url, device=device, dtype=dtype, kept=kept, report=report)
-        _ = made.adapter  # what is missing is said at once
-        return made
+        engine = ExternalEngine(name, models, url=url, kept=kept)
+        _ = engine.adapter  # what is missing is reported at once
+        return engine
     if name == ServedReplay.name:
         return ServedReplay(
             plan,
+            models,
             url=url,
             draft_url=draft_url,
             folder=kept,
             encode=own_encoder,
             stored_texts=stored_texts,
-            report=report,
         )
     if url is not None:
         raise RequestError(
@@ -56,14 +59,6 @@ def make_engine(
     with naming_extras():
         from .own.decode_engine import DecodeEngine
         from .own.replay_engine import ReplayEngine
-    kind = {ReplayEngine.name: ReplayEngine, DecodeEngine.name: DecodeEngine}[name]
-    return kind(
-        plan, device=device, dtype=dtype, stored_texts=stored_texts, kept=kept, report=report
-    )
-
-
-def models_of(engine: LocalEngine | ForeignEngine | ServedReplay) -> LocalEngine:
-    """The models of a session in this process. Raises RequestError without torch, or where both
-    models are served.
-    """
-    return engine.local if isinstance(engine, ForeignEngine | ServedReplay) else engine
+    if name == DecodeEngine.name:
+        return DecodeEngine(models)
+    return ReplayEngine(plan, models, stored_texts=stored_texts, kept=kept)

@@ -12,13 +12,13 @@ from ..acceptance.reference_drafters import References
 from ..acceptance.renewal import AcceptanceField
 from ..cases.case import DEFINITION, Case
 from ..cases.texts import Text
+from ..common.errors import MeasurementError
 from ..records.conditions import Environment, Fingerprints
 from ..records.text_set import TextSet
-from ..speedup.cost_profile import CostProfile
+from .models import ModelPool
 
 if TYPE_CHECKING:
-    from ..lossless.texts.conformance import Conformance
-    from .counting.oracle import Agreement
+    from .counting.possible_rounds import JudgedRun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +71,14 @@ class Measurement:
     """A mode of the engine in which it is no decoder of its models: never compared with another."""
 
 
+def check_rounds(counts: Counts, case: Case) -> None:
+    """Refuse counts without a single round. Raises MeasurementError."""
+    if not counts.total_rounds > 0:
+        raise MeasurementError(
+            f"no text is long enough for a round of k={case.k}; raise --specdec-new-tokens"
+        )
+
+
 class Engine(Protocol):
     """A way to measure acceptance."""
 
@@ -78,18 +86,12 @@ class Engine(Protocol):
     def name(self) -> str:
         """The engine's name on the command line; stored in every baseline."""
 
+    @property
+    def models(self) -> ModelPool:
+        """The session's models in this process."""
+
     def measure(self, case: Case) -> Measurement:
         """Counts of one case. Raises SpecdecError where there is no usable record."""
-
-    def conformance(self, case: Case, alpha: float) -> Conformance:
-        """Whether the texts that were emitted for a case follow its target; a lossless engine fails
-        with probability alpha.
-        """
-
-    def oracle(self, case: Case, alpha: float) -> Agreement:
-        """Whether the rounds counted for a case are those that its models imply; a right engine
-        fails with probability alpha.
-        """
 
     def unsupported(self, case: Case) -> str | None:
         """Why the engine cannot run a case at all; None where it can, and for mistakes in the
@@ -97,11 +99,11 @@ class Engine(Protocol):
         """
         return None
 
-    def costs(self, cases: Sequence[Case]) -> CostProfile:
-        """Times of the rounds of cases that share their models and temperature."""
-
     def emitted(self, case: Case) -> Sequence[Text]:
         """The texts that were emitted for a case, at least one."""
 
-    def words(self, case: Case, tokens: Sequence[int]) -> list[str]:
-        """Tokens as readers know them."""
+    def counted(self, case: Case) -> JudgedRun | None:
+        """The rounds that were counted for a case, to be judged by its models; None where the
+        engine counts none of its own.
+        """
+        return None

@@ -107,7 +107,7 @@ def _quantile(prompts: int) -> float:
 
 
 def looping_texts(looping: int, texts: int) -> str | None:
-    """Why texts do not measure a drafter: too many of them repeat themselves. None where they do."""
+    """Why texts do not measure a drafter: too many repeat themselves. None where they do."""
     if looping <= LOOPING_SHARE * texts:
         return None
     return (

@@ -55,7 +55,7 @@ class SessionCosts:
                 if other.costs == MEASURE
                 and (other.target, other.drafter, other.temperature) == key
             ]
-            self._measured[key] = self._engine.costs(sharing)
+            self._measured[key] = self._engine.models.costs(sharing)
         return self._measured[key]
 
 

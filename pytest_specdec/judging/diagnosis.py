@@ -67,7 +67,7 @@ def diagnose(run: Run, before: MeasuredCase, store: BaselineStore, engine: Engin
         (change, head) for head, positions in heads.items() for change in positions.worst_tokens()
     ]
     losses.sort(key=lambda loss: loss[0].lost, reverse=True)
-    words = engine.words(run.case, [change.token for change, _ in losses[:_WORST]])
+    words = engine.models.words(run.case, [change.token for change, _ in losses[:_WORST]])
     named = [
         f"{word!r} drafted by head {head} ({change.times} times, {change.before:.3f} -> "
         f"{change.now:.3f})"

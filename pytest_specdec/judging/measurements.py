@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..cases.case import Case
+from ..engines.model_checks import oracle
 from ..engines.protocol import Engine
 from ..speech import Decoder, Speech
 from .comparison import Run
@@ -45,7 +46,7 @@ class Measurements:
         `level`.
         """
         if case not in self._agreements:
-            self._agreements[case] = self._engine.oracle(case, level)
+            self._agreements[case] = oracle(self._engine, case, level)
         return self._agreements[case]
 
     def speech(self, case: Case, decoder: Decoder) -> Speech:
@@ -54,7 +55,7 @@ class Measurements:
         if key not in self._spoken:
             text = self._engine.emitted(case)[0]
             self._spoken[key] = Speech.of(
-                decoder, text.ids, "".join(self._engine.words(case, text.ids))
+                decoder, text.ids, "".join(self._engine.models.words(case, text.ids))
             )
         return self._spoken[key]
 

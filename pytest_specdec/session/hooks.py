@@ -4,6 +4,7 @@ and files.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,8 @@ from .update_command import update_command
 if TYPE_CHECKING:
     from ..baselines.store import BaselineStore
     from ..cases.case import Case
-    from ..engines.external import ForeignEngine
-    from ..engines.logprobs.engine import ServedReplay
-    from ..engines.own.local import LocalEngine
+    from ..engines.models import ModelPool
+    from ..engines.protocol import Engine
     from ..judging.policy import Policy
     from ..judging.runner import CaseRunner
     from ..report.row import ReportRow
@@ -59,7 +59,7 @@ class Session:
         self._collected = CollectedTests()
         self._stale: list[Path] = []
         self._interrupted = False
-        self._engine: LocalEngine | ForeignEngine | ServedReplay | None = None
+        self._engine: Engine | None = None
         self._engine_error: SpecdecError | None = None
         self._plan: dict[Case, tuple[Case, ...]] | None = None
         self._suite: CaseRunner | None = None
@@ -235,7 +235,7 @@ class Session:
     # Measuring
 
     @property
-    def engine(self) -> LocalEngine | ForeignEngine | ServedReplay:
+    def engine(self) -> Engine:
         """The session's engine; the first use imports what it needs. Raises RequestError where that
         is missing.
 
@@ -252,27 +252,30 @@ class Session:
                 raise
         return self._engine
 
-    def _new_engine(self) -> LocalEngine | ForeignEngine | ServedReplay:
+    def _new_engine(self) -> Engine:
         from ..engines.factory import make_engine
 
         return make_engine(
             self.settings.engine,
             [seeded for seeds in self._measured_cases().values() for seeded in seeds],
+            self.models,
             url=self.settings.url,
             draft_url=self.settings.scalar("draft_url", None),
-            device=self.settings.device,
-            dtype=self.settings.dtype,
             stored_texts=self._store().texts,
             kept=self._config.rootpath / ".specdec",
-            report=ProgressBar(self._config),
         )
 
-    @property
-    def models(self) -> LocalEngine:
-        """The session's models in this process, loaded when they are asked for."""
-        from ..engines.factory import models_of
+    @functools.cached_property
+    def models(self) -> ModelPool:
+        """The session's models in this process, each loaded when it is asked for."""
+        from ..engines.factory import make_models
 
-        return models_of(self.engine)
+        return make_models(
+            self.settings.engine,
+            device=self.settings.device,
+            dtype=self.settings.dtype,
+            report=ProgressBar(self._config),
+        )
 
     def _measured_cases(self) -> dict[Case, tuple[Case, ...]]:
         """Which runs are measured for each selected case: decided once, for engine and runner."""

@@ -25,6 +25,7 @@ from pytest_specdec.decoding.distributions import filtered
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.decoding.sampling import encode_prompts, sample_new_tokens
+from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own import replay_engine as engine
 from pytest_specdec.engines.own.replay_engine import ReplayEngine
 from pytest_specdec.records.text_set import TextSet
@@ -158,7 +159,7 @@ def test_an_engine_refuses_foreign_texts_for_every_case_after_one_pass(
         lambda *args, **options: passes.append(1) or measure(*args, **options),
     )
     cases = [dataclasses.replace(case, k=k) for k in (4, 8)]
-    made = ReplayEngine(cases, device="cpu", stored_texts=lambda key: exchanged)
+    made = ReplayEngine(cases, ModelPool("cpu"), stored_texts=lambda key: exchanged)
     for own in cases:
         with pytest.raises(
             MeasurementError, match=r"not this target's under these settings.*; restore them from"
@@ -179,7 +180,7 @@ def test_a_measurement_says_how_many_tokens_lie_outside(
     prompts.write_text("".join(PROMPTS.read_text().splitlines(keepends=True)[:4]))
     key = dataclasses.replace(case.texts, prompts=prompts, new_tokens=40, top_k=8)
     cases = [dataclasses.replace(case, texts=key)]
-    plain = ReplayEngine(cases, device="cpu").measure(cases[0])
+    plain = ReplayEngine(cases, ModelPool("cpu")).measure(cases[0])
     assert plain.notes == ()
     assert plain.texts is not None
     first = next(iter(plain.texts.texts))
@@ -190,7 +191,9 @@ def test_a_measurement_says_how_many_tokens_lie_outside(
     changed = msgspec.structs.replace(
         plain.texts, texts=plain.texts.texts | {first: (*own[:-1], rare)}
     )
-    measured = ReplayEngine(cases, device="cpu", stored_texts=lambda key: changed).measure(cases[0])
+    measured = ReplayEngine(cases, ModelPool("cpu"), stored_texts=lambda key: changed).measure(
+        cases[0]
+    )
     assert measured.notes == (
         "texts of text at t1-topk8: 1 of 160 tokens lies outside the target's top-k 8 here",
     )

@@ -12,7 +12,8 @@ from helpers.support import EMBEDDED, ROOT
 from museum.exhibits import EXHIBITS
 
 from pytest_specdec.cases.case import Case
-from pytest_specdec.engines.external import ForeignEngine
+from pytest_specdec.engines.external import ExternalEngine
+from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.lossless.texts.causes import FROM_P, RAW_BONUS, RAW_Q, SMALL_Q, SOFTMAX_Q
 
 CASES = default_cases()
@@ -119,7 +120,7 @@ def test_the_eos_target_is_the_target_with_another_end() -> None:
 
 
 def test_what_an_engine_cannot_run_is_skipped_with_its_reason() -> None:
-    engine = ForeignEngine("transformers", device="cpu")
+    engine = ExternalEngine("transformers", ModelPool("cpu"))
     case = default_cases("transformers")["TestReusedHeads"]
     assert engine.unsupported(case) == (
         "transformers drafts 8 tokens with 3 of the target's 3 MTP layers, not with 1; use "

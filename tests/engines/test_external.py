@@ -32,7 +32,9 @@ from pytest_specdec.engines.adapter_api import (
 )
 from pytest_specdec.engines.adapters.trace import TraceAdapter
 from pytest_specdec.engines.encoding import encoded, encoded_alone
-from pytest_specdec.engines.external import ForeignEngine
+from pytest_specdec.engines.external import ExternalEngine
+from pytest_specdec.engines.model_checks import oracle
+from pytest_specdec.engines.models import ModelPool
 
 ABLE = Capabilities(
     drafters=("model", "mtp", "prompt-lookup"),
@@ -90,8 +92,8 @@ def case(tmp_path: Path) -> Case:
     return Case(texts, "served", "served", 3, 0, "greedy", 0.005, engine="vllm")
 
 
-def engine(adapter: Scripted, folder: Path) -> ForeignEngine:
-    made = ForeignEngine("vllm", kept=folder / "kept")
+def engine(adapter: Scripted, folder: Path) -> ExternalEngine:
+    made = ExternalEngine("vllm", ModelPool(), kept=folder / "kept")
     made.adapter = adapter
     return made
 
@@ -274,7 +276,7 @@ def test_other_lookups_than_ours_are_not_replayed(
     with pytest.raises(
         RequestError, match=f"{message}, and only those of 1 to 2 tokens can be replayed; leave"
     ):
-        engine(Scripted(ngrams=ngrams), tmp_path).oracle(asked, 0.01)
+        oracle(engine(Scripted(ngrams=ngrams), tmp_path), asked, 0.01)
 
 
 def test_a_served_engine_needs_no_torch() -> None:

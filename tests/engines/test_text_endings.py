@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from pytest_specdec.cases.case import Case, TextKey
 from pytest_specdec.checkpoints.checkpoint import open_checkpoint
 from pytest_specdec.common.errors import MeasurementError, RequestError, SpecdecError
 from pytest_specdec.engines.adapter_api import CountingConvention, Reported, TextEnds
-from pytest_specdec.engines.external import ForeignEngine
+from pytest_specdec.engines.external import ExternalEngine
+from pytest_specdec.engines.model_checks import conformance, oracle
+from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.text_endings import TargetEnds, check_ending, target_ends
 
 TARGET = TargetEnds(frozenset({1}), frozenset({1, 9}), frozenset({0, 1, 9, 11}))
@@ -176,7 +179,7 @@ def test_a_generation_config_that_is_no_json_is_refused(copy: Path) -> None:
 
 def trace(
     folder: Path, change: Any = lambda line: None, **header: Any
-) -> tuple[ForeignEngine, Case]:
+) -> tuple[ExternalEngine, Case]:
     rows = [
         json.loads(line)
         for line in (ROOT / "tests/engines/payloads/short_texts.jsonl").read_text().splitlines()
@@ -193,11 +196,11 @@ def trace(
     case = Case(
         texts, str(EMBEDDED / "text-draft"), "draft", 3, 0, "rejection", 0.005, engine="trace"
     )
-    return ForeignEngine("trace", url=str(path), device="cpu", kept=folder), case
+    return ExternalEngine("trace", ModelPool("cpu"), url=str(path), kept=folder), case
 
 
-@pytest.mark.parametrize("judge", ["measure", "oracle", "conformance"])
-def test_short_texts_are_no_run(tmp_path: Path, judge: str) -> None:
+@pytest.mark.parametrize("judge", [None, oracle, conformance])
+def test_short_texts_are_no_run(tmp_path: Path, judge: Callable[..., object] | None) -> None:
     """Sampled texts, as right as any to oracle and conformance, that end after at most 25 of 64
     tokens without EOS.
     """
@@ -207,7 +210,7 @@ def test_short_texts_are_no_run(tmp_path: Path, judge: str) -> None:
         match=r"run.jsonl:2, prompt \w+: the text ends after 25 of 64 tokens with token 611, which "
         r"is",
     ):
-        engine.measure(case) if judge == "measure" else getattr(engine, judge)(case, 0.01)
+        engine.measure(case) if judge is None else judge(engine, case, 0.01)
 
 
 def cut(line: dict) -> None:

@@ -18,6 +18,8 @@ from pytest_specdec.cases.texts import Text
 from pytest_specdec.config.case_grid import cases
 from pytest_specdec.config.settings import DEFAULT_ALPHA, Marker, OptionValues, Settings
 from pytest_specdec.engines.counting.oracle import Agreement
+from pytest_specdec.engines.model_checks import conformance, oracle
+from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.lossless.texts.conformance import Conformance
 
@@ -73,7 +75,7 @@ def decoder_defects() -> dict[str, Defect]:
 
 @functools.cache
 def _engine() -> DecodeEngine:
-    return DecodeEngine([], device="cpu")
+    return DecodeEngine(ModelPool("cpu"))
 
 
 def judged(case: Case, alpha: float, defect: Defect | None = None, seed: int = 0) -> Judgements:
@@ -82,11 +84,11 @@ def judged(case: Case, alpha: float, defect: Defect | None = None, seed: int = 0
         dataclasses.replace(case, texts=dataclasses.replace(case.texts, seed=seed)),
         _engine(),
     )
-    engine._made.pop(case, None)
+    engine._latest.pop(case, None)
     with pytest.MonkeyPatch.context() as patch:
         if defect is not None:
             defect(patch)
         _ = engine.emitted(case)
     return Judgements(
-        engine.oracle(case, alpha), engine.conformance(case, alpha), engine.emitted(case)
+        oracle(engine, case, alpha), conformance(engine, case, alpha), engine.emitted(case)
     )

@@ -31,37 +31,29 @@ def measurement(of: Counts, *, text: str = "text-1", **changes: Any) -> Measurem
 
 
 class ScriptedEngine:
-    """Keeps every request that it gets."""
+    """Keeps every request that it gets; its models, too, follow the script."""
 
     name = "replay"
 
     def __init__(
-        self,
-        measure: Callable[[Case], Measurement],
-        *,
-        costs: CostProfile | None = None,
-        agrees: bool = True,
+        self, measure: Callable[[Case], Measurement], *, costs: CostProfile | None = None
     ) -> None:
-        self._measure, self._costs, self._agrees = measure, costs, agrees
+        self._measure, self._costs = measure, costs
+        self.models = self
         self.measured: list[Case] = []
         self.timed: list[Sequence[Case]] = []
-        self.levels: list[float] = []
 
     def measure(self, case: Case) -> Measurement:
         self.measured.append(case)
         return self._measure(case)
 
+    def emitted(self, case: Case) -> list[Any]:
+        return [SimpleNamespace(ids=[1, 2])]
+
     def costs(self, cases: Sequence[Case]) -> CostProfile:
         assert self._costs is not None
         self.timed.append(cases)
         return self._costs
-
-    def oracle(self, case: Case, alpha: float) -> Any:
-        self.levels.append(alpha)
-        return SimpleNamespace(agrees=self._agrees, message="counts contradict the models")
-
-    def emitted(self, case: Case) -> list[Any]:
-        return [SimpleNamespace(ids=[1, 2])]
 
     def words(self, case: Case, tokens: Sequence[int]) -> list[str]:
         return [f"<{token}>" for token in tokens]

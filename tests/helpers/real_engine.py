@@ -11,7 +11,8 @@ import pytest
 
 from helpers.support import EMBEDDED
 from pytest_specdec.cases.case import Case, TextKey
-from pytest_specdec.engines.external import ForeignEngine
+from pytest_specdec.engines.external import ExternalEngine
+from pytest_specdec.engines.models import ModelPool
 
 PROMPTS = EMBEDDED.parent / "engines" / "prompts.jsonl"
 TARGET, DRAFT = (str(EMBEDDED / f"text-{role}") for role in ("target", "draft"))
@@ -28,7 +29,7 @@ def installed(name: str) -> bool:
     return importlib.util.find_spec(PACKAGES[name]) is not None
 
 
-def real(name: str) -> ForeignEngine:
+def real(name: str) -> ExternalEngine:
     """An engine that is here, and its form of the pair."""
     if not installed(name):
         pytest.skip(
@@ -39,7 +40,7 @@ def real(name: str) -> ForeignEngine:
         pytest.skip(
             f"the pair has no {FORMS[name]} form; python suites/models/convert.py {FORMS[name]}"
         )
-    return ForeignEngine(name, device="cpu")
+    return ExternalEngine(name, ModelPool("cpu"))
 
 
 def case(

@@ -54,11 +54,17 @@ def test_a_case_is_measured_once_and_with_every_seed_of_the_plan(tmp_path: Path)
     assert [first.text_fingerprints["p0"] for first in run.measured.runs] == ["3-p0", "4-p0"]
 
 
-def test_the_oracle_is_asked_once(tmp_path: Path) -> None:
-    engine = ScriptedEngine(lambda case: measurement(steady_counts()))
-    measurements = measurements_of(tmp_path, engine)
+def test_the_oracle_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels: list[float] = []
+
+    def oracle(engine: Any, case: Case, alpha: float) -> object:
+        levels.append(alpha)
+        return object()
+
+    monkeypatch.setattr("pytest_specdec.judging.measurements.oracle", oracle)
+    measurements = measurements_of(tmp_path, None)
     assert measurements.oracle(SMALL_CASE, 0.01) is measurements.oracle(SMALL_CASE, 0.01)
-    assert engine.levels == [0.01]
+    assert levels == [0.01]
 
 
 def test_a_case_that_was_only_heard_is_included_and_not_measured(tmp_path: Path) -> None:

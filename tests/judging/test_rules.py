@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers.engines import SMALL_CASE, ScriptedEngine, measurement
+from helpers.engines import SMALL_CASE, measurement
 from helpers.records import record, scaled, steady_counts
 
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.acceptance.reference_drafters import References
-from pytest_specdec.baselines.store import BaselineStore
 from pytest_specdec.gate.accumulation import EarlierRun
 from pytest_specdec.judging.comparison import Baseline, Run
-from pytest_specdec.judging.costs import SessionCosts
-from pytest_specdec.judging.measurements import Measurements
 from pytest_specdec.judging.policy import Policy
 from pytest_specdec.judging.report_rows import CREATED, UPDATED
 from pytest_specdec.judging.rules import Decision, Rules, gates_of
-from pytest_specdec.judging.stored_records import StoredRecords
 from pytest_specdec.records.conditions import Fingerprints
 from pytest_specdec.records.record import Record
 
@@ -39,9 +36,8 @@ def rules(*, agrees: bool = True, gates: int = 1, **options: Any) -> Rules:
     policy = Policy(
         **{"alpha": 0.01, "inconclusive": "fail", "update": None, "subset": False, **options}
     )
-    engine: Any = ScriptedEngine(lambda case: measurement(steady_counts()), agrees=agrees)
-    costs = SessionCosts((), engine, StoredRecords(BaselineStore(PATH.parent)))
-    measurements = Measurements({SMALL_CASE: (SMALL_CASE,)}, engine, costs)
+    agreement = SimpleNamespace(agrees=agrees, message="counts contradict the models")
+    measurements: Any = SimpleNamespace(oracle=lambda case, level: agreement)
     return Rules(policy=policy, gates=gates, sampled=1, measurements=measurements)
 
 

@@ -19,6 +19,7 @@ from pytest_specdec.acceptance.counts import Array
 from pytest_specdec.cases.case import Case, TextKey, default_rule
 from pytest_specdec.config.case_grid import DEFAULT_MARGIN
 from pytest_specdec.decoding.decode import Decoded
+from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.gate.verdict import Verdict, judge
 from pytest_specdec.judging.comparison import Run
@@ -28,7 +29,7 @@ NEW_TOKENS = 64
 PROMPTS = EMBEDDED.parent / "text" / "prompts.jsonl"
 
 
-class Watched(DecodeEngine):
+class Watched(ModelPool):
     """Decodes in batches of a given size and keeps every round."""
 
     batch: int
@@ -92,7 +93,8 @@ class Lab:
         self._folder = folder
         self._prompts = folder / "prompts.jsonl"
         self._prompts.write_text("".join(PROMPTS.read_text().splitlines(keepends=True)[::2]))
-        self._engine = Watched((), device="cpu")
+        self._models = Watched("cpu")
+        self._engine = DecodeEngine(self._models)
         self._checkpoint = functools.cache(self._edited)
         self.baseline = functools.cache(self.measure)
 
@@ -124,9 +126,9 @@ class Lab:
             default_rule(setting.temperature),
         )
         case = Case(texts, drafter, setting.drafter, setting.k, setting.depth, rule, DEFAULT_MARGIN)
-        self._engine.batch = setting.batch
+        self._models.batch = setting.batch
         record = Run(case, [self._engine.measure(case)], engine=self._engine.name).record
-        return Measured(record, self._engine.decoded)
+        return Measured(record, self._models.decoded)
 
     def _edited(self, role: str, edits: tuple[Edit, ...]) -> Path:
         """A copy of a checkpoint with edits made to its tensors."""

@@ -14,6 +14,7 @@ from museum.measure import PROMPTS
 
 from pytest_specdec.cases.case import Case, TextKey
 from pytest_specdec.decoding import drafters
+from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.gate.refusals import too_good
 
@@ -37,7 +38,7 @@ def test_drafts_from_another_distribution_than_their_q_are_refused(
     monkeypatch: pytest.MonkeyPatch, temperature: float, refused: bool
 ) -> None:
     sharper_than_reported(monkeypatch, temperature)
-    measured = DecodeEngine([CASE], device="cpu").measure(CASE)
+    measured = DecodeEngine(ModelPool("cpu")).measure(CASE)
     assert measured.expected is not None
     said = too_good(measured.counts, measured.expected, gates=16)
     assert (said is not None) is refused

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from failing_gate import first_message, label, shown_message
 from helpers.support import EMBEDDED, ROOT, add_noise
 from plugin.conftest import facts
 
@@ -116,3 +117,9 @@ def test_five_percent_noise_on_the_draft_fails_the_main_job(
             "  intended?  pytest *--specdec-update=changed",
         ]
     )
+    # The README and docs/gate.md show this message, with as many threads as the baseline's.
+    shown, printed = (
+        dict.fromkeys(map(label, message[1:]))
+        for message in (shown_message(), first_message(result.stdout.lines))
+    )
+    assert [name for name in printed if name != "test"] == list(shown)

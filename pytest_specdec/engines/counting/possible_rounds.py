@@ -36,6 +36,11 @@ class JudgedRun:
     pooled: PooledCounters | None = None
 
     @property
+    def altered(self) -> str | None:
+        """The mode under which the engine is no decoder of its models."""
+        return next((text.altered for text in self.reported if text.altered), None)
+
+    @property
     def certain(self) -> bool:
         """Whether the text alone decides the rounds: then `accept` is 0 or 1."""
         convention = self.reported[0].convention

@@ -15,7 +15,6 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -26,35 +25,34 @@ from ...cases.case import Case, TextKey
 from ...cases.prompts import Prompt, read_prompts
 from ...cases.texts import Text, texts_of_prompts
 from ...checkpoints.checkpoint import case_checkpoint
-from ...common.errors import MeasurementError, RequestError
+from ...common.errors import RequestError
 from ...common.printable import KEY
 from ...records.conditions import Environment, Fingerprints
 from ...records.record import SCHEMA
 from ...records.text_set import TextSet
-from ...speedup.cost_profile import CostProfile
 from ..adapter_api import EngineSetup
 from ..adapters.llama_cpp_server import LlamaCppAdapter
 from ..adapters.server import ServedAdapter
 from ..adapters.sglang_server import SglangAdapter
 from ..adapters.vllm_server import VllmServer
 from ..kept_texts import KeptTexts
-from ..protocol import Engine, Measurement
+from ..models import ModelPool
+from ..protocol import Engine, Measurement, check_rounds
 from ..servers.client import Client
 from ..servers.logprob_servers import Scorer, scorer_at
 from .cache import ScoreCache
 from .drafting_servers import check_plain
 from .scores import WORKERS, check_servable, served_scores, wanted_top
 
-if TYPE_CHECKING:
-    from ...lossless.texts.conformance import Conformance
-    from ..counting.oracle import Agreement
-    from ..own.local import LocalEngine
-
-Report = Callable[[str, int, int], None]
-"""Progress: (what, texts done, texts in all)."""
 Encode = Callable[[Sequence[Prompt]], list[list[int]]]
 """Token ids of prompts by the target's own tokenizer."""
 
+NOT_HERE = (
+    "both models are at their servers and none is in this process; leave out the fixtures that "
+    "need one, and for costs name a file of costs that were measured where the models run: "
+    "--specdec-costs=FILE"
+)
+"""Why a session with this engine loads no models."""
 _PANGRAM = Prompt(
     "", "", text="The quick brown fox jumps over 13 lazy dogs; caf\u00e9, \u6f22\u5b57."
 )
@@ -81,13 +79,13 @@ class ServedReplay(Engine):
     def __init__(
         self,
         plan: Sequence[Case],
+        models: ModelPool,
         *,
         url: str | None,
         draft_url: str | None,
         folder: Path | None = None,
         encode: Callable[[str], Encode | None] = lambda target: None,
         stored_texts: Callable[[TextKey], TextSet | None] = lambda key: None,
-        report: Report = lambda what, done, total: None,
         workers: int = WORKERS,
     ) -> None:
         if url is None or draft_url is None:
@@ -96,12 +94,17 @@ class ServedReplay(Engine):
                 "engine logprobs asks two servers, the target's and the drafter's; add "
                 f"{missing}=http://..."
             )
-        self._plan, self._folder, self._encode = tuple(plan), folder, encode
-        self._stored_texts, self._report, self._workers = stored_texts, report, workers
+        self._plan, self._models = tuple(plan), models
+        self._folder, self._encode = folder, encode
+        self._stored_texts, self._workers = stored_texts, workers
         self._kept = KeptTexts(folder, "served")
         self._target, self._drafter = (
             Client(own, key=os.environ.get(KEY)) for own in (url, draft_url)
         )
+
+    @property
+    def models(self) -> ModelPool:
+        return self._models
 
     def measure(self, case: Case) -> Measurement:
         """Counts of one case. Raises RequestError for a drafter that is no plain draft model."""
@@ -114,10 +117,7 @@ class ServedReplay(Engine):
         group = self._group(case.texts)
         field = group.scores.field(case.rule)
         counts = with_requests(expected_counts(field, case.k), field)
-        if not counts.total_rounds > 0:
-            raise MeasurementError(
-                f"no text is long enough for a round of k={case.k}; raise --specdec-new-tokens"
-            )
+        check_rounds(counts, case)
         target, drafter = self._scorers(wanted_top(case.texts.sampling))
         return Measurement(
             counts,
@@ -136,39 +136,6 @@ class ServedReplay(Engine):
     def emitted(self, case: Case) -> Sequence[Text]:
         """The texts that are replayed."""
         return self._group(case.texts).texts
-
-    def conformance(self, case: Case, alpha: float) -> Conformance:
-        """Raises RequestError: that takes the target's whole distributions."""
-        raise RequestError(
-            "servers give the largest log-probabilities only and conformance needs whole "
-            "distributions; leave specdec_conformance out, or "
-            "use an engine with the weights at hand"
-        )
-
-    def oracle(self, case: Case, alpha: float) -> Agreement:
-        """Raises RequestError: replay counts no rounds that could be wrong."""
-        raise RequestError(
-            "engine logprobs replays and counts no engine's rounds; leave specdec_oracle out"
-        )
-
-    def costs(self, cases: Sequence[Case]) -> CostProfile:
-        """Raises RequestError: what another machine takes is not timed from here."""
-        raise RequestError(
-            "served models are not timed from here; measure where they run and name the file: "
-            "--specdec-costs=FILE"
-        )
-
-    def words(self, case: Case, tokens: Sequence[int]) -> list[str]:
-        """The tokens' ids; servers tell them differently, or not at all."""
-        return [f"<{token}>" for token in tokens]
-
-    @property
-    def local(self) -> LocalEngine:
-        """Raises RequestError: no model is in this process."""
-        raise RequestError(
-            "both models are at their servers; leave out the fixtures that need them in this "
-            "process"
-        )
 
     @functools.cached_property
     def _group(self) -> Callable[[TextKey], _Group]:
@@ -194,7 +161,7 @@ class ServedReplay(Engine):
             key.sampling,
             caches=caches,
             workers=self._workers,
-            progress=functools.partial(self._report, f"{key.suite}: log-probabilities"),
+            progress=functools.partial(self.models.report, f"{key.suite}: log-probabilities"),
         )
         for cache in caches or ():
             cache.finish()
@@ -277,7 +244,7 @@ class ServedReplay(Engine):
         prompts, too.
         """
         what = f"{key.suite}: sampling texts"
-        self._report(what, 0, len(prompts))
+        self.models.report(what, 0, len(prompts))
         with concurrent.futures.ThreadPoolExecutor(
             self._workers, thread_name_prefix="specdec"
         ) as pool:
@@ -293,7 +260,7 @@ class ServedReplay(Engine):
             }
             try:
                 for done, _ in enumerate(concurrent.futures.as_completed(waiting), 1):
-                    self._report(what, done, len(prompts))
+                    self.models.report(what, done, len(prompts))
                 return {name: future.result() for future, name in waiting.items()}
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)

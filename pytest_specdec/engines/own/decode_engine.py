@@ -9,60 +9,61 @@ import time
 from collections.abc import Sequence
 
 from ...acceptance.counts import Counts
+from ...acceptance.lookup import NGRAM
 from ...acceptance.renewal import expected_counts
-from ...acceptance.rounds import Round, counts_of_rounds, with_passes
+from ...acceptance.rounds import counts_of_rounds, with_passes
 from ...cases.case import LOSSY_RULES, Case
 from ...cases.prompts import Prompt, read_prompts
 from ...cases.texts import Text
-from ...common.errors import RequestError
 from ...decoding.decode import Decoded
 from ...decoding.environment import environment
 from ...decoding.replay import DrafterPlan, text_scores
 from ...decoding.sampling import encode_prompts
 from ..adapter_api import CountingConvention, Reported, ReportedRound
 from ..counting.normalise import definition_of
-from ..counting.oracle import Agreement, agreement
 from ..counting.possible_rounds import JudgedRun
-from ..protocol import MeasuredTimes, Measurement
-from .local import DECODE_BATCH, LocalEngine, no_rounds, template_of
+from ..fingerprints import template_of
+from ..models import DECODE_BATCH, ModelPool
+from ..protocol import Engine, MeasuredTimes, Measurement, check_rounds
 
-_MANNER = CountingConvention(end="full", undelivered=True, counts_empty=True)
+_CONVENTION = CountingConvention(end="full", undelivered=True, counts_empty=True, ngrams=(1, NGRAM))
 """How our own decoder counts: k drafts in every round that has room for them, and what was accepted
 behind an EOS token.
 """
 
 
-class DecodeEngine(LocalEngine):
+class DecodeEngine(Engine):
     """Measures by decoding: every case emits its own texts and counts its own rounds."""
 
     name = "decode"
 
-    @functools.cached_property
-    def _made(self) -> dict[Case, _DecodedTexts]:
+    def __init__(self, models: ModelPool) -> None:
+        self._models = models
+        self._latest: dict[Case, _DecodedTexts] = {}
         """What was last decoded for each case."""
-        return {}
-
-    @functools.cached_property
-    def _uncounted(self) -> set[Case]:
+        self._uncounted: set[Case] = set()
         """Decoded for their texts alone: the next measurement counts them."""
-        return set()
+
+    @property
+    def models(self) -> ModelPool:
+        return self._models
 
     def emitted(self, case: Case) -> Sequence[Text]:
-        if case not in self._made:
-            self._made[case] = self._decode_texts(case)
-            self._uncounted.add(case)
-        return self._made[case].texts
+        return self._decoded(case).texts
 
-    def _rounds_of(self, case: Case) -> tuple[tuple[Round, ...], ...] | None:
-        return self._made[case].decoded.rounds if case.rule == "rejection" else None
+    def _decoded(self, case: Case) -> _DecodedTexts:
+        if case not in self._latest:
+            self._latest[case] = self._decode_texts(case)
+            self._uncounted.add(case)
+        return self._latest[case]
 
     def _decode_texts(self, case: Case) -> _DecodedTexts:
         prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
-        ids = encode_prompts(self.model(case.target).tokenizer, prompts)
-        self._load_drafter(case)  # so that what is timed is decoding
+        ids = encode_prompts(self.models.model(case.target).tokenizer, prompts)
+        self.models.load_drafter(case)  # so that what is timed is decoding
         begun = time.perf_counter()
-        decoded = self.decode(
-            case, ids, progress=functools.partial(self._report, f"{case.id}: decode")
+        decoded = self.models.decode(
+            case, ids, progress=functools.partial(self.models.report, f"{case.id}: decode")
         )
         seconds = time.perf_counter() - begun
         texts = [
@@ -72,20 +73,19 @@ class DecodeEngine(LocalEngine):
         return _DecodedTexts(prompts, texts, decoded, seconds)
 
     def measure(self, case: Case) -> Measurement:
-        target = self.model(case.target)
+        target = self.models.model(case.target)
         if case not in self._uncounted:
-            self._made[case] = self._decode_texts(case)
+            self._latest[case] = self._decode_texts(case)
         self._uncounted.discard(case)
-        made = self._made[case]
-        prompts, texts, decoded = made.prompts, made.texts, made.decoded
+        latest = self._latest[case]
+        prompts, texts, decoded = latest.prompts, latest.texts, latest.decoded
         counts = with_passes(counts_of_rounds(texts, decoded.rounds, case.k), texts, decoded.rounds)
-        if not counts.total_rounds > 0:
-            raise no_rounds(case)
+        check_rounds(counts, case)
         emitted = sum(len(text.ids) - text.prompt_length for text in texts)
         return Measurement(
             counts,
-            self._fingerprints(case),
-            environment(target.device, self._dtype),
+            self.models.fingerprints(case),
+            environment(target.device, self.models.dtype),
             target.checkpoint.tokenizer_fingerprint,
             template_of(target, prompts),
             {text.key: text.fingerprint for text in texts},
@@ -94,45 +94,37 @@ class DecodeEngine(LocalEngine):
                 statistics.median(decoded.draft_ms),
                 statistics.median(decoded.verify_ms),
                 min(DECODE_BATCH, len(prompts)),
-                emitted / made.seconds,
+                emitted / latest.seconds,
             ),
             sum(text.loops for text in texts),
             self._expected(case, texts),
         )
 
-    def oracle(self, case: Case, alpha: float) -> Agreement:
-        """Judge the counted rounds by replay of the texts. Raises RequestError for a lossy rule."""
-        if case.rule in LOSSY_RULES:
-            raise RequestError(
-                f"rule {case.rule!r} is lossy by design, so no models imply its rounds; leave "
-                "specdec_oracle out"
-            )
-        _ = self.emitted(case)
-        made = self._made[case]
+    def counted(self, case: Case) -> JudgedRun:
+        latest = self._decoded(case)
         reported = [
             Reported(
                 text.key,
                 text.ids[: text.prompt_length],
                 text.ids[text.prompt_length :],
-                _MANNER,
+                _CONVENTION,
                 tuple(ReportedRound(one.drafted, one.accepted) for one in rounds),
             )
-            for text, rounds in zip(made.texts, made.decoded.rounds, strict=True)
+            for text, rounds in zip(latest.texts, latest.decoded.rounds, strict=True)
         ]
         definition = definition_of(reported, case.drafter)
-        counts = counts_of_rounds(made.texts, made.decoded.rounds, case.k)
-        categories = [text.category for text in made.texts]
-        judged = JudgedRun(case, reported, categories, definition, counts)
-        return agreement(judged, self.model(case.target), self._drafting(case), alpha)
+        counts = counts_of_rounds(latest.texts, latest.decoded.rounds, case.k)
+        categories = [text.category for text in latest.texts]
+        return JudgedRun(case, reported, categories, definition, counts)
 
     def _expected(self, case: Case, texts: list[Text]) -> Counts | None:
         """What the pair should have had accepted on these texts; None for a lossy rule."""
         if case.rule in LOSSY_RULES:
             return None
-        plan = DrafterPlan(self._drafting(case), case.depth, case.k)
-        progress = functools.partial(self._report, f"{case.id}: replay")
+        plan = DrafterPlan(self.models.drafting(case), case.depth, case.k)
+        progress = functools.partial(self.models.report, f"{case.id}: replay")
         (scores,) = text_scores(
-            self.model(case.target), [plan], texts, case.texts.sampling, progress
+            self.models.model(case.target), [plan], texts, case.texts.sampling, progress
         )
         return expected_counts(scores.field(case.rule), case.k)
 

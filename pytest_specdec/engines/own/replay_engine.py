@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -23,26 +24,45 @@ from ...decoding.replay import DrafterPlan, check_drafter, text_scores
 from ...decoding.sampling import encode_prompts, sample_new_tokens
 from ...records.record import SCHEMA
 from ...records.text_set import TextSet
-from ..protocol import Measurement
-from .local import LocalEngine, no_rounds, template_of
+from ..fingerprints import template_of
+from ..kept_texts import KeptTexts
+from ..models import ModelPool
+from ..protocol import Engine, Measurement, check_rounds
 
 _ScoresKey = tuple[str, int | None]
 """Drafter, and the depth where each depth needs scores of its own."""
 
 
-class ReplayEngine(LocalEngine):
+class ReplayEngine(Engine):
     """Measures by replay: scores reach as far as any case of the plan needs, from one pass for each
     set of texts.
+
+    `plan` is every case of the session; in `kept` sampled texts wait for the next run.
     """
 
     name = "replay"
+
+    def __init__(
+        self,
+        plan: Sequence[Case],
+        models: ModelPool,
+        *,
+        stored_texts: Callable[[TextKey], TextSet | None] = lambda key: None,
+        kept: Path | None = None,
+    ) -> None:
+        self._plan, self._models, self._stored_texts = tuple(plan), models, stored_texts
+        self._kept = KeptTexts(kept, f"{models.device} {models.dtype}")
+
+    @property
+    def models(self) -> ModelPool:
+        return self._models
 
     @functools.cached_property
     def _group(self) -> Callable[[TextKey], _TextGroup]:
         return functools.cache(self._measure_group)
 
     def measure(self, case: Case) -> Measurement:
-        target = self.model(case.target)
+        target = self.models.model(case.target)
         group = self._group(case.texts)
         scores = group.scores[_scores_key(case)]
         if isinstance(scores, SpecdecError):
@@ -52,12 +72,11 @@ class ReplayEngine(LocalEngine):
             own = judged_scores(own, group.texts, case.judged, own_heads=case.uses_own_heads)
         field = own.field(case.rule)
         counts = with_requests(expected_counts(field, case.k), field)
-        if not counts.total_rounds > 0:
-            raise no_rounds(case)
+        check_rounds(counts, case)
         return Measurement(
             counts,
-            self._fingerprints(case),
-            environment(target.device, self._dtype),
+            self.models.fingerprints(case),
+            environment(target.device, self.models.dtype),
             group.stored.tokenizer,
             group.stored.template,
             group.fingerprints,
@@ -70,7 +89,7 @@ class ReplayEngine(LocalEngine):
         )
 
     def _references(self, case: Case, scores: Scores, texts: Sequence[Text]) -> References:
-        vocabulary = self.model(case.target).model.get_input_embeddings().num_embeddings
+        vocabulary = self.models.model(case.target).model.get_input_embeddings().num_embeddings
         return reference_counts(
             scores, texts, vocabulary=vocabulary, k=case.k, rule=case.rule, judged=case.judged
         )
@@ -79,7 +98,7 @@ class ReplayEngine(LocalEngine):
         return self._group(case.texts).texts
 
     def _measure_group(self, key: TextKey) -> _TextGroup:
-        target = self.model(key.target)
+        target = self.models.model(key.target)
         texts, stored = self._texts(key, target)
         cases = [case for case in self._plan if case.texts == key]
         scores: dict[_ScoresKey, Scores | SpecdecError] = {}
@@ -96,7 +115,7 @@ class ReplayEngine(LocalEngine):
             list(plans.values()),
             texts,
             key.sampling,
-            functools.partial(self._report, f"{key.suite}: replay"),
+            functools.partial(self.models.report, f"{key.suite}: replay"),
             judge_origin=True,
         )
         notes = self._kept.notes(key)
@@ -115,9 +134,9 @@ class ReplayEngine(LocalEngine):
         alone.
         """
         depth, steps = max(case.depth for case in cases), max(case.verified for case in cases)
-        target, model = self.model(cases[0].target), self._drafting(cases[0])
+        target, model = self.models.model(cases[0].target), self.models.drafting(cases[0])
         check_drafter(target, model, depth)
-        self._load_drafter(max(cases, key=lambda case: case.depth))
+        self.models.load_drafter(max(cases, key=lambda case: case.depth))
         return DrafterPlan(model, depth, steps)
 
     def _texts(self, key: TextKey, target: LoadedModel) -> tuple[tuple[Text, ...], TextSet]:
@@ -125,7 +144,7 @@ class ReplayEngine(LocalEngine):
         missing ones are sampled.
         """
         prompts = read_prompts(key.prompts, key.prompt_limit)
-        target.checkpoint.hash_now(self._report)
+        target.checkpoint.hash_now(self.models.report)
         ids = encode_prompts(target.tokenizer, prompts)
         wanted = TextSet(
             SCHEMA,
@@ -155,7 +174,7 @@ class ReplayEngine(LocalEngine):
                 sampling=key.sampling,
                 seed=key.seed,
                 keys=[prompts[row].key for row in missing],
-                progress=functools.partial(self._report, f"{key.suite}: sampling texts"),
+                progress=functools.partial(self.models.report, f"{key.suite}: sampling texts"),
             )
             made = {prompts[row].key: new for row, new in zip(missing, sampled, strict=True)}
             known |= made

@@ -15,6 +15,7 @@ from pytest_specdec.common.errors import RequestError
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.engines.adapter_api import ReportedRound
 from pytest_specdec.engines.adapters.inprocess import threads, until_eos, unused_id
+from pytest_specdec.engines.model_checks import oracle
 
 ROUNDS = [ReportedRound(3, 2), ReportedRound(3, 0), ReportedRound(3, 3)]
 
@@ -81,7 +82,7 @@ def test_a_target_with_eos_is_judged_up_to_it(
     )
     monkeypatch.setattr("helpers.real_engine.TARGET", str(folder))
     asked = case(name, prompts=10)
-    found = engine.oracle(asked, 0.01)
+    found = oracle(engine, asked, 0.01)
     assert found.agrees, found.message
     lengths = [len(text.ids) - text.prompt_length for text in engine.emitted(asked)]
     assert min(lengths) < 64 == max(lengths)

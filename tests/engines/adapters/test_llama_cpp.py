@@ -18,6 +18,7 @@ from pytest_specdec.common.errors import RequestError
 from pytest_specdec.engines.adapter_api import EngineSetup
 from pytest_specdec.engines.adapters.llama_cpp import llama_cpp
 from pytest_specdec.engines.adapters.llama_cpp_server import LlamaCppAdapter
+from pytest_specdec.engines.model_checks import oracle
 
 
 def test_with_a_url_it_is_the_server() -> None:
@@ -33,7 +34,7 @@ def test_without_the_package_the_error_says_what_to_do() -> None:
 
 
 def test_the_real_engine_counts_what_its_models_imply() -> None:
-    found = real("llama-cpp").oracle(case("llama-cpp", k=4), 0.01)
+    found = oracle(real("llama-cpp"), case("llama-cpp", k=4), 0.01)
     assert found.exact
     assert found.agrees, found.message
 
@@ -48,7 +49,7 @@ def test_a_draft_file_of_other_weights_is_found_without_a_baseline(
     noisy = add_noise(Path(DRAFT), tmp_path / "noisy", 0.3, only="layers.0.mlp.down_proj")
     named = shutil.copytree(DRAFT, tmp_path / "draft", ignore=shutil.ignore_patterns("gguf"))
     gguf_form.write_gguf(open_checkpoint(noisy), named / "gguf")
-    found = engine.oracle(case("llama-cpp", draft=str(named)), 0.01)
+    found = oracle(engine, case("llama-cpp", draft=str(named)), 0.01)
     assert not found.agrees
     assert "llama-cpp counts an acceptance length of" in found.message
     assert found.counted < found.expected
@@ -59,4 +60,4 @@ def test_a_form_of_other_weights_is_refused_before_it_is_loaded(tmp_path: Path) 
     named = shutil.copytree(DRAFT, tmp_path / "draft")
     (named / "gguf" / "source.json").write_text(json.dumps({"model_fingerprint": "0" * 16}))
     with pytest.raises(RequestError, match=r"converted from other weights .* convert it again"):
-        engine.oracle(case("llama-cpp", draft=str(named)), 0.01)
+        oracle(engine, case("llama-cpp", draft=str(named)), 0.01)

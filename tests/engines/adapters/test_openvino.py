@@ -22,6 +22,7 @@ from pytest_specdec.engines.adapters.openvino import (
     rounds_of,
 )
 from pytest_specdec.engines.counting.checks import check_reported
+from pytest_specdec.engines.model_checks import oracle
 
 RECORDED = json.loads((ROOT / "tests/engines/payloads/openvino_metrics.json").read_text())[
     "requests"
@@ -84,7 +85,7 @@ def test_without_the_package_the_error_says_what_to_install() -> None:
 
 def test_the_real_engine_counts_what_its_models_imply() -> None:
     engine = real("openvino")
-    found = engine.oracle(case("openvino", k=4), 0.01)
+    found = oracle(engine, case("openvino", k=4), 0.01)
     assert found.exact
     assert found.agrees, found.message
 

@@ -27,7 +27,8 @@ from pytest_specdec.engines.adapter_api import (
 )
 from pytest_specdec.engines.adapters.trace import TraceAdapter, read_trace, write_trace
 from pytest_specdec.engines.counting.checks import check_reported
-from pytest_specdec.engines.external import ForeignEngine
+from pytest_specdec.engines.external import ExternalEngine
+from pytest_specdec.engines.models import ModelPool
 
 HEADER: dict[str, Any] = {"schema": 1, "engine": "mine 2", "k": 3, "new_tokens": 64}
 LINE: dict[str, Any] = {
@@ -275,4 +276,4 @@ def test_an_engine_without_a_url_is_refused() -> None:
     with pytest.raises(
         SpecdecError, match="--specdec-engine=trace reads from somewhere; name it: --specdec-url="
     ):
-        _ = ForeignEngine("trace").adapter
+        _ = ExternalEngine("trace", ModelPool()).adapter

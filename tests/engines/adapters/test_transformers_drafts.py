@@ -23,7 +23,9 @@ from transformers.generation.logits_process import (
 )
 
 from pytest_specdec.cases.case import Case
-from pytest_specdec.engines.external import ForeignEngine
+from pytest_specdec.engines.external import ExternalEngine
+from pytest_specdec.engines.model_checks import conformance, oracle
+from pytest_specdec.engines.models import ModelPool
 
 FIRST, LAST = (5, 14), (5, 24)
 """Releases that were tried, and have both."""
@@ -88,15 +90,15 @@ the vocabulary.
 def test_drafts_that_are_filtered_by_the_wrong_distribution_are_found(
     asked: Case, kind: str
 ) -> None:
-    engine = ForeignEngine("transformers", device="cpu")
-    found = engine.oracle(asked, 0.001)
+    engine = ExternalEngine("transformers", ModelPool("cpu"))
+    found = oracle(engine, asked, 0.001)
     assert not found.agrees
     assert found.exact == (kind == "rounds")
-    assert engine.conformance(asked, 0.001).conforms
+    assert conformance(engine, asked, 0.001).conforms
 
 
 @pytest.mark.usefixtures("once", "unfiltered")
 @pytest.mark.parametrize("asked", [HOT, LOOKUP])
 def test_without_the_second_filter_the_counts_are_the_models(asked: Case) -> None:
-    found = ForeignEngine("transformers", device="cpu").oracle(asked, 0.001)
+    found = oracle(ExternalEngine("transformers", ModelPool("cpu")), asked, 0.001)
     assert found.agrees, found.message

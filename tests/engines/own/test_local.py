@@ -25,18 +25,23 @@ from pytest_specdec.acceptance.lookup import LookupIndex
 from pytest_specdec.acceptance.renewal import AcceptanceField, expected_counts
 from pytest_specdec.acceptance.text_origin import Origin
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Case, JudgedRange, TextKey
+from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.checkpoints import checkpoint
 from pytest_specdec.common.errors import MeasurementError, RequestError
+from pytest_specdec.decoding import loading, timing
 from pytest_specdec.decoding.decode import Decoded, decode
 from pytest_specdec.decoding.loading import LoadedModel, load_model
-from pytest_specdec.engines.own import local
+from pytest_specdec.engines.external import ExternalEngine
+from pytest_specdec.engines.fingerprints import template_of
+from pytest_specdec.engines.model_checks import conformance
+from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own import replay_engine as replay
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
-from pytest_specdec.engines.own.local import LocalEngine
 from pytest_specdec.engines.own.replay_engine import ReplayEngine
 from pytest_specdec.engines.protocol import Measurement
 from pytest_specdec.gate.verdict import incomparable
 from pytest_specdec.judging.comparison import Run
+from pytest_specdec.lossless.texts import conformance as texts_judged
 from pytest_specdec.records.text_set import TextSet
 
 WORDS = ("apple", "banana", "cherry", "elder")
@@ -73,7 +78,7 @@ def test_one_pass_serves_every_k_and_depth(case: Case, monkeypatch: pytest.Monke
         lambda *args, **options: passes.append(args) or measure(*args, **options),
     )
     cases = grid(case, (4, 0), (4, 2), (8, 0), (8, 2))
-    engine = ReplayEngine(cases, device="cpu")
+    engine = ReplayEngine(cases, ModelPool("cpu"))
     lengths = [engine.measure(own).counts.acceptance_length for own in cases]
     assert len(passes) == 1
     assert len(set(lengths)) == 4
@@ -81,9 +86,9 @@ def test_one_pass_serves_every_k_and_depth(case: Case, monkeypatch: pytest.Monke
 
 def test_a_case_measures_the_same_alone_and_in_a_grid(case: Case) -> None:
     cases = grid(case, (4, 0), (4, 2), (8, 0), (8, 2))
-    together = ReplayEngine(cases, device="cpu")
+    together = ReplayEngine(cases, ModelPool("cpu"))
     for own in cases:
-        alone = ReplayEngine([own], device="cpu").measure(own)
+        alone = ReplayEngine([own], ModelPool("cpu")).measure(own)
         np.testing.assert_allclose(
             alone.counts.accepted, together.measure(own).counts.accepted, atol=1e-5
         )
@@ -92,21 +97,21 @@ def test_a_case_measures_the_same_alone_and_in_a_grid(case: Case) -> None:
 def test_own_heads_share_the_texts_and_reuse_their_last_layer(case: Case) -> None:
     heads = dataclasses.replace(case, drafter="mtp", label="mtp", depth=2)
     cases = [*grid(case, (4, 0)), *grid(heads, (2, 2), (6, 2))]
-    engine = ReplayEngine(cases, device="cpu")
+    engine = ReplayEngine(cases, ModelPool("cpu"))
     short, long = (engine.measure(own) for own in cases[1:])
     assert short.text_fingerprints == engine.measure(cases[0]).text_fingerprints
     assert long.counts.acceptance_length > short.counts.acceptance_length
 
 
 def stored(case: Case) -> TextSet:
-    return ReplayEngine([case], device="cpu").measure(case).texts
+    return ReplayEngine([case], ModelPool("cpu")).measure(case).texts
 
 
 def test_stored_texts_are_used_as_they_are(case: Case) -> None:
     texts = stored(case)
     first = next(iter(texts.texts))
     kept = msgspec.structs.replace(texts, texts={**texts.texts, first: tuple(range(2, 26))})
-    used = ReplayEngine([case], device="cpu", stored_texts=lambda key: kept).measure(case)
+    used = ReplayEngine([case], ModelPool("cpu"), stored_texts=lambda key: kept).measure(case)
     assert used.texts == kept
 
 
@@ -114,7 +119,7 @@ def test_only_missing_texts_are_sampled(case: Case) -> None:
     texts = stored(case)
     keys = sorted(texts.texts)
     part = msgspec.structs.replace(texts, texts={key: texts.texts[key] for key in keys[:3]})
-    used = ReplayEngine([case], device="cpu", stored_texts=lambda key: part).measure(case).texts
+    used = ReplayEngine([case], ModelPool("cpu"), stored_texts=lambda key: part).measure(case).texts
     assert set(used.texts) == set(keys)
     assert all(used.texts[key] == texts.texts[key] for key in keys[:3])
 
@@ -124,7 +129,7 @@ def test_texts_of_another_target_are_not_used(case: Case, tmp_path: Path) -> Non
     elsewhere = dataclasses.replace(case, texts=dataclasses.replace(case.texts, target=str(other)))
     texts = stored(case)
     used = (
-        ReplayEngine([elsewhere], device="cpu", stored_texts=lambda key: texts)
+        ReplayEngine([elsewhere], ModelPool("cpu"), stored_texts=lambda key: texts)
         .measure(elsewhere)
         .texts
     )
@@ -135,7 +140,7 @@ def test_texts_of_another_target_are_not_used(case: Case, tmp_path: Path) -> Non
 def test_a_bad_drafter_fails_alone(case: Case, tmp_path: Path) -> None:
     bad = edit_config(llama(tmp_path / "bad", seed=3, mtp_layers=0), num_mtp_layers=2)
     broken = dataclasses.replace(case, drafter=str(bad), label="bad", depth=2)
-    engine = ReplayEngine([case, broken], device="cpu")
+    engine = ReplayEngine([case, broken], ModelPool("cpu"))
     assert engine.measure(case).counts.total_rounds > 0
     with pytest.raises(RequestError, match="hold none"):
         engine.measure(broken)
@@ -150,8 +155,8 @@ def test_a_model_that_cannot_be_had_is_tried_once(
         tried.append(name)
         raise RequestError(f"{name!r} is no folder here; check the name")
 
-    monkeypatch.setattr(local, "load_model", unreachable)
-    engine = ReplayEngine([case], device="cpu")
+    monkeypatch.setattr(loading, "load_model", unreachable)
+    engine = ReplayEngine([case], ModelPool("cpu"))
     for k in (2, 3):
         with pytest.raises(RequestError, match="is no folder here; check the name"):
             engine.measure(dataclasses.replace(case, k=k))
@@ -161,7 +166,7 @@ def test_a_model_that_cannot_be_had_is_tried_once(
 def test_texts_too_short_for_a_round_are_an_error(case: Case) -> None:
     (long,) = grid(case, (40, 0))
     with pytest.raises(MeasurementError, match=r"raise --specdec-new-tokens"):
-        ReplayEngine([long], device="cpu").measure(long)
+        ReplayEngine([long], ModelPool("cpu")).measure(long)
 
 
 def with_texts(case: Case, **changes: object) -> Case:
@@ -204,7 +209,7 @@ def test_a_rules_counts_follow_from_p_and_q_of_the_texts(
     case: Case, rule: str, sampling: dict[str, float]
 ) -> None:
     case = with_texts(dataclasses.replace(case, rule=rule), **sampling)
-    measured = ReplayEngine([case], device="cpu").measure(case)
+    measured = ReplayEngine([case], ModelPool("cpu")).measure(case)
     target, draft = (load_model(path, "cpu").model for path in (case.target, case.drafter))
     texts, starts = whole_texts(measured), [len(ids) + 1 for ids in prompt_ids()]
     accept = np.zeros((len(texts), 1, max(map(len, texts))))
@@ -240,7 +245,7 @@ def test_rules_share_one_pass_and_are_ordered(case: Case, monkeypatch: pytest.Mo
     cases = [
         dataclasses.replace(case, rule=rule) for rule in ("sample-match", "rejection", "block")
     ]
-    engine = ReplayEngine(cases, device="cpu")
+    engine = ReplayEngine(cases, ModelPool("cpu"))
     lengths = [engine.measure(own).counts.acceptance_length for own in cases]
     assert len(passes) == 1
     assert lengths == sorted(set(lengths))
@@ -273,7 +278,7 @@ def test_prompt_lookup_is_replayed_round_for_round(case: Case, rule: str) -> Non
     """
     case = with_texts(case, temperature=0.0 if rule == "greedy" else 0.4, new_tokens=60)
     wide, narrow = (lookup_case(case, rule=rule, k=k) for k in (5, 2))
-    engine = ReplayEngine([wide, narrow], device="cpu")
+    engine = ReplayEngine([wide, narrow], ModelPool("cpu"))
     for own in (wide, narrow):
         measured = engine.measure(own)
         texts = zip(whole_texts(measured), prompt_ids(), strict=True)
@@ -293,7 +298,7 @@ def test_prompt_lookup_is_replayed_round_for_round(case: Case, rule: str) -> Non
 
 def test_prompt_lookup_shares_texts_with_models_and_is_known_by_its_ngram(case: Case) -> None:
     cases = [case, lookup_case(case)]
-    engine = ReplayEngine(cases, device="cpu")
+    engine = ReplayEngine(cases, ModelPool("cpu"))
     model, copied = (engine.measure(own) for own in cases)
     assert copied.texts == model.texts
     assert copied.fingerprints.target == model.fingerprints.target
@@ -303,10 +308,10 @@ def test_prompt_lookup_shares_texts_with_models_and_is_known_by_its_ngram(case: 
 
 def test_texts_are_sampled_with_the_filter_they_are_scored_with(case: Case) -> None:
     filtered = with_texts(case, top_k=3)
-    engine = ReplayEngine([case, filtered], device="cpu")
+    engine = ReplayEngine([case, filtered], ModelPool("cpu"))
     free, few = engine.measure(case), engine.measure(filtered)
     assert (few.texts.top_k, few.texts.top_p, free.texts.top_k) == (3, 1.0, 0)
-    target = engine.model(case.target).model
+    target = engine.models.model(case.target).model
     least = []
     for measured in (few, free):
         distributions = [
@@ -328,14 +333,14 @@ def test_texts_of_another_filter_are_not_used(case: Case) -> None:
     texts = stored(case)
     filtered = with_texts(case, top_p=0.5)
     used = (
-        ReplayEngine([filtered], device="cpu", stored_texts=lambda key: texts)
+        ReplayEngine([filtered], ModelPool("cpu"), stored_texts=lambda key: texts)
         .measure(filtered)
         .texts
     )
     assert used.top_p == 0.5
     assert used.texts != texts.texts
     again = (
-        ReplayEngine([filtered], device="cpu", stored_texts=lambda key: used)
+        ReplayEngine([filtered], ModelPool("cpu"), stored_texts=lambda key: used)
         .measure(filtered)
         .texts
     )
@@ -347,7 +352,7 @@ def decoding(case: Case, **changes: object) -> Case:
 
 
 def decoded_by(*cases: Case) -> list[Measurement]:
-    engine = DecodeEngine(cases, device="cpu")
+    engine = DecodeEngine(ModelPool("cpu"))
     return [engine.measure(case) for case in cases]
 
 
@@ -383,7 +388,7 @@ def test_decoding_takes_time_and_replay_decodes_nothing(case: Case) -> None:
     assert times == measured.times
     assert min(times.draft_ms, times.verify_ms, times.tokens_per_second) > 0
     assert times.batch_size >= 1
-    assert ReplayEngine([case], device="cpu").measure(case).times is None
+    assert ReplayEngine([case], ModelPool("cpu")).measure(case).times is None
 
 
 def test_the_seed_decides_what_decoding_counts(case: Case) -> None:
@@ -431,7 +436,7 @@ def test_conditions_say_how_it_was_decoded(case: Case, rule: str) -> None:
 def test_what_was_decoded_is_not_compared_with_what_was_replayed(case: Case) -> None:
     """Same models, same fingerprints, other numbers: one is counted and the other expected."""
     own = decoding(case)
-    decoded, replayed = decoded_by(own)[0], ReplayEngine([case], device="cpu").measure(case)
+    decoded, replayed = decoded_by(own)[0], ReplayEngine([case], ModelPool("cpu")).measure(case)
     assert decoded.fingerprints == replayed.fingerprints
     assert (decoded.tokenizer, decoded.template) == (replayed.tokenizer, replayed.template)
     now, before = (
@@ -443,7 +448,7 @@ def test_what_was_decoded_is_not_compared_with_what_was_replayed(case: Case) -> 
 
 def test_the_measured_rounds_are_those_of_decode_itself(case: Case) -> None:
     own = with_texts(decoding(case, rule="block", depth=2), top_k=5, seed=3)
-    engine = DecodeEngine([own], device="cpu")
+    engine = DecodeEngine(ModelPool("cpu"))
     direct = decode(
         case.target,
         case.drafter,
@@ -459,7 +464,7 @@ def test_the_measured_rounds_are_those_of_decode_itself(case: Case) -> None:
     measured = engine.measure(own)
     assert (measured.counts.accepted == direct.counts.accepted).all()
     assert list(measured.text_fingerprints.values()) == [text.fingerprint for text in direct.texts]
-    assert same(engine.decode(own, prompt_ids()), direct)
+    assert same(engine.models.decode(own, prompt_ids()), direct)
 
 
 def same(one: Decoded, other: Decoded) -> bool:
@@ -471,35 +476,36 @@ def test_texts_that_cases_share_are_judged_once(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    whole = local.conformance
+    whole = texts_judged.conformance
     monkeypatch.setattr(
-        local, "conformance", lambda *args, **named: calls.append(args) or whole(*args, **named)
+        texts_judged,
+        "conformance",
+        lambda *args, **named: calls.append(args) or whole(*args, **named),
     )
     cases = grid(case, (4, 0), (8, 0), (4, 2), (8, 2))
-    engine = ReplayEngine(cases, device="cpu")
-    found = [engine.conformance(own, 0.01) for own in cases]
+    engine = ReplayEngine(cases, ModelPool("cpu"))
+    found = [conformance(engine, own, 0.01) for own in cases]
     assert found[0] is found[1]
     assert found[2] is found[3]
     assert len(calls) == 2, (
         "with the draft model's distribution, and without where a head's is another"
     )
-    engine.conformance(case, 0.02)
+    conformance(engine, case, 0.02)
     assert len(calls) == 3
 
 
 def test_models_are_let_go_with_their_engine(case: Case) -> None:
-    engine = ReplayEngine([case], device="cpu")
-    engine.conformance(case, 0.01)
-    model = weakref.ref(engine.model(case.target).model)
+    engine = ReplayEngine([case], ModelPool("cpu"))
+    conformance(engine, case, 0.01)
+    model = weakref.ref(engine.models.model(case.target).model)
     del engine
     gc.collect()
     assert model() is None
 
 
-@pytest.mark.parametrize("kind", [ReplayEngine, DecodeEngine])
-def test_options_of_decode_win_over_the_cases(case: Case, kind: type[LocalEngine]) -> None:
-    engine = kind([case], device="cpu")
-    own = engine.decode(case, ["an apple", "fig"])
+def test_options_of_decode_win_over_the_cases(case: Case) -> None:
+    models = ModelPool("cpu")
+    own = models.decode(case, ["an apple", "fig"])
     assert (own.k, {len(text.ids) - text.prompt_length for text in own.texts}) == (4, {24})
     options = {
         "k": 2,
@@ -509,10 +515,10 @@ def test_options_of_decode_win_over_the_cases(case: Case, kind: type[LocalEngine
         "new_tokens": 9,
         "batch_size": 1,
     }
-    other = engine.decode(case, ["an apple", "fig"], **options)
+    other = models.decode(case, ["an apple", "fig"], **options)
     assert (other.k, {len(text.ids) - text.prompt_length for text in other.texts}) == (2, {9})
     assert same(other, decode(case.target, case.drafter, ["an apple", "fig"], **options))
-    assert engine.decode(case, ["fig"], seed=0).texts != engine.decode(case, ["fig"], seed=1).texts
+    assert models.decode(case, ["fig"], seed=0).texts != models.decode(case, ["fig"], seed=1).texts
 
 
 def test_decoding_texts_too_short_for_a_round_is_an_error(case: Case) -> None:
@@ -523,21 +529,20 @@ def test_decoding_texts_too_short_for_a_round_is_an_error(case: Case) -> None:
         decoded_by(decoding(case, k=40))
 
 
-@pytest.mark.parametrize("kind", [ReplayEngine, DecodeEngine])
-def test_drafters_are_handed_out_where_they_are_models(case: Case, kind: type[LocalEngine]) -> None:
-    engine = kind([case], device="cpu")
-    draft = engine.drafter(case)
+def test_drafters_are_handed_out_where_they_are_models(case: Case) -> None:
+    models = ModelPool("cpu")
+    draft = models.drafter(case)
     assert isinstance(draft, LoadedModel)
-    assert draft is engine.model(case.drafter)
-    assert engine.drafter(heads_case(case)) is engine.model(case.target).heads
+    assert draft is models.model(case.drafter)
+    assert models.drafter(heads_case(case)) is models.model(case.target).heads
     with pytest.raises(RequestError, match="prompt lookup has no model; leave specdec_drafter out"):
-        engine.drafter(lookup_case(case))
+        models.drafter(lookup_case(case))
 
 
 def test_decoding_tells_how_far_it_is(case: Case) -> None:
     seen: list[tuple[str, int, int]] = []
     own = decoding(case)
-    DecodeEngine([own], device="cpu", report=lambda *told: seen.append(told)).measure(own)
+    DecodeEngine(ModelPool("cpu", report=lambda *told: seen.append(told))).measure(own)
     loading = [(f"loading tiny-{role}", done, 1) for role in ("target", "draft") for done in (0, 1)]
     assert sorted(seen[:4]) == sorted(loading)
     assert seen[4:] == [
@@ -575,11 +580,13 @@ def test_judged_rounds_are_played_on_the_acceptance_of_the_whole_stream(
     case = dataclasses.replace(heads_case(case) if own_heads else case, depth=depth, rule=rule, k=k)
     texts = in_steps(case, every)
     judged = dataclasses.replace(case, judged=JudgedRange(10, 31, every))
-    measured = ReplayEngine([judged], device="cpu", stored_texts=lambda key: texts).measure(judged)
+    measured = ReplayEngine([judged], ModelPool("cpu"), stored_texts=lambda key: texts).measure(
+        judged
+    )
     assert measured.texts == texts
     whole = dataclasses.replace(case, k=k * every)
     stream = (
-        ReplayEngine([whole], device="cpu", stored_texts=lambda key: texts)
+        ReplayEngine([whole], ModelPool("cpu"), stored_texts=lambda key: texts)
         .measure(whole)
         .field()
         .accept
@@ -608,7 +615,9 @@ def test_a_draft_model_drafts_judged_tokens_by_its_own_distribution_of_the_strea
     """
     texts = in_steps(case, 2)
     judged = dataclasses.replace(case, judged=JudgedRange(10, 31, 2), k=4)
-    measured = ReplayEngine([judged], device="cpu", stored_texts=lambda key: texts).measure(judged)
+    measured = ReplayEngine([judged], ModelPool("cpu"), stored_texts=lambda key: texts).measure(
+        judged
+    )
     target, draft = (load_model(path, "cpu").model for path in (case.target, case.drafter))
     for row, (text, ids) in enumerate(zip(whole_texts(measured), prompt_ids(), strict=True)):
         places = range(len(ids) + 1, len(text), 2)
@@ -646,12 +655,12 @@ def test_judged_and_plain_cases_share_texts_and_one_pass(
             for depth in (0, 2)
         ),
     ]
-    engine = ReplayEngine(cases, device="cpu", stored_texts=lambda key: texts)
+    engine = ReplayEngine(cases, ModelPool("cpu"), stored_texts=lambda key: texts)
     found = [engine.measure(own) for own in cases]
     assert len(passes) == 1
     assert len({one.counts.acceptance_length for one in found}) == len(cases)
     assert all(one.texts == texts for one in found)
-    alone = ReplayEngine([cases[-1]], device="cpu", stored_texts=lambda key: texts).measure(
+    alone = ReplayEngine([cases[-1]], ModelPool("cpu"), stored_texts=lambda key: texts).measure(
         cases[-1]
     )
     np.testing.assert_allclose(alone.counts.accepted, found[-1].counts.accepted, atol=1e-5)
@@ -662,18 +671,18 @@ def test_what_judged_rounds_pass_over_is_timed(
     case: Case, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {}
-    monkeypatch.setattr(local, "measure_costs", lambda *models, **named: asked.update(named))
+    monkeypatch.setattr(timing, "measure_costs", lambda *models, **named: asked.update(named))
     cases = [
         dataclasses.replace(case, judged=JudgedRange(10, 31, every), k=k, depth=2) for k in (3, 4)
     ]
-    ReplayEngine(cases, device="cpu").costs(cases)
+    ModelPool("cpu").costs(cases)
     assert asked["ks"] == {size for own in cases for size in (own.verified, own.drafted)}
     assert asked["ks"] == ({3, 4, 6} if every == 1 else {6, 8})
 
 
-@pytest.mark.parametrize("kind", [ReplayEngine, DecodeEngine])
+@pytest.mark.parametrize("engine", ["replay", "decode", "transformers"])
 def test_messages_go_through_the_template_and_name_it(
-    case: Case, tiny_target: Path, tmp_path: Path, kind: type[LocalEngine]
+    case: Case, tiny_target: Path, tmp_path: Path, engine: str
 ) -> None:
     folder = shutil.copytree(tiny_target, tmp_path / "chat")
     (folder / "chat_template.jinja").write_text(
@@ -684,9 +693,16 @@ def test_messages_go_through_the_template_and_name_it(
     )
     case.texts.prompts.write_text("".join(json.dumps(line) + "\n" for line in messages))
     chat = dataclasses.replace(case, texts=dataclasses.replace(case.texts, target=str(folder)))
-    found = kind([chat], device="cpu").measure(chat)
+    models = ModelPool("cpu")
+    found = {
+        "replay": ReplayEngine([chat], models),
+        "decode": DecodeEngine(models),
+        "transformers": ExternalEngine("transformers", models),
+    }[engine].measure(chat)
     assert found.counts.total_rounds > 0
-    assert found.template is not None
+    assert found.template == template_of(
+        models.model(chat.target), read_prompts(chat.texts.prompts)
+    )
 
 
 def test_loading_and_hashing_of_large_checkpoints_report_progress(
@@ -695,7 +711,7 @@ def test_loading_and_hashing_of_large_checkpoints_report_progress(
     said: list[tuple[str, int, int]] = []
     monkeypatch.setattr(checkpoint, "LARGE", 1)
     checkpoint._opened.cache_clear()  # other tests have hashed it
-    large = ReplayEngine([case], device="cpu", report=lambda *progress: said.append(progress))
+    large = ReplayEngine([case], ModelPool("cpu", report=lambda *progress: said.append(progress)))
     fingerprints = large.measure(case).fingerprints
     for name in ("tiny-target", "tiny-draft"):
         assert [one for one in said if one[0] == f"loading {name}"] == [
@@ -706,7 +722,7 @@ def test_loading_and_hashing_of_large_checkpoints_report_progress(
     assert {"suite: sampling texts", "suite: replay"} <= {what for what, _, _ in said}
     monkeypatch.undo()
     checkpoint._opened.cache_clear()
-    quiet = ReplayEngine([case], device="cpu", report=lambda *progress: said.append(progress))
+    quiet = ReplayEngine([case], ModelPool("cpu", report=lambda *progress: said.append(progress)))
     said.clear()
     assert quiet.measure(case).fingerprints == fingerprints
     assert not any(what.startswith("hashing") for what, _, _ in said)

@@ -1,0 +1,100 @@
+"""What an engine emitted and counted, judged by its own models: conformance and the oracle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..acceptance.lookup import NGRAM
+from ..acceptance.rounds import Round
+from ..cases.case import LOOKUP, LOSSY_RULES, Case
+from ..common.errors import RequestError
+from .counting.normalise import starts_of
+from .protocol import Engine
+
+if TYPE_CHECKING:
+    from ..lossless.texts.conformance import Conformance
+    from .counting.oracle import Agreement
+    from .counting.possible_rounds import JudgedRun
+
+
+def conformance(engine: Engine, case: Case, alpha: float) -> Conformance:
+    """Whether the texts that were emitted for a case follow its target; a lossless engine fails
+    with probability alpha.
+
+    Raises RequestError for a lossy rule or mode, and without the target's weights.
+    """
+    if case.rule in LOSSY_RULES:
+        raise RequestError(
+            f"rule {case.rule!r} is lossy by design, so its texts cannot conform; leave "
+            "specdec_conformance out"
+        )
+    _ = engine.models.model(case.target)
+    run = engine.counted(case)
+    if run is not None:
+        _refuse_altered(engine, run, "specdec_conformance")
+    return engine.models.conformance(case, engine.emitted(case), alpha, _rejection_rounds(run))
+
+
+def oracle(engine: Engine, case: Case, alpha: float) -> Agreement:
+    """Whether the rounds counted for a case are those that its models imply; a right engine fails
+    with probability alpha.
+
+    Raises RequestError for a lossy rule or mode, for an engine that counts no rounds of its own,
+    and without token ids.
+    """
+    if case.rule in LOSSY_RULES:
+        raise RequestError(
+            f"rule {case.rule!r} is lossy by design, so no models imply its rounds; leave "
+            "specdec_oracle out"
+        )
+    target, run = engine.models.model(case.target), engine.counted(case)
+    if run is None:
+        raise RequestError(
+            f"engine {engine.name!r} counts no rounds of its own to be judged; leave "
+            "specdec_oracle out"
+        )
+    _refuse_altered(engine, run, "specdec_oracle")
+    _check_lookup(engine, run)
+    drafter = engine.models.drafting(case)
+    from ..decoding.replay import check_drafter
+    from .counting.oracle import agreement
+
+    check_drafter(target, drafter, case.depth)
+    return agreement(run, target, drafter, alpha)
+
+
+def _rejection_rounds(run: JudgedRun | None) -> list[list[Round]] | None:
+    """The rounds of the emitted texts; None where they are not known, or end by another rule than
+    rejection sampling.
+    """
+    if run is None or run.case.rule != "rejection" or run.definition.end != "inside":
+        return None
+    return [starts_of(reported) for reported in run.reported]
+
+
+def _refuse_altered(engine: Engine, run: JudgedRun, fixture: str) -> None:
+    if run.altered is not None:
+        raise RequestError(
+            f"{engine.name} runs {run.altered}, so neither its texts nor its counts are its "
+            f"models'; turn that off, or leave {fixture} out"
+        )
+
+
+def _check_lookup(engine: Engine, run: JudgedRun) -> None:
+    """Only the n-grams that replay looks up can be replayed."""
+    ngrams = run.reported[0].convention.ngrams
+    if run.case.drafter != LOOKUP or ngrams == (1, NGRAM):
+        return
+    lookup = (
+        "does not say which n-grams it looks up"
+        if ngrams is None
+        else f"looks up n-grams of {_span(ngrams)} tokens"
+    )
+    raise RequestError(
+        f"{engine.name} {lookup}, and only those of {_span((1, NGRAM))} tokens can be replayed; "
+        "leave specdec_oracle out"
+    )
+
+
+def _span(ngrams: tuple[int, int]) -> str:
+    return f"{ngrams[0]} to {ngrams[1]}"

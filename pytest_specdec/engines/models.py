@@ -1,0 +1,219 @@
+"""The models of a session in this process: each is loaded once, when it is first asked for, and
+shared by the engine and the fixtures.
+
+Importing this module imports neither torch nor transformers: an engine elsewhere may need no model
+at all.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..acceptance.lookup import NGRAM
+from ..acceptance.rounds import Round
+from ..cases.case import LOOKUP, SERVED, Case, Sampling
+from ..cases.texts import Text
+from ..common.errors import RequestError, naming_extras
+from ..records.conditions import Fingerprints
+from ..speedup.cost_profile import CostProfile
+from .adapter_api import Progress, no_progress
+from .fingerprints import drafter_fingerprint
+
+if TYPE_CHECKING:
+    from transformers.modeling_layers import MtpModel
+
+    from ..decoding.decode import Decoded
+    from ..decoding.loading import LoadedModel
+    from ..decoding.timing import SteadyRounds
+    from ..lossless.texts.conformance import Conformance
+
+DECODE_BATCH = 16
+"""Rows decoded at once."""
+
+_CONTEXT = 128
+"""Cached tokens before rounds are timed, where the model has room for them."""
+
+
+class ModelPool:
+    """Loads targets and drafters, and decodes, times and judges with them.
+
+    `unavailable` is the message of an engine whose models cannot be loaded here at all.
+    """
+
+    def __init__(
+        self,
+        device: str = "auto",
+        dtype: str = "float32",
+        *,
+        report: Progress = no_progress,
+        unavailable: str | None = None,
+    ) -> None:
+        self.device, self.dtype, self.report = device, dtype, report
+        self._unavailable = unavailable
+        self._refused: dict[str, RequestError] = {}
+        """By a model's name, why it could not be loaded: it is not tried again, on the hub for
+        instance.
+        """
+        self._loaded = functools.cache(self._load)
+        self._conformance = functools.cache(_conformance)
+
+    def model(self, name: str) -> LoadedModel:
+        """A checkpoint folder or model of the hub. Raises RequestError where it cannot be loaded
+        here.
+        """
+        if self._unavailable is not None:
+            raise RequestError(self._unavailable)
+        if name == SERVED:
+            raise RequestError(
+                "this needs the models' weights here; pass --specdec-target= and --specdec-draft="
+            )
+        return self._loaded(name)
+
+    def drafter(self, case: Case) -> LoadedModel | MtpModel:
+        """The loaded draft model, or the target's own MTP heads. Raises RequestError for prompt
+        lookup, which has neither.
+        """
+        if case.uses_own_heads:
+            return self.model(case.target).heads
+        if case.draft_model is None:
+            raise RequestError("prompt lookup has no model; leave specdec_drafter out of this test")
+        return self.model(case.draft_model)
+
+    def drafting(self, case: Case) -> LoadedModel | str:
+        """What decoding and replay take as the case's drafter: its model, or the name of own heads
+        and of prompt lookup.
+        """
+        return case.drafter if case.draft_model is None else self.model(case.draft_model)
+
+    def load_drafter(self, case: Case) -> None:
+        """Load now what drafting would load on first use."""
+        model = self.drafting(case)
+        if case.depth:
+            _ = (self.model(case.target) if isinstance(model, str) else model).heads
+
+    def fingerprints(self, case: Case) -> Fingerprints:
+        """Of the weights of the case's target and drafter."""
+        target = self.model(case.target).checkpoint
+        target.hash_now(self.report)
+        weights = target if case.draft_model is None else self.model(case.draft_model).checkpoint
+        return Fingerprints(
+            target.model_fingerprint, drafter_fingerprint(case, weights, (1, NGRAM), self.report)
+        )
+
+    def decode(
+        self, case: Case, prompts: Sequence[Sequence[int]] | Sequence[str], **options: object
+    ) -> Decoded:
+        """Decode speculatively as the case says; `options` are those of `decode` and win."""
+        target, drafter = self.model(case.target), self.drafting(case)
+        from ..decoding.decode import decode
+
+        wanted: dict[str, object] = {
+            "k": case.k,
+            "depth": case.depth,
+            "rule": case.rule,
+            "temperature": case.temperature,
+            "top_k": case.texts.top_k,
+            "top_p": case.texts.top_p,
+            "new_tokens": case.texts.new_tokens,
+            "batch_size": DECODE_BATCH,
+            "seed": case.texts.seed,
+        }
+        return decode(target, drafter, prompts, **(wanted | options))  # type: ignore[arg-type]
+
+    def rounds(
+        self, case: Case, *, batch_size: int = 1, context: int = _CONTEXT, plain: bool = False
+    ) -> SteadyRounds:
+        """Endless rounds of the case's decoder, to be timed; with `plain` steps of the target
+        alone.
+        """
+        target = self.model(case.target)
+        from ..decoding.replay import check_drafter
+        from ..decoding.timing import Setting, emitted_starts, steady_rounds
+
+        setting = Setting(batch_size, context, case.temperature, self.dtype)
+        starts = emitted_starts(target, setting)
+        if plain:
+            return steady_rounds(target, None, 0, 0, setting, starts)
+        check_drafter(target, self.drafting(case), case.depth)
+        return steady_rounds(target, self.drafting(case), case.k, case.depth, setting, starts)
+
+    def costs(self, cases: Sequence[Case]) -> CostProfile:
+        """Times of the rounds of cases that share their models and temperature, at batch size 1."""
+        first = cases[0]
+        target = self.model(first.target)
+        drafter = None if first.draft_model is None else self.model(first.draft_model)
+        from ..decoding.timing import Setting, measure_costs
+
+        context = min(_CONTEXT, (target.checkpoint.context or 2 * _CONTEXT) // 2)
+        return measure_costs(
+            target,
+            drafter,
+            ks={size for case in cases for size in (case.verified, case.drafted)},
+            depths={case.depth for case in cases},
+            setting=Setting(context=context, temperature=first.temperature, dtype=self.dtype),
+            own_heads=first.uses_own_heads,
+            lookup=first.drafter == LOOKUP,
+            progress=lambda what, done, total: self.report(f"{first.suite}: {what}", done, total),
+        )
+
+    def words(self, case: Case, tokens: Sequence[int]) -> list[str]:
+        """Tokens as the target's tokenizer decodes them; their ids where no model is here."""
+        if self._unavailable is not None:
+            return [f"<{token}>" for token in tokens]
+        tokenizer = self.model(case.target).tokenizer
+        return [tokenizer.decode([token]) for token in tokens]
+
+    def conformance(
+        self,
+        case: Case,
+        texts: Sequence[Text],
+        alpha: float,
+        rounds: Sequence[Sequence[Round]] | None = None,
+    ) -> Conformance:
+        """Judge texts by the distributions of the case's target, see `lossless.conformance`; equal
+        texts are judged once.
+        """
+        target = self.model(case.target)
+        drafter = None if case.draft_model is None or case.depth else self.model(case.draft_model)
+        known = None if rounds is None else tuple(map(tuple, rounds))
+        return self._conformance(target, tuple(texts), case.texts.sampling, drafter, alpha, known)
+
+    def _load(self, name: str) -> LoadedModel:
+        if name in self._refused:
+            raise self._refused[name].with_traceback(None)
+        with naming_extras():
+            from ..decoding.loading import load_model
+        what = f"loading {Path(name).name}"
+        self.report(what, 0, 1)
+        try:
+            model = load_model(name, self.device, self.dtype)
+        except RequestError as error:
+            self._refused[name] = error
+            raise
+        self.report(what, 1, 1)
+        return model
+
+
+def _conformance(
+    target: LoadedModel,
+    texts: tuple[Text, ...],
+    sampling: Sampling,
+    drafter: LoadedModel | None,
+    alpha: float,
+    rounds: tuple[tuple[Round, ...], ...] | None,
+) -> Conformance:
+    from ..lossless.texts.conformance import conformance
+
+    return conformance(
+        target,
+        texts,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        drafter=drafter,
+        alpha=alpha,
+        rounds=rounds,
+    )
