@@ -437,7 +437,7 @@ float32, one CPU thread.
 
 ```python
 from pytest_specdec import decode
-from pytest_specdec.lossless.texts.conformance import conformance
+from pytest_specdec.lossless import conformance
 
 target, draft = "suites/models/text-target", "suites/models/text-draft"
 texts = decode(target, draft, ["def read(path):", "The standard library"], k=4, new_tokens=48).texts

@@ -45,11 +45,8 @@ from pytest_specdec.baselines.schema import EvidenceFile, TokenMap
 from pytest_specdec.baselines.store import load
 from pytest_specdec.baselines.writing import DIGEST, digest_of
 from pytest_specdec.cases.prompts import read_prompts
-from pytest_specdec.checkpoints.checkpoint import (
-    Checkpoint,
-    check_tokenizer_config,
-    open_checkpoint,
-)
+from pytest_specdec.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from pytest_specdec.checkpoints.tokenizer_files import check_tokenizer_config
 from pytest_specdec.common.errors import SpecdecError
 from pytest_specdec.common.strict_json import JsonError, parse_json
 from pytest_specdec.config.options import OPTIONS, server_url

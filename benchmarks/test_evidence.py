@@ -81,7 +81,15 @@ DEGRADATIONS = {
 
 
 def replayed(draft: Path, depth: int) -> Counts:
-    case = Case(TEXTS, str(draft), "text-draft", K, depth, "rejection", 0.005)
+    case = Case(
+        texts=TEXTS,
+        drafter=str(draft),
+        label="text-draft",
+        k=K,
+        depth=depth,
+        rule="rejection",
+        margin=0.005,
+    )
     return (
         ReplayEngine([case], ModelPool("cpu"), stored_texts=BaselineStore(ROOT / "baselines").texts)
         .measure(case)
@@ -91,13 +99,13 @@ def replayed(draft: Path, depth: int) -> Counts:
 
 def counted(draft: Path, depth: int, seed: int) -> Counts:
     case = Case(
-        dataclasses.replace(TEXTS, seed=seed),
-        str(draft),
-        "text-draft",
-        K,
-        depth,
-        "rejection",
-        0.005,
+        texts=dataclasses.replace(TEXTS, seed=seed),
+        drafter=str(draft),
+        label="text-draft",
+        k=K,
+        depth=depth,
+        rule="rejection",
+        margin=0.005,
         engine="decode",
     )
     return DecodeEngine(ModelPool("cpu")).measure(case).counts

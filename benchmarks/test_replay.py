@@ -48,7 +48,15 @@ def measure(ks: tuple[int, ...], depths: tuple[int, ...]) -> float:
     """Seconds to replay some cells, models loaded and texts stored."""
     draft = str(EMBEDDED / "text-draft")
     plan = [
-        Case(TEXTS, draft, "text-draft", k, depth, "rejection", 0.005)
+        Case(
+            texts=TEXTS,
+            drafter=draft,
+            label="text-draft",
+            k=k,
+            depth=depth,
+            rule="rejection",
+            margin=0.005,
+        )
         for k in ks
         for depth in depths
     ]

@@ -10,8 +10,18 @@ from .common.moved import install
 if TYPE_CHECKING:
     from .acceptance.counts import Counts as Counts
     from .baselines.store import load_baseline as load_baseline
+    from .cases.texts import Text as Text
+    from .cases.texts import texts_from_ids as texts_from_ids
+    from .common.errors import SpecdecError as SpecdecError
+    from .decoding.decode import Decoded as Decoded
     from .decoding.decode import decode as decode
+    from .decoding.loading import LoadedModel as LoadedModel
+    from .decoding.loading import load_model as load_model
+    from .decoding.measured_policies import policies as policies
     from .decoding.replay import replay as replay
+    from .lossless.texts.conformance import conformance as conformance
+    from .records.record import Record as Record
+    from .report.attachments import Attachment as Attachment
     from .speedup.advice import advise as advise
     from .speedup.cost_profile import CostProfile as CostProfile
     from .speedup.formulas import acceptance_length as acceptance_length
@@ -23,19 +33,29 @@ if TYPE_CHECKING:
     from .speedup.table import speedup_table as speedup_table
 
 _HOMES = {
-    "Counts": "acceptance.counts",
+    "Attachment": "report.attachments",
     "CostProfile": "speedup.cost_profile",
+    "Counts": "acceptance.counts",
+    "Decoded": "decoding.decode",
+    "LoadedModel": "decoding.loading",
+    "Record": "records.record",
+    "SpecdecError": "common.errors",
+    "Text": "cases.texts",
     "advise": "speedup.advice",
     "acceptance_length": "speedup.formulas",
     "best_depth": "speedup.formulas",
     "best_k": "speedup.formulas",
     "break_even": "speedup.table",
+    "conformance": "lossless.texts.conformance",
     "decode": "decoding.decode",
     "gate": "gate",
     "load_baseline": "baselines.store",
+    "load_model": "decoding.loading",
+    "policies": "decoding.measured_policies",
     "policy_table": "speedup.policy_table",
     "replay": "decoding.replay",
     "speedup_table": "speedup.table",
+    "texts_from_ids": "cases.texts",
     "theoretical_speedup": "speedup.formulas",
 }
 """Public names and where they live; each is imported on first use, so that none costs the others'

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers.modeling_layers import MtpModel
 
     from .cases.case import Case
+    from .cases.texts import Text
     from .decoding.decode import Decoded
     from .decoding.loading import LoadedModel
     from .decoding.timing import SteadyRounds
@@ -25,14 +26,13 @@ if TYPE_CHECKING:
     from .judging.comparison import Baseline, Run
     from .lossless.texts.conformance import Conformance
     from .session.hooks import Session
-    from .speech import Speech
     from .speedup.cost_profile import CostProfile
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 MARKERS = (
     "specdec(target, drafter, k, depth, rule, temperature, top_k, top_p, judged, prompts, "
     "prompt_limit, new_tokens, margin, "
-    "costs, speech): run the test over every k and depth of a pair of models; drafter='mtp' stands "
+    "costs): run the test over every k and depth of a pair of models; drafter='mtp' stands "
     "for the target's own "
     "MTP heads",
     "kN: carried by every generated case, N draft tokens per round; select with -m k8",
@@ -56,6 +56,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                 f"{option.help.replace('%%', '%')}; {option.flag} overrides it",
                 default="",
             )
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from .session import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -192,12 +198,12 @@ def specdec_verifier(request: pytest.FixtureRequest) -> Callable[..., object]:
 
 
 @pytest.fixture
-def specdec_speech(request: pytest.FixtureRequest, specdec_case: Case) -> Speech:
-    """The case's first text as sound, through the decoder that its marker names; .html and .wav
-    reports keep it.
+def specdec_texts(request: pytest.FixtureRequest, specdec_case: Case) -> tuple[Text, ...]:
+    """The texts that the engine emits for the case: `.ids` holds the prompt's tokens, as many as
+    `.prompt_length`, and the new ones.
     """
     with _told():
-        return session_of(request.config).speech(specdec_case)
+        return session_of(request.config).suite.texts(specdec_case)
 
 
 @pytest.fixture

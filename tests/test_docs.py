@@ -5,9 +5,12 @@ reference.
 from __future__ import annotations
 
 import contextlib
+import doctest
 import html
 import importlib
+import inspect
 import re
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,7 +19,16 @@ import failing_gate
 import pytest
 from helpers.support import ROOT
 
-from pytest_specdec import plugin
+from pytest_specdec import (
+    Counts,
+    Text,
+    decode,
+    load_model,
+    plugin,
+    replay,
+    texts_from_ids,
+)
+from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.common.moved import MOVED
 from pytest_specdec.config import case_grid as grid
 from pytest_specdec.config.options import LANGUAGES, OPTIONS, REPORTS
@@ -44,6 +56,33 @@ def test_python_examples_run(code: str) -> None:
     exec(compile(code, "example", "exec"), {})
 
 
+DOCUMENTED = {
+    "Counts": Counts,
+    "Text": Text,
+    "decode": decode,
+    "load_model": load_model,
+    "read_prompts": read_prompts,
+    "replay": replay,
+    "texts_from_ids": texts_from_ids,
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_examples_of_docstrings_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (example,) = doctest.DocTestFinder(recurse=False).find(DOCUMENTED[name], name)
+    assert example.examples
+    assert doctest.DocTestRunner().run(example).failed == 0
+
+
+@pytest.mark.parametrize("name", ["decode", "load_model", "read_prompts", "replay"])
+def test_every_parameter_is_documented(name: str) -> None:
+    text = inspect.getdoc(DOCUMENTED[name])
+    (section,) = re.findall(r"Parameters\n-+\n(.*?)\n\n", text, re.S)
+    documented = ", ".join(line for line in section.splitlines() if not line.startswith(" "))
+    assert documented.split(", ") == list(inspect.signature(DOCUMENTED[name]).parameters)
+
+
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_every_option_stands_in_the_reference(option) -> None:
     (row,) = [
@@ -66,7 +105,7 @@ def test_every_fixture_stands_in_the_reference() -> None:
         for name, made in vars(plugin).items()
         if name.startswith("specdec_") and callable(made)
     }
-    assert fixtures >= {"specdec_run", "specdec_baseline", "specdec_speech"}
+    assert fixtures >= {"specdec_run", "specdec_baseline", "specdec_texts"}
     (table,) = re.findall(r"## Fixtures\n(.*?)\n## ", REFERENCE, re.S)
     named = {
         name
@@ -81,7 +120,7 @@ def test_every_field_of_the_json_report_stands_in_the_reference() -> None:
     (told,) = re.findall(
         r"^`--specdec-report=FILE\.json` writes .*?(?=\n\n|\Z)", REFERENCE, re.S | re.M
     )
-    fields = set(ReportRow.__annotations__) - {"utterance"}
+    fields = set(ReportRow.__annotations__) - {"attachments"}
     assert [
         name for name in sorted(fields | set(SamplesRow.__annotations__)) if f"`{name}`" not in told
     ] == []
@@ -141,13 +180,28 @@ def _resolves(name: str) -> bool:
     return False
 
 
+def test_make_help_lists_the_targets_that_have_a_comment() -> None:
+    listed = subprocess.run(
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    commented = re.findall(r"^([a-z-]+):.*## (.+)$", (ROOT / "Makefile").read_text(), re.M)
+    assert {name for name, _ in commented} > {"suites", "test", "test-fast", "check", "engines"}
+    assert dict(line.split(maxsplit=1) for line in listed.splitlines()) == dict(commented)
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) < 150
 
 
 def test_the_index_links_to_every_page() -> None:
-    linked = {(ROOT / "docs" / name).resolve() for name, _ in links(INDEX) if name}
-    pages = set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "index.md"}
+    folder = ROOT / "docs"
+    linked = {(folder / name).resolve() for name, _ in links(INDEX) if name}
+    assert "`docs/add-*.md`" in INDEX
+    pages = set(folder.glob("*.md")) - set(folder.glob("add-*.md")) - {folder / "index.md"}
     assert [page.name for page in sorted(pages - linked)] == []
 
 

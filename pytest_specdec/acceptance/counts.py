@@ -12,18 +12,43 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Rounds, drafted and accepted tokens per prompt: integers when counted, expectations when
-    replayed.
+    """Rounds, drafted and accepted tokens of each prompt: integers when counted, expectations when
+    replayed. Every metric is a property.
 
-    `rounds` is (prompts,), `drafted` and `accepted` are (prompts, k): how many rounds proposed, and
-    accepted, draft position i. Counts of the same k add up prompt by prompt with `merge`.
+    A round proposes draft positions 1 to k; those accepted are a prefix. Counts of the same k add
+    up prompt by prompt with `merge`. Raises ValueError for arrays whose shapes do not go together.
+
+    Examples
+    --------
+    Two prompts, k = 2: of 10 and 5 rounds 8 and 3 accepted the first draft, 4 and 3 both.
+
+    >>> import numpy as np
+    >>> from pytest_specdec import Counts
+    >>> counts = Counts(
+    ...     prompts=("a", "b"),
+    ...     categories=("prose", "code"),
+    ...     rounds=np.array([10.0, 5.0]),
+    ...     drafted=np.array([[10.0, 10.0], [5.0, 5.0]]),
+    ...     accepted=np.array([[8.0, 4.0], [3.0, 3.0]]),
+    ... )
+    >>> counts.acceptance_length
+    2.2
+    >>> counts.acceptance_rate
+    0.6
+    >>> counts.by_category()["code"].acceptance_length
+    2.2
     """
 
     prompts: tuple[str, ...]
+    """Keys that pair prompts across runs: hashes of their contents, or row numbers."""
     categories: tuple[str, ...]
+    """(prompts,): each prompt's category."""
     rounds: Array
+    """(prompts,): verifications by the target with k drafts."""
     drafted: Array
+    """(prompts, k): rounds that proposed draft position i."""
     accepted: Array
+    """(prompts, k): rounds that accepted draft position i, and so all before it."""
     emitted: Array | None = None
     """(prompts,): tokens of each whole text after its first new one; None where the engine does not
     give them.
@@ -182,7 +207,9 @@ class Counts:
         """One `Counts` per prompt category, in order of appearance."""
         names = dict.fromkeys(self.categories)
         return {
-            name: self.select([row for row, own in enumerate(self.categories) if own == name])
+            name: self.select(
+                [row for row, category in enumerate(self.categories) if category == name]
+            )
             for name in names
         }
 

@@ -21,18 +21,18 @@ from ..common.errors import MeasurementError
 from .scores import Scores
 
 _LOST = 0.1
-"""Largest share of judged tokens that may lie behind slips from the pattern."""
+"""Largest share of judged tokens that may lie after breaks of the pattern."""
 
 
 def judged_tokens(new: Sequence[int], judged: JudgedRange) -> list[int]:
     """The judged ones of a text's new tokens, up to the first step of another shape."""
-    found: list[int] = []
+    tokens: list[int] = []
     for begin in range(0, len(new) - judged.every + 1, judged.every):
         *given, last = new[begin : begin + judged.every]
         if last not in judged or any(token in judged for token in given):
             break
-        found.append(last)
-    return found
+        tokens.append(last)
+    return tokens
 
 
 def judged_scores(

@@ -1,21 +1,34 @@
 """Prompt lookup: drafts copied from where the text's last tokens stood before.
 
-The rule is transformers' own (`prompt_lookup_num_tokens`): the longest n-gram of at most `NGRAM`
-tokens that ends the text and occurs earlier with something after it; of several places the first.
-What followed there is the draft.
+Replay of it serves every drafter that proposes tokens and no probabilities (`DraftIndex`). The rule
+is transformers' own (`prompt_lookup_num_tokens`): the longest n-gram of at most `NGRAM` tokens that
+ends the text and occurs earlier with something after it; of several places the first. What followed
+there is the draft.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..cases.texts import Text
+from ..common.errors import MeasurementError
 
 NGRAM = 2
 """Longest n-gram looked up, transformers' default."""
+
+
+class DraftIndex(Protocol):
+    """A growing text and what may follow it."""
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Append emitted tokens."""
+
+    def propose(self, k: int) -> list[int]:
+        """At most k draft tokens after the text, perhaps none; they are certain, not drawn."""
 
 
 class LookupIndex:
@@ -49,16 +62,27 @@ class LookupIndex:
 def lookup_matches(
     ids: Sequence[int], first: int, k: int, ngram: int = NGRAM
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Replay prompt lookup over a text: tokens proposed at each start (length,), and which are the
-    text's own (k, length).
+    """Replay prompt lookup over a text, see `index_matches`."""
+    return index_matches(LookupIndex(ids[:first], ngram), ids, first, k)
 
-    `matches[i, t]` is whether draft step i of a round that starts at t - i proposed the token at t.
+
+def index_matches(
+    index: DraftIndex, ids: Sequence[int], first: int, k: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Replay an index that holds the first `first` tokens of a text over the rest of it.
+
+    Returns the number of tokens proposed at each start, (length,), and which of them are the
+    text's own, (k, length): `matches[i, t]` is whether draft step i of a round that starts at
+    t - i proposed the token at t. Raises MeasurementError for more than k drafts.
     """
     available = np.zeros(len(ids), dtype=np.int64)
     matches = np.zeros((k, len(ids)), dtype=bool)
-    index = LookupIndex(ids[:first], ngram)
     for start in range(first, len(ids)):
         drafts = index.propose(k)
+        if len(drafts) > k:
+            raise MeasurementError(
+                f"a drafter proposed {len(drafts)} tokens where k is {k}; mend its propose(k)"
+            )
         available[start] = len(drafts)
         for step, draft in enumerate(drafts[: len(ids) - start]):
             matches[step, start + step] = draft == ids[start + step]
@@ -69,7 +93,17 @@ def lookup_matches(
 def lookup_draft(
     texts: Sequence[Text], steps: int, longest: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """What prompt lookup drafts on each text, as scores hold it.
+    """What prompt lookup drafts on each text, see `index_draft`."""
+    return index_draft(LookupIndex, texts, steps, longest)
+
+
+def index_draft(
+    new_index: Callable[[Sequence[int]], DraftIndex],
+    texts: Sequence[Text],
+    steps: int,
+    longest: int,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """What an index of each text drafts on it, as scores hold it.
 
     Returns log-probabilities (texts, steps, longest), 0 where a draft is the text's own token and
     -inf elsewhere, and the number of tokens that are drafted at each start, (texts, longest).
@@ -77,7 +111,8 @@ def lookup_draft(
     draft = np.full((len(texts), steps, longest), -np.inf, dtype=np.float32)
     available = np.zeros((len(texts), longest), dtype=np.int64)
     for row, text in enumerate(texts):
-        proposed, matches = lookup_matches(text.ids, text.first_draft, steps)
+        index = new_index(text.ids[: text.first_draft])
+        proposed, matches = index_matches(index, text.ids, text.first_draft, steps)
         available[row, : len(text.ids)] = proposed
         draft[row, :, : len(text.ids)] = np.where(matches, 0.0, -np.inf)
     return draft, available

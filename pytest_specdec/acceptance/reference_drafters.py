@@ -77,15 +77,15 @@ def _unigrams(tokens: Sequence[Sequence[int]], scores: Scores, *, greedy: bool) 
     other texts.
     """
     starts = scores.starts.tolist()
-    new = [own[start:] for own, start in zip(tokens, starts, strict=True)]
-    everywhere = collections.Counter(token for own in new for token in own)
+    new = [ids[start:] for ids, start in zip(tokens, starts, strict=True)]
+    everywhere = collections.Counter(token for ids in new for token in ids)
     draft = np.full((len(tokens), 1, scores.target.shape[1]), -np.inf, dtype=np.float32)
-    for row, (own, start) in enumerate(zip(new, starts, strict=True)):
-        others = everywhere - collections.Counter(own)
+    for row, (ids, start) in enumerate(zip(new, starts, strict=True)):
+        others = everywhere - collections.Counter(ids)
         if not others:
             continue
         total, likeliest = others.total(), max(others, key=lambda token: (others[token], -token))
-        for at, token in enumerate(own, start):
+        for at, token in enumerate(ids, start):
             if greedy:
                 draft[row, 0, at] = 0.0 if token == likeliest else -np.inf
             elif others[token]:

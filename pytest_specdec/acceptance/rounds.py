@@ -28,12 +28,12 @@ def counts_of_rounds(texts: Sequence[Text], rounds: Sequence[Sequence[Round]], k
     steps = np.arange(k)
     totals = np.zeros(len(texts))
     drafted, accepted = np.zeros((len(texts), k)), np.zeros((len(texts), k))
-    for row, (text, own) in enumerate(zip(texts, rounds, strict=True)):
-        for one in own:
-            if one.start + k <= len(text.ids):
+    for row, (text, text_rounds) in enumerate(zip(texts, rounds, strict=True)):
+        for round_ in text_rounds:
+            if round_.start + k <= len(text.ids):
                 totals[row] += 1
-                drafted[row] += steps < one.drafted
-                accepted[row] += steps < one.accepted
+                drafted[row] += steps < round_.drafted
+                accepted[row] += steps < round_.accepted
     return Counts(
         tuple(text.key for text in texts),
         tuple(text.category for text in texts),
@@ -48,17 +48,18 @@ def with_passes(counts: Counts, texts: Sequence[Text], rounds: Sequence[Sequence
     drafts included.
 
     Rounds start after the first new token, which the prompt pass emits. An engine that leaves out
-    rounds without drafts says so by their places: each of those emits one token.
+    rounds without drafts shows them by their positions: each of those emits one token.
     """
     emitted = np.array(
         [max(0, len(text.ids) - text.prompt_length - 1) for text in texts], dtype=np.float64
     )
     pairs = zip(texts, rounds, strict=True)
     reported = [
-        sum(min(one.accepted + 1, len(text.ids) - one.start) for one in own) for text, own in pairs
+        sum(min(round_.accepted + 1, len(text.ids) - round_.start) for round_ in text_rounds)
+        for text, text_rounds in pairs
     ]
     passes = (
-        np.array([len(own) for own in rounds], dtype=np.float64)
+        np.array([len(text_rounds) for text_rounds in rounds], dtype=np.float64)
         + emitted
         - np.array(reported, dtype=np.float64)
     )

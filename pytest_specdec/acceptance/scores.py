@@ -20,6 +20,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cases.rules import is_lossy, token_acceptance
 from ..common.errors import MeasurementError, RequestError
 from .counts import Array
 from .renewal import AcceptanceField
@@ -54,7 +55,7 @@ class Scores:
     always k.
     """
     origin: Origin | None = None
-    """What the target says of the texts' origin, where that was asked for."""
+    """The target's evidence on the texts' origin, where it was requested."""
 
     def first_heads(self, heads: int) -> Scores:
         """The scores of a drafter that uses only its first heads."""
@@ -63,9 +64,10 @@ class Scores:
     def field(self, rule: str) -> AcceptanceField:
         """The acceptance field under a verification rule.
 
-        Raises RequestError for a lossy rule, which changes the texts, and MeasurementError for a
-        token that could be drafted and that the target cannot emit: no rule says how probable its
-        acceptance is.
+        Raises RequestError for a lossy rule, which changes the texts, and for a rule of another
+        package that does not say how it accepts given tokens; MeasurementError for a token that
+        could be drafted and that the target cannot emit: no rule says how probable its acceptance
+        is.
         """
         self._check_possible()
         draft, target = self.draft.astype(np.float64), self.target.astype(np.float64)[:, None]
@@ -77,11 +79,10 @@ class Scores:
             accept = np.exp(draft)
         elif rule == "block":
             accept = np.exp(np.minimum(ratio, _LARGEST))
+        elif (accepted := token_acceptance(rule)) is not None:
+            accept = _probabilities(rule, accepted(draft, target), draft)
         else:
-            raise RequestError(
-                f"rule {rule!r} is lossy: its text is not the target's, so there is none to "
-                "replay; decode it"
-            )
+            raise RequestError(_not_replayed(rule))
         return AcceptanceField(
             self.prompts,
             self.categories,
@@ -102,3 +103,28 @@ class Scores:
                 "not its own; replay texts that it emitted, with the temperature and filters that "
                 "they were sampled with"
             )
+
+
+def _probabilities(rule: str, accept: Array, draft: Array) -> Array:
+    """A rule of another package's acceptance, 0 where a head has no log-probability. Raises
+    MeasurementError for what are no probabilities.
+    """
+    known = np.broadcast_to(accept, draft.shape)[draft > -np.inf]
+    if not ((known >= 0) & (known <= 1)).all():
+        raise MeasurementError(
+            f"rule {rule!r} accepts a token with a probability outside 0 to 1; mend its `accepted`"
+        )
+    return np.where(draft > -np.inf, accept, 0.0)
+
+
+def _not_replayed(rule: str) -> str:
+    """Why there is no field of a rule."""
+    if is_lossy(rule):
+        return (
+            f"rule {rule!r} is lossy: its text is not the target's, so there is none to replay; "
+            "decode it"
+        )
+    return (
+        f"rule {rule!r} does not say with what probability it accepts a given token; decode it, "
+        "or give its Rule `accepted`"
+    )

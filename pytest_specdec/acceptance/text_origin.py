@@ -38,7 +38,7 @@ and 0.6 % outside top-k 20 at temperature 1.6, where most mass lies at the cut-o
 that are filed as greedy have 40 %.
 """
 OUTSIDE_FEW = 3
-"""Tokens outside that any number of tokens may have: a share of a short text says nothing."""
+"""Tokens outside that any number of tokens may have: a share of a short text is no evidence."""
 TIE = 0.25
 """Largest gap of two logits that rounding can close: bfloat16's, since texts do not say in which
 format they were made.
@@ -51,7 +51,7 @@ CURE = (
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """What a target's pass over texts says of their origin. All sums are over new tokens."""
+    """Evidence from a target's pass over texts on their origin. All sums are over new tokens."""
 
     sampling: Sampling
     prompts: tuple[str, ...]

@@ -5,7 +5,16 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from ..common.errors import RequestError
+from .drafter import LOOKUP as LOOKUP
+from .drafter import OWN_HEADS as OWN_HEADS
+from .drafter import SERVED as SERVED
+from .drafter import AddedDrafter, Drafter, OwnHeads, PromptLookup, parse_drafter
+from .rules import LOSSY_RULES as LOSSY_RULES
+from .rules import RULES as RULES
+from .rules import checked_rule as checked_rule
+from .rules import default_rule as default_rule
+from .rules import is_lossy as is_lossy
+from .rules import known_rule as known_rule
 
 DEFINITION = "acceptance/1"
 """Id of the counting rules below; it is stored in every baseline and never compared across.
@@ -15,11 +24,6 @@ pass emits the first new token without drafts. Only rounds whose k draft positio
 the text are counted. Averages over prompts are pooled: sums are divided, never means averaged.
 """
 
-OWN_HEADS = "mtp"
-"""The drafter's name when the target's own MTP heads draft."""
-LOOKUP = "prompt-lookup"
-"""The drafter's name when drafts are copied from the text itself; no model drafts."""
-
 REPLAYING = ("replay", "logprobs")
 """Engines that replay texts, stored and reused: unlike those that decode, they give the same counts
 every time.
@@ -28,15 +32,8 @@ every time.
 TRACE = "trace"
 """The engine that is a recorded run."""
 
-SERVED = "served"
-"""Stands for a model of which only a server has the weights."""
-
 MEASURE = "measure"
 """In place of a cost profile's file: measure the loaded pair in this session."""
-
-RULES = ("rejection", "greedy", "sample-match", "block", "typical")
-LOSSY_RULES = ("typical",)
-"""Rules whose output does not follow the target: always labelled, never called lossless."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +51,7 @@ class Sampling:
 
     @property
     def suffix(self) -> str:
-        """What file names say about it, for example `t1-topk50`."""
+        """For file names, for example `t1-topk50`."""
         filters = [f"topk{self.top_k}"] * (self.top_k > 0) + [f"topp{self.top_p:g}"] * (
             self.top_p < 1
         )
@@ -65,14 +62,13 @@ class Sampling:
 class JudgedRange:
     """The tokens that are drafted and judged, for instance a speech model's audio tokens.
 
-    All others are given: both models know them, as a voice knows its script, so they are neither
-    drafted nor counted.
+    Tokens outside the range are treated as given: they are neither drafted nor counted.
     """
 
     first: int
     """Smallest token id judged."""
     end: int
-    """The id behind the largest one."""
+    """One more than the largest one."""
     every: int = 1
     """One in so many new tokens is judged, the last of each such step."""
 
@@ -124,13 +120,15 @@ class TextKey:
         return f"{self.sampling.suffix}-n{self.new_tokens}-s{self.seed}{'-served' * self.served}"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
     """One cell of a suite: a pair of models, k, depth, rule and temperature on a set of prompts."""
 
     texts: TextKey
     drafter: str
-    """Checkpoint folder or hub id of the draft model, `mtp` or `prompt-lookup`."""
+    """Checkpoint folder or hub id of the draft model, `mtp`, `prompt-lookup`, or `NAME` or
+    `NAME:FOLDER` for a type that another package adds.
+    """
     label: str
     """The drafter's name in ids and file names; stable when `--specdec-draft` points elsewhere."""
     k: int
@@ -142,8 +140,6 @@ class Case:
     engine: str = "replay"
     judged: JudgedRange | None = None
     """Which tokens are drafted; None for all."""
-    speech: str | None = dataclasses.field(default=None, compare=False)
-    """`module:function` that makes sound of a text's token ids."""
 
     @property
     def suite(self) -> str:
@@ -158,13 +154,30 @@ class Case:
         return self.texts.temperature
 
     @property
+    def drafter_kind(self) -> Drafter:
+        """Who drafts."""
+        return parse_drafter(self.drafter)
+
+    @property
     def uses_own_heads(self) -> bool:
-        return self.drafter == OWN_HEADS
+        return isinstance(self.drafter_kind, OwnHeads)
+
+    @property
+    def uses_lookup(self) -> bool:
+        return isinstance(self.drafter_kind, PromptLookup)
 
     @property
     def draft_model(self) -> str | None:
-        """The drafter where it is a model of its own."""
-        return None if self.drafter in (OWN_HEADS, LOOKUP) else self.drafter
+        """The drafter where it is a causal language model of its own."""
+        drafts_alone = isinstance(self.drafter_kind, OwnHeads | PromptLookup | AddedDrafter)
+        return None if drafts_alone else self.drafter
+
+    @property
+    def drafter_name(self) -> str:
+        """The drafter in records: `draft` for a draft model, else the name of its type."""
+        if isinstance(kind := self.drafter_kind, AddedDrafter):
+            return kind.name
+        return "draft" if self.draft_model is not None else self.drafter
 
     @property
     def name(self) -> str:
@@ -172,7 +185,7 @@ class Case:
         `...-block-decode`.
         """
         rule = [self.rule] * (self.rule != default_rule(self.temperature)) + ["lossy"] * (
-            self.rule in LOSSY_RULES
+            is_lossy(self.rule)
         )
         engine = [self.engine] * (self.engine != "replay")
         judged = [self.judged.name] if self.judged else []
@@ -192,10 +205,10 @@ class Case:
 
     @property
     def heads(self) -> int:
-        """Heads that draft: the model's own and its MTP layers, the target's layers, or none for
-        prompt lookup.
+        """Heads that draft: the model's own and its MTP layers, or the target's layers; 0 for other
+        types of drafters.
         """
-        if self.drafter == LOOKUP:
+        if self.draft_model is None and not self.uses_own_heads:
             return 0
         if self.judged is not None:
             return (
@@ -220,30 +233,3 @@ class Case:
         if self.judged is None or self.draft_model is None:
             return self.verified
         return -(-self.k // self.judged.heads(self.depth)) * (1 + self.depth)
-
-
-def default_rule(temperature: float) -> str:
-    """Greedy decoding is verified greedily, sampling by rejection."""
-    return "rejection" if temperature > 0 else "greedy"
-
-
-def known_rule(rule: str) -> str:
-    """The rule itself. Raises RequestError for an unknown name."""
-    if rule not in RULES:
-        raise RequestError(
-            f"verification rule {rule!r} is unknown; choose among {', '.join(RULES)}"
-        )
-    return rule
-
-
-def checked_rule(rule: str | None, temperature: float) -> str:
-    """The rule, or the temperature's own. Raises RequestError for an unknown one, and for greedy
-    when sampling.
-    """
-    if rule is None:
-        return default_rule(temperature)
-    if known_rule(rule) == "greedy" and temperature > 0:
-        raise RequestError(
-            f"rule 'greedy' does not go with temperature {temperature:g}; greedy is temperature 0"
-        )
-    return rule

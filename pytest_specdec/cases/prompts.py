@@ -8,7 +8,9 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from ..common.errors import RequestError
 from ..common.strict_json import JsonError, parse_json
@@ -17,6 +19,20 @@ SHAPE = (
     '{"category": "prose", "prompt": "Once upon"} or '
     '{"category": "chat", "messages": [{"role": "user", ...}]}'
 )
+
+
+class _Category(msgspec.Struct):
+    category: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Content(msgspec.Struct):
+    prompt: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    messages: (
+        Annotated[
+            list[Annotated[dict[str, str], msgspec.Meta(min_length=1)]], msgspec.Meta(min_length=1)
+        ]
+        | None
+    ) = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +50,35 @@ class Prompt:
 
 
 def read_prompts(path: Path, limit: int | None = None) -> tuple[Prompt, ...]:
-    """Read at most `limit` prompts.
+    """Read a prompt file: one JSON object a line, with a category and a prompt or chat messages.
 
-    Raises RequestError for a missing or empty file, a line of another shape, or a prompt that
-    stands twice.
+    Parameters
+    ----------
+    path
+        The file; blank lines are skipped.
+    limit
+        Read the first so many prompts; None reads all.
+
+    Returns
+    -------
+    tuple of Prompt
+        In the order of the file.
+
+    Raises
+    ------
+    RequestError
+        For a missing or empty file, a line of another shape, a prompt that the file holds twice,
+        or fewer prompts than `limit`.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from pytest_specdec.cases.prompts import read_prompts
+    >>> prompts = read_prompts(Path("suites/text/prompts.jsonl"), limit=2)
+    >>> len(prompts)
+    2
+    >>> prompts[0].text is not None
+    True
     """
     try:
         # Not splitlines(): JSON may hold other line separators unescaped.
@@ -75,26 +116,22 @@ def _parse(line: str, where: str) -> Prompt:
         raise RequestError(
             f"{where}: not JSON ({error.problem}); write one object a line: {SHAPE}"
         ) from None
-    if (
-        not isinstance(data, dict)
-        or not isinstance(data.get("category"), str)
-        or not data["category"]
-    ):
-        raise RequestError(f"{where}: no category; write {SHAPE}")
-    category, text, messages = data["category"], data.get("prompt"), data.get("messages")
-    if isinstance(text, str) and text and messages is None:
-        return Prompt(key=key_of(text, None), category=category, text=text)
-    if text is None and isinstance(messages, list) and messages and all(map(_is_message, messages)):
-        frozen = tuple(tuple(sorted(message.items())) for message in messages)
-        return Prompt(key=key_of(None, messages), category=category, messages=frozen)
-    raise RequestError(f"{where}: neither a prompt nor messages; write {SHAPE}")
-
-
-def _is_message(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and bool(value)
-        and all(isinstance(item, str) for item in (*value, *value.values()))
+    try:
+        category = msgspec.convert(data, _Category).category
+    except msgspec.ValidationError:
+        raise RequestError(f"{where}: no category; write {SHAPE}") from None
+    try:
+        content = msgspec.convert(data, _Content)
+    except msgspec.ValidationError:
+        content = _Content()
+    text, messages = content.prompt, content.messages
+    if (text is None) == (messages is None):
+        raise RequestError(f"{where}: neither a prompt nor messages; write {SHAPE}")
+    return Prompt(
+        key=key_of(text, messages),
+        category=category,
+        text=text,
+        messages=tuple(tuple(sorted(message.items())) for message in messages or ()),
     )
 
 

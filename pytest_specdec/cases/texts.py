@@ -13,21 +13,33 @@ from .prompts import Prompt
 LONGEST_LOOP = 16
 """Tokens of the longest repeated part that counts as a loop."""
 _REPEATS = 0.9
-"""Share of tokens that equal the one a loop before; sampled texts of the embedded pair stay below a
-third.
+"""Share of tokens that equal the one a period earlier; sampled texts of the embedded pair stay
+below a third.
 """
 _LEAST = 16
-"""New tokens in half a text from which on a loop can be told from a short echo."""
+"""Least new tokens in half a text; a loop in fewer cannot be told from a short repetition."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """Token ids of one text; the first `prompt_length` are the prompt's."""
+    """Token ids of one text: a prompt and what the target emitted after it.
+
+    Examples
+    --------
+    >>> from pytest_specdec import Text
+    >>> text = Text(key="0", category="prose", ids=(5, 6, 7, 8), prompt_length=2)
+    >>> text.first_draft
+    3
+    """
 
     key: str
+    """Pairs the text with those of other runs: the prompt's hash, or a row number."""
     category: str
+    """The prompt's category, for averages by category."""
     ids: tuple[int, ...]
+    """Token ids, the prompt's first."""
     prompt_length: int
+    """How many of them are the prompt's."""
 
     @property
     def first_draft(self) -> int:
@@ -41,9 +53,7 @@ class Text:
 
     @property
     def loops(self) -> bool:
-        """Whether the second half of the new tokens is one short part over and over, but for a slip
-        here and there.
-        """
+        """Whether the second half of the new tokens repeats one short part, with few exceptions."""
         new = np.array(self.ids[self.prompt_length :])
         half = len(new) // 2
         if half < _LEAST:
@@ -55,16 +65,39 @@ class Text:
 def texts_of_prompts(
     prompts: Sequence[Prompt], ids: Sequence[Sequence[int]], new: Sequence[Sequence[int]]
 ) -> tuple[Text, ...]:
-    """Texts of a prompt file: each prompt's tokens and the new ones behind them."""
+    """Texts of a prompt file: each prompt's tokens and the new ones after them."""
     return tuple(
-        Text(prompt.key, prompt.category, (*own, *more), len(own))
-        for prompt, own, more in zip(prompts, ids, new, strict=True)
+        Text(prompt.key, prompt.category, (*prompt_ids, *new_ids), len(prompt_ids))
+        for prompt, prompt_ids, new_ids in zip(prompts, ids, new, strict=True)
     )
 
 
 def texts_from_ids(ids: Sequence[Sequence[int]], prompt_lengths: Sequence[int]) -> tuple[Text, ...]:
-    """Texts without prompt files: keys are row numbers, there is one category."""
+    """Texts of any origin as token ids; keys are row numbers, and all are of one category.
+
+    Parameters
+    ----------
+    ids
+        Token ids of each text, its prompt included.
+    prompt_lengths
+        How many of each text's ids are its prompt's.
+
+    Returns
+    -------
+    tuple of Text
+
+    Raises
+    ------
+    ValueError
+        For more texts than lengths, or fewer.
+
+    Examples
+    --------
+    >>> from pytest_specdec import texts_from_ids
+    >>> [(text.key, text.first_draft) for text in texts_from_ids([[5, 6, 7, 8], [5, 9, 1]], [2, 1])]
+    [('0', 3), ('1', 2)]
+    """
     return tuple(
-        Text(str(row), "all", tuple(own), length)
-        for row, (own, length) in enumerate(zip(ids, prompt_lengths, strict=True))
+        Text(str(row), "all", tuple(text_ids), length)
+        for row, (text_ids, length) in enumerate(zip(ids, prompt_lengths, strict=True))
     )

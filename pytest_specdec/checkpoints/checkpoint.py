@@ -1,4 +1,4 @@
-"""A checkpoint folder as its files tell it: configuration, tensors, fingerprints. Needs no torch.
+"""A checkpoint folder by its files: configuration, tensors, fingerprints. Needs no torch.
 
 Everything that can be refused is refused here, before a model is loaded.
 """
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import RequestError
-from ..common.strict_json import JsonError, parse_json
 from .config_checks import check_config, count_of
 from .folder_kinds import kind_of
+from .json_files import read_json
 from .safetensors_header import Tensor, read_header
+from .tokenizer_files import vocabulary_of
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -53,7 +54,7 @@ class Checkpoint:
             raise RequestError(
                 f"{self.folder} has no config.json; name a transformers checkpoint folder"
             )
-        data = _read_json(path, "save the checkpoint again")
+        data = read_json(path, "save the checkpoint again")
         if not isinstance(data, dict):
             raise RequestError(f"{path} is not a JSON object; save the checkpoint again")
         return data
@@ -71,11 +72,11 @@ class Checkpoint:
     @property
     def context(self) -> int | None:
         """Most tokens the model was built for; None when the configuration does not say."""
-        found = (
+        lengths = (
             count_of(self.text_config.get(name))
             for name in ("max_position_embeddings", "n_positions")
         )
-        return next((count for count in found if count), None)
+        return next((length for length in lengths if length), None)
 
     @property
     def mtp_layers(self) -> int:
@@ -157,10 +158,11 @@ class Checkpoint:
         if self._settings != other._settings or ours.keys() != theirs.keys():
             return False
         pairs = [(ours[name], theirs[name]) for name in sorted(ours)]
-        if any((one.dtype, one.shape) != (two.dtype, two.shape) for one, two in pairs):
+        if any((our.dtype, our.shape) != (their.dtype, their.shape) for our, their in pairs):
             return False
         return all(
-            one == two or all(map(operator.eq, one.blocks(), two.blocks())) for one, two in pairs
+            our == their or all(map(operator.eq, our.blocks(), their.blocks()))
+            for our, their in pairs
         )
 
     @functools.cached_property
@@ -237,10 +239,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 def _stamp(entry: Path) -> tuple[str, int, int]:
     """What changes with a file's content; a link that leads nowhere has none."""
     try:
-        found = entry.stat()
+        status = entry.stat()
     except OSError:
         return entry.name, 0, 0
-    return entry.name, found.st_mtime_ns, found.st_size
+    return entry.name, status.st_mtime_ns, status.st_size
 
 
 @functools.lru_cache(maxsize=64)
@@ -263,7 +265,7 @@ def _check_generation_config(folder: Path) -> None:
     path = folder / "generation_config.json"
     if not path.is_file():
         return
-    data = _read_json(path, "save it again, or delete it")
+    data = read_json(path, "save it again, or delete it")
     ends = data.get("eos_token_id") if isinstance(data, dict) else "none"
     listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
     if any(count is None or count < 0 for count in map(count_of, listed)):
@@ -277,7 +279,7 @@ def _check_index(checkpoint: Checkpoint) -> None:
     path = checkpoint.folder / "model.safetensors.index.json"
     if not path.is_file() or (checkpoint.folder / "model.safetensors").is_file():
         return
-    data = _read_json(path, "save the checkpoint again")
+    data = read_json(path, "save the checkpoint again")
     named = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(named, dict) or not isinstance(data.get("metadata"), dict):
         raise RequestError(f"{path} has no weight_map and metadata; save the checkpoint again")
@@ -288,51 +290,6 @@ def _check_index(checkpoint: Checkpoint) -> None:
                 f"{path} names {str(file)[:60]!r}, which is no weights file of the folder; save it "
                 "there, too"
             )
-
-
-def _read_json(path: Path, cure: str) -> Any:
-    try:
-        return parse_json(path.read_text(encoding="utf-8"), infinities=True)
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read ({error.strerror}); {cure}") from None
-    except UnicodeDecodeError:
-        raise RequestError(f"{path} is not UTF-8; {cure}") from None
-    except JsonError as error:
-        raise RequestError(f"{path}:{error.line} is not JSON ({error.problem}); {cure}") from None
-
-
-def check_tokenizer_config(folder: Path) -> None:
-    """Refuse a tokenizer_config.json that is no strict JSON, or has transformers make something
-    else than a tokenizer.
-
-    Raises RequestError.
-    """
-    path = folder / "tokenizer_config.json"
-    if not path.is_file():
-        return
-    data = _read_json(path, "save the tokenizer again")
-    kind = data.get("tokenizer_class") if isinstance(data, dict) else 0
-    if kind is not None and not (isinstance(kind, str) and re.search("Tokenizer|Backend", kind)):
-        raise RequestError(f"{path} names no tokenizer class; save the tokenizer again")
-
-
-def check_chat_template(folder: Path) -> None:
-    """Refuse a tokenizer whose files hold no chat template. Raises RequestError.
-
-    Without a tokenizer_config.json, or with a tokenizer of mistral-common's, the files alone do not
-    decide it.
-    """
-    path = folder / "tokenizer_config.json"
-    templates = ("chat_template.jinja", "additional_chat_templates", "tekken.json")
-    if not path.is_file() or any((folder / name).exists() for name in templates):
-        return
-    data = _read_json(path, "save the tokenizer again")
-    if isinstance(data, dict) and data.get("chat_template") is None:
-        raise RequestError(
-            f"a prompt has messages and {path} has no chat_template; write the prompt as plain "
-            "`prompt` text, or save "
-            "chat_template.jinja beside it"
-        )
 
 
 def check_pair(target: Checkpoint, drafter: Checkpoint | None, depth: int) -> None:
@@ -396,7 +353,7 @@ def check_heads(checkpoint: Checkpoint) -> None:
 def _check_same_tokens(target: Checkpoint, drafter: Checkpoint) -> None:
     """Tokenizer files may differ in form; the token ids may not."""
     ours, theirs = (
-        _vocabulary_of(checkpoint.folder / "tokenizer.json") for checkpoint in (target, drafter)
+        vocabulary_of(checkpoint.folder / "tokenizer.json") for checkpoint in (target, drafter)
     )
     if ours is not None and theirs is not None and ours != theirs:
         raise RequestError(
@@ -404,14 +361,3 @@ def _check_same_tokens(target: Checkpoint, drafter: Checkpoint) -> None:
             f"{target.folder}; "
             "choose a drafter trained for this target's tokenizer"
         )
-
-
-def _vocabulary_of(path: Path) -> Any:
-    """The token ids by the fast tokenizer's file; None without one. Raises RequestError for one
-    that cannot be read.
-    """
-    if not path.is_file():
-        return None
-    data = _read_json(path, "save the tokenizer again")
-    model = data.get("model") if isinstance(data, dict) else None
-    return model.get("vocab") if isinstance(model, dict) else None

@@ -1,4 +1,4 @@
-"""What config.json says, held against the tensors of the folder, before a model is built from it.
+"""config.json compared with the tensors of the folder, before a model is built from it.
 
 A loader builds what the configuration announces and only then looks for weights, so a slip or an
 attack there costs minutes, memory, or runs somebody's code.
@@ -127,7 +127,7 @@ def _check_layers(path: Path, text: Mapping[str, Any], tensors: Mapping[str, Ten
     name, announced = next(
         ((name, count) for name in _LAYER_COUNTS if (count := count_of(text.get(name)))), ("", 0)
     )
-    held = {int(found.group(1)) for tensor in tensors if (found := _LAYER.search(tensor))}
+    held = {int(match.group(1)) for tensor in tensors if (match := _LAYER.search(tensor))}
     most = len(held) if held else len(tensors)
     if announced > most:
         raise RequestError(
@@ -136,21 +136,25 @@ def _check_layers(path: Path, text: Mapping[str, Any], tensors: Mapping[str, Ten
         )
 
 
+def _is_float_matrix(tensor: Tensor) -> bool:
+    return tensor.dtype in _FLOATS and len(tensor.shape) == 2
+
+
 def _check_embedding(path: Path, text: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    found = [tensor for name, tensor in tensors.items() if _EMBEDDING.search(name)]
-    if len(found) != 1 or found[0].dtype not in _FLOATS or len(found[0].shape) != 2:
+    embeddings = [tensor for name, tensor in tensors.items() if _EMBEDDING.search(name)]
+    if len(embeddings) != 1 or not _is_float_matrix(embeddings[0]):
         return
-    rows, columns = found[0].shape
+    rows, columns = embeddings[0].shape
     width = next(
         (name for name in ("hidden_size", "n_embd", "d_model") if count_of(text.get(name))), None
     )
     for name, held in (("vocab_size", rows), (width, columns)):
-        said = None if name is None else count_of(text.get(name))
+        announced = None if name is None else count_of(text.get(name))
         narrow = name == width and any(text.get(other) is not None for other in _OTHER_WIDTHS)
-        if said is not None and said != held and not narrow:
+        if announced is not None and announced != held and not narrow:
             raise RequestError(
-                f"{path} says {name}: {said} and the embedding is of {rows} tokens by {columns}; "
-                "save the checkpoint again"
+                f"{path} says {name}: {announced} and the embedding is of {rows} tokens by "
+                f"{columns}; save the checkpoint again"
             )
 
 

@@ -1,9 +1,9 @@
 """What a folder holds that is no causal language model of its own: drafter heads, adapters, other
 formats.
 
-Told from the configuration, the names of the tensors and the names of the files alone, so that it
-costs nothing. A drafter that becomes supported leaves this table's refusals; its `Kind` stays, for
-its loader to dispatch on.
+Recognised by the configuration, the names of the tensors and the names of the files alone, so that
+it costs nothing. A drafter that becomes supported leaves this table's refusals; its `Kind` stays,
+for its loader to dispatch on.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def kind_of(
     """
     if "adapter_config.json" in files:
         return ADAPTER
-    if config is not None and (found := _by_config(config)):
-        return found
+    if config is not None and (kind := _by_config(config)):
+        return kind
     if not any(name.endswith(".safetensors") for name in files):
         if any(name.endswith(".gguf") for name in files):
             return GGUF

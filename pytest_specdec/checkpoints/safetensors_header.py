@@ -109,19 +109,19 @@ def _tensors(path: Path, data: Any, begin: int, size: int) -> dict[str, Tensor]:
         isinstance(value, str) for value in metadata.values()
     ):
         raise _HeaderError("its metadata are not texts")
-    found = {
+    tensors = {
         name: _tensor(path, name, info, begin)
         for name, info in data.items()
         if name != "__metadata__"
     }
-    in_order = sorted(found.values(), key=lambda tensor: (tensor.begin, tensor.end))
+    in_order = sorted(tensors.values(), key=lambda tensor: (tensor.begin, tensor.end))
     for before, after in itertools.pairwise(in_order):
         if before.end != after.begin:
             raise _HeaderError("its tensors overlap or leave gaps")
     first, last = (in_order[0].begin, in_order[-1].end) if in_order else (begin, begin)
     if (first, last) != (begin, size):
         raise _HeaderError("its tensors do not fill the file")
-    return found
+    return tensors
 
 
 def _tensor(path: Path, name: str, info: Any, begin: int) -> Tensor:

@@ -5,8 +5,7 @@ its texts.
 from __future__ import annotations
 
 import argparse
-import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +15,7 @@ from ..config.options import DEVICES, DTYPES, temperature, whole_number
 from .costs import load_pair
 
 if TYPE_CHECKING:
-    from ..acceptance.renewal import AcceptanceField
-    from ..cases.prompts import Prompt
-    from ..decoding.loading import LoadedModel
-    from ..speedup.policies import Confidences
+    from ..speedup.policy_table import PolicyRow
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -90,103 +86,54 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace) -> int:
     from ..cases.case import LOOKUP, OWN_HEADS
     from ..cases.prompts import read_prompts
-    from ..common.printable import printable
-    from ..decoding.replay import check_drafter
-    from ..report.layout import aligned, wrapped
+    from ..decoding.measured_policies import policies
     from ..speedup.cost_profile import CostProfile
-    from ..speedup.policies import times
-    from ..speedup.policy_table import HEADERS, NOTE, policy_table
+    from ..speedup.policies import check_covered
 
     own_heads, lookup = asked.draft == OWN_HEADS, asked.draft == LOOKUP
-    depth = (1 if own_heads else 0) if asked.depth is None else asked.depth
+    depth = int(own_heads) if asked.depth is None else asked.depth
     costs = CostProfile.load(asked.costs).with_target(asked.costs)
-    round_ms = times(costs, depth, own_heads=own_heads, lookup=lookup)
-    for k in range(1, asked.k + 1):
-        round_ms(k)  # so that a profile that is too narrow is refused before anything is loaded
+    # A profile that is too narrow is refused before models are loaded.
+    check_covered(costs, asked.k, depth, own_heads=own_heads, lookup=lookup)
     prompts = read_prompts(asked.prompts, None)
     progress = CommandProgress()
-    target, model = load_pair(
-        asked.target,
-        None if own_heads or lookup else asked.draft,
-        asked.device,
-        asked.dtype,
-        progress,
-    )
-    drafter = asked.draft if model is None else model
-    check_drafter(target, drafter, depth)
-    field, sure = _measured(asked, target, drafter, depth, prompts, progress)
-    rows = policy_table(
-        field,
+    draft_model = None if own_heads or lookup else asked.draft
+    target, model = load_pair(asked.target, draft_model, asked.device, asked.dtype, progress)
+    rows = policies(
+        target,
+        asked.draft if model is None else model,
+        prompts,
         costs,
-        most=asked.k,
+        k=asked.k,
         depth=depth,
-        own_heads=own_heads,
-        lookup=lookup,
-        confidences=sure,
+        temperature=asked.temperature,
+        new_tokens=asked.new_tokens,
+        seed=asked.seed,
         progress=progress,
     )
-    print(
-        "\n".join(
-            aligned([HEADERS, *(tuple(map(printable, row.cells())) for row in rows)], left=(0,))
-        )
-    )
-    for row in rows:
-        if row.detail:
-            print("\n".join(wrapped(f"{row.name}: {row.detail}", indent="  ")))
-    for row in rows:
-        if row.gain is not None:
-            low, high = row.gain.interval
-            over = (
-                f"{row.gain.ratio:.3f}x the speed of the best fixed k (95 % interval {low:.3f}x to "
-                f"{high:.3f}x)"
-            )
-            print(
-                "\n".join(
-                    wrapped(
-                        f"best that decides anew: {row.name}, {over}; both were chosen on these "
-                        "prompts",
-                        indent="  ",
-                    )
-                )
-            )
-    print("\n".join(wrapped(NOTE)))
-    if sure is None:
+    print("\n".join(_lines(rows)))
+    if model is None or depth > 0:
         print("a confidence stops draft models without MTP heads only: none is listed")
     return 0
 
 
-def _measured(
-    asked: argparse.Namespace,
-    target: LoadedModel,
-    drafter: LoadedModel | str,
-    depth: int,
-    prompts: Sequence[Prompt],
-    progress: CommandProgress,
-) -> tuple[AcceptanceField, Confidences | None]:
-    """The acceptance field of texts sampled from the target, and the drafter's confidences where
-    they can stop it.
-    """
-    from ..cases.case import Sampling, default_rule
-    from ..cases.texts import texts_of_prompts
-    from ..decoding.confidence import confidences
-    from ..decoding.loading import LoadedModel
-    from ..decoding.replay import DrafterPlan, text_scores
-    from ..decoding.sampling import encode_prompts, sample_new_tokens
+def _lines(rows: Sequence[PolicyRow]) -> Iterator[str]:
+    """The table, what policies chose, and the gain of the best that decides anew."""
+    from ..common.printable import printable
+    from ..report.layout import aligned, wrapped
+    from ..speedup.policy_table import HEADERS, NOTE
 
-    ids, sampling = encode_prompts(target.tokenizer, prompts), Sampling(asked.temperature)
-    new = sample_new_tokens(
-        target,
-        ids,
-        new_tokens=asked.new_tokens,
-        sampling=sampling,
-        seed=asked.seed,
-        progress=functools.partial(progress, "sampling texts"),
-    )
-    texts = texts_of_prompts(prompts, ids, new)
-    plan = DrafterPlan(drafter, depth, asked.k)
-    (scores,) = text_scores(target, [plan], texts, sampling, functools.partial(progress, "replay"))
-    sure = None
-    if isinstance(drafter, LoadedModel) and depth == 0:
-        told = functools.partial(progress, "confidences")
-        sure = confidences(target, drafter, texts, k=asked.k, sampling=sampling, progress=told)
-    return scores.field(default_rule(asked.temperature)), sure
+    yield from aligned([HEADERS, *(tuple(map(printable, row.cells())) for row in rows)], left=(0,))
+    for row in rows:
+        if row.detail:
+            yield from wrapped(f"{row.name}: {row.detail}", indent="  ")
+    for row in rows:
+        if row.gain is not None:
+            low, high = row.gain.interval
+            gain = (
+                f"best that decides anew: {row.name}, {row.gain.ratio:.3f}x the speed of the best "
+                f"fixed k (95 % interval {low:.3f}x to {high:.3f}x); both were chosen on these "
+                "prompts"
+            )
+            yield from wrapped(gain, indent="  ")
+    yield from wrapped(NOTE)

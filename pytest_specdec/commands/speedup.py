@@ -1,4 +1,4 @@
-"""`speedup`: what stored baselines come to under cost profiles. Needs neither models nor torch."""
+"""`speedup`: speed-ups of stored baselines under cost profiles. Needs neither models nor torch."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _OTHER_STARTS = (
 _NOTE = (
     "length = tokens per pass of the target, over whole texts; ms = of a round, ~ where "
     "extrapolated; gain = speed-up over that "
-    "of the k before; needs = the acceptance of one more token at which it would leave the "
-    "speed-up as it is, never: it never "
-    "pays, even if it were always accepted; has = its acceptance"
+    "of the k before; needs = the conditional acceptance of the next token at which drafting it "
+    "breaks even, never: it would not pay even if it were always accepted; has = the measured "
+    "acceptance of the next token"
 )
 
 
@@ -126,7 +126,7 @@ def _said(cell: Cell, speedups: Mapping[Cell, float]) -> str:
 def _cells(step: Step, depth: int, advice: Advice) -> tuple[str, ...]:
     """A word for each header."""
     cell = (step.k, depth)
-    needs = advice.needs.get(cell)
+    needs = advice.break_even.get(cell)
     return (
         str(step.k),
         str(depth),
@@ -136,6 +136,6 @@ def _cells(step: Step, depth: int, advice: Advice) -> tuple[str, ...]:
         "-" if step.interval is None else f"{step.interval[0]:.2f} to {step.interval[1]:.2f}",
         f"{step.marginal:.3f}",
         "-" if needs is None else f"{needs:.3f}" if needs <= 1 else "never",
-        f"{advice.has[cell]:.3f}" if cell in advice.has else "-",
+        f"{advice.next_acceptance[cell]:.3f}" if cell in advice.next_acceptance else "-",
         "best" * (cell == advice.best and advice.drafting_pays),
     )

@@ -64,6 +64,10 @@ class _Loader:
             return getattr(new, names.get(name, name))
 
         module.__getattr__ = lookup  # type: ignore[method-assign]
+        function = vars(new).get(module.__name__.rpartition(".")[2])
+        if callable(function):
+            # The import binds the old module to its parent, over a public function of this name.
+            module.__class__ = type("", (ModuleType,), {"__call__": staticmethod(function)})
 
 
 class MovedModules:

@@ -51,8 +51,8 @@ def parse_json(text: str, *, infinities: bool = False) -> Any:
 
 
 def _without_repeats(text: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for at, name in enumerate(names) if name in names[:at])
         _refuse(
@@ -61,7 +61,7 @@ def _without_repeats(text: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             json.dumps(repeated),
             last=True,
         )
-    return found
+    return members
 
 
 def _short_number(text: str, digits: str) -> str:
@@ -88,9 +88,9 @@ def _check_values(text: str, value: Any) -> None:
     """
     waiting: list[tuple[Any, int]] = [(value, 1)]
     while waiting:
-        found, depth = waiting.pop()
-        if isinstance(found, str):
-            if not found.isascii() and not _encodes(found):
+        value, depth = waiting.pop()
+        if isinstance(value, str):
+            if not value.isascii() and not _encodes(value):
                 escape = re.search(r"\\u[dD][89a-fA-F]", text)
                 raise JsonError(
                     "half of a surrogate pair, which is no character",
@@ -98,10 +98,10 @@ def _check_values(text: str, value: Any) -> None:
                 )
             continue
         inner: Iterable[Any]
-        if isinstance(found, dict):
-            inner = (*found, *found.values())
-        elif isinstance(found, list):
-            inner = found
+        if isinstance(value, dict):
+            inner = (*value, *value.values())
+        elif isinstance(value, list):
+            inner = value
         else:
             continue
         if depth > MOST_DEPTH:

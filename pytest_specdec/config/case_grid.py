@@ -8,14 +8,18 @@ from pathlib import Path
 
 from ..cases.case import (
     LOOKUP,
-    LOSSY_RULES,
     MEASURE,
     OWN_HEADS,
+    REPLAYING,
     SERVED,
     Case,
     TextKey,
     checked_rule,
+    is_lossy,
 )
+from ..cases.drafter import AddedDrafter, parse_drafter
+from ..cases.drafter_extensions import check_use, recognised
+from ..cases.rules import is_replayable
 from ..common.errors import RequestError
 from .settings import Marker, Settings, first
 
@@ -60,10 +64,26 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
     rule = _rule(marker.rule, temperature, engine)
     margin = first(line.margin, marker.margin, ini.margin, default=DEFAULT_MARGIN)
     costs = _costs(settings, marker, test_folder)
-    speech = first(line.speech, marker.speech, ini.speech, default=None)
+    check_use(
+        parse_drafter(drafter),
+        engine,
+        judged=judged is not None,
+        measured_costs=costs == MEASURE,
+    )
     ks = first(line.k, marker.k, ini.k, default=DEFAULT_K)
     return tuple(
-        Case(texts, drafter, label, k, depth, rule, margin, costs, engine, judged, speech)
+        Case(
+            texts=texts,
+            drafter=drafter,
+            label=label,
+            k=k,
+            depth=depth,
+            rule=rule,
+            margin=margin,
+            costs=costs,
+            engine=engine,
+            judged=judged,
+        )
         for k, depth in itertools.product(ks, depths)
     )
 
@@ -111,7 +131,7 @@ def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[str
     replaces models only.
     """
     line, ini = settings.command_line.draft, settings.ini.draft
-    if marker.drafter in (OWN_HEADS, LOOKUP):
+    if marker.drafter is not None and _is_named(marker.drafter):
         return marker.drafter, marker.drafter
     label = Path(marker.drafter).name if marker.drafter else "draft"
     for name, folder in (
@@ -120,7 +140,7 @@ def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[str
         (ini, settings.root),
     ):
         if name is not None:
-            return (name, name) if name in (OWN_HEADS, LOOKUP) else (locate(name, folder), label)
+            return (name, name) if _is_named(name) else (_locate_drafter(name, folder), label)
     if settings.url is not None:
         return SERVED, SERVED
     raise RequestError(
@@ -128,6 +148,23 @@ def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[str
         "the target's own heads, "
         f"or {LOOKUP}"
     )
+
+
+def _is_named(drafter: str) -> bool:
+    """Whether the drafter is a name and no files: `mtp`, `prompt-lookup`, or a type that another
+    package adds.
+    """
+    kind = parse_drafter(drafter)
+    return drafter in (OWN_HEADS, LOOKUP) or (
+        isinstance(kind, AddedDrafter) and kind.folder is None
+    )
+
+
+def _locate_drafter(name: str, folder: Path) -> str:
+    """A drafter with its path made absolute; `NAME:FOLDER` for a type that another package adds."""
+    if isinstance(kind := parse_drafter(name), AddedDrafter):
+        return f"{kind.name}:{locate(str(kind.folder), folder)}"
+    return str(recognised(parse_drafter(locate(name, folder))))
 
 
 def replaced_drafter(settings: Settings, marker: Marker, test_folder: Path) -> str | None:
@@ -186,9 +223,14 @@ def _rule(rule: str | None, temperature: float, engine: str) -> str:
         rule != "greedy" and temperature == 0
     ):  # the same rounds, and they would have a baseline of their own
         raise RequestError(f"rule {rule!r} does not go with temperature 0; greedy is temperature 0")
-    if rule in LOSSY_RULES and engine != "decode":
+    if is_lossy(rule) and engine != "decode":
         raise RequestError(
             f"rule {rule!r} is lossy: its text is not the target's to be replayed; use "
             "--specdec-engine=decode"
+        )
+    if engine in REPLAYING and not is_replayable(rule):
+        raise RequestError(
+            f"rule {rule!r} does not say with what probability it accepts a given token, so it "
+            "cannot be replayed; use --specdec-engine=decode"
         )
     return rule

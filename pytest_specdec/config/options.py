@@ -21,27 +21,16 @@ from ..common.limits import (
     MOST_SEED,
     MOST_TOKEN_ID,
 )
+from .engines import engine_name
 
 if TYPE_CHECKING:
     from ..cases.case import JudgedRange
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
-FOREIGN_ENGINES = (
-    "transformers",
-    "vllm",
-    "sglang",
-    "llama-cpp",
-    "openvino",
-    "onnxruntime",
-    "tensorrt-llm",
-    "trace",
-)
-"""Somebody else's decoders."""
-ENGINES = ("replay", "decode", "logprobs", *FOREIGN_ENGINES)
 UPDATES = ("new", "changed", "all")
 INCONCLUSIVE = ("fail", "warn")
-REPORTS = (".json", ".html", ".md", ".txt", ".wav")
+REPORTS = (".json", ".html", ".md", ".txt")
 LANGUAGES = ("en", "zh")
 
 
@@ -263,7 +252,7 @@ OPTIONS = (
     ),
     Option(
         "engine",
-        one_of(*ENGINES),
+        engine_name,
         "NAME",
         "How acceptance is measured: replay (default), decode, or a real engine by name",
     ),
@@ -341,12 +330,6 @@ OPTIONS = (
         "The sampler that specdec_verifier hands to tests (default: our own)",
     ),
     Option(
-        "speech",
-        import_path,
-        "MODULE:FUNCTION",
-        "Makes sound of a text's token ids, for specdec_speech",
-    ),
-    Option(
         "costs",
         file_path,
         "FILE",
@@ -380,7 +363,7 @@ OPTIONS = (
         "report",
         report_file,
         "FILE",
-        "Write a report; the ending names its format: .json, .html, .md, .txt or .wav",
+        "Write a report; the ending names its format: .json, .html, .md or .txt",
         ini=False,
         action="append",
     ),

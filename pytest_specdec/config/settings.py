@@ -18,7 +18,6 @@ from .options import (
     file_name,
     fraction,
     id_range,
-    import_path,
     probability,
     temperature,
     whole_number,
@@ -66,7 +65,6 @@ class OptionValues:
     inconclusive: str | None = None
     repeats: int | None = None
     verifier: str | None = None
-    speech: str | None = None
     costs: Path | None = None
     costs_margin: float | None = None
     baselines: Path | None = None
@@ -205,7 +203,6 @@ class Marker:
     new_tokens: int | None = None
     margin: float | None = None
     costs: str | None = None
-    speech: str | None = None
 
     @classmethod
     def from_pytest_mark(
@@ -298,5 +295,4 @@ _MARKER_CHECKS: dict[str, Callable[[object, str], Any]] = {
     "new_tokens": _reparse(whole_number(2, MOST_NEW_TOKENS), int),
     "margin": _reparse(fraction(above_zero=False, below=1.0), int, float),
     "costs": _text,
-    "speech": _reparse(import_path, str, cure="pass 'module:function'"),
 }

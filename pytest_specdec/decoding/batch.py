@@ -11,10 +11,13 @@ import numpy as np
 import torch
 
 from ..acceptance.rounds import Round
-from ..cases.case import LOOKUP, OWN_HEADS, Sampling
+from ..cases.case import Sampling
 from .clock import Lap
 from .distributions import check_finite, probabilities, sample
-from .drafters import Drafter, ModelDrafter, NoDrafter, OwnHeads, PromptLookup, Proposal, reach_of
+from .drafters.drafts import reach_of
+from .drafters.plain import NoDrafts
+from .drafters.protocol import DecodingStart, Proposal, Proposer
+from .drafters.registry import DrafterSource, drafter_for
 from .loading import LoadedModel
 from .ragged import CachedModel, Sequences
 from .verification import Rule
@@ -25,8 +28,8 @@ class DecodingPlan:
     """All that the batches of one call share."""
 
     target: LoadedModel
-    drafter: str | LoadedModel | None
-    """A draft model, the name of a drafter without one, or None for plain decoding with k = 0."""
+    drafter: DrafterSource | None
+    """None for plain decoding with k = 0."""
     k: int
     depth: int
     sampling: Sampling
@@ -35,7 +38,7 @@ class DecodingPlan:
     stop: frozenset[int] = frozenset()
     """Tokens that end a text."""
     confidence: float = 0.0
-    """Drafting stops behind a draft that the drafter found less likely than this."""
+    """Drafting stops after a draft that the drafter found less likely than this."""
 
 
 @dataclasses.dataclass
@@ -76,8 +79,11 @@ class Batch:
             [row.tokens for row in rows], room, plan.target.device
         )
         reach = reach_of(plan.k, plan.depth)
+        drafter = (
+            None if plan.drafter is None else drafter_for(plan.target, plan.drafter, plan.depth)
+        )
         target = self._target = CachedModel(
-            plan.target, reach, keeps_hidden=plan.drafter == OWN_HEADS
+            plan.target, reach, keeps_hidden=drafter is not None and drafter.reads_hidden
         )
         logits = target.feed(sequences, sequences.lengths, 1)[:, 0]
         check_finite(logits[..., 0])
@@ -86,8 +92,18 @@ class Batch:
         sequences.lengths = sequences.lengths + 1
         for row, token in zip(rows, first.tolist(), strict=True):
             row.emit([token], plan.stop)
-        self._vocabulary = logits.shape[-1]
-        self._drafter = _drafter(plan, target, rows, self._vocabulary)
+        self._plain = NoDrafts(logits.shape[-1])
+        self._proposer: Proposer = self._plain
+        if drafter is not None:
+            start = DecodingStart(
+                target=target,
+                texts=[row.tokens for row in rows],
+                k=plan.k,
+                sampling=plan.sampling,
+                confidence=plan.confidence,
+                vocabulary=logits.shape[-1],
+            )
+            self._proposer = drafter.proposer(start)
         self._proposal: Proposal | None = None
         self._drop_ended()
 
@@ -107,24 +123,20 @@ class Batch:
     @torch.inference_mode()
     def draft(self) -> None:
         """Propose up to k tokens a row; fewer where every text ends before its k-th draft, and none
-        behind a last token.
+        after a last token.
         """
         k = max(row.room(self._plan.k) for row in self._rows)
-        drafter = self._drafter if k else NoDrafter(self._vocabulary)
-        self._proposal = drafter.propose(self._sequences, k, self._plan.generator)
+        proposer = self._proposer if k else self._plain
+        self._proposal = proposer.propose(self._sequences, k, self._plan.generator)
 
     @torch.inference_mode()
     def verify(self) -> None:
-        """The target's pass over the drafts, the rule, and all that a round leaves to do behind
+        """The target's pass over the drafts, the rule, and all that a round leaves to do after
         them.
         """
         assert self._proposal is not None, "draft before verifying"
-        plan, sequences, proposal, self._proposal = (
-            self._plan,
-            self._sequences,
-            self._proposal,
-            None,
-        )
+        plan, sequences, proposal = self._plan, self._sequences, self._proposal
+        self._proposal = None
         k = proposal.tokens.shape[1]
         logits = self._target.feed(sequences, sequences.lengths + k, k + 1, sequences.agreed)
         check_finite(logits[..., 0])  # a hidden state of NaN makes all of its logits NaN
@@ -149,20 +161,19 @@ class Batch:
         for row, new, start, proposed in zip(
             self._rows, emitted, sequences.lengths, proposal.drafted, strict=True
         ):
-            room = row.room(
-                plan.k
-            )  # as if the row were alone, whatever others of the batch have room for
+            # As if the row were alone, whatever others of the batch have room for.
+            room = row.room(plan.k)
             row.rounds.append(Round(int(start), min(int(proposed), room), min(len(new) - 1, room)))
             row.emit(new, plan.stop)
         sequences.lengths = sequences.lengths + accepted + 1
-        self._drafter.emitted(emitted)
+        self._proposer.emitted(emitted)
         self._drop_ended()
 
     def _drop_ended(self) -> None:
         """Rows that have ended leave the batch and its caches."""
         alive = np.flatnonzero([not row.ended for row in self._rows])
         if 0 < len(alive) < len(self._rows):
-            for part in (self._sequences, self._target, self._drafter):
+            for part in (self._sequences, self._target, self._proposer):
                 part.select(alive)
         self._rows = [self._rows[at] for at in alive]
 
@@ -173,16 +184,3 @@ def run(plan: DecodingPlan, rows: list[BatchRow]) -> list[Lap]:
     while batch.running:
         laps.append(Lap.of(batch, plan.target.device))
     return laps
-
-
-def _drafter(
-    plan: DecodingPlan, target: CachedModel, rows: list[BatchRow], vocabulary: int
-) -> Drafter:
-    if plan.drafter is None:
-        return NoDrafter(vocabulary)
-    if plan.drafter == OWN_HEADS:
-        return OwnHeads(target, plan.depth, plan.sampling, plan.k)
-    if isinstance(plan.drafter, LoadedModel):
-        return ModelDrafter(plan.drafter, plan.depth, plan.sampling, plan.k, plan.confidence)
-    assert plan.drafter == LOOKUP
-    return PromptLookup([row.tokens for row in rows], vocabulary)

@@ -1,4 +1,4 @@
-"""How likely a draft model finds its own drafts, on a text and behind each draft that the target
+"""How likely a draft model finds its own drafts, on a text and after each draft that the target
 would reject.
 """
 
@@ -32,12 +32,12 @@ def confidences(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Confidences:
-    """One pass of each model over every text, and behind each position a draft rejected there with
+    """One pass of each model over every text, and after each position a draft rejected there with
     k - 1 more drafts.
 
     A rejected draft is one of the drafter's distribution conditional on rejection, max(q - p, 0)
     normalised, whatever the text goes on with; at temperature 0 it is the drafter's arg-max. So the
-    drafts behind it are an unbiased sample.
+    drafts after it are an unbiased sample.
     """
     longest = max(len(text.ids) for text in texts)
     accepted = np.zeros((len(texts), longest))
@@ -48,11 +48,12 @@ def confidences(
         logits = drafter.model(ids, use_cache=False).logits[0, :-1]
         accepted[row, 1 : len(text.ids)] = confidence(logits, ids[0, 1:], sampling).cpu().numpy()
         positions = np.arange(text.first_draft, len(text.ids))
-        own = target.model(ids.to(target.device), use_cache=False).logits[0, :-1].to(drafter.device)
-        wrong = _rejected(own[positions - 1], logits[positions - 1], sampling, generator)
+        outputs = target.model(ids.to(target.device), use_cache=False)
+        verified = outputs.logits[0, :-1].to(drafter.device)
+        wrong = _rejected(verified[positions - 1], logits[positions - 1], sampling, generator)
         sure = confidence(logits[positions - 1], wrong, sampling).cpu().numpy()
-        behind = _behind(drafter, text.ids, positions, wrong, k - 1, sampling, generator)
-        rejected[row, positions] = np.concatenate([sure[:, None], behind], axis=1)
+        further = _further(drafter, text.ids, positions, wrong, k - 1, sampling, generator)
+        rejected[row, positions] = np.concatenate([sure[:, None], further], axis=1)
         if progress:
             progress(row + 1, len(texts))
     return Confidences(accepted, rejected)
@@ -71,7 +72,7 @@ def _rejected(
     return draw(torch.where(excess.sum(-1, keepdim=True) > 0, excess, q), generator)
 
 
-def _behind(
+def _further(
     drafter: LoadedModel,
     ids: Sequence[int],
     positions: np.ndarray,
@@ -80,8 +81,8 @@ def _behind(
     sampling: Sampling,
     generator: torch.Generator,
 ) -> np.ndarray:
-    """(positions, steps): the confidence of what the model drafts behind each wrong token."""
-    found = np.zeros((len(positions), steps))
+    """(positions, steps): the confidence of what the model drafts after each wrong token."""
+    values = np.zeros((len(positions), steps))
     rows = _ROWS.get(drafter.device.type, _ROWS["cpu"])
     for begin in range(0, len(positions) if steps else 0, rows):
         part = slice(begin, begin + rows)
@@ -94,6 +95,6 @@ def _behind(
         for step in range(steps):
             logits = model.feed(sequences, sequences.lengths + step, 1)[:, 0]
             tokens = sample(logits, sampling, generator)
-            found[part, step] = confidence(logits, tokens, sampling).cpu().numpy()
+            values[part, step] = confidence(logits, tokens, sampling).cpu().numpy()
             sequences.put(step, tokens)
-    return found
+    return values

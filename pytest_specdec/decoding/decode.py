@@ -16,20 +16,26 @@ from ..cases.texts import Text, texts_from_ids
 from ..common.errors import RequestError
 from .batch import BatchRow, DecodingPlan, run
 from .clock import Lap
+from .drafters.protocol import Drafter
+from .drafters.registry import DrafterSource, loaded_pair
 from .loading import LoadedModel, loaded
-from .replay import Progress, loaded_pair
+from .replay import Progress
 from .sampling import eos_ids
 from .verification import rule_named
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """What speculative decoding emitted, round by round."""
+    """What `decode` returns: the texts that speculative decoding emitted, round by round."""
 
     texts: tuple[Text, ...]
+    """One for each prompt, in their order; keys are row numbers."""
     rounds: tuple[tuple[Round, ...], ...]
-    """Per text, the last round cut short where the text ended."""
+    """Rounds of each text: position of the first draft, tokens drafted, tokens accepted. The last
+    round may draft fewer than k tokens, where the text ends.
+    """
     k: int
+    """Draft tokens per round; 0 for plain decoding."""
     draft_ms: tuple[float, ...]
     """Milliseconds of drafting, one for each round of a batch."""
     verify_ms: tuple[float, ...]
@@ -39,13 +45,15 @@ class Decoded:
 
     @property
     def counts(self) -> Counts:
-        """Counts of the rounds whose k draft positions all lie in the text."""
+        """Counts of the rounds whose k draft positions all lie in the text; other rounds are left
+        out.
+        """
         return counts_of_rounds(self.texts, self.rounds, self.k)
 
 
 def decode(
     target: str | LoadedModel,
-    drafter: str | LoadedModel | None,
+    drafter: DrafterSource | None,
     prompts: Sequence[Sequence[int]] | Sequence[str],
     *,
     k: int,
@@ -60,58 +68,133 @@ def decode(
     confidence: float = 0.0,
     progress: Progress | None = None,
 ) -> Decoded:
-    """Decode speculatively after prompts, token ids or strings; models as paths, hub ids or loaded.
+    """Decode speculatively after prompts and count every round.
 
-    `drafter` is a model, `"mtp"` for the target's own heads (depth at least 1), `"prompt-lookup"`,
-    or None with k = 0 for plain decoding. `rule` is `rejection` unless told otherwise, `greedy` at
-    temperature 0. With a `confidence` a draft model of depth 0 stops behind the first draft that it
-    found less likely than this. An EOS token ends a text and is kept. Raises RequestError for a
-    pair, rule or prompt that cannot be decoded, and MeasurementError for a target that returns NaN.
+    Parameters
+    ----------
+    target
+        The model whose text is emitted: a checkpoint folder, a hub id, or a model from
+        `load_model`.
+    drafter
+        What proposes tokens: a draft model given as the target is; ``"mtp"`` for the target's own
+        MTP heads; ``"prompt-lookup"``; the name of a type that another package adds; or None with
+        ``k=0`` for plain decoding.
+    prompts
+        Token ids of each prompt, or strings for the target's tokenizer; at least one token each.
+    k
+        Draft tokens per round. A round drafts fewer only where a text reaches its last token.
+    depth
+        MTP layers used in one pass of the drafter: 0 for a plain draft model, at least 1 for
+        ``"mtp"``.
+    rule
+        Verification rule; the default is ``"rejection"``, and ``"greedy"`` at temperature 0.
+        Others are ``"sample-match"``, ``"block"``, the lossy ``"typical"``, and those that other
+        packages add.
+    temperature, top_k, top_p
+        Applied to target and drafter in this order. Temperature 0 is greedy; top_k 0 and top_p 1
+        keep every token.
+    new_tokens
+        Most tokens emitted after each prompt.
+    batch_size
+        Texts decoded together. It does not change a text's distribution or a greedy text.
+    seed
+        Seeds every draw of the call. Runs with the same arguments on the same machine are equal.
+    confidence
+        For a draft model of depth 0: a row stops drafting after the first draft whose probability
+        the drafter puts below this. 0 never stops.
+    progress
+        Called with (texts done, texts in all) after each batch.
+
+    Returns
+    -------
+    Decoded
+        Texts and rounds in the order of the prompts, and the times of drafting and verifying. An
+        end-of-sequence token ends a text and is kept.
+
+    Raises
+    ------
+    RequestError
+        For a pair, rule or prompt that cannot be decoded.
+    MeasurementError
+        For a target that returns NaN.
+
+    References
+    ----------
+    Leviathan et al., arXiv 2211.17192 (rejection sampling); Sun et al., arXiv 2403.10444 (block
+    verification); Cai et al., arXiv 2401.10774 (typical acceptance).
+
+    Examples
+    --------
+    >>> from pytest_specdec import decode
+    >>> decoded = decode(
+    ...     "suites/models/text-target",
+    ...     "suites/models/text-draft",
+    ...     ["The function returns"],
+    ...     k=4,
+    ...     new_tokens=32,
+    ...     temperature=0,
+    ... )
+    >>> text = decoded.texts[0]
+    >>> len(text.ids) - text.prompt_length
+    32
+    >>> decoded.rounds[0][0].drafted
+    4
     """
-    chosen = rule_named(checked_rule(rule, temperature))
-    own, model = _loaded(target, drafter, k, depth)
-    if confidence and (depth or not isinstance(model, LoadedModel)):
+    verification = rule_named(checked_rule(rule, temperature))
+    model, drafting = _loaded(target, drafter, k, depth)
+    if confidence and (drafting is None or not drafting.takes_confidence):
         raise RequestError(
             "a confidence stops draft models without MTP heads; leave it out, or draft with a "
             "model at depth 0"
         )
     ids = [
-        own.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt)
+        model.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt)
         for prompt in prompts
     ]
-    _check_prompts([own, *([model] if isinstance(model, LoadedModel) else [])], ids, new_tokens)
+    _check_prompts([model, *(() if drafting is None else drafting.models)], ids, new_tokens)
     plan = DecodingPlan(
-        own,
-        model,
-        k,
-        depth,
-        Sampling(temperature, top_k, top_p),
-        chosen,
-        torch.Generator(own.device).manual_seed(seed),
-        frozenset(eos_ids(own)),
-        confidence,
+        target=model,
+        drafter=drafting,
+        k=k,
+        depth=depth,
+        sampling=Sampling(temperature, top_k, top_p),
+        rule=verification,
+        generator=torch.Generator(model.device).manual_seed(seed),
+        stop=frozenset(eos_ids(model)),
+        confidence=confidence,
     )
-    done: dict[int, BatchRow] = {}
+    rows, laps = _decoded(plan, ids, new_tokens, batch_size, progress)
+    return Decoded(
+        texts=texts_from_ids([row.tokens for row in rows], [len(prompt) for prompt in ids]),
+        rounds=tuple(tuple(row.rounds) for row in rows),
+        k=k,
+        draft_ms=tuple(lap.draft_ms for lap in laps),
+        verify_ms=tuple(lap.verify_ms for lap in laps),
+    )
+
+
+def _decoded(
+    plan: DecodingPlan,
+    prompts: Sequence[Sequence[int]],
+    new_tokens: int,
+    batch_size: int,
+    progress: Progress | None,
+) -> tuple[list[BatchRow], list[Lap]]:
+    """Rows in the order of the prompts, decoded in batches of similar length; and all laps."""
+    rows = [BatchRow([*ids], len(ids) + new_tokens) for ids in prompts]
+    order = sorted(range(len(rows)), key=lambda row: len(prompts[row]))
     laps: list[Lap] = []
-    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     for begin in range(0, len(order), batch_size):
-        rows = [
-            BatchRow([*ids[row]], len(ids[row]) + new_tokens)
-            for row in order[begin : begin + batch_size]
-        ]
-        laps += run(plan, rows)
-        done |= dict(zip(order[begin : begin + batch_size], rows, strict=True))
+        batch = order[begin : begin + batch_size]
+        laps += run(plan, [rows[row] for row in batch])
         if progress:
-            progress(len(done), len(order))
-    rows = [done[row] for row in range(len(ids))]
-    texts = texts_from_ids([row.tokens for row in rows], [len(prompt) for prompt in ids])
-    draft_ms, verify_ms = tuple(lap.draft_ms for lap in laps), tuple(lap.verify_ms for lap in laps)
-    return Decoded(texts, tuple(tuple(row.rounds) for row in rows), k, draft_ms, verify_ms)
+            progress(begin + len(batch), len(order))
+    return rows, laps
 
 
 def _loaded(
-    target: str | LoadedModel, drafter: str | LoadedModel | None, k: int, depth: int
-) -> tuple[LoadedModel, LoadedModel | str | None]:
+    target: str | LoadedModel, drafter: DrafterSource | None, k: int, depth: int
+) -> tuple[LoadedModel, Drafter | None]:
     if (drafter is None) != (k == 0):
         raise RequestError(
             "plain decoding is k = 0 without a drafter; name a drafter, or pass k=0 and None"

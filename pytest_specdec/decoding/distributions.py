@@ -94,15 +94,15 @@ def log_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -
 
 @dataclasses.dataclass(frozen=True)
 class TargetScores:
-    """What a target says of tokens that it is said to have emitted."""
+    """A target's scores of tokens that it should have emitted."""
 
     log_p: torch.Tensor
     """(...): log-probability; of a token outside the filters as if they had kept it, too."""
     outside: torch.Tensor
     """(...): whether the filters leave the token out."""
     bets: torch.Tensor
-    """(tilts, ...): log r/p of the token under r ~ p^a, a of `acceptance.origin.TILTS`; 0 for a
-    token outside.
+    """(tilts, ...): log r/p of the token under r ~ p^a, a of `acceptance.text_origin.TILTS`; 0 for
+    a token outside.
     """
 
 
@@ -119,11 +119,11 @@ def target_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling
     log_p = distributions.gather(-1, tokens[..., None])[..., 0]
     outside = log_p == -torch.inf
     if bool(outside.any()):
-        own = (
+        scaled = (
             logits[outside].float().gather(-1, tokens[outside][:, None])[:, 0]
             / sampling.temperature
         )
-        log_p[outside] = own - torch.logaddexp(kept[outside].logsumexp(-1), own)
+        log_p[outside] = scaled - torch.logaddexp(kept[outside].logsumexp(-1), scaled)
     quarter = distributions.mul_(0.25).exp_()
     half = quarter * quarter
     sums = {

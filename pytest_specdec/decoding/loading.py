@@ -10,21 +10,20 @@ import functools
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from ..cases.case import LOOKUP, OWN_HEADS
 from ..checkpoints.checkpoint import (
     MTP_COUNTS,
     Checkpoint,
     check_heads,
-    check_tokenizer_config,
     local_checkpoint,
     open_checkpoint,
 )
+from ..checkpoints.tokenizer_files import check_tokenizer_config
 from ..common.errors import RequestError
 
 if TYPE_CHECKING:
@@ -36,10 +35,12 @@ OLDEST_TRANSFORMERS = "5.14"
 
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
-    """A causal language model in evaluation mode, ready on its device."""
+    """A causal language model in evaluation mode, ready on its device; `load_model` makes it."""
 
     checkpoint: Checkpoint
+    """The folder, its configuration and fingerprints."""
     model: PreTrainedModel
+    """transformers' model, without gradients."""
 
     @functools.cached_property
     def heads(self) -> MtpModel:
@@ -65,8 +66,13 @@ class LoadedModel:
             ) from error
 
     @functools.cached_property
+    def added_drafters(self) -> dict[tuple[str, int], Any]:
+        """Drafters of other packages' types that were loaded for this target, by name and depth."""
+        return {}
+
+    @functools.cached_property
     def keeps_logits(self) -> bool:
-        """Whether a pass can be told which positions' logits it has to compute."""
+        """Whether a pass can compute the logits of chosen positions only."""
         return "logits_to_keep" in inspect.signature(self.model.forward).parameters
 
     @property
@@ -89,8 +95,10 @@ def resolve(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        told = f"{name!r} is no folder here, and the model hub does not give it ({_reason(error)})"
-        raise RequestError(f"{told}; check the name") from None
+        raise RequestError(
+            f"{name!r} is no folder here, and the model hub does not give it ({_reason(error)}); "
+            "check the name"
+        ) from None
 
 
 def pick_device(device: str) -> str:
@@ -110,23 +118,43 @@ def loaded(model: str | LoadedModel) -> LoadedModel:
     return load_model(model) if isinstance(model, str) else model
 
 
-def check_folders(*names: str | LoadedModel) -> None:
-    """Read the files of models that are still to be loaded, so that a drafter that is refused costs
-    no loading of its target.
-
-    Names of drafters without a model (`mtp`, `prompt-lookup`) are passed over. Raises RequestError
-    as `open_checkpoint` does.
+def check_folders(*names: str) -> None:
+    """Read the files of models that are still to be loaded, so that one that is refused costs no
+    loading of the others. Raises RequestError as `open_checkpoint` does.
     """
     for name in names:
-        if isinstance(name, str) and name not in (OWN_HEADS, LOOKUP):
-            open_checkpoint(resolve(name))
+        open_checkpoint(resolve(name))
 
 
 def load_model(name: str, device: str = "auto", dtype: str = "float32") -> LoadedModel:
-    """Load a checkpoint folder or hub id.
+    """Load a model once, to pass it to several calls of `replay` and `decode`.
 
-    Raises RequestError for a missing path, pickled or incomplete weights, weights of other shapes
-    than config.json implies, or a model that needs remote code.
+    Parameters
+    ----------
+    name
+        A checkpoint folder in transformers' layout with safetensors weights, or a hub id
+        ``owner/name``.
+    device
+        ``"cpu"``, ``"cuda"``, or ``"auto"`` for the GPU where there is one.
+    dtype
+        The name of a torch dtype.
+
+    Returns
+    -------
+    LoadedModel
+
+    Raises
+    ------
+    RequestError
+        For a missing path, pickled or incomplete weights, weights of other shapes than config.json
+        implies, or a model that needs remote code.
+
+    Examples
+    --------
+    >>> from pytest_specdec import load_model
+    >>> target = load_model("suites/models/text-target", device="cpu")
+    >>> target.checkpoint.mtp_layers
+    3
     """
     checkpoint = open_checkpoint(resolve(name))
     folder, local = checkpoint.folder, {"trust_remote_code": False, "local_files_only": True}
@@ -222,8 +250,8 @@ def announce_heads(model: PreTrainedModel) -> None:
 
     Its classes name layer numbers of the big published checkpoints only (61 for DeepSeek-V3, say),
     and some configurations count their MTP layers under another name or leave out their types;
-    `generate(use_mtp=True)` needs this call too. Raises RequestError where the types cannot be
-    told.
+    `generate(use_mtp=True)` needs this call too. Raises RequestError where the types are
+    not known.
     """
     config = model.config.get_text_config()
     count = next((count for name in MTP_COUNTS if (count := getattr(config, name, None))), 0)
@@ -238,13 +266,13 @@ def announce_heads(model: PreTrainedModel) -> None:
         config.mtp_mlp_layer_types = [
             "sparse" if "sparse" in config.mlp_layer_types else config.mlp_layer_types[0]
         ] * count
-    own = [rf"layers\.{config.num_hidden_layers + index}\." for index in range(count)] + [
+    patterns = [rf"layers\.{config.num_hidden_layers + index}\." for index in range(count)] + [
         r"(^|\.)mtp\."
     ]
     known = model._keys_to_ignore_on_load_unexpected or []
     model._keys_to_ignore_on_load_unexpected = [
         *known,
-        *(pattern for pattern in own if pattern not in known),
+        *(pattern for pattern in patterns if pattern not in known),
     ]
 
 
@@ -261,7 +289,7 @@ def _attention_types(layer_types: list[str]) -> list[str]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error of another library, or its kind where it says nothing."""
+    """The first line of an error of another library, or its type where it has no message."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return line[:300] or type(error).__name__
 

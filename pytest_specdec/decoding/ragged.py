@@ -25,7 +25,7 @@ Rows = NDArray[np.int64]
 
 
 class Sequences:
-    """Token ids of a batch: `lengths` tokens are emitted, drafts are written behind them."""
+    """Token ids of a batch: `lengths` tokens are emitted, drafts are written after them."""
 
     def __init__(self, prompts: list[list[int]], room: int, device: torch.device) -> None:
         self.lengths: Rows = np.array([len(prompt) for prompt in prompts])
@@ -45,7 +45,7 @@ class Sequences:
         return self.lengths - 1
 
     def put(self, offset: int | Rows, tokens: torch.Tensor) -> None:
-        """Write one token a row at `offset` behind the emitted ones."""
+        """Write one token a row at `offset` after the emitted ones."""
         where = self.lengths + offset
         columns, column = self._on_device(where)[:, None], tokens[:, None]
         self.ids.scatter_(1, columns, column)
@@ -208,8 +208,8 @@ def select_rows(cache: DynamicCache, rows: Rows) -> None:
 
 def _by_name(layer: Any) -> list[tuple[str, torch.Tensor]]:
     """A layer's attributes that hold states, positions on the last axis but one."""
-    found = ((name, getattr(layer, name, None)) for name in ("keys", "values", "indexer_keys"))
-    return [(name, states) for name, states in found if states is not None and states.numel()]
+    held = ((name, getattr(layer, name, None)) for name in ("keys", "values", "indexer_keys"))
+    return [(name, states) for name, states in held if states is not None and states.numel()]
 
 
 def _convolved(layer: Any) -> list[tuple[int, torch.Tensor]]:

@@ -12,23 +12,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..acceptance.counts import Counts
-from ..acceptance.lookup import lookup_draft
 from ..acceptance.renewal import End, expected_counts
 from ..acceptance.scores import Scores
 from ..acceptance.text_origin import Origin, joined
-from ..cases.case import LOOKUP, OWN_HEADS, Sampling, checked_rule
+from ..cases.case import Sampling, checked_rule
 from ..cases.texts import Text
-from ..checkpoints.checkpoint import check_pair
 from ..common.errors import MeasurementError, RequestError
-from .distributions import below_the_best, check_finite, log_scores, target_scores
-from .loading import LoadedModel, check_folders, loaded
-from .mtp_forward import project, teacher_forced_hidden
+from .distributions import below_the_best, check_finite, target_scores
+from .drafters.protocol import Drafter, TextBatch
+from .drafters.registry import DrafterSource, drafter_for, loaded_pair
+from .drafters.registry import check_drafter as check_drafter
+from .drafters.teacher_forcing import as_array, forward
+from .loading import LoadedModel
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
@@ -38,8 +39,8 @@ _LOGIT_BUDGET = {"cpu": 1 << 21, "cuda": 1 << 28}
 a GPU.
 """
 _GREEDY_EVERY = 16
-"""At temperature 0 the origin of one text in so many is looked at: other texts differ in half of
-their tokens, not in few.
+"""At temperature 0 the origin of one text in so many is checked: texts of another target differ in
+half of their tokens, not in few.
 """
 
 
@@ -47,23 +48,15 @@ their tokens, not in few.
 class DrafterPlan:
     """A drafter and how far its scores must reach."""
 
-    model: LoadedModel | str
-    """A draft model, or the name of a drafter without one: the target's own heads or prompt
-    lookup.
-    """
+    drafter: DrafterSource
     depth: int
     steps: int
-    """Largest k; a draft model's scores serve every k."""
-
-    @property
-    def heads(self) -> int:
-        """Rows of the scores: 1 + depth for a draft model, else one per draft step."""
-        return 1 + self.depth if isinstance(self.model, LoadedModel) else self.steps
+    """Largest k."""
 
 
 def replay(
     target: str | LoadedModel,
-    drafter: str | LoadedModel,
+    drafter: DrafterSource,
     texts: Sequence[Text],
     *,
     k: int,
@@ -74,18 +67,67 @@ def replay(
     top_p: float = 1.0,
     end: End = "inside",
 ) -> Counts:
-    """Exact expected counts of a pair on given texts; models as paths, hub ids or loaded.
+    """Expected counts of speculative decoding on texts that the target has emitted; exact, without
+    decoding.
 
-    `drafter` is a model, `"mtp"` for the target's own MTP heads (then depth is at least 1) or
-    `"prompt-lookup"`; `rule` any lossless verification rule, `rejection` (`greedy` at temperature
-    0) unless told otherwise. Raises RequestError for a pair or rule that cannot be replayed and
-    MeasurementError for texts without a round.
+    Parameters
+    ----------
+    target
+        The model that emitted the texts: a checkpoint folder, a hub id, or a model from
+        `load_model`.
+    drafter
+        What proposes tokens: a draft model given as the target is; ``"mtp"`` for the target's own
+        MTP heads; ``"prompt-lookup"``; or the name of a type that another package adds.
+    texts
+        Token ids of prompts and of what the target emitted after them, at the same temperature and
+        filters as below: `Decoded.texts`, or `texts_from_ids` of any engine's output. Texts of
+        another model or temperature make every number wrong.
+    k
+        Draft tokens per round.
+    depth
+        MTP layers used in one pass of the drafter: 0 for a plain draft model, at least 1 for
+        ``"mtp"``.
+    rule
+        Verification rule; the default is ``"rejection"``, and ``"greedy"`` at temperature 0.
+        ``"sample-match"``, ``"block"`` and lossless rules of other packages are the others.
+    temperature, top_k, top_p
+        Applied to target and drafter in this order. Temperature 0 is greedy; top_k 0 and top_p 1
+        keep every token.
+    end
+        Which rounds count near a text's end. ``"inside"``: those whose k draft positions all lie
+        in the text, so that each drafts k tokens. ``"clip"``: also shorter ones, as an engine with
+        a length limit drafts. ``"whole"``: also those with nothing left to draft, every pass of the
+        target.
+
+    Returns
+    -------
+    Counts
+        Expected rounds, drafted and accepted tokens of each text.
+
+    Raises
+    ------
+    RequestError
+        For a pair or rule that cannot be replayed, or texts longer than a model's context.
+    MeasurementError
+        For texts without a single round, NaN, or a token that the target cannot have emitted.
+
+    References
+    ----------
+    Leviathan et al., arXiv 2211.17192. docs/replay.md has the derivation.
+
+    Examples
+    --------
+    >>> from pytest_specdec import decode, replay
+    >>> target, draft = "suites/models/text-target", "suites/models/text-draft"
+    >>> texts = decode(target, None, ["The function returns"], k=0, temperature=0).texts
+    >>> counts = replay(target, draft, texts, k=4, temperature=0)
+    >>> 1 <= counts.acceptance_length <= 5
+    True
     """
     rule = checked_rule(rule, temperature)
-    own, model = loaded_pair(target, drafter, depth)
-    (scores,) = text_scores(
-        own, [DrafterPlan(model, depth, k)], texts, Sampling(temperature, top_k, top_p)
-    )
+    model, drafting = loaded_pair(target, drafter, depth)
+    sampling = Sampling(temperature, top_k, top_p)
+    (scores,) = text_scores(model, [DrafterPlan(drafting, depth, k)], texts, sampling)
     counts = expected_counts(scores.field(rule), k, end)
     if not counts.total_rounds > 0:
         raise MeasurementError(
@@ -94,35 +136,10 @@ def replay(
     return counts
 
 
-def loaded_pair(
-    target: str | LoadedModel, drafter: str | LoadedModel, depth: int
-) -> tuple[LoadedModel, LoadedModel | str]:
-    """A pair with what comes as a path or hub id loaded. Raises RequestError for one that does not
-    go together.
-    """
-    check_folders(target, drafter)
-    own = loaded(target)
-    model = drafter if drafter in (OWN_HEADS, LOOKUP) else loaded(drafter)
-    check_drafter(own, model, depth)
-    return own, model
-
-
-def check_drafter(target: LoadedModel, drafter: LoadedModel | str, depth: int) -> None:
-    """Raises RequestError for a drafter that cannot draft for the target, or not at this depth."""
-    if drafter != LOOKUP:
-        check_pair(
-            target.checkpoint,
-            drafter.checkpoint if isinstance(drafter, LoadedModel) else None,
-            depth,
-        )
-    elif depth:
-        raise RequestError(f"depth {depth}: prompt lookup has no MTP layers; use --specdec-depth=0")
-
-
 @torch.inference_mode()
 def text_scores(
     target: LoadedModel,
-    drafters: Sequence[DrafterPlan],
+    plans: Sequence[DrafterPlan],
     texts: Sequence[Text],
     sampling: Sampling,
     progress: Progress | None = None,
@@ -131,18 +148,21 @@ def text_scores(
 ) -> list[Scores]:
     """The scores of each drafter from one pass of each model over the texts, a few texts at a time.
 
-    With `judge_origin` they come with what the target says of the texts' origin, to be checked by
-    the caller; at temperature 0, where scores need no pass of the target, it makes one over every
+    With `judge_origin` they carry the target's evidence on the texts' origin, to be checked by the
+    caller; at temperature 0, where scores need no pass of the target, it makes one over every
     sixteenth text. Raises RequestError for a text longer than a model's context or with tokens that
     it does not have, MeasurementError for NaN.
     """
     longest = max((len(text.ids) for text in texts), default=0)
-    models = [target, *(plan.model for plan in drafters if isinstance(plan.model, LoadedModel))]
+    drafters = [drafter_for(target, plan.drafter, plan.depth) for plan in plans]
+    models = [target, *(model for drafter in drafters for model in drafter.models)]
     check_context(models, longest)
     check_tokens(models, texts)
-    own = np.zeros((len(texts), longest), dtype=np.float32)
+    log_p = np.zeros((len(texts), longest), dtype=np.float32)
     drafts = [
-        np.full((len(texts), plan.heads, longest), -np.inf, dtype=np.float32) for plan in drafters
+        _Drafts(drafter, plan.steps, np.full(shape, -np.inf, dtype=np.float32))
+        for drafter, plan in zip(drafters, plans, strict=True)
+        for shape in [(len(texts), drafter.heads(plan.steps), longest)]
     ]
     order = sorted(
         range(len(texts)), key=lambda row: (len(texts[row].ids), texts[row].prompt_length)
@@ -155,25 +175,41 @@ def text_scores(
         progress(0, len(order))
     while done < len(order):
         rows = next_batch(order[done:], texts, tokens)
-        origin = _fill(own, drafts, target, drafters, [texts[row] for row in rows], rows, sampling)
+        origin = _fill(log_p, drafts, target, [texts[row] for row in rows], rows, sampling)
         origins += [origin] if origin is not None else []
         done += len(rows)
         if progress:
             progress(done, len(order))
     if judge_origin and sampling.temperature == 0:
         origins = _greedy_origins(target, texts[::_GREEDY_EVERY], tokens)
-    found = joined(origins) if judge_origin and origins else None
-    return [
-        _scores(plan, texts, own, draft, found)
-        for plan, draft in zip(drafters, drafts, strict=True)
-    ]
+    origin = joined(origins) if judge_origin and origins else None
+    return [_scores(texts, log_p, draft, origin) for draft in drafts]
+
+
+@dataclasses.dataclass
+class _Drafts:
+    """One drafter's scores of all texts, filled batch by batch."""
+
+    drafter: Drafter
+    steps: int
+    log_q: NDArray[np.float32]
+    available: NDArray[np.int64] | None = None
+
+    def fill(self, rows: list[int], batch: TextBatch) -> None:
+        """Score one batch into its rows, from the first scored position on."""
+        scores = self.drafter.score(batch)
+        place = slice(batch.begin, batch.ids.shape[1])
+        self.log_q[rows, :, place] = scores.log_q
+        if scores.available is not None:
+            if self.available is None:
+                self.available = np.zeros((len(self.log_q), self.log_q.shape[2]), dtype=np.int64)
+            self.available[rows, place] = scores.available
 
 
 def _fill(
-    own: np.ndarray,
-    drafts: list[np.ndarray],
+    log_p: NDArray[np.float32],
+    drafts: list[_Drafts],
     target: LoadedModel,
-    drafters: Sequence[DrafterPlan],
     texts: list[Text],
     rows: list[int],
     sampling: Sampling,
@@ -181,45 +217,33 @@ def _fill(
     """Write one batch's log-probabilities into the arrays, from the first new token of any of its
     texts.
 
-    Returns what the target says of the texts' origin, where it was asked for its distributions.
+    Returns the texts' origin by the target's distributions, where those were computed.
     """
     ids = padded([text.ids for text in texts], target.device)
     length = ids.shape[1]
     begin = max(min(text.prompt_length for text in texts), 1)
-    wants_hidden = any(plan.model == OWN_HEADS for plan in drafters)
-    outputs = origin = None
-    # At temperature 0 the text itself says what the target chose, and the pass is for hidden states
+    sampled = sampling.temperature > 0
+    reads_hidden = any(draft.drafter.reads_hidden for draft in drafts)
+    outputs = origin = hidden_states = None
+    # At temperature 0 the text itself is the target's choice, and the pass is for hidden states
     # alone.
-    if sampling.temperature > 0 or wants_hidden:
-        outputs = _passed(target, ids, begin if sampling.temperature > 0 else length, wants_hidden)
-    if outputs is not None and sampling.temperature > 0:
-        own[rows, begin:length], origin = _own_scores(
+    if sampled or reads_hidden:
+        outputs = forward(target, ids, begin if sampled else length, hidden=reads_hidden)
+        hidden_states = outputs.hidden_states if reads_hidden else None
+    if outputs is not None and sampled:
+        log_p[rows, begin:length], origin = _own_scores(
             outputs.logits, ids[:, begin:], texts, begin, sampling
         )
-    for draft, plan in zip(drafts, drafters, strict=True):
-        if plan.model == LOOKUP:
-            continue
-        if isinstance(plan.model, LoadedModel):
-            theirs = ids.to(plan.model.device)
-            passed = _passed(plan.model, theirs, begin, plan.depth > 0)
-            draft[rows, 0, begin:length] = _numbers(
-                log_scores(passed.logits, theirs[:, begin:], sampling)
-            )
-            if not plan.depth:
-                continue
-            first, hidden, owner = 1, passed.hidden_states[-1], plan.model
-        else:
-            assert outputs is not None
-            theirs, first, hidden, owner = ids, 0, outputs.hidden_states[-1], target
-        states = teacher_forced_hidden(owner.heads, theirs, hidden, plan.depth, plan.heads - first)
-        for step, state in enumerate(states):
-            # The state at anchor s predicts token s + 2 + step; the last anchor's token lies past
-            # the text.
-            at = max(begin, step + 2)
-            scores = log_scores(
-                project(owner.heads, state[:, at - step - 2 : -1]), theirs[:, at:], sampling
-            )
-            draft[rows, first + step, at:length] = _numbers(scores)
+    for draft in drafts:
+        batch = TextBatch(
+            texts=texts,
+            ids=ids,
+            begin=begin,
+            steps=draft.steps,
+            sampling=sampling,
+            hidden_states=hidden_states,
+        )
+        draft.fill(rows, batch)
     return origin
 
 
@@ -238,13 +262,13 @@ def _own_scores(
     bets = scores.bets.double().masked_fill(~new, 0.0).sum(-1)
     outside = (scores.outside & new).sum(-1).tolist()
     keys = tuple(text.key for text in texts)
-    return _numbers(scores.log_p), Origin(
+    return as_array(scores.log_p), Origin(
         sampling, keys, int(new.sum()), tuple(outside), bets.cpu().numpy()
     )
 
 
 def _greedy_origins(target: LoadedModel, texts: Sequence[Text], tokens: int) -> list[Origin]:
-    """The origin of texts that are said to be greedy, from a pass of their own."""
+    """The origin of texts that should be greedy, from a separate pass."""
     origins = []
     done = 0
     while done < len(texts):
@@ -254,7 +278,7 @@ def _greedy_origins(target: LoadedModel, texts: Sequence[Text], tokens: int) -> 
             padded([text.ids for text in batch], target.device),
             max(min(text.prompt_length for text in batch), 1),
         )
-        logits = _passed(target, ids, begin, hidden=False).logits
+        logits = forward(target, ids, begin, hidden=False).logits
         check_finite(logits)
         new = _new_tokens(batch, begin, ids[:, begin:])
         outside = (below_the_best(logits, ids[:, begin:]) & new).sum(-1).tolist()
@@ -274,44 +298,23 @@ def _new_tokens(texts: Sequence[Text], begin: int, tokens: torch.Tensor) -> torc
     return ((at >= lengths[:, :1]) & (at < lengths[:, 1:])).to(tokens.device)
 
 
-def _passed(model: LoadedModel, ids: torch.Tensor, begin: int, hidden: bool) -> Any:
-    """One pass over texts; its logits are (rows, length - begin, vocabulary), the distributions of
-    the tokens from `begin` on.
-    """
-    keys = (
-        {"logits_to_keep": torch.arange(begin - 1, ids.shape[1] - 1, device=ids.device)}
-        if model.keeps_logits
-        else {}
-    )
-    outputs = model.model(ids, use_cache=False, output_hidden_states=hidden, **keys)
-    if not keys:
-        outputs.logits = outputs.logits[:, begin - 1 : -1]
-    return outputs
-
-
 def _scores(
-    plan: DrafterPlan,
-    texts: Sequence[Text],
-    own: np.ndarray,
-    draft: np.ndarray,
-    origin: Origin | None,
+    texts: Sequence[Text], log_p: NDArray[np.float32], draft: _Drafts, origin: Origin | None
 ) -> Scores:
     lengths = np.array([len(text.ids) for text in texts])
-    starts = np.array([text.first_draft for text in texts])
-    available = None
-    if plan.model == LOOKUP:
-        draft, available = lookup_draft(texts, plan.steps, own.shape[1])
-    draft[
-        np.broadcast_to(np.arange(draft.shape[2]) >= lengths[:, None, None], draft.shape)
-    ] = -np.inf
-    keys, categories = tuple(text.key for text in texts), tuple(text.category for text in texts)
-    return Scores(keys, categories, own, draft, starts, lengths, available, origin)
-
-
-def _numbers(scores: torch.Tensor) -> np.ndarray:
-    check_finite(scores)
-    array: np.ndarray = scores.cpu().numpy()
-    return array
+    log_q = draft.log_q
+    past_the_end = np.arange(log_q.shape[2]) >= lengths[:, None, None]
+    log_q[np.broadcast_to(past_the_end, log_q.shape)] = -np.inf
+    return Scores(
+        prompts=tuple(text.key for text in texts),
+        categories=tuple(text.category for text in texts),
+        target=log_p,
+        draft=log_q,
+        starts=np.array([text.first_draft for text in texts]),
+        lengths=lengths,
+        available=draft.available,
+        origin=origin,
+    )
 
 
 def check_context(
@@ -355,6 +358,7 @@ def next_batch(order: list[int], texts: Sequence[Text], tokens: int) -> list[int
 
 
 def padded(ids: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:
-    """(rows, longest): zeros behind shorter texts, where causal models do not look."""
+    """(rows, longest): zeros after shorter texts, where causal models do not look."""
     longest = max(map(len, ids))
-    return torch.tensor([[*own, *([0] * (longest - len(own)))] for own in ids], device=device)
+    rows = [[*row, *([0] * (longest - len(row)))] for row in ids]
+    return torch.tensor(rows, device=device)

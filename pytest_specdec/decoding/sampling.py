@@ -131,14 +131,14 @@ def without_generation_defaults(target: LoadedModel) -> Iterator[None]:
 
     Under a penalty or min_p the texts would be no samples of the target.
     """
-    own = target.model.generation_config
+    defaults = target.model.generation_config
     target.model.generation_config = GenerationConfig(
-        bos_token_id=own.bos_token_id, eos_token_id=None
+        bos_token_id=defaults.bos_token_id, eos_token_id=None
     )
     try:
         yield
     finally:
-        target.model.generation_config = own
+        target.model.generation_config = defaults
 
 
 def eos_ids(target: LoadedModel) -> list[int]:
@@ -156,8 +156,7 @@ def _left_padded(
     prompts: Sequence[Sequence[int]], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     longest = max(map(len, prompts))
-    ids = torch.tensor([[*([0] * (longest - len(own))), *own] for own in prompts], device=device)
-    mask = torch.tensor(
-        [[0] * (longest - len(own)) + [1] * len(own) for own in prompts], device=device
-    )
-    return ids, mask
+    padding = [longest - len(prompt) for prompt in prompts]
+    ids = [[*([0] * width), *prompt] for width, prompt in zip(padding, prompts, strict=True)]
+    mask = [[0] * width + [1] * (longest - width) for width in padding]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)

@@ -16,7 +16,7 @@ from ..common.errors import RequestError
 from .clock import Lap
 
 SEGMENT = 8
-"""Rounds timed before the texts start anew, so that they stay about as long as asked for."""
+"""Rounds timed before the texts start anew, so that they stay about as long as requested."""
 LEAST_TURNS = 2
 """Turns without which nothing is known of a time's error."""
 _SHORTER = (SEGMENT, 4, 2)
@@ -56,14 +56,16 @@ class TurnTimes:
         return (high - low) / middle
 
     def error_beside(self, target: TurnTimes) -> float:
-        """Relative standard error of a time, from how its ratio to the target's step moves from
+        """Relative standard error of a time, from how its ratio to the target's step varies from
         turn to turn.
 
-        Rounds of one turn share the machine's mood, so turns are what is independent; the ratio has
-        the error of two times.
+        Timings within one turn are correlated, so turns are the sampling unit. The ratio carries
+        the error of both times, hence the factor 2.
         """
         pairs = zip(self.turns, target.turns, strict=True)
-        ratios = [math.log(statistics.median(own) / statistics.median(step)) for own, step in pairs]
+        ratios = [
+            math.log(statistics.median(part) / statistics.median(step)) for part, step in pairs
+        ]
         return statistics.stdev(ratios) / math.sqrt(2 * len(ratios))
 
 
@@ -142,15 +144,14 @@ def planned(estimates: Mapping[str, Estimate], repeats: int, budget: Budget) -> 
     """
     wanted = max(LEAST_TURNS, -(-repeats // SEGMENT))
     for rounds in _SHORTER:
-        seconds = sum(one.seconds(rounds) for one in estimates.values())
+        seconds = sum(estimate.seconds(rounds) for estimate in estimates.values())
         turns = min(wanted, math.floor(min(budget.fit(seconds), wanted)))
         if turns >= LEAST_TURNS:
             return TimingPlan(turns, rounds, turns * seconds)
     slowest = max(estimates, key=lambda name: estimates[name].seconds(rounds))
     needed = math.ceil(_SPARE * (budget.spent + LEAST_TURNS * seconds))
-    takes, left = (
-        seconds_in_words(own) for own in (LEAST_TURNS * seconds, max(0.0, budget.fit(1.0)))
-    )
+    takes = seconds_in_words(LEAST_TURNS * seconds)
+    left = seconds_in_words(max(0.0, budget.fit(1.0)))
     raise RequestError(
         f"{LEAST_TURNS} turns of {rounds} rounds take about {takes}, most of all {slowest}, and "
         f"{left} are left of "
@@ -171,12 +172,12 @@ def in_turn(
     """Each part's rounds, a few a turn: at least `repeats` in all, or as many as fit into the
     budget.
 
-    A first round of each part warms it up and says what a turn takes; `announce` hears that. Raises
-    RequestError where two turns do not fit.
+    A first round of each part warms it up and shows how long a turn takes; `announce` is called
+    with that. Raises RequestError where two turns do not fit.
     """
     estimates = dict(_probed(tracks, budget, name, progress))
     plan = planned(estimates, repeats, budget)
-    announce(_said(plan, estimates, repeats))
+    announce(_announcement(plan, estimates, repeats))
     laps: dict[Part, Laps] = {part: Laps() for part in tracks}
     for turn in range(plan.turns):
         for number, (part, rounds) in enumerate(tracks.items(), 1):
@@ -212,17 +213,18 @@ def _probed(
         )
 
 
-def _said(plan: TimingPlan, estimates: Mapping[str, Estimate], repeats: int) -> str:
+def _announcement(plan: TimingPlan, estimates: Mapping[str, Estimate], repeats: int) -> str:
     rounds = plan.turns * plan.rounds
-    told = (
+    announcement = (
         f"timing {rounds} rounds of each of {len(estimates)} parts: about "
         f"{seconds_in_words(plan.seconds)}"
     )
     if rounds >= repeats:
-        return told
-    whole = sum(-(-repeats // SEGMENT) * one.seconds(SEGMENT) for one in estimates.values())
+        return announcement
+    segments = -(-repeats // SEGMENT)
+    whole = sum(segments * estimate.seconds(SEGMENT) for estimate in estimates.values())
     return (
-        f"{told}; the {repeats} asked for would take {seconds_in_words(whole)}, raise "
+        f"{announcement}; the {repeats} asked for would take {seconds_in_words(whole)}, raise "
         "--max-seconds for them"
     )
 

@@ -45,11 +45,15 @@ class Setting:
         self, target: LoadedModel, drafter: LoadedModel | str | None, k: int, depth: int
     ) -> DecodingPlan:
         """Seeded decoding at this temperature that nothing ends."""
-        rule, generator = (
-            rule_named(default_rule(self.temperature)),
-            torch.Generator(target.device).manual_seed(0),
+        return DecodingPlan(
+            target=target,
+            drafter=drafter,
+            k=k,
+            depth=depth,
+            sampling=Sampling(self.temperature),
+            rule=rule_named(default_rule(self.temperature)),
+            generator=torch.Generator(target.device).manual_seed(0),
         )
-        return DecodingPlan(target, drafter, k, depth, Sampling(self.temperature), rule, generator)
 
     def machine(self, target: LoadedModel) -> str:
         """Machine and setting in words."""
@@ -67,7 +71,7 @@ class Setting:
 
 
 class SteadyRounds:
-    """Endless rounds of one decoder behind about `context` cached tokens, drafting and verifying in
+    """Endless rounds of one decoder after about `context` cached tokens, drafting and verifying in
     turn.
 
     Texts start with what the target itself emits and never end. The first rounds of a text are not
@@ -75,13 +79,8 @@ class SteadyRounds:
     """
 
     def __init__(self, plan: DecodingPlan, setting: Setting, starts: list[list[int]]) -> None:
-        self._plan, self._setting, self._starts, self._left, self._drafted = (
-            plan,
-            setting,
-            starts,
-            0,
-            False,
-        )
+        self._plan, self._setting, self._starts = plan, setting, starts
+        self._left, self._drafted = 0, False
 
     def describe(self, part: Literal["draft", "verify"]) -> dict[str, object]:
         """What a benchmark of `draft` or `verify` keeps in its `extra_info["specdec"]` to be read
@@ -201,7 +200,7 @@ def measure_costs(
 
     Runs of a few rounds of each are timed in turn, at least `repeats` rounds and two turns in all,
     so that a slow moment of the machine meets them all. Verification is everything in a round
-    behind its drafts; where several drafters are timed, that of the first at the k.
+    after its drafts; where several drafters are timed, that of the first at the k.
 
     `max_seconds` bounds the measurement: fewer turns are timed where it does not hold them all, at
     least two. `progress` is called as (what, done, total), `announce` with a line on what the
@@ -227,9 +226,9 @@ def measure_costs(
 
 def _profile(laps: Mapping[_Track, Laps], setting: Setting, target: LoadedModel) -> CostProfile:
     verify: dict[int, TurnTimes] = {}
-    for (_, _, k), own in laps.items():
-        verify.setdefault(k, own.verify)
-    drafted = {track: own.draft for track, own in laps.items() if track[0] != "target"}
+    for (_, _, k), track_laps in laps.items():
+        verify.setdefault(k, track_laps.verify)
+    drafted = {track: times.draft for track, times in laps.items() if track[0] != "target"}
     rows: dict[str, dict[int, dict[int, float]]] = {"draft": {}, OWN_HEADS: {}, LOOKUP: {}}
     for (name, depth, k), times in drafted.items():
         rows[name].setdefault(depth, {})[k] = times.median

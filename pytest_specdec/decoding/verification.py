@@ -1,9 +1,9 @@
 """Verification rules: which drafts are accepted, and the token that follows them.
 
 Every rule sees a batch of rounds: `target` (rows, k + 1, vocabulary), the distributions p at each
-draft position and behind the last; `draft` (rows, k + 1, vocabulary), the distributions q that the
+draft position and after the last; `draft` (rows, k + 1, vocabulary), the distributions q that the
 drafts were drawn from, zero from where a row has no more drafts; `tokens` (rows, k), the drafts. It
-returns the accepted tokens (rows,) and the token after them (rows,). With q = 0 behind the last
+returns the accepted tokens (rows,) and the token after them (rows,). With q = 0 after the last
 draft the residual there is p itself, so a bonus token needs no case of its own.
 """
 
@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import torch
 
-from ..cases.case import LOSSY_RULES, known_rule
+from ..acceptance.counts import Array
+from ..cases.rules import is_lossy, known_rule, rule_extension
 from .distributions import draw
 
 Generator = torch.Generator | None
@@ -27,20 +28,28 @@ TYPICAL_FLOOR, TYPICAL_SHARE = 0.09, 0.3
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """A verification rule by its name."""
+    """A verification rule. Another package adds one through the entry-point group
+    `pytest_specdec.rules`, see docs/add-a-verification-rule.md.
+    """
 
     name: str
     verify: Verify
+    lossless: bool
+    """Whether the emitted tokens follow the target's distribution, whatever the drafter."""
+    accepted: Callable[[Array, Array], Array] | None = None
+    """For replay of a lossless rule of another package: the probability that a given token is
+    accepted, from log q and log p of it.
 
-    @property
-    def lossless(self) -> bool:
-        """Whether the emitted tokens follow the target's distribution, whatever the drafter."""
-        return self.name not in LOSSY_RULES
+    Two arrays that broadcast to (texts, heads, longest); returns probabilities of that shape. The
+    token is one that the target emitted, so for rejection sampling this is min(1, q/p). None where
+    it does not follow from p and q of the token alone; then the rule is measured by decoding.
+    """
 
 
 def rule_named(name: str) -> Rule:
-    """Raises RequestError for an unknown name."""
-    return Rule(name, _VERIFY[known_rule(name)])
+    """Raises RequestError for an unknown name, or an entry point that is no rule."""
+    added: Rule | None = rule_extension(known_rule(name))
+    return added or Rule(name, _VERIFY[name], lossless=not is_lossy(name))
 
 
 def rejection(
@@ -62,7 +71,7 @@ def block(
     jointly.
 
     w_i = min(1, w_{i-1} p/q); the longest prefix is kept whose coin falls below r / (r + 1 - w_i)
-    with r the mass of max(w_i p - q, 0) behind it; that is w_k behind the last draft.
+    with r the mass of max(w_i p - q, 0) after it; that is w_k after the last draft.
     """
     p, q = _of(target, tokens), _of(draft, tokens)
     weights = [torch.ones_like(p[:, 0])]
@@ -84,18 +93,18 @@ def sample_match(
     target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Generator
 ) -> Verified:
     """Draw the target's own tokens and accept drafts while they are equal."""
-    own = draw(target, generator)
-    accepted = _leading((own[:, :-1] == tokens) & (_of(draft, tokens) > 0))
-    return accepted, own.gather(1, accepted[:, None])[:, 0]
+    drawn = draw(target, generator)
+    accepted = _leading((drawn[:, :-1] == tokens) & (_of(draft, tokens) > 0))
+    return accepted, drawn.gather(1, accepted[:, None])[:, 0]
 
 
 def greedy(
     target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Generator
 ) -> Verified:
     """Accept drafts while they are the target's arg-max."""
-    own = target.argmax(-1)
-    accepted = _leading((own[:, :-1] == tokens) & (_of(draft, tokens) > 0))
-    return accepted, own.gather(1, accepted[:, None])[:, 0]
+    best = target.argmax(-1)
+    accepted = _leading((best[:, :-1] == tokens) & (_of(draft, tokens) > 0))
+    return accepted, best.gather(1, accepted[:, None])[:, 0]
 
 
 def typical(
@@ -125,7 +134,7 @@ def _of(distributions: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def _at(distributions: torch.Tensor, accepted: torch.Tensor) -> torch.Tensor:
-    """(rows, vocabulary): the distribution behind the accepted tokens."""
+    """(rows, vocabulary): the distribution after the accepted tokens."""
     return distributions[torch.arange(len(accepted), device=distributions.device), accepted]
 
 

@@ -38,7 +38,7 @@ from .adapter_api import (
     Reported,
 )
 from .adapters.capabilities import check_capabilities
-from .adapters.registry import adapter
+from .adapters.registry import make_adapter
 from .adapters.trace import write_trace
 from .counting.checks import check_pooled, check_reported
 from .counting.normalise import definition_of, normalised, text_of
@@ -105,7 +105,7 @@ class ExternalEngine(Engine):
         """Raises RequestError where the engine is not here."""
         models = self.models
         setup = EngineSetup(self._url, models.device, models.dtype, models.model, models.report)
-        return adapter(self.name, setup)
+        return make_adapter(self.name, setup)
 
     def measure(self, case: Case) -> Measurement:
         run = self._made[case] = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..cases.case import Case, TextKey
 from ..common.errors import RequestError, naming_extras
-from ..config.options import FOREIGN_ENGINES
+from ..config.engines import OWN
 from ..records.text_set import TextSet
 from .adapter_api import Progress, no_progress
 from .external import ExternalEngine
@@ -37,7 +37,7 @@ def make_engine(
     """An engine for the cases of `plan`; ours imports torch here. Raises RequestError where torch
     or the engine is missing.
     """
-    if name in FOREIGN_ENGINES:
+    if name not in OWN:
         engine = ExternalEngine(name, models, url=url, kept=kept)
         _ = engine.adapter  # what is missing is reported at once
         return engine

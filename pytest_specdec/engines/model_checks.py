@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..acceptance.lookup import NGRAM
 from ..acceptance.rounds import Round
-from ..cases.case import LOOKUP, LOSSY_RULES, Case
+from ..cases.case import LOOKUP, Case, is_lossy
 from ..common.errors import RequestError
 from .counting.normalise import starts_of
 from .protocol import Engine
@@ -23,7 +23,7 @@ def conformance(engine: Engine, case: Case, alpha: float) -> Conformance:
 
     Raises RequestError for a lossy rule or mode, and without the target's weights.
     """
-    if case.rule in LOSSY_RULES:
+    if is_lossy(case.rule):
         raise RequestError(
             f"rule {case.rule!r} is lossy by design, so its texts cannot conform; leave "
             "specdec_conformance out"
@@ -42,7 +42,7 @@ def oracle(engine: Engine, case: Case, alpha: float) -> Agreement:
     Raises RequestError for a lossy rule or mode, for an engine that counts no rounds of its own,
     and without token ids.
     """
-    if case.rule in LOSSY_RULES:
+    if is_lossy(case.rule):
         raise RequestError(
             f"rule {case.rule!r} is lossy by design, so no models imply its rounds; leave "
             "specdec_oracle out"

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..acceptance.lookup import NGRAM
 from ..acceptance.rounds import Round
 from ..cases.case import LOOKUP, SERVED, Case, Sampling
 from ..cases.texts import Text
@@ -20,12 +19,12 @@ from ..common.errors import RequestError, naming_extras
 from ..records.conditions import Fingerprints
 from ..speedup.cost_profile import CostProfile
 from .adapter_api import Progress, no_progress
-from .fingerprints import drafter_fingerprint
 
 if TYPE_CHECKING:
     from transformers.modeling_layers import MtpModel
 
     from ..decoding.decode import Decoded
+    from ..decoding.drafters.protocol import Drafter
     from ..decoding.loading import LoadedModel
     from ..decoding.timing import SteadyRounds
     from ..lossless.texts.conformance import Conformance
@@ -73,13 +72,14 @@ class ModelPool:
         return self._loaded(name)
 
     def drafter(self, case: Case) -> LoadedModel | MtpModel:
-        """The loaded draft model, or the target's own MTP heads. Raises RequestError for prompt
-        lookup, which has neither.
+        """The loaded draft model, or the target's own MTP heads. Raises RequestError for a
+        drafter that has neither.
         """
         if case.uses_own_heads:
             return self.model(case.target).heads
         if case.draft_model is None:
-            raise RequestError("prompt lookup has no model; leave specdec_drafter out of this test")
+            name = "prompt lookup" if case.uses_lookup else repr(case.drafter_name)
+            raise RequestError(f"{name} has no model; leave specdec_drafter out of this test")
         return self.model(case.draft_model)
 
     def drafting(self, case: Case) -> LoadedModel | str:
@@ -90,18 +90,20 @@ class ModelPool:
 
     def load_drafter(self, case: Case) -> None:
         """Load now what drafting would load on first use."""
-        model = self.drafting(case)
-        if case.depth:
-            _ = (self.model(case.target) if isinstance(model, str) else model).heads
+        self._ready_drafter(case).prepare()
+
+    def _ready_drafter(self, case: Case) -> Drafter:
+        target, drafter = self.model(case.target), self.drafting(case)
+        from ..decoding.drafters.registry import drafter_for
+
+        return drafter_for(target, drafter, case.depth)
 
     def fingerprints(self, case: Case) -> Fingerprints:
         """Of the weights of the case's target and drafter."""
         target = self.model(case.target).checkpoint
         target.hash_now(self.report)
-        weights = target if case.draft_model is None else self.model(case.draft_model).checkpoint
-        return Fingerprints(
-            target.model_fingerprint, drafter_fingerprint(case, weights, (1, NGRAM), self.report)
-        )
+        drafter = self._ready_drafter(case).fingerprint(self.report)
+        return Fingerprints(target.model_fingerprint, drafter)
 
     def decode(
         self, case: Case, prompts: Sequence[Sequence[int]] | Sequence[str], **options: object

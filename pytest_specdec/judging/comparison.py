@@ -210,7 +210,7 @@ def _measured(
     conditions = Conditions(
         k=case.k,
         depth=case.depth,
-        drafter="draft" if case.draft_model is not None else case.drafter,
+        drafter=case.drafter_name,
         engine=engine if first.altered is None else f"{engine} ({first.altered})",
         rule=case.rule,
         temperature=case.temperature,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from ..cases.case import Case
 from ..engines.model_checks import oracle
 from ..engines.protocol import Engine
-from ..speech import Decoder, Speech
 from .comparison import Run
 from .costs import SessionCosts
 
 if TYPE_CHECKING:
+    from ..cases.texts import Text
     from ..engines.counting.oracle import Agreement
 
 
@@ -26,7 +26,7 @@ class Measurements:
         self._plan, self._engine, self._costs = plan, engine, costs
         self._runs: dict[Case, Run] = {}
         self._agreements: dict[Case, Agreement] = {}
-        self._spoken: dict[tuple[Case, str | None], Speech] = {}
+        self._texts_read: set[Case] = set()
 
     def run(self, case: Case) -> Run:
         """The session's run of a case."""
@@ -49,20 +49,12 @@ class Measurements:
             self._agreements[case] = oracle(self._engine, case, level)
         return self._agreements[case]
 
-    def speech(self, case: Case, decoder: Decoder) -> Speech:
-        """The engine's first text for a case as sound, decoded once; reports show it."""
-        key = case, case.speech  # equal cases may name different decoders
-        if key not in self._spoken:
-            text = self._engine.emitted(case)[0]
-            self._spoken[key] = Speech.of(
-                decoder, text.ids, "".join(self._engine.models.words(case, text.ids))
-            )
-        return self._spoken[key]
-
-    def spoken(self, case: Case) -> Speech | None:
-        """The sound that a test decoded for a case; None where none did."""
-        return self._spoken.get((case, case.speech))
+    def texts(self, case: Case) -> tuple[Text, ...]:
+        """The texts that the engine emits for a case, at least one."""
+        texts = tuple(self._engine.emitted(case))
+        self._texts_read.add(case)
+        return texts
 
     def include(self, case: Case) -> bool:
-        """Whether a case was measured or decoded to sound, so that reports show it."""
-        return case in self._runs or self.spoken(case) is not None
+        """Whether a case was measured or its texts were read, so that reports show it."""
+        return case in self._runs or case in self._texts_read

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +12,7 @@ from ..cases.case import DEFINITION, Case
 from ..gate.verdict import Verdict
 from ..records.case_costs import CaseCosts
 from ..report import row as report
-from ..report.row import Metrics, ReportRow, Utterance, plain
-from ..speech import Speech
+from ..report.row import Metrics, ReportRow, plain
 from ..speedup.table import speedup_interval
 from .comparison import Baseline, Run, value_of
 
@@ -77,7 +75,7 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         judged="" if case.judged is None else str(case.judged),
         definition=DEFINITION,
         samples=None,
-        utterance=None,
+        attachments=[],
         prompts=0,
         rounds=None,
         acceptance_rate=None,
@@ -112,14 +110,6 @@ def empty_row(case: Case, engine: str) -> ReportRow:
 def failed_row(case: Case, engine: str, reason: str) -> ReportRow:
     """The row of a case that could not be measured: an error, whatever its tests report."""
     return {**empty_row(case, engine), "verdict": "error", "reason": reason}
-
-
-def utterance(speech: Speech) -> Utterance:
-    """Sound and spectrogram as text."""
-    wav, spectrogram = (
-        base64.b64encode(data).decode() for data in (speech.wav(), speech.picture())
-    )
-    return Utterance(text=speech.text, seconds=speech.seconds, wav=wav, spectrogram=spectrogram)
 
 
 def _samples(run: Run, names: Mapping[str, str]) -> report.SamplesRow | None:

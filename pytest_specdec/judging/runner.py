@@ -15,7 +15,6 @@ from ..engines.model_checks import conformance
 from ..engines.protocol import Engine
 from ..gate.verdict import Verdict
 from ..report.row import ReportRow
-from ..speech import Decoder, Speech
 from ..speedup.cost_profile import CostProfile
 from .comparison import Baseline, Run
 from .costs import SessionCosts
@@ -26,12 +25,13 @@ from .messages import FailureMessages, prompt_names
 from .notes import notes_on
 from .pending_files import PendingFiles
 from .policy import Policy
-from .report_rows import failed_row, measured_row, utterance
+from .report_rows import failed_row, measured_row
 from .rules import Rules, gates_of
 from .stored_baselines import StoredBaselines
 from .stored_records import StoredRecords
 
 if TYPE_CHECKING:
+    from ..cases.texts import Text
     from ..engines.counting.oracle import Agreement
     from ..lossless.texts.conformance import Conformance
 
@@ -92,12 +92,12 @@ class CaseRunner:
         return self._baselines.of(case)
 
     def asked(self, case: Case) -> bool:
-        """Whether a test wanted anything of a case that reports show."""
+        """Whether a test asked for the run or the texts of a case, so that reports show it."""
         return self._measurements.include(case)
 
-    def speech(self, case: Case, decoder: Decoder) -> Speech:
-        """The engine's first text for a case as sound."""
-        return self._measurements.speech(case, decoder)
+    def texts(self, case: Case) -> tuple[Text, ...]:
+        """The texts that the engine emits for a case, at least one."""
+        return self._measurements.texts(case)
 
     def unsupported(self, case: Case) -> str | None:
         """Why the engine cannot run a case at all; None where it can."""
@@ -124,8 +124,8 @@ class CaseRunner:
         return self._judge.verdict_on(left, right)
 
     def row(self, case: Case) -> ReportRow:
-        """The report row. If only `specdec_speech` was used and measuring fails, the row is an
-        error.
+        """The report row of a case. If only its texts were asked for and measuring fails, the row
+        is an error.
         """
         try:
             run = self.run(case)
@@ -146,6 +146,4 @@ class CaseRunner:
                 folder=self._folder,
                 warning=self._judge.warning(case),
             )
-        if (speech := self._measurements.spoken(case)) is not None:
-            row["utterance"] = utterance(speech)
         return row

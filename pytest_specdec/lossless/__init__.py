@@ -1,4 +1,4 @@
-"""Whether the output is still the target's distribution."""
+"""Whether the emitted tokens still follow the target's distribution."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from ..common.errors import RequestError
 if TYPE_CHECKING:
     from .drafters.q_contract import assert_q_contract as assert_q_contract
     from .drafters.q_contract import q_contract as q_contract
-    from .samplers.check import Checked as Checked
+    from .samplers import strategies as strategies
+    from .samplers.check import LosslessResult as LosslessResult
     from .samplers.check import assert_lossless as assert_lossless
     from .samplers.exact import output_distribution as output_distribution
     from .samplers.flat_batch import flat_batch as flat_batch
+    from .texts.conformance import conformance as conformance
 
 _HOMES = {
-    "Checked": "samplers.check",
+    "LosslessResult": "samplers.check",
     "assert_lossless": "samplers.check",
     "assert_q_contract": "drafters.q_contract",
+    "conformance": "texts.conformance",
     "flat_batch": "samplers.flat_batch",
     "output_distribution": "samplers.exact",
     "q_contract": "drafters.q_contract",
+    "strategies": "samplers.strategies",
 }
 """Public names and where they live; each is imported on first use."""
-_RENAMED = {"output_law": "output_distribution"}
+_RENAMED = {"Checked": "LosslessResult", "output_law": "output_distribution"}
 """Names of 0.1, and what they are called now."""
 
 __all__ = sorted(_HOMES)
@@ -42,7 +46,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+        return module if name == "strategies" else getattr(module, name)
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.partition(".")[0] == __name__.partition(".")[0]:
             raise

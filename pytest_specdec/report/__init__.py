@@ -1,4 +1,4 @@
-"""What a session found, for terminals, programs, pull requests, browsers and ears. Reports compute
+"""Render a session's rows as a terminal table, JSON, Markdown, HTML or text. Reports compute
 nothing.
 """
 
@@ -9,14 +9,11 @@ from collections.abc import Iterable
 
 from .row import ReportRow
 
-_FORMATS = {".json": "json", ".html": "html", ".md": "markdown", ".txt": "text", ".wav": "sound"}
+_FORMATS = {".json": "json", ".html": "html", ".md": "markdown", ".txt": "text"}
 
 
-def render(suffix: str, rows: Iterable[ReportRow], language: str = "en") -> str | bytes:
-    """The report in the format of a file name's ending. Raises RequestError where the session has
-    nothing to put into it.
-    """
-    found: str | bytes = importlib.import_module(f"{__name__}.{_FORMATS[suffix]}").render(
-        rows, language
-    )
-    return found
+def render(suffix: str, rows: Iterable[ReportRow], language: str = "en") -> str:
+    """The report in the format that a file name's ending stands for."""
+    module = importlib.import_module(f"{__name__}.{_FORMATS[suffix]}")
+    report: str = module.render(rows, language)
+    return report

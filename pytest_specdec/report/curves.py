@@ -8,9 +8,11 @@ import dataclasses
 import itertools
 from collections.abc import Iterable
 
+from ..speedup.grid_summary import CellFigures, GridSummary
+from .chapters import figures, stem
 from .row import ReportRow
 
-_LEAST = 2
+_FEWEST_KS = 2
 """Different k from which on there is a curve to look at."""
 
 
@@ -37,67 +39,51 @@ class Picture:
     """Whether speed-ups are of whole texts, the same for every k. Else each k counts the rounds
     that leave it room.
     """
+    drafting_pays: bool
+    """Whether any point is faster than plain decoding."""
 
     @property
     def curves(self) -> dict[int, tuple[Point, ...]]:
         """The points of each depth, by k."""
         by_depth = itertools.groupby(
-            sorted(self.points, key=lambda one: (one.depth, one.k)), key=lambda one: one.depth
+            sorted(self.points, key=lambda point: (point.depth, point.k)),
+            key=lambda point: point.depth,
         )
         return {depth: tuple(points) for depth, points in by_depth}
-
-    @property
-    def drafting_pays(self) -> bool:
-        """Whether any point is faster than plain decoding."""
-        return any(point.best for point in self.points)
 
     @property
     def ks(self) -> list[int]:
         return sorted({point.k for point in self.points})
 
 
-def stem(row: ReportRow) -> str:
-    """The case's name without k and depth: drafter, temperature, and rule, filters and engine where
-    they are named.
-    """
-    name = row["id"].rsplit("/", 1)[1]
-    return name.replace(f"-k{row['k']}-depth{row['depth']}", "")
-
-
 def pictures(rows: Iterable[ReportRow]) -> list[Picture]:
     """One picture for each pair and temperature whose speed-up is known at two k or more."""
     known = [row for row in rows if row["speedup"] is not None]
     titled = sorted(known, key=lambda row: (row["suite"], stem(row)))
-    found = []
-    for (suite, name), group in itertools.groupby(
-        titled, key=lambda row: (row["suite"], stem(row))
-    ):
-        own = list(group)
-        whole = has_requests(own)
-        top = max(_speedup(row, whole) for row in own)
-        points = tuple(_point(row, whole, best=_speedup(row, whole) == top > 1) for row in own)
-        if len({point.k for point in points}) >= _LEAST:
-            found.append(Picture(title=f"{suite}/{name}", points=points, whole_requests=whole))
-    return found
+    groups = itertools.groupby(titled, key=lambda row: (row["suite"], stem(row)))
+    drawn = [_picture(f"{suite}/{name}", group) for (suite, name), group in groups]
+    return [picture for picture in drawn if len(picture.ks) >= _FEWEST_KS]
 
 
-def has_requests(rows: Iterable[ReportRow]) -> bool:
-    """Whether every row has the speed-up of whole requests, so that they compare over k."""
-    return all(row["request_speedup"] is not None for row in rows)
+def _picture(title: str, rows: Iterable[ReportRow]) -> Picture:
+    summary = GridSummary(tuple(map(figures, rows)))
+    return Picture(
+        title=title,
+        points=tuple(_point(cell, summary) for cell in summary.cells),
+        whole_requests=summary.whole_requests,
+        drafting_pays=summary.drafting_pays,
+    )
 
 
-def _speedup(row: ReportRow, whole: bool) -> float:
-    value = row["request_speedup"] if whole else row["speedup"]
-    assert value is not None
-    return value
-
-
-def _point(row: ReportRow, whole: bool, *, best: bool) -> Point:
-    value = _speedup(row, whole)
-    bounds = [
-        bound
-        for bound in row["request_speedup_interval" if whole else "speedup_interval"]
-        if bound is not None
-    ]
-    low, high = bounds if len(bounds) == 2 else (value, value)
-    return Point(row["k"], row["depth"], value, low, high, best)
+def _point(cell: CellFigures, summary: GridSummary) -> Point:
+    speedup = summary.speedup(cell)
+    assert speedup is not None
+    low, high = summary.interval(cell) or (speedup, speedup)
+    return Point(
+        k=cell.k,
+        depth=cell.depth,
+        speedup=speedup,
+        low=low,
+        high=high,
+        best=summary.is_best(cell),
+    )

@@ -4,13 +4,15 @@ why.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from .acceptance import Combinations, combinations
-from .curves import Picture, Point, pictures, stem
-from .row import ReportRow
+from ..common.printable import printable
+from .chapters import Chapter, chapters, stem
+from .curves import Picture, Point, pictures
+from .row import AttachmentRow, ReportRow
 from .table import cells, ordered, to_look_at
 from .text import about, cell, conclusions, details, overall
 from .words import Phrases
@@ -74,25 +76,42 @@ def render(rows: Iterable[ReportRow], language: str = "en") -> str:
         lines=[((row["suite"], *cells(row)), row["verdict"]) for row in own],
         told=to_look_at(own),
         drawings=[_drawing(picture, say) for picture in pictures(own)],
-        chapters=[_chapter(chapter, say) for chapter in combinations(own) if chapter.samples],
-        utterances=_utterances(own),
+        chapters=[_chapter(chapter, say) for chapter in chapters(own) if chapter.summary.samples],
+        attachments=_attachments(own),
         width=WIDTH,
         height=HEIGHT,
         margin=MARGIN,
     )
 
 
-def _utterances(rows: list[ReportRow]) -> list[dict[str, Any]]:
-    """Each once: cases of other k and depth have the same texts."""
-    found = {
-        row["utterance"]["wav"]: {**row["utterance"], "title": stem(row)}
-        for row in reversed(rows)
-        if row["utterance"]
+def _attachments(rows: list[ReportRow]) -> list[dict[str, Any]]:
+    """Sections of attachments; those that several cases share are shown once."""
+    sections: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in rows:
+        contents = tuple(attachment["content"] for attachment in row["attachments"])
+        if contents and contents not in sections:
+            sections[contents] = {
+                "case": stem(row),
+                "attachments": [_shown(attachment) for attachment in row["attachments"]],
+            }
+    return list(sections.values())
+
+
+def _shown(attachment: AttachmentRow) -> dict[str, str]:
+    """An attachment for the template: kind of element, and its source or, of a text, the text."""
+    kind = attachment["media_type"].partition("/")[0]
+    source = f"data:{attachment['media_type']};base64,{attachment['content']}"
+    if kind == "text":
+        source = printable(base64.b64decode(attachment["content"]).decode("utf-8"), keep="\n")
+    return {
+        "kind": kind,
+        "title": attachment["title"],
+        "source": source,
+        "alternative_text": attachment["alternative_text"],
     }
-    return list(reversed(found.values()))
 
 
-def _chapter(chapter: Combinations, say: Phrases) -> dict[str, Any]:
+def _chapter(chapter: Chapter, say: Phrases) -> dict[str, Any]:
     """One pair's acceptance, in the words of the text report."""
     return {
         "title": say("title", chapter=chapter.name),

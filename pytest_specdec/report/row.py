@@ -75,13 +75,13 @@ class SamplesRow(TypedDict):
     worst: list[Worst]
 
 
-class Utterance(TypedDict):
-    """A text of the case as sound; `wav` and `spectrogram` (PNG) are base64."""
+class AttachmentRow(TypedDict):
+    """What a suite attaches to a case, see `attachments.Attachment`; `content` is base64."""
 
-    text: str
-    seconds: Number
-    wav: str
-    spectrogram: str
+    title: str
+    media_type: str
+    content: str
+    alternative_text: str
 
 
 class ReportRow(Metrics):
@@ -103,8 +103,8 @@ class ReportRow(Metrics):
     definition: str
     samples: SamplesRow | None
     """None where the engine keeps no first rounds."""
-    utterance: Utterance | None
-    """Where a test asked for it."""
+    attachments: list[AttachmentRow]
+    """What the hook `pytest_specdec_attachments` returned; .html reports alone show it."""
     categories: dict[str, Number]
     baseline: dict[str, Any]
     drop: Number
@@ -125,18 +125,11 @@ def plain(value: float | None) -> Number:
 
 
 def printable_row(row: ReportRow) -> ReportRow:
-    """A row whose names, prompts and reasons are fit for terminals and pages; reasons and spoken
-    texts keep their lines.
+    """A row whose names, prompts and reasons are fit for terminals and pages; reasons keep their
+    lines.
     """
-    spoken = row["utterance"]
-    plain_values = {
-        name: _printable(value)
-        for name, value in row.items()
-        if name not in ("utterance", "reason")
-    }
-    reason = printable(row["reason"], keep="\n")
-    utterance = None if spoken is None else {**spoken, "text": printable(spoken["text"], keep="\n")}
-    return cast("ReportRow", {**plain_values, "reason": reason, "utterance": utterance})
+    plain_values = {name: _printable(value) for name, value in row.items() if name != "reason"}
+    return cast("ReportRow", {**plain_values, "reason": printable(row["reason"], keep="\n")})
 
 
 def _printable(value: Any) -> Any:
@@ -161,6 +154,9 @@ SEVERITY = (
 
 
 def worse(one: ReportRow, other: ReportRow) -> ReportRow:
-    """Of two rows of one case, from two tests or two workers, the one whose verdict weighs more."""
+    """Of two rows of one case, from two tests or two workers, the one whose verdict weighs more,
+    with the attachments of both.
+    """
     worst = max(one, other, key=lambda row: SEVERITY.index(row["verdict"]))
-    return {**worst, "utterance": one["utterance"] or other["utterance"]}
+    added = [item for item in other["attachments"] if item not in one["attachments"]]
+    return {**worst, "attachments": [*one["attachments"], *added]}

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from ..common.percent import signed_percent
-from .curves import stem
+from .chapters import stem
 from .layout import aligned, wrapped
 from .row import Number, ReportRow
 

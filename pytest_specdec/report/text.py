@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from .acceptance import EXCELLENT, WORTH, Combinations, combinations, mean_accepted, mean_rate
+from ..speedup.grid_summary import EXCELLENT, WORTH_IT, CellFigures
+from .chapters import Chapter, chapters
 from .row import Number, ReportRow, SamplesRow, SpreadRow
 from .words import Phrases
 
@@ -22,12 +23,11 @@ def render(rows: Iterable[ReportRow], language: str = "en") -> str:
     """One chapter for each pair at one temperature."""
     phrases = Phrases(language)
     return (
-        "\n".join(line for chapter in combinations(rows) for line in _chapter(chapter, phrases))
-        + "\n"
+        "\n".join(line for chapter in chapters(rows) for line in _chapter(chapter, phrases)) + "\n"
     )
 
 
-def _chapter(chapter: Combinations, say: Phrases) -> Iterator[str]:
+def _chapter(chapter: Chapter, say: Phrases) -> Iterator[str]:
     one = chapter.rows[0]
     pair = say("pair", drafter=Path(one["drafter"]).name, target=Path(one["target"]).name)
     yield from _boxed(say("title", chapter=chapter.name), pair)
@@ -41,7 +41,7 @@ def _chapter(chapter: Combinations, say: Phrases) -> Iterator[str]:
     yield from ("", *_boxed(say("conclusions")), *conclusions(chapter, say), "")
 
 
-def about(chapter: Combinations, say: Phrases) -> Iterator[str]:
+def about(chapter: Chapter, say: Phrases) -> Iterator[str]:
     """How to read the figures."""
     one = chapter.rows[0]
     formula = _FORMULAS.get(one["rule"], one["rule"])
@@ -53,64 +53,70 @@ def about(chapter: Combinations, say: Phrases) -> Iterator[str]:
     yield say("about_pooled")
 
 
-def overall(chapter: Combinations, say: Phrases) -> Iterator[str]:
+def overall(chapter: Chapter, say: Phrases) -> Iterator[str]:
     """Figures over all combinations."""
-    yield say("samples", count=chapter.samples)
+    yield say("samples", count=chapter.summary.samples)
     yield say("ks", values=chapter.ks)
     yield say("depths", values=list(chapter.depths))
-    yield say("overall_rate", rate=say.percent(mean_rate(chapter.rows)))
-    yield say("overall_accepted", accepted=say.number(mean_accepted(chapter.rows), 2))
+    yield say("overall_rate", rate=say.percent(chapter.summary.mean_rate))
+    yield say("overall_accepted", accepted=say.number(chapter.summary.mean_accepted, 2))
 
 
-def conclusions(chapter: Combinations, say: Phrases) -> Iterator[str]:
-    """Which combination is best by what; a word of praise only where an interval carries it."""
-    if (best := chapter.best_rate) and (samples := best["samples"]):
-        rate = samples["rate"]
-        yield say(
-            "best_rate",
-            cell=cell(best, say),
-            value=say.percent(rate["mean"]),
-            most=say.percent(rate["most"]),
-        )
-    if (best := chapter.best_accepted) and (samples := best["samples"]):
-        accepted = samples["accepted"]
-        value, most = say.number(accepted["mean"], 2), say.number(accepted["most"], 2)
-        yield say("best_accepted", cell=cell(best, say), value=value, most=most)
-    if best := chapter.fastest:
-        yield say(
-            "best_per_second",
-            cell=cell(best, say),
-            value=say.number(chapter.tokens_per_second(best), 1),
-        )
+def conclusions(chapter: Chapter, say: Phrases) -> Iterator[str]:
+    """Which combination is best by what, and an assessment as far as an interval supports one."""
+    summary = chapter.summary
+    if (best := summary.highest_rate) is not None:
+        rate = say.percent(best.mean_rate)
+        most = say.percent(_samples(chapter, best)["rate"]["most"])
+        yield say("best_rate", cell=_named(best, say), value=rate, most=most)
+    if (best := summary.highest_accepted) is not None:
+        accepted = say.number(best.mean_accepted, 2)
+        most = say.number(_samples(chapter, best)["accepted"]["most"], 2)
+        yield say("best_accepted", cell=_named(best, say), value=accepted, most=most)
+    if (best := summary.fastest) is not None:
+        throughput = say.number(summary.tokens_per_second(best), 1)
+        yield say("best_per_second", cell=_named(best, say), value=throughput)
     yield say("by_depth") + ":"
-    for depth, rows in chapter.depths.items():
-        throughput = max((chapter.tokens_per_second(row) or 0.0 for row in rows), default=0.0)
+    for depth in chapter.depths:
         words = {
-            "rate": say.percent(mean_rate(rows)),
-            "accepted": say.number(mean_accepted(rows), 2),
+            "rate": say.percent(summary.mean_rate_at(depth)),
+            "accepted": say.number(summary.mean_accepted_at(depth), 2),
+            "per_second": say.number(summary.highest_throughput_at(depth), 1),
         }
-        words["per_second"] = say.number(throughput or None, 1)
         yield "  " + say("by_depth_line", depth=depth, **words)
     yield from _assessment(chapter, say)
 
 
-def _assessment(chapter: Combinations, say: Phrases) -> Iterator[str]:
-    best, word = chapter.fastest, chapter.assessment
+def _samples(chapter: Chapter, cell: CellFigures) -> SamplesRow:
+    """The samples of a cell that has some."""
+    samples = chapter.row(cell)["samples"]
+    assert samples is not None
+    return samples
+
+
+def _assessment(chapter: Chapter, say: Phrases) -> Iterator[str]:
+    summary = chapter.summary
+    best, word = summary.fastest, summary.assessment
     if best is None or word is None:
         yield say("unknown")
         return
-    low, high = chapter.interval(best)
+    low, high = summary.interval(best) or (None, None)
     numbers = {
-        "value": say.number(chapter.speedup(best), 2),
+        "value": say.number(summary.speedup(best), 2),
         "low": say.number(low, 2),
         "high": say.number(high, 2),
     }
-    yield say("assessment", cell=cell(best, say), word=say(word), **numbers)
-    if not chapter.drafting_pays:
+    yield say("assessment", cell=_named(best, say), word=say(word), **numbers)
+    if not summary.drafting_pays:
         yield say("do_not_draft")
-    yield say("thresholds", excellent=EXCELLENT, worth=WORTH)
-    if not chapter.whole_requests:
+    yield say("thresholds", excellent=EXCELLENT, worth=WORTH_IT)
+    if not summary.whole_requests:
         yield say("other_starts")
+
+
+def _named(best: CellFigures, say: Phrases) -> str:
+    """A combination's name."""
+    return say("cell", k=best.k, depth=best.depth)
 
 
 def cell(row: ReportRow, say: Phrases) -> str:

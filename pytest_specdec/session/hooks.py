@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ..common.display import short, told_files
-from ..common.errors import RequestError, SpecdecError
+from ..common.errors import SpecdecError
 from ..common.printable import printable
 from ..common.progress import ProgressBar
 from ..config.settings import Marker, Settings
 from ..judging.judgements import Comparisons, Judgement
+from .attachments import attachments_of
 from .completeness import CollectedTests
 from .import_by_name import imported
 from .update_command import update_command
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from ..judging.policy import Policy
     from ..judging.runner import CaseRunner
     from ..report.row import ReportRow
-    from ..speech import Speech
 
 _ROW = "specdec_row"
 """Attribute of a test report; plain data, so it crosses from xdist workers by itself."""
@@ -313,18 +313,6 @@ class Session:
             named, self._config.rootpath, "verifier", "target_probs, draft_probs and draft_tokens"
         )
 
-    def speech(self, case: Case) -> Speech:
-        """An utterance: the case's first text through its decoder. Raises RequestError without
-        one.
-        """
-        if case.speech is None:
-            raise RequestError(
-                f"{case.id} names no speech decoder; set speech='module:function' or "
-                "--specdec-speech"
-            )
-        decoder = imported(case.speech, self._config.rootpath, "speech", "token ids")
-        return self.suite.speech(case, decoder)
-
     def _new_suite(self) -> CaseRunner:
         from ..judging.runner import CaseRunner
 
@@ -426,6 +414,8 @@ class Session:
         if case is not None and (row := self._row(case, report)) is not None:
             from ..report.row import printable_row
 
+            if report.when == "call":
+                row["attachments"] = attachments_of(item, case, report)
             setattr(report, _ROW, printable_row(row))
         self._name_crash(report)
         messages = self._comparisons.take_messages(item.nodeid, seen=hasattr(report, "wasxfail"))
@@ -540,7 +530,7 @@ class Session:
         self._write_files(self._files)
         self._write_files(self._reports())
 
-    def _reports(self) -> Mapping[Path, str | bytes]:
+    def _reports(self) -> Mapping[Path, str]:
         if not self._rows:
             if self.settings.reports:
                 self._notes.append(
@@ -556,7 +546,7 @@ class Session:
             for path in self.settings.reports
         }
 
-    def _write_files(self, files: Mapping[Path, str] | Mapping[Path, str | bytes]) -> None:
+    def _write_files(self, files: Mapping[Path, str]) -> None:
         if files:
             from ..baselines.store import write_all
 

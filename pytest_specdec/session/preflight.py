@@ -12,14 +12,15 @@ from pathlib import Path
 
 from ..baselines.store import BaselineStore
 from ..cases.case import MEASURE, REPLAYING, SERVED, TRACE, Case, TextKey
+from ..cases.drafter import AddedDrafter
 from ..cases.prompts import read_prompts
 from ..checkpoints.checkpoint import (
     Checkpoint,
     case_checkpoint,
-    check_chat_template,
     check_not_itself,
     check_pair,
 )
+from ..checkpoints.tokenizer_files import check_chat_template
 from ..common.errors import EXTRAS, BaselineError, RequestError, naming_extras
 from ..gate.permutation import can_resolve, too_few
 from ..speedup.cost_profile import CostProfile
@@ -39,6 +40,8 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
         target, drafter = _local(case.target), _local(case.draft_model)
         if target is not None and (case.uses_own_heads or drafter is not None):
             check_pair(target, drafter, case.depth)
+        if target is not None and isinstance(added := case.drafter_kind, AddedDrafter):
+            added.type.check(target, added.folder, case.depth)
         store.record(case)
     for target_name, drafter_name in dict.fromkeys(
         (case.target, case.draft_model) for case in cases

@@ -1,5 +1,5 @@
-"""What stored baselines come to under a cost profile: every step's gain, the best k and depth,
-overall and by category.
+"""Speed-ups of stored baselines under a cost profile: the gain of every step, and the best k and
+depth, overall and by category.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Advice:
 
     steps: Mapping[int, tuple[Step, ...]]
     """By depth, k growing."""
-    needs: Mapping[Cell, float]
-    """The conditional acceptance at which one more token would leave the speed-up as it is; above 1
-    where it never pays.
+    break_even: Mapping[Cell, float]
+    """The conditional acceptance of the next token at which drafting it breaks even; above 1 where
+    it never pays.
     """
-    has: Mapping[Cell, float]
-    """The conditional acceptance that one more token has; only where a larger k was measured."""
+    next_acceptance: Mapping[Cell, float]
+    """The measured conditional acceptance of the next token; only where a larger k was measured."""
     best: Cell
     """The fastest cell; plain decoding may be faster still, see `drafting_pays`."""
     categories: Mapping[str, tuple[Cell, float, float]]
@@ -78,20 +78,22 @@ def advise(
     round_ms = functools.partial(costs.round_ms, own_heads=own_heads, lookup=lookup)
     steps = _steps(counts, table)
     best = _best(_speedups(steps))
-    needs, has = {}, {}
+    break_evens, next_acceptance = {}, {}
     for (k, depth), one in counts.items():
         if k + 1 in range(min(costs.verify), max(costs.verify) + 1) and one.survival[-1] > 0:
             times = {"round_ms": round_ms(k, depth), "next_round_ms": round_ms(k + 1, depth)}
-            needs[k, depth] = break_even(one.acceptance_length, float(one.survival[-1]), **times)
+            break_evens[k, depth] = break_even(
+                one.acceptance_length, float(one.survival[-1]), **times
+            )
         deeper = min((own for own, its in counts if its == depth and own > k), default=None)
         if deeper is not None and math.isfinite(
             acceptance := float(counts[deeper, depth].conditional[k])
         ):
-            has[k, depth] = acceptance
+            next_acceptance[k, depth] = acceptance
     return Advice(
         steps=steps,
-        needs=needs,
-        has=has,
+        break_even=break_evens,
+        next_acceptance=next_acceptance,
         best=best,
         categories=dict(_categories(counts, table, best)),
         whole_requests=whole,

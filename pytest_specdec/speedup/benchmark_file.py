@@ -1,85 +1,113 @@
 """Cost profiles from what pytest-benchmark saved. Plain Python.
 
-A benchmark counts where its `extra_info["specdec"]` says what it timed, as `SteadyRounds.describe`
-does.
+A benchmark counts where its `extra_info["specdec"]` names what it timed, as
+`SteadyRounds.describe` writes it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
 
 from ..common.errors import CostError
+from ..common.limits import MOST_DEPTH, MOST_K
+from ..common.strict_json import JsonError, parse_json
 from .cost_profile import CostProfile
+from .profile_file import PlainLine
 
-KEY = "specdec"
-_PARTS = ("target", "verify", "draft", "mtp", "prompt-lookup")
 _HINT = "save one with: pytest --benchmark-json=FILE, of tests that use specdec_rounds"
 
 
-def profile_from_benchmark(path: str | Path) -> CostProfile:
-    """The median times of a file of pytest-benchmark's.
+class _TimedPart(msgspec.Struct):
+    """What a benchmark timed."""
 
-    Raises CostError for a file that cannot be read, holds no times of rounds, times one part twice,
+    part: Literal["target", "verify", "draft", "mtp", "prompt-lookup"]
+    k: Annotated[int, Meta(ge=0, le=MOST_K)]
+    depth: Annotated[int, Meta(ge=0, le=MOST_DEPTH)]
+    batch_size: Annotated[int, Meta(ge=1, le=2**20)]
+    machine: PlainLine
+    software: PlainLine
+
+
+class _Statistics(msgspec.Struct):
+    """Of its rounds; times in seconds."""
+
+    median: Annotated[float, Meta(ge=0, le=1e6)]
+    iqr: Annotated[float, Meta(ge=0, le=1e6)]
+    rounds: Annotated[int, Meta(ge=1, le=2**53)]
+
+
+class _ExtraInfo(msgspec.Struct):
+    specdec: _TimedPart | None = None
+
+
+class _Benchmark(msgspec.Struct):
+    extra_info: _ExtraInfo = msgspec.field(default_factory=_ExtraInfo)
+    stats: dict[str, object] = msgspec.field(default_factory=dict)
+
+
+class _File(msgspec.Struct):
+    benchmarks: list[_Benchmark]
+
+
+_Timed = list[tuple[_TimedPart, _Statistics]]
+
+
+def profile_from_benchmark(path: str | Path) -> CostProfile:
+    """The median times of a file that pytest-benchmark saved.
+
+    Raises CostError for a file that cannot be read, holds no times of rounds, times a part twice,
     or mixes machines or batch sizes.
     """
-    found = list(_parts(Path(path)))
-    settings = {(part["machine"], part["software"], part["batch_size"]) for part, _ in found}
+    timed = _timed(Path(path))
+    settings = {(part.machine, part.software, part.batch_size) for part, _ in timed}
     if len(settings) != 1:
-        told = "; ".join(
+        listed = "; ".join(
             f"{machine}, {software}, batch {batch}" for machine, software, batch in sorted(settings)
         )
-        told = told or "no times of rounds"
         raise CostError(
-            f"{path} must hold the rounds of one machine and batch size, but has {told}; {_HINT}"
+            f"{path} must hold the rounds of one machine and batch size, but has "
+            f"{listed or 'no times of rounds'}; {_HINT}"
         )
     ((machine, software, batch_size),) = settings
-    tables: dict[str, dict[int, dict[int, float]]] = {name: {} for name in _PARTS}
-    for part, stats in found:
-        row = tables[part["part"]].setdefault(part["depth"], {})
-        if part["k"] in row:
+    tables: dict[str, dict[int, dict[int, float]]] = {}
+    for part, stats in timed:
+        row = tables.setdefault(part.part, {}).setdefault(part.depth, {})
+        if part.k in row:
             raise CostError(
-                f"{path} times {part['part']} at k = {part['k']}, depth {part['depth']} twice; "
-                "save each once"
+                f"{path} times {part.part} at k = {part.k}, depth {part.depth} twice; save each "
+                "once"
             )
-        row[part["k"]] = round(stats["median"] * 1e3, 4)
-    spread = max(
-        stats["iqr"] / stats["median"] if stats["median"] > 0 else 0.0 for _, stats in found
-    )
+        row[part.k] = round(stats.median * 1e3, 4)
+    spread = max(stats.iqr / stats.median if stats.median > 0 else 0.0 for _, stats in timed)
     return CostProfile(
-        verify=tables["verify"].get(0, {}),
-        draft=tables["draft"],
-        target_ms=tables["target"].get(0, {}).get(0),
-        own_heads=tables["mtp"],
-        lookup=tables["prompt-lookup"].get(0, {}),
+        verify=tables.get("verify", {}).get(0, {}),
+        draft=tables.get("draft", {}),
+        target_ms=tables.get("target", {}).get(0, {}).get(0),
+        own_heads=tables.get("mtp", {}),
+        lookup=tables.get("prompt-lookup", {}).get(0, {}),
         machine=machine,
         software=software,
         batch_size=batch_size,
         spread=round(spread, 4),
-        samples=min(stats["rounds"] for _, stats in found),
+        samples=min(stats.rounds for _, stats in timed),
     )
 
 
-def _parts(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """What each benchmark timed, and its statistics in seconds."""
+def _timed(path: Path) -> _Timed:
+    """What each benchmark timed, and its statistics."""
     try:
-        benchmarks = json.loads(path.read_text(encoding="utf-8"))["benchmarks"]
-        for one in benchmarks:
-            if part := one.get("extra_info", {}).get(KEY):
-                stats = {name: float(one["stats"][name]) for name in ("median", "iqr", "rounds")}
-                if part["part"] not in _PARTS:
-                    raise ValueError(f"{part['part']!r} is no part of a round")
-                numbers = {name: int(part[name]) for name in ("k", "depth", "batch_size")}
-                yield (
-                    {
-                        **numbers,
-                        **{name: str(part[name]) for name in ("part", "machine", "software")},
-                    },
-                    {**stats, "rounds": int(stats["rounds"])},
-                )
+        data = parse_json(path.read_text(encoding="utf-8"), infinities=True)
+        benchmarks = msgspec.convert(data, _File).benchmarks
+        return [
+            (part, msgspec.convert(benchmark.stats, _Statistics))
+            for benchmark in benchmarks
+            if (part := benchmark.extra_info.specdec) is not None
+        ]
     except OSError as error:
         raise CostError(f"{path} cannot be read ({error.strerror}); {_HINT}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CostError(f"{path} is no file of pytest-benchmark's ({error!r}); {_HINT}") from None
+    except (JsonError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise CostError(f"{path} is not a file of pytest-benchmark ({error}); {_HINT}") from None

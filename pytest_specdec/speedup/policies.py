@@ -109,6 +109,17 @@ def times(
     )
 
 
+def check_covered(
+    costs: CostProfile, most: int, depth: int = 0, *, own_heads: bool = False, lookup: bool = False
+) -> None:
+    """Raises CostError unless the profile has the times of rounds that draft 1 to `most` tokens,
+    and ValueError without `target_ms`.
+    """
+    round_ms = times(costs, depth, own_heads=own_heads, lookup=lookup)
+    for k in range(1, most + 1):
+        round_ms(k)
+
+
 def fixed(field: AcceptanceField, k: int, most: int) -> Drafting:
     """Always k tokens. As for every policy here, all tokens of the texts after the first new ones,
     so that all compare.

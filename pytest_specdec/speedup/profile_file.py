@@ -11,7 +11,8 @@ from ..common.limits import MOST_DEPTH, MOST_K
 
 _Ms = Annotated[float, Meta(gt=0, le=1e9)]
 _K = Annotated[int, Meta(ge=1, le=MOST_K)]
-_Words = Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+PlainLine = Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+"""Text without control characters."""
 _Row = dict[_K, _Ms]
 
 
@@ -25,8 +26,8 @@ class _Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     own_heads: dict[Annotated[int, Meta(ge=1, le=MOST_DEPTH)], _Row] = {}
     lookup: _Row = {}
     batch_size: Annotated[int, Meta(ge=1, le=2**20)] = 1
-    machine: _Words = "unknown"
-    software: _Words = ""
+    machine: PlainLine = "unknown"
+    software: PlainLine = ""
     spread: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
     error: Annotated[float, Meta(ge=0, le=1e6)] | None = None
     samples: Annotated[int, Meta(ge=0, le=2**53)] = 0

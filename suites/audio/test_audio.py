@@ -12,7 +12,8 @@ Its samples are one round from each prompt's own context; 64 prompts are the dai
 import pytest
 
 from pytest_specdec.cases.prompts import read_prompts
-from pytest_specdec.lossless.texts.conformance import conformance
+from pytest_specdec.lossless import conformance
+from suites.models.codec import speech_like
 
 PAIR = {
     "target": "../models/audio-target",
@@ -20,7 +21,6 @@ PAIR = {
     "prompts": "prompts.jsonl",
     "prompt_limit": 64,
     "costs": "costs.json",
-    "speech": "suites.models.codec:speak",
     "temperature": 1.0,
 }
 GRID = {"k": [4, 8, 12, 16], "depth": [3]}
@@ -38,11 +38,9 @@ class TestAudioTokens:
     def test_speedup(self, specdec_run, specdec_baseline):
         assert specdec_run.speedup == specdec_baseline.speedup
 
-    def test_the_target_speaks(self, specdec_speech):
-        """Its utterance stands in .html and .wav reports."""
-        from suites.models.codec import speech_like
-
-        assert speech_like(specdec_speech.samples)
+    def test_the_target_speaks(self, utterance):
+        """The .html report shows its utterance; --utterance=FILE.wav writes it."""
+        assert speech_like(utterance.samples)
 
 
 @pytest.mark.specdec(judged=AUDIO, k=[8], depth=[3], **PAIR)

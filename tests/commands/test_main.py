@@ -49,7 +49,6 @@ def test_every_option_of_pytest_with_a_value_that_it_has_by_itself_names_it() ->
     assert silent == {
         "url",
         "draft-url",
-        "speech",
         "costs",
         "update",
         "prune",

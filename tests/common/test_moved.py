@@ -38,6 +38,17 @@ def test_the_exact_distribution_has_its_old_name_too() -> None:
         assert lossless.output_law is lossless.output_distribution
 
 
+def test_a_public_function_can_be_called_though_its_old_module_was_imported() -> None:
+    from pytest_specdec.common.errors import RequestError
+
+    with pytest.warns(DeprecationWarning, match="lossless.conformance is deprecated"):
+        importlib.import_module("pytest_specdec.lossless.conformance")
+    from pytest_specdec.lossless import conformance
+
+    with pytest.raises(RequestError, match="no sampling settings"):
+        conformance("nowhere", [], temperature=-1)
+
+
 def test_other_modules_are_missing_as_ever() -> None:
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("pytest_specdec.acceptance.nothing")

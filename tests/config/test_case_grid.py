@@ -53,7 +53,6 @@ def one(root: Path, **sources: dict[str, Any]) -> Case:
             (JudgedRange(1, 2), JudgedRange(1, 3, 2), JudgedRange(1, 4)),
             None,
         ),
-        ("speech", lambda found: found.speech, ("a:f", "b:f", "c:f"), None),
     ],
 )
 def test_the_line_wins_over_the_marker_over_the_ini_file_over_the_default(
@@ -380,18 +379,12 @@ def test_prompt_lookup_judges_no_tokens_apart(tmp_path: Path, judged: JudgedRang
         grid(tmp_path, line={"judged": judged}, marker=PAIR | {"drafter": LOOKUP})
 
 
-def test_steps_of_another_length_may_not_share_a_baseline_and_sounds_may() -> None:
+def test_steps_of_another_length_may_not_share_a_baseline() -> None:
     judged = JudgedRange(4, 8, 2)
     assert case(judged=judged).id == case(judged=JudgedRange(4, 8)).id
     with pytest.raises(RequestError, match="two different cases are both called"):
         check_distinct([case(judged=judged), case(judged=JudgedRange(4, 8))])
-    check_distinct(
-        [
-            case(judged=judged, speech="voice:speak"),
-            case(judged=judged, speech="voice:sing"),
-            case(),
-        ]
-    )
+    check_distinct([case(judged=judged), case(judged=judged), case()])
 
 
 @pytest.mark.parametrize(

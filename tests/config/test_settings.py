@@ -94,7 +94,7 @@ def test_replay_is_the_engine_unless_another_is_named() -> None:
         ("specdec_k = 0", "ini option specdec_k: '0' is not a whole"),
         ("specdec_margin = 2", "ini option specdec_margin: '2' is out of range"),
         ("specdec_judged = 8:4", "ini option specdec_judged: '8:4' is no range of token ids"),
-        ("specdec_speech = codec", "ini option specdec_speech: 'codec' names no function"),
+        ("specdec_verifier = codec", "ini option specdec_verifier: 'codec' names no function"),
         ("specdec_language = de", "ini option specdec_language: 'de' is not one of en, zh"),
     ],
 )
@@ -135,7 +135,6 @@ def marker(**arguments: Any) -> Marker:
             {"judged": "41:297:2", "prompt_limit": 64},
             Marker(judged=JudgedRange(41, 297, 2), prompt_limit=64),
         ),
-        ({"speech": "suites.codec:speak"}, Marker(speech="suites.codec:speak")),
         (
             {"target": Path("models/target"), "drafter": "mtp"},
             Marker(target="models/target", drafter="mtp"),
@@ -209,15 +208,12 @@ def test_unknown_arguments_of_a_marker_are_named() -> None:
         ("prompt_limit", "64"),
         ("prompt_limit", [4, 8]),
         ("prompt_limit", True),
-        ("speech", "codec"),
-        ("speech", print),
         ("k", 513),
         ("depth", 65),
         ("temperature", 1e-300),
         ("new_tokens", 10**7),
         ("target", "a\0b"),
         ("costs", "a" * 300),
-        ("speech", ""),
     ],
 )
 def test_a_bad_value_of_a_marker_is_named_with_its_place(name: str, value: object) -> None:
@@ -233,17 +229,13 @@ def test_a_number_of_thousands_of_digits_is_named() -> None:
         marker(k=10**5000)
 
 
-def test_judged_tokens_speech_and_language_are_read_from_either_source(
+def test_judged_tokens_and_language_are_read_from_either_source(
     pytester: pytest.Pytester,
 ) -> None:
-    pytester.makeini(
-        "[pytest]\nspecdec_judged = 41:297\nspecdec_speech = codec:speak\nspecdec_language = zh\n"
-    )
+    pytester.makeini("[pytest]\nspecdec_judged = 41:297\nspecdec_language = zh\n")
     found = Settings.from_pytest_config(
         pytester.parseconfig("--specdec-judged=3:9:2", "--specdec-language=en")
     )
     assert found.command_line == OptionValues(judged=JudgedRange(3, 9, 2), language="en")
-    assert found.ini == OptionValues(
-        judged=JudgedRange(41, 297), speech="codec:speak", language="zh"
-    )
+    assert found.ini == OptionValues(judged=JudgedRange(41, 297), language="zh")
     assert found.scalar("language", "?") == "en"

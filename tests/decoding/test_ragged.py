@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from pytest_specdec.common.errors import RequestError
-from pytest_specdec.decoding.drafters import reach_of
+from pytest_specdec.decoding.drafters.drafts import reach_of
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.ragged import CachedModel, Rows, Sequences, moved, padding_mask
 

@@ -139,7 +139,15 @@ def test_a_token_at_the_cutoff_counts_with_its_own_weight(pair: Pair, rule: str)
 @pytest.fixture
 def case() -> Case:
     texts = TextKey("text", str(EMBEDDED / "text-target"), PROMPTS, None, 128, 1.0, 0)
-    return Case(texts, str(EMBEDDED / "text-draft"), "draft", 4, 0, "rejection", 0.01)
+    return Case(
+        texts=texts,
+        drafter=str(EMBEDDED / "text-draft"),
+        label="draft",
+        k=4,
+        depth=0,
+        rule="rejection",
+        margin=0.01,
+    )
 
 
 def test_an_engine_refuses_foreign_texts_for_every_case_after_one_pass(

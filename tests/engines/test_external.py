@@ -89,7 +89,16 @@ def case(tmp_path: Path) -> Case:
         "".join(f'{{"category": "c{row}", "prompt": "text {row}"}}\n' for row in range(3))
     )
     texts = TextKey("s", "served", prompts, None, 9, 0.0, 0)
-    return Case(texts, "served", "served", 3, 0, "greedy", 0.005, engine="vllm")
+    return Case(
+        texts=texts,
+        drafter="served",
+        label="served",
+        k=3,
+        depth=0,
+        rule="greedy",
+        margin=0.005,
+        engine="vllm",
+    )
 
 
 def engine(adapter: Scripted, folder: Path) -> ExternalEngine:

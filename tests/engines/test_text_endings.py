@@ -194,7 +194,14 @@ def trace(
     )
     texts = TextKey("s", str(EMBEDDED / "text-target"), prompts, None, 64, 1.0, 0)
     case = Case(
-        texts, str(EMBEDDED / "text-draft"), "draft", 3, 0, "rejection", 0.005, engine="trace"
+        texts=texts,
+        drafter=str(EMBEDDED / "text-draft"),
+        label="draft",
+        k=3,
+        depth=0,
+        rule="rejection",
+        margin=0.005,
+        engine="trace",
     )
     return ExternalEngine("trace", ModelPool("cpu"), url=str(path), kept=folder), case
 

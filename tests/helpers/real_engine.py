@@ -54,12 +54,12 @@ def case(
 ) -> Case:
     texts = TextKey("engines", TARGET, PROMPTS, prompts, 64, temperature, seed)
     return Case(
-        texts,
-        draft,
-        "text-draft",
-        k,
-        0,
-        "rejection" if temperature else "greedy",
-        0.005,
+        texts=texts,
+        drafter=draft,
+        label="text-draft",
+        k=k,
+        depth=0,
+        rule="rejection" if temperature else "greedy",
+        margin=0.005,
         engine=name,
     )

@@ -41,7 +41,15 @@ ENVIRONMENT = Environment(
     torch="2.9", transformers="5.14", device="cpu", dtype="float32", threads=1
 )
 TEXTS = TextKey("text", "/models/target", Path("/suites/text/prompts.jsonl"), None, 64, 1.0, 0)
-CASE = Case(TEXTS, "/models/draft", "draft", 8, 0, "rejection", 0.005)
+CASE = Case(
+    texts=TEXTS,
+    drafter="/models/draft",
+    label="draft",
+    k=8,
+    depth=0,
+    rule="rejection",
+    margin=0.005,
+)
 
 
 def case(**changes: Any) -> Case:
@@ -164,7 +172,7 @@ def row(**changes: Any) -> ReportRow:
         "judged": "",
         "definition": DEFINITION,
         "samples": None,
-        "utterance": None,
+        "attachments": [],
         "prompts": 2,
         "rounds": 80.0,
         "acceptance_rate": 0.5,

@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from helpers.engines import SMALL_CASE, ScriptedEngine, measurement
 from helpers.records import record, steady_counts
@@ -67,16 +66,12 @@ def test_the_oracle_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert levels == [0.01]
 
 
-def test_a_case_that_was_only_heard_is_included_and_not_measured(tmp_path: Path) -> None:
+def test_a_case_whose_texts_were_read_is_included_and_not_measured(tmp_path: Path) -> None:
     engine = ScriptedEngine(lambda case: measurement(steady_counts()))
     measurements = measurements_of(tmp_path, engine)
-    case = dataclasses.replace(SMALL_CASE, speech="module:decoder")
-    assert measurements.spoken(case) is None
-    speech = measurements.speech(case, lambda ids: (1000, np.zeros(100)))
-    assert speech.text == "<1><2>"
-    assert measurements.spoken(case) is speech
-    assert measurements.include(case)
-    assert not measurements.include(SMALL_CASE), "it names no decoder"
+    assert not measurements.include(SMALL_CASE)
+    assert [text.ids for text in measurements.texts(SMALL_CASE)] == [[1, 2]]
+    assert measurements.include(SMALL_CASE)
     assert engine.measured == []
 
 

@@ -20,8 +20,8 @@ from pytest_specdec.lossless.enumeration.paths import NotEnumerableError
 from pytest_specdec.lossless.samplers.exact import RoundInput
 from pytest_specdec.lossless.samplers.exact_batch import (
     BatchInput,
-    Dependence,
-    RowError,
+    RowDependence,
+    RowDistributionGap,
     batch_error,
 )
 from pytest_specdec.lossless.samplers.prefix_tree import PrefixTree
@@ -168,7 +168,7 @@ def test_one_wrong_row_is_named() -> None:
     found = batch_error(
         BATCH.distribution(Sampler(flat_batch(NAMED["bonus of another row"].sample))), BATCH, 2e-6
     )
-    assert isinstance(found, RowError)
+    assert isinstance(found, RowDistributionGap)
     assert found.row == 1
 
 
@@ -176,7 +176,7 @@ def test_rows_that_depend_on_each_other_are_noticed() -> None:
     found = batch_error(
         BATCH.distribution(Sampler(flat_batch(NAMED["coins by position"].sample))), BATCH, 2e-6
     )
-    assert isinstance(found, Dependence)
+    assert isinstance(found, RowDependence)
     assert [len(tokens) for tokens in found.tokens] == [1, 1, 1]
     chances = [
         row.target.row(())[tokens[0]] for row, tokens in zip(BATCH.rows, found.tokens, strict=True)
@@ -190,7 +190,7 @@ def test_a_dependence_of_later_tokens_alone() -> None:
     batch = BatchInput((RoundInput(flat, flat, 1), RoundInput(flat, flat, 1)))
     distribution = {((a, c), (b, c)): 1 / 8 for a, b, c in itertools.product(range(2), repeat=3)}
     found = batch_error(distribution, batch, 1e-6)
-    assert isinstance(found, Dependence)
+    assert isinstance(found, RowDependence)
     assert [len(tokens) for tokens in found.tokens] == [2, 2]
     assert {found.expected, found.got} <= {1 / 16, 1 / 8, 0}
 

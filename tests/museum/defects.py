@@ -18,7 +18,9 @@ import torch
 from pytest_specdec.decoding import mtp_cache as chain
 from pytest_specdec.decoding import ragged
 from pytest_specdec.decoding import verification as rules
-from pytest_specdec.decoding.drafters import ModelDrafter, Proposal, _Drafts
+from pytest_specdec.decoding.drafters.draft_model import DraftModelProposer
+from pytest_specdec.decoding.drafters.drafts import Drafts
+from pytest_specdec.decoding.drafters.protocol import Proposal
 from pytest_specdec.decoding.mtp_cache import MtpCache
 from pytest_specdec.decoding.ragged import CachedModel, Rows, Sequences
 
@@ -58,10 +60,10 @@ def missing_key(patch: Patch) -> None:
     """After a round accepted in full, the slot of the last draft, which the drafter never read,
     stays empty.
     """
-    propose = ModelDrafter.propose
+    propose = DraftModelProposer.propose
 
     def broken(
-        self: ModelDrafter, sequences: Sequences, k: int, generator: torch.Generator | None
+        self: DraftModelProposer, sequences: Sequences, k: int, generator: torch.Generator | None
     ) -> Proposal:
         model = self._model
         full = accepted_in_full(model, sequences)
@@ -71,24 +73,24 @@ def missing_key(patch: Patch) -> None:
                 layer.keys[full, :, -1] = layer.values[full, :, -1] = 0
         return propose(self, sequences, k, generator)
 
-    patch.setattr(ModelDrafter, "propose", broken)
+    patch.setattr(DraftModelProposer, "propose", broken)
 
 
 def doubled_sequence(patch: Patch) -> None:
     """After a round accepted in full, the drafter also goes on from its own guess for the bonus
     token, in the same slots.
     """
-    propose = ModelDrafter.propose
+    propose = DraftModelProposer.propose
 
     def broken(
-        self: ModelDrafter, sequences: Sequences, k: int, generator: torch.Generator | None
+        self: DraftModelProposer, sequences: Sequences, k: int, generator: torch.Generator | None
     ) -> Proposal:
         model = self._model
         full = accepted_in_full(model, sequences)
         if not full.any():
             return propose(self, sequences, k, generator)
         guess = model.feed(sequences, sequences.agreed, 1, sequences.agreed)[:, 0].argmax(-1)
-        drafts = _Drafts(sequences, self._sampling, k, generator)
+        drafts = Drafts(sequences, self._sampling, k, generator)
         for step in range(k):
             ends = sequences.lengths + step
             drafts.take(model.feed(sequences, ends, 1, ends - 1)[:, 0])
@@ -99,7 +101,7 @@ def doubled_sequence(patch: Patch) -> None:
                 sequences.put(step - 1, right)
         return drafts.proposal()
 
-    patch.setattr(ModelDrafter, "propose", broken)
+    patch.setattr(DraftModelProposer, "propose", broken)
 
 
 def first_layer_always(patch: Patch) -> None:
@@ -220,15 +222,15 @@ def evicted_keys(window: int) -> Defect:
     """
 
     def defect(patch: Patch) -> None:
-        propose = ModelDrafter.propose
+        propose = DraftModelProposer.propose
 
-        def broken(self: ModelDrafter, *arguments: Any) -> Proposal:
+        def broken(self: DraftModelProposer, *arguments: Any) -> Proposal:
             for layer in self._model.cache.layers if self._model.cached is not None else ():
                 for states in (layer.keys, layer.values):
                     states[:, :, :-window] = states.roll(1, 0)[:, :, :-window]
             return propose(self, *arguments)
 
-        patch.setattr(ModelDrafter, "propose", broken)
+        patch.setattr(DraftModelProposer, "propose", broken)
 
     return defect
 
@@ -239,9 +241,9 @@ def full_cache(capacity: int) -> Defect:
     """
 
     def defect(patch: Patch) -> None:
-        propose = ModelDrafter.propose
+        propose = DraftModelProposer.propose
 
-        def broken(self: ModelDrafter, *arguments: Any) -> Proposal:
+        def broken(self: DraftModelProposer, *arguments: Any) -> Proposal:
             model = self._model
             if model.cached is not None:
                 positions = (
@@ -252,7 +254,7 @@ def full_cache(capacity: int) -> Defect:
                     layer.keys, layer.values = layer.keys * kept, layer.values * kept
             return propose(self, *arguments)
 
-        patch.setattr(ModelDrafter, "propose", broken)
+        patch.setattr(DraftModelProposer, "propose", broken)
 
     return defect
 
@@ -261,14 +263,14 @@ def short_buffer(steps: int) -> Defect:
     """The buffer of draft logits has room for so many steps; later ones draw from its last row."""
 
     def defect(patch: Patch) -> None:
-        take = _Drafts.take
+        take = Drafts.take
 
-        def broken(self: _Drafts, logits: torch.Tensor) -> None:
+        def broken(self: Drafts, logits: torch.Tensor) -> None:
             if len(self._tokens) < steps:
                 self._row = logits
             take(self, self._row)
 
-        patch.setattr(_Drafts, "take", broken)
+        patch.setattr(Drafts, "take", broken)
 
     return defect
 
@@ -310,12 +312,12 @@ def greedy_drafts(patch: Patch) -> None:
     """The draft is the arg-max at any temperature and its distribution one-hot, so it is accepted
     with p alone.
     """
-    take = _Drafts.take
+    take = Drafts.take
 
-    def broken(self: _Drafts, logits: torch.Tensor) -> None:
+    def broken(self: Drafts, logits: torch.Tensor) -> None:
         take(self, logits.masked_fill(logits < logits.max(-1, keepdim=True).values, -torch.inf))
 
-    patch.setattr(_Drafts, "take", broken)
+    patch.setattr(Drafts, "take", broken)
 
 
 def accepted_in_full(model: CachedModel, sequences: Sequences) -> torch.Tensor:

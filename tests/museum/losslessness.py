@@ -26,7 +26,7 @@ from museum.unusual import UNUSUAL, Unusual
 
 from pytest_specdec.lossless import flat_batch
 from pytest_specdec.lossless.enumeration.paths import NotEnumerableError
-from pytest_specdec.lossless.samplers.check import Checked, assert_lossless
+from pytest_specdec.lossless.samplers.check import LosslessResult, assert_lossless
 from pytest_specdec.lossless.samplers.exact import Distribution, output_distribution
 from pytest_specdec.lossless.samplers.sampler import ContractError
 from pytest_specdec.lossless.samplers.strategies import RELATIONS
@@ -197,7 +197,7 @@ def source(mutant: Mutant | Ragged) -> str:
     return f"[{repository.split('/')[1]}#{number}](https://github.com/{repository}/issues/{number})"
 
 
-def passed(sampler: Unusual, examples: int) -> Checked:
+def passed(sampler: Unusual, examples: int) -> LosslessResult:
     return assert_lossless(
         sampler.sample,
         drafts=sampler.drafts,

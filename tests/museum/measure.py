@@ -125,7 +125,15 @@ class Lab:
             models.get(setting.drafter, setting.drafter),
             default_rule(setting.temperature),
         )
-        case = Case(texts, drafter, setting.drafter, setting.k, setting.depth, rule, DEFAULT_MARGIN)
+        case = Case(
+            texts=texts,
+            drafter=drafter,
+            label=setting.drafter,
+            k=setting.k,
+            depth=setting.depth,
+            rule=rule,
+            margin=DEFAULT_MARGIN,
+        )
         self._models.batch = setting.batch
         record = Run(case, [self._engine.measure(case)], engine=self._engine.name).record
         return Measured(record, self._models.decoded)

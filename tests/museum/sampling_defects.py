@@ -14,7 +14,7 @@ from pytest_specdec.cases.case import Sampling
 from pytest_specdec.decoding import batch
 from pytest_specdec.decoding import verification as rules
 from pytest_specdec.decoding.distributions import filtered
-from pytest_specdec.decoding.drafters import _Drafts
+from pytest_specdec.decoding.drafters.drafts import Drafts
 
 RAW = Sampling()
 """Neither temperature nor filters."""
@@ -37,40 +37,40 @@ class SamplingDefect:
 
 def raw_q(patch: Patch) -> None:
     """Drafts are drawn after temperature and filters, and their q is reported from before."""
-    take = _Drafts.take
+    take = Drafts.take
 
-    def broken(self: _Drafts, logits: torch.Tensor) -> None:
+    def broken(self: Drafts, logits: torch.Tensor) -> None:
         take(self, logits)
         if self._kept:
             self._kept[-1] = filtered(logits, RAW)
 
-    patch.setattr(_Drafts, "take", broken)
+    patch.setattr(Drafts, "take", broken)
 
 
 def softmax_q(patch: Patch) -> None:
     """Drafts are arg-maxima, and their q is reported as if they had been drawn."""
-    take = _Drafts.take
+    take = Drafts.take
 
-    def broken(self: _Drafts, logits: torch.Tensor) -> None:
+    def broken(self: Drafts, logits: torch.Tensor) -> None:
         take(self, logits.masked_fill(logits < logits.max(-1, keepdim=True).values, -torch.inf))
         if self._kept:
             self._kept[-1] = filtered(logits, self._sampling)
 
-    patch.setattr(_Drafts, "take", broken)
+    patch.setattr(Drafts, "take", broken)
 
 
 def ignored_settings(patch: Patch) -> None:
     """The drafter draws and reports without temperature and filters: lossless, and slower than its
     models allow.
     """
-    start = _Drafts.__init__
+    start = Drafts.__init__
 
-    def broken(self: _Drafts, *arguments: Any) -> None:
+    def broken(self: Drafts, *arguments: Any) -> None:
         start(self, *arguments)
         if self._sampling.temperature > 0:
             self._sampling = RAW
 
-    patch.setattr(_Drafts, "__init__", broken)
+    patch.setattr(Drafts, "__init__", broken)
 
 
 def unfiltered_bonus(patch: Patch) -> None:

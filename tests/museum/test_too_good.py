@@ -13,24 +13,33 @@ from helpers.support import EMBEDDED
 from museum.measure import PROMPTS
 
 from pytest_specdec.cases.case import Case, TextKey
-from pytest_specdec.decoding import drafters
+from pytest_specdec.decoding.drafters import drafts
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.gate.refusals import too_good
 
 TEXTS = TextKey("museum", str(EMBEDDED / "text-target"), PROMPTS, None, 128, 1.0, 3)
-CASE = Case(TEXTS, str(EMBEDDED / "text-draft"), "draft", 4, 0, "rejection", 0.005, engine="decode")
+CASE = Case(
+    texts=TEXTS,
+    drafter=str(EMBEDDED / "text-draft"),
+    label="draft",
+    k=4,
+    depth=0,
+    rule="rejection",
+    margin=0.005,
+    engine="decode",
+)
 
 
 def sharper_than_reported(patch: pytest.MonkeyPatch, temperature: float) -> None:
     """Draw drafts at another temperature than the one that is reported."""
-    draw = drafters._Drafts.take
+    draw = drafts.Drafts.take
 
-    def take(self: drafters._Drafts, logits: torch.Tensor) -> None:
+    def take(self: drafts.Drafts, logits: torch.Tensor) -> None:
         draw(self, logits / temperature)
-        self._kept[-1] = drafters.filtered(logits, self._sampling)
+        self._kept[-1] = drafts.filtered(logits, self._sampling)
 
-    patch.setattr(drafters._Drafts, "take", take)
+    patch.setattr(drafts.Drafts, "take", take)
 
 
 @pytest.mark.parametrize(("temperature", "refused"), [(1.0, False), (0.5, True)])

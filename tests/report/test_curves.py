@@ -8,7 +8,8 @@ import pytest
 from helpers.records import row
 
 from pytest_specdec.report.bars import bars
-from pytest_specdec.report.curves import pictures, stem
+from pytest_specdec.report.chapters import stem
+from pytest_specdec.report.curves import pictures
 from pytest_specdec.report.row import ReportRow
 
 

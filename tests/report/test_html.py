@@ -10,6 +10,7 @@ from helpers.records import row
 from report.test_curves import GRID
 
 from pytest_specdec.report import render
+from pytest_specdec.report.attachments import Attachment, attachment_rows
 from pytest_specdec.report.curves import pictures
 from pytest_specdec.report.html import HEIGHT, MARGIN, WIDTH, Axes
 
@@ -61,19 +62,25 @@ SAMPLES = {
     "survival": [0.9, None],
     "worst": [{"prompt": "p0", "text": NASTY, "category": NASTY, "accepted": 0.1}],
 }
-UTTERANCE = {"text": NASTY, "seconds": 1.25, "wav": "UklGRg==", "spectrogram": "iVBORw=="}
+ATTACHMENTS = attachment_rows(
+    [
+        Attachment(title=NASTY, media_type="audio/wav", content=b"RIFF", alternative_text=NASTY),
+        Attachment(title=NASTY, media_type="image/png", content=b"\x89PNG", alternative_text=NASTY),
+        Attachment(title=NASTY, media_type="text/plain", content=NASTY.encode()),
+    ]
+)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_chapters_and_sound_are_closed_escaped_and_inside_the_page(language: str) -> None:
-    text = render(".html", [row(samples=SAMPLES, utterance=UTTERANCE)], language)
+def test_chapters_and_attachments_are_closed_escaped_and_inside_the_page(language: str) -> None:
+    text = render(".html", [row(samples=SAMPLES, attachments=ATTACHMENTS)], language)
     assert isinstance(text, str)
     tags = Tags(text).seen
     sources = [attributes["src"] or "" for _, attributes in tags if "src" in attributes]
     assert sources == ["data:audio/wav;base64,UklGRg==", "data:image/png;base64,iVBORw=="]
     assert ("html", {"lang": language}) in tags
     assert "<script>" not in text
-    assert "1.25 " in text
+    assert text.count("&lt;script&gt;") >= 6
     assert ("Assessment" in text, "评估" in text) == (language == "en", language == "zh")
 
 
@@ -131,7 +138,9 @@ def test_without_speedups_there_is_no_picture() -> None:
 )
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_chapters_escape_what_they_quote(field: str, language: str) -> None:
-    text = render(".html", [row(samples=SAMPLES, utterance=UTTERANCE, **{field: NASTY})], language)
+    text = render(
+        ".html", [row(samples=SAMPLES, attachments=ATTACHMENTS, **{field: NASTY})], language
+    )
     assert isinstance(text, str)
     assert "<script>" not in text
     tags = Tags(text).seen
@@ -140,14 +149,21 @@ def test_chapters_escape_what_they_quote(field: str, language: str) -> None:
     assert all((attributes.get("src") or "data:").startswith("data:") for _, attributes in tags)
 
 
-def test_an_utterance_that_cases_share_is_played_once() -> None:
-    other = {**UTTERANCE, "wav": "AAAA"}
-    rows = [row(id=f"text/draft-k{k}-depth0-t1", k=k, utterance=UTTERANCE) for k in (4, 8)]
+def test_attachments_that_cases_share_are_shown_once() -> None:
+    other = [{**ATTACHMENTS[0], "content": "AAAA"}]
+    rows = [row(id=f"text/draft-k{k}-depth0-t1", k=k, attachments=ATTACHMENTS) for k in (4, 8)]
     assert page(rows).count("<audio") == 1
-    assert (
-        page([*rows, row(id="text/other-k4-depth0-t1", k=4, utterance=other)]).count("<audio") == 2
-    )
+    another = row(id="text/other-k4-depth0-t1", k=4, attachments=other)
+    assert page([*rows, another]).count("<audio") == 2
     assert page([row()]).count("<audio") == 0
+
+
+def test_control_characters_of_an_attached_text_are_made_visible() -> None:
+    content = b"a\x1b[31mb\nc"
+    attached = attachment_rows([Attachment(title="t", media_type="text/plain", content=content)])
+    text = page([row(attachments=attached)])
+    assert "\x1b" not in text
+    assert "b\nc" in text
 
 
 def test_only_pairs_with_samples_have_a_chapter() -> None:

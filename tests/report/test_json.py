@@ -10,21 +10,20 @@ import pytest
 from helpers.records import row
 from report.test_text import cell
 
+from pytest_specdec.report.attachments import Attachment, attachment_rows
 from pytest_specdec.report.json import SCHEMA, render
 from pytest_specdec.report.row import SEVERITY, plain, worse
 
 
 def test_rows_come_back_as_they_were() -> None:
     data = json.loads(render([row()]))
-    silent = {name: value for name, value in row().items() if name != "utterance"}
+    silent = {name: value for name, value in row().items() if name != "attachments"}
     assert data == {"schema": SCHEMA, "cases": [silent]}
 
 
-def test_sound_is_left_out() -> None:
-    spoken = row(
-        utterance={"text": "h", "seconds": 1.0, "wav": "UklGRg==", "spectrogram": "iVBORw=="}
-    )
-    assert "UklGRg" not in render([spoken])
+def test_attachments_are_left_out() -> None:
+    attached = attachment_rows([Attachment(title="a", media_type="text/plain", content=b"text")])
+    assert attached[0]["content"] not in render([row(attachments=attached)])
 
 
 def test_cases_are_sorted_by_id() -> None:
@@ -62,10 +61,15 @@ def test_the_graver_verdict_wins_from_either_side(lighter: str, graver: str) -> 
     assert worse(one, two)["verdict"] == worse(two, one)["verdict"] == graver
 
 
-def test_an_utterance_stays_whichever_row_wins() -> None:
-    spoken = {"text": "h", "seconds": 1.0, "wav": "", "spectrogram": ""}
-    assert worse(row(utterance=spoken), row(verdict="error"))["utterance"] == spoken
-    assert worse(row(verdict="error"), row(utterance=spoken))["utterance"] == spoken
+def test_attachments_of_both_rows_stay_whichever_wins() -> None:
+    first, second = (
+        attachment_rows([Attachment(title=title, media_type="text/plain", content=b"text")])
+        for title in "ab"
+    )
+    assert worse(row(attachments=first), row(verdict="error"))["attachments"] == first
+    assert worse(row(verdict="error"), row(attachments=first))["attachments"] == first
+    assert worse(row(attachments=first), row(attachments=second))["attachments"] == first + second
+    assert worse(row(attachments=first), row(attachments=first))["attachments"] == first
 
 
 def test_of_equal_verdicts_the_first_stays() -> None:

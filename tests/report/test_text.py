@@ -11,8 +11,9 @@ import pytest
 from helpers.records import row
 
 from pytest_specdec.report import render
-from pytest_specdec.report.acceptance import combinations, mean_accepted, mean_rate
+from pytest_specdec.report.chapters import chapters, figures
 from pytest_specdec.report.row import ReportRow
+from pytest_specdec.speedup.grid_summary import GridSummary
 
 PUBLISHED = {
     4: (0.8609, 3.44, 0.9124),
@@ -95,13 +96,14 @@ def test_the_published_reports_lines_stand_in_ours(line: str) -> None:
 
 
 def test_overall_means_weigh_combinations_by_their_samples() -> None:
-    assert mean_rate(GRID) == pytest.approx(0.576675)
-    assert mean_accepted(GRID) == pytest.approx(4.915)
+    summary = GridSummary(tuple(map(figures, GRID)))
+    assert summary.mean_rate == pytest.approx(0.576675)
+    assert summary.mean_accepted == pytest.approx(4.915)
     few = cell(4)
     assert few["samples"] is not None
     few["samples"]["count"] = 0
-    assert mean_rate([few, cell(8)]) == pytest.approx(0.6341)
-    assert mean_rate([few]) is None
+    assert GridSummary((figures(few), figures(cell(8)))).mean_rate == pytest.approx(0.6341)
+    assert GridSummary((figures(few),)).mean_rate is None
 
 
 def test_means_are_called_best_and_the_largest_sample_stands_beside_them() -> None:
@@ -184,17 +186,17 @@ def test_an_engine_without_samples_still_has_its_pooled_figures() -> None:
 
 def test_each_pair_and_temperature_is_a_chapter_by_depth_and_k() -> None:
     other = cell(4, depth=1)
-    (chapter,) = combinations([*GRID, other])
+    (chapter,) = chapters([*GRID, other])
     assert list(chapter.depths) == [1, 3]
     assert chapter.ks == [4, 8, 12, 16]
-    assert [one.name for one in combinations([cell(4), row()])] == [
+    assert [one.name for one in chapters([cell(4), row()])] == [
         "audio/voice-t1",
         "text/draft-t1",
     ]
 
 
 def test_cases_that_were_not_measured_have_no_chapter() -> None:
-    assert combinations([row(rounds=None)]) == []
+    assert chapters([row(rounds=None)]) == []
     assert text([row(rounds=None)]) == "\n"
 
 
@@ -274,9 +276,10 @@ def test_judging_all_tokens_needs_no_word() -> None:
 
 
 def test_the_fastest_may_be_another_than_the_best_by_rate_or_by_accepted() -> None:
-    (chapter,) = combinations(reversed(GRID))
+    (chapter,) = chapters(reversed(GRID))
+    summary = chapter.summary
     found = [
-        None if best is None else best["k"]
-        for best in (chapter.best_rate, chapter.best_accepted, chapter.fastest)
+        None if best is None else best.k
+        for best in (summary.highest_rate, summary.highest_accepted, summary.fastest)
     ]
     assert found == [4, 16, 12]

@@ -8,7 +8,7 @@ import string
 from pathlib import Path
 
 import pytest
-from report.test_html import UTTERANCE
+from report.test_html import ATTACHMENTS
 from report.test_text import cell
 
 from pytest_specdec import report
@@ -57,7 +57,7 @@ def test_every_phrase_is_said_and_with_all_its_values(
         speedup_interval=[],
         changed=["weights"],
     )
-    spoken = cell(8, utterance=UTTERANCE)
+    spoken = cell(8, attachments=ATTACHMENTS)
     bounds = ([2.1, 2.2], [1.1, 1.2], [0.9, 1.2], [0.8, 0.9])
     slow = [cell(4, speedup=0.8), cell(8, speedup=0.7)]
     requests = [
@@ -116,11 +116,17 @@ LATIN = {
 }
 
 
+CHINESE = [
+    {**attachment, "title": "语音", "alternative_text": "语音", "content": "aDxhMT4="}
+    for attachment in ATTACHMENTS
+]
+
+
 @pytest.mark.parametrize("ending", [".txt", ".html"])
 def test_a_chinese_report_says_nothing_in_english(ending: str) -> None:
     found = report.render(
         ending,
-        [cell(4, utterance={**UTTERANCE, "text": "h<a1>"}, changed=["weights"]), cell(8)],
+        [cell(4, attachments=CHINESE, changed=["weights"]), cell(8)],
         "zh",
     )
     assert isinstance(found, str)

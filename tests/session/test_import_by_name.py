@@ -34,18 +34,18 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def of(path: str, root: Path) -> object:
-    return imported(path, root, "speech", "token ids")
+    return imported(path, root, "verifier", "token ids")
 
 
 def test_a_module_of_the_root_folder_is_found_and_the_path_grows_once(root: Path) -> None:
-    function = imported("named_functions.inner:decode", root, "speech", "token ids")
+    function = imported("named_functions.inner:decode", root, "verifier", "token ids")
     assert function([1, 2]) == [1, 2]
     assert of("named_functions.inner:Codec", root) is sys.modules["named_functions.inner"].Codec
     assert sys.path.count(str(root)) == 1
 
 
 def test_an_installed_one_too(root: Path) -> None:
-    assert imported("math:sqrt", root, "speech", "token ids")(9) == 3
+    assert imported("math:sqrt", root, "verifier", "token ids")(9) == 3
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_an_installed_one_too(root: Path) -> None:
     ],
 )
 def test_what_is_no_function_is_told_with_the_option(root: Path, path: str, complaint: str) -> None:
-    with pytest.raises(RequestError, match=f"--specdec-speech={path}.*{complaint}"):
+    with pytest.raises(RequestError, match=f"--specdec-verifier={path}.*{complaint}"):
         of(path, root)
 
 

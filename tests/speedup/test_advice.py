@@ -56,12 +56,12 @@ def test_categories_have_best_cells_of_their_own() -> None:
 
 def test_one_more_token_pays_where_it_has_more_than_it_needs() -> None:
     advice = advise({cell: own for cell, own in GRID.items() if cell[1] == 0}, COSTS)
-    assert advice.has[1, 0] == pytest.approx(GRID[2, 0].conditional[1])
-    needs = advice.needs[1, 0]
+    assert advice.next_acceptance[1, 0] == pytest.approx(GRID[2, 0].conditional[1])
+    needs = advice.break_even[1, 0]
     paid = advice.speedups[2, 0] > advice.speedups[1, 0]
-    assert paid == (advice.has[1, 0] > needs)
-    assert (8, 0) not in advice.needs
-    assert (8, 0) not in advice.has
+    assert paid == (advice.next_acceptance[1, 0] > needs)
+    assert (8, 0) not in advice.break_even
+    assert (8, 0) not in advice.next_acceptance
 
 
 def test_whole_requests_decide_where_every_cell_has_them() -> None:
@@ -113,4 +113,4 @@ def test_what_cannot_be_advised_on_is_refused() -> None:
         advise({}, COSTS)
     with pytest.raises(CostError, match="depth 3"):
         advise({(1, 3): geometric(1)}, COSTS)
-    assert np.isfinite(list(advise(GRID, COSTS).needs.values())).all()
+    assert np.isfinite(list(advise(GRID, COSTS).break_even.values())).all()

@@ -25,7 +25,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = root / test[0]
     path.parent.mkdir(parents=True)
     path.write_text(test[1])
-    (root / "pytest.ini").write_text("[pytest]\n")
+    (root / "pytest.ini").write_text("[pytest]\npythonpath = .\n")
+    for name in ("conftest.py", "sound.py"):
+        source = (ROOT / "suites" / "audio" / name).read_text()
+        (path.parent / name).write_text(source.replace("suites.audio.", "suites.speech."))
     (root / "suites" / "models").symlink_to(ROOT / "suites" / "models", target_is_directory=True)
     lines = (ROOT / "suites" / "audio" / "prompts.jsonl").read_text().splitlines(keepends=True)
     (path.parent / "prompts.jsonl").write_text("".join(lines[:PROMPTS]))

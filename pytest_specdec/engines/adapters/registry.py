@@ -1,37 +1,46 @@
-"""Foreign engines by their names on the command line. An adapter, and the package behind it, is
-imported when it is asked for.
+"""Adapters by the engine's name on the command line: those of this package and those that other
+packages register as entry points. An adapter, and the engine behind it, is imported when it is
+asked for.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
-from typing import cast
+from importlib.metadata import EntryPoint
+from typing import Any, cast
 
-from ...common.errors import MissingExtraError, RequestError, naming_extras
-from ..adapter_api import Adapter, EngineSetup
+from ...common.errors import MissingExtraError, RequestError, SpecdecError, naming_extras
+from ...config.engines import ADAPTERS, GROUP, package_of, registered
+from ..adapter_api import Adapter, Capabilities, EngineSetup
 
-ADAPTERS = {
-    "transformers": "transformers:TransformersAdapter",
-    "vllm": "vllm:vllm",
-    "sglang": "sglang_server:SglangAdapter",
-    "llama-cpp": "llama_cpp:llama_cpp",
-    "openvino": "openvino:OpenVinoAdapter",
-    "onnxruntime": "onnxruntime:OnnxRuntimeAdapter",
-    "tensorrt-llm": "tensorrt_llm_server:TensorRtLlmAdapter",
-    "trace": "trace:TraceAdapter",
-}
-"""`module:name` below this package: what makes an adapter of a `Setup`."""
+Factory = Callable[[EngineSetup], Adapter]
+
+_MEMBERS = ("version", "run", "close")
+"""What an adapter must have besides its capabilities."""
 
 
-def adapter(name: str, setup: EngineSetup) -> Adapter:
-    """A foreign engine's adapter. Raises RequestError where it or its package is missing, or the
+def make_adapter(name: str, setup: EngineSetup) -> Adapter:
+    """An engine's adapter. Raises RequestError where it or its package is missing or broken, or the
     URL does not fit.
     """
-    module, _, made = ADAPTERS[name].partition(":")
+    points = sorted((point for point in registered() if point.name == name), key=package_of)
+    if points and (name in ADAPTERS or len(points) > 1):
+        packages = [package_of(point) for point in points]
+        if name in ADAPTERS:
+            packages.insert(0, "pytest-specdec itself")
+        raise RequestError(
+            f"--specdec-engine={name} is registered by {' and by '.join(packages)}; uninstall all "
+            "but one, or let one of them take another name"
+        )
+    adapter = _foreign(points[0], setup) if points else _built_in(name, setup)
+    _check_url(name, adapter.capabilities.url, setup.url)
+    return adapter
+
+
+def _built_in(name: str, setup: EngineSetup) -> Adapter:
     try:
         with naming_extras():
-            found = getattr(importlib.import_module(f"{__package__}.{module}"), made)
+            factory = EntryPoint(name, ADAPTERS[name], GROUP).load()
     except MissingExtraError as error:
         raise RequestError(
             f"--specdec-engine={name}: {error}, or record a trace elsewhere"
@@ -40,21 +49,41 @@ def adapter(name: str, setup: EngineSetup) -> Adapter:
         missing = error.name or str(error)
         raise RequestError(
             f"--specdec-engine={name} needs {missing}, which is not installed; install it, or "
-            "record a trace elsewhere "
-            "and read it with --specdec-engine=trace"
+            "record a trace elsewhere and read it with --specdec-engine=trace"
         ) from None
-    except AttributeError:
+    return cast("Factory", factory)(setup)
+
+
+def _foreign(point: EntryPoint, setup: EngineSetup) -> Adapter:
+    """The adapter of another package. Whatever is wrong with it is one message that names the
+    package.
+    """
+    where = f"--specdec-engine={point.name} of {package_of(point)}"
+    cure = f"repair that package, whose entry point is {point.value}, or choose another engine"
+    try:
+        factory: Any = point.load()
+    except Exception as error:
         raise RequestError(
-            f"--specdec-engine={name} has no adapter in this version; choose another engine, or "
-            "trace"
-        ) from None
-    return _checked(name, cast("Callable[[EngineSetup], Adapter]", found)(setup), setup.url)
+            f"{where} cannot be imported ({type(error).__name__}: {error}); {cure}"
+        ) from error
+    try:
+        adapter = factory(setup)
+    except SpecdecError:
+        raise
+    except Exception as error:
+        raise RequestError(
+            f"{where} cannot be made ({type(error).__name__}: {error}); {cure}"
+        ) from error
+    missing = [member for member in _MEMBERS if not callable(getattr(adapter, member, None))]
+    if not isinstance(getattr(adapter, "capabilities", None), Capabilities):
+        missing.insert(0, "capabilities")
+    if missing:
+        raise RequestError(f"{where} has no {', '.join(missing)}, so it is no Adapter; {cure}")
+    return cast("Adapter", adapter)
 
 
-def _checked(name: str, adapter: Adapter, url: str | None) -> Adapter:
-    wanted = adapter.capabilities.url
+def _check_url(name: str, wanted: str, url: str | None) -> None:
     if wanted == "needed" and not url:
         raise RequestError(f"--specdec-engine={name} reads from somewhere; name it: --specdec-url=")
     if wanted == "refused" and url:
         raise RequestError(f"--specdec-engine={name} runs in this process; leave --specdec-url out")
-    return adapter

@@ -12,8 +12,9 @@ from ...acceptance.counts import Counts
 from ...acceptance.lookup import NGRAM
 from ...acceptance.renewal import expected_counts
 from ...acceptance.rounds import counts_of_rounds, with_passes
-from ...cases.case import LOSSY_RULES, Case
+from ...cases.case import Case
 from ...cases.prompts import Prompt, read_prompts
+from ...cases.rules import is_replayable
 from ...cases.texts import Text
 from ...decoding.decode import Decoded
 from ...decoding.environment import environment
@@ -118,8 +119,10 @@ class DecodeEngine(Engine):
         return JudgedRun(case, reported, categories, definition, counts)
 
     def _expected(self, case: Case, texts: list[Text]) -> Counts | None:
-        """What the pair should have had accepted on these texts; None for a lossy rule."""
-        if case.rule in LOSSY_RULES:
+        """What the pair should have had accepted on these texts; None for a rule that cannot be
+        replayed.
+        """
+        if not is_replayable(case.rule):
             return None
         plan = DrafterPlan(self.models.drafting(case), case.depth, case.k)
         progress = functools.partial(self.models.report, f"{case.id}: replay")

@@ -40,7 +40,7 @@ _SUM = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
-class Contract:
+class QContractResult:
     """Whether drafts follow their reported distributions. Natural reading: `assert found.kept,
     found.message`.
     """
@@ -60,14 +60,54 @@ class Contract:
     """Total variation of the worst distribution where exact."""
 
 
-def q_contract(proposals: Iterable[Proposal], *, alpha: float = ALPHA, seed: int = 0) -> Contract:
-    """Judge recorded drafts by the distributions reported for them; an honest drafter fails with
-    probability `alpha` at most.
+def q_contract(
+    proposals: Iterable[Proposal], *, alpha: float = ALPHA, seed: int = 0
+) -> QContractResult:
+    """Judge recorded drafts by the distributions that were reported for them.
 
-    Each proposal holds the drafts of one or more rounds, in the order in which they were drawn; a
-    row whose distribution is all zeros has no draft there. `seed` breaks ties of ranks. Raises
-    RequestError for an alpha that is no probability or distributions that are none,
-    MeasurementError for no drafts at all.
+    Parameters
+    ----------
+    proposals
+        Pairs of drafts, (k,) or (rows, k), and their reported distributions q, (k, V) or (rows, k,
+        V), in the order in which the drafts were drawn. A row whose distribution is all zeros has
+        no draft there.
+    alpha
+        The probability with which a drafter that keeps the contract fails, at most.
+    seed
+        Breaks ties of ranks.
+
+    Returns
+    -------
+    QContractResult
+        `.kept`, and `.message`: which draft breaks the contract, and what to do.
+
+    Raises
+    ------
+    RequestError
+        `alpha` is not between 0 and 1, or the shapes do not go together.
+    ContractError
+        A reported distribution does not sum to one, or a draft is outside the vocabulary.
+    MeasurementError
+        There are no drafts.
+
+    Notes
+    -----
+    The test is a test martingale (Ville's inequality), valid at any number of drafts.
+
+    Examples
+    --------
+    Greedy drafts, reported with the distribution that they are the arg-max of:
+
+    >>> import torch
+    >>> from pytest_specdec.lossless import q_contract
+    >>> reported = torch.tensor([[0.6, 0.4]])
+    >>> result = q_contract((torch.tensor([0]), reported) for _ in range(200))
+    >>> result.kept
+    False
+    >>> honest = torch.Generator().manual_seed(0)
+    >>> drafts = (torch.multinomial(reported[0], 1, generator=honest) for _ in range(200))
+    >>> print(q_contract((draft, reported) for draft in drafts).message)
+    200 drafts follow their reported distributions; nothing to do
     """
     check_alpha(alpha)
     parts: list[Draws] = []
@@ -81,7 +121,7 @@ def q_contract(proposals: Iterable[Proposal], *, alpha: float = ALPHA, seed: int
                 "distribution gives probability 0; report the "
                 "distribution that drafts are drawn from, after all filters"
             )
-            return Contract(drafts + at + 1, False, message, math.inf)
+            return QContractResult(drafts + at + 1, False, message, math.inf)
         drafts += len(tokens)
         parts.append(TokenDistributions(distributions.log()).draws(tokens))
     if not drafts:
@@ -92,7 +132,7 @@ def q_contract(proposals: Iterable[Proposal], *, alpha: float = ALPHA, seed: int
     run = evidence(joined, np.random.default_rng(seed).random(drafts))
     reached, z = int(run.reached(alpha)), float(joined.z())
     if not reached:
-        return Contract(
+        return QContractResult(
             drafts,
             True,
             f"{drafts} drafts follow their reported distributions; nothing to do",
@@ -106,15 +146,15 @@ def q_contract(proposals: Iterable[Proposal], *, alpha: float = ALPHA, seed: int
         f"most like {suspect}; report the distribution that drafts are drawn from, after "
         "temperature and filters, one-hot if greedy"
     )
-    return Contract(drafts, False, message, run.highest_value, z)
+    return QContractResult(drafts, False, message, run.highest_value, z)
 
 
-def exact_q_contract(propose: Propose, *, tolerance: float = 2e-6) -> Contract:
+def exact_q_contract(propose: Propose, *, tolerance: float = 2e-6) -> QContractResult:
     """Follow every draw of `propose(generator=None)`, which returns the drafts (k,) and their
     distributions (k, V) of one round.
 
-    Behind each past, every token must be drafted as often as reported, in the mean over all else
-    that was drawn. The past is the drafts before and the distributions reported so far: without
+    After each past, every token must be drafted as often as reported, on average over all other
+    draws. The past is the drafts before and the distributions reported so far: without
     these, a distribution that was chosen by its own draft, or that is another context's, is right
     in the mean. Raises NotEnumerableError for a draw that cannot be followed, RequestError and
     ContractError for distributions that are none.
@@ -150,14 +190,48 @@ def assert_q_contract(
     rounds: int = 2_000,
     alpha: float = ALPHA,
     seed: int = 0,
-) -> Contract:
-    """Raise AssertionError unless the drafts of `propose(generator=None)` follow the distributions
-    that it reports for them.
+) -> QContractResult:
+    """Raise AssertionError unless a drafter's drafts follow the distributions that it reports.
 
-    It returns the drafts (k,) of one round and their distributions (k, V); for "sampled" also of
-    many rows at once, (rows, k) and (rows, k, V), and of another context in each call. "auto"
-    enumerates its draws where that can be done and else calls it `rounds` times. Raises
-    RequestError for an unknown method, NotEnumerableError for "exact" where it cannot be done.
+    Parameters
+    ----------
+    propose
+        `propose(generator=None)` returns the drafts (k,) of one round and their distributions q (k,
+        V). For `method="sampled"` it may return many rows at once, (rows, k) and (rows, k, V), and
+        those of another context in each call.
+    method
+        `"exact"` follows every draw of one round. `"sampled"` calls `propose` `rounds` times.
+        `"auto"` samples where a draw cannot be followed.
+    rounds
+        Calls if sampled.
+    alpha
+        The probability with which a drafter that keeps the contract fails, at most; 0 if exact.
+    seed
+        Of the generator that is passed, and of torch's, numpy's and Python's global ones.
+
+    Returns
+    -------
+    QContractResult
+        With `.kept` True.
+
+    Raises
+    ------
+    AssertionError
+        The contract is broken; the message names the draft.
+    RequestError
+        The method is unknown, or the shapes do not go together.
+    NotEnumerableError
+        `method="exact"`, and a draw cannot be followed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pytest_specdec.lossless import assert_q_contract
+    >>> reported = torch.tensor([[0.6, 0.4]])
+    >>> def propose(generator=None):
+    ...     return torch.multinomial(reported[0], 1, generator=generator), reported
+    >>> print(assert_q_contract(propose).message)
+    every draft follows its reported distribution; nothing to do
     """
     __tracebackhide__ = True
     if method not in ("auto", "exact", "sampled"):
@@ -180,7 +254,7 @@ def assert_q_contract(
     return found
 
 
-def _exact_if_possible(propose: Propose, method: Method) -> Contract | None:
+def _exact_if_possible(propose: Propose, method: Method) -> QContractResult | None:
     if method == "sampled":
         return None
     try:
@@ -192,8 +266,8 @@ def _exact_if_possible(propose: Propose, method: Method) -> Contract | None:
 
 
 def _rows(distributions: torch.Tensor) -> Rows:
-    """Distributions (k, V) to compare; rounded, lest noise of arithmetic tells one past from
-    another.
+    """Distributions (k, V) to compare; rounded, so that arithmetic noise does not split one past
+    into several.
     """
     if distributions.dim() != 2:
         raise RequestError(f"distributions have shape {tuple(distributions.shape)}; give (k, V)")
@@ -208,7 +282,7 @@ def _add(table: dict[Past, dict[int, float]], past: Past, token: int, weight: fl
 
 def _compared(
     drafted: dict[Past, dict[int, float]], reported: dict[Past, dict[int, float]], tolerance: float
-) -> Contract:
+) -> QContractResult:
     gaps = {
         (past, token): drafted[past].get(token, 0.0) - row.get(token, 0.0)
         for past, row in reported.items()
@@ -220,7 +294,7 @@ def _compared(
         )
     wrong = [at for at, gap in gaps.items() if not abs(gap) <= tolerance]
     if not wrong:
-        return Contract(
+        return QContractResult(
             len(gaps), True, "every draft follows its reported distribution; nothing to do"
         )
     past, token = min(wrong, key=lambda at: (len(at[0][0]), -abs(gaps[at])))
@@ -228,11 +302,11 @@ def _compared(
     variation = sum(abs(gap) for (other, _), gap in gaps.items() if other == past) / 2 / reach
     got, wanted = drafted[past].get(token, 0.0) / reach, reported[past].get(token, 0.0) / reach
     message = (
-        f"behind {list(past[0])} token {token} is drafted with probability {got:.6g} where q "
+        f"after {list(past[0])} token {token} is drafted with probability {got:.6g} where q "
         f"reports {wanted:.6g} "
         f"(total variation {variation:.2g}); report the distribution that drafts are drawn from"
     )
-    return Contract(len(gaps), False, message, math.inf, error=variation)
+    return QContractResult(len(gaps), False, message, math.inf, error=variation)
 
 
 def _flat(tokens: torch.Tensor, distributions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -29,7 +29,7 @@ def decoded_proposals(
     new_tokens: int = 64,
     seed: int = 0,
 ) -> Iterator[Proposal]:
-    """What one of our drafters proposes, round by round, while it decodes behind prompts of token
+    """What one of our drafters proposes, round by round, while it decodes after prompts of token
     ids; for `q_contract`.
     """
     rule = rule_named("rejection" if sampling.temperature else "greedy")

@@ -45,7 +45,7 @@ class SymbolicTensor(torch.Tensor):
 SYMBOLS = frozenset({SymbolicTensor, SymbolicValue, LazyToken})
 
 
-class Pool:
+class SymbolPool:
     """The cells of one run."""
 
     def __init__(self) -> None:

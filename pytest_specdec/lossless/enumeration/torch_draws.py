@@ -9,7 +9,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from .draw_sources import DrawSource, unsupported
-from .symbolic_tensor import SYMBOLS, Pool, SymbolicTensor
+from .symbolic_tensor import SYMBOLS, SymbolicTensor, SymbolPool
 from .torch_ops import apply
 
 
@@ -19,11 +19,11 @@ class TorchDraws(TorchFunctionMode):
     def __init__(self, source: DrawSource) -> None:
         super().__init__()
         self.source = source
-        self.pool = Pool()
+        self.pool = SymbolPool()
 
     def restart(self) -> None:
         """Forget the cells of the run before."""
-        self.pool = Pool()
+        self.pool = SymbolPool()
 
     def __torch_function__(
         self,

@@ -11,7 +11,7 @@ import torch
 
 from .lazy_token import race
 from .paths import NotEnumerableError
-from .symbolic_tensor import SYMBOLS, Pool, SymbolicTensor
+from .symbolic_tensor import SYMBOLS, SymbolicTensor, SymbolPool
 from .symbols import ADVICE, SymbolicValue
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
@@ -166,7 +166,7 @@ _READS = {
 }
 
 
-def apply(pool: Pool, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def apply(pool: SymbolPool, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Answer a call with symbols among its arguments. Raises NotEnumerableError where no answer is
     known.
     """
@@ -229,7 +229,7 @@ def _named(func: Any) -> tuple[str, bool, bool]:
     return name, prefix == "i", prefix == "r"
 
 
-def _read(pool: Pool, name: str, tensor: SymbolicTensor) -> Any:
+def _read(pool: SymbolPool, name: str, tensor: SymbolicTensor) -> Any:
     match name:
         case "tolist":
             return pool.nested(tensor.codes.tolist())
@@ -255,7 +255,7 @@ def _read(pool: Pool, name: str, tensor: SymbolicTensor) -> Any:
 
 
 def _move(
-    pool: Pool,
+    pool: SymbolPool,
     func: Any,
     held: tuple[int, ...],
     in_place: bool,
@@ -299,7 +299,7 @@ def _tensors(tree: Any) -> list[torch.Tensor]:
     return [tree] if isinstance(tree, torch.Tensor) else []
 
 
-def _cast(pool: Pool, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _cast(pool: SymbolPool, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     tensor = args[0]
     like = func(
         torch.empty(0, dtype=tensor.as_dtype, device=tensor.codes.device), *args[1:], **kwargs
@@ -313,7 +313,7 @@ def _cast(pool: Pool, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 
 def _decided(
-    pool: Pool, func: Any, in_place: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
+    pool: SymbolPool, func: Any, in_place: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """A function that needs to know the tokens."""
     result = func(*pool.decided(args), **pool.decided(kwargs))
@@ -323,7 +323,7 @@ def _decided(
 
 
 def _continuous(
-    pool: Pool, name: str, value: SymbolicValue, args: tuple[Any, ...], kwargs: dict[str, Any]
+    pool: SymbolPool, name: str, value: SymbolicValue, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Arithmetic on symbols, and the arg-max that ends a race."""
     if name in ("argmax", "argmin", "max", "min") and not (
@@ -391,7 +391,11 @@ def _clamped(cell: Any, low: float | None, high: float | None) -> Any:
 
 
 def _race(
-    pool: Pool, name: str, tensor: SymbolicTensor, dim: int | None = None, keepdim: bool = False
+    pool: SymbolPool,
+    name: str,
+    tensor: SymbolicTensor,
+    dim: int | None = None,
+    keepdim: bool = False,
 ) -> Any:
     codes = tensor.codes.flatten() if dim is None else tensor.codes.movedim(dim, -1)
     rows = [
@@ -411,7 +415,7 @@ def _race(
     return best if dim is None else getattr(torch.return_types, name)((best, at))
 
 
-def _searched(pool: Pool, edges: torch.Tensor, found: Any, *_: Any) -> torch.Tensor:
+def _searched(pool: SymbolPool, edges: torch.Tensor, found: Any, *_: Any) -> torch.Tensor:
     """How many edges lie below each draw, row by row; which side ties go to does not matter."""
     if not isinstance(found, SymbolicTensor):
         found = SymbolicTensor.over(pool.coded(found, edges.device), edges.dtype)

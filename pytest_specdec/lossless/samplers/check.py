@@ -16,8 +16,8 @@ from ..enumeration.paths import NotEnumerableError
 from .edge_draws import check_boundary
 from .exact import RoundInput, SamplerCall, distribution_gap
 from .exact_batch import BatchInput, batch_error
-from .failure import Fault, found_in
-from .sampled import Sampled, sampled_distribution_test
+from .failure import SamplerFailure, failure_of
+from .sampled import SampledResult, sampled_distribution_test
 from .sampled_rounds import generator_of, seeded
 from .sampler import Arrays, Drafts, Sampler, Verify
 from .search import drawn_rounds, opposed_round, smallest_batch, smallest_round
@@ -38,7 +38,7 @@ UNTRIED = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Checked:
+class LosslessResult:
     """What a sampler has passed."""
 
     name: str
@@ -105,29 +105,73 @@ def assert_lossless(
     draws: int | None = None,
     seed: int = 0,
     alpha: float = CALL,
-) -> Checked:
-    """Raise AssertionError unless the emitted tokens follow the target's joint distribution,
-    whatever p, q and the drafts are.
+) -> LosslessResult:
+    """Raise AssertionError unless the tokens that a sampler emits follow the target's joint
+    distribution, whatever the target's distribution p, the drafter's q and the drafts are.
 
-    `verify(target_probs, draft_probs, draft_tokens, generator=None)` gets p (k + 1, V), q (k, V)
-    and the drafts (k,) and returns the emitted tokens; `drafts`, `batched`, `arrays` and `dtype`
-    say otherwise, see Sampler. Rounds of 1 to `k` drafts over 2 to `vocab_size` tokens are tried,
-    the same ones for the same `seed`.
+    Rounds of 1 to `k` drafts over 2 to `vocab_size` tokens are tried, the same ones for the same
+    `seed`. In every method the sampler must also leave its arguments as they are, emit tokens of
+    the vocabulary, use its seed, and keep the rows of a batch apart.
 
-    A batched sampler with a parameter `num_draft_tokens`, or one made by `flat_batch`, is also
-    given batches whose rows have different numbers of drafts, 0 included: each row must follow its
-    own target, and all rows the product of theirs.
+    Parameters
+    ----------
+    verify
+        The sampler: `verify(target_probs, draft_probs, draft_tokens, generator=None)` gets p (k +
+        1, V), q (k, V) and the drafts (k,) and returns the emitted tokens: the accepted drafts,
+        then the recovered or the bonus token. With a parameter `num_draft_tokens`, or made by
+        `flat_batch`, it is also given batches whose rows have different numbers of drafts, 0
+        included; each row must follow its own target, and all rows the product of theirs.
+    vocab_size, k
+        The largest vocabulary and number of drafts to try.
+    method
+        `"exact"` follows every draw, in `max_examples` rounds, so that any bias beyond rounding is
+        seen. `"sampled"` counts up to `draws` emissions in each of at most 8 rounds. `"auto"`
+        samples where a draw cannot be followed; `LosslessResult.reason` names it.
+    drafts, batched, arrays, dtype
+        How the sampler is called, see `Sampler`.
+    boundary
+        Whether single uniform draws are also forced to 0 and to their largest value.
+    max_examples
+        Rounds to try.
+    draws
+        Emissions counted in each sampled round; 20,000, or 200,000 if batched, unless given.
+    seed
+        Of the rounds and of sampled draws.
+    alpha
+        The probability with which one sampled call fails a lossless sampler, at most.
 
-    `method="exact"` follows every draw, in `max_examples` rounds, so that any bias beyond rounding
-    is seen. "sampled" counts up to `draws` emissions (20,000; 200,000 if batched) in each of at
-    most 8 rounds; it fails a lossless sampler with probability `alpha` at most, 1e-8 a call,
-    whatever else runs in the session. "auto" falls back to sampling where a draw cannot be
-    followed, and `Checked.reason` names it. `boundary` puts single uniforms to 0 and to their
-    largest value, too. In all cases inputs must be left as they are, tokens in range, seeds heeded
-    and rows of a batch kept apart.
+    Returns
+    -------
+    LosslessResult
+        What was tried, and the smallest bias that would have been seen.
 
-    Raises RequestError for options that make no sense, NotEnumerableError for "exact" where a draw
-    cannot be followed.
+    Raises
+    ------
+    AssertionError
+        The sampler is not lossless; the message shows the smallest round found.
+    RequestError
+        An option is out of range.
+    NotEnumerableError
+        `method="exact"`, and a draw cannot be followed.
+
+    References
+    ----------
+    The rule under test: Leviathan et al., arXiv 2211.17192; Chen et al., arXiv 2302.01318.
+
+    Examples
+    --------
+    A sampler that accepts every draft, though the target might not:
+
+    >>> import torch
+    >>> from pytest_specdec.lossless import assert_lossless
+    >>> def accept_all(target_probs, draft_probs, draft_tokens, generator=None):
+    ...     bonus = torch.multinomial(target_probs[-1], 1, generator=generator)
+    ...     return torch.cat([draft_tokens, bonus])
+    >>> try:
+    ...     assert_lossless(accept_all, k=1, vocab_size=2)
+    ... except AssertionError as failure:
+    ...     print(str(failure).partition(":")[0])
+    accept_all is not lossless (exact)
     """
     __tracebackhide__ = True
     if method not in ("auto", "exact", "sampled"):
@@ -141,12 +185,12 @@ def assert_lossless(
     draws = draws or (BATCHED_DRAWS if sampler.batched else DRAWS)
     plan = _Plan(sampler, vocab_size, k, max_examples, draws, seed, boundary, alpha)
     checked = _checked(plan, method)
-    _raise(sampler, found_in(lambda: check_seed(sampler, seed)), "contract")
-    _raise(sampler, found_in(lambda: check_rows(sampler, seed)), "contract")
+    _raise(sampler, failure_of(lambda: check_seed(sampler, seed)), "contract")
+    _raise(sampler, failure_of(lambda: check_rows(sampler, seed)), "contract")
     return checked
 
 
-def _checked(plan: _Plan, method: Method) -> Checked:
+def _checked(plan: _Plan, method: Method) -> LosslessResult:
     __tracebackhide__ = True
     reason = ""
     if method != "sampled":
@@ -163,7 +207,7 @@ def _untried(sampler: Sampler) -> str:
     return UNTRIED if sampler.batched and not sampler.ragged else ""
 
 
-def _exact(plan: _Plan) -> Checked:
+def _exact(plan: _Plan) -> LosslessResult:
     __tracebackhide__ = True
     asked = plan.sampler, plan.vocab_size, plan.k
     given = smallest_round(
@@ -178,16 +222,16 @@ def _exact(plan: _Plan) -> Checked:
         )
         if batch is not None:
             _raise(plan.sampler, _wrong(plan, batch), "exact", batch)
-    return Checked(
+    return LosslessResult(
         plan.sampler.name, "exact", plan.examples, batches=batches, untried=_untried(plan.sampler)
     )
 
 
-def _wrong(plan: _Plan, given: RoundInput | BatchInput) -> Fault | None:
+def _wrong(plan: _Plan, given: RoundInput | BatchInput) -> SamplerFailure | None:
     """Raises NotEnumerableError where the sampler fails on draws that are followed and not on real
     ones.
     """
-    fault = found_in(lambda: _wrong_distribution(plan.sampler, given))
+    fault = failure_of(lambda: _wrong_distribution(plan.sampler, given))
     if (
         fault is not None
         and fault.cause is not None
@@ -198,7 +242,7 @@ def _wrong(plan: _Plan, given: RoundInput | BatchInput) -> Fault | None:
         )
     if isinstance(given, RoundInput):
         return (
-            found_in(lambda: check_boundary(plan.sampler, given))
+            failure_of(lambda: check_boundary(plan.sampler, given))
             if fault is None and plan.boundary
             else fault
         )
@@ -223,15 +267,15 @@ def _raises(sampler: Sampler, given: SamplerCall, kind: type[Exception]) -> bool
     return False
 
 
-def _wrong_distribution(sampler: Sampler, given: RoundInput | BatchInput) -> Fault | None:
+def _wrong_distribution(sampler: Sampler, given: RoundInput | BatchInput) -> SamplerFailure | None:
     if isinstance(given, BatchInput):
         wrong = batch_error(given.distribution(sampler), given, sampler.tolerance)
-        return None if wrong is None else Fault.of_batch(wrong, given)
+        return None if wrong is None else SamplerFailure.of_batch(wrong, given)
     error = distribution_gap(given.distribution(sampler), given.target, given.k, sampler.tolerance)
-    return None if error is None else Fault.of_distribution(error, given, sampler)
+    return None if error is None else SamplerFailure.of_distribution(error, given, sampler)
 
 
-def _sampled(plan: _Plan, reason: str) -> Checked:
+def _sampled(plan: _Plan, reason: str) -> LosslessResult:
     __tracebackhide__ = True
     examples = min(plan.examples, SAMPLED_EXAMPLES)
     rounds = [
@@ -240,11 +284,11 @@ def _sampled(plan: _Plan, reason: str) -> Checked:
     ]
     batches = rounds[:SAMPLED_BATCHES] if plan.sampler.ragged else []
     tests = [*((given, False) for given in rounds), *((given, True) for given in batches)]
-    passed: list[Sampled] = []
+    passed: list[SampledResult] = []
     for given, ragged in tests:
         count = functools.partial(_biased, plan, given, ragged, plan.alpha / len(tests), passed)
-        _raise(plan.sampler, found_in(count), "sampled", given)
-    return Checked(
+        _raise(plan.sampler, failure_of(count), "sampled", given)
+    return LosslessResult(
         plan.sampler.name,
         "sampled",
         examples,
@@ -257,21 +301,24 @@ def _sampled(plan: _Plan, reason: str) -> Checked:
 
 
 def _biased(
-    plan: _Plan, given: RoundInput, ragged: bool, alpha: float, passed: list[Sampled]
-) -> Fault | None:
+    plan: _Plan, given: RoundInput, ragged: bool, alpha: float, passed: list[SampledResult]
+) -> SamplerFailure | None:
     """Count one more round; `passed` are the tests before, and this one where nothing is wrong."""
     distributions, seed = (given.target, given.draft, given.k), plan.seed + len(passed)
     test = sampled_distribution_test(
         plan.sampler, *distributions, alpha=alpha, draws=plan.draws, seed=seed, ragged=ragged
     )
     if test.caught:
-        return Fault(test.message, test.prefix)
+        return SamplerFailure(test.message, test.prefix)
     passed.append(test)
     return None
 
 
 def _raise(
-    sampler: Sampler, fault: Fault | None, how: str, given: RoundInput | BatchInput | None = None
+    sampler: Sampler,
+    fault: SamplerFailure | None,
+    how: str,
+    given: RoundInput | BatchInput | None = None,
 ) -> None:
     __tracebackhide__ = True
     if fault is not None:

@@ -1,7 +1,7 @@
 """Do counted tokens follow the distributions that they are said to follow? Evidence that may be
 looked at at any time.
 
-n tokens behind a prefix, n_i of them token i, are bet on with a distribution drawn from a Dirichlet
+n tokens after a prefix, n_i of them token i, are bet on with a distribution drawn from a Dirichlet
 distribution around the null's p, of concentration c: B(c p + n) / B(c p) / prod p_i^n_i has
 expectation one under p, exactly, whatever n is (Krichevsky and Trofimov, 1981, with c p in place of
 1/2). Means over c, and products over prefixes, are test martingales again: by Ville's inequality
@@ -25,8 +25,8 @@ POWER = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
-class Level:
-    """Tokens counted behind all prefixes of one length; arrays (pairs,), sorted by prefix, each
+class PrefixCounts:
+    """Tokens counted after all prefixes of one length; arrays (pairs,), sorted by prefix, each
     pair once.
     """
 
@@ -36,21 +36,21 @@ class Level:
     prefixes: np.ndarray
     """Codes of the prefixes: their tokens as digits in base `vocab_size`."""
     distributions: np.ndarray
-    """Which distribution p stands behind the prefix: equal numbers, equal distributions."""
+    """Which distribution p follows the prefix: equal numbers, equal distributions."""
     tokens: np.ndarray
     chances: np.ndarray
     """p(token)."""
     counts: np.ndarray
 
     def bets(self) -> np.ndarray:
-        """Logarithms (prefixes,) of the bet behind each prefix."""
+        """Logarithms (prefixes,) of the bet after each prefix."""
         return log_bets(self.prefixes, self.chances, self.counts)
 
     def evidence(self) -> float:
-        """Logarithm of a mean of three products over the prefixes, each at home in another kind of
+        """Logarithm of a mean of three products over the prefixes, each suited to another kind of
         bias.
 
-        With a bet behind few prefixes, behind half of them, and one for all prefixes with the same
+        With a bet after few prefixes, after half of them, and one for all prefixes with the same
         distribution together. Where no bet is made nothing is lost: most prefixes are visited too
         seldom to tell.
         """
@@ -62,7 +62,7 @@ class Level:
         return float(special.logsumexp(products) - math.log(len(products)))
 
     def _pooled(self) -> np.ndarray:
-        """Logarithms (distributions,) of the bet on what stands behind all prefixes with the same
+        """Logarithms (distributions,) of the bet on what follows all prefixes with the same
         distribution.
         """
         codes, first, where = np.unique(
@@ -75,7 +75,7 @@ class Level:
         )
 
 
-def log_evidence(levels: list[Level]) -> float:
+def log_evidence(levels: list[PrefixCounts]) -> float:
     """Logarithm of the mean of the evidence over prefixes of each length, so that noise of long
     ones costs the short nothing.
     """

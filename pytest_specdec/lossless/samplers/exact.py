@@ -64,14 +64,45 @@ def output_distribution(
     drafts: Drafts = "given",
     batched: bool = False,
 ) -> Distribution:
-    """The distribution of the tokens that one round emits: {(tokens): probability}, exact up to
-    rounding.
+    """The distribution of the tokens that one round emits, exact up to rounding.
 
-    `target` and `draft` are prefix trees, or what PrefixTree takes: one distribution (V,), a list
-    of distributions by position, a mapping from prefixes or a function of the prefix. Drafts are
-    drawn from `draft`, position by position, or with `drafts="own"` by the sampler. The other
-    options are Sampler's. Raises NotEnumerableError for a sampler that cannot be followed,
-    ContractError for what no round can emit.
+    Parameters
+    ----------
+    verify
+        The sampler, see `assert_lossless`.
+    target, draft
+        The distributions p and q of the next token after each prefix: one distribution (V,) for
+        every prefix, a list of distributions by position, a mapping from prefixes (tuples of
+        tokens), a function of the prefix, or a `PrefixTree`. Drafts are drawn from `draft`,
+        position by position.
+    k
+        Number of drafts.
+    arrays, drafts, batched
+        How the sampler is called, see `Sampler`. With `drafts="own"` the sampler draws them itself.
+
+    Returns
+    -------
+    dict[tuple[int, ...], float]
+        The probability of each sequence of emitted tokens.
+
+    Raises
+    ------
+    RequestError
+        `k` is below 1, the vocabularies differ, or an option is out of range.
+    NotEnumerableError
+        A draw of the sampler cannot be followed.
+    ContractError
+        The sampler emits what no round can emit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pytest_specdec.lossless import output_distribution
+    >>> def verify(target_probs, draft_probs, draft_tokens, generator=None):
+    ...     return torch.multinomial(target_probs[0], 1, generator=generator)
+    >>> distribution = output_distribution(verify, [0.75, 0.25], [0.5, 0.5], 1)
+    >>> {tokens: round(probability, 3) for tokens, probability in sorted(distribution.items())}
+    {(0,): 0.75, (1,): 0.25}
     """
     return RoundInput(as_tree(target), as_tree(draft), k).distribution(
         Sampler(verify, arrays, drafts, batched)
@@ -139,7 +170,7 @@ class RoundInput:
 
 
 class SamplerCall(Protocol):
-    """What one call of a sampler is given: a Round, or a batch of them."""
+    """What one call of a sampler is given: a round, or a batch of them."""
 
     def drafted(self, sampler: Sampler) -> Iterator[tuple[Any, float]]: ...
 
@@ -172,7 +203,9 @@ class PathFollower(contextlib.AbstractContextManager["PathFollower"]):
             yield result, self._paths.weight
 
     def distribution(self, given: RoundInput, drafts: Prefix | None) -> Distribution:
-        """The distribution of the tokens that a round emits for given drafts, see `joint_law`."""
+        """The distribution of the tokens that a round emits for given drafts, see
+        `joint_distribution`.
+        """
         return {rows[0]: weight for rows, weight in self.joint_distribution(given, drafts).items()}
 
     def joint_distribution(self, given: SamplerCall, drafts: Any) -> JointDistribution:
@@ -260,7 +293,7 @@ def outcomes(emitted: Emitted) -> Iterator[tuple[Prefix, float]]:
 
 
 def joint_outcomes(rows: Sequence[Emitted]) -> Iterator[tuple[tuple[Prefix, ...], float]]:
-    """The same for the rows of a batch, in which a token may stand more than once."""
+    """The same for the rows of a batch, in which a token may occur more than once."""
     ends = list(itertools.accumulate(map(len, rows)))
     for whole, share in outcomes([token for row in rows for token in row]):
         yield tuple(whole[end - len(row) : end] for row, end in zip(rows, ends, strict=True)), share

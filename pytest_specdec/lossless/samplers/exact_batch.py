@@ -84,8 +84,8 @@ class BatchInput:
         }
 
     def _possible(self, rows: Sequence[Prefix]) -> bool:
-        """False for what stands for a path that fails, which rounding alone opens (see
-        `Following`).
+        """False for the result of a path that fails, which only rounding makes possible (see
+        `PathFollower`).
         """
         return all(
             0 < len(emitted) <= row.k + 1
@@ -95,7 +95,7 @@ class BatchInput:
 
 
 @dataclasses.dataclass(frozen=True)
-class RowError:
+class RowDistributionGap:
     """What is wrong in the distribution of one row."""
 
     row: int
@@ -103,7 +103,7 @@ class RowError:
 
 
 @dataclasses.dataclass(frozen=True)
-class Dependence:
+class RowDependence:
     """The tokens of all rows whose probability is furthest from the product of the rows' own."""
 
     tokens: tuple[Prefix, ...]
@@ -113,20 +113,20 @@ class Dependence:
 
 def batch_error(
     distribution: JointDistribution, batch: BatchInput, tolerance: float
-) -> RowError | Dependence | None:
+) -> RowDistributionGap | RowDependence | None:
     """Compare the distribution of a batch with the targets of its rows, first row by row."""
     for at, row in enumerate(batch.rows):
         own: Distribution = {}
         for emitted, weight in distribution.items():
             own[emitted[at]] = own.get(emitted[at], 0.0) + weight
         if (error := distribution_gap(own, row.target, row.k, tolerance)) is not None:
-            return RowError(at, error)
+            return RowDistributionGap(at, error)
     return _dependence(distribution, batch, tolerance * len(batch.rows))
 
 
 def _dependence(
     distribution: JointDistribution, batch: BatchInput, tolerance: float
-) -> Dependence | None:
+) -> RowDependence | None:
     """Of the rows' tokens, each row continued by its target; of the first tokens alone where these
     show it.
     """
@@ -153,7 +153,7 @@ def _dependence(
             parts, tokens = iter(int(one) for one in worst), []
             for length in lengths:
                 tokens.append(tuple(itertools.islice(parts, length)))
-            return Dependence(
+            return RowDependence(
                 tuple(tokens), float(emitted_so[worst] - shown[worst]), float(emitted_so[worst])
             )
     return None

@@ -1,4 +1,4 @@
-"""What is wrong with a sampler, and in which round, told in a few lines."""
+"""What is wrong with a sampler, and in which round, described in a few lines."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from ...common.errors import RequestError
 from ..enumeration.paths import NotEnumerableError
 from .exact import DistributionGap, PathFollower, RoundInput
-from .exact_batch import BatchInput, Dependence, RowError
+from .exact_batch import BatchInput, RowDependence, RowDistributionGap
 from .prefix_tree import Prefix
 from .sampler import ContractError, Sampler
 
 
 @dataclasses.dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong."""
+class SamplerFailure:
+    """One way in which a sampler is not lossless."""
 
     text: str
     prefix: Prefix = ()
@@ -29,14 +29,20 @@ class Fault:
     """Of a batch, the one that is wrong."""
 
     @classmethod
-    def of_distribution(cls, error: DistributionGap, given: RoundInput, sampler: Sampler) -> Fault:
-        return cls(_told(error), error.prefix, example=_example(error, given, sampler))
+    def of_distribution(
+        cls, error: DistributionGap, given: RoundInput, sampler: Sampler
+    ) -> SamplerFailure:
+        return cls(_described(error), error.prefix, example=_example(error, given, sampler))
 
     @classmethod
-    def of_batch(cls, error: RowError | Dependence, given: BatchInput) -> Fault:
-        if isinstance(error, RowError):
+    def of_batch(
+        cls, error: RowDistributionGap | RowDependence, given: BatchInput
+    ) -> SamplerFailure:
+        if isinstance(error, RowDistributionGap):
             return cls(
-                f"{given}, row {error.row}: {_told(error.error)}", error.error.prefix, row=error.row
+                f"{given}, row {error.row}: {_described(error.error)}",
+                error.error.prefix,
+                row=error.row,
             )
         tokens = " and ".join(str(list(one)) for one in error.tokens)
         return cls(
@@ -78,7 +84,7 @@ class Fault:
         return "\n".join(lines)
 
 
-def _told(error: DistributionGap) -> str:
+def _described(error: DistributionGap) -> str:
     return (
         f"{list(error.prefix)} is emitted with probability {error.got:.6g} where the target has "
         f"{error.expected:.6g} "
@@ -86,16 +92,16 @@ def _told(error: DistributionGap) -> str:
     )
 
 
-def found_in(check: Callable[[], Fault | None]) -> Fault | None:
+def failure_of(check: Callable[[], SamplerFailure | None]) -> SamplerFailure | None:
     """What a check finds: what it returns, a broken contract, or whatever the sampler raises."""
     try:
         return check()
     except (NotEnumerableError, RequestError):
         raise
     except ContractError as broken:
-        return Fault(str(broken), how="contract")
+        return SamplerFailure(str(broken), how="contract")
     except Exception as crash:
-        return Fault(
+        return SamplerFailure(
             f"it raised {type(crash).__name__}: {str(crash).splitlines()[0] if str(crash) else ''}",
             how="contract",
             cause=crash,

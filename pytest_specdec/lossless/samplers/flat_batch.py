@@ -37,12 +37,11 @@ def flat_batch(
     device: torch.device | str = "cpu",
     token_dtype: torch.dtype = torch.int32,
 ) -> FlatBatch:
-    """Make a sampler with flat rows, such as vLLM's `rejection_sample`, one that `assert_lossless`
-    can try.
+    """Adapt a sampler with flat rows, such as vLLM's `rejection_sample`, for `assert_lossless`.
 
     It is called by keyword, with those of the following arguments that its signature names, on
-    `device`; B requests have n drafts in all, request b has `num_draft_tokens[b]` of them, from 0
-    up, and one request or more has a draft:
+    `device`. B requests have n drafts in all; request b has `num_draft_tokens[b]` of them, 0 or
+    more, and at least one request has a draft:
 
     - `draft_token_ids` (n,) and `cu_num_draft_tokens` (B,), the cumulative numbers, of
       `token_dtype`;
@@ -50,15 +49,50 @@ def flat_batch(
     - `draft_probs` (n, V): the distributions that the drafts are drawn from;
     - `target_probs` or `target_logits` (n, V): the target's distributions at the drafts, or their
       logarithms;
-    - `bonus_token_ids` (B, 1) of `token_dtype`: a token of the target's distribution behind the
+    - `bonus_token_ids` (B, 1) of `token_dtype`: a token of the target's distribution after the
       last draft of each request;
     - `generator`, on `device`: where all its noise must come from.
 
     It returns the tokens (B, max_spec_len + 1), padded with -1. Other arguments must have a
-    default. Raises RequestError for a function that needs others or takes no `bonus_token_ids`,
-    ContractError for one that writes to its arguments.
+    default.
 
-    Example: `assert_lossless(flat_batch(rejection_sample))`.
+    Parameters
+    ----------
+    rejection_sample
+        The sampler with flat rows.
+    device
+        Where its arguments are placed.
+    token_dtype
+        Integer type of token ids and cumulative numbers.
+
+    Returns
+    -------
+    FlatBatch
+        A sampler with padded rows and a parameter `num_draft_tokens`.
+
+    Raises
+    ------
+    RequestError
+        The function needs an argument that is not listed, or takes no `bonus_token_ids`.
+    ContractError
+        When it is called: the function writes to its arguments.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pytest_specdec.lossless import assert_lossless, flat_batch
+    >>> def no_drafts(num_draft_tokens, max_spec_len, target_probs, bonus_token_ids, generator):
+    ...     emitted = torch.full((len(num_draft_tokens), max_spec_len + 1), -1)
+    ...     at = 0
+    ...     for row, count in enumerate(num_draft_tokens):
+    ...         emitted[row, 0] = bonus_token_ids[row, 0]
+    ...         if count:
+    ...             first = target_probs[at]
+    ...             emitted[row, 0] = torch.multinomial(first, 1, generator=generator)[0]
+    ...         at += count
+    ...     return emitted
+    >>> print(assert_lossless(flat_batch(no_drafts), k=1, vocab_size=2, max_examples=5))
+    no_drafts is lossless: exact in 5 rounds and 5 batches of ragged rows
     """
     return FlatBatch(rejection_sample, torch.device(device), token_dtype)
 

@@ -1,4 +1,4 @@
-"""Distributions that depend on what stands before them."""
+"""Distributions of the next token that depend on the tokens before it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PrefixTree:
         return len(self.row(()))
 
     def rows(self, tokens: Prefix) -> list[Row]:
-        """The distributions along a path, from the empty prefix up to and including behind its last
+        """The distributions along a path, from that of the empty prefix to the one after its last
         token.
         """
         return [self.row(tokens[:length]) for length in range(len(tokens) + 1)]

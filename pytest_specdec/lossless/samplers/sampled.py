@@ -15,7 +15,7 @@ import numpy as np
 
 from ...common.errors import RequestError
 from ..texts.martingale import capped_exp
-from .dirichlet_evidence import Level, detectable, log_evidence
+from .dirichlet_evidence import PrefixCounts, detectable, log_evidence
 from .prefix_tree import Prefix, PrefixTree
 from .sampled_rounds import SampledRounds, decoded, seeded
 from .sampler import Sampler
@@ -25,7 +25,7 @@ FIRST_LOT = 1_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampled:
+class SampledResult:
     """What counting a sampler's tokens showed. Natural reading: `assert not found.caught,
     found.message`.
     """
@@ -40,7 +40,7 @@ class Sampled:
     caught: bool
     """Whether the evidence reached 1 / alpha."""
     prefix: Prefix
-    """Tokens whose last one is most off, behind the shortest prefixes that show a bias."""
+    """Tokens whose last one is most off, after the shortest prefixes that show a bias."""
     expected: float
     """The target's probability of `prefix`."""
     got: float
@@ -98,7 +98,7 @@ def sampled_distribution_test(
     draws: int = 20_000,
     seed: int = 0,
     ragged: bool = False,
-) -> Sampled:
+) -> SampledResult:
     """Draw up to so many rounds of k drafts, and stop where the evidence against the target's
     distribution reaches 1 / alpha.
 
@@ -127,13 +127,13 @@ def sampled_distribution_test(
     kinds = k + 1 if ragged else 1
     smallest = detectable(draws // kinds, support, alpha / kinds, k)
     worst, drafts = _worst(given, levels, alpha)
-    return Sampled(
+    return SampledResult(
         len(given.tokens), log_e, alpha, caught, *worst, smallest, drafts if ragged else None
     )
 
 
 def _worst(
-    given: SampledRounds, levels: list[Level], alpha: float
+    given: SampledRounds, levels: list[PrefixCounts], alpha: float
 ) -> tuple[tuple[Prefix, float, float, float], int]:
     """Where a bias shows first, or else most: the tokens, what was expected and got, the total
     variation; how many drafts.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ...common.errors import RequestError
-from .dirichlet_evidence import Level
+from .dirichlet_evidence import PrefixCounts
 from .prefix_tree import Prefix, PrefixTree
 from .sampler import COUNTS, PADDING, ContractError, Inputs, Sampler, check_emitted
 
@@ -23,7 +23,7 @@ BATCH, LARGEST = 4096, 2**23
 Generator = np.random.Generator | torch.Generator
 
 
-class Table:
+class DistributionTable:
     """A tree's distributions as arrays, rounded to the sampler's type; prefixes are codes in base
     V.
     """
@@ -47,7 +47,7 @@ class Table:
         return distributions
 
     def numbers(self, depth: int, codes: np.ndarray) -> np.ndarray:
-        """Which distributions stand behind prefixes of one length, by their codes; equal numbers,
+        """Which distributions follow prefixes of one length, by their codes; equal numbers,
         equal distributions.
         """
         if self._tree.by_position:
@@ -123,7 +123,11 @@ class SampledRounds:
                 "smaller k"
             )
         sampler.check_distributions(target, draft)
-        self.target, self.draft, self.k = Table(target, sampler), Table(draft, sampler), k
+        self.target, self.draft, self.k = (
+            DistributionTable(target, sampler),
+            DistributionTable(draft, sampler),
+            k,
+        )
         self._sampler, self._rng = sampler, np.random.default_rng(seed)
         self._generator = generator_of(sampler, seed)
         self.tokens = np.empty((0, k + 1), dtype=np.int64)
@@ -149,8 +153,8 @@ class SampledRounds:
         self.tokens = np.concatenate([self.tokens, self._continued(emitted)])
         self.counts = np.concatenate([self.counts, counts])
 
-    def levels(self) -> list[Level]:
-        """The tokens counted behind the prefixes of each length: for each of `kinds` in turn k + 1
+    def levels(self) -> list[PrefixCounts]:
+        """The tokens counted after the prefixes of each length: for each of `kinds` in turn k + 1
         levels.
         """
         return [level for drafts in self.kinds() for level in self._levels(self.rounds_of(drafts))]
@@ -163,7 +167,7 @@ class SampledRounds:
         """(rounds, k + 1): the tokens of rounds with so many drafts."""
         return self.tokens[self.counts == drafts] if self.ragged else self.tokens
 
-    def _levels(self, tokens: np.ndarray) -> Iterator[Level]:
+    def _levels(self, tokens: np.ndarray) -> Iterator[PrefixCounts]:
         size, codes = self.target.vocab_size, np.zeros(len(tokens), dtype=np.int64)
         for depth in range(self.k + 1):
             codes = codes * size + tokens[:, depth]
@@ -171,7 +175,9 @@ class SampledRounds:
             prefixes, last = np.divmod(pairs, size)
             distributions = self.target.numbers(depth, prefixes)
             chances = self.target.nulls(distributions)[np.arange(len(pairs)), last]
-            yield Level(depth, size, prefixes, distributions, last, chances, counts.astype(float))
+            yield PrefixCounts(
+                depth, size, prefixes, distributions, last, chances, counts.astype(float)
+            )
 
     def _drafts(self, rounds: int) -> np.ndarray:
         """(rounds, k) drawn from the draft; zeros for a sampler that draws its own."""

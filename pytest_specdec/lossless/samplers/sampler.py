@@ -27,7 +27,7 @@ Inputs = tuple[Any, ...]
 COUNTS = "num_draft_tokens"
 """The parameter by which a batched sampler asks for the number of drafts of each row."""
 PADDING = -1
-"""What fills the rows of a batched sampler behind their last token."""
+"""What fills the rows of a batched sampler after their last token."""
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 2e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 """How far rounding may put a probability off, by the type of the distributions."""
 _GENERATORS = ("generator", "rng")
@@ -55,7 +55,7 @@ class Sampler:
         `draft_tokens` and draws them from q itself. `batched`: arguments and result have a first
         dimension of rows; rows of the result are padded with -1. A sampler with a parameter
         `num_draft_tokens` is batched, and its rows are ragged: it is passed the number of drafts of
-        each row (rows,), from 0 to k, and what lies behind a row's own drafts and distributions is
+        each row (rows,), from 0 to k, and what follows a row's own drafts and distributions is
         padding to be ignored. `dtype`: of the distributions, for samplers of torch; numpy's get
         float64.
         """

@@ -23,9 +23,9 @@ def of_rule(name: str) -> Callable[..., torch.Tensor]:
         draft_tokens: torch.Tensor,
         generator: Generator = None,
     ) -> torch.Tensor:
-        behind = torch.cat([draft_probs, torch.zeros_like(draft_probs[:1])])
+        padded_draft_probs = torch.cat([draft_probs, torch.zeros_like(draft_probs[:1])])
         accepted, last = rule.verify(
-            target_probs[None], behind[None], draft_tokens[None], generator
+            target_probs[None], padded_draft_probs[None], draft_tokens[None], generator
         )
         return torch.cat([draft_tokens[: int(accepted)], last])
 

@@ -29,7 +29,7 @@ it in different ways.
 """
 
 _AS_LIKELY = math.log(100)
-"""Defects whose likelihoods lie within this factor are not told apart."""
+"""Defects whose likelihoods lie within this factor are not distinguished."""
 _FLOOR = 1e-3
 """Share of any other explanation in every likelihood, so that one odd token decides nothing."""
 _TOO_SMALL = (0.8, 0.9)

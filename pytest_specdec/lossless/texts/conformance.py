@@ -20,8 +20,9 @@ from ...cases.case import LOOKUP, OWN_HEADS, Sampling
 from ...cases.texts import Text
 from ...common.errors import MeasurementError, RequestError
 from ...decoding.distributions import filtered
+from ...decoding.drafters.draft_model import DraftModel
+from ...decoding.drafters.registry import loaded_pair
 from ...decoding.loading import LoadedModel, loaded
-from ...decoding.replay import loaded_pair
 from ...decoding.sampling import eos_ids
 from ..budget import check_alpha
 from .causes import Cause, likely_causes, named, roles_of
@@ -57,7 +58,7 @@ class Conformance:
     z: float = 0.0
     """Standardised surprisal, about standard normal for a lossless engine; 0 at temperature 0."""
     uniformity: float = 1.0
-    """Kolmogorov-Smirnov p-value of the randomised transforms; told, never judged by. 1 at
+    """Kolmogorov-Smirnov p-value of the randomised transforms; reported, not judged. 1 at
     temperature 0.
     """
     evidence: float = 1.0
@@ -68,12 +69,12 @@ class Conformance:
     """Text and position at which the martingale reached 1 / alpha."""
     violations: tuple[Violation, ...] = ()
     divergences: tuple[Divergence, ...] = ()
-    """At temperature 0, in each text up to its first that is no tie: behind that the text is
-    another.
+    """At temperature 0, in each text up to its first that is not a tie: after it the text is a
+    different one.
     """
     causes: tuple[Cause, ...] = ()
     """Where texts violate and the rounds are known: the defects that explain them best and cannot
-    be told apart.
+    be distinguished.
     """
     ties: int = 0
     """Tokens that only a numerical tie explains: with the arg-max, or at the cut-off of top-k or
@@ -124,17 +125,16 @@ class Conformance:
             )
         if self.crossed is not None:
             text, position = self.crossed
-            told = (
+            crossing = (
                 f"the texts are no draws from the target: evidence reaches {1 / self.alpha:.4g} at "
                 f"text {text}, position "
                 f"{position}"
             )
             if self.causes:
-                return f"{told}, and what the rounds emit is most like {named(self.causes)}"
+                return f"{crossing}, and what the rounds emit is most like {named(self.causes)}"
             return (
-                f"{told}, and is most like {self.suspect}; check that the engine's temperature, "
-                "top-k and top-p are those "
-                "passed here, then its verification rule"
+                f"{crossing}, and is most like {self.suspect}; check that the engine's "
+                "temperature, top-k and top-p are those passed here, then its verification rule"
             )
         return f"{self.tokens} tokens of {self.texts} texts conform to the target; nothing to do"
 
@@ -169,21 +169,61 @@ def conformance(
     tolerance: float | None = None,
     rounds: Sequence[Sequence[Round]] | None = None,
 ) -> Conformance:
-    """Judge whether an engine's texts follow the target; a lossless engine `violates` with
-    probability `alpha` at most.
+    """Judge whether an engine's texts follow the target.
 
-    `sequences` are `Text`s, or token ids of prompt and new tokens together with `prompt_lengths`.
-    Sampled texts must be independent of each other: give each request a seed of its own. A text is
-    read up to its first new EOS token. The order of texts is the order of the evidence. With the
-    `drafter` that the engine used, a draft model, bets are also laid on what wrong verification
-    rules emit; its distribution need not be the engine's for `alpha` to hold. `seed` breaks ties of
-    ranks. `tolerance` is how far the gap of two logits may differ from the engine's, by default the
-    target's dtype's in `TOLERANCES`; give the engine's where that is coarser. At temperature 0
-    neither drafter nor alpha matters. With the `rounds` of each text, as in `Decoded.rounds` and
-    verified by rejection sampling, texts that violate are also explained: `causes` names the
-    defects that fit what each round emitted. Verdict and evidence do not depend on them. Raises
-    RequestError for texts or settings that cannot be scored and MeasurementError for no new token
-    or NaN.
+    Parameters
+    ----------
+    target
+        The target model: a path, a hub id, or loaded.
+    sequences
+        `Text`s, or token ids of prompt and new tokens together with `prompt_lengths`. Sampled texts
+        must be independent of each other: give each request a seed of its own. A text is read up to
+        its first new EOS token. The order of the texts is the order of the evidence.
+    prompt_lengths
+        Number of prompt tokens of each sequence of token ids.
+    temperature, top_k, top_p
+        The engine's sampling settings.
+    drafter
+        The draft model that the engine used, if any: bets are then also laid on what wrong
+        verification rules emit. Its distribution need not be the engine's for `alpha` to hold.
+    alpha
+        The probability with which a lossless engine `violates`, at most. At temperature 0 neither
+        drafter nor alpha matters.
+    seed
+        Breaks ties of ranks.
+    tolerance
+        How far the gap of two logits may differ from the engine's; by default that of the target's
+        dtype in `TOLERANCES`. Pass the engine's where its dtype is coarser.
+    rounds
+        The rounds of each text, as in `Decoded.rounds` and verified by rejection sampling. Texts
+        that violate are then also explained: `causes` names the defects that fit what each round
+        emitted. Verdict and evidence do not depend on them.
+
+    Returns
+    -------
+    Conformance
+        `.conforms`, and `.message`: where the texts leave the target, and what to do.
+
+    Raises
+    ------
+    RequestError
+        Texts or settings that cannot be scored.
+    MeasurementError
+        The texts hold no new token, or the target returns NaN.
+
+    Notes
+    -----
+    Sampled texts are judged by a test martingale (Ville's inequality), valid at any number of
+    tokens; greedy ones by their first divergence from the arg-max that is not a numerical tie.
+
+    Examples
+    --------
+    >>> from pytest_specdec import decode
+    >>> from pytest_specdec.lossless import conformance
+    >>> target = "suites/models/text-target"
+    >>> decoded = decode(target, "prompt-lookup", ["the ", "a "], k=4, new_tokens=16)
+    >>> print(conformance(target, decoded.texts).message)
+    32 tokens of 2 texts conform to the target; nothing to do
     """
     sampling = _checked(Sampling(temperature, top_k, top_p), alpha)
     own, model = _loaded(target, drafter if temperature > 0 else None)
@@ -336,14 +376,15 @@ def _loaded(
     """
     if drafter is None:
         return loaded(target), None
+    no_model = RequestError(
+        f"drafter {drafter!r} is no model to score with; pass a draft model, or leave drafter out"
+    )
     if drafter in (OWN_HEADS, LOOKUP):
-        raise RequestError(
-            f"drafter {drafter!r} is no model to score with; pass a draft model, or leave drafter "
-            "out"
-        )
-    own, model = loaded_pair(target, drafter, 0)
-    assert isinstance(model, LoadedModel)
-    return own, model
+        raise no_model
+    model, drafting = loaded_pair(target, drafter, 0)
+    if not isinstance(drafting, DraftModel):
+        raise no_model
+    return model, drafting.model
 
 
 def _checked(sampling: Sampling, alpha: float) -> Sampling:

@@ -1,7 +1,7 @@
 """Is a text a draw from the distributions that its target states? Martingales over its tokens, with
 numpy and scipy alone.
 
-If each token y is drawn from its distribution p given what stands before it, three things hold
+If each token y is drawn from its distribution p given the tokens before it, three things hold
 whatever the model: the surprisals' excess over the entropies sums to a martingale of known
 variance; the randomised probability-integral transforms are independent and uniform (Rosenblatt,
 1952); and a bet r(y) / p(y) on any other distribution r that is fixed before y is seen has
@@ -29,7 +29,7 @@ NARROWER = (0.8, 0.9, 0.95, 0.98, 0.99)
 """Masses within which the transforms stay where an engine leaves out a distribution's tail."""
 _NARROW_SHARE = 0.9
 _LARGEST = 700.0
-"""Logarithm of the largest evidence that is told."""
+"""Logarithm of the largest evidence that is reported."""
 NARROW, RANKS, SERIAL = (
     "a narrower top-k or top-p",
     "other ranks than the target's",

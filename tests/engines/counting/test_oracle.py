@@ -56,7 +56,14 @@ def case(
     texts = TextKey("engines", str(EMBEDDED / "text-target"), PROMPTS, prompts, 64, temperature, 0)
     rule = "rejection" if temperature else "greedy"
     return Case(
-        texts, drafter, "draft", k, 3 if drafter == "mtp" else 0, rule, 0.005, engine=engine
+        texts=texts,
+        drafter=drafter,
+        label="draft",
+        k=k,
+        depth=3 if drafter == "mtp" else 0,
+        rule=rule,
+        margin=0.005,
+        engine=engine,
     )
 
 

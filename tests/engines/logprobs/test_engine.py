@@ -36,13 +36,13 @@ def case(tmp_path: Path) -> Case:
         "".join(json.dumps({"category": "c", "prompt": f"prompt {row}"}) + "\n" for row in range(5))
     )
     return Case(
-        TextKey("toy", "target", path, None, NEW, 1.0, 0),
-        "draft",
-        "draft",
-        4,
-        0,
-        "rejection",
-        0.01,
+        texts=TextKey("toy", "target", path, None, NEW, 1.0, 0),
+        drafter="draft",
+        label="draft",
+        k=4,
+        depth=0,
+        rule="rejection",
+        margin=0.01,
         engine="logprobs",
     )
 

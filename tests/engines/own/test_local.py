@@ -54,7 +54,15 @@ def case(tiny_target: Path, tiny_draft: Path, tmp_path: Path) -> Case:
         "".join(json.dumps({"category": "fruit", "prompt": word}) + "\n" for word in WORDS)
     )
     texts = TextKey("suite", str(tiny_target), prompts, None, 24, 1.0, 0)
-    return Case(texts, str(tiny_draft), "draft", 4, 0, "rejection", 0.01)
+    return Case(
+        texts=texts,
+        drafter=str(tiny_draft),
+        label="draft",
+        k=4,
+        depth=0,
+        rule="rejection",
+        margin=0.01,
+    )
 
 
 @pytest.fixture

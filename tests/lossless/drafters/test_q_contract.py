@@ -146,7 +146,7 @@ def test_honest_drafters_pass(propose: Callable, method: str) -> None:
 def test_breaches_are_found_exactly(propose: Callable) -> None:
     with pytest.raises(
         AssertionError,
-        match=r"breaks the q contract: behind \[.* is drafted with probability .* report the "
+        match=r"breaks the q contract: after \[.* is drafted with probability .* report the "
         r"distribution",
     ):
         assert_q_contract(propose, method="exact")
@@ -164,7 +164,7 @@ def test_the_exact_error_is_right() -> None:
     found = exact_q_contract(colder)
     expected = (softmax(LOGITS[0] / 0.7) - softmax(LOGITS[0])).abs().sum().item() / 2
     assert found.error == pytest.approx(expected, rel=1e-5)
-    assert found.message.startswith("behind []")
+    assert found.message.startswith("after []")
 
 
 def test_rounding_is_far_too_small_for_samples_and_not_for_enumeration() -> None:

@@ -16,9 +16,9 @@ from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Sampling
 from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.cases.texts import Text
 from pytest_specdec.common.errors import MeasurementError, RequestError
-from pytest_specdec.decoding import drafters
 from pytest_specdec.decoding import verification as rules
 from pytest_specdec.decoding.decode import decode
+from pytest_specdec.decoding.drafters import drafts
 from pytest_specdec.decoding.loading import load_model
 from pytest_specdec.decoding.sampling import sample_new_tokens
 from pytest_specdec.lossless.texts import teacher_forcing as forced
@@ -173,13 +173,13 @@ def test_drafts_from_a_sharper_distribution_than_their_q_are_caught(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """transformers #47932: acceptance rises, so no floor sees it."""
-    take: Callable[..., None] = drafters._Drafts.take
+    take: Callable[..., None] = drafts.Drafts.take
 
-    def sharper(self: drafters._Drafts, logits: torch.Tensor) -> None:
+    def sharper(self: drafts.Drafts, logits: torch.Tensor) -> None:
         take(self, logits / 0.5)
-        self._kept[-1] = drafters.filtered(logits, self._sampling)
+        self._kept[-1] = drafts.filtered(logits, self._sampling)
 
-    monkeypatch.setattr(drafters._Drafts, "take", sharper)
+    monkeypatch.setattr(drafts.Drafts, "take", sharper)
     assert not judged(pair, decoded(pair, "draft", 0, "rejection", PLAIN), drafter=True).conforms
 
 

@@ -1,4 +1,4 @@
-"""A text of a speech model as sound: what the user's decoder makes of its tokens, as WAV and as a
+"""A text of a speech model as sound: what a decoder makes of its tokens, as a WAV file and as a
 spectrogram.
 """
 
@@ -13,62 +13,57 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-
-from .common.errors import RequestError
+from scipy import signal
+from scipy.io import wavfile
 
 Decoder = Callable[[Sequence[int]], tuple[int, NDArray[np.floating]]]
-"""From a text's token ids to (samples a second, samples between -1 and 1)."""
+"""From a text's token ids to (samples per second, samples between -1 and 1)."""
 
 _WINDOW_SECONDS, _STEP_SECONDS, _RANGE_DB = 0.016, 0.008, 70.0
 """Of the spectrogram; levels further below the loudest are black."""
-_LEAST_WINDOW = 4
-"""Its shortest window, as a power of two."""
+_SHORTEST_WINDOW = 4
+"""As a power of two."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Speech:
-    """An utterance: samples between -1 and 1, and the text that was decoded."""
+class Sound:
+    """Samples between -1 and 1."""
 
     rate: int
-    """Samples a second."""
+    """Samples per second."""
     samples: NDArray[np.float64]
-    text: str
-    ids: tuple[int, ...]
 
     @classmethod
-    def of(cls, decoder: Decoder, ids: Sequence[int], text: str) -> Speech:
-        """Decode token ids. Raises RequestError where the decoder returns no sound; its own errors
-        are its own.
+    def decoded(cls, decoder: Decoder, ids: Sequence[int]) -> Sound:
+        """Decode token ids. Raises ValueError where the decoder returns no sound; an error that the
+        decoder raises is passed on.
         """
-        made = decoder(ids)
+        returned = decoder(ids)
         try:
-            rate, samples = made
-            rate, sound = int(rate), np.asarray(samples, dtype=np.float64)
+            rate, samples = returned
+            rate, samples = int(rate), np.asarray(samples, dtype=np.float64)
         except (
             TypeError,
             ValueError,
             OverflowError,
             RuntimeError,
         ) as problem:  # the last is torch's, of tensors with gradients
-            raise RequestError(
-                f"the speech decoder gives no sound ({problem}); return (rate, samples) from it"
+            raise ValueError(
+                f"the speech decoder returns no sound ({problem}); return (rate, samples) from it"
             ) from problem
-        if sound.ndim != 1 or not sound.size or not np.isfinite(sound).all() or not rate > 0:
-            raise RequestError(
-                f"the speech decoder gives {sound.shape} samples at {rate} a second; return (rate, "
-                "samples), samples finite and "
-                "in one dimension"
+        if samples.ndim != 1 or not samples.size or not np.isfinite(samples).all() or not rate > 0:
+            raise ValueError(
+                f"the speech decoder returns {samples.shape} samples at {rate} per second; return "
+                "(rate, samples), samples finite and in one dimension"
             )
-        return cls(rate, sound, text, tuple(ids))
+        return cls(rate, samples)
 
     @property
     def seconds(self) -> float:
         return len(self.samples) / self.rate
 
     def wav(self) -> bytes:
-        """The utterance as a WAV file of 16 bits; louder samples than 1 are clipped."""
-        from scipy.io import wavfile
-
+        """A WAV file of 16 bits; samples louder than 1 are clipped."""
         file = io.BytesIO()
         wavfile.write(
             file, self.rate, np.rint(np.clip(self.samples, -1, 1) * 32767).astype(np.int16)
@@ -79,9 +74,7 @@ class Speech:
         """(frequencies, frames): levels in dB below the loudest, low frequencies first, at least
         -70.
         """
-        from scipy import signal
-
-        size = 1 << max(_LEAST_WINDOW, math.ceil(math.log2(_WINDOW_SECONDS * self.rate)))
+        size = 1 << max(_SHORTEST_WINDOW, math.ceil(math.log2(_WINDOW_SECONDS * self.rate)))
         step = max(1, round(_STEP_SECONDS * self.rate))
         padded = np.pad(self.samples, (0, max(0, size - len(self.samples))))
         transform = signal.ShortTimeFFT(
@@ -93,7 +86,7 @@ class Speech:
         )
         return levels
 
-    def picture(self) -> bytes:
+    def png(self) -> bytes:
         """The spectrogram as a PNG file: time to the right, frequency upwards, loud is bright."""
         grey = np.rint((self.spectrogram()[::-1] / _RANGE_DB + 1) * 255).astype(np.uint8)
         return _png(grey)

@@ -13,19 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import wavfile
 
-from pytest_specdec.common.errors import RequestError
-from pytest_specdec.speech import Speech
+from suites.audio.sound import Sound
 
 RATE = 16_000
 
 
-def tone(hertz: float, seconds: float = 0.5) -> Speech:
-    return Speech(
-        RATE,
-        0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * RATE)) / RATE),
-        "tone",
-        (1, 2),
-    )
+def tone(hertz: float, seconds: float = 0.5) -> Sound:
+    return Sound(RATE, 0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * RATE)) / RATE))
 
 
 def unpacked(png: bytes) -> np.ndarray:
@@ -48,15 +42,15 @@ def unpacked(png: bytes) -> np.ndarray:
 
 
 def test_the_wav_file_holds_the_samples() -> None:
-    speech = tone(440)
-    rate, samples = wavfile.read(io.BytesIO(speech.wav()))
+    sound = tone(440)
+    rate, samples = wavfile.read(io.BytesIO(sound.wav()))
     assert rate == RATE
-    np.testing.assert_allclose(samples / 32767, speech.samples, atol=1e-4)
-    assert speech.seconds == 0.5
+    np.testing.assert_allclose(samples / 32767, sound.samples, atol=1e-4)
+    assert sound.seconds == 0.5
 
 
 def test_louder_than_full_scale_is_clipped_not_wrapped() -> None:
-    _, samples = wavfile.read(io.BytesIO(Speech(RATE, np.array([2.0, -3.0] * 50), "", ()).wav()))
+    _, samples = wavfile.read(io.BytesIO(Sound(RATE, np.array([2.0, -3.0] * 50)).wav()))
     assert set(samples.tolist()) == {32767, -32767}
 
 
@@ -70,15 +64,15 @@ def test_the_spectrogram_shows_a_tone_at_its_frequency(hertz: float) -> None:
 
 
 def test_the_picture_is_the_spectrogram_with_high_frequencies_on_top() -> None:
-    speech = tone(7000)
-    picture = unpacked(speech.picture())
-    assert picture.shape == speech.spectrogram().shape
+    sound = tone(7000)
+    picture = unpacked(sound.png())
+    assert picture.shape == sound.spectrogram().shape
     assert picture.mean(1).argmax() < len(picture) // 4
-    np.testing.assert_allclose(picture[::-1], (speech.spectrogram() / 70 + 1) * 255, atol=0.51)
+    np.testing.assert_allclose(picture[::-1], (sound.spectrogram() / 70 + 1) * 255, atol=0.51)
 
 
 def test_silence_is_a_picture_too() -> None:
-    assert unpacked(Speech(RATE, np.zeros(100), "", ()).picture()).size
+    assert unpacked(Sound(RATE, np.zeros(100)).png()).size
 
 
 @pytest.mark.parametrize(
@@ -102,21 +96,21 @@ def test_silence_is_a_picture_too() -> None:
     ],
 )
 def test_a_decoder_that_gives_no_sound_is_told_what_to_return(made: object) -> None:
-    with pytest.raises(RequestError, match=r"return \(rate, samples\)"):
-        Speech.of(lambda ids: made, [1], "text")  # type: ignore[arg-type, return-value]
+    with pytest.raises(ValueError, match=r"return \(rate, samples\)"):
+        Sound.decoded(lambda ids: made, [1])  # type: ignore[arg-type, return-value]
 
 
 def test_a_tensor_with_gradients_is_told_too() -> None:
     import torch
 
-    with pytest.raises(RequestError, match=r"requires grad.*return \(rate, samples\)"):
-        Speech.of(lambda ids: (RATE, torch.ones(3, requires_grad=True)), [1], "text")
-    assert Speech.of(lambda ids: (RATE, torch.ones(3)), [1], "text").samples.tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match=r"requires grad.*return \(rate, samples\)"):
+        Sound.decoded(lambda ids: (RATE, torch.ones(3, requires_grad=True)), [1])
+    assert Sound.decoded(lambda ids: (RATE, torch.ones(3)), [1]).samples.tolist() == [1, 1, 1]
 
 
 def test_an_error_of_the_decoder_itself_is_its_own() -> None:
     with pytest.raises(ValueError, match=r"^no such code$"):
-        Speech.of(broken, [1], "text")
+        Sound.decoded(broken, [1])
 
 
 def broken(ids: object) -> None:
@@ -129,17 +123,17 @@ def broken(ids: object) -> None:
 )
 @PROPERTY
 def test_any_sound_at_any_rate_is_a_wav_file_and_a_picture(samples: list[float], rate: int) -> None:
-    speech = Speech.of(lambda ids: (rate, samples), [1], "text")
-    read, heard = wavfile.read(io.BytesIO(speech.wav()))
+    sound = Sound.decoded(lambda ids: (rate, samples), [1])
+    read, heard = wavfile.read(io.BytesIO(sound.wav()))
     assert read == rate
     np.testing.assert_allclose(heard / 32767, samples, atol=0.51 / 32767)
-    picture = unpacked(speech.picture())
+    picture = unpacked(sound.png())
     assert picture.size
-    assert picture.shape == speech.spectrogram().shape
+    assert picture.shape == sound.spectrogram().shape
 
 
 def test_time_goes_to_the_right() -> None:
-    late = Speech(RATE, np.concatenate([np.zeros(RATE), tone(1000, 1.0).samples]), "", ())
-    picture = unpacked(late.picture()).mean(0)
+    late = Sound(RATE, np.concatenate([np.zeros(RATE), tone(1000, 1.0).samples]))
+    picture = unpacked(late.png()).mean(0)
     assert picture[: len(picture) // 2 - 2].max() == 0
     assert picture[len(picture) // 2 + 2 : -2].min() > 0

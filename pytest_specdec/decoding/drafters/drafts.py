@@ -1,0 +1,87 @@
+"""What proposers share: the drafts of a round as they are drawn, and how far caches reach back."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...cases.case import Sampling
+from ..distributions import confidence, filtered, log_exponentials, one_hot
+from ..ragged import Sequences
+from .protocol import Proposal
+
+
+class Drafts:
+    """The drafts of a round as they are drawn, each written into the sequences for the next step to
+    read.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequences,
+        sampling: Sampling,
+        k: int,
+        generator: torch.Generator | None,
+        confidence: float = 0.0,
+    ) -> None:
+        self._sequences, self._sampling = sequences, sampling
+        self._k, self._generator = k, generator
+        self._tokens: list[torch.Tensor] = []
+        self._kept: list[torch.Tensor] = []
+        self._clocks: torch.Tensor | None = None
+        self._confidence = confidence
+        self._sure = np.ones(len(sequences.lengths), dtype=bool)
+        self._steps: list[NDArray[np.bool_]] = []
+        """Which rows proposed each draft, where a confidence stops some."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no row is confident enough to go on."""
+        return not self._sure.any()
+
+    def take(self, logits: torch.Tensor) -> None:
+        """Draw the next draft of each row from logits (rows, vocabulary)."""
+        if self._sampling.temperature == 0:
+            tokens = logits.argmax(-1)
+        else:
+            if self._clocks is None:
+                self._clocks = log_exponentials(
+                    (self._k, *logits.shape), logits.device, self._generator
+                )
+            kept = filtered(logits, self._sampling)
+            tokens = (kept - self._clocks[len(self._tokens)]).argmax(-1)
+            self._kept.append(kept)
+        self._sequences.put(len(self._tokens), tokens)
+        self._tokens.append(tokens)
+        self._vocabulary = logits.shape[-1]
+        if self._confidence:
+            self._steps.append(self._sure)
+            self._sure = (
+                self._sure
+                & (confidence(logits, tokens, self._sampling) >= self._confidence).cpu().numpy()
+            )
+
+    def proposal(self) -> Proposal:
+        tokens = torch.stack(self._tokens, 1)
+        distributions = (
+            torch.softmax(torch.stack(self._kept, 1), -1)
+            if self._kept
+            else one_hot(tokens, self._vocabulary)
+        )
+        drafted = np.full(tokens.shape[0], tokens.shape[1])
+        if self._confidence:
+            proposed = np.stack(self._steps, 1)
+            drafted = proposed.sum(1)
+            distributions = (
+                distributions * torch.from_numpy(proposed).to(distributions.device)[..., None]
+            )
+        after_the_last = torch.zeros_like(distributions[:, :1])
+        return Proposal(tokens, torch.cat([distributions, after_the_last], 1), drafted)
+
+
+def reach_of(k: int, depth: int) -> int:
+    """Columns that a round can take back or run again at most, with room for a pass whose later
+    heads did not run.
+    """
+    return 2 * (k + depth) + 4

@@ -1,0 +1,75 @@
+"""Drafters that propose tokens and no probabilities: each draft is certain, so q is one-hot.
+
+Prompt lookup is one; suffix trees and tables of n-grams are others. Such a drafter is an index of
+one text: it reads tokens and proposes what may follow. That is enough to decode and to replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from ...acceptance.lookup import DraftIndex, index_draft
+from ...common.errors import MeasurementError
+from ..ragged import Rows, Sequences
+from .protocol import DecodingStart, Drafter, DraftScores, Proposal, Report, TextBatch
+
+
+class OneHotDrafter(Drafter):
+    """Proposes what `new_index` of a text's tokens proposes.
+
+    `fingerprint` is a hash, or a name with its parameters, of all that decides the proposals.
+    """
+
+    def __init__(self, new_index: Callable[[Sequence[int]], DraftIndex], fingerprint: str) -> None:
+        self._new_index, self._fingerprint = new_index, fingerprint
+
+    def proposer(self, start: DecodingStart) -> OneHotProposer:
+        return OneHotProposer([self._new_index(text) for text in start.texts], start.vocabulary)
+
+    def score(self, batch: TextBatch) -> DraftScores:
+        draft, available = index_draft(
+            self._new_index, batch.texts, batch.steps, batch.ids.shape[1]
+        )
+        return DraftScores(draft[:, :, batch.begin :], available[:, batch.begin :])
+
+    def fingerprint(self, report: Report = lambda what, done, total: None) -> str:
+        return self._fingerprint
+
+
+class OneHotProposer:
+    """An index for each row of a batch."""
+
+    def __init__(self, indexes: Sequence[DraftIndex], vocabulary: int) -> None:
+        self._indexes, self._vocabulary = list(indexes), vocabulary
+
+    def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
+        proposals = [self._checked(index.propose(k), k) for index in self._indexes]
+        device = sequences.ids.device
+        padded = [[*drafts, *([0] * (k - len(drafts)))] for drafts in proposals]
+        tokens = torch.tensor(padded, device=device)
+        drafted = np.array([len(drafts) for drafts in proposals])
+        for step in range(k):
+            sequences.put(step, tokens[:, step])
+        distributions = torch.zeros(len(proposals), k + 1, self._vocabulary, device=device)
+        proposed = torch.from_numpy(np.arange(k) < drafted[:, None]).to(device)
+        distributions[:, :-1].scatter_(2, tokens[..., None], proposed[..., None].float())
+        return Proposal(tokens, distributions, drafted)
+
+    def emitted(self, tokens: Sequence[Sequence[int]]) -> None:
+        for index, new in zip(self._indexes, tokens, strict=True):
+            index.extend(new)
+
+    def select(self, rows: Rows) -> None:
+        self._indexes = [self._indexes[row] for row in rows]
+
+    def _checked(self, drafts: list[int], k: int) -> list[int]:
+        """Raises MeasurementError for drafts that the target could not verify."""
+        if len(drafts) > k or (drafts and not 0 <= min(drafts) <= max(drafts) < self._vocabulary):
+            raise MeasurementError(
+                f"a drafter proposed {drafts} where k is {k} and the target has "
+                f"{self._vocabulary} tokens; mend its propose(k)"
+            )
+        return drafts

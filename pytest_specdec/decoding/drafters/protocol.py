@@ -1,0 +1,171 @@
+"""What a type of drafter provides, and what replay and decode give it.
+
+A type of drafter is one file with two classes. Its `DrafterType` checks a checkpoint by its files,
+before any model is loaded, and loads it. The `Drafter` that it loads
+
+- proposes drafts step by step, for `decode` (`Drafter.proposer`),
+- scores given texts, for `replay` (`Drafter.score`),
+- names its weights and rules by a hash (`Drafter.fingerprint`), so that a baseline can report
+  whether they changed.
+
+`replay` and `decode` know this protocol only. `docs/add-a-drafter.md` shows how another package
+adds a type through the entry-point group `pytest_specdec.drafters`.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...cases.case import Sampling
+from ...cases.texts import Text
+from ...checkpoints.checkpoint import Checkpoint
+from ..loading import LoadedModel
+from ..ragged import CachedModel, Rows, Sequences
+
+Report = Callable[[str, int, int], None]
+"""Called with (what is done, units done, units in all)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposal:
+    """Drafts of one round."""
+
+    tokens: torch.Tensor
+    """(rows, k): token ids; any id from where a row has no more drafts."""
+    distributions: torch.Tensor
+    """(rows, k + 1, vocabulary): the distribution that each draft was drawn from, after temperature
+    and filters; zero from where a row has no more drafts.
+    """
+    drafted: Rows
+    """(rows,): number of tokens proposed."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodingStart:
+    """What a proposer is made from, once the prompts are read and the first tokens are emitted."""
+
+    target: CachedModel
+    """The target with its caches; it keeps its last hidden states for drafters that read them."""
+    texts: Sequence[Sequence[int]]
+    """Each row's tokens so far: its prompt and the first new token."""
+    k: int
+    """Most drafts of a round."""
+    sampling: Sampling
+    confidence: float
+    """A row's drafts end after the first one that the drafter found less likely than this; 0 means
+    never. Not 0 only where `Drafter.takes_confidence`.
+    """
+    vocabulary: int
+    """Number of tokens in the target's distributions."""
+
+
+class Proposer(Protocol):
+    """Drafts for the rows of one batch, round after round."""
+
+    def propose(self, sequences: Sequences, k: int, generator: torch.Generator | None) -> Proposal:
+        """Draft at most k tokens a row after the emitted ones.
+
+        Each draft is also written into the sequences, `sequences.put(step, tokens)`: the target
+        reads them there.
+        """
+
+    def emitted(self, tokens: Sequence[Sequence[int]]) -> None:
+        """Receive what each row emitted in the round."""
+
+    def select(self, rows: Rows) -> None:
+        """Keep these rows: the others have ended."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextBatch:
+    """Texts to be scored together, in the order of the rows."""
+
+    texts: Sequence[Text]
+    ids: torch.Tensor
+    """(rows, length), on the target's device: token ids, zeros after shorter texts."""
+    begin: int
+    """First position scored."""
+    steps: int
+    """Most drafts of a round."""
+    sampling: Sampling
+    hidden_states: Sequence[torch.Tensor] | None
+    """The target's hidden states of every layer, each (rows, length, width); None where no drafter
+    reads them.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class DraftScores:
+    """One drafter's scores of a batch."""
+
+    log_q: NDArray[np.float32]
+    """(rows, heads, length - begin): log-probability of each text's own token by each head, after
+    temperature and filters; -inf where a head has none.
+
+    With `heads` 1 + depth, draft step i of a round uses head i % (1 + depth); with `heads` equal to
+    the number of draft steps each step has its own.
+    """
+    available: NDArray[np.int64] | None = None
+    """(rows, length - begin): number of tokens proposed by a round that starts at each position;
+    None where that is always k.
+    """
+
+
+class Drafter(abc.ABC):
+    """A drafter that is ready to draft for one target."""
+
+    models: Sequence[LoadedModel] = ()
+    """Models of its own that read the texts: their contexts and vocabularies limit the texts."""
+    reads_hidden = False
+    """Whether it reads the target's hidden states."""
+    takes_confidence = False
+    """Whether its proposer can stop at a draft below `DecodingStart.confidence`."""
+
+    @abc.abstractmethod
+    def proposer(self, start: DecodingStart) -> Proposer:
+        """A proposer for a new batch of rows."""
+
+    def heads(self, steps: int) -> int:
+        """Heads of the scores, see `DraftScores.log_q`; one for each draft step by default."""
+        return steps
+
+    @abc.abstractmethod
+    def score(self, batch: TextBatch) -> DraftScores:
+        """Log-probabilities of texts that the target emitted.
+
+        Raises MeasurementError for NaN.
+        """
+
+    @abc.abstractmethod
+    def fingerprint(self, report: Report = lambda what, done, total: None) -> str:
+        """A hash of all that decides its drafts: weights, tables, rules. Letters, digits, `-`."""
+
+    def prepare(self) -> None:  # noqa: B027  # most drafters load nothing late
+        """Load now what drafting would load on first use."""
+
+
+class DrafterType(Protocol):
+    """Finds, checks and loads the drafters of one type; a module with these functions is one, too.
+
+    `folder` is None for a drafter without files of its own, given by the name of its type.
+    """
+
+    def recognises(self, config: Mapping[str, Any]) -> bool:
+        """Whether a folder with this config.json holds a drafter of this type."""
+
+    def check(self, target: Checkpoint, folder: Path | None, depth: int) -> None:
+        """Refuse a drafter that cannot draft for the target, or not at this depth, by files alone.
+
+        Called before models are loaded, so it should not import torch. Raises RequestError.
+        """
+
+    def load(self, target: LoadedModel, folder: Path | None, depth: int) -> Drafter:
+        """Load a drafter that was checked. Raises RequestError."""

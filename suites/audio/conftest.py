@@ -1,0 +1,56 @@
+"""The fixture `utterance`: the case's first text as sound, attached to the .html report with its
+spectrogram and written to the file that --utterance names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_specdec import Attachment
+from suites.audio.sound import Sound
+from suites.models.codec import speak
+
+ATTACHMENTS = pytest.StashKey[list[Attachment]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("speech", "speech suites")
+    group.addoption(
+        "--utterance", type=Path, metavar="FILE.wav", help="Write an utterance of the target"
+    )
+
+
+@pytest.fixture
+def utterance(request: pytest.FixtureRequest, specdec_texts, specdec_target) -> Sound:
+    ids = specdec_texts[0].ids
+    sound = Sound.decoded(speak, ids)
+    wav = sound.wav()
+    request.node.stash[ATTACHMENTS] = [
+        Attachment(
+            title="An utterance of the target",
+            media_type="audio/wav",
+            content=wav,
+            alternative_text=f"{sound.seconds:.2f} s of speech",
+        ),
+        Attachment(
+            title="Spectrogram: time to the right, frequency upwards",
+            media_type="image/png",
+            content=sound.png(),
+            alternative_text="Spectrogram of the utterance",
+        ),
+        Attachment(
+            title=f"The utterance's {sound.seconds:.2f} s as tokens",
+            media_type="text/plain",
+            content=specdec_target.tokenizer.decode(ids).encode(),
+        ),
+    ]
+    file = request.config.getoption("--utterance", default=None)
+    if file is not None:
+        file.write_bytes(wav)
+    return sound
+
+
+def pytest_specdec_attachments(item: pytest.Item) -> list[Attachment]:
+    return item.stash.get(ATTACHMENTS, [])
