@@ -41,7 +41,7 @@ from invariants import (
 )
 from mutants import mutate
 
-from pytest_specdec.baselines.schema import EvidenceFile, Record, TextSet, TokenMap
+from pytest_specdec.baselines.schema import EvidenceFile, TokenMap
 from pytest_specdec.baselines.store import load
 from pytest_specdec.baselines.writing import DIGEST, digest_of
 from pytest_specdec.cases.prompts import read_prompts
@@ -53,6 +53,8 @@ from pytest_specdec.config.options import OPTIONS
 from pytest_specdec.config.parsers import server_url
 from pytest_specdec.config.settings import Marker
 from pytest_specdec.engines.adapters.trace import read_trace
+from pytest_specdec.records.record import Record
+from pytest_specdec.records.text_set import TextSet
 from pytest_specdec.speedup.cost_profile import CostProfile
 
 ROOT = Path(__file__).parent.parent

@@ -14,13 +14,15 @@ from typing import Any
 
 from safetensors import safe_open
 
-from pytest_specdec.baselines.schema import EvidenceFile, Record, TextSet, TokenMap
+from pytest_specdec.baselines.schema import EvidenceFile, TokenMap
 from pytest_specdec.cases.prompts import Prompt
 from pytest_specdec.checkpoints.checkpoint import Checkpoint
 from pytest_specdec.config.options import MARKER_ARGUMENTS
 from pytest_specdec.config.settings import Marker
 from pytest_specdec.engines.adapters.trace import Header, Line
 from pytest_specdec.engines.servers.client import Client
+from pytest_specdec.records.record import Record
+from pytest_specdec.records.text_set import TextSet
 from pytest_specdec.speedup.cost_profile import CostProfile
 
 
@@ -180,9 +182,9 @@ def wrong_map(tokens: TokenMap) -> Iterator[str]:
 
 
 def wrong_evidence(evidence: EvidenceFile) -> Iterator[str]:
-    for night in evidence.nights:
-        yield from _in("p_value", night.p_value, 0, 1)
-        for row in night.counts.values():
+    for run in evidence.runs:
+        yield from _in("p_value", run.p_value, 0, 1)
+        for row in run.counts.values():
             yield from _wrong_rows({"a prompt": row}, len(row.accepted))
 
 

@@ -38,8 +38,8 @@ def _diff(asked: argparse.Namespace) -> int:
 
 def _migrate(asked: argparse.Namespace) -> int:
     from ..baselines.migrate import migrated
-    from ..baselines.schema import SCHEMA
     from ..baselines.store import write_all
+    from ..records.record import SCHEMA
 
     files = migrated(asked.folder)
     write_all(files)

@@ -19,9 +19,11 @@ from .workers import command_line
 
 if TYPE_CHECKING:
     from ..baselines.store import BaselineStore
+    from ..cases.case import Case
     from ..engines.models import ModelPool
     from ..engines.protocol import Engine
-    from ..judging.runner import CaseRunner, Policy
+    from ..judging.policy import Policy
+    from ..judging.runner import CaseRunner
 
 
 class Components:
@@ -99,21 +101,16 @@ class Components:
         )
 
     def _make_engine(self) -> Engine:
-        from ..baselines.repeats import measured_cases
         from ..engines.factory import make_engine
 
-        settings, store, runs = self._settings, self.store, self._policy.runs
+        settings = self._settings
         return make_engine(
             settings.value(options.ENGINE),
-            [
-                measured
-                for case in self._cases.selected
-                for measured in measured_cases(case, store, runs)
-            ],
+            [seeded for seeds in self._measured_cases.values() for seeded in seeds],
             self.models,
             url=settings.url,
             draft_url=settings.value(options.DRAFT_URL),
-            stored_texts=store.texts,
+            stored_texts=self.store.texts,
             kept=self._config.rootpath / ".specdec",
         )
 
@@ -121,17 +118,34 @@ class Components:
         from ..judging.runner import CaseRunner
 
         return CaseRunner(
-            self._cases.selected,
-            self.engine,
-            self.store,
-            self._policy,
-            self._update_command,
-            self._cases.replaced_drafters,
+            self._measured_cases,
+            engine=self.engine,
+            store=self.store,
+            policy=self._policy,
+            update_command=self._update_command,
+            replaced_drafters=self._cases.replaced_drafters,
         )
+
+    @functools.cached_property
+    def _measured_cases(self) -> dict[Case, tuple[Case, ...]]:
+        """Which runs are measured for each selected case: decided once, for engine and runner."""
+        from ..baselines.repeats import measured_cases
+
+        policy, store = self._policy, self.store
+        return {
+            case: measured_cases(
+                case,
+                store,
+                repeats=self._settings.value(options.REPEATS),
+                rewrites=policy.rewrites,
+                accumulate=policy.accumulate,
+            )
+            for case in self._cases.selected
+        }
 
     @property
     def _policy(self) -> Policy:
-        from ..judging.runner import Policy
+        from ..judging.policy import Policy
 
         settings = self._settings
         return Policy(
@@ -139,7 +153,6 @@ class Components:
             inconclusive=settings.value(options.INCONCLUSIVE_GATES),
             update=settings.value(options.UPDATE),
             subset=settings.command_line[options.PROMPTS] is not None,
-            repeats=settings.value(options.REPEATS),
             accumulate=settings.value(options.ACCUMULATE),
             costs_margin=settings.value(options.COSTS_MARGIN),
         )
