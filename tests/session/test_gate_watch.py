@@ -82,7 +82,7 @@ def test_a_phase_without_comparisons_is_left_alone(phase: str) -> None:
 @pytest.mark.parametrize("phase", ["call", "teardown"])
 def test_a_failed_judgement_fails_the_test_that_ignored_it(phase: str) -> None:
     watching, comparisons = watch(judgement(passes=False))
-    with pytest.raises(pytest.fail.Exception, match="acceptance length fell, and the test went on"):
+    with pytest.raises(pytest.fail.Exception, match="acceptance length fell, but the test did not fail"):
         run(watching, phase)
     assert report(watching).sections == [("speculative decoding gate", "it fell")]
     assert comparisons.unseen == {CASE.id}
@@ -99,7 +99,7 @@ def test_a_judgement_that_passes_or_was_expected_is_no_problem(harmless: Judgeme
 def test_a_judgement_of_a_fixture_is_held_until_the_test_has_run() -> None:
     watching, _ = watch(judgement(passes=False))
     assert run(watching, "setup") == "result"
-    with pytest.raises(pytest.fail.Exception, match="and the test went on"):
+    with pytest.raises(pytest.fail.Exception, match="but the test did not fail"):
         run(watching)
 
 
@@ -118,7 +118,7 @@ def test_a_failed_test_keeps_its_own_error() -> None:
 
 def test_a_skip_does_not_hide_a_failed_judgement() -> None:
     watching, _ = watch(judgement(passes=False))
-    with pytest.raises(pytest.fail.Exception, match="and the test went on"):
+    with pytest.raises(pytest.fail.Exception, match="but the test did not fail"):
         run(watching, error=pytest.skip.Exception("later"))
     watching, _ = watch(judgement(passes=True))
     with pytest.raises(pytest.skip.Exception):
