@@ -282,8 +282,8 @@ def _attention_types(layer_types: list[str]) -> list[str]:
     if len(kinds) != 1:
         raise RequestError(
             f"the model's layers are of the types {', '.join(kinds) or 'linear_attention'} and "
-            "config.json does not tell "
-            "the MTP layers' one; add mtp_layer_types to it, one name for each MTP layer"
+            "config.json does not name "
+            "that of the MTP layers; add mtp_layer_types to it, one name for each MTP layer"
         )
     return kinds
 

@@ -11,10 +11,10 @@ from ..gate.paired import Pair
 from ..gate.verdict import Verdict
 
 INTENDED = "  intended?  "
-"""How the line with the update's command begins."""
+"""Start of the line with the update's command."""
 _WORST = 3
 _NOISE = 1e-4
-"""Relative change of a position below which nothing is said of it."""
+"""Relative change of a position below which it is not reported."""
 
 
 def explain(
@@ -117,13 +117,13 @@ def _positions(before: Counts, now: Counts) -> str:
         (new / old - 1, place, old, new) for place, (old, new) in enumerate(pairs, 1) if old > 0
     ]
     losses = sorted(change for change in changes if change[0] < -_NOISE)
-    told = [
+    listed = [
         f"{place} ({old:.3f} -> {new:.3f}, {signed_percent(change)})"
         for change, place, old, new in losses[:_WORST]
     ]
     return (
-        "conditional acceptance fell at " + ", ".join(told)
-        if told
+        "conditional acceptance fell at " + ", ".join(listed)
+        if listed
         else "conditional acceptance fell nowhere"
     )
 

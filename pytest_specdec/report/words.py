@@ -16,8 +16,8 @@ def phrases_of(language: str) -> Mapping[str, str]:
     text = (
         resources.files(__package__).joinpath(f"words.{language}.json").read_text(encoding="utf-8")
     )
-    found: dict[str, str] = json.loads(text)
-    return found
+    phrases: dict[str, str] = json.loads(text)
+    return phrases
 
 
 class Phrases:

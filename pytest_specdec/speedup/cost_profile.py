@@ -124,7 +124,7 @@ class CostProfile:
             depth: _lined_up(row, wanted, 1 + depth, f"draft (depth {depth})")
             for depth, row in self.draft.items()
         }
-        own = {
+        own_heads = {
             depth: _lined_up(row, wanted, 1, "own_heads") for depth, row in self.own_heads.items()
         }
         lookup = _lined_up(self.lookup, wanted, 1, "lookup") if self.lookup else {}
@@ -134,7 +134,7 @@ class CostProfile:
             self,
             verify=verify,
             draft=draft,
-            own_heads=own,
+            own_heads=own_heads,
             lookup=lookup,
             extrapolated=extrapolated,
         )

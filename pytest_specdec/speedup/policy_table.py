@@ -102,8 +102,8 @@ def policy_table(
         )
     best_k = fastest(each, round_ms)
     named = list(_fixed(field, each, most, best_k))
-    for one in _dynamic(field, round_ms, most, confidences):
-        named.append(one)
+    for policy in _dynamic(field, round_ms, most, confidences):
+        named.append(policy)
         progress("policies", len(named), total)
     rows = _rows(named, round_ms)
     best = max(range(most + 1, len(rows) - 1), key=lambda number: rows[number].speedup)
@@ -142,12 +142,12 @@ def _dynamic(
     chosen, drafting = per_category(field, round_ms, range(1, most + 1), most)
 
     def categorical(rows: slice) -> Drafting:
-        own = field.select(rows)
+        texts = field.select(rows)
         return functools.reduce(
             operator.add,
             (
-                fixed(own.select(np.array([row])), chosen[name], most)
-                for row, name in enumerate(own.categories)
+                fixed(texts.select(np.array([row])), chosen[name], most)
+                for row, name in enumerate(texts.categories)
             ),
         )
 
@@ -196,16 +196,16 @@ def _by_confidence(
 
 def _rows(named: Sequence[_Named], round_ms: RoundMs) -> list[PolicyRow]:
     """A row for each policy, the oracle last."""
-    speedups = [one.drafting.speedup(round_ms) for one in named]
+    speedups = [policy.drafting.speedup(round_ms) for policy in named]
     return [
         PolicyRow(
-            name=one.name,
-            drafting=one.drafting,
+            name=policy.name,
+            drafting=policy.drafting,
             speedup=speedup,
             share=speedup / speedups[-1],
-            detail=one.detail,
+            detail=policy.detail,
         )
-        for one, speedup in zip(named, speedups, strict=True)
+        for policy, speedup in zip(named, speedups, strict=True)
     ]
 
 
