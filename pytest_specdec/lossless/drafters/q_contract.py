@@ -1,9 +1,9 @@
 """The q contract of drafters: drafts are drawn from the distribution that is reported for them.
 
 A drafter that breaks it (huggingface/transformers#47932, deepseek-ai/DeepSpec#31) usually raises
-acceptance, so that no floor sees it, and the output is no longer the target's. Drafts are to the
-reported distribution what a text is to the target's, and are judged in the same way: exactly where
-the drafter's draws can be enumerated, else by a test martingale.
+acceptance, so that no floor sees it, and the output is no longer the target's. Drafts are judged
+against the reported distribution as texts are against the target's: exactly where the drafter's
+draws can be enumerated, else by a test martingale.
 """
 
 from __future__ import annotations
@@ -236,22 +236,22 @@ def assert_q_contract(
     __tracebackhide__ = True
     if method not in ("auto", "exact", "sampled"):
         raise RequestError(f'method is {method!r}; use "auto", "exact" or "sampled"')
-    sampler, found = Sampler(propose), _exact_if_possible(propose, method)
-    if found is None:
+    sampler, result = Sampler(propose), _exact_if_possible(propose, method)
+    if result is None:
         generator = generator_of(sampler, seed)
         calls = (sampler.run((), generator) for _ in range(rounds))
         with seeded(seed):
-            found = q_contract(
+            result = q_contract(
                 (
-                    (torch.as_tensor(one), torch.as_tensor(distributions))
-                    for one, distributions in calls
+                    (torch.as_tensor(drafts), torch.as_tensor(distributions))
+                    for drafts, distributions in calls
                 ),
                 alpha=alpha,
                 seed=seed,
             )
-    if not found.kept:
-        raise AssertionError(f"{sampler.name} breaks the q contract: {found.message}")
-    return found
+    if not result.kept:
+        raise AssertionError(f"{sampler.name} breaks the q contract: {result.message}")
+    return result
 
 
 def _exact_if_possible(propose: Propose, method: Method) -> QContractResult | None:
@@ -325,7 +325,7 @@ def _flat(tokens: torch.Tensor, distributions: torch.Tensor) -> tuple[torch.Tens
     _check_distributions(distributions[some])
     if not ((tokens[some] >= 0) & (tokens[some] < distributions.shape[-1])).all():
         raise ContractError(
-            f"a draft is no token of the {distributions.shape[-1]} that its distribution has; "
+            f"a draft is outside the {distributions.shape[-1]} tokens of its distribution; "
             "draft ids of the vocabulary"
         )
     return tokens[some], distributions[some] / sums[some, None]

@@ -120,11 +120,11 @@ class SymbolicValue:
         at = self.inverse(bound)
         if self.atom.clock:
             at = max(at, 0.0)
-            own = _log(-math.expm1(-at)) if self.rising else -at
+            log_probability = _log(-math.expm1(-at)) if self.rising else -at
         else:
             at = min(max(at, 0.0), 1.0)
-            own = _log(at) if self.rising else _log1p(-at)
-        return own + sum(other.log_below(bound) for other in self.beaten)
+            log_probability = _log(at) if self.rising else _log1p(-at)
+        return log_probability + sum(other.log_below(bound) for other in self.beaten)
 
     def negative(self) -> SymbolicValue:
         return self._then(_negative, _negative, False)
@@ -312,7 +312,7 @@ def hazards(values: Sequence[SymbolicValue]) -> list[float]:
     """How fast each clock runs: -log P(value <= t) at a time t, checked to be in proportion at
     others.
 
-    Raises NotEnumerableError for values that are no independent clocks of one race.
+    Raises NotEnumerableError for values that are not independent clocks of one race.
     """
     for value in values:
         if value.out or (value.atom.used and not value.beaten):
@@ -330,8 +330,8 @@ def hazards(values: Sequence[SymbolicValue]) -> list[float]:
     for row in others:
         scale = math.fsum(row) / total
         if not all(
-            abs(one - scale * other) <= _PROPORTIONAL * math.fsum(row)
-            for one, other in zip(row, middle, strict=True)
+            abs(hazard - scale * other) <= _PROPORTIONAL * math.fsum(row)
+            for hazard, other in zip(row, middle, strict=True)
         ):
             values[0].refuse("an arg-max that is no race of exponential or Gumbel clocks")
     return middle

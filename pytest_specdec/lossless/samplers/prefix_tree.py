@@ -67,7 +67,9 @@ def _distribution_of(distributions: Distributions) -> DistributionOf:
         return distributions
     if isinstance(distributions, Mapping):
         return distributions.__getitem__
-    by_depth = [distributions if isinstance(one, int | float) else one for one in distributions]
+    by_depth = [
+        distributions if isinstance(level, int | float) else level for level in distributions
+    ]
     if not by_depth:
         raise RequestError("a distribution is empty; give probabilities")
     return lambda prefix: by_depth[min(len(prefix), len(by_depth) - 1)]  # type: ignore[return-value]

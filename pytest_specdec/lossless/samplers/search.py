@@ -65,10 +65,10 @@ def _smallest(
             unable.append(error)
             return False
 
-    found = _find(strategy, judged, most, seed, (Phase.generate, Phase.shrink))
-    if found is None and unable:
+    example = _find(strategy, judged, most, seed, (Phase.generate, Phase.shrink))
+    if example is None and unable:
         raise unable[0]
-    return found
+    return example
 
 
 def drawn_rounds(
