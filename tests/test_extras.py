@@ -13,17 +13,17 @@ from helpers.support import ROOT
 
 from pytest_specdec.common.errors import EXTRAS, MissingExtraError, RequestError, naming_extras
 
-WITHOUT = f"""
+WITHOUT = """
 import sys
 
 class Gone:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {EXTRAS["models"]!r}:
+        if name.partition(".")[0] in {packages!r}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Gone())
 """
-"""Python code after which no package of the extra can be imported."""
+"""Python code after which no package of an extra can be imported."""
 MESSAGE = "torch is not installed; pip install 'pytest-specdec[models]'"
 TARGET, DRAFT = (str(ROOT / "suites" / "models" / f"text-{role}") for role in ("target", "draft"))
 
@@ -31,9 +31,9 @@ TARGET, DRAFT = (str(ROOT / "suites" / "models" / f"text-{role}") for role in ("
 PROMPTS = "suites/text/prompts.jsonl"
 
 
-def without(code: str) -> subprocess.CompletedProcess[str]:
+def without(code: str, extra: str = "models") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", WITHOUT + code],
+        [sys.executable, "-c", WITHOUT.format(packages=EXTRAS[extra]) + code],
         capture_output=True,
         text=True,
         check=False,
@@ -118,6 +118,28 @@ def test_a_gate_names_the_extra_in_place_of_a_traceback(
     assert lines.count(told) == 1, done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert "ModuleNotFoundError" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("engine", ["vllm", "logprobs"])
+def test_engines_at_a_server_name_the_extra(engine: str, tmp_path: Path) -> None:
+    test = (
+        "import pytest\n"
+        f"@pytest.mark.specdec(target={TARGET!r}, drafter={DRAFT!r}, k=[4], temperature=0)\n"
+        "def test_draft(specdec_run): ...\n"
+    )
+    (tmp_path / "test_it.py").write_text(test)
+    (tmp_path / "prompts.jsonl").write_text('{"category": "all", "prompt": "a"}\n')
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    command = [
+        *("-p", "no:cacheprovider", "-q", "--rootdir", str(tmp_path), str(tmp_path)),
+        f"--specdec-engine={engine}",
+        "--specdec-url=http://127.0.0.1:9",
+        "--specdec-draft-url=http://127.0.0.1:9",
+    ]
+    done = without(f"import pytest\nsys.exit(pytest.main({command!r}))", "servers")
+    assert done.returncode == 1
+    assert "urllib3 is not installed; pip install 'pytest-specdec[servers]'" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 SKIPPED = """

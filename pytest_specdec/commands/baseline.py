@@ -38,8 +38,8 @@ def _diff(arguments: argparse.Namespace) -> int:
 
 def _migrate(arguments: argparse.Namespace) -> int:
     from ..baselines.migrate import migrated
-    from ..baselines.schema import SCHEMA
     from ..baselines.store import write_all
+    from ..records.record import SCHEMA
 
     files = migrated(arguments.folder)
     write_all(files)

@@ -12,7 +12,8 @@ from ..common.errors import RequestError
 from ..common.limits import MOST_DEPTH, MOST_K
 from ..common.printable import printable
 from ..common.progress import CommandProgress
-from ..config.options import DEVICES, DTYPES, temperature, whole_number, whole_numbers
+from ..config.options import DEVICES, DTYPES
+from ..config.parsers import temperature, whole_number, whole_numbers
 
 if TYPE_CHECKING:
     from ..decoding.loading import LoadedModel

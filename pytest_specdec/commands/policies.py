@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..common.limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS
 from ..common.progress import CommandProgress
-from ..config.options import temperature, whole_number
+from ..config.parsers import temperature, whole_number
 from .costs import add_device_options, load_pair
 
 if TYPE_CHECKING:

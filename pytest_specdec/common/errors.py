@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 from .printable import printable
 
-EXTRAS = {"models": ("torch", "transformers", "safetensors", "tokenizers")}
+EXTRAS = {
+    "models": ("torch", "transformers", "safetensors", "tokenizers"),
+    "servers": ("prometheus_client", "urllib3"),
+}
 """What each extra of this project brings."""
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-OWN = ("replay", "decode", "logprobs")
+LOGPROBS = "logprobs"
+OWN = ("replay", "decode", LOGPROBS)
 """Engines of this project's own."""
 
 _PACKAGE = "pytest_specdec.engines.adapters"

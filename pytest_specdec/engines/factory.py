@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..baselines.schema import TextSet
 from ..cases.case import Case, TextKey
 from ..common.errors import RequestError, naming_extras
-from ..config.engines import OWN
+from ..config.engines import LOGPROBS, OWN
+from ..records.text_set import TextSet
 from .adapter_api import Progress, no_progress
 from .external import ExternalEngine
-from .logprobs.engine import NOT_HERE, ServedReplay, own_encoder
 from .models import ModelPool
 from .protocol import Engine
+
+_NOT_HERE = (
+    "both models are at their servers and none is in this process; leave out the fixtures that "
+    "need one, and for costs name a file of costs that were measured where the models run: "
+    "--specdec-costs=FILE"
+)
+"""Why a session with this engine loads no models."""
 
 
 def make_models(
     engine: str, *, device: str, dtype: str, report: Progress = no_progress
 ) -> ModelPool:
     """The models of a session that measures with an engine; none is loaded yet."""
-    unavailable = NOT_HERE if engine == ServedReplay.name else None
+    unavailable = _NOT_HERE if engine == LOGPROBS else None
     return ModelPool(device, dtype, report=report, unavailable=unavailable)
 
 
@@ -34,14 +40,16 @@ def make_engine(
     stored_texts: Callable[[TextKey], TextSet | None],
     kept: Path,
 ) -> Engine:
-    """An engine for the cases of `plan`; ours imports torch here. Raises RequestError where torch
-    or the engine is missing.
+    """An engine for the cases of `plan`; what it needs is imported here. Raises RequestError where
+    that is missing.
     """
     if name not in OWN:
         engine = ExternalEngine(name, models, url=url, kept=kept)
         _ = engine.adapter  # what is missing is reported at once
         return engine
-    if name == ServedReplay.name:
+    if name == LOGPROBS:
+        with naming_extras():
+            from .logprobs.engine import ServedReplay, own_encoder
         return ServedReplay(
             plan,
             models,

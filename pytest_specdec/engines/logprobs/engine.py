@@ -21,13 +21,15 @@ import msgspec
 from ...acceptance.first_rounds import Samples
 from ...acceptance.renewal import expected_counts, with_requests
 from ...acceptance.scores import Scores
-from ...baselines.schema import SCHEMA, Environment, Fingerprints, TextSet
 from ...cases.case import Case, TextKey
 from ...cases.prompts import Prompt, read_prompts
 from ...cases.texts import Text, texts_of_prompts
 from ...checkpoints.checkpoint import case_checkpoint
 from ...common.errors import RequestError
 from ...common.printable import KEY
+from ...records.conditions import Environment, Fingerprints
+from ...records.record import SCHEMA
+from ...records.text_set import TextSet
 from ..adapter_api import EngineSetup
 from ..adapters.llama_cpp_server import LlamaCppAdapter
 from ..adapters.server import ServedAdapter
@@ -45,12 +47,6 @@ from .scores import WORKERS, check_servable, served_scores, wanted_top
 Encode = Callable[[Sequence[Prompt]], list[list[int]]]
 """Token ids of prompts by the target's own tokenizer."""
 
-NOT_HERE = (
-    "both models are at their servers and none is in this process; leave out the fixtures that "
-    "need one, and for costs name a file of costs that were measured where the models run: "
-    "--specdec-costs=FILE"
-)
-"""Why a session with this engine loads no models."""
 _PANGRAM = Prompt(
     "", "", text="The quick brown fox jumps over 13 lazy dogs; caf\u00e9, \u6f22\u5b57."
 )

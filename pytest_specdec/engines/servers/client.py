@@ -16,15 +16,17 @@ import time
 import urllib.parse
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from ...common.errors import MeasurementError, RequestError
+from ...common.errors import MeasurementError, RequestError, naming_extras
 from ...common.printable import KEY, printable, redacted_url, without_secrets
 from ...common.strict_json import JsonError, parse_json
-from .deadline import TimedConnection, TimedTlsConnection
+from .deadline import Deadline, connections
+
+with naming_extras():
+    import urllib3
 
 Answer = TypeVar("Answer")
 
@@ -34,10 +36,8 @@ _UNREACHABLE = (ConnectionRefusedError, socket.gaierror)
 _NO_ROUTE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 """Faults of a connection that was never made."""
 _CHUNK = 1 << 16
-_IDLE = 2.0
-"""Seconds after which a kept connection is not trusted: servers close idle ones, and a request on a
-closed one is lost.
-"""
+_KEPT = 64
+"""Connections kept open at most."""
 _EXCERPT = 120
 """Characters of a bad answer that its error quotes."""
 
@@ -71,8 +71,7 @@ class RetryPolicy:
 
 
 class Client:
-    """Requests to one server; safe to share among threads, each of which keeps a connection of its
-    own.
+    """Requests to one server; safe to share among threads.
 
     `size_limit` is the largest answer in bytes. `key` goes out as a bearer token, to this server
     alone.
@@ -86,16 +85,15 @@ class Client:
         size_limit: int = 256 << 20,
         key: str | None = None,
     ) -> None:
-        self._scheme, self._host, self._port, self._folder = _split(url)
-        self.url = url.rstrip("/")
+        _check_url(url)
+        self.url = self._base = url.rstrip("/")
         self._patience, self._size_limit = patience or RetryPolicy(), size_limit
         self._headers, self._secrets = (
             {"Accept": "application/json"} | _authorization(key),
             (key,) if key else (),
         )
-        self._local = threading.local()
-        self._connections: list[TimedConnection] = []
-        self.close = weakref.finalize(self, _close, self._connections)
+        self._pools = connections(_KEPT)
+        self.close = weakref.finalize(self, self._pools.clear)
         """Close every connection; done by itself when the client is no longer used."""
         self._lock = threading.Lock()
         self._lost = 0
@@ -194,77 +192,66 @@ class Client:
     def _once(
         self, method: str, path: str, body: bytes | None, extra: Mapping[str, str]
     ) -> tuple[int, bytes, str | None]:
-        """One request over this thread's connection: status, body, Location. Raises _PassingError,
-        ServerError for size.
-        """
+        """One request: status, body, Location. Raises _PassingError, ServerError for size."""
+        timeout = self._patience.timeout
         headers = (
             self._headers
             | ({"Content-Type": "application/json"} if body is not None else {})
             | dict(extra)
         )
-        try:
-            connection = self._connection()
-            connection.deadline.start(self._patience.timeout)
-            connection.request(method, self._folder + path, body=body, headers=headers)
-            answer = connection.getresponse()
-            raw = self._read(path, answer)
-            self._local.used = time.monotonic()
-            if "Connection" in extra:
-                self._drop()
-            return answer.status, raw, answer.getheader("Location")
-        except TimeoutError:
-            self._drop()
-            raise _PassingError(f"no full answer within {self._patience.timeout:g} s") from None
-        except http.client.IncompleteRead as error:
-            self._drop()
-            raise _PassingError(f"the answer ends after {len(error.partial)} bytes") from None
-        except (OSError, http.client.HTTPException) as error:
-            self._drop()
-            passing = _PassingError(
-                f"no answer ({error.__class__.__name__}: {self._shown(str(error))})"
-            )
-            passing.unreachable = (
-                isinstance(error, _UNREACHABLE) or getattr(error, "errno", None) in _NO_ROUTE
-            )
-            raise passing from None
-        except ServerError:
-            self._drop()
-            raise
+        with Deadline(timeout) as deadline:
+            try:
+                response = self._pools.request(
+                    method,
+                    self._base + path,
+                    body=body,
+                    headers=headers,
+                    # Half, so that a first address that swallows packets leaves time for another.
+                    timeout=urllib3.Timeout(connect=timeout / 2, read=timeout),
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                )
+                answer = self._read(path, response)
+            except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError) as error:
+                raise self._passing(error, expired=deadline.expired) from None
+            if deadline.expired:  # an answer that ends with its connection looks complete
+                raise self._passing(TimeoutError(), expired=True)
+        return response.status, answer, response.headers.get("Location")
 
-    def _read(self, path: str, answer: http.client.HTTPResponse) -> bytes:
+    def _read(self, path: str, response: urllib3.BaseHTTPResponse) -> bytes:
         """The whole body, within the size limit."""
         parts, size = [], 0
-        while part := answer.read1(_CHUNK):
-            parts.append(part)
-            size += len(part)
-            if size > self._size_limit:
-                raise self._error(
-                    path,
-                    f" answers with more than {self._size_limit} bytes; is this the engine's own "
-                    "URL?",
-                )
-        if answer.length:
-            # read1 reports an early end as an empty part.
-            raise http.client.IncompleteRead(b"".join(parts), answer.length)
-        answer.close()
+        try:
+            while part := response.read(_CHUNK, decode_content=False):
+                parts.append(part)
+                size += len(part)
+                if size > self._size_limit:
+                    raise self._error(
+                        path,
+                        f" answers with more than {self._size_limit} bytes; is this the engine's "
+                        "own URL?",
+                    )
+        except BaseException:
+            response.close()
+            raise
+        response.release_conn()
         return b"".join(parts)
 
-    def _connection(self) -> TimedConnection:
-        """This thread's connection, a new one where the last is too old to be trusted."""
-        if time.monotonic() - getattr(self._local, "used", 0.0) > _IDLE:
-            self._drop()
-        connection: TimedConnection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            kind = TimedTlsConnection if self._scheme == "https" else TimedConnection
-            connection = self._local.connection = kind(self._host, self._port)
-            self._connections.append(connection)
-        return connection
-
-    def _drop(self) -> None:
-        connection, self._local.connection = getattr(self._local, "connection", None), None
-        if connection is not None:
-            self._connections.remove(connection)
-            _close([connection])
+    def _passing(self, error: Exception, *, expired: bool) -> _PassingError:
+        """A fault of the connection as an error that another try may cure."""
+        cause = _cause(error)
+        if expired or isinstance(cause, TimeoutError):
+            return _PassingError(f"no full answer within {self._patience.timeout:g} s")
+        if isinstance(cause, urllib3.exceptions.IncompleteRead):
+            return _PassingError(f"the answer ends after {cause.partial} bytes")
+        if isinstance(cause, http.client.IncompleteRead):
+            return _PassingError("the answer ends within a chunk")
+        passing = _PassingError(f"no answer ({type(cause).__name__}: {self._shown(str(cause))})")
+        passing.unreachable = (
+            isinstance(cause, _UNREACHABLE) or getattr(cause, "errno", None) in _NO_ROUTE
+        )
+        return passing
 
     def _decoded(self, path: str, raw: bytes, shape: type[Answer]) -> Answer:
         try:
@@ -302,10 +289,16 @@ class Client:
         return printable(text, secrets=self._secrets)
 
 
-def _close(connections: list[TimedConnection]) -> None:
-    for connection in connections:
-        with suppress(OSError):
-            connection.close()
+def _cause(error: BaseException) -> BaseException:
+    """What is wrong below urllib3's own errors."""
+    while isinstance(error, urllib3.exceptions.HTTPError):
+        inner = [error.__cause__, *error.args]
+        below = next((cause for cause in inner if isinstance(cause, BaseException)), None)
+        if below is None:
+            waited = isinstance(error, urllib3.exceptions.TimeoutError)
+            return TimeoutError() if waited else error
+        error = below
+    return error
 
 
 def _authorization(key: str | None) -> dict[str, str]:
@@ -320,16 +313,14 @@ def _authorization(key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def _split(url: str) -> tuple[str, str, int | None, str]:
-    """Scheme, host, port and path of a URL. Raises RequestError for one that is no http(s) URL of a
-    server.
-    """
+def _check_url(url: str) -> None:
+    """Raises RequestError for what is no http(s) URL of a server."""
     try:
         parts = urllib.parse.urlsplit(url)
-        host, port = parts.hostname or "", parts.port
+        host, _ = parts.hostname or "", parts.port
         host.encode("idna")
     except ValueError:  # UnicodeError, too
-        host, port = "", None
+        host = ""
     # urlsplit drops line breaks and leaves spaces in.
     plain = url.isascii() and url.isprintable() and " " not in url
     if not host or not plain or parts.scheme not in ("http", "https") or "?" in url or "#" in url:
@@ -339,7 +330,6 @@ def _split(url: str) -> tuple[str, str, int | None, str]:
         )
     if "@" in parts.netloc:
         raise RequestError(f"a URL with a password in it would end up in logs; set {KEY} instead")
-    return parts.scheme, host, port, parts.path.rstrip("/")
 
 
 def _events(raw: bytes) -> Iterator[bytes]:

@@ -1,105 +1,109 @@
-"""HTTP connections with a total time limit: each byte of an answer, headers and chunk sizes
-included, must come within it.
+"""HTTP connections with a total time limit: sending, headers, chunk sizes and trailers included.
 
-`http.client` knows one time limit for each wait on the socket, so a server that sends a byte now
-and then holds it for ever. Here every wait is given what is left of the whole time.
+urllib3 and the socket know one time limit for each wait, so a server that sends a byte now and
+then holds a client for ever. Here the socket is shut down when the whole time is up, whatever part
+of the exchange is under way.
 """
 
 from __future__ import annotations
 
-import functools
-import http.client
-import io
+import contextlib
 import socket
+import threading
 import time
+from types import TracebackType
 from typing import Any
+
+from ...common.errors import naming_extras
+
+with naming_extras():
+    import urllib3
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+
+_IDLE = 2.0
+"""Seconds after which a kept connection is not trusted: servers close idle ones, and a request on a
+closed one is lost.
+"""
+_current = threading.local()
 
 
 class Deadline:
-    """Until when an exchange must have ended; shared by a connection and its answers, set anew
-    before each request.
-    """
+    """The time limit of one exchange of this thread, in seconds from entering the context on."""
 
-    def __init__(self) -> None:
-        self._end = 0.0
+    def __init__(self, seconds: float) -> None:
+        self.expired = False
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._expire)
+        self._timer.daemon = True
 
-    def start(self, seconds: float) -> None:
-        """Let the time run from now on."""
-        self._end = time.monotonic() + seconds
+    def __enter__(self) -> Deadline:
+        _current.deadline = self
+        self._timer.start()
+        return self
 
-    @property
-    def left(self) -> float:
-        """Seconds, above 0. Raises TimeoutError where none are left."""
-        left = self._end - time.monotonic()
-        if left <= 0:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        self._socket = _current.deadline = None
+
+    def watch(self, sock: socket.socket) -> None:
+        """Shut this socket down when the time is up. Raises TimeoutError where it is."""
+        self._socket = sock
+        if self.expired:
             raise TimeoutError("the time is up")
-        return left
+
+    def _expire(self) -> None:
+        self.expired = True
+        sock = self._socket
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                # Not SSLSocket's own method, which is not to be called while another thread reads.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-class _TimedReader(io.RawIOBase):
-    """What a socket receives, each wait bounded by what is left of the time."""
+class _Timed(HTTPConnection):
+    """A connection that the deadline of the thread that uses it can end."""
 
-    def __init__(self, sock: socket.socket, raw: io.RawIOBase, deadline: Deadline) -> None:
-        self._socket, self._raw, self._deadline = sock, raw, deadline
+    _answered = 0.0
 
-    def readable(self) -> bool:
-        return True
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
+        _current.deadline.watch(sock)
+        return sock
 
-    def readinto(self, buffer: Any) -> int | None:
-        self._socket.settimeout(self._deadline.left)
-        return self._raw.readinto(buffer)
+    def request(self, *args: Any, **options: Any) -> None:
+        if time.monotonic() - self._answered > _IDLE:
+            self.close()
+        if self.sock is not None:
+            _current.deadline.watch(self.sock)
+        super().request(*args, **options)
 
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _TimedResponse(http.client.HTTPResponse):
-    """An answer that is read within a time."""
-
-    def __init__(self, sock: socket.socket, *args: Any, deadline: Deadline, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        self.fp = io.BufferedReader(_TimedReader(sock, self.fp.detach(), deadline))
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        response = super().getresponse()
+        self._answered = time.monotonic()
+        return response
 
 
-class TimedConnection(http.client.HTTPConnection):
-    """An http connection whose every step, from connecting on, is bounded by `deadline`.
-
-    The look-up of the host's name is not: the system's resolver has a limit of its own.
-    """
-
-    def __init__(self, host: str, port: int | None) -> None:
-        super().__init__(host, port)
-        self.deadline = Deadline()
-        self.response_class = functools.partial(_TimedResponse, deadline=self.deadline)  # type: ignore[assignment]
-        self._create_connection = functools.partial(_connected, self.deadline)
-
-    def send(self, data: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        self.sock.settimeout(self.deadline.left)
-        super().send(data)
-
-
-class TimedTlsConnection(TimedConnection, http.client.HTTPSConnection):
+class _TimedTls(_Timed, HTTPSConnection):
     """The same over TLS."""
 
 
-def _connected(deadline: Deadline, address: tuple[str, int], *_: Any) -> socket.socket:
-    """A socket to the first of a host's addresses that answers, left with what remains of the time
-    for a TLS handshake.
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Timed
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TimedTls
+
+
+def connections(most: int) -> urllib3.PoolManager:
+    """Connections that threads share, of which at most so many are kept; only for use within a
+    `Deadline`.
     """
-    found = socket.getaddrinfo(*address, 0, socket.SOCK_STREAM)
-    fault: OSError | None = None
-    for number, (family, kind, protocol, _name, place) in enumerate(found):
-        made = socket.socket(family, kind, protocol)
-        try:
-            # An address that swallows packets leaves time for the others.
-            made.settimeout(deadline.left / (len(found) - number))
-            made.connect(place)
-            made.settimeout(deadline.left)
-            return made
-        except OSError as error:
-            made.close()
-            fault = error
-    raise fault or OSError(f"{address[0]} has no address")
+    pools = urllib3.PoolManager(maxsize=most)
+    pools.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+    return pools

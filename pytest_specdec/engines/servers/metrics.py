@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 
-from ...common.errors import MeasurementError
+from ...common.errors import MeasurementError, naming_extras
+
+with naming_extras():
+    from prometheus_client.parser import text_string_to_metric_families
+    from prometheus_client.samples import Sample
 
 Labels = frozenset[tuple[str, str]]
 _Series = tuple[str, Labels]
-
-_SAMPLE = re.compile(
-    r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?[ \t]+([^\s_]+)(?:[ \t]+-?\d+)?[ \t]*"
-)
-_LABEL = re.compile(r'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"[ \t]*(?:,|$)')
-_ESCAPES = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
 
 
 class MetricError(MeasurementError):
@@ -146,46 +143,30 @@ def parse(text: str, source: str) -> Reading:
         line = line.strip(" \t\r")
         if not line or line.startswith("#"):
             continue
-        series, value = _sample(line, f"{source}, line {number}")
-        if series in samples:
-            raise MetricError(
-                f"{source}, line {number}: {series[0]} stands twice with the same labels; {_CURE}"
-            )
-        samples[series] = value
+        for sample in _samples(line, f"{source}, line {number}"):
+            series = sample.name, frozenset(sample.labels.items())
+            if series in samples:
+                raise MetricError(
+                    f"{source}, line {number}: {sample.name} stands twice with the same labels; "
+                    f"{_CURE}"
+                )
+            samples[series] = float(sample.value)
     if not samples:
         raise MetricError(f"{source} is empty; start the server with its metrics turned on")
     return Reading(source, samples)
 
 
-def _sample(line: str, where: str) -> tuple[_Series, float]:
-    match = _SAMPLE.fullmatch(line)
-    if match is None:
-        raise MetricError(
-            f"{where} is no metric: {line[:80]!r}; is this the engine's page of metrics?"
-        )
-    name, labels, number = match.groups()
+def _samples(line: str, where: str) -> list[Sample]:
+    """The sample of a line. Raises MetricError for a line that has none."""
     try:
-        value = float(number)
-    except ValueError:
+        samples = [
+            sample for family in text_string_to_metric_families(line) for sample in family.samples
+        ]
+    except (ValueError, LookupError) as error:
         raise MetricError(
-            f"{where}: {name} is {number!r}, no number; look into the server's log"
+            f"{where} is no metric: {line[:80]!r} ({error}); is this the engine's page of metrics?"
         ) from None
-    return (name, _labels(labels or "", where)), value
-
-
-def _labels(text: str, where: str) -> Labels:
-    found: dict[str, str] = {}
-    at = 0
-    while at < len(text.rstrip()):
-        match = _LABEL.match(text, at)
-        if match is None or match[1] in found:
-            raise MetricError(
-                f"{where}: labels {text[:80]!r} cannot be read; is this the engine's page of "
-                "metrics?"
-            )
-        found[match[1]] = re.sub(r"\\[\\\"n]", lambda escape: _ESCAPES[escape[0]], match[2])
-        at = match.end()
-    return frozenset(found.items())
+    return samples
 
 
 def _first(series: set[_Series]) -> _Series:
