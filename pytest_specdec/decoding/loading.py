@@ -169,9 +169,7 @@ def load_model(name: str, device: str = "auto", dtype: str = "float32") -> Loade
                 output_loading_info=True,
                 **local,
             )
-    except (
-        Exception
-    ) as error:  # a configuration of another's making can break transformers anywhere
+    except Exception as error:  # a malformed configuration can break transformers anywhere
         reason = _misfit(checkpoint) or _reason(error)
         raise RequestError(
             f"transformers cannot load {folder}: {reason}; check the checkpoint"

@@ -133,7 +133,7 @@ def printable_row(row: ReportRow) -> ReportRow:
 
 
 def _printable(value: Any) -> Any:
-    """The same of a tree of plain values, keys included."""
+    """`printable` over a tree of plain values, keys included."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict):

@@ -71,7 +71,7 @@ def ordered(rows: Iterable[ReportRow]) -> list[ReportRow]:
 
 
 def to_look_at(rows: Iterable[ReportRow]) -> list[ReportRow]:
-    """Those whose verdict is worth more words than the table has."""
+    """Rows whose verdict needs more words than the table has."""
     return [row for row in rows if row["verdict"] not in ("pass", "not judged", "new", "updated")]
 
 

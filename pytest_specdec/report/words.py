@@ -31,7 +31,7 @@ class Phrases:
         return self._words[phrase].format(**values)
 
     def number(self, value: float | None, digits: int) -> str:
-        """A number, or the sign that there is none."""
+        """A number, or the sign for a missing one."""
         return "-" if value is None else f"{value:.{digits}f}"
 
     def percent(self, value: float | None) -> str:

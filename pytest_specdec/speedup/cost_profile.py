@@ -24,7 +24,7 @@ class CostProfile:
     """Median times of one pair on one machine.
 
     `verify[k]` and `draft[depth][k]` are milliseconds per round that drafts k tokens. Between two
-    measured k the time is interpolated linearly; outside the measured range there is no answer.
+    measured k the time is interpolated linearly; outside the measured range is a CostError.
     """
 
     verify: Mapping[int, float]
@@ -47,7 +47,7 @@ class CostProfile:
     the measurement.
     """
     samples: int = 0
-    """How many times each part was timed; 0 where nobody knows."""
+    """How many times each part was timed; 0 if unknown."""
     extrapolated: tuple[int, ...] = ()
     """k whose times were not measured but lie on a line through others, outside their range."""
 

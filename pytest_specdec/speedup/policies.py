@@ -268,9 +268,9 @@ def gain(
 ) -> Gain:
     """The gain of a policy over another one from what each drafts text by text; at least two texts.
 
-    The delta method on the logarithm, texts being independent. Each time of a round has the
-    relative error `timing_error` of its own, which weighs as much as the two policies differ in
-    where their time goes.
+    The delta method on the logarithm, texts being independent. Each time of a round has its
+    own relative error `timing_error`, weighted by how much the two policies differ in where their
+    time goes.
     """
     both = [functools.reduce(operator.add, draftings) for draftings in (policy, other)]
     influence = _influence(policy, round_ms) - _influence(other, round_ms)

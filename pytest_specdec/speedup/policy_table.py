@@ -1,4 +1,4 @@
-"""Policies side by side: what is left on the table between a fixed k and an oracle. Numpy only."""
+"""Policies side by side: what lies between a fixed k and an oracle. Numpy only."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclasses.dataclass(frozen=True)
 class PolicyRow:
-    """A policy and what it comes to."""
+    """A policy and its results."""
 
     name: str
     drafting: Drafting
@@ -53,7 +53,7 @@ class PolicyRow:
     share: float
     """Of the oracle's speed-up."""
     detail: str = ""
-    """What it chose, where its name does not say it."""
+    """What it chose, where its name does not show it."""
     gain: Gain | None = None
     """Over the best fixed k: of the fastest policy that decides anew but for the oracle, where
     there are two texts or more.

@@ -157,7 +157,7 @@ def exact_q_contract(propose: Propose, *, tolerance: float = 2e-6) -> QContractR
     draws. The past is the drafts before and the distributions reported so far: without
     these, a distribution that was chosen by its own draft, or that is another context's, is right
     in the mean. Raises NotEnumerableError for a draw that cannot be followed, RequestError and
-    ContractError for distributions that are none.
+    ContractError for invalid distributions.
     """
     drafted: dict[Past, dict[int, float]] = {}
     reported: dict[Past, dict[int, float]] = {}
@@ -311,7 +311,7 @@ def _compared(
 
 def _flat(tokens: torch.Tensor, distributions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Drafts (n,) and their distributions (n, V) in float64, row by row. Raises RequestError for
-    shapes or distributions that are none.
+    shapes or distributions that are invalid.
     """
     if distributions.dim() not in (2, 3) or distributions.shape[:-1] != tokens.shape:
         shapes = f"{tuple(tokens.shape)} and {tuple(distributions.shape)}"

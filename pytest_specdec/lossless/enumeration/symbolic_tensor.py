@@ -120,7 +120,7 @@ class SymbolPool:
         return tree
 
     def adopt(self, tensor: torch.Tensor) -> SymbolicTensor:
-        """Turn an ordinary tensor into a Pending one where it is, so that symbols can be written
+        """Turn an ordinary tensor into a SymbolicTensor in place, so that symbols can be written
         into it.
         """
         if isinstance(tensor, SymbolicTensor):

@@ -73,7 +73,7 @@ class SymbolicDraw:
 
 class SymbolicValue:
     """A strictly monotone function of one draw. Comparing it with a number decides, arithmetic
-    returns a Value.
+    returns a SymbolicValue.
     """
 
     __slots__ = ("atom", "beaten", "forward", "inverse", "out", "rising")
@@ -171,7 +171,9 @@ class SymbolicValue:
         return self._then(_log1p, _expm1, True)
 
     def _above(self, bound: float, use: str) -> None:
-        """Guards such as the one in log(u + 1e-10) leave some probability below, which is none."""
+        """Guards such as the one in log(u + 1e-10) leave a little probability below the bound,
+        which does not count.
+        """
         if self.range()[0] < bound and math.exp(self.log_below(bound)) > _CLIPPED:
             self.refuse(f"{use} where it may be below {bound:g}")
 

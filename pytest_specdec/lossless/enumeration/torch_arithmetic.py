@@ -137,8 +137,8 @@ def _race(
     at = pool.tensor(won, shape, torch.int64, codes.device)
     if name.startswith("arg"):
         return at
-    # What the winning clock shows is not followed: any of its row's, which are all used up, stands
-    # for it.
+    # The winning clock's value is not followed: any value of its row stands for it, since the race
+    # has used them all.
     values = [
         next((cell for cell in row if isinstance(cell, SymbolicValue)), row[0]) for row in rows
     ]

@@ -34,8 +34,8 @@ class PrefixTree:
         self._rows: dict[Prefix, Row] = {}
 
     def row(self, prefix: Prefix) -> Row:
-        """Probabilities (vocabulary,) that sum to one. Raises RequestError for a distribution that
-        is none.
+        """Probabilities (vocabulary,) that sum to one. Raises RequestError for invalid
+        probabilities.
         """
         if prefix not in self._rows:
             self._rows[prefix] = _normalised(self._distribution_of(prefix), prefix)

@@ -2,8 +2,8 @@
 
 What a round emits, continued by samples from the target to k + 1 tokens, must follow the target's
 joint distribution exactly. Rounds are drawn in growing lots; after each, the evidence against that
-distribution (`counted`) is looked at, and the test ends where it reaches 1 / alpha. Looking so
-often costs nothing: a lossless sampler ever gets there with probability alpha at most.
+distribution (`dirichlet_evidence`) is looked at, and the test ends where it reaches 1 / alpha.
+Looking so often costs nothing: a lossless sampler ever gets there with probability alpha at most.
 """
 
 from __future__ import annotations

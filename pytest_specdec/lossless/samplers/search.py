@@ -47,7 +47,7 @@ def smallest_batch(
     most: int,
     seed: int,
 ) -> BatchInput | None:
-    """The same for batches of ragged rows."""
+    """`smallest_round` for batches of ragged rows."""
     sizes = 2, min(vocab_size, BATCH_VOCABULARY)
     return _smallest(batches(sizes, k, by_position=sampler.drafts == "own"), wrong, most, seed)
 

@@ -2,7 +2,8 @@
 distributions.
 
 Sampled texts are judged by a test martingale (`martingale`), greedy ones by their divergences
-(`divergence`). The distributions are taken batch by batch; only a few numbers a token are kept.
+(`greedy_divergence`). The distributions are taken batch by batch; only a few numbers per
+token are kept.
 """
 
 from __future__ import annotations
@@ -311,8 +312,8 @@ def _judge_sampled(
     for part in parts:
         log_p = _log_distribution(part.logits, result.sampling)
         inside = log_p.gather(-1, part.tokens[:, None])[:, 0] > -torch.inf
-        # A tie at the cut-off has probability zero in these distributions: to leave it out of the
-        # bets gives nothing away.
+        # A tie at the cut-off has probability zero in these distributions: leaving it out of the
+        # bets keeps them valid.
         near = near_cutoff(part.logits[~inside], part.tokens[~inside], result.sampling, tolerance)
         ties += int(near.sum())
         for index in (~inside).nonzero()[:, 0][~near].tolist():

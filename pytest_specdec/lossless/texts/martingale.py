@@ -183,8 +183,8 @@ def rank_bet(transforms: np.ndarray, cells: int) -> np.ndarray:
 
 
 def serial_bet(transforms: np.ndarray, cells: int) -> np.ndarray:
-    """The same with a count for each cell of the transform before: sees draws that depend on each
-    other.
+    """`rank_bet` with a count for each cell of the transform before: sees draws that depend on
+    each other.
     """
     current = _cells(transforms, cells)
     before = np.concatenate([np.zeros_like(current[..., :1]), current[..., :-1]], -1)

@@ -39,8 +39,8 @@ class TeacherForced:
 def checked_texts(
     sequences: Sequence[Text] | Sequence[Sequence[int]], prompt_lengths: Sequence[int] | None
 ) -> list[Text]:
-    """Texts of sequences that may already be some. Raises RequestError where it is unclear which
-    tokens are new.
+    """The sequences as `Text`s, which they may be already. Raises RequestError where it is unclear
+    which tokens are new.
     """
     texts = [sequence for sequence in sequences if isinstance(sequence, Text)]
     if len(texts) < len(sequences):
