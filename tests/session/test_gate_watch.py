@@ -82,7 +82,9 @@ def test_a_phase_without_comparisons_is_left_alone(phase: str) -> None:
 @pytest.mark.parametrize("phase", ["call", "teardown"])
 def test_a_failed_judgement_fails_the_test_that_ignored_it(phase: str) -> None:
     watching, comparisons = watch(judgement(passes=False))
-    with pytest.raises(pytest.fail.Exception, match="acceptance length fell, but the test did not fail"):
+    with pytest.raises(
+        pytest.fail.Exception, match="acceptance length fell, but the test did not fail"
+    ):
         run(watching, phase)
     assert report(watching).sections == [("speculative decoding gate", "it fell")]
     assert comparisons.unseen == {CASE.id}
