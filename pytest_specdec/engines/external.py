@@ -39,7 +39,7 @@ from .adapter_api import (
 )
 from .adapters.capabilities import check_capabilities
 from .adapters.registry import make_adapter
-from .adapters.trace import write_trace
+from .adapters.trace_writer import write_trace
 from .counting.checks import check_pooled, check_reported
 from .counting.normalise import definition_of, normalised, text_of
 from .encoding import decoder, encoded

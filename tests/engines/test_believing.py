@@ -22,17 +22,17 @@ from pytest_specdec.engines.logprobs.cache import ScoreCache
 from pytest_specdec.engines.logprobs.drafting_servers import check_plain
 from pytest_specdec.engines.logprobs.scores import served_texts
 from pytest_specdec.engines.servers.client import ServerError
-from pytest_specdec.engines.servers.logprob_servers import (
+from pytest_specdec.engines.servers.logprob_servers import scorer_at
+from pytest_specdec.engines.servers.repeatability import TEXTS as AGAIN
+from pytest_specdec.engines.servers.repeatability import apart
+from pytest_specdec.engines.servers.scorer import (
     Position,
     Scorer,
     ServedModel,
     ServedText,
-    VllmScorer,
     impossible,
-    scorer_at,
 )
-from pytest_specdec.engines.servers.repeatability import TEXTS as AGAIN
-from pytest_specdec.engines.servers.repeatability import apart
+from pytest_specdec.engines.servers.vllm_scorer import VllmScorer
 
 TARGET, OTHER = Toy(1), Toy(2)
 TEXTS = TARGET.texts(12)

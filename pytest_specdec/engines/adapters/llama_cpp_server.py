@@ -28,8 +28,9 @@ from ..adapter_api import (
     Totals,
 )
 from ..servers.client import Client, ServerError
-from ..servers.logprob_servers import LlamaCppScorer
+from ..servers.llama_cpp_scorer import LlamaCppScorer
 from ..servers.metrics import Reading, parse
+from ..servers.payloads import Tokenized
 from .server import ServedAdapter, ServerReply, rounds_totals
 
 _DRAFTS = "llamacpp:spec_decode_num_drafts"
@@ -72,10 +73,6 @@ class _Whole(msgspec.Struct, frozen=True):
 
 class _Props(msgspec.Struct, frozen=True):
     build_info: str
-
-
-class _Tokens(msgspec.Struct, frozen=True):
-    tokens: list[int]
 
 
 class LlamaCppAdapter(ServedAdapter):
@@ -170,7 +167,7 @@ class LlamaCppAdapter(ServedAdapter):
 
     def encode(self, text: str) -> list[int]:
         return self.client.post_json(
-            "/tokenize", {"content": text, "add_special": True}, _Tokens
+            "/tokenize", {"content": text, "add_special": True}, Tokenized
         ).tokens
 
     def _reading(self) -> Reading:

@@ -28,8 +28,9 @@ from ..adapter_api import (
     Totals,
 )
 from ..servers.client import Client, ServerError
-from ..servers.logprob_servers import Scorer, scorer_at, served_model
+from ..servers.logprob_servers import scorer_at, served_model
 from ..servers.repeatability import apart
+from ..servers.scorer import Scorer
 
 PROBES, PROBE_TOKENS = 2, 48
 """Greedy texts, and their new tokens, from which a mode that is not lossless is told."""

@@ -16,7 +16,8 @@ from ...cases.case import Sampling
 from ...common.errors import MeasurementError
 from ..adapter_api import RULES, Capabilities, Counters, CountingConvention, Totals
 from ..servers.client import Client, ServerError
-from ..servers.logprob_servers import SglangScorer
+from ..servers.payloads import Tokenized
+from ..servers.sglang_scorer import SglangScorer
 from .server import ServedAdapter, ServerReply
 
 
@@ -72,7 +73,7 @@ class MetaInfo(msgspec.Struct, frozen=True):
         return Totals(self.spec_verify_ct, drafted, accepted, positions)
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class _Generated(msgspec.Struct, frozen=True):
     meta_info: MetaInfo
     output_ids: list[int] | None = None
 
@@ -97,10 +98,6 @@ class ServerInfo(msgspec.Struct, frozen=True):
         }
         low = ", ".join(f"{name}={value:g}" for name, value in own.items() if value < 1)
         return f"lossy acceptance ({low})" if low else None
-
-
-class _Tokens(msgspec.Struct, frozen=True):
-    tokens: list[int]
 
 
 class SglangAdapter(ServedAdapter):
@@ -180,7 +177,7 @@ class SglangAdapter(ServedAdapter):
             "frequency_penalty": 0.0,
         }
         answer = self.client.post_json(
-            "/generate", {"input_ids": list(ids), "sampling_params": settings}, _Answer
+            "/generate", {"input_ids": list(ids), "sampling_params": settings}, _Generated
         )
         meta, tokens = answer.meta_info, answer.output_ids
         if tokens is None or len(tokens) != meta.completion_tokens:
@@ -204,7 +201,7 @@ class SglangAdapter(ServedAdapter):
         return None
 
     def encode(self, text: str) -> list[int]:
-        return self.client.post_json("/tokenize", {"prompt": text}, _Tokens).tokens
+        return self.client.post_json("/tokenize", {"prompt": text}, Tokenized).tokens
 
 
 def server_info(client: Client) -> ServerInfo:

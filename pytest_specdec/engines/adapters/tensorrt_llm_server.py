@@ -24,6 +24,7 @@ from ..adapter_api import (
     Totals,
 )
 from ..servers.client import Client
+from ..servers.payloads import Completion, Version
 from .server import ServedAdapter, ServerReply
 
 _SETTLE, _LOOKS = 0.05, 20
@@ -45,25 +46,6 @@ class Iteration(msgspec.Struct, frozen=True):
 
     iter: int
     stats: SpecStats | None = msgspec.field(default=None, name="specDecodingStats")
-
-
-class _Choice(msgspec.Struct, frozen=True):
-    token_ids: list[int] | None = None
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    choices: list[_Choice]
-    usage: _Usage
-
-
-class _Version(msgspec.Struct, frozen=True):
-    version: str
 
 
 class TensorRtLlmAdapter(ServedAdapter):
@@ -101,7 +83,7 @@ class TensorRtLlmAdapter(ServedAdapter):
         self._last: int | None = None
 
     def version(self) -> str:
-        return self.client.get_json("/version", _Version).version
+        return self.client.get_json("/version", Version).version
 
     def answer(
         self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int
@@ -118,7 +100,7 @@ class TensorRtLlmAdapter(ServedAdapter):
             "include_stop_str_in_output": True,
         }
         lost = self.client.lost
-        answer = self.client.post_json("/v1/completions", body, _Answer)
+        answer = self.client.post_json("/v1/completions", body, Completion)
         tokens = answer.choices[0].token_ids if answer.choices else None
         if tokens is None or len(tokens) != answer.usage.completion_tokens:
             raise self.refuse(

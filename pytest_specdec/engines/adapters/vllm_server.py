@@ -23,8 +23,9 @@ from ..adapter_api import (
     Totals,
 )
 from ..servers.client import Client
-from ..servers.logprob_servers import VllmScorer
 from ..servers.metrics import Reading, parse
+from ..servers.payloads import Completion, Tokenized, Version
+from ..servers.vllm_scorer import VllmScorer
 from .server import ServedAdapter, ServerReply
 
 _DRAFTS = "vllm:spec_decode_num_drafts"
@@ -76,28 +77,8 @@ class _Metrics(msgspec.Struct, frozen=True):
     speculative_decoding: SpecMetrics | None = None
 
 
-class _Choice(msgspec.Struct, frozen=True):
-    token_ids: list[int] | None = None
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    choices: list[_Choice]
-    usage: _Usage
+class _VllmCompletion(Completion, frozen=True):
     metrics: _Metrics | None = None
-
-
-class _Version(msgspec.Struct, frozen=True):
-    version: str
-
-
-class _Tokens(msgspec.Struct, frozen=True):
-    tokens: list[int]
 
 
 class VllmServer(ServedAdapter):
@@ -129,7 +110,7 @@ class VllmServer(ServedAdapter):
         self._start: Reading | None = None
 
     def version(self) -> str:
-        return self.client.get_json("/version", _Version).version
+        return self.client.get_json("/version", Version).version
 
     def answer(
         self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int
@@ -149,7 +130,7 @@ class VllmServer(ServedAdapter):
             "frequency_penalty": 0.0,
             "return_token_ids": True,
         }
-        answer = self.client.post_json("/v1/completions", body, _Answer)
+        answer = self.client.post_json("/v1/completions", body, _VllmCompletion)
         tokens = answer.choices[0].token_ids if answer.choices else None
         if tokens is None or len(tokens) != answer.usage.completion_tokens:
             raise self.refuse(
@@ -191,7 +172,7 @@ class VllmServer(ServedAdapter):
 
     def encode(self, text: str) -> list[int]:
         return self.client.post_json(
-            "/tokenize", {"model": self.model, "prompt": text}, _Tokens
+            "/tokenize", {"model": self.model, "prompt": text}, Tokenized
         ).tokens
 
     def _reading(self) -> Reading:

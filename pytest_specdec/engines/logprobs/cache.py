@@ -16,7 +16,7 @@ import msgspec
 from ...cases.texts import Text
 from ...common.errors import RequestError
 from ...common.strict_json import JsonError, parse_json
-from ..servers.logprob_servers import Scorer, ServedText
+from ..servers.scorer import Scorer, ServedText
 
 _SCHEMA = 1
 

@@ -37,7 +37,8 @@ from ..kept_texts import KeptTexts
 from ..models import ModelPool
 from ..protocol import Engine, Measurement, check_rounds
 from ..servers.client import Client
-from ..servers.logprob_servers import Scorer, scorer_at
+from ..servers.logprob_servers import scorer_at
+from ..servers.scorer import Scorer
 from .cache import ScoreCache
 from .drafting_servers import check_plain
 from .scores import WORKERS, check_servable, served_scores, wanted_top

@@ -21,8 +21,8 @@ from ...cases.case import Sampling
 from ...cases.texts import Text
 from ...common.errors import MeasurementError, RequestError, SpecdecError
 from ..servers.client import ServerError
-from ..servers.logprob_servers import Scorer, ServedText, constant
 from ..servers.repeatability import apart, ask_again
+from ..servers.scorer import Scorer, ServedText, constant
 from .cache import ScoreCache
 
 Progress = Callable[[int, int], None]

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...cases.texts import Text
-from .logprob_servers import Scorer, ServedText
+from .scorer import Scorer, ServedText
 
 TEXTS = 4
 """Texts that are scored a second time, or all where there are fewer."""

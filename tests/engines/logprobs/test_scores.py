@@ -30,7 +30,8 @@ from pytest_specdec.engines.logprobs.scores import (
     text_distributions,
 )
 from pytest_specdec.engines.servers.client import ServerError
-from pytest_specdec.engines.servers.logprob_servers import ServedText, scorer_at
+from pytest_specdec.engines.servers.logprob_servers import scorer_at
+from pytest_specdec.engines.servers.scorer import ServedText
 
 TARGET, DRAFTER = Toy(1), Toy(2)
 TEXTS = TARGET.texts(6)
