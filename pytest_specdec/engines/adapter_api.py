@@ -48,7 +48,7 @@ class Totals:
     """How many rounds accepted draft position 0, 1, ...; None where the engine does not say."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Counters:
     """The engine's own names of its numbers, for messages: what a reader can look up in its log or
     documentation.
@@ -60,7 +60,7 @@ class Counters:
     per_position: str = "per_position"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CountingConvention:
     """How an engine counts. The same for all texts of a run."""
 
@@ -114,7 +114,7 @@ class Timings:
     verify_ms: tuple[float, ...] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Reported:
     """One prompt's text and what the engine counted while it emitted it.
 
@@ -224,7 +224,7 @@ class PromptRequest:
         return self.prompt.key
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
     """All texts of one case. Each text is decoded by itself, batch size 1, with a seed of its own:
     `seed_of`.

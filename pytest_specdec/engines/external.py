@@ -104,7 +104,13 @@ class ExternalEngine(Engine):
     def adapter(self) -> Adapter:
         """Raises RequestError where the engine is not here."""
         models = self.models
-        setup = EngineSetup(self._url, models.device, models.dtype, models.model, models.report)
+        setup = EngineSetup(
+            url=self._url,
+            device=models.device,
+            dtype=models.dtype,
+            model=models.model,
+            report=models.report,
+        )
         return make_adapter(self.name, setup)
 
     def measure(self, case: Case) -> Measurement:
@@ -128,17 +134,17 @@ class ExternalEngine(Engine):
             for text, known in zip(run.texts, told, strict=True)
         }
         return Measurement(
-            counts,
-            Fingerprints(target_name, drafter),
-            self._environment(case),
-            SERVED if target is None else target.tokenizer_fingerprint,
-            template_in(target, run.prompts),
-            fingerprints
+            counts=counts,
+            fingerprints=Fingerprints(target_name, drafter),
+            environment=self._environment(case),
+            tokenizer=SERVED if target is None else target.tokenizer_fingerprint,
+            template=template_in(target, run.prompts),
+            text_fingerprints=fingerprints
             if run.pooled is None
             else dict.fromkeys(counts.prompts, _joined(fingerprints)),
-            None,
-            _times(run.reported),
-            sum(text.loops for text, known in zip(run.texts, told, strict=True) if known),
+            texts=None,
+            times=_times(run.reported),
+            looping=sum(text.loops for text, known in zip(run.texts, told, strict=True) if known),
             definition=definition.name,
             altered=run.altered,
         )
@@ -158,7 +164,14 @@ class ExternalEngine(Engine):
         run = self._latest(case)
         definition = definition_of(run.reported, case.drafter, run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
-        return JudgedRun(case, run.reported, run.categories, definition, counts, run.pooled)
+        return JudgedRun(
+            case=case,
+            reported=run.reported,
+            categories=run.categories,
+            definition=definition,
+            counts=counts,
+            pooled=run.pooled,
+        )
 
     def unsupported(self, case: Case) -> str | None:
         """Known for certain only when the case is run; it is run once."""
@@ -231,18 +244,18 @@ class ExternalEngine(Engine):
                 self._checkpoint(case.target), lambda: self.models.model(case.target), prompts
             )
         return GenerationRequest(
-            [
+            prompts=[
                 PromptRequest(prompt, None if own is None else tuple(own))
                 for prompt, own in zip(prompts, ids, strict=True)
             ],
-            case.k,
-            case.depth,
-            case.target,
-            case.drafter,
-            case.texts.sampling,
-            case.texts.new_tokens,
-            case.texts.seed,
-            case.rule,
+            k=case.k,
+            depth=case.depth,
+            target=case.target,
+            drafter=case.drafter,
+            sampling=case.texts.sampling,
+            new_tokens=case.texts.new_tokens,
+            seed=case.texts.seed,
+            rule=case.rule,
         )
 
     def _ends(self, case: Case, target: Checkpoint | None) -> TargetEnds | None:
@@ -295,10 +308,10 @@ def _times(reported: Sequence[Reported]) -> MeasuredTimes | None:
     draft = [ms for timings, _ in timed for ms in timings.draft_ms or ()]
     verify = [ms for timings, _ in timed for ms in timings.verify_ms or ()]
     return MeasuredTimes(
-        statistics.median(draft) if draft else None,
-        statistics.median(verify) if verify else None,
-        1,
-        sum(tokens for _, tokens in timed) / seconds,
+        draft_ms=statistics.median(draft) if draft else None,
+        verify_ms=statistics.median(verify) if verify else None,
+        batch_size=1,
+        tokens_per_second=sum(tokens for _, tokens in timed) / seconds,
     )
 
 

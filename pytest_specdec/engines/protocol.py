@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .counting.possible_rounds import JudgedRun
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class MeasuredTimes:
     """What decoding took: median milliseconds of a batch's round, None where they are not told, and
     tokens emitted a second.
@@ -32,7 +32,7 @@ class MeasuredTimes:
     tokens_per_second: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurement:
     """Counts of one case, with what they were measured on."""
 

@@ -301,7 +301,9 @@ def test_llama_cpp_is_asked_for_fewer_tokens_again() -> None:
 
 
 def served(own: list[float], top: list[float]) -> ServedText:
-    return ServedText(4, tuple(own), (None,) * len(own), tuple((value,) for value in top))
+    return ServedText(
+        first=4, own=tuple(own), best=(None,) * len(own), top=tuple((value,) for value in top)
+    )
 
 
 def test_rounding_is_no_other_answer() -> None:

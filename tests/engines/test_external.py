@@ -69,11 +69,11 @@ class Scripted:
             convention = CountingConvention(counts_empty=self.pooled is None, ngrams=self.ngrams)
             rounds = None if self.pooled else ROUNDS
             yield Reported(
-                one.key,
-                PROMPT,
-                (5, *range(2, 10)),
-                convention,
-                rounds,
+                key=one.key,
+                prompt_ids=PROMPT,
+                new_ids=(5, *range(2, 10)),
+                convention=convention,
+                rounds=rounds,
                 timings=Timings(2.0, (1.0, 3.0)),
             )
         if self.pooled is not None:

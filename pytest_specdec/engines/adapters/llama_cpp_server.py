@@ -95,7 +95,9 @@ class LlamaCppAdapter(ServedAdapter):
         undelivered=True,
         counts_empty=True,
         argmax_drafts=True,
-        counters=Counters(_DRAFTS, "draft_n", "draft_n_accepted", _POSITIONS),
+        counters=Counters(
+            rounds=_DRAFTS, drafted="draft_n", accepted="draft_n_accepted", per_position=_POSITIONS
+        ),
     )
 
     def __init__(self, setup: EngineSetup, client: Client | None = None) -> None:

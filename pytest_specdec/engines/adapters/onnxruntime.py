@@ -38,7 +38,12 @@ CONVENTION = CountingConvention(
     prefill_drafts=True,
     undelivered=True,
     counts_empty=True,
-    counters=Counters("rounds", "draft_tokens_proposed", "draft_tokens_accepted", ""),
+    counters=Counters(
+        rounds="rounds",
+        drafted="draft_tokens_proposed",
+        accepted="draft_tokens_accepted",
+        per_position="",
+    ),
 )
 _ROUNDS, _DRAFTED, _ACCEPTED = "rounds", "draft_tokens_proposed", "draft_tokens_accepted"
 
@@ -125,11 +130,11 @@ class OnnxRuntimeAdapter:
         length, played = until_eos(new, rounds, pair.target, first=0)
         cut = rounds[:played]
         return Reported(
-            asked.key,
-            asked.ids,
-            tuple(new[:length]),
-            CONVENTION,
-            cut,
+            key=asked.key,
+            prompt_ids=asked.ids,
+            new_ids=tuple(new[:length]),
+            convention=CONVENTION,
+            rounds=cut,
             timings=Timings(seconds),
             where=where,
         )

@@ -34,7 +34,12 @@ _ENDLESS = 1 << 30
 CONVENTION = CountingConvention(
     undelivered=True,
     counts_empty=True,
-    counters=Counters("passes of m_batch_sizes", "get_num_draft_tokens", "m_batch_sizes - 1", ""),
+    counters=Counters(
+        rounds="passes of m_batch_sizes",
+        drafted="get_num_draft_tokens",
+        accepted="m_batch_sizes - 1",
+        per_position="",
+    ),
 )
 
 
@@ -120,11 +125,11 @@ class OpenVinoAdapter:
         length, played = until_eos(new, rounds, pair.target, first=1)
         cut = rounds[:played]
         return Reported(
-            asked.key,
-            asked.ids,
-            tuple(new[:length]),
-            CONVENTION,
-            tuple(cut),
+            key=asked.key,
+            prompt_ids=asked.ids,
+            new_ids=tuple(new[:length]),
+            convention=CONVENTION,
+            rounds=tuple(cut),
             timings=Timings(seconds),
             where=where,
         )

@@ -149,17 +149,17 @@ class ServedAdapter(abc.ABC):
             )
             timings = Timings(time.perf_counter() - begun)
             yield Reported(
-                asked.key,
-                ids,
-                one.new_ids,
-                self.convention,
-                one.rounds,
-                one.totals,
-                None,
-                timings,
-                altered,
-                where,
-                one.finish,
+                key=asked.key,
+                prompt_ids=ids,
+                new_ids=one.new_ids,
+                convention=self.convention,
+                rounds=one.rounds,
+                totals=one.totals,
+                emitted=None,
+                timings=timings,
+                altered=altered,
+                where=where,
+                finish=one.finish,
             )
         if said:
             yield from self._sums(said, request.k, self.client.lost - lost)

@@ -120,10 +120,10 @@ class SglangAdapter(ServedAdapter):
         undelivered=True,
         argmax_drafts=True,
         counters=Counters(
-            "spec_verify_ct",
-            "spec_num_proposed_drafts",
-            "spec_num_correct_drafts",
-            "spec_correct_drafts_histogram",
+            rounds="spec_verify_ct",
+            drafted="spec_num_proposed_drafts",
+            accepted="spec_num_correct_drafts",
+            per_position="spec_correct_drafts_histogram",
         ),
     )
 

@@ -68,7 +68,10 @@ class TensorRtLlmAdapter(ServedAdapter):
         undelivered=True,
         argmax_drafts=True,
         counters=Counters(
-            "numRequestsWithDraftTokens", "numDraftTokens", "numAcceptedTokens", "specDecodingStats"
+            rounds="numRequestsWithDraftTokens",
+            drafted="numDraftTokens",
+            accepted="numAcceptedTokens",
+            per_position="specDecodingStats",
         ),
     )
 

@@ -101,15 +101,15 @@ def _check_counts(path: Path, header: Header, lines: Sequence[tuple[int, Line]])
     sampling = Sampling(header.temperature, header.top_k, header.top_p)
     rule = header.rule or default_rule(header.temperature)
     request = GenerationRequest(
-        (),
-        header.k,
-        header.depth,
-        "",
-        header.drafter,
-        sampling,
-        header.new_tokens,
-        header.seed,
-        rule,
+        prompts=(),
+        k=header.k,
+        depth=header.depth,
+        target="",
+        drafter=header.drafter,
+        sampling=sampling,
+        new_tokens=header.new_tokens,
+        seed=header.seed,
+        rule=rule,
     )
     texts: list[Reported] = []
     pooled: PooledCounters | None = None
@@ -145,18 +145,20 @@ def reported_of(header: Header, line: Line, where: str) -> Reported:
             f"{where}: {len(line.new_ids)} new_ids and emitted is {line.emitted}; leave emitted out"
         )
     return Reported(
-        key,
-        line.prompt_ids,
-        line.new_ids,
-        header.convention,
-        None if line.rounds is None else tuple(ReportedRound(*own) for own in line.rounds),
-        None if line.totals is None else line.totals.totals,
-        None if line.new_ids else line.emitted,
-        None if line.seconds is None else Timings(line.seconds, line.draft_ms, line.verify_ms),
-        header.altered,
-        where,
-        line.finish_reason,
-        TextEnds(header.eos, header.stop),
+        key=key,
+        prompt_ids=line.prompt_ids,
+        new_ids=line.new_ids,
+        convention=header.convention,
+        rounds=None if line.rounds is None else tuple(ReportedRound(*own) for own in line.rounds),
+        totals=None if line.totals is None else line.totals.totals,
+        emitted=None if line.new_ids else line.emitted,
+        timings=None
+        if line.seconds is None
+        else Timings(line.seconds, line.draft_ms, line.verify_ms),
+        altered=header.altered,
+        where=where,
+        finish=line.finish_reason,
+        ends=TextEnds(header.eos, header.stop),
     )
 
 

@@ -140,12 +140,12 @@ def _decoded(
         )
     own = request.drafter == OWN_HEADS
     return Reported(
-        asked.key,
-        asked.ids,
-        tuple(out[0, ids.shape[1] :].tolist()),
-        MTP if own else LOOKING_UP if drafter is None else ASSISTED,
+        key=asked.key,
+        prompt_ids=asked.ids,
+        new_ids=tuple(out[0, ids.shape[1] :].tolist()),
+        convention=MTP if own else LOOKING_UP if drafter is None else ASSISTED,
         # With MTP layers the first round is a plain prompt pass.
-        tuple(rounds[1:] if own else rounds),
+        rounds=tuple(rounds[1:] if own else rounds),
         timings=Timings(seconds),
     )
 

@@ -83,10 +83,10 @@ class VllmAdapter:
         argmax_drafts=True,
         ngrams=(1, NGRAM),
         counters=Counters(
-            "num_spec_steps",
-            "num_draft_tokens",
-            "num_accepted_draft_tokens",
-            "acceptance_histogram",
+            rounds="num_spec_steps",
+            drafted="num_draft_tokens",
+            accepted="num_accepted_draft_tokens",
+            per_position="acceptance_histogram",
         ),
     )
 
@@ -186,16 +186,16 @@ class VllmAdapter:
             ) from None
         where = f"prompt {asked.key} in vLLM {self.version()}"
         return Reported(
-            asked.key,
-            asked.ids,
-            tuple(out.token_ids),
-            self.convention,
-            rounds,
-            totals,
-            None,
-            Timings(seconds),
-            None,
-            where,
+            key=asked.key,
+            prompt_ids=asked.ids,
+            new_ids=tuple(out.token_ids),
+            convention=self.convention,
+            rounds=rounds,
+            totals=totals,
+            emitted=None,
+            timings=Timings(seconds),
+            altered=None,
+            where=where,
         )
 
 

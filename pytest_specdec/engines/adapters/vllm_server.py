@@ -102,7 +102,9 @@ class VllmServer(ServedAdapter):
         end="full",
         undelivered=True,
         argmax_drafts=True,
-        counters=Counters(_DRAFTS, _DRAFTED, _ACCEPTED, _POSITIONS),
+        counters=Counters(
+            rounds=_DRAFTS, drafted=_DRAFTED, accepted=_ACCEPTED, per_position=_POSITIONS
+        ),
     )
 
     def __init__(self, setup: EngineSetup, client: Client | None = None) -> None:

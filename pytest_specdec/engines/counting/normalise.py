@@ -25,7 +25,7 @@ from ..adapter_api import CountingConvention, PooledCounters, Reported, Totals
 from .checks import rounds_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Definition:
     """How counts were made: what an expectation must do alike to be comparable."""
 
@@ -77,8 +77,8 @@ def definition_of(
     # engine counts.
     derived = convention.end != "full" and any(one.rounds is None for one in sums)
     return Definition(
-        "clip",
-        convention.prefill_drafts,
+        end="clip",
+        prefill_drafts=convention.prefill_drafts,
         full=convention.end == "full",
         counts_empty=convention.counts_empty or derived,
         positions=all(one.per_position is not None for one in sums),

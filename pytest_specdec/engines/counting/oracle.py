@@ -28,7 +28,7 @@ from .normalise import starts_of
 from .possible_rounds import JudgedRun, Walk, walk_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Mismatch:
     """A round that the models would have ended elsewhere, or a text's sum of rounds where the
     engine tells no rounds.
@@ -48,7 +48,7 @@ class Mismatch:
     """
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Agreement:
     """Whether an engine counts what its models imply. Natural reading: `assert found.agrees,
     found.message`.
@@ -218,13 +218,35 @@ def _differences(
         due = np.rint(moments.rounds).astype(int)
         pairs = enumerate(zip(judged.counts.rounds.astype(int).tolist(), due.tolist(), strict=True))
         found = [
-            (row, Mismatch(judged.reported[row].key, None, 0, said, expected, math.inf))
+            (
+                row,
+                Mismatch(
+                    prompt=judged.reported[row].key,
+                    round=None,
+                    position=0,
+                    reported=said,
+                    expected=expected,
+                    gap=math.inf,
+                ),
+            )
             for row, (said, expected) in pairs
             if said != expected
         ]
     else:
         said, expected = int(counted_rounds(judged)), round(float(moments.rounds.sum()))
-        found = [(0, Mismatch("all", None, 0, said, expected, math.inf))] * (said != expected)
+        found = [
+            (
+                0,
+                Mismatch(
+                    prompt="all",
+                    round=None,
+                    position=0,
+                    reported=said,
+                    expected=expected,
+                    gap=math.inf,
+                ),
+            )
+        ] * (said != expected)
     return _without_ties(found, judged, target, drafter)
 
 
@@ -242,7 +264,19 @@ def _round_differences(
         due = min(int(walk.survival[row, start].sum()), room)
         short = whole and drafted != walk.proposed[row, start] and room >= judged.case.k
         if min(accepted, room) != due or short:
-            found.append((row, Mismatch(one.key, number, start, accepted, due, math.inf)))
+            found.append(
+                (
+                    row,
+                    Mismatch(
+                        prompt=one.key,
+                        round=number,
+                        position=start,
+                        reported=accepted,
+                        expected=due,
+                        gap=math.inf,
+                    ),
+                )
+            )
     return found
 
 

@@ -23,7 +23,7 @@ from ..adapter_api import PooledCounters, Reported
 from .normalise import Definition, text_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class JudgedRun:
     """One run of an engine to be judged."""
 
@@ -62,7 +62,7 @@ class JudgedRun:
         ]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Walk:
     """The rounds that the engine's counting convention allows on its texts."""
 
@@ -122,12 +122,12 @@ def walk_of(judged: JudgedRun, target: LoadedModel, drafter: LoadedModel | str) 
         else np.clip(np.minimum(proposed, left - 1), 0, None)
     )
     return Walk(
-        field,
-        proposed,
-        field.survival(within, case.k),
-        played,
-        counted,
-        _sure(scores, rule, target, sampling),
+        field=field,
+        proposed=proposed,
+        survival=field.survival(within, case.k),
+        played=played,
+        counted=counted,
+        sure=_sure(scores, rule, target, sampling),
     )
 
 

@@ -57,7 +57,7 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             tuple(map(_infinite, self.own)),
             tuple(tuple(map(_infinite, row)) for row in self.top),
         )
-        return ServedText(self.first, own, tuple(self.best), top)
+        return ServedText(first=self.first, own=own, best=tuple(self.best), top=top)
 
 
 class ScoreCache:

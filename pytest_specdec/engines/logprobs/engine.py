@@ -113,13 +113,15 @@ class ServedReplay(Engine):
         check_rounds(counts, case)
         target, drafter = self._scorers(wanted_top(case.texts.sampling))
         return Measurement(
-            counts,
-            Fingerprints(_fingerprint(target), _fingerprint(drafter)),
-            Environment("none", "none", f"served by {target.dialect}", "the servers' own", 0),
-            group.stored.tokenizer,
-            group.stored.template,
-            {text.key: text.fingerprint for text in group.texts},
-            group.stored,
+            counts=counts,
+            fingerprints=Fingerprints(_fingerprint(target), _fingerprint(drafter)),
+            environment=Environment(
+                "none", "none", f"served by {target.dialect}", "the servers' own", 0
+            ),
+            tokenizer=group.stored.tokenizer,
+            template=group.stored.template,
+            text_fingerprints={text.key: text.fingerprint for text in group.texts},
+            texts=group.stored,
             looping=sum(text.loops for text in group.texts),
             samples=Samples.of(field, case.k),
             field=functools.partial(group.scores.field, case.rule),

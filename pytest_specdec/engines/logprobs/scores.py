@@ -242,7 +242,7 @@ def _half(progress: Progress, which: int, done: int, total: int) -> None:
 
 def _score(scorer: Scorer, text: Text, cache: ScoreCache | None) -> ServedText:
     if text.first_draft >= len(text.ids):
-        return ServedText(text.first_draft, (), (), ())
+        return ServedText(first=text.first_draft, own=(), best=(), top=())
     scored = scorer.score(text.ids, text.first_draft)
     if cache is not None:
         cache.put(text, scored)

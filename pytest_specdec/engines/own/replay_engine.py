@@ -73,13 +73,13 @@ class ReplayEngine(Engine):
         counts = with_requests(expected_counts(field, case.k), field)
         check_rounds(counts, case)
         return Measurement(
-            counts,
-            self.models.fingerprints(case),
-            environment(target.device, self.models.dtype),
-            group.stored.tokenizer,
-            group.stored.template,
-            group.fingerprints,
-            group.stored,
+            counts=counts,
+            fingerprints=self.models.fingerprints(case),
+            environment=environment(target.device, self.models.dtype),
+            tokenizer=group.stored.tokenizer,
+            template=group.stored.template,
+            text_fingerprints=group.fingerprints,
+            texts=group.stored,
             looping=group.looping,
             samples=Samples.of(field, case.k),
             field=functools.partial(own.field, case.rule),

@@ -92,6 +92,9 @@ def _part(
     begin = max(0, end - most)
     place = slice(begin, end)
     before = ServedText(
-        scored.first + begin, scored.own[place], scored.best[place], scored.top[place]
+        first=scored.first + begin,
+        own=scored.own[place],
+        best=scored.best[place],
+        top=scored.top[place],
     )
     return text.ids[: scored.first + end], before

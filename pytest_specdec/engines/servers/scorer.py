@@ -34,7 +34,7 @@ _MANY = 8
 """Tokens from which on equal log-probabilities are no coincidence."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ServedText:
     """Log-probabilities of a text's tokens from position `first` on, at temperature 1 over the
     whole vocabulary.
@@ -156,10 +156,10 @@ class Scorer(abc.ABC):
                 self.refuse(f"position {first + offset} {problem}")
         top = [[value for _, value in position.entries][: self.top] for position in positions]
         return ServedText(
-            first,
-            tuple(_finite(position.own) for position in positions),
-            tuple(position.entries[0][0] for position in positions),
-            tuple(tuple(map(_finite, row)) for row in top),
+            first=first,
+            own=tuple(_finite(position.own) for position in positions),
+            best=tuple(position.entries[0][0] for position in positions),
+            top=tuple(tuple(map(_finite, row)) for row in top),
         )
 
     def _check_certain(self, ids: Sequence[int], told: ServedText) -> None:

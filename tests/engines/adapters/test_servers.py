@@ -66,7 +66,17 @@ def request(
     prompts: int = 1, ids: tuple[int, ...] | None = PROMPT, k: int = 3
 ) -> GenerationRequest:
     asked = [PromptRequest(Prompt(f"p{row}", "all", "text"), ids) for row in range(prompts)]
-    return GenerationRequest(asked, k, 0, "target", "draft", Sampling(0.0), 24, 0, "greedy")
+    return GenerationRequest(
+        prompts=asked,
+        k=k,
+        depth=0,
+        target="target",
+        drafter="draft",
+        sampling=Sampling(0.0),
+        new_tokens=24,
+        seed=0,
+        rule="greedy",
+    )
 
 
 def run(

@@ -92,15 +92,15 @@ def test_prompts_are_known_by_text_or_messages(tmp_path: Path) -> None:
         Prompt(key_of(None, messages), "chat", messages=(tuple(sorted(messages[0].items())),)),
     ]
     wanted = GenerationRequest(
-        [PromptRequest(one, None) for one in prompts],
-        3,
-        0,
-        "served",
-        "served",
-        Sampling(0.0),
-        64,
-        0,
-        "greedy",
+        prompts=[PromptRequest(one, None) for one in prompts],
+        k=3,
+        depth=0,
+        target="served",
+        drafter="served",
+        sampling=Sampling(0.0),
+        new_tokens=64,
+        seed=0,
+        rule="greedy",
     )
     rest = {"new_ids": [5, 6, 7, 8], "rounds": [[3, 1], [1, 0]]}
     path = written(tmp_path, HEADER, {"messages": messages, **rest}, {"prompt": "x = 1,", **rest})

@@ -12,7 +12,10 @@ from pytest_specdec.engines.adapter_api import Counters, CountingConvention, Poo
 from pytest_specdec.engines.counting.checks import check_pooled, check_reported, rounds_of
 
 NAMED = Counters(
-    "num_drafts", "num_draft_tokens", "num_accepted_tokens", "num_accepted_tokens_per_pos"
+    rounds="num_drafts",
+    drafted="num_draft_tokens",
+    accepted="num_accepted_tokens",
+    per_position="num_accepted_tokens_per_pos",
 )
 FULL = CountingConvention(end="full", counters=NAMED)
 PREFILL = CountingConvention(prefill_drafts=True, counts_empty=True)

@@ -77,8 +77,10 @@ def decoders(*, prefill: bool) -> list[Decoder]:
     empty rounds out.
     """
     clipped, full = (
-        CountingConvention(prefill, "clipped", True, True),
-        CountingConvention(prefill, "full", True),
+        CountingConvention(
+            prefill_drafts=prefill, end="clipped", undelivered=True, counts_empty=True
+        ),
+        CountingConvention(prefill_drafts=prefill, end="full", undelivered=True),
     )
     return [
         Decoder(clipped),

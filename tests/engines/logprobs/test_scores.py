@@ -110,7 +110,9 @@ def test_distributions_within_a_top_k_are_those_of_replay(
     text = toy.texts(1, seed=seed)[0]
     before, after = text.ids[text.first_draft - 1 : -1], text.ids[text.first_draft :]
     top = tuple(tuple(value for _, value in toy.largest(one, top_k)) for one in before)
-    served = ServedText(text.first_draft, tuple(toy.scores(text)), (None,) * len(after), top)
+    served = ServedText(
+        first=text.first_draft, own=tuple(toy.scores(text)), best=(None,) * len(after), top=top
+    )
     wanted = log_scores(
         torch.tensor(toy.logits[list(before)]), torch.tensor(after), sampling
     ).numpy()
@@ -127,7 +129,7 @@ def test_distributions_that_no_server_gives_are_refused(sampling: Sampling) -> N
 
 
 def test_a_server_that_gives_fewer_than_asked_is_refused() -> None:
-    served = ServedText(4, (-1.0,), (None,), ((-1.0,),))
+    served = ServedText(first=4, own=(-1.0,), best=(None,), top=((-1.0,),))
     with pytest.raises(
         MeasurementError, match="the 3 largest log-probabilities were asked for and 1 came; lower"
     ):
@@ -468,6 +470,6 @@ def test_minus_infinity_survives_the_file(tmp_path: Path) -> None:
     path = tmp_path / "target.jsonl"
     with playing(TARGET.plays("vllm")) as stage:
         scorer = _scorer(stage)
-        kept = ServedText(4, (float("-inf"),), (None,), ((-0.5, float("-inf")),))
+        kept = ServedText(first=4, own=(float("-inf"),), best=(None,), top=((-0.5, float("-inf")),))
         ScoreCache(path, scorer).put(TEXTS[0], kept)
         assert ScoreCache(path, scorer).get(TEXTS[0]) == kept
