@@ -242,11 +242,11 @@ class GenerationRequest:
     seed: int
     rule: str
 
-    def seed_of(self, asked: PromptRequest) -> int:
+    def seed_of(self, prompt: PromptRequest) -> int:
         """A prompt's own seed, another one for each prompt and each run; 31 bits, which every
         engine takes.
         """
-        return zlib.crc32(f"{self.seed} {asked.key}".encode()) >> 1
+        return zlib.crc32(f"{self.seed} {prompt.key}".encode()) >> 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,8 +63,8 @@ class _Run:
     @functools.cached_property
     def texts(self) -> list[Text]:
         return [
-            text_of(one, prompt.category)
-            for one, prompt in zip(self.reported, self.prompts, strict=True)
+            text_of(reported, prompt.category)
+            for reported, prompt in zip(self.reported, self.prompts, strict=True)
         ]
 
     @property
@@ -74,7 +74,7 @@ class _Run:
     @property
     def altered(self) -> str | None:
         """The mode under which the engine is no decoder of its models."""
-        return next((one.altered for one in self.reported if one.altered), None)
+        return next((text.altered for text in self.reported if text.altered), None)
 
 
 class ExternalEngine(Engine):
@@ -89,7 +89,7 @@ class ExternalEngine(Engine):
         kept: Path = Path(".specdec"),
     ) -> None:
         self._name, self._models, self._url, self._kept = name, models, url, kept
-        self._made: dict[Case, _Run] = {}
+        self._runs: dict[Case, _Run] = {}
         self._uncounted: dict[Case, _Run] = {}
 
     @property
@@ -114,7 +114,7 @@ class ExternalEngine(Engine):
         return make_adapter(self.name, setup)
 
     def measure(self, case: Case) -> Measurement:
-        run = self._made[case] = (
+        run = self._runs[case] = (
             self._uncounted.pop(case) if case in self._uncounted else self._run(case)
         )
         definition = definition_of(run.reported, case.drafter, run.pooled)
@@ -127,11 +127,11 @@ class ExternalEngine(Engine):
         weights = self._checkpoint(case.draft_model or case.target)
         convention = run.reported[0].convention
         drafter = drafter_fingerprint(case, weights, convention.ngrams, self.models.report)
-        told = [bool(one.new_ids) for one in run.reported]
+        has_ids = [bool(text.new_ids) for text in run.reported]
         greedy_of = target_name if case.temperature == 0 else None
         fingerprints = {
             text.key: _fingerprint(text, known, greedy_of)
-            for text, known in zip(run.texts, told, strict=True)
+            for text, known in zip(run.texts, has_ids, strict=True)
         }
         return Measurement(
             counts=counts,
@@ -144,14 +144,16 @@ class ExternalEngine(Engine):
             else dict.fromkeys(counts.prompts, _joined(fingerprints)),
             texts=None,
             times=_times(run.reported),
-            looping=sum(text.loops for text, known in zip(run.texts, told, strict=True) if known),
+            looping=sum(
+                text.loops for text, known in zip(run.texts, has_ids, strict=True) if known
+            ),
             definition=definition.name,
             altered=run.altered,
         )
 
     def emitted(self, case: Case) -> Sequence[Text]:
         run = self._latest(case)
-        if any(not one.new_ids for one in run.reported):
+        if any(not text.new_ids for text in run.reported):
             raise RequestError(
                 f"{self.name} gives no token ids; let it return them, or leave out what needs its "
                 "texts"
@@ -182,9 +184,9 @@ class ExternalEngine(Engine):
         return None
 
     def _latest(self, case: Case) -> _Run:
-        if case not in self._made:
-            self._made[case] = self._uncounted[case] = self._run(case)
-        return self._made[case]
+        if case not in self._runs:
+            self._runs[case] = self._uncounted[case] = self._run(case)
+        return self._runs[case]
 
     def _run(self, case: Case) -> _Run:
         """Ask the engine for all texts, and check each as it comes; what came before a fault is
@@ -197,17 +199,17 @@ class ExternalEngine(Engine):
         reported: list[Reported] = []
         pooled: PooledCounters | None = None
         try:
-            for one in self.adapter.run(request):
-                if isinstance(one, PooledCounters):
-                    check_pooled(one, reported, request)
-                    pooled = one
+            for result in self.adapter.run(request):
+                if isinstance(result, PooledCounters):
+                    check_pooled(result, reported, request)
+                    pooled = result
                 else:
-                    check_reported(one, request)
-                    check_ending(one, request, ends, decode)
-                    reported.append(one)
+                    check_reported(result, request)
+                    check_ending(result, request, ends, decode)
+                    reported.append(result)
         except SpecdecError as error:
             raise self._with_the_rest(error, case, request, reported) from error
-        if [one.key for one in reported] != [prompt.key for prompt in prompts]:
+        if [result.key for result in reported] != [prompt.key for prompt in prompts]:
             raise MeasurementError(
                 f"{self.name} answered {len(reported)} of {len(prompts)} prompts; look into its log"
             )
@@ -225,11 +227,11 @@ class ExternalEngine(Engine):
             return error
         path = self._kept / case.suite / f"{case.name}-s{case.texts.seed}.jsonl"
         write_trace(path, request, f"{self.name} {self.adapter.version()}", reported)
-        told = (
+        message = (
             f"{error} ({len(reported)} of {len(request.prompts)} texts were measured before and "
             f"are kept in {path})"
         )
-        return type(error)(told)
+        return type(error)(message)
 
     def _check(self, case: Case) -> None:
         """Refuse what the engine cannot do at all. Raises RequestError."""
@@ -245,8 +247,8 @@ class ExternalEngine(Engine):
             )
         return GenerationRequest(
             prompts=[
-                PromptRequest(prompt, None if own is None else tuple(own))
-                for prompt, own in zip(prompts, ids, strict=True)
+                PromptRequest(prompt, None if row is None else tuple(row))
+                for prompt, row in zip(prompts, ids, strict=True)
             ],
             k=case.k,
             depth=case.depth,
@@ -262,15 +264,15 @@ class ExternalEngine(Engine):
         """What ends the target's texts; None where its files are not at hand."""
         if target is None:
             return None
-        found = target_ends(target)
+        declared = target_ends(target)
         if not self.adapter.capabilities.loads:
-            return found
+            return declared
         from ..decoding.sampling import eos_ids
 
         eos = frozenset(
             eos_ids(self.models.model(case.target))
         )  # transformers has defaults of its own
-        return dataclasses.replace(found, eos=eos, known=found.known | eos)
+        return dataclasses.replace(declared, eos=eos, known=declared.known | eos)
 
     def _checkpoint(self, name: str) -> Checkpoint | None:
         """A model's files where they are at hand."""
@@ -301,7 +303,7 @@ class ExternalEngine(Engine):
 
 def _times(reported: Sequence[Reported]) -> MeasuredTimes | None:
     """Medians of the rounds and the speed over all texts; None where nothing was timed."""
-    timed = [(one.timings, one.tokens) for one in reported if one.timings is not None]
+    timed = [(text.timings, text.tokens) for text in reported if text.timings is not None]
     seconds = sum(timings.seconds for timings, _ in timed)
     if not seconds > 0:
         return None

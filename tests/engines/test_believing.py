@@ -190,7 +190,7 @@ def test_texts_that_are_certain_are_believed(dialect: str) -> None:
     ]
     with playing(plays_of(dialect, answers_of(sure, dialect))) as stage:
         scored = served_texts(scorer_at(stage.client()), texts)
-    assert not any(value for one in scored for value in one.own)
+    assert not any(value for one in scored for value in one.logprobs)
 
 
 @pytest.mark.parametrize("dialect", CARDS)
@@ -302,7 +302,7 @@ def test_llama_cpp_is_asked_for_fewer_tokens_again() -> None:
 
 def served(own: list[float], top: list[float]) -> ServedText:
     return ServedText(
-        first=4, own=tuple(own), best=(None,) * len(own), top=tuple((value,) for value in top)
+        first=4, logprobs=tuple(own), best=(None,) * len(own), top=tuple((value,) for value in top)
     )
 
 
@@ -344,7 +344,8 @@ def test_nothing_scored_is_nothing_to_compare() -> None:
     assert apart([], []) is None
     with playing(TARGET.plays("vllm")) as stage:
         assert (
-            served_texts(scorer_at(stage.client()), [Text("a", "all", (1, 2, 3), 3)])[0].own == ()
+            served_texts(scorer_at(stage.client()), [Text("a", "all", (1, 2, 3), 3)])[0].logprobs
+            == ()
         )
 
 

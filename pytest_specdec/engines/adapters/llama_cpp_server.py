@@ -132,21 +132,23 @@ class LlamaCppAdapter(ServedAdapter):
             raise self.refuse(
                 f"its counters contradict each other: {error}; report its version, {self.version()}"
             ) from None
-        own, counted = end.timings, None
+        timings, counted = end.timings, None
         if len(tokens) < end.tokens_predicted:
             tokens, counted = self._unstreamed(body, pieces)
-        made, positions = (
+        round_count, positions = (
             (None, None) if rounds is None else (len(rounds), rounds_totals(rounds).per_position)
         )
         if counted is not None and (counted.drafted, counted.accepted) == (
-            own.draft_n,
-            own.draft_n_accepted,
+            timings.draft_n,
+            timings.draft_n_accepted,
         ):
             # Its counter leaves out a last round that drafts nothing; an EOS token leaves accepted
             # ones out of the text.
-            made = made or max(counted.rounds or 0, len(tokens) - 1 - own.draft_n_accepted)
+            round_count = round_count or max(
+                counted.rounds or 0, len(tokens) - 1 - timings.draft_n_accepted
+            )
             positions = counted.per_position
-        totals = Totals(made, own.draft_n, own.draft_n_accepted, positions)
+        totals = Totals(round_count, timings.draft_n, timings.draft_n_accepted, positions)
         finish = _FINISH.get(end.stop_type, end.stop_type) if end.stop_type else None
         return ServerReply(tuple(tokens), None if rounds is None else tuple(rounds), totals, finish)
 
@@ -164,8 +166,8 @@ class LlamaCppAdapter(ServedAdapter):
         """Without the requests that were sent twice."""
         if self._start is None:
             return None
-        own = _grown(self._start, self._reading())
-        return functools.reduce(_minus, self._repeated, own)
+        since_begin = _grown(self._start, self._reading())
+        return functools.reduce(_minus, self._repeated, since_begin)
 
     def encode(self, text: str) -> list[int]:
         return self.client.post_json(
@@ -209,13 +211,15 @@ def _grown(before: Reading, now: Reading) -> Totals:
     )
 
 
-def _minus(one: Totals, other: Totals) -> Totals:
-    pairs = itertools.zip_longest(one.per_position or (), other.per_position or (), fillvalue=0)
-    rounds = (one.rounds or 0) - (other.rounds or 0)
+def _minus(totals: Totals, subtracted: Totals) -> Totals:
+    pairs = itertools.zip_longest(
+        totals.per_position or (), subtracted.per_position or (), fillvalue=0
+    )
+    rounds = (totals.rounds or 0) - (subtracted.rounds or 0)
     return Totals(
         rounds,
-        one.drafted - other.drafted,
-        one.accepted - other.accepted,
+        totals.drafted - subtracted.drafted,
+        totals.accepted - subtracted.accepted,
         tuple(a - b for a, b in pairs),
     )
 
@@ -247,7 +251,7 @@ def rounds_of(pieces: Sequence[Piece], k: int | None = None) -> list[ReportedRou
             # One token a step where there was nothing to draft.
             fresh = [ReportedRound(0, 0)] * gap
         rounds += fresh
-        end += sum(own + 1 for _, own in fresh)
+        end += sum(taken + 1 for _, taken in fresh)
         seen = now
     return rounds
 
@@ -274,7 +278,7 @@ def _fresh_rounds(
         and sum(counts[:-1]) + len(sizes) - 1 < gap <= accepted + len(sizes)
     ]
     return (
-        [ReportedRound(*own) for own in zip(sizes, ways[0], strict=True)]
+        [ReportedRound(*pair) for pair in zip(sizes, ways[0], strict=True)]
         if len(ways) == 1
         else None
     )

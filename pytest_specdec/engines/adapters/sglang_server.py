@@ -92,11 +92,11 @@ class ServerInfo(msgspec.Struct, frozen=True):
     @property
     def lossy(self) -> str | None:
         """The thresholds below 1, which accept more than is lossless."""
-        own = {
+        thresholds = {
             "speculative_accept_threshold_single": self.speculative_accept_threshold_single,
             "speculative_accept_threshold_acc": self.speculative_accept_threshold_acc,
         }
-        low = ", ".join(f"{name}={value:g}" for name, value in own.items() if value < 1)
+        low = ", ".join(f"{name}={value:g}" for name, value in thresholds.items() if value < 1)
         return f"lossy acceptance ({low})" if low else None
 
 

@@ -147,7 +147,7 @@ class TensorRtLlmAdapter(ServedAdapter):
 
     def _rounds(self, tokens: int) -> list[ReportedRound]:
         """The rounds of the request just answered; waits until they make its text."""
-        found: list[ReportedRound] = []
+        rounds: list[ReportedRound] = []
         for _ in range(_LOOKS):
             for entry in self._read():
                 stats = entry.stats
@@ -158,16 +158,16 @@ class TensorRtLlmAdapter(ServedAdapter):
                         "two requests drafted in one iteration: somebody else uses the server; run "
                         "again alone"
                     )
-                found.append(ReportedRound(stats.num_draft_tokens, stats.num_accepted_tokens))
-            if sum(own.accepted + 1 for own in found) >= tokens - 1:
-                return found
+                rounds.append(ReportedRound(stats.num_draft_tokens, stats.num_accepted_tokens))
+            if sum(one_round.accepted + 1 for one_round in rounds) >= tokens - 1:
+                return rounds
             self._sleep(_SETTLE)
-        if not found:
+        if not rounds:
             raise self.refuse(
                 "/metrics has no specDecodingStats for a request that was answered; start it with "
                 "enable_iter_perf_stats: true"
             )
-        return found
+        return rounds
 
     def _read(self) -> list[Iteration]:
         """Entries not read before. Raises ServerError where they run backwards."""

@@ -51,32 +51,32 @@ class TraceAdapter:
     def run(self, request: GenerationRequest) -> Iterator[Reported | PooledCounters]:
         header, lines = read_trace(self._path)
         _check_header(self._path, header, request)
-        found: dict[str, Reported] = {}
+        texts: dict[str, Reported] = {}
         pooled = []
-        known = {asked.key for asked in request.prompts}
+        known = {prompt.key for prompt in request.prompts}
         for number, line in lines:
             where = f"{self._path}:{number}"
             if line.pooled is not None:
                 pooled.append(PooledCounters(line.pooled.totals, header.convention, where))
                 continue
-            one = reported_of(header, line, where)
-            if one.key not in known:
+            text = reported_of(header, line, where)
+            if text.key not in known:
                 raise RequestError(
                     f"{where}: a prompt that the suite does not ask; record the suite's own "
                     "prompts, all of them"
                 )
-            if one.key in found:
+            if text.key in texts:
                 raise RequestError(
                     f"{where}: a prompt for the second time; record each prompt once"
                 )
-            found[one.key] = one
-        if missing := [asked for asked in request.prompts if asked.key not in found]:
+            texts[text.key] = text
+        if missing := [prompt for prompt in request.prompts if prompt.key not in texts]:
             raise MeasurementError(
-                f"{self._path} holds {len(found)} of the suite's {len(request.prompts)} prompts "
+                f"{self._path} holds {len(texts)} of the suite's {len(request.prompts)} prompts "
                 "and not "
                 f"{_short(missing[0].prompt.text or missing[0].key)}; record them all"
             )
-        yield from (found[asked.key] for asked in request.prompts)
+        yield from (texts[prompt.key] for prompt in request.prompts)
         yield from pooled
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class TraceAdapter:
 
 def _check_header(path: Path, header: Header, request: GenerationRequest) -> None:
     """Raises RequestError where the trace is of another case."""
-    asked = {
+    request_numbers = {
         "k": request.k,
         "depth": request.depth,
         "temperature": request.sampling.temperature,
@@ -94,7 +94,7 @@ def _check_header(path: Path, header: Header, request: GenerationRequest) -> Non
         "new-tokens": request.new_tokens,
         "seed": request.seed,
     }
-    for name, wanted in asked.items():
+    for name, wanted in request_numbers.items():
         if (recorded := getattr(header, name.replace("-", "_"))) != wanted:
             raise RequestError(
                 f"{path}:1: recorded with {name} {recorded:g} and {wanted:g} is asked for; use "
@@ -104,11 +104,11 @@ def _check_header(path: Path, header: Header, request: GenerationRequest) -> Non
         "drafter": (header.drafter, drafter_kind(request.drafter)),
         "rule": (header.rule or default_rule(header.temperature), request.rule),
     }
-    for name, (own, wanted_name) in named.items():
-        if own != wanted_name:
+    for name, (recorded_name, wanted_name) in named.items():
+        if recorded_name != wanted_name:
             raise RequestError(
-                f"{path}:1: recorded with {name} {own!r} and {wanted_name!r} is asked for; set the "
-                "marker's"
+                f"{path}:1: recorded with {name} {recorded_name!r} and {wanted_name!r} is asked "
+                "for; set the marker's"
             )
 
 

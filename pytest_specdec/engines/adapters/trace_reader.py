@@ -124,11 +124,12 @@ def _check_counts(path: Path, header: Header, lines: Sequence[tuple[int, Line]])
             pooled = PooledCounters(line.pooled.totals, header.convention, where)
     if pooled is None:
         return
-    if own := next(
-        (one for one in texts if one.rounds is not None or one.totals is not None), None
+    if counting_text := next(
+        (text for text in texts if text.rounds is not None or text.totals is not None), None
     ):
         raise RequestError(
-            f"{own.where}: rounds or totals of a text beside the sums of the run; write one of them"
+            f"{counting_text.where}: rounds or totals of a text beside the sums of the run; "
+            "write one of them"
         )
     check_pooled(pooled, texts, request)
 
@@ -149,7 +150,7 @@ def reported_of(header: Header, line: Line, where: str) -> Reported:
         prompt_ids=line.prompt_ids,
         new_ids=line.new_ids,
         convention=header.convention,
-        rounds=None if line.rounds is None else tuple(ReportedRound(*own) for own in line.rounds),
+        rounds=None if line.rounds is None else tuple(ReportedRound(*pair) for pair in line.rounds),
         totals=None if line.totals is None else line.totals.totals,
         emitted=None if line.new_ids else line.emitted,
         timings=None

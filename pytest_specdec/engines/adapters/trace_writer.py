@@ -41,23 +41,23 @@ def write_trace(
         stop=reported[0].ends.stop,
         altered=reported[0].altered,
     )
-    lines = [msgspec.json.encode(one) for one in (header, *map(_line, reported))]
+    lines = [msgspec.json.encode(entry) for entry in (header, *map(_line, reported))]
     write_all({path: b"\n".join(lines) + b"\n"})
 
 
-def _line(one: Reported) -> Line:
-    totals, timings = one.totals, one.timings
+def _line(text: Reported) -> Line:
+    totals, timings = text.totals, text.timings
     return Line(
-        key=one.key,
-        prompt_ids=one.prompt_ids,
-        new_ids=one.new_ids,
-        emitted=one.emitted,
+        key=text.key,
+        prompt_ids=text.prompt_ids,
+        new_ids=text.new_ids,
+        emitted=text.emitted,
         finish_reason="stop"
-        if one.finish == "stop"
+        if text.finish == "stop"
         else "length"
-        if one.finish == "length"
+        if text.finish == "length"
         else None,
-        rounds=one.rounds,
+        rounds=text.rounds,
         totals=None
         if totals is None
         else Sums(totals.drafted, totals.accepted, totals.rounds, totals.per_position),

@@ -51,12 +51,12 @@ class SpecMetrics(msgspec.Struct, frozen=True):
         if self.per_step_accepted is None or self.per_step_drafted is None:
             return () if not self.num_spec_steps else None
         pairs = zip(self.per_step_drafted, self.per_step_accepted, strict=True)
-        found = tuple(ReportedRound(drafted, accepted) for drafted, accepted in pairs)
-        if len(found) != self.num_spec_steps:
+        rounds = tuple(ReportedRound(drafted, accepted) for drafted, accepted in pairs)
+        if len(rounds) != self.num_spec_steps:
             raise ValueError(
-                f"num_spec_steps is {self.num_spec_steps} and per_step_accepted has {len(found)}"
+                f"num_spec_steps is {self.num_spec_steps} and per_step_accepted has {len(rounds)}"
             )
-        return found
+        return rounds
 
     def totals(self) -> Totals:
         """The request's sums. Raises ValueError for a histogram that contradicts them."""
@@ -145,11 +145,11 @@ class VllmServer(ServedAdapter):
                 "report its version"
             )
         finish = answer.choices[0].finish_reason
-        own = answer.metrics.speculative_decoding if answer.metrics else None
-        if own is None:
+        spec_metrics = answer.metrics.speculative_decoding if answer.metrics else None
+        if spec_metrics is None:
             return ServerReply(tuple(tokens), None, None, finish)
         try:
-            return ServerReply(tuple(tokens), own.rounds(), own.totals(), finish)
+            return ServerReply(tuple(tokens), spec_metrics.rounds(), spec_metrics.totals(), finish)
         except ValueError as error:
             raise self.refuse(
                 f"its numbers contradict each other: {error}; report its version, {self.version()}"

@@ -49,16 +49,16 @@ class JudgedRun:
     @property
     def texts(self) -> list[Text]:
         """Raises RequestError where the engine does not tell its tokens."""
-        for one in self.reported:
-            if not (one.prompt_ids and one.new_ids):
+        for text in self.reported:
+            if not (text.prompt_ids and text.new_ids):
                 raise RequestError(
-                    f"{one.where or one.key} comes without token ids, and only these can be "
+                    f"{text.where or text.key} comes without token ids, and only these can be "
                     "replayed; "
                     "let the engine return them, or leave specdec_oracle out"
                 )
         return [
-            text_of(one, category)
-            for one, category in zip(self.reported, self.categories, strict=True)
+            text_of(text, category)
+            for text, category in zip(self.reported, self.categories, strict=True)
         ]
 
 
@@ -106,7 +106,9 @@ def walk_of(judged: JudgedRun, target: LoadedModel, drafter: LoadedModel | str) 
         else np.minimum(field.available, case.k)
     )
     if judged.reported[0].convention.end == "clipped":
-        limits = np.array([len(one.prompt_ids) for one in judged.reported]) + case.texts.new_tokens
+        limits = (
+            np.array([len(text.prompt_ids) for text in judged.reported]) + case.texts.new_tokens
+        )
         proposed = np.clip(np.minimum(proposed, limits[:, None] - at - 1), 0, None)
     if definition.end == "inside":
         played = left >= case.k
@@ -148,5 +150,5 @@ def _sure(
     surplus = np.subtract(
         scores.draft, scores.target[:, None], out=np.zeros_like(scores.draft), where=known
     )
-    found: NDArray[np.bool_] = surplus > tolerance
-    return found
+    certain: NDArray[np.bool_] = surplus > tolerance
+    return certain

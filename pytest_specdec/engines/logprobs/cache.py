@@ -34,30 +34,33 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompt: str
     text: str
     first: int
-    own: list[float | None]
+    logprobs: list[float | None] = msgspec.field(name="own")
     """None is minus infinity, which JSON cannot say."""
     best: list[int | None]
     top: list[list[float | None]]
 
     @classmethod
     def of(cls, text: Text, scored: ServedText) -> _Row:
-        own, top = list(map(_finite, scored.own)), [list(map(_finite, row)) for row in scored.top]
-        return cls(text.key, text.fingerprint, scored.first, own, list(scored.best), top)
+        logprobs, top = (
+            list(map(_finite, scored.logprobs)),
+            [list(map(_finite, row)) for row in scored.top],
+        )
+        return cls(text.key, text.fingerprint, scored.first, logprobs, list(scored.best), top)
 
     def problem(self) -> str | None:
         """Why no server gave this; None where one may have."""
-        if not len(self.own) == len(self.best) == len(self.top):
+        if not len(self.logprobs) == len(self.best) == len(self.top):
             return "a row of unequal lists"
-        values = [value for row in (self.own, *self.top) for value in row if value is not None]
+        values = [value for row in (self.logprobs, *self.top) for value in row if value is not None]
         return "a log-probability above 0" if any(value > 0 for value in values) else None
 
     @property
     def scored(self) -> ServedText:
-        own, top = (
-            tuple(map(_infinite, self.own)),
+        logprobs, top = (
+            tuple(map(_infinite, self.logprobs)),
             tuple(tuple(map(_infinite, row)) for row in self.top),
         )
-        return ServedText(first=self.first, own=own, best=tuple(self.best), top=top)
+        return ServedText(first=self.first, logprobs=logprobs, best=tuple(self.best), top=top)
 
 
 class ScoreCache:

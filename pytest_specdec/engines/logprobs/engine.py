@@ -92,7 +92,7 @@ class ServedReplay(Engine):
         self._stored_texts, self._workers = stored_texts, workers
         self._kept = KeptTexts(folder, "served")
         self._target, self._drafter = (
-            Client(own, key=os.environ.get(KEY)) for own in (url, draft_url)
+            Client(address, key=os.environ.get(KEY)) for address in (url, draft_url)
         )
 
     @property
@@ -211,9 +211,9 @@ class ServedReplay(Engine):
                 f"it by {', '.join(_EMITTERS)}"
             )
         if missing and emitter is not None:
-            made = self._sample(key, emitter, {prompts[row].key: ids[row] for row in missing})
-            known |= made
-            self._kept.write(key, wanted, kept | made)
+            sampled = self._sample(key, emitter, {prompts[row].key: ids[row] for row in missing})
+            known |= sampled
+            self._kept.write(key, wanted, kept | sampled)
         texts = texts_of_prompts(prompts, ids, [known[prompt.key] for prompt in prompts])
         return texts, msgspec.structs.replace(
             wanted, texts={prompt.key: known[prompt.key] for prompt in prompts}
@@ -298,5 +298,5 @@ def _plain_scorer(client: Client, top: int) -> Scorer:
 
 def _fingerprint(scorer: Scorer) -> str:
     """Of what the server says of its model."""
-    told = f"{scorer.dialect}: {scorer.model.identity}"
-    return "served-" + hashlib.sha256(told.encode()).hexdigest()[:16]
+    identity = f"{scorer.dialect}: {scorer.model.identity}"
+    return "served-" + hashlib.sha256(identity.encode()).hexdigest()[:16]

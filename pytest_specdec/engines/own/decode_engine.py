@@ -109,7 +109,7 @@ class DecodeEngine(Engine):
                 prompt_ids=text.ids[: text.prompt_length],
                 new_ids=text.ids[text.prompt_length :],
                 convention=_CONVENTION,
-                rounds=tuple(ReportedRound(one.drafted, one.accepted) for one in rounds),
+                rounds=tuple(ReportedRound(played.drafted, played.accepted) for played in rounds),
             )
             for text, rounds in zip(latest.texts, latest.decoded.rounds, strict=True)
         ]

@@ -157,13 +157,13 @@ class Client:
                 return answer
             except _PassingError as passing:
                 fault, unreachable = str(passing), passing.unreachable
-        told = (
+        message = (
             f": {fault}, in {self._patience.tries} tries; see that the server runs and look into "
             "its log"
         )
         if unreachable:
-            self._unreachable = told
-        raise self._error(path, told)
+            self._unreachable = message
+        raise self._error(path, message)
 
     def _judge(self, path: str, status: int, answer: bytes, location: str | None) -> None:
         """Raises _PassingError or ServerError unless the status is 200."""
@@ -177,15 +177,15 @@ class Client:
                 if location is None
                 else self._shown(redacted_url(without_secrets(location, self._secrets)))
             )
-            told = f" redirects to {to}, which is not followed; name the final URL"
+            message = f" redirects to {to}, which is not followed; name the final URL"
         elif status in (401, 403):
-            told = f": HTTP {status}, access refused; set {KEY} to the server's key"
+            message = f": HTTP {status}, access refused; set {KEY} to the server's key"
         else:
-            told = (
+            message = (
                 f": HTTP {status} ({self._excerpt(answer)}); is this the engine that was named, "
                 "and its own URL?"
             )
-        error = self._error(path, told)
+        error = self._error(path, message)
         error.status = status
         raise error
 
@@ -274,8 +274,8 @@ class Client:
             "check the engine and its version against docs/engines.md",
         )
 
-    def _error(self, path: str, told: str) -> ServerError:
-        return ServerError(f"{self.url}{path}{told}")
+    def _error(self, path: str, message: str) -> ServerError:
+        return ServerError(f"{self.url}{path}{message}")
 
     def _excerpt(self, raw: bytes) -> str:
         """How an answer begins, for an error message."""

@@ -99,7 +99,7 @@ class LlamaCppScorer(Scorer):
             len(answer.completion_probabilities) != 1
             or answer.completion_probabilities[0].id != token
         ):
-            names = [one.id for one in answer.completion_probabilities]
+            names = [entry.id for entry in answer.completion_probabilities]
             self.refuse(
                 f"token {token} was to be emitted at position {len(before)} and {names} came"
             )

@@ -39,13 +39,13 @@ class ServedText:
     """Log-probabilities of a text's tokens from position `first` on, at temperature 1 over the
     whole vocabulary.
 
-    `own[i]` is token `first + i`'s; `best[i]` the likeliest token there, or None where the server
-    does not say its id; `top[i]` the largest log-probabilities there, descending. Each token is
-    conditioned on the text before it.
+    `logprobs[i]` is token `first + i`'s; `best[i]` the likeliest token there, or None where the
+    server does not report its id; `top[i]` the largest log-probabilities there, descending. Each
+    token is conditioned on the text before it.
     """
 
     first: int
-    own: tuple[float, ...]
+    logprobs: tuple[float, ...]
     best: tuple[int | None, ...]
     top: tuple[tuple[float, ...], ...]
 
@@ -65,7 +65,7 @@ class Position(NamedTuple):
 
     token: int
     """The text's own one."""
-    own: float | None
+    logprob: float | None
     """Its log-probability."""
     entries: Sequence[tuple[int | None, float]]
     """All tokens listed there with their log-probabilities, the likeliest first; None for a token
@@ -77,29 +77,34 @@ def impossible(position: Position) -> str | None:
     """Why no model gives these numbers, in words that follow the position's name; None where one
     can.
     """
-    token, own, entries = position
+    token, logprob, entries = position
     values = [value for _, value in entries]
     if (
-        own is None
-        or not own <= POSITIVE
+        logprob is None
+        or not logprob <= POSITIVE
         or not values
         or not all(value <= POSITIVE for value in values)
     ):
-        return f"has log-probability {own} and top {values[:3]}"
-    if own > max(values) + 1e-6:
-        return f"has log-probability {own}, above the largest log-probability served, {max(values)}"
+        return f"has log-probability {logprob} and top {values[:3]}"
+    if logprob > max(values) + 1e-6:
+        return (
+            f"has log-probability {logprob}, above the largest log-probability served, "
+            f"{max(values)}"
+        )
     given = [name for name, _ in entries if name is not None]
     repeated = [name for at, name in enumerate(given) if name in given[:at]]
     listed = next((value for name, value in entries if name == token), None)
-    if repeated or (listed is not None and abs(_finite(listed) - _finite(own)) > POSITIVE):
+    if repeated or (listed is not None and abs(_finite(listed) - _finite(logprob)) > POSITIVE):
         twice = repeated[0] if repeated else token
         both = (
-            [value for name, value in entries if name == twice][:2] if repeated else [own, listed]
+            [value for name, value in entries if name == twice][:2]
+            if repeated
+            else [logprob, listed]
         )
         return f"has token {twice} twice, with log-probabilities {both[0]} and {both[1]}"
     # Where ids are not said, only a smaller value than all that are listed is surely another
     # token's.
-    extra = [own] if listed is None and (given or own < min(values)) else []
+    extra = [logprob] if listed is None and (given or logprob < min(values)) else []
     if (whole := math.fsum(map(math.exp, [*values, *extra]))) > 1 + SUM_SLACK:
         return (
             f"has probabilities that add up to {whole:.3g} over {len(values) + len(extra)} tokens"
@@ -137,12 +142,12 @@ class Scorer(abc.ABC):
 
         Raises ServerError for an answer that is not about these tokens, or that no model can give.
         """
-        told = self._checked(first, self._asked(ids, first, fresh))
-        if len(told.own) > 1 and min(told.own) > -_CERTAIN:
-            self._check_certain(ids, told)
-        elif problem := constant(told.own):
+        scored = self._checked(first, self._asked(ids, first, fresh))
+        if len(scored.logprobs) > 1 and min(scored.logprobs) > -_CERTAIN:
+            self._check_certain(ids, scored)
+        elif problem := constant(scored.logprobs):
             self.refuse(problem)
-        return told
+        return scored
 
     @abc.abstractmethod
     def _asked(self, ids: Sequence[int], first: int, fresh: bool) -> list[Position]:
@@ -157,12 +162,12 @@ class Scorer(abc.ABC):
         top = [[value for _, value in position.entries][: self.top] for position in positions]
         return ServedText(
             first=first,
-            own=tuple(_finite(position.own) for position in positions),
+            logprobs=tuple(_finite(position.logprob) for position in positions),
             best=tuple(position.entries[0][0] for position in positions),
             top=tuple(tuple(map(_finite, row)) for row in top),
         )
 
-    def _check_certain(self, ids: Sequence[int], told: ServedText) -> None:
+    def _check_certain(self, ids: Sequence[int], scored: ServedText) -> None:
         """A text of which every token is certain: another token in the place of the last must not
         be likely, too.
         """
@@ -170,12 +175,11 @@ class Scorer(abc.ABC):
         other = next((token for token in reversed(ids) if token != last), last - 1 if last else 1)
         (instead,) = self._checked(
             len(ids) - 1, self._asked([*ids[:-1], other], len(ids) - 1, False)
-        ).own
-        if (whole := math.exp(told.own[-1]) + math.exp(instead)) > 1 + SUM_SLACK:
+        ).logprobs
+        if (whole := math.exp(scored.logprobs[-1]) + math.exp(instead)) > 1 + SUM_SLACK:
             self.refuse(
-                f"all {len(told.own)} tokens of a text have probability 1, and the last one and "
-                f"token {other} in its place "
-                f"add up to {whole:.3g}"
+                f"all {len(scored.logprobs)} tokens of a text have probability 1, and the "
+                f"last one and token {other} in its place add up to {whole:.3g}"
             )
 
     def refuse(self, why: str) -> NoReturn:

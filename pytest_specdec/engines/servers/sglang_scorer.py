@@ -53,10 +53,13 @@ class SglangScorer(Scorer):
                     f"token {ids[position]} was sent at position {position} and {token} scored"
                 )
             entries = sorted(
-                ((number(one), name) for one, name in map(self._pair, lists[position] or ())),
+                (
+                    (number(logprob), name)
+                    for logprob, name in map(self._pair, lists[position] or ())
+                ),
                 reverse=True,
             )
-            positions.append(Position(token, value, [(name, one) for one, name in entries]))
+            positions.append(Position(token, value, [(name, logprob) for logprob, name in entries]))
         return positions
 
     def _pair(self, triple: list[Any]) -> tuple[float | None, int]:

@@ -173,7 +173,7 @@ def test_prompt_lookup_whose_empty_rounds_are_left_out_tells_no_places() -> None
 
 def test_pooled_sums_are_one_row() -> None:
     texts = [reported(None, 64) for _ in range(4)]
-    with pytest.raises(MeasurementError, match="counted in different manners"):
+    with pytest.raises(MeasurementError, match="follow different counting conventions"):
         definition_of(
             texts,
             "draft",

@@ -171,8 +171,8 @@ def test_sums_alone_are_judged_too(engine: ExternalEngine, tmp_path: Path) -> No
             own = case(temperature=temperature, prompts=20)
             maker._latest(own)
             summed = with_draft(engine, worse)
-            summed._made[own] = dataclasses.replace(
-                maker._made[own], reported=[sums(one) for one in maker._made[own].reported]
+            summed._runs[own] = dataclasses.replace(
+                maker._runs[own], reported=[sums(one) for one in maker._runs[own].reported]
             )
             found = oracle(summed, own, ALPHA)
             assert found.agrees == agrees, found.message
@@ -205,7 +205,7 @@ def test_the_first_round_that_differs_is_named(engine: ExternalEngine) -> None:
     )
     wrong = dataclasses.replace(first, rounds=tuple(moved))
     broken = ExternalEngine("transformers", engine.models)
-    broken._made[own] = dataclasses.replace(
+    broken._runs[own] = dataclasses.replace(
         run, reported=[*run.reported[:2], wrong, *run.reported[3:]]
     )
     found = oracle(broken, own, ALPHA)
@@ -231,7 +231,7 @@ def test_a_synthetic_mode_is_named_and_refused(engine: ExternalEngine) -> None:
     run = engine._latest(own)
     faked = ExternalEngine("transformers", engine.models)
     altered = [dataclasses.replace(one, altered="synthetic acceptance 0.8") for one in run.reported]
-    faked._made[own] = faked._uncounted[own] = dataclasses.replace(run, reported=altered)
+    faked._runs[own] = faked._uncounted[own] = dataclasses.replace(run, reported=altered)
     for judge in (oracle, conformance):
         with pytest.raises(
             RequestError,
@@ -247,7 +247,7 @@ def test_texts_without_token_ids_cannot_be_replayed(engine: ExternalEngine) -> N
     run = engine._latest(own)
     silent = ExternalEngine("transformers", engine.models)
     told = [dataclasses.replace(one, new_ids=(), emitted=one.tokens) for one in run.reported]
-    silent._made[own] = dataclasses.replace(run, reported=told)
+    silent._runs[own] = dataclasses.replace(run, reported=told)
     with pytest.raises(
         SpecdecError, match="comes without token ids, and only these can be replayed"
     ):
