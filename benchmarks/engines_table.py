@@ -74,7 +74,7 @@ def record(engine: str, url: str | None) -> Row:
         PromptRequest,
         Reported,
     )
-    from pytest_specdec.engines.adapters.registry import adapter
+    from pytest_specdec.engines.adapters.registry import make_adapter
     from pytest_specdec.engines.counting.checks import check_reported
 
     names = {role: str(MODELS / f"text-{role}") for role in ("target", "draft")}
@@ -96,7 +96,7 @@ def record(engine: str, url: str | None) -> Row:
         seed=0,
         rule="greedy",
     )
-    made = adapter(engine, EngineSetup(url=url, device="cpu", model=models.__getitem__))
+    made = make_adapter(engine, EngineSetup(url=url, device="cpu", model=models.__getitem__))
     begun = time.perf_counter()
     with listening(engine) as heard:
         reported = [one for one in made.run(request) if isinstance(one, Reported)]

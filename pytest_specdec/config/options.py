@@ -172,10 +172,10 @@ def report_file(text: str) -> Path:
 def server_url(text: str) -> str:
     """The URL of a server."""
     from ..common.errors import RequestError
-    from ..common.urls import parse_server_url
+    from ..common.urls import check_server_url
 
     try:
-        parse_server_url(text)
+        check_server_url(text)
     except RequestError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text

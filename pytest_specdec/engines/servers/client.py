@@ -13,7 +13,6 @@ import http.client
 import socket
 import threading
 import time
-import urllib.parse
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
@@ -23,6 +22,7 @@ import msgspec
 from ...common.errors import MeasurementError, RequestError, naming_extras
 from ...common.printable import KEY, printable, redacted_url, without_secrets
 from ...common.strict_json import JsonError, parse_json
+from ...common.urls import check_server_url
 from .deadline import Deadline, connections
 
 with naming_extras():
@@ -85,7 +85,7 @@ class Client:
         size_limit: int = 256 << 20,
         key: str | None = None,
     ) -> None:
-        _check_url(url)
+        check_server_url(url)
         self.url = self._base = url.rstrip("/")
         self._patience, self._size_limit = patience or RetryPolicy(), size_limit
         self._headers, self._secrets = (
@@ -311,25 +311,6 @@ def _authorization(key: str | None) -> dict[str, str]:
             "its end; set it to the bare key"
         )
     return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def _check_url(url: str) -> None:
-    """Raises RequestError for what is no http(s) URL of a server."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
-        host.encode("idna")
-    except ValueError:  # UnicodeError, too
-        host = ""
-    # urlsplit drops line breaks and leaves spaces in.
-    plain = url.isascii() and url.isprintable() and " " not in url
-    if not host or not plain or parts.scheme not in ("http", "https") or "?" in url or "#" in url:
-        raise RequestError(
-            f"{redacted_url(url)!r} is not a server's URL; write for example "
-            "--specdec-url=http://localhost:8000"
-        )
-    if "@" in parts.netloc:
-        raise RequestError(f"a URL with a password in it would end up in logs; set {KEY} instead")
 
 
 def _events(raw: bytes) -> Iterator[bytes]:
