@@ -1,5 +1,5 @@
-"""Somebody else's decoder behind the same protocol as our own: its texts, its counts checked and
-normalised.
+"""Another project's engine behind the protocol of our own ones: its texts, and its counts checked
+and normalised.
 
 Models are loaded only for what needs them: the oracle, conformance, and engines that run in this
 process.
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-    """What one run of a case gave."""
+    """The results of one run of a case."""
 
     prompts: Sequence[Prompt]
     reported: Sequence[Reported]
@@ -73,12 +73,12 @@ class _Run:
 
     @property
     def altered(self) -> str | None:
-        """The mode under which the engine is no decoder of its models."""
+        """The mode in which the engine does not decode with its own models."""
         return next((text.altered for text in self.reported if text.altered), None)
 
 
 class ExternalEngine(Engine):
-    """One adapter for a session. `kept` is the folder for what was measured before a fault."""
+    """One adapter for a session. `kept` is the folder for texts measured before a fault."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class ExternalEngine(Engine):
         )
 
     def unsupported(self, case: Case) -> str | None:
-        """Known for certain only when the case is run; it is run once."""
+        """Only a run shows it for certain; each case is run once."""
         try:
             self._latest(case)
         except UnsupportedError as error:
@@ -189,7 +189,7 @@ class ExternalEngine(Engine):
         return self._runs[case]
 
     def _run(self, case: Case) -> _Run:
-        """Ask the engine for all texts, and check each as it comes; what came before a fault is
+        """Have the engine emit all texts and check each as it arrives; those before a fault are
         kept.
         """
         self._check(case)
@@ -222,7 +222,7 @@ class ExternalEngine(Engine):
         request: GenerationRequest,
         reported: Sequence[Reported],
     ) -> SpecdecError:
-        """The error, with word of where the texts before it are kept."""
+        """The error, with the file in which the texts before it are kept."""
         if not reported or self.name == "trace":
             return error
         path = self._kept / case.suite / f"{case.name}-s{case.texts.seed}.jsonl"
@@ -261,7 +261,7 @@ class ExternalEngine(Engine):
         )
 
     def _ends(self, case: Case, target: Checkpoint | None) -> TargetEnds | None:
-        """What ends the target's texts; None where its files are not at hand."""
+        """What ends the target's texts; None without its files."""
         if target is None:
             return None
         declared = target_ends(target)
@@ -275,7 +275,7 @@ class ExternalEngine(Engine):
         return dataclasses.replace(declared, eos=eos, known=declared.known | eos)
 
     def _checkpoint(self, name: str) -> Checkpoint | None:
-        """A model's files where they are at hand."""
+        """A model's files; None where they are not on this machine."""
         checkpoint = case_checkpoint(name)
         if checkpoint is None and self.adapter.capabilities.loads:
             loaded: Checkpoint = self.models.model(name).checkpoint
@@ -283,9 +283,7 @@ class ExternalEngine(Engine):
         return checkpoint
 
     def _environment(self, case: Case) -> Environment:
-        """Of this process where torch computes; of another engine its version is all that is
-        known.
-        """
+        """This process's where torch computes; of another engine only the version is known."""
         engine = self.adapter.version()
         if self.name != "transformers":
             device = (
@@ -318,8 +316,8 @@ def _times(reported: Sequence[Reported]) -> MeasuredTimes | None:
 
 
 def _fingerprint(text: Text, known: bool, greedy_of: str | None) -> str:
-    """Tokens that nobody told are the same only where the target, decoding greedily, has no choice;
-    else it is empty.
+    """Unreported tokens are the same only where the target decodes greedily and has no choice; else
+    it is empty.
     """
     if known:
         return text.fingerprint
@@ -327,7 +325,7 @@ def _fingerprint(text: Text, known: bool, greedy_of: str | None) -> str:
 
 
 def _joined(fingerprints: dict[str, str]) -> str:
-    """One for all of them; empty where any text is not known."""
+    """One fingerprint of all texts; empty where one of them is not known."""
     if not all(fingerprints.values()):
         return ""
     return hashlib.sha256(

@@ -2,9 +2,8 @@
 such an end.
 
 A text that ends otherwise was cut off, and neither its counts nor its tokens are a measurement of
-what was asked for. What the target's files name as EOS holds; a run may declare other ends
-(`Ends`), and an engine may say why a text ends (`Reported.finish`), which is believed only where
-the files say nothing.
+the request. The target's files define EOS; a run may declare other ends (`TextEnds`), and an engine
+may report why a text ends (`Reported.finish`), which counts only where the files define nothing.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ class TargetEnds:
     and others none.
     """
     special: frozenset[int] = frozenset()
-    """Tokens that stand for no text: an engine that says that a text ended by EOS may mean any of
-    them, as llama.cpp does.
+    """Tokens that stand for no text: an engine that reports that a text ended by EOS may
+    mean any of them, as llama.cpp does.
     """
 
 
@@ -74,8 +73,8 @@ def check_ending(
     target: TargetEnds | None = None,
     decode: Decode | None = None,
 ) -> None:
-    """Check how one text ends; `target` and `decode` are None where the target's files are not at
-    hand.
+    """Check how one text ends; `target` and `decode` are None without the target's
+    files.
 
     Raises MeasurementError naming the prompt and the cause, RequestError where a declared string
     needs the tokenizer.
@@ -124,7 +123,7 @@ def check_ending(
 
 
 def _ends_of(text: Reported, target: TargetEnds | None) -> frozenset[int] | None:
-    """Token ids that may end this text; None where nobody names any."""
+    """Token ids that may end this text; None where none is named."""
     stops = _ids(text.ends.stop)
     if text.ends.eos is not None:
         return stops | frozenset(text.ends.eos)

@@ -23,7 +23,7 @@ _FILES: dict[Form, str] = {
     "onnx": "genai_config.json",
     "openvino": "openvino_model.xml",
 }
-"""What tells the form; of GGUF the file itself, else its folder is loaded."""
+"""The file that identifies the form; of GGUF it is loaded itself, else its folder."""
 _CONVERTERS: dict[Form, str] = {
     "gguf": "llama.cpp's convert_hf_to_gguf.py --outtype f32",
     "onnx": "python -m onnxruntime_genai.models.builder -p fp32 -e cpu",

@@ -1,7 +1,7 @@
 """ONNX Runtime GenAI in this process: `Generator` with a draft model beside the target in its
 `genai_config.json`.
 
-`get_speculative_stats()` counts for one generator; read after every token, it tells each round. The
+`get_speculative_stats()` counts for one generator; read after every token, it gives each round. The
 prompt pass verifies drafts, too. Its `acceptance_rate` divides by the draft tokens that were
 *evaluated*, up to the first rejection, and not by those proposed: it is not read. Near the end as
 many tokens are drafted as may still be emitted, so that the bonus token of the last round may be
@@ -49,7 +49,7 @@ _ROUNDS, _DRAFTED, _ACCEPTED = "rounds", "draft_tokens_proposed", "draft_tokens_
 
 
 class OnnxRuntimeAdapter:
-    """One model with its draft, of the pair that was asked for last."""
+    """One model with its draft, of the pair that was requested last."""
 
     name = "onnxruntime"
     capabilities = Capabilities(

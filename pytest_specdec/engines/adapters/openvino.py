@@ -4,8 +4,8 @@ Its accessors (`get_num_accepted_tokens`, `get_num_draft_tokens`) leave out each
 round. The raw metrics of the target do not: `m_batch_sizes` holds the tokens that each of its
 passes emitted, the prompt pass first. How many were drafted is not among them: k, but no more than
 can still be emitted beside the bonus token; the accessor must agree. A drafter that drafts EOS
-would stop there, untold, so texts are decoded past EOS and cut here. Where it samples, the passes
-add up to more tokens than the text has: only greedy decoding is counted.
+would stop there without a report, so texts are decoded past EOS and cut here. Where it samples, the
+passes add up to more tokens than the text has: only greedy decoding is counted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CONVENTION = CountingConvention(
 
 
 class Passes(NamedTuple):
-    """What one request's metrics tell."""
+    """What one request's metrics report."""
 
     batch_sizes: Sequence[int]
     """Tokens emitted by each pass of the target."""
@@ -53,7 +53,7 @@ class Passes(NamedTuple):
 
 
 class OpenVinoAdapter:
-    """One pipeline, of the pair that was asked for last."""
+    """One pipeline, of the pair that was requested last."""
 
     name = "openvino"
     capabilities = Capabilities(

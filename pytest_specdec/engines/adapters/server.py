@@ -1,5 +1,5 @@
-"""What the adapters of servers share: texts one by one, the server's own counters beside them, and
-a look at its mode.
+"""What the adapters of servers share: texts one by one, the server's own counters, and a check for
+modes that are not lossless.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ..servers.repeatability import apart
 from ..servers.scorer import Scorer
 
 PROBES, PROBE_TOKENS = 2, 48
-"""Greedy texts, and their new tokens, from which a mode that is not lossless is told."""
+"""Greedy texts, and their new tokens, that show a mode that is not lossless."""
 _TIE = 0.5
 """Nats below the likeliest token up to which another choice is rounding: four steps of a bfloat16
 logit between 16 and 32.
@@ -51,7 +51,7 @@ class ServerReply(NamedTuple):
 
 
 class ServedAdapter(abc.ABC):
-    """A speculative decoder behind `--specdec-url`: an `Adapter` but for what differs between
+    """A speculative decoder at `--specdec-url`: an `Adapter` except for what differs between
     engines.
     """
 
@@ -71,7 +71,7 @@ class ServedAdapter(abc.ABC):
 
     @abc.abstractmethod
     def version(self) -> str:
-        """The engine's version, as the server tells it."""
+        """The engine's version, as the server reports it."""
 
     @abc.abstractmethod
     def answer(
@@ -124,14 +124,13 @@ class ServedAdapter(abc.ABC):
         return self.scorer.model.name if self.scorer else served_model(self.client).id
 
     def altered(self) -> str | None:
-        """A mode that the server itself tells of and that is not lossless."""
+        """A mode that is not lossless and that the server itself reports."""
         return None
 
     def run(self, request: GenerationRequest) -> Iterator[Reported | PooledCounters]:
         """Texts in the order of the prompts, then the sums where the engine has no finer ones.
 
-        Raises ServerError where the server fails, and MeasurementError where its counters say
-        something else than its answers.
+        Raises ServerError where the server fails or its counters contradict its answers.
         """
         prompts = [self._ids(prompt) for prompt in request.prompts]
         altered = self.altered() or self.lossy_by_its_text(prompts[:PROBES], request.k)
@@ -287,8 +286,8 @@ def _differences(
 
 
 def _comparable(totals: Totals | None, convention: CountingConvention) -> Totals | None:
-    """A request's sums without its number of rounds where those that draft nothing are in it: no
-    counter has these.
+    """A request's sums, without its number of rounds where that includes rounds that draft nothing:
+    no counter includes those.
     """
     return (
         dataclasses.replace(totals, rounds=None) if totals and convention.counts_empty else totals

@@ -1,8 +1,8 @@
-"""SGLang's HTTP server: `meta_info` of /generate counts each request's rounds; /server_info tells
-how they are verified.
+"""SGLang's HTTP server: `meta_info` of /generate counts each request's rounds; /server_info
+reports how they are verified.
 
-SGLang drafts as many tokens in every round, whatever is left to emit. Its requests take no seed
-outside of its deterministic mode, so texts sampled twice differ.
+SGLang drafts the same number of tokens in every round, however few are left to emit. Its requests
+take no seed outside of its deterministic mode, so texts sampled twice differ.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _Generated(msgspec.Struct, frozen=True):
 
 
 class ServerInfo(msgspec.Struct, frozen=True):
-    """What /server_info says of speculation."""
+    """What /server_info reports about speculation."""
 
     version: str = "unknown"
     speculative_algorithm: str | None = None
@@ -193,8 +193,8 @@ class SglangAdapter(ServedAdapter):
         return meta, tuple(tokens)
 
     def begin(self) -> None:
-        """Nothing: every answer counts for itself, and what the server counts since its start is a
-        mean without its weight.
+        """Nothing: every answer has its own counts, and the server's page gives only an unweighted
+        mean since its start.
         """
 
     def growth(self) -> Totals | None:
@@ -205,7 +205,7 @@ class SglangAdapter(ServedAdapter):
 
 
 def server_info(client: Client) -> ServerInfo:
-    """What an SGLang server says of itself. Raises ServerError where it is none."""
+    """What an SGLang server reports about itself. Raises ServerError where it is none."""
     try:
         return client.get_json("/server_info", ServerInfo)
     except ServerError as error:

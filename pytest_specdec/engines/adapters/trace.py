@@ -1,6 +1,6 @@
 """A recorded run of any engine: JSON lines, one header and one line a text (docs/trace.md).
 
-What a foreign adapter had measured before a fault is kept in the same form, so that it can be read
+What an external engine had emitted before a fault is kept in the same form, so that it can be read
 again.
 """
 

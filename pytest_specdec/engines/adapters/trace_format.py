@@ -39,7 +39,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     top_k: Annotated[int, Meta(ge=0, le=MOST_TOKEN_ID)] = 0
     top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
     new_tokens: Annotated[int, Meta(ge=1, le=MOST_NEW_TOKENS)] = 128
-    """The limit that was asked for."""
+    """The limit of the request."""
     drafter: Literal["model", "mtp", "prompt-lookup"] = "model"
     seed: Annotated[int, Meta(ge=0, le=MOST_SEED)] = 0
     prefill_drafts: bool = False
@@ -48,7 +48,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     counts_empty: bool = False
     argmax_drafts: bool = False
     rule: str | None = None
-    """The verification rule; None for the temperature's own."""
+    """The verification rule; None for the temperature's default."""
     ngrams: tuple[int, int] | None = None
     """Of prompt lookup: the shortest and the longest that are looked up."""
     eos: tuple[_TokenId, ...] | None = None
@@ -70,7 +70,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """An engine's sums, where it does not tell its rounds."""
+    """An engine's sums, where it does not report its rounds."""
 
     drafted: _Count
     accepted: _Count

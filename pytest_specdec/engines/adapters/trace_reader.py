@@ -1,4 +1,4 @@
-"""A trace's lines, read and checked whatever case they are asked for."""
+"""A trace's lines, read and checked by themselves, before any case is compared with them."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def read_trace(path: Path) -> tuple[Header, list[tuple[int, Line]]]:
 
 
 def _check_line(line: Line, k: int, where: str) -> None:
-    """Raises RequestError for numbers that no run can have: `identities` holds what is left against
-    the texts.
+    """Raises RequestError for numbers that no run can have; `counting.checks` compares the rest
+    with the texts.
     """
     if line.pooled is not None and line != Line(pooled=line.pooled):
         raise RequestError(
@@ -97,7 +97,7 @@ def _contradiction(sums: Sums, k: int) -> str | None:
 
 
 def _check_counts(path: Path, header: Header, lines: Sequence[tuple[int, Line]]) -> None:
-    """Rounds and sums fit each other and their texts, whatever the suite asks for."""
+    """Rounds and sums fit each other and their texts, whichever case the suite measures."""
     sampling = Sampling(header.temperature, header.top_k, header.top_p)
     rule = header.rule or default_rule(header.temperature)
     request = GenerationRequest(

@@ -2,7 +2,7 @@
 lookup.
 
 It has no public counter. Each round it calls `update_candidate_strategy(input_ids, scores,
-num_matches)` of its candidate generator; that call tells the round. With a draft model or prompt
+num_matches)` of its candidate generator; that call reports the round. With a draft model or prompt
 lookup the prompt pass verifies drafts, too; with MTP layers its first round drafts nothing, since
 there are no hidden states yet.
 """

@@ -35,7 +35,7 @@ _POSITIONS = "vllm:spec_decode_num_accepted_tokens_per_pos"
 
 
 class SpecMetrics(msgspec.Struct, frozen=True):
-    """What vLLM says of one request's rounds, over HTTP and in process alike."""
+    """vLLM's report of one request's rounds, the same over HTTP and in process."""
 
     num_spec_steps: int
     num_accepted_draft_tokens: int

@@ -1,4 +1,4 @@
-"""What an engine's own numbers must satisfy, whatever the models: found violated, they are no
+"""What an engine's own numbers must satisfy with any models; numbers that do not are no
 measurement.
 
 Every round emits the tokens that it accepted and one more, so rounds and accepted tokens add up to
@@ -62,8 +62,8 @@ def check_pooled(
 
 
 def rounds_of(totals: Totals, convention: CountingConvention, k: int, tokens: Sequence[int]) -> int:
-    """The rounds behind sums: as counted, or as these sums and texts of so many new tokens
-    imply.
+    """The number of rounds in sums: as counted, or as implied by the sums and the texts' new
+    tokens.
     """
     if totals.rounds is not None:
         return totals.rounds
@@ -92,8 +92,8 @@ def _check_rounds(
         sum(one_round.drafted for one_round in rounds),
         sum(one_round.accepted for one_round in rounds),
     )
-    # A list of rounds holds those that drafted nothing, too, unless the engine says otherwise: then
-    # places are lost.
+    # A list of rounds includes those that drafted nothing, unless the engine leaves them out: then
+    # the rounds' places are lost.
     _check_emitted(
         _where(text),
         sums,

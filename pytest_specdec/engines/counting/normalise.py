@@ -1,9 +1,9 @@
 """From an engine's numbers to counts under a named definition.
 
-Where an engine tells its rounds in order, each round's place in the text is known, so
+Where an engine reports its rounds in order, each round's place in the text is known, so
 `acceptance/1` holds: rounds whose k draft positions all lie inside the text, the prompt pass left
 out. Where it gives sums only, rounds near the end cannot be taken out again: such counts stand
-under a definition of their own, which says how the engine counts, and are compared with nothing but
+under a definition of their own, which names how the engine counts, and are compared only within
 that definition.
 """
 
@@ -27,7 +27,7 @@ from .checks import rounds_of
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Definition:
-    """How counts were made: what an expectation must do alike to be comparable."""
+    """How counts were made: an expectation must be made the same way to be comparable."""
 
     end: End = "inside"
     prefill_drafts: bool = False
@@ -75,8 +75,8 @@ def definition_of(
     ):
         return Definition(prefill_drafts=convention.prefill_drafts)
     sums = [pooled.totals] if pooled else [_totals(text) for text in reported]
-    # Rounds that follow from the tokens alone include those that drafted nothing, whatever the
-    # engine counts.
+    # Rounds derived from the tokens alone include those that drafted nothing, even if the engine
+    # does not count them.
     derived = convention.end != "full" and any(totals.rounds is None for totals in sums)
     return Definition(
         end="clip",
@@ -135,7 +135,7 @@ def starts_of(text: Reported) -> list[Round]:
 
 
 def comparable_rounds(text: Reported, k: int) -> list[Round]:
-    """The rounds of a text that all engines that start alike play alike, for the same greedy text
+    """The rounds that all engines with the same first start play alike, for the same greedy text
     and k.
 
     They have room for k drafts and the bonus token, so that no engine clips them, and the prompt

@@ -1,5 +1,5 @@
-"""The oracle: what an engine's own models imply on the texts that it emitted, beside what it
-counted. No baseline needed.
+"""The oracle: compares an engine's counts with what its own models imply on the texts that it
+emitted. It needs no baseline.
 
 Where nothing is random given the text (greedy decoding, drafts that are arg-maxima or copies),
 every round is known, and the first that differs is named. Otherwise the counts are judged by their
@@ -31,7 +31,7 @@ from .possible_rounds import JudgedRun, Walk, walk_of
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mismatch:
     """A round that the models would have ended elsewhere, or a text's sum of rounds where the
-    engine tells no rounds.
+    engine reports no rounds.
     """
 
     prompt: str
@@ -43,15 +43,15 @@ class Mismatch:
     """Accepted tokens of the round, or rounds of the text."""
     expected: int
     gap: float
-    """Logits between the draft's choice and the text's token, where the two part; infinite where
+    """Logits between the draft's choice and the text's token, where the two differ; infinite where
     that is no close call.
     """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Whether an engine counts what its models imply. Natural reading: `assert found.agrees,
-    found.message`.
+    """Whether an engine counts what its models imply. Use it as
+    `assert result.agrees, result.message`.
     """
 
     engine: str

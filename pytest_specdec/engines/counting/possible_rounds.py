@@ -37,7 +37,7 @@ class JudgedRun:
 
     @property
     def altered(self) -> str | None:
-        """The mode under which the engine is no decoder of its models."""
+        """The mode in which the engine does not decode with its own models."""
         return next((text.altered for text in self.reported if text.altered), None)
 
     @property
@@ -48,7 +48,7 @@ class JudgedRun:
 
     @property
     def texts(self) -> list[Text]:
-        """Raises RequestError where the engine does not tell its tokens."""
+        """Raises RequestError where the engine does not report its tokens."""
         for text in self.reported:
             if not (text.prompt_ids and text.new_ids):
                 raise RequestError(
@@ -77,9 +77,9 @@ class Walk:
     """(texts, longest): whether that round is counted."""
     sure: NDArray[np.bool_] | None = None
     """(texts, heads, longest): whether each text token, as a draft, is accepted with certainty,
-    whatever rounding does.
+    rounding included.
 
-    None where no rule says so.
+    None where the rule implies no such tokens.
     """
 
     def moments(self) -> Moments:

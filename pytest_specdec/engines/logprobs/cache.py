@@ -1,5 +1,5 @@
-"""Texts already scored by a served model, one a line of a JSONL file, so that a run that died goes
-on where it was.
+"""Texts already scored by a served model, one a line of a JSONL file, so that a run that died
+continues where it stopped.
 
 The first line says which server and model the rows are of; a file of another model is refused,
 never mixed. A last line that a crash cut short is dropped; any other damage is an error.
@@ -26,7 +26,7 @@ class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str
     dialect: str
     model: str
-    """All that the server says about its model."""
+    """All that the server reports about its model."""
     top: int
 
 
@@ -48,7 +48,7 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return cls(text.key, text.fingerprint, scored.first, logprobs, list(scored.best), top)
 
     def problem(self) -> str | None:
-        """Why no server gave this; None where one may have."""
+        """Why no server can have sent this row; None where one can."""
         if not len(self.logprobs) == len(self.best) == len(self.top):
             return "a row of unequal lists"
         values = [value for row in (self.logprobs, *self.top) for value in row if value is not None]
@@ -118,7 +118,7 @@ class ScoreCache:
         raw = self._path.read_bytes()
         whole, _, cut = raw.rpartition(b"\n")
         if cut:
-            # A crash while a row was being written: go on behind the last whole one.
+            # A crash while a row was being written: continue after the last whole one.
             os.truncate(self._path, len(raw) - len(cut))
         lines = whole.split(b"\n") if whole else []
         if not lines:

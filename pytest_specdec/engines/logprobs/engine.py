@@ -1,9 +1,9 @@
 """The engine `logprobs`: replay of texts by two served models, for pairs too large for this
 machine.
 
-The target's server samples the texts, encodes prompts where no tokenizer is at hand, and scores;
-the drafter's server scores. What a server says of a model stands for the model's fingerprint: two
-servers of other weights must not say the same.
+The target's server samples the texts, encodes prompts where there is no tokenizer, and scores;
+the drafter's server scores. What a server reports about a model is the model's fingerprint: servers
+of different weights must not report the same.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 machine.
 
 Replay needs of each model the log-probability of the texts' own tokens and nothing else, so any
-server that scores given tokens will do, with as many nodes behind it as it has. Texts are scored by
-a bounded pool of threads; what is finished is on disk, and a run that dies goes on where it was.
+server that scores given tokens will do, on any number of nodes. Texts are scored by a bounded pool
+of threads; finished texts are on disk, and an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ def served_texts(
     workers: int = WORKERS,
     progress: Progress | None = None,
 ) -> list[ServedText]:
-    """What one server says of each text, the cached ones unasked but for one that shows the model
-    is still the same.
+    """One server's scores of each text; of the cached texts only one is requested again, to check
+    that the model is still the same.
 
     A few texts are scored a second time, see `ask_again`. Raises the first text's error; texts
     finished before or beside it are kept in the cache. Raises RequestError where the server scores
@@ -131,7 +131,7 @@ def served_texts(
                     if progress:
                         progress(done, len(texts))
             finally:
-                # Those already asked for come to their end, and are kept.
+                # Requests already sent are finished, and their scores kept.
                 pool.shutdown(wait=True, cancel_futures=True)
     except SpecdecError as error:
         if cache is None or not cache.kept:
@@ -194,7 +194,7 @@ def _distribution(
 
 
 def _target_distributions(text: Text, scored: ServedText, sampling: Sampling) -> list[float]:
-    """The target's distributions; 0 throughout at temperature 0, where the text itself says what
+    """The target's distributions; 0 throughout at temperature 0, where the text itself shows what
     the target chose.
     """
     if sampling.temperature == 0:
@@ -264,8 +264,8 @@ def _believe(
     *,
     alone: bool,
 ) -> None:
-    """Raises ServerError for answers that are all one, or others the second time; none of them is
-    kept then.
+    """Raises ServerError for answers that are all equal, or that change the second time; none of
+    them is kept then.
     """
     try:
         if problem := constant([value for scored in scored_texts for value in scored.logprobs]):

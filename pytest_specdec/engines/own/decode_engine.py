@@ -29,7 +29,7 @@ from ..protocol import Engine, MeasuredTimes, Measurement, check_rounds
 
 _CONVENTION = CountingConvention(end="full", undelivered=True, counts_empty=True, ngrams=(1, NGRAM))
 """How our own decoder counts: k drafts in every round that has room for them, and what was accepted
-behind an EOS token.
+after an EOS token.
 """
 
 

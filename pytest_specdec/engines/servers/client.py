@@ -1,8 +1,8 @@
-"""HTTP to an engine that the user named: bounded in time and size, patient with passing faults,
-silent about nothing.
+"""HTTP to the user's server: bounded in time and size, with retries after passing faults, and with
+an error for every other fault.
 
-Only the given URL's host is ever spoken to: redirects are refused and proxy settings of the
-environment are not read.
+Only the given URL's host is contacted: redirects are refused and proxy settings of the environment
+are not read.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _EXCERPT = 120
 
 
 class ServerError(MeasurementError):
-    """A server does not answer, or not with what was asked for. The message names the URL and what
+    """A server does not answer, or not with what was requested. The message names the URL and what
     to do.
     """
 
@@ -129,8 +129,8 @@ class Client:
         """Send JSON, read a stream of server-sent events to its end. Raises ServerError for an
         event of another shape.
         """
-        # Servers close a connection behind a stream without saying so; the next request on it would
-        # be lost.
+        # Servers close a connection after a stream without notice; the next request on it would be
+        # lost.
         raw = self._request("POST", path, msgspec.json.encode(body), {"Connection": "close"})
         events = [self._decoded(path, event, shape) for event in _events(raw)]
         if not events:
@@ -140,7 +140,7 @@ class Client:
     def _request(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None = None
     ) -> bytes:
-        """Try until an answer comes that another try would not better."""
+        """Try until there is an answer that another try would not improve."""
         wait, fault, unreachable = self._patience.backoff, "", False
         if self._unreachable is not None:
             raise self._error(path, self._unreachable)
@@ -290,7 +290,7 @@ class Client:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What is wrong below urllib3's own errors."""
+    """The cause that urllib3's own errors wrap."""
     while isinstance(error, urllib3.exceptions.HTTPError):
         inner = [error.__cause__, *error.args]
         below = next((cause for cause in inner if isinstance(cause, BaseException)), None)

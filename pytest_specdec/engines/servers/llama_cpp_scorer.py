@@ -39,21 +39,21 @@ class LlamaCppScorer(Scorer):
     A bias on that token's logit makes it the one emitted; `logprob` and `top_logprobs` come from
     the logits without the bias (`post_sampling_probs` off). The server's prompt cache makes each
     request one token's work. A server that drafts serves probabilities of a request's first token
-    only, which is all that is asked for here. A token that ends inside a character comes without
+    only, which is all that is requested here. A token that ends inside a character comes without
     probabilities: there a plain letter is emitted and the token found in the whole vocabulary.
     """
 
     dialect = "llama.cpp"
     again = 16
 
-    def _asked(self, ids: Sequence[int], first: int, fresh: bool) -> list[Position]:
+    def _positions(self, ids: Sequence[int], first: int, fresh: bool) -> list[Position]:
         return [
             self._position(ids[:position], ids[position], fresh)
             for position in range(first, len(ids))
         ]
 
     def _position(self, before: Sequence[int], token: int, fresh: bool) -> Position:
-        """The token's log-probability behind `before`, and the largest ones there."""
+        """The token's log-probability after `before`, and the largest ones there."""
         forced = self._forced(before, token, self.top, fresh)
         if forced is not None:
             return Position(
@@ -74,7 +74,7 @@ class LlamaCppScorer(Scorer):
     def _forced(
         self, before: Sequence[int], token: int, largest: int, fresh: bool
     ) -> _Forced | None:
-        """What comes with a token that is made to be emitted behind `before`; None where it comes
+        """What comes with a token that is forced to be emitted after `before`; None where it comes
         without probabilities.
         """
         body = {

@@ -28,7 +28,7 @@ class Card(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> str:
-        """All that tells weights apart, in words."""
+        """All that distinguishes weights, in words."""
         facts = {"id": self.id, "root": self.root, "max_model_len": self.max_model_len} | (
             self.meta or {}
         )
@@ -46,7 +46,7 @@ SCORERS: Mapping[str, type[Scorer]] = {
     "sglang": SglangScorer,
     "llamacpp": LlamaCppScorer,
 }
-"""By the owner that a server's /v1/models names; every other server is asked by `echo`."""
+"""By the owner that a server's /v1/models names; `echo` is for every other server."""
 
 
 def scorer_at(client: Client, top: int = 1) -> Scorer:

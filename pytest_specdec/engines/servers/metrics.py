@@ -2,7 +2,7 @@
 backwards is an error.
 
 Engines count since they started and for all their users, so a measurement is the difference of two
-readings with nobody else's requests between them. Series of several engines behind one address
+readings without other requests between them. Series of several engines at one address
 (data parallel) add up.
 """
 
@@ -41,7 +41,7 @@ class Reading:
         """
         series = self._series(name, labels)
         if not series:
-            raise MetricError(f"{self.source} has no {_told(name, labels)}; {_CURE}")
+            raise MetricError(f"{self.source} has no {_series_name(name, labels)}; {_CURE}")
         return sum(series.values())
 
     def whole(self, name: str, **labels: str) -> int:
@@ -49,8 +49,8 @@ class Reading:
         value = self.total(name, **labels)
         if value != int(value):
             raise MetricError(
-                f"{self.source}: {_told(name, labels)} counts {value}, no whole number; report the "
-                "engine's version"
+                f"{self.source}: {_series_name(name, labels)} counts {value}, no whole number; "
+                "report the engine's version"
             )
         return int(value)
 
@@ -91,21 +91,21 @@ class Reading:
         """What was counted after an earlier reading, for the counters named.
 
         A series that is new counts from 0. Raises MetricError for a series that has gone or runs
-        backwards: the server was started anew in between.
+        backwards: the server was restarted in between.
         """
         grown: dict[_Series, float] = {}
         for name in names:
             now, earlier = self._series(name, {}), before._series(name, {})
             if gone := earlier.keys() - now.keys():
                 raise MetricError(
-                    f"{self.source}: {_told(*_first(gone))} has gone since the run began; "
+                    f"{self.source}: {_series_name(*_first(gone))} has gone since the run began; "
                     f"{_RESTARTED}"
                 )
             for series, value in now.items():
                 if value < (start := earlier.get(series, 0.0)):
                     raise MetricError(
-                        f"{self.source}: {_told(*_first({series}))} went backwards, from {start:g} "
-                        f"to {value:g}; {_RESTARTED}"
+                        f"{self.source}: {_series_name(*_first({series}))} went backwards, "
+                        f"from {start:g} to {value:g}; {_RESTARTED}"
                     )
                 grown[series] = value - start
         return Reading(self.source, grown)
@@ -123,8 +123,8 @@ class Reading:
         for series, value in matching.items():
             if not math.isfinite(value) or value < 0:
                 raise MetricError(
-                    f"{self.source}: {_told(*_first({series}))} is {value}, which no counter can "
-                    "be; look into the server's log"
+                    f"{self.source}: {_series_name(*_first({series}))} is {value}, which no "
+                    "counter can be; look into the server's log"
                 )
         return matching
 
@@ -173,7 +173,7 @@ def _first(series: set[_Series]) -> _Series:
     return min(series, key=lambda key: (key[0], sorted(key[1])))
 
 
-def _told(name: str, labels: Mapping[str, str] | Labels) -> str:
+def _series_name(name: str, labels: Mapping[str, str] | Labels) -> str:
     pairs = sorted(labels.items() if isinstance(labels, Mapping) else labels)
     return name + (
         "{" + ",".join(f'{key}="{value}"' for key, value in pairs) + "}" if pairs else ""

@@ -16,7 +16,7 @@ from typing import NamedTuple, NoReturn
 from .client import Client, ServerError
 
 _LEAST = -9000.0
-"""Log-probabilities at or below stand for minus infinity, which JSON cannot say; vLLM writes
+"""Log-probabilities at or below stand for minus infinity, which JSON cannot hold; vLLM writes
 -9999.
 """
 POSITIVE = 1e-3
@@ -52,7 +52,7 @@ class ServedText:
 
 @dataclasses.dataclass(frozen=True)
 class ServedModel:
-    """Which model a server serves: its name there, and all that the server says about its
+    """Which model a server serves: its name there, and all that the server reports about its
     weights.
     """
 
@@ -64,12 +64,12 @@ class Position(NamedTuple):
     """What a server gives at one position of a text."""
 
     token: int
-    """The text's own one."""
+    """The text's token there."""
     logprob: float | None
     """Its log-probability."""
     entries: Sequence[tuple[int | None, float]]
     """All tokens listed there with their log-probabilities, the likeliest first; None for a token
-    whose id is not said.
+    whose id is not reported.
     """
 
 
@@ -102,8 +102,7 @@ def impossible(position: Position) -> str | None:
             else [logprob, listed]
         )
         return f"has token {twice} twice, with log-probabilities {both[0]} and {both[1]}"
-    # Where ids are not said, only a smaller value than all that are listed is surely another
-    # token's.
+    # Where ids are not reported, only a value below all that are listed is surely another token's.
     extra = [logprob] if listed is None and (given or logprob < min(values)) else []
     if (whole := math.fsum(map(math.exp, [*values, *extra]))) > 1 + SUM_SLACK:
         return (
@@ -113,8 +112,8 @@ def impossible(position: Position) -> str | None:
 
 
 def constant(values: Sequence[float]) -> str | None:
-    """Says so where many tokens all have one log-probability, as from a server that scores
-    nothing.
+    """What is wrong where many tokens all have one log-probability, as from a server that scores
+    nothing; else None.
     """
     if len(values) < _MANY or len(set(values)) > 1 or values[0] > -_CERTAIN:
         return None
@@ -131,7 +130,7 @@ class Scorer(abc.ABC):
 
     dialect: str
     again: int = 64
-    """Tokens of a text that are scored a second time, see `asked_again`."""
+    """Tokens of a text that are scored a second time, see `ask_again`."""
 
     def __init__(self, client: Client, model: ServedModel, top: int = 1) -> None:
         self.client, self.model, self.top = client, model, max(top, 1)
@@ -142,7 +141,7 @@ class Scorer(abc.ABC):
 
         Raises ServerError for an answer that is not about these tokens, or that no model can give.
         """
-        scored = self._checked(first, self._asked(ids, first, fresh))
+        scored = self._checked(first, self._positions(ids, first, fresh))
         if len(scored.logprobs) > 1 and min(scored.logprobs) > -_CERTAIN:
             self._check_certain(ids, scored)
         elif problem := constant(scored.logprobs):
@@ -150,7 +149,7 @@ class Scorer(abc.ABC):
         return scored
 
     @abc.abstractmethod
-    def _asked(self, ids: Sequence[int], first: int, fresh: bool) -> list[Position]:
+    def _positions(self, ids: Sequence[int], first: int, fresh: bool) -> list[Position]:
         """What the server gives at each position. Raises ServerError for an answer that is not
         about these tokens.
         """
@@ -174,7 +173,7 @@ class Scorer(abc.ABC):
         last = ids[-1]
         other = next((token for token in reversed(ids) if token != last), last - 1 if last else 1)
         (instead,) = self._checked(
-            len(ids) - 1, self._asked([*ids[:-1], other], len(ids) - 1, False)
+            len(ids) - 1, self._positions([*ids[:-1], other], len(ids) - 1, False)
         ).logprobs
         if (whole := math.exp(scored.logprobs[-1]) + math.exp(instead)) > 1 + SUM_SLACK:
             self.refuse(

@@ -30,7 +30,7 @@ class VllmScorer(Scorer):
 
     dialect = "vllm"
 
-    def _asked(self, ids: Sequence[int], first: int, fresh: bool) -> list[Position]:
+    def _positions(self, ids: Sequence[int], first: int, fresh: bool) -> list[Position]:
         body = {
             "model": self.model.name,
             "prompt": list(ids),
@@ -89,7 +89,7 @@ class EchoScorer(Scorer):
 
     dialect = "echo"
 
-    def _asked(self, ids: Sequence[int], first: int, fresh: bool) -> list[Position]:
+    def _positions(self, ids: Sequence[int], first: int, fresh: bool) -> list[Position]:
         body = {
             "model": self.model.name,
             "prompt": list(ids),
