@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from scipy import stats
 
-from pytest_specdec.baselines.schema import TextSet
 from pytest_specdec.cases.case import OWN_HEADS, Sampling
 from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.cases.texts import Text
@@ -41,6 +40,7 @@ from pytest_specdec.lossless.texts.token_scores import (
     RESIDUAL,
     TokenDistributions,
 )
+from pytest_specdec.records.text_set import TextSet
 
 ROOT = Path(__file__).parent.parent
 PLAIN, FILTERED = Sampling(), Sampling(0.8, 50, 0.9)

@@ -41,7 +41,7 @@ from invariants import (
 )
 from mutants import mutate
 
-from pytest_specdec.baselines.schema import EvidenceFile, Record, TextSet, TokenMap
+from pytest_specdec.baselines.schema import EvidenceFile, TokenMap
 from pytest_specdec.baselines.store import load
 from pytest_specdec.baselines.writing import DIGEST, digest_of
 from pytest_specdec.cases.prompts import read_prompts
@@ -49,9 +49,12 @@ from pytest_specdec.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from pytest_specdec.checkpoints.tokenizer_files import check_tokenizer_config
 from pytest_specdec.common.errors import SpecdecError
 from pytest_specdec.common.strict_json import JsonError, parse_json
-from pytest_specdec.config.options import OPTIONS, server_url
+from pytest_specdec.config.options import OPTIONS
+from pytest_specdec.config.parsers import server_url
 from pytest_specdec.config.settings import Marker
 from pytest_specdec.engines.adapters.trace import read_trace
+from pytest_specdec.records.record import Record
+from pytest_specdec.records.text_set import TextSet
 from pytest_specdec.speedup.cost_profile import CostProfile
 
 ROOT = Path(__file__).parent.parent
@@ -466,7 +469,7 @@ def _option(raw: bytes, folder: Path) -> tuple[str, Any]:
         name, value = "k", changed[0].decode(errors="surrogateescape")
     name = name if isinstance(name, str) and name in by_name else "k"
     text = value if isinstance(value, str) else json.dumps(value)
-    return name, by_name[name].parse(text)
+    return name, by_name[name].parser(text)
 
 
 def _marker(raw: bytes, folder: Path) -> Marker:

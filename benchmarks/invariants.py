@@ -14,12 +14,15 @@ from typing import Any
 
 from safetensors import safe_open
 
-from pytest_specdec.baselines.schema import EvidenceFile, Record, TextSet, TokenMap
+from pytest_specdec.baselines.schema import EvidenceFile, TokenMap
 from pytest_specdec.cases.prompts import Prompt
 from pytest_specdec.checkpoints.checkpoint import Checkpoint
+from pytest_specdec.config.options import MARKER_ARGUMENTS
 from pytest_specdec.config.settings import Marker
 from pytest_specdec.engines.adapters.trace import Header, Line
 from pytest_specdec.engines.servers.client import Client
+from pytest_specdec.records.record import Record
+from pytest_specdec.records.text_set import TextSet
 from pytest_specdec.speedup.cost_profile import CostProfile
 
 
@@ -179,9 +182,9 @@ def wrong_map(tokens: TokenMap) -> Iterator[str]:
 
 
 def wrong_evidence(evidence: EvidenceFile) -> Iterator[str]:
-    for night in evidence.nights:
-        yield from _in("p_value", night.p_value, 0, 1)
-        for row in night.counts.values():
+    for run in evidence.runs:
+        yield from _in("p_value", run.p_value, 0, 1)
+        for row in run.counts.values():
             yield from _wrong_rows({"a prompt": row}, len(row.accepted))
 
 
@@ -255,18 +258,6 @@ def wrong_option(pair: tuple[str, Any]) -> Iterator[str]:
 
 
 def wrong_marker(marker: Marker) -> Iterator[str]:
-    for name, option in (
-        ("k", "k"),
-        ("depth", "depth"),
-        ("temperature", "temperature"),
-        ("top_k", "top-k"),
-        ("top_p", "top-p"),
-        ("prompt_limit", "prompts"),
-        ("new_tokens", "new-tokens"),
-        ("margin", "margin"),
-    ):
-        if (value := getattr(marker, name)) is not None:
-            yield from wrong_option((option, value))
-    for name in ("target", "drafter", "prompts", "costs"):
-        if (value := getattr(marker, name)) is not None:
-            yield from _plain(name, value)
+    for option in MARKER_ARGUMENTS.values():
+        if (value := marker[option]) is not None:
+            yield from wrong_option((option.name, value))

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,8 +17,8 @@ sys.path.append(str(Path(__file__).parent.parent / "tests"))  # records of the t
 from helpers.records import counts, record
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.baselines.schema import AccumulatedRun, Record
-from pytest_specdec.gate import Verdict, judge, judge_night
+from pytest_specdec.gate import EarlierRun, Verdict, judge, judge_accumulated
+from pytest_specdec.records.measured import MeasuredCase
 
 Array = NDArray[np.float64]
 ALPHA, MARGIN, K = 0.01, 0.005, 8
@@ -83,8 +82,8 @@ class Prompts:
         return counts(rounds.tolist(), np.stack(accepted, axis=1).tolist())
 
 
-def stored(run: Counts, text: str) -> Record:
-    return record(run, text=text)
+def stored(run: Counts, text: str) -> MeasuredCase:
+    return record(run, text=text).as_measured()
 
 
 def gate(before: Counts, now: Counts, gates: int) -> Verdict:
@@ -102,12 +101,12 @@ def unchanged_session(
     """
     outcomes = []
     for _ in range(gates):
-        own = Prompts.drawn(rng, prompts)
+        drawn = Prompts.drawn(rng, prompts)
         if mode != "nightly":
-            outcomes.append(gate(own.run(rng, mode), own.run(rng, mode), gates).outcome)
+            outcomes.append(gate(drawn.run(rng, mode), drawn.run(rng, mode), gates).outcome)
             continue
-        said = [verdict.outcome for verdict in nightly(rng, own, [0.0] * nights, gates=gates)]
-        outcomes.append("regressed" if "regressed" in said else said[-1])
+        history = [verdict.outcome for verdict in nightly(rng, drawn, [0.0] * nights, gates=gates)]
+        outcomes.append("regressed" if "regressed" in history else history[-1])
     return outcomes
 
 
@@ -116,21 +115,15 @@ def nightly(
 ) -> list[Verdict]:
     """The verdicts of successive nights with given losses, evidence accumulating."""
     runs = [stored(prompts.run(rng, "counted"), f"base-{row}") for row in range(repeats)]
-    before = baseline_of(runs)
-    kept: list[AccumulatedRun] = []
+    before = dataclasses.replace(runs[0], runs=tuple(run.runs[0] for run in runs))
+    earlier: list[EarlierRun] = []
     verdicts = []
     for number, loss in enumerate(losses):
         now = stored(prompts.run(rng, "counted", loss), f"night-{number}")
-        verdict, night = judge_night(now, before, kept, margin=MARGIN, alpha=ALPHA, gates=gates)
-        assert night is not None
-        kept.append(night)
+        verdict, p_value = judge_accumulated(
+            now, before, earlier, margin=MARGIN, alpha=ALPHA, gates=gates
+        )
+        assert p_value is not None
+        earlier.append(EarlierRun(p_value=p_value, counts=now.counts))
         verdicts.append(verdict)
     return verdicts
-
-
-def baseline_of(runs: list[Record]) -> Record:
-    """A baseline of several runs."""
-
-    return msgspec.structs.replace(
-        runs[0], repeats=len(runs), again=tuple(run.counts for run in runs[1:])
-    )

@@ -9,7 +9,6 @@ from .common.moved import install
 
 if TYPE_CHECKING:
     from .acceptance.counts import Counts as Counts
-    from .baselines.schema import Record as Record
     from .baselines.store import load_baseline as load_baseline
     from .cases.texts import Text as Text
     from .cases.texts import texts_from_ids as texts_from_ids
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from .decoding.measured_policies import policies as policies
     from .decoding.replay import replay as replay
     from .lossless.texts.conformance import conformance as conformance
+    from .records.record import Record as Record
     from .report.attachments import Attachment as Attachment
     from .speedup.advice import advise as advise
     from .speedup.cost_profile import CostProfile as CostProfile
@@ -38,7 +38,7 @@ _HOMES = {
     "Counts": "acceptance.counts",
     "Decoded": "decoding.decode",
     "LoadedModel": "decoding.loading",
-    "Record": "baselines.schema",
+    "Record": "records.record",
     "SpecdecError": "common.errors",
     "Text": "cases.texts",
     "advise": "speedup.advice",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .common.errors import SpecdecError, naming_extras
-from .config.options import OPTIONS
+from .config.options import MARKER_ARGUMENTS, OPTIONS
 
 if TYPE_CHECKING:
     from transformers.modeling_layers import MtpModel
@@ -30,11 +30,9 @@ if TYPE_CHECKING:
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 MARKERS = (
-    "specdec(target, drafter, k, depth, rule, temperature, top_k, top_p, judged, prompts, "
-    "prompt_limit, new_tokens, margin, "
-    "costs): run the test over every k and depth of a pair of models; drafter='mtp' stands "
-    "for the target's own "
-    "MTP heads",
+    f"specdec({', '.join(MARKER_ARGUMENTS)}): run the test over every k and depth of a pair of "
+    "models; drafter='mtp' is the target's own MTP heads, drafter='prompt-lookup' copies from the "
+    "text",
     "kN: carried by every generated case, N draft tokens per round; select with -m k8",
     "depthN: carried by every generated case, N MTP layers per drafter pass; select with -m 'k8 "
     "and depth3'",
@@ -44,17 +42,17 @@ MARKERS = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("specdec", "speculative decoding (pytest-specdec)")
     for option in OPTIONS:
-        value = (
-            {}
-            if option.action == "store_true"
-            else {"type": option.parse, "metavar": option.metavar}
+        value = {"type": option.parser, "metavar": option.metavar} if option.takes_value else {}
+        group.addoption(
+            option.flag,
+            action=option.action,
+            default=None,
+            help=option.help_text.replace("%", "%%"),
+            **value,
         )
-        group.addoption(option.flag, action=option.action, default=None, help=option.help, **value)
         if option.ini:
             parser.addini(
-                option.ini_name,
-                f"{option.help.replace('%%', '%')}; {option.flag} overrides it",
-                default="",
+                option.ini_name, f"{option.help_text}; {option.flag} overrides it", default=""
             )
 
 
@@ -69,18 +67,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", line)
     # xdist's controller collects nothing, and must be there to receive what workers measure.
     distributes = getattr(config.option, "dist", "no") != "no" or hasattr(config, "workerinput")
-    if distributes or _asked(config):
+    if distributes or _is_used(config):
         session_of(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "specdec_case" in metafunc.fixturenames:
-        session_of(metafunc.config).parametrize(metafunc)
+        session_of(metafunc.config).collection.parametrize(metafunc)
 
 
 def session_of(config: pytest.Config) -> Session:
-    """The session's state, made and registered on first use: a project that asks for nothing pays
-    nothing.
+    """The session's state, made and registered on first use, so that a project that does not use
+    the plugin pays nothing.
     """
     if SESSION not in config.stash:
         from .config.settings import Settings
@@ -90,12 +88,12 @@ def session_of(config: pytest.Config) -> Session:
             config.stash[SESSION] = Session(config, Settings.from_pytest_config(config))
         except SpecdecError as error:
             raise pytest.UsageError(str(error)) from None
-        config.pluginmanager.register(config.stash[SESSION], "specdec-session")
+        config.stash[SESSION].register(config.pluginmanager)
     return config.stash[SESSION]
 
 
-def _asked(config: pytest.Config) -> bool:
-    """Whether the command line or the ini file names any of our options."""
+def _is_used(config: pytest.Config) -> bool:
+    """Whether the command line or the ini file gives any of our options."""
     return any(
         config.getoption(o.flag) is not None or (o.ini and config.getini(o.ini_name))
         for o in OPTIONS
@@ -112,31 +110,31 @@ def specdec_case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture
 def specdec_target(request: pytest.FixtureRequest, specdec_case: Case) -> LoadedModel:
     """The target model, loaded once a session."""
-    with _told():
-        return session_of(request.config).models.model(specdec_case.target)
+    with _as_test_error():
+        return session_of(request.config).components.models.model(specdec_case.target)
 
 
 @pytest.fixture
 def specdec_drafter(request: pytest.FixtureRequest, specdec_case: Case) -> LoadedModel | MtpModel:
     """The draft model, or the target's own MTP heads, loaded once a session."""
-    with _told():
-        return session_of(request.config).models.drafter(specdec_case)
+    with _as_test_error():
+        return session_of(request.config).components.models.drafter(specdec_case)
 
 
 @pytest.fixture
 def specdec_run(request: pytest.FixtureRequest, specdec_case: Case) -> Run:
     """What this session measures for the case: once, shared by all its tests."""
-    with _told():
-        return session_of(request.config).suite.run(specdec_case)
+    with _as_test_error():
+        return session_of(request.config).components.runner.run(specdec_case)
 
 
 @pytest.fixture
 def specdec_baseline(request: pytest.FixtureRequest, specdec_case: Case) -> Baseline:
     """The stored record to compare with: `assert specdec_run == specdec_baseline`."""
     session = session_of(request.config)
-    session.asks_for_baseline(request.node.nodeid)
-    with _told():
-        return session.suite.baseline(specdec_case)
+    session.expect_comparison(request.node.nodeid)
+    with _as_test_error():
+        return session.components.runner.baseline(specdec_case)
 
 
 @pytest.fixture
@@ -144,8 +142,8 @@ def specdec_decode(request: pytest.FixtureRequest, specdec_case: Case) -> Callab
     """Speculative generation with the case's pair: `specdec_decode(prompts, new_tokens=64)`; see
     `pytest_specdec.decode`.
     """
-    with _told():
-        return functools.partial(session_of(request.config).models.decode, specdec_case)
+    with _as_test_error():
+        return functools.partial(session_of(request.config).components.models.decode, specdec_case)
 
 
 @pytest.fixture
@@ -155,8 +153,8 @@ def specdec_rounds(
     """Rounds of the case's decoder to be timed, with pytest-benchmark for instance:
     `specdec_rounds(batch_size=8)`.
     """
-    with _told():
-        return functools.partial(session_of(request.config).models.rounds, specdec_case)
+    with _as_test_error():
+        return functools.partial(session_of(request.config).components.models.rounds, specdec_case)
 
 
 @pytest.fixture
@@ -164,8 +162,8 @@ def specdec_conformance(request: pytest.FixtureRequest, specdec_case: Case) -> C
     """Whether the texts that the engine emits for the case follow its target: `.conforms`,
     `.message`.
     """
-    with _told():
-        return session_of(request.config).suite.conformance(specdec_case)
+    with _as_test_error():
+        return session_of(request.config).components.runner.conformance(specdec_case)
 
 
 @pytest.fixture
@@ -173,8 +171,8 @@ def specdec_oracle(request: pytest.FixtureRequest, specdec_case: Case) -> Agreem
     """Whether the engine counts what its models imply on the texts that it emitted, no baseline
     needed: `.agrees`, `.message`.
     """
-    with _told():
-        return session_of(request.config).suite.oracle(specdec_case)
+    with _as_test_error():
+        return session_of(request.config).components.runner.oracle(specdec_case)
 
 
 @pytest.fixture
@@ -182,8 +180,8 @@ def specdec_supported(request: pytest.FixtureRequest, specdec_case: Case) -> Non
     """Skips the test, with the engine's reason, where the engine cannot run the case:
     `usefixtures("specdec_supported")`.
     """
-    with _told():
-        reason = session_of(request.config).suite.unsupported(specdec_case)
+    with _as_test_error():
+        reason = session_of(request.config).components.runner.unsupported(specdec_case)
     if reason is not None:
         pytest.skip(reason)
 
@@ -193,8 +191,8 @@ def specdec_verifier(request: pytest.FixtureRequest) -> Callable[..., object]:
     """The sampler under test for `assert_lossless`: --specdec-verifier's, or our own rejection
     rule. Override it with yours.
     """
-    with _told():
-        return session_of(request.config).verifier()
+    with _as_test_error():
+        return session_of(request.config).components.verifier()
 
 
 @pytest.fixture
@@ -202,21 +200,21 @@ def specdec_texts(request: pytest.FixtureRequest, specdec_case: Case) -> tuple[T
     """The texts that the engine emits for the case: `.ids` holds the prompt's tokens, as many as
     `.prompt_length`, and the new ones.
     """
-    with _told():
-        return session_of(request.config).suite.texts(specdec_case)
+    with _as_test_error():
+        return session_of(request.config).components.runner.texts(specdec_case)
 
 
 @pytest.fixture
 def specdec_costs(request: pytest.FixtureRequest, specdec_case: Case) -> CostProfile | None:
     """The case's cost profile; None where none is named."""
-    with _told():
-        return session_of(request.config).suite.costs(specdec_case)
+    with _as_test_error():
+        return session_of(request.config).components.runner.costs(specdec_case)
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Turn our own errors, and imports that an extra would mend, into a test error of one message,
-    without our traceback.
+def _as_test_error() -> Iterator[None]:
+    """Turn our own errors, and failed imports of what an extra brings, into a test error of one
+    message without a traceback.
     """
     try:
         with naming_extras():

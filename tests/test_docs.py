@@ -30,9 +30,8 @@ from pytest_specdec import (
 )
 from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.common.moved import MOVED
-from pytest_specdec.config import case_grid as grid
-from pytest_specdec.config.options import LANGUAGES, OPTIONS, REPORTS
-from pytest_specdec.config.settings import DEFAULT_ALPHA, Marker
+from pytest_specdec.config.option import Option
+from pytest_specdec.config.options import LANGUAGES, MARKER_ARGUMENTS, REPORTS, TABLE
 from pytest_specdec.plugin import MARKERS
 from pytest_specdec.report.row import ReportRow, SamplesRow
 
@@ -83,20 +82,35 @@ def test_every_parameter_is_documented(name: str) -> None:
     assert documented.split(", ") == list(inspect.signature(DOCUMENTED[name]).parameters)
 
 
-@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_every_option_stands_in_the_reference(option) -> None:
-    (row,) = [
-        line
-        for line in REFERENCE.splitlines()
-        if line.startswith((f"| `{option.flag}=", f"| `{option.flag}`"))
+def option_rows() -> list[list[str]]:
+    """The cells of the reference's table of options, without backticks."""
+    (table,) = re.findall(r"## Options\n.*?\|---.*?\n(.*?)\n\n", REFERENCE, re.S)
+    return [
+        [cell.strip().replace("`", "") for cell in line.strip("|").split("|")]
+        for line in table.splitlines()
     ]
-    assert (f"`{option.ini_name}`" in row) == option.ini
 
 
-def test_every_marker_argument_stands_in_the_reference_and_in_the_marker_line() -> None:
-    for name in Marker.__dataclass_fields__:
-        assert f"`{name}=" in REFERENCE
-        assert name in MARKERS[0]
+def test_the_reference_has_one_row_an_option_in_the_tables_order() -> None:
+    assert len(option_rows()) == len(TABLE)
+
+
+@pytest.mark.parametrize(("option", "row"), list(zip(TABLE, option_rows(), strict=False)))
+def test_a_row_of_the_reference_is_the_entry_of_the_table(
+    option: Option[object], row: list[str]
+) -> None:
+    flag, marker, ini, default, meaning = row
+    assert flag.partition("=")[0] == option.flag * option.command_line
+    assert bool("=" in flag) == (option.command_line and option.takes_value)
+    assert marker.partition("=")[0] == (option.marker or "")
+    assert ini == option.ini_name * option.ini
+    assert default == option.default_text
+    assert meaning
+
+
+def test_every_marker_argument_stands_in_the_marker_line() -> None:
+    assert f"specdec({', '.join(MARKER_ARGUMENTS)}):" in MARKERS[0]
+    assert list(MARKER_ARGUMENTS)[:4] == ["target", "drafter", "k", "depth"]
 
 
 def test_every_fixture_stands_in_the_reference() -> None:
@@ -132,12 +146,6 @@ def test_every_ending_and_language_stands_in_the_options_row() -> None:
             line for line in REFERENCE.splitlines() if line.startswith(f"| `--specdec-{name}=")
         ]
         assert [value for value in values if f"`{value}`" not in row] == []
-
-
-def test_the_defaults_in_the_reference_are_the_codes() -> None:
-    assert f"| `{DEFAULT_ALPHA:.0%}` |" in REFERENCE
-    assert f"| `{grid.DEFAULT_MARGIN:.1%}` |" in REFERENCE
-    assert f"| `{grid.DEFAULT_NEW_TOKENS}` |" in REFERENCE
 
 
 def links(text: str) -> list[tuple[str, str]]:

@@ -1,6 +1,4 @@
-"""Two stored baselines, or two folders of them, side by side: what a reviewer wants to know of an
-update.
-"""
+"""Two stored baselines, or two folders of them, side by side, for the review of an update."""
 
 from __future__ import annotations
 
@@ -10,16 +8,17 @@ from pathlib import Path
 
 from ..common.errors import BaselineError
 from ..common.percent import signed_percent
-from .schema import CaseCosts, Record
+from ..records.case_costs import CaseCosts
+from ..records.record import Record
 from .store import load, load_baseline
 
 _FOLDERS = ("texts", "tokens", "evidence")
-"""Folders beside the records that hold none."""
+"""Folders that hold other stored files than records."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One case in two places; None where it stands in one only."""
+    """One case in two places; None where a place does not have it."""
 
     name: str
     before: Record | None
@@ -52,20 +51,24 @@ class Difference:
 def differences(before: Path, now: Path) -> list[Difference]:
     """Every case whose record differs, by name. Both are files, or both folders.
 
-    Raises BaselineError for a missing or unreadable one, and for a file beside a folder.
+    Raises BaselineError for a missing or unreadable file, and for a file and a folder.
     """
     for path in (before, now):
         if not path.exists():
             raise BaselineError(f"no baseline at {path}; name a baseline file, or a folder of them")
     if before.is_dir() != now.is_dir():
-        raise BaselineError(f"{before} and {now} are a folder and a file; name two of a kind")
+        raise BaselineError(
+            f"{before} and {now} are a folder and a file; name two files or two folders"
+        )
     if not before.is_dir():
-        pairs = [Difference(now.stem, load_baseline(before), load_baseline(now))]
+        pairs = [Difference(name=now.stem, before=load_baseline(before), now=load_baseline(now))]
     else:
         names = sorted({*record_names(before), *record_names(now)})
         pairs = [
             Difference(
-                name, load(before / f"{name}.json", Record), load(now / f"{name}.json", Record)
+                name=name,
+                before=load(before / f"{name}.json", Record),
+                now=load(now / f"{name}.json", Record),
             )
             for name in names
         ]
@@ -102,9 +105,8 @@ def _fields(before: object, now: object) -> Iterator[str]:
 
 
 def _prompts(before: Record, now: Record) -> Iterator[str]:
-    fresh, gone = (
-        len(set(one.counts) - set(other.counts)) for one, other in ((now, before), (before, now))
-    )
+    fresh = len(set(now.counts) - set(before.counts))
+    gone = len(set(before.counts) - set(now.counts))
     if fresh or gone:
         yield f"  prompts: {fresh} new, {gone} gone"
     texts = sum(

@@ -1,5 +1,5 @@
-"""What must hold between the numbers of a stored file, beyond the range of each: a file in which it
-does not was edited.
+"""Identities between the numbers of a stored file, beyond the range of each: a file that breaks one
+was edited.
 """
 
 from __future__ import annotations
@@ -8,29 +8,31 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from ..acceptance.token_acceptance import is_encoded
-from .schema import POOLED, EvidenceFile, PromptCounts, PromptRows, Record, TextSet, TokenMap
+from ..records.prompt_counts import POOLED, PromptCounts, PromptRows
+from ..records.record import Record
+from ..records.text_set import TextSet
+from .schema import EvidenceFile, TokenMap
 
 _ROUNDING = 1e-5
 """Counts are stored to 1e-6 each."""
 
 Problem = tuple[str, str]
-"""The key of the line where it is, a prompt's or a field's, and what is wrong."""
+"""The key of its line, which is a prompt's or a field's, and what is wrong."""
 
 
 def problems_of(stored: Record | TextSet | EvidenceFile | TokenMap) -> list[Problem]:
-    """Every identity that a stored file breaks; empty for a file that may be believed."""
+    """Every identity that a stored file breaks; empty for a file that breaks none."""
     if isinstance(stored, Record):
         return list(_of_record(stored))
     if isinstance(stored, EvidenceFile):
-        rows = [night.counts for night in stored.nights]
-        return [problem for own in rows for problem in _of_rows(own, None, None)]
+        return [problem for run in stored.runs for problem in _of_rows(run.counts, None, None)]
     return list(_of_texts(stored) if isinstance(stored, TextSet) else _of_tokens(stored))
 
 
 def _of_record(record: Record) -> Iterator[Problem]:
     k = record.conditions.k
     if record.repeats != len(record.runs):
-        yield "repeats", f"it announces {record.repeats} runs and holds {len(record.runs)}"
+        yield "repeats", f"it states {record.repeats} runs and holds {len(record.runs)}"
     if any(rows.keys() != record.counts.keys() for rows in record.again):
         yield "again", "its runs hold different prompts"
     if not any(row.rounds > 0 for row in record.counts.values()):
@@ -59,12 +61,15 @@ def _of_rows(rows: PromptRows, k: int | None, new_tokens: int | None) -> Iterato
 def _of_counts(row: PromptCounts, k: int) -> str | None:
     drafted = (row.rounds,) * k if row.drafted is None else row.drafted
     if {len(row.accepted), len(drafted)} != {k}:
-        return f"has not {k} positions"
+        return f"does not have {k} positions"
     if _rises((row.rounds, *row.accepted)):
         return "accepts more at a later position than at an earlier one"
     if _rises((row.rounds, *drafted)):
         return "drafts more tokens at a position than it has rounds, or than at an earlier position"
-    if any(accepted > own + _ROUNDING for accepted, own in zip(row.accepted, drafted, strict=True)):
+    if any(
+        accepted > proposed + _ROUNDING
+        for accepted, proposed in zip(row.accepted, drafted, strict=True)
+    ):
         return "accepts more tokens than it drafts"
     if row.smoothed is not None and (
         len(row.smoothed.accepted) != k or _rises((row.smoothed.rounds, *row.smoothed.accepted))
@@ -84,8 +89,8 @@ def _of_request(row: PromptCounts, k: int, new_tokens: int | None) -> str | None
     emitted, least = row.tokens - 1, max((row.tokens - 1) / (k + 1), row.rounds)
     if not least - _ROUNDING <= row.passes <= emitted + _ROUNDING:
         return (
-            f"has {row.passes:g} passes, which emit no {emitted} tokens in {row.rounds:g} rounds "
-            f"and more of {k} drafts"
+            f"has {row.passes:g} passes, which cannot emit {emitted} tokens in {row.rounds:g} "
+            f"rounds of {k} drafts"
         )
     return None
 

@@ -1,4 +1,4 @@
-"""Stored files of an older schema, rewritten: nothing is measured again, and no count changes."""
+"""Rewrites stored files of an older schema: nothing is measured again, and no count changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import msgspec
 
 from ..common.errors import BaselineError
-from .schema import SCHEMA, EvidenceFile, Record, TextSet, TokenMap
+from ..records.record import SCHEMA, Record
+from ..records.text_set import TextSet
+from .schema import EvidenceFile, TokenMap
 from .store import fingerprint, load
 from .writing import dumps
 
@@ -18,16 +20,16 @@ AnyStored = Record | TextSet | EvidenceFile | TokenMap
 def migrated(folder: Path) -> dict[Path, str]:
     """The new content of every stored file below a folder that is of an older schema.
 
-    Raises BaselineError for a folder that is none, and for a file that cannot be read: then nothing
+    Raises BaselineError for a missing folder, and for a file that cannot be read: then nothing
     should be written.
     """
     if not folder.is_dir():
         raise BaselineError(f"no folder at {folder}; name the one that holds the baselines")
-    found: dict[Path, str] = {}
+    contents: dict[Path, str] = {}
     for path in sorted(folder.rglob("*.json")):
         if (stored := _read(path)).schema < SCHEMA:
-            found[path] = dumps(_rewritten(path, stored))
-    return found
+            contents[path] = dumps(_rewritten(path, stored))
+    return contents
 
 
 def _read(path: Path) -> AnyStored:
@@ -56,15 +58,15 @@ def _record(path: Path, record: Record) -> Record:
 
 
 def _seed(folder: Path, record: Record) -> int | None:
-    """The seed of the only stored texts that can be the record's; None where there is none, or a
-    choice.
+    """The seed of the only stored texts that can be the record's; None where there are none, or
+    several.
     """
-    own, seeds = record.conditions, set()
+    conditions, seeds = record.conditions, set()
     for path in folder.glob("*.json"):
         texts = load(path, TextSet)
         assert texts is not None
         same = all(
-            getattr(texts, name) == getattr(own, name)
+            getattr(texts, name) == getattr(conditions, name)
             for name in ("new_tokens", "temperature", "top_k", "top_p")
         )
         if (
@@ -77,7 +79,7 @@ def _seed(folder: Path, record: Record) -> int | None:
 
 
 def _evidence(path: Path, evidence: EvidenceFile) -> EvidenceFile:
-    """Evidence against a record stays evidence against it."""
+    """Evidence against a record stays valid: it gets the hash of the rewritten record."""
     of = path.parent.parent / path.name
     record = load(of, Record)
     same = (

@@ -1,5 +1,5 @@
-"""Which cases are measured for a case: one, its repeats, or the next of its nights, each with a
-seed of its own.
+"""The runs that are measured for a case: one, its repeats, or the next one to accumulate, each with
+a seed of its own.
 """
 
 from __future__ import annotations
@@ -10,37 +10,34 @@ from ..cases.case import Case
 from .store import BaselineStore, current_evidence
 
 
-@dataclasses.dataclass(frozen=True)
-class Runs:
-    """How often cases are measured."""
-
-    repeats: int | None = None
-    """As asked for; None for one run, and for as many as are stored where these are rewritten."""
-    rewrites: bool = False
-    accumulate: bool = False
-
-
-def measured_cases(case: Case, store: BaselineStore, runs: Runs) -> tuple[Case, ...]:
+def measured_cases(
+    case: Case,
+    store: BaselineStore,
+    *,
+    repeats: int | None = None,
+    rewrites: bool = False,
+    accumulate: bool = False,
+) -> tuple[Case, ...]:
     """The case with each seed to be measured now, in order.
 
-    Repeats take the seeds after the asked one; nights those after the baseline's repeats, so that
-    every run is fresh.
+    `repeats` is None for one run or, where the session `rewrites` baselines, for as many as are
+    stored. Repeats take the seed of the case and those that follow it; accumulated runs take the
+    seeds after the baseline's repeats, so that each one is fresh.
     """
-    if accumulates(case, runs.accumulate):
+    if accumulates(case, accumulate):
         record = store.record(case)
-        nights = () if record is None else current_evidence(store, case, record)
-        return (seeded(case, (1 if record is None else record.repeats) + len(nights)),)
+        earlier = () if record is None else current_evidence(store, case, record)
+        return (seeded(case, (1 if record is None else record.repeats) + len(earlier)),)
     if case.temperature == 0:
         return (case,)
-    repeats = runs.repeats
     if repeats is None:  # the file is read only where its number of runs counts
-        record = store.record(case) if runs.rewrites else None
+        record = store.record(case) if rewrites else None
         repeats = 1 if record is None else record.repeats
     return tuple(seeded(case, number) for number in range(repeats))
 
 
 def accumulates(case: Case, accumulate: bool) -> bool:
-    """Whether runs of a case add up: greedy ones are all the same."""
+    """Whether runs of a case are accumulated: greedy ones are all the same."""
     return accumulate and case.temperature > 0
 
 

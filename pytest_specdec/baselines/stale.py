@@ -1,4 +1,4 @@
-"""Stored files that no test asks for any more; only a run of whole suites can tell."""
+"""Stored files that no test uses any more; only a run of whole suites can find them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 
 from ..cases.case import REPLAYING, Case
 from ..common.errors import BaselineError
+from ..records.record import Record
+from ..records.text_set import TextSet
 from .repeats import seeded
-from .schema import Record, TextSet, TokenMap
+from .schema import TokenMap
 from .store import BaselineStore, Stored, load
 
 _SERVED = re.compile(r"-s\d+-served\b")
@@ -23,14 +25,14 @@ def stale_files(
     cases would read or write.
 
     `cases` are all that the suites generate, each measured at least `repeats` times. Records of
-    other engines are theirs to judge, and unreadable files stay.
+    other engines are left to sessions with these engines, and unreadable files stay.
     """
     cases = tuple(cases)
     stale: list[Path] = []
     for suite in sorted({case.suite for case in cases}):
-        own = [case for case in cases if case.suite == suite]
-        wanted = {store.record_path(case) for case in own} | {
-            store.evidence_path(case) for case in own
+        members = [case for case in cases if case.suite == suite]
+        wanted = {store.record_path(case) for case in members} | {
+            store.evidence_path(case) for case in members
         }
         folder = store.folder / suite
         for path in sorted(folder.glob("*.json")):
@@ -38,10 +40,10 @@ def stale_files(
             if path not in wanted and record is not None and record.conditions.engine == engine:
                 stale += [path, *filter(Path.is_file, [folder / "evidence" / path.name])]
         if engine in REPLAYING:
-            served = own[0].texts.served
+            served = members[0].texts.served
             stale += [
                 path
-                for path in _beside(own, store, folder, repeats)
+                for path in _beside(members, store, folder, repeats)
                 if bool(_SERVED.search(path.stem)) == served
             ]
             evidence = sorted((folder / "evidence").glob("*.json"))
@@ -61,12 +63,12 @@ def _beside(cases: list[Case], store: BaselineStore, folder: Path, repeats: int)
         for run in range(_runs(case, store, repeats))
     }
     tokens = {store.tokens_path(case, head) for case in cases for head in range(case.heads)}
-    found = [
+    stale_texts = [
         path
         for path in sorted((folder / "texts").glob("*.json"))
         if path not in texts and _readable(path, TextSet)
     ]
-    return found + [
+    return stale_texts + [
         path
         for path in sorted((folder / "tokens").glob("*.json"))
         if path not in tokens and _readable(path, TokenMap)

@@ -1,4 +1,4 @@
-"""Reading baselines, and writing them all at once and never in part."""
+"""Reads baselines, and writes them all at once or not at all."""
 
 from __future__ import annotations
 
@@ -17,19 +17,13 @@ import msgspec
 from ..cases.case import Case, TextKey, default_rule
 from ..common.errors import BaselineError
 from ..common.strict_json import JsonError, parse_json
+from ..records.accumulated import AccumulatedRun
+from ..records.prompt_counts import PromptCounts
+from ..records.ranges import TokenId
+from ..records.record import SCHEMA, Record
+from ..records.text_set import TextSet
 from .identities import problems_of
-from .schema import (
-    READABLE,
-    SCHEMA,
-    AccumulatedRun,
-    EvidenceFile,
-    PromptCounts,
-    Record,
-    TextSet,
-    TokenId,
-    TokenMap,
-    TokenRow,
-)
+from .schema import READABLE, EvidenceFile, TokenMap, TokenRow
 from .writing import DIGEST, digest_of, dumps
 
 Stored = TypeVar("Stored", Record, TextSet, EvidenceFile, TokenMap)
@@ -81,12 +75,12 @@ class BaselineStore:
 
     def record(self, case: Case) -> Record | None:
         """The stored record, or None where there is none. Raises BaselineError for an unreadable
-        file or another case's.
+        file or the record of another case.
         """
         path = self.record_path(case)
         record = load(path, Record)
         if record is not None and record.case not in ("", case.name):
-            raise BaselineError(f"baseline {path} is the one of case {record.case}; {_RENEW}")
+            raise BaselineError(f"baseline {path} belongs to case {record.case}; {_RENEW}")
         return record
 
     def texts(self, key: TextKey) -> TextSet | None:
@@ -101,7 +95,7 @@ class BaselineStore:
             stored, wanted = getattr(texts, name), getattr(key, name)
             if stored != wanted:
                 raise BaselineError(
-                    f"baseline {path} holds texts of {name} {stored}, its name stands for "
+                    f"baseline {path} holds texts of {name} {stored}, but its file name means "
                     f"{wanted}; {_RENEW}"
                 )
         return texts
@@ -110,9 +104,10 @@ class BaselineStore:
 def current_evidence(
     store: BaselineStore, case: Case, record: Record
 ) -> tuple[AccumulatedRun, ...]:
-    """The nights accumulated against this very baseline; none where they belong to another one."""
-    found = store.evidence(case)
-    return found.nights if found is not None and found.baseline == fingerprint(record) else ()
+    """The runs accumulated against this very baseline; none where they belong to another one."""
+    evidence = store.evidence(case)
+    current = evidence is not None and evidence.baseline == fingerprint(record)
+    return evidence.runs if evidence is not None and current else ()
 
 
 def fingerprint(record: Record) -> str:
@@ -253,7 +248,7 @@ def write_all(files: Mapping[Path, str] | Mapping[Path, str | bytes]) -> None:
         for path in sorted(files):
             content = files[path]
             if path.is_dir():
-                raise BaselineError(f"{path} is a folder and should be a file; move it away")
+                raise BaselineError(f"{path} is a folder where a file must be; move it away")
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
             staged.append((temporary, path))

@@ -13,7 +13,9 @@ from typing import Any
 
 import msgspec
 
-from .schema import EvidenceFile, Record, TextSet, TokenMap
+from ..records.record import Record
+from ..records.text_set import TextSet
+from .schema import EvidenceFile, TokenMap
 
 DIGEST = "digest"
 """The field that holds the digest of all others, in files of schema 2 and later."""
@@ -23,8 +25,9 @@ def dumps(stored: Record | TextSet | EvidenceFile | TokenMap) -> str:
     """Canonical JSON: sorted keys, the digest of all else, and one line for each prompt."""
     body: dict[str, Any] = msgspec.to_builtins(stored)
     for field in msgspec.structs.fields(stored):
-        if field.name in body and body[field.name] in (field.default, []):
-            del body[field.name]
+        name = field.encode_name
+        if name in body and body[name] in (field.default, []):
+            del body[name]
     if stored.schema > 1:
         body[DIGEST] = digest_of(json.loads(_written(dict(body))))
     return _written(body)
@@ -63,16 +66,16 @@ def _runs(runs: Sequence[Mapping[str, Any]], indent: str) -> str:
     return _wrapped([_rows(rows, indent + "  ") for rows in runs], "[]", indent)
 
 
-def _nights(nights: Sequence[Mapping[str, Any]], indent: str) -> str:
-    return _wrapped([_night(night, indent + "  ") for night in nights], "[]", indent)
+def _accumulated(runs: Sequence[Mapping[str, Any]], indent: str) -> str:
+    return _wrapped([_accumulated_run(run, indent + "  ") for run in runs], "[]", indent)
 
 
-def _night(night: Mapping[str, Any], indent: str) -> str:
-    own = {
-        name: json.dumps(item, sort_keys=True) for name, item in night.items() if name != "counts"
+def _accumulated_run(run: Mapping[str, Any], indent: str) -> str:
+    fields = {
+        name: json.dumps(item, sort_keys=True) for name, item in run.items() if name != "counts"
     }
-    own["counts"] = _rows(night["counts"], indent + "  ")
-    return _wrapped([f'"{name}": {own[name]}' for name in sorted(own)], "{}", indent)
+    fields["counts"] = _rows(run["counts"], indent + "  ")
+    return _wrapped([f'"{name}": {fields[name]}' for name in sorted(fields)], "{}", indent)
 
 
 _WRITERS: dict[str, Callable[[Any, str], str]] = {
@@ -81,7 +84,7 @@ _WRITERS: dict[str, Callable[[Any, str], str]] = {
     "texts": _rows,
     "logprobs": _rows,
     "tokens": _rows,
-    "nights": _nights,
+    "nights": _accumulated,
 }
 """The fields that hold prompts, in the order in which they end a file, and how each is written."""
 

@@ -22,26 +22,26 @@ def add(parser: argparse.ArgumentParser) -> None:
     migrate.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the baselines")
 
 
-def run(asked: argparse.Namespace) -> int:
-    return {"diff": _diff, "migrate": _migrate}[asked.action](asked)
+def run(arguments: argparse.Namespace) -> int:
+    return {"diff": _diff, "migrate": _migrate}[arguments.action](arguments)
 
 
-def _diff(asked: argparse.Namespace) -> int:
+def _diff(arguments: argparse.Namespace) -> int:
     from ..baselines.diff import differences
     from ..common.printable import printable
 
-    found = differences(asked.before, asked.now)
-    for difference in found:
+    changes = differences(arguments.before, arguments.now)
+    for difference in changes:
         print("\n".join(map(printable, difference.lines())))
-    return 1 if found else 0
+    return 1 if changes else 0
 
 
-def _migrate(asked: argparse.Namespace) -> int:
+def _migrate(arguments: argparse.Namespace) -> int:
     from ..baselines.migrate import migrated
-    from ..baselines.schema import SCHEMA
     from ..baselines.store import write_all
+    from ..records.record import SCHEMA
 
-    files = migrated(asked.folder)
+    files = migrated(arguments.folder)
     write_all(files)
     print(
         f"{len(files)} files rewritten as schema {SCHEMA}"

@@ -12,7 +12,8 @@ from ..common.errors import RequestError
 from ..common.limits import MOST_DEPTH, MOST_K
 from ..common.printable import printable
 from ..common.progress import CommandProgress
-from ..config.options import DEVICES, DTYPES, temperature, whole_number, whole_numbers
+from ..config.options import DEVICES, DTYPES
+from ..config.parsers import temperature, whole_number, whole_numbers
 
 if TYPE_CHECKING:
     from ..decoding.loading import LoadedModel
@@ -24,6 +25,16 @@ UNCERTAIN = 0.1
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    _add_models(parser)
+    _add_rounds(parser)
+    _add_effort(parser)
+    add_device_options(parser)
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="file to write (default: standard output)"
+    )
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--target", metavar="PATH", help="target: a checkpoint folder or hub id")
     source.add_argument(
@@ -40,6 +51,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "name each of several "
         "(default: mtp where the target has heads, and prompt-lookup)",
     )
+
+
+def _add_rounds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--k",
         type=whole_numbers(1, MOST_K),
@@ -75,6 +89,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="sampling temperature (default %(default)s)",
     )
+
+
+def _add_effort(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeats",
         type=whole_number(2),
@@ -91,6 +108,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         "what cannot be measured in "
         "that time is refused (default %(default)s)",
     )
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that loads models."""
     parser.add_argument(
         "--device",
         choices=DEVICES,
@@ -103,19 +124,18 @@ def add(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="number format of the weights (default %(default)s)",
     )
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="file to write (default: standard output)"
-    )
 
 
-def run(asked: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     from ..speedup.benchmark_file import profile_from_benchmark
 
-    if asked.output is not None:
-        _check_writable(asked.output)
+    if arguments.output is not None:
+        _check_writable(arguments.output)
     progress = CommandProgress()
     profile = (
-        profile_from_benchmark(asked.benchmark) if asked.benchmark else _measured(asked, progress)
+        profile_from_benchmark(arguments.benchmark)
+        if arguments.benchmark
+        else _measured(arguments, progress)
     )
     if profile.relative_error > UNCERTAIN:
         progress.say(
@@ -123,20 +143,20 @@ def run(asked: argparse.Namespace) -> int:
             "and so is every speed-up from "
             "them; close other programs, or time more rounds with --repeats and --max-seconds"
         )
-    if asked.output is None:
+    if arguments.output is None:
         print(profile.to_json(), end="")
     else:
-        write_all({asked.output: profile.to_json()})
-        print(printable(f"wrote {asked.output}"))
+        write_all({arguments.output: profile.to_json()})
+        print(printable(f"wrote {arguments.output}"))
     return 0
 
 
-def _measured(asked: argparse.Namespace, progress: CommandProgress) -> CostProfile:
+def _measured(arguments: argparse.Namespace, progress: CommandProgress) -> CostProfile:
     from ..cases.case import LOOKUP, OWN_HEADS
     from ..checkpoints.checkpoint import check_pair
     from ..decoding.timing import Setting, measure_costs
 
-    drafters = set(asked.draft or (OWN_HEADS, LOOKUP))
+    drafters = set(arguments.draft or (OWN_HEADS, LOOKUP))
     models = sorted(drafters - {OWN_HEADS, LOOKUP})
     if len(models) > 1:
         raise RequestError(
@@ -144,27 +164,29 @@ def _measured(asked: argparse.Namespace, progress: CommandProgress) -> CostProfi
             "each in a run"
         )
     target, drafter = load_pair(
-        asked.target, next(iter(models), None), asked.device, asked.dtype, progress
+        arguments.target, next(iter(models), None), arguments.device, arguments.dtype, progress
     )
     if drafter is not None:
-        check_pair(target.checkpoint, drafter.checkpoint, max(asked.depth))
-    if OWN_HEADS in (asked.draft or ()):
-        check_pair(target.checkpoint, None, max(asked.depth))
+        check_pair(target.checkpoint, drafter.checkpoint, max(arguments.depth))
+    if OWN_HEADS in (arguments.draft or ()):
+        check_pair(target.checkpoint, None, max(arguments.depth))
     for model in (target, drafter):
         context = None if model is None else model.checkpoint.context
-        if model is not None and context is not None and asked.context >= context:
+        if model is not None and context is not None and arguments.context >= context:
             whole = f"the context of {model.checkpoint.folder} ({context} tokens)"
-            raise RequestError(f"--context={asked.context} fills {whole}; ask for a smaller one")
+            raise RequestError(
+                f"--context={arguments.context} fills {whole}; ask for a smaller one"
+            )
     return measure_costs(
         target,
         drafter,
-        ks=asked.k,
-        depths=asked.depth,
-        setting=Setting(asked.batch, asked.context, asked.temperature, asked.dtype),
-        repeats=asked.repeats,
+        ks=arguments.k,
+        depths=arguments.depth,
+        setting=Setting(arguments.batch, arguments.context, arguments.temperature, arguments.dtype),
+        repeats=arguments.repeats,
         own_heads=OWN_HEADS in drafters,
         lookup=LOOKUP in drafters,
-        max_seconds=asked.max_seconds,
+        max_seconds=arguments.max_seconds,
         progress=progress,
         announce=progress.say,
     )
@@ -187,7 +209,7 @@ def load_pair(
 
 
 def _check_writable(path: Path) -> None:
-    """Before minutes are spent on what goes there. Raises RequestError."""
+    """Raises RequestError now rather than after minutes of measuring."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise RequestError(f"{path} cannot be written; name a file in a folder that can")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..common.limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS
 from ..common.progress import CommandProgress
-from ..config.options import DEVICES, DTYPES, temperature, whole_number
-from .costs import load_pair
+from ..config.parsers import temperature, whole_number
+from .costs import add_device_options, load_pair
 
 if TYPE_CHECKING:
     from ..speedup.policy_table import PolicyRow
@@ -35,6 +35,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--costs", required=True, type=Path, metavar="FILE", help="cost profile of this pair"
     )
+    _add_rounds(parser)
+    _add_texts(parser)
+    add_device_options(parser)
+
+
+def _add_rounds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--k",
         type=whole_number(1, MOST_K),
@@ -48,6 +54,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="D",
         help="MTP layers per drafter pass (default 0, or 1 for the target's own)",
     )
+
+
+def _add_texts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--temperature",
         type=temperature,
@@ -69,46 +78,36 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seed of the texts (default %(default)s)",
     )
-    parser.add_argument(
-        "--device",
-        choices=DEVICES,
-        default="auto",
-        help="where the models run (default %(default)s)",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=DTYPES,
-        default="float32",
-        help="number format of the weights (default %(default)s)",
-    )
 
 
-def run(asked: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     from ..cases.case import LOOKUP, OWN_HEADS
     from ..cases.prompts import read_prompts
     from ..decoding.measured_policies import policies
     from ..speedup.cost_profile import CostProfile
     from ..speedup.policies import check_covered
 
-    own_heads, lookup = asked.draft == OWN_HEADS, asked.draft == LOOKUP
-    depth = int(own_heads) if asked.depth is None else asked.depth
-    costs = CostProfile.load(asked.costs).with_target(asked.costs)
+    own_heads, lookup = arguments.draft == OWN_HEADS, arguments.draft == LOOKUP
+    depth = int(own_heads) if arguments.depth is None else arguments.depth
+    costs = CostProfile.load(arguments.costs).with_target(arguments.costs)
     # A profile that is too narrow is refused before models are loaded.
-    check_covered(costs, asked.k, depth, own_heads=own_heads, lookup=lookup)
-    prompts = read_prompts(asked.prompts, None)
+    check_covered(costs, arguments.k, depth, own_heads=own_heads, lookup=lookup)
+    prompts = read_prompts(arguments.prompts, None)
     progress = CommandProgress()
-    draft_model = None if own_heads or lookup else asked.draft
-    target, model = load_pair(asked.target, draft_model, asked.device, asked.dtype, progress)
+    draft_model = None if own_heads or lookup else arguments.draft
+    target, model = load_pair(
+        arguments.target, draft_model, arguments.device, arguments.dtype, progress
+    )
     rows = policies(
         target,
-        asked.draft if model is None else model,
+        arguments.draft if model is None else model,
         prompts,
         costs,
-        k=asked.k,
+        k=arguments.k,
         depth=depth,
-        temperature=asked.temperature,
-        new_tokens=asked.new_tokens,
-        seed=asked.seed,
+        temperature=arguments.temperature,
+        new_tokens=arguments.new_tokens,
+        seed=arguments.seed,
         progress=progress,
     )
     print("\n".join(_lines(rows)))

@@ -44,14 +44,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(asked: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     from ..cases.case import LOOKUP, OWN_HEADS
     from ..common.printable import printable
     from ..speedup.advice import advise
     from ..speedup.cost_profile import CostProfile
 
-    profiles = {path: CostProfile.load(path).with_target(path) for path in asked.costs}
-    for (name, drafter), counts in _groups(asked.baselines).items():
+    profiles = {path: CostProfile.load(path).with_target(path) for path in arguments.costs}
+    for (name, drafter), counts in _groups(arguments.baselines).items():
         for path, costs in profiles.items():
             covering = costs.extended(k for k, _ in counts)
             advice = advise(
@@ -69,18 +69,18 @@ def _groups(folder: Path) -> dict[tuple[str, str], dict[tuple[int, int], Counts]
     from ..baselines.store import load_baseline
     from ..common.errors import BaselineError
 
-    found: dict[tuple[str, str], dict[tuple[int, int], Counts]] = {}
+    groups: dict[tuple[str, str], dict[tuple[int, int], Counts]] = {}
     for name in sorted(record_names(folder)):
         record = load_baseline(folder / f"{name}.json")
         of = record.conditions
         stem = name.replace(f"-k{of.k}-depth{of.depth}", "")
-        found.setdefault((stem, of.drafter), {})[of.k, of.depth] = record.as_counts()
-    if not found:
+        groups.setdefault((stem, of.drafter), {})[of.k, of.depth] = record.as_counts()
+    if not groups:
         raise BaselineError(
             f"{folder} holds no baseline; name a folder that does, or create one with "
             "--specdec-update=new"
         )
-    return found
+    return groups
 
 
 def _lines(title: str, advice: Advice) -> Iterator[str]:
@@ -91,22 +91,22 @@ def _lines(title: str, advice: Advice) -> Iterator[str]:
     yield from (f"  {line}" for line in aligned([_HEADERS, *cells], left=(len(_HEADERS) - 1,)))
     if conclusion := _conclusion(advice):
         yield from wrapped(f"  {conclusion}", indent="    ")
-    for name, (cell, own, shared) in advice.categories.items():
-        if own > 1:
-            told = (
-                f"best at k {cell[0]}, depth {cell[1]}: {own:.3f}x, against {shared:.3f}x at the "
-                "best of all"
+    for name, (cell, best_speedup, shared) in advice.categories.items():
+        if best_speedup > 1:
+            summary = (
+                f"best at k {cell[0]}, depth {cell[1]}: {best_speedup:.3f}x, "
+                f"against {shared:.3f}x at the best of all"
             )
         else:
-            told = f"do not draft; its best is {_said(cell, {cell: own})}"
-        yield from wrapped(f"  {name}: {told}", indent="    ")
+            summary = f"do not draft; its best is {_cell_speedup(cell, {cell: best_speedup})}"
+        yield from wrapped(f"  {name}: {summary}", indent="    ")
 
 
 def _conclusion(advice: Advice) -> str:
     """Whether to draft at all; nothing where the best cell is faster than plain decoding beyond
     doubt.
     """
-    best = _said(advice.best, advice.speedups)
+    best = _cell_speedup(advice.best, advice.speedups)
     low, high = advice.interval or (advice.speedups[advice.best],) * 2
     if high <= 1:
         return f"do not draft: no cell beats plain decoding; the best is {best}"
@@ -119,7 +119,7 @@ def _conclusion(advice: Advice) -> str:
     return ""
 
 
-def _said(cell: Cell, speedups: Mapping[Cell, float]) -> str:
+def _cell_speedup(cell: Cell, speedups: Mapping[Cell, float]) -> str:
     return f"k {cell[0]}, depth {cell[1]}: {speedups[cell]:.3f}x"
 
 

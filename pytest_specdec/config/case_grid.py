@@ -6,86 +6,100 @@ import dataclasses
 import itertools
 from pathlib import Path
 
-from ..cases.case import (
-    LOOKUP,
-    MEASURE,
-    OWN_HEADS,
-    REPLAYING,
-    SERVED,
-    Case,
-    TextKey,
-    checked_rule,
-    is_lossy,
+from ..cases.case import MEASURE, REPLAYING, SERVED, Case, TextKey, checked_rule, is_lossy
+from ..cases.drafter import (
+    AddedDrafter,
+    Drafter,
+    ModelDrafter,
+    OwnHeads,
+    PromptLookup,
+    ServedDrafter,
+    parse_drafter,
 )
-from ..cases.drafter import AddedDrafter, parse_drafter
 from ..cases.drafter_extensions import check_use, recognised
 from ..cases.rules import is_replayable
 from ..common.errors import RequestError
-from .settings import Marker, Settings, first
-
-DEFAULT_K = (8,)
-DEFAULT_NEW_TOKENS = 128
-DEFAULT_MARGIN = 0.005
+from .options import (
+    COSTS,
+    DEPTH,
+    DRAFT,
+    ENGINE,
+    JUDGED,
+    MARGIN,
+    NEW_TOKENS,
+    PROMPT_FILE,
+    PROMPTS,
+    RULE,
+    SEED,
+    TARGET,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    K,
+)
+from .settings import Marker, Settings
 
 
 def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, ...]:
-    """Every (k, depth) cell of one test, command line over marker over ini over default.
+    """Every (k, depth) cell of one test.
 
     Empty when the target's own heads are asked for at depth 0 only, or prompt lookup at others.
     Raises RequestError for a missing target, drafter or prompt file, or a rule that does not go
     with the temperature or engine.
     """
-    line, ini = settings.command_line, settings.ini
     drafter, label = _drafter(settings, marker, test_folder)
-    depths = first(
-        line.depth, marker.depth, ini.depth, default=(1,) if drafter == OWN_HEADS else (0,)
-    )
-    if drafter in (OWN_HEADS, LOOKUP):
-        depths = tuple(depth for depth in depths if (depth > 0) == (drafter == OWN_HEADS))
-    temperature = first(line.temperature, marker.temperature, ini.temperature, default=1.0)
-    texts = TextKey(
-        suite=suite_name(test_folder, settings.root),
-        target=_target(settings, marker, test_folder),
-        prompts=_prompts(marker, test_folder),
-        prompt_limit=first(line.prompts, marker.prompt_limit, ini.prompts, default=None),
-        new_tokens=first(
-            line.new_tokens, marker.new_tokens, ini.new_tokens, default=DEFAULT_NEW_TOKENS
-        ),
-        temperature=temperature,
-        seed=settings.scalar("seed", default=0),
-        top_k=first(line.top_k, marker.top_k, ini.top_k, default=0),
-        top_p=first(line.top_p, marker.top_p, ini.top_p, default=1.0),
-        served=settings.engine == "logprobs",
-    )
-    engine = settings.engine
-    judged = first(line.judged, marker.judged, ini.judged, default=None)
+    engine = settings.value(ENGINE)
+    judged = settings.value(JUDGED, marker)
     if judged is not None:
         _check_judged(drafter, engine)
-    rule = _rule(marker.rule, temperature, engine)
-    margin = first(line.margin, marker.margin, ini.margin, default=DEFAULT_MARGIN)
+    texts = _texts(settings, marker, test_folder)
+    rule = _rule(settings.value(RULE, marker), texts.temperature, engine)
     costs = _costs(settings, marker, test_folder)
-    check_use(
-        parse_drafter(drafter),
-        engine,
-        judged=judged is not None,
-        measured_costs=costs == MEASURE,
-    )
-    ks = first(line.k, marker.k, ini.k, default=DEFAULT_K)
+    check_use(drafter, engine, judged=judged is not None, measured_costs=costs == MEASURE)
+    cells = itertools.product(settings.value(K, marker), _depths(settings, marker, drafter))
     return tuple(
         Case(
             texts=texts,
-            drafter=drafter,
+            drafter=str(drafter),
             label=label,
             k=k,
             depth=depth,
             rule=rule,
-            margin=margin,
+            margin=settings.value(MARGIN, marker),
             costs=costs,
             engine=engine,
             judged=judged,
         )
-        for k, depth in itertools.product(ks, depths)
+        for k, depth in cells
     )
+
+
+def _texts(settings: Settings, marker: Marker, test_folder: Path) -> TextKey:
+    return TextKey(
+        suite=suite_name(test_folder, settings.root),
+        target=_target(settings, marker, test_folder),
+        prompts=(test_folder / settings.value(PROMPT_FILE, marker)).resolve(),
+        prompt_limit=settings.value(PROMPTS, marker),
+        new_tokens=settings.value(NEW_TOKENS, marker),
+        temperature=settings.value(TEMPERATURE, marker),
+        seed=settings.value(SEED),
+        top_k=settings.value(TOP_K, marker),
+        top_p=settings.value(TOP_P, marker),
+        served=settings.value(ENGINE) == "logprobs",
+    )
+
+
+def _depths(settings: Settings, marker: Marker, drafter: Drafter) -> tuple[int, ...]:
+    """The depths that the drafter has: own heads draft with at least one layer, prompt lookup with
+    none.
+    """
+    own_heads = isinstance(drafter, OwnHeads)
+    depths = settings.value(DEPTH, marker)
+    if depths is None:
+        return (1,) if own_heads else (0,)
+    if own_heads or isinstance(drafter, PromptLookup):
+        return tuple(depth for depth in depths if (depth > 0) == own_heads)
+    return depths
 
 
 def suite_name(test_folder: Path, root: Path) -> str:
@@ -110,14 +124,9 @@ def locate(name: str, folder: Path) -> str:
 
 
 def _target(settings: Settings, marker: Marker, test_folder: Path) -> str:
-    line, ini = settings.command_line.target, settings.ini.target
-    for name, folder in (
-        (line, settings.invoked_from),
-        (marker.target, test_folder),
-        (ini, settings.root),
-    ):
-        if name is not None:
-            return locate(name, folder)
+    given = settings.given(TARGET, marker, test_folder)
+    if given is not None:
+        return locate(given.value, given.folder)
     if settings.url is not None:
         return SERVED
     raise RequestError(
@@ -126,90 +135,78 @@ def _target(settings: Settings, marker: Marker, test_folder: Path) -> str:
     )
 
 
-def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[str, str]:
-    """The drafter and its label. A marker's `mtp` or `prompt-lookup` stays: `--specdec-draft`
-    replaces models only.
+def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Drafter, str]:
+    """The drafter and its label.
+
+    The `mtp` or `prompt-lookup` of a marker stays: `--specdec-draft` replaces models only, and
+    under the label of the marker's model.
     """
-    line, ini = settings.command_line.draft, settings.ini.draft
-    if marker.drafter is not None and _is_named(marker.drafter):
-        return marker.drafter, marker.drafter
-    label = Path(marker.drafter).name if marker.drafter else "draft"
-    for name, folder in (
-        (line, settings.invoked_from),
-        (marker.drafter, test_folder),
-        (ini, settings.root),
-    ):
-        if name is not None:
-            return (name, name) if _is_named(name) else (_locate_drafter(name, folder), label)
+    in_marker = marker[DRAFT]
+    if in_marker is not None and _without_files(drafter := parse_drafter(in_marker)):
+        return drafter, in_marker
+    given = settings.given(DRAFT, marker, test_folder)
+    if given is not None:
+        if _without_files(drafter := parse_drafter(given.value)):
+            return drafter, given.value
+        label = Path(in_marker).name if in_marker else "draft"
+        return _locate_drafter(drafter, given.folder), label
     if settings.url is not None:
-        return SERVED, SERVED
+        return ServedDrafter(), str(ServedDrafter())
     raise RequestError(
-        f"no drafter for the tests in {test_folder}; pass --specdec-draft=PATH, {OWN_HEADS} for "
-        "the target's own heads, "
-        f"or {LOOKUP}"
+        f"no drafter for the tests in {test_folder}; pass --specdec-draft=PATH, {OwnHeads()} "
+        f"for the target's own heads, or {PromptLookup()}"
     )
 
 
-def _is_named(drafter: str) -> bool:
-    """Whether the drafter is a name and no files: `mtp`, `prompt-lookup`, or a type that another
-    package adds.
+def _without_files(drafter: Drafter) -> bool:
+    """Whether a word names the drafter: `mtp`, `prompt-lookup`, or a type that another package
+    adds. A folder of that name is written `./mtp`.
     """
-    kind = parse_drafter(drafter)
-    return drafter in (OWN_HEADS, LOOKUP) or (
-        isinstance(kind, AddedDrafter) and kind.folder is None
-    )
+    added = isinstance(drafter, AddedDrafter) and drafter.folder is None
+    return added or isinstance(drafter, OwnHeads | PromptLookup)
 
 
-def _locate_drafter(name: str, folder: Path) -> str:
-    """A drafter with its path made absolute; `NAME:FOLDER` for a type that another package adds."""
-    if isinstance(kind := parse_drafter(name), AddedDrafter):
-        return f"{kind.name}:{locate(str(kind.folder), folder)}"
-    return str(recognised(parse_drafter(locate(name, folder))))
+def _locate_drafter(drafter: Drafter, folder: Path) -> Drafter:
+    """A drafter with its path made absolute."""
+    if isinstance(drafter, AddedDrafter):
+        return AddedDrafter(drafter.name, Path(locate(str(drafter.folder), folder)))
+    return recognised(ModelDrafter(locate(str(drafter), folder)))
 
 
 def replaced_drafter(settings: Settings, marker: Marker, test_folder: Path) -> str | None:
-    """The marker's or ini file's words for another drafter than --specdec-draft's, which a run
-    without it measures; or None.
+    """Where --specdec-draft replaces a drafter: how the marker or the ini file names that one. A
+    run without the option measures it. None where nothing is replaced.
     """
-    if settings.command_line.draft is None or (
-        marker.drafter is None and settings.ini.draft is None
-    ):
+    in_marker, in_ini = marker[DRAFT], settings.ini[DRAFT]
+    if settings.command_line[DRAFT] is None or (in_marker is None and in_ini is None):
         return None
-    command_line = dataclasses.replace(settings.command_line, draft=None)
-    plain = dataclasses.replace(settings, command_line=command_line)
-    if _drafter(plain, marker, test_folder)[0] == _drafter(settings, marker, test_folder)[0]:
+    without = dataclasses.replace(settings, command_line=settings.command_line.without(DRAFT))
+    if _drafter(without, marker, test_folder)[0] == _drafter(settings, marker, test_folder)[0]:
         return None
     return (
-        f"specdec_draft = {settings.ini.draft} in the ini file"
-        if marker.drafter is None
-        else f"drafter={marker.drafter!r}"
+        f"{DRAFT.ini_name} = {in_ini} in the ini file"
+        if in_marker is None
+        else f"{DRAFT.marker}={in_marker!r}"
     )
 
 
-def _prompts(marker: Marker, test_folder: Path) -> Path:
-    return (test_folder / (marker.prompts or "prompts.jsonl")).resolve()
-
-
 def _costs(settings: Settings, marker: Marker, test_folder: Path) -> Path | str | None:
-    if (
-        str(first(settings.command_line.costs, marker.costs, settings.ini.costs, default=""))
-        == MEASURE
-    ):
+    if str(settings.value(COSTS, marker)) == MEASURE:
         return MEASURE
-    if settings.command_line.costs is None and marker.costs is not None:
-        return (test_folder / marker.costs).resolve()
-    return settings.path("costs")
+    path = settings.path(COSTS, marker, test_folder)
+    in_marker = settings.command_line[COSTS] is None and marker[COSTS] is not None
+    return path.resolve() if path is not None and in_marker else path
 
 
-def _check_judged(drafter: str, engine: str) -> None:
+def _check_judged(drafter: Drafter, engine: str) -> None:
     if engine != "replay":
         raise RequestError(
             f"--specdec-judged takes other tokens as given and engine {engine!r} decodes them all; "
             "use --specdec-engine=replay"
         )
-    if drafter == LOOKUP:
+    if isinstance(drafter, PromptLookup):
         raise RequestError(
-            f"--specdec-judged needs a model's probabilities, and {LOOKUP} has none; leave one of "
+            f"--specdec-judged needs a model's probabilities, and {drafter} has none; leave one of "
             "them out"
         )
 

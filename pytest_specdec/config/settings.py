@@ -1,88 +1,143 @@
-"""Options and markers, parsed once into frozen objects. Command line over marker over ini file over
-default.
-"""
+"""What the command line, the markers and the ini file ask for, and which of them wins."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar, cast
 
 from ..common.errors import RequestError
-from ..common.limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS, MOST_PROMPTS
+from .option import Option
 from .options import (
+    BASELINES,
+    MARKER_ARGUMENTS,
     OPTIONS,
-    Option,
-    file_name,
-    fraction,
-    id_range,
-    probability,
-    temperature,
-    whole_number,
-    whole_numbers,
+    REPORT,
+    URL,
 )
+from .parsers import ValueRefusedError, shown
 
 if TYPE_CHECKING:
     import pytest
 
-    from ..cases.case import JudgedRange
-
-Value = TypeVar("Value")
-
-DEFAULT_ALPHA = 0.01
-_EXCLUSIVE = (
-    ("update", "prompts", "would drop prompts from baselines"),
-    ("accumulate", "update", "would judge against a baseline that is being replaced"),
-    ("accumulate", "prompts", "would mix runs of different prompts"),
-    ("accumulate", "repeats", "would count one night as several"),
-)
+T = TypeVar("T")
 
 
-@dataclasses.dataclass(frozen=True)
-class OptionValues:
-    """What one source (command line or ini file) asks for; None where it is silent."""
+class Source:
+    """The values that one place gives, by their option: `source[options.K]` is None without one.
 
-    k: tuple[int, ...] | None = None
-    depth: tuple[int, ...] | None = None
-    target: str | None = None
-    draft: str | None = None
-    device: str | None = None
-    dtype: str | None = None
-    engine: str | None = None
-    url: str | None = None
-    draft_url: str | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    judged: JudgedRange | None = None
-    prompts: int | None = None
-    new_tokens: int | None = None
-    seed: int | None = None
-    alpha: float | None = None
-    margin: float | None = None
-    inconclusive: str | None = None
-    repeats: int | None = None
-    verifier: str | None = None
-    costs: Path | None = None
-    costs_margin: float | None = None
-    baselines: Path | None = None
-    update: str | None = None
-    prune: bool | None = None
-    accumulate: bool | None = None
-    report: tuple[Path, ...] | None = None
-    language: str | None = None
+    Made with keywords, as the place names its options: `Source(k=(4,), top_k=50)`.
+    """
+
+    _OPTIONS: ClassVar[Mapping[str, Option[Any]]]
+
+    def __init__(self, **values: Any) -> None:
+        self._values = {
+            self._OPTIONS[name]: value for name, value in values.items() if value is not None
+        }
+
+    def __getitem__(self, option: Option[T]) -> T | None:
+        return cast("T | None", self._values.get(option))
+
+    def __bool__(self) -> bool:
+        """Whether any value is given."""
+        return bool(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._values == cast(Self, other)._values
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        values = (f"{option.name}={value!r}" for option, value in self._values.items())
+        return f"{type(self).__name__}({', '.join(values)})"
+
+    def without(self, option: Option[Any]) -> Self:
+        """All values but one option's."""
+        return type(self)(
+            **{
+                name: self._values.get(known)
+                for name, known in self._OPTIONS.items()
+                if known is not option
+            }
+        )
 
 
-def first(*values: Value | None, default: Value) -> Value:
-    """The first value that was given; zero and empty count as given."""
-    return next((value for value in values if value is not None), default)
+class OptionValues(Source):
+    """The values of the command line or the ini file."""
+
+    _OPTIONS: ClassVar = {option.key: option for option in OPTIONS}
+
+    @classmethod
+    def of_command_line(cls, config: pytest.Config) -> OptionValues:
+        """Read the command line, whose values pytest has parsed. Raises RequestError for options
+        that exclude each other.
+        """
+        values = cls(**{option.key: config.getoption(option.flag) for option in OPTIONS})
+        if (reports := values[REPORT]) is not None:
+            values._values[REPORT] = tuple(reports)
+        for option in OPTIONS:
+            for other, why in option.excludes.items():
+                if values[option] is not None and values[other] is not None:
+                    raise RequestError(
+                        f"{option.flag} with {other.flag} {why}; leave one of them out"
+                    )
+        return values
+
+    @classmethod
+    def of_ini_file(cls, config: pytest.Config) -> OptionValues:
+        """Read the ini file. Raises RequestError for a bad value."""
+        return cls(
+            **{
+                option.key: _from_ini(option, str(config.getini(option.ini_name)).strip())
+                for option in OPTIONS
+                if option.ini
+            }
+        )
+
+
+class Marker(Source):
+    """The arguments of the `specdec` marker; paths are relative to the test file's folder."""
+
+    _OPTIONS: ClassVar = MARKER_ARGUMENTS
+
+    @classmethod
+    def from_pytest_mark(
+        cls, args: tuple[object, ...], kwargs: Mapping[str, object], where: str
+    ) -> Marker:
+        """Check a marker. Raises RequestError naming the valid arguments, or the bad value."""
+        names = ", ".join(cls._OPTIONS)
+        if args:
+            raise RequestError(
+                f"{where}: the specdec marker takes keywords only; name them: {names}"
+            )
+        if unknown := sorted(set(kwargs) - set(cls._OPTIONS)):
+            raise RequestError(
+                f"{where}: the specdec marker has no argument {', '.join(unknown)}; choose among "
+                f"{names}"
+            )
+        return cls(
+            **{
+                name: _from_marker(cls._OPTIONS[name], value, f"{where}: {name}={shown(value)}")
+                for name, value in kwargs.items()
+            }
+        )
+
+
+class Given(NamedTuple):
+    """A value that was given, and the folder that its source is relative to."""
+
+    value: Any
+    folder: Path
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """A session's options, with where each came from kept apart until a marker is known."""
+    """A session's options. Which value wins is decided in `value` and `given` alone: the command
+    line's, then the marker's, the ini file's, and the default.
+    """
 
     command_line: OptionValues
     ini: OptionValues
@@ -98,201 +153,84 @@ class Settings:
         Raises RequestError for a bad ini value or options that exclude each other; pytest itself
         refuses bad command-line values.
         """
-        given = {o.name.replace("-", "_"): config.getoption(o.flag) for o in OPTIONS}
-        if given["report"] is not None:
-            given["report"] = tuple(given["report"])
-        for one, other, why in _EXCLUSIVE:
-            if given[one] is not None and given[other] is not None:
-                raise RequestError(
-                    f"--specdec-{one} with --specdec-{other} {why}; leave one of them out"
-                )
-        ini = {
-            o.name.replace("-", "_"): _from_ini(o, str(config.getini(o.ini_name)))
-            for o in OPTIONS
-            if o.ini
-        }
         return cls(
-            OptionValues(**given),
-            OptionValues(**ini),
+            OptionValues.of_command_line(config),
+            OptionValues.of_ini_file(config),
             config.rootpath,
             config.invocation_params.dir,
         )
 
-    @property
-    def speaks(self) -> bool:
-        """Whether anything was asked for at all; a project that merely has the plugin installed
-        hears nothing.
+    def value(self, option: Option[T], marker: Marker | None = None) -> T:
+        """An option's value; zero and empty count as given."""
+        given = self.given(option, marker)
+        return option.default if given is None else cast(T, given.value)
+
+    def given(
+        self, option: Option[Any], marker: Marker | None = None, test_folder: Path | None = None
+    ) -> Given | None:
+        """The value that wins, with the folder it is relative to; None where the default does.
+
+        `test_folder` is the marker's folder, needed for paths only.
         """
-        return self.command_line != OptionValues() or self.ini != OptionValues()
-
-    def scalar(self, name: str, default: Value) -> Value:
-        """A session-wide option: command line, then ini, then the default."""
-        value: Value = first(
-            getattr(self.command_line, name), getattr(self.ini, name), default=default
+        sources = (
+            (self.command_line, self.invoked_from),
+            (marker, test_folder or self.root),
+            (self.ini, self.root),
         )
-        return value
+        for source, folder in sources:
+            if source is not None and (value := source[option]) is not None:
+                return Given(value, folder)
+        return None
+
+    def path(
+        self,
+        option: Option[Path] | Option[Path | None],
+        marker: Marker | None = None,
+        test_folder: Path | None = None,
+    ) -> Path | None:
+        """A path option, resolved against the folder its source is relative to; None without
+        one.
+        """
+        given = self.given(option, marker, test_folder)
+        return None if given is None else given.folder / given.value
 
     @property
-    def engine(self) -> str:
-        return self.scalar("engine", "replay")
+    def active(self) -> bool:
+        """Whether any option is given; in a project that merely has the plugin installed, nothing
+        is printed.
+        """
+        return bool(self.command_line or self.ini)
 
     @property
     def url(self) -> str | None:
-        """Where a foreign engine is; a file's path is taken from the folder that its source is
-        relative to.
-        """
-        line, ini = self.command_line.url, self.ini.url
-        for given, folder in ((line, self.invoked_from), (ini, self.root)):
-            if given is not None:
-                return given if "://" in given else str(folder / Path(given).expanduser())
-        return None
-
-    @property
-    def device(self) -> str:
-        return self.scalar("device", "auto")
-
-    @property
-    def dtype(self) -> str:
-        return self.scalar("dtype", "float32")
-
-    @property
-    def alpha(self) -> float:
-        """False-alarm rate of the whole session."""
-        return self.scalar("alpha", DEFAULT_ALPHA)
-
-    @property
-    def inconclusive(self) -> str:
-        return self.scalar("inconclusive", "fail")
-
-    @property
-    def repeats(self) -> int | None:
-        """Runs of each sampled case; None where nobody asked."""
-        return self.scalar("repeats", None)
-
-    def path(self, name: str) -> Path | None:
-        """A path option, resolved against the folder its source is relative to."""
-        if (given := getattr(self.command_line, name)) is not None:
-            return self.invoked_from / Path(given)
-        ini: Path | None = getattr(self.ini, name)
-        return None if ini is None else self.root / ini
+        """Where a foreign engine is; a file's path is made absolute."""
+        given = self.given(URL)
+        if given is None or "://" in given.value:
+            return None if given is None else str(given.value)
+        return str(given.folder / Path(given.value).expanduser())
 
     @property
     def baselines(self) -> Path:
-        return self.path("baselines") or self.root / "baselines"
+        """Folder of the stored baselines."""
+        return self.path(BASELINES) or self.root / BASELINES.default
 
     @property
     def reports(self) -> tuple[Path, ...]:
-        return tuple(self.invoked_from / path for path in self.command_line.report or ())
+        """Files of the reports to be written."""
+        return tuple(self.invoked_from / path for path in self.value(REPORT))
 
 
-@dataclasses.dataclass(frozen=True)
-class Marker:
-    """The `specdec` marker's arguments; paths are relative to the test file's folder."""
-
-    target: str | None = None
-    drafter: str | None = None
-    k: tuple[int, ...] | None = None
-    depth: tuple[int, ...] | None = None
-    rule: str | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    judged: JudgedRange | None = None
-    prompts: str | None = None
-    prompt_limit: int | None = None
-    new_tokens: int | None = None
-    margin: float | None = None
-    costs: str | None = None
-
-    @classmethod
-    def from_pytest_mark(
-        cls, args: tuple[object, ...], kwargs: Mapping[str, object], where: str
-    ) -> Marker:
-        """Check a marker. Raises RequestError naming the valid arguments, or the value that is
-        none.
-        """
-        names = ", ".join(field.name for field in dataclasses.fields(cls))
-        if args:
-            raise RequestError(
-                f"{where}: the specdec marker takes keywords only; name them: {names}"
-            )
-        if unknown := sorted(set(kwargs) - {field.name for field in dataclasses.fields(cls)}):
-            raise RequestError(
-                f"{where}: the specdec marker knows no {', '.join(unknown)}; choose among {names}"
-            )
-        return cls(
-            **{
-                name: _MARKER_CHECKS[name](value, f"{where}: {name}={_shown(value)}")
-                for name, value in kwargs.items()
-            }
-        )
-
-
-def _from_ini(option: Option, text: str) -> Any:
-    if not text.strip():
+def _from_ini(option: Option[T], text: str) -> T | None:
+    if not text:
         return None
     try:
-        return option.parse(text.strip())
+        return cast(T, option.parser(text))
     except argparse.ArgumentTypeError as error:
         raise RequestError(f"ini option {option.ini_name}: {error}") from None
 
 
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, Path | str) or not str(value):
-        raise RequestError(f"{where} is no text; pass a string")
+def _from_marker(option: Option[T], value: object, where: str) -> T:
     try:
-        return file_name(str(value))
-    except argparse.ArgumentTypeError as error:
-        raise RequestError(f"{where}: {error}") from None
-
-
-def _reparse(
-    parse: Callable[[str], Any], *kinds: type, cure: str = "pass a number"
-) -> Callable[[object, str], Any]:
-    """Hold a marker's value to the same rules as the option's text."""
-
-    def check(value: object, where: str) -> Any:
-        values = value if isinstance(value, list | tuple) else [value]
-        if not values or any(
-            isinstance(item, bool) or not isinstance(item, kinds) for item in values
-        ):
-            raise RequestError(
-                f"{where} is not {' or '.join(kind.__name__ for kind in kinds)}; {cure}"
-            )
-        try:
-            return parse(",".join(map(_written, values)))
-        except argparse.ArgumentTypeError as error:
-            raise RequestError(f"{where}: {error}") from None
-
-    return check
-
-
-def _shown(value: object) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # whole numbers of thousands of digits
-        return "a huge number"
-    return text if len(text) <= 200 else text[:197] + "..."
-
-
-def _written(value: object) -> str:
-    """A value as an option's text."""
-    return "a huge number" if isinstance(value, int) and abs(value) >= 10**300 else str(value)
-
-
-_MARKER_CHECKS: dict[str, Callable[[object, str], Any]] = {
-    "target": _text,
-    "drafter": _text,
-    "k": _reparse(whole_numbers(1, MOST_K), int),
-    "depth": _reparse(whole_numbers(0, MOST_DEPTH), int),
-    "rule": _text,
-    "temperature": _reparse(temperature, int, float),
-    "top_k": _reparse(whole_number(0), int),
-    "top_p": _reparse(probability, int, float),
-    "judged": _reparse(id_range, str, cure="pass a string like '41:297'"),
-    "prompts": _text,
-    "prompt_limit": _reparse(whole_number(1, MOST_PROMPTS), int),
-    "new_tokens": _reparse(whole_number(2, MOST_NEW_TOKENS), int),
-    "margin": _reparse(fraction(above_zero=False, below=1.0), int, float),
-    "costs": _text,
-}
+        return cast(T, option.parser.check(value))
+    except (ValueRefusedError, argparse.ArgumentTypeError) as refusal:
+        raise RequestError(f"{where} {refusal}") from None

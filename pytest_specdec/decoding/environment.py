@@ -7,7 +7,7 @@ import platform
 import torch
 import transformers
 
-from ..baselines.schema import Environment
+from ..records.conditions import Environment
 
 
 def environment(device: torch.device, dtype: str) -> Environment:

@@ -169,9 +169,7 @@ def load_model(name: str, device: str = "auto", dtype: str = "float32") -> Loade
                 output_loading_info=True,
                 **local,
             )
-    except (
-        Exception
-    ) as error:  # a configuration of another's making can break transformers anywhere
+    except Exception as error:  # a malformed configuration can break transformers anywhere
         reason = _misfit(checkpoint) or _reason(error)
         raise RequestError(
             f"transformers cannot load {folder}: {reason}; check the checkpoint"
@@ -282,8 +280,8 @@ def _attention_types(layer_types: list[str]) -> list[str]:
     if len(kinds) != 1:
         raise RequestError(
             f"the model's layers are of the types {', '.join(kinds) or 'linear_attention'} and "
-            "config.json does not tell "
-            "the MTP layers' one; add mtp_layer_types to it, one name for each MTP layer"
+            "config.json does not name "
+            "that of the MTP layers; add mtp_layer_types to it, one name for each MTP layer"
         )
     return kinds
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from ..cases.case import LOOKUP, OWN_HEADS, Sampling, default_rule
 from ..cases.prompts import Prompt
-from ..cases.texts import texts_of_prompts
+from ..cases.texts import Text, texts_of_prompts
 from ..speedup.cost_profile import CostProfile
 from ..speedup.policies import check_covered
 from ..speedup.policy_table import PolicyRow, policy_table
@@ -71,16 +71,7 @@ def policies(
     check_covered(costs, k, depth, own_heads=own_heads, lookup=lookup)
     loaded_target, drafting = loaded_pair(target, drafter, depth)
     sampling = Sampling(temperature)
-    ids = encode_prompts(loaded_target.tokenizer, prompts)
-    new = sample_new_tokens(
-        loaded_target,
-        ids,
-        new_tokens=new_tokens,
-        sampling=sampling,
-        seed=seed,
-        progress=functools.partial(progress, "sampling texts"),
-    )
-    texts = texts_of_prompts(prompts, ids, new)
+    texts = _sampled_texts(loaded_target, prompts, sampling, new_tokens, seed, progress)
     plan = DrafterPlan(drafting, depth, k)
     report_replay = functools.partial(progress, "replay")
     (scores,) = text_scores(loaded_target, [plan], texts, sampling, report_replay)
@@ -104,3 +95,24 @@ def policies(
         confidences=stopping,
         progress=progress,
     )
+
+
+def _sampled_texts(
+    target: LoadedModel,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    new_tokens: int,
+    seed: int,
+    progress: Progress,
+) -> tuple[Text, ...]:
+    """A text of the target for each prompt."""
+    ids = encode_prompts(target.tokenizer, prompts)
+    continuations = sample_new_tokens(
+        target,
+        ids,
+        new_tokens=new_tokens,
+        sampling=sampling,
+        seed=seed,
+        progress=functools.partial(progress, "sampling texts"),
+    )
+    return texts_of_prompts(prompts, ids, continuations)

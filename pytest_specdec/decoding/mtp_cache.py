@@ -1,4 +1,4 @@
-"""MTP heads with caches: one draft token a step, from where the model that they sit on has got to.
+"""MTP heads with caches: one draft token a step, starting where their model stands.
 
 What each layer caches is what teacher forcing on the emitted text would give
 (`heads.teacher_forced_hidden`): anchors whose tokens were drafted and rejected are taken back and

@@ -126,8 +126,8 @@ def layer_step(
     """One MTP layer over embedded tokens (batch, rows, width), with masks by the layer's own names;
     keys join the cache.
 
-    `MtpModel.forward_layer` does the same; older transformers have none, and it allows no mask of
-    one's own.
+    `MtpModel.forward_layer` does the same; older versions of transformers lack it, and it takes no
+    custom mask.
     """
     layer = heads.layers[index]
     hidden = layer(

@@ -66,9 +66,9 @@ def sample_new_tokens(
 
     The texts follow the target's distribution p under `sampling`, and nothing else that the
     checkpoint would add. Noise depends on the seed, the prompt's key and the step alone (see
-    `noise`), so a text does not depend on the other prompts, nor on its batch beyond rounding.
-    `keys` are the prompts' own, `Prompt.key` for instance; without them a prompt's tokens are its
-    key, and copies of one prompt are numbered, so that each has a text of its own.
+    `keyed_noise`), so a text does not depend on the other prompts, nor on its batch beyond
+    rounding. `keys` are the prompts' own, `Prompt.key` for instance; without them a prompt's tokens
+    are its key, and copies of one prompt are numbered, so that each has its own text.
 
     Example: `sample_new_tokens(load_model("target"), [[1, 15, 7]], new_tokens=64,
     sampling=Sampling(0.8), seed=0)`. Raises MeasurementError for a target that returns NaN.
@@ -129,7 +129,7 @@ def without_generation_defaults(target: LoadedModel) -> Iterator[None]:
     """Hide the checkpoint's own generation defaults, with which `generate` fills whatever a
     configuration leaves open.
 
-    Under a penalty or min_p the texts would be no samples of the target.
+    Under a penalty or min_p the texts would not be samples of the target.
     """
     defaults = target.model.generation_config
     target.model.generation_config = GenerationConfig(

@@ -18,7 +18,7 @@ from .clock import Lap
 SEGMENT = 8
 """Rounds timed before the texts start anew, so that they stay about as long as requested."""
 LEAST_TURNS = 2
-"""Turns without which nothing is known of a time's error."""
+"""Fewest turns that allow an estimate of a time's error."""
 _SHORTER = (SEGMENT, 4, 2)
 """Rounds in a turn, fewer where two turns of more do not fit."""
 _SPARE = 1.2

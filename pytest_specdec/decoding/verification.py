@@ -4,7 +4,7 @@ Every rule sees a batch of rounds: `target` (rows, k + 1, vocabulary), the distr
 draft position and after the last; `draft` (rows, k + 1, vocabulary), the distributions q that the
 drafts were drawn from, zero from where a row has no more drafts; `tokens` (rows, k), the drafts. It
 returns the accepted tokens (rows,) and the token after them (rows,). With q = 0 after the last
-draft the residual there is p itself, so a bonus token needs no case of its own.
+draft the residual there is p itself, so a bonus token needs no special case.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Rule:
 
 
 def rule_named(name: str) -> Rule:
-    """Raises RequestError for an unknown name, or an entry point that is no rule."""
+    """Raises RequestError for an unknown name, or an entry point that is not a rule."""
     added: Rule | None = rule_extension(known_rule(name))
     return added or Rule(name, _VERIFY[name], lossless=not is_lossy(name))
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..baselines.schema import Environment, Fingerprints
 from ..cases.case import SERVED, Case
 from ..cases.prompts import Prompt, read_prompts
 from ..cases.texts import Text
@@ -29,6 +28,7 @@ from ..common.errors import (
     SpecdecError,
     UnsupportedError,
 )
+from ..records.conditions import Environment, Fingerprints
 from .adapter_api import (
     Adapter,
     EngineSetup,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..baselines.schema import TextSet
 from ..cases.case import Case, TextKey
 from ..common.errors import RequestError, naming_extras
 from ..config.engines import LOGPROBS, OWN
+from ..records.text_set import TextSet
 from .adapter_api import Progress, no_progress
 from .external import ExternalEngine
 from .models import ModelPool

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import msgspec
 
-from ..baselines.schema import TextSet
 from ..baselines.store import load, write_all
 from ..baselines.writing import dumps
 from ..cases.case import TextKey
 from ..cases.prompts import read_prompts
 from ..common.errors import BaselineError
+from ..records.text_set import TextSet
 
 MOST_FILES, MOST_BYTES = 64, 1 << 26
 """What is kept in all; beyond it the files that were written first are deleted."""

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..acceptance.rounds import Round
-from ..baselines.schema import Fingerprints
 from ..cases.case import LOOKUP, SERVED, Case, Sampling
 from ..cases.texts import Text
 from ..common.errors import RequestError, naming_extras
+from ..records.conditions import Fingerprints
 from ..speedup.cost_profile import CostProfile
 from .adapter_api import Progress, no_progress
 

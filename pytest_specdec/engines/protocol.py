@@ -10,10 +10,11 @@ from ..acceptance.counts import Counts
 from ..acceptance.first_rounds import Samples
 from ..acceptance.reference_drafters import References
 from ..acceptance.renewal import AcceptanceField
-from ..baselines.schema import Environment, Fingerprints, TextSet
 from ..cases.case import DEFINITION, Case
 from ..cases.texts import Text
 from ..common.errors import MeasurementError
+from ..records.conditions import Environment, Fingerprints
+from ..records.text_set import TextSet
 from .models import ModelPool
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
-"""Judging a measured record against a stored one."""
+"""Judges a measured case against its baseline."""
 
-from .accumulation import judge_night
+from .accumulation import EarlierRun, judge_accumulated
 from .verdict import Verdict, judge
 
-__all__ = ["Verdict", "judge", "judge_night"]
+__all__ = ["EarlierRun", "Verdict", "judge", "judge_accumulated"]

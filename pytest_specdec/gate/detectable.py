@@ -1,4 +1,4 @@
-"""What a gate can promise to see: the smallest detectable drop, and how many prompts would see a
+"""The power of a gate: the smallest detectable drop, and the number of prompts that would detect a
 given one.
 """
 
@@ -9,7 +9,7 @@ import math
 from .paired import Pair
 
 POWER = 0.8
-"""Share of runs with the printed drop that fail."""
+"""Probability that a run with the printed drop fails."""
 
 
 def smallest_detectable_drop(pair: Pair, *, level: float, margin: float) -> float | None:
@@ -23,14 +23,14 @@ def smallest_detectable_drop(pair: Pair, *, level: float, margin: float) -> floa
     error = relative_error(pair)
     if not 0 < error < math.inf:
         return None
-    found = max(_critical(pair, level), margin / error) * error + _slack(pair) * error
-    # A drafter can lose no more than all that it had accepted.
-    return found if found < 1 - 1 / pair.before.acceptance_length else None
+    drop = max(_critical(pair, level), margin / error) * error + _slack(pair) * error
+    # A drafter can lose no more than all of its accepted tokens.
+    return drop if drop < 1 - 1 / pair.before.acceptance_length else None
 
 
 def prompts_to_see(pair: Pair, drop: float, *, level: float) -> int | None:
-    """Prompts like these with which a relative `drop` would be detectable; None where nothing can
-    be said.
+    """Number of prompts like these with which a relative `drop` would be detectable; None where the
+    spread is unknown or zero.
     """
     error = relative_error(pair)
     if not (0 < error < math.inf and drop > 0):

@@ -1,12 +1,13 @@
 """An e-process: evidence against "nothing changed" that may be looked at after every run, and
 stopped at any time.
 
-Night t is tested against all runs before it (the baseline's and the earlier nights'). If nothing
-changed these are exchangeable, and then the p-values of successive nights, ties broken by chance,
-are independent and uniform (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World,
-theorem 8.2). Each becomes a bet of expectation one, and the product of bets since a night s,
-averaged over s, is a martingale that starts at one: by Ville's inequality it ever reaches 1 / level
-with probability `level` at most. A gate that is merely run again until it passes has no such bound.
+Run t is tested against all runs before it (the baseline's and those accumulated earlier). If
+nothing changed these are exchangeable, and then the p-values of successive runs, ties broken by
+chance, are independent and uniform (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random
+World, theorem 8.2). Each is turned into an e-value, whose expectation is one. The product of
+e-values since a run s, averaged over s, is a martingale that starts at one: by Ville's inequality
+it ever reaches 1 / level with probability `level` at most. A gate that is merely run again until it
+passes has no such bound.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """The e-process after some nights."""
+    """The e-process after some runs."""
 
     value: float
-    """Its value after the last night."""
+    """Its value after the last run."""
     highest: float
     """The highest value so far: what has been rejected stays rejected."""
     since: int
-    """The night, from 1, from which on the bets alone speak loudest: where a change would have
-    begun.
+    """1-based index of the most likely change point: the run from which the product of e-values is
+    largest.
     """
 
 
@@ -45,17 +46,17 @@ def bet(p_value: float) -> float:
 
 
 def accumulate(p_values: Sequence[float]) -> Evidence:
-    """The e-process over the p-values of nights 1, 2, ...
+    """The e-process over the p-values of runs 1, 2, ...
 
-    A change from night s on has prior weight 1 / (s (s + 1)), so a long quiet time before it costs
-    little.
+    A change from run s on has prior weight 1 / (s (s + 1)), so many unchanged runs before it cost
+    little evidence.
     """
     products: list[float] = []
     value = highest = 1.0
-    for night, p in enumerate(p_values, 1):
+    for run, p in enumerate(p_values, 1):
         products = [product * bet(p) for product in (*products, 1.0)]
         weighed = (product / (start * (start + 1)) for start, product in enumerate(products, 1))
-        value = math.fsum(weighed) + 1 / (night + 1)
+        value = math.fsum(weighed) + 1 / (run + 1)
         highest = max(highest, value)
     since = 1 + max(range(len(products)), key=products.__getitem__, default=0)
-    return Evidence(value, highest, since)
+    return Evidence(value=value, highest=highest, since=since)

@@ -14,14 +14,12 @@ from ..acceptance.counts import Array, Counts
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """`before` and `now` hold the same prompts in the same order, each the sum of its side's
-    runs.
-    """
+    """`before` and `now` hold the same prompts in the same order; each is the sum of its runs."""
 
     before: Counts
     now: Counts
     runs: tuple[Counts, ...] = ()
-    """Both sides' runs, the baseline's first; one of each unless told otherwise."""
+    """Both sides' runs, the baseline's first; by default one of each."""
     now_runs: int = 1
     """How many of the runs, the last ones, are `now`."""
 
@@ -31,8 +29,8 @@ class Pair:
 
     @classmethod
     def of(cls, before: Counts | Sequence[Counts], now: Counts | Sequence[Counts]) -> Pair:
-        """Line up runs by prompt key; prompts that not all have are left out, and categories are
-        today's.
+        """Line up runs by prompt key; prompts that are missing in any of them are left out, and
+        categories are today's.
         """
         old, new = ((side,) if isinstance(side, Counts) else tuple(side) for side in (before, now))
         shared = [key for key in old[0].prompts if all(key in run.prompts for run in (*old, *new))]

@@ -23,17 +23,17 @@ from .paired import Pair
 
 _BATCH = 512
 _GLANCES = ((199, 0.1), (1999, 0.02))
-"""So many labellings, and the p-value above which they show that nothing fell; only what is left is
-worth the full test.
+"""Early-stopping schedule: (number of permutations, p-value above which the test stops and does not
+reject).
 """
 
 _MOST = 1 << 20
-"""Labellings of one night: bets of later nights say the rest."""
+"""Cap on permutations per accumulated run; later runs add power."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Swaps:
-    """What a test over labellings gave."""
+    """The result of a permutation test."""
 
     p_value: float
     position: int | None
@@ -43,12 +43,12 @@ class Swaps:
 
 
 class Labellings:
-    """All the ways to call some of each prompt's runs `now`, and the max-statistic of each.
+    """All the ways to label some of each prompt's runs `now`, and the max-statistic of each.
 
     With r the ratio pooled over all runs of both sides, a run's residuals `accepted - r * rounds`
-    sum to zero, and what today's runs lack of them is the drop up to a factor that every labelling
-    shares. The scale is one that no labelling changes, so the maximum over metrics is a statistic
-    of the labelling alone.
+    sum to zero, and the negative sum over today's runs is the drop up to a factor that every
+    labelling shares. No labelling changes the scale, so the maximum over metrics is a statistic of
+    the labelling alone.
     """
 
     def __init__(self, pair: Pair, *, gain: bool = False) -> None:
@@ -81,8 +81,8 @@ class Labellings:
         from scipy import stats
 
         rows = np.arange(self._prompts)
-        # Each number names one run of one prompt, so scipy shuffles names and the statistic looks
-        # them up.
+        # Each number stands for one run of one prompt: scipy shuffles numbers and the statistic
+        # looks them up.
         names = tuple(rows + self._prompts * run for run in range(self._runs))
         return stats.permutation_test(
             names,
@@ -99,7 +99,7 @@ class Labellings:
         def largest(*names: np.ndarray, axis: int) -> Array:
             today = [name.astype(int) // self._prompts for name in names[-self._now :]]
             drops = sum(
-                sum((own == run).astype(float) for own in today) @ self._lacks[run]
+                sum((labelled == run).astype(float) for labelled in today) @ self._lacks[run]
                 for run in range(self._runs)
             )
             best: Array = np.asarray(drops).max(-1)
@@ -112,12 +112,12 @@ def swap_test(pair: Pair, *, level: float, seed: int, gain: bool = False) -> Swa
     """One-sided test of a drop (or gain); p = (1 + #) / (1 + B) as in Phipson and Smyth (2010).
 
     B is ten times what `level` needs for resolution; with few prompts all labellings are
-    enumerated. First glances spare most tests the full B: they can only turn a rejection into none,
-    so the level holds.
+    enumerated. Most tests stop early, without the full B; stopping can only turn a rejection into
+    none, so the level holds.
     """
     labellings = Labellings(pair, gain=gain)
     if pair.prompts < 2 or not labellings.varies:
-        return Swaps(1.0, None)
+        return Swaps(p_value=1.0, position=None)
     p, full = 1.0, math.ceil(10 / level)
     for resamples, clear in (*_GLANCES, (full, 1.0)):
         p = float(
@@ -125,7 +125,7 @@ def swap_test(pair: Pair, *, level: float, seed: int, gain: bool = False) -> Swa
         )
         if p > max(clear, level) or resamples >= full:
             break
-    return Swaps(p, labellings.position())
+    return Swaps(p_value=p, position=labellings.position())
 
 
 def random_p_value(pair: Pair, *, level: float, seed: int) -> float:
@@ -149,7 +149,7 @@ def random_p_value(pair: Pair, *, level: float, seed: int) -> float:
         equal = int((abs(null - result.statistic) <= tolerance).sum())
         if null.size < resamples:  # all labellings, the observed one among them
             return float((above + lot * equal) / null.size)
-        # One lot breaks the ties of every stage, else stopping early would favour some.
+        # The same draw breaks the ties of every stage; otherwise early stopping would be biased.
         rank += above + int(rng.binomial(equal, lot))
         drawn += null.size
         if rank > 5:
@@ -158,7 +158,7 @@ def random_p_value(pair: Pair, *, level: float, seed: int) -> float:
 
 
 def can_resolve(prompts: int, level: float) -> bool:
-    """Whether so many prompts can ever give a p-value at the level: 2 ** -prompts <= level."""
+    """Whether a p-value of that many prompts can ever reach the level: 2 ** -prompts <= level."""
     return prompts >= prompts_to_resolve(level)
 
 

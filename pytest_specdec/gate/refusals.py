@@ -1,5 +1,5 @@
-"""What must not be judged, nor become a baseline: numbers that look like a measurement and are
-none.
+"""Numbers that look like a measurement and are none: they are neither judged nor stored as a
+baseline.
 """
 
 from __future__ import annotations
@@ -8,42 +8,40 @@ import math
 
 from ..acceptance.counts import Counts
 from ..acceptance.reference_drafters import References
-from ..baselines.schema import Fingerprints
 from ..cases.case import SERVED
+from ..records.conditions import Fingerprints
 from .paired import Pair
 
 DEAD = 0.05
-"""Accepted tokens per round below which a drafter is called dead: no gate could see it get
+"""Accepted tokens per round below which a drafter is called dead: no gate could detect that it got
 worse.
 """
 NOISE = 0.01
-"""Confidence that the acceptance length must be above one with: 1 - NOISE."""
+"""The acceptance length must be above one with confidence 1 - NOISE."""
 IMPOSSIBLE = 1e-6
-"""Chance, for a whole session, that a correct decoder is said to accept more than its models
+"""Chance, for a whole session, that a correct decoder is reported to accept more than its models
 allow.
 """
 LOOPING_SHARE = 0.25
+"""Share of texts that may end in a loop."""
 _SAME = 1e-6
-"""Relative difference of two lengths that is rounding."""
+"""Relative difference of two lengths that rounding explains."""
 
 
 def same_model(fingerprints: Fingerprints) -> str | None:
-    """Why a pair is none: the drafter is the target itself, so every draft is accepted. None for
-    two models.
-    """
+    """Why a pair is refused: the drafter is the target itself. None for two models."""
     drafter = fingerprints.drafter.split("-")[0]
     if drafter != fingerprints.target or drafter == SERVED:
         return None
     return (
-        f"drafter and target are the same model (fingerprint {drafter}), which accepts every draft "
-        "and says nothing; "
-        "name the draft model with --specdec-draft= or drafter="
+        f"drafter and target are the same model (fingerprint {drafter}), so every draft is "
+        "accepted and nothing is measured; name the draft model with --specdec-draft= or drafter="
     )
 
 
 def dead_drafter(counts: Counts) -> str | None:
-    """Why counts are no reference: an acceptance length within noise of one. None where they
-    are.
+    """Why counts cannot become a baseline: their acceptance length is within noise of one. None
+    where they can.
     """
     accepted, prompts = counts.expected_accepted, len(counts.prompts)
     cure = "a dead drafter is no baseline; check the drafter, its tokenizer and its prompts"
@@ -57,47 +55,45 @@ def dead_drafter(counts: Counts) -> str | None:
     enough = _prompts_to_tell(accepted, error * math.sqrt(prompts))
     return (
         f"{prompts} prompts are too few to tell the acceptance length {1 + accepted:.4f} from 1, "
-        "that of a dead drafter; "
-        f"use at least {enough} prompts like these"
+        f"that of a dead drafter; use at least {enough} prompts like these"
     )
 
 
 def no_better(counts: Counts, references: References) -> str | None:
-    """Why counts are no reference: a drafter that knows nothing of the target has as much accepted.
-    None where they are.
+    """Why counts cannot become a baseline: a drafter that knows nothing of the target gets as many
+    tokens accepted. None where they can.
     """
     for name, reference in (
-        ("one that guesses every token alike", references.uniform),
-        ("one that knows only how often each token occurs in the other texts", references.unigrams),
+        ("uniform guesses", references.uniform),
+        ("token frequencies of the other texts", references.unigrams),
     ):
         if counts.acceptance_length <= reference.acceptance_length * (1 + _SAME):
             return (
                 f"the acceptance length {counts.acceptance_length:.4f} is no better than that of a "
-                "drafter that knows nothing "
-                f"({name}: {reference.acceptance_length:.4f} on the same texts), so it cannot "
-                "become a baseline; check that "
-                "the drafter's weights were loaded, and its tokenizer"
+                f"drafter that knows nothing ({name}: {reference.acceptance_length:.4f} on the "
+                "same texts), so it cannot become a baseline; check that the drafter's weights "
+                "were loaded, and its tokenizer"
             )
     return None
 
 
 def below_lookup(counts: Counts, references: References) -> str | None:
-    """A warning for a drafter that is beaten by copies of the text itself, which cost nothing; None
-    for others.
+    """A warning for a drafter with a smaller acceptance length than prompt lookup, which costs
+    nothing; None for others.
     """
     lookup = references.lookup
     if lookup is None or counts.acceptance_length >= lookup.acceptance_length:
         return None
     return (
         "prompt lookup, which needs no model, has an acceptance length of "
-        f"{lookup.acceptance_length:.4f} on the same texts, "
-        f"the drafter {counts.acceptance_length:.4f}; check the drafter, or draft by prompt lookup"
+        f"{lookup.acceptance_length:.4f} on the same texts, the drafter one of "
+        f"{counts.acceptance_length:.4f}; check the drafter, or draft by prompt lookup"
     )
 
 
 def _prompts_to_tell(accepted: float, spread: float) -> int:
-    """Prompts with which accepted tokens would be told from none; `spread` is the deviation of a
-    prompt's share.
+    """Number of prompts with which `accepted` tokens per round differ from none; `spread` is the
+    standard deviation of a prompt's share.
     """
     return next(
         (n for n in range(2, 100_000) if accepted > _quantile(n) * spread / math.sqrt(n)), 100_000
@@ -111,25 +107,22 @@ def _quantile(prompts: int) -> float:
 
 
 def looping_texts(looping: int, texts: int) -> str | None:
-    """Why texts are no measure of a drafter: too many of them repeat themselves, which any drafter
-    can continue.
-    """
+    """Why texts do not measure a drafter: too many repeat themselves. None where they do."""
     if looping <= LOOPING_SHARE * texts:
         return None
     return (
-        f"{looping} of {texts} texts end in a loop that any drafter can continue, so acceptance is "
-        "too high to mean anything; "
-        "use the chat template, a temperature above 0 or other prompts"
+        f"{looping} of {texts} texts end in a loop that any drafter can continue, so their "
+        "acceptance is meaningless; use the chat template, a temperature above 0 or other prompts"
     )
 
 
 def too_good(counts: Counts, expected: Counts, *, gates: int) -> str | None:
-    """Why counts cannot be right: more accepted than the pair's own distributions allow on these
-    texts.
+    """Why counts cannot be right: more tokens were accepted than the pair's own distributions allow
+    on these texts. None where they can.
 
-    `expected` is the replay of the emitted texts; over drafts, given the texts, it is the mean of
-    what a lossless decoder counts. A draft drawn from another distribution than the q of the
-    acceptance test raises acceptance, silently.
+    `expected` is the replay of the emitted texts: given the texts, the mean over drafts of what a
+    lossless decoder counts. Drafts drawn from another distribution than the q of the acceptance
+    test raise acceptance silently.
     """
     from scipy import stats
 

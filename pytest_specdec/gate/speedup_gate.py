@@ -1,9 +1,9 @@
-"""The speed-up's judgement: acceptance under the baseline's own costs, and both together where
-costs were measured anew.
+"""The judgement of a speed-up: acceptance at unchanged costs, and both together where costs were
+measured anew.
 
-Acceptance is judged first, as if costs had stayed. Where they changed, too, the speed-up as a whole
-is compared, with the error of the times in it: costs fail it from a margin of their own on, and
-acceptance fails it unless the new costs surely make up for the loss.
+Acceptance is judged first, as if costs were unchanged. Where they changed, too, the whole speed-up
+is compared, including the error of the times: new costs fail it from a margin of their own on, and
+a loss of acceptance fails it unless the new costs surely make up for it.
 """
 
 from __future__ import annotations
@@ -13,55 +13,10 @@ import math
 
 from scipy import stats
 
-from ..baselines.schema import CaseCosts
-from ..common.percent import signed_percent
+from ..records.case_costs import CaseCosts
 from ..speedup.table import positive_interval
+from .cost_change import CostChange
 from .verdict import Outcome, Verdict
-
-DRIFT = 0.02
-"""Standard deviation allowed to a ratio of times from one process to the next, beyond what the
-turns within each show.
-"""
-
-
-@dataclasses.dataclass(frozen=True)
-class CostChange:
-    """The costs of a case in its baseline and now."""
-
-    before: CaseCosts
-    now: CaseCosts
-
-    @property
-    def drop(self) -> float:
-        """Relative fall of the speed-up at an unchanged acceptance length."""
-        return 1 - self.now.speedup(1.0) / self.before.speedup(1.0)
-
-    @property
-    def error(self) -> float:
-        """Relative standard error of the ratio of the speed-ups.
-
-        The target's step and the round are timed apart, on either side.
-        """
-        spread = math.sqrt(2 * (self.before.relative_error**2 + self.now.relative_error**2))
-        return math.hypot(spread, DRIFT)
-
-    def told(self) -> str:
-        """The change in words."""
-        parts = [
-            ("target's step", "target_ms"),
-            ("verification", "verify_ms"),
-            ("drafting", "draft_ms"),
-        ]
-        times = ", ".join(
-            f"{name} {getattr(self.before, own):.3g} -> {getattr(self.now, own):.3g} ms"
-            for name, own in parts
-        )
-        software = (
-            ""
-            if self.before.software == self.now.software
-            else f"; {self.before.software} -> {self.now.software}"
-        )
-        return f"{signed_percent(-self.drop)} ({times}{software})"
 
 
 def judge_speedup(
@@ -72,44 +27,45 @@ def judge_speedup(
     margin: float,
     level: float,
 ) -> Verdict:
-    """The verdict on a speed-up from that on the acceptance length, and the costs of either side.
+    """The verdict on a speed-up, from the verdict on the acceptance length and the costs of both
+    sides.
 
-    Without costs in the baseline, or now, those of the other side serve for both. `margin` is the
+    Where one side has no costs, those of the other serve for both. `margin` is the
     relative fall from which new costs fail, `level` the false-alarm rate of this judgement.
     """
     if acceptance.pair is None:
         return acceptance
-    own, fresh = before or now, now or before
-    if own is None or fresh is None:
+    stored, fresh = before or now, now or before
+    if stored is None or fresh is None:
         return Verdict(
-            "error",
-            acceptance.metric,
-            "no cost profile to compute a speed-up from; pass --specdec-costs=FILE",
+            outcome="error",
+            metric=acceptance.metric,
+            reason="no cost profile to compute a speed-up from; pass --specdec-costs=FILE",
         )
-    if own.target_ms is None or fresh.target_ms is None:
+    if stored.target_ms is None or fresh.target_ms is None:
         missing = (
             "the cost profile has no target_ms to compute a speed-up from; measure one that has it"
         )
-        return Verdict("error", acceptance.metric, missing)
+        return Verdict(outcome="error", metric=acceptance.metric, reason=missing)
     lengths = acceptance.pair.before.acceptance_length, acceptance.pair.now.acceptance_length
     verdict = dataclasses.replace(
-        acceptance, before=own.speedup(lengths[0]), now=fresh.speedup(lengths[1])
+        acceptance, before=stored.speedup(lengths[0]), now=fresh.speedup(lengths[1])
     )
-    if own == fresh:
+    if stored == fresh:
         return verdict
-    verdict = dataclasses.replace(verdict, costs=CostChange(own, fresh))
-    if own.machine != fresh.machine:
+    verdict = dataclasses.replace(verdict, costs=CostChange(before=stored, now=fresh))
+    if stored.machine != fresh.machine:
         return _elsewhere(acceptance, verdict)
     return _together(acceptance, verdict, margin, level)
 
 
 def _elsewhere(acceptance: Verdict, verdict: Verdict) -> Verdict:
-    """Times of two machines say nothing; a loss of acceptance still does."""
+    """Times of two machines are not comparable; a loss of acceptance still fails."""
     if acceptance.outcome in ("regressed", "error", "inconclusive"):
         return verdict
     assert verdict.costs is not None
     where = f"{verdict.costs.before.machine!r}, now {verdict.costs.now.machine!r}"
-    reason = f"the baseline's costs come from {where}: times are compared on one machine only"
+    reason = f"the baseline's costs come from {where}, and times are compared on one machine only"
     cure = "measure there, or keep the new ones with --specdec-update=changed"
     return dataclasses.replace(verdict, outcome="inconclusive", reason=f"{reason}; {cure}")
 

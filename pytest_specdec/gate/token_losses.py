@@ -12,7 +12,7 @@ from ..acceptance.counts import Array
 
 @dataclasses.dataclass(frozen=True)
 class TokenChange:
-    """One vocabulary item at all its places: mean acceptance before and now."""
+    """One vocabulary item at all its positions: mean acceptance before and now."""
 
     token: int
     times: int
@@ -21,14 +21,14 @@ class TokenChange:
 
     @property
     def lost(self) -> float:
-        """Accepted drafts that all its places lost."""
+        """Accepted drafts lost, summed over its positions."""
         return self.times * (self.before - self.now)
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenPositions:
-    """Every place of the texts at which a draft is judged, flat: token, tokens before it,
-    acceptance before and now.
+    """Every position of the texts at which a draft is judged, flat: token, number of tokens before
+    it, acceptance before and now.
     """
 
     tokens: Array
@@ -61,7 +61,7 @@ class TokenPositions:
 
     @classmethod
     def together(cls, parts: Sequence[TokenPositions]) -> TokenPositions:
-        """The places of several heads."""
+        """The positions of several heads."""
         return cls(
             *(
                 np.concatenate([getattr(part, field.name) for part in parts])
@@ -70,27 +70,32 @@ class TokenPositions:
         )
 
     def worst_tokens(self, most: int = 3) -> list[TokenChange]:
-        """The vocabulary items that lost most acceptance in sum, worst first."""
+        """The vocabulary items that lost most accepted drafts in total, worst first."""
         items, rows = np.unique(self.tokens, return_inverse=True)
         times = np.bincount(rows)
         before, now = (np.bincount(rows, weights=side) for side in (self.before, self.now))
         order = np.argsort(now - before)[:most].tolist()
-        found = [
-            TokenChange(int(items[at]), int(times[at]), before[at] / times[at], now[at] / times[at])
+        changes = [
+            TokenChange(
+                token=int(items[at]),
+                times=int(times[at]),
+                before=before[at] / times[at],
+                now=now[at] / times[at],
+            )
             for at in order
         ]
-        return [change for change in found if change.now < change.before]
+        return [change for change in changes if change.now < change.before]
 
     def contexts_changed(self) -> list[tuple[int, int, float]]:
         """(first, last, relative change) of the mean acceptance for contexts of up to 31 tokens, 32
         to 63, 64 to 127 ...
         """
         doubling = np.maximum(np.floor(np.log2(np.maximum(self.contexts, 1))), 4).astype(int)
-        found = []
+        changes = []
         for power in np.unique(doubling).tolist():
             here = doubling == power
             whole = float(self.before[here].sum())
             if whole > 0:
                 first, last = int(self.contexts[here].min()), int(self.contexts[here].max())
-                found.append((first, last, float(self.now[here].sum()) / whole - 1))
-        return found
+                changes.append((first, last, float(self.now[here].sum()) / whole - 1))
+        return changes

@@ -7,20 +7,23 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from ..acceptance.counts import Counts
-from ..baselines.schema import SCHEMA, CaseCosts, Conditions, Record, prompt_counts
-from ..cases.case import LOOKUP, Case
-from ..common.errors import CostError
+from ..cases.case import Case
 from ..common.printable import printable
 from ..engines.protocol import MeasuredTimes, Measurement
-from ..speedup.cost_profile import CostProfile
+from ..gate.accumulation import EarlierRun
+from ..records.case_costs import CaseCosts
+from ..records.conditions import Conditions
+from ..records.measured import MeasuredCase, MeasuredRun
+from ..records.record import Record
 
 
 class Metric(float):
-    """A metric's value; `==` with the other side's metric is a judgement by the gate, everything
-    else is a float's.
+    """A metric's value. `==` with the same metric of the other side is a judgement by the gate; in
+    all else it is a float.
     """
 
     name: str
@@ -32,46 +35,45 @@ class Metric(float):
         return self
 
     def __eq__(self, other: object) -> bool:
-        found = self._judged(other, differs=False)
-        return float(self) == other if found is None else found
+        equal = self._judged(other, differs=False)
+        return float(self) == other if equal is None else equal
 
     def __ne__(self, other: object) -> bool:
-        found = self._judged(other, differs=True)
-        return float(self) != other if found is None else not found
+        equal = self._judged(other, differs=True)
+        return float(self) != other if equal is None else not equal
 
     __hash__ = float.__hash__
 
     def _judged(self, other: object, *, differs: bool) -> bool | None:
         """Whether the gate takes both sides as equal; None where it has nothing to judge."""
-        if not isinstance(other, Metric) or {type(self.side), type(other.side)} != {Run, Baseline}:
+        if not isinstance(other, Metric):
+            return None
+        sides = run_and_baseline(self.side, other.side)
+        if sides is None:
             return None
         if self.name != other.name:
             raise TypeError(
                 f"{self.name} is compared with {other.name}; compare a metric with itself"
             )
-        run, baseline = (
-            (self.side, other.side) if isinstance(self.side, Run) else (other.side, self.side)
-        )
-        assert isinstance(run, Run)
-        assert isinstance(baseline, Baseline)
-        return baseline.judge(run, self.name, differs=differs)
+        run, baseline = sides
+        return baseline.judge.passes(run, baseline, self.name, differs=differs)
 
 
 class Judge(Protocol):
-    """The gate: judges one metric of a run against the baseline of a case."""
+    """What a baseline is compared by."""
 
-    def __call__(self, run: Run, case: Case, metric: str, *, differs: bool) -> bool:
-        """Whether the run passes; `differs` where the test asks for a difference (`!=`), and so has
-        seen one.
+    def passes(self, run: Run, baseline: Baseline, metric: str, *, differs: bool) -> bool:
+        """Whether the gate passes one metric of the run; `differs` where the test expects a
+        difference (`!=`), and so has seen one.
         """
 
 
 class ComparedRecord:
     """What a run and a baseline have in common: metrics of counts."""
 
+    case: Case
     counts: Counts | None
     costs: CaseCosts | None
-    case: Case
 
     def _metric(self, name: str) -> Metric:
         value = math.nan if self.counts is None else value_of(name, self.counts, self.costs)
@@ -104,34 +106,38 @@ class Run(ComparedRecord):
     def __init__(
         self,
         case: Case,
-        measurement: Measurement,
+        measurements: Sequence[Measurement],
+        *,
         engine: str,
-        costs: CaseCosts | None,
-        again: Sequence[Measurement] = (),
+        costs: CaseCosts | None = None,
         seed: int | None = None,
     ) -> None:
-        self.case, self.measurements, self.costs = case, (measurement, *again), costs
-        seed = case.texts.seed if seed is None else seed
+        """`seed` is that of the first measurement's texts; None for the case's own."""
+        self.case, self.measurements, self.costs = case, tuple(measurements), costs
         self.counts: Counts = functools.reduce(
-            Counts.merge, (one.counts for one in self.measurements)
+            Counts.merge, (measurement.counts for measurement in measurements)
         )
-        self.record = _record(case, self.measurements, engine, costs, seed)
+        self.measured = _measured(
+            case, self.measurements, engine, case.texts.seed if seed is None else seed
+        )
+        """As the gate judges it: with the rounded counts that would be stored."""
 
     def __eq__(self, other: object) -> bool:
-        return (
-            other.judge(self, "acceptance_length")
-            if isinstance(other, Baseline)
-            else NotImplemented
-        )
+        if not isinstance(other, Baseline):
+            return NotImplemented
+        return other.judge.passes(self, other, "acceptance_length", differs=False)
 
     def __ne__(self, other: object) -> bool:
-        return (
-            not other.judge(self, "acceptance_length", differs=True)
-            if isinstance(other, Baseline)
-            else NotImplemented
-        )
+        if not isinstance(other, Baseline):
+            return NotImplemented
+        return not other.judge.passes(self, other, "acceptance_length", differs=True)
 
     __hash__ = None  # type: ignore[assignment]
+
+    @functools.cached_property
+    def record(self) -> Record:
+        """As it would be stored."""
+        return Record.of(self.measured, case=self.case.name, costs=self.costs)
 
     @property
     def times(self) -> MeasuredTimes | None:
@@ -145,33 +151,48 @@ class Run(ComparedRecord):
 
 
 class Baseline(ComparedRecord):
-    """The stored record of a case, or the place where one is missing."""
+    """The stored record of a case, or none where it is missing, and the judge that compares runs
+    with it.
+    """
 
     def __init__(
-        self, case: Case, record: Record | None, costs: CaseCosts | None, judge: Judge
+        self,
+        case: Case,
+        record: Record | None,
+        *,
+        path: Path,
+        judge: Judge,
+        costs: CaseCosts | None = None,
+        earlier: Sequence[EarlierRun] = (),
     ) -> None:
-        self.case, self.record, self._judge = case, record, judge
+        """`costs` are the session's, for a record that holds none; `earlier` are the runs that were
+        accumulated against the record.
+        """
+        self.case, self.record, self.path, self.judge = case, record, path, judge
         self.costs = costs if record is None or record.costs is None else record.costs
-        self.counts = None if record is None else record.as_counts()
-
-    def judge(self, run: Run, metric: str, *, differs: bool = False) -> bool:
-        """Whether the gate passes a run by one metric."""
-        return self._judge(run, self.case, metric, differs=differs)
+        self.earlier = tuple(earlier)
+        self.measured = None if record is None else record.as_measured()
+        self.counts = None if self.measured is None else self.measured.counts
 
     def __eq__(self, other: object) -> bool:
-        return self.judge(other, "acceptance_length") if isinstance(other, Run) else NotImplemented
+        return other == self if isinstance(other, Run) else NotImplemented
 
     def __ne__(self, other: object) -> bool:
-        return (
-            not self.judge(other, "acceptance_length", differs=True)
-            if isinstance(other, Run)
-            else NotImplemented
-        )
+        return other != self if isinstance(other, Run) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return printable(f"<baseline {self.case.id}{'' if self.record else ' (missing)'}>")
+
+
+def run_and_baseline(left: object, right: object) -> tuple[Run, Baseline] | None:
+    """The run and the baseline of a comparison, in whichever order; None for any other pair."""
+    if isinstance(left, Run) and isinstance(right, Baseline):
+        return left, right
+    if isinstance(left, Baseline) and isinstance(right, Run):
+        return right, left
+    return None
 
 
 def value_of(metric: str, counts: Counts, costs: CaseCosts | None) -> float:
@@ -182,52 +203,35 @@ def value_of(metric: str, counts: Counts, costs: CaseCosts | None) -> float:
     return math.nan if costs is None else costs.speedup(counts.acceptance_length)
 
 
-def costs_of(case: Case, profile: CostProfile | None) -> CaseCosts | None:
-    """What a round of a case takes; None where the profile is silent."""
-    if profile is None:
-        return None
-    try:
-        verify = profile.verify_ms(case.verified)
-        draft = profile.draft_ms(
-            case.drafted, case.depth, own_heads=case.uses_own_heads, lookup=case.drafter == LOOKUP
-        )
-    except CostError:
-        return None
-    error = round(profile.relative_error, 6)
-    return CaseCosts(
-        profile.target_ms, verify, draft, error, profile.samples, profile.machine, profile.software
-    )
-
-
-def _record(
-    case: Case, measurements: Sequence[Measurement], engine: str, costs: CaseCosts | None, seed: int
-) -> Record:
-    measurement = measurements[0]
+def _measured(
+    case: Case, measurements: Sequence[Measurement], engine: str, seed: int
+) -> MeasuredCase:
+    first = measurements[0]
     conditions = Conditions(
         k=case.k,
         depth=case.depth,
         drafter=case.drafter_name,
-        engine=engine if measurement.altered is None else f"{engine} ({measurement.altered})",
+        engine=engine if first.altered is None else f"{engine} ({first.altered})",
         rule=case.rule,
         temperature=case.temperature,
         top_k=case.texts.top_k,
         top_p=case.texts.top_p,
         new_tokens=case.texts.new_tokens,
-        tokenizer=measurement.tokenizer,
-        template=measurement.template,
+        tokenizer=first.tokenizer,
+        template=first.template,
         judged=None if case.judged is None else str(case.judged),
     )
-    runs = [prompt_counts(one.counts, one.text_fingerprints) for one in measurements]
-    return Record(
-        schema=SCHEMA,
-        definition=measurement.definition,
+    runs = (
+        MeasuredRun(
+            counts=measurement.counts, text_fingerprints=measurement.text_fingerprints
+        ).rounded()
+        for measurement in measurements
+    )
+    return MeasuredCase(
+        definition=first.definition,
         conditions=conditions,
-        fingerprints=measurement.fingerprints,
-        environment=measurement.environment,
-        repeats=len(runs),
-        counts=runs[0],
-        again=tuple(runs[1:]),
-        costs=costs,
-        case=case.name,
+        fingerprints=first.fingerprints,
+        environment=first.environment,
+        runs=tuple(runs),
         seed=seed,
     )

@@ -8,9 +8,9 @@ from typing import Any
 
 from ..acceptance.counts import Array, Counts
 from ..acceptance.first_rounds import Samples, Spread
-from ..baselines.schema import CaseCosts
 from ..cases.case import DEFINITION, Case
 from ..gate.verdict import Verdict
+from ..records.case_costs import CaseCosts
 from ..report import row as report
 from ..report.row import Metrics, ReportRow, plain
 from ..speedup.table import speedup_interval
@@ -18,7 +18,7 @@ from .comparison import Baseline, Run, value_of
 
 CREATED, UPDATED = "baseline created", "baseline updated"
 _WORDS = {CREATED: "new", UPDATED: "updated"}
-"""Verdicts by reason, where the outcome alone says less."""
+"""The verdict's word where the reason tells more than the outcome."""
 _WORST = 5
 _BASELINE_METRICS = (
     "rounds",
@@ -37,15 +37,17 @@ def measured_row(
     engine: str,
     prompt_names: Mapping[str, str] | None = None,
 ) -> ReportRow:
-    """The row of a measured case; `prompt_names` say how prompts begin, by key."""
+    """The row of a measured case; `prompt_names` holds how each prompt begins, by key."""
     case = run.case
     row: ReportRow = {**empty_row(case, engine), **_metrics(run.counts, run.costs)}
     row["categories"] = {
-        name: plain(own.acceptance_length) for name, own in run.counts.by_category().items()
+        name: plain(counts.acceptance_length) for name, counts in run.counts.by_category().items()
     }
-    row["definition"] = run.record.definition
+    row["definition"] = run.measured.definition
     row["samples"] = _samples(run, prompt_names or {})
-    row["notes"] = list(dict.fromkeys(note for one in run.measurements for note in one.notes))
+    row["notes"] = list(
+        dict.fromkeys(note for measurement in run.measurements for note in measurement.notes)
+    )
     row["baseline"] = _baseline_metrics(stored, verdict)
     if verdict is not None:
         row["drop"] = plain(verdict.drop)
@@ -59,7 +61,7 @@ def measured_row(
 
 
 def empty_row(case: Case, engine: str) -> ReportRow:
-    """The row of a case of which nothing is known yet but what was asked for."""
+    """The row of a case of which only the request is known."""
     return ReportRow(
         id=case.id,
         suite=case.suite,
@@ -106,13 +108,15 @@ def empty_row(case: Case, engine: str) -> ReportRow:
 
 
 def failed_row(case: Case, engine: str, reason: str) -> ReportRow:
-    """The row of a case that could not be measured: an error, whatever its tests say."""
+    """The row of a case that could not be measured: an error, whatever its tests report."""
     return {**empty_row(case, engine), "verdict": "error", "reason": reason}
 
 
 def _samples(run: Run, names: Mapping[str, str]) -> report.SamplesRow | None:
-    """Of all runs of the case; None where the engine keeps no first rounds."""
-    parts = [one.samples for one in run.measurements if one.samples is not None]
+    """The first rounds of all runs; None where the engine keeps none."""
+    parts = [
+        measurement.samples for measurement in run.measurements if measurement.samples is not None
+    ]
     if not parts:
         return None
     samples, counts = Samples.together(parts), run.measurements[0].counts
@@ -148,8 +152,8 @@ def _spread(values: Array) -> report.SpreadRow:
 
 
 def _baseline_metrics(stored: Baseline, verdict: Verdict | None) -> dict[str, Any]:
-    """The baseline's metrics, of the prompts that were compared where the run has only some of
-    them.
+    """The baseline's metrics; where the run has only some of its prompts, those of the prompts that
+    were compared.
     """
     counts = (
         verdict.pair.before if verdict is not None and verdict.pair is not None else stored.counts

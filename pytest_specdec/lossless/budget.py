@@ -15,6 +15,8 @@ they run.
 
 
 def check_alpha(alpha: float) -> None:
-    """Raises RequestError for an alpha that is no probability between 0 and 1."""
+    """Raises RequestError for an alpha outside (0, 1)."""
     if not 0 < alpha < 1:
-        raise RequestError(f"alpha {alpha:g} is no error probability; choose one between 0 and 1")
+        raise RequestError(
+            f"alpha {alpha:g} is not an error probability; choose one between 0 and 1"
+        )

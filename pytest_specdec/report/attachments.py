@@ -37,7 +37,7 @@ class Attachment:
     content: bytes
     """The file's bytes, at most `MAX_BYTES`; a text is UTF-8."""
     alternative_text: str = ""
-    """What it shows or says, for readers who cannot see or hear it. Required but for texts."""
+    """What it shows or contains, for readers who cannot see or hear it. Required but for texts."""
 
 
 def attachment_rows(attachments: Iterable[object]) -> list[AttachmentRow]:

@@ -13,8 +13,8 @@ _WIDTH = 32
 def bars(rows: Iterable[ReportRow]) -> Iterator[str]:
     """Lines of all pictures, without colour."""
     for picture in pictures(rows):
-        said = "* is the best; " if picture.drafting_pays else ""
-        yield f"speed-up over k, {picture.title} ({said}95 % interval)"
+        legend = "* is the best; " if picture.drafting_pays else ""
+        yield f"speed-up over k, {picture.title} ({legend}95 % interval)"
         if not picture.whole_requests:
             yield "  each k counts the rounds that leave it room, which flatters a larger k"
         if not picture.drafting_pays:

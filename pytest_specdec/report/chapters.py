@@ -20,7 +20,7 @@ class Chapter:
 
     @functools.cached_property
     def summary(self) -> GridSummary:
-        """What the cells come to."""
+        """Figures over all cells."""
         return GridSummary(tuple(map(figures, self.rows)))
 
     @property

@@ -1,4 +1,4 @@
-"""A verdict in words: metric, before, after, change, interval, and where the change sits."""
+"""The message of a verdict: metric, before, after, change, interval, and where the change is."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..gate.paired import Pair
 from ..gate.verdict import Verdict
 
 INTENDED = "  intended?  "
-"""How the line with the update's command begins."""
+"""How the line with the update command begins."""
 _WORST = 3
 _NOISE = 1e-4
-"""Relative change of a position below which nothing is said of it."""
+"""Relative change of a position that is not reported."""
 
 
 def explain(
@@ -26,18 +26,17 @@ def explain(
     where: Sequence[str] = (),
     replaced_drafter: str | None = None,
 ) -> list[str]:
-    """The message of a verdict, headline first, one fact a line.
+    """The message of a verdict, headline first, one fact per line.
 
-    `where` reports single tokens, `replaced_drafter` how the tests name another drafter than the
-    session's.
+    `where` are lines on single tokens; `replaced_drafter` is where the tests name a drafter that
+    the session replaced.
     """
     update = [f"{INTENDED}{update_command}"]
     if replaced_drafter is not None:
-        still = (
-            f"{replaced_drafter} still names the old drafter, and a run without --specdec-draft "
-            "measures it again"
+        update.append(
+            f"  afterwards {replaced_drafter} still names the old drafter, which a run without "
+            "--specdec-draft would measure; change it, too"
         )
-        update.append(f"  afterwards {still}; change it, too")
     if verdict.pair is None:
         return [headline(verdict), f"  case       {case_id}", *update]
     changed = "; ".join(verdict.changed) or "neither models nor environment: look at the code"
@@ -52,12 +51,12 @@ def explain(
         *where,
     ]
     if verdict.position is not None:
-        what = (
+        metric = (
             f"survival at position {verdict.position}"
             if verdict.position
             else "the acceptance length"
         )
-        lines.append(f"  test       the largest standardised drop is that of {what}")
+        lines.append(f"  test       the largest standardised drop is that of {metric}")
     if verdict.regime == "sampled":
         lines.append(
             f"  detectable {_detectable(verdict.smallest_detectable_drop)} with "
@@ -67,13 +66,13 @@ def explain(
 
 
 def _parts(verdict: Verdict) -> list[str]:
-    """What acceptance and what costs did to a speed-up, where both changed."""
+    """The parts of acceptance and of costs in a speed-up whose costs changed."""
     if verdict.costs is None or verdict.pair is None:
         return []
     before, now = verdict.pair.before.acceptance_length, verdict.pair.now.acceptance_length
     return [
         f"  acceptance {signed_percent(now / before - 1)} (length {before:.4f} -> {now:.4f})",
-        f"  costs      {verdict.costs.told()}",
+        f"  costs      {verdict.costs.describe()}",
     ]
 
 
@@ -109,22 +108,19 @@ def summary(verdict: Verdict) -> str:
 
 
 def _positions(before: Counts, now: Counts) -> str:
-    """Conditional acceptance per position, worst first: a loss at one position shows there and
-    nowhere else.
+    """Conditional acceptance per position, worst first: unlike survival it falls only at the
+    position that lost acceptance.
     """
     pairs = zip(before.conditional, now.conditional, strict=True)
     changes = [
         (new / old - 1, place, old, new) for place, (old, new) in enumerate(pairs, 1) if old > 0
     ]
     losses = sorted(change for change in changes if change[0] < -_NOISE)
-    told = [
+    if not losses:
+        return "conditional acceptance fell nowhere"
+    return "conditional acceptance fell at " + ", ".join(
         f"{place} ({old:.3f} -> {new:.3f}, {signed_percent(change)})"
         for change, place, old, new in losses[:_WORST]
-    ]
-    return (
-        "conditional acceptance fell at " + ", ".join(told)
-        if told
-        else "conditional acceptance fell nowhere"
     )
 
 
@@ -156,7 +152,5 @@ def _prompts(pair: Pair, names: Mapping[str, str]) -> list[str]:
 
 def _detectable(drop: float | None) -> str:
     return (
-        "no drop can be promised"
-        if drop is None
-        else f"a drop of {drop * 100:.2f} %, 4 times in 5,"
+        "no drop can be promised" if drop is None else f"a drop of {drop * 100:.2f} % at 80 % power"
     )

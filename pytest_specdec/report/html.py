@@ -69,15 +69,17 @@ def render(rows: Iterable[ReportRow], language: str = "en") -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    own, say = ordered(rows), Phrases(language)
+    sorted_rows, say = ordered(rows), Phrases(language)
     return environment.get_template("page.html.jinja").render(
         say=say,
         headers=[say(name) for name in _HEADERS],
-        lines=[((row["suite"], *cells(row)), row["verdict"]) for row in own],
-        told=to_look_at(own),
-        drawings=[_drawing(picture, say) for picture in pictures(own)],
-        chapters=[_chapter(chapter, say) for chapter in chapters(own) if chapter.summary.samples],
-        attachments=_attachments(own),
+        lines=[((row["suite"], *cells(row)), row["verdict"]) for row in sorted_rows],
+        noteworthy=to_look_at(sorted_rows),
+        drawings=[_drawing(picture, say) for picture in pictures(sorted_rows)],
+        chapters=[
+            _chapter(chapter, say) for chapter in chapters(sorted_rows) if chapter.summary.samples
+        ],
+        attachments=_attachments(sorted_rows),
         width=WIDTH,
         height=HEIGHT,
         margin=MARGIN,

@@ -10,9 +10,7 @@ from .table import HEADERS, NOTE, cells, ordered, to_look_at
 
 
 def render(rows: Iterable[ReportRow], language: str = "en") -> str:
-    """One table of all cases, and what is to be said of those that did not simply pass; in
-    English.
-    """
+    """One table of all cases, and a line for each that did not simply pass; in English."""
     return "\n".join(_lines(ordered(rows))) + "\n"
 
 
@@ -27,14 +25,14 @@ def _lines(rows: list[ReportRow]) -> Iterator[str]:
         yield f"| {' | '.join(map(_escaped, (row['suite'], *cells(row))))} |"
     yield ""
     yield f"{NOTE}."
-    told = to_look_at(rows)
-    if told:
+    noteworthy = to_look_at(rows)
+    if noteworthy:
         yield ""
-    for row in told:
+    for row in noteworthy:
         changed = f" (changed: {'; '.join(row['changed'])})" if row["changed"] else ""
         yield f"- **{_escaped(row['id'])}** {row['verdict']}: {_escaped(row['reason'] + changed)}"
     notes = dict.fromkeys(note for row in rows for note in row["notes"])
-    if notes and not told:
+    if notes and not noteworthy:
         yield ""
     yield from (f"- note: {_escaped(note)}" for note in notes)
 

@@ -133,7 +133,7 @@ def printable_row(row: ReportRow) -> ReportRow:
 
 
 def _printable(value: Any) -> Any:
-    """The same of a tree of plain values, keys included."""
+    """`printable` over a tree of plain values, keys included."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict):
@@ -153,10 +153,10 @@ SEVERITY = (
 )
 
 
-def worse(one: ReportRow, other: ReportRow) -> ReportRow:
+def worse(first: ReportRow, other: ReportRow) -> ReportRow:
     """Of two rows of one case, from two tests or two workers, the one whose verdict weighs more,
     with the attachments of both.
     """
-    worst = max(one, other, key=lambda row: SEVERITY.index(row["verdict"]))
-    added = [item for item in other["attachments"] if item not in one["attachments"]]
-    return {**worst, "attachments": [*one["attachments"], *added]}
+    worst = max(first, other, key=lambda row: SEVERITY.index(row["verdict"]))
+    added = [item for item in other["attachments"] if item not in first["attachments"]]
+    return {**worst, "attachments": [*first["attachments"], *added]}

@@ -53,7 +53,7 @@ def _table(rows: list[ReportRow], shown: list[str]) -> Iterator[str]:
     """A header, and under each drafter's name its rows."""
     words = [dict(zip(HEADERS, cells(row), strict=True)) for row in rows]
     head, *lines = aligned(
-        [shown, *([own[name] for name in shown] for own in words)], left=(len(shown) - 1,)
+        [shown, *([texts[name] for name in shown] for texts in words)], left=(len(shown) - 1,)
     )
     yield f"    {head}"
     for case, group in itertools.groupby(
@@ -71,7 +71,7 @@ def ordered(rows: Iterable[ReportRow]) -> list[ReportRow]:
 
 
 def to_look_at(rows: Iterable[ReportRow]) -> list[ReportRow]:
-    """Those whose verdict is worth more words than the table has."""
+    """Rows whose verdict needs more words than the table has."""
     return [row for row in rows if row["verdict"] not in ("pass", "not judged", "new", "updated")]
 
 

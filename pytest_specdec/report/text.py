@@ -28,8 +28,10 @@ def render(rows: Iterable[ReportRow], language: str = "en") -> str:
 
 
 def _chapter(chapter: Chapter, say: Phrases) -> Iterator[str]:
-    one = chapter.rows[0]
-    pair = say("pair", drafter=Path(one["drafter"]).name, target=Path(one["target"]).name)
+    first_row = chapter.rows[0]
+    pair = say(
+        "pair", drafter=Path(first_row["drafter"]).name, target=Path(first_row["target"]).name
+    )
     yield from _boxed(say("title", chapter=chapter.name), pair)
     yield from ("", *_under(say("about"), about(chapter, say)))
     yield from ("", *_under(say("overall"), overall(chapter, say)))
@@ -43,12 +45,17 @@ def _chapter(chapter: Chapter, say: Phrases) -> Iterator[str]:
 
 def about(chapter: Chapter, say: Phrases) -> Iterator[str]:
     """How to read the figures."""
-    one = chapter.rows[0]
-    formula = _FORMULAS.get(one["rule"], one["rule"])
-    yield say("about_accept", rule=one["rule"], temperature=one["temperature"], formula=formula)
+    first_row = chapter.rows[0]
+    formula = _FORMULAS.get(first_row["rule"], first_row["rule"])
+    yield say(
+        "about_accept",
+        rule=first_row["rule"],
+        temperature=first_row["temperature"],
+        formula=formula,
+    )
     yield say("about_k")
-    if one["judged"]:
-        yield say("about_judged", judged=one["judged"])
+    if first_row["judged"]:
+        yield say("about_judged", judged=first_row["judged"])
     yield say("about_sample")
     yield say("about_pooled")
 
@@ -162,11 +169,11 @@ def _worst(samples: SamplesRow, say: Phrases) -> list[str]:
     return [
         say(
             "worst_line",
-            category=one["category"],
-            prompt=one["text"],
-            accepted=say.number(one["accepted"], 2),
+            category=sample["category"],
+            prompt=sample["text"],
+            accepted=say.number(sample["accepted"], 2),
         )
-        for one in samples["worst"]
+        for sample in samples["worst"]
     ]
 
 

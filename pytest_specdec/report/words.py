@@ -16,8 +16,8 @@ def phrases_of(language: str) -> Mapping[str, str]:
     text = (
         resources.files(__package__).joinpath(f"words.{language}.json").read_text(encoding="utf-8")
     )
-    found: dict[str, str] = json.loads(text)
-    return found
+    phrases: dict[str, str] = json.loads(text)
+    return phrases
 
 
 class Phrases:
@@ -31,7 +31,7 @@ class Phrases:
         return self._words[phrase].format(**values)
 
     def number(self, value: float | None, digits: int) -> str:
-        """A number, or the sign that there is none."""
+        """A number, or the sign for a missing one."""
         return "-" if value is None else f"{value:.{digits}f}"
 
     def percent(self, value: float | None) -> str:

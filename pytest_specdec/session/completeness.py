@@ -1,5 +1,5 @@
-"""Whether a run covers its suites in full: only then does a stored file that no test asked for mean
-anything.
+"""Whether a run covers its suites in full. Only then is a stored file that no test needs known to
+be superfluous.
 """
 
 from __future__ import annotations
@@ -8,45 +8,31 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config.options import OPTIONS
 from ..config.settings import Settings
 
 if TYPE_CHECKING:
     import pytest
 
-_NARROWING = (
-    "k",
-    "depth",
-    "target",
-    "draft",
-    "temperature",
-    "top_k",
-    "top_p",
-    "judged",
-    "prompts",
-    "new_tokens",
-    "seed",
-)
-"""Options that choose other cells than the tests do."""
-
 
 @dataclasses.dataclass
 class CollectedTests:
-    """What collection saw, before and after tests were deselected."""
+    """What collection went through, before any test was deselected."""
 
     generated: int = 0
-    """Tests made for cases, before any was deselected."""
+    """Number of tests that were generated for cases."""
     folders: set[Path] = dataclasses.field(default_factory=set)
-    """Where their files lie: the suites."""
+    """Folders of their files: the suites."""
     files: set[Path] = dataclasses.field(default_factory=set)
-    """Test files that collection went through."""
+    """Collected test files."""
 
     def partial_reason(
         self, config: pytest.Config, settings: Settings, selected: int
     ) -> str | None:
         """Why the run is not full; None where it is."""
-        narrowed = [name for name in _NARROWING if getattr(settings.command_line, name) is not None]
-        if narrowed:
-            return f"--specdec-{narrowed[0].replace('_', '-')} chooses cells by hand"
+        for option in OPTIONS:
+            if option.narrows and settings.command_line[option] is not None:
+                return f"{option.flag} chooses cells by hand"
         if getattr(config.option, "collectonly", False):
             return "--collect-only runs nothing"
         if any("::" in argument for argument in config.args):

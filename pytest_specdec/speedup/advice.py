@@ -73,19 +73,25 @@ def advise(
     Raises ValueError for no counts or a profile without `target_ms`, CostError for one that does
     not cover them.
     """
-    whole = all(map(math.isfinite, (one.request_length for one in counts.values())))
+    whole = all(map(math.isfinite, (cell_counts.request_length for cell_counts in counts.values())))
     table = functools.partial(_table, costs=costs, own_heads=own_heads, lookup=lookup, whole=whole)
     round_ms = functools.partial(costs.round_ms, own_heads=own_heads, lookup=lookup)
     steps = _steps(counts, table)
     best = _best(_speedups(steps))
     break_evens, next_acceptance = {}, {}
-    for (k, depth), one in counts.items():
-        if k + 1 in range(min(costs.verify), max(costs.verify) + 1) and one.survival[-1] > 0:
+    for (k, depth), cell_counts in counts.items():
+        if (
+            k + 1 in range(min(costs.verify), max(costs.verify) + 1)
+            and cell_counts.survival[-1] > 0
+        ):
             times = {"round_ms": round_ms(k, depth), "next_round_ms": round_ms(k + 1, depth)}
             break_evens[k, depth] = break_even(
-                one.acceptance_length, float(one.survival[-1]), **times
+                cell_counts.acceptance_length, float(cell_counts.survival[-1]), **times
             )
-        deeper = min((own for own, its in counts if its == depth and own > k), default=None)
+        deeper = min(
+            (deeper_k for deeper_k, its_depth in counts if its_depth == depth and deeper_k > k),
+            default=None,
+        )
         if deeper is not None and math.isfinite(
             acceptance := float(counts[deeper, depth].conditional[k])
         ):
@@ -100,10 +106,16 @@ def advise(
     )
 
 
-def _table(own: Mapping[int, Counts], *, whole: bool, **options: Any) -> tuple[Step, ...]:
+def _table(counts: Mapping[int, Counts], *, whole: bool, **options: Any) -> tuple[Step, ...]:
     """The steps of one depth from its counts by k."""
-    lengths = {k: one.request_length if whole else one.acceptance_length for k, one in own.items()}
-    errors = {k: one.request_error if whole else one.standard_error for k, one in own.items()}
+    lengths = {
+        k: cell_counts.request_length if whole else cell_counts.acceptance_length
+        for k, cell_counts in counts.items()
+    }
+    errors = {
+        k: cell_counts.request_error if whole else cell_counts.standard_error
+        for k, cell_counts in counts.items()
+    }
     return speedup_table(
         lengths, errors=errors if all(map(math.isfinite, errors.values())) else None, **options
     )
@@ -112,33 +124,33 @@ def _table(own: Mapping[int, Counts], *, whole: bool, **options: Any) -> tuple[S
 def _steps(counts: Mapping[Cell, Counts], table: _Table) -> dict[int, tuple[Step, ...]]:
     if not counts:
         raise ValueError("no counts to advise on; pass {(k, depth): counts}")
-    found = {}
+    steps = {}
     for depth, cells in itertools.groupby(
         sorted(counts, key=lambda cell: (cell[1], cell[0])), key=lambda cell: cell[1]
     ):
-        found[depth] = table({k: counts[k, depth] for k, _ in cells}, depth=depth)
-    return found
+        steps[depth] = table({k: counts[k, depth] for k, _ in cells}, depth=depth)
+    return steps
 
 
 def _categories(
     counts: Mapping[Cell, Counts], table: _Table, best: Cell
 ) -> Iterator[tuple[str, tuple[Cell, float, float]]]:
     """Of the categories with rounds in every cell."""
-    parts = {cell: one.by_category() for cell, one in counts.items()}
+    parts = {cell: cell_counts.by_category() for cell, cell_counts in counts.items()}
     for name in next(iter(parts.values())):
-        own = {
+        of_category = {
             cell: part[name]
             for cell, part in parts.items()
             if name in part and part[name].total_rounds > 0
         }
-        if len(own) == len(parts):
-            speedups = _speedups(_steps(own, table))
+        if len(of_category) == len(parts):
+            speedups = _speedups(_steps(of_category, table))
             cell = _best(speedups)
             yield name, (cell, speedups[cell], speedups[best])
 
 
 def _speedups(steps: Mapping[int, tuple[Step, ...]]) -> dict[Cell, float]:
-    return {(step.k, depth): step.speedup for depth, own in steps.items() for step in own}
+    return {(step.k, depth): step.speedup for depth, of_depth in steps.items() for step in of_depth}
 
 
 def _best(speedups: Mapping[Cell, float]) -> Cell:

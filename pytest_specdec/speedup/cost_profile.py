@@ -24,7 +24,7 @@ class CostProfile:
     """Median times of one pair on one machine.
 
     `verify[k]` and `draft[depth][k]` are milliseconds per round that drafts k tokens. Between two
-    measured k the time is interpolated linearly; outside the measured range there is no answer.
+    measured k the time is interpolated linearly; outside the measured range is a CostError.
     """
 
     verify: Mapping[int, float]
@@ -47,7 +47,7 @@ class CostProfile:
     the measurement.
     """
     samples: int = 0
-    """How many times each part was timed; 0 where nobody knows."""
+    """How many times each part was timed; 0 if unknown."""
     extrapolated: tuple[int, ...] = ()
     """k whose times were not measured but lie on a line through others, outside their range."""
 
@@ -124,7 +124,7 @@ class CostProfile:
             depth: _lined_up(row, wanted, 1 + depth, f"draft (depth {depth})")
             for depth, row in self.draft.items()
         }
-        own = {
+        own_heads = {
             depth: _lined_up(row, wanted, 1, "own_heads") for depth, row in self.own_heads.items()
         }
         lookup = _lined_up(self.lookup, wanted, 1, "lookup") if self.lookup else {}
@@ -134,7 +134,7 @@ class CostProfile:
             self,
             verify=verify,
             draft=draft,
-            own_heads=own,
+            own_heads=own_heads,
             lookup=lookup,
             extrapolated=extrapolated,
         )

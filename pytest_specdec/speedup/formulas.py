@@ -20,7 +20,7 @@ def acceptance_length(conditional: Iterable[float]) -> float:
     for probability in conditional:
         if not 0.0 <= probability <= 1.0:
             raise ValueError(
-                f"conditional acceptance {probability!r} is no probability; pass fractions, 0.8 "
+                f"conditional acceptance {probability!r} is not a probability; pass fractions, 0.8 "
                 "for 80 %"
             )
         survival *= probability

@@ -1,4 +1,4 @@
-"""What the measured cells of one pair come to: means over samples, the best cells, and whether
+"""A summary of the measured cells of one pair: means over samples, the best cells, and whether
 drafting is worth it. Plain Python.
 """
 

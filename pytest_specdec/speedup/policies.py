@@ -88,7 +88,7 @@ class Confidences:
     """(texts, longest): of each text's own token."""
     rejected: Array
     """(texts, longest, k): of a draft rejected at each position, and of those that the model would
-    draft behind it.
+    draft after it.
     """
 
     def select(self, rows: slice) -> Confidences:
@@ -128,9 +128,11 @@ def fixed(field: AcceptanceField, k: int, most: int) -> Drafting:
     """
 
     def part(rows: slice) -> Drafting:
-        own = field.select(rows)
-        drafted = _proposed(own, k)
-        return _expected(own, most, own.survival(drafted, most), np.eye(most + 1)[drafted])
+        selected = field.select(rows)
+        drafted = _proposed(selected, k)
+        return _expected(
+            selected, most, selected.survival(drafted, most), np.eye(most + 1)[drafted]
+        )
 
     return _summed(field, part)
 
@@ -141,9 +143,9 @@ def oracle(field: AcceptanceField, most: int) -> Drafting:
     """
 
     def part(rows: slice) -> Drafting:
-        own = field.select(rows)
-        survival = own.survival(_proposed(own, most), most)
-        return _expected(own, most, survival, accepted_distribution(survival))
+        selected = field.select(rows)
+        survival = selected.survival(_proposed(selected, most), most)
+        return _expected(selected, most, survival, accepted_distribution(survival))
 
     return _summed(field, part)
 
@@ -151,7 +153,7 @@ def oracle(field: AcceptanceField, most: int) -> Drafting:
 def confident(
     field: AcceptanceField, confidences: Confidences, threshold: float, most: int
 ) -> Drafting:
-    """Stop behind the first draft that the drafter found less likely than `threshold`, as
+    """Stop after the first draft that the drafter found less likely than `threshold`, as
     transformers does.
 
     Raises ValueError for the field of anything but a draft model without MTP heads under a rule
@@ -160,7 +162,7 @@ def confident(
     if field.accept.shape[1] != 1 or field.joint or field.available is not None:
         raise ValueError(
             "a confidence stops draft models without MTP heads, token by token; pass the field of "
-            "such a one"
+            "one"
         )
     return _summed(
         field,
@@ -180,7 +182,7 @@ def _confident(
     rows, starts = np.indices(kept.shape)
     np.add.at(drafted, (rows, starts, kept), np.take_along_axis(ends, kept[..., None], 2)[..., 0])
     for step in range(most):
-        # The draft at this step is rejected; the drafter goes on behind it until it has doubts or
+        # The draft at this step is rejected; the drafter goes on after it until it has doubts or
         # reaches its limit.
         rejected = np.where(step < kept, ends[..., step], 0.0)
         position = np.minimum(starts + step, kept.shape[1] - 1)
@@ -202,19 +204,19 @@ def _scheduled(field: AcceptanceField, first: int, most: int) -> Drafting:
     texts, longest = counted.shape
     proposed = [_proposed(field, k) for k in range(1, most + 1)]
     distributions = [accepted_distribution(field.survival(drafted, most)) for drafted in proposed]
-    found = np.zeros((texts, longest + most + 2, most + 1))
-    found[np.arange(texts), field.starts, min(first, most)] = 1.0
+    reached = np.zeros((texts, longest + most + 2, most + 1))
+    reached[np.arange(texts), field.starts, min(first, most)] = 1.0
     accepted = 0.0
     for start in range(int(field.starts.min(initial=longest)), longest):
-        found[:, start] *= counted[:, start, None]
+        reached[:, start] *= counted[:, start, None]
         for k in range(1, most + 1):
-            flow = found[:, start, k, None] * distributions[k - 1][:, start, : k + 1]
+            flow = reached[:, start, k, None] * distributions[k - 1][:, start, : k + 1]
             accepted += float((flow @ np.arange(k + 1)).sum())
-            found[:, start + 1 : start + k + 1, max(k - 1, 1)] += flow[:, :k]
-            found[:, start + k + 1, min(k + 2, most)] += flow[:, k]
+            reached[:, start + 1 : start + k + 1, max(k - 1, 1)] += flow[:, :k]
+            reached[:, start + k + 1, min(k + 2, most)] += flow[:, k]
     rounds = np.zeros(most + 1)
     for k, drafted in enumerate(proposed, 1):
-        np.add.at(rounds, drafted, found[:, :longest, k])
+        np.add.at(rounds, drafted, reached[:, :longest, k])
     return Drafting(rounds, accepted)
 
 
@@ -243,7 +245,7 @@ def per_category(
     chosen: dict[str, int] = {}
     together = Drafting(np.zeros(most + 1), 0.0)
     for name in dict.fromkeys(field.categories):
-        rows = np.flatnonzero([own == name for own in field.categories])
+        rows = np.flatnonzero([category == name for category in field.categories])
         chosen[name], drafting = best_fixed(field.select(rows), round_ms, ks, most)
         together += drafting
     return chosen, together
@@ -266,9 +268,9 @@ def gain(
 ) -> Gain:
     """The gain of a policy over another one from what each drafts text by text; at least two texts.
 
-    The delta method on the logarithm, texts being independent. Each time of a round has the
-    relative error `timing_error` of its own, which weighs as much as the two policies differ in
-    where their time goes.
+    The delta method on the logarithm, texts being independent. Each time of a round has its
+    own relative error `timing_error`, weighted by how much the two policies differ in where their
+    time goes.
     """
     both = [functools.reduce(operator.add, draftings) for draftings in (policy, other)]
     influence = _influence(policy, round_ms) - _influence(other, round_ms)
@@ -284,8 +286,8 @@ def gain(
 
 def _influence(draftings: Sequence[Drafting], round_ms: RoundMs) -> Array:
     """(texts,): what each text adds to the logarithm of the tokens per time, to first order."""
-    tokens = np.array([own.tokens for own in draftings])
-    spent = np.array([own.milliseconds(round_ms) for own in draftings])
+    tokens = np.array([drafting.tokens for drafting in draftings])
+    spent = np.array([drafting.milliseconds(round_ms) for drafting in draftings])
     shares: Array = tokens / tokens.sum() - spent / spent.sum()
     return shares
 
@@ -296,8 +298,8 @@ def _summed(field: AcceptanceField, part: Callable[[slice], Drafting]) -> Drafti
     """
     together: Drafting | None = None
     for begin in range(0, max(len(field.prompts), 1), _TEXTS):
-        own = part(slice(begin, begin + _TEXTS))
-        together = own if together is None else together + own
+        drafting = part(slice(begin, begin + _TEXTS))
+        together = drafting if together is None else together + drafting
     assert together is not None
     return together
 

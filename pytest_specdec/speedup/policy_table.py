@@ -1,4 +1,4 @@
-"""Policies side by side: what is left on the table between a fixed k and an oracle. Numpy only."""
+"""Policies side by side: what lies between a fixed k and an oracle. Numpy only."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclasses.dataclass(frozen=True)
 class PolicyRow:
-    """A policy and what it comes to."""
+    """A policy and its results."""
 
     name: str
     drafting: Drafting
@@ -53,7 +53,7 @@ class PolicyRow:
     share: float
     """Of the oracle's speed-up."""
     detail: str = ""
-    """What it chose, where its name does not say it."""
+    """What it chose, where its name does not show it."""
     gain: Gain | None = None
     """Over the best fixed k: of the fastest policy that decides anew but for the oracle, where
     there are two texts or more.
@@ -102,8 +102,8 @@ def policy_table(
         )
     best_k = fastest(each, round_ms)
     named = list(_fixed(field, each, most, best_k))
-    for one in _dynamic(field, round_ms, most, confidences):
-        named.append(one)
+    for policy in _dynamic(field, round_ms, most, confidences):
+        named.append(policy)
         progress("policies", len(named), total)
     rows = _rows(named, round_ms)
     best = max(range(most + 1, len(rows) - 1), key=lambda number: rows[number].speedup)
@@ -142,12 +142,12 @@ def _dynamic(
     chosen, drafting = per_category(field, round_ms, range(1, most + 1), most)
 
     def categorical(rows: slice) -> Drafting:
-        own = field.select(rows)
+        texts = field.select(rows)
         return functools.reduce(
             operator.add,
             (
-                fixed(own.select(np.array([row])), chosen[name], most)
-                for row, name in enumerate(own.categories)
+                fixed(texts.select(np.array([row])), chosen[name], most)
+                for row, name in enumerate(texts.categories)
             ),
         )
 
@@ -196,16 +196,16 @@ def _by_confidence(
 
 def _rows(named: Sequence[_Named], round_ms: RoundMs) -> list[PolicyRow]:
     """A row for each policy, the oracle last."""
-    speedups = [one.drafting.speedup(round_ms) for one in named]
+    speedups = [policy.drafting.speedup(round_ms) for policy in named]
     return [
         PolicyRow(
-            name=one.name,
-            drafting=one.drafting,
+            name=policy.name,
+            drafting=policy.drafting,
             speedup=speedup,
             share=speedup / speedups[-1],
-            detail=one.detail,
+            detail=policy.detail,
         )
-        for one, speedup in zip(named, speedups, strict=True)
+        for policy, speedup in zip(named, speedups, strict=True)
     ]
 
 

@@ -124,8 +124,8 @@ def break_even(length: float, survival: float, *, round_ms: float, next_round_ms
 
         length * (next_round_ms / round_ms - 1) / survival.
 
-    A value above 1 is no probability: the step never pays, even if it were always accepted. Raises
-    ValueError for times or a survival that are not positive.
+    A value above 1 is not a probability: the step never pays, even if it were always accepted.
+    Raises ValueError for times or a survival that are not positive.
     """
     if min(round_ms, next_round_ms, survival) <= 0:
         raise ValueError("times and survival must be positive; pass milliseconds and a fraction")

@@ -10,9 +10,10 @@ from helpers.records import record, scaled, steady_counts
 
 from pytest_specdec.__main__ import main
 from pytest_specdec.baselines.diff import differences
-from pytest_specdec.baselines.schema import CaseCosts, Record
 from pytest_specdec.baselines.store import write_all
 from pytest_specdec.baselines.writing import dumps
+from pytest_specdec.records.case_costs import CaseCosts
+from pytest_specdec.records.record import Record
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_weights_prompts_and_repeats_are_named(
     ("names", "said"),
     [
         (("nothing.json", "nothing.json"), "no baseline at"),
-        (("text", "text/same-k3.json"), "name two of a kind"),
+        (("text", "text/same-k3.json"), "name two files or two folders"),
         (("empty", "empty"), "name the folders that do"),
     ],
 )

@@ -9,17 +9,10 @@ import pytest
 from helpers.records import counts, record, steady_counts, text_set
 
 from pytest_specdec.baselines.identities import problems_of
-from pytest_specdec.baselines.schema import (
-    POOLED,
-    SCHEMA,
-    AccumulatedRun,
-    EvidenceFile,
-    PromptCounts,
-    Record,
-    SmoothedCounts,
-    TokenMap,
-    TokenRow,
-)
+from pytest_specdec.baselines.schema import EvidenceFile, TokenMap, TokenRow
+from pytest_specdec.records.accumulated import AccumulatedRun
+from pytest_specdec.records.prompt_counts import POOLED, PromptCounts, SmoothedCounts
+from pytest_specdec.records.record import SCHEMA, Record
 
 ROW = PromptCounts(category="all", text="t", rounds=10.0, accepted=(8.0, 6.0, 4.0))
 RISES = "prompt p0 accepts more at a later position than at an earlier one"
@@ -57,9 +50,11 @@ def words(stored: Any) -> list[str]:
         text_set(),
         text_set(logprobs={"p0": (-1.0, -0.5, 0.0)}),
         EvidenceFile(
-            SCHEMA, "baseline", (AccumulatedRun(0.25, record().fingerprints, record().counts),)
+            schema=SCHEMA,
+            baseline="baseline",
+            runs=(AccumulatedRun(0.25, record().fingerprints, record().counts),),
         ),
-        TokenMap(SCHEMA, "drafter", {"p0": TokenRow("text", "0-Z+")}),
+        TokenMap(schema=SCHEMA, drafter="drafter", tokens={"p0": TokenRow("text", "0-Z+")}),
     ],
 )
 def test_what_measurements_yield_has_no_problem(stored: Any) -> None:
@@ -69,9 +64,9 @@ def test_what_measurements_yield_has_no_problem(stored: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"accepted": (8.0, 6.0)}, "prompt p0 has not 3 positions"),
-        ({"accepted": (8.0, 6.0, 4.0, 2.0)}, "prompt p0 has not 3 positions"),
-        ({"drafted": (10.0,)}, "prompt p0 has not 3 positions"),
+        ({"accepted": (8.0, 6.0)}, "prompt p0 does not have 3 positions"),
+        ({"accepted": (8.0, 6.0, 4.0, 2.0)}, "prompt p0 does not have 3 positions"),
+        ({"drafted": (10.0,)}, "prompt p0 does not have 3 positions"),
         ({"accepted": (8.0, 9.0, 4.0)}, RISES),
         ({"accepted": (11.0, 9.0, 4.0)}, RISES),
         ({"drafted": (50.0, 50.0, 50.0)}, DRAFTS),
@@ -87,15 +82,15 @@ def test_what_measurements_yield_has_no_problem(stored: Any) -> None:
         ),
         (
             {"tokens": 45, "passes": 10.5},
-            "prompt p0 has 10.5 passes, which emit no 44 tokens in 10 rounds and more of 3 drafts",
+            "prompt p0 has 10.5 passes, which cannot emit 44 tokens in 10 rounds of 3 drafts",
         ),
         (
             {"tokens": 13, "passes": 13.0},
-            "prompt p0 has 13 passes, which emit no 12 tokens in 10 rounds and more of 3 drafts",
+            "prompt p0 has 13 passes, which cannot emit 12 tokens in 10 rounds of 3 drafts",
         ),
         (
             {"tokens": 31, "passes": 9.0},
-            "prompt p0 has 9 passes, which emit no 30 tokens in 10 rounds and more of 3 drafts",
+            "prompt p0 has 9 passes, which cannot emit 30 tokens in 10 rounds of 3 drafts",
         ),
         (
             {"smoothed": SmoothedCounts(10.0, (8.0, 6.0))},
@@ -115,7 +110,7 @@ def test_numbers_that_no_measurement_yields_are_named(
 
 def test_problems_name_the_line_where_they_are() -> None:
     assert problems_of(with_row(accepted=(11.0, 9.0, 4.0))) == [("p0", RISES)]
-    assert problems_of(record(repeats=2)) == [("repeats", "it announces 2 runs and holds 1")]
+    assert problems_of(record(repeats=2)) == [("repeats", "it states 2 runs and holds 1")]
 
 
 def test_a_record_without_prompts_has_no_round() -> None:
@@ -144,14 +139,16 @@ def test_runs_of_different_prompts_are_a_problem() -> None:
         ),
         (text_set(logprobs={"p1": (-1.0,)}), "prompt p1 has 1 log-probabilities for 2 tokens"),
         (
-            TokenMap(SCHEMA, "drafter", {"p0": TokenRow("text", "0 1")}),
+            TokenMap(schema=SCHEMA, drafter="drafter", tokens={"p0": TokenRow("text", "0 1")}),
             "prompt p0 holds a character that is no acceptance level",
         ),
         (
             EvidenceFile(
-                SCHEMA,
-                "b",
-                (AccumulatedRun(0.5, record().fingerprints, record(counts([10], [[11]])).counts),),
+                schema=SCHEMA,
+                baseline="b",
+                runs=(
+                    AccumulatedRun(0.5, record().fingerprints, record(counts([10], [[11]])).counts),
+                ),
             ),
             RISES,
         ),

@@ -8,15 +8,7 @@ import pytest
 from helpers.records import case, record, text_set
 
 from pytest_specdec.__main__ import main
-from pytest_specdec.baselines.schema import (
-    SCHEMA,
-    AccumulatedRun,
-    EvidenceFile,
-    Record,
-    TextSet,
-    TokenMap,
-    TokenRow,
-)
+from pytest_specdec.baselines.schema import EvidenceFile, TokenMap, TokenRow
 from pytest_specdec.baselines.store import (
     BaselineStore,
     current_evidence,
@@ -25,6 +17,9 @@ from pytest_specdec.baselines.store import (
     write_all,
 )
 from pytest_specdec.baselines.writing import dumps
+from pytest_specdec.records.accumulated import AccumulatedRun
+from pytest_specdec.records.record import SCHEMA, Record
+from pytest_specdec.records.text_set import TextSet
 
 OLD = record(schema=1, seed=None)
 TOKENS = TokenMap(
@@ -43,12 +38,12 @@ def texts(seed: int, schema: int = 1) -> TextSet:
 
 @pytest.fixture
 def store(tmp_path: Path) -> BaselineStore:
-    """A record with texts, tokens and a night of evidence, all of schema 1."""
+    """A record with texts, tokens and an accumulated run, all of schema 1."""
     made, one = BaselineStore(tmp_path), case(new_tokens=OLD.conditions.new_tokens)
     evidence = EvidenceFile(
         schema=1,
         baseline=fingerprint(OLD),
-        nights=(AccumulatedRun(0.5, OLD.fingerprints, OLD.counts),),
+        runs=(AccumulatedRun(0.5, OLD.fingerprints, OLD.counts),),
     )
     files = {
         made.record_path(one): OLD,

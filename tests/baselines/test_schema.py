@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,20 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.baselines.identities import problems_of
-from pytest_specdec.baselines.schema import (
-    SCHEMA,
-    AccumulatedRun,
-    Environment,
-    EvidenceFile,
-    PromptCounts,
-    Record,
-    TextSet,
-    TokenMap,
-    TokenRow,
-    prompt_counts,
-)
+from pytest_specdec.baselines.schema import EvidenceFile, TokenMap, TokenRow
 from pytest_specdec.baselines.store import load
 from pytest_specdec.baselines.writing import dumps
+from pytest_specdec.records.accumulated import AccumulatedRun
+from pytest_specdec.records.conditions import Environment
+from pytest_specdec.records.measured import MeasuredRun
+from pytest_specdec.records.prompt_counts import PromptCounts, PromptRows, rows_of_run
+from pytest_specdec.records.record import SCHEMA, Record
+from pytest_specdec.records.text_set import TextSet
+
+
+def stored_rows(of: Counts, texts: Mapping[str, str]) -> PromptRows:
+    """Counts as they are stored."""
+    return rows_of_run(MeasuredRun(counts=of, text_fingerprints=texts).rounded())
 
 
 def shuffled(stored: Any, field: str) -> Any:
@@ -89,7 +89,7 @@ def test_whole_counts_are_stored_as_integers() -> None:
 
 
 def test_counts_are_stored_to_a_millionth_of_a_token() -> None:
-    rows = prompt_counts(counts([3 + 1e-7], [[2 + 1e-8, 1 / 3]]), {"p0": "a"})
+    rows = stored_rows(counts([3 + 1e-7], [[2 + 1e-8, 1 / 3]]), {"p0": "a"})
     assert rows["p0"] == PromptCounts(category="all", text="a", rounds=3, accepted=(2, 0.333333))
 
 
@@ -107,7 +107,7 @@ def measured(draw: st.DrawFn) -> Counts:
 @given(measured())
 @PROPERTY
 def test_stored_counts_come_back_as_they_were(of: Counts) -> None:
-    stored = record(counts=prompt_counts(of, dict.fromkeys(of.prompts, "text")))
+    stored = record(counts=stored_rows(of, dict.fromkeys(of.prompts, "text")))
     back = stored.as_counts()
     assert (back.prompts, back.categories, back.k) == (of.prompts, of.categories, of.k)
     for name in ("rounds", "drafted", "accepted"):
@@ -118,7 +118,7 @@ def test_what_whole_requests_took_is_stored_and_read_back() -> None:
     of = dataclasses.replace(
         counts([3, 4], [[2], [2]]), emitted=np.array([5.0, 6.0]), passes=np.array([3.25, 4.0])
     )
-    rows = prompt_counts(of, {"p0": "a", "p1": "b"})
+    rows = stored_rows(of, {"p0": "a", "p1": "b"})
     assert [(row.tokens, row.passes) for row in rows.values()] == [(6, 3.25), (7, 4.0)]
     back = record(counts=rows, k=1).as_counts()
     assert back.request_length == of.request_length == 11 / 7.25
@@ -129,7 +129,7 @@ def test_what_whole_requests_took_is_stored_and_read_back() -> None:
 def test_a_record_from_before_requests_were_kept_is_the_same_measurement() -> None:
     own = steady_counts()
     now = dataclasses.replace(own, emitted=own.rounds + own.accepted.sum(1), passes=own.rounds)
-    rows = prompt_counts(now, {key: f"text-1-{key}" for key in own.prompts})
+    rows = stored_rows(now, {key: f"text-1-{key}" for key in own.prompts})
     assert record(own).repeated_by(record(counts=rows))
     moved = {
         key: msgspec.structs.replace(row, passes=(row.passes or 0.0) + 1)
@@ -139,7 +139,7 @@ def test_a_record_from_before_requests_were_kept_is_the_same_measurement() -> No
 
 
 def test_prompts_are_stored_sorted_with_their_own_numbers() -> None:
-    rows = prompt_counts(
+    rows = stored_rows(
         counts([1, 2], [[1], [2]], prompts=["z", "a"], categories=["prose", "code"]),
         {"a": "ta", "z": "tz"},
     )
@@ -178,56 +178,9 @@ def test_as_counts_follows_the_stored_order() -> None:
     assert np.isclose(back.expected_accepted, 1.8)
 
 
-# Several runs in one record.
-
-
-def repeated(*texts: str, prompts: int = 12) -> Record:
-    """A record with a run for each text."""
-    runs = [record(steady_counts(prompts), text=text).counts for text in texts]
-    return record(steady_counts(prompts), repeats=len(runs), counts=runs[0], again=tuple(runs[1:]))
-
-
-def test_runs_add_up() -> None:
-    whole = repeated("a", "b", "c")
-    assert len(whole.runs) == len(whole.runs_as_counts()) == 3
-    assert whole.as_counts().total_rounds == 3 * repeated("a").as_counts().total_rounds
-    assert whole.as_counts().acceptance_length == repeated("a").as_counts().acceptance_length
-
-
-@pytest.mark.parametrize(
-    ("now", "found"),
-    [
-        (("a",), 1),
-        (("b",), 1),
-        (("a", "b"), 2),
-        (("b", "a"), 2),
-        (("c",), None),
-        (("a", "c"), None),
-    ],
-)
-def test_twins_are_the_runs_on_the_very_texts(now: tuple[str, ...], found: int | None) -> None:
-    twins = repeated("a", "b").runs_on_same_texts(repeated(*now))
-    assert (None if twins is None else twins.repeats) == found
-    if twins is not None:
-        assert [next(iter(run.values())).text for run in twins.runs] == [
-            f"{text}-p0" for text in now
-        ]
-
-
-def test_prompts_of_different_runs_make_no_twin() -> None:
-    first, second = repeated("a").counts, repeated("b").counts
-    mixed = {key: (second if row % 2 else first)[key] for row, key in enumerate(first)}
-    assert repeated("a", "b").runs_on_same_texts(record(counts=mixed)) is None
-
-
-def test_fewer_prompts_have_twins_too() -> None:
-    assert repeated("a").runs_on_same_texts(repeated("a", prompts=3)) is not None
-    assert repeated("a", prompts=3).runs_on_same_texts(repeated("a")) is None
-
-
 def test_evidence_is_written_one_prompt_a_line_and_read_back(tmp_path: Path) -> None:
-    night = AccumulatedRun(0.25, record().fingerprints, record().counts)
-    stored = EvidenceFile(SCHEMA, "baseline", (night, night))
+    run = AccumulatedRun(0.25, record().fingerprints, record().counts)
+    stored = EvidenceFile(schema=SCHEMA, baseline="baseline", runs=(run, run))
     text = dumps(stored)
     assert text.count('"category"') == 24
     assert max(line.count('"category"') for line in text.splitlines()) == 1
@@ -238,7 +191,9 @@ def test_evidence_is_written_one_prompt_a_line_and_read_back(tmp_path: Path) -> 
 
 def test_acceptance_by_token_is_written_one_prompt_a_line_and_read_back(tmp_path: Path) -> None:
     stored = TokenMap(
-        SCHEMA, "drafter", {"p1": TokenRow("text", "0-Z"), "p0": TokenRow("text", "")}
+        schema=SCHEMA,
+        drafter="drafter",
+        tokens={"p1": TokenRow("text", "0-Z"), "p0": TokenRow("text", "")},
     )
     path = tmp_path / "tokens.json"
     path.write_text(dumps(stored))
@@ -253,17 +208,6 @@ def test_records_that_judge_every_token_are_written_as_before() -> None:
     """Stored baselines did not change when judged tokens came."""
     assert '"judged"' not in dumps(record())
     assert json.loads(dumps(record(judged="41:297:2")))["conditions"]["judged"] == "41:297:2"
-
-
-def test_a_record_of_some_prompts_keeps_all_its_runs() -> None:
-    whole = repeated("a", "b")
-    part = whole.only({"p2", "p0", "unknown"})
-    assert [list(rows) for rows in part.runs] == [["p0", "p2"]] * 2
-    assert [part.runs[run][key] for run in range(2) for key in ("p0", "p2")] == [
-        whole.runs[run][key] for run in range(2) for key in ("p0", "p2")
-    ]
-    assert (part.repeats, part.conditions, problems_of(part)) == (2, whole.conditions, [])
-    assert whole.only(whole.counts) == whole
 
 
 @pytest.mark.parametrize(
@@ -287,4 +231,4 @@ def test_the_same_measurement_again_differs_in_last_digits_alone(by: float, agai
     own = steady_counts()
     moved = Counts(own.prompts, own.categories, own.rounds + by, own.drafted + by, own.accepted)
     assert record(own).repeated_by(record(moved)) is again
-    assert not record(own).repeated_by(record(own).only(own.prompts[1:]))
+    assert not record(own).repeated_by(record(own.select(list(range(1, len(own.prompts))))))

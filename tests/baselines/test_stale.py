@@ -8,11 +8,12 @@ import msgspec
 import pytest
 from helpers.records import case, record, text_set
 
-from pytest_specdec.baselines.schema import SCHEMA, EvidenceFile, TokenMap
+from pytest_specdec.baselines.schema import EvidenceFile, TokenMap
 from pytest_specdec.baselines.stale import stale_files
 from pytest_specdec.baselines.store import BaselineStore, write_all
 from pytest_specdec.baselines.writing import dumps
 from pytest_specdec.cases.case import Case, JudgedRange
+from pytest_specdec.records.record import SCHEMA
 
 CASES = (case(k=4), case(k=8, depth=1))
 
@@ -22,9 +23,12 @@ def store(tmp_path: Path) -> BaselineStore:
     """All that the cases store, and nothing else."""
     made = BaselineStore(tmp_path)
     files = {made.record_path(one): dumps(record()) for one in CASES}
-    files |= {made.evidence_path(one): dumps(EvidenceFile(SCHEMA, "x", ())) for one in CASES}
     files |= {
-        made.tokens_path(one, head): dumps(TokenMap(SCHEMA, "x", {}))
+        made.evidence_path(one): dumps(EvidenceFile(schema=SCHEMA, baseline="x", runs=()))
+        for one in CASES
+    }
+    files |= {
+        made.tokens_path(one, head): dumps(TokenMap(schema=SCHEMA, drafter="x", tokens={}))
         for one in CASES
         for head in range(one.heads)
     }
@@ -86,7 +90,11 @@ def test_repeats_that_are_asked_for_keep_their_texts(store: BaselineStore) -> No
 
 def test_evidence_without_a_record_is_stale(store: BaselineStore) -> None:
     write_all(
-        {store.folder / "text" / "evidence" / "gone.json": dumps(EvidenceFile(SCHEMA, "x", ()))}
+        {
+            store.folder / "text" / "evidence" / "gone.json": dumps(
+                EvidenceFile(schema=SCHEMA, baseline="x", runs=())
+            )
+        }
     )
     assert names(store) == ["text/evidence/gone.json"]
 
@@ -106,7 +114,7 @@ def test_judged_tokens_are_stale_without_their_case_and_plain_ones_are_not(
 ) -> None:
     judged = case(k=8, depth=3, judged=JudgedRange(4, 8, 2))
     tokens = {
-        store.tokens_path(judged, head): dumps(TokenMap(SCHEMA, "x", {}))
+        store.tokens_path(judged, head): dumps(TokenMap(schema=SCHEMA, drafter="x", tokens={}))
         for head in range(judged.heads)
     }
     write_all({store.record_path(judged): dumps(record(judged="4:8:2")), **tokens})

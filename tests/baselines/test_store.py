@@ -21,20 +21,16 @@ from helpers.records import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_specdec.baselines.schema import (
-    READABLE,
-    SCHEMA,
-    AccumulatedRun,
-    Conditions,
-    EvidenceFile,
-    PromptCounts,
-    Record,
-    TextSet,
-)
+from pytest_specdec.baselines.schema import READABLE, EvidenceFile
 from pytest_specdec.baselines.store import BaselineStore, load, load_baseline, write_all
 from pytest_specdec.baselines.writing import digest_of, dumps
 from pytest_specdec.cases.case import DEFINITION, JudgedRange
 from pytest_specdec.common.errors import BaselineError
+from pytest_specdec.records.accumulated import AccumulatedRun
+from pytest_specdec.records.conditions import Conditions
+from pytest_specdec.records.prompt_counts import PromptCounts
+from pytest_specdec.records.record import SCHEMA, Record
+from pytest_specdec.records.text_set import TextSet
 
 CURE = "restore it from version control, or delete it and run with --specdec-update=new"
 
@@ -255,7 +251,7 @@ def test_texts_are_not_read_as_a_record(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        (record(k=2), "prompt p0 has not 2 positions"),
+        (record(k=2), "prompt p0 does not have 2 positions"),
         (
             record(counts([10], [[8, -1]])),
             r"Expected `float` >= 0.0 - at `\$.counts\[...\].accepted\[1\]`",
@@ -342,7 +338,7 @@ def test_a_folder_in_the_way_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "z.json").mkdir()
     (tmp_path / "a.json").write_text("old")
     with pytest.raises(
-        BaselineError, match=r"z\.json is a folder and should be a file; move it away"
+        BaselineError, match=r"z\.json is a folder where a file must be; move it away"
     ):
         write_all({tmp_path / "a.json": "new", tmp_path / "z.json": "new"})
     assert (tmp_path / "a.json").read_text() == "old"
@@ -454,7 +450,9 @@ def test_a_p_value_above_one_is_no_evidence(tmp_path: Path) -> None:
     path.write_text(
         dumps(
             EvidenceFile(
-                SCHEMA, "baseline", (AccumulatedRun(1.5, record().fingerprints, record().counts),)
+                schema=SCHEMA,
+                baseline="baseline",
+                runs=(AccumulatedRun(1.5, record().fingerprints, record().counts),),
             )
         )
     )
@@ -467,7 +465,7 @@ def test_a_p_value_above_one_is_no_evidence(tmp_path: Path) -> None:
 def test_a_record_of_another_case_is_refused(tmp_path: Path) -> None:
     store = BaselineStore(tmp_path)
     write_all({store.record_path(case()): dumps(record(case=case(k=4).name))})
-    with pytest.raises(BaselineError, match=rf"is the one of case draft-k4-depth0-t1; {CURE}"):
+    with pytest.raises(BaselineError, match=rf"belongs to case draft-k4-depth0-t1; {CURE}"):
         store.record(case())
 
 
@@ -478,7 +476,7 @@ def test_texts_of_other_settings_are_refused(tmp_path: Path, change: dict[str, A
     store, (name,) = BaselineStore(tmp_path), change
     write_all({store.texts_path(case().texts): dumps(text_set(**change))})
     with pytest.raises(
-        BaselineError, match=rf"holds texts of {name} .*, its name stands for .*; {CURE}"
+        BaselineError, match=rf"holds texts of {name} .*, but its file name means .*; {CURE}"
     ):
         store.texts(case().texts)
 

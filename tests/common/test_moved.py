@@ -45,7 +45,7 @@ def test_a_public_function_can_be_called_though_its_old_module_was_imported() ->
         importlib.import_module("pytest_specdec.lossless.conformance")
     from pytest_specdec.lossless import conformance
 
-    with pytest.raises(RequestError, match="no sampling settings"):
+    with pytest.raises(RequestError, match="not valid sampling settings"):
         conformance("nowhere", [], temperature=-1)
 
 

@@ -11,6 +11,7 @@ import pytest
 from helpers.records import case
 
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Case, JudgedRange
+from pytest_specdec.cases.drafter import ModelDrafter, PromptLookup
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.config.case_grid import cases, locate, replaced_drafter, suite_name
 from pytest_specdec.config.settings import Marker, OptionValues, Settings
@@ -92,14 +93,14 @@ def test_models_follow_the_same_order_each_relative_to_its_source(
     for folder in ("called/own", "suites/text/own", "own"):
         (tmp_path / folder).mkdir(parents=True)
     others = {name: value for name, value in PAIR.items() if name != argument}
-    line, ini = {role: "own"}, {role: "own"}
-    assert getattr(
-        one(tmp_path, line=line, marker=others | {argument: "own"}, ini=ini), argument
-    ) == str(tmp_path / "called/own")
-    assert getattr(one(tmp_path, marker=others | {argument: "own"}, ini=ini), argument) == str(
-        tmp_path / "suites/text/own"
-    )
-    assert getattr(one(tmp_path, marker=others, ini=ini), argument) == str(tmp_path / "own")
+    line, marker, ini = {role: "own"}, others | {argument: "own"}, {role: "own"}
+    for sources, folder in (
+        ({"line": line, "marker": marker, "ini": ini}, "called"),
+        ({"marker": marker, "ini": ini}, "suites/text"),
+        ({"marker": others, "ini": ini}, "."),
+    ):
+        located = getattr(one(tmp_path, **sources), argument)
+        assert str(located) == str(tmp_path / folder / "own")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_own_heads_have_no_depth_zero(
 ) -> None:
     found = grid(tmp_path, line=asked, marker=PAIR | {"drafter": OWN_HEADS})
     assert [own.depth for own in found] == depths
-    assert all(own.label == own.drafter == OWN_HEADS for own in found)
+    assert all(own.label == str(own.drafter) == OWN_HEADS for own in found)
 
 
 def test_own_heads_of_a_marker_stay_whatever_the_line_drafts_with(tmp_path: Path) -> None:
@@ -141,7 +142,7 @@ def test_own_heads_of_a_marker_stay_whatever_the_line_drafts_with(tmp_path: Path
 @pytest.mark.parametrize("source", ["line", "ini"])
 def test_own_heads_may_be_asked_for_anywhere(tmp_path: Path, source: str) -> None:
     found = one(tmp_path, **{source: {"draft": OWN_HEADS}, "marker": {"target": "models/target"}})
-    assert (found.drafter, found.label, found.depth) == (OWN_HEADS, OWN_HEADS, 1)
+    assert (str(found.drafter), found.label, found.depth) == (OWN_HEADS, OWN_HEADS, 1)
 
 
 @pytest.mark.parametrize(
@@ -153,19 +154,19 @@ def test_prompt_lookup_has_no_depth_but_zero(
 ) -> None:
     found = grid(tmp_path, line=asked, marker=PAIR | {"drafter": LOOKUP})
     assert [own.depth for own in found] == depths
-    assert all(own.label == own.drafter == LOOKUP for own in found)
+    assert all(own.label == str(own.drafter) == LOOKUP for own in found)
 
 
 def test_prompt_lookup_of_a_marker_stays_whatever_the_line_drafts_with(tmp_path: Path) -> None:
     for draft in ("other", OWN_HEADS):
         found = one(tmp_path, line={"draft": draft}, marker=PAIR | {"drafter": LOOKUP})
-        assert (found.drafter, found.label, found.draft_model) == (LOOKUP, LOOKUP, None)
+        assert (str(found.drafter), found.label, found.draft_model) == (LOOKUP, LOOKUP, None)
 
 
 @pytest.mark.parametrize("source", ["line", "ini"])
 def test_prompt_lookup_may_be_asked_for_anywhere(tmp_path: Path, source: str) -> None:
     found = one(tmp_path, **{source: {"draft": LOOKUP}, "marker": {"target": "models/target"}})
-    assert (found.drafter, found.label, found.depth) == (LOOKUP, LOOKUP, 0)
+    assert (str(found.drafter), found.label, found.depth) == (LOOKUP, LOOKUP, 0)
 
 
 def test_prompt_lookup_on_the_line_replaces_a_markers_model_under_its_own_name(
@@ -175,18 +176,16 @@ def test_prompt_lookup_on_the_line_replaces_a_markers_model_under_its_own_name(
     by.
     """
     found = one(tmp_path, line={"draft": LOOKUP}, marker=PAIR | {"depth": (0, 3)})
-    assert (found.drafter, found.label, found.depth) == (LOOKUP, LOOKUP, 0)
+    assert (str(found.drafter), found.label, found.depth) == (LOOKUP, LOOKUP, 0)
     assert found.id != one(tmp_path, marker=PAIR).id
 
 
 def test_a_folder_named_like_a_drafter_without_a_model_is_not_taken_for_one(tmp_path: Path) -> None:
     (tmp_path / "called" / LOOKUP).mkdir(parents=True)
-    assert (
-        one(tmp_path, line={"draft": LOOKUP}, marker={"target": "models/target"}).drafter == LOOKUP
-    )
-    assert one(tmp_path, line={"draft": f"./{LOOKUP}"}, marker=PAIR).drafter == str(
-        tmp_path / "called" / LOOKUP
-    )
+    named = one(tmp_path, line={"draft": LOOKUP}, marker={"target": "models/target"})
+    assert named.drafter_kind == PromptLookup()
+    in_folder = one(tmp_path, line={"draft": f"./{LOOKUP}"}, marker=PAIR)
+    assert in_folder.drafter_kind == ModelDrafter(str(tmp_path / "called" / LOOKUP))
 
 
 def test_the_label_stays_when_the_line_points_elsewhere(tmp_path: Path) -> None:
@@ -196,7 +195,7 @@ def test_the_label_stays_when_the_line_points_elsewhere(tmp_path: Path) -> None:
     )
     assert stored.label == tried.label == "text-draft"
     assert stored.id == tried.id
-    assert tried.drafter == str((tmp_path / "new/draft-7").resolve())
+    assert str(tried.drafter) == str((tmp_path / "new/draft-7").resolve())
 
 
 @pytest.mark.parametrize("source", ["line", "ini"])

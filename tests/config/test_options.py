@@ -11,16 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_specdec.cases.case import JudgedRange
-from pytest_specdec.config.options import (
-    LANGUAGES,
-    OPTIONS,
-    REPORTS,
+from pytest_specdec.config.options import LANGUAGES, MARKER_ARGUMENTS, OPTIONS, REPORTS, TABLE
+from pytest_specdec.config.parsers import (
+    files_ending_in,
     fraction,
     id_range,
     import_path,
     one_of,
     probability,
-    report_file,
     temperature,
     whole_number,
     whole_numbers,
@@ -54,10 +52,10 @@ def test_what_is_no_positive_whole_number_is_refused(text: str) -> None:
 
 
 def test_depth_may_be_zero_and_k_may_not() -> None:
-    assert BY_NAME["depth"].parse("0,3") == (0, 3)
+    assert BY_NAME["depth"].parser("0,3") == (0, 3)
     assert whole_number(0)("0") == 0
     with pytest.raises(argparse.ArgumentTypeError):
-        BY_NAME["k"].parse("0,3")
+        BY_NAME["k"].parser("0,3")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +77,7 @@ def test_what_is_no_fraction_is_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["0", "0%", "0.5", "50%"])
 def test_alpha_is_above_zero_and_below_one_half(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=r"below 0\.5"):
-        BY_NAME["alpha"].parse(text)
+        BY_NAME["alpha"].parser(text)
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("0", 0.0), ("1", 1.0), ("0.7", 0.7)])
@@ -97,7 +95,7 @@ def test_what_is_no_temperature_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "wanted"), [("1", 1.0), ("0.95", 0.95), ("1e-3", 0.001)])
 def test_top_p_is_a_share_up_to_all(text: str, wanted: float) -> None:
-    assert probability(text) == BY_NAME["top-p"].parse(text) == wanted
+    assert probability(text) == BY_NAME["top-p"].parser(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["0", "-0.1", "1.01", "95%", "nan", "inf", "most", ""])
@@ -109,15 +107,15 @@ def test_what_is_no_top_p_is_refused(text: str) -> None:
 
 
 def test_top_k_is_a_whole_number_and_zero_keeps_all() -> None:
-    assert [BY_NAME["top-k"].parse(text) for text in ("0", "50")] == [0, 50]
+    assert [BY_NAME["top-k"].parser(text) for text in ("0", "50")] == [0, 50]
     for text in ("-1", "2.5", "1,2", "all"):
         with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number of at least 0"):
-            BY_NAME["top-k"].parse(text)
+            BY_NAME["top-k"].parser(text)
 
 
 @pytest.mark.parametrize("name", ["replay", "decode"])
 def test_engines_are_chosen_by_name(name: str) -> None:
-    assert BY_NAME["engine"].parse(name) == name
+    assert BY_NAME["engine"].parser(name) == name
 
 
 def test_a_choice_lists_what_there_is() -> None:
@@ -131,12 +129,12 @@ def test_a_choice_lists_what_there_is() -> None:
 @pytest.mark.parametrize("ending", [".json", ".html", ".md", ".txt"])
 def test_a_report_is_known_by_its_ending(ending: str) -> None:
     assert ending in REPORTS
-    assert report_file(f"out/cases{ending}") == Path(f"out/cases{ending}")
+    assert BY_NAME["report"].parser(f"out/cases{ending}") == (Path(f"out/cases{ending}"),)
     with pytest.raises(
         argparse.ArgumentTypeError,
         match=r"'cases\.xls' ends in no known report format; end it in .*\.json",
     ):
-        report_file("cases.xls")
+        files_ending_in(".json", ".html")("cases.xls")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +165,7 @@ def test_a_report_is_known_by_its_ending(ending: str) -> None:
 )
 def test_every_option_quotes_a_bad_value_and_ends_with_advice(name: str, text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError) as caught:
-        BY_NAME[name].parse(text)
+        BY_NAME[name].parser(text)
     complaint, _, advice = str(caught.value).partition("; ")
     assert repr(text) in complaint
     assert advice
@@ -180,9 +178,55 @@ def test_options_have_twin_names() -> None:
         "--specdec-top-k",
         "specdec_top_p",
     )
-    assert {option.name.replace("-", "_") for option in OPTIONS} == set(
-        OptionValues.__dataclass_fields__
-    )
+    for option in OPTIONS:
+        assert OptionValues(**{option.key: 1})[option] == 1
+
+
+def test_names_are_given_once() -> None:
+    assert len({option.name for option in TABLE}) == len(TABLE)
+    assert len(MARKER_ARGUMENTS) == sum(option.marker is not None for option in TABLE)
+    assert all(option.command_line or option.marker for option in TABLE)
+
+
+@pytest.mark.parametrize("option", TABLE, ids=lambda option: option.name)
+def test_a_default_is_a_value_that_the_option_takes(option) -> None:
+    if option.default not in (None, ()):
+        assert option.parser.check(option.default) == option.default
+        assert not option.required
+    elif not option.required and option.default_words is None:
+        assert option.default_text == "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("k", "8"),
+        ("depth", "0, own heads 1"),
+        ("target", "required"),
+        ("temperature", "1"),
+        ("alpha", "1%"),
+        ("margin", "0.5%"),
+        ("costs-margin", "10%"),
+        ("top-p", "1"),
+        ("judged", "all"),
+        ("report", "none"),
+        ("update", "none"),
+        ("prune", "off"),
+    ],
+)
+def test_defaults_are_written_as_one_would_pass_them(name: str, default: str) -> None:
+    assert BY_NAME[name].default_text == default
+
+
+def test_help_names_the_default() -> None:
+    assert BY_NAME["alpha"].help_text.endswith(" (default: 1%)")
+    assert BY_NAME["target"].help_text.endswith(" (required)")
+    assert BY_NAME["prune"].help_text == BY_NAME["prune"].help
+
+
+def test_how_argparse_stores_an_option() -> None:
+    actions = {name: BY_NAME[name].action for name in ("k", "prune", "report")}
+    assert actions == {"k": "store", "prune": "store_true", "report": "extend"}
 
 
 def test_the_advice_fits_the_option() -> None:
@@ -202,7 +246,7 @@ def test_the_advice_fits_the_option() -> None:
     ],
 )
 def test_judged_tokens_are_written_as_a_slice(text: str, wanted: JudgedRange) -> None:
-    assert id_range(text) == BY_NAME["judged"].parse(text) == wanted
+    assert id_range(text) == BY_NAME["judged"].parser(text) == wanted
 
 
 @pytest.mark.parametrize(
@@ -228,7 +272,7 @@ def test_judged_tokens_are_written_as_a_slice(text: str, wanted: JudgedRange) ->
 def test_what_is_no_range_is_refused(text: str) -> None:
     with pytest.raises(
         argparse.ArgumentTypeError,
-        match="is no range of token ids; write FIRST:END, and FIRST:END:2 where",
+        match="is not a range of token ids; write FIRST:END, and FIRST:END:2 where",
     ):
         id_range(text)
 
@@ -262,19 +306,19 @@ def test_a_function_is_named_by_module_and_name(text: str) -> None:
 )
 def test_what_names_no_function_is_refused(text: str) -> None:
     with pytest.raises(
-        argparse.ArgumentTypeError, match="names no function; write module:function"
+        argparse.ArgumentTypeError, match="does not name a function; write module:function"
     ):
         import_path(text)
 
 
 def test_languages_are_chosen_by_name() -> None:
-    assert [BY_NAME["language"].parse(name) for name in LANGUAGES] == ["en", "zh"]
+    assert [BY_NAME["language"].parser(name) for name in LANGUAGES] == ["en", "zh"]
 
 
 @pytest.mark.parametrize("text", ["513", "4,1000", "9" * 30])
 def test_k_has_a_largest_value(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is more than 512; write for example 4,8"):
-        BY_NAME["k"].parse(text)
+        BY_NAME["k"].parser(text)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +333,7 @@ def test_k_has_a_largest_value(text: str) -> None:
 )
 def test_other_numbers_have_one_too(name: str, text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is more than"):
-        BY_NAME[name].parse(text)
+        BY_NAME[name].parser(text)
 
 
 @pytest.mark.parametrize("text", ["1_0", "+8", "\u0668", "0x8", "1" * 5000])
@@ -310,7 +354,7 @@ def test_temperatures_have_a_range(text: str) -> None:
 @pytest.mark.parametrize("name", ["target", "draft", "costs", "baselines", "url"])
 def test_what_no_file_can_be_called_is_refused(name: str, text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not the name of a file; write a path"):
-        BY_NAME[name].parse(text)
+        BY_NAME[name].parser(text)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +375,7 @@ def test_what_is_no_servers_url_is_refused(url: str) -> None:
         with pytest.raises(
             argparse.ArgumentTypeError, match=r"is not a server's URL; write for example"
         ):
-            BY_NAME[name].parse(url)
+            BY_NAME[name].parser(url)
 
 
 @pytest.mark.parametrize(
@@ -339,10 +383,10 @@ def test_what_is_no_servers_url_is_refused(url: str) -> None:
 )
 def test_secrets_of_a_url_are_not_repeated(url: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError) as caught:
-        BY_NAME["url"].parse(url)
+        BY_NAME["url"].parser(url)
     assert "SECRET" not in str(caught.value)
 
 
 def test_urls_and_traces_are_taken() -> None:
     for text in ("http://localhost:8000", "https://[::1]:80/v1/", "runs/trace.jsonl"):
-        assert BY_NAME["url"].parse(text) == text
+        assert BY_NAME["url"].parser(text) == text

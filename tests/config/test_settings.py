@@ -9,15 +9,10 @@ import pytest
 
 from pytest_specdec.cases.case import JudgedRange
 from pytest_specdec.common.errors import RequestError
-from pytest_specdec.config.settings import Marker, OptionValues, Settings, first
+from pytest_specdec.config import options
+from pytest_specdec.config.settings import Marker, OptionValues, Settings
 
 WHERE = "tests/test_it.py::test_it"
-
-
-def test_zero_and_empty_count_as_given() -> None:
-    assert first(None, 0, 5, default=9) == 0
-    assert first(None, (), default=(8,)) == ()
-    assert first(None, None, default=9) == 9
 
 
 def settings(line: OptionValues | None = None, ini: OptionValues | None = None) -> Settings:
@@ -25,17 +20,57 @@ def settings(line: OptionValues | None = None, ini: OptionValues | None = None) 
 
 
 def test_a_session_option_comes_from_the_line_then_the_ini_file() -> None:
-    assert settings(OptionValues(seed=0), OptionValues(seed=5)).scalar("seed", 9) == 0
-    assert settings(None, OptionValues(seed=5)).scalar("seed", 9) == 5
-    assert settings().scalar("seed", 9) == 9
+    assert settings(OptionValues(seed=1), OptionValues(seed=5)).value(options.SEED) == 1
+    assert settings(None, OptionValues(seed=5)).value(options.SEED) == 5
+    assert settings().value(options.SEED) == options.SEED.default == 0
+
+
+def test_zero_and_empty_count_as_given() -> None:
+    assert settings(OptionValues(seed=0), OptionValues(seed=5)).value(options.SEED) == 0
+    assert settings(OptionValues(k=())).value(options.K) == ()
+    assert not OptionValues(seed=None)
+
+
+def test_the_marker_stands_between_the_line_and_the_ini_file() -> None:
+    line, ini, marker = OptionValues(margin=0.1), OptionValues(margin=0.3), Marker(margin=0.2)
+    assert settings(line, ini).value(options.MARGIN, marker) == 0.1
+    assert settings(None, ini).value(options.MARGIN, marker) == 0.2
+    assert settings(None, ini).value(options.MARGIN, Marker()) == 0.3
+    assert settings().value(options.MARGIN, Marker()) == options.MARGIN.default
+
+
+def test_a_value_comes_with_the_folder_of_its_source() -> None:
+    folder = Path("/tests")
+    line, ini, marker = OptionValues(target="a"), OptionValues(target="c"), Marker(target="b")
+    assert settings(line, ini).given(options.TARGET, marker, folder) == ("a", Path("/called"))
+    assert settings(None, ini).given(options.TARGET, marker, folder) == ("b", folder)
+    assert settings(None, ini).given(options.TARGET, Marker(), folder) == ("c", Path("/root"))
+    assert settings().given(options.TARGET, Marker(), folder) is None
+
+
+def test_a_source_without_one_of_its_values() -> None:
+    assert OptionValues(k=(4,), seed=3).without(options.K) == OptionValues(seed=3)
+    assert OptionValues(seed=3).without(options.K) == OptionValues(seed=3)
+    assert Marker(drafter="mtp").without(options.DRAFT) == Marker()
+    assert OptionValues() != Marker()
+
+
+def test_a_source_knows_its_own_names_alone() -> None:
+    with pytest.raises(KeyError):
+        OptionValues(drafter="mtp")
+    with pytest.raises(KeyError):
+        Marker(draft="mtp")
+    assert repr(OptionValues(draft="mtp")) == "OptionValues(draft='mtp')"
 
 
 def test_paths_are_relative_to_where_they_were_written() -> None:
     line, ini = OptionValues(costs=Path("c.json")), OptionValues(costs=Path("i.json"))
-    assert settings(line, ini).path("costs") == Path("/called/c.json")
-    assert settings(None, ini).path("costs") == Path("/root/i.json")
-    assert settings(OptionValues(costs=Path("/else/c.json"))).path("costs") == Path("/else/c.json")
-    assert settings().path("costs") is None
+    assert settings(line, ini).path(options.COSTS) == Path("/called/c.json")
+    assert settings(None, ini).path(options.COSTS) == Path("/root/i.json")
+    assert settings(OptionValues(costs=Path("/else/c.json"))).path(options.COSTS) == Path(
+        "/else/c.json"
+    )
+    assert settings().path(options.COSTS) is None
 
 
 def test_baselines_have_a_folder_by_default() -> None:
@@ -52,9 +87,9 @@ def test_reports_are_written_where_pytest_was_called() -> None:
 
 
 def test_a_project_that_asks_for_nothing_hears_nothing() -> None:
-    assert not settings().speaks
-    assert settings(OptionValues(k=(4,))).speaks
-    assert settings(None, OptionValues(alpha=0.05)).speaks
+    assert not settings().active
+    assert settings(OptionValues(k=(4,))).active
+    assert settings(None, OptionValues(alpha=0.05)).active
 
 
 def test_settings_are_read_from_pytest(pytester: pytest.Pytester) -> None:
@@ -74,12 +109,13 @@ def test_filters_and_the_engine_are_read_from_either_source(pytester: pytest.Pyt
     )
     assert found.command_line == OptionValues(top_k=0, top_p=0.95)
     assert found.ini == OptionValues(top_k=40, top_p=0.8, engine="decode")
-    assert found.engine == "decode"
+    assert found.value(options.ENGINE) == "decode"
 
 
 def test_replay_is_the_engine_unless_another_is_named() -> None:
-    assert settings().engine == "replay"
-    assert settings(OptionValues(engine="replay"), OptionValues(engine="decode")).engine == "replay"
+    assert settings().value(options.ENGINE) == "replay"
+    both = settings(OptionValues(engine="replay"), OptionValues(engine="decode"))
+    assert both.value(options.ENGINE) == "replay"
 
 
 @pytest.mark.parametrize(
@@ -93,8 +129,11 @@ def test_replay_is_the_engine_unless_another_is_named() -> None:
         ),
         ("specdec_k = 0", "ini option specdec_k: '0' is not a whole"),
         ("specdec_margin = 2", "ini option specdec_margin: '2' is out of range"),
-        ("specdec_judged = 8:4", "ini option specdec_judged: '8:4' is no range of token ids"),
-        ("specdec_verifier = codec", "ini option specdec_verifier: 'codec' names no function"),
+        ("specdec_judged = 8:4", "ini option specdec_judged: '8:4' is not a range of token ids"),
+        (
+            "specdec_verifier = codec",
+            "ini option specdec_verifier: 'codec' does not name a function",
+        ),
         ("specdec_language = de", "ini option specdec_language: 'de' is not one of en, zh"),
     ],
 )
@@ -139,6 +178,8 @@ def marker(**arguments: Any) -> Marker:
             {"target": Path("models/target"), "drafter": "mtp"},
             Marker(target="models/target", drafter="mtp"),
         ),
+        ({"costs": "costs.json"}, Marker(costs=Path("costs.json"))),
+        ({"prompts": Path("p.jsonl")}, Marker(prompts=Path("p.jsonl"))),
         ({}, Marker()),
     ],
 )
@@ -159,7 +200,7 @@ def test_a_marker_takes_keywords_only() -> None:
 def test_unknown_arguments_of_a_marker_are_named() -> None:
     with pytest.raises(
         RequestError,
-        match=f"{WHERE}: the specdec marker knows no draft, ks; choose among target, drafter",
+        match=f"{WHERE}: the specdec marker has no argument draft, ks; choose among target, drafter",
     ):
         marker(ks=8, draft="x", k=8)
 
@@ -224,9 +265,25 @@ def test_a_bad_value_of_a_marker_is_named_with_its_place(name: str, value: objec
     assert advice
 
 
-def test_a_number_of_thousands_of_digits_is_named() -> None:
-    with pytest.raises(RequestError, match="k=a huge number"):
-        marker(k=10**5000)
+@pytest.mark.parametrize("name", ["k", "depth", "temperature", "top_k", "top_p", "margin"])
+def test_a_number_of_thousands_of_digits_is_named(name: str) -> None:
+    with pytest.raises(RequestError, match=f"{name}=a huge number is "):
+        marker(**{name: 10**5000})
+
+
+def test_the_bad_item_of_a_list_is_named() -> None:
+    with pytest.raises(RequestError, match=r"k=\[4, 0\] has 0, which is not a whole number of at"):
+        marker(k=[4, 0])
+    with pytest.raises(RequestError, match=r"depth=\[True\] has True, which is not an int; pass"):
+        marker(depth=[True])
+
+
+def test_values_of_a_marker_are_not_read_as_text() -> None:
+    """A float keeps all its digits, and text that only the command line may hold is refused."""
+    assert marker(temperature=0.1 + 0.2)[options.TEMPERATURE] == 0.1 + 0.2
+    for name in ("k", "margin", "temperature", "new_tokens"):
+        with pytest.raises(RequestError, match=f"{name}='1' is not an int"):
+            marker(**{name: "1"})
 
 
 def test_judged_tokens_and_language_are_read_from_either_source(
@@ -238,4 +295,4 @@ def test_judged_tokens_and_language_are_read_from_either_source(
     )
     assert found.command_line == OptionValues(judged=JudgedRange(3, 9, 2), language="en")
     assert found.ini == OptionValues(judged=JudgedRange(41, 297), language="zh")
-    assert found.scalar("language", "?") == "en"
+    assert found.value(options.LANGUAGE) == "en"

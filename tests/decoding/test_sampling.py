@@ -135,7 +135,7 @@ def test_tokens_follow_the_exact_distribution(target: LoadedModel, sampling: Sam
 
 
 def test_tokens_follow_the_exact_distribution_over_seeds(target: LoadedModel) -> None:
-    """What repeats and nights sample."""
+    """What repeats and accumulated runs sample."""
     sampling, keys = Sampling(0.8, 8, 0.9), [f"p{row}" for row in range(32)]
     texts = [
         text

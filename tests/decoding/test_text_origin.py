@@ -16,7 +16,6 @@ from helpers.embedded import Pair
 from helpers.support import EMBEDDED, ROOT
 
 from pytest_specdec.acceptance.text_origin import Origin
-from pytest_specdec.baselines.schema import TextSet
 from pytest_specdec.baselines.store import load
 from pytest_specdec.cases.case import LOOKUP, Case, Sampling, TextKey
 from pytest_specdec.cases.prompts import read_prompts
@@ -29,6 +28,7 @@ from pytest_specdec.decoding.sampling import encode_prompts, sample_new_tokens
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own import replay_engine as engine
 from pytest_specdec.engines.own.replay_engine import ReplayEngine
+from pytest_specdec.records.text_set import TextSet
 
 FILTERED = Sampling(1.0, 8, 0.9)
 PROMPTS = ROOT / "suites" / "text" / "prompts.jsonl"

@@ -18,12 +18,12 @@ from pytest_specdec.acceptance.renewal import (
     with_requests,
 )
 from pytest_specdec.acceptance.rounds import counts_of_rounds, with_passes
-from pytest_specdec.baselines.schema import TextSet
 from pytest_specdec.baselines.store import load
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.cases.texts import texts_of_prompts
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
+from pytest_specdec.records.text_set import TextSet
 
 SMALL, LARGE = 8, 16
 

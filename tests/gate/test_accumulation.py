@@ -2,50 +2,55 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 from helpers.records import record, sampled_counts, scaled, steady_counts
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.baselines.schema import AccumulatedRun, Record
-from pytest_specdec.gate import Verdict, judge_night
+from pytest_specdec.gate import EarlierRun, Verdict, judge_accumulated
+from pytest_specdec.records.measured import MeasuredCase
+from pytest_specdec.records.record import Record
 
 PROMPTS = 24
 
 
 def history(
     shares: Sequence[float], *, seed: int = 1, repeats: int = 1, **options: Any
-) -> tuple[list[Verdict], list[AccumulatedRun]]:
-    """Nights whose acceptance is a share of the baseline's, judged one after the other."""
+) -> tuple[list[Verdict], list[EarlierRun]]:
+    """Runs whose acceptance is a share of the baseline's, judged one after the other."""
     rng = np.random.default_rng(seed)
     skill = rng.beta(6, 2, PROMPTS)
-    runs = [sampled_counts(rng, skill) for _ in range(repeats)]
-    before = baseline(runs)
+    before = baseline([sampled_counts(rng, skill) for _ in range(repeats)])
     verdicts: list[Verdict] = []
-    nights: list[AccumulatedRun] = []
+    earlier: list[EarlierRun] = []
     for number, share in enumerate(shares):
-        now = record(sampled_counts(rng, skill * share), text=f"night-{number}")
-        verdict, night = judge_night(
-            now, before, nights, **{"margin": 0.005, "alpha": 0.05, **options}
+        now = record(sampled_counts(rng, skill * share), text=f"run-{number}").as_measured()
+        verdict, p_value = judge_accumulated(
+            now, before, earlier, **{"margin": 0.005, "alpha": 0.05, **options}
         )
-        assert night is not None
+        assert p_value is not None
         verdicts.append(verdict)
-        nights.append(night)
-    return verdicts, nights
+        earlier.append(EarlierRun(p_value=p_value, counts=now.counts))
+    return verdicts, earlier
 
 
-def baseline(runs: Sequence[Counts]) -> Record:
-    stored = [record(run, text=f"base-{number}") for number, run in enumerate(runs)]
-    return msgspec.structs.replace(
-        stored[0], repeats=len(stored), again=tuple(one.counts for one in stored[1:])
-    )
+def outcome_of(now: Record, before: Record) -> tuple[Verdict, float | None]:
+    return judge_accumulated(now.as_measured(), before.as_measured(), [], margin=0.005)
 
 
-def test_unchanged_nights_do_not_fail() -> None:
-    """Thirty histories of four nights at alpha 5 %: more than six failing has a chance of 1 in
+def baseline(runs: Sequence[Counts]) -> MeasuredCase:
+    """A baseline of several runs."""
+    first, *again = [
+        record(run, text=f"base-{number}").as_measured() for number, run in enumerate(runs)
+    ]
+    return dataclasses.replace(first, runs=(*first.runs, *(other.runs[0] for other in again)))
+
+
+def test_unchanged_runs_do_not_fail() -> None:
+    """Thirty histories of four runs at alpha 5 %: more than six failing has a chance of 1 in
     1,000 at most.
     """
     failed = sum(
@@ -55,7 +60,7 @@ def test_unchanged_nights_do_not_fail() -> None:
     assert failed <= 6
 
 
-def test_a_strong_drop_fails_names_its_first_night_and_stays() -> None:
+def test_a_strong_drop_fails_names_its_first_run_and_stays() -> None:
     verdicts, _ = history([1.0, 1.0, 1.0, 0.4, 0.4, 0.4])
     outcomes = [verdict.outcome for verdict in verdicts]
     assert "regressed" not in outcomes[:3]
@@ -80,17 +85,18 @@ def test_repeats_in_the_baseline_find_it_sooner() -> None:
     assert evidence[8] > 2 * evidence[1]
 
 
-def test_a_night_keeps_counts_and_p_value() -> None:
-    (verdict,), (night,) = history([1.0])
-    assert 0 < night.p_value < 1
-    assert len(night.counts) == PROMPTS
+def test_a_run_has_a_p_value_and_the_evidence_after_it() -> None:
+    (verdict,), (run,) = history([1.0])
+    assert 0 < run.p_value < 1
     assert verdict.evidence is not None
     assert verdict.regime == "sampled"
     assert "after 1 runs" in verdict.reason
 
 
-def test_judging_twice_gives_the_same_night() -> None:
-    assert history([0.9, 0.9]) == history([0.9, 0.9])
+def test_judging_twice_gives_the_same_p_values() -> None:
+    (first, runs), (second, again) = (history([0.9, 0.9]) for _ in range(2))
+    assert first == second
+    assert [run.p_value for run in runs] == [run.p_value for run in again]
 
 
 def test_more_gates_ask_for_more_evidence() -> None:
@@ -98,12 +104,12 @@ def test_more_gates_ask_for_more_evidence() -> None:
     assert (alone.outcome, among.outcome) == ("regressed", "inconclusive")
 
 
-def test_other_conditions_are_an_error_and_no_night() -> None:
-    verdict, night = judge_night(record(rule="block"), record(), [], margin=0.005)
-    assert (verdict.outcome, night) == ("error", None)
+def test_other_conditions_are_an_error_and_no_evidence() -> None:
+    verdict, p_value = outcome_of(record(rule="block"), record())
+    assert (verdict.outcome, p_value) == ("error", None)
 
 
-def test_a_dead_baseline_is_an_error_and_no_night() -> None:
-    verdict, night = judge_night(record(), record(scaled(steady_counts(), 0.0)), [], margin=0.005)
-    assert (verdict.outcome, night) == ("error", None)
+def test_a_dead_baseline_is_an_error_and_no_evidence() -> None:
+    verdict, p_value = outcome_of(record(), record(scaled(steady_counts(), 0.0)))
+    assert (verdict.outcome, p_value) == ("error", None)
     assert "no draft token was ever accepted" in verdict.reason

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from helpers.judged import judge_records
 from helpers.records import record, sampled_counts, steady_counts
 from scipy import stats
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.gate import judge
 from pytest_specdec.gate.detectable import prompts_to_see, relative_error, smallest_detectable_drop
 from pytest_specdec.gate.paired import Pair
 
@@ -83,14 +83,15 @@ def test_at_the_printed_drop_four_in_five_fail() -> None:
     for _ in range(tries):
         skill = rng.beta(6, 2, 40)
         before = sampled_counts(rng, skill)
-        unchanged = judge(
+        unchanged = judge_records(
             record(sampled_counts(rng, skill), text="text-2"), record(before), margin=0.005
         )
         drop = unchanged.smallest_detectable_drop
         assert drop is not None
         now = sampled_counts(rng, skill * _loss(skill, drop))
         failed += (
-            judge(record(now, text="text-2"), record(before), margin=0.005).outcome == "regressed"
+            judge_records(record(now, text="text-2"), record(before), margin=0.005).outcome
+            == "regressed"
         )
     assert failed >= stats.binom.ppf(0.001, tries, 0.8)
 

@@ -40,19 +40,19 @@ def test_no_p_value_breaks_it() -> None:
 
 
 def by_definition(values: list[float]) -> float:
-    """The mixture over the night of the change, with all that starts later still at one."""
-    nights = len(values)
+    """The mixture over the run of the change, with all that starts later still at one."""
+    runs = len(values)
     since = [
         math.prod(map(bet, values[start - 1 :])) / (start * (start + 1))
-        for start in range(1, nights + 1)
+        for start in range(1, runs + 1)
     ]
-    return sum(since) + 1 / (nights + 1)
+    return sum(since) + 1 / (runs + 1)
 
 
 @given(st.lists(st.floats(1e-6, 1.0), max_size=12))
 @PROPERTY
 def test_the_process_is_the_mixture_over_the_night_of_the_change(values: list[float]) -> None:
-    path = [accumulate(values[:night]) for night in range(len(values) + 1)]
+    path = [accumulate(values[:run]) for run in range(len(values) + 1)]
     assert path[-1].value == pytest.approx(by_definition(values))
     assert path[-1].highest == pytest.approx(max(one.value for one in path))
     assert [one.highest for one in path] == sorted(one.highest for one in path)
@@ -67,14 +67,14 @@ def test_another_night_without_a_change_is_a_fair_bet(past: list[float]) -> None
 
 
 def test_unchanged_histories_seldom_ever_reach_the_bound() -> None:
-    """Ville: of histories of 20 nights at most one in twenty ever reaches 20."""
+    """Ville: of histories of 20 runs at most one in twenty ever reaches 20."""
     rng, histories = np.random.default_rng(1), 2000
     reached = sum(accumulate(rng.random(20).tolist()).highest >= 20 for _ in range(histories))
     assert reached <= stats.binom.ppf(0.999, histories, 0.05)
     assert reached > 0, "the bound would be too far away to be of use"
 
 
-def test_a_change_after_quiet_nights_is_found_and_dated() -> None:
+def test_a_change_after_quiet_runs_is_found_and_dated() -> None:
     rng = np.random.default_rng(2)
     found = accumulate([*rng.uniform(0.1, 1, 30).tolist(), 1e-3, 2e-4, 1e-3, 5e-4])
     assert found.value > 1600

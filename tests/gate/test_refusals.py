@@ -9,8 +9,8 @@ import pytest
 from helpers.records import counts, scaled, steady_counts
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.baselines.schema import Fingerprints
 from pytest_specdec.gate.refusals import dead_drafter, looping_texts, same_model, too_good
+from pytest_specdec.records.conditions import Fingerprints
 
 
 def accepting(share: float, prompts: int = 40) -> Counts:

@@ -7,11 +7,15 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from helpers.judged import judge_records
 from helpers.records import record, sampled_counts, scaled, steady_counts
 
-from pytest_specdec.baselines.schema import CaseCosts, Fingerprints, Record
-from pytest_specdec.gate.speedup_gate import DRIFT, CostChange, judge_speedup
-from pytest_specdec.gate.verdict import Verdict, judge
+from pytest_specdec.gate.cost_change import DRIFT, CostChange
+from pytest_specdec.gate.speedup_gate import judge_speedup
+from pytest_specdec.gate.verdict import Verdict
+from pytest_specdec.records.case_costs import CaseCosts
+from pytest_specdec.records.conditions import Fingerprints
+from pytest_specdec.records.record import Record
 from pytest_specdec.report.failure_message import explain
 
 COSTS = CaseCosts(10.0, 12.0, 4.0, 0.0, 40, "gpu", "torch 2")
@@ -32,7 +36,7 @@ def judged(
     run: Record | None = None,
 ) -> Verdict:
     fresh = record(scaled(steady_counts(), factor), fingerprints=OTHER) if run is None else run
-    acceptance = judge(fresh, BEFORE, metric="speedup", margin=0.005)
+    acceptance = judge_records(fresh, BEFORE, metric="speedup", margin=0.005)
     return judge_speedup(acceptance, before, now, margin=MARGIN, level=LEVEL)
 
 
@@ -118,7 +122,7 @@ def test_sampled_acceptance_widens_the_interval() -> None:
     rng = np.random.default_rng(0)
     skill = rng.uniform(0.4, 0.8, 200)
     before, now = (record(sampled_counts(rng, skill), text=f"text-{turn}") for turn in range(2))
-    acceptance = judge(now, before, metric="speedup", margin=0.005)
+    acceptance = judge_records(now, before, metric="speedup", margin=0.005)
     assert acceptance.regime == "sampled"
     verdict = judge_speedup(acceptance, COSTS, slower(0.02), margin=MARGIN, level=LEVEL)
     exact = judged(slower(0.02))
@@ -148,7 +152,7 @@ def test_false_alarms_of_unchanged_costs_keep_the_level() -> None:
     says.
     """
     rng, level, error, runs = np.random.default_rng(1), 0.02, 0.02, 4000
-    acceptance = judge(
+    acceptance = judge_records(
         record(steady_counts(), fingerprints=OTHER), BEFORE, metric="speedup", margin=0.005
     )
 
@@ -174,6 +178,6 @@ def test_a_speedup_falls_by_less_than_all_of_it() -> None:
 
 
 def test_the_error_of_a_ratio_is_that_of_all_its_times() -> None:
-    change = CostChange(costs(relative_error=0.03), costs(relative_error=0.04))
+    change = CostChange(before=costs(relative_error=0.03), now=costs(relative_error=0.04))
     assert change.drop == 0
     assert change.error == pytest.approx(np.hypot(np.sqrt(2) * 0.05, DRIFT))

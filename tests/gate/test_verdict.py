@@ -11,14 +11,15 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from helpers.judged import judge_records
 from helpers.records import PROPERTY, case, counts, record, sampled_counts, scaled, steady_counts
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.baselines.schema import Record
-from pytest_specdec.gate.verdict import Outcome, Verdict, changes, incomparable, judge
+from pytest_specdec.gate.verdict import Outcome, Verdict, changes, incomparable
+from pytest_specdec.records.record import Record
 
 BEFORE = steady_counts()
 MARGIN = case().margin
@@ -30,7 +31,9 @@ def fallen(drop: float, of: Counts = BEFORE) -> Counts:
 
 
 def verdict_on(now: Counts, changed: Mapping[str, Any] | None = None, **options: Any) -> Verdict:
-    return judge(record(now, **(changed or {})), record(BEFORE), **{"margin": MARGIN, **options})
+    return judge_records(
+        record(now, **(changed or {})), record(BEFORE), **{"margin": MARGIN, **options}
+    )
 
 
 def changed_drafter(now: Record) -> Record:
@@ -41,7 +44,7 @@ def changed_drafter(now: Record) -> Record:
 
 def deterministic(drop: float, *, new_drafter: bool = False, **options: Any) -> Verdict:
     now = record(fallen(drop))
-    return judge(
+    return judge_records(
         changed_drafter(now) if new_drafter else now,
         record(BEFORE),
         **{"margin": MARGIN, **options},
@@ -50,7 +53,9 @@ def deterministic(drop: float, *, new_drafter: bool = False, **options: Any) -> 
 
 def sampled(now: Counts, before: Counts, **options: Any) -> Verdict:
     """Judge counts of texts that were sampled anew."""
-    return judge(record(now, text="text-2"), record(before), **{"margin": MARGIN, **options})
+    return judge_records(
+        record(now, text="text-2"), record(before), **{"margin": MARGIN, **options}
+    )
 
 
 # The same texts: nothing is random.
@@ -104,7 +109,7 @@ def test_a_drop_of_exactly_the_limit_fails() -> None:
 )
 def test_narrow_number_formats_are_given_more_tolerance(dtype: str, outcome: Outcome) -> None:
     environment = msgspec.structs.replace(record().environment, dtype=dtype)
-    verdict = judge(
+    verdict = judge_records(
         record(fallen(5e-4), environment=environment),
         record(environment=environment),
         margin=MARGIN,
@@ -114,7 +119,7 @@ def test_narrow_number_formats_are_given_more_tolerance(dtype: str, outcome: Out
 
 def test_another_environment_is_judged_by_the_margin_and_named() -> None:
     environment = msgspec.structs.replace(record().environment, device="cuda")
-    verdict = judge(record(fallen(0.003), environment=environment), record(), margin=MARGIN)
+    verdict = judge_records(record(fallen(0.003), environment=environment), record(), margin=MARGIN)
     assert verdict.outcome == "pass"
     assert verdict.changed == ("environment (device: cpu -> cuda)",)
 
@@ -139,7 +144,8 @@ def test_what_changed_is_named_with_both_fingerprints() -> None:
     fingerprints = msgspec.structs.replace(
         record().fingerprints, target="target-2", drafter="drafter-2"
     )
-    assert changes(record(fingerprints=fingerprints), record()) == (
+    now = record(fingerprints=fingerprints).as_measured()
+    assert changes(now, record().as_measured()) == (
         "target weights or configuration (target-1 -> target-2)",
         "drafter weights or configuration (drafter-1 -> drafter-2)",
     )
@@ -189,8 +195,9 @@ def test_another_k_is_an_error() -> None:
 
 
 def test_every_difference_is_listed() -> None:
-    assert len(incomparable(record(rule="greedy", temperature=0.0), record())) == 2
-    assert incomparable(record(), record()) == []
+    stored = record().as_measured()
+    assert len(incomparable(record(rule="greedy", temperature=0.0).as_measured(), stored)) == 2
+    assert incomparable(stored, stored) == []
 
 
 @pytest.mark.parametrize(
@@ -215,9 +222,9 @@ def test_new_prompts_are_an_error_even_in_a_subset(subset: bool) -> None:
     assert (verdict.outcome, verdict.reason) == ("error", "the prompt set changed: 1 new, 1 gone")
 
 
-def test_more_prompts_than_the_baselines_are_told_and_not_judged() -> None:
+def test_more_prompts_than_the_baselines_are_reported_and_not_judged() -> None:
     before = steady_counts(10)
-    verdict = judge(record(steady_counts(12)), record(before), margin=0.01, subset=True)
+    verdict = judge_records(record(steady_counts(12)), record(before), margin=0.01, subset=True)
     assert (verdict.outcome, verdict.reason) == (
         "pass",
         "unchanged; 2 of 12 prompts have no baseline and were not judged",
@@ -226,11 +233,14 @@ def test_more_prompts_than_the_baselines_are_told_and_not_judged() -> None:
     assert verdict.pair.prompts == 10
     worse = steady_counts(12)
     worse.accepted[0] *= 0.5
-    assert judge(record(worse), record(before), margin=0.01, subset=True).outcome == "regressed"
+    assert (
+        judge_records(record(worse), record(before), margin=0.01, subset=True).outcome
+        == "regressed"
+    )
     worse.accepted[0] *= 2
     worse.accepted[11] *= 0.5
-    assert judge(record(worse), record(before), margin=0.01, subset=True).outcome == "pass"
-    assert judge(record(worse), record(before), margin=0.01).outcome == "error"
+    assert judge_records(record(worse), record(before), margin=0.01, subset=True).outcome == "pass"
+    assert judge_records(record(worse), record(before), margin=0.01).outcome == "error"
 
 
 @given(
@@ -242,19 +252,19 @@ def test_prompts_without_a_baseline_change_nothing_but_the_reason(
 ) -> None:
     now = dataclasses.replace(BEFORE, accepted=BEFORE.accepted * np.array(factors)[:, None])
     before = record(BEFORE.select(list(range(known))))
-    some = judge(record(now.select(list(range(known)))), before, margin=MARGIN)
-    more = judge(record(now), before, margin=MARGIN, subset=True)
-    told = f"; {12 - known} of 12 prompts have no baseline and were not judged"
-    assert more == dataclasses.replace(some, reason=some.reason + told)
+    some = judge_records(record(now.select(list(range(known)))), before, margin=MARGIN)
+    more = judge_records(record(now), before, margin=MARGIN, subset=True)
+    rest = f"; {12 - known} of 12 prompts have no baseline and were not judged"
+    assert more == dataclasses.replace(some, reason=some.reason + rest)
 
 
 @pytest.mark.parametrize("text", ["text-1", "text-2"])
 def test_new_prompts_are_left_out_of_every_run_and_in_either_regime(text: str) -> None:
     before, now = steady_counts(20), steady_counts(24)
-    one = record(now, text=text)
-    two = msgspec.structs.replace(one, repeats=2, again=(record(now, text=f"{text}-again").counts,))
-    assert [len(rows) for rows in two.only(record(before).counts).runs] == [20, 20]
-    verdict = judge(two, record(before), margin=MARGIN, subset=True)
+    repeated = msgspec.structs.replace(
+        record(now, text=text), repeats=2, again=(record(now, text=f"{text}-again").counts,)
+    )
+    verdict = judge_records(repeated, record(before), margin=MARGIN, subset=True)
     assert verdict.passes()
     assert verdict.pair is not None
     assert verdict.pair.now.prompts == verdict.pair.before.prompts == before.prompts
@@ -263,7 +273,7 @@ def test_new_prompts_are_left_out_of_every_run_and_in_either_regime(text: str) -
 
 def test_a_set_that_also_lost_prompts_is_another_set() -> None:
     now = record(BEFORE.select(list(range(1, 12))))
-    verdict = judge(now, record(BEFORE.select(list(range(10)))), margin=MARGIN, subset=True)
+    verdict = judge_records(now, record(BEFORE.select(list(range(10)))), margin=MARGIN, subset=True)
     assert (verdict.outcome, verdict.reason) == ("error", "the prompt set changed: 2 new, 1 gone")
 
 
@@ -275,7 +285,7 @@ def test_a_subset_is_judged_on_its_own_prompts() -> None:
 
 
 def test_a_dead_drafter_is_no_baseline() -> None:
-    verdict = judge(record(BEFORE), record(scaled(BEFORE, 0.0)), margin=MARGIN)
+    verdict = judge_records(record(BEFORE), record(scaled(BEFORE, 0.0)), margin=MARGIN)
     assert verdict.outcome == "error"
     assert "the baseline cannot be one: no draft token was ever accepted" in verdict.reason
 
@@ -420,14 +430,14 @@ def test_false_alarms_stay_at_alpha() -> None:
 def test_what_passes_depends_on_how_doubt_is_taken(
     outcome: Outcome, fail: bool, warn: bool
 ) -> None:
-    verdict = Verdict(outcome, "acceptance_length", "reason")
+    verdict = Verdict(outcome=outcome, metric="acceptance_length", reason="reason")
     assert (verdict.passes(), verdict.passes("fail"), verdict.passes("warn")) == (fail, fail, warn)
 
 
 def test_a_gain_on_new_texts_improves_and_does_not_merely_pass() -> None:
     before = steady_counts(24)
     assert (
-        judge(record(scaled(before, 1.2), text="new"), record(before), margin=0.005).outcome
+        judge_records(record(scaled(before, 1.2), text="new"), record(before), margin=0.005).outcome
         == "improved"
     )
 
@@ -441,7 +451,7 @@ def elsewhere(of: Counts) -> Record:
 
 
 def test_in_another_environment_a_clear_drop_regresses() -> None:
-    verdict = judge(
+    verdict = judge_records(
         elsewhere(scaled(steady_counts(24), 0.9)), record(steady_counts(24)), margin=0.005
     )
     assert (verdict.outcome, verdict.regime) == ("regressed", "deterministic")
@@ -454,7 +464,7 @@ def test_in_another_environment_flipped_near_ties_are_no_regression() -> None:
     flips = dataclasses.replace(
         before, accepted=before.accepted * rng.normal(0.98, 0.2, (24, 1)).clip(0, 1.3)
     )
-    verdict = judge(elsewhere(flips), record(before), margin=0.005)
+    verdict = judge_records(elsewhere(flips), record(before), margin=0.005)
     assert verdict.drop is not None
     assert verdict.drop >= 0.005
     assert verdict.outcome == "inconclusive"
@@ -462,7 +472,7 @@ def test_in_another_environment_flipped_near_ties_are_no_regression() -> None:
 
 def test_in_another_environment_a_small_drop_passes() -> None:
     assert (
-        judge(
+        judge_records(
             elsewhere(scaled(steady_counts(24), 0.999)), record(steady_counts(24)), margin=0.005
         ).outcome
         == "pass"
@@ -491,19 +501,19 @@ def with_drafts(of: Counts, **changes: Any) -> Record:
 
 def test_a_rate_that_falls_with_idle_drafts_regresses() -> None:
     before, now = with_drafts(drafting(1)), with_drafts(drafting(2))
-    verdict = judge(now, before, metric="acceptance_rate", margin=MARGIN)
+    verdict = judge_records(now, before, metric="acceptance_rate", margin=MARGIN)
     assert verdict.outcome == "regressed"
     assert verdict.drop == pytest.approx(0.5)
     assert verdict.interval is not None
     assert verdict.interval[0] <= 0.5 <= verdict.interval[1]
-    assert judge(now, before, margin=MARGIN).outcome == "pass"
+    assert judge_records(now, before, margin=MARGIN).outcome == "pass"
 
 
 def test_on_other_texts_a_rate_of_varying_drafts_is_not_judged() -> None:
     before, now = with_drafts(drafting(1)), with_drafts(drafting(2), text="text-2")
-    verdict = judge(now, before, metric="acceptance_rate", margin=MARGIN)
+    verdict = judge_records(now, before, metric="acceptance_rate", margin=MARGIN)
     assert verdict.outcome == "error"
-    assert verdict.reason.endswith("judge the acceptance length")
+    assert verdict.reason.endswith("compare acceptance_length")
 
 
 def test_texts_that_nobody_knows_are_never_the_same() -> None:
@@ -513,12 +523,12 @@ def test_texts_that_nobody_knows_are_never_the_same() -> None:
             key: msgspec.structs.replace(row, text="") for key, row in record(BEFORE).counts.items()
         },
     )
-    assert judge(unknown, unknown, margin=MARGIN).regime == "sampled"
+    assert judge_records(unknown, unknown, margin=MARGIN).regime == "sampled"
 
 
 @pytest.mark.parametrize(("dtype", "outcome"), [("bfloat16", "pass"), ("float32", "regressed")])
 def test_in_half_precision_a_subset_may_round_otherwise(dtype: str, outcome: Outcome) -> None:
     before, fallen_a_bit = record(BEFORE, dtype=dtype), record(fallen(0.003), dtype=dtype)
-    now = fallen_a_bit.only(list(fallen_a_bit.counts)[:8])
-    assert judge(now, before, margin=MARGIN, subset=True).outcome == outcome
-    assert judge(fallen_a_bit, before, margin=MARGIN).outcome == "regressed"
+    now = fallen_a_bit.as_measured().only(list(fallen_a_bit.counts)[:8])
+    assert judge_records(now, before, margin=MARGIN, subset=True).outcome == outcome
+    assert judge_records(fallen_a_bit, before, margin=MARGIN).outcome == "regressed"

@@ -16,7 +16,8 @@ from helpers.support import ROOT
 from pytest_specdec.cases.case import Case
 from pytest_specdec.cases.texts import Text
 from pytest_specdec.config.case_grid import cases
-from pytest_specdec.config.settings import DEFAULT_ALPHA, Marker, OptionValues, Settings
+from pytest_specdec.config.options import ALPHA
+from pytest_specdec.config.settings import Marker, OptionValues, Settings
 from pytest_specdec.engines.counting.oracle import Agreement
 from pytest_specdec.engines.model_checks import conformance, oracle
 from pytest_specdec.engines.models import ModelPool
@@ -47,7 +48,7 @@ def default_cases(engine: str = "decode") -> dict[str, Case]:
 def level(named: dict[str, Case]) -> float:
     """What one judgement has of the error rate, as in a session of all cases."""
     sampled = sum(case.temperature > 0 for case in named.values())
-    return DEFAULT_ALPHA / max(len(named), 2 * sampled)
+    return ALPHA.default / max(len(named), 2 * sampled)
 
 
 @dataclasses.dataclass(frozen=True)

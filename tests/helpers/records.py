@@ -13,16 +13,11 @@ import numpy as np
 from hypothesis import settings
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.baselines.schema import (
-    SCHEMA,
-    Conditions,
-    Environment,
-    Fingerprints,
-    PromptCounts,
-    Record,
-    TextSet,
-)
 from pytest_specdec.cases.case import DEFINITION, Case, TextKey
+from pytest_specdec.records.conditions import Conditions, Environment, Fingerprints
+from pytest_specdec.records.prompt_counts import PromptCounts
+from pytest_specdec.records.record import SCHEMA, Record
+from pytest_specdec.records.text_set import TextSet
 from pytest_specdec.report.row import ReportRow
 
 PROPERTY = settings(deadline=None, max_examples=60)
@@ -149,7 +144,16 @@ def scaled(of: Counts, factor: float) -> Counts:
 
 
 def text_set(**changes: Any) -> TextSet:
-    base = TextSet(SCHEMA, "target-1", "letters", None, 64, 1.0, 0, {"p0": (1, 2, 3), "p1": (4, 5)})
+    base = TextSet(
+        schema=SCHEMA,
+        target="target-1",
+        tokenizer="letters",
+        template=None,
+        new_tokens=64,
+        temperature=1.0,
+        seed=0,
+        texts={"p0": (1, 2, 3), "p1": (4, 5)},
+    )
     return msgspec.structs.replace(base, **changes)
 
 

@@ -16,14 +16,14 @@ from museum.exhibits import Exhibit, Setting
 from safetensors.torch import load_file, save_file
 
 from pytest_specdec.acceptance.counts import Array
-from pytest_specdec.baselines.schema import Record
 from pytest_specdec.cases.case import Case, TextKey, default_rule
-from pytest_specdec.config.case_grid import DEFAULT_MARGIN
+from pytest_specdec.config.options import MARGIN
 from pytest_specdec.decoding.decode import Decoded
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.gate.verdict import Verdict, judge
 from pytest_specdec.judging.comparison import Run
+from pytest_specdec.records.record import Record
 
 NEW_TOKENS = 64
 PROMPTS = EMBEDDED.parent / "text" / "prompts.jsonl"
@@ -48,7 +48,9 @@ class Measured:
     decoded: Decoded
 
     def against(self, before: Measured) -> Verdict:
-        return judge(self.record, before.record, margin=DEFAULT_MARGIN)
+        return judge(
+            now=self.record.as_measured(), before=before.record.as_measured(), margin=MARGIN.default
+        )
 
     @property
     def starts(self) -> dict[tuple[int, int], int]:
@@ -130,10 +132,10 @@ class Lab:
             k=setting.k,
             depth=setting.depth,
             rule=rule,
-            margin=DEFAULT_MARGIN,
+            margin=MARGIN.default,
         )
         self._models.batch = setting.batch
-        record = Run(case, self._engine.measure(case), self._engine.name, None).record
+        record = Run(case, [self._engine.measure(case)], engine=self._engine.name).record
         return Measured(record, self._models.decoded)
 
     def _edited(self, role: str, edits: tuple[Edit, ...]) -> Path:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from museum.exhibits import EXHIBITS, Exhibit, Setting
 from museum.measure import NEW_TOKENS, Lab, Measured, conditionals
 
-from pytest_specdec.config.case_grid import DEFAULT_MARGIN
+from pytest_specdec.config.options import MARGIN
 from pytest_specdec.gate.paired import Pair
 
 WIDE = 0.05
@@ -142,7 +142,7 @@ def main() -> None:
             seen_by_floor(verdict.pair),
         )
         print(f"| {' | '.join(cells)} |")
-    print(FOOT.format(prompts=pairs[0].prompts, tokens=NEW_TOKENS, margin=DEFAULT_MARGIN), end="")
+    print(FOOT.format(prompts=pairs[0].prompts, tokens=NEW_TOKENS, margin=MARGIN.default), end="")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from museum import edits
 from museum.exhibits import DRAFT, EXHIBITS, HEADS, UNEVEN, Exhibit, Setting
 from museum.measure import Lab, Measured, conditionals
 
-from pytest_specdec.config.case_grid import DEFAULT_MARGIN
+from pytest_specdec.config.options import MARGIN
 
 FEW = dataclasses.replace(HEADS, prompts=6)
 
@@ -29,7 +29,7 @@ def test_the_gate_flags_it(lab: Lab, exhibit: Exhibit) -> None:
     before, now = lab.baseline(exhibit.setting), lab.broken(exhibit)
     verdict = now.against(before)
     assert verdict.outcome == "regressed", verdict
-    assert verdict.drop >= DEFAULT_MARGIN
+    assert verdict.drop >= MARGIN.default
     assert [change.split()[0] for change in verdict.changed] == ["drafter"] * (
         exhibit.edit is not None
     )

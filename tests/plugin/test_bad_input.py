@@ -394,9 +394,9 @@ def test_messages_without_a_chat_template_are_a_usage_error(project, tmp_path: P
     ("marker", "message"),
     [
         ("8", "takes keywords only"),
-        ("depht=3", "knows no depht; choose among"),
-        ("k=0", "'0' is not a whole number of at least 1"),
-        ("k='8'", "is not int; pass a number"),
+        ("depht=3", "has no argument depht; choose among"),
+        ("k=0", "k=0 is not a whole number of at least 1"),
+        ("k='8'", "is not an int; pass a whole number"),
         ("rule='magic'", "verification rule 'magic' is unknown"),
         ("temperature=0, rule='rejection'", "does not go with temperature 0"),
     ],

@@ -26,7 +26,7 @@ def test_texts_at_another_temperature_do_not(project) -> None:
     project.write_test("import pytest\n" + HOTTER)
     result = project.run(ok=False)
     result.stdout.fnmatch_lines(
-        ["*the texts are no draws from the target: *check that the engine's temperature, *"]
+        ["*the texts are not draws from the target: *check that the engine's temperature, *"]
     )
 
 

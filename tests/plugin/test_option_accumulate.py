@@ -1,4 +1,4 @@
-"""--specdec-accumulate: every run adds a night to the evidence, and none is ever retried."""
+"""--specdec-accumulate: every run adds to the evidence, and none is ever retried."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ import pytest
 from helpers.support import add_noise
 
 CELL = ("--specdec-k=4", "--specdec-depth=0", "--specdec-alpha=5%")
-NIGHT = (*CELL, "--specdec-accumulate", "--specdec-inconclusive=warn")
+ACCUMULATE = (*CELL, "--specdec-accumulate", "--specdec-inconclusive=warn")
 FILE = "letters/evidence/tiny-draft-k4-depth0-t1.json"
 
 
-def nights(project) -> list[dict]:
+def accumulated(project) -> list[dict]:
     return json.loads(project.baselines[FILE])["nights"]
 
 
-def test_every_run_adds_a_night_with_texts_of_its_own(project) -> None:
+def test_every_run_is_added_with_texts_of_its_own(project) -> None:
     project.create(*CELL)
     baselines = project.baselines
     for number in (1, 2, 3):
-        (row,) = project.report(*NIGHT)
+        (row,) = project.report(*ACCUMULATE)
         assert row["verdict"] in ("pass", "inconclusive")
         assert f"after {number} run" in row["reason"]
         assert row["evidence"] > 0
-        assert len(nights(project)) == number
-    texts = [tuple(row["text"] for row in night["counts"].values()) for night in nights(project)]
+        assert len(accumulated(project)) == number
+    texts = [tuple(row["text"] for row in run["counts"].values()) for run in accumulated(project)]
     assert len(set(texts)) == 3
     assert {name: text for name, text in project.baselines.items() if name != FILE} == baselines
 
 
 def test_a_new_baseline_starts_anew(project, tmp_path: Path) -> None:
     project.create(*CELL)
-    project.run(*NIGHT, ok=True)
-    project.run(*NIGHT, ok=True)
+    project.run(*ACCUMULATE, ok=True)
+    project.run(*ACCUMULATE, ok=True)
     other = add_noise(project.draft, tmp_path / "other-draft", 0.1)
     project.run(*CELL, f"--specdec-draft={other}", "--specdec-update=changed", ok=True)
-    project.run(*NIGHT, f"--specdec-draft={other}", ok=True)
-    assert len(nights(project)) == 1
+    project.run(*ACCUMULATE, f"--specdec-draft={other}", ok=True)
+    assert len(accumulated(project)) == 1
 
 
 def test_a_much_worse_drafter_is_found_and_stays_found(project, tmp_path: Path) -> None:
     project.create(*CELL, "--specdec-repeats=4")
     dead = add_noise(project.draft, tmp_path / "dead-draft", 5.0)
-    said = [project.report(*NIGHT, f"--specdec-draft={dead}")[0] for _ in range(5)]
+    said = [project.report(*ACCUMULATE, f"--specdec-draft={dead}")[0] for _ in range(5)]
     outcomes = [row["verdict"] for row in said]
     assert "regressed" in outcomes
     assert set(outcomes[outcomes.index("regressed") :]) == {"regressed"}
@@ -53,19 +53,19 @@ def test_a_much_worse_drafter_is_found_and_stays_found(project, tmp_path: Path) 
 
 def test_workers_write_the_same_evidence(project) -> None:
     project.create(*CELL)
-    project.run(*NIGHT, ok=True)
+    project.run(*ACCUMULATE, ok=True)
     alone = project.baselines[FILE]
     (project.pytester.path / "baselines" / FILE).unlink()
-    project.run(*NIGHT, "-n2", ok=True)
+    project.run(*ACCUMULATE, "-n2", ok=True)
     assert project.baselines[FILE] == alone
 
 
-def test_an_interrupted_night_is_not_kept(project) -> None:
+def test_an_interrupted_run_is_not_kept(project) -> None:
     project.create(*CELL)
     project.write_test(
         "def test_stop():\n    raise KeyboardInterrupt\n", "suites/letters/test_zz_stop.py"
     )
-    result = project.pytester.runpytest_subprocess("-p", "no:cacheprovider", *NIGHT)
+    result = project.pytester.runpytest_subprocess("-p", "no:cacheprovider", *ACCUMULATE)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert FILE not in project.baselines
 
@@ -84,7 +84,7 @@ def test_greedy_cases_are_judged_as_usual(project) -> None:
 
 
 def test_without_a_baseline_there_is_nothing_to_add_to(project) -> None:
-    project.run(*NIGHT, ok=False).stdout.fnmatch_lines(
+    project.run(*ACCUMULATE, ok=False).stdout.fnmatch_lines(
         ["*no baseline at *; create it with --specdec-update=new*"]
     )
     assert project.baselines == {}

@@ -226,7 +226,7 @@ def test_the_targets_own_heads_judge_too(steps) -> None:
 @pytest.mark.parametrize("value", ["5", "8:8", "9:2", "1:2:0", "a:b", "-1:4", "1:2:3:4", ""])
 def test_a_range_that_is_none_is_refused(project, value: str) -> None:
     result = project.run(f"--specdec-judged={value}", ok=False)
-    assert "is no range of token ids; write FIRST:END" in result.stderr.str()
+    assert "is not a range of token ids; write FIRST:END" in result.stderr.str()
 
 
 def test_the_marker_and_the_ini_file_name_it_too(project) -> None:

@@ -98,4 +98,4 @@ def test_what_is_no_sampler_is_said(samplers: pytest.Pytester, named: str, messa
 def test_what_names_nothing_is_a_usage_error(samplers: pytest.Pytester, named: str) -> None:
     result = samplers.runpytest(f"--specdec-verifier={named}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*names no function; write module:function*"])
+    result.stderr.fnmatch_lines(["*does not name a function; write module:function*"])

@@ -68,7 +68,7 @@ def test_a_whole_file_of_other_settings_is_refused(judged) -> None:
     project, worse = judged
     greedy, sampled = files(project)
     sampled.write_text(greedy.read_text())
-    assert "holds texts of temperature 0.0, its name stands for 1.0" in refusal(project, worse)
+    assert "holds texts of temperature 0.0, but its file name means 1.0" in refusal(project, worse)
 
 
 def test_missing_texts_are_sampled_again_and_must_be_those_of_the_record(judged) -> None:
@@ -88,7 +88,7 @@ def test_the_record_of_another_drafter_is_refused(judged) -> None:
     own = project.pytester.path / "baselines" / "letters" / "tiny-draft-k4-depth0-t1.json"
     data = json.loads(own.read_text()) | {"case": "weak-draft-k4-depth0-t1"}
     own.write_text(json.dumps(data | {"digest": digest_of(data)}))
-    assert "is the one of case weak-draft-k4-depth0-t1" in refusal(project)
+    assert "belongs to case weak-draft-k4-depth0-t1" in refusal(project)
 
 
 def test_files_of_schema_1_are_read_and_named(judged) -> None:

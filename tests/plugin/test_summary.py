@@ -70,7 +70,7 @@ def test_a_message_fits_80_columns_but_for_its_headline_and_command(
     assert lines[end].endswith(" --specdec-update=changed")
     afterwards = " ".join(" ".join(lines[end + 1 : end + 6]).split())
     assert afterwards.startswith(
-        f"afterwards drafter='{project.draft}' still names the old drafter, and a run without "
+        f"afterwards drafter='{project.draft}' still names the old drafter, which a run without "
     )
     assert not any(
         "afterwards" in line

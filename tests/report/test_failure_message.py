@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.judged import judge_records
 from helpers.records import record, scaled, steady_counts
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.gate.verdict import Verdict, judge
+from pytest_specdec.gate.verdict import Verdict
 from pytest_specdec.report.failure_message import explain, headline
 
 UPDATE = "pytest suites --specdec-update=changed"
@@ -40,7 +41,7 @@ def lines_of(verdict: Verdict) -> dict[str, list[str]]:
 
 
 def judged(now: Counts, **changed: Any) -> Verdict:
-    return judge(record(now, **changed), record(), margin=0.005)
+    return judge_records(record(now, **changed), record(), margin=0.005)
 
 
 def test_the_headline_has_metric_before_after_change_interval_and_limit() -> None:
@@ -56,14 +57,16 @@ def test_the_headline_has_metric_before_after_change_interval_and_limit() -> Non
 
 
 def test_the_headline_of_new_texts_has_the_p_value() -> None:
-    verdict = judge(record(scaled(steady_counts(), 0.9), text="text-2"), record(), margin=0.005)
+    verdict = judge_records(
+        record(scaled(steady_counts(), 0.9), text="text-2"), record(), margin=0.005
+    )
     assert verdict.p_value is not None
     assert f"; p = {verdict.p_value:.2g})" in headline(verdict)
 
 
 def test_the_headline_of_one_prompt_has_no_interval() -> None:
     one = steady_counts(1)
-    verdict = judge(record(scaled(one, 0.9)), record(one), margin=0.005)
+    verdict = judge_records(record(scaled(one, 0.9)), record(one), margin=0.005)
     assert "interval" not in headline(verdict)
     assert "acceptance_length regressed: 2.5000 -> 2.3500 (-6.00 %)" in headline(verdict)
 
@@ -90,7 +93,7 @@ def test_the_worst_positions_are_named_worst_first() -> None:
     now = steady_counts(shares=[0.9 - 0.1 * step for step in range(8)])
     for position, factor in ((1, 0.9), (3, 0.95), (4, 0.7), (6, 0.8)):
         now.accepted[:, position:] *= factor
-    (text,) = lines_of(judge(record(now), record(before), margin=0.005))["positions"]
+    (text,) = lines_of(judge_records(record(now), record(before), margin=0.005))["positions"]
     named = [part.split(" (")[0] for part in text.removeprefix(FELL_AT).split("), ")]
     assert named == ["5", "7", "2"]
 
@@ -153,10 +156,10 @@ def test_case_reason_and_update_command_are_there() -> None:
 
 
 def test_new_texts_say_what_could_have_been_seen() -> None:
-    verdict = judge(record(planted(), text="text-2"), record(), margin=0.005)
+    verdict = judge_records(record(planted(), text="text-2"), record(), margin=0.005)
     assert verdict.smallest_detectable_drop is not None
     promise = (
-        f"a drop of {verdict.smallest_detectable_drop * 100:.2f} %, 4 times in 5, with 12 prompts"
+        f"a drop of {verdict.smallest_detectable_drop * 100:.2f} % at 80 % power with 12 prompts"
     )
     assert lines_of(verdict)["detectable"] == [promise]
     assert lines_of(verdict)["test"] == [
@@ -170,7 +173,7 @@ def test_the_test_names_the_position_that_fell_most() -> None:
     before.accepted[:, 0] += np.random.default_rng(1).normal(0, 3, 24)
     now = steady_counts(24)
     now.accepted[:, 2] *= 0.8
-    verdict = judge(record(now, text="text-2"), record(before), margin=0.005)
+    verdict = judge_records(record(now, text="text-2"), record(before), margin=0.005)
     assert lines_of(verdict)["test"] == [
         "the largest standardised drop is that of survival at position 3"
     ]
@@ -178,7 +181,7 @@ def test_the_test_names_the_position_that_fell_most() -> None:
 
 def test_a_gate_that_can_promise_nothing_says_so() -> None:
     nothing = dataclasses.replace(
-        judge(record(planted(), text="text-2"), record(), margin=0.005),
+        judge_records(record(planted(), text="text-2"), record(), margin=0.005),
         smallest_detectable_drop=None,
     )
     assert lines_of(nothing)["detectable"] == ["no drop can be promised with 12 prompts"]
@@ -195,7 +198,7 @@ def test_an_error_needs_no_numbers() -> None:
 
 def test_a_renamed_category_is_explained_under_its_new_name() -> None:
     now = dataclasses.replace(scaled(steady_counts(), 0.9), categories=("fiction", "code") * 6)
-    assert "fiction" in str(lines_of(judge(record(now), record(), margin=0.005)))
+    assert "fiction" in str(lines_of(judge_records(record(now), record(), margin=0.005)))
 
 
 def test_a_category_without_rounds_is_left_out() -> None:
@@ -203,9 +206,9 @@ def test_a_category_without_rounds_is_left_out() -> None:
     for array in (before.rounds, before.drafted, before.accepted):
         array[1::2] = 0
     assert "nan" not in str(
-        lines_of(judge(record(scaled(before, 0.9)), record(before), margin=0.005))
+        lines_of(judge_records(record(scaled(before, 0.9)), record(before), margin=0.005))
     )
 
 
 def test_nothing_changed_is_not_called_a_loss() -> None:
-    assert "-0.00" not in headline(judge(record(), record(), margin=0.005))
+    assert "-0.00" not in headline(judge_records(record(), record(), margin=0.005))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,9 +34,7 @@ def reason(
         args=list(args),
         getini=lambda name: ["test_*.py", "*_test.py"],
     )
-    settings = Settings(
-        dataclasses.replace(OptionValues(), **given), OptionValues(), Path(), Path()
-    )
+    settings = Settings(OptionValues(**given), OptionValues(), Path(), Path())
     return collected.partial_reason(config, settings, selected)
 
 

@@ -121,7 +121,7 @@ def test_acceptance_length_lies_between_one_and_all(conditional: list[float]) ->
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, 80, float("nan")])
 def test_a_conditional_acceptance_outside_zero_to_one_is_refused(value: float) -> None:
-    with pytest.raises(ValueError, match=r"no probability; pass fractions"):
+    with pytest.raises(ValueError, match=r"not a probability; pass fractions"):
         acceptance_length([0.5, value])
 
 

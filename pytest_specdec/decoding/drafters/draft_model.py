@@ -1,4 +1,4 @@
-"""A draft model of its own, with or without MTP heads: a pass of it yields 1 + depth tokens."""
+"""A separate draft model, with or without MTP heads: a pass of it yields 1 + depth tokens."""
 
 from __future__ import annotations
 

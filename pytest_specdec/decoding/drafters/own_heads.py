@@ -19,7 +19,7 @@ from .protocol import DecodingStart, Drafter, DraftScores, Proposal, Report, Tex
 from .teacher_forcing import mtp_scores
 
 
-class OwnHeads(Drafter):
+class OwnHeadsDrafter(Drafter):
     """The first `depth` MTP layers of the target."""
 
     reads_hidden = True
@@ -64,8 +64,8 @@ class OwnHeadsType:
     def check(self, target: Checkpoint, folder: Path | None, depth: int) -> None:
         check_pair(target, None, depth)
 
-    def load(self, target: LoadedModel, folder: Path | None, depth: int) -> OwnHeads:
-        return OwnHeads(target, depth)
+    def load(self, target: LoadedModel, folder: Path | None, depth: int) -> OwnHeadsDrafter:
+        return OwnHeadsDrafter(target, depth)
 
 
 class OwnHeadsProposer:

@@ -123,7 +123,7 @@ class Drafter(abc.ABC):
     """A drafter that is ready to draft for one target."""
 
     models: Sequence[LoadedModel] = ()
-    """Models of its own that read the texts: their contexts and vocabularies limit the texts."""
+    """Its own models that read the texts: their contexts and vocabularies limit the texts."""
     reads_hidden = False
     """Whether it reads the target's hidden states."""
     takes_confidence = False
@@ -155,7 +155,7 @@ class Drafter(abc.ABC):
 class DrafterType(Protocol):
     """Finds, checks and loads the drafters of one type; a module with these functions is one, too.
 
-    `folder` is None for a drafter without files of its own, given by the name of its type.
+    `folder` is None for a drafter without files, given by the name of its type.
     """
 
     def recognises(self, config: Mapping[str, Any]) -> bool:

@@ -18,7 +18,7 @@ DrafterSource = str | LoadedModel | Drafter
 
 DRAFT_MODEL = DraftModelType()
 NAMED: dict[str, DrafterType] = {OWN_HEADS: OwnHeadsType(), LOOKUP: PromptLookupType()}
-"""Types without a folder of their own."""
+"""Types without a folder."""
 
 
 def type_of(name: str) -> tuple[DrafterType, Path | None]:

@@ -17,10 +17,10 @@ import numpy as np
 from ...acceptance.counts import Counts
 from ...acceptance.renewal import End
 from ...acceptance.rounds import Round, counts_of_rounds, with_passes
-from ...baselines.schema import POOLED
 from ...cases.case import DEFINITION, LOOKUP
 from ...cases.texts import Text
 from ...common.errors import MeasurementError
+from ...records.prompt_counts import POOLED
 from ..adapter_api import CountingConvention, PooledCounters, Reported, Totals
 from .checks import rounds_of
 

@@ -21,13 +21,15 @@ import msgspec
 from ...acceptance.first_rounds import Samples
 from ...acceptance.renewal import expected_counts, with_requests
 from ...acceptance.scores import Scores
-from ...baselines.schema import SCHEMA, Environment, Fingerprints, TextSet
 from ...cases.case import Case, TextKey
 from ...cases.prompts import Prompt, read_prompts
 from ...cases.texts import Text, texts_of_prompts
 from ...checkpoints.checkpoint import case_checkpoint
 from ...common.errors import RequestError
 from ...common.printable import KEY
+from ...records.conditions import Environment, Fingerprints
+from ...records.record import SCHEMA
+from ...records.text_set import TextSet
 from ..adapter_api import EngineSetup
 from ..adapters.llama_cpp_server import LlamaCppAdapter
 from ..adapters.server import ServedAdapter

@@ -14,7 +14,6 @@ from ...acceptance.interleaved import judged_scores
 from ...acceptance.reference_drafters import References, reference_counts
 from ...acceptance.renewal import expected_counts, with_requests
 from ...acceptance.scores import Scores
-from ...baselines.schema import SCHEMA, TextSet
 from ...cases.case import Case, TextKey
 from ...cases.prompts import read_prompts
 from ...cases.texts import Text, texts_of_prompts
@@ -23,6 +22,8 @@ from ...decoding.environment import environment
 from ...decoding.loading import LoadedModel
 from ...decoding.replay import DrafterPlan, check_drafter, text_scores
 from ...decoding.sampling import encode_prompts, sample_new_tokens
+from ...records.record import SCHEMA
+from ...records.text_set import TextSet
 from ..fingerprints import template_of
 from ..kept_texts import KeptTexts
 from ..models import ModelPool

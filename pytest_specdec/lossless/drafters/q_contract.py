@@ -1,9 +1,9 @@
 """The q contract of drafters: drafts are drawn from the distribution that is reported for them.
 
 A drafter that breaks it (huggingface/transformers#47932, deepseek-ai/DeepSpec#31) usually raises
-acceptance, so that no floor sees it, and the output is no longer the target's. Drafts are to the
-reported distribution what a text is to the target's, and are judged in the same way: exactly where
-the drafter's draws can be enumerated, else by a test martingale.
+acceptance, so that no floor sees it, and the output is no longer the target's. Drafts are judged
+against the reported distribution as texts are against the target's: exactly where the drafter's
+draws can be enumerated, else by a test martingale.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def exact_q_contract(propose: Propose, *, tolerance: float = 2e-6) -> QContractR
     draws. The past is the drafts before and the distributions reported so far: without
     these, a distribution that was chosen by its own draft, or that is another context's, is right
     in the mean. Raises NotEnumerableError for a draw that cannot be followed, RequestError and
-    ContractError for distributions that are none.
+    ContractError for invalid distributions.
     """
     drafted: dict[Past, dict[int, float]] = {}
     reported: dict[Past, dict[int, float]] = {}
@@ -236,22 +236,22 @@ def assert_q_contract(
     __tracebackhide__ = True
     if method not in ("auto", "exact", "sampled"):
         raise RequestError(f'method is {method!r}; use "auto", "exact" or "sampled"')
-    sampler, found = Sampler(propose), _exact_if_possible(propose, method)
-    if found is None:
+    sampler, result = Sampler(propose), _exact_if_possible(propose, method)
+    if result is None:
         generator = generator_of(sampler, seed)
         calls = (sampler.run((), generator) for _ in range(rounds))
         with seeded(seed):
-            found = q_contract(
+            result = q_contract(
                 (
-                    (torch.as_tensor(one), torch.as_tensor(distributions))
-                    for one, distributions in calls
+                    (torch.as_tensor(drafts), torch.as_tensor(distributions))
+                    for drafts, distributions in calls
                 ),
                 alpha=alpha,
                 seed=seed,
             )
-    if not found.kept:
-        raise AssertionError(f"{sampler.name} breaks the q contract: {found.message}")
-    return found
+    if not result.kept:
+        raise AssertionError(f"{sampler.name} breaks the q contract: {result.message}")
+    return result
 
 
 def _exact_if_possible(propose: Propose, method: Method) -> QContractResult | None:
@@ -311,7 +311,7 @@ def _compared(
 
 def _flat(tokens: torch.Tensor, distributions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Drafts (n,) and their distributions (n, V) in float64, row by row. Raises RequestError for
-    shapes or distributions that are none.
+    shapes or distributions that are invalid.
     """
     if distributions.dim() not in (2, 3) or distributions.shape[:-1] != tokens.shape:
         shapes = f"{tuple(tokens.shape)} and {tuple(distributions.shape)}"
@@ -325,7 +325,7 @@ def _flat(tokens: torch.Tensor, distributions: torch.Tensor) -> tuple[torch.Tens
     _check_distributions(distributions[some])
     if not ((tokens[some] >= 0) & (tokens[some] < distributions.shape[-1])).all():
         raise ContractError(
-            f"a draft is no token of the {distributions.shape[-1]} that its distribution has; "
+            f"a draft is outside the {distributions.shape[-1]} tokens of its distribution; "
             "draft ids of the vocabulary"
         )
     return tokens[some], distributions[some] / sums[some, None]

@@ -24,7 +24,7 @@ class LazyToken:
     def __torch_function__(
         cls, func: object, types: object, args: object = (), kwargs: object = None
     ) -> NoReturn:
-        """Marks symbols for torch, see Value."""
+        """Marks symbols for torch, see SymbolicValue."""
         raise NotEnumerableError(f"a token was kept beyond the call that drew it; {ADVICE}")
 
     def decide(self) -> int:

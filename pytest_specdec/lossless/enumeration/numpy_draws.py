@@ -104,23 +104,23 @@ def numpy_draws(source: DrawSource) -> Iterator[DrawnGenerator]:
     """Answer `random` and `numpy.random`, global or made by `default_rng`, and hand out a generator
     to pass.
     """
-    made = DrawnGenerator(source)
+    generator = DrawnGenerator(source)
     with contextlib.ExitStack() as stack:
-        for owner, functions in _replacements(made).items():
+        for owner, functions in _replacements(generator).items():
             for name, function in functions.items():
                 stack.enter_context(mock.patch.object(owner, name, function))
-        yield made
+        yield generator
 
 
-def _replacements(made: DrawnGenerator) -> dict[Any, dict[str, Callable[..., Any]]]:
+def _replacements(generator: DrawnGenerator) -> dict[Any, dict[str, Callable[..., Any]]]:
     def rand(*shape: int) -> Any:
-        return made.random(shape or None)
+        return generator.random(shape or None)
 
     def expovariate(lambd: float = 1.0) -> Any:
-        return made.exponential() / lambd
+        return generator.exponential() / lambd
 
     def uniform(low: float, high: float) -> Any:
-        return made.uniform(low, high)
+        return generator.uniform(low, high)
 
     def choices(
         population: Sequence[Any],
@@ -134,27 +134,27 @@ def _replacements(made: DrawnGenerator) -> dict[Any, dict[str, Callable[..., Any
         chances = (
             [1.0] * len(population) if weights is None else [float(weight) for weight in weights]
         )
-        drawn = [made.source.categorical(chances, "random.choices") for _ in range(k)]
+        drawn = [generator.source.categorical(chances, "random.choices") for _ in range(k)]
         plain = isinstance(population, range) and population == range(len(population))
-        return drawn if plain else [population[int(one)] for one in drawn]
+        return drawn if plain else [population[int(index)] for index in drawn]
 
     numpy_names = {
-        name: getattr(made, name)
+        name: getattr(generator, name)
         for name in ("uniform", "exponential", "gumbel", "choice", "multinomial")
     }
     return {
         random: {
-            "random": made.random,
+            "random": generator.random,
             "expovariate": expovariate,
             "uniform": uniform,
             "choices": choices,
         },
         np.random: numpy_names
         | {
-            "random": made.random,
-            "random_sample": made.random,
+            "random": generator.random,
+            "random_sample": generator.random,
             "rand": rand,
-            "default_rng": lambda *_, **__: made,
+            "default_rng": lambda *_, **__: generator,
         },
     }
 
@@ -164,11 +164,11 @@ def _filled(size: Size, draw: Callable[[], Cell]) -> Any:
     if size is None:
         return draw()
     shape = (size,) if isinstance(size, int | np.integer) else tuple(size)
-    made = np.empty(math.prod(shape), dtype=object)
-    for at in range(made.size):
-        made[at] = draw()
-    plain = made.size > 0 and all(isinstance(cell, int | float) for cell in made)
-    return (made.astype(type(made[0])) if plain else made).reshape(shape)
+    cells = np.empty(math.prod(shape), dtype=object)
+    for at in range(cells.size):
+        cells[at] = draw()
+    plain = cells.size > 0 and all(isinstance(cell, int | float) for cell in cells)
+    return (cells.astype(type(cells[0])) if plain else cells).reshape(shape)
 
 
 def _minus_log(clocks: Any) -> Any:

@@ -32,9 +32,9 @@ class SymbolicTensor(torch.Tensor):
 
     @classmethod
     def over(cls, codes: torch.Tensor, dtype: torch.dtype) -> Self:
-        made: Self = torch.Tensor._make_subclass(cls, codes)
-        made.codes, made.as_dtype = codes, dtype
-        return made
+        tensor: Self = torch.Tensor._make_subclass(cls, codes)
+        tensor.codes, tensor.as_dtype = codes, dtype
+        return tensor
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -75,7 +75,7 @@ class SymbolPool:
         if isinstance(value, torch.Tensor):
             return self.codes(value.flatten().tolist(), value.device).reshape(value.shape)
         if isinstance(value, tuple | list):
-            return [self.coded(one, device) for one in value]
+            return [self.coded(element, device) for element in value]
         self.cells.append(value)
         return torch.tensor(len(self.cells) - 1, device=device)
 
@@ -84,7 +84,11 @@ class SymbolPool:
         return [self.cells[code] for code in tensor.codes.flatten().tolist()]
 
     def nested(self, codes: Any) -> Any:
-        return [self.nested(one) for one in codes] if isinstance(codes, list) else self.cells[codes]
+        return (
+            [self.nested(element) for element in codes]
+            if isinstance(codes, list)
+            else self.cells[codes]
+        )
 
     def value_in(self, tree: Any) -> SymbolicValue | None:
         """Some continuous draw among arguments."""
@@ -93,7 +97,9 @@ class SymbolPool:
         if isinstance(tree, SymbolicTensor):
             return next((cell for cell in self.of(tree) if isinstance(cell, SymbolicValue)), None)
         if isinstance(tree, tuple | list):
-            return next((found for one in tree if (found := self.value_in(one)) is not None), None)
+            return next(
+                (draw for branch in tree if (draw := self.value_in(branch)) is not None), None
+            )
         return None
 
     def decided(self, tree: Any) -> Any:
@@ -108,13 +114,13 @@ class SymbolPool:
         if isinstance(tree, LazyToken):
             return tree.decide()
         if isinstance(tree, tuple | list):
-            return type(tree)(self.decided(one) for one in tree)
+            return type(tree)(self.decided(branch) for branch in tree)
         if isinstance(tree, dict):
-            return {name: self.decided(one) for name, one in tree.items()}
+            return {name: self.decided(branch) for name, branch in tree.items()}
         return tree
 
     def adopt(self, tensor: torch.Tensor) -> SymbolicTensor:
-        """Turn an ordinary tensor into a Pending one where it is, so that symbols can be written
+        """Turn an ordinary tensor into a SymbolicTensor in place, so that symbols can be written
         into it.
         """
         if isinstance(tensor, SymbolicTensor):
@@ -140,15 +146,15 @@ class SymbolPool:
         self, operation: Callable[..., Any], *operands: Any
     ) -> tuple[list[Any], torch.Size, torch.device]:
         """An operation on cells and numbers, broadcast as torch would."""
-        tensors = [_codes(one) for one in operands if isinstance(one, torch.Tensor)]
+        tensors = [_codes(operand) for operand in operands if isinstance(operand, torch.Tensor)]
         shape, device = (
             (tensors[0].shape, tensors[0].device)
             if tensors
             else (torch.Size(), torch.device("cpu"))
         )
-        if any(one.shape != shape for one in tensors):
-            shape = torch.broadcast_shapes(*(one.shape for one in tensors))  # type: ignore[no-untyped-call]
-        columns = [self._column(one, shape) for one in operands]
+        if any(tensor.shape != shape for tensor in tensors):
+            shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))  # type: ignore[no-untyped-call]
+        columns = [self._column(operand, shape) for operand in operands]
         return [operation(*row) for row in zip(*columns, strict=True)], shape, device
 
     def _column(self, operand: Any, shape: torch.Size) -> list[Any]:

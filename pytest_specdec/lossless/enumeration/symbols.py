@@ -73,7 +73,7 @@ class SymbolicDraw:
 
 class SymbolicValue:
     """A strictly monotone function of one draw. Comparing it with a number decides, arithmetic
-    returns a Value.
+    returns a SymbolicValue.
     """
 
     __slots__ = ("atom", "beaten", "forward", "inverse", "out", "rising")
@@ -120,11 +120,11 @@ class SymbolicValue:
         at = self.inverse(bound)
         if self.atom.clock:
             at = max(at, 0.0)
-            own = _log(-math.expm1(-at)) if self.rising else -at
+            log_probability = _log(-math.expm1(-at)) if self.rising else -at
         else:
             at = min(max(at, 0.0), 1.0)
-            own = _log(at) if self.rising else _log1p(-at)
-        return own + sum(other.log_below(bound) for other in self.beaten)
+            log_probability = _log(at) if self.rising else _log1p(-at)
+        return log_probability + sum(other.log_below(bound) for other in self.beaten)
 
     def negative(self) -> SymbolicValue:
         return self._then(_negative, _negative, False)
@@ -171,7 +171,9 @@ class SymbolicValue:
         return self._then(_log1p, _expm1, True)
 
     def _above(self, bound: float, use: str) -> None:
-        """Guards such as the one in log(u + 1e-10) leave some probability below, which is none."""
+        """Guards such as the one in log(u + 1e-10) leave a little probability below the bound,
+        which does not count.
+        """
         if self.range()[0] < bound and math.exp(self.log_below(bound)) > _CLIPPED:
             self.refuse(f"{use} where it may be below {bound:g}")
 
@@ -312,7 +314,7 @@ def hazards(values: Sequence[SymbolicValue]) -> list[float]:
     """How fast each clock runs: -log P(value <= t) at a time t, checked to be in proportion at
     others.
 
-    Raises NotEnumerableError for values that are no independent clocks of one race.
+    Raises NotEnumerableError for values that are not independent clocks of one race.
     """
     for value in values:
         if value.out or (value.atom.used and not value.beaten):
@@ -330,8 +332,8 @@ def hazards(values: Sequence[SymbolicValue]) -> list[float]:
     for row in others:
         scale = math.fsum(row) / total
         if not all(
-            abs(one - scale * other) <= _PROPORTIONAL * math.fsum(row)
-            for one, other in zip(row, middle, strict=True)
+            abs(hazard - scale * other) <= _PROPORTIONAL * math.fsum(row)
+            for hazard, other in zip(row, middle, strict=True)
         ):
             values[0].refuse("an arg-max that is no race of exponential or Gumbel clocks")
     return middle

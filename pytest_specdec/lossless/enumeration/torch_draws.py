@@ -164,8 +164,8 @@ def _made(mode: TorchDraws, func: Any, data: Any, *args: Any, **options: Any) ->
     """torch.tensor of a list that may hold drawn tokens, which are decided."""
     if (value := mode.pool.value_in(data)) is not None:
         value.refuse(f"torch.{func.__name__} of a list")
-    made: torch.Tensor = func(mode.pool.decided(data), *args, **options)
-    return made
+    tensor: torch.Tensor = func(mode.pool.decided(data), *args, **options)
+    return tensor
 
 
 def _count(tensor: torch.Tensor) -> int:

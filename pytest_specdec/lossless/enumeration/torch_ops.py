@@ -1,4 +1,4 @@
-"""What torch's functions do to tensors of symbols (`pending`)."""
+"""What torch's functions do to tensors of symbols: moves, reads, casts and shapes."""
 
 from __future__ import annotations
 
@@ -9,49 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from .lazy_token import race
 from .paths import NotEnumerableError
 from .symbolic_tensor import SYMBOLS, SymbolicTensor, SymbolPool
-from .symbols import ADVICE, SymbolicValue
+from .symbols import ADVICE
+from .torch_arithmetic import ARITHMETIC, COMPARISONS, continuous
 
-_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "subtract": operator.sub,
-    "mul": operator.mul,
-    "multiply": operator.mul,
-    "div": operator.truediv,
-    "divide": operator.truediv,
-    "true_divide": operator.truediv,
-    "truediv": operator.truediv,
-    "pow": operator.pow,
-}
-_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "lt": operator.lt,
-    "less": operator.lt,
-    "le": operator.le,
-    "less_equal": operator.le,
-    "gt": operator.gt,
-    "greater": operator.gt,
-    "ge": operator.ge,
-    "greater_equal": operator.ge,
-    "eq": operator.eq,
-    "ne": operator.ne,
-    "not_equal": operator.ne,
-}
-_UNARY: dict[str, Callable[[SymbolicValue], Any]] = {
-    "log": SymbolicValue.log,
-    "log2": lambda value: value.log().scaled(1 / np.log(2)),
-    "log10": lambda value: value.log().scaled(1 / np.log(10)),
-    "log1p": SymbolicValue.log1p,
-    "exp": SymbolicValue.exp,
-    "expm1": SymbolicValue.expm1,
-    "neg": SymbolicValue.negative,
-    "negative": SymbolicValue.negative,
-    "sqrt": SymbolicValue.sqrt,
-    "reciprocal": SymbolicValue.reciprocal,
-    "square": lambda value: value.power(2.0),
-}
 _CASTS = {
     "to",
     "float",
@@ -151,7 +113,7 @@ _PLAIN: dict[Any, Callable[[Any], Any]] = {
     torch.Tensor.__index__: operator.index,
 }
 _ADDRESSES = {"data_ptr", "storage", "untyped_storage", "dlpack", "cuda_array_interface"}
-"""Functions that tell where numbers lie, for code that torch does not see."""
+"""Functions that return where numbers lie in memory, for code that torch does not see."""
 _READS = {
     "tolist",
     "item",
@@ -193,14 +155,14 @@ def apply(pool: SymbolPool, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
         )
     if name in _MOVES:
         return _move(pool, func, _MOVES[name], in_place or name == "setitem", args, kwargs)
-    if name in _COMPARISONS and len(args) == 2 and not kwargs and not in_place:
-        found, shape, device = pool.elementwise(_COMPARISONS[name], *args)
-        return torch.tensor(found, dtype=torch.bool, device=device).reshape(shape)
+    if name in COMPARISONS and len(args) == 2 and not kwargs and not in_place:
+        results, shape, device = pool.elementwise(COMPARISONS[name], *args)
+        return torch.tensor(results, dtype=torch.bool, device=device).reshape(shape)
     if name in _CASTS and isinstance(args[0], SymbolicTensor):
         return _cast(pool, func, args, kwargs)
     if (value := pool.value_in((args, tuple(kwargs.values())))) is None:
         return _decided(pool, func, in_place, args, kwargs)
-    result = _continuous(pool, name, value, args[::-1] if swapped else args, kwargs)
+    result = continuous(pool, name, value, args[::-1] if swapped else args, kwargs)
     return pool.write(pool.adopt(args[0]), result) if in_place else result
 
 
@@ -224,7 +186,7 @@ def _named(func: Any) -> tuple[str, bool, bool]:
         )
     name = name.strip("_")
     name, prefix = (
-        (name[1:], name[0]) if name[1:] in {*_ARITHMETIC, "div"} and name[0] in "ir" else (name, "")
+        (name[1:], name[0]) if name[1:] in {*ARITHMETIC, "div"} and name[0] in "ir" else (name, "")
     )
     return name, prefix == "i", prefix == "r"
 
@@ -249,9 +211,9 @@ def _read(pool: SymbolPool, name: str, tensor: SymbolicTensor) -> Any:
             return f"<{tuple(tensor.codes.shape)} drawn numbers>"
     if pool.value_in(tensor) is None:
         return pool.decided(tensor).numpy()
-    made = np.empty(tensor.codes.numel(), dtype=object)
-    made[:] = pool.of(tensor)
-    return made.reshape(tensor.codes.shape)
+    cells = np.empty(tensor.codes.numel(), dtype=object)
+    cells[:] = pool.of(tensor)
+    return cells.reshape(tensor.codes.shape)
 
 
 def _move(
@@ -265,18 +227,21 @@ def _move(
     """Let torch move codes. Arguments that hold no elements, such as indices, are decided first."""
     moved = [args[at] for at in held if at < len(args)]
     rest = [arg if at in held else pool.decided(arg) for at, arg in enumerate(args)]
-    first = next((one for one in _tensors(moved) if isinstance(one, SymbolicTensor)), None)
-    if first is None and not any(type(one) in SYMBOLS for one in moved):
+    first = next((tensor for tensor in _tensors(moved) if isinstance(tensor, SymbolicTensor)), None)
+    if first is None and not any(type(argument) in SYMBOLS for argument in moved):
         return func(*rest, **pool.decided(kwargs))
     tensors = _tensors(moved)
     device = (
         tensors[0].device if not isinstance(tensors[0], SymbolicTensor) else tensors[0].codes.device
     )
-    dtypes = [one.as_dtype if isinstance(one, SymbolicTensor) else one.dtype for one in tensors]
+    dtypes = [
+        tensor.as_dtype if isinstance(tensor, SymbolicTensor) else tensor.dtype
+        for tensor in tensors
+    ]
     dtype = (
         dtypes[0]
         if in_place
-        else max(dtypes, key=lambda one: (one.is_floating_point, one.itemsize))
+        else max(dtypes, key=lambda candidate: (candidate.is_floating_point, candidate.itemsize))
     )
     if in_place:
         pool.adopt(args[0])
@@ -290,12 +255,12 @@ def _move(
 def _over(codes: Any, dtype: torch.dtype) -> Any:
     if isinstance(codes, torch.Tensor):
         return SymbolicTensor.over(codes, dtype)
-    return tuple(_over(one, dtype) for one in codes)
+    return tuple(_over(part, dtype) for part in codes)
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:
     if isinstance(tree, tuple | list):
-        return [found for one in tree for found in _tensors(one)]
+        return [tensor for branch in tree for tensor in _tensors(branch)]
     return [tree] if isinstance(tree, torch.Tensor) else []
 
 
@@ -320,120 +285,3 @@ def _decided(
     if in_place and isinstance(args[0], SymbolicTensor):
         return pool.write(args[0], result)
     return result
-
-
-def _continuous(
-    pool: SymbolPool, name: str, value: SymbolicValue, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """Arithmetic on symbols, and the arg-max that ends a race."""
-    if name in ("argmax", "argmin", "max", "min") and not (
-        len(args) > 1 and isinstance(args[1], torch.Tensor)
-    ):
-        return _race(pool, name, *args, **kwargs)
-    if name == "searchsorted":
-        return _searched(pool, *args)
-    if name in _UNARY and not kwargs:
-        cells, shape, device = pool.elementwise(lambda cell: _unary(name, cell), args[0])
-    elif name in ("clamp", "clip", "clamp_min", "clamp_max"):
-        low, high = _bounds(name, *args[1:], **kwargs)
-        cells, shape, device = pool.elementwise(lambda cell: _clamped(cell, low, high), args[0])
-    elif name in _ARITHMETIC and len(args) == 2 and not kwargs:
-        cells, shape, device = pool.elementwise(
-            lambda one, other: _arithmetic(name, one, other), *args
-        )
-    else:
-        value.refuse(f"{name}()")
-    return pool.tensor(cells, shape, _float(args), device)
-
-
-def _float(args: tuple[Any, ...]) -> torch.dtype:
-    """The widest floating type among tensors."""
-    dtypes = [
-        one.as_dtype if isinstance(one, SymbolicTensor) else one.dtype
-        for one in args
-        if isinstance(one, torch.Tensor)
-    ]
-    return max(
-        (one for one in dtypes if one.is_floating_point),
-        key=lambda one: one.itemsize,
-        default=torch.get_default_dtype(),
-    )
-
-
-def _unary(name: str, cell: Any) -> Any:
-    return (
-        _UNARY[name](cell)
-        if isinstance(cell, SymbolicValue)
-        else getattr(torch, name)(torch.tensor(float(cell))).item()
-    )
-
-
-def _arithmetic(name: str, one: Any, other: Any) -> Any:
-    if isinstance(one, SymbolicValue) or isinstance(other, SymbolicValue):
-        return _ARITHMETIC[name](one, other)
-    with np.errstate(all="ignore"):
-        return float(_ARITHMETIC[name](np.float64(float(one)), np.float64(float(other))))
-
-
-def _bounds(
-    name: str, low: Any = None, high: Any = None, **named: Any
-) -> tuple[float | None, float | None]:
-    low, high = named.get("min", low), named.get("max", high)
-    return (None, low if high is None else high) if name == "clamp_max" else (low, high)
-
-
-def _clamped(cell: Any, low: float | None, high: float | None) -> Any:
-    if isinstance(cell, SymbolicValue):
-        return cell.clamped(
-            None if low is None else float(low), None if high is None else float(high)
-        )
-    return min(max(cell, cell if low is None else low), cell if high is None else high)
-
-
-def _race(
-    pool: SymbolPool,
-    name: str,
-    tensor: SymbolicTensor,
-    dim: int | None = None,
-    keepdim: bool = False,
-) -> Any:
-    codes = tensor.codes.flatten() if dim is None else tensor.codes.movedim(dim, -1)
-    rows = [
-        [pool.cells[code] for code in row] for row in codes.reshape(-1, codes.shape[-1]).tolist()
-    ]
-    won = [race([-cell for cell in row] if name.endswith("min") else row) for row in rows]
-    shape = codes.shape[:-1] if dim is None or not keepdim else codes.unsqueeze(dim).shape[:-1]
-    at = pool.tensor(won, shape, torch.int64, codes.device)
-    if name.startswith("arg"):
-        return at
-    # What the winning clock shows is not followed: any of its row's, which are all used up, stands
-    # for it.
-    values = [
-        next((cell for cell in row if isinstance(cell, SymbolicValue)), row[0]) for row in rows
-    ]
-    best = pool.tensor(values, shape, tensor.as_dtype, codes.device)
-    return best if dim is None else getattr(torch.return_types, name)((best, at))
-
-
-def _searched(pool: SymbolPool, edges: torch.Tensor, found: Any, *_: Any) -> torch.Tensor:
-    """How many edges lie below each draw, row by row; which side ties go to does not matter."""
-    if not isinstance(found, SymbolicTensor):
-        found = SymbolicTensor.over(pool.coded(found, edges.device), edges.dtype)
-    shape = found.codes.shape
-    rows = (
-        edges.expand(*shape[:-1], edges.shape[-1]).reshape(-1, edges.shape[-1])
-        if edges.dim() > 1
-        else edges[None]
-    )
-    cells = pool.of(found)
-    each = len(cells) // len(rows)
-    counts = [
-        _place(row, cells[at * each + j])
-        for at, row in enumerate(rows.tolist())
-        for j in range(each)
-    ]
-    return torch.tensor(counts, device=found.codes.device).reshape(shape)
-
-
-def _place(edges: list[float], cell: Any) -> int:
-    return next((index for index, edge in enumerate(edges) if not cell > edge), len(edges))

@@ -69,11 +69,11 @@ class LosslessResult:
         if self.method == "exact":
             return f"{self.name} is lossless: exact in {tried}{untried}"
         because = f"; not exact, since {self.reason}" if self.reason else ""
-        found = (
+        passed = (
             f"{self.name} shows no bias of {self.detectable:.2g} or more in {tried} (false alarms "
             f"{self.alpha:.2g})"
         )
-        return f"{found}{because}{untried}"
+        return f"{passed}{because}{untried}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,16 +209,16 @@ def _untried(sampler: Sampler) -> str:
 
 def _exact(plan: _Plan) -> LosslessResult:
     __tracebackhide__ = True
-    asked = plan.sampler, plan.vocab_size, plan.k
+    sizes = plan.sampler, plan.vocab_size, plan.k
     given = smallest_round(
-        *asked, lambda one: _wrong(plan, one) is not None, plan.examples, plan.seed
+        *sizes, lambda tried: _wrong(plan, tried) is not None, plan.examples, plan.seed
     )
     if given is not None:
         _raise(plan.sampler, _wrong(plan, given), "exact", given)
     batches = min(plan.examples, EXACT_BATCHES) if plan.sampler.ragged else 0
     if batches:
         batch = smallest_batch(
-            *asked, lambda one: _wrong(plan, one) is not None, batches, plan.seed
+            *sizes, lambda tried: _wrong(plan, tried) is not None, batches, plan.seed
         )
         if batch is not None:
             _raise(plan.sampler, _wrong(plan, batch), "exact", batch)
@@ -293,7 +293,7 @@ def _sampled(plan: _Plan, reason: str) -> LosslessResult:
         "sampled",
         examples,
         reason,
-        detectable=max(one.detectable for one in passed),
+        detectable=max(result.detectable for result in passed),
         alpha=plan.alpha,
         batches=len(batches),
         untried=_untried(plan.sampler),

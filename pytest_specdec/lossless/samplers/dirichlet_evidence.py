@@ -1,5 +1,4 @@
-"""Do counted tokens follow the distributions that they are said to follow? Evidence that may be
-looked at at any time.
+"""Do counted tokens follow their stated distributions? Evidence that may be looked at at any time.
 
 n tokens after a prefix, n_i of them token i, are bet on with a distribution drawn from a Dirichlet
 distribution around the null's p, of concentration c: B(c p + n) / B(c p) / prod p_i^n_i has
@@ -52,7 +51,7 @@ class PrefixCounts:
 
         With a bet after few prefixes, after half of them, and one for all prefixes with the same
         distribution together. Where no bet is made nothing is lost: most prefixes are visited too
-        seldom to tell.
+        seldom to matter.
         """
         bets = self.bets()
         if self.depth == 0:
@@ -79,7 +78,7 @@ def log_evidence(levels: list[PrefixCounts]) -> float:
     """Logarithm of the mean of the evidence over prefixes of each length, so that noise of long
     ones costs the short nothing.
     """
-    return float(special.logsumexp([one.evidence() for one in levels]) - math.log(len(levels)))
+    return float(special.logsumexp([level.evidence() for level in levels]) - math.log(len(levels)))
 
 
 def log_bets(groups: np.ndarray, chances: np.ndarray, counts: np.ndarray) -> np.ndarray:

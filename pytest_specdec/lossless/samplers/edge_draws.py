@@ -45,7 +45,7 @@ def _emitted(
     sampler: Sampler, given: RoundInput, drafts: Prefix | None, generator: Any, it: str
 ) -> list[int]:
     try:
-        return [int(one) for one in sampler.call(given.inputs(sampler, drafts), generator)]
+        return [int(token) for token in sampler.call(given.inputs(sampler, drafts), generator)]
     except SpecdecError:
         raise
     except Exception as crash:

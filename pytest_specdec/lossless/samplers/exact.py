@@ -225,7 +225,7 @@ class PathFollower(contextlib.AbstractContextManager["PathFollower"]):
             self._sampler.unchanged(
                 untouched, inputs
             )  # first, since paths differ where arguments do
-        for rows in (one for one, weight in distribution.items() if weight > UNREACHED):
+        for rows in (outcome for outcome, weight in distribution.items() if weight > UNREACHED):
             given.check(rows, drafts)
         return distribution
 
@@ -256,8 +256,8 @@ def intercepted(source: DrawSource, sampler: Sampler) -> Iterator[tuple[Any, Tor
     """
     generator = torch.Generator().manual_seed(0)
     before = _states(generator)
-    with numpy_draws(source) as made, TorchDraws(source) as mode:
-        yield (made if sampler.numpy else generator), mode
+    with numpy_draws(source) as numpy_generator, TorchDraws(source) as mode:
+        yield (numpy_generator if sampler.numpy else generator), mode
     for name, state in _states(generator).items():
         if state != before.get(name, state):
             raise NotEnumerableError(
@@ -271,8 +271,8 @@ def _states(generator: torch.Generator) -> dict[str, Any]:
     plain = np.random.get_state(legacy=True)
     return {
         **{
-            f"the generator of cuda:{one}": torch.cuda.get_rng_state(one).numpy().tobytes()
-            for one in cuda_devices()
+            f"the generator of cuda:{device}": torch.cuda.get_rng_state(device).numpy().tobytes()
+            for device in cuda_devices()
         },
         "torch's global generator": torch.get_rng_state().numpy().tobytes(),
         "the generator that was passed": generator.get_state().numpy().tobytes(),
@@ -283,11 +283,13 @@ def _states(generator: torch.Generator) -> dict[str, Any]:
 
 def outcomes(emitted: Emitted) -> Iterator[tuple[Prefix, float]]:
     """What undecided tokens may turn out to be; they are independent."""
-    undecided = list({id(one): one for one in emitted if isinstance(one, LazyToken)}.values())
-    for picked in itertools.product(*(one.weights.items() for one in undecided)):
-        known = {id(one): outcome for one, (outcome, _) in zip(undecided, picked, strict=True)}
+    undecided = list(
+        {id(token): token for token in emitted if isinstance(token, LazyToken)}.values()
+    )
+    for picked in itertools.product(*(token.weights.items() for token in undecided)):
+        known = {id(token): outcome for token, (outcome, _) in zip(undecided, picked, strict=True)}
         yield (
-            tuple(known[id(one)] if isinstance(one, LazyToken) else one for one in emitted),
+            tuple(known[id(token)] if isinstance(token, LazyToken) else token for token in emitted),
             math.prod(w for _, w in picked),
         )
 

@@ -55,9 +55,9 @@ class BatchInput:
         """
         width = max(self.counts)
         targets, distributions, tokens = [], [], []
-        for row, own in zip(self.rows, drafts, strict=True):
+        for row, row_drafts in zip(self.rows, drafts, strict=True):
             sampler.check_distributions(row.target, row.draft)
-            along, missing = own if own is not None else (0,) * row.k, width - row.k
+            along, missing = row_drafts if row_drafts is not None else (0,) * row.k, width - row.k
             padding = [(1 / row.target.vocab_size,) * row.target.vocab_size] * missing
             targets.append([*row.target.rows(along), *padding])
             distributions.append([*row.draft.rows(along)[: row.k], *padding])
@@ -66,8 +66,8 @@ class BatchInput:
 
     def check(self, rows: Sequence[Prefix], drafts: Drafts) -> None:
         """Raises ContractError for tokens that no such batch can emit."""
-        for at, (emitted, own, row) in enumerate(zip(rows, drafts, self.rows, strict=True)):
-            check_emitted(emitted, own, row.k, row.target.vocab_size, f"{self}, row {at}")
+        for at, (emitted, row_drafts, row) in enumerate(zip(rows, drafts, self.rows, strict=True)):
+            check_emitted(emitted, row_drafts, row.k, row.target.vocab_size, f"{self}, row {at}")
 
     def distribution(self, sampler: Sampler) -> JointDistribution:
         """The distribution of what the rows emit together, see `output_distribution`."""
@@ -116,10 +116,10 @@ def batch_error(
 ) -> RowDistributionGap | RowDependence | None:
     """Compare the distribution of a batch with the targets of its rows, first row by row."""
     for at, row in enumerate(batch.rows):
-        own: Distribution = {}
+        marginal: Distribution = {}
         for emitted, weight in distribution.items():
-            own[emitted[at]] = own.get(emitted[at], 0.0) + weight
-        if (error := distribution_gap(own, row.target, row.k, tolerance)) is not None:
+            marginal[emitted[at]] = marginal.get(emitted[at], 0.0) + weight
+        if (error := distribution_gap(marginal, row.target, row.k, tolerance)) is not None:
             return RowDistributionGap(at, error)
     return _dependence(distribution, batch, tolerance * len(batch.rows))
 
@@ -150,7 +150,7 @@ def _dependence(
         worst = np.unravel_index(int(np.abs(shown).argmax()), shown.shape)
         if not abs(shown[worst]) <= tolerance:
             lengths = [1 if summed else target.ndim for target in targets]
-            parts, tokens = iter(int(one) for one in worst), []
+            parts, tokens = iter(int(index) for index in worst), []
             for length in lengths:
                 tokens.append(tuple(itertools.islice(parts, length)))
             return RowDependence(

@@ -44,7 +44,7 @@ class SamplerFailure:
                 error.error.prefix,
                 row=error.row,
             )
-        tokens = " and ".join(str(list(one)) for one in error.tokens)
+        tokens = " and ".join(str(list(prefix)) for prefix in error.tokens)
         return cls(
             f"{given}, these emit {tokens} together with probability {error.got:.6g} where their "
             "targets have "
@@ -118,7 +118,9 @@ def _example(error: DistributionGap, given: RoundInput, sampler: Sampler) -> str
             drafts: _share(following.distribution(given, drafts), error.prefix)
             for drafts in chances
         }
-    drafts = max(chances, key=lambda one: (chances[one] * shares[one], chances[one]))
+    drafts = max(
+        chances, key=lambda candidate: (chances[candidate] * shares[candidate], chances[candidate])
+    )
     return (
         f", drafts {list(drafts or ())}: {list(error.prefix)} emitted with probability "
         f"{shares[drafts]:.6g}"
@@ -132,4 +134,4 @@ def _share(distribution: dict[Prefix, float], prefix: Prefix) -> float:
 
 
 def _distribution(distribution: Sequence[float]) -> str:
-    return f"[{', '.join(f'{one:.4g}' for one in distribution)}]"
+    return f"[{', '.join(f'{probability:.4g}' for probability in distribution)}]"

@@ -128,14 +128,14 @@ class FlatBatch:
         generator = self._on_device(generator)
         counts = num_draft_tokens.tolist()
         last = target_probs[torch.arange(len(counts)), num_draft_tokens].to(self._device)
-        own = torch.arange(draft_tokens.shape[1]) < num_draft_tokens[:, None]
-        target = target_probs[:, :-1][own].to(self._device)
+        drafted = torch.arange(draft_tokens.shape[1]) < num_draft_tokens[:, None]
+        target = target_probs[:, :-1][drafted].to(self._device)
         arguments = {
-            "draft_token_ids": draft_tokens[own].to(self._device, self._token_dtype),
+            "draft_token_ids": draft_tokens[drafted].to(self._device, self._token_dtype),
             "num_draft_tokens": counts,
             "max_spec_len": max(counts),
             "cu_num_draft_tokens": num_draft_tokens.cumsum(0).to(self._device, self._token_dtype),
-            "draft_probs": draft_probs[own].to(self._device),
+            "draft_probs": draft_probs[drafted].to(self._device),
             "target_probs": target,
             "target_logits": target.log(),
             "bonus_token_ids": torch.multinomial(last, 1, generator=generator).to(
@@ -145,7 +145,9 @@ class FlatBatch:
         }
         given = {name: arguments[name] for name in self._wanted}
         written = {
-            name: _copy(one) for name, one in given.items() if name not in (_NEEDED, "generator")
+            name: _copy(value)
+            for name, value in given.items()
+            if name not in (_NEEDED, "generator")
         }
         emitted = self._sample(**given)
         for name, before in written.items():
@@ -174,16 +176,20 @@ def _wanted(rejection_sample: Callable[..., Any]) -> list[str]:
     cannot be given.
     """
     parameters = inspect.signature(rejection_sample).parameters.values()
-    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return list(ARGUMENTS)
-    names = {one.name for one in parameters if one.kind is not inspect.Parameter.POSITIONAL_ONLY}
+    names = {
+        parameter.name
+        for parameter in parameters
+        if parameter.kind is not inspect.Parameter.POSITIONAL_ONLY
+    }
     known = [name for name in ARGUMENTS if name in names]
     missing = [
-        one.name
-        for one in parameters
-        if one.default is inspect.Parameter.empty
-        and one.name not in known
-        and one.kind not in _VARIADIC
+        parameter.name
+        for parameter in parameters
+        if parameter.default is inspect.Parameter.empty
+        and parameter.name not in known
+        and parameter.kind not in _VARIADIC
     ]
     if missing or _NEEDED not in known:
         problem = f"it needs {', '.join(missing)}" if missing else f"it takes no {_NEEDED}"

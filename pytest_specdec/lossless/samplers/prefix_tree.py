@@ -34,8 +34,8 @@ class PrefixTree:
         self._rows: dict[Prefix, Row] = {}
 
     def row(self, prefix: Prefix) -> Row:
-        """Probabilities (vocabulary,) that sum to one. Raises RequestError for a distribution that
-        is none.
+        """Probabilities (vocabulary,) that sum to one. Raises RequestError for invalid
+        probabilities.
         """
         if prefix not in self._rows:
             self._rows[prefix] = _normalised(self._distribution_of(prefix), prefix)
@@ -67,7 +67,9 @@ def _distribution_of(distributions: Distributions) -> DistributionOf:
         return distributions
     if isinstance(distributions, Mapping):
         return distributions.__getitem__
-    by_depth = [distributions if isinstance(one, int | float) else one for one in distributions]
+    by_depth = [
+        distributions if isinstance(level, int | float) else level for level in distributions
+    ]
     if not by_depth:
         raise RequestError("a distribution is empty; give probabilities")
     return lambda prefix: by_depth[min(len(prefix), len(by_depth) - 1)]  # type: ignore[return-value]

@@ -2,8 +2,8 @@
 
 What a round emits, continued by samples from the target to k + 1 tokens, must follow the target's
 joint distribution exactly. Rounds are drawn in growing lots; after each, the evidence against that
-distribution (`counted`) is looked at, and the test ends where it reaches 1 / alpha. Looking so
-often costs nothing: a lossless sampler ever gets there with probability alpha at most.
+distribution (`dirichlet_evidence`) is looked at, and the test ends where it reaches 1 / alpha.
+Looking so often costs nothing: a lossless sampler ever gets there with probability alpha at most.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ def sampled_distribution_test(
     """
     if not 0 < alpha < 1 or draws < 1:
         raise RequestError(
-            f"alpha {alpha:g} and draws {draws} are no test; choose alpha between 0 and 1 and one "
-            "draw or more"
+            f"alpha {alpha:g} and draws {draws} are not valid; choose alpha between 0 and 1 and "
+            "one draw or more"
         )
     given = SampledRounds(sampler, target, draft, k, seed, ragged=ragged)
     with seeded(seed):
@@ -123,7 +123,7 @@ def sampled_distribution_test(
             caught = log_e >= -math.log(alpha)
             if caught or len(given.tokens) == draws:
                 break
-    support = sum(one > 0 for one in target.row(()))
+    support = sum(probability > 0 for probability in target.row(()))
     kinds = k + 1 if ragged else 1
     smallest = detectable(draws // kinds, support, alpha / kinds, k)
     worst, drafts = _worst(given, levels, alpha)
@@ -138,10 +138,12 @@ def _worst(
     """Where a bias shows first, or else most: the tokens, what was expected and got, the total
     variation; how many drafts.
     """
-    evidence = [one.evidence() for one in levels]
+    evidence = [level.evidence() for level in levels]
     needed = math.log(len(levels)) - math.log(alpha)
-    found = next((at for at, one in enumerate(evidence) if one >= needed), int(np.argmax(evidence)))
-    level, drafts = levels[found], given.kinds()[found // (given.k + 1)]
+    worst_level = next(
+        (at for at, value in enumerate(evidence) if value >= needed), int(np.argmax(evidence))
+    )
+    level, drafts = levels[worst_level], given.kinds()[worst_level // (given.k + 1)]
     code = np.unique(level.prefixes)[level.bets().argmax()]
     here = level.prefixes == code
     counts = np.bincount(level.tokens[here], level.counts[here], level.vocab_size)
@@ -153,9 +155,9 @@ def _worst(
         float(
             given.target.nulls(
                 given.target.numbers(at, np.array([_coded(prefix[:at], level.vocab_size)]))[0]
-            )[one]
+            )[token_at]
         )
-        for at, one in enumerate(prefix)
+        for at, token_at in enumerate(prefix)
     )
     return (
         prefix,

@@ -63,8 +63,8 @@ class DistributionTable:
             order = known.argsort()
             known, numbers = known[order], numbers[order]
             self._numbers[depth] = known, numbers
-        found: np.ndarray = numbers[np.searchsorted(known, unique)][where].reshape(codes.shape)
-        return found
+        result: np.ndarray = numbers[np.searchsorted(known, unique)][where].reshape(codes.shape)
+        return result
 
     def _number(self, prefix: Prefix) -> int:
         row = self._tree.row(prefix)
@@ -161,7 +161,7 @@ class SampledRounds:
 
     def kinds(self) -> list[int]:
         """Numbers of drafts that rounds have had."""
-        return [int(one) for one in np.unique(self.counts)] if self.ragged else [self.k]
+        return [int(count) for count in np.unique(self.counts)] if self.ragged else [self.k]
 
     def rounds_of(self, drafts: int) -> np.ndarray:
         """(rounds, k + 1): the tokens of rounds with so many drafts."""
@@ -216,11 +216,11 @@ class SampledRounds:
         unique, counts = np.unique(drafts, axis=0, return_counts=True)
         emitted = np.full((len(drafts), self.k + 1), PADDING, dtype=np.int64)
         row, every = itertools.count(), np.full(1, self.k)
-        for one, count in zip(unique, counts.tolist(), strict=True):
+        for row_drafts, count in zip(unique, counts.tolist(), strict=True):
             inputs, untouched = (
-                tuple(rows[0] for rows in self._given(one[None], every)) for _ in range(2)
+                tuple(rows[0] for rows in self._given(row_drafts[None], every)) for _ in range(2)
             )
-            expected = None if self._sampler.drafts == "own" else tuple(one.tolist())
+            expected = None if self._sampler.drafts == "own" else tuple(row_drafts.tolist())
             for _ in range(count):
                 tokens = checked_call(
                     self._sampler,
@@ -265,7 +265,7 @@ def checked_call(
     """The tokens of one unbatched round. Raises ContractError for what no round can emit, and for
     changed arguments.
     """
-    tokens = [int(one) for one in sampler.call(inputs, generator)]
+    tokens = [int(token) for token in sampler.call(inputs, generator)]
     sampler.unchanged(untouched, inputs)
     check_emitted(tokens, drafts, len(inputs[1]), vocab_size)
     return tokens
@@ -277,15 +277,15 @@ def batch_arguments(
     """The arguments of one call, from p (rows, k + 1, V), q (rows, k, V), drafts (rows, k) and
     their numbers (rows,).
 
-    What lies behind a row's own distributions and drafts is replaced by flat distributions and
+    What lies after a row's own distributions and drafts is replaced by flat distributions and
     zeros, which a sampler must not use.
     """
     width = int(counts.max())
     target, draft, drafts = target[:, : width + 1], draft[:, :width], drafts[:, :width]
-    own, flat = np.arange(width) < counts[:, None], 1 / target.shape[-1]
+    drafted, flat = np.arange(width) < counts[:, None], 1 / target.shape[-1]
     target = np.where((np.arange(width + 1) <= counts[:, None])[..., None], target, flat)
     return sampler.arguments(
-        target, np.where(own[..., None], draft, flat), np.where(own, drafts, 0), counts
+        target, np.where(drafted[..., None], draft, flat), np.where(drafted, drafts, 0), counts
     )
 
 
@@ -302,7 +302,10 @@ def checked_batch(
 
     Raises ContractError for what no round can emit.
     """
-    untouched = tuple(one.copy() if isinstance(one, np.ndarray) else one.clone() for one in inputs)
+    untouched = tuple(
+        argument.copy() if isinstance(argument, np.ndarray) else argument.clone()
+        for argument in inputs
+    )
     emitted = padded(sampler.run(inputs, generator), *drafts.shape)
     sampler.unchanged(untouched, inputs)
     lengths = (np.cumsum(emitted == PADDING, 1) == 0).sum(1)
@@ -325,11 +328,15 @@ def padded(emitted: Any, rows: int, k: int) -> np.ndarray:
         emitted = emitted.detach().cpu().numpy()
     if isinstance(emitted, Sequence):
         lists = [
-            one.tolist() if isinstance(one, torch.Tensor | np.ndarray) else list(one)
-            for one in emitted
+            row_tokens.tolist()
+            if isinstance(row_tokens, torch.Tensor | np.ndarray)
+            else list(row_tokens)
+            for row_tokens in emitted
         ]
         longest = max(map(len, lists), default=0)
-        emitted = np.array([one + [PADDING] * (longest - len(one)) for one in lists])
+        emitted = np.array(
+            [row_tokens + [PADDING] * (longest - len(row_tokens)) for row_tokens in lists]
+        )
     if (
         not isinstance(emitted, np.ndarray)
         or emitted.ndim != 2

@@ -34,7 +34,7 @@ _GENERATORS = ("generator", "rng")
 
 
 class ContractError(SpecdecError):
-    """The sampler broke its contract; the message says how, and what it must do."""
+    """The sampler broke its contract; the message reports how, and what it must do."""
 
 
 class Sampler:
@@ -152,9 +152,9 @@ class Sampler:
 
     def unchanged(self, before: Inputs, after: Inputs) -> None:
         """Raises ContractError for an argument that was written to."""
-        for name, one, other in zip(self.names, before, after, strict=False):
-            if type(one) is not type(other) or not (
-                np.array_equal(one, other) if self.numpy else torch.equal(one, other)
+        for name, original, current in zip(self.names, before, after, strict=False):
+            if type(original) is not type(current) or not (
+                np.array_equal(original, current) if self.numpy else torch.equal(original, current)
             ):
                 raise ContractError(
                     f"it changed its argument {name}; clone it before writing to it"
@@ -162,10 +162,10 @@ class Sampler:
 
 
 def emitted_tokens(emitted: Any) -> Emitted:
-    """A list of tokens from any kind of sequence. Raises ContractError for what is no whole
-    number.
+    """A list of tokens from any kind of sequence. Raises ContractError for anything but whole
+    numbers.
     """
-    return [_token(one) for one in _listed(emitted)]
+    return [_token(token) for token in _listed(emitted)]
 
 
 def trimmed(row: Emitted) -> Emitted:
@@ -184,10 +184,10 @@ def check_emitted(
     """
     if not 1 <= len(emitted) <= k + 1:
         raise ContractError(f"{it} emitted {len(emitted)} tokens; return 1 to k + 1 = {k + 1}")
-    for one in emitted:
-        if not 0 <= one < vocab_size:
+    for token in emitted:
+        if not 0 <= token < vocab_size:
             raise ContractError(
-                f"{it} emitted {list(emitted)}, where {one} is no token; return ids from 0 to "
+                f"{it} emitted {list(emitted)}, where {token} is no token; return ids from 0 to "
                 f"{vocab_size - 1}"
             )
     accepted = tuple(emitted[:-1])
@@ -207,7 +207,7 @@ def _parameters(verify: Verify) -> dict[str, inspect.Parameter]:
 
 
 def _takes_numpy(parameters: dict[str, inspect.Parameter]) -> bool:
-    notes = " ".join(str(one.annotation) for one in parameters.values())
+    notes = " ".join(str(parameter.annotation) for parameter in parameters.values())
     return "rng" in parameters or "ndarray" in notes or "numpy" in notes or "np." in notes
 
 
@@ -219,12 +219,14 @@ def _listed(emitted: Any) -> list[Any]:
     return list(emitted)
 
 
-def _token(one: Any) -> LazyToken | int:
-    if isinstance(one, LazyToken):
-        return one
-    if isinstance(one, torch.Tensor) and one.numel() == 1:
-        return _token(one.item())
+def _token(token: Any) -> LazyToken | int:
+    if isinstance(token, LazyToken):
+        return token
+    if isinstance(token, torch.Tensor) and token.numel() == 1:
+        return _token(token.item())
     try:
-        return operator.index(one)
+        return operator.index(token)
     except TypeError:
-        raise ContractError(f"it returned {one!r} among its tokens; return whole numbers") from None
+        raise ContractError(
+            f"it returned {token!r} among its tokens; return whole numbers"
+        ) from None

@@ -47,7 +47,7 @@ def smallest_batch(
     most: int,
     seed: int,
 ) -> BatchInput | None:
-    """The same for batches of ragged rows."""
+    """`smallest_round` for batches of ragged rows."""
     sizes = 2, min(vocab_size, BATCH_VOCABULARY)
     return _smallest(batches(sizes, k, by_position=sampler.drafts == "own"), wrong, most, seed)
 
@@ -65,10 +65,10 @@ def _smallest(
             unable.append(error)
             return False
 
-    found = _find(strategy, judged, most, seed, (Phase.generate, Phase.shrink))
-    if found is None and unable:
+    example = _find(strategy, judged, most, seed, (Phase.generate, Phase.shrink))
+    if example is None and unable:
         raise unable[0]
-    return found
+    return example
 
 
 def drawn_rounds(

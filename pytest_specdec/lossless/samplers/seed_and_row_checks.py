@@ -49,7 +49,7 @@ def check_seed(sampler: Sampler, seed: int = 0) -> None:
     """
     ours, others = seed, seed + 1
     rounds = _rounds(sampler, ours, ours)
-    if all(one == rounds[0] for one in rounds):
+    if all(tokens == rounds[0] for tokens in rounds):
         kept = [token for token in rounds[0] if token != PADDING]
         raise ContractError(
             f"it emits {kept} in each of {_ROUNDS} rounds; make new draws in each round and each "
@@ -117,9 +117,9 @@ def _mixed_rows(
     """Targets (rows, k + 1, V) and tokens (rows, k + 1) of rows in which the kinds take turns;
     `alike` rows of a kind.
     """
-    made = len(_KINDS) if alike else rows
-    target, draft = _distributions(made, vocab_size, rng)
-    turns = np.arange(rows) % made
+    distinct = len(_KINDS) if alike else rows
+    target, draft = _distributions(distinct, vocab_size, rng)
+    turns = np.arange(rows) % distinct
     target, draft = target[turns], draft[turns]
     drafts = drawn(draft, rng)
     seed = int(rng.integers(2**31))
@@ -128,7 +128,7 @@ def _mixed_rows(
     chances = np.take_along_axis(target, np.maximum(tokens, 0)[..., None], 2)[..., 0]
     wrong = (tokens != PADDING) & (chances == 0)
     for row in np.flatnonzero(wrong.any(1))[:1].tolist():
-        emitted = [one for one in tokens[row].tolist() if one != PADDING]
+        emitted = [token for token in tokens[row].tolist() if token != PADDING]
         at = int(wrong[row].argmax())
         raise ContractError(
             f"row {row} of {rows}, a {_KINDS[row % len(_KINDS)]} over {vocab_size} "
@@ -184,13 +184,13 @@ def _emitted(
     if sampler.batched:
         return checked_batch(sampler, inputs, drafts, counts, vocab_size, generator)
     tokens = np.full((len(drafts), _K + 1), PADDING, dtype=np.int64)
-    for row, own in enumerate(drafts.tolist()):
-        given, kept = (tuple(one[row] for one in whole) for whole in (inputs, untouched))
+    for row, row_drafts in enumerate(drafts.tolist()):
+        given, kept = (tuple(argument[row] for argument in whole) for whole in (inputs, untouched))
         emitted = checked_call(
             sampler,
             given,
             kept,
-            None if sampler.drafts == "own" else tuple(own),
+            None if sampler.drafts == "own" else tuple(row_drafts),
             vocab_size,
             generator,
         )

@@ -65,7 +65,7 @@ def rounds(
     greatest).
     """
     sizes, drafts = (
-        st.just(one) if isinstance(one, int) else st.integers(*one) for one in (vocab_size, k)
+        st.just(size) if isinstance(size, int) else st.integers(*size) for size in (vocab_size, k)
     )
     return st.tuples(sizes, drafts).flatmap(lambda both: _rounds(*both, by_position))
 
@@ -81,8 +81,8 @@ def _rounds(vocab_size: int, k: int, by_position: bool) -> st.SearchStrategy[Rou
 def batches(
     vocab_size: Ints = (2, 3), k: int = 3, *, by_position: bool = False
 ) -> st.SearchStrategy[BatchInput]:
-    """Rows with 0 to k drafts, each with distributions of its own, in one call; no more of them
-    than can be enumerated.
+    """Rows with 0 to k drafts, each with its own distributions, in one call; no more of them than
+    can be enumerated.
     """
     sizes = st.just(vocab_size) if isinstance(vocab_size, int) else st.integers(*vocab_size)
     return st.tuples(sizes, st.sampled_from(_ragged(k))).flatmap(
@@ -94,10 +94,12 @@ def batches(
 
 def _ragged(k: int) -> list[tuple[int, ...]]:
     """Numbers of drafts of two or three rows, the least first; at least one has a draft."""
-    numbers = [one for rows in BATCH_ROWS for one in itertools.product(range(k + 1), repeat=rows)]
+    numbers = [
+        counts for rows in BATCH_ROWS for counts in itertools.product(range(k + 1), repeat=rows)
+    ]
     return sorted(
-        (one for one in numbers if 0 < sum(one) <= BATCH_DRAFTS),
-        key=lambda one: (len(one), sum(one)),
+        (counts for counts in numbers if 0 < sum(counts) <= BATCH_DRAFTS),
+        key=lambda counts: (len(counts), sum(counts)),
     )
 
 

@@ -73,7 +73,7 @@ UNTESTED = Cause(
 @dataclasses.dataclass(frozen=True)
 class _Decoder:
     """How a decoder, right or wrong, draws and tests; all (tokens, vocabulary). `cause` is None for
-    what is no such defect.
+    a decoder without a listed defect.
     """
 
     cause: Cause | None
@@ -86,16 +86,16 @@ class _Decoder:
 
 def roles_of(texts: Sequence[Text], rounds: Sequence[Sequence[Round]]) -> np.ndarray:
     """(new tokens of all texts,): the role of each."""
-    found: list[np.ndarray] = []
-    for text, own in zip(texts, rounds, strict=True):
+    all_roles: list[np.ndarray] = []
+    for text, text_rounds in zip(texts, rounds, strict=True):
         roles = np.full(len(text.ids), PLAIN)
-        for start, drafted, accepted in own:
+        for start, drafted, accepted in text_rounds:
             roles[start : start + accepted] = ACCEPTED
             if start + accepted < len(roles) and drafted:
                 roles[start + accepted] = RECOVERED if accepted < drafted else BONUS
         roles[-1] = IGNORED
-        found.append(roles[text.prompt_length :])
-    return np.concatenate(found)
+        all_roles.append(roles[text.prompt_length :])
+    return np.concatenate(all_roles)
 
 
 def likely_causes(
@@ -113,11 +113,14 @@ def likely_causes(
     decoders: list[_Decoder] = []
     for part in parts:
         decoders, own_roles = _decoders(part, sampling), torch.from_numpy(roles[part.at])
-        own = [
-            _log_likelihood(one, part.tokens, own_roles, part.draft_logits is None)
-            for one in decoders
+        likelihoods = [
+            _log_likelihood(decoder, part.tokens, own_roles, part.draft_logits is None)
+            for decoder in decoders
         ]
-        sums = [before + now for before, now in zip(sums or [0.0] * len(own), own, strict=True)]
+        sums = [
+            before + now
+            for before, now in zip(sums or [0.0] * len(likelihoods), likelihoods, strict=True)
+        ]
     totals: dict[Cause | None, float] = {}
     for decoder, value in zip(decoders, sums, strict=True):
         totals[decoder.cause] = max(totals.get(decoder.cause, -math.inf), value)
@@ -133,8 +136,8 @@ def likely_causes(
 
 def named(causes: Sequence[Cause]) -> str:
     """The causes and what to do about each, for a message."""
-    names = " or ".join(one.name for one in causes)
-    cures = "; or ".join(one.cure for one in causes)
+    names = " or ".join(cause.name for cause in causes)
+    cures = "; or ".join(cause.cure for cause in causes)
     return f"{'either ' if len(causes) > 1 else ''}{names}; {cures}"
 
 
@@ -142,25 +145,29 @@ def _decoders(part: TeacherForced, sampling: Sampling) -> list[_Decoder]:
     """Right decoders, those with other settings, and each defect, of drafters that draw and that
     take the arg-max.
     """
-    p, raw_p = (_probabilities(part.logits, own) for own in (sampling, Sampling()))
+    p, raw_p = (_probabilities(part.logits, settings) for settings in (sampling, Sampling()))
     drafted = part.logits if part.draft_logits is None else part.draft_logits
-    q, raw_q = (_probabilities(drafted, own) for own in (sampling, Sampling()))
+    q, raw_q = (_probabilities(drafted, settings) for settings in (sampling, Sampling()))
     one_hot = torch.zeros_like(q).scatter(-1, drafted.argmax(-1, keepdim=True), 1.0)
     right = _rejecting(None, p, q, q)
     certain = _rejecting(None, p, one_hot, one_hot)
-    found = [right, certain]
+    decoders = [right, certain]
     for exponent in _OTHER:
-        found.append(_rejecting(None, _tempered(p, exponent), *[_tempered(q, exponent)] * 2))
-    found.append(_rejecting(RAW_Q, p, q, raw_q))
-    found.append(_rejecting(SOFTMAX_Q, p, one_hot, q))
-    found += [_rejecting(SMALL_Q, p, q, share * q) for share in _TOO_SMALL]
-    found += [dataclasses.replace(one, cause=RAW_BONUS, bonus=raw_p) for one in (right, certain)]
-    found += [dataclasses.replace(one, cause=FROM_P, recovers=p) for one in (right, certain)]
-    found += [
-        dataclasses.replace(one, cause=UNTESTED, accepts=torch.ones_like(p))
-        for one in (right, certain)
+        decoders.append(_rejecting(None, _tempered(p, exponent), *[_tempered(q, exponent)] * 2))
+    decoders.append(_rejecting(RAW_Q, p, q, raw_q))
+    decoders.append(_rejecting(SOFTMAX_Q, p, one_hot, q))
+    decoders += [_rejecting(SMALL_Q, p, q, share * q) for share in _TOO_SMALL]
+    decoders += [
+        dataclasses.replace(decoder, cause=RAW_BONUS, bonus=raw_p) for decoder in (right, certain)
     ]
-    return found
+    decoders += [
+        dataclasses.replace(decoder, cause=FROM_P, recovers=p) for decoder in (right, certain)
+    ]
+    decoders += [
+        dataclasses.replace(decoder, cause=UNTESTED, accepts=torch.ones_like(p))
+        for decoder in (right, certain)
+    ]
+    return decoders
 
 
 def _rejecting(
@@ -175,21 +182,21 @@ def _rejecting(
 
 
 def _log_likelihood(
-    own: _Decoder, tokens: torch.Tensor, roles: torch.Tensor, undrafted: bool
+    decoder: _Decoder, tokens: torch.Tensor, roles: torch.Tensor, undrafted: bool
 ) -> float:
     """Of the tokens with their roles."""
 
     def of(distribution: torch.Tensor) -> torch.Tensor:
         return distribution.gather(-1, tokens[:, None])[:, 0]
 
-    rejected = (1 - (own.drafts * own.accepts).sum(-1)).clamp(0.0, 1.0)
+    rejected = (1 - (decoder.drafts * decoder.accepts).sum(-1)).clamp(0.0, 1.0)
     by_role: Mapping[int, torch.Tensor] = {
-        PLAIN: of(own.plain),
-        ACCEPTED: of(own.drafts) * of(own.accepts),
-        RECOVERED: rejected * of(own.recovers),
-        BONUS: of(own.bonus),
+        PLAIN: of(decoder.plain),
+        ACCEPTED: of(decoder.drafts) * of(decoder.accepts),
+        RECOVERED: rejected * of(decoder.recovers),
+        BONUS: of(decoder.bonus),
     }
-    total, wide = 0.0, 1 / (2 * own.plain.shape[-1])
+    total, wide = 0.0, 1 / (2 * decoder.plain.shape[-1])
     for role, chances in by_role.items():
         if undrafted and role in (ACCEPTED, RECOVERED):
             continue

@@ -2,7 +2,8 @@
 distributions.
 
 Sampled texts are judged by a test martingale (`martingale`), greedy ones by their divergences
-(`divergence`). The distributions are taken batch by batch; only a few numbers a token are kept.
+(`greedy_divergence`). The distributions are taken batch by batch; only a few numbers per
+token are kept.
 """
 
 from __future__ import annotations
@@ -16,19 +17,24 @@ import numpy as np
 import torch
 
 from ...acceptance.rounds import Round
-from ...cases.case import LOOKUP, OWN_HEADS, Sampling
+from ...cases.case import Sampling
 from ...cases.texts import Text
 from ...common.errors import MeasurementError, RequestError
 from ...decoding.distributions import filtered
-from ...decoding.drafters.draft_model import DraftModel
-from ...decoding.drafters.registry import loaded_pair
-from ...decoding.loading import LoadedModel, loaded
+from ...decoding.loading import LoadedModel
 from ...decoding.sampling import eos_ids
 from ..budget import check_alpha
 from .causes import Cause, likely_causes, named, roles_of
 from .greedy_divergence import TOLERANCES, Divergence, greedy_gaps, near_cutoff
 from .martingale import Draws, evidence, uniformity
-from .teacher_forcing import TeacherForced, check_room, checked_texts, forced, vocabulary
+from .teacher_forcing import (
+    TeacherForced,
+    check_room,
+    checked_texts,
+    forced,
+    scoring_models,
+    vocabulary,
+)
 from .token_scores import TokenDistributions
 
 
@@ -83,8 +89,8 @@ class Conformance:
 
     @property
     def bugs(self) -> tuple[Divergence, ...]:
-        """The divergences that are no ties."""
-        return tuple(one for one in self.divergences if not one.tie)
+        """The divergences that are not ties."""
+        return tuple(divergence for divergence in self.divergences if not divergence.tie)
 
     @property
     def e_value(self) -> float:
@@ -115,20 +121,17 @@ class Conformance:
                 f"{first.reason}{explained}"
             )
         if self.bugs:
-            first_bug = self.bugs[0]
+            bug = self.bugs[0]
             return (
-                f"text {first_bug.text} leaves the target at position {first_bug.position}: token "
-                f"{first_bug.token}, "
-                f"{first_bug.gap:.3g} logits below the arg-max {first_bug.expected} and so no tie; "
-                "decode the text without "
-                "a drafter, and look at the round at that position if it differs there"
+                f"text {bug.text} leaves the target at position {bug.position}: token {bug.token}, "
+                f"{bug.gap:.3g} logits below the arg-max {bug.expected} and so no tie; decode the "
+                "text without a drafter, and look at the round at that position if it differs there"
             )
         if self.crossed is not None:
             text, position = self.crossed
             crossing = (
-                f"the texts are no draws from the target: evidence reaches {1 / self.alpha:.4g} at "
-                f"text {text}, position "
-                f"{position}"
+                f"the texts are not draws from the target: evidence reaches {1 / self.alpha:.4g} "
+                f"at text {text}, position {position}"
             )
             if self.causes:
                 return f"{crossing}, and what the rounds emit is most like {named(self.causes)}"
@@ -177,7 +180,7 @@ def conformance(
         The target model: a path, a hub id, or loaded.
     sequences
         `Text`s, or token ids of prompt and new tokens together with `prompt_lengths`. Sampled texts
-        must be independent of each other: give each request a seed of its own. A text is read up to
+        must be independent of each other: give each request its own seed. A text is read up to
         its first new EOS token. The order of the texts is the order of the evidence.
     prompt_lengths
         Number of prompt tokens of each sequence of token ids.
@@ -226,10 +229,12 @@ def conformance(
     32 tokens of 2 texts conform to the target; nothing to do
     """
     sampling = _checked(Sampling(temperature, top_k, top_p), alpha)
-    own, model = _loaded(target, drafter if temperature > 0 else None)
+    loaded_target, draft_model = scoring_models(target, drafter if temperature > 0 else None)
     given = checked_texts(sequences, prompt_lengths)
-    check_room([own, *([model] if model else [])], given)
-    texts, violations = _readable(given, frozenset(eos_ids(own)), vocabulary(own))
+    check_room([loaded_target, *([draft_model] if draft_model else [])], given)
+    texts, violations = _readable(
+        given, frozenset(eos_ids(loaded_target)), vocabulary(loaded_target)
+    )
     places = [
         (row, position)
         for row, text in enumerate(texts)
@@ -240,49 +245,60 @@ def conformance(
             "the texts hold no new token to judge; let the engine emit some, or lower "
             "prompt_lengths"
         )
-    found = Conformance(sampling, alpha, len(texts), len(places), violations=violations)
+    result = Conformance(sampling, alpha, len(texts), len(places), violations=violations)
     if tolerance is None:
-        tolerance = TOLERANCES.get(own.model.dtype, TOLERANCES[torch.bfloat16])
-    parts = forced(own, model, texts)
+        tolerance = TOLERANCES.get(loaded_target.model.dtype, TOLERANCES[torch.bfloat16])
+    parts = forced(loaded_target, draft_model, texts)
     if temperature == 0:
-        return _judge_greedy(found, parts, places, tolerance)
-    found = _judge_sampled(found, parts, places, tolerance, np.random.default_rng(seed))
-    if rounds is None or found.conforms:
-        return found
+        return _judge_greedy(result, parts, places, tolerance)
+    result = _judge_sampled(result, parts, places, tolerance, np.random.default_rng(seed))
+    if rounds is None or result.conforms:
+        return result
     roles = roles_of(texts, rounds)
     return dataclasses.replace(
-        found, causes=likely_causes(forced(own, model, texts), roles, sampling)
+        result, causes=likely_causes(forced(loaded_target, draft_model, texts), roles, sampling)
     )
 
 
 def _judge_greedy(
-    found: Conformance,
+    result: Conformance,
     parts: Iterable[TeacherForced],
     places: list[tuple[int, int]],
     tolerance: float,
 ) -> Conformance:
-    """Divergences of each text up to its first that is no tie."""
+    """Divergences of each text up to its first that is not a tie."""
     seen: list[Divergence] = []
     for part in parts:
         best, gaps = greedy_gaps(part.logits, part.tokens)
-        for one in (best != part.tokens).nonzero()[:, 0].tolist():
-            (text, position), gap = places[part.at[one]], float(gaps[one])
+        for index in (best != part.tokens).nonzero()[:, 0].tolist():
+            (text, position), gap = places[part.at[index]], float(gaps[index])
             seen.append(
                 Divergence(
-                    text, position, int(part.tokens[one]), int(best[one]), gap, gap <= tolerance
+                    text=text,
+                    position=position,
+                    token=int(part.tokens[index]),
+                    expected=int(best[index]),
+                    gap=gap,
+                    tie=gap <= tolerance,
                 )
             )
-    seen.sort(key=lambda one: (one.text, one.position))
+    seen.sort(key=lambda divergence: (divergence.text, divergence.position))
     ends: dict[int, int] = {}
-    for one in seen:
-        if not one.tie:
-            ends.setdefault(one.text, one.position)
-    kept = tuple(one for one in seen if one.position <= ends.get(one.text, one.position))
-    return dataclasses.replace(found, divergences=kept, ties=sum(one.tie for one in kept))
+    for divergence in seen:
+        if not divergence.tie:
+            ends.setdefault(divergence.text, divergence.position)
+    kept = tuple(
+        divergence
+        for divergence in seen
+        if divergence.position <= ends.get(divergence.text, divergence.position)
+    )
+    return dataclasses.replace(
+        result, divergences=kept, ties=sum(divergence.tie for divergence in kept)
+    )
 
 
 def _judge_sampled(
-    found: Conformance,
+    result: Conformance,
     parts: Iterable[TeacherForced],
     places: list[tuple[int, int]],
     tolerance: float,
@@ -294,35 +310,37 @@ def _judge_sampled(
     beyond: list[Violation] = []
     ties = 0
     for part in parts:
-        log_p = _log_distribution(part.logits, found.sampling)
+        log_p = _log_distribution(part.logits, result.sampling)
         inside = log_p.gather(-1, part.tokens[:, None])[:, 0] > -torch.inf
-        # A tie at the cut-off has probability zero in these distributions: to leave it out of the
-        # bets gives nothing away.
-        near = near_cutoff(part.logits[~inside], part.tokens[~inside], found.sampling, tolerance)
+        # A tie at the cut-off has probability zero in these distributions: leaving it out of the
+        # bets keeps them valid.
+        near = near_cutoff(part.logits[~inside], part.tokens[~inside], result.sampling, tolerance)
         ties += int(near.sum())
-        for one in (~inside).nonzero()[:, 0][~near].tolist():
-            text, position = places[part.at[one]]
+        for index in (~inside).nonzero()[:, 0][~near].tolist():
+            text, position = places[part.at[index]]
             beyond.append(
-                Violation(text, position, int(part.tokens[one]), _outside(found.sampling))
+                Violation(text, position, int(part.tokens[index]), _outside(result.sampling))
             )
         log_q = (
             None
             if part.draft_logits is None
-            else _log_distribution(part.draft_logits[inside], found.sampling)
+            else _log_distribution(part.draft_logits[inside], result.sampling)
         )
         draws.append(TokenDistributions(log_p[inside], log_q).draws(part.tokens[inside]))
         order.append(part.at[inside.cpu().numpy()])
-    violations = sorted([*found.violations, *beyond], key=lambda one: (one.text, one.position))
-    found = dataclasses.replace(found, ties=ties, violations=tuple(violations))
+    violations = sorted(
+        [*result.violations, *beyond], key=lambda violation: (violation.text, violation.position)
+    )
+    result = dataclasses.replace(result, ties=ties, violations=tuple(violations))
     at = np.concatenate(order) if order else np.empty(0, dtype=np.int64)
     if not len(at):
-        return found
+        return result
     joined, uniforms = Draws.joined(draws, at.argsort()), rng.random(len(at))
     run = evidence(joined, uniforms)
-    taken = int(run.reached(found.alpha))
+    taken = int(run.reached(result.alpha))
     last = taken - 1 if taken else int(run.total.argmax())
     return dataclasses.replace(
-        found,
+        result,
         z=float(joined.z()),
         uniformity=uniformity(joined.transforms(uniforms)),
         evidence=run.highest_value,
@@ -341,8 +359,8 @@ def _outside(sampling: Sampling) -> str:
     )
     return (
         f"which the target's {' and '.join(named)} filter leaves out; check that the engine "
-        "filters every verified token and "
-        "not only the bonus token, and that its settings are those passed here"
+        "filters every verified token and not only the bonus token, and that its settings are "
+        "those passed here"
     )
 
 
@@ -368,25 +386,6 @@ def _readable(
     return kept, tuple(violations)
 
 
-def _loaded(
-    target: str | LoadedModel, drafter: str | LoadedModel | None
-) -> tuple[LoadedModel, LoadedModel | None]:
-    """Raises RequestError for a pair that does not go together, or a drafter without a distribution
-    of its own.
-    """
-    if drafter is None:
-        return loaded(target), None
-    no_model = RequestError(
-        f"drafter {drafter!r} is no model to score with; pass a draft model, or leave drafter out"
-    )
-    if drafter in (OWN_HEADS, LOOKUP):
-        raise no_model
-    model, drafting = loaded_pair(target, drafter, 0)
-    if not isinstance(drafting, DraftModel):
-        raise no_model
-    return model, drafting.model
-
-
 def _checked(sampling: Sampling, alpha: float) -> Sampling:
     check_alpha(alpha)
     if not (
@@ -394,7 +393,7 @@ def _checked(sampling: Sampling, alpha: float) -> Sampling:
     ):
         raise RequestError(
             f"temperature {sampling.temperature:g}, top_k {sampling.top_k} and top_p "
-            f"{sampling.top_p:g} are no sampling "
-            "settings; temperature and top_k are at least 0, and top_p lies in (0, 1]"
+            f"{sampling.top_p:g} are not valid sampling settings; temperature and top_k are at "
+            "least 0, and top_p lies in (0, 1]"
         )
     return sampling

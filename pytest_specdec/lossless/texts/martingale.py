@@ -39,7 +39,7 @@ NARROW, RANKS, SERIAL = (
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """What a distribution p says of the token y drawn from it; all arrays (..., tokens), natural
+    """Scores of a token y drawn from a distribution p; all arrays (..., tokens), natural
     logarithms.
     """
 
@@ -68,7 +68,7 @@ class Draws:
             joined: np.ndarray = np.concatenate(arrays)[order]
             return joined
 
-        own = {
+        scores = {
             name: join([getattr(part, name) for part in parts])
             for name in ("surprisal", "entropy", "variance", "below")
         }
@@ -77,7 +77,7 @@ class Draws:
             for name, bets in parts[0].tilted.items()
         }
         return cls(
-            **own,
+            **scores,
             tilted=tilted,
             mixed={name: join([part.mixed[name] for part in parts]) for name in parts[0].mixed},
         )
@@ -147,7 +147,9 @@ def evidence(draws: Draws, uniforms: np.ndarray) -> TextEvidence:
     bets[NARROW] = [narrow_bet(transforms, mass) for mass in NARROWER]
     bets[RANKS] = [rank_bet(transforms, cells) for cells in CELLS]
     bets[SERIAL] = [serial_bet(transforms, _SERIAL_CELLS)]
-    families = {name: _mean([np.cumsum(one, -1) for one in own]) for name, own in bets.items()}
+    families = {
+        name: _mean([np.cumsum(bet, -1) for bet in family]) for name, family in bets.items()
+    }
     return TextEvidence(_mean([*families.values()]), families)
 
 
@@ -181,12 +183,12 @@ def rank_bet(transforms: np.ndarray, cells: int) -> np.ndarray:
 
 
 def serial_bet(transforms: np.ndarray, cells: int) -> np.ndarray:
-    """The same with a count for each cell of the transform before: sees draws that depend on each
-    other.
+    """`rank_bet` with a count for each cell of the transform before: sees draws that depend on
+    each other.
     """
-    own = _cells(transforms, cells)
-    before = np.concatenate([np.zeros_like(own[..., :1]), own[..., :-1]], -1)
-    return _counted_bet(before, own, cells, cells)
+    current = _cells(transforms, cells)
+    before = np.concatenate([np.zeros_like(current[..., :1]), current[..., :-1]], -1)
+    return _counted_bet(before, current, cells, cells)
 
 
 def uniformity(transforms: np.ndarray) -> float:
@@ -201,11 +203,11 @@ def _counted_bet(state: np.ndarray, cell: np.ndarray, states: int, cells: int) -
     each token.
     """
     bet = np.empty(cell.shape)
-    for one in range(states):
-        here = state == one
+    for state_number in range(states):
+        here = state == state_number
         total = np.cumsum(here, -1) - here
-        for other in range(cells):
-            seen = here & (cell == other)
+        for cell_number in range(cells):
+            seen = here & (cell == cell_number)
             count = np.cumsum(seen, -1) - seen
             bet[seen] = np.log(cells * (count[seen] + 0.5) / (total[seen] + cells / 2))
     return bet

@@ -1,4 +1,4 @@
-"""Teacher forcing: what models say at every new token of given texts, a few texts at a time."""
+"""Teacher forcing: the logits at every new token of given texts, a few texts at a time."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from ...cases.case import LOOKUP, OWN_HEADS
 from ...cases.texts import Text, texts_from_ids
 from ...common.errors import MeasurementError, RequestError
-from ...decoding.loading import LoadedModel
+from ...decoding.drafters.draft_model import DraftModel
+from ...decoding.drafters.registry import loaded_pair
+from ...decoding.loading import LoadedModel, loaded
 from ...decoding.replay import check_context, next_batch, padded
 
 _BUDGET = {"cpu": 1 << 22, "cuda": 1 << 26}
@@ -36,10 +39,10 @@ class TeacherForced:
 def checked_texts(
     sequences: Sequence[Text] | Sequence[Sequence[int]], prompt_lengths: Sequence[int] | None
 ) -> list[Text]:
-    """Texts of sequences that may already be some. Raises RequestError where it is unclear which
-    tokens are new.
+    """The sequences as `Text`s, which they may be already. Raises RequestError where it is unclear
+    which tokens are new.
     """
-    texts = [one for one in sequences if isinstance(one, Text)]
+    texts = [sequence for sequence in sequences if isinstance(sequence, Text)]
     if len(texts) < len(sequences):
         if prompt_lengths is None or len(prompt_lengths) != len(sequences) or texts:
             raise RequestError(
@@ -47,7 +50,10 @@ def checked_texts(
                 "alone"
             )
         texts = [
-            *texts_from_ids([one for one in sequences if not isinstance(one, Text)], prompt_lengths)
+            *texts_from_ids(
+                [sequence for sequence in sequences if not isinstance(sequence, Text)],
+                prompt_lengths,
+            )
         ]
     elif prompt_lengths:
         raise RequestError("Texts know their prompt_lengths; leave them out")
@@ -55,10 +61,28 @@ def checked_texts(
         if not 0 < text.prompt_length <= len(text.ids):
             raise RequestError(
                 f"text {row} has {len(text.ids)} tokens and a prompt of {text.prompt_length}; pass "
-                "prompt and new tokens "
-                "together, the prompt at least one token long"
+                "prompt and new tokens together, the prompt at least one token long"
             )
     return texts
+
+
+def scoring_models(
+    target: str | LoadedModel, drafter: str | LoadedModel | None
+) -> tuple[LoadedModel, LoadedModel | None]:
+    """Target and drafter. Raises RequestError for a pair that does not go together, or a drafter
+    without its own distribution.
+    """
+    if drafter is None:
+        return loaded(target), None
+    no_model = RequestError(
+        f"drafter {drafter!r} cannot score texts; pass a draft model, or leave drafter out"
+    )
+    if drafter in (OWN_HEADS, LOOKUP):
+        raise no_model
+    model, drafting = loaded_pair(target, drafter, 0)
+    if not isinstance(drafting, DraftModel):
+        raise no_model
+    return model, drafting.model
 
 
 def check_room(models: Sequence[LoadedModel], texts: Sequence[Text]) -> None:

@@ -36,7 +36,9 @@ class TokenDistributions:
         self._variance = (p * (surprisal - self._entropy[:, None]).square()).sum(-1)
         self._log_size = (log_p > -torch.inf).sum(-1).double().log()
         self._log_mass = {
-            e: (e * log_p).exp().sum(-1).log() for own in EXPONENTS.values() for e in own
+            e: (e * log_p).exp().sum(-1).log()
+            for exponents in EXPONENTS.values()
+            for e in exponents
         }
         if log_q is not None:
             self._overlap = torch.minimum(p, log_q.exp()).sum(-1).clamp(max=1.0)
@@ -45,21 +47,21 @@ class TokenDistributions:
         """The scores of one token (distributions,) from each distribution; its probability must not
         be zero.
         """
-        own = _of(self.log_p, tokens)
+        token_log_p = _of(self.log_p, tokens)
         ids = torch.arange(self.log_p.shape[-1], device=tokens.device)
-        first = (self.log_p > own[:, None]) | (
-            (self.log_p == own[:, None]) & (ids < tokens[:, None])
+        first = (self.log_p > token_log_p[:, None]) | (
+            (self.log_p == token_log_p[:, None]) & (ids < tokens[:, None])
         )
         below = torch.where(first, self.log_p, -torch.inf).exp().sum(-1)
         tilted = {
-            name: [_numbers((e - 1) * own - self._log_mass[e]) for e in exponents]
+            name: [_numbers((e - 1) * token_log_p - self._log_mass[e]) for e in exponents]
             for name, exponents in EXPONENTS.items()
         }
-        mixed = {FLAT: _numbers(-self._log_size - own)}
+        mixed = {FLAT: _numbers(-self._log_size - token_log_p)}
         if self.log_q is not None:
-            mixed |= self._drafted(_of(self.log_q, tokens) - own)
+            mixed |= self._drafted(_of(self.log_q, tokens) - token_log_p)
         return Draws(
-            _numbers(-own),
+            _numbers(-token_log_p),
             _numbers(self._entropy),
             _numbers(self._variance),
             _numbers(below),

@@ -14,7 +14,6 @@ from helpers.playback import Answer, playing
 from helpers.toy import Toy
 
 from pytest_specdec.acceptance.renewal import expected_counts
-from pytest_specdec.baselines.schema import TextSet
 from pytest_specdec.cases.case import Case, TextKey
 from pytest_specdec.cases.prompts import Prompt
 from pytest_specdec.common.errors import MeasurementError, RequestError
@@ -24,6 +23,7 @@ from pytest_specdec.engines.logprobs.engine import ServedReplay
 from pytest_specdec.engines.model_checks import conformance
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.servers.client import ServerError
+from pytest_specdec.records.text_set import TextSet
 
 TARGET, DRAFTER = Toy(1), Toy(2)
 NEW = 40

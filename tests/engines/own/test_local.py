@@ -24,7 +24,6 @@ from transformers import PreTrainedModel, TopKLogitsWarper, TopPLogitsWarper
 from pytest_specdec.acceptance.lookup import LookupIndex
 from pytest_specdec.acceptance.renewal import AcceptanceField, expected_counts
 from pytest_specdec.acceptance.text_origin import Origin
-from pytest_specdec.baselines.schema import TextSet
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Case, JudgedRange, TextKey
 from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.checkpoints import checkpoint
@@ -43,6 +42,7 @@ from pytest_specdec.engines.protocol import Measurement
 from pytest_specdec.gate.verdict import incomparable
 from pytest_specdec.judging.comparison import Run
 from pytest_specdec.lossless.texts import conformance as texts_judged
+from pytest_specdec.records.text_set import TextSet
 
 WORDS = ("apple", "banana", "cherry", "elder")
 
@@ -311,7 +311,7 @@ def test_prompt_lookup_shares_texts_with_models_and_is_known_by_its_ngram(case: 
     assert copied.texts == model.texts
     assert copied.fingerprints.target == model.fingerprints.target
     assert copied.fingerprints.drafter == "prompt-lookup-2"
-    assert Run(cases[1], copied, "replay", None).record.conditions.drafter == LOOKUP
+    assert Run(cases[1], [copied], engine="replay").record.conditions.drafter == LOOKUP
 
 
 def test_texts_are_sampled_with_the_filter_they_are_scored_with(case: Case) -> None:
@@ -392,7 +392,7 @@ def test_decoding_counts_whole_rounds_of_texts_that_it_does_not_keep(
 def test_decoding_takes_time_and_replay_decodes_nothing(case: Case) -> None:
     own = decoding(case)
     (measured,) = decoded_by(own)
-    times = Run(own, measured, "decode", None).times
+    times = Run(own, [measured], engine="decode").times
     assert times == measured.times
     assert min(times.draft_ms, times.verify_ms, times.tokens_per_second) > 0
     assert times.batch_size >= 1
@@ -427,7 +427,7 @@ def test_a_case_decodes_the_same_alone_and_beside_others(case: Case) -> None:
 def test_conditions_say_how_it_was_decoded(case: Case, rule: str) -> None:
     own = with_texts(decoding(case, rule=rule, depth=2), top_k=5, top_p=0.9, temperature=0.7)
     (measured,) = decoded_by(own)
-    found = Run(own, measured, DecodeEngine.name, None).record
+    found = Run(own, [measured], engine=DecodeEngine.name).record
     said = found.conditions
     assert (said.engine, said.rule, said.drafter, said.k, said.depth) == (
         "decode",
@@ -448,8 +448,8 @@ def test_what_was_decoded_is_not_compared_with_what_was_replayed(case: Case) -> 
     assert decoded.fingerprints == replayed.fingerprints
     assert (decoded.tokenizer, decoded.template) == (replayed.tokenizer, replayed.template)
     now, before = (
-        Run(own, decoded, "decode", None).record,
-        Run(case, replayed, "replay", None).record,
+        Run(own, [decoded], engine="decode").measured,
+        Run(case, [replayed], engine="replay").measured,
     )
     assert incomparable(now, before) == ["engine was 'replay' in the baseline and is 'decode'"]
 

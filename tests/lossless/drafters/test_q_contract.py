@@ -262,7 +262,7 @@ def test_what_cannot_be_judged_is_said() -> None:
         q_contract([(torch.tensor([0, 1]), distribution)])
     with pytest.raises(ContractError, match="report probabilities"):
         q_contract([(torch.tensor([0]), 3 * distribution)])
-    with pytest.raises(ContractError, match="no token of the 2"):
+    with pytest.raises(ContractError, match="outside the 2 tokens"):
         q_contract([(torch.tensor([2]), distribution)])
     with pytest.raises(RequestError, match="use "):
         assert_q_contract(honest, method="fast")  # type: ignore[arg-type]

@@ -317,10 +317,10 @@ def test_texts_without_a_new_token_are_an_error(
         ([Text("0", "all", (5, 6, 7), 1)], {"prompt_lengths": [1]}, "leave them out"),
         ([[1024, 6, 7]], {"prompt_lengths": [1]}, "encode it"),
         ([[5] * 513], {"prompt_lengths": [1]}, "pass shorter ones"),
-        ([[5, 6, 7]], {"prompt_lengths": [1], "temperature": -1.0}, "no sampling settings"),
-        ([[5, 6, 7]], {"prompt_lengths": [1], "top_p": 0.0}, "no sampling settings"),
+        ([[5, 6, 7]], {"prompt_lengths": [1], "temperature": -1.0}, "not valid sampling settings"),
+        ([[5, 6, 7]], {"prompt_lengths": [1], "top_p": 0.0}, "not valid sampling settings"),
         ([[5, 6, 7]], {"prompt_lengths": [1], "alpha": 1.0}, "between 0 and 1"),
-        ([[5, 6, 7]], {"prompt_lengths": [1], "drafter": OWN_HEADS}, "no model to score with"),
+        ([[5, 6, 7]], {"prompt_lengths": [1], "drafter": OWN_HEADS}, "cannot score texts"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(pair: Pair, sequences, settings, message: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from helpers.records import case
 
 from pytest_specdec.cases.case import OWN_HEADS, JudgedRange
-from pytest_specdec.judging.comparison import costs_of
+from pytest_specdec.judging.costs import costs_of
 from pytest_specdec.speedup.cost_profile import CostProfile
 
 TIMES = {k: float(k) for k in range(1, 65)}

@@ -1,0 +1,70 @@
+"""The message of a failed judgement, in the terminal's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ..baselines.store import BaselineStore
+from ..cases.case import Case
+from ..cases.prompts import read_prompts
+from ..common.printable import printable
+from ..engines.protocol import Engine
+from ..gate.verdict import Verdict
+from ..report.failure_message import INTENDED, explain
+from ..report.layout import wrapped
+from .comparison import Baseline, Run
+from .diagnosis import diagnose
+
+_LONGEST_NAME = 40
+
+
+class FailureMessages:
+    """Explains verdicts with what the store and the engine know of the tokens."""
+
+    def __init__(
+        self,
+        *,
+        store: BaselineStore,
+        engine: Engine,
+        update_command: Callable[[str], str],
+        replaced_drafters: Mapping[Case, str],
+    ) -> None:
+        """`update_command` gives the command line for a value of --specdec-update;
+        `replaced_drafters` are the drafters that tests name and the session replaced.
+        """
+        self._store, self._engine = store, engine
+        self._update_command, self._replaced_drafters = update_command, replaced_drafters
+
+    def lines(self, verdict: Verdict, run: Run, baseline: Baseline) -> list[str]:
+        """The message, headline first."""
+        case, before = baseline.case, baseline.measured
+        same_texts = before is not None and verdict.regime == "deterministic"
+        lines = explain(
+            verdict,
+            case_id=case.id,
+            update_command=self._update_command("new" if before is None else "changed"),
+            prompt_names=prompt_names(case),
+            where=diagnose(run, before, self._store, self._engine)
+            if before is not None and same_texts
+            else (),
+            replaced_drafter=self._replaced_drafters.get(case),
+        )
+        return [part for line in lines for part in _in_columns(printable(line))]
+
+
+def prompt_names(case: Case) -> dict[str, str]:
+    """How the prompts of a case begin, by prompt key."""
+    prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
+    texts = {prompt.key: prompt.text or prompt.chat()[-1].get("content", "") for prompt in prompts}
+    return {
+        key: repr(text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 3] + "...")
+        for key, text in texts.items()
+    }
+
+
+def _in_columns(line: str) -> list[str]:
+    """A line of a message in the terminal's columns; the headline, and a command to be copied, stay
+    whole.
+    """
+    labelled = line.startswith(" ") and not line.startswith(INTENDED)
+    return wrapped(line, indent=" " * len(INTENDED)) if labelled else [line]

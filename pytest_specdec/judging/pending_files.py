@@ -1,0 +1,66 @@
+"""The files that a session is going to write: none is written before the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..baselines.repeats import seeded
+from ..baselines.schema import EvidenceFile
+from ..baselines.store import BaselineStore, current_evidence, fingerprint
+from ..baselines.writing import dumps
+from ..records.accumulated import AccumulatedRun
+from ..records.prompt_counts import rows_of_run
+from ..records.record import SCHEMA, Record
+from .comparison import Baseline, Run
+from .diagnosis import token_files
+from .rules import Decision
+
+
+class PendingFiles:
+    """Contents by path, in stored form."""
+
+    def __init__(self, store: BaselineStore) -> None:
+        self._store = store
+        self.contents: dict[Path, str] = {}
+
+    def add(self, run: Run, baseline: Baseline, decision: Decision) -> None:
+        """Queue what a decision stores of a run."""
+        if decision.p_value is not None and baseline.record is not None:
+            self._add_evidence(run, baseline.record, decision.p_value)
+        if decision.stores == "record":
+            self._add_record(run, baseline.record)
+            self._add_texts(run, renewed=baseline.record is not None)
+            self.contents |= dict(token_files(run, self._store))
+        elif decision.stores == "missing token maps":
+            self.contents |= {
+                path: text for path, text in token_files(run, self._store) if not path.exists()
+            }
+
+    def _add_evidence(self, run: Run, record: Record, p_value: float) -> None:
+        accumulated = AccumulatedRun(
+            p_value=p_value,
+            fingerprints=run.measured.fingerprints,
+            counts=rows_of_run(run.measured.runs[0]),
+        )
+        evidence = EvidenceFile(
+            schema=SCHEMA,
+            baseline=fingerprint(record),
+            runs=(*current_evidence(self._store, run.case, record), accumulated),
+        )
+        self.contents[self._store.evidence_path(run.case)] = dumps(evidence)
+
+    def _add_record(self, run: Run, before: Record | None) -> None:
+        self.contents[self._store.record_path(run.case)] = dumps(run.record.replacing(before))
+
+    def _add_texts(self, run: Run, *, renewed: bool) -> None:
+        """The run's texts where none are stored, or where the stored ones belong to the record that
+        is replaced.
+        """
+        for number, measurement in enumerate(run.measurements):
+            if measurement.texts is None:
+                continue
+            key = seeded(run.case, number).texts
+            stored = self._store.texts(key)
+            texts = dumps(measurement.texts)
+            if stored is None or (renewed and texts != dumps(stored)):
+                self.contents[self._store.texts_path(key)] = texts

@@ -1,0 +1,56 @@
+"""What a case was measured under: its settings, its models and its machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ..common.limits import MOST_DEPTH, MOST_K
+from .ranges import Count, NewTokens, NotNegative, Share, TokenId
+
+
+class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What must be the same for two records to be compared at all."""
+
+    k: Annotated[int, Meta(ge=1, le=MOST_K)]
+    depth: Annotated[int, Meta(ge=0, le=MOST_DEPTH)]
+    drafter: str
+    engine: str
+    rule: str
+    temperature: Count
+    top_k: TokenId
+    top_p: Share
+    new_tokens: NewTokens
+    tokenizer: str
+    template: str | None
+    judged: str | None = None
+    """The token ids that were judged, where not all were: `FIRST:END:EVERY`."""
+
+
+class Fingerprints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is under test: hashes of the target's and the drafter's tensors and configurations."""
+
+    target: str
+    drafter: str
+
+
+class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where numbers come from; acceptance may move in its last digits between two of these."""
+
+    torch: str
+    transformers: str
+    device: str
+    dtype: str
+    threads: NotNegative
+    """Of torch; 0 where a server or a recorded run does not say."""
+    engine: str = ""
+    """Version of somebody else's engine; empty for our own."""
+
+    def differences(self, other: Environment) -> tuple[str, ...]:
+        """`name: other -> self` for each field that differs."""
+        pairs = (
+            (name, getattr(other, name), getattr(self, name)) for name in self.__struct_fields__
+        )
+        return tuple(f"{name}: {before} -> {now}" for name, before, now in pairs if before != now)

@@ -1,0 +1,101 @@
+"""Counts as a record stores them: one row per prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+import numpy as np
+
+from ..acceptance.counts import Array, Counts
+from .measured import MeasuredRun
+from .ranges import Count, NewTokens
+
+POOLED = "all prompts"
+"""Stands for a prompt's key where an engine counts for all prompts together."""
+
+
+class SmoothedCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Counts of one prompt's renewal walk at temperature 0 with the draft's distribution at a small
+    temperature.
+    """
+
+    rounds: Count
+    accepted: tuple[Count, ...]
+
+
+class PromptCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Counts of one prompt; `drafted` is left out where every round drafted k tokens."""
+
+    category: str
+    text: str
+    """Fingerprint of the text Y that was replayed; empty where a sampled one's tokens are not
+    known.
+    """
+    rounds: Count
+    accepted: tuple[Count, ...]
+    drafted: tuple[Count, ...] | None = None
+    smoothed: SmoothedCounts | None = None
+    tokens: NewTokens | None = None
+    """New tokens of the text, of the judged ones where not all are; None where the engine does not
+    give them.
+    """
+    passes: Count | None = None
+    """Passes of the target that emit them after the first, those with nothing left to draft
+    included.
+    """
+
+
+PromptRows = dict[str, PromptCounts]
+
+
+def counts_of_rows(rows: PromptRows, k: int) -> Counts:
+    """Stored rows as arrays, prompts in stored order."""
+    values = list(rows.values())
+    drafted = [(row.rounds,) * k if row.drafted is None else row.drafted for row in values]
+    return Counts(
+        prompts=tuple(rows),
+        categories=tuple(row.category for row in values),
+        rounds=np.array([row.rounds for row in values], dtype=float),
+        drafted=np.array(drafted, dtype=float).reshape(len(rows), k),
+        accepted=np.array([row.accepted for row in values], dtype=float).reshape(len(rows), k),
+        **_requests_of(values),
+    )
+
+
+def run_of_rows(rows: PromptRows, k: int) -> MeasuredRun:
+    """A stored run as the gate judges it."""
+    return MeasuredRun(
+        counts=counts_of_rows(rows, k),
+        text_fingerprints={key: row.text for key, row in rows.items()},
+    )
+
+
+def _requests_of(rows: Collection[PromptCounts]) -> dict[str, Array]:
+    """Tokens and passes of whole requests, where every row holds them."""
+    known = [
+        (row.tokens - 1, row.passes)
+        for row in rows
+        if row.tokens is not None and row.passes is not None
+    ]
+    if len(known) < len(rows):
+        return {}
+    emitted, passes = np.array(known, dtype=float).reshape(-1, 2).T
+    return {"emitted": emitted, "passes": passes}
+
+
+def rows_of_run(run: MeasuredRun) -> PromptRows:
+    """A run in stored form, one row per prompt."""
+    counts, rows = run.counts, {}
+    for row, prompt in enumerate(counts.prompts):
+        rounds, drafted = float(counts.rounds[row]), counts.drafted[row]
+        rows[prompt] = PromptCounts(
+            category=counts.categories[row],
+            text=run.text_fingerprints[prompt],
+            rounds=rounds,
+            accepted=tuple(counts.accepted[row].tolist()),
+            drafted=None if (drafted == rounds).all() else tuple(drafted.tolist()),
+            tokens=None if counts.emitted is None else 1 + int(counts.emitted[row]),
+            passes=None if counts.passes is None else float(counts.passes[row]),
+        )
+    return rows

@@ -1,0 +1,163 @@
+"""The composition root: from settings and cases to the engine, the runner and the store."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ..common.errors import SpecdecError
+from ..common.progress import ProgressBar
+from ..config import options
+from ..config.settings import Settings
+from .import_by_name import imported
+from .state import SessionCases
+from .update_command import update_command
+from .workers import command_line
+
+if TYPE_CHECKING:
+    from ..baselines.store import BaselineStore
+    from ..cases.case import Case
+    from ..engines.models import ModelPool
+    from ..engines.protocol import Engine
+    from ..judging.policy import Policy
+    from ..judging.runner import CaseRunner
+
+
+class Components:
+    """The session's objects, each made on first use, so that nothing is imported before a test
+    needs it.
+    """
+
+    def __init__(self, config: pytest.Config, settings: Settings, cases: SessionCases) -> None:
+        self._config, self._settings, self._cases = config, settings, cases
+        self._engine: Engine | None = None
+        self._engine_error: SpecdecError | None = None
+        self._runner: CaseRunner | None = None
+
+    @property
+    def store(self) -> BaselineStore:
+        """The stored baselines."""
+        from ..baselines.store import BaselineStore
+
+        return BaselineStore(self._settings.baselines)
+
+    @property
+    def engine(self) -> Engine:
+        """The session's engine; the first use imports what it needs. Raises RequestError where that
+        is missing.
+
+        An engine that could not be made is not tried again: the other tests fail with the same
+        error.
+        """
+        if self._engine_error is not None:
+            raise self._engine_error.with_traceback(None)
+        if self._engine is None:
+            try:
+                self._engine = self._make_engine()
+            except SpecdecError as error:
+                self._engine_error = error
+                raise
+        return self._engine
+
+    @functools.cached_property
+    def models(self) -> ModelPool:
+        """The session's models in this process, each loaded on first use."""
+        from ..engines.factory import make_models
+
+        return make_models(
+            self._settings.value(options.ENGINE),
+            device=self._settings.value(options.DEVICE),
+            dtype=self._settings.value(options.DTYPE),
+            report=ProgressBar(self._config),
+        )
+
+    @property
+    def runner(self) -> CaseRunner:
+        """The runner of the session's cases."""
+        if self._runner is None:
+            self._runner = self._make_runner()
+        return self._runner
+
+    @property
+    def runner_in_use(self) -> CaseRunner | None:
+        """The runner, where a test has needed it."""
+        return self._runner
+
+    def verifier(self) -> Callable[..., object]:
+        """The sampler that --specdec-verifier names, or our own rejection rule."""
+        from ..lossless.samplers.verifiers import of_rule
+
+        name = self._settings.value(options.VERIFIER)
+        if name is None:
+            return of_rule("rejection")
+        return imported(
+            name,
+            self._config.rootpath,
+            options.VERIFIER.name,
+            "target_probs, draft_probs and draft_tokens",
+        )
+
+    def _make_engine(self) -> Engine:
+        from ..engines.factory import make_engine
+
+        settings = self._settings
+        return make_engine(
+            settings.value(options.ENGINE),
+            [seeded for seeds in self._measured_cases.values() for seeded in seeds],
+            self.models,
+            url=settings.url,
+            draft_url=settings.value(options.DRAFT_URL),
+            stored_texts=self.store.texts,
+            kept=self._config.rootpath / ".specdec",
+        )
+
+    def _make_runner(self) -> CaseRunner:
+        from ..judging.runner import CaseRunner
+
+        return CaseRunner(
+            self._measured_cases,
+            engine=self.engine,
+            store=self.store,
+            policy=self._policy,
+            update_command=self._update_command,
+            replaced_drafters=self._cases.replaced_drafters,
+        )
+
+    @functools.cached_property
+    def _measured_cases(self) -> dict[Case, tuple[Case, ...]]:
+        """Which runs are measured for each selected case: decided once, for engine and runner."""
+        from ..baselines.repeats import measured_cases
+
+        policy, store = self._policy, self.store
+        return {
+            case: measured_cases(
+                case,
+                store,
+                repeats=self._settings.value(options.REPEATS),
+                rewrites=policy.rewrites,
+                accumulate=policy.accumulate,
+            )
+            for case in self._cases.selected
+        }
+
+    @property
+    def _policy(self) -> Policy:
+        from ..judging.policy import Policy
+
+        settings = self._settings
+        return Policy(
+            alpha=settings.value(options.ALPHA),
+            inconclusive=settings.value(options.INCONCLUSIVE_GATES),
+            update=settings.value(options.UPDATE),
+            subset=settings.command_line[options.PROMPTS] is not None,
+            accumulate=settings.value(options.ACCUMULATE),
+            costs_margin=settings.value(options.COSTS_MARGIN),
+        )
+
+    def _update_command(self, which: str) -> str:
+        """This session's own command line, with --specdec-update."""
+        words = command_line(self._config)
+        return update_command(words, self._config.getoption("file_or_dir"), which)

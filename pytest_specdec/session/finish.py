@@ -1,0 +1,137 @@
+"""The end of a session: what workers measured is taken over, files are written or pruned, and the
+exit status is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..common.display import short, told_files
+from ..common.errors import SpecdecError
+from ..config.options import LANGUAGE, PRUNE
+from ..config.settings import Settings
+from ..judging.judgements import Comparisons
+from .build import Components
+from .state import Outcome
+from .workers import WorkerResults, worker_output
+
+
+class SessionFinish:
+    """Writes files on the controller alone; a worker sends what it has."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        settings: Settings,
+        components: Components,
+        comparisons: Comparisons,
+        outcome: Outcome,
+    ) -> None:
+        self._config, self._settings, self._components = config, settings, components
+        self._comparisons, self._outcome = comparisons, outcome
+        self._interrupted = False
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what an xdist worker measured."""
+        results = WorkerResults.receive(getattr(node, "workeroutput", None) or {})
+        outcome = self._outcome
+        outcome.files |= results.files
+        outcome.problem = outcome.problem or results.problem
+        outcome.stale = list(results.stale)
+        self._comparisons.unseen.update(results.unseen)
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Also for pytest.exit, which may come with any exit status."""
+        self._interrupted = True
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, object, object]:
+        self._finish(session, exitstatus)
+        unseen = sorted(self._comparisons.unseen)
+        if unseen and session.exitstatus == pytest.ExitCode.OK:
+            self._outcome.notes.append(
+                f"the gate failed {', '.join(unseen)}, and no test did; the exit status is 1"
+            )
+        result = yield
+        if unseen and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return result
+
+    def _finish(self, session: pytest.Session, exitstatus: int) -> None:
+        runner, outcome = self._components.runner_in_use, self._outcome
+        outcome.files |= {} if runner is None else runner.pending
+        if (output := worker_output(self._config)) is not None:
+            WorkerResults(
+                problem=outcome.problem,
+                files=outcome.files,
+                stale=outcome.stale,
+                unseen=self._comparisons.unseen,
+            ).send(output)
+            return
+        if outcome.problem is not None:
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+            return
+        if self._interrupted or exitstatus in (
+            pytest.ExitCode.INTERRUPTED,
+            pytest.ExitCode.INTERNAL_ERROR,
+        ):
+            if outcome.files:
+                outcome.notes.append(
+                    f"interrupted: none of {len(outcome.files)} baseline files was written; run "
+                    "again to the end"
+                )
+            return
+        try:
+            self._write(outcome.files)  # first: a report that cannot be written costs no baseline
+            self._write(self._reports())
+            if outcome.stale:
+                self._name_or_prune_stale(stopped=bool(session.shouldstop or session.shouldfail))
+        except SpecdecError as error:
+            outcome.problem = str(error)
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    def _reports(self) -> Mapping[Path, str]:
+        paths, rows = self._settings.reports, self._outcome.rows
+        if not rows:
+            if paths:
+                self._outcome.notes.append(
+                    "no case was measured, so no report was written; select a test that uses "
+                    "specdec_run"
+                )
+            return {}
+        from ..report import render
+
+        language = self._settings.value(LANGUAGE)
+        return {path: render(path.suffix, rows.values(), language) for path in paths}
+
+    def _write(self, files: Mapping[Path, str]) -> None:
+        if files:
+            from ..baselines.store import write_all
+
+            write_all(files)
+            self._outcome.notes += told_files(files)
+
+    def _name_or_prune_stale(self, *, stopped: bool) -> None:
+        notes = self._outcome.notes
+        stale = [path for path in self._outcome.stale if path not in self._outcome.files]
+        prune = self._settings.value(PRUNE)
+        if stopped:
+            notes += ["stopped early: nothing was pruned; run again to the end"] * prune
+        elif not prune:
+            names = ", ".join(map(short, stale[:3])) + (", ..." if len(stale) > 3 else "")
+            notes.append(
+                f"{len(stale)} stored files that no test asks for: {names}; delete with "
+                f"{PRUNE.flag}"
+            )
+        else:
+            from ..baselines.store import delete_all
+
+            delete_all(stale)
+            notes += [f"deleted {short(path)}" for path in stale]

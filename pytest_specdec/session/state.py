@@ -1,0 +1,52 @@
+"""What the parts of a session share: its cases, and what it has come to so far."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+    from ..cases.case import Case
+    from ..report.row import ReportRow
+
+
+@dataclasses.dataclass
+class SessionCases:
+    """The cases of the collected tests."""
+
+    generated: list[Case] = dataclasses.field(default_factory=list)
+    """All of them, those of deselected tests included."""
+    selected: list[Case] = dataclasses.field(default_factory=list)
+    """Those of the tests that will run, each once."""
+    awaiting_baseline: set[Case] = dataclasses.field(default_factory=set)
+    """Those of which a test asks for the baseline."""
+    replaced_drafters: dict[Case, str] = dataclasses.field(default_factory=dict)
+    """How the marker or ini file names the drafter that --specdec-draft replaces."""
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What the session has come to. On xdist's controller it grows with what workers send."""
+
+    problem: str | None = None
+    """Why the session ends with pytest's usage status."""
+    rows: dict[str, ReportRow] = dataclasses.field(default_factory=dict)
+    """Rows of the reports, by case id."""
+    files: dict[Path, str] = dataclasses.field(default_factory=dict)
+    """Baseline files to be written."""
+    stale: list[Path] = dataclasses.field(default_factory=list)
+    """Stored files that no test needs."""
+    notes: list[str] = dataclasses.field(default_factory=list)
+    """Lines after the table."""
+
+
+def cases_of(items: Iterable[pytest.Item]) -> list[Case]:
+    """The case of every test that has one."""
+    cases = (
+        item.callspec.params.get("specdec_case") for item in items if hasattr(item, "callspec")
+    )
+    return [case for case in cases if case is not None]

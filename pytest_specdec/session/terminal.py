@@ -1,0 +1,95 @@
+"""What the terminal shows of a session: the header, the number of gates, and the closing table."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..common.display import short
+from ..common.printable import printable
+from ..config.options import ALPHA, DEPTH, DEVICE, DTYPE, ENGINE, UPDATE, K
+from ..config.settings import Settings
+from .build import Components
+from .state import Outcome, SessionCases
+
+_COLOURS = {
+    "regressed": "red",
+    "error": "red",
+    "inconclusive": "yellow",
+    "improved": "green",
+    "new": "cyan",
+    "updated": "cyan",
+}
+"""Of a line, by its last word."""
+
+
+class TerminalSummary:
+    """Writes on the controller's terminal; workers have none."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        settings: Settings,
+        cases: SessionCases,
+        components: Components,
+        outcome: Outcome,
+    ) -> None:
+        self._config, self._settings, self._components = config, settings, components
+        self._cases, self._outcome = cases, outcome
+
+    def pytest_report_header(self) -> str | None:
+        settings = self._settings
+        if not settings.active:
+            return None
+        parts = []
+        for option in (K, DEPTH):
+            given = settings.given(option)
+            if given is not None:
+                parts.append(f"{option.name}={option.parser.show(given.value)}")
+        parts += [
+            f"{settings.value(ENGINE)} on {settings.value(DEVICE)}",
+            settings.value(DTYPE),
+            f"baselines in {short(settings.baselines)}",
+        ]
+        if update := settings.value(UPDATE):
+            parts.append(f"updating {update}")
+        return printable(f"specdec: {', '.join(parts)}")
+
+    def pytest_report_collectionfinish(self) -> list[str] | None:
+        cases = self._cases.selected
+        if not cases:
+            return None
+        gates, pairs = len(cases), len({(case.target, case.drafter) for case in cases})
+        lines = [
+            f"specdec: {gates} gate{'s' * (gates > 1)} on {pairs} pair{'s' * (pairs > 1)} of "
+            f"models, false alarms at most {self._settings.value(ALPHA):.2%} in all"
+        ]
+        missing = sum(
+            not self._components.store.record_path(case).exists()
+            for case in self._cases.awaiting_baseline
+        )
+        if missing and self._settings.value(UPDATE) is None:
+            have, they = ("has", "it") if missing == 1 else ("have", "they")
+            lines.append(
+                f"specdec: {missing} of {gates} cases {have} no baseline: {they} will be measured "
+                f"and fail; {UPDATE.flag}=new creates baselines (tests must compare by ==)"
+            )
+        return lines
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        rows, notes = self._outcome.rows, self._outcome.notes
+        if self._outcome.problem is not None:
+            terminalreporter.write_line(printable(f"ERROR: {self._outcome.problem}"), red=True)
+        if not rows and not notes:
+            return
+        from ..report.bars import bars
+        from ..report.table import tables
+
+        terminalreporter.section("speculative decoding")
+        wide = self._config.option.verbose > 0
+        for line in (*tables(rows.values(), wide=wide), *bars(rows.values())):
+            colour = next(
+                (colour for word, colour in _COLOURS.items() if line.endswith(word)), None
+            )
+            terminalreporter.write_line(line, **({colour: True} if colour else {}))
+        for note in notes:
+            terminalreporter.write_line(printable(note))
