@@ -36,7 +36,7 @@ class ReportedRound(NamedTuple):
     accepted: int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Totals:
     """An engine's sums, over one request or over a whole run."""
 

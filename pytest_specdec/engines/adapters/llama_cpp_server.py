@@ -148,9 +148,19 @@ class LlamaCppAdapter(ServedAdapter):
                 counted.rounds or 0, len(tokens) - 1 - timings.draft_n_accepted
             )
             positions = counted.per_position
-        totals = Totals(round_count, timings.draft_n, timings.draft_n_accepted, positions)
+        totals = Totals(
+            rounds=round_count,
+            drafted=timings.draft_n,
+            accepted=timings.draft_n_accepted,
+            per_position=positions,
+        )
         finish = _FINISH.get(end.stop_type, end.stop_type) if end.stop_type else None
-        return ServerReply(tuple(tokens), None if rounds is None else tuple(rounds), totals, finish)
+        return ServerReply(
+            new_ids=tuple(tokens),
+            rounds=None if rounds is None else tuple(rounds),
+            totals=totals,
+            finish=finish,
+        )
 
     def begin(self) -> None:
         try:
@@ -204,10 +214,10 @@ class LlamaCppAdapter(ServedAdapter):
 def _grown(before: Reading, now: Reading) -> Totals:
     grown = now.since(before, _DRAFTS, _DRAFTED, _ACCEPTED, _POSITIONS)
     return Totals(
-        grown.whole(_DRAFTS),
-        grown.whole(_DRAFTED),
-        grown.whole(_ACCEPTED),
-        grown.by_position(_POSITIONS),
+        rounds=grown.whole(_DRAFTS),
+        drafted=grown.whole(_DRAFTED),
+        accepted=grown.whole(_ACCEPTED),
+        per_position=grown.by_position(_POSITIONS),
     )
 
 
@@ -217,10 +227,10 @@ def _minus(totals: Totals, subtracted: Totals) -> Totals:
     )
     rounds = (totals.rounds or 0) - (subtracted.rounds or 0)
     return Totals(
-        rounds,
-        totals.drafted - subtracted.drafted,
-        totals.accepted - subtracted.accepted,
-        tuple(a - b for a, b in pairs),
+        rounds=rounds,
+        drafted=totals.drafted - subtracted.drafted,
+        accepted=totals.accepted - subtracted.accepted,
+        per_position=tuple(a - b for a, b in pairs),
     )
 
 

@@ -259,10 +259,10 @@ def rounds_totals(rounds: Sequence[ReportedRound]) -> Totals:
     most = max((one_round.drafted for one_round in tried), default=0)
     positions = tuple(sum(one_round.accepted > step for one_round in tried) for step in range(most))
     return Totals(
-        len(tried),
-        sum(one_round.drafted for one_round in tried),
-        sum(one_round.accepted for one_round in tried),
-        positions,
+        rounds=len(tried),
+        drafted=sum(one_round.drafted for one_round in tried),
+        accepted=sum(one_round.accepted for one_round in tried),
+        per_position=positions,
     )
 
 

@@ -52,7 +52,7 @@ class MetaInfo(msgspec.Struct, frozen=True):
             self.spec_num_proposed_drafts, self.spec_proposed_drafts, self.spec_draft_token_num
         )
         if self.spec_verify_ct == 0:
-            return Totals(0, 0, 0, ())
+            return Totals(rounds=0, drafted=0, accepted=0, per_position=())
         if self.spec_verify_ct is None or accepted is None or drafted is None:
             named = {
                 "spec_verify_ct": self.spec_verify_ct,
@@ -70,7 +70,9 @@ class MetaInfo(msgspec.Struct, frozen=True):
                     f"{sum(histogram)}"
                 )
             positions = tuple(sum(histogram[position:]) for position in range(1, len(histogram)))
-        return Totals(self.spec_verify_ct, drafted, accepted, positions)
+        return Totals(
+            rounds=self.spec_verify_ct, drafted=drafted, accepted=accepted, per_position=positions
+        )
 
 
 class _Generated(msgspec.Struct, frozen=True):
@@ -153,7 +155,10 @@ class SglangAdapter(ServedAdapter):
         meta, tokens = self._ask(ids, sampling, new_tokens)
         try:
             return ServerReply(
-                tokens, None, meta.totals(), meta.finish_reason.type if meta.finish_reason else None
+                new_ids=tokens,
+                rounds=None,
+                totals=meta.totals(),
+                finish=meta.finish_reason.type if meta.finish_reason else None,
             )
         except ValueError as error:
             raise self.refuse(f"{error}; turn on speculative decoding, or update SGLang") from None

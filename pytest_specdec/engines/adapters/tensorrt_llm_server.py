@@ -120,7 +120,12 @@ class TensorRtLlmAdapter(ServedAdapter):
                 "a request was sent again, so /metrics holds rounds of a lost answer; run again"
             )
         rounds = self._rounds(len(tokens))
-        return ServerReply(tuple(tokens), tuple(rounds), None, answer.choices[0].finish_reason)
+        return ServerReply(
+            new_ids=tuple(tokens),
+            rounds=tuple(rounds),
+            totals=None,
+            finish=answer.choices[0].finish_reason,
+        )
 
     def begin(self) -> None:
         """Forget what others did before."""

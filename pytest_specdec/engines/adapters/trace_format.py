@@ -79,7 +79,12 @@ class Sums(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
     @property
     def totals(self) -> Totals:
-        return Totals(self.rounds, self.drafted, self.accepted, self.per_position)
+        return Totals(
+            rounds=self.rounds,
+            drafted=self.drafted,
+            accepted=self.accepted,
+            per_position=self.per_position,
+        )
 
 
 class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -155,7 +155,7 @@ def reported_of(header: Header, line: Line, where: str) -> Reported:
         emitted=None if line.new_ids else line.emitted,
         timings=None
         if line.seconds is None
-        else Timings(line.seconds, line.draft_ms, line.verify_ms),
+        else Timings(seconds=line.seconds, draft_ms=line.draft_ms, verify_ms=line.verify_ms),
         altered=header.altered,
         where=where,
         finish=line.finish_reason,

@@ -69,7 +69,10 @@ class SpecMetrics(msgspec.Struct, frozen=True):
                 )
             positions = tuple(sum(histogram[position:]) for position in range(1, len(histogram)))
         return Totals(
-            self.num_spec_steps, self.num_draft_tokens, self.num_accepted_draft_tokens, positions
+            rounds=self.num_spec_steps,
+            drafted=self.num_draft_tokens,
+            accepted=self.num_accepted_draft_tokens,
+            per_position=positions,
         )
 
 
@@ -147,9 +150,14 @@ class VllmServer(ServedAdapter):
         finish = answer.choices[0].finish_reason
         spec_metrics = answer.metrics.speculative_decoding if answer.metrics else None
         if spec_metrics is None:
-            return ServerReply(tuple(tokens), None, None, finish)
+            return ServerReply(new_ids=tuple(tokens), rounds=None, totals=None, finish=finish)
         try:
-            return ServerReply(tuple(tokens), spec_metrics.rounds(), spec_metrics.totals(), finish)
+            return ServerReply(
+                new_ids=tuple(tokens),
+                rounds=spec_metrics.rounds(),
+                totals=spec_metrics.totals(),
+                finish=finish,
+            )
         except ValueError as error:
             raise self.refuse(
                 f"its numbers contradict each other: {error}; report its version, {self.version()}"
@@ -166,10 +174,10 @@ class VllmServer(ServedAdapter):
         assert self._start is not None
         grown = self._reading().since(self._start, _DRAFTS, _DRAFTED, _ACCEPTED, _POSITIONS)
         return Totals(
-            grown.whole(_DRAFTS),
-            grown.whole(_DRAFTED),
-            grown.whole(_ACCEPTED),
-            grown.by_position(_POSITIONS),
+            rounds=grown.whole(_DRAFTS),
+            drafted=grown.whole(_DRAFTED),
+            accepted=grown.whole(_ACCEPTED),
+            per_position=grown.by_position(_POSITIONS),
         )
 
     def encode(self, text: str) -> list[int]:

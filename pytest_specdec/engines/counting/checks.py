@@ -88,9 +88,9 @@ def _check_rounds(
                 f"drafted tokens; {_CURE}"
             )
     sums = Totals(
-        len(rounds),
-        sum(one_round.drafted for one_round in rounds),
-        sum(one_round.accepted for one_round in rounds),
+        rounds=len(rounds),
+        drafted=sum(one_round.drafted for one_round in rounds),
+        accepted=sum(one_round.accepted for one_round in rounds),
     )
     # A list of rounds includes those that drafted nothing, unless the engine leaves them out: then
     # the rounds' places are lost.

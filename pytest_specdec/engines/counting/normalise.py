@@ -165,10 +165,12 @@ def _totals(text: Reported) -> Totals:
     ]
     most = max((one_round.drafted for one_round in drafting), default=0)
     return Totals(
-        len(drafting),
-        sum(one_round.drafted for one_round in drafting),
-        sum(one_round.accepted for one_round in drafting),
-        tuple(sum(one_round.accepted > step for one_round in drafting) for step in range(most)),
+        rounds=len(drafting),
+        drafted=sum(one_round.drafted for one_round in drafting),
+        accepted=sum(one_round.accepted for one_round in drafting),
+        per_position=tuple(
+            sum(one_round.accepted > step for one_round in drafting) for step in range(most)
+        ),
     )
 
 

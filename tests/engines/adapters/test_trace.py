@@ -68,9 +68,9 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     one = reported(
         [(3, 1), (0, 0)],
         convention=convention,
-        timings=Timings(0.5, (1.0, 2.0), (3.0, 4.0)),
+        timings=Timings(seconds=0.5, draft_ms=(1.0, 2.0), verify_ms=(3.0, 4.0)),
         altered="synthetic",
-        totals=Totals(2, 3, 1),
+        totals=Totals(rounds=2, drafted=3, accepted=1),
         finish="stop",
         ends=TextEnds((), (7, "end")),
     )
@@ -114,7 +114,7 @@ def test_pooled_sums_come_last(tmp_path: Path) -> None:
     path = written(tmp_path, HEADER, {"pooled": {"rounds": 2, "drafted": 4, "accepted": 1}}, line)
     found = run(path)
     assert isinstance(found[1], PooledCounters)
-    assert found[1].totals == Totals(2, 4, 1)
+    assert found[1].totals == Totals(rounds=2, drafted=4, accepted=1)
 
 
 def summed(**totals: int) -> dict[str, Any]:

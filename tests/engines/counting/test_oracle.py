@@ -181,9 +181,9 @@ def test_sums_alone_are_judged_too(engine: ExternalEngine, tmp_path: Path) -> No
 def sums(one: Reported) -> Reported:
     assert one.rounds is not None
     totals = Totals(
-        len(one.rounds),
-        sum(own.drafted for own in one.rounds),
-        sum(own.accepted for own in one.rounds),
+        rounds=len(one.rounds),
+        drafted=sum(own.drafted for own in one.rounds),
+        accepted=sum(own.accepted for own in one.rounds),
     )
     return dataclasses.replace(one, rounds=None, totals=totals)
 
