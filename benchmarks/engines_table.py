@@ -74,7 +74,7 @@ def record(engine: str, url: str | None) -> Row:
         PromptRequest,
         Reported,
     )
-    from pytest_specdec.engines.adapters.registry import adapter
+    from pytest_specdec.engines.adapters.registry import make_adapter
     from pytest_specdec.engines.counting.checks import check_reported
 
     names = {role: str(MODELS / f"text-{role}") for role in ("target", "draft")}
@@ -86,9 +86,17 @@ def record(engine: str, url: str | None) -> Row:
         for prompt, ids in zip(prompts, encode_prompts(target.tokenizer, prompts), strict=True)
     ]
     request = GenerationRequest(
-        asked, K, 0, names["target"], names["draft"], Sampling(0.0), NEW_TOKENS, 0, "greedy"
+        prompts=asked,
+        k=K,
+        depth=0,
+        target=names["target"],
+        drafter=names["draft"],
+        sampling=Sampling(0.0),
+        new_tokens=NEW_TOKENS,
+        seed=0,
+        rule="greedy",
     )
-    made = adapter(engine, EngineSetup(url, "cpu", model=models.__getitem__))
+    made = make_adapter(engine, EngineSetup(url=url, device="cpu", model=models.__getitem__))
     begun = time.perf_counter()
     with listening(engine) as heard:
         reported = [one for one in made.run(request) if isinstance(one, Reported)]

@@ -222,10 +222,10 @@ def files_ending_in(*endings: str) -> Parser[tuple[Path, ...]]:
 
 def _server_url(text: str) -> str:
     from ..common.errors import RequestError
-    from ..common.urls import parse_server_url
+    from ..common.urls import check_server_url
 
     try:
-        parse_server_url(text)
+        check_server_url(text)
     except RequestError as error:  # it quotes the URL without what is secret in it
         raise argparse.ArgumentTypeError(str(error)) from None
     return text

@@ -1,7 +1,7 @@
-"""What a foreign engine's adapter hands over, before anything is checked or normalised.
+"""What an external engine's adapter reports, before anything is checked or normalised.
 
-An adapter asks its engine for texts and passes on the engine's own numbers as they are, with a word
-on how that engine counts (`CountingConvention`). `counting.checks` finds numbers that contradict
+An adapter has its engine emit texts and passes on the engine's own numbers unchanged, together with
+how that engine counts (`CountingConvention`). `counting.checks` finds numbers that contradict
 each other, `counting.normalise` makes counts of the others.
 """
 
@@ -28,7 +28,7 @@ Drafter = Literal["model", "mtp", "prompt-lookup"]
 
 
 class ReportedRound(NamedTuple):
-    """One verification, as the engine tells it: draft tokens proposed, and those of them that were
+    """One verification as the engine reports it: draft tokens proposed, and how many of them were
     accepted.
     """
 
@@ -36,7 +36,7 @@ class ReportedRound(NamedTuple):
     accepted: int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Totals:
     """An engine's sums, over one request or over a whole run."""
 
@@ -45,13 +45,14 @@ class Totals:
     drafted: int
     accepted: int
     per_position: tuple[int, ...] | None = None
-    """How many rounds accepted draft position 0, 1, ...; None where the engine does not say."""
+    """How many rounds accepted draft position 0, 1, ...; None where the engine does not report it.
+    """
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Counters:
-    """The engine's own names of its numbers, for messages: what a reader can look up in its log or
-    documentation.
+    """The engine's own names of its numbers, for messages: the reader can look them up in its log
+    or documentation.
     """
 
     rounds: str = "rounds"
@@ -60,7 +61,7 @@ class Counters:
     per_position: str = "per_position"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CountingConvention:
     """How an engine counts. The same for all texts of a run."""
 
@@ -73,7 +74,7 @@ class CountingConvention:
     drafts in every round.
     """
     undelivered: bool = False
-    """Whether the last round's accepted tokens may lie behind the text's end (an EOS token, or
+    """Whether the last round's accepted tokens may lie after the text's end (an EOS token, or
     `full`).
     """
     counts_empty: bool = False
@@ -84,7 +85,7 @@ class CountingConvention:
     """
     ngrams: tuple[int, int] | None = None
     """Tokens of the shortest and longest n-gram that prompt lookup looks up; None where the engine
-    does not say.
+    does not report them.
     """
     counters: Counters = Counters()
 
@@ -96,7 +97,7 @@ class TextEnds:
     """
 
     eos: tuple[int, ...] | None = None
-    """Token ids that end a text; none where the engine was told to ignore EOS; None for the
+    """Token ids that end a text; empty where the engine ignores EOS; None for the
     target's own.
     """
     stop: tuple[int | str, ...] = ()
@@ -114,21 +115,21 @@ class Timings:
     verify_ms: tuple[float, ...] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Reported:
     """One prompt's text and what the engine counted while it emitted it.
 
     `rounds` is the best an engine can give; `totals` is this request's own sums. Both None where
-    the engine counts for all requests together: then a `Pooled` follows the last text.
+    the engine counts for all requests together: then a `PooledCounters` follows the last text.
     """
 
     key: str
     """The prompt's."""
     prompt_ids: tuple[int, ...]
-    """As the engine read it; empty where it does not say, and then there is no oracle."""
+    """As the engine read it; empty where it is not reported, and then there is no oracle."""
     new_ids: tuple[int, ...]
-    """As emitted, EOS included; empty where the engine gives no ids, and then `emitted` says how
-    many they are.
+    """As emitted, EOS included; empty where the engine gives no ids, and then `emitted` is
+    their number.
     """
     convention: CountingConvention
     rounds: tuple[ReportedRound, ...] | None = None
@@ -143,8 +144,8 @@ class Reported:
     where: str = ""
     """What to name in a message: `trace.jsonl:3`, `request 3 of http://localhost:8000`."""
     finish: str | None = None
-    """Why the text ends, as the engine says: `stop` (EOS or a declared stop) or `length`; None
-    where it does not say.
+    """Why the text ends, as reported: `stop` (EOS or a declared stop) or `length`; None where the
+    engine does not report it.
     """
     ends: TextEnds = TextEnds()
 
@@ -164,17 +165,17 @@ class PooledCounters:
 
 
 RULES = ("greedy", "rejection")
-"""What every engine verifies by: the arg-max when greedy, else rejection sampling or what gives the
+"""The rules of every engine: the arg-max when greedy, else rejection sampling or a rule with the
 same distribution.
 """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """What an adapter can give and take. Read before anything is run: what it cannot do is refused,
-    and never left out.
+    """What an adapter supports. It is read before anything is run: what the adapter cannot do is
+    refused, never left out.
 
-    What a case may ask for has no default, so that each adapter says it.
+    Fields that a case can require have no default, so every adapter declares them.
     """
 
     drafters: tuple[Drafter, ...]
@@ -206,7 +207,7 @@ class Capabilities:
     server.
     """
     wants_ids: bool = True
-    """Whether prompts go to it as token ids, where a tokenizer is at hand."""
+    """Whether prompts go to it as token ids, where there is a tokenizer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,8 +216,8 @@ class PromptRequest:
 
     prompt: Prompt
     ids: tuple[int, ...] | None
-    """By the target's own tokenizer, BOS included, to be sent as they are; None where no tokenizer
-    is at hand.
+    """By the target's own tokenizer, BOS included, to be sent unchanged; None without a
+    tokenizer.
     """
 
     @property
@@ -224,7 +225,7 @@ class PromptRequest:
         return self.prompt.key
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
     """All texts of one case. Each text is decoded by itself, batch size 1, with a seed of its own:
     `seed_of`.
@@ -242,16 +243,16 @@ class GenerationRequest:
     seed: int
     rule: str
 
-    def seed_of(self, asked: PromptRequest) -> int:
+    def seed_of(self, prompt: PromptRequest) -> int:
         """A prompt's own seed, another one for each prompt and each run; 31 bits, which every
         engine takes.
         """
-        return zlib.crc32(f"{self.seed} {asked.key}".encode()) >> 1
+        return zlib.crc32(f"{self.seed} {prompt.key}".encode()) >> 1
 
 
 @dataclasses.dataclass(frozen=True)
 class EngineSetup:
-    """What an adapter is made with, once a session."""
+    """What an adapter is made with, once per session."""
 
     url: str | None = None
     """`--specdec-url`: a server, or a trace's file."""
@@ -263,7 +264,7 @@ class EngineSetup:
 
 
 class Adapter(Protocol):
-    """A foreign engine. Made by the registry as `adapter(setup)`; loads nothing before it is
+    """An external engine. The registry makes it as `factory(setup)`; it loads nothing before it is
     run.
     """
 
@@ -286,4 +287,4 @@ class Adapter(Protocol):
         """
 
     def close(self) -> None:
-        """Give back what is held; never raises."""
+        """Release what is held; never raises."""

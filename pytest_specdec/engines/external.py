@@ -1,5 +1,5 @@
-"""Somebody else's decoder behind the same protocol as our own: its texts, its counts checked and
-normalised.
+"""Another project's engine behind the protocol of our own ones: its texts, and its counts checked
+and normalised.
 
 Models are loaded only for what needs them: the oracle, conformance, and engines that run in this
 process.
@@ -39,7 +39,7 @@ from .adapter_api import (
 )
 from .adapters.capabilities import check_capabilities
 from .adapters.registry import make_adapter
-from .adapters.trace import write_trace
+from .adapters.trace_writer import write_trace
 from .counting.checks import check_pooled, check_reported
 from .counting.normalise import definition_of, normalised, text_of
 from .encoding import decoder, encoded
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-    """What one run of a case gave."""
+    """The results of one run of a case."""
 
     prompts: Sequence[Prompt]
     reported: Sequence[Reported]
@@ -63,8 +63,8 @@ class _Run:
     @functools.cached_property
     def texts(self) -> list[Text]:
         return [
-            text_of(one, prompt.category)
-            for one, prompt in zip(self.reported, self.prompts, strict=True)
+            text_of(reported, prompt.category)
+            for reported, prompt in zip(self.reported, self.prompts, strict=True)
         ]
 
     @property
@@ -73,12 +73,12 @@ class _Run:
 
     @property
     def altered(self) -> str | None:
-        """The mode under which the engine is no decoder of its models."""
-        return next((one.altered for one in self.reported if one.altered), None)
+        """The mode in which the engine does not decode with its own models."""
+        return next((text.altered for text in self.reported if text.altered), None)
 
 
 class ExternalEngine(Engine):
-    """One adapter for a session. `kept` is the folder for what was measured before a fault."""
+    """One adapter for a session. `kept` is the folder for texts measured before a fault."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class ExternalEngine(Engine):
         kept: Path = Path(".specdec"),
     ) -> None:
         self._name, self._models, self._url, self._kept = name, models, url, kept
-        self._made: dict[Case, _Run] = {}
+        self._runs: dict[Case, _Run] = {}
         self._uncounted: dict[Case, _Run] = {}
 
     @property
@@ -104,11 +104,17 @@ class ExternalEngine(Engine):
     def adapter(self) -> Adapter:
         """Raises RequestError where the engine is not here."""
         models = self.models
-        setup = EngineSetup(self._url, models.device, models.dtype, models.model, models.report)
+        setup = EngineSetup(
+            url=self._url,
+            device=models.device,
+            dtype=models.dtype,
+            model=models.model,
+            report=models.report,
+        )
         return make_adapter(self.name, setup)
 
     def measure(self, case: Case) -> Measurement:
-        run = self._made[case] = (
+        run = self._runs[case] = (
             self._uncounted.pop(case) if case in self._uncounted else self._run(case)
         )
         definition = definition_of(run.reported, case.drafter, run.pooled)
@@ -121,31 +127,33 @@ class ExternalEngine(Engine):
         weights = self._checkpoint(case.draft_model or case.target)
         convention = run.reported[0].convention
         drafter = drafter_fingerprint(case, weights, convention.ngrams, self.models.report)
-        told = [bool(one.new_ids) for one in run.reported]
+        has_ids = [bool(text.new_ids) for text in run.reported]
         greedy_of = target_name if case.temperature == 0 else None
         fingerprints = {
             text.key: _fingerprint(text, known, greedy_of)
-            for text, known in zip(run.texts, told, strict=True)
+            for text, known in zip(run.texts, has_ids, strict=True)
         }
         return Measurement(
-            counts,
-            Fingerprints(target_name, drafter),
-            self._environment(case),
-            SERVED if target is None else target.tokenizer_fingerprint,
-            template_in(target, run.prompts),
-            fingerprints
+            counts=counts,
+            fingerprints=Fingerprints(target_name, drafter),
+            environment=self._environment(case),
+            tokenizer=SERVED if target is None else target.tokenizer_fingerprint,
+            template=template_in(target, run.prompts),
+            text_fingerprints=fingerprints
             if run.pooled is None
             else dict.fromkeys(counts.prompts, _joined(fingerprints)),
-            None,
-            _times(run.reported),
-            sum(text.loops for text, known in zip(run.texts, told, strict=True) if known),
+            texts=None,
+            times=_times(run.reported),
+            looping=sum(
+                text.loops for text, known in zip(run.texts, has_ids, strict=True) if known
+            ),
             definition=definition.name,
             altered=run.altered,
         )
 
     def emitted(self, case: Case) -> Sequence[Text]:
         run = self._latest(case)
-        if any(not one.new_ids for one in run.reported):
+        if any(not text.new_ids for text in run.reported):
             raise RequestError(
                 f"{self.name} gives no token ids; let it return them, or leave out what needs its "
                 "texts"
@@ -158,10 +166,17 @@ class ExternalEngine(Engine):
         run = self._latest(case)
         definition = definition_of(run.reported, case.drafter, run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
-        return JudgedRun(case, run.reported, run.categories, definition, counts, run.pooled)
+        return JudgedRun(
+            case=case,
+            reported=run.reported,
+            categories=run.categories,
+            definition=definition,
+            counts=counts,
+            pooled=run.pooled,
+        )
 
     def unsupported(self, case: Case) -> str | None:
-        """Known for certain only when the case is run; it is run once."""
+        """Only a run shows it for certain; each case is run once."""
         try:
             self._latest(case)
         except UnsupportedError as error:
@@ -169,12 +184,12 @@ class ExternalEngine(Engine):
         return None
 
     def _latest(self, case: Case) -> _Run:
-        if case not in self._made:
-            self._made[case] = self._uncounted[case] = self._run(case)
-        return self._made[case]
+        if case not in self._runs:
+            self._runs[case] = self._uncounted[case] = self._run(case)
+        return self._runs[case]
 
     def _run(self, case: Case) -> _Run:
-        """Ask the engine for all texts, and check each as it comes; what came before a fault is
+        """Have the engine emit all texts and check each as it arrives; those before a fault are
         kept.
         """
         self._check(case)
@@ -184,17 +199,17 @@ class ExternalEngine(Engine):
         reported: list[Reported] = []
         pooled: PooledCounters | None = None
         try:
-            for one in self.adapter.run(request):
-                if isinstance(one, PooledCounters):
-                    check_pooled(one, reported, request)
-                    pooled = one
+            for result in self.adapter.run(request):
+                if isinstance(result, PooledCounters):
+                    check_pooled(result, reported, request)
+                    pooled = result
                 else:
-                    check_reported(one, request)
-                    check_ending(one, request, ends, decode)
-                    reported.append(one)
+                    check_reported(result, request)
+                    check_ending(result, request, ends, decode)
+                    reported.append(result)
         except SpecdecError as error:
             raise self._with_the_rest(error, case, request, reported) from error
-        if [one.key for one in reported] != [prompt.key for prompt in prompts]:
+        if [result.key for result in reported] != [prompt.key for prompt in prompts]:
             raise MeasurementError(
                 f"{self.name} answered {len(reported)} of {len(prompts)} prompts; look into its log"
             )
@@ -207,16 +222,16 @@ class ExternalEngine(Engine):
         request: GenerationRequest,
         reported: Sequence[Reported],
     ) -> SpecdecError:
-        """The error, with word of where the texts before it are kept."""
+        """The error, with the file in which the texts before it are kept."""
         if not reported or self.name == "trace":
             return error
         path = self._kept / case.suite / f"{case.name}-s{case.texts.seed}.jsonl"
         write_trace(path, request, f"{self.name} {self.adapter.version()}", reported)
-        told = (
+        message = (
             f"{error} ({len(reported)} of {len(request.prompts)} texts were measured before and "
             f"are kept in {path})"
         )
-        return type(error)(told)
+        return type(error)(message)
 
     def _check(self, case: Case) -> None:
         """Refuse what the engine cannot do at all. Raises RequestError."""
@@ -231,36 +246,36 @@ class ExternalEngine(Engine):
                 self._checkpoint(case.target), lambda: self.models.model(case.target), prompts
             )
         return GenerationRequest(
-            [
-                PromptRequest(prompt, None if own is None else tuple(own))
-                for prompt, own in zip(prompts, ids, strict=True)
+            prompts=[
+                PromptRequest(prompt, None if row is None else tuple(row))
+                for prompt, row in zip(prompts, ids, strict=True)
             ],
-            case.k,
-            case.depth,
-            case.target,
-            case.drafter,
-            case.texts.sampling,
-            case.texts.new_tokens,
-            case.texts.seed,
-            case.rule,
+            k=case.k,
+            depth=case.depth,
+            target=case.target,
+            drafter=case.drafter,
+            sampling=case.texts.sampling,
+            new_tokens=case.texts.new_tokens,
+            seed=case.texts.seed,
+            rule=case.rule,
         )
 
     def _ends(self, case: Case, target: Checkpoint | None) -> TargetEnds | None:
-        """What ends the target's texts; None where its files are not at hand."""
+        """What ends the target's texts; None without its files."""
         if target is None:
             return None
-        found = target_ends(target)
+        declared = target_ends(target)
         if not self.adapter.capabilities.loads:
-            return found
+            return declared
         from ..decoding.sampling import eos_ids
 
         eos = frozenset(
             eos_ids(self.models.model(case.target))
         )  # transformers has defaults of its own
-        return dataclasses.replace(found, eos=eos, known=found.known | eos)
+        return dataclasses.replace(declared, eos=eos, known=declared.known | eos)
 
     def _checkpoint(self, name: str) -> Checkpoint | None:
-        """A model's files where they are at hand."""
+        """A model's files; None where they are not on this machine."""
         checkpoint = case_checkpoint(name)
         if checkpoint is None and self.adapter.capabilities.loads:
             loaded: Checkpoint = self.models.model(name).checkpoint
@@ -268,9 +283,7 @@ class ExternalEngine(Engine):
         return checkpoint
 
     def _environment(self, case: Case) -> Environment:
-        """Of this process where torch computes; of another engine its version is all that is
-        known.
-        """
+        """This process's where torch computes; of another engine only the version is known."""
         engine = self.adapter.version()
         if self.name != "transformers":
             device = (
@@ -288,23 +301,23 @@ class ExternalEngine(Engine):
 
 def _times(reported: Sequence[Reported]) -> MeasuredTimes | None:
     """Medians of the rounds and the speed over all texts; None where nothing was timed."""
-    timed = [(one.timings, one.tokens) for one in reported if one.timings is not None]
+    timed = [(text.timings, text.tokens) for text in reported if text.timings is not None]
     seconds = sum(timings.seconds for timings, _ in timed)
     if not seconds > 0:
         return None
     draft = [ms for timings, _ in timed for ms in timings.draft_ms or ()]
     verify = [ms for timings, _ in timed for ms in timings.verify_ms or ()]
     return MeasuredTimes(
-        statistics.median(draft) if draft else None,
-        statistics.median(verify) if verify else None,
-        1,
-        sum(tokens for _, tokens in timed) / seconds,
+        draft_ms=statistics.median(draft) if draft else None,
+        verify_ms=statistics.median(verify) if verify else None,
+        batch_size=1,
+        tokens_per_second=sum(tokens for _, tokens in timed) / seconds,
     )
 
 
 def _fingerprint(text: Text, known: bool, greedy_of: str | None) -> str:
-    """Tokens that nobody told are the same only where the target, decoding greedily, has no choice;
-    else it is empty.
+    """Unreported tokens are the same only where the target decodes greedily and has no choice; else
+    it is empty.
     """
     if known:
         return text.fingerprint
@@ -312,7 +325,7 @@ def _fingerprint(text: Text, known: bool, greedy_of: str | None) -> str:
 
 
 def _joined(fingerprints: dict[str, str]) -> str:
-    """One for all of them; empty where any text is not known."""
+    """One fingerprint of all texts; empty where one of them is not known."""
     if not all(fingerprints.values()):
         return ""
     return hashlib.sha256(

@@ -1,4 +1,4 @@
-"""The session's engine by its name: ours, or somebody else's."""
+"""The session's engine by its name: one of ours, or an external one."""
 
 from __future__ import annotations
 

@@ -68,8 +68,8 @@ class KeptTexts:
         path = self.path(key)
         if path is None or self._folder is None:
             return
-        asked = {prompt.key for prompt in read_prompts(key.prompts)}
-        kept = {name: text for name, text in texts.items() if name in asked}
+        keys = {prompt.key for prompt in read_prompts(key.prompts)}
+        kept = {name: text for name, text in texts.items() if name in keys}
         try:
             write_all(
                 {
@@ -91,11 +91,11 @@ class KeptTexts:
     def _prune(self, newest: Path) -> None:
         assert self._folder is not None
         with contextlib.suppress(OSError):
-            found = [
+            files = [
                 (path.stat().st_mtime_ns, path, path.stat().st_size)
                 for path in self._folder.rglob("*.json")
             ]
-            others = sorted((one for one in found if one[1] != newest), reverse=True)
+            others = sorted((file for file in files if file[1] != newest), reverse=True)
             room = MOST_BYTES - newest.stat().st_size
             for rank, (_, path, size) in enumerate(others, 2):
                 room -= size

@@ -1,4 +1,4 @@
-"""What an engine is to the rest: from a case to its counts, and no word about baselines."""
+"""The interface of engines: from a case to its counts. Engines know no baselines."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from .counting.possible_rounds import JudgedRun
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class MeasuredTimes:
-    """What decoding took: median milliseconds of a batch's round, None where they are not told, and
-    tokens emitted a second.
+    """What decoding took: median milliseconds of a batch's round, None where they are not
+    reported, and tokens emitted per second.
     """
 
     draft_ms: float | None
@@ -33,7 +33,7 @@ class MeasuredTimes:
     tokens_per_second: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurement:
     """Counts of one case, with what they were measured on."""
 
@@ -50,8 +50,8 @@ class Measurement:
     looping: int = 0
     """Texts that end in a loop."""
     expected: Counts | None = None
-    """Replay of the emitted texts, where the engine counted rounds of its own and the models were
-    at hand.
+    """Replay of the emitted texts, where the engine counted rounds of its own and the models are
+    loaded.
     """
     samples: Samples | None = None
     """One round from each prompt's own context, where it is known."""
@@ -60,15 +60,15 @@ class Measurement:
     every case.
     """
     references: Callable[[], References] | None = None
-    """Makes what drafters that know nothing would have had accepted on the same texts, where these
-    are replayed.
+    """Makes the counts of reference drafters on the same texts, where these are replayed.
     """
     definition: str = DEFINITION
     """What was counted."""
     notes: tuple[str, ...] = ()
     """What readers of the report should know of the measurement, a sentence each."""
     altered: str | None = None
-    """A mode of the engine in which it is no decoder of its models: never compared with another."""
+    """A mode in which the engine does not decode with its own models: never compared with another.
+    """
 
 
 def check_rounds(counts: Counts, case: Case) -> None:

@@ -22,17 +22,17 @@ from pytest_specdec.engines.logprobs.cache import ScoreCache
 from pytest_specdec.engines.logprobs.drafting_servers import check_plain
 from pytest_specdec.engines.logprobs.scores import served_texts
 from pytest_specdec.engines.servers.client import ServerError
-from pytest_specdec.engines.servers.logprob_servers import (
+from pytest_specdec.engines.servers.logprob_servers import scorer_at
+from pytest_specdec.engines.servers.repeatability import TEXTS as AGAIN
+from pytest_specdec.engines.servers.repeatability import apart
+from pytest_specdec.engines.servers.scorer import (
     Position,
     Scorer,
     ServedModel,
     ServedText,
-    VllmScorer,
     impossible,
-    scorer_at,
 )
-from pytest_specdec.engines.servers.repeatability import TEXTS as AGAIN
-from pytest_specdec.engines.servers.repeatability import apart
+from pytest_specdec.engines.servers.vllm_scorer import VllmScorer
 
 TARGET, OTHER = Toy(1), Toy(2)
 TEXTS = TARGET.texts(12)
@@ -190,7 +190,7 @@ def test_texts_that_are_certain_are_believed(dialect: str) -> None:
     ]
     with playing(plays_of(dialect, answers_of(sure, dialect))) as stage:
         scored = served_texts(scorer_at(stage.client()), texts)
-    assert not any(value for one in scored for value in one.own)
+    assert not any(value for one in scored for value in one.logprobs)
 
 
 @pytest.mark.parametrize("dialect", CARDS)
@@ -301,7 +301,9 @@ def test_llama_cpp_is_asked_for_fewer_tokens_again() -> None:
 
 
 def served(own: list[float], top: list[float]) -> ServedText:
-    return ServedText(4, tuple(own), (None,) * len(own), tuple((value,) for value in top))
+    return ServedText(
+        first=4, logprobs=tuple(own), best=(None,) * len(own), top=tuple((value,) for value in top)
+    )
 
 
 def test_rounding_is_no_other_answer() -> None:
@@ -342,7 +344,8 @@ def test_nothing_scored_is_nothing_to_compare() -> None:
     assert apart([], []) is None
     with playing(TARGET.plays("vllm")) as stage:
         assert (
-            served_texts(scorer_at(stage.client()), [Text("a", "all", (1, 2, 3), 3)])[0].own == ()
+            served_texts(scorer_at(stage.client()), [Text("a", "all", (1, 2, 3), 3)])[0].logprobs
+            == ()
         )
 
 

@@ -69,12 +69,12 @@ class Scripted:
             convention = CountingConvention(counts_empty=self.pooled is None, ngrams=self.ngrams)
             rounds = None if self.pooled else ROUNDS
             yield Reported(
-                one.key,
-                PROMPT,
-                (5, *range(2, 10)),
-                convention,
-                rounds,
-                timings=Timings(2.0, (1.0, 3.0)),
+                key=one.key,
+                prompt_ids=PROMPT,
+                new_ids=(5, *range(2, 10)),
+                convention=convention,
+                rounds=rounds,
+                timings=Timings(seconds=2.0, draft_ms=(1.0, 3.0)),
             )
         if self.pooled is not None:
             yield self.pooled
@@ -176,14 +176,21 @@ def test_a_fault_before_the_first_text_keeps_nothing(case: Case, tmp_path: Path)
 
 
 def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
-    pooled = PooledCounters(Totals(12, 36, 12, (6, 4, 2)), CountingConvention())
+    pooled = PooledCounters(
+        Totals(rounds=12, drafted=36, accepted=12, per_position=(6, 4, 2)), CountingConvention()
+    )
     found = engine(Scripted(pooled=pooled), tmp_path).measure(case)
     assert (found.definition, found.counts.prompts) == ("sums/1", ("all prompts",))
     with pytest.raises(
         MeasurementError, match=r"\(8\) and accepted \(12\) make 20 tokens and 24 were emitted"
     ):
         engine(
-            Scripted(pooled=PooledCounters(Totals(8, 24, 12), CountingConvention())), tmp_path
+            Scripted(
+                pooled=PooledCounters(
+                    Totals(rounds=8, drafted=24, accepted=12), CountingConvention()
+                )
+            ),
+            tmp_path,
         ).measure(case)
 
 

@@ -33,7 +33,13 @@ def decode(ids: Any) -> str:
 
 
 def text(*new: int, **other: Any) -> Reported:
-    return Reported("key0", PROMPT, new, CountingConvention(), **({"where": "run.jsonl:2"} | other))
+    return Reported(
+        key="key0",
+        prompt_ids=PROMPT,
+        new_ids=new,
+        convention=CountingConvention(),
+        **({"where": "run.jsonl:2"} | other),
+    )
 
 
 RIGHT = {

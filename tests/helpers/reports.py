@@ -33,7 +33,7 @@ def request(prompts: int = 1, **other: Any) -> GenerationRequest:
         "seed": 0,
         "rule": "greedy",
     }
-    return GenerationRequest(asked, **(wanted | other))
+    return GenerationRequest(prompts=asked, **(wanted | other))
 
 
 def reported(
@@ -47,4 +47,11 @@ def reported(
     made = sum(accepted + 1 for _, accepted in rounds or ()) + (not convention.prefill_drafts)
     own = None if rounds is None else tuple(ReportedRound(*one) for one in rounds)
     new = tuple(range(2, 2 + (made if tokens is None else tokens)))
-    return Reported("key0", PROMPT, new, convention, own, **({"where": str(Path("run:1"))} | other))
+    return Reported(
+        key="key0",
+        prompt_ids=PROMPT,
+        new_ids=new,
+        convention=convention,
+        rounds=own,
+        **({"where": str(Path("run:1"))} | other),
+    )

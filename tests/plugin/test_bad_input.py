@@ -49,7 +49,7 @@ OPTIONS = [
         "'1e-300' is not a temperature; write 0 for greedy decoding or a number from 0.01 to 100",
     ),
     ("--specdec-url=http://[::1", "is not a server's URL; write for example"),
-    ("--specdec-url=http://me:word@host:80x0", "the given URL is not a server's URL"),
+    ("--specdec-url=http://me:word@host:80x0", "'http://***@host:***' is not a server's URL"),
     ("--specdec-draft-url=ftp://host", "'ftp://host' is not a server's URL"),
     (
         "--specdec-target=" + "a" * 300,

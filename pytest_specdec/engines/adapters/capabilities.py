@@ -1,5 +1,5 @@
-"""What an engine cannot do is refused before it is asked: no option of a case is left out in
-silence.
+"""What an engine cannot do is refused before it is run: no option of a case is dropped
+silently.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ def drafter_kind(drafter: str) -> Drafter:
 def check_capabilities(
     name: str, able: Capabilities, case: Case, target: Checkpoint | None
 ) -> None:
-    """Refuse a case that an engine would decode as another one; `target` is None where its files
-    are not at hand.
+    """Refuse a case that an engine would decode differently; `target` is None without its files.
 
-    Raises RequestError with what to ask for in its place.
+    Raises UnsupportedError with what to use instead.
     """
     kind, sampling = drafter_kind(case.drafter), case.texts.sampling
     if kind not in able.drafters:

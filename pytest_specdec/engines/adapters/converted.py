@@ -23,7 +23,7 @@ _FILES: dict[Form, str] = {
     "onnx": "genai_config.json",
     "openvino": "openvino_model.xml",
 }
-"""What tells the form; of GGUF the file itself, else its folder is loaded."""
+"""The file that identifies the form; of GGUF it is loaded itself, else its folder."""
 _CONVERTERS: dict[Form, str] = {
     "gguf": "llama.cpp's convert_hf_to_gguf.py --outtype f32",
     "onnx": "python -m onnxruntime_genai.models.builder -p fp32 -e cpu",
@@ -51,13 +51,13 @@ def form_of(checkpoint: Checkpoint, form: Form) -> Path:
             f"{checkpoint.folder} has no {_FILES[form]}; convert it into {inside}: "
             f"{_CONVERTERS[form]}"
         )
-    found = sorted(places[0].glob(_FILES[form]))
-    if len(found) > 1:
+    files = sorted(places[0].glob(_FILES[form]))
+    if len(files) > 1:
         raise RequestError(
-            f"{places[0]} holds {len(found)} files {_FILES[form]}; leave one of them there"
+            f"{places[0]} holds {len(files)} files {_FILES[form]}; leave one of them there"
         )
     _check_stamp(places[0] / STAMP, checkpoint)
-    return found[0] if form == "gguf" else places[0]
+    return files[0] if form == "gguf" else places[0]
 
 
 def write_stamp(folder: Path, checkpoint: Checkpoint) -> None:
@@ -75,14 +75,14 @@ def is_current(folder: Path, checkpoint: Checkpoint) -> bool:
 
 def _stamp(path: Path) -> Stamp | None:
     try:
-        found: Any = msgspec.json.decode(path.read_bytes(), type=Stamp)
+        stamp: Any = msgspec.json.decode(path.read_bytes(), type=Stamp)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:
         raise RequestError(
             f"{path} cannot be read ({error}); convert the checkpoint again"
         ) from None
-    return Stamp(found.model_fingerprint)
+    return Stamp(stamp.model_fingerprint)
 
 
 def _check_stamp(path: Path, checkpoint: Checkpoint) -> None:

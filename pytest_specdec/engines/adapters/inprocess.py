@@ -35,8 +35,8 @@ def pair_of(request: GenerationRequest, setup: EngineSetup) -> LoadedPair:
 
 def threads() -> int:
     """Threads for an engine in this process: OMP_NUM_THREADS, else one for each core."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    return int(told) if told.isdigit() and int(told) else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return int(limit) if limit.isdigit() and int(limit) else os.cpu_count() or 1
 
 
 def unused_id(target: LoadedModel) -> int:

@@ -67,9 +67,9 @@ class XLlamaCppAdapter:
         server = self._module.Server(self._parameters(request))
         served = LlamaCppAdapter(dataclasses.replace(self._setup, url=server.listening_address))
         try:
-            for done, one in enumerate(served.run(request)):
+            for done, result in enumerate(served.run(request)):
                 self._setup.report(f"{self.name}: decode", done, len(request.prompts))
-                yield one
+                yield result
         finally:
             served.close()
 
@@ -80,25 +80,33 @@ class XLlamaCppAdapter:
         """How the server is started. Raises RequestError for what it cannot load."""
         pair = pair_of(request, self._setup)
         context = pair.target.checkpoint.context or CONTEXT
-        wanted = self._module.CommonParams()
-        wanted.model.path = str(form_of(pair.target.checkpoint, "gguf"))
-        wanted.n_ctx, wanted.n_parallel = min(CONTEXT, context), 1
-        wanted.cpuparams.n_threads = wanted.cpuparams_batch.n_threads = threads()
-        wanted.warmup = wanted.fit_params = False
-        wanted.endpoint_metrics, wanted.verbosity, wanted.port = True, 0, 0
-        self._keep_float32(wanted)
-        own = wanted.speculative
-        own.types = [self._module.common_speculative_type.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
-        own.draft.mparams.path = str(form_of(pair.drafter.checkpoint, "gguf"))
-        own.draft.n_max, own.draft.n_min, own.draft.p_min = request.k, 0, 0.0
-        return wanted
+        parameters = self._module.CommonParams()
+        parameters.model.path = str(form_of(pair.target.checkpoint, "gguf"))
+        parameters.n_ctx, parameters.n_parallel = min(CONTEXT, context), 1
+        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads()
+        parameters.warmup = parameters.fit_params = False
+        parameters.endpoint_metrics, parameters.verbosity, parameters.port = True, 0, 0
+        self._keep_float32(parameters)
+        speculation = parameters.speculative
+        speculation.types = [
+            self._module.common_speculative_type.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE
+        ]
+        speculation.draft.mparams.path = str(form_of(pair.drafter.checkpoint, "gguf"))
+        speculation.draft.n_max, speculation.draft.n_min, speculation.draft.p_min = (
+            request.k,
+            0,
+            0.0,
+        )
+        return parameters
 
-    def _keep_float32(self, wanted: Any) -> None:
+    def _keep_float32(self, parameters: Any) -> None:
         """Its cache of keys and values is float16 by default, in flash attention's kernels too."""
         kinds = self._module.ggml_type
-        for cache in (wanted, wanted.speculative.draft):
+        for cache in (parameters, parameters.speculative.draft):
             cache.cache_type_k = cache.cache_type_v = kinds.GGML_TYPE_F32
-        wanted.flash_attn_type = self._module.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        parameters.flash_attn_type = (
+            self._module.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
 
 
 def _xllamacpp() -> Any:

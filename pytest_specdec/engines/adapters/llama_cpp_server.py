@@ -28,8 +28,9 @@ from ..adapter_api import (
     Totals,
 )
 from ..servers.client import Client, ServerError
-from ..servers.logprob_servers import LlamaCppScorer
+from ..servers.llama_cpp_scorer import LlamaCppScorer
 from ..servers.metrics import Reading, parse
+from ..servers.payloads import Tokenized
 from .server import ServedAdapter, ServerReply, rounds_totals
 
 _DRAFTS = "llamacpp:spec_decode_num_drafts"
@@ -74,10 +75,6 @@ class _Props(msgspec.Struct, frozen=True):
     build_info: str
 
 
-class _Tokens(msgspec.Struct, frozen=True):
-    tokens: list[int]
-
-
 class LlamaCppAdapter(ServedAdapter):
     """`llama-server`, or the same server inside the wheel `xllamacpp`."""
 
@@ -98,7 +95,9 @@ class LlamaCppAdapter(ServedAdapter):
         undelivered=True,
         counts_empty=True,
         argmax_drafts=True,
-        counters=Counters(_DRAFTS, "draft_n", "draft_n_accepted", _POSITIONS),
+        counters=Counters(
+            rounds=_DRAFTS, drafted="draft_n", accepted="draft_n_accepted", per_position=_POSITIONS
+        ),
     )
 
     def __init__(self, setup: EngineSetup, client: Client | None = None) -> None:
@@ -133,23 +132,35 @@ class LlamaCppAdapter(ServedAdapter):
             raise self.refuse(
                 f"its counters contradict each other: {error}; report its version, {self.version()}"
             ) from None
-        own, counted = end.timings, None
+        timings, counted = end.timings, None
         if len(tokens) < end.tokens_predicted:
             tokens, counted = self._unstreamed(body, pieces)
-        made, positions = (
+        round_count, positions = (
             (None, None) if rounds is None else (len(rounds), rounds_totals(rounds).per_position)
         )
         if counted is not None and (counted.drafted, counted.accepted) == (
-            own.draft_n,
-            own.draft_n_accepted,
+            timings.draft_n,
+            timings.draft_n_accepted,
         ):
             # Its counter leaves out a last round that drafts nothing; an EOS token leaves accepted
             # ones out of the text.
-            made = made or max(counted.rounds or 0, len(tokens) - 1 - own.draft_n_accepted)
+            round_count = round_count or max(
+                counted.rounds or 0, len(tokens) - 1 - timings.draft_n_accepted
+            )
             positions = counted.per_position
-        totals = Totals(made, own.draft_n, own.draft_n_accepted, positions)
+        totals = Totals(
+            rounds=round_count,
+            drafted=timings.draft_n,
+            accepted=timings.draft_n_accepted,
+            per_position=positions,
+        )
         finish = _FINISH.get(end.stop_type, end.stop_type) if end.stop_type else None
-        return ServerReply(tuple(tokens), None if rounds is None else tuple(rounds), totals, finish)
+        return ServerReply(
+            new_ids=tuple(tokens),
+            rounds=None if rounds is None else tuple(rounds),
+            totals=totals,
+            finish=finish,
+        )
 
     def begin(self) -> None:
         try:
@@ -165,12 +176,12 @@ class LlamaCppAdapter(ServedAdapter):
         """Without the requests that were sent twice."""
         if self._start is None:
             return None
-        own = _grown(self._start, self._reading())
-        return functools.reduce(_minus, self._repeated, own)
+        since_begin = _grown(self._start, self._reading())
+        return functools.reduce(_minus, self._repeated, since_begin)
 
     def encode(self, text: str) -> list[int]:
         return self.client.post_json(
-            "/tokenize", {"content": text, "add_special": True}, _Tokens
+            "/tokenize", {"content": text, "add_special": True}, Tokenized
         ).tokens
 
     def _reading(self) -> Reading:
@@ -203,21 +214,23 @@ class LlamaCppAdapter(ServedAdapter):
 def _grown(before: Reading, now: Reading) -> Totals:
     grown = now.since(before, _DRAFTS, _DRAFTED, _ACCEPTED, _POSITIONS)
     return Totals(
-        grown.whole(_DRAFTS),
-        grown.whole(_DRAFTED),
-        grown.whole(_ACCEPTED),
-        grown.by_position(_POSITIONS),
+        rounds=grown.whole(_DRAFTS),
+        drafted=grown.whole(_DRAFTED),
+        accepted=grown.whole(_ACCEPTED),
+        per_position=grown.by_position(_POSITIONS),
     )
 
 
-def _minus(one: Totals, other: Totals) -> Totals:
-    pairs = itertools.zip_longest(one.per_position or (), other.per_position or (), fillvalue=0)
-    rounds = (one.rounds or 0) - (other.rounds or 0)
+def _minus(totals: Totals, subtracted: Totals) -> Totals:
+    pairs = itertools.zip_longest(
+        totals.per_position or (), subtracted.per_position or (), fillvalue=0
+    )
+    rounds = (totals.rounds or 0) - (subtracted.rounds or 0)
     return Totals(
-        rounds,
-        one.drafted - other.drafted,
-        one.accepted - other.accepted,
-        tuple(a - b for a, b in pairs),
+        rounds=rounds,
+        drafted=totals.drafted - subtracted.drafted,
+        accepted=totals.accepted - subtracted.accepted,
+        per_position=tuple(a - b for a, b in pairs),
     )
 
 
@@ -248,7 +261,7 @@ def rounds_of(pieces: Sequence[Piece], k: int | None = None) -> list[ReportedRou
             # One token a step where there was nothing to draft.
             fresh = [ReportedRound(0, 0)] * gap
         rounds += fresh
-        end += sum(own + 1 for _, own in fresh)
+        end += sum(taken + 1 for _, taken in fresh)
         seen = now
     return rounds
 
@@ -275,7 +288,7 @@ def _fresh_rounds(
         and sum(counts[:-1]) + len(sizes) - 1 < gap <= accepted + len(sizes)
     ]
     return (
-        [ReportedRound(*own) for own in zip(sizes, ways[0], strict=True)]
+        [ReportedRound(*pair) for pair in zip(sizes, ways[0], strict=True)]
         if len(ways) == 1
         else None
     )

@@ -1,7 +1,7 @@
 """ONNX Runtime GenAI in this process: `Generator` with a draft model beside the target in its
 `genai_config.json`.
 
-`get_speculative_stats()` counts for one generator; read after every token, it tells each round. The
+`get_speculative_stats()` counts for one generator; read after every token, it gives each round. The
 prompt pass verifies drafts, too. Its `acceptance_rate` divides by the draft tokens that were
 *evaluated*, up to the first rejection, and not by those proposed: it is not read. Near the end as
 many tokens are drafted as may still be emitted, so that the bonus token of the last round may be
@@ -38,13 +38,18 @@ CONVENTION = CountingConvention(
     prefill_drafts=True,
     undelivered=True,
     counts_empty=True,
-    counters=Counters("rounds", "draft_tokens_proposed", "draft_tokens_accepted", ""),
+    counters=Counters(
+        rounds="rounds",
+        drafted="draft_tokens_proposed",
+        accepted="draft_tokens_accepted",
+        per_position="",
+    ),
 )
 _ROUNDS, _DRAFTED, _ACCEPTED = "rounds", "draft_tokens_proposed", "draft_tokens_accepted"
 
 
 class OnnxRuntimeAdapter:
-    """One model with its draft, of the pair that was asked for last."""
+    """One model with its draft, of the pair that was requested last."""
 
     name = "onnxruntime"
     capabilities = Capabilities(
@@ -63,7 +68,7 @@ class OnnxRuntimeAdapter:
 
     def __init__(self, setup: EngineSetup) -> None:
         self._genai, self._setup = _package(), setup
-        self._made: tuple[tuple[Path, Path], Any] | None = None
+        self._loaded: tuple[tuple[Path, Path], Any] | None = None
 
     def version(self) -> str:
         return str(self._genai.__version__)
@@ -71,38 +76,38 @@ class OnnxRuntimeAdapter:
     def run(self, request: GenerationRequest) -> Iterator[Reported]:
         pair = pair_of(request, self._setup)
         model = self._model(pair)
-        for done, asked in enumerate(request.prompts):
+        for done, prompt in enumerate(request.prompts):
             self._setup.report(f"{self.name}: decode", done, len(request.prompts))
-            yield self._decoded(model, pair, request, asked)
+            yield self._decoded(model, pair, request, prompt)
         self._setup.report(f"{self.name}: decode", len(request.prompts), len(request.prompts))
 
     def close(self) -> None:
         """Free the model."""
-        self._made = None
+        self._loaded = None
 
     def _model(self, pair: LoadedPair) -> Any:
         target, drafter = (form_of(model.checkpoint, "onnx") for model in pair)
-        if self._made is None or self._made[0] != (target, drafter):
-            self._made = None
+        if self._loaded is None or self._loaded[0] != (target, drafter):
+            self._loaded = None
             with tempfile.TemporaryDirectory(prefix="specdec-") as folder:
                 join(target, drafter, Path(folder), unused_id(pair.target))
-                self._made = (target, drafter), self._genai.Model(folder)
-        return self._made[1]
+                self._loaded = (target, drafter), self._genai.Model(folder)
+        return self._loaded[1]
 
     def _decoded(
-        self, model: Any, pair: LoadedPair, request: GenerationRequest, asked: PromptRequest
+        self, model: Any, pair: LoadedPair, request: GenerationRequest, prompt: PromptRequest
     ) -> Reported:
-        assert asked.ids is not None
-        sampling, where = request.sampling, f"prompt {asked.key} of onnxruntime"
+        assert prompt.ids is not None
+        sampling, where = request.sampling, f"prompt {prompt.key} of onnxruntime"
         settings: dict[str, Any] = {
-            "max_length": len(asked.ids) + request.new_tokens,
+            "max_length": len(prompt.ids) + request.new_tokens,
             "do_sample": sampling.temperature > 0,
         }
         if sampling.temperature > 0:
             settings |= {
                 "temperature": sampling.temperature,
                 "top_p": sampling.top_p,
-                "random_seed": request.seed_of(asked),
+                "random_seed": request.seed_of(prompt),
             }
             settings["top_k"] = sampling.top_k or pair.target.checkpoint.vocabulary
         parameters = self._genai.GeneratorParams(model)
@@ -110,12 +115,12 @@ class OnnxRuntimeAdapter:
         parameters.set_speculative_options(max_draft_tokens=request.k)
         generator = self._genai.Generator(model, parameters)
         begun, stats = time.perf_counter(), []
-        generator.append_tokens(list(asked.ids))
+        generator.append_tokens(list(prompt.ids))
         while not generator.is_done():
             generator.generate_next_token()
             stats.append(generator.get_speculative_stats())
         seconds = time.perf_counter() - begun
-        new = [int(token) for token in generator.get_sequence(0)][len(asked.ids) :]
+        new = [int(token) for token in generator.get_sequence(0)][len(prompt.ids) :]
         if len(new) != request.new_tokens:
             raise MeasurementError(
                 f"{where}: {len(new)} of {request.new_tokens} tokens came; lower "
@@ -125,11 +130,11 @@ class OnnxRuntimeAdapter:
         length, played = until_eos(new, rounds, pair.target, first=0)
         cut = rounds[:played]
         return Reported(
-            asked.key,
-            asked.ids,
-            tuple(new[:length]),
-            CONVENTION,
-            cut,
+            key=prompt.key,
+            prompt_ids=prompt.ids,
+            new_ids=tuple(new[:length]),
+            convention=CONVENTION,
+            rounds=cut,
             timings=Timings(seconds),
             where=where,
         )
@@ -140,9 +145,9 @@ def rounds_of(stats: Sequence[Mapping[str, Any]], where: str) -> tuple[ReportedR
     otherwise than by rounds.
     """
     rounds, before = [], dict.fromkeys((_ROUNDS, _DRAFTED, _ACCEPTED), 0)
-    for number, own in enumerate(stats):
+    for number, statistics in enumerate(stats):
         try:
-            now = {name: int(own[name]) for name in before}
+            now = {name: int(statistics[name]) for name in before}
         except KeyError as error:
             raise MeasurementError(
                 f"{where}: get_speculative_stats() has no {error}; install onnxruntime-genai 0.18 "
@@ -166,30 +171,30 @@ def join(target: Path, drafter: Path, folder: Path, end: int) -> None:
     """Make a model folder of a target with its draft inside, as links. Raises RequestError for
     files of another shape.
     """
-    told, drafts = _config(target), _config(drafter)
+    config, draft_config = _config(target), _config(drafter)
     (folder / "draft").mkdir(parents=True)
     for source, place in ((target, folder), (drafter, folder / "draft")):
         for file in source.resolve().iterdir():
             if file.is_file() and file.name != "genai_config.json":
                 (place / file.name).symlink_to(file)
-    own = drafts["model"]["decoder"]
-    told["model"]["draft"] = own | {"filename": f"draft/{own['filename']}"}
-    told["model"]["eos_token_id"] = end
+    draft_decoder = draft_config["model"]["decoder"]
+    config["model"]["draft"] = draft_decoder | {"filename": f"draft/{draft_decoder['filename']}"}
+    config["model"]["eos_token_id"] = end
     for part in ("decoder", "draft"):
-        told["model"][part].setdefault("session_options", {})["intra_op_num_threads"] = threads()
-    (folder / "genai_config.json").write_text(json.dumps(told))
+        config["model"][part].setdefault("session_options", {})["intra_op_num_threads"] = threads()
+    (folder / "genai_config.json").write_text(json.dumps(config))
 
 
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / "genai_config.json"
     try:
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        _ = told["model"]["decoder"]["filename"]
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _ = config["model"]["decoder"]["filename"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(
             f"{path} describes no plain decoder ({error!r}); build it again with onnxruntime-genai"
         ) from None
-    return told
+    return config
 
 
 def _package() -> Any:

@@ -4,8 +4,8 @@ Its accessors (`get_num_accepted_tokens`, `get_num_draft_tokens`) leave out each
 round. The raw metrics of the target do not: `m_batch_sizes` holds the tokens that each of its
 passes emitted, the prompt pass first. How many were drafted is not among them: k, but no more than
 can still be emitted beside the bonus token; the accessor must agree. A drafter that drafts EOS
-would stop there, untold, so texts are decoded past EOS and cut here. Where it samples, the passes
-add up to more tokens than the text has: only greedy decoding is counted.
+would stop there without a report, so texts are decoded past EOS and cut here. Where it samples, the
+passes add up to more tokens than the text has: only greedy decoding is counted.
 """
 
 from __future__ import annotations
@@ -34,12 +34,17 @@ _ENDLESS = 1 << 30
 CONVENTION = CountingConvention(
     undelivered=True,
     counts_empty=True,
-    counters=Counters("passes of m_batch_sizes", "get_num_draft_tokens", "m_batch_sizes - 1", ""),
+    counters=Counters(
+        rounds="passes of m_batch_sizes",
+        drafted="get_num_draft_tokens",
+        accepted="m_batch_sizes - 1",
+        per_position="",
+    ),
 )
 
 
 class Passes(NamedTuple):
-    """What one request's metrics tell."""
+    """What one request's metrics report."""
 
     batch_sizes: Sequence[int]
     """Tokens emitted by each pass of the target."""
@@ -48,7 +53,7 @@ class Passes(NamedTuple):
 
 
 class OpenVinoAdapter:
-    """One pipeline, of the pair that was asked for last."""
+    """One pipeline, of the pair that was requested last."""
 
     name = "openvino"
     capabilities = Capabilities(
@@ -67,7 +72,7 @@ class OpenVinoAdapter:
     def __init__(self, setup: EngineSetup) -> None:
         self._genai, self._openvino = _packages()
         self._setup = setup
-        self._made: tuple[tuple[str, str], Any] | None = None
+        self._loaded: tuple[tuple[str, str], Any] | None = None
 
     def version(self) -> str:
         return str(self._genai.__version__).split("-")[0]
@@ -75,19 +80,19 @@ class OpenVinoAdapter:
     def run(self, request: GenerationRequest) -> Iterator[Reported]:
         pair = pair_of(request, self._setup)
         pipeline = self._pipeline(pair)
-        for done, asked in enumerate(request.prompts):
+        for done, prompt in enumerate(request.prompts):
             self._setup.report(f"{self.name}: decode", done, len(request.prompts))
-            yield self._decoded(pipeline, pair, request, asked)
+            yield self._decoded(pipeline, pair, request, prompt)
         self._setup.report(f"{self.name}: decode", len(request.prompts), len(request.prompts))
 
     def close(self) -> None:
         """Free the pipeline."""
-        self._made = None
+        self._loaded = None
 
     def _pipeline(self, pair: LoadedPair) -> Any:
         target, drafter = (str(form_of(model.checkpoint, "openvino")) for model in pair)
-        if self._made is None or self._made[0] != (target, drafter):
-            self._made = None
+        if self._loaded is None or self._loaded[0] != (target, drafter):
+            self._loaded = None
             exact = {
                 "INFERENCE_NUM_THREADS": threads(),
                 "INFERENCE_PRECISION_HINT": "f32",
@@ -97,34 +102,34 @@ class OpenVinoAdapter:
             schedule.max_num_seqs = 1
             schedule.max_num_batched_tokens = max(256, pair.target.checkpoint.context or 4096)
             drafting = self._genai.draft_model(drafter, "CPU", **exact)
-            made = self._genai.LLMPipeline(
+            pipeline = self._genai.LLMPipeline(
                 target, "CPU", draft_model=drafting, scheduler_config=schedule, **exact
             )
-            self._made = (target, drafter), made
-        return self._made[1]
+            self._loaded = (target, drafter), pipeline
+        return self._loaded[1]
 
     def _decoded(
-        self, pipeline: Any, pair: LoadedPair, request: GenerationRequest, asked: PromptRequest
+        self, pipeline: Any, pair: LoadedPair, request: GenerationRequest, prompt: PromptRequest
     ) -> Reported:
         import numpy as np
 
-        assert asked.ids is not None
-        prompt = self._openvino.Tensor(np.array([asked.ids], dtype=np.int64))
+        assert prompt.ids is not None
+        tensor = self._openvino.Tensor(np.array([prompt.ids], dtype=np.int64))
         begun = time.perf_counter()
-        answer = pipeline.generate(prompt, self._configuration(request))
+        answer = pipeline.generate(tensor, self._configuration(request))
         seconds = time.perf_counter() - begun
-        new, where = list(answer.tokens[0]), f"prompt {asked.key} of openvino"
+        new, where = list(answer.tokens[0]), f"prompt {prompt.key} of openvino"
         rounds = rounds_of(
             passes_of(answer.extended_perf_metrics, where), len(new), request.k, where
         )
         length, played = until_eos(new, rounds, pair.target, first=1)
         cut = rounds[:played]
         return Reported(
-            asked.key,
-            asked.ids,
-            tuple(new[:length]),
-            CONVENTION,
-            tuple(cut),
+            key=prompt.key,
+            prompt_ids=prompt.ids,
+            new_ids=tuple(new[:length]),
+            convention=CONVENTION,
+            rounds=tuple(cut),
             timings=Timings(seconds),
             where=where,
         )
@@ -167,7 +172,7 @@ def rounds_of(passes: Passes, emitted: int, k: int, where: str) -> list[Reported
     for size in sizes[1:]:
         rounds.append(ReportedRound(min(k, left - 1), size - 1))
         left -= size
-    drafted = [own.drafted for own in rounds]
+    drafted = [one_round.drafted for one_round in rounds]
     if passes.draft_tokens not in (sum(drafted), sum(drafted[:-1])):
         raise MeasurementError(
             f"{where}: get_num_draft_tokens is {passes.draft_tokens}, and {len(rounds)} rounds of "

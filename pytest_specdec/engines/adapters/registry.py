@@ -1,6 +1,6 @@
 """Adapters by the engine's name on the command line: those of this package and those that other
-packages register as entry points. An adapter, and the engine behind it, is imported when it is
-asked for.
+packages register as entry points. An adapter and its engine are imported only when they are
+requested.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _built_in(name: str, setup: EngineSetup) -> Adapter:
 
 
 def _foreign(point: EntryPoint, setup: EngineSetup) -> Adapter:
-    """The adapter of another package. Whatever is wrong with it is one message that names the
+    """The adapter of another package. Any fault in it becomes one message that names the
     package.
     """
     where = f"--specdec-engine={point.name} of {package_of(point)}"

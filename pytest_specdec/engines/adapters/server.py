@@ -1,5 +1,5 @@
-"""What the adapters of servers share: texts one by one, the server's own counters beside them, and
-a look at its mode.
+"""What the adapters of servers share: texts one by one, the server's own counters, and a check for
+modes that are not lossless.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from ..adapter_api import (
     Totals,
 )
 from ..servers.client import Client, ServerError
-from ..servers.logprob_servers import Scorer, scorer_at, served_model
+from ..servers.logprob_servers import scorer_at, served_model
 from ..servers.repeatability import apart
+from ..servers.scorer import Scorer
 
 PROBES, PROBE_TOKENS = 2, 48
-"""Greedy texts, and their new tokens, from which a mode that is not lossless is told."""
+"""Greedy texts, and their new tokens, that show a mode that is not lossless."""
 _TIE = 0.5
 """Nats below the likeliest token up to which another choice is rounding: four steps of a bfloat16
 logit between 16 and 32.
@@ -50,7 +51,7 @@ class ServerReply(NamedTuple):
 
 
 class ServedAdapter(abc.ABC):
-    """A speculative decoder behind `--specdec-url`: an `Adapter` but for what differs between
+    """A speculative decoder at `--specdec-url`: an `Adapter` except for what differs between
     engines.
     """
 
@@ -70,7 +71,7 @@ class ServedAdapter(abc.ABC):
 
     @abc.abstractmethod
     def version(self) -> str:
-        """The engine's version, as the server tells it."""
+        """The engine's version, as the server reports it."""
 
     @abc.abstractmethod
     def answer(
@@ -123,45 +124,46 @@ class ServedAdapter(abc.ABC):
         return self.scorer.model.name if self.scorer else served_model(self.client).id
 
     def altered(self) -> str | None:
-        """A mode that the server itself tells of and that is not lossless."""
+        """A mode that is not lossless and that the server itself reports."""
         return None
 
     def run(self, request: GenerationRequest) -> Iterator[Reported | PooledCounters]:
         """Texts in the order of the prompts, then the sums where the engine has no finer ones.
 
-        Raises ServerError where the server fails, and MeasurementError where its counters say
-        something else than its answers.
+        Raises ServerError where the server fails or its counters contradict its answers.
         """
-        prompts = [self._ids(asked) for asked in request.prompts]
+        prompts = [self._ids(prompt) for prompt in request.prompts]
         altered = self.altered() or self.lossy_by_its_text(prompts[:PROBES], request.k)
         self.begin()
-        lost, said = self.client.lost, list[ServerReply]()
-        for row, (asked, ids) in enumerate(zip(request.prompts, prompts, strict=True)):
+        lost, replies = self.client.lost, list[ServerReply]()
+        for row, (prompt, ids) in enumerate(zip(request.prompts, prompts, strict=True)):
             begun = time.perf_counter()
-            one = self.answer(
-                ids, request.sampling, request.new_tokens, request.seed_of(asked), request.k
+            reply = self.answer(
+                ids, request.sampling, request.new_tokens, request.seed_of(prompt), request.k
             )
             where = f"request {row + 1} of {self.client.url}"
-            said.append(one)
+            replies.append(reply)
             self._check_depth(
-                max((own.drafted for own in one.rounds or ()), default=0), request.k, where
+                max((one_round.drafted for one_round in reply.rounds or ()), default=0),
+                request.k,
+                where,
             )
             timings = Timings(time.perf_counter() - begun)
             yield Reported(
-                asked.key,
-                ids,
-                one.new_ids,
-                self.convention,
-                one.rounds,
-                one.totals,
-                None,
-                timings,
-                altered,
-                where,
-                one.finish,
+                key=prompt.key,
+                prompt_ids=ids,
+                new_ids=reply.new_ids,
+                convention=self.convention,
+                rounds=reply.rounds,
+                totals=reply.totals,
+                emitted=None,
+                timings=timings,
+                altered=altered,
+                where=where,
+                finish=reply.finish,
             )
-        if said:
-            yield from self._sums(said, request.k, self.client.lost - lost)
+        if replies:
+            yield from self._sums(replies, request.k, self.client.lost - lost)
 
     def close(self) -> None:
         """Close the connections."""
@@ -179,8 +181,10 @@ class ServedAdapter(abc.ABC):
             new = self.answer(prompt, Sampling(temperature=0.0), PROBE_TOKENS, 1, k).new_ids
             assert scorer is not None
             scored = scorer.score((*prompt, *new), len(prompt))
-            for position, (own, top) in enumerate(zip(scored.own, scored.top, strict=True)):
-                if own < top[0] - _TIE:
+            for position, (logprob, top) in enumerate(
+                zip(scored.logprobs, scored.top, strict=True)
+            ):
+                if logprob < top[0] - _TIE:
                     if changed := apart(
                         [scored], [scorer.score((*prompt, *new), len(prompt), fresh=True)]
                     ):
@@ -190,21 +194,21 @@ class ServedAdapter(abc.ABC):
                     return (
                         "synthetic acceptance or another mode that is not lossless (token "
                         f"{position} of a greedy text is "
-                        f"{top[0] - own:.2g} nats below the likeliest)"
+                        f"{top[0] - logprob:.2g} nats below the likeliest)"
                     )
         return None
 
     def refuse(self, why: str) -> ServerError:
         return ServerError(f"{self.client.url} ({self.name}): {why}")
 
-    def _ids(self, asked: PromptRequest) -> tuple[int, ...]:
-        if asked.ids is not None:
-            return asked.ids
-        if asked.prompt.text is None:
+    def _ids(self, prompt: PromptRequest) -> tuple[int, ...]:
+        if prompt.ids is not None:
+            return prompt.ids
+        if prompt.prompt.text is None:
             raise RequestError(
                 "a chat prompt needs the target's own template; name its folder by --specdec-target"
             )
-        return tuple(self.encode(asked.prompt.text))
+        return tuple(self.encode(prompt.prompt.text))
 
     def _check_depth(self, drafted: int, k: int, where: str) -> None:
         if drafted > k:
@@ -212,25 +216,27 @@ class ServedAdapter(abc.ABC):
                 f"{where}: a round drafts {drafted} tokens and k is {k}; use --specdec-k={drafted}"
             )
 
-    def _sums(self, said: Sequence[ServerReply], k: int, lost: int) -> Iterator[PooledCounters]:
+    def _sums(self, replies: Sequence[ServerReply], k: int, lost: int) -> Iterator[PooledCounters]:
         """The server's own sums: reported where there is nothing finer, else compared."""
         grown = self.growth()
-        most = max((own.drafted for one in said for own in one.rounds or ()), default=k)
+        most = max(
+            (one_round.drafted for reply in replies for one_round in reply.rounds or ()), default=k
+        )
         if most != k:
             raise self.refuse(
                 f"no round drafts more than {most} tokens and k is {k}; use --specdec-k={most}, or "
                 "restart it"
             )
         if self.capabilities.per_request or any(
-            one.rounds is not None or one.totals is not None for one in said
+            reply.rounds is not None or reply.totals is not None for reply in replies
         ):
             if (
                 grown is not None
                 and not lost
-                and (found := _differences(said, grown, self.convention))
+                and (differences := _differences(replies, grown, self.convention))
             ):
                 raise self.refuse(
-                    f"its counters say something else than its answers ({'; '.join(found)}): "
+                    f"its counters say something else than its answers ({'; '.join(differences)}): "
                     "somebody else uses the server, or a "
                     "counter is wrong; run again on a server of your own"
                 )
@@ -249,34 +255,39 @@ class ServedAdapter(abc.ABC):
 
 def rounds_totals(rounds: Sequence[ReportedRound]) -> Totals:
     """The sums of rounds, those that drafted nothing left out."""
-    tried = [own for own in rounds if own.drafted]
-    most = max((own.drafted for own in tried), default=0)
-    positions = tuple(sum(own.accepted > step for own in tried) for step in range(most))
+    tried = [one_round for one_round in rounds if one_round.drafted]
+    most = max((one_round.drafted for one_round in tried), default=0)
+    positions = tuple(sum(one_round.accepted > step for one_round in tried) for step in range(most))
     return Totals(
-        len(tried), sum(own.drafted for own in tried), sum(own.accepted for own in tried), positions
+        rounds=len(tried),
+        drafted=sum(one_round.drafted for one_round in tried),
+        accepted=sum(one_round.accepted for one_round in tried),
+        per_position=positions,
     )
 
 
 def _differences(
-    said: Sequence[ServerReply], grown: Totals, convention: CountingConvention
+    replies: Sequence[ServerReply], grown: Totals, convention: CountingConvention
 ) -> list[str]:
     """Where a server's counters and the sums of its answers differ."""
-    own = [
-        _comparable(one.totals, convention) if one.rounds is None else rounds_totals(one.rounds)
-        for one in said
+    sums = [
+        _comparable(reply.totals, convention)
+        if reply.rounds is None
+        else rounds_totals(reply.rounds)
+        for reply in replies
     ]
-    found = []
+    differences = []
     for name in ("rounds", "drafted", "accepted"):
-        parts: list[int | None] = [getattr(totals, name) if totals else None for totals in own]
+        parts: list[int | None] = [getattr(totals, name) if totals else None for totals in sums]
         known, counted = [part for part in parts if part is not None], getattr(grown, name)
         if counted is not None and len(known) == len(parts) and sum(known) != counted:
-            found.append(f"{name}: {sum(known)} in its answers, {counted} in its counters")
-    return found
+            differences.append(f"{name}: {sum(known)} in its answers, {counted} in its counters")
+    return differences
 
 
 def _comparable(totals: Totals | None, convention: CountingConvention) -> Totals | None:
-    """A request's sums without its number of rounds where those that draft nothing are in it: no
-    counter has these.
+    """A request's sums, without its number of rounds where that includes rounds that draft nothing:
+    no counter includes those.
     """
     return (
         dataclasses.replace(totals, rounds=None) if totals and convention.counts_empty else totals

@@ -1,8 +1,8 @@
-"""SGLang's HTTP server: `meta_info` of /generate counts each request's rounds; /server_info tells
-how they are verified.
+"""SGLang's HTTP server: `meta_info` of /generate counts each request's rounds; /server_info
+reports how they are verified.
 
-SGLang drafts as many tokens in every round, whatever is left to emit. Its requests take no seed
-outside of its deterministic mode, so texts sampled twice differ.
+SGLang drafts the same number of tokens in every round, however few are left to emit. Its requests
+take no seed outside of its deterministic mode, so texts sampled twice differ.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from ...cases.case import Sampling
 from ...common.errors import MeasurementError
 from ..adapter_api import RULES, Capabilities, Counters, CountingConvention, Totals
 from ..servers.client import Client, ServerError
-from ..servers.logprob_servers import SglangScorer
+from ..servers.payloads import Tokenized
+from ..servers.sglang_scorer import SglangScorer
 from .server import ServedAdapter, ServerReply
 
 
@@ -51,7 +52,7 @@ class MetaInfo(msgspec.Struct, frozen=True):
             self.spec_num_proposed_drafts, self.spec_proposed_drafts, self.spec_draft_token_num
         )
         if self.spec_verify_ct == 0:
-            return Totals(0, 0, 0, ())
+            return Totals(rounds=0, drafted=0, accepted=0, per_position=())
         if self.spec_verify_ct is None or accepted is None or drafted is None:
             named = {
                 "spec_verify_ct": self.spec_verify_ct,
@@ -69,16 +70,18 @@ class MetaInfo(msgspec.Struct, frozen=True):
                     f"{sum(histogram)}"
                 )
             positions = tuple(sum(histogram[position:]) for position in range(1, len(histogram)))
-        return Totals(self.spec_verify_ct, drafted, accepted, positions)
+        return Totals(
+            rounds=self.spec_verify_ct, drafted=drafted, accepted=accepted, per_position=positions
+        )
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class _Generated(msgspec.Struct, frozen=True):
     meta_info: MetaInfo
     output_ids: list[int] | None = None
 
 
 class ServerInfo(msgspec.Struct, frozen=True):
-    """What /server_info says of speculation."""
+    """What /server_info reports about speculation."""
 
     version: str = "unknown"
     speculative_algorithm: str | None = None
@@ -91,16 +94,12 @@ class ServerInfo(msgspec.Struct, frozen=True):
     @property
     def lossy(self) -> str | None:
         """The thresholds below 1, which accept more than is lossless."""
-        own = {
+        thresholds = {
             "speculative_accept_threshold_single": self.speculative_accept_threshold_single,
             "speculative_accept_threshold_acc": self.speculative_accept_threshold_acc,
         }
-        low = ", ".join(f"{name}={value:g}" for name, value in own.items() if value < 1)
+        low = ", ".join(f"{name}={value:g}" for name, value in thresholds.items() if value < 1)
         return f"lossy acceptance ({low})" if low else None
-
-
-class _Tokens(msgspec.Struct, frozen=True):
-    tokens: list[int]
 
 
 class SglangAdapter(ServedAdapter):
@@ -123,10 +122,10 @@ class SglangAdapter(ServedAdapter):
         undelivered=True,
         argmax_drafts=True,
         counters=Counters(
-            "spec_verify_ct",
-            "spec_num_proposed_drafts",
-            "spec_num_correct_drafts",
-            "spec_correct_drafts_histogram",
+            rounds="spec_verify_ct",
+            drafted="spec_num_proposed_drafts",
+            accepted="spec_num_correct_drafts",
+            per_position="spec_correct_drafts_histogram",
         ),
     )
 
@@ -156,7 +155,10 @@ class SglangAdapter(ServedAdapter):
         meta, tokens = self._ask(ids, sampling, new_tokens)
         try:
             return ServerReply(
-                tokens, None, meta.totals(), meta.finish_reason.type if meta.finish_reason else None
+                new_ids=tokens,
+                rounds=None,
+                totals=meta.totals(),
+                finish=meta.finish_reason.type if meta.finish_reason else None,
             )
         except ValueError as error:
             raise self.refuse(f"{error}; turn on speculative decoding, or update SGLang") from None
@@ -180,7 +182,7 @@ class SglangAdapter(ServedAdapter):
             "frequency_penalty": 0.0,
         }
         answer = self.client.post_json(
-            "/generate", {"input_ids": list(ids), "sampling_params": settings}, _Answer
+            "/generate", {"input_ids": list(ids), "sampling_params": settings}, _Generated
         )
         meta, tokens = answer.meta_info, answer.output_ids
         if tokens is None or len(tokens) != meta.completion_tokens:
@@ -196,19 +198,19 @@ class SglangAdapter(ServedAdapter):
         return meta, tuple(tokens)
 
     def begin(self) -> None:
-        """Nothing: every answer counts for itself, and what the server counts since its start is a
-        mean without its weight.
+        """Nothing: every answer has its own counts, and the server's page gives only an unweighted
+        mean since its start.
         """
 
     def growth(self) -> Totals | None:
         return None
 
     def encode(self, text: str) -> list[int]:
-        return self.client.post_json("/tokenize", {"prompt": text}, _Tokens).tokens
+        return self.client.post_json("/tokenize", {"prompt": text}, Tokenized).tokens
 
 
 def server_info(client: Client) -> ServerInfo:
-    """What an SGLang server says of itself. Raises ServerError where it is none."""
+    """What an SGLang server reports about itself. Raises ServerError where it is none."""
     try:
         return client.get_json("/server_info", ServerInfo)
     except ServerError as error:

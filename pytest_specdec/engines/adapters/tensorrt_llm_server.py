@@ -24,6 +24,7 @@ from ..adapter_api import (
     Totals,
 )
 from ..servers.client import Client
+from ..servers.payloads import Completion, Version
 from .server import ServedAdapter, ServerReply
 
 _SETTLE, _LOOKS = 0.05, 20
@@ -47,25 +48,6 @@ class Iteration(msgspec.Struct, frozen=True):
     stats: SpecStats | None = msgspec.field(default=None, name="specDecodingStats")
 
 
-class _Choice(msgspec.Struct, frozen=True):
-    token_ids: list[int] | None = None
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    choices: list[_Choice]
-    usage: _Usage
-
-
-class _Version(msgspec.Struct, frozen=True):
-    version: str
-
-
 class TensorRtLlmAdapter(ServedAdapter):
     """`trtllm-serve` with a draft model, MTP heads or EAGLE heads."""
 
@@ -86,7 +68,10 @@ class TensorRtLlmAdapter(ServedAdapter):
         undelivered=True,
         argmax_drafts=True,
         counters=Counters(
-            "numRequestsWithDraftTokens", "numDraftTokens", "numAcceptedTokens", "specDecodingStats"
+            rounds="numRequestsWithDraftTokens",
+            drafted="numDraftTokens",
+            accepted="numAcceptedTokens",
+            per_position="specDecodingStats",
         ),
     )
 
@@ -101,7 +86,7 @@ class TensorRtLlmAdapter(ServedAdapter):
         self._last: int | None = None
 
     def version(self) -> str:
-        return self.client.get_json("/version", _Version).version
+        return self.client.get_json("/version", Version).version
 
     def answer(
         self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int
@@ -118,7 +103,7 @@ class TensorRtLlmAdapter(ServedAdapter):
             "include_stop_str_in_output": True,
         }
         lost = self.client.lost
-        answer = self.client.post_json("/v1/completions", body, _Answer)
+        answer = self.client.post_json("/v1/completions", body, Completion)
         tokens = answer.choices[0].token_ids if answer.choices else None
         if tokens is None or len(tokens) != answer.usage.completion_tokens:
             raise self.refuse(
@@ -135,7 +120,12 @@ class TensorRtLlmAdapter(ServedAdapter):
                 "a request was sent again, so /metrics holds rounds of a lost answer; run again"
             )
         rounds = self._rounds(len(tokens))
-        return ServerReply(tuple(tokens), tuple(rounds), None, answer.choices[0].finish_reason)
+        return ServerReply(
+            new_ids=tuple(tokens),
+            rounds=tuple(rounds),
+            totals=None,
+            finish=answer.choices[0].finish_reason,
+        )
 
     def begin(self) -> None:
         """Forget what others did before."""
@@ -162,7 +152,7 @@ class TensorRtLlmAdapter(ServedAdapter):
 
     def _rounds(self, tokens: int) -> list[ReportedRound]:
         """The rounds of the request just answered; waits until they make its text."""
-        found: list[ReportedRound] = []
+        rounds: list[ReportedRound] = []
         for _ in range(_LOOKS):
             for entry in self._read():
                 stats = entry.stats
@@ -173,16 +163,16 @@ class TensorRtLlmAdapter(ServedAdapter):
                         "two requests drafted in one iteration: somebody else uses the server; run "
                         "again alone"
                     )
-                found.append(ReportedRound(stats.num_draft_tokens, stats.num_accepted_tokens))
-            if sum(own.accepted + 1 for own in found) >= tokens - 1:
-                return found
+                rounds.append(ReportedRound(stats.num_draft_tokens, stats.num_accepted_tokens))
+            if sum(one_round.accepted + 1 for one_round in rounds) >= tokens - 1:
+                return rounds
             self._sleep(_SETTLE)
-        if not found:
+        if not rounds:
             raise self.refuse(
                 "/metrics has no specDecodingStats for a request that was answered; start it with "
                 "enable_iter_perf_stats: true"
             )
-        return found
+        return rounds
 
     def _read(self) -> list[Iteration]:
         """Entries not read before. Raises ServerError where they run backwards."""

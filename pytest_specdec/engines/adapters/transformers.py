@@ -2,7 +2,7 @@
 lookup.
 
 It has no public counter. Each round it calls `update_candidate_strategy(input_ids, scores,
-num_matches)` of its candidate generator; that call tells the round. With a draft model or prompt
+num_matches)` of its candidate generator; that call reports the round. With a draft model or prompt
 lookup the prompt pass verifies drafts, too; with MTP layers its first round drafts nothing, since
 there are no hidden states yet.
 """
@@ -80,9 +80,9 @@ class TransformersAdapter:
         target = self._load(request.target)
         drafter = None if request.drafter in (OWN_HEADS, LOOKUP) else self._load(request.drafter)
         _check(request, target, drafter)
-        for done, asked in enumerate(request.prompts):
+        for done, prompt in enumerate(request.prompts):
             self._report(f"{self.name}: decode", done, len(request.prompts))
-            yield _decoded(request, asked, target, drafter)
+            yield _decoded(request, prompt, target, drafter)
         self._report(f"{self.name}: decode", len(request.prompts), len(request.prompts))
 
     def close(self) -> None:
@@ -107,13 +107,13 @@ def _check(request: GenerationRequest, target: LoadedModel, drafter: LoadedModel
 @torch.inference_mode()
 def _decoded(
     request: GenerationRequest,
-    asked: PromptRequest,
+    prompt: PromptRequest,
     target: LoadedModel,
     drafter: LoadedModel | None,
 ) -> Reported:
     """One text and its rounds."""
-    assert asked.ids is not None
-    ids = torch.tensor([asked.ids], device=target.device)
+    assert prompt.ids is not None
+    ids = torch.tensor([prompt.ids], device=target.device)
     config = _configuration(request, target, drafter)
     helper = {} if drafter is None else {"assistant_model": drafter.model}
     devices = [target.device] if target.device.type == "cuda" else []
@@ -126,7 +126,7 @@ def _decoded(
         ):
             stack.enter_context(manager)
         rounds = stack.enter_context(observed_rounds())
-        torch.manual_seed(request.seed_of(asked))
+        torch.manual_seed(request.seed_of(prompt))
         begun = time.perf_counter()
         out = target.model.generate(
             ids, attention_mask=torch.ones_like(ids), generation_config=config, **helper
@@ -138,14 +138,14 @@ def _decoded(
             "generator; "
             "install transformers 5.23, and report this version"
         )
-    own = request.drafter == OWN_HEADS
+    mtp = request.drafter == OWN_HEADS
     return Reported(
-        asked.key,
-        asked.ids,
-        tuple(out[0, ids.shape[1] :].tolist()),
-        MTP if own else LOOKING_UP if drafter is None else ASSISTED,
+        key=prompt.key,
+        prompt_ids=prompt.ids,
+        new_ids=tuple(out[0, ids.shape[1] :].tolist()),
+        convention=MTP if mtp else LOOKING_UP if drafter is None else ASSISTED,
         # With MTP layers the first round is a plain prompt pass.
-        tuple(rounds[1:] if own else rounds),
+        rounds=tuple(rounds[1:] if mtp else rounds),
         timings=Timings(seconds),
     )
 
@@ -179,9 +179,9 @@ def _drafting(drafter: LoadedModel | None, k: int) -> Iterator[None]:
     if drafter is None:
         yield
         return
-    own = drafter.model.generation_config
+    defaults = drafter.model.generation_config
     drafter.model.generation_config = GenerationConfig(
-        bos_token_id=own.bos_token_id,
+        bos_token_id=defaults.bos_token_id,
         num_assistant_tokens=k,
         num_assistant_tokens_schedule="constant",
         assistant_confidence_threshold=0.0,
@@ -189,7 +189,7 @@ def _drafting(drafter: LoadedModel | None, k: int) -> Iterator[None]:
     try:
         yield
     finally:
-        drafter.model.generation_config = own
+        drafter.model.generation_config = defaults
 
 
 @contextlib.contextmanager
@@ -204,11 +204,11 @@ def observed_rounds() -> Iterator[list[ReportedRound]]:
         generator = make(self, *arguments, **keywords)
         update = generator.update_candidate_strategy
 
-        def told(input_ids: torch.Tensor, scores: torch.Tensor, num_matches: int) -> Any:
+        def record(input_ids: torch.Tensor, scores: torch.Tensor, num_matches: int) -> Any:
             seen.append(ReportedRound(int(scores.shape[1]) - 1, int(num_matches)))
             return update(input_ids, scores, num_matches)
 
-        generator.update_candidate_strategy = told
+        generator.update_candidate_strategy = record
         return generator
 
     GenerationMixin._get_candidate_generator = observed

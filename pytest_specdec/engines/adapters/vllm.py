@@ -83,10 +83,10 @@ class VllmAdapter:
         argmax_drafts=True,
         ngrams=(1, NGRAM),
         counters=Counters(
-            "num_spec_steps",
-            "num_draft_tokens",
-            "num_accepted_draft_tokens",
-            "acceptance_histogram",
+            rounds="num_spec_steps",
+            drafted="num_draft_tokens",
+            accepted="num_accepted_draft_tokens",
+            per_position="acceptance_histogram",
         ),
     )
 
@@ -108,14 +108,14 @@ class VllmAdapter:
         with tempfile.TemporaryDirectory(prefix="specdec-") as folder, _warnings_aside():
             engine = self._engine(request, Path(folder))
         stops = eos_ids(self._load(request.target))
-        before, said = counters(engine.get_metrics()), list[Totals]()
-        for done, asked in enumerate(request.prompts):
+        before, request_totals = counters(engine.get_metrics()), list[Totals]()
+        for done, prompt in enumerate(request.prompts):
             self._setup.report(f"{self.name}: decode", done, len(request.prompts))
             with _warnings_aside():
-                text = self._text(engine, request, asked, stops)
-            said += [text.totals] if text.totals else []
+                text = self._text(engine, request, prompt, stops)
+            request_totals += [text.totals] if text.totals else []
             yield text
-        check_counters(before, counters(engine.get_metrics()), said)
+        check_counters(before, counters(engine.get_metrics()), request_totals)
 
     def close(self) -> None:
         """An engine ends with the run that asked for it."""
@@ -142,60 +142,63 @@ class VllmAdapter:
                 generation_config="vllm",
             )
         except (ValueError, RuntimeError, KeyError, AssertionError, TypeError) as error:
-            told = next(iter(str(error).splitlines()), type(error).__name__)
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise RequestError(
-                f"vLLM {self.version()} cannot load {request.target} with {request.drafter}: {told}"
+                f"vLLM {self.version()} cannot load {request.target} with {request.drafter}: "
+                f"{reason}"
             ) from error
 
     def _text(
-        self, engine: Any, request: GenerationRequest, asked: PromptRequest, stops: list[int]
+        self, engine: Any, request: GenerationRequest, prompt: PromptRequest, stops: list[int]
     ) -> Reported:
-        if asked.ids is None:
+        if prompt.ids is None:
             raise RequestError(
                 "vLLM in this process takes token ids; name the target's folder by --specdec-target"
             )
-        own = request.sampling
-        wanted = self._module.SamplingParams(
-            temperature=own.temperature,
-            top_k=own.top_k or -1,
-            top_p=own.top_p,
+        sampling = request.sampling
+        parameters = self._module.SamplingParams(
+            temperature=sampling.temperature,
+            top_k=sampling.top_k or -1,
+            top_p=sampling.top_p,
             max_tokens=request.new_tokens,
             # vLLM would stop at config.json's EOS token, too, which the target's generation
             # defaults may lack.
-            seed=request.seed_of(asked),
+            seed=request.seed_of(prompt),
             ignore_eos=True,
             stop_token_ids=stops,
         )
         begun = time.perf_counter()
-        (answer,) = engine.generate([{"prompt_token_ids": list(asked.ids)}], wanted, use_tqdm=False)
+        (answer,) = engine.generate(
+            [{"prompt_token_ids": list(prompt.ids)}], parameters, use_tqdm=False
+        )
         seconds = time.perf_counter() - begun
         (out,) = answer.outputs
-        told = getattr(out, "spec_decode_metrics", None)
-        if told is None:
+        spec_metrics = getattr(out, "spec_decode_metrics", None)
+        if spec_metrics is None:
             raise MeasurementError(
                 f"vLLM {self.version()} tells no steps of a request; update it, or serve it and "
                 "name its --specdec-url"
             )
         try:
-            metrics = msgspec.convert(told.to_dict(), SpecMetrics)
+            metrics = msgspec.convert(spec_metrics.to_dict(), SpecMetrics)
             rounds, totals = metrics.rounds(), metrics.totals()
         except (msgspec.ValidationError, ValueError) as error:
             raise MeasurementError(
                 f"vLLM {self.version()}'s numbers contradict each other: {error}; report its "
                 "version"
             ) from None
-        where = f"prompt {asked.key} in vLLM {self.version()}"
+        where = f"prompt {prompt.key} in vLLM {self.version()}"
         return Reported(
-            asked.key,
-            asked.ids,
-            tuple(out.token_ids),
-            self.convention,
-            rounds,
-            totals,
-            None,
-            Timings(seconds),
-            None,
-            where,
+            key=prompt.key,
+            prompt_ids=prompt.ids,
+            new_ids=tuple(out.token_ids),
+            convention=self.convention,
+            rounds=rounds,
+            totals=totals,
+            emitted=None,
+            timings=Timings(seconds),
+            altered=None,
+            where=where,
         )
 
 
@@ -242,32 +245,34 @@ def _warnings_aside() -> Iterator[None]:
 def counters(metrics: Iterable[Any]) -> dict[str, int]:
     """vLLM's own sums since the process began, by name; empty where it keeps none."""
     return {
-        name: sum(int(one.value) for one in found)
+        name: sum(int(metric.value) for metric in series)
         for name in COUNTERS
-        if (found := _named(metrics, name))
+        if (series := _named(metrics, name))
     }
 
 
-def check_counters(before: dict[str, int], now: dict[str, int], said: Sequence[Totals]) -> None:
+def check_counters(
+    before: dict[str, int], now: dict[str, int], request_totals: Sequence[Totals]
+) -> None:
     """The engine's counters have grown by what its requests told. Raises MeasurementError where
     they have not.
     """
     sums = [
-        sum(own.rounds or 0 for own in said),
-        sum(own.drafted for own in said),
-        sum(own.accepted for own in said),
+        sum(totals.rounds or 0 for totals in request_totals),
+        sum(totals.drafted for totals in request_totals),
+        sum(totals.accepted for totals in request_totals),
     ]
-    for name, told in zip(COUNTERS, sums, strict=True):
+    for name, total in zip(COUNTERS, sums, strict=True):
         grown = now.get(name, 0) - before.get(name, 0)
-        if grown != told:
+        if grown != total:
             raise MeasurementError(
-                f"{name} grew by {grown} and the requests' own lists add up to {told}; "
+                f"{name} grew by {grown} and the requests' own lists add up to {total}; "
                 "run nothing else in this process, and report this version of vLLM"
             )
 
 
 def _named(metrics: Iterable[Any], name: str) -> list[Any]:
-    return [one for one in metrics if one.name == name]
+    return [metric for metric in metrics if metric.name == name]
 
 
 def _vllm() -> Any:

@@ -23,8 +23,9 @@ from ..adapter_api import (
     Totals,
 )
 from ..servers.client import Client
-from ..servers.logprob_servers import VllmScorer
 from ..servers.metrics import Reading, parse
+from ..servers.payloads import Completion, Tokenized, Version
+from ..servers.vllm_scorer import VllmScorer
 from .server import ServedAdapter, ServerReply
 
 _DRAFTS = "vllm:spec_decode_num_drafts"
@@ -34,7 +35,7 @@ _POSITIONS = "vllm:spec_decode_num_accepted_tokens_per_pos"
 
 
 class SpecMetrics(msgspec.Struct, frozen=True):
-    """What vLLM says of one request's rounds, over HTTP and in process alike."""
+    """vLLM's report of one request's rounds, the same over HTTP and in process."""
 
     num_spec_steps: int
     num_accepted_draft_tokens: int
@@ -50,12 +51,12 @@ class SpecMetrics(msgspec.Struct, frozen=True):
         if self.per_step_accepted is None or self.per_step_drafted is None:
             return () if not self.num_spec_steps else None
         pairs = zip(self.per_step_drafted, self.per_step_accepted, strict=True)
-        found = tuple(ReportedRound(drafted, accepted) for drafted, accepted in pairs)
-        if len(found) != self.num_spec_steps:
+        rounds = tuple(ReportedRound(drafted, accepted) for drafted, accepted in pairs)
+        if len(rounds) != self.num_spec_steps:
             raise ValueError(
-                f"num_spec_steps is {self.num_spec_steps} and per_step_accepted has {len(found)}"
+                f"num_spec_steps is {self.num_spec_steps} and per_step_accepted has {len(rounds)}"
             )
-        return found
+        return rounds
 
     def totals(self) -> Totals:
         """The request's sums. Raises ValueError for a histogram that contradicts them."""
@@ -68,7 +69,10 @@ class SpecMetrics(msgspec.Struct, frozen=True):
                 )
             positions = tuple(sum(histogram[position:]) for position in range(1, len(histogram)))
         return Totals(
-            self.num_spec_steps, self.num_draft_tokens, self.num_accepted_draft_tokens, positions
+            rounds=self.num_spec_steps,
+            drafted=self.num_draft_tokens,
+            accepted=self.num_accepted_draft_tokens,
+            per_position=positions,
         )
 
 
@@ -76,28 +80,8 @@ class _Metrics(msgspec.Struct, frozen=True):
     speculative_decoding: SpecMetrics | None = None
 
 
-class _Choice(msgspec.Struct, frozen=True):
-    token_ids: list[int] | None = None
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    choices: list[_Choice]
-    usage: _Usage
+class _VllmCompletion(Completion, frozen=True):
     metrics: _Metrics | None = None
-
-
-class _Version(msgspec.Struct, frozen=True):
-    version: str
-
-
-class _Tokens(msgspec.Struct, frozen=True):
-    tokens: list[int]
 
 
 class VllmServer(ServedAdapter):
@@ -121,7 +105,9 @@ class VllmServer(ServedAdapter):
         end="full",
         undelivered=True,
         argmax_drafts=True,
-        counters=Counters(_DRAFTS, _DRAFTED, _ACCEPTED, _POSITIONS),
+        counters=Counters(
+            rounds=_DRAFTS, drafted=_DRAFTED, accepted=_ACCEPTED, per_position=_POSITIONS
+        ),
     )
 
     def __init__(self, setup: EngineSetup, client: Client | None = None) -> None:
@@ -129,7 +115,7 @@ class VllmServer(ServedAdapter):
         self._start: Reading | None = None
 
     def version(self) -> str:
-        return self.client.get_json("/version", _Version).version
+        return self.client.get_json("/version", Version).version
 
     def answer(
         self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int
@@ -149,7 +135,7 @@ class VllmServer(ServedAdapter):
             "frequency_penalty": 0.0,
             "return_token_ids": True,
         }
-        answer = self.client.post_json("/v1/completions", body, _Answer)
+        answer = self.client.post_json("/v1/completions", body, _VllmCompletion)
         tokens = answer.choices[0].token_ids if answer.choices else None
         if tokens is None or len(tokens) != answer.usage.completion_tokens:
             raise self.refuse(
@@ -162,11 +148,16 @@ class VllmServer(ServedAdapter):
                 "report its version"
             )
         finish = answer.choices[0].finish_reason
-        own = answer.metrics.speculative_decoding if answer.metrics else None
-        if own is None:
-            return ServerReply(tuple(tokens), None, None, finish)
+        spec_metrics = answer.metrics.speculative_decoding if answer.metrics else None
+        if spec_metrics is None:
+            return ServerReply(new_ids=tuple(tokens), rounds=None, totals=None, finish=finish)
         try:
-            return ServerReply(tuple(tokens), own.rounds(), own.totals(), finish)
+            return ServerReply(
+                new_ids=tuple(tokens),
+                rounds=spec_metrics.rounds(),
+                totals=spec_metrics.totals(),
+                finish=finish,
+            )
         except ValueError as error:
             raise self.refuse(
                 f"its numbers contradict each other: {error}; report its version, {self.version()}"
@@ -183,15 +174,15 @@ class VllmServer(ServedAdapter):
         assert self._start is not None
         grown = self._reading().since(self._start, _DRAFTS, _DRAFTED, _ACCEPTED, _POSITIONS)
         return Totals(
-            grown.whole(_DRAFTS),
-            grown.whole(_DRAFTED),
-            grown.whole(_ACCEPTED),
-            grown.by_position(_POSITIONS),
+            rounds=grown.whole(_DRAFTS),
+            drafted=grown.whole(_DRAFTED),
+            accepted=grown.whole(_ACCEPTED),
+            per_position=grown.by_position(_POSITIONS),
         )
 
     def encode(self, text: str) -> list[int]:
         return self.client.post_json(
-            "/tokenize", {"model": self.model, "prompt": text}, _Tokens
+            "/tokenize", {"model": self.model, "prompt": text}, Tokenized
         ).tokens
 
     def _reading(self) -> Reading:

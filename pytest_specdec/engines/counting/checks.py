@@ -1,4 +1,4 @@
-"""What an engine's own numbers must satisfy, whatever the models: found violated, they are no
+"""What an engine's own numbers must satisfy with any models; numbers that do not are no
 measurement.
 
 Every round emits the tokens that it accepted and one more, so rounds and accepted tokens add up to
@@ -28,24 +28,24 @@ _CURE = (
 )
 
 
-def check_reported(one: Reported, request: GenerationRequest) -> None:
+def check_reported(text: Reported, request: GenerationRequest) -> None:
     """Check one text's numbers. Raises MeasurementError naming the engine's counter and what to
     do.
     """
-    if one.tokens < 1:
-        raise MeasurementError(f"{_where(one)} emitted no token; look into the engine's log")
-    if one.tokens > request.new_tokens:
+    if text.tokens < 1:
+        raise MeasurementError(f"{_where(text)} emitted no token; look into the engine's log")
+    if text.tokens > request.new_tokens:
         raise MeasurementError(
-            f"{_where(one)} emitted {one.tokens} tokens where {request.new_tokens} were asked for; "
-            "set the engine's limit"
+            f"{_where(text)} emitted {text.tokens} tokens where {request.new_tokens} were asked "
+            "for; set the engine's limit"
         )
-    if one.rounds is not None:
-        _check_rounds(one, one.rounds, request)
-    if one.totals is not None:
-        _check_sums(_where(one), one.totals, one.convention, request.k)
-        _check_emitted(_where(one), one.totals, one.convention, request, [one.tokens])
-        if one.rounds is not None:
-            _check_agreement(one, one.rounds, one.totals)
+    if text.rounds is not None:
+        _check_rounds(text, text.rounds, request)
+    if text.totals is not None:
+        _check_sums(_where(text), text.totals, text.convention, request.k)
+        _check_emitted(_where(text), text.totals, text.convention, request, [text.tokens])
+        if text.rounds is not None:
+            _check_agreement(text, text.rounds, text.totals)
 
 
 def check_pooled(
@@ -62,8 +62,8 @@ def check_pooled(
 
 
 def rounds_of(totals: Totals, convention: CountingConvention, k: int, tokens: Sequence[int]) -> int:
-    """The rounds behind sums: as counted, or as these sums and texts of so many new tokens
-    imply.
+    """The number of rounds in sums: as counted, or as implied by the sums and the texts' new
+    tokens.
     """
     if totals.rounds is not None:
         return totals.rounds
@@ -73,31 +73,33 @@ def rounds_of(totals: Totals, convention: CountingConvention, k: int, tokens: Se
 
 
 def _check_rounds(
-    one: Reported, rounds: Sequence[ReportedRound], request: GenerationRequest
+    text: Reported, rounds: Sequence[ReportedRound], request: GenerationRequest
 ) -> None:
-    names, k = one.convention.counters, request.k
+    names, k = text.convention.counters, request.k
     for number, (drafted, accepted) in enumerate(rounds):
         if not 0 <= drafted <= k:
             raise MeasurementError(
-                f"{_where(one)}, round {number}: {names.drafted} is {drafted} and k is {k}; start "
+                f"{_where(text)}, round {number}: {names.drafted} is {drafted} and k is {k}; start "
                 f"the engine with k={k}"
             )
         if not 0 <= accepted <= drafted:
             raise MeasurementError(
-                f"{_where(one)}, round {number}: {names.accepted} is {accepted} of {drafted} "
+                f"{_where(text)}, round {number}: {names.accepted} is {accepted} of {drafted} "
                 f"drafted tokens; {_CURE}"
             )
     sums = Totals(
-        len(rounds), sum(own.drafted for own in rounds), sum(own.accepted for own in rounds)
+        rounds=len(rounds),
+        drafted=sum(one_round.drafted for one_round in rounds),
+        accepted=sum(one_round.accepted for one_round in rounds),
     )
-    # A list of rounds holds those that drafted nothing, too, unless the engine says otherwise: then
-    # places are lost.
+    # A list of rounds includes those that drafted nothing, unless the engine leaves them out: then
+    # the rounds' places are lost.
     _check_emitted(
-        _where(one),
+        _where(text),
         sums,
-        one.convention,
+        text.convention,
         request,
-        [one.tokens],
+        [text.tokens],
         last=rounds[-1].accepted if rounds else 0,
     )
 
@@ -194,27 +196,27 @@ def _check_emitted(
         return
     names = convention.counters
     how = "all tokens but the prompt pass's" if not convention.prefill_drafts else "all tokens"
-    told = (
+    claim = (
         f"{names.rounds} ({rounds}) and {names.accepted} ({totals.accepted}) make "
         f"{rounds + totals.accepted} tokens"
     )
     what = "leave rounds out" if excess < 0 else "count more than was emitted"
     raise MeasurementError(
-        f"{where}: {told} and {due} were emitted ({how}), so they {what}; {_CURE}"
+        f"{where}: {claim} and {due} were emitted ({how}), so they {what}; {_CURE}"
     )
 
 
-def _check_agreement(one: Reported, rounds: Sequence[ReportedRound], totals: Totals) -> None:
+def _check_agreement(text: Reported, rounds: Sequence[ReportedRound], totals: Totals) -> None:
     """A request's own sums are those of its rounds."""
-    names = one.convention.counters
+    names = text.convention.counters
     pairs = (
-        (names.drafted, totals.drafted, sum(own.drafted for own in rounds)),
-        (names.accepted, totals.accepted, sum(own.accepted for own in rounds)),
+        (names.drafted, totals.drafted, sum(one_round.drafted for one_round in rounds)),
+        (names.accepted, totals.accepted, sum(one_round.accepted for one_round in rounds)),
     )
-    for name, said, added in pairs:
-        if said != added:
+    for name, total, added in pairs:
+        if total != added:
             raise MeasurementError(
-                f"{_where(one)}: {name} is {said} and its rounds add up to {added}; {_CURE}"
+                f"{_where(text)}: {name} is {total} and its rounds add up to {added}; {_CURE}"
             )
 
 
@@ -228,7 +230,9 @@ def _empty_rounds(
         return 0
     if request.drafter == LOOKUP:
         return sum(tokens)
-    return sum(own == request.new_tokens for own in tokens) if convention.end == "clipped" else 0
+    return (
+        sum(length == request.new_tokens for length in tokens) if convention.end == "clipped" else 0
+    )
 
 
 def _prefilled(convention: CountingConvention, texts: int) -> int:
@@ -240,5 +244,5 @@ def _listed(values: Sequence[int]) -> str:
     return ", ".join(map(str, values))
 
 
-def _where(one: Reported) -> str:
-    return one.where or f"prompt {one.key}"
+def _where(text: Reported) -> str:
+    return text.where or f"prompt {text.key}"

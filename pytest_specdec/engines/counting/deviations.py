@@ -78,18 +78,21 @@ class Deviation:
 
 def combined(deviations: Sequence[Deviation]) -> float:
     """The p-value of all counts together, by Bonferroni's inequality; 1 without any."""
-    return min((one.adjusted for one in deviations), default=1.0)
+    return min((deviation.adjusted for deviation in deviations), default=1.0)
 
 
 def deviations_of(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
     """The sum over all positions first, then each position where several are known, then impossible
     rejections.
     """
-    found = (
+    deviations = (
         _of_rounds(judged, walk) if judged.definition.end == "inside" else _of_sums(judged, walk)
     )
-    whole = sum(one.share for one in found)  # less than 1 where some of the three cannot be judged
-    return tuple(dataclasses.replace(one, share=one.share / whole) for one in found)
+    # Less than 1 where some of the three cannot be judged.
+    whole = sum(deviation.share for deviation in deviations)
+    return tuple(
+        dataclasses.replace(deviation, share=deviation.share / whole) for deviation in deviations
+    )
 
 
 def _of_rounds(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
@@ -100,12 +103,12 @@ def _of_rounds(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
     rows, starts, accepted = _counted_rounds(judged, walk)
     taken, counted = np.arange(k + 1), walk.counted[..., None]
     total = np.rint(_STEPS * (taken - walk.survival.sum(-1, keepdims=True)) * counted).astype(int)
-    found = [_deviation(walk, total, int(total[rows, starts, accepted].sum()), None, _SUM)]
+    deviations = [_deviation(walk, total, int(total[rows, starts, accepted].sum()), None, _SUM)]
     conditional = _conditional(walk.survival)
     for step in range(k if k > 1 else 0):
         beyond = (taken > step) - conditional[..., step, None]
         gains = np.rint(_STEPS * beyond * (taken >= step) * counted).astype(int)
-        own = _deviation(
+        at_position = _deviation(
             walk, gains, int(gains[rows, starts, accepted].sum()), step + 1, _POSITIONS / k
         )
         reached = accepted >= step
@@ -114,9 +117,15 @@ def _of_rounds(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
                 (accepted[reached] > step).mean(),
                 conditional[rows[reached], starts[reached], step].mean(),
             )
-            own = dataclasses.replace(own, counted=float(shares[0]), expected=float(shares[1]))
-        found.append(own)
-    return tuple(found) if walk.sure is None else (*found, _impossible(judged, walk, walk.sure))
+            at_position = dataclasses.replace(
+                at_position, counted=float(shares[0]), expected=float(shares[1])
+            )
+        deviations.append(at_position)
+    return (
+        tuple(deviations)
+        if walk.sure is None
+        else (*deviations, _impossible(judged, walk, walk.sure))
+    )
 
 
 def _of_sums(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
@@ -129,20 +138,20 @@ def _of_sums(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
     )
     taken, counted = np.arange(k + 1), walk.counted[..., None]
     rounds = np.broadcast_to(-counted.astype(int), (*walk.counted.shape, k + 1))
-    found = [_deviation(walk, rounds, -round(counted_rounds(judged)), None, _SUM)]
+    deviations = [_deviation(walk, rounds, -round(counted_rounds(judged)), None, _SUM)]
     for step in range(k if positions else 0):
         gains = (taken > step) * counted.astype(int)
         value = round(float(judged.counts.accepted[:, step].sum()))
-        found.append(_deviation(walk, gains, value, step + 1, _POSITIONS / k))
-    return tuple(found)
+        deviations.append(_deviation(walk, gains, value, step + 1, _POSITIONS / k))
+    return tuple(deviations)
 
 
 def _impossible(judged: JudgedRun, walk: Walk, sure: NDArray[np.bool_]) -> Deviation:
     """Rejections of what is accepted with certainty; rounding may make a few of very many."""
-    found: list[Impossible] = []
+    rejections: list[Impossible] = []
     rounds, heads = 0, sure.shape[1]
-    for row, one in enumerate(judged.reported):
-        for number, (start, drafted, accepted) in enumerate(starts_of(one)):
+    for row, text in enumerate(judged.reported):
+        for number, (start, drafted, accepted) in enumerate(starts_of(text)):
             at = start + accepted
             rounds += 1
             # An engine may call an accepted last token, or one at the limit, rejected.
@@ -151,10 +160,14 @@ def _impossible(judged: JudgedRun, walk: Walk, sure: NDArray[np.bool_]) -> Devia
                 and at < walk.field.lengths[row] - 1
                 and sure[row, accepted % heads, at]
             ):
-                found.append(Impossible(prompt=one.key, round=number, position=at))
-    p_value = float(stats.binom.sf(len(found) - 1, rounds, _ROUNDING)) if found else 1.0
+                rejections.append(Impossible(prompt=text.key, round=number, position=at))
+    p_value = float(stats.binom.sf(len(rejections) - 1, rounds, _ROUNDING)) if rejections else 1.0
     return Deviation(
-        position=None, z=-float(len(found)), p_value=p_value, share=_SURE, impossible=tuple(found)
+        position=None,
+        z=-float(len(rejections)),
+        p_value=p_value,
+        share=_SURE,
+        impossible=tuple(rejections),
     )
 
 
@@ -162,34 +175,36 @@ def counted_rounds(judged: JudgedRun) -> float:
     """Rounds as the engine counted them, or as its sums imply."""
     if judged.pooled is None:
         return judged.counts.total_rounds
-    tokens = [one.tokens for one in judged.reported]
+    tokens = [text.tokens for text in judged.reported]
     return rounds_of(judged.pooled.totals, judged.pooled.convention, judged.case.k, tokens)
 
 
 def _deviation(
     walk: Walk, gains: NDArray[np.int64], value: int, position: int | None, share: float
 ) -> Deviation:
-    found = sum_distribution(walk.survival, walk.field.starts, walk.played, gains)
-    return Deviation(position=position, z=found.z(value), p_value=found.p_value(value), share=share)
+    distribution = sum_distribution(walk.survival, walk.field.starts, walk.played, gains)
+    return Deviation(
+        position=position, z=distribution.z(value), p_value=distribution.p_value(value), share=share
+    )
 
 
 def _counted_rounds(
     judged: JudgedRun, walk: Walk
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Text, start and delivered accepted tokens of each counted round, (rounds,) each."""
-    found: list[tuple[int, int, int]] = []
-    for row, one in enumerate(judged.reported):
+    rounds: list[tuple[int, int, int]] = []
+    for row, text in enumerate(judged.reported):
         length = int(walk.field.lengths[row])
-        for start, _, accepted in starts_of(one):
+        for start, _, accepted in starts_of(text):
             if start < length and walk.counted[row, start]:
-                most = judged.case.k if one.convention.undelivered else length - start - 1
-                found.append((row, start, min(accepted, most)))
-    rows, starts, taken = np.array(found, dtype=int).reshape(-1, 3).T
+                most = judged.case.k if text.convention.undelivered else length - start - 1
+                rounds.append((row, start, min(accepted, most)))
+    rows, starts, taken = np.array(rounds, dtype=int).reshape(-1, 3).T
     return rows, starts, taken
 
 
 def _conditional(survival: Array) -> Array:
     """(..., k): the chance of each draft step in rounds that reach it; 0 where none does."""
     before = np.concatenate([np.ones((*survival.shape[:-1], 1)), survival[..., :-1]], axis=-1)
-    found: Array = np.divide(survival, before, out=np.zeros_like(survival), where=before > 0)
-    return found
+    chances: Array = np.divide(survival, before, out=np.zeros_like(survival), where=before > 0)
+    return chances

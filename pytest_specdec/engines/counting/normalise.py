@@ -1,9 +1,9 @@
 """From an engine's numbers to counts under a named definition.
 
-Where an engine tells its rounds in order, each round's place in the text is known, so
+Where an engine reports its rounds in order, each round's place in the text is known, so
 `acceptance/1` holds: rounds whose k draft positions all lie inside the text, the prompt pass left
 out. Where it gives sums only, rounds near the end cannot be taken out again: such counts stand
-under a definition of their own, which says how the engine counts, and are compared with nothing but
+under a definition of their own, which names how the engine counts, and are compared only within
 that definition.
 """
 
@@ -25,9 +25,9 @@ from ..adapter_api import CountingConvention, PooledCounters, Reported, Totals
 from .checks import rounds_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Definition:
-    """How counts were made: what an expectation must do alike to be comparable."""
+    """How counts were made: an expectation must be made the same way to be comparable."""
 
     end: End = "inside"
     prefill_drafts: bool = False
@@ -61,27 +61,29 @@ def definition_of(
     """The definition that all texts of a run allow. Raises MeasurementError where they differ in
     how they count.
     """
-    manners = {one.convention for one in reported} | ({pooled.convention} if pooled else set())
-    if len(manners) > 1:
+    conventions = {text.convention for text in reported} | (
+        {pooled.convention} if pooled else set()
+    )
+    if len(conventions) > 1:
         raise MeasurementError(
-            "texts of one run are counted in different manners; run the engine with one "
+            "texts of one run follow different counting conventions; run the engine with one "
             "configuration"
         )
-    (convention,) = manners
-    if all(one.rounds is not None for one in reported) and (
+    (convention,) = conventions
+    if all(text.rounds is not None for text in reported) and (
         convention.counts_empty or drafter != LOOKUP
     ):
         return Definition(prefill_drafts=convention.prefill_drafts)
-    sums = [pooled.totals] if pooled else [_totals(one) for one in reported]
-    # Rounds that follow from the tokens alone include those that drafted nothing, whatever the
-    # engine counts.
-    derived = convention.end != "full" and any(one.rounds is None for one in sums)
+    sums = [pooled.totals] if pooled else [_totals(text) for text in reported]
+    # Rounds derived from the tokens alone include those that drafted nothing, even if the engine
+    # does not count them.
+    derived = convention.end != "full" and any(totals.rounds is None for totals in sums)
     return Definition(
-        "clip",
-        convention.prefill_drafts,
+        end="clip",
+        prefill_drafts=convention.prefill_drafts,
         full=convention.end == "full",
         counts_empty=convention.counts_empty or derived,
-        positions=all(one.per_position is not None for one in sums),
+        positions=all(totals.per_position is not None for totals in sums),
     )
 
 
@@ -94,25 +96,28 @@ def normalised(
 ) -> Counts:
     """Counts of a run by its definition, see `definition_of`; `categories` are the texts' own."""
     if definition.end == "inside":
-        texts = [text_of(one, category) for one, category in zip(reported, categories, strict=True)]
+        texts = [
+            text_of(text, category) for text, category in zip(reported, categories, strict=True)
+        ]
         # The prompt pass's round is none of this definition.
-        placed = [starts_of(one)[definition.prefill_drafts :] for one in reported]
+        placed = [starts_of(text)[definition.prefill_drafts :] for text in reported]
         counts = counts_of_rounds(texts, placed, k)
         # Where the prompt pass drafts, too, no pass emits the first new token alone.
         return counts if definition.prefill_drafts else with_passes(counts, texts, placed)
     if pooled is not None:
-        rounds = rounds_of(pooled.totals, pooled.convention, k, [one.tokens for one in reported])
+        rounds = rounds_of(pooled.totals, pooled.convention, k, [text.tokens for text in reported])
         return _counts([POOLED], ["all"], [(pooled.totals, rounds)], k)
     sums = [
-        (own := _totals(one), rounds_of(own, one.convention, k, [one.tokens])) for one in reported
+        (totals := _totals(text), rounds_of(totals, text.convention, k, [text.tokens]))
+        for text in reported
     ]
-    return _counts([one.key for one in reported], categories, sums, k)
+    return _counts([text.key for text in reported], categories, sums, k)
 
 
-def text_of(one: Reported, category: str) -> Text:
+def text_of(reported: Reported, category: str) -> Text:
     """A reported text; places count even where the ids are not known."""
-    prompt, new = one.prompt_ids or (0,), one.new_ids or (0,) * one.tokens
-    return Text(one.key, category, (*prompt, *new), len(prompt))
+    prompt, new = reported.prompt_ids or (0,), reported.new_ids or (0,) * reported.tokens
+    return Text(reported.key, category, (*prompt, *new), len(prompt))
 
 
 def first_start(prompt_length: int, convention: CountingConvention) -> int:
@@ -120,17 +125,17 @@ def first_start(prompt_length: int, convention: CountingConvention) -> int:
     return prompt_length + (not convention.prefill_drafts)
 
 
-def starts_of(one: Reported) -> list[Round]:
+def starts_of(text: Reported) -> list[Round]:
     """Every reported round with its place, the prompt pass's included."""
-    start, found = first_start(len(one.prompt_ids or (0,)), one.convention), []
-    for drafted, accepted in one.rounds or ():
-        found.append(Round(start, drafted, accepted))
+    start, placed = first_start(len(text.prompt_ids or (0,)), text.convention), []
+    for drafted, accepted in text.rounds or ():
+        placed.append(Round(start, drafted, accepted))
         start += accepted + 1
-    return found
+    return placed
 
 
-def comparable_rounds(one: Reported, k: int) -> list[Round]:
-    """The rounds of a text that all engines that start alike play alike, for the same greedy text
+def comparable_rounds(text: Reported, k: int) -> list[Round]:
+    """The rounds that all engines with the same first start play alike, for the same greedy text
     and k.
 
     They have room for k drafts and the bonus token, so that no engine clips them, and the prompt
@@ -139,29 +144,33 @@ def comparable_rounds(one: Reported, k: int) -> list[Round]:
     draft in the prompt pass start one token earlier than those that draft after it, and cut the
     same text into other rounds.
     """
-    first, end = len(one.prompt_ids or (0,)), len(one.prompt_ids or (0,)) + one.tokens
-    return [own for own in starts_of(one) if first < own.start < end - k]
+    first, end = len(text.prompt_ids or (0,)), len(text.prompt_ids or (0,)) + text.tokens
+    return [placed for placed in starts_of(text) if first < placed.start < end - k]
 
 
-def _totals(one: Reported) -> Totals:
+def _totals(text: Reported) -> Totals:
     """A text's sums, added up where it gives rounds. Raises MeasurementError where it has
     neither.
     """
-    if one.totals is not None:
-        return one.totals
-    if one.rounds is None:
-        where = one.where or f"prompt {one.key}"
+    if text.totals is not None:
+        return text.totals
+    if text.rounds is None:
+        where = text.where or f"prompt {text.key}"
         raise MeasurementError(
             f"{where} comes without rounds or sums; turn on the engine's speculative decoding "
             "metrics"
         )
-    drafting = [own for own in one.rounds if own.drafted or one.convention.counts_empty]
-    most = max((own.drafted for own in drafting), default=0)
+    drafting = [
+        one_round for one_round in text.rounds if one_round.drafted or text.convention.counts_empty
+    ]
+    most = max((one_round.drafted for one_round in drafting), default=0)
     return Totals(
-        len(drafting),
-        sum(own.drafted for own in drafting),
-        sum(own.accepted for own in drafting),
-        tuple(sum(own.accepted > step for own in drafting) for step in range(most)),
+        rounds=len(drafting),
+        drafted=sum(one_round.drafted for one_round in drafting),
+        accepted=sum(one_round.accepted for one_round in drafting),
+        per_position=tuple(
+            sum(one_round.accepted > step for one_round in drafting) for step in range(most)
+        ),
     )
 
 
@@ -170,8 +179,8 @@ def _counts(
 ) -> Counts:
     accepted = [_accepted(totals, k) for totals, _ in sums]
     drafted = [
-        _drafted(totals.drafted, rounds, own)
-        for (totals, rounds), own in zip(sums, accepted, strict=True)
+        _drafted(totals.drafted, rounds, row)
+        for (totals, rounds), row in zip(sums, accepted, strict=True)
     ]
     rounds = [float(rounds) for _, rounds in sums]
     return Counts(
@@ -192,9 +201,9 @@ def _drafted(total: int, rounds: int, accepted: Sequence[float]) -> list[float]:
     """Draft tokens by position: what is missing to k a round is missing at the last positions, as
     far as it can be.
     """
-    missing, found = rounds * len(accepted) - float(total), []
-    for own in reversed(accepted):
-        cut = min(missing, rounds - own)
-        found.append(rounds - cut)
+    missing, by_position = rounds * len(accepted) - float(total), []
+    for taken in reversed(accepted):
+        cut = min(missing, rounds - taken)
+        by_position.append(rounds - cut)
         missing -= cut
-    return found[::-1]
+    return by_position[::-1]

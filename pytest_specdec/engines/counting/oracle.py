@@ -1,5 +1,5 @@
-"""The oracle: what an engine's own models imply on the texts that it emitted, beside what it
-counted. No baseline needed.
+"""The oracle: compares an engine's counts with what its own models imply on the texts that it
+emitted. It needs no baseline.
 
 Where nothing is random given the text (greedy decoding, drafts that are arg-maxima or copies),
 every round is known, and the first that differs is named. Otherwise the counts are judged by their
@@ -28,10 +28,10 @@ from .normalise import starts_of
 from .possible_rounds import JudgedRun, Walk, walk_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Mismatch:
     """A round that the models would have ended elsewhere, or a text's sum of rounds where the
-    engine tells no rounds.
+    engine reports no rounds.
     """
 
     prompt: str
@@ -43,15 +43,15 @@ class Mismatch:
     """Accepted tokens of the round, or rounds of the text."""
     expected: int
     gap: float
-    """Logits between the draft's choice and the text's token, where the two part; infinite where
+    """Logits between the draft's choice and the text's token, where the two differ; infinite where
     that is no close call.
     """
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Whether an engine counts what its models imply. Natural reading: `assert found.agrees,
-    found.message`.
+    """Whether an engine counts what its models imply. Use it as
+    `assert result.agrees, result.message`.
     """
 
     engine: str
@@ -100,23 +100,25 @@ class Agreement:
                 f"{self.rounds} rounds of {self.texts} texts: {kind} the models imply{ties}; "
                 "nothing to do"
             )
-        told = (
+        claim = (
             f"{self.engine} counts an acceptance length of {self.counted:.4f} where its models "
             f"imply {self.expected:.4f}"
         )
         if self.exact:
-            return f"{told} on the same texts: {self._first()}; {self._cure()}"
-        return f"{told} on the same texts{self._improbable()}; {self._cure()}"
+            return f"{claim} on the same texts: {self._first()}; {self._cure()}"
+        return f"{claim} on the same texts{self._improbable()}; {self._cure()}"
 
     @property
     def worst(self) -> Deviation:
         """The most improbable count of those judged. Only where something is random."""
-        return min(self.deviations, key=lambda one: (one.adjusted, one.position or 0))
+        return min(
+            self.deviations, key=lambda deviation: (deviation.adjusted, deviation.position or 0)
+        )
 
     def _improbable(self) -> str:
-        one = self.worst
-        if one.impossible is not None:
-            first, number = one.impossible[0], len(one.impossible)
+        deviation = self.worst
+        if deviation.impossible is not None:
+            first, number = deviation.impossible[0], len(deviation.impossible)
             return (
                 f" (z {self.z:+.1f}), and rejects {number} drafts where the text goes on with a "
                 "token that q makes at least as "
@@ -124,31 +126,30 @@ class Agreement:
                 f"{first.position}, which "
                 f"rejection sampling with this p and q never does (p {self.p_value:.1g})"
             )
-        odds = f"z {one.z:+.1f}, p {self.p_value:.1g}"
-        if one.position is None:
+        odds = f"z {deviation.z:+.1f}, p {self.p_value:.1g}"
+        if deviation.position is None:
             return f" ({odds}), so it is {self._side()}"
         shares = (
-            f" accepts {one.counted:.2%} of its drafts and not {one.expected:.2%},"
-            if one.expected
+            f" accepts {deviation.counted:.2%} of its drafts and not {deviation.expected:.2%},"
+            if deviation.expected
             else ""
         )
         return (
-            f" (z {self.z:+.1f}), and draft position {one.position}{shares} is {self._side()} "
-            f"({odds})"
+            f" (z {self.z:+.1f}), and draft position {deviation.position}{shares} is "
+            f"{self._side()} ({odds})"
         )
 
     def _first(self) -> str:
-        one, more = self.differences[0], len(self.differences) - 1
+        mismatch, more = self.differences[0], len(self.differences) - 1
         others = f", and {more} more differ" if more else ""
-        if one.round is None:
+        if mismatch.round is None:
             return (
-                f"the text of prompt {one.prompt} takes {one.reported} rounds and not "
-                f"{one.expected}{others}"
+                f"the text of prompt {mismatch.prompt} takes {mismatch.reported} rounds and not "
+                f"{mismatch.expected}{others}"
             )
         return (
-            f"round {one.round} of prompt {one.prompt}, at position {one.position}, accepts "
-            f"{one.reported} tokens and not "
-            f"{one.expected}{others}"
+            f"round {mismatch.round} of prompt {mismatch.prompt}, at position {mismatch.position}, "
+            f"accepts {mismatch.reported} tokens and not {mismatch.expected}{others}"
         )
 
     def _side(self) -> str:
@@ -190,7 +191,7 @@ def agreement(
         raise MeasurementError(
             f"no text has room for a round of k={judged.case.k}; raise --specdec-new-tokens"
         )
-    found = Agreement(
+    unjudged = Agreement(
         engine=judged.case.engine,
         alpha=alpha,
         texts=len(judged.reported),
@@ -199,9 +200,9 @@ def agreement(
         expected=1 + float(moments.accepted.sum() / moments.rounds.sum()),
     )
     if not judged.certain:
-        return dataclasses.replace(found, deviations=deviations_of(judged, walk))
+        return dataclasses.replace(unjudged, deviations=deviations_of(judged, walk))
     differences, ties = _differences(judged, walk, moments, target, drafter)
-    return dataclasses.replace(found, exact=True, differences=tuple(differences), ties=ties)
+    return dataclasses.replace(unjudged, exact=True, differences=tuple(differences), ties=ties)
 
 
 def _differences(
@@ -209,32 +210,54 @@ def _differences(
 ) -> tuple[list[Mismatch], int]:
     """What differs beyond rounding, and how much only rounding explains."""
     if judged.definition.end == "inside":
-        found = [
-            one
+        mismatches = [
+            mismatch
             for row in range(len(judged.reported))
-            for one in _round_differences(judged, walk, row, target)
+            for mismatch in _round_differences(judged, walk, row, target)
         ]
     elif judged.pooled is None:
         due = np.rint(moments.rounds).astype(int)
         pairs = enumerate(zip(judged.counts.rounds.astype(int).tolist(), due.tolist(), strict=True))
-        found = [
-            (row, Mismatch(judged.reported[row].key, None, 0, said, expected, math.inf))
-            for row, (said, expected) in pairs
-            if said != expected
+        mismatches = [
+            (
+                row,
+                Mismatch(
+                    prompt=judged.reported[row].key,
+                    round=None,
+                    position=0,
+                    reported=reported,
+                    expected=expected,
+                    gap=math.inf,
+                ),
+            )
+            for row, (reported, expected) in pairs
+            if reported != expected
         ]
     else:
-        said, expected = int(counted_rounds(judged)), round(float(moments.rounds.sum()))
-        found = [(0, Mismatch("all", None, 0, said, expected, math.inf))] * (said != expected)
-    return _without_ties(found, judged, target, drafter)
+        reported, expected = int(counted_rounds(judged)), round(float(moments.rounds.sum()))
+        mismatches = [
+            (
+                0,
+                Mismatch(
+                    prompt="all",
+                    round=None,
+                    position=0,
+                    reported=reported,
+                    expected=expected,
+                    gap=math.inf,
+                ),
+            )
+        ] * (reported != expected)
+    return _without_ties(mismatches, judged, target, drafter)
 
 
 def _round_differences(
     judged: JudgedRun, walk: Walk, row: int, target: LoadedModel
 ) -> list[tuple[int, Mismatch]]:
     """Each round at its own start beside what the draft's choices there give."""
-    one, length, found = judged.reported[row], int(walk.field.lengths[row]), []
+    text, length, mismatches = judged.reported[row], int(walk.field.lengths[row]), []
     whole = not eos_ids(target)  # a drafter that drafts EOS stops there
-    for number, (start, drafted, accepted) in enumerate(starts_of(one)):
+    for number, (start, drafted, accepted) in enumerate(starts_of(text)):
         if start >= length:
             continue
         # What an engine cannot deliver any more it may count or not.
@@ -242,33 +265,45 @@ def _round_differences(
         due = min(int(walk.survival[row, start].sum()), room)
         short = whole and drafted != walk.proposed[row, start] and room >= judged.case.k
         if min(accepted, room) != due or short:
-            found.append((row, Mismatch(one.key, number, start, accepted, due, math.inf)))
-    return found
+            mismatches.append(
+                (
+                    row,
+                    Mismatch(
+                        prompt=text.key,
+                        round=number,
+                        position=start,
+                        reported=accepted,
+                        expected=due,
+                        gap=math.inf,
+                    ),
+                )
+            )
+    return mismatches
 
 
 def _without_ties(
-    found: list[tuple[int, Mismatch]],
+    mismatches: list[tuple[int, Mismatch]],
     judged: JudgedRun,
     target: LoadedModel,
     drafter: LoadedModel | str,
 ) -> tuple[list[Mismatch], int]:
     """Leave out what a logit's precision explains."""
-    if not found or drafter == LOOKUP:
-        return [one for _, one in found], 0
+    if not mismatches or drafter == LOOKUP:
+        return [mismatch for _, mismatch in mismatches], 0
     model = target if isinstance(drafter, str) else drafter
     tolerance = TOLERANCES.get(model.model.dtype, TOLERANCES[torch.bfloat16])
     kept, texts = [], judged.texts
-    for row in dict.fromkeys(row for row, _ in found):
+    for row in dict.fromkeys(row for row, _ in mismatches):
         margins = draft_margins(target, drafter, judged.case, texts[row])
-        for one in (difference for own, difference in found if own == row):
-            if one.round is None:
+        for mismatch in (difference for its_row, difference in mismatches if its_row == row):
+            if mismatch.round is None:
                 gap = float(np.abs(margins[:, judged.texts[row].first_draft :]).min())
             else:
-                step = min(one.reported, one.expected)
-                gap = abs(float(margins[step % len(margins), one.position + step]))
+                step = min(mismatch.reported, mismatch.expected)
+                gap = abs(float(margins[step % len(margins), mismatch.position + step]))
             if gap > tolerance:
-                kept.append(dataclasses.replace(one, gap=gap))
-    return kept, len(found) - len(kept)
+                kept.append(dataclasses.replace(mismatch, gap=gap))
+    return kept, len(mismatches) - len(kept)
 
 
 @torch.inference_mode()
@@ -278,27 +313,27 @@ def draft_margins(
     """(heads, length): logits of the text's own tokens over the best other ones, by each head;
     infinite where undefined.
     """
-    own = drafter if isinstance(drafter, LoadedModel) else target
+    model = drafter if isinstance(drafter, LoadedModel) else target
     heads = 1 + case.depth if isinstance(drafter, LoadedModel) else case.k
-    ids = torch.tensor([text.ids], device=own.device)
-    found = np.full((heads, len(text.ids)), np.inf)
-    passed = own.model(ids, use_cache=False, output_hidden_states=case.depth > 0)
+    ids = torch.tensor([text.ids], device=model.device)
+    margins = np.full((heads, len(text.ids)), np.inf)
+    passed = model.model(ids, use_cache=False, output_hidden_states=case.depth > 0)
     first = 0
     if isinstance(drafter, LoadedModel):
-        found[0, 1:], first = _margins(passed.logits[0, :-1], ids[0, 1:]), 1
+        margins[0, 1:], first = _margins(passed.logits[0, :-1], ids[0, 1:]), 1
     if case.depth:
         states = teacher_forced_hidden(
-            own.heads, ids, passed.hidden_states[-1], case.depth, heads - first
+            model.heads, ids, passed.hidden_states[-1], case.depth, heads - first
         )
         for step, state in enumerate(states):
-            found[first + step, step + 2 :] = _margins(
-                project(own.heads, state[:, :-1])[0], ids[0, step + 2 :]
+            margins[first + step, step + 2 :] = _margins(
+                project(model.heads, state[:, :-1])[0], ids[0, step + 2 :]
             )
-    return found
+    return margins
 
 
 def _margins(logits: torch.Tensor, tokens: torch.Tensor) -> NDArray[np.float64]:
-    own = logits.gather(-1, tokens[:, None])[:, 0]
+    chosen = logits.gather(-1, tokens[:, None])[:, 0]
     best = logits.scatter(-1, tokens[:, None], -torch.inf).max(-1).values
-    margins: NDArray[np.float64] = (own - best).double().cpu().numpy()
+    margins: NDArray[np.float64] = (chosen - best).double().cpu().numpy()
     return margins

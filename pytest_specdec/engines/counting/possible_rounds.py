@@ -23,7 +23,7 @@ from ..adapter_api import PooledCounters, Reported
 from .normalise import Definition, text_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class JudgedRun:
     """One run of an engine to be judged."""
 
@@ -37,7 +37,7 @@ class JudgedRun:
 
     @property
     def altered(self) -> str | None:
-        """The mode under which the engine is no decoder of its models."""
+        """The mode in which the engine does not decode with its own models."""
         return next((text.altered for text in self.reported if text.altered), None)
 
     @property
@@ -48,21 +48,21 @@ class JudgedRun:
 
     @property
     def texts(self) -> list[Text]:
-        """Raises RequestError where the engine does not tell its tokens."""
-        for one in self.reported:
-            if not (one.prompt_ids and one.new_ids):
+        """Raises RequestError where the engine does not report its tokens."""
+        for text in self.reported:
+            if not (text.prompt_ids and text.new_ids):
                 raise RequestError(
-                    f"{one.where or one.key} comes without token ids, and only these can be "
+                    f"{text.where or text.key} comes without token ids, and only these can be "
                     "replayed; "
                     "let the engine return them, or leave specdec_oracle out"
                 )
         return [
-            text_of(one, category)
-            for one, category in zip(self.reported, self.categories, strict=True)
+            text_of(text, category)
+            for text, category in zip(self.reported, self.categories, strict=True)
         ]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Walk:
     """The rounds that the engine's counting convention allows on its texts."""
 
@@ -77,9 +77,9 @@ class Walk:
     """(texts, longest): whether that round is counted."""
     sure: NDArray[np.bool_] | None = None
     """(texts, heads, longest): whether each text token, as a draft, is accepted with certainty,
-    whatever rounding does.
+    rounding included.
 
-    None where no rule says so.
+    None where the rule implies no such tokens.
     """
 
     def moments(self) -> Moments:
@@ -106,7 +106,9 @@ def walk_of(judged: JudgedRun, target: LoadedModel, drafter: LoadedModel | str) 
         else np.minimum(field.available, case.k)
     )
     if judged.reported[0].convention.end == "clipped":
-        limits = np.array([len(one.prompt_ids) for one in judged.reported]) + case.texts.new_tokens
+        limits = (
+            np.array([len(text.prompt_ids) for text in judged.reported]) + case.texts.new_tokens
+        )
         proposed = np.clip(np.minimum(proposed, limits[:, None] - at - 1), 0, None)
     if definition.end == "inside":
         played = left >= case.k
@@ -122,12 +124,12 @@ def walk_of(judged: JudgedRun, target: LoadedModel, drafter: LoadedModel | str) 
         else np.clip(np.minimum(proposed, left - 1), 0, None)
     )
     return Walk(
-        field,
-        proposed,
-        field.survival(within, case.k),
-        played,
-        counted,
-        _sure(scores, rule, target, sampling),
+        field=field,
+        proposed=proposed,
+        survival=field.survival(within, case.k),
+        played=played,
+        counted=counted,
+        sure=_sure(scores, rule, target, sampling),
     )
 
 
@@ -148,5 +150,5 @@ def _sure(
     surplus = np.subtract(
         scores.draft, scores.target[:, None], out=np.zeros_like(scores.draft), where=known
     )
-    found: NDArray[np.bool_] = surplus > tolerance
-    return found
+    certain: NDArray[np.bool_] = surplus > tolerance
+    return certain

@@ -1,5 +1,5 @@
-"""Texts already scored by a served model, one a line of a JSONL file, so that a run that died goes
-on where it was.
+"""Texts already scored by a served model, one a line of a JSONL file, so that a run that died
+continues where it stopped.
 
 The first line says which server and model the rows are of; a file of another model is refused,
 never mixed. A last line that a crash cut short is dropped; any other damage is an error.
@@ -16,7 +16,7 @@ import msgspec
 from ...cases.texts import Text
 from ...common.errors import RequestError
 from ...common.strict_json import JsonError, parse_json
-from ..servers.logprob_servers import Scorer, ServedText
+from ..servers.scorer import Scorer, ServedText
 
 _SCHEMA = 1
 
@@ -26,7 +26,7 @@ class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str
     dialect: str
     model: str
-    """All that the server says about its model."""
+    """All that the server reports about its model."""
     top: int
 
 
@@ -34,30 +34,33 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompt: str
     text: str
     first: int
-    own: list[float | None]
+    logprobs: list[float | None] = msgspec.field(name="own")
     """None is minus infinity, which JSON cannot say."""
     best: list[int | None]
     top: list[list[float | None]]
 
     @classmethod
     def of(cls, text: Text, scored: ServedText) -> _Row:
-        own, top = list(map(_finite, scored.own)), [list(map(_finite, row)) for row in scored.top]
-        return cls(text.key, text.fingerprint, scored.first, own, list(scored.best), top)
+        logprobs, top = (
+            list(map(_finite, scored.logprobs)),
+            [list(map(_finite, row)) for row in scored.top],
+        )
+        return cls(text.key, text.fingerprint, scored.first, logprobs, list(scored.best), top)
 
     def problem(self) -> str | None:
-        """Why no server gave this; None where one may have."""
-        if not len(self.own) == len(self.best) == len(self.top):
+        """Why no server can have sent this row; None where one can."""
+        if not len(self.logprobs) == len(self.best) == len(self.top):
             return "a row of unequal lists"
-        values = [value for row in (self.own, *self.top) for value in row if value is not None]
+        values = [value for row in (self.logprobs, *self.top) for value in row if value is not None]
         return "a log-probability above 0" if any(value > 0 for value in values) else None
 
     @property
     def scored(self) -> ServedText:
-        own, top = (
-            tuple(map(_infinite, self.own)),
+        logprobs, top = (
+            tuple(map(_infinite, self.logprobs)),
             tuple(tuple(map(_infinite, row)) for row in self.top),
         )
-        return ServedText(self.first, own, tuple(self.best), top)
+        return ServedText(first=self.first, logprobs=logprobs, best=tuple(self.best), top=top)
 
 
 class ScoreCache:
@@ -115,7 +118,7 @@ class ScoreCache:
         raw = self._path.read_bytes()
         whole, _, cut = raw.rpartition(b"\n")
         if cut:
-            # A crash while a row was being written: go on behind the last whole one.
+            # A crash while a row was being written: continue after the last whole one.
             os.truncate(self._path, len(raw) - len(cut))
         lines = whole.split(b"\n") if whole else []
         if not lines:

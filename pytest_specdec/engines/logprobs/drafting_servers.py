@@ -13,8 +13,8 @@ import msgspec
 
 from ..adapters.sglang_server import server_info
 from ..servers.client import Client, ServerError
-from ..servers.logprob_servers import Scorer
 from ..servers.metrics import MetricError, Reading, parse
+from ..servers.scorer import Scorer
 
 
 class _Slot(msgspec.Struct, frozen=True):

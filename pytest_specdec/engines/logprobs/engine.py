@@ -1,9 +1,9 @@
 """The engine `logprobs`: replay of texts by two served models, for pairs too large for this
 machine.
 
-The target's server samples the texts, encodes prompts where no tokenizer is at hand, and scores;
-the drafter's server scores. What a server says of a model stands for the model's fingerprint: two
-servers of other weights must not say the same.
+The target's server samples the texts, encodes prompts where there is no tokenizer, and scores;
+the drafter's server scores. What a server reports about a model is the model's fingerprint: servers
+of different weights must not report the same.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from ..kept_texts import KeptTexts
 from ..models import ModelPool
 from ..protocol import Engine, Measurement, check_rounds
 from ..servers.client import Client
-from ..servers.logprob_servers import Scorer, scorer_at
+from ..servers.logprob_servers import scorer_at
+from ..servers.scorer import Scorer
 from .cache import ScoreCache
 from .drafting_servers import check_plain
 from .scores import WORKERS, check_servable, served_scores, wanted_top
@@ -93,7 +94,7 @@ class ServedReplay(Engine):
         self._stored_texts, self._workers = stored_texts, workers
         self._kept = KeptTexts(folder, "served")
         self._target, self._drafter = (
-            Client(own, key=os.environ.get(KEY)) for own in (url, draft_url)
+            Client(address, key=os.environ.get(KEY)) for address in (url, draft_url)
         )
 
     @property
@@ -114,13 +115,15 @@ class ServedReplay(Engine):
         check_rounds(counts, case)
         target, drafter = self._scorers(wanted_top(case.texts.sampling))
         return Measurement(
-            counts,
-            Fingerprints(_fingerprint(target), _fingerprint(drafter)),
-            Environment("none", "none", f"served by {target.dialect}", "the servers' own", 0),
-            group.stored.tokenizer,
-            group.stored.template,
-            {text.key: text.fingerprint for text in group.texts},
-            group.stored,
+            counts=counts,
+            fingerprints=Fingerprints(_fingerprint(target), _fingerprint(drafter)),
+            environment=Environment(
+                "none", "none", f"served by {target.dialect}", "the servers' own", 0
+            ),
+            tokenizer=group.stored.tokenizer,
+            template=group.stored.template,
+            text_fingerprints={text.key: text.fingerprint for text in group.texts},
+            texts=group.stored,
             looping=sum(text.loops for text in group.texts),
             samples=Samples.of(field, case.k),
             field=functools.partial(group.scores.field, case.rule),
@@ -210,9 +213,9 @@ class ServedReplay(Engine):
                 f"it by {', '.join(_EMITTERS)}"
             )
         if missing and emitter is not None:
-            made = self._sample(key, emitter, {prompts[row].key: ids[row] for row in missing})
-            known |= made
-            self._kept.write(key, wanted, kept | made)
+            sampled = self._sample(key, emitter, {prompts[row].key: ids[row] for row in missing})
+            known |= sampled
+            self._kept.write(key, wanted, kept | sampled)
         texts = texts_of_prompts(prompts, ids, [known[prompt.key] for prompt in prompts])
         return texts, msgspec.structs.replace(
             wanted, texts={prompt.key: known[prompt.key] for prompt in prompts}
@@ -297,5 +300,5 @@ def _plain_scorer(client: Client, top: int) -> Scorer:
 
 def _fingerprint(scorer: Scorer) -> str:
     """Of what the server says of its model."""
-    told = f"{scorer.dialect}: {scorer.model.identity}"
-    return "served-" + hashlib.sha256(told.encode()).hexdigest()[:16]
+    identity = f"{scorer.dialect}: {scorer.model.identity}"
+    return "served-" + hashlib.sha256(identity.encode()).hexdigest()[:16]

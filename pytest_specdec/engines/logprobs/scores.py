@@ -2,8 +2,8 @@
 machine.
 
 Replay needs of each model the log-probability of the texts' own tokens and nothing else, so any
-server that scores given tokens will do, with as many nodes behind it as it has. Texts are scored by
-a bounded pool of threads; what is finished is on disk, and a run that dies goes on where it was.
+server that scores given tokens will do, on any number of nodes. Texts are scored by a bounded pool
+of threads; finished texts are on disk, and an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ...cases.case import Sampling
 from ...cases.texts import Text
 from ...common.errors import MeasurementError, RequestError, SpecdecError
 from ..servers.client import ServerError
-from ..servers.logprob_servers import Scorer, ServedText, constant
 from ..servers.repeatability import apart, ask_again
+from ..servers.scorer import Scorer, ServedText, constant
 from .cache import ScoreCache
 
 Progress = Callable[[int, int], None]
@@ -50,7 +50,7 @@ def served_scores(
     """
     check_servable(sampling)
     texts = tuple(texts)
-    own, draft = (
+    scored, draft = (
         served_texts(
             scorer,
             texts,
@@ -64,9 +64,9 @@ def served_scores(
     p, q = np.zeros((len(texts), longest)), np.full((len(texts), 1, longest), -np.inf)
     for row, text in enumerate(texts):
         place = slice(text.first_draft, len(text.ids))
-        p[row, place] = _target_distributions(text, own[row], sampling)
+        p[row, place] = _target_distributions(text, scored[row], sampling)
         q[row, 0, place] = text_distributions(text, draft[row], sampling)
-    origin = _origin(texts, own, sampling)
+    origin = _origin(texts, scored, sampling)
     origin.check()
     lengths, starts = (
         np.array([len(text.ids) for text in texts]),
@@ -104,8 +104,8 @@ def served_texts(
     workers: int = WORKERS,
     progress: Progress | None = None,
 ) -> list[ServedText]:
-    """What one server says of each text, the cached ones unasked but for one that shows the model
-    is still the same.
+    """One server's scores of each text; of the cached texts only one is requested again, to check
+    that the model is still the same.
 
     A few texts are scored a second time, see `ask_again`. Raises the first text's error; texts
     finished before or beside it are kept in the cache. Raises RequestError where the server scores
@@ -131,7 +131,7 @@ def served_texts(
                     if progress:
                         progress(done, len(texts))
             finally:
-                # Those already asked for come to their end, and are kept.
+                # Requests already sent are finished, and their scores kept.
                 pool.shutdown(wait=True, cancel_futures=True)
     except SpecdecError as error:
         if cache is None or not cache.kept:
@@ -139,9 +139,9 @@ def served_texts(
         raise type(error)(
             f"{error} ({cache.kept} of {len(texts)} texts are kept, and not asked for again)"
         ) from error
-    found = [scored for scored in known if scored is not None]
-    _believe(scorer, texts, found, cache, alone=workers > 1)
-    return found
+    scored_texts = [scored for scored in known if scored is not None]
+    _believe(scorer, texts, scored_texts, cache, alone=workers > 1)
+    return scored_texts
 
 
 def text_distributions(text: Text, scored: ServedText, sampling: Sampling) -> list[float]:
@@ -149,13 +149,15 @@ def text_distributions(text: Text, scored: ServedText, sampling: Sampling) -> li
     sampling makes.
     """
     tokens = text.ids[scored.first :]
-    rows = zip(tokens, scored.own, scored.best, scored.top, strict=True)
-    return [_distribution(token, own, best, top, sampling) for token, own, best, top in rows]
+    rows = zip(tokens, scored.logprobs, scored.best, scored.top, strict=True)
+    return [
+        _distribution(token, logprob, best, top, sampling) for token, logprob, best, top in rows
+    ]
 
 
 def _distribution(
     token: int,
-    own: float,
+    logprob: float,
     best: int | None,
     top: Sequence[float],
     sampling: Sampling,
@@ -166,10 +168,10 @@ def _distribution(
     kept by them, too.
     """
     if sampling.temperature == 0:
-        chosen = token == best if best is not None else own >= top[0]
+        chosen = token == best if best is not None else logprob >= top[0]
         return 0.0 if chosen else -math.inf
     if not sampling.top_k:
-        return own
+        return logprob
     if len(top) < sampling.top_k and math.fsum(map(math.exp, top)) < 1 - 1e-3:
         raise MeasurementError(
             f"the {sampling.top_k} largest log-probabilities were asked for and {len(top)} came; "
@@ -183,25 +185,25 @@ def _distribution(
     # top_p.
     stay = np.cumsum(np.exp(kept)) - np.exp(kept) < sampling.top_p
     weight, total = (
-        (own - largest[0]) / sampling.temperature + kept[0],
+        (logprob - largest[0]) / sampling.temperature + kept[0],
         np.logaddexp.reduce(kept[stay]),
     )
-    if own < largest[stay][-1]:
+    if logprob < largest[stay][-1]:
         return float(weight - np.logaddexp(total, weight)) if emitted else -math.inf
     return float(weight - total)
 
 
 def _target_distributions(text: Text, scored: ServedText, sampling: Sampling) -> list[float]:
-    """The target's distributions; 0 throughout at temperature 0, where the text itself says what
+    """The target's distributions; 0 throughout at temperature 0, where the text itself shows what
     the target chose.
     """
     if sampling.temperature == 0:
-        return [0.0] * len(scored.own)
+        return [0.0] * len(scored.logprobs)
     tokens = text.ids[scored.first :]
-    rows = zip(tokens, scored.own, scored.best, scored.top, strict=True)
+    rows = zip(tokens, scored.logprobs, scored.best, scored.top, strict=True)
     distributions = [
-        _distribution(token, own, best, top, sampling, emitted=True)
-        for token, own, best, top in rows
+        _distribution(token, logprob, best, top, sampling, emitted=True)
+        for token, logprob, best, top in rows
     ]
     for offset, value in enumerate(distributions):
         if value == -math.inf:
@@ -213,7 +215,9 @@ def _target_distributions(text: Text, scored: ServedText, sampling: Sampling) ->
     return distributions
 
 
-def _origin(texts: Sequence[Text], own: Sequence[ServedText], sampling: Sampling) -> Origin:
+def _origin(
+    texts: Sequence[Text], scored_texts: Sequence[ServedText], sampling: Sampling
+) -> Origin:
     """How many tokens of each text the target leaves out, or at temperature 0 finds less likely
     than another.
     """
@@ -222,17 +226,20 @@ def _origin(texts: Sequence[Text], own: Sequence[ServedText], sampling: Sampling
             _distribution(token, value, best, top, sampling) == -math.inf
             and (sampling.temperature > 0 or not _ties(value, top))
             for token, value, best, top in zip(
-                text.ids[scored.first :], scored.own, scored.best, scored.top, strict=True
+                text.ids[scored.first :], scored.logprobs, scored.best, scored.top, strict=True
             )
         )
-        for text, scored in zip(texts, own, strict=True)
+        for text, scored in zip(texts, scored_texts, strict=True)
     ]
-    tokens, keys = sum(len(scored.own) for scored in own), tuple(text.key for text in texts)
+    tokens, keys = (
+        sum(len(scored.logprobs) for scored in scored_texts),
+        tuple(text.key for text in texts),
+    )
     return Origin(sampling, keys, tokens, tuple(outside), np.zeros((0, len(texts))))
 
 
-def _ties(own: float, top: Sequence[float]) -> bool:
-    return bool(top) and max(top) - own <= TIE
+def _ties(logprob: float, top: Sequence[float]) -> bool:
+    return bool(top) and max(top) - logprob <= TIE
 
 
 def _half(progress: Progress, which: int, done: int, total: int) -> None:
@@ -242,7 +249,7 @@ def _half(progress: Progress, which: int, done: int, total: int) -> None:
 
 def _score(scorer: Scorer, text: Text, cache: ScoreCache | None) -> ServedText:
     if text.first_draft >= len(text.ids):
-        return ServedText(text.first_draft, (), (), ())
+        return ServedText(first=text.first_draft, logprobs=(), best=(), top=())
     scored = scorer.score(text.ids, text.first_draft)
     if cache is not None:
         cache.put(text, scored)
@@ -252,18 +259,18 @@ def _score(scorer: Scorer, text: Text, cache: ScoreCache | None) -> ServedText:
 def _believe(
     scorer: Scorer,
     texts: Sequence[Text],
-    found: Sequence[ServedText],
+    scored_texts: Sequence[ServedText],
     cache: ScoreCache | None,
     *,
     alone: bool,
 ) -> None:
-    """Raises ServerError for answers that are all one, or others the second time; none of them is
-    kept then.
+    """Raises ServerError for answers that are all equal, or that change the second time; none of
+    them is kept then.
     """
     try:
-        if problem := constant([value for scored in found for value in scored.own]):
+        if problem := constant([value for scored in scored_texts for value in scored.logprobs]):
             scorer.refuse(problem)
-        if changed := ask_again(scorer, texts, found, alone=alone):
+        if changed := ask_again(scorer, texts, scored_texts, alone=alone):
             raise ServerError(
                 f"{scorer.client.url} ({scorer.dialect}) scores texts otherwise when asked again, "
                 "in another order and batch: "

@@ -29,7 +29,7 @@ from ..protocol import Engine, MeasuredTimes, Measurement, check_rounds
 
 _CONVENTION = CountingConvention(end="full", undelivered=True, counts_empty=True, ngrams=(1, NGRAM))
 """How our own decoder counts: k drafts in every round that has room for them, and what was accepted
-behind an EOS token.
+after an EOS token.
 """
 
 
@@ -84,39 +84,45 @@ class DecodeEngine(Engine):
         check_rounds(counts, case)
         emitted = sum(len(text.ids) - text.prompt_length for text in texts)
         return Measurement(
-            counts,
-            self.models.fingerprints(case),
-            environment(target.device, self.models.dtype),
-            target.checkpoint.tokenizer_fingerprint,
-            template_of(target, prompts),
-            {text.key: text.fingerprint for text in texts},
-            None,
-            MeasuredTimes(
-                statistics.median(decoded.draft_ms),
-                statistics.median(decoded.verify_ms),
-                min(DECODE_BATCH, len(prompts)),
-                emitted / latest.seconds,
+            counts=counts,
+            fingerprints=self.models.fingerprints(case),
+            environment=environment(target.device, self.models.dtype),
+            tokenizer=target.checkpoint.tokenizer_fingerprint,
+            template=template_of(target, prompts),
+            text_fingerprints={text.key: text.fingerprint for text in texts},
+            texts=None,
+            times=MeasuredTimes(
+                draft_ms=statistics.median(decoded.draft_ms),
+                verify_ms=statistics.median(decoded.verify_ms),
+                batch_size=min(DECODE_BATCH, len(prompts)),
+                tokens_per_second=emitted / latest.seconds,
             ),
-            sum(text.loops for text in texts),
-            self._expected(case, texts),
+            looping=sum(text.loops for text in texts),
+            expected=self._expected(case, texts),
         )
 
     def counted(self, case: Case) -> JudgedRun:
         latest = self._decoded(case)
         reported = [
             Reported(
-                text.key,
-                text.ids[: text.prompt_length],
-                text.ids[text.prompt_length :],
-                _CONVENTION,
-                tuple(ReportedRound(one.drafted, one.accepted) for one in rounds),
+                key=text.key,
+                prompt_ids=text.ids[: text.prompt_length],
+                new_ids=text.ids[text.prompt_length :],
+                convention=_CONVENTION,
+                rounds=tuple(ReportedRound(played.drafted, played.accepted) for played in rounds),
             )
             for text, rounds in zip(latest.texts, latest.decoded.rounds, strict=True)
         ]
         definition = definition_of(reported, case.drafter)
         counts = counts_of_rounds(latest.texts, latest.decoded.rounds, case.k)
         categories = [text.category for text in latest.texts]
-        return JudgedRun(case, reported, categories, definition, counts)
+        return JudgedRun(
+            case=case,
+            reported=reported,
+            categories=categories,
+            definition=definition,
+            counts=counts,
+        )
 
     def _expected(self, case: Case, texts: list[Text]) -> Counts | None:
         """What the pair should have had accepted on these texts; None for a rule that cannot be

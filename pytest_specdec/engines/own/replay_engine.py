@@ -67,25 +67,25 @@ class ReplayEngine(Engine):
         scores = group.scores[_scores_key(case)]
         if isinstance(scores, SpecdecError):
             raise scores
-        own = scores if case.draft_model is None else scores.first_heads(1 + case.depth)
+        heads = scores if case.draft_model is None else scores.first_heads(1 + case.depth)
         if case.judged is not None:
-            own = judged_scores(own, group.texts, case.judged, own_heads=case.uses_own_heads)
-        field = own.field(case.rule)
+            heads = judged_scores(heads, group.texts, case.judged, own_heads=case.uses_own_heads)
+        field = heads.field(case.rule)
         counts = with_requests(expected_counts(field, case.k), field)
         check_rounds(counts, case)
         return Measurement(
-            counts,
-            self.models.fingerprints(case),
-            environment(target.device, self.models.dtype),
-            group.stored.tokenizer,
-            group.stored.template,
-            group.fingerprints,
-            group.stored,
+            counts=counts,
+            fingerprints=self.models.fingerprints(case),
+            environment=environment(target.device, self.models.dtype),
+            tokenizer=group.stored.tokenizer,
+            template=group.stored.template,
+            text_fingerprints=group.fingerprints,
+            texts=group.stored,
             looping=group.looping,
             samples=Samples.of(field, case.k),
-            field=functools.partial(own.field, case.rule),
+            field=functools.partial(heads.field, case.rule),
             notes=group.notes,
-            references=functools.partial(self._references, case, own, group.texts),
+            references=functools.partial(self._references, case, heads, group.texts),
         )
 
     def _references(self, case: Case, scores: Scores, texts: Sequence[Text]) -> References:
@@ -119,8 +119,8 @@ class ReplayEngine(Engine):
             judge_origin=True,
         )
         notes = self._kept.notes(key)
-        for name, found in zip(plans, measured, strict=True):
-            scores[name] = found if (problem := _foreign(found)) is None else problem
+        for name, replayed in zip(plans, measured, strict=True):
+            scores[name] = replayed if (problem := _foreign(replayed)) is None else problem
         if (
             measured
             and (origin := measured[0].origin) is not None
@@ -176,9 +176,9 @@ class ReplayEngine(Engine):
                 keys=[prompts[row].key for row in missing],
                 progress=functools.partial(self.models.report, f"{key.suite}: sampling texts"),
             )
-            made = {prompts[row].key: new for row, new in zip(missing, sampled, strict=True)}
-            known |= made
-            self._kept.write(key, wanted, kept | made)
+            new_texts = {prompts[row].key: new for row, new in zip(missing, sampled, strict=True)}
+            known |= new_texts
+            self._kept.write(key, wanted, kept | new_texts)
         texts = texts_of_prompts(prompts, ids, [known[prompt.key] for prompt in prompts])
         used = {prompt.key: known[prompt.key] for prompt in prompts}
         return texts, msgspec.structs.replace(wanted, texts=used)

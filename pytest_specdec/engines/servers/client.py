@@ -1,8 +1,8 @@
-"""HTTP to an engine that the user named: bounded in time and size, patient with passing faults,
-silent about nothing.
+"""HTTP to the user's server: bounded in time and size, with retries after passing faults, and with
+an error for every other fault.
 
-Only the given URL's host is ever spoken to: redirects are refused and proxy settings of the
-environment are not read.
+Only the given URL's host is contacted: redirects are refused and proxy settings of the environment
+are not read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import http.client
 import socket
 import threading
 import time
-import urllib.parse
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
@@ -23,6 +22,7 @@ import msgspec
 from ...common.errors import MeasurementError, RequestError, naming_extras
 from ...common.printable import KEY, printable, redacted_url, without_secrets
 from ...common.strict_json import JsonError, parse_json
+from ...common.urls import check_server_url
 from .deadline import Deadline, connections
 
 with naming_extras():
@@ -43,7 +43,7 @@ _EXCERPT = 120
 
 
 class ServerError(MeasurementError):
-    """A server does not answer, or not with what was asked for. The message names the URL and what
+    """A server does not answer, or not with what was requested. The message names the URL and what
     to do.
     """
 
@@ -85,7 +85,7 @@ class Client:
         size_limit: int = 256 << 20,
         key: str | None = None,
     ) -> None:
-        _check_url(url)
+        check_server_url(url)
         self.url = self._base = url.rstrip("/")
         self._patience, self._size_limit = patience or RetryPolicy(), size_limit
         self._headers, self._secrets = (
@@ -129,8 +129,8 @@ class Client:
         """Send JSON, read a stream of server-sent events to its end. Raises ServerError for an
         event of another shape.
         """
-        # Servers close a connection behind a stream without saying so; the next request on it would
-        # be lost.
+        # Servers close a connection after a stream without notice; the next request on it would be
+        # lost.
         raw = self._request("POST", path, msgspec.json.encode(body), {"Connection": "close"})
         events = [self._decoded(path, event, shape) for event in _events(raw)]
         if not events:
@@ -140,7 +140,7 @@ class Client:
     def _request(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None = None
     ) -> bytes:
-        """Try until an answer comes that another try would not better."""
+        """Try until there is an answer that another try would not improve."""
         wait, fault, unreachable = self._patience.backoff, "", False
         if self._unreachable is not None:
             raise self._error(path, self._unreachable)
@@ -157,13 +157,13 @@ class Client:
                 return answer
             except _PassingError as passing:
                 fault, unreachable = str(passing), passing.unreachable
-        told = (
+        message = (
             f": {fault}, in {self._patience.tries} tries; see that the server runs and look into "
             "its log"
         )
         if unreachable:
-            self._unreachable = told
-        raise self._error(path, told)
+            self._unreachable = message
+        raise self._error(path, message)
 
     def _judge(self, path: str, status: int, answer: bytes, location: str | None) -> None:
         """Raises _PassingError or ServerError unless the status is 200."""
@@ -177,15 +177,15 @@ class Client:
                 if location is None
                 else self._shown(redacted_url(without_secrets(location, self._secrets)))
             )
-            told = f" redirects to {to}, which is not followed; name the final URL"
+            message = f" redirects to {to}, which is not followed; name the final URL"
         elif status in (401, 403):
-            told = f": HTTP {status}, access refused; set {KEY} to the server's key"
+            message = f": HTTP {status}, access refused; set {KEY} to the server's key"
         else:
-            told = (
+            message = (
                 f": HTTP {status} ({self._excerpt(answer)}); is this the engine that was named, "
                 "and its own URL?"
             )
-        error = self._error(path, told)
+        error = self._error(path, message)
         error.status = status
         raise error
 
@@ -274,8 +274,8 @@ class Client:
             "check the engine and its version against docs/engines.md",
         )
 
-    def _error(self, path: str, told: str) -> ServerError:
-        return ServerError(f"{self.url}{path}{told}")
+    def _error(self, path: str, message: str) -> ServerError:
+        return ServerError(f"{self.url}{path}{message}")
 
     def _excerpt(self, raw: bytes) -> str:
         """How an answer begins, for an error message."""
@@ -290,7 +290,7 @@ class Client:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What is wrong below urllib3's own errors."""
+    """The cause that urllib3's own errors wrap."""
     while isinstance(error, urllib3.exceptions.HTTPError):
         inner = [error.__cause__, *error.args]
         below = next((cause for cause in inner if isinstance(cause, BaseException)), None)
@@ -311,25 +311,6 @@ def _authorization(key: str | None) -> dict[str, str]:
             "its end; set it to the bare key"
         )
     return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def _check_url(url: str) -> None:
-    """Raises RequestError for what is no http(s) URL of a server."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
-        host.encode("idna")
-    except ValueError:  # UnicodeError, too
-        host = ""
-    # urlsplit drops line breaks and leaves spaces in.
-    plain = url.isascii() and url.isprintable() and " " not in url
-    if not host or not plain or parts.scheme not in ("http", "https") or "?" in url or "#" in url:
-        raise RequestError(
-            f"{redacted_url(url)!r} is not a server's URL; write for example "
-            "--specdec-url=http://localhost:8000"
-        )
-    if "@" in parts.netloc:
-        raise RequestError(f"a URL with a password in it would end up in logs; set {KEY} instead")
 
 
 def _events(raw: bytes) -> Iterator[bytes]:

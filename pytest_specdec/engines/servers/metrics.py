@@ -2,7 +2,7 @@
 backwards is an error.
 
 Engines count since they started and for all their users, so a measurement is the difference of two
-readings with nobody else's requests between them. Series of several engines behind one address
+readings without other requests between them. Series of several engines at one address
 (data parallel) add up.
 """
 
@@ -39,18 +39,18 @@ class Reading:
         """A counter summed over its series that carry the given labels. Raises MetricError where
         there is none.
         """
-        found = self._series(name, labels)
-        if not found:
-            raise MetricError(f"{self.source} has no {_told(name, labels)}; {_CURE}")
-        return sum(found.values())
+        series = self._series(name, labels)
+        if not series:
+            raise MetricError(f"{self.source} has no {_series_name(name, labels)}; {_CURE}")
+        return sum(series.values())
 
     def whole(self, name: str, **labels: str) -> int:
         """`total` of a counter of things. Raises MetricError also where it is no whole number."""
         value = self.total(name, **labels)
         if value != int(value):
             raise MetricError(
-                f"{self.source}: {_told(name, labels)} counts {value}, no whole number; report the "
-                "engine's version"
+                f"{self.source}: {_series_name(name, labels)} counts {value}, no whole number; "
+                "report the engine's version"
             )
         return int(value)
 
@@ -65,8 +65,8 @@ class Reading:
         for positions that are no numbers or leave one out.
         """
         sums: dict[int, float] = {}
-        for (_, own), value in self._series(name, labels).items():
-            position = dict(own).get(label, "")
+        for (_, own_labels), value in self._series(name, labels).items():
+            position = dict(own_labels).get(label, "")
             if not position.isdecimal():
                 raise MetricError(
                     f"{self.source}: {name} has a series whose {label} is {position!r}, no number; "
@@ -85,27 +85,27 @@ class Reading:
 
     def values(self, name: str, label: str) -> set[str]:
         """The values that a label takes on a counter's series."""
-        return {dict(own).get(label, "") for _, own in self._series(name, {})}
+        return {dict(own_labels).get(label, "") for _, own_labels in self._series(name, {})}
 
     def since(self, before: Reading, *names: str) -> Reading:
         """What was counted after an earlier reading, for the counters named.
 
         A series that is new counts from 0. Raises MetricError for a series that has gone or runs
-        backwards: the server was started anew in between.
+        backwards: the server was restarted in between.
         """
         grown: dict[_Series, float] = {}
         for name in names:
-            own, earlier = self._series(name, {}), before._series(name, {})
-            if gone := earlier.keys() - own.keys():
+            now, earlier = self._series(name, {}), before._series(name, {})
+            if gone := earlier.keys() - now.keys():
                 raise MetricError(
-                    f"{self.source}: {_told(*_first(gone))} has gone since the run began; "
+                    f"{self.source}: {_series_name(*_first(gone))} has gone since the run began; "
                     f"{_RESTARTED}"
                 )
-            for series, value in own.items():
+            for series, value in now.items():
                 if value < (start := earlier.get(series, 0.0)):
                     raise MetricError(
-                        f"{self.source}: {_told(*_first({series}))} went backwards, from {start:g} "
-                        f"to {value:g}; {_RESTARTED}"
+                        f"{self.source}: {_series_name(*_first({series}))} went backwards, "
+                        f"from {start:g} to {value:g}; {_RESTARTED}"
                     )
                 grown[series] = value - start
         return Reading(self.source, grown)
@@ -115,18 +115,18 @@ class Reading:
         OpenMetrics' `_total`.
         """
         wanted = set(labels.items())
-        found = {
+        matching = {
             series: value
             for series, value in self.samples.items()
             if series[0] in (name, f"{name}_total") and wanted <= series[1]
         }
-        for series, value in found.items():
+        for series, value in matching.items():
             if not math.isfinite(value) or value < 0:
                 raise MetricError(
-                    f"{self.source}: {_told(*_first({series}))} is {value}, which no counter can "
-                    "be; look into the server's log"
+                    f"{self.source}: {_series_name(*_first({series}))} is {value}, which no "
+                    "counter can be; look into the server's log"
                 )
-        return found
+        return matching
 
 
 def parse(text: str, source: str) -> Reading:
@@ -170,10 +170,10 @@ def _samples(line: str, where: str) -> list[Sample]:
 
 
 def _first(series: set[_Series]) -> _Series:
-    return min(series, key=lambda one: (one[0], sorted(one[1])))
+    return min(series, key=lambda key: (key[0], sorted(key[1])))
 
 
-def _told(name: str, labels: Mapping[str, str] | Labels) -> str:
+def _series_name(name: str, labels: Mapping[str, str] | Labels) -> str:
     pairs = sorted(labels.items() if isinstance(labels, Mapping) else labels)
     return name + (
         "{" + ",".join(f'{key}="{value}"' for key, value in pairs) + "}" if pairs else ""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...cases.texts import Text
-from .logprob_servers import Scorer, ServedText
+from .scorer import Scorer, ServedText
 
 TEXTS = 4
 """Texts that are scored a second time, or all where there are fewer."""
@@ -41,11 +41,11 @@ def ask_again(
     in reverse order: one at a time with `alone`, else all at once. `scored` are the first answers.
     Raises ServerError where the server fails.
     """
-    rows = [row for row, one in enumerate(scored) if one.own]
+    rows = [row for row, text in enumerate(scored) if text.logprobs]
     rows = [
         rows[len(rows) * part // min(TEXTS, len(rows))] for part in range(min(TEXTS, len(rows)))
     ]
-    asked = [
+    parts = [
         _part(texts[row], scored[row], (number + 1) / len(rows), scorer.again)
         for number, row in enumerate(rows)
     ][::-1]
@@ -53,18 +53,19 @@ def ask_again(
         1 if alone else TEXTS, thread_name_prefix="specdec-again"
     ) as pool:
         answers = list(
-            pool.map(lambda part: scorer.score(part[0], part[1].first, fresh=True), asked)
+            pool.map(lambda part: scorer.score(part[0], part[1].first, fresh=True), parts)
         )
-    return apart([before for _, before in asked], answers)
+    return apart([before for _, before in parts], answers)
 
 
 def apart(before: Sequence[ServedText], now: Sequence[ServedText]) -> str | None:
     """How two answers on the same tokens differ, in words; None where rounding explains it."""
     old, new = (
-        np.array([value for one in answers for value in one.own]) for answers in (before, now)
+        np.array([value for text in answers for value in text.logprobs])
+        for answers in (before, now)
     )
     old_top, new_top = (
-        np.array([row[0] for one in answers for row in one.top]) for answers in (before, now)
+        np.array([row[0] for text in answers for row in text.top]) for answers in (before, now)
     )
     if not len(old):
         return None
@@ -88,10 +89,13 @@ def _part(
     """The beginning of a text, up to a share of what was scored, and the first answers on its last
     tokens.
     """
-    end = math.ceil(len(scored.own) * share)
+    end = math.ceil(len(scored.logprobs) * share)
     begin = max(0, end - most)
     place = slice(begin, end)
     before = ServedText(
-        scored.first + begin, scored.own[place], scored.best[place], scored.top[place]
+        first=scored.first + begin,
+        logprobs=scored.logprobs[place],
+        best=scored.best[place],
+        top=scored.top[place],
     )
     return text.ids[: scored.first + end], before

@@ -39,7 +39,15 @@ def _request(
         for own, ids in zip(read_prompts(PROMPTS), pair.prompts, strict=True)
     ][:prompts]
     return GenerationRequest(
-        asked, K, 0, "target", "draft", Sampling(temperature), NEW, seed, "greedy"
+        prompts=asked,
+        k=K,
+        depth=0,
+        target="target",
+        drafter="draft",
+        sampling=Sampling(temperature),
+        new_tokens=NEW,
+        seed=seed,
+        rule="greedy",
     )
 
 

@@ -36,7 +36,11 @@ def test_the_accessors_leave_out_the_last_round_and_the_identity_finds_it(own: d
     )
     one = reported(list(right), convention=CONVENTION)
     check_reported(one, request())
-    told = Totals(len(right) - 1, own["get_num_draft_tokens"], own["get_num_accepted_tokens"])
+    told = Totals(
+        rounds=len(right) - 1,
+        drafted=own["get_num_draft_tokens"],
+        accepted=own["get_num_accepted_tokens"],
+    )
     assert told.accepted == sum(accepted for _, accepted in right[:-1])
     with pytest.raises(MeasurementError, match=r"passes of m_batch_sizes .* leave rounds out"):
         check_reported(reported(None, own["emitted"], CONVENTION, totals=told), request())

@@ -66,7 +66,17 @@ def request(
     prompts: int = 1, ids: tuple[int, ...] | None = PROMPT, k: int = 3
 ) -> GenerationRequest:
     asked = [PromptRequest(Prompt(f"p{row}", "all", "text"), ids) for row in range(prompts)]
-    return GenerationRequest(asked, k, 0, "target", "draft", Sampling(0.0), 24, 0, "greedy")
+    return GenerationRequest(
+        prompts=asked,
+        k=k,
+        depth=0,
+        target="target",
+        drafter="draft",
+        sampling=Sampling(0.0),
+        new_tokens=24,
+        seed=0,
+        rule="greedy",
+    )
 
 
 def run(
@@ -153,7 +163,7 @@ def test_llama_cpp_tells_every_round() -> None:
         (3, 0),
         (2, 2),
     ]
-    assert one.totals == Totals(11, 32, 12, (6, 4, 2))
+    assert one.totals == Totals(rounds=11, drafted=32, accepted=12, per_position=(6, 4, 2))
     check_reported(one, request())
     sent = next(body for path, body in stage.seen if path == "/completion")
     assert (sent["samplers"], sent["cache_prompt"]) == (["temperature", "top_k", "top_p"], False)
@@ -172,7 +182,7 @@ def test_no_drafts_in_the_answer_are_none_drafted() -> None:
             PROMPT, Sampling(0.0), 24, 0, 3
         )
     assert rounds == (ReportedRound(0, 0),) * 23
-    assert totals == Totals(23, 0, 0, ())
+    assert totals == Totals(rounds=23, drafted=0, accepted=0, per_position=())
 
 
 def test_a_server_of_another_k_is_an_error() -> None:
@@ -306,7 +316,7 @@ def test_vllm_tells_every_step() -> None:
         sent = next(body for path, body in stage.seen if path == "/v1/completions")
     assert isinstance(one, Reported)
     assert one.new_ids == TEXT
-    assert one.totals == Totals(11, 33, 13, (6, 4, 3))
+    assert one.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
     assert one.rounds is not None
     assert sum(own.accepted for own in one.rounds) == 13
     assert sent["repetition_penalty"] == 1.0
@@ -322,7 +332,7 @@ def test_a_summary_counts_by_request() -> None:
         (one,) = run(Unprobed.Vllm(EngineSetup(), stage.client()))
     assert isinstance(one, Reported)
     assert one.rounds is None
-    assert one.totals == Totals(11, 33, 13, (6, 4, 3))
+    assert one.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
 
 
 def _unmeasured(body: Any) -> None:
@@ -337,7 +347,7 @@ def test_without_metrics_in_answers_the_counters_count() -> None:
     assert isinstance(one, Reported)
     assert (one.rounds, one.totals) == (None, None)
     assert isinstance(pooled, PooledCounters)
-    assert pooled.totals == Totals(11, 33, 13, (6, 4, 3))
+    assert pooled.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
 
 
 def test_pooled_counters_of_lost_answers_are_refused() -> None:
@@ -358,7 +368,7 @@ def test_a_lost_answer_is_asked_for_again_where_answers_count_for_themselves() -
     with playing(vllm(v1__completions=answers)) as stage:
         (one,) = run(Unprobed.Vllm(EngineSetup(), stage.client()))
     assert isinstance(one, Reported)
-    assert one.totals == Totals(11, 33, 13, (6, 4, 3))
+    assert one.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
 
 
 METRICS: list[tuple[list[Play], type[SpecdecError], str]] = [
@@ -513,7 +523,7 @@ def test_sglang_counts_by_request() -> None:
         (one,) = _sglang(stage)
         assert Unprobed.Sglang(EngineSetup(), stage.client()).version() == "0.5.6"
     assert isinstance(one, Reported)
-    assert one.totals == Totals(11, 33, 13, (6, 4, 3))
+    assert one.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
     assert one.altered is None
     check_reported(one, request())
 
@@ -535,7 +545,7 @@ def test_older_names_of_sglang_are_known(names: tuple[str, str, str]) -> None:
     with playing(plays) as stage:
         (one,) = _sglang(stage)
     assert isinstance(one, Reported)
-    assert one.totals == Totals(11, 33, 13, (6, 4, 3))
+    assert one.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
 
 
 def test_without_a_histogram_positions_are_not_known() -> None:
@@ -544,7 +554,7 @@ def test_without_a_histogram_positions_are_not_known() -> None:
     ) as stage:
         (one,) = _sglang(stage)
     assert isinstance(one, Reported)
-    assert one.totals == Totals(11, 33, 13, None)
+    assert one.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=None)
 
 
 @pytest.mark.parametrize(

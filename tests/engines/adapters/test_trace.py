@@ -68,9 +68,9 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     one = reported(
         [(3, 1), (0, 0)],
         convention=convention,
-        timings=Timings(0.5, (1.0, 2.0), (3.0, 4.0)),
+        timings=Timings(seconds=0.5, draft_ms=(1.0, 2.0), verify_ms=(3.0, 4.0)),
         altered="synthetic",
-        totals=Totals(2, 3, 1),
+        totals=Totals(rounds=2, drafted=3, accepted=1),
         finish="stop",
         ends=TextEnds((), (7, "end")),
     )
@@ -92,15 +92,15 @@ def test_prompts_are_known_by_text_or_messages(tmp_path: Path) -> None:
         Prompt(key_of(None, messages), "chat", messages=(tuple(sorted(messages[0].items())),)),
     ]
     wanted = GenerationRequest(
-        [PromptRequest(one, None) for one in prompts],
-        3,
-        0,
-        "served",
-        "served",
-        Sampling(0.0),
-        64,
-        0,
-        "greedy",
+        prompts=[PromptRequest(one, None) for one in prompts],
+        k=3,
+        depth=0,
+        target="served",
+        drafter="served",
+        sampling=Sampling(0.0),
+        new_tokens=64,
+        seed=0,
+        rule="greedy",
     )
     rest = {"new_ids": [5, 6, 7, 8], "rounds": [[3, 1], [1, 0]]}
     path = written(tmp_path, HEADER, {"messages": messages, **rest}, {"prompt": "x = 1,", **rest})
@@ -114,7 +114,7 @@ def test_pooled_sums_come_last(tmp_path: Path) -> None:
     path = written(tmp_path, HEADER, {"pooled": {"rounds": 2, "drafted": 4, "accepted": 1}}, line)
     found = run(path)
     assert isinstance(found[1], PooledCounters)
-    assert found[1].totals == Totals(2, 4, 1)
+    assert found[1].totals == Totals(rounds=2, drafted=4, accepted=1)
 
 
 def summed(**totals: int) -> dict[str, Any]:

@@ -80,10 +80,10 @@ def test_metrics_of_a_request_without_a_round() -> None:
     }
     metrics = msgspec.json.decode(json.dumps(recorded), type=SpecMetrics)
     assert metrics.rounds() == ()
-    assert metrics.totals() == Totals(0, 0, 0, (0, 0, 0))
+    assert metrics.totals() == Totals(rounds=0, drafted=0, accepted=0, per_position=(0, 0, 0))
 
 
 def test_detailed_metrics_list_rounds_in_order() -> None:
     metrics = SpecMetrics(2, 3, 6, [0, 1, 1, 0], [1, 2], [3, 3])
     assert metrics.rounds() == (ReportedRound(3, 1), ReportedRound(3, 2))
-    assert metrics.totals() == Totals(2, 6, 3, (2, 1, 0))
+    assert metrics.totals() == Totals(rounds=2, drafted=6, accepted=3, per_position=(2, 1, 0))

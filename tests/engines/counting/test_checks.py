@@ -12,7 +12,10 @@ from pytest_specdec.engines.adapter_api import Counters, CountingConvention, Poo
 from pytest_specdec.engines.counting.checks import check_pooled, check_reported, rounds_of
 
 NAMED = Counters(
-    "num_drafts", "num_draft_tokens", "num_accepted_tokens", "num_accepted_tokens_per_pos"
+    rounds="num_drafts",
+    drafted="num_draft_tokens",
+    accepted="num_accepted_tokens",
+    per_position="num_accepted_tokens_per_pos",
 )
 FULL = CountingConvention(end="full", counters=NAMED)
 PREFILL = CountingConvention(prefill_drafts=True, counts_empty=True)
@@ -32,7 +35,12 @@ def test_what_a_decoder_counts_is_accepted(
     one = reported([(3, own) for own in accepted], convention=convention)
     check_reported(one, request(new_tokens=100))
     per_position = tuple(sum(own > step for own in accepted) for step in range(3))
-    totals = Totals(len(accepted), 3 * len(accepted), sum(accepted), per_position)
+    totals = Totals(
+        rounds=len(accepted),
+        drafted=3 * len(accepted),
+        accepted=sum(accepted),
+        per_position=per_position,
+    )
     check_reported(reported(None, one.tokens, convention, totals=totals), request(new_tokens=100))
 
 
@@ -41,14 +49,16 @@ def test_openvinos_accessors_leave_out_the_last_round(
     drafted: int, accepted: int, rounds: int
 ) -> None:
     """No rate shows it; the text is longer than its rounds."""
-    told = Totals(None, drafted, accepted)
+    told = Totals(rounds=None, drafted=drafted, accepted=accepted)
     with pytest.raises(
         MeasurementError,
         match=r"num_drafts \(35\) and num_accepted_tokens \(26\) make 61 tokens and 63 were emit",
     ):
         check_reported(reported(None, 64, FULL, totals=told), request())
     assert rounds == 63 - 26  # the right ones: as many as make the text
-    check_reported(reported(None, 64, FULL, totals=Totals(None, 3 * 36, 27)), request())
+    check_reported(
+        reported(None, 64, FULL, totals=Totals(rounds=None, drafted=3 * 36, accepted=27)), request()
+    )
 
 
 def test_sums_of_prompt_lookup_need_the_rounds() -> None:
@@ -58,32 +68,55 @@ def test_sums_of_prompt_lookup_need_the_rounds() -> None:
         MeasurementError,
         match="num_drafts is missing, and prompt lookup drafts in some rounds only",
     ):
-        check_reported(reported(None, 64, FULL, totals=Totals(None, 60, 23)), asked)
+        check_reported(
+            reported(None, 64, FULL, totals=Totals(rounds=None, drafted=60, accepted=23)), asked
+        )
 
 
 @pytest.mark.parametrize(
     ("totals", "message"),
     [
-        (Totals(20, 60, 61, None), "num_accepted_tokens is 61, more than the 60"),
         (
-            Totals(20, 61, 43, None),
+            Totals(rounds=20, drafted=60, accepted=61, per_position=None),
+            "num_accepted_tokens is 61, more than the 60",
+        ),
+        (
+            Totals(rounds=20, drafted=61, accepted=43, per_position=None),
             "num_draft_tokens is 61, more than k=3 in each of 20 num_drafts; start the engine with "
             "k=3",
         ),
-        (Totals(20, -1, 43, None), "num_draft_tokens is -1, which no counter can be"),
-        (Totals(40, 120, 23, (10, 11, 2)), "num_accepted_tokens_per_pos rises or is negative"),
-        (Totals(40, 120, 23, (41, -9, -9)), "num_accepted_tokens_per_pos rises or is negative"),
         (
-            Totals(40, 120, 23, (12, 6, 4)),
+            Totals(rounds=20, drafted=-1, accepted=43, per_position=None),
+            "num_draft_tokens is -1, which no counter can be",
+        ),
+        (
+            Totals(rounds=40, drafted=120, accepted=23, per_position=(10, 11, 2)),
+            "num_accepted_tokens_per_pos rises or is negative",
+        ),
+        (
+            Totals(rounds=40, drafted=120, accepted=23, per_position=(41, -9, -9)),
+            "num_accepted_tokens_per_pos rises or is negative",
+        ),
+        (
+            Totals(rounds=40, drafted=120, accepted=23, per_position=(12, 6, 4)),
             r"num_accepted_tokens_per_pos adds up to 22 \(12, 6, 4\) and num_accepted_tokens is 23",
         ),
         (
-            Totals(40, 120, 23, (12, 6, 4, 1)),
+            Totals(rounds=40, drafted=120, accepted=23, per_position=(12, 6, 4, 1)),
             "has 4 positions and k is 3; start the engine with k=3",
         ),
-        (Totals(39, 117, 23, None), "so they leave rounds out"),
-        (Totals(41, 123, 23, None), "so they count more than was emitted"),
-        (Totals(None, 118, 23, None), "num_draft_tokens is 118, no multiple of k=3"),
+        (
+            Totals(rounds=39, drafted=117, accepted=23, per_position=None),
+            "so they leave rounds out",
+        ),
+        (
+            Totals(rounds=41, drafted=123, accepted=23, per_position=None),
+            "so they count more than was emitted",
+        ),
+        (
+            Totals(rounds=None, drafted=118, accepted=23, per_position=None),
+            "num_draft_tokens is 118, no multiple of k=3",
+        ),
     ],
 )
 def test_what_contradicts_itself_names_the_counter(totals: Totals, message: str) -> None:
@@ -130,22 +163,35 @@ def test_a_last_round_may_reach_past_the_text_where_the_engine_says_so() -> None
 
 def test_a_requests_sums_are_those_of_its_rounds() -> None:
     rounds = [(3, 1), (3, 2)]
-    check_reported(reported(rounds, totals=Totals(2, 6, 3)), request())
+    check_reported(reported(rounds, totals=Totals(rounds=2, drafted=6, accepted=3)), request())
     with pytest.raises(MeasurementError, match="accepted is 2 and its rounds add up to 3"):
-        check_reported(reported(rounds, totals=Totals(3, 6, 2)), request())
+        check_reported(reported(rounds, totals=Totals(rounds=3, drafted=6, accepted=2)), request())
 
 
 def test_pooled_sums_are_held_to_all_texts() -> None:
     texts = [reported(None, 64) for _ in range(4)]
-    check_pooled(PooledCounters(Totals(124, 372, 128, (70, 39, 19)), FULL), texts, request())
+    check_pooled(
+        PooledCounters(
+            Totals(rounds=124, drafted=372, accepted=128, per_position=(70, 39, 19)), FULL
+        ),
+        texts,
+        request(),
+    )
     with pytest.raises(MeasurementError, match=r"\(121\) make 245 tokens and 252 were emitted"):
-        check_pooled(PooledCounters(Totals(124, 372, 121), FULL), texts, request())
+        check_pooled(
+            PooledCounters(Totals(rounds=124, drafted=372, accepted=121), FULL), texts, request()
+        )
 
 
 def test_rounds_that_no_counter_has_follow_from_the_text() -> None:
-    assert rounds_of(Totals(None, 106, 27), CountingConvention(), 3, [64]) == 36
+    assert (
+        rounds_of(Totals(rounds=None, drafted=106, accepted=27), CountingConvention(), 3, [64])
+        == 36
+    )
     with pytest.raises(
         MeasurementError,
         match="more than k=3 in each of the 36 rounds that the texts leave room for",
     ):
-        check_reported(reported(None, 64, totals=Totals(None, 109, 27)), request())
+        check_reported(
+            reported(None, 64, totals=Totals(rounds=None, drafted=109, accepted=27)), request()
+        )

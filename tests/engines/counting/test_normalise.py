@@ -77,8 +77,10 @@ def decoders(*, prefill: bool) -> list[Decoder]:
     empty rounds out.
     """
     clipped, full = (
-        CountingConvention(prefill, "clipped", True, True),
-        CountingConvention(prefill, "full", True),
+        CountingConvention(
+            prefill_drafts=prefill, end="clipped", undelivered=True, counts_empty=True
+        ),
+        CountingConvention(prefill_drafts=prefill, end="full", undelivered=True),
     )
     return [
         Decoder(clipped),
@@ -110,7 +112,9 @@ def test_engines_that_start_elsewhere_play_others() -> None:
 
 
 def test_sums_stand_under_a_definition_of_their_own() -> None:
-    definition, found = counts(reported(None, 12, totals=Totals(5, 12, 6, (3, 2, 1))))
+    definition, found = counts(
+        reported(None, 12, totals=Totals(rounds=5, drafted=12, accepted=6, per_position=(3, 2, 1)))
+    )
     assert definition.name == "sums/1"
     assert (found.total_rounds, found.drafted.sum(), found.accepted.tolist()) == (
         5,
@@ -131,16 +135,28 @@ def test_sums_stand_under_a_definition_of_their_own() -> None:
 )
 def test_a_definition_says_how_the_engine_counts(convention: CountingConvention, name: str) -> None:
     assert (
-        counts(reported(None, 12, convention, totals=Totals(5, 15, 6, (3, 2, 1))))[0].name == name
+        counts(
+            reported(
+                None,
+                12,
+                convention,
+                totals=Totals(rounds=5, drafted=15, accepted=6, per_position=(3, 2, 1)),
+            )
+        )[0].name
+        == name
     )
     assert (
-        counts(reported(None, 12, convention, totals=Totals(5, 15, 6)))[0].name
+        counts(reported(None, 12, convention, totals=Totals(rounds=5, drafted=15, accepted=6)))[
+            0
+        ].name
         == f"{name}-no-positions"
     )
 
 
 def test_sums_without_positions_keep_the_rate_and_the_length() -> None:
-    definition, found = counts(reported(None, 12, totals=Totals(None, 12, 6)))
+    definition, found = counts(
+        reported(None, 12, totals=Totals(rounds=None, drafted=12, accepted=6))
+    )
     assert (
         definition.name == "sums/1-empty-no-positions"
     )  # rounds told by the tokens alone include the empty ones
@@ -153,7 +169,9 @@ def test_sums_without_positions_keep_the_rate_and_the_length() -> None:
 
 def test_drafts_that_are_missing_are_missing_where_nothing_was_accepted() -> None:
     """A perfect drafter: every draft accepted, the last rounds cut short."""
-    _, found = counts(reported(None, 12, totals=Totals(3, 8, 8, (3, 3, 2))))
+    _, found = counts(
+        reported(None, 12, totals=Totals(rounds=3, drafted=8, accepted=8, per_position=(3, 3, 2)))
+    )
     assert found.drafted.tolist() == [[3, 3, 2]]
     assert found.acceptance_rate == 1
 
@@ -171,15 +189,21 @@ def test_prompt_lookup_whose_empty_rounds_are_left_out_tells_no_places() -> None
 
 def test_pooled_sums_are_one_row() -> None:
     texts = [reported(None, 64) for _ in range(4)]
-    with pytest.raises(MeasurementError, match="counted in different manners"):
+    with pytest.raises(MeasurementError, match="follow different counting conventions"):
         definition_of(
             texts,
             "draft",
-            PooledCounters(Totals(124, 372, 128), CountingConvention(prefill_drafts=True)),
+            PooledCounters(
+                Totals(rounds=124, drafted=372, accepted=128),
+                CountingConvention(prefill_drafts=True),
+            ),
         )
     definition, found = counts(
         *[reported(None, 64, CountingConvention(end="full"))] * 4,
-        pooled=PooledCounters(Totals(124, 372, 128, (70, 39, 19)), CountingConvention(end="full")),
+        pooled=PooledCounters(
+            Totals(rounds=124, drafted=372, accepted=128, per_position=(70, 39, 19)),
+            CountingConvention(end="full"),
+        ),
     )
     assert definition.name == "sums/1-full"
     assert (found.prompts, found.acceptance_rate) == ((POOLED,), 128 / 372)

@@ -171,8 +171,8 @@ def test_sums_alone_are_judged_too(engine: ExternalEngine, tmp_path: Path) -> No
             own = case(temperature=temperature, prompts=20)
             maker._latest(own)
             summed = with_draft(engine, worse)
-            summed._made[own] = dataclasses.replace(
-                maker._made[own], reported=[sums(one) for one in maker._made[own].reported]
+            summed._runs[own] = dataclasses.replace(
+                maker._runs[own], reported=[sums(one) for one in maker._runs[own].reported]
             )
             found = oracle(summed, own, ALPHA)
             assert found.agrees == agrees, found.message
@@ -181,9 +181,9 @@ def test_sums_alone_are_judged_too(engine: ExternalEngine, tmp_path: Path) -> No
 def sums(one: Reported) -> Reported:
     assert one.rounds is not None
     totals = Totals(
-        len(one.rounds),
-        sum(own.drafted for own in one.rounds),
-        sum(own.accepted for own in one.rounds),
+        rounds=len(one.rounds),
+        drafted=sum(own.drafted for own in one.rounds),
+        accepted=sum(own.accepted for own in one.rounds),
     )
     return dataclasses.replace(one, rounds=None, totals=totals)
 
@@ -205,7 +205,7 @@ def test_the_first_round_that_differs_is_named(engine: ExternalEngine) -> None:
     )
     wrong = dataclasses.replace(first, rounds=tuple(moved))
     broken = ExternalEngine("transformers", engine.models)
-    broken._made[own] = dataclasses.replace(
+    broken._runs[own] = dataclasses.replace(
         run, reported=[*run.reported[:2], wrong, *run.reported[3:]]
     )
     found = oracle(broken, own, ALPHA)
@@ -231,7 +231,7 @@ def test_a_synthetic_mode_is_named_and_refused(engine: ExternalEngine) -> None:
     run = engine._latest(own)
     faked = ExternalEngine("transformers", engine.models)
     altered = [dataclasses.replace(one, altered="synthetic acceptance 0.8") for one in run.reported]
-    faked._made[own] = faked._uncounted[own] = dataclasses.replace(run, reported=altered)
+    faked._runs[own] = faked._uncounted[own] = dataclasses.replace(run, reported=altered)
     for judge in (oracle, conformance):
         with pytest.raises(
             RequestError,
@@ -247,7 +247,7 @@ def test_texts_without_token_ids_cannot_be_replayed(engine: ExternalEngine) -> N
     run = engine._latest(own)
     silent = ExternalEngine("transformers", engine.models)
     told = [dataclasses.replace(one, new_ids=(), emitted=one.tokens) for one in run.reported]
-    silent._made[own] = dataclasses.replace(run, reported=told)
+    silent._runs[own] = dataclasses.replace(run, reported=told)
     with pytest.raises(
         SpecdecError, match="comes without token ids, and only these can be replayed"
     ):
@@ -264,7 +264,13 @@ def played_text(row: int, rounds: list[tuple[int, int]], k: int, end: str) -> Re
         for start, taken in rounds
     )
     convention = CountingConvention(end="clipped" if end == "clip" else "full", counts_empty=True)
-    return Reported(str(row), (1,) * (FIRST - 1), (2,) * (LENGTH - FIRST + 1), convention, told)
+    return Reported(
+        key=str(row),
+        prompt_ids=(1,) * (FIRST - 1),
+        new_ids=(2,) * (LENGTH - FIRST + 1),
+        convention=convention,
+        rounds=told,
+    )
 
 
 def counts_of(runs: list[list[tuple[int, int]]], names: tuple[str, ...], k: int) -> Counts:
@@ -290,12 +296,30 @@ def judged_play(
 ) -> Agreement:
     """What the oracle says of rounds that were played on the texts of a field."""
     counted, proposed = field.rounds_at(k, end)
-    walk = Walk(field, proposed, field.survival(proposed, k), counted, counted)
+    walk = Walk(
+        field=field,
+        proposed=proposed,
+        survival=field.survival(proposed, k),
+        played=counted,
+        counted=counted,
+    )
     reported = [played_text(row, one, k, end) for row, one in enumerate(runs)]
     judged = JudgedRun(
-        case(k=k), reported, ["all"] * 6, Definition(end), counts_of(runs, field.prompts, k)
+        case=case(k=k),
+        reported=reported,
+        categories=["all"] * 6,
+        definition=Definition(end=end),
+        counts=counts_of(runs, field.prompts, k),
     )
-    return Agreement("mine", 0.01, 6, 0, 2.0, 2.0, deviations=deviations_of(judged, walk))
+    return Agreement(
+        engine="mine",
+        alpha=0.01,
+        texts=6,
+        rounds=0,
+        counted=2.0,
+        expected=2.0,
+        deviations=deviations_of(judged, walk),
+    )
 
 
 def test_a_right_engine_disagrees_as_often_as_it_may(
@@ -384,7 +408,15 @@ def test_the_exact_distribution_decides_earlier_than_a_bound() -> None:
 
 def test_an_agreement_says_what_it_found() -> None:
     sum_alone = Deviation(position=None, z=-3.5, p_value=0.00025, share=0.5)
-    found = Agreement("mine", 0.01, 4, 100, 1.9, 2.1, deviations=(sum_alone,))
+    found = Agreement(
+        engine="mine",
+        alpha=0.01,
+        texts=4,
+        rounds=100,
+        counted=1.9,
+        expected=2.1,
+        deviations=(sum_alone,),
+    )
     assert not found.agrees
     assert found.message.startswith(
         "mine counts an acceptance length of 1.9000 where its models imply 2.1000 on the same "
@@ -417,7 +449,14 @@ def test_a_rejection_of_what_q_makes_likelier_than_p_is_found(
     sure[0, 0, [8, 12, 16, LENGTH - 1]] = True
     runs = sample_rounds(field, 3, np.random.default_rng(1), end)
     counted, proposed = field.rounds_at(3, end)
-    walk = Walk(field, proposed, field.survival(proposed, 3), counted, counted, sure)
+    walk = Walk(
+        field=field,
+        proposed=proposed,
+        survival=field.survival(proposed, 3),
+        played=counted,
+        counted=counted,
+        sure=sure,
+    )
 
     def told(rejected: list[int]) -> Deviation:
         rounds = [(start, 0) for start in rejected]
@@ -438,11 +477,11 @@ def test_a_rejection_of_what_q_makes_likelier_than_p_is_found(
             )
             return deviations._impossible(
                 JudgedRun(
-                    case(),
-                    reported,
-                    ["all"] * 6,
-                    Definition(end),
-                    counts_of(runs, field.prompts, 3),
+                    case=case(),
+                    reported=reported,
+                    categories=["all"] * 6,
+                    definition=Definition(end=end),
+                    counts=counts_of(runs, field.prompts, 3),
                 ),
                 walk,
                 sure,
@@ -455,7 +494,13 @@ def test_a_rejection_of_what_q_makes_likelier_than_p_is_found(
     assert [one.position for one in found.impossible] == [8, 12, 16]
     assert found.adjusted < 1e-6
     message = Agreement(
-        "mine", 0.01, 6, 9, 2.0, 2.1, deviations=(Deviation(None, -1.0, 0.3, 0.8), found)
+        engine="mine",
+        alpha=0.01,
+        texts=6,
+        rounds=9,
+        counted=2.0,
+        expected=2.1,
+        deviations=(Deviation(None, -1.0, 0.3, 0.8), found),
     ).message
     assert (
         "rejects 3 drafts where the text goes on with a token that q makes at least as likely as p"

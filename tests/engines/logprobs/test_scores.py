@@ -30,7 +30,8 @@ from pytest_specdec.engines.logprobs.scores import (
     text_distributions,
 )
 from pytest_specdec.engines.servers.client import ServerError
-from pytest_specdec.engines.servers.logprob_servers import ServedText, scorer_at
+from pytest_specdec.engines.servers.logprob_servers import scorer_at
+from pytest_specdec.engines.servers.scorer import ServedText
 
 TARGET, DRAFTER = Toy(1), Toy(2)
 TEXTS = TARGET.texts(6)
@@ -109,7 +110,9 @@ def test_distributions_within_a_top_k_are_those_of_replay(
     text = toy.texts(1, seed=seed)[0]
     before, after = text.ids[text.first_draft - 1 : -1], text.ids[text.first_draft :]
     top = tuple(tuple(value for _, value in toy.largest(one, top_k)) for one in before)
-    served = ServedText(text.first_draft, tuple(toy.scores(text)), (None,) * len(after), top)
+    served = ServedText(
+        first=text.first_draft, logprobs=tuple(toy.scores(text)), best=(None,) * len(after), top=top
+    )
     wanted = log_scores(
         torch.tensor(toy.logits[list(before)]), torch.tensor(after), sampling
     ).numpy()
@@ -126,7 +129,7 @@ def test_distributions_that_no_server_gives_are_refused(sampling: Sampling) -> N
 
 
 def test_a_server_that_gives_fewer_than_asked_is_refused() -> None:
-    served = ServedText(4, (-1.0,), (None,), ((-1.0,),))
+    served = ServedText(first=4, logprobs=(-1.0,), best=(None,), top=((-1.0,),))
     with pytest.raises(
         MeasurementError, match="the 3 largest log-probabilities were asked for and 1 came; lower"
     ):
@@ -153,7 +156,7 @@ def test_what_vllm_really_answers_is_read() -> None:
         scored = scorer.score((0, 310, 400, 55, 200, 84), 4)
     assert scorer.dialect == "vllm"
     assert (scorer.model.name, "root=" in scorer.model.identity) == ("tiny", True)
-    assert scored.own == (-5.793357849121094, -4.897286415100098)
+    assert scored.logprobs == (-5.793357849121094, -4.897286415100098)
     assert scored.best == (633, 200)
     assert scored.top[0] == (-2.112027168273926, -2.3690013885498047)
     assert stage.seen[-1][1]["prompt_logprobs"] == 2
@@ -166,7 +169,7 @@ def test_what_an_echo_really_looks_like_is_read() -> None:
     }
     with playing(plays) as stage:
         scored = scorer_at(stage.client(), top=2).score((0, 310, 400, 55, 200, 84), 4)
-    assert scored.own == (-5.793357849121094, -4.897286415100098)
+    assert scored.logprobs == (-5.793357849121094, -4.897286415100098)
     assert scored.best == (None, None)
     assert scored.top[0] == (-2.112027168273926, -2.3690013885498047)
 
@@ -179,7 +182,7 @@ def test_what_llama_cpp_really_answers_is_read() -> None:
     with playing(plays) as stage:
         scored = scorer_at(stage.client()).score((0, 310, 400, 55, 84), 4)
     assert scored.best == (633,)
-    assert scored.own[0] < scored.top[0][0] == pytest.approx(-2.112, abs=1e-3)
+    assert scored.logprobs[0] < scored.top[0][0] == pytest.approx(-2.112, abs=1e-3)
 
 
 def test_inside_a_character_llama_cpp_is_asked_for_the_whole_vocabulary() -> None:
@@ -199,7 +202,7 @@ def test_inside_a_character_llama_cpp_is_asked_for_the_whole_vocabulary() -> Non
     }
     with playing(plays) as stage:
         scored = scorer_at(stage.client()).score(text.ids, text.first_draft)
-    np.testing.assert_allclose(scored.own, TARGET.scores(text), atol=1e-12)
+    np.testing.assert_allclose(scored.logprobs, TARGET.scores(text), atol=1e-12)
     assert all(len(row) == 1 for row in scored.top)
 
 
@@ -387,7 +390,7 @@ def test_what_was_finished_is_kept_and_not_asked_for_again(tmp_path: Path) -> No
         served_texts(scorer, TEXTS, cache=ScoreCache(path, scorer))
         assert stage.asked("/v1/completions") == 7 + 1 + 4, "all are kept now"
     for text, own in zip(TEXTS, scored, strict=True):
-        np.testing.assert_allclose(own.own, TARGET.scores(text), atol=1e-12)
+        np.testing.assert_allclose(own.logprobs, TARGET.scores(text), atol=1e-12)
 
 
 def test_a_line_that_a_crash_cut_short_is_scored_again(tmp_path: Path) -> None:
@@ -467,6 +470,8 @@ def test_minus_infinity_survives_the_file(tmp_path: Path) -> None:
     path = tmp_path / "target.jsonl"
     with playing(TARGET.plays("vllm")) as stage:
         scorer = _scorer(stage)
-        kept = ServedText(4, (float("-inf"),), (None,), ((-0.5, float("-inf")),))
+        kept = ServedText(
+            first=4, logprobs=(float("-inf"),), best=(None,), top=((-0.5, float("-inf")),)
+        )
         ScoreCache(path, scorer).put(TEXTS[0], kept)
         assert ScoreCache(path, scorer).get(TEXTS[0]) == kept

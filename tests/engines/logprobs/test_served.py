@@ -17,7 +17,8 @@ from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.decoding.sampling import sample_new_tokens
 from pytest_specdec.engines.logprobs.scores import served_scores
 from pytest_specdec.engines.servers.client import Client
-from pytest_specdec.engines.servers.logprob_servers import Scorer, scorer_at
+from pytest_specdec.engines.servers.logprob_servers import scorer_at
+from pytest_specdec.engines.servers.scorer import Scorer
 
 PROMPTS_USED, NEW = 12, 64
 SAME = 1e-4
