@@ -291,7 +291,14 @@ class ExternalEngine(Engine):
                 if self.adapter.capabilities.loads
                 else SERVED
             )
-            return Environment("", "", device, self.models.dtype, 0, engine)
+            return Environment(
+                torch="",
+                transformers="",
+                device=device,
+                dtype=self.models.dtype,
+                threads=0,
+                engine=engine,
+            )
         from ..decoding.environment import environment
 
         return msgspec.structs.replace(

@@ -135,30 +135,11 @@ class LlamaCppAdapter(ServedAdapter):
         timings, counted = end.timings, None
         if len(tokens) < end.tokens_predicted:
             tokens, counted = self._unstreamed(body, pieces)
-        round_count, positions = (
-            (None, None) if rounds is None else (len(rounds), rounds_totals(rounds).per_position)
-        )
-        if counted is not None and (counted.drafted, counted.accepted) == (
-            timings.draft_n,
-            timings.draft_n_accepted,
-        ):
-            # Its counter leaves out a last round that drafts nothing; an EOS token leaves accepted
-            # ones out of the text.
-            round_count = round_count or max(
-                counted.rounds or 0, len(tokens) - 1 - timings.draft_n_accepted
-            )
-            positions = counted.per_position
-        totals = Totals(
-            rounds=round_count,
-            drafted=timings.draft_n,
-            accepted=timings.draft_n_accepted,
-            per_position=positions,
-        )
         finish = _FINISH.get(end.stop_type, end.stop_type) if end.stop_type else None
         return ServerReply(
             new_ids=tuple(tokens),
             rounds=None if rounds is None else tuple(rounds),
-            totals=totals,
+            totals=_request_totals(timings, rounds, counted, len(tokens)),
             finish=finish,
         )
 
@@ -209,6 +190,22 @@ class LlamaCppAdapter(ServedAdapter):
         counted = _grown(before, self._reading())
         self._repeated.append(counted)
         return whole.tokens, counted
+
+
+def _request_totals(
+    timings: _Timings, rounds: Sequence[ReportedRound] | None, counted: Totals | None, tokens: int
+) -> Totals:
+    """A request's sums; `counted` is the growth of the server's counters when it was repeated."""
+    round_count, positions = (
+        (None, None) if rounds is None else (len(rounds), rounds_totals(rounds).per_position)
+    )
+    drafted, accepted = timings.draft_n, timings.draft_n_accepted
+    if counted is not None and (counted.drafted, counted.accepted) == (drafted, accepted):
+        # The counter leaves out a last round that drafts nothing; an EOS token leaves accepted
+        # tokens out of the text.
+        round_count = round_count or max(counted.rounds or 0, tokens - 1 - accepted)
+        positions = counted.per_position
+    return Totals(rounds=round_count, drafted=drafted, accepted=accepted, per_position=positions)
 
 
 def _grown(before: Reading, now: Reading) -> Totals:

@@ -155,18 +155,7 @@ class VllmAdapter:
             raise RequestError(
                 "vLLM in this process takes token ids; name the target's folder by --specdec-target"
             )
-        sampling = request.sampling
-        parameters = self._module.SamplingParams(
-            temperature=sampling.temperature,
-            top_k=sampling.top_k or -1,
-            top_p=sampling.top_p,
-            max_tokens=request.new_tokens,
-            # vLLM would stop at config.json's EOS token, too, which the target's generation
-            # defaults may lack.
-            seed=request.seed_of(prompt),
-            ignore_eos=True,
-            stop_token_ids=stops,
-        )
+        parameters = self._parameters(request, request.seed_of(prompt), stops)
         begun = time.perf_counter()
         (answer,) = engine.generate(
             [{"prompt_token_ids": list(prompt.ids)}], parameters, use_tqdm=False
@@ -195,10 +184,22 @@ class VllmAdapter:
             convention=self.convention,
             rounds=rounds,
             totals=totals,
-            emitted=None,
             timings=Timings(seconds),
-            altered=None,
             where=where,
+        )
+
+    def _parameters(self, request: GenerationRequest, seed: int, stops: list[int]) -> Any:
+        sampling = request.sampling
+        return self._module.SamplingParams(
+            temperature=sampling.temperature,
+            top_k=sampling.top_k or -1,
+            top_p=sampling.top_p,
+            max_tokens=request.new_tokens,
+            seed=seed,
+            # vLLM would stop at config.json's EOS token, too, which the target's generation
+            # defaults may lack.
+            ignore_eos=True,
+            stop_token_ids=stops,
         )
 
 

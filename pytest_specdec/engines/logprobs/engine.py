@@ -118,7 +118,11 @@ class ServedReplay(Engine):
             counts=counts,
             fingerprints=Fingerprints(_fingerprint(target), _fingerprint(drafter)),
             environment=Environment(
-                "none", "none", f"served by {target.dialect}", "the servers' own", 0
+                torch="none",
+                transformers="none",
+                device=f"served by {target.dialect}",
+                dtype="the servers' own",
+                threads=0,
             ),
             tokenizer=group.stored.tokenizer,
             template=group.stored.template,
