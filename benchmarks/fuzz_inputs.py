@@ -41,7 +41,7 @@ from invariants import (
 )
 from mutants import mutate
 
-from pytest_specdec.baselines.schema import EvidenceFile, TokenMap
+from pytest_specdec.baselines.evidence_and_tokens import EvidenceFile, TokenMap
 from pytest_specdec.baselines.store import load
 from pytest_specdec.baselines.writing import DIGEST, digest_of
 from pytest_specdec.cases.prompts import read_prompts

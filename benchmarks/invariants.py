@@ -14,7 +14,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from pytest_specdec.baselines.schema import EvidenceFile, TokenMap
+from pytest_specdec.baselines.evidence_and_tokens import EvidenceFile, TokenMap
 from pytest_specdec.cases.prompts import Prompt
 from pytest_specdec.checkpoints.checkpoint import Checkpoint
 from pytest_specdec.config.options import MARKER_ARGUMENTS

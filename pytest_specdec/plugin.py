@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .engines.counting.oracle import Agreement
     from .judging.comparison import Baseline, Run
     from .lossless.texts.conformance import Conformance
-    from .session.hooks import Session
+    from .session.session import Session
     from .speedup.cost_profile import CostProfile
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
@@ -82,7 +82,7 @@ def session_of(config: pytest.Config) -> Session:
     """
     if SESSION not in config.stash:
         from .config.settings import Settings
-        from .session.hooks import Session
+        from .session.session import Session
 
         try:
             config.stash[SESSION] = Session(config, Settings.from_pytest_config(config))

@@ -30,8 +30,8 @@ from pytest_specdec import (
 )
 from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.common.moved import MOVED
-from pytest_specdec.config.option import Option
-from pytest_specdec.config.options import LANGUAGES, MARKER_ARGUMENTS, REPORTS, TABLE
+from pytest_specdec.config.option_type import Option
+from pytest_specdec.config.options import LANGUAGE_CHOICES, MARKER_ARGUMENTS, REPORT_ENDINGS, TABLE
 from pytest_specdec.plugin import MARKERS
 from pytest_specdec.report.row import ReportRow, SamplesRow
 
@@ -141,7 +141,7 @@ def test_every_field_of_the_json_report_stands_in_the_reference() -> None:
 
 
 def test_every_ending_and_language_stands_in_the_options_row() -> None:
-    for name, values in (("report", REPORTS), ("language", LANGUAGES)):
+    for name, values in (("report", REPORT_ENDINGS), ("language", LANGUAGE_CHOICES)):
         (row,) = [
             line for line in REFERENCE.splitlines() if line.startswith(f"| `--specdec-{name}=")
         ]

@@ -11,7 +11,7 @@ from ..acceptance.token_acceptance import is_encoded
 from ..records.prompt_counts import POOLED, PromptCounts, PromptRows
 from ..records.record import Record
 from ..records.text_set import TextSet
-from .schema import EvidenceFile, TokenMap
+from .evidence_and_tokens import EvidenceFile, TokenMap
 
 _ROUNDING = 1e-5
 """Counts are stored to 1e-6 each."""

@@ -10,7 +10,7 @@ import msgspec
 from ..common.errors import BaselineError
 from ..records.record import SCHEMA, Record
 from ..records.text_set import TextSet
-from .schema import EvidenceFile, TokenMap
+from .evidence_and_tokens import EvidenceFile, TokenMap
 from .store import fingerprint, load
 from .writing import dumps
 

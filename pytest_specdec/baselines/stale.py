@@ -10,8 +10,8 @@ from ..cases.case import REPLAYING, Case
 from ..common.errors import BaselineError
 from ..records.record import Record
 from ..records.text_set import TextSet
+from .evidence_and_tokens import TokenMap
 from .repeats import seeded
-from .schema import TokenMap
 from .store import BaselineStore, Stored, load
 
 _SERVED = re.compile(r"-s\d+-served\b")

@@ -22,8 +22,8 @@ from ..records.prompt_counts import PromptCounts
 from ..records.ranges import TokenId
 from ..records.record import SCHEMA, Record
 from ..records.text_set import TextSet
+from .evidence_and_tokens import READABLE, EvidenceFile, TokenMap, TokenRow
 from .identities import problems_of
-from .schema import READABLE, EvidenceFile, TokenMap, TokenRow
 from .writing import DIGEST, digest_of, dumps
 
 Stored = TypeVar("Stored", Record, TextSet, EvidenceFile, TokenMap)

@@ -15,7 +15,7 @@ import msgspec
 
 from ..records.record import Record
 from ..records.text_set import TextSet
-from .schema import EvidenceFile, TokenMap
+from .evidence_and_tokens import EvidenceFile, TokenMap
 
 DIGEST = "digest"
 """The field that holds the digest of all others, in files of schema 2 and later."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from .drafter import LOOKUP as LOOKUP
 from .drafter import OWN_HEADS as OWN_HEADS
 from .drafter import SERVED as SERVED
-from .drafter import AddedDrafter, Drafter, OwnHeads, PromptLookup, parse_drafter
+from .drafter import AddedSpec, DrafterSpec, OwnHeadsSpec, PromptLookupSpec, parse_drafter
 from .rules import LOSSY_RULES as LOSSY_RULES
 from .rules import RULES as RULES
 from .rules import checked_rule as checked_rule
@@ -154,28 +154,28 @@ class Case:
         return self.texts.temperature
 
     @property
-    def drafter_kind(self) -> Drafter:
+    def drafter_spec(self) -> DrafterSpec:
         """Who drafts."""
         return parse_drafter(self.drafter)
 
     @property
     def uses_own_heads(self) -> bool:
-        return isinstance(self.drafter_kind, OwnHeads)
+        return isinstance(self.drafter_spec, OwnHeadsSpec)
 
     @property
     def uses_lookup(self) -> bool:
-        return isinstance(self.drafter_kind, PromptLookup)
+        return isinstance(self.drafter_spec, PromptLookupSpec)
 
     @property
     def draft_model(self) -> str | None:
         """The drafter where it is a causal language model of its own."""
-        drafts_alone = isinstance(self.drafter_kind, OwnHeads | PromptLookup | AddedDrafter)
+        drafts_alone = isinstance(self.drafter_spec, OwnHeadsSpec | PromptLookupSpec | AddedSpec)
         return None if drafts_alone else self.drafter
 
     @property
     def drafter_name(self) -> str:
         """The drafter in records: `draft` for a draft model, else the name of its type."""
-        if isinstance(kind := self.drafter_kind, AddedDrafter):
+        if isinstance(kind := self.drafter_spec, AddedSpec):
             return kind.name
         return "draft" if self.draft_model is not None else self.drafter
 

@@ -19,7 +19,7 @@ SERVED = "served"
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelDrafter:
+class DraftModelSpec:
     """A draft model of its own."""
 
     path: str
@@ -30,7 +30,7 @@ class ModelDrafter:
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnHeads:
+class OwnHeadsSpec:
     """The target's own MTP heads."""
 
     def __str__(self) -> str:
@@ -38,7 +38,7 @@ class OwnHeads:
 
 
 @dataclasses.dataclass(frozen=True)
-class PromptLookup:
+class PromptLookupSpec:
     """Copies of the text itself; no model drafts."""
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class PromptLookup:
 
 
 @dataclasses.dataclass(frozen=True)
-class ServedDrafter:
+class ServedSpec:
     """A draft model that only a server has."""
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class ServedDrafter:
 
 
 @dataclasses.dataclass(frozen=True)
-class AddedDrafter:
+class AddedSpec:
     """A drafter whose type another package adds: `NAME` or `NAME:FOLDER`."""
 
     name: str
@@ -71,14 +71,14 @@ class AddedDrafter:
         return extension(DRAFTERS, self.name)
 
 
-Drafter: TypeAlias = ModelDrafter | OwnHeads | PromptLookup | ServedDrafter | AddedDrafter
+DrafterSpec: TypeAlias = DraftModelSpec | OwnHeadsSpec | PromptLookupSpec | ServedSpec | AddedSpec
 
-_NAMED: dict[str, OwnHeads | PromptLookup | ServedDrafter] = {
-    str(drafter): drafter for drafter in (OwnHeads(), PromptLookup(), ServedDrafter())
+_NAMED: dict[str, OwnHeadsSpec | PromptLookupSpec | ServedSpec] = {
+    str(drafter): drafter for drafter in (OwnHeadsSpec(), PromptLookupSpec(), ServedSpec())
 }
 
 
-def parse_drafter(name: str) -> Drafter:
+def parse_drafter(name: str) -> DrafterSpec:
     """The drafter of a name; `str(drafter)` is the name again. Whatever is neither one of the three
     names nor of a type that another package adds is a model.
 
@@ -88,5 +88,5 @@ def parse_drafter(name: str) -> Drafter:
         return named
     kind, _, folder = name.partition(":")
     if "/" in kind or Path(name).is_absolute() or kind not in registered(DRAFTERS):
-        return ModelDrafter(name)
-    return AddedDrafter(kind, Path(folder) if folder else None)
+        return DraftModelSpec(name)
+    return AddedSpec(kind, Path(folder) if folder else None)

@@ -10,19 +10,19 @@ from typing import Any
 from ..common.errors import RequestError
 from ..common.extensions import DRAFTERS, extension, registered
 from ..common.strict_json import JsonError, parse_json
-from .drafter import AddedDrafter, Drafter, ModelDrafter
+from .drafter import AddedSpec, DrafterSpec, DraftModelSpec
 
 ENGINES = ("replay", "decode")
 """Engines that draft with a type from another package."""
 
 
-def recognised(drafter: Drafter) -> Drafter:
+def recognised(drafter: DrafterSpec) -> DrafterSpec:
     """The drafter, as one of another package's type where it is a folder whose config.json such a
     type recognises.
 
     Raises RequestError where two types recognise it.
     """
-    if not isinstance(drafter, ModelDrafter) or not (folder := Path(drafter.path)).is_dir():
+    if not isinstance(drafter, DraftModelSpec) or not (folder := Path(drafter.path)).is_dir():
         return drafter
     types = registered(DRAFTERS)
     if not types or (config := _config(folder)) is None:
@@ -33,7 +33,7 @@ def recognised(drafter: Drafter) -> Drafter:
             f"{folder} is a drafter of the types {' and '.join(names)}; name the one that is "
             f"meant: {names[0]}:{folder}"
         )
-    return AddedDrafter(names[0], folder.resolve()) if names else drafter
+    return AddedSpec(names[0], folder.resolve()) if names else drafter
 
 
 def _config(folder: Path) -> dict[str, Any] | None:
@@ -47,9 +47,9 @@ def _config(folder: Path) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def check_use(drafter: Drafter, engine: str, *, judged: bool, measured_costs: bool) -> None:
+def check_use(drafter: DrafterSpec, engine: str, *, judged: bool, measured_costs: bool) -> None:
     """Refuse what drafters of other packages' types are not used for. Raises RequestError."""
-    if not isinstance(drafter, AddedDrafter):
+    if not isinstance(drafter, AddedSpec):
         return
     if engine not in ENGINES:
         raise RequestError(

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from ..cases.case import MEASURE, REPLAYING, SERVED, Case, TextKey, checked_rule, is_lossy
 from ..cases.drafter import (
-    AddedDrafter,
-    Drafter,
-    ModelDrafter,
-    OwnHeads,
-    PromptLookup,
-    ServedDrafter,
+    AddedSpec,
+    DrafterSpec,
+    DraftModelSpec,
+    OwnHeadsSpec,
+    PromptLookupSpec,
+    ServedSpec,
     parse_drafter,
 )
 from ..cases.drafter_extensions import check_use, recognised
@@ -89,15 +89,15 @@ def _texts(settings: Settings, marker: Marker, test_folder: Path) -> TextKey:
     )
 
 
-def _depths(settings: Settings, marker: Marker, drafter: Drafter) -> tuple[int, ...]:
+def _depths(settings: Settings, marker: Marker, drafter: DrafterSpec) -> tuple[int, ...]:
     """The depths that the drafter has: own heads draft with at least one layer, prompt lookup with
     none.
     """
-    own_heads = isinstance(drafter, OwnHeads)
+    own_heads = isinstance(drafter, OwnHeadsSpec)
     depths = settings.value(DEPTH, marker)
     if depths is None:
         return (1,) if own_heads else (0,)
-    if own_heads or isinstance(drafter, PromptLookup):
+    if own_heads or isinstance(drafter, PromptLookupSpec):
         return tuple(depth for depth in depths if (depth > 0) == own_heads)
     return depths
 
@@ -135,7 +135,7 @@ def _target(settings: Settings, marker: Marker, test_folder: Path) -> str:
     )
 
 
-def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Drafter, str]:
+def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[DrafterSpec, str]:
     """The drafter and its label.
 
     The `mtp` or `prompt-lookup` of a marker stays: `--specdec-draft` replaces models only, and
@@ -151,26 +151,26 @@ def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Dra
         label = Path(in_marker).name if in_marker else "draft"
         return _locate_drafter(drafter, given.folder), label
     if settings.url is not None:
-        return ServedDrafter(), str(ServedDrafter())
+        return ServedSpec(), str(ServedSpec())
     raise RequestError(
-        f"no drafter for the tests in {test_folder}; pass --specdec-draft=PATH, {OwnHeads()} "
-        f"for the target's own heads, or {PromptLookup()}"
+        f"no drafter for the tests in {test_folder}; pass --specdec-draft=PATH, {OwnHeadsSpec()} "
+        f"for the target's own heads, or {PromptLookupSpec()}"
     )
 
 
-def _without_files(drafter: Drafter) -> bool:
+def _without_files(drafter: DrafterSpec) -> bool:
     """Whether a word names the drafter: `mtp`, `prompt-lookup`, or a type that another package
     adds. A folder of that name is written `./mtp`.
     """
-    added = isinstance(drafter, AddedDrafter) and drafter.folder is None
-    return added or isinstance(drafter, OwnHeads | PromptLookup)
+    added = isinstance(drafter, AddedSpec) and drafter.folder is None
+    return added or isinstance(drafter, OwnHeadsSpec | PromptLookupSpec)
 
 
-def _locate_drafter(drafter: Drafter, folder: Path) -> Drafter:
+def _locate_drafter(drafter: DrafterSpec, folder: Path) -> DrafterSpec:
     """A drafter with its path made absolute."""
-    if isinstance(drafter, AddedDrafter):
-        return AddedDrafter(drafter.name, Path(locate(str(drafter.folder), folder)))
-    return recognised(ModelDrafter(locate(str(drafter), folder)))
+    if isinstance(drafter, AddedSpec):
+        return AddedSpec(drafter.name, Path(locate(str(drafter.folder), folder)))
+    return recognised(DraftModelSpec(locate(str(drafter), folder)))
 
 
 def replaced_drafter(settings: Settings, marker: Marker, test_folder: Path) -> str | None:
@@ -198,13 +198,13 @@ def _costs(settings: Settings, marker: Marker, test_folder: Path) -> Path | str 
     return path.resolve() if path is not None and in_marker else path
 
 
-def _check_judged(drafter: Drafter, engine: str) -> None:
+def _check_judged(drafter: DrafterSpec, engine: str) -> None:
     if engine != "replay":
         raise RequestError(
             f"--specdec-judged takes other tokens as given and engine {engine!r} decodes them all; "
             "use --specdec-engine=replay"
         )
-    if isinstance(drafter, PromptLookup):
+    if isinstance(drafter, PromptLookupSpec):
         raise RequestError(
             f"--specdec-judged needs a model's probabilities, and {drafter} has none; leave one of "
             "them out"

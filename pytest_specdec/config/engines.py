@@ -23,11 +23,11 @@ _PACKAGE = "pytest_specdec.engines.adapters"
 ADAPTERS: Mapping[str, str] = {
     "transformers": f"{_PACKAGE}.transformers:TransformersAdapter",
     "vllm": f"{_PACKAGE}.vllm:vllm",
-    "sglang": f"{_PACKAGE}.sglang_server:SglangAdapter",
+    "sglang": f"{_PACKAGE}.sglang_server:SglangServerAdapter",
     "llama-cpp": f"{_PACKAGE}.llama_cpp:llama_cpp",
     "openvino": f"{_PACKAGE}.openvino:OpenVinoAdapter",
     "onnxruntime": f"{_PACKAGE}.onnxruntime:OnnxRuntimeAdapter",
-    "tensorrt-llm": f"{_PACKAGE}.tensorrt_llm_server:TensorRtLlmAdapter",
+    "tensorrt-llm": f"{_PACKAGE}.tensorrt_llm_server:TensorRtLlmServerAdapter",
     "trace": f"{_PACKAGE}.trace:TraceAdapter",
 }
 """Adapters that come with this package, by the engine's name: `module:factory`, as in an entry

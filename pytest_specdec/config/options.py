@@ -18,7 +18,7 @@ from ..common.limits import (
     MOST_SEED,
 )
 from .engines import engine_name
-from .option import Option
+from .option_type import Option
 from .parsers import (
     file_name,
     file_path,
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
-UPDATES = ("new", "changed", "all")
-INCONCLUSIVE = ("fail", "warn")
-REPORTS = (".json", ".html", ".md", ".txt")
-LANGUAGES = ("en", "zh")
+UPDATE_CHOICES = ("new", "changed", "all")
+INCONCLUSIVE_CHOICES = ("fail", "warn")
+REPORT_ENDINGS = (".json", ".html", ".md", ".txt")
+LANGUAGE_CHOICES = ("en", "zh")
 
 
 TARGET = Option[str | None](
@@ -220,9 +220,9 @@ MARGIN = Option[float](
     default=0.005,
     marker="margin",
 )
-INCONCLUSIVE_GATES = Option[str](
+INCONCLUSIVE = Option[str](
     name="inconclusive",
-    parser=one_of(*INCONCLUSIVE),
+    parser=one_of(*INCONCLUSIVE_CHOICES),
     metavar="WORD",
     help="What an undecided gate does: fail or warn",
     default="fail",
@@ -268,7 +268,7 @@ BASELINES = Option[Path](
 )
 UPDATE = Option[str | None](
     name="update",
-    parser=one_of(*UPDATES),
+    parser=one_of(*UPDATE_CHOICES),
     metavar="WHICH",
     help="Write baselines: new, changed or all",
     default=None,
@@ -296,7 +296,7 @@ ACCUMULATE = Option[bool](
 )
 REPORT = Option[tuple[Path, ...]](
     name="report",
-    parser=files_ending_in(*REPORTS),
+    parser=files_ending_in(*REPORT_ENDINGS),
     metavar="FILE",
     help="Write a report; the ending names its format: .json, .html, .md or .txt",
     default=(),
@@ -305,7 +305,7 @@ REPORT = Option[tuple[Path, ...]](
 )
 LANGUAGE = Option[str](
     name="language",
-    parser=one_of(*LANGUAGES),
+    parser=one_of(*LANGUAGE_CHOICES),
     metavar="NAME",
     help="Language of .txt and .html reports: en or zh",
     default="en",

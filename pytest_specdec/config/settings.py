@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar, cast
 
 from ..common.errors import RequestError
-from .option import Option
+from .option_type import Option
 from .options import (
     BASELINES,
     MARKER_ARGUMENTS,

@@ -23,7 +23,7 @@ def no_progress(what: str, done: int, total: int) -> None:
     """Report nothing."""
 
 
-Drafter = Literal["model", "mtp", "prompt-lookup"]
+DrafterKind = Literal["model", "mtp", "prompt-lookup"]
 """Kinds of drafters: a draft model, the target's own MTP heads, the text itself."""
 
 
@@ -178,7 +178,7 @@ class Capabilities:
     Fields that a case can require have no default, so every adapter declares them.
     """
 
-    drafters: tuple[Drafter, ...]
+    drafters: tuple[DrafterKind, ...]
     rules: tuple[str, ...]
     """Verification rules."""
     draft_depth: bool

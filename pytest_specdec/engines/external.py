@@ -49,7 +49,7 @@ from .protocol import Engine, MeasuredTimes, Measurement, check_rounds
 from .text_endings import TargetEnds, check_ending, target_ends
 
 if TYPE_CHECKING:
-    from .counting.possible_rounds import JudgedRun
+    from .counting.possible_rounds import CountedRun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,13 +160,13 @@ class ExternalEngine(Engine):
             )
         return run.texts
 
-    def counted(self, case: Case) -> JudgedRun:
-        from .counting.possible_rounds import JudgedRun
+    def counted(self, case: Case) -> CountedRun:
+        from .counting.possible_rounds import CountedRun
 
         run = self._latest(case)
         definition = definition_of(run.reported, case.drafter, run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
-        return JudgedRun(
+        return CountedRun(
             case=case,
             reported=run.reported,
             categories=run.categories,

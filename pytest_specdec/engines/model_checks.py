@@ -14,7 +14,7 @@ from .protocol import Engine
 if TYPE_CHECKING:
     from ..lossless.texts.conformance import Conformance
     from .counting.oracle import Agreement
-    from .counting.possible_rounds import JudgedRun
+    from .counting.possible_rounds import CountedRun
 
 
 def conformance(engine: Engine, case: Case, alpha: float) -> Conformance:
@@ -63,7 +63,7 @@ def oracle(engine: Engine, case: Case, alpha: float) -> Agreement:
     return agreement(run, target, drafter, alpha)
 
 
-def _rejection_rounds(run: JudgedRun | None) -> list[list[Round]] | None:
+def _rejection_rounds(run: CountedRun | None) -> list[list[Round]] | None:
     """The rounds of the emitted texts; None where they are not known, or end by another rule than
     rejection sampling.
     """
@@ -72,7 +72,7 @@ def _rejection_rounds(run: JudgedRun | None) -> list[list[Round]] | None:
     return [starts_of(reported) for reported in run.reported]
 
 
-def _refuse_altered(engine: Engine, run: JudgedRun, fixture: str) -> None:
+def _refuse_altered(engine: Engine, run: CountedRun, fixture: str) -> None:
     if run.altered is not None:
         raise RequestError(
             f"{engine.name} runs {run.altered}, so neither its texts nor its counts are its "
@@ -80,7 +80,7 @@ def _refuse_altered(engine: Engine, run: JudgedRun, fixture: str) -> None:
         )
 
 
-def _check_lookup(engine: Engine, run: JudgedRun) -> None:
+def _check_lookup(engine: Engine, run: CountedRun) -> None:
     """Only the n-grams that replay looks up can be replayed."""
     ngrams = run.reported[0].convention.ngrams
     if run.case.drafter != LOOKUP or ngrams == (1, NGRAM):

@@ -18,7 +18,7 @@ from ..records.text_set import TextSet
 from .models import ModelPool
 
 if TYPE_CHECKING:
-    from .counting.possible_rounds import JudgedRun
+    from .counting.possible_rounds import CountedRun
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class Engine(Protocol):
     def emitted(self, case: Case) -> Sequence[Text]:
         """The texts that were emitted for a case, at least one."""
 
-    def counted(self, case: Case) -> JudgedRun | None:
+    def counted(self, case: Case) -> CountedRun | None:
         """The rounds that were counted for a case, to be judged by its models; None where the
         engine counts none of its own.
         """

@@ -22,7 +22,7 @@ from ..acceptance.counts import Array, Counts
 from .paired import Pair
 
 _BATCH = 512
-_GLANCES = ((199, 0.1), (1999, 0.02))
+_EARLY_STOPS = ((199, 0.1), (1999, 0.02))
 """Early-stopping schedule: (number of permutations, p-value above which the test stops and does not
 reject).
 """
@@ -32,7 +32,7 @@ _MOST = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Swaps:
+class PermutationResult:
     """The result of a permutation test."""
 
     p_value: float
@@ -42,7 +42,7 @@ class Swaps:
     """
 
 
-class Labellings:
+class PairedLabellings:
     """All the ways to label some of each prompt's runs `now`, and the max-statistic of each.
 
     With r the ratio pooled over all runs of both sides, a run's residuals `accepted - r * rounds`
@@ -108,24 +108,26 @@ class Labellings:
         return largest
 
 
-def swap_test(pair: Pair, *, level: float, seed: int, gain: bool = False) -> Swaps:
+def paired_permutation_test(
+    pair: Pair, *, level: float, seed: int, gain: bool = False
+) -> PermutationResult:
     """One-sided test of a drop (or gain); p = (1 + #) / (1 + B) as in Phipson and Smyth (2010).
 
     B is ten times what `level` needs for resolution; with few prompts all labellings are
     enumerated. Most tests stop early, without the full B; stopping can only turn a rejection into
     none, so the level holds.
     """
-    labellings = Labellings(pair, gain=gain)
+    labellings = PairedLabellings(pair, gain=gain)
     if pair.prompts < 2 or not labellings.varies:
-        return Swaps(p_value=1.0, position=None)
+        return PermutationResult(p_value=1.0, position=None)
     p, full = 1.0, math.ceil(10 / level)
-    for resamples, clear in (*_GLANCES, (full, 1.0)):
+    for resamples, clear in (*_EARLY_STOPS, (full, 1.0)):
         p = float(
             labellings.test(min(resamples, full), np.random.default_rng([seed, resamples])).pvalue
         )
         if p > max(clear, level) or resamples >= full:
             break
-    return Swaps(p_value=p, position=labellings.position())
+    return PermutationResult(p_value=p, position=labellings.position())
 
 
 def random_p_value(pair: Pair, *, level: float, seed: int) -> float:
@@ -136,7 +138,7 @@ def random_p_value(pair: Pair, *, level: float, seed: int) -> float:
     from what they leave open, Beta(rank, B + 2 - rank); where the bracket reaches far below what
     `level` can use, more are drawn.
     """
-    labellings = Labellings(pair)
+    labellings = PairedLabellings(pair)
     rng = np.random.default_rng(seed)
     if not labellings.varies:
         return float(rng.random())

@@ -18,7 +18,7 @@ from ..records.measured import MeasuredCase
 from .cost_change import CostChange
 from .detectable import prompts_to_see, smallest_detectable_drop
 from .paired import Pair
-from .permutation import Swaps, can_resolve, swap_test, too_few
+from .permutation import PermutationResult, can_resolve, paired_permutation_test, too_few
 from .refusals import dead_drafter
 
 Outcome = Literal["pass", "improved", "regressed", "inconclusive", "error"]
@@ -253,7 +253,7 @@ class ComparisonFacts:
         regime: Regime,
         limit: float,
         detectable: float | None,
-        swaps: Swaps | None = None,
+        swaps: PermutationResult | None = None,
     ) -> Verdict:
         value = "acceptance_rate" if self.metric == "acceptance_rate" else "acceptance_length"
         offset = self.drop - self.pair.length_drop * self.scale
@@ -290,7 +290,7 @@ def _deterministic(
         facts.pair.prompts, level
     )
     swaps = (
-        swap_test(facts.pair, level=level, seed=facts.seed)
+        paired_permutation_test(facts.pair, level=level, seed=facts.seed)
         if rounded_anew and facts.drop >= limit
         else None
     )
@@ -308,7 +308,8 @@ def _deterministic(
         reason = "rose on the same texts; --specdec-update=changed would keep the gain"
         if (
             rounded_anew
-            and swap_test(facts.pair, level=level, seed=facts.seed, gain=True).p_value > level
+            and paired_permutation_test(facts.pair, level=level, seed=facts.seed, gain=True).p_value
+            > level
         ):
             outcome = "pass"
             reason = "rose in another environment, by no more than its rounding may explain"
@@ -330,13 +331,13 @@ def _sampled(facts: ComparisonFacts, margin: float, level: float) -> Verdict:
     if not can_resolve(pair.prompts, level):
         reason = too_few(pair.prompts, level, "this gate")
         return Verdict(outcome="error", metric=facts.metric, reason=reason)
-    swaps = swap_test(pair, level=level, seed=facts.seed)
+    swaps = paired_permutation_test(pair, level=level, seed=facts.seed)
     outcome: Outcome
     if swaps.p_value <= level and facts.drop >= margin:
         outcome, reason = "regressed", "fell by more than label swaps between the two runs explain"
     elif (
         facts.drop <= -margin
-        and swap_test(pair, level=level, seed=facts.seed, gain=True).p_value <= level
+        and paired_permutation_test(pair, level=level, seed=facts.seed, gain=True).p_value <= level
     ):
         outcome, reason = "improved", "rose; --specdec-update=changed would keep the gain"
     else:

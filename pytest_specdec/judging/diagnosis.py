@@ -10,7 +10,7 @@ from pathlib import Path
 from ..acceptance.interleaved import judged_tokens
 from ..acceptance.renewal import AcceptanceField
 from ..acceptance.token_acceptance import decoded, encoded, token_acceptance
-from ..baselines.schema import TokenMap, TokenRow
+from ..baselines.evidence_and_tokens import TokenMap, TokenRow
 from ..baselines.store import BaselineStore
 from ..baselines.writing import dumps
 from ..common.errors import BaselineError

@@ -8,16 +8,16 @@ from ..gate.verdict import Verdict
 from ..report.failure_message import headline
 from ..report.row import SEVERITY
 from .comparison import Baseline, Judge, Metric, Run, run_and_baseline
+from .decisions import Decider
 from .judgements import Judgement
 from .messages import FailureMessages
 from .pending_files import PendingFiles
-from .rules import Rules
 
 
 class SessionJudge(Judge):
     """Judges each comparison of a run with a baseline by the session's rules."""
 
-    def __init__(self, rules: Rules, pending: PendingFiles, messages: FailureMessages) -> None:
+    def __init__(self, rules: Decider, pending: PendingFiles, messages: FailureMessages) -> None:
         self._rules, self._pending, self._messages = rules, pending, messages
         self._verdicts: dict[Case, dict[str, Verdict]] = {}
         self._judgements: list[Judgement] = []
@@ -42,8 +42,8 @@ class SessionJudge(Judge):
         )
         return passes
 
-    def gravest(self, case: Case) -> Verdict | None:
-        """The gravest verdict on a case so far; None before the first."""
+    def most_severe(self, case: Case) -> Verdict | None:
+        """The most severe verdict on a case so far; None before the first."""
         verdicts = self._verdicts.get(case, {}).values()
         return max(verdicts, key=lambda verdict: SEVERITY.index(verdict.outcome), default=None)
 

@@ -27,7 +27,7 @@ class Judgement:
     """Whether the test expected a difference (`!=`) and there is one; an error is no difference."""
 
 
-class Comparisons:
+class JudgementLog:
     """The judgements of a session by test. A test has seen a failed judgement if it failed itself
     or expected the failure, by `!=` or the mark `xfail`. Cases with failures that no test saw are
     in `unseen`.

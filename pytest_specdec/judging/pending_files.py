@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..baselines.evidence_and_tokens import EvidenceFile
 from ..baselines.repeats import seeded
-from ..baselines.schema import EvidenceFile
 from ..baselines.store import BaselineStore, current_evidence, fingerprint
 from ..baselines.writing import dumps
 from ..records.accumulated import AccumulatedRun
 from ..records.prompt_counts import rows_of_run
 from ..records.record import SCHEMA, Record
 from .comparison import Baseline, Run
+from .decisions import Decision
 from .diagnosis import token_files
-from .rules import Decision
 
 
 class PendingFiles:

@@ -18,6 +18,7 @@ from ..report.row import ReportRow
 from ..speedup.cost_profile import CostProfile
 from .comparison import Baseline, Run
 from .costs import SessionCosts
+from .decisions import Decider, gates_of
 from .judge import SessionJudge
 from .judgements import Judgement
 from .measurements import Measurements
@@ -26,7 +27,6 @@ from .notes import notes_on
 from .pending_files import PendingFiles
 from .policy import Policy
 from .report_rows import failed_row, measured_row
-from .rules import Rules, gates_of
 from .stored_baselines import StoredBaselines
 from .stored_records import StoredRecords
 
@@ -57,7 +57,7 @@ class CaseRunner:
         self._costs = SessionCosts(plan, engine, self._records)
         self._measurements = Measurements(plan, engine, self._costs)
         self._pending = PendingFiles(store)
-        self._rules = Rules(
+        self._rules = Decider(
             policy=policy,
             gates=gates_of(plan, self._costs),
             sampled=sum(case.temperature > 0 for case in plan),
@@ -135,7 +135,7 @@ class CaseRunner:
             row = measured_row(
                 run,
                 self.baseline(case),
-                self._judge.gravest(case),
+                self._judge.most_severe(case),
                 self._engine.name,
                 prompt_names(case),
             )

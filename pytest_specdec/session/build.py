@@ -150,7 +150,7 @@ class Components:
         settings = self._settings
         return Policy(
             alpha=settings.value(options.ALPHA),
-            inconclusive=settings.value(options.INCONCLUSIVE_GATES),
+            inconclusive=settings.value(options.INCONCLUSIVE),
             update=settings.value(options.UPDATE),
             subset=settings.command_line[options.PROMPTS] is not None,
             accumulate=settings.value(options.ACCUMULATE),

@@ -14,7 +14,7 @@ from ..common.display import short, told_files
 from ..common.errors import SpecdecError
 from ..config.options import LANGUAGE, PRUNE
 from ..config.settings import Settings
-from ..judging.judgements import Comparisons
+from ..judging.judgements import JudgementLog
 from .build import Components
 from .state import Outcome
 from .workers import WorkerResults, worker_output
@@ -28,7 +28,7 @@ class SessionFinish:
         config: pytest.Config,
         settings: Settings,
         components: Components,
-        comparisons: Comparisons,
+        comparisons: JudgementLog,
         outcome: Outcome,
     ) -> None:
         self._config, self._settings, self._components = config, settings, components

@@ -9,7 +9,7 @@ from collections.abc import Generator
 import pytest
 
 from ..common.printable import printable
-from ..judging.judgements import Comparisons, Judgement
+from ..judging.judgements import Judgement, JudgementLog
 from .build import Components
 from .state import cases_of
 
@@ -17,7 +17,7 @@ from .state import cases_of
 class GateWatch:
     """Follows each test through its phases and collects the gate's judgements and messages."""
 
-    def __init__(self, comparisons: Comparisons, components: Components) -> None:
+    def __init__(self, comparisons: JudgementLog, components: Components) -> None:
         self._comparisons, self._components = comparisons, components
         self._summaries: dict[str, str] = {}
         """By the headline of a failed assertion: its line of the short test summary."""

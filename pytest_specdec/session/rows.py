@@ -22,7 +22,7 @@ _ROW = "specdec_row"
 
 
 class RowCollector:
-    """One row for each measured case, the gravest of all its tests."""
+    """One row for each measured case, the most severe of all its tests."""
 
     def __init__(self, settings: Settings, components: Components, outcome: Outcome) -> None:
         self._settings, self._components, self._outcome = settings, components, outcome

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from helpers.records import counts, record, steady_counts, text_set
 
+from pytest_specdec.baselines.evidence_and_tokens import EvidenceFile, TokenMap, TokenRow
 from pytest_specdec.baselines.identities import problems_of
-from pytest_specdec.baselines.schema import EvidenceFile, TokenMap, TokenRow
 from pytest_specdec.records.accumulated import AccumulatedRun
 from pytest_specdec.records.prompt_counts import POOLED, PromptCounts, SmoothedCounts
 from pytest_specdec.records.record import SCHEMA, Record

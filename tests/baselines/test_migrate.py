@@ -8,7 +8,7 @@ import pytest
 from helpers.records import case, record, text_set
 
 from pytest_specdec.__main__ import main
-from pytest_specdec.baselines.schema import EvidenceFile, TokenMap, TokenRow
+from pytest_specdec.baselines.evidence_and_tokens import EvidenceFile, TokenMap, TokenRow
 from pytest_specdec.baselines.store import (
     BaselineStore,
     current_evidence,

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from helpers.records import case, record, text_set
 
-from pytest_specdec.baselines.schema import EvidenceFile, TokenMap
+from pytest_specdec.baselines.evidence_and_tokens import EvidenceFile, TokenMap
 from pytest_specdec.baselines.stale import stale_files
 from pytest_specdec.baselines.store import BaselineStore, write_all
 from pytest_specdec.baselines.writing import dumps

@@ -21,7 +21,7 @@ from helpers.records import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_specdec.baselines.schema import READABLE, EvidenceFile
+from pytest_specdec.baselines.evidence_and_tokens import READABLE, EvidenceFile
 from pytest_specdec.baselines.store import BaselineStore, load, load_baseline, write_all
 from pytest_specdec.baselines.writing import digest_of, dumps
 from pytest_specdec.cases.case import DEFINITION, JudgedRange

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_specdec.cases.case import JudgedRange
-from pytest_specdec.config.options import LANGUAGES, MARKER_ARGUMENTS, OPTIONS, REPORTS, TABLE
+from pytest_specdec.config.options import (
+    LANGUAGE_CHOICES,
+    MARKER_ARGUMENTS,
+    OPTIONS,
+    REPORT_ENDINGS,
+    TABLE,
+)
 from pytest_specdec.config.parsers import (
     files_ending_in,
     fraction,
@@ -128,7 +134,7 @@ def test_a_choice_lists_what_there_is() -> None:
 
 @pytest.mark.parametrize("ending", [".json", ".html", ".md", ".txt"])
 def test_a_report_is_known_by_its_ending(ending: str) -> None:
-    assert ending in REPORTS
+    assert ending in REPORT_ENDINGS
     assert BY_NAME["report"].parser(f"out/cases{ending}") == (Path(f"out/cases{ending}"),)
     with pytest.raises(
         argparse.ArgumentTypeError,
@@ -312,7 +318,7 @@ def test_what_names_no_function_is_refused(text: str) -> None:
 
 
 def test_languages_are_chosen_by_name() -> None:
-    assert [BY_NAME["language"].parser(name) for name in LANGUAGES] == ["en", "zh"]
+    assert [BY_NAME["language"].parser(name) for name in LANGUAGE_CHOICES] == ["en", "zh"]
 
 
 @pytest.mark.parametrize("text", ["513", "4,1000", "9" * 30])

@@ -16,9 +16,9 @@ from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.gate.paired import Pair
 from pytest_specdec.gate.permutation import (
     can_resolve,
+    paired_permutation_test,
     prompts_to_resolve,
     random_p_value,
-    swap_test,
     too_few,
 )
 
@@ -71,7 +71,7 @@ def enumerated_p_value(pair: Pair) -> float:
 
 
 def p_value(pair: Pair, *, level: float = 0.01, seed: int = 0) -> float:
-    return swap_test(pair, level=level, seed=seed).p_value
+    return paired_permutation_test(pair, level=level, seed=seed).p_value
 
 
 @pytest.mark.parametrize("prompts", [2, 3, 5, 7])
@@ -116,7 +116,9 @@ def test_a_gain_is_no_drop_and_is_seen_as_a_gain() -> None:
     before = steady_counts(8)
     pair = Pair(scaled(before, 0.9), before)
     assert p_value(pair) == 1.0
-    assert swap_test(pair, level=0.01, seed=0, gain=True).p_value == pytest.approx(2**-8)
+    assert paired_permutation_test(pair, level=0.01, seed=0, gain=True).p_value == pytest.approx(
+        2**-8
+    )
 
 
 def test_with_many_prompts_the_p_value_counts_itself() -> None:
@@ -156,7 +158,7 @@ def test_a_loss_at_one_position_is_named_and_seen_where_the_length_hides_it(posi
         reached = np.where(shares > 0, rng.binomial(reached, 1 - loss), reached)
         return counts(rounds.tolist(), np.sort(reached, axis=1)[:, ::-1].tolist())
 
-    swaps = swap_test(Pair(run(0.0), run(0.4)), level=0.01, seed=0)
+    swaps = paired_permutation_test(Pair(run(0.0), run(0.4)), level=0.01, seed=0)
     assert swaps.p_value <= 0.01
     assert swaps.position == position
 

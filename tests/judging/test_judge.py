@@ -13,9 +13,9 @@ from helpers.records import record, steady_counts
 from pytest_specdec.cases.case import Case
 from pytest_specdec.gate.verdict import Outcome, Verdict
 from pytest_specdec.judging.comparison import Baseline, Run
+from pytest_specdec.judging.decisions import Decision
 from pytest_specdec.judging.judge import SessionJudge
 from pytest_specdec.judging.policy import Policy
-from pytest_specdec.judging.rules import Decision
 
 
 class Scripted:
@@ -111,15 +111,15 @@ def test_every_comparison_is_a_judgement_until_it_is_taken() -> None:
     assert len(script.added) == 4
 
 
-def test_the_gravest_verdict_of_a_case_is_kept() -> None:
+def test_the_most_severe_verdict_of_a_case_is_kept() -> None:
     script = Scripted("improved", "regressed", "pass")
     run, baseline = script.sides()
-    assert script.judge.gravest(SMALL_CASE) is None
+    assert script.judge.most_severe(SMALL_CASE) is None
     for metric in ("acceptance_length", "acceptance_rate", "speedup"):
         script.judge.passes(run, baseline, metric, differs=False)
-    gravest = script.judge.gravest(SMALL_CASE)
-    assert gravest is not None
-    assert (gravest.outcome, gravest.metric) == ("regressed", "acceptance_rate")
+    most_severe = script.judge.most_severe(SMALL_CASE)
+    assert most_severe is not None
+    assert (most_severe.outcome, most_severe.metric) == ("regressed", "acceptance_rate")
     assert script.judge.warning(SMALL_CASE) == "slow"
 
 

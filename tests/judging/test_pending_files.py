@@ -10,13 +10,13 @@ import pytest
 from helpers.engines import SMALL_CASE, measurement
 from helpers.records import record, steady_counts, text_set
 
-from pytest_specdec.baselines.schema import EvidenceFile
+from pytest_specdec.baselines.evidence_and_tokens import EvidenceFile
 from pytest_specdec.baselines.store import BaselineStore, load, write_all
 from pytest_specdec.baselines.writing import dumps
 from pytest_specdec.gate.verdict import Verdict
 from pytest_specdec.judging.comparison import Baseline, Run
+from pytest_specdec.judging.decisions import Decision
 from pytest_specdec.judging.pending_files import PendingFiles
-from pytest_specdec.judging.rules import Decision
 from pytest_specdec.records.case_costs import CaseCosts
 from pytest_specdec.records.record import Record, ReplacedRecord
 from pytest_specdec.records.text_set import TextSet

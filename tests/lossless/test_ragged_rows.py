@@ -256,7 +256,7 @@ def test_equal_numbers_alone_are_asked_for_of_others() -> None:
 
 
 @pytest.mark.parametrize("sampler", [RIGHT, Sampler(padded), Sampler(whole, drafts="own")])
-def test_right_ones_have_manners(sampler: Sampler) -> None:
+def test_right_samplers_treat_rows_and_seeds_as_they_must(sampler: Sampler) -> None:
     for seed in range(2):
         check_seed(sampler, seed)
         check_rows(sampler, seed)

@@ -148,7 +148,7 @@ def untrained_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     not the point.
     """
     for name in ("dead_drafter", "no_better"):
-        monkeypatch.setattr(f"pytest_specdec.judging.rules.{name}", lambda *measured: None)
+        monkeypatch.setattr(f"pytest_specdec.judging.decisions.{name}", lambda *measured: None)
     monkeypatch.setattr("pytest_specdec.gate.verdict.dead_drafter", lambda counts: None)
 
 

@@ -12,7 +12,7 @@ from report.test_html import ATTACHMENTS
 from report.test_text import cell
 
 from pytest_specdec import report
-from pytest_specdec.config.options import LANGUAGES
+from pytest_specdec.config.options import LANGUAGE_CHOICES
 from pytest_specdec.report.words import Phrases, phrases_of
 
 FOLDER = Path(report.__file__).parent
@@ -22,7 +22,7 @@ def fields(phrase: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(phrase) if name}
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", LANGUAGE_CHOICES)
 def test_every_language_has_the_same_phrases_with_the_same_values(language: str) -> None:
     ours, english = phrases_of(language), phrases_of("en")
     assert ours.keys() == english.keys()
@@ -33,11 +33,11 @@ def test_every_language_has_the_same_phrases_with_the_same_values(language: str)
 
 def test_every_file_of_phrases_is_a_language_of_the_option() -> None:
     assert {path.name for path in FOLDER.glob("words.*.json")} == {
-        f"words.{language}.json" for language in LANGUAGES
+        f"words.{language}.json" for language in LANGUAGE_CHOICES
     }
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", LANGUAGE_CHOICES)
 def test_every_phrase_is_said_and_with_all_its_values(
     language: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +140,7 @@ def test_a_chinese_report_says_nothing_in_english(ending: str) -> None:
     assert words <= LATIN
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", LANGUAGE_CHOICES)
 @pytest.mark.parametrize("value", ["{", "}", "{0}", "{name}", "%s", "\\"])
 def test_braces_of_users_are_no_placeholders(language: str, value: str) -> None:
     assert value in Phrases(language)("title", chapter=value)

@@ -10,7 +10,7 @@ import pytest
 from helpers.records import row
 from helpers.session_parts import settings
 
-from pytest_specdec.judging.judgements import Comparisons
+from pytest_specdec.judging.judgements import JudgementLog
 from pytest_specdec.session.finish import SessionFinish
 from pytest_specdec.session.state import Outcome
 from pytest_specdec.session.workers import WorkerResults
@@ -27,7 +27,7 @@ class Parts:
         worker: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        self.outcome, self.comparisons = Outcome(), Comparisons()
+        self.outcome, self.comparisons = Outcome(), JudgementLog()
         config: Any = SimpleNamespace() if worker is None else SimpleNamespace(workeroutput=worker)
         runner = None if pending is None else SimpleNamespace(pending=pending)
         components: Any = SimpleNamespace(runner_in_use=runner)

@@ -10,7 +10,7 @@ import pytest
 from helpers.records import case
 from helpers.session_parts import item
 
-from pytest_specdec.judging.judgements import Comparisons, Judgement
+from pytest_specdec.judging.judgements import Judgement, JudgementLog
 from pytest_specdec.session.gate_watch import GateWatch
 
 CASE = case()
@@ -40,8 +40,8 @@ class Runner:
 
 def watch(
     *judgements: Judgement, asks: bool = False, stored: bool = True
-) -> tuple[GateWatch, Comparisons]:
-    comparisons = Comparisons()
+) -> tuple[GateWatch, JudgementLog]:
+    comparisons = JudgementLog()
     comparisons.asking |= {NODE} if asks else set()
     store = SimpleNamespace(record_path=lambda of: SimpleNamespace(exists=lambda: stored))
     components: Any = SimpleNamespace(runner_in_use=Runner(*judgements), store=store)

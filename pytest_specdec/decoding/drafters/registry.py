@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...cases.drafter import LOOKUP, OWN_HEADS, AddedDrafter, parse_drafter
+from ...cases.drafter import LOOKUP, OWN_HEADS, AddedSpec, parse_drafter
 from ...cases.drafter_extensions import recognised
 from ...checkpoints.checkpoint import check_pair, open_checkpoint
 from ..loading import LoadedModel, loaded, resolve
@@ -29,7 +29,7 @@ def type_of(name: str) -> tuple[DrafterType, Path | None]:
     if name in NAMED:
         return NAMED[name], None
     drafter = recognised(parse_drafter(name))
-    if isinstance(drafter, AddedDrafter):
+    if isinstance(drafter, AddedSpec):
         return drafter.type, drafter.folder
     return DRAFT_MODEL, resolve(name)
 

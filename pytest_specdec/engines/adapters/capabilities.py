@@ -7,10 +7,10 @@ from __future__ import annotations
 from ...cases.case import LOOKUP, OWN_HEADS, Case
 from ...checkpoints.checkpoint import Checkpoint
 from ...common.errors import UnsupportedError
-from ..adapter_api import Capabilities, Drafter
+from ..adapter_api import Capabilities, DrafterKind
 
 
-def drafter_kind(drafter: str) -> Drafter:
+def drafter_kind(drafter: str) -> DrafterKind:
     """The kind of a case's drafter."""
     if drafter == OWN_HEADS:
         return "mtp"

@@ -24,7 +24,7 @@ from ..adapter_api import (
 )
 from .converted import form_of
 from .inprocess import pair_of, threads
-from .llama_cpp_server import LlamaCppAdapter
+from .llama_cpp_server import LlamaCppServerAdapter
 
 CONTEXT = 2048
 """Tokens of the longest text where the checkpoint's own context is longer."""
@@ -35,11 +35,11 @@ def llama_cpp(setup: EngineSetup) -> Adapter:
     this process.
     """
     if setup.url:
-        return LlamaCppAdapter(setup)
-    return XLlamaCppAdapter(setup)
+        return LlamaCppServerAdapter(setup)
+    return LlamaCppInProcessAdapter(setup)
 
 
-class XLlamaCppAdapter:
+class LlamaCppInProcessAdapter:
     """A server for each pair and k, started when it is asked for."""
 
     name = "llama-cpp"
@@ -65,7 +65,9 @@ class XLlamaCppAdapter:
 
     def run(self, request: GenerationRequest) -> Iterator[Reported | PooledCounters]:
         server = self._module.Server(self._parameters(request))
-        served = LlamaCppAdapter(dataclasses.replace(self._setup, url=server.listening_address))
+        served = LlamaCppServerAdapter(
+            dataclasses.replace(self._setup, url=server.listening_address)
+        )
         try:
             for done, result in enumerate(served.run(request)):
                 self._setup.report(f"{self.name}: decode", done, len(request.prompts))

@@ -75,7 +75,7 @@ class _Props(msgspec.Struct, frozen=True):
     build_info: str
 
 
-class LlamaCppAdapter(ServedAdapter):
+class LlamaCppServerAdapter(ServedAdapter):
     """`llama-server`, or the same server inside the wheel `xllamacpp`."""
 
     name = "llama-cpp"

@@ -102,7 +102,7 @@ class ServerInfo(msgspec.Struct, frozen=True):
         return f"lossy acceptance ({low})" if low else None
 
 
-class SglangAdapter(ServedAdapter):
+class SglangServerAdapter(ServedAdapter):
     """An SGLang server that drafts in a chain."""
 
     name = "sglang"

@@ -48,7 +48,7 @@ class Iteration(msgspec.Struct, frozen=True):
     stats: SpecStats | None = msgspec.field(default=None, name="specDecodingStats")
 
 
-class TensorRtLlmAdapter(ServedAdapter):
+class TensorRtLlmServerAdapter(ServedAdapter):
     """`trtllm-serve` with a draft model, MTP heads or EAGLE heads."""
 
     name = "tensorrt-llm"

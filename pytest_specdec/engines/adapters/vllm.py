@@ -37,7 +37,7 @@ from ..adapter_api import (
     Timings,
     Totals,
 )
-from .vllm_server import SpecMetrics, VllmServer
+from .vllm_server import SpecMetrics, VllmServerAdapter
 
 COUNTERS = (
     "vllm:spec_decode_num_drafts",
@@ -57,10 +57,10 @@ def vllm(setup: EngineSetup) -> Adapter:
     """The adapter of `--specdec-engine=vllm`: of the server at `--specdec-url`, else of vLLM in
     this process.
     """
-    return VllmServer(setup) if setup.url else VllmAdapter(setup)
+    return VllmServerAdapter(setup) if setup.url else VllmInProcessAdapter(setup)
 
 
-class VllmAdapter:
+class VllmInProcessAdapter:
     """An engine for each pair and k, made when it is asked for."""
 
     name = "vllm"

@@ -84,7 +84,7 @@ class _VllmCompletion(Completion, frozen=True):
     metrics: _Metrics | None = None
 
 
-class VllmServer(ServedAdapter):
+class VllmServerAdapter(ServedAdapter):
     """A vLLM server that drafts."""
 
     name = "vllm"

@@ -19,7 +19,7 @@ from ...acceptance.counts import Array
 from ...acceptance.sum_distribution import sum_distribution
 from .checks import rounds_of
 from .normalise import starts_of
-from .possible_rounds import JudgedRun, Walk
+from .possible_rounds import CountedRun, Walk
 
 _STEPS = 8
 """Acceptance probabilities are rounded to so many steps for the sums that are judged: these are
@@ -81,7 +81,7 @@ def combined(deviations: Sequence[Deviation]) -> float:
     return min((deviation.adjusted for deviation in deviations), default=1.0)
 
 
-def deviations_of(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
+def deviations_of(judged: CountedRun, walk: Walk) -> tuple[Deviation, ...]:
     """The sum over all positions first, then each position where several are known, then impossible
     rejections.
     """
@@ -95,7 +95,7 @@ def deviations_of(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
     )
 
 
-def _of_rounds(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
+def _of_rounds(judged: CountedRun, walk: Walk) -> tuple[Deviation, ...]:
     """Rounds are known by their starts: what each accepted beyond its own expectation, and what
     none may reject.
     """
@@ -128,7 +128,7 @@ def _of_rounds(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
     )
 
 
-def _of_sums(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
+def _of_sums(judged: CountedRun, walk: Walk) -> tuple[Deviation, ...]:
     """Sums of whole texts: rounds and delivered tokens add up to the text, so more acceptance means
     fewer rounds.
     """
@@ -146,7 +146,7 @@ def _of_sums(judged: JudgedRun, walk: Walk) -> tuple[Deviation, ...]:
     return tuple(deviations)
 
 
-def _impossible(judged: JudgedRun, walk: Walk, sure: NDArray[np.bool_]) -> Deviation:
+def _impossible(judged: CountedRun, walk: Walk, sure: NDArray[np.bool_]) -> Deviation:
     """Rejections of what is accepted with certainty; rounding may make a few of very many."""
     rejections: list[Impossible] = []
     rounds, heads = 0, sure.shape[1]
@@ -171,7 +171,7 @@ def _impossible(judged: JudgedRun, walk: Walk, sure: NDArray[np.bool_]) -> Devia
     )
 
 
-def counted_rounds(judged: JudgedRun) -> float:
+def counted_rounds(judged: CountedRun) -> float:
     """Rounds as the engine counted them, or as its sums imply."""
     if judged.pooled is None:
         return judged.counts.total_rounds
@@ -189,7 +189,7 @@ def _deviation(
 
 
 def _counted_rounds(
-    judged: JudgedRun, walk: Walk
+    judged: CountedRun, walk: Walk
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Text, start and delivered accepted tokens of each counted round, (rounds,) each."""
     rounds: list[tuple[int, int, int]] = []

@@ -25,7 +25,7 @@ from ...decoding.sampling import eos_ids
 from ...lossless.texts.greedy_divergence import TOLERANCES
 from .deviations import Deviation, combined, counted_rounds, deviations_of
 from .normalise import starts_of
-from .possible_rounds import JudgedRun, Walk, walk_of
+from .possible_rounds import CountedRun, Walk, walk_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,7 +177,7 @@ class Agreement:
 
 
 def agreement(
-    judged: JudgedRun, target: LoadedModel, drafter: LoadedModel | str, alpha: float
+    judged: CountedRun, target: LoadedModel, drafter: LoadedModel | str, alpha: float
 ) -> Agreement:
     """Judge a run by its models; an engine that is right disagrees with probability `alpha` at
     most.
@@ -206,7 +206,11 @@ def agreement(
 
 
 def _differences(
-    judged: JudgedRun, walk: Walk, moments: Moments, target: LoadedModel, drafter: LoadedModel | str
+    judged: CountedRun,
+    walk: Walk,
+    moments: Moments,
+    target: LoadedModel,
+    drafter: LoadedModel | str,
 ) -> tuple[list[Mismatch], int]:
     """What differs beyond rounding, and how much only rounding explains."""
     if judged.definition.end == "inside":
@@ -252,7 +256,7 @@ def _differences(
 
 
 def _round_differences(
-    judged: JudgedRun, walk: Walk, row: int, target: LoadedModel
+    judged: CountedRun, walk: Walk, row: int, target: LoadedModel
 ) -> list[tuple[int, Mismatch]]:
     """Each round at its own start beside what the draft's choices there give."""
     text, length, mismatches = judged.reported[row], int(walk.field.lengths[row]), []
@@ -283,7 +287,7 @@ def _round_differences(
 
 def _without_ties(
     mismatches: list[tuple[int, Mismatch]],
-    judged: JudgedRun,
+    judged: CountedRun,
     target: LoadedModel,
     drafter: LoadedModel | str,
 ) -> tuple[list[Mismatch], int]:

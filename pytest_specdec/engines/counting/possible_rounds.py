@@ -24,7 +24,7 @@ from .normalise import Definition, text_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class JudgedRun:
+class CountedRun:
     """One run of an engine to be judged."""
 
     case: Case
@@ -86,7 +86,7 @@ class Walk:
         return round_moments(self.survival, self.field.starts, self.played, self.counted)
 
 
-def walk_of(judged: JudgedRun, target: LoadedModel, drafter: LoadedModel | str) -> Walk:
+def walk_of(judged: CountedRun, target: LoadedModel, drafter: LoadedModel | str) -> Walk:
     """Replay the texts of a run. Raises RequestError for a rule or a text that cannot be
     replayed.
     """

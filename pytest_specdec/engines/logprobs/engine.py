@@ -31,10 +31,10 @@ from ...records.conditions import Environment, Fingerprints
 from ...records.record import SCHEMA
 from ...records.text_set import TextSet
 from ..adapter_api import EngineSetup
-from ..adapters.llama_cpp_server import LlamaCppAdapter
+from ..adapters.llama_cpp_server import LlamaCppServerAdapter
 from ..adapters.server import ServedAdapter
-from ..adapters.sglang_server import SglangAdapter
-from ..adapters.vllm_server import VllmServer
+from ..adapters.sglang_server import SglangServerAdapter
+from ..adapters.vllm_server import VllmServerAdapter
 from ..kept_texts import KeptTexts
 from ..models import ModelPool
 from ..protocol import Engine, Measurement, check_rounds
@@ -53,9 +53,9 @@ _PANGRAM = Prompt(
 )
 """Its token ids stand for the tokenizer."""
 _EMITTERS: dict[str, type[ServedAdapter]] = {
-    "vllm": VllmServer,
-    "sglang": SglangAdapter,
-    "llama.cpp": LlamaCppAdapter,
+    "vllm": VllmServerAdapter,
+    "sglang": SglangServerAdapter,
+    "llama.cpp": LlamaCppServerAdapter,
 }
 """What samples texts, by the dialect of the target's server."""
 

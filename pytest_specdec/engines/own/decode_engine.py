@@ -22,7 +22,7 @@ from ...decoding.replay import DrafterPlan, text_scores
 from ...decoding.sampling import encode_prompts
 from ..adapter_api import CountingConvention, Reported, ReportedRound
 from ..counting.normalise import definition_of
-from ..counting.possible_rounds import JudgedRun
+from ..counting.possible_rounds import CountedRun
 from ..fingerprints import template_of
 from ..models import DECODE_BATCH, ModelPool
 from ..protocol import Engine, MeasuredTimes, Measurement, check_rounds
@@ -101,7 +101,7 @@ class DecodeEngine(Engine):
             expected=self._expected(case, texts),
         )
 
-    def counted(self, case: Case) -> JudgedRun:
+    def counted(self, case: Case) -> CountedRun:
         latest = self._decoded(case)
         reported = [
             Reported(
@@ -116,7 +116,7 @@ class DecodeEngine(Engine):
         definition = definition_of(reported, case.drafter)
         counts = counts_of_rounds(latest.texts, latest.decoded.rounds, case.k)
         categories = [text.category for text in latest.texts]
-        return JudgedRun(
+        return CountedRun(
             case=case,
             reported=reported,
             categories=categories,

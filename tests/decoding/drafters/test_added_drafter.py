@@ -14,7 +14,7 @@ from helpers.support import LETTERS, llama
 import pytest_specdec
 from pytest_specdec.acceptance.rounds import Round
 from pytest_specdec.cases.case import Sampling
-from pytest_specdec.cases.drafter import AddedDrafter, ModelDrafter, parse_drafter
+from pytest_specdec.cases.drafter import AddedSpec, DraftModelSpec, parse_drafter
 from pytest_specdec.common.errors import MeasurementError, RequestError
 from pytest_specdec.common.extensions import DRAFTERS
 from pytest_specdec.decoding.decode import decode
@@ -83,7 +83,7 @@ def test_sampled_rounds_follow_replay(target: LoadedModel, table: Path) -> None:
 
 def test_its_name_and_folder_may_be_given(target: LoadedModel, table: Path) -> None:
     named = f"ngram-table:{table}"
-    assert parse_drafter(named) == AddedDrafter("ngram-table", table)
+    assert parse_drafter(named) == AddedSpec("ngram-table", table)
     assert str(parse_drafter(named)) == named
     texts = decode(target, named, PROMPTS, k=3, new_tokens=40, temperature=0).texts
     counts = [
@@ -129,7 +129,7 @@ def test_nothing_is_read_for_a_name_of_ours(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_name_that_is_not_registered_is_a_model() -> None:
-    assert parse_drafter("ngram-table") == ModelDrafter("ngram-table")
+    assert parse_drafter("ngram-table") == DraftModelSpec("ngram-table")
 
 
 def test_a_package_that_cannot_be_imported_is_named(tmp_path: Path, target: LoadedModel) -> None:

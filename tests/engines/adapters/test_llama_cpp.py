@@ -17,12 +17,12 @@ from pytest_specdec.checkpoints.checkpoint import open_checkpoint
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.engines.adapter_api import EngineSetup
 from pytest_specdec.engines.adapters.llama_cpp import llama_cpp
-from pytest_specdec.engines.adapters.llama_cpp_server import LlamaCppAdapter
+from pytest_specdec.engines.adapters.llama_cpp_server import LlamaCppServerAdapter
 from pytest_specdec.engines.model_checks import oracle
 
 
 def test_with_a_url_it_is_the_server() -> None:
-    assert isinstance(llama_cpp(EngineSetup(url="http://127.0.0.1:1")), LlamaCppAdapter)
+    assert isinstance(llama_cpp(EngineSetup(url="http://127.0.0.1:1")), LlamaCppServerAdapter)
 
 
 @pytest.mark.skipif(installed("llama-cpp"), reason="xllamacpp is installed here")

@@ -22,7 +22,7 @@ from pytest_specdec.engines.adapter_api import (
     PromptRequest,
     Reported,
 )
-from pytest_specdec.engines.adapters.llama_cpp_server import LlamaCppAdapter
+from pytest_specdec.engines.adapters.llama_cpp_server import LlamaCppServerAdapter
 from pytest_specdec.engines.counting.checks import check_reported
 from pytest_specdec.engines.counting.normalise import starts_of
 from pytest_specdec.engines.servers.client import Client, RetryPolicy, ServerError
@@ -51,7 +51,7 @@ def _request(
     )
 
 
-def _texts(server: LlamaCppAdapter, request: GenerationRequest) -> list[Reported]:
+def _texts(server: LlamaCppServerAdapter, request: GenerationRequest) -> list[Reported]:
     texts = [own for own in server.run(request) if isinstance(own, Reported)]
     for own in texts:
         check_reported(own, request)
@@ -59,12 +59,12 @@ def _texts(server: LlamaCppAdapter, request: GenerationRequest) -> list[Reported
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[LlamaCppAdapter]:
+def server() -> Iterator[LlamaCppServerAdapter]:
     with llama_server("target", "draft") as url:
-        yield LlamaCppAdapter(EngineSetup(url))
+        yield LlamaCppServerAdapter(EngineSetup(url))
 
 
-def test_greedy_rounds_are_those_of_replay(pair: Pair, server: LlamaCppAdapter) -> None:
+def test_greedy_rounds_are_those_of_replay(pair: Pair, server: LlamaCppServerAdapter) -> None:
     request = _request(pair)
     said = _texts(server, request)
     assert {own.altered for own in said} == {None}
@@ -82,7 +82,7 @@ def test_greedy_rounds_are_those_of_replay(pair: Pair, server: LlamaCppAdapter) 
         assert sum(one.accepted + 1 for one in own.rounds or ()) == len(own.new_ids) - 1
 
 
-def test_sampled_texts_are_repeatable(pair: Pair, server: LlamaCppAdapter) -> None:
+def test_sampled_texts_are_repeatable(pair: Pair, server: LlamaCppServerAdapter) -> None:
     request = _request(pair, temperature=1.0, prompts=6)
     one, two = (_texts(server, request) for _ in range(2))
     assert [own.new_ids for own in one] == [own.new_ids for own in two]
@@ -93,7 +93,7 @@ def test_sampled_texts_are_repeatable(pair: Pair, server: LlamaCppAdapter) -> No
 
 def test_synthetic_acceptance_is_recovered_and_named(pair: Pair) -> None:
     with llama_server("target", "draft", ",".join(map(str, RATES))) as url:
-        said = _texts(LlamaCppAdapter(EngineSetup(url)), _request(pair, prompts=40, seed=1))
+        said = _texts(LlamaCppServerAdapter(EngineSetup(url)), _request(pair, prompts=40, seed=1))
     assert all(own.altered and own.altered.startswith("synthetic acceptance") for own in said)
     rounds = [one for own in said for one in own.rounds or () if one.drafted == K]
     for step, rate in enumerate(RATES):
@@ -105,7 +105,7 @@ def test_synthetic_acceptance_is_recovered_and_named(pair: Pair) -> None:
 def test_texts_before_a_death_are_handed_over(pair: Pair) -> None:
     patience = RetryPolicy(tries=2, sleep=lambda seconds: None)
     with llama_server("target", "draft") as url:
-        texts = LlamaCppAdapter(EngineSetup(url), Client(url, patience=patience)).run(
+        texts = LlamaCppServerAdapter(EngineSetup(url), Client(url, patience=patience)).run(
             _request(pair)
         )
         kept = [next(texts) for _ in range(3)]

@@ -23,11 +23,11 @@ from pytest_specdec.engines.adapter_api import (
     ReportedRound,
     Totals,
 )
-from pytest_specdec.engines.adapters.llama_cpp_server import LlamaCppAdapter
+from pytest_specdec.engines.adapters.llama_cpp_server import LlamaCppServerAdapter
 from pytest_specdec.engines.adapters.server import ServedAdapter
-from pytest_specdec.engines.adapters.sglang_server import SglangAdapter
-from pytest_specdec.engines.adapters.tensorrt_llm_server import TensorRtLlmAdapter
-from pytest_specdec.engines.adapters.vllm_server import VllmServer
+from pytest_specdec.engines.adapters.sglang_server import SglangServerAdapter
+from pytest_specdec.engines.adapters.tensorrt_llm_server import TensorRtLlmServerAdapter
+from pytest_specdec.engines.adapters.vllm_server import VllmServerAdapter
 from pytest_specdec.engines.counting.checks import check_reported
 from pytest_specdec.engines.servers.client import ServerError
 from pytest_specdec.engines.servers.metrics import MetricError
@@ -88,13 +88,13 @@ def run(
 class Unprobed:
     """Adapters whose mode is not looked into: the recorded server answers one prompt only."""
 
-    class LlamaCpp(LlamaCppAdapter):
+    class LlamaCpp(LlamaCppServerAdapter):
         dialect = None
 
-    class Vllm(VllmServer):
+    class Vllm(VllmServerAdapter):
         dialect = None
 
-    class Sglang(SglangAdapter):
+    class Sglang(SglangServerAdapter):
         dialect = None
 
 
@@ -277,7 +277,7 @@ def test_the_wrong_engine_behind_the_url_is_named() -> None:
         playing(vllm()) as stage,
         pytest.raises(RequestError, match=r"is no llama-cpp server; name the right engine"),
     ):
-        run(LlamaCppAdapter(EngineSetup(), stage.client()))
+        run(LlamaCppServerAdapter(EngineSetup(), stage.client()))
 
 
 def test_synthetic_acceptance_shows_in_the_text() -> None:
@@ -296,7 +296,7 @@ def test_synthetic_acceptance_shows_in_the_text() -> None:
         )
 
     with playing(llama_cpp(completion=[completion])) as stage:
-        (one,) = run(LlamaCppAdapter(EngineSetup(), stage.client()))
+        (one,) = run(LlamaCppServerAdapter(EngineSetup(), stage.client()))
     assert isinstance(one, Reported)
     assert one.altered is not None
     assert one.altered.startswith(
@@ -480,7 +480,7 @@ def test_an_address_is_needed() -> None:
     with pytest.raises(
         RequestError, match="engine vllm needs its server's address; add --specdec-url="
     ):
-        VllmServer(EngineSetup())
+        VllmServerAdapter(EngineSetup())
 
 
 # SGLang: the shapes of its issues and documentation
@@ -635,7 +635,7 @@ def trtllm(metrics: list[Play]) -> dict[str, list[Play]]:
 
 
 def _trtllm(stage: Stage) -> list[Reported | PooledCounters]:
-    return run(TensorRtLlmAdapter(EngineSetup(), stage.client(), sleep=lambda seconds: None))
+    return run(TensorRtLlmServerAdapter(EngineSetup(), stage.client(), sleep=lambda seconds: None))
 
 
 def test_each_drained_iteration_is_a_round() -> None:
@@ -718,7 +718,7 @@ def _finished(words: Any) -> dict[type[ServedAdapter], dict[str, list[Play]]]:
             )
         ),
         Unprobed.Sglang: sglang(META | {"finish_reason": words["sglang"]}),
-        TensorRtLlmAdapter: trtllm(drained) | {"/v1/completions": [Answer(json.dumps(trt))]},
+        TensorRtLlmServerAdapter: trtllm(drained) | {"/v1/completions": [Answer(json.dumps(trt))]},
     }
 
 
@@ -746,7 +746,7 @@ ABORT = {
     ("words", "finish"), [(STOP, "stop"), (LENGTH, "length"), (ABORT, "abort")]
 )
 @pytest.mark.parametrize(
-    "kind", [Unprobed.LlamaCpp, Unprobed.Vllm, Unprobed.Sglang, TensorRtLlmAdapter]
+    "kind", [Unprobed.LlamaCpp, Unprobed.Vllm, Unprobed.Sglang, TensorRtLlmServerAdapter]
 )
 def test_what_a_server_says_of_a_texts_end_is_handed_over(
     kind: type[ServedAdapter], words: dict[str, Any], finish: str

@@ -16,8 +16,8 @@ from pytest_specdec.acceptance.lookup import NGRAM
 from pytest_specdec.checkpoints.checkpoint import open_checkpoint
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.engines.adapter_api import EngineSetup, ReportedRound, Totals
-from pytest_specdec.engines.adapters.vllm import VllmAdapter, plain, vllm
-from pytest_specdec.engines.adapters.vllm_server import SpecMetrics, VllmServer
+from pytest_specdec.engines.adapters.vllm import VllmInProcessAdapter, plain, vllm
+from pytest_specdec.engines.adapters.vllm_server import SpecMetrics, VllmServerAdapter
 
 
 def test_a_llama_with_mtp_layers_is_handed_over_without_them(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_hub_id_is_left_to_vllm(tmp_path: Path) -> None:
 
 
 def test_with_a_url_it_is_the_server() -> None:
-    assert isinstance(vllm(EngineSetup(url="http://host")), VllmServer)
+    assert isinstance(vllm(EngineSetup(url="http://host")), VllmServerAdapter)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed here")
@@ -61,7 +61,7 @@ def test_it_looks_up_the_n_grams_that_replay_looks_up(
             loaded.append(given)
 
     monkeypatch.setattr("pytest_specdec.engines.adapters.vllm._vllm", Vllm)
-    made = VllmAdapter(EngineSetup())
+    made = VllmInProcessAdapter(EngineSetup())
     made._engine(request(target="owner/name", drafter="prompt-lookup"), tmp_path)
     drafting = loaded[0]["speculative_config"]
     assert (

@@ -35,7 +35,7 @@ from pytest_specdec.engines.counting import oracle as judged
 from pytest_specdec.engines.counting.deviations import Deviation, deviations_of
 from pytest_specdec.engines.counting.normalise import Definition
 from pytest_specdec.engines.counting.oracle import Agreement
-from pytest_specdec.engines.counting.possible_rounds import JudgedRun, Walk
+from pytest_specdec.engines.counting.possible_rounds import CountedRun, Walk
 from pytest_specdec.engines.external import ExternalEngine
 from pytest_specdec.engines.model_checks import conformance, oracle
 from pytest_specdec.engines.models import ModelPool
@@ -304,7 +304,7 @@ def judged_play(
         counted=counted,
     )
     reported = [played_text(row, one, k, end) for row, one in enumerate(runs)]
-    judged = JudgedRun(
+    judged = CountedRun(
         case=case(k=k),
         reported=reported,
         categories=["all"] * 6,
@@ -476,7 +476,7 @@ def test_a_rejection_of_what_q_makes_likelier_than_p_is_found(
                 ),
             )
             return deviations._impossible(
-                JudgedRun(
+                CountedRun(
                     case=case(),
                     reported=reported,
                     categories=["all"] * 6,

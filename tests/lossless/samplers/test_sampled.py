@@ -463,7 +463,7 @@ ALL = [
 @pytest.mark.parametrize(
     "sampler", ALL, ids=["batched", "batched numpy", "single", "numpy", "own drafts"]
 )
-def test_lossless_samplers_have_manners(sampler: Sampler) -> None:
+def test_lossless_samplers_treat_rows_and_seeds_as_they_must(sampler: Sampler) -> None:
     before = torch.get_rng_state()
     for seed in range(3):
         check_seed(sampler, seed)

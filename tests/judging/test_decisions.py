@@ -15,9 +15,9 @@ from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.acceptance.reference_drafters import References
 from pytest_specdec.gate.accumulation import EarlierRun
 from pytest_specdec.judging.comparison import Baseline, Run
+from pytest_specdec.judging.decisions import Decider, Decision, gates_of
 from pytest_specdec.judging.policy import Policy
 from pytest_specdec.judging.report_rows import CREATED, UPDATED
-from pytest_specdec.judging.rules import Decision, Rules, gates_of
 from pytest_specdec.records.conditions import Fingerprints
 from pytest_specdec.records.record import Record
 
@@ -32,13 +32,13 @@ class NoJudge:
         raise AssertionError
 
 
-def rules(*, agrees: bool = True, gates: int = 1, **options: Any) -> Rules:
+def rules(*, agrees: bool = True, gates: int = 1, **options: Any) -> Decider:
     policy = Policy(
         **{"alpha": 0.01, "inconclusive": "fail", "update": None, "subset": False, **options}
     )
     agreement = SimpleNamespace(agrees=agrees, message="counts contradict the models")
     measurements: Any = SimpleNamespace(oracle=lambda case, level: agreement)
-    return Rules(policy=policy, gates=gates, sampled=1, measurements=measurements)
+    return Decider(policy=policy, gates=gates, sampled=1, measurements=measurements)
 
 
 def run(of: Counts | None = None, **changes: Any) -> Run:

@@ -43,7 +43,7 @@ class Decision:
     """What readers should know of the new baseline."""
 
 
-class Rules:
+class Decider:
     """Decides on a run and a baseline and changes neither: levels, margins and refusals of one
     session.
     """

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.baselines.schema import EvidenceFile, TokenMap, TokenRow
+from pytest_specdec.baselines.evidence_and_tokens import EvidenceFile, TokenMap, TokenRow
 from pytest_specdec.baselines.store import load
 from pytest_specdec.baselines.writing import dumps
 from pytest_specdec.records.accumulated import AccumulatedRun

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ..config.settings import Settings
-from ..judging.judgements import Comparisons
+from ..judging.judgements import JudgementLog
 from .build import Components
 from .collection import CollectionHooks
 from .finish import SessionFinish
@@ -23,7 +23,7 @@ class Session:
     """
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
-        cases, outcome, self._comparisons = SessionCases(), Outcome(), Comparisons()
+        cases, outcome, self._comparisons = SessionCases(), Outcome(), JudgementLog()
         self.components = Components(config, settings, cases)
         self.collection = CollectionHooks(config, settings, cases, outcome, self.components)
         self._parts: dict[str, object] = {
