@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
@@ -11,33 +10,47 @@ from .parsers import Parser, switch
 T_co = TypeVar("T_co", covariant=True)
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Option(Generic[T_co]):
     """One setting of a run: `--specdec-NAME` on the command line, `specdec_NAME` in the ini file,
     and, where the marker takes it, one of the marker's arguments.
+
+    A plain class: a frozen dataclass takes milliseconds to make, in every run of pytest.
     """
 
-    name: str
-    parser: Parser[Any]
-    default: T_co
-    help: str
-    """One line, without the default."""
-    metavar: str = ""
-    command_line: bool = True
-    ini: bool = True
-    marker: str | None = None
-    """The marker's argument; None where the marker does not take it."""
-    narrows: bool = False
-    """Whether it makes a run cover other cells than the tests choose, so that a stored file that no
-    test needs is not superfluous.
-    """
-    excludes: Mapping[Option[Any], str] = dataclasses.field(default_factory=dict)
-    """Options that do not go with it on one command line, and what they would do together."""
-    default_words: str | None = None
-    """The default in words, where the value itself does not name it."""
-    required: bool = False
-    repeats: bool = False
-    """Whether it may be given more than once."""
+    def __init__(
+        self,
+        *,
+        name: str,
+        parser: Parser[Any],
+        default: T_co,
+        help: str,  # noqa: A002  # argparse's word
+        metavar: str = "",
+        command_line: bool = True,
+        ini: bool = True,
+        marker: str | None = None,
+        narrows: bool = False,
+        excludes: Mapping[Option[Any], str] | None = None,
+        default_words: str | None = None,
+        required: bool = False,
+        repeats: bool = False,
+    ) -> None:
+        self.name, self.parser, self.default, self.metavar = name, parser, default, metavar
+        self.help = help
+        """One line, without the default."""
+        self.command_line, self.ini = command_line, ini
+        self.marker = marker
+        """The marker's argument; None where the marker does not take it."""
+        self.narrows = narrows
+        """Whether it makes a run cover other cells than the tests choose, so that a stored file
+        that no test needs is not superfluous.
+        """
+        self.excludes = excludes or {}
+        """Options that do not go with it on one command line, and what they would do together."""
+        self.default_words = default_words
+        """The default in words, where the value itself does not name it."""
+        self.required = required
+        self.repeats = repeats
+        """Whether it may be given more than once."""
 
     @property
     def flag(self) -> str:

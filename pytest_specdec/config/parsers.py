@@ -5,7 +5,6 @@ markers, both held to the same rules. Imported by every pytest run, so it import
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -31,16 +30,24 @@ class ValueRefusedError(Exception):
     """A value that is not taken. The message lacks its subject: `is out of range; write ...`."""
 
 
-@dataclasses.dataclass(frozen=True)
 class Parser(Generic[T_co]):
-    """Reads one kind of value. Called with a text, it is a `type` of argparse."""
+    """Reads one kind of value. Called with a text, it is a `type` of argparse.
 
-    read: Callable[[str], T_co]
-    """From text. Raises ValueRefusedError, or ArgumentTypeError with a message of its own."""
-    check: Callable[[object], T_co]
-    """From a value of Python, which is never written as text on the way. Raises as `read`."""
-    show: Callable[[Any], str] = str
-    """How help and docs write a value."""
+    A plain class: a frozen dataclass takes milliseconds to make, in every run of pytest.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[str], T_co],
+        check: Callable[[object], T_co],
+        show: Callable[[Any], str] = str,
+    ) -> None:
+        self.read = read
+        """From text. Raises ValueRefusedError, or ArgumentTypeError with a message of its own."""
+        self.check = check
+        """From a value of Python, never written as text on the way. Raises as `read`."""
+        self.show = show
+        """How help and docs write a value."""
 
     def __call__(self, text: str) -> T_co:
         """The value of a text. Raises argparse.ArgumentTypeError."""

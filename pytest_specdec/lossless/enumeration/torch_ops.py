@@ -134,7 +134,12 @@ def apply(pool: SymbolPool, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
     """
     if "input" in kwargs:
         kwargs = dict(kwargs)
-        args = (kwargs.pop("input"), *args)
+        first = kwargs.pop("input")
+        if func is torch.searchsorted:  # its input is the second argument
+            edges = args or (kwargs.pop("sorted_sequence"),)
+            args = (*edges, first)
+        else:
+            args = (first, *args)
     if func in _PLAIN:
         return _PLAIN[func](pool.cells[_only(args[0])])
     name, in_place, swapped = _named(func)

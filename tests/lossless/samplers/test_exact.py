@@ -120,6 +120,19 @@ def searched(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
     return [*kept, torch.searchsorted(sums, torch.rand(1) * sums[-1], right=True).item()]
 
 
+def searched_by_keyword(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
+    kept, distribution = leading(p, q, drafts, torch.rand(len(drafts)) < ratio(p, q, drafts))
+    sums = distribution.cumsum(0)
+    draw = torch.rand(1) * sums[-1]
+    return [*kept, torch.searchsorted(sorted_sequence=sums, input=draw, right=True).item()]
+
+
+def searched_by_half_a_keyword(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
+    kept, distribution = leading(p, q, drafts, torch.rand(len(drafts)) < ratio(p, q, drafts))
+    sums = distribution.cumsum(0)
+    return [*kept, torch.searchsorted(sums, input=torch.rand(1) * sums[-1], right=True).item()]
+
+
 def in_double(p: Tensor, q: Tensor, drafts: Tensor) -> Tensor:
     return vectorised(p.double(), q.double(), drafts)
 
@@ -180,6 +193,8 @@ SAMPLERS = [
         gumbel_race,
         inverted,
         searched,
+        searched_by_keyword,
+        searched_by_half_a_keyword,
     ),
     *(
         in_double,
