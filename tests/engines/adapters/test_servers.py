@@ -65,9 +65,9 @@ TEXT = (
 def request(
     prompts: int = 1, ids: tuple[int, ...] | None = PROMPT, k: int = 3
 ) -> GenerationRequest:
-    asked = [PromptRequest(Prompt(f"p{row}", "all", "text"), ids) for row in range(prompts)]
+    requests = [PromptRequest(Prompt(f"p{row}", "all", "text"), ids) for row in range(prompts)]
     return GenerationRequest(
-        prompts=asked,
+        prompts=requests,
         k=k,
         depth=0,
         target="target",
@@ -145,12 +145,12 @@ def changed(recorded: str, change: Callable[[Any], Any]) -> list[Play]:
 def test_llama_cpp_tells_every_round() -> None:
     with playing(llama_cpp()) as stage:
         adapter = Unprobed.LlamaCpp(EngineSetup(), stage.client())
-        (one,) = run(adapter)
+        (text,) = run(adapter)
         assert adapter.version() == "b0-unknown"
-    assert isinstance(one, Reported)
-    assert one.new_ids == TEXT
-    assert one.rounds is not None
-    assert [tuple(own) for own in one.rounds] == [
+    assert isinstance(text, Reported)
+    assert text.new_ids == TEXT
+    assert text.rounds is not None
+    assert [tuple(one_round) for one_round in text.rounds] == [
         (3, 0),
         (3, 1),
         (3, 3),
@@ -163,8 +163,8 @@ def test_llama_cpp_tells_every_round() -> None:
         (3, 0),
         (2, 2),
     ]
-    assert one.totals == Totals(rounds=11, drafted=32, accepted=12, per_position=(6, 4, 2))
-    check_reported(one, request())
+    assert text.totals == Totals(rounds=11, drafted=32, accepted=12, per_position=(6, 4, 2))
+    check_reported(text, request())
     sent = next(body for path, body in stage.seen if path == "/completion")
     assert (sent["samplers"], sent["cache_prompt"]) == (["temperature", "top_k", "top_p"], False)
 
@@ -258,8 +258,8 @@ def test_unstreamed_tokens_are_fetched_and_their_rounds_told(places: tuple[int, 
     assert totals is not None
     assert (totals.drafted, totals.accepted) == (32, 12)
     assert rounds is not None
-    assert [tuple(own) for own in rounds][-1] == (2, 2)
-    assert (len(rounds), sum(own.accepted for own in rounds)) == (11, 12)
+    assert [tuple(one_round) for one_round in rounds][-1] == (2, 2)
+    assert (len(rounds), sum(one_round.accepted for one_round in rounds)) == (11, 12)
 
 
 def test_a_request_that_gives_two_texts_is_an_error() -> None:
@@ -287,8 +287,8 @@ def test_synthetic_acceptance_shows_in_the_text() -> None:
         if body.get("stream"):
             return Answer(payload("llama_cpp_stream.txt"))
         ((token, _),) = body["logit_bias"]
-        own = -3.0 if len(body["prompt"]) == 8 else -0.9
-        forced = {"id": token, "logprob": own, "top_logprobs": [{"id": 5, "logprob": -0.8}]}
+        logprob = -3.0 if len(body["prompt"]) == 8 else -0.9
+        forced = {"id": token, "logprob": logprob, "top_logprobs": [{"id": 5, "logprob": -0.8}]}
         return Answer(
             json.dumps(
                 {"tokens_evaluated": len(body["prompt"]), "completion_probabilities": [forced]}
@@ -296,10 +296,10 @@ def test_synthetic_acceptance_shows_in_the_text() -> None:
         )
 
     with playing(llama_cpp(completion=[completion])) as stage:
-        (one,) = run(LlamaCppServerAdapter(EngineSetup(), stage.client()))
-    assert isinstance(one, Reported)
-    assert one.altered is not None
-    assert one.altered.startswith(
+        (text,) = run(LlamaCppServerAdapter(EngineSetup(), stage.client()))
+    assert isinstance(text, Reported)
+    assert text.altered is not None
+    assert text.altered.startswith(
         "synthetic acceptance or another mode that is not lossless (token 4 of a greedy text is "
         "2.2 nats"
     )
@@ -311,16 +311,16 @@ def test_synthetic_acceptance_shows_in_the_text() -> None:
 def test_vllm_tells_every_step() -> None:
     with playing(vllm()) as stage:
         adapter = Unprobed.Vllm(EngineSetup(), stage.client())
-        (one,) = run(adapter)
+        (text,) = run(adapter)
         assert adapter.version() == "0.32.0"
         sent = next(body for path, body in stage.seen if path == "/v1/completions")
-    assert isinstance(one, Reported)
-    assert one.new_ids == TEXT
-    assert one.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
-    assert one.rounds is not None
-    assert sum(own.accepted for own in one.rounds) == 13
+    assert isinstance(text, Reported)
+    assert text.new_ids == TEXT
+    assert text.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
+    assert text.rounds is not None
+    assert sum(one_round.accepted for one_round in text.rounds) == 13
     assert sent["repetition_penalty"] == 1.0
-    check_reported(one, request())
+    check_reported(text, request())
 
 
 def test_a_summary_counts_by_request() -> None:
@@ -329,10 +329,10 @@ def test_a_summary_counts_by_request() -> None:
             del body["metrics"]["speculative_decoding"][name]
 
     with playing(vllm(v1__completions=changed(payload("vllm_completion.json"), summary))) as stage:
-        (one,) = run(Unprobed.Vllm(EngineSetup(), stage.client()))
-    assert isinstance(one, Reported)
-    assert one.rounds is None
-    assert one.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
+        (text,) = run(Unprobed.Vllm(EngineSetup(), stage.client()))
+    assert isinstance(text, Reported)
+    assert text.rounds is None
+    assert text.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
 
 
 def _unmeasured(body: Any) -> None:
@@ -343,9 +343,9 @@ def test_without_metrics_in_answers_the_counters_count() -> None:
     with playing(
         vllm(v1__completions=changed(payload("vllm_completion.json"), _unmeasured))
     ) as stage:
-        one, pooled = run(Unprobed.Vllm(EngineSetup(), stage.client()))
-    assert isinstance(one, Reported)
-    assert (one.rounds, one.totals) == (None, None)
+        text, pooled = run(Unprobed.Vllm(EngineSetup(), stage.client()))
+    assert isinstance(text, Reported)
+    assert (text.rounds, text.totals) == (None, None)
     assert isinstance(pooled, PooledCounters)
     assert pooled.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
 
@@ -366,9 +366,9 @@ def test_pooled_counters_of_lost_answers_are_refused() -> None:
 def test_a_lost_answer_is_asked_for_again_where_answers_count_for_themselves() -> None:
     answers = [Answer("", 503), *vllm()["/v1/completions"]]
     with playing(vllm(v1__completions=answers)) as stage:
-        (one,) = run(Unprobed.Vllm(EngineSetup(), stage.client()))
-    assert isinstance(one, Reported)
-    assert one.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
+        (text,) = run(Unprobed.Vllm(EngineSetup(), stage.client()))
+    assert isinstance(text, Reported)
+    assert text.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
 
 
 METRICS: list[tuple[list[Play], type[SpecdecError], str]] = [
@@ -471,9 +471,9 @@ def test_texts_before_a_servers_death_are_handed_over() -> None:
 
 def test_prompts_without_ids_are_encoded_by_the_server() -> None:
     with playing(vllm(tokenize=[Answer(json.dumps({"tokens": list(PROMPT)}))])) as stage:
-        (one,) = run(Unprobed.Vllm(EngineSetup(), stage.client()), request(ids=None))
-    assert isinstance(one, Reported)
-    assert one.prompt_ids == PROMPT
+        (text,) = run(Unprobed.Vllm(EngineSetup(), stage.client()), request(ids=None))
+    assert isinstance(text, Reported)
+    assert text.prompt_ids == PROMPT
 
 
 def test_an_address_is_needed() -> None:
@@ -520,12 +520,12 @@ def _sglang(stage: Stage) -> list[Reported | PooledCounters]:
 
 def test_sglang_counts_by_request() -> None:
     with playing(sglang()) as stage:
-        (one,) = _sglang(stage)
+        (text,) = _sglang(stage)
         assert Unprobed.Sglang(EngineSetup(), stage.client()).version() == "0.5.6"
-    assert isinstance(one, Reported)
-    assert one.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
-    assert one.altered is None
-    check_reported(one, request())
+    assert isinstance(text, Reported)
+    assert text.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
+    assert text.altered is None
+    check_reported(text, request())
 
 
 @pytest.mark.parametrize(
@@ -543,18 +543,18 @@ def test_older_names_of_sglang_are_known(names: tuple[str, str, str]) -> None:
     plays = sglang(meta)
     plays["/get_server_info"] = plays.pop("/server_info")
     with playing(plays) as stage:
-        (one,) = _sglang(stage)
-    assert isinstance(one, Reported)
-    assert one.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
+        (text,) = _sglang(stage)
+    assert isinstance(text, Reported)
+    assert text.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
 
 
 def test_without_a_histogram_positions_are_not_known() -> None:
     with playing(
         sglang({name: value for name, value in META.items() if "histogram" not in name})
     ) as stage:
-        (one,) = _sglang(stage)
-    assert isinstance(one, Reported)
-    assert one.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=None)
+        (text,) = _sglang(stage)
+    assert isinstance(text, Reported)
+    assert text.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=None)
 
 
 @pytest.mark.parametrize(
@@ -593,9 +593,9 @@ def test_what_sglang_cannot_tell_is_an_error(
 
 def test_lossy_thresholds_are_named() -> None:
     with playing(sglang(info={"speculative_accept_threshold_acc": 0.9})) as stage:
-        (one,) = _sglang(stage)
-    assert isinstance(one, Reported)
-    assert one.altered == "lossy acceptance (speculative_accept_threshold_acc=0.9)"
+        (text,) = _sglang(stage)
+    assert isinstance(text, Reported)
+    assert text.altered == "lossy acceptance (speculative_accept_threshold_acc=0.9)"
 
 
 # TensorRT-LLM: the shapes of its source
@@ -616,7 +616,7 @@ def iterations(start: int = 1, requests: int = 1) -> str:
     ]
     entries = [
         {"iter": start},
-        *({"iter": start + 1 + at, "specDecodingStats": own} for at, own in enumerate(spec)),
+        *({"iter": start + 1 + at, "specDecodingStats": stats} for at, stats in enumerate(spec)),
     ]
     return json.dumps(entries)
 
@@ -647,10 +647,10 @@ def test_each_drained_iteration_is_a_round() -> None:
         Answer("[]"),
     ]
     with playing(trtllm([Answer("[]"), *halves])) as stage:
-        (one,) = _trtllm(stage)
-    assert isinstance(one, Reported)
-    assert one.rounds == tuple(ReportedRound(*own) for own in ROUNDS)
-    check_reported(one, request())
+        (text,) = _trtllm(stage)
+    assert isinstance(text, Reported)
+    assert text.rounds == tuple(ReportedRound(*pair) for pair in ROUNDS)
+    check_reported(text, request())
 
 
 @pytest.mark.parametrize(
@@ -682,10 +682,10 @@ def test_what_trtllm_cannot_tell_is_an_error(metrics: list[str], words: str) -> 
 def test_rounds_that_were_lost_are_found_by_the_identity() -> None:
     short = json.dumps(json.loads(iterations())[:6])
     with playing(trtllm([Answer("[]"), Answer(short), Answer("[]")])) as stage:
-        (one,) = _trtllm(stage)
-    assert isinstance(one, Reported)
+        (text,) = _trtllm(stage)
+    assert isinstance(text, Reported)
     with pytest.raises(MeasurementError, match="so they leave rounds out"):
-        check_reported(one, request())
+        check_reported(text, request())
 
 
 def test_a_retry_that_may_have_drained_rounds_is_an_error() -> None:
@@ -752,6 +752,6 @@ def test_what_a_server_says_of_a_texts_end_is_handed_over(
     kind: type[ServedAdapter], words: dict[str, Any], finish: str
 ) -> None:
     with playing(_finished(words)[kind]) as stage:
-        one = run(kind(EngineSetup(), stage.client()))[0]
-    assert isinstance(one, Reported)
-    assert one.finish == finish
+        text = run(kind(EngineSetup(), stage.client()))[0]
+    assert isinstance(text, Reported)
+    assert text.finish == finish

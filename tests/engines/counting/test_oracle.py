@@ -87,22 +87,22 @@ def with_draft(engine: ExternalEngine, draft: Path) -> ExternalEngine:
 def test_transformers_counts_what_its_models_imply(
     engine: ExternalEngine, drafter: str, k: int, temperature: float
 ) -> None:
-    own = case(Path(drafter).name if drafter != DRAFT else DRAFT, k, temperature)
-    found = oracle(engine, own, ALPHA)
-    assert found.agrees, found.message
-    assert found.exact == (temperature == 0 or drafter == "prompt-lookup")
-    assert found.rounds > 50
-    if found.exact:
-        assert (found.z, found.p_value, found.differences) == (0, 1, ())
-    assert conformance(engine, own, ALPHA).conforms
+    measured = case(Path(drafter).name if drafter != DRAFT else DRAFT, k, temperature)
+    agreement = oracle(engine, measured, ALPHA)
+    assert agreement.agrees, agreement.message
+    assert agreement.exact == (temperature == 0 or drafter == "prompt-lookup")
+    assert agreement.rounds > 50
+    if agreement.exact:
+        assert (agreement.z, agreement.p_value, agreement.differences) == (0, 1, ())
+    assert conformance(engine, measured, ALPHA).conforms
 
 
 @pytest.mark.parametrize("drafter", [DRAFT, "mtp"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_our_own_decoder_does_too(drafter: str, temperature: float) -> None:
-    own = case(drafter, 3, temperature, "decode")
-    found = oracle(DecodeEngine(ModelPool("cpu")), own, ALPHA)
-    assert found.agrees, found.message
+    measured = case(drafter, 3, temperature, "decode")
+    agreement = oracle(DecodeEngine(ModelPool("cpu")), measured, ALPHA)
+    assert agreement.agrees, agreement.message
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -112,10 +112,10 @@ def test_a_draft_with_one_perturbed_tensor_is_found(
     """The engine's draft, not the oracle's: as a bad conversion or a stale file would give."""
     worse = add_noise(Path(DRAFT), tmp_path / "worse", 1.0, only="layers.0.mlp.down_proj")
     broken = with_draft(engine, worse)
-    found = oracle(broken, case(temperature=temperature, prompts=20), ALPHA)
-    assert not found.agrees
-    assert "below its models" in found.message or found.exact or found.worst.impossible
-    assert "check that the engine's drafter holds the weights named here" in found.message
+    agreement = oracle(broken, case(temperature=temperature, prompts=20), ALPHA)
+    assert not agreement.agrees
+    assert "below its models" in agreement.message or agreement.exact or agreement.worst.impossible
+    assert "check that the engine's drafter holds the weights named here" in agreement.message
     assert conformance(
         broken, case(temperature=temperature, prompts=20), ALPHA
     ).conforms  # its texts are right all the same
@@ -137,13 +137,13 @@ def test_heads_that_draft_from_stale_hidden_states_are_found(
         return whole(self, input_ids, model_outputs=model_outputs, **rest)
 
     monkeypatch.setattr(heads, "get_candidates", stale)
-    found = oracle(
+    agreement = oracle(
         ExternalEngine("transformers", ModelPool("cpu")),
         case("mtp", 3, temperature, prompts=20),
         ALPHA,
     )
-    assert not found.agrees
-    assert found.counted < found.expected
+    assert not agreement.agrees
+    assert agreement.counted < agreement.expected
 
 
 def test_an_acceptance_test_that_lets_too_much_pass_is_found(
@@ -157,10 +157,10 @@ def test_an_acceptance_test_that_lets_too_much_pass_is_found(
         utils.torch, "rand_like", lambda *given, **named: uniform(*given, **named) ** 2
     )
     broken = with_draft(engine, Path(DRAFT))
-    found = oracle(broken, case(prompts=20), ALPHA)
-    assert not found.agrees
-    assert found.z > 3
-    assert "above its models; check that its drafts are drawn from the q" in found.message
+    agreement = oracle(broken, case(prompts=20), ALPHA)
+    assert not agreement.agrees
+    assert agreement.z > 3
+    assert "above its models; check that its drafts are drawn from the q" in agreement.message
 
 
 def test_sums_alone_are_judged_too(engine: ExternalEngine, tmp_path: Path) -> None:
@@ -168,35 +168,36 @@ def test_sums_alone_are_judged_too(engine: ExternalEngine, tmp_path: Path) -> No
     worse = add_noise(Path(DRAFT), tmp_path / "worse", 1.0, only="layers.0.mlp.down_proj")
     for maker, agrees in ((engine, True), (with_draft(engine, worse), False)):
         for temperature in (0.0, 1.0):
-            own = case(temperature=temperature, prompts=20)
-            maker._latest(own)
+            measured = case(temperature=temperature, prompts=20)
+            maker._latest(measured)
             summed = with_draft(engine, worse)
-            summed._runs[own] = dataclasses.replace(
-                maker._runs[own], reported=[sums(one) for one in maker._runs[own].reported]
+            summed._runs[measured] = dataclasses.replace(
+                maker._runs[measured],
+                reported=[sums(text) for text in maker._runs[measured].reported],
             )
-            found = oracle(summed, own, ALPHA)
-            assert found.agrees == agrees, found.message
+            agreement = oracle(summed, measured, ALPHA)
+            assert agreement.agrees == agrees, agreement.message
 
 
-def sums(one: Reported) -> Reported:
-    assert one.rounds is not None
+def sums(text: Reported) -> Reported:
+    assert text.rounds is not None
     totals = Totals(
-        rounds=len(one.rounds),
-        drafted=sum(own.drafted for own in one.rounds),
-        accepted=sum(own.accepted for own in one.rounds),
+        rounds=len(text.rounds),
+        drafted=sum(one_round.drafted for one_round in text.rounds),
+        accepted=sum(one_round.accepted for one_round in text.rounds),
     )
-    return dataclasses.replace(one, rounds=None, totals=totals)
+    return dataclasses.replace(text, rounds=None, totals=totals)
 
 
 def test_the_first_round_that_differs_is_named(engine: ExternalEngine) -> None:
-    own = case(temperature=0.0)
-    run = engine._latest(own)
+    measured = case(temperature=0.0)
+    run = engine._latest(measured)
     first = run.reported[2]
     assert first.rounds is not None
     at = next(
         number
-        for number, one in enumerate(first.rounds)
-        if one.accepted == 2 and first.rounds[number + 1].drafted == 3
+        for number, one_round in enumerate(first.rounds)
+        if one_round.accepted == 2 and first.rounds[number + 1].drafted == 3
     )
     moved = list(first.rounds)
     moved[at], moved[at + 1] = (
@@ -205,13 +206,13 @@ def test_the_first_round_that_differs_is_named(engine: ExternalEngine) -> None:
     )
     wrong = dataclasses.replace(first, rounds=tuple(moved))
     broken = ExternalEngine("transformers", engine.models)
-    broken._runs[own] = dataclasses.replace(
+    broken._runs[measured] = dataclasses.replace(
         run, reported=[*run.reported[:2], wrong, *run.reported[3:]]
     )
-    found = oracle(broken, own, ALPHA)
-    assert found.differences[0].round == at
-    assert f"round {at} of prompt {first.key}" in found.message
-    assert "accepts 1 tokens and not 2" in found.message
+    agreement = oracle(broken, measured, ALPHA)
+    assert agreement.differences[0].round == at
+    assert f"round {at} of prompt {first.key}" in agreement.message
+    assert "accepts 1 tokens and not 2" in agreement.message
 
 
 def test_a_close_call_is_no_difference(
@@ -220,38 +221,42 @@ def test_a_close_call_is_no_difference(
     """Two drafts within a logit's precision: another order of summation may take the other one."""
     worse = add_noise(Path(DRAFT), tmp_path / "worse", 1.0, only="layers.0.mlp.down_proj")
     monkeypatch.setattr(judged, "TOLERANCES", {torch.float32: 1e6, torch.bfloat16: 1e6})
-    found = oracle(with_draft(engine, worse), case(temperature=0.0), ALPHA)
-    assert found.agrees
-    assert found.ties > 0
-    assert f"{found.ties} within rounding" in found.message
+    agreement = oracle(with_draft(engine, worse), case(temperature=0.0), ALPHA)
+    assert agreement.agrees
+    assert agreement.ties > 0
+    assert f"{agreement.ties} within rounding" in agreement.message
 
 
 def test_a_synthetic_mode_is_named_and_refused(engine: ExternalEngine) -> None:
-    own = case(temperature=0.0)
-    run = engine._latest(own)
+    measured = case(temperature=0.0)
+    run = engine._latest(measured)
     faked = ExternalEngine("transformers", engine.models)
-    altered = [dataclasses.replace(one, altered="synthetic acceptance 0.8") for one in run.reported]
-    faked._runs[own] = faked._uncounted[own] = dataclasses.replace(run, reported=altered)
+    altered = [
+        dataclasses.replace(text, altered="synthetic acceptance 0.8") for text in run.reported
+    ]
+    faked._runs[measured] = faked._uncounted[measured] = dataclasses.replace(run, reported=altered)
     for judge in (oracle, conformance):
         with pytest.raises(
             RequestError,
             match=r"runs synthetic acceptance 0\.8, so neither its texts .*; turn that off, or "
             r"leave",
         ):
-            judge(faked, own, ALPHA)
-    assert faked.measure(own).altered == "synthetic acceptance 0.8"
+            judge(faked, measured, ALPHA)
+    assert faked.measure(measured).altered == "synthetic acceptance 0.8"
 
 
 def test_texts_without_token_ids_cannot_be_replayed(engine: ExternalEngine) -> None:
-    own = case(temperature=0.0)
-    run = engine._latest(own)
+    measured = case(temperature=0.0)
+    run = engine._latest(measured)
     silent = ExternalEngine("transformers", engine.models)
-    told = [dataclasses.replace(one, new_ids=(), emitted=one.tokens) for one in run.reported]
-    silent._runs[own] = dataclasses.replace(run, reported=told)
+    without_ids = [
+        dataclasses.replace(text, new_ids=(), emitted=text.tokens) for text in run.reported
+    ]
+    silent._runs[measured] = dataclasses.replace(run, reported=without_ids)
     with pytest.raises(
         SpecdecError, match="comes without token ids, and only these can be replayed"
     ):
-        oracle(silent, own, ALPHA)
+        oracle(silent, measured, ALPHA)
 
 
 LENGTH, FIRST = 48, 4
@@ -330,17 +335,19 @@ def test_a_right_engine_disagrees_as_often_as_it_may(
     """
     field, end = fixed_texts
     rng = np.random.default_rng(3)
-    found = [judged_play(field, end, sample_rounds(field, 3, rng, end)) for _ in range(150)]
-    z = np.array([one.z for one in found])
+    agreements = [judged_play(field, end, sample_rounds(field, 3, rng, end)) for _ in range(150)]
+    z = np.array([agreement.z for agreement in agreements])
     assert abs(z.mean()) < 0.2
     assert abs(z.std() - 1) < 0.15
     for level in (0.05, 0.2):
-        most = level + 3 * math.sqrt(level / len(found))
-        assert np.mean([one.p_value <= level for one in found]) <= most
+        most = level + 3 * math.sqrt(level / len(agreements))
+        assert np.mean([agreement.p_value <= level for agreement in agreements]) <= most
         for number, share in enumerate((0.625, 0.125, 0.125, 0.125)):
-            own = [one.deviations[number] for one in found]
-            assert [one.share for one in own] == pytest.approx([share] * len(own))
-            assert np.mean([one.p_value <= level for one in own]) <= most
+            judged_alone = [agreement.deviations[number] for agreement in agreements]
+            assert [agreement.share for agreement in judged_alone] == pytest.approx(
+                [share] * len(judged_alone)
+            )
+            assert np.mean([agreement.p_value <= level for agreement in judged_alone]) <= most
 
 
 def test_opposite_errors_at_two_positions_are_found(
@@ -390,17 +397,21 @@ def test_the_exact_distribution_decides_earlier_than_a_bound() -> None:
     )
     counted, proposed = field.rounds_at(3, "clip")
     rounds = np.ones((20, 64, 4), dtype=int)
-    found = sum_distribution(field.survival(proposed, 3), field.starts, counted, rounds)
-    sums = found.least + np.arange(len(found.chances)) - found.mean
+    distribution = sum_distribution(field.survival(proposed, 3), field.starts, counted, rounds)
+    sums = distribution.least + np.arange(len(distribution.chances)) - distribution.mean
     tilts = np.linspace(0, 1, 400)[:, None]
     chernoff = np.log(
-        np.exp(tilts * sums) @ found.chances
+        np.exp(tilts * sums) @ distribution.chances
     )  # log of the moment generating function, by tilt
     bounds = [2 * math.exp(float((chernoff - tilts[:, 0] * excess).min())) for excess in sums]
-    exact = [found.p_value(round(found.mean + excess)) for excess in sums]
+    exact = [distribution.p_value(round(distribution.mean + excess)) for excess in sums]
     needed = [
-        min(z for z, p in zip(sums / found.deviation, own, strict=True) if z > 0 and p <= 0.00125)
-        for own in (exact, bounds)
+        min(
+            z
+            for z, p in zip(sums / distribution.deviation, p_values, strict=True)
+            if z > 0 and p <= 0.00125
+        )
+        for p_values in (exact, bounds)
     ]
     assert needed[0] < 3.4
     assert needed[1] / needed[0] > 1.1
@@ -408,7 +419,7 @@ def test_the_exact_distribution_decides_earlier_than_a_bound() -> None:
 
 def test_an_agreement_says_what_it_found() -> None:
     sum_alone = Deviation(position=None, z=-3.5, p_value=0.00025, share=0.5)
-    found = Agreement(
+    agreement = Agreement(
         engine="mine",
         alpha=0.01,
         texts=4,
@@ -417,15 +428,15 @@ def test_an_agreement_says_what_it_found() -> None:
         expected=2.1,
         deviations=(sum_alone,),
     )
-    assert not found.agrees
-    assert found.message.startswith(
+    assert not agreement.agrees
+    assert agreement.message.startswith(
         "mine counts an acceptance length of 1.9000 where its models imply 2.1000 on the same "
         "texts "
         "(z -3.5, p 0.0005), so it is below its models; check that"
     )
     second = Deviation(position=2, z=4.0, p_value=0.00003, share=0.25, counted=0.6, expected=0.5)
     both = dataclasses.replace(
-        found, deviations=(dataclasses.replace(sum_alone, p_value=0.5, z=-0.7), second)
+        agreement, deviations=(dataclasses.replace(sum_alone, p_value=0.5, z=-0.7), second)
     )
     assert both.message.startswith(
         "mine counts an acceptance length of 1.9000 where its models imply 2.1000 on the same "
@@ -434,7 +445,7 @@ def test_an_agreement_says_what_it_found() -> None:
         "0.0001); check that"
     )
     assert dataclasses.replace(
-        found, deviations=(dataclasses.replace(sum_alone, p_value=0.01),)
+        agreement, deviations=(dataclasses.replace(sum_alone, p_value=0.01),)
     ).agrees
 
 
