@@ -18,13 +18,47 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 pytest_plugins = ["pytester"]
 
 HERE = Path(__file__).parent
-SLOW = ("museum", "models", "plugin", "suites")
-"""Folders whose tests run pytest inside pytest, decode thousands of rounds or train: `-m "not slow"`."""
+SLOW = (
+    "museum",
+    "models",
+    "plugin",
+    "suites",
+    "decoding/test_added_rule.py",
+    "decoding/test_agreement.py",
+    "decoding/test_confidence.py",
+    "decoding/test_decode.py",
+    "decoding/test_exact_agreement.py",
+    "decoding/test_loading.py",
+    "decoding/test_ragged.py",
+    "decoding/test_sampled_law.py",
+    "decoding/test_sampling.py",
+    "decoding/test_text_origin.py",
+    "decoding/test_timing.py",
+    "decoding/test_verification.py",
+    "engines/adapters/test_transformers_drafts.py",
+    "engines/counting/test_oracle.py",
+    "engines/own",
+    "engines/test_engine_suite.py",
+    "lossless/drafters",
+    "lossless/samplers",
+    "lossless/test_candidate_generators.py",
+    "lossless/test_extra.py",
+    "lossless/test_public_names.py",
+    "lossless/test_ragged_rows.py",
+    "lossless/texts",
+    "test_docs.py",
+    "test_extras.py",
+    "test_fuzz_inputs.py",
+    "test_silence.py",
+)
+"""Folders and files, below this one, whose tests run pytest inside pytest, decode thousands of
+rounds, train, or otherwise take seconds: `make test-fast` leaves them out.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(HERE) and item.path.relative_to(HERE).parts[0] in SLOW:
+        if any(item.path.is_relative_to(HERE / name) for name in SLOW):
             item.add_marker("slow")
 
 
