@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from ..baselines.store import load, write_all
 from ..baselines.writing import dumps
 from ..cases.case import TextKey
-from ..cases.prompts import read_prompts
+from ..cases.prompts import Prompt, read_prompts
 from ..common.errors import BaselineError
 from ..records.text_set import TextSet
 
@@ -27,6 +29,17 @@ MOST_FILES, MOST_BYTES = 64, 1 << 26
 
 Texts = dict[str, tuple[int, ...]]
 """New tokens by prompt key."""
+
+
+class KnownTexts(NamedTuple):
+    """The texts of one key that need not be sampled."""
+
+    texts: Texts
+    """Stored with the baselines, or else kept."""
+    kept: Texts
+    """Those of them that are kept only."""
+    missing: list[int]
+    """Positions of the prompts whose texts are yet to be sampled."""
 
 
 class KeptTexts:
@@ -48,6 +61,18 @@ class KeptTexts:
     def notes(self, key: TextKey) -> tuple[str, ...]:
         """What went wrong with the texts of a key."""
         return tuple(self._notes.get(key, ()))
+
+    def known(
+        self, key: TextKey, wanted: TextSet, prompts: Sequence[Prompt], stored: TextSet | None
+    ) -> KnownTexts:
+        """What is known of a key's texts. What is kept is deleted once baselines hold it all."""
+        texts = dict(stored.texts) if stored is not None and stored.fits(wanted) else {}
+        missing = [row for row, prompt in enumerate(prompts) if prompt.key not in texts]
+        if not missing and key.prompt_limit is None:
+            self.forget(key)
+        kept = self.read(key, wanted) if missing else {}
+        missing = [row for row in missing if prompts[row].key not in kept]
+        return KnownTexts(texts=kept | texts, kept=kept, missing=missing)
 
     def read(self, key: TextKey, wanted: TextSet) -> Texts:
         """The kept texts that fit, by prompt key; none from a file that is missing, damaged or of

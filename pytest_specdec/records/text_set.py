@@ -10,7 +10,7 @@ from msgspec import Meta
 from .ranges import Count, NewTokens, Seed, Share, TokenId
 
 
-class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Texts Y sampled from a target: the new tokens of each prompt, by the prompt's key."""
 
     schema: int

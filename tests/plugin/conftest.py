@@ -19,8 +19,8 @@ def test_draft(specdec_run, specdec_baseline):
 """
 
 
-_CREATED: dict[tuple[object, ...], dict[str, bytes]] = {}
-"""What `Project.create` wrote in this process, by arguments and files of the project."""
+_CREATED: dict[tuple[object, ...], dict[str, bytes | None]] = {}
+"""What `Project.create` wrote in this process, or deleted, by arguments and files of the project."""
 
 
 @dataclasses.dataclass
@@ -44,11 +44,14 @@ class Project:
         if key not in _CREATED:
             self.run("--specdec-update=new", *arguments, ok=True)
             now = self._files()
-            assert all(now.get(name) == before[name] for name in before), "it only adds files"
-            _CREATED[key] = {name: now[name] for name in now if name not in before}
+            written = {name: now[name] for name in now if now[name] != before.get(name)}
+            _CREATED[key] = written | dict.fromkeys(before.keys() - now.keys())
             return
         for name, content in _CREATED[key].items():
             path = self.pytester.path / name
+            if content is None:
+                path.unlink()
+                continue
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
 

@@ -14,7 +14,7 @@ from plugin.conftest import Project, facts
 
 from pytest_specdec.acceptance.text_origin import Origin
 from pytest_specdec.baselines.writing import digest_of
-from pytest_specdec.judging import runner as suite
+from pytest_specdec.judging import decisions
 
 EVERY_TOKEN = "--specdec-judged=0:32"
 STEPS_OF_TWO = "--specdec-judged=0:32:2"
@@ -44,7 +44,7 @@ def steps(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     # The target would not emit them, and the drafter knows nothing of them: what counts here is
     # which tokens are judged.
     monkeypatch.setattr(Origin, "check", lambda self: None)
-    monkeypatch.setattr(suite, "no_better", lambda *known, **named: None)
+    monkeypatch.setattr(decisions, "no_better", lambda *known, **named: None)
     project.create()
     folder = project.pytester.path / "baselines/letters"
     for path in (*folder.glob("*.json"), *(folder / "tokens").glob("*.json")):
@@ -245,7 +245,7 @@ def test_draft(specdec_run, specdec_baseline):
     project.run(ok=True)
     project.write_test(test.replace("JUDGED", "32"))
     project.run(ok=False).stderr.fnmatch_lines(
-        ["*judged=32 is not str; pass a string like '41:297'"]
+        ["*judged=32 is not text; pass a string like '41:297'"]
     )
 
 

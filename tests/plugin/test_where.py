@@ -14,7 +14,7 @@ from plugin.conftest import facts
 
 CELL = ("--specdec-k=4", "--specdec-depth=2")
 OF_ANOTHER = {
-    "tokens": "none is named: the stored acceptance by token is damaged or not this baseline's; "
+    "tokens": "not listed: the stored acceptance by token is damaged or belongs to another baseline; "
     "--specdec-update=changed rewrites it with the record"
 }
 FILES = {f"letters/tokens/tiny-draft-head{head}-t1-n24-s0.json" for head in range(3)}

@@ -191,25 +191,18 @@ class ServedReplay(Engine):
             :16
         ]
         wanted = TextSet(
-            SCHEMA,
-            _fingerprint(target),
-            tokenizer,
-            None,
-            key.new_tokens,
-            key.temperature,
-            key.seed,
-            {},
-            key.top_k,
-            key.top_p,
+            schema=SCHEMA,
+            target=_fingerprint(target),
+            tokenizer=tokenizer,
+            template=None,
+            new_tokens=key.new_tokens,
+            temperature=key.temperature,
+            seed=key.seed,
+            texts={},
+            top_k=key.top_k,
+            top_p=key.top_p,
         )
-        stored = self._stored_texts(key)
-        known = dict(stored.texts) if stored is not None and stored.fits(wanted) else {}
-        missing = [row for row, prompt in enumerate(prompts) if prompt.key not in known]
-        if not missing and key.prompt_limit is None:
-            self._kept.forget(key)
-        kept = self._kept.read(key, wanted) if missing else {}
-        known = kept | known
-        missing = [row for row in missing if prompts[row].key not in kept]
+        known, kept, missing = self._kept.known(key, wanted, prompts, self._stored_texts(key))
         if missing and emitter is None:
             raise RequestError(
                 f"{target.client.url} gives no token ids, so texts cannot be sampled there; store "

@@ -147,25 +147,18 @@ class ReplayEngine(Engine):
         target.checkpoint.hash_now(self.models.report)
         ids = encode_prompts(target.tokenizer, prompts)
         wanted = TextSet(
-            SCHEMA,
-            target.checkpoint.model_fingerprint,
-            target.checkpoint.tokenizer_fingerprint,
-            template_of(target, prompts),
-            key.new_tokens,
-            key.temperature,
-            key.seed,
-            {},
-            key.top_k,
-            key.top_p,
+            schema=SCHEMA,
+            target=target.checkpoint.model_fingerprint,
+            tokenizer=target.checkpoint.tokenizer_fingerprint,
+            template=template_of(target, prompts),
+            new_tokens=key.new_tokens,
+            temperature=key.temperature,
+            seed=key.seed,
+            texts={},
+            top_k=key.top_k,
+            top_p=key.top_p,
         )
-        stored = self._stored_texts(key)
-        known = dict(stored.texts) if stored is not None and stored.fits(wanted) else {}
-        missing = [row for row, prompt in enumerate(prompts) if prompt.key not in known]
-        if not missing and key.prompt_limit is None:
-            self._kept.forget(key)
-        kept = self._kept.read(key, wanted) if missing else {}
-        known = kept | known
-        missing = [row for row in missing if prompts[row].key not in kept]
+        known, kept, missing = self._kept.known(key, wanted, prompts, self._stored_texts(key))
         if missing:
             sampled = sample_new_tokens(
                 target,
