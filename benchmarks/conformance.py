@@ -18,11 +18,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import engine_defects
-import msgspec
 import numpy as np
 import torch
 from scipy import stats
 
+from pytest_specdec.baselines.store import load
 from pytest_specdec.cases.case import OWN_HEADS, Sampling
 from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.cases.texts import Text
@@ -78,7 +78,9 @@ class Pair:
 
     def stored(self, temperature: int) -> list[Text]:
         path = ROOT / "baselines" / "text" / "texts" / f"t{temperature}-n128-s0.json"
-        new = msgspec.json.decode(path.read_bytes(), type=TextSet).texts
+        stored = load(path, TextSet)
+        assert stored is not None, f"{path} is missing; make suites writes it"
+        new = stored.texts
         return [
             Text(key, "all", (*ids, *new[key]), len(ids))
             for key, ids in zip(self.keys, self.prompts, strict=True)
