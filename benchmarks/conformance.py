@@ -445,7 +445,9 @@ target, draft = "suites/models/text-target", "suites/models/text-draft"
 texts = decode(target, draft, ["def read(path):", "The standard library"], k=4, new_tokens=48).texts
 sequences, lengths = [text.ids for text in texts], [text.prompt_length for text in texts]
 
-found = conformance(target, sequences, prompt_lengths=lengths, temperature=1.0, drafter=draft, alpha=0.01)
+found = conformance(
+    target, sequences, prompt_lengths=lengths, temperature=1.0, drafter=draft, alpha=0.01
+)
 assert found.conforms, found.message
 assert found.report().startswith("conforms: 96 tokens of 2 texts at t1, evidence ")
 ```
