@@ -5,14 +5,20 @@ text.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ...checkpoints.checkpoint import check_pair
 from ...common.errors import RequestError
 from ...decoding.loading import LoadedModel, load_model
 from ...decoding.sampling import eos_ids
-from ..adapter_api import EngineSetup, GenerationRequest, ReportedRound
+from ..adapter_api import (
+    EngineSetup,
+    GenerationRequest,
+    Progress,
+    PromptRequest,
+    ReportedRound,
+)
 
 _NUL = ("\u0100", "<0x00>")
 """The byte 0 in vocabularies of bytes: in no text."""
@@ -31,6 +37,16 @@ def pair_of(request: GenerationRequest, setup: EngineSetup) -> LoadedPair:
     pair = LoadedPair(load(request.target), load(request.drafter))
     check_pair(pair.target.checkpoint, pair.drafter.checkpoint, 0)
     return pair
+
+
+def in_turn(
+    name: str, prompts: Sequence[PromptRequest], report: Progress
+) -> Iterator[PromptRequest]:
+    """The prompts of a request one after the other, with the progress of an engine by name."""
+    for done, prompt in enumerate(prompts):
+        report(f"{name}: decode", done, len(prompts))
+        yield prompt
+    report(f"{name}: decode", len(prompts), len(prompts))
 
 
 def threads() -> int:

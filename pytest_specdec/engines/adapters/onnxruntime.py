@@ -32,7 +32,7 @@ from ..adapter_api import (
     Timings,
 )
 from .converted import form_of
-from .inprocess import LoadedPair, pair_of, threads, until_eos, unused_id
+from .inprocess import LoadedPair, in_turn, pair_of, threads, until_eos, unused_id
 
 CONVENTION = CountingConvention(
     prefill_drafts=True,
@@ -76,10 +76,8 @@ class OnnxRuntimeAdapter:
     def run(self, request: GenerationRequest) -> Iterator[Reported]:
         pair = pair_of(request, self._setup)
         model = self._model(pair)
-        for done, prompt in enumerate(request.prompts):
-            self._setup.report(f"{self.name}: decode", done, len(request.prompts))
+        for prompt in in_turn(self.name, request.prompts, self._setup.report):
             yield self._decoded(model, pair, request, prompt)
-        self._setup.report(f"{self.name}: decode", len(request.prompts), len(request.prompts))
 
     def close(self) -> None:
         """Free the model."""

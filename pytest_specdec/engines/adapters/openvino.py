@@ -27,7 +27,7 @@ from ..adapter_api import (
     Timings,
 )
 from .converted import form_of
-from .inprocess import LoadedPair, pair_of, threads, until_eos
+from .inprocess import LoadedPair, in_turn, pair_of, threads, until_eos
 
 _ENDLESS = 1 << 30
 """An id that no vocabulary has."""
@@ -80,10 +80,8 @@ class OpenVinoAdapter:
     def run(self, request: GenerationRequest) -> Iterator[Reported]:
         pair = pair_of(request, self._setup)
         pipeline = self._pipeline(pair)
-        for done, prompt in enumerate(request.prompts):
-            self._setup.report(f"{self.name}: decode", done, len(request.prompts))
+        for prompt in in_turn(self.name, request.prompts, self._setup.report):
             yield self._decoded(pipeline, pair, request, prompt)
-        self._setup.report(f"{self.name}: decode", len(request.prompts), len(request.prompts))
 
     def close(self) -> None:
         """Free the pipeline."""

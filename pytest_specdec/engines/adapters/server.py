@@ -29,6 +29,7 @@ from ..adapter_api import (
 )
 from ..servers.client import Client, ServerError
 from ..servers.logprob_servers import scorer_at, served_model
+from ..servers.payloads import Completion
 from ..servers.repeatability import apart
 from ..servers.scorer import Scorer
 
@@ -200,6 +201,26 @@ class ServedAdapter(abc.ABC):
 
     def refuse(self, why: str) -> ServerError:
         return ServerError(f"{self.client.url} ({self.name}): {why}")
+
+    def completed_tokens(
+        self, answer: Completion, ids: Sequence[int], *, outdated: str
+    ) -> tuple[int, ...]:
+        """The new tokens of a completion; `outdated` names what a server that is too old does not
+        return, and the cure.
+
+        Raises ServerError for other numbers of tokens than the server counts.
+        """
+        tokens = answer.choices[0].token_ids if answer.choices else None
+        if tokens is None or len(tokens) != answer.usage.completion_tokens:
+            raise self.refuse(
+                f"{answer.usage.completion_tokens} tokens came and {len(tokens or ())} {outdated}"
+            )
+        if answer.usage.prompt_tokens != len(ids):
+            raise self.refuse(
+                f"{len(ids)} prompt tokens were sent and it counts {answer.usage.prompt_tokens}; "
+                "report its version"
+            )
+        return tuple(tokens)
 
     def _ids(self, prompt: PromptRequest) -> tuple[int, ...]:
         if prompt.ids is not None:

@@ -104,24 +104,14 @@ class TensorRtLlmServerAdapter(ServedAdapter):
         }
         lost = self.client.lost
         answer = self.client.post_json("/v1/completions", body, Completion)
-        tokens = answer.choices[0].token_ids if answer.choices else None
-        if tokens is None or len(tokens) != answer.usage.completion_tokens:
-            raise self.refuse(
-                f"{answer.usage.completion_tokens} tokens came and {len(tokens or ())} token_ids; "
-                "update it"
-            )
-        if answer.usage.prompt_tokens != len(ids):
-            raise self.refuse(
-                f"{len(ids)} prompt tokens were sent and it counts {answer.usage.prompt_tokens}; "
-                "report its version"
-            )
+        tokens = self.completed_tokens(answer, ids, outdated="token_ids; update it")
         if self.client.lost != lost:
             raise self.refuse(
                 "a request was sent again, so /metrics holds rounds of a lost answer; run again"
             )
         rounds = self._rounds(len(tokens))
         return ServerReply(
-            new_ids=tuple(tokens),
+            new_ids=tokens,
             rounds=tuple(rounds),
             totals=None,
             finish=answer.choices[0].finish_reason,

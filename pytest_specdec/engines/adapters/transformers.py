@@ -37,6 +37,7 @@ from ..adapter_api import (
     ReportedRound,
     Timings,
 )
+from .inprocess import in_turn
 
 _COUNTERS = Counters(
     rounds="calls of update_candidate_strategy",
@@ -80,10 +81,8 @@ class TransformersAdapter:
         target = self._load(request.target)
         drafter = None if request.drafter in (OWN_HEADS, LOOKUP) else self._load(request.drafter)
         _check(request, target, drafter)
-        for done, prompt in enumerate(request.prompts):
-            self._report(f"{self.name}: decode", done, len(request.prompts))
+        for prompt in in_turn(self.name, request.prompts, self._report):
             yield _decoded(request, prompt, target, drafter)
-        self._report(f"{self.name}: decode", len(request.prompts), len(request.prompts))
 
     def close(self) -> None:
         """Models belong to the session."""

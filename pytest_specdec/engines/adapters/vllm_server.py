@@ -136,24 +136,14 @@ class VllmServerAdapter(ServedAdapter):
             "return_token_ids": True,
         }
         answer = self.client.post_json("/v1/completions", body, _VllmCompletion)
-        tokens = answer.choices[0].token_ids if answer.choices else None
-        if tokens is None or len(tokens) != answer.usage.completion_tokens:
-            raise self.refuse(
-                f"{answer.usage.completion_tokens} tokens came and {len(tokens or ())} ids; use "
-                "vLLM 0.10.2 or later"
-            )
-        if answer.usage.prompt_tokens != len(ids):
-            raise self.refuse(
-                f"{len(ids)} prompt tokens were sent and it counts {answer.usage.prompt_tokens}; "
-                "report its version"
-            )
+        tokens = self.completed_tokens(answer, ids, outdated="ids; use vLLM 0.10.2 or later")
         finish = answer.choices[0].finish_reason
         spec_metrics = answer.metrics.speculative_decoding if answer.metrics else None
         if spec_metrics is None:
-            return ServerReply(new_ids=tuple(tokens), rounds=None, totals=None, finish=finish)
+            return ServerReply(new_ids=tokens, rounds=None, totals=None, finish=finish)
         try:
             return ServerReply(
-                new_ids=tuple(tokens),
+                new_ids=tokens,
                 rounds=spec_metrics.rounds(),
                 totals=spec_metrics.totals(),
                 finish=finish,
