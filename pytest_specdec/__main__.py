@@ -25,8 +25,8 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pytest_specdec")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, (module, told) in COMMANDS.items():
-        module.add(commands.add_parser(name, help=told))
+    for name, (module, summary) in COMMANDS.items():
+        module.add(commands.add_parser(name, help=summary))
     asked = parser.parse_args(arguments)
     try:
         with naming_extras():

@@ -123,7 +123,7 @@ class TensorRtLlmServerAdapter(ServedAdapter):
         self._read()
 
     def growth(self) -> Totals | None:
-        """None: /metrics has told everything request by request. Raises ServerError where somebody
+        """None: /metrics reports everything request by request. Raises ServerError where somebody
         else's iterations are left.
         """
         if any(

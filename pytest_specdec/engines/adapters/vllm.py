@@ -255,7 +255,7 @@ def counters(metrics: Iterable[Any]) -> dict[str, int]:
 def check_counters(
     before: dict[str, int], now: dict[str, int], request_totals: Sequence[Totals]
 ) -> None:
-    """The engine's counters have grown by what its requests told. Raises MeasurementError where
+    """The engine's counters have grown by what its requests report. Raises MeasurementError where
     they have not.
     """
     sums = [
