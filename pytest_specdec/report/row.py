@@ -84,6 +84,21 @@ class AttachmentRow(TypedDict):
     alternative_text: str
 
 
+class EstimateRow(TypedDict):
+    """What decided a verdict, where it is not the metric of the emitted texts; drops are
+    relative.
+    """
+
+    name: str
+    before: Number
+    now: Number
+    drop: Number
+    interval: list[Number]
+    """95 %."""
+    effective_share: Number
+    unseen: Number
+
+
 class ReportRow(Metrics):
     """A case with its verdict. Drops are relative; `baseline` holds the stored metrics, empty
     without a baseline.
@@ -113,6 +128,9 @@ class ReportRow(Metrics):
     evidence: Number
     """The e-process, where evidence accumulates."""
     verdict: str
+    regime: str
+    """What changed, and so how it was judged; empty where nothing was."""
+    estimate: EstimateRow | None
     reason: str
     changed: list[str]
     notes: list[str]

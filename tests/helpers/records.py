@@ -198,6 +198,8 @@ def row(**changes: Any) -> ReportRow:
         "p_value": None,
         "evidence": None,
         "verdict": "regressed",
+        "regime": "",
+        "estimate": None,
         "reason": "fell",
         "changed": [],
         "notes": [],
