@@ -1,4 +1,4 @@
-"""What other packages add through entry points; read only when a name is none of ours."""
+"""What other packages add through entry points; read only for names that are not built in."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def registered(group: str) -> dict[str, EntryPoint]:
     for point in sorted(entry_points(group=group), key=lambda point: (point.name, point.value)):
         if not _NAME.fullmatch(point.name):
             raise RequestError(
-                f"the entry point {point.name!r} of {group} ({_origin(point)}) is no usable name; "
-                "use letters, digits, '.', '_' and '-'"
+                f"the entry point {point.name!r} of {group} ({_origin(point)}) is not a usable "
+                "name; use letters, digits, '.', '_' and '-'"
             )
         other = points.setdefault(point.name, point)
         if other.value != point.value:

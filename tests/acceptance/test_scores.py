@@ -432,7 +432,7 @@ def test_texts_starts_lengths_and_available_drafts_are_handed_on() -> None:
 def test_a_lossy_rule_has_nothing_to_replay() -> None:
     own = scores(np.zeros((1, 2)), np.zeros((1, 1, 2)))
     with pytest.raises(
-        RequestError, match=r"rule 'typical' is lossy: its text is not the target's.*; decode it"
+        RequestError, match=r"rule 'typical' is lossy: its texts do not follow .*; decode it"
     ):
         own.field("typical")
 

@@ -113,7 +113,9 @@ def test_an_index_names_the_folders_own_safetensors_files(tiny: Path, named: Any
     (tiny / "pytorch_model.bin").write_bytes(b"no pickle")
     index = {"metadata": {}, "weight_map": {"model.norm.weight": named}}
     (tiny / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(RequestError, match="which is no weights file of the folder; save it there"):
+    with pytest.raises(
+        RequestError, match="which is not a weights file in the folder; save it there"
+    ):
         open_checkpoint(tiny)
 
 
@@ -123,7 +125,7 @@ def test_an_index_names_the_folders_own_safetensors_files(tiny: Path, named: Any
         ("[" * 100_000, "config.json:1 is not JSON (nested more than 64 levels deep)"),
         ('{"a":\n' + "9" * 5000 + "}", "config.json:2 is not JSON (a number of 5000 digits)"),
         ('{"a": "\\ud800"}', "config.json:1 is not JSON (half of a surrogate pair"),
-        ('{"a": 1, "a": 2}', 'config.json:1 is not JSON (the key "a" stands twice'),
+        ('{"a": 1, "a": 2}', 'config.json:1 is not JSON (the key "a" occurs twice'),
     ],
 )
 def test_strange_json_is_one_message(tiny: Path, text: str, said: str) -> None:

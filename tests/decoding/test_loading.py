@@ -261,13 +261,13 @@ def test_unreachable_hub_id_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
         RequestError,
-        match=r"'nobody/nothing' is no folder here, and the model hub .*check the name",
+        match=r"'nobody/nothing' is not a folder here, and the model hub .*check the name",
     ):
         load_model("nobody/nothing")
 
 
 def test_name_that_is_no_hub_id_is_refused() -> None:
-    with pytest.raises(RequestError, match=r"is no folder here.*check the name"):
+    with pytest.raises(RequestError, match=r"is not a folder here.*check the name"):
         load_model("not/a/hub/id")
 
 

@@ -220,7 +220,7 @@ def test_a_key_that_is_no_token_id_is_refused() -> None:
             return msgspec.convert({"choices": [{"prompt_logprobs": rows}]}, shape)
 
     client: Any = Client()
-    with pytest.raises(ServerError, match="is no token id"):
+    with pytest.raises(ServerError, match="is not a token id"):
         VllmScorer(client, ServedModel("m", "m"), 1).score([15, 16, 17, 18], 1)
 
 

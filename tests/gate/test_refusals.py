@@ -1,4 +1,4 @@
-"""Numbers that look like a measurement and are none."""
+"""Numbers that look like a valid measurement but are not one."""
 
 from __future__ import annotations
 

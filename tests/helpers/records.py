@@ -21,7 +21,7 @@ from pytest_specdec.records.text_set import TextSet
 from pytest_specdec.report.row import ReportRow
 
 PROPERTY = settings(deadline=None, max_examples=60)
-"""Profile of the property tests: slow machines are no failures."""
+"""Profile of the property tests: a slow machine is not a failure."""
 
 CONDITIONS = Conditions(
     k=3,

@@ -129,7 +129,7 @@ PROMPTS = [
 
 @pytest.fixture(scope="session")
 def gate_target(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A target sure enough of its tokens that guesses are no match for a draft model."""
+    """A target sure enough of its tokens that guesses are much worse than a draft model."""
     from helpers.support import llama
 
     return llama(tmp_path_factory.mktemp("gate") / "tiny-target", seed=1, spread=0.35)

@@ -79,7 +79,7 @@ def test_an_unknown_name_is_answered_with_all_known_ones(pytester: pytest.Pytest
         ("def made(setup): raise ValueError('no GPU')", "cannot be made (ValueError: no GPU)"),
         (
             "class made:\n    def __init__(self, setup): ...\n    def run(self, request): ...",
-            "has no capabilities, version, close, so it is no Adapter",
+            "has no capabilities, version, close, so it is not an Adapter",
         ),
     ],
 )

@@ -101,8 +101,6 @@ def test_urls_with_secrets_are_refused_unseen(project, engine: str, url: str) ->
         *asked, "--specdec-depth=0", "--specdec-k=4", "--specdec-report=out.json", ok=False
     )
     told = result.stdout.str() + result.stderr.str()
-    report = (
-        project.pytester.path / "out.json"
-    )  # a URL that is none ends the run before there is one
+    report = project.pytester.path / "out.json"  # an invalid URL ends the run before there is one
     assert "SECRET" not in told + (report.read_text() if report.exists() else "")
     assert "; " in told

@@ -145,7 +145,7 @@ def test_a_dead_drafter_is_no_baseline(project, tmp_path: Path) -> None:
     result = project.run(
         f"--specdec-draft={dead}", "--specdec-temperature=0", "--specdec-update=new", ok=False
     )
-    result.stdout.fnmatch_lines(["*a dead drafter is no baseline; check the drafter*"])
+    result.stdout.fnmatch_lines(["*a dead drafter cannot become a baseline; check the drafter*"])
     assert project.baselines == {}
 
 

@@ -124,8 +124,8 @@ def created(project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
 
 @pytest.fixture
 def littered(project, created: dict[str, str]) -> dict[str, str]:
-    """The same with files of a renamed case and of another seed, and with files that are no
-    business of these runs.
+    """The same with files of a renamed case and of another seed, and with files that these runs
+    must leave alone.
     """
     record = created[CELLS[0]]
     files = created | dict.fromkeys((*STALE, *BYSTANDERS), record)

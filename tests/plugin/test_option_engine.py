@@ -125,7 +125,7 @@ def test_a_lossy_rule_is_refused_by_replay_with_one_message(
     said = result.stdout.str() + result.stderr.str()
     assert (
         said.count(
-            "rule 'typical' is lossy: its text is not the target's to be replayed; use "
+            "rule 'typical' is lossy: its texts cannot be replayed with the target; use "
             "--specdec-engine=decode"
         )
         == 1

@@ -75,7 +75,7 @@ def test_judging_every_token_gives_plain_figures_under_another_name(project) -> 
 def test_a_pattern_that_the_texts_do_not_have_is_told(project) -> None:
     result = project.run(STEPS_OF_TWO, "--specdec-update=new", ok=False)
     result.stdout.fnmatch_lines(
-        ["*the texts are no steps of 2 tokens * 0:32*check --specdec-judged*"]
+        ["*the texts do not consist of steps of 2 tokens * 0:32*check --specdec-judged*"]
     )
     assert project.baselines == {}
 

@@ -56,7 +56,7 @@ def test_an_installed_one_too(root: Path) -> None:
             "named_functions.inner:encode",
             "has no attribute 'encode'; name module:function as Python imports it",
         ),
-        ("named_functions.inner:number", "is no function; name one of token ids"),
+        ("named_functions.inner:number", "is not a function; name one of token ids"),
         ("needy:decode", "No module named 'no_such_codec'; name module:function"),
     ],
 )

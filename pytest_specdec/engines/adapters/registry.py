@@ -78,7 +78,7 @@ def _foreign(point: EntryPoint, setup: EngineSetup) -> Adapter:
     if not isinstance(getattr(adapter, "capabilities", None), Capabilities):
         missing.insert(0, "capabilities")
     if missing:
-        raise RequestError(f"{where} has no {', '.join(missing)}, so it is no Adapter; {cure}")
+        raise RequestError(f"{where} has no {', '.join(missing)}, so it is not an Adapter; {cure}")
     return cast("Adapter", adapter)
 
 

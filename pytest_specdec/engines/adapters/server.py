@@ -114,7 +114,7 @@ class ServedAdapter(abc.ABC):
         scorer = scorer_at(self.client)
         if not isinstance(scorer, self.dialect):
             raise RequestError(
-                f"{self.client.url} is no {self.name} server; name the right engine by "
+                f"{self.client.url} is not a {self.name} server; name the right engine by "
                 "--specdec-engine"
             )
         return scorer

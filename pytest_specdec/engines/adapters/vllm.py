@@ -165,8 +165,8 @@ class VllmInProcessAdapter:
         spec_metrics = getattr(out, "spec_decode_metrics", None)
         if spec_metrics is None:
             raise MeasurementError(
-                f"vLLM {self.version()} tells no steps of a request; update it, or serve it and "
-                "name its --specdec-url"
+                f"vLLM {self.version()} does not report the steps of a request; update it, or "
+                "serve it and name its --specdec-url"
             )
         try:
             metrics = msgspec.convert(spec_metrics.to_dict(), SpecMetrics)

@@ -1,5 +1,4 @@
-"""What an engine's own numbers must satisfy with any models; numbers that do not are no
-measurement.
+"""What an engine's own numbers must satisfy with any models; numbers that do not are refused.
 
 Every round emits the tokens that it accepted and one more, so rounds and accepted tokens add up to
 the text. No other check finds a counter that leaves rounds out: its rate looks as plausible as the

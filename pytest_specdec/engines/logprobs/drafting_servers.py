@@ -60,12 +60,12 @@ def _sglang(client: Client) -> str | None:
 
 
 def _other(client: Client) -> str | None:
-    """A counter that has counted; others may stand at 0 on servers that cannot draft."""
+    """A counter above 0; others may be 0 on servers that cannot draft."""
     return _counter(client, least=1.0)
 
 
 def _counter(client: Client, least: float) -> str | None:
-    """A counter of drafts on the page of metrics; None also for a page that is none."""
+    """A counter of drafts on the page of metrics; None also for a page without metrics."""
     try:
         page: Reading = parse(client.get_text("/metrics"), client.url + "/metrics")
     except MetricError:

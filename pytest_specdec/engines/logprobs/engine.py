@@ -102,7 +102,7 @@ class ServedReplay(Engine):
         return self._models
 
     def measure(self, case: Case) -> Measurement:
-        """Counts of one case. Raises RequestError for a drafter that is no plain draft model."""
+        """Counts of one case. Raises RequestError for a drafter other than a plain draft model."""
         if case.draft_model is None or case.depth or case.judged is not None:
             raise RequestError(
                 "servers give log-probabilities of plain models only; use a draft model at "

@@ -3,7 +3,7 @@ repeat itself.
 
 Two public engines have served log-probabilities that depended on what else was asked, on the order
 and on the prefix cache (vllm#42245, vllm#42019). The second time each text is cut elsewhere, so
-that it is no request that was answered before.
+that the request differs from the one that was answered before.
 """
 
 from __future__ import annotations

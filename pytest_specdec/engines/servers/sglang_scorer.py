@@ -69,5 +69,5 @@ class SglangScorer(Scorer):
             or not isinstance(triple[1], int)
             or not isinstance(triple[0], float | int | None)
         ):
-            self.refuse(f"{triple!r} is no pair of a log-probability and a token")
+            self.refuse(f"{triple!r} is not a pair of a log-probability and a token")
         return (None if triple[0] is None else float(triple[0])), triple[1]

@@ -154,7 +154,7 @@ def test_a_name_that_is_no_part_of_file_names_is_refused(
 ) -> None:
     with (
         installed(tmp_path, "odd", "", {DRAFTERS: "a/b = odd"}),
-        pytest.raises(RequestError, match=r"entry point 'a/b' .* is no usable name"),
+        pytest.raises(RequestError, match=r"entry point 'a/b' .* is not a usable name"),
     ):
         decode(target, "same", PROMPTS, k=3)
 

@@ -275,7 +275,7 @@ def test_a_request_that_gives_two_texts_is_an_error() -> None:
 def test_the_wrong_engine_behind_the_url_is_named() -> None:
     with (
         playing(vllm()) as stage,
-        pytest.raises(RequestError, match=r"is no llama-cpp server; name the right engine"),
+        pytest.raises(RequestError, match=r"is not a llama-cpp server; name the right engine"),
     ):
         run(LlamaCppServerAdapter(EngineSetup(), stage.client()))
 
@@ -399,7 +399,7 @@ METRICS: list[tuple[list[Play], type[SpecdecError], str]] = [
     (
         [vllm()["/metrics"][1], vllm()["/metrics"][0]],
         MetricError,
-        "went backwards, from 11 to 0; the server was started anew",
+        "went backwards, from 11 to 0; the server was restarted",
     ),
     ([Answer("<html><title>nginx")], MetricError, "a web page, not with metrics"),
     (
@@ -663,9 +663,9 @@ def test_each_drained_iteration_is_a_round() -> None:
         ),
         (
             [iterations(100), iterations(1)],
-            r"/metrics went backwards \(111, then 1\): it was started anew",
+            r"/metrics went backwards \(111, then 1\): it was restarted",
         ),
-        (["[]", iterations(1), iterations(50)], "tells of rounds that belong to no answer"),
+        (["[]", iterations(1), iterations(50)], "reports rounds that belong to no answer"),
         (['[{"iter": 1, "specDecodingStats": {}}]'], "missing required field `numDraftTokens`"),
         (["<html>"], "a web page, not with JSON"),
         (['[{"iter": 1'], "cannot be read: Expecting ',' delimiter"),

@@ -158,7 +158,7 @@ BAD = [
     (({**HEADER, "top_p": 0}, LINE), r":1: Expected `float` > 0.0 - at `\$.top_p`"),
     (
         ('{"schema": 1, "engine": "a", "k": 3, "k": 4}', LINE),
-        r':1: not JSON \(the key "k" stands twice',
+        r':1: not JSON \(the key "k" occurs twice',
     ),
     (
         (HEADER, {"pooled": {"drafted": 3, "accepted": 4}}),

@@ -293,7 +293,7 @@ BAD: list[tuple[str, Change, str]] = [
     (
         "sglang",
         lambda a: a["meta_info"]["input_token_logprobs"].__setitem__(9, ["x", 1]),
-        "is no pair of a log-probability",
+        "is not a pair of a log-probability",
     ),
     (
         "sglang",

@@ -65,7 +65,7 @@ def test_a_cut_answer_is_asked_for_again() -> None:
             r"cannot be read: Expecting ',' delimiter on line 1 \(\{\"n\": 1\)",
         ),
         (Answer('{"n": NaN}', 200), "JSON that cannot be read: NaN is not a JSON number on line 1"),
-        (Answer('{"n": 1, "n": 2}', 200), 'the key "n" stands twice in one object'),
+        (Answer('{"n": 1, "n": 2}', 200), 'the key "n" occurs twice in one object'),
         (Answer("[" * 5000, 200), "nested more than 64 levels deep"),
         (Answer('{"m": 1}', 200), "JSON that cannot be read: Object missing required field `n`"),
         (Answer('{"n": "1"}', 200), r"Expected `int`, got `str` - at `\$.n`"),

@@ -94,7 +94,7 @@ def in_bfloat16(generator: Generator = None) -> tuple[Tensor, Tensor]:
 
 
 def better_of_two(generator: Generator = None) -> tuple[Tensor, Tensor]:
-    """apple/ml-recurrent-drafter#6: what a search found is no sample of q."""
+    """apple/ml-recurrent-drafter#6: what a search returned is not a sample of q."""
     distribution = softmax(LOGITS[0])
     pair = torch.multinomial(distribution, 2, replacement=True, generator=generator).tolist()
     best = max(pair, key=lambda token: distribution[token].item())

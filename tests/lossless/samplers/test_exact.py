@@ -414,8 +414,8 @@ def test_random_states_are_left_alone() -> None:
     [
         ([], "emitted 0 tokens"),
         ([0, 0, 0], "emitted 3 tokens"),
-        ([2], "2 is no token"),
-        ([-1], "-1 is no token"),
+        ([2], "2 is not a valid token id"),
+        ([-1], "-1 is not a valid token id"),
         ([1, 0], r"for drafts \[0\]"),
         (0, "returned int"),
         ([0.5], "returned 0.5"),

@@ -405,11 +405,11 @@ WRONG = {
     "it returned tokens of type float32; return whole numbers": lambda p, q, t: batch(
         p, q, t
     ).float(),
-    "row 0 of a batch of 1000 emitted .*, where 7 is no token": lambda p, q, t: torch.full(
-        (len(p), 2), 7
+    "row 0 of a batch of 1000 emitted .*, but 7 is not a valid token id": lambda p, q, t: (
+        torch.full((len(p), 2), 7)
     ),
-    "row 0 of a batch of 1000 emitted .*, where -1 is no token": lambda p, q, t: torch.tensor(
-        [[-1, 0]] * len(p)
+    "row 0 of a batch of 1000 emitted .*, but -1 is not a valid token id": lambda p, q, t: (
+        torch.tensor([[-1, 0]] * len(p))
     ),
     "emitted 0 tokens": lambda p, q, t: torch.full((len(p), 2), -1),
     "return the first drafts": lambda p, q, t: torch.stack([1 - t[:, 0].clamp(max=1), t[:, 0]], 1),
@@ -428,7 +428,7 @@ def test_single_calls_are_refused_too() -> None:
         sampled_distribution_test(
             Sampler(lambda p, q, t: single(p, q.zero_(), t)), *FLAT, 1, alpha=ALPHA
         )
-    with pytest.raises(ContractError, match="where 3 is no token"):
+    with pytest.raises(ContractError, match="but 3 is not a valid token id"):
         sampled_distribution_test(Sampler(lambda p, q, t: [3]), *FLAT, 1, alpha=ALPHA)
 
 
@@ -537,7 +537,10 @@ def all_greedy(
 @pytest.mark.parametrize(
     ("verify", "message"),
     [
-        (tile_padded, r"row \d+ of a batch of 64 emitted .* is no token; return ids from 0 to"),
+        (
+            tile_padded,
+            r"row \d+ of a batch of 64 emitted .* is not a valid token id; return ids from 0 to",
+        ),
         (
             greedy_rows_sampled,
             r"row \d+ of 64, a .* emitted .*, where its distribution gives token \d+ probability "
@@ -566,7 +569,7 @@ def test_unbatched_samplers_stay_in_the_vocabulary_too() -> None:
             if one >= 0
         ]
 
-    with pytest.raises(ContractError, match="is no token; return ids from 0 to"):
+    with pytest.raises(ContractError, match="is not a valid token id; return ids from 0 to"):
         check_rows(Sampler(padded))
 
 

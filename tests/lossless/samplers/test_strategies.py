@@ -48,7 +48,7 @@ def test_every_kind_of_pair_comes_up(kind: object) -> None:
 
 
 def test_half_precision_comes_up() -> None:
-    """Probabilities that are no fractions of small whole numbers."""
+    """Probabilities that are not fractions of small whole numbers."""
     assert find(
         strategies.distributions(4),
         lambda distribution: (

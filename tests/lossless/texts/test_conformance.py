@@ -279,7 +279,7 @@ def test_batches_and_the_order_in_which_texts_are_scored_change_nothing(
 @pytest.mark.parametrize("top_k", [0, 20])
 def test_evidence_is_dated_at_the_token_that_brings_it(pair: Pair, top_k: int) -> None:
     """Cut short right there the texts still violate; one token less and they do not. Ties at a
-    cut-off are no evidence.
+    cut-off are not evidence.
     """
     hot = decoded(pair, "draft", 0, "rejection", Sampling(1.5))
 
