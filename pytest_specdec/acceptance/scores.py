@@ -112,7 +112,8 @@ def _probabilities(rule: str, accept: Array, draft: Array) -> Array:
     known = np.broadcast_to(accept, draft.shape)[draft > -np.inf]
     if not ((known >= 0) & (known <= 1)).all():
         raise MeasurementError(
-            f"rule {rule!r} accepts a token with a probability outside 0 to 1; mend its `accepted`"
+            f"rule {rule!r} accepts a token with a probability outside 0 to 1; correct its "
+            "`accepted`"
         )
     return np.where(draft > -np.inf, accept, 0.0)
 

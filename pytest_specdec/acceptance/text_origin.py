@@ -45,7 +45,7 @@ format they were made.
 """
 CURE = (
     "restore them from version control, or delete their file and run with --specdec-update=all to "
-    "sample them anew"
+    "sample new ones"
 )
 
 

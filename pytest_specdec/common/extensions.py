@@ -46,7 +46,7 @@ def extension(group: str, name: str) -> Any:
     except Exception as error:  # another package's import can fail anyhow
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise RequestError(
-            f"{name!r} of {_origin(point)} cannot be imported ({reason}); mend or uninstall that "
+            f"{name!r} of {_origin(point)} cannot be imported ({reason}); repair or uninstall that "
             "package"
         ) from error
 

@@ -155,8 +155,8 @@ class ExternalEngine(Engine):
         run = self._latest(case)
         if any(not text.new_ids for text in run.reported):
             raise RequestError(
-                f"{self.name} gives no token ids; let it return them, or leave out what needs its "
-                "texts"
+                f"{self.name} returns no token ids; let it return them, or leave out what needs "
+                "its texts"
             )
         return run.texts
 

@@ -84,7 +84,7 @@ class KeptTexts:
         try:
             stored = load(path, TextSet)
         except BaselineError:
-            self._note(key, f"kept texts in {path} are damaged and were sampled anew")
+            self._note(key, f"kept texts in {path} were damaged and have been sampled again")
             return {}
         return dict(stored.texts) if stored is not None and stored.fits(wanted) else {}
 

@@ -135,7 +135,7 @@ def too_good(counts: Counts, expected: Counts, *, gates: int) -> str | None:
     critical = float(stats.t.isf(IMPOSSIBLE / gates, pair.prompts - 1))
     if excess <= critical * error:
         return None
-    above = f"{excess / error:.1f} standard errors above" if error > 0 else "in every prompt alike"
+    above = f"{excess / error:.1f} standard errors above" if error > 0 else "in every prompt"
     return (
         f"accepts {counts.acceptance_length:.4f} tokens per round where target and drafter allow "
         f"{expected.acceptance_length:.4f} on the same texts ({above}), so the decoder is wrong; "

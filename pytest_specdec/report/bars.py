@@ -16,7 +16,7 @@ def bars(rows: Iterable[ReportRow]) -> Iterator[str]:
         legend = "* is the best; " if picture.drafting_pays else ""
         yield f"speed-up over k, {picture.title} ({legend}95 % interval)"
         if not picture.whole_requests:
-            yield "  each k counts the rounds that leave it room, which flatters a larger k"
+            yield "  each k counts only rounds with room for k drafts, which favours a larger k"
         if not picture.drafting_pays:
             yield "  do not draft: no k beats plain decoding"
         yield from _lines(picture)

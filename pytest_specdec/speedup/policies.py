@@ -161,8 +161,8 @@ def confident(
     """
     if field.accept.shape[1] != 1 or field.joint or field.available is not None:
         raise ValueError(
-            "a confidence stops draft models without MTP heads, token by token; pass the field of "
-            "one"
+            "a confidence threshold works only with a draft model without MTP heads that drafts "
+            "token by token; pass the field of such a model"
         )
     return _summed(
         field,

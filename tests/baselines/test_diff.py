@@ -45,7 +45,7 @@ def test_folders_are_compared_case_by_case(
         "gone  text/gone-k3: 2.5000",
         "changed  text/worse-k3: 2.5000 -> 2.3500 (-6.00 %)",
         "  temperature: 1.0 -> 0.5",
-        "  texts: 12 of 12 sampled anew",
+        "  texts: 12 of 12 sampled again",
     ]
 
 

@@ -251,7 +251,7 @@ def test_another_answer_the_second_time_is_refused(
         cache = ScoreCache(tmp_path / "scores.jsonl", scorer)
         with pytest.raises(
             ServerError,
-            match=r"otherwise when asked again, in another order and batch: .* turn off its prefix "
+            match=r"differently when asked again, in another order and batch: .* turn off its prefix "
             r"c",
         ):
             served_texts(scorer, TEXTS, cache=cache, workers=workers)
@@ -387,7 +387,7 @@ LMDEPLOY = '# TYPE lmdeploy:spec_decode_num_drafts_total counter\nlmdeploy:spec_
         (
             "llama.cpp",
             {"/slots": slots(False, True)},
-            r"/slots says speculative: true.* without a "
+            r"/slots reports speculative: true.* without a "
             r"draft model",
         ),
         (

@@ -81,7 +81,7 @@ WRONG = [
     (
         text(5, 6, 7),
         TargetEnds(),
-        r"which is neither EOS nor a declared stop \(there is none\); "
+        r"which is neither EOS nor a declared stop \(none\); "
         r"look for",
     ),
     (
@@ -95,15 +95,15 @@ WRONG = [
     (
         text(5, 6, 7),
         None,
-        "and nothing says which tokens end one; name the target's folder, or look for",
+        "and it is unknown which tokens end a text; name the target's folder, or look for",
     ),
     (
         text(5, 6, 7, finish="length"),
         TARGET,
-        "3 of 8 tokens and the engine says that its limit is reached; raise",
+        "3 of 8 tokens and the engine reports that its limit is reached; raise",
     ),
     (text(*[5] * 8, finish="abort"), TARGET, "the engine ended it by 'abort'; look into its log"),
-    (text(emitted=3), TARGET, "neither token ids nor a finish_reason say why"),
+    (text(emitted=3), TARGET, "has neither token ids nor a finish_reason"),
     (
         text(5, 1, 6, 1),
         TARGET,

@@ -52,7 +52,7 @@ def deterministic(drop: float, *, new_drafter: bool = False, **options: Any) -> 
 
 
 def sampled(now: Counts, before: Counts, **options: Any) -> Verdict:
-    """Judge counts of texts that were sampled anew."""
+    """Judge counts of newly sampled texts."""
     return judge_records(
         record(now, text="text-2"), record(before), **{"margin": MARGIN, **options}
     )
@@ -287,7 +287,10 @@ def test_a_subset_is_judged_on_its_own_prompts() -> None:
 def test_a_dead_drafter_is_no_baseline() -> None:
     verdict = judge_records(record(BEFORE), record(scaled(BEFORE, 0.0)), margin=MARGIN)
     assert verdict.outcome == "error"
-    assert "the baseline cannot be one: no draft token was ever accepted" in verdict.reason
+    assert (
+        "the stored record is not a valid baseline: no draft token was ever accepted"
+        in verdict.reason
+    )
 
 
 def test_a_drafter_that_died_is_a_regression() -> None:
@@ -303,7 +306,7 @@ def test_without_a_round_there_is_nothing_to_judge() -> None:
     )
 
 
-# Texts sampled anew: a test decides.
+# Newly sampled texts: a test decides.
 
 
 def test_a_large_drop_on_new_texts_regresses_within_alpha() -> None:

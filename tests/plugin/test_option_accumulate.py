@@ -31,7 +31,7 @@ def test_every_run_is_added_with_texts_of_its_own(project) -> None:
     assert {name: text for name, text in project.baselines.items() if name != FILE} == baselines
 
 
-def test_a_new_baseline_starts_anew(project, tmp_path: Path) -> None:
+def test_a_new_baseline_starts_again(project, tmp_path: Path) -> None:
     project.create(*CELL)
     project.run(*ACCUMULATE, ok=True)
     project.run(*ACCUMULATE, ok=True)

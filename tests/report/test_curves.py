@@ -87,7 +87,7 @@ def test_points_are_of_whole_requests_where_every_row_has_them() -> None:
     (picture,) = pictures(mixed)
     assert not picture.whole_requests
     assert [point.speedup for point in picture.points] == [1.2, 1.5]
-    assert "  each k counts the rounds that leave it room, which flatters a larger k" in list(
+    assert "  each k counts only rounds with room for k drafts, which favours a larger k" in list(
         bars(mixed)
     )
 

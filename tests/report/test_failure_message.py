@@ -179,12 +179,12 @@ def test_the_test_names_the_position_that_fell_most() -> None:
     ]
 
 
-def test_a_gate_that_can_promise_nothing_says_so() -> None:
+def test_a_gate_without_power_says_so() -> None:
     nothing = dataclasses.replace(
         judge_records(record(planted(), text="text-2"), record(), margin=0.005),
         smallest_detectable_drop=None,
     )
-    assert lines_of(nothing)["detectable"] == ["no drop can be promised with 12 prompts"]
+    assert lines_of(nothing)["detectable"] == ["no drop has 80 % power with 12 prompts"]
 
 
 def test_an_error_needs_no_numbers() -> None:

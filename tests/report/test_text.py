@@ -151,7 +151,9 @@ def test_conclusions_compare_whole_requests_where_every_combination_has_them() -
         "Whole texts: 4.000 tokens per pass of the target, speed-up 2.20x (theoretical, 95 %: 2.10 "
         "to 2.30)" in shown
     )
-    other = "Each k counts the rounds that leave it room: a larger k looks better than it is."
+    other = (
+        "Each k counts only rounds with room for k drafts, so a larger k looks better than it is."
+    )
     assert other not in shown
     assert other in text([whole[0], cell(8)])
 

@@ -320,7 +320,7 @@ def test_the_error_of_the_times_widens_a_gain_only_where_time_goes_elsewhere() -
 
 
 @pytest.mark.parametrize("sure", [False, True])
-def test_the_best_policy_that_decides_anew_has_its_gain_over_the_best_fixed_k(sure: bool) -> None:
+def test_the_best_dynamic_policy_has_its_gain_over_the_best_fixed_k(sure: bool) -> None:
     of = field(7, texts=6)
     rows = policy_table(of, COSTS, most=MOST, confidences=confidences(7, of) if sure else None)
     (row,) = (row for row in rows if row.gain is not None)

@@ -187,8 +187,8 @@ class SglangServerAdapter(ServedAdapter):
         meta, tokens = answer.meta_info, answer.output_ids
         if tokens is None or len(tokens) != meta.completion_tokens:
             raise self.refuse(
-                f"{meta.completion_tokens} tokens came and {len(tokens or ())} output_ids; update "
-                "SGLang"
+                f"it counts {meta.completion_tokens} new tokens and returns {len(tokens or ())} "
+                "output_ids; update SGLang"
             )
         if meta.prompt_tokens != len(ids):
             raise self.refuse(

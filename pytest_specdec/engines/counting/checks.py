@@ -129,9 +129,8 @@ def _check_sums(where: str, totals: Totals, convention: CountingConvention, k: i
         )
     if totals.rounds is None and convention.end == "full" and totals.drafted % k:
         raise MeasurementError(
-            f"{where}: {names.drafted} is {totals.drafted}, no multiple of k={k} though every "
-            "round drafts k; start the engine "
-            f"with k={k}"
+            f"{where}: {names.drafted} is {totals.drafted}, not a multiple of k={k}, although "
+            f"every round drafts k; start the engine with k={k}"
         )
     if totals.per_position is not None:
         _check_positions(where, totals, totals.per_position, convention, k)

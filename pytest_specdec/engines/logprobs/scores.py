@@ -174,9 +174,8 @@ def _distribution(
         return logprob
     if len(top) < sampling.top_k and math.fsum(map(math.exp, top)) < 1 - 1e-3:
         raise MeasurementError(
-            f"the {sampling.top_k} largest log-probabilities were asked for and {len(top)} came; "
-            "lower --specdec-top-k or raise "
-            "the server's limit (vLLM: --max-logprobs)"
+            f"the {sampling.top_k} largest log-probabilities were requested and {len(top)} "
+            "returned; lower --specdec-top-k or raise the server's limit (vLLM: --max-logprobs)"
         )
     largest = np.array(sorted(top, reverse=True)[: sampling.top_k])
     kept = largest / sampling.temperature
@@ -272,10 +271,9 @@ def _believe(
             scorer.refuse(problem)
         if changed := ask_again(scorer, texts, scored_texts, alone=alone):
             raise ServerError(
-                f"{scorer.client.url} ({scorer.dialect}) scores texts otherwise when asked again, "
-                "in another order and batch: "
-                f"{changed}; turn off its prefix cache and speculative decoding, or update it "
-                "(docs/logprobs.md)"
+                f"{scorer.client.url} ({scorer.dialect}) scores texts differently when asked "
+                f"again, in another order and batch: {changed}; turn off its prefix cache and "
+                "speculative decoding, or update it (docs/logprobs.md)"
             )
     except ServerError:
         if cache is not None:

@@ -114,7 +114,7 @@ class Client:
             return raw.decode()
         except UnicodeDecodeError:
             raise self._error(
-                path, " answers with no UTF-8 text; is this the engine's own URL?"
+                path, " answers with text that is not UTF-8; is this the engine's own URL?"
             ) from None
 
     def get_json(self, path: str, shape: type[Answer]) -> Answer:

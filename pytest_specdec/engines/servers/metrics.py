@@ -69,8 +69,8 @@ class Reading:
             position = dict(own_labels).get(label, "")
             if not position.isdecimal():
                 raise MetricError(
-                    f"{self.source}: {name} has a series whose {label} is {position!r}, no number; "
-                    f"{_CURE}"
+                    f"{self.source}: {name} has a series whose {label} is {position!r}, not a "
+                    f"number; {_CURE}"
                 )
             sums[int(position)] = sums.get(int(position), 0.0) + value
         if sorted(sums) != list(range(len(sums))):

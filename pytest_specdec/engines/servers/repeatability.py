@@ -77,9 +77,8 @@ def apart(before: Sequence[ServedText], now: Sequence[ServedText]) -> str | None
     if moved.sum() <= max(1, SHARE * len(moved)) and mean <= MEAN:
         return None
     return (
-        f"the probabilities of {moved.sum()} of {len(moved)} tokens move by more than "
-        f"{PROBABILITY:g}, log-probabilities by "
-        f"{mean:.2g} in the mean"
+        f"the probabilities of {moved.sum()} of {len(moved)} tokens change by more than "
+        f"{PROBABILITY:g}, log-probabilities by {mean:.2g} on average"
     )
 
 

@@ -438,7 +438,7 @@ ANSWERS: list[tuple[Callable[[Any], Any], str]] = [
     (_spec(num_draft_tokens="many"), "Expected `int`, got `str`"),
     (
         lambda body: body["choices"][0].update(token_ids=None),
-        "24 tokens came and 0 ids; use vLLM 0.10.2 or later",
+        "it counts 24 new tokens and returns 0 ids; use vLLM 0.10.2 or later",
     ),
     (
         lambda body: body["usage"].update(prompt_tokens=5),
@@ -570,7 +570,7 @@ def test_without_a_histogram_positions_are_not_known() -> None:
             {},
             "spec_verify_ct is 11 and the histogram adds up to 12",
         ),
-        (META | {"completion_tokens": 25}, {}, "25 tokens came and 24 output_ids"),
+        (META | {"completion_tokens": 25}, {}, "it counts 25 new tokens and returns 24 output_ids"),
         (META | {"prompt_tokens": 5}, {}, "4 prompt tokens were sent and it counts 5"),
         (
             META,

@@ -130,16 +130,16 @@ BAD = [
     (({**HEADER, "schema": 2},), r":1: Invalid enum value 2|:1: Invalid"),
     (({**HEADER, "tokens": 3},), r":1: Object contains unknown field `tokens`"),
     (({**HEADER, "k": 0}, LINE), r":1: Expected `int` >= 1 - at `\$.k`"),
-    (({**HEADER, "k": 4}, LINE), r":1: recorded with k 4 and 3 is asked for; use --specdec-k=4"),
-    (({**HEADER, "temperature": 0.5}, LINE), "recorded with temperature 0.5 and 0 is asked for"),
-    (({**HEADER, "seed": 1}, LINE), "recorded with seed 1 and 0 is asked for"),
+    (({**HEADER, "k": 4}, LINE), r":1: recorded with k 4 and 3 is wanted; use --specdec-k=4"),
+    (({**HEADER, "temperature": 0.5}, LINE), "recorded with temperature 0.5 and 0 is wanted"),
+    (({**HEADER, "seed": 1}, LINE), "recorded with seed 1 and 0 is wanted"),
     (
         ({**HEADER, "drafter": "mtp"}, LINE),
-        ":1: recorded with drafter 'mtp' and 'model' is asked for",
+        ":1: recorded with drafter 'mtp' and 'model' is wanted",
     ),
     ((HEADER,), "holds 0 of the suite's 1 prompts and not 'prompt 0'; record them all"),
-    ((HEADER, {**LINE, "key": "other"}), ":2: a prompt that the suite does not ask"),
-    ((HEADER, LINE, LINE), ":3: a prompt for the second time"),
+    ((HEADER, {**LINE, "key": "other"}), ":2: a prompt that is not in the suite"),
+    ((HEADER, LINE, LINE), ":3: this prompt was recorded before"),
     (
         (HEADER, {**LINE, "prompt": "again"}),
         ":2: name the prompt by one of prompt, messages and key",
@@ -228,7 +228,7 @@ BAD = [
         (HEADER, PLAIN, {"pooled": {"drafted": 3, "accepted": 5}}),
         ":3: accepted is 5, more than the 3",
     ),
-    ((HEADER, PLAIN, POOLED, POOLED), ":4: pooled for the second time; write the run's sums once"),
+    ((HEADER, PLAIN, POOLED, POOLED), ":4: pooled occurs twice; write the run's sums once"),
     (
         (HEADER, LINE, POOLED),
         ":2: rounds or totals of a text beside the sums of the run; write one of them",
@@ -236,7 +236,7 @@ BAD = [
     ((HEADER, {**LINE, "finish_reason": "abort"}), ":2: Invalid enum value 'abort'"),
     (
         ({**HEADER, "rule": "block"}, LINE),
-        ":1: recorded with rule 'block' and 'greedy' is asked for; set the marker's",
+        ":1: recorded with rule 'block' and 'greedy' is wanted; set it in the marker",
     ),
 ]
 
@@ -274,6 +274,7 @@ def test_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
 
 def test_an_engine_without_a_url_is_refused() -> None:
     with pytest.raises(
-        SpecdecError, match="--specdec-engine=trace reads from somewhere; name it: --specdec-url="
+        SpecdecError,
+        match="--specdec-engine=trace needs an address or a file; name it: --specdec-url=",
     ):
         _ = ExternalEngine("trace", ModelPool()).adapter

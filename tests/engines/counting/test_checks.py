@@ -115,7 +115,7 @@ def test_sums_of_prompt_lookup_need_the_rounds() -> None:
         ),
         (
             Totals(rounds=None, drafted=118, accepted=23, per_position=None),
-            "num_draft_tokens is 118, no multiple of k=3",
+            "num_draft_tokens is 118, not a multiple of k=3",
         ),
     ],
 )

@@ -111,7 +111,7 @@ def test_stored_texts_are_used_while_the_served_model_is_the_same(case: Case) ->
         assert again.texts == stored
     with playing(emitting(TARGET, "another")) as target, playing(DRAFTER.plays("vllm")) as drafter:
         engine(target.url, drafter.url, stored_texts=lambda key: stored).measure(case)
-        assert target.asked("/v1/completions") == 5 + 5 + 4, "another target samples anew"
+        assert target.asked("/v1/completions") == 5 + 5 + 4, "another target samples again"
 
 
 def test_fewer_prompts_keep_their_texts(case: Case) -> None:
@@ -156,7 +156,7 @@ def test_a_run_that_died_goes_on(case: Case, tmp_path: Path) -> None:
             before[0] + 1 + 4,
             before[1] + 2 + 1 + 4,
         )
-    assert not list(folder.rglob("*.json*")), "the next run measures anew"
+    assert not list(folder.rglob("*.json*")), "the next run measures again"
 
 
 def test_prompts_are_encoded_by_the_targets_own_tokenizer(case: Case) -> None:
@@ -188,7 +188,7 @@ def test_drafters_that_no_server_scores_are_refused(
 
 def test_what_takes_whole_distributions_or_the_machine_is_refused(case: Case) -> None:
     made = engine("http://host", "http://other")
-    with pytest.raises(RequestError, match="both models are at their servers"):
+    with pytest.raises(RequestError, match="both models run on servers and none in this process"):
         conformance(made, case, 0.01)
     with pytest.raises(RequestError, match=r"name a file of costs .*: --specdec-costs=FILE"):
         made.models.costs([case])
@@ -212,7 +212,8 @@ def test_a_server_without_token_ids_cannot_sample(case: Case) -> None:
             encode=lambda target: lambda prompts: [[0, 1, 2]] * len(prompts),
         )
         with pytest.raises(
-            RequestError, match="gives no token ids, so texts cannot be sampled there; store texts"
+            RequestError,
+            match="returns no token ids, so texts cannot be sampled there; store texts",
         ):
             made.measure(case)
         with pytest.raises(

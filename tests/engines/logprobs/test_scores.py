@@ -406,7 +406,7 @@ def test_a_line_that_a_crash_cut_short_is_scored_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 10], ids=["empty", "half a head"])
-def test_a_file_that_died_at_birth_begins_anew(tmp_path: Path, kept: int) -> None:
+def test_a_file_that_was_cut_off_at_once_starts_again(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "target.jsonl"
     with playing(TARGET.plays("vllm")) as stage:
         scorer = _scorer(stage)

@@ -237,7 +237,7 @@ def test_a_server_that_answered_badly_is_asked_again() -> None:
 def test_text_that_is_none() -> None:
     with (
         playing({"/a": [Answer(b"\xff\xfe")]}) as stage,
-        pytest.raises(ServerError, match="no UTF-8 text"),
+        pytest.raises(ServerError, match="text that is not UTF-8"),
     ):
         stage.client().get_text("/a")
 

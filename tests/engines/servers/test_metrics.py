@@ -90,8 +90,8 @@ def test_a_page_that_is_none_is_an_error(text: str, words: str) -> None:
     ("series", "words"),
     [
         ('{position="0"} 3\nc{position="2"} 1', "leaves out a position, it has .0, 2"),
-        ('{position="first"} 3', "position is 'first', no number"),
-        (" 3", "position is '', no number"),
+        ('{position="first"} 3', "position is 'first', not a number"),
+        (" 3", "position is '', not a number"),
         ('{position="0"} 0.5', "has values that are not whole numbers"),
     ],
 )
