@@ -64,8 +64,8 @@ RIGHT = {
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_text_that_ends_rightly_is_no_fault(name: str) -> None:
-    one, target = RIGHT[name]
-    check_ending(one, request(new_tokens=8), target, decode)
+    text, target = RIGHT[name]
+    check_ending(text, request(new_tokens=8), target, decode)
 
 
 WRONG = [
@@ -127,13 +127,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    ("one", "target", "message"), WRONG, ids=[message[:50] for *_, message in WRONG]
+    ("text", "target", "message"), WRONG, ids=[message[:50] for *_, message in WRONG]
 )
 def test_a_text_that_was_cut_off_is_an_error(
-    one: Reported, target: TargetEnds | None, message: str
+    text: Reported, target: TargetEnds | None, message: str
 ) -> None:
     with pytest.raises(MeasurementError, match=message):
-        check_ending(one, request(new_tokens=8), target, decode)
+        check_ending(text, request(new_tokens=8), target, decode)
 
 
 def test_strings_need_the_tokenizer() -> None:
@@ -167,9 +167,9 @@ def test_eos_is_read_from_the_targets_files(
     if defaults is not None:
         (copy / "generation_config.json").write_text(json.dumps(defaults))
     edit_config(copy, eos_token_id=configured)
-    found = target_ends(open_checkpoint(copy))
-    assert (found.eos, found.known) == (eos, known)
-    assert found.special == {0, 1}
+    ends = target_ends(open_checkpoint(copy))
+    assert (ends.eos, ends.known) == (eos, known)
+    assert ends.special == {0, 1}
 
 
 def test_a_generation_config_that_is_no_json_is_refused(copy: Path) -> None:
@@ -237,5 +237,5 @@ def cut(line: dict) -> None:
 
 def test_the_same_texts_are_a_run_where_so_many_tokens_were_asked_for(tmp_path: Path) -> None:
     engine, case = trace(tmp_path, cut, new_tokens=22)
-    asked = dataclasses.replace(case, texts=dataclasses.replace(case.texts, new_tokens=22))
-    assert engine.measure(asked).counts.total_rounds > 100
+    longer = dataclasses.replace(case, texts=dataclasses.replace(case.texts, new_tokens=22))
+    assert engine.measure(longer).counts.total_rounds > 100

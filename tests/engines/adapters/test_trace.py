@@ -41,11 +41,11 @@ LINE: dict[str, Any] = {
 
 def run(path: Path, wanted: GenerationRequest | None = None) -> list[Reported | PooledCounters]:
     wanted = wanted or request()
-    found = list(TraceAdapter(EngineSetup(url=str(path))).run(wanted))
-    for one in found:
-        if isinstance(one, Reported):
-            check_reported(one, wanted)
-    return found
+    results = list(TraceAdapter(EngineSetup(url=str(path))).run(wanted))
+    for result in results:
+        if isinstance(result, Reported):
+            check_reported(result, wanted)
+    return results
 
 
 def written(folder: Path, *lines: object, end: str = "\n") -> Path:
@@ -65,7 +65,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         argmax_drafts=True,
         ngrams=(2, 4),
     )
-    one = reported(
+    written = reported(
         [(3, 1), (0, 0)],
         convention=convention,
         timings=Timings(seconds=0.5, draft_ms=(1.0, 2.0), verify_ms=(3.0, 4.0)),
@@ -75,12 +75,12 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         ends=TextEnds((), (7, "end")),
     )
     path, wanted = tmp_path / "new" / "run.jsonl", request(sampling=Sampling(0.7, 5, 0.9), seed=3)
-    write_trace(path, wanted, "mine 2", [one])
-    (found,) = run(path, wanted)
-    assert isinstance(found, Reported)
-    assert found.where == f"{path}:2"
-    assert {name: getattr(found, name) for name in vars(one) if name != "where"} == {
-        name: value for name, value in vars(one).items() if name != "where"
+    write_trace(path, wanted, "mine 2", [written])
+    (read,) = run(path, wanted)
+    assert isinstance(read, Reported)
+    assert read.where == f"{path}:2"
+    assert {name: getattr(read, name) for name in vars(written) if name != "where"} == {
+        name: value for name, value in vars(written).items() if name != "where"
     }
     assert TraceAdapter(EngineSetup(url=str(path))).version() == "mine 2"
 
@@ -92,7 +92,7 @@ def test_prompts_are_known_by_text_or_messages(tmp_path: Path) -> None:
         Prompt(key_of(None, messages), "chat", messages=(tuple(sorted(messages[0].items())),)),
     ]
     wanted = GenerationRequest(
-        prompts=[PromptRequest(one, None) for one in prompts],
+        prompts=[PromptRequest(prompt, None) for prompt in prompts],
         k=3,
         depth=0,
         target="served",
@@ -104,17 +104,17 @@ def test_prompts_are_known_by_text_or_messages(tmp_path: Path) -> None:
     )
     rest = {"new_ids": [5, 6, 7, 8], "rounds": [[3, 1], [1, 0]]}
     path = written(tmp_path, HEADER, {"messages": messages, **rest}, {"prompt": "x = 1,", **rest})
-    assert [one.key for one in run(path, wanted) if isinstance(one, Reported)] == [
-        one.key for one in prompts
+    assert [prompt.key for prompt in run(path, wanted) if isinstance(prompt, Reported)] == [
+        prompt.key for prompt in prompts
     ]
 
 
 def test_pooled_sums_come_last(tmp_path: Path) -> None:
     line = {"key": "key0", "emitted": 4}
     path = written(tmp_path, HEADER, {"pooled": {"rounds": 2, "drafted": 4, "accepted": 1}}, line)
-    found = run(path)
-    assert isinstance(found[1], PooledCounters)
-    assert found[1].totals == Totals(rounds=2, drafted=4, accepted=1)
+    results = run(path)
+    assert isinstance(results[1], PooledCounters)
+    assert results[1].totals == Totals(rounds=2, drafted=4, accepted=1)
 
 
 def summed(**totals: int) -> dict[str, Any]:

@@ -66,8 +66,8 @@ def test_greedy_needs_only_what_is_likeliest(dialect: str) -> None:
             scorer_at(target.client()), scorer_at(drafter.client()), [text], Sampling(0.0)
         )
     wanted = [
-        0.0 if DRAFTER.log[one].argmax() == other else -np.inf
-        for one, other in itertools.pairwise(ids[3:])
+        0.0 if DRAFTER.log[token].argmax() == following else -np.inf
+        for token, following in itertools.pairwise(ids[3:])
     ]
     assert scores.draft[0, 0, 4:].tolist() == wanted
     assert not scores.target.any()
@@ -109,7 +109,7 @@ def test_distributions_within_a_top_k_are_those_of_replay(
     toy, sampling = Toy(seed), Sampling(temperature, top_k, top_p)
     text = toy.texts(1, seed=seed)[0]
     before, after = text.ids[text.first_draft - 1 : -1], text.ids[text.first_draft :]
-    top = tuple(tuple(value for _, value in toy.largest(one, top_k)) for one in before)
+    top = tuple(tuple(value for _, value in toy.largest(prefix, top_k)) for prefix in before)
     served = ServedText(
         first=text.first_draft, logprobs=tuple(toy.scores(text)), best=(None,) * len(after), top=top
     )
@@ -389,8 +389,8 @@ def test_what_was_finished_is_kept_and_not_asked_for_again(tmp_path: Path) -> No
         assert ScoreCache(path, scorer).kept == 6
         served_texts(scorer, TEXTS, cache=ScoreCache(path, scorer))
         assert stage.asked("/v1/completions") == 7 + 1 + 4, "all are kept now"
-    for text, own in zip(TEXTS, scored, strict=True):
-        np.testing.assert_allclose(own.logprobs, TARGET.scores(text), atol=1e-12)
+    for text, text_scores in zip(TEXTS, scored, strict=True):
+        np.testing.assert_allclose(text_scores.logprobs, TARGET.scores(text), atol=1e-12)
 
 
 def test_a_line_that_a_crash_cut_short_is_scored_again(tmp_path: Path) -> None:
