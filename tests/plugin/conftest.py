@@ -161,7 +161,7 @@ def project(
 ) -> Project:
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     pytester.makeini("[pytest]\naddopts = --strict-markers\n")
-    made = Project(pytester, gate_target, gate_draft)
-    made.write_test()
-    made.write_prompts(PROMPTS)
-    return made
+    project = Project(pytester, gate_target, gate_draft)
+    project.write_test()
+    project.write_prompts(PROMPTS)
+    return project

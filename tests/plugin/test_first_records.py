@@ -70,9 +70,9 @@ def test_a_drafter_below_prompt_lookup_is_noted() -> None:
         unigrams=steady_counts(shares=(0.2,) * 3),
         lookup=better,
     )
-    said = below_lookup(beaten, known)
-    assert said is not None
-    assert said.startswith(
+    note = below_lookup(beaten, known)
+    assert note is not None
+    assert note.startswith(
         "prompt lookup, which needs no model, has an acceptance length of 2.8000 on the same texts"
     )
     assert below_lookup(better, known) is None

@@ -74,11 +74,11 @@ def test_a_changed_target_is_named_and_judged_on_texts_of_its_own(project, tmp_p
 def test_inconclusive_can_be_told_to_warn(project) -> None:
     """Other texts of the same target: nothing changed, and 12 prompts are too few to show it."""
     project.create("--specdec-k=4", "--specdec-depth=0")
-    asked = ("--specdec-seed=5", "--specdec-k=4", "--specdec-depth=0", "--specdec-margin=0.001")
-    project.run(*asked, ok=False).stdout.fnmatch_lines(
+    options = ("--specdec-seed=5", "--specdec-k=4", "--specdec-depth=0", "--specdec-margin=0.001")
+    project.run(*options, ok=False).stdout.fnmatch_lines(
         ["*acceptance_length inconclusive: *", "*prompts would settle it"]
     )
-    project.run(*asked, "--specdec-inconclusive=warn", ok=True).stdout.fnmatch_lines(
+    project.run(*options, "--specdec-inconclusive=warn", ok=True).stdout.fnmatch_lines(
         ["*inconclusive"]
     )
 

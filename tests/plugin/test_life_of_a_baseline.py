@@ -110,15 +110,15 @@ BYSTANDERS = (
 @pytest.fixture
 def created(project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """All files as a full serial run writes them, measured once and copied for each test."""
-    shared, own = (
+    shared, copied = (
         tmp_path_factory.getbasetemp() / "created-once",
         project.pytester.path / "baselines",
     )
     if shared.exists():
-        shutil.copytree(shared, own)
+        shutil.copytree(shared, copied)
     else:
         project.create()
-        shutil.copytree(own, shared)
+        shutil.copytree(copied, shared)
     return project.stored
 
 
@@ -198,11 +198,11 @@ def test_all_rewrites_what_ran_and_only_whole_suites_tell_of_stale_files(
     restore(project, before)
     result = run(project, kind, "--specdec-update=all")
     assert changed(before, project.stored) == set(kind.cells)
-    told = [line for line in result.outlines if "no test asks for" in line]
+    stale_lines = [line for line in result.outlines if "no test asks for" in line]
     first = ", ".join(f"baselines/{name}" for name in STALE[:3])
     whole = kind.partial is None and not kind.cut
     assert (
-        told
+        stale_lines
         == [f"4 stored files that no test asks for: {first}, ...; delete with --specdec-prune"]
         * whole
     )
@@ -264,12 +264,12 @@ def test_pruning_deletes_exactly_the_stale_files_or_is_refused_with_the_reason(
     else:
         assert gone == set()
         assert result.ret == pytest.ExitCode.USAGE_ERROR
-        said = result.stdout.str() + result.stderr.str()
+        printed = result.stdout.str() + result.stderr.str()
         assert (
-            said.count(f"--specdec-prune needs a full run, and {kind.partial}; run whole suites")
+            printed.count(f"--specdec-prune needs a full run, and {kind.partial}; run whole suites")
             == 1
         )
-        assert said.count("--specdec-prune needs") == 1
+        assert printed.count("--specdec-prune needs") == 1
     assert project.stored == without(littered, *gone)
 
 
@@ -281,15 +281,17 @@ def test_two_workers_update_and_prune_as_one_process_does(
     stale files.
     """
     before = without(littered, TEXTS, CELLS[1])
-    said = []
+    reports = []
     after = []
     for workers in ("-n0", "-n2"):
         restore(project, before)
         result = project.run(workers, "--specdec-update=all", "--specdec-prune", ok=True)
-        said.append([line for line in result.outlines if line.startswith(("wrote ", "deleted "))])
+        reports.append(
+            [line for line in result.outlines if line.startswith(("wrote ", "deleted "))]
+        )
         after.append(project.stored)
     assert after[0] == after[1]
-    assert said[0] == said[1]
+    assert reports[0] == reports[1]
     assert changed(before, after[1]) == {
         *CELLS,
         TEXTS,
@@ -303,9 +305,9 @@ def test_two_workers_refuse_to_prune_once_where_tests_are_deselected(
 ) -> None:
     result = project.run("-n2", "-k", "k4", "--specdec-prune")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    said = result.stdout.str() + result.stderr.str()
+    printed = result.stdout.str() + result.stderr.str()
     assert (
-        said.count(
+        printed.count(
             "--specdec-prune needs a full run, and only 2 of 4 tests of the suites were selected"
         )
         == 1
@@ -346,9 +348,9 @@ def test_a_run_without_cases_prunes_nothing(project, littered: dict[str, str]) -
     project.write_test("def test_other(): pass\n")
     result = project.run("--specdec-prune")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    said = result.stdout.str() + result.stderr.str()
+    printed = result.stdout.str() + result.stderr.str()
     assert (
-        said.count(
+        printed.count(
             "--specdec-prune needs a full run, and no test of a suite was selected; run whole "
             "suites"
         )

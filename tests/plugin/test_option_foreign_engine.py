@@ -204,12 +204,12 @@ def test_sampled_texts_that_are_not_told_are_never_the_baselines_own(project) ->
 
     def untold(rounds: list[int]) -> str:
         lines = [{"schema": 1, "engine": "mine 2", "k": 2, "new_tokens": 6, "temperature": 1}]
-        for line, own in zip(prompts(project), rounds, strict=True):
+        for line, number in zip(prompts(project), rounds, strict=True):
             totals = {
-                "rounds": own,
-                "drafted": 2 * own,
-                "accepted": 5 - own,
-                "per_position": [5 - own, 0],
+                "rounds": number,
+                "drafted": 2 * number,
+                "accepted": 5 - number,
+                "per_position": [5 - number, 0],
             }
             lines.append({"prompt": json.loads(line)["prompt"], "emitted": 6, "totals": totals})
         path = project.pytester.path / "run.jsonl"
@@ -288,9 +288,9 @@ def test_an_engine_that_is_not_there_is_one_message(
 ) -> None:
     gate(project)
     result = project.run(*arguments, ok=False)
-    said = result.stdout.str() + result.stderr.str()
-    assert fnmatch.filter(said.splitlines(), message)
-    assert "Traceback" not in said
+    printed = result.stdout.str() + result.stderr.str()
+    assert fnmatch.filter(printed.splitlines(), message)
+    assert "Traceback" not in printed
 
 
 def test_a_package_that_is_missing_is_named_when_it_is_asked_for(

@@ -67,9 +67,9 @@ GRID = [cell(k) for k in PUBLISHED]
 
 
 def text(rows: list[ReportRow], language: str = "en") -> str:
-    found = render(".txt", rows, language)
-    assert isinstance(found, str)
-    return found
+    rendered = render(".txt", rows, language)
+    assert isinstance(rendered, str)
+    return rendered
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_each_pair_and_temperature_is_a_chapter_by_depth_and_k() -> None:
     (chapter,) = chapters([*GRID, other])
     assert list(chapter.depths) == [1, 3]
     assert chapter.ks == [4, 8, 12, 16]
-    assert [one.name for one in chapters([cell(4), row()])] == [
+    assert [chapter.name for chapter in chapters([cell(4), row()])] == [
         "audio/voice-t1",
         "text/draft-t1",
     ]
@@ -239,7 +239,7 @@ def test_one_chapter_is_told_line_by_line_like_the_published_one() -> None:
 
 
 def test_a_combination_has_every_figure_of_its_row() -> None:
-    told = text([cell(4)])
+    written = text([cell(4)])
     for line in (
         "Samples: 1000",
         "Mean: 86.09%",
@@ -258,7 +258,7 @@ def test_a_combination_has_every_figure_of_its_row() -> None:
         "Speed-up: 2.50x (theoretical, 95 %: 2.40 to 2.60)",
         "regressed: fell",
     ):
-        assert f"  {line}" in told
+        assert f"  {line}" in written
 
 
 @pytest.mark.parametrize("rule", ["rejection", "sample-match", "greedy", "block", "typical"])
@@ -280,8 +280,8 @@ def test_judging_all_tokens_needs_no_word() -> None:
 def test_the_fastest_may_be_another_than_the_best_by_rate_or_by_accepted() -> None:
     (chapter,) = chapters(reversed(GRID))
     summary = chapter.summary
-    found = [
+    best_ks = [
         None if best is None else best.k
         for best in (summary.highest_rate, summary.highest_accepted, summary.fastest)
     ]
-    assert found == [4, 16, 12]
+    assert best_ks == [4, 16, 12]

@@ -64,12 +64,12 @@ def run(watching: GateWatch, phase: str = "call", error: BaseException | None = 
 
 def report(watching: GateWatch, **attributes: Any) -> Any:
     """The report of the test, with what the gate adds."""
-    made = SimpleNamespace(longrepr=None, sections=[], **attributes)
+    test_report = SimpleNamespace(longrepr=None, sections=[], **attributes)
     hook = watching.pytest_runtest_makereport(item(NODE, CASE))
     next(hook)
     with pytest.raises(StopIteration):
-        hook.send(made)
-    return made
+        hook.send(test_report)
+    return test_report
 
 
 @pytest.mark.parametrize("phase", ["setup", "call", "teardown"])

@@ -684,7 +684,7 @@ def test_judged_and_plain_cases_share_texts_and_one_pass(
         ),
     ]
     engine = ReplayEngine(cases, ModelPool("cpu"), stored_texts=lambda key: texts)
-    measurements = [engine.measure(case) for case in cases]
+    measurements = [engine.measure(variant) for variant in cases]
     assert len(passes) == 1
     assert len({measurement.counts.acceptance_length for measurement in measurements}) == len(cases)
     assert all(measurement.texts == texts for measurement in measurements)
