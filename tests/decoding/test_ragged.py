@@ -413,7 +413,7 @@ def test_windows_end_where_told_and_repeat_a_rows_first_token_left_of_it(
         expected = [[max(end - width + at, 0) for at in range(width)] for end in ends.tolist()]
         assert positions.tolist() == expected
         assert ids.tolist() == [
-            [written[row][at] for at in own] for row, own in enumerate(expected)
+            [written[row][at] for at in places] for row, places in enumerate(expected)
         ]
     stay = np.array(sorted(data.draw(st.sets(st.integers(0, rows - 1), min_size=1))))
     sequences.select(stay)

@@ -137,10 +137,10 @@ def test_the_message_tells_acceptance_from_costs() -> None:
     assert any(
         line.startswith("  acceptance -") and "length 2.5000 -> 2.4700" in line for line in lines
     )
-    (told,) = [line for line in lines if line.startswith("  costs")]
-    assert "-16.67 %" in told
-    assert "verification 12 -> 15.2 ms" in told
-    assert "torch 2 -> torch 3" in told
+    (line_of_costs,) = [line for line in lines if line.startswith("  costs")]
+    assert "-16.67 %" in line_of_costs
+    assert "verification 12 -> 15.2 ms" in line_of_costs
+    assert "torch 2 -> torch 3" in line_of_costs
     assert not any(
         line.startswith("  costs")
         for line in explain(judged(COSTS), case_id="c", update_command="", prompt_names={})

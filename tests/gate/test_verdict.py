@@ -156,7 +156,7 @@ def test_what_changed_is_named_with_both_fingerprints() -> None:
 def test_a_larger_drop_never_has_a_better_verdict(drop: float, new_drafter: bool) -> None:
     order = ("improved", "pass", "regressed")
     smaller, larger = (
-        deterministic(own, new_drafter=new_drafter).outcome for own in (drop, drop + 0.01)
+        deterministic(size, new_drafter=new_drafter).outcome for size in (drop, drop + 0.01)
     )
     assert order.index(smaller) <= order.index(larger)
 
@@ -494,11 +494,14 @@ def drafting(drafts: float) -> Counts:
 
 
 def with_drafts(of: Counts, **changes: Any) -> Record:
-    made = record(of, **changes)
-    rows = zip(made.counts.items(), of.drafted.tolist(), strict=True)
+    stored = record(of, **changes)
+    rows = zip(stored.counts.items(), of.drafted.tolist(), strict=True)
     return msgspec.structs.replace(
-        made,
-        counts={key: msgspec.structs.replace(row, drafted=tuple(own)) for (key, row), own in rows},
+        stored,
+        counts={
+            key: msgspec.structs.replace(row, drafted=tuple(drafted))
+            for (key, row), drafted in rows
+        },
     )
 
 

@@ -138,10 +138,10 @@ def counted_variation(mutant: Mutant) -> float:
     worst = 0.0
     for p, q in examples():
         target, draft = (torch.tensor(np.array(rows), dtype=torch.float32) for rows in (p, q))
-        made = rivals.emitted(mutant, target, draft, COUNTED, seeded)[:, :2]
+        pairs = rivals.emitted(mutant, target, draft, COUNTED, seeded)[:, :2]
         following = torch.multinomial(target[1], COUNTED, replacement=True, generator=seeded)
-        made[:, 1] = torch.where(made[:, 1] < 0, following, made[:, 1])
-        got = (made @ torch.tensor([VOCAB_SIZE, 1])).bincount(minlength=VOCAB_SIZE**2) / COUNTED
+        pairs[:, 1] = torch.where(pairs[:, 1] < 0, following, pairs[:, 1])
+        got = (pairs @ torch.tensor([VOCAB_SIZE, 1])).bincount(minlength=VOCAB_SIZE**2) / COUNTED
         worst = max(
             worst, (got - torch.outer(target[0], target[1]).flatten()).abs().sum().item() / 2
         )
@@ -182,8 +182,8 @@ def caught_ragged(sampler: Ragged) -> str:
 
 def level(error: AssertionError) -> str:
     """`exact`, `sampled` or `contract`, from its message."""
-    found = re.search(r"not lossless \((\w+)\)", str(error))
-    return found[1] if found else str(error)
+    match = re.search(r"not lossless \((\w+)\)", str(error))
+    return match[1] if match else str(error)
 
 
 def seen_by_vllm(mutant: Mutant) -> list[str]:
@@ -214,16 +214,16 @@ def table(cells: tuple[str, ...]) -> None:
 
 def ragged_rows() -> None:
     """The section on rows with different numbers of drafts."""
-    found = [(sampler, caught_ragged(sampler)) for sampler in RAGGED]
-    ours = sum(by != "nothing" for _, by in found)
+    results = [(sampler, caught_ragged(sampler)) for sampler in RAGGED]
+    ours = sum(by != "nothing" for _, by in results)
     print(RAGGED_HEAD.format(rows=len(RAGGED), caught="all" if ours == len(RAGGED) else ours))
-    for sampler, by in found:
+    for sampler, by in results:
         table((sampler.name, source(sampler), sampler.mechanism, by))
 
 
 def main() -> None:
-    found = [(mutant, *caught(mutant)) for mutant in MUTANTS]
-    ours = sum(by != "nothing" for _, by, _ in found)
+    results = [(mutant, *caught(mutant)) for mutant in MUTANTS]
+    ours = sum(by != "nothing" for _, by, _ in results)
     vllm = [seen_by_vllm(mutant) for mutant in MUTANTS]
     others = [
         [rivals.seen(test, mutant) for test in (rivals.tensorrt_llm, rivals.transformers)]
@@ -232,7 +232,7 @@ def main() -> None:
     numbers = {
         "rows": len(MUTANTS),
         "caught": "all of them" if ours == len(MUTANTS) else f"{ours} of them",
-        "seconds": sum(seconds for _, _, seconds in found),
+        "seconds": sum(seconds for _, _, seconds in results),
         "tensorrt": sum(tensorrt for tensorrt, _ in others),
         "transformers": sum(transformers for _, transformers in others),
         "nobody": sum(
@@ -246,7 +246,7 @@ def main() -> None:
     )
     table(HEADER)
     print("|---" * len(HEADER) + "|")
-    for (mutant, by, seconds), names, rest in zip(found, vllm, others, strict=True):
+    for (mutant, by, seconds), names, rest in zip(results, vllm, others, strict=True):
         cells = (
             mutant.name + r" \*" * (mutant.drafts == "own"),
             source(mutant),
@@ -255,7 +255,7 @@ def main() -> None:
             by,
             f"{seconds:.1f}",
             ", ".join(names) or "no",
-            *("yes" if one else "no" for one in rest),
+            *("yes" if caught_it else "no" for caught_it in rest),
         )
         table(cells)
     sizes = {

@@ -78,10 +78,10 @@ def unfiltered_bonus(patch: Patch) -> None:
     probabilities = batch.probabilities
 
     def broken(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-        found = probabilities(logits, sampling)
+        distributions = probabilities(logits, sampling)
         if sampling.temperature > 0:
-            found[:, -1] = probabilities(logits[:, -1], RAW)
-        return found
+            distributions[:, -1] = probabilities(logits[:, -1], RAW)
+        return distributions
 
     patch.setattr(batch, "probabilities", broken)
 

@@ -79,7 +79,7 @@ def test_counts_are_those_of_the_two_models(case: Case) -> None:
         )
         measured = logprob_engine.measure(case)
         longer = logprob_engine.measure(dataclasses.replace(case, k=8))
-        completions = target.asked("/v1/completions")
+        completions = target.request_count("/v1/completions")
     texts = logprob_engine.emitted(case)
     assert [len(text.ids) for text in texts] == [3 + NEW] * 5
     p = np.zeros((5, 3 + NEW))
@@ -109,13 +109,13 @@ def test_counts_are_those_of_the_two_models(case: Case) -> None:
 def test_stored_texts_are_used_while_the_served_model_is_the_same(case: Case) -> None:
     with playing(emitting(TARGET)) as target, playing(DRAFTER.plays("vllm")) as drafter:
         stored = engine(target.url, drafter.url).measure(case).texts
-        before = target.asked("/v1/completions")
+        before = target.request_count("/v1/completions")
         again = engine(target.url, drafter.url, stored_texts=lambda key: stored).measure(case)
-        assert target.asked("/v1/completions") - before == 5 + 4, "scored only"
+        assert target.request_count("/v1/completions") - before == 5 + 4, "scored only"
         assert again.texts == stored
     with playing(emitting(TARGET, "another")) as target, playing(DRAFTER.plays("vllm")) as drafter:
         engine(target.url, drafter.url, stored_texts=lambda key: stored).measure(case)
-        assert target.asked("/v1/completions") == 5 + 5 + 4, "another target samples again"
+        assert target.request_count("/v1/completions") == 5 + 5 + 4, "another target samples again"
 
 
 def test_fewer_prompts_keep_their_texts(case: Case) -> None:
@@ -152,11 +152,14 @@ def test_a_run_that_died_goes_on(case: Case, tmp_path: Path) -> None:
             logprob_engine.measure(case)
         stored = logprob_engine._texts(case.texts, logprob_engine._scorers(1)[0])[1]
         drafter.plays |= DRAFTER.plays("vllm")
-        before = target.asked("/v1/completions"), drafter.asked("/v1/completions")
+        before = target.request_count("/v1/completions"), drafter.request_count("/v1/completions")
         engine(target.url, drafter.url, folder=folder, stored_texts=lambda key: stored).measure(
             case
         )
-        assert (target.asked("/v1/completions"), drafter.asked("/v1/completions")) == (
+        assert (
+            target.request_count("/v1/completions"),
+            drafter.request_count("/v1/completions"),
+        ) == (
             before[0] + 1 + 4,
             before[1] + 2 + 1 + 4,
         )
@@ -171,7 +174,7 @@ def test_prompts_are_encoded_by_the_targets_own_tokenizer(case: Case) -> None:
     with playing(emitting(TARGET)) as target, playing(DRAFTER.plays("vllm")) as drafter:
         logprob_engine = engine(target.url, drafter.url, encode=encode)
         logprob_engine.measure(case)
-        assert not target.asked("/tokenize")
+        assert not target.request_count("/tokenize")
     assert {text.ids[0] for text in logprob_engine.emitted(case)} == {4}
 
 

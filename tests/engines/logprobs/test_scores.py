@@ -383,12 +383,12 @@ def test_what_was_finished_is_kept_and_not_asked_for_again(tmp_path: Path) -> No
     with playing(TARGET.plays("vllm")) as stage:
         scorer = _scorer(stage, "http://host")
         scored = served_texts(scorer, TEXTS, cache=ScoreCache(path, scorer), workers=1)
-        assert stage.asked("/v1/completions") == 2 + 1 + 4, (
+        assert stage.request_count("/v1/completions") == 2 + 1 + 4, (
             "the missing two, one to see the model is the same, a sample again"
         )
         assert ScoreCache(path, scorer).kept == 6
         served_texts(scorer, TEXTS, cache=ScoreCache(path, scorer))
-        assert stage.asked("/v1/completions") == 7 + 1 + 4, "all are kept now"
+        assert stage.request_count("/v1/completions") == 7 + 1 + 4, "all are kept now"
     for text, text_scores in zip(TEXTS, scored, strict=True):
         np.testing.assert_allclose(text_scores.logprobs, TARGET.scores(text), atol=1e-12)
 

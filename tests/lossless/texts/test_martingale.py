@@ -64,13 +64,13 @@ def draw(distributions: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 def reshaped(draws: Draws, runs: int) -> Draws:
     """Draws (runs * tokens,) as (runs, tokens)."""
-    own = {
+    changed = {
         name: getattr(draws, name).reshape(runs, -1)
         for name in ("surprisal", "entropy", "variance", "below")
     }
     tilted = {name: [bet.reshape(runs, -1) for bet in bets] for name, bets in draws.tilted.items()}
     return Draws(
-        **own,
+        **changed,
         tilted=tilted,
         mixed={name: odds.reshape(runs, -1) for name, odds in draws.mixed.items()},
     )
@@ -94,7 +94,7 @@ def lossless_runs() -> tuple[Draws, np.ndarray, TextEvidence]:
         totals.append(seen.total)
         families.append(seen.families)
     joined = Draws.joined(parts, np.arange(RUNS))
-    each = {name: np.concatenate([own[name] for own in families]) for name in families[0]}
+    each = {name: np.concatenate([values[name] for values in families]) for name in families[0]}
     return joined, np.concatenate(uniforms), TextEvidence(np.concatenate(totals), each)
 
 
@@ -159,7 +159,7 @@ def test_bets_on_what_a_wrong_rule_emits_are_its_distribution() -> None:
     p, q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.6, 0.2])
     tokens = torch.arange(3)
     distributions = TokenDistributions(
-        *(torch.from_numpy(np.log(one)).expand(3, -1) for one in (p, q))
+        *(torch.from_numpy(np.log(distribution)).expand(3, -1) for distribution in (p, q))
     )
     mixed = distributions.draws(tokens).mixed
     overlap = np.minimum(p, q).sum()
