@@ -10,6 +10,7 @@ from ..baselines.repeats import accumulates
 from ..cases.case import LOOKUP, Case
 from ..common.errors import RequestError
 from ..gate.accumulation import judge_accumulated
+from ..gate.judge import judge
 from ..gate.refusals import (
     below_lookup,
     dead_drafter,
@@ -19,7 +20,7 @@ from ..gate.refusals import (
     too_good,
 )
 from ..gate.speedup_gate import judge_speedup
-from ..gate.verdict import Verdict, judge
+from ..gate.verdict import Verdict
 from ..records.measured import MeasuredCase
 from ..records.record import Record
 from .comparison import Baseline, Run, value_of

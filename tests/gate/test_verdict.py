@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.gate.verdict import Outcome, Verdict, changes, incomparable
+from pytest_specdec.gate.comparability import changes, incomparable
+from pytest_specdec.gate.verdict import Outcome, Verdict
 from pytest_specdec.records.record import Record
 
 BEFORE = steady_counts()

@@ -21,7 +21,8 @@ from pytest_specdec.config.options import MARGIN
 from pytest_specdec.decoding.decode import Decoded
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
-from pytest_specdec.gate.verdict import Verdict, judge
+from pytest_specdec.gate.judge import judge
+from pytest_specdec.gate.verdict import Verdict
 from pytest_specdec.judging.comparison import Run
 from pytest_specdec.records.record import Record
 

@@ -152,7 +152,7 @@ def untrained_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     for name in ("dead_drafter", "no_better"):
         monkeypatch.setattr(f"pytest_specdec.judging.decisions.{name}", lambda *measured: None)
-    monkeypatch.setattr("pytest_specdec.gate.verdict.dead_drafter", lambda counts: None)
+    monkeypatch.setattr("pytest_specdec.gate.comparability.dead_drafter", lambda counts: None)
 
 
 @pytest.fixture

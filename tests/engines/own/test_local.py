@@ -39,7 +39,7 @@ from pytest_specdec.engines.own import replay_engine as replay
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.engines.own.replay_engine import ReplayEngine
 from pytest_specdec.engines.protocol import Measurement
-from pytest_specdec.gate.verdict import incomparable
+from pytest_specdec.gate.comparability import incomparable
 from pytest_specdec.judging.comparison import Run
 from pytest_specdec.lossless.texts import conformance as texts_judged
 from pytest_specdec.records.text_set import TextSet
