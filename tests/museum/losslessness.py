@@ -50,23 +50,27 @@ HEADER = (
 )
 HEAD = """# A museum of distribution bugs
 
-{rows} samplers that emit another distribution than the target's, or break the contract of one: defects of real engines, and rules
-that are lossy by design, each built as the smallest change to one clean round. `assert_lossless` finds {caught}, in
-{seconds:.0f} s together. Of the distribution tests that engines run today, vLLM's three would see {L2} (L2), {wide} (wide) and
-{narrow} (narrow), TensorRT-LLM's {tensorrt}, transformers' {transformers}; {nobody} are seen by none of them.
+{rows} samplers that emit another distribution than the target's, or break the contract of one: defects
+of real engines, and rules that are lossy by design, each built as the smallest change to one clean
+round. `assert_lossless` finds {caught}, in {seconds:.0f} s together. Of the distribution tests that engines
+run today, vLLM's three would see {L2} (L2), {wide} (wide) and {narrow} (narrow), TensorRT-LLM's {tensorrt},
+transformers' {transformers}; {nobody} are seen by none of them.
 """
 FOOT = """
-*total variation*: between the distribution of the first {length} tokens and the target's, the worst of {examples} rounds with a
-vocabulary of {vocab_size} and {k} drafts; exact, but for *~*, which is counted over {counted:,} rounds and two tokens. It is 0
-where the distribution is right and the contract is broken in another way. Where a mechanism says *here*, the report tells less than is
-needed to build it. A paper stands as the source where a rule is lossy by design, or departs from the paper's without a report.
+*total variation*: between the distribution of the first {length} tokens and the target's, the worst of
+{examples} rounds with a vocabulary of {vocab_size} and {k} drafts; exact, but for *~*, which is counted over {counted:,}
+rounds and two tokens. It is 0 where the distribution is right and the contract is broken in another
+way. Where a mechanism says *here*, the report does not contain all that is needed to build it. The source is a paper where a rule is lossy by
+design, or departs from the paper's without a report.
 *caught by*: exact, the distribution of all its draws; sampled, the counts of many rounds; or the contract.
 
-The others' tests are given the sampler in the place of theirs, with their sizes, distributions and thresholds, and one seed: vLLM's
-*L2* (V 10, k 2, 100,000 rounds), *wide* (V 4096, k 3, T 1, 40,960) and *narrow* (V 16, k 3, 200,000); TensorRT-LLM's KL
-below 0.01 (V 500, k 1, 50,000); transformers' order of four counts (V 10, k 3, 10,000). vLLM's give all positions the same
-distributions. All but *narrow* draw the drafts themselves, so that they cannot meet a drafter's defect: where a name has a *\\**, they
-were given the whole round, which is more than they see today. Their tests of seeds, ranges and greedy rows are not counted.
+The other projects' tests are run with the sampler in place of theirs, with their sizes, distributions and
+thresholds, and with one seed: vLLM's *L2* (V 10, k 2, 100,000 rounds), *wide* (V 4096, k 3, T 1, 40,960) and
+*narrow* (V 16, k 3, 200,000); TensorRT-LLM's KL below 0.01 (V 500, k 1, 50,000); transformers' order of four
+counts (V 10, k 3, 10,000). vLLM's give all positions the same distributions. All but *narrow* draw the
+drafts themselves, so that they cannot meet a drafter's defect: where a name has a *\\**, they were given
+the whole round, which is more than they see today. Their tests of seeds, ranges and greedy rows are not
+counted.
 """
 RAGGED_HEAD = """
 ## Ragged rows
@@ -81,13 +85,14 @@ All but *rows of the next request* and *coins by position* are right while all r
 UNUSUAL_HEAD = """
 ## Unusual, and right
 
-What looks like a bug and is none: {rows} samplers that keep the target's distribution, none of them accused.
+{rows} samplers that look wrong but keep the target's distribution. None of them is reported as lossy.
 
 | sampler | what is odd about it | examples | result |
 |---|---|---|---|"""
 LAST = """
-*transformers* is run without forced draws at the ends of their range: its `r <= p / q` accepts a draft of probability 0 at a draw
-of exactly 0, as in [sglang#35771](https://github.com/sgl-project/sglang/issues/35771). Made by
+*transformers* is run without forced draws at the ends of their range: its `r <= p / q` accepts a
+draft of probability 0 at a draw of exactly 0, as in
+[sglang#35771](https://github.com/sgl-project/sglang/issues/35771). Made by
 `python tests/museum/losslessness.py > docs/museum-losslessness.md`.
 """
 
