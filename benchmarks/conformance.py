@@ -461,14 +461,14 @@ mean value is the evidence. If the engine is lossless it ever reaches 1 / alpha 
 alpha at most, so one may look after every text and stop at will, or add texts at the end and judge
 all again.
 
-A token that top-k or top-p leaves out is a violation by itself, unless a move of the gaps between logits by the
-tolerance would let it in: such ties are counted and told. At temperature 0 each token must be the target's arg-max;
-where it is not, the gap of the two logits tells a tie from a bug. The tolerance is that of the target's dtype, in
-logits {tolerances}; pass the engine's as `tolerance` where its dtype is coarser.
+A token that top-k or top-p leaves out is a violation by itself, unless the filter would keep it if the
+gaps between logits changed by the tolerance: such ties are counted and reported. At temperature 0 each
+token must be the target's arg-max; where it is not, the gap between the two logits distinguishes a tie
+from a bug. The tolerance is that of the target's dtype, in logits {tolerances}; pass the engine's as `tolerance` where its dtype is coarser.
 
-Two things to mind. Sampled texts must be independent: give each request a seed of its own, for a seed used twice is
-the same luck twice. And a target that is scored here in other precision than the engine's is another target; how much
-that matters is at the end of this page.
+Two conditions must hold. Sampled texts must be independent: give each request its own seed. And the target
+must be scored here in the engine's precision, or it is a different target; how much that matters is at the
+end of this page.
 
 ## False alarms: simulated lossless engines
 
@@ -480,7 +480,7 @@ token; the evidence, bets on a drafter included, is looked at after every token.
 ## False alarms: the embedded pair
 
 80 prompts, 128 new tokens each, k = 4; the evidence counts from 1 and violates at 100. The drafter of the bets is the
-draft model, whoever drafted.
+draft model, even where another drafter drafted.
 
 {lossless}
 

@@ -441,12 +441,12 @@ are named (its last column: replay of the emitted text, with the rounds started 
   rejection. It cannot be compared with any other engine's.
 * OpenVINO's accessors leave out the last round of every request. The identity *rounds + accepted =
   tokens emitted* finds it; the adapter reads `m_batch_sizes` instead.
-* transformers has no public counter; its candidate generators are told of every round.
+* transformers has no public counter; each round is reported to its candidate generator.
 
 ## After normalisation
 
 Counted are the rounds with room in the text for k drafts and the bonus token, which no engine
-clips; the prompt pass's is left out. Engines that start alike are equal, whatever they do near the
+clips; the prompt pass's is left out. Engines with the same first start have equal counts, whatever they do near the
 end (`engines.counting.normalise.comparable_rounds`; `tests/engines/counting/test_normalise.py`
 proves it for every way to clip). llama.cpp, OpenVINO and vLLM start after the prompt pass; ONNX
 Runtime and transformers draft in it, start one token earlier, and cut the same text into other
@@ -477,8 +477,8 @@ adapter declares its drafters, rules, depth of a draft model, filters and most t
 By EOS, which is kept, or at the length limit; a text that ends otherwise was cut off and is an
 error, and so is one that goes on after EOS. EOS is what the target's `generation_config.json`
 names, or `config.json` without that file. Engines also end at what `config.json` or the tokenizer
-name. OpenVINO and ONNX Runtime are run past EOS and their texts cut there; vLLM in this process is
-told the target's EOS; servers say by `finish_reason` (llama.cpp: `stop_type`) why a text ends,
+name. OpenVINO and ONNX Runtime are run past EOS and their texts cut there; vLLM in this process
+gets the target's EOS as a stop token; servers report by `finish_reason` (llama.cpp: `stop_type`) why a text ends,
 which is checked against the target's files where its folder is named.
 
 {versions}
