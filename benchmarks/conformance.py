@@ -464,7 +464,8 @@ all again.
 A token that top-k or top-p leaves out is a violation by itself, unless the filter would keep it if the
 gaps between logits changed by the tolerance: such ties are counted and reported. At temperature 0 each
 token must be the target's arg-max; where it is not, the gap between the two logits distinguishes a tie
-from a bug. The tolerance is that of the target's dtype, in logits {tolerances}; pass the engine's as `tolerance` where its dtype is coarser.
+from a bug. The tolerance is that of the target's dtype, in logits {tolerances};
+pass the engine's as `tolerance` where its dtype is coarser.
 
 Two conditions must hold. Sampled texts must be independent: give each request its own seed. And the target
 must be scored here in the engine's precision, or it is a different target; how much that matters is at the

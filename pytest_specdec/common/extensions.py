@@ -52,7 +52,7 @@ def extension(group: str, name: str) -> Any:
 
 
 def forget() -> None:
-    """Read the entry points anew: packages were added since."""
+    """Read the entry points again, after packages were added."""
     registered.cache_clear()
     extension.cache_clear()
 

@@ -1,5 +1,5 @@
-"""Another project's engine behind the protocol of our own ones: its texts, and its counts checked
-and normalised.
+"""Adapts another project's engine to the protocol of this project's engines: its texts, and its
+counts checked and normalised.
 
 Models are loaded only for what needs them: the oracle, conformance, and engines that run in this
 process.

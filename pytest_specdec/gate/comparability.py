@@ -36,7 +36,7 @@ def incomparable(
     """Why two measurements must not be compared: another definition, condition, prompt set or
     texts. Empty where they may.
 
-    With `subset` either may lack some of the other's prompts; with `fresh` texts are sampled anew
+    With `subset` either may lack some of the other's prompts; with `fresh` texts are newly sampled
     on purpose.
     """
     problems = []

@@ -1,4 +1,4 @@
-"""The picture of speed-ups in the terminal: a bar a case."""
+"""The bar chart of speed-ups in the terminal, one bar per case."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WIDTH = 32
 
 
 def bars(rows: Iterable[ReportRow]) -> Iterator[str]:
-    """Lines of all pictures, without colour."""
+    """Lines of all charts, without colour."""
     for picture in pictures(rows):
         legend = "* is the best; " if picture.drafting_pays else ""
         yield f"speed-up over k, {picture.title} ({legend}95 % interval)"

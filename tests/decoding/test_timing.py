@@ -196,7 +196,7 @@ def test_command_refuses_two_draft_models(
         main(["costs", "--target", str(tiny_target), f"--draft={tiny_draft}", "--draft=other"]) == 2
     )
     assert (
-        "a profile holds the times of one draft model, and 2 are named; measure each in a run"
+        "a profile holds the times of one draft model, and 2 are named; measure each in its own run"
         in capsys.readouterr().err
     )
 
@@ -271,7 +271,7 @@ def test_command_warns_of_uncertain_times(
     )
     options = ["-o", str(tmp_path / "costs.json"), "--context", "8", "--device", "cpu"]
     assert main(["costs", "--target", str(tiny_target), *options]) == 0
-    assert ("warning: the times are uncertain by 42%" in capsys.readouterr().err) == warned
+    assert ("warning: the times have a standard error of 42%" in capsys.readouterr().err) == warned
     assert CostProfile.load(tmp_path / "costs.json").error == error
 
 

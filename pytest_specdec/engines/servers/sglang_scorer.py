@@ -26,7 +26,7 @@ class SglangScorer(Scorer):
     dialect = "sglang"
 
     def _positions(self, ids: Sequence[int], first: int, fresh: bool) -> list[Position]:
-        # From position 0 on everything is computed anew, without the prefix cache.
+        # From position 0 on everything is computed again, without the prefix cache.
         body = {
             "input_ids": list(ids),
             "sampling_params": {"temperature": 0, "max_new_tokens": 1, "ignore_eos": True},
