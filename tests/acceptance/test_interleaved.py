@@ -213,7 +213,7 @@ def test_judged_tokens_end_at_the_first_step_of_another_shape() -> None:
     assert judged_tokens([10, 2], AUDIO) == []
 
 
-def test_a_slip_costs_what_lies_behind_it_and_too_many_are_an_error() -> None:
+def test_a_slip_costs_what_follows_it_and_too_many_are_an_error() -> None:
     scores, text = scored(2, 1, 40)
     slipped = [*text.ids]
     slipped[-2] = 10

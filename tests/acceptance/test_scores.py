@@ -287,7 +287,7 @@ def test_survival_of_any_distributions_is_the_enumerations(world: World, rule: s
     assert_enumeration(world, rule)
 
 
-def test_the_enumeration_tells_the_rules_apart() -> None:
+def test_the_enumeration_distinguishes_the_rules() -> None:
     """Else the equalities above could hold for the wrong reason."""
     world = random_world(1, 3, 3)
     for rule, other in itertools.permutations(LOSSLESS, 2):

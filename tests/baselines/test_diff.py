@@ -101,7 +101,7 @@ def test_what_cannot_be_compared_is_one_message(
     assert message in capsys.readouterr().err
 
 
-def test_changed_costs_are_told(tmp_path: Path) -> None:
+def test_changed_costs_are_reported(tmp_path: Path) -> None:
     costs = CaseCosts(10.0, 12.0, 4.0, machine="gpu")
     for name, stored_costs in (
         ("a", costs),

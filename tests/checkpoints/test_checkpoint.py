@@ -138,7 +138,7 @@ def test_mtp_layers_are_announced_under_several_names(copy: Path, name: str) -> 
         ("model.embed_tokens.weight", False),
     ],
 )
-def test_mtp_tensors_are_told_by_their_names(tiny_target: Path, name: str, mtp: bool) -> None:
+def test_mtp_tensors_are_recognised_by_their_names(tiny_target: Path, name: str, mtp: bool) -> None:
     assert open_checkpoint(tiny_target).is_mtp_tensor(name) is mtp
 
 
@@ -394,7 +394,7 @@ def test_another_model_of_the_same_shapes_is_one(
     assert Checkpoint(copy).model_fingerprint != open_checkpoint(tiny_target).model_fingerprint
 
 
-def test_a_healthy_pair_is_told_apart_without_reading_its_weights(
+def test_a_healthy_pair_is_distinguished_without_reading_its_weights(
     tiny_target: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nudge(copy, "model.embed_tokens.")

@@ -64,7 +64,7 @@ def test_a_drafter_that_is_slower_beyond_doubt_is_advised_against(
     ] * 3
 
 
-def test_each_profile_is_told_apart_by_its_batch_size(
+def test_each_profile_is_distinguished_by_its_batch_size(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     profile = CostProfile.load(COSTS)
@@ -95,7 +95,7 @@ def test_noisy_times_give_wide_and_positive_intervals(
     assert all(0 < float(low) < float(high) for _, _, _, _, _, low, _, high, *_ in cells)
 
 
-def test_baselines_without_requests_are_told_by_the_rounds_that_leave_room(
+def test_baselines_without_requests_count_only_rounds_with_room(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "draft-k3-depth0-t1.json").write_text(dumps(record(steady_counts())))
@@ -148,7 +148,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     return capsys.readouterr().err
 
 
-def test_what_cannot_be_told_is_refused_with_a_cure(
+def test_what_cannot_be_computed_is_refused_with_a_cure(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert "holds no baseline; name a folder" in refused(capsys, tmp_path, "--costs", COSTS)

@@ -140,7 +140,7 @@ def test_choices_follow_the_distribution(sampling: Sampling) -> None:
     assert goodness(chosen, probabilities(scores, sampling)) > P_FLOOR
 
 
-def test_another_distribution_than_the_one_drawn_from_is_told_apart() -> None:
+def test_another_distribution_than_the_one_drawn_from_is_distinguished() -> None:
     """The test above can fail: a temperature 5 % off is seen."""
     scores = torch.tensor([2.0, -1.0, 0.5, 0.5, 1.5, -3.0, 1.0])
     chosen = sample(scores.expand(DRAWS, -1), Sampling(1.05), torch.Generator().manual_seed(3))

@@ -167,7 +167,7 @@ def test_heads_share_embedding_and_head_with_the_model(name: str, published: Any
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_mtp_tensors_are_told_from_the_models(name: str, published: Any) -> None:
+def test_mtp_tensors_are_distinguished_from_the_models(name: str, published: Any) -> None:
     loaded, _ = published(name)
     tensors = loaded.checkpoint.tensors
     model_keys = [key for key in tensors if not loaded.checkpoint.is_mtp_tensor(key)]

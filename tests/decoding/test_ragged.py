@@ -388,7 +388,7 @@ def test_padding_masks_leave_each_row_its_last_columns(lengths: list[int], width
     st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=7), min_size=1, max_size=4),
     st.data(),
 )
-def test_windows_end_where_told_and_repeat_a_rows_first_token_left_of_it(
+def test_windows_end_where_requested_and_repeat_a_rows_first_token_left_of_it(
     prompts: list[list[int]], data: st.DataObject
 ) -> None:
     """Also for the column just written, which is answered from memory."""

@@ -180,7 +180,7 @@ def test_lossy_rules_are_seen_to_change_the_distribution(rule: str) -> None:
     assert misfit(play(rule, INSTANCES["any, V=5, k=2"], 10), INSTANCES["any, V=5, k=2"].p) == 0.0
 
 
-def test_a_draft_from_another_distribution_than_told_is_seen_to_change_the_distribution() -> None:
+def test_a_draft_from_another_distribution_than_reported_changes_the_distribution() -> None:
     """The q contract broken by 5 %: rejection is lossless for the q that drafts were drawn from,
     and no other.
     """

@@ -117,11 +117,11 @@ def test_impossible_numbers_are_named(position: Position, words: str) -> None:
         ),  # two halves, rounded up to bfloat16 and a bit
     ],
 )
-def test_possible_numbers_are_believed(position: Position) -> None:
+def test_possible_numbers_are_accepted(position: Position) -> None:
     assert impossible(position) is None
 
 
-def test_whole_vocabularies_in_bfloat16_are_believed() -> None:
+def test_whole_vocabularies_in_bfloat16_are_accepted() -> None:
     """Log-probabilities that a server cuts to bfloat16 add up to 1 but for the stated slack."""
     rng = np.random.default_rng(0)
     for _ in range(500):
@@ -181,7 +181,7 @@ def test_probability_one_for_every_token_is_refused(dialect: str) -> None:
 
 
 @pytest.mark.parametrize("dialect", CARDS)
-def test_texts_that_are_certain_are_believed(dialect: str) -> None:
+def test_texts_that_are_certain_are_accepted(dialect: str) -> None:
     """A looping model of which every token has probability 1 to the last digit."""
     sure = Toy(1)
     sure.log = np.where(np.eye(TOKENS)[[1, 2, 3, 4, 0]] > 0, 0.0, -40.0)
@@ -438,7 +438,7 @@ def test_a_server_that_drafts_is_refused(
         ("echo", {"/metrics": [Answer("[]")]}),
     ],
 )
-def test_a_server_that_does_not_draft_is_believed(
+def test_a_server_that_does_not_draft_is_accepted(
     dialect: str, plays: dict[str, list[Play]]
 ) -> None:
     scorer_with(dialect, plays, check_plain)

@@ -94,7 +94,7 @@ def test_a_defect_of_the_museum_is_found(name: str) -> None:
 
 
 @pytest.mark.parametrize("label", CASES)
-def test_a_right_decoder_is_accused_of_nothing(label: str) -> None:
+def test_a_correct_decoder_passes(label: str) -> None:
     verdict = judged(CASES[label], LEVEL)
     assert verdict.finders == [], (verdict.oracle.message, verdict.conformance.message)
 

@@ -94,7 +94,7 @@ def counted(rng: np.random.Generator, excess: float = 1.0) -> Counts:
     )
 
 
-def test_correct_decoders_are_never_accused() -> None:
+def test_correct_decoders_are_never_refused() -> None:
     rng = np.random.default_rng(4)
     assert [
         reason for _ in range(500) if (reason := too_good(counted(rng), EXPECTED, gates=16))

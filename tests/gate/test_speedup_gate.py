@@ -131,7 +131,7 @@ def test_sampled_acceptance_widens_the_interval() -> None:
     assert verdict.interval[1] - verdict.interval[0] > exact.interval[1] - exact.interval[0]
 
 
-def test_the_message_tells_acceptance_from_costs() -> None:
+def test_the_message_separates_acceptance_and_costs() -> None:
     verdict = judged(slower(0.2, software="torch 3"), factor=0.98)
     lines = explain(verdict, case_id="c", update_command="pytest", prompt_names={})
     assert any(

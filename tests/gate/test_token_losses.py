@@ -47,6 +47,6 @@ def test_texts_of_other_lengths_are_left_out() -> None:
     assert TokenPositions.of({}, {"p": np.ones(6)}, TOKENS, STARTS).tokens.size == 0
 
 
-def test_heads_are_told_together() -> None:
+def test_heads_are_reported_together() -> None:
     both = TokenPositions.together([places(), places()])
     assert both.tokens.size == 2 * places().tokens.size

@@ -99,7 +99,7 @@ def test_codes_out_of_range_are_refused(codes: list[int]) -> None:
         codec.decode(codes)
 
 
-def test_speech_is_told_from_other_sound(sounds: list[np.ndarray]) -> None:
+def test_speech_is_distinguished_from_other_sound(sounds: list[np.ndarray]) -> None:
     rng = np.random.default_rng(2)
     for sound in sounds[:3]:
         codes = codec.encode(sound)

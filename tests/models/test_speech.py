@@ -47,7 +47,7 @@ def test_letters_begin_in_order_within_the_sound(seed: int) -> None:
     assert 8 < len(SAID) * RATE / len(spoken.samples) < 20, "letters a second"
 
 
-def test_the_alignment_tells_where_the_sounds_are() -> None:
+def test_the_alignment_gives_the_places_of_the_sounds() -> None:
     """A fricative's frames hiss (power above 4 kHz), a vowel's do not, the pause at the full stop
     is silent.
     """

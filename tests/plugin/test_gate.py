@@ -71,7 +71,7 @@ def test_a_changed_target_is_named_and_judged_on_texts_of_its_own(project, tmp_p
     assert row["verdict"] in ("pass", "inconclusive")
 
 
-def test_inconclusive_can_be_told_to_warn(project) -> None:
+def test_inconclusive_can_be_set_to_warn(project) -> None:
     """Other texts of the same target: nothing changed, and 12 prompts are too few to show it."""
     project.create("--specdec-k=4", "--specdec-depth=0")
     options = ("--specdec-seed=5", "--specdec-k=4", "--specdec-depth=0", "--specdec-margin=0.001")

@@ -191,7 +191,7 @@ def test_what_is_created_is_what_a_full_serial_run_creates(
 
 @pytest.mark.usefixtures("worse")
 @every_kind
-def test_all_rewrites_what_ran_and_only_whole_suites_tell_of_stale_files(
+def test_all_rewrites_what_ran_and_only_whole_suites_report_stale_files(
     project, littered: dict[str, str], kind: Kind
 ) -> None:
     before = without(littered, CELLS[1])

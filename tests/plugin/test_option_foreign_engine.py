@@ -199,7 +199,7 @@ def test_sums_of_all_requests_are_gated_as_one(project) -> None:
     result.stdout.fnmatch_lines(["*counts by definition 'sums/1', this version by 'acceptance/1'*"])
 
 
-def test_sampled_texts_that_are_not_told_are_never_the_baselines_own(project) -> None:
+def test_sampled_texts_that_are_not_reported_are_never_the_baselines_own(project) -> None:
     project.write_test(SERVED.replace("temperature=0", "temperature=1"))
 
     def untold(rounds: list[int]) -> str:

@@ -72,7 +72,7 @@ def test_judging_every_token_gives_plain_figures_under_another_name(project) -> 
         assert judged == plain
 
 
-def test_a_pattern_that_the_texts_do_not_have_is_told(project) -> None:
+def test_a_pattern_that_the_texts_do_not_have_is_reported(project) -> None:
     result = project.run(STEPS_OF_TWO, "--specdec-update=new", ok=False)
     result.stdout.fnmatch_lines(
         ["*the texts do not consist of steps of 2 tokens * 0:32*check --specdec-judged*"]
@@ -80,7 +80,7 @@ def test_a_pattern_that_the_texts_do_not_have_is_told(project) -> None:
     assert project.baselines == {}
 
 
-def test_judged_and_plain_baselines_are_told_apart(project) -> None:
+def test_judged_and_plain_baselines_are_distinguished(project) -> None:
     project.create(EVERY_TOKEN)
     rows = project.report(EVERY_TOKEN)
     assert {row["verdict"] for row in rows} == {"pass"}
@@ -138,7 +138,7 @@ def test_the_second_of_two_tokens_has_baselines_tokens_and_samples_of_its_own(st
         assert worst[0] == pytest.approx(samples["accepted"]["least"])
 
 
-def test_what_a_judged_round_costs_is_told_and_stored(steps) -> None:
+def test_what_a_judged_round_costs_is_reported_and_stored(steps) -> None:
     costs = {
         "schema": 1,
         "target_ms": 10.0,
@@ -161,7 +161,9 @@ def test_what_a_judged_round_costs_is_told_and_stored(steps) -> None:
         )
 
 
-def test_a_loss_among_interleaved_tokens_is_told_by_judged_tokens(steps, tmp_path: Path) -> None:
+def test_a_loss_among_interleaved_tokens_is_reported_by_judged_tokens(
+    steps, tmp_path: Path
+) -> None:
     noisy = add_noise(steps.draft, tmp_path / "noisy", 1.0)
     result = steps.run(
         SECOND_OF_TWO, f"--specdec-draft={noisy}", "--specdec-k=4", "--specdec-depth=2", ok=False

@@ -11,7 +11,7 @@ def report(project, *arguments: str) -> tuple[str, str]:
     )  # type: ignore[return-value]
 
 
-def test_english_unless_told_otherwise(project) -> None:
+def test_english_by_default(project) -> None:
     project.create()
     text, page = report(project)
     assert "Mean acceptance rate" in text

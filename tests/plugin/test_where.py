@@ -47,7 +47,7 @@ def test_a_baseline_brings_one_file_for_each_head_that_drafts(project) -> None:
         assert {len(row["accept"]) for row in data["tokens"].values()} == {23}
 
 
-def test_a_loss_is_told_token_by_token_and_by_context(project, noisy: str) -> None:
+def test_a_loss_is_reported_by_token_and_by_context(project, noisy: str) -> None:
     project.create()
     by_label = diagnosis(project, noisy)
     assert re.fullmatch(
@@ -88,7 +88,7 @@ def test_an_update_writes_what_is_missing_for_records_that_stay(project) -> None
     assert project.stored == before
 
 
-def test_prompt_lookup_has_no_heads_to_tell_of(project) -> None:
+def test_prompt_lookup_has_no_heads_to_report(project) -> None:
     text = (
         "import pytest\n\n@pytest.mark.specdec(target={target!r}, drafter='prompt-lookup', k=4, "
         "temperature=0.4, new_tokens=48)\n"

@@ -18,7 +18,7 @@ def test_every_line_of_the_table_has_as_many_cells() -> None:
     assert {line.replace("\\|", "").count("|") for line in table} == {len(HEADERS) + 2}
 
 
-def test_what_failed_is_told_with_what_changed() -> None:
+def test_what_failed_is_reported_with_what_changed() -> None:
     written = lines(
         row(verdict="regressed", reason="fell", changed=["drafter weights"]),
         row(verdict="pass", id="text/b"),

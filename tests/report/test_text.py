@@ -168,7 +168,7 @@ def test_without_times_there_is_no_praise() -> None:
     assert "excellent" not in shown
 
 
-def test_worst_samples_survival_and_pooled_figures_are_told() -> None:
+def test_worst_samples_survival_and_pooled_figures_are_reported() -> None:
     shown = text([cell(4)])
     assert "home 'h<a1>': 0.25 accepted" in shown
     assert "0.900 0.900 0.900 0.900" in shown
@@ -202,7 +202,7 @@ def test_cases_that_were_not_measured_have_no_chapter() -> None:
     assert text([row(rounds=None)]) == "\n"
 
 
-def test_one_chapter_is_told_line_by_line_like_the_published_one() -> None:
+def test_one_chapter_equals_the_published_one_line_by_line() -> None:
     """The order of its parts: what was measured, overall, each k at each depth, conclusions."""
     shown = text([*GRID, cell(4, depth=1)])
     heads = [

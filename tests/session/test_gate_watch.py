@@ -136,9 +136,7 @@ def test_an_interruption_leaves_the_failed_case_unseen(stop: BaseException) -> N
 
 
 @pytest.mark.parametrize(("stored", "messages"), [(False, 1), (True, 0)])
-def test_a_test_that_failed_early_is_told_why_no_baseline_is_made(
-    stored: bool, messages: int
-) -> None:
+def test_a_test_that_failed_early_says_why_no_baseline_is_made(stored: bool, messages: int) -> None:
     watching, _ = watch(asks=True, stored=stored)
     with pytest.raises(AssertionError):
         run(watching, error=AssertionError())

@@ -60,7 +60,9 @@ def test_an_installed_one_too(root: Path) -> None:
         ("needy:decode", "No module named 'no_such_codec'; name module:function"),
     ],
 )
-def test_what_is_no_function_is_told_with_the_option(root: Path, path: str, complaint: str) -> None:
+def test_what_is_not_a_function_is_reported_with_the_option(
+    root: Path, path: str, complaint: str
+) -> None:
     with pytest.raises(RequestError, match=f"--specdec-verifier={path}.*{complaint}"):
         of(path, root)
 

@@ -100,7 +100,7 @@ def test_a_decoder_that_gives_no_sound_is_told_what_to_return(samples: object) -
         Sound.decoded(lambda ids: samples, [1])  # type: ignore[arg-type, return-value]
 
 
-def test_a_tensor_with_gradients_is_told_too() -> None:
+def test_a_tensor_with_gradients_is_refused_too() -> None:
     import torch
 
     with pytest.raises(ValueError, match=r"requires grad.*return \(rate, samples\)"):

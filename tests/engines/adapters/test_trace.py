@@ -257,7 +257,7 @@ def test_a_trace_is_refused_as_soon_as_it_is_read(tmp_path: Path) -> None:
         read_trace(written(tmp_path, HEADER, LINE, {**LINE, "key": "other", "rounds": [[3, 1]]}))
 
 
-def test_a_file_that_is_cut_off_is_told_so(tmp_path: Path) -> None:
+def test_a_file_that_is_cut_off_is_reported(tmp_path: Path) -> None:
     text = json.dumps(LINE)
     with pytest.raises(SpecdecError, match=r"run.jsonl:2: the file is cut off in this line"):
         run(written(tmp_path, HEADER, text[:30], end=""))

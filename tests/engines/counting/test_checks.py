@@ -142,7 +142,7 @@ def test_rounds_are_held_to_the_text(rounds: list, tokens: int | None, message: 
         check_reported(reported(rounds, tokens), request())
 
 
-def test_a_last_round_without_drafts_need_not_be_told() -> None:
+def test_a_last_round_without_drafts_need_not_be_reported() -> None:
     """Where one token is left there is nothing to draft."""
     check_reported(reported([(3, 1), (3, 0)], 5), request(new_tokens=5))
     for convention, limit in ((CountingConvention(), 6), (FULL, 5)):

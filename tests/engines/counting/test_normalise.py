@@ -176,7 +176,7 @@ def test_drafts_that_are_missing_are_missing_where_nothing_was_accepted() -> Non
     assert run_counts.acceptance_rate == 1
 
 
-def test_prompt_lookup_whose_empty_rounds_are_left_out_tells_no_places() -> None:
+def test_prompt_lookup_without_its_empty_rounds_has_no_positions() -> None:
     text = reported([(3, 1), (2, 2)], 40)
     assert counts(text, drafter="prompt-lookup")[0].name == "sums/1"
     whole = reported(

@@ -342,7 +342,7 @@ def test_what_is_not_about_the_tokens_sent_is_refused(
         served_texts(scorer_at(stage.client()), TEXTS[:1])
 
 
-def test_several_models_behind_one_url_are_refused() -> None:
+def test_several_models_at_one_url_are_refused() -> None:
     with (
         playing({"/v1/models": [Answer('{"data": [{"id": "a"}, {"id": "b"}]}')]}) as stage,
         pytest.raises(RequestError, match=r"serves 2 models \(a, b\); name a server of one model"),

@@ -563,7 +563,7 @@ def test_drafters_are_handed_out_where_they_are_models(case: Case) -> None:
         models.drafter(lookup_case(case))
 
 
-def test_decoding_tells_how_far_it_is(case: Case) -> None:
+def test_decoding_reports_its_progress(case: Case) -> None:
     seen: list[tuple[str, int, int]] = []
     decoding_case = decoding(case)
     DecodeEngine(ModelPool("cpu", report=lambda *progress: seen.append(progress))).measure(

@@ -189,7 +189,7 @@ def test_a_sampler_that_fails_on_followed_draws_alone_is_sampled() -> None:
         (lambda uniform: abs(uniform) < 0.5, "a rounding"),
     ],
 )
-def test_steps_that_cannot_be_followed_are_refused_not_accused(step: object, name: str) -> None:
+def test_steps_that_cannot_be_followed_are_refused_not_failed(step: object, name: str) -> None:
     def stepping(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
         return [int(step(random.random()))]  # type: ignore[operator]
 

@@ -380,7 +380,7 @@ def test_too_many_paths_are_refused() -> None:
         output_distribution(wide, [0.5, 0.5], [0.25, 0.75], 1)
 
 
-def test_a_draw_behind_torchs_back_is_noticed() -> None:
+def test_a_draw_that_bypasses_torch_is_noticed() -> None:
     compiled = torch.jit.trace(lambda p: torch.rand_like(p), torch.zeros(2), check_trace=False)
 
     def traced(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:

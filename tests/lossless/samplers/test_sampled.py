@@ -141,9 +141,7 @@ def test_a_bet_is_the_product_of_its_predictions() -> None:
     assert logarithms == pytest.approx([math.log(np.mean(bets)), 0.0], abs=1e-9)
 
 
-def test_no_bet_is_worth_less_behind_prefixes_that_are_right_than_the_share_that_is_staked() -> (
-    None
-):
+def test_bets_after_correct_prefixes_keep_at_least_the_staked_share() -> None:
     """A wrong distribution behind one of 64 prefixes is seen although all others are noise."""
     target = PrefixTree(lambda prefix: (0.9, 0.1, 0.0, 0.0) if prefix == (1, 1, 1) else (0.25,) * 4)
     wrong = PrefixTree(lambda prefix: (0.25,) * 4)

@@ -192,7 +192,7 @@ def test_drafts_from_a_sharper_distribution_than_their_q_are_caught(
         (Sampling(1.0, 10), {NARROW, COLDER}),
     ],
 )
-def test_other_settings_than_those_named_are_caught_and_told(
+def test_other_settings_than_those_named_are_caught_and_reported(
     pair: Pair, sampled: Sampling, suspects: set[str]
 ) -> None:
     result = judged(pair, decoded(pair, "draft", 0, "rejection", sampled))
@@ -254,7 +254,7 @@ def test_a_tie_at_the_cut_off_is_counted_and_no_violation(pair: Pair) -> None:
     assert not at_tolerance(gap - 1e-3).conforms
 
 
-def test_nothing_behind_the_eos_token_is_read(
+def test_nothing_after_the_eos_token_is_read(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, texts: tuple[Text, ...]
 ) -> None:
     end = texts[0].prompt_length + 9

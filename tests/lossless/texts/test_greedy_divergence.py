@@ -120,7 +120,7 @@ def test_a_token_just_below_the_top_k_is_near(gap: float, temperature: float, ne
     assert near_cutoff(logits, torch.tensor([3]), Sampling(temperature, 3), 0.01).tolist() == [near]
 
 
-def test_a_token_just_behind_the_mass_of_top_p_is_near() -> None:
+def test_a_token_just_outside_the_mass_of_top_p_is_near() -> None:
     """Mass 0.9 comes before token 2: it is left out at top-p 0.9, and a breath less mass would let
     it in.
     """

@@ -243,6 +243,6 @@ def test_evidence_is_dated_at_its_first_crossing() -> None:
     assert np.exp(seen.highest) == pytest.approx([200, 1])
 
 
-def test_evidence_is_told_as_a_finite_number() -> None:
+def test_evidence_is_reported_as_a_finite_number() -> None:
     assert TextEvidence(np.log([1, 30, 2]), {}).highest_value == pytest.approx(30)
     assert TextEvidence(np.array([0.0, 5000.0]), {}).highest_value == pytest.approx(np.exp(700))
