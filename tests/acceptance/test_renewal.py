@@ -264,7 +264,7 @@ def test_certain_acceptances_leave_one_play_and_it_is_the_expectation(seed: int,
 @given(any_kind_of_field(), st.integers(1, 4), st.integers(0, 99))
 @PROPERTY
 def test_clipped_rounds_emit_exactly_the_text(field: AcceptanceField, k: int, seed: int) -> None:
-    """A last token that is left alone takes a step without drafts, which is no round."""
+    """A last token that is left alone takes a step without drafts, and that is not a round."""
     for row, rounds in enumerate(sample_rounds(field, k, np.random.default_rng(seed), "clip")):
         position = int(field.starts[row])
         for start, taken in rounds:

@@ -105,7 +105,7 @@ def test_counts_are_a_tally_of_the_rounds_inside(
         ([(3, 3, 3), (7, 2, 1), (9, 0, 0)], 3),  # the last token takes a pass without drafts
         ([(3, 3, 3), (7, 2, 1)], 3),  # and does so where the engine does not count it
         ([(3, 3, 3), (7, 2, 2)], 2),
-        ([(3, 3, 3), (7, 3, 3)], 2),  # what was accepted behind the end is not emitted
+        ([(3, 3, 3), (7, 3, 3)], 2),  # what was accepted after the end is not emitted
         ([(3, 0, 0), (4, 0, 0), (5, 3, 3), (9, 0, 0)], 4),
     ],
 )

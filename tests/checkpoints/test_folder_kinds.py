@@ -1,4 +1,4 @@
-"""Folders that hold no model of their own are told apart by their files alone, and refused with
+"""Folders that do not hold a complete model are recognised by their files alone, and refused with
 what can be done.
 """
 

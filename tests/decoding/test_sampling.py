@@ -104,7 +104,7 @@ def test_eos_ends_a_text_and_is_kept(
     eos = whole[0][3]
     assert any(
         eos not in text for text in whole
-    )  # so that one text goes on while another has ended
+    )  # so that one text continues while another has ended
     ended = with_eos(tiny_target, tmp_path / "model", [eos, 31] if as_list else eos)
     texts = sample_new_tokens(ended, PROMPTS, new_tokens=24, sampling=Sampling(0.0), seed=0)
     stop = {eos, 31} if as_list else {eos}

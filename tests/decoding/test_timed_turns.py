@@ -153,7 +153,7 @@ def test_at_least_two_turns_are_timed_so_that_an_error_is_known() -> None:
 
 
 def test_the_error_of_a_time_is_what_repeated_measurements_show() -> None:
-    """Turns with a mood of their own, relative to the target's step: the stated error is the spread
+    """Turns with an error of their own, relative to the target's step: the stated error is the spread
     of medians.
     """
     rng, turns, mood = np.random.default_rng(0), 5, 0.1

@@ -1,4 +1,4 @@
-"""Served log-probabilities are checked before they are believed: impossible numbers, second
+"""Served log-probabilities are checked before they are used: impossible numbers, second
 answers, servers that draft.
 """
 

@@ -1,4 +1,4 @@
-"""Somebody else's engine behind our protocol: what it cannot do is refused, and nothing measured is
+"""Another project's engine adapted to our protocol: what it cannot do is refused, and nothing measured is
 lost.
 """
 
@@ -49,7 +49,7 @@ ROUNDS = (ReportedRound(3, 1), ReportedRound(3, 3), ReportedRound(3, 0), Reporte
 
 @dataclasses.dataclass
 class Scripted:
-    """An engine that says what it is told to say, and may die on the way."""
+    """An engine that reports what it was given, and may fail on the way."""
 
     name = "vllm"
     capabilities: Capabilities = ABLE

@@ -107,19 +107,19 @@ WRONG = [
     (
         text(5, 1, 6, 1),
         TARGET,
-        "the text of 4 tokens goes on after token 1, which ends a text, at "
+        "the text of 4 tokens continues after token 1, which ends a text, at "
         "place 2; let the engine end",
     ),
-    (text(5, 1, *[5] * 6), TARGET, "the text of 8 tokens goes on after token 1"),
+    (text(5, 1, *[5] * 6), TARGET, "the text of 8 tokens continues after token 1"),
     (
         text(5, 7, *[5] * 6, ends=TextEnds(stop=(7,))),
         None,
-        "goes on after token 7, which ends a text, at place 2",
+        "continues after token 7, which ends a text, at place 2",
     ),
     (
         text(1, 3, *[5] * 6, ends=TextEnds(eos=(), stop=("a\n",))),
         TARGET,
-        r"goes on after the "
+        r"continues after the "
         r"declared stop 'a\\n'",
     ),
     (text(5, 1, 4, ends=TextEnds(eos=(), stop=("a\n",))), TARGET, "with token 4, which is neither"),

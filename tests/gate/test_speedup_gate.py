@@ -1,4 +1,4 @@
-"""Speed-ups whose costs changed: told apart from acceptance, within the error of the times."""
+"""Speed-ups whose costs changed: distinguished from acceptance, within the error of the times."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def reported(
     convention: CountingConvention | None = None,
     **other: Any,
 ) -> Reported:
-    """A text of as many tokens as its rounds make, unless told otherwise."""
+    """A text of as many tokens as its rounds make, unless given."""
     convention = convention or CountingConvention()
     emitted = sum(accepted + 1 for _, accepted in rounds or ()) + (not convention.prefill_drafts)
     reported_rounds = None if rounds is None else tuple(ReportedRound(*pair) for pair in rounds)

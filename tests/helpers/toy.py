@@ -47,7 +47,7 @@ class Toy:
         )
 
     def largest(self, before: int, count: int) -> list[tuple[int, float]]:
-        """(token, log-probability) of the likeliest tokens behind another."""
+        """(token, log-probability) of the likeliest tokens after another."""
         order = np.argsort(-self.log[before])[:count]
         return [(int(token), float(self.log[before, token])) for token in order]
 

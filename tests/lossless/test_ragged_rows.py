@@ -66,7 +66,7 @@ def padded(
     p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None
 ) -> Tensor:
     """Padded rows with their numbers of drafts: padding is rejected, and replaced by a token of the
-    distribution behind the drafts.
+    distribution after the drafts.
     """
     real = torch.arange(drafts.shape[1]) < num_draft_tokens[:, None]
     accepted = reference.leading(reference.passed(p, q, drafts, generator) & real)
@@ -78,7 +78,7 @@ def padded(
 def last_distribution(
     p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None
 ) -> Tensor:
-    """The bonus token of every row is drawn from the distribution behind the longest row's
+    """The bonus token of every row is drawn from the distribution after the longest row's
     drafts.
     """
     p = p.clone()

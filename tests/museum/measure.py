@@ -100,7 +100,7 @@ class Lab:
         self.baseline = functools.cache(self.measure)
 
     def broken(self, exhibit: Exhibit, setting: Setting | None = None) -> Measured:
-        """Decode with an exhibit's defect, in its own setting unless told otherwise."""
+        """Decode with an exhibit's defect, by default in its own setting."""
         with pytest.MonkeyPatch.context() as patch:
             if exhibit.defect is not None:
                 exhibit.defect(patch)

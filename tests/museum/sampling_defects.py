@@ -28,7 +28,7 @@ class SamplingDefect:
     mechanism: str
     defect: Defect
     source: str = ""
-    """The issue that tells of it: `owner/repository#number`."""
+    """The issue that reports it: `owner/repository#number`."""
     cause: str = ""
     """What the message of conformance names; empty where the texts are right and only the oracle
     sees it.

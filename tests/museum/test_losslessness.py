@@ -1,4 +1,4 @@
-"""Every wrong sampler of the museum is found, and no right one is accused, however unusual."""
+"""Every wrong sampler of the museum is found, and every correct one passes, however unusual."""
 
 from __future__ import annotations
 

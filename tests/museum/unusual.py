@@ -1,5 +1,5 @@
 """Samplers that look wrong, or unlike any other, and keep the target's distribution all the same:
-none may be accused.
+all of them must pass.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-import hypothesis  # noqa: F401  its pytest plugin would import it anew in every run within this process
+import hypothesis  # noqa: F401  its pytest plugin would import it again in every run within this process
 import pytest
 from helpers.stored_files import resealed
 from helpers.support import add_noise
@@ -33,7 +33,7 @@ class Kind:
     partial: str | None = None
     """Why nothing can be said of stale files, and pruning is refused."""
     cut: bool = False
-    """Whether it ends before its last test, so that stale files are neither told nor deleted."""
+    """Whether it ends before its last test, so that stale files are neither reported nor deleted."""
     files: tuple[tuple[str, str], ...] = ()
     """Files of the project that make it so."""
 
@@ -96,7 +96,7 @@ STALE = (
     "letters/texts/t1-n24-s9.json",
     "letters/tokens/tiny-draft-head0-t1-n24-s9.json",
 )
-"""In the order in which they are told."""
+"""In the order in which they are reported."""
 BYSTANDERS = (
     "letters/tiny-draft-k5-depth0-t1-decode.json",  # another engine's record
     "letters/tiny-draft-k6-depth0-t1.json",  # in merge conflict
@@ -277,7 +277,7 @@ def test_pruning_deletes_exactly_the_stale_files_or_is_refused_with_the_reason(
 def test_two_workers_update_and_prune_as_one_process_does(
     project, littered: dict[str, str]
 ) -> None:
-    """Everything at once: records of a worse drafter, texts that are missing and sampled anew, and
+    """Everything at once: records of a worse drafter, texts that are missing and sampled again, and
     stale files.
     """
     before = without(littered, TEXTS, CELLS[1])

@@ -1,5 +1,5 @@
-"""`--specdec-costs`: a speed-up is gated under the baseline's own costs, and costs measured anew
-are told apart.
+"""`--specdec-costs`: a speed-up is gated under the baseline's own costs, and costs measured again
+are distinguished.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The message's lines on single tokens and contexts, and the files behind them, which decide
+"""The message's lines on single tokens and contexts, and the stored files that they need, which decide
 nothing.
 """
 

@@ -1,4 +1,4 @@
-"""The machine-readable report, and the rows behind every report."""
+"""The machine-readable report, and the rows that every report uses."""
 
 from __future__ import annotations
 

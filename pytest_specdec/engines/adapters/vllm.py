@@ -44,7 +44,7 @@ COUNTERS = (
     "vllm:spec_decode_num_draft_tokens",
     "vllm:spec_decode_num_accepted_tokens",
 )
-"""Of all requests together; in process and over HTTP alike."""
+"""Of all requests together; both in process and over HTTP."""
 _QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",

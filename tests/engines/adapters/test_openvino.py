@@ -1,4 +1,4 @@
-"""OpenVINO GenAI: what its metrics tell, and what they leave out. The recorded ones are those of a
+"""OpenVINO GenAI: what its metrics report, and what they leave out. The recorded ones are those of a
 real run.
 """
 

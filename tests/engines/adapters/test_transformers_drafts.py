@@ -77,7 +77,7 @@ def unfiltered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 HOT = sampled(1.6, top_k=20)
-"""Drafts drawn at temperature 1.6 of 1.6: `generate` makes the draft's processors anew, and adds
+"""Drafts drawn at temperature 1.6 of 1.6: `generate` makes the draft's processors again, and adds
 the target's.
 """
 LOOKUP = sampled(0.8, top_p=0.9, drafter="prompt-lookup")

@@ -62,7 +62,7 @@ def test_openvinos_accessors_leave_out_the_last_round(
 
 
 def test_sums_of_prompt_lookup_need_the_rounds() -> None:
-    """How many of its rounds drafted nothing cannot be told from drafts alone."""
+    """How many of its rounds drafted nothing cannot be computed from drafts alone."""
     lookup_request = request(drafter="prompt-lookup")
     with pytest.raises(
         MeasurementError,

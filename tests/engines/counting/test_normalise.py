@@ -1,4 +1,4 @@
-"""One definition where rounds are told, another one, by name, where only sums are."""
+"""One definition where rounds are reported, another one, by name, where only sums are."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_sums_without_positions_keep_the_rate_and_the_length() -> None:
     )
     assert (
         definition.name == "sums/1-empty-no-positions"
-    )  # rounds told by the tokens alone include the empty ones
+    )  # rounds computed from the tokens alone include the empty ones
     assert (run_counts.total_rounds, run_counts.acceptance_rate, run_counts.acceptance_length) == (
         5,
         0.5,

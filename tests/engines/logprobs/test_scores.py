@@ -1,4 +1,4 @@
-"""Replay over served log-probabilities: every dialect gives the numbers of the model behind it, or
+"""Replay over served log-probabilities: every dialect gives the numbers of its model, or
 an error.
 """
 

@@ -1,4 +1,4 @@
-"""Drafts must follow the distribution that is reported for them: honest drafters pass, all known
+"""Drafts must follow the distribution that is reported for them: correct drafters pass, all known
 breaches are found.
 """
 
@@ -240,7 +240,7 @@ def test_a_draft_that_q_excludes() -> None:
 
 
 def test_false_alarms_are_within_alpha() -> None:
-    """300 honest drafters of 200 drafts each at alpha 5 %."""
+    """300 correct drafters of 200 drafts each at alpha 5 %."""
     rng = np.random.default_rng(5)
     alarms = 0
     for seed in range(300):

@@ -45,7 +45,7 @@ def test_our_drafters_keep_it(
 def proposals_of_generate(
     pair: Pair, draft: LoadedModel | None, **filters: float
 ) -> list[Proposal]:
-    """What transformers' candidate generators propose behind a few prompts; own heads without a
+    """What transformers' candidate generators propose after a few prompts; own heads without a
     draft model.
     """
     torch.manual_seed(0)

@@ -43,7 +43,7 @@ def rest(p: Tensor, q: Tensor) -> Tensor:
 
 
 def leading(p: Tensor, q: Tensor, drafts: Tensor, ok: Tensor) -> tuple[list[int], Tensor]:
-    """The accepted drafts, and the distribution of the token behind them."""
+    """The accepted drafts, and the distribution of the token after them."""
     kept = int(ok.long().cumprod(0).sum())
     return drafts[:kept].tolist(), rest(p[kept], q[kept]) if kept < len(q) else p[-1]
 

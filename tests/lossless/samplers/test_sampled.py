@@ -142,7 +142,7 @@ def test_a_bet_is_the_product_of_its_predictions() -> None:
 
 
 def test_bets_after_correct_prefixes_keep_at_least_the_staked_share() -> None:
-    """A wrong distribution behind one of 64 prefixes is seen although all others are noise."""
+    """A wrong distribution after one of 64 prefixes is seen although all others are noise."""
     target = PrefixTree(lambda prefix: (0.9, 0.1, 0.0, 0.0) if prefix == (1, 1, 1) else (0.25,) * 4)
     wrong = PrefixTree(lambda prefix: (0.25,) * 4)
     rng = np.random.default_rng(0)

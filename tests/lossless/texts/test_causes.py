@@ -87,7 +87,7 @@ def test_where_nothing_is_filtered_a_raw_q_is_no_cause() -> None:
 
 
 def test_what_does_not_separate_two_causes_names_both() -> None:
-    """Recovered tokens alone, in the few contexts where two defects draw them alike."""
+    """Recovered tokens alone, in the few contexts where two defects draw them equally."""
     part, roles = emitted(FROM_P, 6000)
     few = [
         size

@@ -234,7 +234,7 @@ def test_a_token_beyond_the_vocabulary_is_a_violation(
 
 
 def test_a_tie_at_the_cut_off_is_counted_and_no_violation(pair: Pair) -> None:
-    """The token just behind the top-k, once with a tolerance below its gap to the last one kept,
+    """The token just outside the top-k, once with a tolerance below its gap to the last one kept,
     once above.
     """
     prompt = pair.prompts[1]

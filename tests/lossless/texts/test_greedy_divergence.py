@@ -52,7 +52,7 @@ def test_greedy_decoding_conforms(pair: Pair, texts: tuple[Text, ...]) -> None:
 
 
 def test_a_changed_token_is_a_bug_at_its_position(pair: Pair, texts: tuple[Text, ...]) -> None:
-    """And what follows it in the text is not told: behind the bug the text is another."""
+    """What follows it in the text is not reported: after the bug the text is another."""
     position = texts[3].prompt_length + 20
     wrong = [*texts[:3], changed(texts[3], position, 17), *texts[4:]]
     result = conformance(pair.target, wrong, temperature=0)

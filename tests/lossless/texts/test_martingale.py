@@ -203,13 +203,13 @@ def test_the_counting_bet_is_the_mixture_over_all_distributions_of_the_cells() -
 
 
 def uniform_draws(count: int) -> Draws:
-    """Of distributions that are flat over two tokens: only the transforms can tell anything."""
+    """Of distributions that are flat over two tokens: only the transforms can show anything."""
     ones = np.ones(count)
     return Draws(np.log(2) * ones, np.log(2) * ones, 0 * ones, np.zeros(count), {}, {})
 
 
 def suspect_of(transforms: np.ndarray) -> str:
-    """The family that speaks loudest at the end where transforms come as given."""
+    """The family with the most evidence at the end where transforms come as given."""
     draws = uniform_draws(len(transforms))
     laid = Draws(draws.surprisal * 0, draws.entropy, draws.variance, draws.below, {}, {})
     seen = evidence(laid, transforms)
