@@ -16,7 +16,7 @@ from .protocol import Engine
 
 _NOT_HERE = (
     "both models run on servers and none in this process; leave out the fixtures that need a model "
-    "here, and for costs name a file that was measured where the models run: --specdec-costs=FILE"
+    "here, and name a file of costs that were measured where the models run: --specdec-costs=FILE"
 )
 """Why a session with this engine loads no models."""
 

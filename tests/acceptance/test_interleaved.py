@@ -222,7 +222,7 @@ def test_a_slip_costs_what_follows_it_and_too_many_are_an_error() -> None:
     slipped[15] = 10
     with pytest.raises(
         MeasurementError,
-        match=r"no steps of 2 tokens .* in 10:20.*prompt p leaves .* after 6 steps",
+        match=r"do not consist of steps of 2 tokens .* in 10:20.*prompt p leaves .* after 6 steps",
     ):
         judged_scores(scores, [Text("p", "all", tuple(slipped), 3)], AUDIO)
 
@@ -341,7 +341,7 @@ def test_the_text_that_lost_most_is_named_and_not_the_shortest() -> None:
         np.array([7, 21]),
     )
     with pytest.raises(
-        MeasurementError, match="the one of prompt q leaves the pattern after 1 steps"
+        MeasurementError, match="the text of prompt q leaves the pattern after 1 steps"
     ):
         judged_scores(wide, [short, slipped], AUDIO)
     assert scores.lengths.tolist() == [7]

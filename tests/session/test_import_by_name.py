@@ -1,4 +1,4 @@
-"""Functions that options name: found beside the project or installed, and told where there is
+"""Functions that options name: found beside the project or installed, and reported where there is
 none.
 """
 

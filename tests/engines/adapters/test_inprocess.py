@@ -57,7 +57,7 @@ def test_a_vocabulary_without_a_free_id_is_refused() -> None:
         tokenizer=tokenizer, checkpoint=SimpleNamespace(vocabulary=2, folder=Path("model"))
     )
     with pytest.raises(
-        RequestError, match=r"no id of its vocabulary is free, .* use another engine"
+        RequestError, match=r"its vocabulary has no unused id, .* use another engine"
     ):
         unused_id(model)
 

@@ -238,7 +238,7 @@ def test_a_synthetic_mode_is_named_and_refused(engine: ExternalEngine) -> None:
     for judge in (oracle, conformance):
         with pytest.raises(
             RequestError,
-            match=r"runs synthetic acceptance 0\.8, so neither its texts .*; turn that off, or "
+            match=r"runs synthetic acceptance 0\.8, so its texts and counts .*; turn that off, or "
             r"leave",
         ):
             judge(faked, measured, ALPHA)

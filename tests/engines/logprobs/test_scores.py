@@ -131,7 +131,8 @@ def test_distributions_that_no_server_gives_are_refused(sampling: Sampling) -> N
 def test_a_server_that_gives_fewer_than_asked_is_refused() -> None:
     served = ServedText(first=4, logprobs=(-1.0,), best=(None,), top=((-1.0,),))
     with pytest.raises(
-        MeasurementError, match="the 3 largest log-probabilities were asked for and 1 came; lower"
+        MeasurementError,
+        match="the 3 largest log-probabilities were requested and 1 returned; lower",
     ):
         text_distributions(Text("a", "all", (0, 1, 2, 3, 4), 3), served, Sampling(1.0, 3))
 
@@ -308,9 +309,7 @@ BAD: list[tuple[str, Change, str]] = [
     (
         "llama.cpp",
         lambda a: a["completion_probabilities"][0].update(id=77),
-        r"to be emitted at "
-        r"position 4 and .77. "
-        r"came",
+        r"was forced at position 4, but it emitted .77.",
     ),
     (
         "llama.cpp",

@@ -316,7 +316,7 @@ def test_texts_without_a_new_token_are_an_error(
         ([[5, 6, 7]], {"prompt_lengths": [1, 1]}, "need prompt_lengths"),
         ([[5, 6, 7]], {"prompt_lengths": [0]}, "at least one token long"),
         ([[5, 6, 7]], {"prompt_lengths": [4]}, "at least one token long"),
-        ([Text("0", "all", (5, 6, 7), 1)], {"prompt_lengths": [1]}, "leave them out"),
+        ([Text("0", "all", (5, 6, 7), 1)], {"prompt_lengths": [1]}, "leave prompt_lengths out"),
         ([[1024, 6, 7]], {"prompt_lengths": [1]}, "encode it"),
         ([[5] * 513], {"prompt_lengths": [1]}, "pass shorter ones"),
         ([[5, 6, 7]], {"prompt_lengths": [1], "temperature": -1.0}, "not valid sampling settings"),
