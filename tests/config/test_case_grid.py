@@ -45,7 +45,7 @@ def single_case(root: Path, **sources: dict[str, Any]) -> Case:
         ("depth", lambda located_case: (located_case.depth,), ((1,), (2,), (3,)), (0,)),
         ("temperature", lambda located_case: located_case.temperature, (0.1, 0.2, 0.3), 1.0),
         ("new_tokens", lambda located_case: located_case.texts.new_tokens, (10, 20, 30), 128),
-        ("margin", lambda located_case: located_case.margin, (0.1, 0.2, 0.3), 0.005),
+        ("margin", lambda located_case: located_case.margin, (0.1, 0.2, 0.3), 0.01),
         ("top_k", lambda located_case: located_case.texts.top_k, (10, 20, 30), 0),
         ("top_p", lambda located_case: located_case.texts.top_p, (0.7, 0.8, 0.9), 1.0),
         (
