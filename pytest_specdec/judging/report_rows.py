@@ -18,7 +18,7 @@ from .comparison import Baseline, Run, value_of
 
 CREATED, UPDATED = "baseline created", "baseline updated"
 _WORDS = {CREATED: "new", UPDATED: "updated"}
-"""The verdict's word where the reason tells more than the outcome."""
+"""The verdict's word where the reason is more precise than the outcome."""
 _WORST = 5
 _BASELINE_METRICS = (
     "rounds",

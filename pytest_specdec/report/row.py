@@ -1,4 +1,4 @@
-"""One case as every report shows it: a flat row of plain values that crosses process borders."""
+"""One case for all reports: a flat row of plain values that can be sent between processes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Metrics(TypedDict):
     does not give it.
     """
     request_speedup: Number
-    """Of whole texts: what compares over k, while the gated `speedup` is of the rounds with room
-    for k drafts.
+    """Of whole texts, so comparable over k; the gated `speedup` is of the rounds with room for k
+    drafts.
     """
     request_speedup_interval: list[Number]
 
@@ -126,7 +126,7 @@ class ReportRow(Metrics):
     smallest_detectable_drop: Number
     p_value: Number
     evidence: Number
-    """The e-process, where evidence accumulates."""
+    """The e-process, if evidence is accumulated."""
     verdict: str
     regime: str
     """What changed, and so how it was judged; empty where nothing was."""
@@ -172,7 +172,7 @@ SEVERITY = (
 
 
 def worse(first: ReportRow, other: ReportRow) -> ReportRow:
-    """Of two rows of one case, from two tests or two workers, the one whose verdict weighs more,
+    """Of two rows of one case, from two tests or two workers, the one with the graver verdict,
     with the attachments of both.
     """
     worst = max(first, other, key=lambda row: SEVERITY.index(row["verdict"]))
