@@ -142,6 +142,13 @@ class Case:
     """Which tokens are drafted; None for all."""
 
     @property
+    def describes_models(self) -> bool:
+        """Whether the case names its models, prompts and sampling settings; not where a test hands
+        over counts alone, see `counts_case`.
+        """
+        return True
+
+    @property
     def suite(self) -> str:
         return self.texts.suite
 
