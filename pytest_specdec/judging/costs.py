@@ -19,7 +19,10 @@ class SessionCosts:
     and temperature.
     """
 
-    def __init__(self, cases: Collection[Case], engine: Engine, records: StoredRecords) -> None:
+    def __init__(
+        self, cases: Collection[Case], engine: Engine | None, records: StoredRecords
+    ) -> None:
+        """Without an engine nothing can be measured."""
         self._cases, self._engine, self._records = tuple(cases), engine, records
         self._measured: dict[tuple[str, str, float], CostProfile] = {}
 
@@ -55,6 +58,7 @@ class SessionCosts:
                 if other.costs == MEASURE
                 and (other.target, other.drafter, other.temperature) == key
             ]
+            assert self._engine is not None
             self._measured[key] = self._engine.models.costs(sharing)
         return self._measured[key]
 

@@ -48,9 +48,11 @@ class CaseRunner:
         policy: Policy,
         update_command: Callable[[str], str],
         replaced_drafters: Mapping[Case, str],
+        other_gates: int = 0,
     ) -> None:
         """`plan` holds the runs that are measured for each case, see
-        `baselines.repeats.measured_cases`.
+        `baselines.repeats.measured_cases`. The session's false-alarm rate is shared with
+        `other_gates` gates of other runners.
         """
         self._engine, self._policy, self._folder = engine, policy, store.folder
         self._records = StoredRecords(store)
@@ -59,7 +61,7 @@ class CaseRunner:
         self._pending = PendingFiles(store)
         self._rules = Decider(
             policy=policy,
-            gates=gates_of(plan, self._costs),
+            gates=gates_of(plan, self._costs) + other_gates,
             sampled=sum(case.temperature > 0 for case in plan),
             measurements=self._measurements,
         )
@@ -137,7 +139,7 @@ class CaseRunner:
                 self.baseline(case),
                 self._judge.most_severe(case),
                 self._engine.name,
-                prompt_names(case),
+                prompt_names(run),
             )
             row["notes"] += notes_on(
                 case,

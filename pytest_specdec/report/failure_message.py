@@ -26,11 +26,12 @@ def explain(
     prompt_names: Mapping[str, str],
     where: Sequence[str] = (),
     replaced_drafter: str | None = None,
+    describes_models: bool = True,
 ) -> list[str]:
     """The message of a verdict, headline first, one fact per line.
 
     `where` are lines on single tokens; `replaced_drafter` is where the tests name a drafter that
-    the session replaced.
+    the session replaced; without `describes_models` the test handed over counts alone.
     """
     update = [f"{INTENDED}{update_command}"]
     if replaced_drafter is not None:
@@ -40,7 +41,12 @@ def explain(
         )
     if verdict.pair is None:
         return [headline(verdict), f"  case       {case_id}", *update]
-    changed = "; ".join(verdict.changed) or "neither models nor environment: look at the code"
+    unchanged = (
+        "neither models nor environment: look at the code"
+        if describes_models
+        else "not known: the test hands over counts, and states neither models nor environment"
+    )
+    changed = "; ".join(verdict.changed) or unchanged
     lines = [
         headline(verdict),
         f"  case       {case_id}: {verdict.reason}",

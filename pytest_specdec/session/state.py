@@ -24,8 +24,15 @@ class SessionCases:
     """Those of the tests that will run, each once."""
     awaiting_baseline: set[Case] = dataclasses.field(default_factory=set)
     """Those of which a test asks for the baseline."""
+    counts_tests: set[str] = dataclasses.field(default_factory=set)
+    """Node ids of the tests that will run and hand counts to a gate of their own."""
     replaced_drafters: dict[Case, str] = dataclasses.field(default_factory=dict)
     """How the marker or ini file names the drafter that --specdec-draft replaces."""
+
+    @property
+    def gates(self) -> int:
+        """Gates that share the session's false-alarm rate."""
+        return len(self.selected) + len(self.counts_tests)
 
 
 @dataclasses.dataclass
