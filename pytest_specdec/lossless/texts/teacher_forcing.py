@@ -14,7 +14,8 @@ from ...common.errors import MeasurementError, RequestError
 from ...decoding.drafters.draft_model import DraftModel
 from ...decoding.drafters.registry import loaded_pair
 from ...decoding.loading import LoadedModel, loaded
-from ...decoding.replay import check_context, next_batch, padded
+from ...decoding.replay import next_batch, padded
+from ...decoding.text_limits import check_context
 
 _BUDGET = {"cpu": 1 << 22, "cuda": 1 << 26}
 """Logits held and scored at once, unless one text has more: 32 MiB in float64 on a CPU, of which
@@ -89,7 +90,8 @@ def check_room(models: Sequence[LoadedModel], texts: Sequence[Text]) -> None:
     """Raises RequestError for a text beyond a model's context, or a prompt with a token that the
     models do not have.
     """
-    check_context(models, max((len(text.ids) for text in texts), default=0), "pass shorter ones")
+    longest = max((len(text.ids) for text in texts), default=0)
+    check_context(models, longest, cure="pass shorter ones")
     for model in models:
         for row, text in enumerate(texts):
             if not all(0 <= token < vocabulary(model) for token in text.ids[: text.prompt_length]):
