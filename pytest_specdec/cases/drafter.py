@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ..common.extensions import DRAFTERS, extension, registered
+from ..common.extensions import Registry
 
 OWN_HEADS = "mtp"
 """The drafter's name when the target's own MTP heads draft."""
@@ -16,6 +16,20 @@ LOOKUP = "prompt-lookup"
 """The drafter's name when drafts are copied from the text itself; no model drafts."""
 SERVED = "served"
 """Stands for a model of which only a server has the weights."""
+
+_PACKAGE = "pytest_specdec.decoding.drafters"
+DRAFTER_TYPES = Registry(
+    "pytest_specdec.drafters",
+    "type of drafter",
+    {
+        OWN_HEADS: f"{_PACKAGE}.own_heads:TYPE",
+        LOOKUP: f"{_PACKAGE}.prompt_lookup:TYPE",
+    },
+    reserved=("draft", SERVED),
+)
+"""Types of drafters by name; each is a `decoding.drafters.protocol.DrafterType`. A draft model has
+no name: it is what a folder holds that no type recognises.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +82,7 @@ class AddedSpec:
     @property
     def type(self) -> Any:
         """The `DrafterType` of `decoding.drafters.protocol`, imported now."""
-        return extension(DRAFTERS, self.name)
+        return DRAFTER_TYPES.load(self.name)
 
 
 DrafterSpec: TypeAlias = DraftModelSpec | OwnHeadsSpec | PromptLookupSpec | ServedSpec | AddedSpec
@@ -87,6 +101,6 @@ def parse_drafter(name: str) -> DrafterSpec:
     if (named := _NAMED.get(name)) is not None:
         return named
     kind, _, folder = name.partition(":")
-    if "/" in kind or Path(name).is_absolute() or kind not in registered(DRAFTERS):
+    if "/" in kind or Path(name).is_absolute() or kind not in DRAFTER_TYPES.added():
         return DraftModelSpec(name)
     return AddedSpec(kind, Path(folder) if folder else None)

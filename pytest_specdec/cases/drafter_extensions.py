@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import RequestError
-from ..common.extensions import DRAFTERS, extension, registered
 from ..common.strict_json import JsonError, parse_json
-from .drafter import AddedSpec, DrafterSpec, DraftModelSpec
+from .drafter import DRAFTER_TYPES, AddedSpec, DrafterSpec, DraftModelSpec
 
 ENGINES = ("replay", "decode")
 """Engines that draft with a type from another package."""
@@ -24,10 +23,10 @@ def recognised(drafter: DrafterSpec) -> DrafterSpec:
     """
     if not isinstance(drafter, DraftModelSpec) or not (folder := Path(drafter.path)).is_dir():
         return drafter
-    types = registered(DRAFTERS)
+    types = DRAFTER_TYPES.added()
     if not types or (config := _config(folder)) is None:
         return drafter
-    names = [name for name in types if extension(DRAFTERS, name).recognises(config)]
+    names = [name for name in types if DRAFTER_TYPES.load(name).recognises(config)]
     if len(names) > 1:
         raise RequestError(
             f"{folder} is a drafter of the types {' and '.join(names)}; name the one that is "

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from helpers.support import ROOT
-from pytest_specdec.common import extensions
 
 
 def example(page: str) -> str:
@@ -36,9 +35,7 @@ def installed(folder: Path, module: str, source: str, points: dict[str, str]) ->
     (info / "entry_points.txt").write_text("\n".join(lines))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        extensions.forget()
         try:
             yield
         finally:
             sys.modules.pop(module, None)
-            extensions.forget()

@@ -68,6 +68,9 @@ class OwnHeadsType:
         return OwnHeadsDrafter(target, depth)
 
 
+TYPE = OwnHeadsType()
+
+
 class OwnHeadsProposer:
     """The heads on the hidden states of the target's last verification; past their number the last
     is reused.

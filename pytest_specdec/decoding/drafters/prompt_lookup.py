@@ -28,3 +28,6 @@ class PromptLookupType:
 
     def load(self, target: LoadedModel, folder: Path | None, depth: int) -> OneHotDrafter:
         return OneHotDrafter(LookupIndex, f"{LOOKUP}-{NGRAM}")
+
+
+TYPE = PromptLookupType()

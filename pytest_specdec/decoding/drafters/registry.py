@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...cases.drafter import LOOKUP, OWN_HEADS, AddedSpec, parse_drafter
+from ...cases.drafter import DRAFTER_TYPES, AddedSpec, parse_drafter
 from ...cases.drafter_extensions import recognised
 from ...checkpoints.checkpoint import check_pair, open_checkpoint
 from ..loading import LoadedModel, loaded, resolve
 from .draft_model import DraftModel, DraftModelType
-from .own_heads import OwnHeadsType
-from .prompt_lookup import PromptLookupType
 from .protocol import Drafter, DrafterType
 
 DrafterSource = str | LoadedModel | Drafter
 """A drafter as callers give it: a folder, hub id or name, a loaded draft model, or the drafter."""
 
 DRAFT_MODEL = DraftModelType()
-NAMED: dict[str, DrafterType] = {OWN_HEADS: OwnHeadsType(), LOOKUP: PromptLookupType()}
-"""Types without a folder."""
 
 
 def type_of(name: str) -> tuple[DrafterType, Path | None]:
@@ -26,8 +22,8 @@ def type_of(name: str) -> tuple[DrafterType, Path | None]:
 
     Raises RequestError for neither a name, a folder nor a hub id.
     """
-    if name in NAMED:
-        return NAMED[name], None
+    if name in DRAFTER_TYPES.built_in:
+        return DRAFTER_TYPES.load(name), None
     drafter = recognised(parse_drafter(name))
     if isinstance(drafter, AddedSpec):
         return drafter.type, drafter.folder
@@ -41,7 +37,7 @@ def drafter_for(target: LoadedModel, source: DrafterSource, depth: int) -> Draft
     if isinstance(source, LoadedModel):
         return DraftModel(source, depth)
     kind, folder = type_of(source)
-    if source in NAMED or kind is DRAFT_MODEL:
+    if source in DRAFTER_TYPES.built_in or kind is DRAFT_MODEL:
         return kind.load(target, folder, depth)
     key = (source, depth)
     if key not in target.added_drafters:
