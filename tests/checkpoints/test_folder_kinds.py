@@ -66,14 +66,12 @@ HEADS: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "EAGLE-3 that says nothing": (
         {"model_type": "llama"},
         EAGLE3_TENSORS,
-        r"holds an EAGLE-3 head "
-        r"\(told by its "
-        r"tensors\)",
+        r"holds an EAGLE-3 head \(recognised by its tensors\)",
     ),
     "EAGLE that says nothing": (
         {"model_type": "llama"},
         ("fc.weight", "layers.0.self_attn.q_proj.weight"),
-        r"holds an EAGLE head \(told by its tensors\)",
+        r"holds an EAGLE head \(recognised by its tensors\)",
     ),
     "P-EAGLE": ({"architectures": ["PEagleDraftModel"]}, ("fc.weight",), "holds a P-EAGLE head,"),
     "DFlash": (

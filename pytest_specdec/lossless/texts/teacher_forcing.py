@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from ...cases.case import LOOKUP, OWN_HEADS
+from ...cases.drafter import OwnHeadsSpec, PromptLookupSpec
 from ...cases.texts import Text, texts_from_ids
 from ...common.errors import MeasurementError, RequestError
 from ...decoding.drafters.draft_model import DraftModel
-from ...decoding.drafters.registry import loaded_pair
+from ...decoding.drafters.registry import loaded_pair, parsed
 from ...decoding.loading import LoadedModel, loaded
 from ...decoding.replay import next_batch, padded
 from ...decoding.text_limits import check_context
@@ -78,9 +78,10 @@ def scoring_models(
     no_model = RequestError(
         f"drafter {drafter!r} cannot score texts; pass a draft model, or leave drafter out"
     )
-    if drafter in (OWN_HEADS, LOOKUP):
+    source = parsed(drafter)
+    if isinstance(source, OwnHeadsSpec | PromptLookupSpec):
         raise no_model
-    model, drafting = loaded_pair(target, drafter, 0)
+    model, drafting = loaded_pair(target, source, 0)
     if not isinstance(drafting, DraftModel):
         raise no_model
     return model, drafting.model

@@ -14,7 +14,12 @@ from helpers.support import LETTERS, llama
 import pytest_specdec
 from pytest_specdec.acceptance.rounds import Round
 from pytest_specdec.cases.case import Sampling
-from pytest_specdec.cases.drafter import DRAFTER_TYPES, AddedSpec, DraftModelSpec, parse_drafter
+from pytest_specdec.cases.drafter import (
+    DRAFTER_TYPES,
+    DraftModelSpec,
+    RegisteredSpec,
+    parse_drafter,
+)
 from pytest_specdec.common.errors import MeasurementError, RequestError
 from pytest_specdec.decoding.decode import decode
 from pytest_specdec.decoding.loading import LoadedModel, load_model
@@ -82,7 +87,7 @@ def test_sampled_rounds_follow_replay(target: LoadedModel, table: Path) -> None:
 
 def test_its_name_and_folder_may_be_given(target: LoadedModel, table: Path) -> None:
     named = f"ngram-table:{table}"
-    assert parse_drafter(named) == AddedSpec("ngram-table", table)
+    assert parse_drafter(named) == RegisteredSpec("ngram-table", table)
     assert str(parse_drafter(named)) == named
     texts = decode(target, named, PROMPTS, k=3, new_tokens=40, temperature=0).texts
     counts = [
@@ -197,7 +202,7 @@ def test_a_session_gates_it(pytester: pytest.Pytester, target: LoadedModel, tabl
     ("option", "message"),
     [
         ("--specdec-engine=transformers", "engine 'transformers' does not draft with*"),
-        ("--specdec-judged=5:9", "--specdec-judged does not go with 'ngram-table'*"),
+        ("--specdec-judged=5:9", "--specdec-judged does not go with the drafter 'ngram-table'*"),
         ("--specdec-costs=measure", "--specdec-costs=measure does not time 'ngram-table'*"),
     ],
 )

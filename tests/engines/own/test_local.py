@@ -25,6 +25,7 @@ from pytest_specdec.acceptance.lookup import LookupIndex
 from pytest_specdec.acceptance.renewal import AcceptanceField, expected_counts
 from pytest_specdec.acceptance.text_origin import Origin
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Case, JudgedRange, TextKey
+from pytest_specdec.cases.drafter import DraftModelSpec, OwnHeadsSpec, PromptLookupSpec
 from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.checkpoints import checkpoint
 from pytest_specdec.common.errors import MeasurementError, RequestError
@@ -56,7 +57,7 @@ def case(tiny_target: Path, tiny_draft: Path, tmp_path: Path) -> Case:
     texts = TextKey("suite", str(tiny_target), prompts, None, 24, 1.0, 0)
     return Case(
         texts=texts,
-        drafter=str(tiny_draft),
+        drafter=DraftModelSpec(str(tiny_draft)),
         label="draft",
         k=4,
         depth=0,
@@ -103,7 +104,7 @@ def test_a_case_measures_the_same_alone_and_in_a_grid(case: Case) -> None:
 
 
 def test_own_heads_share_the_texts_and_reuse_their_last_layer(case: Case) -> None:
-    heads = dataclasses.replace(case, drafter="mtp", label="mtp", depth=2)
+    heads = dataclasses.replace(case, drafter=OwnHeadsSpec(), label="mtp", depth=2)
     cases = [*grid(case, (4, 0)), *grid(heads, (2, 2), (6, 2))]
     engine = ReplayEngine(cases, ModelPool("cpu"))
     short, long = (engine.measure(own) for own in cases[1:])
@@ -147,7 +148,7 @@ def test_texts_of_another_target_are_not_used(case: Case, tmp_path: Path) -> Non
 
 def test_a_bad_drafter_fails_alone(case: Case, tmp_path: Path) -> None:
     bad = edit_config(llama(tmp_path / "bad", seed=3, mtp_layers=0), num_mtp_layers=2)
-    broken = dataclasses.replace(case, drafter=str(bad), label="bad", depth=2)
+    broken = dataclasses.replace(case, drafter=DraftModelSpec(str(bad)), label="bad", depth=2)
     engine = ReplayEngine([case, broken], ModelPool("cpu"))
     assert engine.measure(case).counts.total_rounds > 0
     with pytest.raises(RequestError, match="hold none"):
@@ -218,7 +219,7 @@ def test_a_rules_counts_follow_from_p_and_q_of_the_texts(
 ) -> None:
     case = with_texts(dataclasses.replace(case, rule=rule), **sampling)
     measured = ReplayEngine([case], ModelPool("cpu")).measure(case)
-    target, draft = (load_model(path, "cpu").model for path in (case.target, case.drafter))
+    target, draft = (load_model(path, "cpu").model for path in (case.target, case.draft_model))
     texts, starts = whole_texts(measured), [len(ids) + 1 for ids in prompt_ids()]
     accept = np.zeros((len(texts), 1, max(map(len, texts))))
     for row, (text, start) in enumerate(zip(texts, starts, strict=True)):
@@ -260,7 +261,7 @@ def test_rules_share_one_pass_and_are_ordered(case: Case, monkeypatch: pytest.Mo
 
 
 def lookup_case(case: Case, **changes: object) -> Case:
-    return dataclasses.replace(case, drafter=LOOKUP, label=LOOKUP, **changes)
+    return dataclasses.replace(case, drafter=PromptLookupSpec(), label=LOOKUP, **changes)
 
 
 def looked_up(text: Sequence[int], start: int, k: int) -> tuple[int, list[int], list[int]]:
@@ -365,7 +366,7 @@ def decoded_by(*cases: Case) -> list[Measurement]:
 
 
 def heads_case(case: Case) -> Case:
-    return dataclasses.replace(case, drafter=OWN_HEADS, label=OWN_HEADS, depth=2)
+    return dataclasses.replace(case, drafter=OwnHeadsSpec(), label=OWN_HEADS, depth=2)
 
 
 DRAFTERS = {"draft": lambda case: case, "heads": heads_case, "lookup": lookup_case}
@@ -541,7 +542,7 @@ def test_drafters_are_handed_out_where_they_are_models(case: Case) -> None:
     models = ModelPool("cpu")
     draft = models.drafter(case)
     assert isinstance(draft, LoadedModel)
-    assert draft is models.model(case.drafter)
+    assert draft is models.model(case.draft_model)
     assert models.drafter(heads_case(case)) is models.model(case.target).heads
     with pytest.raises(RequestError, match="prompt lookup has no model; leave specdec_drafter out"):
         models.drafter(lookup_case(case))
@@ -626,7 +627,7 @@ def test_a_draft_model_drafts_judged_tokens_by_its_own_distribution_of_the_strea
     measured = ReplayEngine([judged], ModelPool("cpu"), stored_texts=lambda key: texts).measure(
         judged
     )
-    target, draft = (load_model(path, "cpu").model for path in (case.target, case.drafter))
+    target, draft = (load_model(path, "cpu").model for path in (case.target, case.draft_model))
     for row, (text, ids) in enumerate(zip(whole_texts(measured), prompt_ids(), strict=True)):
         places = range(len(ids) + 1, len(text), 2)
         p, q = (next_distributions(model, text, case.texts) for model in (target, draft))
@@ -718,7 +719,8 @@ def test_loading_and_hashing_of_large_checkpoints_report_progress(
 ) -> None:
     said: list[tuple[str, int, int]] = []
     monkeypatch.setattr(checkpoint, "LARGE", 1)
-    checkpoint._opened.cache_clear()  # other tests have hashed it
+    checkpoint._read.cache_clear()  # other tests have hashed it
+    checkpoint._opened.cache_clear()
     large = ReplayEngine([case], ModelPool("cpu", report=lambda *progress: said.append(progress)))
     fingerprints = large.measure(case).fingerprints
     for name in ("tiny-target", "tiny-draft"):
@@ -729,6 +731,7 @@ def test_loading_and_hashing_of_large_checkpoints_report_progress(
         assert {one[1:] for one in said if one[0] == f"hashing {name} (MiB)"} == {(0, 0)}
     assert {"suite: sampling texts", "suite: replay"} <= {what for what, _, _ in said}
     monkeypatch.undo()
+    checkpoint._read.cache_clear()
     checkpoint._opened.cache_clear()
     quiet = ReplayEngine([case], ModelPool("cpu", report=lambda *progress: said.append(progress)))
     said.clear()
