@@ -13,12 +13,11 @@ import pytest
 from helpers.support import ROOT
 
 
-def example(page: str) -> str:
-    """The first python example of a page of docs/."""
+def example(page: str, number: int = 0) -> str:
+    """A python example of a page of docs/, the first one by default."""
     text = (ROOT / "docs" / page).read_text()
-    found = re.search(r"```python\n(.*?)```", text, re.S)
-    assert found is not None
-    return found.group(1)
+    found: list[str] = re.findall(r"```python\n(.*?)```", text, re.S)
+    return found[number]
 
 
 @contextmanager

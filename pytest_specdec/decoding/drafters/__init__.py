@@ -1,5 +1,6 @@
 """Types of drafters, one file each. The names below are what a package that adds a type needs."""
 
+from ..distributions import log_scores as log_scores
 from .drafts import Drafts as Drafts
 from .one_hot import OneHotDrafter as OneHotDrafter
 from .protocol import DecodingStart as DecodingStart
