@@ -75,6 +75,8 @@ def _of_counts(row: PromptCounts, k: int) -> str | None:
         len(row.smoothed.accepted) != k or _rises((row.smoothed.rounds, *row.smoothed.accepted))
     ):
         return f"has smoothed counts that are not {k} falling positions"
+    if row.contexts is not None and len(row.contexts.accepted) != k:
+        return f"has contexts that are not {k} positions"
     return None
 
 
@@ -121,4 +123,4 @@ def _of_texts(stored: TextSet) -> Iterator[Problem]:
 def _of_tokens(stored: TokenMap) -> Iterator[Problem]:
     for key, row in stored.tokens.items():
         if not is_encoded(row.accept):
-            yield key, f"prompt {key} holds a character that is no acceptance level"
+            yield key, f"prompt {key} holds a character that is not an acceptance level"

@@ -63,7 +63,7 @@ def is_lossy(rule: str) -> bool:
 def load_rule(rule: str) -> Any:
     """The `decoding.verification.Rule` of a known name, imported.
 
-    Raises RequestError for the entry point of another package that is no such rule.
+    Raises RequestError for an entry point of another package that is not such a rule.
     """
     loaded = VERIFICATION_RULES.load(rule)
     if rule not in RULES and not (
@@ -72,7 +72,7 @@ def load_rule(rule: str) -> Any:
     ):
         raise VERIFICATION_RULES.fault(
             rule,
-            f"is no Rule named {rule!r} (pytest_specdec.decoding.verification.Rule)",
+            f"is not a Rule named {rule!r} (pytest_specdec.decoding.verification.Rule)",
         )
     return loaded
 

@@ -65,8 +65,8 @@ class Registry:
         for point in _read(self.group, tuple(map(str, sys.path))):
             if not _NAME.fullmatch(point.name):
                 raise RequestError(
-                    f"{package_of(point)} registers the {self.noun} {point.name!r}, which is no "
-                    "usable name; uninstall that package, or let it use at most 40 lower-case "
+                    f"{package_of(point)} registers the {self.noun} {point.name!r}, which is not "
+                    "a usable name; uninstall that package, or let it use at most 40 lower-case "
                     "letters, digits, '.', '_' and '-'"
                 )
             ours = point.name in self.built_in or point.name in self.reserved

@@ -10,6 +10,7 @@ from ..baselines.repeats import accumulates
 from ..cases.case import Case
 from ..common.errors import RequestError
 from ..gate.accumulation import judge_accumulated
+from ..gate.judge import judge
 from ..gate.refusals import (
     below_lookup,
     dead_drafter,
@@ -19,7 +20,7 @@ from ..gate.refusals import (
     too_good,
 )
 from ..gate.speedup_gate import judge_speedup
-from ..gate.verdict import Verdict, judge
+from ..gate.verdict import Verdict
 from ..records.measured import MeasuredCase
 from ..records.record import Record
 from .comparison import Baseline, Run, value_of
@@ -116,7 +117,7 @@ class Decider:
             decision = dataclasses.replace(decision, verdict=verdict)
             if verdict.pair is None:
                 return decision
-        if self.policy.renews(record, run.record.replacing(record)):
+        if self.policy.rewrites and self.policy.renews(record, run.record.replacing(record)):
             return self._renew(decision, run)
         if self.policy.update is not None and before.fingerprints == run.measured.fingerprints:
             return dataclasses.replace(decision, stores="missing token maps")
@@ -145,6 +146,7 @@ class Decider:
             alpha=alpha,
             gates=gates,
             subset=self.policy.subset,
+            contexts=run.stored_contexts,
         )
         return verdict, None
 

@@ -105,7 +105,7 @@ def test_an_entry_point_that_is_no_rule_is_refused(tmp_path: Path) -> None:
         installed(
             tmp_path / "site", "half", SOURCE, {VERIFICATION_RULES.group: "other = half:RULE"}
         ),
-        pytest.raises(RequestError, match="is no Rule named 'other'"),
+        pytest.raises(RequestError, match="is not a Rule named 'other'"),
     ):
         rule_named("other")
 

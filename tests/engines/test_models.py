@@ -40,12 +40,12 @@ def test_a_model_that_cannot_be_had_is_tried_once(
 
     def unreachable(name: str, device: str, dtype: str) -> LoadedModel:
         tried.append(name)
-        raise RequestError(f"{name!r} is no folder here; check the name")
+        raise RequestError(f"{name!r} is not a folder here; check the name")
 
     monkeypatch.setattr(loading, "load_model", unreachable)
     engine = ReplayEngine([case], models)
     for k in (2, 3):
-        with pytest.raises(RequestError, match="is no folder here; check the name"):
+        with pytest.raises(RequestError, match="is not a folder here; check the name"):
             engine.measure(dataclasses.replace(case, k=k))
     assert tried == [case.target]
 

@@ -16,8 +16,8 @@ from helpers.support import ROOT
 def example(page: str, number: int = 0) -> str:
     """A python example of a page of docs/, the first one by default."""
     text = (ROOT / "docs" / page).read_text()
-    found: list[str] = re.findall(r"```python\n(.*?)```", text, re.S)
-    return found[number]
+    examples: list[str] = re.findall(r"```python\n(.*?)```", text, re.S)
+    return examples[number]
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Types of drafters, one file each. The names below are what a package that adds a type needs."""
 
-from ..distributions import log_scores as log_scores
 from .drafts import Drafts as Drafts
 from .one_hot import OneHotDrafter as OneHotDrafter
 from .protocol import DecodingStart as DecodingStart
@@ -10,3 +9,4 @@ from .protocol import DraftScores as DraftScores
 from .protocol import Proposal as Proposal
 from .protocol import Proposer as Proposer
 from .protocol import TextBatch as TextBatch
+from .score_arrays import ScoreArrays as ScoreArrays

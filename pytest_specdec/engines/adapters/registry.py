@@ -54,17 +54,19 @@ def _added(name: str, setup: EngineSetup) -> Adapter:
     except SpecdecError:
         raise
     except Exception as error:
-        raise ENGINES.fault(name, f"cannot be made ({type(error).__name__}: {error})") from error
+        raise ENGINES.fault(name, f"cannot be created ({type(error).__name__}: {error})") from error
     missing = [member for member in _MEMBERS if not callable(getattr(adapter, member, None))]
     if not isinstance(getattr(adapter, "capabilities", None), Capabilities):
         missing.insert(0, "capabilities")
     if missing:
-        raise ENGINES.fault(name, f"has no {', '.join(missing)}, so it is no Adapter")
+        raise ENGINES.fault(name, f"has no {', '.join(missing)}, so it is not an Adapter")
     return cast("Adapter", adapter)
 
 
 def _check_url(name: str, wanted: str, url: str | None) -> None:
     if wanted == "needed" and not url:
-        raise RequestError(f"--specdec-engine={name} reads from somewhere; name it: --specdec-url=")
+        raise RequestError(
+            f"--specdec-engine={name} needs an address or a file; name it: --specdec-url="
+        )
     if wanted == "refused" and url:
         raise RequestError(f"--specdec-engine={name} runs in this process; leave --specdec-url out")

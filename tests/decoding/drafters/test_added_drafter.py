@@ -120,7 +120,7 @@ def test_drafts_that_cannot_be_verified_are_refused(
     import ngram_table
 
     ngram_table.Table.propose = lambda self, k: self.table.get(tuple(self.tokens[-2:]), [])
-    with pytest.raises(MeasurementError, match=r"mend its propose\(k\)"):
+    with pytest.raises(MeasurementError, match=r"correct its propose\(k\)"):
         decode(target, str(table), PROMPTS, k=3, new_tokens=40, temperature=0)
 
 

@@ -21,7 +21,7 @@ from pytest_specdec.common.errors import MeasurementError
 from pytest_specdec.decoding.decode import decode
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
-from pytest_specdec.gate.verdict import incomparable
+from pytest_specdec.gate.comparability import incomparable
 from pytest_specdec.judging.comparison import Run
 
 DRAFTERS = {"draft": lambda case: case, "heads": heads_case, "lookup": lookup_case}
@@ -132,7 +132,7 @@ def test_decoding_texts_too_short_for_a_round_is_an_error(case: Case) -> None:
         decoded(decoding(case, k=40))
 
 
-def test_decoding_reports_how_far_it_is(case: Case) -> None:
+def test_decoding_reports_its_progress(case: Case) -> None:
     seen: list[tuple[str, int, int]] = []
     models = ModelPool("cpu", report=lambda *progress: seen.append(progress))
     DecodeEngine(models).measure(decoding(case))

@@ -62,7 +62,8 @@ def test_judged_rounds_are_played_on_the_acceptance_of_the_whole_stream(
     texts = in_steps(case, every)
     judged = dataclasses.replace(case, judged=JudgedRange(10, 31, every))
     (measured,) = replayed(judged, texts=texts)
-    assert measured.texts == texts
+    assert measured.texts is not None
+    assert measured.texts.texts == texts.texts
     (whole,) = replayed(dataclasses.replace(case, k=k * every), texts=texts)
     stream = whole.field().accept
     for row, ids in enumerate(prompt_ids()):
@@ -124,6 +125,6 @@ def test_judged_and_plain_cases_share_texts_and_one_pass(case: Case, passes: lis
     assert len(passes) == 1
     lengths = {measurement.counts.acceptance_length for measurement in measured}
     assert len(lengths) == len(cases)
-    assert all(measurement.texts == texts for measurement in measured)
+    assert all(measurement.texts.texts == texts.texts for measurement in measured)
     (alone,) = replayed(cases[-1], texts=texts)
     np.testing.assert_allclose(alone.counts.accepted, measured[-1].counts.accepted, atol=1e-5)

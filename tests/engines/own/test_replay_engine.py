@@ -58,7 +58,13 @@ def test_stored_texts_are_used_as_they_are(case: Case) -> None:
     texts = texts_of(case)
     first = next(iter(texts.texts))
     kept = msgspec.structs.replace(texts, texts={**texts.texts, first: tuple(range(2, 26))})
-    assert replayed(case, texts=kept)[0].texts == kept
+    used = replayed(case, texts=kept)[0].texts
+    assert used is not None
+    assert used.fits(kept)
+    assert used.texts == kept.texts
+    assert {key: len(values) for key, values in used.logprobs.items()} == {
+        key: len(new) for key, new in kept.texts.items()
+    }
 
 
 def test_only_missing_texts_are_sampled(case: Case) -> None:
