@@ -17,6 +17,7 @@ from .different_texts import judge_different_texts
 from .facts import ComparisonFacts
 from .paired import Pair
 from .same_texts import judge_same_texts
+from .session_test import CellTest
 from .verdict import Verdict
 
 
@@ -29,13 +30,16 @@ def judge(
     alpha: float = 0.01,
     gates: int = 1,
     subset: bool = False,
+    test: CellTest | None = None,
 ) -> Verdict:
     """Compare a case as measured `now` with its baseline `before`.
 
     `margin` is the relative drop that matters, `alpha` the session's false-alarm rate, shared by
-    `gates` gates. With `subset` either side may lack some of the other's prompts; the shared ones
-    are judged. Speed-up under one cost profile and, where every round drafts k tokens, the
-    acceptance rate fall and rise with the acceptance length, so one test serves.
+    `gates` gates. `test` is the case's place in the session's label-swap test; without one the case
+    is tested alone, at alpha / gates. With `subset` either side may lack some of the other's
+    prompts; the shared ones are judged. Speed-up under one cost profile and, where every round
+    drafts k tokens, the acceptance rate fall and rise with the acceptance length, so one test
+    serves.
     """
     unknown = set(now.prompts) - set(before.prompts)
     if subset and unknown and set(before.prompts) <= set(now.prompts):
@@ -47,6 +51,7 @@ def judge(
             alpha=alpha,
             gates=gates,
             subset=True,
+            test=test,
         )
         rest = f"{len(unknown)} of {len(now.prompts)} prompts have no baseline and were not judged"
         return dataclasses.replace(verdict, reason=f"{verdict.reason}; {rest}")
@@ -60,4 +65,5 @@ def judge(
     facts = ComparisonFacts.of(metric, pair, changes(now, before))
     if same_texts is not None:
         return judge_same_texts(facts, margin, alpha / gates, now, before)
-    return judge_different_texts(facts, margin, alpha / gates)
+    level = alpha / gates
+    return judge_different_texts(facts, margin, level, test or CellTest.alone(level))

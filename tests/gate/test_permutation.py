@@ -70,6 +70,30 @@ def enumerated_p_value(pair: Pair) -> float:
     return float(np.mean([largest(labels) >= observed - 1e-12 for labels in every]))
 
 
+def scipy_p_value(pair: Pair) -> float:
+    """scipy's permutation test of the same statistic, all labellings enumerated."""
+    above = np.array([[*run.accepted.T, run.accepted.sum(1)] for run in pair.runs])
+    below = np.array([[*run.drafted.T, run.rounds] for run in pair.runs])
+    ratio = above.sum((0, 2)) / below.sum((0, 2))
+    residual = above - ratio[:, None] * below
+    residual /= np.sqrt((residual**2).sum((0, 2)))[:, None]
+    prompts = np.arange(pair.prompts)
+
+    def largest(*labels: np.ndarray) -> float:
+        return float(max(-sum(residual[run, :, prompts].sum(0) for run in labels[-1:])))
+
+    names = [np.full(pair.prompts, run) for run in range(len(pair.runs))]
+    found = stats.permutation_test(
+        names,
+        lambda *runs: largest(*(run.astype(int) for run in runs)),
+        permutation_type="samples",
+        alternative="greater",
+        n_resamples=np.inf,
+        vectorized=False,
+    )
+    return float(found.pvalue)
+
+
 def p_value(pair: Pair, *, level: float = 0.01, seed: int = 0) -> float:
     return paired_permutation_test(pair, level=level, seed=seed).p_value
 
@@ -79,6 +103,15 @@ def p_value(pair: Pair, *, level: float = 0.01, seed: int = 0) -> float:
 def test_with_few_prompts_all_labellings_are_enumerated(seed: int, prompts: int) -> None:
     pair = random_pair(seed, prompts, loss=0.1)
     assert p_value(pair) == pytest.approx(enumerated_p_value(pair))
+
+
+@pytest.mark.parametrize(("prompts", "runs"), [(7, (1, 1)), (5, (1, 1)), (4, (2, 1)), (3, (3, 1))])
+@pytest.mark.parametrize("seed", range(3))
+def test_it_has_the_p_value_of_scipys_permutation_test(
+    seed: int, prompts: int, runs: tuple[int, int]
+) -> None:
+    pair = random_pair(seed, prompts, loss=0.2, runs=runs)
+    assert p_value(pair, level=0.001) == pytest.approx(scipy_p_value(pair))
 
 
 @pytest.mark.parametrize("runs", [(2, 1), (3, 1), (1, 2), (2, 2)])
