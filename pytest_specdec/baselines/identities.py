@@ -75,6 +75,8 @@ def _of_counts(row: PromptCounts, k: int) -> str | None:
         len(row.smoothed.accepted) != k or _rises((row.smoothed.rounds, *row.smoothed.accepted))
     ):
         return f"has smoothed counts that are not {k} falling positions"
+    if row.contexts is not None and len(row.contexts.accepted) != k:
+        return f"has contexts that are not {k} positions"
     return None
 
 

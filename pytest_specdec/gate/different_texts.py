@@ -10,12 +10,12 @@ from .verdict import Outcome, Verdict
 
 
 def judge_different_texts(
-    facts: ComparisonFacts, margin: float, level: float, test: CellTest
+    facts: ComparisonFacts, margin: float, level: float, test: CellTest | None = None
 ) -> Verdict:
     """`level` is the gate's own share of alpha, at which it passes; `test` is its place in the
-    session's test, by which it fails.
+    session's test, by which it fails. Without one it is tested alone.
     """
-    pair = facts.pair
+    pair, test = facts.pair, test or CellTest.alone(level)
     smallest = test.level(pair)
     if not can_resolve(pair.prompts, smallest):
         reason = too_few(pair.prompts, smallest, "this gate")

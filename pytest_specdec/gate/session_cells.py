@@ -1,7 +1,8 @@
-"""By which test a session judges a case, known before it is judged."""
+"""By which tests a session judges a case, known before it is judged."""
 
 from __future__ import annotations
 
+from ..cases.case import REPLAYING
 from ..records.measured import MeasuredCase
 from .comparability import changes, incomparable, unusable
 from .paired import Pair
@@ -18,16 +19,25 @@ def swapped_pair(now: MeasuredCase, before: MeasuredCase, *, subset: bool = Fals
     return None if unusable(pair, before, "acceptance_length") else pair
 
 
-def judged_apart(now: MeasuredCase, before: MeasuredCase, *, subset: bool = False) -> bool:
-    """Whether a case is judged on the same texts at a share of alpha of its own: something changed,
-    so chance has a part. Where nothing did, the verdict is exact.
+def share_kept(now: MeasuredCase, before: MeasuredCase, *, subset: bool = False) -> float:
+    """The part of a case's share of alpha that other tests than label swaps keep.
+
+    On the same texts all of it where something changed, so that chance has a part, and nothing
+    where the verdict is exact. Half of it where the target changed and the same contexts are
+    compared, too. An error has none.
     """
     now = _shared(now, before, subset)
-    return (
-        not incomparable(now, before, subset=subset)
-        and before.runs_on_same_texts(now) is not None
-        and (bool(changes(now, before)) or len(now.prompts) < len(before.prompts))
+    if incomparable(now, before, subset=subset):
+        return 0.0
+    if before.runs_on_same_texts(now) is not None:
+        regrouped = len(now.prompts) < len(before.prompts)
+        return 1.0 if regrouped or changes(now, before) else 0.0
+    compares_contexts = (
+        now.conditions.engine in REPLAYING
+        and now.fingerprints.target != before.fingerprints.target
+        and any(run.contexts is not None for run in before.runs)
     )
+    return 0.5 if compares_contexts else 0.0
 
 
 def _shared(now: MeasuredCase, before: MeasuredCase, subset: bool) -> MeasuredCase:

@@ -61,8 +61,8 @@ class Family:
 
     pairs: Mapping[Hashable, Pair]
     """By cell."""
-    apart: int = 0
-    """Gates of the session that are judged by other tests, each at its own share of alpha."""
+    apart: float = 0
+    """Shares of alpha, one for each gate, that other tests keep."""
 
 
 class SessionTest:

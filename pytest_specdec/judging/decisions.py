@@ -133,7 +133,7 @@ class Decider:
             decision = dataclasses.replace(decision, verdict=verdict)
             if verdict.pair is None:
                 return decision
-        if self.policy.renews(record, run.record.replacing(record)):
+        if self.policy.rewrites and self.policy.renews(record, run.record.replacing(record)):
             return self._renew(decision, run)
         if self.policy.update is not None and before.fingerprints == run.measured.fingerprints:
             return dataclasses.replace(decision, stores="missing token maps")
@@ -162,6 +162,7 @@ class Decider:
             alpha=alpha,
             gates=gates,
             subset=self.policy.subset,
+            contexts=run.stored_contexts,
             test=self._swaps.of(run.case),
         )
         return verdict, None

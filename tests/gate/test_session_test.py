@@ -95,10 +95,7 @@ def test_with_few_prompts_the_adjusted_p_value_is_that_of_all_labellings(seed: i
         [
             [
                 max(
-                    sum(
-                        statistic.weights[:, row] * called
-                        for row, called in enumerate(labels)
-                    )
+                    sum(statistic.weights[:, row] * called for row, called in enumerate(labels))
                     + statistic.constant
                 )
                 for labels in itertools.product([0, 1], repeat=7)
