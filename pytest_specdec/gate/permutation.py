@@ -51,30 +51,35 @@ class SwapStatistic:
 
     With r the ratio pooled over all runs of both sides, a run's residuals `accepted - r * rounds`
     sum to zero, and the negative sum over today's runs is the drop up to a factor that every
-    labelling shares. No labelling changes the scale, so the maximum over metrics is a statistic of
-    the labelling alone.
+    labelling shares. Each metric's sum is divided by its standard deviation over all labellings,
+    which no labelling changes, so the maximum over metrics is a statistic of the labelling alone.
+    The deviation is exact: with n of a prompt's R runs called now, the sum over them has the
+    variance n (R - n) / (R (R - 1)) times the sum of squares about the prompt's mean.
     """
 
     def __init__(self, pair: Pair, *, gain: bool = False) -> None:
         self.prompts = pair.before.prompts
+        runs, now_runs = len(pair.runs), pair.now_runs
         above, below = _totals(pair.runs)
         whole = below.sum((1, 2))
         ratio = np.divide(above.sum((1, 2)), whole, out=np.zeros(whole.shape), where=whole > 0)
-        residual = ratio[:, None, None] * below - above
-        scale = np.sqrt((residual**2).sum((1, 2)))
-        seen = scale > 1e-9 * np.sqrt((above**2).sum((1, 2))).clip(1e-300)
-        self._positions = np.flatnonzero(seen)
-        lacks = residual[seen] / (-scale if gain else scale)[seen, None, None]
-        self._today: Array = lacks[:, -pair.now_runs :].sum((1, 2))
+        lacks = ratio[:, None, None] * below - above
+        within = lacks - lacks.mean(1, keepdims=True)
+        share = now_runs * (runs - now_runs) / (runs * (runs - 1))
+        spread = np.sqrt(share * (within**2).sum((1, 2)))
+        varies = spread > 1e-9 * np.sqrt((above**2).sum((1, 2))).clip(1e-300)
+        self._positions = np.flatnonzero(varies)
+        lacks = lacks[varies] / (-spread if gain else spread)[varies, None, None]
+        self._today: Array = lacks[:, -now_runs:].sum((1, 2))
         # The first run is called now where too few of the others are.
-        self.constant: Array = pair.now_runs * lacks[:, 0].sum(1)
+        self.constant: Array = now_runs * lacks[:, 0].sum(1)
         changes = lacks[:, 1:] - lacks[:, :1]
         self.weights: Array = changes.reshape(len(changes), changes.shape[1] * changes.shape[2])
         """(metrics, (runs - 1) * prompts): what a run adds where it is called now."""
 
     @property
     def varies(self) -> bool:
-        """Whether a labelling can matter: two prompts at least, and runs that differ."""
+        """Whether a labelling can matter: two prompts at least, whose runs differ."""
         return self._positions.size > 0 and len(self.prompts) > 1
 
     @property
