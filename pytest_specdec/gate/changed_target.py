@@ -46,7 +46,7 @@ def judge_changed_target(
         verdict = judge_different_texts(fresh, margin, level, test)
         return dataclasses.replace(verdict, reason=f"{verdict.reason} ({problem})")
     sampled = judge_different_texts(fresh, margin, level / 2, test)
-    outcome, reason = _decided(facts, estimate, margin, level / 2)
+    outcome, reason, detectable = decided(facts, estimate, margin, level / 2)
     if sampled.outcome == "regressed" and outcome != "regressed":
         outcome = "regressed"
         reason = f"fell on fresh texts of the new target, though not in the same contexts: {reason}"
@@ -55,22 +55,32 @@ def judge_changed_target(
         reason=reason,
         regime="target changed",
         limit=margin,
-        detectable=smallest_bounded_drop(facts, margin, level / 2),
+        detectable=detectable,
         estimate=estimate,
     )
 
 
-def _decided(
+def decided(
     facts: ComparisonFacts, estimate: Estimate, margin: float, level: float
+) -> tuple[Outcome, str, float | None]:
+    """Outcome, reason and smallest detectable drop by the same contexts."""
+    detectable = smallest_bounded_drop(facts, margin, level)
+    return *_outcome(facts, estimate, margin, level, detectable), detectable
+
+
+def _outcome(
+    facts: ComparisonFacts,
+    estimate: Estimate,
+    margin: float,
+    level: float,
+    detectable: float | None,
 ) -> tuple[Outcome, str]:
-    """Outcome and reason by the same contexts."""
     low, high = facts.bounds(level)
     surely = estimate.drop - estimate.unseen
     if surely >= margin and low - estimate.unseen > 0:
         return "regressed", "fell by the margin or more in the same contexts"
     if estimate.drop <= -margin and high < 0:
         return "improved", f"rose in the same contexts; {KEEP}"
-    detectable = smallest_bounded_drop(facts, margin, level)
     precise = detectable is not None and detectable <= _PRECISE * margin
     if high < margin or (estimate.drop < margin and precise):
         unchanged = abs(estimate.drop) < UNCHANGED

@@ -208,5 +208,5 @@ def _prompts(pair: Pair, names: Mapping[str, str]) -> list[str]:
 
 def _detectable(drop: float | None) -> str:
     return (
-        "no drop can be promised" if drop is None else f"a drop of {drop * 100:.2f} % at 80 % power"
+        "no drop has 80 % power" if drop is None else f"a drop of {drop * 100:.2f} % at 80 % power"
     )

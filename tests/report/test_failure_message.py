@@ -31,13 +31,13 @@ def planted(*, position: int = 1, rows: range = range(1, 12, 2), factor: float =
 
 def lines_of(verdict: Verdict) -> dict[str, list[str]]:
     """The message by its labels; the headline under an empty one."""
-    found: dict[str, list[str]] = {}
+    by_label: dict[str, list[str]] = {}
     for line in explain(
         verdict, case_id="text/draft-k3-depth0-t1", update_command=UPDATE, prompt_names=NAMES
     ):
         label, text = ("", line) if not line.startswith("  ") else (line[2:12].strip(), line[13:])
-        found.setdefault(label, []).append(text)
-    return found
+        by_label.setdefault(label, []).append(text)
+    return by_label
 
 
 def judged(now: Counts, **changed: Any) -> Verdict:
@@ -65,8 +65,8 @@ def test_the_headline_of_new_texts_has_the_p_value() -> None:
 
 
 def test_the_headline_of_one_prompt_has_no_interval() -> None:
-    one = steady_counts(1)
-    verdict = judge_records(record(scaled(one, 0.9)), record(one), margin=0.005)
+    single = steady_counts(1)
+    verdict = judge_records(record(scaled(single, 0.9)), record(single), margin=0.005)
     assert "interval" not in headline(verdict)
     assert "acceptance_length regressed: 2.5000 -> 2.3500 (-6.00 %)" in headline(verdict)
 
@@ -149,10 +149,10 @@ def test_a_loss_without_a_change_points_at_the_code() -> None:
 
 def test_case_reason_and_update_command_are_there() -> None:
     verdict = judged(planted())
-    found = lines_of(verdict)
-    assert found["case"] == [f"text/draft-k3-depth0-t1: {verdict.reason}"]
-    assert found["intended?"] == [UPDATE]
-    assert "detectable" not in found
+    by_label = lines_of(verdict)
+    assert by_label["case"] == [f"text/draft-k3-depth0-t1: {verdict.reason}"]
+    assert by_label["intended?"] == [UPDATE]
+    assert "detectable" not in by_label
 
 
 def test_new_texts_say_what_could_have_been_seen() -> None:
@@ -179,17 +179,17 @@ def test_the_test_names_the_position_that_fell_most() -> None:
     ]
 
 
-def test_a_gate_that_can_promise_nothing_says_so() -> None:
+def test_a_gate_without_power_says_so() -> None:
     nothing = dataclasses.replace(
         judge_records(record(planted(), text="text-2"), record(), margin=0.005),
         smallest_detectable_drop=None,
     )
-    assert lines_of(nothing)["detectable"] == ["no drop can be promised with 12 prompts"]
+    assert lines_of(nothing)["detectable"] == ["no drop has 80 % power with 12 prompts"]
 
 
 def test_an_error_needs_no_numbers() -> None:
-    found = lines_of(judged(planted(), rule="greedy"))
-    assert found == {
+    by_label = lines_of(judged(planted(), rule="greedy"))
+    assert by_label == {
         "": ["acceptance_length error: rule was 'rejection' in the baseline and is 'greedy'"],
         "case": ["text/draft-k3-depth0-t1"],
         "intended?": [UPDATE],
