@@ -4,8 +4,8 @@ old target's texts.
 What decides is the expected length of a round that starts anywhere in the old texts (see
 `acceptance.contexts`): both pairs in the very same contexts, so no sampling of texts stands between
 them. What it does not see is how the contexts themselves shift. The fresh texts of the new target
-show that, with an interval, and fail the case by a permutation test of their own; each of the two
-tests has half of the gate's level.
+show that, with an interval, and fail the case by the session's permutation test; each of the two
+tests has half of the gate's share of alpha.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .different_texts import judge_different_texts
 from .facts import ComparisonFacts
 from .paired import Pair
 from .same_texts import KEEP, UNCHANGED
+from .session_test import CellTest
 from .verdict import Estimate, Outcome, Verdict
 
 LEAST_EFFECTIVE = 0.2
@@ -35,15 +36,16 @@ def judge_changed_target(
     level: float,
     before: MeasuredCase,
     contexts: Sequence[SameContexts] | None,
+    test: CellTest | None = None,
 ) -> Verdict:
     """The verdict on `fresh` texts of a changed target, decided in the same contexts where these
-    were measured.
+    were measured; `test` is the place of the fresh texts in the session's test.
     """
     problem, facts, estimate = _compared(fresh, before, contexts)
     if facts is None or estimate is None:
-        verdict = judge_different_texts(fresh, margin, level)
+        verdict = judge_different_texts(fresh, margin, level, test)
         return dataclasses.replace(verdict, reason=f"{verdict.reason} ({problem})")
-    sampled = judge_different_texts(fresh, margin, level / 2)
+    sampled = judge_different_texts(fresh, margin, level / 2, test)
     outcome, reason, detectable = decided(facts, estimate, margin, level / 2)
     if sampled.outcome == "regressed" and outcome != "regressed":
         outcome = "regressed"
