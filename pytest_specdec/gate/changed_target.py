@@ -49,7 +49,7 @@ def judge_changed_target(
     sampled = judge_different_texts(fresh, margin, level / 2, test)
     outcome, reason, detectable = decided(facts, estimate, margin, level / 2)
     if sampled.outcome == "regressed" and outcome != "regressed":
-        contexts = f"{estimate.before:.4f} -> {estimate.now:.4f}, {signed_percent(-estimate.drop)}"
+        moved = f"{estimate.before:.4f} -> {estimate.now:.4f}, {signed_percent(-estimate.drop)}"
         reason = (
             "fell on fresh texts of the new target by more than label swaps explain, though not in "
             f"the same contexts ({moved}), so the texts themselves became harder to draft"
