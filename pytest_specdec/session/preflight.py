@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ..baselines.store import BaselineStore
@@ -84,12 +84,14 @@ def check_alone(cases: Iterable[Case], *, worker: bool) -> None:
         )
 
 
-def check_prompts_suffice(cases: Iterable[Case], *, level: float, accumulate: bool) -> None:
-    """Refuse sampled gates with too few prompts to ever fail. Replayed ones are exact while the
-    target stays the same.
+def check_prompts_suffice(cases: Collection[Case], *, alpha: float, accumulate: bool) -> None:
+    """Refuse sampled gates with too few prompts to ever fail: at alpha, which one test shares among
+    all cases, or where runs are accumulated at each case's share of it. Replayed ones are exact
+    while the target stays the same.
 
     Raises RequestError naming the number needed.
     """
+    level = alpha / len(cases) if accumulate else alpha
     for key in {
         case.texts
         for case in cases

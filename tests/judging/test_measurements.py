@@ -110,3 +110,15 @@ def test_costs_differ_from_those_that_a_baseline_holds(
     path.write_text(PROFILE.to_json())
     case = dataclasses.replace(SMALL_CASE, costs=path if profile == "file" else profile)
     assert costs_of_session(tmp_path, None, case, stored=stored).differ(case) == differ
+
+
+def test_a_case_measured_beside_others_is_left_out_of_reports_until_a_test_asks(
+    tmp_path: Path,
+) -> None:
+    engine = ScriptedEngine(lambda case: measurement(steady_counts()))
+    measurements = measurements_of(tmp_path, engine)
+    run = measurements.beside(SMALL_CASE)
+    assert not measurements.include(SMALL_CASE)
+    assert measurements.run(SMALL_CASE) is run
+    assert measurements.include(SMALL_CASE)
+    assert engine.measured == [SMALL_CASE]
