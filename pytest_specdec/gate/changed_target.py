@@ -28,7 +28,7 @@ LEAST_EFFECTIVE = 0.2
 """Share of effective contexts below which the two targets have too little in common."""
 _PRECISE = 2.0
 """A drop below the margin passes where the gate would have seen one of so many margins."""
-_UPDATE = "--specdec-update=all stores them with the next baseline"
+_UPDATE = "to store them, run the old pair once with --specdec-update=all"
 
 
 def judge_changed_target(
@@ -42,6 +42,8 @@ def judge_changed_target(
     """The verdict on `fresh` texts of a changed target, decided in the same contexts where these
     were measured; `test` is the place of the fresh texts in the session's test.
     """
+    if broken := _broken(before, contexts or ()):
+        return Verdict(outcome="error", metric=fresh.metric, reason=broken)
     problem, facts, estimate = _compared(fresh, before, contexts)
     if facts is None or estimate is None:
         verdict = judge_different_texts(fresh, margin, level, test)
@@ -127,7 +129,11 @@ def _compared(
     pair = Pair.of(stored, [measured.measured.counts for measured in contexts])
     share = min(measured.measured.effective_share for measured in contexts)
     if not pair.now.total_rounds > 0 or pair.prompts < fresh.pair.prompts:
-        return "judged on fresh texts alone: some prompts have no stored text", None, None
+        return (
+            "judged on fresh texts alone: some prompts have no stored text with log-probabilities",
+            None,
+            None,
+        )
     if share < LEAST_EFFECTIVE:
         return (
             "judged on fresh texts alone: the old target's texts are too unlike the new one's "
@@ -144,6 +150,26 @@ def _compared(
         unseen=unseen,
     )
     return "", facts, estimate
+
+
+def _broken(before: MeasuredCase, contexts: Sequence[SameContexts]) -> str | None:
+    """Why stored files cannot be right: their log-probabilities, or a record whose contexts are not
+    those of its texts. None where they may be.
+    """
+    for measured in contexts:
+        run = _run_on(before, measured)
+        if run is None or run.contexts is None:
+            continue
+        if measured.problem is not None:
+            return measured.problem
+        pair = Pair.of(run.contexts, measured.measured.counts)
+        if (pair.before.rounds != pair.now.rounds).any():
+            return (
+                "the record counts contexts that its texts do not have; restore the record and its "
+                "texts/ together from version control, or measure both again with "
+                "--specdec-update=all"
+            )
+    return None
 
 
 def _run_on(before: MeasuredCase, contexts: SameContexts) -> MeasuredRun | None:

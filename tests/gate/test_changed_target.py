@@ -177,3 +177,20 @@ def test_contexts_are_measured_only_where_the_target_changed() -> None:
 
     same = stored()
     assert judge(same, same, margin=MARGIN, contexts=never).outcome == "pass"
+
+
+def test_log_probabilities_that_cannot_be_the_old_targets_are_an_error() -> None:
+    (measured,) = in_contexts(0.0)
+    found = verdict([dataclasses.replace(measured, problem="they are edited")])
+    assert (found.outcome, found.reason) == ("error", "they are edited")
+
+
+def test_a_record_with_other_contexts_than_its_texts_have_is_an_error() -> None:
+    before = stored()
+    (run,) = before.runs
+    assert run.contexts is not None
+    more = dataclasses.replace(run.contexts, rounds=run.contexts.rounds * 1.2)
+    edited = dataclasses.replace(before, runs=(dataclasses.replace(run, contexts=more),))
+    found = verdict(in_contexts(0.03), before=edited)
+    assert found.outcome == "error"
+    assert "contexts that its texts do not have" in found.reason
