@@ -4,19 +4,19 @@ old target's texts.
 What decides is the expected length of a round that starts anywhere in the old texts (see
 `acceptance.contexts`): both pairs in the very same contexts, so no sampling of texts stands between
 them. What it does not see is how the contexts themselves shift. The fresh texts of the new target
-show that, with an interval, and fail the case by a permutation test of their own; each of the two
-tests has half of the gate's level.
+show that, with an interval, and fail the case by the session's permutation test; each of the two
+tests has half of the gate's share of alpha.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from ..common.percent import signed_percent
 from ..records.measured import MeasuredCase, MeasuredRun
 from ..records.same_contexts import SameContexts
 from .detectable import prompts_to_bound, smallest_bounded_drop
-from .different_texts import judge_different_texts
 from .facts import ComparisonFacts
 from .paired import Pair
 from .same_texts import KEEP, UNCHANGED
@@ -33,42 +33,59 @@ def judge_changed_target(
     fresh: ComparisonFacts,
     margin: float,
     level: float,
+    *,
+    now: MeasuredCase,
     before: MeasuredCase,
     contexts: Sequence[SameContexts] | None,
+    by_texts: Callable[[float], Verdict],
 ) -> Verdict:
     """The verdict on `fresh` texts of a changed target, decided in the same contexts where these
-    were measured.
+    were measured; `by_texts` judges the texts themselves, at a level.
     """
-    problem, facts, estimate = _compared(fresh, before, contexts)
+    problem, facts, estimate = _compared(fresh, now, before, contexts)
     if facts is None or estimate is None:
-        verdict = judge_different_texts(fresh, margin, level)
+        verdict = by_texts(level)
         return dataclasses.replace(verdict, reason=f"{verdict.reason} ({problem})")
-    sampled = judge_different_texts(fresh, margin, level / 2)
-    outcome, reason = _decided(facts, estimate, margin, level / 2)
+    outcome, reason, detectable = decided(facts, estimate, margin, level / 2)
+    sampled = by_texts(level / 2)
     if sampled.outcome == "regressed" and outcome != "regressed":
-        outcome = "regressed"
-        reason = f"fell on fresh texts of the new target, though not in the same contexts: {reason}"
+        moved = f"{estimate.before:.4f} -> {estimate.now:.4f}, {signed_percent(-estimate.drop)}"
+        reason = (
+            "fell on fresh texts of the new target by more than label swaps explain, though not in "
+            f"the same contexts ({moved}), so the texts themselves became harder to draft"
+        )
+        return dataclasses.replace(sampled, regime="target changed", reason=reason)
     return fresh.verdict(
         outcome=outcome,
         reason=reason,
         regime="target changed",
         limit=margin,
-        detectable=smallest_bounded_drop(facts, margin, level / 2),
+        detectable=detectable,
         estimate=estimate,
     )
 
 
-def _decided(
+def decided(
     facts: ComparisonFacts, estimate: Estimate, margin: float, level: float
+) -> tuple[Outcome, str, float | None]:
+    """Outcome, reason and smallest detectable drop by the same contexts."""
+    detectable = smallest_bounded_drop(facts, margin, level)
+    return *_outcome(facts, estimate, margin, level, detectable), detectable
+
+
+def _outcome(
+    facts: ComparisonFacts,
+    estimate: Estimate,
+    margin: float,
+    level: float,
+    detectable: float | None,
 ) -> tuple[Outcome, str]:
-    """Outcome and reason by the same contexts."""
     low, high = facts.bounds(level)
     surely = estimate.drop - estimate.unseen
     if surely >= margin and low - estimate.unseen > 0:
         return "regressed", "fell by the margin or more in the same contexts"
     if estimate.drop <= -margin and high < 0:
         return "improved", f"rose in the same contexts; {KEEP}"
-    detectable = smallest_bounded_drop(facts, margin, level)
     precise = detectable is not None and detectable <= _PRECISE * margin
     if high < margin or (estimate.drop < margin and precise):
         unchanged = abs(estimate.drop) < UNCHANGED
@@ -88,13 +105,24 @@ def _decided(
 
 
 def _compared(
-    fresh: ComparisonFacts, before: MeasuredCase, contexts: Sequence[SameContexts] | None
+    fresh: ComparisonFacts,
+    now: MeasuredCase,
+    before: MeasuredCase,
+    contexts: Sequence[SameContexts] | None,
 ) -> tuple[str, ComparisonFacts | None, Estimate | None]:
     """The comparison in the same contexts; why it cannot be made, where it cannot."""
     if contexts is None:
         return (
-            "judged on fresh texts alone: no log-probabilities of the old target are stored with "
-            f"its texts; {_UPDATE}",
+            "judged on fresh texts alone: texts of the old target with its log-probabilities are "
+            f"not stored; {_UPDATE}",
+            None,
+            None,
+        )
+    greedy = before.conditions.temperature == 0
+    if greedy and now.smoothing != before.smoothing:
+        return (
+            "judged on fresh texts alone: the baseline was smoothed at another temperature; "
+            f"{_UPDATE}",
             None,
             None,
         )
@@ -121,7 +149,9 @@ def _compared(
     facts = ComparisonFacts.of(fresh.metric, pair, fresh.changed)
     unseen = max(measured.measured.unseen for measured in contexts) * facts.scale
     estimate = dataclasses.replace(
-        facts.estimate("in the same contexts"), effective_share=share, unseen=unseen
+        facts.estimate("in the same contexts" + ", smoothed" * greedy),
+        effective_share=None if greedy else share,
+        unseen=unseen,
     )
     return "", facts, estimate
 

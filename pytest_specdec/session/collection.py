@@ -129,7 +129,7 @@ class CollectionHooks:
             preflight.check_alone(selected, worker=worker_output(self._config) is not None)
             preflight.check_prompts_suffice(
                 selected,
-                level=settings.value(options.ALPHA) / len(selected),
+                alpha=settings.value(options.ALPHA),
                 accumulate=settings.value(options.ACCUMULATE),
             )
         except SpecdecError as error:
