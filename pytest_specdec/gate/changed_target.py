@@ -11,17 +11,15 @@ tests has half of the gate's share of alpha.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..common.percent import signed_percent
 from ..records.measured import MeasuredCase, MeasuredRun
 from ..records.same_contexts import SameContexts
 from .detectable import prompts_to_bound, smallest_bounded_drop
-from .different_texts import judge_different_texts
 from .facts import ComparisonFacts
 from .paired import Pair
 from .same_texts import KEEP, UNCHANGED
-from .session_test import CellTest
 from .verdict import Estimate, Outcome, Verdict
 
 LEAST_EFFECTIVE = 0.2
@@ -35,28 +33,42 @@ def judge_changed_target(
     fresh: ComparisonFacts,
     margin: float,
     level: float,
+    *,
+    now: MeasuredCase,
     before: MeasuredCase,
     contexts: Sequence[SameContexts] | None,
-    test: CellTest | None = None,
+    by_texts: Callable[[float], Verdict],
 ) -> Verdict:
     """The verdict on `fresh` texts of a changed target, decided in the same contexts where these
-    were measured; `test` is the place of the fresh texts in the session's test.
+    were measured; `by_texts` judges the texts themselves, at a level.
     """
     if broken := _broken(before, contexts or ()):
         return Verdict(outcome="error", metric=fresh.metric, reason=broken)
-    problem, facts, estimate = _compared(fresh, before, contexts)
+    problem, facts, estimate = _compared(fresh, now, before, contexts)
     if facts is None or estimate is None:
-        verdict = judge_different_texts(fresh, margin, level, test)
+        verdict = by_texts(level)
         return dataclasses.replace(verdict, reason=f"{verdict.reason} ({problem})")
-    sampled = judge_different_texts(fresh, margin, level / 2, test)
     outcome, reason, detectable = decided(facts, estimate, margin, level / 2)
+    sampled = by_texts(level / 2)
+    moved = f"{estimate.before:.4f} -> {estimate.now:.4f}, {signed_percent(-estimate.drop)}"
     if sampled.outcome == "regressed" and outcome != "regressed":
-        moved = f"{estimate.before:.4f} -> {estimate.now:.4f}, {signed_percent(-estimate.drop)}"
+        reason = f"{sampled.reason}, though not in the same contexts ({moved})"
+        if sampled.regime == "sampled":
+            reason = (
+                "fell on fresh texts of the new target by more than label swaps explain, though "
+                f"not in the same contexts ({moved}), so the texts themselves became harder to "
+                "draft"
+            )
+            sampled = dataclasses.replace(sampled, regime="target changed")
+        return dataclasses.replace(sampled, reason=reason)
+    greedy, surely_less = before.conditions.temperature == 0, fresh.bounds(level / 2)[1] < margin
+    if greedy and outcome in ("regressed", "inconclusive") and surely_less:
+        # Smoothed acceptance also depends on how confident both models are.
+        outcome, estimate = "pass", None
         reason = (
-            "fell on fresh texts of the new target by more than label swaps explain, though not in "
-            f"the same contexts ({moved}), so the texts themselves became harder to draft"
+            "the tokens that are accepted on greedy texts fell by less than the margin, for other "
+            f"prompts like these, too; smoothed, in the same contexts, the length moved ({moved})"
         )
-        return dataclasses.replace(sampled, regime="target changed", reason=reason)
     return fresh.verdict(
         outcome=outcome,
         reason=reason,
@@ -107,13 +119,24 @@ def _outcome(
 
 
 def _compared(
-    fresh: ComparisonFacts, before: MeasuredCase, contexts: Sequence[SameContexts] | None
+    fresh: ComparisonFacts,
+    now: MeasuredCase,
+    before: MeasuredCase,
+    contexts: Sequence[SameContexts] | None,
 ) -> tuple[str, ComparisonFacts | None, Estimate | None]:
     """The comparison in the same contexts; why it cannot be made, where it cannot."""
     if contexts is None:
         return (
             "judged on fresh texts alone: texts of the old target with its log-probabilities are "
             f"not stored; {_UPDATE}",
+            None,
+            None,
+        )
+    greedy = before.conditions.temperature == 0
+    if greedy and now.smoothing != before.smoothing:
+        return (
+            "judged on fresh texts alone: the baseline was smoothed at another temperature; "
+            f"{_UPDATE}",
             None,
             None,
         )
@@ -143,7 +166,6 @@ def _compared(
         )
     facts = ComparisonFacts.of(fresh.metric, pair, fresh.changed)
     unseen = max(measured.measured.unseen for measured in contexts) * facts.scale
-    greedy = before.conditions.temperature == 0
     estimate = dataclasses.replace(
         facts.estimate("in the same contexts" + ", smoothed" * greedy),
         effective_share=None if greedy else share,
