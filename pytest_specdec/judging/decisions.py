@@ -55,8 +55,8 @@ class Decider:
         """`gates` judgements share the session's false-alarm rate; `sampled` cases have a
         temperature above 0.
         """
-        self.policy, self.gates = policy, gates
-        self.test_level = policy.alpha / max(gates, 2 * sampled, 1)
+        self.policy, self.gates = policy, max(gates, 1)
+        self.test_level = policy.alpha / max(self.gates, 2 * sampled)
         """Error rate of one oracle or conformance test: each sampled case may be asked for both,
         greedy ones err only by a fault.
         """

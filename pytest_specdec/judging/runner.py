@@ -16,6 +16,7 @@ from ..engines.protocol import Engine
 from ..gate.verdict import Verdict
 from ..report.row import ReportRow
 from ..speedup.cost_profile import CostProfile
+from .candidates import MeasuredCandidate, measured_candidate
 from .comparison import Baseline, Run
 from .costs import SessionCosts
 from .decisions import Decider, gates_of
@@ -59,7 +60,7 @@ class CaseRunner:
         self._pending = PendingFiles(store)
         self._rules = Decider(
             policy=policy,
-            gates=gates_of(plan, self._costs),
+            gates=gates_of([case for case in plan if not case.candidate], self._costs),
             sampled=sum(case.temperature > 0 for case in plan),
             measurements=self._measurements,
         )
@@ -122,6 +123,10 @@ class CaseRunner:
     def compared(self, left: object, right: object) -> Verdict | None:
         """The verdict on a failed `==`; None where the gate judged nothing."""
         return self._judge.verdict_on(left, right)
+
+    def candidate(self, case: Case) -> MeasuredCandidate:
+        """What a candidate is compared by."""
+        return measured_candidate(self.run(case))
 
     def row(self, case: Case) -> ReportRow:
         """The report row of a case. If only its texts were asked for and measuring fails, the row
