@@ -8,16 +8,16 @@ from pathlib import Path
 
 from ..cases.case import MEASURE, REPLAYING, SERVED, Case, TextKey, checked_rule, is_lossy
 from ..cases.drafter import (
-    AddedSpec,
     DrafterSpec,
     DraftModelSpec,
     OwnHeadsSpec,
     PromptLookupSpec,
+    RegisteredSpec,
     ServedSpec,
     parse_drafter,
 )
-from ..cases.drafter_extensions import check_use, recognised
 from ..cases.rules import is_replayable
+from ..checkpoints.drafter_folders import recognised
 from ..common.errors import RequestError
 from .candidates import candidates, is_pattern
 from .options import (
@@ -39,6 +39,9 @@ from .options import (
     K,
 )
 from .settings import Marker, Settings
+
+_DRAFTING = ("replay", "decode")
+"""Engines that draft with every registered type."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +69,15 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
     rule = _rule(settings.value(RULE, marker), texts.temperature, engine)
     costs = _costs(settings, marker, test_folder)
     for drafter in drafters:
-        check_use(drafter.spec, engine, judged=judged is not None, measured_costs=costs == MEASURE)
+        if isinstance(drafter.spec, RegisteredSpec):
+            _check_registered(drafter.spec, engine, judged=judged is not None, costs=costs)
     cells = itertools.product(
         settings.value(K, marker), _depths(settings, marker, drafters[0].spec), drafters
     )
     return tuple(
         Case(
             texts=texts,
-            drafter=str(drafter.spec),
+            drafter=drafter.spec,
             label=drafter.label,
             k=k,
             depth=depth,
@@ -194,17 +198,17 @@ def _expanded(drafter: DrafterSpec, folder: Path, label: str) -> tuple[_Drafter,
 
 
 def _without_files(drafter: DrafterSpec) -> bool:
-    """Whether a word names the drafter: `mtp`, `prompt-lookup`, or a type that another package
-    adds. A folder of that name is written `./mtp`.
+    """Whether a word names the drafter: `mtp`, `prompt-lookup` or another registered type. A folder
+    of that name is written `./mtp`.
     """
-    added = isinstance(drafter, AddedSpec) and drafter.folder is None
-    return added or isinstance(drafter, OwnHeadsSpec | PromptLookupSpec)
+    named = isinstance(drafter, RegisteredSpec) and drafter.folder is None
+    return named or isinstance(drafter, OwnHeadsSpec | PromptLookupSpec)
 
 
 def _locate_drafter(drafter: DrafterSpec, folder: Path) -> DrafterSpec:
     """A drafter with its path made absolute."""
-    if isinstance(drafter, AddedSpec):
-        return AddedSpec(drafter.name, Path(locate(str(drafter.folder), folder)))
+    if isinstance(drafter, RegisteredSpec):
+        return RegisteredSpec(drafter.name, Path(locate(str(drafter.folder), folder)))
     return recognised(DraftModelSpec(locate(str(drafter), folder)))
 
 
@@ -243,6 +247,25 @@ def _check_judged(drafter: DrafterSpec, engine: str) -> None:
         raise RequestError(
             f"--specdec-judged needs a model's probabilities, and {drafter} has none; leave one of "
             "them out"
+        )
+
+
+def _check_registered(
+    drafter: RegisteredSpec, engine: str, *, judged: bool, costs: Path | str | None
+) -> None:
+    """Refuse what drafters of registered types are not used for. Raises RequestError."""
+    if engine not in _DRAFTING:
+        raise RequestError(
+            f"engine {engine!r} does not draft with {drafter.name!r}; use "
+            f"--specdec-engine={' or '.join(_DRAFTING)}"
+        )
+    if judged:
+        raise RequestError(
+            f"--specdec-judged does not go with the drafter {drafter.name!r}; leave one of them out"
+        )
+    if costs == MEASURE:
+        raise RequestError(
+            f"--specdec-costs=measure does not time {drafter.name!r}; name a file of costs"
         )
 
 

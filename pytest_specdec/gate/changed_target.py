@@ -4,8 +4,8 @@ old target's texts.
 What decides is the expected length of a round that starts anywhere in the old texts (see
 `acceptance.contexts`): both pairs in the very same contexts, so no sampling of texts stands between
 them. What it does not see is how the contexts themselves shift. The fresh texts of the new target
-show that, with an interval, and fail the case by a permutation test of their own; each of the two
-tests has half of the gate's level.
+show that, with an interval, and fail the case by the session's permutation test; each of the two
+tests has half of the gate's share of alpha.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from ..common.percent import signed_percent
 from ..records.measured import MeasuredCase, MeasuredRun
 from ..records.same_contexts import SameContexts
 from .detectable import prompts_to_bound, smallest_bounded_drop
@@ -20,6 +21,7 @@ from .different_texts import judge_different_texts
 from .facts import ComparisonFacts
 from .paired import Pair
 from .same_texts import KEEP, UNCHANGED
+from .session_test import CellTest
 from .verdict import Estimate, Outcome, Verdict
 
 LEAST_EFFECTIVE = 0.2
@@ -35,19 +37,24 @@ def judge_changed_target(
     level: float,
     before: MeasuredCase,
     contexts: Sequence[SameContexts] | None,
+    test: CellTest | None = None,
 ) -> Verdict:
     """The verdict on `fresh` texts of a changed target, decided in the same contexts where these
-    were measured.
+    were measured; `test` is the place of the fresh texts in the session's test.
     """
     problem, facts, estimate = _compared(fresh, before, contexts)
     if facts is None or estimate is None:
-        verdict = judge_different_texts(fresh, margin, level)
+        verdict = judge_different_texts(fresh, margin, level, test)
         return dataclasses.replace(verdict, reason=f"{verdict.reason} ({problem})")
-    sampled = judge_different_texts(fresh, margin, level / 2)
+    sampled = judge_different_texts(fresh, margin, level / 2, test)
     outcome, reason, detectable = decided(facts, estimate, margin, level / 2)
     if sampled.outcome == "regressed" and outcome != "regressed":
-        outcome = "regressed"
-        reason = f"fell on fresh texts of the new target, though not in the same contexts: {reason}"
+        contexts = f"{estimate.before:.4f} -> {estimate.now:.4f}, {signed_percent(-estimate.drop)}"
+        reason = (
+            "fell on fresh texts of the new target by more than label swaps explain, though not in "
+            f"the same contexts ({moved}), so the texts themselves became harder to draft"
+        )
+        return dataclasses.replace(sampled, regime="target changed", reason=reason)
     return fresh.verdict(
         outcome=outcome,
         reason=reason,
@@ -103,8 +110,8 @@ def _compared(
     """The comparison in the same contexts; why it cannot be made, where it cannot."""
     if contexts is None:
         return (
-            "judged on fresh texts alone: no log-probabilities of the old target are stored with "
-            f"its texts; {_UPDATE}",
+            "judged on fresh texts alone: texts of the old target with its log-probabilities are "
+            f"not stored; {_UPDATE}",
             None,
             None,
         )
@@ -130,8 +137,11 @@ def _compared(
         )
     facts = ComparisonFacts.of(fresh.metric, pair, fresh.changed)
     unseen = max(measured.measured.unseen for measured in contexts) * facts.scale
+    greedy = before.conditions.temperature == 0
     estimate = dataclasses.replace(
-        facts.estimate("in the same contexts"), effective_share=share, unseen=unseen
+        facts.estimate("in the same contexts" + ", smoothed" * greedy),
+        effective_share=None if greedy else share,
+        unseen=unseen,
     )
     return "", facts, estimate
 

@@ -122,7 +122,6 @@ class CollectionHooks:
         from . import preflight
 
         settings, selected = self._settings, self._cases.selected
-        gated = [case for case in selected if not case.candidate]
         engine = settings.value(options.ENGINE)
         try:
             if measures:
@@ -133,8 +132,8 @@ class CollectionHooks:
             preflight.check_trace(engine, settings.url)
             preflight.check_alone(selected, worker=worker_output(self._config) is not None)
             preflight.check_prompts_suffice(
-                gated,
-                level=settings.value(options.ALPHA) / max(len(gated), 1),
+                [case for case in selected if not case.candidate],
+                alpha=settings.value(options.ALPHA),
                 accumulate=settings.value(options.ACCUMULATE),
             )
         except SpecdecError as error:

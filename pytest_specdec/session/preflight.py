@@ -7,12 +7,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ..baselines.store import BaselineStore
 from ..cases.case import MEASURE, REPLAYING, SERVED, TRACE, Case, TextKey
-from ..cases.drafter import AddedSpec
+from ..cases.drafter import RegisteredSpec
 from ..cases.prompts import read_prompts
 from ..checkpoints.checkpoint import (
     Checkpoint,
@@ -42,8 +42,8 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
         target, drafter = _local(case.target), _local(case.draft_model)
         if target is not None and (case.uses_own_heads or drafter is not None):
             check_pair(target, drafter, case.depth)
-        if target is not None and isinstance(added := case.drafter_spec, AddedSpec):
-            added.type.check(target, added.folder, case.depth)
+        if target is not None and isinstance(case.drafter, RegisteredSpec):
+            case.drafter.type.check(target, case.drafter.folder, case.depth)
         store.record(case)
     for target_name, drafter_name in dict.fromkeys(
         (case.target, case.draft_model) for case in cases
@@ -86,12 +86,14 @@ def check_alone(cases: Iterable[Case], *, worker: bool) -> None:
         )
 
 
-def check_prompts_suffice(cases: Iterable[Case], *, level: float, accumulate: bool) -> None:
-    """Refuse sampled gates with too few prompts to ever fail. Replayed ones are exact while the
-    target stays the same.
+def check_prompts_suffice(cases: Collection[Case], *, alpha: float, accumulate: bool) -> None:
+    """Refuse sampled gates with too few prompts to ever fail: at alpha, which one test shares among
+    all cases, or where runs are accumulated at each case's share of it. Replayed ones are exact
+    while the target stays the same.
 
     Raises RequestError naming the number needed.
     """
+    level = alpha / len(cases) if accumulate else alpha
     for key in {
         case.texts
         for case in cases
