@@ -11,17 +11,15 @@ tests has half of the gate's share of alpha.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..common.percent import signed_percent
 from ..records.measured import MeasuredCase, MeasuredRun
 from ..records.same_contexts import SameContexts
 from .detectable import prompts_to_bound, smallest_bounded_drop
-from .different_texts import judge_different_texts
 from .facts import ComparisonFacts
 from .paired import Pair
 from .same_texts import KEEP, UNCHANGED
-from .session_test import CellTest
 from .verdict import Estimate, Outcome, Verdict
 
 LEAST_EFFECTIVE = 0.2
@@ -35,21 +33,23 @@ def judge_changed_target(
     fresh: ComparisonFacts,
     margin: float,
     level: float,
+    *,
+    now: MeasuredCase,
     before: MeasuredCase,
     contexts: Sequence[SameContexts] | None,
-    test: CellTest | None = None,
+    by_texts: Callable[[float], Verdict],
 ) -> Verdict:
     """The verdict on `fresh` texts of a changed target, decided in the same contexts where these
-    were measured; `test` is the place of the fresh texts in the session's test.
+    were measured; `by_texts` judges the texts themselves, at a level.
     """
-    problem, facts, estimate = _compared(fresh, before, contexts)
+    problem, facts, estimate = _compared(fresh, now, before, contexts)
     if facts is None or estimate is None:
-        verdict = judge_different_texts(fresh, margin, level, test)
+        verdict = by_texts(level)
         return dataclasses.replace(verdict, reason=f"{verdict.reason} ({problem})")
-    sampled = judge_different_texts(fresh, margin, level / 2, test)
     outcome, reason, detectable = decided(facts, estimate, margin, level / 2)
+    sampled = by_texts(level / 2)
     if sampled.outcome == "regressed" and outcome != "regressed":
-        contexts = f"{estimate.before:.4f} -> {estimate.now:.4f}, {signed_percent(-estimate.drop)}"
+        moved = f"{estimate.before:.4f} -> {estimate.now:.4f}, {signed_percent(-estimate.drop)}"
         reason = (
             "fell on fresh texts of the new target by more than label swaps explain, though not in "
             f"the same contexts ({moved}), so the texts themselves became harder to draft"
@@ -105,13 +105,24 @@ def _outcome(
 
 
 def _compared(
-    fresh: ComparisonFacts, before: MeasuredCase, contexts: Sequence[SameContexts] | None
+    fresh: ComparisonFacts,
+    now: MeasuredCase,
+    before: MeasuredCase,
+    contexts: Sequence[SameContexts] | None,
 ) -> tuple[str, ComparisonFacts | None, Estimate | None]:
     """The comparison in the same contexts; why it cannot be made, where it cannot."""
     if contexts is None:
         return (
             "judged on fresh texts alone: texts of the old target with its log-probabilities are "
             f"not stored; {_UPDATE}",
+            None,
+            None,
+        )
+    greedy = before.conditions.temperature == 0
+    if greedy and now.smoothing != before.smoothing:
+        return (
+            "judged on fresh texts alone: the baseline was smoothed at another temperature; "
+            f"{_UPDATE}",
             None,
             None,
         )
@@ -137,7 +148,6 @@ def _compared(
         )
     facts = ComparisonFacts.of(fresh.metric, pair, fresh.changed)
     unseen = max(measured.measured.unseen for measured in contexts) * facts.scale
-    greedy = before.conditions.temperature == 0
     estimate = dataclasses.replace(
         facts.estimate("in the same contexts" + ", smoothed" * greedy),
         effective_share=None if greedy else share,
