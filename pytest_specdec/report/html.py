@@ -31,8 +31,8 @@ _HEADERS = (
     "verdict_column",
 )
 """Phrases over the columns of the table."""
-_MOST_LABELS = 6
-"""Candidates that are named below their curve."""
+_LETTER = 8
+"""Room for a letter of the names below a curve."""
 _COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#b9770e", "#566573")
 
 
@@ -129,8 +129,10 @@ def _comparison(comparison: Comparison, say: Phrases) -> dict[str, Any]:
 
 
 def _placed_candidates(points: Sequence[CurvePoint], say: Phrases) -> list[dict[str, Any]]:
-    every = -(-len(points) // _MOST_LABELS)
-    wide = (WIDTH - 2 * MARGIN) / (len(points) - 1)
+    most = max((WIDTH - 2 * MARGIN) // (_LETTER * max(len(point.name) for point in points)), 2)
+    every = -(-len(points) // most)
+    last = len(points) - 1
+    wide = (WIDTH - 2 * MARGIN) / last
     return [
         {
             "x": round(MARGIN + wide * place, 1),
@@ -140,6 +142,7 @@ def _placed_candidates(points: Sequence[CurvePoint], say: Phrases) -> list[dict[
             "best": point.best,
             "fell": point.fell,
             "label": point.name if place % every == 0 else "",
+            "anchor": {0: "start", last: "end"}.get(place, "middle"),
             "says": say("candidates_point", name=point.name, length=f"{point.length:.3f}"),
         }
         for place, point in enumerate(points)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import doctest
+
 import numpy as np
 import pytest
 from helpers.records import counts
 from scipy import stats
 
 from pytest_specdec.acceptance.counts import Counts
+from pytest_specdec.gate import candidates as module
 from pytest_specdec.gate.candidates import compare_candidates
 
 PROMPTS = 24
@@ -98,3 +101,8 @@ def test_prompts_that_one_candidate_lacks_are_left_out() -> None:
     difference = compare_candidates([whole, part])[1].from_best
     assert difference is not None
     assert difference.drop == pytest.approx(0.09)
+
+
+def test_the_example_of_the_docstring_runs() -> None:
+    results = doctest.testmod(module)
+    assert (results.attempted, results.failed) == (5, 0)
