@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..common.errors import RequestError
 from .case import Case, TextKey
+from .drafter import DraftModelSpec
 
 COUNTS = "counts"
 """Stands for the engine of such counts, in records and reports."""
@@ -38,7 +39,7 @@ class CountsCase(Case):
         )
         return cls(
             texts=texts,
-            drafter=NOT_STATED,
+            drafter=DraftModelSpec(NOT_STATED),
             label=name,
             k=k,
             depth=0,

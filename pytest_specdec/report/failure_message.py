@@ -47,15 +47,17 @@ def explain(
         else "not known: the test hands over counts, and states neither models nor environment"
     )
     changed = "; ".join(verdict.changed) or unchanged
+    estimate = verdict.estimate
+    pair = verdict.pair if estimate is None or estimate.pair is None else estimate.pair
     lines = [
         headline(verdict),
         f"  case       {case_id}: {verdict.reason}",
         f"  changed    {changed}",
         *_judged(verdict),
         *_parts(verdict),
-        f"  positions  {_positions(verdict.pair.before, verdict.pair.now)}",
-        f"  categories {_categories(verdict.pair.before, verdict.pair.now)}",
-        *_prompts(verdict.pair, prompt_names),
+        f"  positions  {_positions(pair.before, pair.now)}",
+        f"  categories {_categories(pair.before, pair.now)}",
+        *_prompts(pair, prompt_names),
         *where,
     ]
     if verdict.position is not None:
@@ -79,7 +81,8 @@ _PROMISES = {
     "prompts guards against chance",
     "drafter changed": "on the same texts, without sampling noise; the interval is for other "
     "prompts like these",
-    "greedy drafter changed": "on the same texts by exact counts, which jump at near-ties",
+    "greedy drafter changed": "on the same texts by exact counts",
+    "target changed": "on fresh texts of the new target, by a permutation test over prompts",
     "sampled": "on texts of each run's own, by a permutation test over prompts",
 }
 
@@ -90,17 +93,18 @@ def _judged(verdict: Verdict) -> list[str]:
     if verdict.regime is None:
         return []
     if estimate is None or verdict.before is None or verdict.now is None or verdict.drop is None:
-        return [f"  judged     {_PROMISES.get(verdict.regime, 'on fresh texts alone')}"]
+        return [f"  judged     {_PROMISES[verdict.regime]}"]
     measured = f"{verdict.before:.4f} -> {verdict.now:.4f} ({_change(verdict)})"
     if verdict.regime == "greedy drafter changed":
         return [
             f"  judged     {estimate.name}: exact counts jump where a near-tie of the draft flips",
             f"  exact      {measured}",
         ]
-    effective = "" if estimate.effective_share is None else f"{estimate.effective_share:.0%} of "
+    share = estimate.effective_share
+    effective = "" if share is None else f" ({100 * share:.0f} % of the contexts are effective)"
     lines = [
-        f"  judged     {estimate.name}: one round from every start of the old target's texts "
-        f"({effective}the weight counts); how the texts themselves shift is not in it",
+        f"  judged     {estimate.name}: one round from every start of the old target's "
+        f"texts{effective}; it does not show how the texts themselves changed",
         f"  fresh      texts of the new target: {measured}",
     ]
     if estimate.unseen > 0:
@@ -137,23 +141,29 @@ def headline(verdict: Verdict) -> str:
     """
     if verdict.before is None or verdict.now is None or verdict.drop is None:
         return f"{verdict.metric} {verdict.outcome}: {verdict.reason}"
-    estimate = verdict.estimate
-    if estimate is not None:
-        verdict = dataclasses.replace(
-            verdict,
-            before=estimate.before,
-            now=estimate.now,
-            drop=estimate.drop,
-            interval=estimate.interval,
-        )
+    verdict = _as_judged(verdict)
     facts = _change(verdict)
     if verdict.p_value is not None:
         facts += f"; p = {verdict.p_value:.2g}"
     limit = "" if verdict.limit is None else f", fails from {signed_percent(-verdict.limit)}"
-    where = "" if estimate is None else f"{estimate.name} "
+    where = "" if verdict.estimate is None else f"{verdict.estimate.name} "
     return (
         f"{verdict.metric} {verdict.outcome}: {where}{verdict.before:.4f} -> {verdict.now:.4f} "
         f"({facts}){limit}"
+    )
+
+
+def _as_judged(verdict: Verdict) -> Verdict:
+    """The verdict with the numbers that decided in the place of those of the texts."""
+    estimate = verdict.estimate
+    if estimate is None:
+        return verdict
+    return dataclasses.replace(
+        verdict,
+        before=estimate.before,
+        now=estimate.now,
+        drop=estimate.drop,
+        interval=estimate.interval,
     )
 
 
@@ -161,10 +171,12 @@ def summary(verdict: Verdict) -> str:
     """`acceptance_length regressed: 3.641 -> 3.544 (-2.65 %)`, for a line that also names the
     test.
     """
+    verdict = _as_judged(verdict)
     if verdict.before is None or verdict.now is None or verdict.drop is None:
         return f"{verdict.metric} {verdict.outcome}: {verdict.reason}"
+    where = "" if verdict.estimate is None else f"{verdict.estimate.name} "
     return (
-        f"{verdict.metric} {verdict.outcome}: {verdict.before:.3f} -> {verdict.now:.3f} "
+        f"{verdict.metric} {verdict.outcome}: {where}{verdict.before:.3f} -> {verdict.now:.3f} "
         f"({signed_percent(-verdict.drop)})"
     )
 

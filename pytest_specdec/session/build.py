@@ -170,8 +170,8 @@ class Components:
         from ..judging.decisions import gates_of
         from ..judging.stored_records import StoredRecords
 
-        selected = self._cases.selected
-        return gates_of(selected, SessionCosts(selected, None, StoredRecords(self.store)))
+        judged = [case for case in self._cases.selected if not case.candidate]
+        return gates_of(judged, SessionCosts(judged, None, StoredRecords(self.store)))
 
     @functools.cached_property
     def _measured_cases(self) -> dict[Case, tuple[Case, ...]]:

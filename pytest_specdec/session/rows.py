@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _ROW, _GATE_ROW = "specdec_row", "specdec_gate_row"
 """Attributes of a test report; plain data, so they cross from xdist workers by themselves."""
+_CANDIDATE = "specdec_candidate"
+"""The same, of a row that is a candidate's."""
 
 
 class RowCollector:
@@ -48,6 +50,8 @@ class RowCollector:
                 if report.when == "call":
                     row["attachments"] = attachments_of(item, case, report)
                 setattr(report, _ROW, printable_row(row))
+                if case.candidate and row["rounds"] is not None:
+                    setattr(report, _CANDIDATE, self._components.runner.candidate(case))
         if (gate_row := self._gates.row(item.nodeid)) is not None:
             from ..report.row import printable_row
 
@@ -63,7 +67,12 @@ class RowCollector:
 
             return failed_row(case, self._settings.value(ENGINE), str(report.longrepr))
         runner = self._components.runner_in_use
-        if report.when == "call" and runner is not None and runner.asked(case):
+        skipped_candidate = report.when == "setup" and report.skipped and bool(case.candidate)
+        if (
+            (report.when == "call" or skipped_candidate)
+            and runner is not None
+            and runner.asked(case)
+        ):
             return runner.row(case)
         return None
 
@@ -76,9 +85,12 @@ class RowCollector:
                     f"{owner} and {report.nodeid} both call their gate {gate_row['id']}, and would "
                     "share a baseline; give one of them another name"
                 )
-        for row in (getattr(report, _ROW, None), gate_row):
-            if row is not None:
-                self._add(row)
+        row: ReportRow | None = getattr(report, _ROW, None)
+        for added in filter(None, (row, gate_row)):
+            self._add(added)
+        candidate = getattr(report, _CANDIDATE, None)
+        if row is not None and candidate is not None:
+            self._outcome.candidates[row["id"]] = candidate
 
     def _add(self, row: ReportRow) -> None:
         from ..report.row import worse

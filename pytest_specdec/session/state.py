@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pytest
 
     from ..cases.case import Case
+    from ..judging.candidates import MeasuredCandidate
     from ..report.row import ReportRow
 
 
@@ -30,9 +31,12 @@ class SessionCases:
     """How the marker or ini file names the drafter that --specdec-draft replaces."""
 
     @property
-    def gates(self) -> int:
-        """Gates that share the session's false-alarm rate."""
-        return len(self.selected) + len(self.counts_tests)
+    def share_of_cases(self) -> float:
+        """The share of the session's false-alarm rate that its cases keep; each gate on counts that
+        a test hands over has as much as one of them.
+        """
+        judged = sum(not case.candidate for case in self.selected)
+        return judged / max(judged + len(self.counts_tests), 1)
 
 
 @dataclasses.dataclass
@@ -43,6 +47,8 @@ class Outcome:
     """Why the session ends with pytest's usage status."""
     rows: dict[str, ReportRow] = dataclasses.field(default_factory=dict)
     """Rows of the reports, by case id."""
+    candidates: dict[str, MeasuredCandidate] = dataclasses.field(default_factory=dict)
+    """What the rows of candidates are compared by, by case id."""
     files: dict[Path, str] = dataclasses.field(default_factory=dict)
     """Baseline files to be written."""
     stale: list[Path] = dataclasses.field(default_factory=list)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import pytest
 
 from ..common.display import short
@@ -10,6 +13,9 @@ from ..config.options import ALPHA, DEPTH, DEVICE, DTYPE, ENGINE, UPDATE, K
 from ..config.settings import Settings
 from .build import Components
 from .state import Outcome, SessionCases
+
+if TYPE_CHECKING:
+    from ..cases.case import Case
 
 _COLOURS = {
     "regressed": "red",
@@ -56,12 +62,16 @@ class TerminalSummary:
 
     def pytest_report_collectionfinish(self) -> list[str] | None:
         cases, handed_over = self._cases.selected, len(self._cases.counts_tests)
-        if not self._cases.gates:
+        if not cases and not handed_over:
             return None
+        lines = _candidate_lines(cases)
+        cases = [case for case in cases if not case.candidate]
         pairs = len({(case.target, case.drafter) for case in cases})
         words = [f"{_gates(len(cases))} on {pairs} pair{'s' * (pairs > 1)} of models"] * bool(cases)
         words += [f"{_gates(handed_over)} on counts that tests hand over"] * bool(handed_over)
-        lines = [
+        if not words:
+            return lines
+        lines += [
             f"specdec: {' and '.join(words)}, false alarms at most "
             f"{self._settings.value(ALPHA):.2%} in all"
         ]
@@ -84,11 +94,16 @@ class TerminalSummary:
         if not rows and not notes:
             return
         from ..report.bars import bars
+        from ..report.candidates import candidate_tables
         from ..report.table import tables
 
         terminalreporter.section("speculative decoding")
         wide = self._config.option.verbose > 0
-        for line in (*tables(rows.values(), wide=wide), *bars(rows.values())):
+        for line in (
+            *tables(rows.values(), wide=wide),
+            *bars(rows.values()),
+            *candidate_tables(rows.values()),
+        ):
             colour = next(
                 (colour for word, colour in _COLOURS.items() if line.endswith(word)), None
             )
@@ -99,3 +114,17 @@ class TerminalSummary:
 
 def _gates(number: int) -> str:
     return f"{number} gate{'s' * (number > 1)}"
+
+
+def _candidate_lines(cases: Iterable[Case]) -> list[str]:
+    """One line where candidates are compared."""
+    names = list(dict.fromkeys(case.candidate for case in cases if case.candidate))
+    if not names:
+        return []
+    listed = ", ".join(names if len(names) <= 4 else [*names[:2], "...", names[-1]])
+    return [
+        printable(
+            f"specdec: {len(names)} candidates ({listed}), compared with each other on the same "
+            "prompts, not with baselines"
+        )
+    ]

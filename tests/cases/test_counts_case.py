@@ -13,7 +13,7 @@ def test_its_name_is_the_gates_and_its_models_are_not_stated() -> None:
     made = CountsCase.of("eagle3-tp2", suite="chat", k=3, margin=0.05)
     assert (made.name, made.id) == ("eagle3-tp2", "chat/eagle3-tp2")
     assert (made.k, made.margin, made.engine) == (3, 0.05, COUNTS)
-    assert {made.target, made.drafter, made.rule} == {NOT_STATED}
+    assert {made.target, str(made.drafter), made.rule} == {NOT_STATED}
     assert not made.describes_models
     assert case().describes_models
 
