@@ -10,6 +10,12 @@ from pathlib import Path
 
 import pytest
 
+# Runs inside a test drop the modules that they were the first to import; those that tests patch by
+# name must be the same ones in every run.
+import pytest_specdec.engines.factory
+import pytest_specdec.gate.comparability
+import pytest_specdec.judging.decisions  # noqa: F401
+
 TEST = """
 import pytest
 

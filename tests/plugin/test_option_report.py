@@ -43,6 +43,8 @@ FIELDS = {
     "p_value",
     "evidence",
     "verdict",
+    "regime",
+    "estimate",
     "reason",
     "changed",
     "notes",
