@@ -136,7 +136,7 @@ def draws(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=5000)
-    parser.add_argument("--draws", type=int, default=200, help="of each change and sample size")
+    parser.add_argument("--draws", type=int, default=300, help="of each change and sample size")
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=1, help="of noise, of each change")
     parser.add_argument("--kinds", nargs="*", default=KINDS)

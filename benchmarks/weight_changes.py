@@ -60,8 +60,11 @@ def tuned(steps: int, rate: float = 1e-4) -> Change:
 
         documents = corpus.documents(seed + 100)
         rng = random.Random(seed)
+        weights = list(model.model.parameters())
+        for weight in weights:
+            weight.requires_grad_(True)
         with torch.enable_grad(), torch.inference_mode(False):
-            optimizer = torch.optim.SGD(model.model.parameters(), lr=rate * 100)
+            optimizer = torch.optim.SGD(weights, lr=rate * 100)
             for _ in range(steps):
                 texts = [rng.choice(documents)[:400] for _ in range(8)]
                 rows = [model.tokenizer(text)["input_ids"][:96] for text in texts]
@@ -72,6 +75,9 @@ def tuned(steps: int, rate: float = 1e-4) -> Change:
                 optimizer.zero_grad()
                 (loss / len(rows)).backward()
                 optimizer.step()
+        for weight in weights:
+            weight.requires_grad_(False)
+            weight.grad = None
 
     return tune
 

@@ -132,8 +132,11 @@ def _compared(
         )
     facts = ComparisonFacts.of(fresh.metric, pair, fresh.changed)
     unseen = max(measured.measured.unseen for measured in contexts) * facts.scale
+    greedy = before.conditions.temperature == 0
     estimate = dataclasses.replace(
-        facts.estimate("in the same contexts"), effective_share=share, unseen=unseen
+        facts.estimate("in the same contexts" + ", smoothed" * greedy),
+        effective_share=None if greedy else share,
+        unseen=unseen,
     )
     return "", facts, estimate
 

@@ -5,7 +5,7 @@ sits.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ from helpers.judged import judge_records
 from helpers.records import record, scaled, steady_counts
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.gate.verdict import Verdict
-from pytest_specdec.report.failure_message import explain, headline
+from pytest_specdec.gate.verdict import Estimate, Regime, Verdict
+from pytest_specdec.report.failure_message import explain, headline, summary
 
 UPDATE = "pytest suites --specdec-update=changed"
 NAMES = {f"p{row}": f"'prompt number {row}'" for row in range(12)}
@@ -212,3 +212,53 @@ def test_a_category_without_rounds_is_left_out() -> None:
 
 def test_nothing_changed_is_not_called_a_loss() -> None:
     assert "-0.00" not in headline(judge_records(record(), record(), margin=0.005))
+
+
+ESTIMATE = Estimate(
+    name="in the same contexts",
+    before=3.0,
+    now=2.9,
+    drop=1 / 30,
+    interval=(0.02, 0.045),
+    effective_share=0.976,
+)
+
+
+def decided(regime: Regime, estimate: Estimate | None, **changed: Any) -> Verdict:
+    return dataclasses.replace(judged(planted()), regime=regime, estimate=estimate, **changed)
+
+
+def test_a_changed_target_is_reported_by_what_decided_and_by_fresh_texts() -> None:
+    verdict = decided("target changed", ESTIMATE)
+    assert headline(verdict).startswith(
+        "acceptance_length regressed: in the same contexts 3.0000 -> 2.9000 (-3.33 %; "
+        "95 % interval -4.50 % to -2.00 %)"
+    )
+    assert summary(verdict) == (
+        "acceptance_length regressed: in the same contexts 3.000 -> 2.900 (-3.33 %)"
+    )
+    lines = lines_of(verdict)
+    assert "(98 % of the contexts are effective)" in lines["judged"][0]
+    assert "how the texts themselves shift is not in it" in lines["judged"][0]
+    assert f"{verdict.before:.4f} -> {verdict.now:.4f}" in lines["fresh"][0]
+    assert "unseen" not in lines
+
+
+def test_what_the_old_target_could_not_emit_is_bounded() -> None:
+    verdict = decided("target changed", dataclasses.replace(ESTIMATE, unseen=0.004))
+    assert "+0.40 % at most" in lines_of(verdict)["unseen"][0]
+
+
+def test_a_greedy_drafter_is_reported_by_smoothed_and_exact_counts() -> None:
+    smooth = dataclasses.replace(ESTIMATE, name="smoothed at temperature 0.1", effective_share=None)
+    lines = lines_of(decided("greedy drafter changed", smooth))
+    assert lines["judged"][0].startswith("smoothed at temperature 0.1: ")
+    assert "2.5000 -> " in lines["exact"][0]
+
+
+@pytest.mark.parametrize(
+    "regime", [regime for regime in get_args(Regime) if "changed" not in regime]
+)
+def test_every_other_regime_says_how_it_is_judged(regime: Regime) -> None:
+    (line,) = lines_of(decided(regime, None))["judged"]
+    assert line.startswith(("exactly", "on the same texts", "on texts of each run's own"))
