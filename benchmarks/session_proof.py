@@ -93,22 +93,26 @@ def _picked(runs: list[Counts], pick: np.ndarray) -> Counts:
     return Counts(runs[0].prompts, runs[0].categories, rounds, drafted, accepted)
 
 
-def failed(gates: Session, rule: str) -> int:
-    """How many cells the gate fails, tested together or each at its share of alpha."""
+def failed(gates: Session, rule: str) -> set[Cell]:
+    """The cells that the gate fails, tested together or each at its share of alpha."""
     if rule == "together":
         verdicts = simulation.session(list(gates.values()))
     else:
         verdicts = [
             judge(*sides, margin=MARGIN, alpha=ALPHA, gates=len(gates)) for sides in gates.values()
         ]
-    return sum(verdict.outcome == "regressed" for verdict in verdicts)
+    return {
+        cell
+        for cell, verdict in zip(gates, verdicts, strict=True)
+        if verdict.outcome == "regressed"
+    }
 
 
 RULES = ("together", "Bonferroni")
 
 
-def block(change: str, rules: Sequence[str], number: int) -> list[dict[str, int]]:
-    """How many cells fail by each rule, in each session of a block."""
+def block(change: str, rules: Sequence[str], number: int) -> list[dict[str, set[Cell]]]:
+    """The cells that fail by each rule, in each session of a block."""
     names = ["unchanged", *CHANGES]
     rng = np.random.default_rng([names.index(change), number])
     sessions = (session(rng, CHANGES.get(change)) for _ in range(_BLOCK))
@@ -116,16 +120,21 @@ def block(change: str, rules: Sequence[str], number: int) -> list[dict[str, int]
 
 
 def played(change: str, rules: Sequence[str], sessions: int, jobs: int) -> dict[str, Any]:
-    """Sessions with a change, judged by the rules: how many fail, and how many cells are named."""
+    """Sessions with a change, judged by the rules: how many fail, and how many of the cells that
+    changed are named.
+    """
     with ProcessPoolExecutor(jobs) as pool:
         blocks = pool.map(partial(block, change, rules), range(-(-sessions // _BLOCK)))
         rows = [row for block in blocks for row in block]
+    losses = CHANGES.get(change, everywhere(0.0))
+    changed = {cell for cell in _grid() if (losses(cell) < 1).any()}
     return {
         "change": change,
         "sessions": len(rows),
         "cells": len(_grid()),
-        "failed": {rule: sum(row[rule] > 0 for row in rows) for rule in rules},
-        "named": {rule: sum(row[rule] for row in rows) for rule in rules},
+        "changed": len(changed),
+        "failed": {rule: sum(bool(row[rule]) for row in rows) for rule in rules},
+        "named": {rule: sum(len(row[rule] & changed) for row in rows) for rule in rules},
     }
 
 
