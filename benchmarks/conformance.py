@@ -379,11 +379,11 @@ def decoders(pair: Pair) -> Iterator[str]:
         "found after, with the drafter",
         "most like",
     )
-    right = rules._VERIFY["rejection"]
+    right = rules.REJECTION
     for name, verify in WRONG.items():
-        rules._VERIFY["rejection"] = verify
+        rules.REJECTION = dataclasses.replace(right, verify=verify)
         texts = pair.decoded("draft model", 0, "rejection", PLAIN)
-        rules._VERIFY["rejection"] = right
+        rules.REJECTION = right
         alone, drafted = (pair.judged(texts, PLAIN, drafter=drafter) for drafter in (False, True))
         yield row(
             name, drafted.tokens, crossing(texts, alone), crossing(texts, drafted), drafted.suspect

@@ -8,7 +8,14 @@ from pathlib import Path
 from .drafter import LOOKUP as LOOKUP
 from .drafter import OWN_HEADS as OWN_HEADS
 from .drafter import SERVED as SERVED
-from .drafter import AddedSpec, DrafterSpec, OwnHeadsSpec, PromptLookupSpec, parse_drafter
+from .drafter import (
+    DrafterSpec,
+    DraftModelSpec,
+    OwnHeadsSpec,
+    PromptLookupSpec,
+    RegisteredSpec,
+    ServedSpec,
+)
 from .rules import LOSSY_RULES as LOSSY_RULES
 from .rules import RULES as RULES
 from .rules import checked_rule as checked_rule
@@ -125,10 +132,8 @@ class Case:
     """One cell of a suite: a pair of models, k, depth, rule and temperature on a set of prompts."""
 
     texts: TextKey
-    drafter: str
-    """Checkpoint folder or hub id of the draft model, `mtp`, `prompt-lookup`, or `NAME` or
-    `NAME:FOLDER` for a type that another package adds.
-    """
+    drafter: DrafterSpec
+    """Who drafts."""
     label: str
     """The drafter's name in ids and file names; stable when `--specdec-draft` points elsewhere."""
     k: int
@@ -154,30 +159,28 @@ class Case:
         return self.texts.temperature
 
     @property
-    def drafter_spec(self) -> DrafterSpec:
-        """Who drafts."""
-        return parse_drafter(self.drafter)
-
-    @property
     def uses_own_heads(self) -> bool:
-        return isinstance(self.drafter_spec, OwnHeadsSpec)
+        return isinstance(self.drafter, OwnHeadsSpec)
 
     @property
     def uses_lookup(self) -> bool:
-        return isinstance(self.drafter_spec, PromptLookupSpec)
+        return isinstance(self.drafter, PromptLookupSpec)
 
     @property
     def draft_model(self) -> str | None:
-        """The drafter where it is a causal language model of its own."""
-        drafts_alone = isinstance(self.drafter_spec, OwnHeadsSpec | PromptLookupSpec | AddedSpec)
-        return None if drafts_alone else self.drafter
+        """Checkpoint folder or hub id of the drafter where it is a causal language model of its
+        own; `served` where only a server has it.
+        """
+        if isinstance(self.drafter, DraftModelSpec | ServedSpec):
+            return str(self.drafter)
+        return None
 
     @property
     def drafter_name(self) -> str:
         """The drafter in records: `draft` for a draft model, else the name of its type."""
-        if isinstance(kind := self.drafter_spec, AddedSpec):
-            return kind.name
-        return "draft" if self.draft_model is not None else self.drafter
+        if isinstance(self.drafter, RegisteredSpec):
+            return self.drafter.name
+        return "draft" if self.draft_model is not None else str(self.drafter)
 
     @property
     def name(self) -> str:

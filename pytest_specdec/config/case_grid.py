@@ -8,16 +8,16 @@ from pathlib import Path
 
 from ..cases.case import MEASURE, REPLAYING, SERVED, Case, TextKey, checked_rule, is_lossy
 from ..cases.drafter import (
-    AddedSpec,
     DrafterSpec,
     DraftModelSpec,
     OwnHeadsSpec,
     PromptLookupSpec,
+    RegisteredSpec,
     ServedSpec,
     parse_drafter,
 )
-from ..cases.drafter_extensions import check_use, recognised
 from ..cases.rules import is_replayable
+from ..checkpoints.drafter_folders import recognised
 from ..common.errors import RequestError
 from .options import (
     COSTS,
@@ -39,6 +39,9 @@ from .options import (
 )
 from .settings import Marker, Settings
 
+_DRAFTING = ("replay", "decode")
+"""Engines that draft with every registered type."""
+
 
 def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, ...]:
     """Every (k, depth) cell of one test.
@@ -55,12 +58,13 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
     texts = _texts(settings, marker, test_folder)
     rule = _rule(settings.value(RULE, marker), texts.temperature, engine)
     costs = _costs(settings, marker, test_folder)
-    check_use(drafter, engine, judged=judged is not None, measured_costs=costs == MEASURE)
+    if isinstance(drafter, RegisteredSpec):
+        _check_registered(drafter, engine, judged=judged is not None, costs=costs)
     cells = itertools.product(settings.value(K, marker), _depths(settings, marker, drafter))
     return tuple(
         Case(
             texts=texts,
-            drafter=str(drafter),
+            drafter=drafter,
             label=label,
             k=k,
             depth=depth,
@@ -159,17 +163,17 @@ def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Dra
 
 
 def _without_files(drafter: DrafterSpec) -> bool:
-    """Whether a word names the drafter: `mtp`, `prompt-lookup`, or a type that another package
-    adds. A folder of that name is written `./mtp`.
+    """Whether a word names the drafter: `mtp`, `prompt-lookup` or another registered type. A folder
+    of that name is written `./mtp`.
     """
-    added = isinstance(drafter, AddedSpec) and drafter.folder is None
-    return added or isinstance(drafter, OwnHeadsSpec | PromptLookupSpec)
+    named = isinstance(drafter, RegisteredSpec) and drafter.folder is None
+    return named or isinstance(drafter, OwnHeadsSpec | PromptLookupSpec)
 
 
 def _locate_drafter(drafter: DrafterSpec, folder: Path) -> DrafterSpec:
     """A drafter with its path made absolute."""
-    if isinstance(drafter, AddedSpec):
-        return AddedSpec(drafter.name, Path(locate(str(drafter.folder), folder)))
+    if isinstance(drafter, RegisteredSpec):
+        return RegisteredSpec(drafter.name, Path(locate(str(drafter.folder), folder)))
     return recognised(DraftModelSpec(locate(str(drafter), folder)))
 
 
@@ -208,6 +212,25 @@ def _check_judged(drafter: DrafterSpec, engine: str) -> None:
         raise RequestError(
             f"--specdec-judged needs a model's probabilities, and {drafter} has none; leave one of "
             "them out"
+        )
+
+
+def _check_registered(
+    drafter: RegisteredSpec, engine: str, *, judged: bool, costs: Path | str | None
+) -> None:
+    """Refuse what drafters of registered types are not used for. Raises RequestError."""
+    if engine not in _DRAFTING:
+        raise RequestError(
+            f"engine {engine!r} does not draft with {drafter.name!r}; use "
+            f"--specdec-engine={' or '.join(_DRAFTING)}"
+        )
+    if judged:
+        raise RequestError(
+            f"--specdec-judged does not go with the drafter {drafter.name!r}; leave one of them out"
+        )
+    if costs == MEASURE:
+        raise RequestError(
+            f"--specdec-costs=measure does not time {drafter.name!r}; name a file of costs"
         )
 
 

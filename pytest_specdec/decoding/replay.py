@@ -23,7 +23,7 @@ from ..acceptance.scores import Scores
 from ..acceptance.text_origin import Origin, joined
 from ..cases.case import Sampling, checked_rule
 from ..cases.texts import Text
-from ..common.errors import MeasurementError, RequestError
+from ..common.errors import MeasurementError
 from .distributions import (
     below_the_best,
     check_finite,
@@ -36,6 +36,7 @@ from .drafters.registry import DrafterSource, drafter_for, loaded_pair
 from .drafters.registry import check_drafter as check_drafter
 from .drafters.teacher_forcing import as_array, forward
 from .loading import LoadedModel
+from .text_limits import check_context, check_tokens
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
@@ -389,36 +390,6 @@ def _new_token_values(
     for row, (text, of_text) in enumerate(zip(texts, values, strict=True)):
         placed[row, text.prompt_length : len(text.ids)] = of_text
     return placed
-
-
-def check_context(
-    models: Sequence[LoadedModel],
-    longest: int,
-    cure: str = "shorten the prompt or lower --specdec-new-tokens",
-) -> None:
-    """Raises RequestError for texts beyond a model's context."""
-    for model in models:
-        if (context := model.checkpoint.context) is not None and longest > context:
-            raise RequestError(
-                f"a text of {longest} tokens is longer than the context of "
-                f"{model.checkpoint.folder} ({context}); {cure}"
-            )
-
-
-def check_tokens(models: Sequence[LoadedModel], texts: Sequence[Text]) -> None:
-    """Raises RequestError for texts with token ids that a model does not have."""
-    lowest, highest = (
-        pick((pick(text.ids) for text in texts if text.ids), default=0) for pick in (min, max)
-    )
-    for model in models:
-        rows = model.model.get_input_embeddings().num_embeddings
-        if lowest < 0 or highest >= rows:
-            wrong = lowest if lowest < 0 else highest
-            raise RequestError(
-                f"a text holds the token {wrong} and {model.checkpoint.folder} knows {rows} "
-                "tokens; use texts of this model's "
-                "tokenizer"
-            )
 
 
 def next_batch(order: list[int], texts: Sequence[Text], tokens: int) -> list[int]:

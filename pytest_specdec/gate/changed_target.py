@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from ..common.percent import signed_percent
 from ..records.measured import MeasuredCase, MeasuredRun
 from ..records.same_contexts import SameContexts
 from .detectable import prompts_to_bound, smallest_bounded_drop
@@ -48,8 +49,12 @@ def judge_changed_target(
     sampled = judge_different_texts(fresh, margin, level / 2, test)
     outcome, reason, detectable = decided(facts, estimate, margin, level / 2)
     if sampled.outcome == "regressed" and outcome != "regressed":
-        outcome = "regressed"
-        reason = f"fell on fresh texts of the new target, though not in the same contexts: {reason}"
+        moved = f"{estimate.before:.4f} -> {estimate.now:.4f}, {signed_percent(-estimate.drop)}"
+        reason = (
+            "fell on fresh texts of the new target by more than label swaps explain, though not in "
+            f"the same contexts ({moved}), so the texts themselves became harder to draft"
+        )
+        return dataclasses.replace(sampled, regime="target changed", reason=reason)
     return fresh.verdict(
         outcome=outcome,
         reason=reason,
@@ -105,8 +110,8 @@ def _compared(
     """The comparison in the same contexts; why it cannot be made, where it cannot."""
     if contexts is None:
         return (
-            "judged on fresh texts alone: no log-probabilities of the old target are stored with "
-            f"its texts; {_UPDATE}",
+            "judged on fresh texts alone: texts of the old target with its log-probabilities are "
+            f"not stored; {_UPDATE}",
             None,
             None,
         )

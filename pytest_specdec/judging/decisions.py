@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Literal
 
 from ..baselines.repeats import accumulates
-from ..cases.case import LOOKUP, Case
+from ..cases.case import Case
 from ..common.errors import RequestError
 from ..gate.accumulation import judge_accumulated
 from ..gate.judge import judge
@@ -197,7 +197,7 @@ class Decider:
         """
         if problem := dead_drafter(run.counts):
             return problem, None
-        if run.case.drafter == LOOKUP:
+        if run.case.uses_lookup:
             return None, None
         first = run.measurements[0]
         if first.references is None:

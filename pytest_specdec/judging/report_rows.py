@@ -68,7 +68,7 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         id=case.id,
         suite=case.suite,
         target=case.target,
-        drafter=case.drafter,
+        drafter=str(case.drafter),
         k=case.k,
         depth=case.depth,
         rule=case.rule,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..baselines.store import BaselineStore
 from ..cases.case import MEASURE, REPLAYING, SERVED, TRACE, Case, TextKey
-from ..cases.drafter import AddedSpec
+from ..cases.drafter import RegisteredSpec
 from ..cases.prompts import read_prompts
 from ..checkpoints.checkpoint import (
     Checkpoint,
@@ -40,8 +40,8 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
         target, drafter = _local(case.target), _local(case.draft_model)
         if target is not None and (case.uses_own_heads or drafter is not None):
             check_pair(target, drafter, case.depth)
-        if target is not None and isinstance(added := case.drafter_spec, AddedSpec):
-            added.type.check(target, added.folder, case.depth)
+        if target is not None and isinstance(case.drafter, RegisteredSpec):
+            case.drafter.type.check(target, case.drafter.folder, case.depth)
         store.record(case)
     for target_name, drafter_name in dict.fromkeys(
         (case.target, case.draft_model) for case in cases

@@ -209,9 +209,9 @@ def test_prompt_lookup_on_the_line_replaces_a_markers_model_under_its_own_name(
 def test_a_folder_named_like_a_drafter_without_a_model_is_not_taken_for_one(tmp_path: Path) -> None:
     (tmp_path / "called" / LOOKUP).mkdir(parents=True)
     named = single_case(tmp_path, line={"draft": LOOKUP}, marker={"target": "models/target"})
-    assert named.drafter_spec == PromptLookupSpec()
+    assert named.drafter == PromptLookupSpec()
     in_folder = single_case(tmp_path, line={"draft": f"./{LOOKUP}"}, marker=PAIR)
-    assert in_folder.drafter_spec == DraftModelSpec(str(tmp_path / "called" / LOOKUP))
+    assert in_folder.drafter == DraftModelSpec(str(tmp_path / "called" / LOOKUP))
 
 
 def test_the_label_stays_when_the_line_points_elsewhere(tmp_path: Path) -> None:

@@ -104,16 +104,20 @@ def test_the_same_contexts_decide(drop: float, outcome: str) -> None:
 
 
 def test_fresh_texts_are_reported_beside_them() -> None:
-    found = verdict(in_contexts(0.0), now=shifted(0.03, jitter=0.1))
-    assert found.drop == pytest.approx(0.03, abs=1e-3)
+    found = verdict(in_contexts(0.0), now=shifted(0.02, jitter=0.1))
+    assert found.drop == pytest.approx(0.02, abs=1e-3)
     assert found.estimate is not None
     assert found.estimate.drop == pytest.approx(0.0, abs=1e-4)
 
 
 def test_a_clear_fall_of_fresh_texts_fails_though_the_contexts_are_the_same() -> None:
     found = verdict(in_contexts(0.0), now=shifted(0.1))
-    assert found.outcome == "regressed"
+    assert (found.outcome, found.regime) == ("regressed", "target changed")
     assert "fell on fresh texts of the new target" in found.reason
+    assert "not in the same contexts" in found.reason
+    assert found.estimate is None  # the headline has the numbers of the fresh texts
+    assert found.drop == pytest.approx(0.1)
+    assert found.p_value is not None
 
 
 def test_contexts_that_spread_too_much_are_inconclusive() -> None:
@@ -134,7 +138,7 @@ def test_no_drop_fails_that_unseen_tokens_could_explain() -> None:
 @pytest.mark.parametrize(
     ("contexts", "before", "reason"),
     [
-        pytest.param(None, None, "no log-probabilities", id="none-stored"),
+        pytest.param(None, None, "with its log-probabilities", id="none-stored"),
         pytest.param(
             in_contexts(0.1),
             stored(contexts=False),

@@ -239,7 +239,7 @@ def test_a_changed_target_is_reported_by_what_decided_and_by_fresh_texts() -> No
     )
     lines = lines_of(verdict)
     assert "(98 % of the contexts are effective)" in lines["judged"][0]
-    assert "how the texts themselves shift is not in it" in lines["judged"][0]
+    assert "it does not show how the texts themselves changed" in lines["judged"][0]
     assert f"{verdict.before:.4f} -> {verdict.now:.4f}" in lines["fresh"][0]
     assert "unseen" not in lines
 

@@ -17,6 +17,7 @@ from ...acceptance.reference_drafters import References, reference_counts
 from ...acceptance.renewal import expected_counts, with_requests
 from ...acceptance.scores import Scores
 from ...cases.case import Case, TextKey
+from ...cases.drafter import DrafterSpec
 from ...cases.prompts import read_prompts
 from ...cases.texts import Text, texts_of_prompts
 from ...common.errors import SpecdecError
@@ -35,7 +36,7 @@ from ..protocol import Engine, Measurement, check_rounds
 _LOGPROB_DECIMALS = 5
 """Of stored log-probabilities: a weight is off by 5e-6 at most, and its errors average out."""
 
-_ScoresKey = tuple[str, int | None]
+_ScoresKey = tuple[DrafterSpec, int | None]
 """Drafter, and the depth where each depth needs scores of its own."""
 
 
