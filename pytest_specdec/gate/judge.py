@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from ..cases.case import REPLAYING
 from ..records.measured import MeasuredCase
 from ..records.same_contexts import SameContexts
-from .changed_drafter import judge_changed_drafter
+from .changed_drafter import judge_changed_drafter, stale_smoothed
 from .changed_target import judge_changed_target
 from .comparability import changes, incomparable, unusable
 from .different_texts import judge_different_texts
@@ -69,13 +69,25 @@ def judge(
     if problem := unusable(pair, before, metric, same_texts=same_texts is not None):
         return Verdict(outcome="error", metric=metric, reason=problem)
     facts, level = ComparisonFacts.of(metric, pair, changes(now, before)), alpha / gates
-    if same_texts is None:
-        if (
-            now.conditions.engine in REPLAYING
-            and now.fingerprints.target != before.fingerprints.target
-        ):
-            return judge_changed_target(facts, margin, level, before, contexts(), test)
-        return judge_different_texts(facts, margin, level, test)
-    if now.fingerprints == before.fingerprints:
-        return judge_same_weights(facts, margin, level, now, before)
-    return judge_changed_drafter(facts, margin, level, now, before, same_texts)
+
+    def by_texts(level: float) -> Verdict:
+        if same_texts is None:
+            return judge_different_texts(facts, margin, level, test)
+        if now.fingerprints == before.fingerprints:
+            if problem := stale_smoothed(facts, now, before, same_texts):
+                return Verdict(outcome="error", metric=metric, reason=problem)
+            return judge_same_weights(facts, margin, level, now, before)
+        return judge_changed_drafter(facts, margin, level, now, before, same_texts)
+
+    changed_target = now.fingerprints.target != before.fingerprints.target
+    if not changed_target or now.conditions.engine not in REPLAYING:
+        return by_texts(level)
+    return judge_changed_target(
+        facts,
+        margin,
+        level,
+        now=now,
+        before=before,
+        contexts=contexts(),
+        by_texts=by_texts,
+    )
