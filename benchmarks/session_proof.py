@@ -7,15 +7,14 @@
 A simulated session compares two runs of all 32 cells that `text_grid.py` keeps: for each prompt two
 of the runs at random, the same two in all cells of a temperature, so that the cells vary together
 as they do in a session whose texts are emitted anew. Every cell is judged by the gate itself. For
-power the same sessions are also judged with alpha shared by Bonferroni's inequality. Each command
-prints one JSON line.
+power other rules judge the same sessions. Each command prints one JSON line.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from typing import Any
@@ -23,11 +22,13 @@ from typing import Any
 import numpy as np
 import simulation
 import text_grid
-from simulation import ALPHA, MARGIN
+from simulation import ALPHA
 from text_grid import Cell
 
 from pytest_specdec.acceptance.counts import Array, Counts
-from pytest_specdec.gate import judge
+from pytest_specdec.gate.permutation import TIE, SwapStatistic, distributions, labellings_of
+from pytest_specdec.gate.session_cells import swapped_pair
+from pytest_specdec.gate.session_test import step_down
 
 _BLOCK = 50
 """Sessions that share a random stream, so that any number of processes plays the same ones."""
@@ -93,14 +94,9 @@ def _picked(runs: list[Counts], pick: np.ndarray) -> Counts:
     return Counts(runs[0].prompts, runs[0].categories, rounds, drafted, accepted)
 
 
-def failed(gates: Session, rule: str) -> set[Cell]:
-    """The cells that the gate fails, tested together or each at its share of alpha."""
-    if rule == "together":
-        verdicts = simulation.session(list(gates.values()))
-    else:
-        verdicts = [
-            judge(*sides, margin=MARGIN, alpha=ALPHA, gates=len(gates)) for sides in gates.values()
-        ]
+def failed(gates: Session) -> set[Cell]:
+    """The cells that the gate fails."""
+    verdicts = simulation.session(list(gates.values()))
     return {
         cell
         for cell, verdict in zip(gates, verdicts, strict=True)
@@ -108,23 +104,49 @@ def failed(gates: Session, rule: str) -> set[Cell]:
     }
 
 
-RULES = ("together", "Bonferroni")
+def by_other_rules(gates: Session) -> dict[str, set[Cell]]:
+    """The cells whose statistics other rules reject: Bonferroni's inequality, and a step-down test
+    of the smallest p-value, which takes 32 times the labellings of the max-test.
+    """
+    pairs = [pair for sides in gates.values() if (pair := swapped_pair(*sides)) is not None]
+    statistics = [SwapStatistic(pair) for pair in pairs]
+    values = distributions(statistics, labellings_of(pairs[0], 10 * len(pairs) * round(1 / ALPHA)))
+    order = np.sort(values, axis=1)
+    p_values = np.array(
+        [
+            1 - np.searchsorted(own, row - TIE) / len(row)
+            for own, row in zip(order, values, strict=True)
+        ]
+    )
+    adjusted = step_down(-p_values[:, 0], -p_values)
+    return {
+        "Bonferroni": {
+            cell for cell, p in zip(gates, p_values[:, 0], strict=True) if p <= ALPHA / len(pairs)
+        },
+        "smallest p": {cell for cell, p in zip(gates, adjusted, strict=True) if p <= ALPHA},
+    }
 
 
-def block(change: str, rules: Sequence[str], number: int) -> list[dict[str, set[Cell]]]:
-    """The cells that fail by each rule, in each session of a block."""
+def block(change: str, number: int) -> list[dict[str, set[Cell]]]:
+    """The cells that fail by each rule, in each session of a block; where nothing changed by the
+    gate's alone.
+    """
     names = ["unchanged", *CHANGES]
     rng = np.random.default_rng([names.index(change), number])
-    sessions = (session(rng, CHANGES.get(change)) for _ in range(_BLOCK))
-    return [{rule: failed(gates, rule) for rule in rules} for gates in sessions]
+    rows = []
+    for _ in range(_BLOCK):
+        gates = session(rng, CHANGES.get(change))
+        others = by_other_rules(gates) if change in CHANGES else {}
+        rows.append({"together": failed(gates), **others})
+    return rows
 
 
-def played(change: str, rules: Sequence[str], sessions: int, jobs: int) -> dict[str, Any]:
+def played(change: str, sessions: int, jobs: int) -> dict[str, Any]:
     """Sessions with a change, judged by the rules: how many fail, and how many of the cells that
     changed are named.
     """
     with ProcessPoolExecutor(jobs) as pool:
-        blocks = pool.map(partial(block, change, rules), range(-(-sessions // _BLOCK)))
+        blocks = pool.map(partial(block, change), range(-(-sessions // _BLOCK)))
         rows = [row for block in blocks for row in block]
     losses = CHANGES.get(change, everywhere(0.0))
     changed = {cell for cell in _grid() if (losses(cell) < 1).any()}
@@ -133,8 +155,8 @@ def played(change: str, rules: Sequence[str], sessions: int, jobs: int) -> dict[
         "sessions": len(rows),
         "cells": len(_grid()),
         "changed": len(changed),
-        "failed": {rule: sum(bool(row[rule]) for row in rows) for rule in rules},
-        "named": {rule: sum(len(row[rule] & changed) for row in rows) for rule in rules},
+        "failed": {rule: sum(bool(row[rule]) for row in rows) for rule in rows[0]},
+        "named": {rule: sum(len(row[rule] & changed) for row in rows) for rule in rows[0]},
     }
 
 
@@ -145,9 +167,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
     if asked.what == "level":
-        rows = [played("unchanged", RULES[:1], asked.sessions or 10_000, asked.jobs)]
+        rows = [played("unchanged", asked.sessions or 10_000, asked.jobs)]
     else:
-        rows = [played(change, RULES, asked.sessions or 200, asked.jobs) for change in CHANGES]
+        rows = [played(change, asked.sessions or 200, asked.jobs) for change in CHANGES]
     print(json.dumps({"what": f"session {asked.what}", "alpha": ALPHA, "rows": rows}))
 
 
