@@ -124,6 +124,7 @@ def test_a_clear_fall_of_fresh_texts_fails_though_the_contexts_are_the_same() ->
 def test_contexts_that_spread_too_much_are_inconclusive() -> None:
     found = verdict(in_contexts(0.0, jitter=0.2))
     assert found.outcome == "inconclusive"
+    assert "about 1" in found.reason  # finite, though nothing fell
     found = verdict(in_contexts(0.02, jitter=0.2))
     assert found.outcome == "inconclusive"
     assert "prompts would settle it" in found.reason
