@@ -145,6 +145,10 @@ class Case:
     engine: str = "replay"
     judged: JudgedRange | None = None
     """Which tokens are drafted; None for all."""
+    candidate: str = ""
+    """The name of one of several drafters that the session compares with each other, and not with
+    baselines; empty for a drafter of its own.
+    """
 
     @property
     def suite(self) -> str:
@@ -185,16 +189,17 @@ class Case:
     @property
     def name(self) -> str:
         """File stem of the baseline: `text-draft-k8-depth3-t1`, and what is not the default:
-        `...-block-decode`.
+        `...-block-decode`. A candidate's has its name after the label: `draft@ckpt-3000-k8-...`.
         """
         rule = [self.rule] * (self.rule != default_rule(self.temperature)) + ["lossy"] * (
             is_lossy(self.rule)
         )
         engine = [self.engine] * (self.engine != "replay")
         judged = [self.judged.name] if self.judged else []
+        drafter = f"{self.label}@{self.candidate}" if self.candidate else self.label
         return "-".join(
             [
-                f"{self.label}-k{self.k}-depth{self.depth}-{self.texts.sampling.suffix}",
+                f"{drafter}-k{self.k}-depth{self.depth}-{self.texts.sampling.suffix}",
                 *judged,
                 *rule,
                 *engine,
@@ -205,6 +210,11 @@ class Case:
     def id(self) -> str:
         """Unique in a session: suite and name."""
         return f"{self.suite}/{self.name}"
+
+    @property
+    def comparison(self) -> str:
+        """What candidates that are compared with each other share: their id without the name."""
+        return dataclasses.replace(self, candidate="").id
 
     @property
     def heads(self) -> int:

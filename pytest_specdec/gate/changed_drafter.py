@@ -46,8 +46,11 @@ def judge_changed_drafter(
     if smooth is None:
         outcome, reason = bounded(facts, margin, level)
         reason += (
-            "; the baseline holds no smoothed counts, so the exact ones decided, which jump at "
-            "near-ties (--specdec-update=all stores them)"
+            "; this engine counts rounds and has no smoothed counts, so the exact ones decided, "
+            "which jump at near-ties"
+            if now.smoothing is None
+            else "; the baseline holds no smoothed counts, so the exact ones decided, which jump "
+            "at near-ties (--specdec-update=all stores them)"
         )
     elif exact := _contradicted(smooth, facts, margin, level):
         outcome, reason = exact
@@ -63,6 +66,26 @@ def judge_changed_drafter(
         estimate=None
         if smooth is None
         else smooth.estimate(f"smoothed at temperature {now.smoothing:g}"),
+    )
+
+
+def stale_smoothed(
+    facts: ComparisonFacts,
+    now: MeasuredCase,
+    before: MeasuredCase,
+    stored: Sequence[MeasuredRun],
+) -> str | None:
+    """Why stored smoothed counts cannot be those of the same weights on the same texts; None where
+    they may be.
+    """
+    smooth = _smoothed(facts, now, before, stored)
+    moved = 0.0 if smooth is None else abs(smooth.drop - facts.drop)
+    if now.environment != before.environment or moved < 2 * rounding(now):
+        return None
+    return (
+        f"the record's smoothed counts are not those of its pair (they differ by {moved:.2%} with "
+        "the same weights and texts), so no later drafter can be judged by them; restore the "
+        "record from version control, or measure it again with --specdec-update=all"
     )
 
 

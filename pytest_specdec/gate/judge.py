@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from ..cases.case import REPLAYING
 from ..records.measured import MeasuredCase
 from ..records.same_contexts import SameContexts
-from .changed_drafter import judge_changed_drafter
+from .changed_drafter import judge_changed_drafter, stale_smoothed
 from .changed_target import judge_changed_target
 from .comparability import changes, incomparable, unusable
 from .different_texts import judge_different_texts
@@ -74,6 +74,8 @@ def judge(
         if same_texts is None:
             return judge_different_texts(facts, margin, level, test)
         if now.fingerprints == before.fingerprints:
+            if problem := stale_smoothed(facts, now, before, same_texts):
+                return Verdict(outcome="error", metric=metric, reason=problem)
             return judge_same_weights(facts, margin, level, now, before)
         return judge_changed_drafter(facts, margin, level, now, before, same_texts)
 

@@ -60,12 +60,12 @@ class Decider:
         measurements: Measurements,
         comparisons: Comparisons,
     ) -> None:
-        """`gates` judgements of `cases` share the session's false-alarm rate; `comparisons` also
-        measures cases that no test has asked for yet.
+        """`gates` judgements of those `cases` that are no candidates share the session's
+        false-alarm rate; `comparisons` also measures cases that no test has asked for yet.
         """
-        self.policy, self.gates = policy, gates
+        self.policy, self.gates = policy, max(gates, 1)
         sampled = sum(case.temperature > 0 for case in cases)
-        self.test_level = policy.alpha / max(gates, 2 * sampled, 1)
+        self.test_level = policy.alpha / max(self.gates, 2 * sampled)
         """Error rate of one oracle or conformance test: each sampled case may be asked for both,
         greedy ones err only by a fault.
         """
@@ -74,7 +74,11 @@ class Decider:
             alpha=policy.alpha,
             gates=gates,
             family=lambda: family_of(
-                cases, comparisons, policy=policy, gates=gates, refusal=self._refusal
+                [case for case in cases if not case.candidate],
+                comparisons,
+                policy=policy,
+                gates=gates,
+                refusal=self._refusal,
             ),
         )
 

@@ -76,6 +76,7 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         engine=engine,
         judged="" if case.judged is None else str(case.judged),
         definition=DEFINITION,
+        candidate=None,
         samples=None,
         attachments=[],
         prompts=0,

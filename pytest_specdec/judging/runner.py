@@ -16,6 +16,7 @@ from ..engines.protocol import Engine
 from ..gate.verdict import Verdict
 from ..report.row import ReportRow
 from ..speedup.cost_profile import CostProfile
+from .candidates import MeasuredCandidate, measured_candidate
 from .comparison import Baseline, Run
 from .costs import SessionCosts
 from .decisions import Decider, gates_of
@@ -59,7 +60,7 @@ class CaseRunner:
         self._pending = PendingFiles(store)
         self._rules = Decider(
             policy=policy,
-            gates=gates_of(plan, self._costs),
+            gates=gates_of([case for case in plan if not case.candidate], self._costs),
             cases=plan,
             measurements=self._measurements,
             comparisons=self._comparisons,
@@ -123,6 +124,10 @@ class CaseRunner:
     def compared(self, left: object, right: object) -> Verdict | None:
         """The verdict on a failed `==`; None where the gate judged nothing."""
         return self._judge.verdict_on(left, right)
+
+    def candidate(self, case: Case) -> MeasuredCandidate:
+        """What a candidate is compared by."""
+        return measured_candidate(self.run(case))
 
     def _comparisons(self, cases: Collection[Case]) -> Iterator[tuple[Run, Baseline]]:
         """The runs and baselines of cases that have both: others are errors or skipped, and their

@@ -22,6 +22,8 @@ from ..checkpoints.checkpoint import (
 )
 from ..checkpoints.tokenizer_files import check_chat_template
 from ..common.errors import EXTRAS, BaselineError, RequestError, naming_extras
+from ..config.options import ACCUMULATE, PRUNE, UPDATE
+from ..config.settings import Settings
 from ..gate.permutation import can_resolve, too_few
 from ..speedup.cost_profile import CostProfile
 
@@ -112,6 +114,20 @@ def check_distinct(cases: Iterable[Case]) -> None:
             raise RequestError(
                 f"two different cases are both called {case.id} and would share a baseline; "
                 "move one of the tests to a folder (suite) of its own"
+            )
+
+
+def check_stores_nothing(cases: Iterable[Case], settings: Settings) -> None:
+    """Refuse to store what is compared without baselines: several candidates. Raises
+    RequestError.
+    """
+    names = list(dict.fromkeys(case.candidate for case in cases if case.candidate))
+    for option in (UPDATE, ACCUMULATE, PRUNE):
+        if names and settings.command_line[option] is not None:
+            raise RequestError(
+                f"{option.flag} is about the baselines of one drafter, and --specdec-draft matches "
+                f"{len(names)} ({', '.join(names[:3])}{', ...' * (len(names) > 3)}); name one of "
+                "them, or leave it out"
             )
 
 

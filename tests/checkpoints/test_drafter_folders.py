@@ -63,7 +63,7 @@ def test_a_kind_of_folder_is_refused_until_a_type_of_its_name_is_registered(
     with pytest.raises(RequestError) as refused:
         open_checkpoint(folder)
     assert str(refused.value) == (
-        f"{folder} holds Medusa heads and no model of its own; name it as the drafter: "
+        f"{folder} holds Medusa heads and not a complete model; name it as the drafter: "
         f"--specdec-draft={folder}"
     )
 

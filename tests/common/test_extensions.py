@@ -65,7 +65,7 @@ def test_an_unusable_name_is_refused_whatever_is_asked_for(
 ) -> None:
     install("odd", f"{name} = odd:thing", "fine = odd:thing")
     expected = (
-        f"odd 1.0 registers the {registry.noun} {name!r}, which is no usable name; uninstall that "
+        f"odd 1.0 registers the {registry.noun} {name!r}, which is not a usable name; uninstall that "
         "package, or let it use at most 40 lower-case letters, digits, '.', '_' and '-'"
     )
     assert refusal(registry, "fine") == expected

@@ -156,6 +156,20 @@ def test_exact_counts_decide_where_the_baseline_holds_no_smoothed_ones() -> None
     assert "holds no smoothed counts" in found.reason
 
 
+@pytest.mark.parametrize(("edited", "outcome"), [(0.0, "pass"), (0.02, "error")])
+def test_smoothed_counts_of_the_same_pair_are_those_of_the_record(
+    edited: float, outcome: str
+) -> None:
+    counts = steady_counts(PROMPTS)
+    now, before = (
+        measured(counts, temperature=0, smoothed=smoothed, smoothing=0.1)
+        for smoothed in (counts, fallen(edited))
+    )
+    found = judge(now, before, margin=MARGIN)
+    assert found.outcome == outcome
+    assert ("smoothed counts are not those of its pair" in found.reason) == (outcome == "error")
+
+
 def test_counts_smoothed_at_another_temperature_do_not_decide() -> None:
     before = steady_counts(PROMPTS)
     old = measured(before, temperature=0, smoothed=before, smoothing=0.2)
@@ -177,3 +191,15 @@ def test_the_smallest_detectable_drop_fails() -> None:
     share = lost * before.acceptance_length / noisy.expected_accepted
     worse = dataclasses.replace(noisy, accepted=noisy.accepted * (1 - share))
     assert verdict(worse).outcome == "regressed"
+
+
+def test_an_engine_without_smoothed_counts_is_not_told_to_store_them() -> None:
+    before = steady_counts(PROMPTS)
+    found = judge(
+        measured(fallen(0.02), drafter="drafter-2", temperature=0),
+        measured(before, temperature=0),
+        margin=MARGIN,
+    )
+    assert found.outcome == "regressed"
+    assert "has no smoothed counts" in found.reason
+    assert "--specdec-update" not in found.reason

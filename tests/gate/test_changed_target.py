@@ -124,6 +124,7 @@ def test_a_clear_fall_of_fresh_texts_fails_though_the_contexts_are_the_same() ->
 def test_contexts_that_spread_too_much_are_inconclusive() -> None:
     found = verdict(in_contexts(0.0, jitter=0.2))
     assert found.outcome == "inconclusive"
+    assert "about 1" in found.reason  # finite, though nothing fell
     found = verdict(in_contexts(0.02, jitter=0.2))
     assert found.outcome == "inconclusive"
     assert "prompts would settle it" in found.reason
@@ -180,6 +181,23 @@ def test_contexts_are_measured_only_where_the_target_changed() -> None:
     assert judge(same, same, margin=MARGIN, contexts=never).outcome == "pass"
 
 
+def test_log_probabilities_that_cannot_be_the_old_targets_are_an_error() -> None:
+    (measured,) = in_contexts(0.0)
+    found = verdict([dataclasses.replace(measured, problem="they are edited")])
+    assert (found.outcome, found.reason) == ("error", "they are edited")
+
+
+def test_a_record_with_other_contexts_than_its_texts_have_is_an_error() -> None:
+    before = stored()
+    (run,) = before.runs
+    assert run.contexts is not None
+    more = dataclasses.replace(run.contexts, rounds=run.contexts.rounds * 1.2)
+    edited = dataclasses.replace(before, runs=(dataclasses.replace(run, contexts=more),))
+    found = verdict(in_contexts(0.03), before=edited)
+    assert found.outcome == "error"
+    assert "contexts that its texts do not have" in found.reason
+
+
 def test_a_target_that_emits_the_very_same_texts_is_judged_in_the_same_contexts() -> None:
     case = record(steady_counts(PROMPTS)).as_measured()
     now = dataclasses.replace(
@@ -210,3 +228,25 @@ def test_contexts_smoothed_at_another_temperature_are_not_compared() -> None:
     )
     assert other.estimate is None
     assert "smoothed at another temperature" in other.reason
+
+
+@pytest.mark.parametrize(
+    ("jitter", "outcome"), [pytest.param(0.0, "pass", id="surely"), (0.1, "regressed")]
+)
+def test_greedy_texts_overrule_smoothed_contexts_where_their_bound_leaves_no_doubt(
+    jitter: float, outcome: str
+) -> None:
+    """A target whose logits are all scaled emits the same texts and looks worse when smoothed."""
+
+    def greedy(case: MeasuredCase) -> MeasuredCase:
+        conditions = msgspec.structs.replace(case.conditions, temperature=0, rule="greedy")
+        return dataclasses.replace(case, conditions=conditions, smoothing=0.1)
+
+    found = judge(
+        greedy(fresh(shifted(0.0, jitter=jitter))),
+        greedy(stored()),
+        margin=MARGIN,
+        contexts=lambda: in_contexts(0.02),
+    )
+    assert (found.outcome, found.regime) == (outcome, "target changed")
+    assert (found.estimate is None) == (outcome == "pass")

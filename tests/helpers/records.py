@@ -178,6 +178,7 @@ def row(**changes: Any) -> ReportRow:
         "engine": "replay",
         "judged": "",
         "definition": DEFINITION,
+        "candidate": None,
         "samples": None,
         "attachments": [],
         "prompts": 2,

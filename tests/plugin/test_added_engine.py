@@ -122,7 +122,7 @@ def test_a_name_that_no_file_can_carry_is_refused_whatever_is_asked_for(
     result = pytester.runpytest(f"--specdec-engine={name}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
-        ["*odd 1.0 registers the engine 'my/engine', which is no usable name; uninstall that*"]
+        ["*odd 1.0 registers the engine 'my/engine', which is not a usable name; uninstall that*"]
     )
 
 

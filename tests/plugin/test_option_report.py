@@ -20,6 +20,7 @@ FIELDS = {
     "engine",
     "judged",
     "definition",
+    "candidate",
     "samples",
     "prompts",
     "rounds",

@@ -174,7 +174,7 @@ def test_drafter(specdec_run, specdec_baseline):
 
 def write_suite(pytester: pytest.Pytester, target: LoadedModel, drafter: str) -> None:
     folder = pytester.mkdir("suite")
-    lines = [json.dumps({"category": "letters", "prompt": letter * 2}) for letter in LETTERS[:12]]
+    lines = [json.dumps({"category": "letters", "prompt": letter * 2}) for letter in LETTERS[:24]]
     (folder / "prompts.jsonl").write_text("\n".join(lines))
     text = SUITE.format(target=str(target.checkpoint.folder), drafter=drafter)
     (folder / "test_suite.py").write_text(text)
