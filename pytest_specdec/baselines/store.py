@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -111,8 +112,11 @@ def current_evidence(
 
 
 def fingerprint(record: Record) -> str:
-    """Hash of a baseline's content."""
-    return hashlib.sha256(dumps(record).encode()).hexdigest()[:16]
+    """Hash of a baseline's content, without the baselines before it: they have no part in a
+    comparison, so evidence against it stays valid where they are forgotten.
+    """
+    alone = msgspec.structs.replace(record, replaced=())
+    return hashlib.sha256(dumps(alone).encode()).hexdigest()[:16]
 
 
 def load_baseline(path: str | Path) -> Record:
@@ -193,28 +197,24 @@ def _check_origin(path: Path, text: str, data: Any) -> None:
 
 
 def _line_of(text: str, key: str) -> int:
-    """The line that holds a key, from 1."""
+    """The line that begins with a key, from 1; 1 where none does."""
+    return _find_line(text, key) or 1
+
+
+def _find_line(text: str, key: str) -> int | None:
     name = f"{json.dumps(key)}:"
-    return next(
-        (
-            number
-            for number, line in enumerate(text.splitlines(), 1)
-            if line.lstrip().startswith(name)
-        ),
-        1,
-    )
+    lines = enumerate(text.splitlines(), 1)
+    return next((number for number, line in lines if line.lstrip().startswith(name)), None)
 
 
 def _line_of_path(text: str, data: Any, complaint: str) -> int:
     """The line of a value that msgspec complains about, by the path at the end of its message."""
     _, _, where = complaint.rpartition(" - at `")
-    names = [
-        name
-        for name in where.rstrip("`").lstrip("$.").replace("[...]", "").split(".")
-        if name and "[" not in name
-    ]
+    path = re.sub(r"\[[^\]]*\]", "", where.rstrip("`").lstrip("$."))
+    names = [name for name in path.split(".") if name]
     row = _wrong_row(data, names[0]) if names else None
-    return _line_of(text, row or (names[-1] if names else "schema"))
+    keys = [row] if row is not None else [*reversed(names), "schema"]
+    return next((line for key in keys if (line := _find_line(text, key)) is not None), 1)
 
 
 def _wrong_row(data: Mapping[str, Any], field: str) -> str | None:

@@ -140,6 +140,8 @@ class Case:
     engine: str = "replay"
     judged: JudgedRange | None = None
     """Which tokens are drafted; None for all."""
+    erosion: float | None = None
+    """The relative drop below the best of the last baselines that fails it; None for no limit."""
 
     @property
     def suite(self) -> str:

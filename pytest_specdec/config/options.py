@@ -220,6 +220,15 @@ MARGIN = Option[float](
     default=0.005,
     marker="margin",
 )
+EROSION = Option[float | None](
+    name="erosion",
+    parser=fraction(above_zero=True, below=1.0),
+    metavar="PERCENT",
+    help="Drop below the best of the last baselines that fails a gate",
+    default=None,
+    default_words="off",
+    marker="erosion",
+)
 INCONCLUSIVE = Option[str](
     name="inconclusive",
     parser=one_of(*INCONCLUSIVE_CHOICES),

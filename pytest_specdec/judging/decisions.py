@@ -10,6 +10,7 @@ from ..baselines.repeats import accumulates
 from ..cases.case import LOOKUP, Case
 from ..common.errors import RequestError
 from ..gate.accumulation import judge_accumulated
+from ..gate.erosion import judge_erosion
 from ..gate.judge import judge
 from ..gate.refusals import (
     below_lookup,
@@ -117,7 +118,11 @@ class Decider:
             decision = dataclasses.replace(decision, verdict=verdict)
             if verdict.pair is None:
                 return decision
-        if self.policy.renews(record, run.record.replacing(record)):
+        renews = self.policy.renews(record, run.record.replacing(record))
+        limit = None if renews else run.case.erosion  # an update keeps the history that fails it
+        verdict = judge_erosion(verdict, record, limit)
+        decision = dataclasses.replace(decision, verdict=verdict)
+        if renews:
             return self._renew(decision, run)
         if self.policy.update is not None and before.fingerprints == run.measured.fingerprints:
             return dataclasses.replace(decision, stores="missing token maps")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
+from ..baselines.commits import head_commit
 from ..baselines.evidence_and_tokens import EvidenceFile
 from ..baselines.repeats import seeded
 from ..baselines.store import BaselineStore, current_evidence, fingerprint
@@ -22,6 +24,11 @@ class PendingFiles:
     def __init__(self, store: BaselineStore) -> None:
         self._store = store
         self.contents: dict[Path, str] = {}
+
+    @functools.cached_property
+    def _commit(self) -> str | None:
+        """At which the stored baselines are, before they are replaced."""
+        return head_commit(self._store.folder)
 
     def add(self, run: Run, baseline: Baseline, decision: Decision) -> None:
         """Queue what a decision stores of a run."""
@@ -50,7 +57,10 @@ class PendingFiles:
         self.contents[self._store.evidence_path(run.case)] = dumps(evidence)
 
     def _add_record(self, run: Run, before: Record | None) -> None:
-        self.contents[self._store.record_path(run.case)] = dumps(run.record.replacing(before))
+        record = run.record
+        if before is not None:
+            record = record.replacing(before, self._commit)
+        self.contents[self._store.record_path(run.case)] = dumps(record)
 
     def _add_texts(self, run: Run, *, renewed: bool) -> None:
         """The run's texts where none are stored, or where the stored ones belong to the record that

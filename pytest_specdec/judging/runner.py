@@ -132,17 +132,20 @@ class CaseRunner:
         except SpecdecError as error:
             row = failed_row(case, self._engine.name, str(error))
         else:
+            baseline, verdict = self.baseline(case), self._judge.most_severe(case)
             row = measured_row(
                 run,
-                self.baseline(case),
-                self._judge.most_severe(case),
+                baseline,
+                verdict,
                 self._engine.name,
                 prompt_names(case),
             )
             row["notes"] += notes_on(
                 case,
-                self._records.of(case),
+                baseline.record,
                 self._policy,
+                path=baseline.path,
+                verdict=verdict,
                 folder=self._folder,
                 warning=self._judge.warning(case),
             )

@@ -1,0 +1,37 @@
+"""Slow erosion: updates that each pass add up, so a run is also compared with the best of the last
+baselines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ..records.record import Record
+from .verdict import Verdict
+
+
+def judge_erosion(verdict: Verdict, before: Record, limit: float | None) -> Verdict:
+    """The verdict on a run, with how far its acceptance length is below the best of its baseline
+    `before` and of those before that one.
+
+    From `limit` on, a relative drop, it fails. The point estimate decides; on other texts chance
+    has a part in it. Only runs of the baseline's very prompts are judged; the others' verdicts are
+    returned as they are.
+    """
+    pair = verdict.pair
+    if pair is None or set(pair.now.prompts) != before.counts.keys():
+        return verdict
+    length, same_texts = pair.now.acceptance_length, verdict.regime == "deterministic"
+    if same_texts:  # the run may hold some of the baseline's seeds only
+        length *= before.acceptance_length / pair.before.acceptance_length
+    erosion = before.erosion(length, same_texts=same_texts)
+    fails = erosion.reaches(limit)
+    if not (fails or erosion.notable):
+        return verdict
+    verdict = dataclasses.replace(verdict, erosion=erosion)
+    if not fails or verdict.outcome in ("regressed", "error"):
+        return verdict
+    reason = f"the acceptance length has eroded: it is {erosion.describe()}"
+    return dataclasses.replace(
+        verdict, outcome="regressed", reason=reason, limit=limit, eroded=True
+    )
