@@ -44,6 +44,7 @@ DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
 UPDATE_CHOICES = ("new", "changed", "all")
 INCONCLUSIVE_CHOICES = ("fail", "warn")
+BASELINES_PER_CHOICES = ("case", "device")
 REPORT_ENDINGS = (".json", ".html", ".md", ".txt")
 LANGUAGE_CHOICES = ("en", "zh")
 
@@ -274,6 +275,13 @@ BASELINES = Option[Path](
     metavar="DIR",
     help="Folder of the stored baselines",
     default=Path("baselines"),
+)
+BASELINES_PER = Option[str](
+    name="baselines-per",
+    parser=one_of(*BASELINES_PER_CHOICES),
+    metavar="WORD",
+    help="Keep one baseline per case, or one per case, device and dtype: case or device",
+    default="case",
 )
 UPDATE = Option[str | None](
     name="update",

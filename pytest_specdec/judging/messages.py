@@ -47,7 +47,7 @@ class FailureMessages:
             case_id=case.id,
             update_command=self._update_command("new" if before is None else "changed"),
             prompt_names=prompt_names(case),
-            where=diagnose(run, before, self._store, self._engine)
+            where=diagnose(run, before, self._store.in_force(case), self._engine)
             if before is not None and same_texts
             else (),
             replaced_drafter=self._replaced_drafters.get(case),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..cases.case import Case
@@ -23,17 +24,21 @@ def notes_on(
     policy: Policy,
     *,
     path: Path,
+    device: str | None,
     verdict: Verdict | None,
     warning: str | None,
     folder: Path,
 ) -> list[str]:
     """Notes on a case, a sentence each; `folder` holds the baselines, `path` is the case's,
-    `warning` is about a new one.
+    `device` the one that uses the shared baseline because it has none of its own, `warning` is
+    about a new one.
     """
     notes = []
     if record is not None and record.schema < SCHEMA and not policy.rewrites:
         migrate = f"python -m pytest_specdec baseline migrate {short(folder)}"
         notes.append(f"{OLD_BASELINES}; rewrite them with: {migrate}")
+    if record is not None and device is not None:
+        notes.append(_on_shared(device, () if verdict is None else verdict.changed))
     if warning is not None:
         notes.append(warning)
     if verdict is not None and verdict.erosion is not None:
@@ -50,6 +55,15 @@ def notes_on(
                 f"{unjudged}"
             )
     return notes
+
+
+def _on_shared(device: str, changed: Iterable[str]) -> str:
+    elsewhere = ", ".join(change for change in changed if change.startswith("environment"))
+    return (
+        f"{device} has no baseline of its own, so the one that all devices share was used"
+        + f" in another {elsewhere}" * bool(elsewhere)
+        + "; --specdec-update=new creates one"
+    )
 
 
 def _on_erosion(case: Case, erosion: Erosion, path: Path, *, updated: bool) -> str:

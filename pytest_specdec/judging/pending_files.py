@@ -10,6 +10,7 @@ from ..baselines.evidence_and_tokens import EvidenceFile
 from ..baselines.repeats import seeded
 from ..baselines.store import BaselineStore, current_evidence, fingerprint
 from ..baselines.writing import dumps
+from ..cases.case import Case
 from ..records.accumulated import AccumulatedRun
 from ..records.prompt_counts import rows_of_run
 from ..records.record import SCHEMA, Record
@@ -38,10 +39,14 @@ class PendingFiles:
             self._add_record(run, baseline.record)
             self._add_texts(run, renewed=baseline.record is not None)
             self.contents |= dict(token_files(run, self._store))
-        elif decision.stores == "missing token maps":
+        elif decision.stores == "missing token maps" and self._is_own(run.case):
             self.contents |= {
                 path: text for path, text in token_files(run, self._store) if not path.exists()
             }
+
+    def _is_own(self, case: Case) -> bool:
+        """Whether the baseline is the device's own, so that token maps belong beside it."""
+        return self._store.in_force(case) == self._store
 
     def _add_evidence(self, run: Run, record: Record, p_value: float) -> None:
         accumulated = AccumulatedRun(

@@ -52,7 +52,7 @@ class CaseRunner:
         """`plan` holds the runs that are measured for each case, see
         `baselines.repeats.measured_cases`.
         """
-        self._engine, self._policy, self._folder = engine, policy, store.folder
+        self._engine, self._policy, self._store = engine, policy, store
         self._records = StoredRecords(store)
         self._costs = SessionCosts(plan, engine, self._records)
         self._measurements = Measurements(plan, engine, self._costs)
@@ -145,8 +145,9 @@ class CaseRunner:
                 baseline.record,
                 self._policy,
                 path=baseline.path,
+                device=self._store.device if self._store.in_force(case) != self._store else None,
                 verdict=verdict,
-                folder=self._folder,
+                folder=self._store.folder,
                 warning=self._judge.warning(case),
             )
         return row

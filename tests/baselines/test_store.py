@@ -22,7 +22,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_specdec.baselines.evidence_and_tokens import READABLE, EvidenceFile
-from pytest_specdec.baselines.store import BaselineStore, load, load_baseline, write_all
+from pytest_specdec.baselines.store import (
+    BaselineStore,
+    case_and_device,
+    load,
+    load_baseline,
+    write_all,
+)
 from pytest_specdec.baselines.writing import digest_of, dumps
 from pytest_specdec.cases.case import DEFINITION, JudgedRange
 from pytest_specdec.common.errors import BaselineError
@@ -155,6 +161,54 @@ def test_store_reads_what_was_written_at_its_paths(tmp_path: Path) -> None:
     )
     assert store.record(measured) == record() == load_baseline(store.record_path(measured))
     assert store.texts(measured.texts) == text_set()
+
+
+def test_a_device_has_files_of_its_own_and_shares_the_texts(tmp_path: Path) -> None:
+    shared, own = BaselineStore(tmp_path), BaselineStore(tmp_path, device="cuda-bfloat16")
+    assert own.shared == shared == shared.shared
+    names = {
+        "text/draft-k8-depth0-t1@cuda-bfloat16.json": own.record_path(case()),
+        "text/evidence/draft-k8-depth0-t1@cuda-bfloat16.json": own.evidence_path(case()),
+        "text/tokens/draft-head0-t1-n64-s0@cuda-bfloat16.json": own.tokens_path(case(), 0),
+        "text/texts/t1-n64-s0.json": own.texts_path(case().texts),
+    }
+    assert {str(path.relative_to(tmp_path)) for path in names.values()} == set(names)
+    assert shared.texts_path(case().texts) == own.texts_path(case().texts)
+
+
+def test_a_device_without_a_record_of_its_own_uses_the_shared_one(tmp_path: Path) -> None:
+    shared, own = BaselineStore(tmp_path), BaselineStore(tmp_path, device="cuda-bfloat16")
+    creating = BaselineStore(tmp_path, device="cuda-bfloat16", falls_back=False)
+    assert own.record(case()) is None
+    assert own.in_force(case()) == own
+    assert not own.has_record(case())
+    write_all({shared.record_path(case()): dumps(record())})
+    assert own.record(case()) == record()
+    assert own.in_force(case()) == shared == shared.in_force(case())
+    assert own.has_record(case())
+    assert creating.record(case()) is None
+    assert not creating.has_record(case())
+    mine = record(device="NVIDIA H200", dtype="bfloat16")
+    write_all({own.record_path(case()): dumps(mine)})
+    assert own.record(case()) == mine == creating.record(case())
+    assert own.in_force(case()) == own
+    assert shared.record(case()) == record()
+
+
+@pytest.mark.parametrize(
+    ("stem", "parts"),
+    [
+        ("draft-k8-depth0-t1", ("draft-k8-depth0-t1", None)),
+        ("draft-k8-depth0-t1@cpu-float32", ("draft-k8-depth0-t1", "cpu-float32")),
+        ("draft@2-k8-depth0-t1@cuda-float16", ("draft@2-k8-depth0-t1", "cuda-float16")),
+        ("draft@2-k8-depth0-t1", ("draft@2-k8-depth0-t1", None)),
+        ("draft-k8-depth0-t1@auto-float32", ("draft-k8-depth0-t1@auto-float32", None)),
+    ],
+)
+def test_the_name_of_a_file_holds_its_case_and_device(
+    stem: str, parts: tuple[str, str | None]
+) -> None:
+    assert case_and_device(stem) == parts
 
 
 def test_a_missing_baseline_is_an_error_only_where_one_is_named(tmp_path: Path) -> None:
