@@ -112,7 +112,7 @@ def _history(before: Record, now: Record) -> Iterator[str]:
     if not now.replaced:
         return
     yield "  replaced: " + ", ".join(known.describe() for known in now.replaced)
-    erosion = now.erosion(now.acceptance_length)
+    erosion = now.eroded_by(1.0)
     if erosion.notable:
         yield f"  erosion: {erosion.describe()}"
 

@@ -40,7 +40,7 @@ def _of_record(record: Record) -> Iterator[Problem]:
     smoothed = [row.smoothed for row in record.counts.values() if row.smoothed is not None]
     if smoothed and record.smoothing is None:
         yield "counts", "it holds smoothed counts and no smoothing temperature"
-    if any(before.acceptance_length > k + 1 for before in record.replaced):
+    if any(length > k + 1 for before in record.replaced for length in before.lengths):
         yield "replaced", f"it replaced a length above {k + 1}, the most that {k} drafts can reach"
     for rows in record.runs:
         yield from _of_rows(rows, k, record.conditions.new_tokens)
@@ -77,6 +77,8 @@ def _of_counts(row: PromptCounts, k: int) -> str | None:
         len(row.smoothed.accepted) != k or _rises((row.smoothed.rounds, *row.smoothed.accepted))
     ):
         return f"has smoothed counts that are not {k} falling positions"
+    if row.contexts is not None and len(row.contexts.accepted) != k:
+        return f"has contexts that are not {k} positions"
     return None
 
 

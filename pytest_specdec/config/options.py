@@ -217,8 +217,8 @@ MARGIN = Option[float](
     name="margin",
     parser=fraction(above_zero=False, below=1.0),
     metavar="M",
-    help="Relative drop that fails a gate",
-    default=0.005,
+    help="Relative drop that fails a gate where more than code changed",
+    default=0.01,
     marker="margin",
 )
 EROSION = Option[float | None](

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 
 from ..records.record import Record
+from .paired import Pair
 from .verdict import Verdict
 
 
@@ -21,10 +22,10 @@ def judge_erosion(verdict: Verdict, before: Record, limit: float | None) -> Verd
     pair = verdict.pair
     if pair is None or set(pair.now.prompts) != before.counts.keys():
         return verdict
-    length, same_texts = pair.now.acceptance_length, verdict.regime == "deterministic"
-    if same_texts:  # the run may hold some of the baseline's seeds only
-        length *= before.acceptance_length / pair.before.acceptance_length
-    erosion = before.erosion(length, same_texts=same_texts)
+    if verdict.regime == "sampled":
+        erosion = before.eroded_to(pair.now.acceptance_length)
+    else:
+        erosion = before.eroded_by(_change(verdict, pair))
     fails = erosion.reaches(limit)
     if not (fails or erosion.notable):
         return verdict
@@ -35,3 +36,17 @@ def judge_erosion(verdict: Verdict, before: Record, limit: float | None) -> Verd
     return dataclasses.replace(
         verdict, outcome="regressed", reason=reason, limit=limit, eroded=True
     )
+
+
+def _change(verdict: Verdict, pair: Pair) -> float:
+    """Ratio of the acceptance length to the baseline's on the baseline's texts, by what decided.
+
+    A run may hold some of the baseline's seeds only, so the lengths themselves are not comparable.
+    """
+    estimate = verdict.estimate
+    if estimate is None:
+        return pair.now.acceptance_length / pair.before.acceptance_length
+    if verdict.metric != "acceptance_rate":
+        return estimate.now / estimate.before
+    k = pair.now.k  # every round of an estimate drafts k tokens
+    return (1 + k * estimate.now) / (1 + k * estimate.before)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import zlib
 
+from ..acceptance.counts import Counts
 from .detectable import smallest_detectable_drop
 from .paired import Pair
 from .permutation import PermutationResult
-from .verdict import Outcome, Regime, Verdict
+from .verdict import Estimate, Outcome, Regime, Verdict
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,29 @@ class ComparisonFacts:
         drop = smallest_detectable_drop(self.pair, level=level, margin=margin / self.inflation)
         return None if drop is None else drop * self.inflation
 
+    def bounds(self, level: float) -> tuple[float, float]:
+        """One-sided bounds of the relative drop for other prompts like these, each at `level`."""
+        return self._interval(1 - 2 * level)
+
+    def _interval(self, confidence: float) -> tuple[float, float]:
+        offset = self.drop - self.pair.length_drop * self.scale
+        low, high = self.pair.interval(confidence)
+        return low * self.scale + offset, high * self.scale + offset
+
+    def _value(self, counts: Counts) -> float:
+        rate = self.metric == "acceptance_rate"
+        return counts.acceptance_rate if rate else counts.acceptance_length
+
+    def estimate(self, name: str) -> Estimate:
+        """This comparison as what decided on another one."""
+        return Estimate(
+            name=name,
+            before=self._value(self.pair.before),
+            now=self._value(self.pair.now),
+            drop=self.drop,
+            interval=self._interval(0.95),
+        )
+
     def verdict(
         self,
         *,
@@ -63,23 +87,22 @@ class ComparisonFacts:
         limit: float,
         detectable: float | None,
         swaps: PermutationResult | None = None,
+        estimate: Estimate | None = None,
     ) -> Verdict:
-        value = "acceptance_rate" if self.metric == "acceptance_rate" else "acceptance_length"
-        offset = self.drop - self.pair.length_drop * self.scale
-        low, high = (bound * self.scale + offset for bound in self.pair.interval())
         return Verdict(
             outcome=outcome,
             metric=self.metric,
             reason=reason,
             regime=regime,
-            before=getattr(self.pair.before, value),
-            now=getattr(self.pair.now, value),
+            before=self._value(self.pair.before),
+            now=self._value(self.pair.now),
             drop=self.drop,
-            interval=(low, high),
+            interval=self._interval(0.95),
             p_value=None if swaps is None else swaps.p_value,
             limit=limit,
             smallest_detectable_drop=detectable,
             position=None if swaps is None else swaps.position,
             changed=self.changed,
+            estimate=estimate,
             pair=self.pair,
         )

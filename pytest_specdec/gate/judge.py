@@ -1,22 +1,25 @@
 """The verdict on one case against its baseline.
 
-Two regimes. *Deterministic*: both sides replay the same texts, so the change is exact and nothing
-is random. It fails from the margin on, or from a numerical tolerance on where neither models nor
-environment changed. In another environment rounding moves near-ties, so there the drop must also
-pass the permutation test. *Sampled*: the texts differ, because the target changed or the engine
-emits its own; prompts are paired and a permutation test decides.
+What changed since the baseline decides how a drop is judged, see `verdict.Regime`: exactly, where
+nothing but code did; on the same texts, where the drafter did; in the same contexts, where the
+target did; by a permutation test over prompts, where every run has texts of its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
+from ..cases.case import REPLAYING
 from ..records.measured import MeasuredCase
+from ..records.same_contexts import SameContexts
+from .changed_drafter import judge_changed_drafter
+from .changed_target import judge_changed_target
 from .comparability import changes, incomparable, unusable
 from .different_texts import judge_different_texts
 from .facts import ComparisonFacts
 from .paired import Pair
-from .same_texts import judge_same_texts
+from .same_texts import judge_same_weights
 from .verdict import Verdict
 
 
@@ -29,13 +32,16 @@ def judge(
     alpha: float = 0.01,
     gates: int = 1,
     subset: bool = False,
+    contexts: Callable[[], Sequence[SameContexts] | None] = lambda: None,
 ) -> Verdict:
     """Compare a case as measured `now` with its baseline `before`.
 
     `margin` is the relative drop that matters, `alpha` the session's false-alarm rate, shared by
     `gates` gates. With `subset` either side may lack some of the other's prompts; the shared ones
     are judged. Speed-up under one cost profile and, where every round drafts k tokens, the
-    acceptance rate fall and rise with the acceptance length, so one test serves.
+    acceptance rate fall and rise with the acceptance length, so one test serves. `contexts`
+    measures today's pair in the contexts of the baseline's texts, run by run, and is called where
+    the target changed.
     """
     unknown = set(now.prompts) - set(before.prompts)
     if subset and unknown and set(before.prompts) <= set(now.prompts):
@@ -47,6 +53,7 @@ def judge(
             alpha=alpha,
             gates=gates,
             subset=True,
+            contexts=contexts,
         )
         rest = f"{len(unknown)} of {len(now.prompts)} prompts have no baseline and were not judged"
         return dataclasses.replace(verdict, reason=f"{verdict.reason}; {rest}")
@@ -57,7 +64,14 @@ def judge(
     pair = Pair.of([run.counts for run in stored], now.counts_of_runs)
     if problem := unusable(pair, before, metric, same_texts=same_texts is not None):
         return Verdict(outcome="error", metric=metric, reason=problem)
-    facts = ComparisonFacts.of(metric, pair, changes(now, before))
-    if same_texts is not None:
-        return judge_same_texts(facts, margin, alpha / gates, now, before)
-    return judge_different_texts(facts, margin, alpha / gates)
+    facts, level = ComparisonFacts.of(metric, pair, changes(now, before)), alpha / gates
+    if same_texts is None:
+        if (
+            now.conditions.engine in REPLAYING
+            and now.fingerprints.target != before.fingerprints.target
+        ):
+            return judge_changed_target(facts, margin, level, before, contexts())
+        return judge_different_texts(facts, margin, level)
+    if now.fingerprints == before.fingerprints:
+        return judge_same_weights(facts, margin, level, now, before)
+    return judge_changed_drafter(facts, margin, level, now, before, same_texts)

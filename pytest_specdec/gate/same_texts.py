@@ -1,4 +1,4 @@
-"""The verdict where both sides replay the same texts: the change is exact."""
+"""The verdict where the same weights replay the same texts: the change is exact."""
 
 from __future__ import annotations
 
@@ -10,51 +10,80 @@ from .verdict import Outcome, Verdict
 TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-3, "float16": 1e-3}
 """Relative change that the same models in the same environment may show: last bits, near-ties."""
 
+UNCHANGED = 1e-4
+"""Relative change below which a verdict says `unchanged`."""
+KEEP = "--specdec-update=changed would keep the gain"
 
-def judge_same_texts(
+
+def judge_same_weights(
     facts: ComparisonFacts, margin: float, level: float, now: MeasuredCase, before: MeasuredCase
 ) -> Verdict:
-    """On the same texts nothing is random, except how another environment rounds: there a drop must
-    also be larger than rounding explains.
-    """
-    tolerance = TOLERANCE.get(now.environment.dtype, max(TOLERANCE.values()))
+    """The verdict where the weights are those of the baseline, on the same texts."""
     # In half precision rounding also depends on which texts share a batch.
     regrouped = facts.pair.prompts < len(before.prompts) and now.environment.dtype != "float32"
-    limit = max(margin, tolerance) if facts.changed or regrouped else tolerance
-    rounded_anew = (regrouped or now.environment != before.environment) and can_resolve(
-        facts.pair.prompts, level
-    )
-    swaps = (
-        paired_permutation_test(facts.pair, level=level, seed=facts.seed)
-        if rounded_anew and facts.drop >= limit
-        else None
-    )
-    outcome: Outcome
-    if swaps is not None and swaps.p_value > level:
-        outcome = "inconclusive"
-        reason = "fell in another environment, by no more than its rounding may explain"
-    elif facts.drop >= limit:
+    if regrouped or now.environment != before.environment:
+        return _judge_environment(facts, margin, level, now)
+    tolerance = rounding(now)
+    outcome: Outcome = "pass"
+    reason = "unchanged" if abs(facts.drop) < tolerance else "moved by less than rounding"
+    if facts.drop >= tolerance:
         outcome = "regressed"
-        texts = "the same texts" if facts.changed else "the same texts, models and environment"
-        chance = "by more than rounding explains" if swaps else "so this is not sampling noise"
-        reason = f"fell on {texts}, {chance}"
-    elif facts.drop <= -limit:
+        reason = "fell with the same weights, texts and environment, so the code changed it"
+    elif facts.drop <= -tolerance:
         outcome = "improved"
-        reason = "rose on the same texts; --specdec-update=changed would keep the gain"
-        if (
-            rounded_anew
-            and paired_permutation_test(facts.pair, level=level, seed=facts.seed, gain=True).p_value
-            > level
-        ):
-            outcome = "pass"
-            reason = "rose in another environment, by no more than its rounding may explain"
-    else:
-        outcome = "pass"
-        reason = "unchanged" if abs(facts.drop) < tolerance else "moved by less than the margin"
+        reason = f"rose with the same weights, texts and environment; {KEEP}"
     return facts.verdict(
         outcome=outcome,
         reason=reason,
-        regime="deterministic",
+        regime="same weights",
+        limit=tolerance,
+        detectable=tolerance,
+    )
+
+
+def rounding(now: MeasuredCase) -> float:
+    """The relative change that rounding alone may cause in one environment."""
+    return TOLERANCE.get(now.environment.dtype, max(TOLERANCE.values()))
+
+
+def _judge_environment(
+    facts: ComparisonFacts, margin: float, level: float, now: MeasuredCase
+) -> Verdict:
+    """In another environment rounding moves near-ties, so a change must reach the margin and be
+    larger than chance explains.
+    """
+    limit = max(margin, rounding(now))
+    outcome: Outcome = "pass"
+    reason = (
+        "unchanged in another environment"
+        if abs(facts.drop) < rounding(now)
+        else "moved by less than the margin in another environment"
+    )
+    swaps = None
+    if abs(facts.drop) >= limit:
+        gain = facts.drop < 0
+        swaps = paired_permutation_test(facts.pair, level=level, seed=facts.seed, gain=gain)
+        # Too few prompts to test: the change itself decides.
+        real = swaps.p_value <= level or not can_resolve(facts.pair.prompts, level)
+        if gain:
+            outcome = "improved" if real else "pass"
+            reason = (
+                f"rose in another environment; {KEEP}"
+                if real
+                else "rose in another environment, by no more than its rounding may explain"
+            )
+            swaps = None
+        else:
+            outcome = "regressed" if real else "inconclusive"
+            reason = (
+                "fell in another environment, by more than its rounding explains"
+                if real
+                else "fell in another environment, by no more than its rounding may explain"
+            )
+    return facts.verdict(
+        outcome=outcome,
+        reason=reason,
+        regime="another environment",
         limit=limit,
         detectable=limit,
         swaps=swaps,

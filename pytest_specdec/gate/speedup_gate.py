@@ -116,7 +116,11 @@ def _drops(ratio: float, error: float, level: float) -> tuple[float, float]:
 
 def _length_error(acceptance: Verdict) -> float:
     """Relative standard error of the ratio of the lengths; none on the same texts."""
-    if acceptance.regime != "sampled" or acceptance.interval is None or acceptance.pair is None:
+    if (
+        acceptance.regime not in ("sampled", "target changed")
+        or acceptance.interval is None
+        or acceptance.pair is None
+    ):
         return 0.0
     low, high = acceptance.interval
     ratio = acceptance.pair.now.acceptance_length / acceptance.pair.before.acceptance_length

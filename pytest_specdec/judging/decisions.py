@@ -118,7 +118,7 @@ class Decider:
             decision = dataclasses.replace(decision, verdict=verdict)
             if verdict.pair is None:
                 return decision
-        renews = self.policy.renews(record, run.record.replacing(record))
+        renews = self.policy.rewrites and self.policy.renews(record, run.record.replacing(record))
         limit = None if renews else run.case.erosion  # an update keeps the history that fails it
         verdict = judge_erosion(verdict, record, limit)
         decision = dataclasses.replace(decision, verdict=verdict)
@@ -151,6 +151,7 @@ class Decider:
             alpha=alpha,
             gates=gates,
             subset=self.policy.subset,
+            contexts=run.stored_contexts,
         )
         return verdict, None
 

@@ -69,13 +69,16 @@ class PendingFiles:
 
     def _add_texts(self, run: Run, *, renewed: bool) -> None:
         """The run's texts where none are stored, or where the stored ones belong to the record that
-        is replaced.
+        is replaced. A device with baselines of its own keeps texts that all devices share, although
+        it rounds their log-probabilities otherwise.
         """
         for number, measurement in enumerate(run.measurements):
             if measurement.texts is None:
                 continue
             key = seeded(run.case, number).texts
             stored = self._store.texts(key)
-            texts = dumps(measurement.texts)
-            if stored is None or (renewed and texts != dumps(stored)):
-                self.contents[self._store.texts_path(key)] = texts
+            texts = measurement.texts
+            if stored is not None and self._store.device is not None and texts.repeats(stored):
+                continue
+            if stored is None or (renewed and dumps(texts) != dumps(stored)):
+                self.contents[self._store.texts_path(key)] = dumps(texts)

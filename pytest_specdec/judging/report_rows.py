@@ -161,6 +161,7 @@ def _erosion(erosion: Erosion) -> report.ErosionRow:
         commit=erosion.commit,
         baselines=erosion.baselines,
         same_texts=erosion.same_texts,
+        smoothed=erosion.smoothed,
     )
 
 

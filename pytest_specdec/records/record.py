@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Annotated
 
 import msgspec
@@ -93,6 +95,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             environment=self.environment,
             runs=tuple(run_of_rows(rows, self.conditions.k) for rows in self.runs),
             seed=self.seed,
+            smoothing=self.smoothing,
         )
 
     @classmethod
@@ -111,6 +114,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             costs=costs,
             case=case,
             seed=measured.seed,
+            smoothing=measured.smoothing,
         )
 
     def as_replaced(self, commit: str | None = None) -> ReplacedRecord:
@@ -122,25 +126,54 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             acceptance_length=round(self.acceptance_length, 6),
             prompts=digest((prompt,) for prompt in self.counts),
             texts=digest(texts) if all(text for _, text in texts) else None,
+            smoothed_length=self._smoothed_length(),
             commit=commit,
         )
 
-    def erosion(self, length: float, *, same_texts: bool = True) -> Erosion:
-        """How far an acceptance length on this record's prompts is below the best of this record
-        and of those on the same prompts before it.
+    def _smoothed_length(self) -> float | None:
+        """Acceptance length of the smoothed counts of all runs; None where a run has none."""
+        runs = [run.smoothed for run in self.as_measured().runs]
+        known = [counts for counts in runs if counts is not None]
+        if len(known) < len(runs):
+            return None
+        return round(functools.reduce(Counts.merge, known).acceptance_length, 6)
 
-        `same_texts` says whether the length was measured on this record's texts.
+    def eroded_by(self, change: float) -> Erosion:
+        """How far a run on this record's texts is below the best of this record and of those on the
+        same prompts before it; `change` is the ratio of its acceptance length to this record's.
+
+        Smoothed lengths are compared where this record holds them.
         """
         current = self.as_replaced()
-        history = [known for known in self.replaced if known.prompts == current.prompts]
-        best = max((current, *reversed(history)), key=lambda known: known.acceptance_length)
+        if current.smoothed_length is None:
+            return self._erosion(current, current.acceptance_length * change, same_texts=True)
+        length = current.smoothed_length * change
+        return self._erosion(current, length, same_texts=True, smoothed=True)
+
+    def eroded_to(self, length: float) -> Erosion:
+        """How far an acceptance length on this record's prompts, but other texts, is below the best
+        of this record and of those on the same prompts before it.
+        """
+        return self._erosion(self.as_replaced(), length, same_texts=False)
+
+    def _erosion(
+        self, current: ReplacedRecord, now: float, *, same_texts: bool, smoothed: bool = False
+    ) -> Erosion:
+        lengths = [
+            (known.smoothed_length if smoothed else known.acceptance_length, known)
+            for known in (current, *reversed(self.replaced))
+            if known.prompts == current.prompts
+        ]
+        compared = [(length, known) for length, known in lengths if length is not None]
+        length, best = max(compared, key=operator.itemgetter(0))
         return Erosion(
-            drop=1 - length / best.acceptance_length,
-            best=best.acceptance_length,
+            drop=1 - now / length,
+            best=length,
             commit=best.commit,
             current=best is current,
-            baselines=1 + len(history),
+            baselines=len(compared),
             same_texts=same_texts and best.texts is not None and best.texts == current.texts,
+            smoothed=smoothed,
         )
 
     def replacing(self, before: Record | None, commit: str | None = None) -> Record:
@@ -169,6 +202,8 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         blank = {"environment": now.environment, "counts": {}, "again": (), "replaced": ()}
         if self.schema < now.schema:  # it is rewritten by `baseline migrate`, not by the way
             blank |= {"schema": now.schema, "case": now.case, "seed": now.seed}
+        if self.smoothing is None:  # a record of before they were stored stays as it is
+            blank |= {"smoothing": None}
         if msgspec.structs.replace(self, **blank) != msgspec.structs.replace(now, **blank):
             return False
         return self.has_counts_of(now) and all(

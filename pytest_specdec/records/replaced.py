@@ -32,8 +32,16 @@ class ReplacedRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """Of the keys of its prompts."""
     texts: Digest | None = None
     """Of its texts; None where their tokens are not known."""
+    smoothed_length: Annotated[float, Meta(ge=1)] | None = None
+    """Of its smoothed counts, see `Record.smoothing`; None without any."""
     commit: CommitHash | None = None
     """HEAD of the baselines' git repository when the baseline was replaced; None without one."""
+
+    @property
+    def lengths(self) -> tuple[float, ...]:
+        """The acceptance length and, where it is known, the smoothed one."""
+        known = (self.acceptance_length, self.smoothed_length)
+        return tuple(length for length in known if length is not None)
 
     def describe(self) -> str:
         """`3.6300 at commit 1a2b3c4d5`."""
@@ -50,7 +58,7 @@ class Erosion:
     drop: float
     """Relative; negative above the best."""
     best: float
-    """Acceptance length of the best."""
+    """Acceptance length of the best; a smoothed one where that is compared."""
     commit: str | None
     """At which the best was the baseline; None for the current one, and where it is not known."""
     current: bool
@@ -59,6 +67,8 @@ class Erosion:
     """How many were compared: the current one, and those before it on the same prompts."""
     same_texts: bool
     """Whether the best was measured on the same texts, so that chance has no part in the drop."""
+    smoothed: bool = False
+    """Whether smoothed lengths were compared."""
 
     @property
     def notable(self) -> bool:
@@ -73,7 +83,8 @@ class Erosion:
         """`4.70 % below the best of the last 13 baselines (length 3.6300 at commit 1a2b3c4d5)`."""
         among = f"best of the last {self.baselines} baselines" if self.baselines > 1 else "baseline"
         texts = "" if self.same_texts else ", on other texts"
-        length = f"length {self.best:.4f}{_at(self.commit)}{texts}"
+        kind = "smoothed length" if self.smoothed else "length"
+        length = f"{kind} {self.best:.4f}{_at(self.commit)}{texts}"
         return f"{self.drop * 100:.2f} % below the {among} ({length})"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -48,6 +49,7 @@ def explain(
         headline(verdict),
         f"  case       {case_id}: {verdict.reason}",
         f"  changed    {changed}",
+        *_judged(verdict),
         *_parts(verdict),
         *_erosion(verdict),
         f"  positions  {_positions(verdict.pair.before, verdict.pair.now)}",
@@ -68,6 +70,53 @@ def explain(
             f"{verdict.pair.prompts} prompts"
         )
     return lines + update
+
+
+_PROMISES = {
+    "same weights": "exactly: the same weights on the same texts, so any change is the code's",
+    "another environment": "on the same texts; rounding differs, so a permutation test over "
+    "prompts guards against chance",
+    "drafter changed": "on the same texts, without sampling noise; the interval is for other "
+    "prompts like these",
+    "greedy drafter changed": "on the same texts by exact counts, which jump at near-ties",
+    "sampled": "on texts of each run's own, by a permutation test over prompts",
+}
+
+
+def _judged(verdict: Verdict) -> list[str]:
+    """How the drop was judged, and what else was measured where that is not the metric itself."""
+    estimate = verdict.estimate
+    if verdict.regime is None:
+        return []
+    if estimate is None or verdict.before is None or verdict.now is None or verdict.drop is None:
+        return [f"  judged     {_PROMISES.get(verdict.regime, 'on fresh texts alone')}"]
+    measured = f"{verdict.before:.4f} -> {verdict.now:.4f} ({_change(verdict)})"
+    if verdict.regime == "greedy drafter changed":
+        return [
+            f"  judged     {estimate.name}: exact counts jump where a near-tie of the draft flips",
+            f"  exact      {measured}",
+        ]
+    effective = "" if estimate.effective_share is None else f"{estimate.effective_share:.0%} of "
+    lines = [
+        f"  judged     {estimate.name}: one round from every start of the old target's texts "
+        f"({effective}the weight counts); how the texts themselves shift is not in it",
+        f"  fresh      texts of the new target: {measured}",
+    ]
+    if estimate.unseen > 0:
+        lines.append(
+            f"  unseen     tokens outside the old target's top-k or top-p may make up for "
+            f"{signed_percent(estimate.unseen)} at most"
+        )
+    return lines
+
+
+def _change(verdict: Verdict) -> str:
+    assert verdict.drop is not None
+    facts = signed_percent(-verdict.drop)
+    if verdict.interval is not None and all(map(math.isfinite, verdict.interval)):
+        low, high = verdict.interval
+        facts += f"; 95 % interval {signed_percent(-high)} to {signed_percent(-low)}"
+    return facts
 
 
 def _parts(verdict: Verdict) -> list[str]:
@@ -94,17 +143,24 @@ def headline(verdict: Verdict) -> str:
     """
     if verdict.before is None or verdict.now is None or verdict.drop is None:
         return f"{verdict.metric} {verdict.outcome}: {verdict.reason}"
-    facts = f"{signed_percent(-verdict.drop)}"
-    if verdict.interval is not None and all(map(math.isfinite, verdict.interval)):
-        low, high = verdict.interval
-        facts += f"; 95 % interval {signed_percent(-high)} to {signed_percent(-low)}"
+    estimate = verdict.estimate
+    if estimate is not None:
+        verdict = dataclasses.replace(
+            verdict,
+            before=estimate.before,
+            now=estimate.now,
+            drop=estimate.drop,
+            interval=estimate.interval,
+        )
+    facts = _change(verdict)
     if verdict.p_value is not None:
         facts += f"; p = {verdict.p_value:.2g}"
     limit = "" if verdict.limit is None else f", fails from {signed_percent(-verdict.limit)}"
     if verdict.eroded and verdict.erosion is not None:
         limit = f", erosion {signed_percent(-verdict.erosion.drop)}{limit}"
+    where = "" if estimate is None else f"{estimate.name} "
     return (
-        f"{verdict.metric} {verdict.outcome}: {verdict.before:.4f} -> {verdict.now:.4f} "
+        f"{verdict.metric} {verdict.outcome}: {where}{verdict.before:.4f} -> {verdict.now:.4f} "
         f"({facts}){limit}"
     )
 

@@ -85,6 +85,8 @@ class ErosionRow(TypedDict):
     """At which the best was the baseline."""
     baselines: int
     same_texts: bool
+    smoothed: bool
+    """Whether smoothed lengths were compared."""
 
 
 class AttachmentRow(TypedDict):

@@ -45,7 +45,7 @@ def one(root: Path, **sources: dict[str, Any]) -> Case:
         ("depth", lambda found: (found.depth,), ((1,), (2,), (3,)), (0,)),
         ("temperature", lambda found: found.temperature, (0.1, 0.2, 0.3), 1.0),
         ("new_tokens", lambda found: found.texts.new_tokens, (10, 20, 30), 128),
-        ("margin", lambda found: found.margin, (0.1, 0.2, 0.3), 0.005),
+        ("margin", lambda found: found.margin, (0.1, 0.2, 0.3), 0.01),
         ("top_k", lambda found: found.texts.top_k, (10, 20, 30), 0),
         ("top_p", lambda found: found.texts.top_p, (0.7, 0.8, 0.9), 1.0),
         (

@@ -11,7 +11,7 @@ from helpers.judged import judge_records
 from helpers.records import record, scaled, steady_counts
 
 from pytest_specdec.gate.erosion import judge_erosion
-from pytest_specdec.gate.verdict import Verdict
+from pytest_specdec.gate.verdict import Estimate, Verdict
 from pytest_specdec.records.conditions import Fingerprints
 from pytest_specdec.records.record import Record
 
@@ -71,7 +71,7 @@ def test_a_regression_keeps_its_reason() -> None:
     verdict = judged(fallen(0.1), 0.02)
     assert verdict.outcome == "regressed"
     assert not verdict.eroded
-    assert verdict.reason.startswith("fell on the same texts")
+    assert verdict.reason.startswith("fell on the same texts by the margin or more")
     assert verdict.erosion is not None
 
 
@@ -104,6 +104,27 @@ def test_other_texts_are_named_in_the_reason() -> None:
     assert verdict.regime == "sampled"
     assert verdict.eroded
     assert verdict.reason.endswith("(length 2.5000 at commit 1a2b3c4d5, on other texts)")
+
+
+@pytest.mark.parametrize(
+    ("metric", "before", "now"), [("acceptance_length", 3.0, 2.97), ("acceptance_rate", 0.5, 0.495)]
+)
+def test_what_decided_is_what_eroded(metric: str, before: float, now: float) -> None:
+    """In the same contexts a target that changed has no luck with its texts."""
+    estimate = Estimate(
+        name="in the same contexts", before=before, now=now, drop=0.01, interval=(0.0, 0.02)
+    )
+    verdict = dataclasses.replace(
+        judge_records(of_length(2.0, text="text-2", target="target-2"), BEFORE, margin=0.5),
+        metric=metric,
+        regime="target changed",
+        estimate=estimate,
+    )
+    erosion = judge_erosion(verdict, BEFORE, None).erosion
+    assert erosion is not None
+    ratio = 2.97 / 3.0 if metric == "acceptance_length" else (1 + 3 * 0.495) / (1 + 3 * 0.5)
+    assert erosion.drop == pytest.approx(1 - 2.44 * ratio / 2.5)
+    assert erosion.same_texts
 
 
 def test_a_run_of_one_of_several_seeds_is_compared_by_its_change_on_that_seed() -> None:

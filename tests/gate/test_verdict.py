@@ -67,7 +67,7 @@ def test_identical_records_pass_unchanged() -> None:
     assert (verdict.outcome, verdict.reason, verdict.regime) == (
         "pass",
         "unchanged",
-        "deterministic",
+        "same weights",
     )
     assert verdict.drop == 0.0
     assert verdict.p_value is None
@@ -455,7 +455,7 @@ def test_in_another_environment_a_clear_drop_regresses() -> None:
     verdict = judge_records(
         elsewhere(scaled(steady_counts(24), 0.9)), record(steady_counts(24)), margin=0.005
     )
-    assert (verdict.outcome, verdict.regime) == ("regressed", "deterministic")
+    assert (verdict.outcome, verdict.regime) == ("regressed", "another environment")
     assert verdict.p_value is not None
     assert verdict.p_value <= 0.01
 

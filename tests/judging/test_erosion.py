@@ -137,6 +137,7 @@ def test_the_report_has_it_with_and_without_a_limit(eroded: Project) -> None:
             "commit": None,
             "baselines": UPDATES + 1,
             "same_texts": True,
+            "smoothed": False,
         }
 
 

@@ -74,6 +74,33 @@ def test_stored_texts_are_rewritten_only_with_the_record_that_they_belong_to(
     assert (path in added(store, before, stores="record")) == rewritten
 
 
+SCORED = msgspec.structs.replace(
+    TEXTS, logprobs={key: (-1.0,) * len(tokens) for key, tokens in TEXTS.texts.items()}
+)
+ROUNDED = msgspec.structs.replace(
+    TEXTS, logprobs={key: (-1.01,) * len(tokens) for key, tokens in TEXTS.texts.items()}
+)
+
+
+@pytest.mark.parametrize(
+    ("device", "stored", "rewritten"),
+    [
+        (None, SCORED, True),
+        ("cpu-bfloat16", SCORED, False),
+        ("cpu-bfloat16", TEXTS, True),
+        ("cpu-bfloat16", msgspec.structs.replace(SCORED, target="target-0"), True),
+        ("cpu-bfloat16", msgspec.structs.replace(SCORED, texts={"p0": (1,)}, logprobs={}), True),
+    ],
+)
+def test_a_device_of_its_own_keeps_texts_that_it_only_rounds_otherwise(
+    tmp_path: Path, device: str | None, stored: TextSet, rewritten: bool
+) -> None:
+    store = BaselineStore(tmp_path, device)
+    path = store.texts_path(SMALL_CASE.texts)
+    write_all({path: dumps(stored)})
+    assert (path in added(store, STORED, texts=ROUNDED, stores="record")) == rewritten
+
+
 def test_a_record_keeps_what_its_baseline_replaced_and_its_costs(store: BaselineStore) -> None:
     costs = CaseCosts(target_ms=10.0, verify_ms=12.0, draft_ms=4.0)
     earlier = record(scaled(steady_counts(), 1.1)).as_replaced()

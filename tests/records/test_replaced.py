@@ -9,6 +9,7 @@ import pytest
 from helpers.records import record, scaled, steady_counts
 
 from pytest_specdec.records.conditions import Fingerprints
+from pytest_specdec.records.prompt_counts import SmoothedCounts
 from pytest_specdec.records.record import Record
 from pytest_specdec.records.replaced import (
     MOST_REPLACED,
@@ -99,8 +100,13 @@ def eroded(*before: Record) -> Record:
     return msgspec.structs.replace(of_length(2.3), replaced=history)
 
 
+def erosion_of(stored: Record, length: float) -> Erosion:
+    """Of a run of some acceptance length on the record's texts."""
+    return stored.eroded_by(length / stored.acceptance_length)
+
+
 def test_erosion_is_from_the_best_of_all() -> None:
-    erosion = eroded(of_length(2.4), of_length(2.5), of_length(2.35)).erosion(2.25)
+    erosion = erosion_of(eroded(of_length(2.4), of_length(2.5), of_length(2.35)), 2.25)
     assert erosion == Erosion(
         drop=pytest.approx(0.1),
         best=2.5,
@@ -116,24 +122,24 @@ def test_erosion_is_from_the_best_of_all() -> None:
 
 
 def test_below_the_current_baseline_alone_is_no_erosion() -> None:
-    erosion = eroded(of_length(2.2)).erosion(2.07)
+    erosion = erosion_of(eroded(of_length(2.2)), 2.07)
     assert erosion.current
     assert erosion.drop == pytest.approx(0.1)
     assert not erosion.notable
     assert erosion.commit is None
-    alone = of_length(2.3).erosion(2.07)
+    alone = erosion_of(of_length(2.3), 2.07)
     assert alone.describe() == "10.00 % below the baseline (length 2.3000)"
 
 
 def test_a_loss_of_rounding_is_not_notable() -> None:
-    assert not eroded(of_length(2.4)).erosion(2.4 * (1 - 0.9e-3)).notable
-    assert eroded(of_length(2.4)).erosion(2.4 * (1 - 1.1e-3)).notable
-    assert not eroded(of_length(2.4)).erosion(2.5).notable
+    assert not erosion_of(eroded(of_length(2.4)), 2.4 * (1 - 0.9e-3)).notable
+    assert erosion_of(eroded(of_length(2.4)), 2.4 * (1 - 1.1e-3)).notable
+    assert not erosion_of(eroded(of_length(2.4)), 2.5).notable
 
 
 def test_baselines_on_other_prompts_are_not_compared() -> None:
     fewer = record(scaled(steady_counts(11), 1.2))
-    erosion = eroded(fewer, of_length(2.4)).erosion(2.3)
+    erosion = erosion_of(eroded(fewer, of_length(2.4)), 2.3)
     assert (erosion.best, erosion.baselines) == (2.4, 2)
 
 
@@ -146,7 +152,9 @@ def test_baselines_on_other_prompts_are_not_compared() -> None:
     ],
 )
 def test_other_texts_are_named(best: Record, now_on_same: bool, same: bool) -> None:
-    erosion = eroded(best).erosion(2.3, same_texts=now_on_same)
+    stored = eroded(best)
+    erosion = erosion_of(stored, 2.3) if now_on_same else stored.eroded_to(2.3)
+    assert erosion.drop == pytest.approx(1 - 2.3 / 2.4)
     assert erosion.same_texts is same
     assert (", on other texts)" in erosion.describe()) is not same
 
@@ -158,9 +166,37 @@ def test_texts_that_are_not_known_are_no_same_texts() -> None:
     unknown = record(counts=rows)
     assert unknown.as_replaced().texts is None
     stored = msgspec.structs.replace(unknown, replaced=(of_length(2.5).as_replaced(),))
-    assert not stored.erosion(2.4).same_texts
+    assert not erosion_of(stored, 2.4).same_texts
     twice = msgspec.structs.replace(unknown, replaced=(unknown.as_replaced(),))
-    assert not twice.erosion(2.4).same_texts
+    assert not erosion_of(twice, 2.4).same_texts
+
+
+def smoothed(stored: Record, length: float) -> Record:
+    """A record with smoothed counts of an acceptance length."""
+    accepted = (length - 1) * 40
+    rows = {
+        key: msgspec.structs.replace(
+            row, smoothed=SmoothedCounts(rounds=40.0, accepted=(accepted, 0.0, 0.0))
+        )
+        for key, row in stored.counts.items()
+    }
+    return msgspec.structs.replace(stored, counts=rows, smoothing=0.1)
+
+
+def test_smoothed_lengths_are_compared_where_the_record_has_them() -> None:
+    """A baseline without any is left out; on other texts exact lengths are all that a run has."""
+    current = smoothed(of_length(2.3), 1.9)
+    history = (of_length(3.0).as_replaced(), smoothed(of_length(2.2), 2.0).as_replaced())
+    assert [known.smoothed_length for known in history] == [None, 2.0]
+    stored = msgspec.structs.replace(current, replaced=history)
+    erosion = stored.eroded_by(0.95)
+    assert (erosion.best, erosion.baselines, erosion.smoothed) == (2.0, 2, True)
+    assert erosion.drop == pytest.approx(1 - 1.9 * 0.95 / 2.0)
+    assert erosion.describe() == (
+        "9.75 % below the best of the last 2 baselines (smoothed length 2.0000)"
+    )
+    exact = stored.eroded_to(2.4)
+    assert (exact.best, exact.baselines, exact.smoothed) == (3.0, 3, False)
 
 
 def test_repeats_are_pooled() -> None:
@@ -173,4 +209,4 @@ def test_repeats_are_pooled() -> None:
 
 @pytest.mark.parametrize(("limit", "reached"), [(None, False), (0.05, True), (0.2, False)])
 def test_a_limit_is_reached_by_as_large_a_drop(limit: float | None, reached: bool) -> None:
-    assert eroded(of_length(2.5)).erosion(2.25).reaches(limit) is reached
+    assert erosion_of(eroded(of_length(2.5)), 2.25).reaches(limit) is reached

@@ -100,6 +100,13 @@ class TextBatch:
     """The target's hidden states of every layer, each (rows, length, width); None where no drafter
     reads them.
     """
+    target: torch.Tensor | None = None
+    """(rows, length - begin, vocabulary): the target's log-probabilities in each context, after
+    temperature and filters, at temperature 0 those at `acceptance.scores.SMOOTHING`; None where no
+    overlaps are needed.
+    """
+    rules: tuple[str, ...] = ()
+    """The verification rules whose overlaps are needed; none without `target`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +123,15 @@ class DraftScores:
     available: NDArray[np.int64] | None = None
     """(rows, length - begin): number of tokens proposed by a round that starts at each position;
     None where that is always k.
+    """
+    smoothed: NDArray[np.float32] | None = None
+    """As `log_q` at temperature 0, by the distribution at `acceptance.scores.SMOOTHING`; None at
+    other temperatures, and for drafts that are certain.
+    """
+    overlaps: Mapping[str, NDArray[np.float32]] = dataclasses.field(default_factory=dict)
+    """For each of `TextBatch.rules`, shaped as `log_q`: the chance that the draft is accepted in
+    each context, whatever the text's own token. A drafter that leaves them out is not judged in the
+    contexts of a changed target.
     """
 
 

@@ -120,7 +120,11 @@ def test_stored_texts_are_used_as_they_are(case: Case) -> None:
     first = next(iter(texts.texts))
     kept = msgspec.structs.replace(texts, texts={**texts.texts, first: tuple(range(2, 26))})
     used = ReplayEngine([case], ModelPool("cpu"), stored_texts=lambda key: kept).measure(case)
-    assert used.texts == kept
+    assert used.texts.fits(kept)
+    assert used.texts.texts == kept.texts
+    assert {key: len(values) for key, values in used.texts.logprobs.items()} == {
+        key: len(new) for key, new in kept.texts.items()
+    }
 
 
 def test_only_missing_texts_are_sampled(case: Case) -> None:
@@ -591,7 +595,7 @@ def test_judged_rounds_are_played_on_the_acceptance_of_the_whole_stream(
     measured = ReplayEngine([judged], ModelPool("cpu"), stored_texts=lambda key: texts).measure(
         judged
     )
-    assert measured.texts == texts
+    assert measured.texts.texts == texts.texts
     whole = dataclasses.replace(case, k=k * every)
     stream = (
         ReplayEngine([whole], ModelPool("cpu"), stored_texts=lambda key: texts)
@@ -667,7 +671,7 @@ def test_judged_and_plain_cases_share_texts_and_one_pass(
     found = [engine.measure(own) for own in cases]
     assert len(passes) == 1
     assert len({one.counts.acceptance_length for one in found}) == len(cases)
-    assert all(one.texts == texts for one in found)
+    assert all(one.texts.texts == texts.texts for one in found)
     alone = ReplayEngine([cases[-1]], ModelPool("cpu"), stored_texts=lambda key: texts).measure(
         cases[-1]
     )
