@@ -116,8 +116,8 @@ def test_every_marker_argument_stands_in_the_marker_line() -> None:
 def test_every_fixture_stands_in_the_reference() -> None:
     fixtures = {
         name
-        for name, made in vars(plugin).items()
-        if name.startswith("specdec_") and callable(made)
+        for name, fixture in vars(plugin).items()
+        if name.startswith("specdec_") and callable(fixture)
     }
     assert fixtures >= {"specdec_run", "specdec_baseline", "specdec_texts"}
     (table,) = re.findall(r"## Fixtures\n(.*?)\n## ", REFERENCE, re.S)
@@ -131,12 +131,14 @@ def test_every_fixture_stands_in_the_reference() -> None:
 
 
 def test_every_field_of_the_json_report_stands_in_the_reference() -> None:
-    (told,) = re.findall(
+    (listed,) = re.findall(
         r"^`--specdec-report=FILE\.json` writes .*?(?=\n\n|\Z)", REFERENCE, re.S | re.M
     )
     fields = set(ReportRow.__annotations__) - {"attachments"}
     assert [
-        name for name in sorted(fields | set(SamplesRow.__annotations__)) if f"`{name}`" not in told
+        name
+        for name in sorted(fields | set(SamplesRow.__annotations__))
+        if f"`{name}`" not in listed
     ] == []
 
 

@@ -86,9 +86,8 @@ def _check_pattern(texts: Sequence[Text], counts: np.ndarray, judged: JudgedRang
     if (whole - counts).sum() > _LOST * whole.sum():
         row = int(np.argmax(whole - counts))
         raise MeasurementError(
-            f"the texts are no steps of {judged.every} tokens whose last one is in "
-            f"{judged.first}:{judged.end}: the one of "
-            f"prompt {texts[row].key} leaves the pattern after {counts[row]} steps; check "
-            "--specdec-judged and that prompts "
-            "end with a whole step"
+            f"the texts do not consist of steps of {judged.every} tokens whose last one is in "
+            f"{judged.first}:{judged.end}: the text of prompt {texts[row].key} leaves the pattern "
+            f"after {counts[row]} steps; check --specdec-judged and that prompts end with a whole "
+            "step"
         )

@@ -91,7 +91,7 @@ def index_proposals(
         drafts = index.propose(k)
         if len(drafts) > k:
             raise MeasurementError(
-                f"a drafter proposed {len(drafts)} tokens where k is {k}; mend its propose(k)"
+                f"a drafter proposed {len(drafts)} tokens where k is {k}; correct its propose(k)"
             )
         available[start] = len(drafts)
         for step, draft in enumerate(drafts[: len(ids) - start]):

@@ -145,12 +145,13 @@ class Scores:
 
 def _probabilities(rule: str, accept: Array, draft: Array) -> Array:
     """A rule of another package's acceptance, 0 where a head has no log-probability. Raises
-    MeasurementError for what are no probabilities.
+    MeasurementError for values that are not probabilities.
     """
     known = np.broadcast_to(accept, draft.shape)[draft > -np.inf]
     if not ((known >= 0) & (known <= 1)).all():
         raise MeasurementError(
-            f"rule {rule!r} accepts a token with a probability outside 0 to 1; mend its `accepted`"
+            f"rule {rule!r} accepts a token with a probability outside 0 to 1; correct its "
+            "`accepted`"
         )
     return np.where(draft > -np.inf, accept, 0.0)
 
@@ -159,8 +160,8 @@ def _not_replayed(rule: str) -> str:
     """Why there is no field of a rule."""
     if is_lossy(rule):
         return (
-            f"rule {rule!r} is lossy: its text is not the target's, so there is none to replay; "
-            "decode it"
+            f"rule {rule!r} is lossy: its texts do not follow the target's distribution, so they "
+            "cannot be replayed; decode it"
         )
     return (
         f"rule {rule!r} does not say with what probability it accepts a given token; decode it, "

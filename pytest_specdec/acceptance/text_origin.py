@@ -38,14 +38,14 @@ and 0.6 % outside top-k 20 at temperature 1.6, where most mass lies at the cut-o
 that are filed as greedy have 40 %.
 """
 OUTSIDE_FEW = 3
-"""Tokens outside that any number of tokens may have: a share of a short text is no evidence."""
+"""Tokens outside that any number of tokens may have: a share of a short text is not evidence."""
 TIE = 0.25
 """Largest gap of two logits that rounding can close: bfloat16's, since texts do not say in which
 format they were made.
 """
 CURE = (
     "restore them from version control, or delete their file and run with --specdec-update=all to "
-    "sample them anew"
+    "sample new ones"
 )
 
 

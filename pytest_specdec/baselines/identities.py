@@ -125,4 +125,4 @@ def _of_texts(stored: TextSet) -> Iterator[Problem]:
 def _of_tokens(stored: TokenMap) -> Iterator[Problem]:
     for key, row in stored.tokens.items():
         if not is_encoded(row.accept):
-            yield key, f"prompt {key} holds a character that is no acceptance level"
+            yield key, f"prompt {key} holds a character that is not an acceptance level"

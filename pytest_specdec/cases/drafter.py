@@ -82,7 +82,8 @@ def parse_drafter(name: str) -> DrafterSpec:
     """The drafter of a name; `str(drafter)` is the name again. Whatever is neither one of the three
     names nor of a type that another package adds is a model.
 
-    Entry points are read only for a name that is no absolute path and no hub id `owner/name`.
+    Entry points are read only for a name that is neither an absolute path nor a hub id
+    `owner/name`.
     """
     if (named := _NAMED.get(name)) is not None:
         return named

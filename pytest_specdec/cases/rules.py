@@ -53,7 +53,7 @@ def is_lossy(rule: str) -> bool:
 def rule_extension(rule: str) -> Any:
     """The `decoding.verification.Rule` of a rule that another package adds; None for others.
 
-    Raises RequestError for an entry point that is no such rule.
+    Raises RequestError for an entry point that is not such a rule.
     """
     if rule in RULES or rule not in registered(GROUP):
         return None
@@ -62,7 +62,7 @@ def rule_extension(rule: str) -> Any:
         getattr(added, "lossless", None), bool
     ):
         raise RequestError(
-            f"the entry point {rule!r} of {GROUP} is no Rule named {rule!r}; register a "
+            f"the entry point {rule!r} of {GROUP} is not a Rule named {rule!r}; register a "
             "pytest_specdec.decoding.verification.Rule"
         )
     return added

@@ -287,8 +287,8 @@ def _check_index(checkpoint: Checkpoint) -> None:
     for file in named.values():
         if not isinstance(file, str) or file not in known:
             raise RequestError(
-                f"{path} names {str(file)[:60]!r}, which is no weights file of the folder; save it "
-                "there, too"
+                f"{path} names {str(file)[:60]!r}, which is not a weights file in the folder; "
+                "save it there, too"
             )
 
 

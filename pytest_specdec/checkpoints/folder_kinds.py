@@ -1,4 +1,4 @@
-"""What a folder holds that is no causal language model of its own: drafter heads, adapters, other
+"""What a folder holds that is not a complete causal language model: drafter heads, adapters, other
 formats.
 
 Recognised by the configuration, the names of the tensors and the names of the files alone, so that
@@ -47,7 +47,7 @@ DFLASH, DSPARK, MEDUSA = "a DFlash drafter", "a DSpark drafter", "Medusa heads"
 ASSISTANT = "an assistant that reads its target's keys and values"
 
 ADAPTER = Kind(
-    "an adapter (LoRA or the like) and no model of its own",
+    "an adapter (LoRA or the like) and not a complete model",
     cure="merge it into its base model with peft's merge_and_unload() and name the folder of the "
     "merged model",
 )
@@ -89,12 +89,13 @@ _FIELDS = (
     ("medusa_num_heads", MEDUSA),
 )
 """By a field that only their configurations have."""
+_BY_TENSORS = "recognised by its tensors"
 
 
 def kind_of(
     config: Mapping[str, Any] | None, files: Collection[str], tensors: Callable[[], Collection[str]]
 ) -> Kind | None:
-    """The kind of a folder; None for a model of its own.
+    """The kind of a folder; None for a complete model.
 
     `config` is what config.json holds, None without one; `files` are the folder's file names;
     `tensors` gives the names of the tensors and is asked last, where there is a safetensors file.
@@ -141,7 +142,7 @@ def _by_tensors(names: Collection[str]) -> Kind | None:
             name in ("d2t", "t2d") or name.startswith("midlayer.") or ".hidden_norm." in name
             for name in names
         )
-        return Kind(EAGLE3, "told by its tensors") if eagle3 else Kind(EAGLE, "told by its tensors")
+        return Kind(EAGLE3 if eagle3 else EAGLE, _BY_TENSORS)
     if any(
         re.match(
             r"(medusa_heads?\.|lm_heads\.)?\d+\.(\d+\.linear\.)?weight$|blocks\.0\.layers\.0\.",
@@ -149,5 +150,5 @@ def _by_tensors(names: Collection[str]) -> Kind | None:
         )
         for name in names
     ):
-        return Kind(MEDUSA, "told by its tensors")
+        return Kind(MEDUSA, _BY_TENSORS)
     return None

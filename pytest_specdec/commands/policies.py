@@ -112,12 +112,12 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print("\n".join(_lines(rows)))
     if model is None or depth > 0:
-        print("a confidence stops draft models without MTP heads only: none is listed")
+        print("confidence thresholds need a draft model without MTP heads, so none is listed")
     return 0
 
 
 def _lines(rows: Sequence[PolicyRow]) -> Iterator[str]:
-    """The table, what policies chose, and the gain of the best that decides anew."""
+    """The table, what policies chose, and the gain of the best dynamic policy."""
     from ..common.printable import printable
     from ..report.layout import aligned, wrapped
     from ..speedup.policy_table import HEADERS, NOTE
@@ -130,7 +130,7 @@ def _lines(rows: Sequence[PolicyRow]) -> Iterator[str]:
         if row.gain is not None:
             low, high = row.gain.interval
             gain = (
-                f"best that decides anew: {row.name}, {row.gain.ratio:.3f}x the speed of the best "
+                f"best dynamic policy: {row.name}, {row.gain.ratio:.3f}x the speed of the best "
                 f"fixed k (95 % interval {low:.3f}x to {high:.3f}x); both were chosen on these "
                 "prompts"
             )

@@ -1,4 +1,4 @@
-"""What other packages add through entry points; read only when a name is none of ours."""
+"""What other packages add through entry points; read only for names that are not built in."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def registered(group: str) -> dict[str, EntryPoint]:
     for point in sorted(entry_points(group=group), key=lambda point: (point.name, point.value)):
         if not _NAME.fullmatch(point.name):
             raise RequestError(
-                f"the entry point {point.name!r} of {group} ({_origin(point)}) is no usable name; "
-                "use letters, digits, '.', '_' and '-'"
+                f"the entry point {point.name!r} of {group} ({_origin(point)}) is not a usable "
+                "name; use letters, digits, '.', '_' and '-'"
             )
         other = points.setdefault(point.name, point)
         if other.value != point.value:
@@ -46,13 +46,13 @@ def extension(group: str, name: str) -> Any:
     except Exception as error:  # another package's import can fail anyhow
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise RequestError(
-            f"{name!r} of {_origin(point)} cannot be imported ({reason}); mend or uninstall that "
+            f"{name!r} of {_origin(point)} cannot be imported ({reason}); repair or uninstall that "
             "package"
         ) from error
 
 
 def forget() -> None:
-    """Read the entry points anew: packages were added since."""
+    """Read the entry points again, after packages were added."""
     registered.cache_clear()
     extension.cache_clear()
 

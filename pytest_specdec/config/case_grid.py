@@ -224,7 +224,7 @@ def _rule(rule: str | None, temperature: float, engine: str) -> str:
         raise RequestError(f"rule {rule!r} does not go with temperature 0; greedy is temperature 0")
     if is_lossy(rule) and engine != "decode":
         raise RequestError(
-            f"rule {rule!r} is lossy: its text is not the target's to be replayed; use "
+            f"rule {rule!r} is lossy: its texts cannot be replayed with the target; use "
             "--specdec-engine=decode"
         )
     if engine in REPLAYING and not is_replayable(rule):

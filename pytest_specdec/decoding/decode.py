@@ -144,8 +144,8 @@ def decode(
     model, drafting = _loaded(target, drafter, k, depth)
     if confidence and (drafting is None or not drafting.takes_confidence):
         raise RequestError(
-            "a confidence stops draft models without MTP heads; leave it out, or draft with a "
-            "model at depth 0"
+            "a confidence threshold works only with a draft model without MTP heads; leave it out, "
+            "or draft with a model at depth 0"
         )
     ids = [
         model.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt)

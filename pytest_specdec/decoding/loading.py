@@ -96,8 +96,8 @@ def resolve(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise RequestError(
-            f"{name!r} is no folder here, and the model hub does not give it ({_reason(error)}); "
-            "check the name"
+            f"{name!r} is not a folder here, and the model hub does not provide it "
+            f"({_reason(error)}); check the name"
         ) from None
 
 

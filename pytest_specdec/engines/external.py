@@ -1,5 +1,5 @@
-"""Another project's engine behind the protocol of our own ones: its texts, and its counts checked
-and normalised.
+"""Adapts another project's engine to the protocol of this project's engines: its texts, and its
+counts checked and normalised.
 
 Models are loaded only for what needs them: the oracle, conformance, and engines that run in this
 process.
@@ -155,8 +155,8 @@ class ExternalEngine(Engine):
         run = self._latest(case)
         if any(not text.new_ids for text in run.reported):
             raise RequestError(
-                f"{self.name} gives no token ids; let it return them, or leave out what needs its "
-                "texts"
+                f"{self.name} returns no token ids; let it return them, or leave out what needs "
+                "its texts"
             )
         return run.texts
 

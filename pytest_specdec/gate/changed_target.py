@@ -44,7 +44,7 @@ def judge_changed_target(
         verdict = judge_different_texts(fresh, margin, level)
         return dataclasses.replace(verdict, reason=f"{verdict.reason} ({problem})")
     sampled = judge_different_texts(fresh, margin, level / 2)
-    outcome, reason = _decided(facts, estimate, margin, level / 2)
+    outcome, reason, detectable = decided(facts, estimate, margin, level / 2)
     if sampled.outcome == "regressed" and outcome != "regressed":
         outcome = "regressed"
         reason = f"fell on fresh texts of the new target, though not in the same contexts: {reason}"
@@ -53,22 +53,32 @@ def judge_changed_target(
         reason=reason,
         regime="target changed",
         limit=margin,
-        detectable=smallest_bounded_drop(facts, margin, level / 2),
+        detectable=detectable,
         estimate=estimate,
     )
 
 
-def _decided(
+def decided(
     facts: ComparisonFacts, estimate: Estimate, margin: float, level: float
+) -> tuple[Outcome, str, float | None]:
+    """Outcome, reason and smallest detectable drop by the same contexts."""
+    detectable = smallest_bounded_drop(facts, margin, level)
+    return *_outcome(facts, estimate, margin, level, detectable), detectable
+
+
+def _outcome(
+    facts: ComparisonFacts,
+    estimate: Estimate,
+    margin: float,
+    level: float,
+    detectable: float | None,
 ) -> tuple[Outcome, str]:
-    """Outcome and reason by the same contexts."""
     low, high = facts.bounds(level)
     surely = estimate.drop - estimate.unseen
     if surely >= margin and low - estimate.unseen > 0:
         return "regressed", "fell by the margin or more in the same contexts"
     if estimate.drop <= -margin and high < 0:
         return "improved", f"rose in the same contexts; {KEEP}"
-    detectable = smallest_bounded_drop(facts, margin, level)
     precise = detectable is not None and detectable <= _PRECISE * margin
     if high < margin or (estimate.drop < margin and precise):
         unchanged = abs(estimate.drop) < UNCHANGED
@@ -120,8 +130,11 @@ def _compared(
         )
     facts = ComparisonFacts.of(fresh.metric, pair, fresh.changed)
     unseen = max(measured.measured.unseen for measured in contexts) * facts.scale
+    greedy = before.conditions.temperature == 0
     estimate = dataclasses.replace(
-        facts.estimate("in the same contexts"), effective_share=share, unseen=unseen
+        facts.estimate("in the same contexts" + ", smoothed" * greedy),
+        effective_share=None if greedy else share,
+        unseen=unseen,
     )
     return "", facts, estimate
 

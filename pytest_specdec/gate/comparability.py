@@ -18,7 +18,7 @@ def unusable(
         return "no rounds to judge; use longer texts or a smaller k"
     if problem := dead_drafter(stored.counts):  # all of its prompts, however few are compared
         return (
-            f"the baseline cannot be one: {problem}, then record a working one with "
+            f"the stored record is not a valid baseline: {problem}, then record a working one with "
             "--specdec-update=changed"
         )
     if metric == "acceptance_rate" and not same_texts and not pair.steady:
@@ -36,7 +36,7 @@ def incomparable(
     """Why two measurements must not be compared: another definition, condition, prompt set or
     texts. Empty where they may.
 
-    With `subset` either may lack some of the other's prompts; with `fresh` texts are sampled anew
+    With `subset` either may lack some of the other's prompts; with `fresh` texts are newly sampled
     on purpose.
     """
     problems = []
@@ -85,7 +85,7 @@ def _foreign_texts(now: MeasuredCase, before: MeasuredCase) -> str | None:
     return (
         "the texts are not those of the record, although target, seed and settings are "
         f"({different} of {len(shared)} differ); restore the record and its texts/ together from "
-        "version control, or measure both anew with --specdec-update=all"
+        "version control, or measure both again with --specdec-update=all"
     )
 
 

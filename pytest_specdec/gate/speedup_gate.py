@@ -1,5 +1,5 @@
 """The judgement of a speed-up: acceptance at unchanged costs, and both together where costs were
-measured anew.
+measured again.
 
 Acceptance is judged first, as if costs were unchanged. Where they changed, too, the whole speed-up
 is compared, including the error of the times: new costs fail it from a margin of their own on, and

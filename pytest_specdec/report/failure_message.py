@@ -96,10 +96,11 @@ def _judged(verdict: Verdict) -> list[str]:
             f"  judged     {estimate.name}: exact counts jump where a near-tie of the draft flips",
             f"  exact      {measured}",
         ]
-    effective = "" if estimate.effective_share is None else f"{estimate.effective_share:.0%} of "
+    share = estimate.effective_share
+    effective = "" if share is None else f" ({100 * share:.0f} % of the contexts are effective)"
     lines = [
-        f"  judged     {estimate.name}: one round from every start of the old target's texts "
-        f"({effective}the weight counts); how the texts themselves shift is not in it",
+        f"  judged     {estimate.name}: one round from every start of the old target's "
+        f"texts{effective}; how the texts themselves shift is not in it",
         f"  fresh      texts of the new target: {measured}",
     ]
     if estimate.unseen > 0:
@@ -143,25 +144,31 @@ def headline(verdict: Verdict) -> str:
     """
     if verdict.before is None or verdict.now is None or verdict.drop is None:
         return f"{verdict.metric} {verdict.outcome}: {verdict.reason}"
-    estimate = verdict.estimate
-    if estimate is not None:
-        verdict = dataclasses.replace(
-            verdict,
-            before=estimate.before,
-            now=estimate.now,
-            drop=estimate.drop,
-            interval=estimate.interval,
-        )
+    verdict = _as_judged(verdict)
     facts = _change(verdict)
     if verdict.p_value is not None:
         facts += f"; p = {verdict.p_value:.2g}"
     limit = "" if verdict.limit is None else f", fails from {signed_percent(-verdict.limit)}"
     if verdict.eroded and verdict.erosion is not None:
         limit = f", erosion {signed_percent(-verdict.erosion.drop)}{limit}"
-    where = "" if estimate is None else f"{estimate.name} "
+    where = "" if verdict.estimate is None else f"{verdict.estimate.name} "
     return (
         f"{verdict.metric} {verdict.outcome}: {where}{verdict.before:.4f} -> {verdict.now:.4f} "
         f"({facts}){limit}"
+    )
+
+
+def _as_judged(verdict: Verdict) -> Verdict:
+    """The verdict with the numbers that decided in the place of those of the texts."""
+    estimate = verdict.estimate
+    if estimate is None:
+        return verdict
+    return dataclasses.replace(
+        verdict,
+        before=estimate.before,
+        now=estimate.now,
+        drop=estimate.drop,
+        interval=estimate.interval,
     )
 
 
@@ -169,13 +176,16 @@ def summary(verdict: Verdict) -> str:
     """`acceptance_length regressed: 3.641 -> 3.544 (-2.65 %)`, for a line that also names the
     test.
     """
+    verdict = _as_judged(verdict)
     if verdict.before is None or verdict.now is None or verdict.drop is None:
         return f"{verdict.metric} {verdict.outcome}: {verdict.reason}"
+    where = "" if verdict.estimate is None else f"{verdict.estimate.name} "
     change = signed_percent(-verdict.drop)
     if verdict.eroded and verdict.erosion is not None:
         change += f", erosion {signed_percent(-verdict.erosion.drop)}"
     return (
-        f"{verdict.metric} {verdict.outcome}: {verdict.before:.3f} -> {verdict.now:.3f} ({change})"
+        f"{verdict.metric} {verdict.outcome}: {where}{verdict.before:.3f} -> {verdict.now:.3f} "
+        f"({change})"
     )
 
 
@@ -224,5 +234,5 @@ def _prompts(pair: Pair, names: Mapping[str, str]) -> list[str]:
 
 def _detectable(drop: float | None) -> str:
     return (
-        "no drop can be promised" if drop is None else f"a drop of {drop * 100:.2f} % at 80 % power"
+        "no drop has 80 % power" if drop is None else f"a drop of {drop * 100:.2f} % at 80 % power"
     )

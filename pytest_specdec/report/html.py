@@ -1,6 +1,4 @@
-"""The report as one HTML page that loads nothing: table, curves of speed-up, what failed and
-why.
-"""
+"""The report as one self-contained HTML page: table, curves of speed-up, what failed and why."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ _COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#b9770e", "#566573")
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-    """From k and speed-up to places in the drawing."""
+    """From k and speed-up to coordinates in the chart."""
 
     ks: list[int]
     top: float
@@ -54,7 +52,7 @@ class Axes:
         return round(HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * speedup / self.top, 1)
 
     def marks(self) -> list[float]:
-        """Speed-ups to label: halves, or wholes where there are many."""
+        """Speed-ups to label: multiples of a half, or whole numbers where there are many."""
         step = 0.5 if self.top <= 3 else 1.0
         return [step * number for number in range(int(self.top / step) + 1)]
 

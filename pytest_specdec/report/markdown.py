@@ -38,8 +38,8 @@ def _lines(rows: list[ReportRow]) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    """Safe inside a cell: names come from folders and prompts, and viewers render HTML, links and
-    pictures.
+    """Text escaped for a cell: names come from folders and prompts, and viewers render HTML, links
+    and pictures.
     """
     plain = html.escape(text, quote=False).replace("\n", " ")
     return "".join(f"\\{letter}" if letter in "|[`" else letter for letter in plain)

@@ -1,4 +1,4 @@
-"""One case as every report shows it: a flat row of plain values that crosses process borders."""
+"""One case for all reports: a flat row of plain values that can be sent between processes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Metrics(TypedDict):
     does not give it.
     """
     request_speedup: Number
-    """Of whole texts: what compares over k, while the gated `speedup` is of the rounds with room
-    for k drafts.
+    """Of whole texts, so comparable over k; the gated `speedup` is of the rounds with room for k
+    drafts.
     """
     request_speedup_interval: list[Number]
 
@@ -98,6 +98,21 @@ class AttachmentRow(TypedDict):
     alternative_text: str
 
 
+class EstimateRow(TypedDict):
+    """What decided a verdict, where it is not the metric of the emitted texts; drops are
+    relative.
+    """
+
+    name: str
+    before: Number
+    now: Number
+    drop: Number
+    interval: list[Number]
+    """95 %."""
+    effective_share: Number
+    unseen: Number
+
+
 class ReportRow(Metrics):
     """A case with its verdict. Drops are relative; `baseline` holds the stored metrics, empty
     without a baseline.
@@ -125,10 +140,13 @@ class ReportRow(Metrics):
     smallest_detectable_drop: Number
     p_value: Number
     evidence: Number
-    """The e-process, where evidence accumulates."""
+    """The e-process, if evidence is accumulated."""
     erosion: ErosionRow | None
     """None where it is not below the best by more than rounding."""
     verdict: str
+    regime: str
+    """What changed, and so how it was judged; empty where nothing was."""
+    estimate: EstimateRow | None
     reason: str
     changed: list[str]
     notes: list[str]
@@ -170,7 +188,7 @@ SEVERITY = (
 
 
 def worse(first: ReportRow, other: ReportRow) -> ReportRow:
-    """Of two rows of one case, from two tests or two workers, the one whose verdict weighs more,
+    """Of two rows of one case, from two tests or two workers, the one with the graver verdict,
     with the attachments of both.
     """
     worst = max(first, other, key=lambda row: SEVERITY.index(row["verdict"]))

@@ -47,6 +47,8 @@ def tables(rows: Iterable[ReportRow], *, wide: bool = False) -> Iterator[str]:
     )
     if listed:
         yield from wrapped(NOTE)
+    for name in dict.fromkeys(row["estimate"]["name"] for row in listed if row["estimate"]):
+        yield from wrapped(f"* the change was judged {name}; the lengths are of the texts")
 
 
 def _table(rows: list[ReportRow], shown: list[str]) -> Iterator[str]:
@@ -87,9 +89,15 @@ def cells(row: ReportRow) -> tuple[str, ...]:
         _fixed(row["acceptance_length"], 3),
         _fixed(row["speedup"], 2, "x"),
         _fixed(before, 3),
-        _change(row["drop"]),
+        judged_change(row),
         row["verdict"],
     )
+
+
+def judged_change(row: ReportRow) -> str:
+    """The relative change that decided; with a star where it is not that of the lengths."""
+    estimate = row["estimate"]
+    return _change(row["drop"]) if estimate is None else f"{_change(estimate['drop'])}*"
 
 
 def _percent(value: Number) -> str:

@@ -79,8 +79,8 @@ def check_alone(cases: Iterable[Case], *, worker: bool) -> None:
     """Refuse to time rounds beside other workers. Raises RequestError."""
     if worker and any(case.costs == MEASURE for case in cases):
         raise RequestError(
-            "--specdec-costs=measure beside other workers times them, too; run without -n, or name "
-            "a file of costs"
+            "--specdec-costs=measure needs the machine for itself, and other workers run; run "
+            "without -n, or name a file of costs"
         )
 
 

@@ -151,7 +151,7 @@ def test_runs_of_different_prompts_are_a_problem() -> None:
         (text_set(logprobs={"p1": (-1.0,)}), "prompt p1 has 1 log-probabilities for 2 tokens"),
         (
             TokenMap(schema=SCHEMA, drafter="drafter", tokens={"p0": TokenRow("text", "0 1")}),
-            "prompt p0 holds a character that is no acceptance level",
+            "prompt p0 holds a character that is not an acceptance level",
         ),
         (
             EvidenceFile(

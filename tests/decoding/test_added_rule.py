@@ -93,7 +93,7 @@ def test_a_lossy_one_is_labelled_and_not_replayed(
 def test_an_entry_point_that_is_no_rule_is_refused(tmp_path: Path) -> None:
     with (
         installed(tmp_path / "site", "half", SOURCE, {RULES: "other = half:RULE"}),
-        pytest.raises(RequestError, match="is no Rule named 'other'"),
+        pytest.raises(RequestError, match="is not a Rule named 'other'"),
     ):
         rule_named("other")
 

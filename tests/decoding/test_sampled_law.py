@@ -87,8 +87,8 @@ def first_tokens(
         seed=11,
     )
     start = len(PROMPT)
-    assert any(one.accepted for rounds in decoded.rounds for one in rounds)
-    assert any(one.accepted < one.drafted for rounds in decoded.rounds for one in rounds)
+    assert any(played.accepted for rounds in decoded.rounds for played in rounds)
+    assert any(played.accepted < played.drafted for rounds in decoded.rounds for played in rounds)
     cells = [
         np.ravel_multi_index(text.ids[start : start + FIRST], (VOCABULARY,) * FIRST)
         for text in decoded.texts

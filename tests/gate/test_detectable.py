@@ -22,9 +22,9 @@ def pair(prompts: int, seed: int = 1) -> Pair:
 
 
 def detectable(of: Pair, margin: float = 0.005, level: float = 0.01) -> float:
-    found = smallest_detectable_drop(of, level=level, margin=margin)
-    assert found is not None
-    return found
+    drop = smallest_detectable_drop(of, level=level, margin=margin)
+    assert drop is not None
+    return drop
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.01, 0.2, 0.3])

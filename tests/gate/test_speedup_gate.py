@@ -1,4 +1,4 @@
-"""Speed-ups whose costs changed: told apart from acceptance, within the error of the times."""
+"""Speed-ups whose costs changed: distinguished from acceptance, within the error of the times."""
 
 from __future__ import annotations
 
@@ -131,16 +131,16 @@ def test_sampled_acceptance_widens_the_interval() -> None:
     assert verdict.interval[1] - verdict.interval[0] > exact.interval[1] - exact.interval[0]
 
 
-def test_the_message_tells_acceptance_from_costs() -> None:
+def test_the_message_separates_acceptance_and_costs() -> None:
     verdict = judged(slower(0.2, software="torch 3"), factor=0.98)
     lines = explain(verdict, case_id="c", update_command="pytest", prompt_names={})
     assert any(
         line.startswith("  acceptance -") and "length 2.5000 -> 2.4700" in line for line in lines
     )
-    (told,) = [line for line in lines if line.startswith("  costs")]
-    assert "-16.67 %" in told
-    assert "verification 12 -> 15.2 ms" in told
-    assert "torch 2 -> torch 3" in told
+    (line_of_costs,) = [line for line in lines if line.startswith("  costs")]
+    assert "-16.67 %" in line_of_costs
+    assert "verification 12 -> 15.2 ms" in line_of_costs
+    assert "torch 2 -> torch 3" in line_of_costs
     assert not any(
         line.startswith("  costs")
         for line in explain(judged(COSTS), case_id="c", update_command="", prompt_names={})

@@ -17,9 +17,9 @@ from pytest_specdec.common import extensions
 def example(page: str) -> str:
     """The first python example of a page of docs/."""
     text = (ROOT / "docs" / page).read_text()
-    found = re.search(r"```python\n(.*?)```", text, re.S)
-    assert found is not None
-    return found.group(1)
+    match = re.search(r"```python\n(.*?)```", text, re.S)
+    assert match is not None
+    return match.group(1)
 
 
 @contextmanager

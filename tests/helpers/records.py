@@ -21,7 +21,7 @@ from pytest_specdec.records.text_set import TextSet
 from pytest_specdec.report.row import ReportRow
 
 PROPERTY = settings(deadline=None, max_examples=60)
-"""Profile of the property tests: slow machines are no failures."""
+"""Profile of the property tests: a slow machine is not a failure."""
 
 CONDITIONS = Conditions(
     k=3,
@@ -92,8 +92,10 @@ def record(of: Counts | None = None, *, text: str = "text-1", **changes: Any) ->
     parts = {"conditions": CONDITIONS, "fingerprints": FINGERPRINTS, "environment": ENVIRONMENT}
     parts["conditions"] = msgspec.structs.replace(CONDITIONS, k=of.k)
     for name, part in parts.items():
-        own = {field: changes.pop(field) for field in part.__struct_fields__ if field in changes}
-        parts[name] = msgspec.structs.replace(part, **own)
+        part_changes = {
+            field: changes.pop(field) for field in part.__struct_fields__ if field in changes
+        }
+        parts[name] = msgspec.structs.replace(part, **part_changes)
     rows = {
         key: PromptCounts(
             of.categories[row],
@@ -132,10 +134,10 @@ def sampled_counts(rng: np.random.Generator, skill: np.ndarray, rounds: int = 60
     tails.
     """
     odds = np.log(skill / (1 - skill)) + 0.4 * rng.standard_t(2.5, len(skill))
-    own = 1 / (1 + np.exp(-odds))
+    chance = 1 / (1 + np.exp(-odds))
     played = rng.poisson(rounds, len(skill)) + 5
-    first = rng.binomial(played, own)
-    return counts(played.tolist(), np.stack([first, rng.binomial(first, own)], axis=1).tolist())
+    first = rng.binomial(played, chance)
+    return counts(played.tolist(), np.stack([first, rng.binomial(first, chance)], axis=1).tolist())
 
 
 def scaled(of: Counts, factor: float) -> Counts:
@@ -199,6 +201,8 @@ def row(**changes: Any) -> ReportRow:
         "evidence": None,
         "erosion": None,
         "verdict": "regressed",
+        "regime": "",
+        "estimate": None,
         "reason": "fell",
         "changed": [],
         "notes": [],

@@ -56,12 +56,12 @@ class Measured:
     @property
     def starts(self) -> dict[tuple[int, int], int]:
         """Accepted tokens of every counted round, by text and position of its first draft."""
-        own = self.decoded
+        decoded = self.decoded
         return {
-            (row, one.start): one.accepted
-            for row, (text, rounds) in enumerate(zip(own.texts, own.rounds, strict=True))
-            for one in rounds
-            if one.start + own.k <= len(text.ids)
+            (row, played.start): played.accepted
+            for row, (text, rounds) in enumerate(zip(decoded.texts, decoded.rounds, strict=True))
+            for played in rounds
+            if played.start + decoded.k <= len(text.ids)
         }
 
 
@@ -100,7 +100,7 @@ class Lab:
         self.baseline = functools.cache(self.measure)
 
     def broken(self, exhibit: Exhibit, setting: Setting | None = None) -> Measured:
-        """Decode with an exhibit's defect, in its own setting unless told otherwise."""
+        """Decode with an exhibit's defect, by default in its own setting."""
         with pytest.MonkeyPatch.context() as patch:
             if exhibit.defect is not None:
                 exhibit.defect(patch)

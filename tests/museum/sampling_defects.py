@@ -28,7 +28,7 @@ class SamplingDefect:
     mechanism: str
     defect: Defect
     source: str = ""
-    """The issue that tells of it: `owner/repository#number`."""
+    """The issue that reports it: `owner/repository#number`."""
     cause: str = ""
     """What the message of conformance names; empty where the texts are right and only the oracle
     sees it.
@@ -78,10 +78,10 @@ def unfiltered_bonus(patch: Patch) -> None:
     probabilities = batch.probabilities
 
     def broken(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-        found = probabilities(logits, sampling)
+        distributions = probabilities(logits, sampling)
         if sampling.temperature > 0:
-            found[:, -1] = probabilities(logits[:, -1], RAW)
-        return found
+            distributions[:, -1] = probabilities(logits[:, -1], RAW)
+        return distributions
 
     patch.setattr(batch, "probabilities", broken)
 

@@ -45,7 +45,9 @@ def test_the_gate_flags_it(lab: Lab, exhibit: Exhibit) -> None:
 
 
 @pytest.mark.parametrize(
-    "exhibit", [one for one in EXHIBITS if one.hides], ids=lambda exhibit: exhibit.name
+    "exhibit",
+    [candidate for candidate in EXHIBITS if candidate.hides],
+    ids=lambda exhibit: exhibit.name,
 )
 def test_it_hides_elsewhere(lab: Lab, exhibit: Exhibit) -> None:
     """At another k, depth, temperature or batch size the same defect changes not one count."""
@@ -55,7 +57,7 @@ def test_it_hides_elsewhere(lab: Lab, exhibit: Exhibit) -> None:
 
 
 def test_a_full_cache_costs_more_the_longer_the_text(lab: Lab) -> None:
-    (exhibit,) = [one for one in EXHIBITS if one.name == "full cache"]
+    (exhibit,) = [candidate for candidate in EXHIBITS if candidate.name == "full cache"]
     early, late = accepted_by_half(lab.baseline(exhibit.setting)) - accepted_by_half(
         lab.broken(exhibit)
     )

@@ -49,7 +49,7 @@ def test_drafts_from_another_distribution_than_their_q_are_refused(
     sharper_than_reported(monkeypatch, temperature)
     measured = DecodeEngine(ModelPool("cpu")).measure(CASE)
     assert measured.expected is not None
-    said = too_good(measured.counts, measured.expected, gates=16)
-    assert (said is not None) is refused
+    reason = too_good(measured.counts, measured.expected, gates=16)
+    assert (reason is not None) is refused
     if refused:
         assert measured.counts.acceptance_length > 1.03 * measured.expected.acceptance_length

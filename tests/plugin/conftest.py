@@ -129,7 +129,7 @@ PROMPTS = [
 
 @pytest.fixture(scope="session")
 def gate_target(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A target sure enough of its tokens that guesses are no match for a draft model."""
+    """A target sure enough of its tokens that guesses are much worse than a draft model."""
     from helpers.support import llama
 
     return llama(tmp_path_factory.mktemp("gate") / "tiny-target", seed=1, spread=0.35)
@@ -161,7 +161,7 @@ def project(
 ) -> Project:
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     pytester.makeini("[pytest]\naddopts = --strict-markers\n")
-    made = Project(pytester, gate_target, gate_draft)
-    made.write_test()
-    made.write_prompts(PROMPTS)
-    return made
+    project = Project(pytester, gate_target, gate_draft)
+    project.write_test()
+    project.write_prompts(PROMPTS)
+    return project

@@ -76,10 +76,10 @@ def test_an_unknown_name_is_answered_with_all_known_ones(pytester: pytest.Pytest
     [
         ("import no_such_engine", "cannot be imported (ModuleNotFoundError: *no_such_engine*)"),
         ("other = None", "cannot be imported (AttributeError: *"),
-        ("def made(setup): raise ValueError('no GPU')", "cannot be made (ValueError: no GPU)"),
+        ("def made(setup): raise ValueError('no GPU')", "cannot be created (ValueError: no GPU)"),
         (
             "class made:\n    def __init__(self, setup): ...\n    def run(self, request): ...",
-            "has no capabilities, version, close, so it is no Adapter",
+            "has no capabilities, version, close, so it is not an Adapter",
         ),
     ],
 )

@@ -92,6 +92,6 @@ class OneHotProposer:
         if len(drafts) > k or (drafts and not 0 <= min(drafts) <= max(drafts) < self._vocabulary):
             raise MeasurementError(
                 f"a drafter proposed {drafts} where k is {k} and the target has "
-                f"{self._vocabulary} tokens; mend its propose(k)"
+                f"{self._vocabulary} tokens; correct its propose(k)"
             )
         return drafts

@@ -72,18 +72,20 @@ def _foreign(point: EntryPoint, setup: EngineSetup) -> Adapter:
         raise
     except Exception as error:
         raise RequestError(
-            f"{where} cannot be made ({type(error).__name__}: {error}); {cure}"
+            f"{where} cannot be created ({type(error).__name__}: {error}); {cure}"
         ) from error
     missing = [member for member in _MEMBERS if not callable(getattr(adapter, member, None))]
     if not isinstance(getattr(adapter, "capabilities", None), Capabilities):
         missing.insert(0, "capabilities")
     if missing:
-        raise RequestError(f"{where} has no {', '.join(missing)}, so it is no Adapter; {cure}")
+        raise RequestError(f"{where} has no {', '.join(missing)}, so it is not an Adapter; {cure}")
     return cast("Adapter", adapter)
 
 
 def _check_url(name: str, wanted: str, url: str | None) -> None:
     if wanted == "needed" and not url:
-        raise RequestError(f"--specdec-engine={name} reads from somewhere; name it: --specdec-url=")
+        raise RequestError(
+            f"--specdec-engine={name} needs an address or a file; name it: --specdec-url="
+        )
     if wanted == "refused" and url:
         raise RequestError(f"--specdec-engine={name} runs in this process; leave --specdec-url out")

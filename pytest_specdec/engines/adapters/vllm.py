@@ -44,7 +44,7 @@ COUNTERS = (
     "vllm:spec_decode_num_draft_tokens",
     "vllm:spec_decode_num_accepted_tokens",
 )
-"""Of all requests together; in process and over HTTP alike."""
+"""Of all requests together; both in process and over HTTP."""
 _QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
@@ -165,8 +165,8 @@ class VllmInProcessAdapter:
         spec_metrics = getattr(out, "spec_decode_metrics", None)
         if spec_metrics is None:
             raise MeasurementError(
-                f"vLLM {self.version()} tells no steps of a request; update it, or serve it and "
-                "name its --specdec-url"
+                f"vLLM {self.version()} does not report the steps of a request; update it, or "
+                "serve it and name its --specdec-url"
             )
         try:
             metrics = msgspec.convert(spec_metrics.to_dict(), SpecMetrics)

@@ -1,5 +1,4 @@
-"""What an engine's own numbers must satisfy with any models; numbers that do not are no
-measurement.
+"""What an engine's own numbers must satisfy with any models; numbers that do not are refused.
 
 Every round emits the tokens that it accepted and one more, so rounds and accepted tokens add up to
 the text. No other check finds a counter that leaves rounds out: its rate looks as plausible as the
@@ -130,9 +129,8 @@ def _check_sums(where: str, totals: Totals, convention: CountingConvention, k: i
         )
     if totals.rounds is None and convention.end == "full" and totals.drafted % k:
         raise MeasurementError(
-            f"{where}: {names.drafted} is {totals.drafted}, no multiple of k={k} though every "
-            "round drafts k; start the engine "
-            f"with k={k}"
+            f"{where}: {names.drafted} is {totals.drafted}, not a multiple of k={k}, although "
+            f"every round drafts k; start the engine with k={k}"
         )
     if totals.per_position is not None:
         _check_positions(where, totals, totals.per_position, convention, k)

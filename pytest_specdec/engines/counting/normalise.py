@@ -99,7 +99,7 @@ def normalised(
         texts = [
             text_of(text, category) for text, category in zip(reported, categories, strict=True)
         ]
-        # The prompt pass's round is none of this definition.
+        # This definition does not count the prompt pass's round.
         placed = [starts_of(text)[definition.prefill_drafts :] for text in reported]
         counts = counts_of_rounds(texts, placed, k)
         # Where the prompt pass drafts, too, no pass emits the first new token alone.

@@ -44,7 +44,7 @@ class Mismatch:
     expected: int
     gap: float
     """Logits between the draft's choice and the text's token, where the two differ; infinite where
-    that is no close call.
+    that is not a close call.
     """
 
 

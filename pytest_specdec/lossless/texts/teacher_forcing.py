@@ -56,7 +56,7 @@ def checked_texts(
             )
         ]
     elif prompt_lengths:
-        raise RequestError("Texts know their prompt_lengths; leave them out")
+        raise RequestError("Texts hold their prompt lengths; leave prompt_lengths out")
     for row, text in enumerate(texts):
         if not 0 < text.prompt_length <= len(text.ids):
             raise RequestError(

@@ -116,7 +116,7 @@ def test_drafts_that_cannot_be_verified_are_refused(
     import ngram_table
 
     ngram_table.Table.propose = lambda self, k: self.table.get(tuple(self.tokens[-2:]), [])
-    with pytest.raises(MeasurementError, match=r"mend its propose\(k\)"):
+    with pytest.raises(MeasurementError, match=r"correct its propose\(k\)"):
         decode(target, str(table), PROMPTS, k=3, new_tokens=40, temperature=0)
 
 
@@ -154,7 +154,7 @@ def test_a_name_that_is_no_part_of_file_names_is_refused(
 ) -> None:
     with (
         installed(tmp_path, "odd", "", {DRAFTERS: "a/b = odd"}),
-        pytest.raises(RequestError, match=r"entry point 'a/b' .* is no usable name"),
+        pytest.raises(RequestError, match=r"entry point 'a/b' .* is not a usable name"),
     ):
         decode(target, "same", PROMPTS, k=3)
 

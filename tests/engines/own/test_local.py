@@ -87,7 +87,7 @@ def test_one_pass_serves_every_k_and_depth(case: Case, monkeypatch: pytest.Monke
     )
     cases = grid(case, (4, 0), (4, 2), (8, 0), (8, 2))
     engine = ReplayEngine(cases, ModelPool("cpu"))
-    lengths = [engine.measure(own).counts.acceptance_length for own in cases]
+    lengths = [engine.measure(variant).counts.acceptance_length for variant in cases]
     assert len(passes) == 1
     assert len(set(lengths)) == 4
 
@@ -95,10 +95,10 @@ def test_one_pass_serves_every_k_and_depth(case: Case, monkeypatch: pytest.Monke
 def test_a_case_measures_the_same_alone_and_in_a_grid(case: Case) -> None:
     cases = grid(case, (4, 0), (4, 2), (8, 0), (8, 2))
     together = ReplayEngine(cases, ModelPool("cpu"))
-    for own in cases:
-        alone = ReplayEngine([own], ModelPool("cpu")).measure(own)
+    for variant in cases:
+        alone = ReplayEngine([variant], ModelPool("cpu")).measure(variant)
         np.testing.assert_allclose(
-            alone.counts.accepted, together.measure(own).counts.accepted, atol=1e-5
+            alone.counts.accepted, together.measure(variant).counts.accepted, atol=1e-5
         )
 
 
@@ -106,7 +106,7 @@ def test_own_heads_share_the_texts_and_reuse_their_last_layer(case: Case) -> Non
     heads = dataclasses.replace(case, drafter="mtp", label="mtp", depth=2)
     cases = [*grid(case, (4, 0)), *grid(heads, (2, 2), (6, 2))]
     engine = ReplayEngine(cases, ModelPool("cpu"))
-    short, long = (engine.measure(own) for own in cases[1:])
+    short, long = (engine.measure(variant) for variant in cases[1:])
     assert short.text_fingerprints == engine.measure(cases[0]).text_fingerprints
     assert long.counts.acceptance_length > short.counts.acceptance_length
 
@@ -165,12 +165,12 @@ def test_a_model_that_cannot_be_had_is_tried_once(
 
     def unreachable(name: str, device: str, dtype: str) -> LoadedModel:
         tried.append(name)
-        raise RequestError(f"{name!r} is no folder here; check the name")
+        raise RequestError(f"{name!r} is not a folder here; check the name")
 
     monkeypatch.setattr(loading, "load_model", unreachable)
     engine = ReplayEngine([case], ModelPool("cpu"))
     for k in (2, 3):
-        with pytest.raises(RequestError, match="is no folder here; check the name"):
+        with pytest.raises(RequestError, match="is not a folder here; check the name"):
             engine.measure(dataclasses.replace(case, k=k))
     assert tried == [case.target]
 
@@ -193,8 +193,8 @@ def whole_texts(measured: Measurement) -> list[list[int]]:
     """The replayed texts, prompts in the order of the counts."""
     assert measured.texts is not None
     return [
-        [*own, *measured.texts.texts[key]]
-        for own, key in zip(prompt_ids(), measured.counts.prompts, strict=True)
+        [*ids, *measured.texts.texts[key]]
+        for ids, key in zip(prompt_ids(), measured.counts.prompts, strict=True)
     ]
 
 
@@ -226,9 +226,9 @@ def test_a_rules_counts_follow_from_p_and_q_of_the_texts(
     texts, starts = whole_texts(measured), [len(ids) + 1 for ids in prompt_ids()]
     accept = np.zeros((len(texts), 1, max(map(len, texts))))
     for row, (text, start) in enumerate(zip(texts, starts, strict=True)):
-        own = torch.tensor(text[start:])[:, None]
+        tokens = torch.tensor(text[start:])[:, None]
         p, q = (
-            next_distributions(model, text, case.texts)[start - 1 :].gather(1, own)[:, 0].numpy()
+            next_distributions(model, text, case.texts)[start - 1 :].gather(1, tokens)[:, 0].numpy()
             for model in (target, draft)
         )
         assert (p > 0).all()
@@ -258,7 +258,7 @@ def test_rules_share_one_pass_and_are_ordered(case: Case, monkeypatch: pytest.Mo
         dataclasses.replace(case, rule=rule) for rule in ("sample-match", "rejection", "block")
     ]
     engine = ReplayEngine(cases, ModelPool("cpu"))
-    lengths = [engine.measure(own).counts.acceptance_length for own in cases]
+    lengths = [engine.measure(variant).counts.acceptance_length for variant in cases]
     assert len(passes) == 1
     assert lengths == sorted(set(lengths))
 
@@ -291,11 +291,11 @@ def test_prompt_lookup_is_replayed_round_for_round(case: Case, rule: str) -> Non
     case = with_texts(case, temperature=0.0 if rule == "greedy" else 0.4, new_tokens=60)
     wide, narrow = (lookup_case(case, rule=rule, k=k) for k in (5, 2))
     engine = ReplayEngine([wide, narrow], ModelPool("cpu"))
-    for own in (wide, narrow):
-        measured = engine.measure(own)
+    for variant in (wide, narrow):
+        measured = engine.measure(variant)
         texts = zip(whole_texts(measured), prompt_ids(), strict=True)
         rounds, drafted, accepted = zip(
-            *(looked_up(text, len(ids) + 1, own.k) for text, ids in texts), strict=True
+            *(looked_up(text, len(ids) + 1, variant.k) for text, ids in texts), strict=True
         )
         assert measured.counts.rounds.tolist() == list(rounds)
         assert measured.counts.drafted.tolist() == list(drafted)
@@ -304,14 +304,14 @@ def test_prompt_lookup_is_replayed_round_for_round(case: Case, rule: str) -> Non
             0
             < measured.counts.accepted.sum()
             < measured.counts.drafted.sum()
-            < own.k * measured.counts.total_rounds
+            < variant.k * measured.counts.total_rounds
         )
 
 
 def test_prompt_lookup_shares_texts_with_models_and_is_known_by_its_ngram(case: Case) -> None:
     cases = [case, lookup_case(case)]
     engine = ReplayEngine(cases, ModelPool("cpu"))
-    model, copied = (engine.measure(own) for own in cases)
+    model, copied = (engine.measure(variant) for variant in cases)
     assert copied.texts == model.texts
     assert copied.fingerprints.target == model.fingerprints.target
     assert copied.fingerprints.drafter == "prompt-lookup-2"
@@ -379,8 +379,8 @@ DRAFTERS = {"draft": lambda case: case, "heads": heads_case, "lookup": lookup_ca
 def test_decoding_counts_whole_rounds_of_texts_that_it_does_not_keep(
     case: Case, drafter: str
 ) -> None:
-    own = decoding(DRAFTERS[drafter](case))
-    (measured,) = decoded_by(own)
+    decoding_case = decoding(DRAFTERS[drafter](case))
+    (measured,) = decoded_by(decoding_case)
     counts = measured.counts
     for array in (counts.rounds, counts.drafted, counts.accepted):
         assert (array == array.round()).all()
@@ -394,9 +394,9 @@ def test_decoding_counts_whole_rounds_of_texts_that_it_does_not_keep(
 
 
 def test_decoding_takes_time_and_replay_decodes_nothing(case: Case) -> None:
-    own = decoding(case)
-    (measured,) = decoded_by(own)
-    times = Run(own, [measured], engine="decode").times
+    decoding_case = decoding(case)
+    (measured,) = decoded_by(decoding_case)
+    times = Run(decoding_case, [measured], engine="decode").times
     assert times == measured.times
     assert min(times.draft_ms, times.verify_ms, times.tokens_per_second) > 0
     assert times.batch_size >= 1
@@ -418,48 +418,64 @@ def test_the_seed_decides_what_decoding_counts(case: Case) -> None:
 
 def test_a_case_decodes_the_same_alone_and_beside_others(case: Case) -> None:
     cases = [
-        decoding(own)
-        for own in (*grid(case, (4, 0), (4, 2), (2, 0)), heads_case(case), lookup_case(case))
+        decoding(variant)
+        for variant in (*grid(case, (4, 0), (4, 2), (2, 0)), heads_case(case), lookup_case(case))
     ]
-    for own, together in zip(cases, decoded_by(*cases), strict=True):
-        (alone,) = decoded_by(own)
+    for variant, together in zip(cases, decoded_by(*cases), strict=True):
+        (alone,) = decoded_by(variant)
         assert alone.text_fingerprints == together.text_fingerprints
         assert (alone.counts.accepted == together.counts.accepted).all()
 
 
 @pytest.mark.parametrize("rule", ["rejection", "sample-match", "block", "typical"])
 def test_conditions_say_how_it_was_decoded(case: Case, rule: str) -> None:
-    own = with_texts(decoding(case, rule=rule, depth=2), top_k=5, top_p=0.9, temperature=0.7)
-    (measured,) = decoded_by(own)
-    found = Run(own, [measured], engine=DecodeEngine.name).record
-    said = found.conditions
-    assert (said.engine, said.rule, said.drafter, said.k, said.depth) == (
+    decoding_case = with_texts(
+        decoding(case, rule=rule, depth=2), top_k=5, top_p=0.9, temperature=0.7
+    )
+    (measured,) = decoded_by(decoding_case)
+    record = Run(decoding_case, [measured], engine=DecodeEngine.name).record
+    conditions = record.conditions
+    assert (
+        conditions.engine,
+        conditions.rule,
+        conditions.drafter,
+        conditions.k,
+        conditions.depth,
+    ) == (
         "decode",
         rule,
         "draft",
         4,
         2,
     )
-    assert (said.temperature, said.top_k, said.top_p, said.new_tokens) == (0.7, 5, 0.9, 24)
-    assert {key: row.text for key, row in found.counts.items()} == measured.text_fingerprints
-    assert found.as_counts().total_rounds == measured.counts.total_rounds
+    assert (conditions.temperature, conditions.top_k, conditions.top_p, conditions.new_tokens) == (
+        0.7,
+        5,
+        0.9,
+        24,
+    )
+    assert {key: row.text for key, row in record.counts.items()} == measured.text_fingerprints
+    assert record.as_counts().total_rounds == measured.counts.total_rounds
 
 
 def test_what_was_decoded_is_not_compared_with_what_was_replayed(case: Case) -> None:
     """Same models, same fingerprints, other numbers: one is counted and the other expected."""
-    own = decoding(case)
-    decoded, replayed = decoded_by(own)[0], ReplayEngine([case], ModelPool("cpu")).measure(case)
+    decoding_case = decoding(case)
+    decoded, replayed = (
+        decoded_by(decoding_case)[0],
+        ReplayEngine([case], ModelPool("cpu")).measure(case),
+    )
     assert decoded.fingerprints == replayed.fingerprints
     assert (decoded.tokenizer, decoded.template) == (replayed.tokenizer, replayed.template)
     now, before = (
-        Run(own, [decoded], engine="decode").measured,
+        Run(decoding_case, [decoded], engine="decode").measured,
         Run(case, [replayed], engine="replay").measured,
     )
     assert incomparable(now, before) == ["engine was 'replay' in the baseline and is 'decode'"]
 
 
 def test_the_measured_rounds_are_those_of_decode_itself(case: Case) -> None:
-    own = with_texts(decoding(case, rule="block", depth=2), top_k=5, seed=3)
+    decoding_case = with_texts(decoding(case, rule="block", depth=2), top_k=5, seed=3)
     engine = DecodeEngine(ModelPool("cpu"))
     direct = decode(
         case.target,
@@ -473,15 +489,15 @@ def test_the_measured_rounds_are_those_of_decode_itself(case: Case) -> None:
         seed=3,
         batch_size=16,
     )
-    measured = engine.measure(own)
+    measured = engine.measure(decoding_case)
     assert (measured.counts.accepted == direct.counts.accepted).all()
     assert list(measured.text_fingerprints.values()) == [text.fingerprint for text in direct.texts]
-    assert same(engine.models.decode(own, prompt_ids()), direct)
+    assert same(engine.models.decode(decoding_case, prompt_ids()), direct)
 
 
-def same(one: Decoded, other: Decoded) -> bool:
+def same(left: Decoded, right: Decoded) -> bool:
     """Equal but for the milliseconds."""
-    return (one.texts, one.rounds, one.k) == (other.texts, other.rounds, other.k)
+    return (left.texts, left.rounds, left.k) == (right.texts, right.rounds, right.k)
 
 
 def test_texts_that_cases_share_are_judged_once(
@@ -496,9 +512,9 @@ def test_texts_that_cases_share_are_judged_once(
     )
     cases = grid(case, (4, 0), (8, 0), (4, 2), (8, 2))
     engine = ReplayEngine(cases, ModelPool("cpu"))
-    found = [conformance(engine, own, 0.01) for own in cases]
-    assert found[0] is found[1]
-    assert found[2] is found[3]
+    results = [conformance(engine, variant, 0.01) for variant in cases]
+    assert results[0] is results[1]
+    assert results[2] is results[3]
     assert len(calls) == 2, (
         "with the draft model's distribution, and without where a head's is another"
     )
@@ -517,8 +533,8 @@ def test_models_are_let_go_with_their_engine(case: Case) -> None:
 
 def test_options_of_decode_win_over_the_cases(case: Case) -> None:
     models = ModelPool("cpu")
-    own = models.decode(case, ["an apple", "fig"])
-    assert (own.k, {len(text.ids) - text.prompt_length for text in own.texts}) == (4, {24})
+    decoded = models.decode(case, ["an apple", "fig"])
+    assert (decoded.k, {len(text.ids) - text.prompt_length for text in decoded.texts}) == (4, {24})
     options = {
         "k": 2,
         "depth": 2,
@@ -551,10 +567,12 @@ def test_drafters_are_handed_out_where_they_are_models(case: Case) -> None:
         models.drafter(lookup_case(case))
 
 
-def test_decoding_tells_how_far_it_is(case: Case) -> None:
+def test_decoding_reports_its_progress(case: Case) -> None:
     seen: list[tuple[str, int, int]] = []
-    own = decoding(case)
-    DecodeEngine(ModelPool("cpu", report=lambda *told: seen.append(told))).measure(own)
+    decoding_case = decoding(case)
+    DecodeEngine(ModelPool("cpu", report=lambda *progress: seen.append(progress))).measure(
+        decoding_case
+    )
     loading = [(f"loading tiny-{role}", done, 1) for role in ("target", "draft") for done in (0, 1)]
     assert sorted(seen[:4]) == sorted(loading)
     assert seen[4:] == [
@@ -634,9 +652,9 @@ def test_a_draft_model_drafts_judged_tokens_by_its_own_distribution_of_the_strea
     for row, (text, ids) in enumerate(zip(whole_texts(measured), prompt_ids(), strict=True)):
         places = range(len(ids) + 1, len(text), 2)
         p, q = (next_distributions(model, text, case.texts) for model in (target, draft))
-        own = [min(1.0, (q[at - 1, text[at]] / p[at - 1, text[at]]).item()) for at in places]
+        chances = [min(1.0, (q[at - 1, text[at]] / p[at - 1, text[at]]).item()) for at in places]
         accept = {
-            (start, step): own[start + step]
+            (start, step): chances[start + step]
             for start in range(12)
             for step in range(4)
             if start + step < 12
@@ -644,7 +662,9 @@ def test_a_draft_model_drafts_judged_tokens_by_its_own_distribution_of_the_strea
         rounds, accepted = brute_force(accept, 12, 4)
         np.testing.assert_allclose(measured.counts.rounds[row], rounds, rtol=1e-4)
         np.testing.assert_allclose(measured.counts.accepted[row], accepted, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(measured.samples.survival[row], np.cumprod(own[1:5]), rtol=1e-4)
+        np.testing.assert_allclose(
+            measured.samples.survival[row], np.cumprod(chances[1:5]), rtol=1e-4
+        )
 
 
 @pytest.mark.usefixtures("made_up_texts")
@@ -668,28 +688,30 @@ def test_judged_and_plain_cases_share_texts_and_one_pass(
         ),
     ]
     engine = ReplayEngine(cases, ModelPool("cpu"), stored_texts=lambda key: texts)
-    found = [engine.measure(own) for own in cases]
+    measurements = [engine.measure(variant) for variant in cases]
     assert len(passes) == 1
-    assert len({one.counts.acceptance_length for one in found}) == len(cases)
-    assert all(one.texts.texts == texts.texts for one in found)
+    assert len({measurement.counts.acceptance_length for measurement in measurements}) == len(cases)
+    assert all(measurement.texts.texts == texts.texts for measurement in measurements)
     alone = ReplayEngine([cases[-1]], ModelPool("cpu"), stored_texts=lambda key: texts).measure(
         cases[-1]
     )
-    np.testing.assert_allclose(alone.counts.accepted, found[-1].counts.accepted, atol=1e-5)
+    np.testing.assert_allclose(alone.counts.accepted, measurements[-1].counts.accepted, atol=1e-5)
 
 
 @pytest.mark.parametrize("every", [1, 2])
 def test_what_judged_rounds_pass_over_is_timed(
     case: Case, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = {}
-    monkeypatch.setattr(timing, "measure_costs", lambda *models, **named: asked.update(named))
+    options = {}
+    monkeypatch.setattr(timing, "measure_costs", lambda *models, **named: options.update(named))
     cases = [
         dataclasses.replace(case, judged=JudgedRange(10, 31, every), k=k, depth=2) for k in (3, 4)
     ]
     ModelPool("cpu").costs(cases)
-    assert asked["ks"] == {size for own in cases for size in (own.verified, own.drafted)}
-    assert asked["ks"] == ({3, 4, 6} if every == 1 else {6, 8})
+    assert options["ks"] == {
+        size for variant in cases for size in (variant.verified, variant.drafted)
+    }
+    assert options["ks"] == ({3, 4, 6} if every == 1 else {6, 8})
 
 
 @pytest.mark.parametrize("engine", ["replay", "decode", "transformers"])
@@ -706,13 +728,13 @@ def test_messages_go_through_the_template_and_name_it(
     case.texts.prompts.write_text("".join(json.dumps(line) + "\n" for line in messages))
     chat = dataclasses.replace(case, texts=dataclasses.replace(case.texts, target=str(folder)))
     models = ModelPool("cpu")
-    found = {
+    measurement = {
         "replay": ReplayEngine([chat], models),
         "decode": DecodeEngine(models),
         "transformers": ExternalEngine("transformers", models),
     }[engine].measure(chat)
-    assert found.counts.total_rounds > 0
-    assert found.template == template_of(
+    assert measurement.counts.total_rounds > 0
+    assert measurement.template == template_of(
         models.model(chat.target), read_prompts(chat.texts.prompts)
     )
 
@@ -720,21 +742,25 @@ def test_messages_go_through_the_template_and_name_it(
 def test_loading_and_hashing_of_large_checkpoints_report_progress(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[tuple[str, int, int]] = []
+    reports: list[tuple[str, int, int]] = []
     monkeypatch.setattr(checkpoint, "LARGE", 1)
     checkpoint._opened.cache_clear()  # other tests have hashed it
-    large = ReplayEngine([case], ModelPool("cpu", report=lambda *progress: said.append(progress)))
+    large = ReplayEngine(
+        [case], ModelPool("cpu", report=lambda *progress: reports.append(progress))
+    )
     fingerprints = large.measure(case).fingerprints
     for name in ("tiny-target", "tiny-draft"):
-        assert [one for one in said if one[0] == f"loading {name}"] == [
+        assert [step for step in reports if step[0] == f"loading {name}"] == [
             (f"loading {name}", 0, 1),
             (f"loading {name}", 1, 1),
         ]
-        assert {one[1:] for one in said if one[0] == f"hashing {name} (MiB)"} == {(0, 0)}
-    assert {"suite: sampling texts", "suite: replay"} <= {what for what, _, _ in said}
+        assert {step[1:] for step in reports if step[0] == f"hashing {name} (MiB)"} == {(0, 0)}
+    assert {"suite: sampling texts", "suite: replay"} <= {what for what, _, _ in reports}
     monkeypatch.undo()
     checkpoint._opened.cache_clear()
-    quiet = ReplayEngine([case], ModelPool("cpu", report=lambda *progress: said.append(progress)))
-    said.clear()
+    quiet = ReplayEngine(
+        [case], ModelPool("cpu", report=lambda *progress: reports.append(progress))
+    )
+    reports.clear()
     assert quiet.measure(case).fingerprints == fingerprints
-    assert not any(what.startswith("hashing") for what, _, _ in said)
+    assert not any(what.startswith("hashing") for what, _, _ in reports)
