@@ -162,10 +162,10 @@ def test_files_of_other_devices_are_left_to_their_sessions(store: BaselineStore)
 
 
 def test_evidence_against_the_shared_baseline_of_a_living_case_stays(store: BaselineStore) -> None:
-    own = BaselineStore(store.folder, "cpu-bfloat16")
-    write_all({own.evidence_path(CASES[0]): dumps(EVIDENCE)})
-    write_all({own.evidence_path(case(k=2)): dumps(EVIDENCE)})
-    assert names(own) == ["text/evidence/draft-k2-depth0-t1@cpu-bfloat16.json"]
+    of_device = BaselineStore(store.folder, "cpu-bfloat16")
+    write_all({of_device.evidence_path(CASES[0]): dumps(EVIDENCE)})
+    write_all({of_device.evidence_path(case(k=2)): dumps(EVIDENCE)})
+    assert names(of_device) == ["text/evidence/draft-k2-depth0-t1@cpu-bfloat16.json"]
     assert names(store) == []
 
 

@@ -164,34 +164,34 @@ def test_store_reads_what_was_written_at_its_paths(tmp_path: Path) -> None:
 
 
 def test_a_device_has_files_of_its_own_and_shares_the_texts(tmp_path: Path) -> None:
-    shared, own = BaselineStore(tmp_path), BaselineStore(tmp_path, device="cuda-bfloat16")
-    assert own.shared == shared == shared.shared
+    shared, gpu = BaselineStore(tmp_path), BaselineStore(tmp_path, device="cuda-bfloat16")
+    assert gpu.shared == shared == shared.shared
     names = {
-        "text/draft-k8-depth0-t1@cuda-bfloat16.json": own.record_path(case()),
-        "text/evidence/draft-k8-depth0-t1@cuda-bfloat16.json": own.evidence_path(case()),
-        "text/tokens/draft-head0-t1-n64-s0@cuda-bfloat16.json": own.tokens_path(case(), 0),
-        "text/texts/t1-n64-s0.json": own.texts_path(case().texts),
+        "text/draft-k8-depth0-t1@cuda-bfloat16.json": gpu.record_path(case()),
+        "text/evidence/draft-k8-depth0-t1@cuda-bfloat16.json": gpu.evidence_path(case()),
+        "text/tokens/draft-head0-t1-n64-s0@cuda-bfloat16.json": gpu.tokens_path(case(), 0),
+        "text/texts/t1-n64-s0.json": gpu.texts_path(case().texts),
     }
     assert {str(path.relative_to(tmp_path)) for path in names.values()} == set(names)
-    assert shared.texts_path(case().texts) == own.texts_path(case().texts)
+    assert shared.texts_path(case().texts) == gpu.texts_path(case().texts)
 
 
 def test_a_device_without_a_record_of_its_own_uses_the_shared_one(tmp_path: Path) -> None:
-    shared, own = BaselineStore(tmp_path), BaselineStore(tmp_path, device="cuda-bfloat16")
+    shared, gpu = BaselineStore(tmp_path), BaselineStore(tmp_path, device="cuda-bfloat16")
     creating = BaselineStore(tmp_path, device="cuda-bfloat16", falls_back=False)
-    assert own.record(case()) is None
-    assert own.in_force(case()) == own
-    assert not own.has_record(case())
+    assert gpu.record(case()) is None
+    assert gpu.in_force(case()) == gpu
+    assert not gpu.has_record(case())
     write_all({shared.record_path(case()): dumps(record())})
-    assert own.record(case()) == record()
-    assert own.in_force(case()) == shared == shared.in_force(case())
-    assert own.has_record(case())
+    assert gpu.record(case()) == record()
+    assert gpu.in_force(case()) == shared == shared.in_force(case())
+    assert gpu.has_record(case())
     assert creating.record(case()) is None
     assert not creating.has_record(case())
     mine = record(device="NVIDIA H200", dtype="bfloat16")
-    write_all({own.record_path(case()): dumps(mine)})
-    assert own.record(case()) == mine == creating.record(case())
-    assert own.in_force(case()) == own
+    write_all({gpu.record_path(case()): dumps(mine)})
+    assert gpu.record(case()) == mine == creating.record(case())
+    assert gpu.in_force(case()) == gpu
     assert shared.record(case()) == record()
 
 

@@ -16,7 +16,7 @@ CASE = "letters/tiny-draft-k4-depth0-t1"
 TEXTS = "letters/texts/t1-n24-s0.json"
 TOKENS = "letters/tokens/tiny-draft-head0-t1-n24-s0"
 SHARED = {f"{CASE}.json", f"{TOKENS}.json", TEXTS}
-OWN = {f"{CASE}@cpu-bfloat16.json", f"{TOKENS}@cpu-bfloat16.json"}
+OF_DEVICE = {f"{CASE}@cpu-bfloat16.json", f"{TOKENS}@cpu-bfloat16.json"}
 
 
 def differing(before: dict[str, str], now: dict[str, str]) -> set[str]:
@@ -35,19 +35,21 @@ def shared(project) -> dict[str, str]:
 def test_new_baselines_are_written_beside_the_shared_ones(project, shared: dict[str, str]) -> None:
     result = project.run(*CELL, PER_DEVICE, HALF, "--specdec-update=new", ok=True)
     result.stdout.fnmatch_lines(["specdec: *baselines in * per device and dtype*"])
-    assert differing(shared, project.stored) == OWN
+    assert differing(shared, project.stored) == OF_DEVICE
     folder = project.pytester.path / "baselines"
-    own, plain = (
+    of_device, plain = (
         load_baseline(folder / f"{CASE}@cpu-bfloat16.json"),
         load_baseline(folder / f"{CASE}.json"),
     )
-    assert (own.environment.dtype, plain.environment.dtype) == ("bfloat16", "float32")
-    assert own.case == plain.case
-    assert {row.text for row in own.counts.values()} == {row.text for row in plain.counts.values()}
+    assert (of_device.environment.dtype, plain.environment.dtype) == ("bfloat16", "float32")
+    assert of_device.case == plain.case
+    assert {row.text for row in of_device.counts.values()} == {
+        row.text for row in plain.counts.values()
+    }
     before = project.stored
     (row,) = project.report(*CELL, PER_DEVICE, HALF)
     assert (row["verdict"], row["reason"], row["changed"]) == ("pass", "unchanged", [])
-    assert row["baseline"]["acceptance_length"] == pytest.approx(own.acceptance_length)
+    assert row["baseline"]["acceptance_length"] == pytest.approx(of_device.acceptance_length)
     (row,) = project.report(*CELL)
     assert row["baseline"]["acceptance_length"] == pytest.approx(plain.acceptance_length)
     assert project.stored == before
@@ -78,7 +80,7 @@ def test_an_update_for_a_device_leaves_the_shared_baseline_alone(
     draft = f"--specdec-draft={add_noise(project.draft, tmp_path / 'other-draft', 0.1)}"
     project.run(*CELL, PER_DEVICE, HALF, draft, ok=False)
     project.run(*CELL, PER_DEVICE, HALF, draft, "--specdec-update=changed", ok=True)
-    assert differing(shared, project.stored) == OWN
+    assert differing(shared, project.stored) == OF_DEVICE
     project.run(*CELL, PER_DEVICE, HALF, draft, ok=True)
     project.run(*CELL, ok=True)
     folder = project.pytester.path / "baselines"
@@ -113,7 +115,7 @@ def test_pruning_keeps_what_other_devices_have(project, shared: dict[str, str]) 
     project.write_test(SIMPLE)
     project.run(HALF, "--specdec-update=new", ok=True)
     stored = project.stored
-    assert set(stored) == SHARED | OWN
+    assert set(stored) == SHARED | OF_DEVICE
     for words in ((), (HALF,), ("--specdec-baselines-per=case",)):
         result = project.run("--specdec-prune", *words, ok=True)
         assert "deleted" not in result.stdout.str()
@@ -121,7 +123,7 @@ def test_pruning_keeps_what_other_devices_have(project, shared: dict[str, str]) 
     project.write_test(SIMPLE.replace("new_tokens=24", "k=5, new_tokens=24"))
     project.run("--specdec-update=new", ok=True)
     project.run("--specdec-prune", ok=True)
-    assert set(project.stored) >= OWN
+    assert set(project.stored) >= OF_DEVICE
     assert f"{CASE}.json" not in project.stored
 
 
