@@ -55,6 +55,9 @@ proof: $(READY)  ## the gate's false alarms and power by simulation, into docs/p
 	mkdir -p benchmarks/results
 	for mode in counted replayed nightly; do $(PROOF) level $$mode > benchmarks/results/gate-level-$$mode.json || exit 1; done
 	for what in power evidence; do $(PROOF) $$what > benchmarks/results/gate-$$what.json || exit 1; done
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/text_grid.py
+	for what in level power; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/session_proof.py $$what \
+		> benchmarks/results/gate-session-$$what.json || exit 1; done
 	$(BIN)/python benchmarks/gate_page.py benchmarks/results/gate-*.json > docs/proof.md
 
 CHANGED := OMP_NUM_THREADS=1 $(BIN)/python benchmarks

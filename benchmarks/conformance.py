@@ -3,8 +3,9 @@ found.
 
     python benchmarks/conformance.py > docs/conformance.md
 
-takes a few minutes on one thread. Every number of the page comes from this run; the seeds are
-fixed.
+takes a few minutes on one thread. The seeds are fixed. The tables of the engine suite are read from
+benchmarks/results, which engine_defects.py fills; every other number comes from this run. Near-ties
+depend on the processor, so the page names it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.cases.texts import Text
 from pytest_specdec.decoding import verification as rules
 from pytest_specdec.decoding.decode import decode
+from pytest_specdec.decoding.environment import environment
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.sampling import encode_prompts
 from pytest_specdec.lossless.texts.conformance import Conformance, conformance
@@ -379,11 +381,11 @@ def decoders(pair: Pair) -> Iterator[str]:
         "found after, with the drafter",
         "most like",
     )
-    right = rules._VERIFY["rejection"]
+    right = rules.REJECTION
     for name, verify in WRONG.items():
-        rules._VERIFY["rejection"] = verify
+        rules.REJECTION = dataclasses.replace(right, verify=verify)
         texts = pair.decoded("draft model", 0, "rejection", PLAIN)
-        rules._VERIFY["rejection"] = right
+        rules.REJECTION = right
         alone, drafted = (pair.judged(texts, PLAIN, drafter=drafter) for drafter in (False, True))
         yield row(
             name, drafted.tokens, crossing(texts, alone), crossing(texts, drafted), drafted.suspect
@@ -434,8 +436,8 @@ def precision(pair: Pair) -> Iterator[str]:
 
 PAGE = """# Conformance: losslessness from an engine's text alone
 
-Made by `make conformance` (`benchmarks/conformance.py`); every number comes from that run. The embedded pair,
-float32, one CPU thread.
+Made by `make conformance` (`benchmarks/conformance.py`) from the embedded pair in float32.
+Run on {machine}.
 
 ```python
 from pytest_specdec import decode
@@ -550,7 +552,27 @@ and two are needed: hence the 80 prompts of `TestTopK`, where conformance finds 
 Texts of the target itself in a coarser dtype, judged by the target in float32.
 
 {precision}
+
+## What these numbers depend on
+
+The seeds are fixed: the same code, versions and processor give the same page. The tables of
+`suites/engines` are read from the results stored in `benchmarks/results`. The tables of power (down to a
+total variation of 0.02) and of other precisions were the same with one thread and with two.
+
+Another processor or instruction set rounds sums differently. That moves near-ties and single draws, and so
+far no verdict. An earlier run of the same code in another environment found 376 (bfloat16) and 67 (float16)
+tokens that are not the arg-max; a run with AVX2 in the place of AVX-512 (`ATEN_CPU_CAPABILITY=avx2`) found
+377 and 62. Noise of 0.000001 on the log-probabilities moved waits of 3,370 and 3,680 tokens to 3,368 and
+3,783. These numbers alone come from runs of their own.
 """
+
+
+def machine() -> str:
+    """What decides how sums are rounded: processor, instruction set, threads and versions."""
+    here = environment(torch.device("cpu"), "float32")
+    processor = torch.cpu.get_capabilities()["cpu_name"]
+    threads = f"{here.threads} thread{'s' * (here.threads != 1)}"
+    return f"{threads} of {processor} ({here.device}), torch {here.torch}, transformers {here.transformers}"
 
 
 def main() -> None:
@@ -581,6 +603,7 @@ def main() -> None:
             vocabulary=VOCABULARY,
             contexts=CONTEXTS,
             repeats=REPEATS,
+            machine=machine(),
             **texts,
         ),
         end="",

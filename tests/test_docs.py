@@ -21,6 +21,7 @@ from helpers.support import ROOT
 
 from pytest_specdec import (
     Counts,
+    SpecdecCallback,
     Text,
     decode,
     load_model,
@@ -57,6 +58,7 @@ def test_python_examples_run(code: str) -> None:
 
 DOCUMENTED = {
     "Counts": Counts,
+    "SpecdecCallback": SpecdecCallback,
     "Text": Text,
     "decode": decode,
     "load_model": load_model,
@@ -74,7 +76,9 @@ def test_examples_of_docstrings_run(name: str, monkeypatch: pytest.MonkeyPatch) 
     assert doctest.DocTestRunner().run(example).failed == 0
 
 
-@pytest.mark.parametrize("name", ["decode", "load_model", "read_prompts", "replay"])
+@pytest.mark.parametrize(
+    "name", ["SpecdecCallback", "decode", "load_model", "read_prompts", "replay"]
+)
 def test_every_parameter_is_documented(name: str) -> None:
     text = inspect.getdoc(DOCUMENTED[name])
     (section,) = re.findall(r"Parameters\n-+\n(.*?)\n\n", text, re.S)

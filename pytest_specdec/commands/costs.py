@@ -150,12 +150,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measured(arguments: argparse.Namespace, progress: CommandProgress) -> CostProfile:
-    from ..cases.case import LOOKUP, OWN_HEADS
+    from ..cases.drafter import OwnHeadsSpec, PromptLookupSpec, parse_drafter
     from ..checkpoints.checkpoint import check_pair
     from ..decoding.timing import Setting, measure_costs
 
-    drafters = set(arguments.draft or (OWN_HEADS, LOOKUP))
-    models = sorted(drafters - {OWN_HEADS, LOOKUP})
+    given = {parse_drafter(name) for name in arguments.draft or ()}
+    drafters = given or {OwnHeadsSpec(), PromptLookupSpec()}
+    models = sorted(map(str, drafters - {OwnHeadsSpec(), PromptLookupSpec()}))
     if len(models) > 1:
         raise RequestError(
             f"a profile holds the times of one draft model, and {len(models)} are named; measure "
@@ -166,7 +167,7 @@ def _measured(arguments: argparse.Namespace, progress: CommandProgress) -> CostP
     )
     if drafter is not None:
         check_pair(target.checkpoint, drafter.checkpoint, max(arguments.depth))
-    if OWN_HEADS in (arguments.draft or ()):
+    if OwnHeadsSpec() in given:
         check_pair(target.checkpoint, None, max(arguments.depth))
     for model in (target, drafter):
         context = None if model is None else model.checkpoint.context
@@ -182,8 +183,8 @@ def _measured(arguments: argparse.Namespace, progress: CommandProgress) -> CostP
         depths=arguments.depth,
         setting=Setting(arguments.batch, arguments.context, arguments.temperature, arguments.dtype),
         repeats=arguments.repeats,
-        own_heads=OWN_HEADS in drafters,
-        lookup=LOOKUP in drafters,
+        own_heads=OwnHeadsSpec() in drafters,
+        lookup=PromptLookupSpec() in drafters,
         max_seconds=arguments.max_seconds,
         progress=progress,
         announce=progress.say,

@@ -81,26 +81,28 @@ def _add_texts(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..cases.case import LOOKUP, OWN_HEADS
+    from ..cases.drafter import DraftModelSpec, OwnHeadsSpec, PromptLookupSpec, parse_drafter
     from ..cases.prompts import read_prompts
+    from ..checkpoints.drafter_folders import recognised
     from ..decoding.measured_policies import policies
     from ..speedup.cost_profile import CostProfile
     from ..speedup.policies import check_covered
 
-    own_heads, lookup = arguments.draft == OWN_HEADS, arguments.draft == LOOKUP
+    drafter = recognised(parse_drafter(arguments.draft))
+    own_heads, lookup = isinstance(drafter, OwnHeadsSpec), isinstance(drafter, PromptLookupSpec)
     depth = int(own_heads) if arguments.depth is None else arguments.depth
     costs = CostProfile.load(arguments.costs).with_target(arguments.costs)
     # A profile that is too narrow is refused before models are loaded.
     check_covered(costs, arguments.k, depth, own_heads=own_heads, lookup=lookup)
     prompts = read_prompts(arguments.prompts, None)
     progress = CommandProgress()
-    draft_model = None if own_heads or lookup else arguments.draft
+    draft_model = drafter.path if isinstance(drafter, DraftModelSpec) else None
     target, model = load_pair(
         arguments.target, draft_model, arguments.device, arguments.dtype, progress
     )
     rows = policies(
         target,
-        arguments.draft if model is None else model,
+        drafter if model is None else model,
         prompts,
         costs,
         k=arguments.k,

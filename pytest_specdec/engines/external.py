@@ -117,7 +117,7 @@ class ExternalEngine(Engine):
         run = self._runs[case] = (
             self._uncounted.pop(case) if case in self._uncounted else self._run(case)
         )
-        definition = definition_of(run.reported, case.drafter, run.pooled)
+        definition = definition_of(run.reported, case.drafter_name, run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
         check_rounds(counts, case)
         target = self._checkpoint(case.target)
@@ -164,7 +164,7 @@ class ExternalEngine(Engine):
         from .counting.possible_rounds import CountedRun
 
         run = self._latest(case)
-        definition = definition_of(run.reported, case.drafter, run.pooled)
+        definition = definition_of(run.reported, case.drafter_name, run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
         return CountedRun(
             case=case,
@@ -253,7 +253,7 @@ class ExternalEngine(Engine):
             k=case.k,
             depth=case.depth,
             target=case.target,
-            drafter=case.drafter,
+            drafter=str(case.drafter),
             sampling=case.texts.sampling,
             new_tokens=case.texts.new_tokens,
             seed=case.texts.seed,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..acceptance.lookup import NGRAM
 from ..acceptance.rounds import Round
-from ..cases.case import LOOKUP, Case, is_lossy
+from ..cases.case import Case, is_lossy
 from ..common.errors import RequestError
 from .counting.normalise import starts_of
 from .protocol import Engine
@@ -83,7 +83,7 @@ def _refuse_altered(engine: Engine, run: CountedRun, fixture: str) -> None:
 def _check_lookup(engine: Engine, run: CountedRun) -> None:
     """Only the n-grams that replay looks up can be replayed."""
     ngrams = run.reported[0].convention.ngrams
-    if run.case.drafter != LOOKUP or ngrams == (1, NGRAM):
+    if not run.case.uses_lookup or ngrams == (1, NGRAM):
         return
     lookup = (
         "does not say which n-grams it looks up"

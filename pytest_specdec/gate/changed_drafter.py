@@ -5,13 +5,16 @@ Acceptance on these texts is an expectation without noise, so only the choice of
 a drop fails where it reaches the margin here and is above 0 for other prompts like these, at the
 gate's level. At temperature 0 acceptance jumps where an arg-max of the draft flips at a near-tie,
 so there the smoothed counts decide (see `acceptance.scores.SMOOTHING`), and the exact ones are
-reported beside them.
+reported beside them. Smoothed counts also depend on how confident the draft is: a draft whose
+logits are all halved drafts the same tokens and looks worse. So the exact counts overrule them
+where their bounds for other prompts surely say otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..common.percent import signed_percent
 from ..records.measured import MeasuredCase, MeasuredRun
 from .detectable import prompts_to_bound, smallest_bounded_drop
 from .facts import ComparisonFacts
@@ -40,12 +43,20 @@ def judge_changed_drafter(
             detectable=smallest_bounded_drop(facts, margin, level),
         )
     smooth = _smoothed(facts, now, before, stored)
-    outcome, reason = bounded(facts if smooth is None else smooth, margin, level)
     if smooth is None:
+        outcome, reason = bounded(facts, margin, level)
         reason += (
-            "; the baseline holds no smoothed counts, so the exact ones decided, which jump at "
+            "; this engine counts rounds and has no smoothed counts, so the exact ones decided, "
+            "which jump at near-ties"
+            if now.smoothing is None
+            else "; the baseline holds no smoothed counts, so the exact ones decided, which jump at "
             "near-ties (--specdec-update=all stores them)"
         )
+    elif exact := _contradicted(smooth, facts, margin, level):
+        outcome, reason = exact
+        smooth = None
+    else:
+        outcome, reason = bounded(smooth, margin, level)
     return facts.verdict(
         outcome=outcome,
         reason=reason,
@@ -56,6 +67,49 @@ def judge_changed_drafter(
         if smooth is None
         else smooth.estimate(f"smoothed at temperature {now.smoothing:g}"),
     )
+
+
+def stale_smoothed(
+    facts: ComparisonFacts,
+    now: MeasuredCase,
+    before: MeasuredCase,
+    stored: Sequence[MeasuredRun],
+) -> str | None:
+    """Why stored smoothed counts cannot be those of the same weights on the same texts; None where
+    they may be.
+    """
+    smooth = _smoothed(facts, now, before, stored)
+    moved = 0.0 if smooth is None else abs(smooth.drop - facts.drop)
+    if now.environment != before.environment or moved < 2 * rounding(now):
+        return None
+    return (
+        f"the record's smoothed counts are not those of its pair (they differ by {moved:.2%} with "
+        "the same weights and texts), so no later drafter can be judged by them; restore the "
+        "record from version control, or measure it again with --specdec-update=all"
+    )
+
+
+def _contradicted(
+    smooth: ComparisonFacts, exact: ComparisonFacts, margin: float, level: float
+) -> tuple[Outcome, str] | None:
+    """Outcome and reason where the exact counts surely say otherwise than the smoothed ones; None
+    where they do not.
+    """
+    outcome, _ = bounded(smooth, margin, level)
+    low, high = exact.bounds(level)
+    smoothed = f"the counts smoothed at a small temperature moved by {signed_percent(-smooth.drop)}"
+    if outcome != "regressed" and low >= margin:
+        return "regressed", (
+            "the tokens that are accepted fell by more than the margin, for other prompts like "
+            f"these, too; {smoothed} alone, because the draft is more confident"
+        )
+    fell, rose = outcome in ("regressed", "inconclusive"), outcome == "improved"
+    if (fell and high < margin) or (rose and low > -margin):
+        return "pass", (
+            "the tokens that are accepted moved by less than the margin, for other prompts like "
+            f"these, too; {smoothed}, because the draft is {'less' if fell else 'more'} confident"
+        )
+    return None
 
 
 def bounded(facts: ComparisonFacts, margin: float, level: float) -> tuple[Outcome, str]:

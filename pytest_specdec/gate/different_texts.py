@@ -4,34 +4,45 @@ from __future__ import annotations
 
 from .detectable import prompts_to_see
 from .facts import ComparisonFacts
-from .permutation import can_resolve, paired_permutation_test, too_few
+from .permutation import can_resolve, too_few
+from .session_test import CellTest, SwapResult
 from .verdict import Outcome, Verdict
 
 
-def judge_different_texts(facts: ComparisonFacts, margin: float, level: float) -> Verdict:
-    pair = facts.pair
-    if not can_resolve(pair.prompts, level):
-        reason = too_few(pair.prompts, level, "this gate")
+def judge_different_texts(
+    facts: ComparisonFacts, margin: float, level: float, test: CellTest | None = None
+) -> Verdict:
+    """`level` is the gate's own share of alpha, at which it passes; `test` is its place in the
+    session's test, by which it fails. Without one it is tested alone.
+    """
+    pair, test = facts.pair, test or CellTest.alone(level)
+    smallest = test.level(pair)
+    if not can_resolve(pair.prompts, smallest):
+        reason = too_few(pair.prompts, smallest, "this gate")
         return Verdict(outcome="error", metric=facts.metric, reason=reason)
-    swaps = paired_permutation_test(pair, level=level, seed=facts.seed)
+    swaps = test.drop(pair)
     outcome: Outcome
-    if swaps.p_value <= level and facts.drop >= margin:
+    if swaps.rejects and facts.drop >= margin:
         outcome, reason = "regressed", "fell by more than label swaps between the two runs explain"
-    elif (
-        facts.drop <= -margin
-        and paired_permutation_test(pair, level=level, seed=facts.seed, gain=True).p_value <= level
-    ):
+    elif facts.drop <= -margin and test.gain(pair).rejects:
         outcome, reason = "improved", "rose; --specdec-update=changed would keep the gain"
     else:
         outcome, reason = undecided(facts, margin, level)
     return facts.verdict(
         outcome=outcome,
-        reason=reason,
+        reason=reason + _adjusted(swaps),
         regime="sampled",
         limit=margin,
         detectable=facts.detectable(margin, level),
         swaps=swaps,
     )
+
+
+def _adjusted(swaps: SwapResult) -> str:
+    """What to know of a p-value that is not the cell's own."""
+    if swaps.cells == 1:
+        return ""
+    return f"; p is adjusted for the {swaps.cells} cases of the session that are tested together"
 
 
 def undecided(facts: ComparisonFacts, margin: float, level: float) -> tuple[Outcome, str]:

@@ -6,26 +6,35 @@ from __future__ import annotations
 
 import dataclasses
 
+from ..records.measured import MeasuredCase
 from ..records.record import Record
+from ..records.replaced import Erosion
 from .paired import Pair
 from .verdict import Verdict
 
 
-def judge_erosion(verdict: Verdict, before: Record, limit: float | None) -> Verdict:
-    """The verdict on a run, with how far its acceptance length is below the best of its baseline
-    `before` and of those before that one.
+def erosion_of(acceptance: Verdict, now: MeasuredCase, before: Record) -> Erosion | None:
+    """How far a run is below the best of its baseline `before` and of those before that one, from
+    the verdict on its acceptance.
 
-    From `limit` on, a relative drop, it fails. The point estimate decides; on other texts chance
-    has a part in it. Only runs of the baseline's very prompts are judged; the others' verdicts are
-    returned as they are.
+    None where there is nothing to compare: an error, or other prompts than the baseline's.
     """
-    pair = verdict.pair
+    pair = acceptance.pair
     if pair is None or set(pair.now.prompts) != before.counts.keys():
+        return None
+    same_texts = before.as_measured().runs_on_same_texts(now.only(before.counts)) is not None
+    if acceptance.estimate is None and not same_texts:
+        return before.eroded_to(pair.now.acceptance_length)
+    return before.eroded_by(_change(acceptance, pair))
+
+
+def judge_erosion(verdict: Verdict, erosion: Erosion | None, limit: float | None) -> Verdict:
+    """The verdict with its erosion, which fails it from `limit` on, a relative drop.
+
+    The point estimate decides; on other texts chance has a part in it.
+    """
+    if erosion is None:
         return verdict
-    if verdict.regime == "sampled":
-        erosion = before.eroded_to(pair.now.acceptance_length)
-    else:
-        erosion = before.eroded_by(_change(verdict, pair))
     fails = erosion.reaches(limit)
     if not (fails or erosion.notable):
         return verdict
@@ -38,15 +47,15 @@ def judge_erosion(verdict: Verdict, before: Record, limit: float | None) -> Verd
     )
 
 
-def _change(verdict: Verdict, pair: Pair) -> float:
+def _change(acceptance: Verdict, pair: Pair) -> float:
     """Ratio of the acceptance length to the baseline's on the baseline's texts, by what decided.
 
     A run may hold some of the baseline's seeds only, so the lengths themselves are not comparable.
     """
-    estimate = verdict.estimate
+    estimate = acceptance.estimate
     if estimate is None:
         return pair.now.acceptance_length / pair.before.acceptance_length
-    if verdict.metric != "acceptance_rate":
+    if acceptance.metric != "acceptance_rate":
         return estimate.now / estimate.before
     k = pair.now.k  # every round of an estimate drafts k tokens
     return (1 + k * estimate.now) / (1 + k * estimate.before)

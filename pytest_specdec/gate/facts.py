@@ -76,6 +76,7 @@ class ComparisonFacts:
             now=self._value(self.pair.now),
             drop=self.drop,
             interval=self._interval(0.95),
+            pair=self.pair,
         )
 
     def verdict(

@@ -47,6 +47,8 @@ class Estimate:
     """Bound on the part of the relative drop that may be due to tokens that the old target could
     not emit.
     """
+    pair: Pair | None = dataclasses.field(default=None, compare=False, repr=False)
+    """The counts that decided, for where acceptance changed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -148,15 +148,15 @@ class Run(ComparedRecord):
         return Record.of(measured, case=self.case.name, costs=self.costs)
 
     def stored_contexts(self) -> list[SameContexts] | None:
-        """This pair in the contexts of the stored texts of another target, run by run; None where
-        that cannot be measured.
+        """This pair in the contexts of the stored texts of another target, of each run whose texts
+        are stored; None where that cannot be measured.
         """
         contexts = [
             None if measurement.stored_contexts is None else measurement.stored_contexts()
             for measurement in self.measurements
         ]
         known = [run for run in contexts if run is not None]
-        return known if len(known) == len(contexts) else None
+        return known or None
 
     @property
     def times(self) -> MeasuredTimes | None:

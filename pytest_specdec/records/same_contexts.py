@@ -19,3 +19,5 @@ class SameContexts:
     text_fingerprints: Mapping[str, str]
     """Of the texts, by prompt key."""
     measured: ContextCounts
+    problem: str | None = None
+    """Why the stored texts or their log-probabilities cannot be right; None where they may be."""

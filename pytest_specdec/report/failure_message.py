@@ -45,6 +45,8 @@ def explain(
     if verdict.pair is None:
         return [headline(verdict), f"  case       {case_id}", *update]
     changed = "; ".join(verdict.changed) or "neither models nor environment: look at the code"
+    estimate = verdict.estimate
+    pair = verdict.pair if estimate is None or estimate.pair is None else estimate.pair
     lines = [
         headline(verdict),
         f"  case       {case_id}: {verdict.reason}",
@@ -52,9 +54,9 @@ def explain(
         *_judged(verdict),
         *_parts(verdict),
         *_erosion(verdict),
-        f"  positions  {_positions(verdict.pair.before, verdict.pair.now)}",
-        f"  categories {_categories(verdict.pair.before, verdict.pair.now)}",
-        *_prompts(verdict.pair, prompt_names),
+        f"  positions  {_positions(pair.before, pair.now)}",
+        f"  categories {_categories(pair.before, pair.now)}",
+        *_prompts(pair, prompt_names),
         *where,
     ]
     if verdict.position is not None:
@@ -78,7 +80,8 @@ _PROMISES = {
     "prompts guards against chance",
     "drafter changed": "on the same texts, without sampling noise; the interval is for other "
     "prompts like these",
-    "greedy drafter changed": "on the same texts by exact counts, which jump at near-ties",
+    "greedy drafter changed": "on the same texts by exact counts",
+    "target changed": "on fresh texts of the new target, by a permutation test over prompts",
     "sampled": "on texts of each run's own, by a permutation test over prompts",
 }
 
@@ -89,7 +92,7 @@ def _judged(verdict: Verdict) -> list[str]:
     if verdict.regime is None:
         return []
     if estimate is None or verdict.before is None or verdict.now is None or verdict.drop is None:
-        return [f"  judged     {_PROMISES.get(verdict.regime, 'on fresh texts alone')}"]
+        return [f"  judged     {_PROMISES[verdict.regime]}"]
     measured = f"{verdict.before:.4f} -> {verdict.now:.4f} ({_change(verdict)})"
     if verdict.regime == "greedy drafter changed":
         return [
@@ -100,7 +103,7 @@ def _judged(verdict: Verdict) -> list[str]:
     effective = "" if share is None else f" ({100 * share:.0f} % of the contexts are effective)"
     lines = [
         f"  judged     {estimate.name}: one round from every start of the old target's "
-        f"texts{effective}; how the texts themselves shift is not in it",
+        f"texts{effective}; it does not show how the texts themselves changed",
         f"  fresh      texts of the new target: {measured}",
     ]
     if estimate.unseen > 0:

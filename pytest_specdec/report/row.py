@@ -113,6 +113,36 @@ class EstimateRow(TypedDict):
     unseen: Number
 
 
+class CandidateDifference(TypedDict):
+    """How much shorter a candidate's acceptance length is than another's, in tokens."""
+
+    drop: Number
+    """Negative for a gain."""
+    interval: list[Number]
+    """95 %, together with all others of the comparison; None for an unbounded end."""
+
+
+class CandidateRow(TypedDict):
+    """One of several drafters that the session compared with each other."""
+
+    name: str
+    comparison: str
+    """Shared by the candidates of one comparison: a case's id without their names."""
+    place: int
+    """In the order of the names, from 0."""
+    smoothed: bool
+    """Whether the length is smoothed: at temperature 0, where the row's own is exact."""
+    length: Number
+    """The acceptance length by which candidates are compared."""
+    best: bool
+    below_best: bool
+    """Whether it can be told from the best."""
+    fell: bool
+    """Whether it can be told from the best before it, and is below."""
+    from_best: CandidateDifference | None
+    from_previous: CandidateDifference | None
+
+
 class ReportRow(Metrics):
     """A case with its verdict. Drops are relative; `baseline` holds the stored metrics, empty
     without a baseline.
@@ -130,6 +160,8 @@ class ReportRow(Metrics):
     judged: str
     """The token ids that are drafted and judged, empty for all."""
     definition: str
+    candidate: CandidateRow | None
+    """None where one drafter was measured."""
     samples: SamplesRow | None
     """None where the engine keeps no first rounds."""
     attachments: list[AttachmentRow]

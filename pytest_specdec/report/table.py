@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from ..common.percent import signed_percent
+from ..config.candidates import natural_order
 from .chapters import stem
 from .layout import aligned, wrapped
 from .row import Number, ReportRow
@@ -68,8 +69,14 @@ def _table(rows: list[ReportRow], shown: list[str]) -> Iterator[str]:
 def ordered(rows: Iterable[ReportRow]) -> list[ReportRow]:
     """Rows as tables list them."""
     return sorted(
-        rows, key=lambda row: (row["suite"], stem(row), row["temperature"], row["k"], row["depth"])
+        rows,
+        key=lambda row: (row["suite"], _place(row), row["temperature"], row["k"], row["depth"]),
     )
+
+
+def _place(row: ReportRow) -> list[int | str]:
+    """Drafters by name, candidates by the numbers in their names."""
+    return [stem(row)] if row["candidate"] is None else natural_order(stem(row))
 
 
 def to_look_at(rows: Iterable[ReportRow]) -> list[ReportRow]:

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from pytest_specdec.acceptance.text_origin import LEVEL, TILTS, Origin, joined
+from pytest_specdec.acceptance.text_origin import LEVEL, TILTS, Origin, joined, source_problem
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.common.errors import MeasurementError
 
@@ -133,3 +133,26 @@ def test_parts_join() -> None:
         (1, 0),
         [[0.5, 1.0], [-0.5, 0.0]],
     )
+
+
+@pytest.mark.parametrize(
+    ("shift", "refused"), [(0.0, False), (0.004, False), (-0.05, True), (-0.5, True)]
+)
+def test_log_probabilities_below_those_of_the_texts_are_found(shift: float, refused: bool) -> None:
+    """Whatever the other target is: here one that lies near the one that emitted the texts."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.full(12, 0.4), size=(20, 100)) + 1e-9
+    p /= p.sum(-1, keepdims=True)
+    other = p * np.exp(0.1 * rng.normal(size=p.shape))
+    other /= other.sum(-1, keepdims=True)
+    token = (p.cumsum(-1) < rng.random((20, 100, 1))).sum(-1).clip(max=11)[..., None]
+    now, source = (np.log(np.take_along_axis(model, token, -1)[..., 0]) for model in (other, p))
+    new = np.ones(now.shape, dtype=bool)
+    problem = source_problem(now, source + shift, new)
+    assert (problem is not None) == refused
+    assert source_problem(now, source + shift, np.zeros_like(new)) is None
+
+
+def test_tokens_that_the_other_target_cannot_emit_are_no_evidence() -> None:
+    now = np.full((1, 50), -np.inf)
+    assert source_problem(now, np.full((1, 50), -1.0), np.ones((1, 50), dtype=bool)) is None

@@ -209,9 +209,9 @@ def test_prompt_lookup_on_the_line_replaces_a_markers_model_under_its_own_name(
 def test_a_folder_named_like_a_drafter_without_a_model_is_not_taken_for_one(tmp_path: Path) -> None:
     (tmp_path / "called" / LOOKUP).mkdir(parents=True)
     named = single_case(tmp_path, line={"draft": LOOKUP}, marker={"target": "models/target"})
-    assert named.drafter_spec == PromptLookupSpec()
+    assert named.drafter == PromptLookupSpec()
     in_folder = single_case(tmp_path, line={"draft": f"./{LOOKUP}"}, marker=PAIR)
-    assert in_folder.drafter_spec == DraftModelSpec(str(tmp_path / "called" / LOOKUP))
+    assert in_folder.drafter == DraftModelSpec(str(tmp_path / "called" / LOOKUP))
 
 
 def test_the_label_stays_when_the_line_points_elsewhere(tmp_path: Path) -> None:
@@ -438,3 +438,31 @@ def test_another_drafter_than_the_command_lines_is_known(
 ) -> None:
     settings = Settings(OptionValues(draft=line), OptionValues(draft=ini), tmp_path, tmp_path)
     assert replaced_drafter(settings, Marker(drafter=marker), tmp_path) == replaced
+
+
+def test_a_pattern_of_drafters_makes_every_cell_of_every_candidate(tmp_path: Path) -> None:
+    for name in ("ckpt-9", "ckpt-10"):
+        (tmp_path / "called" / name).mkdir(parents=True)
+    (tmp_path / "suites" / "text").mkdir(parents=True)
+    cells = grid(tmp_path, line={"draft": "ckpt-*", "k": (4, 8)}, marker=PAIR)
+    assert [cell.id for cell in cells] == [
+        f"text/text-draft@{name}-k{k}-depth0-t1" for k in (4, 8) for name in ("ckpt-9", "ckpt-10")
+    ]
+    assert [Path(str(cell.drafter)).name for cell in cells] == ["ckpt-9", "ckpt-10"] * 2
+    assert [cell.comparison for cell in cells] == [
+        f"text/text-draft-k{k}-depth0-t1" for k in (4, 4, 8, 8)
+    ]
+
+
+def test_a_pattern_with_one_match_is_a_drafter_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "called" / "ckpt-9").mkdir(parents=True)
+    by_pattern = single_case(tmp_path, line={"draft": "ckpt-*"}, marker=PAIR)
+    assert by_pattern == single_case(tmp_path, line={"draft": "ckpt-9"}, marker=PAIR)
+    assert by_pattern.candidate == ""
+
+
+def test_own_heads_of_a_marker_are_measured_once_beside_candidates(tmp_path: Path) -> None:
+    for name in ("ckpt-9", "ckpt-10"):
+        (tmp_path / "called" / name).mkdir(parents=True)
+    own = single_case(tmp_path, line={"draft": "ckpt-*"}, marker=PAIR | {"drafter": "mtp"})
+    assert (own.uses_own_heads, own.candidate) == (True, "")

@@ -219,13 +219,17 @@ def test_drafts_past_the_last_learned_position_do_no_harm(tmp_path: Path, k: int
         assert [list(text.ids) for text in texts] == [
             greedy(target, prompt, 24) for prompt in prompts
         ]
-    with pytest.raises(RequestError, match=r"make 33, more than the context .*learned \(32\)"):
+    with pytest.raises(
+        RequestError, match=r"of 33 tokens .*longer than the context .*learned \(32\)"
+    ):
         decode(target, target, prompts, k=k, new_tokens=25)
 
 
 def test_a_draft_model_of_a_smaller_context_is_refused(tmp_path: Path) -> None:
     target, draft = opt(tmp_path / "target", context=64), opt(tmp_path / "narrow", context=16)
-    with pytest.raises(RequestError, match=r"make 17, more than the context .*narrow \(16\)"):
+    with pytest.raises(
+        RequestError, match=r"of 17 tokens .*longer than the context .*narrow \(16\)"
+    ):
         decode(target, draft, [[1, 2, 3, 4]], k=2, new_tokens=13)
     assert len(decode(target, draft, [[1, 2, 3, 4]], k=2, new_tokens=12).texts[0].ids) == 16
 
@@ -338,7 +342,7 @@ def test_progress_counts_prompts(tiny: LoadedModel) -> None:
         ({"new_tokens": 0}, "ask for at least one"),
         (
             {"new_tokens": 100},
-            "more than the context .*; shorten the prompt or ask for fewer new tokens",
+            r"\(100 of them new\) is longer than the context .*; shorten the prompt or ask for fewer new tokens",
         ),
         ({"rule": "greedy"}, "rule 'greedy' does not go with temperature 1"),
         ({"rule": "best"}, "verification rule 'best' is unknown; choose among rejection"),

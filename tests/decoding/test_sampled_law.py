@@ -16,6 +16,7 @@ from scipy import stats
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Sampling
 from pytest_specdec.decoding.decode import decode
 from pytest_specdec.decoding.distributions import log_scores
+from pytest_specdec.decoding.drafters.registry import DrafterSource
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 
 RUNS, VOCABULARY, FIRST = 20_000, 7, 3
@@ -72,9 +73,24 @@ def first_tokens(
     """How often each three tokens came first."""
     role, depth, k = DRAFTERS[drafter]
     target, draft = models
+    return emitted_first(
+        target, draft if role == "draft" else role, k, depth=depth, rule=rule, sampling=sampling
+    )
+
+
+def emitted_first(
+    target: LoadedModel,
+    drafter: DrafterSource,
+    k: int,
+    *,
+    depth: int = 0,
+    rule: str = "rejection",
+    sampling: Sampling = PLAIN,
+) -> np.ndarray:
+    """How often each three tokens came first after the prompt."""
     decoded = decode(
         target,
-        draft if role == "draft" else role,
+        drafter,
         [PROMPT] * RUNS,
         k=k,
         depth=depth,

@@ -18,6 +18,7 @@ from helpers.support import EMBEDDED, ROOT
 from pytest_specdec.acceptance.text_origin import Origin
 from pytest_specdec.baselines.store import load
 from pytest_specdec.cases.case import LOOKUP, Case, Sampling, TextKey
+from pytest_specdec.cases.drafter import DraftModelSpec
 from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.cases.texts import Text, texts_of_prompts
 from pytest_specdec.common.errors import MeasurementError
@@ -141,7 +142,7 @@ def case() -> Case:
     texts = TextKey("text", str(EMBEDDED / "text-target"), PROMPTS, None, 128, 1.0, 0)
     return Case(
         texts=texts,
-        drafter=str(EMBEDDED / "text-draft"),
+        drafter=DraftModelSpec(str(EMBEDDED / "text-draft")),
         label="draft",
         k=4,
         depth=0,

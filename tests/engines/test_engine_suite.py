@@ -45,7 +45,7 @@ MUSEUM_IN = {
 def settings(case: Case) -> tuple[str, int, int, float, int, float]:
     name = case.draft_model and "draft"
     return (
-        name or case.drafter,
+        name or str(case.drafter),
         case.k,
         case.depth,
         case.temperature,

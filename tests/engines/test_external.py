@@ -15,6 +15,7 @@ from helpers.reports import PROMPT
 from helpers.support import EMBEDDED
 
 from pytest_specdec.cases.case import Case, JudgedRange, TextKey
+from pytest_specdec.cases.drafter import OwnHeadsSpec, PromptLookupSpec, ServedSpec
 from pytest_specdec.cases.prompts import Prompt, read_prompts
 from pytest_specdec.checkpoints.checkpoint import case_checkpoint
 from pytest_specdec.common.errors import MeasurementError, RequestError
@@ -91,7 +92,7 @@ def case(tmp_path: Path) -> Case:
     texts = TextKey("s", "served", prompts, None, 9, 0.0, 0)
     return Case(
         texts=texts,
-        drafter="served",
+        drafter=ServedSpec(),
         label="served",
         k=3,
         depth=0,
@@ -207,12 +208,12 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
     [
         (
             {"drafters": ("model",)},
-            {"drafter": "mtp", "depth": 1},
+            {"drafter": OwnHeadsSpec(), "depth": 1},
             "vllm drafts with model, not with mtp; choose another",
         ),
         (
             {"drafters": ("model", "mtp")},
-            {"drafter": "prompt-lookup"},
+            {"drafter": PromptLookupSpec()},
             "drafts with model or mtp, not with prompt-lookup; choose another drafter",
         ),
         (
@@ -243,7 +244,7 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
         ),
         (
             {},
-            {"drafter": "mtp", "depth": 1, "target": str(EMBEDDED / "text-target")},
+            {"drafter": OwnHeadsSpec(), "depth": 1, "target": str(EMBEDDED / "text-target")},
             "vllm drafts 3 tokens with 3 of the target's 3 MTP layers, not with 1; use "
             "--specdec-depth=3",
         ),
@@ -268,7 +269,7 @@ def test_own_heads_draft_with_as_many_layers_as_there_are_tokens(
     case: Case, tmp_path: Path
 ) -> None:
     texts = dataclasses.replace(case.texts, target=str(EMBEDDED / "text-target"))
-    heads_case = dataclasses.replace(case, texts=texts, drafter="mtp", depth=3)
+    heads_case = dataclasses.replace(case, texts=texts, drafter=OwnHeadsSpec(), depth=3)
     assert engine(Scripted(), tmp_path).measure(heads_case).counts.total_rounds > 0
 
 
@@ -279,7 +280,7 @@ def test_own_heads_draft_with_as_many_layers_as_there_are_tokens(
 def test_lookup_is_filed_with_the_n_grams_that_were_looked_up(
     case: Case, tmp_path: Path, ngrams: tuple[int, int] | None, fingerprint: str
 ) -> None:
-    lookup_case = dataclasses.replace(case, drafter="prompt-lookup")
+    lookup_case = dataclasses.replace(case, drafter=PromptLookupSpec())
     assert (
         engine(Scripted(ngrams=ngrams), tmp_path).measure(lookup_case).fingerprints.drafter
         == fingerprint
@@ -297,7 +298,7 @@ def test_other_lookups_than_ours_are_not_replayed(
     case: Case, tmp_path: Path, ngrams: tuple[int, int] | None, message: str
 ) -> None:
     texts = dataclasses.replace(case.texts, target=str(EMBEDDED / "text-target"))
-    lookup_case = dataclasses.replace(case, texts=texts, drafter="prompt-lookup")
+    lookup_case = dataclasses.replace(case, texts=texts, drafter=PromptLookupSpec())
     with pytest.raises(
         RequestError, match=f"{message}, and only those of 1 to 2 tokens can be replayed; leave"
     ):

@@ -16,6 +16,7 @@ from helpers.reports import PROMPT, request
 from helpers.support import EMBEDDED, ROOT, edit_config
 
 from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.cases.drafter import DraftModelSpec
 from pytest_specdec.checkpoints.checkpoint import open_checkpoint
 from pytest_specdec.common.errors import MeasurementError, RequestError, SpecdecError
 from pytest_specdec.engines.adapter_api import CountingConvention, Reported, TextEnds
@@ -201,7 +202,7 @@ def trace(
     texts = TextKey("s", str(EMBEDDED / "text-target"), prompts, None, 64, 1.0, 0)
     case = Case(
         texts=texts,
-        drafter=str(EMBEDDED / "text-draft"),
+        drafter=DraftModelSpec(str(EMBEDDED / "text-draft")),
         label="draft",
         k=3,
         depth=0,

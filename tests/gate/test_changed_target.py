@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
 from helpers.records import record, scaled, steady_counts
@@ -104,21 +105,26 @@ def test_the_same_contexts_decide(drop: float, outcome: str) -> None:
 
 
 def test_fresh_texts_are_reported_beside_them() -> None:
-    found = verdict(in_contexts(0.0), now=shifted(0.03, jitter=0.1))
-    assert found.drop == pytest.approx(0.03, abs=1e-3)
+    found = verdict(in_contexts(0.0), now=shifted(0.02, jitter=0.1))
+    assert found.drop == pytest.approx(0.02, abs=1e-3)
     assert found.estimate is not None
     assert found.estimate.drop == pytest.approx(0.0, abs=1e-4)
 
 
 def test_a_clear_fall_of_fresh_texts_fails_though_the_contexts_are_the_same() -> None:
     found = verdict(in_contexts(0.0), now=shifted(0.1))
-    assert found.outcome == "regressed"
+    assert (found.outcome, found.regime) == ("regressed", "target changed")
     assert "fell on fresh texts of the new target" in found.reason
+    assert "not in the same contexts" in found.reason
+    assert found.estimate is None  # the headline has the numbers of the fresh texts
+    assert found.drop == pytest.approx(0.1)
+    assert found.p_value is not None
 
 
 def test_contexts_that_spread_too_much_are_inconclusive() -> None:
     found = verdict(in_contexts(0.0, jitter=0.2))
     assert found.outcome == "inconclusive"
+    assert "about 1" in found.reason  # finite, though nothing fell
     found = verdict(in_contexts(0.02, jitter=0.2))
     assert found.outcome == "inconclusive"
     assert "prompts would settle it" in found.reason
@@ -134,7 +140,7 @@ def test_no_drop_fails_that_unseen_tokens_could_explain() -> None:
 @pytest.mark.parametrize(
     ("contexts", "before", "reason"),
     [
-        pytest.param(None, None, "no log-probabilities", id="none-stored"),
+        pytest.param(None, None, "with its log-probabilities", id="none-stored"),
         pytest.param(
             in_contexts(0.1),
             stored(contexts=False),
@@ -173,3 +179,74 @@ def test_contexts_are_measured_only_where_the_target_changed() -> None:
 
     same = stored()
     assert judge(same, same, margin=MARGIN, contexts=never).outcome == "pass"
+
+
+def test_log_probabilities_that_cannot_be_the_old_targets_are_an_error() -> None:
+    (measured,) = in_contexts(0.0)
+    found = verdict([dataclasses.replace(measured, problem="they are edited")])
+    assert (found.outcome, found.reason) == ("error", "they are edited")
+
+
+def test_a_record_with_other_contexts_than_its_texts_have_is_an_error() -> None:
+    before = stored()
+    (run,) = before.runs
+    assert run.contexts is not None
+    more = dataclasses.replace(run.contexts, rounds=run.contexts.rounds * 1.2)
+    edited = dataclasses.replace(before, runs=(dataclasses.replace(run, contexts=more),))
+    found = verdict(in_contexts(0.03), before=edited)
+    assert found.outcome == "error"
+    assert "contexts that its texts do not have" in found.reason
+
+
+def test_a_target_that_emits_the_very_same_texts_is_judged_in_the_same_contexts() -> None:
+    case = record(steady_counts(PROMPTS)).as_measured()
+    now = dataclasses.replace(
+        case, fingerprints=Fingerprints(target="target-2", drafter="drafter-1")
+    )
+    found = judge(now, stored(), margin=MARGIN, contexts=lambda: in_contexts(0.02))
+    assert (found.outcome, found.regime) == ("regressed", "target changed")
+    found = judge(now, stored(), margin=MARGIN)
+    assert (found.outcome, found.regime) == ("pass", "drafter changed")
+    assert "judged on fresh texts alone" in found.reason
+
+
+def test_contexts_smoothed_at_another_temperature_are_not_compared() -> None:
+    def greedy(case: MeasuredCase, smoothing: float) -> MeasuredCase:
+        conditions = msgspec.structs.replace(case.conditions, temperature=0, rule="greedy")
+        return dataclasses.replace(case, conditions=conditions, smoothing=smoothing)
+
+    now, before = fresh(shifted(0.0, jitter=0.1)), stored()
+    same = judge(
+        greedy(now, 0.1), greedy(before, 0.1), margin=MARGIN, contexts=lambda: in_contexts(0.02)
+    )
+    assert same.outcome == "regressed"
+    assert same.estimate is not None
+    assert same.estimate.name == "in the same contexts, smoothed"
+    assert same.estimate.effective_share is None
+    other = judge(
+        greedy(now, 0.1), greedy(before, 0.2), margin=MARGIN, contexts=lambda: in_contexts(0.02)
+    )
+    assert other.estimate is None
+    assert "smoothed at another temperature" in other.reason
+
+
+@pytest.mark.parametrize(
+    ("jitter", "outcome"), [pytest.param(0.0, "pass", id="surely"), (0.1, "regressed")]
+)
+def test_greedy_texts_overrule_smoothed_contexts_where_their_bound_leaves_no_doubt(
+    jitter: float, outcome: str
+) -> None:
+    """A target whose logits are all scaled emits the same texts and looks worse when smoothed."""
+
+    def greedy(case: MeasuredCase) -> MeasuredCase:
+        conditions = msgspec.structs.replace(case.conditions, temperature=0, rule="greedy")
+        return dataclasses.replace(case, conditions=conditions, smoothing=0.1)
+
+    found = judge(
+        greedy(fresh(shifted(0.0, jitter=jitter))),
+        greedy(stored()),
+        margin=MARGIN,
+        contexts=lambda: in_contexts(0.02),
+    )
+    assert (found.outcome, found.regime) == (outcome, "target changed")
+    assert (found.estimate is None) == (outcome == "pass")

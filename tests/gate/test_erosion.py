@@ -10,7 +10,7 @@ import pytest
 from helpers.judged import judge_records
 from helpers.records import record, scaled, steady_counts
 
-from pytest_specdec.gate.erosion import judge_erosion
+from pytest_specdec.gate.erosion import erosion_of, judge_erosion
 from pytest_specdec.gate.verdict import Estimate, Verdict
 from pytest_specdec.records.conditions import Fingerprints
 from pytest_specdec.records.record import Record
@@ -29,7 +29,7 @@ BEFORE = msgspec.structs.replace(of_length(2.44), replaced=(of_length(BEST).as_r
 
 def judged(now: Record, limit: float | None, before: Record = BEFORE, **options: Any) -> Verdict:
     verdict = judge_records(now, before, **{"margin": 0.005, **options})
-    return judge_erosion(verdict, before, limit)
+    return judge_erosion(verdict, erosion_of(verdict, now.as_measured(), before), limit)
 
 
 def new_drafter(length: float, **changes: Any) -> Record:
@@ -94,6 +94,13 @@ def test_some_of_the_prompts_are_not_judged() -> None:
     assert (verdict.outcome, verdict.erosion) == ("pass", None)
 
 
+def test_more_prompts_than_the_baseline_has_are_judged_on_those_that_it_has() -> None:
+    verdict = judged(new_drafter(2.4, prompts=14), None, margin=0.5, subset=True)
+    assert verdict.erosion is not None
+    assert verdict.erosion.drop == pytest.approx(1 - 2.4 / 2.5)
+    assert verdict.erosion.same_texts
+
+
 def test_errors_stay_errors() -> None:
     assert judged(of_length(2.0, temperature=0.5), 0.001).outcome == "error"
 
@@ -114,13 +121,14 @@ def test_what_decided_is_what_eroded(metric: str, before: float, now: float) -> 
     estimate = Estimate(
         name="in the same contexts", before=before, now=now, drop=0.01, interval=(0.0, 0.02)
     )
+    other_texts = of_length(2.0, text="text-2", target="target-2")
     verdict = dataclasses.replace(
-        judge_records(of_length(2.0, text="text-2", target="target-2"), BEFORE, margin=0.5),
+        judge_records(other_texts, BEFORE, margin=0.5),
         metric=metric,
         regime="target changed",
         estimate=estimate,
     )
-    erosion = judge_erosion(verdict, BEFORE, None).erosion
+    erosion = erosion_of(verdict, other_texts.as_measured(), BEFORE)
     assert erosion is not None
     ratio = 2.97 / 3.0 if metric == "acceptance_length" else (1 + 3 * 0.495) / (1 + 3 * 0.5)
     assert erosion.drop == pytest.approx(1 - 2.44 * ratio / 2.5)
@@ -139,4 +147,4 @@ def test_a_run_of_one_of_several_seeds_is_compared_by_its_change_on_that_seed() 
     )
     verdict = judge_records(second, before, margin=0.005)
     assert verdict.outcome == "pass"
-    assert judge_erosion(verdict, before, 0.001) == verdict
+    assert judge_erosion(verdict, erosion_of(verdict, second, before), 0.001) == verdict

@@ -11,12 +11,13 @@ from helpers.judged import judge_records
 from helpers.records import record, sampled_counts, scaled, steady_counts
 
 from pytest_specdec.gate.cost_change import DRIFT, CostChange
+from pytest_specdec.gate.paired import Pair
 from pytest_specdec.gate.speedup_gate import judge_speedup
-from pytest_specdec.gate.verdict import Verdict
+from pytest_specdec.gate.verdict import Estimate, Verdict
 from pytest_specdec.records.case_costs import CaseCosts
 from pytest_specdec.records.conditions import Fingerprints
 from pytest_specdec.records.record import Record
-from pytest_specdec.report.failure_message import explain
+from pytest_specdec.report.failure_message import explain, headline
 
 COSTS = CaseCosts(10.0, 12.0, 4.0, 0.0, 40, "gpu", "torch 2")
 LEVEL, MARGIN = 0.001, 0.1
@@ -181,3 +182,52 @@ def test_the_error_of_a_ratio_is_that_of_all_its_times() -> None:
     change = CostChange(before=costs(relative_error=0.03), now=costs(relative_error=0.04))
     assert change.drop == 0
     assert change.error == pytest.approx(np.hypot(np.sqrt(2) * 0.05, DRIFT))
+
+
+def in_contexts(fall: float, now: CaseCosts, metric_margin: float = 0.01) -> Verdict:
+    """The verdict where the length fell by a share in the same contexts, and by 2 % on the texts,
+    within noise of 8 % either way.
+    """
+    before = steady_counts()
+    pair = Pair.of(before, scaled(before, 0.98))
+    length = before.acceptance_length
+    estimate = Estimate(
+        name="in the same contexts",
+        before=length,
+        now=length * (1 - fall),
+        drop=fall,
+        interval=(fall - 0.002, fall + 0.002),
+    )
+    acceptance = Verdict(
+        outcome="regressed" if fall >= metric_margin else "pass",
+        metric="speedup",
+        reason="moved in the same contexts",
+        regime="target changed",
+        before=length,
+        now=pair.now.acceptance_length,
+        drop=pair.length_drop / length,
+        interval=(-0.06, 0.10),
+        estimate=estimate,
+        pair=pair,
+    )
+    return judge_speedup(acceptance, COSTS, now, margin=MARGIN, level=LEVEL)
+
+
+def test_an_estimate_in_the_same_contexts_is_of_the_speedup_too() -> None:
+    verdict = in_contexts(0.03, COSTS)
+    assert verdict.outcome == "regressed"
+    assert verdict.estimate is not None
+    assert verdict.estimate.before == pytest.approx(
+        COSTS.speedup(steady_counts().acceptance_length)
+    )
+    assert verdict.estimate.now == pytest.approx(verdict.estimate.before * 0.97)
+    assert verdict.estimate.drop == 0.03
+
+
+def test_new_costs_are_judged_with_the_estimate_that_decided() -> None:
+    verdict = in_contexts(0.001, slower(0.15))
+    assert verdict.outcome == "regressed"
+    assert verdict.estimate is not None
+    assert verdict.estimate.drop == pytest.approx(1 - 0.999 / 1.15)
+    assert f"({-100 * verdict.estimate.drop:.2f} %" in headline(verdict)
+    assert in_contexts(0.001, slower(0.001)).outcome == "pass"

@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.cases.case import DEFINITION, Case, TextKey
+from pytest_specdec.cases.drafter import DraftModelSpec, parse_drafter
 from pytest_specdec.records.conditions import Conditions, Environment, Fingerprints
 from pytest_specdec.records.prompt_counts import PromptCounts
 from pytest_specdec.records.record import SCHEMA, Record
@@ -43,7 +44,7 @@ ENVIRONMENT = Environment(
 TEXTS = TextKey("text", "/models/target", Path("/suites/text/prompts.jsonl"), None, 64, 1.0, 0)
 CASE = Case(
     texts=TEXTS,
-    drafter="/models/draft",
+    drafter=DraftModelSpec("/models/draft"),
     label="draft",
     k=8,
     depth=0,
@@ -53,7 +54,11 @@ CASE = Case(
 
 
 def case(**changes: Any) -> Case:
-    """A case; fields of its texts may be named too."""
+    """A case; fields of its texts may be named too, and its drafter may be a string as on the command
+    line.
+    """
+    if isinstance(drafter := changes.get("drafter"), str):
+        changes["drafter"] = parse_drafter(drafter)
     of_texts = {
         name: changes.pop(name) for name in list(changes) if name in TextKey.__dataclass_fields__
     }
@@ -173,6 +178,7 @@ def row(**changes: Any) -> ReportRow:
         "engine": "replay",
         "judged": "",
         "definition": DEFINITION,
+        "candidate": None,
         "samples": None,
         "attachments": [],
         "prompts": 2,

@@ -2,7 +2,8 @@
 
     python tests/museum/losslessness.py > docs/museum-losslessness.md
 
-Takes about ten minutes, most of them for the tests of others.
+Takes about 20 minutes, most of them for the tests of others. Seconds differ from run to run, all
+else repeats.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ rounds and two tokens. It is 0 where the distribution is right and the contract 
 way. Where a mechanism says *here*, the report does not contain all that is needed to build it. The source is a paper where a rule is lossy by
 design, or departs from the paper's without a report.
 *caught by*: exact, the distribution of all its draws; sampled, the counts of many rounds; or the contract.
+*seconds*: the wall clock of one run; all other cells repeat from run to run.
 
 The other projects' tests are run with the sampler in place of theirs, with their sizes, distributions and
 thresholds, and with one seed: vLLM's *L2* (V 10, k 2, 100,000 rounds), *wide* (V 4096, k 3, T 1, 40,960) and

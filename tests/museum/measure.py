@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from pytest_specdec.acceptance.counts import Array
 from pytest_specdec.cases.case import Case, TextKey, default_rule
+from pytest_specdec.cases.drafter import parse_drafter
 from pytest_specdec.config.options import MARGIN
 from pytest_specdec.decoding.decode import Decoded
 from pytest_specdec.engines.models import ModelPool
@@ -128,7 +129,7 @@ class Lab:
         )
         case = Case(
             texts=texts,
-            drafter=drafter,
+            drafter=parse_drafter(drafter),
             label=setting.drafter,
             k=setting.k,
             depth=setting.depth,

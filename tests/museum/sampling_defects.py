@@ -95,7 +95,7 @@ def recovered_from_p(patch: Patch) -> None:
         accepted, _ = rules.rejection(target, draft, tokens, generator)
         return accepted, rules.draw(rules._at(target, accepted), generator)
 
-    patch.setitem(rules._VERIFY, "rejection", broken)
+    patch.setattr(rules, "REJECTION", dataclasses.replace(rules.REJECTION, verify=broken))
 
 
 def small_q(patch: Patch) -> None:
@@ -106,7 +106,7 @@ def small_q(patch: Patch) -> None:
     ) -> rules.Verified:
         return rules.rejection(target, 0.9 * draft, tokens, generator)
 
-    patch.setitem(rules._VERIFY, "rejection", broken)
+    patch.setattr(rules, "REJECTION", dataclasses.replace(rules.REJECTION, verify=broken))
 
 
 SAMPLING_DEFECTS = (

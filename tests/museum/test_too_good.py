@@ -13,6 +13,7 @@ from helpers.support import EMBEDDED
 from museum.measure import PROMPTS
 
 from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.cases.drafter import DraftModelSpec
 from pytest_specdec.decoding.drafters import drafts
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
@@ -21,7 +22,7 @@ from pytest_specdec.gate.refusals import too_good
 TEXTS = TextKey("museum", str(EMBEDDED / "text-target"), PROMPTS, None, 128, 1.0, 3)
 CASE = Case(
     texts=TEXTS,
-    drafter=str(EMBEDDED / "text-draft"),
+    drafter=DraftModelSpec(str(EMBEDDED / "text-draft")),
     label="draft",
     k=4,
     depth=0,

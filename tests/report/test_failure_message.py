@@ -14,7 +14,7 @@ from helpers.judged import judge_records
 from helpers.records import record, scaled, steady_counts
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.gate.erosion import judge_erosion
+from pytest_specdec.gate.erosion import erosion_of, judge_erosion
 from pytest_specdec.gate.verdict import Estimate, Regime, Verdict
 from pytest_specdec.records.conditions import Fingerprints
 from pytest_specdec.report.failure_message import explain, headline, summary
@@ -228,8 +228,9 @@ def eroded(limit: float | None, now: Counts = FALLEN) -> Verdict:
         record(), replaced=(record(scaled(steady_counts(), 1.04)).as_replaced(COMMIT),)
     )
     fingerprints = Fingerprints(target="target-1", drafter="drafter-2")
-    verdict = judge_records(record(now, fingerprints=fingerprints), before, margin=0.005)
-    return judge_erosion(verdict, before, limit)
+    run = record(now, fingerprints=fingerprints)
+    verdict = judge_records(run, before, margin=0.005)
+    return judge_erosion(verdict, erosion_of(verdict, run.as_measured(), before), limit)
 
 
 def message(verdict: Verdict) -> list[str]:
@@ -300,7 +301,7 @@ def test_a_changed_target_is_reported_by_what_decided_and_by_fresh_texts() -> No
     )
     lines = lines_of(verdict)
     assert "(98 % of the contexts are effective)" in lines["judged"][0]
-    assert "how the texts themselves shift is not in it" in lines["judged"][0]
+    assert "it does not show how the texts themselves changed" in lines["judged"][0]
     assert f"{verdict.before:.4f} -> {verdict.now:.4f}" in lines["fresh"][0]
     assert "unseen" not in lines
 

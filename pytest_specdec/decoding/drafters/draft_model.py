@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,6 +16,15 @@ from .drafts import Drafts, reach_of
 from .protocol import DecodingStart, Drafter, DraftScores, Proposal, Report, TextBatch
 from .score_arrays import ScoreArrays
 from .teacher_forcing import forward, mtp_logits
+
+
+def check(target: Checkpoint, folder: Path | None, depth: int) -> None:
+    assert folder is not None
+    check_pair(target, open_checkpoint(folder), depth)
+
+
+def load(target: LoadedModel, folder: Path | None, depth: int) -> DraftModel:
+    return DraftModel(loaded(str(folder)), depth)
 
 
 class DraftModel(Drafter):
@@ -61,20 +69,6 @@ class DraftModel(Drafter):
     def prepare(self) -> None:
         if self.depth:
             _ = self.model.heads
-
-
-class DraftModelType:
-    """Every folder or hub id that is a causal language model in transformers' layout."""
-
-    def recognises(self, config: Mapping[str, Any]) -> bool:
-        return True
-
-    def check(self, target: Checkpoint, folder: Path | None, depth: int) -> None:
-        assert folder is not None
-        check_pair(target, open_checkpoint(folder), depth)
-
-    def load(self, target: LoadedModel, folder: Path | None, depth: int) -> DraftModel:
-        return DraftModel(loaded(str(folder)), depth)
 
 
 class DraftModelProposer:

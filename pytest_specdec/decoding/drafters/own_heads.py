@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,6 +16,14 @@ from .drafts import Drafts, reach_of
 from .protocol import DecodingStart, Drafter, DraftScores, Proposal, Report, TextBatch
 from .score_arrays import ScoreArrays
 from .teacher_forcing import mtp_logits
+
+
+def check(target: Checkpoint, folder: Path | None, depth: int) -> None:
+    check_pair(target, None, depth)
+
+
+def load(target: LoadedModel, folder: Path | None, depth: int) -> OwnHeadsDrafter:
+    return OwnHeadsDrafter(target, depth)
 
 
 class OwnHeadsDrafter(Drafter):
@@ -51,19 +58,6 @@ class OwnHeadsDrafter(Drafter):
     def prepare(self) -> None:
         if self.depth:
             _ = self.target.heads
-
-
-class OwnHeadsType:
-    """The drafter named `mtp`."""
-
-    def recognises(self, config: Mapping[str, Any]) -> bool:
-        return False
-
-    def check(self, target: Checkpoint, folder: Path | None, depth: int) -> None:
-        check_pair(target, None, depth)
-
-    def load(self, target: LoadedModel, folder: Path | None, depth: int) -> OwnHeadsDrafter:
-        return OwnHeadsDrafter(target, depth)
 
 
 class OwnHeadsProposer:

@@ -1,7 +1,7 @@
 """What a type of drafter provides, and what replay and decode give it.
 
-A type of drafter is one file with two classes. Its `DrafterType` checks a checkpoint by its files,
-before any model is loaded, and loads it. The `Drafter` that it loads
+A type of drafter is one file: two functions of a `DrafterType`, which check a checkpoint by its
+files, before any model is loaded, and load it; and the `Drafter` that they load, which
 
 - proposes drafts step by step, for `decode` (`Drafter.proposer`),
 - scores given texts, for `replay` (`Drafter.score`),
@@ -18,7 +18,7 @@ import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -169,18 +169,17 @@ class Drafter(abc.ABC):
 
 
 class DrafterType(Protocol):
-    """Finds, checks and loads the drafters of one type; a module with these functions is one, too.
+    """Checks and loads the drafters of one type; a module with these functions is one, too.
 
-    `folder` is None for a drafter without files, given by the name of its type.
+    `folder` is None for a drafter without files, given by the name of its type. Of another
+    package's type a function `recognises(config)` is called, too, where it has one: whether a
+    folder with this config.json holds a drafter of this type.
     """
-
-    def recognises(self, config: Mapping[str, Any]) -> bool:
-        """Whether a folder with this config.json holds a drafter of this type."""
 
     def check(self, target: Checkpoint, folder: Path | None, depth: int) -> None:
         """Refuse a drafter that cannot draft for the target, or not at this depth, by files alone.
 
-        Called before models are loaded, so it should not import torch. Raises RequestError.
+        Called before models are loaded. Raises RequestError.
         """
 
     def load(self, target: LoadedModel, folder: Path | None, depth: int) -> Drafter:

@@ -13,7 +13,6 @@ from ...cases.case import RULES as ALL_RULES
 from ...cases.case import default_rule
 from ...common.errors import MeasurementError, RequestError
 from ..adapter_api import Capabilities, EngineSetup, GenerationRequest, PooledCounters, Reported
-from .capabilities import drafter_kind
 from .trace_format import SCHEMA, Header, Line, Sums
 from .trace_reader import read_trace, reported_of
 from .trace_writer import write_trace
@@ -101,7 +100,7 @@ def _check_header(path: Path, header: Header, request: GenerationRequest) -> Non
                 f"--specdec-{name}={recorded:g}"
             )
     named = {
-        "drafter": (header.drafter, drafter_kind(request.drafter)),
+        "drafter": (header.drafter, request.drafter_kind),
         "rule": (header.rule or default_rule(header.temperature), request.rule),
     }
     for name, (recorded_name, wanted_name) in named.items():

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from ...cases.case import LOOKUP
 from ...common.errors import MeasurementError
 from ..adapter_api import (
     CountingConvention,
@@ -174,7 +173,11 @@ def _check_emitted(
     `tokens` are the new tokens of each text, `last` the accepted tokens of the last round where
     they are known.
     """
-    if totals.rounds is None and convention.end == "full" and request.drafter == LOOKUP:
+    if (
+        totals.rounds is None
+        and convention.end == "full"
+        and request.drafter_kind == "prompt-lookup"
+    ):
         raise MeasurementError(
             f"{where}: {convention.counters.rounds} is missing, and prompt lookup drafts in some "
             "rounds only; "
@@ -226,7 +229,7 @@ def _empty_rounds(
     """
     if convention.counts_empty:
         return 0
-    if request.drafter == LOOKUP:
+    if request.drafter_kind == "prompt-lookup":
         return sum(tokens)
     return (
         sum(length == request.new_tokens for length in tokens) if convention.end == "clipped" else 0

@@ -58,8 +58,9 @@ class Definition:
 def definition_of(
     reported: Sequence[Reported], drafter: str, pooled: PooledCounters | None = None
 ) -> Definition:
-    """The definition that all texts of a run allow. Raises MeasurementError where they differ in
-    how they count.
+    """The definition that all texts of a run allow, with a drafter as `Case.drafter_name` names it.
+
+    Raises MeasurementError where they differ in how they count.
     """
     conventions = {text.convention for text in reported} | (
         {pooled.convention} if pooled else set()

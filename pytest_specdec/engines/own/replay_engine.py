@@ -16,7 +16,9 @@ from ...acceptance.interleaved import judged_scores
 from ...acceptance.reference_drafters import References, reference_counts
 from ...acceptance.renewal import expected_counts, with_requests
 from ...acceptance.scores import Scores
+from ...acceptance.text_origin import source_problem
 from ...cases.case import Case, TextKey
+from ...cases.drafter import DrafterSpec
 from ...cases.prompts import read_prompts
 from ...cases.texts import Text, texts_of_prompts
 from ...common.errors import SpecdecError
@@ -35,7 +37,7 @@ from ..protocol import Engine, Measurement, check_rounds
 _LOGPROB_DECIMALS = 5
 """Of stored log-probabilities: a weight is off by 5e-6 at most, and its errors average out."""
 
-_ScoresKey = tuple[str, int | None]
+_ScoresKey = tuple[DrafterSpec, int | None]
 """Drafter, and the depth where each depth needs scores of its own."""
 
 
@@ -111,7 +113,10 @@ class ReplayEngine(Engine):
         if group is None or measured is None:
             return None
         return SameContexts(
-            target=group.target, text_fingerprints=group.fingerprints, measured=measured
+            target=group.target,
+            text_fingerprints=group.fingerprints,
+            measured=measured,
+            problem=group.problem,
         )
 
     def _measure_contexts(self, key: TextKey, stored: bool) -> _ContextGroup | None:
@@ -125,10 +130,11 @@ class ReplayEngine(Engine):
             others = self._stored_texts(key)
             if others is None or not _usable(others, group.stored):
                 return None
+            known = others.texts if others.logprobs is None else others.logprobs
             prompts = [
                 prompt
                 for prompt in read_prompts(key.prompts, key.prompt_limit)
-                if prompt.key in others.texts
+                if prompt.key in known
             ]
             ids = encode_prompts(target.tokenizer, prompts)
             texts = texts_of_prompts(prompts, ids, [others.texts[prompt.key] for prompt in prompts])
@@ -148,6 +154,7 @@ class ReplayEngine(Engine):
             target=text_set.target,
             texts=texts,
             scores=dict(zip(group.plans, scores, strict=True)),
+            problem=_source_problem(texts, scores[0]) if scores else None,
         )
 
     def _references(self, case: Case, scores: Scores, texts: Sequence[Text]) -> References:
@@ -267,6 +274,8 @@ class _ContextGroup:
     """Fingerprint of the target that emitted them."""
     texts: tuple[Text, ...]
     scores: dict[_ScoresKey, Scores]
+    problem: str | None = None
+    """Why the texts' log-probabilities by another target cannot be right."""
 
     @functools.cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -301,6 +310,18 @@ def _usable(stored: TextSet, now: TextSet) -> bool:
     """
     known = stored.temperature == 0 or stored.logprobs is not None
     return known and msgspec.structs.replace(stored, target=now.target).fits(now)
+
+
+def _source_problem(texts: Sequence[Text], scores: Scores) -> str | None:
+    """Why the log-probabilities of texts of another target cannot be right; None where they may
+    be.
+    """
+    if scores.source is None:
+        return None
+    position = np.arange(scores.target.shape[1])
+    first = np.array([text.prompt_length for text in texts])
+    new = (position >= first[:, None]) & (position < scores.lengths[:, None])
+    return source_problem(scores.target, scores.source, new)
 
 
 def _logprobs(

@@ -23,6 +23,7 @@ from transformers.generation.logits_process import (
 )
 
 from pytest_specdec.cases.case import Case
+from pytest_specdec.cases.drafter import DrafterSpec, PromptLookupSpec
 from pytest_specdec.engines.external import ExternalEngine
 from pytest_specdec.engines.model_checks import conformance, oracle
 from pytest_specdec.engines.models import ModelPool
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def sampled(
-    temperature: float, top_k: int = 0, top_p: float = 1.0, drafter: str | None = None
+    temperature: float, top_k: int = 0, top_p: float = 1.0, drafter: DrafterSpec | None = None
 ) -> Case:
     default = case("transformers", temperature=temperature, prompts=20 if drafter is None else 8)
     texts = dataclasses.replace(default.texts, top_k=top_k, top_p=top_p)
@@ -80,7 +81,7 @@ HOT = sampled(1.6, top_k=20)
 """Drafts drawn at temperature 1.6 of 1.6: `generate` makes the draft's processors again, and adds
 the target's.
 """
-LOOKUP = sampled(0.8, top_p=0.9, drafter="prompt-lookup")
+LOOKUP = sampled(0.8, top_p=0.9, drafter=PromptLookupSpec())
 """Drafts are cut at tokens that top-p removes from made-up logits, all equal: one token in ten of
 the vocabulary.
 """

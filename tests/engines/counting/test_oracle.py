@@ -21,6 +21,7 @@ from pytest_specdec.acceptance.renewal import AcceptanceField, sample_rounds
 from pytest_specdec.acceptance.rounds import Round
 from pytest_specdec.acceptance.sum_distribution import sum_distribution
 from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.cases.drafter import parse_drafter
 from pytest_specdec.common.errors import RequestError, SpecdecError
 from pytest_specdec.engines.adapter_api import (
     CountingConvention,
@@ -57,7 +58,7 @@ def case(
     rule = "rejection" if temperature else "greedy"
     return Case(
         texts=texts,
-        drafter=drafter,
+        drafter=parse_drafter(drafter),
         label="draft",
         k=k,
         depth=3 if drafter == "mtp" else 0,

@@ -15,6 +15,7 @@ from helpers.toy import Toy
 
 from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.cases.drafter import DraftModelSpec, OwnHeadsSpec, PromptLookupSpec
 from pytest_specdec.cases.prompts import Prompt
 from pytest_specdec.common.errors import MeasurementError, RequestError
 from pytest_specdec.engines.adapter_api import no_progress
@@ -37,7 +38,7 @@ def case(tmp_path: Path) -> Case:
     )
     return Case(
         texts=TextKey("toy", "target", path, None, NEW, 1.0, 0),
-        drafter="draft",
+        drafter=DraftModelSpec("draft"),
         label="draft",
         k=4,
         depth=0,
@@ -182,8 +183,8 @@ def test_prompts_are_encoded_by_the_targets_own_tokenizer(case: Case) -> None:
     ("changes", "words"),
     [
         ({"depth": 1}, "plain models only; use a draft model at --specdec-depth=0"),
-        ({"drafter": "mtp"}, "plain models only"),
-        ({"drafter": "prompt-lookup"}, "plain models only"),
+        ({"drafter": OwnHeadsSpec()}, "plain models only"),
+        ({"drafter": PromptLookupSpec()}, "plain models only"),
     ],
 )
 def test_drafters_that_no_server_scores_are_refused(

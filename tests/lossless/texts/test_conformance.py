@@ -4,6 +4,7 @@ passes unread.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 
@@ -161,7 +162,8 @@ def compared_with_p(
 def test_wrong_verification_rules_are_caught(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, verify: rules.Verify
 ) -> None:
-    monkeypatch.setitem(rules._VERIFY, "rejection", verify)
+    changed = dataclasses.replace(rules.REJECTION, verify=verify)
+    monkeypatch.setattr(rules, "REJECTION", changed)
     result = judged(pair, decoded(pair, "draft", 0, "rejection", PLAIN), drafter=True)
     assert result.verdict == "violates"
     assert result.p_value < ALPHA
