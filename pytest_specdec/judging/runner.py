@@ -53,7 +53,7 @@ class CaseRunner:
         """`plan` holds the runs that are measured for each case, see
         `baselines.repeats.measured_cases`.
         """
-        self._engine, self._policy, self._folder = engine, policy, store.folder
+        self._engine, self._policy, self._store = engine, policy, store
         self._records = StoredRecords(store)
         self._costs = SessionCosts(plan, engine, self._records)
         self._measurements = Measurements(plan, engine, self._costs)
@@ -149,18 +149,22 @@ class CaseRunner:
         except SpecdecError as error:
             row = failed_row(case, self._engine.name, str(error))
         else:
+            baseline, verdict = self.baseline(case), self._judge.most_severe(case)
             row = measured_row(
                 run,
-                self.baseline(case),
-                self._judge.most_severe(case),
+                baseline,
+                verdict,
                 self._engine.name,
                 prompt_names(case),
             )
             row["notes"] += notes_on(
                 case,
-                self._records.of(case),
+                baseline.record,
                 self._policy,
-                folder=self._folder,
+                path=baseline.path,
+                device=self._store.device if self._store.in_force(case) != self._store else None,
+                verdict=verdict,
+                folder=self._store.folder,
                 warning=self._judge.warning(case),
             )
         return row

@@ -24,7 +24,7 @@ def summary(
 ) -> TerminalSummary:
     """All selected cases ask for a baseline, and those of `stored` have one."""
     cases = SessionCases(selected=list(selected), awaiting_baseline=set(selected))
-    store = SimpleNamespace(record_path=lambda of: SimpleNamespace(exists=lambda: of in stored))
+    store = SimpleNamespace(has_record=lambda of: of in stored)
     config: Any = SimpleNamespace(option=SimpleNamespace(verbose=0))
     components: Any = SimpleNamespace(store=store)
     return TerminalSummary(config, settings(**options), cases, components, outcome or Outcome())
