@@ -33,7 +33,7 @@ def judge_changed_drafter(
 ) -> Verdict:
     """The verdict on the same texts; `stored` are the baseline's runs on them."""
     margin = max(margin, rounding(now))
-    if now.conditions.temperature > 0:
+    if now.conditions.temperature:
         outcome, reason = bounded(facts, margin, level)
         return facts.verdict(
             outcome=outcome,
