@@ -89,10 +89,8 @@ def first_tokens(
     start = len(PROMPT)
     assert any(one.accepted for rounds in decoded.rounds for one in rounds)
     assert any(one.accepted < one.drafted for rounds in decoded.rounds for one in rounds)
-    cells = [
-        np.ravel_multi_index(text.ids[start : start + FIRST], (VOCABULARY,) * FIRST)
-        for text in decoded.texts
-    ]
+    first = np.array([text.ids[start : start + FIRST] for text in decoded.texts])
+    cells = np.ravel_multi_index(first.T, (VOCABULARY,) * FIRST)
     return np.bincount(cells, minlength=VOCABULARY**FIRST)
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import hypothesis  # noqa: F401  its pytest plugin would import it anew in every run within this process
 import pytest
 
 TEST = """

@@ -227,6 +227,7 @@ def pytest_runtest_protocol(item, nextitem):
 """What plugins that run failed tests again do, in short."""
 
 
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "workers"])
 def test_running_failed_tests_again_does_not_turn_the_session_green(
     project, worse: str, workers: tuple[str, ...]
