@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help suites test test-fast coverage check format bench agreement conformance museum losslessness proof unchanged costs models clean \
+.PHONY: help suites test test-fast coverage check format bench agreement conformance museum losslessness proof changed-weights unchanged costs models clean \
 	engines engines-vllm engines-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
 	engine-transformers-versions
 
@@ -56,7 +56,21 @@ proof: $(READY)  ## the gate's false alarms and power by simulation, into docs/p
 	mkdir -p benchmarks/results
 	for mode in counted replayed nightly; do $(PROOF) level $$mode > benchmarks/results/gate-level-$$mode.json || exit 1; done
 	for what in power evidence; do $(PROOF) $$what > benchmarks/results/gate-$$what.json || exit 1; done
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/text_grid.py
+	for what in level power; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/session_proof.py $$what \
+		> benchmarks/results/gate-session-$$what.json || exit 1; done
 	$(BIN)/python benchmarks/gate_page.py benchmarks/results/gate-*.json > docs/proof.md
+
+CHANGED := OMP_NUM_THREADS=1 $(BIN)/python benchmarks
+changed-weights: $(READY)  ## verdicts on changed weights, into docs/changed-weights.md (about an hour)
+	mkdir -p benchmarks/results
+	$(CHANGED)/changed_drafter.py "noise 0.2 %" "noise 0.5 %" --seeds 200 > benchmarks/results/changed-drafter.jsonl
+	$(CHANGED)/changed_drafter.py "noise 4.3 %" --seeds 40 >> benchmarks/results/changed-drafter.jsonl
+	$(CHANGED)/changed_drafter.py bfloat16 int8 int4 fp8 --seeds 1 >> benchmarks/results/changed-drafter.jsonl
+	$(CHANGED)/changed_target.py > benchmarks/results/changed-target.jsonl
+	$(CHANGED)/changed_target.py --prompts 2000 --temperature 0 >> benchmarks/results/changed-target.jsonl
+	$(BIN)/python benchmarks/changed_page.py benchmarks/results/changed-drafter.jsonl \
+		benchmarks/results/changed-target.jsonl > docs/changed-weights.md
 
 costs: $(READY)  ## time the embedded pairs again, on a quiet machine; then `pytest suites/ --specdec-update=changed`
 	$(BIN)/python -m pytest_specdec costs --target suites/models/text-target --draft suites/models/text-draft \

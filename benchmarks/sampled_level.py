@@ -247,49 +247,53 @@ def noise() -> Iterator[str]:
         yield f"| {name} | {off:.3f} | {figures(ours)} | {figures(theirs)} |"
 
 
-PAGE = """# The sampled distribution test's promises, shown
+PAGE = """# Error rates and power of the sampled distribution test
 
 Made by `python benchmarks/sampled_level.py > docs/sampled.md`; every number comes from that run, with fixed seeds.
 
-A sampler whose draws cannot be enumerated is judged by counting: what its rounds emit, continued by samples from the
-target to k + 1 tokens, must follow the target's distribution. Tokens behind each prefix are bet on, and the evidence is a product
-of bets whose expectation is one for a lossless sampler, so that it ever reaches 1 / alpha with probability alpha at most,
-wherever the counting stops. Each call of `assert_lossless` has an error probability of {call:.0e}, in equal parts for its
-rounds, so that {calls} calls err with {session:g} together, in whatever order and process they run.
+When a sampler's draws cannot be enumerated, its rounds are sampled and tested statistically. A round's
+tokens are continued by samples from the target to k + 1 tokens, and these must follow the target's
+distribution. The test bets on the token after each prefix. The evidence is the product of the bets; for a
+lossless sampler its expectation is 1, so the probability that it ever reaches 1 / alpha is at most alpha,
+no matter when the counting stops. Each call of `assert_lossless` has an error probability of {call:.0e},
+divided equally among its rounds. {calls} calls therefore have an error probability of {session:g} together, in
+any order and in any number of processes.
 
 ## False alarms
 
-{examples:,} examples of a lossless sampler (rejection, in batches): prefix trees of random distributions over 2 to 6 tokens, some
-with zeros, k from 1 to 3, up to {draws:,} rounds each, looked at after {first:,} and {draws:,}.
+{examples:,} examples of a lossless sampler (rejection, in batches): prefix trees of random distributions
+over 2 to 6 tokens, some with zeros; k from 1 to 3; up to {draws:,} rounds each, tested after {first:,} and
+after {draws:,}.
 
 {level}
 
 ## The stated total variation
 
-The test says which total variation of the first token's distribution it finds 95 times in 100 with all its rounds, at worst: where
-half of the distribution's mass gains what the other half loses. Here that is the bias; up to {stated_draws:,} rounds, k = {stated_k},
-alpha = {session:g}.
+The test states a total variation of the first token's distribution that it finds in 95 of 100 runs with
+all its rounds. The statement is for the worst case, where half of the distribution's mass gains what the
+other half loses. The bias here is of that kind. Up to {stated_draws:,} rounds, k = {stated_k}, alpha = {session:g}.
 
 {kept}
 
 ## Power: rounds until a bias is caught
 
-The first token's distribution is off by so much in total variation, from a flat target; k = {k}, {runs} runs, caught at alpha =
-{session:g}, looks every {growth:.0%} more rounds. *Stated there* is the stated total variation for the rounds of the 95th
-percentile; it is meant for half of the tokens.
+The target is flat, and the first token's distribution differs from it by the total variation in the
+table. k = {k}, {runs} runs, alpha = {session:g}; the test looks at the evidence each time the number of
+rounds has grown by {growth:.0%}. *Stated there* is the stated total variation for as many rounds as the 95th
+percentile; it applies to a bias of half of the tokens.
 
-Chi-square is Pearson's statistic of the first tokens in the same rounds against the threshold of vLLM's test, the
-degrees of freedom plus {sigmas} of the statistic's standard deviations. That is no fixed error probability: one look
-errs with {four:.1e} for 4 tokens and with {sixteen:.1e} for 16, and the looks here would add up; the evidence's
-{session:g} holds for all looks together.
+Chi-square is Pearson's statistic of the first tokens in the same rounds. Its threshold is that of vLLM's
+test: the degrees of freedom plus {sigmas} of the statistic's standard deviations. This threshold does not have
+a fixed error probability: one look has {four:.1e} for 4 tokens and {sixteen:.1e} for 16, and the errors of
+several looks add up. The evidence's {session:g} holds for all looks together.
 
 {power}
 
 ## The noise of the draft, used again
 
-vllm-project/vllm#47386: the draft is the arg-max of q / E and the recovered token that of max(p - q, 0) / E, with the same
-exponential variables E. Noise that runs in two races cannot be enumerated. 16 tokens, standard normal logits, k = 1,
-{runs} runs of up to 1,000,000 rounds.
+vllm-project/vllm#47386: the draft is the arg-max of q / E and the recovered token that of
+max(p - q, 0) / E, with the same exponential variables E. Noise that is used in two arg-maxes cannot be
+enumerated. 16 tokens, standard normal logits, k = 1, {runs} runs of up to 1,000,000 rounds.
 
 {noise}
 """

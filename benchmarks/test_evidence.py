@@ -22,6 +22,7 @@ from scipy import stats
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.baselines.store import BaselineStore
 from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.cases.drafter import DraftModelSpec
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.engines.own.replay_engine import ReplayEngine
@@ -83,7 +84,7 @@ DEGRADATIONS = {
 def replayed(draft: Path, depth: int) -> Counts:
     case = Case(
         texts=TEXTS,
-        drafter=str(draft),
+        drafter=DraftModelSpec(str(draft)),
         label="text-draft",
         k=K,
         depth=depth,
@@ -100,7 +101,7 @@ def replayed(draft: Path, depth: int) -> Counts:
 def counted(draft: Path, depth: int, seed: int) -> Counts:
     case = Case(
         texts=dataclasses.replace(TEXTS, seed=seed),
-        drafter=str(draft),
+        drafter=DraftModelSpec(str(draft)),
         label="text-draft",
         k=K,
         depth=depth,

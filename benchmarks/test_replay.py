@@ -23,6 +23,7 @@ from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.acceptance.rounds import Round, counts_of_rounds
 from pytest_specdec.baselines.store import BaselineStore
 from pytest_specdec.cases.case import Case, Sampling, TextKey, default_rule
+from pytest_specdec.cases.drafter import DraftModelSpec
 from pytest_specdec.cases.texts import Text
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.decoding.sampling import sample_new_tokens
@@ -50,7 +51,7 @@ def measure(ks: tuple[int, ...], depths: tuple[int, ...]) -> float:
     plan = [
         Case(
             texts=TEXTS,
-            drafter=draft,
+            drafter=DraftModelSpec(draft),
             label="text-draft",
             k=k,
             depth=depth,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .decoding.loading import load_model as load_model
     from .decoding.measured_policies import policies as policies
     from .decoding.replay import replay as replay
+    from .decoding.trainer_callback import SpecdecCallback as SpecdecCallback
     from .lossless.texts.conformance import conformance as conformance
     from .records.record import Record as Record
     from .report.attachments import Attachment as Attachment
@@ -39,6 +40,7 @@ _HOMES = {
     "Decoded": "decoding.decode",
     "LoadedModel": "decoding.loading",
     "Record": "records.record",
+    "SpecdecCallback": "decoding.trainer_callback",
     "SpecdecError": "common.errors",
     "Text": "cases.texts",
     "advise": "speedup.advice",

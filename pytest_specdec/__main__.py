@@ -27,10 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (module, summary) in COMMANDS.items():
         module.add(commands.add_parser(name, help=summary))
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
         with naming_extras():
-            status: int = COMMANDS[asked.command][0].run(asked)
+            status: int = COMMANDS[options.command][0].run(options)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough

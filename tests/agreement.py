@@ -95,8 +95,8 @@ def agree(
         counted.add(decoded.counts)
         expected.add(expected_counts(field, k))
         unequal += sum(
-            one != other
-            for one, other in zip(
+            counted_round != replayed_round
+            for counted_round, replayed_round in zip(
                 inside(decoded), sample_rounds(field, k, np.random.default_rng(0)), strict=True
             )
         )
@@ -140,7 +140,11 @@ def inside(decoded: Decoded) -> list[list[tuple[int, int]]]:
     """Start and number accepted of the rounds that are counted."""
     pairs = zip(decoded.texts, decoded.rounds, strict=True)
     return [
-        [(one.start, one.accepted) for one in rounds if one.start + decoded.k <= len(text.ids)]
+        [
+            (played.start, played.accepted)
+            for played in rounds
+            if played.start + decoded.k <= len(text.ids)
+        ]
         for text, rounds in pairs
     ]
 

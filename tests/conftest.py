@@ -42,6 +42,7 @@ SLOW = (
     "engines/counting/test_oracle.py",
     "engines/own",
     "engines/test_engine_suite.py",
+    "engines/test_models.py",
     "lossless/drafters",
     "lossless/samplers",
     "lossless/test_candidate_generators.py",

@@ -21,6 +21,7 @@ from helpers.support import ROOT
 
 from pytest_specdec import (
     Counts,
+    SpecdecCallback,
     Text,
     decode,
     load_model,
@@ -57,6 +58,7 @@ def test_python_examples_run(code: str) -> None:
 
 DOCUMENTED = {
     "Counts": Counts,
+    "SpecdecCallback": SpecdecCallback,
     "Text": Text,
     "decode": decode,
     "load_model": load_model,
@@ -74,7 +76,9 @@ def test_examples_of_docstrings_run(name: str, monkeypatch: pytest.MonkeyPatch) 
     assert doctest.DocTestRunner().run(example).failed == 0
 
 
-@pytest.mark.parametrize("name", ["decode", "load_model", "read_prompts", "replay"])
+@pytest.mark.parametrize(
+    "name", ["SpecdecCallback", "decode", "load_model", "read_prompts", "replay"]
+)
 def test_every_parameter_is_documented(name: str) -> None:
     text = inspect.getdoc(DOCUMENTED[name])
     (section,) = re.findall(r"Parameters\n-+\n(.*?)\n\n", text, re.S)
@@ -116,8 +120,8 @@ def test_every_marker_argument_stands_in_the_marker_line() -> None:
 def test_every_fixture_stands_in_the_reference() -> None:
     fixtures = {
         name
-        for name, made in vars(plugin).items()
-        if name.startswith("specdec_") and callable(made)
+        for name, fixture in vars(plugin).items()
+        if name.startswith("specdec_") and callable(fixture)
     }
     assert fixtures >= {"specdec_run", "specdec_baseline", "specdec_texts"}
     (table,) = re.findall(r"## Fixtures\n(.*?)\n## ", REFERENCE, re.S)
@@ -131,12 +135,14 @@ def test_every_fixture_stands_in_the_reference() -> None:
 
 
 def test_every_field_of_the_json_report_stands_in_the_reference() -> None:
-    (told,) = re.findall(
+    (listed,) = re.findall(
         r"^`--specdec-report=FILE\.json` writes .*?(?=\n\n|\Z)", REFERENCE, re.S | re.M
     )
     fields = set(ReportRow.__annotations__) - {"attachments"}
     assert [
-        name for name in sorted(fields | set(SamplesRow.__annotations__)) if f"`{name}`" not in told
+        name
+        for name in sorted(fields | set(SamplesRow.__annotations__))
+        if f"`{name}`" not in listed
     ] == []
 
 

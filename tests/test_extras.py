@@ -80,7 +80,7 @@ def test_imports_name_the_extra_and_are_import_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "status", "told"),
+    ("engine", "status", "message"),
     [
         ("replay", 4, f"ERROR: {MESSAGE}"),
         (
@@ -92,7 +92,7 @@ def test_imports_name_the_extra_and_are_import_errors() -> None:
     ids=["replay", "transformers"],
 )
 def test_a_gate_names_the_extra_in_place_of_a_traceback(
-    engine: str, status: int, told: str, tmp_path: Path
+    engine: str, status: int, message: str, tmp_path: Path
 ) -> None:
     test = (
         "import pytest\n"
@@ -115,7 +115,7 @@ def test_a_gate_names_the_extra_in_place_of_a_traceback(
     done = without(f"import pytest\nsys.exit(pytest.main({command!r}))")
     assert done.returncode == status
     lines = (done.stdout + done.stderr).splitlines()
-    assert lines.count(told) == 1, done.stdout
+    assert lines.count(message) == 1, done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert "ModuleNotFoundError" not in done.stdout + done.stderr
 
@@ -169,8 +169,8 @@ def test_tests_that_need_no_engine_run_without_the_extra(tmp_path: Path) -> None
 
 
 def test_a_package_that_is_too_old_is_not_called_missing() -> None:
-    said = r"transformers here is too old .*; pip install -U 'pytest-specdec\[models\]'"
-    with pytest.raises(MissingExtraError, match=said), naming_extras():
+    message = r"transformers here is too old .*; pip install -U 'pytest-specdec\[models\]'"
+    with pytest.raises(MissingExtraError, match=message), naming_extras():
         raise ImportError("cannot import name 'MtpModel' from 'transformers'", name="transformers")
 
 

@@ -53,12 +53,12 @@ def test_mutants_are_refused_in_our_own_words_or_make_sense(
 
 
 def test_a_mutant_can_be_made_again() -> None:
-    made = [
+    mutants = [
         mutate(b'{"a": [1, 2, {"b": "x"}]}', [b"other"], random.Random(seed))
         for seed in (*range(50), *range(50))
     ]
-    assert made[:50] == made[50:]
-    assert len({name for name, _ in made}) > 10
+    assert mutants[:50] == mutants[50:]
+    assert len({name for name, _ in mutants}) > 10
 
 
 def test_the_fuzzer_sees_foreign_errors_slow_readers_and_nonsense(tmp_path: Path) -> None:

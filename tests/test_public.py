@@ -44,9 +44,9 @@ def test_a_stored_baseline_knows_its_metrics() -> None:
 def test_examples_of_docstrings_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     examples = doctest.DocTestFinder().find(store.load_baseline, "load_baseline", globs=vars(store))
-    found = [doctest.DocTestRunner().run(one) for one in examples]
-    assert sum(one.attempted for one in found) == 3
-    assert sum(one.failed for one in found) == 0
+    results = [doctest.DocTestRunner().run(example) for example in examples]
+    assert sum(example.attempted for example in results) == 3
+    assert sum(example.failed for example in results) == 0
 
 
 def test_replay_takes_paths_and_gives_counts(tiny_target: Path, tiny_draft: Path) -> None:

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..cases.case import JudgedRange
 from ..cases.texts import Text
@@ -51,17 +53,28 @@ def judged_scores(
     _check_pattern(texts, counts, judged)
     first = judged.every - 1 if own_heads else 0
     longest = int(counts.max(initial=0))
-    target = np.zeros((len(texts), longest), dtype=scores.target.dtype)
-    heads = scores.draft[:, first :: judged.every]
-    draft = np.full((len(texts), heads.shape[1], longest), -np.inf, dtype=scores.draft.dtype)
-    for row, (text, count) in enumerate(zip(texts, counts.tolist(), strict=True)):
-        at = text.prompt_length + judged.every - 1 + judged.every * np.arange(count)
-        target[row, :count] = scores.target[row, at]
-        draft[row, :, :count] = heads[row][:, at]
+    places = [
+        text.prompt_length + judged.every - 1 + judged.every * np.arange(count)
+        for text, count in zip(texts, counts.tolist(), strict=True)
+    ]
+
+    def judged_only(array: NDArray[Any]) -> NDArray[Any]:
+        kept = np.zeros((len(texts), longest), dtype=array.dtype)
+        for row, at in enumerate(places):
+            kept[row, : len(at)] = array[row, at]
+        return kept
+
+    def judged_heads(array: NDArray[Any], undefined: float) -> NDArray[Any]:
+        heads = array[:, first :: judged.every]
+        kept = np.full((len(texts), heads.shape[1], longest), undefined, dtype=array.dtype)
+        for row, at in enumerate(places):
+            kept[row, :, : len(at)] = heads[row][:, at]
+        return kept
+
     return dataclasses.replace(
-        scores,
-        target=target,
-        draft=draft,
+        scores.replace_heads(judged_heads),
+        target=judged_only(scores.target),
+        source=None if scores.source is None else judged_only(scores.source),
         starts=np.ones_like(counts),
         lengths=counts,
         available=None,
@@ -73,9 +86,8 @@ def _check_pattern(texts: Sequence[Text], counts: np.ndarray, judged: JudgedRang
     if (whole - counts).sum() > _LOST * whole.sum():
         row = int(np.argmax(whole - counts))
         raise MeasurementError(
-            f"the texts are no steps of {judged.every} tokens whose last one is in "
-            f"{judged.first}:{judged.end}: the one of "
-            f"prompt {texts[row].key} leaves the pattern after {counts[row]} steps; check "
-            "--specdec-judged and that prompts "
-            "end with a whole step"
+            f"the texts do not consist of steps of {judged.every} tokens whose last one is in "
+            f"{judged.first}:{judged.end}: the text of prompt {texts[row].key} leaves the pattern "
+            f"after {counts[row]} steps; check --specdec-judged and that prompts end with a whole "
+            "step"
         )

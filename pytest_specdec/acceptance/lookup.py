@@ -9,7 +9,7 @@ there is the draft.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,24 +75,43 @@ def index_matches(
     text's own, (k, length): `matches[i, t]` is whether draft step i of a round that starts at
     t - i proposed the token at t. Raises MeasurementError for more than k drafts.
     """
+    available, proposed = index_proposals(index, ids, first, k)
+    return available, proposed == np.asarray(ids)
+
+
+def index_proposals(
+    index: DraftIndex, ids: Sequence[int], first: int, k: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """As `index_matches`, with the proposed tokens themselves, (k, length); -1 where there is
+    none.
+    """
     available = np.zeros(len(ids), dtype=np.int64)
-    matches = np.zeros((k, len(ids)), dtype=bool)
+    proposed = np.full((k, len(ids)), -1, dtype=np.int64)
     for start in range(first, len(ids)):
         drafts = index.propose(k)
         if len(drafts) > k:
             raise MeasurementError(
-                f"a drafter proposed {len(drafts)} tokens where k is {k}; mend its propose(k)"
+                f"a drafter proposed {len(drafts)} tokens where k is {k}; correct its propose(k)"
             )
         available[start] = len(drafts)
         for step, draft in enumerate(drafts[: len(ids) - start]):
-            matches[step, start + step] = draft == ids[start + step]
+            proposed[step, start + step] = draft
         index.extend(ids[start : start + 1])
-    return available, matches
+    return available, proposed
 
 
-def lookup_draft(
-    texts: Sequence[Text], steps: int, longest: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+class IndexDrafts(NamedTuple):
+    """What an index of each text drafts on it, as scores hold it."""
+
+    log_q: NDArray[np.float32]
+    """(texts, steps, longest): 0 where a draft is the text's own token, -inf elsewhere."""
+    available: NDArray[np.int64]
+    """(texts, longest): number of tokens that are drafted at each start."""
+    proposed: NDArray[np.int64]
+    """(texts, steps, longest): the tokens that are drafted, -1 where there is none."""
+
+
+def lookup_draft(texts: Sequence[Text], steps: int, longest: int) -> IndexDrafts:
     """What prompt lookup drafts on each text, see `index_draft`."""
     return index_draft(LookupIndex, texts, steps, longest)
 
@@ -102,17 +121,16 @@ def index_draft(
     texts: Sequence[Text],
     steps: int,
     longest: int,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """What an index of each text drafts on it, as scores hold it.
-
-    Returns log-probabilities (texts, steps, longest), 0 where a draft is the text's own token and
-    -inf elsewhere, and the number of tokens that are drafted at each start, (texts, longest).
-    """
+) -> IndexDrafts:
+    """What an index of each text drafts on it."""
     draft = np.full((len(texts), steps, longest), -np.inf, dtype=np.float32)
     available = np.zeros((len(texts), longest), dtype=np.int64)
+    tokens = np.full((len(texts), steps, longest), -1, dtype=np.int64)
     for row, text in enumerate(texts):
         index = new_index(text.ids[: text.first_draft])
-        proposed, matches = index_matches(index, text.ids, text.first_draft, steps)
-        available[row, : len(text.ids)] = proposed
-        draft[row, :, : len(text.ids)] = np.where(matches, 0.0, -np.inf)
-    return draft, available
+        length = len(text.ids)
+        available[row, :length], tokens[row, :, :length] = index_proposals(
+            index, text.ids, text.first_draft, steps
+        )
+        draft[row, :, :length] = np.where(tokens[row, :, :length] == text.ids, 0.0, -np.inf)
+    return IndexDrafts(log_q=draft, available=available, proposed=tokens)

@@ -58,15 +58,15 @@ def round_moments(
     # left to play.
     ahead = np.zeros((5, texts, longest + k + 2))
     for start in range(longest - 1, int(starts.min(initial=longest)) - 1, -1):
-        one = counted[:, start].astype(float)[:, None]
-        taken = one * steps
+        is_counted = counted[:, start].astype(float)[:, None]
+        taken = is_counted * steps
         n, a, nn, aa, na = ahead[:, :, start + 1 : start + k + 2]
         sums = (
-            one + n,
+            is_counted + n,
             taken + a,
-            one + 2 * one * n + nn,
+            is_counted + 2 * is_counted * n + nn,
             taken**2 + 2 * taken * a + aa,
-            one * taken + one * a + taken * n + na,
+            is_counted * taken + is_counted * a + taken * n + na,
         )
         for row, values in enumerate(sums):
             ahead[row, :, start] = played[:, start] * (distribution[:, start] * values).sum(1)

@@ -57,7 +57,7 @@ def reference_counts(
     unigrams = _unigrams(tokens, scores, greedy=rule == "greedy")
     lookup = None
     if judged is None:
-        draft, available = lookup_draft(texts, k, scores.target.shape[1])
+        draft, available, _ = lookup_draft(texts, k, scores.target.shape[1])
         lookup = expected_counts(
             dataclasses.replace(scores, draft=draft, available=available).field(rule), k
         )

@@ -85,9 +85,9 @@ class AcceptanceField:
         alive = np.ones((texts, longest))
         out = np.empty((texts, longest, k))
         for step in range(k):
-            own = np.zeros((texts, longest))
-            own[:, : max(longest - step, 0)] = self.accept[:, step % heads, step:]
-            product *= np.where(step < drafted, own, 0.0)
+            at_step = np.zeros((texts, longest))
+            at_step[:, : max(longest - step, 0)] = self.accept[:, step % heads, step:]
+            product *= np.where(step < drafted, at_step, 0.0)
             if self.joint:
                 np.minimum(product, _ENOUGH, out=product)
             alive = np.minimum(alive, product)
@@ -163,12 +163,12 @@ def visits(field: AcceptanceField, counted: NDArray[np.bool_], accepted: Array) 
     start.
     """
     texts, longest, ends = accepted.shape
-    found = np.zeros((texts, longest + ends + 1))
-    found[np.arange(texts), field.starts] = 1.0
+    expected = np.zeros((texts, longest + ends + 1))
+    expected[np.arange(texts), field.starts] = 1.0
     for start in range(int(field.starts.min(initial=longest)), longest):
-        found[:, start] *= counted[:, start]
-        found[:, start + 1 : start + ends + 1] += found[:, start, None] * accepted[:, start]
-    return found[:, :longest]
+        expected[:, start] *= counted[:, start]
+        expected[:, start + 1 : start + ends + 1] += expected[:, start, None] * accepted[:, start]
+    return expected[:, :longest]
 
 
 def sample_rounds(

@@ -16,6 +16,8 @@ the product of q/p, and min(1, w r) / r = min(1/r, w) unfolds to the running min
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,12 @@ from .counts import Array
 from .renewal import AcceptanceField
 from .text_origin import Origin
 
-_LARGEST = 230.0
+SMOOTHING = 0.1
+"""Temperature of the draft's distribution in the smoothed counts of greedy cases: at temperature 0
+an arg-max that flips at a near-tie moves acceptance by whole tokens, at this one by what the two
+logits differ.
+"""
+LARGEST_RATIO = 230.0
 """Largest log-ratio kept: e^230 is past every probability, and products of it stay finite after
 clipping.
 """
@@ -56,10 +63,41 @@ class Scores:
     """
     origin: Origin | None = None
     """The target's evidence on the texts' origin, where it was requested."""
+    source: NDArray[np.floating] | None = None
+    """(texts, longest): log-probability of each text's own token by the target that emitted it,
+    where that is another one than `target`'s.
+    """
+    smoothed: NDArray[np.floating] | None = None
+    """As `draft`, by the draft's distribution at `SMOOTHING`; None at temperatures above 0, and for
+    drafts that are certain.
+    """
+    overlaps: Mapping[str, NDArray[np.floating]] = dataclasses.field(default_factory=dict)
+    """By rule, as `draft`: the chance that a head's draft is accepted in each context, whatever the
+    text's own token. At temperature 0 only by the rule `greedy`, both models at `SMOOTHING`.
+    """
 
     def first_heads(self, heads: int) -> Scores:
         """The scores of a drafter that uses only its first heads."""
-        return dataclasses.replace(self, draft=self.draft[:, :heads])
+        return self.replace_heads(lambda array, undefined: array[:, :heads])
+
+    def replace_heads(self, change: Callable[[NDArray[Any], float], NDArray[Any]]) -> Scores:
+        """The scores with each array by head, (texts, heads, longest), changed in the same way.
+
+        `change` also receives the array's value where a head has no draft.
+        """
+        return dataclasses.replace(
+            self,
+            draft=change(self.draft, -np.inf),
+            smoothed=None if self.smoothed is None else change(self.smoothed, -np.inf),
+            overlaps={rule: change(overlap, 0.0) for rule, overlap in self.overlaps.items()},
+        )
+
+    def smoothed_field(self) -> AcceptanceField:
+        """The acceptance field at temperature 0 with the draft's distribution at `SMOOTHING` in the
+        place of its arg-max.
+        """
+        draft = self.draft if self.smoothed is None else self.smoothed
+        return dataclasses.replace(self, draft=draft).field("greedy")
 
     def field(self, rule: str) -> AcceptanceField:
         """The acceptance field under a verification rule.
@@ -78,7 +116,7 @@ class Scores:
         elif rule in ("sample-match", "greedy"):
             accept = np.exp(draft)
         elif rule == "block":
-            accept = np.exp(np.minimum(ratio, _LARGEST))
+            accept = np.exp(np.minimum(ratio, LARGEST_RATIO))
         elif (accepted := token_acceptance(rule)) is not None:
             accept = _probabilities(rule, accepted(draft, target), draft)
         else:
@@ -107,12 +145,13 @@ class Scores:
 
 def _probabilities(rule: str, accept: Array, draft: Array) -> Array:
     """A rule of another package's acceptance, 0 where a head has no log-probability. Raises
-    MeasurementError for what are no probabilities.
+    MeasurementError for values that are not probabilities.
     """
     known = np.broadcast_to(accept, draft.shape)[draft > -np.inf]
     if not ((known >= 0) & (known <= 1)).all():
         raise MeasurementError(
-            f"rule {rule!r} accepts a token with a probability outside 0 to 1; mend its `accepted`"
+            f"rule {rule!r} accepts a token with a probability outside 0 to 1; correct its "
+            "`accepted`"
         )
     return np.where(draft > -np.inf, accept, 0.0)
 
@@ -121,8 +160,8 @@ def _not_replayed(rule: str) -> str:
     """Why there is no field of a rule."""
     if is_lossy(rule):
         return (
-            f"rule {rule!r} is lossy: its text is not the target's, so there is none to replay; "
-            "decode it"
+            f"rule {rule!r} is lossy: its texts do not follow the target's distribution, so they "
+            "cannot be replayed; decode it"
         )
     return (
         f"rule {rule!r} does not say with what probability it accepts a given token; decode it, "

@@ -120,25 +120,25 @@ def _each_text(
     ahead = np.broadcast_to(
         nothing, (ends + 1, texts, len(nothing))
     ).copy()  # of the next starts, the nearest first
-    found = np.tile(nothing, (texts, 1))
+    result = np.tile(nothing, (texts, 1))
     columns, rows = most + np.arange(width), np.arange(texts)[:, None]
     for start in range(longest - 1, int(starts.min(initial=longest)) - 1, -1):
-        own = np.zeros((texts, len(nothing)))
+        from_here = np.zeros((texts, len(nothing)))
         for taken in range(ends):
             moved = ahead[taken][rows, columns - gains[:, start, taken, None]]
-            own[:, most : -most or None] += chances[:, start, taken, None] * moved
-        own = np.where(played[:, start, None], own, nothing)
-        found[starts == start] = own[starts == start]
-        ahead = np.concatenate([own[None], ahead[:-1]])
-    return found[:, most : -most or None]
+            from_here[:, most : -most or None] += chances[:, start, taken, None] * moved
+        from_here = np.where(played[:, start, None], from_here, nothing)
+        result[starts == start] = from_here[starts == start]
+        ahead = np.concatenate([from_here[None], ahead[:-1]])
+    return result[:, most : -most or None]
 
 
 def _convolved(rows: Array, reach: int, lost: float) -> SumDistribution:
     """The sum over independent texts; negligible ends are cut off and counted as lost."""
     least, total = 0, np.ones(1)
     for row in rows:
-        first, own, cut = _trimmed(row)
-        total = np.convolve(total, own)
+        first, chances, cut = _trimmed(row)
+        total = np.convolve(total, chances)
         least += first - reach
         lost += cut
         first, total, cut = _trimmed(total)

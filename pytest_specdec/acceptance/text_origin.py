@@ -19,6 +19,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..cases.case import Sampling
 from ..common.errors import MeasurementError
@@ -38,14 +39,18 @@ and 0.6 % outside top-k 20 at temperature 1.6, where most mass lies at the cut-o
 that are filed as greedy have 40 %.
 """
 OUTSIDE_FEW = 3
-"""Tokens outside that any number of tokens may have: a share of a short text is no evidence."""
+"""Tokens outside that any number of tokens may have: a share of a short text is not evidence."""
 TIE = 0.25
 """Largest gap of two logits that rounding can close: bfloat16's, since texts do not say in which
 format they were made.
 """
+SOURCE_SLACK = 0.005
+"""Log-probability by which a stored one may be off on average: half precision's rounding, many
+times over.
+"""
 CURE = (
     "restore them from version control, or delete their file and run with --specdec-update=all to "
-    "sample them anew"
+    "sample new ones"
 )
 
 
@@ -108,6 +113,28 @@ class Origin:
             "(chance below "
             f"{LEVEL:g}), most of all the text of prompt {self.prompts[worst]}"
         )
+
+
+def source_problem(
+    now: NDArray[np.floating], source: NDArray[np.floating], new: NDArray[np.bool_]
+) -> str | None:
+    """Why stored log-probabilities are not those of the target that emitted the texts; None where
+    they may be.
+
+    `now` and `source` (texts, longest) are log-probabilities of each text's own token by another
+    target and as stored, `new` marks the new tokens. For tokens drawn from the stored probabilities
+    p, the expectation of p'/p is 1 at most whatever p' is, so the product of (1 + p'/p) / 2 exceeds
+    1 / `LEVEL` with probability `LEVEL` at most.
+    """
+    ratio = now.astype(np.float64) - source - SOURCE_SLACK
+    evidence = float(np.sum(np.logaddexp(0.0, ratio) - math.log(2), where=new))
+    if evidence < -math.log(LEVEL):
+        return None
+    return (
+        "the log-probabilities that are stored with the old target's texts are not those of the "
+        f"target that emitted them (chance below {LEVEL:g}); restore the file of the texts from "
+        "version control, or measure again with --specdec-update=all"
+    )
 
 
 def joined(parts: Sequence[Origin]) -> Origin:

@@ -115,4 +115,4 @@ def _prompts(before: Record, now: Record) -> Iterator[str]:
         if key in before.counts
     )
     if texts:
-        yield f"  texts: {texts} of {len(now.counts)} sampled anew"
+        yield f"  texts: {texts} of {len(now.counts)} sampled again"

@@ -21,7 +21,7 @@ class EvidenceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     schema: int
     baseline: str
-    """Hash of the baseline; another baseline starts anew."""
+    """Hash of the baseline; evidence against another baseline starts again."""
     runs: tuple[AccumulatedRun, ...] = msgspec.field(name="nights")
 
 

@@ -56,6 +56,12 @@ def _of_rows(rows: PromptRows, k: int | None, new_tokens: int | None) -> Iterato
             and row.rounds + sum(row.accepted) > new_tokens + positions + 1
         ):
             yield key, f"prompt {key} emits more than the {new_tokens} new tokens of its text"
+        elif (
+            new_tokens is not None
+            and (smoothed := row.smoothed) is not None
+            and smoothed.rounds + sum(smoothed.accepted) > new_tokens + positions + 1
+        ):
+            yield key, f"prompt {key} has smoothed counts of more than {new_tokens} new tokens"
 
 
 def _of_counts(row: PromptCounts, k: int) -> str | None:
@@ -75,6 +81,15 @@ def _of_counts(row: PromptCounts, k: int) -> str | None:
         len(row.smoothed.accepted) != k or _rises((row.smoothed.rounds, *row.smoothed.accepted))
     ):
         return f"has smoothed counts that are not {k} falling positions"
+    if row.contexts is not None and len(row.contexts.accepted) != k:
+        return f"has contexts that are not {k} positions"
+    if row.contexts is not None and max(row.contexts.accepted) > row.contexts.starts + _ROUNDING:
+        return "accepts in more contexts than its text has"
+    if row.rounds > 0 and (
+        (row.contexts is not None and not row.contexts.starts > 0)
+        or (row.smoothed is not None and not row.smoothed.rounds > 0)
+    ):
+        return "has rounds, but none among its smoothed counts or contexts"
     return None
 
 
@@ -121,4 +136,4 @@ def _of_texts(stored: TextSet) -> Iterator[Problem]:
 def _of_tokens(stored: TokenMap) -> Iterator[Problem]:
     for key, row in stored.tokens.items():
         if not is_encoded(row.accept):
-            yield key, f"prompt {key} holds a character that is no acceptance level"
+            yield key, f"prompt {key} holds a character that is not an acceptance level"

@@ -37,9 +37,9 @@ def digest_of(data: Mapping[str, Any]) -> str:
     """Hash of a stored file's values, whatever their order and white space; its own digest is left
     out.
     """
-    own = {name: value for name, value in data.items() if name != DIGEST}
+    content = {name: value for name, value in data.items() if name != DIGEST}
     return hashlib.sha256(
-        json.dumps(own, sort_keys=True, separators=(",", ":")).encode()
+        json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
     ).hexdigest()[:16]
 
 

@@ -8,7 +8,14 @@ from pathlib import Path
 from .drafter import LOOKUP as LOOKUP
 from .drafter import OWN_HEADS as OWN_HEADS
 from .drafter import SERVED as SERVED
-from .drafter import AddedSpec, DrafterSpec, OwnHeadsSpec, PromptLookupSpec, parse_drafter
+from .drafter import (
+    DrafterSpec,
+    DraftModelSpec,
+    OwnHeadsSpec,
+    PromptLookupSpec,
+    RegisteredSpec,
+    ServedSpec,
+)
 from .rules import LOSSY_RULES as LOSSY_RULES
 from .rules import RULES as RULES
 from .rules import checked_rule as checked_rule
@@ -125,10 +132,8 @@ class Case:
     """One cell of a suite: a pair of models, k, depth, rule and temperature on a set of prompts."""
 
     texts: TextKey
-    drafter: str
-    """Checkpoint folder or hub id of the draft model, `mtp`, `prompt-lookup`, or `NAME` or
-    `NAME:FOLDER` for a type that another package adds.
-    """
+    drafter: DrafterSpec
+    """Who drafts."""
     label: str
     """The drafter's name in ids and file names; stable when `--specdec-draft` points elsewhere."""
     k: int
@@ -140,6 +145,10 @@ class Case:
     engine: str = "replay"
     judged: JudgedRange | None = None
     """Which tokens are drafted; None for all."""
+    candidate: str = ""
+    """The name of one of several drafters that the session compares with each other, and not with
+    baselines; empty for a drafter of its own.
+    """
 
     @property
     def suite(self) -> str:
@@ -154,44 +163,43 @@ class Case:
         return self.texts.temperature
 
     @property
-    def drafter_spec(self) -> DrafterSpec:
-        """Who drafts."""
-        return parse_drafter(self.drafter)
-
-    @property
     def uses_own_heads(self) -> bool:
-        return isinstance(self.drafter_spec, OwnHeadsSpec)
+        return isinstance(self.drafter, OwnHeadsSpec)
 
     @property
     def uses_lookup(self) -> bool:
-        return isinstance(self.drafter_spec, PromptLookupSpec)
+        return isinstance(self.drafter, PromptLookupSpec)
 
     @property
     def draft_model(self) -> str | None:
-        """The drafter where it is a causal language model of its own."""
-        drafts_alone = isinstance(self.drafter_spec, OwnHeadsSpec | PromptLookupSpec | AddedSpec)
-        return None if drafts_alone else self.drafter
+        """Checkpoint folder or hub id of the drafter where it is a causal language model of its
+        own; `served` where only a server has it.
+        """
+        if isinstance(self.drafter, DraftModelSpec | ServedSpec):
+            return str(self.drafter)
+        return None
 
     @property
     def drafter_name(self) -> str:
         """The drafter in records: `draft` for a draft model, else the name of its type."""
-        if isinstance(kind := self.drafter_spec, AddedSpec):
-            return kind.name
-        return "draft" if self.draft_model is not None else self.drafter
+        if isinstance(self.drafter, RegisteredSpec):
+            return self.drafter.name
+        return "draft" if self.draft_model is not None else str(self.drafter)
 
     @property
     def name(self) -> str:
         """File stem of the baseline: `text-draft-k8-depth3-t1`, and what is not the default:
-        `...-block-decode`.
+        `...-block-decode`. A candidate's has its name after the label: `draft@ckpt-3000-k8-...`.
         """
         rule = [self.rule] * (self.rule != default_rule(self.temperature)) + ["lossy"] * (
             is_lossy(self.rule)
         )
         engine = [self.engine] * (self.engine != "replay")
         judged = [self.judged.name] if self.judged else []
+        drafter = f"{self.label}@{self.candidate}" if self.candidate else self.label
         return "-".join(
             [
-                f"{self.label}-k{self.k}-depth{self.depth}-{self.texts.sampling.suffix}",
+                f"{drafter}-k{self.k}-depth{self.depth}-{self.texts.sampling.suffix}",
                 *judged,
                 *rule,
                 *engine,
@@ -202,6 +210,11 @@ class Case:
     def id(self) -> str:
         """Unique in a session: suite and name."""
         return f"{self.suite}/{self.name}"
+
+    @property
+    def comparison(self) -> str:
+        """What candidates that are compared with each other share: their id without the name."""
+        return dataclasses.replace(self, candidate="").id
 
     @property
     def heads(self) -> int:

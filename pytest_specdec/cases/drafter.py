@@ -1,6 +1,4 @@
-"""Who drafts: a union of kinds, and the strings that stand for them in options, markers, file names
-and stored records.
-"""
+"""Who drafts: a union of kinds, parsed once from the strings of options and markers."""
 
 from __future__ import annotations
 
@@ -8,7 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ..common.extensions import DRAFTERS, extension, registered
+from ..common.errors import naming_extras
+from ..common.extensions import Registry
 
 OWN_HEADS = "mtp"
 """The drafter's name when the target's own MTP heads draft."""
@@ -16,6 +15,20 @@ LOOKUP = "prompt-lookup"
 """The drafter's name when drafts are copied from the text itself; no model drafts."""
 SERVED = "served"
 """Stands for a model of which only a server has the weights."""
+
+_PACKAGE = "pytest_specdec.decoding.drafters"
+DRAFTER_TYPES = Registry(
+    "pytest_specdec.drafters",
+    "type of drafter",
+    {
+        OWN_HEADS: f"{_PACKAGE}.own_heads",
+        LOOKUP: f"{_PACKAGE}.prompt_lookup",
+    },
+    reserved=("draft", SERVED),
+)
+"""Types of drafters by name, one line for each file of `decoding.drafters`; each is a `DrafterType`
+of its `protocol`. Draft models have no line: whatever folder no type claims holds one.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +67,13 @@ class ServedSpec:
 
 
 @dataclasses.dataclass(frozen=True)
-class AddedSpec:
-    """A drafter whose type another package adds: `NAME` or `NAME:FOLDER`."""
+class RegisteredSpec:
+    """A drafter of a registered type, this package's own or another package's: `NAME` or
+    `NAME:FOLDER`.
+    """
 
     name: str
-    """The type's entry point in the group `pytest_specdec.drafters`."""
+    """The type's name in `DRAFTER_TYPES`."""
     folder: Path | None
     """None for a drafter without files of its own."""
 
@@ -68,10 +83,13 @@ class AddedSpec:
     @property
     def type(self) -> Any:
         """The `DrafterType` of `decoding.drafters.protocol`, imported now."""
-        return extension(DRAFTERS, self.name)
+        with naming_extras():
+            return DRAFTER_TYPES.load(self.name)
 
 
-DrafterSpec: TypeAlias = DraftModelSpec | OwnHeadsSpec | PromptLookupSpec | ServedSpec | AddedSpec
+DrafterSpec: TypeAlias = (
+    DraftModelSpec | OwnHeadsSpec | PromptLookupSpec | ServedSpec | RegisteredSpec
+)
 
 _NAMED: dict[str, OwnHeadsSpec | PromptLookupSpec | ServedSpec] = {
     str(drafter): drafter for drafter in (OwnHeadsSpec(), PromptLookupSpec(), ServedSpec())
@@ -80,13 +98,16 @@ _NAMED: dict[str, OwnHeadsSpec | PromptLookupSpec | ServedSpec] = {
 
 def parse_drafter(name: str) -> DrafterSpec:
     """The drafter of a name; `str(drafter)` is the name again. Whatever is neither one of the three
-    names nor of a type that another package adds is a model.
+    names nor of a registered type is a model.
 
-    Entry points are read only for a name that is no absolute path and no hub id `owner/name`.
+    Entry points are read only for a name that is neither an absolute path nor a hub id
+    `owner/name`.
     """
     if (named := _NAMED.get(name)) is not None:
         return named
-    kind, _, folder = name.partition(":")
-    if "/" in kind or Path(name).is_absolute() or kind not in registered(DRAFTERS):
+    type_name, _, folder = name.partition(":")
+    if "/" in type_name or Path(name).is_absolute() or type_name in _NAMED:
         return DraftModelSpec(name)
-    return AddedSpec(kind, Path(folder) if folder else None)
+    if type_name not in DRAFTER_TYPES:
+        return DraftModelSpec(name)
+    return RegisteredSpec(type_name, Path(folder) if folder else None)

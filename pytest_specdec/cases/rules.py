@@ -6,10 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 from ..common.errors import RequestError
-from ..common.extensions import RULES as GROUP
-from ..common.extensions import extension, registered
+from ..common.extensions import Registry
 
-RULES = ("rejection", "greedy", "sample-match", "block", "typical")
+_MODULE = "pytest_specdec.decoding.verification"
+VERIFICATION_RULES = Registry(
+    "pytest_specdec.rules",
+    "verification rule",
+    {
+        "rejection": f"{_MODULE}:REJECTION",
+        "greedy": f"{_MODULE}:GREEDY",
+        "sample-match": f"{_MODULE}:SAMPLE_MATCH",
+        "block": f"{_MODULE}:BLOCK",
+        "typical": f"{_MODULE}:TYPICAL",
+    },
+)
+"""All rules by name; each is a `decoding.verification.Rule`."""
+RULES = tuple(VERIFICATION_RULES.built_in)
 LOSSY_RULES = ("typical",)
 """Rules of ours whose output does not follow the target."""
 
@@ -21,10 +33,9 @@ def default_rule(temperature: float) -> str:
 
 def known_rule(rule: str) -> str:
     """The rule itself. Raises RequestError for an unknown name."""
-    if rule not in RULES and rule not in registered(GROUP):
+    if rule not in VERIFICATION_RULES:
         raise RequestError(
-            f"verification rule {rule!r} is unknown; choose among "
-            f"{', '.join([*RULES, *registered(GROUP)])}"
+            f"verification rule {rule!r} is unknown; choose among {', '.join(VERIFICATION_RULES)}"
         )
     return rule
 
@@ -46,26 +57,24 @@ def is_lossy(rule: str) -> bool:
     """Whether the rule's output does not follow the target: such a rule is always labelled."""
     if rule in RULES:
         return rule in LOSSY_RULES
-    added = rule_extension(rule)
-    return added is None or not added.lossless
+    return rule not in VERIFICATION_RULES or not load_rule(rule).lossless
 
 
-def rule_extension(rule: str) -> Any:
-    """The `decoding.verification.Rule` of a rule that another package adds; None for others.
+def load_rule(rule: str) -> Any:
+    """The `decoding.verification.Rule` of a known name, imported.
 
-    Raises RequestError for an entry point that is no such rule.
+    Raises RequestError for an entry point of another package that is not such a rule.
     """
-    if rule in RULES or rule not in registered(GROUP):
-        return None
-    added = extension(GROUP, rule)
-    if getattr(added, "name", None) != rule or not isinstance(
-        getattr(added, "lossless", None), bool
+    loaded = VERIFICATION_RULES.load(rule)
+    if rule not in RULES and not (
+        getattr(loaded, "name", None) == rule
+        and isinstance(getattr(loaded, "lossless", None), bool)
     ):
-        raise RequestError(
-            f"the entry point {rule!r} of {GROUP} is no Rule named {rule!r}; register a "
-            "pytest_specdec.decoding.verification.Rule"
+        raise VERIFICATION_RULES.fault(
+            rule,
+            f"is not a Rule named {rule!r} (pytest_specdec.decoding.verification.Rule)",
         )
-    return added
+    return loaded
 
 
 def is_replayable(rule: str) -> bool:
@@ -79,5 +88,7 @@ def token_acceptance(rule: str) -> Callable[..., Any] | None:
     """How a lossless rule of another package accepts tokens of given texts, `Rule.accepted`; None
     where it does not say, and for rules of ours.
     """
-    added = rule_extension(rule)
-    return None if added is None or not added.lossless else added.accepted
+    if rule in RULES or rule not in VERIFICATION_RULES:
+        return None
+    added = load_rule(rule)
+    return added.accepted if added.lossless else None

@@ -17,7 +17,7 @@ _REPEATS = 0.9
 below a third.
 """
 _LEAST = 16
-"""Least new tokens in half a text; a loop in fewer cannot be told from a short repetition."""
+"""Least new tokens in half a text; in fewer, a loop looks like a short repetition."""
 
 
 @dataclasses.dataclass(frozen=True)

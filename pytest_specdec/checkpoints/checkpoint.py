@@ -17,7 +17,7 @@ from typing import Any
 
 from ..common.errors import RequestError
 from .config_checks import check_config, count_of
-from .folder_kinds import kind_of
+from .folder_kinds import Kind, kind_of
 from .json_files import read_json
 from .safetensors_header import Tensor, read_header
 from .tokenizer_files import vocabulary_of
@@ -37,6 +37,8 @@ LARGE = 1 << 28
 line.
 """
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+_Stamps = tuple[tuple[str, int, int], ...]
+"""Name, time and size of each file of a folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,15 +227,26 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """The checkpoint in `folder`; unchanged files are read once. Raises RequestError where there is
     none.
     """
+    return _opened(folder, _stamps(folder))
+
+
+def folder_kind(folder: Path) -> Kind | None:
+    """What `folder` holds where that is no model of its own. Raises RequestError for a folder that
+    cannot be read.
+    """
+    return _read(folder, _stamps(folder))[1]
+
+
+def _stamps(folder: Path) -> _Stamps:
+    """Of the files of a folder. Raises RequestError where there is none."""
     if not folder.is_dir():
         raise RequestError(f"no checkpoint folder at {folder}; check the path")
     try:
-        stamps = tuple(sorted(map(_stamp, folder.iterdir())))
+        return tuple(sorted(map(_stamp, folder.iterdir())))
     except OSError as error:
         raise RequestError(
             f"{folder} cannot be read ({error.strerror}); check its rights"
         ) from None
-    return _opened(folder, stamps)
 
 
 def _stamp(entry: Path) -> tuple[str, int, int]:
@@ -246,11 +259,18 @@ def _stamp(entry: Path) -> tuple[str, int, int]:
 
 
 @functools.lru_cache(maxsize=64)
-def _opened(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> Checkpoint:
+def _read(folder: Path, stamps: _Stamps) -> tuple[Checkpoint, Kind | None]:
+    """The files of a folder, unchecked, and what they are where they are no model of their own."""
     checkpoint = Checkpoint(folder)
     names = {name for name, _, _ in stamps}
     config = checkpoint.config if "config.json" in names else None
-    if kind := kind_of(config, names, lambda: checkpoint.tensors):
+    return checkpoint, kind_of(config, names, lambda: checkpoint.tensors)
+
+
+@functools.lru_cache(maxsize=64)
+def _opened(folder: Path, stamps: _Stamps) -> Checkpoint:
+    checkpoint, kind = _read(folder, stamps)
+    if kind is not None:
         raise RequestError(kind.refusal(folder))
     check_config(folder, checkpoint.config, checkpoint.text_config, checkpoint.model_tensors)
     _check_index(checkpoint)
@@ -287,8 +307,8 @@ def _check_index(checkpoint: Checkpoint) -> None:
     for file in named.values():
         if not isinstance(file, str) or file not in known:
             raise RequestError(
-                f"{path} names {str(file)[:60]!r}, which is no weights file of the folder; save it "
-                "there, too"
+                f"{path} names {str(file)[:60]!r}, which is not a weights file in the folder; "
+                "save it there, too"
             )
 
 

@@ -1,9 +1,9 @@
-"""What a folder holds that is no causal language model of its own: drafter heads, adapters, other
+"""What a folder holds that is not a complete causal language model: drafter heads, adapters, other
 formats.
 
 Recognised by the configuration, the names of the tensors and the names of the files alone, so that
-it costs nothing. A drafter that becomes supported leaves this table's refusals; its `Kind` stays,
-for its loader to dispatch on.
+it costs nothing. A kind of drafter is refused until a type of its name is registered in
+`cases.drafter.DRAFTER_TYPES`; from then on that type drafts with the folder.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
+
+from ..cases.drafter import DRAFTER_TYPES
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Endings of weights that are pickled; they are never opened."""
@@ -33,21 +35,41 @@ class Kind:
     name: str
     packaging: str = ""
     cure: str = ""
-    """Empty for drafters of a kind that is not supported yet."""
+    """Empty for drafters."""
+    drafter: str = ""
+    """The name of the type of drafter, registered or not; empty for what is no drafter."""
 
     def refusal(self, folder: Path) -> str:
         """The message for a folder of this kind that was named as a model: cause; cure."""
         packed = f" ({self.packaging})" if self.packaging else ""
-        why = "" if self.cure else ", a kind of drafter that is not supported yet"
-        return f"{folder} holds {self.name}{packed}{why}; {self.cure or _HEADS}"
+        if self.cure:
+            return f"{folder} holds {self.name}{packed}; {self.cure}"
+        if self.drafter in DRAFTER_TYPES:
+            return (
+                f"{folder} holds {self.name}{packed} and not a complete model; name it as the "
+                f"drafter: --specdec-draft={folder}"
+            )
+        return (
+            f"{folder} holds {self.name}{packed}, a kind of drafter that is not supported yet; "
+            f"{_HEADS}"
+        )
 
 
-EAGLE3, EAGLE, PEAGLE = "an EAGLE-3 head", "an EAGLE head", "a P-EAGLE head"
-DFLASH, DSPARK, MEDUSA = "a DFlash drafter", "a DSpark drafter", "Medusa heads"
-ASSISTANT = "an assistant that reads its target's keys and values"
+EAGLE3, EAGLE, PEAGLE, DFLASH, DSPARK = "eagle3", "eagle", "p-eagle", "dflash", "dspark"
+MEDUSA, ASSISTANT = "medusa", "assistant"
+_IN_WORDS = {
+    EAGLE3: "an EAGLE-3 head",
+    EAGLE: "an EAGLE head",
+    PEAGLE: "a P-EAGLE head",
+    DFLASH: "a DFlash drafter",
+    DSPARK: "a DSpark drafter",
+    MEDUSA: "Medusa heads",
+    ASSISTANT: "an assistant that reads its target's keys and values",
+}
+"""Types of drafters that folders hold, by name."""
 
 ADAPTER = Kind(
-    "an adapter (LoRA or the like) and no model of its own",
+    "an adapter (LoRA or the like) and not a complete model",
     cure="merge it into its base model with peft's merge_and_unload() and name the folder of the "
     "merged model",
 )
@@ -89,12 +111,13 @@ _FIELDS = (
     ("medusa_num_heads", MEDUSA),
 )
 """By a field that only their configurations have."""
+_BY_TENSORS = "recognised by its tensors"
 
 
 def kind_of(
     config: Mapping[str, Any] | None, files: Collection[str], tensors: Callable[[], Collection[str]]
 ) -> Kind | None:
-    """The kind of a folder; None for a model of its own.
+    """The kind of a folder; None for a complete model.
 
     `config` is what config.json holds, None without one; `files` are the folder's file names;
     `tensors` gives the names of the tensors and is asked last, where there is a safetensors file.
@@ -115,19 +138,23 @@ def _by_config(config: Mapping[str, Any]) -> Kind | None:
     if speculators is not None or config.get("speculators_model_type") is not None:
         inner = speculators.get("algorithm") if isinstance(speculators, Mapping) else None
         named = str(config.get("speculators_model_type") or inner)[:40]
-        return Kind(
-            _SPECULATORS.get(named, f"a drafter of the kind {named!r}"), "packed by speculators"
-        )
+        if named in _SPECULATORS:
+            return _drafter(_SPECULATORS[named], "packed by speculators")
+        return Kind(f"a drafter of the kind {named!r}", "packed by speculators")
     classes = config.get("architectures")
     words = [*(classes if isinstance(classes, list) else []), config.get("model_type")]
     names = [word.lower() for word in words if isinstance(word, str)]
     for pattern, name in _ARCHITECTURES:
         if any(re.search(pattern, word) for word in names):
-            return Kind(name, "packed by SpecForge or AngelSlim" if name == EAGLE3 else "")
+            return _drafter(name, "packed by SpecForge or AngelSlim" if name == EAGLE3 else "")
     for field, name in _FIELDS:
         if config.get(field) is not None:
-            return Kind(name, "packed by SafeAILab" if name == EAGLE3 else "")
+            return _drafter(name, "packed by SafeAILab" if name == EAGLE3 else "")
     return None
+
+
+def _drafter(name: str, packaging: str = "") -> Kind:
+    return Kind(_IN_WORDS[name], packaging, drafter=name)
 
 
 def _by_tensors(names: Collection[str]) -> Kind | None:
@@ -141,7 +168,7 @@ def _by_tensors(names: Collection[str]) -> Kind | None:
             name in ("d2t", "t2d") or name.startswith("midlayer.") or ".hidden_norm." in name
             for name in names
         )
-        return Kind(EAGLE3, "told by its tensors") if eagle3 else Kind(EAGLE, "told by its tensors")
+        return _drafter(EAGLE3 if eagle3 else EAGLE, _BY_TENSORS)
     if any(
         re.match(
             r"(medusa_heads?\.|lm_heads\.)?\d+\.(\d+\.linear\.)?weight$|blocks\.0\.layers\.0\.",
@@ -149,5 +176,5 @@ def _by_tensors(names: Collection[str]) -> Kind | None:
         )
         for name in names
     ):
-        return Kind(MEDUSA, "told by its tensors")
+        return _drafter(MEDUSA, _BY_TENSORS)
     return None

@@ -11,8 +11,8 @@ from .json_files import read_json
 
 
 def check_tokenizer_config(folder: Path) -> None:
-    """Refuse a tokenizer_config.json that is no strict JSON, or has transformers make something
-    else than a tokenizer.
+    """Refuse a tokenizer_config.json that is not strict JSON, or makes transformers load something
+    other than a tokenizer.
 
     Raises RequestError.
     """

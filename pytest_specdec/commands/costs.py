@@ -47,9 +47,8 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         "--draft",
         action="append",
         metavar="PATH",
-        help="what drafts: a draft model, mtp for the target's own MTP heads, or prompt-lookup; "
-        "name each of several "
-        "(default: mtp where the target has heads, and prompt-lookup)",
+        help="drafter: a draft model, mtp for the target's own MTP heads, or prompt-lookup; repeat "
+        "the option for several (default: mtp where the target has heads, and prompt-lookup)",
     )
 
 
@@ -104,9 +103,8 @@ def _add_effort(parser: argparse.ArgumentParser) -> None:
         type=whole_number(1),
         default=60,
         metavar="N",
-        help="most seconds to measure for, once the models are loaded: fewer rounds are timed, and "
-        "what cannot be measured in "
-        "that time is refused (default %(default)s)",
+        help="limit in seconds for measuring, once the models are loaded: fewer rounds are timed, "
+        "and what does not fit is refused (default %(default)s)",
     )
 
 
@@ -139,9 +137,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if profile.relative_error > UNCERTAIN:
         progress.say(
-            f"warning: the times are uncertain by {profile.relative_error:.0%} (standard error), "
-            "and so is every speed-up from "
-            "them; close other programs, or time more rounds with --repeats and --max-seconds"
+            f"warning: the times have a standard error of {profile.relative_error:.0%}, and so has "
+            "every speed-up from them; close other programs, or time more rounds with --repeats "
+            "and --max-seconds"
         )
     if arguments.output is None:
         print(profile.to_json(), end="")
@@ -152,23 +150,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measured(arguments: argparse.Namespace, progress: CommandProgress) -> CostProfile:
-    from ..cases.case import LOOKUP, OWN_HEADS
+    from ..cases.drafter import OwnHeadsSpec, PromptLookupSpec, parse_drafter
     from ..checkpoints.checkpoint import check_pair
     from ..decoding.timing import Setting, measure_costs
 
-    drafters = set(arguments.draft or (OWN_HEADS, LOOKUP))
-    models = sorted(drafters - {OWN_HEADS, LOOKUP})
+    given = {parse_drafter(name) for name in arguments.draft or ()}
+    drafters = given or {OwnHeadsSpec(), PromptLookupSpec()}
+    models = sorted(map(str, drafters - {OwnHeadsSpec(), PromptLookupSpec()}))
     if len(models) > 1:
         raise RequestError(
             f"a profile holds the times of one draft model, and {len(models)} are named; measure "
-            "each in a run"
+            "each in its own run"
         )
     target, drafter = load_pair(
         arguments.target, next(iter(models), None), arguments.device, arguments.dtype, progress
     )
     if drafter is not None:
         check_pair(target.checkpoint, drafter.checkpoint, max(arguments.depth))
-    if OWN_HEADS in (arguments.draft or ()):
+    if OwnHeadsSpec() in given:
         check_pair(target.checkpoint, None, max(arguments.depth))
     for model in (target, drafter):
         context = None if model is None else model.checkpoint.context
@@ -184,8 +183,8 @@ def _measured(arguments: argparse.Namespace, progress: CommandProgress) -> CostP
         depths=arguments.depth,
         setting=Setting(arguments.batch, arguments.context, arguments.temperature, arguments.dtype),
         repeats=arguments.repeats,
-        own_heads=OWN_HEADS in drafters,
-        lookup=LOOKUP in drafters,
+        own_heads=OwnHeadsSpec() in drafters,
+        lookup=PromptLookupSpec() in drafters,
         max_seconds=arguments.max_seconds,
         progress=progress,
         announce=progress.say,

@@ -81,26 +81,28 @@ def _add_texts(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..cases.case import LOOKUP, OWN_HEADS
+    from ..cases.drafter import DraftModelSpec, OwnHeadsSpec, PromptLookupSpec, parse_drafter
     from ..cases.prompts import read_prompts
+    from ..checkpoints.drafter_folders import recognised
     from ..decoding.measured_policies import policies
     from ..speedup.cost_profile import CostProfile
     from ..speedup.policies import check_covered
 
-    own_heads, lookup = arguments.draft == OWN_HEADS, arguments.draft == LOOKUP
+    drafter = recognised(parse_drafter(arguments.draft))
+    own_heads, lookup = isinstance(drafter, OwnHeadsSpec), isinstance(drafter, PromptLookupSpec)
     depth = int(own_heads) if arguments.depth is None else arguments.depth
     costs = CostProfile.load(arguments.costs).with_target(arguments.costs)
     # A profile that is too narrow is refused before models are loaded.
     check_covered(costs, arguments.k, depth, own_heads=own_heads, lookup=lookup)
     prompts = read_prompts(arguments.prompts, None)
     progress = CommandProgress()
-    draft_model = None if own_heads or lookup else arguments.draft
+    draft_model = drafter.path if isinstance(drafter, DraftModelSpec) else None
     target, model = load_pair(
         arguments.target, draft_model, arguments.device, arguments.dtype, progress
     )
     rows = policies(
         target,
-        arguments.draft if model is None else model,
+        drafter if model is None else model,
         prompts,
         costs,
         k=arguments.k,
@@ -112,12 +114,12 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print("\n".join(_lines(rows)))
     if model is None or depth > 0:
-        print("a confidence stops draft models without MTP heads only: none is listed")
+        print("confidence thresholds need a draft model without MTP heads, so none is listed")
     return 0
 
 
 def _lines(rows: Sequence[PolicyRow]) -> Iterator[str]:
-    """The table, what policies chose, and the gain of the best that decides anew."""
+    """The table, what policies chose, and the gain of the best dynamic policy."""
     from ..common.printable import printable
     from ..report.layout import aligned, wrapped
     from ..speedup.policy_table import HEADERS, NOTE
@@ -130,7 +132,7 @@ def _lines(rows: Sequence[PolicyRow]) -> Iterator[str]:
         if row.gain is not None:
             low, high = row.gain.interval
             gain = (
-                f"best that decides anew: {row.name}, {row.gain.ratio:.3f}x the speed of the best "
+                f"best dynamic policy: {row.name}, {row.gain.ratio:.3f}x the speed of the best "
                 f"fixed k (95 % interval {low:.3f}x to {high:.3f}x); both were chosen on these "
                 "prompts"
             )

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 _HEADERS = ("k", "depth", "length", "ms", "speed-up", "95 %", "gain", "needs", "has", "")
 _OTHER_STARTS = (
-    "note: some of these baselines do not hold what whole requests took, so length is the "
-    "acceptance length, of which each k "
-    "counts the rounds that leave it room: a larger k looks better than it is; record them again "
-    "with --specdec-update=all"
+    "note: some of these baselines do not hold the passes of whole requests, so length is the "
+    "acceptance length, which counts only rounds with room for k drafts: a larger k looks better "
+    "than it is; record them again with --specdec-update=all"
 )
 _NOTE = (
     "length = tokens per pass of the target, over whole texts; ms = of a round, ~ where "

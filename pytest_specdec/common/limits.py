@@ -1,6 +1,4 @@
-"""Largest values that make sense, for options, markers and files alike: beyond them stands a slip
-of the hand.
-"""
+"""Largest values that make sense, for options, markers and files; a larger one is a mistake."""
 
 from __future__ import annotations
 

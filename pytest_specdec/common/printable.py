@@ -77,9 +77,9 @@ def without_secrets(text: str, secrets: Iterable[str] = ()) -> str:
 def redacted_url(url: str) -> str:
     """A URL, well formed or not, without user, password, query and fragment.
 
-    Everything before the last `@` is taken for credentials, and whatever stands in the place of a
-    port and is none. Where a `?` or `#` comes before an `@`, a password cannot be told from a
-    query, and nothing but the scheme is left.
+    Everything before the last `@` is taken for credentials, and so is a port that is not a number.
+    Where a `?` or `#` comes before an `@`, a password cannot be distinguished from a query, and
+    nothing but the scheme is left.
 
     >>> redacted_url("http://user:SECRET@host:80x0/v1?api_key=SECRET")
     'http://***@host:***/v1?***'

@@ -57,7 +57,7 @@ class ProgressBar(Bars):
                 super().__call__(what, done, total)
 
     def _begin(self) -> None:
-        self._line()  # pytest has begun a line of its own
+        self._line()  # pytest has begun its own line
 
     def _uncaptured(self) -> contextlib.AbstractContextManager[None]:
         """Measuring runs inside a fixture, where pytest captures what is written."""

@@ -57,7 +57,7 @@ def _without_repeats(text: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         repeated = next(name for at, name in enumerate(names) if name in names[:at])
         _refuse(
             text,
-            f"the key {json.dumps(repeated)} stands twice in one object",
+            f"the key {json.dumps(repeated)} occurs twice in one object",
             json.dumps(repeated),
             last=True,
         )
@@ -93,7 +93,7 @@ def _check_values(text: str, value: Any) -> None:
             if not value.isascii() and not _encodes(value):
                 escape = re.search(r"\\u[dD][89a-fA-F]", text)
                 raise JsonError(
-                    "half of a surrogate pair, which is no character",
+                    "half of a surrogate pair, which is not a character",
                     text.count("\n", 0, escape.start() if escape else 0) + 1,
                 )
             continue

@@ -8,17 +8,18 @@ from pathlib import Path
 
 from ..cases.case import MEASURE, REPLAYING, SERVED, Case, TextKey, checked_rule, is_lossy
 from ..cases.drafter import (
-    AddedSpec,
     DrafterSpec,
     DraftModelSpec,
     OwnHeadsSpec,
     PromptLookupSpec,
+    RegisteredSpec,
     ServedSpec,
     parse_drafter,
 )
-from ..cases.drafter_extensions import check_use, recognised
 from ..cases.rules import is_replayable
+from ..checkpoints.drafter_folders import recognised
 from ..common.errors import RequestError
+from .candidates import candidates, is_pattern
 from .options import (
     COSTS,
     DEPTH,
@@ -39,29 +40,45 @@ from .options import (
 )
 from .settings import Marker, Settings
 
+_DRAFTING = ("replay", "decode")
+"""Engines that draft with every registered type."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Drafter:
+    """A drafter of a test, and its names in cases."""
+
+    spec: DrafterSpec
+    label: str
+    candidate: str = ""
+
 
 def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, ...]:
-    """Every (k, depth) cell of one test.
+    """Every (k, depth) cell of one test; with a pattern of drafters, every cell of each candidate.
 
     Empty when the target's own heads are asked for at depth 0 only, or prompt lookup at others.
-    Raises RequestError for a missing target, drafter or prompt file, or a rule that does not go
-    with the temperature or engine.
+    Raises RequestError for a missing target, drafter or prompt file, a pattern that matches
+    nothing, or a rule that does not go with the temperature or engine.
     """
-    drafter, label = _drafter(settings, marker, test_folder)
     engine = settings.value(ENGINE)
     judged = settings.value(JUDGED, marker)
+    drafters = _drafters(settings, marker, test_folder)
     if judged is not None:
-        _check_judged(drafter, engine)
+        _check_judged(drafters[0].spec, engine)
     texts = _texts(settings, marker, test_folder)
     rule = _rule(settings.value(RULE, marker), texts.temperature, engine)
     costs = _costs(settings, marker, test_folder)
-    check_use(drafter, engine, judged=judged is not None, measured_costs=costs == MEASURE)
-    cells = itertools.product(settings.value(K, marker), _depths(settings, marker, drafter))
+    for drafter in drafters:
+        if isinstance(drafter.spec, RegisteredSpec):
+            _check_registered(drafter.spec, engine, judged=judged is not None, costs=costs)
+    cells = itertools.product(
+        settings.value(K, marker), _depths(settings, marker, drafters[0].spec), drafters
+    )
     return tuple(
         Case(
             texts=texts,
-            drafter=str(drafter),
-            label=label,
+            drafter=drafter.spec,
+            label=drafter.label,
             k=k,
             depth=depth,
             rule=rule,
@@ -69,8 +86,9 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
             costs=costs,
             engine=engine,
             judged=judged,
+            candidate=drafter.candidate,
         )
-        for k, depth in cells
+        for k, depth, drafter in cells
     )
 
 
@@ -135,41 +153,62 @@ def _target(settings: Settings, marker: Marker, test_folder: Path) -> str:
     )
 
 
-def _drafter(settings: Settings, marker: Marker, test_folder: Path) -> tuple[DrafterSpec, str]:
-    """The drafter and its label.
+def _drafters(settings: Settings, marker: Marker, test_folder: Path) -> tuple[_Drafter, ...]:
+    """The drafter of a test, or the candidates of a pattern, at least one.
 
     The `mtp` or `prompt-lookup` of a marker stays: `--specdec-draft` replaces models only, and
     under the label of the marker's model.
     """
     in_marker = marker[DRAFT]
     if in_marker is not None and _without_files(drafter := parse_drafter(in_marker)):
-        return drafter, in_marker
+        return (_Drafter(drafter, in_marker),)
     given = settings.given(DRAFT, marker, test_folder)
     if given is not None:
         if _without_files(drafter := parse_drafter(given.value)):
-            return drafter, given.value
-        label = Path(in_marker).name if in_marker else "draft"
-        return _locate_drafter(drafter, given.folder), label
+            return (_Drafter(drafter, given.value),)
+        named = in_marker is not None and not is_pattern(in_marker, test_folder)
+        label = Path(in_marker).name if in_marker and named else "draft"
+        return _expanded(drafter, given.folder, label)
     if settings.url is not None:
-        return ServedSpec(), str(ServedSpec())
+        return (_Drafter(ServedSpec(), str(ServedSpec())),)
     raise RequestError(
         f"no drafter for the tests in {test_folder}; pass --specdec-draft=PATH, {OwnHeadsSpec()} "
         f"for the target's own heads, or {PromptLookupSpec()}"
     )
 
 
-def _without_files(drafter: DrafterSpec) -> bool:
-    """Whether a word names the drafter: `mtp`, `prompt-lookup`, or a type that another package
-    adds. A folder of that name is written `./mtp`.
+def _expanded(drafter: DrafterSpec, folder: Path, label: str) -> tuple[_Drafter, ...]:
+    """A drafter with its path made absolute; where that is a pattern, one for each folder that it
+    matches. A single one is a drafter like any other.
     """
-    added = isinstance(drafter, AddedSpec) and drafter.folder is None
-    return added or isinstance(drafter, OwnHeadsSpec | PromptLookupSpec)
+    prefix, colon, path = str(drafter).partition(":")
+    if isinstance(drafter, DraftModelSpec):
+        prefix, colon, path = "", "", drafter.path
+    if not is_pattern(path, folder):
+        return (_Drafter(_locate_drafter(drafter, folder), label),)
+    matches = candidates(path, folder)
+    return tuple(
+        _Drafter(
+            _locate_drafter(parse_drafter(f"{prefix}{colon}{match.path}"), folder),
+            label,
+            match.name if len(matches) > 1 else "",
+        )
+        for match in matches
+    )
+
+
+def _without_files(drafter: DrafterSpec) -> bool:
+    """Whether a word names the drafter: `mtp`, `prompt-lookup` or another registered type. A folder
+    of that name is written `./mtp`.
+    """
+    named = isinstance(drafter, RegisteredSpec) and drafter.folder is None
+    return named or isinstance(drafter, OwnHeadsSpec | PromptLookupSpec)
 
 
 def _locate_drafter(drafter: DrafterSpec, folder: Path) -> DrafterSpec:
     """A drafter with its path made absolute."""
-    if isinstance(drafter, AddedSpec):
-        return AddedSpec(drafter.name, Path(locate(str(drafter.folder), folder)))
+    if isinstance(drafter, RegisteredSpec):
+        return RegisteredSpec(drafter.name, Path(locate(str(drafter.folder), folder)))
     return recognised(DraftModelSpec(locate(str(drafter), folder)))
 
 
@@ -181,7 +220,7 @@ def replaced_drafter(settings: Settings, marker: Marker, test_folder: Path) -> s
     if settings.command_line[DRAFT] is None or (in_marker is None and in_ini is None):
         return None
     without = dataclasses.replace(settings, command_line=settings.command_line.without(DRAFT))
-    if _drafter(without, marker, test_folder)[0] == _drafter(settings, marker, test_folder)[0]:
+    if _drafters(without, marker, test_folder) == _drafters(settings, marker, test_folder):
         return None
     return (
         f"{DRAFT.ini_name} = {in_ini} in the ini file"
@@ -211,6 +250,25 @@ def _check_judged(drafter: DrafterSpec, engine: str) -> None:
         )
 
 
+def _check_registered(
+    drafter: RegisteredSpec, engine: str, *, judged: bool, costs: Path | str | None
+) -> None:
+    """Refuse what drafters of registered types are not used for. Raises RequestError."""
+    if engine not in _DRAFTING:
+        raise RequestError(
+            f"engine {engine!r} does not draft with {drafter.name!r}; use "
+            f"--specdec-engine={' or '.join(_DRAFTING)}"
+        )
+    if judged:
+        raise RequestError(
+            f"--specdec-judged does not go with the drafter {drafter.name!r}; leave one of them out"
+        )
+    if costs == MEASURE:
+        raise RequestError(
+            f"--specdec-costs=measure does not time {drafter.name!r}; name a file of costs"
+        )
+
+
 def _rule(rule: str | None, temperature: float, engine: str) -> str:
     """Greedy decoding is verified greedily; sampling by rejection unless the marker says
     otherwise.
@@ -222,7 +280,7 @@ def _rule(rule: str | None, temperature: float, engine: str) -> str:
         raise RequestError(f"rule {rule!r} does not go with temperature 0; greedy is temperature 0")
     if is_lossy(rule) and engine != "decode":
         raise RequestError(
-            f"rule {rule!r} is lossy: its text is not the target's to be replayed; use "
+            f"rule {rule!r} is lossy: its texts cannot be replayed with the target; use "
             "--specdec-engine=decode"
         )
     if engine in REPLAYING and not is_replayable(rule):

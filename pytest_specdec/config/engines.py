@@ -1,19 +1,14 @@
 """The names of all engines: our own, the adapters that come with this package, and those that other
 packages register.
-
-Every pytest run imports this module, so it reads the entry points only when it must: for a name
-that is not one of these below.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+from ..common.errors import RequestError
+from ..common.extensions import Registry, package_of
 
 LOGPROBS = "logprobs"
 OWN = ("replay", "decode", LOGPROBS)
@@ -33,30 +28,20 @@ ADAPTERS: Mapping[str, str] = {
 """Adapters that come with this package, by the engine's name: `module:factory`, as in an entry
 point.
 """
-GROUP = "pytest_specdec.engines"
-"""The entry-point group in which other packages register theirs."""
-
-_NAME = re.compile("[a-z0-9][a-z0-9._-]{0,39}")
-"""An engine's name is part of file names."""
+ENGINES = Registry("pytest_specdec.engines", "engine", ADAPTERS, reserved=OWN)
+"""All external engines: those above, and those that other packages register."""
 
 
 def engine_name(text: str) -> str:
-    """Parser of `--specdec-engine`."""
-    if text in OWN or text in ADAPTERS or any(point.name == text for point in registered()):
-        return text
-    others = (f"{point.name} (of {package_of(point)})" for point in registered())
-    known = ", ".join([*OWN, *ADAPTERS, *sorted(others)])
+    """Parser of `--specdec-engine`. Raises argparse.ArgumentTypeError for an unknown name, and for
+    a package that registers an unusable one.
+    """
+    try:
+        if text in OWN or text in ENGINES:
+            return text
+        others = (f"{name} (of {package_of(point)})" for name, point in ENGINES.added().items())
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    known = ", ".join([*OWN, *ADAPTERS, *others])
     quoted = repr(text if len(text) <= 60 else text[:57] + "...")
     raise argparse.ArgumentTypeError(f"{quoted} is not one of {known}; choose one of these")
-
-
-def registered() -> list[EntryPoint]:
-    """The entry points of other packages whose names can be part of file names."""
-    from importlib.metadata import entry_points
-
-    return [point for point in entry_points(group=GROUP) if _NAME.fullmatch(point.name)]
-
-
-def package_of(point: EntryPoint) -> str:
-    """The package that registers an entry point, and its version."""
-    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package"

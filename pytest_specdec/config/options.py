@@ -62,7 +62,7 @@ DRAFT = Option[str | None](
     name="draft",
     parser=file_name,
     metavar="PATH",
-    help="Drafter: a checkpoint folder or hub id, mtp or prompt-lookup",
+    help="Drafter: a checkpoint folder or hub id, a pattern of folders, mtp or prompt-lookup",
     default=None,
     required=True,
     marker="drafter",
@@ -216,8 +216,8 @@ MARGIN = Option[float](
     name="margin",
     parser=fraction(above_zero=False, below=1.0),
     metavar="M",
-    help="Relative drop that fails a gate",
-    default=0.005,
+    help="Relative drop that fails a gate where more than code changed",
+    default=0.01,
     marker="margin",
 )
 INCONCLUSIVE = Option[str](

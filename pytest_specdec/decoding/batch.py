@@ -109,7 +109,7 @@ class Batch:
 
     @property
     def running(self) -> bool:
-        """Whether any row goes on."""
+        """Whether any row continues."""
         return bool(self._rows)
 
     @property

@@ -21,6 +21,7 @@ from .drafters.registry import DrafterSource, loaded_pair
 from .loading import LoadedModel, loaded
 from .replay import Progress
 from .sampling import eos_ids
+from .text_limits import check_context
 from .verification import rule_named
 
 
@@ -144,8 +145,8 @@ def decode(
     model, drafting = _loaded(target, drafter, k, depth)
     if confidence and (drafting is None or not drafting.takes_confidence):
         raise RequestError(
-            "a confidence stops draft models without MTP heads; leave it out, or draft with a "
-            "model at depth 0"
+            "a confidence threshold works only with a draft model without MTP heads; leave it out, "
+            "or draft with a model at depth 0"
         )
     ids = [
         model.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt)
@@ -212,11 +213,9 @@ def _check_prompts(
         raise RequestError("decode needs prompts of at least one token each; pass some")
     if new_tokens < 1:
         raise RequestError(f"new_tokens is {new_tokens}; ask for at least one")
-    longest = max(map(len, prompts)) + new_tokens
-    for model in models:
-        if (context := model.checkpoint.context) is not None and longest > context:
-            raise RequestError(
-                f"a prompt and {new_tokens} new tokens make {longest}, more than the context of "
-                f"{model.checkpoint.folder} "
-                f"({context}); shorten the prompt or ask for fewer new tokens"
-            )
+    check_context(
+        models,
+        max(map(len, prompts)) + new_tokens,
+        new_tokens=new_tokens,
+        cure="shorten the prompt or ask for fewer new tokens",
+    )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ..acceptance.scores import SMOOTHING
 from ..acceptance.text_origin import TIE, TILTS
 from ..cases.case import Sampling
 from ..common.errors import MeasurementError
@@ -90,6 +91,15 @@ def log_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -
         scores = torch.where(likeliest[..., 0] == tokens, 0.0, -torch.inf)
         return scores.masked_fill(logits.gather(-1, likeliest)[..., 0].isnan(), torch.nan)
     return torch.log_softmax(filtered(logits, sampling), -1).gather(-1, tokens[..., None])[..., 0]
+
+
+def log_distributions(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Log-probabilities (..., vocabulary) in float32, -inf for tokens that the filters leave out;
+    at temperature 0 those at the smoothing temperature.
+    """
+    if sampling.temperature == 0:
+        return torch.log_softmax(logits.float() / SMOOTHING, -1)
+    return torch.log_softmax(filtered(logits, sampling), -1)
 
 
 @dataclasses.dataclass(frozen=True)

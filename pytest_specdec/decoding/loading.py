@@ -16,6 +16,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from ..cases.drafter import RegisteredSpec
 from ..checkpoints.checkpoint import (
     MTP_COUNTS,
     Checkpoint,
@@ -66,8 +67,8 @@ class LoadedModel:
             ) from error
 
     @functools.cached_property
-    def added_drafters(self) -> dict[tuple[str, int], Any]:
-        """Drafters of other packages' types that were loaded for this target, by name and depth."""
+    def registered_drafters(self) -> dict[tuple[RegisteredSpec, int], Any]:
+        """Drafters of registered types that were loaded for this target, by depth."""
         return {}
 
     @functools.cached_property
@@ -96,8 +97,8 @@ def resolve(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise RequestError(
-            f"{name!r} is no folder here, and the model hub does not give it ({_reason(error)}); "
-            "check the name"
+            f"{name!r} is not a folder here, and the model hub does not provide it "
+            f"({_reason(error)}); check the name"
         ) from None
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-from ..cases.case import LOOKUP, OWN_HEADS, Sampling, default_rule
+from ..cases.case import Sampling, default_rule
+from ..cases.drafter import OwnHeadsSpec, PromptLookupSpec
 from ..cases.prompts import Prompt
 from ..cases.texts import Text, texts_of_prompts
 from ..speedup.cost_profile import CostProfile
 from ..speedup.policies import check_covered
 from ..speedup.policy_table import PolicyRow, policy_table
 from .confidence import confidences
-from .drafters.registry import DrafterSource, loaded_pair
+from .drafters.registry import DrafterSource, loaded_pair, parsed
 from .loading import LoadedModel
 from .replay import DrafterPlan, text_scores
 from .sampling import encode_prompts, sample_new_tokens
@@ -66,10 +67,11 @@ def policies(
     MeasurementError
         No text is long enough for a round of k drafts.
     """
-    own_heads, lookup = drafter == OWN_HEADS, drafter == LOOKUP
+    source = parsed(drafter)
+    own_heads, lookup = isinstance(source, OwnHeadsSpec), isinstance(source, PromptLookupSpec)
     depth = int(own_heads) if depth is None else depth
     check_covered(costs, k, depth, own_heads=own_heads, lookup=lookup)
-    loaded_target, drafting = loaded_pair(target, drafter, depth)
+    loaded_target, drafting = loaded_pair(target, source, depth)
     sampling = Sampling(temperature)
     texts = _sampled_texts(loaded_target, prompts, sampling, new_tokens, seed, progress)
     plan = DrafterPlan(drafting, depth, k)

@@ -23,13 +23,20 @@ from ..acceptance.scores import Scores
 from ..acceptance.text_origin import Origin, joined
 from ..cases.case import Sampling, checked_rule
 from ..cases.texts import Text
-from ..common.errors import MeasurementError, RequestError
-from .distributions import below_the_best, check_finite, target_scores
+from ..common.errors import MeasurementError
+from .distributions import (
+    below_the_best,
+    check_finite,
+    log_distributions,
+    log_scores,
+    target_scores,
+)
 from .drafters.protocol import Drafter, TextBatch
 from .drafters.registry import DrafterSource, drafter_for, loaded_pair
 from .drafters.registry import check_drafter as check_drafter
 from .drafters.teacher_forcing import as_array, forward
 from .loading import LoadedModel
+from .text_limits import check_context, check_tokens
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all)."""
@@ -52,6 +59,8 @@ class DrafterPlan:
     depth: int
     steps: int
     """Largest k."""
+    rules: tuple[str, ...] = ("rejection",)
+    """Verification rules of its cases."""
 
 
 def replay(
@@ -145,13 +154,22 @@ def text_scores(
     progress: Progress | None = None,
     *,
     judge_origin: bool = False,
+    overlaps: bool = False,
+    source: Sequence[Sequence[float]] | None = None,
+    known: NDArray[np.floating] | None = None,
 ) -> list[Scores]:
     """The scores of each drafter from one pass of each model over the texts, a few texts at a time.
 
     With `judge_origin` they carry the target's evidence on the texts' origin, to be checked by the
     caller; at temperature 0, where scores need no pass of the target, it makes one over every
-    sixteenth text. Raises RequestError for a text longer than a model's context or with tokens that
-    it does not have, MeasurementError for NaN.
+    sixteenth text. With `overlaps` they also hold the chance that a draft is accepted in each
+    context, by the rules of the plans, which takes a pass of the target at temperature 0, too.
+    `source` are the log-probabilities of each text's new tokens by another target, which emitted
+    them. `known` are this target's, the `Scores.target` of an earlier call: then only drafters that
+    read its hidden states cost a pass of the target.
+
+    Raises RequestError for a text longer than a model's context or with tokens that it does not
+    have, MeasurementError for NaN.
     """
     longest = max((len(text.ids) for text in texts), default=0)
     drafters = [drafter_for(target, plan.drafter, plan.depth) for plan in plans]
@@ -159,8 +177,15 @@ def text_scores(
     check_context(models, longest)
     check_tokens(models, texts)
     log_p = np.zeros((len(texts), longest), dtype=np.float32)
+    if known is not None:
+        log_p[:] = known
     drafts = [
-        _Drafts(drafter, plan.steps, np.full(shape, -np.inf, dtype=np.float32))
+        _Drafts(
+            drafter,
+            plan.steps,
+            np.full(shape, -np.inf, dtype=np.float32),
+            rules=_overlap_rules(plan, sampling) if overlaps else (),
+        )
         for drafter, plan in zip(drafters, plans, strict=True)
         for shape in [(len(texts), drafter.heads(plan.steps), longest)]
     ]
@@ -175,7 +200,9 @@ def text_scores(
         progress(0, len(order))
     while done < len(order):
         rows = next_batch(order[done:], texts, tokens)
-        origin = _fill(log_p, drafts, target, [texts[row] for row in rows], rows, sampling)
+        parts = [texts[row] for row in rows]
+        own, scored = source is None, known is not None
+        origin = _fill(log_p, drafts, target, parts, rows, sampling, own=own, scored=scored)
         origins += [origin] if origin is not None else []
         done += len(rows)
         if progress:
@@ -183,7 +210,8 @@ def text_scores(
     if judge_origin and sampling.temperature == 0:
         origins = _greedy_origins(target, texts[::_GREEDY_EVERY], tokens)
     origin = joined(origins) if judge_origin and origins else None
-    return [_scores(texts, log_p, draft, origin) for draft in drafts]
+    emitted_by = None if source is None else _new_token_values(texts, source, longest)
+    return [_scores(texts, log_p, draft, origin, emitted_by) for draft in drafts]
 
 
 @dataclasses.dataclass
@@ -193,13 +221,24 @@ class _Drafts:
     drafter: Drafter
     steps: int
     log_q: NDArray[np.float32]
+    rules: tuple[str, ...] = ()
+    """Whose overlaps are needed."""
     available: NDArray[np.int64] | None = None
+    smoothed: NDArray[np.float32] | None = None
+    overlaps: dict[str, NDArray[np.float32]] = dataclasses.field(default_factory=dict)
 
     def fill(self, rows: list[int], batch: TextBatch) -> None:
         """Score one batch into its rows, from the first scored position on."""
         scores = self.drafter.score(batch)
         place = slice(batch.begin, batch.ids.shape[1])
         self.log_q[rows, :, place] = scores.log_q
+        if scores.smoothed is not None:
+            if self.smoothed is None:
+                self.smoothed = np.full_like(self.log_q, -np.inf)
+            self.smoothed[rows, :, place] = scores.smoothed
+        for rule, overlap in scores.overlaps.items():
+            whole = self.overlaps.setdefault(rule, np.zeros_like(self.log_q))
+            whole[rows, :, place] = overlap
         if scores.available is not None:
             if self.available is None:
                 self.available = np.zeros((len(self.log_q), self.log_q.shape[2]), dtype=np.int64)
@@ -213,27 +252,38 @@ def _fill(
     texts: list[Text],
     rows: list[int],
     sampling: Sampling,
+    *,
+    own: bool,
+    scored: bool,
 ) -> Origin | None:
     """Write one batch's log-probabilities into the arrays, from the first new token of any of its
     texts.
 
-    Returns the texts' origin by the target's distributions, where those were computed.
+    Returns the texts' origin by the target's distributions, where those were computed. Without
+    `own` the texts are those of another target, and their tokens may lie outside this one's
+    support. Where they were `scored` before, the target's log-probabilities stay as they are.
     """
     ids = padded([text.ids for text in texts], target.device)
     length = ids.shape[1]
     begin = max(min(text.prompt_length for text in texts), 1)
-    sampled = sampling.temperature > 0
+    sampled = sampling.temperature > 0 and not scored
     reads_hidden = any(draft.drafter.reads_hidden for draft in drafts)
-    outputs = origin = hidden_states = None
+    needs_target = any(draft.rules for draft in drafts)
+    outputs = origin = hidden_states = distributions = None
     # At temperature 0 the text itself is the target's choice, and the pass is for hidden states
     # alone.
-    if sampled or reads_hidden:
-        outputs = forward(target, ids, begin if sampled else length, hidden=reads_hidden)
+    if sampled or reads_hidden or needs_target:
+        needs_logits = sampled or needs_target
+        outputs = forward(target, ids, begin if needs_logits else length, hidden=reads_hidden)
         hidden_states = outputs.hidden_states if reads_hidden else None
-    if outputs is not None and sampled:
+    if outputs is not None and sampled and own:
         log_p[rows, begin:length], origin = _own_scores(
             outputs.logits, ids[:, begin:], texts, begin, sampling
         )
+    elif outputs is not None and sampled:
+        log_p[rows, begin:length] = as_array(log_scores(outputs.logits, ids[:, begin:], sampling))
+    if outputs is not None and needs_target:
+        distributions = log_distributions(outputs.logits, sampling)
     for draft in drafts:
         batch = TextBatch(
             texts=texts,
@@ -242,6 +292,8 @@ def _fill(
             steps=draft.steps,
             sampling=sampling,
             hidden_states=hidden_states,
+            target=distributions if draft.rules else None,
+            rules=draft.rules,
         )
         draft.fill(rows, batch)
     return origin
@@ -299,12 +351,21 @@ def _new_tokens(texts: Sequence[Text], begin: int, tokens: torch.Tensor) -> torc
 
 
 def _scores(
-    texts: Sequence[Text], log_p: NDArray[np.float32], draft: _Drafts, origin: Origin | None
+    texts: Sequence[Text],
+    log_p: NDArray[np.float32],
+    draft: _Drafts,
+    origin: Origin | None,
+    source: NDArray[np.float32] | None,
 ) -> Scores:
     lengths = np.array([len(text.ids) for text in texts])
     log_q = draft.log_q
     past_the_end = np.arange(log_q.shape[2]) >= lengths[:, None, None]
-    log_q[np.broadcast_to(past_the_end, log_q.shape)] = -np.inf
+    past_the_end = np.broadcast_to(past_the_end, log_q.shape)
+    log_q[past_the_end] = -np.inf
+    if draft.smoothed is not None:
+        draft.smoothed[past_the_end] = -np.inf
+    for overlap in draft.overlaps.values():
+        overlap[past_the_end] = 0.0
     return Scores(
         prompts=tuple(text.key for text in texts),
         categories=tuple(text.category for text in texts),
@@ -314,37 +375,29 @@ def _scores(
         lengths=lengths,
         available=draft.available,
         origin=origin,
+        source=source,
+        smoothed=draft.smoothed,
+        overlaps=draft.overlaps,
     )
 
 
-def check_context(
-    models: Sequence[LoadedModel],
-    longest: int,
-    cure: str = "shorten the prompt or lower --specdec-new-tokens",
-) -> None:
-    """Raises RequestError for texts beyond a model's context."""
-    for model in models:
-        if (context := model.checkpoint.context) is not None and longest > context:
-            raise RequestError(
-                f"a text of {longest} tokens is longer than the context of "
-                f"{model.checkpoint.folder} ({context}); {cure}"
-            )
+def _overlap_rules(plan: DrafterPlan, sampling: Sampling) -> tuple[str, ...]:
+    """The rules whose overlaps replay computes for a plan: block verification accepts positions
+    jointly, so it has none; at temperature 0 all rules are one.
+    """
+    if sampling.temperature == 0:
+        return ("greedy",)
+    return tuple(rule for rule in plan.rules if rule != "block")
 
 
-def check_tokens(models: Sequence[LoadedModel], texts: Sequence[Text]) -> None:
-    """Raises RequestError for texts with token ids that a model does not have."""
-    lowest, highest = (
-        pick((pick(text.ids) for text in texts if text.ids), default=0) for pick in (min, max)
-    )
-    for model in models:
-        rows = model.model.get_input_embeddings().num_embeddings
-        if lowest < 0 or highest >= rows:
-            wrong = lowest if lowest < 0 else highest
-            raise RequestError(
-                f"a text holds the token {wrong} and {model.checkpoint.folder} knows {rows} "
-                "tokens; use texts of this model's "
-                "tokenizer"
-            )
+def _new_token_values(
+    texts: Sequence[Text], values: Sequence[Sequence[float]], longest: int
+) -> NDArray[np.float32]:
+    """Values of each text's new tokens at their positions, (texts, longest)."""
+    placed = np.zeros((len(texts), longest), dtype=np.float32)
+    for row, (text, of_text) in enumerate(zip(texts, values, strict=True)):
+        placed[row, text.prompt_length : len(text.ids)] = of_text
+    return placed
 
 
 def next_batch(order: list[int], texts: Sequence[Text], tokens: int) -> list[int]:

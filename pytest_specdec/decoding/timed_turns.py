@@ -16,7 +16,7 @@ from ..common.errors import RequestError
 from .clock import Lap
 
 SEGMENT = 8
-"""Rounds timed before the texts start anew, so that they stay about as long as requested."""
+"""Rounds timed before the texts start again, so that they stay about as long as requested."""
 LEAST_TURNS = 2
 """Fewest turns that allow an estimate of a time's error."""
 _SHORTER = (SEGMENT, 4, 2)

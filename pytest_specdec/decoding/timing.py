@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 from ..cases.case import LOOKUP, OWN_HEADS, Sampling, default_rule
+from ..cases.drafter import DrafterSpec, OwnHeadsSpec, PromptLookupSpec
 from ..common.errors import RequestError
 from ..speedup.cost_profile import CostProfile
 from .batch import Batch, BatchRow, DecodingPlan
@@ -28,7 +29,7 @@ decoding alone, which are short, get a quarter faster over the first few dozen o
 
 
 _Track = tuple[str, int, int]
-"""Drafter, depth and k."""
+"""The drafter's name in a profile, depth and k."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Setting:
     dtype: str = "float32"
 
     def plan(
-        self, target: LoadedModel, drafter: LoadedModel | str | None, k: int, depth: int
+        self, target: LoadedModel, drafter: LoadedModel | DrafterSpec | None, k: int, depth: int
     ) -> DecodingPlan:
         """Seeded decoding at this temperature that nothing ends."""
         return DecodingPlan(
@@ -87,7 +88,7 @@ class SteadyRounds:
         as a cost.
         """
         k, depth = self._plan.k, self._plan.depth
-        name = "draft" if isinstance(self._plan.drafter, LoadedModel) else self._plan.drafter
+        name = "draft" if isinstance(self._plan.drafter, LoadedModel) else str(self._plan.drafter)
         if part == "verify":
             name, depth = "verify" if k else "target", 0
         return {
@@ -151,7 +152,7 @@ class SteadyRounds:
 
 def steady_rounds(
     target: LoadedModel,
-    drafter: LoadedModel | str | None,
+    drafter: LoadedModel | DrafterSpec | None,
     k: int,
     depth: int,
     setting: Setting,
@@ -216,10 +217,9 @@ def measure_costs(
     starts = emitted_starts(target, setting, budget)
     rounds = functools.partial(steady_rounds, target, setting=setting, starts=starts)
     tracks: dict[_Track, SteadyRounds] = {("target", 0, 0): rounds(None, 0, 0)}
+    drafters = {"draft": drafter, OWN_HEADS: OwnHeadsSpec(), LOOKUP: PromptLookupSpec()}
     for name, depth in named:
-        tracks |= {
-            (name, depth, k): rounds(drafter if name == "draft" else name, k, depth) for k in ks
-        }
+        tracks |= {(name, depth, k): rounds(drafters[name], k, depth) for k in ks}
     laps = in_turn(tracks, repeats, budget, name=_name, progress=progress, announce=announce)
     return _profile(laps, setting, target)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 
 from ..acceptance.counts import Array
-from ..cases.rules import is_lossy, known_rule, rule_extension
+from ..cases.rules import known_rule, load_rule
 from .distributions import draw
 
 Generator = torch.Generator | None
@@ -48,8 +48,8 @@ class Rule:
 
 def rule_named(name: str) -> Rule:
     """Raises RequestError for an unknown name, or an entry point that is not a rule."""
-    added: Rule | None = rule_extension(known_rule(name))
-    return added or Rule(name, _VERIFY[name], lossless=not is_lossy(name))
+    rule: Rule = load_rule(known_rule(name))
+    return rule
 
 
 def rejection(
@@ -119,13 +119,12 @@ def typical(
     return accepted, draw(_at(target, accepted), generator)
 
 
-_VERIFY: dict[str, Verify] = {
-    "rejection": rejection,
-    "greedy": greedy,
-    "sample-match": sample_match,
-    "block": block,
-    "typical": typical,
-}
+REJECTION = Rule("rejection", rejection, lossless=True)
+GREEDY = Rule("greedy", greedy, lossless=True)
+SAMPLE_MATCH = Rule("sample-match", sample_match, lossless=True)
+BLOCK = Rule("block", block, lossless=True)
+TYPICAL = Rule("typical", typical, lossless=False)
+"""The rules of this package, as `cases.rules` names them."""
 
 
 def _of(distributions: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

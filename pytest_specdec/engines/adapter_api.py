@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from ..cases.case import Sampling
+from ..cases.drafter import LOOKUP, OWN_HEADS
 from ..cases.prompts import Prompt
 
 Progress = Callable[[str, int, int], None]
@@ -242,6 +243,13 @@ class GenerationRequest:
     new_tokens: int
     seed: int
     rule: str
+
+    @property
+    def drafter_kind(self) -> DrafterKind:
+        """What `drafter` names."""
+        if self.drafter == OWN_HEADS:
+            return "mtp"
+        return "prompt-lookup" if self.drafter == LOOKUP else "model"
 
     def seed_of(self, prompt: PromptRequest) -> int:
         """A prompt's own seed, another one for each prompt and each run; 31 bits, which every

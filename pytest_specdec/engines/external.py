@@ -1,5 +1,5 @@
-"""Another project's engine behind the protocol of our own ones: its texts, and its counts checked
-and normalised.
+"""Adapts another project's engine to the protocol of this project's engines: its texts, and its
+counts checked and normalised.
 
 Models are loaded only for what needs them: the oracle, conformance, and engines that run in this
 process.
@@ -117,7 +117,7 @@ class ExternalEngine(Engine):
         run = self._runs[case] = (
             self._uncounted.pop(case) if case in self._uncounted else self._run(case)
         )
-        definition = definition_of(run.reported, case.drafter, run.pooled)
+        definition = definition_of(run.reported, case.drafter_name, run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
         check_rounds(counts, case)
         target = self._checkpoint(case.target)
@@ -155,8 +155,8 @@ class ExternalEngine(Engine):
         run = self._latest(case)
         if any(not text.new_ids for text in run.reported):
             raise RequestError(
-                f"{self.name} gives no token ids; let it return them, or leave out what needs its "
-                "texts"
+                f"{self.name} returns no token ids; let it return them, or leave out what needs "
+                "its texts"
             )
         return run.texts
 
@@ -164,7 +164,7 @@ class ExternalEngine(Engine):
         from .counting.possible_rounds import CountedRun
 
         run = self._latest(case)
-        definition = definition_of(run.reported, case.drafter, run.pooled)
+        definition = definition_of(run.reported, case.drafter_name, run.pooled)
         counts = normalised(definition, run.reported, run.categories, case.k, run.pooled)
         return CountedRun(
             case=case,
@@ -253,7 +253,7 @@ class ExternalEngine(Engine):
             k=case.k,
             depth=case.depth,
             target=case.target,
-            drafter=case.drafter,
+            drafter=str(case.drafter),
             sampling=case.texts.sampling,
             new_tokens=case.texts.new_tokens,
             seed=case.texts.seed,

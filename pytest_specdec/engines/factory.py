@@ -15,9 +15,8 @@ from .models import ModelPool
 from .protocol import Engine
 
 _NOT_HERE = (
-    "both models are at their servers and none is in this process; leave out the fixtures that "
-    "need one, and for costs name a file of costs that were measured where the models run: "
-    "--specdec-costs=FILE"
+    "both models run on servers and none in this process; leave out the fixtures that need a model "
+    "here, and name a file of costs that were measured where the models run: --specdec-costs=FILE"
 )
 """Why a session with this engine loads no models."""
 

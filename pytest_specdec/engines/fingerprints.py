@@ -25,7 +25,7 @@ def drafter_fingerprint(
 
     Prompt lookup has no weights and is known by the n-grams that it looks up.
     """
-    if case.drafter == LOOKUP:
+    if case.uses_lookup:
         return _lookup_fingerprint(ngrams)
     if checkpoint is None:
         return SERVED

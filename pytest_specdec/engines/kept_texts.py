@@ -84,12 +84,12 @@ class KeptTexts:
         try:
             stored = load(path, TextSet)
         except BaselineError:
-            self._note(key, f"kept texts in {path} are damaged and were sampled anew")
+            self._note(key, f"kept texts in {path} were damaged and have been sampled again")
             return {}
         return dict(stored.texts) if stored is not None and stored.fits(wanted) else {}
 
     def write(self, key: TextKey, wanted: TextSet, texts: Texts) -> None:
-        """Replace what is kept for a key; texts of prompts that are no longer in its file go."""
+        """Replace what is kept for a key, without texts of prompts that left its file."""
         path = self.path(key)
         if path is None or self._folder is None:
             return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..acceptance.lookup import NGRAM
 from ..acceptance.rounds import Round
-from ..cases.case import LOOKUP, Case, is_lossy
+from ..cases.case import Case, is_lossy
 from ..common.errors import RequestError
 from .counting.normalise import starts_of
 from .protocol import Engine
@@ -39,18 +39,18 @@ def oracle(engine: Engine, case: Case, alpha: float) -> Agreement:
     """Whether the rounds counted for a case are those that its models imply; a right engine fails
     with probability alpha.
 
-    Raises RequestError for a lossy rule or mode, for an engine that counts no rounds of its own,
+    Raises RequestError for a lossy rule or mode, for an engine that does not count rounds,
     and without token ids.
     """
     if is_lossy(case.rule):
         raise RequestError(
-            f"rule {case.rule!r} is lossy by design, so no models imply its rounds; leave "
-            "specdec_oracle out"
+            f"rule {case.rule!r} is lossy by design, so its rounds do not follow from its models; "
+            "leave specdec_oracle out"
         )
     target, run = engine.models.model(case.target), engine.counted(case)
     if run is None:
         raise RequestError(
-            f"engine {engine.name!r} counts no rounds of its own to be judged; leave "
+            f"engine {engine.name!r} does not count rounds, so there is nothing to check; leave "
             "specdec_oracle out"
         )
     _refuse_altered(engine, run, "specdec_oracle")
@@ -75,15 +75,15 @@ def _rejection_rounds(run: CountedRun | None) -> list[list[Round]] | None:
 def _refuse_altered(engine: Engine, run: CountedRun, fixture: str) -> None:
     if run.altered is not None:
         raise RequestError(
-            f"{engine.name} runs {run.altered}, so neither its texts nor its counts are its "
-            f"models'; turn that off, or leave {fixture} out"
+            f"{engine.name} runs {run.altered}, so its texts and counts do not follow from its "
+            f"models; turn that off, or leave {fixture} out"
         )
 
 
 def _check_lookup(engine: Engine, run: CountedRun) -> None:
     """Only the n-grams that replay looks up can be replayed."""
     ngrams = run.reported[0].convention.ngrams
-    if run.case.drafter != LOOKUP or ngrams == (1, NGRAM):
+    if not run.case.uses_lookup or ngrams == (1, NGRAM):
         return
     lookup = (
         "does not say which n-grams it looks up"

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..acceptance.rounds import Round
-from ..cases.case import LOOKUP, SERVED, Case, Sampling
+from ..cases.case import SERVED, Case, Sampling
+from ..cases.drafter import DrafterSpec
 from ..cases.texts import Text
 from ..common.errors import RequestError, naming_extras
 from ..records.conditions import Fingerprints
@@ -82,9 +83,9 @@ class ModelPool:
             raise RequestError(f"{name} has no model; leave specdec_drafter out of this test")
         return self.model(case.draft_model)
 
-    def drafting(self, case: Case) -> LoadedModel | str:
-        """What decoding and replay take as the case's drafter: its model, or the name of own heads
-        and of prompt lookup.
+    def drafting(self, case: Case) -> LoadedModel | DrafterSpec:
+        """What decoding and replay take as the case's drafter: its model, loaded, or what drafts
+        in its place.
         """
         return case.drafter if case.draft_model is None else self.model(case.draft_model)
 
@@ -157,7 +158,7 @@ class ModelPool:
             depths={case.depth for case in cases},
             setting=Setting(context=context, temperature=first.temperature, dtype=self.dtype),
             own_heads=first.uses_own_heads,
-            lookup=first.drafter == LOOKUP,
+            lookup=first.uses_lookup,
             progress=lambda what, done, total: self.report(f"{first.suite}: {what}", done, total),
         )
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from ..acceptance.contexts import ContextCounts
 from ..acceptance.counts import Counts
 from ..acceptance.first_rounds import Samples
 from ..acceptance.reference_drafters import References
@@ -14,6 +15,7 @@ from ..cases.case import DEFINITION, Case
 from ..cases.texts import Text
 from ..common.errors import MeasurementError
 from ..records.conditions import Environment, Fingerprints
+from ..records.same_contexts import SameContexts
 from ..records.text_set import TextSet
 from .models import ModelPool
 
@@ -58,6 +60,18 @@ class Measurement:
     field: Callable[[], AcceptanceField] | None = None
     """Makes the acceptance of every token by every head, where it is known: too large to keep for
     every case.
+    """
+    smoothed: Counts | None = None
+    """At temperature 0: the counts with the draft's distribution at a small temperature in the
+    place of its arg-max.
+    """
+    contexts: Callable[[], ContextCounts | None] | None = None
+    """Makes the acceptance of one round from every start of the same texts; None where it cannot
+    be.
+    """
+    stored_contexts: Callable[[], SameContexts | None] | None = None
+    """Makes the acceptance of one round from every start of the stored texts of another target;
+    None where there are none that can be used.
     """
     references: Callable[[], References] | None = None
     """Makes the counts of reference drafters on the same texts, where these are replayed.

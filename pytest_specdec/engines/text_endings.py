@@ -29,8 +29,8 @@ class TargetEnds:
     """Token ids that end texts, by the target's files."""
 
     eos: frozenset[int] = frozenset()
-    """By its generation defaults, or without these by its configuration: no text goes on after
-    one.
+    """By its generation defaults, or without these by its configuration: no text
+    continues after one.
     """
     known: frozenset[int] = frozenset()
     """These, and those of its configuration and tokenizer, of which some engines take one for EOS
@@ -89,12 +89,12 @@ def check_ending(
     short = f"{_named(text)}: the text ends after {text.tokens} of {request.new_tokens} tokens"
     if text.finish == "length":
         raise MeasurementError(
-            f"{short} and the engine says that its limit is reached; raise the engine's own limit"
+            f"{short} and the engine reports that its limit is reached; raise the engine's limit"
         )
     if not text.new_ids:
         if text.finish is None:
             raise MeasurementError(
-                f"{short} and neither token ids nor a finish_reason say why; {_CURE}"
+                f"{short} and has neither token ids nor a finish_reason; {_CURE}"
             )
         return
     ends, strings = (
@@ -113,9 +113,10 @@ def check_ending(
         return
     if ends is None:
         raise MeasurementError(
-            f"{short}, and nothing says which tokens end one; name the target's folder, or {_CURE}"
+            f"{short}, and it is unknown which tokens end a text; name the target's folder, or "
+            f"{_CURE}"
         )
-    known = _listed(sorted(ends)) or "there is none"
+    known = _listed(sorted(ends)) or "none"
     raise MeasurementError(
         f"{short} with token {text.new_ids[-1]}, which is neither EOS nor a declared stop "
         f"({known}); {_CURE}"
@@ -157,7 +158,7 @@ def _check_nothing_follows(
         )
     if ending is not None:
         raise MeasurementError(
-            f"{_named(text)}: the text of {text.tokens} tokens goes on after {ending}; "
+            f"{_named(text)}: the text of {text.tokens} tokens continues after {ending}; "
             "let the engine end its texts there, or declare that it ignores EOS (docs/trace.md)"
         )
 

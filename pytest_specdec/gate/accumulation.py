@@ -9,10 +9,13 @@ from collections.abc import Sequence
 
 from ..acceptance.counts import Counts
 from ..records.measured import MeasuredCase
+from .comparability import changes, incomparable, unusable
+from .different_texts import undecided
 from .evidence import accumulate
+from .facts import ComparisonFacts
 from .paired import Pair
 from .permutation import random_p_value
-from .verdict import ComparisonFacts, Outcome, Verdict, changes, incomparable, undecided, unusable
+from .verdict import Outcome, Verdict
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

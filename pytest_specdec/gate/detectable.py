@@ -5,8 +5,26 @@ given one.
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 from .paired import Pair
+
+
+class ComparedMetric(Protocol):
+    """A metric of a pair."""
+
+    @property
+    def pair(self) -> Pair:
+        """Both sides' counts."""
+
+    @property
+    def scale(self) -> float:
+        """Relative drop of the metric per token of acceptance length."""
+
+    @property
+    def drop(self) -> float:
+        """Relative."""
+
 
 POWER = 0.8
 """Probability that a run with the printed drop fails."""
@@ -38,9 +56,49 @@ def prompts_to_see(pair: Pair, drop: float, *, level: float) -> int | None:
     return math.ceil(pair.prompts * ((_critical(pair, level) + _slack(pair)) * error / drop) ** 2)
 
 
+def smallest_bounded_drop(facts: ComparedMetric, margin: float, level: float) -> float | None:
+    """The relative drop of a metric that fails with probability `POWER` where a Student bound over
+    prompts decides; None where none can be promised.
+    """
+    error = facts.pair.standard_error() * facts.scale
+    if not math.isfinite(error):
+        return None
+    if error == 0:
+        return margin
+    return max(_student(level, facts.pair), margin / error) * error + _slack(facts.pair) * error
+
+
+def prompts_to_bound(facts: ComparedMetric, level: float) -> int | None:
+    """Number of prompts like these with which the observed drop's bound would be above 0; None
+    where that is not known.
+    """
+    error, drop = facts.pair.standard_error() * facts.scale, facts.drop
+    if not (0 < error < math.inf and drop > 0):
+        return None
+    reach = _student(level, facts.pair) * error / drop
+    return max(math.ceil(facts.pair.prompts * reach**2), facts.pair.prompts + 1)
+
+
+def prompts_to_detect(facts: ComparedMetric, drop: float, level: float) -> int | None:
+    """Number of prompts like these with which `drop` would be the `smallest_bounded_drop`; None
+    where the spread is unknown or zero.
+    """
+    error = facts.pair.standard_error() * facts.scale
+    if not (0 < error < math.inf and drop > 0):
+        return None
+    reach = (_student(level, facts.pair) + _slack(facts.pair)) * error / drop
+    return max(math.ceil(facts.pair.prompts * reach**2), facts.pair.prompts + 1)
+
+
 def relative_error(pair: Pair) -> float:
     """Standard error of the relative drop of the acceptance length, clustered by prompt."""
     return pair.standard_error() / pair.before.acceptance_length
+
+
+def _student(level: float, pair: Pair) -> float:
+    from scipy import stats
+
+    return float(stats.t.isf(level, pair.prompts - 1))
 
 
 def _critical(pair: Pair, level: float) -> float:

@@ -33,12 +33,11 @@ class Pair:
         categories are today's.
         """
         old, new = ((side,) if isinstance(side, Counts) else tuple(side) for side in (before, now))
-        shared = [key for key in old[0].prompts if all(key in run.prompts for run in (*old, *new))]
+        known = set(old[0].prompts).intersection(*(run.prompts for run in (*old[1:], *new)))
+        shared = tuple(key for key in old[0].prompts if key in known)
         categories = dict(zip(new[0].prompts, new[0].categories, strict=True))
         names = tuple(categories[key] for key in shared)
-        runs = [
-            dataclasses.replace(_lined_up(run, shared), categories=names) for run in (*old, *new)
-        ]
+        runs = [_lined_up(run, shared, names) for run in (*old, *new)]
         sides = (
             functools.reduce(Counts.merge, runs[: len(old)]),
             functools.reduce(Counts.merge, runs[len(old) :]),
@@ -92,6 +91,9 @@ class Pair:
         return self.interval(1 - 2 * alpha)[1]
 
 
-def _lined_up(run: Counts, prompts: Sequence[str]) -> Counts:
-    at = {key: row for row, key in enumerate(run.prompts)}
-    return run.select([at[key] for key in prompts])
+def _lined_up(run: Counts, prompts: tuple[str, ...], categories: tuple[str, ...]) -> Counts:
+    """The run's counts of the prompts in their order; the run itself where nothing differs."""
+    if run.prompts != prompts:
+        at = {key: row for row, key in enumerate(run.prompts)}
+        run = run.select([at[key] for key in prompts])
+    return run if run.categories == categories else dataclasses.replace(run, categories=categories)

@@ -1,5 +1,5 @@
-"""Numbers that look like a measurement and are none: they are neither judged nor stored as a
-baseline.
+"""Numbers that look like a valid measurement but are not one: they are neither judged nor stored as
+a baseline.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def dead_drafter(counts: Counts) -> str | None:
     where they can.
     """
     accepted, prompts = counts.expected_accepted, len(counts.prompts)
-    cure = "a dead drafter is no baseline; check the drafter, its tokenizer and its prompts"
+    cure = (
+        "a dead drafter cannot become a baseline; check the drafter, its tokenizer and its prompts"
+    )
     if not accepted > 0:
         return f"no draft token was ever accepted, and {cure}"
     if accepted < DEAD:
@@ -133,7 +135,7 @@ def too_good(counts: Counts, expected: Counts, *, gates: int) -> str | None:
     critical = float(stats.t.isf(IMPOSSIBLE / gates, pair.prompts - 1))
     if excess <= critical * error:
         return None
-    above = f"{excess / error:.1f} standard errors above" if error > 0 else "in every prompt alike"
+    above = f"{excess / error:.1f} standard errors above" if error > 0 else "in every prompt"
     return (
         f"accepts {counts.acceptance_length:.4f} tokens per round where target and drafter allow "
         f"{expected.acceptance_length:.4f} on the same texts ({above}), so the decoder is wrong; "

@@ -1,5 +1,5 @@
 """The judgement of a speed-up: acceptance at unchanged costs, and both together where costs were
-measured anew.
+measured again.
 
 Acceptance is judged first, as if costs were unchanged. Where they changed, too, the whole speed-up
 is compared, including the error of the times: new costs fail it from a margin of their own on, and
@@ -16,7 +16,7 @@ from scipy import stats
 from ..records.case_costs import CaseCosts
 from ..speedup.table import positive_interval
 from .cost_change import CostChange
-from .verdict import Outcome, Verdict
+from .verdict import Estimate, Outcome, Verdict
 
 
 def judge_speedup(
@@ -49,7 +49,10 @@ def judge_speedup(
         return Verdict(outcome="error", metric=acceptance.metric, reason=missing)
     lengths = acceptance.pair.before.acceptance_length, acceptance.pair.now.acceptance_length
     verdict = dataclasses.replace(
-        acceptance, before=stored.speedup(lengths[0]), now=fresh.speedup(lengths[1])
+        acceptance,
+        before=stored.speedup(lengths[0]),
+        now=fresh.speedup(lengths[1]),
+        estimate=_as_speedup(acceptance.estimate, stored, fresh),
     )
     if stored == fresh:
         return verdict
@@ -57,6 +60,17 @@ def judge_speedup(
     if stored.machine != fresh.machine:
         return _elsewhere(acceptance, verdict)
     return _together(acceptance, verdict, margin, level)
+
+
+def _as_speedup(estimate: Estimate | None, before: CaseCosts, now: CaseCosts) -> Estimate | None:
+    """An estimate of the acceptance length as one of the speed-up; its drop is that of the
+    length.
+    """
+    if estimate is None:
+        return None
+    return dataclasses.replace(
+        estimate, before=before.speedup(estimate.before), now=now.speedup(estimate.now)
+    )
 
 
 def _elsewhere(acceptance: Verdict, verdict: Verdict) -> Verdict:
@@ -75,7 +89,8 @@ def _together(acceptance: Verdict, verdict: Verdict, margin: float, level: float
     assert change is not None
     assert verdict.before is not None
     assert verdict.now is not None
-    ratio = verdict.now / verdict.before
+    estimate, of_texts = verdict.estimate, verdict.now / verdict.before
+    ratio = of_texts if estimate is None else estimate.now / estimate.before
     drop, error = 1 - ratio, math.hypot(change.error, _length_error(acceptance))
     least, most = _drops(ratio, error, level)
     outcome: Outcome
@@ -103,8 +118,14 @@ def _together(acceptance: Verdict, verdict: Verdict, margin: float, level: float
             f"{_settled(change, most - drop, margin)}"
         )
     interval = _drops(ratio, error, 0.025)
+    verdict = dataclasses.replace(verdict, outcome=outcome, reason=reason, limit=margin)
+    if estimate is None:
+        return dataclasses.replace(verdict, drop=drop, interval=interval)
     return dataclasses.replace(
-        verdict, outcome=outcome, reason=reason, drop=drop, interval=interval, limit=margin
+        verdict,
+        drop=1 - of_texts,
+        interval=None,
+        estimate=dataclasses.replace(estimate, drop=drop, interval=interval),
     )
 
 
@@ -116,10 +137,18 @@ def _drops(ratio: float, error: float, level: float) -> tuple[float, float]:
 
 def _length_error(acceptance: Verdict) -> float:
     """Relative standard error of the ratio of the lengths; none on the same texts."""
-    if acceptance.regime != "sampled" or acceptance.interval is None or acceptance.pair is None:
+    estimate = acceptance.estimate
+    interval = acceptance.interval if estimate is None else estimate.interval
+    pair = acceptance.pair
+    if acceptance.regime not in ("sampled", "target changed") or interval is None or pair is None:
         return 0.0
-    low, high = acceptance.interval
-    ratio = acceptance.pair.now.acceptance_length / acceptance.pair.before.acceptance_length
+    low, high = interval
+    before, now = (
+        (pair.before.acceptance_length, pair.now.acceptance_length)
+        if estimate is None
+        else (estimate.before, estimate.now)
+    )
+    ratio = now / before
     return (high - low) / 2 / float(stats.norm.isf(0.025)) / ratio
 
 

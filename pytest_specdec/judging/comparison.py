@@ -4,6 +4,7 @@ stored.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..acceptance.counts import Counts
+from ..acceptance.scores import SMOOTHING
 from ..cases.case import Case
 from ..common.printable import printable
 from ..engines.protocol import MeasuredTimes, Measurement
@@ -19,6 +21,7 @@ from ..records.case_costs import CaseCosts
 from ..records.conditions import Conditions
 from ..records.measured import MeasuredCase, MeasuredRun
 from ..records.record import Record
+from ..records.same_contexts import SameContexts
 
 
 class Metric(float):
@@ -136,8 +139,24 @@ class Run(ComparedRecord):
 
     @functools.cached_property
     def record(self) -> Record:
-        """As it would be stored."""
-        return Record.of(self.measured, case=self.case.name, costs=self.costs)
+        """As it would be stored, with the contexts that a changed target is compared in."""
+        runs = [
+            dataclasses.replace(run, contexts=_contexts(measurement)).rounded()
+            for run, measurement in zip(self.measured.runs, self.measurements, strict=True)
+        ]
+        measured = dataclasses.replace(self.measured, runs=tuple(runs))
+        return Record.of(measured, case=self.case.name, costs=self.costs)
+
+    def stored_contexts(self) -> list[SameContexts] | None:
+        """This pair in the contexts of the stored texts of another target, of each run whose texts
+        are stored; None where that cannot be measured.
+        """
+        contexts = [
+            None if measurement.stored_contexts is None else measurement.stored_contexts()
+            for measurement in self.measurements
+        ]
+        known = [run for run in contexts if run is not None]
+        return known or None
 
     @property
     def times(self) -> MeasuredTimes | None:
@@ -223,7 +242,9 @@ def _measured(
     )
     runs = (
         MeasuredRun(
-            counts=measurement.counts, text_fingerprints=measurement.text_fingerprints
+            counts=measurement.counts,
+            text_fingerprints=measurement.text_fingerprints,
+            smoothed=measurement.smoothed,
         ).rounded()
         for measurement in measurements
     )
@@ -234,4 +255,10 @@ def _measured(
         environment=first.environment,
         runs=tuple(runs),
         seed=seed,
+        smoothing=None if first.smoothed is None else SMOOTHING,
     )
+
+
+def _contexts(measurement: Measurement) -> Counts | None:
+    contexts = None if measurement.contexts is None else measurement.contexts()
+    return None if contexts is None else contexts.counts

@@ -6,7 +6,8 @@ import functools
 from collections.abc import Collection
 from pathlib import Path
 
-from ..cases.case import LOOKUP, MEASURE, Case
+from ..cases.case import MEASURE, Case
+from ..cases.drafter import DrafterSpec
 from ..common.errors import CostError
 from ..engines.protocol import Engine
 from ..records.case_costs import CaseCosts
@@ -21,7 +22,7 @@ class SessionCosts:
 
     def __init__(self, cases: Collection[Case], engine: Engine, records: StoredRecords) -> None:
         self._cases, self._engine, self._records = tuple(cases), engine, records
-        self._measured: dict[tuple[str, str, float], CostProfile] = {}
+        self._measured: dict[tuple[str, DrafterSpec, float], CostProfile] = {}
 
     def profile(self, case: Case) -> CostProfile | None:
         """The session's cost profile of a case, read or, on first use, measured; None where the
@@ -66,7 +67,7 @@ def costs_of(case: Case, profile: CostProfile | None) -> CaseCosts | None:
     try:
         verify = profile.verify_ms(case.verified)
         draft = profile.draft_ms(
-            case.drafted, case.depth, own_heads=case.uses_own_heads, lookup=case.drafter == LOOKUP
+            case.drafted, case.depth, own_heads=case.uses_own_heads, lookup=case.uses_lookup
         )
     except CostError:
         return None

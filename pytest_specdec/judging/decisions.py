@@ -7,9 +7,10 @@ from collections.abc import Collection
 from typing import Literal
 
 from ..baselines.repeats import accumulates
-from ..cases.case import LOOKUP, Case
+from ..cases.case import Case
 from ..common.errors import RequestError
 from ..gate.accumulation import judge_accumulated
+from ..gate.judge import judge
 from ..gate.refusals import (
     below_lookup,
     dead_drafter,
@@ -18,12 +19,14 @@ from ..gate.refusals import (
     same_model,
     too_good,
 )
+from ..gate.session_test import SessionTest
 from ..gate.speedup_gate import judge_speedup
-from ..gate.verdict import Verdict, judge
+from ..gate.verdict import Verdict
 from ..records.measured import MeasuredCase
 from ..records.record import Record
 from .comparison import Baseline, Run, value_of
 from .costs import SessionCosts
+from .family import Comparisons, family_of
 from .measurements import Measurements
 from .policy import Policy
 from .report_rows import CREATED, UPDATED
@@ -49,17 +52,35 @@ class Decider:
     """
 
     def __init__(
-        self, *, policy: Policy, gates: int, sampled: int, measurements: Measurements
+        self,
+        *,
+        policy: Policy,
+        gates: int,
+        cases: Collection[Case],
+        measurements: Measurements,
+        comparisons: Comparisons,
     ) -> None:
-        """`gates` judgements share the session's false-alarm rate; `sampled` cases have a
-        temperature above 0.
+        """`gates` judgements of those `cases` that are no candidates share the session's
+        false-alarm rate; `comparisons` also measures cases that no test has asked for yet.
         """
-        self.policy, self.gates = policy, gates
-        self.test_level = policy.alpha / max(gates, 2 * sampled, 1)
+        self.policy, self.gates = policy, max(gates, 1)
+        sampled = sum(case.temperature > 0 for case in cases)
+        self.test_level = policy.alpha / max(self.gates, 2 * sampled)
         """Error rate of one oracle or conformance test: each sampled case may be asked for both,
         greedy ones err only by a fault.
         """
         self._measurements = measurements
+        self._swaps = SessionTest(
+            alpha=policy.alpha,
+            gates=gates,
+            family=lambda: family_of(
+                [case for case in cases if not case.candidate],
+                comparisons,
+                policy=policy,
+                gates=gates,
+                refusal=self._refusal,
+            ),
+        )
 
     def decide(self, run: Run, baseline: Baseline, metric: str) -> Decision:
         """Judge one metric of a run."""
@@ -116,7 +137,7 @@ class Decider:
             decision = dataclasses.replace(decision, verdict=verdict)
             if verdict.pair is None:
                 return decision
-        if self.policy.renews(record, run.record.replacing(record)):
+        if self.policy.rewrites and self.policy.renews(record, run.record.replacing(record)):
             return self._renew(decision, run)
         if self.policy.update is not None and before.fingerprints == run.measured.fingerprints:
             return dataclasses.replace(decision, stores="missing token maps")
@@ -145,6 +166,8 @@ class Decider:
             alpha=alpha,
             gates=gates,
             subset=self.policy.subset,
+            contexts=run.stored_contexts,
+            test=self._swaps.of(run.case),
         )
         return verdict, None
 
@@ -178,7 +201,7 @@ class Decider:
         """
         if problem := dead_drafter(run.counts):
             return problem, None
-        if run.case.drafter == LOOKUP:
+        if run.case.uses_lookup:
             return None, None
         first = run.measurements[0]
         if first.references is None:

@@ -25,11 +25,20 @@ class Measurements:
         """`plan` holds the runs that are measured for each case, one seed each."""
         self._plan, self._engine, self._costs = plan, engine, costs
         self._runs: dict[Case, Run] = {}
+        self._asked: set[Case] = set()
         self._agreements: dict[Case, Agreement] = {}
         self._texts_read: set[Case] = set()
 
     def run(self, case: Case) -> Run:
-        """The session's run of a case."""
+        """The session's run of a case, asked for by a test."""
+        run = self.beside(case)
+        self._asked.add(case)
+        return run
+
+    def beside(self, case: Case) -> Run:
+        """The session's run of a case, to judge others beside it; reports leave it out until a test
+        asks for it.
+        """
         if case not in self._runs:
             seeds = self._plan[case]
             self._runs[case] = Run(
@@ -56,5 +65,5 @@ class Measurements:
         return texts
 
     def include(self, case: Case) -> bool:
-        """Whether a case was measured or its texts were read, so that reports show it."""
-        return case in self._runs or case in self._texts_read
+        """Whether a test asked for a case's run or texts, so that reports show it."""
+        return case in self._asked or case in self._texts_read

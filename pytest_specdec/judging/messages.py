@@ -38,7 +38,7 @@ class FailureMessages:
     def lines(self, verdict: Verdict, run: Run, baseline: Baseline) -> list[str]:
         """The message, headline first."""
         case, before = baseline.case, baseline.measured
-        same_texts = before is not None and verdict.regime == "deterministic"
+        same_texts = before is not None and verdict.regime not in ("sampled", "target changed")
         lines = explain(
             verdict,
             case_id=case.id,

@@ -1,4 +1,4 @@
-"""What readers of a report should know of a case's baseline, whatever the verdict."""
+"""Notes on a case's baseline for readers of a report, for any verdict."""
 
 from __future__ import annotations
 

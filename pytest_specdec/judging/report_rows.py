@@ -9,7 +9,7 @@ from typing import Any
 from ..acceptance.counts import Array, Counts
 from ..acceptance.first_rounds import Samples, Spread
 from ..cases.case import DEFINITION, Case
-from ..gate.verdict import Verdict
+from ..gate.verdict import Estimate, Verdict
 from ..records.case_costs import CaseCosts
 from ..report import row as report
 from ..report.row import Metrics, ReportRow, plain
@@ -18,7 +18,7 @@ from .comparison import Baseline, Run, value_of
 
 CREATED, UPDATED = "baseline created", "baseline updated"
 _WORDS = {CREATED: "new", UPDATED: "updated"}
-"""The verdict's word where the reason tells more than the outcome."""
+"""The verdict's word where the reason is more precise than the outcome."""
 _WORST = 5
 _BASELINE_METRICS = (
     "rounds",
@@ -57,6 +57,8 @@ def measured_row(
         row["verdict"] = _WORDS.get(verdict.reason, verdict.outcome)
         row["reason"] = verdict.reason
         row["changed"] = list(verdict.changed)
+        row["regime"] = verdict.regime or ""
+        row["estimate"] = _estimate(verdict.estimate)
     return row
 
 
@@ -66,7 +68,7 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         id=case.id,
         suite=case.suite,
         target=case.target,
-        drafter=case.drafter,
+        drafter=str(case.drafter),
         k=case.k,
         depth=case.depth,
         rule=case.rule,
@@ -74,6 +76,7 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         engine=engine,
         judged="" if case.judged is None else str(case.judged),
         definition=DEFINITION,
+        candidate=None,
         samples=None,
         attachments=[],
         prompts=0,
@@ -101,9 +104,25 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         p_value=None,
         evidence=None,
         verdict="not judged",
+        regime="",
+        estimate=None,
         reason="",
         changed=[],
         notes=[],
+    )
+
+
+def _estimate(estimate: Estimate | None) -> report.EstimateRow | None:
+    if estimate is None:
+        return None
+    return report.EstimateRow(
+        name=estimate.name,
+        before=plain(estimate.before),
+        now=plain(estimate.now),
+        drop=plain(estimate.drop),
+        interval=[plain(bound) for bound in estimate.interval],
+        effective_share=plain(estimate.effective_share),
+        unseen=plain(estimate.unseen),
     )
 
 

@@ -4,7 +4,7 @@ reports.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from ..engines.protocol import Engine
 from ..gate.verdict import Verdict
 from ..report.row import ReportRow
 from ..speedup.cost_profile import CostProfile
+from .candidates import MeasuredCandidate, measured_candidate
 from .comparison import Baseline, Run
 from .costs import SessionCosts
 from .decisions import Decider, gates_of
@@ -59,9 +60,10 @@ class CaseRunner:
         self._pending = PendingFiles(store)
         self._rules = Decider(
             policy=policy,
-            gates=gates_of(plan, self._costs),
-            sampled=sum(case.temperature > 0 for case in plan),
+            gates=gates_of([case for case in plan if not case.candidate], self._costs),
+            cases=plan,
             measurements=self._measurements,
+            comparisons=self._comparisons,
         )
         messages = FailureMessages(
             store=store,
@@ -122,6 +124,21 @@ class CaseRunner:
     def compared(self, left: object, right: object) -> Verdict | None:
         """The verdict on a failed `==`; None where the gate judged nothing."""
         return self._judge.verdict_on(left, right)
+
+    def candidate(self, case: Case) -> MeasuredCandidate:
+        """What a candidate is compared by."""
+        return measured_candidate(self.run(case))
+
+    def _comparisons(self, cases: Collection[Case]) -> Iterator[tuple[Run, Baseline]]:
+        """The runs and baselines of cases that have both: others are errors or skipped, and their
+        own tests say so.
+        """
+        for case in cases:
+            try:
+                if self._engine.unsupported(case) is None and self._records.of(case) is not None:
+                    yield self._measurements.beside(case), self.baseline(case)
+            except SpecdecError:
+                continue
 
     def row(self, case: Case) -> ReportRow:
         """The report row of a case. If only its texts were asked for and measuring fails, the row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
@@ -24,6 +24,15 @@ class MeasuredRun:
     counts: Counts
     text_fingerprints: Mapping[str, str]
     """By prompt key; empty strings where the tokens of a text are not known."""
+    smoothed: Counts | None = None
+    """At temperature 0, of the same prompts: the renewal walk with the draft's distribution at a
+    small temperature in the place of its arg-max. None at other temperatures and where it is not
+    known.
+    """
+    contexts: Counts | None = None
+    """Of the same prompts: one round from every start, see `acceptance.contexts`. None where it was
+    not computed.
+    """
 
     def rounded(self) -> MeasuredRun:
         """The run with the numbers that are stored, prompts sorted by key.
@@ -31,26 +40,24 @@ class MeasuredRun:
         A fresh run is judged by these, as its baseline was stored with them.
         """
         keys = self.counts.prompts
-        rows = self.counts.select(sorted(range(len(keys)), key=keys.__getitem__))
-        counts = dataclasses.replace(
-            rows,
-            rounds=np.round(rows.rounds, _DECIMALS),
-            drafted=np.round(rows.drafted, _DECIMALS),
-            accepted=np.round(rows.accepted, _DECIMALS),
-            emitted=None if rows.emitted is None else np.trunc(rows.emitted),
-            passes=None
-            if rows.passes is None
-            else np.array([round(passes, _DECIMALS) for passes in rows.passes.tolist()]),
+        return dataclasses.replace(
+            self.replace_counts(_sorted_and_rounded),
+            text_fingerprints={key: self.text_fingerprints[key] for key in sorted(keys)},
         )
-        return MeasuredRun(
-            counts=counts,
-            text_fingerprints={key: self.text_fingerprints[key] for key in counts.prompts},
+
+    def replace_counts(self, change: Callable[[Counts], Counts]) -> MeasuredRun:
+        """The run with all its counts changed in the same way."""
+        return dataclasses.replace(
+            self,
+            counts=change(self.counts),
+            smoothed=None if self.smoothed is None else change(self.smoothed),
+            contexts=None if self.contexts is None else change(self.contexts),
         )
 
     def only(self, prompts: Collection[str]) -> MeasuredRun:
         """The run on those of its prompts that are among others."""
         rows = [row for row, key in enumerate(self.counts.prompts) if key in prompts]
-        return dataclasses.replace(self, counts=self.counts.select(rows))
+        return self.replace_counts(lambda counts: counts.select(rows))
 
     def covers_texts_of(self, other: MeasuredRun) -> bool:
         """Whether it was counted on the very texts of all prompts of another run."""
@@ -59,6 +66,21 @@ class MeasuredRun:
         return all(
             key in prompts and known[key] and own[key] == known[key] for key in other.counts.prompts
         )
+
+
+def _sorted_and_rounded(counts: Counts) -> Counts:
+    """Counts with the numbers that are stored, prompts sorted by key."""
+    rows = counts.select(sorted(range(len(counts.prompts)), key=counts.prompts.__getitem__))
+    return dataclasses.replace(
+        rows,
+        rounds=np.round(rows.rounds, _DECIMALS),
+        drafted=np.round(rows.drafted, _DECIMALS),
+        accepted=np.round(rows.accepted, _DECIMALS),
+        emitted=None if rows.emitted is None else np.trunc(rows.emitted),
+        passes=None
+        if rows.passes is None
+        else np.array([round(passes, _DECIMALS) for passes in rows.passes.tolist()]),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +97,8 @@ class MeasuredCase:
     """Seed of the first run's texts; those of further runs follow it. None where a baseline of
     schema 1 does not hold it.
     """
+    smoothing: float | None = None
+    """Temperature of the runs' smoothed counts; None without any."""
 
     @functools.cached_property
     def counts(self) -> Counts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 import numpy as np
@@ -24,6 +24,13 @@ class SmoothedCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accepted: tuple[Count, ...]
 
 
+class StoredContexts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Acceptance of one round from every start of a prompt's text, summed over the starts."""
+
+    starts: Count
+    accepted: tuple[Count, ...]
+
+
 class PromptCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Counts of one prompt; `drafted` is left out where every round drafted k tokens."""
 
@@ -36,6 +43,8 @@ class PromptCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accepted: tuple[Count, ...]
     drafted: tuple[Count, ...] | None = None
     smoothed: SmoothedCounts | None = None
+    contexts: StoredContexts | None = None
+    """What a changed target is compared with; None where the drafter has no overlaps."""
     tokens: NewTokens | None = None
     """New tokens of the text, of the judged ones where not all are; None where the engine does not
     give them.
@@ -65,9 +74,34 @@ def counts_of_rows(rows: PromptRows, k: int) -> Counts:
 
 def run_of_rows(rows: PromptRows, k: int) -> MeasuredRun:
     """A stored run as the gate judges it."""
+    counts = counts_of_rows(rows, k)
     return MeasuredRun(
-        counts=counts_of_rows(rows, k),
+        counts=counts,
         text_fingerprints={key: row.text for key, row in rows.items()},
+        smoothed=_others(counts, [row.smoothed for row in rows.values()]),
+        contexts=_others(counts, [row.contexts for row in rows.values()]),
+    )
+
+
+def _others(
+    counts: Counts, rows: Sequence[SmoothedCounts | StoredContexts | None]
+) -> Counts | None:
+    """Other counts of the same prompts, each of whose rounds drafts k tokens; None where a row is
+    missing.
+    """
+    known = [row for row in rows if row is not None]
+    if len(known) < len(rows) or not known:
+        return None
+    rounds = np.array(
+        [row.rounds if isinstance(row, SmoothedCounts) else row.starts for row in known],
+        dtype=float,
+    )
+    return Counts(
+        prompts=counts.prompts,
+        categories=counts.categories,
+        rounds=rounds,
+        drafted=np.repeat(rounds[:, None], counts.k, axis=1),
+        accepted=np.array([row.accepted for row in known], dtype=float).reshape(-1, counts.k),
     )
 
 
@@ -95,6 +129,18 @@ def rows_of_run(run: MeasuredRun) -> PromptRows:
             rounds=rounds,
             accepted=tuple(counts.accepted[row].tolist()),
             drafted=None if (drafted == rounds).all() else tuple(drafted.tolist()),
+            smoothed=None
+            if run.smoothed is None
+            else SmoothedCounts(
+                rounds=float(run.smoothed.rounds[row]),
+                accepted=tuple(run.smoothed.accepted[row].tolist()),
+            ),
+            contexts=None
+            if run.contexts is None
+            else StoredContexts(
+                starts=float(run.contexts.rounds[row]),
+                accepted=tuple(run.contexts.accepted[row].tolist()),
+            ),
             tokens=None if counts.emitted is None else 1 + int(counts.emitted[row]),
             passes=None if counts.passes is None else float(counts.passes[row]),
         )

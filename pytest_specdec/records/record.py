@@ -97,6 +97,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             environment=self.environment,
             runs=tuple(run_of_rows(rows, self.conditions.k) for rows in self.runs),
             seed=self.seed,
+            smoothing=self.smoothing,
         )
 
     @classmethod
@@ -115,6 +116,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             costs=costs,
             case=case,
             seed=measured.seed,
+            smoothing=measured.smoothing,
         )
 
     def replacing(self, before: Record | None) -> Record:
@@ -133,6 +135,8 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         blank = {"environment": now.environment, "counts": {}, "again": (), "replaced": ()}
         if self.schema < now.schema:  # it is rewritten by `baseline migrate`, not by the way
             blank |= {"schema": now.schema, "case": now.case, "seed": now.seed}
+        if self.smoothing is None:  # a record of before they were stored stays as it is
+            blank |= {"smoothing": None}
         if msgspec.structs.replace(self, **blank) != msgspec.structs.replace(now, **blank):
             return False
         return len(self.runs) == len(now.runs) and all(

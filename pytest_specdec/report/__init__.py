@@ -13,7 +13,7 @@ _FORMATS = {".json": "json", ".html": "html", ".md": "markdown", ".txt": "text"}
 
 
 def render(suffix: str, rows: Iterable[ReportRow], language: str = "en") -> str:
-    """The report in the format that a file name's ending stands for."""
+    """The report in the format that belongs to a file name's ending."""
     module = importlib.import_module(f"{__name__}.{_FORMATS[suffix]}")
     report: str = module.render(rows, language)
     return report

@@ -1,4 +1,4 @@
-"""The picture of speed-ups in the terminal: a bar a case."""
+"""The bar chart of speed-ups in the terminal, one bar per case."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _WIDTH = 32
 
 
 def bars(rows: Iterable[ReportRow]) -> Iterator[str]:
-    """Lines of all pictures, without colour."""
+    """Lines of all charts, without colour."""
     for picture in pictures(rows):
         legend = "* is the best; " if picture.drafting_pays else ""
         yield f"speed-up over k, {picture.title} ({legend}95 % interval)"
         if not picture.whole_requests:
-            yield "  each k counts the rounds that leave it room, which flatters a larger k"
+            yield "  each k counts only rounds with room for k drafts, which favours a larger k"
         if not picture.drafting_pays:
             yield "  do not draft: no k beats plain decoding"
         yield from _lines(picture)

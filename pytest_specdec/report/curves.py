@@ -1,5 +1,5 @@
-"""Speed-up over k, one curve a depth: the picture of a pair at one temperature, in any form of
-report.
+"""Speed-up over k, one curve per depth: the chart of a pair at one temperature, for all formats of
+the report.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .chapters import figures, stem
 from .row import ReportRow
 
 _FEWEST_KS = 2
-"""Different k from which on there is a curve to look at."""
+"""Least number of different k for a curve."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Point:
     low: float
     high: float
     best: bool
-    """Faster than the picture's others, and than plain decoding."""
+    """Faster than the chart's other points, and than plain decoding."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Picture:
     title: str
     points: tuple[Point, ...]
     whole_requests: bool
-    """Whether speed-ups are of whole texts, the same for every k. Else each k counts the rounds
-    that leave it room.
+    """Whether speed-ups are of whole texts, the same for every k. Otherwise each k counts only
+    rounds with room for k drafts.
     """
     drafting_pays: bool
     """Whether any point is faster than plain decoding."""
@@ -57,7 +57,7 @@ class Picture:
 
 
 def pictures(rows: Iterable[ReportRow]) -> list[Picture]:
-    """One picture for each pair and temperature whose speed-up is known at two k or more."""
+    """One chart for each pair and temperature whose speed-up is known at two k or more."""
     known = [row for row in rows if row["speedup"] is not None]
     titled = sorted(known, key=lambda row: (row["suite"], stem(row)))
     groups = itertools.groupby(titled, key=lambda row: (row["suite"], stem(row)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -40,14 +41,17 @@ def explain(
     if verdict.pair is None:
         return [headline(verdict), f"  case       {case_id}", *update]
     changed = "; ".join(verdict.changed) or "neither models nor environment: look at the code"
+    estimate = verdict.estimate
+    pair = verdict.pair if estimate is None or estimate.pair is None else estimate.pair
     lines = [
         headline(verdict),
         f"  case       {case_id}: {verdict.reason}",
         f"  changed    {changed}",
+        *_judged(verdict),
         *_parts(verdict),
-        f"  positions  {_positions(verdict.pair.before, verdict.pair.now)}",
-        f"  categories {_categories(verdict.pair.before, verdict.pair.now)}",
-        *_prompts(verdict.pair, prompt_names),
+        f"  positions  {_positions(pair.before, pair.now)}",
+        f"  categories {_categories(pair.before, pair.now)}",
+        *_prompts(pair, prompt_names),
         *where,
     ]
     if verdict.position is not None:
@@ -63,6 +67,55 @@ def explain(
             f"{verdict.pair.prompts} prompts"
         )
     return lines + update
+
+
+_PROMISES = {
+    "same weights": "exactly: the same weights on the same texts, so any change is the code's",
+    "another environment": "on the same texts; rounding differs, so a permutation test over "
+    "prompts guards against chance",
+    "drafter changed": "on the same texts, without sampling noise; the interval is for other "
+    "prompts like these",
+    "greedy drafter changed": "on the same texts by exact counts",
+    "target changed": "on fresh texts of the new target, by a permutation test over prompts",
+    "sampled": "on texts of each run's own, by a permutation test over prompts",
+}
+
+
+def _judged(verdict: Verdict) -> list[str]:
+    """How the drop was judged, and what else was measured where that is not the metric itself."""
+    estimate = verdict.estimate
+    if verdict.regime is None:
+        return []
+    if estimate is None or verdict.before is None or verdict.now is None or verdict.drop is None:
+        return [f"  judged     {_PROMISES[verdict.regime]}"]
+    measured = f"{verdict.before:.4f} -> {verdict.now:.4f} ({_change(verdict)})"
+    if verdict.regime == "greedy drafter changed":
+        return [
+            f"  judged     {estimate.name}: exact counts jump where a near-tie of the draft flips",
+            f"  exact      {measured}",
+        ]
+    share = estimate.effective_share
+    effective = "" if share is None else f" ({100 * share:.0f} % of the contexts are effective)"
+    lines = [
+        f"  judged     {estimate.name}: one round from every start of the old target's "
+        f"texts{effective}; it does not show how the texts themselves changed",
+        f"  fresh      texts of the new target: {measured}",
+    ]
+    if estimate.unseen > 0:
+        lines.append(
+            f"  unseen     tokens outside the old target's top-k or top-p may make up for "
+            f"{signed_percent(estimate.unseen)} at most"
+        )
+    return lines
+
+
+def _change(verdict: Verdict) -> str:
+    assert verdict.drop is not None
+    facts = signed_percent(-verdict.drop)
+    if verdict.interval is not None and all(map(math.isfinite, verdict.interval)):
+        low, high = verdict.interval
+        facts += f"; 95 % interval {signed_percent(-high)} to {signed_percent(-low)}"
+    return facts
 
 
 def _parts(verdict: Verdict) -> list[str]:
@@ -82,16 +135,29 @@ def headline(verdict: Verdict) -> str:
     """
     if verdict.before is None or verdict.now is None or verdict.drop is None:
         return f"{verdict.metric} {verdict.outcome}: {verdict.reason}"
-    facts = f"{signed_percent(-verdict.drop)}"
-    if verdict.interval is not None and all(map(math.isfinite, verdict.interval)):
-        low, high = verdict.interval
-        facts += f"; 95 % interval {signed_percent(-high)} to {signed_percent(-low)}"
+    verdict = _as_judged(verdict)
+    facts = _change(verdict)
     if verdict.p_value is not None:
         facts += f"; p = {verdict.p_value:.2g}"
     limit = "" if verdict.limit is None else f", fails from {signed_percent(-verdict.limit)}"
+    where = "" if verdict.estimate is None else f"{verdict.estimate.name} "
     return (
-        f"{verdict.metric} {verdict.outcome}: {verdict.before:.4f} -> {verdict.now:.4f} "
+        f"{verdict.metric} {verdict.outcome}: {where}{verdict.before:.4f} -> {verdict.now:.4f} "
         f"({facts}){limit}"
+    )
+
+
+def _as_judged(verdict: Verdict) -> Verdict:
+    """The verdict with the numbers that decided in the place of those of the texts."""
+    estimate = verdict.estimate
+    if estimate is None:
+        return verdict
+    return dataclasses.replace(
+        verdict,
+        before=estimate.before,
+        now=estimate.now,
+        drop=estimate.drop,
+        interval=estimate.interval,
     )
 
 
@@ -99,10 +165,12 @@ def summary(verdict: Verdict) -> str:
     """`acceptance_length regressed: 3.641 -> 3.544 (-2.65 %)`, for a line that also names the
     test.
     """
+    verdict = _as_judged(verdict)
     if verdict.before is None or verdict.now is None or verdict.drop is None:
         return f"{verdict.metric} {verdict.outcome}: {verdict.reason}"
+    where = "" if verdict.estimate is None else f"{verdict.estimate.name} "
     return (
-        f"{verdict.metric} {verdict.outcome}: {verdict.before:.3f} -> {verdict.now:.3f} "
+        f"{verdict.metric} {verdict.outcome}: {where}{verdict.before:.3f} -> {verdict.now:.3f} "
         f"({signed_percent(-verdict.drop)})"
     )
 
@@ -152,5 +220,5 @@ def _prompts(pair: Pair, names: Mapping[str, str]) -> list[str]:
 
 def _detectable(drop: float | None) -> str:
     return (
-        "no drop can be promised" if drop is None else f"a drop of {drop * 100:.2f} % at 80 % power"
+        "no drop has 80 % power" if drop is None else f"a drop of {drop * 100:.2f} % at 80 % power"
     )

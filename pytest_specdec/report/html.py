@@ -1,15 +1,14 @@
-"""The report as one HTML page that loads nothing: table, curves of speed-up, what failed and
-why.
-"""
+"""The report as one self-contained HTML page: table, curves of speed-up, what failed and why."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..common.printable import printable
+from .candidates import Comparison, CurvePoint, comparisons, conclusion, curve, headers, table
 from .chapters import Chapter, chapters, stem
 from .curves import Picture, Point, pictures
 from .row import AttachmentRow, ReportRow
@@ -32,12 +31,14 @@ _HEADERS = (
     "verdict_column",
 )
 """Phrases over the columns of the table."""
+_LETTER = 8
+"""Room for a letter of the names below a curve."""
 _COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#b9770e", "#566573")
 
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-    """From k and speed-up to places in the drawing."""
+    """From k and speed-up to coordinates in the chart."""
 
     ks: list[int]
     top: float
@@ -54,7 +55,7 @@ class Axes:
         return round(HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * speedup / self.top, 1)
 
     def marks(self) -> list[float]:
-        """Speed-ups to label: halves, or wholes where there are many."""
+        """Speed-ups to label: multiples of a half, or whole numbers where there are many."""
         step = 0.5 if self.top <= 3 else 1.0
         return [step * number for number in range(int(self.top / step) + 1)]
 
@@ -76,6 +77,7 @@ def render(rows: Iterable[ReportRow], language: str = "en") -> str:
         lines=[((row["suite"], *cells(row)), row["verdict"]) for row in sorted_rows],
         noteworthy=to_look_at(sorted_rows),
         drawings=[_drawing(picture, say) for picture in pictures(sorted_rows)],
+        comparisons=[_comparison(comparison, say) for comparison in comparisons(sorted_rows)],
         chapters=[
             _chapter(chapter, say) for chapter in chapters(sorted_rows) if chapter.summary.samples
         ],
@@ -111,6 +113,56 @@ def _shown(attachment: AttachmentRow) -> dict[str, str]:
         "source": source,
         "alternative_text": attachment["alternative_text"],
     }
+
+
+def _comparison(comparison: Comparison, say: Phrases) -> dict[str, Any]:
+    """Candidates compared with each other: their table and, for two and more, their curve."""
+    points = curve(comparison)
+    return {
+        "title": say("candidates_of", comparison=comparison.name),
+        "headers": headers(comparison, say),
+        "lines": table(comparison, say),
+        "conclusion": conclusion(comparison, say),
+        "points": _placed_candidates(points, say) if len(points) > 1 else [],
+        "marks": _length_marks(points) if len(points) > 1 else [],
+    }
+
+
+def _placed_candidates(points: Sequence[CurvePoint], say: Phrases) -> list[dict[str, Any]]:
+    most = max((WIDTH - 2 * MARGIN) // (_LETTER * max(len(point.name) for point in points)), 2)
+    every = -(-len(points) // most)
+    last = len(points) - 1
+    wide = (WIDTH - 2 * MARGIN) / last
+    return [
+        {
+            "x": round(MARGIN + wide * place, 1),
+            "y": _length_y(point.length, points),
+            "low": _length_y(point.low, points),
+            "high": _length_y(point.high, points),
+            "best": point.best,
+            "fell": point.fell,
+            "label": point.name if place % every == 0 else "",
+            "anchor": {0: "start", last: "end"}.get(place, "middle"),
+            "says": say("candidates_point", name=point.name, length=f"{point.length:.3f}"),
+        }
+        for place, point in enumerate(points)
+    ]
+
+
+def _length_marks(points: Sequence[CurvePoint]) -> list[tuple[str, float]]:
+    """Lengths to label: both ends of the scale and its middle."""
+    low, high = _lengths(points)
+    return [(f"{mark:.2f}", _length_y(mark, points)) for mark in (low, (low + high) / 2, high)]
+
+
+def _length_y(length: float, points: Sequence[CurvePoint]) -> float:
+    low, high = _lengths(points)
+    share = (length - low) / ((high - low) or 1.0)
+    return round(HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * share, 1)
+
+
+def _lengths(points: Sequence[CurvePoint]) -> tuple[float, float]:
+    return min(point.low for point in points), max(point.high for point in points)
 
 
 def _chapter(chapter: Chapter, say: Phrases) -> dict[str, Any]:

@@ -5,17 +5,33 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from .candidates import comparisons, conclusion
 from .row import ReportRow
+from .words import Phrases
 
 SCHEMA = 1
 
 
 def render(rows: Iterable[ReportRow], language: str = "en") -> str:
-    """All cases as one JSON document, sorted by id; names are the same in every language,
-    attachments are left out.
+    """All cases as one JSON document, sorted by id, and the conclusions on candidates; all in
+    English, attachments are left out.
     """
+    rows = list(rows)
     cases = [
         {name: value for name, value in row.items() if name != "attachments"}
         for row in sorted(rows, key=lambda row: row["id"])
     ]
-    return json.dumps({"schema": SCHEMA, "cases": cases}, indent=2, allow_nan=False) + "\n"
+    candidates = [
+        {
+            "comparison": comparison.name,
+            "best": comparison.best["name"],
+            "not_told_from_best": comparison.not_told_from_best,
+            "fell_after": comparison.turn_over,
+            "conclusion": conclusion(comparison, Phrases("en")),
+        }
+        for comparison in comparisons(rows)
+    ]
+    document = {"schema": SCHEMA, "cases": cases} | (
+        {"candidates": candidates} if candidates else {}
+    )
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"

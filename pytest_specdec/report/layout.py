@@ -1,4 +1,4 @@
-"""Words in columns, and sentences in lines that a terminal of 80 columns shows whole."""
+"""Text in columns, and sentences wrapped for a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def wrapped(text: str, indent: str = "") -> list[str]:
 
 
 def aligned(lines: Sequence[Sequence[str]], left: Collection[int]) -> Iterator[str]:
-    """Lines of as many words each, two spaces between columns; those of `left` start together,
-    others end together.
+    """Rows of words as columns, two spaces apart; those in `left` are aligned to the left, the
+    others to the right.
     """
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Iterator
 
+from .candidates import comparisons, conclusion, headers, table
 from .row import ReportRow
 from .table import HEADERS, NOTE, cells, ordered, to_look_at
+from .words import Phrases
 
 
 def render(rows: Iterable[ReportRow], language: str = "en") -> str:
@@ -35,11 +37,26 @@ def _lines(rows: list[ReportRow]) -> Iterator[str]:
     if notes and not noteworthy:
         yield ""
     yield from (f"- note: {_escaped(note)}" for note in notes)
+    yield from _candidates(rows)
+
+
+def _candidates(rows: list[ReportRow]) -> Iterator[str]:
+    """A section for each comparison of candidates."""
+    say, shown = Phrases("en"), comparisons(rows)
+    for comparison in shown:
+        head = headers(comparison, say)
+        yield from ("", f"## Candidates of {_escaped(comparison.name)}", "")
+        yield f"| {' | '.join(head)} |"
+        yield f"| {' | '.join(['---'] * len(head))} |"
+        yield from (f"| {' | '.join(map(_escaped, line))} |" for line in table(comparison, say))
+        yield from ("", f"{_escaped(conclusion(comparison, say))}.")
+    if shown:
+        yield from ("", say("candidates_note"))
 
 
 def _escaped(text: str) -> str:
-    """Safe inside a cell: names come from folders and prompts, and viewers render HTML, links and
-    pictures.
+    """Text escaped for a cell: names come from folders and prompts, and viewers render HTML, links
+    and pictures.
     """
     plain = html.escape(text, quote=False).replace("\n", " ")
     return "".join(f"\\{letter}" if letter in "|[`" else letter for letter in plain)

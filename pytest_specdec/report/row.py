@@ -1,4 +1,4 @@
-"""One case as every report shows it: a flat row of plain values that crosses process borders."""
+"""One case for all reports: a flat row of plain values that can be sent between processes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Metrics(TypedDict):
     does not give it.
     """
     request_speedup: Number
-    """Of whole texts: what compares over k, while the gated `speedup` is of the rounds with room
-    for k drafts.
+    """Of whole texts, so comparable over k; the gated `speedup` is of the rounds with room for k
+    drafts.
     """
     request_speedup_interval: list[Number]
 
@@ -84,6 +84,51 @@ class AttachmentRow(TypedDict):
     alternative_text: str
 
 
+class EstimateRow(TypedDict):
+    """What decided a verdict, where it is not the metric of the emitted texts; drops are
+    relative.
+    """
+
+    name: str
+    before: Number
+    now: Number
+    drop: Number
+    interval: list[Number]
+    """95 %."""
+    effective_share: Number
+    unseen: Number
+
+
+class CandidateDifference(TypedDict):
+    """How much shorter a candidate's acceptance length is than another's, in tokens."""
+
+    drop: Number
+    """Negative for a gain."""
+    interval: list[Number]
+    """95 %, together with all others of the comparison; None for an unbounded end."""
+
+
+class CandidateRow(TypedDict):
+    """One of several drafters that the session compared with each other."""
+
+    name: str
+    comparison: str
+    """Shared by the candidates of one comparison: a case's id without their names."""
+    place: int
+    """In the order of the names, from 0."""
+    smoothed: bool
+    """Whether the length is smoothed: at temperature 0, where the row's own is exact."""
+    length: Number
+    """The acceptance length by which candidates are compared."""
+    best: bool
+    below_best: bool
+    """Whether it can be told from the best."""
+    fell: bool
+    """Whether it can be told from the best before it, and is below."""
+    from_best: CandidateDifference | None
+    from_previous: CandidateDifference | None
+
+
 class ReportRow(Metrics):
     """A case with its verdict. Drops are relative; `baseline` holds the stored metrics, empty
     without a baseline.
@@ -101,6 +146,8 @@ class ReportRow(Metrics):
     judged: str
     """The token ids that are drafted and judged, empty for all."""
     definition: str
+    candidate: CandidateRow | None
+    """None where one drafter was measured."""
     samples: SamplesRow | None
     """None where the engine keeps no first rounds."""
     attachments: list[AttachmentRow]
@@ -111,8 +158,11 @@ class ReportRow(Metrics):
     smallest_detectable_drop: Number
     p_value: Number
     evidence: Number
-    """The e-process, where evidence accumulates."""
+    """The e-process, if evidence is accumulated."""
     verdict: str
+    regime: str
+    """What changed, and so how it was judged; empty where nothing was."""
+    estimate: EstimateRow | None
     reason: str
     changed: list[str]
     notes: list[str]
@@ -154,7 +204,7 @@ SEVERITY = (
 
 
 def worse(first: ReportRow, other: ReportRow) -> ReportRow:
-    """Of two rows of one case, from two tests or two workers, the one whose verdict weighs more,
+    """Of two rows of one case, from two tests or two workers, the one with the graver verdict,
     with the attachments of both.
     """
     worst = max(first, other, key=lambda row: SEVERITY.index(row["verdict"]))

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from ..common.percent import signed_percent
+from ..config.candidates import natural_order
 from .chapters import stem
 from .layout import aligned, wrapped
 from .row import Number, ReportRow
@@ -47,6 +48,8 @@ def tables(rows: Iterable[ReportRow], *, wide: bool = False) -> Iterator[str]:
     )
     if listed:
         yield from wrapped(NOTE)
+    for name in dict.fromkeys(row["estimate"]["name"] for row in listed if row["estimate"]):
+        yield from wrapped(f"* the change was judged {name}; the lengths are of the texts")
 
 
 def _table(rows: list[ReportRow], shown: list[str]) -> Iterator[str]:
@@ -66,8 +69,14 @@ def _table(rows: list[ReportRow], shown: list[str]) -> Iterator[str]:
 def ordered(rows: Iterable[ReportRow]) -> list[ReportRow]:
     """Rows as tables list them."""
     return sorted(
-        rows, key=lambda row: (row["suite"], stem(row), row["temperature"], row["k"], row["depth"])
+        rows,
+        key=lambda row: (row["suite"], _place(row), row["temperature"], row["k"], row["depth"]),
     )
+
+
+def _place(row: ReportRow) -> list[int | str]:
+    """Drafters by name, candidates by the numbers in their names."""
+    return [stem(row)] if row["candidate"] is None else natural_order(stem(row))
 
 
 def to_look_at(rows: Iterable[ReportRow]) -> list[ReportRow]:
@@ -87,9 +96,15 @@ def cells(row: ReportRow) -> tuple[str, ...]:
         _fixed(row["acceptance_length"], 3),
         _fixed(row["speedup"], 2, "x"),
         _fixed(before, 3),
-        _change(row["drop"]),
+        judged_change(row),
         row["verdict"],
     )
+
+
+def judged_change(row: ReportRow) -> str:
+    """The relative change that decided; with a star where it is not that of the lengths."""
+    estimate = row["estimate"]
+    return _change(row["drop"]) if estimate is None else f"{_change(estimate['drop'])}*"
 
 
 def _percent(value: Number) -> str:

@@ -1,4 +1,4 @@
-"""The acceptance report as plain text, after the one that users of audio models write by hand."""
+"""The acceptance report as plain text, modelled on reports that users of audio models write."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def overall(chapter: Chapter, say: Phrases) -> Iterator[str]:
 
 
 def conclusions(chapter: Chapter, say: Phrases) -> Iterator[str]:
-    """Which combination is best by what, and an assessment as far as an interval supports one."""
+    """The best combination by each figure, and an assessment where an interval supports one."""
     summary = chapter.summary
     if (best := summary.highest_rate) is not None:
         rate = say.percent(best.mean_rate)

@@ -1,6 +1,4 @@
-"""The words of reports in the languages they are written in: one file of phrases each,
-`words.en.json` and the others.
-"""
+"""The phrases of reports, one file per language: `words.en.json` and the others."""
 
 from __future__ import annotations
 

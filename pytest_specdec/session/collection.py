@@ -52,8 +52,7 @@ class CollectionHooks:
             self._outcome.problem = self._outcome.problem or str(error)
             cases = ()
         parameters = [
-            pytest.param(case, id=f"k{case.k}-depth{case.depth}", marks=self._cell_marks(case))
-            for case in cases
+            pytest.param(case, id=_cell_name(case), marks=self._cell_marks(case)) for case in cases
         ] or [pytest.param(None, id="no-case", marks=pytest.mark.skip(reason=_NO_CASE))]
         metafunc.parametrize("specdec_case", parameters, indirect=True)
 
@@ -95,9 +94,13 @@ class CollectionHooks:
         """Refuse what cannot be measured before anything is loaded."""
         cases = cases_of(session.items)
         self._cases.selected = list(dict.fromkeys(cases))
-        self._cases.awaiting_baseline = set(
-            cases_of(item for item in session.items if "specdec_baseline" in _fixtures(item))
-        )
+        self._cases.awaiting_baseline = {
+            case
+            for case in cases_of(
+                item for item in session.items if "specdec_baseline" in _fixtures(item)
+            )
+            if not case.candidate
+        }
         measures = not self._config.option.collectonly and any(map(_needs_engine, session.items))
         problem = (
             self._outcome.problem
@@ -124,12 +127,13 @@ class CollectionHooks:
             if measures:
                 preflight.check_installed(engine)
             preflight.check_distinct(self._cases.generated)
+            preflight.check_stores_nothing(self._cases.generated, settings)
             preflight.check(selected, self._components.store)
             preflight.check_trace(engine, settings.url)
             preflight.check_alone(selected, worker=worker_output(self._config) is not None)
             preflight.check_prompts_suffice(
-                selected,
-                level=settings.value(options.ALPHA) / len(selected),
+                [case for case in selected if not case.candidate],
+                alpha=settings.value(options.ALPHA),
                 accumulate=settings.value(options.ACCUMULATE),
             )
         except SpecdecError as error:
@@ -142,6 +146,8 @@ class CollectionHooks:
         """
         settings = self._settings
         partial = self._tests.partial_reason(self._config, settings, selected)
+        if any(case.candidate for case in self._cases.generated):
+            partial = partial or "candidates are compared without baselines"
         if partial is not None or not selected:
             if not settings.value(options.PRUNE):
                 return None
@@ -156,6 +162,11 @@ class CollectionHooks:
             settings.value(options.REPEATS) or 1,
         )
         return None
+
+
+def _cell_name(case: Case) -> str:
+    """A cell in the ids of tests: `k8-depth0`, and of a candidate `k8-depth0-ckpt-3000`."""
+    return "-".join([f"k{case.k}", f"depth{case.depth}", *filter(None, [case.candidate])])
 
 
 def _marker(definition: pytest.Item) -> Marker:

@@ -75,6 +75,10 @@ class SessionFinish:
                 unseen=self._comparisons.unseen,
             ).send(output)
             return
+        if outcome.candidates:
+            from ..judging.candidates import compare_rows
+
+            compare_rows(outcome.rows.values(), outcome.candidates)
         if outcome.problem is not None:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
             return

@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..common.errors import RequestError
 
@@ -21,12 +21,11 @@ def imported(path: str, root: Path, option: str, takes: str) -> Callable[..., An
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     try:
-        found = getattr(importlib.import_module(module), name)
+        function: Any = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as problem:
         raise RequestError(
             f"--specdec-{option}={path}: {problem}; name module:function as Python imports it"
         ) from None
-    if not callable(found):
-        raise RequestError(f"--specdec-{option}={path} is no function; name one of {takes}")
-    function: Callable[..., Any] = found
-    return function
+    if not callable(function):
+        raise RequestError(f"--specdec-{option}={path} is not a function; name one of {takes}")
+    return cast("Callable[..., Any]", function)

@@ -7,12 +7,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ..baselines.store import BaselineStore
 from ..cases.case import MEASURE, REPLAYING, SERVED, TRACE, Case, TextKey
-from ..cases.drafter import AddedSpec
+from ..cases.drafter import RegisteredSpec
 from ..cases.prompts import read_prompts
 from ..checkpoints.checkpoint import (
     Checkpoint,
@@ -22,6 +22,8 @@ from ..checkpoints.checkpoint import (
 )
 from ..checkpoints.tokenizer_files import check_chat_template
 from ..common.errors import EXTRAS, BaselineError, RequestError, naming_extras
+from ..config.options import ACCUMULATE, PRUNE, UPDATE
+from ..config.settings import Settings
 from ..gate.permutation import can_resolve, too_few
 from ..speedup.cost_profile import CostProfile
 
@@ -40,8 +42,8 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
         target, drafter = _local(case.target), _local(case.draft_model)
         if target is not None and (case.uses_own_heads or drafter is not None):
             check_pair(target, drafter, case.depth)
-        if target is not None and isinstance(added := case.drafter_spec, AddedSpec):
-            added.type.check(target, added.folder, case.depth)
+        if target is not None and isinstance(case.drafter, RegisteredSpec):
+            case.drafter.type.check(target, case.drafter.folder, case.depth)
         store.record(case)
     for target_name, drafter_name in dict.fromkeys(
         (case.target, case.draft_model) for case in cases
@@ -79,17 +81,19 @@ def check_alone(cases: Iterable[Case], *, worker: bool) -> None:
     """Refuse to time rounds beside other workers. Raises RequestError."""
     if worker and any(case.costs == MEASURE for case in cases):
         raise RequestError(
-            "--specdec-costs=measure beside other workers times them, too; run without -n, or name "
-            "a file of costs"
+            "--specdec-costs=measure needs the machine for itself, and other workers run; run "
+            "without -n, or name a file of costs"
         )
 
 
-def check_prompts_suffice(cases: Iterable[Case], *, level: float, accumulate: bool) -> None:
-    """Refuse sampled gates with too few prompts to ever fail. Replayed ones are exact while the
-    target stays the same.
+def check_prompts_suffice(cases: Collection[Case], *, alpha: float, accumulate: bool) -> None:
+    """Refuse sampled gates with too few prompts to ever fail: at alpha, which one test shares among
+    all cases, or where runs are accumulated at each case's share of it. Replayed ones are exact
+    while the target stays the same.
 
     Raises RequestError naming the number needed.
     """
+    level = alpha / len(cases) if accumulate else alpha
     for key in {
         case.texts
         for case in cases
@@ -110,6 +114,20 @@ def check_distinct(cases: Iterable[Case]) -> None:
             raise RequestError(
                 f"two different cases are both called {case.id} and would share a baseline; "
                 "move one of the tests to a folder (suite) of its own"
+            )
+
+
+def check_stores_nothing(cases: Iterable[Case], settings: Settings) -> None:
+    """Refuse to store what is compared without baselines: several candidates. Raises
+    RequestError.
+    """
+    names = list(dict.fromkeys(case.candidate for case in cases if case.candidate))
+    for option in (UPDATE, ACCUMULATE, PRUNE):
+        if names and settings.command_line[option] is not None:
+            raise RequestError(
+                f"{option.flag} is about the baselines of one drafter, and --specdec-draft matches "
+                f"{len(names)} ({', '.join(names[:3])}{', ...' * (len(names) > 3)}); name one of "
+                "them, or leave it out"
             )
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _ROW = "specdec_row"
 """Attribute of a test report; plain data, so it crosses from xdist workers by itself."""
+_CANDIDATE = "specdec_candidate"
+"""The same, of a row that is a candidate's."""
 
 
 class RowCollector:
@@ -40,6 +42,8 @@ class RowCollector:
                 if report.when == "call":
                     row["attachments"] = attachments_of(item, case, report)
                 setattr(report, _ROW, printable_row(row))
+                if case.candidate and row["rounds"] is not None:
+                    setattr(report, _CANDIDATE, self._components.runner.candidate(case))
         return report
 
     def _row(self, case: Case, report: pytest.TestReport) -> ReportRow | None:
@@ -51,7 +55,12 @@ class RowCollector:
 
             return failed_row(case, self._settings.value(ENGINE), str(report.longrepr))
         runner = self._components.runner_in_use
-        if report.when == "call" and runner is not None and runner.asked(case):
+        skipped_candidate = report.when == "setup" and report.skipped and bool(case.candidate)
+        if (
+            (report.when == "call" or skipped_candidate)
+            and runner is not None
+            and runner.asked(case)
+        ):
             return runner.row(case)
         return None
 
@@ -63,3 +72,5 @@ class RowCollector:
 
         rows = self._outcome.rows
         rows[row["id"]] = worse(rows[row["id"]], row) if row["id"] in rows else row
+        if (candidate := getattr(report, _CANDIDATE, None)) is not None:
+            self._outcome.candidates[row["id"]] = candidate

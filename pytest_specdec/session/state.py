@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pytest
 
     from ..cases.case import Case
+    from ..judging.candidates import MeasuredCandidate
     from ..report.row import ReportRow
 
 
@@ -36,6 +37,8 @@ class Outcome:
     """Why the session ends with pytest's usage status."""
     rows: dict[str, ReportRow] = dataclasses.field(default_factory=dict)
     """Rows of the reports, by case id."""
+    candidates: dict[str, MeasuredCandidate] = dataclasses.field(default_factory=dict)
+    """What the rows of candidates are compared by, by case id."""
     files: dict[Path, str] = dataclasses.field(default_factory=dict)
     """Baseline files to be written."""
     stale: list[Path] = dataclasses.field(default_factory=list)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import pytest
 
 from ..common.display import short
@@ -10,6 +13,9 @@ from ..config.options import ALPHA, DEPTH, DEVICE, DTYPE, ENGINE, UPDATE, K
 from ..config.settings import Settings
 from .build import Components
 from .state import Outcome, SessionCases
+
+if TYPE_CHECKING:
+    from ..cases.case import Case
 
 _COLOURS = {
     "regressed": "red",
@@ -58,8 +64,12 @@ class TerminalSummary:
         cases = self._cases.selected
         if not cases:
             return None
+        lines = _candidate_lines(cases)
+        cases = [case for case in cases if not case.candidate]
+        if not cases:
+            return lines
         gates, pairs = len(cases), len({(case.target, case.drafter) for case in cases})
-        lines = [
+        lines += [
             f"specdec: {gates} gate{'s' * (gates > 1)} on {pairs} pair{'s' * (pairs > 1)} of "
             f"models, false alarms at most {self._settings.value(ALPHA):.2%} in all"
         ]
@@ -82,14 +92,33 @@ class TerminalSummary:
         if not rows and not notes:
             return
         from ..report.bars import bars
+        from ..report.candidates import candidate_tables
         from ..report.table import tables
 
         terminalreporter.section("speculative decoding")
         wide = self._config.option.verbose > 0
-        for line in (*tables(rows.values(), wide=wide), *bars(rows.values())):
+        for line in (
+            *tables(rows.values(), wide=wide),
+            *bars(rows.values()),
+            *candidate_tables(rows.values()),
+        ):
             colour = next(
                 (colour for word, colour in _COLOURS.items() if line.endswith(word)), None
             )
             terminalreporter.write_line(line, **({colour: True} if colour else {}))
         for note in notes:
             terminalreporter.write_line(printable(note))
+
+
+def _candidate_lines(cases: Iterable[Case]) -> list[str]:
+    """One line where candidates are compared."""
+    names = list(dict.fromkeys(case.candidate for case in cases if case.candidate))
+    if not names:
+        return []
+    listed = ", ".join(names if len(names) <= 4 else [*names[:2], "...", names[-1]])
+    return [
+        printable(
+            f"specdec: {len(names)} candidates ({listed}), compared with each other on the same "
+            "prompts, not with baselines"
+        )
+    ]

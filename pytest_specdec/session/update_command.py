@@ -1,6 +1,4 @@
-"""The command line of this session once more, with --specdec-update: what a failure tells a reader
-to run.
-"""
+"""The session's command line with --specdec-update added, as failure messages suggest it."""
 
 from __future__ import annotations
 

@@ -39,8 +39,8 @@ class Advice:
     """By prompt category: its own best cell, the speed-up there, and at the overall best."""
     whole_requests: bool
     """Whether lengths are those of whole requests, the same tokens for every k. Else they are
-    acceptance lengths, of which each k counts the rounds that leave it room, so that a larger k
-    looks better than it is.
+    acceptance lengths, which count only rounds with room for k drafts, so that a larger k looks
+    better than it is.
     """
 
     @property

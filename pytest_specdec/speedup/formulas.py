@@ -37,7 +37,9 @@ def theoretical_speedup(
     Raises ValueError when a time is negative or the round takes none.
     """
     if min(target_ms, verify_ms, draft_ms) < 0 or verify_ms + draft_ms <= 0:
-        raise ValueError("times must not be negative and a round must take some; pass milliseconds")
+        raise ValueError(
+            "times must not be negative and a round must take some time; pass milliseconds"
+        )
     return acceptance_length * target_ms / (verify_ms + draft_ms)
 
 

@@ -52,7 +52,7 @@ class GridSummary:
     @property
     def whole_requests(self) -> bool:
         """Whether every cell has the speed-up of whole texts, which compares over k. Otherwise each
-        k counts the rounds that leave it room, so that a larger k looks better than it is.
+        k counts only rounds with room for k drafts, and a larger k looks better than it is.
         """
         return all(cell.request_speedup is not None for cell in self.cells)
 

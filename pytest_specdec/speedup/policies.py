@@ -161,8 +161,8 @@ def confident(
     """
     if field.accept.shape[1] != 1 or field.joint or field.available is not None:
         raise ValueError(
-            "a confidence stops draft models without MTP heads, token by token; pass the field of "
-            "one"
+            "a confidence threshold works only with a draft model without MTP heads that drafts "
+            "token by token; pass the field of such a model"
         )
     return _summed(
         field,
@@ -182,8 +182,8 @@ def _confident(
     rows, starts = np.indices(kept.shape)
     np.add.at(drafted, (rows, starts, kept), np.take_along_axis(ends, kept[..., None], 2)[..., 0])
     for step in range(most):
-        # The draft at this step is rejected; the drafter goes on after it until it has doubts or
-        # reaches its limit.
+        # The draft at this step is rejected; the drafter continues after it until it is below the
+        # threshold or reaches its limit.
         rejected = np.where(step < kept, ends[..., step], 0.0)
         position = np.minimum(starts + step, kept.shape[1] - 1)
         np.add.at(

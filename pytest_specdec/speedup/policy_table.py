@@ -31,7 +31,7 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 TRANSFORMERS_THRESHOLD = 0.4
 """`assistant_confidence_threshold` of transformers."""
 _DYNAMIC = 3
-"""Policies that decide anew without confidences."""
+"""Dynamic policies that use no confidences."""
 HEADERS = ("policy", "drafted", "length", "speed-up", "of the oracle")
 NOTE = (
     "drafted and length = tokens per round, over whole texts; speed-up over plain decoding, from "
@@ -55,8 +55,8 @@ class PolicyRow:
     detail: str = ""
     """What it chose, where its name does not show it."""
     gain: Gain | None = None
-    """Over the best fixed k: of the fastest policy that decides anew but for the oracle, where
-    there are two texts or more.
+    """Over the best fixed k: of the fastest dynamic policy other than the oracle, where there are
+    two texts or more.
     """
 
     def cells(self) -> tuple[str, ...]:
@@ -138,7 +138,7 @@ def _fixed(
 def _dynamic(
     field: AcceptanceField, round_ms: RoundMs, most: int, confidences: Confidences | None
 ) -> Iterator[_Named]:
-    """What decides anew; the oracle comes last."""
+    """Dynamic policies; the oracle comes last."""
     chosen, drafting = per_category(field, round_ms, range(1, most + 1), most)
 
     def categorical(rows: slice) -> Drafting:

@@ -50,7 +50,7 @@ def profile_fields(data: dict[str, Any]) -> dict[str, Any]:
         (key for key in keys if not (key.isascii() and key.isdigit()) or str(int(key[:9])) != key),
         None,
     ):
-        raise ValueError(f"{odd[:40]!r} is no k or depth in plain digits")
+        raise ValueError(f"{odd[:40]!r} is not a k or depth in plain digits")
     try:
         stored = msgspec.convert(data, _Profile, str_keys=True)
     except msgspec.ValidationError as error:

@@ -49,5 +49,5 @@ def test_accelerated_speech_is_the_targets(specdec_case, specdec_target, specdec
     distribution.
     """
     prompts = [prompt.text for prompt in read_prompts(specdec_case.texts.prompts, 8)]
-    found = conformance(specdec_target, specdec_decode(prompts, new_tokens=64).texts, alpha=1e-3)
-    assert found.conforms, found.message
+    result = conformance(specdec_target, specdec_decode(prompts, new_tokens=64).texts, alpha=1e-3)
+    assert result.conforms, result.message

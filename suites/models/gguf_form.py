@@ -39,7 +39,7 @@ def write_gguf(checkpoint: Checkpoint, folder: Path, python: str = "") -> None:
     config = checkpoint.config
     if config.get("model_type") != "llama":
         raise SystemExit(
-            f"{checkpoint.folder} is no Llama; convert it with llama.cpp's convert_hf_to_gguf.py"
+            f"{checkpoint.folder} is not a Llama; convert it with llama.cpp's convert_hf_to_gguf.py"
         )
     folder.mkdir(parents=True, exist_ok=True)
     writer = gguf.GGUFWriter(folder / "model.gguf", "llama")

@@ -23,8 +23,8 @@ BY_HAND = counts([10, 30], [[8, 4], [12, 3]], categories=["prose", "code"])
 def any_counts(draw: st.DrawFn, k: int = 3) -> Counts:
     rounds = draw(st.lists(st.integers(1, 50), min_size=1, max_size=6))
     accepted = [
-        sorted(draw(st.lists(st.integers(0, own), min_size=k, max_size=k)), reverse=True)
-        for own in rounds
+        sorted(draw(st.lists(st.integers(0, number), min_size=k, max_size=k)), reverse=True)
+        for number in rounds
     ]
     names = draw(
         st.lists(
@@ -120,22 +120,22 @@ def test_merge_adds_shared_prompts_and_appends_new_ones() -> None:
 
 
 def test_merge_leaves_both_sides_alone() -> None:
-    one = counts([10], [[8]])
+    first = counts([10], [[8]])
     other = counts([10], [[8]])
-    one.merge(other)
-    assert one.rounds.tolist() == other.rounds.tolist() == [10]
+    first.merge(other)
+    assert first.rounds.tolist() == other.rounds.tolist() == [10]
 
 
 @given(any_counts(), any_counts())
 @PROPERTY
-def test_merge_commutes(one: Counts, other: Counts) -> None:
-    assert as_rows(one.merge(other)) == as_rows(other.merge(one))
+def test_merge_commutes(first: Counts, second: Counts) -> None:
+    assert as_rows(first.merge(second)) == as_rows(second.merge(first))
 
 
 @given(any_counts(), any_counts(), any_counts())
 @PROPERTY
-def test_merge_is_associative(one: Counts, two: Counts, three: Counts) -> None:
-    assert as_rows(one.merge(two).merge(three)) == as_rows(one.merge(two.merge(three)))
+def test_merge_is_associative(first: Counts, second: Counts, third: Counts) -> None:
+    assert as_rows(first.merge(second).merge(third)) == as_rows(first.merge(second.merge(third)))
 
 
 def test_counts_of_another_k_do_not_merge() -> None:
@@ -172,11 +172,11 @@ def test_the_standard_error_is_that_of_resampled_prompts() -> None:
 
 
 def test_conditional_is_a_probability_where_rounds_draft_different_numbers() -> None:
-    own = Counts(
+    uneven = Counts(
         ("a", "b"),
         ("all",) * 2,
         np.full(2, 10.0),
         np.array([[10.0, 0], [10, 10]]),
         np.array([[0.0, 0], [10, 10]]),
     )
-    assert own.conditional.tolist() == [0.5, 1.0]
+    assert uneven.conditional.tolist() == [0.5, 1.0]

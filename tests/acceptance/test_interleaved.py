@@ -67,14 +67,14 @@ def test_a_draft_models_passes_start_before_judged_tokens_and_skip_given_ones(
     judged, k, steps = JudgedRange(10, 20, every), 4, 12
     scores, text = scored(every, 1 + depth, steps)
     counts = expected_counts(judged_scores(scores, [text], judged).field(rule), k)
-    own = 1 + depth // every
+    heads_used = 1 + depth // every
     accept = {}
     for start, step in itertools.product(range(steps), range(k)):
         if start + step < steps:
             at = (
                 text.prompt_length + every * (start + step) + every - 1
             )  # of the judged token on the stream
-            log_q = scores.draft[0, every * (step % own), at]
+            log_q = scores.draft[0, every * (step % heads_used), at]
             log_p = scores.target[0, at]
             accept[start, step] = (
                 np.exp(min(0.0, log_q - log_p)) if rule == "rejection" else np.exp(log_q)
@@ -157,17 +157,25 @@ def test_given_tokens_and_their_scores_are_free(
     target, draft = scores.target.copy(), scores.draft.copy()
     target[:, free], draft[:, :, free] = -rng.random(free.sum()), -np.inf
     moved = Scores(("p",), ("all",), target, draft, scores.starts, scores.lengths)
-    one, two = (
-        expected_counts(judged_scores(own, [of], judged, own_heads=own_heads).field("rejection"), k)
-        for own, of in ((scores, text), (moved, other))
+    plain, changed = (
+        expected_counts(
+            judged_scores(text_scores, [scored_text], judged, own_heads=own_heads).field(
+                "rejection"
+            ),
+            k,
+        )
+        for text_scores, scored_text in ((scores, text), (moved, other))
     )
-    assert_allclose(one.rounds, two.rounds)
-    assert_allclose(one.accepted, two.accepted)
+    assert_allclose(plain.rounds, changed.rounds)
+    assert_allclose(plain.accepted, changed.accepted)
 
 
 def test_each_text_has_its_own_prompt_and_length() -> None:
-    (short, one), (long, two) = scored(2, 2, 6, seed=1, prompt=2), scored(2, 2, 9, seed=2, prompt=5)
-    width = len(two.ids) - len(one.ids)
+    (short, short_text), (long, long_text) = (
+        scored(2, 2, 6, seed=1, prompt=2),
+        scored(2, 2, 9, seed=2, prompt=5),
+    )
+    width = len(long_text.ids) - len(short_text.ids)
     padded = (
         np.pad(short.target, ((0, 0), (0, width))),
         np.pad(short.draft, ((0, 0), (0, 0), (0, width)), constant_values=-np.inf),
@@ -177,9 +185,11 @@ def test_each_text_has_its_own_prompt_and_length() -> None:
         for ours, theirs in zip(padded, (long.target, long.draft), strict=True)
     )
     both = Scores(("p", "q"), ("all", "all"), *joined, np.array([3, 6]), np.array([14, 23]))
-    counts = expected_counts(judged_scores(both, [one, two], AUDIO).field("rejection"), 3)
-    for row, (own, text) in enumerate(((short, one), (long, two))):
-        alone = expected_counts(judged_scores(own, [text], AUDIO).field("rejection"), 3)
+    counts = expected_counts(
+        judged_scores(both, [short_text, long_text], AUDIO).field("rejection"), 3
+    )
+    for row, (text_scores, text) in enumerate(((short, short_text), (long, long_text))):
+        alone = expected_counts(judged_scores(text_scores, [text], AUDIO).field("rejection"), 3)
         assert_allclose(counts.rounds[row], alone.rounds[0])
         assert_allclose(counts.accepted[row], alone.accepted[0])
 
@@ -203,7 +213,7 @@ def test_judged_tokens_end_at_the_first_step_of_another_shape() -> None:
     assert judged_tokens([10, 2], AUDIO) == []
 
 
-def test_a_slip_costs_what_lies_behind_it_and_too_many_are_an_error() -> None:
+def test_a_slip_costs_what_follows_it_and_too_many_are_an_error() -> None:
     scores, text = scored(2, 1, 40)
     slipped = [*text.ids]
     slipped[-2] = 10
@@ -212,7 +222,7 @@ def test_a_slip_costs_what_lies_behind_it_and_too_many_are_an_error() -> None:
     slipped[15] = 10
     with pytest.raises(
         MeasurementError,
-        match=r"no steps of 2 tokens .* in 10:20.*prompt p leaves .* after 6 steps",
+        match=r"do not consist of steps of 2 tokens .* in 10:20.*prompt p leaves .* after 6 steps",
     ):
         judged_scores(scores, [Text("p", "all", tuple(slipped), 3)], AUDIO)
 
@@ -224,10 +234,14 @@ def test_a_slip_costs_what_lies_behind_it_and_too_many_are_an_error() -> None:
 def test_what_a_round_passes_over(
     k: int, depth: int, verified: int, drafted: int, heads: int
 ) -> None:
-    one = case(k=k, depth=depth, judged=AUDIO)
-    assert (one.verified, one.drafted, one.heads) == (verified, drafted, heads)
-    own = case(k=k, depth=depth, judged=AUDIO, drafter=OWN_HEADS)
-    assert (own.verified, own.drafted, own.heads) == (verified, verified, depth // 2)
+    draft_case = case(k=k, depth=depth, judged=AUDIO)
+    assert (draft_case.verified, draft_case.drafted, draft_case.heads) == (verified, drafted, heads)
+    heads_case = case(k=k, depth=depth, judged=AUDIO, drafter=OWN_HEADS)
+    assert (heads_case.verified, heads_case.drafted, heads_case.heads) == (
+        verified,
+        verified,
+        depth // 2,
+    )
     plain = case(k=k, depth=depth)
     assert (plain.verified, plain.drafted) == (k, k)
 
@@ -288,7 +302,9 @@ def test_samples_start_where_each_text_does() -> None:
     assert together.prompts == ("a", "b", "c")
     assert_allclose(
         together.survival,
-        np.concatenate([Samples.of(one.field("rejection"), 3).survival for one in fields]),
+        np.concatenate(
+            [Samples.of(text_field.field("rejection"), 3).survival for text_field in fields]
+        ),
     )
 
 
@@ -308,7 +324,7 @@ def test_judged_tokens_are_the_last_of_the_longest_run_of_whole_steps(
     whole = max(
         steps
         for steps in range(len(new) // every + 1)
-        if [10 <= own < 20 for own in new[: steps * every]] == shape * steps
+        if [10 <= token < 20 for token in new[: steps * every]] == shape * steps
     )
     assert judged_tokens(new, judged) == new[every - 1 : whole * every : every]
 
@@ -325,7 +341,7 @@ def test_the_text_that_lost_most_is_named_and_not_the_shortest() -> None:
         np.array([7, 21]),
     )
     with pytest.raises(
-        MeasurementError, match="the one of prompt q leaves the pattern after 1 steps"
+        MeasurementError, match="the text of prompt q leaves the pattern after 1 steps"
     ):
         judged_scores(wide, [short, slipped], AUDIO)
     assert scores.lengths.tolist() == [7]

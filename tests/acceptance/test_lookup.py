@@ -116,7 +116,7 @@ def test_replay_is_proposing_at_every_start(tokens: list[int], k: int, data: st.
     assert (available[:first] == 0).all()
 
 
-def test_replay_sees_nothing_of_the_text_behind_a_round() -> None:
+def test_replay_sees_nothing_of_the_text_after_a_round() -> None:
     """The first round of a text may not copy from what it is about to emit."""
     available, matches = lookup_matches([1, 2, 1, 2, 1, 2], 2, 4)
     assert available.tolist() == [0, 0, 0, 2, 2, 2]

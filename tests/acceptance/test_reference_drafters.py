@@ -46,7 +46,7 @@ def test_unigrams_are_those_of_the_other_texts() -> None:
     # Text b's drafted tokens are 1, 2, 1, 1: text a's 2, 1, 3 at positions 3 to 5 have shares 1/4,
     # 3/4 and 0.
     q = [0.25, 0.75, 0.0]
-    first = [min(1, own / p) for own, p in zip(q, (0.5, 0.25, 0.1), strict=True)]
+    first = [min(1, frequency / p) for frequency, p in zip(q, (0.5, 0.25, 0.1), strict=True)]
     starts = [1.0, 1 - first[0], first[0] + (1 - first[0]) * (1 - first[1])]
     assert counts.accepted[0, 0] == pytest.approx(float(np.dot(starts, first)))
 
@@ -68,14 +68,14 @@ def test_lookup_copies_what_followed_before() -> None:
 
 
 def test_a_single_text_has_no_unigrams() -> None:
-    one = scores()
+    several = scores()
     alone = Scores(
-        one.prompts[:1],
-        one.categories[:1],
-        one.target[:1],
-        one.draft[:1],
-        one.starts[:1],
-        one.lengths[:1],
+        several.prompts[:1],
+        several.categories[:1],
+        several.target[:1],
+        several.draft[:1],
+        several.starts[:1],
+        several.lengths[:1],
     )
     assert (
         reference_counts(
@@ -87,7 +87,7 @@ def test_a_single_text_has_no_unigrams() -> None:
 
 def test_judged_tokens_are_guessed_among_themselves() -> None:
     texts = [Text("a", "x", (0, 5, 0, 6, 0, 5), 0), Text("b", "x", (0, 6, 0, 5, 0, 6), 0)]
-    own = Scores(
+    judged_scores = Scores(
         prompts=("a", "b"),
         categories=("x", "x"),
         target=np.full((2, 3), math.log(0.5), dtype=np.float32),
@@ -95,10 +95,10 @@ def test_judged_tokens_are_guessed_among_themselves() -> None:
         starts=np.array([1, 1]),
         lengths=np.array([3, 3]),
     )
-    found = reference_counts(
-        own, texts, vocabulary=100, k=1, rule="rejection", judged=JudgedRange(5, 7, 2)
+    references = reference_counts(
+        judged_scores, texts, vocabulary=100, k=1, rule="rejection", judged=JudgedRange(5, 7, 2)
     )
-    assert found.lookup is None
-    assert found.uniform.acceptance_rate == pytest.approx(
+    assert references.lookup is None
+    assert references.uniform.acceptance_rate == pytest.approx(
         1.0
     )  # two judged tokens, each as likely as the target has it

@@ -113,12 +113,12 @@ def any_kind_of_field(draw: st.DrawFn) -> AcceptanceField:
 
 def survives(field: AcceptanceField, row: int, start: int, drafted: int) -> list[float]:
     """The chance that a round accepts at least 0, 1, ... drafts, and 0 for more than it drafted."""
-    own = [
+    chances = [
         float(field.accept[row, step % field.accept.shape[1], start + step])
         for step in range(drafted)
     ]
     products = list(
-        itertools.accumulate(own, lambda product, chance: product * chance, initial=1.0)
+        itertools.accumulate(chances, lambda product, chance: product * chance, initial=1.0)
     )
     return [
         *(
@@ -170,8 +170,8 @@ def tallied(
     """Sampled rounds as counts."""
     texts = len(field.prompts)
     rounds, drafted, accepted = np.zeros(texts), np.zeros((texts, k)), np.zeros((texts, k))
-    for row, own in enumerate(played):
-        for start, taken in own:
+    for row, text_rounds in enumerate(played):
+        for start, taken in text_rounds:
             rounds[row] += 1
             proposed = k if field.available is None else min(k, int(field.available[row, start]))
             drafted[
@@ -184,9 +184,9 @@ def tallied(
     return rounds, drafted, accepted
 
 
-def assert_counts(found: Counts, wanted: tuple[Array, Array, Array]) -> None:
+def assert_counts(computed: Counts, wanted: tuple[Array, Array, Array]) -> None:
     for name, array in zip(("rounds", "drafted", "accepted"), wanted, strict=True):
-        assert_allclose(getattr(found, name), array, atol=1e-12, err_msg=name)
+        assert_allclose(getattr(computed, name), array, atol=1e-12, err_msg=name)
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -219,9 +219,9 @@ def test_a_varying_number_of_drafts_equals_the_enumeration(k: int, joint: bool, 
     field = dataclasses.replace(
         field, accept=field.accept if joint else np.minimum(field.accept, 1.0), joint=joint
     )
-    found = expected_counts(field, k, end)
-    assert_counts(found, enumerated(field, k, end))
-    assert found.drafted.sum() < k * found.rounds.sum()
+    computed = expected_counts(field, k, end)
+    assert_counts(computed, enumerated(field, k, end))
+    assert computed.drafted.sum() < k * computed.rounds.sum()
 
 
 @given(any_kind_of_field(), st.integers(1, 4), st.sampled_from(ENDS))
@@ -254,17 +254,17 @@ def test_certain_acceptances_leave_one_play_and_it_is_the_expectation(seed: int,
     field = certain_field(seed)
     played = sample_rounds(field, 4, np.random.default_rng(seed), end)
     assert played == sample_rounds(field, 4, np.random.default_rng(seed + 100), end)
-    found = expected_counts(field, 4, end)
+    computed = expected_counts(field, 4, end)
     for name, array in zip(
         ("rounds", "drafted", "accepted"), tallied(field, played, 4, end), strict=True
     ):
-        assert (getattr(found, name) == array).all()
+        assert (getattr(computed, name) == array).all()
 
 
 @given(any_kind_of_field(), st.integers(1, 4), st.integers(0, 99))
 @PROPERTY
 def test_clipped_rounds_emit_exactly_the_text(field: AcceptanceField, k: int, seed: int) -> None:
-    """A last token that is left alone takes a step without drafts, which is no round."""
+    """A last token that is left alone takes a step without drafts, and that is not a round."""
     for row, rounds in enumerate(sample_rounds(field, k, np.random.default_rng(seed), "clip")):
         position = int(field.starts[row])
         for start, taken in rounds:
@@ -288,14 +288,14 @@ def test_passes_of_a_request_are_those_of_every_way_to_emit_it(
     """Written out way by way: each pass emits what it accepts and one token more, and the ways emit
     all of the text.
     """
-    found = with_requests(expected_counts(field, k), field)
-    assert found.passes is not None
-    assert found.emitted is not None
+    computed = with_requests(expected_counts(field, k), field)
+    assert computed.passes is not None
+    assert computed.emitted is not None
     rounds, _, accepted = enumerated(field, k, "whole")
-    assert_allclose(found.passes, rounds, atol=1e-9)
-    assert_allclose(found.emitted, rounds + accepted.sum(1), atol=1e-9)
-    assert (found.rounds <= found.passes + 1e-9).all()
-    assert (found.emitted <= (k + 1) * found.passes + 1e-9).all()
+    assert_allclose(computed.passes, rounds, atol=1e-9)
+    assert_allclose(computed.emitted, rounds + accepted.sum(1), atol=1e-9)
+    assert (computed.rounds <= computed.passes + 1e-9).all()
+    assert (computed.emitted <= (k + 1) * computed.passes + 1e-9).all()
 
 
 @given(any_field(), st.integers(1, 3))
@@ -303,7 +303,7 @@ def test_passes_of_a_request_are_those_of_every_way_to_emit_it(
 def test_a_larger_k_never_takes_more_passes(field: AcceptanceField, k: int) -> None:
     """On the same tokens: what each k counts inside the text alone may say otherwise."""
     field = field.first_heads(1)
-    few, many = (expected_counts(field, own, "whole").rounds for own in (k, k + 1))
+    few, many = (expected_counts(field, drafts, "whole").rounds for drafts in (k, k + 1))
     assert (many <= few + 1e-9).all()
 
 
@@ -325,25 +325,25 @@ def test_starts_inside_the_text_flatter_a_larger_k() -> None:
 
 def test_a_text_without_a_second_token_takes_no_pass() -> None:
     field = field_of(np.ones((2, 1, 4)), [1, 1], [1, 4])
-    found = with_requests(expected_counts(field, 2), field)
-    assert found.emitted is not None
-    assert found.passes is not None
-    assert found.emitted.tolist() == [0, 3]
-    assert found.passes.tolist() == [0, 1]
-    assert found.request_length == 3
+    computed = with_requests(expected_counts(field, 2), field)
+    assert computed.emitted is not None
+    assert computed.passes is not None
+    assert computed.emitted.tolist() == [0, 3]
+    assert computed.passes.tolist() == [0, 1]
+    assert computed.request_length == 3
 
 
 def test_clipped_rounds_and_accepted_tokens_add_up_to_the_text() -> None:
     accept = np.ones((1, 1, 13))
-    found = expected_counts(field_of(accept, [1]), 3, "clip")
-    assert found.rounds[0] + found.accepted.sum() == 13 - 1
+    computed = expected_counts(field_of(accept, [1]), 3, "clip")
+    assert computed.rounds[0] + computed.accepted.sum() == 13 - 1
 
 
 @given(any_field(), st.integers(1, 4))
 @PROPERTY
 def test_rounds_inside_the_text_draft_every_position(field: AcceptanceField, k: int) -> None:
-    found = expected_counts(field, k, "inside")
-    assert_allclose(found.drafted, np.repeat(found.rounds[:, None], k, axis=1))
+    computed = expected_counts(field, k, "inside")
+    assert_allclose(computed.drafted, np.repeat(computed.rounds[:, None], k, axis=1))
 
 
 @given(any_kind_of_field(), st.integers(1, 4), st.sampled_from(ENDS))
@@ -351,10 +351,10 @@ def test_rounds_inside_the_text_draft_every_position(field: AcceptanceField, k: 
 def test_no_position_is_accepted_more_often_than_the_one_before(
     field: AcceptanceField, k: int, end: End
 ) -> None:
-    found = expected_counts(field, k, end)
-    reached = np.concatenate([found.rounds[:, None], found.accepted], axis=1)
+    computed = expected_counts(field, k, end)
+    reached = np.concatenate([computed.rounds[:, None], computed.accepted], axis=1)
     assert (np.diff(reached, axis=1) <= 1e-12).all()
-    assert (found.accepted <= found.drafted + 1e-12).all()
+    assert (computed.accepted <= computed.drafted + 1e-12).all()
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.3, 0.8, 1.0])
@@ -362,17 +362,17 @@ def test_one_draft_a_round_follows_its_closed_form(chance: float) -> None:
     """Visits of position t obey v(t) = (1 - a) v(t-1) + a v(t-2), so v(t) = (1 - (-a)^(t+1)) / (1 +
     a).
     """
-    found = expected_counts(field_of(np.full((1, 1, 25), chance)), 1)
+    computed = expected_counts(field_of(np.full((1, 1, 25), chance)), 1)
     visits = [(1 - (-chance) ** (position + 1)) / (1 + chance) for position in range(25)]
-    assert found.rounds[0] == pytest.approx(sum(visits))
-    assert found.accepted[0, 0] == pytest.approx(chance * sum(visits))
+    assert computed.rounds[0] == pytest.approx(sum(visits))
+    assert computed.accepted[0, 0] == pytest.approx(chance * sum(visits))
 
 
 @pytest.mark.parametrize("k", [1, 4, 9])
 def test_a_constant_acceptance_gives_the_geometric_length(k: int) -> None:
     """The one case in which (1 - a^(k+1)) / (1 - a) may be used."""
-    found = expected_counts(field_of(np.full((2, 1, 40), 0.8), [0, 3]), k)
-    assert found.acceptance_length == pytest.approx((1 - 0.8 ** (k + 1)) / (1 - 0.8))
+    computed = expected_counts(field_of(np.full((2, 1, 40), 0.8), [0, 3]), k)
+    assert computed.acceptance_length == pytest.approx((1 - 0.8 ** (k + 1)) / (1 - 0.8))
 
 
 def test_a_text_shorter_than_a_round_has_no_round_inside() -> None:
@@ -407,18 +407,18 @@ def test_steps_past_the_end_are_never_accepted() -> None:
 
 def test_first_heads_leaves_the_others_unused() -> None:
     field = random_field(2, heads=3, longest=10)
-    found = expected_counts(field.first_heads(1), 4)
-    assert_counts(found, enumerated(field_of(field.accept[:, :1]), 4, "inside"))
-    assert not np.allclose(found.accepted, expected_counts(field, 4).accepted)
+    computed = expected_counts(field.first_heads(1), 4)
+    assert_counts(computed, enumerated(field_of(field.accept[:, :1]), 4, "inside"))
+    assert not np.allclose(computed.accepted, expected_counts(field, 4).accepted)
 
 
 def test_a_drafter_without_a_draft_emits_one_token_a_round() -> None:
     field = dataclasses.replace(
         field_of(np.ones((1, 1, 12)), [2]), available=np.zeros((1, 12), dtype=int)
     )
-    found = expected_counts(field, 4, "clip")
-    assert found.rounds[0] == 12 - 2 - 1
-    assert found.drafted.sum() == found.accepted.sum() == 0
+    computed = expected_counts(field, 4, "clip")
+    assert computed.rounds[0] == 12 - 2 - 1
+    assert computed.drafted.sum() == computed.accepted.sum() == 0
     assert expected_counts(field, 4, "inside").rounds[0] == 12 - 2 - 4 + 1
 
 
@@ -438,8 +438,8 @@ def test_products_past_every_float_are_held() -> None:
     accept[0, 0, 200] = np.exp(-8.0)
     field = dataclasses.replace(field_of(accept), joint=True)
     assert (field.survival(np.full((1, 220), 203), 203)[0, 0] == [1.0] * 201 + [0.0, 0.0]).all()
-    found = expected_counts(field, 203)
-    assert (found.total_rounds, found.acceptance_length) == (1, 202)
+    computed = expected_counts(field, 203)
+    assert (computed.total_rounds, computed.acceptance_length) == (1, 202)
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -45,12 +45,14 @@ def over(above: Fraction, below: Fraction) -> Fraction:
 
 
 def residual(weight: Fraction, p: Distribution, q: Distribution) -> Distribution:
-    return tuple(max(weight * own - other, Fraction(0)) for own, other in zip(p, q, strict=True))
+    return tuple(
+        max(weight * p_token - q_token, Fraction(0)) for p_token, q_token in zip(p, q, strict=True)
+    )
 
 
 def scaled(distribution: Distribution, total: Fraction) -> Distribution:
     mass = sum(distribution, Fraction(0))
-    return tuple(own * over(total, mass) for own in distribution)
+    return tuple(chance * over(total, mass) for chance in distribution)
 
 
 def rejection(p: Distributions, q: Distributions, draft: Tokens) -> Outcomes:
@@ -70,15 +72,15 @@ def sample_match(p: Distributions, q: Distributions, draft: Tokens) -> Outcomes:
     """
     reached = Fraction(1)
     for taken, token in enumerate(draft):
-        own = p[draft[:taken]]
+        at_draft = p[draft[:taken]]
         yield (
             taken,
             tuple(
                 reached * chance if other != token else Fraction(0)
-                for other, chance in enumerate(own)
+                for other, chance in enumerate(at_draft)
             ),
         )
-        reached *= own[token]
+        reached *= at_draft[token]
     yield len(draft), scaled(p[draft], reached)
 
 
@@ -166,7 +168,7 @@ class World:
         own tokens.
         """
         texts = self.texts
-        own, other = (
+        target, draft = (
             np.array(
                 [
                     [log(distributions[text[:at]][text[at]]) for at in range(self.k + 1)]
@@ -175,7 +177,7 @@ class World:
             )
             for distributions in (self.target, self.draft)
         )
-        return scores(own, other[:, None])
+        return scores(target, draft[:, None])
 
 
 def log(chance: Fraction) -> float:
@@ -185,7 +187,7 @@ def log(chance: Fraction) -> float:
 def scores(target: Array, draft: Array, **changes: object) -> Scores:
     """Scores of texts that start at their first token."""
     texts, longest = target.shape
-    made = Scores(
+    default = Scores(
         tuple(f"p{row}" for row in range(texts)),
         ("all",) * texts,
         target,
@@ -193,12 +195,12 @@ def scores(target: Array, draft: Array, **changes: object) -> Scores:
         np.zeros(texts, dtype=np.int64),
         np.full(texts, longest),
     )
-    return dataclasses.replace(made, **changes)
+    return dataclasses.replace(default, **changes)
 
 
-def first_survival(own: Scores, rule: str, k: int) -> Array:
+def first_survival(of: Scores, rule: str, k: int) -> Array:
     """(texts, k): survival of the round that starts with the text."""
-    survival: Array = own.field(rule).survival(np.full(own.target.shape, k), k)[:, 0]
+    survival: Array = of.field(rule).survival(np.full(of.target.shape, k), k)[:, 0]
     return survival
 
 
@@ -219,15 +221,15 @@ def random_world(seed: int, vocabulary: int, k: int) -> World:
     rng = np.random.default_rng([seed, vocabulary, k])
 
     def distributions() -> Distributions:
-        made = {}
+        by_prefix = {}
         for prefix in prefixes(vocabulary, k):
             weights = rng.integers(1, 50, vocabulary)
             if seed % 3 == 0:
                 weights[rng.random(vocabulary) < 0.4] = 0
-            made[prefix] = distribution_of(
+            by_prefix[prefix] = distribution_of(
                 [int(weight) for weight in weights] if weights.any() else [1] * vocabulary
             )
-        return made
+        return by_prefix
 
     return World(vocabulary, k, distributions(), distributions())
 
@@ -255,11 +257,11 @@ def assert_enumeration(world: World, rule: str) -> None:
         world.emitted(rule),
         {text: chance_of(world.target, text) for text in world.texts},
     )
-    found: dict[Tokens, Fraction] = {}
+    totals: dict[Tokens, Fraction] = {}
     for (_, text), chance in joint.items():
-        found[text] = found.get(text, Fraction(0)) + chance
+        totals[text] = totals.get(text, Fraction(0)) + chance
     # In fractions, so equal and not close: otherwise the enumeration would prove nothing.
-    assert {text: chance for text, chance in found.items() if chance} == wanted
+    assert {text: chance for text, chance in totals.items() if chance} == wanted
     assert_allclose(
         first_survival(world.scores(), rule, world.k), world.survival(rule), rtol=1e-9, atol=1e-12
     )
@@ -285,7 +287,7 @@ def test_survival_of_any_distributions_is_the_enumerations(world: World, rule: s
     assert_enumeration(world, rule)
 
 
-def test_the_enumeration_tells_the_rules_apart() -> None:
+def test_the_enumeration_distinguishes_the_rules() -> None:
     """Else the equalities above could hold for the wrong reason."""
     world = random_world(1, 3, 3)
     for rule, other in itertools.permutations(LOSSLESS, 2):
@@ -317,9 +319,9 @@ ratios = st.lists(st.lists(st.floats(-6, 0), min_size=6, max_size=6), min_size=2
 @given(ratios, st.integers(1, 6))
 @PROPERTY
 def test_block_never_survives_less_than_rejection(logs: list[list[float]], k: int) -> None:
-    own = scores(np.array(logs[:1]), np.array([logs[1:]]))
+    of_pair = scores(np.array(logs[:1]), np.array([logs[1:]]))
     kept, alone = (
-        own.field(rule).survival(np.full((1, 6), k), k) for rule in ("block", "rejection")
+        of_pair.field(rule).survival(np.full((1, 6), k), k) for rule in ("block", "rejection")
     )
     assert (kept >= alone - 1e-12).all()
 
@@ -328,9 +330,9 @@ def test_block_survives_more_where_a_later_position_makes_up_for_an_earlier() ->
     """q/p of 4 and then 1/2: rejection loses half at the second position, block has twice as much
     in hand.
     """
-    own = scores(np.log([[0.2, 0.8, 1.0]]), np.log([[[0.8, 0.4, 1.0]]]))
-    assert_allclose(first_survival(own, "rejection", 2), [[1.0, 0.5]])
-    assert_allclose(first_survival(own, "block", 2), [[1.0, 1.0]])
+    of_pair = scores(np.log([[0.2, 0.8, 1.0]]), np.log([[[0.8, 0.4, 1.0]]]))
+    assert_allclose(first_survival(of_pair, "rejection", 2), [[1.0, 0.5]])
+    assert_allclose(first_survival(of_pair, "block", 2), [[1.0, 1.0]])
 
 
 @pytest.mark.parametrize(
@@ -375,8 +377,8 @@ def test_what_the_drafter_cannot_propose_is_never_accepted(rule: str) -> None:
 @pytest.mark.parametrize("rule", LOSSLESS)
 def test_a_text_that_the_target_hardly_emits_leaves_finite_survivals(rule: str) -> None:
     """float16 logits can lie hundreds apart; products of their ratios overflow."""
-    own = scores(np.full((1, 9), -3000.0), np.full((1, 1, 9), -0.25))
-    survival = first_survival(own, rule, 8)
+    of_pair = scores(np.full((1, 9), -3000.0), np.full((1, 1, 9), -0.25))
+    survival = first_survival(of_pair, rule, 8)
     assert np.isfinite(survival).all()
     assert_allclose(
         survival[0], np.exp(-0.25) ** np.arange(1, 9) if rule == "sample-match" else np.ones(8)
@@ -397,12 +399,12 @@ def test_single_precision_is_widened_before_anything_is_computed(rule: str) -> N
 
 def test_each_head_has_its_own_row_and_first_heads_leaves_the_others_unused() -> None:
     rng = np.random.default_rng(4)
-    own = scores(np.log(rng.random((2, 7))), np.log(rng.random((2, 3, 7))))
-    assert_allclose(own.first_heads(2).draft, own.draft[:, :2])
+    of_heads = scores(np.log(rng.random((2, 7))), np.log(rng.random((2, 3, 7))))
+    assert_allclose(of_heads.first_heads(2).draft, of_heads.draft[:, :2])
     for rule in LOSSLESS:
-        whole = own.field(rule)
+        whole = of_heads.field(rule)
         for heads in (1, 2, 3):
-            few = own.first_heads(heads).field(rule)
+            few = of_heads.first_heads(heads).field(rule)
             assert (few.accept == whole.accept[:, :heads]).all()
             assert (few.accept == whole.first_heads(heads).accept).all()
             assert few.joint == whole.joint
@@ -412,7 +414,7 @@ def test_texts_starts_lengths_and_available_drafts_are_handed_on() -> None:
     available = np.array([[0, 3, 1], [2, 2, 0]])
     starts, lengths = np.array([1, 2]), np.array([3, 2])
     target = np.log(np.full((2, 3), 0.5))
-    own = scores(
+    of_texts = scores(
         target,
         target[:, None],
         available=available,
@@ -421,8 +423,8 @@ def test_texts_starts_lengths_and_available_drafts_are_handed_on() -> None:
         categories=("code", "prose"),
     )
     for rule in (*LOSSLESS, "greedy"):
-        field = own.first_heads(1).field(rule)
-        assert (field.prompts, field.categories) == (own.prompts, ("code", "prose"))
+        field = of_texts.first_heads(1).field(rule)
+        assert (field.prompts, field.categories) == (of_texts.prompts, ("code", "prose"))
         assert field.available is available
         assert (field.starts == starts).all()
         assert (field.lengths == lengths).all()
@@ -430,18 +432,18 @@ def test_texts_starts_lengths_and_available_drafts_are_handed_on() -> None:
 
 
 def test_a_lossy_rule_has_nothing_to_replay() -> None:
-    own = scores(np.zeros((1, 2)), np.zeros((1, 1, 2)))
+    of_pair = scores(np.zeros((1, 2)), np.zeros((1, 1, 2)))
     with pytest.raises(
-        RequestError, match=r"rule 'typical' is lossy: its text is not the target's.*; decode it"
+        RequestError, match=r"rule 'typical' is lossy: its texts do not follow .*; decode it"
     ):
-        own.field("typical")
+        of_pair.field("typical")
 
 
 @pytest.mark.parametrize("rule", LOSSLESS)
 def test_a_token_without_probability_is_refused_and_not_accepted_for_certain(rule: str) -> None:
-    own = scores(np.array([[-0.5, -INF]]), np.full((1, 1, 2), -0.5))
+    of_pair = scores(np.array([[-0.5, -INF]]), np.full((1, 1, 2), -0.5))
     with pytest.raises(
         MeasurementError,
         match=r"token at position 1 of text p0 probability 0, so .* not its own; replay",
     ):
-        own.field(rule)
+        of_pair.field(rule)

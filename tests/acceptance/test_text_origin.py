@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from pytest_specdec.acceptance.text_origin import LEVEL, TILTS, Origin, joined
+from pytest_specdec.acceptance.text_origin import LEVEL, TILTS, Origin, joined, source_problem
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.common.errors import MeasurementError
 
@@ -20,10 +20,10 @@ def origin(
     bets: list[list[float]] | None = None,
     sampling: Sampling | None = None,
 ) -> Origin:
-    made = np.zeros((0, 1)) if bets is None else np.array(bets)
+    all_bets = np.zeros((0, 1)) if bets is None else np.array(bets)
     filters = sampling or Sampling(1.0, 20, 0.9)
     return Origin(
-        filters, tuple(f"p{row}" for row in range(made.shape[1])), tokens, (outside,), made
+        filters, tuple(f"p{row}" for row in range(all_bets.shape[1])), tokens, (outside,), all_bets
     )
 
 
@@ -39,14 +39,14 @@ def simulated(
         p /= p.sum(-1, keepdims=True)
         drawn = p**power / (p**power).sum(-1, keepdims=True)
         token = (drawn.cumsum(-1) < rng.random((runs, texts, 1))).sum(-1).clip(max=11)
-        own = np.take_along_axis(p, token[..., None], -1)[..., 0]
+        chosen = np.take_along_axis(p, token[..., None], -1)[..., 0]
         for row, tilt in enumerate(TILTS):
-            bets[:, row] += (tilt - 1) * np.log(own) - np.log((p**tilt).sum(-1))
+            bets[:, row] += (tilt - 1) * np.log(chosen) - np.log((p**tilt).sum(-1))
     return bets
 
 
 def evidence(bets: np.ndarray) -> np.ndarray:
-    return np.array([origin(1, bets=one.tolist()).log_evidence for one in bets])
+    return np.array([origin(1, bets=text_bets.tolist()).log_evidence for text_bets in bets])
 
 
 def test_the_evidence_against_the_targets_own_texts_has_expectation_one() -> None:
@@ -62,14 +62,14 @@ def test_long_texts_of_the_target_add_no_evidence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("power", "found"),
+    ("power", "detected"),
     [(0.75, True), (1.25, True), (2.0, True), (0.5, True), (1.03, False), (0.97, False)],
 )
 def test_texts_of_another_temperature_are_found_and_rounding_is_not(
-    power: float, found: bool
+    power: float, detected: bool
 ) -> None:
     values = evidence(simulated(np.random.default_rng(2), 10, 6, 800, power))
-    assert ((values > -math.log(LEVEL)) == found).all()
+    assert ((values > -math.log(LEVEL)) == detected).all()
 
 
 def test_one_foreign_text_among_many_is_found() -> None:
@@ -99,19 +99,19 @@ def test_a_token_that_cannot_be_is_refused() -> None:
 def test_few_tokens_outside_are_counted_and_many_are_refused(
     tokens: int, outside: int, refused: bool
 ) -> None:
-    found = origin(tokens, outside, bets=[[0.0], [0.0]])
+    few_outside = origin(tokens, outside, bets=[[0.0], [0.0]])
     assert (
-        found.note
+        few_outside.note
         == f"{outside} of {tokens:,} tokens lie outside the target's top-k 20 and top-p 0.9 here"
     )
     if not refused:
-        found.check()
+        few_outside.check()
         return
     with pytest.raises(
         MeasurementError,
         match=rf"{outside} of {tokens:,} tokens .* \(2% at most by rounding\); restore them from",
     ):
-        found.check()
+        few_outside.check()
 
 
 def test_notes_say_what_lies_outside() -> None:
@@ -133,3 +133,26 @@ def test_parts_join() -> None:
         (1, 0),
         [[0.5, 1.0], [-0.5, 0.0]],
     )
+
+
+@pytest.mark.parametrize(
+    ("shift", "refused"), [(0.0, False), (0.004, False), (-0.05, True), (-0.5, True)]
+)
+def test_log_probabilities_below_those_of_the_texts_are_found(shift: float, refused: bool) -> None:
+    """Whatever the other target is: here one that lies near the one that emitted the texts."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.full(12, 0.4), size=(20, 100)) + 1e-9
+    p /= p.sum(-1, keepdims=True)
+    other = p * np.exp(0.1 * rng.normal(size=p.shape))
+    other /= other.sum(-1, keepdims=True)
+    token = (p.cumsum(-1) < rng.random((20, 100, 1))).sum(-1).clip(max=11)[..., None]
+    now, source = (np.log(np.take_along_axis(model, token, -1)[..., 0]) for model in (other, p))
+    new = np.ones(now.shape, dtype=bool)
+    problem = source_problem(now, source + shift, new)
+    assert (problem is not None) == refused
+    assert source_problem(now, source + shift, np.zeros_like(new)) is None
+
+
+def test_tokens_that_the_other_target_cannot_emit_are_no_evidence() -> None:
+    now = np.full((1, 50), -np.inf)
+    assert source_problem(now, np.full((1, 50), -1.0), np.ones((1, 50), dtype=bool)) is None

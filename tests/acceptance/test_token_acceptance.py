@@ -34,6 +34,8 @@ def test_another_character_is_refused() -> None:
 def test_each_text_from_its_first_draft_to_its_end() -> None:
     accept = np.arange(20, dtype=float).reshape(2, 2, 5) / 10
     field = AcceptanceField(("a", "b"), ("x", "x"), accept, np.array([2, 1]), np.array([5, 3]))
-    found = token_acceptance(field, 1)
-    assert found["a"].tolist() == pytest.approx([0.7, 0.8, 0.9])
-    assert found["b"].tolist() == [1.0, 1.0], "block verification's ratios are not probabilities"
+    by_prompt = token_acceptance(field, 1)
+    assert by_prompt["a"].tolist() == pytest.approx([0.7, 0.8, 0.9])
+    assert by_prompt["b"].tolist() == [1.0, 1.0], (
+        "block verification's ratios are not probabilities"
+    )

@@ -29,7 +29,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
         before / "text" / "gone-k3.json": record(),
         now / "chat" / "new-k3.json": record(),
     }
-    write_all({path: dumps(one) for path, one in stored.items()})
+    write_all({path: dumps(stored_record) for path, stored_record in stored.items()})
     write_all(
         {before / "text" / "texts" / "t1.json": "{}", now / "text" / "tokens" / "t1.json": "{}"}
     )
@@ -45,7 +45,7 @@ def test_folders_are_compared_case_by_case(
         "gone  text/gone-k3: 2.5000",
         "changed  text/worse-k3: 2.5000 -> 2.3500 (-6.00 %)",
         "  temperature: 1.0 -> 0.5",
-        "  texts: 12 of 12 sampled anew",
+        "  texts: 12 of 12 sampled again",
     ]
 
 
@@ -71,18 +71,18 @@ def test_weights_prompts_and_repeats_are_named(
     files = [tmp_path / "a.json", tmp_path / "b.json"]
     write_all(dict(zip(files, map(dumps, (before, now)), strict=True)))
     assert main(["baseline", "diff", *map(str, files)]) == 1
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for line in (
         "drafter: draft -> mtp",
         "device: cpu -> cuda",
         "repeats: 1 -> 2",
         "prompts: 0 new, 1 gone",
     ):
-        assert f"  {line}\n" in said
+        assert f"  {line}\n" in printed
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
         (("nothing.json", "nothing.json"), "no baseline at"),
         (("text", "text/same-k3.json"), "name two files or two folders"),
@@ -92,23 +92,23 @@ def test_weights_prompts_and_repeats_are_named(
 def test_what_cannot_be_compared_is_one_message(
     folders: tuple[Path, Path],
     names: tuple[str, str],
-    said: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = folders[0]
     (before / "empty").mkdir()
     assert main(["baseline", "diff", *(str(before / name) for name in names)]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_changed_costs_are_told(tmp_path: Path) -> None:
+def test_changed_costs_are_reported(tmp_path: Path) -> None:
     costs = CaseCosts(10.0, 12.0, 4.0, machine="gpu")
-    for name, own in (
+    for name, stored_costs in (
         ("a", costs),
         ("b", msgspec.structs.replace(costs, verify_ms=13.0)),
         ("c", None),
     ):
-        (tmp_path / f"{name}.json").write_text(dumps(record(costs=own)))
+        (tmp_path / f"{name}.json").write_text(dumps(record(costs=stored_costs)))
     (changed,) = differences(tmp_path / "a.json", tmp_path / "b.json")
     assert "  verify_ms: 12.0 -> 13.0" in changed.lines()
     (gone,) = differences(tmp_path / "a.json", tmp_path / "c.json")
@@ -124,8 +124,8 @@ def test_a_missing_path_is_named_with_a_cure(
     nowhere = path.with_name("nowhere")
     pair = [nowhere, path] if missing == "before" else [path, nowhere]
     assert main(["baseline", "diff", *map(str, pair)]) == 2
-    told = capsys.readouterr()
-    assert (told.out, told.err) == (
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == (
         "",
         f"error: no baseline at {nowhere}; name a baseline file, or a folder of them\n",
     )

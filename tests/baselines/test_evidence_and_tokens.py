@@ -97,10 +97,10 @@ def test_counts_are_stored_to_a_millionth_of_a_token() -> None:
 def measured(draw: st.DrawFn) -> Counts:
     rounds = draw(st.lists(st.floats(0, 1e4), min_size=1, max_size=5))
     accepted = [
-        sorted(draw(st.lists(st.floats(0, own), min_size=3, max_size=3)), reverse=True)
-        for own in rounds
+        sorted(draw(st.lists(st.floats(0, number), min_size=3, max_size=3)), reverse=True)
+        for number in rounds
     ]
-    drafted = [[own * draw(st.sampled_from([1.0, 0.5])) for _ in range(3)] for own in rounds]
+    drafted = [[number * draw(st.sampled_from([1.0, 0.5])) for _ in range(3)] for number in rounds]
     return counts(rounds, accepted, drafted=drafted)
 
 
@@ -127,10 +127,12 @@ def test_what_whole_requests_took_is_stored_and_read_back() -> None:
 
 
 def test_a_record_from_before_requests_were_kept_is_the_same_measurement() -> None:
-    own = steady_counts()
-    now = dataclasses.replace(own, emitted=own.rounds + own.accepted.sum(1), passes=own.rounds)
-    rows = stored_rows(now, {key: f"text-1-{key}" for key in own.prompts})
-    assert record(own).repeated_by(record(counts=rows))
+    before = steady_counts()
+    now = dataclasses.replace(
+        before, emitted=before.rounds + before.accepted.sum(1), passes=before.rounds
+    )
+    rows = stored_rows(now, {key: f"text-1-{key}" for key in before.prompts})
+    assert record(before).repeated_by(record(counts=rows))
     moved = {
         key: msgspec.structs.replace(row, passes=(row.passes or 0.0) + 1)
         for key, row in rows.items()
@@ -228,7 +230,11 @@ def test_the_same_measurement_again_may_come_from_elsewhere(
 
 @pytest.mark.parametrize(("by", "again"), [(1e-5, True), (0.01, False)])
 def test_the_same_measurement_again_differs_in_last_digits_alone(by: float, again: bool) -> None:
-    own = steady_counts()
-    moved = Counts(own.prompts, own.categories, own.rounds + by, own.drafted + by, own.accepted)
-    assert record(own).repeated_by(record(moved)) is again
-    assert not record(own).repeated_by(record(own.select(list(range(1, len(own.prompts))))))
+    before = steady_counts()
+    moved = Counts(
+        before.prompts, before.categories, before.rounds + by, before.drafted + by, before.accepted
+    )
+    assert record(before).repeated_by(record(moved)) is again
+    assert not record(before).repeated_by(
+        record(before.select(list(range(1, len(before.prompts)))))
+    )

@@ -11,7 +11,12 @@ from helpers.records import counts, record, steady_counts, text_set
 from pytest_specdec.baselines.evidence_and_tokens import EvidenceFile, TokenMap, TokenRow
 from pytest_specdec.baselines.identities import problems_of
 from pytest_specdec.records.accumulated import AccumulatedRun
-from pytest_specdec.records.prompt_counts import POOLED, PromptCounts, SmoothedCounts
+from pytest_specdec.records.prompt_counts import (
+    POOLED,
+    PromptCounts,
+    SmoothedCounts,
+    StoredContexts,
+)
 from pytest_specdec.records.record import SCHEMA, Record
 
 ROW = PromptCounts(category="all", text="t", rounds=10.0, accepted=(8.0, 6.0, 4.0))
@@ -36,6 +41,7 @@ def words(stored: Any) -> list[str]:
         record(),
         with_row(drafted=(10.0, 9.0, 8.0)),
         with_row(tokens=41, passes=10.0),
+        with_row(contexts=StoredContexts(30.0, (24.0, 24.1, 12.0))),
         with_row(tokens=41, passes=40.0),
         with_row(tokens=31, passes=10.000004),  # rounding
         with_row(accepted=(10.000001, 10.000002, 4.0)),  # rounding
@@ -100,6 +106,22 @@ def test_what_measurements_yield_has_no_problem(stored: Any) -> None:
             {"smoothed": SmoothedCounts(10.0, (8.0, 6.0, 4.0))},
             "it holds smoothed counts and no smoothing temperature",
         ),
+        (
+            {"smoothed": SmoothedCounts(500.0, (8.0, 6.0, 4.0))},
+            "prompt p0 has smoothed counts of more than 512 new tokens",
+        ),
+        (
+            {"contexts": StoredContexts(30.0, (31.0, 20.0, 10.0))},
+            "prompt p0 accepts in more contexts than its text has",
+        ),
+        (
+            {"contexts": StoredContexts(0.0, (0.0, 0.0, 0.0))},
+            "prompt p0 has rounds, but none among its smoothed counts or contexts",
+        ),
+        (
+            {"smoothed": SmoothedCounts(0.0, (0.0, 0.0, 0.0))},
+            "prompt p0 has rounds, but none among its smoothed counts or contexts",
+        ),
     ],
 )
 def test_numbers_that_no_measurement_yields_are_named(
@@ -140,7 +162,7 @@ def test_runs_of_different_prompts_are_a_problem() -> None:
         (text_set(logprobs={"p1": (-1.0,)}), "prompt p1 has 1 log-probabilities for 2 tokens"),
         (
             TokenMap(schema=SCHEMA, drafter="drafter", tokens={"p0": TokenRow("text", "0 1")}),
-            "prompt p0 holds a character that is no acceptance level",
+            "prompt p0 holds a character that is not an acceptance level",
         ),
         (
             EvidenceFile(

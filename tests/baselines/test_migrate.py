@@ -39,37 +39,37 @@ def texts(seed: int, schema: int = 1) -> TextSet:
 @pytest.fixture
 def store(tmp_path: Path) -> BaselineStore:
     """A record with texts, tokens and an accumulated run, all of schema 1."""
-    made, one = BaselineStore(tmp_path), case(new_tokens=OLD.conditions.new_tokens)
+    baseline_store, old_case = BaselineStore(tmp_path), case(new_tokens=OLD.conditions.new_tokens)
     evidence = EvidenceFile(
         schema=1,
         baseline=fingerprint(OLD),
         runs=(AccumulatedRun(0.5, OLD.fingerprints, OLD.counts),),
     )
     files = {
-        made.record_path(one): OLD,
-        made.texts_path(one.texts): texts(0),
-        made.evidence_path(one): evidence,
+        baseline_store.record_path(old_case): OLD,
+        baseline_store.texts_path(old_case.texts): texts(0),
+        baseline_store.evidence_path(old_case): evidence,
     }
     write_all(
         {
             path: dumps(stored)
-            for path, stored in {**files, made.tokens_path(one, 0): TOKENS}.items()
+            for path, stored in {**files, baseline_store.tokens_path(old_case, 0): TOKENS}.items()
         }
     )
-    return made
+    return baseline_store
 
 
 def test_every_file_is_rewritten_and_says_the_same(
     store: BaselineStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = case(new_tokens=OLD.conditions.new_tokens)
+    old_case = case(new_tokens=OLD.conditions.new_tokens)
     assert main(["baseline", "migrate", str(store.folder)]) == 0
     assert capsys.readouterr().out == "4 files rewritten as schema 2\n"
-    now = store.record(one)
+    now = store.record(old_case)
     assert now is not None
-    assert (now.schema, now.case, now.seed, now.counts) == (SCHEMA, one.name, 0, OLD.counts)
-    assert store.texts(one.texts) == texts(0, SCHEMA)
-    assert len(current_evidence(store, one, now)) == 1
+    assert (now.schema, now.case, now.seed, now.counts) == (SCHEMA, old_case.name, 0, OLD.counts)
+    assert store.texts(old_case.texts) == texts(0, SCHEMA)
+    assert len(current_evidence(store, old_case, now)) == 1
     before = {path: path.read_text() for path in store.folder.rglob("*.json")}
     assert all('"digest"' in text for text in before.values())
     assert main(["baseline", "migrate", str(store.folder)]) == 0
@@ -78,11 +78,11 @@ def test_every_file_is_rewritten_and_says_the_same(
 
 
 def test_a_seed_that_is_a_guess_stays_unknown(store: BaselineStore) -> None:
-    one = case(new_tokens=OLD.conditions.new_tokens)
-    path = store.texts_path(one.texts)
+    old_case = case(new_tokens=OLD.conditions.new_tokens)
+    path = store.texts_path(old_case.texts)
     write_all({path.with_name("t1-n512-s1.json"): dumps(texts(1))})
     assert main(["baseline", "migrate", str(store.folder)]) == 0
-    now = load(store.record_path(one), Record)
+    now = load(store.record_path(old_case), Record)
     assert now is not None
     assert now.seed is None
 

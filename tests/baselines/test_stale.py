@@ -21,20 +21,26 @@ CASES = (case(k=4), case(k=8, depth=1))
 @pytest.fixture
 def store(tmp_path: Path) -> BaselineStore:
     """All that the cases store, and nothing else."""
-    made = BaselineStore(tmp_path)
-    files = {made.record_path(one): dumps(record()) for one in CASES}
+    baseline_store = BaselineStore(tmp_path)
+    files = {baseline_store.record_path(stored_case): dumps(record()) for stored_case in CASES}
     files |= {
-        made.evidence_path(one): dumps(EvidenceFile(schema=SCHEMA, baseline="x", runs=()))
-        for one in CASES
+        baseline_store.evidence_path(stored_case): dumps(
+            EvidenceFile(schema=SCHEMA, baseline="x", runs=())
+        )
+        for stored_case in CASES
     }
     files |= {
-        made.tokens_path(one, head): dumps(TokenMap(schema=SCHEMA, drafter="x", tokens={}))
-        for one in CASES
-        for head in range(one.heads)
+        baseline_store.tokens_path(stored_case, head): dumps(
+            TokenMap(schema=SCHEMA, drafter="x", tokens={})
+        )
+        for stored_case in CASES
+        for head in range(stored_case.heads)
     }
-    files |= {made.texts_path(one.texts): dumps(text_set()) for one in CASES}
+    files |= {
+        baseline_store.texts_path(stored_case.texts): dumps(text_set()) for stored_case in CASES
+    }
     write_all(files)
-    return made
+    return baseline_store
 
 
 def names(

@@ -407,7 +407,7 @@ def test_a_key_that_stands_twice_is_refused_by_line(tmp_path: Path) -> None:
     path.write_text(dumps(record())[:-3] + ',\n  "counts": {}\n}\n')
     line = path.read_text().count("\n") - 1
     with pytest.raises(
-        BaselineError, match=rf'case\.json:{line} .*the key "counts" stands twice in one object'
+        BaselineError, match=rf'case\.json:{line} .*the key "counts" occurs twice in one object'
     ):
         load_baseline(path)
 

@@ -101,9 +101,9 @@ def test_what_decides_the_numbers_is_in_the_id(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("k", [1, 3, 8])
 def test_own_heads_draft_all_tokens_in_one_chain(k: int) -> None:
-    own = case(drafter=OWN_HEADS, k=k, depth=1)
-    assert own.uses_own_heads
-    assert own.drafted == k
+    heads_case = case(drafter=OWN_HEADS, k=k, depth=1)
+    assert heads_case.uses_own_heads
+    assert heads_case.drafted == k
 
 
 @pytest.mark.parametrize(
@@ -163,6 +163,6 @@ def test_passes_of_a_draft_model_follow_from_the_judged_tokens_that_one_yields(
     every: int, depth: int, passes: int
 ) -> None:
     """By hand: layers that draft given places are run and yield nothing."""
-    one = case(k=8, depth=depth, judged=JudgedRange(0, 9, every))
-    assert len([head for head in range(1 + depth) if head % every == 0]) == one.heads
-    assert (one.drafted, one.verified) == (passes * (1 + depth), 8 * every)
+    judged_case = case(k=8, depth=depth, judged=JudgedRange(0, 9, every))
+    assert len([head for head in range(1 + depth) if head % every == 0]) == judged_case.heads
+    assert (judged_case.drafted, judged_case.verified) == (passes * (1 + depth), 8 * every)

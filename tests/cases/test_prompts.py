@@ -67,14 +67,14 @@ def test_key_is_of_the_content_alone(tmp_path: Path) -> None:
 
 
 def test_key_of_a_chat_does_not_depend_on_the_order_of_fields(tmp_path: Path) -> None:
-    (one,) = read_prompts(write(tmp_path, CHAT))
+    (chat_prompt,) = read_prompts(write(tmp_path, CHAT))
     turned = [dict(reversed(message.items())) for message in CHAT["messages"]]
     (two,) = read_prompts(write(tmp_path, {"category": "chat", "messages": turned}))
     (swapped,) = read_prompts(
         write(tmp_path, {"category": "chat", "messages": CHAT["messages"][::-1]})
     )
-    assert one == two
-    assert one.key != swapped.key
+    assert chat_prompt == two
+    assert chat_prompt.key != swapped.key
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_a_slip_here_and_there_is_still_a_loop() -> None:
 
 
 def test_a_short_echo_at_the_end_does_not() -> None:
-    assert not loops([*range(100), *[7, 8] * 20]), "40 of 140 tokens are no half"
+    assert not loops([*range(100), *[7, 8] * 20]), "40 of 140 tokens are less than half"
     assert loops([*range(100), *[7, 8] * 60])
 
 

@@ -85,14 +85,18 @@ def rename_metadata(folder: Path) -> None:
 
 
 def prints(folder: Path) -> tuple[str, str, str]:
-    found = Checkpoint(folder)
-    return found.model_fingerprint, found.heads_fingerprint, found.tokenizer_fingerprint
+    checkpoint = Checkpoint(folder)
+    return (
+        checkpoint.model_fingerprint,
+        checkpoint.heads_fingerprint,
+        checkpoint.tokenizer_fingerprint,
+    )
 
 
 def test_the_configuration_is_read(tiny_target: Path) -> None:
-    found = open_checkpoint(tiny_target)
-    assert (found.vocabulary, found.context, found.mtp_layers) == (32, 128, 2)
-    assert found.has_mtp_tensors
+    checkpoint = open_checkpoint(tiny_target)
+    assert (checkpoint.vocabulary, checkpoint.context, checkpoint.mtp_layers) == (32, 128, 2)
+    assert checkpoint.has_mtp_tensors
 
 
 def test_the_context_has_two_names(copy: Path) -> None:
@@ -134,15 +138,15 @@ def test_mtp_layers_are_announced_under_several_names(copy: Path, name: str) -> 
         ("model.embed_tokens.weight", False),
     ],
 )
-def test_mtp_tensors_are_told_by_their_names(tiny_target: Path, name: str, mtp: bool) -> None:
+def test_mtp_tensors_are_recognised_by_their_names(tiny_target: Path, name: str, mtp: bool) -> None:
     assert open_checkpoint(tiny_target).is_mtp_tensor(name) is mtp
 
 
 def test_tensors_are_located_in_their_file(tiny_target: Path) -> None:
-    found = open_checkpoint(tiny_target).tensors
+    tensors = open_checkpoint(tiny_target).tensors
     for name, array in weights_of(tiny_target).items():
-        assert found[name].shape == array.shape
-        assert b"".join(found[name].blocks(size=1000)) == array.tobytes()
+        assert tensors[name].shape == array.shape
+        assert b"".join(tensors[name].blocks(size=1000)) == array.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -390,7 +394,7 @@ def test_another_model_of_the_same_shapes_is_one(
     assert Checkpoint(copy).model_fingerprint != open_checkpoint(tiny_target).model_fingerprint
 
 
-def test_a_healthy_pair_is_told_apart_without_reading_its_weights(
+def test_a_healthy_pair_is_distinguished_without_reading_its_weights(
     tiny_target: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nudge(copy, "model.embed_tokens.")
@@ -419,8 +423,8 @@ def moved(info: dict[str, Any], by: int) -> list[int]:
 
 
 def swap(header: dict[str, Any], names: list[str]) -> None:
-    one, two = header[names[0]], header[names[1]]
-    one["data_offsets"], two["data_offsets"] = two["data_offsets"], one["data_offsets"]
+    first, second = header[names[0]], header[names[1]]
+    first["data_offsets"], second["data_offsets"] = second["data_offsets"], first["data_offsets"]
 
 
 @pytest.mark.parametrize(

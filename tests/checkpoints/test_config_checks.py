@@ -59,9 +59,9 @@ def test_sizes_that_no_model_has_are_refused(tiny: Path, name: str, value: Any) 
 
 @pytest.mark.parametrize("layers", [3, 1_000, 1_000_000])
 def test_more_layers_than_the_tensors_have_are_refused_at_once(tiny: Path, layers: int) -> None:
-    said = refusal(tiny, num_hidden_layers=layers)
-    assert f"says num_hidden_layers: {layers}" in said
-    assert "layers; save the whole model" in said or "which no model has" in said
+    message = refusal(tiny, num_hidden_layers=layers)
+    assert f"says num_hidden_layers: {layers}" in message
+    assert "layers; save the whole model" in message or "which no model has" in message
 
 
 def test_an_embedding_of_another_shape_is_refused(tiny: Path) -> None:
@@ -103,8 +103,8 @@ def test_patches_and_other_weight_files_are_refused(tiny: Path) -> None:
     assert "asks transformers to patch its own code" in refusal(
         tiny, fusion_config={"patch_embeddings": True}
     )
-    said = refusal(tiny, fusion_config=None, transformers_weights="../other/model.safetensors")
-    assert "names '../other/model.safetensors' as its weights" in said
+    message = refusal(tiny, fusion_config=None, transformers_weights="../other/model.safetensors")
+    assert "names '../other/model.safetensors' as its weights" in message
 
 
 @pytest.mark.parametrize("named", ["pytorch_model.bin", "../model.safetensors", 3, ["a"]])
@@ -113,24 +113,26 @@ def test_an_index_names_the_folders_own_safetensors_files(tiny: Path, named: Any
     (tiny / "pytorch_model.bin").write_bytes(b"no pickle")
     index = {"metadata": {}, "weight_map": {"model.norm.weight": named}}
     (tiny / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(RequestError, match="which is no weights file of the folder; save it there"):
+    with pytest.raises(
+        RequestError, match="which is not a weights file in the folder; save it there"
+    ):
         open_checkpoint(tiny)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[" * 100_000, "config.json:1 is not JSON (nested more than 64 levels deep)"),
         ('{"a":\n' + "9" * 5000 + "}", "config.json:2 is not JSON (a number of 5000 digits)"),
         ('{"a": "\\ud800"}', "config.json:1 is not JSON (half of a surrogate pair"),
-        ('{"a": 1, "a": 2}', 'config.json:1 is not JSON (the key "a" stands twice'),
+        ('{"a": 1, "a": 2}', 'config.json:1 is not JSON (the key "a" occurs twice'),
     ],
 )
-def test_strange_json_is_one_message(tiny: Path, text: str, said: str) -> None:
+def test_strange_json_is_one_message(tiny: Path, text: str, message: str) -> None:
     (tiny / "config.json").write_text(text)
     with pytest.raises(RequestError) as caught:
         open_checkpoint(tiny)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_infinities_stand_in_configurations(tiny: Path) -> None:

@@ -1,4 +1,4 @@
-"""Folders that hold no model of their own are told apart by their files alone, and refused with
+"""Folders that do not hold a complete model are recognised by their files alone, and refused with
 what can be done.
 """
 
@@ -66,14 +66,12 @@ HEADS: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "EAGLE-3 that says nothing": (
         {"model_type": "llama"},
         EAGLE3_TENSORS,
-        r"holds an EAGLE-3 head "
-        r"\(told by its "
-        r"tensors\)",
+        r"holds an EAGLE-3 head \(recognised by its tensors\)",
     ),
     "EAGLE that says nothing": (
         {"model_type": "llama"},
         ("fc.weight", "layers.0.self_attn.q_proj.weight"),
-        r"holds an EAGLE head \(told by its tensors\)",
+        r"holds an EAGLE head \(recognised by its tensors\)",
     ),
     "P-EAGLE": ({"architectures": ["PEagleDraftModel"]}, ("fc.weight",), "holds a P-EAGLE head,"),
     "DFlash": (
@@ -113,13 +111,13 @@ def folder_of(folder: Path, config: dict[str, Any], tensors: tuple[str, ...]) ->
     return folder
 
 
-@pytest.mark.parametrize(("config", "tensors", "said"), HEADS.values(), ids=HEADS)
+@pytest.mark.parametrize(("config", "tensors", "message"), HEADS.values(), ids=HEADS)
 def test_heads_are_named_and_refused(
-    tmp_path: Path, config: dict[str, Any], tensors: tuple[str, ...], said: str
+    tmp_path: Path, config: dict[str, Any], tensors: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(
         RequestError,
-        match=said
+        match=message
         + r".*not supported yet; draft with a draft model, mtp or prompt-lookup, or meas",
     ):
         open_checkpoint(folder_of(tmp_path / "head", config, tensors))
@@ -150,16 +148,18 @@ def test_an_adapter_is_refused_alone_and_beside_a_model(tiny_target: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("file", "said"),
+    ("file", "message"),
     [
         ("model-q4.gguf", "holds GGUF weights only; name the transformers checkpoint"),
         ("pytorch_model.bin", "holds pickled weights only, which are never loaded; convert"),
     ],
 )
-def test_other_formats_are_named(tiny_target: Path, tmp_path: Path, file: str, said: str) -> None:
+def test_other_formats_are_named(
+    tiny_target: Path, tmp_path: Path, file: str, message: str
+) -> None:
     folder = Path(shutil.copytree(tiny_target, tmp_path / "other"))
     (folder / "model.safetensors").rename(folder / file)
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(RequestError, match=message):
         open_checkpoint(folder)
 
 

@@ -17,8 +17,8 @@ from pytest_specdec.config.options import OPTIONS
 def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            for own in action.choices.values():
-                yield from options(own)
+            for subparser in action.choices.values():
+                yield from options(subparser)
         elif action.option_strings and action.dest != "help":
             yield action
 
@@ -63,7 +63,7 @@ def test_every_option_of_pytest_with_a_value_that_it_has_by_itself_names_it() ->
 def test_an_interrupted_command_says_so_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(asked: argparse.Namespace) -> int:
+    def interrupted(arguments: argparse.Namespace) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(COMMANDS["baseline"][0], "run", interrupted)
@@ -74,7 +74,7 @@ def test_an_interrupted_command_says_so_without_a_traceback(
 def test_an_error_of_ours_is_one_line_and_exit_status_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def failing(asked: argparse.Namespace) -> int:
+    def failing(arguments: argparse.Namespace) -> int:
         raise MeasurementError("cause; cure")
 
     monkeypatch.setattr(COMMANDS["baseline"][0], "run", failing)

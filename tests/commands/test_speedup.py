@@ -22,12 +22,12 @@ ROOT = EMBEDDED.parent.parent
 BASELINES, COSTS = ROOT / "baselines" / "text", ROOT / "suites" / "text" / "costs.json"
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> list[str]:
+def printed_lines(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> list[str]:
     assert main(["speedup", *map(str, arguments)]) == 0
     return capsys.readouterr().out.splitlines()
 
 
-def said(lines: list[str]) -> list[str]:
+def verdicts(lines: list[str]) -> list[str]:
     """The conclusions, each on one line again."""
     text = "\n".join(lines).replace("\n    ", " ")
     return [
@@ -38,12 +38,12 @@ def said(lines: list[str]) -> list[str]:
 
 
 def test_every_drafter_has_a_table_and_one_best_cell(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = told(capsys, BASELINES, "--costs", COSTS)
+    lines = printed_lines(capsys, BASELINES, "--costs", COSTS)
     titles = [line for line in lines if "costs of" in line]
     assert [title.split(",")[0] for title in titles] == ["mtp-t1", "text-draft-t0", "text-draft-t1"]
     assert sum(line.endswith(" best") for line in lines) == 1
-    assert [line.split(",")[0] for line in said(lines)] == ["undecided: the best"] * 3
-    assert said(lines)[0] == (
+    assert [line.split(",")[0] for line in verdicts(lines)] == ["undecided: the best"] * 3
+    assert verdicts(lines)[0] == (
         "undecided: the best, k 1, depth 3: 0.963x, is within the error of plain decoding (95 % "
         "0.86 to 1.08); time the costs "
         "again with more --repeats"
@@ -58,27 +58,27 @@ def test_a_drafter_that_is_slower_beyond_doubt_is_advised_against(
     profile = CostProfile.load(COSTS)
     slow = dataclasses.replace(profile, verify={k: 2 * time for k, time in profile.verify.items()})
     (tmp_path / "slow.json").write_text(slow.to_json())
-    lines = said(told(capsys, BASELINES, "--costs", tmp_path / "slow.json"))
+    lines = verdicts(printed_lines(capsys, BASELINES, "--costs", tmp_path / "slow.json"))
     assert [line.split(";")[0] for line in lines] == [
         "do not draft: no cell beats plain decoding"
     ] * 3
 
 
-def test_each_profile_is_told_apart_by_its_batch_size(
+def test_each_profile_is_distinguished_by_its_batch_size(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     profile = CostProfile.load(COSTS)
     (tmp_path / "b8.json").write_text(
         profile.to_json().replace('"batch_size": 1', '"batch_size": 8')
     )
-    lines = told(capsys, BASELINES, "--costs", COSTS, "--costs", tmp_path / "b8.json")
+    lines = printed_lines(capsys, BASELINES, "--costs", COSTS, "--costs", tmp_path / "b8.json")
     assert sum("(batch 8)" in line for line in lines) == 3
 
 
 def test_a_token_that_no_acceptance_could_pay_for_never_pays(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    lines = told(capsys, BASELINES, "--costs", COSTS)
+    lines = printed_lines(capsys, BASELINES, "--costs", COSTS)
     needs = [line.split()[9] for line in lines if line.split()[:1] and line.split()[0].isdigit()]
     assert "never" in needs
     assert all(word in ("never", "-") or 0 <= float(word) <= 1 for word in needs)
@@ -89,36 +89,36 @@ def test_noisy_times_give_wide_and_positive_intervals(
 ) -> None:
     noisy = dataclasses.replace(CostProfile.load(COSTS), error=0.42)
     (tmp_path / "noisy.json").write_text(noisy.to_json())
-    lines = told(capsys, BASELINES, "--costs", tmp_path / "noisy.json")
+    lines = printed_lines(capsys, BASELINES, "--costs", tmp_path / "noisy.json")
     cells = [line.split() for line in lines if line.split()[:1] and line.split()[0].isdigit()]
     assert cells
     assert all(0 < float(low) < float(high) for _, _, _, _, _, low, _, high, *_ in cells)
 
 
-def test_baselines_without_requests_are_told_by_the_rounds_that_leave_room(
+def test_baselines_without_requests_count_only_rounds_with_room(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "draft-k3-depth0-t1.json").write_text(dumps(record(steady_counts())))
     profile = CostProfile(target_ms=3.0, verify={3: 3.0}, draft={0: {3: 1.0}})
     (tmp_path / "costs").write_text(profile.to_json())
-    told_of = " ".join(told(capsys, tmp_path, "--costs", tmp_path / "costs"))
+    note = " ".join(printed_lines(capsys, tmp_path, "--costs", tmp_path / "costs"))
     assert (
         "a larger k looks better than it is; record them again with --specdec-update=all"
-        in " ".join(told_of.split())
+        in " ".join(note.split())
     )
-    assert "  2.500  " in told_of
-    assert not any("note:" in line for line in told(capsys, BASELINES, "--costs", COSTS))
+    assert "  2.500  " in note
+    assert not any("note:" in line for line in printed_lines(capsys, BASELINES, "--costs", COSTS))
 
 
 def test_times_outside_the_profile_are_marked(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    own = {1: 1.0, 4: 4.0, 8: 8.0}
+    times = {1: 1.0, 4: 4.0, 8: 8.0}
     profile = CostProfile(
-        target_ms=3.0, verify=own, draft=dict.fromkeys(range(4), own), own_heads={3: own}
+        target_ms=3.0, verify=times, draft=dict.fromkeys(range(4), times), own_heads={3: times}
     )
     (tmp_path / "costs.json").write_text(profile.to_json())
-    lines = told(capsys, BASELINES, "--costs", tmp_path / "costs.json")
+    lines = printed_lines(capsys, BASELINES, "--costs", tmp_path / "costs.json")
     rows = [line.split() for line in lines if line.startswith("  ") and line.split()[0].isdigit()]
     assert {row[0] for row in rows if row[3].startswith("~")} == {"12", "16"}
 
@@ -137,7 +137,7 @@ def test_prompt_lookup_has_times_of_its_own(
     (tmp_path / "costs").write_text(profile.to_json())
     (row,) = [
         line.split()
-        for line in told(capsys, tmp_path, "--costs", tmp_path / "costs")
+        for line in printed_lines(capsys, tmp_path, "--costs", tmp_path / "costs")
         if line.endswith(" best")
     ]
     assert row[3] == "3.50"
@@ -148,7 +148,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     return capsys.readouterr().err
 
 
-def test_what_cannot_be_told_is_refused_with_a_cure(
+def test_what_cannot_be_computed_is_refused_with_a_cure(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert "holds no baseline; name a folder" in refused(capsys, tmp_path, "--costs", COSTS)

@@ -25,9 +25,9 @@ def test_many_files_of_a_folder_are_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     files = [tmp_path / "texts" / f"{number}.json" for number in range(count)]
-    said = told_files([*reversed(files), tmp_path / "report.html"])
-    assert len(said) == lines + 1
-    assert "wrote report.html" in said
-    assert said[-1] == (
+    lines_told = told_files([*reversed(files), tmp_path / "report.html"])
+    assert len(lines_told) == lines + 1
+    assert "wrote report.html" in lines_told
+    assert lines_told[-1] == (
         f"wrote 7 files in {Path('texts')}" if count == 7 else f"wrote {Path('texts', '5.json')}"
     )

@@ -5,8 +5,8 @@ import pytest
 from pytest_specdec.common.strict_json import JsonError, parse_json
 
 REFUSED = {
-    "a key twice": ('{"a": 1,\n "b": 2,\n "a": 3}', 3, '"a" stands twice'),
-    "a key twice further down": ('{"x": [{"a": 1,\n "a": 3}]}', 2, "stands twice"),
+    "a key twice": ('{"a": 1,\n "b": 2,\n "a": 3}', 3, '"a" occurs twice'),
+    "a key twice further down": ('{"x": [{"a": 1,\n "a": 3}]}', 2, "occurs twice"),
     "not a number": ('{"a":\n NaN}', 2, "NaN is not a JSON number"),
     "an infinity": ('{"a": -Infinity}', 1, "-Infinity"),
     "an integer of many digits": ("[1,\n" + "9" * 5000 + "]", 2, "5000 digits"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.packages import installed
 from helpers.records import case
 
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Case, JudgedRange
@@ -33,24 +34,24 @@ def grid(
     return cases(settings, Marker(**(marker or {})), root / "suites" / "text")
 
 
-def one(root: Path, **sources: dict[str, Any]) -> Case:
-    (found,) = grid(root, **sources)
-    return found
+def single_case(root: Path, **sources: dict[str, Any]) -> Case:
+    (only_case,) = grid(root, **sources)
+    return only_case
 
 
 @pytest.mark.parametrize(
     ("name", "read", "values", "default"),
     [
-        ("k", lambda found: (found.k,), ((1,), (2,), (3,)), (8,)),
-        ("depth", lambda found: (found.depth,), ((1,), (2,), (3,)), (0,)),
-        ("temperature", lambda found: found.temperature, (0.1, 0.2, 0.3), 1.0),
-        ("new_tokens", lambda found: found.texts.new_tokens, (10, 20, 30), 128),
-        ("margin", lambda found: found.margin, (0.1, 0.2, 0.3), 0.005),
-        ("top_k", lambda found: found.texts.top_k, (10, 20, 30), 0),
-        ("top_p", lambda found: found.texts.top_p, (0.7, 0.8, 0.9), 1.0),
+        ("k", lambda located_case: (located_case.k,), ((1,), (2,), (3,)), (8,)),
+        ("depth", lambda located_case: (located_case.depth,), ((1,), (2,), (3,)), (0,)),
+        ("temperature", lambda located_case: located_case.temperature, (0.1, 0.2, 0.3), 1.0),
+        ("new_tokens", lambda located_case: located_case.texts.new_tokens, (10, 20, 30), 128),
+        ("margin", lambda located_case: located_case.margin, (0.1, 0.2, 0.3), 0.01),
+        ("top_k", lambda located_case: located_case.texts.top_k, (10, 20, 30), 0),
+        ("top_p", lambda located_case: located_case.texts.top_p, (0.7, 0.8, 0.9), 1.0),
         (
             "judged",
-            lambda found: found.judged,
+            lambda located_case: located_case.judged,
             (JudgedRange(1, 2), JudgedRange(1, 3, 2), JudgedRange(1, 4)),
             None,
         ),
@@ -64,14 +65,14 @@ def test_the_line_wins_over_the_marker_over_the_ini_file_over_the_default(
     default: Any,
 ) -> None:
     line, marker, ini = ({name: value} for value in values)
-    assert read(one(tmp_path, line=line, marker=PAIR | marker, ini=ini)) == values[0]
-    assert read(one(tmp_path, marker=PAIR | marker, ini=ini)) == values[1]
-    assert read(one(tmp_path, marker=PAIR, ini=ini)) == values[2]
-    assert read(one(tmp_path, marker=PAIR)) == default
+    assert read(single_case(tmp_path, line=line, marker=PAIR | marker, ini=ini)) == values[0]
+    assert read(single_case(tmp_path, marker=PAIR | marker, ini=ini)) == values[1]
+    assert read(single_case(tmp_path, marker=PAIR, ini=ini)) == values[2]
+    assert read(single_case(tmp_path, marker=PAIR)) == default
 
 
 def test_filters_on_the_line_may_be_switched_off(tmp_path: Path) -> None:
-    texts = one(
+    texts = single_case(
         tmp_path, line={"top_k": 0, "top_p": 1.0}, marker=PAIR | {"top_k": 50, "top_p": 0.9}
     ).texts
     assert (texts.top_k, texts.top_p) == (0, 1.0)
@@ -82,8 +83,8 @@ def test_filters_on_the_line_may_be_switched_off(tmp_path: Path) -> None:
 )
 def test_zero_on_the_line_is_a_value(tmp_path: Path, name: str, value: Any) -> None:
     marker = PAIR | {"depth": (3,), "temperature": 0.7, "margin": 0.1}
-    found = one(tmp_path, line={name: value}, marker=marker)
-    assert getattr(found, name) == (value[0] if isinstance(value, tuple) else value)
+    located_case = single_case(tmp_path, line={name: value}, marker=marker)
+    assert getattr(located_case, name) == (value[0] if isinstance(value, tuple) else value)
 
 
 @pytest.mark.parametrize(("role", "argument"), [("target", "target"), ("draft", "drafter")])
@@ -99,7 +100,7 @@ def test_models_follow_the_same_order_each_relative_to_its_source(
         ({"marker": marker, "ini": ini}, "suites/text"),
         ({"marker": others, "ini": ini}, "."),
     ):
-        located = getattr(one(tmp_path, **sources), argument)
+        located = getattr(single_case(tmp_path, **sources), argument)
         assert str(located) == str(tmp_path / folder / "own")
 
 
@@ -117,56 +118,78 @@ def test_a_missing_model_is_refused(tmp_path: Path, marker: dict[str, Any], comp
 
 
 def test_the_grid_is_every_k_with_every_depth(tmp_path: Path) -> None:
-    found = grid(tmp_path, line={"k": (4, 8)}, marker=PAIR | {"depth": (0, 1, 3)})
-    assert [(own.k, own.depth) for own in found] == list(itertools.product((4, 8), (0, 1, 3)))
-    assert len({own.texts for own in found}) == 1
+    located_case = grid(tmp_path, line={"k": (4, 8)}, marker=PAIR | {"depth": (0, 1, 3)})
+    assert [(each.k, each.depth) for each in located_case] == list(
+        itertools.product((4, 8), (0, 1, 3))
+    )
+    assert len({each.texts for each in located_case}) == 1
 
 
 @pytest.mark.parametrize(
-    ("asked", "depths"),
+    ("options", "depths"),
     [({"depth": (0, 2)}, [2]), ({"depth": (0,)}, []), ({"depth": (1, 3)}, [1, 3]), ({}, [1])],
 )
 def test_own_heads_have_no_depth_zero(
-    tmp_path: Path, asked: dict[str, Any], depths: list[int]
+    tmp_path: Path, options: dict[str, Any], depths: list[int]
 ) -> None:
-    found = grid(tmp_path, line=asked, marker=PAIR | {"drafter": OWN_HEADS})
-    assert [own.depth for own in found] == depths
-    assert all(own.label == str(own.drafter) == OWN_HEADS for own in found)
+    located_case = grid(tmp_path, line=options, marker=PAIR | {"drafter": OWN_HEADS})
+    assert [each.depth for each in located_case] == depths
+    assert all(each.label == str(each.drafter) == OWN_HEADS for each in located_case)
 
 
 def test_own_heads_of_a_marker_stay_whatever_the_line_drafts_with(tmp_path: Path) -> None:
-    found = one(tmp_path, line={"draft": "other"}, marker=PAIR | {"drafter": OWN_HEADS})
-    assert found.uses_own_heads
+    located_case = single_case(
+        tmp_path, line={"draft": "other"}, marker=PAIR | {"drafter": OWN_HEADS}
+    )
+    assert located_case.uses_own_heads
 
 
 @pytest.mark.parametrize("source", ["line", "ini"])
 def test_own_heads_may_be_asked_for_anywhere(tmp_path: Path, source: str) -> None:
-    found = one(tmp_path, **{source: {"draft": OWN_HEADS}, "marker": {"target": "models/target"}})
-    assert (str(found.drafter), found.label, found.depth) == (OWN_HEADS, OWN_HEADS, 1)
+    located_case = single_case(
+        tmp_path, **{source: {"draft": OWN_HEADS}, "marker": {"target": "models/target"}}
+    )
+    assert (str(located_case.drafter), located_case.label, located_case.depth) == (
+        OWN_HEADS,
+        OWN_HEADS,
+        1,
+    )
 
 
 @pytest.mark.parametrize(
-    ("asked", "depths"),
+    ("options", "depths"),
     [({}, [0]), ({"depth": (0, 2)}, [0]), ({"depth": (0,)}, [0]), ({"depth": (1, 3)}, [])],
 )
 def test_prompt_lookup_has_no_depth_but_zero(
-    tmp_path: Path, asked: dict[str, Any], depths: list[int]
+    tmp_path: Path, options: dict[str, Any], depths: list[int]
 ) -> None:
-    found = grid(tmp_path, line=asked, marker=PAIR | {"drafter": LOOKUP})
-    assert [own.depth for own in found] == depths
-    assert all(own.label == str(own.drafter) == LOOKUP for own in found)
+    located_case = grid(tmp_path, line=options, marker=PAIR | {"drafter": LOOKUP})
+    assert [each.depth for each in located_case] == depths
+    assert all(each.label == str(each.drafter) == LOOKUP for each in located_case)
 
 
 def test_prompt_lookup_of_a_marker_stays_whatever_the_line_drafts_with(tmp_path: Path) -> None:
     for draft in ("other", OWN_HEADS):
-        found = one(tmp_path, line={"draft": draft}, marker=PAIR | {"drafter": LOOKUP})
-        assert (str(found.drafter), found.label, found.draft_model) == (LOOKUP, LOOKUP, None)
+        located_case = single_case(
+            tmp_path, line={"draft": draft}, marker=PAIR | {"drafter": LOOKUP}
+        )
+        assert (str(located_case.drafter), located_case.label, located_case.draft_model) == (
+            LOOKUP,
+            LOOKUP,
+            None,
+        )
 
 
 @pytest.mark.parametrize("source", ["line", "ini"])
 def test_prompt_lookup_may_be_asked_for_anywhere(tmp_path: Path, source: str) -> None:
-    found = one(tmp_path, **{source: {"draft": LOOKUP}, "marker": {"target": "models/target"}})
-    assert (str(found.drafter), found.label, found.depth) == (LOOKUP, LOOKUP, 0)
+    located_case = single_case(
+        tmp_path, **{source: {"draft": LOOKUP}, "marker": {"target": "models/target"}}
+    )
+    assert (str(located_case.drafter), located_case.label, located_case.depth) == (
+        LOOKUP,
+        LOOKUP,
+        0,
+    )
 
 
 def test_prompt_lookup_on_the_line_replaces_a_markers_model_under_its_own_name(
@@ -175,23 +198,27 @@ def test_prompt_lookup_on_the_line_replaces_a_markers_model_under_its_own_name(
     """It is another drafter and no newer one: the model's baselines are not what it is judged
     by.
     """
-    found = one(tmp_path, line={"draft": LOOKUP}, marker=PAIR | {"depth": (0, 3)})
-    assert (str(found.drafter), found.label, found.depth) == (LOOKUP, LOOKUP, 0)
-    assert found.id != one(tmp_path, marker=PAIR).id
+    located_case = single_case(tmp_path, line={"draft": LOOKUP}, marker=PAIR | {"depth": (0, 3)})
+    assert (str(located_case.drafter), located_case.label, located_case.depth) == (
+        LOOKUP,
+        LOOKUP,
+        0,
+    )
+    assert located_case.id != single_case(tmp_path, marker=PAIR).id
 
 
 def test_a_folder_named_like_a_drafter_without_a_model_is_not_taken_for_one(tmp_path: Path) -> None:
     (tmp_path / "called" / LOOKUP).mkdir(parents=True)
-    named = one(tmp_path, line={"draft": LOOKUP}, marker={"target": "models/target"})
-    assert named.drafter_spec == PromptLookupSpec()
-    in_folder = one(tmp_path, line={"draft": f"./{LOOKUP}"}, marker=PAIR)
-    assert in_folder.drafter_spec == DraftModelSpec(str(tmp_path / "called" / LOOKUP))
+    named = single_case(tmp_path, line={"draft": LOOKUP}, marker={"target": "models/target"})
+    assert named.drafter == PromptLookupSpec()
+    in_folder = single_case(tmp_path, line={"draft": f"./{LOOKUP}"}, marker=PAIR)
+    assert in_folder.drafter == DraftModelSpec(str(tmp_path / "called" / LOOKUP))
 
 
 def test_the_label_stays_when_the_line_points_elsewhere(tmp_path: Path) -> None:
     stored, tried = (
-        one(tmp_path, marker=PAIR),
-        one(tmp_path, line={"draft": "../new/draft-7"}, marker=PAIR),
+        single_case(tmp_path, marker=PAIR),
+        single_case(tmp_path, line={"draft": "../new/draft-7"}, marker=PAIR),
     )
     assert stored.label == tried.label == "text-draft"
     assert stored.id == tried.id
@@ -201,7 +228,7 @@ def test_the_label_stays_when_the_line_points_elsewhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["line", "ini"])
 def test_without_a_marker_the_label_is_plain(tmp_path: Path, source: str) -> None:
     assert (
-        one(
+        single_case(
             tmp_path, **{source: {"draft": "models/x"}, "marker": {"target": "models/target"}}
         ).label
         == "draft"
@@ -209,31 +236,33 @@ def test_without_a_marker_the_label_is_plain(tmp_path: Path, source: str) -> Non
 
 
 def test_prompts_and_costs_of_a_marker_lie_beside_the_test(tmp_path: Path) -> None:
-    found = one(
+    located_case = single_case(
         tmp_path,
         marker=PAIR | {"prompts": "../long.jsonl", "costs": "costs.json"},
         ini={"costs": Path("ini.json")},
     )
-    assert found.texts.prompts == tmp_path / "suites/long.jsonl"
-    assert found.costs == tmp_path / "suites/text/costs.json"
-    assert one(tmp_path, marker=PAIR).texts.prompts == tmp_path / "suites/text/prompts.jsonl"
+    assert located_case.texts.prompts == tmp_path / "suites/long.jsonl"
+    assert located_case.costs == tmp_path / "suites/text/costs.json"
+    assert (
+        single_case(tmp_path, marker=PAIR).texts.prompts == tmp_path / "suites/text/prompts.jsonl"
+    )
 
 
 def test_costs_of_the_line_win_and_those_of_the_ini_file_fill_in(tmp_path: Path) -> None:
     line, ini = {"costs": Path("line.json")}, {"costs": Path("ini.json")}
     assert (
-        one(tmp_path, line=line, marker=PAIR | {"costs": "marker.json"}).costs
+        single_case(tmp_path, line=line, marker=PAIR | {"costs": "marker.json"}).costs
         == tmp_path / "called/line.json"
     )
-    assert one(tmp_path, marker=PAIR, ini=ini).costs == tmp_path / "ini.json"
-    assert one(tmp_path, marker=PAIR).costs is None
+    assert single_case(tmp_path, marker=PAIR, ini=ini).costs == tmp_path / "ini.json"
+    assert single_case(tmp_path, marker=PAIR).costs is None
 
 
 @pytest.mark.parametrize("source", ["line", "ini"])
 def test_seed_and_number_of_prompts_are_the_sessions(tmp_path: Path, source: str) -> None:
-    texts = one(tmp_path, **{source: {"seed": 7, "prompts": 3}, "marker": PAIR}).texts
+    texts = single_case(tmp_path, **{source: {"seed": 7, "prompts": 3}, "marker": PAIR}).texts
     assert (texts.seed, texts.prompt_limit) == (7, 3)
-    texts = one(tmp_path, marker=PAIR).texts
+    texts = single_case(tmp_path, marker=PAIR).texts
     assert (texts.seed, texts.prompt_limit) == (0, None)
 
 
@@ -241,9 +270,10 @@ def test_seed_and_number_of_prompts_are_the_sessions(tmp_path: Path, source: str
     ("temperature", "rule"), [(0.0, "greedy"), (0.7, "rejection"), (1.0, "rejection")]
 )
 def test_the_rule_follows_the_temperature(tmp_path: Path, temperature: float, rule: str) -> None:
-    assert one(tmp_path, line={"temperature": temperature}, marker=PAIR).rule == rule
+    assert single_case(tmp_path, line={"temperature": temperature}, marker=PAIR).rule == rule
     assert (
-        one(tmp_path, line={"temperature": temperature}, marker=PAIR | {"rule": rule}).rule == rule
+        single_case(tmp_path, line={"temperature": temperature}, marker=PAIR | {"rule": rule}).rule
+        == rule
     )
 
 
@@ -268,29 +298,33 @@ def test_a_rule_that_cannot_be_is_refused(
 def test_a_lossy_rule_is_not_replayed(tmp_path: Path, engine: dict[str, Any]) -> None:
     with pytest.raises(
         RequestError,
-        match=r"rule 'typical' is lossy: its text is not .* use --specdec-engine=decode",
+        match=r"rule 'typical' is lossy: its texts cannot be replayed .* use --specdec-engine=decode",
     ):
         grid(tmp_path, line=engine, marker=PAIR | {"rule": "typical"})
 
 
 @pytest.mark.parametrize("source", ["line", "ini"])
 def test_a_lossy_rule_is_decoded_and_labelled(tmp_path: Path, source: str) -> None:
-    found = one(tmp_path, **{source: {"engine": "decode"}, "marker": PAIR | {"rule": "typical"}})
-    assert found.name == "text-draft-k8-depth0-t1-typical-lossy-decode"
+    located_case = single_case(
+        tmp_path, **{source: {"engine": "decode"}, "marker": PAIR | {"rule": "typical"}}
+    )
+    assert located_case.name == "text-draft-k8-depth0-t1-typical-lossy-decode"
 
 
 @pytest.mark.parametrize("rule", ["sample-match", "block"])
 def test_a_lossless_rule_may_be_replayed_and_decoded(tmp_path: Path, rule: str) -> None:
     for engine in ("replay", "decode"):
-        found = one(tmp_path, line={"engine": engine}, marker=PAIR | {"rule": rule})
-        assert (found.rule, found.engine) == (rule, engine)
+        located_case = single_case(tmp_path, line={"engine": engine}, marker=PAIR | {"rule": rule})
+        assert (located_case.rule, located_case.engine) == (rule, engine)
 
 
 def test_the_engine_is_the_sessions(tmp_path: Path) -> None:
-    assert one(tmp_path, marker=PAIR).engine == "replay"
-    assert one(tmp_path, marker=PAIR, ini={"engine": "decode"}).engine == "decode"
+    assert single_case(tmp_path, marker=PAIR).engine == "replay"
+    assert single_case(tmp_path, marker=PAIR, ini={"engine": "decode"}).engine == "decode"
     assert (
-        one(tmp_path, line={"engine": "replay"}, marker=PAIR, ini={"engine": "decode"}).engine
+        single_case(
+            tmp_path, line={"engine": "replay"}, marker=PAIR, ini={"engine": "decode"}
+        ).engine
         == "replay"
     )
 
@@ -350,9 +384,11 @@ def test_one_case_in_two_tests_and_cases_of_different_names_are_fine() -> None:
 def test_the_markers_number_of_prompts_stands_between_line_and_ini_file(tmp_path: Path) -> None:
     marker = PAIR | {"prompt_limit": 64}
     limits = [
-        one(tmp_path, line={"prompts": 1000}, marker=marker, ini={"prompts": 3}).texts.prompt_limit,
-        one(tmp_path, marker=marker, ini={"prompts": 3}).texts.prompt_limit,
-        one(tmp_path, marker=PAIR, ini={"prompts": 3}).texts.prompt_limit,
+        single_case(
+            tmp_path, line={"prompts": 1000}, marker=marker, ini={"prompts": 3}
+        ).texts.prompt_limit,
+        single_case(tmp_path, marker=marker, ini={"prompts": 3}).texts.prompt_limit,
+        single_case(tmp_path, marker=PAIR, ini={"prompts": 3}).texts.prompt_limit,
     ]
     assert limits == [1000, 64, 3]
 
@@ -403,3 +439,42 @@ def test_another_drafter_than_the_command_lines_is_known(
 ) -> None:
     settings = Settings(OptionValues(draft=line), OptionValues(draft=ini), tmp_path, tmp_path)
     assert replaced_drafter(settings, Marker(drafter=marker), tmp_path) == replaced
+
+
+def test_a_pattern_of_drafters_makes_every_cell_of_every_candidate(tmp_path: Path) -> None:
+    for name in ("ckpt-9", "ckpt-10"):
+        (tmp_path / "called" / name).mkdir(parents=True)
+    (tmp_path / "suites" / "text").mkdir(parents=True)
+    cells = grid(tmp_path, line={"draft": "ckpt-*", "k": (4, 8)}, marker=PAIR)
+    assert [cell.id for cell in cells] == [
+        f"text/text-draft@{name}-k{k}-depth0-t1" for k in (4, 8) for name in ("ckpt-9", "ckpt-10")
+    ]
+    assert [Path(str(cell.drafter)).name for cell in cells] == ["ckpt-9", "ckpt-10"] * 2
+    assert [cell.comparison for cell in cells] == [
+        f"text/text-draft-k{k}-depth0-t1" for k in (4, 4, 8, 8)
+    ]
+
+
+def test_a_pattern_with_one_match_is_a_drafter_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "called" / "ckpt-9").mkdir(parents=True)
+    by_pattern = single_case(tmp_path, line={"draft": "ckpt-*"}, marker=PAIR)
+    assert by_pattern == single_case(tmp_path, line={"draft": "ckpt-9"}, marker=PAIR)
+    assert by_pattern.candidate == ""
+
+
+def test_own_heads_of_a_marker_are_measured_once_beside_candidates(tmp_path: Path) -> None:
+    for name in ("ckpt-9", "ckpt-10"):
+        (tmp_path / "called" / name).mkdir(parents=True)
+    own = single_case(tmp_path, line={"draft": "ckpt-*"}, marker=PAIR | {"drafter": "mtp"})
+    assert (own.uses_own_heads, own.candidate) == (True, "")
+
+
+def test_a_pattern_may_follow_the_name_of_a_type(tmp_path: Path) -> None:
+    for name in ("ckpt-9", "ckpt-10"):
+        (tmp_path / "called" / name).mkdir(parents=True)
+    points = {"pytest_specdec.drafters": "table = table_drafter"}
+    with installed(tmp_path / "package", "table_drafter", "", points):
+        cells = grid(tmp_path, line={"draft": "table:ckpt-*"}, marker=PAIR)
+    assert [(str(cell.drafter), cell.candidate) for cell in cells] == [
+        (f"table:{tmp_path / 'called' / name}", name) for name in ("ckpt-9", "ckpt-10")
+    ]

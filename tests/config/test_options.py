@@ -211,7 +211,7 @@ def test_a_default_is_a_value_that_the_option_takes(option) -> None:
         ("target", "required"),
         ("temperature", "1"),
         ("alpha", "1%"),
-        ("margin", "0.5%"),
+        ("margin", "1%"),
         ("costs-margin", "10%"),
         ("top-p", "1"),
         ("judged", "all"),

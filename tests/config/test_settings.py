@@ -94,22 +94,22 @@ def test_a_project_that_asks_for_nothing_hears_nothing() -> None:
 
 def test_settings_are_read_from_pytest(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nspecdec_k = 4, 16\nspecdec_alpha = 5%\n")
-    found = Settings.from_pytest_config(
+    settings = Settings.from_pytest_config(
         pytester.parseconfig("--specdec-k=8", "--specdec-report=a.json", "--specdec-report=b.json")
     )
-    assert found.command_line == OptionValues(k=(8,), report=(Path("a.json"), Path("b.json")))
-    assert found.ini == OptionValues(k=(4, 16), alpha=0.05)
-    assert found.root == found.invoked_from == pytester.path
+    assert settings.command_line == OptionValues(k=(8,), report=(Path("a.json"), Path("b.json")))
+    assert settings.ini == OptionValues(k=(4, 16), alpha=0.05)
+    assert settings.root == settings.invoked_from == pytester.path
 
 
 def test_filters_and_the_engine_are_read_from_either_source(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nspecdec_top_k = 40\nspecdec_top_p = 0.8\nspecdec_engine = decode\n")
-    found = Settings.from_pytest_config(
+    settings = Settings.from_pytest_config(
         pytester.parseconfig("--specdec-top-k=0", "--specdec-top-p=0.95")
     )
-    assert found.command_line == OptionValues(top_k=0, top_p=0.95)
-    assert found.ini == OptionValues(top_k=40, top_p=0.8, engine="decode")
-    assert found.value(options.ENGINE) == "decode"
+    assert settings.command_line == OptionValues(top_k=0, top_p=0.95)
+    assert settings.ini == OptionValues(top_k=40, top_p=0.8, engine="decode")
+    assert settings.value(options.ENGINE) == "decode"
 
 
 def test_replay_is_the_engine_unless_another_is_named() -> None:
@@ -290,9 +290,9 @@ def test_judged_tokens_and_language_are_read_from_either_source(
     pytester: pytest.Pytester,
 ) -> None:
     pytester.makeini("[pytest]\nspecdec_judged = 41:297\nspecdec_language = zh\n")
-    found = Settings.from_pytest_config(
+    settings = Settings.from_pytest_config(
         pytester.parseconfig("--specdec-judged=3:9:2", "--specdec-language=en")
     )
-    assert found.command_line == OptionValues(judged=JudgedRange(3, 9, 2), language="en")
-    assert found.ini == OptionValues(judged=JudgedRange(41, 297), language="zh")
-    assert found.value(options.LANGUAGE) == "en"
+    assert settings.command_line == OptionValues(judged=JudgedRange(3, 9, 2), language="en")
+    assert settings.ini == OptionValues(judged=JudgedRange(41, 297), language="zh")
+    assert settings.value(options.LANGUAGE) == "en"

@@ -11,9 +11,15 @@ from helpers.packages import example, installed
 from helpers.support import LETTERS, add_noise
 
 import pytest_specdec
-from pytest_specdec.cases.case import checked_rule, is_lossy
+from pytest_specdec.cases.rules import (
+    LOSSY_RULES,
+    RULES,
+    VERIFICATION_RULES,
+    checked_rule,
+    is_lossy,
+    known_rule,
+)
 from pytest_specdec.common.errors import MeasurementError, RequestError
-from pytest_specdec.common.extensions import RULES
 from pytest_specdec.decoding.decode import decode
 from pytest_specdec.decoding.verification import rule_named
 from pytest_specdec.lossless import assert_lossless
@@ -25,7 +31,9 @@ PROMPTS = [[0, 2, 3, 4], [0, 5, 6], [0, 7, 8, 9, 10], [0, 11]]
 
 @pytest.fixture
 def half(tmp_path: Path) -> Iterator[None]:
-    with installed(tmp_path / "site", "half", SOURCE, {RULES: "half = half:RULE"}):
+    with installed(
+        tmp_path / "site", "half", SOURCE, {VERIFICATION_RULES.group: "half = half:RULE"}
+    ):
         yield
 
 
@@ -33,7 +41,9 @@ def variant(tmp_path: Path, before: str, after: str):
     """The example with one change."""
     assert before in SOURCE
     source = SOURCE.replace(before, after)
-    return installed(tmp_path / "site", "half", source, {RULES: "half = half:RULE"})
+    return installed(
+        tmp_path / "site", "half", source, {VERIFICATION_RULES.group: "half = half:RULE"}
+    )
 
 
 @pytest.mark.usefixtures("half")
@@ -92,8 +102,10 @@ def test_a_lossy_one_is_labelled_and_not_replayed(
 
 def test_an_entry_point_that_is_no_rule_is_refused(tmp_path: Path) -> None:
     with (
-        installed(tmp_path / "site", "half", SOURCE, {RULES: "other = half:RULE"}),
-        pytest.raises(RequestError, match="is no Rule named 'other'"),
+        installed(
+            tmp_path / "site", "half", SOURCE, {VERIFICATION_RULES.group: "other = half:RULE"}
+        ),
+        pytest.raises(RequestError, match="is not a Rule named 'other'"),
     ):
         rule_named("other")
 
@@ -104,9 +116,9 @@ def test_an_unknown_rule_is_refused_with_the_added_ones_listed(half: None) -> No
 
 
 def test_nothing_is_read_for_a_rule_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_specdec.cases.rules.registered", lambda group: pytest.fail("read"))
-    assert rule_named("typical").lossless is False
-    assert rule_named("block").lossless
+    monkeypatch.setattr(VERIFICATION_RULES, "added", lambda: pytest.fail("read"))
+    assert [known_rule(rule) for rule in RULES] == list(RULES)
+    assert [rule for rule in RULES if is_lossy(rule)] == list(LOSSY_RULES)
 
 
 SUITE = """

@@ -44,17 +44,22 @@ def counted(pair: Pair, threshold: float, temperature: float) -> tuple[np.ndarra
     field = scores.field("rejection" if temperature else "greedy")
     sure = confidences(pair.target, pair.draft, decoded.texts, k=K, sampling=sampling)
     real, expected = [], []
-    for row, (text, own) in enumerate(zip(decoded.texts, decoded.rounds, strict=True)):
+    for row, (text, played) in enumerate(zip(decoded.texts, decoded.rounds, strict=True)):
         # Our decoder drafts the text's last token, too, where just k are left: the target emits it
         # all the same.
-        rooms = [len(text.ids) - one.start - 1 for one in own]
+        rooms = [len(text.ids) - played_round.start - 1 for played_round in played]
         drafted, accepted = (
-            [min(getattr(one, name), room) for one, room in zip(own, rooms, strict=True)]
+            [
+                min(getattr(played_round, name), room)
+                for played_round, room in zip(played, rooms, strict=True)
+            ]
             for name in ("drafted", "accepted")
         )
-        real.append((len(own), sum(drafted), sum(accepted)))
-        one = slice(row, row + 1)
-        expected.append(totals(confident(field.select(one), sure.select(one), threshold, K)))
+        real.append((len(played), sum(drafted), sum(accepted)))
+        played_round = slice(row, row + 1)
+        expected.append(
+            totals(confident(field.select(played_round), sure.select(played_round), threshold, K))
+        )
     return np.array(real), np.array(expected)
 
 
@@ -86,8 +91,8 @@ def test_a_low_threshold_never_stops_and_a_high_one_always_does(pair: Pair) -> N
     never = decode(pair.target, pair.draft, prompts, confidence=1e-9, **options)
     for decoded, drafted in ((always, 1), (never, 4)):
         for text, rounds in zip(decoded.texts, decoded.rounds, strict=True):
-            room = [len(text.ids) - one.start for one in rounds]
-            assert [one.drafted for one in rounds] == [
+            room = [len(text.ids) - played.start for played in rounds]
+            assert [played.drafted for played in rounds] == [
                 drafted if left >= 4 else min(drafted, left - 1) for left in room
             ]
     assert [text.ids for text in never.texts] == [
@@ -116,7 +121,9 @@ def test_rows_of_a_batch_stop_each_for_itself(pair: Pair) -> None:
 
 def test_only_plain_draft_models_have_a_confidence(pair: Pair) -> None:
     for drafter, depth in (("mtp", 2), (pair.draft, 1), ("prompt-lookup", 0)):
-        with pytest.raises(RequestError, match="a confidence stops draft models without MTP heads"):
+        with pytest.raises(
+            RequestError, match="works only with a draft model without MTP heads; leave it out"
+        ):
             decode(pair.target, drafter, pair.prompts[:1], k=2, depth=depth, confidence=0.5)
 
 

@@ -73,10 +73,12 @@ def grid() -> Iterator[tuple[str, int, str, int, int]]:
 
 def test_the_grid_pairs_every_setting_with_every_other() -> None:
     cells = [((drafter, depth), rule, k, batch) for drafter, depth, rule, k, batch in grid()]
-    for (one, ours), (other, theirs) in itertools.combinations(
+    for (first, ours), (second, theirs) in itertools.combinations(
         enumerate([DRAFTERS, RULES, KS, BATCHES]), 2
     ):
-        assert {(cell[one], cell[other]) for cell in cells} == set(itertools.product(ours, theirs))
+        assert {(cell[first], cell[second]) for cell in cells} == set(
+            itertools.product(ours, theirs)
+        )
 
 
 def test_greedy_text_is_plain_greedy_decoding(
@@ -111,11 +113,13 @@ def test_greedy_text_is_plain_greedy_decoding(
     assert ties <= tokens / 1000
 
 
-def gap_at_first_difference(target: LoadedModel, one: list[int], other: list[int]) -> float:
+def gap_at_first_difference(target: LoadedModel, tokens: list[int], other: list[int]) -> float:
     """The target's top-2 logit gap where two texts part."""
-    at = next(at for at, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
+    at = next(at for at, (a, b) in enumerate(zip(tokens, other, strict=True)) if a != b)
     with torch.inference_mode():
-        first, second = target.model(torch.tensor([one[:at]])).logits[0, -1].topk(2).values.tolist()
+        first, second = (
+            target.model(torch.tensor([tokens[:at]])).logits[0, -1].topk(2).values.tolist()
+        )
     return first - second
 
 
@@ -145,12 +149,12 @@ def test_rounds_tile_the_text(pair: Pair, prompts: list[list[int]]) -> None:
         )
         assert rounds[-1].start < len(text.ids) <= rounds[-1].start + rounds[-1].accepted + 1
         left = [
-            len(text.ids) - one.start for one in rounds
+            len(text.ids) - played.start for played in rounds
         ]  # near the end no more is drafted than can be emitted
-        assert [one.drafted for one in rounds] == [
+        assert [played.drafted for played in rounds] == [
             3 if tokens >= 3 else tokens - 1 for tokens in left
         ]
-        assert all(0 <= one.accepted <= one.drafted for one in rounds)
+        assert all(0 <= played.accepted <= played.drafted for played in rounds)
     assert len(decoded.draft_ms) == len(decoded.verify_ms) > 0
     assert min(decoded.draft_ms + decoded.verify_ms) > 0
 
@@ -168,8 +172,10 @@ def test_an_end_of_sequence_token_ends_a_text_and_is_kept(tmp_path: Path) -> Non
     for k in (1, 4, 8):
         decoded = decode(stopped, stopped, [prompt, [0, 7]], k=k, temperature=0, new_tokens=24)
         assert list(decoded.texts[0].ids) == endless[:end]
-        assert all(one.start + k <= end for one in decoded.rounds[0][:-1])
-        assert decoded.counts.rounds[0] == sum(one.start + k <= end for one in decoded.rounds[0])
+        assert all(played.start + k <= end for played in decoded.rounds[0][:-1])
+        assert decoded.counts.rounds[0] == sum(
+            played.start + k <= end for played in decoded.rounds[0]
+        )
 
 
 def test_one_new_token_has_no_round(tiny: LoadedModel) -> None:
@@ -213,13 +219,17 @@ def test_drafts_past_the_last_learned_position_do_no_harm(tmp_path: Path, k: int
         assert [list(text.ids) for text in texts] == [
             greedy(target, prompt, 24) for prompt in prompts
         ]
-    with pytest.raises(RequestError, match=r"make 33, more than the context .*learned \(32\)"):
+    with pytest.raises(
+        RequestError, match=r"of 33 tokens .*longer than the context .*learned \(32\)"
+    ):
         decode(target, target, prompts, k=k, new_tokens=25)
 
 
 def test_a_draft_model_of_a_smaller_context_is_refused(tmp_path: Path) -> None:
     target, draft = opt(tmp_path / "target", context=64), opt(tmp_path / "narrow", context=16)
-    with pytest.raises(RequestError, match=r"make 17, more than the context .*narrow \(16\)"):
+    with pytest.raises(
+        RequestError, match=r"of 17 tokens .*longer than the context .*narrow \(16\)"
+    ):
         decode(target, draft, [[1, 2, 3, 4]], k=2, new_tokens=13)
     assert len(decode(target, draft, [[1, 2, 3, 4]], k=2, new_tokens=12).texts[0].ids) == 16
 
@@ -332,7 +342,7 @@ def test_progress_counts_prompts(tiny: LoadedModel) -> None:
         ({"new_tokens": 0}, "ask for at least one"),
         (
             {"new_tokens": 100},
-            "more than the context .*; shorten the prompt or ask for fewer new tokens",
+            r"\(100 of them new\) is longer than the context .*; shorten the prompt or ask for fewer new tokens",
         ),
         ({"rule": "greedy"}, "rule 'greedy' does not go with temperature 1"),
         ({"rule": "best"}, "verification rule 'best' is unknown; choose among rejection"),

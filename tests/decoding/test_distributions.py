@@ -70,10 +70,10 @@ def test_the_distribution_is_what_transformers_warpers_leave(
     expected = warped(scores, sampling)
     kept = filtered(scores, sampling)
     assert torch.equal(kept, expected)
-    own = probabilities(scores, sampling)
-    assert own.dtype == torch.float32
-    torch.testing.assert_close(own, expected.softmax(-1), rtol=1e-6, atol=0)
-    torch.testing.assert_close(own.sum(-1), torch.ones(scores.shape[:-1]))
+    computed = probabilities(scores, sampling)
+    assert computed.dtype == torch.float32
+    torch.testing.assert_close(computed, expected.softmax(-1), rtol=1e-6, atol=0)
+    torch.testing.assert_close(computed.sum(-1), torch.ones(scores.shape[:-1]))
     assert torch.equal(scores, before)
 
 
@@ -109,15 +109,15 @@ def test_at_temperature_zero_all_mass_is_on_the_first_largest_logit(
 ) -> None:
     sampling = Sampling(0.0, top_k, top_p)
     best = scores.argmax(-1)
-    own = probabilities(scores, sampling)
-    assert own.dtype == torch.float32
-    assert torch.equal(own, torch.nn.functional.one_hot(best, scores.shape[-1]).float())
+    computed = probabilities(scores, sampling)
+    assert computed.dtype == torch.float32
+    assert torch.equal(computed, torch.nn.functional.one_hot(best, scores.shape[-1]).float())
     assert torch.equal(sample(scores, sampling, None), best)
     every = torch.arange(scores.shape[-1])
     by_token = torch.stack(
         [log_scores(scores, torch.full_like(best, token), sampling) for token in every.tolist()], -1
     )
-    assert torch.equal(by_token, own.log())
+    assert torch.equal(by_token, computed.log())
 
 
 @PROPERTY
@@ -140,7 +140,7 @@ def test_choices_follow_the_distribution(sampling: Sampling) -> None:
     assert goodness(chosen, probabilities(scores, sampling)) > P_FLOOR
 
 
-def test_another_distribution_than_the_one_drawn_from_is_told_apart() -> None:
+def test_another_distribution_than_the_one_drawn_from_is_distinguished() -> None:
     """The test above can fail: a temperature 5 % off is seen."""
     scores = torch.tensor([2.0, -1.0, 0.5, 0.5, 1.5, -3.0, 1.0])
     chosen = sample(scores.expand(DRAWS, -1), Sampling(1.05), torch.Generator().manual_seed(3))
@@ -207,14 +207,14 @@ def test_a_targets_scores_are_finite_outside_the_filters(
     tokens = torch.randint(
         0, scores.shape[-1], scores.shape[:-1], generator=torch.Generator().manual_seed(seed)
     )
-    plain, found = log_scores(scores, tokens, sampling), target_scores(scores, tokens, sampling)
-    assert torch.equal(found.outside, plain == -torch.inf)
-    assert torch.equal(found.log_p[~found.outside], plain[~found.outside])
+    plain, finite = log_scores(scores, tokens, sampling), target_scores(scores, tokens, sampling)
+    assert torch.equal(finite.outside, plain == -torch.inf)
+    assert torch.equal(finite.log_p[~finite.outside], plain[~finite.outside])
     weights = (scores.double() / sampling.temperature).exp()
     kept = torch.where(filtered(scores, sampling) > -torch.inf, weights, 0.0).sum(-1)
-    own = weights.gather(-1, tokens[..., None])[..., 0]
-    wanted = (own / (kept + own)).log()[found.outside]
-    torch.testing.assert_close(found.log_p[found.outside].double(), wanted, rtol=1e-4, atol=1e-4)
+    mass = weights.gather(-1, tokens[..., None])[..., 0]
+    wanted = (mass / (kept + mass)).log()[finite.outside]
+    torch.testing.assert_close(finite.log_p[finite.outside].double(), wanted, rtol=1e-4, atol=1e-4)
 
 
 @PROPERTY
@@ -222,20 +222,20 @@ def test_a_targets_scores_are_finite_outside_the_filters(
 def test_bets_against_a_target_have_expectation_one(
     scores: torch.Tensor, sampling: Sampling
 ) -> None:
-    own = probabilities(scores, sampling).double()
+    p = probabilities(scores, sampling).double()
     total = torch.zeros(2, *scores.shape[:-1], dtype=torch.float64)
     for token in range(scores.shape[-1]):
         bets = target_scores(scores, torch.full(scores.shape[:-1], token), sampling).bets.double()
-        total += torch.where(own[..., token] > 0, own[..., token] * bets.exp(), 0.0)
+        total += torch.where(p[..., token] > 0, p[..., token] * bets.exp(), 0.0)
     torch.testing.assert_close(total, torch.ones_like(total), rtol=1e-4, atol=1e-4)
 
 
 def test_a_token_that_no_filter_left_out_and_that_has_no_mass_stays_impossible() -> None:
     scores = torch.tensor([[0.0, 1.0, -torch.inf]])
-    found = target_scores(scores, torch.tensor([2]), Sampling(1.0, 2))
-    assert found.log_p.item() == -torch.inf
-    assert found.outside.all()
-    assert found.bets[:, 0].tolist() == [torch.inf, -torch.inf]
+    scored = target_scores(scores, torch.tensor([2]), Sampling(1.0, 2))
+    assert scored.log_p.item() == -torch.inf
+    assert scored.outside.all()
+    assert scored.bets[:, 0].tolist() == [torch.inf, -torch.inf]
 
 
 def test_below_the_best_spares_ties() -> None:

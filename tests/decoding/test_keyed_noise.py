@@ -64,8 +64,8 @@ def test_noise_is_standard_gumbel_and_independent() -> None:
     ).numpy()
     assert stats.kstest(noise.ravel(), "gumbel_r").pvalue > 1e-3
     uniform = stats.gumbel_r.cdf(noise)
-    for one, other in ((uniform[0::2], uniform[1::2]), (uniform[:, :-1], uniform[:, 1:])):
-        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 4 / math.sqrt(one.size)
+    for left, right in ((uniform[0::2], uniform[1::2]), (uniform[:, :-1], uniform[:, 1:])):
+        assert abs(np.corrcoef(left.ravel(), right.ravel())[0, 1]) < 4 / math.sqrt(left.size)
 
 
 def test_seed_prompt_step_and_token_each_change_the_noise() -> None:
@@ -123,10 +123,10 @@ def sampled(
 ) -> dict[int, tuple[int, ...]]:
     """New tokens of some of the embedded suite's prompts, by the prompt's row, which is its key."""
     prompts, keys = [pair.prompts[row] for row in rows], [str(row) for row in rows]
-    made = sample_new_tokens(
+    texts = sample_new_tokens(
         pair.target, prompts, new_tokens=NEW, sampling=sampling, seed=seed, keys=keys
     )
-    return dict(zip(rows, made, strict=True))
+    return dict(zip(rows, texts, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_text_does_not_depend_on_the_other_prompts(
 
 def equal_tokens(texts: list[tuple[int, ...]], others: list[tuple[int, ...]]) -> float:
     """Share of steps at which two lists of texts, paired, have the same token."""
-    pairs = [zip(one, other, strict=False) for one, other in zip(texts, others, strict=True)]
+    pairs = [zip(text, repeat, strict=False) for text, repeat in zip(texts, others, strict=True)]
     return float(np.mean([left == right for pair in pairs for left, right in pair]))
 
 
@@ -161,8 +161,8 @@ def test_prompts_added_later_have_noise_of_their_own(pair: Pair) -> None:
 
 
 def test_seeds_have_noise_of_their_own(pair: Pair) -> None:
-    one, other = (list(sampled(pair, list(range(20)), seed=seed).values()) for seed in (0, 1))
-    assert all(text != again for text, again in zip(one, other, strict=True))
+    first, second = (list(sampled(pair, list(range(20)), seed=seed).values()) for seed in (0, 1))
+    assert all(text != again for text, again in zip(first, second, strict=True))
 
 
 def test_texts_of_two_targets_part_only_where_the_targets_differ(
@@ -173,12 +173,12 @@ def test_texts_of_two_targets_part_only_where_the_targets_differ(
     """
     near = load_model(str(add_noise(EMBEDDED / "text-target", tmp_path / "near", 0.001)), "cpu")
     rows = list(range(24))
-    own = list(sampled(pair, rows).values())
+    ours = list(sampled(pair, rows).values())
     prompts, keys = [pair.prompts[row] for row in rows], [str(row) for row in rows]
     theirs = sample_new_tokens(near, prompts, new_tokens=NEW, sampling=PLAIN, seed=0, keys=keys)
     same = [
         next((at for at, (a, b) in enumerate(zip(*both, strict=False)) if a != b), NEW)
-        for both in zip(own, theirs, strict=True)
+        for both in zip(ours, theirs, strict=True)
     ]
     assert np.mean(same) > 0.8 * NEW
 
@@ -189,10 +189,10 @@ def test_prompts_without_keys_are_keyed_by_their_tokens(pair: Pair) -> None:
     """
     first, second = pair.prompts[:2]
 
-    def made(prompts: list[list[int]]) -> list[tuple[int, ...]]:
+    def sampled_texts(prompts: list[list[int]]) -> list[tuple[int, ...]]:
         return sample_new_tokens(pair.target, prompts, new_tokens=16, sampling=PLAIN, seed=0)
 
-    texts = made([first, second, first, first])
+    texts = sampled_texts([first, second, first, first])
     assert len(set(texts)) == 4
-    assert made([first, first]) == [texts[0], texts[2]]
-    assert made([second]) == [texts[1]]
+    assert sampled_texts([first, first]) == [texts[0], texts[2]]
+    assert sampled_texts([second]) == [texts[1]]

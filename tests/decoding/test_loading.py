@@ -139,7 +139,7 @@ def naive_rounds(loaded: LoadedModel, ids: list[int], prompt_length: int) -> Rou
 
 
 def assert_some_accepted_and_some_rejected(rounds: list[Rounds]) -> None:
-    accepted = [count for own in rounds for _, count in own]
+    accepted = [count for text_rounds in rounds for _, count in text_rounds]
     assert min(accepted) == 0
     assert max(accepted) > 0
 
@@ -167,12 +167,12 @@ def test_heads_share_embedding_and_head_with_the_model(name: str, published: Any
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_mtp_tensors_are_told_from_the_models(name: str, published: Any) -> None:
+def test_mtp_tensors_are_distinguished_from_the_models(name: str, published: Any) -> None:
     loaded, _ = published(name)
     tensors = loaded.checkpoint.tensors
-    own = [key for key in tensors if not loaded.checkpoint.is_mtp_tensor(key)]
+    model_keys = [key for key in tensors if not loaded.checkpoint.is_mtp_tensor(key)]
     assert loaded.checkpoint.has_mtp_tensors
-    assert sum(np.prod(tensors[key].shape) for key in own) == sum(
+    assert sum(np.prod(tensors[key].shape) for key in model_keys) == sum(
         value.numel() for value in loaded.model.state_dict().values()
     )
 
@@ -227,11 +227,13 @@ def test_one_checkpoint_in_several_files_loads_its_heads(published: Any, tmp_pat
         "model-00001-of-00002.safetensors": names[::2],
         "model-00002-of-00002.safetensors": names[1::2],
     }
-    for file, own in parts.items():
-        save_file({name: weights[name] for name in own}, folder / file, metadata={"format": "pt"})
+    for file, tensor_names in parts.items():
+        save_file(
+            {name: weights[name] for name in tensor_names}, folder / file, metadata={"format": "pt"}
+        )
     index = {
         "metadata": {"total_size": 0},
-        "weight_map": {name: file for file, own in parts.items() for name in own},
+        "weight_map": {name: file for file, tensor_names in parts.items() for name in tensor_names},
     }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     held = load_model(str(folder), "cpu").heads.state_dict()
@@ -261,13 +263,13 @@ def test_unreachable_hub_id_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
         RequestError,
-        match=r"'nobody/nothing' is no folder here, and the model hub .*check the name",
+        match=r"'nobody/nothing' is not a folder here, and the model hub .*check the name",
     ):
         load_model("nobody/nothing")
 
 
 def test_name_that_is_no_hub_id_is_refused() -> None:
-    with pytest.raises(RequestError, match=r"is no folder here.*check the name"):
+    with pytest.raises(RequestError, match=r"is not a folder here.*check the name"):
         load_model("not/a/hub/id")
 
 
@@ -395,9 +397,9 @@ def test_kernels_that_a_configuration_names_are_never_looked_for(
     assert model.model.config._attn_implementation == used
     assert model.heads
     ids = torch.arange(2, 20)[None]
-    own = load_model(str(tiny_target), "cpu").model(ids).logits
+    expected = load_model(str(tiny_target), "cpu").model(ids).logits
     torch.testing.assert_close(
-        model.model(ids).logits, own, rtol=0, atol=0 if used == "sdpa" else 1e-5
+        model.model(ids).logits, expected, rtol=0, atol=0 if used == "sdpa" else 1e-5
     )
 
 
@@ -447,11 +449,14 @@ def test_a_folder_is_loaded_without_the_network(
     hub_kernels_forbidden(monkeypatch)
     assert load_model(str(tiny_target), "cpu").tokenizer
     assert len(seen) >= 3
-    assert all(own["local_files_only"] and own["trust_remote_code"] is False for own in seen[:3])
+    assert all(
+        call_options["local_files_only"] and call_options["trust_remote_code"] is False
+        for call_options in seen[:3]
+    )
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         (
             {"intermediate_size": 96},
@@ -463,10 +468,10 @@ def test_a_folder_is_loaded_without_the_network(
     ],
 )
 def test_what_transformers_cannot_load_is_one_line(
-    tiny_target: Path, tmp_path: Path, fields: dict[str, Any], said: str
+    tiny_target: Path, tmp_path: Path, fields: dict[str, Any], message: str
 ) -> None:
     folder = edit_config(Path(shutil.copytree(tiny_target, tmp_path / "odd")), **fields)
-    with pytest.raises(RequestError, match=said) as caught:
+    with pytest.raises(RequestError, match=message) as caught:
         load_model(str(folder), "cpu")
     assert "\n" not in str(caught.value)
 

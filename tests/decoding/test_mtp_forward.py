@@ -29,7 +29,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     one slides.
     """
     root = tmp_path_factory.mktemp("heads")
-    made = {}
+    by_name = {}
     for name in (
         "llama",
         "deepseek_v3",
@@ -40,10 +40,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "qwen3_next",
     ):
         publish(ARCHITECTURES[name], root / name, seed=7)
-        made[name] = root / name
+        by_name[name] = root / name
     publish(ARCHITECTURES["mellum"], root / "mellum-full", seed=7)
-    made["mellum-full"] = edit_config(root / "mellum-full", mtp_layer_types=["full_attention"])
-    return made
+    by_name["mellum-full"] = edit_config(root / "mellum-full", mtp_layer_types=["full_attention"])
+    return by_name
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_fewer_steps_than_layers_are_the_first_layers(loaded: LoadedModel) -> No
     for steps in (1, 2):
         fewer = list(teacher_forced_hidden(loaded.heads, ids, hidden, 3, steps))
         assert len(fewer) == steps
-        assert all(torch.equal(one, other) for one, other in zip(fewer, all_steps, strict=False))
+        assert all(torch.equal(few, of_all) for few, of_all in zip(fewer, all_steps, strict=False))
 
 
 @pytest.mark.parametrize("loaded", ["llama"], indirect=True)

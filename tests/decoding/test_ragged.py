@@ -388,7 +388,7 @@ def test_padding_masks_leave_each_row_its_last_columns(lengths: list[int], width
     st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=7), min_size=1, max_size=4),
     st.data(),
 )
-def test_windows_end_where_told_and_repeat_a_rows_first_token_left_of_it(
+def test_windows_end_where_requested_and_repeat_a_rows_first_token_left_of_it(
     prompts: list[list[int]], data: st.DataObject
 ) -> None:
     """Also for the column just written, which is answered from memory."""
@@ -413,7 +413,7 @@ def test_windows_end_where_told_and_repeat_a_rows_first_token_left_of_it(
         expected = [[max(end - width + at, 0) for at in range(width)] for end in ends.tolist()]
         assert positions.tolist() == expected
         assert ids.tolist() == [
-            [written[row][at] for at in own] for row, own in enumerate(expected)
+            [written[row][at] for at in places] for row, places in enumerate(expected)
         ]
     stay = np.array(sorted(data.draw(st.sets(st.integers(0, rows - 1), min_size=1))))
     sequences.select(stay)

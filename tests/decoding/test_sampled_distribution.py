@@ -16,6 +16,7 @@ from scipy import stats
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Sampling
 from pytest_specdec.decoding.decode import decode
 from pytest_specdec.decoding.distributions import log_scores
+from pytest_specdec.decoding.drafters.registry import DrafterSource
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 
 RUNS, VOCABULARY, FIRST = 20_000, 7, 3
@@ -72,9 +73,24 @@ def first_tokens(
     """How often each three tokens came first."""
     role, depth, k = DRAFTERS[drafter]
     target, draft = models
+    return emitted_first(
+        target, draft if role == "draft" else role, k, depth=depth, rule=rule, sampling=sampling
+    )
+
+
+def emitted_first(
+    target: LoadedModel,
+    drafter: DrafterSource,
+    k: int,
+    *,
+    depth: int = 0,
+    rule: str = "rejection",
+    sampling: Sampling = PLAIN,
+) -> np.ndarray:
+    """How often each three tokens came first after the prompt."""
     decoded = decode(
         target,
-        draft if role == "draft" else role,
+        drafter,
         [PROMPT] * RUNS,
         k=k,
         depth=depth,
@@ -87,8 +103,8 @@ def first_tokens(
         seed=11,
     )
     start = len(PROMPT)
-    assert any(one.accepted for rounds in decoded.rounds for one in rounds)
-    assert any(one.accepted < one.drafted for rounds in decoded.rounds for one in rounds)
+    assert any(played.accepted for rounds in decoded.rounds for played in rounds)
+    assert any(played.accepted < played.drafted for rounds in decoded.rounds for played in rounds)
     first = np.array([text.ids[start : start + FIRST] for text in decoded.texts])
     cells = np.ravel_multi_index(first.T, (VOCABULARY,) * FIRST)
     return np.bincount(cells, minlength=VOCABULARY**FIRST)

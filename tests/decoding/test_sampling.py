@@ -63,7 +63,7 @@ def test_same_seed_gives_the_same_texts(target: LoadedModel) -> None:
 def test_another_seed_gives_other_texts(target: LoadedModel) -> None:
     first = sample_new_tokens(target, PROMPTS, new_tokens=20, sampling=Sampling(1.0), seed=4)
     other = sample_new_tokens(target, PROMPTS, new_tokens=20, sampling=Sampling(1.0), seed=5)
-    assert all(one != another for one, another in zip(first, other, strict=True))
+    assert all(text != another for text, another in zip(first, other, strict=True))
 
 
 def test_sampling_leaves_torchs_generator_alone(target: LoadedModel) -> None:
@@ -104,7 +104,7 @@ def test_eos_ends_a_text_and_is_kept(
     eos = whole[0][3]
     assert any(
         eos not in text for text in whole
-    )  # so that one text goes on while another has ended
+    )  # so that one text continues while another has ended
     ended = with_eos(tiny_target, tmp_path / "model", [eos, 31] if as_list else eos)
     texts = sample_new_tokens(ended, PROMPTS, new_tokens=24, sampling=Sampling(0.0), seed=0)
     stop = {eos, 31} if as_list else {eos}
@@ -171,7 +171,10 @@ def goodness_of_two(
             target.model(longer, use_cache=False).logits[:, -1].double(), sampling
         ).double()
     joint = (first[:, None] * second).flatten().numpy()
-    counts = np.bincount([one * len(first) + two for one, two in texts], minlength=len(joint))
+    counts = np.bincount(
+        [first_token * len(first) + second_token for first_token, second_token in texts],
+        minlength=len(joint),
+    )
     assert counts[joint == 0].sum() == 0
     frequent = joint * len(texts) >= 5
     observed = np.append(counts[frequent], counts[~frequent].sum())
@@ -188,8 +191,8 @@ def test_no_token_is_filtered_out(tmp_path: Path) -> None:
     own file says 3.
     """
     folder = llama(tmp_path / "model", seed=3, vocabulary=128, mtp_layers=0)
-    own = {"bos_token_id": 0, "do_sample": True, "top_k": 3, "top_p": 0.5, "temperature": 0.1}
-    (folder / "generation_config.json").write_text(json.dumps(own))
+    defaults = {"bos_token_id": 0, "do_sample": True, "top_k": 3, "top_p": 0.5, "temperature": 0.1}
+    (folder / "generation_config.json").write_text(json.dumps(defaults))
     target = load_model(str(folder), "cpu")
     texts = sample_new_tokens(
         target, [PROMPTS[0]] * 640, new_tokens=1, sampling=Sampling(20.0), seed=1
@@ -198,17 +201,17 @@ def test_no_token_is_filtered_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "own", [{"repetition_penalty": 1.5}, {"min_p": 0.3}, {"no_repeat_ngram_size": 2}], ids=str
+    "penalty", [{"repetition_penalty": 1.5}, {"min_p": 0.3}, {"no_repeat_ngram_size": 2}], ids=str
 )
 def test_penalties_of_the_checkpoints_own_file_are_not_applied(
-    tmp_path: Path, own: dict[str, float]
+    tmp_path: Path, penalty: dict[str, float]
 ) -> None:
     """Such texts would be no samples of the target, and replay needs samples of the target."""
     folder = llama(tmp_path / "plain", seed=3, mtp_layers=0)
     plain = load_model(str(folder), "cpu")
     copy = shutil.copytree(folder, tmp_path / "penalised")
     (copy / "generation_config.json").write_text(
-        json.dumps({"bos_token_id": 0, "do_sample": True, **own})
+        json.dumps({"bos_token_id": 0, "do_sample": True, **penalty})
     )
     penalised = load_model(str(copy), "cpu")
     texts = [

@@ -18,6 +18,7 @@ from helpers.support import EMBEDDED, ROOT
 from pytest_specdec.acceptance.text_origin import Origin
 from pytest_specdec.baselines.store import load
 from pytest_specdec.cases.case import LOOKUP, Case, Sampling, TextKey
+from pytest_specdec.cases.drafter import DraftModelSpec
 from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.cases.texts import Text, texts_of_prompts
 from pytest_specdec.common.errors import MeasurementError
@@ -58,9 +59,9 @@ def origin(model: LoadedModel, texts: tuple[Text, ...] | list[Text], sampling: S
 )
 def test_the_stored_texts_are_their_targets(suite: str, name: str) -> None:
     target = load_model(str(EMBEDDED / f"{suite}-target"), "cpu")
-    found = origin(target, stored(target, suite, name), Sampling(float(name[1])))
-    found.check()
-    assert found.note is None
+    text_origin = origin(target, stored(target, suite, name), Sampling(float(name[1])))
+    text_origin.check()
+    assert text_origin.note is None
 
 
 def test_greedy_texts_are_not_those_of_temperature_one(pair: Pair) -> None:
@@ -98,8 +99,8 @@ def test_texts_of_another_number_format_are_the_targets(pair: Pair, sampling: Sa
 
 def texts_of(prompts: list[list[int]], new: list[tuple[int, ...]]) -> list[Text]:
     return [
-        Text(f"p{row}", "all", (*own, *more), len(own))
-        for row, (own, more) in enumerate(zip(prompts, new, strict=True))
+        Text(f"p{row}", "all", (*prompt, *more), len(prompt))
+        for row, (prompt, more) in enumerate(zip(prompts, new, strict=True))
     ]
 
 
@@ -141,7 +142,7 @@ def case() -> Case:
     texts = TextKey("text", str(EMBEDDED / "text-target"), PROMPTS, None, 128, 1.0, 0)
     return Case(
         texts=texts,
-        drafter=str(EMBEDDED / "text-draft"),
+        drafter=DraftModelSpec(str(EMBEDDED / "text-draft")),
         label="draft",
         k=4,
         depth=0,
@@ -167,18 +168,18 @@ def test_an_engine_refuses_foreign_texts_for_every_case_after_one_pass(
         lambda *args, **options: passes.append(1) or measure(*args, **options),
     )
     cases = [dataclasses.replace(case, k=k) for k in (4, 8)]
-    made = ReplayEngine(cases, ModelPool("cpu"), stored_texts=lambda key: exchanged)
-    for own in cases:
+    replay_engine = ReplayEngine(cases, ModelPool("cpu"), stored_texts=lambda key: exchanged)
+    for each_case in cases:
         with pytest.raises(
             MeasurementError, match=r"not this target's under these settings.*; restore them from"
         ):
-            made.measure(own)
+            replay_engine.measure(each_case)
     assert len(passes) == 1
 
 
-def with_texts(own: TextSet, other: TextSet) -> TextSet:
+def with_texts(texts: TextSet, other: TextSet) -> TextSet:
     """One set's header with the other's texts."""
-    return msgspec.structs.replace(own, texts=other.texts)
+    return msgspec.structs.replace(texts, texts=other.texts)
 
 
 def test_a_measurement_says_how_many_tokens_lie_outside(
@@ -192,12 +193,12 @@ def test_a_measurement_says_how_many_tokens_lie_outside(
     assert plain.notes == ()
     assert plain.texts is not None
     first = next(iter(plain.texts.texts))
-    own = plain.texts.texts[first]
+    new_tokens = plain.texts.texts[first]
     rare = (
-        int(np.argmin(np.bincount(own, minlength=1024)[2:])) + 2
+        int(np.argmin(np.bincount(new_tokens, minlength=1024)[2:])) + 2
     )  # a token that top-k 8 keeps nowhere near
     changed = msgspec.structs.replace(
-        plain.texts, texts=plain.texts.texts | {first: (*own[:-1], rare)}
+        plain.texts, texts=plain.texts.texts | {first: (*new_tokens[:-1], rare)}
     )
     measured = ReplayEngine(cases, ModelPool("cpu"), stored_texts=lambda key: changed).measure(
         cases[0]

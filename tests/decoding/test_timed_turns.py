@@ -55,20 +55,20 @@ class Part:
 def timed(
     parts: dict[str, Part], clock: Clock, *, repeats: int = 40, seconds: float | None = 60.0
 ) -> tuple[list[str], list]:
-    said, steps = [], []
+    announced, steps = [], []
     budget = Budget(seconds, clock)
     laps = in_turn(
-        parts, repeats, budget, progress=lambda *step: steps.append(step), announce=said.append
+        parts, repeats, budget, progress=lambda *step: steps.append(step), announce=announced.append
     )
-    assert all(len(own.turns) == len(laps["a"].turns) for own in laps.values())
-    return said, steps
+    assert all(len(lap.turns) == len(laps["a"].turns) for lap in laps.values())
+    return announced, steps
 
 
 def test_what_fits_is_timed_as_asked_for_and_said_before() -> None:
     clock = Clock()
     parts = {"a": Part(clock, 0.1, 0.4), "b": Part(clock, 0.2)}
-    said, steps = timed(parts, clock)
-    assert said == ["timing 40 rounds of each of 2 parts: about 14 s"]
+    announced, steps = timed(parts, clock)
+    assert announced == ["timing 40 rounds of each of 2 parts: about 14 s"]
     assert parts["a"].segments == parts["b"].segments == [1, *[SEGMENT] * 5]
     assert steps[:2] == [("trying each part", 1, 2), ("trying each part", 2, 2)]
     assert [step[1:] for step in steps[2:]] == [(number, 10) for number in range(1, 11)]
@@ -78,8 +78,8 @@ def test_what_fits_is_timed_as_asked_for_and_said_before() -> None:
 def test_fewer_turns_are_timed_where_not_all_fit() -> None:
     clock = Clock()
     parts = {"a": Part(clock, 1.0), "b": Part(clock, 1.0)}
-    said, _ = timed(parts, clock)
-    (line,) = said
+    announced, _ = timed(parts, clock)
+    (line,) = announced
     assert line.startswith(
         "timing 24 rounds of each of 2 parts: about 48 s; the 40 asked for would take 80 s, raise "
         "--max-seconds"
@@ -133,8 +133,8 @@ def test_a_probe_that_eats_the_time_up_is_refused() -> None:
 def test_a_machine_that_slows_down_ends_the_measurement_at_its_time() -> None:
     clock = Clock()
     parts = {"a": Part(clock, 0.5, growth=0.8), "b": Part(clock, 0.5)}
-    said, steps = timed(parts, clock)
-    assert said[-1] == "stopped after 4 of 5 turns: the time is up"
+    announced, steps = timed(parts, clock)
+    assert announced[-1] == "stopped after 4 of 5 turns: the time is up"
     assert steps[-1][1] == steps[-1][2]
 
 
@@ -153,17 +153,17 @@ def test_at_least_two_turns_are_timed_so_that_an_error_is_known() -> None:
 
 
 def test_the_error_of_a_time_is_what_repeated_measurements_show() -> None:
-    """Turns with a mood of their own, relative to the target's step: the stated error is the spread
+    """Turns with an error of their own, relative to the target's step: the stated error is the spread
     of medians.
     """
     rng, turns, mood = np.random.default_rng(0), 5, 0.1
 
     def measured() -> tuple[float, float]:
-        own, step = (
+        times, step = (
             TurnTimes([[math.exp(rng.normal(0, mood))] * SEGMENT for _ in range(turns)])
             for _ in range(2)
         )
-        return math.log(own.median / step.median) / math.sqrt(2), own.error_beside(step)
+        return math.log(times.median / step.median) / math.sqrt(2), times.error_beside(step)
 
     runs = [measured() for _ in range(2000)]
     shown = np.std([ratio for ratio, _ in runs])
@@ -173,7 +173,7 @@ def test_the_error_of_a_time_is_what_repeated_measurements_show() -> None:
 
 
 def test_seconds_in_words() -> None:
-    assert [seconds_in_words(own) for own in (0.42, 9.96, 38.2, 119, 310)] == [
+    assert [seconds_in_words(seconds) for seconds in (0.42, 9.96, 38.2, 119, 310)] == [
         "0.4 s",
         "10.0 s",
         "38 s",

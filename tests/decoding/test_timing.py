@@ -105,7 +105,7 @@ def test_rounds_are_endless_and_timed_part_by_part(
 
 
 @pytest.mark.parametrize(
-    ("name", "k", "part", "told"),
+    ("name", "k", "part", "expected"),
     [
         ("draft", 2, "draft", {"part": "draft", "k": 2, "depth": 1}),
         ("draft", 2, "verify", {"part": "verify", "k": 2, "depth": 0}),
@@ -119,12 +119,12 @@ def test_rounds_say_what_they_time(
     name: str | None,
     k: int,
     part: Literal["draft", "verify"],
-    told: dict[str, object],
+    expected: dict[str, object],
 ) -> None:
     depth = 1 if k else 0
     rounds = steady_rounds(target, drafter if name == "draft" else name, k, depth, SMALL, [[1]])
     described = rounds.describe(part)
-    assert {name: described[name] for name in told} == told
+    assert {name: described[name] for name in expected} == expected
     assert described["machine"] == SMALL.machine(target)
 
 
@@ -196,7 +196,7 @@ def test_command_refuses_two_draft_models(
         main(["costs", "--target", str(tiny_target), f"--draft={tiny_draft}", "--draft=other"]) == 2
     )
     assert (
-        "a profile holds the times of one draft model, and 2 are named; measure each in a run"
+        "a profile holds the times of one draft model, and 2 are named; measure each in its own run"
         in capsys.readouterr().err
     )
 
@@ -240,7 +240,7 @@ def test_command_refuses_before_it_measures(
     nothing timed.
     """
     model = ["costs", "--target", str(tiny_target), "--depth", "1", "--device", "cpu"]
-    for options, said in (
+    for options, message in (
         (
             ["-o", str(tmp_path)],
             f"error: {tmp_path} cannot be written; name a file in a folder that can\n",
@@ -252,7 +252,7 @@ def test_command_refuses_before_it_measures(
         ),
     ):
         assert main([*model, *options]) == 2
-        assert capsys.readouterr().err == said
+        assert capsys.readouterr().err == message
 
 
 @pytest.mark.parametrize(("error", "warned"), [(0.42, True), (0.09, False)])
@@ -271,7 +271,7 @@ def test_command_warns_of_uncertain_times(
     )
     options = ["-o", str(tmp_path / "costs.json"), "--context", "8", "--device", "cpu"]
     assert main(["costs", "--target", str(tiny_target), *options]) == 0
-    assert ("warning: the times are uncertain by 42%" in capsys.readouterr().err) == warned
+    assert ("warning: the times have a standard error of 42%" in capsys.readouterr().err) == warned
     assert CostProfile.load(tmp_path / "costs.json").error == error
 
 

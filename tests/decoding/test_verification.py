@@ -152,8 +152,8 @@ def goodness(outcomes: np.ndarray, chances: np.ndarray) -> float:
 def distribution_of_first(p: torch.Tensor, tokens: int) -> np.ndarray:
     """(V ** tokens,): the target's joint distribution of the first few tokens."""
     joint = np.ones(1)
-    for own in p[:tokens].double().numpy():
-        joint = np.outer(joint, own).ravel()
+    for row in p[:tokens].double().numpy():
+        joint = np.outer(joint, row).ravel()
     return joint
 
 
@@ -180,13 +180,13 @@ def test_lossy_rules_are_seen_to_change_the_distribution(rule: str) -> None:
     assert misfit(play(rule, INSTANCES["any, V=5, k=2"], 10), INSTANCES["any, V=5, k=2"].p) == 0.0
 
 
-def test_a_draft_from_another_distribution_than_told_is_seen_to_change_the_distribution() -> None:
+def test_a_draft_from_another_distribution_than_reported_changes_the_distribution() -> None:
     """The q contract broken by 5 %: rejection is lossless for the q that drafts were drawn from,
     and no other.
     """
     instance = INSTANCES["any, V=4, k=1"]
-    told = Instance(instance.p, torch.softmax(instance.q.log() / 1.05, -1))
-    target, draft = told.batch(ROWS)
+    reported = Instance(instance.p, torch.softmax(instance.q.log() / 1.05, -1))
+    target, draft = reported.batch(ROWS)
     tokens = instance.drafts(ROWS, 10)
     accepted, following = rule_named("rejection").verify(target, draft, tokens, seeded(11))
     first = torch.where(accepted > 0, tokens[:, 0], following).numpy()
@@ -301,16 +301,18 @@ def test_rows_with_fewer_drafts_end_with_a_bonus_token_of_the_target(rule: str, 
 
 @pytest.mark.parametrize("rule", LOSSLESS)
 def test_rows_of_one_batch_keep_their_own_distributions(rule: str) -> None:
-    one, other = INSTANCES["any, V=5, k=2"], INSTANCES["opposed, V=5, k=2"]
-    mine, theirs = one.batch(ROWS), other.batch(ROWS)
+    first_instance, second_instance = INSTANCES["any, V=5, k=2"], INSTANCES["opposed, V=5, k=2"]
+    mine, theirs = first_instance.batch(ROWS), second_instance.batch(ROWS)
     target, draft = (
         torch.stack([a, b], 1).flatten(0, 1) for a, b in zip(mine, theirs, strict=True)
     )
-    tokens = torch.stack([one.drafts(ROWS, 50), other.drafts(ROWS, 51)], 1).flatten(0, 1)
+    tokens = torch.stack(
+        [first_instance.drafts(ROWS, 50), second_instance.drafts(ROWS, 51)], 1
+    ).flatten(0, 1)
     accepted, following = rule_named(rule).verify(target, draft, tokens, seeded(52))
     first = torch.where(accepted > 0, tokens[:, 0], following)
-    assert goodness(first[::2].numpy(), distribution_of_first(one.p, 1)) > P_FLOOR
-    assert goodness(first[1::2].numpy(), distribution_of_first(other.p, 1)) > P_FLOOR
+    assert goodness(first[::2].numpy(), distribution_of_first(first_instance.p, 1)) > P_FLOOR
+    assert goodness(first[1::2].numpy(), distribution_of_first(second_instance.p, 1)) > P_FLOOR
 
 
 @st.composite
@@ -320,13 +322,13 @@ def certain_targets(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, torch.
     """
     rows, k, vocabulary = draw(st.integers(1, 5)), draw(st.integers(1, 6)), draw(st.integers(2, 9))
     generator = seeded(draw(st.integers(0, 1 << 32)))
-    own = torch.randint(0, vocabulary, (rows, k + 1), generator=generator)
+    choices = torch.randint(0, vocabulary, (rows, k + 1), generator=generator)
     tokens = torch.randint(0, vocabulary, (rows, k), generator=generator)
-    tokens = torch.where(torch.rand(rows, k, generator=generator) < 0.7, own[:, :-1], tokens)
+    tokens = torch.where(torch.rand(rows, k, generator=generator) < 0.7, choices[:, :-1], tokens)
     q = torch.nn.functional.one_hot(tokens, vocabulary).float()
     if draw(st.booleans()):
         q = 0.5 * q + 0.5 * torch.softmax(3 * torch.randn(q.shape, generator=generator), -1)
-    return own, torch.cat([q, torch.zeros(rows, 1, vocabulary)], 1), tokens
+    return choices, torch.cat([q, torch.zeros(rows, 1, vocabulary)], 1), tokens
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -335,12 +337,12 @@ def certain_targets(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, torch.
 def test_at_temperature_zero_every_rule_accepts_the_matching_prefix_and_emits_the_argmax(
     rule: str, rounds: tuple[torch.Tensor, torch.Tensor, torch.Tensor], seed: int
 ) -> None:
-    own, draft, tokens = rounds
-    target = torch.nn.functional.one_hot(own, draft.shape[-1]).float()
+    choices, draft, tokens = rounds
+    target = torch.nn.functional.one_hot(choices, draft.shape[-1]).float()
     accepted, following = rule_named(rule).verify(target, draft, tokens, seeded(seed))
-    matching = (own[:, :-1] == tokens).long().cumprod(1).sum(1)
+    matching = (choices[:, :-1] == tokens).long().cumprod(1).sum(1)
     assert accepted.tolist() == matching.tolist()
-    assert following.tolist() == own.gather(1, matching[:, None])[:, 0].tolist()
+    assert following.tolist() == choices.gather(1, matching[:, None])[:, 0].tolist()
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -379,7 +381,8 @@ def test_seeds_decide_the_outcome_and_inputs_stay_as_they_are(rule: str) -> None
     assert outcome(1) == first
     assert (outcome(2) != first) == (rule != "greedy")
     assert all(
-        torch.equal(one, other) for one, other in zip(before, [target, draft, tokens], strict=True)
+        torch.equal(copy, tensor)
+        for copy, tensor in zip(before, [target, draft, tokens], strict=True)
     )
 
 

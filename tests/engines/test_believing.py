@@ -1,4 +1,4 @@
-"""Served log-probabilities are checked before they are believed: impossible numbers, second
+"""Served log-probabilities are checked before they are used: impossible numbers, second
 answers, servers that draft.
 """
 
@@ -46,18 +46,18 @@ def plays_of(dialect: str, answer: Callable[[dict[str, Any]], Answer]) -> dict[s
 
 
 def answers_of(toy: Toy, dialect: str) -> Callable[[dict[str, Any]], Answer]:
-    found: Callable[[dict[str, Any]], Answer] = getattr(toy, dialect.replace(".", "_"))
-    return found
+    answer: Callable[[dict[str, Any]], Answer] = getattr(toy, dialect.replace(".", "_"))
+    return answer
 
 
 def refusal(plays: dict[str, list[Play]], top: int = 1, texts: tuple[Text, ...] = TEXTS) -> str:
     """What is said of a server, on one line with a cause and a cure."""
     with playing(plays) as stage, pytest.raises(ServerError) as caught:
         served_texts(scorer_at(stage.client(), top), texts)
-    told = str(caught.value)
-    assert told.startswith(f"{stage.url} (")
-    assert "; " in told
-    return told
+    message = str(caught.value)
+    assert message.startswith(f"{stage.url} (")
+    assert "; " in message
+    return message
 
 
 # Numbers that no model gives.
@@ -117,11 +117,11 @@ def test_impossible_numbers_are_named(position: Position, words: str) -> None:
         ),  # two halves, rounded up to bfloat16 and a bit
     ],
 )
-def test_possible_numbers_are_believed(position: Position) -> None:
+def test_possible_numbers_are_accepted(position: Position) -> None:
     assert impossible(position) is None
 
 
-def test_whole_vocabularies_in_bfloat16_are_believed() -> None:
+def test_whole_vocabularies_in_bfloat16_are_accepted() -> None:
     """Log-probabilities that a server cuts to bfloat16 add up to 1 but for the stated slack."""
     rng = np.random.default_rng(0)
     for _ in range(500):
@@ -129,7 +129,7 @@ def test_whole_vocabularies_in_bfloat16_are_believed() -> None:
         exact = (logits - np.logaddexp.reduce(logits)).astype(np.float32)
         cut = (exact.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
         entries = sorted(
-            ((token, float(value)) for token, value in enumerate(cut)), key=lambda one: -one[1]
+            ((token, float(value)) for token, value in enumerate(cut)), key=lambda pair: -pair[1]
         )
         assert impossible(Position(0, float(cut[0]), entries)) is None
 
@@ -151,9 +151,9 @@ def test_probability_one_for_every_token_is_refused(dialect: str) -> None:
         ids = body.get("prompt") or body["input_ids"]
         if dialect == "llama.cpp":
             ((token, _),) = body["logit_bias"]
-            one = {"id": token, "logprob": 0.0, "top_logprobs": [{"id": token, "logprob": 0.0}]}
+            entry = {"id": token, "logprob": 0.0, "top_logprobs": [{"id": token, "logprob": 0.0}]}
             return Answer(
-                json.dumps({"tokens_evaluated": len(ids), "completion_probabilities": [one]})
+                json.dumps({"tokens_evaluated": len(ids), "completion_probabilities": [entry]})
             )
         sure = Toy(1)
         answer = json.loads(answers_of(sure, dialect)(body).body)
@@ -175,13 +175,13 @@ def test_probability_one_for_every_token_is_refused(dialect: str) -> None:
             ]
         return Answer(json.dumps(answer))
 
-    told = refusal(plays_of(dialect, play))
-    assert "all 36 tokens of a text have probability 1, and the last one and token" in told
-    assert "in its place add up to 2" in told
+    message = refusal(plays_of(dialect, play))
+    assert "all 36 tokens of a text have probability 1, and the last one and token" in message
+    assert "in its place add up to 2" in message
 
 
 @pytest.mark.parametrize("dialect", CARDS)
-def test_texts_that_are_certain_are_believed(dialect: str) -> None:
+def test_texts_that_are_certain_are_accepted(dialect: str) -> None:
     """A looping model of which every token has probability 1 to the last digit."""
     sure = Toy(1)
     sure.log = np.where(np.eye(TOKENS)[[1, 2, 3, 4, 0]] > 0, 0.0, -40.0)
@@ -190,7 +190,7 @@ def test_texts_that_are_certain_are_believed(dialect: str) -> None:
     ]
     with playing(plays_of(dialect, answers_of(sure, dialect))) as stage:
         scored = served_texts(scorer_at(stage.client()), texts)
-    assert not any(value for one in scored for value in one.logprobs)
+    assert not any(value for served_text in scored for value in served_text.logprobs)
 
 
 @pytest.mark.parametrize("dialect", CARDS)
@@ -198,10 +198,10 @@ def test_texts_that_are_certain_are_believed(dialect: str) -> None:
 def test_one_number_for_every_token_is_refused(dialect: str, length: int) -> None:
     flat = Toy(1)
     flat.log = np.full((TOKENS, TOKENS), -np.log(TOKENS))
-    told = refusal(plays_of(dialect, answers_of(flat, dialect)), texts=TARGET.texts(12, length))
+    message = refusal(plays_of(dialect, answers_of(flat, dialect)), texts=TARGET.texts(12, length))
     assert (
         f"all {36 if length == 40 else 24} tokens have the same log-probability, -1.609, as from a "
-        "model with empty weights" in told
+        "model with empty weights" in message
     )
 
 
@@ -220,7 +220,7 @@ def test_a_key_that_is_no_token_id_is_refused() -> None:
             return msgspec.convert({"choices": [{"prompt_logprobs": rows}]}, shape)
 
     client: Any = Client()
-    with pytest.raises(ServerError, match="is no token id"):
+    with pytest.raises(ServerError, match="is not a token id"):
         VllmScorer(client, ServedModel("m", "m"), 1).score([15, 16, 17, 18], 1)
 
 
@@ -251,7 +251,7 @@ def test_another_answer_the_second_time_is_refused(
         cache = ScoreCache(tmp_path / "scores.jsonl", scorer)
         with pytest.raises(
             ServerError,
-            match=r"otherwise when asked again, in another order and batch: .* turn off its prefix "
+            match=r"differently when asked again, in another order and batch: .* turn off its prefix "
             r"c",
         ):
             served_texts(scorer, TEXTS, cache=cache, workers=workers)
@@ -265,8 +265,8 @@ def test_numbers_of_the_request_before_are_refused() -> None:
     def play(body: dict[str, Any]) -> Answer:
         before.append(body)
         answer, stale = (
-            json.loads(TARGET.vllm(one).body)["choices"][0]
-            for one in (body, before[max(0, len(before) - 2)])
+            json.loads(TARGET.vllm(request).body)["choices"][0]
+            for request in (body, before[max(0, len(before) - 2)])
         )
         old = [next(iter(row.values())) for row in stale["prompt_logprobs"][1:]]
         for row, entry in zip(answer["prompt_logprobs"][1:], itertools.cycle(old), strict=False):
@@ -300,9 +300,12 @@ def test_llama_cpp_is_asked_for_fewer_tokens_again() -> None:
     assert (sent.count(True), sent.count(False)) == (len(TEXTS) * 36, 9 + 16 + 16 + 16)
 
 
-def served(own: list[float], top: list[float]) -> ServedText:
+def served(logprobs: list[float], top: list[float]) -> ServedText:
     return ServedText(
-        first=4, logprobs=tuple(own), best=(None,) * len(own), top=tuple((value,) for value in top)
+        first=4,
+        logprobs=tuple(logprobs),
+        best=(None,) * len(logprobs),
+        top=tuple((value,) for value in top),
     )
 
 
@@ -332,11 +335,11 @@ def test_a_corrupt_part_is_another_answer(share: float, most: int) -> None:
     missed = 0
     for seed in range(50):
         toy = Toy(seed)
-        own = np.concatenate([toy.scores(text) for text in toy.texts(4, 67, seed=seed)])
-        end = int(share * len(own))
-        moved = np.concatenate([np.roll(own[:end], 1), own[end:]])
-        top = np.maximum(own, -0.7).tolist()
-        missed += apart([served(own.tolist(), top)], [served(moved.tolist(), top)]) is None
+        logprobs = np.concatenate([toy.scores(text) for text in toy.texts(4, 67, seed=seed)])
+        end = int(share * len(logprobs))
+        moved = np.concatenate([np.roll(logprobs[:end], 1), logprobs[end:]])
+        top = np.maximum(logprobs, -0.7).tolist()
+        missed += apart([served(logprobs.tolist(), top)], [served(moved.tolist(), top)]) is None
     assert missed <= most
 
 
@@ -364,8 +367,8 @@ def slots(*speculative: bool) -> list[Play]:
         Answer(
             json.dumps(
                 [
-                    {"id": row, "speculative": own, "n_ctx": 512}
-                    for row, own in enumerate(speculative)
+                    {"id": row, "speculative": drafts, "n_ctx": 512}
+                    for row, drafts in enumerate(speculative)
                 ]
             )
         )
@@ -387,7 +390,7 @@ LMDEPLOY = '# TYPE lmdeploy:spec_decode_num_drafts_total counter\nlmdeploy:spec_
         (
             "llama.cpp",
             {"/slots": slots(False, True)},
-            r"/slots says speculative: true.* without a "
+            r"/slots reports speculative: true.* without a "
             r"draft model",
         ),
         (
@@ -435,7 +438,7 @@ def test_a_server_that_drafts_is_refused(
         ("echo", {"/metrics": [Answer("[]")]}),
     ],
 )
-def test_a_server_that_does_not_draft_is_believed(
+def test_a_server_that_does_not_draft_is_accepted(
     dialect: str, plays: dict[str, list[Play]]
 ) -> None:
     scorer_with(dialect, plays, check_plain)

@@ -45,7 +45,7 @@ MUSEUM_IN = {
 def settings(case: Case) -> tuple[str, int, int, float, int, float]:
     name = case.draft_model and "draft"
     return (
-        name or case.drafter,
+        name or str(case.drafter),
         case.k,
         case.depth,
         case.temperature,
@@ -71,30 +71,32 @@ def test_the_suite_has_the_settings_in_which_defects_show() -> None:
 @pytest.mark.parametrize("name", FOUND_IN)
 def test_a_defect_of_sampling_is_found_and_named(name: str) -> None:
     label, cause = FOUND_IN[name]
-    found = judged(CASES[label], LEVEL, decoder_defects()[name])
+    verdict = judged(CASES[label], LEVEL, decoder_defects()[name])
     if cause is None:
-        assert found.finders == ["oracle"]
+        assert verdict.finders == ["oracle"]
         assert (
             "if the texts conform, check that the engine's drafter holds the weights"
-            in found.oracle.message
+            in verdict.oracle.message
         )
     else:
-        assert "conformance" in found.finders
-        assert found.conformance.causes == (cause,)
-        assert f"most like {cause.name}; {cause.cure}" in found.conformance.message
+        assert "conformance" in verdict.finders
+        assert verdict.conformance.causes == (cause,)
+        assert f"most like {cause.name}; {cause.cure}" in verdict.conformance.message
 
 
-@pytest.mark.parametrize("name", [one.name for one in EXHIBITS if one.defect is not None])
+@pytest.mark.parametrize(
+    "name", [exhibit.name for exhibit in EXHIBITS if exhibit.defect is not None]
+)
 def test_a_defect_of_the_museum_is_found(name: str) -> None:
-    found = judged(CASES[MUSEUM_IN.get(name, "TestOwnHeads")], LEVEL, decoder_defects()[name])
-    assert "oracle" in found.finders
-    assert found.conformance.conforms  # each leaves the text right
+    verdict = judged(CASES[MUSEUM_IN.get(name, "TestOwnHeads")], LEVEL, decoder_defects()[name])
+    assert "oracle" in verdict.finders
+    assert verdict.conformance.conforms  # each leaves the text right
 
 
 @pytest.mark.parametrize("label", CASES)
-def test_a_right_decoder_is_accused_of_nothing(label: str) -> None:
-    found = judged(CASES[label], LEVEL)
-    assert found.finders == [], (found.oracle.message, found.conformance.message)
+def test_a_correct_decoder_passes(label: str) -> None:
+    verdict = judged(CASES[label], LEVEL)
+    assert verdict.finders == [], (verdict.oracle.message, verdict.conformance.message)
 
 
 def test_texts_of_the_eos_cases_end_at_different_places() -> None:
@@ -111,12 +113,14 @@ def test_texts_of_the_eos_cases_end_at_different_places() -> None:
 
 
 def test_the_eos_target_is_the_target_with_another_end() -> None:
-    own, plain = EMBEDDED / "text-target-eos", EMBEDDED / "text-target"
+    with_eos, plain = EMBEDDED / "text-target-eos", EMBEDDED / "text-target"
     for file in plain.glob("*.json"):
         if file.name not in ("generation_config.json", "training.json"):
-            assert (own / file.name).read_bytes() == file.read_bytes()
-    assert (own / "model.safetensors").read_bytes() == (plain / "model.safetensors").read_bytes()
-    assert json.loads((own / "generation_config.json").read_text())["eos_token_id"] == 15
+            assert (with_eos / file.name).read_bytes() == file.read_bytes()
+    assert (with_eos / "model.safetensors").read_bytes() == (
+        plain / "model.safetensors"
+    ).read_bytes()
+    assert json.loads((with_eos / "generation_config.json").read_text())["eos_token_id"] == 15
 
 
 def test_what_an_engine_cannot_run_is_skipped_with_its_reason() -> None:

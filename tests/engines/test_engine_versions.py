@@ -26,14 +26,14 @@ def runs(tmp_path: Path) -> list[Path]:
 
 
 def test_each_release_has_a_row_and_its_findings(runs: list[Path]) -> None:
-    made = section(ordered(runs))
-    assert made.startswith(HEADING + "\n")
-    assert "| 5.9.1 | 1 | 1 | 1 | 1 |\n| 5.24.0 | 2 | 0 | 1 | 1 |\n" in made
+    written = section(ordered(runs))
+    assert written.startswith(HEADING + "\n")
+    assert "| 5.9.1 | 1 | 1 | 1 | 1 |\n| 5.24.0 | 2 | 0 | 1 | 1 |\n" in written
     assert (
         "* 5.9.1, `TestGreedy::test_rounds[k3-depth0]`: mine counts 1.8 where its models imply "
-        "2.6: round 2 / 3.\n" in made
+        "2.6: round 2 / 3.\n" in written
     )
-    assert "* 5.24.0, `eos/TestTopK::test_counts[k3-depth0]`, known: filters twice.\n" in made
+    assert "* 5.24.0, `eos/TestTopK::test_counts[k3-depth0]`, known: filters twice.\n" in written
 
 
 def test_a_release_without_findings_is_said_to_have_none(tmp_path: Path) -> None:
@@ -46,10 +46,10 @@ def test_a_release_without_findings_is_said_to_have_none(tmp_path: Path) -> None
 
 def test_the_section_takes_its_place_in_the_page(runs: list[Path]) -> None:
     page = f"# Page\n\n## One\n\na\n\n{HEADING}\n\nold\n\n## Three\n\nb\n"
-    made = section(ordered(runs))
-    new = replaced(page, made)
-    assert new == f"# Page\n\n## One\n\na\n\n{made}\n## Three\n\nb\n"
-    assert current(new) == made
+    written = section(ordered(runs))
+    new = replaced(page, written)
+    assert new == f"# Page\n\n## One\n\na\n\n{written}\n## Three\n\nb\n"
+    assert current(new) == written
     with pytest.raises(SystemExit, match="has no section"):
         current("# Page\n")
 

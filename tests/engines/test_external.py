@@ -1,4 +1,4 @@
-"""Somebody else's engine behind our protocol: what it cannot do is refused, and nothing measured is
+"""Another project's engine adapted to our protocol: what it cannot do is refused, and nothing measured is
 lost.
 """
 
@@ -15,6 +15,7 @@ from helpers.reports import PROMPT
 from helpers.support import EMBEDDED
 
 from pytest_specdec.cases.case import Case, JudgedRange, TextKey
+from pytest_specdec.cases.drafter import OwnHeadsSpec, PromptLookupSpec, ServedSpec
 from pytest_specdec.cases.prompts import Prompt, read_prompts
 from pytest_specdec.checkpoints.checkpoint import case_checkpoint
 from pytest_specdec.common.errors import MeasurementError, RequestError
@@ -49,27 +50,27 @@ ROUNDS = (ReportedRound(3, 1), ReportedRound(3, 3), ReportedRound(3, 0), Reporte
 
 @dataclasses.dataclass
 class Scripted:
-    """An engine that says what it is told to say, and may die on the way."""
+    """An engine that reports what it was given, and may fail on the way."""
 
     name = "vllm"
     capabilities: Capabilities = ABLE
     dies_at: int | None = None
     pooled: PooledCounters | None = None
     ngrams: tuple[int, int] | None = None
-    asked: list[GenerationRequest] = dataclasses.field(default_factory=list)
+    requests: list[GenerationRequest] = dataclasses.field(default_factory=list)
 
     def version(self) -> str:
         return "9.9"
 
     def run(self, request: GenerationRequest) -> Iterator[Reported | PooledCounters]:
-        self.asked.append(request)
-        for row, one in enumerate(request.prompts):
+        self.requests.append(request)
+        for row, prompt in enumerate(request.prompts):
             if row == self.dies_at:
                 raise MeasurementError("the server is gone; start it again")
             convention = CountingConvention(counts_empty=self.pooled is None, ngrams=self.ngrams)
             rounds = None if self.pooled else ROUNDS
             yield Reported(
-                key=one.key,
+                key=prompt.key,
                 prompt_ids=PROMPT,
                 new_ids=(5, *range(2, 10)),
                 convention=convention,
@@ -91,7 +92,7 @@ def case(tmp_path: Path) -> Case:
     texts = TextKey("s", "served", prompts, None, 9, 0.0, 0)
     return Case(
         texts=texts,
-        drafter="served",
+        drafter=ServedSpec(),
         label="served",
         k=3,
         depth=0,
@@ -102,22 +103,30 @@ def case(tmp_path: Path) -> Case:
 
 
 def engine(adapter: Scripted, folder: Path) -> ExternalEngine:
-    made = ExternalEngine("vllm", ModelPool(), kept=folder / "kept")
-    made.adapter = adapter
-    return made
+    external = ExternalEngine("vllm", ModelPool(), kept=folder / "kept")
+    external.adapter = adapter
+    return external
 
 
 def test_a_measurement_says_what_was_counted_and_by_whom(case: Case, tmp_path: Path) -> None:
-    found = engine(Scripted(), tmp_path).measure(case)
-    assert (found.definition, found.environment.engine, found.fingerprints.target) == (
+    measurement = engine(Scripted(), tmp_path).measure(case)
+    assert (
+        measurement.definition,
+        measurement.environment.engine,
+        measurement.fingerprints.target,
+    ) == (
         "acceptance/1",
         "9.9",
         "served",
     )
-    assert found.counts.categories == ("c0", "c1", "c2")
-    assert found.counts.rounds.tolist() == [2, 2, 2]
-    assert found.times is not None
-    assert (found.times.draft_ms, found.times.verify_ms, found.times.tokens_per_second) == (
+    assert measurement.counts.categories == ("c0", "c1", "c2")
+    assert measurement.counts.rounds.tolist() == [2, 2, 2]
+    assert measurement.times is not None
+    assert (
+        measurement.times.draft_ms,
+        measurement.times.verify_ms,
+        measurement.times.tokens_per_second,
+    ) == (
         2.0,
         None,
         4.5,
@@ -128,20 +137,20 @@ def test_texts_and_counts_share_one_run_and_every_measurement_is_a_new_one(
     case: Case, tmp_path: Path
 ) -> None:
     adapter = Scripted()
-    own = engine(adapter, tmp_path)
-    assert len(own.emitted(case)) == 3
-    own.measure(case)
-    assert len(adapter.asked) == 1
-    own.measure(case)
-    assert len(adapter.asked) == 2
+    external = engine(adapter, tmp_path)
+    assert len(external.emitted(case)) == 3
+    external.measure(case)
+    assert len(adapter.requests) == 1
+    external.measure(case)
+    assert len(adapter.requests) == 2
 
 
 def test_each_prompt_has_a_seed_of_its_own_in_each_run(case: Case, tmp_path: Path) -> None:
     adapter = Scripted()
-    own = engine(adapter, tmp_path)
-    own.measure(case)
-    own.measure(dataclasses.replace(case, texts=dataclasses.replace(case.texts, seed=1)))
-    seeds = [request.seed_of(one) for request in adapter.asked for one in request.prompts]
+    external = engine(adapter, tmp_path)
+    external.measure(case)
+    external.measure(dataclasses.replace(case, texts=dataclasses.replace(case.texts, seed=1)))
+    seeds = [request.seed_of(prompt) for request in adapter.requests for prompt in request.prompts]
     assert len(set(seeds)) == 6
     assert all(0 <= seed < 2**31 for seed in seeds)
 
@@ -155,9 +164,9 @@ def test_what_came_before_a_fault_is_kept_as_a_trace(case: Case, tmp_path: Path)
     (path,) = (tmp_path / "kept" / case.suite).iterdir()
     adapter, wanted = Scripted(), case
     engine(adapter, tmp_path).measure(wanted)
-    request = dataclasses.replace(adapter.asked[0], prompts=adapter.asked[0].prompts[:2])
+    request = dataclasses.replace(adapter.requests[0], prompts=adapter.requests[0].prompts[:2])
     kept = list(TraceAdapter(EngineSetup(url=str(path))).run(request))
-    assert [one.rounds for one in kept if isinstance(one, Reported)] == [ROUNDS, ROUNDS]
+    assert [result.rounds for result in kept if isinstance(result, Reported)] == [ROUNDS, ROUNDS]
 
 
 def test_runs_of_other_seeds_are_kept_beside_it(case: Case, tmp_path: Path) -> None:
@@ -179,8 +188,8 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
     pooled = PooledCounters(
         Totals(rounds=12, drafted=36, accepted=12, per_position=(6, 4, 2)), CountingConvention()
     )
-    found = engine(Scripted(pooled=pooled), tmp_path).measure(case)
-    assert (found.definition, found.counts.prompts) == ("sums/1", ("all prompts",))
+    measurement = engine(Scripted(pooled=pooled), tmp_path).measure(case)
+    assert (measurement.definition, measurement.counts.prompts) == ("sums/1", ("all prompts",))
     with pytest.raises(
         MeasurementError, match=r"\(8\) and accepted \(12\) make 20 tokens and 24 were emitted"
     ):
@@ -199,12 +208,12 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
     [
         (
             {"drafters": ("model",)},
-            {"drafter": "mtp", "depth": 1},
+            {"drafter": OwnHeadsSpec(), "depth": 1},
             "vllm drafts with model, not with mtp; choose another",
         ),
         (
             {"drafters": ("model", "mtp")},
-            {"drafter": "prompt-lookup"},
+            {"drafter": PromptLookupSpec()},
             "drafts with model or mtp, not with prompt-lookup; choose another drafter",
         ),
         (
@@ -235,7 +244,7 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
         ),
         (
             {},
-            {"drafter": "mtp", "depth": 1, "target": str(EMBEDDED / "text-target")},
+            {"drafter": OwnHeadsSpec(), "depth": 1, "target": str(EMBEDDED / "text-target")},
             "vllm drafts 3 tokens with 3 of the target's 3 MTP layers, not with 1; use "
             "--specdec-depth=3",
         ),
@@ -244,24 +253,24 @@ def test_sums_of_all_requests_make_one_row(case: Case, tmp_path: Path) -> None:
 def test_what_an_engine_cannot_do_is_refused_before_it_is_asked(
     case: Case, tmp_path: Path, capabilities: dict, change: dict, message: str
 ) -> None:
-    own = {name: change[name] for name in change if name in ("temperature", "top_p", "target")}
-    rest = {name: value for name, value in change.items() if name not in own}
+    of_texts = {name: change[name] for name in change if name in ("temperature", "top_p", "target")}
+    rest = {name: value for name, value in change.items() if name not in of_texts}
     texts, adapter = (
-        dataclasses.replace(case.texts, **own),
+        dataclasses.replace(case.texts, **of_texts),
         Scripted(dataclasses.replace(ABLE, **capabilities)),
     )
     rule = {} if "rule" in rest or not texts.temperature else {"rule": "rejection"}
     with pytest.raises(RequestError, match=message):
         engine(adapter, tmp_path).measure(dataclasses.replace(case, texts=texts, **rest, **rule))
-    assert not adapter.asked
+    assert not adapter.requests
 
 
 def test_own_heads_draft_with_as_many_layers_as_there_are_tokens(
     case: Case, tmp_path: Path
 ) -> None:
     texts = dataclasses.replace(case.texts, target=str(EMBEDDED / "text-target"))
-    asked = dataclasses.replace(case, texts=texts, drafter="mtp", depth=3)
-    assert engine(Scripted(), tmp_path).measure(asked).counts.total_rounds > 0
+    heads_case = dataclasses.replace(case, texts=texts, drafter=OwnHeadsSpec(), depth=3)
+    assert engine(Scripted(), tmp_path).measure(heads_case).counts.total_rounds > 0
 
 
 @pytest.mark.parametrize(
@@ -271,9 +280,10 @@ def test_own_heads_draft_with_as_many_layers_as_there_are_tokens(
 def test_lookup_is_filed_with_the_n_grams_that_were_looked_up(
     case: Case, tmp_path: Path, ngrams: tuple[int, int] | None, fingerprint: str
 ) -> None:
-    asked = dataclasses.replace(case, drafter="prompt-lookup")
+    lookup_case = dataclasses.replace(case, drafter=PromptLookupSpec())
     assert (
-        engine(Scripted(ngrams=ngrams), tmp_path).measure(asked).fingerprints.drafter == fingerprint
+        engine(Scripted(ngrams=ngrams), tmp_path).measure(lookup_case).fingerprints.drafter
+        == fingerprint
     )
 
 
@@ -288,11 +298,11 @@ def test_other_lookups_than_ours_are_not_replayed(
     case: Case, tmp_path: Path, ngrams: tuple[int, int] | None, message: str
 ) -> None:
     texts = dataclasses.replace(case.texts, target=str(EMBEDDED / "text-target"))
-    asked = dataclasses.replace(case, texts=texts, drafter="prompt-lookup")
+    lookup_case = dataclasses.replace(case, texts=texts, drafter=PromptLookupSpec())
     with pytest.raises(
         RequestError, match=f"{message}, and only those of 1 to 2 tokens can be replayed; leave"
     ):
-        oracle(engine(Scripted(ngrams=ngrams), tmp_path), asked, 0.01)
+        oracle(engine(Scripted(ngrams=ngrams), tmp_path), lookup_case, 0.01)
 
 
 def test_a_served_engine_needs_no_torch() -> None:

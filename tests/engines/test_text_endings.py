@@ -16,6 +16,7 @@ from helpers.reports import PROMPT, request
 from helpers.support import EMBEDDED, ROOT, edit_config
 
 from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.cases.drafter import DraftModelSpec
 from pytest_specdec.checkpoints.checkpoint import open_checkpoint
 from pytest_specdec.common.errors import MeasurementError, RequestError, SpecdecError
 from pytest_specdec.engines.adapter_api import CountingConvention, Reported, TextEnds
@@ -64,8 +65,8 @@ RIGHT = {
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_text_that_ends_rightly_is_no_fault(name: str) -> None:
-    one, target = RIGHT[name]
-    check_ending(one, request(new_tokens=8), target, decode)
+    text, target = RIGHT[name]
+    check_ending(text, request(new_tokens=8), target, decode)
 
 
 WRONG = [
@@ -81,7 +82,7 @@ WRONG = [
     (
         text(5, 6, 7),
         TargetEnds(),
-        r"which is neither EOS nor a declared stop \(there is none\); "
+        r"which is neither EOS nor a declared stop \(none\); "
         r"look for",
     ),
     (
@@ -95,31 +96,31 @@ WRONG = [
     (
         text(5, 6, 7),
         None,
-        "and nothing says which tokens end one; name the target's folder, or look for",
+        "and it is unknown which tokens end a text; name the target's folder, or look for",
     ),
     (
         text(5, 6, 7, finish="length"),
         TARGET,
-        "3 of 8 tokens and the engine says that its limit is reached; raise",
+        "3 of 8 tokens and the engine reports that its limit is reached; raise",
     ),
     (text(*[5] * 8, finish="abort"), TARGET, "the engine ended it by 'abort'; look into its log"),
-    (text(emitted=3), TARGET, "neither token ids nor a finish_reason say why"),
+    (text(emitted=3), TARGET, "has neither token ids nor a finish_reason"),
     (
         text(5, 1, 6, 1),
         TARGET,
-        "the text of 4 tokens goes on after token 1, which ends a text, at "
+        "the text of 4 tokens continues after token 1, which ends a text, at "
         "place 2; let the engine end",
     ),
-    (text(5, 1, *[5] * 6), TARGET, "the text of 8 tokens goes on after token 1"),
+    (text(5, 1, *[5] * 6), TARGET, "the text of 8 tokens continues after token 1"),
     (
         text(5, 7, *[5] * 6, ends=TextEnds(stop=(7,))),
         None,
-        "goes on after token 7, which ends a text, at place 2",
+        "continues after token 7, which ends a text, at place 2",
     ),
     (
         text(1, 3, *[5] * 6, ends=TextEnds(eos=(), stop=("a\n",))),
         TARGET,
-        r"goes on after the "
+        r"continues after the "
         r"declared stop 'a\\n'",
     ),
     (text(5, 1, 4, ends=TextEnds(eos=(), stop=("a\n",))), TARGET, "with token 4, which is neither"),
@@ -127,13 +128,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    ("one", "target", "message"), WRONG, ids=[message[:50] for *_, message in WRONG]
+    ("text", "target", "message"), WRONG, ids=[message[:50] for *_, message in WRONG]
 )
 def test_a_text_that_was_cut_off_is_an_error(
-    one: Reported, target: TargetEnds | None, message: str
+    text: Reported, target: TargetEnds | None, message: str
 ) -> None:
     with pytest.raises(MeasurementError, match=message):
-        check_ending(one, request(new_tokens=8), target, decode)
+        check_ending(text, request(new_tokens=8), target, decode)
 
 
 def test_strings_need_the_tokenizer() -> None:
@@ -167,9 +168,9 @@ def test_eos_is_read_from_the_targets_files(
     if defaults is not None:
         (copy / "generation_config.json").write_text(json.dumps(defaults))
     edit_config(copy, eos_token_id=configured)
-    found = target_ends(open_checkpoint(copy))
-    assert (found.eos, found.known) == (eos, known)
-    assert found.special == {0, 1}
+    ends = target_ends(open_checkpoint(copy))
+    assert (ends.eos, ends.known) == (eos, known)
+    assert ends.special == {0, 1}
 
 
 def test_a_generation_config_that_is_no_json_is_refused(copy: Path) -> None:
@@ -201,7 +202,7 @@ def trace(
     texts = TextKey("s", str(EMBEDDED / "text-target"), prompts, None, 64, 1.0, 0)
     case = Case(
         texts=texts,
-        drafter=str(EMBEDDED / "text-draft"),
+        drafter=DraftModelSpec(str(EMBEDDED / "text-draft")),
         label="draft",
         k=3,
         depth=0,
@@ -237,5 +238,5 @@ def cut(line: dict) -> None:
 
 def test_the_same_texts_are_a_run_where_so_many_tokens_were_asked_for(tmp_path: Path) -> None:
     engine, case = trace(tmp_path, cut, new_tokens=22)
-    asked = dataclasses.replace(case, texts=dataclasses.replace(case.texts, new_tokens=22))
-    assert engine.measure(asked).counts.total_rounds > 100
+    longer = dataclasses.replace(case, texts=dataclasses.replace(case.texts, new_tokens=22))
+    assert engine.measure(longer).counts.total_rounds > 100

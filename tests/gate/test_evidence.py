@@ -24,8 +24,10 @@ def test_a_bet_has_expectation_one() -> None:
 
 @given(p_values, p_values)
 @PROPERTY
-def test_smaller_p_values_pay_more(one: float, other: float) -> None:
-    assert (bet(one) >= bet(other)) == (one <= other) or bet(one) == pytest.approx(bet(other))
+def test_smaller_p_values_pay_more(first: float, second: float) -> None:
+    assert (bet(first) >= bet(second)) == (first <= second) or bet(first) == pytest.approx(
+        bet(second)
+    )
 
 
 @pytest.mark.parametrize("p", [1 - 1e-5, 1 - 9.99e-5, 1 - 1.01e-4, 1 - 1e-3])
@@ -54,8 +56,8 @@ def by_definition(values: list[float]) -> float:
 def test_the_process_is_the_mixture_over_the_night_of_the_change(values: list[float]) -> None:
     path = [accumulate(values[:run]) for run in range(len(values) + 1)]
     assert path[-1].value == pytest.approx(by_definition(values))
-    assert path[-1].highest == pytest.approx(max(one.value for one in path))
-    assert [one.highest for one in path] == sorted(one.highest for one in path)
+    assert path[-1].highest == pytest.approx(max(step.value for step in path))
+    assert [step.highest for step in path] == sorted(step.highest for step in path)
 
 
 @pytest.mark.parametrize("past", [[], [0.3], [0.01, 0.9, 0.2]])
@@ -76,12 +78,12 @@ def test_unchanged_histories_seldom_ever_reach_the_bound() -> None:
 
 def test_a_change_after_quiet_runs_is_found_and_dated() -> None:
     rng = np.random.default_rng(2)
-    found = accumulate([*rng.uniform(0.1, 1, 30).tolist(), 1e-3, 2e-4, 1e-3, 5e-4])
-    assert found.value > 1600
-    assert found.since == 31
+    evidence = accumulate([*rng.uniform(0.1, 1, 30).tolist(), 1e-3, 2e-4, 1e-3, 5e-4])
+    assert evidence.value > 1600
+    assert evidence.since == 31
 
 
 def test_what_was_reached_stays_reached() -> None:
-    found = accumulate([1e-4, 1e-4, *[0.8] * 12])
-    assert found.highest > 1600 > found.value
+    evidence = accumulate([1e-4, 1e-4, *[0.8] * 12])
+    assert evidence.highest > 1600 > evidence.value
     assert accumulate([]).value == 1

@@ -21,7 +21,7 @@ def any_pair(draw: st.DrawFn) -> Pair:
     sides = []
     for _ in range(2):
         rounds = draw(st.lists(st.integers(1, 40), min_size=prompts, max_size=prompts))
-        sides.append(counts(rounds, [[draw(st.integers(0, own))] for own in rounds]))
+        sides.append(counts(rounds, [[draw(st.integers(0, most))] for most in rounds]))
     return Pair(*sides)
 
 
@@ -94,10 +94,10 @@ def clustered(rng: np.random.Generator, prompts: int, loss: float) -> tuple[Coun
     skill = rng.beta(4, 2, prompts)
     sides = []
     for factor in (1.0, 1.0 - loss):
-        own = np.clip(skill * factor + rng.normal(0, 0.05, prompts), 0, 1)
-        rounds = rng.poisson(60 / (1 + 2 * own)) + 5.0
+        chance = np.clip(skill * factor + rng.normal(0, 0.05, prompts), 0, 1)
+        rounds = rng.poisson(60 / (1 + 2 * chance)) + 5.0
         sides.append(
-            counts(rounds.tolist(), rng.binomial(rounds.astype(int), own)[:, None].tolist())
+            counts(rounds.tolist(), rng.binomial(rounds.astype(int), chance)[:, None].tolist())
         )
     return sides[0], sides[1]
 

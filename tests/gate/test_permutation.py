@@ -39,35 +39,59 @@ def random_pair(seed: int, prompts: int, loss: float = 0.0, runs: tuple[int, int
     return Pair.of(before, [random_run(rng, shares * (1 - loss)) for _ in range(runs[1])])
 
 
+def standardised_residuals(pair: Pair) -> np.ndarray:
+    """(metrics, runs, prompts): what each run lacks of the pooled ratio, in standard deviations of
+    the sum over a labelling, which are taken from all labellings.
+    """
+    residuals = []
+    for metric in range(1 + pair.now.k):
+        above, below = (
+            np.array([whole if metric == 0 else parts[:, metric - 1] for whole, parts in sides])
+            for sides in (
+                [(run.accepted.sum(1), run.accepted) for run in pair.runs],
+                [(run.rounds, run.drafted) for run in pair.runs],
+            )
+        )
+        residual = above.sum() / below.sum() * below - above
+        subsets = itertools.combinations(range(len(pair.runs)), pair.now_runs)
+        sums = np.array([residual[list(called)].sum(0) for called in subsets])
+        residuals.append(residual / np.sqrt(sums.var(0).sum()))
+    return np.array(residuals)
+
+
 def enumerated_p_value(pair: Pair) -> float:
     """The share of all labellings whose largest standardised drop is at least the observed; written
     from the definition.
     """
-    runs, prompts, today = pair.runs, pair.prompts, pair.now_runs
-    metrics = [[(run.accepted.sum(1), run.rounds) for run in runs]]
-    metrics += [
-        [(run.accepted[:, position], run.drafted[:, position]) for run in runs]
-        for position in range(pair.now.k)
-    ]
+    runs, prompts, today = len(pair.runs), pair.prompts, pair.now_runs
+    residuals = standardised_residuals(pair)
 
     def largest(labels: Sequence[tuple[int, ...]]) -> float:
         """`labels[row]` holds the runs of a prompt that are called now."""
-        drops = []
-        for metric in metrics:
-            ratio = sum(above.sum() for above, _ in metric) / sum(
-                below.sum() for _, below in metric
-            )
-            residual = np.array([above - ratio * below for above, below in metric])
-            if (residual**2).sum() > 0:
-                gained = sum(
-                    residual[run, row] for row, called in enumerate(labels) for run in called
-                )
-                drops.append(-gained / np.sqrt((residual**2).sum()))
-        return max(drops)
+        called = (residuals[:, run, row] for row, runs in enumerate(labels) for run in runs)
+        return float(max(sum(called)))
 
-    observed = largest([tuple(range(len(runs) - today, len(runs)))] * prompts)
-    every = itertools.product(itertools.combinations(range(len(runs)), today), repeat=prompts)
+    observed = largest([tuple(range(runs - today, runs))] * prompts)
+    every = itertools.product(itertools.combinations(range(runs), today), repeat=prompts)
     return float(np.mean([largest(labels) >= observed - 1e-12 for labels in every]))
+
+
+def scipy_p_value(pair: Pair) -> float:
+    """scipy's permutation test of the same statistic, all labellings enumerated; one run is now."""
+    residuals, prompts = standardised_residuals(pair), np.arange(pair.prompts)
+
+    def largest(*runs: np.ndarray) -> float:
+        return float(max(residuals[:, runs[-1].astype(int), prompts].sum(1)))
+
+    found = stats.permutation_test(
+        [np.full(pair.prompts, run) for run in range(len(pair.runs))],
+        largest,
+        permutation_type="samples",
+        alternative="greater",
+        n_resamples=np.inf,
+        vectorized=False,
+    )
+    return float(found.pvalue)
 
 
 def p_value(pair: Pair, *, level: float = 0.01, seed: int = 0) -> float:
@@ -79,6 +103,15 @@ def p_value(pair: Pair, *, level: float = 0.01, seed: int = 0) -> float:
 def test_with_few_prompts_all_labellings_are_enumerated(seed: int, prompts: int) -> None:
     pair = random_pair(seed, prompts, loss=0.1)
     assert p_value(pair) == pytest.approx(enumerated_p_value(pair))
+
+
+@pytest.mark.parametrize(("prompts", "runs"), [(7, (1, 1)), (5, (1, 1)), (4, (2, 1)), (3, (3, 1))])
+@pytest.mark.parametrize("seed", range(3))
+def test_it_has_the_p_value_of_scipys_permutation_test(
+    seed: int, prompts: int, runs: tuple[int, int]
+) -> None:
+    pair = random_pair(seed, prompts, loss=0.2, runs=runs)
+    assert p_value(pair, level=0.001) == pytest.approx(scipy_p_value(pair))
 
 
 @pytest.mark.parametrize("runs", [(2, 1), (3, 1), (1, 2), (2, 2)])

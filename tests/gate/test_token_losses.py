@@ -42,11 +42,11 @@ def test_contexts_double_from_32_tokens_on() -> None:
 
 
 def test_texts_of_other_lengths_are_left_out() -> None:
-    found = TokenPositions.of(BEFORE, {"p": np.ones(5), "q": np.ones(80)}, TOKENS, STARTS)
-    assert set(found.tokens.tolist()) == {3}
+    positions = TokenPositions.of(BEFORE, {"p": np.ones(5), "q": np.ones(80)}, TOKENS, STARTS)
+    assert set(positions.tokens.tolist()) == {3}
     assert TokenPositions.of({}, {"p": np.ones(6)}, TOKENS, STARTS).tokens.size == 0
 
 
-def test_heads_are_told_together() -> None:
+def test_heads_are_reported_together() -> None:
     both = TokenPositions.together([places(), places()])
     assert both.tokens.size == 2 * places().tokens.size

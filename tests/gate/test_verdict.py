@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.gate.verdict import Outcome, Verdict, changes, incomparable
+from pytest_specdec.gate.comparability import changes, incomparable
+from pytest_specdec.gate.verdict import Outcome, Verdict
 from pytest_specdec.records.record import Record
 
 BEFORE = steady_counts()
@@ -52,7 +53,7 @@ def deterministic(drop: float, *, new_drafter: bool = False, **options: Any) -> 
 
 
 def sampled(now: Counts, before: Counts, **options: Any) -> Verdict:
-    """Judge counts of texts that were sampled anew."""
+    """Judge counts of newly sampled texts."""
     return judge_records(
         record(now, text="text-2"), record(before), **{"margin": MARGIN, **options}
     )
@@ -66,7 +67,7 @@ def test_identical_records_pass_unchanged() -> None:
     assert (verdict.outcome, verdict.reason, verdict.regime) == (
         "pass",
         "unchanged",
-        "deterministic",
+        "same weights",
     )
     assert verdict.drop == 0.0
     assert verdict.p_value is None
@@ -156,7 +157,7 @@ def test_what_changed_is_named_with_both_fingerprints() -> None:
 def test_a_larger_drop_never_has_a_better_verdict(drop: float, new_drafter: bool) -> None:
     order = ("improved", "pass", "regressed")
     smaller, larger = (
-        deterministic(own, new_drafter=new_drafter).outcome for own in (drop, drop + 0.01)
+        deterministic(size, new_drafter=new_drafter).outcome for size in (drop, drop + 0.01)
     )
     assert order.index(smaller) <= order.index(larger)
 
@@ -287,7 +288,10 @@ def test_a_subset_is_judged_on_its_own_prompts() -> None:
 def test_a_dead_drafter_is_no_baseline() -> None:
     verdict = judge_records(record(BEFORE), record(scaled(BEFORE, 0.0)), margin=MARGIN)
     assert verdict.outcome == "error"
-    assert "the baseline cannot be one: no draft token was ever accepted" in verdict.reason
+    assert (
+        "the stored record is not a valid baseline: no draft token was ever accepted"
+        in verdict.reason
+    )
 
 
 def test_a_drafter_that_died_is_a_regression() -> None:
@@ -303,7 +307,7 @@ def test_without_a_round_there_is_nothing_to_judge() -> None:
     )
 
 
-# Texts sampled anew: a test decides.
+# Newly sampled texts: a test decides.
 
 
 def test_a_large_drop_on_new_texts_regresses_within_alpha() -> None:
@@ -454,7 +458,7 @@ def test_in_another_environment_a_clear_drop_regresses() -> None:
     verdict = judge_records(
         elsewhere(scaled(steady_counts(24), 0.9)), record(steady_counts(24)), margin=0.005
     )
-    assert (verdict.outcome, verdict.regime) == ("regressed", "deterministic")
+    assert (verdict.outcome, verdict.regime) == ("regressed", "another environment")
     assert verdict.p_value is not None
     assert verdict.p_value <= 0.01
 
@@ -491,11 +495,14 @@ def drafting(drafts: float) -> Counts:
 
 
 def with_drafts(of: Counts, **changes: Any) -> Record:
-    made = record(of, **changes)
-    rows = zip(made.counts.items(), of.drafted.tolist(), strict=True)
+    stored = record(of, **changes)
+    rows = zip(stored.counts.items(), of.drafted.tolist(), strict=True)
     return msgspec.structs.replace(
-        made,
-        counts={key: msgspec.structs.replace(row, drafted=tuple(own)) for (key, row), own in rows},
+        stored,
+        counts={
+            key: msgspec.structs.replace(row, drafted=tuple(drafted))
+            for (key, row), drafted in rows
+        },
     )
 
 

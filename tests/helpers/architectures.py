@@ -287,8 +287,8 @@ def _published_extras(
 ) -> dict[str, torch.Tensor]:
     return {
         f"{architecture.extras_prefix or _prefix(architecture, index)}.{architecture.extras[name]}.weight": tensor
-        for index, own in extras.items()
-        for name, tensor in own.items()
+        for index, tensors in extras.items()
+        for name, tensor in tensors.items()
     }
 
 
@@ -319,8 +319,8 @@ def _expected(
     architecture: Architecture, donor: Any, extras: dict[int, dict[str, torch.Tensor]]
 ) -> dict[str, torch.Tensor]:
     expected = {}
-    for index, own in extras.items():
+    for index, tensors in extras.items():
         block = donor.get_decoder().layers[architecture.layers + index].state_dict()
         expected |= {f"layers.{index}.mtp_block.{name}": tensor for name, tensor in block.items()}
-        expected |= {f"layers.{index}.{name}.weight": tensor for name, tensor in own.items()}
+        expected |= {f"layers.{index}.{name}.weight": tensor for name, tensor in tensors.items()}
     return expected

@@ -121,13 +121,13 @@ def generate(
         {"use_mtp": True} if draft is None else {"assistant_model": draft.model}
     )
     if draft is not None:
-        own = GenerationConfig(bos_token_id=0, pad_token_id=UNUSED)
+        settings = GenerationConfig(bos_token_id=0, pad_token_id=UNUSED)
         (
-            own.num_assistant_tokens,
-            own.num_assistant_tokens_schedule,
-            own.assistant_confidence_threshold,
+            settings.num_assistant_tokens,
+            settings.num_assistant_tokens_schedule,
+            settings.assistant_confidence_threshold,
         ) = k, "constant", 0.0
-        draft.model.generation_config = own
+        draft.model.generation_config = settings
     _ = target.heads  # names the MTP layers where transformers looks for them
     with rounds_of_generate() as seen, torch.inference_mode():
         ids = torch.tensor([prompt])
@@ -135,5 +135,5 @@ def generate(
             ids, attention_mask=torch.ones_like(ids), generation_config=config, **helper
         )
     return Text(str(len(prompt)), "all", tuple(out[0].tolist()), len(prompt)), [
-        own for own in seen if own.drafted > 0
+        played for played in seen if played.drafted > 0
     ]

@@ -31,7 +31,7 @@ Defect = Callable[[pytest.MonkeyPatch], None]
 def default_cases(engine: str = "decode") -> dict[str, Case]:
     """Every case of the suite by its class: `TestTopK`, `eos/TestGreedy`."""
     settings = Settings(OptionValues(engine=engine), OptionValues(), ROOT, ROOT)
-    found: dict[str, Case] = {}
+    by_label: dict[str, Case] = {}
     for path in sorted(SUITE.rglob("test_*.py")):
         spec = importlib.util.spec_from_file_location(f"suite_{path.stem}", path)
         module = importlib.util.module_from_spec(spec)
@@ -41,8 +41,8 @@ def default_cases(engine: str = "decode") -> dict[str, Case]:
             if inspect.isclass(value) and name.startswith("Test"):
                 marks = [mark for mark in value.pytestmark if mark.name == "specdec"]
                 marker = Marker.from_pytest_mark((), marks[-1].kwargs, name)
-                (found[folder + name],) = cases(settings, marker, path.parent)
-    return found
+                (by_label[folder + name],) = cases(settings, marker, path.parent)
+    return by_label
 
 
 def level(named: dict[str, Case]) -> float:
@@ -71,7 +71,9 @@ def decoder_defects() -> dict[str, Defect]:
     other drafters, no defects.
     """
     museum = {exhibit.name: exhibit.defect for exhibit in EXHIBITS if exhibit.defect is not None}
-    return museum | {one.name: one.defect for one in SAMPLING_DEFECTS}
+    return museum | {
+        sampling_defect.name: sampling_defect.defect for sampling_defect in SAMPLING_DEFECTS
+    }
 
 
 @functools.cache

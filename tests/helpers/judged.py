@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_specdec.gate.verdict import Verdict, judge
+from pytest_specdec.gate.judge import judge
+from pytest_specdec.gate.verdict import Verdict
 from pytest_specdec.records.measured import MeasuredCase
 from pytest_specdec.records.record import Record
 

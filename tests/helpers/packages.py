@@ -11,15 +11,13 @@ from pathlib import Path
 import pytest
 
 from helpers.support import ROOT
-from pytest_specdec.common import extensions
 
 
-def example(page: str) -> str:
-    """The first python example of a page of docs/."""
+def example(page: str, number: int = 0) -> str:
+    """A python example of a page of docs/, the first one by default."""
     text = (ROOT / "docs" / page).read_text()
-    found = re.search(r"```python\n(.*?)```", text, re.S)
-    assert found is not None
-    return found.group(1)
+    examples: list[str] = re.findall(r"```python\n(.*?)```", text, re.S)
+    return examples[number]
 
 
 @contextmanager
@@ -36,9 +34,7 @@ def installed(folder: Path, module: str, source: str, points: dict[str, str]) ->
     (info / "entry_points.txt").write_text("\n".join(lines))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        extensions.forget()
         try:
             yield
         finally:
             sys.modules.pop(module, None)
-            extensions.forget()

@@ -54,8 +54,8 @@ class Stage:
             play = waiting.pop(0) if len(waiting) > 1 else waiting[0]
         return play if isinstance(play, Answer) else play(body)
 
-    def asked(self, path: str) -> int:
-        return sum(own == path for own, _ in self.seen)
+    def request_count(self, path: str) -> int:
+        return sum(requested == path for requested, _ in self.seen)
 
     def client(self, **patience: Any) -> Client:
         return Client(

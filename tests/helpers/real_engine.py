@@ -11,6 +11,7 @@ import pytest
 
 from helpers.support import EMBEDDED
 from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.cases.drafter import DraftModelSpec
 from pytest_specdec.engines.external import ExternalEngine
 from pytest_specdec.engines.models import ModelPool
 
@@ -55,7 +56,7 @@ def case(
     texts = TextKey("engines", TARGET, PROMPTS, prompts, 64, temperature, seed)
     return Case(
         texts=texts,
-        drafter=draft,
+        drafter=DraftModelSpec(draft),
         label="text-draft",
         k=k,
         depth=0,

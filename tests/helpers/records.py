@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.cases.case import DEFINITION, Case, TextKey
+from pytest_specdec.cases.drafter import DraftModelSpec, parse_drafter
 from pytest_specdec.records.conditions import Conditions, Environment, Fingerprints
 from pytest_specdec.records.prompt_counts import PromptCounts
 from pytest_specdec.records.record import SCHEMA, Record
@@ -21,7 +22,7 @@ from pytest_specdec.records.text_set import TextSet
 from pytest_specdec.report.row import ReportRow
 
 PROPERTY = settings(deadline=None, max_examples=60)
-"""Profile of the property tests: slow machines are no failures."""
+"""Profile of the property tests: a slow machine is not a failure."""
 
 CONDITIONS = Conditions(
     k=3,
@@ -43,7 +44,7 @@ ENVIRONMENT = Environment(
 TEXTS = TextKey("text", "/models/target", Path("/suites/text/prompts.jsonl"), None, 64, 1.0, 0)
 CASE = Case(
     texts=TEXTS,
-    drafter="/models/draft",
+    drafter=DraftModelSpec("/models/draft"),
     label="draft",
     k=8,
     depth=0,
@@ -53,7 +54,11 @@ CASE = Case(
 
 
 def case(**changes: Any) -> Case:
-    """A case; fields of its texts may be named too."""
+    """A case; fields of its texts may be named too, and its drafter may be a string as on the command
+    line.
+    """
+    if isinstance(drafter := changes.get("drafter"), str):
+        changes["drafter"] = parse_drafter(drafter)
     of_texts = {
         name: changes.pop(name) for name in list(changes) if name in TextKey.__dataclass_fields__
     }
@@ -92,8 +97,10 @@ def record(of: Counts | None = None, *, text: str = "text-1", **changes: Any) ->
     parts = {"conditions": CONDITIONS, "fingerprints": FINGERPRINTS, "environment": ENVIRONMENT}
     parts["conditions"] = msgspec.structs.replace(CONDITIONS, k=of.k)
     for name, part in parts.items():
-        own = {field: changes.pop(field) for field in part.__struct_fields__ if field in changes}
-        parts[name] = msgspec.structs.replace(part, **own)
+        part_changes = {
+            field: changes.pop(field) for field in part.__struct_fields__ if field in changes
+        }
+        parts[name] = msgspec.structs.replace(part, **part_changes)
     rows = {
         key: PromptCounts(
             of.categories[row],
@@ -132,10 +139,10 @@ def sampled_counts(rng: np.random.Generator, skill: np.ndarray, rounds: int = 60
     tails.
     """
     odds = np.log(skill / (1 - skill)) + 0.4 * rng.standard_t(2.5, len(skill))
-    own = 1 / (1 + np.exp(-odds))
+    chance = 1 / (1 + np.exp(-odds))
     played = rng.poisson(rounds, len(skill)) + 5
-    first = rng.binomial(played, own)
-    return counts(played.tolist(), np.stack([first, rng.binomial(first, own)], axis=1).tolist())
+    first = rng.binomial(played, chance)
+    return counts(played.tolist(), np.stack([first, rng.binomial(first, chance)], axis=1).tolist())
 
 
 def scaled(of: Counts, factor: float) -> Counts:
@@ -171,6 +178,7 @@ def row(**changes: Any) -> ReportRow:
         "engine": "replay",
         "judged": "",
         "definition": DEFINITION,
+        "candidate": None,
         "samples": None,
         "attachments": [],
         "prompts": 2,
@@ -198,6 +206,8 @@ def row(**changes: Any) -> ReportRow:
         "p_value": None,
         "evidence": None,
         "verdict": "regressed",
+        "regime": "",
+        "estimate": None,
         "reason": "fell",
         "changed": [],
         "notes": [],

@@ -19,7 +19,7 @@ PROMPT = (1, 7, 7)
 
 
 def request(prompts: int = 1, **other: Any) -> GenerationRequest:
-    asked = [
+    prompt_requests = [
         PromptRequest(Prompt(f"key{row}", "all", text=f"prompt {row}"), PROMPT)
         for row in range(prompts)
     ]
@@ -33,7 +33,7 @@ def request(prompts: int = 1, **other: Any) -> GenerationRequest:
         "seed": 0,
         "rule": "greedy",
     }
-    return GenerationRequest(prompts=asked, **(wanted | other))
+    return GenerationRequest(prompts=prompt_requests, **(wanted | other))
 
 
 def reported(
@@ -42,16 +42,16 @@ def reported(
     convention: CountingConvention | None = None,
     **other: Any,
 ) -> Reported:
-    """A text of as many tokens as its rounds make, unless told otherwise."""
+    """A text of as many tokens as its rounds make, unless given."""
     convention = convention or CountingConvention()
-    made = sum(accepted + 1 for _, accepted in rounds or ()) + (not convention.prefill_drafts)
-    own = None if rounds is None else tuple(ReportedRound(*one) for one in rounds)
-    new = tuple(range(2, 2 + (made if tokens is None else tokens)))
+    emitted = sum(accepted + 1 for _, accepted in rounds or ()) + (not convention.prefill_drafts)
+    reported_rounds = None if rounds is None else tuple(ReportedRound(*pair) for pair in rounds)
+    new = tuple(range(2, 2 + (emitted if tokens is None else tokens)))
     return Reported(
         key="key0",
         prompt_ids=PROMPT,
         new_ids=new,
         convention=convention,
-        rounds=own,
+        rounds=reported_rounds,
         **({"where": str(Path("run:1"))} | other),
     )

@@ -25,12 +25,12 @@ def parameters(target: str, draft: str = "", rates: str = "") -> xllamacpp.Commo
         cache.cache_type_k = cache.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     wanted.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     if draft:
-        own = wanted.speculative
-        own.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
-        own.draft.mparams.path = draft
-        own.draft.n_max, own.draft.n_min, own.draft.p_min = 3, 0, 0.0
+        speculative = wanted.speculative
+        speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
+        speculative.draft.mparams.path = draft
+        speculative.draft.n_max, speculative.draft.n_min, speculative.draft.p_min = 3, 0, 0.0
         if rates:
-            own.synth_rates = [float(rate) for rate in rates.split(",")]
+            speculative.synth_rates = [float(rate) for rate in rates.split(",")]
     return wanted
 
 

@@ -42,10 +42,12 @@ class Toy:
     def scores(self, text: Text) -> np.ndarray:
         """Log-probabilities of the tokens from the first draft on."""
         before, after = text.ids[text.first_draft - 1 : -1], text.ids[text.first_draft :]
-        return np.array([self.log[one, other] for one, other in zip(before, after, strict=True)])
+        return np.array(
+            [self.log[previous, token] for previous, token in zip(before, after, strict=True)]
+        )
 
     def largest(self, before: int, count: int) -> list[tuple[int, float]]:
-        """(token, log-probability) of the likeliest tokens behind another."""
+        """(token, log-probability) of the likeliest tokens after another."""
         order = np.argsort(-self.log[before])[:count]
         return [(int(token), float(self.log[before, token])) for token in order]
 
@@ -62,8 +64,8 @@ class Toy:
 
     def vllm(self, body: dict[str, Any]) -> Answer:
         ids, rows = body["prompt"], []
-        for before, own in itertools.pairwise(ids):
-            listed = {own: float(self.log[before, own])} | dict(
+        for before, following in itertools.pairwise(ids):
+            listed = {following: float(self.log[before, following])} | dict(
                 self.largest(before, body["prompt_logprobs"])
             )
             rows.append(
@@ -73,29 +75,35 @@ class Toy:
 
     def echo(self, body: dict[str, Any]) -> Answer:
         ids = body["prompt"]
-        own = [float(self.log[before, after]) for before, after in itertools.pairwise(ids)]
+        logprobs = [float(self.log[before, after]) for before, after in itertools.pairwise(ids)]
         top = [
             {str(token): value for token, value in self.largest(before, body["logprobs"])}
             for before in ids[:-1]
         ]
-        echoed = {"token_logprobs": [None, *own, -0.5], "top_logprobs": [None, *top, {"x": -0.5}]}
+        echoed = {
+            "token_logprobs": [None, *logprobs, -0.5],
+            "top_logprobs": [None, *top, {"x": -0.5}],
+        }
         return Answer(
             json.dumps({"choices": [{"logprobs": echoed}], "usage": {"prompt_tokens": len(ids)}})
         )
 
     def sglang(self, body: dict[str, Any]) -> Answer:
         ids = body["input_ids"]
-        own = [
+        scored = [
             [float(self.log[before, after]), after, None]
             for before, after in itertools.pairwise(ids)
         ]
         top = [
-            [[value, token, None] for token, value in self.largest(one, body["top_logprobs_num"])]
-            for one in ids[:-1]
+            [
+                [value, token, None]
+                for token, value in self.largest(previous, body["top_logprobs_num"])
+            ]
+            for previous in ids[:-1]
         ]
         meta = {
             "prompt_tokens": len(ids),
-            "input_token_logprobs": [[None, ids[0], None], *own],
+            "input_token_logprobs": [[None, ids[0], None], *scored],
             "input_top_logprobs": [None, *top],
         }
         return Answer(json.dumps({"meta_info": meta}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,13 +33,26 @@ class NoJudge:
         raise AssertionError
 
 
-def rules(*, agrees: bool = True, gates: int = 1, **options: Any) -> Decider:
+def rules(
+    *,
+    agrees: bool = True,
+    gates: int = 1,
+    beside: Sequence[tuple[Run, Baseline]] = (),
+    **options: Any,
+) -> Decider:
+    """`beside` are the session's other cases."""
     policy = Policy(
         **{"alpha": 0.01, "inconclusive": "fail", "update": None, "subset": False, **options}
     )
     agreement = SimpleNamespace(agrees=agrees, message="counts contradict the models")
     measurements: Any = SimpleNamespace(oracle=lambda case, level: agreement)
-    return Decider(policy=policy, gates=gates, sampled=1, measurements=measurements)
+    return Decider(
+        policy=policy,
+        gates=gates,
+        cases=[SMALL_CASE],
+        measurements=measurements,
+        comparisons=lambda cases: beside,
+    )
 
 
 def run(of: Counts | None = None, **changes: Any) -> Run:
@@ -215,6 +229,38 @@ def test_more_gates_need_more_evidence() -> None:
         for gates in (1, 1000)
     )
     assert (few.verdict.outcome, many.verdict.outcome) == ("regressed", "error")
+
+
+def test_cases_that_vary_together_share_one_test() -> None:
+    """The same drop in each of 16 cases is no more likely by chance than in one: by Bonferroni the
+    12 prompts could not show it.
+    """
+    fresh = {"text": "fresh", "fingerprints": Fingerprints("target-2", "drafter-1")}
+    cases = [dataclasses.replace(SMALL_CASE, depth=depth) for depth in range(16)]
+    sides = [
+        (
+            Run(case, [measurement(WORSE, **fresh)], engine="replay"),
+            Baseline(
+                case,
+                record(case=case.name, depth=case.depth),
+                path=PATH,
+                judge=NoJudge(),
+            ),
+        )
+        for case in cases
+    ]
+    together = Decider(
+        policy=Policy(alpha=0.01, inconclusive="fail", update=None, subset=False),
+        gates=16,
+        cases=cases,
+        measurements=None,  # type: ignore[arg-type]
+        comparisons=lambda cases: sides,
+    )
+    for run, baseline in sides:
+        verdict = together.decide(run, baseline, "acceptance_length").verdict
+        assert verdict.outcome == "regressed"
+        assert verdict.p_value == pytest.approx(1 / 1001)
+        assert "p is adjusted for the 16 cases of the session that are tested" in verdict.reason
 
 
 def test_the_level_of_tests_without_a_baseline_is_shared() -> None:

@@ -128,8 +128,8 @@ def test_a_failed_comparison_finds_its_verdict_by_the_baseline() -> None:
     script = Scripted("pass", "error")
     run, _ = script.sides()
     other = dataclasses.replace(SMALL_CASE, depth=1)
-    own, baseline = script.sides(other)
-    for compared in (own, run):
+    own_run, baseline = script.sides(other)
+    for compared in (own_run, run):
         script.judge.passes(compared, baseline, "acceptance_length", differs=False)
     for sides in ((run, baseline), (baseline, run)):
         verdict = script.judge.verdict_on(*sides)

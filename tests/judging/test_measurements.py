@@ -14,6 +14,7 @@ from pytest_specdec.baselines.repeats import seeded
 from pytest_specdec.baselines.store import BaselineStore, write_all
 from pytest_specdec.baselines.writing import dumps
 from pytest_specdec.cases.case import MEASURE, Case
+from pytest_specdec.cases.drafter import DraftModelSpec
 from pytest_specdec.judging.costs import SessionCosts, costs_of
 from pytest_specdec.judging.measurements import Measurements
 from pytest_specdec.judging.stored_records import StoredRecords
@@ -78,7 +79,7 @@ def test_a_case_whose_texts_were_read_is_included_and_not_measured(tmp_path: Pat
 def test_measured_costs_are_shared_by_cases_of_one_pair(tmp_path: Path) -> None:
     engine = ScriptedEngine(lambda case: measurement(steady_counts()), costs=PROFILE)
     pair = [dataclasses.replace(SMALL_CASE, k=k, costs=MEASURE) for k in (2, 3)]
-    other = dataclasses.replace(pair[0], drafter="/models/other")
+    other = dataclasses.replace(pair[0], drafter=DraftModelSpec("/models/other"))
     costs = costs_of_session(tmp_path, engine, *pair, other, SMALL_CASE)
     assert costs.profile(pair[0]) is costs.profile(pair[1]) is PROFILE
     assert costs.profile(other) is PROFILE
@@ -109,3 +110,15 @@ def test_costs_differ_from_those_that_a_baseline_holds(
     path.write_text(PROFILE.to_json())
     case = dataclasses.replace(SMALL_CASE, costs=path if profile == "file" else profile)
     assert costs_of_session(tmp_path, None, case, stored=stored).differ(case) == differ
+
+
+def test_a_case_measured_beside_others_is_left_out_of_reports_until_a_test_asks(
+    tmp_path: Path,
+) -> None:
+    engine = ScriptedEngine(lambda case: measurement(steady_counts()))
+    measurements = measurements_of(tmp_path, engine)
+    run = measurements.beside(SMALL_CASE)
+    assert not measurements.include(SMALL_CASE)
+    assert measurements.run(SMALL_CASE) is run
+    assert measurements.include(SMALL_CASE)
+    assert engine.measured == [SMALL_CASE]

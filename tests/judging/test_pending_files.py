@@ -94,7 +94,7 @@ def test_evidence_grows_by_the_run(store: BaselineStore) -> None:
         assert evidence.runs[-1].counts == STORED.counts
 
 
-def test_evidence_against_another_baseline_starts_anew(store: BaselineStore) -> None:
+def test_evidence_against_another_baseline_starts_again(store: BaselineStore) -> None:
     write_all(added(store, record(rule="block"), p_value=0.5))
     write_all(added(store, STORED, p_value=0.5))
     evidence = load(store.evidence_path(SMALL_CASE), EvidenceFile)

@@ -63,7 +63,7 @@ def test_dflash_keeps_it(filters: dict[str, float]) -> None:
         mask_token_id=VOCABULARY - 1,
         target_layer_ids=[0, 2],
     )
-    found = q_contract(
+    result = q_contract(
         proposals(
             target.eval(),
             flash.MuseGlimmerAssistantModel(config).eval(),
@@ -71,8 +71,8 @@ def test_dflash_keeps_it(filters: dict[str, float]) -> None:
             **filters,
         )
     )
-    assert found.kept, found.message
-    assert found.drafts > 200
+    assert result.kept, result.message
+    assert result.drafts > 200
 
 
 def test_gemma_4s_breaks_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,11 +105,11 @@ def test_gemma_4s_breaks_it(monkeypatch: pytest.MonkeyPatch) -> None:
     target = gemma.Gemma4ForCausalLM(
         text(num_hidden_layers=4, num_kv_shared_layers=2, layer_types=2 * kinds, **sizes)
     )
-    own = text(num_hidden_layers=2, num_kv_shared_layers=2, layer_types=kinds, **sizes)
+    text_config = text(num_hidden_layers=2, num_kv_shared_layers=2, layer_types=kinds, **sizes)
     assistant = models.Gemma4AssistantForCausalLM(
-        models.Gemma4AssistantConfig(text_config=own, backbone_hidden_size=32)
+        models.Gemma4AssistantConfig(text_config=text_config, backbone_hidden_size=32)
     )
     assistant.generation_config.num_assistant_tokens = 3
-    found = q_contract(proposals(target.eval(), assistant.eval()))
-    assert not found.kept
-    assert "that distribution's" in found.message
+    result = q_contract(proposals(target.eval(), assistant.eval()))
+    assert not result.kept
+    assert "that distribution's" in result.message

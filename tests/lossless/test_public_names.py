@@ -39,7 +39,11 @@ def test_the_docstring_names_every_parameter_and_its_example_runs(
     module = importlib.import_module(f"{lossless.__name__}.{lossless._HOMES[name]}")
     function = getattr(module, name)
     described = (function.__doc__ or "").split("Parameters\n", 1)[1].split("Returns\n", 1)[0]
-    assert [one for one in inspect.signature(function).parameters if one not in described] == []
+    assert [
+        parameter
+        for parameter in inspect.signature(function).parameters
+        if parameter not in described
+    ] == []
     (example,) = doctest.DocTestFinder(recurse=False).find(function, name, module=module)
     result = doctest.DocTestRunner(verbose=False).run(example)
     assert result.attempted >= 3

@@ -33,7 +33,7 @@ from pytest_specdec.lossless.samplers.seed_and_row_checks import check_rows, che
 Generator = torch.Generator | None
 P, Q, OWN = (0.5, 0.3, 0.2), (0.2, 0.2, 0.6), (0.1, 0.8, 0.1)
 LAWS = PrefixTree([P, (0.1, 0.2, 0.7)]), PrefixTree([Q])
-NAMED = {one.name: one for one in ragged.RAGGED}
+NAMED = {ragged_sampler.name: ragged_sampler for ragged_sampler in ragged.RAGGED}
 RIGHT = Sampler(flat_batch(ragged.reference))
 
 
@@ -66,7 +66,7 @@ def padded(
     p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None
 ) -> Tensor:
     """Padded rows with their numbers of drafts: padding is rejected, and replaced by a token of the
-    distribution behind the drafts.
+    distribution after the drafts.
     """
     real = torch.arange(drafts.shape[1]) < num_draft_tokens[:, None]
     accepted = reference.leading(reference.passed(p, q, drafts, generator) & real)
@@ -78,7 +78,7 @@ def padded(
 def last_distribution(
     p: Tensor, q: Tensor, drafts: Tensor, num_draft_tokens: Tensor, generator: Generator = None
 ) -> Tensor:
-    """The bonus token of every row is drawn from the distribution behind the longest row's
+    """The bonus token of every row is drawn from the distribution after the longest row's
     drafts.
     """
     p = p.clone()
@@ -159,29 +159,34 @@ def test_the_distribution_of_a_batch_is_the_product_of_its_rows() -> None:
         for row in BATCH.rows
     ]
     for emitted in itertools.product(*distributions):
-        chance = np.prod([own[tokens] for own, tokens in zip(distributions, emitted, strict=True)])
+        chance = np.prod(
+            [
+                row_distribution[tokens]
+                for row_distribution, tokens in zip(distributions, emitted, strict=True)
+            ]
+        )
         assert distribution.get(emitted, 0.0) == pytest.approx(chance, abs=1e-6)
     assert batch_error(distribution, BATCH, 2e-6) is None
 
 
 def test_one_wrong_row_is_named() -> None:
-    found = batch_error(
+    gap = batch_error(
         BATCH.distribution(Sampler(flat_batch(NAMED["bonus of another row"].sample))), BATCH, 2e-6
     )
-    assert isinstance(found, RowDistributionGap)
-    assert found.row == 1
+    assert isinstance(gap, RowDistributionGap)
+    assert gap.row == 1
 
 
 def test_rows_that_depend_on_each_other_are_noticed() -> None:
-    found = batch_error(
+    gap = batch_error(
         BATCH.distribution(Sampler(flat_batch(NAMED["coins by position"].sample))), BATCH, 2e-6
     )
-    assert isinstance(found, RowDependence)
-    assert [len(tokens) for tokens in found.tokens] == [1, 1, 1]
+    assert isinstance(gap, RowDependence)
+    assert [len(tokens) for tokens in gap.tokens] == [1, 1, 1]
     chances = [
-        row.target.row(())[tokens[0]] for row, tokens in zip(BATCH.rows, found.tokens, strict=True)
+        row.target.row(())[tokens[0]] for row, tokens in zip(BATCH.rows, gap.tokens, strict=True)
     ]
-    assert found.expected == pytest.approx(np.prod(chances), 1e-5)
+    assert gap.expected == pytest.approx(np.prod(chances), 1e-5)
 
 
 def test_a_dependence_of_later_tokens_alone() -> None:
@@ -189,10 +194,10 @@ def test_a_dependence_of_later_tokens_alone() -> None:
     flat = PrefixTree([(0.5, 0.5)])
     batch = BatchInput((RoundInput(flat, flat, 1), RoundInput(flat, flat, 1)))
     distribution = {((a, c), (b, c)): 1 / 8 for a, b, c in itertools.product(range(2), repeat=3)}
-    found = batch_error(distribution, batch, 1e-6)
-    assert isinstance(found, RowDependence)
-    assert [len(tokens) for tokens in found.tokens] == [2, 2]
-    assert {found.expected, found.got} <= {1 / 16, 1 / 8, 0}
+    gap = batch_error(distribution, batch, 1e-6)
+    assert isinstance(gap, RowDependence)
+    assert [len(tokens) for tokens in gap.tokens] == [2, 2]
+    assert {gap.expected, gap.got} <= {1 / 16, 1 / 8, 0}
 
 
 # Where draws cannot be followed
@@ -221,12 +226,12 @@ def test_a_distribution_that_is_wrong_in_rows_of_one_number_only() -> None:
         p[num_draft_tokens == 1, 1] = torch.tensor(Q)
         return padded(p, q, drafts, num_draft_tokens, generator)
 
-    found = sampled_distribution_test(
+    result = sampled_distribution_test(
         Sampler(skewed), *LAWS, 2, alpha=1e-6, draws=20_000, ragged=True
     )
-    assert found.caught
-    assert found.drafts == 1
-    assert found.message.startswith("in rows with 1 drafts beside rows with other numbers, [")
+    assert result.caught
+    assert result.drafts == 1
+    assert result.message.startswith("in rows with 1 drafts beside rows with other numbers, [")
     assert not sampled_distribution_test(
         Sampler(padded), *LAWS, 2, alpha=1e-6, draws=20_000, ragged=True
     ).caught
@@ -319,8 +324,8 @@ def test_other_token_types_and_devices() -> None:
         torch.ones(1, dtype=torch.int64),
     )
     for generator in (
-        one := torch.Generator().manual_seed(3),
-        one,
+        other_generator := torch.Generator().manual_seed(3),
+        other_generator,
         torch.Generator().manual_seed(3),
     ):
         sampler(*rows, generator=generator)

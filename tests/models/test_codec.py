@@ -60,9 +60,9 @@ def test_a_pitch_is_found_and_given_back() -> None:
     tone = sum(
         0.1 / harmonic * np.sin(2 * np.pi * hertz * harmonic * at) for harmonic in range(1, 20)
     )
-    found = codec.features(tone)[2:-2]
-    np.testing.assert_allclose(found[:, -1], np.log2(hertz / 100), atol=0.02)
-    assert (found[:, -2] > 0.9).all()
+    measured = codec.features(tone)[2:-2]
+    np.testing.assert_allclose(measured[:, -1], np.log2(hertz / 100), atol=0.02)
+    assert (measured[:, -2] > 0.9).all()
 
 
 def test_a_louder_sound_has_higher_levels(sounds: list[np.ndarray]) -> None:
@@ -73,9 +73,9 @@ def test_a_louder_sound_has_higher_levels(sounds: list[np.ndarray]) -> None:
 
 def test_decoding_is_deterministic_and_as_long_as_its_codes() -> None:
     codes = list(np.random.default_rng(1).integers(0, codec.CODES, 50))
-    one = codec.decode(codes)
-    assert one.shape == (50 * codec.TOKEN_SAMPLES,)
-    np.testing.assert_array_equal(one, codec.decode(codes))
+    decoded = codec.decode(codes)
+    assert decoded.shape == (50 * codec.TOKEN_SAMPLES,)
+    np.testing.assert_array_equal(decoded, codec.decode(codes))
 
 
 def test_nothing_clicks_where_tokens_meet(sounds: list[np.ndarray]) -> None:
@@ -99,7 +99,7 @@ def test_codes_out_of_range_are_refused(codes: list[int]) -> None:
         codec.decode(codes)
 
 
-def test_speech_is_told_from_other_sound(sounds: list[np.ndarray]) -> None:
+def test_speech_is_distinguished_from_other_sound(sounds: list[np.ndarray]) -> None:
     rng = np.random.default_rng(2)
     for sound in sounds[:3]:
         codes = codec.encode(sound)

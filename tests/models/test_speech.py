@@ -13,22 +13,22 @@ from sentences import CATEGORIES, monologue
 SAID = "the ship left the harbor at three. please wait."
 
 
-def said(seed: int, text: str = SAID) -> speech.Utterance:
+def utterance(seed: int, text: str = SAID) -> speech.Utterance:
     rng = random.Random(seed)
     return speech.synthesise(text, speech.Speaker.random(rng), rng)
 
 
 def test_the_same_seed_gives_the_same_sound() -> None:
-    one, two = said(3), said(3)
-    np.testing.assert_array_equal(one.samples, two.samples)
-    assert one.starts == two.starts
+    first, second = utterance(3), utterance(3)
+    np.testing.assert_array_equal(first.samples, second.samples)
+    assert first.starts == second.starts
 
 
 def test_speakers_differ_in_pitch_and_tempo() -> None:
-    spoken = [said(seed) for seed in range(12)]
+    spoken = [utterance(seed) for seed in range(12)]
     pitch = [
-        float(np.median(own[own[:, -2] > 0.8, -1]))
-        for own in (features(each.samples) for each in spoken)
+        float(np.median(frames[frames[:, -2] > 0.8, -1]))
+        for frames in (features(each.samples) for each in spoken)
     ]
     assert max(pitch) - min(pitch) > 0.6, "octaves between the lowest and the highest voice"
     seconds = [len(each.samples) / RATE for each in spoken]
@@ -37,7 +37,7 @@ def test_speakers_differ_in_pitch_and_tempo() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_letters_begin_in_order_within_the_sound(seed: int) -> None:
-    spoken = said(seed)
+    spoken = utterance(seed)
     starts = np.array(spoken.starts)
     assert len(starts) == len(SAID)
     assert starts[0] == 0
@@ -47,11 +47,11 @@ def test_letters_begin_in_order_within_the_sound(seed: int) -> None:
     assert 8 < len(SAID) * RATE / len(spoken.samples) < 20, "letters a second"
 
 
-def test_the_alignment_tells_where_the_sounds_are() -> None:
+def test_the_alignment_gives_the_places_of_the_sounds() -> None:
     """A fricative's frames hiss (power above 4 kHz), a vowel's do not, the pause at the full stop
     is silent.
     """
-    spoken = said(1, "she sees us. so.")
+    spoken = utterance(1, "she sees us. so.")
 
     def share_above(letter_at: int, ms: float = 60) -> float:
         begin = int((spoken.starts[letter_at] + 0.02) * RATE)
@@ -85,17 +85,17 @@ def test_every_letter_and_every_phoneme_can_be_spoken() -> None:
         speech._SPELLINGS.values()
     )
     assert names - {""} <= set(speech.PHONEMES)
-    assert np.isfinite(said(0, LETTERS).samples).all()
+    assert np.isfinite(utterance(0, LETTERS).samples).all()
 
 
 def test_what_cannot_be_spoken_is_named() -> None:
     with pytest.raises(ValueError, match="'7' cannot be spoken; use lower-case letters"):
-        said(0, "at 7")
+        utterance(0, "at 7")
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_sentences_of_all_kinds_sound_like_speech(category: str) -> None:
-    samples = said(5, monologue(category, 2, random.Random(7))).samples
+    samples = utterance(5, monologue(category, 2, random.Random(7))).samples
     assert speech_like(samples)
     assert 0.02 < samples.std() < 0.2
     assert np.abs(samples).max() <= 1

@@ -7,6 +7,7 @@ gives symptoms only, the exhibit says so.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -305,7 +306,8 @@ def padding_first(size: int) -> Defect:
 
 def exact_match(patch: Patch) -> None:
     """A draft must equal the target's own draw, whatever the two distributions say."""
-    patch.setitem(rules._VERIFY, "rejection", rules.sample_match)
+    changed = dataclasses.replace(rules.REJECTION, verify=rules.sample_match)
+    patch.setattr(rules, "REJECTION", changed)
 
 
 def greedy_drafts(patch: Patch) -> None:

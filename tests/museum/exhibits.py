@@ -23,7 +23,7 @@ class Setting:
     temperature: float = 0.0
     batch: int = 40
     prompts: int | None = None
-    """How many of the prompts; all unless told otherwise."""
+    """How many of the prompts; all unless given."""
     edits: tuple[edits.Edit, ...] = ()
     """What is done to the drafter's checkpoint, for the baseline too."""
 
@@ -39,7 +39,7 @@ class Exhibit:
 
     name: str
     source: str
-    """The issue or pull request that tells of it: `owner/repository#number`."""
+    """The issue or pull request that reports it: `owner/repository#number`."""
     mechanism: str
     setting: Setting
     defect: defects.Defect | None = None

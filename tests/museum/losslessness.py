@@ -2,7 +2,8 @@
 
     python tests/museum/losslessness.py > docs/museum-losslessness.md
 
-Takes about ten minutes, most of them for the tests of others.
+Takes about 20 minutes, most of them for the tests of others. Seconds differ from run to run, all
+else repeats.
 """
 
 from __future__ import annotations
@@ -50,23 +51,28 @@ HEADER = (
 )
 HEAD = """# A museum of distribution bugs
 
-{rows} samplers that emit another distribution than the target's, or break the contract of one: defects of real engines, and rules
-that are lossy by design, each built as the smallest change to one clean round. `assert_lossless` finds {caught}, in
-{seconds:.0f} s together. Of the distribution tests that engines run today, vLLM's three would see {L2} (L2), {wide} (wide) and
-{narrow} (narrow), TensorRT-LLM's {tensorrt}, transformers' {transformers}; {nobody} are seen by none of them.
+{rows} samplers that emit another distribution than the target's, or break the contract of one: defects
+of real engines, and rules that are lossy by design, each built as the smallest change to one clean
+round. `assert_lossless` finds {caught}, in {seconds:.0f} s together. Of the distribution tests that engines
+run today, vLLM's three would see {L2} (L2), {wide} (wide) and {narrow} (narrow), TensorRT-LLM's {tensorrt},
+transformers' {transformers}; {nobody} are seen by none of them.
 """
 FOOT = """
-*total variation*: between the distribution of the first {length} tokens and the target's, the worst of {examples} rounds with a
-vocabulary of {vocab_size} and {k} drafts; exact, but for *~*, which is counted over {counted:,} rounds and two tokens. It is 0
-where the distribution is right and the contract is broken in another way. Where a mechanism says *here*, the report tells less than is
-needed to build it. A paper stands as the source where a rule is lossy by design, or departs from the paper's without a report.
+*total variation*: between the distribution of the first {length} tokens and the target's, the worst of
+{examples} rounds with a vocabulary of {vocab_size} and {k} drafts; exact, but for *~*, which is counted over {counted:,}
+rounds and two tokens. It is 0 where the distribution is right and the contract is broken in another
+way. Where a mechanism says *here*, the report does not contain all that is needed to build it. The source is a paper where a rule is lossy by
+design, or departs from the paper's without a report.
 *caught by*: exact, the distribution of all its draws; sampled, the counts of many rounds; or the contract.
+*seconds*: the wall clock of one run; all other cells repeat from run to run.
 
-The others' tests are given the sampler in the place of theirs, with their sizes, distributions and thresholds, and one seed: vLLM's
-*L2* (V 10, k 2, 100,000 rounds), *wide* (V 4096, k 3, T 1, 40,960) and *narrow* (V 16, k 3, 200,000); TensorRT-LLM's KL
-below 0.01 (V 500, k 1, 50,000); transformers' order of four counts (V 10, k 3, 10,000). vLLM's give all positions the same
-distributions. All but *narrow* draw the drafts themselves, so that they cannot meet a drafter's defect: where a name has a *\\**, they
-were given the whole round, which is more than they see today. Their tests of seeds, ranges and greedy rows are not counted.
+The other projects' tests are run with the sampler in place of theirs, with their sizes, distributions and
+thresholds, and with one seed: vLLM's *L2* (V 10, k 2, 100,000 rounds), *wide* (V 4096, k 3, T 1, 40,960) and
+*narrow* (V 16, k 3, 200,000); TensorRT-LLM's KL below 0.01 (V 500, k 1, 50,000); transformers' order of four
+counts (V 10, k 3, 10,000). vLLM's give all positions the same distributions. All but *narrow* draw the
+drafts themselves, so that they cannot meet a drafter's defect: where a name has a *\\**, they were given
+the whole round, which is more than they see today. Their tests of seeds, ranges and greedy rows are not
+counted.
 """
 RAGGED_HEAD = """
 ## Ragged rows
@@ -81,13 +87,14 @@ All but *rows of the next request* and *coins by position* are right while all r
 UNUSUAL_HEAD = """
 ## Unusual, and right
 
-What looks like a bug and is none: {rows} samplers that keep the target's distribution, none of them accused.
+{rows} samplers that look wrong but keep the target's distribution. None of them is reported as lossy.
 
 | sampler | what is odd about it | examples | result |
 |---|---|---|---|"""
 LAST = """
-*transformers* is run without forced draws at the ends of their range: its `r <= p / q` accepts a draft of probability 0 at a draw
-of exactly 0, as in [sglang#35771](https://github.com/sgl-project/sglang/issues/35771). Made by
+*transformers* is run without forced draws at the ends of their range: its `r <= p / q` accepts a
+draft of probability 0 at a draw of exactly 0, as in
+[sglang#35771](https://github.com/sgl-project/sglang/issues/35771). Made by
 `python tests/museum/losslessness.py > docs/museum-losslessness.md`.
 """
 
@@ -138,10 +145,10 @@ def counted_variation(mutant: Mutant) -> float:
     worst = 0.0
     for p, q in examples():
         target, draft = (torch.tensor(np.array(rows), dtype=torch.float32) for rows in (p, q))
-        made = rivals.emitted(mutant, target, draft, COUNTED, seeded)[:, :2]
+        pairs = rivals.emitted(mutant, target, draft, COUNTED, seeded)[:, :2]
         following = torch.multinomial(target[1], COUNTED, replacement=True, generator=seeded)
-        made[:, 1] = torch.where(made[:, 1] < 0, following, made[:, 1])
-        got = (made @ torch.tensor([VOCAB_SIZE, 1])).bincount(minlength=VOCAB_SIZE**2) / COUNTED
+        pairs[:, 1] = torch.where(pairs[:, 1] < 0, following, pairs[:, 1])
+        got = (pairs @ torch.tensor([VOCAB_SIZE, 1])).bincount(minlength=VOCAB_SIZE**2) / COUNTED
         worst = max(
             worst, (got - torch.outer(target[0], target[1]).flatten()).abs().sum().item() / 2
         )
@@ -182,8 +189,8 @@ def caught_ragged(sampler: Ragged) -> str:
 
 def level(error: AssertionError) -> str:
     """`exact`, `sampled` or `contract`, from its message."""
-    found = re.search(r"not lossless \((\w+)\)", str(error))
-    return found[1] if found else str(error)
+    match = re.search(r"not lossless \((\w+)\)", str(error))
+    return match[1] if match else str(error)
 
 
 def seen_by_vllm(mutant: Mutant) -> list[str]:
@@ -214,16 +221,16 @@ def table(cells: tuple[str, ...]) -> None:
 
 def ragged_rows() -> None:
     """The section on rows with different numbers of drafts."""
-    found = [(sampler, caught_ragged(sampler)) for sampler in RAGGED]
-    ours = sum(by != "nothing" for _, by in found)
+    results = [(sampler, caught_ragged(sampler)) for sampler in RAGGED]
+    ours = sum(by != "nothing" for _, by in results)
     print(RAGGED_HEAD.format(rows=len(RAGGED), caught="all" if ours == len(RAGGED) else ours))
-    for sampler, by in found:
+    for sampler, by in results:
         table((sampler.name, source(sampler), sampler.mechanism, by))
 
 
 def main() -> None:
-    found = [(mutant, *caught(mutant)) for mutant in MUTANTS]
-    ours = sum(by != "nothing" for _, by, _ in found)
+    results = [(mutant, *caught(mutant)) for mutant in MUTANTS]
+    ours = sum(by != "nothing" for _, by, _ in results)
     vllm = [seen_by_vllm(mutant) for mutant in MUTANTS]
     others = [
         [rivals.seen(test, mutant) for test in (rivals.tensorrt_llm, rivals.transformers)]
@@ -232,7 +239,7 @@ def main() -> None:
     numbers = {
         "rows": len(MUTANTS),
         "caught": "all of them" if ours == len(MUTANTS) else f"{ours} of them",
-        "seconds": sum(seconds for _, _, seconds in found),
+        "seconds": sum(seconds for _, _, seconds in results),
         "tensorrt": sum(tensorrt for tensorrt, _ in others),
         "transformers": sum(transformers for _, transformers in others),
         "nobody": sum(
@@ -246,7 +253,7 @@ def main() -> None:
     )
     table(HEADER)
     print("|---" * len(HEADER) + "|")
-    for (mutant, by, seconds), names, rest in zip(found, vllm, others, strict=True):
+    for (mutant, by, seconds), names, rest in zip(results, vllm, others, strict=True):
         cells = (
             mutant.name + r" \*" * (mutant.drafts == "own"),
             source(mutant),
@@ -255,7 +262,7 @@ def main() -> None:
             by,
             f"{seconds:.1f}",
             ", ".join(names) or "no",
-            *("yes" if one else "no" for one in rest),
+            *("yes" if caught_it else "no" for caught_it in rest),
         )
         table(cells)
     sizes = {

@@ -17,11 +17,13 @@ from safetensors.torch import load_file, save_file
 
 from pytest_specdec.acceptance.counts import Array
 from pytest_specdec.cases.case import Case, TextKey, default_rule
+from pytest_specdec.cases.drafter import parse_drafter
 from pytest_specdec.config.options import MARGIN
 from pytest_specdec.decoding.decode import Decoded
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
-from pytest_specdec.gate.verdict import Verdict, judge
+from pytest_specdec.gate.judge import judge
+from pytest_specdec.gate.verdict import Verdict
 from pytest_specdec.judging.comparison import Run
 from pytest_specdec.records.record import Record
 
@@ -55,12 +57,12 @@ class Measured:
     @property
     def starts(self) -> dict[tuple[int, int], int]:
         """Accepted tokens of every counted round, by text and position of its first draft."""
-        own = self.decoded
+        decoded = self.decoded
         return {
-            (row, one.start): one.accepted
-            for row, (text, rounds) in enumerate(zip(own.texts, own.rounds, strict=True))
-            for one in rounds
-            if one.start + own.k <= len(text.ids)
+            (row, played.start): played.accepted
+            for row, (text, rounds) in enumerate(zip(decoded.texts, decoded.rounds, strict=True))
+            for played in rounds
+            if played.start + decoded.k <= len(text.ids)
         }
 
 
@@ -99,7 +101,7 @@ class Lab:
         self.baseline = functools.cache(self.measure)
 
     def broken(self, exhibit: Exhibit, setting: Setting | None = None) -> Measured:
-        """Decode with an exhibit's defect, in its own setting unless told otherwise."""
+        """Decode with an exhibit's defect, by default in its own setting."""
         with pytest.MonkeyPatch.context() as patch:
             if exhibit.defect is not None:
                 exhibit.defect(patch)
@@ -127,7 +129,7 @@ class Lab:
         )
         case = Case(
             texts=texts,
-            drafter=drafter,
+            drafter=parse_drafter(drafter),
             label=setting.drafter,
             k=setting.k,
             depth=setting.depth,

@@ -25,7 +25,7 @@ class Mutant:
 
     name: str
     source: str
-    """The issue or pull request that tells of it, `owner/repository#number`, or a paper,
+    """The issue or pull request that reports it, `owner/repository#number`, or a paper,
     `arXiv:number`.
     """
     mechanism: str

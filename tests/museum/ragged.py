@@ -168,7 +168,7 @@ def bonus_of_another_row(out: Tensor, counts: list[int], bonus: Tensor) -> Tenso
 
 
 def last_column(out: Tensor, counts: list[int], bonus: Tensor) -> Tensor:
-    """The bonus token is stored behind the longest row's drafts, not behind the row's own."""
+    """The bonus token is stored after the longest row's drafts, not after the row's own."""
     for request, count in enumerate(counts):
         if out[request, count] != -1:
             token = out[request, count].clone()

@@ -38,7 +38,7 @@ def leading(ok: Tensor) -> Tensor:
 
 
 def recovered(target: Tensor, draft: Tensor, accepted: Tensor, generator: Generator) -> Tensor:
-    """(rows,): the token behind the accepted drafts, drawn from max(p - q, 0), or from p behind the
+    """(rows,): the token after the accepted drafts, drawn from max(p - q, 0), or from p behind the
     last draft.
     """
     return drawn(residual(at(target, accepted), q_at(draft, accepted)), generator)
@@ -51,7 +51,7 @@ def residual(p: Tensor, q: Tensor) -> Tensor:
 
 
 def emitted(tokens: Tensor, accepted: Tensor, last: Tensor) -> Tensor:
-    """(rows, k + 1): the accepted drafts, and the last token behind them."""
+    """(rows, k + 1): the accepted drafts, and the last token after them."""
     steps = torch.arange(tokens.shape[1] + 1, device=tokens.device)
     longer = torch.cat([tokens, torch.full_like(tokens[:, :1], -1)], 1)
     return torch.where(steps < accepted[:, None], longer, -1).scatter(
@@ -65,12 +65,12 @@ def of(distributions: Tensor, tokens: Tensor) -> Tensor:
 
 
 def at(distributions: Tensor, accepted: Tensor) -> Tensor:
-    """(rows, vocabulary): the distribution behind the accepted drafts."""
+    """(rows, vocabulary): the distribution after the accepted drafts."""
     return distributions[torch.arange(len(distributions), device=distributions.device), accepted]
 
 
 def q_at(draft: Tensor, accepted: Tensor) -> Tensor:
-    """(rows, vocabulary): q behind the accepted drafts; 0 behind the last."""
+    """(rows, vocabulary): q after the accepted drafts; 0 after the last."""
     last = draft.shape[1] - 1
     return at(draft, accepted.clamp(max=last)) * (accepted <= last)[:, None]
 

@@ -43,9 +43,9 @@ def vllm_distance(mutant: Mutant) -> bool:
     to_target, to_others = [], []
     for rounds in (10, 100_000):
         tokens = emitted(mutant, p.expand(3, 10), q.expand(2, 10), rounds, seeded)[:, :-1].flatten()
-        found = torch.histogram(tokens.float(), bins=10, range=(0, 10), density=True).hist
-        to_target.append(torch.dist(p, found).item())
-        to_others.append(torch.dist(others, found.expand(100, 10)).item() / 100)
+        histogram = torch.histogram(tokens.float(), bins=10, range=(0, 10), density=True).hist
+        to_target.append(torch.dist(p, histogram).item())
+        to_others.append(torch.dist(others, histogram.expand(100, 10)).item() / 100)
     return not to_target[0] / to_target[1] > 20 * to_others[0] / to_others[1]
 
 
@@ -94,11 +94,11 @@ def transformers(mutant: Mutant) -> bool:
     logits = torch.full((4, 10), -math.inf)
     logits[0, 1] = logits[1, 4] = logits[3, 5] = 10.0
     logits[2, [1, 3, 7, 8]] = torch.tensor([2.0, 1.0, -0.01, 2.0])
-    made = emitted(mutant, logits.softmax(-1), q, 10_000, seeded, drafts)
-    possible = torch.isin(made[:, 2], torch.tensor([1, 3, 7, 8]))
-    if not ((made[:, 0] == 1) & (made[:, 1] == 4) & possible & (made[:, 3] < 0)).all():
+    tokens = emitted(mutant, logits.softmax(-1), q, 10_000, seeded, drafts)
+    possible = torch.isin(tokens[:, 2], torch.tensor([1, 3, 7, 8]))
+    if not ((tokens[:, 0] == 1) & (tokens[:, 1] == 4) & possible & (tokens[:, 3] < 0)).all():
         return True
-    counts = made[:, 2].bincount(minlength=10)
+    counts = tokens[:, 2].bincount(minlength=10)
     return not (counts[1] > counts[3] > counts[7] > 0 and counts[8] > counts[3])
 
 
@@ -114,11 +114,11 @@ def emitted(
     drawn a few at a time.
     """
     rows = ROWS if p.shape[-1] > 1000 else rounds
-    made = [
+    parts = [
         _emitted(mutant, p, q, min(rows, rounds - start), generator, drafts)
         for start in range(0, rounds, rows)
     ]
-    return torch.cat(made)
+    return torch.cat(parts)
 
 
 def _emitted(
@@ -138,11 +138,11 @@ def _emitted(
     different, which = tokens.unique(
         dim=0, return_inverse=True
     )  # what is drawn depends on nothing else
-    made = [
-        mutant.in_batches(p[None].clone(), q[None].clone(), one[None], generator=generator)
-        for one in different
+    outputs = [
+        mutant.in_batches(p[None].clone(), q[None].clone(), row[None], generator=generator)
+        for row in different
     ]
-    return torch.cat(made)[which]
+    return torch.cat(outputs)[which]
 
 
 def _drafted(q: Tensor, rows: int, generator: torch.Generator) -> Tensor:
@@ -161,8 +161,8 @@ def _fits_not(
 ) -> bool:
     """Chi-square of the tokens at each of four positions, of the rounds that reach it."""
     vocab_size = len(p)
-    made = emitted(mutant, p.expand(4, vocab_size), q.expand(3, vocab_size), rounds, generator)
-    return any(_misfit(column[column >= 0], p) for column in made.T)
+    tokens = emitted(mutant, p.expand(4, vocab_size), q.expand(3, vocab_size), rounds, generator)
+    return any(_misfit(column[column >= 0], p) for column in tokens.T)
 
 
 def _misfit(tokens: Tensor, p: Tensor) -> bool:
@@ -175,14 +175,14 @@ def _misfit(tokens: Tensor, p: Tensor) -> bool:
         raise IndexError("a token past the vocabulary")
     counts, wanted = tokens.bincount(minlength=len(p)).double(), p.double() * len(tokens)
     large = wanted >= 5
-    found, expected = counts[large], wanted[large]
+    seen, expected = counts[large], wanted[large]
     if wanted[~large].sum() >= 5:
-        found, expected = (
+        seen, expected = (
             torch.cat([some, every[~large].sum()[None]])
-            for some, every in ((found, counts), (expected, wanted))
+            for some, every in ((seen, counts), (expected, wanted))
         )
-    df = len(found) - 1
-    chi2 = ((found - expected) ** 2 / expected).sum().item()
+    df = len(seen) - 1
+    chi2 = ((seen - expected) ** 2 / expected).sum().item()
     return df >= 1 and not chi2 < df + 10 * math.sqrt(2 * df)
 
 

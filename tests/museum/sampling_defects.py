@@ -28,7 +28,7 @@ class SamplingDefect:
     mechanism: str
     defect: Defect
     source: str = ""
-    """The issue that tells of it: `owner/repository#number`."""
+    """The issue that reports it: `owner/repository#number`."""
     cause: str = ""
     """What the message of conformance names; empty where the texts are right and only the oracle
     sees it.
@@ -78,10 +78,10 @@ def unfiltered_bonus(patch: Patch) -> None:
     probabilities = batch.probabilities
 
     def broken(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-        found = probabilities(logits, sampling)
+        distributions = probabilities(logits, sampling)
         if sampling.temperature > 0:
-            found[:, -1] = probabilities(logits[:, -1], RAW)
-        return found
+            distributions[:, -1] = probabilities(logits[:, -1], RAW)
+        return distributions
 
     patch.setattr(batch, "probabilities", broken)
 
@@ -95,7 +95,7 @@ def recovered_from_p(patch: Patch) -> None:
         accepted, _ = rules.rejection(target, draft, tokens, generator)
         return accepted, rules.draw(rules._at(target, accepted), generator)
 
-    patch.setitem(rules._VERIFY, "rejection", broken)
+    patch.setattr(rules, "REJECTION", dataclasses.replace(rules.REJECTION, verify=broken))
 
 
 def small_q(patch: Patch) -> None:
@@ -106,7 +106,7 @@ def small_q(patch: Patch) -> None:
     ) -> rules.Verified:
         return rules.rejection(target, 0.9 * draft, tokens, generator)
 
-    patch.setitem(rules._VERIFY, "rejection", broken)
+    patch.setattr(rules, "REJECTION", dataclasses.replace(rules.REJECTION, verify=broken))
 
 
 SAMPLING_DEFECTS = (

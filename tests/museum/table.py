@@ -38,17 +38,19 @@ HEADER = (
 )
 HEAD = """# A museum of acceptance bugs
 
-{rows} defects of real engines that leave the emitted text right, each built into this project's decoder or into a copy of
-its embedded checkpoints and judged against the record of the sound one: the gate flags {flagged}. Given the same baseline,
-vLLM's acceptance test would see {by_length} by the length and {by_position} more by a position; a one-sided floor at 95 % of
-the length, as TensorRT-LLM has it, {floor}.
+{rows} defects of real engines that leave the emitted text right, each built into this project's decoder
+or into a copy of its embedded checkpoints and judged against the record of the sound one: the gate
+flags {flagged}. Given the same baseline, vLLM's acceptance test would see {by_length} by the length and {by_position}
+more by a position; a one-sided floor at 95 % of the length, as TensorRT-LLM has it, {floor}.
 """
 FOOT = """
-*falls at*: draft positions whose conditional acceptance fell by half a point or more, of rounds that both decoders start
-at the same place (of all rounds where texts were sampled). *hides at*: what of the setting is another where the very same
-defect changes nothing at all. *vLLM's test* fails if the length is off by more than 5 % or one of the first three
-positions survives less than 95 % of what is expected. Where a mechanism says *here*, the report gives symptoms only and
-ours stands in for the cause. An *uneven norm* is what large models have; the embedded target's is nearly flat.
+*falls at*: draft positions whose conditional acceptance fell by half a point or more, of rounds
+that both decoders start at the same place (of all rounds where texts were sampled). *hides at*:
+what of the setting is another where the very same defect changes nothing at all. *vLLM's test*
+fails if the length is off by more than 5 % or one of the first three positions survives less than
+95 % of what is expected. Where a mechanism says *here*, the report gives symptoms only and ours
+stands in for the cause. An *uneven norm* is what large models have; the embedded target's is nearly
+flat.
 
 {prompts} prompts, {tokens} new tokens each, greedy unless a temperature T is named; margin {margin:.1%}. Made by
 `python tests/museum/table.py > docs/museum.md`.

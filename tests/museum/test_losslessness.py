@@ -1,4 +1,4 @@
-"""Every wrong sampler of the museum is found, and no right one is accused, however unusual."""
+"""Every wrong sampler of the museum is found, and every correct one passes, however unusual."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_museum_is_whole() -> None:
     assert {mutant.drafts for mutant in VERIFIERS} == {"given"}
     assert {mutant.drafts for mutant in ROUNDS} == {"own"}
     assert (
-        len({one.name for one in (*MUTANTS, *UNUSUAL)} - {"greedy drafts"})
+        len({exhibit.name for exhibit in (*MUTANTS, *UNUSUAL)} - {"greedy drafts"})
         == len(MUTANTS) + len(UNUSUAL) - 2
     )
 
@@ -65,5 +65,5 @@ def test_the_page_shows_every_sampler() -> None:
     page = (ROOT / "docs" / "museum-losslessness.md").read_text().splitlines()
     rows = [line.split("|")[1].replace("\\*", "").strip() for line in page if line.startswith("| ")]
     assert [row for row in rows if row != "sampler"] == [
-        one.name for one in (*MUTANTS, *RAGGED, *UNUSUAL)
+        exhibit.name for exhibit in (*MUTANTS, *RAGGED, *UNUSUAL)
     ]

@@ -13,6 +13,7 @@ from helpers.support import EMBEDDED
 from museum.measure import PROMPTS
 
 from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.cases.drafter import DraftModelSpec
 from pytest_specdec.decoding.drafters import drafts
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
@@ -21,7 +22,7 @@ from pytest_specdec.gate.refusals import too_good
 TEXTS = TextKey("museum", str(EMBEDDED / "text-target"), PROMPTS, None, 128, 1.0, 3)
 CASE = Case(
     texts=TEXTS,
-    drafter=str(EMBEDDED / "text-draft"),
+    drafter=DraftModelSpec(str(EMBEDDED / "text-draft")),
     label="draft",
     k=4,
     depth=0,
@@ -49,7 +50,7 @@ def test_drafts_from_another_distribution_than_their_q_are_refused(
     sharper_than_reported(monkeypatch, temperature)
     measured = DecodeEngine(ModelPool("cpu")).measure(CASE)
     assert measured.expected is not None
-    said = too_good(measured.counts, measured.expected, gates=16)
-    assert (said is not None) is refused
+    reason = too_good(measured.counts, measured.expected, gates=16)
+    assert (reason is not None) is refused
     if refused:
         assert measured.counts.acceptance_length > 1.03 * measured.expected.acceptance_length

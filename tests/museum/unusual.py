@@ -1,5 +1,5 @@
 """Samplers that look wrong, or unlike any other, and keep the target's distribution all the same:
-none may be accused.
+all of them must pass.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ class Unusual:
 def sample_match(
     target: Tensor, draft: Tensor, tokens: Tensor, generator: Generator = None
 ) -> Tensor:
-    own = drawn_rows(target, generator)
-    accepted = leading(own[:, :-1] == tokens)
-    return emitted(tokens, accepted, own.gather(1, accepted[:, None])[:, 0])
+    sampled = drawn_rows(target, generator)
+    accepted = leading(sampled[:, :-1] == tokens)
+    return emitted(tokens, accepted, sampled.gather(1, accepted[:, None])[:, 0])
 
 
 def lazy_sample_match(
     target: Tensor, draft: Tensor, tokens: Tensor, generator: Generator = None
 ) -> list[int]:
-    made: list[int] = []
+    emitted_tokens: list[int] = []
     for distribution, guess in zip(target, [*tokens.tolist(), None], strict=True):
-        made.append(torch.multinomial(distribution, 1, generator=generator).item())
-        if made[-1] != guess:
+        emitted_tokens.append(torch.multinomial(distribution, 1, generator=generator).item())
+        if emitted_tokens[-1] != guess:
             break
-    return made
+    return emitted_tokens
 
 
 def q_of_one(target: Tensor, draft: Tensor, tokens: Tensor, generator: Generator = None) -> Tensor:

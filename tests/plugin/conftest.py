@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import hypothesis  # noqa: F401  its pytest plugin would import it anew in every run within this process
+import hypothesis  # noqa: F401  its pytest plugin would import it again in every run within this process
 import pytest
 
 TEST = """
@@ -130,7 +130,7 @@ PROMPTS = [
 
 @pytest.fixture(scope="session")
 def gate_target(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A target sure enough of its tokens that guesses are no match for a draft model."""
+    """A target sure enough of its tokens that guesses are much worse than a draft model."""
     from helpers.support import llama
 
     return llama(tmp_path_factory.mktemp("gate") / "tiny-target", seed=1, spread=0.35)
@@ -153,7 +153,7 @@ def untrained_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     for name in ("dead_drafter", "no_better"):
         monkeypatch.setattr(f"pytest_specdec.judging.decisions.{name}", lambda *measured: None)
-    monkeypatch.setattr("pytest_specdec.gate.verdict.dead_drafter", lambda counts: None)
+    monkeypatch.setattr("pytest_specdec.gate.comparability.dead_drafter", lambda counts: None)
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def project(
 ) -> Project:
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     pytester.makeini("[pytest]\naddopts = --strict-markers\n")
-    made = Project(pytester, gate_target, gate_draft)
-    made.write_test()
-    made.write_prompts(PROMPTS)
-    return made
+    project = Project(pytester, gate_target, gate_draft)
+    project.write_test()
+    project.write_prompts(PROMPTS)
+    return project

@@ -76,7 +76,7 @@ def test_texts_alone_give_a_row_that_is_not_judged(attaching) -> None:
     ("arguments", "reason"),
     [
         (("--specdec-k=40",), "no text is long enough"),
-        (("--specdec-judged=0:32:2",), "the texts are no steps of 2 tokens"),
+        (("--specdec-judged=0:32:2",), "the texts do not consist of steps of 2 tokens"),
     ],
 )
 def test_a_case_whose_texts_are_read_and_that_cannot_be_measured_is_an_error_in_the_report(

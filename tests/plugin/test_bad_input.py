@@ -238,11 +238,11 @@ PROFILES = [
     ),
     (
         '{"schema": 1, "verify": {"4": 1, "04": 2}, "draft": {}}',
-        "('04' is no k or depth in plain digits)",
+        "('04' is not a k or depth in plain digits)",
     ),
     (
         '{"schema": 1, "verify": {"4": 1}, "verify": {"4": 2}, "draft": {}}',
-        'the key "verify" stands twice in one object',
+        'the key "verify" occurs twice in one object',
     ),
 ]
 
@@ -271,7 +271,7 @@ def test_a_bad_profile_is_a_usage_error(project, text: str, message: str) -> Non
         ('{"key": "a", "new_ids": [-1]}', "run.jsonl:2: Expected `int` >= 0"),
         (
             '{"key": "a", "new_ids": [1], "new_ids": [2]}',
-            'run.jsonl:2: not JSON (the key "new_ids" stands twice',
+            'run.jsonl:2: not JSON (the key "new_ids" occurs twice',
         ),
     ],
 )
@@ -355,7 +355,7 @@ def test_a_bad_baseline_is_a_usage_error_and_stays_as_it_is(
         ),
         (
             '{"category": "x", "prompt": "a", "prompt": "b"}',
-            'prompts.jsonl:1: not JSON (the key "prompt" stands twice',
+            'prompts.jsonl:1: not JSON (the key "prompt" occurs twice',
         ),
     ],
 )

@@ -324,7 +324,7 @@ def test_where_only_numbers_are_compared_a_missing_baseline_is_not_advised_to_be
 ) -> None:
     write(project, NUMBERS)
     text = project.run("--specdec-update=new", ok=False).stdout.str()
-    said = "so --specdec-update=new creates none (pytest.approx and >= compare numbers)"
-    assert " ".join(text.split()).count(said) == 2, text
+    advice = "so --specdec-update=new creates none (pytest.approx and >= compare numbers)"
+    assert " ".join(text.split()).count(advice) == 2, text
     assert project.baselines == {}
     assert text.splitlines().count("    assert specdec_run == specdec_baseline") == 2

@@ -96,13 +96,11 @@ def test_a_servers_words_are_fit_to_print(project, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_urls_with_secrets_are_refused_unseen(project, engine: str, url: str) -> None:
-    asked = (f"--specdec-engine={engine}", f"--specdec-url={url}", "--specdec-draft-url=http://h")
+    options = (f"--specdec-engine={engine}", f"--specdec-url={url}", "--specdec-draft-url=http://h")
     result = project.run(
-        *asked, "--specdec-depth=0", "--specdec-k=4", "--specdec-report=out.json", ok=False
+        *options, "--specdec-depth=0", "--specdec-k=4", "--specdec-report=out.json", ok=False
     )
-    told = result.stdout.str() + result.stderr.str()
-    report = (
-        project.pytester.path / "out.json"
-    )  # a URL that is none ends the run before there is one
-    assert "SECRET" not in told + (report.read_text() if report.exists() else "")
-    assert "; " in told
+    printed = result.stdout.str() + result.stderr.str()
+    report = project.pytester.path / "out.json"  # an invalid URL ends the run before there is one
+    assert "SECRET" not in printed + (report.read_text() if report.exists() else "")
+    assert "; " in printed

@@ -71,14 +71,14 @@ def test_a_changed_target_is_named_and_judged_on_texts_of_its_own(project, tmp_p
     assert row["verdict"] in ("pass", "inconclusive")
 
 
-def test_inconclusive_can_be_told_to_warn(project) -> None:
+def test_inconclusive_can_be_set_to_warn(project) -> None:
     """Other texts of the same target: nothing changed, and 12 prompts are too few to show it."""
     project.create("--specdec-k=4", "--specdec-depth=0")
-    asked = ("--specdec-seed=5", "--specdec-k=4", "--specdec-depth=0", "--specdec-margin=0.001")
-    project.run(*asked, ok=False).stdout.fnmatch_lines(
+    options = ("--specdec-seed=5", "--specdec-k=4", "--specdec-depth=0", "--specdec-margin=0.001")
+    project.run(*options, ok=False).stdout.fnmatch_lines(
         ["*acceptance_length inconclusive: *", "*prompts would settle it"]
     )
-    project.run(*asked, "--specdec-inconclusive=warn", ok=True).stdout.fnmatch_lines(
+    project.run(*options, "--specdec-inconclusive=warn", ok=True).stdout.fnmatch_lines(
         ["*inconclusive"]
     )
 
@@ -145,7 +145,7 @@ def test_a_dead_drafter_is_no_baseline(project, tmp_path: Path) -> None:
     result = project.run(
         f"--specdec-draft={dead}", "--specdec-temperature=0", "--specdec-update=new", ok=False
     )
-    result.stdout.fnmatch_lines(["*a dead drafter is no baseline; check the drafter*"])
+    result.stdout.fnmatch_lines(["*a dead drafter cannot become a baseline; check the drafter*"])
     assert project.baselines == {}
 
 

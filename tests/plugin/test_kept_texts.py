@@ -128,7 +128,7 @@ def test_a_damaged_file_is_replaced_with_a_note_and_never_an_error(
     result = project.run("--specdec-update=new", ok=True)
     assert sampled == [12, 12]
     if damage != "surrogate":  # that one names another target
-        result.stdout.fnmatch_lines(["note: kept texts in * were sampled anew*"])
+        result.stdout.fnmatch_lines(["note: kept texts in * have been sampled again*"])
     assert path.read_text() == whole
 
 

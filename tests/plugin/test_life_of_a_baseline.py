@@ -32,7 +32,7 @@ class Kind:
     partial: str | None = None
     """Why nothing can be said of stale files, and pruning is refused."""
     cut: bool = False
-    """Whether it ends before its last test, so that stale files are neither told nor deleted."""
+    """Whether it ends before its last test, so that stale files are neither reported nor deleted."""
     files: tuple[tuple[str, str], ...] = ()
     """Files of the project that make it so."""
 
@@ -95,7 +95,7 @@ STALE = (
     "letters/texts/t1-n24-s9.json",
     "letters/tokens/tiny-draft-head0-t1-n24-s9.json",
 )
-"""In the order in which they are told."""
+"""In the order in which they are reported."""
 BYSTANDERS = (
     "letters/tiny-draft-k5-depth0-t1-decode.json",  # another engine's record
     "letters/tiny-draft-k6-depth0-t1.json",  # in merge conflict
@@ -109,22 +109,22 @@ BYSTANDERS = (
 @pytest.fixture
 def created(project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """All files as a full serial run writes them, measured once and copied for each test."""
-    shared, own = (
+    shared, copied = (
         tmp_path_factory.getbasetemp() / "created-once",
         project.pytester.path / "baselines",
     )
     if shared.exists():
-        shutil.copytree(shared, own)
+        shutil.copytree(shared, copied)
     else:
         project.create()
-        shutil.copytree(own, shared)
+        shutil.copytree(copied, shared)
     return project.stored
 
 
 @pytest.fixture
 def littered(project, created: dict[str, str]) -> dict[str, str]:
-    """The same with files of a renamed case and of another seed, and with files that are no
-    business of these runs.
+    """The same with files of a renamed case and of another seed, and with files that these runs
+    must leave alone.
     """
     record = created[CELLS[0]]
     files = created | dict.fromkeys((*STALE, *BYSTANDERS), record)
@@ -191,18 +191,18 @@ def test_what_is_created_is_what_a_full_serial_run_creates(
 
 @pytest.mark.usefixtures("worse")
 @every_kind
-def test_all_rewrites_what_ran_and_only_whole_suites_tell_of_stale_files(
+def test_all_rewrites_what_ran_and_only_whole_suites_report_stale_files(
     project, littered: dict[str, str], kind: Kind
 ) -> None:
     before = without(littered, CELLS[1])
     restore(project, before)
     result = run(project, kind, "--specdec-update=all")
     assert changed(before, project.stored) == set(kind.cells)
-    told = [line for line in result.outlines if "no test asks for" in line]
+    stale_lines = [line for line in result.outlines if "no test asks for" in line]
     first = ", ".join(f"baselines/{name}" for name in STALE[:3])
     whole = kind.partial is None and not kind.cut
     assert (
-        told
+        stale_lines
         == [f"4 stored files that no test asks for: {first}, ...; delete with --specdec-prune"]
         * whole
     )
@@ -264,12 +264,12 @@ def test_pruning_deletes_exactly_the_stale_files_or_is_refused_with_the_reason(
     else:
         assert gone == set()
         assert result.ret == pytest.ExitCode.USAGE_ERROR
-        said = result.stdout.str() + result.stderr.str()
+        printed = result.stdout.str() + result.stderr.str()
         assert (
-            said.count(f"--specdec-prune needs a full run, and {kind.partial}; run whole suites")
+            printed.count(f"--specdec-prune needs a full run, and {kind.partial}; run whole suites")
             == 1
         )
-        assert said.count("--specdec-prune needs") == 1
+        assert printed.count("--specdec-prune needs") == 1
     assert project.stored == without(littered, *gone)
 
 
@@ -277,19 +277,21 @@ def test_pruning_deletes_exactly_the_stale_files_or_is_refused_with_the_reason(
 def test_two_workers_update_and_prune_as_one_process_does(
     project, littered: dict[str, str]
 ) -> None:
-    """Everything at once: records of a worse drafter, texts that are missing and sampled anew, and
+    """Everything at once: records of a worse drafter, texts that are missing and sampled again, and
     stale files.
     """
     before = without(littered, TEXTS, CELLS[1])
-    said = []
+    reports = []
     after = []
     for workers in ("-n0", "-n2"):
         restore(project, before)
         result = project.run(workers, "--specdec-update=all", "--specdec-prune", ok=True)
-        said.append([line for line in result.outlines if line.startswith(("wrote ", "deleted "))])
+        reports.append(
+            [line for line in result.outlines if line.startswith(("wrote ", "deleted "))]
+        )
         after.append(project.stored)
     assert after[0] == after[1]
-    assert said[0] == said[1]
+    assert reports[0] == reports[1]
     assert changed(before, after[1]) == {
         *CELLS,
         TEXTS,
@@ -304,9 +306,9 @@ def test_two_workers_refuse_to_prune_once_where_tests_are_deselected(
 ) -> None:
     result = project.run("-n2", "-k", "k4", "--specdec-prune")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    said = result.stdout.str() + result.stderr.str()
+    printed = result.stdout.str() + result.stderr.str()
     assert (
-        said.count(
+        printed.count(
             "--specdec-prune needs a full run, and only 2 of 4 tests of the suites were selected"
         )
         == 1
@@ -347,9 +349,9 @@ def test_a_run_without_cases_prunes_nothing(project, littered: dict[str, str]) -
     project.write_test("def test_other(): pass\n")
     result = project.run("--specdec-prune")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    said = result.stdout.str() + result.stderr.str()
+    printed = result.stdout.str() + result.stderr.str()
     assert (
-        said.count(
+        printed.count(
             "--specdec-prune needs a full run, and no test of a suite was selected; run whole "
             "suites"
         )

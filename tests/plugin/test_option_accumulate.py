@@ -31,7 +31,7 @@ def test_every_run_is_added_with_texts_of_its_own(project) -> None:
     assert {name: text for name, text in project.baselines.items() if name != FILE} == baselines
 
 
-def test_a_new_baseline_starts_anew(project, tmp_path: Path) -> None:
+def test_a_new_baseline_starts_again(project, tmp_path: Path) -> None:
     project.create(*CELL)
     project.run(*ACCUMULATE, ok=True)
     project.run(*ACCUMULATE, ok=True)
@@ -44,11 +44,11 @@ def test_a_new_baseline_starts_anew(project, tmp_path: Path) -> None:
 def test_a_much_worse_drafter_is_found_and_stays_found(project, tmp_path: Path) -> None:
     project.create(*CELL, "--specdec-repeats=4")
     dead = add_noise(project.draft, tmp_path / "dead-draft", 5.0)
-    said = [project.report(*ACCUMULATE, f"--specdec-draft={dead}")[0] for _ in range(5)]
-    outcomes = [row["verdict"] for row in said]
+    rows = [project.report(*ACCUMULATE, f"--specdec-draft={dead}")[0] for _ in range(5)]
+    outcomes = [row["verdict"] for row in rows]
     assert "regressed" in outcomes
     assert set(outcomes[outcomes.index("regressed") :]) == {"regressed"}
-    assert "fell from run 1 on: evidence " in said[-1]["reason"]
+    assert "fell from run 1 on: evidence " in rows[-1]["reason"]
 
 
 @pytest.mark.usefixtures("warm_processes")
@@ -110,6 +110,6 @@ def test_too_few_prompts_to_ever_fail_are_refused_with_the_number_needed(
     project.write_prompts([("vowels", "apple"), ("consonants", "pear")])
     result = project.run("--specdec-k=4", "--specdec-depth=0", *sampled)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    said = result.stdout.str() + result.stderr.str()
-    assert "2 prompts can never fail a gate at level 0.01; use at least 7 prompts" in said
+    printed = result.stdout.str() + result.stderr.str()
+    assert "2 prompts can never fail a gate at level 0.01; use at least 7 prompts" in printed
     assert project.baselines == {}

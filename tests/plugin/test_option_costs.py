@@ -1,5 +1,5 @@
-"""`--specdec-costs`: a speed-up is gated under the baseline's own costs, and costs measured anew
-are told apart.
+"""`--specdec-costs`: a speed-up is gated under the baseline's own costs, and costs measured again
+are distinguished.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def test_without_a_profile_the_baselines_own_costs_serve(priced: Project) -> Non
     assert row["baseline"]["speedup"] == pytest.approx(row["speedup"])
 
 
-def test_dearer_rounds_fail_and_are_told_apart_from_acceptance(priced: Project) -> None:
+def test_dearer_rounds_fail_and_are_distinguished_from_acceptance(priced: Project) -> None:
     write_costs(priced, "slow.json", verify={"4": 16.0}, software="torch 99")
     result = priced.run("--specdec-costs=slow.json", ok=False)
     pytest.LineMatcher(facts(result.stdout.lines)).fnmatch_lines(

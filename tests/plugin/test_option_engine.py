@@ -123,15 +123,15 @@ def test_a_lossy_rule_is_refused_by_replay_with_one_message(
     gate(project, "rule='typical'")
     result = project.run(*update)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    said = result.stdout.str() + result.stderr.str()
+    printed = result.stdout.str() + result.stderr.str()
     assert (
-        said.count(
-            "rule 'typical' is lossy: its text is not the target's to be replayed; use "
+        printed.count(
+            "rule 'typical' is lossy: its texts cannot be replayed with the target; use "
             "--specdec-engine=decode"
         )
         == 1
     )
-    assert "Traceback" not in said
+    assert "Traceback" not in printed
     assert project.baselines == {}
 
 

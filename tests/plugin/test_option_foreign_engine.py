@@ -110,7 +110,9 @@ def test_rounds(specdec_oracle):
         project.run(f"--specdec-engine={engine}", ok=True).assert_outcomes(passed=1)
     result = project.run(ok=False)
     result.stdout.fnmatch_lines(
-        ["*engine 'replay' counts no rounds of its own to be judged; leave specdec_oracle out*"]
+        [
+            "*engine 'replay' does not count rounds, so there is nothing to check; leave specdec_oracle out*"
+        ]
     )
 
 
@@ -197,17 +199,17 @@ def test_sums_of_all_requests_are_gated_as_one(project) -> None:
     result.stdout.fnmatch_lines(["*counts by definition 'sums/1', this version by 'acceptance/1'*"])
 
 
-def test_sampled_texts_that_are_not_told_are_never_the_baselines_own(project) -> None:
+def test_sampled_texts_that_are_not_reported_are_never_the_baselines_own(project) -> None:
     project.write_test(SERVED.replace("temperature=0", "temperature=1"))
 
     def untold(rounds: list[int]) -> str:
         lines = [{"schema": 1, "engine": "mine 2", "k": 2, "new_tokens": 6, "temperature": 1}]
-        for line, own in zip(prompts(project), rounds, strict=True):
+        for line, number in zip(prompts(project), rounds, strict=True):
             totals = {
-                "rounds": own,
-                "drafted": 2 * own,
-                "accepted": 5 - own,
-                "per_position": [5 - own, 0],
+                "rounds": number,
+                "drafted": 2 * number,
+                "accepted": 5 - number,
+                "per_position": [5 - number, 0],
             }
             lines.append({"prompt": json.loads(line)["prompt"], "emitted": 6, "totals": totals})
         path = project.pytester.path / "run.jsonl"
@@ -265,7 +267,7 @@ def test_every_engine_on_the_command_line_has_an_adapter() -> None:
     [
         (
             ("--specdec-engine=trace",),
-            "*--specdec-engine=trace reads from somewhere; name it: --specdec-url=*",
+            "*--specdec-engine=trace needs an address or a file; name it: --specdec-url=*",
         ),
         (
             (TRANSFORMERS, "--specdec-url=http://localhost:1"),
@@ -286,9 +288,9 @@ def test_an_engine_that_is_not_there_is_one_message(
 ) -> None:
     gate(project)
     result = project.run(*arguments, ok=False)
-    said = result.stdout.str() + result.stderr.str()
-    assert fnmatch.filter(said.splitlines(), message)
-    assert "Traceback" not in said
+    printed = result.stdout.str() + result.stderr.str()
+    assert fnmatch.filter(printed.splitlines(), message)
+    assert "Traceback" not in printed
 
 
 def test_a_package_that_is_missing_is_named_when_it_is_asked_for(

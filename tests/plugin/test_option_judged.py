@@ -72,15 +72,15 @@ def test_judging_every_token_gives_plain_figures_under_another_name(project) -> 
         assert judged == plain
 
 
-def test_a_pattern_that_the_texts_do_not_have_is_told(project) -> None:
+def test_a_pattern_that_the_texts_do_not_have_is_reported(project) -> None:
     result = project.run(STEPS_OF_TWO, "--specdec-update=new", ok=False)
     result.stdout.fnmatch_lines(
-        ["*the texts are no steps of 2 tokens * 0:32*check --specdec-judged*"]
+        ["*the texts do not consist of steps of 2 tokens * 0:32*check --specdec-judged*"]
     )
     assert project.baselines == {}
 
 
-def test_judged_and_plain_baselines_are_told_apart(project) -> None:
+def test_judged_and_plain_baselines_are_distinguished(project) -> None:
     project.create(EVERY_TOKEN)
     rows = project.report(EVERY_TOKEN)
     assert {row["verdict"] for row in rows} == {"pass"}
@@ -133,12 +133,12 @@ def test_the_second_of_two_tokens_has_baselines_tokens_and_samples_of_its_own(st
             "least": row["k"],
             "most": row["k"],
         }
-        worst = [one["accepted"] for one in samples["worst"]]
+        worst = [sample["accepted"] for sample in samples["worst"]]
         assert worst == sorted(worst)
         assert worst[0] == pytest.approx(samples["accepted"]["least"])
 
 
-def test_what_a_judged_round_costs_is_told_and_stored(steps) -> None:
+def test_what_a_judged_round_costs_is_reported_and_stored(steps) -> None:
     costs = {
         "schema": 1,
         "target_ms": 10.0,
@@ -150,8 +150,8 @@ def test_what_a_judged_round_costs_is_told_and_stored(steps) -> None:
         (row["k"], row["depth"]): row
         for row in steps.report(SECOND_OF_TWO, "--specdec-costs=costs.json")
     }
-    found = {cell: (row["verify_ms"], row["draft_ms"]) for cell, row in rows.items()}
-    assert found == {(4, 0): (12, 4), (8, 0): (14, 8), (4, 2): (12, 5), (8, 2): (14, 9)}
+    times = {cell: (row["verify_ms"], row["draft_ms"]) for cell, row in rows.items()}
+    assert times == {(4, 0): (12, 4), (8, 0): (14, 8), (4, 2): (12, 5), (8, 2): (14, 9)}
     for row in rows.values():
         assert row["speedup"] == pytest.approx(
             row["acceptance_length"] * 10 / (row["verify_ms"] + row["draft_ms"])
@@ -161,21 +161,23 @@ def test_what_a_judged_round_costs_is_told_and_stored(steps) -> None:
         )
 
 
-def test_a_loss_among_interleaved_tokens_is_told_by_judged_tokens(steps, tmp_path: Path) -> None:
+def test_a_loss_among_interleaved_tokens_is_reported_by_judged_tokens(
+    steps, tmp_path: Path
+) -> None:
     noisy = add_noise(steps.draft, tmp_path / "noisy", 1.0)
     result = steps.run(
         SECOND_OF_TWO, f"--specdec-draft={noisy}", "--specdec-k=4", "--specdec-depth=2", ok=False
     )
-    told = {
+    diagnosis = {
         label: line
         for label in ("tokens", "contexts")
         for line in facts(result.stdout.lines)
         if line.startswith(f"  {label} ")
     }
-    words = re.findall(r"'(.)' drafted by head ([01]) \((\d+) times", told["tokens"])
+    words = re.findall(r"'(.)' drafted by head ([01]) \((\d+) times", diagnosis["tokens"])
     assert len(words) == 3
     assert {word for word, _, _ in words} <= set(SECONDS)
-    assert re.search(r"acceptance after 1 to 11 judged tokens -\d+\.\d\d %", told["contexts"])
+    assert re.search(r"acceptance after 1 to 11 judged tokens -\d+\.\d\d %", diagnosis["contexts"])
 
 
 def test_a_text_that_slips_is_cut_there_and_two_of_twelve_are_too_many(steps) -> None:

@@ -11,7 +11,7 @@ def report(project, *arguments: str) -> tuple[str, str]:
     )  # type: ignore[return-value]
 
 
-def test_english_unless_told_otherwise(project) -> None:
+def test_english_by_default(project) -> None:
     project.create()
     text, page = report(project)
     assert "Mean acceptance rate" in text
@@ -20,11 +20,11 @@ def test_english_unless_told_otherwise(project) -> None:
 
 def test_chinese_on_the_command_line_and_in_the_ini_file(project) -> None:
     project.create()
-    asked = report(project, "--specdec-language=zh")
-    assert "总体平均接受率" in asked[0]
-    assert '<html lang="zh">' in asked[1]
+    by_option = report(project, "--specdec-language=zh")
+    assert "总体平均接受率" in by_option[0]
+    assert '<html lang="zh">' in by_option[1]
     project.pytester.makeini("[pytest]\nspecdec_language = zh\n")
-    assert report(project) == asked
+    assert report(project) == by_option
 
 
 def test_another_language_is_refused(project) -> None:
@@ -42,7 +42,7 @@ def test_the_command_line_wins_over_the_ini_file(project) -> None:
 
 def test_programs_and_pull_requests_read_the_same_in_every_language(project) -> None:
     project.create()
-    found = []
+    read = []
     for language in ("en", "zh"):
         project.run(
             f"--specdec-language={language}",
@@ -50,10 +50,8 @@ def test_programs_and_pull_requests_read_the_same_in_every_language(project) -> 
             "--specdec-report=out.md",
             ok=True,
         )
-        found.append(
-            [(project.pytester.path / name).read_text() for name in ("out.json", "out.md")]
-        )
-    assert found[0] == found[1]
+        read.append([(project.pytester.path / name).read_text() for name in ("out.json", "out.md")])
+    assert read[0] == read[1]
 
 
 def test_a_bad_language_of_the_ini_file_is_named(project) -> None:

@@ -26,7 +26,7 @@ def test_a_baseline_holds_every_run_and_its_texts(repeated) -> None:
     runs = [stored["counts"], *stored["again"]]
     assert len({run.keys() == runs[0].keys() for run in runs}) == 1
     texts = [{row["text"] for row in run.values()} for run in runs]
-    assert all(not one & other for one, other in [(texts[0], texts[1]), (texts[1], texts[2])])
+    assert all(not first & second for first, second in [(texts[0], texts[1]), (texts[1], texts[2])])
 
 
 @pytest.mark.parametrize("again", [(), ("--specdec-repeats=2",), ("--specdec-repeats=3",)])

@@ -20,6 +20,7 @@ FIELDS = {
     "engine",
     "judged",
     "definition",
+    "candidate",
     "samples",
     "prompts",
     "rounds",
@@ -43,6 +44,8 @@ FIELDS = {
     "p_value",
     "evidence",
     "verdict",
+    "regime",
+    "estimate",
     "reason",
     "changed",
     "notes",
@@ -74,7 +77,7 @@ def test_every_case_stands_in_the_report_with_every_field(project, workers: str)
         samples = row["samples"]
         assert (samples["count"], row["judged"]) == (12, "")
         assert samples["rate"]["mean"] * row["k"] == pytest.approx(samples["accepted"]["mean"])
-        assert {one["text"].strip("'") for one in samples["worst"]} < WORDS
+        assert {sample["text"].strip("'") for sample in samples["worst"]} < WORDS
 
 
 def test_a_missing_baseline_is_an_error_in_the_report(project) -> None:

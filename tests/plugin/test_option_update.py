@@ -145,7 +145,7 @@ def test_another_folder_for_baselines(project) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "options",
     [
         ("--specdec-prompts", "5"),
         ("--specdec-prompts=5",),
@@ -154,9 +154,9 @@ def test_another_folder_for_baselines(project) -> None:
     ],
 )
 def test_the_command_that_ends_a_failure_can_be_run_as_it_is(
-    project, asked: tuple[str, ...]
+    project, options: tuple[str, ...]
 ) -> None:
-    result = project.run(*asked, ok=False)
+    result = project.run(*options, ok=False)
     (command,) = {
         line.split("intended?")[1].strip() for line in result.outlines if "  intended?" in line
     }

@@ -83,7 +83,7 @@ def test_a_fixture_of_ones_own_wins(samplers: pytest.Pytester) -> None:
         ),
         (
             "samplers:number",
-            "*--specdec-verifier=samplers:number is no function; name one of target_probs*",
+            "*--specdec-verifier=samplers:number is not a function; name one of target_probs*",
         ),
     ],
 )

@@ -48,19 +48,19 @@ def replace_texts(project, *, sealed: bool) -> None:
 def test_texts_of_another_file_are_refused_by_the_digest(judged) -> None:
     project, worse = judged
     replace_texts(project, sealed=False)
-    said = refusal(project, worse)
-    assert "t1-n24-s0.json:" in said
-    assert "the content is not what was written" in said
+    message = refusal(project, worse)
+    assert "t1-n24-s0.json:" in message
+    assert "the content is not what was written" in message
 
 
 def test_texts_that_are_not_the_records_are_an_error_under_an_unchanged_target(judged) -> None:
     project, worse = judged
     replace_texts(project, sealed=True)
     for draft in ((), (worse,)):
-        said = refusal(project, *draft)
+        message = refusal(project, *draft)
         assert (
-            "the texts are not those of the record" in said
-            or "the texts are not this target's" in said
+            "the texts are not those of the record" in message
+            or "the texts are not this target's" in message
         )
 
 
@@ -85,9 +85,9 @@ def test_another_seed_is_another_sample_and_no_error(judged) -> None:
 
 def test_the_record_of_another_drafter_is_refused(judged) -> None:
     project, _ = judged
-    own = project.pytester.path / "baselines" / "letters" / "tiny-draft-k4-depth0-t1.json"
-    data = json.loads(own.read_text()) | {"case": "weak-draft-k4-depth0-t1"}
-    own.write_text(json.dumps(data | {"digest": digest_of(data)}))
+    path = project.pytester.path / "baselines" / "letters" / "tiny-draft-k4-depth0-t1.json"
+    data = json.loads(path.read_text()) | {"case": "weak-draft-k4-depth0-t1"}
+    path.write_text(json.dumps(data | {"digest": digest_of(data)}))
     assert "belongs to case weak-draft-k4-depth0-t1" in refusal(project)
 
 

@@ -46,12 +46,15 @@ def test_tables_fit_80_columns_and_verbose_ones_show_every_column(project: Proje
         for number, line in enumerate(lines)
         if "speculative decoding" in line and "====" in line
     )
-    own = [line for line in lines[start + 1 :] if not line.startswith("wrote")]
+    summary = [line for line in lines[start + 1 :] if not line.startswith("wrote")]
     assert (
-        max(len(line) for line in own[: own.index(next(line for line in own if "passed" in line))])
+        max(
+            len(line)
+            for line in summary[: summary.index(next(line for line in summary if "passed" in line))]
+        )
         <= 80
     )
-    header = next(line for line in own if "verdict" in line)
+    header = next(line for line in summary if "verdict" in line)
     assert "accepted" not in header
     verbose = project.run("-v").outlines
     assert any("accepted" in line and "verdict" in line for line in verbose)

@@ -1,4 +1,4 @@
-"""The message's lines on single tokens and contexts, and the files behind them, which decide
+"""The message's lines on single tokens and contexts, and the stored files that they need, which decide
 nothing.
 """
 
@@ -25,7 +25,7 @@ def noisy(project, tmp_path: Path) -> str:
     return f"--specdec-draft={add_noise(project.draft, tmp_path / 'noisy-draft', 0.1)}"
 
 
-def told(project, *arguments: str) -> dict[str, str]:
+def diagnosis(project, *arguments: str) -> dict[str, str]:
     """The failure's lines on tokens and contexts."""
     lines = facts(project.run(*CELL, *arguments, ok=False).stdout.lines)
     return {
@@ -47,15 +47,15 @@ def test_a_baseline_brings_one_file_for_each_head_that_drafts(project) -> None:
         assert {len(row["accept"]) for row in data["tokens"].values()} == {23}
 
 
-def test_a_loss_is_told_token_by_token_and_by_context(project, noisy: str) -> None:
+def test_a_loss_is_reported_by_token_and_by_context(project, noisy: str) -> None:
     project.create()
-    found = told(project, noisy)
+    by_label = diagnosis(project, noisy)
     assert re.fullmatch(
         r"acceptance fell most at ('.+?' drafted by head [012] \(\d+ times, \d\.\d{3} -> "
         r"\d\.\d{3}\)(, |$)){3}",
-        found["tokens"],
+        by_label["tokens"],
     )
-    assert re.match(r"acceptance after \d+ to \d+ tokens [+-]\d+\.\d\d %", found["contexts"])
+    assert re.match(r"acceptance after \d+ to \d+ tokens [+-]\d+\.\d\d %", by_label["contexts"])
 
 
 def test_the_tokens_of_another_drafter_name_none(project, noisy: str, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_the_tokens_of_another_drafter_name_none(project, noisy: str, tmp_path: 
     project.create()
     project.run("--specdec-k=8", noisy, "--specdec-update=changed", ok=True)
     worse = add_noise(project.draft, tmp_path / "worse-draft", 2.0)
-    assert told(project, f"--specdec-draft={worse}") == OF_ANOTHER
+    assert diagnosis(project, f"--specdec-draft={worse}") == OF_ANOTHER
 
 
 @pytest.mark.parametrize("damage", [None, "{", '{"schema": 1, "drafter": "x", "tokens": {}}'])
@@ -76,7 +76,7 @@ def test_missing_or_damaged_files_change_no_verdict(
         path = project.pytester.path / "baselines" / name
         path.unlink() if damage is None else path.write_text(damage)
     project.run(*CELL, ok=True)
-    assert told(project, noisy) == ({} if damage is None else OF_ANOTHER)
+    assert diagnosis(project, noisy) == ({} if damage is None else OF_ANOTHER)
 
 
 def test_an_update_writes_what_is_missing_for_records_that_stay(project) -> None:
@@ -88,7 +88,7 @@ def test_an_update_writes_what_is_missing_for_records_that_stay(project) -> None
     assert project.stored == before
 
 
-def test_prompt_lookup_has_no_heads_to_tell_of(project) -> None:
+def test_prompt_lookup_has_no_heads_to_report(project) -> None:
     text = (
         "import pytest\n\n@pytest.mark.specdec(target={target!r}, drafter='prompt-lookup', k=4, "
         "temperature=0.4, new_tokens=48)\n"

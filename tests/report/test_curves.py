@@ -38,8 +38,11 @@ def test_the_best_point_of_all_depths_is_marked() -> None:
 
 
 def test_other_temperatures_and_suites_have_pictures_of_their_own() -> None:
-    cold = [{**one, "id": one["id"].replace("-t1", "-t0")} for one in GRID]
-    other = [{**one, "suite": "chat", "id": one["id"].replace("text/", "chat/")} for one in GRID]
+    cold = [{**report_row, "id": report_row["id"].replace("-t1", "-t0")} for report_row in GRID]
+    other = [
+        {**report_row, "suite": "chat", "id": report_row["id"].replace("text/", "chat/")}
+        for report_row in GRID
+    ]
     assert [picture.title for picture in pictures([*GRID, *cold, *other])] == [
         "chat/draft-t1",
         "text/draft-t0",
@@ -56,7 +59,7 @@ def test_a_single_k_is_no_curve(rows: list[ReportRow]) -> None:
 
 
 def test_without_an_interval_a_point_stands_alone() -> None:
-    (picture,) = pictures([{**one, "speedup_interval": []} for one in GRID])
+    (picture,) = pictures([{**report_row, "speedup_interval": []} for report_row in GRID])
     assert all(point.low == point.speedup == point.high for point in picture.points)
 
 
@@ -87,7 +90,7 @@ def test_points_are_of_whole_requests_where_every_row_has_them() -> None:
     (picture,) = pictures(mixed)
     assert not picture.whole_requests
     assert [point.speedup for point in picture.points] == [1.2, 1.5]
-    assert "  each k counts the rounds that leave it room, which flatters a larger k" in list(
+    assert "  each k counts only rounds with room for k drafts, which favours a larger k" in list(
         bars(mixed)
     )
 

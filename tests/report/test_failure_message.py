@@ -5,7 +5,7 @@ sits.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ from helpers.judged import judge_records
 from helpers.records import record, scaled, steady_counts
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.gate.verdict import Verdict
-from pytest_specdec.report.failure_message import explain, headline
+from pytest_specdec.gate.verdict import Estimate, Regime, Verdict
+from pytest_specdec.report.failure_message import explain, headline, summary
 
 UPDATE = "pytest suites --specdec-update=changed"
 NAMES = {f"p{row}": f"'prompt number {row}'" for row in range(12)}
@@ -31,13 +31,13 @@ def planted(*, position: int = 1, rows: range = range(1, 12, 2), factor: float =
 
 def lines_of(verdict: Verdict) -> dict[str, list[str]]:
     """The message by its labels; the headline under an empty one."""
-    found: dict[str, list[str]] = {}
+    by_label: dict[str, list[str]] = {}
     for line in explain(
         verdict, case_id="text/draft-k3-depth0-t1", update_command=UPDATE, prompt_names=NAMES
     ):
         label, text = ("", line) if not line.startswith("  ") else (line[2:12].strip(), line[13:])
-        found.setdefault(label, []).append(text)
-    return found
+        by_label.setdefault(label, []).append(text)
+    return by_label
 
 
 def judged(now: Counts, **changed: Any) -> Verdict:
@@ -65,8 +65,8 @@ def test_the_headline_of_new_texts_has_the_p_value() -> None:
 
 
 def test_the_headline_of_one_prompt_has_no_interval() -> None:
-    one = steady_counts(1)
-    verdict = judge_records(record(scaled(one, 0.9)), record(one), margin=0.005)
+    single = steady_counts(1)
+    verdict = judge_records(record(scaled(single, 0.9)), record(single), margin=0.005)
     assert "interval" not in headline(verdict)
     assert "acceptance_length regressed: 2.5000 -> 2.3500 (-6.00 %)" in headline(verdict)
 
@@ -149,10 +149,10 @@ def test_a_loss_without_a_change_points_at_the_code() -> None:
 
 def test_case_reason_and_update_command_are_there() -> None:
     verdict = judged(planted())
-    found = lines_of(verdict)
-    assert found["case"] == [f"text/draft-k3-depth0-t1: {verdict.reason}"]
-    assert found["intended?"] == [UPDATE]
-    assert "detectable" not in found
+    by_label = lines_of(verdict)
+    assert by_label["case"] == [f"text/draft-k3-depth0-t1: {verdict.reason}"]
+    assert by_label["intended?"] == [UPDATE]
+    assert "detectable" not in by_label
 
 
 def test_new_texts_say_what_could_have_been_seen() -> None:
@@ -179,17 +179,17 @@ def test_the_test_names_the_position_that_fell_most() -> None:
     ]
 
 
-def test_a_gate_that_can_promise_nothing_says_so() -> None:
+def test_a_gate_without_power_says_so() -> None:
     nothing = dataclasses.replace(
         judge_records(record(planted(), text="text-2"), record(), margin=0.005),
         smallest_detectable_drop=None,
     )
-    assert lines_of(nothing)["detectable"] == ["no drop can be promised with 12 prompts"]
+    assert lines_of(nothing)["detectable"] == ["no drop has 80 % power with 12 prompts"]
 
 
 def test_an_error_needs_no_numbers() -> None:
-    found = lines_of(judged(planted(), rule="greedy"))
-    assert found == {
+    by_label = lines_of(judged(planted(), rule="greedy"))
+    assert by_label == {
         "": ["acceptance_length error: rule was 'rejection' in the baseline and is 'greedy'"],
         "case": ["text/draft-k3-depth0-t1"],
         "intended?": [UPDATE],
@@ -212,3 +212,53 @@ def test_a_category_without_rounds_is_left_out() -> None:
 
 def test_nothing_changed_is_not_called_a_loss() -> None:
     assert "-0.00" not in headline(judge_records(record(), record(), margin=0.005))
+
+
+ESTIMATE = Estimate(
+    name="in the same contexts",
+    before=3.0,
+    now=2.9,
+    drop=1 / 30,
+    interval=(0.02, 0.045),
+    effective_share=0.976,
+)
+
+
+def decided(regime: Regime, estimate: Estimate | None, **changed: Any) -> Verdict:
+    return dataclasses.replace(judged(planted()), regime=regime, estimate=estimate, **changed)
+
+
+def test_a_changed_target_is_reported_by_what_decided_and_by_fresh_texts() -> None:
+    verdict = decided("target changed", ESTIMATE)
+    assert headline(verdict).startswith(
+        "acceptance_length regressed: in the same contexts 3.0000 -> 2.9000 (-3.33 %; "
+        "95 % interval -4.50 % to -2.00 %)"
+    )
+    assert summary(verdict) == (
+        "acceptance_length regressed: in the same contexts 3.000 -> 2.900 (-3.33 %)"
+    )
+    lines = lines_of(verdict)
+    assert "(98 % of the contexts are effective)" in lines["judged"][0]
+    assert "it does not show how the texts themselves changed" in lines["judged"][0]
+    assert f"{verdict.before:.4f} -> {verdict.now:.4f}" in lines["fresh"][0]
+    assert "unseen" not in lines
+
+
+def test_what_the_old_target_could_not_emit_is_bounded() -> None:
+    verdict = decided("target changed", dataclasses.replace(ESTIMATE, unseen=0.004))
+    assert "+0.40 % at most" in lines_of(verdict)["unseen"][0]
+
+
+def test_a_greedy_drafter_is_reported_by_smoothed_and_exact_counts() -> None:
+    smooth = dataclasses.replace(ESTIMATE, name="smoothed at temperature 0.1", effective_share=None)
+    lines = lines_of(decided("greedy drafter changed", smooth))
+    assert lines["judged"][0].startswith("smoothed at temperature 0.1: ")
+    assert "2.5000 -> " in lines["exact"][0]
+
+
+@pytest.mark.parametrize(
+    "regime", [regime for regime in get_args(Regime) if "changed" not in regime]
+)
+def test_every_other_regime_says_how_it_is_judged(regime: Regime) -> None:
+    (line,) = lines_of(decided(regime, None))["judged"]
+    assert line.startswith(("exactly", "on the same texts", "on texts of each run's own"))

@@ -92,7 +92,7 @@ def test_what_comes_from_users_is_escaped(field: str) -> None:
     Tags(text)
 
 
-def test_every_case_is_a_line_and_those_that_failed_are_told() -> None:
+def test_every_case_is_a_line_and_failures_are_explained() -> None:
     text = page(
         [
             *GRID,

@@ -1,4 +1,4 @@
-"""The machine-readable report, and the rows behind every report."""
+"""The machine-readable report, and the rows that every report uses."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def test_plain_keeps_finite_numbers_only(value: float | None, wanted: float | No
 
 @pytest.mark.parametrize(("lighter", "graver"), list(itertools.pairwise(SEVERITY)))
 def test_the_graver_verdict_wins_from_either_side(lighter: str, graver: str) -> None:
-    one, two = row(verdict=lighter), row(verdict=graver)
-    assert worse(one, two)["verdict"] == worse(two, one)["verdict"] == graver
+    first, second = row(verdict=lighter), row(verdict=graver)
+    assert worse(first, second)["verdict"] == worse(second, first)["verdict"] == graver
 
 
 def test_attachments_of_both_rows_stay_whichever_wins() -> None:

@@ -18,12 +18,12 @@ def test_every_line_of_the_table_has_as_many_cells() -> None:
     assert {line.replace("\\|", "").count("|") for line in table} == {len(HEADERS) + 2}
 
 
-def test_what_failed_is_told_with_what_changed() -> None:
-    told = lines(
+def test_what_failed_is_reported_with_what_changed() -> None:
+    written = lines(
         row(verdict="regressed", reason="fell", changed=["drafter weights"]),
         row(verdict="pass", id="text/b"),
     )
-    assert [line for line in told if line.startswith("- ")] == [
+    assert [line for line in written if line.startswith("- ")] == [
         "- **text/draft-k8-depth0-t1** regressed: fell (changed: drafter weights)"
     ]
 

@@ -82,16 +82,16 @@ def test_rows_are_ordered_by_number_and_not_by_text() -> None:
     shuffled = [
         grid_row("text", k, depth) for k, depth in ((16, 0), (4, 3), (8, 1), (4, 0), (8, 0))
     ]
-    found = [
+    order = [
         tuple(map(int, words[:2])) for words in rows_of(list(tables(shuffled))) if len(words) > 1
     ]
-    assert found == [(4, 0), (4, 3), (8, 0), (8, 1), (16, 0)]
+    assert order == [(4, 0), (4, 3), (8, 0), (8, 1), (16, 0)]
 
 
 def test_drafters_stay_together() -> None:
     rows = [row(id=f"text/{label}-k{k}-depth0-t1", k=k) for k in (4, 8) for label in ("b", "a")]
-    found = [words[0] for words in rows_of(list(tables(rows)))]
-    assert found == ["a-t1", "4", "8", "b-t1", "4", "8"]
+    order = [words[0] for words in rows_of(list(tables(rows)))]
+    assert order == ["a-t1", "4", "8", "b-t1", "4", "8"]
 
 
 def test_columns_are_aligned() -> None:

@@ -67,9 +67,9 @@ GRID = [cell(k) for k in PUBLISHED]
 
 
 def text(rows: list[ReportRow], language: str = "en") -> str:
-    found = render(".txt", rows, language)
-    assert isinstance(found, str)
-    return found
+    rendered = render(".txt", rows, language)
+    assert isinstance(rendered, str)
+    return rendered
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,9 @@ def test_conclusions_compare_whole_requests_where_every_combination_has_them() -
         "Whole texts: 4.000 tokens per pass of the target, speed-up 2.20x (theoretical, 95 %: 2.10 "
         "to 2.30)" in shown
     )
-    other = "Each k counts the rounds that leave it room: a larger k looks better than it is."
+    other = (
+        "Each k counts only rounds with room for k drafts, so a larger k looks better than it is."
+    )
     assert other not in shown
     assert other in text([whole[0], cell(8)])
 
@@ -166,7 +168,7 @@ def test_without_times_there_is_no_praise() -> None:
     assert "excellent" not in shown
 
 
-def test_worst_samples_survival_and_pooled_figures_are_told() -> None:
+def test_worst_samples_survival_and_pooled_figures_are_reported() -> None:
     shown = text([cell(4)])
     assert "home 'h<a1>': 0.25 accepted" in shown
     assert "0.900 0.900 0.900 0.900" in shown
@@ -189,7 +191,7 @@ def test_each_pair_and_temperature_is_a_chapter_by_depth_and_k() -> None:
     (chapter,) = chapters([*GRID, other])
     assert list(chapter.depths) == [1, 3]
     assert chapter.ks == [4, 8, 12, 16]
-    assert [one.name for one in chapters([cell(4), row()])] == [
+    assert [chapter.name for chapter in chapters([cell(4), row()])] == [
         "audio/voice-t1",
         "text/draft-t1",
     ]
@@ -200,7 +202,7 @@ def test_cases_that_were_not_measured_have_no_chapter() -> None:
     assert text([row(rounds=None)]) == "\n"
 
 
-def test_one_chapter_is_told_line_by_line_like_the_published_one() -> None:
+def test_one_chapter_equals_the_published_one_line_by_line() -> None:
     """The order of its parts: what was measured, overall, each k at each depth, conclusions."""
     shown = text([*GRID, cell(4, depth=1)])
     heads = [
@@ -237,7 +239,7 @@ def test_one_chapter_is_told_line_by_line_like_the_published_one() -> None:
 
 
 def test_a_combination_has_every_figure_of_its_row() -> None:
-    told = text([cell(4)])
+    written = text([cell(4)])
     for line in (
         "Samples: 1000",
         "Mean: 86.09%",
@@ -256,7 +258,7 @@ def test_a_combination_has_every_figure_of_its_row() -> None:
         "Speed-up: 2.50x (theoretical, 95 %: 2.40 to 2.60)",
         "regressed: fell",
     ):
-        assert f"  {line}" in told
+        assert f"  {line}" in written
 
 
 @pytest.mark.parametrize("rule", ["rejection", "sample-match", "greedy", "block", "typical"])
@@ -278,8 +280,8 @@ def test_judging_all_tokens_needs_no_word() -> None:
 def test_the_fastest_may_be_another_than_the_best_by_rate_or_by_accepted() -> None:
     (chapter,) = chapters(reversed(GRID))
     summary = chapter.summary
-    found = [
+    best_ks = [
         None if best is None else best.k
         for best in (summary.highest_rate, summary.highest_accepted, summary.fastest)
     ]
-    assert found == [4, 16, 12]
+    assert best_ks == [4, 16, 12]

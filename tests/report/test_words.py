@@ -8,6 +8,7 @@ import string
 from pathlib import Path
 
 import pytest
+from report.test_candidates import CONCLUSIONS, CURVE, row
 from report.test_html import ATTACHMENTS
 from report.test_text import cell
 
@@ -41,11 +42,11 @@ def test_every_file_of_phrases_is_a_language_of_the_option() -> None:
 def test_every_phrase_is_said_and_with_all_its_values(
     language: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: dict[str, set[str]] = {}
+    used: dict[str, set[str]] = {}
     whole = Phrases.__call__
 
     def heard(self: Phrases, phrase: str, /, **values: object) -> str:
-        said.setdefault(phrase, set()).update(values)
+        used.setdefault(phrase, set()).update(values)
         return whole(self, phrase, **values)
 
     monkeypatch.setattr(Phrases, "__call__", heard)
@@ -68,12 +69,15 @@ def test_every_phrase_is_said_and_with_all_its_values(
         [spoken, cell(12)],
         slow,
         requests,
-        *([cell(4, speedup_interval=list(own))] for own in bounds),
+        CURVE,
+        [row(0, 3.0, smoothed=True, best=True, from_best=None)],
+        *(rows for rows, _ in CONCLUSIONS),
+        *([cell(4, speedup_interval=list(interval))] for interval in bounds),
     ):
         report.render(".txt", rows, language)
         report.render(".html", rows, language)
-    assert said.keys() == phrases_of(language).keys()
-    assert said == {name: fields(phrase) for name, phrase in phrases_of(language).items()}
+    assert used.keys() == phrases_of(language).keys()
+    assert used == {name: fields(phrase) for name, phrase in phrases_of(language).items()}
 
 
 LATIN = {
@@ -124,13 +128,13 @@ CHINESE = [
 
 @pytest.mark.parametrize("ending", [".txt", ".html"])
 def test_a_chinese_report_says_nothing_in_english(ending: str) -> None:
-    found = report.render(
+    rendered = report.render(
         ending,
         [cell(4, attachments=CHINESE, changed=["weights"]), cell(8)],
         "zh",
     )
-    assert isinstance(found, str)
-    shown = re.sub(r"<style>.*?</style>|<!doctype html>", "", found, flags=re.S)
+    assert isinstance(rendered, str)
+    shown = re.sub(r"<style>.*?</style>|<!doctype html>", "", rendered, flags=re.S)
     attributes = re.findall(r'(?:alt|title|aria-label)="([^"]*)"', shown)
     words = set(
         re.findall(

@@ -64,12 +64,12 @@ def run(watching: GateWatch, phase: str = "call", error: BaseException | None = 
 
 def report(watching: GateWatch, **attributes: Any) -> Any:
     """The report of the test, with what the gate adds."""
-    made = SimpleNamespace(longrepr=None, sections=[], **attributes)
+    test_report = SimpleNamespace(longrepr=None, sections=[], **attributes)
     hook = watching.pytest_runtest_makereport(item(NODE, CASE))
     next(hook)
     with pytest.raises(StopIteration):
-        hook.send(made)
-    return made
+        hook.send(test_report)
+    return test_report
 
 
 @pytest.mark.parametrize("phase", ["setup", "call", "teardown"])
@@ -136,9 +136,7 @@ def test_an_interruption_leaves_the_failed_case_unseen(stop: BaseException) -> N
 
 
 @pytest.mark.parametrize(("stored", "messages"), [(False, 1), (True, 0)])
-def test_a_test_that_failed_early_is_told_why_no_baseline_is_made(
-    stored: bool, messages: int
-) -> None:
+def test_a_test_that_failed_early_says_why_no_baseline_is_made(stored: bool, messages: int) -> None:
     watching, _ = watch(asks=True, stored=stored)
     with pytest.raises(AssertionError):
         run(watching, error=AssertionError())

@@ -1,4 +1,4 @@
-"""Functions that options name: found beside the project or installed, and told where there is
+"""Functions that options name: found beside the project or installed, and reported where there is
 none.
 """
 
@@ -56,11 +56,13 @@ def test_an_installed_one_too(root: Path) -> None:
             "named_functions.inner:encode",
             "has no attribute 'encode'; name module:function as Python imports it",
         ),
-        ("named_functions.inner:number", "is no function; name one of token ids"),
+        ("named_functions.inner:number", "is not a function; name one of token ids"),
         ("needy:decode", "No module named 'no_such_codec'; name module:function"),
     ],
 )
-def test_what_is_no_function_is_told_with_the_option(root: Path, path: str, complaint: str) -> None:
+def test_what_is_not_a_function_is_reported_with_the_option(
+    root: Path, path: str, complaint: str
+) -> None:
     with pytest.raises(RequestError, match=f"--specdec-verifier={path}.*{complaint}"):
         of(path, root)
 

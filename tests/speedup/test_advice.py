@@ -35,27 +35,27 @@ GRID = {(k, depth): geometric(k) for k in (1, 2, 8) for depth in (0, 1)}
 def test_the_best_cell_is_that_of_the_model() -> None:
     advice = advise(GRID, COSTS)
     assert advice.best == best_depth(
-        {cell: own.acceptance_length for cell, own in GRID.items()}, COSTS
+        {cell: counts.acceptance_length for cell, counts in GRID.items()}, COSTS
     )
     assert max(advice.speedups.values()) == advice.speedups[advice.best]
     assert [step.k for step in advice.steps[0]] == [1, 2, 8]
-    assert all(step.interval is not None for own in advice.steps.values() for step in own)
+    assert all(step.interval is not None for steps in advice.steps.values() for step in steps)
 
 
 def test_categories_have_best_cells_of_their_own() -> None:
     advice = advise(GRID, COSTS)
-    (code, own, shared), (prose, *_) = advice.categories["code"], advice.categories["prose"]
+    (code, best, shared), (prose, *_) = advice.categories["code"], advice.categories["prose"]
     assert code[0] > prose[0]
-    assert own >= shared
-    assert own == max(
+    assert best >= shared
+    assert best == max(
         advise(
-            {cell: one.by_category()["code"] for cell, one in GRID.items()}, COSTS
+            {cell: counts.by_category()["code"] for cell, counts in GRID.items()}, COSTS
         ).speedups.values()
     )
 
 
 def test_one_more_token_pays_where_it_has_more_than_it_needs() -> None:
-    advice = advise({cell: own for cell, own in GRID.items() if cell[1] == 0}, COSTS)
+    advice = advise({cell: counts for cell, counts in GRID.items() if cell[1] == 0}, COSTS)
     assert advice.next_acceptance[1, 0] == pytest.approx(GRID[2, 0].conditional[1])
     needs = advice.break_even[1, 0]
     paid = advice.speedups[2, 0] > advice.speedups[1, 0]
@@ -81,7 +81,7 @@ def test_whole_requests_decide_where_every_cell_has_them() -> None:
     mixed = advise({**wanted, (2, 0): geometric(2)}, COSTS)
     assert not mixed.whole_requests
     assert [step.length for step in mixed.steps[0]] == [
-        own.acceptance_length for own in (geometric(k) for k in (1, 2, 8))
+        counts.acceptance_length for counts in (geometric(k) for k in (1, 2, 8))
     ]
 
 
@@ -99,8 +99,8 @@ def test_a_category_without_rounds_in_some_cell_is_left_out() -> None:
 
 
 def test_a_single_prompt_has_no_interval() -> None:
-    one = geometric(2).select([0])
-    assert advise({(2, 0): one}, COSTS).steps[0][0].interval is None
+    single = geometric(2).select([0])
+    assert advise({(2, 0): single}, COSTS).steps[0][0].interval is None
 
 
 def test_own_heads_have_their_own_times() -> None:

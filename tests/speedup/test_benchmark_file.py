@@ -15,7 +15,7 @@ from pytest_specdec.speedup.benchmark_file import profile_from_benchmark
 def timed(
     part: str, k: int, ms: float, *, depth: int = 0, machine: str = "gpu", batch_size: int = 1
 ) -> dict[str, Any]:
-    told = {
+    extra = {
         "part": part,
         "k": k,
         "depth": depth,
@@ -25,7 +25,7 @@ def timed(
     }
     return {
         "stats": {"median": ms / 1e3, "iqr": ms / 1e4, "rounds": 40 + k},
-        "extra_info": {"specdec": told},
+        "extra_info": {"specdec": extra},
     }
 
 
@@ -62,7 +62,7 @@ def test_each_part_finds_its_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("benchmarks", "said"),
+    ("benchmarks", "message"),
     [
         ([], "no times of rounds"),
         ([*ROUND, timed("verify", 8, 1, machine="other")], "one machine and batch size"),
@@ -78,9 +78,9 @@ def test_each_part_finds_its_table(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_no_profile_is_refused(
-    tmp_path: Path, benchmarks: list[dict[str, Any]], said: str
+    tmp_path: Path, benchmarks: list[dict[str, Any]], message: str
 ) -> None:
-    with pytest.raises(CostError, match=said):
+    with pytest.raises(CostError, match=message):
         profile_from_benchmark(saved(tmp_path / "b.json", benchmarks))
 
 

@@ -269,7 +269,7 @@ def test_drafting_is_a_line_over_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("profile", "said"),
+    ("profile", "message"),
     [
         (CostProfile(verify={4: 10}, draft={}), "verify times are too few to draw a line through"),
         (
@@ -279,8 +279,8 @@ def test_drafting_is_a_line_over_passes() -> None:
         (CostProfile(verify={1: 10, 2: 4}, draft={}), "not positive at k = 8"),
     ],
 )
-def test_a_line_that_cannot_be_drawn_is_refused(profile: CostProfile, said: str) -> None:
-    with pytest.raises(CostError, match=said):
+def test_a_line_that_cannot_be_drawn_is_refused(profile: CostProfile, message: str) -> None:
+    with pytest.raises(CostError, match=message):
         profile.extended([8])
 
 

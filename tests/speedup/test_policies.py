@@ -94,7 +94,7 @@ def test_no_policy_beats_the_oracle(of: AcceptanceField, seed: int) -> None:
         scheduled(of, 2, MOST),
         *(confident(of, sure, threshold, MOST) for threshold in (0.2, 0.5, 0.8)),
     ]
-    assert all(one.speedup(ROUND_MS) <= top + 1e-9 for one in others)
+    assert all(policy.speedup(ROUND_MS) <= top + 1e-9 for policy in others)
     assert oracle(of, MOST).acceptance_length == pytest.approx(
         fixed(of, MOST, MOST).acceptance_length
     )
@@ -158,13 +158,13 @@ def test_stopping_by_confidence_is_what_plays_of_it_come_to(threshold: float) ->
     sure = confidences(8, of)
     rng, turns = np.random.default_rng(9), 4000
     for row in range(3):
-        one = slice(row, row + 1)
-        expected = confident(of.select(one), sure.select(one), threshold, MOST)
+        rows = slice(row, row + 1)
+        expected = confident(of.select(rows), sure.select(rows), threshold, MOST)
         plays = [play(of, row, sure, threshold, rng) for _ in range(turns)]
-        rounds = np.array([own for own, _ in plays])
+        rounds = np.array([number for number, _ in plays])
         error = rounds.std(0) / np.sqrt(turns)
         assert (np.abs(rounds.mean(0) - expected.rounds) < 4 * error + 1e-9).all()
-        accepted = np.array([own for _, own in plays])
+        accepted = np.array([number for _, number in plays])
         assert abs(accepted.mean() - expected.accepted) < 4 * accepted.std() / np.sqrt(turns)
 
 
@@ -195,10 +195,10 @@ def test_each_category_gets_its_own_k() -> None:
     of = field(0, texts=4)
     accept = of.accept.copy()
     accept[::2], accept[1::2] = 0.99, 0.01
-    told = dataclasses.replace(of, accept=accept)
-    chosen, together = per_category(told, ROUND_MS, range(1, MOST + 1), MOST)
+    field_by_category = dataclasses.replace(of, accept=accept)
+    chosen, together = per_category(field_by_category, ROUND_MS, range(1, MOST + 1), MOST)
     assert chosen == {"a": MOST, "b": 0}
-    _, shared = best_fixed(told, ROUND_MS, range(1, MOST + 1), MOST)
+    _, shared = best_fixed(field_by_category, ROUND_MS, range(1, MOST + 1), MOST)
     assert together.speedup(ROUND_MS) > shared.speedup(ROUND_MS)
 
 
@@ -292,8 +292,8 @@ def parts(of: AcceptanceField, k: int) -> list[Drafting]:
 
 def test_a_gain_has_the_interval_of_a_jackknife_over_prompts() -> None:
     of = field(5, texts=60)
-    found = gain(parts(of, 4), parts(of, 1), ROUND_MS)
-    assert found.ratio == pytest.approx(
+    estimate = gain(parts(of, 4), parts(of, 1), ROUND_MS)
+    assert estimate.ratio == pytest.approx(
         fixed(of, 4, MOST).speedup(ROUND_MS) / fixed(of, 1, MOST).speedup(ROUND_MS)
     )
     left_out = []
@@ -303,9 +303,9 @@ def test_a_gain_has_the_interval_of_a_jackknife_over_prompts() -> None:
             np.log(fixed(rest, 4, MOST).speedup(ROUND_MS) / fixed(rest, 1, MOST).speedup(ROUND_MS))
         )
     error = np.sqrt(59 / 60 * ((np.array(left_out) - np.mean(left_out)) ** 2).sum())
-    low, high = found.interval
+    low, high = estimate.interval
     assert np.log(high / low) == pytest.approx(2 * 1.96 * error, rel=0.05)
-    assert low * high == pytest.approx(found.ratio**2)
+    assert low * high == pytest.approx(estimate.ratio**2)
 
 
 def test_the_error_of_the_times_widens_a_gain_only_where_time_goes_elsewhere() -> None:
@@ -320,14 +320,16 @@ def test_the_error_of_the_times_widens_a_gain_only_where_time_goes_elsewhere() -
 
 
 @pytest.mark.parametrize("sure", [False, True])
-def test_the_best_policy_that_decides_anew_has_its_gain_over_the_best_fixed_k(sure: bool) -> None:
+def test_the_best_dynamic_policy_has_its_gain_over_the_best_fixed_k(sure: bool) -> None:
     of = field(7, texts=6)
     rows = policy_table(of, COSTS, most=MOST, confidences=confidences(7, of) if sure else None)
     (row,) = (row for row in rows if row.gain is not None)
-    assert row.speedup == max(own.speedup for own in rows[MOST + 1 : -1])
+    assert row.speedup == max(policy_row.speedup for policy_row in rows[MOST + 1 : -1])
     assert row.gain is not None
     assert row.gain.ratio == pytest.approx(
-        row.speedup / max(own.speedup for own in rows[: MOST + 1])
+        row.speedup / max(policy_row.speedup for policy_row in rows[: MOST + 1])
     )
     assert row.gain.interval[0] <= row.gain.ratio <= row.gain.interval[1]
-    assert all(own.gain is None for own in policy_table(field(7, texts=1), COSTS, most=MOST))
+    assert all(
+        policy_row.gain is None for policy_row in policy_table(field(7, texts=1), COSTS, most=MOST)
+    )

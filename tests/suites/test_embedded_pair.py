@@ -37,8 +37,8 @@ def test_the_draft_models_survival_falls_clearly(depth: int) -> None:
 
 def test_categories_differ_visibly() -> None:
     lengths = {
-        name: own.acceptance_length
-        for name, own in stored("text-draft-k8-depth0-t1").by_category().items()
+        name: counts.acceptance_length
+        for name, counts in stored("text-draft-k8-depth0-t1").by_category().items()
     }
     assert set(lengths) == {"prose", "code", "json", "arithmetic", "dialogue"}
     assert (

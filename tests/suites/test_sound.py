@@ -57,8 +57,8 @@ def test_louder_than_full_scale_is_clipped_not_wrapped() -> None:
 @pytest.mark.parametrize("hertz", [500, 2000, 6000])
 def test_the_spectrogram_shows_a_tone_at_its_frequency(hertz: float) -> None:
     levels = tone(hertz).spectrogram()
-    found = levels.mean(1).argmax() / (len(levels) - 1) * RATE / 2
-    assert found == pytest.approx(hertz, abs=RATE / 2 / (len(levels) - 1))
+    loudest = levels.mean(1).argmax() / (len(levels) - 1) * RATE / 2
+    assert loudest == pytest.approx(hertz, abs=RATE / 2 / (len(levels) - 1))
     assert levels.max() == pytest.approx(0)
     assert levels.min() >= -70
 
@@ -76,7 +76,7 @@ def test_silence_is_a_picture_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "made",
+    "samples",
     [
         None,
         3,
@@ -95,12 +95,12 @@ def test_silence_is_a_picture_too() -> None:
         (RATE, [None]),
     ],
 )
-def test_a_decoder_that_gives_no_sound_is_told_what_to_return(made: object) -> None:
+def test_a_decoder_that_gives_no_sound_is_told_what_to_return(samples: object) -> None:
     with pytest.raises(ValueError, match=r"return \(rate, samples\)"):
-        Sound.decoded(lambda ids: made, [1])  # type: ignore[arg-type, return-value]
+        Sound.decoded(lambda ids: samples, [1])  # type: ignore[arg-type, return-value]
 
 
-def test_a_tensor_with_gradients_is_told_too() -> None:
+def test_a_tensor_with_gradients_is_refused_too() -> None:
     import torch
 
     with pytest.raises(ValueError, match=r"requires grad.*return \(rate, samples\)"):

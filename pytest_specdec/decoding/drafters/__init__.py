@@ -9,3 +9,4 @@ from .protocol import DraftScores as DraftScores
 from .protocol import Proposal as Proposal
 from .protocol import Proposer as Proposer
 from .protocol import TextBatch as TextBatch
+from .score_arrays import ScoreArrays as ScoreArrays

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from ...cases.case import Sampling
 from ...checkpoints.checkpoint import Checkpoint, check_pair, open_checkpoint
-from ..distributions import log_scores
 from ..loading import LoadedModel, loaded
 from ..mtp_cache import MtpCache
 from ..ragged import CachedModel, Rows, Sequences
 from .drafts import Drafts, reach_of
 from .protocol import DecodingStart, Drafter, DraftScores, Proposal, Report, TextBatch
-from .teacher_forcing import as_array, forward, mtp_scores
+from .score_arrays import ScoreArrays
+from .teacher_forcing import forward, mtp_logits
+
+
+def check(target: Checkpoint, folder: Path | None, depth: int) -> None:
+    assert folder is not None
+    check_pair(target, open_checkpoint(folder), depth)
+
+
+def load(target: LoadedModel, folder: Path | None, depth: int) -> DraftModel:
+    return DraftModel(loaded(str(folder)), depth)
 
 
 class DraftModel(Drafter):
@@ -38,22 +45,20 @@ class DraftModel(Drafter):
     def score(self, batch: TextBatch) -> DraftScores:
         ids, begin = batch.ids.to(self.model.device), batch.begin
         outputs = forward(self.model, ids, begin, hidden=self.depth > 0)
-        rows, length = ids.shape
-        log_q = np.full((rows, 1 + self.depth, length - begin), -np.inf, dtype=np.float32)
-        log_q[:, 0] = as_array(log_scores(outputs.logits, ids[:, begin:], batch.sampling))
+        arrays = ScoreArrays(batch, 1 + self.depth)
+        arrays.fill(0, begin, outputs.logits)
         if self.depth:
-            steps = mtp_scores(
+            steps = mtp_logits(
                 self.model.heads,
                 ids,
                 outputs.hidden_states[-1],
                 begin=begin,
                 depth=self.depth,
                 steps=self.depth,
-                sampling=batch.sampling,
             )
-            for step, (first, scores) in enumerate(steps, 1):
-                log_q[:, step, first - begin :] = scores
-        return DraftScores(log_q)
+            for step, (first, logits) in enumerate(steps, 1):
+                arrays.fill(step, first, logits)
+        return arrays.scores()
 
     def fingerprint(self, report: Report = lambda what, done, total: None) -> str:
         checkpoint = self.model.checkpoint
@@ -64,20 +69,6 @@ class DraftModel(Drafter):
     def prepare(self) -> None:
         if self.depth:
             _ = self.model.heads
-
-
-class DraftModelType:
-    """Every folder or hub id that is a causal language model in transformers' layout."""
-
-    def recognises(self, config: Mapping[str, Any]) -> bool:
-        return True
-
-    def check(self, target: Checkpoint, folder: Path | None, depth: int) -> None:
-        assert folder is not None
-        check_pair(target, open_checkpoint(folder), depth)
-
-    def load(self, target: LoadedModel, folder: Path | None, depth: int) -> DraftModel:
-        return DraftModel(loaded(str(folder)), depth)
 
 
 class DraftModelProposer:

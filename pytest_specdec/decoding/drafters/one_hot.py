@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ...acceptance.lookup import DraftIndex, index_draft
+from ...cases.rules import token_acceptance
 from ...common.errors import MeasurementError
 from ..ragged import Rows, Sequences
 from .protocol import DecodingStart, Drafter, DraftScores, Proposal, Report, TextBatch
@@ -30,13 +32,33 @@ class OneHotDrafter(Drafter):
         return OneHotProposer([self._new_index(text) for text in start.texts], start.vocabulary)
 
     def score(self, batch: TextBatch) -> DraftScores:
-        draft, available = index_draft(
-            self._new_index, batch.texts, batch.steps, batch.ids.shape[1]
+        drafts = index_draft(self._new_index, batch.texts, batch.steps, batch.ids.shape[1])
+        return DraftScores(
+            drafts.log_q[:, :, batch.begin :],
+            drafts.available[:, batch.begin :],
+            overlaps=_overlaps(drafts.proposed[:, :, batch.begin :], batch),
         )
-        return DraftScores(draft[:, :, batch.begin :], available[:, batch.begin :])
 
     def fingerprint(self, report: Report = lambda what, done, total: None) -> str:
         return self._fingerprint
+
+
+def _overlaps(proposed: NDArray[np.int64], batch: TextBatch) -> dict[str, NDArray[np.float32]]:
+    """The target's probability of each proposed token, by rule: if it emits that token, it accepts
+    the draft, which is certain.
+    """
+    if batch.target is None:
+        return {}
+    exists = (proposed >= 0) & (proposed < batch.target.shape[-1])
+    tokens = torch.from_numpy(np.where(exists, proposed, 0)).to(batch.target.device)
+    scores = batch.target.gather(-1, tokens.transpose(1, 2))  # (rows, length, steps)
+    log_p = scores.transpose(1, 2).double().cpu().numpy()
+    overlaps = {}
+    for rule in batch.rules:
+        accepted = token_acceptance(rule)
+        chance = 1.0 if accepted is None else accepted(np.zeros_like(log_p), log_p)
+        overlaps[rule] = np.where(exists, np.exp(log_p) * chance, 0.0).astype(np.float32)
+    return overlaps
 
 
 class OneHotProposer:
@@ -70,6 +92,6 @@ class OneHotProposer:
         if len(drafts) > k or (drafts and not 0 <= min(drafts) <= max(drafts) < self._vocabulary):
             raise MeasurementError(
                 f"a drafter proposed {drafts} where k is {k} and the target has "
-                f"{self._vocabulary} tokens; mend its propose(k)"
+                f"{self._vocabulary} tokens; correct its propose(k)"
             )
         return drafts

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from ...cases.case import Sampling
@@ -16,7 +14,16 @@ from ..mtp_cache import MtpCache
 from ..ragged import CachedModel, Rows, Sequences
 from .drafts import Drafts, reach_of
 from .protocol import DecodingStart, Drafter, DraftScores, Proposal, Report, TextBatch
-from .teacher_forcing import mtp_scores
+from .score_arrays import ScoreArrays
+from .teacher_forcing import mtp_logits
+
+
+def check(target: Checkpoint, folder: Path | None, depth: int) -> None:
+    check_pair(target, None, depth)
+
+
+def load(target: LoadedModel, folder: Path | None, depth: int) -> OwnHeadsDrafter:
+    return OwnHeadsDrafter(target, depth)
 
 
 class OwnHeadsDrafter(Drafter):
@@ -32,20 +39,18 @@ class OwnHeadsDrafter(Drafter):
 
     def score(self, batch: TextBatch) -> DraftScores:
         assert batch.hidden_states is not None
-        rows, length = batch.ids.shape
-        log_q = np.full((rows, batch.steps, length - batch.begin), -np.inf, dtype=np.float32)
-        steps = mtp_scores(
+        arrays = ScoreArrays(batch, batch.steps)
+        steps = mtp_logits(
             self.target.heads,
             batch.ids,
             batch.hidden_states[-1],
             begin=batch.begin,
             depth=self.depth,
             steps=batch.steps,
-            sampling=batch.sampling,
         )
-        for step, (first, scores) in enumerate(steps):
-            log_q[:, step, first - batch.begin :] = scores
-        return DraftScores(log_q)
+        for step, (first, logits) in enumerate(steps):
+            arrays.fill(step, first, logits)
+        return arrays.scores()
 
     def fingerprint(self, report: Report = lambda what, done, total: None) -> str:
         return self.target.checkpoint.heads_fingerprint
@@ -53,19 +58,6 @@ class OwnHeadsDrafter(Drafter):
     def prepare(self) -> None:
         if self.depth:
             _ = self.target.heads
-
-
-class OwnHeadsType:
-    """The drafter named `mtp`."""
-
-    def recognises(self, config: Mapping[str, Any]) -> bool:
-        return False
-
-    def check(self, target: Checkpoint, folder: Path | None, depth: int) -> None:
-        check_pair(target, None, depth)
-
-    def load(self, target: LoadedModel, folder: Path | None, depth: int) -> OwnHeadsDrafter:
-        return OwnHeadsDrafter(target, depth)
 
 
 class OwnHeadsProposer:

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ...acceptance.lookup import NGRAM, LookupIndex
-from ...cases.case import LOOKUP
+from ...cases.drafter import LOOKUP
 from ...checkpoints.checkpoint import Checkpoint
 from ...common.errors import RequestError
 from ..loading import LoadedModel
 from .one_hot import OneHotDrafter
 
 
-class PromptLookupType:
-    """The drafter named `prompt-lookup`."""
+def check(target: Checkpoint, folder: Path | None, depth: int) -> None:
+    if depth:
+        raise RequestError(f"depth {depth}: prompt lookup has no MTP layers; use --specdec-depth=0")
 
-    def recognises(self, config: Mapping[str, Any]) -> bool:
-        return False
 
-    def check(self, target: Checkpoint, folder: Path | None, depth: int) -> None:
-        if depth:
-            raise RequestError(
-                f"depth {depth}: prompt lookup has no MTP layers; use --specdec-depth=0"
-            )
-
-    def load(self, target: LoadedModel, folder: Path | None, depth: int) -> OneHotDrafter:
-        return OneHotDrafter(LookupIndex, f"{LOOKUP}-{NGRAM}")
+def load(target: LoadedModel, folder: Path | None, depth: int) -> OneHotDrafter:
+    return OneHotDrafter(LookupIndex, f"{LOOKUP}-{NGRAM}")

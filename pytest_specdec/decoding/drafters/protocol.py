@@ -1,7 +1,7 @@
 """What a type of drafter provides, and what replay and decode give it.
 
-A type of drafter is one file with two classes. Its `DrafterType` checks a checkpoint by its files,
-before any model is loaded, and loads it. The `Drafter` that it loads
+A type of drafter is one file: two functions of a `DrafterType`, which check a checkpoint by its
+files, before any model is loaded, and load it; and the `Drafter` that they load, which
 
 - proposes drafts step by step, for `decode` (`Drafter.proposer`),
 - scores given texts, for `replay` (`Drafter.score`),
@@ -18,7 +18,7 @@ import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -100,6 +100,13 @@ class TextBatch:
     """The target's hidden states of every layer, each (rows, length, width); None where no drafter
     reads them.
     """
+    target: torch.Tensor | None = None
+    """(rows, length - begin, vocabulary): the target's log-probabilities in each context, after
+    temperature and filters, at temperature 0 those at `acceptance.scores.SMOOTHING`; None where no
+    overlaps are needed.
+    """
+    rules: tuple[str, ...] = ()
+    """The verification rules whose overlaps are needed; none without `target`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +123,15 @@ class DraftScores:
     available: NDArray[np.int64] | None = None
     """(rows, length - begin): number of tokens proposed by a round that starts at each position;
     None where that is always k.
+    """
+    smoothed: NDArray[np.float32] | None = None
+    """As `log_q` at temperature 0, by the distribution at `acceptance.scores.SMOOTHING`; None at
+    other temperatures, and for drafts that are certain.
+    """
+    overlaps: Mapping[str, NDArray[np.float32]] = dataclasses.field(default_factory=dict)
+    """For each of `TextBatch.rules`, shaped as `log_q`: the chance that the draft is accepted in
+    each context, whatever the text's own token. A drafter that leaves them out is not judged in the
+    contexts of a changed target.
     """
 
 
@@ -153,18 +169,17 @@ class Drafter(abc.ABC):
 
 
 class DrafterType(Protocol):
-    """Finds, checks and loads the drafters of one type; a module with these functions is one, too.
+    """Checks and loads the drafters of one type; a module with these functions is one, too.
 
-    `folder` is None for a drafter without files, given by the name of its type.
+    `folder` is None for a drafter without files, given by the name of its type. Of another
+    package's type a function `recognises(config)` is called, too, where it has one: whether a
+    folder with this config.json holds a drafter of this type.
     """
-
-    def recognises(self, config: Mapping[str, Any]) -> bool:
-        """Whether a folder with this config.json holds a drafter of this type."""
 
     def check(self, target: Checkpoint, folder: Path | None, depth: int) -> None:
         """Refuse a drafter that cannot draft for the target, or not at this depth, by files alone.
 
-        Called before models are loaded, so it should not import torch. Raises RequestError.
+        Called before models are loaded. Raises RequestError.
         """
 
     def load(self, target: LoadedModel, folder: Path | None, depth: int) -> Drafter:

@@ -1,62 +1,76 @@
-"""Drafters by the name or folder that they are given by."""
+"""Drafters by what callers give: a string, a spec, a loaded draft model or a drafter."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ...cases.drafter import LOOKUP, OWN_HEADS, AddedSpec, parse_drafter
-from ...cases.drafter_extensions import recognised
+from ...cases.drafter import (
+    DRAFTER_TYPES,
+    DrafterSpec,
+    DraftModelSpec,
+    RegisteredSpec,
+    ServedSpec,
+    parse_drafter,
+)
 from ...checkpoints.checkpoint import check_pair, open_checkpoint
+from ...checkpoints.drafter_folders import recognised
 from ..loading import LoadedModel, loaded, resolve
-from .draft_model import DraftModel, DraftModelType
-from .own_heads import OwnHeadsType
-from .prompt_lookup import PromptLookupType
+from . import draft_model
+from .draft_model import DraftModel
 from .protocol import Drafter, DrafterType
 
-DrafterSource = str | LoadedModel | Drafter
-"""A drafter as callers give it: a folder, hub id or name, a loaded draft model, or the drafter."""
-
-DRAFT_MODEL = DraftModelType()
-NAMED: dict[str, DrafterType] = {OWN_HEADS: OwnHeadsType(), LOOKUP: PromptLookupType()}
-"""Types without a folder."""
+DrafterSource = str | DrafterSpec | LoadedModel | Drafter
+"""A drafter as callers give it: a folder, hub id or name, the same parsed, a loaded draft model, or
+the drafter.
+"""
 
 
-def type_of(name: str) -> tuple[DrafterType, Path | None]:
-    """The type of a drafter given as a string, and its folder where it has one.
-
-    Raises RequestError for neither a name, a folder nor a hub id.
+def parsed(source: DrafterSource) -> DrafterSpec | LoadedModel | Drafter:
+    """The drafter, parsed where it comes as a string. Raises RequestError for a folder that two
+    types recognise.
     """
-    if name in NAMED:
-        return NAMED[name], None
-    drafter = recognised(parse_drafter(name))
-    if isinstance(drafter, AddedSpec):
+    return recognised(parse_drafter(source)) if isinstance(source, str) else source
+
+
+def type_of(drafter: DrafterSpec) -> tuple[DrafterType, Path | None]:
+    """A drafter's type, and its folder where it has one.
+
+    Raises RequestError for a model that is neither a folder nor on the hub.
+    """
+    if isinstance(drafter, DraftModelSpec | ServedSpec):
+        return draft_model, resolve(str(drafter))
+    if isinstance(drafter, RegisteredSpec):
         return drafter.type, drafter.folder
-    return DRAFT_MODEL, resolve(name)
+    return DRAFTER_TYPES.load(str(drafter)), None
 
 
 def drafter_for(target: LoadedModel, source: DrafterSource, depth: int) -> Drafter:
-    """The drafter, loaded where it comes as a string; the pair is not checked."""
+    """The drafter, loaded where it comes as a string or spec; the pair is not checked. One of a
+    registered type is loaded once for a target.
+    """
+    source = parsed(source)
     if isinstance(source, Drafter):
         return source
     if isinstance(source, LoadedModel):
         return DraftModel(source, depth)
-    kind, folder = type_of(source)
-    if source in NAMED or kind is DRAFT_MODEL:
-        return kind.load(target, folder, depth)
+    drafter_type, folder = type_of(source)
+    if not isinstance(source, RegisteredSpec):
+        return drafter_type.load(target, folder, depth)
     key = (source, depth)
-    if key not in target.added_drafters:
-        target.added_drafters[key] = kind.load(target, folder, depth)
-    drafter: Drafter = target.added_drafters[key]
+    if key not in target.registered_drafters:
+        target.registered_drafters[key] = drafter_type.load(target, folder, depth)
+    drafter: Drafter = target.registered_drafters[key]
     return drafter
 
 
 def check_drafter(target: LoadedModel, source: DrafterSource, depth: int) -> None:
     """Raises RequestError for a drafter that cannot draft for the target, or not at this depth."""
+    source = parsed(source)
     if isinstance(source, LoadedModel):
         check_pair(target.checkpoint, source.checkpoint, depth)
-    elif isinstance(source, str):
-        kind, folder = type_of(source)
-        kind.check(target.checkpoint, folder, depth)
+    elif not isinstance(source, Drafter):
+        drafter_type, folder = type_of(source)
+        drafter_type.check(target.checkpoint, folder, depth)
 
 
 def loaded_pair(
@@ -68,9 +82,10 @@ def loaded_pair(
     target. Raises RequestError for a pair that does not go together.
     """
     checkpoint = open_checkpoint(resolve(target)) if isinstance(target, str) else target.checkpoint
-    if isinstance(source, str):
-        kind, folder = type_of(source)
-        kind.check(checkpoint, folder, depth)
+    source = parsed(source)
+    if not isinstance(source, LoadedModel | Drafter):
+        drafter_type, folder = type_of(source)
+        drafter_type.check(checkpoint, folder, depth)
     model = loaded(target)
     check_drafter(model, source, depth)
     return model, drafter_for(model, source, depth)

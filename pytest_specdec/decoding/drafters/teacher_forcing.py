@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...cases.case import Sampling
-from ..distributions import check_finite, log_scores
+from ..distributions import check_finite
 from ..loading import LoadedModel
 from ..mtp_forward import project, teacher_forced_hidden
 
@@ -33,7 +32,7 @@ def forward(model: LoadedModel, ids: torch.Tensor, begin: int, *, hidden: bool) 
     return outputs
 
 
-def mtp_scores(
+def mtp_logits(
     heads: MtpModel,
     ids: torch.Tensor,
     hidden: torch.Tensor,
@@ -41,10 +40,9 @@ def mtp_scores(
     begin: int,
     depth: int,
     steps: int,
-    sampling: Sampling,
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
+) -> Iterator[tuple[int, torch.Tensor]]:
     """For each step of MTP heads, the first position that it scores, at least `begin`, and its
-    log-probabilities (rows, positions) of the text's tokens from there on.
+    logits (rows, positions, vocabulary) for the tokens from there on.
 
     `hidden` is the last hidden state (rows, length, width) of the model that the heads belong to.
     """
@@ -52,8 +50,7 @@ def mtp_scores(
         # The state at anchor s predicts token s + 2 + step; the last anchor's token lies past the
         # text.
         first = max(begin, step + 2)
-        logits = project(heads, state[:, first - step - 2 : -1])
-        yield first, as_array(log_scores(logits, ids[:, first:], sampling))
+        yield first, project(heads, state[:, first - step - 2 : -1])
 
 
 def as_array(scores: torch.Tensor) -> NDArray[np.float32]:

@@ -4,17 +4,18 @@ silently.
 
 from __future__ import annotations
 
-from ...cases.case import LOOKUP, OWN_HEADS, Case
+from ...cases.case import Case
+from ...cases.drafter import DrafterSpec, OwnHeadsSpec, PromptLookupSpec
 from ...checkpoints.checkpoint import Checkpoint
 from ...common.errors import UnsupportedError
 from ..adapter_api import Capabilities, DrafterKind
 
 
-def drafter_kind(drafter: str) -> DrafterKind:
+def drafter_kind(drafter: DrafterSpec) -> DrafterKind:
     """The kind of a case's drafter."""
-    if drafter == OWN_HEADS:
+    if isinstance(drafter, OwnHeadsSpec):
         return "mtp"
-    return "prompt-lookup" if drafter == LOOKUP else "model"
+    return "prompt-lookup" if isinstance(drafter, PromptLookupSpec) else "model"
 
 
 def check_capabilities(

@@ -67,9 +67,8 @@ def unused_id(target: LoadedModel) -> int:
         if name in known:
             return int(known[name])
     raise RequestError(
-        f"{target.checkpoint.folder}: no id of its vocabulary is free, and this engine needs one "
-        "that never ends a text; "
-        "use another engine"
+        f"{target.checkpoint.folder}: its vocabulary has no unused id, and this engine needs one "
+        "that never ends a text; use another engine"
     )
 
 

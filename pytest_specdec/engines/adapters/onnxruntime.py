@@ -121,7 +121,7 @@ class OnnxRuntimeAdapter:
         new = [int(token) for token in generator.get_sequence(0)][len(prompt.ids) :]
         if len(new) != request.new_tokens:
             raise MeasurementError(
-                f"{where}: {len(new)} of {request.new_tokens} tokens came; lower "
+                f"{where} returned {len(new)} of {request.new_tokens} tokens; lower "
                 "--specdec-new-tokens"
             )
         rounds = rounds_of(stats, where)

@@ -6,11 +6,10 @@ requested.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import EntryPoint
 from typing import Any, cast
 
 from ...common.errors import MissingExtraError, RequestError, SpecdecError, naming_extras
-from ...config.engines import ADAPTERS, GROUP, package_of, registered
+from ...config.engines import ADAPTERS, ENGINES
 from ..adapter_api import Adapter, Capabilities, EngineSetup
 
 Factory = Callable[[EngineSetup], Adapter]
@@ -23,16 +22,7 @@ def make_adapter(name: str, setup: EngineSetup) -> Adapter:
     """An engine's adapter. Raises RequestError where it or its package is missing or broken, or the
     URL does not fit.
     """
-    points = sorted((point for point in registered() if point.name == name), key=package_of)
-    if points and (name in ADAPTERS or len(points) > 1):
-        packages = [package_of(point) for point in points]
-        if name in ADAPTERS:
-            packages.insert(0, "pytest-specdec itself")
-        raise RequestError(
-            f"--specdec-engine={name} is registered by {' and by '.join(packages)}; uninstall all "
-            "but one, or let one of them take another name"
-        )
-    adapter = _foreign(points[0], setup) if points else _built_in(name, setup)
+    adapter = _built_in(name, setup) if name in ADAPTERS else _added(name, setup)
     _check_url(name, adapter.capabilities.url, setup.url)
     return adapter
 
@@ -40,7 +30,7 @@ def make_adapter(name: str, setup: EngineSetup) -> Adapter:
 def _built_in(name: str, setup: EngineSetup) -> Adapter:
     try:
         with naming_extras():
-            factory = EntryPoint(name, ADAPTERS[name], GROUP).load()
+            factory = ENGINES.load(name)
     except MissingExtraError as error:
         raise RequestError(
             f"--specdec-engine={name}: {error}, or record a trace elsewhere"
@@ -54,36 +44,29 @@ def _built_in(name: str, setup: EngineSetup) -> Adapter:
     return cast("Factory", factory)(setup)
 
 
-def _foreign(point: EntryPoint, setup: EngineSetup) -> Adapter:
+def _added(name: str, setup: EngineSetup) -> Adapter:
     """The adapter of another package. Any fault in it becomes one message that names the
     package.
     """
-    where = f"--specdec-engine={point.name} of {package_of(point)}"
-    cure = f"repair that package, whose entry point is {point.value}, or choose another engine"
-    try:
-        factory: Any = point.load()
-    except Exception as error:
-        raise RequestError(
-            f"{where} cannot be imported ({type(error).__name__}: {error}); {cure}"
-        ) from error
+    factory: Any = ENGINES.load(name)
     try:
         adapter = factory(setup)
     except SpecdecError:
         raise
     except Exception as error:
-        raise RequestError(
-            f"{where} cannot be made ({type(error).__name__}: {error}); {cure}"
-        ) from error
+        raise ENGINES.fault(name, f"cannot be created ({type(error).__name__}: {error})") from error
     missing = [member for member in _MEMBERS if not callable(getattr(adapter, member, None))]
     if not isinstance(getattr(adapter, "capabilities", None), Capabilities):
         missing.insert(0, "capabilities")
     if missing:
-        raise RequestError(f"{where} has no {', '.join(missing)}, so it is no Adapter; {cure}")
+        raise ENGINES.fault(name, f"has no {', '.join(missing)}, so it is not an Adapter")
     return cast("Adapter", adapter)
 
 
 def _check_url(name: str, wanted: str, url: str | None) -> None:
     if wanted == "needed" and not url:
-        raise RequestError(f"--specdec-engine={name} reads from somewhere; name it: --specdec-url=")
+        raise RequestError(
+            f"--specdec-engine={name} needs an address or a file; name it: --specdec-url="
+        )
     if wanted == "refused" and url:
         raise RequestError(f"--specdec-engine={name} runs in this process; leave --specdec-url out")

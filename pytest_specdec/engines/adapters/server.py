@@ -114,7 +114,7 @@ class ServedAdapter(abc.ABC):
         scorer = scorer_at(self.client)
         if not isinstance(scorer, self.dialect):
             raise RequestError(
-                f"{self.client.url} is no {self.name} server; name the right engine by "
+                f"{self.client.url} is not a {self.name} server; name the right engine by "
                 "--specdec-engine"
             )
         return scorer
@@ -190,7 +190,7 @@ class ServedAdapter(abc.ABC):
                         [scored], [scorer.score((*prompt, *new), len(prompt), fresh=True)]
                     ):
                         raise self.refuse(
-                            f"it scores a text otherwise when asked again: {changed}; update it"
+                            f"it scores a text differently the second time: {changed}; update it"
                         )
                     return (
                         "synthetic acceptance or another mode that is not lossless (token "
@@ -213,7 +213,8 @@ class ServedAdapter(abc.ABC):
         tokens = answer.choices[0].token_ids if answer.choices else None
         if tokens is None or len(tokens) != answer.usage.completion_tokens:
             raise self.refuse(
-                f"{answer.usage.completion_tokens} tokens came and {len(tokens or ())} {outdated}"
+                f"it counts {answer.usage.completion_tokens} new tokens and returns "
+                f"{len(tokens or ())} {outdated}"
             )
         if answer.usage.prompt_tokens != len(ids):
             raise self.refuse(
@@ -257,9 +258,9 @@ class ServedAdapter(abc.ABC):
                 and (differences := _differences(replies, grown, self.convention))
             ):
                 raise self.refuse(
-                    f"its counters say something else than its answers ({'; '.join(differences)}): "
-                    "somebody else uses the server, or a "
-                    "counter is wrong; run again on a server of your own"
+                    f"its counters disagree with its answers ({'; '.join(differences)}): somebody "
+                    "else uses the server, or a counter is wrong; run again on a server that "
+                    "nobody else uses"
                 )
             return
         if grown is None:

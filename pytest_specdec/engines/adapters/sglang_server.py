@@ -144,8 +144,8 @@ class SglangServerAdapter(ServedAdapter):
         if (info.speculative_eagle_topk or 1) > 1:
             raise MeasurementError(
                 f"{self.client.url} drafts trees "
-                f"(speculative_eagle_topk={info.speculative_eagle_topk}), whose acceptance is no "
-                "chain's; start it with --speculative-eagle-topk 1"
+                f"(speculative_eagle_topk={info.speculative_eagle_topk}), and only chains of "
+                "drafts can be compared; start it with --speculative-eagle-topk 1"
             )
         return info.lossy
 
@@ -187,8 +187,8 @@ class SglangServerAdapter(ServedAdapter):
         meta, tokens = answer.meta_info, answer.output_ids
         if tokens is None or len(tokens) != meta.completion_tokens:
             raise self.refuse(
-                f"{meta.completion_tokens} tokens came and {len(tokens or ())} output_ids; update "
-                "SGLang"
+                f"it counts {meta.completion_tokens} new tokens and returns {len(tokens or ())} "
+                "output_ids; update SGLang"
             )
         if meta.prompt_tokens != len(ids):
             raise self.refuse(
@@ -210,7 +210,7 @@ class SglangServerAdapter(ServedAdapter):
 
 
 def server_info(client: Client) -> ServerInfo:
-    """What an SGLang server reports about itself. Raises ServerError where it is none."""
+    """What an SGLang server reports about itself. Raises ServerError for any other server."""
     try:
         return client.get_json("/server_info", ServerInfo)
     except ServerError as error:

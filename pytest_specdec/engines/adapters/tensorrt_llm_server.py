@@ -130,8 +130,8 @@ class TensorRtLlmServerAdapter(ServedAdapter):
             entry.stats and entry.stats.num_requests_with_draft_tokens for entry in self._read()
         ):
             raise self.refuse(
-                "/metrics tells of rounds that belong to no answer; run again on a server of your "
-                "own"
+                "/metrics reports rounds that belong to no answer; run again on a server that "
+                "nobody else uses"
             )
         return None
 
@@ -170,8 +170,8 @@ class TensorRtLlmServerAdapter(ServedAdapter):
         for entry in entries:
             if self._last is not None and entry.iter <= self._last:
                 raise self.refuse(
-                    f"/metrics went backwards ({self._last}, then {entry.iter}): it was started "
-                    "anew; run again"
+                    f"/metrics went backwards ({self._last}, then {entry.iter}): it was restarted; "
+                    "run again"
                 )
             self._last = entry.iter
         return entries

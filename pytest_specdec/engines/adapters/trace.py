@@ -13,7 +13,6 @@ from ...cases.case import RULES as ALL_RULES
 from ...cases.case import default_rule
 from ...common.errors import MeasurementError, RequestError
 from ..adapter_api import Capabilities, EngineSetup, GenerationRequest, PooledCounters, Reported
-from .capabilities import drafter_kind
 from .trace_format import SCHEMA, Header, Line, Sums
 from .trace_reader import read_trace, reported_of
 from .trace_writer import write_trace
@@ -62,12 +61,12 @@ class TraceAdapter:
             text = reported_of(header, line, where)
             if text.key not in known:
                 raise RequestError(
-                    f"{where}: a prompt that the suite does not ask; record the suite's own "
-                    "prompts, all of them"
+                    f"{where}: a prompt that is not in the suite; record the suite's own prompts, "
+                    "all of them"
                 )
             if text.key in texts:
                 raise RequestError(
-                    f"{where}: a prompt for the second time; record each prompt once"
+                    f"{where}: this prompt was recorded before; record each prompt once"
                 )
             texts[text.key] = text
         if missing := [prompt for prompt in request.prompts if prompt.key not in texts]:
@@ -97,18 +96,18 @@ def _check_header(path: Path, header: Header, request: GenerationRequest) -> Non
     for name, wanted in request_numbers.items():
         if (recorded := getattr(header, name.replace("-", "_"))) != wanted:
             raise RequestError(
-                f"{path}:1: recorded with {name} {recorded:g} and {wanted:g} is asked for; use "
+                f"{path}:1: recorded with {name} {recorded:g} and {wanted:g} is wanted; use "
                 f"--specdec-{name}={recorded:g}"
             )
     named = {
-        "drafter": (header.drafter, drafter_kind(request.drafter)),
+        "drafter": (header.drafter, request.drafter_kind),
         "rule": (header.rule or default_rule(header.temperature), request.rule),
     }
     for name, (recorded_name, wanted_name) in named.items():
         if recorded_name != wanted_name:
             raise RequestError(
-                f"{path}:1: recorded with {name} {recorded_name!r} and {wanted_name!r} is asked "
-                "for; set the marker's"
+                f"{path}:1: recorded with {name} {recorded_name!r} and {wanted_name!r} is wanted; "
+                "set it in the marker"
             )
 
 

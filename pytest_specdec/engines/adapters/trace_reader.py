@@ -61,7 +61,7 @@ def _check_line(line: Line, k: int, where: str) -> None:
     """
     if line.pooled is not None and line != Line(pooled=line.pooled):
         raise RequestError(
-            f"{where}: pooled beside fields of a text; give the run's sums a line of their own"
+            f"{where}: pooled beside fields of a text; write the run's sums on a separate line"
         )
     for number, (drafted, accepted) in enumerate(line.rounds or ()):
         if not 0 <= drafted <= k:
@@ -119,7 +119,7 @@ def _check_counts(path: Path, header: Header, lines: Sequence[tuple[int, Line]])
             texts.append(reported_of(header, line, where))
             check_reported(texts[-1], request)
         elif pooled is not None:
-            raise RequestError(f"{where}: pooled for the second time; write the run's sums once")
+            raise RequestError(f"{where}: pooled occurs twice; write the run's sums once")
         else:
             pooled = PooledCounters(line.pooled.totals, header.convention, where)
     if pooled is None:

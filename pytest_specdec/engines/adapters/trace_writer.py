@@ -10,7 +10,6 @@ import msgspec
 
 from ...baselines.store import write_all
 from ..adapter_api import GenerationRequest, Reported
-from .capabilities import drafter_kind
 from .trace_format import SCHEMA, Header, Line, Sums
 
 
@@ -28,7 +27,7 @@ def write_trace(
         top_k=sampling.top_k,
         top_p=sampling.top_p,
         new_tokens=request.new_tokens,
-        drafter=drafter_kind(request.drafter),
+        drafter=request.drafter_kind,
         seed=request.seed,
         prefill_drafts=convention.prefill_drafts,
         end=convention.end,

@@ -20,7 +20,6 @@ import transformers
 from transformers import GenerationConfig, GenerationMixin
 
 from ...acceptance.lookup import NGRAM
-from ...cases.case import LOOKUP, OWN_HEADS
 from ...checkpoints.checkpoint import check_pair
 from ...common.errors import MeasurementError, UnsupportedError
 from ...decoding.loading import LoadedModel, load_model, quiet
@@ -79,7 +78,7 @@ class TransformersAdapter:
 
     def run(self, request: GenerationRequest) -> Iterator[Reported]:
         target = self._load(request.target)
-        drafter = None if request.drafter in (OWN_HEADS, LOOKUP) else self._load(request.drafter)
+        drafter = None if request.drafter_kind != "model" else self._load(request.drafter)
         _check(request, target, drafter)
         for prompt in in_turn(self.name, request.prompts, self._report):
             yield _decoded(request, prompt, target, drafter)
@@ -90,7 +89,7 @@ class TransformersAdapter:
 
 def _check(request: GenerationRequest, target: LoadedModel, drafter: LoadedModel | None) -> None:
     """Raises UnsupportedError for what `generate` cannot do with these models."""
-    if request.drafter == OWN_HEADS:
+    if request.drafter_kind == "mtp":
         check_pair(target.checkpoint, None, request.depth)
         layers = target.model.config.get_text_config().num_mtp_layers
         if (request.k, request.depth) != (layers, layers):
@@ -137,7 +136,7 @@ def _decoded(
             "generator; "
             "install transformers 5.23, and report this version"
         )
-    mtp = request.drafter == OWN_HEADS
+    mtp = request.drafter_kind == "mtp"
     return Reported(
         key=prompt.key,
         prompt_ids=prompt.ids,
@@ -165,7 +164,7 @@ def _configuration(
         pad_token_id=target.model.get_input_embeddings().num_embeddings,
         bos_token_id=target.model.generation_config.bos_token_id,
     )
-    if request.drafter == OWN_HEADS:
+    if request.drafter_kind == "mtp":
         config.use_mtp = True
     elif drafter is None:
         config.prompt_lookup_num_tokens, config.max_matching_ngram_size = request.k, NGRAM

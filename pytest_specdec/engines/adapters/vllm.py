@@ -18,7 +18,6 @@ from typing import Any
 import msgspec
 
 from ...acceptance.lookup import NGRAM
-from ...cases.case import LOOKUP, OWN_HEADS
 from ...checkpoints.checkpoint import MTP_COUNTS, local_checkpoint
 from ...common.errors import MeasurementError, RequestError
 from ...decoding.loading import LoadedModel, load_model
@@ -44,7 +43,7 @@ COUNTERS = (
     "vllm:spec_decode_num_draft_tokens",
     "vllm:spec_decode_num_accepted_tokens",
 )
-"""Of all requests together; in process and over HTTP alike."""
+"""Of all requests together; both in process and over HTTP."""
 _QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
@@ -122,16 +121,16 @@ class VllmInProcessAdapter:
 
     def _engine(self, request: GenerationRequest, folder: Path) -> Any:
         drafting: dict[str, Any] = {"num_speculative_tokens": request.k}
-        if request.drafter == LOOKUP:
+        if request.drafter_kind == "prompt-lookup":
             drafting |= {"method": "ngram", "prompt_lookup_min": 1, "prompt_lookup_max": NGRAM}
-        elif request.drafter == OWN_HEADS:
+        elif request.drafter_kind == "mtp":
             drafting |= {"method": "mtp"}
         else:
             drafting |= {"method": "draft_model", "model": plain(request.drafter, folder / "draft")}
         try:
             return self._module.LLM(
                 model=request.target
-                if request.drafter == OWN_HEADS
+                if request.drafter_kind == "mtp"
                 else plain(request.target, folder / "target"),
                 dtype=self._setup.dtype,
                 speculative_config=drafting,
@@ -165,8 +164,8 @@ class VllmInProcessAdapter:
         spec_metrics = getattr(out, "spec_decode_metrics", None)
         if spec_metrics is None:
             raise MeasurementError(
-                f"vLLM {self.version()} tells no steps of a request; update it, or serve it and "
-                "name its --specdec-url"
+                f"vLLM {self.version()} does not report the steps of a request; update it, or "
+                "serve it and name its --specdec-url"
             )
         try:
             metrics = msgspec.convert(spec_metrics.to_dict(), SpecMetrics)

@@ -1,5 +1,4 @@
-"""What an engine's own numbers must satisfy with any models; numbers that do not are no
-measurement.
+"""What an engine's own numbers must satisfy with any models; numbers that do not are refused.
 
 Every round emits the tokens that it accepted and one more, so rounds and accepted tokens add up to
 the text. No other check finds a counter that leaves rounds out: its rate looks as plausible as the
@@ -11,7 +10,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from ...cases.case import LOOKUP
 from ...common.errors import MeasurementError
 from ..adapter_api import (
     CountingConvention,
@@ -130,9 +128,8 @@ def _check_sums(where: str, totals: Totals, convention: CountingConvention, k: i
         )
     if totals.rounds is None and convention.end == "full" and totals.drafted % k:
         raise MeasurementError(
-            f"{where}: {names.drafted} is {totals.drafted}, no multiple of k={k} though every "
-            "round drafts k; start the engine "
-            f"with k={k}"
+            f"{where}: {names.drafted} is {totals.drafted}, not a multiple of k={k}, although "
+            f"every round drafts k; start the engine with k={k}"
         )
     if totals.per_position is not None:
         _check_positions(where, totals, totals.per_position, convention, k)
@@ -176,7 +173,11 @@ def _check_emitted(
     `tokens` are the new tokens of each text, `last` the accepted tokens of the last round where
     they are known.
     """
-    if totals.rounds is None and convention.end == "full" and request.drafter == LOOKUP:
+    if (
+        totals.rounds is None
+        and convention.end == "full"
+        and request.drafter_kind == "prompt-lookup"
+    ):
         raise MeasurementError(
             f"{where}: {convention.counters.rounds} is missing, and prompt lookup drafts in some "
             "rounds only; "
@@ -228,7 +229,7 @@ def _empty_rounds(
     """
     if convention.counts_empty:
         return 0
-    if request.drafter == LOOKUP:
+    if request.drafter_kind == "prompt-lookup":
         return sum(tokens)
     return (
         sum(length == request.new_tokens for length in tokens) if convention.end == "clipped" else 0

@@ -58,8 +58,9 @@ class Definition:
 def definition_of(
     reported: Sequence[Reported], drafter: str, pooled: PooledCounters | None = None
 ) -> Definition:
-    """The definition that all texts of a run allow. Raises MeasurementError where they differ in
-    how they count.
+    """The definition that all texts of a run allow, with a drafter as `Case.drafter_name` names it.
+
+    Raises MeasurementError where they differ in how they count.
     """
     conventions = {text.convention for text in reported} | (
         {pooled.convention} if pooled else set()
@@ -99,7 +100,7 @@ def normalised(
         texts = [
             text_of(text, category) for text, category in zip(reported, categories, strict=True)
         ]
-        # The prompt pass's round is none of this definition.
+        # This definition does not count the prompt pass's round.
         placed = [starts_of(text)[definition.prefill_drafts :] for text in reported]
         counts = counts_of_rounds(texts, placed, k)
         # Where the prompt pass drafts, too, no pass emits the first new token alone.

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from ...acceptance.moments import Moments
-from ...cases.case import LOOKUP, Case
+from ...cases.case import Case
+from ...cases.drafter import DrafterSpec
 from ...cases.texts import Text
 from ...common.errors import MeasurementError
 from ...decoding.loading import LoadedModel
@@ -44,7 +45,7 @@ class Mismatch:
     expected: int
     gap: float
     """Logits between the draft's choice and the text's token, where the two differ; infinite where
-    that is no close call.
+    that is not a close call.
     """
 
 
@@ -177,7 +178,7 @@ class Agreement:
 
 
 def agreement(
-    judged: CountedRun, target: LoadedModel, drafter: LoadedModel | str, alpha: float
+    judged: CountedRun, target: LoadedModel, drafter: LoadedModel | DrafterSpec, alpha: float
 ) -> Agreement:
     """Judge a run by its models; an engine that is right disagrees with probability `alpha` at
     most.
@@ -210,7 +211,7 @@ def _differences(
     walk: Walk,
     moments: Moments,
     target: LoadedModel,
-    drafter: LoadedModel | str,
+    drafter: LoadedModel | DrafterSpec,
 ) -> tuple[list[Mismatch], int]:
     """What differs beyond rounding, and how much only rounding explains."""
     if judged.definition.end == "inside":
@@ -289,12 +290,12 @@ def _without_ties(
     mismatches: list[tuple[int, Mismatch]],
     judged: CountedRun,
     target: LoadedModel,
-    drafter: LoadedModel | str,
+    drafter: LoadedModel | DrafterSpec,
 ) -> tuple[list[Mismatch], int]:
     """Leave out what a logit's precision explains."""
-    if not mismatches or drafter == LOOKUP:
+    if not mismatches or judged.case.uses_lookup:
         return [mismatch for _, mismatch in mismatches], 0
-    model = target if isinstance(drafter, str) else drafter
+    model = drafter if isinstance(drafter, LoadedModel) else target
     tolerance = TOLERANCES.get(model.model.dtype, TOLERANCES[torch.bfloat16])
     kept, texts = [], judged.texts
     for row in dict.fromkeys(row for row, _ in mismatches):
@@ -312,7 +313,7 @@ def _without_ties(
 
 @torch.inference_mode()
 def draft_margins(
-    target: LoadedModel, drafter: LoadedModel | str, case: Case, text: Text
+    target: LoadedModel, drafter: LoadedModel | DrafterSpec, case: Case, text: Text
 ) -> NDArray[np.float64]:
     """(heads, length): logits of the text's own tokens over the best other ones, by each head;
     infinite where undefined.

@@ -13,7 +13,8 @@ from ...acceptance.counts import Counts
 from ...acceptance.moments import Moments, round_moments
 from ...acceptance.renewal import AcceptanceField
 from ...acceptance.scores import Scores
-from ...cases.case import LOOKUP, Case, Sampling
+from ...cases.case import Case, Sampling
+from ...cases.drafter import DrafterSpec
 from ...cases.texts import Text
 from ...common.errors import RequestError
 from ...decoding.loading import LoadedModel
@@ -44,7 +45,7 @@ class CountedRun:
     def certain(self) -> bool:
         """Whether the text alone decides the rounds: then `accept` is 0 or 1."""
         convention = self.reported[0].convention
-        return self.case.temperature == 0 or convention.argmax_drafts or self.case.drafter == LOOKUP
+        return self.case.temperature == 0 or convention.argmax_drafts or self.case.uses_lookup
 
     @property
     def texts(self) -> list[Text]:
@@ -86,7 +87,7 @@ class Walk:
         return round_moments(self.survival, self.field.starts, self.played, self.counted)
 
 
-def walk_of(judged: CountedRun, target: LoadedModel, drafter: LoadedModel | str) -> Walk:
+def walk_of(judged: CountedRun, target: LoadedModel, drafter: LoadedModel | DrafterSpec) -> Walk:
     """Replay the texts of a run. Raises RequestError for a rule or a text that cannot be
     replayed.
     """

@@ -97,8 +97,8 @@ class ScoreCache:
             self._rows[text.key, text.fingerprint, scored.first] = scored
 
     def finish(self) -> None:
-        """Delete the file: a run that came to its end is measured anew the next time, whatever is
-        served then.
+        """Delete the file: after a complete run, the next one measures again, because other models
+        may be served then.
         """
         self._path.unlink(missing_ok=True)
 

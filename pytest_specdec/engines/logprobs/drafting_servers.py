@@ -51,21 +51,21 @@ def _vllm(client: Client) -> str | None:
 def _llama_cpp(client: Client) -> str | None:
     """By slot: /props says `speculative.types: none` of a server that drafts, too."""
     slots = client.get_json("/slots", list[_Slot])
-    return "/slots says speculative: true" if any(slot.speculative for slot in slots) else None
+    return "/slots reports speculative: true" if any(slot.speculative for slot in slots) else None
 
 
 def _sglang(client: Client) -> str | None:
     algorithm = server_info(client).speculative_algorithm
-    return None if algorithm is None else f"/server_info says speculative_algorithm: {algorithm}"
+    return None if algorithm is None else f"/server_info reports speculative_algorithm: {algorithm}"
 
 
 def _other(client: Client) -> str | None:
-    """A counter that has counted; others may stand at 0 on servers that cannot draft."""
+    """A counter above 0; others may be 0 on servers that cannot draft."""
     return _counter(client, least=1.0)
 
 
 def _counter(client: Client, least: float) -> str | None:
-    """A counter of drafts on the page of metrics; None also for a page that is none."""
+    """A counter of drafts on the page of metrics; None also for a page without metrics."""
     try:
         page: Reading = parse(client.get_text("/metrics"), client.url + "/metrics")
     except MetricError:

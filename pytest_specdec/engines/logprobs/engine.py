@@ -86,7 +86,7 @@ class ServedReplay(Engine):
         if url is None or draft_url is None:
             missing = "--specdec-url" if url is None else "--specdec-draft-url"
             raise RequestError(
-                "engine logprobs asks two servers, the target's and the drafter's; add "
+                "engine logprobs needs two servers, the target's and the drafter's; add "
                 f"{missing}=http://..."
             )
         self._plan, self._models = tuple(plan), models
@@ -102,7 +102,7 @@ class ServedReplay(Engine):
         return self._models
 
     def measure(self, case: Case) -> Measurement:
-        """Counts of one case. Raises RequestError for a drafter that is no plain draft model."""
+        """Counts of one case. Raises RequestError for a drafter other than a plain draft model."""
         if case.draft_model is None or case.depth or case.judged is not None:
             raise RequestError(
                 "servers give log-probabilities of plain models only; use a draft model at "
@@ -205,9 +205,8 @@ class ServedReplay(Engine):
         known, kept, missing = self._kept.known(key, wanted, prompts, self._stored_texts(key))
         if missing and emitter is None:
             raise RequestError(
-                f"{target.client.url} gives no token ids, so texts cannot be sampled there; store "
-                "texts of this target, or serve "
-                f"it by {', '.join(_EMITTERS)}"
+                f"{target.client.url} returns no token ids, so texts cannot be sampled there; "
+                f"store texts of this target, or serve it by {', '.join(_EMITTERS)}"
             )
         if missing and emitter is not None:
             sampled = self._sample(key, emitter, {prompts[row].key: ids[row] for row in missing})

@@ -109,7 +109,7 @@ def served_texts(
 
     A few texts are scored a second time, see `ask_again`. Raises the first text's error; texts
     finished before or beside it are kept in the cache. Raises RequestError where the server scores
-    a cached text otherwise than before, ServerError where its answers cannot be believed.
+    a cached text differently than before, ServerError where its answers cannot be right.
     """
     known = [cache.get(text) if cache is not None else None for text in texts]
     missing = [row for row, scored in enumerate(known) if scored is None]
@@ -174,9 +174,8 @@ def _distribution(
         return logprob
     if len(top) < sampling.top_k and math.fsum(map(math.exp, top)) < 1 - 1e-3:
         raise MeasurementError(
-            f"the {sampling.top_k} largest log-probabilities were asked for and {len(top)} came; "
-            "lower --specdec-top-k or raise "
-            "the server's limit (vLLM: --max-logprobs)"
+            f"the {sampling.top_k} largest log-probabilities were requested and {len(top)} "
+            "returned; lower --specdec-top-k or raise the server's limit (vLLM: --max-logprobs)"
         )
     largest = np.array(sorted(top, reverse=True)[: sampling.top_k])
     kept = largest / sampling.temperature
@@ -210,7 +209,7 @@ def _target_distributions(text: Text, scored: ServedText, sampling: Sampling) ->
             raise MeasurementError(
                 f"the served target cannot emit token {text.ids[scored.first + offset]} of prompt "
                 f"{text.key}: its probability is "
-                "0; the texts are another target's or another sampling's: have them sampled anew"
+                "0; the texts are another target's or another sampling's: sample them again"
             )
     return distributions
 
@@ -272,10 +271,9 @@ def _believe(
             scorer.refuse(problem)
         if changed := ask_again(scorer, texts, scored_texts, alone=alone):
             raise ServerError(
-                f"{scorer.client.url} ({scorer.dialect}) scores texts otherwise when asked again, "
-                "in another order and batch: "
-                f"{changed}; turn off its prefix cache and speculative decoding, or update it "
-                "(docs/logprobs.md)"
+                f"{scorer.client.url} ({scorer.dialect}) scores texts differently when asked "
+                f"again, in another order and batch: {changed}; turn off its prefix cache and "
+                "speculative decoding, or update it (docs/logprobs.md)"
             )
     except ServerError:
         if cache is not None:
@@ -289,7 +287,6 @@ def _check_same(scorer: Scorer, text: Text, kept: ServedText | None) -> None:
     assert kept is not None
     if changed := apart([kept], [now]):
         raise RequestError(
-            f"{scorer.client.url} scores a text otherwise than before ({changed}): another model "
-            "runs there now under the same "
-            "name; delete the cached scores to begin anew"
+            f"{scorer.client.url} scores a text differently than before ({changed}): another model "
+            "runs there now under the same name; delete the cached scores to start again"
         )

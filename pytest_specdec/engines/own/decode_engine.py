@@ -113,7 +113,7 @@ class DecodeEngine(Engine):
             )
             for text, rounds in zip(latest.texts, latest.decoded.rounds, strict=True)
         ]
-        definition = definition_of(reported, case.drafter)
+        definition = definition_of(reported, case.drafter_name)
         counts = counts_of_rounds(latest.texts, latest.decoded.rounds, case.k)
         categories = [text.category for text in latest.texts]
         return CountedRun(

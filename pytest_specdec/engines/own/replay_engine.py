@@ -8,13 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
+from ...acceptance.contexts import ContextCounts, context_counts
 from ...acceptance.first_rounds import Samples
 from ...acceptance.interleaved import judged_scores
 from ...acceptance.reference_drafters import References, reference_counts
 from ...acceptance.renewal import expected_counts, with_requests
 from ...acceptance.scores import Scores
+from ...acceptance.text_origin import source_problem
 from ...cases.case import Case, TextKey
+from ...cases.drafter import DrafterSpec
 from ...cases.prompts import read_prompts
 from ...cases.texts import Text, texts_of_prompts
 from ...common.errors import SpecdecError
@@ -23,13 +27,17 @@ from ...decoding.loading import LoadedModel
 from ...decoding.replay import DrafterPlan, check_drafter, text_scores
 from ...decoding.sampling import encode_prompts, sample_new_tokens
 from ...records.record import SCHEMA
+from ...records.same_contexts import SameContexts
 from ...records.text_set import TextSet
 from ..fingerprints import template_of
 from ..kept_texts import KeptTexts
 from ..models import ModelPool
 from ..protocol import Engine, Measurement, check_rounds
 
-_ScoresKey = tuple[str, int | None]
+_LOGPROB_DECIMALS = 5
+"""Of stored log-probabilities: a weight is off by 5e-6 at most, and its errors average out."""
+
+_ScoresKey = tuple[DrafterSpec, int | None]
 """Drafter, and the depth where each depth needs scores of its own."""
 
 
@@ -67,9 +75,7 @@ class ReplayEngine(Engine):
         scores = group.scores[_scores_key(case)]
         if isinstance(scores, SpecdecError):
             raise scores
-        heads = scores if case.draft_model is None else scores.first_heads(1 + case.depth)
-        if case.judged is not None:
-            heads = judged_scores(heads, group.texts, case.judged, own_heads=case.uses_own_heads)
+        heads = _heads(case, scores, group.texts)
         field = heads.field(case.rule)
         counts = with_requests(expected_counts(field, case.k), field)
         check_rounds(counts, case)
@@ -84,8 +90,71 @@ class ReplayEngine(Engine):
             looping=group.looping,
             samples=Samples.of(field, case.k),
             field=functools.partial(heads.field, case.rule),
+            smoothed=expected_counts(heads.smoothed_field(), case.k)
+            if case.temperature == 0
+            else None,
+            contexts=functools.partial(self._own_contexts, case),
+            stored_contexts=functools.partial(self._stored_contexts, case),
             notes=group.notes,
             references=functools.partial(self._references, case, heads, group.texts),
+        )
+
+    @functools.cached_property
+    def _context_group(self) -> Callable[[TextKey, bool], _ContextGroup | None]:
+        return functools.cache(self._measure_contexts)
+
+    def _own_contexts(self, case: Case) -> ContextCounts | None:
+        group = self._context_group(case.texts, False)
+        return None if group is None else group.counts(case)
+
+    def _stored_contexts(self, case: Case) -> SameContexts | None:
+        group = self._context_group(case.texts, True)
+        measured = None if group is None else group.counts(case)
+        if group is None or measured is None:
+            return None
+        return SameContexts(
+            target=group.target,
+            text_fingerprints=group.fingerprints,
+            measured=measured,
+            problem=group.problem,
+        )
+
+    def _measure_contexts(self, key: TextKey, stored: bool) -> _ContextGroup | None:
+        """Overlaps of all drafters on the texts of a key, or on the `stored` ones of another
+        target; None where those are missing or hold no log-probabilities.
+        """
+        target = self.models.model(key.target)
+        group = self._group(key)
+        texts, text_set, source = group.texts, group.stored, None
+        if stored:
+            others = self._stored_texts(key)
+            if others is None or not _usable(others, group.stored):
+                return None
+            known = others.texts if others.logprobs is None else others.logprobs
+            prompts = [
+                prompt
+                for prompt in read_prompts(key.prompts, key.prompt_limit)
+                if prompt.key in known
+            ]
+            ids = encode_prompts(target.tokenizer, prompts)
+            texts = texts_of_prompts(prompts, ids, [others.texts[prompt.key] for prompt in prompts])
+            text_set = others
+            if others.logprobs is not None:
+                source = [others.logprobs[prompt.key] for prompt in prompts]
+        scores = text_scores(
+            target,
+            list(group.plans.values()),
+            texts,
+            key.sampling,
+            functools.partial(self.models.report, f"{key.suite}: contexts"),
+            overlaps=True,
+            source=source,
+        )
+        return _ContextGroup(
+            target=text_set.target,
+            texts=texts,
+            scores=dict(zip(group.plans, scores, strict=True)),
+            problem=_source_problem(texts, scores[0]) if scores else None,
         )
 
     def _references(self, case: Case, scores: Scores, texts: Sequence[Text]) -> References:
@@ -127,7 +196,8 @@ class ReplayEngine(Engine):
             and (note := origin.note) is not None
         ):
             notes = (*notes, f"texts of {key.suite} at {key.sampling.suffix}: {note}")
-        return _TextGroup(texts, stored, scores, notes)
+        stored = msgspec.structs.replace(stored, logprobs=_logprobs(texts, measured, key))
+        return _TextGroup(texts, stored, scores, plans, notes)
 
     def _drafter_plan(self, cases: list[Case]) -> DrafterPlan:
         """One drafter's plan for its cases; loads what it needs, so that a bad drafter fails
@@ -137,7 +207,7 @@ class ReplayEngine(Engine):
         target, model = self.models.model(cases[0].target), self.models.drafting(cases[0])
         check_drafter(target, model, depth)
         self.models.load_drafter(max(cases, key=lambda case: case.depth))
-        return DrafterPlan(model, depth, steps)
+        return DrafterPlan(model, depth, steps, tuple(dict.fromkeys(case.rule for case in cases)))
 
     def _texts(self, key: TextKey, target: LoadedModel) -> tuple[tuple[Text, ...], TextSet]:
         """The stored texts where they fit the target, then those kept by an earlier run; the
@@ -184,6 +254,7 @@ class _TextGroup:
     texts: tuple[Text, ...]
     stored: TextSet
     scores: dict[_ScoresKey, Scores | SpecdecError]
+    plans: dict[_ScoresKey, DrafterPlan]
     notes: tuple[str, ...]
 
     @functools.cached_property
@@ -193,6 +264,77 @@ class _TextGroup:
     @functools.cached_property
     def looping(self) -> int:
         return sum(text.loops for text in self.texts)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _ContextGroup:
+    """Overlaps on one set of texts."""
+
+    target: str
+    """Fingerprint of the target that emitted them."""
+    texts: tuple[Text, ...]
+    scores: dict[_ScoresKey, Scores]
+    problem: str | None = None
+    """Why the texts' log-probabilities by another target cannot be right."""
+
+    @functools.cached_property
+    def fingerprints(self) -> dict[str, str]:
+        return {text.key: text.fingerprint for text in self.texts}
+
+    def counts(self, case: Case) -> ContextCounts | None:
+        """What a case's drafter accepts in the contexts; None where it has no overlaps."""
+        scores = self.scores.get(_scores_key(case))
+        if scores is None:
+            return None
+        heads = _heads(case, scores, self.texts)
+        if case.judged is None:
+            limits = [text.prompt_length + case.texts.new_tokens for text in self.texts]
+        else:
+            limits = [case.texts.new_tokens // case.judged.every] * len(self.texts)
+        rule = "greedy" if case.temperature == 0 else case.rule
+        filters = case.texts.top_k > 0 or case.texts.top_p < 1
+        return context_counts(heads, rule, case.k, np.array(limits), filters=filters)
+
+
+def _heads(case: Case, scores: Scores, texts: Sequence[Text]) -> Scores:
+    """The scores of the heads and tokens that a case judges."""
+    heads = scores if case.draft_model is None else scores.first_heads(1 + case.depth)
+    if case.judged is None:
+        return heads
+    return judged_scores(heads, texts, case.judged, own_heads=case.uses_own_heads)
+
+
+def _usable(stored: TextSet, now: TextSet) -> bool:
+    """Whether stored texts of another target can serve as contexts: the same tokenizer and
+    settings, and the log-probabilities of sampled tokens.
+    """
+    known = stored.temperature == 0 or stored.logprobs is not None
+    return known and msgspec.structs.replace(stored, target=now.target).fits(now)
+
+
+def _source_problem(texts: Sequence[Text], scores: Scores) -> str | None:
+    """Why the log-probabilities of texts of another target cannot be right; None where they may
+    be.
+    """
+    if scores.source is None:
+        return None
+    position = np.arange(scores.target.shape[1])
+    first = np.array([text.prompt_length for text in texts])
+    new = (position >= first[:, None]) & (position < scores.lengths[:, None])
+    return source_problem(scores.target, scores.source, new)
+
+
+def _logprobs(
+    texts: Sequence[Text], scores: Sequence[Scores], key: TextKey
+) -> dict[str, tuple[float, ...]] | None:
+    """The target's log-probability of each new token, as it is stored; None at temperature 0."""
+    if key.temperature == 0 or not scores:
+        return None
+    rounded = np.minimum(np.round(scores[0].target.astype(np.float64), _LOGPROB_DECIMALS), 0.0)
+    return {
+        text.key: tuple((rounded[row, text.prompt_length : len(text.ids)] + 0.0).tolist())
+        for row, text in enumerate(texts)
+    }
 
 
 def _foreign(scores: Scores) -> SpecdecError | None:

@@ -94,7 +94,7 @@ class Client:
         )
         self._pools = connections(_KEPT)
         self.close = weakref.finalize(self, self._pools.clear)
-        """Close every connection; done by itself when the client is no longer used."""
+        """Close every connection; happens by itself when the client is no longer used."""
         self._lock = threading.Lock()
         self._lost = 0
         self._unreachable: str | None = None
@@ -108,13 +108,13 @@ class Client:
         return self._lost
 
     def get_text(self, path: str) -> str:
-        """A page as text. Raises ServerError, also where it is no UTF-8."""
+        """A page as text. Raises ServerError, also where it is not UTF-8."""
         raw = self._request("GET", path, None)
         try:
             return raw.decode()
         except UnicodeDecodeError:
             raise self._error(
-                path, " answers with no UTF-8 text; is this the engine's own URL?"
+                path, " answers with text that is not UTF-8; is this the engine's own URL?"
             ) from None
 
     def get_json(self, path: str, shape: type[Answer]) -> Answer:

@@ -101,7 +101,7 @@ class LlamaCppScorer(Scorer):
         ):
             names = [entry.id for entry in answer.completion_probabilities]
             self.refuse(
-                f"token {token} was to be emitted at position {len(before)} and {names} came"
+                f"token {token} was forced at position {len(before)}, but it emitted {names}"
             )
         return answer.completion_probabilities[0]
 

@@ -1,4 +1,4 @@
-"""Which model a server serves, and the scorer that speaks its dialect."""
+"""Which model a server serves, and the scorer for its dialect."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SCORERS: Mapping[str, type[Scorer]] = {
 
 
 def scorer_at(client: Client, top: int = 1) -> Scorer:
-    """The scorer of the one model that a server serves; which dialect it speaks is read from
+    """The scorer of the one model that a server serves; its dialect is read from
     /v1/models.
 
     Raises RequestError for a server of several models.

@@ -45,32 +45,32 @@ class Reading:
         return sum(series.values())
 
     def whole(self, name: str, **labels: str) -> int:
-        """`total` of a counter of things. Raises MetricError also where it is no whole number."""
+        """`total` of a counter of things. Raises MetricError also for other than whole numbers."""
         value = self.total(name, **labels)
         if value != int(value):
             raise MetricError(
-                f"{self.source}: {_series_name(name, labels)} counts {value}, no whole number; "
+                f"{self.source}: {_series_name(name, labels)} is {value}, not a whole number; "
                 "report the engine's version"
             )
         return int(value)
 
     def has(self, name: str) -> bool:
-        """Whether a counter stands on the page."""
+        """Whether a counter is on the page."""
         return bool(self._series(name, {}))
 
     def by_position(self, name: str, label: str = "position", **labels: str) -> tuple[int, ...]:
         """A counter's values by a label that numbers positions 0, 1, ..., each summed over engines.
 
         Empty where the counter has no series at all, as before the first round. Raises MetricError
-        for positions that are no numbers or leave one out.
+        for positions that are not numbers or leave one out.
         """
         sums: dict[int, float] = {}
         for (_, own_labels), value in self._series(name, labels).items():
             position = dict(own_labels).get(label, "")
             if not position.isdecimal():
                 raise MetricError(
-                    f"{self.source}: {name} has a series whose {label} is {position!r}, no number; "
-                    f"{_CURE}"
+                    f"{self.source}: {name} has a series whose {label} is {position!r}, not a "
+                    f"number; {_CURE}"
                 )
             sums[int(position)] = sums.get(int(position), 0.0) + value
         if sorted(sums) != list(range(len(sums))):
@@ -79,7 +79,8 @@ class Reading:
             )
         if any(value != int(value) for value in sums.values()):
             raise MetricError(
-                f"{self.source}: {name} counts no whole numbers; report the engine's version"
+                f"{self.source}: {name} has values that are not whole numbers; report the engine's "
+                "version"
             )
         return tuple(int(sums[position]) for position in range(len(sums)))
 
@@ -130,9 +131,7 @@ class Reading:
 
 
 def parse(text: str, source: str) -> Reading:
-    """Read a page of metrics. Raises MetricError, with the line, for anything that is no such
-    page.
-    """
+    """Read a page of metrics. Raises MetricError, with the line, for anything else."""
     if text.lstrip()[:1] == "<":
         raise MetricError(
             f"{source} answers with a web page, not with metrics; is this the engine's own URL?"
@@ -147,7 +146,7 @@ def parse(text: str, source: str) -> Reading:
             series = sample.name, frozenset(sample.labels.items())
             if series in samples:
                 raise MetricError(
-                    f"{source}, line {number}: {sample.name} stands twice with the same labels; "
+                    f"{source}, line {number}: {sample.name} occurs twice with the same labels; "
                     f"{_CURE}"
                 )
             samples[series] = float(sample.value)
@@ -164,7 +163,8 @@ def _samples(line: str, where: str) -> list[Sample]:
         ]
     except (ValueError, LookupError) as error:
         raise MetricError(
-            f"{where} is no metric: {line[:80]!r} ({error}); is this the engine's page of metrics?"
+            f"{where} is not a metric: {line[:80]!r} ({error}); is this the engine's page of "
+            "metrics?"
         ) from None
     return samples
 
@@ -184,4 +184,4 @@ _CURE = (
     "turn on the engine's metrics and speculative decoding, and check its version against "
     "docs/engines.md"
 )
-_RESTARTED = "the server was started anew, or is another one behind the same address; run again"
+_RESTARTED = "the server was restarted, or another one has the same address now; run again"

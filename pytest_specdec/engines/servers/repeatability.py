@@ -3,7 +3,7 @@ repeat itself.
 
 Two public engines have served log-probabilities that depended on what else was asked, on the order
 and on the prefix cache (vllm#42245, vllm#42019). The second time each text is cut elsewhere, so
-that it is no request that was answered before.
+that the request differs from the one that was answered before.
 """
 
 from __future__ import annotations
@@ -77,9 +77,8 @@ def apart(before: Sequence[ServedText], now: Sequence[ServedText]) -> str | None
     if moved.sum() <= max(1, SHARE * len(moved)) and mean <= MEAN:
         return None
     return (
-        f"the probabilities of {moved.sum()} of {len(moved)} tokens move by more than "
-        f"{PROBABILITY:g}, log-probabilities by "
-        f"{mean:.2g} in the mean"
+        f"the probabilities of {moved.sum()} of {len(moved)} tokens change by more than "
+        f"{PROBABILITY:g}, log-probabilities by {mean:.2g} on average"
     )
 
 

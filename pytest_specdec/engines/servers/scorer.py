@@ -31,7 +31,7 @@ SUM_SLACK = 0.02
 _CERTAIN = 1e-3
 """Nats below which a token counts as certain."""
 _MANY = 8
-"""Tokens from which on equal log-probabilities are no coincidence."""
+"""At this many tokens or more, equal log-probabilities are not a coincidence."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

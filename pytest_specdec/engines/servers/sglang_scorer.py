@@ -26,7 +26,7 @@ class SglangScorer(Scorer):
     dialect = "sglang"
 
     def _positions(self, ids: Sequence[int], first: int, fresh: bool) -> list[Position]:
-        # From position 0 on everything is computed anew, without the prefix cache.
+        # From position 0 on everything is computed again, without the prefix cache.
         body = {
             "input_ids": list(ids),
             "sampling_params": {"temperature": 0, "max_new_tokens": 1, "ignore_eos": True},
@@ -69,5 +69,5 @@ class SglangScorer(Scorer):
             or not isinstance(triple[1], int)
             or not isinstance(triple[0], float | int | None)
         ):
-            self.refuse(f"{triple!r} is no pair of a log-probability and a token")
+            self.refuse(f"{triple!r} is not a pair of a log-probability and a token")
         return (None if triple[0] is None else float(triple[0])), triple[1]

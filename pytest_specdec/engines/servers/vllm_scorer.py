@@ -66,7 +66,7 @@ class VllmScorer(Scorer):
 
     def _token(self, name: str) -> int:
         if not (name.isascii() and name.isdecimal()):
-            self.refuse(f"{name!r} is no token id")
+            self.refuse(f"{name!r} is not a token id")
         return int(name)
 
 

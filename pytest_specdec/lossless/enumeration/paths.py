@@ -55,7 +55,7 @@ class Paths:
             else:
                 return
         raise NotEnumerableError(
-            f"one call has more than {MOST_PATHS} ways to go; lower vocab_size or k, or use "
+            f"one call has more than {MOST_PATHS} execution paths; lower vocab_size or k, or use "
             'method="sampled"'
         )
 
@@ -74,7 +74,7 @@ class Paths:
 
 
 UNSTEADY = (
-    "the sampler went another way although its draws were the same, so it keeps state between "
-    "calls or draws from a "
-    'source that is not intercepted; make it a function of its arguments, or use method="sampled"'
+    "the sampler took another path although its draws were the same, so it keeps state between "
+    "calls or draws from a source that is not intercepted; make it a function of its arguments, or "
+    'use method="sampled"'
 )

@@ -335,7 +335,7 @@ def hazards(values: Sequence[SymbolicValue]) -> list[float]:
             abs(hazard - scale * other) <= _PROPORTIONAL * math.fsum(row)
             for hazard, other in zip(row, middle, strict=True)
         ):
-            values[0].refuse("an arg-max that is no race of exponential or Gumbel clocks")
+            values[0].refuse("an arg-max that is not a race of exponential or Gumbel clocks")
     return middle
 
 

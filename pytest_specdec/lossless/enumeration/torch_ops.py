@@ -147,7 +147,7 @@ def apply(pool: SymbolPool, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
         return _read(pool, name, args[0])
     if name in _ADDRESSES:
         raise NotEnumerableError(
-            f"{name}() gives away where drawn numbers lie, and what happens there is not seen; "
+            f"{name}() gives access to the memory of drawn numbers, where they cannot be followed; "
             f"{ADVICE}"
         )
     if name in _SHAPES:

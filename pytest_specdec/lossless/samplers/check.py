@@ -1,6 +1,4 @@
-"""assert_lossless: whether a sampler keeps the target's distribution, whatever target and drafter
-are.
-"""
+"""assert_lossless: whether a sampler keeps the target's distribution for any target and drafter."""
 
 from __future__ import annotations
 

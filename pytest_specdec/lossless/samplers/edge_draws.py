@@ -72,5 +72,6 @@ def _check_possible(emitted: list[int], drafts: Prefix | None, given: RoundInput
         if given.target.row(tuple(emitted[:at]))[token] == 0:
             raise ContractError(
                 f"{it} emitted {emitted}, where the target gives token {token} probability 0; "
-                "accept with u < p / q, not <=, and draw recovered tokens from what has probability"
+                "accept with u < p / q, not <=, and draw recovered tokens only from those with a "
+                "positive probability"
             )

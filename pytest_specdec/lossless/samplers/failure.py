@@ -45,9 +45,8 @@ class SamplerFailure:
         tokens = " and ".join(str(list(prefix)) for prefix in error.tokens)
         return cls(
             f"{given}, these emit {tokens} together with probability {error.got:.6g} where their "
-            "targets have "
-            f"{error.expected:.6g}, though each row alone follows its own; draw noise of its own "
-            "for each row"
+            f"targets have {error.expected:.6g}, though each row alone follows its target; draw "
+            "separate noise for each row"
         )
 
     def with_example(self, given: RoundInput, sampler: Sampler) -> SamplerFailure:

@@ -195,8 +195,8 @@ def _wanted(rejection_sample: Callable[..., Any]) -> list[str]:
         problem = f"it needs {', '.join(missing)}" if missing else f"it takes no {_NEEDED}"
         raise RequestError(
             f"{getattr(rejection_sample, '__name__', 'the sampler')} cannot be called with flat "
-            f"rows: {problem}; wrap it in a "
-            f"function of {', '.join(ARGUMENTS)}, of which it may leave out all but {_NEEDED}"
+            f"rows: {problem}; wrap it in a function of {', '.join(ARGUMENTS)}; only {_NEEDED} is "
+            "required"
         )
     return known
 

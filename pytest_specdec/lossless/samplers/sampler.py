@@ -187,8 +187,8 @@ def check_emitted(
     for token in emitted:
         if not 0 <= token < vocab_size:
             raise ContractError(
-                f"{it} emitted {list(emitted)}, where {token} is no token; return ids from 0 to "
-                f"{vocab_size - 1}"
+                f"{it} emitted {list(emitted)}, but {token} is not a valid token id; return ids "
+                f"from 0 to {vocab_size - 1}"
             )
     accepted = tuple(emitted[:-1])
     if drafts is not None and accepted != drafts[: len(accepted)]:

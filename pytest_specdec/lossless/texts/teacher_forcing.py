@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from ...cases.case import LOOKUP, OWN_HEADS
+from ...cases.drafter import OwnHeadsSpec, PromptLookupSpec
 from ...cases.texts import Text, texts_from_ids
 from ...common.errors import MeasurementError, RequestError
 from ...decoding.drafters.draft_model import DraftModel
-from ...decoding.drafters.registry import loaded_pair
+from ...decoding.drafters.registry import loaded_pair, parsed
 from ...decoding.loading import LoadedModel, loaded
-from ...decoding.replay import check_context, next_batch, padded
+from ...decoding.replay import next_batch, padded
+from ...decoding.text_limits import check_context
 
 _BUDGET = {"cpu": 1 << 22, "cuda": 1 << 26}
 """Logits held and scored at once, unless one text has more: 32 MiB in float64 on a CPU, of which
@@ -56,7 +57,7 @@ def checked_texts(
             )
         ]
     elif prompt_lengths:
-        raise RequestError("Texts know their prompt_lengths; leave them out")
+        raise RequestError("Texts hold their prompt lengths; leave prompt_lengths out")
     for row, text in enumerate(texts):
         if not 0 < text.prompt_length <= len(text.ids):
             raise RequestError(
@@ -77,9 +78,10 @@ def scoring_models(
     no_model = RequestError(
         f"drafter {drafter!r} cannot score texts; pass a draft model, or leave drafter out"
     )
-    if drafter in (OWN_HEADS, LOOKUP):
+    source = parsed(drafter)
+    if isinstance(source, OwnHeadsSpec | PromptLookupSpec):
         raise no_model
-    model, drafting = loaded_pair(target, drafter, 0)
+    model, drafting = loaded_pair(target, source, 0)
     if not isinstance(drafting, DraftModel):
         raise no_model
     return model, drafting.model
@@ -89,7 +91,8 @@ def check_room(models: Sequence[LoadedModel], texts: Sequence[Text]) -> None:
     """Raises RequestError for a text beyond a model's context, or a prompt with a token that the
     models do not have.
     """
-    check_context(models, max((len(text.ids) for text in texts), default=0), "pass shorter ones")
+    longest = max((len(text.ids) for text in texts), default=0)
+    check_context(models, longest, cure="pass shorter ones")
     for model in models:
         for row, text in enumerate(texts):
             if not all(0 <= token < vocabulary(model) for token in text.ids[: text.prompt_length]):

@@ -14,15 +14,19 @@ from helpers.support import LETTERS, llama
 import pytest_specdec
 from pytest_specdec.acceptance.rounds import Round
 from pytest_specdec.cases.case import Sampling
-from pytest_specdec.cases.drafter import AddedSpec, DraftModelSpec, parse_drafter
+from pytest_specdec.cases.drafter import (
+    DRAFTER_TYPES,
+    DraftModelSpec,
+    RegisteredSpec,
+    parse_drafter,
+)
 from pytest_specdec.common.errors import MeasurementError, RequestError
-from pytest_specdec.common.extensions import DRAFTERS
 from pytest_specdec.decoding.decode import decode
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 
 PROMPTS = [[0, 2, 3, 4], [0, 5, 6], [0, 7, 8, 9, 10], [0, 11]]
-POINTS = {DRAFTERS: "ngram-table = ngram_table"}
+POINTS = {DRAFTER_TYPES.group: "ngram-table = ngram_table"}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +87,7 @@ def test_sampled_rounds_follow_replay(target: LoadedModel, table: Path) -> None:
 
 def test_its_name_and_folder_may_be_given(target: LoadedModel, table: Path) -> None:
     named = f"ngram-table:{table}"
-    assert parse_drafter(named) == AddedSpec("ngram-table", table)
+    assert parse_drafter(named) == RegisteredSpec("ngram-table", table)
     assert str(parse_drafter(named)) == named
     texts = decode(target, named, PROMPTS, k=3, new_tokens=40, temperature=0).texts
     counts = [
@@ -116,14 +120,12 @@ def test_drafts_that_cannot_be_verified_are_refused(
     import ngram_table
 
     ngram_table.Table.propose = lambda self, k: self.table.get(tuple(self.tokens[-2:]), [])
-    with pytest.raises(MeasurementError, match=r"mend its propose\(k\)"):
+    with pytest.raises(MeasurementError, match=r"correct its propose\(k\)"):
         decode(target, str(table), PROMPTS, k=3, new_tokens=40, temperature=0)
 
 
 def test_nothing_is_read_for_a_name_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "pytest_specdec.cases.drafter.registered", lambda group: pytest.fail("read")
-    )
+    monkeypatch.setattr(DRAFTER_TYPES, "added", lambda: pytest.fail("read"))
     for name in ("mtp", "prompt-lookup", "served", "/models/draft", "owner/name"):
         assert str(parse_drafter(name)) == name
 
@@ -134,17 +136,19 @@ def test_a_name_that_is_not_registered_is_a_model() -> None:
 
 def test_a_package_that_cannot_be_imported_is_named(tmp_path: Path, target: LoadedModel) -> None:
     with (
-        installed(tmp_path, "broken", "import nothing_of_this_name", {DRAFTERS: "bad = broken"}),
-        pytest.raises(RequestError, match=r"'bad' of broken \(broken\) cannot be imported"),
+        installed(
+            tmp_path, "broken", "import nothing_of_this_name", {DRAFTER_TYPES.group: "bad = broken"}
+        ),
+        pytest.raises(RequestError, match=r"'bad' of broken 1\.0 cannot be imported"),
     ):
         decode(target, "bad", PROMPTS, k=3)
 
 
 def test_two_packages_of_one_name_are_refused(tmp_path: Path, target: LoadedModel) -> None:
     with (
-        installed(tmp_path / "one", "first", "", {DRAFTERS: "same = first"}),
-        installed(tmp_path / "two", "second", "", {DRAFTERS: "same = second"}),
-        pytest.raises(RequestError, match=r"both register 'same' .*; uninstall one of them"),
+        installed(tmp_path / "one", "first", "", {DRAFTER_TYPES.group: "same = first"}),
+        installed(tmp_path / "two", "second", "", {DRAFTER_TYPES.group: "same = second"}),
+        pytest.raises(RequestError, match=r"'same' is registered by first 1\.0 and by second 1\.0"),
     ):
         decode(target, "same", PROMPTS, k=3)
 
@@ -153,8 +157,8 @@ def test_a_name_that_is_no_part_of_file_names_is_refused(
     tmp_path: Path, target: LoadedModel
 ) -> None:
     with (
-        installed(tmp_path, "odd", "", {DRAFTERS: "a/b = odd"}),
-        pytest.raises(RequestError, match=r"entry point 'a/b' .* is no usable name"),
+        installed(tmp_path, "odd", "", {DRAFTER_TYPES.group: "a/b = odd"}),
+        pytest.raises(RequestError, match=r"odd 1\.0 registers the type of drafter 'a/b', which"),
     ):
         decode(target, "same", PROMPTS, k=3)
 
@@ -170,7 +174,7 @@ def test_drafter(specdec_run, specdec_baseline):
 
 def write_suite(pytester: pytest.Pytester, target: LoadedModel, drafter: str) -> None:
     folder = pytester.mkdir("suite")
-    lines = [json.dumps({"category": "letters", "prompt": letter * 2}) for letter in LETTERS[:12]]
+    lines = [json.dumps({"category": "letters", "prompt": letter * 2}) for letter in LETTERS[:24]]
     (folder / "prompts.jsonl").write_text("\n".join(lines))
     text = SUITE.format(target=str(target.checkpoint.folder), drafter=drafter)
     (folder / "test_suite.py").write_text(text)
@@ -198,7 +202,7 @@ def test_a_session_gates_it(pytester: pytest.Pytester, target: LoadedModel, tabl
     ("option", "message"),
     [
         ("--specdec-engine=transformers", "engine 'transformers' does not draft with*"),
-        ("--specdec-judged=5:9", "--specdec-judged does not go with 'ngram-table'*"),
+        ("--specdec-judged=5:9", "--specdec-judged does not go with the drafter 'ngram-table'*"),
         ("--specdec-costs=measure", "--specdec-costs=measure does not time 'ngram-table'*"),
     ],
 )

@@ -41,7 +41,7 @@ def test_a_file_is_found_beside_the_weights_or_in_a_folder_of_its_form(
     assert form_of(checkpoint, "gguf") == folder / "any.gguf"
 
 
-def test_a_missing_form_is_told_with_its_converter(checkpoint: Checkpoint) -> None:
+def test_a_missing_form_is_reported_with_its_converter(checkpoint: Checkpoint) -> None:
     with pytest.raises(
         RequestError,
         match=r"has no \*\.gguf; convert it into .*gguf: llama.cpp's convert_hf_to_gguf.py",
@@ -61,7 +61,7 @@ def test_two_files_are_ambiguous(checkpoint: Checkpoint) -> None:
         form_of(checkpoint, "gguf")
 
 
-def test_a_stamp_tells_a_form_of_other_weights(checkpoint: Checkpoint) -> None:
+def test_a_stamp_shows_a_form_of_other_weights(checkpoint: Checkpoint) -> None:
     folder = checkpoint.folder / "onnx"
     assert not is_current(folder, checkpoint)
     write_stamp(folder, checkpoint)

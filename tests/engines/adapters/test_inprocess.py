@@ -57,16 +57,18 @@ def test_a_vocabulary_without_a_free_id_is_refused() -> None:
         tokenizer=tokenizer, checkpoint=SimpleNamespace(vocabulary=2, folder=Path("model"))
     )
     with pytest.raises(
-        RequestError, match=r"no id of its vocabulary is free, .* use another engine"
+        RequestError, match=r"its vocabulary has no unused id, .* use another engine"
     ):
         unused_id(model)
 
 
-@pytest.mark.parametrize(("told", "expected"), [("3", 3), ("", None), ("0", None), ("many", None)])
+@pytest.mark.parametrize(
+    ("setting", "expected"), [("3", 3), ("", None), ("0", None), ("many", None)]
+)
 def test_threads_follow_the_environment(
-    told: str, expected: int | None, monkeypatch: pytest.MonkeyPatch
+    setting: str, expected: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    monkeypatch.setenv("OMP_NUM_THREADS", setting)
     assert threads() == (expected or os.cpu_count())
 
 
@@ -81,8 +83,8 @@ def test_a_target_with_eos_is_judged_up_to_it(
         json.dumps({"bos_token_id": 0, "eos_token_id": 1})
     )
     monkeypatch.setattr("helpers.real_engine.TARGET", str(folder))
-    asked = case(name, prompts=10)
-    found = oracle(engine, asked, 0.01)
-    assert found.agrees, found.message
-    lengths = [len(text.ids) - text.prompt_length for text in engine.emitted(asked)]
+    eos_case = case(name, prompts=10)
+    agreement = oracle(engine, eos_case, 0.01)
+    assert agreement.agrees, agreement.message
+    lengths = [len(text.ids) - text.prompt_length for text in engine.emitted(eos_case)]
     assert min(lengths) < 64 == max(lengths)

@@ -34,9 +34,9 @@ def test_without_the_package_the_error_says_what_to_do() -> None:
 
 
 def test_the_real_engine_counts_what_its_models_imply() -> None:
-    found = oracle(real("llama-cpp"), case("llama-cpp", k=4), 0.01)
-    assert found.exact
-    assert found.agrees, found.message
+    agreement = oracle(real("llama-cpp"), case("llama-cpp", k=4), 0.01)
+    assert agreement.exact
+    assert agreement.agrees, agreement.message
 
 
 def test_a_draft_file_of_other_weights_is_found_without_a_baseline(
@@ -49,10 +49,10 @@ def test_a_draft_file_of_other_weights_is_found_without_a_baseline(
     noisy = add_noise(Path(DRAFT), tmp_path / "noisy", 0.3, only="layers.0.mlp.down_proj")
     named = shutil.copytree(DRAFT, tmp_path / "draft", ignore=shutil.ignore_patterns("gguf"))
     gguf_form.write_gguf(open_checkpoint(noisy), named / "gguf")
-    found = oracle(engine, case("llama-cpp", draft=str(named)), 0.01)
-    assert not found.agrees
-    assert "llama-cpp counts an acceptance length of" in found.message
-    assert found.counted < found.expected
+    agreement = oracle(engine, case("llama-cpp", draft=str(named)), 0.01)
+    assert not agreement.agrees
+    assert "llama-cpp counts an acceptance length of" in agreement.message
+    assert agreement.counted < agreement.expected
 
 
 def test_a_form_of_other_weights_is_refused_before_it_is_loaded(tmp_path: Path) -> None:

@@ -34,12 +34,12 @@ RATES = (0.8, 0.5, 0.25)
 def _request(
     pair: Pair, temperature: float = 0.0, prompts: int = 20, seed: int = 0
 ) -> GenerationRequest:
-    asked = [
-        PromptRequest(own, tuple(ids))
-        for own, ids in zip(read_prompts(PROMPTS), pair.prompts, strict=True)
+    requests = [
+        PromptRequest(prompt, tuple(ids))
+        for prompt, ids in zip(read_prompts(PROMPTS), pair.prompts, strict=True)
     ][:prompts]
     return GenerationRequest(
-        prompts=asked,
+        prompts=requests,
         k=K,
         depth=0,
         target="target",
@@ -52,9 +52,9 @@ def _request(
 
 
 def _texts(server: LlamaCppServerAdapter, request: GenerationRequest) -> list[Reported]:
-    texts = [own for own in server.run(request) if isinstance(own, Reported)]
-    for own in texts:
-        check_reported(own, request)
+    texts = [text for text in server.run(request) if isinstance(text, Reported)]
+    for text in texts:
+        check_reported(text, request)
     return texts
 
 
@@ -66,38 +66,47 @@ def server() -> Iterator[LlamaCppServerAdapter]:
 
 def test_greedy_rounds_are_those_of_replay(pair: Pair, server: LlamaCppServerAdapter) -> None:
     request = _request(pair)
-    said = _texts(server, request)
-    assert {own.altered for own in said} == {None}
+    reported_texts = _texts(server, request)
+    assert {text.altered for text in reported_texts} == {None}
     texts = [
-        Text(own.key, "all", (*own.prompt_ids, *own.new_ids), len(own.prompt_ids)) for own in said
+        Text(text.key, "all", (*text.prompt_ids, *text.new_ids), len(text.prompt_ids))
+        for text in reported_texts
     ]
     (scores,) = text_scores(pair.target, [DrafterPlan(pair.draft, 0, K)], texts, request.sampling)
     expected = sample_rounds(scores.field("greedy"), K, np.random.default_rng())
-    for own, rounds in zip(said, expected, strict=True):
+    for text, rounds in zip(reported_texts, expected, strict=True):
         # Near the length limit the server drafts fewer tokens.
-        whole = [(one.start, one.accepted) for one in starts_of(own) if one.drafted == K]
+        whole = [
+            (played.start, played.accepted) for played in starts_of(text) if played.drafted == K
+        ]
         assert len(whole) >= 5
         assert whole == rounds[: len(whole)]
-    for own in said:
-        assert sum(one.accepted + 1 for one in own.rounds or ()) == len(own.new_ids) - 1
+    for text in reported_texts:
+        assert sum(played.accepted + 1 for played in text.rounds or ()) == len(text.new_ids) - 1
 
 
 def test_sampled_texts_are_repeatable(pair: Pair, server: LlamaCppServerAdapter) -> None:
     request = _request(pair, temperature=1.0, prompts=6)
-    one, two = (_texts(server, request) for _ in range(2))
-    assert [own.new_ids for own in one] == [own.new_ids for own in two]
-    assert [own.new_ids for own in one] != [
-        own.new_ids for own in _texts(server, _request(pair, 1.0, 6, seed=77))
+    first, second = (_texts(server, request) for _ in range(2))
+    assert [text.new_ids for text in first] == [text.new_ids for text in second]
+    assert [text.new_ids for text in first] != [
+        text.new_ids for text in _texts(server, _request(pair, 1.0, 6, seed=77))
     ]
 
 
 def test_synthetic_acceptance_is_recovered_and_named(pair: Pair) -> None:
     with llama_server("target", "draft", ",".join(map(str, RATES))) as url:
-        said = _texts(LlamaCppServerAdapter(EngineSetup(url)), _request(pair, prompts=40, seed=1))
-    assert all(own.altered and own.altered.startswith("synthetic acceptance") for own in said)
-    rounds = [one for own in said for one in own.rounds or () if one.drafted == K]
+        reported_texts = _texts(
+            LlamaCppServerAdapter(EngineSetup(url)), _request(pair, prompts=40, seed=1)
+        )
+    assert all(
+        text.altered and text.altered.startswith("synthetic acceptance") for text in reported_texts
+    )
+    rounds = [
+        played for text in reported_texts for played in text.rounds or () if played.drafted == K
+    ]
     for step, rate in enumerate(RATES):
-        measured = np.mean([one.accepted > step for one in rounds])
+        measured = np.mean([played.accepted > step for played in rounds])
         error = np.sqrt(rate * (1 - rate) / len(rounds))
         assert abs(measured - rate) < 3 * error, (step, measured, rate, error)
 

@@ -28,15 +28,15 @@ RECORDED = json.loads((ROOT / "tests/engines/payloads/onnxruntime_stats.json").r
 ]
 
 
-@pytest.mark.parametrize("own", RECORDED)
-def test_recorded_statistics_give_every_round(own: dict) -> None:
-    rounds, last = rounds_of(own["stats"], "request 1"), own["stats"][-1]
+@pytest.mark.parametrize("recorded", RECORDED)
+def test_recorded_statistics_give_every_round(recorded: dict) -> None:
+    rounds, last = rounds_of(recorded["stats"], "request 1"), recorded["stats"][-1]
     assert len(rounds) == last["rounds"]
-    assert sum(one.drafted for one in rounds) == last["draft_tokens_proposed"]
-    assert sum(one.accepted for one in rounds) == last["draft_tokens_accepted"]
-    check_reported(reported(list(rounds), own["emitted"], CONVENTION), request())
-    made = sum(one.accepted + 1 for one in rounds)
-    assert made - own["emitted"] == last["tokens_discarded"]
+    assert sum(played.drafted for played in rounds) == last["draft_tokens_proposed"]
+    assert sum(played.accepted for played in rounds) == last["draft_tokens_accepted"]
+    check_reported(reported(list(rounds), recorded["emitted"], CONVENTION), request())
+    emitted_tokens = sum(played.accepted + 1 for played in rounds)
+    assert emitted_tokens - recorded["emitted"] == last["tokens_discarded"]
     # Its own rate is of another denominator.
     assert last["acceptance_rate"] == pytest.approx(
         last["draft_tokens_accepted"] / last["draft_tokens_evaluated"]
@@ -79,11 +79,11 @@ def test_a_pair_becomes_one_folder(tmp_path: Path) -> None:
     target, draft = _decoder(tmp_path / "t", "model.onnx"), _decoder(tmp_path / "d", "small.onnx")
     (tmp_path / "both").mkdir()
     join(target, draft, tmp_path / "both", 7)
-    told = json.loads((tmp_path / "both" / "genai_config.json").read_text())["model"]
-    assert told["eos_token_id"] == 7
+    model_config = json.loads((tmp_path / "both" / "genai_config.json").read_text())["model"]
+    assert model_config["eos_token_id"] == 7
     for part in ("decoder", "draft"):
-        assert (tmp_path / "both" / told[part]["filename"]).read_bytes() == b"graph"
-        assert told[part]["session_options"]["intra_op_num_threads"] >= 1
+        assert (tmp_path / "both" / model_config[part]["filename"]).read_bytes() == b"graph"
+        assert model_config[part]["session_options"]["intra_op_num_threads"] >= 1
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"model": {}}'])
@@ -106,14 +106,14 @@ def test_without_the_package_the_error_says_what_to_install() -> None:
 @pytest.mark.parametrize("k", [1, 4])
 def test_the_real_engine_counts_what_its_models_imply(k: int) -> None:
     engine = real("onnxruntime")
-    found = oracle(engine, case("onnxruntime", k=k), 0.01)
-    assert found.exact
-    assert found.agrees, found.message
+    agreement = oracle(engine, case("onnxruntime", k=k), 0.01)
+    assert agreement.exact
+    assert agreement.agrees, agreement.message
 
 
 def test_the_real_engine_samples_the_target() -> None:
-    engine, asked = real("onnxruntime"), case("onnxruntime", temperature=1.0, seed=1)
-    conforms, agrees = conformance(engine, asked, 0.001), oracle(engine, asked, 0.001)
+    engine, sampled_case = real("onnxruntime"), case("onnxruntime", temperature=1.0, seed=1)
+    conforms, agrees = conformance(engine, sampled_case, 0.001), oracle(engine, sampled_case, 0.001)
     assert conforms.conforms, conforms.message
     assert agrees.agrees, agrees.message
 

@@ -1,4 +1,4 @@
-"""OpenVINO GenAI: what its metrics tell, and what they leave out. The recorded ones are those of a
+"""OpenVINO GenAI: what its metrics report, and what they leave out. The recorded ones are those of a
 real run.
 """
 
@@ -29,21 +29,24 @@ RECORDED = json.loads((ROOT / "tests/engines/payloads/openvino_metrics.json").re
 ]
 
 
-@pytest.mark.parametrize("own", RECORDED)
-def test_the_accessors_leave_out_the_last_round_and_the_identity_finds_it(own: dict) -> None:
+@pytest.mark.parametrize("recorded", RECORDED)
+def test_the_accessors_leave_out_the_last_round_and_the_identity_finds_it(recorded: dict) -> None:
     right = rounds_of(
-        Passes(own["m_batch_sizes"], own["get_num_draft_tokens"]), own["emitted"], 3, "request 1"
+        Passes(recorded["m_batch_sizes"], recorded["get_num_draft_tokens"]),
+        recorded["emitted"],
+        3,
+        "request 1",
     )
-    one = reported(list(right), convention=CONVENTION)
-    check_reported(one, request())
-    told = Totals(
+    whole_text = reported(list(right), convention=CONVENTION)
+    check_reported(whole_text, request())
+    totals = Totals(
         rounds=len(right) - 1,
-        drafted=own["get_num_draft_tokens"],
-        accepted=own["get_num_accepted_tokens"],
+        drafted=recorded["get_num_draft_tokens"],
+        accepted=recorded["get_num_accepted_tokens"],
     )
-    assert told.accepted == sum(accepted for _, accepted in right[:-1])
+    assert totals.accepted == sum(accepted for _, accepted in right[:-1])
     with pytest.raises(MeasurementError, match=r"passes of m_batch_sizes .* leave rounds out"):
-        check_reported(reported(None, own["emitted"], CONVENTION, totals=told), request())
+        check_reported(reported(None, recorded["emitted"], CONVENTION, totals=totals), request())
 
 
 def test_near_the_end_no_more_is_drafted_than_can_be_emitted() -> None:
@@ -51,7 +54,7 @@ def test_near_the_end_no_more_is_drafted_than_can_be_emitted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "drafted", "emitted", "told"),
+    ("sizes", "drafted", "emitted", "problem"),
     [
         ([1, 4, 4], 3, 8, "adds up to 9 in 3 passes and 8 tokens were emitted"),
         ([2, 4], 3, 6, "adds up to 6"),
@@ -66,9 +69,9 @@ def test_near_the_end_no_more_is_drafted_than_can_be_emitted() -> None:
     ],
 )
 def test_metrics_that_contradict_the_text_are_refused(
-    sizes: list[int], drafted: int, emitted: int, told: str
+    sizes: list[int], drafted: int, emitted: int, problem: str
 ) -> None:
-    with pytest.raises(MeasurementError, match=f"{told}.*report this version of openvino-genai"):
+    with pytest.raises(MeasurementError, match=f"{problem}.*report this version of openvino-genai"):
         rounds_of(Passes(sizes, drafted), emitted, 3, "prompt 1")
 
 
@@ -89,9 +92,9 @@ def test_without_the_package_the_error_says_what_to_install() -> None:
 
 def test_the_real_engine_counts_what_its_models_imply() -> None:
     engine = real("openvino")
-    found = oracle(engine, case("openvino", k=4), 0.01)
-    assert found.exact
-    assert found.agrees, found.message
+    agreement = oracle(engine, case("openvino", k=4), 0.01)
+    assert agreement.exact
+    assert agreement.agrees, agreement.message
 
 
 def test_sampling_is_refused() -> None:

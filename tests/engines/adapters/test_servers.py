@@ -142,7 +142,7 @@ def changed(recorded: str, change: Callable[[Any], Any]) -> list[Play]:
 # llama.cpp
 
 
-def test_llama_cpp_tells_every_round() -> None:
+def test_llama_cpp_reports_every_round() -> None:
     with playing(llama_cpp()) as stage:
         adapter = Unprobed.LlamaCpp(EngineSetup(), stage.client())
         (text,) = run(adapter)
@@ -246,7 +246,7 @@ def _hidden(*places: int) -> str:
 
 
 @pytest.mark.parametrize("places", [(3,), (9,), (11,), (15, 20), (4, 5), (1,), (23, 24)])
-def test_unstreamed_tokens_are_fetched_and_their_rounds_told(places: tuple[int, ...]) -> None:
+def test_unstreamed_tokens_are_fetched_and_their_rounds_reported(places: tuple[int, ...]) -> None:
     pages: list[Play] = [Answer("a 1"), Answer("a 1"), Answer("a 1")]
     whole = Answer(payload("llama_cpp_completion.json"))
     with playing(llama_cpp(completion=[Answer(_hidden(*places)), whole], metrics=pages)) as stage:
@@ -272,10 +272,10 @@ def test_a_request_that_gives_two_texts_is_an_error() -> None:
         Unprobed.LlamaCpp(EngineSetup(), stage.client()).answer(PROMPT, Sampling(0.0), 24, 0, 3)
 
 
-def test_the_wrong_engine_behind_the_url_is_named() -> None:
+def test_the_wrong_engine_at_the_url_is_named() -> None:
     with (
         playing(vllm()) as stage,
-        pytest.raises(RequestError, match=r"is no llama-cpp server; name the right engine"),
+        pytest.raises(RequestError, match=r"is not a llama-cpp server; name the right engine"),
     ):
         run(LlamaCppServerAdapter(EngineSetup(), stage.client()))
 
@@ -308,7 +308,7 @@ def test_synthetic_acceptance_shows_in_the_text() -> None:
 # vLLM
 
 
-def test_vllm_tells_every_step() -> None:
+def test_vllm_reports_every_step() -> None:
     with playing(vllm()) as stage:
         adapter = Unprobed.Vllm(EngineSetup(), stage.client())
         (text,) = run(adapter)
@@ -399,7 +399,7 @@ METRICS: list[tuple[list[Play], type[SpecdecError], str]] = [
     (
         [vllm()["/metrics"][1], vllm()["/metrics"][0]],
         MetricError,
-        "went backwards, from 11 to 0; the server was started anew",
+        "went backwards, from 11 to 0; the server was restarted",
     ),
     ([Answer("<html><title>nginx")], MetricError, "a web page, not with metrics"),
     (
@@ -438,7 +438,7 @@ ANSWERS: list[tuple[Callable[[Any], Any], str]] = [
     (_spec(num_draft_tokens="many"), "Expected `int`, got `str`"),
     (
         lambda body: body["choices"][0].update(token_ids=None),
-        "24 tokens came and 0 ids; use vLLM 0.10.2 or later",
+        "it counts 24 new tokens and returns 0 ids; use vLLM 0.10.2 or later",
     ),
     (
         lambda body: body["usage"].update(prompt_tokens=5),
@@ -570,7 +570,7 @@ def test_without_a_histogram_positions_are_not_known() -> None:
             {},
             "spec_verify_ct is 11 and the histogram adds up to 12",
         ),
-        (META | {"completion_tokens": 25}, {}, "25 tokens came and 24 output_ids"),
+        (META | {"completion_tokens": 25}, {}, "it counts 25 new tokens and returns 24 output_ids"),
         (META | {"prompt_tokens": 5}, {}, "4 prompt tokens were sent and it counts 5"),
         (
             META,
@@ -584,7 +584,7 @@ def test_without_a_histogram_positions_are_not_known() -> None:
         ),
     ],
 )
-def test_what_sglang_cannot_tell_is_an_error(
+def test_what_sglang_cannot_report_is_an_error(
     meta: dict[str, Any], info: dict[str, Any], words: str
 ) -> None:
     with playing(sglang(meta, info)) as stage, pytest.raises(MeasurementError, match=words):
@@ -663,15 +663,15 @@ def test_each_drained_iteration_is_a_round() -> None:
         ),
         (
             [iterations(100), iterations(1)],
-            r"/metrics went backwards \(111, then 1\): it was started anew",
+            r"/metrics went backwards \(111, then 1\): it was restarted",
         ),
-        (["[]", iterations(1), iterations(50)], "tells of rounds that belong to no answer"),
+        (["[]", iterations(1), iterations(50)], "reports rounds that belong to no answer"),
         (['[{"iter": 1, "specDecodingStats": {}}]'], "missing required field `numDraftTokens`"),
         (["<html>"], "a web page, not with JSON"),
         (['[{"iter": 1'], "cannot be read: Expecting ',' delimiter"),
     ],
 )
-def test_what_trtllm_cannot_tell_is_an_error(metrics: list[str], words: str) -> None:
+def test_what_trtllm_cannot_report_is_an_error(metrics: list[str], words: str) -> None:
     with (
         playing(trtllm([Answer(page) for page in metrics])) as stage,
         pytest.raises(ServerError, match=words),

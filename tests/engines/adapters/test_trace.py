@@ -41,11 +41,11 @@ LINE: dict[str, Any] = {
 
 def run(path: Path, wanted: GenerationRequest | None = None) -> list[Reported | PooledCounters]:
     wanted = wanted or request()
-    found = list(TraceAdapter(EngineSetup(url=str(path))).run(wanted))
-    for one in found:
-        if isinstance(one, Reported):
-            check_reported(one, wanted)
-    return found
+    results = list(TraceAdapter(EngineSetup(url=str(path))).run(wanted))
+    for result in results:
+        if isinstance(result, Reported):
+            check_reported(result, wanted)
+    return results
 
 
 def written(folder: Path, *lines: object, end: str = "\n") -> Path:
@@ -65,7 +65,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         argmax_drafts=True,
         ngrams=(2, 4),
     )
-    one = reported(
+    written = reported(
         [(3, 1), (0, 0)],
         convention=convention,
         timings=Timings(seconds=0.5, draft_ms=(1.0, 2.0), verify_ms=(3.0, 4.0)),
@@ -75,12 +75,12 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         ends=TextEnds((), (7, "end")),
     )
     path, wanted = tmp_path / "new" / "run.jsonl", request(sampling=Sampling(0.7, 5, 0.9), seed=3)
-    write_trace(path, wanted, "mine 2", [one])
-    (found,) = run(path, wanted)
-    assert isinstance(found, Reported)
-    assert found.where == f"{path}:2"
-    assert {name: getattr(found, name) for name in vars(one) if name != "where"} == {
-        name: value for name, value in vars(one).items() if name != "where"
+    write_trace(path, wanted, "mine 2", [written])
+    (read,) = run(path, wanted)
+    assert isinstance(read, Reported)
+    assert read.where == f"{path}:2"
+    assert {name: getattr(read, name) for name in vars(written) if name != "where"} == {
+        name: value for name, value in vars(written).items() if name != "where"
     }
     assert TraceAdapter(EngineSetup(url=str(path))).version() == "mine 2"
 
@@ -92,7 +92,7 @@ def test_prompts_are_known_by_text_or_messages(tmp_path: Path) -> None:
         Prompt(key_of(None, messages), "chat", messages=(tuple(sorted(messages[0].items())),)),
     ]
     wanted = GenerationRequest(
-        prompts=[PromptRequest(one, None) for one in prompts],
+        prompts=[PromptRequest(prompt, None) for prompt in prompts],
         k=3,
         depth=0,
         target="served",
@@ -104,17 +104,17 @@ def test_prompts_are_known_by_text_or_messages(tmp_path: Path) -> None:
     )
     rest = {"new_ids": [5, 6, 7, 8], "rounds": [[3, 1], [1, 0]]}
     path = written(tmp_path, HEADER, {"messages": messages, **rest}, {"prompt": "x = 1,", **rest})
-    assert [one.key for one in run(path, wanted) if isinstance(one, Reported)] == [
-        one.key for one in prompts
+    assert [prompt.key for prompt in run(path, wanted) if isinstance(prompt, Reported)] == [
+        prompt.key for prompt in prompts
     ]
 
 
 def test_pooled_sums_come_last(tmp_path: Path) -> None:
     line = {"key": "key0", "emitted": 4}
     path = written(tmp_path, HEADER, {"pooled": {"rounds": 2, "drafted": 4, "accepted": 1}}, line)
-    found = run(path)
-    assert isinstance(found[1], PooledCounters)
-    assert found[1].totals == Totals(rounds=2, drafted=4, accepted=1)
+    results = run(path)
+    assert isinstance(results[1], PooledCounters)
+    assert results[1].totals == Totals(rounds=2, drafted=4, accepted=1)
 
 
 def summed(**totals: int) -> dict[str, Any]:
@@ -130,16 +130,16 @@ BAD = [
     (({**HEADER, "schema": 2},), r":1: Invalid enum value 2|:1: Invalid"),
     (({**HEADER, "tokens": 3},), r":1: Object contains unknown field `tokens`"),
     (({**HEADER, "k": 0}, LINE), r":1: Expected `int` >= 1 - at `\$.k`"),
-    (({**HEADER, "k": 4}, LINE), r":1: recorded with k 4 and 3 is asked for; use --specdec-k=4"),
-    (({**HEADER, "temperature": 0.5}, LINE), "recorded with temperature 0.5 and 0 is asked for"),
-    (({**HEADER, "seed": 1}, LINE), "recorded with seed 1 and 0 is asked for"),
+    (({**HEADER, "k": 4}, LINE), r":1: recorded with k 4 and 3 is wanted; use --specdec-k=4"),
+    (({**HEADER, "temperature": 0.5}, LINE), "recorded with temperature 0.5 and 0 is wanted"),
+    (({**HEADER, "seed": 1}, LINE), "recorded with seed 1 and 0 is wanted"),
     (
         ({**HEADER, "drafter": "mtp"}, LINE),
-        ":1: recorded with drafter 'mtp' and 'model' is asked for",
+        ":1: recorded with drafter 'mtp' and 'model' is wanted",
     ),
     ((HEADER,), "holds 0 of the suite's 1 prompts and not 'prompt 0'; record them all"),
-    ((HEADER, {**LINE, "key": "other"}), ":2: a prompt that the suite does not ask"),
-    ((HEADER, LINE, LINE), ":3: a prompt for the second time"),
+    ((HEADER, {**LINE, "key": "other"}), ":2: a prompt that is not in the suite"),
+    ((HEADER, LINE, LINE), ":3: this prompt was recorded before"),
     (
         (HEADER, {**LINE, "prompt": "again"}),
         ":2: name the prompt by one of prompt, messages and key",
@@ -158,7 +158,7 @@ BAD = [
     (({**HEADER, "top_p": 0}, LINE), r":1: Expected `float` > 0.0 - at `\$.top_p`"),
     (
         ('{"schema": 1, "engine": "a", "k": 3, "k": 4}', LINE),
-        r':1: not JSON \(the key "k" stands twice',
+        r':1: not JSON \(the key "k" occurs twice',
     ),
     (
         (HEADER, {"pooled": {"drafted": 3, "accepted": 4}}),
@@ -228,7 +228,7 @@ BAD = [
         (HEADER, PLAIN, {"pooled": {"drafted": 3, "accepted": 5}}),
         ":3: accepted is 5, more than the 3",
     ),
-    ((HEADER, PLAIN, POOLED, POOLED), ":4: pooled for the second time; write the run's sums once"),
+    ((HEADER, PLAIN, POOLED, POOLED), ":4: pooled occurs twice; write the run's sums once"),
     (
         (HEADER, LINE, POOLED),
         ":2: rounds or totals of a text beside the sums of the run; write one of them",
@@ -236,7 +236,7 @@ BAD = [
     ((HEADER, {**LINE, "finish_reason": "abort"}), ":2: Invalid enum value 'abort'"),
     (
         ({**HEADER, "rule": "block"}, LINE),
-        ":1: recorded with rule 'block' and 'greedy' is asked for; set the marker's",
+        ":1: recorded with rule 'block' and 'greedy' is wanted; set it in the marker",
     ),
 ]
 
@@ -257,7 +257,7 @@ def test_a_trace_is_refused_as_soon_as_it_is_read(tmp_path: Path) -> None:
         read_trace(written(tmp_path, HEADER, LINE, {**LINE, "key": "other", "rounds": [[3, 1]]}))
 
 
-def test_a_file_that_is_cut_off_is_told_so(tmp_path: Path) -> None:
+def test_a_file_that_is_cut_off_is_reported(tmp_path: Path) -> None:
     text = json.dumps(LINE)
     with pytest.raises(SpecdecError, match=r"run.jsonl:2: the file is cut off in this line"):
         run(written(tmp_path, HEADER, text[:30], end=""))
@@ -274,6 +274,7 @@ def test_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
 
 def test_an_engine_without_a_url_is_refused() -> None:
     with pytest.raises(
-        SpecdecError, match="--specdec-engine=trace reads from somewhere; name it: --specdec-url="
+        SpecdecError,
+        match="--specdec-engine=trace needs an address or a file; name it: --specdec-url=",
     ):
         _ = ExternalEngine("trace", ModelPool()).adapter

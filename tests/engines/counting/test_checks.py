@@ -32,16 +32,16 @@ that m_batch_sizes has.
 def test_what_a_decoder_counts_is_accepted(
     accepted: list[int], convention: CountingConvention
 ) -> None:
-    one = reported([(3, own) for own in accepted], convention=convention)
-    check_reported(one, request(new_tokens=100))
-    per_position = tuple(sum(own > step for own in accepted) for step in range(3))
+    text = reported([(3, number) for number in accepted], convention=convention)
+    check_reported(text, request(new_tokens=100))
+    per_position = tuple(sum(number > step for number in accepted) for step in range(3))
     totals = Totals(
         rounds=len(accepted),
         drafted=3 * len(accepted),
         accepted=sum(accepted),
         per_position=per_position,
     )
-    check_reported(reported(None, one.tokens, convention, totals=totals), request(new_tokens=100))
+    check_reported(reported(None, text.tokens, convention, totals=totals), request(new_tokens=100))
 
 
 @pytest.mark.parametrize(("drafted", "accepted", "rounds"), OPENVINO[:1])
@@ -49,12 +49,12 @@ def test_openvinos_accessors_leave_out_the_last_round(
     drafted: int, accepted: int, rounds: int
 ) -> None:
     """No rate shows it; the text is longer than its rounds."""
-    told = Totals(rounds=None, drafted=drafted, accepted=accepted)
+    totals = Totals(rounds=None, drafted=drafted, accepted=accepted)
     with pytest.raises(
         MeasurementError,
         match=r"num_drafts \(35\) and num_accepted_tokens \(26\) make 61 tokens and 63 were emit",
     ):
-        check_reported(reported(None, 64, FULL, totals=told), request())
+        check_reported(reported(None, 64, FULL, totals=totals), request())
     assert rounds == 63 - 26  # the right ones: as many as make the text
     check_reported(
         reported(None, 64, FULL, totals=Totals(rounds=None, drafted=3 * 36, accepted=27)), request()
@@ -62,14 +62,15 @@ def test_openvinos_accessors_leave_out_the_last_round(
 
 
 def test_sums_of_prompt_lookup_need_the_rounds() -> None:
-    """How many of its rounds drafted nothing cannot be told from drafts alone."""
-    asked = request(drafter="prompt-lookup")
+    """How many of its rounds drafted nothing cannot be computed from drafts alone."""
+    lookup_request = request(drafter="prompt-lookup")
     with pytest.raises(
         MeasurementError,
         match="num_drafts is missing, and prompt lookup drafts in some rounds only",
     ):
         check_reported(
-            reported(None, 64, FULL, totals=Totals(rounds=None, drafted=60, accepted=23)), asked
+            reported(None, 64, FULL, totals=Totals(rounds=None, drafted=60, accepted=23)),
+            lookup_request,
         )
 
 
@@ -115,7 +116,7 @@ def test_sums_of_prompt_lookup_need_the_rounds() -> None:
         ),
         (
             Totals(rounds=None, drafted=118, accepted=23, per_position=None),
-            "num_draft_tokens is 118, no multiple of k=3",
+            "num_draft_tokens is 118, not a multiple of k=3",
         ),
     ],
 )
@@ -141,7 +142,7 @@ def test_rounds_are_held_to_the_text(rounds: list, tokens: int | None, message: 
         check_reported(reported(rounds, tokens), request())
 
 
-def test_a_last_round_without_drafts_need_not_be_told() -> None:
+def test_a_last_round_without_drafts_need_not_be_reported() -> None:
     """Where one token is left there is nothing to draft."""
     check_reported(reported([(3, 1), (3, 0)], 5), request(new_tokens=5))
     for convention, limit in ((CountingConvention(), 6), (FULL, 5)):

@@ -1,4 +1,4 @@
-"""One definition where rounds are told, another one, by name, where only sums are."""
+"""One definition where rounds are reported, another one, by name, where only sums are."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def counts(*texts: Reported, pooled: PooledCounters | None = None, drafter: str 
 
 
 def test_rounds_inside_the_text_are_counted_and_those_near_its_end_are_not() -> None:
-    definition, found = counts(reported(ROUNDS))
+    definition, run_counts = counts(reported(ROUNDS))
     assert definition.name == DEFINITION
-    assert found.rounds.tolist() == [4]  # the fourth starts 4 tokens before the end
-    assert found.drafted.tolist() == [[4, 4, 3]]
-    assert found.accepted.tolist() == [[3, 2, 1]]
+    assert run_counts.rounds.tolist() == [4]  # the fourth starts 4 tokens before the end
+    assert run_counts.drafted.tolist() == [[4, 4, 3]]
+    assert run_counts.accepted.tolist() == [[3, 2, 1]]
 
 
 def test_the_prompt_passs_round_is_played_and_not_counted() -> None:
@@ -95,10 +95,10 @@ def test_engines_that_start_alike_play_the_same_rounds(matching: list[int]) -> N
     """However they clip their drafts at the end, and whether they count rounds without any."""
     for prefill in (False, True):
         texts = [decoder.decode(matching) for decoder in decoders(prefill=prefill)]
-        for one in texts:
-            check_reported(one, request(new_tokens=len(matching)))
-        first, *others = [comparable_rounds(one, 3) for one in texts]
-        assert all(own.drafted == 3 for own in first)
+        for text in texts:
+            check_reported(text, request(new_tokens=len(matching)))
+        first, *others = [comparable_rounds(text, 3) for text in texts]
+        assert all(played.drafted == 3 for played in first)
         assert others == [first] * len(others)
 
 
@@ -107,22 +107,22 @@ def test_engines_that_start_elsewhere_play_others() -> None:
     matching = [1, 0, 2, 1, 0, 0, 3, 2, 1, 0, 0, 0, 0]
     after, before = (decoders(prefill=prefill)[0].decode(matching) for prefill in (False, True))
     assert after.new_ids == before.new_ids
-    assert [own.start - 3 for own in comparable_rounds(after, 3)] == [1, 2, 5, 6]
-    assert [own.start - 3 for own in comparable_rounds(before, 3)] == [2, 5, 6]
+    assert [played.start - 3 for played in comparable_rounds(after, 3)] == [1, 2, 5, 6]
+    assert [played.start - 3 for played in comparable_rounds(before, 3)] == [2, 5, 6]
 
 
 def test_sums_stand_under_a_definition_of_their_own() -> None:
-    definition, found = counts(
+    definition, run_counts = counts(
         reported(None, 12, totals=Totals(rounds=5, drafted=12, accepted=6, per_position=(3, 2, 1)))
     )
     assert definition.name == "sums/1"
-    assert (found.total_rounds, found.drafted.sum(), found.accepted.tolist()) == (
+    assert (run_counts.total_rounds, run_counts.drafted.sum(), run_counts.accepted.tolist()) == (
         5,
         12,
         [[3, 2, 1]],
     )
-    assert found.drafted.tolist() == [[5, 5, 2]]
-    assert found.acceptance_rate == 0.5
+    assert run_counts.drafted.tolist() == [[5, 5, 2]]
+    assert run_counts.acceptance_rate == 0.5
 
 
 @pytest.mark.parametrize(
@@ -154,13 +154,13 @@ def test_a_definition_says_how_the_engine_counts(convention: CountingConvention,
 
 
 def test_sums_without_positions_keep_the_rate_and_the_length() -> None:
-    definition, found = counts(
+    definition, run_counts = counts(
         reported(None, 12, totals=Totals(rounds=None, drafted=12, accepted=6))
     )
     assert (
         definition.name == "sums/1-empty-no-positions"
-    )  # rounds told by the tokens alone include the empty ones
-    assert (found.total_rounds, found.acceptance_rate, found.acceptance_length) == (
+    )  # rounds computed from the tokens alone include the empty ones
+    assert (run_counts.total_rounds, run_counts.acceptance_rate, run_counts.acceptance_length) == (
         5,
         0.5,
         1 + 6 / 5,
@@ -169,22 +169,22 @@ def test_sums_without_positions_keep_the_rate_and_the_length() -> None:
 
 def test_drafts_that_are_missing_are_missing_where_nothing_was_accepted() -> None:
     """A perfect drafter: every draft accepted, the last rounds cut short."""
-    _, found = counts(
+    _, run_counts = counts(
         reported(None, 12, totals=Totals(rounds=3, drafted=8, accepted=8, per_position=(3, 3, 2)))
     )
-    assert found.drafted.tolist() == [[3, 3, 2]]
-    assert found.acceptance_rate == 1
+    assert run_counts.drafted.tolist() == [[3, 3, 2]]
+    assert run_counts.acceptance_rate == 1
 
 
-def test_prompt_lookup_whose_empty_rounds_are_left_out_tells_no_places() -> None:
+def test_prompt_lookup_without_its_empty_rounds_has_no_positions() -> None:
     text = reported([(3, 1), (2, 2)], 40)
     assert counts(text, drafter="prompt-lookup")[0].name == "sums/1"
     whole = reported(
         [(3, 1), (0, 0), (2, 2), *[(0, 0)] * 8], convention=CountingConvention(counts_empty=True)
     )
-    definition, found = counts(whole, drafter="prompt-lookup")
+    definition, run_counts = counts(whole, drafter="prompt-lookup")
     assert definition.name == DEFINITION
-    assert found.total_rounds == 9
+    assert run_counts.total_rounds == 9
 
 
 def test_pooled_sums_are_one_row() -> None:
@@ -198,7 +198,7 @@ def test_pooled_sums_are_one_row() -> None:
                 CountingConvention(prefill_drafts=True),
             ),
         )
-    definition, found = counts(
+    definition, run_counts = counts(
         *[reported(None, 64, CountingConvention(end="full"))] * 4,
         pooled=PooledCounters(
             Totals(rounds=124, drafted=372, accepted=128, per_position=(70, 39, 19)),
@@ -206,7 +206,7 @@ def test_pooled_sums_are_one_row() -> None:
         ),
     )
     assert definition.name == "sums/1-full"
-    assert (found.prompts, found.acceptance_rate) == ((POOLED,), 128 / 372)
+    assert (run_counts.prompts, run_counts.acceptance_rate) == ((POOLED,), 128 / 372)
 
 
 def test_texts_without_numbers_are_refused() -> None:

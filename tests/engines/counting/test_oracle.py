@@ -21,6 +21,7 @@ from pytest_specdec.acceptance.renewal import AcceptanceField, sample_rounds
 from pytest_specdec.acceptance.rounds import Round
 from pytest_specdec.acceptance.sum_distribution import sum_distribution
 from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.cases.drafter import parse_drafter
 from pytest_specdec.common.errors import RequestError, SpecdecError
 from pytest_specdec.engines.adapter_api import (
     CountingConvention,
@@ -57,7 +58,7 @@ def case(
     rule = "rejection" if temperature else "greedy"
     return Case(
         texts=texts,
-        drafter=drafter,
+        drafter=parse_drafter(drafter),
         label="draft",
         k=k,
         depth=3 if drafter == "mtp" else 0,
@@ -249,7 +250,7 @@ def test_a_synthetic_mode_is_named_and_refused(engine: ExternalEngine) -> None:
     for judge in (oracle, conformance):
         with pytest.raises(
             RequestError,
-            match=r"runs synthetic acceptance 0\.8, so neither its texts .*; turn that off, or "
+            match=r"runs synthetic acceptance 0\.8, so its texts and counts .*; turn that off, or "
             r"leave",
         ):
             judge(faked, measured, ALPHA)
@@ -275,7 +276,7 @@ LENGTH, FIRST = 48, 4
 
 def played_text(row: int, rounds: list[tuple[int, int]], k: int, end: str) -> Reported:
     """An engine's report of rounds (start, accepted) played on a text of fixed length."""
-    told = tuple(
+    reported_rounds = tuple(
         ReportedRound(min(k, LENGTH - start - 1) if end == "clip" else k, taken)
         for start, taken in rounds
     )
@@ -285,14 +286,15 @@ def played_text(row: int, rounds: list[tuple[int, int]], k: int, end: str) -> Re
         prompt_ids=(1,) * (FIRST - 1),
         new_ids=(2,) * (LENGTH - FIRST + 1),
         convention=convention,
-        rounds=told,
+        rounds=reported_rounds,
     )
 
 
 def counts_of(runs: list[list[tuple[int, int]]], names: tuple[str, ...], k: int) -> Counts:
-    rounds = np.array([len(one) for one in runs], dtype=float)
+    rounds = np.array([len(played) for played in runs], dtype=float)
     accepted = np.array(
-        [[sum(taken > step for _, taken in one) for step in range(k)] for one in runs], dtype=float
+        [[sum(taken > step for _, taken in played) for step in range(k)] for played in runs],
+        dtype=float,
     )
     return Counts(names, names, rounds, accepted, accepted)
 
@@ -319,7 +321,7 @@ def judged_play(
         played=counted,
         counted=counted,
     )
-    reported = [played_text(row, one, k, end) for row, one in enumerate(runs)]
+    reported = [played_text(row, played, k, end) for row, played in enumerate(runs)]
     judged = CountedRun(
         case=case(k=k),
         reported=reported,
@@ -480,10 +482,11 @@ def test_a_rejection_of_what_q_makes_likelier_than_p_is_found(
         sure=sure,
     )
 
-    def told(rejected: list[int]) -> Deviation:
+    def deviation_of(rejected: list[int]) -> Deviation:
         rounds = [(start, 0) for start in rejected]
         reported = [
-            played_text(row, rounds if row == 0 else one, 3, end) for row, one in enumerate(runs)
+            played_text(row, rounds if row == 0 else mismatch, 3, end)
+            for row, mismatch in enumerate(runs)
         ]
         starts = iter(rejected)
         with (
@@ -493,8 +496,10 @@ def test_a_rejection_of_what_q_makes_likelier_than_p_is_found(
             patch.setattr(
                 deviations,
                 "starts_of",
-                lambda one: (
-                    [Round(next(starts), 3, 0) for _ in rounds] if one.key == "0" else whole(one)
+                lambda mismatch: (
+                    [Round(next(starts), 3, 0) for _ in rounds]
+                    if mismatch.key == "0"
+                    else whole(mismatch)
                 ),
             )
             return deviations._impossible(
@@ -509,12 +514,12 @@ def test_a_rejection_of_what_q_makes_likelier_than_p_is_found(
                 sure,
             )
 
-    assert told([10, 20]).impossible == ()
-    assert told([10, 20]).p_value == 1
-    assert told([8, LENGTH - 1]).adjusted > 0.001
-    found = told([8, 12, 16])
-    assert [one.position for one in found.impossible] == [8, 12, 16]
-    assert found.adjusted < 1e-6
+    assert deviation_of([10, 20]).impossible == ()
+    assert deviation_of([10, 20]).p_value == 1
+    assert deviation_of([8, LENGTH - 1]).adjusted > 0.001
+    impossible = deviation_of([8, 12, 16])
+    assert [mismatch.position for mismatch in impossible.impossible] == [8, 12, 16]
+    assert impossible.adjusted < 1e-6
     message = Agreement(
         engine="mine",
         alpha=0.01,
@@ -522,7 +527,7 @@ def test_a_rejection_of_what_q_makes_likelier_than_p_is_found(
         rounds=9,
         counted=2.0,
         expected=2.1,
-        deviations=(Deviation(None, -1.0, 0.3, 0.8), found),
+        deviations=(Deviation(None, -1.0, 0.3, 0.8), impossible),
     ).message
     assert (
         "rejects 3 drafts where the text goes on with a token that q makes at least as likely as p"

@@ -15,6 +15,7 @@ from helpers.toy import Toy
 
 from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.cases.drafter import DraftModelSpec, OwnHeadsSpec, PromptLookupSpec
 from pytest_specdec.cases.prompts import Prompt
 from pytest_specdec.common.errors import MeasurementError, RequestError
 from pytest_specdec.engines.adapter_api import no_progress
@@ -37,7 +38,7 @@ def case(tmp_path: Path) -> Case:
     )
     return Case(
         texts=TextKey("toy", "target", path, None, NEW, 1.0, 0),
-        drafter="draft",
+        drafter=DraftModelSpec("draft"),
         label="draft",
         k=4,
         depth=0,
@@ -74,26 +75,30 @@ def engine(target: str, drafter: str, **options: Any) -> ServedReplay:
 def test_counts_are_those_of_the_two_models(case: Case) -> None:
     seen: list[tuple[str, int, int]] = []
     with playing(emitting(TARGET)) as target, playing(DRAFTER.plays("vllm", "small")) as drafter:
-        made = engine(target.url, drafter.url, report=lambda *progress: seen.append(progress))
-        measured = made.measure(case)
-        longer = made.measure(dataclasses.replace(case, k=8))
-        asked = target.asked("/v1/completions")
-    texts = made.emitted(case)
+        logprob_engine = engine(
+            target.url, drafter.url, report=lambda *progress: seen.append(progress)
+        )
+        measured = logprob_engine.measure(case)
+        longer = logprob_engine.measure(dataclasses.replace(case, k=8))
+        completions = target.request_count("/v1/completions")
+    texts = logprob_engine.emitted(case)
     assert [len(text.ids) for text in texts] == [3 + NEW] * 5
     p = np.zeros((5, 3 + NEW))
     q = np.full((5, 1, 3 + NEW), -np.inf)
     for row, text in enumerate(texts):
         p[row, 4:], q[row, 0, 4:] = TARGET.scores(text), DRAFTER.scores(text)
     assert measured.field is not None
-    own = measured.field()
+    field = measured.field()
     np.testing.assert_allclose(
-        own.accept[:, 0, 4:], np.exp(np.minimum(q[:, 0, 4:] - p[:, 4:], 0)), atol=1e-9
+        field.accept[:, 0, 4:], np.exp(np.minimum(q[:, 0, 4:] - p[:, 4:], 0)), atol=1e-9
     )
     assert measured.counts.acceptance_length == pytest.approx(
-        expected_counts(own, 4).acceptance_length
+        expected_counts(field, 4).acceptance_length
     )
     assert longer.counts.k == 8
-    assert asked == 5 + 5 + 4, "five texts sampled, five scored, four of them again, for both cases"
+    assert completions == 5 + 5 + 4, (
+        "five texts sampled, five scored, four of them again, for both cases"
+    )
     assert measured.fingerprints.target.startswith("served-")
     assert measured.fingerprints.target != measured.fingerprints.drafter
     assert measured.texts is not None
@@ -105,13 +110,13 @@ def test_counts_are_those_of_the_two_models(case: Case) -> None:
 def test_stored_texts_are_used_while_the_served_model_is_the_same(case: Case) -> None:
     with playing(emitting(TARGET)) as target, playing(DRAFTER.plays("vllm")) as drafter:
         stored = engine(target.url, drafter.url).measure(case).texts
-        before = target.asked("/v1/completions")
+        before = target.request_count("/v1/completions")
         again = engine(target.url, drafter.url, stored_texts=lambda key: stored).measure(case)
-        assert target.asked("/v1/completions") - before == 5 + 4, "scored only"
+        assert target.request_count("/v1/completions") - before == 5 + 4, "scored only"
         assert again.texts == stored
     with playing(emitting(TARGET, "another")) as target, playing(DRAFTER.plays("vllm")) as drafter:
         engine(target.url, drafter.url, stored_texts=lambda key: stored).measure(case)
-        assert target.asked("/v1/completions") == 5 + 5 + 4, "another target samples anew"
+        assert target.request_count("/v1/completions") == 5 + 5 + 4, "another target samples again"
 
 
 def test_fewer_prompts_keep_their_texts(case: Case) -> None:
@@ -141,22 +146,25 @@ def test_a_run_that_died_goes_on(case: Case, tmp_path: Path) -> None:
     plays = emitting(TARGET)
     with playing(plays) as target, playing(DRAFTER.plays("vllm")) as drafter:
         drafter.plays["/v1/completions"] = [*drafter.plays["/v1/completions"] * 3, Answer("", 404)]
-        made = engine(target.url, drafter.url, folder=folder, workers=1)
+        logprob_engine = engine(target.url, drafter.url, folder=folder, workers=1)
         with pytest.raises(
             ServerError, match=r"HTTP 404 .* \(3 of 5 texts are kept, and not asked for again\)"
         ):
-            made.measure(case)
-        stored = made._texts(case.texts, made._scorers(1)[0])[1]
+            logprob_engine.measure(case)
+        stored = logprob_engine._texts(case.texts, logprob_engine._scorers(1)[0])[1]
         drafter.plays |= DRAFTER.plays("vllm")
-        before = target.asked("/v1/completions"), drafter.asked("/v1/completions")
+        before = target.request_count("/v1/completions"), drafter.request_count("/v1/completions")
         engine(target.url, drafter.url, folder=folder, stored_texts=lambda key: stored).measure(
             case
         )
-        assert (target.asked("/v1/completions"), drafter.asked("/v1/completions")) == (
+        assert (
+            target.request_count("/v1/completions"),
+            drafter.request_count("/v1/completions"),
+        ) == (
             before[0] + 1 + 4,
             before[1] + 2 + 1 + 4,
         )
-    assert not list(folder.rglob("*.json*")), "the next run measures anew"
+    assert not list(folder.rglob("*.json*")), "the next run measures again"
 
 
 def test_prompts_are_encoded_by_the_targets_own_tokenizer(case: Case) -> None:
@@ -165,18 +173,18 @@ def test_prompts_are_encoded_by_the_targets_own_tokenizer(case: Case) -> None:
         return lambda prompts: [[4, 1, 2] for _ in prompts]
 
     with playing(emitting(TARGET)) as target, playing(DRAFTER.plays("vllm")) as drafter:
-        made = engine(target.url, drafter.url, encode=encode)
-        made.measure(case)
-        assert not target.asked("/tokenize")
-    assert {text.ids[0] for text in made.emitted(case)} == {4}
+        logprob_engine = engine(target.url, drafter.url, encode=encode)
+        logprob_engine.measure(case)
+        assert not target.request_count("/tokenize")
+    assert {text.ids[0] for text in logprob_engine.emitted(case)} == {4}
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"depth": 1}, "plain models only; use a draft model at --specdec-depth=0"),
-        ({"drafter": "mtp"}, "plain models only"),
-        ({"drafter": "prompt-lookup"}, "plain models only"),
+        ({"drafter": OwnHeadsSpec()}, "plain models only"),
+        ({"drafter": PromptLookupSpec()}, "plain models only"),
     ],
 )
 def test_drafters_that_no_server_scores_are_refused(
@@ -187,12 +195,12 @@ def test_drafters_that_no_server_scores_are_refused(
 
 
 def test_what_takes_whole_distributions_or_the_machine_is_refused(case: Case) -> None:
-    made = engine("http://host", "http://other")
-    with pytest.raises(RequestError, match="both models are at their servers"):
-        conformance(made, case, 0.01)
+    logprob_engine = engine("http://host", "http://other")
+    with pytest.raises(RequestError, match="both models run on servers and none in this process"):
+        conformance(logprob_engine, case, 0.01)
     with pytest.raises(RequestError, match=r"name a file of costs .*: --specdec-costs=FILE"):
-        made.models.costs([case])
-    assert made.models.words(case, [7, 8]) == ["<7>", "<8>"]
+        logprob_engine.models.costs([case])
+    assert logprob_engine.models.words(case, [7, 8]) == ["<7>", "<8>"]
 
 
 @pytest.mark.parametrize(
@@ -206,15 +214,16 @@ def test_both_servers_are_needed(url: str | None, draft: str | None, missing: st
 
 def test_a_server_without_token_ids_cannot_sample(case: Case) -> None:
     with playing(TARGET.plays("echo")) as target, playing(DRAFTER.plays("echo")) as drafter:
-        made = engine(
+        logprob_engine = engine(
             target.url,
             drafter.url,
             encode=lambda target: lambda prompts: [[0, 1, 2]] * len(prompts),
         )
         with pytest.raises(
-            RequestError, match="gives no token ids, so texts cannot be sampled there; store texts"
+            RequestError,
+            match="returns no token ids, so texts cannot be sampled there; store texts",
         ):
-            made.measure(case)
+            logprob_engine.measure(case)
         with pytest.raises(
             RequestError, match="the target's tokenizer is needed to encode these prompts"
         ):
@@ -238,12 +247,12 @@ def test_texts_too_short_for_a_round_are_an_error(case: Case) -> None:
         return None
 
     with playing(emitting(TARGET)) as target, playing(DRAFTER.plays("vllm")) as drafter:
-        made = engine(target.url, drafter.url, stored_texts=stored)
+        logprob_engine = engine(target.url, drafter.url, stored_texts=stored)
         with pytest.raises(
             MeasurementError,
             match="no text is long enough for a round of k=60; raise --specdec-new-tokens",
         ):
-            made.measure(dataclasses.replace(case, k=60))
+            logprob_engine.measure(dataclasses.replace(case, k=60))
 
 
 def test_the_pangram_is_one(case: Case) -> None:

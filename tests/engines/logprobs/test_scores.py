@@ -1,4 +1,4 @@
-"""Replay over served log-probabilities: every dialect gives the numbers of the model behind it, or
+"""Replay over served log-probabilities: every dialect gives the numbers of its model, or
 an error.
 """
 
@@ -66,8 +66,8 @@ def test_greedy_needs_only_what_is_likeliest(dialect: str) -> None:
             scorer_at(target.client()), scorer_at(drafter.client()), [text], Sampling(0.0)
         )
     wanted = [
-        0.0 if DRAFTER.log[one].argmax() == other else -np.inf
-        for one, other in itertools.pairwise(ids[3:])
+        0.0 if DRAFTER.log[token].argmax() == following else -np.inf
+        for token, following in itertools.pairwise(ids[3:])
     ]
     assert scores.draft[0, 0, 4:].tolist() == wanted
     assert not scores.target.any()
@@ -109,7 +109,7 @@ def test_distributions_within_a_top_k_are_those_of_replay(
     toy, sampling = Toy(seed), Sampling(temperature, top_k, top_p)
     text = toy.texts(1, seed=seed)[0]
     before, after = text.ids[text.first_draft - 1 : -1], text.ids[text.first_draft :]
-    top = tuple(tuple(value for _, value in toy.largest(one, top_k)) for one in before)
+    top = tuple(tuple(value for _, value in toy.largest(prefix, top_k)) for prefix in before)
     served = ServedText(
         first=text.first_draft, logprobs=tuple(toy.scores(text)), best=(None,) * len(after), top=top
     )
@@ -131,7 +131,8 @@ def test_distributions_that_no_server_gives_are_refused(sampling: Sampling) -> N
 def test_a_server_that_gives_fewer_than_asked_is_refused() -> None:
     served = ServedText(first=4, logprobs=(-1.0,), best=(None,), top=((-1.0,),))
     with pytest.raises(
-        MeasurementError, match="the 3 largest log-probabilities were asked for and 1 came; lower"
+        MeasurementError,
+        match="the 3 largest log-probabilities were requested and 1 returned; lower",
     ):
         text_distributions(Text("a", "all", (0, 1, 2, 3, 4), 3), served, Sampling(1.0, 3))
 
@@ -293,7 +294,7 @@ BAD: list[tuple[str, Change, str]] = [
     (
         "sglang",
         lambda a: a["meta_info"]["input_token_logprobs"].__setitem__(9, ["x", 1]),
-        "is no pair of a log-probability",
+        "is not a pair of a log-probability",
     ),
     (
         "sglang",
@@ -308,9 +309,7 @@ BAD: list[tuple[str, Change, str]] = [
     (
         "llama.cpp",
         lambda a: a["completion_probabilities"][0].update(id=77),
-        r"to be emitted at "
-        r"position 4 and .77. "
-        r"came",
+        r"was forced at position 4, but it emitted .77.",
     ),
     (
         "llama.cpp",
@@ -342,7 +341,7 @@ def test_what_is_not_about_the_tokens_sent_is_refused(
         served_texts(scorer_at(stage.client()), TEXTS[:1])
 
 
-def test_several_models_behind_one_url_are_refused() -> None:
+def test_several_models_at_one_url_are_refused() -> None:
     with (
         playing({"/v1/models": [Answer('{"data": [{"id": "a"}, {"id": "b"}]}')]}) as stage,
         pytest.raises(RequestError, match=r"serves 2 models \(a, b\); name a server of one model"),
@@ -383,14 +382,14 @@ def test_what_was_finished_is_kept_and_not_asked_for_again(tmp_path: Path) -> No
     with playing(TARGET.plays("vllm")) as stage:
         scorer = _scorer(stage, "http://host")
         scored = served_texts(scorer, TEXTS, cache=ScoreCache(path, scorer), workers=1)
-        assert stage.asked("/v1/completions") == 2 + 1 + 4, (
+        assert stage.request_count("/v1/completions") == 2 + 1 + 4, (
             "the missing two, one to see the model is the same, a sample again"
         )
         assert ScoreCache(path, scorer).kept == 6
         served_texts(scorer, TEXTS, cache=ScoreCache(path, scorer))
-        assert stage.asked("/v1/completions") == 7 + 1 + 4, "all are kept now"
-    for text, own in zip(TEXTS, scored, strict=True):
-        np.testing.assert_allclose(own.logprobs, TARGET.scores(text), atol=1e-12)
+        assert stage.request_count("/v1/completions") == 7 + 1 + 4, "all are kept now"
+    for text, text_scores in zip(TEXTS, scored, strict=True):
+        np.testing.assert_allclose(text_scores.logprobs, TARGET.scores(text), atol=1e-12)
 
 
 def test_a_line_that_a_crash_cut_short_is_scored_again(tmp_path: Path) -> None:
@@ -406,7 +405,7 @@ def test_a_line_that_a_crash_cut_short_is_scored_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 10], ids=["empty", "half a head"])
-def test_a_file_that_died_at_birth_begins_anew(tmp_path: Path, kept: int) -> None:
+def test_a_file_that_was_cut_off_at_once_starts_again(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "target.jsonl"
     with playing(TARGET.plays("vllm")) as stage:
         scorer = _scorer(stage)

@@ -45,15 +45,19 @@ def test_served_numbers_are_those_of_the_models(
 ) -> None:
     sampling = Sampling(temperature)
     texts = _texts(pair, sampling)
-    (own,) = text_scores(pair.target, [DrafterPlan(pair.draft, 0, 8)], texts, sampling)
+    (replayed,) = text_scores(pair.target, [DrafterPlan(pair.draft, 0, 8)], texts, sampling)
     served = served_scores(*scorers, texts, sampling)
     for row, text in enumerate(texts):
         place = slice(text.first_draft, len(text.ids))
-        np.testing.assert_allclose(served.target[row, place], own.target[row, place], atol=SAME)
-        np.testing.assert_allclose(served.draft[row, 0, place], own.draft[row, 0, place], atol=SAME)
+        np.testing.assert_allclose(
+            served.target[row, place], replayed.target[row, place], atol=SAME
+        )
+        np.testing.assert_allclose(
+            served.draft[row, 0, place], replayed.draft[row, 0, place], atol=SAME
+        )
     rule = "rejection" if temperature else "greedy"
     for k in (1, 3, 8):
-        here, there = (expected_counts(scores.field(rule), k) for scores in (own, served))
+        here, there = (expected_counts(scores.field(rule), k) for scores in (replayed, served))
         assert there.acceptance_length == pytest.approx(
             here.acceptance_length, abs=1e-4 if temperature else 1e-12
         )
@@ -65,10 +69,11 @@ def test_served_numbers_are_those_of_the_models(
 def test_a_top_k_at_another_temperature(pair: Pair, scorers: tuple[Scorer, Scorer]) -> None:
     sampling = Sampling(0.7, 20, 0.95)
     texts = _texts(pair, sampling)
-    (own,) = text_scores(pair.target, [DrafterPlan(pair.draft, 0, 8)], texts, sampling)
+    (replayed,) = text_scores(pair.target, [DrafterPlan(pair.draft, 0, 8)], texts, sampling)
     wide = [type(scorer)(scorer.client, scorer.model, 20) for scorer in scorers]
     served = served_scores(*wide, texts, sampling)
     here, there = (
-        expected_counts(scores.field("rejection"), 4).acceptance_length for scores in (own, served)
+        expected_counts(scores.field("rejection"), 4).acceptance_length
+        for scores in (replayed, served)
     )
     assert there == pytest.approx(here, abs=1e-3)

@@ -65,7 +65,7 @@ def test_a_cut_answer_is_asked_for_again() -> None:
             r"cannot be read: Expecting ',' delimiter on line 1 \(\{\"n\": 1\)",
         ),
         (Answer('{"n": NaN}', 200), "JSON that cannot be read: NaN is not a JSON number on line 1"),
-        (Answer('{"n": 1, "n": 2}', 200), 'the key "n" stands twice in one object'),
+        (Answer('{"n": 1, "n": 2}', 200), 'the key "n" occurs twice in one object'),
         (Answer("[" * 5000, 200), "nested more than 64 levels deep"),
         (Answer('{"m": 1}', 200), "JSON that cannot be read: Object missing required field `n`"),
         (Answer('{"n": "1"}', 200), r"Expected `int`, got `str` - at `\$.n`"),
@@ -188,8 +188,8 @@ def test_the_next_address_of_a_host_is_tried(monkeypatch: pytest.MonkeyPatch) ->
     with playing({"/a": [Answer('{"n": 1}')]}) as stage:
         port = int(stage.url.rsplit(":", 1)[1])
         places = [
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, own))
-            for host, own in (("127.0.0.1", 9), ("127.0.0.1", port))
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, host_port))
+            for host, host_port in (("127.0.0.1", 9), ("127.0.0.1", port))
         ]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_: places)
         assert (
@@ -237,7 +237,7 @@ def test_a_server_that_answered_badly_is_asked_again() -> None:
 def test_text_that_is_none() -> None:
     with (
         playing({"/a": [Answer(b"\xff\xfe")]}) as stage,
-        pytest.raises(ServerError, match="no UTF-8 text"),
+        pytest.raises(ServerError, match="text that is not UTF-8"),
     ):
         stage.client().get_text("/a")
 
@@ -353,10 +353,10 @@ KEY = 'sk-"SECRET/1&2'
 def test_what_servers_say_is_fit_to_print(answer: Answer, words: str) -> None:
     with playing({"/a": [answer]}) as stage, pytest.raises(ServerError, match=words) as caught:
         Client(stage.url, key=KEY, patience=RetryPolicy(tries=1)).get_json("/a", Shape)
-    told = str(caught.value)
-    assert told.isprintable()
-    assert "SECRET" not in told
-    assert "; " in told
+    message = str(caught.value)
+    assert message.isprintable()
+    assert "SECRET" not in message
+    assert "; " in message
 
 
 def test_a_status_line_is_fit_to_print() -> None:

@@ -60,7 +60,7 @@ def test_a_counter_that_is_no_count_is_an_error(value: str) -> None:
 
 
 def test_half_a_thing_is_an_error() -> None:
-    with pytest.raises(MetricError, match=r"a counts 1\.5, no whole number"):
+    with pytest.raises(MetricError, match=r"a is 1\.5, not a whole number"):
         parse("a 1.5", WHERE).whole("a")
 
 
@@ -70,15 +70,15 @@ def test_half_a_thing_is_an_error() -> None:
         ("<!DOCTYPE html><html>", "a web page, not with metrics"),
         ("", "is empty; start the server with its metrics"),
         ("# only comments\n", "is empty"),
-        ('{"error": {"code": 501}}', "line 1 is no metric"),
-        ("a 1\nb", "line 2 is no metric: 'b'"),
-        ("a one", "line 1 is no metric: 'a one'"),
-        ("a 1_0", "line 1 is no metric"),
-        ('a{position="0} 1', "line 1 is no metric"),
-        ('a{x="0",x="1"} 1', "line 1 is no metric: .*Invalid labels"),
-        ('a{x="0" y="1"} 1', "line 1 is no metric: .*Invalid labels"),
-        ("a 1\na 2", "line 2: a stands twice"),
-        ('a{x="1",y="2"} 1\na{y="2",x="1"} 2', "line 2: a stands twice"),
+        ('{"error": {"code": 501}}', "line 1 is not a metric"),
+        ("a 1\nb", "line 2 is not a metric: 'b'"),
+        ("a one", "line 1 is not a metric: 'a one'"),
+        ("a 1_0", "line 1 is not a metric"),
+        ('a{position="0} 1', "line 1 is not a metric"),
+        ('a{x="0",x="1"} 1', "line 1 is not a metric: .*Invalid labels"),
+        ('a{x="0" y="1"} 1', "line 1 is not a metric: .*Invalid labels"),
+        ("a 1\na 2", "line 2: a occurs twice"),
+        ('a{x="1",y="2"} 1\na{y="2",x="1"} 2', "line 2: a occurs twice"),
     ],
 )
 def test_a_page_that_is_none_is_an_error(text: str, words: str) -> None:
@@ -90,9 +90,9 @@ def test_a_page_that_is_none_is_an_error(text: str, words: str) -> None:
     ("series", "words"),
     [
         ('{position="0"} 3\nc{position="2"} 1', "leaves out a position, it has .0, 2"),
-        ('{position="first"} 3', "position is 'first', no number"),
-        (" 3", "position is '', no number"),
-        ('{position="0"} 0.5', "counts no whole numbers"),
+        ('{position="first"} 3', "position is 'first', not a number"),
+        (" 3", "position is '', not a number"),
+        ('{position="0"} 0.5', "has values that are not whole numbers"),
     ],
 )
 def test_positions_must_number_themselves(series: str, words: str) -> None:
@@ -110,7 +110,7 @@ def test_a_difference_counts_new_series_from_zero() -> None:
 def test_a_counter_that_runs_backwards_is_an_error() -> None:
     before, after = parse('a{e="0"} 3\na{e="1"} 3', WHERE), parse('a{e="0"} 9\na{e="1"} 2', WHERE)
     with pytest.raises(
-        MetricError, match=r'a\{e="1"\} went backwards, from 3 to 2; the server was started anew'
+        MetricError, match=r'a\{e="1"\} went backwards, from 3 to 2; the server was restarted'
     ):
         after.since(before, "a")
 
@@ -118,7 +118,7 @@ def test_a_counter_that_runs_backwards_is_an_error() -> None:
 def test_a_series_that_goes_is_an_error() -> None:
     before, after = parse('a{e="0"} 3\na{e="1"} 3', WHERE), parse('a{e="0"} 9', WHERE)
     with pytest.raises(
-        MetricError, match=r'a\{e="1"\} has gone since the run began; the server was started anew'
+        MetricError, match=r'a\{e="1"\} has gone since the run began; the server was restarted'
     ):
         after.since(before, "a")
 

@@ -1,4 +1,4 @@
-"""Drafts must follow the distribution that is reported for them: honest drafters pass, all known
+"""Drafts must follow the distribution that is reported for them: correct drafters pass, all known
 breaches are found.
 """
 
@@ -94,7 +94,7 @@ def in_bfloat16(generator: Generator = None) -> tuple[Tensor, Tensor]:
 
 
 def better_of_two(generator: Generator = None) -> tuple[Tensor, Tensor]:
-    """apple/ml-recurrent-drafter#6: what a search found is no sample of q."""
+    """apple/ml-recurrent-drafter#6: what a search returned is not a sample of q."""
     distribution = softmax(LOGITS[0])
     pair = torch.multinomial(distribution, 2, replacement=True, generator=generator).tolist()
     best = max(pair, key=lambda token: distribution[token].item())
@@ -137,9 +137,9 @@ BREACHES = [
 @pytest.mark.parametrize("propose", HONEST)
 @pytest.mark.parametrize("method", ["exact", "sampled"])
 def test_honest_drafters_pass(propose: Callable, method: str) -> None:
-    found = assert_q_contract(propose, method=method, rounds=400)
-    assert found.kept
-    assert found.error == 0
+    result = assert_q_contract(propose, method=method, rounds=400)
+    assert result.kept
+    assert result.error == 0
 
 
 @pytest.mark.parametrize("propose", [*BREACHES, in_bfloat16])
@@ -161,15 +161,15 @@ def test_breaches_are_found_from_samples(propose: Callable) -> None:
 
 
 def test_the_exact_error_is_right() -> None:
-    found = exact_q_contract(colder)
+    result = exact_q_contract(colder)
     expected = (softmax(LOGITS[0] / 0.7) - softmax(LOGITS[0])).abs().sum().item() / 2
-    assert found.error == pytest.approx(expected, rel=1e-5)
-    assert found.message.startswith("after []")
+    assert result.error == pytest.approx(expected, rel=1e-5)
+    assert result.message.startswith("after []")
 
 
 def test_rounding_is_far_too_small_for_samples_and_not_for_enumeration() -> None:
-    found = exact_q_contract(in_bfloat16)
-    assert 1e-5 < found.error < 1e-2
+    result = exact_q_contract(in_bfloat16)
+    assert 1e-5 < result.error < 1e-2
     assert assert_q_contract(in_bfloat16, method="sampled", rounds=500).kept
 
 
@@ -231,16 +231,16 @@ def test_rows_without_a_draft_are_left_out() -> None:
 
 
 def test_a_draft_that_q_excludes() -> None:
-    found = q_contract([(torch.tensor([0, 1]), torch.tensor([[0.5, 0.5], [1.0, 0.0]]))])
-    assert not found.kept
-    assert found.evidence == math.inf
-    assert found.message.startswith(
+    result = q_contract([(torch.tensor([0, 1]), torch.tensor([[0.5, 0.5], [1.0, 0.0]]))])
+    assert not result.kept
+    assert result.evidence == math.inf
+    assert result.message.startswith(
         "draft 2 is token 1, which its reported distribution gives probability 0"
     )
 
 
 def test_false_alarms_are_within_alpha() -> None:
-    """300 honest drafters of 200 drafts each at alpha 5 %."""
+    """300 correct drafters of 200 drafts each at alpha 5 %."""
     rng = np.random.default_rng(5)
     alarms = 0
     for seed in range(300):

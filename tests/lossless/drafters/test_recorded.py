@@ -37,15 +37,15 @@ def test_our_drafters_keep_it(
     proposals = decoded_proposals(
         pair.target, model, pair.prompts[:16], k=k, depth=depth, sampling=sampling, new_tokens=32
     )
-    found = q_contract(proposals)
-    assert found.kept, found.message
-    assert found.drafts > 100
+    result = q_contract(proposals)
+    assert result.kept, result.message
+    assert result.drafts > 100
 
 
 def proposals_of_generate(
     pair: Pair, draft: LoadedModel | None, **filters: float
 ) -> list[Proposal]:
-    """What transformers' candidate generators propose behind a few prompts; own heads without a
+    """What transformers' candidate generators propose after a few prompts; own heads without a
     draft model.
     """
     torch.manual_seed(0)
@@ -60,17 +60,17 @@ FILTERS = [{}, {"temperature": 0.7}, {"top_k": 5}, {"top_p": 0.8}]
 
 @pytest.mark.parametrize("filters", FILTERS, ids=str)
 def test_transformers_assisted_generation(pair: Pair, filters: dict[str, float]) -> None:
-    found = q_contract(proposals_of_generate(pair, pair.draft, **filters))
-    assert found.kept, found.message
-    assert found.drafts > 500
+    result = q_contract(proposals_of_generate(pair, pair.draft, **filters))
+    assert result.kept, result.message
+    assert result.drafts > 500
 
 
 @pytest.mark.parametrize("filters", FILTERS, ids=str)
 def test_transformers_mtp(pair: Pair, filters: dict[str, float]) -> None:
     """Broken up to huggingface/transformers#47932, and whole again in 5.23."""
-    found = q_contract(proposals_of_generate(pair, None, **filters))
-    assert found.kept, found.message
-    assert found.drafts > 500
+    result = q_contract(proposals_of_generate(pair, None, **filters))
+    assert result.kept, result.message
+    assert result.drafts > 500
 
 
 def test_the_breach_of_47932_is_found(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,9 +84,9 @@ def test_the_breach_of_47932_is_found(pair: Pair, monkeypatch: pytest.MonkeyPatc
         return ids, None if logits is None else logits * 0.7
 
     monkeypatch.setattr(MTPCandidateGenerator, "get_candidates", raw)
-    found = q_contract(proposals_of_generate(pair, None, temperature=0.7))
-    assert not found.kept
-    assert "a lower temperature" in found.message
+    result = q_contract(proposals_of_generate(pair, None, temperature=0.7))
+    assert not result.kept
+    assert "a lower temperature" in result.message
 
 
 @pytest.mark.parametrize("drafter", ["draft", OWN_HEADS])

@@ -146,9 +146,9 @@ def test_arguments_must_be_left_as_they_are(method: check.Method) -> None:
     """Although the change alters the paths that enumeration meets."""
 
     def zeroing(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
-        made = right(p, q, drafts)
-        p[0, made[0]] = 0
-        return made
+        emitted = right(p, q, drafts)
+        p[0, emitted[0]] = 0
+        return emitted
 
     with pytest.raises(
         AssertionError, match=r"\(contract\): it changed its argument target_probs; clone it"
@@ -189,7 +189,7 @@ def test_a_sampler_that_fails_on_followed_draws_alone_is_sampled() -> None:
         (lambda uniform: abs(uniform) < 0.5, "a rounding"),
     ],
 )
-def test_steps_that_cannot_be_followed_are_refused_not_accused(step: object, name: str) -> None:
+def test_steps_that_cannot_be_followed_are_refused_not_failed(step: object, name: str) -> None:
     def stepping(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
         return [int(step(random.random()))]  # type: ignore[operator]
 
@@ -271,8 +271,8 @@ def test_options_that_make_no_sense(options: dict[str, object]) -> None:
 
 
 def test_a_sampled_test_does_not_depend_on_those_before_it() -> None:
-    asked = {"batched": True, "method": "sampled", "draws": 1_000, "max_examples": 2}
-    first, second = (assert_lossless(reference.reference, **asked) for _ in range(2))
+    options = {"batched": True, "method": "sampled", "draws": 1_000, "max_examples": 2}
+    first, second = (assert_lossless(reference.reference, **options) for _ in range(2))
     assert first == second
     assert first.alpha == CALL == SESSION / CALLS == 1e-8
     assert "(false alarms 1e-08)" in str(first)

@@ -43,7 +43,7 @@ def rest(p: Tensor, q: Tensor) -> Tensor:
 
 
 def leading(p: Tensor, q: Tensor, drafts: Tensor, ok: Tensor) -> tuple[list[int], Tensor]:
-    """The accepted drafts, and the distribution of the token behind them."""
+    """The accepted drafts, and the distribution of the token after them."""
     kept = int(ok.long().cumprod(0).sum())
     return drafts[:kept].tolist(), rest(p[kept], q[kept]) if kept < len(q) else p[-1]
 
@@ -167,8 +167,8 @@ def standard_library(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
 
 
 def sample_match(p: Tensor, q: Tensor, drafts: Tensor) -> Tensor:
-    own = torch.multinomial(p, 1)[:, 0]
-    return own[: int((own[:-1] == drafts).long().cumprod(0).sum()) + 1]
+    sampled = torch.multinomial(p, 1)[:, 0]
+    return sampled[: int((sampled[:-1] == drafts).long().cumprod(0).sum()) + 1]
 
 
 def listed(p: Tensor, q: Tensor, drafts: Tensor) -> Tensor:
@@ -210,8 +210,8 @@ SAMPLERS = [
 
 def error(verify: Verify, target: PrefixTree, draft: PrefixTree, k: int) -> float:
     """The largest error of the distribution, over the shortest prefixes that have one."""
-    found = distribution_gap(output_distribution(verify, target, draft, k), target, k, 0.0)
-    return 0.0 if found is None else abs(found.expected - found.got)
+    gap = distribution_gap(output_distribution(verify, target, draft, k), target, k, 0.0)
+    return 0.0 if gap is None else abs(gap.expected - gap.got)
 
 
 @pytest.mark.parametrize("zeros", [0.0, 0.4])
@@ -252,15 +252,15 @@ def test_a_bias_of_a_millionth_is_seen() -> None:
         return [*kept, torch.multinomial(distribution, 1).item()]
 
     sampler = Sampler(biased, dtype=torch.float64)
-    found = distribution_gap(
+    gap = distribution_gap(
         RoundInput(PrefixTree([0.5, 0.5]), PrefixTree([0.9, 0.1]), 1).distribution(sampler),
         [0.5, 0.5],
         1,
         sampler.tolerance,
     )
-    assert found is not None
-    assert len(found.prefix) == 1
-    assert found.total_variation == pytest.approx(2e-6, rel=1e-3)
+    assert gap is not None
+    assert len(gap.prefix) == 1
+    assert gap.total_variation == pytest.approx(2e-6, rel=1e-3)
 
 
 def test_the_worst_of_the_shortest_wrong_prefixes_is_named() -> None:
@@ -270,11 +270,11 @@ def test_the_worst_of_the_shortest_wrong_prefixes_is_named() -> None:
         return [*drafts.tolist(), torch.multinomial(p[-1], 1).item()]
 
     target, draft = [[0.5, 0.5], [0.75, 0.25], [1, 0]], [[0.5, 0.5], [0.25, 0.75]]
-    found = distribution_gap(output_distribution(all_accepted, target, draft, 2), target, 2, 1e-6)
-    assert found is not None
-    assert (len(found.prefix), found.prefix[1]) == (2, 0)
-    assert (found.expected, found.got) == pytest.approx((0.375, 0.125), abs=1e-6)
-    assert found.total_variation == pytest.approx(0.5, abs=1e-6)
+    gap = distribution_gap(output_distribution(all_accepted, target, draft, 2), target, 2, 1e-6)
+    assert gap is not None
+    assert (len(gap.prefix), gap.prefix[1]) == (2, 0)
+    assert (gap.expected, gap.got) == pytest.approx((0.375, 0.125), abs=1e-6)
+    assert gap.total_variation == pytest.approx(0.5, abs=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -315,8 +315,8 @@ def test_a_batched_sampler() -> None:
     def batched(p: Tensor, q: Tensor, drafts: Tensor) -> Tensor:
         padded = torch.full((len(p), p.shape[1]), -1)
         for row, tokens in enumerate(padded):
-            made = vectorised(p[row], q[row], drafts[row])
-            tokens[: len(made)] = made
+            emitted = vectorised(p[row], q[row], drafts[row])
+            tokens[: len(emitted)] = emitted
         return padded
 
     target = tree(3, 0)
@@ -380,7 +380,7 @@ def test_too_many_paths_are_refused() -> None:
         output_distribution(wide, [0.5, 0.5], [0.25, 0.75], 1)
 
 
-def test_a_draw_behind_torchs_back_is_noticed() -> None:
+def test_a_draw_that_bypasses_torch_is_noticed() -> None:
     compiled = torch.jit.trace(lambda p: torch.rand_like(p), torch.zeros(2), check_trace=False)
 
     def traced(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
@@ -391,10 +391,10 @@ def test_a_draw_behind_torchs_back_is_noticed() -> None:
 
 
 def test_a_draw_from_a_generator_that_nobody_watches_is_noticed() -> None:
-    own = torch.Generator().manual_seed(1)  # as a GPU's, which a fused kernel draws from
+    hidden = torch.Generator().manual_seed(1)  # as a GPU's, which a fused kernel draws from
 
     def fused(p: Tensor, q: Tensor, drafts: Tensor) -> list[int]:
-        return [int(torch.ops.aten.rand.generator([1], generator=own) < 0.5)]
+        return [int(torch.ops.aten.rand.generator([1], generator=hidden) < 0.5)]
 
     with pytest.raises(NotEnumerableError, match="not intercepted"):
         output_distribution(fused, [0.5, 0.5], [0.25, 0.75], 1)
@@ -414,8 +414,8 @@ def test_random_states_are_left_alone() -> None:
     [
         ([], "emitted 0 tokens"),
         ([0, 0, 0], "emitted 3 tokens"),
-        ([2], "2 is no token"),
-        ([-1], "-1 is no token"),
+        ([2], "2 is not a valid token id"),
+        ([-1], "-1 is not a valid token id"),
         ([1, 0], r"for drafts \[0\]"),
         (0, "returned int"),
         ([0.5], "returned 0.5"),

@@ -61,9 +61,9 @@ def single(
     target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Any = None
 ) -> list[int]:
     return [
-        one
-        for one in batch(target[None], draft[None], tokens[None], generator)[0].tolist()
-        if one >= 0
+        token
+        for token in batch(target[None], draft[None], tokens[None], generator)[0].tolist()
+        if token >= 0
     ]
 
 
@@ -137,14 +137,12 @@ def test_a_bet_is_the_product_of_its_predictions() -> None:
             counts[token] += 1
         bets.append(bet)
     groups, ones = np.array([4, 4, 4, 7]), np.array([1.0, 1.0, 3.0, 1.0])
-    found = log_bets(groups, np.array([0.5, 0.3, 0.2, 0.1]), ones)
-    assert found == pytest.approx([math.log(np.mean(bets)), 0.0], abs=1e-9)
+    logarithms = log_bets(groups, np.array([0.5, 0.3, 0.2, 0.1]), ones)
+    assert logarithms == pytest.approx([math.log(np.mean(bets)), 0.0], abs=1e-9)
 
 
-def test_no_bet_is_worth_less_behind_prefixes_that_are_right_than_the_share_that_is_staked() -> (
-    None
-):
-    """A wrong distribution behind one of 64 prefixes is seen although all others are noise."""
+def test_bets_after_correct_prefixes_keep_at_least_the_staked_share() -> None:
+    """A wrong distribution after one of 64 prefixes is seen although all others are noise."""
     target = PrefixTree(lambda prefix: (0.9, 0.1, 0.0, 0.0) if prefix == (1, 1, 1) else (0.25,) * 4)
     wrong = PrefixTree(lambda prefix: (0.25,) * 4)
     rng = np.random.default_rng(0)
@@ -183,15 +181,15 @@ def test_the_stated_total_variation_is_found(support: int, draws: int) -> None:
     direction = np.where(np.arange(support) % 2, 1, -1) * 2 / support
     rng, zeros = np.random.default_rng(0), np.zeros(support)
 
-    def found(variation: float) -> int:
+    def number_found(variation: float) -> int:
         counts = rng.multinomial(draws, distribution + variation * direction, 300)
         return sum(
-            log_bets(zeros, distribution, one.astype(float))[0] >= math.log(2 / ALPHA)
-            for one in counts
+            log_bets(zeros, distribution, row.astype(float))[0] >= math.log(2 / ALPHA)
+            for row in counts
         )
 
-    assert 270 <= found(smallest) < 300
-    assert found(smallest / 3) < 3
+    assert 270 <= number_found(smallest) < 300
+    assert number_found(smallest / 3) < 3
 
 
 def test_more_rounds_find_smaller_biases() -> None:
@@ -205,16 +203,16 @@ def test_more_rounds_find_smaller_biases() -> None:
 
 
 def test_recovered_tokens_from_the_target_are_caught_early() -> None:
-    found = sampled_distribution_test(batched(resampled), *FLAT, 2, alpha=ALPHA, draws=50_000)
-    assert found.caught
-    assert found.draws == FIRST_LOT
-    assert len(found.prefix) == 1
-    assert found.expected == pytest.approx(P[found.prefix[0]])
+    result = sampled_distribution_test(batched(resampled), *FLAT, 2, alpha=ALPHA, draws=50_000)
+    assert result.caught
+    assert result.draws == FIRST_LOT
+    assert len(result.prefix) == 1
+    assert result.expected == pytest.approx(P[result.prefix[0]])
     # P(accepted) q-wise plus P(rejected) p: 0.2, 0.2, 0.2 and 0.4 p
-    assert found.got == pytest.approx(0.2 + 0.4 * P[found.prefix[0]], abs=0.06)
-    assert found.total_variation == pytest.approx(0.1, abs=0.06)
-    assert f"{list(found.prefix)} was emitted with probability" in found.message
-    assert "evidence" in found.message
+    assert result.got == pytest.approx(0.2 + 0.4 * P[result.prefix[0]], abs=0.06)
+    assert result.total_variation == pytest.approx(0.1, abs=0.06)
+    assert f"{list(result.prefix)} was emitted with probability" in result.message
+    assert "evidence" in result.message
 
 
 def test_lots_double_until_the_last_round() -> None:
@@ -224,14 +222,14 @@ def test_lots_double_until_the_last_round() -> None:
         sizes.append(len(target))
         return batch(target, draft, tokens)
 
-    found = sampled_distribution_test(batched(counted), *FLAT, 1, alpha=ALPHA, draws=11_000)
+    result = sampled_distribution_test(batched(counted), *FLAT, 1, alpha=ALPHA, draws=11_000)
     assert sizes == [1000, 1000, 2000, 4000, 3000]
     assert max(sizes) < BATCH
-    assert not found.caught
-    assert (found.draws, found.detectable) == (11_000, detectable(11_000, 3, ALPHA, 1))
+    assert not result.caught
+    assert (result.draws, result.detectable) == (11_000, detectable(11_000, 3, ALPHA, 1))
     assert (
-        found.message
-        == f"11,000 rounds show no bias; one of {found.detectable:.2g} in total variation would "
+        result.message
+        == f"11,000 rounds show no bias; one of {result.detectable:.2g} in total variation would "
         "have been found"
     )
 
@@ -246,13 +244,13 @@ def test_a_bias_at_the_second_token_names_it() -> None:
         target[tokens[:, 0] == 1, 1] = torch.tensor([0.1, 0.1, 0.8])
         return batch(target, draft, tokens, generator)
 
-    found = sampled_distribution_test(
+    result = sampled_distribution_test(
         batched(verify), PrefixTree([P]), PrefixTree([(0.2, 0.6, 0.2)]), 2, alpha=ALPHA
     )
-    assert found.caught
-    assert found.prefix == (1, 2)
-    assert found.expected == pytest.approx(0.3 * 0.2)
-    assert found.got == pytest.approx(0.3 * 0.8, abs=0.03)
+    assert result.caught
+    assert result.prefix == (1, 2)
+    assert result.expected == pytest.approx(0.3 * 0.2)
+    assert result.got == pytest.approx(0.3 * 0.8, abs=0.03)
 
 
 def test_a_token_that_the_target_never_emits_is_infinite_evidence() -> None:
@@ -264,11 +262,11 @@ def test_a_token_that_the_target_never_emits_is_infinite_evidence() -> None:
         return emitted
 
     trees = PrefixTree([(0.6, 0.0, 0.4)]), PrefixTree([(0.6, 0.2, 0.2)])
-    found = sampled_distribution_test(batched(verify), *trees, 1, alpha=1e-300)
-    assert found.caught
-    assert found.e_value == math.inf
-    assert (found.prefix, found.expected, found.got) == ((1,), 0.0, 0.001)
-    assert found.message == "it emitted [1], which the target never does, in 0.001 of 1,000 rounds"
+    result = sampled_distribution_test(batched(verify), *trees, 1, alpha=1e-300)
+    assert result.caught
+    assert result.e_value == math.inf
+    assert (result.prefix, result.expected, result.got) == ((1,), 0.0, 0.001)
+    assert result.message == "it emitted [1], which the target never does, in 0.001 of 1,000 rounds"
 
 
 def noise_used_again(
@@ -288,7 +286,8 @@ def noise_used_again(
 def test_the_noise_of_the_draft_used_again_is_caught() -> None:
     logits = np.random.default_rng(0).normal(size=16)
     target, draft = (
-        PrefixTree([(np.exp(one) / np.exp(one).sum()).tolist()]) for one in (logits, -logits)
+        PrefixTree([(np.exp(logits_of) / np.exp(logits_of).sum()).tolist()])
+        for logits_of in (logits, -logits)
     )
     assert sampled_distribution_test(
         batched(noise_used_again, drafts="own"), target, draft, 1, alpha=ALPHA, draws=50_000
@@ -307,13 +306,16 @@ def own_rounds(target: torch.Tensor, draft: torch.Tensor, generator: Any = None)
 
 
 def listed(*arguments: Any, generator: Any = None) -> list[list[int]]:
-    return [[one for one in row if one >= 0] for row in batch(*arguments, generator).tolist()]
+    return [[token for token in row if token >= 0] for row in batch(*arguments, generator).tolist()]
 
 
 def in_numpy(
     target: np.ndarray, draft: np.ndarray, tokens: np.ndarray, rng: np.random.Generator
 ) -> list[list[int]]:
-    return [with_numpy(*one, rng) for one in zip(target, draft, tokens, strict=True)]
+    return [
+        with_numpy(*arguments_of_row, rng)
+        for arguments_of_row in zip(target, draft, tokens, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -331,9 +333,9 @@ def in_numpy(
 )
 def test_lossless_samplers_of_every_kind_pass(sampler: Sampler) -> None:
     trees = FLAT if sampler.drafts == "own" else (random_tree(1, 3, True), random_tree(2, 3))
-    found = sampled_distribution_test(sampler, *trees, 2, alpha=ALPHA, draws=2000)
-    assert not found.caught
-    assert found.draws == 2000
+    result = sampled_distribution_test(sampler, *trees, 2, alpha=ALPHA, draws=2000)
+    assert not result.caught
+    assert result.draws == 2000
 
 
 def test_single_and_batched_calls_see_the_distributions_along_their_drafts() -> None:
@@ -347,17 +349,17 @@ def test_single_and_batched_calls_see_the_distributions_along_their_drafts() -> 
         return [*drafts, 0]
 
     def all_accepting(*arguments: torch.Tensor) -> list[list[int]]:
-        return [accepting(*one) for one in zip(*arguments, strict=True)]
+        return [accepting(*single_rounds) for single_rounds in zip(*arguments, strict=True)]
 
-    one, other = (
+    single_rounds, batched_rounds = (
         SampledRounds(sampler, target, draft, 2, 5)
         for sampler in (Sampler(accepting), batched(all_accepting))
     )
-    one.more(300)
-    other.more(300)
+    single_rounds.more(300)
+    batched_rounds.more(300)
     assert len(seen) >= 8
-    assert sorted(one.tokens.tolist()) == sorted(other.tokens.tolist())
-    counts = np.bincount(one.tokens[:, 0], minlength=3)
+    assert sorted(single_rounds.tokens.tolist()) == sorted(batched_rounds.tokens.tolist())
+    counts = np.bincount(single_rounds.tokens[:, 0], minlength=3)
     assert stats.chisquare(counts, 300 * np.array(draft.row(()))).pvalue > 1e-6
 
 
@@ -405,11 +407,11 @@ WRONG = {
     "it returned tokens of type float32; return whole numbers": lambda p, q, t: batch(
         p, q, t
     ).float(),
-    "row 0 of a batch of 1000 emitted .*, where 7 is no token": lambda p, q, t: torch.full(
-        (len(p), 2), 7
+    "row 0 of a batch of 1000 emitted .*, but 7 is not a valid token id": lambda p, q, t: (
+        torch.full((len(p), 2), 7)
     ),
-    "row 0 of a batch of 1000 emitted .*, where -1 is no token": lambda p, q, t: torch.tensor(
-        [[-1, 0]] * len(p)
+    "row 0 of a batch of 1000 emitted .*, but -1 is not a valid token id": lambda p, q, t: (
+        torch.tensor([[-1, 0]] * len(p))
     ),
     "emitted 0 tokens": lambda p, q, t: torch.full((len(p), 2), -1),
     "return the first drafts": lambda p, q, t: torch.stack([1 - t[:, 0].clamp(max=1), t[:, 0]], 1),
@@ -428,12 +430,12 @@ def test_single_calls_are_refused_too() -> None:
         sampled_distribution_test(
             Sampler(lambda p, q, t: single(p, q.zero_(), t)), *FLAT, 1, alpha=ALPHA
         )
-    with pytest.raises(ContractError, match="where 3 is no token"):
+    with pytest.raises(ContractError, match="but 3 is not a valid token id"):
         sampled_distribution_test(Sampler(lambda p, q, t: [3]), *FLAT, 1, alpha=ALPHA)
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("change", "message"),
     [
         ({"k": 0}, "give at least one draft"),
         ({"draft": PrefixTree([(0.5, 0.5)])}, "over the same tokens"),
@@ -443,8 +445,8 @@ def test_single_calls_are_refused_too() -> None:
         ({"target": PrefixTree(lambda prefix: (1.0,) if prefix else P)}, "give one length"),
     ],
 )
-def test_senseless_requests_are_refused(asked: dict[str, Any], message: str) -> None:
-    whole = {"target": FLAT[0], "draft": FLAT[1], "k": 1, "alpha": ALPHA} | asked
+def test_senseless_requests_are_refused(change: dict[str, Any], message: str) -> None:
+    whole = {"target": FLAT[0], "draft": FLAT[1], "k": 1, "alpha": ALPHA} | change
     with pytest.raises(RequestError, match=message):
         sampled_distribution_test(batched(batch), **whole)
 
@@ -473,16 +475,16 @@ def test_lossless_samplers_treat_rows_and_seeds_as_they_must(sampler: Sampler) -
 
 
 def test_a_seed_that_is_not_heeded_is_noticed() -> None:
-    own = torch.Generator()
+    hidden = torch.Generator()
 
     def unheeding(target: Any, draft: Any, tokens: Any, generator: Any = None) -> torch.Tensor:
         return batch(target, draft, tokens)
 
     def fixed(target: Any, draft: Any, tokens: Any, generator: Any = None) -> torch.Tensor:
-        return batch(target, draft, tokens, own.manual_seed(7))
+        return batch(target, draft, tokens, hidden.manual_seed(7))
 
     def each_round_alike(target: Any, draft: Any, tokens: Any, generator: Any = None) -> list[int]:
-        return single(target, draft, tokens, own.manual_seed(generator.initial_seed()))
+        return single(target, draft, tokens, hidden.manual_seed(generator.initial_seed()))
 
     def rows_alike(target: Any, draft: Any, tokens: Any, generator: Any = None) -> torch.Tensor:
         return batch(target[:1], draft[:1], tokens[:1], generator).expand(len(target), -1)
@@ -506,8 +508,8 @@ def tile_padded(
     """Recovered tokens by a race over blocks of 8, whose empty lanes have a little mass."""
     lanes = -target.shape[2] % 8
     p, q = (
-        torch.nn.functional.pad(one, (0, lanes), value=fill)
-        for one, fill in ((target, 1e-2), (draft, 0.0))
+        torch.nn.functional.pad(distributions, (0, lanes), value=fill)
+        for distributions, fill in ((target, 1e-2), (draft, 0.0))
     )
     return batch(p, q, tokens, generator)
 
@@ -537,7 +539,10 @@ def all_greedy(
 @pytest.mark.parametrize(
     ("verify", "message"),
     [
-        (tile_padded, r"row \d+ of a batch of 64 emitted .* is no token; return ids from 0 to"),
+        (
+            tile_padded,
+            r"row \d+ of a batch of 64 emitted .* is not a valid token id; return ids from 0 to",
+        ),
         (
             greedy_rows_sampled,
             r"row \d+ of 64, a .* emitted .*, where its distribution gives token \d+ probability "
@@ -561,12 +566,12 @@ def test_rows_that_are_not_kept_apart_are_noticed(
 def test_unbatched_samplers_stay_in_the_vocabulary_too() -> None:
     def padded(target: Any, draft: Any, tokens: Any, generator: Any = None) -> list[int]:
         return [
-            one
-            for one in tile_padded(target[None], draft[None], tokens[None], generator)[0].tolist()
-            if one >= 0
+            token
+            for token in tile_padded(target[None], draft[None], tokens[None], generator)[0].tolist()
+            if token >= 0
         ]
 
-    with pytest.raises(ContractError, match="is no token; return ids from 0 to"):
+    with pytest.raises(ContractError, match="is not a valid token id; return ids from 0 to"):
         check_rows(Sampler(padded))
 
 

@@ -30,16 +30,18 @@ def test_pairs_are_distributions_over_one_vocabulary(pair: tuple[Row, Row]) -> N
     "kind",
     [
         lambda p, q: p == q,
-        lambda p, q: all(min(one, other) == 0 for one, other in zip(p, q, strict=True)),
+        lambda p, q: all(min(p_token, q_token) == 0 for p_token, q_token in zip(p, q, strict=True)),
         lambda p, q: max(q) == 1 and 0 < max(p) < 1,
-        lambda p, q: 0 < max(abs(one - other) for one, other in zip(p, q, strict=True)) < 1e-3,
+        lambda p, q: (
+            0 < max(abs(p_token - q_token) for p_token, q_token in zip(p, q, strict=True)) < 1e-3
+        ),
         lambda p, q: len(set(p)) == 1 and len(set(q)) > 1,
         lambda p, q: (
             sorted(p) != list(p)
             and p.index(max(p)) == q.index(min(q))
             and p.index(min(p)) == q.index(max(q))
         ),
-        lambda p, q: 0 in q and all(one > 0 for one in p),
+        lambda p, q: 0 in q and all(p_token > 0 for p_token in p),
     ],
     ids=["equal", "disjoint", "one-hot", "near", "ties", "opposed", "masked"],
 )
@@ -48,11 +50,11 @@ def test_every_kind_of_pair_comes_up(kind: object) -> None:
 
 
 def test_half_precision_comes_up() -> None:
-    """Probabilities that are no fractions of small whole numbers."""
+    """Probabilities that are not fractions of small whole numbers."""
     assert find(
         strategies.distributions(4),
         lambda distribution: (
-            any(1000 * one % 1 > 0 for one in distribution) and len(set(distribution)) == 4
+            any(1000 * chance % 1 > 0 for chance in distribution) and len(set(distribution)) == 4
         ),
         settings=LOTS,
     )
@@ -86,8 +88,10 @@ def test_rounds_to_sample_on_are_whole_and_repeat() -> None:
     sampler = Sampler(lambda p, q, drafts: [0])
     first, second = (drawn_rounds(sampler, 4, 3, 5, seed=1) for _ in range(2))
     assert len(first) == 5
-    assert all((one.k, one.target.vocab_size) == (3, 4) for one in first)
-    assert [one.target.row((1,)) for one in first] == [one.target.row((1,)) for one in second]
+    assert all((given.k, given.target.vocab_size) == (3, 4) for given in first)
+    assert [given.target.row((1,)) for given in first] == [
+        given.target.row((1,)) for given in second
+    ]
 
 
 def test_the_opposed_round_rejects_most() -> None:

@@ -49,17 +49,22 @@ def emitted(
     target, draft = logits(tokens)
     at = np.arange(tokens)
     empty = TeacherForced(at, torch.zeros(tokens, dtype=torch.long), target, draft)
-    decoder = next(one for one in causes._decoders(empty, sampling) if one.cause is cause)
+    decoder = next(
+        candidate for candidate in causes._decoders(empty, sampling) if candidate.cause is cause
+    )
     generator = torch.Generator().manual_seed(1)
     drafts = torch.multinomial(decoder.drafts, 1, generator=generator)
     accepted = torch.rand(tokens, 1, generator=generator) < decoder.accepts.gather(-1, drafts)
     recovered = torch.multinomial(decoder.recovers, 1, generator=generator)
     bonus = torch.multinomial(decoder.bonus, 1, generator=generator)
     roles = torch.where(accepted, ACCEPTED, RECOVERED)
-    own = torch.where(accepted, drafts, recovered)
+    emitted_tokens = torch.where(accepted, drafts, recovered)
     fourth = torch.arange(tokens)[:, None] % 4 == 3
-    roles, own = torch.where(fourth, BONUS, roles), torch.where(fourth, bonus, own)
-    return TeacherForced(at, own[:, 0], target, draft), roles[:, 0].numpy()
+    roles, emitted_tokens = (
+        torch.where(fourth, BONUS, roles),
+        torch.where(fourth, bonus, emitted_tokens),
+    )
+    return TeacherForced(at, emitted_tokens[:, 0], target, draft), roles[:, 0].numpy()
 
 
 @pytest.mark.parametrize(
@@ -82,18 +87,21 @@ def test_where_nothing_is_filtered_a_raw_q_is_no_cause() -> None:
 
 
 def test_what_does_not_separate_two_causes_names_both() -> None:
-    """Recovered tokens alone, in the few contexts where two defects draw them alike."""
+    """Recovered tokens alone, in the few contexts where two defects draw them equally."""
     part, roles = emitted(FROM_P, 6000)
     few = [
         size
         for size in range(20, 1500, 20)
-        if len(found := likely(part, roles, size)) > 1 and FROM_P in found
+        if len(causes_found := likely(part, roles, size)) > 1 and FROM_P in causes_found
     ]
     assert few, "no prefix of the texts leaves two causes"
-    found = likely(part, roles, few[0])
-    told = named(found)
-    assert told.startswith("either ")
-    assert all(one.name in told and one.cure in told for one in found)
+    causes_found = likely(part, roles, few[0])
+    description = named(causes_found)
+    assert description.startswith("either ")
+    assert all(
+        named_cause.name in description and named_cause.cure in description
+        for named_cause in causes_found
+    )
 
 
 def likely(part: TeacherForced, roles: np.ndarray, size: int) -> tuple[causes.Cause, ...]:

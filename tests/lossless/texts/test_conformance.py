@@ -4,6 +4,7 @@ passes unread.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 
@@ -87,19 +88,19 @@ def texts(pair: Pair) -> tuple[Text, ...]:
 def test_lossless_decoders_conform(
     pair: Pair, drafter: str, depth: int, rule: str, sampling: Sampling
 ) -> None:
-    found = judged(pair, decoded(pair, drafter, depth, rule, sampling), sampling, drafter=True)
-    assert found.conforms, found.message
-    assert found.tokens == PROSE * NEW
-    assert abs(found.z) < 4
-    assert found.uniformity > 1e-3
-    assert found.report().startswith("conforms: ")
+    result = judged(pair, decoded(pair, drafter, depth, rule, sampling), sampling, drafter=True)
+    assert result.conforms, result.message
+    assert result.tokens == PROSE * NEW
+    assert abs(result.z) < 4
+    assert result.uniformity > 1e-3
+    assert result.report().startswith("conforms: ")
 
 
 def test_what_transformers_samples_conforms(pair: Pair) -> None:
     prompts = pair.prompts[:PROSE]
     new = sample_new_tokens(pair.target, prompts, new_tokens=NEW, sampling=FILTERED, seed=3)
     sequences = [[*prompt, *tokens] for prompt, tokens in zip(prompts, new, strict=True)]
-    found = conformance(
+    result = conformance(
         pair.target,
         sequences,
         prompt_lengths=[*map(len, prompts)],
@@ -108,7 +109,7 @@ def test_what_transformers_samples_conforms(pair: Pair) -> None:
         top_p=0.9,
         alpha=ALPHA,
     )
-    assert found.conforms, found.message
+    assert result.conforms, result.message
 
 
 @pytest.mark.parametrize("temperature", [0, 1])
@@ -120,9 +121,9 @@ def test_the_stored_texts_conform(pair: Pair, temperature: int) -> None:
         Text(prompt.key, prompt.category, (*ids, *stored[prompt.key]), len(ids))
         for prompt, ids in zip(read_prompts(PROMPTS), pair.prompts, strict=True)
     ]
-    found = conformance(pair.target, named, temperature=temperature, alpha=ALPHA)
-    assert found.conforms, found.message
-    assert found.tokens == 80 * 128
+    result = conformance(pair.target, named, temperature=temperature, alpha=ALPHA)
+    assert result.conforms, result.message
+    assert result.tokens == 80 * 128
 
 
 def recovered_from_p(
@@ -161,12 +162,13 @@ def compared_with_p(
 def test_wrong_verification_rules_are_caught(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, verify: rules.Verify
 ) -> None:
-    monkeypatch.setitem(rules._VERIFY, "rejection", verify)
-    found = judged(pair, decoded(pair, "draft", 0, "rejection", PLAIN), drafter=True)
-    assert found.verdict == "violates"
-    assert found.p_value < ALPHA
-    assert found.crossed is not None
-    assert f"at text {found.crossed[0]}, position {found.crossed[1]}" in found.message
+    changed = dataclasses.replace(rules.REJECTION, verify=verify)
+    monkeypatch.setattr(rules, "REJECTION", changed)
+    result = judged(pair, decoded(pair, "draft", 0, "rejection", PLAIN), drafter=True)
+    assert result.verdict == "violates"
+    assert result.p_value < ALPHA
+    assert result.crossed is not None
+    assert f"at text {result.crossed[0]}, position {result.crossed[1]}" in result.message
 
 
 def test_drafts_from_a_sharper_distribution_than_their_q_are_caught(
@@ -192,13 +194,13 @@ def test_drafts_from_a_sharper_distribution_than_their_q_are_caught(
         (Sampling(1.0, 10), {NARROW, COLDER}),
     ],
 )
-def test_other_settings_than_those_named_are_caught_and_told(
+def test_other_settings_than_those_named_are_caught_and_reported(
     pair: Pair, sampled: Sampling, suspects: set[str]
 ) -> None:
-    found = judged(pair, decoded(pair, "draft", 0, "rejection", sampled))
-    assert found.verdict == "violates"
-    assert found.suspect in suspects
-    assert found.suspect in found.message
+    result = judged(pair, decoded(pair, "draft", 0, "rejection", sampled))
+    assert result.verdict == "violates"
+    assert result.suspect in suspects
+    assert result.suspect in result.message
 
 
 @pytest.mark.parametrize("sampling", [Sampling(1.0, 20), Sampling(1.0, 0, 0.9)])
@@ -209,11 +211,13 @@ def test_a_single_token_outside_the_support_is_a_violation(pair: Pair, sampling:
     with torch.inference_mode():
         unlikely = int(pair.target.model(torch.tensor([right[2].ids[:at]])).logits[0, -1].argmin())
     wrong = Text("2", "all", (*right[2].ids[:at], unlikely), right[2].prompt_length)
-    found = judged(pair, [*right[:2], wrong, *right[3:]], sampling)
-    assert (found.verdict, found.p_value) == ("violates", 0.0)
-    assert [(one.text, one.position, one.token) for one in found.violations] == [(2, at, unlikely)]
+    result = judged(pair, [*right[:2], wrong, *right[3:]], sampling)
+    assert (result.verdict, result.p_value) == ("violates", 0.0)
+    assert [
+        (violation.text, violation.position, violation.token) for violation in result.violations
+    ] == [(2, at, unlikely)]
     assert (
-        f"text 2 emits token {unlikely} at position {at}, which the target's top-" in found.message
+        f"text 2 emits token {unlikely} at position {at}, which the target's top-" in result.message
     )
 
 
@@ -223,16 +227,16 @@ def test_a_token_beyond_the_vocabulary_is_a_violation(
     pair: Pair, token: int, temperature: float
 ) -> None:
     prompt = pair.prompts[0]
-    found = conformance(
+    result = conformance(
         pair.target, [[*prompt, token, 5]], prompt_lengths=[len(prompt)], temperature=temperature
     )
-    assert found.verdict == "violates"
-    assert (found.violations[0].position, found.violations[0].token) == (len(prompt), token)
-    assert "beyond the target's vocabulary of 1024" in found.message
+    assert result.verdict == "violates"
+    assert (result.violations[0].position, result.violations[0].token) == (len(prompt), token)
+    assert "beyond the target's vocabulary of 1024" in result.message
 
 
 def test_a_tie_at_the_cut_off_is_counted_and_no_violation(pair: Pair) -> None:
-    """The token just behind the top-k, once with a tolerance below its gap to the last one kept,
+    """The token just outside the top-k, once with a tolerance below its gap to the last one kept,
     once above.
     """
     prompt = pair.prompts[1]
@@ -252,7 +256,7 @@ def test_a_tie_at_the_cut_off_is_counted_and_no_violation(pair: Pair) -> None:
     assert not at_tolerance(gap - 1e-3).conforms
 
 
-def test_nothing_behind_the_eos_token_is_read(
+def test_nothing_after_the_eos_token_is_read(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, texts: tuple[Text, ...]
 ) -> None:
     end = texts[0].prompt_length + 9
@@ -279,7 +283,7 @@ def test_batches_and_the_order_in_which_texts_are_scored_change_nothing(
 @pytest.mark.parametrize("top_k", [0, 20])
 def test_evidence_is_dated_at_the_token_that_brings_it(pair: Pair, top_k: int) -> None:
     """Cut short right there the texts still violate; one token less and they do not. Ties at a
-    cut-off are no evidence.
+    cut-off are not evidence.
     """
     hot = decoded(pair, "draft", 0, "rejection", Sampling(1.5))
 
@@ -287,10 +291,10 @@ def test_evidence_is_dated_at_the_token_that_brings_it(pair: Pair, top_k: int) -
         texts = [*hot[:text], Text("last", "all", hot[text].ids[:end], hot[text].prompt_length)]
         return conformance(pair.target, texts, top_k=top_k, tolerance=1e9, alpha=ALPHA)
 
-    found = cut(None, PROSE - 1)
-    assert (found.ties > 0) == (top_k > 0)
-    assert found.crossed is not None
-    text, position = found.crossed
+    result = cut(None, PROSE - 1)
+    assert (result.ties > 0) == (top_k > 0)
+    assert result.crossed is not None
+    text, position = result.crossed
     assert cut(position + 1, text).crossed == (text, position)
     assert cut(position, text).conforms
 
@@ -314,7 +318,7 @@ def test_texts_without_a_new_token_are_an_error(
         ([[5, 6, 7]], {"prompt_lengths": [1, 1]}, "need prompt_lengths"),
         ([[5, 6, 7]], {"prompt_lengths": [0]}, "at least one token long"),
         ([[5, 6, 7]], {"prompt_lengths": [4]}, "at least one token long"),
-        ([Text("0", "all", (5, 6, 7), 1)], {"prompt_lengths": [1]}, "leave them out"),
+        ([Text("0", "all", (5, 6, 7), 1)], {"prompt_lengths": [1]}, "leave prompt_lengths out"),
         ([[1024, 6, 7]], {"prompt_lengths": [1]}, "encode it"),
         ([[5] * 513], {"prompt_lengths": [1]}, "pass shorter ones"),
         ([[5, 6, 7]], {"prompt_lengths": [1], "temperature": -1.0}, "not valid sampling settings"),
@@ -336,5 +340,5 @@ def test_nan_logits_are_an_error(pair: Pair, texts: tuple[Text, ...]) -> None:
 
 
 def test_models_come_as_paths_too(pair: Pair, texts: tuple[Text, ...]) -> None:
-    target, draft = (str(one.checkpoint.folder) for one in (pair.target, pair.draft))
+    target, draft = (str(model.checkpoint.folder) for model in (pair.target, pair.draft))
     assert conformance(target, texts[:4], drafter=draft).tokens == 4 * NEW

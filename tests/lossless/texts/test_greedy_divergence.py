@@ -39,20 +39,25 @@ def logits_at(target: LoadedModel, text: Text, position: int) -> torch.Tensor:
 
 
 def test_greedy_decoding_conforms(pair: Pair, texts: tuple[Text, ...]) -> None:
-    found = conformance(pair.target, texts, temperature=0)
-    assert found.conforms
-    assert (found.verdict, found.divergences, found.ties, found.p_value) == ("conforms", (), 0, 1.0)
-    assert found.tokens == sum(len(text.ids) - text.prompt_length for text in texts)
-    assert "0 texts leave the arg-max" in found.report()
+    result = conformance(pair.target, texts, temperature=0)
+    assert result.conforms
+    assert (result.verdict, result.divergences, result.ties, result.p_value) == (
+        "conforms",
+        (),
+        0,
+        1.0,
+    )
+    assert result.tokens == sum(len(text.ids) - text.prompt_length for text in texts)
+    assert "0 texts leave the arg-max" in result.report()
 
 
 def test_a_changed_token_is_a_bug_at_its_position(pair: Pair, texts: tuple[Text, ...]) -> None:
-    """And what follows it in the text is not told: behind the bug the text is another."""
+    """What follows it in the text is not reported: after the bug the text is another."""
     position = texts[3].prompt_length + 20
     wrong = [*texts[:3], changed(texts[3], position, 17), *texts[4:]]
-    found = conformance(pair.target, wrong, temperature=0)
-    assert found.verdict == "violates"
-    (bug,) = found.divergences
+    result = conformance(pair.target, wrong, temperature=0)
+    assert result.verdict == "violates"
+    (bug,) = result.divergences
     assert (bug.text, bug.position, bug.token, bug.expected, bug.tie) == (
         3,
         position,
@@ -62,8 +67,8 @@ def test_a_changed_token_is_a_bug_at_its_position(pair: Pair, texts: tuple[Text,
     )
     logits = logits_at(pair.target, texts[3], position)
     assert bug.gap == pytest.approx(float(logits.max() - logits[17]), abs=1e-4)
-    assert f"text 3 leaves the target at position {position}" in found.message
-    assert (found.p_value, found.e_value) == (0.0, float("inf"))
+    assert f"text 3 leaves the target at position {position}" in result.message
+    assert (result.p_value, result.e_value) == (0.0, float("inf"))
 
 
 def test_the_runner_up_within_the_tolerance_is_a_tie(pair: Pair, texts: tuple[Text, ...]) -> None:
@@ -92,10 +97,10 @@ def test_an_engine_in_bfloat16_needs_the_tolerance_of_its_dtype(
     assert not strict.conforms, (
         "these texts were to hold a near-tie that bfloat16 decides otherwise"
     )
-    found = conformance(pair.target, emitted, temperature=0, tolerance=TOLERANCES[torch.bfloat16])
-    assert found.conforms
-    assert found.ties >= len(strict.bugs)
-    assert max(one.gap for one in found.divergences) < TOLERANCES[torch.bfloat16]
+    result = conformance(pair.target, emitted, temperature=0, tolerance=TOLERANCES[torch.bfloat16])
+    assert result.conforms
+    assert result.ties >= len(strict.bugs)
+    assert max(divergence.gap for divergence in result.divergences) < TOLERANCES[torch.bfloat16]
 
 
 def test_gaps_are_measured_from_the_arg_max() -> None:
@@ -115,7 +120,7 @@ def test_a_token_just_below_the_top_k_is_near(gap: float, temperature: float, ne
     assert near_cutoff(logits, torch.tensor([3]), Sampling(temperature, 3), 0.01).tolist() == [near]
 
 
-def test_a_token_just_behind_the_mass_of_top_p_is_near() -> None:
+def test_a_token_just_outside_the_mass_of_top_p_is_near() -> None:
     """Mass 0.9 comes before token 2: it is left out at top-p 0.9, and a breath less mass would let
     it in.
     """

@@ -64,13 +64,13 @@ def draw(distributions: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 def reshaped(draws: Draws, runs: int) -> Draws:
     """Draws (runs * tokens,) as (runs, tokens)."""
-    own = {
+    changed = {
         name: getattr(draws, name).reshape(runs, -1)
         for name in ("surprisal", "entropy", "variance", "below")
     }
     tilted = {name: [bet.reshape(runs, -1) for bet in bets] for name, bets in draws.tilted.items()}
     return Draws(
-        **own,
+        **changed,
         tilted=tilted,
         mixed={name: odds.reshape(runs, -1) for name, odds in draws.mixed.items()},
     )
@@ -94,7 +94,7 @@ def lossless_runs() -> tuple[Draws, np.ndarray, TextEvidence]:
         totals.append(seen.total)
         families.append(seen.families)
     joined = Draws.joined(parts, np.arange(RUNS))
-    each = {name: np.concatenate([own[name] for own in families]) for name in families[0]}
+    each = {name: np.concatenate([values[name] for values in families]) for name in families[0]}
     return joined, np.concatenate(uniforms), TextEvidence(np.concatenate(totals), each)
 
 
@@ -159,7 +159,7 @@ def test_bets_on_what_a_wrong_rule_emits_are_its_distribution() -> None:
     p, q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.6, 0.2])
     tokens = torch.arange(3)
     distributions = TokenDistributions(
-        *(torch.from_numpy(np.log(one)).expand(3, -1) for one in (p, q))
+        *(torch.from_numpy(np.log(distribution)).expand(3, -1) for distribution in (p, q))
     )
     mixed = distributions.draws(tokens).mixed
     overlap = np.minimum(p, q).sum()
@@ -203,13 +203,13 @@ def test_the_counting_bet_is_the_mixture_over_all_distributions_of_the_cells() -
 
 
 def uniform_draws(count: int) -> Draws:
-    """Of distributions that are flat over two tokens: only the transforms can tell anything."""
+    """Of distributions that are flat over two tokens: only the transforms can show anything."""
     ones = np.ones(count)
     return Draws(np.log(2) * ones, np.log(2) * ones, 0 * ones, np.zeros(count), {}, {})
 
 
 def suspect_of(transforms: np.ndarray) -> str:
-    """The family that speaks loudest at the end where transforms come as given."""
+    """The family with the most evidence at the end where transforms come as given."""
     draws = uniform_draws(len(transforms))
     laid = Draws(draws.surprisal * 0, draws.entropy, draws.variance, draws.below, {}, {})
     seen = evidence(laid, transforms)
@@ -243,6 +243,6 @@ def test_evidence_is_dated_at_its_first_crossing() -> None:
     assert np.exp(seen.highest) == pytest.approx([200, 1])
 
 
-def test_evidence_is_told_as_a_finite_number() -> None:
+def test_evidence_is_reported_as_a_finite_number() -> None:
     assert TextEvidence(np.log([1, 30, 2]), {}).highest_value == pytest.approx(30)
     assert TextEvidence(np.array([0.0, 5000.0]), {}).highest_value == pytest.approx(np.exp(700))

@@ -1,0 +1,100 @@
+"""Write docs/changed-weights.md from the JSON lines of changed_drafter.py and changed_target.py.
+
+python benchmarks/changed_page.py LINES... > docs/changed-weights.md
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+HEAD = """# What changed weights do to verdicts
+
+How often the gate is wrong, or undecided, where weights changed: harmless changes must pass, harmful ones must fail. Made
+by `make changed-weights` from the embedded pair, which takes about an hour of one core.
+[gate.md](gate.md#what-changed-decides-how-a-drop-is-judged) describes the regimes.
+"""
+DRAFTER = """
+## The drafter changed
+
+A session is the text suite's grid (4 k, 4 depths, temperatures 0 and 1: 32 gates), margin 1 %, alpha 1 %. A share is
+that of the sessions in which at least one gate says so. The drops are those of k = 8, depth 0, averaged over sessions.
+
+| change of the draft | sessions | drop T=1 | exact drop T=0 | smoothed drop T=0 | fail | fail, T=0 alone | improved | inconclusive |
+|---|---|---|---|---|---|---|---|---|
+"""
+TARGET = """
+## The target changed
+
+The truth is the change over all prompts of the corpus generator, on texts of the old target that are sampled once. Each
+draw takes a sample of prompts and judges the change by it alone, at the level that one of 32 gates has. *coverage*: how
+often the 95 % interval of the sample holds the truth. *detectable*: the smallest drop that the sample would detect at 80 %
+power, whatever the margin.
+
+| change of the target | T | truth | prompts | draws | coverage | decided | pass | regressed | improved | detectable | effective contexts |
+|---|---|---|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def percent(value: float, digits: int = 2) -> str:
+    return f"{100 * value:.{digits}f} %"
+
+
+def drafter_row(row: dict[str, Any]) -> str:
+    cells = [
+        row["change"],
+        str(row["sessions"]),
+        percent(row["drop T=1"]),
+        percent(row["drop T=0"]),
+        percent(row["smoothed drop T=0"]),
+        percent(row["regressed T=0,1"], 1),
+        percent(row["regressed T=0"], 1),
+        percent(row["improved T=0,1"], 1),
+        percent(row["inconclusive T=0,1"], 1),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def target_row(row: dict[str, Any]) -> str:
+    outcomes, draws = row["outcomes"], row["draws"]
+    decided = draws - outcomes.get("inconclusive", 0)
+    shares = [outcomes.get(name, 0) / draws for name in ("pass", "regressed", "improved")]
+    cells = [
+        row["change"],
+        f"{row['temperature']:g}",
+        percent(row["truth"], 3),
+        str(row["prompts"]),
+        str(draws),
+        percent(row["coverage"], 1),
+        percent(decided / draws, 1),
+        *(percent(share, 1) for share in shares),
+        percent(row["detectable"]),
+        percent(row["effective"], 1) if row["temperature"] else "-",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    rows = [
+        json.loads(line)
+        for name in sys.argv[1:]
+        for line in Path(name).read_text().splitlines()
+        if line
+    ]
+    print(HEAD, end="")
+    print(DRAFTER + "\n".join(drafter_row(row) for row in rows if "sessions" in row))
+    targets = [row for row in rows if "draws" in row]
+    print(TARGET + "\n".join(target_row(row) for row in targets))
+    sampled = [row for row in targets if row["temperature"]]
+    draws = sum(row["draws"] for row in sampled)
+    covered = sum(row["coverage"] * row["draws"] for row in sampled)
+    if draws:
+        print(
+            f"\nOver all {draws:,} draws at temperature 1 the coverage is {percent(covered / draws, 1)}."
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Which type of drafter a folder holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..cases.drafter import DRAFTER_TYPES, DrafterSpec, DraftModelSpec, RegisteredSpec
+from ..common.errors import RequestError
+from .checkpoint import Checkpoint, folder_kind
+
+
+def recognised(drafter: DrafterSpec) -> DrafterSpec:
+    """The drafter, as one of a registered type where it is a folder that such a type claims: its
+    `Kind` has the type's name, or the type of another package recognises its config.json.
+
+    Raises RequestError where two types claim it. A folder that cannot be read is refused when it
+    is opened.
+    """
+    if not isinstance(drafter, DraftModelSpec) or not (folder := Path(drafter.path)).is_dir():
+        return drafter
+    names = [*_by_kind(folder), *_by_config(folder)]
+    if len(names) > 1:
+        raise RequestError(
+            f"{folder} is a drafter of the types {' and '.join(names)}; name the one that is "
+            f"meant: {names[0]}:{folder}"
+        )
+    return RegisteredSpec(names[0], folder.resolve()) if names else drafter
+
+
+def _by_kind(folder: Path) -> list[str]:
+    try:
+        kind = folder_kind(folder)
+    except RequestError:
+        return []
+    return [kind.drafter] if kind is not None and kind.drafter in DRAFTER_TYPES else []
+
+
+def _by_config(folder: Path) -> list[str]:
+    """The types of other packages that recognise the folder; none of ours is imported here."""
+    types = DRAFTER_TYPES.added()
+    if not types or not (folder / "config.json").is_file():
+        return []
+    try:
+        config = Checkpoint(folder).config
+    except RequestError:
+        return []
+    recognisers = {name: getattr(DRAFTER_TYPES.load(name), "recognises", None) for name in types}
+    return [name for name, recognises in recognisers.items() if recognises and recognises(config)]
