@@ -33,8 +33,8 @@ def explain(
     """The message of a verdict, headline first, one fact per line.
 
     `where` are lines on single tokens; `replaced_drafter` is where the tests name a drafter that
-    the session replaced; `forget_command` accepts erosion that is large enough to fail.
-    the session replaced; without `describes_models` the test handed over counts alone.
+    the session replaced; `forget_command` accepts erosion that is large enough to fail; without
+    `describes_models` the test handed over counts alone.
     """
     update = [] if verdict.eroded else [f"{INTENDED}{update_command}"]
     if forget_command is not None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import hypothesis  # noqa: F401  its pytest plugin would import it again in every run within this process
 import pytest
 
 # Runs inside a test drop the modules that they were the first to import; those that tests patch by
