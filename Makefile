@@ -12,17 +12,18 @@ READY := $(VENV)/.ready
 suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
 	$(BIN)/pytest --specdec-k=$(K) suites/
 
+PARALLEL := -n auto --dist worksteal
 test: $(READY)  ## the plugin's own tests
-	$(BIN)/pytest -n auto tests/
+	$(BIN)/pytest $(PARALLEL) tests/
 
 help:  ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | sort | awk -F'|' '{printf "%-30s %s\n", $$1, $$2}'
 
 test-fast: $(READY)  ## the tests for every commit: units only, under a minute on two cores
-	$(BIN)/pytest -n auto -m "not slow" tests/
+	$(BIN)/pytest $(PARALLEL) -m "not slow" tests/
 
 coverage: $(READY)  ## the plugin's own tests with the lines that none of them runs
-	$(BIN)/pytest -n auto --cov=pytest_specdec --cov-report=term-missing:skip-covered tests/
+	$(BIN)/pytest $(PARALLEL) --cov=pytest_specdec --cov-report=term-missing:skip-covered tests/
 
 check: $(READY)  ## lint, types, order of imports
 	$(BIN)/ruff check .

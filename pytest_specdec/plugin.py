@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .engines.counting.oracle import Agreement
     from .judging.comparison import Baseline, Run
     from .lossless.texts.conformance import Conformance
+    from .session.counts_gates import SpecdecGate
     from .session.session import Session
     from .speedup.cost_profile import CostProfile
 
@@ -74,6 +75,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "specdec_case" in metafunc.fixturenames:
         session_of(metafunc.config).collection.parametrize(metafunc)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    # The session must be there before it shares its false-alarm rate among the gates.
+    if "specdec_gate" in getattr(item, "fixturenames", ()):
+        session_of(item.config)
 
 
 def session_of(config: pytest.Config) -> Session:
@@ -130,7 +137,9 @@ def specdec_run(request: pytest.FixtureRequest, specdec_case: Case) -> Run:
 
 @pytest.fixture
 def specdec_baseline(request: pytest.FixtureRequest, specdec_case: Case) -> Baseline:
-    """The stored record to compare with: `assert specdec_run == specdec_baseline`."""
+    """The stored record to compare with: `assert specdec_run == specdec_baseline`. One of
+    several candidates has none: it is measured and the test skipped.
+    """
     session = session_of(request.config)
     if specdec_case.candidate:
         with _as_test_error():
@@ -213,6 +222,29 @@ def specdec_costs(request: pytest.FixtureRequest, specdec_case: Case) -> CostPro
     """The case's cost profile; None where none is named."""
     with _as_test_error():
         return session_of(request.config).components.runner.costs(specdec_case)
+
+
+@pytest.fixture
+def specdec_gate(request: pytest.FixtureRequest) -> Callable[..., SpecdecGate]:
+    """The gate on counts that the test has at hand: `specdec_gate("name").check(rounds=...)`, with
+    `margin=`, `k=` and `metric=` after the name.
+    """
+    session = session_of(request.config)
+    with _as_test_error():
+        session.expect_counts(request.node)
+
+    def gate(
+        name: str,
+        *,
+        margin: float | None = None,
+        k: int | None = None,
+        metric: str = "acceptance_length",
+    ) -> SpecdecGate:
+        __tracebackhide__ = True
+        with _as_test_error():
+            return session.counts_gates.gate(request.node, name, margin=margin, k=k, metric=metric)
+
+    return gate
 
 
 @contextlib.contextmanager

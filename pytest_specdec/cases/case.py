@@ -153,6 +153,13 @@ class Case:
     """
 
     @property
+    def describes_models(self) -> bool:
+        """Whether the case names its models, prompts and sampling settings; not where a test hands
+        over counts alone, see `counts_case`.
+        """
+        return True
+
+    @property
     def suite(self) -> str:
         return self.texts.suite
 

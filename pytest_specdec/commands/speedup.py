@@ -72,12 +72,14 @@ def _groups(folder: Path) -> dict[tuple[str, str], dict[tuple[int, int], Counts]
     for name in sorted(record_names(folder)):
         record = load_baseline(folder / f"{name}.json")
         of = record.conditions
+        if of.depth is None:  # counts that a test handed over: no pair, and so no costs
+            continue
         stem = name.replace(f"-k{of.k}-depth{of.depth}", "")
         groups.setdefault((stem, of.drafter), {})[of.k, of.depth] = record.as_counts()
     if not groups:
         raise BaselineError(
-            f"{folder} holds no baseline; name a folder that does, or create one with "
-            "--specdec-update=new"
+            f"{folder} holds no baseline of a pair of models; name a folder that does, or create "
+            "one with --specdec-update=new"
         )
     return groups
 

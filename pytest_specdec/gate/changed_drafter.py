@@ -33,7 +33,7 @@ def judge_changed_drafter(
 ) -> Verdict:
     """The verdict on the same texts; `stored` are the baseline's runs on them."""
     margin = max(margin, rounding(now))
-    if now.conditions.temperature > 0:
+    if now.conditions.temperature:
         outcome, reason = bounded(facts, margin, level)
         return facts.verdict(
             outcome=outcome,
@@ -49,8 +49,8 @@ def judge_changed_drafter(
             "; this engine counts rounds and has no smoothed counts, so the exact ones decided, "
             "which jump at near-ties"
             if now.smoothing is None
-            else "; the baseline holds no smoothed counts, so the exact ones decided, which jump at "
-            "near-ties (--specdec-update=all stores them)"
+            else "; the baseline holds no smoothed counts, so the exact ones decided, which jump "
+            "at near-ties (--specdec-update=all stores them)"
         )
     elif exact := _contradicted(smooth, facts, margin, level):
         outcome, reason = exact

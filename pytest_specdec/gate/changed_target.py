@@ -144,6 +144,14 @@ def _compared(
             None,
             None,
         )
+    if any(measured.target != before.fingerprints.target for measured in contexts):
+        return (
+            "judged on fresh texts alone: the stored texts are no longer those of the old target, "
+            "as after an update of another case that shares them; restore them from version "
+            "control and update all cases together",
+            None,
+            None,
+        )
     runs = [_run_on(before, measured) for measured in contexts]
     stored = [run.contexts for run in runs if run is not None and run.contexts is not None]
     if len(stored) < len(contexts):

@@ -69,7 +69,7 @@ def _foreign_texts(now: MeasuredCase, before: MeasuredCase) -> str | None:
     ):
         return None
     # Files of schema 1 hold no seed; greedy texts are the same for every seed.
-    known = None not in (now.seed, before.seed) and now.conditions.temperature > 0
+    known = None not in (now.seed, before.seed) and bool(now.conditions.temperature)
     first = (now.seed or 0) - (before.seed or 0) if known else 0
     pairs = [
         (before.runs[at + first].text_fingerprints, run.text_fingerprints)

@@ -226,7 +226,41 @@ def _measured(
     case: Case, measurements: Sequence[Measurement], engine: str, seed: int
 ) -> MeasuredCase:
     first = measurements[0]
-    conditions = Conditions(
+    runs = (
+        MeasuredRun(
+            counts=measurement.counts,
+            text_fingerprints=measurement.text_fingerprints,
+            smoothed=measurement.smoothed,
+        ).rounded()
+        for measurement in measurements
+    )
+    return MeasuredCase(
+        definition=first.definition,
+        conditions=_conditions(case, first, engine),
+        fingerprints=first.fingerprints,
+        environment=first.environment,
+        runs=tuple(runs),
+        seed=seed,
+        smoothing=None if first.smoothed is None else SMOOTHING,
+    )
+
+
+def _conditions(case: Case, first: Measurement, engine: str) -> Conditions:
+    if not case.describes_models:
+        return Conditions(
+            k=case.k,
+            depth=None,
+            drafter=str(case.drafter),
+            engine=engine,
+            rule=case.rule,
+            temperature=None,
+            top_k=None,
+            top_p=None,
+            new_tokens=None,
+            tokenizer=first.tokenizer,
+            template=first.template,
+        )
+    return Conditions(
         k=case.k,
         depth=case.depth,
         drafter=case.drafter_name,
@@ -239,23 +273,6 @@ def _measured(
         tokenizer=first.tokenizer,
         template=first.template,
         judged=None if case.judged is None else str(case.judged),
-    )
-    runs = (
-        MeasuredRun(
-            counts=measurement.counts,
-            text_fingerprints=measurement.text_fingerprints,
-            smoothed=measurement.smoothed,
-        ).rounded()
-        for measurement in measurements
-    )
-    return MeasuredCase(
-        definition=first.definition,
-        conditions=conditions,
-        fingerprints=first.fingerprints,
-        environment=first.environment,
-        runs=tuple(runs),
-        seed=seed,
-        smoothing=None if first.smoothed is None else SMOOTHING,
     )
 
 

@@ -20,7 +20,10 @@ class SessionCosts:
     and temperature.
     """
 
-    def __init__(self, cases: Collection[Case], engine: Engine, records: StoredRecords) -> None:
+    def __init__(
+        self, cases: Collection[Case], engine: Engine | None, records: StoredRecords
+    ) -> None:
+        """Without an engine nothing can be measured."""
         self._cases, self._engine, self._records = tuple(cases), engine, records
         self._measured: dict[tuple[str, DrafterSpec, float], CostProfile] = {}
 
@@ -56,6 +59,7 @@ class SessionCosts:
                 if other.costs == MEASURE
                 and (other.target, other.drafter, other.temperature) == key
             ]
+            assert self._engine is not None
             self._measured[key] = self._engine.models.costs(sharing)
         return self._measured[key]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..cases.case import Case
 from ..common.printable import printable
 from ..gate.verdict import Verdict
-from ..report.failure_message import headline
+from ..report.failure_message import headline, summary
 from ..report.row import SEVERITY
 from .comparison import Baseline, Judge, Metric, Run, run_and_baseline
 from .decisions import Decider
@@ -36,8 +36,10 @@ class SessionJudge(Judge):
                 case_id=baseline.case.id,
                 passes=passes,
                 headline=printable(headline(verdict)),
+                summary=printable(summary(verdict)),
                 message=[] if passes else self._messages.lines(verdict, run, baseline),
                 expected=differs and verdict.outcome != "error",
+                counts_given=not baseline.case.describes_models,
             )
         )
         return passes

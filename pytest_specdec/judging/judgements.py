@@ -21,10 +21,14 @@ class Judgement:
     case_id: str
     passes: bool
     headline: str
+    summary: str
+    """The headline in short, for a line that also names the test."""
     message: Sequence[str]
     """What is printed of a judgement that does not pass; empty otherwise."""
     expected: bool
     """Whether the test expected a difference (`!=`) and there is one; an error is no difference."""
+    counts_given: bool = False
+    """Whether the test handed over the counts, to a gate of its own."""
 
 
 class JudgementLog:
@@ -36,8 +40,11 @@ class JudgementLog:
     def __init__(self) -> None:
         self.asking: set[str] = set()
         """Node ids of the tests that requested a baseline."""
+        self.handing_over: set[str] = set()
+        """Node ids of the tests that requested a gate for counts of their own."""
         self.unseen: set[str] = set()
         self._compared: set[str] = set()
+        self._handed_over: set[str] = set()
         self._held: dict[str, list[Judgement]] = {}
         self._messages: dict[str, list[Sequence[str]]] = {}
         self._failed: dict[str, set[str]] = {}
@@ -51,8 +58,8 @@ class JudgementLog:
         held.
         """
         judgements = [*self._held.pop(nodeid, []), *judgements]
-        if judgements:
-            self._compared.add(nodeid)
+        for judgement in judgements:
+            (self._handed_over if judgement.counts_given else self._compared).add(nodeid)
         failures = [
             judgement for judgement in judgements if not (judgement.passes or judgement.expected)
         ]
@@ -72,12 +79,20 @@ class JudgementLog:
         return (
             f"{dropped[0].headline}, but the test did not fail; assert the comparison, or mark the "
             "test xfail"
+            if not dropped[0].counts_given
+            else f"{dropped[0].headline}, but the test did not fail; let the AssertionError of "
+            "check() pass, or mark the test xfail"
         )
 
     def missing(self, nodeid: str) -> str | None:
-        """Why a test that passed must fail: it requested a baseline and compared nothing with it.
-        None where it did.
+        """Why a test that passed must fail: it requested a baseline and compared nothing with it,
+        or a gate and handed over no counts. None where it did.
         """
+        if nodeid in self.handing_over and nodeid not in self._handed_over:
+            return (
+                "the test requests specdec_gate and no counts were judged; call "
+                "specdec_gate(NAME).check(rounds=...), or remove the fixture"
+            )
         if nodeid not in self.asking or nodeid in self._compared:
             return None
         return (

@@ -46,7 +46,7 @@ class FailureMessages:
             verdict,
             case_id=case.id,
             update_command=self._update_command("new" if before is None else "changed"),
-            prompt_names=prompt_names(case),
+            prompt_names=prompt_names(run),
             where=diagnose(run, before, self._store.in_force(case), self._engine)
             if before is not None and same_texts
             else (),
@@ -54,6 +54,7 @@ class FailureMessages:
             forget_command=forget_command(baseline.path)
             if verdict.erosion is not None and verdict.erosion.reaches(case.erosion)
             else None,
+            describes_models=case.describes_models,
         )
         return [part for line in lines for part in _in_columns(printable(line))]
 
@@ -64,10 +65,16 @@ def forget_command(path: Path) -> str:
     return shlex.join(words)
 
 
-def prompt_names(case: Case) -> dict[str, str]:
-    """How the prompts of a case begin, by prompt key."""
-    prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
-    texts = {prompt.key: prompt.text or prompt.chat()[-1].get("content", "") for prompt in prompts}
+def prompt_names(run: Run) -> dict[str, str]:
+    """How the prompts of a run begin, by prompt key; the keys themselves where only these are
+    known.
+    """
+    case, texts = run.case, {key: key for key in run.counts.prompts}
+    if case.describes_models:
+        prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
+        texts = {
+            prompt.key: prompt.text or prompt.chat()[-1].get("content", "") for prompt in prompts
+        }
     return {
         key: repr(text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 3] + "...")
         for key, text in texts.items()

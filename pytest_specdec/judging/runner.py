@@ -49,9 +49,11 @@ class CaseRunner:
         policy: Policy,
         update_command: Callable[[str], str],
         replaced_drafters: Mapping[Case, str],
+        other_gates: int = 0,
     ) -> None:
         """`plan` holds the runs that are measured for each case, see
-        `baselines.repeats.measured_cases`.
+        `baselines.repeats.measured_cases`. The session's false-alarm rate is shared with
+        `other_gates` gates of other runners.
         """
         self._engine, self._policy, self._store = engine, policy, store
         self._records = StoredRecords(store)
@@ -60,7 +62,8 @@ class CaseRunner:
         self._pending = PendingFiles(store)
         self._rules = Decider(
             policy=policy,
-            gates=gates_of([case for case in plan if not case.candidate], self._costs),
+            gates=gates_of([case for case in plan if not case.candidate], self._costs)
+            + other_gates,
             cases=plan,
             measurements=self._measurements,
             comparisons=self._comparisons,
@@ -155,7 +158,7 @@ class CaseRunner:
                 baseline,
                 verdict,
                 self._engine.name,
-                prompt_names(case),
+                prompt_names(run),
             )
             row["notes"] += notes_on(
                 case,

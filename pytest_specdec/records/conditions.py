@@ -12,17 +12,19 @@ from .ranges import Count, NewTokens, NotNegative, Share, TokenId
 
 
 class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What must be the same for two records to be compared at all."""
+    """What must be the same for two records to be compared at all. Numbers are None where a test
+    hands over counts and states no models.
+    """
 
     k: Annotated[int, Meta(ge=1, le=MOST_K)]
-    depth: Annotated[int, Meta(ge=0, le=MOST_DEPTH)]
+    depth: Annotated[int, Meta(ge=0, le=MOST_DEPTH)] | None
     drafter: str
     engine: str
     rule: str
-    temperature: Count
-    top_k: TokenId
-    top_p: Share
-    new_tokens: NewTokens
+    temperature: Count | None
+    top_k: TokenId | None
+    top_p: Share | None
+    new_tokens: NewTokens | None
     tokenizer: str
     template: str | None
     judged: str | None = None

@@ -25,10 +25,8 @@ class Chapter:
 
     @property
     def depths(self) -> dict[int, tuple[ReportRow, ...]]:
-        return {
-            depth: tuple(rows)
-            for depth, rows in itertools.groupby(self.rows, key=lambda row: row["depth"])
-        }
+        groups = itertools.groupby(self.rows, key=lambda row: row["depth"])
+        return {depth: tuple(rows) for depth, rows in groups if depth is not None}
 
     @property
     def ks(self) -> list[int]:
@@ -40,11 +38,16 @@ class Chapter:
 
 
 def chapters(rows: Iterable[ReportRow]) -> list[Chapter]:
-    """Measured cases by suite and drafter."""
-    known = [row for row in rows if row["rounds"] is not None]
+    """Measured cases of known pairs by suite and drafter."""
+    known = [row for row in rows if row["rounds"] is not None and names_pair(row)]
     ordered = sorted(known, key=lambda row: (row["suite"], stem(row), row["depth"], row["k"]))
     groups = itertools.groupby(ordered, key=lambda row: (row["suite"], stem(row)))
     return [Chapter(f"{suite}/{name}", tuple(group)) for (suite, name), group in groups]
+
+
+def names_pair(row: ReportRow) -> bool:
+    """Whether the case of a row names its pair of models; not where a test hands over counts."""
+    return row["depth"] is not None
 
 
 def stem(row: ReportRow) -> str:
@@ -57,10 +60,11 @@ def stem(row: ReportRow) -> str:
 
 def figures(row: ReportRow) -> CellFigures:
     """The figures of a row from which its pair's summary is computed."""
-    samples = row["samples"]
+    samples, depth = row["samples"], row["depth"]
+    assert depth is not None
     return CellFigures(
         k=row["k"],
-        depth=row["depth"],
+        depth=depth,
         acceptance_length=row["acceptance_length"],
         tokens_per_second=row["tokens_per_second"],
         speedup=row["speedup"],

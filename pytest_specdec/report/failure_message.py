@@ -28,11 +28,13 @@ def explain(
     where: Sequence[str] = (),
     replaced_drafter: str | None = None,
     forget_command: str | None = None,
+    describes_models: bool = True,
 ) -> list[str]:
     """The message of a verdict, headline first, one fact per line.
 
     `where` are lines on single tokens; `replaced_drafter` is where the tests name a drafter that
-    the session replaced; `forget_command` accepts erosion that is large enough to fail.
+    the session replaced; `forget_command` accepts erosion that is large enough to fail; without
+    `describes_models` the test handed over counts alone.
     """
     update = [] if verdict.eroded else [f"{INTENDED}{update_command}"]
     if forget_command is not None:
@@ -44,7 +46,12 @@ def explain(
         )
     if verdict.pair is None:
         return [headline(verdict), f"  case       {case_id}", *update]
-    changed = "; ".join(verdict.changed) or "neither models nor environment: look at the code"
+    unchanged = (
+        "neither models nor environment: look at the code"
+        if describes_models
+        else "not known: the test hands over counts, and states neither models nor environment"
+    )
+    changed = "; ".join(verdict.changed) or unchanged
     estimate = verdict.estimate
     pair = verdict.pair if estimate is None or estimate.pair is None else estimate.pair
     lines = [

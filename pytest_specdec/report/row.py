@@ -153,9 +153,10 @@ class ReportRow(Metrics):
     target: str
     drafter: str
     k: int
-    depth: int
+    depth: int | None
+    """None, as the temperature, where a test hands over counts and states no models."""
     rule: str
-    temperature: float
+    temperature: Number
     engine: str
     judged: str
     """The token ids that are drafted and judged, empty for all."""

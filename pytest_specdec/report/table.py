@@ -70,7 +70,13 @@ def ordered(rows: Iterable[ReportRow]) -> list[ReportRow]:
     """Rows as tables list them."""
     return sorted(
         rows,
-        key=lambda row: (row["suite"], _place(row), row["temperature"], row["k"], row["depth"]),
+        key=lambda row: (
+            row["suite"],
+            _place(row),
+            row["temperature"] or 0,
+            row["k"],
+            row["depth"] or 0,
+        ),
     )
 
 
@@ -90,7 +96,7 @@ def cells(row: ReportRow) -> tuple[str, ...]:
     return (
         stem(row),
         str(row["k"]),
-        str(row["depth"]),
+        "-" if row["depth"] is None else str(row["depth"]),
         _percent(row["acceptance_rate"]),
         _fixed(row["expected_accepted"], 3),
         _fixed(row["acceptance_length"], 3),

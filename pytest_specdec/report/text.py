@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ..speedup.grid_summary import EXCELLENT, WORTH_IT, CellFigures
-from .chapters import Chapter, chapters
+from .chapters import Chapter, chapters, names_pair
 from .row import Number, ReportRow, SamplesRow, SpreadRow
+from .table import tables
 from .words import Phrases
 
 _WIDTH = 70
@@ -20,11 +21,12 @@ _FORMULAS = {
 
 
 def render(rows: Iterable[ReportRow], language: str = "en") -> str:
-    """One chapter for each pair at one temperature."""
-    phrases = Phrases(language)
-    return (
-        "\n".join(line for chapter in chapters(rows) for line in _chapter(chapter, phrases)) + "\n"
-    )
+    """One chapter for each pair at one temperature, and a table of the counts whose pair is not
+    known.
+    """
+    phrases, rows = Phrases(language), list(rows)
+    lines = [line for chapter in chapters(rows) for line in _chapter(chapter, phrases)]
+    return "\n".join([*lines, *tables(row for row in rows if not names_pair(row))]) + "\n"
 
 
 def _chapter(chapter: Chapter, say: Phrases) -> Iterator[str]:

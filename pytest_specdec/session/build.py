@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -21,8 +22,10 @@ from .workers import command_line
 if TYPE_CHECKING:
     from ..baselines.store import BaselineStore
     from ..cases.case import Case
+    from ..cases.counts_case import CountsCase
     from ..engines.models import ModelPool
     from ..engines.protocol import Engine
+    from ..judging.counts_gate import CountsGate, GateRequest, GivenEngine
     from ..judging.policy import Policy
     from ..judging.runner import CaseRunner
 
@@ -37,6 +40,7 @@ class Components:
         self._engine: Engine | None = None
         self._engine_error: SpecdecError | None = None
         self._runner: CaseRunner | None = None
+        self._counts_runners: list[CaseRunner] = []
 
     @functools.cached_property
     def store(self) -> BaselineStore:
@@ -93,6 +97,22 @@ class Components:
         """The runner, where a test has needed it."""
         return self._runner
 
+    @property
+    def runners_in_use(self) -> list[CaseRunner]:
+        """The runner, where a test has needed it, and those of counts that tests handed over."""
+        return [*filter(None, [self._runner]), *self._counts_runners]
+
+    def counts_gate(self, request: GateRequest) -> CountsGate:
+        """The gate on counts that a test hands over."""
+        from ..judging.counts_gate import CountsGate
+
+        return CountsGate(
+            request,
+            runner=self._make_counts_runner,
+            level=self._policy.alpha / (self._gates_of_cases + len(self._cases.counts_tests)),
+            rewrites=self._policy.rewrites,
+        )
+
     def verifier(self) -> Callable[..., object]:
         """The sampler that --specdec-verifier names, or our own rejection rule."""
         from ..lossless.samplers.verifiers import of_rule
@@ -131,7 +151,34 @@ class Components:
             policy=self._policy,
             update_command=self._update_command,
             replaced_drafters=self._cases.replaced_drafters,
+            other_gates=len(self._cases.counts_tests),
         )
+
+    def _make_counts_runner(self, case: CountsCase, engine: GivenEngine) -> CaseRunner:
+        from ..judging.runner import CaseRunner
+
+        runner = CaseRunner(
+            {case: (case,)},
+            engine=engine,
+            store=self.store,
+            # --specdec-prompts does not narrow what a test hands over.
+            policy=dataclasses.replace(self._policy, subset=False),
+            update_command=self._update_command,
+            replaced_drafters={},
+            other_gates=self._gates_of_cases + len(self._cases.counts_tests) - 1,
+        )
+        self._counts_runners.append(runner)
+        return runner
+
+    @functools.cached_property
+    def _gates_of_cases(self) -> int:
+        """Judgements on the selected cases that share the session's false-alarm rate."""
+        from ..judging.costs import SessionCosts
+        from ..judging.decisions import gates_of
+        from ..judging.stored_records import StoredRecords
+
+        judged = [case for case in self._cases.selected if not case.candidate]
+        return gates_of(judged, SessionCosts(judged, None, StoredRecords(self.store)))
 
     @functools.cached_property
     def _measured_cases(self) -> dict[Case, tuple[Case, ...]]:

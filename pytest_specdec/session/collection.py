@@ -23,6 +23,8 @@ _NO_CASE = (
     "the target's own heads draft with at least one MTP layer: use --specdec-depth=1 or more; "
     "prompt lookup has none: use --specdec-depth=0"
 )
+COUNTS_GATE = "specdec_gate"
+"""The fixture with which a test hands counts to a gate of its own."""
 _WITHOUT_ENGINE = ("specdec_case", "specdec_verifier")
 """Fixtures that need no engine."""
 
@@ -94,6 +96,9 @@ class CollectionHooks:
         """Refuse what cannot be measured before anything is loaded."""
         cases = cases_of(session.items)
         self._cases.selected = list(dict.fromkeys(cases))
+        self._cases.counts_tests = {
+            item.nodeid for item in session.items if COUNTS_GATE in _fixtures(item)
+        }
         self._cases.awaiting_baseline = {
             case
             for case in cases_of(
@@ -133,7 +138,7 @@ class CollectionHooks:
             preflight.check_alone(selected, worker=worker_output(self._config) is not None)
             preflight.check_prompts_suffice(
                 [case for case in selected if not case.candidate],
-                alpha=settings.value(options.ALPHA),
+                alpha=settings.value(options.ALPHA) * self._cases.share_of_cases,
                 accumulate=settings.value(options.ACCUMULATE),
             )
         except SpecdecError as error:

@@ -65,8 +65,9 @@ class SessionFinish:
         return result
 
     def _finish(self, session: pytest.Session, exitstatus: int) -> None:
-        runner, outcome = self._components.runner_in_use, self._outcome
-        outcome.files |= {} if runner is None else runner.pending
+        outcome = self._outcome
+        for runner in self._components.runners_in_use:
+            outcome.files |= runner.pending
         if (output := worker_output(self._config)) is not None:
             WorkerResults(
                 problem=outcome.problem,
@@ -107,7 +108,7 @@ class SessionFinish:
             if paths:
                 self._outcome.notes.append(
                     "no case was measured, so no report was written; select a test that uses "
-                    "specdec_run"
+                    "specdec_run or specdec_gate"
                 )
             return {}
         from ..report import render

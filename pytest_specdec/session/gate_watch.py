@@ -63,8 +63,14 @@ class GateWatch:
         return result
 
     def _take_judgements(self) -> list[Judgement]:
-        runner = self._components.runner_in_use
-        return [] if runner is None else runner.take_judgements()
+        runners = self._components.runners_in_use
+        judgements = [judgement for runner in runners for judgement in runner.take_judgements()]
+        self._summaries |= {
+            judgement.headline: judgement.summary
+            for judgement in judgements
+            if not judgement.passes
+        }
+        return judgements
 
     def _explain_no_baseline(self, item: pytest.Item) -> None:
         """Report why no update creates the baseline that a failed test asked for."""
@@ -76,14 +82,10 @@ class GateWatch:
         runner = self._components.runner_in_use
         if runner is None or op not in ("==", "!="):
             return None
-        from ..report.failure_message import headline, summary
+        from ..report.failure_message import headline
 
         verdict = runner.compared(left, right)
-        if verdict is None:
-            return None
-        line = printable(headline(verdict))
-        self._summaries[line] = printable(summary(verdict))
-        return [line]
+        return None if verdict is None else [printable(headline(verdict))]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

@@ -11,23 +11,31 @@ from ..config.options import ENGINE
 from ..config.settings import Settings
 from .attachments import attachments_of
 from .build import Components
+from .counts_gates import CountsGates
 from .state import Outcome, cases_of
 
 if TYPE_CHECKING:
     from ..cases.case import Case
     from ..report.row import ReportRow
 
-_ROW = "specdec_row"
-"""Attribute of a test report; plain data, so it crosses from xdist workers by itself."""
+_ROW, _GATE_ROW = "specdec_row", "specdec_gate_row"
+"""Attributes of a test report; plain data, so they cross from xdist workers by themselves."""
 _CANDIDATE = "specdec_candidate"
 """The same, of a row that is a candidate's."""
 
 
 class RowCollector:
-    """One row for each measured case, the most severe of all its tests."""
+    """One row for each measured case, the most severe of all its tests, and one for each gate on
+    counts that a test hands over.
+    """
 
-    def __init__(self, settings: Settings, components: Components, outcome: Outcome) -> None:
-        self._settings, self._components, self._outcome = settings, components, outcome
+    def __init__(
+        self, settings: Settings, components: Components, gates: CountsGates, outcome: Outcome
+    ) -> None:
+        self._settings, self._components, self._gates = settings, components, gates
+        self._outcome = outcome
+        self._owners: dict[str, str] = {}
+        """By the id of a gate's row: its test. Only the controller sees those of all workers."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -44,6 +52,10 @@ class RowCollector:
                 setattr(report, _ROW, printable_row(row))
                 if case.candidate and row["rounds"] is not None:
                     setattr(report, _CANDIDATE, self._components.runner.candidate(case))
+        if (gate_row := self._gates.row(item.nodeid)) is not None:
+            from ..report.row import printable_row
+
+            setattr(report, _GATE_ROW, printable_row(gate_row))
         return report
 
     def _row(self, case: Case, report: pytest.TestReport) -> ReportRow | None:
@@ -65,12 +77,23 @@ class RowCollector:
         return None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        gate_row: ReportRow | None = getattr(report, _GATE_ROW, None)
+        if gate_row is not None:
+            owner = self._owners.setdefault(gate_row["id"].casefold(), report.nodeid)
+            if owner != report.nodeid:  # each in a worker of its own
+                self._outcome.problem = self._outcome.problem or (
+                    f"{owner} and {report.nodeid} both call their gate {gate_row['id']}, and would "
+                    "share a baseline; give one of them another name"
+                )
         row: ReportRow | None = getattr(report, _ROW, None)
-        if row is None:
-            return
+        for added in filter(None, (row, gate_row)):
+            self._add(added)
+        candidate = getattr(report, _CANDIDATE, None)
+        if row is not None and candidate is not None:
+            self._outcome.candidates[row["id"]] = candidate
+
+    def _add(self, row: ReportRow) -> None:
         from ..report.row import worse
 
         rows = self._outcome.rows
         rows[row["id"]] = worse(rows[row["id"]], row) if row["id"] in rows else row
-        if (candidate := getattr(report, _CANDIDATE, None)) is not None:
-            self._outcome.candidates[row["id"]] = candidate

@@ -8,6 +8,7 @@ from ..config.settings import Settings
 from ..judging.judgements import JudgementLog
 from .build import Components
 from .collection import CollectionHooks
+from .counts_gates import CountsGates
 from .finish import SessionFinish
 from .gate_watch import GateWatch
 from .rows import RowCollector
@@ -26,10 +27,11 @@ class Session:
         cases, outcome, self._comparisons = SessionCases(), Outcome(), JudgementLog()
         self.components = Components(config, settings, cases)
         self.collection = CollectionHooks(config, settings, cases, outcome, self.components)
+        self.counts_gates = CountsGates(settings, cases, self.components)
         self._parts: dict[str, object] = {
             "collection": self.collection,
             "gate-watch": GateWatch(self._comparisons, self.components),
-            "rows": RowCollector(settings, self.components, outcome),
+            "rows": RowCollector(settings, self.components, self.counts_gates, outcome),
             "finish": SessionFinish(config, settings, self.components, self._comparisons, outcome),
         }
         if worker_output(config) is None:
@@ -45,3 +47,10 @@ class Session:
     def expect_comparison(self, nodeid: str) -> None:
         """A test that asks for a baseline must compare something with it."""
         self._comparisons.asking.add(nodeid)
+
+    def expect_counts(self, item: pytest.Item) -> None:
+        """A test that asks for a gate of its own must hand counts to it. Raises RequestError where
+        the gate was not known at collection.
+        """
+        self.counts_gates.begin(item)
+        self._comparisons.handing_over.add(item.nodeid)

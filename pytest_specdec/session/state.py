@@ -25,8 +25,18 @@ class SessionCases:
     """Those of the tests that will run, each once."""
     awaiting_baseline: set[Case] = dataclasses.field(default_factory=set)
     """Those of which a test asks for the baseline."""
+    counts_tests: set[str] = dataclasses.field(default_factory=set)
+    """Node ids of the tests that will run and hand counts to a gate of their own."""
     replaced_drafters: dict[Case, str] = dataclasses.field(default_factory=dict)
     """How the marker or ini file names the drafter that --specdec-draft replaces."""
+
+    @property
+    def share_of_cases(self) -> float:
+        """The share of the session's false-alarm rate that its cases keep; each gate on counts that
+        a test hands over has as much as one of them.
+        """
+        judged = sum(not case.candidate for case in self.selected)
+        return judged / max(judged + len(self.counts_tests), 1)
 
 
 @dataclasses.dataclass

@@ -62,17 +62,19 @@ class TerminalSummary:
         return printable(f"specdec: {', '.join(parts)}")
 
     def pytest_report_collectionfinish(self) -> list[str] | None:
-        cases = self._cases.selected
-        if not cases:
+        cases, handed_over = self._cases.selected, len(self._cases.counts_tests)
+        if not cases and not handed_over:
             return None
         lines = _candidate_lines(cases)
         cases = [case for case in cases if not case.candidate]
-        if not cases:
+        pairs = len({(case.target, case.drafter) for case in cases})
+        words = [f"{_gates(len(cases))} on {pairs} pair{'s' * (pairs > 1)} of models"] * bool(cases)
+        words += [f"{_gates(handed_over)} on counts that tests hand over"] * bool(handed_over)
+        if not words:
             return lines
-        gates, pairs = len(cases), len({(case.target, case.drafter) for case in cases})
         lines += [
-            f"specdec: {gates} gate{'s' * (gates > 1)} on {pairs} pair{'s' * (pairs > 1)} of "
-            f"models, false alarms at most {self._settings.value(ALPHA):.2%} in all"
+            f"specdec: {' and '.join(words)}, false alarms at most "
+            f"{self._settings.value(ALPHA):.2%} in all"
         ]
         missing = sum(
             not self._components.store.has_record(case) for case in self._cases.awaiting_baseline
@@ -80,8 +82,8 @@ class TerminalSummary:
         if missing and self._settings.value(UPDATE) is None:
             have, they = ("has", "it") if missing == 1 else ("have", "they")
             lines.append(
-                f"specdec: {missing} of {gates} cases {have} no baseline: {they} will be measured "
-                f"and fail; {UPDATE.flag}=new creates baselines (tests must compare by ==)"
+                f"specdec: {missing} of {len(cases)} cases {have} no baseline: {they} will be "
+                f"measured and fail; {UPDATE.flag}=new creates baselines (tests must compare by ==)"
             )
         return lines
 
@@ -108,6 +110,10 @@ class TerminalSummary:
             terminalreporter.write_line(line, **({colour: True} if colour else {}))
         for note in notes:
             terminalreporter.write_line(printable(note))
+
+
+def _gates(number: int) -> str:
+    return f"{number} gate{'s' * (number > 1)}"
 
 
 def _candidate_lines(cases: Iterable[Case]) -> list[str]:

@@ -151,7 +151,9 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 def test_what_cannot_be_computed_is_refused_with_a_cure(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert "holds no baseline; name a folder" in refused(capsys, tmp_path, "--costs", COSTS)
+    assert "holds no baseline of a pair of models; name a folder" in refused(
+        capsys, tmp_path, "--costs", COSTS
+    )
     assert "cannot be read" in refused(capsys, BASELINES, "--costs", tmp_path / "none.json")
     (tmp_path / "costs.json").write_text(
         CostProfile(verify={4: 1.0}, draft={0: {4: 1.0}}).to_json()

@@ -150,7 +150,7 @@ def test_no_drop_fails_that_unseen_tokens_could_explain() -> None:
         pytest.param(
             in_contexts(0.1, target="target-0"),
             None,
-            "no acceptance in the contexts",
+            "no longer those of the old target",
             id="elsewhere",
         ),
         pytest.param(

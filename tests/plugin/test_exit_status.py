@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.reruns import RERUNS
 from helpers.support import add_noise
 
 HEAD = """
@@ -202,31 +203,7 @@ def test_last_failed_runs_them_again(project, worse: str) -> None:
         result.assert_outcomes(failed=tests, passed=0 if options else 1)
 
 
-RERUNS = """
-import pytest
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item, nextitem):
-    from _pytest.runner import runtestprotocol
-
-    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for attempt in range(2):
-        reports = runtestprotocol(item, nextitem=nextitem, log=False)
-        if attempt == 0 and any(report.failed for report in reports):
-            for report in reports:
-                report.outcome = "rerun" if report.failed else report.outcome
-                item.ihook.pytest_runtest_logreport(report=report)
-            item._initrequest()
-            continue
-        for report in reports:
-            item.ihook.pytest_runtest_logreport(report=report)
-        break
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    return True
-"""
-"""What plugins that run failed tests again do, in short."""
-
-
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "workers"])
 def test_running_failed_tests_again_does_not_turn_the_session_green(
     project, worse: str, workers: tuple[str, ...]

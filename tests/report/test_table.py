@@ -139,3 +139,11 @@ def test_the_widest_values_fit_80_columns() -> None:
         max(len(line) for line in lines if "is inconclusive" not in line) <= 80
     )  # a message is a line of its own
     assert any(line.startswith("text/draft-k16-depth0-t1 is inconclusive: word") for line in lines)
+
+
+def test_counts_without_a_pair_have_no_depth_and_stand_among_the_others() -> None:
+    given = row(id="text/eagle3", k=3, depth=None, temperature=None, speedup=None)
+    assert cells(given)["case"] == "eagle3"
+    assert (cells(given)["depth"], cells(given)["speed-up"]) == ("-", "-")
+    names = [words[0] for words in rows_of(list(tables([given, row()]))) if len(words) == 1]
+    assert names == ["draft-t1", "eagle3"]

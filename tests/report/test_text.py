@@ -285,3 +285,12 @@ def test_the_fastest_may_be_another_than_the_best_by_rate_or_by_accepted() -> No
         for best in (summary.highest_rate, summary.highest_accepted, summary.fastest)
     ]
     assert best_ks == [4, 16, 12]
+
+
+def test_counts_without_a_pair_are_a_table_after_the_chapters() -> None:
+    given = row(id="text/eagle3", k=3, depth=None, temperature=None, speedup=None)
+    alone = render(".txt", [given])
+    assert alone.startswith("suite text\n")
+    assert "eagle3" in alone
+    pairs = render(".txt", [row()])
+    assert render(".txt", [given, row()]) == pairs + alone

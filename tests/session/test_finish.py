@@ -29,8 +29,8 @@ class Parts:
     ) -> None:
         self.outcome, self.comparisons = Outcome(), JudgementLog()
         config: Any = SimpleNamespace() if worker is None else SimpleNamespace(workeroutput=worker)
-        runner = None if pending is None else SimpleNamespace(pending=pending)
-        components: Any = SimpleNamespace(runner_in_use=runner)
+        runners = [] if pending is None else [SimpleNamespace(pending=pending)]
+        components: Any = SimpleNamespace(runners_in_use=runners)
         self.hooks = SessionFinish(
             config, settings(root, **options), components, self.comparisons, self.outcome
         )

@@ -17,13 +17,15 @@ CASE = case()
 NODE = "suites/test_a.py::test_a"
 
 
-def judgement(*, passes: bool, expected: bool = False) -> Judgement:
+def judgement(*, passes: bool, expected: bool = False, counts_given: bool = False) -> Judgement:
     return Judgement(
         case_id=CASE.id,
         passes=passes,
         headline="acceptance length fell",
+        summary="fell",
         message=[] if passes else ["it fell"],
         expected=expected,
+        counts_given=counts_given,
     )
 
 
@@ -44,7 +46,9 @@ def watch(
     comparisons = JudgementLog()
     comparisons.asking |= {NODE} if asks else set()
     store = SimpleNamespace(has_record=lambda of: stored)
-    components: Any = SimpleNamespace(runner_in_use=Runner(*judgements), store=store)
+    components: Any = SimpleNamespace(
+        runner_in_use=None, runners_in_use=[Runner(*judgements)], store=store
+    )
     return GateWatch(comparisons, components), comparisons
 
 
@@ -157,3 +161,42 @@ def test_an_expected_failure_has_been_seen() -> None:
 def test_other_comparisons_than_by_equality_are_pytests() -> None:
     watching, _ = watch()
     assert watching.pytest_assertrepr_compare("<", 1, 2) is None
+
+
+def test_a_test_that_hands_no_counts_to_its_gate_fails() -> None:
+    watching, comparisons = watch()
+    comparisons.handing_over.add(NODE)
+    with pytest.raises(pytest.fail.Exception, match="requests specdec_gate and no counts were"):
+        run(watching)
+    watching, comparisons = watch(judgement(passes=True, counts_given=True))
+    comparisons.handing_over.add(NODE)
+    assert run(watching) == "result"
+
+
+@pytest.mark.parametrize("counts_given", [True, False])
+def test_a_gate_and_a_baseline_are_asked_for_apart(counts_given: bool) -> None:
+    watching, comparisons = watch(judgement(passes=True, counts_given=counts_given), asks=True)
+    comparisons.handing_over.add(NODE)
+    missing = "compares nothing with it" if counts_given else "no counts were judged"
+    with pytest.raises(pytest.fail.Exception, match=missing):
+        run(watching)
+
+
+def test_a_swallowed_judgement_on_counts_names_check() -> None:
+    watching, _ = watch(judgement(passes=False, counts_given=True))
+    with pytest.raises(
+        pytest.fail.Exception, match=r"let the AssertionError of check\(\) pass, or"
+    ):
+        run(watching)
+
+
+def test_the_line_of_the_summary_is_the_judgements() -> None:
+    watching, _ = watch(judgement(passes=False))
+    with pytest.raises(AssertionError):
+        run(watching, error=AssertionError())
+    crash = SimpleNamespace(message="AssertionError: acceptance length fell")
+    hook = watching.pytest_runtest_makereport(item(NODE, CASE))
+    next(hook)
+    with pytest.raises(StopIteration):
+        hook.send(SimpleNamespace(longrepr=SimpleNamespace(reprcrash=crash), sections=[]))
+    assert crash.message == "fell"

@@ -20,10 +20,15 @@ def summary(
     selected: tuple[Case, ...] = (),
     stored: tuple[Case, ...] = (),
     outcome: Outcome | None = None,
+    counts_tests: set[str] | None = None,
     **options: Any,
 ) -> TerminalSummary:
     """All selected cases ask for a baseline, and those of `stored` have one."""
-    cases = SessionCases(selected=list(selected), awaiting_baseline=set(selected))
+    cases = SessionCases(
+        selected=list(selected),
+        awaiting_baseline=set(selected),
+        counts_tests=counts_tests or set(),
+    )
     store = SimpleNamespace(has_record=lambda of: of in stored)
     config: Any = SimpleNamespace(option=SimpleNamespace(verbose=0))
     components: Any = SimpleNamespace(store=store)
@@ -63,6 +68,19 @@ def test_gates_and_pairs_are_counted() -> None:
     (line,) = summary(selected=cases, stored=cases, alpha=0.05).pytest_report_collectionfinish()
     assert line == ("specdec: 3 gates on 2 pairs of models, false alarms at most 5.00% in all")
     assert summary().pytest_report_collectionfinish() is None
+
+
+def test_gates_on_counts_are_counted_too() -> None:
+    (line,) = summary(counts_tests={"a", "b"}).pytest_report_collectionfinish()
+    assert line == (
+        "specdec: 2 gates on counts that tests hand over, false alarms at most 1.00% in all"
+    )
+    mixed = summary(selected=(case(k=4),), stored=(case(k=4),), counts_tests={"a"})
+    (line,) = mixed.pytest_report_collectionfinish()
+    assert line == (
+        "specdec: 1 gate on 1 pair of models and 1 gate on counts that tests hand over, false "
+        "alarms at most 1.00% in all"
+    )
 
 
 def test_missing_baselines_are_counted_unless_they_are_being_written() -> None:

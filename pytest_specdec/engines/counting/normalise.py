@@ -17,6 +17,7 @@ import numpy as np
 from ...acceptance.counts import Counts
 from ...acceptance.renewal import End
 from ...acceptance.rounds import Round, counts_of_rounds, with_passes
+from ...acceptance.sums import accepted_by_position, drafted_by_position
 from ...cases.case import DEFINITION, LOOKUP
 from ...cases.texts import Text
 from ...common.errors import MeasurementError
@@ -178,33 +179,13 @@ def _totals(text: Reported) -> Totals:
 def _counts(
     keys: Sequence[str], categories: Sequence[str], sums: Sequence[tuple[Totals, int]], k: int
 ) -> Counts:
-    accepted = [_accepted(totals, k) for totals, _ in sums]
+    # Evenly where the engine gives only their sum (`no-positions`).
+    accepted = [accepted_by_position(totals.accepted, totals.per_position, k) for totals, _ in sums]
     drafted = [
-        _drafted(totals.drafted, rounds, row)
+        drafted_by_position(totals.drafted, rounds, row)
         for (totals, rounds), row in zip(sums, accepted, strict=True)
     ]
     rounds = [float(rounds) for _, rounds in sums]
     return Counts(
         tuple(keys), tuple(categories), np.array(rounds), np.array(drafted), np.array(accepted)
     )
-
-
-def _accepted(totals: Totals, k: int) -> list[float]:
-    """Accepted tokens by position; evenly where the engine gives their sum alone
-    (`no-positions`).
-    """
-    if totals.per_position is None:
-        return [totals.accepted / k] * k
-    return [*map(float, totals.per_position), *[0.0] * (k - len(totals.per_position))]
-
-
-def _drafted(total: int, rounds: int, accepted: Sequence[float]) -> list[float]:
-    """Draft tokens by position: what is missing to k a round is missing at the last positions, as
-    far as it can be.
-    """
-    missing, by_position = rounds * len(accepted) - float(total), []
-    for taken in reversed(accepted):
-        cut = min(missing, rounds - taken)
-        by_position.append(rounds - cut)
-        missing -= cut
-    return by_position[::-1]
