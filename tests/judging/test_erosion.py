@@ -68,7 +68,13 @@ def policy(update: str | None = None) -> Policy:
 def decider(update: str | None) -> Decider:
     agreement = SimpleNamespace(agrees=True, message="")
     measurements: Any = SimpleNamespace(oracle=lambda case, level: agreement)
-    return Decider(policy=policy(update), gates=1, sampled=1, measurements=measurements)
+    return Decider(
+        policy=policy(update),
+        gates=1,
+        cases=[SMALL_CASE],
+        measurements=measurements,
+        comparisons=lambda cases: (),
+    )
 
 
 @pytest.fixture
