@@ -12,17 +12,18 @@ READY := $(VENV)/.ready
 suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
 	$(BIN)/pytest --specdec-k=$(K) suites/
 
+PARALLEL := -n auto --dist worksteal
 test: $(READY)  ## the plugin's own tests
-	$(BIN)/pytest -n auto tests/
+	$(BIN)/pytest $(PARALLEL) tests/
 
 help:  ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | sort | awk -F'|' '{printf "%-30s %s\n", $$1, $$2}'
 
 test-fast: $(READY)  ## the tests for every commit: units only, under a minute on two cores
-	$(BIN)/pytest -n auto -m "not slow" tests/
+	$(BIN)/pytest $(PARALLEL) -m "not slow" tests/
 
 coverage: $(READY)  ## the plugin's own tests with the lines that none of them runs
-	$(BIN)/pytest -n auto --cov=pytest_specdec --cov-report=term-missing:skip-covered tests/
+	$(BIN)/pytest $(PARALLEL) --cov=pytest_specdec --cov-report=term-missing:skip-covered tests/
 
 check: $(READY)  ## lint, types, order of imports
 	$(BIN)/ruff check .
@@ -55,6 +56,9 @@ proof: $(READY)  ## the gate's false alarms and power by simulation, into docs/p
 	mkdir -p benchmarks/results
 	for mode in counted replayed nightly; do $(PROOF) level $$mode > benchmarks/results/gate-level-$$mode.json || exit 1; done
 	for what in power evidence; do $(PROOF) $$what > benchmarks/results/gate-$$what.json || exit 1; done
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/text_grid.py
+	for what in level power; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/session_proof.py $$what \
+		> benchmarks/results/gate-session-$$what.json || exit 1; done
 	$(BIN)/python benchmarks/gate_page.py benchmarks/results/gate-*.json > docs/proof.md
 
 CHANGED := OMP_NUM_THREADS=1 $(BIN)/python benchmarks
@@ -65,8 +69,7 @@ changed-weights: $(READY)  ## verdicts on changed weights, into docs/changed-wei
 	$(CHANGED)/changed_drafter.py bfloat16 int8 int4 fp8 --seeds 1 >> benchmarks/results/changed-drafter.jsonl
 	$(CHANGED)/changed_target.py > benchmarks/results/changed-target.jsonl
 	$(CHANGED)/changed_target.py --prompts 2000 --temperature 0 >> benchmarks/results/changed-target.jsonl
-	$(BIN)/python benchmarks/changed_page.py benchmarks/results/changed-drafter.jsonl \
-		benchmarks/results/changed-target.jsonl > docs/changed-weights.md
+	$(BIN)/python benchmarks/changed_page.py benchmarks/results/changed-*.jsonl > docs/changed-weights.md
 
 costs: $(READY)  ## time the embedded pairs again, on a quiet machine; then `pytest suites/ --specdec-update=changed`
 	$(BIN)/python -m pytest_specdec costs --target suites/models/text-target --draft suites/models/text-draft \

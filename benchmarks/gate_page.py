@@ -36,6 +36,7 @@ def page(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     yield "[gate.md](gate.md) says what the gate does."
     yield ""
     yield from _level(found["level"])
+    yield from _sessions(found["session level"][0], found["session power"][0])
     yield from _promises(found["power"][0])
     yield from _rules(found["power"][0])
     yield from _evidence(found["evidence"][0])
@@ -75,6 +76,34 @@ def _level(rows: list[dict[str, Any]]) -> Iterator[str]:
         ["mode", "sessions", "gates each", "prompts", "nights", "failed", "share", "95 % interval"],
         cells,
     )
+
+
+def _sessions(level: dict[str, Any], power: dict[str, Any]) -> Iterator[str]:
+    (row,) = level["rows"]
+    interval = stats.binomtest(row["failed"]["together"], row["sessions"]).proportion_ci("exact")
+    yield "## One test for the cases of a session"
+    yield ""
+    yield f"The {row['cells']} cases of the text suite's draft model (4 k x 4 depths x 2 temperatures)"
+    yield "vary together: a run's cases share its texts. `benchmarks/text_grid.py` measured them in 20"
+    yield "runs with texts of their own; a simulated session takes two of the runs at random for each"
+    yield f"prompt, so nothing changed. Of {row['sessions']} such sessions {row['failed']['together']}"
+    yield f"failed: {row['failed']['together'] / row['sessions']:.2%}"
+    yield f"({interval.low:.2%} to {interval.high:.2%}) at alpha = {level['alpha']:.0%}."
+    yield ""
+    yield "With a change in the second run, the share of sessions that fail and of the changed cases"
+    yield "that are named: by the gate's max-test, by Bonferroni's inequality (alpha / cells for each),"
+    yield "and by the step-down test of the smallest p-value, which takes as many times more labellings"
+    yield "as there are cells."
+    yield ""
+    rules = list(power["rows"][0]["failed"])
+    rows = []
+    for row in power["rows"]:
+        of = {"failed": row["sessions"], "named": row["sessions"] * row["changed"]}
+        shares = [f"{row[what][rule] / of[what]:.1%}" for what in of for rule in rules]
+        rows.append([row["change"], *shares])
+    names = {"together": "max-test"}
+    headers = [f"{what}, {names.get(rule, rule)}" for what in ("failed", "named") for rule in rules]
+    yield from _table(["fewer accepted tokens in", *headers], rows)
 
 
 def _promises(power: dict[str, Any]) -> Iterator[str]:

@@ -17,7 +17,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from simulation import ALPHA, K, Prompts, gate, nightly, unchanged_session
+from simulation import (
+    ALPHA,
+    K,
+    Prompts,
+    nightly,
+    session,
+    sides,
+    unchanged_gates,
+    unchanged_session,
+)
 
 MODES = ("counted", "replayed", "nightly")
 GATES, NIGHTS = 16, 3
@@ -58,15 +67,18 @@ def level(mode: str, sessions: int, jobs: int) -> dict[str, Any]:
 
 def power_at_promise(mode: str, gates: int, prompts: int, seed: int) -> bool | None:
     """Print a smallest detectable drop for a gate where nothing changed; let just that drop happen;
-    does the gate fail?
+    does the gate fail? Nothing changed in the session's other gates.
     """
     rng = np.random.default_rng([MODES.index(mode), gates, prompts, seed])
-    own = Prompts.drawn(rng, prompts)
-    before = own.run(rng, mode)
-    printed = gate(before, own.run(rng, mode), gates).smallest_detectable_drop
-    if printed is None or printed >= 1 - 1 / own.length(0.0):
-        return None  # nothing was promised, or more than these prompts, seen over many texts, have to lose
-    return gate(before, own.run(rng, mode, own.loss_for(printed)), gates).outcome == "regressed"
+    drawn = Prompts.drawn(rng, prompts)
+    before, again = drawn.run(rng, mode), drawn.run(rng, mode)
+    others = unchanged_gates(rng, mode, gates=gates - 1, prompts=prompts)
+    printed = session([sides(before, again), *others], 1)[0].smallest_detectable_drop
+    if printed is None or printed >= 1 - 1 / drawn.length(0.0):
+        # Nothing was promised, or more than these prompts, seen over many texts, have to lose.
+        return None
+    now = drawn.run(rng, mode, drawn.loss_for(printed))
+    return session([sides(before, now), *others], 1)[0].outcome == "regressed"
 
 
 TEXTS = {
@@ -85,9 +97,11 @@ def beside(texts: str, drop: float, seed: int) -> dict[str, bool]:
     before = own.run(rng, "counted")
     tries = [own.run(rng, "counted", loss) for _ in range(3)]
     kept = [now.acceptance_length / before.acceptance_length for now in tries]
+    judged = sides(before, tries[0])
+    others = unchanged_gates(rng, "counted", gates=GATES - 1, prompts=PROMPTS["counted"])
     return {
-        "gate, alone": gate(before, tries[0], 1).outcome == "regressed",
-        "gate, one of 16": gate(before, tries[0], GATES).outcome == "regressed",
+        "gate, alone": session([judged])[0].outcome == "regressed",
+        "gate, one of 16": session([judged, *others], 1)[0].outcome == "regressed",
         "within 5 % (vLLM)": abs(kept[0] - 1) > 0.05,
         "best of 3 above 95 % (SGLang)": max(kept) < 0.95,
     }

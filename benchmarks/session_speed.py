@@ -22,17 +22,15 @@ import numpy as np
 sys.path.append(str(Path(__file__).parent.parent / "tests"))  # records of the tests
 
 from helpers.records import CONDITIONS, ENVIRONMENT, FINGERPRINTS
+from simulation import Sides, session
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.gate import judge
-from pytest_specdec.gate.session_cells import swapped_pair
-from pytest_specdec.gate.session_test import Family, SessionTest
 from pytest_specdec.records.measured import MeasuredCase, MeasuredRun
 
-K, ALPHA, MARGIN = 8, 0.01, 0.005
+K = 8
 
 
-def session(gates: int, prompts: int, drop: float) -> list[tuple[MeasuredCase, MeasuredCase]]:
+def measured_gates(gates: int, prompts: int, drop: float) -> list[Sides]:
     """Now and before of each gate: cells of a grid on the same texts."""
     rng = np.random.default_rng(0)
     keys = tuple(f"{row:016x}" for row in range(prompts))
@@ -63,21 +61,6 @@ def session(gates: int, prompts: int, drop: float) -> list[tuple[MeasuredCase, M
     return [(measured(1), measured(0)) for _ in range(gates)]
 
 
-def judged(sides: list[tuple[MeasuredCase, MeasuredCase]]) -> Counter[str]:
-    """The outcomes of all gates, as a session judges them."""
-
-    def family() -> Family:
-        pairs = {cell: swapped_pair(*pair) for cell, pair in enumerate(sides)}
-        return Family(pairs={cell: pair for cell, pair in pairs.items() if pair is not None})
-
-    tests = SessionTest(alpha=ALPHA, gates=len(sides), family=family)
-    verdicts = [
-        judge(now, before, margin=MARGIN, alpha=ALPHA, gates=len(sides), test=tests.of(cell))
-        for cell, (now, before) in enumerate(sides)
-    ]
-    return Counter(verdict.outcome for verdict in verdicts)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gates", type=int, default=1000)
@@ -85,11 +68,11 @@ def main() -> None:
     parser.add_argument("--drop", type=float, default=0.05)
     parser.add_argument("--trace", action="store_true", help="trace memory, which takes time")
     asked = parser.parse_args()
-    sides = session(asked.gates, asked.prompts, asked.drop)
+    gates = measured_gates(asked.gates, asked.prompts, asked.drop)
     if asked.trace:
         tracemalloc.start()
     begin = time.process_time()
-    outcomes = judged(sides)
+    outcomes = Counter(verdict.outcome for verdict in session(gates))
     seconds = time.process_time() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{asked.gates} gates of {asked.prompts} prompts: {dict(outcomes)}")

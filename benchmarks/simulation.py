@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from helpers.records import counts, record
 
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.gate import EarlierRun, Verdict, judge, judge_accumulated
+from pytest_specdec.gate.session_cells import swapped_pair
+from pytest_specdec.gate.session_test import Family, SessionTest
 from pytest_specdec.records.measured import MeasuredCase
 
 Array = NDArray[np.float64]
@@ -86,11 +89,37 @@ def stored(run: Counts, text: str) -> MeasuredCase:
     return record(run, text=text).as_measured()
 
 
-def gate(before: Counts, now: Counts, gates: int) -> Verdict:
-    """One gate of a session, through the production path."""
-    return judge(
-        stored(now, "text-2"), stored(before, "text-1"), margin=MARGIN, alpha=ALPHA, gates=gates
-    )
+Sides = tuple[MeasuredCase, MeasuredCase]
+"""A gate's run and its baseline."""
+
+
+def sides(before: Counts, now: Counts) -> Sides:
+    """Both sides of a gate, on texts of their own."""
+    return stored(now, "text-2"), stored(before, "text-1")
+
+
+def session(gates: Sequence[Sides], judged: int | None = None) -> list[Verdict]:
+    """The verdicts on the first `judged` gates of a session, or on all, through the production
+    path.
+    """
+
+    def family() -> Family:
+        pairs = {number: swapped_pair(*gate) for number, gate in enumerate(gates)}
+        return Family(pairs={number: pair for number, pair in pairs.items() if pair is not None})
+
+    test = SessionTest(alpha=ALPHA, gates=len(gates), family=family)
+    return [
+        judge(*gate, margin=MARGIN, alpha=ALPHA, gates=len(gates), test=test.of(number))
+        for number, gate in enumerate(gates[:judged])
+    ]
+
+
+def unchanged_gates(
+    rng: np.random.Generator, mode: str, *, gates: int, prompts: int
+) -> list[Sides]:
+    """Gates in which nothing changed, each on prompts of its own."""
+    drawn = [Prompts.drawn(rng, prompts) for _ in range(gates)]
+    return [sides(each.run(rng, mode), each.run(rng, mode)) for each in drawn]
 
 
 def unchanged_session(
@@ -99,12 +128,12 @@ def unchanged_session(
     """The outcomes of a session in which nothing changed; in mode `nightly` a gate's gravest over
     some nights.
     """
+    if mode != "nightly":
+        unchanged = unchanged_gates(rng, mode, gates=gates, prompts=prompts)
+        return [verdict.outcome for verdict in session(unchanged)]
     outcomes = []
     for _ in range(gates):
         drawn = Prompts.drawn(rng, prompts)
-        if mode != "nightly":
-            outcomes.append(gate(drawn.run(rng, mode), drawn.run(rng, mode), gates).outcome)
-            continue
         history = [verdict.outcome for verdict in nightly(rng, drawn, [0.0] * nights, gates=gates)]
         outcomes.append("regressed" if "regressed" in history else history[-1])
     return outcomes

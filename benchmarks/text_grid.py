@@ -1,6 +1,6 @@
 """Runs of the text suite's grid, many times over, kept for simulations of whole sessions.
 
-    python benchmarks/text_grid.py --runs 24
+    python benchmarks/text_grid.py --runs 20
 
 measures, by replay, the 32 cells of the embedded draft model (4 k x 4 depths x 2 temperatures) on
 texts that each run emits anew. At temperature 1 a run has a seed of its own. At temperature 0 a run
@@ -116,7 +116,7 @@ def load(path: Path = FILE) -> Grid:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=24)
+    parser.add_argument("--runs", type=int, default=20)
     measure(parser.parse_args().runs)
 
 

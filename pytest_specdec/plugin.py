@@ -137,7 +137,9 @@ def specdec_run(request: pytest.FixtureRequest, specdec_case: Case) -> Run:
 
 @pytest.fixture
 def specdec_baseline(request: pytest.FixtureRequest, specdec_case: Case) -> Baseline:
-    """The stored record to compare with: `assert specdec_run == specdec_baseline`."""
+    """The stored record to compare with: `assert specdec_run == specdec_baseline`. One of
+    several candidates has none: it is measured and the test skipped.
+    """
     session = session_of(request.config)
     if specdec_case.candidate:
         with _as_test_error():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,6 +24,10 @@ from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 
 ROUNDS = 5000
 """Least number of rounds that a cell counts."""
+FIRST_TEXTS, MARGIN = 40, 1.05
+"""Texts of the first turn of a cell, and texts of the next by those that are likely missing."""
+OF_A_CATEGORY = 16
+"""Prompts of a category, which follow one another in the suite."""
 K = 6
 DRAFTERS = {
     "draft model": ("draft", 0),
@@ -68,14 +73,20 @@ def agree(
 ) -> Agreement:
     """Decode until so many rounds are counted, replay the texts, compare.
 
-    Given the texts, the deviations of different prompts are independent and have mean zero; their
-    squares sum to the variance of their sum.
+    Some texts show how many rounds a text has; as many are then decoded together as are missing.
+    Given the texts, their deviations are independent and have mean zero; their squares sum to the
+    variance of their sum.
     """
     drafter, depth = DRAFTERS[name]
     k = min(k, 3) if name == "own heads" else k
     counted, expected, unequal = Tally(k), Tally(k), 0
+    mixed = [
+        prompt for first in range(OF_A_CATEGORY) for prompt in pair.prompts[first::OF_A_CATEGORY]
+    ]
+    texts = len(mixed) if sampling.temperature == 0 else FIRST_TEXTS
     for turn in itertools.count(seed):
-        decoded = pair.decode(drafter, k, depth, rule, sampling, turn)
+        prompts = [*itertools.islice(itertools.cycle(mixed), texts)]
+        decoded = pair.decode(drafter, k, depth, rule, sampling, turn, prompts)
         model = pair.draft if drafter == "draft" else drafter
         (scores,) = text_scores(
             pair.target, [DrafterPlan(model, depth, k)], decoded.texts, sampling
@@ -91,6 +102,8 @@ def agree(
         )
         if counted.rounds >= rounds or sampling.temperature == 0:
             break
+        rounds_of_a_text = counted.rounds / len(counted.accepted)
+        texts = math.ceil(MARGIN * (rounds - counted.rounds) / rounds_of_a_text)
     deviation = counted.accepted - expected.accepted
     spread = np.sqrt((deviation**2).sum(0))
     z = np.divide(deviation.sum(0), spread, out=np.zeros(k), where=spread > 0)
@@ -152,12 +165,12 @@ def cells(pair: Pair, rounds: int = ROUNDS) -> Iterator[Agreement]:
 def main() -> None:
     print("# Replay and decode, cell by cell\n")
     print(
-        "Made by `make agreement`: the embedded pair, 80 prompts, 96 new tokens each, decoded "
-        "until at least 5,000 rounds are"
+        "Made by `make agreement`: the embedded pair on the text suite's 80 prompts, 96 new tokens "
+        "each, as many texts as have"
     )
     print(
-        "counted (once at temperature 0). *decoded* is the acceptance length that decode counted, "
-        "*replayed* what replay"
+        "5,000 rounds (80 at temperature 0). *decoded* is the acceptance length that decode "
+        "counted, *replayed* what replay"
     )
     print(
         "expects given decode's texts, without a single draft. At temperature 0, and for prompt "

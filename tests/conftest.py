@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +33,7 @@ SLOW = (
     "decoding/test_exact_agreement.py",
     "decoding/test_loading.py",
     "decoding/test_ragged.py",
-    "decoding/test_sampled_law.py",
+    "decoding/test_sampled_distribution.py",
     "decoding/test_sampling.py",
     "decoding/test_text_origin.py",
     "decoding/test_timing.py",
@@ -57,9 +60,19 @@ rounds, train, or otherwise take seconds: `make test-fast` leaves them out.
 """
 
 
+@functools.cache
+def is_slow(path: Path) -> bool:
+    return any(path.is_relative_to(HERE / name) for name in SLOW)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where no slow test is wanted, their files are not imported."""
+    return True if config.option.markexpr == "not slow" and is_slow(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if any(item.path.is_relative_to(HERE / name) for name in SLOW):
+        if is_slow(item.path):
             item.add_marker("slow")
 
 
@@ -77,6 +90,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"not exercised here: {', '.join(missing)}; `make engines` and `make engines-vllm` run them"
         )
+
+
+@pytest.fixture(scope="session")
+def _warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    from helpers.warm_python import WarmPython
+
+    with WarmPython(tmp_path_factory.mktemp("warm")) as python:
+        yield python.executable
+
+
+@pytest.fixture
+def warm_processes(_warm_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that the test starts by `sys.executable`, such as workers of xdist, have pytest and
+    torch loaded already.
+    """
+    monkeypatch.setattr(sys, "executable", str(_warm_python))
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,7 @@ class Difference:
         if self.before.repeats != self.now.repeats:
             yield f"  repeats: {self.before.repeats} -> {self.now.repeats}"
         yield from _prompts(self.before, self.now)
+        yield from _history(self.before, self.now)
 
 
 def differences(before: Path, now: Path) -> list[Difference]:
@@ -102,6 +103,18 @@ def _fields(before: object, now: object) -> Iterator[str]:
         old, new = getattr(before, name), getattr(now, name)
         if old != new:
             yield f"  {name}: {old} -> {new}"
+
+
+def _history(before: Record, now: Record) -> Iterator[str]:
+    """The baselines before this one, and how far it is below the best of them."""
+    if before.replaced and not now.replaced:
+        yield f"  replaced: {len(before.replaced)} earlier baselines forgotten"
+    if not now.replaced:
+        return
+    yield "  replaced: " + ", ".join(known.describe() for known in now.replaced)
+    erosion = now.eroded_by(1.0)
+    if erosion.notable:
+        yield f"  erosion: {erosion.describe()}"
 
 
 def _prompts(before: Record, now: Record) -> Iterator[str]:

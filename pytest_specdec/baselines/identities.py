@@ -40,6 +40,8 @@ def _of_record(record: Record) -> Iterator[Problem]:
     smoothed = [row.smoothed for row in record.counts.values() if row.smoothed is not None]
     if smoothed and record.smoothing is None:
         yield "counts", "it holds smoothed counts and no smoothing temperature"
+    if any(length > k + 1 for before in record.replaced for length in before.lengths):
+        yield "replaced", f"it replaced a length above {k + 1}, the most that {k} drafts can reach"
     for rows in record.runs:
         yield from _of_rows(rows, k, record.conditions.new_tokens)
 

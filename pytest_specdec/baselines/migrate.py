@@ -11,7 +11,7 @@ from ..common.errors import BaselineError
 from ..records.record import SCHEMA, Record
 from ..records.text_set import TextSet
 from .evidence_and_tokens import EvidenceFile, TokenMap
-from .store import fingerprint, load
+from .store import case_and_device, fingerprint, load
 from .writing import dumps
 
 AnyStored = Record | TextSet | EvidenceFile | TokenMap
@@ -53,7 +53,10 @@ def _rewritten(path: Path, stored: AnyStored) -> AnyStored:
 
 def _record(path: Path, record: Record) -> Record:
     return msgspec.structs.replace(
-        record, schema=SCHEMA, case=path.stem, seed=_seed(path.parent / "texts", record)
+        record,
+        schema=SCHEMA,
+        case=case_and_device(path.stem)[0],
+        seed=_seed(path.parent / "texts", record),
     )
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ import msgspec
 from ..cases.case import Case, TextKey, default_rule
 from ..common.errors import BaselineError
 from ..common.strict_json import JsonError, parse_json
+from ..config.options import DEVICES, DTYPES
 from ..records.accumulated import AccumulatedRun
 from ..records.prompt_counts import PromptCounts
 from ..records.ranges import TokenId
@@ -31,6 +33,8 @@ Stored = TypeVar("Stored", Record, TextSet, EvidenceFile, TokenMap)
 _RENEW = "restore it from version control, or delete it and run with --specdec-update=new"
 _DIGITS = 64
 """Length of the longest digest that a message repeats."""
+_AT = "@"
+_DEVICES = {f"{device}-{dtype}" for device in DEVICES if device != "auto" for dtype in DTYPES}
 _CONFLICT = ("<<<<<<< ", "=======", ">>>>>>> ", "||||||| ")
 
 
@@ -38,12 +42,40 @@ _CONFLICT = ("<<<<<<< ", "=======", ">>>>>>> ", "||||||| ")
 class BaselineStore:
     """A folder of baselines: `<suite>/<case>.json` and, in folders of their own, `texts/`,
     `tokens/` and `evidence/`.
+
+    Of a device and dtype with baselines of their own the files are `<case>@<device>-<dtype>.json`,
+    and so are tokens and evidence; texts are shared by all.
     """
 
     folder: Path
+    device: str | None = None
+    """`cuda-bfloat16` where this device and dtype have baselines of their own."""
+    falls_back: bool = True
+    """Whether a case without a record of its own for the device has the one that all share."""
+
+    @property
+    def shared(self) -> BaselineStore:
+        """The same folder, with the baselines that all devices share."""
+        return BaselineStore(self.folder)
+
+    def in_force(self, case: Case) -> BaselineStore:
+        """The store that holds the baseline of a case: this one or, where the case has no record of
+        its own for the device, the shared one.
+        """
+        if self.device is None or not self.falls_back or self.record_path(case).exists():
+            return self
+        return self.shared if self.shared.record_path(case).exists() else self
+
+    def has_record(self, case: Case) -> bool:
+        """Whether a case has a baseline, its own or the shared one."""
+        return self.in_force(case).record_path(case).exists()
+
+    def _file(self, stem: str) -> str:
+        return f"{stem}.json" if self.device is None else f"{stem}{_AT}{self.device}.json"
 
     def record_path(self, case: Case) -> Path:
-        return self.folder / case.suite / f"{case.name}.json"
+        """Where a record of a case is written."""
+        return self.folder / case.suite / self._file(case.name)
 
     def texts_path(self, key: TextKey) -> Path:
         return self.folder / key.suite / "texts" / f"{key.name}.json"
@@ -51,12 +83,8 @@ class BaselineStore:
     def tokens_path(self, case: Case, head: int) -> Path:
         rule = f"-{case.rule}" * (case.rule != default_rule(case.temperature))
         judged = f"-{case.judged.name}" if case.judged else ""
-        return (
-            self.folder
-            / case.suite
-            / "tokens"
-            / f"{case.label}-head{head}-{case.texts.name}{judged}{rule}.json"
-        )
+        stem = f"{case.label}-head{head}-{case.texts.name}{judged}{rule}"
+        return self.folder / case.suite / "tokens" / self._file(stem)
 
     def tokens(self, case: Case, head: int) -> TokenMap | None:
         """The stored acceptance token by token, or None. Raises BaselineError for an unreadable
@@ -65,7 +93,7 @@ class BaselineStore:
         return load(self.tokens_path(case, head), TokenMap)
 
     def evidence_path(self, case: Case) -> Path:
-        return self.folder / case.suite / "evidence" / f"{case.name}.json"
+        return self.folder / case.suite / "evidence" / self._file(case.name)
 
     def evidence(self, case: Case) -> EvidenceFile | None:
         """What was accumulated, or None where nothing was. Raises BaselineError for an unreadable
@@ -74,10 +102,10 @@ class BaselineStore:
         return load(self.evidence_path(case), EvidenceFile)
 
     def record(self, case: Case) -> Record | None:
-        """The stored record, or None where there is none. Raises BaselineError for an unreadable
-        file or the record of another case.
+        """The stored record, its own or the shared one, or None where there is neither. Raises
+        BaselineError for an unreadable file or the record of another case.
         """
-        path = self.record_path(case)
+        path = self.in_force(case).record_path(case)
         record = load(path, Record)
         if record is not None and record.case not in ("", case.name):
             raise BaselineError(f"baseline {path} belongs to case {record.case}; {_RENEW}")
@@ -101,6 +129,18 @@ class BaselineStore:
         return texts
 
 
+def case_and_device(stem: str) -> tuple[str, str | None]:
+    """The name of a case and the device of a file, from its name without the ending.
+
+    >>> case_and_device("draft-k8-depth0-t1@cuda-bfloat16")
+    ('draft-k8-depth0-t1', 'cuda-bfloat16')
+    >>> case_and_device("draft@2-k8-depth0-t1")
+    ('draft@2-k8-depth0-t1', None)
+    """
+    name, mark, device = stem.rpartition(_AT)
+    return (name, device) if mark and device in _DEVICES else (stem, None)
+
+
 def current_evidence(
     store: BaselineStore, case: Case, record: Record
 ) -> tuple[AccumulatedRun, ...]:
@@ -111,8 +151,11 @@ def current_evidence(
 
 
 def fingerprint(record: Record) -> str:
-    """Hash of a baseline's content."""
-    return hashlib.sha256(dumps(record).encode()).hexdigest()[:16]
+    """Hash of a baseline's content, without the baselines before it: they have no part in a
+    comparison, so evidence against it stays valid where they are forgotten.
+    """
+    alone = msgspec.structs.replace(record, replaced=())
+    return hashlib.sha256(dumps(alone).encode()).hexdigest()[:16]
 
 
 def load_baseline(path: str | Path) -> Record:
@@ -193,28 +236,24 @@ def _check_origin(path: Path, text: str, data: Any) -> None:
 
 
 def _line_of(text: str, key: str) -> int:
-    """The line that holds a key, from 1."""
+    """The line that begins with a key, from 1; 1 where none does."""
+    return _find_line(text, key) or 1
+
+
+def _find_line(text: str, key: str) -> int | None:
     name = f"{json.dumps(key)}:"
-    return next(
-        (
-            number
-            for number, line in enumerate(text.splitlines(), 1)
-            if line.lstrip().startswith(name)
-        ),
-        1,
-    )
+    lines = enumerate(text.splitlines(), 1)
+    return next((number for number, line in lines if line.lstrip().startswith(name)), None)
 
 
 def _line_of_path(text: str, data: Any, complaint: str) -> int:
     """The line of a value that msgspec complains about, by the path at the end of its message."""
     _, _, where = complaint.rpartition(" - at `")
-    names = [
-        name
-        for name in where.rstrip("`").lstrip("$.").replace("[...]", "").split(".")
-        if name and "[" not in name
-    ]
+    path = re.sub(r"\[[^\]]*\]", "", where.rstrip("`").lstrip("$."))
+    names = [name for name in path.split(".") if name]
     row = _wrong_row(data, names[0]) if names else None
-    return _line_of(text, row or (names[-1] if names else "schema"))
+    keys = [row] if row is not None else [*reversed(names), "schema"]
+    return next((line for key in keys if (line := _find_line(text, key)) is not None), 1)
 
 
 def _wrong_row(data: Mapping[str, Any], field: str) -> str | None:

@@ -62,6 +62,12 @@ def _rows(rows: Mapping[str, Any], indent: str) -> str:
     )
 
 
+def _lines(items: Sequence[Mapping[str, Any]], indent: str) -> str:
+    """Objects one a line."""
+    lines = [json.dumps(_compact(item), sort_keys=True) for item in items]
+    return _wrapped(lines, "[]", indent)
+
+
 def _runs(runs: Sequence[Mapping[str, Any]], indent: str) -> str:
     return _wrapped([_rows(rows, indent + "  ") for rows in runs], "[]", indent)
 
@@ -79,6 +85,7 @@ def _accumulated_run(run: Mapping[str, Any], indent: str) -> str:
 
 
 _WRITERS: dict[str, Callable[[Any, str], str]] = {
+    "replaced": _lines,
     "counts": _rows,
     "again": _runs,
     "texts": _rows,
@@ -86,7 +93,9 @@ _WRITERS: dict[str, Callable[[Any, str], str]] = {
     "tokens": _rows,
     "nights": _accumulated,
 }
-"""The fields that hold prompts, in the order in which they end a file, and how each is written."""
+"""The fields that hold prompts or earlier baselines, in the order in which they end a file, and how
+each is written.
+"""
 
 
 def _wrapped(items: list[str], brackets: str, indent: str) -> str:

@@ -145,6 +145,8 @@ class Case:
     engine: str = "replay"
     judged: JudgedRange | None = None
     """Which tokens are drafted; None for all."""
+    erosion: float | None = None
+    """The relative drop below the best of the last baselines that fails it; None for no limit."""
     candidate: str = ""
     """The name of one of several drafters that the session compares with each other, and not with
     baselines; empty for a drafter of its own.

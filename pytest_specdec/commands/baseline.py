@@ -1,5 +1,5 @@
-"""`baseline diff`: what an update changed. `baseline migrate`: files of an older schema,
-rewritten.
+"""`baseline diff`: what an update changed. `baseline forget-erosion`: slow erosion, accepted.
+`baseline migrate`: files of an older schema, rewritten.
 """
 
 from __future__ import annotations
@@ -16,6 +16,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     diff.add_argument("before", type=Path, metavar="A", help="a baseline file or a folder of them")
     diff.add_argument("now", type=Path, metavar="B")
+    forget = actions.add_parser(
+        "forget-erosion",
+        help="accept slow erosion: baselines forget those that they replaced",
+    )
+    forget.add_argument(
+        "paths", type=Path, nargs="+", metavar="PATH", help="a baseline file or a folder of them"
+    )
     migrate = actions.add_parser(
         "migrate", help="rewrite stored files of an older schema; nothing is measured again"
     )
@@ -23,7 +30,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return {"diff": _diff, "migrate": _migrate}[arguments.action](arguments)
+    actions = {"diff": _diff, "forget-erosion": _forget, "migrate": _migrate}
+    return actions[arguments.action](arguments)
 
 
 def _diff(arguments: argparse.Namespace) -> int:
@@ -34,6 +42,20 @@ def _diff(arguments: argparse.Namespace) -> int:
     for difference in changes:
         print("\n".join(map(printable, difference.lines())))
     return 1 if changes else 0
+
+
+def _forget(arguments: argparse.Namespace) -> int:
+    from ..baselines.forget import forgetting
+    from ..baselines.store import write_all
+
+    files = forgetting(arguments.paths)
+    write_all(files)
+    print(
+        f"erosion of {len(files)} baseline{'s' * (len(files) > 1)} forgotten"
+        if files
+        else "no baseline remembers one before it"
+    )
+    return 0
 
 
 def _migrate(arguments: argparse.Namespace) -> int:

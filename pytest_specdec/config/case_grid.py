@@ -25,6 +25,7 @@ from .options import (
     DEPTH,
     DRAFT,
     ENGINE,
+    EROSION,
     JUDGED,
     MARGIN,
     NEW_TOKENS,
@@ -83,6 +84,7 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
             depth=depth,
             rule=rule,
             margin=settings.value(MARGIN, marker),
+            erosion=settings.value(EROSION, marker),
             costs=costs,
             engine=engine,
             judged=judged,
@@ -181,7 +183,7 @@ def _expanded(drafter: DrafterSpec, folder: Path, label: str) -> tuple[_Drafter,
     """A drafter with its path made absolute; where that is a pattern, one for each folder that it
     matches. A single one is a drafter like any other.
     """
-    prefix, colon, path = str(drafter).rpartition(":")
+    prefix, colon, path = str(drafter).partition(":")
     if isinstance(drafter, DraftModelSpec):
         prefix, colon, path = "", "", drafter.path
     if not is_pattern(path, folder):

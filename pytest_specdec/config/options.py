@@ -44,6 +44,7 @@ DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
 UPDATE_CHOICES = ("new", "changed", "all")
 INCONCLUSIVE_CHOICES = ("fail", "warn")
+BASELINES_PER_CHOICES = ("case", "device")
 REPORT_ENDINGS = (".json", ".html", ".md", ".txt")
 LANGUAGE_CHOICES = ("en", "zh")
 
@@ -220,6 +221,15 @@ MARGIN = Option[float](
     default=0.01,
     marker="margin",
 )
+EROSION = Option[float | None](
+    name="erosion",
+    parser=fraction(above_zero=True, below=1.0),
+    metavar="PERCENT",
+    help="Drop below the best of the last baselines that fails a gate",
+    default=None,
+    default_words="off",
+    marker="erosion",
+)
 INCONCLUSIVE = Option[str](
     name="inconclusive",
     parser=one_of(*INCONCLUSIVE_CHOICES),
@@ -265,6 +275,13 @@ BASELINES = Option[Path](
     metavar="DIR",
     help="Folder of the stored baselines",
     default=Path("baselines"),
+)
+BASELINES_PER = Option[str](
+    name="baselines-per",
+    parser=one_of(*BASELINES_PER_CHOICES),
+    metavar="WORD",
+    help="Keep one baseline per case, or one per case, device and dtype: case or device",
+    default="case",
 )
 UPDATE = Option[str | None](
     name="update",

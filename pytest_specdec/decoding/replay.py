@@ -156,6 +156,7 @@ def text_scores(
     judge_origin: bool = False,
     overlaps: bool = False,
     source: Sequence[Sequence[float]] | None = None,
+    known: NDArray[np.floating] | None = None,
 ) -> list[Scores]:
     """The scores of each drafter from one pass of each model over the texts, a few texts at a time.
 
@@ -164,8 +165,11 @@ def text_scores(
     sixteenth text. With `overlaps` they also hold the chance that a draft is accepted in each
     context, by the rules of the plans, which takes a pass of the target at temperature 0, too.
     `source` are the log-probabilities of each text's new tokens by another target, which emitted
-    them. Raises RequestError for a text longer than a model's context or with tokens that
-    it does not have, MeasurementError for NaN.
+    them. `known` are this target's, the `Scores.target` of an earlier call: then only drafters that
+    read its hidden states cost a pass of the target.
+
+    Raises RequestError for a text longer than a model's context or with tokens that it does not
+    have, MeasurementError for NaN.
     """
     longest = max((len(text.ids) for text in texts), default=0)
     drafters = [drafter_for(target, plan.drafter, plan.depth) for plan in plans]
@@ -173,6 +177,8 @@ def text_scores(
     check_context(models, longest)
     check_tokens(models, texts)
     log_p = np.zeros((len(texts), longest), dtype=np.float32)
+    if known is not None:
+        log_p[:] = known
     drafts = [
         _Drafts(
             drafter,
@@ -195,7 +201,8 @@ def text_scores(
     while done < len(order):
         rows = next_batch(order[done:], texts, tokens)
         parts = [texts[row] for row in rows]
-        origin = _fill(log_p, drafts, target, parts, rows, sampling, own=source is None)
+        own, scored = source is None, known is not None
+        origin = _fill(log_p, drafts, target, parts, rows, sampling, own=own, scored=scored)
         origins += [origin] if origin is not None else []
         done += len(rows)
         if progress:
@@ -247,18 +254,19 @@ def _fill(
     sampling: Sampling,
     *,
     own: bool,
+    scored: bool,
 ) -> Origin | None:
     """Write one batch's log-probabilities into the arrays, from the first new token of any of its
     texts.
 
     Returns the texts' origin by the target's distributions, where those were computed. Without
     `own` the texts are those of another target, and their tokens may lie outside this one's
-    support.
+    support. Where they were `scored` before, the target's log-probabilities stay as they are.
     """
     ids = padded([text.ids for text in texts], target.device)
     length = ids.shape[1]
     begin = max(min(text.prompt_length for text in texts), 1)
-    sampled = sampling.temperature > 0
+    sampled = sampling.temperature > 0 and not scored
     reads_hidden = any(draft.drafter.reads_hidden for draft in drafts)
     needs_target = any(draft.rules for draft in drafts)
     outputs = origin = hidden_states = distributions = None

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..acceptance.counts import Counts
 from ..acceptance.renewal import expected_counts
@@ -76,6 +78,7 @@ class TrainingCurve:
         self._target, self._settings = target, settings
         self._prompts = prompts if prompts is None or isinstance(prompts, Path) else list(prompts)
         self._texts = None if texts is None else tuple(texts)
+        self._target_scores: NDArray[np.floating] | None = None
         self._best: CurvePoint | None = None
 
     def measure(self, model: PreTrainedModel, heads: MtpModel | None = None) -> dict[str, float]:
@@ -108,7 +111,8 @@ class TrainingCurve:
         settings = self._settings
         plan = DrafterPlan(DraftModel(drafter, settings.depth), settings.depth, settings.k)
         texts = self._texts_of(target)
-        (scores,) = text_scores(target, [plan], texts, settings.sampling)
+        (scores,) = text_scores(target, [plan], texts, settings.sampling, known=self._target_scores)
+        self._target_scores = scores.target
         counts = expected_counts(scores.field(default_rule(settings.temperature)), settings.k)
         if not counts.total_rounds > 0:
             raise MeasurementError(

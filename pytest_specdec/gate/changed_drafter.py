@@ -46,8 +46,11 @@ def judge_changed_drafter(
     if smooth is None:
         outcome, reason = bounded(facts, margin, level)
         reason += (
-            "; the baseline holds no smoothed counts, so the exact ones decided, which jump at "
-            "near-ties (--specdec-update=all stores them)"
+            "; this engine counts rounds and has no smoothed counts, so the exact ones decided, "
+            "which jump at near-ties"
+            if now.smoothing is None
+            else "; the baseline holds no smoothed counts, so the exact ones decided, which jump "
+            "at near-ties (--specdec-update=all stores them)"
         )
     elif exact := _contradicted(smooth, facts, margin, level):
         outcome, reason = exact

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from ..common.percent import signed_percent
 from ..records.measured import MeasuredCase, MeasuredRun
 from ..records.same_contexts import SameContexts
-from .detectable import prompts_to_bound, smallest_bounded_drop
+from .detectable import prompts_to_bound, prompts_to_detect, smallest_bounded_drop
 from .facts import ComparisonFacts
 from .paired import Pair
 from .same_texts import KEEP, UNCHANGED
@@ -113,7 +113,11 @@ def _outcome(
             "fell in the same contexts, but tokens that the old target could not emit may make up "
             "for it; a baseline without top-k and top-p would settle it"
         )
-    prompts = prompts_to_bound(facts, level)
+    prompts = (
+        prompts_to_bound(facts, level)
+        if estimate.drop >= margin
+        else prompts_to_detect(facts, _PRECISE * margin, level)
+    )
     settle = f"about {prompts} prompts would settle it" if prompts else "use more prompts"
     return "inconclusive", f"too few prompts to tell {margin:.2%} in the same contexts; {settle}"
 
@@ -137,6 +141,14 @@ def _compared(
         return (
             "judged on fresh texts alone: the baseline was smoothed at another temperature; "
             f"{_UPDATE}",
+            None,
+            None,
+        )
+    if any(measured.target != before.fingerprints.target for measured in contexts):
+        return (
+            "judged on fresh texts alone: the stored texts are no longer those of the old target, "
+            "as after an update of another case that shares them; restore them from version "
+            "control and update all cases together",
             None,
             None,
         )

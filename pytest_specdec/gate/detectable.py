@@ -79,6 +79,17 @@ def prompts_to_bound(facts: ComparedMetric, level: float) -> int | None:
     return max(math.ceil(facts.pair.prompts * reach**2), facts.pair.prompts + 1)
 
 
+def prompts_to_detect(facts: ComparedMetric, drop: float, level: float) -> int | None:
+    """Number of prompts like these with which `drop` would be the `smallest_bounded_drop`; None
+    where the spread is unknown or zero.
+    """
+    error = facts.pair.standard_error() * facts.scale
+    if not (0 < error < math.inf and drop > 0):
+        return None
+    reach = (_student(level, facts.pair) + _slack(facts.pair)) * error / drop
+    return max(math.ceil(facts.pair.prompts * reach**2), facts.pair.prompts + 1)
+
+
 def relative_error(pair: Pair) -> float:
     """Standard error of the relative drop of the acceptance length, clustered by prompt."""
     return pair.standard_error() / pair.before.acceptance_length

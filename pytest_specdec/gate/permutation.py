@@ -91,7 +91,8 @@ class SwapStatistic:
         """Where the observed labelling has its largest drop; None where there is none."""
         if not (self.varies and self.observed > 0):
             return None
-        return int(self._positions[self._today.argmax()])
+        # Of drops that are equal but for rounding the first counts.
+        return int(self._positions[np.argmax(self._today >= self._today.max() * (1 - TIE))])
 
 
 def distributions(statistics: Sequence[SwapStatistic], labellings: Labellings) -> Array:

@@ -86,12 +86,15 @@ class SessionTest:
         return self._measure()
 
     def level(self, cell: Hashable, pair: Pair) -> float:
-        """What the smallest possible p-value of a cell must reach. Where the prompts are few it
-        depends on the other cells, which are then measured.
+        """A level that the smallest possible p-value of a cell must reach for the cell ever to
+        fail. Only where the prompts are few does it depend on the other cells, which are then
+        measured.
         """
-        strictest = self.alpha / self.gates
-        if can_resolve(pair.prompts, strictest) or not can_resolve(pair.prompts, self.alpha):
-            return strictest if can_resolve(pair.prompts, strictest) else self.alpha
+        surely = self.alpha / (2 * self.gates)  # half a share: other tests may keep the other half
+        if can_resolve(pair.prompts, surely):
+            return surely
+        if not can_resolve(pair.prompts, self.alpha):
+            return self.alpha
         return self._level(self._group(cell, pair))
 
     def test(self, cell: Hashable, pair: Pair, *, gain: bool = False) -> SwapResult:
@@ -110,7 +113,8 @@ class SessionTest:
         if p_value <= self.alpha:
             group = self._group(cell, pair)
             adjusted = self._adjusted_p_values(group, structure_of(pair), gain)[cell]
-            # Drawn anew for all prompts of the session, few prompts can have a smaller one.
+            # With few prompts all labellings are known, those of other prompts are drawn: by chance
+            # they could give a smaller one.
             p_value = max(p_value, min(adjusted * self.alpha / self._level(group), 1.0))
             cells, rejects = len(group), p_value <= self.alpha
         return SwapResult(p_value=p_value, rejects=rejects, cells=cells, position=position)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from ..records.replaced import Erosion
 from .cost_change import CostChange
 from .paired import Pair
 
@@ -80,6 +81,10 @@ class Verdict:
     pair: Pair | None = dataclasses.field(default=None, compare=False, repr=False)
     costs: CostChange | None = None
     """Where a speed-up's costs changed, too."""
+    erosion: Erosion | None = None
+    """How far it is below the best of the last baselines, where that is worth a line."""
+    eroded: bool = False
+    """Whether erosion alone fails it; `limit` is then that of erosion."""
 
     def passes(self, inconclusive: str = "fail") -> bool:
         """Whether the test passes; `inconclusive` is `fail` or `warn`."""

@@ -10,6 +10,7 @@ from ..baselines.repeats import accumulates
 from ..cases.case import Case
 from ..common.errors import RequestError
 from ..gate.accumulation import judge_accumulated
+from ..gate.erosion import erosion_of, judge_erosion
 from ..gate.judge import judge
 from ..gate.refusals import (
     below_lookup,
@@ -131,13 +132,18 @@ class Decider:
         self, run: Run, baseline: Baseline, record: Record, before: MeasuredCase, metric: str
     ) -> Decision:
         verdict, p_value = self._judge_acceptance(run, baseline, before, metric)
+        erosion = erosion_of(verdict, run.measured, record)
         decision = Decision(verdict=verdict, p_value=p_value)
         if metric == "speedup":
             verdict = self._judge_costs(verdict, run, record)
             decision = dataclasses.replace(decision, verdict=verdict)
             if verdict.pair is None:
                 return decision
-        if self.policy.rewrites and self.policy.renews(record, run.record.replacing(record)):
+        renews = self.policy.rewrites and self.policy.renews(record, run.record.replacing(record))
+        limit = None if renews else run.case.erosion  # an update keeps the history that fails it
+        verdict = judge_erosion(verdict, erosion, limit)
+        decision = dataclasses.replace(decision, verdict=verdict)
+        if renews:
             return self._renew(decision, run)
         if self.policy.update is not None and before.fingerprints == run.measured.fingerprints:
             return dataclasses.replace(decision, stores="missing token maps")

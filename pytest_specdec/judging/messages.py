@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from ..baselines.store import BaselineStore
 from ..cases.case import Case
 from ..cases.prompts import read_prompts
+from ..common.display import short
 from ..common.printable import printable
 from ..engines.protocol import Engine
 from ..gate.verdict import Verdict
-from ..report.failure_message import INTENDED, explain
+from ..report.failure_message import AND_THEN, INTENDED, explain
 from ..report.layout import wrapped
 from .comparison import Baseline, Run
 from .diagnosis import diagnose
@@ -44,13 +47,22 @@ class FailureMessages:
             case_id=case.id,
             update_command=self._update_command("new" if before is None else "changed"),
             prompt_names=prompt_names(run),
-            where=diagnose(run, before, self._store, self._engine)
+            where=diagnose(run, before, self._store.in_force(case), self._engine)
             if before is not None and same_texts
             else (),
             replaced_drafter=self._replaced_drafters.get(case),
+            forget_command=forget_command(baseline.path)
+            if verdict.erosion is not None and verdict.erosion.reaches(case.erosion)
+            else None,
             describes_models=case.describes_models,
         )
         return [part for line in lines for part in _in_columns(printable(line))]
+
+
+def forget_command(path: Path) -> str:
+    """The command that accepts the erosion of one baseline."""
+    words = ["python", "-m", "pytest_specdec", "baseline", "forget-erosion", short(path)]
+    return shlex.join(words)
 
 
 def prompt_names(run: Run) -> dict[str, str]:
@@ -73,5 +85,5 @@ def _in_columns(line: str) -> list[str]:
     """A line of a message in the terminal's columns; the headline, and a command to be copied, stay
     whole.
     """
-    labelled = line.startswith(" ") and not line.startswith(INTENDED)
+    labelled = line.startswith(" ") and not line.startswith((INTENDED, AND_THEN))
     return wrapped(line, indent=" " * len(INTENDED)) if labelled else [line]

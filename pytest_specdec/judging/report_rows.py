@@ -11,6 +11,7 @@ from ..acceptance.first_rounds import Samples, Spread
 from ..cases.case import DEFINITION, Case
 from ..gate.verdict import Estimate, Verdict
 from ..records.case_costs import CaseCosts
+from ..records.replaced import Erosion
 from ..report import row as report
 from ..report.row import Metrics, ReportRow, plain
 from ..speedup.table import speedup_interval
@@ -54,6 +55,7 @@ def measured_row(
         row["smallest_detectable_drop"] = plain(verdict.smallest_detectable_drop)
         row["p_value"] = plain(verdict.p_value)
         row["evidence"] = plain(verdict.evidence)
+        row["erosion"] = None if verdict.erosion is None else _erosion(verdict.erosion)
         row["verdict"] = _WORDS.get(verdict.reason, verdict.outcome)
         row["reason"] = verdict.reason
         row["changed"] = list(verdict.changed)
@@ -103,6 +105,7 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         smallest_detectable_drop=None,
         p_value=None,
         evidence=None,
+        erosion=None,
         verdict="not judged",
         regime="",
         estimate=None,
@@ -167,6 +170,17 @@ def _spread(values: Array) -> report.SpreadRow:
         deviation=plain(spread.deviation),
         least=plain(spread.least),
         most=plain(spread.most),
+    )
+
+
+def _erosion(erosion: Erosion) -> report.ErosionRow:
+    return report.ErosionRow(
+        drop=plain(erosion.drop),
+        best=plain(erosion.best),
+        commit=erosion.commit,
+        baselines=erosion.baselines,
+        same_texts=erosion.same_texts,
+        smoothed=erosion.smoothed,
     )
 
 

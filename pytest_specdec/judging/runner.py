@@ -55,7 +55,7 @@ class CaseRunner:
         `baselines.repeats.measured_cases`. The session's false-alarm rate is shared with
         `other_gates` gates of other runners.
         """
-        self._engine, self._policy, self._folder = engine, policy, store.folder
+        self._engine, self._policy, self._store = engine, policy, store
         self._records = StoredRecords(store)
         self._costs = SessionCosts(plan, engine, self._records)
         self._measurements = Measurements(plan, engine, self._costs)
@@ -152,18 +152,22 @@ class CaseRunner:
         except SpecdecError as error:
             row = failed_row(case, self._engine.name, str(error))
         else:
+            baseline, verdict = self.baseline(case), self._judge.most_severe(case)
             row = measured_row(
                 run,
-                self.baseline(case),
-                self._judge.most_severe(case),
+                baseline,
+                verdict,
                 self._engine.name,
                 prompt_names(run),
             )
             row["notes"] += notes_on(
                 case,
-                self._records.of(case),
+                baseline.record,
                 self._policy,
-                folder=self._folder,
+                path=baseline.path,
+                device=self._store.device if self._store.in_force(case) != self._store else None,
+                verdict=verdict,
+                folder=self._store.folder,
                 warning=self._judge.warning(case),
             )
         return row

@@ -36,7 +36,7 @@ class StoredBaselines:
             self._baselines[case] = Baseline(
                 case,
                 record,
-                path=self._store.record_path(case),
+                path=self._store.in_force(case).record_path(case),
                 judge=self._judge,
                 costs=self._costs.of(case),
                 earlier=self._earlier_runs(case, record),

@@ -28,6 +28,11 @@ class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     stored.
     """
 
+    def repeats(self, other: TextSet) -> bool:
+        """Whether both hold the same texts, though their log-probabilities may differ."""
+        known = (self.logprobs is None) == (other.logprobs is None)
+        return known and self.fits(other) and self.texts == other.texts
+
     def fits(self, other: TextSet) -> bool:
         """Whether both come from the same target, tokenizer and settings."""
         names = [

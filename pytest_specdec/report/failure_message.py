@@ -12,7 +12,8 @@ from ..gate.paired import Pair
 from ..gate.verdict import Verdict
 
 INTENDED = "  intended?  "
-"""How the line with the update command begins."""
+AND_THEN = "  and then   "
+"""How lines with commands begin that accept a change."""
 _WORST = 3
 _NOISE = 1e-4
 """Relative change of a position that is not reported."""
@@ -26,14 +27,18 @@ def explain(
     prompt_names: Mapping[str, str],
     where: Sequence[str] = (),
     replaced_drafter: str | None = None,
+    forget_command: str | None = None,
     describes_models: bool = True,
 ) -> list[str]:
     """The message of a verdict, headline first, one fact per line.
 
     `where` are lines on single tokens; `replaced_drafter` is where the tests name a drafter that
-    the session replaced; without `describes_models` the test handed over counts alone.
+    the session replaced; `forget_command` accepts erosion that is large enough to fail; without
+    `describes_models` the test handed over counts alone.
     """
-    update = [f"{INTENDED}{update_command}"]
+    update = [] if verdict.eroded else [f"{INTENDED}{update_command}"]
+    if forget_command is not None:
+        update.append(f"{AND_THEN if update else INTENDED}{forget_command}")
     if replaced_drafter is not None:
         update.append(
             f"  afterwards {replaced_drafter} still names the old drafter, which a run without "
@@ -55,6 +60,7 @@ def explain(
         f"  changed    {changed}",
         *_judged(verdict),
         *_parts(verdict),
+        *_erosion(verdict),
         f"  positions  {_positions(pair.before, pair.now)}",
         f"  categories {_categories(pair.before, pair.now)}",
         *_prompts(pair, prompt_names),
@@ -135,6 +141,13 @@ def _parts(verdict: Verdict) -> list[str]:
     ]
 
 
+def _erosion(verdict: Verdict) -> list[str]:
+    """How far it has eroded, where the reason does not say it already."""
+    if verdict.erosion is None or verdict.eroded:
+        return []
+    return [f"  erosion    {verdict.erosion.describe()}"]
+
+
 def headline(verdict: Verdict) -> str:
     """`acceptance_length regressed: 3.412 -> 3.341 (-2.08 %; 95 % interval ...), fails from -0.50
     %`.
@@ -146,6 +159,8 @@ def headline(verdict: Verdict) -> str:
     if verdict.p_value is not None:
         facts += f"; p = {verdict.p_value:.2g}"
     limit = "" if verdict.limit is None else f", fails from {signed_percent(-verdict.limit)}"
+    if verdict.eroded and verdict.erosion is not None:
+        limit = f", erosion {signed_percent(-verdict.erosion.drop)}{limit}"
     where = "" if verdict.estimate is None else f"{verdict.estimate.name} "
     return (
         f"{verdict.metric} {verdict.outcome}: {where}{verdict.before:.4f} -> {verdict.now:.4f} "
@@ -175,9 +190,12 @@ def summary(verdict: Verdict) -> str:
     if verdict.before is None or verdict.now is None or verdict.drop is None:
         return f"{verdict.metric} {verdict.outcome}: {verdict.reason}"
     where = "" if verdict.estimate is None else f"{verdict.estimate.name} "
+    change = signed_percent(-verdict.drop)
+    if verdict.eroded and verdict.erosion is not None:
+        change += f", erosion {signed_percent(-verdict.erosion.drop)}"
     return (
         f"{verdict.metric} {verdict.outcome}: {where}{verdict.before:.3f} -> {verdict.now:.3f} "
-        f"({signed_percent(-verdict.drop)})"
+        f"({change})"
     )
 
 

@@ -75,6 +75,20 @@ class SamplesRow(TypedDict):
     worst: list[Worst]
 
 
+class ErosionRow(TypedDict):
+    """How far the acceptance length is below the best of the last baselines."""
+
+    drop: Number
+    best: Number
+    """Acceptance length."""
+    commit: str | None
+    """At which the best was the baseline."""
+    baselines: int
+    same_texts: bool
+    smoothed: bool
+    """Whether smoothed lengths were compared."""
+
+
 class AttachmentRow(TypedDict):
     """What a suite attaches to a case, see `attachments.Attachment`; `content` is base64."""
 
@@ -160,6 +174,8 @@ class ReportRow(Metrics):
     p_value: Number
     evidence: Number
     """The e-process, if evidence is accumulated."""
+    erosion: ErosionRow | None
+    """None where it is not below the best by more than rounding."""
     verdict: str
     regime: str
     """What changed, and so how it was judged; empty where nothing was."""

@@ -14,6 +14,7 @@ from ..common.progress import ProgressBar
 from ..config import options
 from ..config.settings import Settings
 from .import_by_name import imported
+from .own_device import own_device
 from .state import SessionCases
 from .update_command import update_command
 from .workers import command_line
@@ -41,12 +42,18 @@ class Components:
         self._runner: CaseRunner | None = None
         self._counts_runners: list[CaseRunner] = []
 
-    @property
+    @functools.cached_property
     def store(self) -> BaselineStore:
-        """The stored baselines."""
+        """The stored baselines. A session that creates what is missing takes no shared baseline in
+        the place of the device's own. Raises RequestError where the device is not known.
+        """
         from ..baselines.store import BaselineStore
 
-        return BaselineStore(self._settings.baselines)
+        return BaselineStore(
+            self._settings.baselines,
+            device=own_device(self._settings),
+            falls_back=not self._policy.creates,
+        )
 
     @property
     def engine(self) -> Engine:

@@ -75,7 +75,7 @@ class GateWatch:
     def _explain_no_baseline(self, item: pytest.Item) -> None:
         """Report why no update creates the baseline that a failed test asked for."""
         for case in cases_of([item]):
-            if not self._components.store.record_path(case).exists():
+            if not self._components.store.has_record(case):
                 self._comparisons.explain_no_baseline(item.nodeid, case.id)
 
     def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> list[str] | None:

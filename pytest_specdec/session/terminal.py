@@ -9,7 +9,7 @@ import pytest
 
 from ..common.display import short
 from ..common.printable import printable
-from ..config.options import ALPHA, DEPTH, DEVICE, DTYPE, ENGINE, UPDATE, K
+from ..config.options import ALPHA, BASELINES_PER, DEPTH, DEVICE, DTYPE, ENGINE, UPDATE, K
 from ..config.settings import Settings
 from .build import Components
 from .state import Outcome, SessionCases
@@ -54,7 +54,8 @@ class TerminalSummary:
         parts += [
             f"{settings.value(ENGINE)} on {settings.value(DEVICE)}",
             settings.value(DTYPE),
-            f"baselines in {short(settings.baselines)}",
+            f"baselines in {short(settings.baselines)}"
+            + (" per device and dtype" if settings.value(BASELINES_PER) == "device" else ""),
         ]
         if update := settings.value(UPDATE):
             parts.append(f"updating {update}")
@@ -76,8 +77,7 @@ class TerminalSummary:
             f"{self._settings.value(ALPHA):.2%} in all"
         ]
         missing = sum(
-            not self._components.store.record_path(case).exists()
-            for case in self._cases.awaiting_baseline
+            not self._components.store.has_record(case) for case in self._cases.awaiting_baseline
         )
         if missing and self._settings.value(UPDATE) is None:
             have, they = ("has", "it") if missing == 1 else ("have", "they")

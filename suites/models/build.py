@@ -283,7 +283,10 @@ def scaled(recipe: Recipe, share: float) -> Recipe:
 
 
 def side_by_side(function: Callable[..., None], calls: list[tuple[object, ...]]) -> None:
-    """Run each call in a process of its own. Exits where one fails."""
+    """Run each of several calls in a process of its own. Exits where one fails."""
+    if len(calls) == 1:
+        function(*calls[0])
+        return
     workers = [
         multiprocessing.get_context("spawn").Process(target=function, args=call) for call in calls
     ]

@@ -9,7 +9,7 @@ import pytest
 from helpers.records import record, scaled, steady_counts
 
 from pytest_specdec.__main__ import main
-from pytest_specdec.baselines.diff import differences
+from pytest_specdec.baselines.diff import Difference, differences
 from pytest_specdec.baselines.store import write_all
 from pytest_specdec.baselines.writing import dumps
 from pytest_specdec.records.case_costs import CaseCosts
@@ -129,3 +129,40 @@ def test_a_missing_path_is_named_with_a_cure(
         "",
         f"error: no baseline at {nowhere}; name a baseline file, or a folder of them\n",
     )
+
+
+COMMITS = ("1a2b3c4d5e" * 4, None)
+
+
+def replacing(stored: Record, *factors: float) -> Record:
+    history = tuple(
+        record(scaled(steady_counts(), factor)).as_replaced(commit)
+        for factor, commit in zip(factors, COMMITS, strict=False)
+    )
+    return msgspec.structs.replace(stored, replaced=history)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "lines"),
+    [
+        (
+            replacing(record(), 1.2),
+            replacing(record(scaled(steady_counts(), 0.98)), 1.2, 1.0),
+            [
+                "  replaced: 2.8000 at commit 1a2b3c4d5, 2.5000",
+                "  erosion: 11.79 % below the best of the last 3 baselines (length 2.8000 at "
+                "commit 1a2b3c4d5)",
+            ],
+        ),
+        (
+            record(),
+            replacing(record(scaled(steady_counts(), 1.1)), 1.0),
+            ["  replaced: 2.5000 at commit 1a2b3c4d5"],
+        ),
+        (replacing(record(), 1.2, 1.1), record(), ["  replaced: 2 earlier baselines forgotten"]),
+        (record(), record(scaled(steady_counts(), 1.1)), []),
+    ],
+)
+def test_the_history_is_shown(before: Record, now: Record, lines: list[str]) -> None:
+    difference = Difference(name="text/a", before=before, now=now)
+    assert list(difference.lines())[1:] == lines

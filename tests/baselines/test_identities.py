@@ -135,6 +135,17 @@ def test_problems_name_the_line_where_they_are() -> None:
     assert problems_of(record(repeats=2)) == [("repeats", "it states 2 runs and holds 1")]
 
 
+def test_a_length_that_no_drafts_can_reach_was_never_replaced() -> None:
+    reachable, beyond = (
+        msgspec.structs.replace(record().as_replaced(), acceptance_length=length)
+        for length in (4.0, 4.01)
+    )
+    assert problems_of(record(replaced=(reachable,))) == []
+    assert problems_of(record(replaced=(reachable, beyond))) == [
+        ("replaced", "it replaced a length above 4, the most that 3 drafts can reach")
+    ]
+
+
 def test_a_record_without_prompts_has_no_round() -> None:
     assert words(record(counts={})) == ["no prompt has a round"]
 

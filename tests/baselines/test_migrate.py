@@ -77,6 +77,16 @@ def test_every_file_is_rewritten_and_says_the_same(
     assert {path: path.read_text() for path in store.folder.rglob("*.json")} == before
 
 
+def test_a_record_of_a_device_gets_the_name_of_its_case(store: BaselineStore) -> None:
+    one = case(new_tokens=OLD.conditions.new_tokens)
+    of_device = BaselineStore(store.folder, "cpu-bfloat16")
+    write_all({of_device.record_path(one): store.record_path(one).read_text()})
+    assert main(["baseline", "migrate", str(store.folder)]) == 0
+    now = of_device.record(one)
+    assert now is not None
+    assert (now.schema, now.case, now.seed) == (SCHEMA, one.name, 0)
+
+
 def test_a_seed_that_is_a_guess_stays_unknown(store: BaselineStore) -> None:
     old_case = case(new_tokens=OLD.conditions.new_tokens)
     path = store.texts_path(old_case.texts)

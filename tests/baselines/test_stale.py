@@ -16,6 +16,8 @@ from pytest_specdec.cases.case import Case, JudgedRange
 from pytest_specdec.records.record import SCHEMA
 
 CASES = (case(k=4), case(k=8, depth=1))
+EVIDENCE = EvidenceFile(schema=SCHEMA, baseline="x", runs=())
+TOKENS = TokenMap(schema=SCHEMA, drafter="x", tokens={})
 
 
 @pytest.fixture
@@ -130,3 +132,47 @@ def test_judged_tokens_are_stale_without_their_case_and_plain_ones_are_not(
         "text/tokens/draft-head0-t1-n64-s0-ids4-7.json",
         "text/tokens/draft-head1-t1-n64-s0-ids4-7.json",
     ]
+
+
+def test_files_of_other_devices_are_left_to_their_sessions(store: BaselineStore) -> None:
+    """Of a case that is gone, a session deletes what its own device and all devices have."""
+    gone = case(k=2)
+    stores = [BaselineStore(store.folder, device) for device in ("cpu-bfloat16", "cuda-float32")]
+    for place in stores:
+        write_all(
+            {
+                path: content
+                for one in (*CASES, gone)
+                for path, content in (
+                    (place.record_path(one), dumps(record())),
+                    (place.evidence_path(one), dumps(EVIDENCE)),
+                    (place.tokens_path(one, 0), dumps(TOKENS)),
+                )
+            }
+        )
+        write_all({place.folder / "text/tokens" / "gone@cpu-bfloat16.json": dumps(TOKENS)})
+    write_all({store.record_path(gone): dumps(record())})
+    assert names(store) == ["text/draft-k2-depth0-t1.json"]
+    assert names(stores[0]) == [
+        "text/draft-k2-depth0-t1.json",
+        "text/draft-k2-depth0-t1@cpu-bfloat16.json",
+        "text/evidence/draft-k2-depth0-t1@cpu-bfloat16.json",
+        "text/tokens/gone@cpu-bfloat16.json",
+    ]
+
+
+def test_evidence_against_the_shared_baseline_of_a_living_case_stays(store: BaselineStore) -> None:
+    of_device = BaselineStore(store.folder, "cpu-bfloat16")
+    write_all({of_device.evidence_path(CASES[0]): dumps(EVIDENCE)})
+    write_all({of_device.evidence_path(case(k=2)): dumps(EVIDENCE)})
+    assert names(of_device) == ["text/evidence/draft-k2-depth0-t1@cpu-bfloat16.json"]
+    assert names(store) == []
+
+
+def test_texts_that_another_device_repeats_stay(store: BaselineStore) -> None:
+    other = BaselineStore(store.folder, "cuda-bfloat16")
+    again = msgspec.structs.replace(record(), repeats=2, again=(record().counts,))
+    seeds = {seed: store.folder / "text" / "texts" / f"t1-n64-s{seed}.json" for seed in (1, 2)}
+    write_all({other.record_path(CASES[0]): dumps(again)})
+    write_all(dict.fromkeys(seeds.values(), dumps(text_set())))
+    assert names(store) == ["text/texts/t1-n64-s2.json"]

@@ -22,7 +22,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_specdec.baselines.evidence_and_tokens import READABLE, EvidenceFile
-from pytest_specdec.baselines.store import BaselineStore, load, load_baseline, write_all
+from pytest_specdec.baselines.store import (
+    BaselineStore,
+    case_and_device,
+    load,
+    load_baseline,
+    write_all,
+)
 from pytest_specdec.baselines.writing import digest_of, dumps
 from pytest_specdec.cases.case import DEFINITION, JudgedRange
 from pytest_specdec.common.errors import BaselineError
@@ -30,6 +36,7 @@ from pytest_specdec.records.accumulated import AccumulatedRun
 from pytest_specdec.records.conditions import Conditions
 from pytest_specdec.records.prompt_counts import PromptCounts
 from pytest_specdec.records.record import SCHEMA, Record
+from pytest_specdec.records.replaced import MOST_REPLACED, ReplacedRecord
 from pytest_specdec.records.text_set import TextSet
 
 CURE = "restore it from version control, or delete it and run with --specdec-update=new"
@@ -71,6 +78,15 @@ def prompt_rows(draw: st.DrawFn) -> PromptCounts:
     )
 
 
+replaced = st.builds(
+    ReplacedRecord,
+    acceptance_length=st.floats(1, 4),
+    prompts=st.text("0123456789abcdef", min_size=16, max_size=16),
+    texts=st.none() | st.just("0123456789abcdef"),
+    commit=st.none() | st.just("1a2b3c4d5e" * 4),
+)
+
+
 @st.composite
 def records(draw: st.DrawFn) -> Record:
     """Records of one to three runs of the same prompts."""
@@ -85,6 +101,7 @@ def records(draw: st.DrawFn) -> Record:
         repeats=len(runs),
         counts=runs[0],
         again=tuple(runs[1:]),
+        replaced=tuple(draw(st.lists(replaced, max_size=3))),
     )
 
 
@@ -144,6 +161,54 @@ def test_store_reads_what_was_written_at_its_paths(tmp_path: Path) -> None:
     )
     assert store.record(measured) == record() == load_baseline(store.record_path(measured))
     assert store.texts(measured.texts) == text_set()
+
+
+def test_a_device_has_files_of_its_own_and_shares_the_texts(tmp_path: Path) -> None:
+    shared, gpu = BaselineStore(tmp_path), BaselineStore(tmp_path, device="cuda-bfloat16")
+    assert gpu.shared == shared == shared.shared
+    names = {
+        "text/draft-k8-depth0-t1@cuda-bfloat16.json": gpu.record_path(case()),
+        "text/evidence/draft-k8-depth0-t1@cuda-bfloat16.json": gpu.evidence_path(case()),
+        "text/tokens/draft-head0-t1-n64-s0@cuda-bfloat16.json": gpu.tokens_path(case(), 0),
+        "text/texts/t1-n64-s0.json": gpu.texts_path(case().texts),
+    }
+    assert {str(path.relative_to(tmp_path)) for path in names.values()} == set(names)
+    assert shared.texts_path(case().texts) == gpu.texts_path(case().texts)
+
+
+def test_a_device_without_a_record_of_its_own_uses_the_shared_one(tmp_path: Path) -> None:
+    shared, gpu = BaselineStore(tmp_path), BaselineStore(tmp_path, device="cuda-bfloat16")
+    creating = BaselineStore(tmp_path, device="cuda-bfloat16", falls_back=False)
+    assert gpu.record(case()) is None
+    assert gpu.in_force(case()) == gpu
+    assert not gpu.has_record(case())
+    write_all({shared.record_path(case()): dumps(record())})
+    assert gpu.record(case()) == record()
+    assert gpu.in_force(case()) == shared == shared.in_force(case())
+    assert gpu.has_record(case())
+    assert creating.record(case()) is None
+    assert not creating.has_record(case())
+    mine = record(device="NVIDIA H200", dtype="bfloat16")
+    write_all({gpu.record_path(case()): dumps(mine)})
+    assert gpu.record(case()) == mine == creating.record(case())
+    assert gpu.in_force(case()) == gpu
+    assert shared.record(case()) == record()
+
+
+@pytest.mark.parametrize(
+    ("stem", "parts"),
+    [
+        ("draft-k8-depth0-t1", ("draft-k8-depth0-t1", None)),
+        ("draft-k8-depth0-t1@cpu-float32", ("draft-k8-depth0-t1", "cpu-float32")),
+        ("draft@2-k8-depth0-t1@cuda-float16", ("draft@2-k8-depth0-t1", "cuda-float16")),
+        ("draft@2-k8-depth0-t1", ("draft@2-k8-depth0-t1", None)),
+        ("draft-k8-depth0-t1@auto-float32", ("draft-k8-depth0-t1@auto-float32", None)),
+    ],
+)
+def test_the_name_of_a_file_holds_its_case_and_device(
+    stem: str, parts: tuple[str, str | None]
+) -> None:
+    assert case_and_device(stem) == parts
 
 
 def test_a_missing_baseline_is_an_error_only_where_one_is_named(tmp_path: Path) -> None:
@@ -270,6 +335,51 @@ def test_numbers_that_no_measurement_yields_are_refused(
         BaselineError, match=rf"{measured.name}\.json:(31|32): .*{complaint}.*; {CURE}"
     ):
         store.record(measured)
+
+
+REPLACED = {"acceptance_length": 2.4, "prompts": "0" * 16}
+
+
+def test_baselines_that_were_replaced_stand_one_a_line(tmp_path: Path) -> None:
+    path = saved(tmp_path, lambda data: data.update(replaced=[REPLACED] * 2))
+    written = dumps(load_baseline(path)).splitlines()
+    at = written.index('  "replaced": [')
+    assert [json.loads(line.rstrip(",")) for line in written[at + 1 : at + 3]] == [REPLACED] * 2
+    assert written[at + 3] == "  ],"
+    assert '"replaced"' not in dumps(record())
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"acceptance_length": 0.9}, r"Expected `float` >= 1.0 - at `\$\.replaced\[1\]"),
+        ({"acceptance_length": 4.5}, "it replaced a length above 4, the most that 3 drafts"),
+        ({"acceptance_length": None}, "Expected `float`, got `null`"),
+        ({"commit": "HEAD"}, "Expected `str` matching regex"),
+        ({"prompts": "all"}, "Expected `str` matching regex"),
+        ({"texts": ""}, "Expected `str` matching regex"),
+        ({"author": "me"}, "unknown field `author`"),
+    ],
+)
+def test_a_history_that_was_edited_is_refused_by_its_line(
+    tmp_path: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    path = saved(tmp_path, lambda data: data.update(replaced=[REPLACED, {**REPLACED, **changes}]))
+    path.write_text(path.read_text().replace("\n      ", " "))
+    lines = path.read_text().splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if '"replaced"' in text)
+    with pytest.raises(BaselineError, match=rf"case\.json:{line}: .*{complaint}.*; {CURE}"):
+        load_baseline(path)
+
+
+def test_a_history_without_its_digest_or_too_long_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, lambda data: data.update(replaced=[REPLACED] * (MOST_REPLACED + 1)))
+    with pytest.raises(BaselineError, match="Expected `array` of length <= 50"):
+        load_baseline(path)
+    path = saved(tmp_path, lambda data: data.update(replaced=[REPLACED]))
+    path.write_text(path.read_text().replace("2.4", "2.3"))
+    with pytest.raises(BaselineError, match="the content is not what was written"):
+        load_baseline(path)
 
 
 def test_only_the_first_problems_of_a_broken_record_are_listed(tmp_path: Path) -> None:

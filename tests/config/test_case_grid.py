@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.packages import installed
 from helpers.records import case
 
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Case, JudgedRange
@@ -466,3 +467,14 @@ def test_own_heads_of_a_marker_are_measured_once_beside_candidates(tmp_path: Pat
         (tmp_path / "called" / name).mkdir(parents=True)
     own = single_case(tmp_path, line={"draft": "ckpt-*"}, marker=PAIR | {"drafter": "mtp"})
     assert (own.uses_own_heads, own.candidate) == (True, "")
+
+
+def test_a_pattern_may_follow_the_name_of_a_type(tmp_path: Path) -> None:
+    for name in ("ckpt-9", "ckpt-10"):
+        (tmp_path / "called" / name).mkdir(parents=True)
+    points = {"pytest_specdec.drafters": "table = table_drafter"}
+    with installed(tmp_path / "package", "table_drafter", "", points):
+        cells = grid(tmp_path, line={"draft": "table:ckpt-*"}, marker=PAIR)
+    assert [(str(cell.drafter), cell.candidate) for cell in cells] == [
+        (f"table:{tmp_path / 'called' / name}", name) for name in ("ckpt-9", "ckpt-10")
+    ]

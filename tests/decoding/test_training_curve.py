@@ -12,6 +12,7 @@ from helpers.support import llama
 from pytest_specdec import SpecdecCallback, load_model, replay
 from pytest_specdec.cases.texts import Text, texts_from_ids
 from pytest_specdec.common.errors import RequestError
+from pytest_specdec.decoding import replay as module
 from pytest_specdec.decoding.live_model import evaluating
 from pytest_specdec.decoding.loading import LoadedModel
 from pytest_specdec.decoding.training_curve import CurveSettings, TrainingCurve
@@ -179,3 +180,23 @@ def test_another_vocabulary_is_refused(target: LoadedModel, tmp_path: Path) -> N
 def test_what_cannot_be_measured_is_refused_at_once(arguments: dict, message: str) -> None:
     with pytest.raises(RequestError, match=message):
         SpecdecCallback("org/target", **arguments)
+
+
+def test_the_target_passes_over_its_texts_once(
+    target: LoadedModel, draft: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[LoadedModel] = []
+    forward = module.forward
+
+    def counting(model: LoadedModel, *arguments, **options):
+        passes.append(model)
+        return forward(model, *arguments, **options)
+
+    monkeypatch.setattr(module, "forward", counting)
+    measured = curve(target)
+    first, second = (measured.measure(draft.model) for _ in range(2))
+    assert passes == [target]
+    assert second == first | {
+        name: pytest.approx(0)
+        for name in ("change_since_best", "change_since_best_low", "change_since_best_high")
+    }

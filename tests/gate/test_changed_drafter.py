@@ -191,3 +191,15 @@ def test_the_smallest_detectable_drop_fails() -> None:
     share = lost * before.acceptance_length / noisy.expected_accepted
     worse = dataclasses.replace(noisy, accepted=noisy.accepted * (1 - share))
     assert verdict(worse).outcome == "regressed"
+
+
+def test_an_engine_without_smoothed_counts_is_not_told_to_store_them() -> None:
+    before = steady_counts(PROMPTS)
+    found = judge(
+        measured(fallen(0.02), drafter="drafter-2", temperature=0),
+        measured(before, temperature=0),
+        margin=MARGIN,
+    )
+    assert found.outcome == "regressed"
+    assert "has no smoothed counts" in found.reason
+    assert "--specdec-update" not in found.reason

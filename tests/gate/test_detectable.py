@@ -11,7 +11,14 @@ from helpers.records import record, sampled_counts, steady_counts
 from scipy import stats
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.gate.detectable import prompts_to_see, relative_error, smallest_detectable_drop
+from pytest_specdec.gate.detectable import (
+    prompts_to_detect,
+    prompts_to_see,
+    relative_error,
+    smallest_bounded_drop,
+    smallest_detectable_drop,
+)
+from pytest_specdec.gate.facts import ComparisonFacts
 from pytest_specdec.gate.paired import Pair
 
 
@@ -104,3 +111,25 @@ def _loss(skill: np.ndarray, drop: float) -> float:
     wanted = (1 - drop) * whole
     a, b, c = np.mean(skill**2), np.mean(skill), 1 - wanted
     return float((-b + math.sqrt(b * b - 4 * a * c)) / (2 * a))
+
+
+def test_the_number_of_prompts_that_would_detect_a_drop_is_enough() -> None:
+    """The same prompts many times over spread as so many prompts like them."""
+    few = pair(20)
+    wanted = 0.03
+
+    def facts(times: int) -> ComparisonFacts:
+        rows = list(range(few.prompts)) * times
+        return ComparisonFacts.of(
+            "acceptance_length", Pair(few.before.select(rows), few.now.select(rows)), ()
+        )
+
+    prompts = prompts_to_detect(facts(1), wanted, 0.01)
+    assert prompts is not None
+    times = math.ceil(prompts / few.prompts)
+    enough = smallest_bounded_drop(facts(times), wanted / 2, 0.01)
+    too_few = smallest_bounded_drop(facts(1), wanted / 2, 0.01)
+    assert enough is not None
+    assert too_few is not None
+    assert enough <= wanted < too_few
+    assert prompts_to_detect(facts(1), 0.0, 0.01) is None

@@ -215,7 +215,7 @@ def test_gates_that_are_judged_apart_keep_their_share() -> None:
 
 @pytest.mark.parametrize(
     ("prompts", "level", "measures"),
-    [(4, ALPHA, False), (6, ALPHA / 3, True), (9, ALPHA / 9, False)],
+    [(4, ALPHA, False), (6, ALPHA / 3, True), (9, ALPHA / 18, False)],
 )
 def test_the_level_that_few_prompts_must_reach(prompts: int, level: float, measures: bool) -> None:
     pairs = session_pairs(0, prompts=prompts, cells=3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,12 +42,21 @@ class Pair:
         return cls(target, draft, encode_prompts(target.tokenizer, read_prompts(PROMPTS)))
 
     def decode(
-        self, drafter: str, k: int, depth: int, rule: str, sampling: Sampling, seed: int
+        self,
+        drafter: str,
+        k: int,
+        depth: int,
+        rule: str,
+        sampling: Sampling,
+        seed: int,
+        prompts: Sequence[list[int]] = (),
     ) -> Decoded:
+        """Texts after the suite's prompts unless others are given, all in one batch."""
+        prompts = prompts or self.prompts
         return decode(
             self.target,
             self.draft if drafter == "draft" else drafter,
-            self.prompts,
+            prompts,
             k=k,
             depth=depth,
             rule=rule,
@@ -55,7 +64,7 @@ class Pair:
             top_k=sampling.top_k,
             top_p=sampling.top_p,
             new_tokens=96,
-            batch_size=40,
+            batch_size=len(prompts),
             seed=seed,
         )
 
@@ -120,7 +129,7 @@ def generate(
         ) = k, "constant", 0.0
         draft.model.generation_config = settings
     _ = target.heads  # names the MTP layers where transformers looks for them
-    with rounds_of_generate() as seen:
+    with rounds_of_generate() as seen, torch.inference_mode():
         ids = torch.tensor([prompt])
         out = target.model.generate(
             ids, attention_mask=torch.ones_like(ids), generation_config=config, **helper

@@ -205,6 +205,7 @@ def row(**changes: Any) -> ReportRow:
         "smallest_detectable_drop": 0.01,
         "p_value": None,
         "evidence": None,
+        "erosion": None,
         "verdict": "regressed",
         "regime": "",
         "estimate": None,

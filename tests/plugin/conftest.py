@@ -8,7 +8,14 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import hypothesis  # noqa: F401  its pytest plugin would import it again in every run within this process
 import pytest
+
+# Runs inside a test drop the modules that they were the first to import; those that tests patch by
+# name must be the same ones in every run.
+import pytest_specdec.engines.factory
+import pytest_specdec.gate.comparability
+import pytest_specdec.judging.decisions  # noqa: F401
 
 TEST = """
 import pytest

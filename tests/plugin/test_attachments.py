@@ -43,6 +43,7 @@ def write_conftest(project: Any, text: str, folder: str = "suites/letters") -> N
     (path / "conftest.py").write_text(text)
 
 
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_attachments_reach_the_page(attaching, workers: str) -> None:
     attaching.create(workers, "--specdec-report=out.html", "--specdec-report=out.json")

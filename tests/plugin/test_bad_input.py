@@ -434,6 +434,7 @@ def test_updating_with_fewer_prompts_is_refused(project) -> None:
     )
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_under_xdist_the_controller_says_it_once_and_exits_alike(project) -> None:
     result = project.run("-n2", "--specdec-draft=/no/such/model")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

@@ -203,6 +203,7 @@ def test_last_failed_runs_them_again(project, worse: str) -> None:
         result.assert_outcomes(failed=tests, passed=0 if options else 1)
 
 
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "workers"])
 def test_running_failed_tests_again_does_not_turn_the_session_green(
     project, worse: str, workers: tuple[str, ...]

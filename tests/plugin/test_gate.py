@@ -60,15 +60,18 @@ def test_a_better_drafter_passes_as_improved(project, noisy: Path) -> None:
     result.stdout.fnmatch_lines(["*improved"])
 
 
-def test_a_changed_target_is_named_and_judged_on_texts_of_its_own(project, tmp_path: Path) -> None:
+def test_a_changed_target_is_named_and_judged_in_the_same_contexts(project, tmp_path: Path) -> None:
     project.create()
     other = add_noise(project.target, tmp_path / "other-target", 0.02)
     (row, *_) = project.report(
         f"--specdec-target={other}", "--specdec-k=4", "--specdec-depth=0", "--specdec-margin=0.3"
     )
     assert any("target weights" in change for change in row["changed"])
-    assert row["p_value"] is not None
-    assert row["verdict"] in ("pass", "inconclusive")
+    assert row["regime"] == "target changed"
+    assert row["estimate"]["name"] == "in the same contexts"
+    assert row["estimate"]["effective_share"] > 0.5
+    assert abs(row["estimate"]["drop"]) < 0.05
+    assert row["verdict"] == "pass"
 
 
 def test_inconclusive_can_be_set_to_warn(project) -> None:

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-import hypothesis  # noqa: F401  its pytest plugin would import it again in every run within this process
 import pytest
 from helpers.stored_files import resealed
 from helpers.support import add_noise
@@ -177,6 +176,7 @@ def without(stored: dict[str, str], *names: str) -> dict[str, str]:
     return {name: text for name, text in stored.items() if name not in names}
 
 
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize("kind", [*KINDS.values(), FOUR_WORKERS], ids=[*KINDS, "four-workers"])
 def test_what_is_created_is_what_a_full_serial_run_creates(
     project, created: dict[str, str], kind: Kind
@@ -273,7 +273,7 @@ def test_pruning_deletes_exactly_the_stale_files_or_is_refused_with_the_reason(
     assert project.stored == without(littered, *gone)
 
 
-@pytest.mark.usefixtures("worse")
+@pytest.mark.usefixtures("worse", "warm_processes")
 def test_two_workers_update_and_prune_as_one_process_does(
     project, littered: dict[str, str]
 ) -> None:
@@ -300,6 +300,7 @@ def test_two_workers_update_and_prune_as_one_process_does(
     assert STALE[-1] not in after[1]
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_two_workers_refuse_to_prune_once_where_tests_are_deselected(
     project, littered: dict[str, str]
 ) -> None:
@@ -315,7 +316,7 @@ def test_two_workers_refuse_to_prune_once_where_tests_are_deselected(
     assert project.stored == littered
 
 
-@pytest.mark.usefixtures("worse")
+@pytest.mark.usefixtures("worse", "warm_processes")
 def test_an_interrupted_run_writes_and_deletes_nothing(project, littered: dict[str, str]) -> None:
     (project.pytester.path / STOPPER).write_text("def test_stop():\n    raise KeyboardInterrupt\n")
     result = project.pytester.runpytest_subprocess(

@@ -51,6 +51,7 @@ def test_a_much_worse_drafter_is_found_and_stays_found(project, tmp_path: Path) 
     assert "fell from run 1 on: evidence " in rows[-1]["reason"]
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_workers_write_the_same_evidence(project) -> None:
     project.create(*CELL)
     project.run(*ACCUMULATE, ok=True)
@@ -60,6 +61,7 @@ def test_workers_write_the_same_evidence(project) -> None:
     assert project.baselines[FILE] == alone
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_an_interrupted_run_is_not_kept(project) -> None:
     project.create(*CELL)
     project.write_test(

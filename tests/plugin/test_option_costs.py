@@ -123,6 +123,7 @@ def test_costs_are_measured_on_the_loaded_pair(project: Project) -> None:
     assert row["verify_ms"] > 0
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_workers_measure_no_times(project: Project) -> None:
     pytest.importorskip("xdist", reason="install pytest-xdist to run with workers")
     project.write_test(TEST)
@@ -133,6 +134,7 @@ def test_workers_measure_no_times(project: Project) -> None:
     assert "run without -n" in result.stdout.str() + result.stderr.str()
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_rounds_are_timed_with_pytest_benchmark(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

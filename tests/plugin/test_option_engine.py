@@ -92,6 +92,7 @@ def test_the_report_names_the_engine(project) -> None:
     assert all(row["acceptance_length"] == row["baseline"]["acceptance_length"] > 1 for row in rows)
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_decode_stores_the_same_in_one_process_and_in_two(project) -> None:
     project.create(DECODE)
     serial = project.baselines

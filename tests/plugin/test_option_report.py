@@ -55,6 +55,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_every_case_stands_in_the_report_with_every_field(project, workers: str) -> None:
     project.create()
@@ -171,6 +172,7 @@ def test_one_run_writes_every_format(project) -> None:
     assert all("tiny-draft-t1" in texts[suffix] for suffix in (".html", ".md", ".txt"))
 
 
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_the_acceptance_report_says_what_the_json_report_holds(project, workers: str) -> None:
     project.create()

@@ -113,6 +113,7 @@ def test_a_selected_run_deletes_nothing(project) -> None:
     assert set(project.baselines) == WRITTEN
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_an_interrupted_run_writes_nothing_and_says_so(project) -> None:
     project.write_test(
         "def test_stop():\n    raise KeyboardInterrupt\n", "suites/letters/test_zz_stop.py"
@@ -125,6 +126,7 @@ def test_an_interrupted_run_writes_nothing_and_says_so(project) -> None:
     )
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_the_update_is_the_same_in_one_process_and_in_two(project) -> None:
     project.create()
     serial = project.baselines
@@ -167,6 +169,7 @@ def test_the_command_that_ends_a_failure_can_be_run_as_it_is(
     project.run(*words[1:], ok=True)
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_pytest_exit_with_a_status_of_its_own_writes_nothing(project) -> None:
     project.write_test(
         "import pytest\n\ndef test_stop():\n    pytest.exit('enough', returncode=1)\n",

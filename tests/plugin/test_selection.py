@@ -115,6 +115,7 @@ def test_without_the_plugin_its_options_are_unknown_and_other_tests_run(project)
     assert project.run("-p", "no:specdec", "--specdec-k=8").ret == pytest.ExitCode.USAGE_ERROR
 
 
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_the_table_stands_once_under_xdist(project, workers: str) -> None:
     project.create()

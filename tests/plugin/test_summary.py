@@ -11,6 +11,7 @@ from helpers.support import add_noise
 from plugin.conftest import Project
 
 
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize("options", [[], ["-n", "1"]], ids=["here", "xdist"])
 def test_the_summary_line_of_a_failed_gate_carries_metric_and_change(
     project: Project, options: list[str], monkeypatch: pytest.MonkeyPatch

@@ -7,13 +7,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, get_args
 
+import msgspec
 import numpy as np
 import pytest
 from helpers.judged import judge_records
 from helpers.records import record, scaled, steady_counts
 
 from pytest_specdec.acceptance.counts import Counts
+from pytest_specdec.gate.erosion import erosion_of, judge_erosion
 from pytest_specdec.gate.verdict import Estimate, Regime, Verdict
+from pytest_specdec.records.conditions import Fingerprints
 from pytest_specdec.report.failure_message import explain, headline, summary
 
 UPDATE = "pytest suites --specdec-update=changed"
@@ -212,6 +215,65 @@ def test_a_category_without_rounds_is_left_out() -> None:
 
 def test_nothing_changed_is_not_called_a_loss() -> None:
     assert "-0.00" not in headline(judge_records(record(), record(), margin=0.005))
+
+
+COMMIT = "1a2b3c4d5e" * 4
+FORGET = "python -m pytest_specdec baseline forget-erosion baselines/text/case.json"
+FALLEN = scaled(steady_counts(), 0.995)
+
+
+def eroded(limit: float | None, now: Counts = FALLEN) -> Verdict:
+    """The verdict on a run whose baseline is 2.44 % below the one before it."""
+    before = msgspec.structs.replace(
+        record(), replaced=(record(scaled(steady_counts(), 1.04)).as_replaced(COMMIT),)
+    )
+    fingerprints = Fingerprints(target="target-1", drafter="drafter-2")
+    run = record(now, fingerprints=fingerprints)
+    verdict = judge_records(run, before, margin=0.005)
+    return judge_erosion(verdict, erosion_of(verdict, run.as_measured(), before), limit)
+
+
+def message(verdict: Verdict) -> list[str]:
+    return explain(
+        verdict,
+        case_id="text/case",
+        update_command=UPDATE,
+        prompt_names=NAMES,
+        forget_command=FORGET,
+    )
+
+
+def test_erosion_alone_has_a_headline_a_reason_and_a_cure_of_its_own() -> None:
+    verdict = eroded(0.02)
+    lines = message(verdict)
+    assert headline(verdict) == lines[0]
+    assert lines[0].startswith("acceptance_length regressed: 2.5000 -> 2.4925 (-0.30 %; 95 % ")
+    assert lines[0].endswith(", erosion -2.64 %, fails from -2.00 %")
+    assert lines[1] == (
+        "  case       text/case: the acceptance length has eroded: it is 2.64 % below the best of "
+        "the last 2 baselines (length 2.5600 at commit 1a2b3c4d5)"
+    )
+    assert lines[-1] == f"  intended?  {FORGET}"
+    assert not [line for line in lines if UPDATE in line or line.startswith("  erosion")]
+    assert summary(verdict) == (
+        "acceptance_length regressed: 2.500 -> 2.493 (-0.30 %, erosion -2.64 %)"
+    )
+
+
+def test_a_regression_that_has_eroded_too_has_both_cures() -> None:
+    verdict = eroded(0.02, scaled(steady_counts(), 0.9))
+    assert not verdict.eroded
+    lines = message(verdict)
+    assert "erosion" not in lines[0]
+    erosion = "8.20 % below the best of the last 2 baselines (length 2.5600 at commit 1a2b3c4d5)"
+    assert f"  erosion    {erosion}" in lines
+    assert lines[-2:] == [f"  intended?  {UPDATE}", f"  and then   {FORGET}"]
+
+
+def test_erosion_without_a_limit_is_a_line_of_a_regression() -> None:
+    lines = lines_of(eroded(None, scaled(steady_counts(), 0.9)))
+    assert lines["erosion"][0].startswith("8.20 % below")
+    assert lines["intended?"] == [UPDATE]
 
 
 ESTIMATE = Estimate(

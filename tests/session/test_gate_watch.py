@@ -45,7 +45,7 @@ def watch(
 ) -> tuple[GateWatch, JudgementLog]:
     comparisons = JudgementLog()
     comparisons.asking |= {NODE} if asks else set()
-    store = SimpleNamespace(record_path=lambda of: SimpleNamespace(exists=lambda: stored))
+    store = SimpleNamespace(has_record=lambda of: stored)
     components: Any = SimpleNamespace(
         runner_in_use=None, runners_in_use=[Runner(*judgements)], store=store
     )

@@ -29,7 +29,7 @@ def summary(
         awaiting_baseline=set(selected),
         counts_tests=counts_tests or set(),
     )
-    store = SimpleNamespace(record_path=lambda of: SimpleNamespace(exists=lambda: of in stored))
+    store = SimpleNamespace(has_record=lambda of: of in stored)
     config: Any = SimpleNamespace(option=SimpleNamespace(verbose=0))
     components: Any = SimpleNamespace(store=store)
     return TerminalSummary(config, settings(**options), cases, components, outcome or Outcome())

@@ -72,6 +72,7 @@ def test_the_first_prompts_hold_every_category_alike() -> None:
         assert set(Counter(categories[part : part + 8]).values()) == {1}
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_a_run_of_all_suites_leaves_it_out(pytester: pytest.Pytester) -> None:
     for argument, status in (("suites", 5), ("suites/smollm2", 4)):
         folder = pytester.path / "suites" / "smollm2"

@@ -10,9 +10,9 @@ import torch
 
 from ...common.errors import RequestError
 from ..budget import CALL, check_alpha
-from ..enumeration.paths import NotEnumerableError
+from ..enumeration.paths import UNSTEADY, NotEnumerableError
 from .edge_draws import check_boundary
-from .exact import RoundInput, SamplerCall, distribution_gap
+from .exact import REPEATS, RoundInput, SamplerCall, distribution_gap
 from .exact_batch import BatchInput, batch_error
 from .failure import SamplerFailure, failure_of
 from .sampled import SampledResult, sampled_distribution_test
@@ -208,28 +208,54 @@ def _untried(sampler: Sampler) -> str:
 def _exact(plan: _Plan) -> LosslessResult:
     __tracebackhide__ = True
     sizes = plan.sampler, plan.vocab_size, plan.k
-    given = smallest_round(
-        *sizes, lambda tried: _wrong(plan, tried) is not None, plan.examples, plan.seed
-    )
+    given = smallest_round(*sizes, _Search(plan).wrong, plan.examples, plan.seed)
     if given is not None:
-        _raise(plan.sampler, _wrong(plan, given), "exact", given)
+        fault = _confirmed(plan, given).with_example(given, plan.sampler)
+        _raise(plan.sampler, fault, "exact", given)
     batches = min(plan.examples, EXACT_BATCHES) if plan.sampler.ragged else 0
     if batches:
-        batch = smallest_batch(
-            *sizes, lambda tried: _wrong(plan, tried) is not None, batches, plan.seed
-        )
+        batch = smallest_batch(*sizes, _Search(plan).wrong, batches, plan.seed)
         if batch is not None:
-            _raise(plan.sampler, _wrong(plan, batch), "exact", batch)
+            _raise(plan.sampler, _confirmed(plan, batch), "exact", batch)
     return LosslessResult(
         plan.sampler.name, "exact", plan.examples, batches=batches, untried=_untried(plan.sampler)
     )
 
 
-def _wrong(plan: _Plan, given: RoundInput | BatchInput) -> SamplerFailure | None:
-    """Raises NotEnumerableError where the sampler fails on draws that are followed and not on real
-    ones.
+class _Search:
+    """Judges rounds one after the other.
+
+    A sampler whose draws are not followed is wrong by its first rounds at the latest. So calls of
+    the first wrong round are repeated to see that, and those of the round that is shown
+    (`_confirmed`), but not all those between.
     """
-    fault = failure_of(lambda: _wrong_distribution(plan.sampler, given))
+
+    def __init__(self, plan: _Plan) -> None:
+        self._plan, self._repeats = plan, REPEATS
+
+    def wrong(self, tried: RoundInput | BatchInput) -> bool:
+        """Raises NotEnumerableError, see `_wrong`."""
+        wrong = _wrong(self._plan, tried, self._repeats) is not None
+        if wrong:
+            self._repeats = 0
+        return wrong
+
+
+def _confirmed(plan: _Plan, given: RoundInput | BatchInput) -> SamplerFailure:
+    """What is wrong in a round that a search found. Raises NotEnumerableError, see `_wrong`."""
+    fault = _wrong(plan, given, REPEATS)
+    if fault is None:
+        raise NotEnumerableError(UNSTEADY)
+    return fault
+
+
+def _wrong(plan: _Plan, given: RoundInput | BatchInput, repeats: int) -> SamplerFailure | None:
+    """What is wrong in one round, if anything is.
+
+    Raises NotEnumerableError where the sampler fails on draws that are followed and not on real
+    ones, and where `repeats` further calls of a wrong round show draws that are not followed.
+    """
+    fault = failure_of(lambda: _wrong_distribution(plan.sampler, given, repeats))
     if (
         fault is not None
         and fault.cause is not None
@@ -265,12 +291,23 @@ def _raises(sampler: Sampler, given: SamplerCall, kind: type[Exception]) -> bool
     return False
 
 
-def _wrong_distribution(sampler: Sampler, given: RoundInput | BatchInput) -> SamplerFailure | None:
+def _wrong_distribution(
+    sampler: Sampler, given: RoundInput | BatchInput, repeats: int
+) -> SamplerFailure | None:
+    """Only calls of a wrong round are repeated: in a right one no draw was missed."""
+    wrong = _wrong_in_calls(sampler, given, repeats=0)
+    return wrong if wrong is None or not repeats else _wrong_in_calls(sampler, given, repeats)
+
+
+def _wrong_in_calls(
+    sampler: Sampler, given: RoundInput | BatchInput, repeats: int
+) -> SamplerFailure | None:
     if isinstance(given, BatchInput):
-        wrong = batch_error(given.distribution(sampler), given, sampler.tolerance)
+        wrong = batch_error(given.distribution(sampler, repeats), given, sampler.tolerance)
         return None if wrong is None else SamplerFailure.of_batch(wrong, given)
-    error = distribution_gap(given.distribution(sampler), given.target, given.k, sampler.tolerance)
-    return None if error is None else SamplerFailure.of_distribution(error, given, sampler)
+    distribution = given.distribution(sampler, repeats)
+    error = distribution_gap(distribution, given.target, given.k, sampler.tolerance)
+    return None if error is None else SamplerFailure.of_distribution(error)
 
 
 def _sampled(plan: _Plan, reason: str) -> LosslessResult:

@@ -37,7 +37,7 @@ UNREACHED = 2**-24
 """Paths less likely than one step of a float32 uniform may fail: rounding opens them, and no draw
 lies there.
 """
-_REPEATS = 16
+REPEATS = 16
 """Further calls where a sampler seems to draw nothing: its draws may come from a generator of its
 own, as a GPU's kernels' do.
 """
@@ -119,8 +119,8 @@ class RoundInput:
     draft: PrefixTree
     k: int
 
-    def distribution(self, sampler: Sampler) -> Distribution:
-        """The distribution of the emitted tokens, see `output_distribution`."""
+    def distribution(self, sampler: Sampler, repeats: int = REPEATS) -> Distribution:
+        """The distribution of the emitted tokens, see `output_distribution` and `PathFollower`."""
         if self.k < 1 or self.target.vocab_size != self.draft.vocab_size:
             sizes = f"{self.target.vocab_size} and {self.draft.vocab_size}"
             raise RequestError(
@@ -131,7 +131,7 @@ class RoundInput:
         cases = list(self.drafted(sampler))
         for drafts, _ in cases:
             self.inputs(sampler, drafts)  # distributions may be drawn when they are first asked for
-        with PathFollower(sampler) as following:
+        with PathFollower(sampler, repeats) as following:
             for drafts, chance in cases:
                 for emitted, weight in following.distribution(self, drafts).items():
                     distribution[emitted] = distribution.get(emitted, 0.0) + chance * weight
@@ -180,10 +180,15 @@ class SamplerCall(Protocol):
 
 
 class PathFollower(contextlib.AbstractContextManager["PathFollower"]):
-    """While entered, calls of a sampler are followed along all their paths."""
+    """While entered, calls of a sampler are followed along all their paths.
 
-    def __init__(self, sampler: Sampler) -> None:
-        self._sampler, self._paths, self._stack = sampler, Paths(), contextlib.ExitStack()
+    A call of one outcome is made `repeats` times more, to see whether draws that are not followed
+    change it.
+    """
+
+    def __init__(self, sampler: Sampler, repeats: int = REPEATS) -> None:
+        self._sampler, self._repeats = sampler, repeats
+        self._paths, self._stack = Paths(), contextlib.ExitStack()
 
     def __enter__(self) -> PathFollower:
         source = SymbolicDraws(self._paths)
@@ -218,7 +223,7 @@ class PathFollower(contextlib.AbstractContextManager["PathFollower"]):
         try:
             distribution = self._followed(inputs)
             if len(distribution) == 1 and any(
-                self._followed(inputs) != distribution for _ in range(_REPEATS)
+                self._followed(inputs) != distribution for _ in range(self._repeats)
             ):
                 raise NotEnumerableError(UNSTEADY)
         finally:

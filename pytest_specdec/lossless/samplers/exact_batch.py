@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from .exact import (
+    REPEATS,
     Distribution,
     DistributionGap,
     JointDistribution,
@@ -69,13 +70,15 @@ class BatchInput:
         for at, (emitted, row_drafts, row) in enumerate(zip(rows, drafts, self.rows, strict=True)):
             check_emitted(emitted, row_drafts, row.k, row.target.vocab_size, f"{self}, row {at}")
 
-    def distribution(self, sampler: Sampler) -> JointDistribution:
-        """The distribution of what the rows emit together, see `output_distribution`."""
+    def distribution(self, sampler: Sampler, repeats: int = REPEATS) -> JointDistribution:
+        """The distribution of what the rows emit together, see `output_distribution` and
+        `PathFollower`.
+        """
         distribution: JointDistribution = {}
         cases = list(self.drafted(sampler))
         for drafts, _ in cases:
             self.inputs(sampler, drafts)  # distributions may be drawn when they are first asked for
-        with PathFollower(sampler) as following:
+        with PathFollower(sampler, repeats) as following:
             for drafts, chance in cases:
                 for emitted, weight in following.joint_distribution(self, drafts).items():
                     distribution[emitted] = distribution.get(emitted, 0.0) + chance * weight

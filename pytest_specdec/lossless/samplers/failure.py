@@ -29,10 +29,8 @@ class SamplerFailure:
     """Of a batch, the one that is wrong."""
 
     @classmethod
-    def of_distribution(
-        cls, error: DistributionGap, given: RoundInput, sampler: Sampler
-    ) -> SamplerFailure:
-        return cls(_described(error), error.prefix, example=_example(error, given, sampler))
+    def of_distribution(cls, error: DistributionGap) -> SamplerFailure:
+        return cls(_described(error), error.prefix)
 
     @classmethod
     def of_batch(
@@ -50,6 +48,12 @@ class SamplerFailure:
             f"targets have {error.expected:.6g}, though each row alone follows its target; draw "
             "separate noise for each row"
         )
+
+    def with_example(self, given: RoundInput, sampler: Sampler) -> SamplerFailure:
+        """The same with drafts that lead there, where a distribution is wrong."""
+        if not self.prefix:
+            return self
+        return dataclasses.replace(self, example=_example(self.prefix, given, sampler))
 
     def shown(self, given: RoundInput | BatchInput) -> str:
         """The distributions along the prefix, and the drafts."""
@@ -107,21 +111,20 @@ def failure_of(check: Callable[[], SamplerFailure | None]) -> SamplerFailure | N
         )
 
 
-def _example(error: DistributionGap, given: RoundInput, sampler: Sampler) -> str:
+def _example(prefix: Prefix, given: RoundInput, sampler: Sampler) -> str:
     """The drafts that most often lead to a prefix which is emitted too often, or that should."""
     if sampler.drafts == "own":
         return ""
     chances = dict(given.drafted(sampler))
-    with PathFollower(sampler) as following:
+    with PathFollower(sampler, repeats=0) as following:
         shares = {
-            drafts: _share(following.distribution(given, drafts), error.prefix)
-            for drafts in chances
+            drafts: _share(following.distribution(given, drafts), prefix) for drafts in chances
         }
     drafts = max(
         chances, key=lambda candidate: (chances[candidate] * shares[candidate], chances[candidate])
     )
     return (
-        f", drafts {list(drafts or ())}: {list(error.prefix)} emitted with probability "
+        f", drafts {list(drafts or ())}: {list(prefix)} emitted with probability "
         f"{shares[drafts]:.6g}"
     )
 

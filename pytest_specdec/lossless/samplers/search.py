@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis import strategies as st
-from hypothesis.errors import NoSuchExample
+from hypothesis.errors import Flaky, NoSuchExample
 
-from ..enumeration.paths import NotEnumerableError
+from ..enumeration.paths import UNSTEADY, NotEnumerableError
 from .exact import RoundInput
 from .exact_batch import BatchInput
 from .sampler import Sampler
@@ -117,3 +117,5 @@ def _find(
         return find(strategy, wanted, settings=quiet, random=Random(seed))  # noqa: S311  # reproducible, not secret
     except NoSuchExample:
         return None
+    except Flaky:  # the same round was wrong, and then was not
+        raise NotEnumerableError(UNSTEADY) from None

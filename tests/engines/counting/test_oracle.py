@@ -73,6 +73,19 @@ def engine() -> ExternalEngine:
     return ExternalEngine("transformers", ModelPool("cpu"))
 
 
+@pytest.fixture(scope="module")
+def worse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The draft with one perturbed tensor, as a bad conversion or a stale file would give."""
+    folder = tmp_path_factory.mktemp("perturbed") / "worse"
+    return add_noise(Path(DRAFT), folder, 1.0, only="layers.0.mlp.down_proj")
+
+
+@pytest.fixture(scope="module")
+def perturbed(engine: ExternalEngine, worse: Path) -> ExternalEngine:
+    """An engine that drafts with it; its runs are kept for all tests."""
+    return with_draft(engine, worse)
+
+
 def with_draft(engine: ExternalEngine, draft: Path) -> ExternalEngine:
     """An engine that drafts with other weights than it says."""
     broken = ExternalEngine("transformers", engine.models)
@@ -108,17 +121,15 @@ def test_our_own_decoder_does_too(drafter: str, temperature: float) -> None:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_draft_with_one_perturbed_tensor_is_found(
-    engine: ExternalEngine, tmp_path: Path, temperature: float
+    perturbed: ExternalEngine, temperature: float
 ) -> None:
-    """The engine's draft, not the oracle's: as a bad conversion or a stale file would give."""
-    worse = add_noise(Path(DRAFT), tmp_path / "worse", 1.0, only="layers.0.mlp.down_proj")
-    broken = with_draft(engine, worse)
-    agreement = oracle(broken, case(temperature=temperature, prompts=20), ALPHA)
+    """The engine's draft, not the oracle's."""
+    agreement = oracle(perturbed, case(temperature=temperature, prompts=20), ALPHA)
     assert not agreement.agrees
     assert "below its models" in agreement.message or agreement.exact or agreement.worst.impossible
     assert "check that the engine's drafter holds the weights named here" in agreement.message
     assert conformance(
-        broken, case(temperature=temperature, prompts=20), ALPHA
+        perturbed, case(temperature=temperature, prompts=20), ALPHA
     ).conforms  # its texts are right all the same
 
 
@@ -164,10 +175,11 @@ def test_an_acceptance_test_that_lets_too_much_pass_is_found(
     assert "above its models; check that its drafts are drawn from the q" in agreement.message
 
 
-def test_sums_alone_are_judged_too(engine: ExternalEngine, tmp_path: Path) -> None:
+def test_sums_alone_are_judged_too(
+    engine: ExternalEngine, perturbed: ExternalEngine, worse: Path
+) -> None:
     """What llama.cpp's timings or a server's counters give: fewer facts, the same judgement."""
-    worse = add_noise(Path(DRAFT), tmp_path / "worse", 1.0, only="layers.0.mlp.down_proj")
-    for maker, agrees in ((engine, True), (with_draft(engine, worse), False)):
+    for maker, agrees in ((engine, True), (perturbed, False)):
         for temperature in (0.0, 1.0):
             measured = case(temperature=temperature, prompts=20)
             maker._latest(measured)
@@ -217,12 +229,11 @@ def test_the_first_round_that_differs_is_named(engine: ExternalEngine) -> None:
 
 
 def test_a_close_call_is_no_difference(
-    engine: ExternalEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    perturbed: ExternalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two drafts within a logit's precision: another order of summation may take the other one."""
-    worse = add_noise(Path(DRAFT), tmp_path / "worse", 1.0, only="layers.0.mlp.down_proj")
     monkeypatch.setattr(judged, "TOLERANCES", {torch.float32: 1e6, torch.bfloat16: 1e6})
-    agreement = oracle(with_draft(engine, worse), case(temperature=0.0), ALPHA)
+    agreement = oracle(perturbed, case(temperature=0.0, prompts=20), ALPHA)
     assert agreement.agrees
     assert agreement.ties > 0
     assert f"{agreement.ties} within rounding" in agreement.message

@@ -105,10 +105,8 @@ def emitted_first(
     start = len(PROMPT)
     assert any(played.accepted for rounds in decoded.rounds for played in rounds)
     assert any(played.accepted < played.drafted for rounds in decoded.rounds for played in rounds)
-    cells = [
-        np.ravel_multi_index(text.ids[start : start + FIRST], (VOCABULARY,) * FIRST)
-        for text in decoded.texts
-    ]
+    first = np.array([text.ids[start : start + FIRST] for text in decoded.texts])
+    cells = np.ravel_multi_index(first.T, (VOCABULARY,) * FIRST)
     return np.bincount(cells, minlength=VOCABULARY**FIRST)
 
 
