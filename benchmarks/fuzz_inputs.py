@@ -289,7 +289,9 @@ def _digested(raw: bytes) -> bytes:
 def _fewer(path: Path, field: str, most: int = 5) -> bytes:
     """A stored file with its first prompts alone."""
     data = json.loads(path.read_text())
-    data[field] = dict(list(data[field].items())[:most])
+    for name in (field, "logprobs"):
+        if name in data:
+            data[name] = dict(list(data[name].items())[:most])
     return _digested(json.dumps(data, indent=1).encode())
 
 

@@ -14,8 +14,6 @@ from museum import edits
 from museum.exhibits import DRAFT, EXHIBITS, HEADS, UNEVEN, Exhibit, Setting
 from museum.measure import Lab, Measured, conditionals
 
-from pytest_specdec.config.options import MARGIN
-
 FEW = dataclasses.replace(HEADS, prompts=6)
 
 
@@ -29,7 +27,8 @@ def test_the_gate_flags_it(lab: Lab, exhibit: Exhibit) -> None:
     before, now = lab.baseline(exhibit.setting), lab.broken(exhibit)
     verdict = now.against(before)
     assert verdict.outcome == "regressed", verdict
-    assert verdict.drop >= MARGIN.default
+    assert verdict.limit is not None
+    assert verdict.drop >= verdict.limit
     assert [change.split()[0] for change in verdict.changed] == ["drafter"] * (
         exhibit.edit is not None
     )

@@ -62,7 +62,7 @@ def test_a_better_drafter_passes_as_improved(project, noisy: Path) -> None:
 
 def test_a_changed_target_is_named_and_judged_in_the_same_contexts(project, tmp_path: Path) -> None:
     project.create()
-    other = add_noise(project.target, tmp_path / "other-target", 0.02)
+    other = add_noise(project.target, tmp_path / "other-target", 0.001)
     (row, *_) = project.report(
         f"--specdec-target={other}", "--specdec-k=4", "--specdec-depth=0", "--specdec-margin=0.3"
     )

@@ -46,6 +46,7 @@ FIELDS = {
     "verdict",
     "regime",
     "estimate",
+    "erosion",
     "reason",
     "changed",
     "notes",

@@ -368,7 +368,7 @@ def test_gates_of_cases_and_of_counts_share_one_session(project) -> None:
     )
     project.write_test(
         (COUNTS + TEST.replace("mine", case_name)).replace("{", "{{").replace("}", "}}"),
-        name="suites/letters/test_counts.py",
+        name="suites/letters/test_more_counts.py",
     )
     result = project.run("--specdec-update=all", ok=False)
     result.stdout.fnmatch_lines(["*already names a case of specdec_run, and both would share*"])
