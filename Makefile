@@ -69,8 +69,7 @@ changed-weights: $(READY)  ## verdicts on changed weights, into docs/changed-wei
 	$(CHANGED)/changed_drafter.py bfloat16 int8 int4 fp8 --seeds 1 >> benchmarks/results/changed-drafter.jsonl
 	$(CHANGED)/changed_target.py > benchmarks/results/changed-target.jsonl
 	$(CHANGED)/changed_target.py --prompts 2000 --temperature 0 >> benchmarks/results/changed-target.jsonl
-	$(BIN)/python benchmarks/changed_page.py benchmarks/results/changed-drafter.jsonl \
-		benchmarks/results/changed-target.jsonl > docs/changed-weights.md
+	$(BIN)/python benchmarks/changed_page.py benchmarks/results/changed-*.jsonl > docs/changed-weights.md
 
 costs: $(READY)  ## time the embedded pairs again, on a quiet machine; then `pytest suites/ --specdec-update=changed`
 	$(BIN)/python -m pytest_specdec costs --target suites/models/text-target --draft suites/models/text-draft \

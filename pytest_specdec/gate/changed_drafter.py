@@ -76,11 +76,12 @@ def stale_smoothed(
     stored: Sequence[MeasuredRun],
 ) -> str | None:
     """Why stored smoothed counts cannot be those of the same weights on the same texts; None where
-    they may be.
+    they may be: where the exact counts moved, too, the code moved both.
     """
     smooth = _smoothed(facts, now, before, stored)
     moved = 0.0 if smooth is None else abs(smooth.drop - facts.drop)
-    if now.environment != before.environment or moved < 2 * rounding(now):
+    unchanged = now.environment == before.environment and abs(facts.drop) < rounding(now)
+    if not unchanged or moved < 2 * rounding(now):
         return None
     return (
         f"the record's smoothed counts are not those of its pair (they differ by {moved:.2%} with "

@@ -170,6 +170,15 @@ def test_smoothed_counts_of_the_same_pair_are_those_of_the_record(
     assert ("smoothed counts are not those of its pair" in found.reason) == (outcome == "error")
 
 
+def test_code_that_moves_exact_and_smoothed_counts_is_no_fault_of_the_record() -> None:
+    before = steady_counts(PROMPTS)
+    now = measured(fallen(0.02), temperature=0, smoothed=fallen(0.005), smoothing=0.1)
+    found = judge(
+        now, measured(before, temperature=0, smoothed=before, smoothing=0.1), margin=MARGIN
+    )
+    assert (found.outcome, found.regime) == ("regressed", "same weights")
+
+
 def test_counts_smoothed_at_another_temperature_do_not_decide() -> None:
     before = steady_counts(PROMPTS)
     old = measured(before, temperature=0, smoothed=before, smoothing=0.2)

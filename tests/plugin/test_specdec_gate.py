@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import scipy.stats  # noqa: F401  # the pytest inside must not be the first to load numpy and scipy
 from helpers.reruns import RERUNS
 
 COUNTS = """

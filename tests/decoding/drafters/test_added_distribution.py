@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 import torch
 from acceptance.test_interleaved import brute_force
-from decoding.test_sampled_law import FLOOR, PLAIN, emitted_first, exact_distribution, p_value
+from decoding.test_sampled_distribution import (
+    FLOOR,
+    PLAIN,
+    emitted_first,
+    exact_distribution,
+    p_value,
+)
 from helpers.packages import example, installed
 from helpers.support import LETTERS, llama
 from safetensors.torch import save_file
