@@ -73,12 +73,12 @@ class Decider:
         self._measurements = measurements
         self._swaps = SessionTest(
             alpha=policy.alpha,
-            gates=gates,
+            gates=self.gates,
             family=lambda: family_of(
                 [case for case in cases if not case.candidate],
                 comparisons,
                 policy=policy,
-                gates=gates,
+                gates=self.gates,
                 refusal=self._refusal,
             ),
         )
