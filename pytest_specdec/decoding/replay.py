@@ -31,7 +31,8 @@ from .distributions import (
     log_scores,
     target_scores,
 )
-from .drafters.protocol import Drafter, TextBatch
+from .draft_arrays import DraftArrays, new_token_values, overlap_rules
+from .drafters.protocol import TextBatch
 from .drafters.registry import DrafterSource, drafter_for, loaded_pair
 from .drafters.registry import check_drafter as check_drafter
 from .drafters.teacher_forcing import as_array, forward
@@ -180,24 +181,22 @@ def text_scores(
     if known is not None:
         log_p[:] = known
     drafts = [
-        _Drafts(
+        DraftArrays.empty(
             drafter,
             plan.steps,
-            np.full(shape, -np.inf, dtype=np.float32),
-            rules=_overlap_rules(plan, sampling) if overlaps else (),
+            texts=len(texts),
+            longest=longest,
+            rules=overlap_rules(plan.rules, sampling) if overlaps else (),
         )
         for drafter, plan in zip(drafters, plans, strict=True)
-        for shape in [(len(texts), drafter.heads(plan.steps), longest)]
     ]
-    order = sorted(
-        range(len(texts)), key=lambda row: (len(texts[row].ids), texts[row].prompt_length)
-    )
+    order = _by_length(texts)
     budget = _LOGIT_BUDGET.get(target.device.type, _LOGIT_BUDGET["cpu"])
     tokens = budget // target.model.get_input_embeddings().num_embeddings
     done = 0
     origins: list[Origin] = []
-    if progress:
-        progress(0, len(order))
+    progress = progress or (lambda done, total: None)
+    progress(0, len(order))
     while done < len(order):
         rows = next_batch(order[done:], texts, tokens)
         parts = [texts[row] for row in rows]
@@ -205,49 +204,17 @@ def text_scores(
         origin = _fill(log_p, drafts, target, parts, rows, sampling, own=own, scored=scored)
         origins += [origin] if origin is not None else []
         done += len(rows)
-        if progress:
-            progress(done, len(order))
+        progress(done, len(order))
     if judge_origin and sampling.temperature == 0:
         origins = _greedy_origins(target, texts[::_GREEDY_EVERY], tokens)
     origin = joined(origins) if judge_origin and origins else None
-    emitted_by = None if source is None else _new_token_values(texts, source, longest)
-    return [_scores(texts, log_p, draft, origin, emitted_by) for draft in drafts]
-
-
-@dataclasses.dataclass
-class _Drafts:
-    """One drafter's scores of all texts, filled batch by batch."""
-
-    drafter: Drafter
-    steps: int
-    log_q: NDArray[np.float32]
-    rules: tuple[str, ...] = ()
-    """Whose overlaps are needed."""
-    available: NDArray[np.int64] | None = None
-    smoothed: NDArray[np.float32] | None = None
-    overlaps: dict[str, NDArray[np.float32]] = dataclasses.field(default_factory=dict)
-
-    def fill(self, rows: list[int], batch: TextBatch) -> None:
-        """Score one batch into its rows, from the first scored position on."""
-        scores = self.drafter.score(batch)
-        place = slice(batch.begin, batch.ids.shape[1])
-        self.log_q[rows, :, place] = scores.log_q
-        if scores.smoothed is not None:
-            if self.smoothed is None:
-                self.smoothed = np.full_like(self.log_q, -np.inf)
-            self.smoothed[rows, :, place] = scores.smoothed
-        for rule, overlap in scores.overlaps.items():
-            whole = self.overlaps.setdefault(rule, np.zeros_like(self.log_q))
-            whole[rows, :, place] = overlap
-        if scores.available is not None:
-            if self.available is None:
-                self.available = np.zeros((len(self.log_q), self.log_q.shape[2]), dtype=np.int64)
-            self.available[rows, place] = scores.available
+    emitted_by = None if source is None else new_token_values(texts, source, longest)
+    return [draft.scores(texts, log_p, origin, emitted_by) for draft in drafts]
 
 
 def _fill(
     log_p: NDArray[np.float32],
-    drafts: list[_Drafts],
+    drafts: list[DraftArrays],
     target: LoadedModel,
     texts: list[Text],
     rows: list[int],
@@ -350,54 +317,11 @@ def _new_tokens(texts: Sequence[Text], begin: int, tokens: torch.Tensor) -> torc
     return ((at >= lengths[:, :1]) & (at < lengths[:, 1:])).to(tokens.device)
 
 
-def _scores(
-    texts: Sequence[Text],
-    log_p: NDArray[np.float32],
-    draft: _Drafts,
-    origin: Origin | None,
-    source: NDArray[np.float32] | None,
-) -> Scores:
-    lengths = np.array([len(text.ids) for text in texts])
-    log_q = draft.log_q
-    past_the_end = np.arange(log_q.shape[2]) >= lengths[:, None, None]
-    past_the_end = np.broadcast_to(past_the_end, log_q.shape)
-    log_q[past_the_end] = -np.inf
-    if draft.smoothed is not None:
-        draft.smoothed[past_the_end] = -np.inf
-    for overlap in draft.overlaps.values():
-        overlap[past_the_end] = 0.0
-    return Scores(
-        prompts=tuple(text.key for text in texts),
-        categories=tuple(text.category for text in texts),
-        target=log_p,
-        draft=log_q,
-        starts=np.array([text.first_draft for text in texts]),
-        lengths=lengths,
-        available=draft.available,
-        origin=origin,
-        source=source,
-        smoothed=draft.smoothed,
-        overlaps=draft.overlaps,
+def _by_length(texts: Sequence[Text]) -> list[int]:
+    """The texts' numbers, so that texts of like lengths follow one another."""
+    return sorted(
+        range(len(texts)), key=lambda row: (len(texts[row].ids), texts[row].prompt_length)
     )
-
-
-def _overlap_rules(plan: DrafterPlan, sampling: Sampling) -> tuple[str, ...]:
-    """The rules whose overlaps replay computes for a plan: block verification accepts positions
-    jointly, so it has none; at temperature 0 all rules are one.
-    """
-    if sampling.temperature == 0:
-        return ("greedy",)
-    return tuple(rule for rule in plan.rules if rule != "block")
-
-
-def _new_token_values(
-    texts: Sequence[Text], values: Sequence[Sequence[float]], longest: int
-) -> NDArray[np.float32]:
-    """Values of each text's new tokens at their positions, (texts, longest)."""
-    placed = np.zeros((len(texts), longest), dtype=np.float32)
-    for row, (text, of_text) in enumerate(zip(texts, values, strict=True)):
-        placed[row, text.prompt_length : len(text.ids)] = of_text
-    return placed
 
 
 def next_batch(order: list[int], texts: Sequence[Text], tokens: int) -> list[int]:

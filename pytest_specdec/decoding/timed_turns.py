@@ -117,7 +117,7 @@ class Budget:
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
+class TimeEstimate:
     """What one part takes, in seconds."""
 
     setup: float
@@ -138,7 +138,7 @@ class TimingPlan:
     """Of all turns of all parts."""
 
 
-def planned(estimates: Mapping[str, Estimate], repeats: int, budget: Budget) -> TimingPlan:
+def planned(estimates: Mapping[str, TimeEstimate], repeats: int, budget: Budget) -> TimingPlan:
     """At least `repeats` rounds of each part, or as many as fit. Raises RequestError where two
     turns of two do not.
     """
@@ -192,7 +192,7 @@ def in_turn(
 
 def _probed(
     tracks: Mapping[Part, Segments], budget: Budget, name: Callable[[Part], str], progress: Progress
-) -> Iterator[tuple[str, Estimate]]:
+) -> Iterator[tuple[str, TimeEstimate]]:
     """What each part takes, by name, from one round of it."""
     first = budget.spent
     shortest_turns = 0.0
@@ -200,7 +200,7 @@ def _probed(
         begun = budget.spent
         (lap,) = rounds.segment(1)
         seconds = (lap.draft_ms + lap.verify_ms) / 1e3
-        estimate = Estimate(max(0.0, budget.spent - begun - seconds), seconds)
+        estimate = TimeEstimate(max(0.0, budget.spent - begun - seconds), seconds)
         yield name(part), estimate
         progress("trying each part", number, len(tracks))
         tried = budget.spent - first
@@ -213,7 +213,7 @@ def _probed(
         )
 
 
-def _announcement(plan: TimingPlan, estimates: Mapping[str, Estimate], repeats: int) -> str:
+def _announcement(plan: TimingPlan, estimates: Mapping[str, TimeEstimate], repeats: int) -> str:
     rounds = plan.turns * plan.rounds
     announcement = (
         f"timing {rounds} rounds of each of {len(estimates)} parts: about "

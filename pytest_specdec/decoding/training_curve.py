@@ -51,7 +51,7 @@ class CurveSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class CurvePoint:
+class TrainingPoint:
     """A drafter at one step of its training."""
 
     counts: Counts
@@ -79,7 +79,7 @@ class TrainingCurve:
         self._prompts = prompts if prompts is None or isinstance(prompts, Path) else list(prompts)
         self._texts = None if texts is None else tuple(texts)
         self._target_scores: NDArray[np.floating] | None = None
-        self._best: CurvePoint | None = None
+        self._best: TrainingPoint | None = None
 
     def measure(self, model: PreTrainedModel, heads: MtpModel | None = None) -> dict[str, float]:
         """Replay the model as it is now, and compare it with the best so far.
@@ -107,7 +107,7 @@ class TrainingCurve:
         check_pair(self._target.checkpoint, drafter.checkpoint, 0)
         return self._target
 
-    def _replayed(self, target: LoadedModel, drafter: LoadedModel) -> CurvePoint:
+    def _replayed(self, target: LoadedModel, drafter: LoadedModel) -> TrainingPoint:
         settings = self._settings
         plan = DrafterPlan(DraftModel(drafter, settings.depth), settings.depth, settings.k)
         texts = self._texts_of(target)
@@ -120,7 +120,7 @@ class TrainingCurve:
                 "smaller k"
             )
         smoothed = settings.temperature == 0
-        return CurvePoint(
+        return TrainingPoint(
             counts=counts,
             compared=expected_counts(scores.smoothed_field(), settings.k) if smoothed else counts,
         )
@@ -152,7 +152,7 @@ def _as_prompts(prompts: Sequence[str] | Path) -> Sequence[Prompt]:
     ]
 
 
-def _values(point: CurvePoint, best: CurvePoint | None) -> dict[str, float]:
+def _values(point: TrainingPoint, best: TrainingPoint | None) -> dict[str, float]:
     """A step's values, without those that are not finite numbers: an interval needs two prompts."""
     from scipy import stats
 

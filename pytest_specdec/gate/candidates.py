@@ -20,7 +20,7 @@ LEVEL = 0.95
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Difference:
+class PairedDifference:
     """How much shorter the acceptance length of one candidate is than another's, in tokens."""
 
     drop: float
@@ -40,11 +40,11 @@ class Standing:
 
     length: float
     """Acceptance length."""
-    from_best: Difference | None
+    from_best: PairedDifference | None
     """From the candidate with the greatest length; None for that one itself."""
-    from_previous: Difference | None
+    from_previous: PairedDifference | None
     """From the candidate before; None for the first."""
-    from_best_before: Difference | None
+    from_best_before: PairedDifference | None
     """From the best of all candidates before; None for the first."""
 
     @property
@@ -94,10 +94,10 @@ def compare_candidates(candidates: Sequence[Counts], level: float = LEVEL) -> tu
     each = 1 - (1 - level) / max(math.comb(number, 2), 1)
     lengths = [counts.acceptance_length for counts in candidates]
 
-    def difference(before: int, now: int) -> Difference:
+    def difference(before: int, now: int) -> PairedDifference:
         pair = Pair.of(candidates[before], candidates[now])
         low, high = pair.interval(each)
-        return Difference(drop=pair.length_drop, low=low, high=high)
+        return PairedDifference(drop=pair.length_drop, low=low, high=high)
 
     def best_of(end: int) -> int:
         return max(range(end), key=lengths.__getitem__)

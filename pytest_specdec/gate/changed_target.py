@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from ..acceptance.counts import Counts
 from ..common.percent import signed_percent
 from ..records.measured import MeasuredCase, MeasuredRun
 from ..records.same_contexts import SameContexts
@@ -26,6 +27,7 @@ LEAST_EFFECTIVE = 0.2
 """Share of effective contexts below which the two targets have too little in common."""
 _PRECISE = 2.0
 """A drop below the margin passes where the gate would have seen one of so many margins."""
+_ALONE = "judged on fresh texts alone"
 _UPDATE = "to store them, run the old pair once with --specdec-update=all"
 
 
@@ -129,49 +131,19 @@ def _compared(
     contexts: Sequence[SameContexts] | None,
 ) -> tuple[str, ComparisonFacts | None, Estimate | None]:
     """The comparison in the same contexts; why it cannot be made, where it cannot."""
-    if contexts is None:
-        return (
-            "judged on fresh texts alone: texts of the old target with its log-probabilities are "
-            f"not stored; {_UPDATE}",
-            None,
-            None,
-        )
     greedy = before.conditions.temperature == 0
-    if greedy and now.smoothing != before.smoothing:
-        return (
-            "judged on fresh texts alone: the baseline was smoothed at another temperature; "
-            f"{_UPDATE}",
-            None,
-            None,
-        )
-    if any(measured.target != before.fingerprints.target for measured in contexts):
-        return (
-            "judged on fresh texts alone: the stored texts are no longer those of the old target, "
-            "as after an update of another case that shares them; restore them from version "
-            "control and update all cases together",
-            None,
-            None,
-        )
-    runs = [_run_on(before, measured) for measured in contexts]
+    runs = [_run_on(before, measured) for measured in contexts or ()]
     stored = [run.contexts for run in runs if run is not None and run.contexts is not None]
-    if len(stored) < len(contexts):
-        return (
-            "judged on fresh texts alone: the baseline holds no acceptance in the contexts of the "
-            f"stored texts; {_UPDATE}",
-            None,
-            None,
-        )
+    problem = _missing(now, before, contexts, stored)
+    if problem is not None or contexts is None:
+        return f"{_ALONE}: {problem}", None, None
     pair = Pair.of(stored, [measured.measured.counts for measured in contexts])
     share = min(measured.measured.effective_share for measured in contexts)
     if not pair.now.total_rounds > 0 or pair.prompts < fresh.pair.prompts:
-        return (
-            "judged on fresh texts alone: some prompts have no stored text with log-probabilities",
-            None,
-            None,
-        )
+        return f"{_ALONE}: some prompts have no stored text with log-probabilities", None, None
     if share < LEAST_EFFECTIVE:
         return (
-            "judged on fresh texts alone: the old target's texts are too unlike the new one's "
+            f"{_ALONE}: the old target's texts are too unlike the new one's "
             f"({share:.0%} of the contexts are effective)",
             None,
             None,
@@ -184,6 +156,30 @@ def _compared(
         unseen=unseen,
     )
     return "", facts, estimate
+
+
+def _missing(
+    now: MeasuredCase,
+    before: MeasuredCase,
+    contexts: Sequence[SameContexts] | None,
+    stored: Sequence[Counts],
+) -> str | None:
+    """Which part of a comparison in the same contexts is missing; None where all are there.
+    `stored` are the baseline's counts in the contexts, of the runs that have them.
+    """
+    if contexts is None:
+        return f"texts of the old target with its log-probabilities are not stored; {_UPDATE}"
+    if before.conditions.temperature == 0 and now.smoothing != before.smoothing:
+        return f"the baseline was smoothed at another temperature; {_UPDATE}"
+    if any(measured.target != before.fingerprints.target for measured in contexts):
+        return (
+            "the stored texts are no longer those of the old target, "
+            "as after an update of another case that shares them; restore them from version "
+            "control and update all cases together"
+        )
+    if len(stored) < len(contexts):
+        return f"the baseline holds no acceptance in the contexts of the stored texts; {_UPDATE}"
+    return None
 
 
 def _broken(before: MeasuredCase, contexts: Sequence[SameContexts]) -> str | None:

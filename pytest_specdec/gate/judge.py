@@ -46,21 +46,39 @@ def judge(
     the target changed. `test` is the case's place in the session's label-swap test; without one it
     is tested alone, at its share of alpha.
     """
-    unknown = set(now.prompts) - set(before.prompts)
-    if subset and unknown and set(before.prompts) <= set(now.prompts):
-        verdict = judge(
-            now.only(before.prompts),
-            before,
-            metric=metric,
-            margin=margin,
-            alpha=alpha,
-            gates=gates,
-            subset=True,
-            contexts=contexts,
-            test=test,
-        )
-        rest = f"{len(unknown)} of {len(now.prompts)} prompts have no baseline and were not judged"
-        return dataclasses.replace(verdict, reason=f"{verdict.reason}; {rest}")
+    unknown, measured = set(now.prompts) - set(before.prompts), len(now.prompts)
+    if not subset or not unknown or len(unknown) + len(before.prompts) > measured:
+        unknown = set()
+    if unknown:
+        now = now.only(before.prompts)
+    verdict = _judge_shared(
+        now,
+        before,
+        metric=metric,
+        margin=margin,
+        level=alpha / gates,
+        subset=subset,
+        contexts=contexts,
+        test=test,
+    )
+    if not unknown:
+        return verdict
+    rest = f"{len(unknown)} of {measured} prompts have no baseline and were not judged"
+    return dataclasses.replace(verdict, reason=f"{verdict.reason}; {rest}")
+
+
+def _judge_shared(
+    now: MeasuredCase,
+    before: MeasuredCase,
+    *,
+    metric: str,
+    margin: float,
+    level: float,
+    subset: bool,
+    contexts: Callable[[], Sequence[SameContexts] | None],
+    test: CellTest | None,
+) -> Verdict:
+    """`judge`, on the prompts that the baseline has; `level` is the gate's share of alpha."""
     if problems := incomparable(now, before, subset=subset):
         return Verdict(outcome="error", metric=metric, reason="; ".join(problems))
     same_texts = before.runs_on_same_texts(now)
@@ -68,7 +86,7 @@ def judge(
     pair = Pair.of([run.counts for run in stored], now.counts_of_runs)
     if problem := unusable(pair, before, metric, same_texts=same_texts is not None):
         return Verdict(outcome="error", metric=metric, reason=problem)
-    facts, level = ComparisonFacts.of(metric, pair, changes(now, before)), alpha / gates
+    facts = ComparisonFacts.of(metric, pair, changes(now, before))
 
     def by_texts(level: float) -> Verdict:
         if same_texts is None:

@@ -13,7 +13,7 @@ import numpy as np
 from ..acceptance.counts import Counts
 from ..common.printable import printable
 from ..config.candidates import natural_order
-from ..gate.candidates import Difference, Standing, compare_candidates
+from ..gate.candidates import PairedDifference, Standing, compare_candidates
 from ..report.row import CandidateDifference, CandidateRow, ReportRow, plain
 from .comparison import Run
 
@@ -94,7 +94,7 @@ def _row(candidate: MeasuredCandidate, place: int, standing: Standing) -> Candid
     )
 
 
-def _difference(difference: Difference | None) -> CandidateDifference | None:
+def _difference(difference: PairedDifference | None) -> CandidateDifference | None:
     if difference is None:
         return None
     return CandidateDifference(

@@ -66,6 +66,12 @@ def explain(
         *_prompts(pair, prompt_names),
         *where,
     ]
+    return [*lines, *_test(verdict, verdict.pair), *update]
+
+
+def _test(verdict: Verdict, pair: Pair) -> list[str]:
+    """What the permutation test found largest, and what it could have found."""
+    lines = []
     if verdict.position is not None:
         metric = (
             f"survival at position {verdict.position}"
@@ -76,9 +82,9 @@ def explain(
     if verdict.regime == "sampled":
         lines.append(
             f"  detectable {_detectable(verdict.smallest_detectable_drop)} with "
-            f"{verdict.pair.prompts} prompts"
+            f"{pair.prompts} prompts"
         )
-    return lines + update
+    return lines
 
 
 _PROMISES = {
