@@ -22,6 +22,7 @@ from ..baselines.writing import dumps
 from ..cases.case import TextKey
 from ..cases.prompts import Prompt, read_prompts
 from ..common.errors import BaselineError
+from ..records.record import SCHEMA
 from ..records.text_set import TextSet
 
 MOST_FILES, MOST_BYTES = 64, 1 << 26
@@ -40,6 +41,24 @@ class KnownTexts(NamedTuple):
     """Those of them that are kept only."""
     missing: list[int]
     """Positions of the prompts whose texts are yet to be sampled."""
+
+
+def wanted_texts(key: TextKey, *, target: str, tokenizer: str, template: str | None) -> TextSet:
+    """The set of texts that a key asks of a target, without a text; `target` and `tokenizer` are
+    fingerprints, `template` is a hash.
+    """
+    return TextSet(
+        schema=SCHEMA,
+        target=target,
+        tokenizer=tokenizer,
+        template=template,
+        new_tokens=key.new_tokens,
+        temperature=key.temperature,
+        seed=key.seed,
+        texts={},
+        top_k=key.top_k,
+        top_p=key.top_p,
+    )
 
 
 class KeptTexts:

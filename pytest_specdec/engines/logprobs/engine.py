@@ -28,14 +28,13 @@ from ...checkpoints.checkpoint import case_checkpoint
 from ...common.errors import RequestError
 from ...common.printable import KEY
 from ...records.conditions import Environment, Fingerprints
-from ...records.record import SCHEMA
 from ...records.text_set import TextSet
 from ..adapter_api import EngineSetup
 from ..adapters.llama_cpp_server import LlamaCppServerAdapter
 from ..adapters.server import ServedAdapter
 from ..adapters.sglang_server import SglangServerAdapter
 from ..adapters.vllm_server import VllmServerAdapter
-from ..kept_texts import KeptTexts
+from ..kept_texts import KeptTexts, wanted_texts
 from ..models import ModelPool
 from ..protocol import Engine, Measurement, check_rounds
 from ..servers.client import Client
@@ -190,18 +189,7 @@ class ServedReplay(Engine):
         tokenizer = hashlib.sha256(repr(self._ids(key, [_PANGRAM], emitter)).encode()).hexdigest()[
             :16
         ]
-        wanted = TextSet(
-            schema=SCHEMA,
-            target=_fingerprint(target),
-            tokenizer=tokenizer,
-            template=None,
-            new_tokens=key.new_tokens,
-            temperature=key.temperature,
-            seed=key.seed,
-            texts={},
-            top_k=key.top_k,
-            top_p=key.top_p,
-        )
+        wanted = wanted_texts(key, target=_fingerprint(target), tokenizer=tokenizer, template=None)
         known, kept, missing = self._kept.known(key, wanted, prompts, self._stored_texts(key))
         if missing and emitter is None:
             raise RequestError(

@@ -26,11 +26,10 @@ from ...decoding.environment import environment
 from ...decoding.loading import LoadedModel
 from ...decoding.replay import DrafterPlan, check_drafter, text_scores
 from ...decoding.sampling import encode_prompts, sample_new_tokens
-from ...records.record import SCHEMA
 from ...records.same_contexts import SameContexts
 from ...records.text_set import TextSet
 from ..fingerprints import template_of
-from ..kept_texts import KeptTexts
+from ..kept_texts import KeptTexts, wanted_texts
 from ..models import ModelPool
 from ..protocol import Engine, Measurement, check_rounds
 
@@ -216,17 +215,11 @@ class ReplayEngine(Engine):
         prompts = read_prompts(key.prompts, key.prompt_limit)
         target.checkpoint.hash_now(self.models.report)
         ids = encode_prompts(target.tokenizer, prompts)
-        wanted = TextSet(
-            schema=SCHEMA,
+        wanted = wanted_texts(
+            key,
             target=target.checkpoint.model_fingerprint,
             tokenizer=target.checkpoint.tokenizer_fingerprint,
             template=template_of(target, prompts),
-            new_tokens=key.new_tokens,
-            temperature=key.temperature,
-            seed=key.seed,
-            texts={},
-            top_k=key.top_k,
-            top_p=key.top_p,
         )
         known, kept, missing = self._kept.known(key, wanted, prompts, self._stored_texts(key))
         if missing:
