@@ -51,9 +51,9 @@ def judge_changed_target(
         verdict = by_texts(level)
         return dataclasses.replace(verdict, reason=f"{verdict.reason} ({problem})")
     outcome, reason, detectable = decided(facts, estimate, margin, level / 2)
-    sampled = by_texts(level / 2)
     moved = f"{estimate.before:.4f} -> {estimate.now:.4f}, {signed_percent(-estimate.drop)}"
-    if sampled.outcome == "regressed" and outcome != "regressed":
+    # Fresh texts are tested only where they could change the verdict.
+    if outcome != "regressed" and (sampled := by_texts(level / 2)).outcome == "regressed":
         reason = f"{sampled.reason}, though not in the same contexts ({moved})"
         if sampled.regime == "sampled":
             reason = (

@@ -96,18 +96,15 @@ def relative_error(pair: Pair) -> float:
 
 
 def _student(level: float, pair: Pair) -> float:
+    """Upper quantile of Student's distribution over the pair's prompts."""
     from scipy import stats
 
     return float(stats.t.isf(level, pair.prompts - 1))
 
 
 def _critical(pair: Pair, level: float) -> float:
-    from scipy import stats
-
-    return float(stats.t.isf(level / (1 + pair.now.k), pair.prompts - 1))
+    return _student(level / (1 + pair.now.k), pair)
 
 
 def _slack(pair: Pair) -> float:
-    from scipy import stats
-
-    return float(stats.t.isf(1 - POWER, pair.prompts - 1))
+    return _student(1 - POWER, pair)
