@@ -81,12 +81,11 @@ def context_counts(
     starts = _counted(scores, k, limits)
     walk = _BlockWalk(scores) if joint else _TokenWalk(scores, rule)
     texts = len(scores.prompts)
-    accepted, drafted = np.zeros((texts, k)), np.zeros((texts, k))
+    accepted = np.zeros((texts, k))
     unseen = 0.0
     for step in range(k):
         chance, missed = walk.advance(step)
         proposes = starts if scores.available is None else starts & (scores.available > step)
-        drafted[:, step] = proposes.sum(1)
         accepted[:, step] = (chance * proposes).sum(1)
         unseen += (k - 1 - step) * float((missed * proposes).sum())
     rounds = starts.sum(1).astype(np.float64)
@@ -96,7 +95,8 @@ def context_counts(
             prompts=scores.prompts,
             categories=scores.categories,
             rounds=rounds,
-            drafted=drafted,
+            # As stored: how many drafts a text allows is the same on both sides.
+            drafted=np.repeat(rounds[:, None], k, axis=1),
             accepted=accepted,
         ),
         effective_share=_effective_share(scores, k, starts),

@@ -292,3 +292,5 @@ def test_tokens_that_are_not_proposed_are_not_accepted() -> None:
     assert measured is not None
     assert measured.counts.accepted[0, 0] == pytest.approx(overlap("rejection", NEW, DRAFT)[1])
     assert measured.counts.accepted[0, 1] == 0.0
+    # A stored record holds starts alone, so every start counts k drafts on both sides of a rate.
+    assert measured.counts.drafted.tolist() == [[measured.counts.total_rounds] * 2]
