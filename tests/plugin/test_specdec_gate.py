@@ -171,7 +171,7 @@ def test_what_a_test_swallows_fails_it_all_the_same(recorded: Harness) -> None:
     recorded.write(SWALLOWED)
     result = recorded.run(status=1)
     result.assert_outcomes(failed=5)
-    text = result.stdout.str()
+    text = result.stdout.str().partition("short test summary info")[0]  # its length depends on CI
     assert text.count("but the test did not fail; let the AssertionError of check() pass, or") == 2
     assert (
         text.count("requests specdec_gate and no counts were judged; call specdec_gate(NAME)") == 3
