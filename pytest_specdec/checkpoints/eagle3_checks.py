@@ -1,0 +1,376 @@
+"""An EAGLE-3 head's folder against its own config.json and against its target, by files alone.
+
+Every mistake that these checks refuse would otherwise give a head that drafts, and drafts worse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common.errors import RequestError
+from .checkpoint import Checkpoint
+from .config_checks import count_of
+from .eagle3_config import EAGLE_THETA, Eagle3Config, read_eagle3_config, theta_of
+from .folder_kinds import PICKLES
+from .safetensors_header import Tensor
+
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_INTEGERS = {"I64": "<i8", "I32": "<i4"}
+_IGNORED = ("verifier_norm.", "verifier_lm_head.")
+"""What speculators saves for training alone."""
+_MAPS = ("d2t", "t2d")
+_LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers")
+_WIDTHS = ("hidden_size", "n_embd", "d_model")
+_CONVERT = (
+    'python -c "import torch; from safetensors.torch import save_file; save_file({n: t.clone() '
+    "for n, t in torch.load('%s', map_location='cpu', weights_only=True).items()}, "
+    "'model.safetensors')\""
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Eagle3Files:
+    """The files of a head; `checked_head` makes it."""
+
+    checkpoint: Checkpoint
+    config: Eagle3Config
+    aux_layers: tuple[int, ...]
+    """The target's states that the head reads, numbered as transformers' `hidden_states`."""
+
+    @property
+    def own_embeddings(self) -> bool:
+        """Whether the head embeds tokens itself, and not as its target does."""
+        return "embed_tokens.weight" in self.checkpoint.tensors
+
+    @property
+    def dtype(self) -> str:
+        """The number format of its weights, as safetensors names it."""
+        return self.checkpoint.tensors["fc.weight"].dtype
+
+    def layer_prefix(self, index: int) -> str:
+        """How the names of a layer's tensors begin."""
+        return _layer_prefix(self.checkpoint.tensors, index)
+
+    @functools.cached_property
+    def target_ids(self) -> NDArray[np.int64]:
+        """The target's id of each draft token, (draft vocabulary,)."""
+        size = self.checkpoint.tensors["lm_head.weight"].shape[0]
+        ids: NDArray[np.int64] = np.arange(size, dtype=np.int64)
+        d2t = self.checkpoint.tensors.get("d2t")
+        return ids if d2t is None else ids + _integers(d2t)
+
+
+def checked_head(target: Checkpoint, folder: Path) -> Eagle3Files:
+    """The head in a folder, if it can draft for the target.
+
+    Parameters
+    ----------
+    target
+        The target's checkpoint; its configuration alone is read.
+    folder
+        config.json and safetensors weights in one of the forms of `eagle3_config`.
+
+    Returns
+    -------
+    Eagle3Files
+
+    Raises
+    ------
+    RequestError
+        For pickled weights, tensors that do not fit config.json, vocabularies that do not fit each
+        other, layers that the target does not have, or a head for another target.
+
+    Examples
+    --------
+    >>> files = checked_head(target, Path("heads/llama-eagle3"))  # doctest: +SKIP
+    >>> files.aux_layers  # doctest: +SKIP
+    (2, 16, 29)
+    """
+    _check_pickle(folder)
+    checkpoint = Checkpoint(folder)
+    config = read_eagle3_config(folder / "config.json", checkpoint.config)
+    fc = checkpoint.tensors.get("fc.weight")
+    if fc is None or len(fc.shape) != 2:
+        raise RequestError(f"{folder} has no matrix fc.weight; save the whole head")
+    _check_verifier(config, target)
+    layers = _first(target, _LAYER_COUNTS)
+    if layers is None:
+        raise RequestError(
+            f"{target.folder / 'config.json'} does not say how many layers the target has; save "
+            "the target again"
+        )
+    aux_layers = config.aux_layers(layers)
+    _check_widths(checkpoint, config, target, len(aux_layers))
+    _check_tensors(checkpoint, config, len(aux_layers))
+    files = Eagle3Files(checkpoint, config, aux_layers)
+    _check_vocabularies(files, target)
+    _check_theta(config, target)
+    return files
+
+
+def _check_pickle(folder: Path) -> None:
+    if not folder.is_dir():
+        raise RequestError(f"no head at {folder}; check the path")
+    names = sorted(path.name for path in folder.iterdir())
+    pickles = [name for name in names if name.endswith(PICKLES)]
+    if pickles and not any(name.endswith(".safetensors") for name in names):
+        raise RequestError(
+            f"{folder} holds a pickle ({pickles[0]}), which is never opened, because it can run "
+            f"any code; convert it in that folder, on a machine where you trust it: "
+            f"{_CONVERT % pickles[0]}"
+        )
+
+
+def _check_verifier(config: Eagle3Config, target: Checkpoint) -> None:
+    """Raises RequestError where the target is known to be another than the head was trained for:
+    another class of models, or another name on the hub.
+    """
+    classes = target.config.get("architectures")
+    theirs = classes if isinstance(classes, list) else []
+    cure = (
+        "name that target, or correct speculators_config.verifier in "
+        f"{config.path} if the head was trained for this one"
+    )
+    if config.verifier_classes and theirs and not set(theirs) & set(config.verifier_classes):
+        raise RequestError(
+            f"the head {config.path.parent} was trained for {config.verifier or 'a target'} "
+            f"({', '.join(config.verifier_classes)}), and {target.folder} is "
+            f"{', '.join(map(str, theirs))}; {cure}"
+        )
+    name = _hub_name(target.folder)
+    if config.verifier and name and name.lower() != config.verifier.lower():
+        raise RequestError(
+            f"the head {config.path.parent} was trained for {config.verifier}, and the target is "
+            f"{name}; {cure}"
+        )
+
+
+def _hub_name(folder: Path) -> str | None:
+    """The hub id of a snapshot in the hub's cache, `models--owner--name/snapshots/...`."""
+    for part in folder.parts[-3:]:
+        if part.startswith("models--") and part.count("--") >= 2:
+            return part.removeprefix("models--").replace("--", "/", 1)
+    return None
+
+
+def _first(target: Checkpoint, names: tuple[str, ...]) -> int | None:
+    counts = (count_of(target.text_config.get(name)) for name in names)
+    return next((count for count in counts if count), None)
+
+
+def _check_widths(
+    checkpoint: Checkpoint, config: Eagle3Config, target: Checkpoint, states: int
+) -> None:
+    """The joined states are as wide as `fc` reads, and a shared embedding as wide as the head."""
+    fc, width = checkpoint.tensors["fc.weight"], _first(target, _WIDTHS)
+    folder = checkpoint.folder
+    announced = config.target_width
+    if announced and width and announced != width:
+        raise RequestError(
+            f"{config.path} says target_hidden_size: {announced} and the target {target.folder} "
+            f"is {width} wide; name the target that the head was trained for"
+        )
+    width = width or announced
+    if width and fc.shape[1] % width == 0 and fc.shape[1] != states * width:
+        raise RequestError(
+            f"fc.weight of {folder} joins {fc.shape[1] // width} states of the target and "
+            f"config.json names {states}; name as many in eagle_aux_hidden_state_layer_ids"
+        )
+    if width is None or fc.shape[1] != states * width:
+        raise RequestError(
+            f"fc.weight of {folder} reads {fc.shape[1]} numbers, and {states} states of the target "
+            f"{target.folder} are {states} x {width or 'an unknown width'}; name the target that "
+            "the head was trained for"
+        )
+    if "embed_tokens.weight" not in checkpoint.tensors and config.width != width:
+        raise RequestError(
+            f"{folder} is {config.width} wide and has no embed_tokens.weight, and the embeddings "
+            f"of the target {target.folder} are {width} wide; save the head with its embeddings"
+        )
+
+
+def _layer_prefix(tensors: Mapping[str, Tensor], index: int) -> str:
+    flat = any(name.startswith("midlayer.") for name in tensors)
+    return "midlayer." if flat and index == 0 else f"layers.{index}."
+
+
+def _check_tensors(checkpoint: Checkpoint, config: Eagle3Config, states: int) -> None:
+    """All that config.json announces and nothing else, each of the shape that it implies."""
+    folder, tensors = checkpoint.folder, checkpoint.tensors
+    if config.layers > len(tensors):
+        raise RequestError(
+            f"{config.path} says num_hidden_layers: {config.layers} and the folder holds "
+            f"{len(tensors)} tensors; save the whole head"
+        )
+    _check_norms(checkpoint, config, states)
+    needed, optional = _shapes(checkpoint, config, states)
+    for name in needed:
+        if name not in tensors:
+            raise RequestError(
+                f"{folder} lacks the tensor {name}, which config.json implies; save the whole head"
+            )
+    for name, tensor in tensors.items():
+        if name.startswith(_IGNORED) or name.endswith("rotary_emb.inv_freq") or name in _MAPS:
+            continue
+        if (shape := needed.get(name, optional.get(name, ()))) == ():
+            raise RequestError(
+                f"{folder} holds the tensor {name[:80]!r}, which no supported EAGLE-3 head has; "
+                "use a head without it, or correct config.json"
+            )
+        if tensor.shape != shape:
+            raise RequestError(
+                f"{name} of {folder} has the shape {list(tensor.shape)} and config.json implies "
+                f"{list(shape)}; save the head again, or correct config.json"
+            )
+        if tensor.dtype not in _FLOATS:
+            raise RequestError(
+                f"{name} of {folder} is stored as {tensor.dtype}, and quantised heads are not "
+                "supported; use a copy in bfloat16 or float16"
+            )
+
+
+def _check_norms(checkpoint: Checkpoint, config: Eagle3Config, states: int) -> None:
+    """The norms before `fc`: each announced one is there, and none is there unannounced."""
+    if config.norm_before_fc and config.fc_norm:
+        raise RequestError(
+            f"{config.path} says norm_before_fc and fc_norm, and a head has one of them; correct it"
+        )
+    joined = {"input_norm.weight"}
+    each = {f"fc_norm.{index}.weight" for index in range(states)}
+    held = {name for name in checkpoint.tensors if name.startswith(("input_norm.", "fc_norm."))}
+    for flag, announced, names in (
+        ("norm_before_fc", config.norm_before_fc, joined),
+        ("fc_norm", config.fc_norm, each),
+    ):
+        if announced and (missing := sorted(names - held)):
+            raise RequestError(
+                f"{config.path} says {flag}: true and {checkpoint.folder} has no {missing[0]}; "
+                f"save the whole head, or remove {flag}"
+            )
+        if not announced and (unannounced := sorted(names & held)):
+            raise RequestError(
+                f"{checkpoint.folder} holds {unannounced[0]} and config.json does not say {flag}: "
+                f"true; add it, or save the head without the norm"
+            )
+
+
+def _shapes(
+    checkpoint: Checkpoint, config: Eagle3Config, states: int
+) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    """The shapes of the tensors that a head of this configuration has, and may have."""
+    width, tensors = config.width, checkpoint.tensors
+    joined = tensors["fc.weight"].shape[1]
+    rows = config.draft_vocabulary or _rows(checkpoint)
+    needed: dict[str, tuple[int, ...]] = {
+        "fc.weight": (width, joined),
+        "norm.weight": (width,),
+        "lm_head.weight": (rows, width),
+    }
+    optional: dict[str, tuple[int, ...]] = {"embed_tokens.weight": (config.vocabulary, width)}
+    if config.norm_before_fc:
+        needed["input_norm.weight"] = (joined,)
+    if config.fc_norm:
+        needed |= {f"fc_norm.{index}.weight": (joined // states,) for index in range(states)}
+    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    for index in range(config.layers):
+        prefix = _layer_prefix(tensors, index)
+        attention, reads = f"{prefix}self_attn.", width if index else 2 * width
+        needed |= {
+            f"{prefix}input_layernorm.weight": (width,),
+            f"{prefix}post_attention_layernorm.weight": (width,),
+            f"{attention}q_proj.weight": (queries, reads),
+            f"{attention}k_proj.weight": (keys, reads),
+            f"{attention}v_proj.weight": (keys, reads),
+            f"{attention}o_proj.weight": (width, queries),
+            f"{prefix}mlp.gate_proj.weight": (config.mlp_width, width),
+            f"{prefix}mlp.up_proj.weight": (config.mlp_width, width),
+            f"{prefix}mlp.down_proj.weight": (width, config.mlp_width),
+        }
+        if index == 0:
+            needed[f"{prefix}hidden_norm.weight"] = (width,)
+        norms = {f"{attention}{name}_norm.weight": (config.head_dim,) for name in "qk"}
+        biases = {
+            f"{attention}q_proj.bias": (queries,),
+            f"{attention}k_proj.bias": (keys,),
+            f"{attention}v_proj.bias": (keys,),
+        }
+        for group, announced in ((norms, False), (biases, config.attention_bias)):
+            chosen = needed if announced or group.keys() & tensors.keys() else optional
+            chosen |= group
+        optional[f"{attention}o_proj.bias"] = (width,)
+    return needed, optional
+
+
+def _rows(checkpoint: Checkpoint) -> int:
+    head = checkpoint.tensors.get("lm_head.weight")
+    return head.shape[0] if head is not None and head.shape else 0
+
+
+def _check_vocabularies(files: Eagle3Files, target: Checkpoint) -> None:
+    """Every draft token is one token of the target's, and `d2t` and `t2d` say the same."""
+    folder, config = files.checkpoint.folder, files.config
+    tensors, vocabulary = files.checkpoint.tensors, config.vocabulary
+    rows = _rows(files.checkpoint)
+    if target.vocabulary is not None and target.vocabulary != vocabulary:
+        raise RequestError(
+            f"the head {folder} is for a vocabulary of {vocabulary} tokens and the target "
+            f"{target.folder} has {target.vocabulary}; name the target that it was trained for"
+        )
+    d2t, t2d = (tensors.get(name) for name in _MAPS)
+    if d2t is None:
+        if rows != vocabulary:
+            raise RequestError(
+                f"{folder} drafts {rows} of the target's {vocabulary} tokens and has no d2t, which "
+                "says which; save the head with it"
+            )
+        return
+    if d2t.dtype not in _INTEGERS or d2t.shape != (rows,) or not rows:
+        raise RequestError(
+            f"d2t of {folder} is {d2t.dtype} {list(d2t.shape)}, and {rows} draft tokens need int64 "
+            f"[{rows}]; save the head again"
+        )
+    ids = files.target_ids
+    if ids.min() < 0 or ids.max() >= vocabulary:
+        raise RequestError(
+            f"d2t of {folder} leads to the token {ids.max() if ids.min() >= 0 else ids.min()}, and "
+            f"the target has {vocabulary}; d2t holds offsets (target id - draft id): save it so"
+        )
+    if len(np.unique(ids)) < rows:
+        raise RequestError(
+            f"d2t of {folder} leads two draft tokens to one token of the target; d2t holds offsets "
+            "(target id - draft id): save it so"
+        )
+    if t2d is not None and not _agree(t2d, ids, vocabulary):
+        raise RequestError(
+            f"t2d and d2t of {folder} name different tokens of the target; save both again from "
+            "one training run"
+        )
+
+
+def _agree(t2d: Tensor, ids: NDArray[np.int64], vocabulary: int) -> bool:
+    if t2d.dtype not in ("BOOL", "U8") or t2d.shape != (vocabulary,):
+        return False
+    named = np.frombuffer(b"".join(t2d.blocks()), dtype=np.uint8)
+    return bool(np.array_equal(np.flatnonzero(named), np.sort(ids)))
+
+
+def _integers(tensor: Tensor) -> NDArray[np.int64]:
+    values = np.frombuffer(b"".join(tensor.blocks()), dtype=_INTEGERS[tensor.dtype])
+    return values.astype(np.int64)
+
+
+def _check_theta(config: Eagle3Config, target: Checkpoint) -> None:
+    """A missing base means EAGLE's own to every loader, whatever base the head was trained with."""
+    theirs = theta_of(target.text_config)
+    if config.theta is None and theirs is not None and theirs != EAGLE_THETA:
+        raise RequestError(
+            f"{config.path} has no rope_theta, which loaders take for {EAGLE_THETA:g}, and the "
+            f"target's is {theirs}; add the one that the head was trained with (SafeAILab's and "
+            f"SpecForge's code trains with {EAGLE_THETA:g} where it is missing)"
+        )

@@ -1,0 +1,312 @@
+"""The config.json of an EAGLE-3 head, in the forms that SafeAILab, SpecForge (and AngelSlim) and
+speculators write.
+
+The definition of the head that these fields parametrise stands in `decoding.drafters.eagle3_head`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import RequestError
+from .config_checks import count_of
+
+EAGLE_THETA = 10000.0
+"""The rotary base where config.json names none, in every loader of these heads."""
+_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+_OUTPUTS = "eagle_config.eagle_aux_hidden_state_layer_ids"
+_STATES = ("eagle_aux_hidden_state_layer_ids", "aux_hidden_state_layer_ids")
+_FLAGS = ("norm_before_residual", "norm_before_fc", "fc_norm", "norm_output")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Eagle3Config:
+    """What config.json says of a head; `read_eagle3_config` makes it."""
+
+    path: Path
+    """The file that it was read from."""
+    packaging: str
+    """`SafeAILab`, `SpecForge` or `speculators`."""
+    layer_ids: tuple[int, ...] | None
+    """The target's layers whose states the head reads, as config.json numbers them; None where it
+    names none.
+    """
+    ids_are_outputs: bool
+    """Whether id i is the output of decoder layer i, counted from 0, as in `eagle_config`; else the
+    input of that layer, transformers' `hidden_states[i]`, as in a field at the top.
+    """
+    layers: int
+    width: int
+    """Width of the head's own hidden states."""
+    target_width: int | None
+    """Width of the target's; None where config.json does not say."""
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mlp_width: int
+    eps: float
+    norm_before_residual: bool
+    """The residual of the first layer is the normalised state, not the state itself."""
+    norm_before_fc: bool
+    """The joined states are normalised together, by `input_norm`, before `fc`."""
+    fc_norm: bool
+    """Each of the states is normalised, by `fc_norm.i`, before `fc`."""
+    norm_output: bool
+    """The state handed to the next draft step is the one after the last norm, not before it."""
+    attention_bias: bool
+    theta: float | None
+    """The rotary base; None where config.json names none."""
+    rope: Mapping[str, Any]
+    """transformers' `rope_parameters` without the base."""
+    context: int | None
+    """Positions that the head was built for."""
+    vocabulary: int
+    """The target's number of tokens."""
+    draft_vocabulary: int | None
+    """Number of tokens that the head can draft; None where config.json does not say."""
+    verifier: str | None
+    """The name of the target that the head was trained for."""
+    verifier_classes: tuple[str, ...]
+    """The target's `architectures`."""
+
+    def aux_layers(self, target_layers: int) -> tuple[int, ...]:
+        """The states that the head reads of a target with so many decoder layers, numbered as
+        transformers' `hidden_states`: 0 the embeddings, i the output of the i-th decoder layer.
+
+        Where config.json names none they are 2, the middle and the last but three, which every
+        loader takes. Raises RequestError for states that the target does not have.
+
+        Example: ids (1, 15, 28) of `eagle_config` are the states (2, 16, 29).
+        """
+        if self.layer_ids is None:
+            usual = (2, target_layers // 2, target_layers - 3)
+            if usual[2] < 1 or len(set(usual)) < len(usual):
+                raise RequestError(
+                    f"{self.path} names no layers of the target, and the usual ones (2, the middle "
+                    f"and the last but three) need more than the target's {target_layers}; add "
+                    f"{_STATES[0]}"
+                )
+            return usual
+        shift = 1 if self.ids_are_outputs else 0
+        chosen = tuple(number + shift for number in self.layer_ids)
+        if any(not shift <= number <= target_layers for number in chosen):
+            named = (
+                f"{_OUTPUTS} (outputs of layers, 0 to {target_layers - 1})"
+                if shift
+                else f"{_STATES[0]} (hidden_states, 0 to {target_layers})"
+            )
+            raise RequestError(
+                f"{self.path} names the layers {list(self.layer_ids)} in {named}, and the target "
+                f"has {target_layers} layers; correct the ids, or name the target that the head "
+                "was trained for"
+            )
+        return chosen
+
+
+def read_eagle3_config(path: Path, config: Mapping[str, Any]) -> Eagle3Config:
+    """The head that config.json describes, in any of the three forms.
+
+    Parameters
+    ----------
+    path
+        config.json, for messages.
+    config
+        What it holds.
+
+    Raises
+    ------
+    RequestError
+        For sizes that no head has, and for parts that are not supported: a partial or interleaved
+        rotation, other activations, a head that reads the last hidden state alone.
+
+    References
+    ----------
+    Li et al., arXiv 2503.01840 (EAGLE-3); SafeAILab/EAGLE `cnets.py`, SpecForge
+    `llama3_eagle.py` and speculators `models/eagle3/config.py` for the names of the fields.
+
+    Examples
+    --------
+    >>> layer = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 128}
+    >>> config = read_eagle3_config(Path("config.json"), layer | {"vocab_size": 100})
+    >>> config.head_dim, config.packaging, config.aux_layers(32)
+    (16, 'SafeAILab', (2, 16, 29))
+    """
+    packaging = _packaging(config)
+    layer = config.get("transformer_layer_config") if packaging == "speculators" else config
+    if not isinstance(layer, Mapping):
+        raise RequestError(f"{path} has no transformer_layer_config; save the head again")
+    _check_supported(path, config, layer)
+    ids, are_outputs = _layer_ids(path, config)
+    width, heads = _size(path, layer, "hidden_size"), _size(path, layer, "num_attention_heads")
+    theta, rope = _rope(path, layer)
+    verifier, classes = _verifier(config)
+    return Eagle3Config(
+        path=path,
+        packaging=packaging,
+        layer_ids=ids,
+        ids_are_outputs=are_outputs,
+        layers=_size(path, layer, "num_hidden_layers", 1),
+        width=width,
+        target_width=_optional(path, config, "target_hidden_size"),
+        heads=heads,
+        kv_heads=_size(path, layer, "num_key_value_heads", heads),
+        head_dim=_size(path, layer, "head_dim", max(width // heads, 1)),
+        mlp_width=_size(path, layer, "intermediate_size"),
+        eps=_number(path, layer, "rms_norm_eps", 1e-6),
+        **{name: _flag(path, config, name) for name in _FLAGS},
+        attention_bias=_flag(path, layer, "attention_bias"),
+        theta=theta,
+        rope=rope,
+        context=_optional(path, layer, "max_position_embeddings"),
+        vocabulary=_size(path, layer, "vocab_size"),
+        draft_vocabulary=_optional(path, config, "draft_vocab_size"),
+        verifier=verifier,
+        verifier_classes=classes,
+    )
+
+
+def theta_of(config: Mapping[str, Any]) -> Any:
+    """The rotary base that a configuration names, in the older or the newer form of transformers;
+    None where it names none.
+    """
+    nested = config.get("rope_parameters")
+    theta = nested.get("rope_theta") if isinstance(nested, Mapping) else None
+    return config.get("rope_theta") if theta is None else theta
+
+
+def _packaging(config: Mapping[str, Any]) -> str:
+    if config.get("speculators_model_type") or config.get("speculators_config"):
+        return "speculators"
+    classes = config.get("architectures")
+    names = [str(name).lower() for name in classes] if isinstance(classes, list) else []
+    return "SpecForge" if any("eagle" in name for name in names) else "SafeAILab"
+
+
+def _check_supported(path: Path, config: Mapping[str, Any], layer: Mapping[str, Any]) -> None:
+    """Raises RequestError for what this loader would silently compute in another way."""
+    inner = config.get("eagle_config")
+    if isinstance(inner, Mapping):
+        for name in ("use_aux_hidden_state", "use_input_layernorm_in_first_layer"):
+            if inner.get(name) is False:
+                raise RequestError(
+                    f"{path} says eagle_config.{name}: false, and only heads with it are "
+                    "supported; use another head"
+                )
+    activation = layer.get("hidden_act") or "silu"
+    if activation != "silu":
+        raise RequestError(
+            f"{path} says hidden_act: {str(activation)[:40]!r}, and only silu is supported; use "
+            "another head"
+        )
+
+
+def _layer_ids(path: Path, config: Mapping[str, Any]) -> tuple[tuple[int, ...] | None, bool]:
+    """The ids, and whether they count outputs of layers."""
+    inner = config.get("eagle_config")
+    nested = inner.get(_STATES[0]) if isinstance(inner, Mapping) else None
+    top = next((config[name] for name in _STATES if config.get(name)), None)
+    outputs, states = _ids(path, nested), _ids(path, top)
+    if outputs and states and states != tuple(number + 1 for number in outputs):
+        raise RequestError(
+            f"{path} names the outputs of layers {list(outputs)} in eagle_config and the "
+            f"hidden_states {list(states)} at the top, which are not the same states (output i is "
+            "hidden_states[i + 1]); remove the wrong field"
+        )
+    return (outputs, True) if outputs else (states, False)
+
+
+def _ids(path: Path, values: Any) -> tuple[int, ...] | None:
+    if not values:
+        return None
+    counts = [count_of(value) for value in values] if isinstance(values, list) else [None]
+    numbers = [count for count in counts if count is not None]
+    if len(numbers) < len(counts) or len(set(numbers)) < len(numbers) or len(numbers) > 64:
+        raise RequestError(
+            f"{path} names the layers {str(values)[:60]} of the target, which are no list of "
+            "different whole numbers; correct eagle_aux_hidden_state_layer_ids"
+        )
+    return tuple(numbers)
+
+
+def _rope(path: Path, layer: Mapping[str, Any]) -> tuple[float | None, Mapping[str, Any]]:
+    """The base, and the other rotary parameters as transformers' `rope_parameters`."""
+    rope: dict[str, Any] = {}
+    for name in ("rope_scaling", "rope_parameters"):
+        if isinstance(given := layer.get(name), Mapping):
+            rope |= given
+    theta = theta_of(layer)
+    if theta is not None:
+        theta = _number(path, {"rope_theta": theta}, "rope_theta", EAGLE_THETA)
+    kind = rope.pop("type", None)
+    rope.setdefault("rope_type", kind or "default")
+    rope.pop("rope_theta", None)
+    if rope["rope_type"] not in _ROPE_TYPES:
+        raise RequestError(
+            f"{path} says rope_type: {str(rope['rope_type'])[:40]!r}, and only "
+            f"{', '.join(_ROPE_TYPES)} are supported; use another head"
+        )
+    partial = rope.pop("partial_rotary_factor", None) or layer.get("partial_rotary_factor") or 1
+    if partial != 1:
+        raise RequestError(
+            f"{path} says partial_rotary_factor: {str(partial)[:40]}, and only heads that rotate "
+            "whole vectors are supported; use another head"
+        )
+    for name in ("rope_interleave", "rope_interleaved", "rotary_interleaved"):
+        if layer.get(name):
+            raise RequestError(
+                f"{path} says {name}: true, and only heads that rotate halves are supported; use "
+                "another head"
+            )
+    return theta, rope
+
+
+def _verifier(config: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:
+    """The target that speculators names."""
+    outer = config.get("speculators_config")
+    verifier = outer.get("verifier") if isinstance(outer, Mapping) else None
+    if not isinstance(verifier, Mapping):
+        return None, ()
+    name, classes = verifier.get("name_or_path"), verifier.get("architectures")
+    known = [item for item in classes if isinstance(item, str)] if isinstance(classes, list) else []
+    return (name if isinstance(name, str) and name else None), tuple(known)
+
+
+def _size(path: Path, config: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    value = config.get(name)
+    count = default if value is None else count_of(value)
+    if value is None and count is None:
+        raise RequestError(f"{path} has no {name}; save the head again")
+    if count is None or not 1 <= count < 2**31:
+        raise RequestError(
+            f"{path} says {name}: {str(value)[:60]}, which no head has; save the head again"
+        )
+    return count
+
+
+def _optional(path: Path, config: Mapping[str, Any], name: str) -> int | None:
+    return None if config.get(name) is None else _size(path, config, name)
+
+
+def _number(path: Path, config: Mapping[str, Any], name: str, default: float) -> float:
+    value = config.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:
+        raise RequestError(
+            f"{path} says {name}: {str(value)[:60]}, which no head has; save the head again"
+        )
+    return float(value)
+
+
+def _flag(path: Path, config: Mapping[str, Any], name: str) -> bool:
+    value = config.get(name)
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise RequestError(
+            f"{path} says {name}: {str(value)[:60]}, which is neither true nor false; correct it"
+        )
+    return value
