@@ -83,7 +83,10 @@ class Batch:
             None if plan.drafter is None else drafter_for(plan.target, plan.drafter, plan.depth)
         )
         target = self._target = CachedModel(
-            plan.target, reach, keeps_hidden=drafter is not None and drafter.reads_hidden
+            plan.target,
+            reach,
+            keeps_hidden=drafter is not None and drafter.reads_hidden,
+            keeps_layers=() if drafter is None else drafter.reads_layers,
         )
         logits = target.feed(sequences, sequences.lengths, 1)[:, 0]
         check_finite(logits[..., 0])

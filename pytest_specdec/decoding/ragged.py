@@ -9,6 +9,7 @@ than its longest row, and no hole stays in a row.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from transformers import DynamicCache
 
 from ..common.errors import RequestError
 from .cache_argument import cache_name
+from .layer_states import captured_states
 from .loading import LoadedModel
 
 Rows = NDArray[np.int64]
@@ -80,13 +82,19 @@ class CachedModel:
     """
     keeps_hidden: bool = False
     """Whether to hold the last hidden states, for MTP heads."""
+    keeps_layers: Sequence[int] = ()
+    """The states between layers to hold instead, joined in this order, by the numbers of
+    `layer_states.captured_states`.
+    """
 
     def __post_init__(self) -> None:
         self.cache = new_cache(self.model.model.config)
         self.cached: Rows | None = None
         """Positions in the cache, by row; None before the first feed."""
         self.hidden: torch.Tensor | None = None
-        """(rows, columns, width): last hidden states, ending with the newest cached position."""
+        """(rows, columns, width): last hidden states, or the joined ones of `keeps_layers`, ending
+        with the newest cached position.
+        """
         self._context = self.model.checkpoint.context
 
     def feed(
@@ -108,23 +116,27 @@ class CachedModel:
             positions = positions.clamp(
                 max=self._context - 1
             )  # drafts past a row's own end, thrown away later
-        outputs = self.model.model(
-            tokens,
-            attention_mask=padding_mask(ends, max(longest, width), tokens.device),
-            position_ids=positions,
-            use_cache=True,
-            **{cache_name(type(self.model.model).forward): self.cache},
-            **({"output_hidden_states": True} if self.keeps_hidden else {}),
-            **({"logits_to_keep": logits} if self.model.keeps_logits else {}),
-        )
-        self.cached = ends
-        if self.keeps_hidden:
-            new = outputs.hidden_states[-1]
-            self.hidden = (
-                new if self.hidden is None else torch.cat([self.hidden[:, -self.reach :], new], 1)
+        with captured_states(self.model, self.keeps_layers) as states:
+            outputs = self.model.model(
+                tokens,
+                attention_mask=padding_mask(ends, max(longest, width), tokens.device),
+                position_ids=positions,
+                use_cache=True,
+                **{cache_name(type(self.model.model).forward): self.cache},
+                **({"output_hidden_states": True} if self.keeps_hidden else {}),
+                **({"logits_to_keep": logits} if self.model.keeps_logits else {}),
             )
+        self.cached = ends
+        if self.keeps_layers:
+            self._hold(torch.cat([states[number] for number in self.keeps_layers], -1))
+        elif self.keeps_hidden:
+            self._hold(outputs.hidden_states[-1])
         last: torch.Tensor = outputs.logits
         return last if last.shape[1] == logits else last[:, -logits:]
+
+    def _hold(self, new: torch.Tensor) -> None:
+        held = self.hidden
+        self.hidden = new if held is None else torch.cat([held[:, -self.reach :], new], 1)
 
     def keep(self, lengths: Rows) -> None:
         """Take back each row's cache to so many positions."""

@@ -36,6 +36,7 @@ from .drafters.protocol import TextBatch
 from .drafters.registry import DrafterSource, drafter_for, loaded_pair
 from .drafters.registry import check_drafter as check_drafter
 from .drafters.teacher_forcing import as_array, forward
+from .layer_states import captured_states
 from .loading import LoadedModel
 from .text_limits import check_context, check_tokens
 
@@ -235,13 +236,16 @@ def _fill(
     begin = max(min(text.prompt_length for text in texts), 1)
     sampled = sampling.temperature > 0 and not scored
     reads_hidden = any(draft.drafter.reads_hidden for draft in drafts)
+    layers = sorted({number for draft in drafts for number in draft.drafter.reads_layers})
     needs_target = any(draft.rules for draft in drafts)
     outputs = origin = hidden_states = distributions = None
     # At temperature 0 the text itself is the target's choice, and the pass is for hidden states
     # alone.
-    if sampled or reads_hidden or needs_target:
+    layer_states: dict[int, torch.Tensor] = {}
+    if sampled or reads_hidden or layers or needs_target:
         needs_logits = sampled or needs_target
-        outputs = forward(target, ids, begin if needs_logits else length, hidden=reads_hidden)
+        with captured_states(target, layers) as layer_states:
+            outputs = forward(target, ids, begin if needs_logits else length, hidden=reads_hidden)
         hidden_states = outputs.hidden_states if reads_hidden else None
     if outputs is not None and sampled and own:
         log_p[rows, begin:length], origin = _own_scores(
@@ -259,6 +263,7 @@ def _fill(
             steps=draft.steps,
             sampling=sampling,
             hidden_states=hidden_states,
+            layer_states=layer_states,
             target=distributions if draft.rules else None,
             rules=draft.rules,
         )

@@ -53,7 +53,9 @@ class DecodingStart:
     """What a proposer is made from, once the prompts are read and the first tokens are emitted."""
 
     target: CachedModel
-    """The target with its caches; it keeps its last hidden states for drafters that read them."""
+    """The target with its caches; it keeps its last hidden states for drafters that read them, or
+    those of `Drafter.reads_layers`, joined.
+    """
     texts: Sequence[Sequence[int]]
     """Each row's tokens so far: its prompt and the first new token."""
     k: int
@@ -100,6 +102,8 @@ class TextBatch:
     """The target's hidden states of every layer, each (rows, length, width); None where no drafter
     reads them.
     """
+    layer_states: Mapping[int, torch.Tensor] = dataclasses.field(default_factory=dict)
+    """The target's states of `Drafter.reads_layers`, each (rows, length, width), by number."""
     target: torch.Tensor | None = None
     """(rows, length - begin, vocabulary): the target's log-probabilities in each context, after
     temperature and filters, at temperature 0 those at `acceptance.scores.SMOOTHING`; None where no
@@ -142,6 +146,10 @@ class Drafter(abc.ABC):
     """Its own models that read the texts: their contexts and vocabularies limit the texts."""
     reads_hidden = False
     """Whether it reads the target's hidden states."""
+    reads_layers: Sequence[int] = ()
+    """The states between the target's layers that it reads, taken by hooks: 0 the embeddings, i the
+    output of the i-th decoder layer. Without `reads_hidden`.
+    """
     takes_confidence = False
     """Whether its proposer can stop at a draft below `DecodingStart.confidence`."""
 
