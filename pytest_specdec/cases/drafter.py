@@ -23,6 +23,7 @@ DRAFTER_TYPES = Registry(
     {
         OWN_HEADS: f"{_PACKAGE}.own_heads",
         LOOKUP: f"{_PACKAGE}.prompt_lookup",
+        "eagle3": f"{_PACKAGE}.eagle3",
     },
     reserved=("draft", SERVED),
 )

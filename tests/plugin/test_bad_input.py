@@ -152,13 +152,11 @@ CHECKPOINTS: list[tuple[Callable[[Path], Path], str]] = [
     ),
     (
         eagle,
-        "holds an EAGLE-3 head (packed by SafeAILab), a kind of drafter that is not supported yet; "
-        "draft with",
+        "has no matrix fc.weight; save the whole head",
     ),
     (
         speculators,
-        "holds an EAGLE-3 head (packed by speculators), a kind of drafter that is not supported "
-        "yet; draft with",
+        "has no transformer_layer_config; save the head again",
     ),
     (without_attention_heads, "config.json says num_attention_heads: 0, which no model has"),
     (of_a_million_layers, "config.json says num_hidden_layers: 1000000*; save the"),
