@@ -13,7 +13,7 @@ from ..common.display import short
 from ..common.printable import printable
 from ..engines.protocol import Engine
 from ..gate.verdict import Verdict
-from ..report.failure_message import AND_THEN, INTENDED, explain
+from ..report.failure_message import AND_THEN, CREATE, INTENDED, explain
 from ..report.layout import wrapped
 from .comparison import Baseline, Run
 from .diagnosis import diagnose
@@ -55,6 +55,7 @@ class FailureMessages:
             if verdict.erosion is not None and verdict.erosion.reaches(case.erosion)
             else None,
             describes_models=case.describes_models,
+            has_baseline=before is not None,
         )
         return [part for line in lines for part in _in_columns(printable(line))]
 
@@ -85,5 +86,5 @@ def _in_columns(line: str) -> list[str]:
     """A line of a message in the terminal's columns; the headline, and a command to be copied, stay
     whole.
     """
-    labelled = line.startswith(" ") and not line.startswith((INTENDED, AND_THEN))
+    labelled = line.startswith(" ") and not line.startswith((INTENDED, AND_THEN, CREATE))
     return wrapped(line, indent=" " * len(INTENDED)) if labelled else [line]
