@@ -155,7 +155,7 @@ def test_every_way_of_judging_has_a_mark_and_a_footnote_of_its_own() -> None:
     changes = [line.split("5.100  ")[1] for line in lines if "5.100" in line]
     assert changes == ["-1.00 %*  regressed", "-2.00 %†  regressed", "-1.96 %   regressed"]
     assert " ".join(lines).endswith(
-        f"{NOTE} * change in the same contexts: of rounds from every position of the old target's "
-        "texts; the lengths are of whole texts, the old target's and the new one's † change of the "
-        "length smoothed at temperature 0.1, which decides at temperature 0; the lengths are exact"
+        f"{NOTE} * change in the same contexts: rounds from all positions of the old target's "
+        "texts; the lengths are of whole texts † change of the length smoothed at temperature "
+        "0.1, which decides at temperature 0; the lengths are exact"
     )
