@@ -30,13 +30,13 @@ class FailureMessages:
         store: BaselineStore,
         engine: Engine,
         update_command: Callable[[str], str],
-        replaced_drafters: Mapping[Case, str],
+        replaced_models: Mapping[Case, Mapping[str, str]],
     ) -> None:
         """`update_command` gives the command line for a value of --specdec-update;
-        `replaced_drafters` are the drafters that tests name and the session replaced.
+        `replaced_models` are the targets and drafters that tests name and the session replaced.
         """
         self._store, self._engine = store, engine
-        self._update_command, self._replaced_drafters = update_command, replaced_drafters
+        self._update_command, self._replaced_models = update_command, replaced_models
 
     def lines(self, verdict: Verdict, run: Run, baseline: Baseline) -> list[str]:
         """The message, headline first."""
@@ -50,7 +50,7 @@ class FailureMessages:
             where=diagnose(run, before, self._store.in_force(case), self._engine)
             if before is not None and same_texts
             else (),
-            replaced_drafter=self._replaced_drafters.get(case),
+            replaced_models=self._replaced_models.get(case, {}),
             forget_command=forget_command(baseline.path)
             if verdict.erosion is not None and verdict.erosion.reaches(case.erosion)
             else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from ..acceptance.counts import Counts
 from ..common.percent import percent, signed_percent
@@ -15,6 +16,8 @@ INTENDED = "  intended?  "
 AND_THEN = "  and then   "
 CREATE = "  create     "
 """How lines with commands begin that accept a change or create a baseline."""
+_OPTIONS = {"target": "--specdec-target", "drafter": "--specdec-draft"}
+"""What replaces a model for one session."""
 _WORST = 3
 _NOISE = 1e-4
 """Relative change of a position that is not reported."""
@@ -27,17 +30,17 @@ def explain(
     update_command: str,
     prompt_names: Mapping[str, str],
     where: Sequence[str] = (),
-    replaced_drafter: str | None = None,
+    replaced_models: Mapping[str, str] = MappingProxyType({}),
     forget_command: str | None = None,
     describes_models: bool = True,
     has_baseline: bool = True,
 ) -> list[str]:
     """The message of a verdict, headline first, one fact per line.
 
-    `where` are lines on single tokens; `replaced_drafter` is where the tests name a drafter that
-    the session replaced; `forget_command` accepts erosion that is large enough to fail; without
-    `describes_models` the test handed over counts alone; without `has_baseline` the command creates
-    one.
+    `where` are lines on single tokens; `replaced_models` is how the tests name a `target` or
+    `drafter` that the session replaced; `forget_command` accepts erosion that is large enough to
+    fail; without `describes_models` the test handed over counts alone; without `has_baseline` the
+    command creates one.
     """
     accept = INTENDED if has_baseline else CREATE
     update = [] if verdict.eroded else [f"{accept}{update_command}"]
@@ -45,11 +48,11 @@ def explain(
         update.insert(0, "  undecided  --specdec-inconclusive=warn lets such gates pass")
     if forget_command is not None:
         update.append(f"{AND_THEN if update else INTENDED}{forget_command}")
-    if replaced_drafter is not None:
-        update.append(
-            f"  afterwards {replaced_drafter} still names the old drafter, which a run without "
-            "--specdec-draft would measure; change it, too"
-        )
+    update += [
+        f"  afterwards {name} still names the old {role}, which a run without {_OPTIONS[role]} "
+        "would measure; change it, too"
+        for role, name in replaced_models.items()
+    ]
     if verdict.pair is None:
         return [headline(verdict), f"  case       {case_id}", *update]
     estimate = verdict.estimate

@@ -47,7 +47,7 @@ class Session:
             store=self.store,
             policy=self.policy,
             update_command=lambda which: f"pytest --specdec-update={which}",
-            replaced_drafters={},
+            replaced_models={},
             other_gates=self.other_gates,
         )
         self.runners.append(runner)

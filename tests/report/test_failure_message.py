@@ -226,6 +226,22 @@ def test_an_undecided_gate_names_the_option_that_lets_it_pass() -> None:
     assert "undecided" not in lines_of(judged(planted()))
 
 
+def test_replaced_models_are_to_be_named_in_the_tests() -> None:
+    lines = explain(
+        judged(planted()),
+        case_id="text/case",
+        update_command=UPDATE,
+        prompt_names=NAMES,
+        replaced_models={"target": "target='old'", "drafter": "specdec_draft = old"},
+    )
+    assert lines[-2:] == [
+        "  afterwards target='old' still names the old target, which a run without "
+        "--specdec-target would measure; change it, too",
+        "  afterwards specdec_draft = old still names the old drafter, which a run without "
+        "--specdec-draft would measure; change it, too",
+    ]
+
+
 def test_a_renamed_category_is_explained_under_its_new_name() -> None:
     now = dataclasses.replace(scaled(steady_counts(), 0.9), categories=("fiction", "code") * 6)
     assert "fiction" in str(lines_of(judge_records(record(now), record(), margin=0.005)))
