@@ -31,7 +31,8 @@ less 1.
 """
 NOTE = (
     "rate = accepted / drafted; accepted = drafts accepted per round; length = tokens per round; "
-    "speed-up is theoretical; baseline and change are of the length"
+    "speed-up is theoretical and needs costs (--specdec-costs); baseline and change are of the "
+    "length"
 )
 
 
