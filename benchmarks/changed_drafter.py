@@ -71,6 +71,10 @@ class Stored:
 
     def session(self) -> Iterator[tuple[tuple[int, int, int], Verdict]]:
         """The verdict of every cell with the pair as it is now."""
+        return ((cell, self.judged(cell, run)) for cell, run in self.runs())
+
+    def runs(self) -> Iterator[tuple[tuple[int, int, int], MeasuredRun]]:
+        """Every cell's run with the pair as it is now, as it would be stored."""
         plan = DrafterPlan(self.pair.draft, max(DEPTHS), max(KS))
         for temperature in TEMPERATURES:
             texts = self.texts[temperature]
@@ -79,13 +83,13 @@ class Stored:
                 for k in KS:
                     cell = (k, depth, temperature)
                     run = measured(scores.first_heads(1 + depth), texts, k, temperature)
-                    yield cell, self.judged(cell, run)
+                    yield cell, run.rounded()
 
     def judged(self, cell: tuple[int, int, int], run: MeasuredRun) -> Verdict:
         before = self.baselines[cell]
         now = dataclasses.replace(
             before,
-            runs=(run.rounded(),),
+            runs=(run,),
             fingerprints=Fingerprints(target=before.fingerprints.target, drafter="changed"),
             smoothing=SMOOTHING if before.smoothing else None,
         )

@@ -28,6 +28,7 @@ from helpers.embedded import Pair as ModelPair
 
 from pytest_specdec.acceptance.contexts import ContextCounts, context_counts
 from pytest_specdec.acceptance.counts import Counts
+from pytest_specdec.acceptance.scores import Scores
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.texts import Text, texts_from_ids
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
@@ -96,11 +97,15 @@ def measured(
     rule = "greedy" if temperature == 0 else "rejection"
     counts = context_counts(scores, rule, K, limits)
     assert counts is not None
-    logprobs = [
+    return counts, logprobs_of(scores, texts)
+
+
+def logprobs_of(scores: Scores, texts: tuple[Text, ...]) -> list[list[float]]:
+    """The log-probabilities of the texts' new tokens, as they are stored."""
+    return [
         np.round(scores.target[row, text.prompt_length : len(text.ids)].astype(float), 5).tolist()
         for row, text in enumerate(texts)
     ]
-    return counts, logprobs
 
 
 def draws(

@@ -132,21 +132,28 @@ def test_smoothed_counts_decide_at_temperature_0(exact: float, smooth: float, ou
 
 
 @pytest.mark.parametrize(
-    ("exact", "smooth", "outcome", "confident"),
+    ("exact", "smooth", "outcome", "words"),
     [
         pytest.param(0.0, 0.02, "pass", "less confident", id="halved-logits"),
         pytest.param(0.0, -0.02, "pass", "more confident", id="doubled-logits"),
-        pytest.param(0.03, 0.005, "regressed", "more confident", id="worse-and-doubled"),
-        pytest.param(0.03, -0.02, "regressed", "more confident", id="worse-and-much-sharper"),
+        pytest.param(0.05, 0.005, "regressed", "near-ties explain", id="worse-and-doubled"),
+        pytest.param(0.05, -0.02, "regressed", "near-ties explain", id="worse-and-much-sharper"),
     ],
 )
 def test_exact_counts_overrule_smoothed_ones_where_their_bounds_leave_no_doubt(
-    exact: float, smooth: float, outcome: str, confident: str
+    exact: float, smooth: float, outcome: str, words: str
 ) -> None:
     found = greedy(exact, smooth, jitter=0.005)
     assert (found.outcome, found.regime) == (outcome, "greedy drafter changed")
     assert found.estimate is None
-    assert confident in found.reason
+    assert words in found.reason
+
+
+def test_an_exact_drop_that_near_ties_explain_does_not_overrule_smoothed_counts() -> None:
+    found = greedy(0.035, 0.005, jitter=0.005)
+    assert (found.outcome, found.regime) == ("pass", "greedy drafter changed")
+    assert found.drop == pytest.approx(0.035)
+    assert found.estimate is not None
 
 
 def test_exact_counts_decide_where_the_baseline_holds_no_smoothed_ones() -> None:

@@ -27,7 +27,7 @@ def run(command: str, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("warm_processes")
 def test_the_commands_give_the_table_that_the_page_shows(tmp_path: Path) -> None:
     *copies, comparison = TRIED.splitlines()
     for command in copies:

@@ -265,6 +265,7 @@ def test_a_name_belongs_to_one_test(recorded: Harness) -> None:
     )
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_workers_cannot_share_a_name_either(harness: Harness) -> None:
     """Each worker sees its own test alone; the controller sees both and writes nothing."""
     harness.write(TWICE)
@@ -273,6 +274,7 @@ def test_workers_cannot_share_a_name_either(harness: Harness) -> None:
     assert harness.stored == []
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_workers_judge_and_the_controller_writes(harness: Harness) -> None:
     body = """
 @pytest.mark.parametrize("name", ["a", "b", "c"])
