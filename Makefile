@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help suites test test-fast coverage check format bench agreement conformance museum losslessness proof changed-weights unchanged costs models clean \
+.PHONY: help suites test test-fast coverage check format bench agreement conformance museum losslessness proof changed-weights field-rules unchanged costs models clean \
 	engines engines-vllm engines-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
 	engine-transformers-versions
 
@@ -70,6 +70,9 @@ changed-weights: $(READY)  ## verdicts on changed weights, into docs/changed-wei
 	$(CHANGED)/changed_target.py > benchmarks/results/changed-target.jsonl
 	$(CHANGED)/changed_target.py --prompts 2000 --temperature 0 >> benchmarks/results/changed-target.jsonl
 	$(BIN)/python benchmarks/changed_page.py benchmarks/results/changed-*.jsonl > docs/changed-weights.md
+
+field-rules: $(READY)  ## three engines' own acceptance tests beside the gate, into docs/gate-your-own-counts.md (about 10 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/field_rules.py --into docs/gate-your-own-counts.md
 
 costs: $(READY)  ## time the embedded pairs again, on a quiet machine; then `pytest suites/ --specdec-update=changed`
 	$(BIN)/python -m pytest_specdec costs --target suites/models/text-target --draft suites/models/text-draft \

@@ -29,13 +29,14 @@ def end_ids(checkpoint: Checkpoint) -> frozenset[int]:
 
 
 def target_fingerprint(checkpoint: Checkpoint) -> str:
-    """Of all that decides the texts that a target emits: its model, and the ids that end them where
-    these are not the configuration's, which the model's fingerprint covers.
+    """Of all that decides the texts that a target emits: its model and, where generation_config.json
+    names other ends than config.json, these. Without, it is the model's fingerprint, which covers
+    config.json.
     """
     ends = end_ids(checkpoint)
-    if ends == configured_ends(checkpoint):
+    if not ends or ends == configured_ends(checkpoint):
         return checkpoint.model_fingerprint
-    return f"{checkpoint.model_fingerprint}-eos{'.'.join(map(str, sorted(ends))) or 'none'}"
+    return f"{checkpoint.model_fingerprint}-eos{'.'.join(map(str, sorted(ends)))}"
 
 
 def token_ids(value: Any) -> frozenset[int]:

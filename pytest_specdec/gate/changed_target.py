@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from ..acceptance.counts import Counts
-from ..common.percent import signed_percent
+from ..common.percent import percent, signed_percent
 from ..records.measured import MeasuredCase, MeasuredRun
 from ..records.same_contexts import SameContexts
 from .detectable import prompts_to_bound, prompts_to_detect, smallest_bounded_drop
@@ -57,7 +57,7 @@ def judge_changed_target(
         reason = f"{sampled.reason}, though not in the same contexts ({moved})"
         if sampled.regime == "sampled":
             reason = (
-                "fell on fresh texts of the new target by more than label swaps explain, though "
+                "fell on fresh texts of the new target by more than chance explains, though "
                 f"not in the same contexts ({moved}), so the texts themselves became harder to "
                 "draft"
             )
@@ -138,7 +138,9 @@ def _outcome(
         else prompts_to_detect(facts, _PRECISE * margin, level)
     )
     settle = f"about {prompts} prompts would settle it" if prompts else "use more prompts"
-    return "inconclusive", f"too few prompts to tell {margin:.2%} in the same contexts; {settle}"
+    return "inconclusive", (
+        f"too few prompts to detect a drop of {percent(margin)} in the same contexts; {settle}"
+    )
 
 
 def _compared(

@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Iterator
 
 from .candidates import comparisons, conclusion, headers, table
+from .footnotes import footnotes, marks
 from .row import ReportRow
 from .table import HEADERS, NOTE, cells, ordered, to_look_at
 from .words import Phrases
@@ -23,10 +24,14 @@ def _lines(rows: list[ReportRow]) -> Iterator[str]:
         f"| {' | '.join(line)} |"
         for line in (("suite", *HEADERS), ("---", *["---"] * len(HEADERS)))
     )
+    marked = marks(rows)
     for row in rows:
-        yield f"| {' | '.join(map(_escaped, (row['suite'], *cells(row))))} |"
+        words = (row["suite"], *(word.strip() for word in cells(row, marked)))
+        yield f"| {' | '.join(map(_escaped, words))} |"
     yield ""
     yield f"{NOTE}."
+    for note in footnotes(rows, Phrases("en")):
+        yield from ("", f"{_escaped(note)}.")
     noteworthy = to_look_at(rows)
     if noteworthy:
         yield ""
@@ -59,4 +64,4 @@ def _escaped(text: str) -> str:
     and pictures.
     """
     plain = html.escape(text, quote=False).replace("\n", " ")
-    return "".join(f"\\{letter}" if letter in "|[`" else letter for letter in plain)
+    return "".join(f"\\{letter}" if letter in "|[`*" else letter for letter in plain)
