@@ -29,9 +29,9 @@ def end_ids(checkpoint: Checkpoint) -> frozenset[int]:
 
 
 def target_fingerprint(checkpoint: Checkpoint) -> str:
-    """Of all that decides the texts that a target emits: its model and, where generation_config.json
-    names other ends than config.json, these. Without, it is the model's fingerprint, which covers
-    config.json.
+    """Of all that decides the texts that a target emits: its model and, where
+    generation_config.json names other ends than config.json, these. Without, it is the model's
+    fingerprint, which covers config.json.
     """
     ends = end_ids(checkpoint)
     if not ends or ends == configured_ends(checkpoint):
