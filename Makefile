@@ -59,6 +59,8 @@ proof: $(READY)  ## the gate's false alarms and power by simulation, into docs/p
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/text_grid.py
 	for what in level power; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/session_proof.py $$what \
 		> benchmarks/results/gate-session-$$what.json || exit 1; done
+	for what in drafter target; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/regime_level.py $$what \
+		> benchmarks/results/gate-regime-$$what.json || exit 1; done
 	$(BIN)/python benchmarks/gate_page.py benchmarks/results/gate-*.json > docs/proof.md
 
 CHANGED := OMP_NUM_THREADS=1 $(BIN)/python benchmarks

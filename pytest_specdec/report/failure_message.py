@@ -83,7 +83,10 @@ def _changed(verdict: Verdict, describes_models: bool) -> str:
     if not describes_models:
         return "not known: the test hands over counts, and states neither models nor environment"
     if verdict.eroded:
-        return "neither models nor environment since the last update; earlier updates lost it"
+        return (
+            "neither models nor environment since the last update; the loss is that of earlier "
+            "updates"
+        )
     return "neither models nor environment: look at the code"
 
 
@@ -113,7 +116,7 @@ _PROMISES = {
     "prompts like these",
     "greedy drafter changed": "on the same texts by exact counts",
     "target changed": "on fresh texts of the new target, by a permutation test over prompts",
-    "sampled": "on texts of each run's own, by a permutation test over prompts",
+    "sampled": "on each run's own texts, by a permutation test over prompts",
 }
 
 

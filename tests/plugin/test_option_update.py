@@ -184,9 +184,8 @@ def test_the_command_that_ends_a_failure_can_be_run_as_it_is(
     project, options: tuple[str, ...]
 ) -> None:
     result = project.run(*options, ok=False)
-    (command,) = {
-        line.split("intended?")[1].strip() for line in result.outlines if "  intended?" in line
-    }
+    label = "  create     "
+    (command,) = {line.removeprefix(label) for line in result.outlines if line.startswith(label)}
     words = shlex.split(command)
     assert words[0] == "pytest"
     assert words[-1] == "--specdec-update=new"

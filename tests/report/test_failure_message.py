@@ -306,7 +306,7 @@ def test_erosion_alone_has_a_headline_a_reason_and_a_cure_of_its_own() -> None:
 def test_erosion_of_an_unchanged_run_is_that_of_earlier_updates() -> None:
     verdict = dataclasses.replace(eroded(0.02), changed=())
     assert lines_of(verdict)["changed"] == [
-        "neither models nor environment since the last update; earlier updates lost it"
+        "neither models nor environment since the last update; the loss is that of earlier updates"
     ]
 
 
@@ -381,4 +381,4 @@ def test_a_greedy_drafter_is_reported_by_smoothed_and_exact_counts() -> None:
 )
 def test_every_other_regime_says_how_it_is_judged(regime: Regime) -> None:
     (line,) = lines_of(decided(regime, None))["judged"]
-    assert line.startswith(("exactly", "on the same texts", "on texts of each run's own"))
+    assert line.startswith(("exactly", "on the same texts", "on each run's own texts"))
