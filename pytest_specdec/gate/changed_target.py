@@ -63,14 +63,12 @@ def judge_changed_target(
             )
             sampled = dataclasses.replace(sampled, regime="target changed")
         return dataclasses.replace(sampled, reason=reason)
-    greedy, surely_less = before.conditions.temperature == 0, fresh.bounds(level / 2)[1] < margin
-    if greedy and outcome in ("regressed", "inconclusive") and surely_less:
+    if before.conditions.temperature == 0 and (
+        surely := _surely_steady(outcome, fresh, margin, level / 2)
+    ):
         # Smoothed acceptance also depends on how confident both models are.
         outcome, estimate = "pass", None
-        reason = (
-            "the tokens that are accepted on greedy texts fell by less than the margin, for other "
-            f"prompts like these, too; smoothed, in the same contexts, the length moved ({moved})"
-        )
+        reason = f"{surely}; smoothed, in the same contexts, the length moved ({moved})"
     return fresh.verdict(
         outcome=outcome,
         reason=reason,
@@ -78,6 +76,25 @@ def judge_changed_target(
         limit=margin,
         detectable=detectable,
         estimate=estimate,
+    )
+
+
+def _surely_steady(
+    outcome: Outcome, greedy: ComparisonFacts, margin: float, level: float
+) -> str | None:
+    """What greedy texts say where they contradict the smoothed counts beyond doubt; None where they
+    do not.
+    """
+    low, high = greedy.bounds(level)
+    if outcome in ("regressed", "inconclusive") and high < margin:
+        moved = "fell"
+    elif outcome == "improved" and low > -margin:
+        moved = "rose"
+    else:
+        return None
+    return (
+        f"the tokens that are accepted on greedy texts {moved} by less than the margin, for other "
+        "prompts like these, too"
     )
 
 
