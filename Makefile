@@ -71,6 +71,7 @@ changed-weights: $(READY)  ## verdicts on changed weights, into docs/changed-wei
 	$(CHANGED)/changed_drafter.py bfloat16 int8 int4 fp8 --seeds 1 >> benchmarks/results/changed-drafter.jsonl
 	$(CHANGED)/changed_target.py > benchmarks/results/changed-target.jsonl
 	$(CHANGED)/changed_target.py --prompts 2000 --temperature 0 >> benchmarks/results/changed-target.jsonl
+	$(CHANGED)/retrained_drafts.py | grep '^{' > benchmarks/results/changed-retrained.jsonl
 	$(BIN)/python benchmarks/changed_page.py benchmarks/results/changed-*.jsonl > docs/changed-weights.md
 
 field-rules: $(READY)  ## three engines' own acceptance tests beside the gate, into docs/gate-your-own-counts.md (about 10 minutes)

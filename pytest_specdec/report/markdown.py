@@ -31,7 +31,7 @@ def _lines(rows: list[ReportRow]) -> Iterator[str]:
     yield ""
     yield f"{NOTE}."
     for note in footnotes(rows, Phrases("en")):
-        yield from ("", f"{_escaped(note)}.")
+        yield from ("", f"{_escaped(note)}.".replace("*", "\\*"))  # a star begins a list
     noteworthy = to_look_at(rows)
     if noteworthy:
         yield ""
@@ -64,4 +64,4 @@ def _escaped(text: str) -> str:
     and pictures.
     """
     plain = html.escape(text, quote=False).replace("\n", " ")
-    return "".join(f"\\{letter}" if letter in "|[`*" else letter for letter in plain)
+    return "".join(f"\\{letter}" if letter in "|[`" else letter for letter in plain)
