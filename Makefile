@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help suites test test-fast coverage check format bench agreement conformance museum losslessness proof changed-weights unchanged costs models clean \
+.PHONY: help suites test test-fast coverage check format bench agreement conformance museum losslessness proof changed-weights field-rules unchanged costs models clean \
 	engines engines-vllm engines-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
 	engine-transformers-versions
 
@@ -59,6 +59,8 @@ proof: $(READY)  ## the gate's false alarms and power by simulation, into docs/p
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/text_grid.py
 	for what in level power; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/session_proof.py $$what \
 		> benchmarks/results/gate-session-$$what.json || exit 1; done
+	for what in drafter target; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/regime_level.py $$what \
+		> benchmarks/results/gate-regime-$$what.json || exit 1; done
 	$(BIN)/python benchmarks/gate_page.py benchmarks/results/gate-*.json > docs/proof.md
 
 CHANGED := OMP_NUM_THREADS=1 $(BIN)/python benchmarks
@@ -69,7 +71,11 @@ changed-weights: $(READY)  ## verdicts on changed weights, into docs/changed-wei
 	$(CHANGED)/changed_drafter.py bfloat16 int8 int4 fp8 --seeds 1 >> benchmarks/results/changed-drafter.jsonl
 	$(CHANGED)/changed_target.py > benchmarks/results/changed-target.jsonl
 	$(CHANGED)/changed_target.py --prompts 2000 --temperature 0 >> benchmarks/results/changed-target.jsonl
+	$(CHANGED)/retrained_drafts.py | grep '^{' > benchmarks/results/changed-retrained.jsonl
 	$(BIN)/python benchmarks/changed_page.py benchmarks/results/changed-*.jsonl > docs/changed-weights.md
+
+field-rules: $(READY)  ## three engines' own acceptance tests beside the gate, into docs/gate-your-own-counts.md (about 10 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/field_rules.py --into docs/gate-your-own-counts.md
 
 costs: $(READY)  ## time the embedded pairs again, on a quiet machine; then `pytest suites/ --specdec-update=changed`
 	$(BIN)/python -m pytest_specdec costs --target suites/models/text-target --draft suites/models/text-draft \

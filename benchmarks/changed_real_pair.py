@@ -46,7 +46,8 @@ class Measured:
     exact: Counts
     judged: Counts
     """Smoothed at temperature 0."""
-    contexts: Counts
+    contexts: Counts | None
+    """None where they were not asked for."""
     logprobs: list[list[float]]
 
 
@@ -70,7 +71,9 @@ class RealPair:
             )
             self.texts[temperature] = texts_of_prompts(read, ids, new)
 
-    def measure(self, temperature: int, source: list[list[float]] | None = None) -> Measured:
+    def measure(
+        self, temperature: int, *, contexts: bool, source: list[list[float]] | None = None
+    ) -> Measured:
         """The pair as it is now; `source` holds the old target's log-probabilities."""
         texts = self.texts[temperature]
         (scores,) = text_scores(
@@ -78,7 +81,7 @@ class RealPair:
             [DrafterPlan(self.draft, 0, K)],
             texts,
             Sampling(temperature),
-            overlaps=True,
+            overlaps=contexts,
             source=source if temperature else None,
         )
         rule = "rejection" if temperature else "greedy"
@@ -87,12 +90,11 @@ class RealPair:
         )
         exact = expected_counts(own.field(rule), K)
         limits = np.array([text.prompt_length + NEW_TOKENS for text in texts])
-        contexts = context_counts(scores, rule, K, limits)
-        assert contexts is not None
+        found = context_counts(scores, rule, K, limits) if contexts else None
         return Measured(
             exact=exact,
             judged=exact if temperature else expected_counts(scores.smoothed_field(), K),
-            contexts=contexts.counts,
+            contexts=None if found is None else found.counts,
             logprobs=[
                 np.round(scores.target[row, text.prompt_length : len(text.ids)], 5).tolist()
                 for row, text in enumerate(texts)
@@ -110,12 +112,14 @@ def outcomes(
     """The verdict and the judged drop at each temperature."""
     words, drops = {}, {}
     for temperature, old in before.items():
-        now = pair.measure(temperature, old.logprobs if role == "target" else None)
         if role == "target":
+            now = pair.measure(temperature, contexts=True, source=old.logprobs)
+            assert old.contexts is not None
+            assert now.contexts is not None
             compared = facts(old.contexts, now.contexts)
             words[temperature], _, _ = decided(compared, compared.estimate(""), MARGIN, LEVEL / 2)
         else:
-            compared = facts(old.judged, now.judged)
+            compared = facts(old.judged, pair.measure(temperature, contexts=False).judged)
             words[temperature], _ = bounded(compared, MARGIN, LEVEL)
         drops[temperature] = compared.drop
     return words, drops
@@ -130,7 +134,7 @@ def main() -> None:
     parser.add_argument("--roles", nargs="*", default=["drafter", "target"])
     given = parser.parse_args()
     pair = RealPair(given.drafter, given.prompts)
-    before = {temperature: pair.measure(temperature) for temperature in (0, 1)}
+    before = {temperature: pair.measure(temperature, contexts=True) for temperature in (0, 1)}
     for role in given.roles:
         model: LoadedModel = pair.draft if role == "drafter" else pair.target
         for kind in given.kinds:

@@ -515,7 +515,7 @@ are
 
 * the accepted tokens beyond what the models imply, over all positions (half of the error rate),
 * each draft position by itself, so that too much at one and too little at another do not cancel (three tenths, shared),
-* rejections where there can be none (two tenths): rejection sampling accepts every draft that q
+* rejections that are impossible (two tenths): rejection sampling accepts every draft that q
   makes at least as likely as p, so a recovered token is always one that p makes likelier. One such
   round in 100,000 is put down to rounding.
 

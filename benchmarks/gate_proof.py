@@ -145,18 +145,22 @@ def evidence(runs: int, jobs: int) -> dict[str, Any]:
     """Runs until a lasting change is found by accumulating, after none or ten unchanged ones."""
     rows = []
     with ProcessPoolExecutor(jobs) as pool:
-        for quiet, repeats, drop in (
-            (0, 1, 0.5),
-            (0, 8, 0.1),
-            (0, 8, 0.2),
-            (10, 1, 0.1),
-            (10, 1, 0.2),
+        for texts, prompts, quiet, repeats, drop in (
+            ("short texts", 40, 0, 1, 0.5),
+            ("short texts", 40, 0, 8, 0.1),
+            ("short texts", 40, 0, 8, 0.2),
+            ("short texts", 40, 10, 1, 0.1),
+            ("short texts", 40, 10, 1, 0.2),
+            ("short texts", 40, 0, 8, 0.02),
+            ("long texts", 40, 0, 8, 0.02),
+            ("long texts", 120, 0, 8, 0.02),
         ):
-            found = list(
-                pool.map(partial(nights_needed, quiet, repeats, drop), range(runs), chunksize=5)
-            )
+            needed = partial(nights_needed, texts, prompts, quiet, repeats, drop)
+            found = list(pool.map(needed, range(runs), chunksize=5))
             rows.append(
                 {
+                    "texts": texts,
+                    "prompts": prompts,
                     "quiet": quiet,
                     "repeats": repeats,
                     "drop": drop,
@@ -167,10 +171,12 @@ def evidence(runs: int, jobs: int) -> dict[str, Any]:
     return {"what": "evidence", "rows": rows}
 
 
-def nights_needed(quiet: int, repeats: int, drop: float, seed: int, most: int = 10) -> int:
+def nights_needed(
+    texts: str, prompts: int, quiet: int, repeats: int, drop: float, seed: int, most: int = 10
+) -> int:
     """Nights after the change until the gate fails; one more than `most` where it did not."""
     rng = np.random.default_rng([quiet, repeats, int(drop * 100), seed])
-    own = Prompts.drawn(rng, PROMPTS["nightly"])
+    own = Prompts.drawn(rng, prompts, **TEXTS[texts])
     losses = [0.0] * quiet + [own.loss_for(drop)] * most
     said = [verdict.outcome for verdict in nightly(rng, own, losses, gates=1, repeats=repeats)]
     return next(

@@ -181,8 +181,13 @@ def main() -> None:
                 for outcome in found:
                     found[outcome] += outcome in outcomes
     for margin, found in failed.items():
-        row: dict[str, Any] = {"regime": given.regime, "margin": margin, "gates": GATES}
-        print(json.dumps({**row, "sessions": given.sessions // SEEDS * SEEDS, **found}))
+        row: dict[str, Any] = {
+            "what": "regime level",
+            "regime": given.regime,
+            "margin": margin,
+            "sessions": given.sessions // SEEDS * SEEDS,
+        }
+        print(json.dumps({**row, **found}))
 
 
 if __name__ == "__main__":

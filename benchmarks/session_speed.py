@@ -22,7 +22,7 @@ import numpy as np
 sys.path.append(str(Path(__file__).parent.parent / "tests"))  # records of the tests
 
 from helpers.records import CONDITIONS, ENVIRONMENT, FINGERPRINTS
-from simulation import Sides, session
+from simulation import Sides, judged_session
 
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.records.measured import MeasuredCase, MeasuredRun
@@ -72,7 +72,7 @@ def main() -> None:
     if asked.trace:
         tracemalloc.start()
     begin = time.process_time()
-    outcomes = Counter(verdict.outcome for verdict in session(gates))
+    outcomes = Counter(verdict.outcome for verdict in judged_session(gates))
     seconds = time.process_time() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{asked.gates} gates of {asked.prompts} prompts: {dict(outcomes)}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,18 @@ def sides(before: Counts, now: Counts) -> Sides:
 def session(gates: Sequence[Sides], judged: int | None = None) -> list[Verdict]:
     """The verdicts on the first `judged` gates of a session, or on all, through the production
     path.
+
+    Labellings are seeded by the prompts' keys, so every session has keys of its own: a level over
+    sessions that shared their labellings would be that of one draw of them.
     """
+    name = f"-{zlib.crc32(gates[0][0].counts.accepted.tobytes()):x}"
+    return judged_session(
+        [(renamed(now, name), renamed(before, name)) for now, before in gates], judged
+    )
+
+
+def judged_session(gates: Sequence[Sides], judged: int | None = None) -> list[Verdict]:
+    """The same with the keys that the prompts have."""
 
     def family() -> Family:
         pairs = {number: swapped_pair(*gate) for number, gate in enumerate(gates)}
@@ -112,6 +124,22 @@ def session(gates: Sequence[Sides], judged: int | None = None) -> list[Verdict]:
         judge(*gate, margin=MARGIN, alpha=ALPHA, gates=len(gates), test=test.of(number))
         for number, gate in enumerate(gates[:judged])
     ]
+
+
+def renamed(case: MeasuredCase, name: str) -> MeasuredCase:
+    """The case with a name at the end of its prompts' keys."""
+
+    def with_name(counts: Counts) -> Counts:
+        return dataclasses.replace(counts, prompts=tuple(key + name for key in counts.prompts))
+
+    runs = [
+        dataclasses.replace(
+            run.replace_counts(with_name),
+            text_fingerprints={key + name: text for key, text in run.text_fingerprints.items()},
+        )
+        for run in case.runs
+    ]
+    return dataclasses.replace(case, runs=tuple(runs))
 
 
 def unchanged_gates(

@@ -19,7 +19,7 @@ overlap less the mean weight.
 
 Every start counts alike: a start is counted by its position alone, never by what follows it, and
 the starts that a renewal walk visits would differ between the old pair and the new one. At
-temperature 0, where an old text is no sample, the chance at each context is the overlap of both
+temperature 0, where an old text is not a sample, the chance at each context is the overlap of both
 distributions at a small temperature, and a round is followed along the text.
 """
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from ..acceptance.token_acceptance import is_encoded
-from ..records.prompt_counts import POOLED, PromptCounts, PromptRows
+from ..records.prompt_counts import POOLED, PromptCounts, PromptRows, SmoothedCounts
 from ..records.record import Record
 from ..records.text_set import TextSet
 from .evidence_and_tokens import EvidenceFile, TokenMap
@@ -74,15 +74,10 @@ def _of_counts(row: PromptCounts, k: int) -> str | None:
         return "accepts more at a later position than at an earlier one"
     if _rises((row.rounds, *drafted)):
         return "drafts more tokens at a position than it has rounds, or than at an earlier position"
-    if any(
-        accepted > proposed + _ROUNDING
-        for accepted, proposed in zip(row.accepted, drafted, strict=True)
-    ):
+    if _exceeds(row.accepted, drafted):
         return "accepts more tokens than it drafts"
-    if row.smoothed is not None and (
-        len(row.smoothed.accepted) != k or _rises((row.smoothed.rounds, *row.smoothed.accepted))
-    ):
-        return f"has smoothed counts that are not {k} falling positions"
+    if row.smoothed is not None and (problem := _of_smoothed(row.smoothed, k)):
+        return problem
     if row.contexts is not None and len(row.contexts.accepted) != k:
         return f"has contexts that are not {k} positions"
     if row.contexts is not None and max(row.contexts.accepted) > row.contexts.starts + _ROUNDING:
@@ -92,6 +87,17 @@ def _of_counts(row: PromptCounts, k: int) -> str | None:
         or (row.smoothed is not None and not row.smoothed.rounds > 0)
     ):
         return "has rounds, but none among its smoothed counts or contexts"
+    return None
+
+
+def _of_smoothed(counts: SmoothedCounts, k: int) -> str | None:
+    drafted = (counts.rounds,) * k if counts.drafted is None else counts.drafted
+    if {len(counts.accepted), len(drafted)} != {k} or any(
+        map(_rises, ((counts.rounds, *counts.accepted), (counts.rounds, *drafted)))
+    ):
+        return f"has smoothed counts that are not {k} falling positions"
+    if _exceeds(counts.accepted, drafted):
+        return "accepts more tokens than it drafts in its smoothed counts"
     return None
 
 
@@ -110,6 +116,12 @@ def _of_request(row: PromptCounts, k: int, new_tokens: int | None) -> str | None
             f"rounds of {k} drafts"
         )
     return None
+
+
+def _exceeds(accepted: tuple[float, ...], drafted: tuple[float, ...]) -> bool:
+    return any(
+        tokens > proposed + _ROUNDING for tokens, proposed in zip(accepted, drafted, strict=True)
+    )
 
 
 def _rises(values: tuple[float, ...]) -> bool:

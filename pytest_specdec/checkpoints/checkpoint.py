@@ -231,7 +231,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def folder_kind(folder: Path) -> Kind | None:
-    """What `folder` holds where that is no model of its own. Raises RequestError for a folder that
+    """What `folder` holds where that is not a whole model. Raises RequestError for a folder that
     cannot be read.
     """
     return _read(folder, _stamps(folder))[1]
@@ -260,7 +260,7 @@ def _stamp(entry: Path) -> tuple[str, int, int]:
 
 @functools.lru_cache(maxsize=64)
 def _read(folder: Path, stamps: _Stamps) -> tuple[Checkpoint, Kind | None]:
-    """The files of a folder, unchecked, and what they are where they are no model of their own."""
+    """The files of a folder, unchecked, and what they are where they are not a whole model."""
     checkpoint = Checkpoint(folder)
     names = {name for name, _, _ in stamps}
     config = checkpoint.config if "config.json" in names else None

@@ -37,7 +37,7 @@ class Kind:
     cure: str = ""
     """Empty for drafters."""
     drafter: str = ""
-    """The name of the type of drafter, registered or not; empty for what is no drafter."""
+    """The name of the type of drafter, registered or not; empty for other folders."""
 
     def refusal(self, folder: Path) -> str:
         """The message for a folder of this kind that was named as a model: cause; cure."""

@@ -214,21 +214,26 @@ def _locate_drafter(drafter: DrafterSpec, folder: Path) -> DrafterSpec:
     return recognised(DraftModelSpec(locate(str(drafter), folder)))
 
 
-def replaced_drafter(settings: Settings, marker: Marker, test_folder: Path) -> str | None:
-    """Where --specdec-draft replaces a drafter: how the marker or the ini file names that one. A
-    run without the option measures it. None where nothing is replaced.
+def replaced_models(settings: Settings, marker: Marker, test_folder: Path) -> dict[str, str]:
+    """Which of `target` and `drafter` the command line replaces, and how the marker or the ini file
+    names it. A run without the option measures that one.
     """
-    in_marker, in_ini = marker[DRAFT], settings.ini[DRAFT]
-    if settings.command_line[DRAFT] is None or (in_marker is None and in_ini is None):
-        return None
-    without = dataclasses.replace(settings, command_line=settings.command_line.without(DRAFT))
-    if _drafters(without, marker, test_folder) == _drafters(settings, marker, test_folder):
-        return None
-    return (
-        f"{DRAFT.ini_name} = {in_ini} in the ini file"
-        if in_marker is None
-        else f"{DRAFT.marker}={in_marker!r}"
-    )
+    models = {"target": (TARGET, _target), "drafter": (DRAFT, _drafters)}
+    replaced = {}
+    for role, (option, read) in models.items():
+        in_marker, in_ini = marker[option], settings.ini[option]
+        if settings.command_line[option] is None or (in_marker is None and in_ini is None):
+            continue
+        command_line = settings.command_line.without(option)
+        without = dataclasses.replace(settings, command_line=command_line)
+        if read(without, marker, test_folder) == read(settings, marker, test_folder):
+            continue
+        replaced[role] = (
+            f"{option.ini_name} = {in_ini} in the ini file"
+            if in_marker is None
+            else f"{option.marker}={in_marker!r}"
+        )
+    return replaced
 
 
 def _costs(settings: Settings, marker: Marker, test_folder: Path) -> Path | str | None:

@@ -22,6 +22,7 @@ from ..cases.case import SERVED, Case
 from ..cases.prompts import Prompt, read_prompts
 from ..cases.texts import Text
 from ..checkpoints.checkpoint import Checkpoint, case_checkpoint
+from ..checkpoints.text_ends import target_fingerprint
 from ..common.errors import (
     MeasurementError,
     RequestError,
@@ -123,7 +124,7 @@ class ExternalEngine(Engine):
         target = self._checkpoint(case.target)
         if target is not None:
             target.hash_now(self.models.report)
-        target_name = SERVED if target is None else target.model_fingerprint
+        target_name = SERVED if target is None else target_fingerprint(target)
         weights = self._checkpoint(case.draft_model or case.target)
         convention = run.reported[0].convention
         drafter = drafter_fingerprint(case, weights, convention.ngrams, self.models.report)

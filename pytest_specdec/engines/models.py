@@ -16,6 +16,7 @@ from ..acceptance.rounds import Round
 from ..cases.case import SERVED, Case, Sampling
 from ..cases.drafter import DrafterSpec
 from ..cases.texts import Text
+from ..checkpoints.text_ends import target_fingerprint
 from ..common.errors import RequestError, naming_extras
 from ..records.conditions import Fingerprints
 from ..speedup.cost_profile import CostProfile
@@ -104,7 +105,7 @@ class ModelPool:
         target = self.model(case.target).checkpoint
         target.hash_now(self.report)
         drafter = self._ready_drafter(case).fingerprint(self.report)
-        return Fingerprints(target.model_fingerprint, drafter)
+        return Fingerprints(target_fingerprint(target), drafter)
 
     def decode(
         self, case: Case, prompts: Sequence[Sequence[int]] | Sequence[str], **options: object

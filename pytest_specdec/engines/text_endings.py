@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.text_ends import configured_ends, end_ids, token_ids
 from ..common.errors import MeasurementError, RequestError
 from ..common.strict_json import JsonError, parse_json
 from .adapter_api import GenerationRequest, Reported
@@ -48,22 +49,20 @@ def target_ends(checkpoint: Checkpoint) -> TargetEnds:
 
     Raises RequestError for a file that is not JSON.
     """
-    defaults, config = _object(checkpoint.folder / "generation_config.json"), checkpoint.config
-    configured = _ids(config.get("eos_token_id")) | _ids(checkpoint.text_config.get("eos_token_id"))
-    eos = configured if defaults is None else _ids(defaults.get("eos_token_id"))
+    eos = end_ids(checkpoint)
     tokens = (_object(checkpoint.folder / "tokenizer.json") or {}).get("added_tokens")
     added = (
         [token for token in tokens if isinstance(token, dict)] if isinstance(tokens, list) else []
     )
     name = (_object(checkpoint.folder / "tokenizer_config.json") or {}).get("eos_token")
     name = name.get("content") if isinstance(name, dict) else name
-    named = _ids(
+    named = token_ids(
         [token.get("id") for token in added if name is not None and token.get("content") == name]
     )
     return TargetEnds(
         eos,
-        eos | configured | named,
-        _ids([token.get("id") for token in added if token.get("special") is True]),
+        eos | configured_ends(checkpoint) | named,
+        token_ids([token.get("id") for token in added if token.get("special") is True]),
     )
 
 
@@ -125,7 +124,7 @@ def check_ending(
 
 def _ends_of(text: Reported, target: TargetEnds | None) -> frozenset[int] | None:
     """Token ids that may end this text; None where none is named."""
-    stops = _ids(text.ends.stop)
+    stops = token_ids(text.ends.stop)
     if text.ends.eos is not None:
         return stops | frozenset(text.ends.eos)
     if target is None:
@@ -143,7 +142,7 @@ def _check_nothing_follows(
         if target
         else frozenset()
     )
-    ends, before = eos | _ids(text.ends.stop), text.new_ids[:-1]
+    ends, before = eos | token_ids(text.ends.stop), text.new_ids[:-1]
     at = next((at for at, token in enumerate(before) if token in ends), None)
     ending = None if at is None else f"token {before[at]}, which ends a text, at place {at + 1}"
     if ending is None and decode is not None and text.ends.stop:
@@ -174,14 +173,6 @@ def _object(path: Path) -> Mapping[str, Any] | None:
     if not isinstance(content, dict):
         raise RequestError(f"{path} is not a JSON object; save the checkpoint again")
     return content
-
-
-def _ids(value: Any) -> frozenset[int]:
-    """Token ids of a field that holds one, a list of them, or none."""
-    values = value if isinstance(value, list | tuple) else [value]
-    return frozenset(
-        token for token in values if isinstance(token, int) and not isinstance(token, bool)
-    )
 
 
 def _named(text: Reported) -> str:

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from ..acceptance.counts import Counts
+from ..cases.case import REPLAYING
 from ..records.measured import MeasuredCase
 from .comparability import changes, incomparable, unusable
 from .different_texts import undecided
@@ -16,6 +17,10 @@ from .facts import ComparisonFacts
 from .paired import Pair
 from .permutation import random_p_value
 from .verdict import Outcome, Verdict
+
+_STORED_TEXTS = (
+    "a run without --specdec-accumulate decides on the stored texts, where far smaller drops show"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +69,8 @@ def judge_accumulated(
     else:
         outcome, reason = undecided(facts, margin, level)
         reason = f"{reason}; {summary}"
+        if outcome == "inconclusive" and now.conditions.engine in REPLAYING:
+            reason += f"; {_STORED_TEXTS}"
     verdict = facts.verdict(
         outcome=outcome,
         reason=reason,

@@ -1,5 +1,5 @@
-"""Several drafters on the same prompts: which is best, which cannot be told from it, and where a
-training curve turned over.
+"""Several drafters on the same prompts: which is best, which are not significantly below
+it, and where a training curve turned over.
 
 All intervals of a comparison hold together: each is Student's interval of the paired difference
 (`gate.paired`) at a level that is Bonferroni-corrected for every pair of candidates. The best one
@@ -53,7 +53,7 @@ class Standing:
 
     @property
     def is_below_best(self) -> bool:
-        """Whether the candidate can be told from the best."""
+        """Whether the candidate is significantly below the best."""
         return self.from_best is not None and self.from_best.is_drop
 
     @property

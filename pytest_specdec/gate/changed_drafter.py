@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..common.percent import signed_percent
+from ..common.percent import percent, signed_percent
 from ..records.measured import MeasuredCase, MeasuredRun
 from .detectable import prompts_to_bound, smallest_bounded_drop
 from .facts import ComparisonFacts
@@ -91,9 +91,10 @@ def stale_smoothed(
     if not unchanged or moved < 2 * rounding(now):
         return None
     return (
-        f"the record's smoothed counts are not those of its pair (they differ by {moved:.2%} with "
-        "the same weights and texts), so no later drafter can be judged by them; restore the "
-        "record from version control, or measure it again with --specdec-update=all"
+        "the record's smoothed counts are not those of its pair (they differ by "
+        f"{percent(moved)} with the same weights and texts), so no later drafter can be judged by "
+        "them; restore the record from version control, or measure it again with "
+        "--specdec-update=all"
     )
 
 

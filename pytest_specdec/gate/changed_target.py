@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from ..acceptance.counts import Counts
-from ..common.percent import signed_percent
+from ..common.percent import percent, signed_percent
 from ..records.measured import MeasuredCase, MeasuredRun
 from ..records.same_contexts import SameContexts
 from .detectable import prompts_to_bound, prompts_to_detect, smallest_bounded_drop
@@ -57,20 +57,18 @@ def judge_changed_target(
         reason = f"{sampled.reason}, though not in the same contexts ({moved})"
         if sampled.regime == "sampled":
             reason = (
-                "fell on fresh texts of the new target by more than label swaps explain, though "
+                "fell on fresh texts of the new target by more than chance explains, though "
                 f"not in the same contexts ({moved}), so the texts themselves became harder to "
                 "draft"
             )
             sampled = dataclasses.replace(sampled, regime="target changed")
         return dataclasses.replace(sampled, reason=reason)
-    greedy, surely_less = before.conditions.temperature == 0, fresh.bounds(level / 2)[1] < margin
-    if greedy and outcome in ("regressed", "inconclusive") and surely_less:
+    if before.conditions.temperature == 0 and (
+        surely := _surely_steady(outcome, fresh, margin, level / 2)
+    ):
         # Smoothed acceptance also depends on how confident both models are.
         outcome, estimate = "pass", None
-        reason = (
-            "the tokens that are accepted on greedy texts fell by less than the margin, for other "
-            f"prompts like these, too; smoothed, in the same contexts, the length moved ({moved})"
-        )
+        reason = f"{surely}; smoothed, in the same contexts, the length moved ({moved})"
     return fresh.verdict(
         outcome=outcome,
         reason=reason,
@@ -78,6 +76,25 @@ def judge_changed_target(
         limit=margin,
         detectable=detectable,
         estimate=estimate,
+    )
+
+
+def _surely_steady(
+    outcome: Outcome, greedy: ComparisonFacts, margin: float, level: float
+) -> str | None:
+    """What greedy texts say where they contradict the smoothed counts beyond doubt; None where they
+    do not.
+    """
+    low, high = greedy.bounds(level)
+    if outcome in ("regressed", "inconclusive") and high < margin:
+        moved = "fell"
+    elif outcome == "improved" and low > -margin:
+        moved = "rose"
+    else:
+        return None
+    return (
+        f"the tokens that are accepted on greedy texts {moved} by less than the margin, for other "
+        "prompts like these, too"
     )
 
 
@@ -121,7 +138,9 @@ def _outcome(
         else prompts_to_detect(facts, _PRECISE * margin, level)
     )
     settle = f"about {prompts} prompts would settle it" if prompts else "use more prompts"
-    return "inconclusive", f"too few prompts to tell {margin:.2%} in the same contexts; {settle}"
+    return "inconclusive", (
+        f"too few prompts to detect a drop of {percent(margin)} in the same contexts; {settle}"
+    )
 
 
 def _compared(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..common.percent import percent
 from .detectable import prompts_to_see
 from .facts import ComparisonFacts
 from .permutation import can_resolve, too_few
@@ -23,7 +24,7 @@ def judge_different_texts(
     swaps = test.drop(pair)
     outcome: Outcome
     if swaps.rejects and facts.drop >= margin:
-        outcome, reason = "regressed", "fell by more than label swaps between the two runs explain"
+        outcome, reason = "regressed", "fell by more than chance explains"
     elif facts.drop <= -margin and test.gain(pair).rejects:
         outcome, reason = "improved", "rose; --specdec-update=changed would keep the gain"
     else:
@@ -57,5 +58,5 @@ def undecided(facts: ComparisonFacts, margin: float, level: float) -> tuple[Outc
         if prompts
         else "a margin above 0 would settle it"
     )
-    reason = f"on other texts, too few prompts to tell {margin:.2%} from chance; {settle}"
+    reason = f"on other texts, too few prompts to detect a drop of {percent(margin)}; {settle}"
     return "inconclusive", reason

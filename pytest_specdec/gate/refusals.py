@@ -30,8 +30,8 @@ _SAME = 1e-6
 
 def same_model(fingerprints: Fingerprints) -> str | None:
     """Why a pair is refused: the drafter is the target itself. None for two models."""
-    drafter = fingerprints.drafter.split("-")[0]
-    if drafter != fingerprints.target or drafter == SERVED:
+    drafter, target = (name.split("-")[0] for name in (fingerprints.drafter, fingerprints.target))
+    if drafter != target or drafter == SERVED:
         return None
     return (
         f"drafter and target are the same model (fingerprint {drafter}), so every draft is "

@@ -13,6 +13,7 @@ import math
 
 from scipy import stats
 
+from ..common.percent import percent
 from ..records.case_costs import CaseCosts
 from ..speedup.table import positive_interval
 from .cost_change import CostChange
@@ -114,7 +115,7 @@ def _together(acceptance: Verdict, verdict: Verdict, margin: float, level: float
     else:
         outcome = "inconclusive"
         reason = (
-            f"the times spread too much to tell {margin:.2%} from chance; "
+            f"the times spread too much to detect a fall of {percent(margin)}; "
             f"{_settled(change, most - drop, margin)}"
         )
     interval = _drops(ratio, error, 0.025)

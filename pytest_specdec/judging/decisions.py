@@ -61,7 +61,7 @@ class Decider:
         measurements: Measurements,
         comparisons: Comparisons,
     ) -> None:
-        """`gates` judgements of those `cases` that are no candidates share the session's
+        """`gates` judgements of the `cases` other than candidates share the session's
         false-alarm rate; `comparisons` also measures cases that no test has asked for yet.
         """
         self.policy, self.gates = policy, max(gates, 1)

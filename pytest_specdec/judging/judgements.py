@@ -26,7 +26,7 @@ class Judgement:
     message: Sequence[str]
     """What is printed of a judgement that does not pass; empty otherwise."""
     expected: bool
-    """Whether the test expected a difference (`!=`) and there is one; an error is no difference."""
+    """Whether the test expected a difference (`!=`) and there is one; an error does not count."""
     counts_given: bool = False
     """Whether the test handed over the counts, to a gate of its own."""
 

@@ -13,7 +13,7 @@ from ..common.display import short
 from ..common.printable import printable
 from ..engines.protocol import Engine
 from ..gate.verdict import Verdict
-from ..report.failure_message import AND_THEN, INTENDED, explain
+from ..report.failure_message import AND_THEN, CREATE, INTENDED, explain
 from ..report.layout import wrapped
 from .comparison import Baseline, Run
 from .diagnosis import diagnose
@@ -30,13 +30,13 @@ class FailureMessages:
         store: BaselineStore,
         engine: Engine,
         update_command: Callable[[str], str],
-        replaced_drafters: Mapping[Case, str],
+        replaced_models: Mapping[Case, Mapping[str, str]],
     ) -> None:
         """`update_command` gives the command line for a value of --specdec-update;
-        `replaced_drafters` are the drafters that tests name and the session replaced.
+        `replaced_models` are the targets and drafters that tests name and the session replaced.
         """
         self._store, self._engine = store, engine
-        self._update_command, self._replaced_drafters = update_command, replaced_drafters
+        self._update_command, self._replaced_models = update_command, replaced_models
 
     def lines(self, verdict: Verdict, run: Run, baseline: Baseline) -> list[str]:
         """The message, headline first."""
@@ -50,11 +50,12 @@ class FailureMessages:
             where=diagnose(run, before, self._store.in_force(case), self._engine)
             if before is not None and same_texts
             else (),
-            replaced_drafter=self._replaced_drafters.get(case),
+            replaced_models=self._replaced_models.get(case, {}),
             forget_command=forget_command(baseline.path)
             if verdict.erosion is not None and verdict.erosion.reaches(case.erosion)
             else None,
             describes_models=case.describes_models,
+            has_baseline=before is not None,
         )
         return [part for line in lines for part in _in_columns(printable(line))]
 
@@ -85,5 +86,5 @@ def _in_columns(line: str) -> list[str]:
     """A line of a message in the terminal's columns; the headline, and a command to be copied, stay
     whole.
     """
-    labelled = line.startswith(" ") and not line.startswith((INTENDED, AND_THEN))
+    labelled = line.startswith(" ") and not line.startswith((INTENDED, AND_THEN, CREATE))
     return wrapped(line, indent=" " * len(INTENDED)) if labelled else [line]

@@ -48,7 +48,7 @@ class CaseRunner:
         store: BaselineStore,
         policy: Policy,
         update_command: Callable[[str], str],
-        replaced_drafters: Mapping[Case, str],
+        replaced_models: Mapping[Case, Mapping[str, str]],
         other_gates: int = 0,
     ) -> None:
         """`plan` holds the runs that are measured for each case, see
@@ -72,7 +72,7 @@ class CaseRunner:
             store=store,
             engine=engine,
             update_command=update_command,
-            replaced_drafters=replaced_drafters,
+            replaced_models=replaced_models,
         )
         self._judge = SessionJudge(self._rules, self._pending, messages)
         self._baselines = StoredBaselines(

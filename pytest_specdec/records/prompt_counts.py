@@ -17,11 +17,12 @@ POOLED = "all prompts"
 
 class SmoothedCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Counts of one prompt's renewal walk at temperature 0 with the draft's distribution at a small
-    temperature.
+    temperature; `drafted` is left out where every round drafted k tokens.
     """
 
     rounds: Count
     accepted: tuple[Count, ...]
+    drafted: tuple[Count, ...] | None = None
 
 
 class StoredContexts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,16 +79,27 @@ def run_of_rows(rows: PromptRows, k: int) -> MeasuredRun:
     return MeasuredRun(
         counts=counts,
         text_fingerprints={key: row.text for key, row in rows.items()},
-        smoothed=_others(counts, [row.smoothed for row in rows.values()]),
+        smoothed=_others(counts, [_smoothed_of(row) for row in rows.values()]),
         contexts=_others(counts, [row.contexts for row in rows.values()]),
     )
+
+
+def _smoothed_of(row: PromptCounts) -> SmoothedCounts | None:
+    """A row's smoothed counts. Earlier versions left their drafted tokens out; of drafts that are
+    certain, as those of prompt lookup, both walks are one.
+    """
+    smoothed = row.smoothed
+    if smoothed is None or smoothed.drafted is not None:
+        return smoothed
+    certain = (smoothed.rounds, smoothed.accepted) == (row.rounds, row.accepted)
+    return msgspec.structs.replace(smoothed, drafted=row.drafted) if certain else smoothed
 
 
 def _others(
     counts: Counts, rows: Sequence[SmoothedCounts | StoredContexts | None]
 ) -> Counts | None:
-    """Other counts of the same prompts, each of whose rounds drafts k tokens; None where a row is
-    missing.
+    """Other counts of the same prompts; None where a row is missing. A round from a context drafts
+    k tokens.
     """
     known = [row for row in rows if row is not None]
     if len(known) < len(rows) or not known:
@@ -96,11 +108,17 @@ def _others(
         [row.rounds if isinstance(row, SmoothedCounts) else row.starts for row in known],
         dtype=float,
     )
+    drafted = [
+        row.drafted
+        if isinstance(row, SmoothedCounts) and row.drafted is not None
+        else (number,) * counts.k
+        for row, number in zip(known, rounds.tolist(), strict=True)
+    ]
     return Counts(
         prompts=counts.prompts,
         categories=counts.categories,
         rounds=rounds,
-        drafted=np.repeat(rounds[:, None], counts.k, axis=1),
+        drafted=np.array(drafted, dtype=float).reshape(-1, counts.k),
         accepted=np.array([row.accepted for row in known], dtype=float).reshape(-1, counts.k),
     )
 
@@ -122,18 +140,18 @@ def rows_of_run(run: MeasuredRun) -> PromptRows:
     """A run in stored form, one row per prompt."""
     counts, rows = run.counts, {}
     for row, prompt in enumerate(counts.prompts):
-        rounds, drafted = float(counts.rounds[row]), counts.drafted[row]
         rows[prompt] = PromptCounts(
             category=counts.categories[row],
             text=run.text_fingerprints[prompt],
-            rounds=rounds,
+            rounds=float(counts.rounds[row]),
             accepted=tuple(counts.accepted[row].tolist()),
-            drafted=None if (drafted == rounds).all() else tuple(drafted.tolist()),
+            drafted=_drafted(counts, row),
             smoothed=None
             if run.smoothed is None
             else SmoothedCounts(
                 rounds=float(run.smoothed.rounds[row]),
                 accepted=tuple(run.smoothed.accepted[row].tolist()),
+                drafted=_drafted(run.smoothed, row),
             ),
             contexts=None
             if run.contexts is None
@@ -145,3 +163,9 @@ def rows_of_run(run: MeasuredRun) -> PromptRows:
             passes=None if counts.passes is None else float(counts.passes[row]),
         )
     return rows
+
+
+def _drafted(counts: Counts, row: int) -> tuple[float, ...] | None:
+    """Drafted tokens of a prompt by position; None where every round drafted k."""
+    drafted = counts.drafted[row]
+    return None if (drafted == counts.rounds[row]).all() else tuple(drafted.tolist())

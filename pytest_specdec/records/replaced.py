@@ -11,6 +11,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from ..common.percent import percent
+
 MOST_REPLACED = 50
 """Baselines that a record remembers; the oldest are forgotten first."""
 _NOTABLE = 1e-3
@@ -85,7 +87,7 @@ class Erosion:
         texts = "" if self.same_texts else ", on other texts"
         kind = "smoothed length" if self.smoothed else "length"
         length = f"{kind} {self.best:.4f}{_at(self.commit)}{texts}"
-        return f"{self.drop * 100:.2f} % below the {among} ({length})"
+        return f"{percent(self.drop)} below the {among} ({length})"
 
 
 def _at(commit: str | None) -> str:

@@ -13,7 +13,7 @@ from .words import Phrases
 HEADERS = ("candidate", "length", "exact", "below_best", "since_previous")
 """Phrases over the columns of the table."""
 _NAMED = 3
-"""Most candidates that a conclusion names of those that cannot be told from the best."""
+"""Most candidates that a conclusion names of those not significantly below the best."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Comparison:
         return next(candidate for candidate in self.candidates if candidate["best"])
 
     @property
-    def not_told_from_best(self) -> list[str]:
-        """Names of the others that cannot be told from the best."""
+    def not_below_best(self) -> list[str]:
+        """Names of the others that are not significantly below the best."""
         return [
             candidate["name"]
             for candidate in self.candidates
@@ -115,17 +115,19 @@ def table(comparison: Comparison, say: Phrases) -> list[list[str]]:
 
 
 def conclusion(comparison: Comparison, say: Phrases) -> str:
-    """Which candidate is best, which cannot be told from it, and where the curve turned over."""
-    best, others = comparison.best["name"], comparison.not_told_from_best
+    """Which candidate is best, which are not significantly below it, and where the curve turned
+    over.
+    """
+    best, others = comparison.best["name"], comparison.not_below_best
     parts = [say("candidates_best_is", best=best)]
     if len(comparison.candidates) == 1:
         return parts[0]
     if not others:
-        parts.append(say("candidates_all_told"))
+        parts.append(say("candidates_all_below"))
     elif len(others) <= _NAMED:
-        parts.append(say("candidates_not_told", others=", ".join(others)))
+        parts.append(say("candidates_not_below", others=", ".join(others)))
     else:
-        parts.append(say("candidates_many_not_told", number=len(others)))
+        parts.append(say("candidates_many_not_below", number=len(others)))
     if comparison.early_fall is not None:
         parts.append(say("candidates_fell_and_rose", name=comparison.early_fall))
     if comparison.turn_over is not None:

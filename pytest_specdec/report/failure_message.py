@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from ..acceptance.counts import Counts
-from ..common.percent import signed_percent
+from ..common.percent import percent, signed_percent
 from ..gate.paired import Pair
 from ..gate.verdict import Verdict
 
 INTENDED = "  intended?  "
 AND_THEN = "  and then   "
-"""How lines with commands begin that accept a change."""
+CREATE = "  create     "
+"""How lines with commands begin that accept a change or create a baseline."""
+_OPTIONS = {"target": "--specdec-target", "drafter": "--specdec-draft"}
+"""What replaces a model for one session."""
 _WORST = 3
 _NOISE = 1e-4
 """Relative change of a position that is not reported."""
@@ -26,47 +30,64 @@ def explain(
     update_command: str,
     prompt_names: Mapping[str, str],
     where: Sequence[str] = (),
-    replaced_drafter: str | None = None,
+    replaced_models: Mapping[str, str] = MappingProxyType({}),
     forget_command: str | None = None,
     describes_models: bool = True,
+    has_baseline: bool = True,
 ) -> list[str]:
     """The message of a verdict, headline first, one fact per line.
 
-    `where` are lines on single tokens; `replaced_drafter` is where the tests name a drafter that
-    the session replaced; `forget_command` accepts erosion that is large enough to fail; without
-    `describes_models` the test handed over counts alone.
+    `where` are lines on single tokens; `replaced_models` is how the tests name a `target` or
+    `drafter` that the session replaced; `forget_command` accepts erosion that is large enough to
+    fail; without `describes_models` the test handed over counts alone; without `has_baseline` the
+    command creates one.
     """
-    update = [] if verdict.eroded else [f"{INTENDED}{update_command}"]
+    accept = INTENDED if has_baseline else CREATE
+    update = [] if verdict.eroded else [f"{accept}{update_command}"]
+    if verdict.outcome == "inconclusive":
+        update.insert(0, "  undecided  --specdec-inconclusive=warn lets such gates pass")
     if forget_command is not None:
         update.append(f"{AND_THEN if update else INTENDED}{forget_command}")
-    if replaced_drafter is not None:
-        update.append(
-            f"  afterwards {replaced_drafter} still names the old drafter, which a run without "
-            "--specdec-draft would measure; change it, too"
-        )
+    update += [
+        f"  afterwards {name} still names the old {role}, which a run without {_OPTIONS[role]} "
+        "would measure; change it, too"
+        for role, name in replaced_models.items()
+    ]
     if verdict.pair is None:
         return [headline(verdict), f"  case       {case_id}", *update]
-    unchanged = (
-        "neither models nor environment: look at the code"
-        if describes_models
-        else "not known: the test hands over counts, and states neither models nor environment"
-    )
-    changed = "; ".join(verdict.changed) or unchanged
     estimate = verdict.estimate
     pair = verdict.pair if estimate is None or estimate.pair is None else estimate.pair
     lines = [
         headline(verdict),
         f"  case       {case_id}: {verdict.reason}",
-        f"  changed    {changed}",
+        f"  changed    {_changed(verdict, describes_models)}",
+    ]
+    if verdict.eroded:
+        return [*lines, *update]
+    lines += [
         *_judged(verdict),
         *_parts(verdict),
         *_erosion(verdict),
         f"  positions  {_positions(pair.before, pair.now)}",
-        f"  categories {_categories(pair.before, pair.now)}",
+        *_categories(pair.before, pair.now),
         *_prompts(pair, prompt_names),
         *where,
     ]
     return [*lines, *_test(verdict, verdict.pair), *update]
+
+
+def _changed(verdict: Verdict, describes_models: bool) -> str:
+    """What differs from the baseline."""
+    if verdict.changed:
+        return "; ".join(verdict.changed)
+    if not describes_models:
+        return "not known: the test hands over counts, and states neither models nor environment"
+    if verdict.eroded:
+        return (
+            "neither models nor environment since the last update; the loss is that of earlier "
+            "updates"
+        )
+    return "neither models nor environment: look at the code"
 
 
 def _test(verdict: Verdict, pair: Pair) -> list[str]:
@@ -95,7 +116,7 @@ _PROMISES = {
     "prompts like these",
     "greedy drafter changed": "on the same texts by exact counts",
     "target changed": "on fresh texts of the new target, by a permutation test over prompts",
-    "sampled": "on texts of each run's own, by a permutation test over prompts",
+    "sampled": "on each run's own texts, by a permutation test over prompts",
 }
 
 
@@ -109,15 +130,16 @@ def _judged(verdict: Verdict) -> list[str]:
     measured = f"{verdict.before:.4f} -> {verdict.now:.4f} ({_change(verdict)})"
     if verdict.regime == "greedy drafter changed":
         return [
-            f"  judged     {estimate.name}: exact counts jump where a near-tie of the draft flips",
+            f"  judged     {estimate.name}: exact counts jump where a near-tie of the draft flips; "
+            "the lines exact, tokens and contexts are not smoothed",
             f"  exact      {measured}",
         ]
     share = estimate.effective_share
-    effective = "" if share is None else f" ({100 * share:.0f} % of the contexts are effective)"
+    effective = "" if share is None else f" (effective sample size: {100 * share:.0f} % of them)"
     lines = [
-        f"  judged     {estimate.name}: one round from every start of the old target's "
-        f"texts{effective}; it does not show how the texts themselves changed",
-        f"  fresh      texts of the new target: {measured}",
+        f"  judged     {estimate.name}: rounds from all positions of the old target's "
+        f"texts{effective}; these lengths are not those of whole texts",
+        f"  fresh      whole texts, the old target's and the new one's: {measured}",
     ]
     if estimate.unseen > 0:
         lines.append(
@@ -167,11 +189,15 @@ def headline(verdict: Verdict) -> str:
     limit = "" if verdict.limit is None else f", fails from {signed_percent(-verdict.limit)}"
     if verdict.eroded and verdict.erosion is not None:
         limit = f", erosion {signed_percent(-verdict.erosion.drop)}{limit}"
-    where = "" if verdict.estimate is None else f"{verdict.estimate.name} "
     return (
-        f"{verdict.metric} {verdict.outcome}: {where}{verdict.before:.4f} -> {verdict.now:.4f} "
-        f"({facts}){limit}"
+        f"{verdict.metric} {verdict.outcome}{_way(verdict)}: {verdict.before:.4f} -> "
+        f"{verdict.now:.4f} ({facts}){limit}"
     )
+
+
+def _way(verdict: Verdict) -> str:
+    """How the numbers were measured, where they are not those of the texts."""
+    return "" if verdict.estimate is None else f" ({verdict.estimate.name})"
 
 
 def _as_judged(verdict: Verdict) -> Verdict:
@@ -195,13 +221,12 @@ def summary(verdict: Verdict) -> str:
     verdict = _as_judged(verdict)
     if verdict.before is None or verdict.now is None or verdict.drop is None:
         return f"{verdict.metric} {verdict.outcome}: {verdict.reason}"
-    where = "" if verdict.estimate is None else f"{verdict.estimate.name} "
     change = signed_percent(-verdict.drop)
     if verdict.eroded and verdict.erosion is not None:
         change += f", erosion {signed_percent(-verdict.erosion.drop)}"
     return (
-        f"{verdict.metric} {verdict.outcome}: {where}{verdict.before:.3f} -> {verdict.now:.3f} "
-        f"({change})"
+        f"{verdict.metric} {verdict.outcome}{_way(verdict)}: {verdict.before:.3f} -> "
+        f"{verdict.now:.3f} ({change})"
     )
 
 
@@ -222,33 +247,37 @@ def _positions(before: Counts, now: Counts) -> str:
     )
 
 
-def _categories(before: Counts, now: Counts) -> str:
+def _categories(before: Counts, now: Counts) -> list[str]:
+    """The change of each category, worst first; no line where all prompts are of one."""
     after = now.by_category()
+    if len(after) == 1:
+        return []
     pairs = [(name, old, after[name]) for name, old in before.by_category().items()]
     changes = sorted(
         (new.acceptance_length / old.acceptance_length - 1, name)
         for name, old, new in pairs
         if old.total_rounds > 0 and new.total_rounds > 0
     )
-    return ", ".join(f"{name} {signed_percent(change)}" for change, name in changes)
+    named = ", ".join(f"{name} {signed_percent(change)}" for change, name in changes)
+    return [f"  categories {named}"]
 
 
 def _prompts(pair: Pair, names: Mapping[str, str]) -> list[str]:
     before, now = pair.before, pair.now
     worst = (-pair.influence()).argsort().tolist()
+    several = len(set(before.categories)) > 1
     lines = []
     for row in worst[:_WORST]:
         old, new = before.select([row]), now.select([row])
         if new.acceptance_length < old.acceptance_length:
             name = names.get(before.prompts[row], before.prompts[row])
+            category = f" ({before.categories[row]})" if several else ""
             lines.append(
-                f"  lost most  {name} ({before.categories[row]}): {old.acceptance_length:.2f} -> "
+                f"  lost most  {name}{category}: {old.acceptance_length:.2f} -> "
                 f"{new.acceptance_length:.2f}"
             )
     return lines
 
 
 def _detectable(drop: float | None) -> str:
-    return (
-        "no drop has 80 % power" if drop is None else f"a drop of {drop * 100:.2f} % at 80 % power"
-    )
+    return "no drop has 80 % power" if drop is None else f"a drop of {percent(drop)} at 80 % power"

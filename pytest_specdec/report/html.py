@@ -11,6 +11,7 @@ from ..common.printable import printable
 from .candidates import Comparison, CurvePoint, comparisons, conclusion, curve, headers, table
 from .chapters import Chapter, chapters, stem
 from .curves import Picture, Point, pictures
+from .footnotes import footnotes, marks
 from .row import AttachmentRow, ReportRow
 from .table import cells, ordered, to_look_at
 from .text import about, cell, conclusions, details, overall
@@ -71,10 +72,12 @@ def render(rows: Iterable[ReportRow], language: str = "en") -> str:
         trim_blocks=True,
     )
     sorted_rows, say = ordered(rows), Phrases(language)
+    marked = marks(sorted_rows)
     return environment.get_template("page.html.jinja").render(
         say=say,
         headers=[say(name) for name in _HEADERS],
-        lines=[((row["suite"], *cells(row)), row["verdict"]) for row in sorted_rows],
+        lines=[((row["suite"], *cells(row, marked)), row["verdict"]) for row in sorted_rows],
+        footnotes=footnotes(sorted_rows, say),
         noteworthy=to_look_at(sorted_rows),
         drawings=[_drawing(picture, say) for picture in pictures(sorted_rows)],
         comparisons=[_comparison(comparison, say) for comparison in comparisons(sorted_rows)],

@@ -25,7 +25,7 @@ def render(rows: Iterable[ReportRow], language: str = "en") -> str:
         {
             "comparison": comparison.name,
             "best": comparison.best["name"],
-            "not_told_from_best": comparison.not_told_from_best,
+            "not_below_best": comparison.not_below_best,
             "fell_after": comparison.turn_over,
             "conclusion": conclusion(comparison, Phrases("en")),
         }

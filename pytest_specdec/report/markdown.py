@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Iterator
 
 from .candidates import comparisons, conclusion, headers, table
+from .footnotes import footnotes, marks
 from .row import ReportRow
 from .table import HEADERS, NOTE, cells, ordered, to_look_at
 from .words import Phrases
@@ -23,10 +24,14 @@ def _lines(rows: list[ReportRow]) -> Iterator[str]:
         f"| {' | '.join(line)} |"
         for line in (("suite", *HEADERS), ("---", *["---"] * len(HEADERS)))
     )
+    marked = marks(rows)
     for row in rows:
-        yield f"| {' | '.join(map(_escaped, (row['suite'], *cells(row))))} |"
+        words = (row["suite"], *(word.strip() for word in cells(row, marked)))
+        yield f"| {' | '.join(map(_escaped, words))} |"
     yield ""
     yield f"{NOTE}."
+    for note in footnotes(rows, Phrases("en")):
+        yield from ("", f"{_escaped(note)}.".replace("*", "\\*"))  # a star begins a list
     noteworthy = to_look_at(rows)
     if noteworthy:
         yield ""

@@ -136,9 +136,9 @@ class CandidateRow(TypedDict):
     """The acceptance length by which candidates are compared."""
     best: bool
     below_best: bool
-    """Whether it can be told from the best."""
+    """Whether it is significantly below the best."""
     fell: bool
-    """Whether it can be told from the best before it, and is below."""
+    """Whether it is significantly below the best before it."""
     from_best: CandidateDifference | None
     from_previous: CandidateDifference | None
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from ..common.percent import signed_percent
+from ..common.percent import percent, signed_percent
 from ..config.candidates import natural_order
 from .chapters import stem
+from .footnotes import footnotes, mark_of, marks
 from .layout import aligned, wrapped
 from .row import Number, ReportRow
+from .words import Phrases
 
 HEADERS = (
     "case",
@@ -29,17 +31,19 @@ less 1.
 """
 NOTE = (
     "rate = accepted / drafted; accepted = drafts accepted per round; length = tokens per round; "
-    "speed-up is theoretical; baseline and change are of the length"
+    "speed-up is theoretical and needs costs (--specdec-costs); baseline and change are of the "
+    "length"
 )
 
 
 def tables(rows: Iterable[ReportRow], *, wide: bool = False) -> Iterator[str]:
     """Lines of all tables, without colour; with `wide` every column, however long the lines."""
     listed = ordered(rows)
+    marked = marks(listed)
     shown = [name for name in HEADERS if name != "case" and (wide or name not in _HIDDEN)]
     for suite, group in itertools.groupby(listed, key=lambda row: row["suite"]):
         yield f"suite {suite}"
-        yield from _table(list(group), shown)
+        yield from _table(list(group), shown, marked)
     for row in listed:
         if row["verdict"] == "inconclusive":
             yield f"{row['id']} is inconclusive: {row['reason']}"
@@ -48,13 +52,13 @@ def tables(rows: Iterable[ReportRow], *, wide: bool = False) -> Iterator[str]:
     )
     if listed:
         yield from wrapped(NOTE)
-    for name in dict.fromkeys(row["estimate"]["name"] for row in listed if row["estimate"]):
-        yield from wrapped(f"* the change was judged {name}; the lengths are of the texts")
+    for note in footnotes(listed, Phrases("en")):
+        yield from wrapped(note)
 
 
-def _table(rows: list[ReportRow], shown: list[str]) -> Iterator[str]:
+def _table(rows: list[ReportRow], shown: list[str], marked: Mapping[str, str]) -> Iterator[str]:
     """A header, and under each drafter's name its rows."""
-    words = [dict(zip(HEADERS, cells(row), strict=True)) for row in rows]
+    words = [dict(zip(HEADERS, cells(row, marked), strict=True)) for row in rows]
     head, *lines = aligned(
         [shown, *([texts[name] for name in shown] for texts in words)], left=(len(shown) - 1,)
     )
@@ -90,8 +94,8 @@ def to_look_at(rows: Iterable[ReportRow]) -> list[ReportRow]:
     return [row for row in rows if row["verdict"] not in ("pass", "not judged", "new", "updated")]
 
 
-def cells(row: ReportRow) -> tuple[str, ...]:
-    """A row's words, one a header."""
+def cells(row: ReportRow, marked: Mapping[str, str]) -> tuple[str, ...]:
+    """A row's words, one a header; `marked` are the marks of the footnotes."""
     before = row["baseline"].get("acceptance_length")
     return (
         stem(row),
@@ -102,19 +106,26 @@ def cells(row: ReportRow) -> tuple[str, ...]:
         _fixed(row["acceptance_length"], 3),
         _fixed(row["speedup"], 2, "x"),
         _fixed(before, 3),
-        judged_change(row),
+        judged_change(row, marked),
         row["verdict"],
     )
 
 
-def judged_change(row: ReportRow) -> str:
-    """The relative change that decided; with a star where it is not that of the lengths."""
-    estimate = row["estimate"]
-    return _change(row["drop"]) if estimate is None else f"{_change(estimate['drop'])}*"
+def judged_change(row: ReportRow, marked: Mapping[str, str]) -> str:
+    """The relative change that decided; with a mark where it is not that of the lengths. All rows
+    of a table with marks leave room for one, so that their digits are aligned.
+    """
+    room = max(map(len, marked.values()), default=0)
+    return f"{_change(judged_drop(row))}{mark_of(row['estimate'], marked):<{room}}"
+
+
+def judged_drop(row: ReportRow) -> Number:
+    """The relative drop that decided."""
+    return row["drop"] if row["estimate"] is None else row["estimate"]["drop"]
 
 
 def _percent(value: Number) -> str:
-    return "-" if value is None else f"{value * 100:.2f} %"
+    return "-" if value is None else percent(value)
 
 
 def _change(drop: Number) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from ..common.percent import signed_percent
 from ..speedup.grid_summary import EXCELLENT, WORTH_IT, CellFigures
 from .chapters import Chapter, chapters, names_pair
 from .row import Number, ReportRow, SamplesRow, SpreadRow
-from .table import tables
+from .table import judged_drop, tables
 from .words import Phrases
 
 _WIDTH = 70
@@ -163,7 +164,9 @@ def details(row: ReportRow, say: Phrases) -> Iterator[str]:
     yield from _block(say("time"), list(_times(row, say)))
     if samples is not None:
         yield from _block(say("worst"), _worst(samples, say))
-    reason = f": {row['reason']}" if row["reason"] else ""
+    drop = judged_drop(row)
+    change = "" if drop is None else f" ({signed_percent(-drop)})"
+    reason = f"{change}: {row['reason']}" if row["reason"] else change
     yield from _block(say("gate"), [say("gate_line", verdict=row["verdict"], reason=reason)])
 
 

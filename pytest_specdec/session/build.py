@@ -150,7 +150,7 @@ class Components:
             store=self.store,
             policy=self._policy,
             update_command=self._update_command,
-            replaced_drafters=self._cases.replaced_drafters,
+            replaced_models=self._cases.replaced_models,
             other_gates=len(self._cases.counts_tests),
         )
 
@@ -164,7 +164,7 @@ class Components:
             # --specdec-prompts does not narrow what a test hands over.
             policy=dataclasses.replace(self._policy, subset=False),
             update_command=self._update_command,
-            replaced_drafters={},
+            replaced_models={},
             other_gates=self._gates_of_cases + len(self._cases.counts_tests) - 1,
         )
         self._counts_runners.append(runner)

@@ -59,14 +59,13 @@ class CollectionHooks:
         metafunc.parametrize("specdec_case", parameters, indirect=True)
 
     def _cases_of_function(self, metafunc: pytest.Metafunc) -> tuple[Case, ...]:
-        from ..config.case_grid import cases, replaced_drafter
+        from ..config.case_grid import cases, replaced_models
 
         marker = _marker(metafunc.definition)
         folder = metafunc.definition.path.parent
         grid = cases(self._settings, marker, folder)
-        replaced = replaced_drafter(self._settings, marker, folder)
-        if replaced is not None:
-            self._cases.replaced_drafters |= dict.fromkeys(grid, replaced)
+        replaced = replaced_models(self._settings, marker, folder)
+        self._cases.replaced_models |= dict.fromkeys(grid, replaced)
         self._cases.generated += grid
         self._tests.folders.add(folder)
         return grid

@@ -94,13 +94,23 @@ class SessionFinish:
                 )
             return
         try:
+            parted = self._parted()
             self._write(outcome.files)  # first: a report that cannot be written costs no baseline
+            outcome.notes += parted
             self._write(self._reports())
             if outcome.stale:
                 self._name_or_prune_stale(stopped=bool(session.shouldstop or session.shouldfail))
         except SpecdecError as error:
             outcome.problem = str(error)
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    def _parted(self) -> list[str]:
+        """What to say of baselines whose texts the session replaces."""
+        if not self._outcome.files:
+            return []
+        from ..baselines.parted import parted_by, parted_notes
+
+        return parted_notes(parted_by(self._outcome.files))
 
     def _reports(self) -> Mapping[Path, str]:
         paths, rows = self._settings.reports, self._outcome.rows

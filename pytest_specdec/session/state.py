@@ -27,8 +27,8 @@ class SessionCases:
     """Those of which a test asks for the baseline."""
     counts_tests: set[str] = dataclasses.field(default_factory=set)
     """Node ids of the tests that will run and hand counts to a gate of their own."""
-    replaced_drafters: dict[Case, str] = dataclasses.field(default_factory=dict)
-    """How the marker or ini file names the drafter that --specdec-draft replaces."""
+    replaced_models: dict[Case, dict[str, str]] = dataclasses.field(default_factory=dict)
+    """How the marker or ini file names a `target` or `drafter` that the command line replaces."""
 
     @property
     def share_of_cases(self) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ..common.display import short
+from ..common.percent import percent
 from ..common.printable import printable
 from ..config.options import ALPHA, BASELINES_PER, DEPTH, DEVICE, DTYPE, ENGINE, UPDATE, K
 from ..config.settings import Settings
@@ -74,7 +75,7 @@ class TerminalSummary:
             return lines
         lines += [
             f"specdec: {' and '.join(words)}, false alarms at most "
-            f"{self._settings.value(ALPHA):.2%} in all"
+            f"{percent(self._settings.value(ALPHA))} in all"
         ]
         missing = sum(
             not self._components.store.has_record(case) for case in self._cases.awaiting_baseline

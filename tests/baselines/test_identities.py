@@ -103,6 +103,14 @@ def test_what_measurements_yield_has_no_problem(stored: Any) -> None:
             "prompt p0 has smoothed counts that are not 3 falling positions",
         ),
         (
+            {"smoothed": SmoothedCounts(10.0, (8.0, 6.0, 4.0), (9.0, 9.0))},
+            "prompt p0 has smoothed counts that are not 3 falling positions",
+        ),
+        (
+            {"smoothed": SmoothedCounts(10.0, (8.0, 6.0, 4.0), (9.0, 5.0, 5.0))},
+            "prompt p0 accepts more tokens than it drafts in its smoothed counts",
+        ),
+        (
             {"smoothed": SmoothedCounts(10.0, (8.0, 6.0, 4.0))},
             "it holds smoothed counts and no smoothing temperature",
         ),

@@ -14,7 +14,7 @@ from helpers.records import case
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Case, JudgedRange
 from pytest_specdec.cases.drafter import DraftModelSpec, PromptLookupSpec
 from pytest_specdec.common.errors import RequestError
-from pytest_specdec.config.case_grid import cases, locate, replaced_drafter, suite_name
+from pytest_specdec.config.case_grid import cases, locate, replaced_models, suite_name
 from pytest_specdec.config.settings import Marker, OptionValues, Settings
 from pytest_specdec.session.preflight import check_distinct
 
@@ -438,7 +438,24 @@ def test_another_drafter_than_the_command_lines_is_known(
     tmp_path: Path, line: str | None, marker: str | None, ini: str | None, replaced: str | None
 ) -> None:
     settings = Settings(OptionValues(draft=line), OptionValues(draft=ini), tmp_path, tmp_path)
-    assert replaced_drafter(settings, Marker(drafter=marker), tmp_path) == replaced
+    named = replaced_models(settings, Marker(drafter=marker), tmp_path)
+    assert named == ({} if replaced is None else {"drafter": replaced})
+
+
+@pytest.mark.parametrize(
+    ("line", "marker", "replaced"),
+    [
+        ("/new", "models/old", {"target": "target='models/old'"}),
+        ("/new", "/new", {}),
+        ("/new", None, {}),
+        (None, "models/old", {}),
+    ],
+)
+def test_another_target_than_the_command_lines_is_known(
+    tmp_path: Path, line: str | None, marker: str | None, replaced: dict[str, str]
+) -> None:
+    settings = Settings(OptionValues(target=line), OptionValues(), tmp_path, tmp_path)
+    assert replaced_models(settings, Marker(target=marker), tmp_path) == replaced
 
 
 def test_a_pattern_of_drafters_makes_every_cell_of_every_candidate(tmp_path: Path) -> None:

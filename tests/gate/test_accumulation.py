@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
+import pytest
 from helpers.records import record, sampled_counts, scaled, steady_counts
 
 from pytest_specdec.acceptance.counts import Counts
@@ -68,6 +70,21 @@ def test_a_strong_drop_fails_names_its_first_run_and_stays() -> None:
     assert verdicts[-1].reason.startswith("fell from run 4 on: evidence ")
     assert verdicts[-1].drop is not None
     assert verdicts[-1].drop > 0.2
+
+
+@pytest.mark.parametrize(("engine", "named"), [("replay", True), ("decode", False)])
+def test_runs_that_could_be_judged_on_stored_texts_say_so(engine: str, named: bool) -> None:
+    rng = np.random.default_rng(0)
+    before, now = (
+        record(sampled_counts(rng, np.full(PROMPTS, 0.7)), text=text) for text in ("base", "run-0")
+    )
+    conditions = msgspec.structs.replace(before.conditions, engine=engine)
+    before, now = (
+        msgspec.structs.replace(stored, conditions=conditions) for stored in (before, now)
+    )
+    verdict, _ = outcome_of(now, before)
+    assert verdict.outcome == "inconclusive"
+    assert ("a run without --specdec-accumulate" in verdict.reason) is named
 
 
 def test_a_drop_below_the_margin_is_no_failure() -> None:

@@ -231,12 +231,20 @@ def test_contexts_smoothed_at_another_temperature_are_not_compared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("jitter", "outcome"), [pytest.param(0.0, "pass", id="surely"), (0.1, "regressed")]
+    ("jitter", "drop", "outcome"),
+    [
+        pytest.param(0.0, 0.02, "pass", id="surely-no-fall"),
+        pytest.param(0.1, 0.02, "regressed", id="a-fall-perhaps"),
+        pytest.param(0.0, -0.02, "pass", id="surely-no-gain"),
+        pytest.param(0.1, -0.02, "improved", id="a-gain-perhaps"),
+    ],
 )
 def test_greedy_texts_overrule_smoothed_contexts_where_their_bound_leaves_no_doubt(
-    jitter: float, outcome: str
+    jitter: float, drop: float, outcome: str
 ) -> None:
-    """A target whose logits are all scaled emits the same texts and looks worse when smoothed."""
+    """A target whose logits are all scaled emits the same texts and looks worse, or better, when
+    smoothed.
+    """
 
     def greedy(case: MeasuredCase) -> MeasuredCase:
         conditions = msgspec.structs.replace(case.conditions, temperature=0, rule="greedy")
@@ -246,7 +254,9 @@ def test_greedy_texts_overrule_smoothed_contexts_where_their_bound_leaves_no_dou
         greedy(fresh(shifted(0.0, jitter=jitter))),
         greedy(stored()),
         margin=MARGIN,
-        contexts=lambda: in_contexts(0.02),
+        contexts=lambda: in_contexts(drop),
     )
     assert (found.outcome, found.regime) == (outcome, "target changed")
     assert (found.estimate is None) == (outcome == "pass")
+    moved = "rose" if drop < 0 else "fell"
+    assert (f"on greedy texts {moved} by less" in found.reason) == (outcome == "pass")

@@ -50,8 +50,9 @@ def test_a_healthy_drafter_on_two_prompts_is_not_called_dead() -> None:
 @pytest.mark.parametrize(
     ("drafter", "same"), [("a", True), ("a-heads", True), ("b", False), ("b-a", False)]
 )
-def test_a_drafter_that_is_the_target_is_no_pair(drafter: str, same: bool) -> None:
-    reason = same_model(Fingerprints(target="a", drafter=drafter))
+@pytest.mark.parametrize("target", ["a", "a-eos5"])
+def test_a_drafter_that_is_the_target_is_no_pair(target: str, drafter: str, same: bool) -> None:
+    reason = same_model(Fingerprints(target=target, drafter=drafter))
     assert (reason is not None) is same
     assert reason is None or reason.startswith(
         "drafter and target are the same model (fingerprint a)"

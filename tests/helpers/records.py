@@ -19,7 +19,7 @@ from pytest_specdec.records.conditions import Conditions, Environment, Fingerpri
 from pytest_specdec.records.prompt_counts import PromptCounts
 from pytest_specdec.records.record import SCHEMA, Record
 from pytest_specdec.records.text_set import TextSet
-from pytest_specdec.report.row import ReportRow
+from pytest_specdec.report.row import EstimateRow, ReportRow
 
 PROPERTY = settings(deadline=None, max_examples=60)
 """Profile of the property tests: a slow machine is not a failure."""
@@ -214,3 +214,27 @@ def row(**changes: Any) -> ReportRow:
         "notes": [],
     }
     return ReportRow(**{**base, **changes})  # type: ignore[typeddict-item]
+
+
+def estimate_row(name: str, drop: float) -> EstimateRow:
+    """What decided in the place of the lengths, as reports have it."""
+    return EstimateRow(
+        name=name,
+        before=3.0,
+        now=3.0 * (1 - drop),
+        drop=drop,
+        interval=[],
+        effective_share=None,
+        unseen=0.0,
+    )
+
+
+CONTEXTS: dict[str, Any] = {
+    "regime": "target changed",
+    "estimate": estimate_row("in the same contexts", 0.01),
+}
+SMOOTHED: dict[str, Any] = {
+    "regime": "greedy drafter changed",
+    "estimate": estimate_row("smoothed at temperature 0.1", 0.02),
+}
+"""Changes of a row that is judged by an estimate."""

@@ -37,7 +37,7 @@ LOADED = (
 
 
 class WarmPython(contextlib.AbstractContextManager["WarmPython"]):
-    """While entered, `executable` starts Python processes for `-c CODE` and `-m MODULE`."""
+    """While entered, `executable` starts Python processes for `-c CODE`, `-m MODULE` and scripts."""
 
     def __init__(self, folder: Path) -> None:
         self.executable = folder / "warm-python"
@@ -142,7 +142,7 @@ def _received(connection: socket.socket) -> tuple[dict, list[int]]:
 
 
 def _run(arguments: list[str]) -> None:
-    """What the interpreter does with `-c CODE` or `-m MODULE`; of other options -u alone."""
+    """What the interpreter does with `-c CODE`, `-m MODULE` or a script; of other options -u alone."""
     places = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
     sys.path[:] = [*places, *(place for place in sys.path[1:] if place not in places)]
     option, *rest = [argument for argument in arguments if argument != "-u"]
@@ -150,6 +150,10 @@ def _run(arguments: list[str]) -> None:
         code, *rest = rest
         sys.argv, sys.path = ["-c", *rest], ["", *sys.path]
         exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+        return
+    if not option.startswith("-"):
+        sys.argv, sys.path = [option, *rest], [os.path.dirname(os.path.abspath(option)), *sys.path]
+        runpy.run_path(option, run_name="__main__")
         return
     assert option.startswith("-m"), f"{arguments}: start this with sys.executable"
     module, *rest = [option[2:], *rest] if option[2:] else rest

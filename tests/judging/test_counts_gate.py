@@ -47,7 +47,7 @@ class Session:
             store=self.store,
             policy=self.policy,
             update_command=lambda which: f"pytest --specdec-update={which}",
-            replaced_drafters={},
+            replaced_models={},
             other_gates=self.other_gates,
         )
         self.runners.append(runner)
@@ -100,7 +100,7 @@ def test_a_missing_baseline_fails_with_the_command_that_creates_it(tmp_path: Pat
     assert session.write() == []
     (judgement,) = session.runners[0].take_judgements()
     assert judgement.counts_given
-    assert judgement.message[-1] == "  intended?  pytest --specdec-update=new"
+    assert judgement.message[-1] == "  create     pytest --specdec-update=new"
 
 
 def test_the_record_states_what_is_not_known(stored: Path) -> None:

@@ -280,7 +280,7 @@ ROUNDS = (
     Mutant(
         "greedy drafts, dense residual",
         "xLLM-AI/xllm#2175",
-        "greedy and sampled drafts are not told apart (here the ratio takes q for certain, the "
+        "greedy and sampled drafts are treated alike (here the ratio takes q for certain, the "
         "residual does not)",
         own.greedy_drafts_with_a_dense_residual,
     ),

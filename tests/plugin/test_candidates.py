@@ -40,6 +40,7 @@ def pattern(project, checkpoints: Path) -> str:
     return f"--specdec-draft={checkpoints}/ckpt-*"
 
 
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize("arguments", [("-n0",), ("-n2", "--specdec-temperature=0")])
 def test_candidates_are_compared_in_one_session(project, pattern: str, arguments) -> None:
     result = project.run(pattern, "--specdec-report=out.json", *arguments, ok=True)

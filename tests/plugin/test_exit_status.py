@@ -188,6 +188,7 @@ def test_a_failure_that_was_looked_for_is_no_failure(project, worse: str) -> Non
     project.run(worse, ok=True).assert_outcomes(xfailed=2, passed=tests - 1)
 
 
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize(
     "options", [("-x",), ("-n", "2"), ("--assert=plain",), ("-p", "no:terminal")], ids=" ".join
 )

@@ -14,7 +14,7 @@ def test_a_missing_baseline_fails_with_the_command_that_creates_it(project) -> N
     result.stdout.fnmatch_lines(
         ["*no baseline at *draft-k4-depth0-t1.json; create it with --specdec-update=new*"]
     )
-    result.stdout.fnmatch_lines(["*intended?  pytest *--specdec-k=4* --specdec-update=new"])
+    result.stdout.fnmatch_lines(["*create     pytest *--specdec-k=4* --specdec-update=new"])
     assert project.baselines == {}
 
 

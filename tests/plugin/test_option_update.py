@@ -107,6 +107,33 @@ def test_all_does_both_and_the_next_run_passes(project, other_draft: str) -> Non
     project.run(other_draft, ok=True)
 
 
+def parted(result: pytest.RunResult) -> list[str]:
+    """The notes on baselines that an update parts from their texts."""
+    return [line for line in result.outlines if "holds texts of one target" in line]
+
+
+def test_texts_that_replace_those_of_other_cases_are_named(project, tmp_path: Path) -> None:
+    project.create()
+    target = add_noise(project.target, tmp_path / "other-target", 0.05, seed=3)
+    other = (f"--specdec-target={target}", "--specdec-update=changed")
+    (note,) = parted(project.run("-m", "k4", *other, ok=True))
+    assert note.startswith(
+        "baselines/letters/texts/t1-n24-s0.json holds texts of one target, and 2 baselines were "
+        "measured on texts of another: tiny-draft-k8-depth0-t1, tiny-draft-k8-depth2-t1; "
+    )
+    assert "update all cases that share these texts in one run" in note
+    assert not parted(project.run("-m", "k4", "--specdec-update=all", *other[:1], ok=True))
+    assert not parted(project.run(*other, ok=True))
+
+
+def test_a_new_case_among_texts_of_another_target_is_named(project, tmp_path: Path) -> None:
+    project.create("-m", "k4")
+    target = add_noise(project.target, tmp_path / "other-target", 0.05, seed=3)
+    new = ("-m", "k8 and depth0", f"--specdec-target={target}", "--specdec-update=new")
+    (note,) = parted(project.run(*new, ok=True))
+    assert "and 1 baseline was measured on texts of another: tiny-draft-k8-depth0-t1; " in note
+
+
 def test_a_selected_run_deletes_nothing(project) -> None:
     project.create()
     project.run("--specdec-update=all", "-m", "k4 and depth2", ok=True)
@@ -157,9 +184,8 @@ def test_the_command_that_ends_a_failure_can_be_run_as_it_is(
     project, options: tuple[str, ...]
 ) -> None:
     result = project.run(*options, ok=False)
-    (command,) = {
-        line.split("intended?")[1].strip() for line in result.outlines if "  intended?" in line
-    }
+    label = "  create     "
+    (command,) = {line.removeprefix(label) for line in result.outlines if line.startswith(label)}
     words = shlex.split(command)
     assert words[0] == "pytest"
     assert words[-1] == "--specdec-update=new"

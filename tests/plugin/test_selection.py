@@ -103,7 +103,7 @@ def test_the_header_names_what_was_asked_and_stays_away_otherwise(project) -> No
     project.run("--specdec-k=4,8", "--collect-only").stdout.fnmatch_lines(
         [
             "specdec: k=4,8, replay on auto, float32, baselines in baselines",
-            "specdec: 4 gates on 1 pair of models, *1.00% in all",
+            "specdec: 4 gates on 1 pair of models, *1.00 % in all",
         ]
     )
     assert "specdec: k" not in project.run("--collect-only").stdout.str()

@@ -18,6 +18,7 @@ def worse(project: Project, tmp_path: Path) -> tuple[str, ...]:
     return (*DECODE, f"--specdec-draft={add_noise(project.draft, tmp_path / 'worse', 5.0)}")
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_a_drop_is_judged_beside_the_other_cases_and_the_same_under_xdist(
     project: Project, worse: tuple[str, ...]
 ) -> None:

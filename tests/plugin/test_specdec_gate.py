@@ -82,9 +82,9 @@ def test_without_a_baseline_it_fails_and_names_the_command(harness: Harness) -> 
     result = harness.run(status=1)
     result.stdout.fnmatch_lines(
         [
-            "specdec: 1 gate on counts that tests hand over, false alarms at most 1.00% in all",
+            "specdec: 1 gate on counts that tests hand over, false alarms at most 1.00 % in all",
             "*AssertionError: acceptance_length error: no baseline at *chat/mine.json; create it*",
-            "  intended?  pytest * --specdec-update=new",
+            "  create     pytest * --specdec-update=new",
         ]
     )
     assert harness.stored == []
@@ -265,6 +265,7 @@ def test_a_name_belongs_to_one_test(recorded: Harness) -> None:
     )
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_workers_cannot_share_a_name_either(harness: Harness) -> None:
     """Each worker sees its own test alone; the controller sees both and writes nothing."""
     harness.write(TWICE)
@@ -273,6 +274,7 @@ def test_workers_cannot_share_a_name_either(harness: Harness) -> None:
     assert harness.stored == []
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_workers_judge_and_the_controller_writes(harness: Harness) -> None:
     body = """
 @pytest.mark.parametrize("name", ["a", "b", "c"])
@@ -305,7 +307,7 @@ def test_counts(specdec_gate, name):
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines(
         [
-            "specdec: 3 gates on counts that tests hand over, false alarms at most 1.00% in all",
+            "specdec: 3 gates on counts that tests hand over, false alarms at most 1.00 % in all",
             "*7 requests can never fail a gate at level 0.0033; give the counts of at least 9*",
         ]
     )
@@ -358,7 +360,7 @@ def test_gates_of_cases_and_of_counts_share_one_session(project) -> None:
     result.stdout.fnmatch_lines(
         [
             "specdec: 4 gates on 1 pair of models and 1 gate on counts that tests hand over, false "
-            "alarms at most 1.00% in all"
+            "alarms at most 1.00 % in all"
         ]
     )
     assert "chat/mine.json" in project.baselines

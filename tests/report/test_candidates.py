@@ -58,15 +58,15 @@ CONCLUSIONS = [
     ([row(0, 3.0, **BEST)], "best: ckpt-1000"),
     (
         [row(0, 2.0), row(1, 3.0, **BEST)],
-        "best: ckpt-2000; all others are below it; no fall seen",
+        "best: ckpt-2000; all others are significantly below it; no significant fall",
     ),
     (
         [row(0, 2.0), row(1, 1.5, fell=True), row(2, 3.0, **BEST)],
-        "best: ckpt-3000; all others are below it; fell after ckpt-1000 and rose again",
+        "best: ckpt-3000; all others are significantly below it; fell after ckpt-1000 and rose again",
     ),
     (
         [*(row(place, 2.9, below_best=False) for place in range(4)), row(4, 3.0, **BEST)],
-        "best: ckpt-5000; 4 others cannot be told from it; no fall seen",
+        "best: ckpt-5000; 4 others not significantly below it; no significant fall",
     ),
 ]
 """Rows, and what is said of them."""
@@ -88,7 +88,7 @@ def test_the_terminal_has_a_table_and_its_conclusion_in_80_columns() -> None:
         "    ckpt-5000   2.500   0.500 ± 0.100        +0.500 ± 0.100",
     ]
     assert lines[7] == (
-        "  best: ckpt-3000; ckpt-2000, ckpt-4000 cannot be told from it; fell after"
+        "  best: ckpt-3000; ckpt-2000, ckpt-4000 not significantly below it; fell after"
     )
     assert lines[8] == "  ckpt-4000"
     assert max(map(len, lines)) <= WIDTH
@@ -127,9 +127,9 @@ def test_json_has_the_conclusion_beside_the_rows() -> None:
         {
             "comparison": COMPARISON,
             "best": "ckpt-3000",
-            "not_told_from_best": ["ckpt-2000", "ckpt-4000"],
+            "not_below_best": ["ckpt-2000", "ckpt-4000"],
             "fell_after": "ckpt-4000",
-            "conclusion": "best: ckpt-3000; ckpt-2000, ckpt-4000 cannot be told from it; fell "
+            "conclusion": "best: ckpt-3000; ckpt-2000, ckpt-4000 not significantly below it; fell "
             "after ckpt-4000",
         }
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helpers.records import row
+from helpers.records import CONTEXTS, row
 
 from pytest_specdec.report import render
 from pytest_specdec.report.table import HEADERS
@@ -33,3 +33,9 @@ def test_html_in_names_is_escaped_and_lines_stay_whole() -> None:
     assert "<b>" not in text
     assert "<img" not in text
     assert "&lt;b&gt; x" in text
+
+
+def test_a_change_with_a_mark_has_its_footnote() -> None:
+    written = lines(row(**CONTEXTS))
+    assert any("| -1.00 %* |" in line for line in written)
+    assert any(line.startswith("\\* change in the same contexts: ") for line in written)

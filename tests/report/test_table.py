@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from helpers.records import row
+from helpers.records import CONTEXTS, SMOOTHED, row
 
 from pytest_specdec.report.row import ReportRow
 from pytest_specdec.report.table import HEADERS, NOTE, tables
@@ -147,3 +147,15 @@ def test_counts_without_a_pair_have_no_depth_and_stand_among_the_others() -> Non
     assert (cells(given)["depth"], cells(given)["speed-up"]) == ("-", "-")
     names = [words[0] for words in rows_of(list(tables([given, row()]))) if len(words) == 1]
     assert names == ["draft-t1", "eagle3"]
+
+
+def test_every_way_of_judging_has_a_mark_and_a_footnote_of_its_own() -> None:
+    rows = [grid_row("text", 4, 0, **CONTEXTS), grid_row("text", 8, 0, **SMOOTHED)]
+    lines = list(tables([*rows, grid_row("text", 12, 0)]))
+    changes = [line.split("5.100  ")[1] for line in lines if "5.100" in line]
+    assert changes == ["-1.00 %*  regressed", "-2.00 %†  regressed", "-1.96 %   regressed"]
+    assert " ".join(lines).endswith(
+        f"{NOTE} * change in the same contexts: rounds from all positions of the old target's "
+        "texts; the lengths are of whole texts † change of the length smoothed at temperature "
+        "0.1, which decides at temperature 0; the lengths are exact"
+    )

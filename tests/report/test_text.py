@@ -256,7 +256,7 @@ def test_a_combination_has_every_figure_of_its_row() -> None:
         "Verify, median: 93.76 ms",
         "Throughput: 9.2 tokens/s",
         "Speed-up: 2.50x (theoretical, 95 %: 2.40 to 2.60)",
-        "regressed: fell",
+        "regressed (-1.96 %): fell",
     ):
         assert f"  {line}" in written
 

@@ -8,6 +8,7 @@ import string
 from pathlib import Path
 
 import pytest
+from helpers.records import CONTEXTS, SMOOTHED
 from report.test_candidates import CONCLUSIONS, CURVE, row
 from report.test_html import ATTACHMENTS
 from report.test_text import cell
@@ -69,6 +70,7 @@ def test_every_phrase_is_said_and_with_all_its_values(
         [spoken, cell(12)],
         slow,
         requests,
+        [cell(4, **CONTEXTS), cell(8, **SMOOTHED)],
         CURVE,
         [row(0, 3.0, smoothed=True, best=True, from_best=None)],
         *(rows for rows, _ in CONCLUSIONS),

@@ -125,10 +125,15 @@ def test_a_worker_hands_the_problem_on_and_runs_nothing(tmp_path: Path) -> None:
     assert (session.items, parts.outcome.problem) == ([], "no target; pass one")
 
 
-def test_a_replaced_drafter_is_remembered(tmp_path: Path) -> None:
-    parts, function = Parts(tmp_path, draft="org/new"), Function(tmp_path / "test_a.py", PAIR)
+def test_replaced_models_are_remembered(tmp_path: Path) -> None:
+    parts, function = (
+        Parts(tmp_path, draft="org/new", target="org/next"),
+        Function(tmp_path / "test_a.py", PAIR),
+    )
     parts.hooks.parametrize(function)
-    assert parts.cases.replaced_drafters == {function.cases[0]: "drafter='org/draft'"}
+    assert parts.cases.replaced_models == {
+        function.cases[0]: {"target": "target='org/target'", "drafter": "drafter='org/draft'"}
+    }
 
 
 def test_pruning_needs_a_full_run(tmp_path: Path) -> None:

@@ -66,20 +66,20 @@ def test_the_header_names_what_is_given(options: dict[str, Any], header: str) ->
 def test_gates_and_pairs_are_counted() -> None:
     cases = (case(k=4), case(k=8), case(drafter="/models/other"))
     (line,) = summary(selected=cases, stored=cases, alpha=0.05).pytest_report_collectionfinish()
-    assert line == ("specdec: 3 gates on 2 pairs of models, false alarms at most 5.00% in all")
+    assert line == ("specdec: 3 gates on 2 pairs of models, false alarms at most 5.00 % in all")
     assert summary().pytest_report_collectionfinish() is None
 
 
 def test_gates_on_counts_are_counted_too() -> None:
     (line,) = summary(counts_tests={"a", "b"}).pytest_report_collectionfinish()
     assert line == (
-        "specdec: 2 gates on counts that tests hand over, false alarms at most 1.00% in all"
+        "specdec: 2 gates on counts that tests hand over, false alarms at most 1.00 % in all"
     )
     mixed = summary(selected=(case(k=4),), stored=(case(k=4),), counts_tests={"a"})
     (line,) = mixed.pytest_report_collectionfinish()
     assert line == (
         "specdec: 1 gate on 1 pair of models and 1 gate on counts that tests hand over, false "
-        "alarms at most 1.00% in all"
+        "alarms at most 1.00 % in all"
     )
 
 

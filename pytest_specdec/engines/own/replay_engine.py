@@ -21,6 +21,7 @@ from ...cases.case import Case, TextKey
 from ...cases.drafter import DrafterSpec
 from ...cases.prompts import read_prompts
 from ...cases.texts import Text, texts_of_prompts
+from ...checkpoints.text_ends import target_fingerprint
 from ...common.errors import SpecdecError
 from ...decoding.environment import environment
 from ...decoding.loading import LoadedModel
@@ -217,7 +218,7 @@ class ReplayEngine(Engine):
         ids = encode_prompts(target.tokenizer, prompts)
         wanted = wanted_texts(
             key,
-            target=target.checkpoint.model_fingerprint,
+            target=target_fingerprint(target.checkpoint),
             tokenizer=target.checkpoint.tokenizer_fingerprint,
             template=template_of(target, prompts),
         )
