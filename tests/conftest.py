@@ -37,6 +37,7 @@ SLOW = (
     "decoding/test_ragged.py",
     "decoding/test_sampled_distribution.py",
     "decoding/test_sampling.py",
+    "decoding/drafters/test_eagle3.py",
     "decoding/test_text_origin.py",
     "decoding/test_timing.py",
     "decoding/test_verification.py",

@@ -195,6 +195,12 @@ def _check_supported(path: Path, config: Mapping[str, Any], layer: Mapping[str, 
                     f"{path} says eagle_config.{name}: false, and only heads with it are "
                     "supported; use another head"
                 )
+    kinds = layer.get("layer_types")
+    if isinstance(kinds, list) and any(kind != "full_attention" for kind in kinds):
+        raise RequestError(
+            f"{path} says layer_types: {str(kinds)[:60]}, and only full_attention is supported; "
+            "use another head"
+        )
     activation = layer.get("hidden_act") or "silu"
     if activation != "silu":
         raise RequestError(

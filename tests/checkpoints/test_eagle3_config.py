@@ -190,6 +190,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"rope_theta": "big"}, "says rope_theta: big, which no head has"),
     ({"norm_output": "yes"}, "says norm_output: yes, which is neither true nor false"),
     ({"hidden_act": "gelu"}, "says hidden_act: 'gelu', and only silu is supported"),
+    (
+        {"layer_types": ["sliding_attention"]},
+        r"says layer_types: \['sliding_attention'\], and only full_attention is supported",
+    ),
     ({"partial_rotary_factor": 0.5}, "says partial_rotary_factor: 0.5, and only heads that rotate"),
     (
         {"rope_parameters": {"partial_rotary_factor": 0.25}},
@@ -213,5 +217,5 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("fields", "message"), REFUSED, ids=[str(given) for given, _ in REFUSED])
 def test_what_no_supported_head_says_is_refused(fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(RequestError, match=f"config.json {message}|names {message}"):
+    with pytest.raises(RequestError, match=f"config.json ({message}|names {message})"):
         read(FLAT | fields)

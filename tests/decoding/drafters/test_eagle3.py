@@ -22,6 +22,7 @@ from helpers.eagle3 import PACKAGINGS, qwen3, write_head
 from helpers.eagle3_reference import Reference
 from helpers.support import LETTERS, llama
 from safetensors.torch import load_file, save_file
+from torch.overrides import TorchFunctionMode
 
 from pytest_specdec import replay
 from pytest_specdec.acceptance.rounds import Round
@@ -183,6 +184,33 @@ def test_queries_are_taken_a_few_at_a_time(
     check_probabilities(target, write_head(tmp_path / "head", target.folder), USUAL)
 
 
+class LargestTensor(TorchFunctionMode):
+    """Records how many numbers the largest tensor has that is computed."""
+
+    numbers = 0
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Any = (), named: Any = None
+    ) -> Any:
+        result = function(*arguments, **(named or {}))
+        if isinstance(result, torch.Tensor):
+            self.numbers = max(self.numbers, result.numel())
+        return result
+
+
+def test_memory_grows_with_the_length_and_not_with_its_square(
+    targets: dict[str, Target], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, length, scores = targets["llama"].single, 600, 60_000
+    monkeypatch.setattr(eagle3_forcing, "_SCORES", {"cpu": scores})
+    drafter = drafter_for(target, str(write_head(tmp_path / "head", targets["llama"].folder)), 0)
+    assert isinstance(drafter, Eagle3Drafter)
+    ids, states = torch.ones(1, length, dtype=torch.long), torch.ones(1, length, 96)
+    with LargestTensor() as largest:
+        assert len(list(teacher_forced_states(drafter.head, ids, states, 5))) == 5
+    assert largest.numbers < 1.1 * scores < length**2
+
+
 def serial_rounds(
     target: Target, reference: Reference, prompt: list[int], new: int
 ) -> tuple[list[int], list[Round]]:
@@ -336,6 +364,8 @@ def test_a_session_gates_it(
     stored = json.loads(path.read_text())
     assert stored["conditions"]["drafter"] == "eagle3"
     other = write_head(tmp_path / "other", folder, seed=1)
-    failed = pytester.runpytest(*options, f"--specdec-draft={other}", "-k", "test_drafter")
-    assert failed.ret == 1
-    failed.stdout.fnmatch_lines(["*drafter*"])
+    worse = pytester.runpytest(*options, f"--specdec-draft={other}", "-k", "test_drafter")
+    worse.assert_outcomes(failed=1, deselected=1)
+    worse.stdout.fnmatch_lines(
+        ["acceptance_length regressed: *", "*drafter weights or configuration (* ->*"]
+    )
