@@ -31,10 +31,12 @@ from pytest_specdec.cases.texts import texts_from_ids
 from pytest_specdec.decoding.decode import decode
 from pytest_specdec.decoding.drafters import eagle3_forcing
 from pytest_specdec.decoding.drafters.eagle3 import Eagle3Drafter
+from pytest_specdec.decoding.drafters.eagle3_cache import Eagle3Chain
 from pytest_specdec.decoding.drafters.eagle3_forcing import teacher_forced_states
 from pytest_specdec.decoding.drafters.registry import drafter_for
 from pytest_specdec.decoding.layer_states import captured_states
 from pytest_specdec.decoding.loading import LoadedModel, load_model
+from pytest_specdec.decoding.ragged import Sequences
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 
 LAYERS, K, NEW = 8, 4, 12
@@ -83,10 +85,12 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
 
 
 def check_probabilities(target: Target, head: Path, ids: tuple[int, ...]) -> None:
-    """Every acceptance probability of every round start and step within 1e-5, at temperature 1."""
+    """Every acceptance probability of every round start and step within 1e-5, at temperature 1:
+    of the text's own token, and of any draft in its context.
+    """
     texts = decode(target.double, None, PROMPTS[:2], k=0, new_tokens=NEW, seed=5).texts
     plan = DrafterPlan(str(head), 0, K)
-    (scores,) = text_scores(target.double, [plan], texts, Sampling(1.0))
+    (scores,) = text_scores(target.double, [plan], texts, Sampling(1.0), overlaps=True)
     reference = Reference(head, target.double.model, ids)
     compared = 0
     for row, text in enumerate(texts):
@@ -98,8 +102,12 @@ def check_probabilities(target: Target, head: Path, ids: tuple[int, ...]) -> Non
             read = tokens[: min(anchor + 1 + K, len(tokens) - 1)]
             for step, logits in enumerate(reference.laws(states, read, anchor)):
                 at = anchor + 2 + step
-                q = logits.softmax(-1)[tokens[at]]
-                expected = min(1.0, float(q / p[at - 1, tokens[at]]))
+                q = logits.softmax(-1)
+                overlap = float(torch.minimum(q, p[at - 1]).sum())
+                assert scores.overlaps["rejection"][row, step, at] == pytest.approx(
+                    overlap, abs=1e-5
+                )
+                expected = min(1.0, float(q[tokens[at]] / p[at - 1, tokens[at]]))
                 apart = float(scores.draft[row, step, at] - scores.target[row, at])
                 assert min(1.0, math.exp(apart)) == pytest.approx(expected, abs=1e-5)
                 compared += 1
@@ -209,6 +217,31 @@ def test_memory_grows_with_the_length_and_not_with_its_square(
     with LargestTensor() as largest:
         assert len(list(teacher_forced_states(drafter.head, ids, states, 5))) == 5
     assert largest.numbers < 1.1 * scores < length**2
+
+
+def test_a_row_drafts_as_alone_whatever_its_padding_holds(
+    targets: dict[str, Target], tmp_path: Path
+) -> None:
+    target = targets["llama"].single
+    drafter = drafter_for(target, str(write_head(tmp_path / "head", targets["llama"].folder)), 0)
+    assert isinstance(drafter, Eagle3Drafter)
+    texts, states = [[0, 5, 6], [0, 7, 8, 9, 10, 11]], torch.randn(2, 5, 96)
+    states[0, :3] = torch.nan  # the shorter text has states at its last two columns
+    together = drafts_of(drafter, texts, states)
+    alone = drafts_of(drafter, texts[:1], states[:1, 3:])
+    assert together[0].isfinite().any(-1).all()
+    torch.testing.assert_close(together[:1], alone, rtol=1e-5, atol=1e-5)
+
+
+def drafts_of(drafter: Eagle3Drafter, texts: list[list[int]], states: torch.Tensor) -> torch.Tensor:
+    """(rows, 3, vocabulary): logits of three drafts, each the arg-max."""
+    sequences, chain = Sequences(texts, 4, torch.device("cpu")), Eagle3Chain(drafter.head)
+    chain.begin(sequences, states)
+    steps = []
+    for step in range(3):
+        steps.append(chain.step())
+        sequences.put(step, steps[-1].argmax(-1))
+    return torch.stack(steps, 1)
 
 
 def serial_rounds(
