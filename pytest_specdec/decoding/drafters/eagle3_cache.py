@@ -61,20 +61,14 @@ class Eagle3Chain:
         return self._head.logits(state[:, -1])
 
     def select(self, rows: Rows) -> None:
-        """Keep some rows."""
+        """Keep some rows; `begin` takes the columns away that only others had."""
         if self._cached is None:
             return
         self._cached = self._cached[rows]
-        chosen = {
-            layer: torch.from_numpy(rows).to(held[0].device)
-            for layer, held in enumerate(self._anchors)
-            if held is not None
-        }
-        for layer, index in chosen.items():
+        for layer in range(len(self._anchors)):
             keys, values = self._held(layer)
+            index = torch.from_numpy(rows).to(keys.device)
             self._anchors[layer] = keys[index], values[index]
-        # The longest row may have left, and the cache must not be wider than those that stay.
-        self._move(np.zeros_like(self._cached), int(self._cached.max()))
 
     def _attend(
         self, layer: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
