@@ -125,14 +125,16 @@ class Eagle3Head(nn.Module):
             f"layers.0.{name.removeprefix(first)}" if name.startswith(first) else name: tensor
             for name, tensor in held.items()
         }
-        own = renamed.get("embed_tokens.weight")
-        shared = target.model.get_input_embeddings().weight
         dtype = target.model.dtype
         self.load_state_dict(
             {name: renamed[name].to(target.device, dtype) for name in self.state_dict()},
             assign=True,
         )
-        embeddings = shared.detach() if own is None else own.to(target.device, dtype)
+        embeddings = (
+            renamed["embed_tokens.weight"].to(target.device, dtype)
+            if files.own_embeddings
+            else target.model.get_input_embeddings().weight.detach()
+        )
         self.register_buffer("_embeddings", embeddings, persistent=False)
         self.requires_grad_(False).eval()
 

@@ -28,6 +28,7 @@ from pytest_specdec import replay
 from pytest_specdec.acceptance.rounds import Round
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.texts import texts_from_ids
+from pytest_specdec.common.errors import RequestError
 from pytest_specdec.decoding.decode import decode
 from pytest_specdec.decoding.drafters import eagle3_forcing
 from pytest_specdec.decoding.drafters.eagle3 import Eagle3Drafter
@@ -358,6 +359,63 @@ def test_its_fingerprint_is_that_of_its_files(targets: dict[str, Target], tmp_pa
         prints[name] = drafter.fingerprint()
     assert prints["a"] == prints["b"]
     assert len(set(prints.values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("named", "depth", "message"),
+    [
+        ("eagle3", 0, "eagle3 drafts with a head's files; name its folder: eagle3:FOLDER"),
+        ("HEAD", 2, "depth 2: an EAGLE-3 head has no MTP layers; use --specdec-depth=0"),
+    ],
+)
+def test_what_a_head_cannot_do_is_refused_before_the_target_is_loaded(
+    targets: dict[str, Target],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    named: str,
+    depth: int,
+    message: str,
+) -> None:
+    folder = targets["llama"].folder
+    drafter = named.replace("HEAD", str(write_head(tmp_path / "head", folder)))
+    monkeypatch.setattr(
+        "pytest_specdec.decoding.loading.load_model", lambda *arguments: pytest.fail("loaded")
+    )
+    with pytest.raises(RequestError, match=message):
+        decode(str(folder), drafter, PROMPTS, k=K, depth=depth)
+
+
+def test_a_head_as_the_target_is_refused(targets: dict[str, Target], tmp_path: Path) -> None:
+    head = write_head(tmp_path / "head", targets["llama"].folder)
+    with pytest.raises(RequestError, match=f"name it as the drafter: --specdec-draft={head}"):
+        load_model(str(head))
+
+
+def test_rotary_parameters_that_transformers_does_not_take_are_refused(
+    targets: dict[str, Target], tmp_path: Path
+) -> None:
+    rope = {"rope_theta": 10000.0, "rope_scaling": {"rope_type": "llama3"}}
+    head = write_head(tmp_path / "head", targets["llama"].folder, rope=rope)
+    with pytest.raises(RequestError, match=r"names rotary parameters that .*; correct them"):
+        drafter_for(targets["llama"].single, str(head), 0)
+
+
+def test_a_scaled_rotation_is_that_of_transformers(
+    targets: dict[str, Target], tmp_path: Path
+) -> None:
+    scaled = {"rope_type": "linear", "factor": 4.0}
+    head = write_head(
+        tmp_path / "head",
+        targets["llama"].folder,
+        rope={"rope_theta": 300.0, "rope_scaling": scaled},
+    )
+    drafter = drafter_for(targets["llama"].single, str(head), 0)
+    assert isinstance(drafter, Eagle3Drafter)
+    positions = torch.arange(8)[None]
+    cos, _ = drafter.head._rotary(torch.zeros(1), position_ids=positions)
+    pairs = 300.0 ** (-torch.arange(4) / 4)
+    expected = (positions[0, :, None] / 4.0 * pairs).cos()
+    torch.testing.assert_close(cos[0], torch.cat([expected, expected], -1))
 
 
 SUITE = """
