@@ -61,7 +61,7 @@ def test_candidates_are_compared_in_one_session(project, pattern: str, arguments
             "    ckpt-9 *",
             "    ckpt-10 * best *",
             "    ckpt-20 *",
-            "  best: ckpt-10; all others are below it; fell after ckpt-10",
+            "  best: ckpt-10; all others are significantly below it; fell after ckpt-10",
         ]
     )
     assert not project.stored
@@ -153,5 +153,5 @@ def stumble(request):
     )
     result = project.run(pattern, ok=False)
     result.stdout.fnmatch_lines(
-        ["    ckpt-10 * best *", "    ckpt-20 *", "  best: ckpt-10; all others are below it*"]
+        ["    ckpt-10 * best *", "    ckpt-20 *", "  best: ckpt-10; all others are significantly below it*"]
     )
