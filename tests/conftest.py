@@ -39,6 +39,7 @@ SLOW = (
     "decoding/test_sampled_distribution.py",
     "decoding/test_sampling.py",
     "decoding/drafters/test_eagle3.py",
+    "decoding/drafters/test_eagle3_rounds.py",
     "decoding/test_text_origin.py",
     "decoding/test_timing.py",
     "decoding/test_verification.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,47 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
-from helpers.support import letter_tokenizer
+from helpers.support import letter_tokenizer, llama
+from pytest_specdec.decoding.loading import LoadedModel, load_model
 
 PACKAGINGS = ("SafeAILab", "SpecForge", "speculators")
 DRAFTED = 20
 """Tokens that a head drafts, where it does not draft all."""
+
+
+LAYERS = 8
+USUAL = (2, 4, 5)
+"""The states that a head without ids reads of these targets."""
+PROMPTS = [[0, 2, 3, 4], [0, 5, 6], [0, 7, 8, 9, 10], [0, 11]]
+FLAGS: dict[str, dict[str, bool]] = {
+    "plain": {},
+    "norm_before_residual": {"norm_before_residual": True},
+    "norm_before_fc": {"norm_before_fc": True, "norm_before_residual": True},
+    "fc_norm, norm_output": {"fc_norm": True, "norm_output": True},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A tiny target in both number formats, and transformers' own model of it."""
+
+    folder: Path
+    single: LoadedModel
+    double: LoadedModel
+
+
+def make_targets(folder: Path) -> dict[str, Target]:
+    """A tiny Llama and a tiny Qwen3, saved below `folder`."""
+    made = {
+        "llama": llama(folder / "llama", seed=3, layers=LAYERS, mtp_layers=0),
+        "qwen3": qwen3(folder / "qwen3", seed=4, layers=LAYERS),
+    }
+    return {
+        name: Target(
+            path, load_model(str(path), "cpu"), load_model(str(path), "cpu", dtype="float64")
+        )
+        for name, path in made.items()
+    }
 
 
 def qwen3(folder: Path, *, seed: int, width: int = 32, layers: int = 6) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,21 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from decoding.test_sampled_distribution import (
-    FLOOR,
-    PLAIN,
-    emitted_first,
-    exact_distribution,
-    p_value,
+from helpers.eagle3 import (
+    FLAGS,
+    LAYERS,
+    PACKAGINGS,
+    PROMPTS,
+    USUAL,
+    Target,
+    make_targets,
+    write_head,
 )
-from helpers.eagle3 import PACKAGINGS, qwen3, write_head
 from helpers.eagle3_reference import Reference
-from helpers.support import LETTERS, llama
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.overrides import TorchFunctionMode
 
-from pytest_specdec import replay
-from pytest_specdec.acceptance.rounds import Round
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.texts import texts_from_ids
 from pytest_specdec.common.errors import RequestError
@@ -35,22 +32,11 @@ from pytest_specdec.decoding.drafters.eagle3 import Eagle3Drafter
 from pytest_specdec.decoding.drafters.eagle3_cache import Eagle3Chain
 from pytest_specdec.decoding.drafters.eagle3_forcing import teacher_forced_states
 from pytest_specdec.decoding.drafters.registry import drafter_for
-from pytest_specdec.decoding.layer_states import captured_states
-from pytest_specdec.decoding.loading import LoadedModel, load_model
+from pytest_specdec.decoding.loading import load_model
 from pytest_specdec.decoding.ragged import Sequences
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 
-LAYERS, K, NEW = 8, 4, 12
-USUAL = (2, 4, 5)
-PROMPTS = [[0, 2, 3, 4], [0, 5, 6], [0, 7, 8, 9, 10], [0, 11]]
-FILTERED = Sampling(0.8, 12, 0.9)
-NORMED = {"norm_before_residual": True}
-FLAGS: dict[str, dict[str, bool]] = {
-    "plain": {},
-    "norm_before_residual": {"norm_before_residual": True},
-    "norm_before_fc": {"norm_before_fc": True, "norm_before_residual": True},
-    "fc_norm, norm_output": {"fc_norm": True, "norm_output": True},
-}
+K, NEW = 4, 12
 SHAPES: dict[str, dict[str, Any]] = {
     "own embeddings, narrower": {"own_embeddings": True, "width": 24},
     "q and k norms, biases": {"qk_norms": True, "biases": True},
@@ -61,28 +47,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """A tiny target in both number formats, and transformers' own model of it."""
-
-    folder: Path
-    single: LoadedModel
-    double: LoadedModel
-
-
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
-    folder = tmp_path_factory.mktemp("targets")
-    made = {
-        "llama": llama(folder / "llama", seed=3, layers=LAYERS, mtp_layers=0),
-        "qwen3": qwen3(folder / "qwen3", seed=4, layers=LAYERS),
-    }
-    return {
-        name: Target(
-            path, load_model(str(path), "cpu"), load_model(str(path), "cpu", dtype="float64")
-        )
-        for name, path in made.items()
-    }
+    return make_targets(tmp_path_factory.mktemp("targets"))
 
 
 def check_probabilities(target: Target, head: Path, ids: tuple[int, ...]) -> None:
@@ -113,40 +80,6 @@ def check_probabilities(target: Target, head: Path, ids: tuple[int, ...]) -> Non
                 assert min(1.0, math.exp(apart)) == pytest.approx(expected, abs=1e-5)
                 compared += 1
     assert compared == sum(min(K, NEW - 1 - start) for start in range(NEW)) * len(texts)
-
-
-@pytest.fixture(scope="module")
-def trained(targets: dict[str, Target], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A head for the Qwen3 that drafts better than chance: 26 of its tokens."""
-    target, folder = targets["qwen3"].single, tmp_path_factory.mktemp("heads") / "trained"
-    write_head(folder, targets["qwen3"].folder, drafted=26, norm_before_residual=True)
-    texts = decode(target, None, [[0, first] for first in range(2, 32)] * 6, k=0, new_tokens=24)
-    ids = torch.tensor([text.ids for text in texts.texts])
-    drafter = drafter_for(target, str(folder), 0)
-    assert isinstance(drafter, Eagle3Drafter)
-    head = drafter.head.requires_grad_(True)
-    with torch.no_grad(), captured_states(target, drafter.reads_layers) as states:
-        target.model(ids)
-    joined = torch.cat([states[number] for number in drafter.reads_layers], -1)
-    optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
-    for _ in range(80):
-        loss = torch.zeros(())
-        for step, state in enumerate(teacher_forced_states(head, ids, joined, 2)):
-            logits, tokens = head.logits(state), ids[:, step + 2 :]
-            losses = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), tokens.flatten(), reduction="none"
-            )
-            loss = loss + losses[losses.isfinite()].mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    head.requires_grad_(False)
-    weights = load_file(folder / "model.safetensors")
-    for name, tensor in head.state_dict().items():
-        weights[name.replace("layers.0.", "midlayer.")] = tensor.contiguous()
-    save_file(weights, folder / "model.safetensors")
-    target.registered_drafters.clear()
-    return folder
 
 
 CONVENTIONS = {
@@ -245,86 +178,6 @@ def drafts_of(drafter: Eagle3Drafter, texts: list[list[int]], states: torch.Tens
     return torch.stack(steps, 1)
 
 
-def serial_rounds(
-    target: Target, reference: Reference, prompt: list[int], new: int
-) -> tuple[list[int], list[Round]]:
-    """Greedy speculative decoding of one text by whole passes of the target and the definition."""
-
-    def choices(ids: list[int]) -> list[int]:
-        with torch.no_grad():
-            found: list[int] = (
-                target.double.model(torch.tensor([ids])).logits[0].argmax(-1).tolist()
-            )
-        return found
-
-    ids, limit, rounds = [*prompt, choices(prompt)[-1]], len(prompt) + new, []
-    while (left := limit - len(ids)) > 0:
-        states, drafts = reference.states(ids), []
-        while len(drafts) < (K if left >= K else left - 1):
-            laws = reference.laws(states, [*ids, *drafts], len(ids) - 2)
-            drafts.append(int(laws[-1].argmax()))
-        verified = choices([*ids, *drafts])[len(ids) - 1 :]
-        accepted = 0
-        while accepted < len(drafts) and drafts[accepted] == verified[accepted]:
-            accepted += 1
-        rounds.append(Round(len(ids), len(drafts), accepted))
-        ids += verified[: accepted + 1]
-    return ids[:limit], rounds
-
-
-@pytest.mark.parametrize("name", ["llama", "qwen3"])
-@pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
-def test_at_temperature_0_decode_and_replay_are_serial_decoding(
-    targets: dict[str, Target], tmp_path: Path, name: str, flags: dict[str, bool]
-) -> None:
-    target, new = targets[name], 16
-    head = str(write_head(tmp_path / "head", target.folder, **flags))
-    reference = Reference(Path(head), target.double.model, USUAL)
-    serial = [serial_rounds(target, reference, prompt, new) for prompt in PROMPTS]
-    options = {"k": K, "temperature": 0}
-    for batch_size in (1, len(PROMPTS)):
-        decoded = decode(
-            target.double, head, PROMPTS, new_tokens=new, batch_size=batch_size, **options
-        )
-        assert [list(text.ids) for text in decoded.texts] == [ids for ids, _ in serial]
-        assert [list(rounds) for rounds in decoded.rounds] == [rounds for _, rounds in serial]
-        counts = replay(target.double, head, decoded.texts, **options)
-        for field in ("rounds", "drafted", "accepted"):
-            assert np.array_equal(getattr(counts, field), getattr(decoded.counts, field)), field
-
-
-@pytest.mark.parametrize("rule", ["rejection", "sample-match", "block"])
-@pytest.mark.parametrize("sampling", [Sampling(1.0), FILTERED], ids=lambda given: given.suffix)
-def test_sampled_rounds_are_those_that_replay_expects(
-    targets: dict[str, Target], trained: Path, sampling: Sampling, rule: str
-) -> None:
-    target, head = targets["qwen3"], str(trained)
-    options = {
-        "k": K,
-        "rule": rule,
-        "temperature": sampling.temperature,
-        "top_k": sampling.top_k,
-        "top_p": sampling.top_p,
-    }
-    decoded = decode(
-        target.single, head, PROMPTS * 60, new_tokens=24, batch_size=120, seed=7, **options
-    )
-    expected = replay(target.single, head, decoded.texts, **options)
-    apart = decoded.counts.accepted - expected.accepted
-    enough = expected.accepted.sum(0) > 10
-    assert enough[:3].all()
-    assert np.abs(apart.sum(0) / np.sqrt((apart**2).sum(0)))[enough].max() < 3
-
-
-@pytest.mark.parametrize("rule", ["rejection", "sample-match", "block"])
-def test_decoding_with_a_head_is_lossless(tmp_path: Path, rule: str) -> None:
-    folder = llama(tmp_path / "narrow", seed=5, vocabulary=7, width=16, layers=1, context=32)
-    head = write_head(tmp_path / "head", folder, drafted=5, ids=(0, 1))
-    target = load_model(str(folder), "cpu")
-    seen = emitted_first(target, str(head), 2, rule=rule)
-    assert p_value(seen, exact_distribution(target, PLAIN)) > FLOOR
-
-
 def test_a_token_that_the_head_does_not_have_is_never_drafted(
     targets: dict[str, Target], tmp_path: Path
 ) -> None:
@@ -353,7 +206,12 @@ def test_a_head_in_half_precision_follows_its_target(
 def test_its_fingerprint_is_that_of_its_files(targets: dict[str, Target], tmp_path: Path) -> None:
     target = targets["llama"]
     prints = {}
-    for name, seed, flags in (("a", 0, {}), ("b", 0, {}), ("c", 1, {}), ("d", 0, NORMED)):
+    for name, seed, flags in (
+        ("a", 0, {}),
+        ("b", 0, {}),
+        ("c", 1, {}),
+        ("d", 0, FLAGS["norm_before_residual"]),
+    ):
         head = write_head(tmp_path / name, target.folder, seed=seed, **flags)
         drafter = drafter_for(target.single, str(head), 0)
         prints[name] = drafter.fingerprint()
@@ -416,47 +274,3 @@ def test_a_scaled_rotation_is_that_of_transformers(
     pairs = 300.0 ** (-torch.arange(4) / 4)
     expected = (positions[0, :, None] / 4.0 * pairs).cos()
     torch.testing.assert_close(cos[0], torch.cat([expected, expected], -1))
-
-
-SUITE = """
-import pytest
-
-@pytest.mark.specdec(target={target!r}, drafter={drafter!r}, k=[3], new_tokens=16)
-def test_drafter(specdec_run, specdec_baseline, specdec_conformance):
-    assert specdec_conformance.conforms, specdec_conformance.message
-    assert specdec_run == specdec_baseline
-
-@pytest.mark.specdec(target={target!r}, drafter={drafter!r}, k=[3], new_tokens=16)
-def test_oracle(request, specdec_case):
-    if specdec_case.engine == "decode":
-        oracle = request.getfixturevalue("specdec_oracle")
-        assert oracle.agrees, oracle.message
-"""
-
-
-@pytest.mark.parametrize(("engine", "temperature"), [("replay", 1), ("decode", 0)])
-def test_a_session_gates_it(
-    pytester: pytest.Pytester,
-    targets: dict[str, Target],
-    trained: Path,
-    tmp_path: Path,
-    engine: str,
-    temperature: int,
-) -> None:
-    folder = targets["qwen3"].folder
-    suite = pytester.mkdir("suite")
-    lines = [json.dumps({"category": "letters", "prompt": letter * 2}) for letter in LETTERS[:24]]
-    (suite / "prompts.jsonl").write_text("\n".join(lines))
-    (suite / "test_suite.py").write_text(SUITE.format(target=str(folder), drafter=str(trained)))
-    options = (f"--specdec-engine={engine}", f"--specdec-temperature={temperature}")
-    pytester.runpytest(*options, "--specdec-update=new").assert_outcomes(passed=2)
-    pytester.runpytest(*options).assert_outcomes(passed=2)
-    (path,) = pytester.path.glob("baselines/suite/trained-*.json")
-    stored = json.loads(path.read_text())
-    assert stored["conditions"]["drafter"] == "eagle3"
-    other = write_head(tmp_path / "other", folder, seed=1)
-    worse = pytester.runpytest(*options, f"--specdec-draft={other}", "-k", "test_drafter")
-    worse.assert_outcomes(failed=1, deselected=1)
-    worse.stdout.fnmatch_lines(
-        ["acceptance_length regressed: *", "*drafter weights or configuration (* ->*"]
-    )
