@@ -105,37 +105,10 @@ def write_head(
     vocabulary, target_width = theirs["vocab_size"], theirs["hidden_size"]
     width = width or target_width
     states = 3 if ids is None else len(ids)
-    layer = {
-        "model_type": "llama",
-        "hidden_size": width,
-        "intermediate_size": 2 * width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "rms_norm_eps": 1e-5,
-        "vocab_size": vocabulary,
-        "max_position_embeddings": 128,
-        "attention_bias": biases,
-        **({"rope_theta": 10000.0} if rope is None else rope),
-    }
-    config: dict[str, Any] = {"draft_vocab_size": drafted, **flags}
-    if packaging == "speculators":
-        config |= {
-            "architectures": ["Eagle3Speculator"],
-            "speculators_model_type": "eagle3",
-            "speculators_config": {"algorithm": "eagle3", "verifier": {"name_or_path": None}},
-            "target_hidden_size": None,
-            "transformer_layer_config": layer,
-        }
-    else:
-        named = "LlamaForCausalLMEagle3" if packaging == "SpecForge" else "LlamaForCausalLM"
-        config |= {**layer, "architectures": [named]}
-    if ids is not None and packaging == "SpecForge":
-        outputs = [number - 1 for number in ids]
-        config["eagle_config"] = {"eagle_aux_hidden_state_layer_ids": outputs}
-    elif ids is not None:
-        config["eagle_aux_hidden_state_layer_ids"] = list(ids)
+    layer = _layer(width, layers, vocabulary, biases) | (rope or {})
+    if rope is None:
+        layer["rope_theta"] = 10000.0
+    config = {"draft_vocab_size": drafted, **flags, **_packed(packaging, layer, ids)}
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
     generator = torch.Generator().manual_seed(seed)
@@ -157,6 +130,42 @@ def write_head(
         tensors["t2d"] = torch.zeros(vocabulary, dtype=torch.bool).index_fill_(0, chosen, True)
     save_file(tensors, folder / "model.safetensors")
     return folder
+
+
+def _layer(width: int, layers: int, vocabulary: int, biases: bool) -> dict[str, Any]:
+    return {
+        "model_type": "llama",
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "rms_norm_eps": 1e-5,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": 128,
+        "attention_bias": biases,
+    }
+
+
+def _packed(packaging: str, layer: dict[str, Any], ids: tuple[int, ...] | None) -> dict[str, Any]:
+    """The layer's fields as the packaging has them, and the ids of layers by its convention."""
+    field = "eagle_aux_hidden_state_layer_ids"
+    if packaging == "SpecForge":
+        named = {"architectures": ["LlamaForCausalLMEagle3"]}
+        outputs = [] if ids is None else [number - 1 for number in ids]
+        return {**layer, **named, "eagle_config": {field: outputs}}
+    states = {} if ids is None else {field: list(ids)}
+    if packaging == "SafeAILab":
+        return {**layer, "architectures": ["LlamaForCausalLM"], **states}
+    return {
+        "architectures": ["Eagle3Speculator"],
+        "speculators_model_type": "eagle3",
+        "speculators_config": {"algorithm": "eagle3", "verifier": {"name_or_path": None}},
+        "target_hidden_size": None,
+        "transformer_layer_config": layer,
+        **states,
+    }
 
 
 def _shapes(
