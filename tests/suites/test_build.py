@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from helpers.support import EMBEDDED
 
 from pytest_specdec.decoding.loading import load_model
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_the_build_script_writes_a_checkpoint_with_mtp_layers(tmp_path: Path) -> None:
     command = [
         sys.executable,
