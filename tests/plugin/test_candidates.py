@@ -153,5 +153,9 @@ def stumble(request):
     )
     result = project.run(pattern, ok=False)
     result.stdout.fnmatch_lines(
-        ["    ckpt-10 * best *", "    ckpt-20 *", "  best: ckpt-10; all others are significantly below it*"]
+        [
+            "    ckpt-10 * best *",
+            "    ckpt-20 *",
+            "  best: ckpt-10; all others are significantly below it*",
+        ]
     )
