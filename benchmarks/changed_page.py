@@ -64,7 +64,7 @@ acceptance lengths of two drafts differ at k = 8, temperature 1. Made by `python
 CHOICE = """
 So a margin is a decision about what counts as the same draft. The default of 1 % is for weights that should not have
 moved acceptance: another rounding, another export, a repaired kernel. If you train drafts again and keep whichever comes
-out, use a margin above the largest distance between two seeds of your own recipe, or compare several seeds as
+out, use a margin above the largest distance between two seeds of your own recipe (about 5 % here), or compare several seeds as
 [candidates](compare-checkpoints.md).
 """
 
