@@ -54,11 +54,16 @@ def field_of(
 def test_greedy_assisted_generation_is_replay_round_for_round(
     target, draft, prompts, k: int
 ) -> None:
-    compare_greedy(target, draft, prompts[::2], k)
+    compare_greedy(target, draft, some(prompts), k)
 
 
 def test_greedy_mtp_generation_is_replay_round_for_round(target, prompts) -> None:
-    compare_greedy(target, None, prompts[::2], MTP_K)
+    compare_greedy(target, None, some(prompts), MTP_K)
+
+
+def some(prompts: list[list[int]]) -> list[list[int]]:
+    """32 prompts, of all categories."""
+    return [*prompts[::5], *prompts[2::5]]
 
 
 def compare_greedy(
