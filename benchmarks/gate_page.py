@@ -117,16 +117,21 @@ def _regimes(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield "nearly nothing can fail; at the small one only the bound over prompts keeps the promise of"
     yield "1 %. `improved` has an alpha of its own."
     yield ""
+    outcomes = ("regressed", "improved", "inconclusive")
     cells = [
         [
             f"{row['regime']} changed",
             f"{100 * row['margin']:g} %",
             str(row["sessions"]),
-            *(f"{row[outcome] / row['sessions']:.2%}" for outcome in ("regressed", "improved")),
+            *(f"{row[outcome] / row['sessions']:.2%}" for outcome in outcomes),
         ]
         for row in rows
     ]
-    yield from _table(["regime", "margin", "sessions", "regressed", "improved"], cells)
+    yield from _table(["regime", "margin", "sessions", *outcomes], cells)
+    yield "A share is that of the sessions in which at least one case says so. Greedy cases with k of 8"
+    yield "and more are what 40 prompts cannot decide after so large a change of the target: their"
+    yield "smallest detectable drop is 2 to 4 % there, and 0.2 to 1.2 % at temperature 1."
+    yield ""
 
 
 def _promises(power: dict[str, Any]) -> Iterator[str]:
