@@ -82,7 +82,9 @@ def _level(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 def _sessions(level: dict[str, Any], power: dict[str, Any]) -> Iterator[str]:
     (row,) = level["rows"]
-    interval = stats.binomtest(row["failed"]["together"], row["sessions"]).proportion_ci(method="exact")
+    interval = stats.binomtest(row["failed"]["together"], row["sessions"]).proportion_ci(
+        method="exact"
+    )
     yield "## One test for the cases of a session"
     yield ""
     yield f"The {row['cells']} cases of the text suite's draft model (4 k x 4 depths x 2 temperatures)"
