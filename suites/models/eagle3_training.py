@@ -165,7 +165,7 @@ class Eagle3Training:
     ) -> None:
         files = checked_head(target.checkpoint, folder)
         self.target, self.folder, self.rows, self.recipe = target, folder, rows, recipe
-        self.head = Eagle3Head(files, target).requires_grad_(True)
+        self.head = Eagle3Head.of(files, target).requires_grad_(True)
         self._prefix, self._reads = files.layer_prefix(0), files.aux_layers
         self._drafted = torch.from_numpy(files.target_ids).to(target.device)
         norms = [tensor for tensor in self.head.parameters() if tensor.ndim == 1]
