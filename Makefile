@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help suites test test-fast coverage check format bench agreement conformance museum losslessness proof changed-weights field-rules unchanged costs models clean \
+.PHONY: help suites test test-fast coverage check format bench agreement conformance museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
 	engines engines-vllm engines-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
 	engine-transformers-versions
 
@@ -76,6 +76,9 @@ changed-weights: $(READY)  ## verdicts on changed weights, into docs/changed-wei
 
 field-rules: $(READY)  ## three engines' own acceptance tests beside the gate, into docs/gate-your-own-counts.md (about 10 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/field_rules.py --into docs/gate-your-own-counts.md
+
+doctor-proof: $(READY)  ## defects of EAGLE-3 heads that the doctor names, and right heads, into docs/doctor.md (about 20 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/doctor_proof.py --into docs/doctor.md
 
 costs: $(READY)  ## time the embedded pairs again, on a quiet machine; then `pytest suites/ --specdec-update=changed`
 	$(BIN)/python -m pytest_specdec costs --target suites/models/text-target --draft suites/models/text-draft \

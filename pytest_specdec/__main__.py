@@ -1,5 +1,5 @@
 """`python -m pytest_specdec`: cost profiles, speed-up tables, drafting policies, differences of
-baselines.
+baselines, misread drafters.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import argparse
 import os
 import sys
 
-from .commands import baseline, costs, policies, speedup
+from .commands import baseline, costs, doctor, policies, speedup
 from .common.errors import SpecdecError, naming_extras
 
 COMMANDS = {
@@ -18,6 +18,7 @@ COMMANDS = {
         "speed-up, marginal gain and best k of stored baselines under cost profiles",
     ),
     "policies": (policies, "what fixed and dynamic drafting would gain on a pair of models"),
+    "doctor": (doctor, "for which reading of its folder a drafter was trained"),
     "baseline": (baseline, "look at stored baselines"),
 }
 

@@ -255,7 +255,6 @@ def _check_tensors(checkpoint: Checkpoint, config: Eagle3Config, states: int) ->
             f"{config.path} says num_hidden_layers: {config.layers} and the folder holds "
             f"{len(tensors)} tensors; save the whole head"
         )
-    _check_norms(checkpoint, config, states)
     needed, optional = _shapes(checkpoint, config, states)
     for name in needed:
         if name not in tensors:

@@ -18,7 +18,7 @@ from helpers.support import ROOT, edit_config, llama
 from safetensors.torch import load_file
 
 from pytest_specdec.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from pytest_specdec.checkpoints.eagle3_checks import Eagle3Files, checked_head
+from pytest_specdec.checkpoints.eagle3_checks import Eagle3Files, checked_head, read_head
 from pytest_specdec.common.errors import RequestError
 
 LAYERS = 8
@@ -250,3 +250,28 @@ def test_a_head_is_checked_without_torch(target: Checkpoint, tmp_path: Path) -> 
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
+
+
+def test_a_folder_whose_parts_disagree_is_read_with_all_its_faults(
+    target: Checkpoint, tmp_path: Path
+) -> None:
+    head = head_of(target, tmp_path, norm_before_fc=True, ids=(2, 4, 9))
+    edit_config(head, norm_before_fc=False)
+    edit_tensors(head, d2t=torch.zeros(DRAFTED, dtype=torch.long))
+    files, faults = read_head(target, head)
+    assert [str(fault).startswith(str(head)) for fault in faults] == [True, True, False]
+    assert "names the layers [2, 4, 9]" in str(faults[0])
+    assert "holds input_norm.weight and config.json does not say" in str(faults[1])
+    assert "name different tokens of the target" in str(faults[2])
+    assert files.aux_layers == ()
+    assert files.config.layer_ids == (2, 4, 9)
+    with pytest.raises(RequestError, match="names the layers"):
+        checked_head(target, head)
+
+
+def test_tensors_that_make_no_head_are_refused_at_any_rate(
+    target: Checkpoint, tmp_path: Path
+) -> None:
+    head = edit_tensors(head_of(target, tmp_path), norm__weight=None)
+    with pytest.raises(RequestError, match=r"lacks the tensor norm\.weight"):
+        read_head(target, head)

@@ -1,0 +1,71 @@
+"""From a search over readings to a verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+from typing import Generic
+
+from ..acceptance.counts import Counts
+from .measure import FEWEST, Measured
+from .patient import EngineReading, Patient, R
+from .search import ALPHA, MARGIN, Findings, search
+
+
+class Outcome(enum.Enum):
+    """What the doctor says, with the exit status of the command."""
+
+    RIGHT = "read as trained", 0
+    MISREAD = "trained for another reading", 1
+    CONTRADICTORY = "the folder contradicts itself", 1
+    NOTHING = "no reading gives more than a drafter that knows nothing", 1
+    UNDECIDED = "undecided", 3
+
+    def __init__(self, words: str, status: int) -> None:
+        self.words, self.status = words, status
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Diagnosis(Generic[R]):
+    """What was found; `diagnose` makes it."""
+
+    patient: Patient[R]
+    findings: Findings[R]
+    engines: Sequence[tuple[EngineReading, R, Measured]]
+    """Who reads the folder in another way than written, how, and what that gives."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """A drafter that is no better than one that knows nothing has no right reading; one that
+        was found to have another reading, or has none that may be relevantly better, is decided.
+        """
+        findings = self.findings
+        low, high = findings.knowledge.bounds(ALPHA)
+        if high < MARGIN * findings.nothing.acceptance_length:
+            return Outcome.NOTHING
+        if low <= 0:
+            return Outcome.UNDECIDED
+        if findings.best != findings.written:
+            return Outcome.MISREAD
+        if findings.open:
+            return Outcome.UNDECIDED
+        return Outcome.CONTRADICTORY if self.patient.faults else Outcome.RIGHT
+
+    @property
+    def too_few(self) -> bool:
+        """Whether there are fewer texts than anything can be decided on."""
+        return self.findings.knowledge.prompts < FEWEST
+
+
+def diagnose(patient: Patient[R], nothing: Counts) -> Diagnosis[R]:
+    """Measure the readings of a drafter's folder and say which one it was trained for.
+
+    `nothing` are the counts of a drafter that knows nothing, on the same texts.
+    """
+    findings = search(patient.readings, patient.measure, nothing)
+    engines = [
+        (engine, reading, findings.measured.get(reading) or patient.measure(reading))
+        for engine, reading in patient.engines()
+    ]
+    return Diagnosis(patient=patient, findings=findings, engines=engines)

@@ -1,0 +1,105 @@
+"""An EAGLE-3 head and its target as what is examined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..cases.case import Sampling
+from ..cases.texts import Text
+from ..checkpoints.eagle3_checks import layers_of, read_head
+from ..checkpoints.eagle3_config import theta_of
+from ..decoding.loading import LoadedModel
+from ..decoding.replay import Progress
+from .eagle3_cures import cures
+from .eagle3_reading import Eagle3Choices, Eagle3Reading, differences, named_states
+from .eagle3_run import Eagle3Subject
+from .engines import engine_readings
+from .measure import Measured, knowing_nothing
+from .patient import EngineReading
+from .target_states import TargetStates, target_states
+
+_MOST_NUMBERS = 1 << 29
+"""Numbers of states that are kept; above it only those near the written ones."""
+
+
+class Eagle3Patient:
+    """A head's folder, its target and texts of the target."""
+
+    def __init__(
+        self,
+        target: LoadedModel,
+        folder: Path,
+        texts: Sequence[Text],
+        sampling: Sampling,
+        k: int,
+        progress: Progress | None = None,
+    ) -> None:
+        """Run the target over the texts. Raises RequestError for a folder whose tensors are no
+        head for this target, or texts that the target cannot read.
+        """
+        self._files, faults = read_head(target.checkpoint, folder)
+        self.faults = tuple(map(str, faults))
+        self._k, self._layers = k, layers_of(target.checkpoint)
+        self._subject = Eagle3Subject(self._files, target, k)
+        kept = self._kept(target, texts)
+        self._seen: TargetStates = target_states(
+            target, texts, sampling, layers=self._layers, numbers=kept, k=k, progress=progress
+        )
+        theta = theta_of(target.checkpoint.text_config)
+        embeddings = target.model.get_input_embeddings().weight
+        self.readings = Eagle3Choices(
+            files=self._files,
+            layers=self._layers,
+            joined=self._joined(target),
+            target_theta=float(theta) if isinstance(theta, int | float) else None,
+            same_width=embeddings.shape[1] == self._files.config.width,
+            rotation=self._subject.rotation is not None,
+            kept=kept,
+        )
+        self.nothing = knowing_nothing(self._seen, embeddings.shape[0], k)
+
+    @property
+    def title(self) -> str:
+        files = self._files
+        return f"EAGLE-3 head {files.checkpoint.folder} ({files.config.packaging})"
+
+    def measure(self, reading: Eagle3Reading) -> Measured:
+        return self._subject.measure(reading, self._seen)
+
+    def words(self, reading: Eagle3Reading) -> str:
+        written = self.readings.written()
+        if reading == written:
+            return f"as written: states {named_states(reading.states, self._layers)}"
+        return "; ".join(differences(written, reading, self._layers))
+
+    def cures(self, reading: Eagle3Reading) -> Sequence[str]:
+        return cures(self._files, self.readings.written(), reading, self._layers)
+
+    def engines(self) -> Sequence[tuple[EngineReading, Eagle3Reading]]:
+        return [
+            (engine, reading)
+            for engine, reading in engine_readings(
+                self._files, self.readings.written(), self._layers
+            )
+            if self.readings.kept.issuperset(reading.states)
+        ]
+
+    def _joined(self, target: LoadedModel) -> int:
+        columns: int = self._files.checkpoint.tensors["fc.weight"].shape[1]
+        return columns // int(target.model.config.get_text_config().hidden_size)
+
+    def _kept(self, target: LoadedModel, texts: Sequence[Text]) -> frozenset[int]:
+        """All states, or those near the written ones where all are too many to keep."""
+        everything = frozenset(range(self._layers + 2))
+        width = int(target.model.config.get_text_config().hidden_size)
+        tokens = sum(len(text.ids) for text in texts)
+        if len(everything) * width * tokens <= _MOST_NUMBERS:
+            return everything
+        named = {
+            *self._files.aux_layers,
+            *(self._files.config.layer_ids or ()),
+            *(2, self._layers // 2, self._layers - 3, self._layers),
+        }
+        near = {number + step for number in named for step in (-2, -1, 0, 1, 2)}
+        return everything & frozenset(near)

@@ -1,0 +1,230 @@
+"""Who reads a drafter's folder in another way: public facts, each with its source.
+
+docs/doctor.md has the same table; `tests/doctor/test_engines.py` compares them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..checkpoints.eagle3_checks import Eagle3Files
+from .eagle3_reading import Eagle3Reading
+from .mtp_reading import MtpReading
+from .patient import EngineReading
+
+Reads = Callable[[Eagle3Files, Eagle3Reading, int], Eagle3Reading | None]
+"""The reading of a head with these files, from ours and the target's number of layers; None
+where the fact does not concern it.
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineFact:
+    """One public fact."""
+
+    who: str
+    field: str
+    does: str
+    source: str
+    reads: Reads
+
+
+def engine_readings(
+    files: Eagle3Files, written: Eagle3Reading, layers: int
+) -> Sequence[tuple[EngineReading, Eagle3Reading]]:
+    """Who reads a head in another way than written, by `FACTS`."""
+    found = []
+    for fact in FACTS:
+        reading = fact.reads(files, written, layers)
+        if reading is not None and reading != written and _legal(reading, layers):
+            found.append((EngineReading(who=fact.who, does=fact.does), reading))
+    return found
+
+
+def _legal(reading: Eagle3Reading, layers: int) -> bool:
+    states = reading.states
+    return len(set(states)) == len(states) and all(0 <= number <= layers for number in states)
+
+
+def _changed(**fields: Any) -> Reads:
+    return lambda files, written, layers: dataclasses.replace(written, **fields)
+
+
+def _of_speculators(reads: Reads) -> Reads:
+    """The same for heads that speculators packed, and no others."""
+    return lambda files, written, layers: (
+        reads(files, written, layers) if files.config.packaging == "speculators" else None
+    )
+
+
+def _no_joined_norm(
+    files: Eagle3Files, written: Eagle3Reading, layers: int
+) -> Eagle3Reading | None:
+    if written.input_norm != "joined":
+        return None
+    return dataclasses.replace(written, input_norm="none")
+
+
+def _not_31(files: Eagle3Files, written: Eagle3Reading, layers: int) -> Eagle3Reading | None:
+    """Without what EAGLE-3.1 added."""
+    norm = "none" if written.input_norm == "each" else written.input_norm
+    return dataclasses.replace(written, input_norm=norm, norm_output=False)
+
+
+def _one_later(files: Eagle3Files, written: Eagle3Reading, layers: int) -> Eagle3Reading | None:
+    """Ids are always outputs of layers."""
+    if files.config.layer_ids is None:
+        return None
+    states = tuple(number + 1 for number in files.config.layer_ids)
+    return dataclasses.replace(written, states=states)
+
+
+def _by_the_first(files: Eagle3Files, written: Eagle3Reading, layers: int) -> Eagle3Reading | None:
+    """Ids are outputs of layers where the first is 1, else inputs."""
+    if files.config.layer_ids is None:
+        return None
+    shift = 1 if files.config.layer_ids[0] == 1 else 0
+    states = tuple(number + shift for number in files.config.layer_ids)
+    return dataclasses.replace(written, states=states)
+
+
+def _always_usual(files: Eagle3Files, written: Eagle3Reading, layers: int) -> Eagle3Reading | None:
+    usual = (2, layers // 2, layers - 3)
+    return dataclasses.replace(written, states=usual) if len(written.states) == 3 else None
+
+
+def _residual_by_default(
+    files: Eagle3Files, written: Eagle3Reading, layers: int
+) -> Eagle3Reading | None:
+    if files.checkpoint.config.get("norm_before_residual") is not None:
+        return None
+    return dataclasses.replace(written, norm_before_residual=True)
+
+
+FACTS: tuple[EngineFact, ...] = (
+    EngineFact(
+        who="SGLang before 2026-05-16",
+        field="eagle_aux_hidden_state_layer_ids",
+        does="takes all ids for outputs of layers and adds 1",
+        source="sgl-project/sglang#25454",
+        reads=_one_later,
+    ),
+    EngineFact(
+        who="SGLang since 2026-05-16",
+        field="eagle_aux_hidden_state_layer_ids",
+        does="adds 1 to ids that begin with 1, and to no others",
+        source="sgl-project/sglang#25454",
+        reads=_by_the_first,
+    ),
+    EngineFact(
+        who="tokenspeed before #526",
+        field="eagle_aux_hidden_state_layer_ids",
+        does="reads 2, the middle and the last but three, whatever the ids",
+        source="lightseekorg/tokenspeed#526",
+        reads=_always_usual,
+    ),
+    EngineFact(
+        who="vLLM on speculators' heads without the field",
+        field="norm_before_residual",
+        does="takes a missing norm_before_residual for true",
+        source="vllm-project/vllm#25961",
+        reads=_of_speculators(_residual_by_default),
+    ),
+    EngineFact(
+        who="SGLang at 03d5a77",
+        field="norm_before_residual",
+        does="never normalises the residual",
+        source="sgl-project/sglang, python/sglang/srt/models/llama_eagle3.py",
+        reads=_changed(norm_before_residual=False),
+    ),
+    EngineFact(
+        who="vLLM before 2026-03-25 on speculators' heads",
+        field="norm_before_fc",
+        does="drops norm_before_fc",
+        source="vllm-project/vllm#38111",
+        reads=_of_speculators(_no_joined_norm),
+    ),
+    EngineFact(
+        who="SGLang before 2026-07-24",
+        field="norm_before_fc",
+        does="ignores norm_before_fc",
+        source="sgl-project/sglang#32334",
+        reads=_no_joined_norm,
+    ),
+    EngineFact(
+        who="vLLM before 2026-06-23 on speculators' heads",
+        field="fc_norm, norm_output",
+        does="drops norm_output and fc_norm",
+        source="vllm-project/vllm#46488",
+        reads=_of_speculators(_not_31),
+    ),
+    EngineFact(
+        who="TensorRT-LLM before 2026-06-05",
+        field="fc_norm, norm_output",
+        does="knows neither fc_norm nor norm_output",
+        source="NVIDIA/TensorRT-LLM#14988",
+        reads=_not_31,
+    ),
+    EngineFact(
+        who="tokenspeed before 2026-07-21",
+        field="fc_norm, norm_output",
+        does="knows neither fc_norm nor norm_output",
+        source="lightseekorg/tokenspeed#751",
+        reads=_not_31,
+    ),
+    EngineFact(
+        who="TensorRT-LLM as of 2026-09",
+        field="rope_interleave",
+        does="rotates halves, whatever pairs the head was trained with",
+        source="NVIDIA/TensorRT-LLM#19036",
+        reads=_changed(interleaved=False),
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MtpFact:
+    """One public fact on MTP layers of one family of models."""
+
+    who: str
+    models: str
+    """How its `model_type` begins."""
+    field: str
+    does: str
+    source: str
+    change: dict[str, bool]
+    """Fields of the reading."""
+
+
+def mtp_engine_readings(
+    model_type: str, written: MtpReading
+) -> Sequence[tuple[EngineReading, MtpReading]]:
+    """Who runs the MTP layers of a target in another way than written, by `MTP_FACTS`."""
+    found = []
+    for fact in MTP_FACTS:
+        reading = dataclasses.replace(written, **fact.change)
+        if model_type.startswith(fact.models) and reading != written:
+            found.append((EngineReading(who=fact.who, does=fact.does), reading))
+    return found
+
+
+MTP_FACTS: tuple[MtpFact, ...] = (
+    MtpFact(
+        who="llama.cpp before 2026-06-02",
+        models="qwen3_5",
+        field="the target's state",
+        does="hands on the target's state before its last norm",
+        source="ggml-org/llama.cpp#24025",
+        change={"first_normed": False},
+    ),
+    MtpFact(
+        who="vLLM before #46075",
+        models="glm",
+        field="the state handed on",
+        does="hands on the state before the layer's norm",
+        source="vllm-project/vllm#46075",
+        change={"carry_normed": False},
+    ),
+)

@@ -1,0 +1,199 @@
+"""A diagnosis as text of 80 columns: the verdict first, then what it rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..acceptance.counts import Counts
+from ..common.printable import printable
+from ..report.layout import aligned, wrapped
+from .diagnosis import Diagnosis, Outcome
+from .measure import FEWEST, Gain
+from .patient import R
+from .search import ALPHA, MARGIN
+
+_LEVEL = 0.95
+_MOST_ROWS = 40
+_NAME = 34
+"""Columns of a reading's words in the table."""
+
+
+def lines(diagnosis: Diagnosis[R], circumstances: str) -> Iterator[str]:
+    """The report. `circumstances` say what was measured on: `24 texts of 64 new tokens, k 4`."""
+    findings, patient = diagnosis.findings, diagnosis.patient
+    yield from wrapped(printable(patient.title))
+    yield from wrapped(circumstances)
+    yield ""
+    for sentence in _verdict(diagnosis):
+        yield from wrapped(printable(sentence), indent="  ")
+    yield ""
+    yield from _table(diagnosis)
+    yield ""
+    for name, reading in {"written": findings.written, "best": findings.best}.items():
+        if name == "best" and reading == findings.written:
+            continue
+        shares = findings.measured[reading].counts.conditional
+        words = "as written" if name == "written" else "the best reading"
+        yield from wrapped(
+            f"conditional acceptance of draft tokens 1, 2, ... {words}: "
+            + " ".join(f"{share:.2f}" for share in shares if not math.isnan(share)),
+            indent="  ",
+        )
+    yield from _engines(diagnosis)
+
+
+def _verdict(diagnosis: Diagnosis[R]) -> Iterator[str]:
+    findings, patient = diagnosis.findings, diagnosis.patient
+    written, best = (findings.length(one) for one in (findings.written, findings.best))
+    yield f"verdict: {diagnosis.outcome.words}"
+    if diagnosis.outcome is Outcome.RIGHT:
+        yield (
+            f"The acceptance length is {written:.3f}, and none of {findings.tried} other readings "
+            f"has a chance of acceptance that is {MARGIN:.0%} better. Nothing to correct."
+        )
+    elif diagnosis.outcome is Outcome.MISREAD:
+        yield from _misread(diagnosis, written, best)
+    elif diagnosis.outcome is Outcome.CONTRADICTORY:
+        yield (
+            f"As written the acceptance length is {written:.3f}, and no other reading is better; "
+            "but loaders refuse the folder, or guess:"
+        )
+        yield from (f"- {fault}" for fault in patient.faults)
+    elif diagnosis.outcome is Outcome.NOTHING:
+        yield (
+            f"As written the acceptance length is {written:.3f}, none of {findings.tried} other "
+            f"readings is surely better, and a drafter that knows nothing of the target has "
+            f"{findings.nothing.acceptance_length:.3f}. The weights are random, broken, or for "
+            "another target: train or export the drafter again, or name its target."
+        )
+    else:
+        yield from _undecided(diagnosis)
+    equal = [reading for reading in findings.equal if reading != findings.written]
+    if equal and diagnosis.outcome in (Outcome.RIGHT, Outcome.MISREAD, Outcome.CONTRADICTORY):
+        yield (
+            f"Not told apart, and the difference does not matter (below {MARGIN:.0%}): "
+            + " | ".join(patient.words(reading) for reading in equal[:8])
+            + (f" and {len(equal) - 8} more" if len(equal) > 8 else "")
+        )
+
+
+def _misread(diagnosis: Diagnosis[R], written: float, best: float) -> Iterator[str]:
+    findings, patient = diagnosis.findings, diagnosis.patient
+    gain = Gain.of_lengths(
+        findings.measured[findings.written].counts, findings.measured[findings.best].counts
+    )
+    low, high = gain.bounds(1 - _LEVEL)
+    yield (
+        f"The drafter was trained for: {patient.words(findings.best)}. Read so, the acceptance "
+        f"length is {best:.3f} and not {written:.3f}: {best - written:+.3f} tokens a round "
+        f"({_LEVEL:.0%} interval {low:+.3f} to {high:+.3f})."
+    )
+    yield "Correct:"
+    yield from (f"- {cure}" for cure in patient.cures(findings.best))
+    yield from (f"- the loader also says: {fault}" for fault in patient.faults)
+    if findings.open:
+        names = " | ".join(patient.words(reading) for reading in findings.open[:6])
+        yield f"Not excluded, with more texts to decide: {names}"
+
+
+def _undecided(diagnosis: Diagnosis[R]) -> Iterator[str]:
+    findings, patient = diagnosis.findings, diagnosis.patient
+    prompts = findings.knowledge.prompts
+    if diagnosis.too_few:
+        yield f"{prompts} texts are too few; give at least {FEWEST} prompts, better 32."
+        return
+    if findings.knowledge.bounds(ALPHA)[0] <= 0:
+        yield (
+            f"On {prompts} texts the drafter (acceptance length "
+            f"{findings.length(findings.best):.3f}) is not told apart from one that knows nothing "
+            f"({findings.nothing.acceptance_length:.3f}). Give more prompts or more --new-tokens."
+        )
+        return
+    names = " | ".join(patient.words(reading) for reading in findings.open[:6])
+    more = len(findings.open) - 6
+    yield (
+        f"As written the acceptance length is {findings.length(findings.written):.3f}, and no "
+        f"other reading is surely better; {prompts} texts do not exclude that these are, by "
+        f"{MARGIN:.0%} or more: {names}" + (f" and {more} more" if more > 0 else "") + ". Give "
+        "more prompts or more --new-tokens."
+    )
+
+
+def _table(diagnosis: Diagnosis[R]) -> Iterator[str]:
+    findings, patient = diagnosis.findings, diagnosis.patient
+    order = sorted(findings.measured, key=lambda one: findings.measured[one].chance, reverse=True)
+    shown = list(order[:_MOST_ROWS])
+    shown += [one for one in (findings.written,) if one not in shown]
+    rows: list[Sequence[str]] = [("reading", "length", "chance, against written")]
+    extra: list[str] = []
+    for reading in shown:
+        words = printable(patient.words(reading))
+        against = "" if reading == findings.written else _gain(diagnosis, reading)
+        marked = words if reading != findings.best else f"{words} *"
+        if len(marked) > _NAME:
+            marked, rest = _cut(marked)
+            extra.append(rest)
+        else:
+            extra.append("")
+        rows.append((marked, _length(findings.measured[reading].counts), against))
+    rows.append(("knows nothing of the target", _length(findings.nothing), ""))
+    extra.append("")
+    table = list(aligned(rows, left=(0,)))
+    yield table[0]
+    for line, rest in zip(table[1:], extra, strict=True):
+        yield line
+        while rest:
+            part, rest = _cut(rest)
+            yield f"    {part}"
+    if len(order) > len(shown):
+        yield f"and {len(order) - len(shown)} readings below these"
+    yield from wrapped(
+        f"* the best reading. Length: acceptance length, {_LEVEL:.0%} interval over prompts. "
+        "Chance: that a draft is accepted in its context, relative, paired by prompt, with an "
+        f"interval at a level shared by all readings ({ALPHA:.1%} together)."
+    )
+
+
+def _cut(words: str) -> tuple[str, str]:
+    """A line's worth of words, and the rest."""
+    if len(words) <= _NAME:
+        return words, ""
+    at = words.rfind(" ", 0, _NAME)
+    at = at if at > 0 else _NAME
+    return words[:at], words[at:].strip()
+
+
+def _length(counts: Counts) -> str:
+    from scipy import stats
+
+    prompts = len(counts.prompts)
+    if prompts < 2:
+        return f"{counts.acceptance_length:.3f}"
+    reach = float(stats.t.ppf((1 + _LEVEL) / 2, prompts - 1)) * counts.standard_error
+    return f"{counts.acceptance_length:.3f} ±{reach:.3f}"
+
+
+def _gain(diagnosis: Diagnosis[Any], reading: Any) -> str:
+    findings = diagnosis.findings
+    gain = findings.gain(reading, findings.written)
+    low, high = gain.bounds(findings.level)
+    whole = max(findings.measured[findings.written].chance, 1e-9)
+    if not math.isfinite(low):
+        return f"{gain.amount / whole:+.1%}"
+    return f"{gain.amount / whole:+.1%} ({low / whole:+.1%} to {high / whole:+.1%})"
+
+
+def _engines(diagnosis: Diagnosis[R]) -> Iterator[str]:
+    """Who reads the folder as written in another way, and what that gives."""
+    findings = diagnosis.findings
+    if not diagnosis.engines or diagnosis.outcome in (Outcome.NOTHING, Outcome.UNDECIDED):
+        return
+    yield ""
+    yield "Who reads this folder in another way (sources: docs/doctor.md):"
+    for engine, reading, found in diagnosis.engines:
+        best = reading == findings.best
+        words = "as it was trained" if best else diagnosis.patient.words(reading)
+        text = f"- {engine.who} {engine.does}: {words}, length {found.length:.3f}"
+        yield from wrapped(printable(text), indent="  ")

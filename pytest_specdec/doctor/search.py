@@ -1,0 +1,216 @@
+"""Which reading a drafter was trained for: single changes first, then further ones around the best.
+
+Readings are compared by the chance of acceptance (`measure`). The first move, away from the written
+reading, needs a gain that is both relevant and certain: at least `MARGIN` of the chance, and a
+paired Student bound above 0 at a level shared by all readings of its stage. Stage j spends
+alpha / 2^j, so that all stages together spend at most alpha, and a drafter that is read as trained
+moves with at most that probability. Once it is known to be misread, further moves say for what it
+was trained: they need a gain of `FINE`, certain at `FURTHER_ALPHA` a stage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from ..acceptance.counts import Counts
+from .measure import Gain, Measured
+
+MARGIN = 0.01
+"""Share of the chance of acceptance below which a gain does not matter."""
+FINE = 0.001
+"""The same between readings of a drafter that is misread."""
+ALPHA = 0.001
+"""Chance of naming another reading where the folder is read as trained, over all readings."""
+FURTHER_ALPHA = 0.01
+"""Chance of a further move, of a drafter that is misread, to a reading that is no better."""
+_MOST_STAGES = 6
+
+R = TypeVar("R", bound=Hashable)
+
+
+class Readings(Protocol[R]):
+    """The readings that a folder allows."""
+
+    def written(self) -> R:
+        """As loaders read the folder."""
+
+    def neighbours(self, reading: R) -> list[R]:
+        """Those that differ in one respect."""
+
+    def further(self, reading: R, *, lost: bool) -> list[R]:
+        """Others, to be tried where no neighbour is better: more of them for a drafter that no
+        reading near helps.
+        """
+
+    def taken_back(self, reading: R) -> list[R]:
+        """The reading with one of its differences from the written one taken back, each in turn."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Findings(Generic[R]):
+    """What a search measured; `search` makes it."""
+
+    written: R
+    best: R
+    """The reading that the search ended at."""
+    measured: Mapping[R, Measured]
+    """Every reading that was measured."""
+    last_stage: Sequence[R]
+    """The readings that the best one was last compared with."""
+    level: float
+    """Two-sided level of each of those comparisons."""
+    tried: int
+    """Readings measured beside the written one."""
+    nothing: Counts
+    """Of a drafter that knows nothing."""
+
+    def gain(self, reading: R, over: R) -> Gain:
+        """Of the chance of acceptance."""
+        return Gain.of_chances(self.measured[over], self.measured[reading])
+
+    def length(self, reading: R) -> float:
+        """The acceptance length."""
+        return self.measured[reading].length
+
+    @property
+    def margin(self) -> float:
+        """The least relevant gain over the best reading."""
+        return MARGIN * self.measured[self.best].chance
+
+    @property
+    def knowledge(self) -> Gain:
+        """What the best reading gains in length over a drafter that knows nothing."""
+        return Gain.of_lengths(self.nothing, self.measured[self.best].counts)
+
+    @property
+    def open(self) -> list[R]:
+        """The readings that may be better than the best one by a relevant gain."""
+        return [
+            reading
+            for reading in self.last_stage
+            if self.gain(reading, self.best).bounds(self.level)[1] >= self.margin
+        ]
+
+    @property
+    def equal(self) -> list[R]:
+        """Those that cannot be told apart from it, and need not be: the difference, whatever it
+        is, is below the margin.
+        """
+        return [
+            reading
+            for reading in self.last_stage
+            if all(
+                abs(bound) < self.margin
+                for bound in self.gain(reading, self.best).bounds(self.level)
+            )
+        ]
+
+
+def search(
+    readings: Readings[R],
+    measure: Callable[[R], Measured],
+    nothing: Counts,
+    alpha: float = ALPHA,
+) -> Findings[R]:
+    """Measure the written reading and those around it, and follow what is better.
+
+    `measure` is called once for each reading. `nothing` are the counts of a drafter that knows
+    nothing. Where the best reading is no better than that, single changes cannot show which parts
+    are right, and pairs of changes are tried.
+    """
+    return _Search(readings, measure, nothing, alpha).run()
+
+
+class _Search(Generic[R]):
+    def __init__(
+        self,
+        readings: Readings[R],
+        measure: Callable[[R], Measured],
+        nothing: Counts,
+        alpha: float,
+    ) -> None:
+        self._readings, self._measure, self._nothing = readings, measure, nothing
+        self._left = alpha
+        self._written = readings.written()
+        self._measured: dict[R, Measured] = {}
+        self._compared: list[R] = []
+        self._level = alpha
+
+    def run(self) -> Findings[R]:
+        best = self._written
+        self._know([best])
+        for _ in range(_MOST_STAGES):
+            better = self._better(best, self._readings.neighbours(best))
+            if better is None:
+                better = self._better(
+                    best, self._readings.further(best, lost=self._lost(best)), also=True
+                )
+            if better is None and self._lost(best):
+                better = self._better(best, self._pairs(best), also=True)
+            if better is None:
+                break
+            best = better
+        return Findings(
+            written=self._written,
+            best=self._simplest(best),
+            measured=self._measured,
+            last_stage=[reading for reading in self._compared if reading != best],
+            level=self._level,
+            tried=len(self._measured) - 1,
+            nothing=self._nothing,
+        )
+
+    def _better(self, best: R, others: Sequence[R], *, also: bool = False) -> R | None:
+        """The one of the others that gains most, if the gain is relevant and certain."""
+        if not others:
+            return None
+        self._know(others)
+        spent = FURTHER_ALPHA
+        if best == self._written:
+            self._left /= 2
+            spent = self._left
+        self._level = 2 * spent / len(others)  # bounds are two-sided, moves go up only
+        self._compared = [*(self._compared if also else ()), *others]
+        before = self._measured[best]
+        gains = {other: Gain.of_chances(before, self._measured[other]) for other in others}
+        margin = (MARGIN if best == self._written else FINE) * before.chance
+        certain = [
+            other
+            for other, gain in gains.items()
+            if gain.amount >= margin and gain.bounds(self._level)[0] > 0
+        ]
+        return max(certain, key=lambda other: gains[other].amount, default=None)
+
+    def _lost(self, best: R) -> bool:
+        """Whether a reading is not surely better than knowing nothing."""
+        gain = Gain.of_lengths(self._nothing, self._measured[best].counts)
+        return gain.bounds(2 * self._left)[0] <= 0
+
+    def _pairs(self, best: R) -> list[R]:
+        """The readings two changes away."""
+        steps = [self._readings.neighbours(near) for near in self._readings.neighbours(best)]
+        pairs = dict.fromkeys(itertools.chain.from_iterable(steps))
+        return [pair for pair in pairs if pair not in self._measured]
+
+    def _simplest(self, best: R) -> R:
+        """The reading without the changes that it does not need: each is taken back where that
+        costs nothing for certain.
+        """
+        plainer = True
+        while plainer:
+            plainer = False
+            for other in self._readings.taken_back(best):
+                self._know([other])
+                loss = Gain.of_chances(self._measured[other], self._measured[best])
+                if loss.bounds(self._level)[0] <= 0:
+                    best, plainer = other, True
+                    break
+        return best
+
+    def _know(self, readings: Iterable[R]) -> None:
+        for reading in readings:
+            if reading not in self._measured:
+                self._measured[reading] = self._measure(reading)

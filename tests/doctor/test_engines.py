@@ -1,0 +1,112 @@
+"""Public facts on engines, and the heads that they concern."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.eagle3 import LAYERS, write_head
+from helpers.support import ROOT, edit_config, llama
+
+from pytest_specdec.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from pytest_specdec.checkpoints.eagle3_checks import read_head
+from pytest_specdec.doctor.eagle3_reading import Eagle3Choices
+from pytest_specdec.doctor.engines import FACTS, MTP_FACTS, engine_readings, mtp_engine_readings
+from pytest_specdec.doctor.mtp_reading import MtpReading
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    folder = tmp_path_factory.mktemp("target") / "llama"
+    return open_checkpoint(llama(folder, seed=3, layers=LAYERS, mtp_layers=0))
+
+
+def who(target: Checkpoint, head: Path) -> dict[str, Any]:
+    """How each program reads a head in another way than we do: the fields that differ."""
+    files, _ = read_head(target, head)
+    written = Eagle3Choices(
+        files=files,
+        layers=LAYERS,
+        joined=3,
+        target_theta=10000.0,
+        same_width=True,
+        rotation=False,
+        kept=frozenset(range(LAYERS + 2)),
+    ).written()
+    return {
+        engine.who: {
+            name: value for name, value in vars(reading).items() if value != getattr(written, name)
+        }
+        for engine, reading in engine_readings(files, written, LAYERS)
+    }
+
+
+def test_ids_of_inputs_are_read_one_late_by_old_sglang(target: Checkpoint, tmp_path: Path) -> None:
+    head = write_head(tmp_path / "head", target.folder, ids=(2, 4, 5))
+    found = who(target, head)
+    assert found["SGLang before 2026-05-16"] == {"states": (3, 5, 6)}
+    assert "SGLang since 2026-05-16" not in found
+    assert "tokenspeed before #526" not in found  # these are the usual ones
+
+
+def test_ids_of_outputs_are_read_one_early_by_new_sglang_unless_they_begin_with_1(
+    target: Checkpoint, tmp_path: Path
+) -> None:
+    one = write_head(tmp_path / "one", target.folder, packaging="SpecForge", ids=(2, 4, 7))
+    two = write_head(tmp_path / "two", target.folder, packaging="SpecForge", ids=(3, 4, 7))
+    assert "SGLang since 2026-05-16" not in who(target, one)
+    assert who(target, two)["SGLang since 2026-05-16"] == {"states": (2, 3, 6)}
+    assert "SGLang before 2026-05-16" not in who(target, two)
+    assert who(target, two)["tokenspeed before #526"] == {"states": (2, 4, 5)}
+
+
+def test_a_state_that_the_target_does_not_have_is_no_reading(
+    target: Checkpoint, tmp_path: Path
+) -> None:
+    head = write_head(tmp_path / "head", target.folder, ids=(2, 4, LAYERS))
+    assert "SGLang before 2026-05-16" not in who(target, head)
+
+
+def test_flags_of_speculators_heads_that_vllm_dropped(target: Checkpoint, tmp_path: Path) -> None:
+    head = write_head(
+        tmp_path / "head", target.folder, packaging="speculators", norm_before_fc=True
+    )
+    found = who(target, head)
+    assert found["vLLM before 2026-03-25 on speculators' heads"] == {"input_norm": "none"}
+    assert found["vLLM on speculators' heads without the field"] == {"norm_before_residual": True}
+    edit_config(head, norm_before_residual=False)
+    assert "vLLM on speculators' heads without the field" not in who(target, head)
+
+
+def test_what_eagle_31_added_is_unknown_to_some(target: Checkpoint, tmp_path: Path) -> None:
+    head = write_head(
+        tmp_path / "head", target.folder, packaging="SpecForge", fc_norm=True, norm_output=True
+    )
+    assert who(target, head)["TensorRT-LLM before 2026-06-05"] == {
+        "input_norm": "none",
+        "norm_output": False,
+    }
+    assert "vLLM before 2026-06-23 on speculators' heads" not in who(target, head)
+
+
+def test_a_plain_head_of_halves_is_read_alike_by_all(target: Checkpoint, tmp_path: Path) -> None:
+    assert who(target, write_head(tmp_path / "head", target.folder)) == {}
+
+
+def test_facts_on_mtp_layers_are_of_one_family() -> None:
+    written = MtpReading(hidden_first=False, carry_normed=True)
+    ((_, reading),) = mtp_engine_readings("qwen3_5_moe", written)
+    assert not reading.first_normed
+    assert mtp_engine_readings("llama", written) == []
+
+
+def test_every_fact_stands_on_the_page_with_its_source() -> None:
+    page = (ROOT / "docs" / "doctor.md").read_text()
+    (table,) = re.findall(r"<!-- engines -->\n(.*?)\n<!-- engines end -->", page, re.S)
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]
+    ]
+    facts = [[fact.who, fact.field, fact.does, fact.source] for fact in (*FACTS, *MTP_FACTS)]
+    assert rows == facts

@@ -1,0 +1,183 @@
+"""The search on synthetic counts: two defects at once, no accusation without cause, verdicts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from pytest_specdec.acceptance.counts import Counts
+from pytest_specdec.doctor.diagnosis import Outcome, diagnose
+from pytest_specdec.doctor.measure import FEWEST, Gain, Measured
+from pytest_specdec.doctor.patient import EngineReading
+from pytest_specdec.doctor.search import ALPHA, search
+
+Switches = tuple[bool, ...]
+K = 4
+
+
+@dataclasses.dataclass
+class Panel:
+    """Readings that are switches; the written one has all off."""
+
+    size: int = 4
+    more: Sequence[Switches] = ()
+
+    def written(self) -> Switches:
+        return (False,) * self.size
+
+    def neighbours(self, reading: Switches) -> list[Switches]:
+        return [(*reading[:at], not reading[at], *reading[at + 1 :]) for at in range(self.size)]
+
+    def further(self, reading: Switches, *, lost: bool) -> list[Switches]:
+        return [other for other in self.more if other != reading]
+
+    def taken_back(self, reading: Switches) -> list[Switches]:
+        return [
+            (*reading[:at], False, *reading[at + 1 :]) for at in range(self.size) if reading[at]
+        ]
+
+
+class Made:
+    """Counts of a reading as a function of how much it accepts, the same texts for all."""
+
+    faults: Sequence[str] = ()
+    title = "made"
+
+    def __init__(
+        self, accepts: dict[Switches, float], default: float, prompts: int = 24, seed: int = 0
+    ) -> None:
+        self.readings, self._accepts, self._default = Panel(), accepts, default
+        self._rng = np.random.default_rng(seed)
+        self._texts = self._rng.normal(0, 0.1, prompts)
+        self.noise = 0.005
+
+    def measure(self, reading: Switches) -> Measured:
+        noise = self._rng.normal(0, self.noise, len(self._texts))
+        accepted = self._accepts.get(reading, self._default)
+        share = (accepted + self._texts + noise).clip(0, 1)
+        return Measured(counts=self._counts(share), chances=share)
+
+    def nothing(self, accepted: float) -> Counts:
+        return self._counts((accepted + self._texts).clip(0, 1))
+
+    def _counts(self, share: np.ndarray) -> Counts:
+        rounds = np.full(len(share), 20.0)
+        taken = rounds[:, None] * share[:, None] ** np.arange(1, K + 1)
+        names = tuple(map(str, range(len(share))))
+        drafted = np.tile(rounds[:, None], (1, K))
+        return Counts(names, ("all",) * len(share), rounds, drafted, taken)
+
+    def words(self, reading: Switches) -> str:
+        return str(reading)
+
+    def cures(self, reading: Switches) -> Sequence[str]:
+        return ()
+
+    def engines(self) -> Sequence[tuple[EngineReading, Switches]]:
+        return ()
+
+
+ON, OFF = True, False
+
+
+def test_two_defects_are_found_one_after_the_other() -> None:
+    made = Made({(ON, OFF, OFF, OFF): 0.3, (OFF, OFF, ON, OFF): 0.25, (ON, OFF, ON, OFF): 0.6}, 0.2)
+    found = diagnose(made, made.nothing(0.05))
+    assert found.findings.best == (ON, OFF, ON, OFF)
+    assert found.outcome is Outcome.MISREAD
+    assert found.findings.open == []
+
+
+def test_two_defects_of_which_each_hides_the_other_are_found_as_a_pair() -> None:
+    made = Made({(OFF, ON, OFF, ON): 0.6}, 0.1)
+    found = diagnose(made, made.nothing(0.1))
+    assert found.findings.best == (OFF, ON, OFF, ON)
+    assert found.outcome is Outcome.MISREAD
+
+
+def test_further_readings_are_tried_where_no_neighbour_is_better() -> None:
+    far = (ON, ON, ON, OFF)
+    made = Made({far: 0.6}, 0.3)
+    made.readings = Panel(more=[far])
+    assert diagnose(made, made.nothing(0.05)).findings.best == far
+
+
+def test_a_change_that_is_not_needed_is_taken_back() -> None:
+    """The first step is to a reading that gains by chance of a second change."""
+    both, one = (ON, ON, OFF, OFF), (ON, OFF, OFF, OFF)
+    made = Made({both: 0.6, one: 0.6, (OFF, OFF, OFF, OFF): 0.3}, 0.3)
+    made.noise = 0.0005
+    made.readings = Panel(more=[both])
+    made.readings.neighbours = lambda reading: []  # type: ignore[method-assign]
+    assert diagnose(made, made.nothing(0.05)).findings.best == one
+
+
+def test_a_right_drafter_is_read_as_trained_and_equal_readings_are_named() -> None:
+    same = (OFF, OFF, OFF, ON)
+    made = Made({(OFF,) * 4: 0.6, same: 0.6}, 0.4)
+    made.noise = 0.0005
+    found = diagnose(made, made.nothing(0.05))
+    assert found.outcome is Outcome.RIGHT
+    assert found.findings.equal == [same]
+
+
+def test_a_gain_that_does_not_matter_accuses_nobody() -> None:
+    made = Made({(OFF,) * 4: 0.6, (ON, OFF, OFF, OFF): 0.603}, 0.4)
+    made.noise = 0.0001
+    found = diagnose(made, made.nothing(0.05))
+    assert found.findings.gain((ON, OFF, OFF, OFF), (OFF,) * 4).bounds(ALPHA)[0] > 0
+    assert found.outcome is Outcome.RIGHT
+
+
+def test_noise_accuses_nobody() -> None:
+    """Readings of one law: at most one sample in a thousand may move."""
+    moved = 0
+    for seed in range(400):
+        made = Made({}, 0.5, prompts=FEWEST + seed % 30, seed=seed)
+        made.noise = 0.1
+        best = search(made.readings, made.measure, made.nothing(0.05)).best
+        moved += best != made.readings.written()
+    assert moved <= 2  # 3 or more have a probability of 0.8 % at the promised level
+
+
+def test_noise_leaves_it_undecided() -> None:
+    made = Made({}, 0.5)
+    made.noise = 0.1
+    found = diagnose(made, made.nothing(0.05))
+    assert found.outcome is Outcome.UNDECIDED
+    assert found.findings.open
+
+
+@pytest.mark.parametrize("better", [0.1, 0.3])
+def test_nobody_is_trained_for_anything_who_knows_nothing(better: float) -> None:
+    """Random weights: one reading accepts more than another, and none as much as unigrams."""
+    made = Made({(ON, OFF, OFF, OFF): better}, 0.1)
+    assert diagnose(made, made.nothing(0.5)).outcome is Outcome.NOTHING
+
+
+def test_few_texts_decide_nothing() -> None:
+    made = Made({(ON, OFF, OFF, OFF): 0.9}, 0.1, prompts=FEWEST - 1)
+    found = diagnose(made, made.nothing(0.05))
+    assert found.outcome is Outcome.UNDECIDED
+    assert found.too_few
+    assert found.findings.best == made.readings.written()
+
+
+def test_a_folder_that_the_loader_refuses_is_not_right() -> None:
+    made = Made({(OFF,) * 4: 0.6}, 0.3)
+    made.faults = ("a tensor too many; remove it",)
+    assert diagnose(made, made.nothing(0.05)).outcome is Outcome.CONTRADICTORY
+
+
+def test_statuses_tell_right_wrong_and_undecided_apart() -> None:
+    assert [outcome.status for outcome in Outcome] == [0, 1, 1, 1, 3]
+
+
+def test_bounds_are_students() -> None:
+    gain = Gain(amount=0.5, error=0.1, prompts=10)
+    low, high = gain.bounds(0.05)
+    assert low == pytest.approx(0.5 - 2.2622 * 0.1, abs=1e-4)
+    assert high == pytest.approx(0.5 + 2.2622 * 0.1, abs=1e-4)
