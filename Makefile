@@ -83,9 +83,10 @@ costs: $(READY)  ## time the embedded pairs again, on a quiet machine; then `pyt
 	$(BIN)/python -m pytest_specdec costs --target suites/models/audio-target --draft suites/models/audio-draft \
 		--draft prompt-lookup --k 4,8,12,16,24,32 --depth 0,1,2,3 --repeats 80 -o suites/audio/costs.json
 
-models: $(READY)  ## train both embedded pairs again: text and audio (about an hour)
+models: $(READY)  ## train the embedded models again: text and audio pairs, EAGLE-3 heads (about 90 minutes)
 	$(BIN)/python suites/models/build.py
 	$(BIN)/python suites/models/build_audio.py
+	$(BIN)/python suites/models/build_eagle3.py
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import os
@@ -20,6 +21,20 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = ["pytester"]
+
+
+def _keep_freed_memory() -> None:
+    """glibc returns large blocks to the kernel as soon as they are freed, and torch asks for the
+    same sizes again in the next step: pages that stay are not filled with zeros anew.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        trim_threshold, mmap_threshold, most = -1, -3, 1 << 30
+        libc.mallopt(mmap_threshold, most)
+        libc.mallopt(trim_threshold, most)
+
+
+_keep_freed_memory()
 
 HERE = Path(__file__).parent
 SLOW = (

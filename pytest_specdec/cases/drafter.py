@@ -13,6 +13,8 @@ OWN_HEADS = "mtp"
 """The drafter's name when the target's own MTP heads draft."""
 LOOKUP = "prompt-lookup"
 """The drafter's name when drafts are copied from the text itself; no model drafts."""
+EAGLE3 = "eagle3"
+"""The name of the type of EAGLE-3 heads."""
 SERVED = "served"
 """Stands for a model of which only a server has the weights."""
 
@@ -23,7 +25,7 @@ DRAFTER_TYPES = Registry(
     {
         OWN_HEADS: f"{_PACKAGE}.own_heads",
         LOOKUP: f"{_PACKAGE}.prompt_lookup",
-        "eagle3": f"{_PACKAGE}.eagle3",
+        EAGLE3: f"{_PACKAGE}.eagle3",
     },
     reserved=("draft", SERVED),
 )

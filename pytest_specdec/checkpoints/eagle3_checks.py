@@ -5,9 +5,10 @@ Every mistake that these checks refuse would otherwise give a head that drafts, 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,15 @@ from ..common.errors import RequestError
 from .checkpoint import Checkpoint
 from .config_checks import count_of
 from .eagle3_config import EAGLE_THETA, Eagle3Config, read_eagle3_config, theta_of
+from .eagle3_vocabulary import MAPS, check_maps, check_vocabulary, rows_of, target_ids
 from .folder_kinds import PICKLES
 from .safetensors_header import Tensor
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
-_INTEGERS = {"I64": "<i8", "I32": "<i4"}
 _IGNORED = ("verifier_norm.", "verifier_lm_head.")
 """What speculators saves for training alone."""
-_MAPS = ("d2t", "t2d")
+_STATES = range(3)
+"""As many states as heads read that do not say."""
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers")
 _WIDTHS = ("hidden_size", "n_embd", "d_model")
 _CONVERT = (
@@ -36,12 +38,14 @@ _CONVERT = (
 
 @dataclasses.dataclass(frozen=True)
 class Eagle3Files:
-    """The files of a head; `checked_head` makes it."""
+    """The files of a head; `checked_head` makes it, and `read_head` of a faulty one."""
 
     checkpoint: Checkpoint
     config: Eagle3Config
     aux_layers: tuple[int, ...]
-    """The target's states that the head reads, numbered as transformers' `hidden_states`."""
+    """The target's states that the head reads, numbered as transformers' `hidden_states`; empty
+    where config.json names none that the target has.
+    """
 
     @property
     def own_embeddings(self) -> bool:
@@ -60,10 +64,7 @@ class Eagle3Files:
     @functools.cached_property
     def target_ids(self) -> NDArray[np.int64]:
         """The target's id of each draft token, (draft vocabulary,)."""
-        size = self.checkpoint.tensors["lm_head.weight"].shape[0]
-        ids: NDArray[np.int64] = np.arange(size, dtype=np.int64)
-        d2t = self.checkpoint.tensors.get("d2t")
-        return ids if d2t is None else ids + _integers(d2t)
+        return target_ids(self.checkpoint)
 
 
 def checked_head(target: Checkpoint, folder: Path) -> Eagle3Files:
@@ -92,26 +93,66 @@ def checked_head(target: Checkpoint, folder: Path) -> Eagle3Files:
     >>> files.aux_layers  # doctest: +SKIP
     (2, 16, 29)
     """
+    files, faults = read_head(target, folder)
+    if faults:
+        raise faults[0]
+    return files
+
+
+def read_head(target: Checkpoint, folder: Path) -> tuple[Eagle3Files, list[RequestError]]:
+    """The head in a folder whose tensors make one, and why `checked_head` refuses it.
+
+    The faults are those between parts that are well formed: tensors that config.json does not
+    announce, layers that the target does not have, maps that disagree. Raises RequestError for a
+    folder whose tensors are no EAGLE-3 head for a target of this shape.
+    """
     _check_pickle(folder)
     checkpoint = Checkpoint(folder)
     config = read_eagle3_config(folder / "config.json", checkpoint.config)
     fc = checkpoint.tensors.get("fc.weight")
     if fc is None or len(fc.shape) != 2:
         raise RequestError(f"{folder} has no matrix fc.weight; save the whole head")
-    _check_verifier(config, target)
+    faults: list[RequestError] = []
+    with _kept(faults):
+        _check_verifier(config, target)
+    layers = layers_of(target)
+    aux_layers: tuple[int, ...] = ()
+    with _kept(faults):
+        aux_layers = config.aux_layers(layers)
+    width = _checked_width(checkpoint, config, target)
+    states = fc.shape[1] // width
+    if aux_layers and len(aux_layers) != states:
+        faults.append(_other_number(checkpoint, config, len(aux_layers), states))
+        aux_layers = ()
+    with _kept(faults):
+        _check_norms(checkpoint, config, states)
+    _check_tensors(checkpoint, config, states)
+    check_vocabulary(checkpoint, config.vocabulary, target)
+    with _kept(faults):
+        check_maps(checkpoint, config.vocabulary)
+    with _kept(faults):
+        _check_theta(config, target)
+    return Eagle3Files(checkpoint, config, aux_layers), faults
+
+
+def layers_of(target: Checkpoint) -> int:
+    """The number of the target's decoder layers. Raises RequestError where it is not known."""
     layers = _first(target, _LAYER_COUNTS)
     if layers is None:
         raise RequestError(
             f"{target.folder / 'config.json'} does not say how many layers the target has; save "
             "the target again"
         )
-    aux_layers = config.aux_layers(layers)
-    _check_widths(checkpoint, config, target, len(aux_layers))
-    _check_tensors(checkpoint, config, len(aux_layers))
-    files = Eagle3Files(checkpoint, config, aux_layers)
-    _check_vocabularies(files, target)
-    _check_theta(config, target)
-    return files
+    return layers
+
+
+@contextlib.contextmanager
+def _kept(faults: list[RequestError]) -> Iterator[None]:
+    """Keep the refusal of a check."""
+    try:
+        yield
+    except RequestError as fault:
+        faults.append(fault)
 
 
 def _check_pickle(folder: Path) -> None:
@@ -164,10 +205,10 @@ def _first(target: Checkpoint, names: tuple[str, ...]) -> int | None:
     return next((count for count in counts if count), None)
 
 
-def _check_widths(
-    checkpoint: Checkpoint, config: Eagle3Config, target: Checkpoint, states: int
-) -> None:
-    """The joined states are as wide as `fc` reads, and a shared embedding as wide as the head."""
+def _checked_width(checkpoint: Checkpoint, config: Eagle3Config, target: Checkpoint) -> int:
+    """The target's width, of which `fc` reads a whole number of states; a shared embedding is as
+    wide as the head.
+    """
     fc, width = checkpoint.tensors["fc.weight"], _first(target, _WIDTHS)
     folder = checkpoint.folder
     announced = config.target_width
@@ -177,12 +218,8 @@ def _check_widths(
             f"is {width} wide; name the target that the head was trained for"
         )
     width = width or announced
-    if width and fc.shape[1] % width == 0 and fc.shape[1] != states * width:
-        raise RequestError(
-            f"fc.weight of {folder} joins {fc.shape[1] // width} states of the target and "
-            f"config.json names {states}; name as many in eagle_aux_hidden_state_layer_ids"
-        )
-    if width is None or fc.shape[1] != states * width:
+    if width is None or fc.shape[1] % width or not fc.shape[1]:
+        states = len(config.layer_ids or _STATES)
         raise RequestError(
             f"fc.weight of {folder} reads {fc.shape[1]} numbers, and {states} states of the target "
             f"{target.folder} are {states} x {width or 'an unknown width'}; name the target that "
@@ -193,6 +230,16 @@ def _check_widths(
             f"{folder} is {config.width} wide and has no embed_tokens.weight, and the embeddings "
             f"of the target {target.folder} are {width} wide; save the head with its embeddings"
         )
+    return width
+
+
+def _other_number(
+    checkpoint: Checkpoint, config: Eagle3Config, named: int, joined: int
+) -> RequestError:
+    return RequestError(
+        f"fc.weight of {checkpoint.folder} joins {joined} state{'s' * (joined > 1)} of the target "
+        f"and config.json names {named}; name as many in eagle_aux_hidden_state_layer_ids"
+    )
 
 
 def _layer_prefix(tensors: Mapping[str, Tensor], index: int) -> str:
@@ -216,7 +263,7 @@ def _check_tensors(checkpoint: Checkpoint, config: Eagle3Config, states: int) ->
                 f"{folder} lacks the tensor {name}, which config.json implies; save the whole head"
             )
     for name, tensor in tensors.items():
-        if name.startswith(_IGNORED) or name.endswith("rotary_emb.inv_freq") or name in _MAPS:
+        if name.startswith(_IGNORED) or name.endswith("rotary_emb.inv_freq") or name in MAPS:
             continue
         if (shape := needed.get(name, optional.get(name, ()))) == ():
             raise RequestError(
@@ -266,17 +313,15 @@ def _shapes(
     """The shapes of the tensors that a head of this configuration has, and may have."""
     width, tensors = config.width, checkpoint.tensors
     joined = tensors["fc.weight"].shape[1]
-    rows = config.draft_vocabulary or _rows(checkpoint)
+    rows = config.draft_vocabulary or rows_of(checkpoint)
     needed: dict[str, tuple[int, ...]] = {
         "fc.weight": (width, joined),
         "norm.weight": (width,),
         "lm_head.weight": (rows, width),
     }
     optional: dict[str, tuple[int, ...]] = {"embed_tokens.weight": (config.vocabulary, width)}
-    if config.norm_before_fc:
-        needed["input_norm.weight"] = (joined,)
-    if config.fc_norm:
-        needed |= {f"fc_norm.{index}.weight": (joined // states,) for index in range(states)}
+    optional["input_norm.weight"] = (joined,)
+    optional |= {f"fc_norm.{index}.weight": (joined // states,) for index in range(states)}
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     for index in range(config.layers):
         prefix = _layer_prefix(tensors, index)
@@ -305,64 +350,6 @@ def _shapes(
             chosen |= group
         optional[f"{attention}o_proj.bias"] = (width,)
     return needed, optional
-
-
-def _rows(checkpoint: Checkpoint) -> int:
-    head = checkpoint.tensors.get("lm_head.weight")
-    return head.shape[0] if head is not None and head.shape else 0
-
-
-def _check_vocabularies(files: Eagle3Files, target: Checkpoint) -> None:
-    """Every draft token is one token of the target's, and `d2t` and `t2d` say the same."""
-    folder, config = files.checkpoint.folder, files.config
-    tensors, vocabulary = files.checkpoint.tensors, config.vocabulary
-    rows = _rows(files.checkpoint)
-    if target.vocabulary is not None and target.vocabulary != vocabulary:
-        raise RequestError(
-            f"the head {folder} is for a vocabulary of {vocabulary} tokens and the target "
-            f"{target.folder} has {target.vocabulary}; name the target that it was trained for"
-        )
-    d2t, t2d = (tensors.get(name) for name in _MAPS)
-    if d2t is None:
-        if rows != vocabulary:
-            raise RequestError(
-                f"{folder} drafts {rows} of the target's {vocabulary} tokens and has no d2t, which "
-                "says which; save the head with it"
-            )
-        return
-    if d2t.dtype not in _INTEGERS or d2t.shape != (rows,) or not rows:
-        raise RequestError(
-            f"d2t of {folder} is {d2t.dtype} {list(d2t.shape)}, and {rows} draft tokens need int64 "
-            f"[{rows}]; save the head again"
-        )
-    ids = files.target_ids
-    if ids.min() < 0 or ids.max() >= vocabulary:
-        raise RequestError(
-            f"d2t of {folder} leads to the token {ids.max() if ids.min() >= 0 else ids.min()}, and "
-            f"the target has {vocabulary}; d2t holds offsets (target id - draft id): save it so"
-        )
-    if len(np.unique(ids)) < rows:
-        raise RequestError(
-            f"d2t of {folder} leads two draft tokens to one token of the target; d2t holds offsets "
-            "(target id - draft id): save it so"
-        )
-    if t2d is not None and not _agree(t2d, ids, vocabulary):
-        raise RequestError(
-            f"t2d and d2t of {folder} name different tokens of the target; save both again from "
-            "one training run"
-        )
-
-
-def _agree(t2d: Tensor, ids: NDArray[np.int64], vocabulary: int) -> bool:
-    if t2d.dtype not in ("BOOL", "U8") or t2d.shape != (vocabulary,):
-        return False
-    named = np.frombuffer(b"".join(t2d.blocks()), dtype=np.uint8)
-    return bool(np.array_equal(np.flatnonzero(named), np.sort(ids)))
-
-
-def _integers(tensor: Tensor) -> NDArray[np.int64]:
-    values = np.frombuffer(b"".join(tensor.blocks()), dtype=_INTEGERS[tensor.dtype])
-    return values.astype(np.int64)
 
 
 def _check_theta(config: Eagle3Config, target: Checkpoint) -> None:

@@ -17,6 +17,8 @@ from .config_checks import count_of
 EAGLE_THETA = 10000.0
 """The rotary base where config.json names none, in every loader of these heads."""
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+_PARTIAL = "partial_rotary_factor"
+_INTERLEAVED = ("rope_interleave", "rope_interleaved", "rotary_interleaved")
 _OUTPUTS = "eagle_config.eagle_aux_hidden_state_layer_ids"
 _STATES = ("eagle_aux_hidden_state_layer_ids", "aux_hidden_state_layer_ids")
 _FLAGS = ("norm_before_residual", "norm_before_fc", "fc_norm", "norm_output")
@@ -61,6 +63,13 @@ class Eagle3Config:
     """The rotary base; None where config.json names none."""
     rope: Mapping[str, Any]
     """transformers' `rope_parameters` without the base."""
+    rotated: int
+    """Numbers of each query and key that are rotated, the first ones; the others pass as they are.
+    """
+    interleaved: bool
+    """Whether neighbours are rotated as a pair (GPT-J), or number i of the first half with number i
+    of the second (GPT-NeoX).
+    """
     context: int | None
     """Positions that the head was built for."""
     vocabulary: int
@@ -119,8 +128,8 @@ def read_eagle3_config(path: Path, config: Mapping[str, Any]) -> Eagle3Config:
     Raises
     ------
     RequestError
-        For sizes that no head has, and for parts that are not supported: a partial or interleaved
-        rotation, other activations, a head that reads the last hidden state alone.
+        For sizes that no head has, and for parts that are not supported: other kinds of rotary
+        scaling, other activations, a head that reads the last hidden state alone.
 
     References
     ----------
@@ -141,6 +150,7 @@ def read_eagle3_config(path: Path, config: Mapping[str, Any]) -> Eagle3Config:
     _check_supported(path, config, layer)
     ids, are_outputs = _layer_ids(path, config)
     width, heads = _size(path, layer, "hidden_size"), _size(path, layer, "num_attention_heads")
+    head_dim = _size(path, layer, "head_dim", max(width // heads, 1))
     theta, rope = _rope(path, layer)
     verifier, classes = _verifier(config)
     return Eagle3Config(
@@ -153,13 +163,15 @@ def read_eagle3_config(path: Path, config: Mapping[str, Any]) -> Eagle3Config:
         target_width=_optional(path, config, "target_hidden_size"),
         heads=heads,
         kv_heads=_size(path, layer, "num_key_value_heads", heads),
-        head_dim=_size(path, layer, "head_dim", max(width // heads, 1)),
+        head_dim=head_dim,
         mlp_width=_size(path, layer, "intermediate_size"),
         eps=_number(path, layer, "rms_norm_eps", 1e-6),
         **{name: _flag(path, config, name) for name in _FLAGS},
         attention_bias=_flag(path, layer, "attention_bias"),
         theta=theta,
         rope=rope,
+        rotated=_rotated(path, layer, head_dim),
+        interleaved=any(_flag(path, layer, name) for name in _INTERLEAVED),
         context=_optional(path, layer, "max_position_embeddings"),
         vocabulary=_size(path, layer, "vocab_size"),
         draft_vocabulary=_optional(path, config, "draft_vocab_size"),
@@ -254,19 +266,23 @@ def _rope(path: Path, layer: Mapping[str, Any]) -> tuple[float | None, Mapping[s
             f"{path} says rope_type: {str(rope['rope_type'])[:40]!r}, and only "
             f"{', '.join(_ROPE_TYPES)} are supported; use another head"
         )
-    partial = rope.pop("partial_rotary_factor", None) or layer.get("partial_rotary_factor") or 1
-    if partial != 1:
-        raise RequestError(
-            f"{path} says partial_rotary_factor: {str(partial)[:40]}, and only heads that rotate "
-            "whole vectors are supported; use another head"
-        )
-    for name in ("rope_interleave", "rope_interleaved", "rotary_interleaved"):
-        if layer.get(name):
-            raise RequestError(
-                f"{path} says {name}: true, and only heads that rotate halves are supported; use "
-                "another head"
-            )
+    rope.pop(_PARTIAL, None)
     return theta, rope
+
+
+def _rotated(path: Path, layer: Mapping[str, Any], head_dim: int) -> int:
+    """How many numbers of each query and key are rotated; all where config.json does not say."""
+    nested = layer.get("rope_parameters")
+    factor = nested.get(_PARTIAL) if isinstance(nested, Mapping) else None
+    factor = layer.get(_PARTIAL) if factor is None else factor
+    share = _number(path, {_PARTIAL: factor}, _PARTIAL, 1.0)
+    rotated = int(head_dim * share)
+    if share > 1 or rotated < 2 or rotated % 2:
+        raise RequestError(
+            f"{path} says {_PARTIAL}: {str(factor)[:40]}, which rotates {rotated} of "
+            f"{head_dim} numbers, and an even part of them can be; save the head again"
+        )
+    return rotated
 
 
 def _verifier(config: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..cases.drafter import DRAFTER_TYPES
+from ..cases.drafter import DRAFTER_TYPES, EAGLE3
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Endings of weights that are pickled; they are never opened."""
@@ -55,7 +55,7 @@ class Kind:
         )
 
 
-EAGLE3, EAGLE, PEAGLE, DFLASH, DSPARK = "eagle3", "eagle", "p-eagle", "dflash", "dspark"
+EAGLE, PEAGLE, DFLASH, DSPARK = "eagle", "p-eagle", "dflash", "dspark"
 MEDUSA, ASSISTANT = "medusa", "assistant"
 _IN_WORDS = {
     EAGLE3: "an EAGLE-3 head",

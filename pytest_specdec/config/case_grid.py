@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..cases.case import MEASURE, REPLAYING, SERVED, Case, TextKey, checked_rule, is_lossy
 from ..cases.drafter import (
+    EAGLE3,
     DrafterSpec,
     DraftModelSpec,
     OwnHeadsSpec,
@@ -57,9 +58,9 @@ class _Drafter:
 def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, ...]:
     """Every (k, depth) cell of one test; with a pattern of drafters, every cell of each candidate.
 
-    Empty when the target's own heads are asked for at depth 0 only, or prompt lookup at others.
-    Raises RequestError for a missing target, drafter or prompt file, a pattern that matches
-    nothing, or a rule that does not go with the temperature or engine.
+    Empty when the target's own heads are asked for at depth 0 only, or prompt lookup or an EAGLE-3
+    head at others. Raises RequestError for a missing target, drafter or prompt file, a pattern
+    that matches nothing, or a rule that does not go with the temperature or engine.
     """
     engine = settings.value(ENGINE)
     judged = settings.value(JUDGED, marker)
@@ -110,14 +111,15 @@ def _texts(settings: Settings, marker: Marker, test_folder: Path) -> TextKey:
 
 
 def _depths(settings: Settings, marker: Marker, drafter: DrafterSpec) -> tuple[int, ...]:
-    """The depths that the drafter has: own heads draft with at least one layer, prompt lookup with
-    none.
+    """The depths that the drafter has: own heads draft with at least one layer, prompt lookup and
+    EAGLE-3 heads with none.
     """
     own_heads = isinstance(drafter, OwnHeadsSpec)
     depths = settings.value(DEPTH, marker)
     if depths is None:
         return (1,) if own_heads else (0,)
-    if own_heads or isinstance(drafter, PromptLookupSpec):
+    eagle3 = isinstance(drafter, RegisteredSpec) and drafter.name == EAGLE3
+    if own_heads or eagle3 or isinstance(drafter, PromptLookupSpec):
         return tuple(depth for depth in depths if (depth > 0) == own_heads)
     return depths
 

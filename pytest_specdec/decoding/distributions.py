@@ -164,11 +164,43 @@ def filtered(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     if sampling.temperature != 1:
         scaled = scaled / sampling.temperature
     if 0 < sampling.top_k < scaled.shape[-1]:
-        least = scaled.topk(sampling.top_k, -1).values[..., -1:]
-        scaled = scaled.masked_fill(scaled < least, -torch.inf)
-    if sampling.top_p < 1:
-        ascending, order = scaled.sort(-1)
-        left_out = ascending.softmax(-1).cumsum(-1) <= 1 - sampling.top_p
-        left_out[..., -1] = False
-        scaled = scaled.masked_fill(left_out.scatter(-1, order, left_out), -torch.inf)
-    return scaled
+        best = scaled.topk(sampling.top_k, -1)
+        kept = scaled.masked_fill(scaled < best.values[..., -1:], -torch.inf)
+        return kept if sampling.top_p == 1 else _likeliest_of(kept, best, sampling.top_p)
+    return _likeliest(scaled, sampling.top_p) if sampling.top_p < 1 else scaled
+
+
+def _likeliest(scaled: torch.Tensor, top_p: float) -> torch.Tensor:
+    """-inf for the least likely tokens, whose probabilities sum to at most 1 - top_p."""
+    ascending, order = scaled.sort(-1)
+    left_out = _left_out(ascending, top_p)
+    return scaled.masked_fill(left_out.scatter(-1, order, left_out), -torch.inf)
+
+
+def _likeliest_of(
+    scaled: torch.Tensor, best: torch.return_types.topk, top_p: float
+) -> torch.Tensor:
+    """What `_likeliest` returns where only the `best` tokens of each row are finite, without a sort
+    of the vocabulary.
+
+    Rows are sorted where it takes the sort's own order to tell equal logits apart: at the edge of
+    the best ones, or where top-p cuts.
+    """
+    ascending, order = best.values.flip(-1), best.indices.flip(-1)
+    left_out = _left_out(ascending, top_p)
+    kept = torch.full_like(scaled, -torch.inf).scatter(
+        -1, order, ascending.masked_fill(left_out, -torch.inf)
+    )
+    cut = (ascending[..., 1:] == ascending[..., :-1]) & left_out[..., :-1] & ~left_out[..., 1:]
+    more = (scaled > -torch.inf).sum(-1) != order.shape[-1]
+    tied = cut.any(-1) | more
+    if bool(tied.any()):
+        kept[tied] = _likeliest(scaled[tied], top_p)
+    return kept
+
+
+def _left_out(ascending: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Which of the logits, from the least likely on, top-p leaves out; never the last."""
+    left_out = ascending.softmax(-1).cumsum(-1) <= 1 - top_p
+    left_out[..., -1] = False
+    return left_out

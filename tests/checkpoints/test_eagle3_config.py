@@ -74,6 +74,8 @@ def test_the_flat_form() -> None:
         attention_bias=False,
         theta=500000.0,
         rope={"rope_type": "default"},
+        rotated=16,
+        interleaved=False,
         context=2048,
         vocabulary=100,
         draft_vocabulary=40,
@@ -182,6 +184,23 @@ def test_the_rotary_base_in_both_forms_of_transformers(
     assert "rope_theta" not in config.rope
 
 
+@pytest.mark.parametrize(
+    ("fields", "rotated", "interleaved"),
+    [
+        ({"partial_rotary_factor": 0.5}, 8, False),
+        ({"rope_parameters": {"partial_rotary_factor": 0.25}}, 4, False),
+        ({"rope_interleave": True}, 16, True),
+        ({"rotary_interleaved": True, "partial_rotary_factor": 0.5}, 8, True),
+    ],
+)
+def test_what_is_rotated_and_which_pairs(
+    fields: dict[str, Any], rotated: int, interleaved: bool
+) -> None:
+    config = read(FLAT | fields)
+    assert (config.rotated, config.interleaved) == (rotated, interleaved)
+    assert "partial_rotary_factor" not in config.rope
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"hidden_size": None}, "has no hidden_size; save the head again"),
     ({"hidden_size": 0}, "says hidden_size: 0, which no head has"),
@@ -194,12 +213,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"layer_types": ["sliding_attention"]},
         r"says layer_types: \['sliding_attention'\], and only full_attention is supported",
     ),
-    ({"partial_rotary_factor": 0.5}, "says partial_rotary_factor: 0.5, and only heads that rotate"),
+    ({"partial_rotary_factor": 1.5}, "says partial_rotary_factor: 1.5, which rotates 24 of 16"),
+    ({"partial_rotary_factor": "half"}, "says partial_rotary_factor: half, which no head has"),
     (
-        {"rope_parameters": {"partial_rotary_factor": 0.25}},
-        "says partial_rotary_factor: 0.25, and only",
+        {"rope_parameters": {"partial_rotary_factor": 0.2}},
+        "says partial_rotary_factor: 0.2, which rotates 3 of 16 numbers, and an even part",
     ),
-    ({"rope_interleave": True}, "says rope_interleave: true, and only heads that rotate halves"),
+    ({"rope_interleave": 1}, "says rope_interleave: 1, which is neither true nor false"),
     ({"rope_scaling": {"rope_type": "dynamic"}}, "says rope_type: 'dynamic', and only default, "),
     (
         {"eagle_config": {"use_aux_hidden_state": False}},

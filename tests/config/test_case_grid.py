@@ -207,6 +207,13 @@ def test_prompt_lookup_on_the_line_replaces_a_markers_model_under_its_own_name(
     assert located_case.id != single_case(tmp_path, marker=PAIR).id
 
 
+def test_an_eagle3_head_drafts_in_the_cells_without_mtp_layers_only(tmp_path: Path) -> None:
+    marker = {"target": "models/target", "drafter": "eagle3:head"}
+    for depth, depths in (((0, 1, 3), [0]), ((1, 3), [])):
+        found = grid(tmp_path, line={"depth": depth}, marker=marker)
+        assert [cell.depth for cell in found] == depths
+
+
 def test_a_folder_named_like_a_drafter_without_a_model_is_not_taken_for_one(tmp_path: Path) -> None:
     (tmp_path / "called" / LOOKUP).mkdir(parents=True)
     named = single_case(tmp_path, line={"draft": LOOKUP}, marker={"target": "models/target"})

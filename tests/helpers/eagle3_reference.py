@@ -31,6 +31,9 @@ class Reference:
         self.blocks = target.model.layers if layers is None else layers
         self.vocabulary = self.layer["vocab_size"]
         self.theta = (self.layer.get("rope_parameters") or self.layer)["rope_theta"]
+        nested = self.layer.get("rope_parameters") or {}
+        self.partial = nested.get("partial_rotary_factor", self.layer.get("partial_rotary_factor"))
+        self.neighbours = self.layer.get("rope_interleave", False)
         embeddings = target.get_input_embeddings().weight
         self.embeddings = self.weights.get("embed_tokens.weight", embeddings).double()
 
@@ -140,13 +143,14 @@ class Reference:
             vectors = self.norm(f"{prefix}_norm", vectors)
         if at is None:
             return vectors
-        half = vectors.shape[-1] // 2
+        half = int(vectors.shape[-1] * (self.partial or 1)) // 2
         turned = vectors.clone()
         for pair in range(half):
+            one, two = (2 * pair, 2 * pair + 1) if self.neighbours else (pair, pair + half)
             angle = (at * self.theta ** (-pair / half))[:, None]
-            low, high = vectors[..., pair], vectors[..., pair + half]
-            turned[..., pair] = low * angle.cos() - high * angle.sin()
-            turned[..., pair + half] = high * angle.cos() + low * angle.sin()
+            low, high = vectors[..., one], vectors[..., two]
+            turned[..., one] = low * angle.cos() - high * angle.sin()
+            turned[..., two] = high * angle.cos() + low * angle.sin()
         return turned
 
     def linear(self, name: str, inputs: torch.Tensor) -> torch.Tensor:

@@ -45,7 +45,7 @@ class Eagle3Drafter(Drafter):
     """A head that was checked, loaded for its target."""
 
     def __init__(self, target: LoadedModel, files: Eagle3Files) -> None:
-        self.files, self.head = files, Eagle3Head(files, target)
+        self.files, self.head = files, Eagle3Head.of(files, target)
         self.reads_layers = files.aux_layers
 
     def proposer(self, start: DecodingStart) -> Eagle3Proposer:

@@ -17,10 +17,12 @@ Which keys those are is the caller's part (`Attend`): `eagle3_forcing` has all a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import (
@@ -30,7 +32,7 @@ from transformers.models.llama.modeling_llama import (
     apply_rotary_pos_emb,
 )
 
-from ...checkpoints.eagle3_config import EAGLE_THETA
+from ...checkpoints.eagle3_config import EAGLE_THETA, Eagle3Config
 from ...common.errors import RequestError
 from ..loading import LoadedModel
 
@@ -47,27 +49,40 @@ _Rotation = tuple[torch.Tensor, torch.Tensor]
 class Eagle3Head(nn.Module):
     """A head with its weights, in its target's number format and on its device."""
 
-    def __init__(self, files: Eagle3Files, target: LoadedModel) -> None:
+    def __init__(
+        self,
+        config: Eagle3Config,
+        weights: Mapping[str, torch.Tensor],
+        target_ids: NDArray[np.int64],
+        target: LoadedModel,
+    ) -> None:
+        """`weights` are named as `weights_of` names them; `target_ids` is (draft vocabulary,)."""
         super().__init__()
-        config, tensors = files.config, files.checkpoint.tensors
-        width, states = config.width, len(files.aux_layers)
-        joined = tensors["fc.weight"].shape[1]
+        joined = weights["fc.weight"].shape[1]
+        states = sum(name.startswith("fc_norm.") for name in weights)
         self.config, self.vocabulary = config, config.vocabulary
         self._embeddings: torch.Tensor
         with torch.device("meta"):
-            self.fc = nn.Linear(joined, width, bias=False)
+            self.fc = nn.Linear(joined, config.width, bias=False)
             self.input_norm = LlamaRMSNorm(joined, config.eps) if config.norm_before_fc else None
             self.fc_norm = nn.ModuleList(
                 LlamaRMSNorm(joined // states, config.eps)
                 for _ in range(states if config.fc_norm else 0)
             )
-            self.layers = nn.ModuleList(_Layer(files, index) for index in range(config.layers))
-            self.norm = LlamaRMSNorm(width, config.eps)
-            self.lm_head = nn.Linear(width, tensors["lm_head.weight"].shape[0], bias=False)
-        self._load(files, target)
-        self._rotary = _rotary(files).to(target.device)
-        ids = torch.from_numpy(files.target_ids).to(target.device)
+            self.layers = nn.ModuleList(
+                _Layer(config, weights, index) for index in range(config.layers)
+            )
+            self.norm = LlamaRMSNorm(config.width, config.eps)
+            self.lm_head = nn.Linear(config.width, weights["lm_head.weight"].shape[0], bias=False)
+        self._load(weights, target)
+        self._rotary = _rotary(config).to(target.device)
+        ids = torch.from_numpy(target_ids).to(target.device)
         self._target_ids = None if len(ids) == config.vocabulary else ids
+
+    @classmethod
+    def of(cls, files: Eagle3Files, target: LoadedModel) -> Eagle3Head:
+        """The head of a folder."""
+        return cls(files.config, weights_of(files), files.target_ids, target)
 
     def fused(self, states: torch.Tensor) -> torch.Tensor:
         """g of anchors: (rows, columns, width) from the target's joined states (rows, columns,
@@ -112,41 +127,46 @@ class Eagle3Head(nn.Module):
         whole = logits.new_full((*logits.shape[:-1], self.vocabulary), -torch.inf)
         return whole.index_copy_(-1, self._target_ids, logits)
 
-    def _load(self, files: Eagle3Files, target: LoadedModel) -> None:
-        from safetensors.torch import load_file
-
-        held = {
-            name: tensor
-            for path in files.checkpoint.weight_files
-            for name, tensor in load_file(path).items()
-        }
-        first = files.layer_prefix(0)
-        renamed = {
-            f"layers.0.{name.removeprefix(first)}" if name.startswith(first) else name: tensor
-            for name, tensor in held.items()
-        }
+    def _load(self, weights: Mapping[str, torch.Tensor], target: LoadedModel) -> None:
         dtype = target.model.dtype
         self.load_state_dict(
-            {name: renamed[name].to(target.device, dtype) for name in self.state_dict()},
+            {name: weights[name].to(target.device, dtype) for name in self.state_dict()},
             assign=True,
         )
+        own = weights.get("embed_tokens.weight")
         embeddings = (
-            renamed["embed_tokens.weight"].to(target.device, dtype)
-            if files.own_embeddings
-            else target.model.get_input_embeddings().weight.detach()
+            target.model.get_input_embeddings().weight.detach()
+            if own is None
+            else own.to(target.device, dtype)
         )
         self.register_buffer("_embeddings", embeddings, persistent=False)
         self.requires_grad_(False).eval()
 
 
+def weights_of(files: Eagle3Files) -> dict[str, torch.Tensor]:
+    """The tensors of a head on the CPU; those of its first layer begin with `layers.0.` whatever
+    the packaging.
+    """
+    from safetensors.torch import load_file
+
+    first = files.layer_prefix(0)
+    return {
+        f"layers.0.{name.removeprefix(first)}" if name.startswith(first) else name: tensor
+        for path in files.checkpoint.weight_files
+        for name, tensor in load_file(path).items()
+    }
+
+
 class _Layer(nn.Module):
     """A decoder layer; the first one reads the token's embedding beside the state."""
 
-    def __init__(self, files: Eagle3Files, index: int) -> None:
+    def __init__(
+        self, config: Eagle3Config, weights: Mapping[str, torch.Tensor], index: int
+    ) -> None:
         super().__init__()
-        config, self._index = files.config, index
+        self._index = index
         self._before_residual = config.norm_before_residual
-        self.self_attn = _Projections(files, index)
+        self.self_attn = _Projections(config, weights, index)
         self.input_layernorm = LlamaRMSNorm(config.width, config.eps)
         self.hidden_norm = LlamaRMSNorm(config.width, config.eps) if index == 0 else None
         self.post_attention_layernorm = LlamaRMSNorm(config.width, config.eps)
@@ -178,21 +198,23 @@ class _Layer(nn.Module):
 class _Projections(nn.Module):
     """Queries, keys and values of a layer, (rows, heads, columns, size), rotated."""
 
-    def __init__(self, files: Eagle3Files, index: int) -> None:
+    def __init__(
+        self, config: Eagle3Config, weights: Mapping[str, torch.Tensor], index: int
+    ) -> None:
         super().__init__()
-        config, held = files.config, files.checkpoint.tensors
-        prefix = f"{files.layer_prefix(index)}self_attn."
+        prefix = f"layers.{index}.self_attn."
         reads = config.width if index else 2 * config.width
         self._size = size = config.head_dim
+        self._rotated, self._interleaved = config.rotated, config.interleaved
 
         def linear(name: str, inputs: int, outputs: int) -> nn.Linear:
-            return nn.Linear(inputs, outputs, bias=f"{prefix}{name}.bias" in held)
+            return nn.Linear(inputs, outputs, bias=f"{prefix}{name}.bias" in weights)
 
         self.q_proj = linear("q_proj", reads, config.heads * size)
         self.k_proj = linear("k_proj", reads, config.kv_heads * size)
         self.v_proj = linear("v_proj", reads, config.kv_heads * size)
         self.o_proj = linear("o_proj", config.heads * size, config.width)
-        normed = f"{prefix}q_norm.weight" in held
+        normed = f"{prefix}q_norm.weight" in weights
         self.q_norm = LlamaRMSNorm(size, config.eps) if normed else None
         self.k_norm = LlamaRMSNorm(size, config.eps) if normed else None
 
@@ -205,20 +227,38 @@ class _Projections(nn.Module):
         )
         if self.q_norm is not None and self.k_norm is not None:
             queries, keys = self.q_norm(queries), self.k_norm(keys)
-        turned = apply_rotary_pos_emb(queries.transpose(1, 2), keys.transpose(1, 2), *rotation)
+        turned = self._turned(queries.transpose(1, 2), keys.transpose(1, 2), rotation)
         return turned[0], turned[1], values.transpose(1, 2)
 
+    def _turned(
+        self, queries: torch.Tensor, keys: torch.Tensor, rotation: _Rotation
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Queries and keys with their first numbers rotated.
 
-def _rotary(files: Eagle3Files) -> LlamaRotaryEmbedding:
+        Neighbours that are rotated as pairs are laid out as halves first, and stay so: scores are
+        sums over all numbers, in any order.
+        """
+        turned, passed = [], []
+        for vectors in (queries, keys):
+            front = vectors[..., : self._rotated]
+            if self._interleaved:
+                front = torch.cat([front[..., 0::2], front[..., 1::2]], -1)
+            turned.append(front)
+            passed.append(vectors[..., self._rotated :])
+        rotated = apply_rotary_pos_emb(turned[0], turned[1], *rotation)
+        whole = [torch.cat(parts, -1) for parts in zip(rotated, passed, strict=True)]
+        return whole[0], whole[1]
+
+
+def _rotary(config: Eagle3Config) -> LlamaRotaryEmbedding:
     """Raises RequestError for rotary parameters that transformers does not take."""
-    config = files.config
     named: dict[str, Any] = {"rope_theta": config.theta or EAGLE_THETA, **config.rope}
     try:
         return LlamaRotaryEmbedding(
             LlamaConfig(
-                hidden_size=config.heads * config.head_dim,
+                hidden_size=config.heads * config.rotated,
                 num_attention_heads=config.heads,
-                head_dim=config.head_dim,
+                head_dim=config.rotated,
                 max_position_embeddings=config.context or 2048,
                 rope_parameters=named,
             )

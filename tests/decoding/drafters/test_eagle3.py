@@ -44,6 +44,15 @@ SHAPES: dict[str, dict[str, Any]] = {
     "two layers": {"layers": 2, "norm_output": True},
     "another base": {"rope": {"rope_theta": 300.0}},
     "new rope_parameters": {"rope": {"rope_parameters": {"rope_theta": 300.0}}},
+    "neighbours rotated": {"rope": {"rope_theta": 300.0, "rope_interleave": True}},
+    "half rotated": {"rope": {"rope_theta": 300.0, "partial_rotary_factor": 0.5}},
+    "half rotated, of neighbours, q and k norms": {
+        "rope": {
+            "rope_parameters": {"rope_theta": 300.0, "partial_rotary_factor": 0.5},
+            "rope_interleave": True,
+        },
+        "qk_norms": True,
+    },
 }
 
 
