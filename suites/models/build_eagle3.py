@@ -1,7 +1,7 @@
 """Train the embedded EAGLE-3 heads, and the deep target of three of them.
 
-    python suites/models/build_eagle3.py                      # all of them
-    python suites/models/build_eagle3.py --only text-eagle3   # one of them
+    python suites/models/build_eagle3.py                      # all of them, about 40 minutes
+    python suites/models/build_eagle3.py --only text-eagle3   # one of them, about 10 minutes
 
 `text-eagle3` drafts for `text-target`. `deep-target` has eight layers, and its heads differ in all
 that a loader can read wrongly: packaging, how layers are numbered, norms, draft vocabulary. Each
