@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from helpers.embedded import Pair
+from helpers.support import EMBEDDED
 
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.acceptance.renewal import expected_counts, sample_rounds
@@ -34,8 +35,11 @@ DRAFTERS = {
     "draft model, 3 MTP heads": ("draft", 3),
     "own heads": (OWN_HEADS, 3),
     "own heads, last one reused": (OWN_HEADS, 1),
+    "EAGLE-3 head": (str(EMBEDDED / "text-eagle3"), 0),
     "prompt lookup": (LOOKUP, 0),
 }
+SHORTER = {"own heads": 3, "EAGLE-3 head": 3}
+"""Drafters that draft fewer tokens than K."""
 RULES = ("rejection", "sample-match", "block")
 
 
@@ -78,7 +82,7 @@ def agree(
     variance of their sum.
     """
     drafter, depth = DRAFTERS[name]
-    k = min(k, 3) if name == "own heads" else k
+    k = min(k, SHORTER.get(name, k))
     counted, expected, unequal = Tally(k), Tally(k), 0
     mixed = [
         prompt for first in range(OF_A_CATEGORY) for prompt in pair.prompts[first::OF_A_CATEGORY]

@@ -157,7 +157,8 @@ class Eagle3Training:
     """A head in training: `folder` holds its config.json and the weights to begin with.
 
     `rows` are texts as token ids (rows, length); a batch is drawn of them at every step, by the
-    recipe's seed and the number of the step alone.
+    recipe's seed and the number of the step alone. The head trains in the target's number format:
+    load it in float32.
     """
 
     def __init__(
@@ -220,20 +221,27 @@ class Eagle3Training:
         """The shares of drafts that are accepted at each draft step, of those whose earlier drafts
         are accepted, sampling and at temperature 0, over all round starts of the rows.
         """
-        alive = torch.ones(len(rows), rows.shape[1] - 2)
-        alive_greedy = alive.clone()
-        sampled, greedy = [], []
-        with torch.no_grad():
-            for step, (p, logits, best) in enumerate(self._drafts(rows)):
-                q, anchors = logits.softmax(-1), logits.shape[1]
-                overlap = torch.minimum(p, q).sum(-1).cpu()
-                equal = (self._drafted[logits.argmax(-1)] == best).float().cpu()
-                alive, alive_greedy = alive[:, :anchors], alive_greedy[:, :anchors]
-                sampled.append(_share(overlap, alive))
-                greedy.append(_share(equal, alive_greedy))
-                alive = alive * self._accepted(p, q, rows[:, step + 2 :])
-                alive_greedy = alive_greedy * equal
+        accepted, drafted = torch.zeros(2, 2, self.recipe.draft_steps).unbind()
+        for part in rows.split(self.recipe.batch):
+            self._count(part, accepted, drafted)
+        sampled, greedy = (accepted / drafted.clamp(min=1e-9)).tolist()
         return sampled, greedy
+
+    @torch.no_grad()
+    def _count(self, rows: torch.Tensor, accepted: torch.Tensor, drafted: torch.Tensor) -> None:
+        """Add to the expected numbers of accepted and drafted tokens, each (2, draft steps):
+        sampling, and at temperature 0.
+        """
+        alive = torch.ones(2, len(rows), rows.shape[1] - 2)
+        for step, (p, logits, best) in enumerate(self._drafts(rows)):
+            q = logits.softmax(-1)
+            overlap = torch.minimum(p, q).sum(-1).cpu()
+            equal = (self._drafted[logits.argmax(-1)] == best).float().cpu()
+            alive = alive[..., : logits.shape[1]]
+            accepted[:, step] += (alive * torch.stack([overlap, equal])).sum((1, 2))
+            drafted[:, step] += alive.sum((1, 2))
+            own = self._accepted(p, q, rows[:, step + 2 :])
+            alive = alive * torch.stack([own, equal])
 
     def _accepted(self, p: torch.Tensor, q: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """The odds of the text's own tokens as drafts, min(1, q / p); 0 for those not drafted."""
@@ -315,10 +323,6 @@ class Eagle3Training:
     def _recipe_text(self) -> str:
         config = (self.folder / "config.json").read_text()
         return json.dumps([dataclasses.asdict(self.recipe), config], sort_keys=True)
-
-
-def _share(accepted: torch.Tensor, alive: torch.Tensor) -> float:
-    return float((alive * accepted).sum() / alive.sum().clamp(min=1e-9))
 
 
 def _shown(shares: list[float]) -> str:

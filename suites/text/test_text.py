@@ -7,6 +7,13 @@ Point it at another pair with `--specdec-target=... --specdec-draft=...`; choose
 import pytest
 
 PAIR = {"target": "../models/text-target", "prompts": "prompts.jsonl", "costs": "costs.json"}
+HEAD = {
+    "target": PAIR["target"],
+    "prompts": PAIR["prompts"],
+    "k": [1, 2, 3, 4, 6, 8],
+    "depth": [0],
+}
+"""An EAGLE-3 head, without the costs of the draft model."""
 GRID = {"k": [4, 8, 12, 16], "depth": [0, 1, 2, 3]}
 
 
@@ -28,6 +35,16 @@ def test_draft_model_greedy(specdec_run, specdec_baseline):
 
 @pytest.mark.specdec(drafter="mtp", temperature=1.0, k=[1, 2, 3, 4, 8, 12, 16], depth=[3], **PAIR)
 def test_own_heads(specdec_run, specdec_baseline):
+    assert specdec_run == specdec_baseline
+
+
+@pytest.mark.specdec(drafter="../models/text-eagle3", temperature=1.0, **HEAD)
+def test_eagle3_head(specdec_run, specdec_baseline):
+    assert specdec_run == specdec_baseline
+
+
+@pytest.mark.specdec(drafter="../models/text-eagle3", temperature=0, **HEAD)
+def test_eagle3_head_greedy(specdec_run, specdec_baseline):
     assert specdec_run == specdec_baseline
 
 

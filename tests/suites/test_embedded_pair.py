@@ -35,6 +35,28 @@ def test_the_draft_models_survival_falls_clearly(depth: int) -> None:
     assert survival[7] < 0.3
 
 
+def test_the_eagle3_head_accepts_more_than_the_draft_model() -> None:
+    lengths = {
+        temperature: [
+            stored(f"{drafter}-k8-depth0-t{temperature}").acceptance_length
+            for drafter in ("text-draft", "text-eagle3")
+        ]
+        for temperature in (0, 1)
+    }
+    assert lengths[0][1] > 1.4 * lengths[0][0]
+    assert lengths[1][1] > lengths[1][0]
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_the_eagle3_head_drafts_well_past_the_steps_that_it_was_trained_on(
+    temperature: int,
+) -> None:
+    counts = {k: stored(f"text-eagle3-k{k}-depth0-t{temperature}") for k in (1, 2, 3, 4, 6, 8)}
+    assert (counts[8].conditional > 0.7).all()
+    lengths = [found.acceptance_length for found in counts.values()]
+    assert (np.diff(lengths) > 0.2).all()
+
+
 def test_categories_differ_visibly() -> None:
     lengths = {
         name: counts.acceptance_length
