@@ -28,10 +28,10 @@ from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.cases.texts import Text, texts_of_prompts
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.sampling import encode_prompts, sample_new_tokens
-from pytest_specdec.doctor.diagnosis import Diagnosis, Outcome, diagnose
+from pytest_specdec.doctor.diagnosis import Diagnosis, DoctorOutcome, diagnose
 from pytest_specdec.doctor.eagle3_patient import Eagle3Patient
 from pytest_specdec.doctor.eagle3_reading import Eagle3Reading
-from pytest_specdec.doctor.measure import Gain
+from pytest_specdec.doctor.measure import PairedGain
 
 PROMPTS = Path(__file__).parent.parent / "suites" / "text" / "prompts.jsonl"
 TEXTS, NEW_TOKENS, K, SEEDS = 32, 64, 4, 20
@@ -76,7 +76,7 @@ def names_it(defect: Misread, diagnosis: Diagnosis[Eagle3Reading]) -> bool:
     """Whether the verdict is the right reading, and the correction the right one."""
     findings, patient = diagnosis.findings, diagnosis.patient
     right = dataclasses.replace(findings.written, **defect.found)
-    outcome = Outcome.MISREAD if defect.found else Outcome.CONTRADICTORY
+    outcome = DoctorOutcome.MISREAD if defect.found else DoctorOutcome.CONTRADICTORY
     cures = [*patient.cures(findings.best), *patient.faults]
     return (
         diagnosis.outcome is outcome
@@ -109,7 +109,7 @@ def _missed(defect: Misread, diagnosis: Diagnosis[Eagle3Reading]) -> str:
     findings, patient = diagnosis.findings, diagnosis.patient
     right = dataclasses.replace(findings.written, **defect.found)
     read = findings.measured.get(right) or patient.measure(right)
-    gain = Gain.of_chances(findings.measured[findings.best], read)
+    gain = PairedGain.of_chances(findings.measured[findings.best], read)
     low, high = gain.bounds(findings.level)
     return (
         f"{diagnosis.outcome.words}, best {patient.words(findings.best)}; the right one "
@@ -122,17 +122,17 @@ def right_table(seeds: Sequence[int]) -> tuple[list[str], int]:
     rows, accused = ["| head | length | samples | read as trained | undecided | accused |"], 0
     rows.append("|---|---|---|---|---|---|")
     for head, target in HEADS.items():
-        seen: Counter[Outcome] = Counter()
+        seen: Counter[DoctorOutcome] = Counter()
         lengths = []
         for seed in seeds:
             diagnosis = examined(MODELS / head, target, seed)
             seen[diagnosis.outcome] += 1
             lengths.append(diagnosis.findings.length(diagnosis.findings.written))
-        wrong = len(seeds) - seen[Outcome.RIGHT] - seen[Outcome.UNDECIDED]
+        wrong = len(seeds) - seen[DoctorOutcome.RIGHT] - seen[DoctorOutcome.UNDECIDED]
         accused += wrong
         rows.append(
-            f"| {head} | {sum(lengths) / len(lengths):.2f} | {len(seeds)} | {seen[Outcome.RIGHT]} "
-            f"| {seen[Outcome.UNDECIDED]} | {wrong} |"
+            f"| {head} | {sum(lengths) / len(lengths):.2f} | {len(seeds)} | {seen[DoctorOutcome.RIGHT]} "
+            f"| {seen[DoctorOutcome.UNDECIDED]} | {wrong} |"
         )
         print(rows[-1], file=sys.stderr)
     return rows, accused

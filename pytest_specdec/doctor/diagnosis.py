@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Generic
 
 from ..acceptance.counts import Counts
-from .measure import FEWEST, Measured
+from .measure import FEWEST, ReadingScore
 from .patient import EngineReading, Patient, R
 from .search import ALPHA, MARGIN, Findings, search
 
 
-class Outcome(enum.Enum):
+class DoctorOutcome(enum.Enum):
     """What the doctor says, with the exit status of the command."""
 
     RIGHT = "read as trained", 0
@@ -32,25 +32,25 @@ class Diagnosis(Generic[R]):
 
     patient: Patient[R]
     findings: Findings[R]
-    engines: Sequence[tuple[EngineReading, R, Measured]]
+    engines: Sequence[tuple[EngineReading, R, ReadingScore]]
     """Who reads the folder in another way than written, how, and what that gives."""
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> DoctorOutcome:
         """A drafter that is no better than one that knows nothing has no right reading; one that
         was found to have another reading, or has none that may be relevantly better, is decided.
         """
         findings = self.findings
         low, high = findings.knowledge.bounds(ALPHA)
         if high < MARGIN * findings.nothing.acceptance_length:
-            return Outcome.NOTHING
+            return DoctorOutcome.NOTHING
         if low <= 0:
-            return Outcome.UNDECIDED
+            return DoctorOutcome.UNDECIDED
         if findings.best != findings.written:
-            return Outcome.MISREAD
+            return DoctorOutcome.MISREAD
         if findings.open:
-            return Outcome.UNDECIDED
-        return Outcome.CONTRADICTORY if self.patient.faults else Outcome.RIGHT
+            return DoctorOutcome.UNDECIDED
+        return DoctorOutcome.CONTRADICTORY if self.patient.faults else DoctorOutcome.RIGHT
 
     @property
     def too_few(self) -> bool:

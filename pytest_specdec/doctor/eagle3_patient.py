@@ -15,7 +15,7 @@ from .eagle3_cures import cures
 from .eagle3_reading import Eagle3Choices, Eagle3Reading, differences, named_states
 from .eagle3_run import Eagle3Subject
 from .engines import engine_readings
-from .measure import Measured, knowing_nothing
+from .measure import ReadingScore, knowing_nothing
 from .patient import EngineReading
 from .target_states import TargetStates, target_states
 
@@ -64,7 +64,7 @@ class Eagle3Patient:
         files = self._files
         return f"EAGLE-3 head {files.checkpoint.folder} ({files.config.packaging})"
 
-    def measure(self, reading: Eagle3Reading) -> Measured:
+    def measure(self, reading: Eagle3Reading) -> ReadingScore:
         return self._subject.measure(reading, self._seen)
 
     def words(self, reading: Eagle3Reading) -> str:

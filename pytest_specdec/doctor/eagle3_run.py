@@ -16,7 +16,7 @@ from ..decoding.drafters.protocol import TextBatch
 from ..decoding.loading import LoadedModel
 from .eagle3_reading import Eagle3Reading
 from .eagle3_tokens import ids_of
-from .measure import Measured, Steps, measured
+from .measure import ReadingScore, Steps, measured
 from .target_states import TargetStates
 
 _TURNED, _SAME = 0.05, 0.01
@@ -34,7 +34,7 @@ class Eagle3Subject:
         self._weights = weights_of(files)
         self.rotation = _rotation(self._weights, target)
 
-    def measure(self, reading: Eagle3Reading, seen: TargetStates) -> Measured:
+    def measure(self, reading: Eagle3Reading, seen: TargetStates) -> ReadingScore:
         """The acceptance of the head under a reading; none where it computes NaN."""
         head = _ReadHead(self._files, self._weights, reading, self._target)
         turn = self.rotation if reading.turned_back else None

@@ -74,16 +74,16 @@ def _not_31(files: Eagle3Files, written: Eagle3Reading, layers: int) -> Eagle3Re
 
 
 def _one_later(files: Eagle3Files, written: Eagle3Reading, layers: int) -> Eagle3Reading | None:
-    """Ids are always outputs of layers."""
-    if files.config.layer_ids is None:
+    """Those of `eagle_config` are outputs of layers."""
+    if files.config.layer_ids is None or not files.config.ids_are_outputs:
         return None
     states = tuple(number + 1 for number in files.config.layer_ids)
     return dataclasses.replace(written, states=states)
 
 
 def _by_the_first(files: Eagle3Files, written: Eagle3Reading, layers: int) -> Eagle3Reading | None:
-    """Ids are outputs of layers where the first is 1, else inputs."""
-    if files.config.layer_ids is None:
+    """Those of `eagle_config` are outputs of layers where the first is 1, else inputs."""
+    if files.config.layer_ids is None or not files.config.ids_are_outputs:
         return None
     shift = 1 if files.config.layer_ids[0] == 1 else 0
     states = tuple(number + shift for number in files.config.layer_ids)
@@ -93,6 +93,20 @@ def _by_the_first(files: Eagle3Files, written: Eagle3Reading, layers: int) -> Ea
 def _always_usual(files: Eagle3Files, written: Eagle3Reading, layers: int) -> Eagle3Reading | None:
     usual = (2, layers // 2, layers - 3)
     return dataclasses.replace(written, states=usual) if len(written.states) == 3 else None
+
+
+def _usual_unless_nested(
+    files: Eagle3Files, written: Eagle3Reading, layers: int
+) -> Eagle3Reading | None:
+    """Ids at the top are not read."""
+    return None if files.config.ids_are_outputs else _always_usual(files, written, layers)
+
+
+def _usual_if_nested(
+    files: Eagle3Files, written: Eagle3Reading, layers: int
+) -> Eagle3Reading | None:
+    """Ids in `eagle_config` are not read."""
+    return _always_usual(files, written, layers) if files.config.ids_are_outputs else None
 
 
 def _residual_by_default(
@@ -107,16 +121,30 @@ FACTS: tuple[EngineFact, ...] = (
     EngineFact(
         who="SGLang before 2026-05-16",
         field="eagle_aux_hidden_state_layer_ids",
-        does="takes all ids for outputs of layers and adds 1",
+        does="adds 1 to all ids of eagle_config",
         source="sgl-project/sglang#25454",
         reads=_one_later,
     ),
     EngineFact(
         who="SGLang since 2026-05-16",
         field="eagle_aux_hidden_state_layer_ids",
-        does="adds 1 to ids that begin with 1, and to no others",
+        does="adds 1 to ids of eagle_config that begin with 1, and to no others",
         source="sgl-project/sglang#25454",
         reads=_by_the_first,
+    ),
+    EngineFact(
+        who="SGLang at 0005834",
+        field="eagle_aux_hidden_state_layer_ids",
+        does="reads ids of eagle_config alone, else 2, the middle and the last but three",
+        source="sgl-project/sglang, python/sglang/srt/model_executor/model_runner.py",
+        reads=_usual_unless_nested,
+    ),
+    EngineFact(
+        who="vLLM, second model runner",
+        field="eagle_config",
+        does="reads ids at the top alone, and without them those of the target's class",
+        source="vllm-project/vllm, vllm/v1/worker/gpu/spec_decode/eagle/eagle3_utils.py",
+        reads=_usual_if_nested,
     ),
     EngineFact(
         who="tokenspeed before #526",

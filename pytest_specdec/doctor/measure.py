@@ -36,7 +36,7 @@ FEWEST = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Measured:
+class ReadingScore:
     """The acceptance of one reading."""
 
     counts: Counts
@@ -56,7 +56,7 @@ class Measured:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Gain:
+class PairedGain:
     """A difference of two readings on the same texts, paired by prompt."""
 
     amount: float
@@ -65,7 +65,7 @@ class Gain:
     prompts: int
 
     @classmethod
-    def of_chances(cls, before: Measured, now: Measured) -> Gain:
+    def of_chances(cls, before: ReadingScore, now: ReadingScore) -> PairedGain:
         """Of the chance of acceptance."""
         differences = now.chances - before.chances
         prompts = len(differences)
@@ -73,7 +73,7 @@ class Gain:
         return cls(amount=float(differences.mean()), error=error, prompts=prompts)
 
     @classmethod
-    def of_lengths(cls, before: Counts, now: Counts) -> Gain:
+    def of_lengths(cls, before: Counts, now: Counts) -> PairedGain:
         """Of the acceptance length, in tokens."""
         pair = Pair.of(before, now)
         return cls(amount=-pair.length_drop, error=pair.standard_error(), prompts=pair.prompts)
@@ -89,7 +89,7 @@ class Gain:
 
 
 @torch.inference_mode()
-def measured(steps: Callable[[TextBatch], Steps], seen: TargetStates, k: int) -> Measured:
+def measured(steps: Callable[[TextBatch], Steps], seen: TargetStates, k: int) -> ReadingScore:
     """The acceptance by rejection sampling with k drafts a round; none is accepted where a step
     computes NaN.
     """
@@ -109,7 +109,7 @@ def measured(steps: Callable[[TextBatch], Steps], seen: TargetStates, k: int) ->
     log_q[np.broadcast_to(_past_the_end(seen), log_q.shape)] = -np.inf
     field = dataclasses.replace(seen.scores, draft=log_q).field("rejection")
     means = np.where(drafted, chances, 0.0).sum((1, 2)) / np.maximum(drafted.sum((1, 2)), 1)
-    return Measured(counts=expected_counts(field, k), chances=means.astype(np.float64))
+    return ReadingScore(counts=expected_counts(field, k), chances=means.astype(np.float64))
 
 
 class _Filled:

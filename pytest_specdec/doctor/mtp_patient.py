@@ -11,7 +11,7 @@ from ..checkpoints.eagle3_checks import layers_of
 from ..decoding.loading import LoadedModel
 from ..decoding.replay import Progress
 from .engines import mtp_engine_readings
-from .measure import Measured, knowing_nothing, measured
+from .measure import ReadingScore, knowing_nothing, measured
 from .mtp_reading import MtpChoices, MtpReading, mtp_cures, mtp_differences
 from .mtp_run import check_parts, mtp_steps
 from .patient import EngineReading
@@ -61,7 +61,7 @@ class MtpPatient:
         count = len(self._heads.layers)
         return f"{count} MTP layer{'s' * (count > 1)} of {self._target.checkpoint.folder}"
 
-    def measure(self, reading: MtpReading) -> Measured:
+    def measure(self, reading: MtpReading) -> ReadingScore:
         return measured(
             lambda batch: mtp_steps(self._heads, reading, batch, self._layers, self._k),
             self._seen,

@@ -9,11 +9,13 @@ from typing import Any
 from ..acceptance.counts import Counts
 from ..common.printable import printable
 from ..report.layout import aligned, wrapped
-from .diagnosis import Diagnosis, Outcome
-from .measure import FEWEST, Gain
+from .diagnosis import Diagnosis, DoctorOutcome
+from .measure import FEWEST, PairedGain
 from .patient import R
 from .search import ALPHA, MARGIN
 
+_NO_READING = (DoctorOutcome.NOTHING, DoctorOutcome.UNDECIDED)
+"""Outcomes without a reading that the drafter was trained for."""
 _LEVEL = 0.95
 _MOST_ROWS = 40
 _NAME = 34
@@ -48,20 +50,20 @@ def _verdict(diagnosis: Diagnosis[R]) -> Iterator[str]:
     findings, patient = diagnosis.findings, diagnosis.patient
     written, best = (findings.length(one) for one in (findings.written, findings.best))
     yield f"verdict: {diagnosis.outcome.words}"
-    if diagnosis.outcome is Outcome.RIGHT:
+    if diagnosis.outcome is DoctorOutcome.RIGHT:
         yield (
             f"The acceptance length is {written:.3f}, and none of {findings.tried} other readings "
             f"has a chance of acceptance that is {MARGIN:.0%} better. Nothing to correct."
         )
-    elif diagnosis.outcome is Outcome.MISREAD:
+    elif diagnosis.outcome is DoctorOutcome.MISREAD:
         yield from _misread(diagnosis, written, best)
-    elif diagnosis.outcome is Outcome.CONTRADICTORY:
+    elif diagnosis.outcome is DoctorOutcome.CONTRADICTORY:
         yield (
             f"As written the acceptance length is {written:.3f}, and no other reading is better; "
             "but loaders refuse the folder, or guess:"
         )
         yield from (f"- {fault}" for fault in patient.faults)
-    elif diagnosis.outcome is Outcome.NOTHING:
+    elif diagnosis.outcome is DoctorOutcome.NOTHING:
         yield (
             f"As written the acceptance length is {written:.3f}, none of {findings.tried} other "
             f"readings is surely better, and a drafter that knows nothing of the target has "
@@ -71,7 +73,11 @@ def _verdict(diagnosis: Diagnosis[R]) -> Iterator[str]:
     else:
         yield from _undecided(diagnosis)
     equal = [reading for reading in findings.equal if reading != findings.written]
-    if equal and diagnosis.outcome in (Outcome.RIGHT, Outcome.MISREAD, Outcome.CONTRADICTORY):
+    if equal and diagnosis.outcome in (
+        DoctorOutcome.RIGHT,
+        DoctorOutcome.MISREAD,
+        DoctorOutcome.CONTRADICTORY,
+    ):
         yield (
             f"Not told apart, and the difference does not matter (below {MARGIN:.0%}): "
             + " | ".join(patient.words(reading) for reading in equal[:8])
@@ -81,7 +87,7 @@ def _verdict(diagnosis: Diagnosis[R]) -> Iterator[str]:
 
 def _misread(diagnosis: Diagnosis[R], written: float, best: float) -> Iterator[str]:
     findings, patient = diagnosis.findings, diagnosis.patient
-    gain = Gain.of_lengths(
+    gain = PairedGain.of_lengths(
         findings.measured[findings.written].counts, findings.measured[findings.best].counts
     )
     low, high = gain.bounds(1 - _LEVEL)
@@ -181,14 +187,22 @@ def _gain(diagnosis: Diagnosis[Any], reading: Any) -> str:
     low, high = gain.bounds(findings.level)
     whole = max(findings.measured[findings.written].chance, 1e-9)
     if not math.isfinite(low):
-        return f"{gain.amount / whole:+.1%}"
-    return f"{gain.amount / whole:+.1%} ({low / whole:+.1%} to {high / whole:+.1%})"
+        return _share(gain.amount / whole)
+    amount, least, most = (_share(value / whole) for value in (gain.amount, low, high))
+    return f"{amount} ({least} to {most})"
+
+
+def _share(value: float) -> str:
+    return f"{value:+.1%}" if abs(value) < 1 else f"{value:+.0%}"
 
 
 def _engines(diagnosis: Diagnosis[R]) -> Iterator[str]:
     """Who reads the folder as written in another way, and what that gives."""
     findings = diagnosis.findings
-    if not diagnosis.engines or diagnosis.outcome in (Outcome.NOTHING, Outcome.UNDECIDED):
+    if not diagnosis.engines or diagnosis.outcome in (
+        DoctorOutcome.NOTHING,
+        DoctorOutcome.UNDECIDED,
+    ):
         return
     yield ""
     yield "Who reads this folder in another way (sources: docs/doctor.md):"

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Hashable, Sequence
 from typing import Protocol, TypeVar
 
-from .measure import Measured
+from .measure import ReadingScore
 from .search import Readings
 
 R = TypeVar("R", bound=Hashable)
@@ -39,7 +39,7 @@ class Patient(Protocol[R]):
     def readings(self) -> Readings[R]:
         """Those that its tensors allow."""
 
-    def measure(self, reading: R) -> Measured:
+    def measure(self, reading: R) -> ReadingScore:
         """Its acceptance on the texts."""
 
     def words(self, reading: R) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from ..acceptance.counts import Counts
-from .measure import Gain, Measured
+from .measure import PairedGain, ReadingScore
 
 MARGIN = 0.01
 """Share of the chance of acceptance below which a gain does not matter."""
@@ -56,7 +56,7 @@ class Findings(Generic[R]):
     written: R
     best: R
     """The reading that the search ended at."""
-    measured: Mapping[R, Measured]
+    measured: Mapping[R, ReadingScore]
     """Every reading that was measured."""
     last_stage: Sequence[R]
     """The readings that the best one was last compared with."""
@@ -67,9 +67,9 @@ class Findings(Generic[R]):
     nothing: Counts
     """Of a drafter that knows nothing."""
 
-    def gain(self, reading: R, over: R) -> Gain:
+    def gain(self, reading: R, over: R) -> PairedGain:
         """Of the chance of acceptance."""
-        return Gain.of_chances(self.measured[over], self.measured[reading])
+        return PairedGain.of_chances(self.measured[over], self.measured[reading])
 
     def length(self, reading: R) -> float:
         """The acceptance length."""
@@ -81,9 +81,9 @@ class Findings(Generic[R]):
         return MARGIN * self.measured[self.best].chance
 
     @property
-    def knowledge(self) -> Gain:
+    def knowledge(self) -> PairedGain:
         """What the best reading gains in length over a drafter that knows nothing."""
-        return Gain.of_lengths(self.nothing, self.measured[self.best].counts)
+        return PairedGain.of_lengths(self.nothing, self.measured[self.best].counts)
 
     @property
     def open(self) -> list[R]:
@@ -111,7 +111,7 @@ class Findings(Generic[R]):
 
 def search(
     readings: Readings[R],
-    measure: Callable[[R], Measured],
+    measure: Callable[[R], ReadingScore],
     nothing: Counts,
     alpha: float = ALPHA,
 ) -> Findings[R]:
@@ -121,21 +121,21 @@ def search(
     nothing. Where the best reading is no better than that, single changes cannot show which parts
     are right, and pairs of changes are tried.
     """
-    return _Search(readings, measure, nothing, alpha).run()
+    return _ReadingSearch(readings, measure, nothing, alpha).run()
 
 
-class _Search(Generic[R]):
+class _ReadingSearch(Generic[R]):
     def __init__(
         self,
         readings: Readings[R],
-        measure: Callable[[R], Measured],
+        measure: Callable[[R], ReadingScore],
         nothing: Counts,
         alpha: float,
     ) -> None:
         self._readings, self._measure, self._nothing = readings, measure, nothing
         self._left = alpha
         self._written = readings.written()
-        self._measured: dict[R, Measured] = {}
+        self._measured: dict[R, ReadingScore] = {}
         self._compared: list[R] = []
         self._level = alpha
 
@@ -175,7 +175,7 @@ class _Search(Generic[R]):
         self._level = 2 * spent / len(others)  # bounds are two-sided, moves go up only
         self._compared = [*(self._compared if also else ()), *others]
         before = self._measured[best]
-        gains = {other: Gain.of_chances(before, self._measured[other]) for other in others}
+        gains = {other: PairedGain.of_chances(before, self._measured[other]) for other in others}
         margin = (MARGIN if best == self._written else FINE) * before.chance
         certain = [
             other
@@ -186,7 +186,7 @@ class _Search(Generic[R]):
 
     def _lost(self, best: R) -> bool:
         """Whether a reading is not surely better than knowing nothing."""
-        gain = Gain.of_lengths(self._nothing, self._measured[best].counts)
+        gain = PairedGain.of_lengths(self._nothing, self._measured[best].counts)
         return gain.bounds(2 * self._left)[0] <= 0
 
     def _pairs(self, best: R) -> list[R]:
@@ -204,7 +204,7 @@ class _Search(Generic[R]):
             plainer = False
             for other in self._readings.taken_back(best):
                 self._know([other])
-                loss = Gain.of_chances(self._measured[other], self._measured[best])
+                loss = PairedGain.of_chances(self._measured[other], self._measured[best])
                 if loss.bounds(self._level)[0] <= 0:
                     best, plainer = other, True
                     break

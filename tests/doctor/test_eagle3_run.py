@@ -18,7 +18,7 @@ from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.texts import Text
 from pytest_specdec.decoding.decode import decode
-from pytest_specdec.doctor.diagnosis import Outcome, diagnose
+from pytest_specdec.doctor.diagnosis import DoctorOutcome, diagnose
 from pytest_specdec.doctor.eagle3_patient import Eagle3Patient
 
 K = 3
@@ -210,4 +210,4 @@ def test_random_heads_have_no_right_reading(
     head = write_head(tmp_path / "head", target.folder, seed=seed, ids=(2, 4, 5))
     examined = patient(target, head, texts)
     found = diagnose(examined, examined.nothing)
-    assert found.outcome in (Outcome.NOTHING, Outcome.UNDECIDED)
+    assert found.outcome in (DoctorOutcome.NOTHING, DoctorOutcome.UNDECIDED)

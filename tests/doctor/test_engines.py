@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,13 @@ def who(target: Checkpoint, head: Path) -> dict[str, Any]:
     }
 
 
-def test_ids_of_inputs_are_read_one_late_by_old_sglang(target: Checkpoint, tmp_path: Path) -> None:
-    head = write_head(tmp_path / "head", target.folder, ids=(2, 4, 5))
-    found = who(target, head)
-    assert found["SGLang before 2026-05-16"] == {"states": (3, 5, 6)}
-    assert "SGLang since 2026-05-16" not in found
-    assert "tokenspeed before #526" not in found  # these are the usual ones
+def test_ids_at_the_top_are_not_read_by_sglang(target: Checkpoint, tmp_path: Path) -> None:
+    other = who(target, write_head(tmp_path / "other", target.folder, ids=(2, 4, 7)))
+    usual = who(target, write_head(tmp_path / "usual", target.folder, ids=(2, 4, 5)))
+    assert other["SGLang at 0005834"] == {"states": (2, 4, 5)}
+    assert other["tokenspeed before #526"] == {"states": (2, 4, 5)}
+    assert "vLLM, second model runner" not in other
+    assert usual == {}
 
 
 def test_ids_of_outputs_are_read_one_early_by_new_sglang_unless_they_begin_with_1(
@@ -59,13 +61,17 @@ def test_ids_of_outputs_are_read_one_early_by_new_sglang_unless_they_begin_with_
     assert "SGLang since 2026-05-16" not in who(target, one)
     assert who(target, two)["SGLang since 2026-05-16"] == {"states": (2, 3, 6)}
     assert "SGLang before 2026-05-16" not in who(target, two)
-    assert who(target, two)["tokenspeed before #526"] == {"states": (2, 4, 5)}
+    assert "SGLang at 0005834" not in who(target, two)
+    assert who(target, two)["vLLM, second model runner"] == {"states": (2, 4, 5)}
 
 
 def test_a_state_that_the_target_does_not_have_is_no_reading(
     target: Checkpoint, tmp_path: Path
 ) -> None:
-    head = write_head(tmp_path / "head", target.folder, ids=(2, 4, LAYERS))
+    head = write_head(tmp_path / "head", target.folder, packaging="SpecForge", ids=(2, 4, 5))
+    config = json.loads((head / "config.json").read_text())["eagle_config"]
+    config["eagle_aux_hidden_state_layer_ids"] = [1, 4, LAYERS + 1]
+    edit_config(head, eagle_config=config)
     assert "SGLang before 2026-05-16" not in who(target, head)
 
 

@@ -24,7 +24,7 @@ from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.cases.texts import Text, texts_of_prompts
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.sampling import encode_prompts, sample_new_tokens
-from pytest_specdec.doctor.diagnosis import Outcome, diagnose
+from pytest_specdec.doctor.diagnosis import DoctorOutcome, diagnose
 from pytest_specdec.doctor.mtp_patient import MtpPatient
 
 K, NEW, TEXTS = 3, 48, 24
@@ -112,7 +112,7 @@ def test_defects_are_named(
     assert {
         name: value for name, value in vars(best).items() if value != getattr(written, name)
     } == found
-    assert diagnosis.outcome is Outcome.MISREAD
+    assert diagnosis.outcome is DoctorOutcome.MISREAD
     assert any(cure in line for line in patient.cures(best))
 
 
@@ -121,4 +121,7 @@ def test_right_layers_are_not_accused(
     tmp_path: Path, edits: list[Callable[[Weights], None]]
 ) -> None:
     patient = MtpPatient(edited(tmp_path / "target", *edits), texts(), Sampling(1.0), K)
-    assert diagnose(patient, patient.nothing).outcome in (Outcome.RIGHT, Outcome.UNDECIDED)
+    assert diagnose(patient, patient.nothing).outcome in (
+        DoctorOutcome.RIGHT,
+        DoctorOutcome.UNDECIDED,
+    )

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pytest_specdec.acceptance.counts import Counts
-from pytest_specdec.doctor.diagnosis import Outcome, diagnose
-from pytest_specdec.doctor.measure import FEWEST, Gain, Measured
+from pytest_specdec.doctor.diagnosis import DoctorOutcome, diagnose
+from pytest_specdec.doctor.measure import FEWEST, PairedGain, ReadingScore
 from pytest_specdec.doctor.patient import EngineReading
 from pytest_specdec.doctor.search import ALPHA, search
 
@@ -54,11 +54,11 @@ class Made:
         self._texts = self._rng.normal(0, 0.1, prompts)
         self.noise = 0.005
 
-    def measure(self, reading: Switches) -> Measured:
+    def measure(self, reading: Switches) -> ReadingScore:
         noise = self._rng.normal(0, self.noise, len(self._texts))
         accepted = self._accepts.get(reading, self._default)
         share = (accepted + self._texts + noise).clip(0, 1)
-        return Measured(counts=self._counts(share), chances=share)
+        return ReadingScore(counts=self._counts(share), chances=share)
 
     def nothing(self, accepted: float) -> Counts:
         return self._counts((accepted + self._texts).clip(0, 1))
@@ -87,7 +87,7 @@ def test_two_defects_are_found_one_after_the_other() -> None:
     made = Made({(ON, OFF, OFF, OFF): 0.3, (OFF, OFF, ON, OFF): 0.25, (ON, OFF, ON, OFF): 0.6}, 0.2)
     found = diagnose(made, made.nothing(0.05))
     assert found.findings.best == (ON, OFF, ON, OFF)
-    assert found.outcome is Outcome.MISREAD
+    assert found.outcome is DoctorOutcome.MISREAD
     assert found.findings.open == []
 
 
@@ -95,7 +95,7 @@ def test_two_defects_of_which_each_hides_the_other_are_found_as_a_pair() -> None
     made = Made({(OFF, ON, OFF, ON): 0.6}, 0.1)
     found = diagnose(made, made.nothing(0.1))
     assert found.findings.best == (OFF, ON, OFF, ON)
-    assert found.outcome is Outcome.MISREAD
+    assert found.outcome is DoctorOutcome.MISREAD
 
 
 def test_further_readings_are_tried_where_no_neighbour_is_better() -> None:
@@ -120,7 +120,7 @@ def test_a_right_drafter_is_read_as_trained_and_equal_readings_are_named() -> No
     made = Made({(OFF,) * 4: 0.6, same: 0.6}, 0.4)
     made.noise = 0.0005
     found = diagnose(made, made.nothing(0.05))
-    assert found.outcome is Outcome.RIGHT
+    assert found.outcome is DoctorOutcome.RIGHT
     assert found.findings.equal == [same]
 
 
@@ -129,7 +129,7 @@ def test_a_gain_that_does_not_matter_accuses_nobody() -> None:
     made.noise = 0.0001
     found = diagnose(made, made.nothing(0.05))
     assert found.findings.gain((ON, OFF, OFF, OFF), (OFF,) * 4).bounds(ALPHA)[0] > 0
-    assert found.outcome is Outcome.RIGHT
+    assert found.outcome is DoctorOutcome.RIGHT
 
 
 def test_noise_accuses_nobody() -> None:
@@ -147,7 +147,7 @@ def test_noise_leaves_it_undecided() -> None:
     made = Made({}, 0.5)
     made.noise = 0.1
     found = diagnose(made, made.nothing(0.05))
-    assert found.outcome is Outcome.UNDECIDED
+    assert found.outcome is DoctorOutcome.UNDECIDED
     assert found.findings.open
 
 
@@ -155,13 +155,13 @@ def test_noise_leaves_it_undecided() -> None:
 def test_nobody_is_trained_for_anything_who_knows_nothing(better: float) -> None:
     """Random weights: one reading accepts more than another, and none as much as unigrams."""
     made = Made({(ON, OFF, OFF, OFF): better}, 0.1)
-    assert diagnose(made, made.nothing(0.5)).outcome is Outcome.NOTHING
+    assert diagnose(made, made.nothing(0.5)).outcome is DoctorOutcome.NOTHING
 
 
 def test_few_texts_decide_nothing() -> None:
     made = Made({(ON, OFF, OFF, OFF): 0.9}, 0.1, prompts=FEWEST - 1)
     found = diagnose(made, made.nothing(0.05))
-    assert found.outcome is Outcome.UNDECIDED
+    assert found.outcome is DoctorOutcome.UNDECIDED
     assert found.too_few
     assert found.findings.best == made.readings.written()
 
@@ -169,15 +169,15 @@ def test_few_texts_decide_nothing() -> None:
 def test_a_folder_that_the_loader_refuses_is_not_right() -> None:
     made = Made({(OFF,) * 4: 0.6}, 0.3)
     made.faults = ("a tensor too many; remove it",)
-    assert diagnose(made, made.nothing(0.05)).outcome is Outcome.CONTRADICTORY
+    assert diagnose(made, made.nothing(0.05)).outcome is DoctorOutcome.CONTRADICTORY
 
 
 def test_statuses_tell_right_wrong_and_undecided_apart() -> None:
-    assert [outcome.status for outcome in Outcome] == [0, 1, 1, 1, 3]
+    assert [outcome.status for outcome in DoctorOutcome] == [0, 1, 1, 1, 3]
 
 
 def test_bounds_are_students() -> None:
-    gain = Gain(amount=0.5, error=0.1, prompts=10)
+    gain = PairedGain(amount=0.5, error=0.1, prompts=10)
     low, high = gain.bounds(0.05)
     assert low == pytest.approx(0.5 - 2.2622 * 0.1, abs=1e-4)
     assert high == pytest.approx(0.5 + 2.2622 * 0.1, abs=1e-4)
