@@ -10,10 +10,12 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.eagle3 import write_head
 from helpers.embedded import PROMPTS, Pair, generate
 from helpers.support import EMBEDDED, ROOT
 from scipy import stats
@@ -23,14 +25,15 @@ from pytest_specdec.acceptance.renewal import expected_counts
 from pytest_specdec.acceptance.rounds import Round, counts_of_rounds
 from pytest_specdec.baselines.store import BaselineStore
 from pytest_specdec.cases.case import Case, Sampling, TextKey, default_rule
-from pytest_specdec.cases.drafter import DraftModelSpec
+from pytest_specdec.cases.drafter import DrafterSpec, DraftModelSpec, parse_drafter
 from pytest_specdec.cases.texts import Text
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.decoding.sampling import sample_new_tokens
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.replay_engine import ReplayEngine
 
-GRID = 1.3
+GRID, ALL_K = 1.3, 1.5
+DRAFT = DraftModelSpec(str(EMBEDDED / "text-draft"))
 FASTER, TURNS = {0.0: 100, 1.0: 75}, 16
 TEXTS = TextKey("text", str(EMBEDDED / "text-target"), PROMPTS, None, 128, 1.0, 0)
 
@@ -45,14 +48,17 @@ def fastest(call: Callable[[], object], repeats: int = 5) -> float:
     return min(seconds)
 
 
-def measure(ks: tuple[int, ...], depths: tuple[int, ...]) -> float:
+def measure(
+    ks: tuple[int, ...],
+    depths: tuple[int, ...],
+    drafter: DrafterSpec = DRAFT,
+) -> float:
     """Seconds to replay some cells, models loaded and texts stored."""
-    draft = str(EMBEDDED / "text-draft")
     plan = [
         Case(
             texts=TEXTS,
-            drafter=DraftModelSpec(draft),
-            label="text-draft",
+            drafter=drafter,
+            label="drafter",
             k=k,
             depth=depth,
             rule="rejection",
@@ -63,7 +69,8 @@ def measure(ks: tuple[int, ...], depths: tuple[int, ...]) -> float:
     ]
     stored = BaselineStore(ROOT / "baselines").texts
     engine = ReplayEngine(plan, ModelPool("cpu"), stored_texts=stored)
-    _ = engine.models.model(TEXTS.target), engine.models.model(draft).heads
+    for case in plan:
+        engine.models.load_drafter(case)
     begun = time.perf_counter()
     for case in plan:
         engine.measure(case)
@@ -91,6 +98,30 @@ def test_the_whole_grid_costs_little_more_than_one_cell(
             f"and {grid / plain:.2f} times k=16, depth=0, which runs no MTP heads"
         )
     assert grid <= GRID * deepest
+
+
+@pytest.mark.parametrize("kind", ["mtp", "eagle3"])
+def test_every_k_costs_little_more_than_the_largest(
+    benchmark, capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str
+) -> None:
+    """Of heads that run on themselves: one pass for k = 16 has the steps of every smaller k."""
+    if kind == "mtp":
+        drafter, depth = parse_drafter(kind), 1
+    else:
+        head = write_head(tmp_path / "head", EMBEDDED / "text-target", ids=(1, 2, 3), drafted=400)
+        drafter, depth = parse_drafter(f"eagle3:{head}"), 0
+    seconds: dict[str, list[float]] = {"all": [], "largest": []}
+
+    def turn() -> None:
+        seconds["largest"].append(measure((16,), (depth,), drafter))
+        seconds["all"].append(measure(tuple(range(1, 17)), (depth,), drafter))
+
+    benchmark.pedantic(turn, rounds=5, warmup_rounds=1)
+    ratio = min(seconds["all"]) / min(seconds["largest"])
+    benchmark.extra_info.update(over_largest=round(ratio, 2))
+    with capsys.disabled():
+        print(f"\n{kind}: k = 1 to 16 cost {ratio:.2f} times k = 16 alone")
+    assert ratio <= ALL_K
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -25,7 +25,7 @@ def captured_states(model: LoadedModel, layers: Sequence[int]) -> Iterator[dict[
 
     They are numbered as transformers' `hidden_states`: 0 the embeddings, i the output of the i-th
     decoder layer, before any final norm. Raises RequestError for a model whose decoder layers are
-    not found.
+    not found, and in its pass for one whose layers hand on something else.
     """
     states: dict[int, torch.Tensor] = {}
     with contextlib.ExitStack() as hooks:
@@ -33,9 +33,11 @@ def captured_states(model: LoadedModel, layers: Sequence[int]) -> Iterator[dict[
         for number in layers:
             assert blocks is not None
             if number:
-                hook = blocks[number - 1].register_forward_hook(_keep_output(states, number))
+                keep = _keep_output(states, number, model)
+                hook = blocks[number - 1].register_forward_hook(keep)
             else:
-                hook = blocks[0].register_forward_pre_hook(_keep_input(states), with_kwargs=True)
+                keep = _keep_input(states, model)
+                hook = blocks[0].register_forward_pre_hook(keep, with_kwargs=True)
             hooks.callback(hook.remove)
         yield states
 
@@ -55,15 +57,31 @@ def _blocks(model: LoadedModel) -> torch.nn.ModuleList:
     )
 
 
-def _keep_output(states: dict[int, torch.Tensor], number: int) -> Callable[..., None]:
+def _keep_output(
+    states: dict[int, torch.Tensor], number: int, model: LoadedModel
+) -> Callable[..., None]:
     def hook(module: torch.nn.Module, arguments: Any, output: Any) -> None:
-        states[number] = output[0] if isinstance(output, tuple) else output
+        states[number] = _state(output[0] if isinstance(output, tuple | list) else output, model)
 
     return hook
 
 
-def _keep_input(states: dict[int, torch.Tensor]) -> Callable[..., None]:
+def _keep_input(states: dict[int, torch.Tensor], model: LoadedModel) -> Callable[..., None]:
     def hook(module: torch.nn.Module, arguments: Any, named: dict[str, Any]) -> None:
-        states[0] = arguments[0] if arguments else named["hidden_states"]
+        states[0] = _state(arguments[0] if arguments else named["hidden_states"], model)
 
     return hook
+
+
+def _state(found: Any, model: LoadedModel) -> torch.Tensor:
+    """Raises RequestError for anything but one vector a token: Gemma 3n, for one, hands several
+    on.
+    """
+    if isinstance(found, torch.Tensor) and found.ndim == 3:
+        return found
+    shape = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+    raise RequestError(
+        f"the decoder layers of {model.checkpoint.folder} ({type(model.model).__name__}) hand on "
+        f"{shape} and not one vector a token (rows, columns, width), so their states cannot be "
+        "read; use another drafter"
+    )

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.architectures import ARCHITECTURES, VOCABULARY, publish
+from helpers.architectures import ARCHITECTURES, VOCABULARY, WIDTH, publish
+from helpers.costs import LargestTensor, operations
 from helpers.support import edit_config
 from transformers import DynamicCache
 from transformers.cache_utils import MtpCache
 from transformers.modeling_layers import MtpModel
 
 from pytest_specdec.common.errors import RequestError
+from pytest_specdec.decoding import mtp_forward
 from pytest_specdec.decoding.cache_argument import cache_name
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.mtp_forward import project, teacher_forced_hidden
@@ -190,6 +192,45 @@ def test_reuse_of_the_last_layer_equals_one_chain_at_a_time(
 def test_reuse_rotates_by_the_layers_own_frequency(loaded: LoadedModel) -> None:
     assert loaded.heads.has_per_layer_rope
     assert_reuse_is_naive(loaded, 1, 6)
+
+
+@pytest.mark.parametrize("part", [1, 4, 5])
+@pytest.mark.parametrize(
+    "loaded", ["deepseek_v3", "glm4_moe", "qwen3", "mellum-full"], indirect=True
+)
+@torch.inference_mode()
+def test_anchors_taken_a_few_at_a_time_are_the_same(
+    loaded: LoadedModel, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mtp_forward, "_ANCHORS", {"cpu": (0, part)})
+    assert_reuse_is_naive(loaded, 1, 6)
+
+
+@pytest.mark.parametrize("loaded", ["qwen3"], indirect=True)
+@torch.inference_mode()
+def test_reuse_needs_no_tensor_of_the_length_squared(loaded: LoadedModel) -> None:
+    length, steps = 600, 6
+    ids, hidden = torch.ones(1, length, dtype=torch.long), torch.ones(1, length, WIDTH)
+    with LargestTensor() as largest:
+        assert len(list(teacher_forced_hidden(loaded.heads, ids, hidden, 1, steps))) == steps
+    assert largest.numbers < length**2 / 4 < steps * length**2
+
+
+@pytest.mark.parametrize("loaded", ["qwen3"], indirect=True)
+@torch.inference_mode()
+def test_operations_grow_with_the_steps_and_with_the_square_of_the_length(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mtp_forward, "_ANCHORS", {"cpu": (0, 4)})
+    # Operations of eager attention are matrix products, which are counted.
+    loaded.heads.config._attn_implementation = "eager"
+
+    def cost(length: int, steps: int) -> int:
+        ids, hidden = torch.ones(1, length, dtype=torch.long), torch.ones(1, length, WIDTH)
+        return operations(lambda: list(teacher_forced_hidden(loaded.heads, ids, hidden, 1, steps)))
+
+    assert cost(96, 8) < 6 * cost(96, 2)
+    assert cost(192, 2) < 4.2 * cost(96, 2)
 
 
 def assert_reuse_is_naive(loaded: LoadedModel, depth: int, steps: int) -> None:

@@ -102,7 +102,9 @@ def write_head(
     `norm_before_fc`, `fc_norm` and `norm_output`.
     """
     theirs = json.loads((target / "config.json").read_text())
-    vocabulary, target_width = theirs["vocab_size"], theirs["hidden_size"]
+    theirs = theirs.get("text_config") or theirs
+    target_width = theirs["n_embd"] if "n_embd" in theirs else theirs["hidden_size"]
+    vocabulary = theirs["vocab_size"]
     width = width or target_width
     states = 3 if ids is None else len(ids)
     layer = _layer(width, layers, vocabulary, biases) | (rope or {})

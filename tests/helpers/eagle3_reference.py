@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 
 
 class Reference:
-    """The head in `folder` on the hidden states of `target`, a transformers model in float64."""
+    """The head in `folder` on the hidden states of `target`, a transformers model in float64 with
+    the decoder `layers`, those of a Llama if None.
+    """
 
-    def __init__(self, folder: Path, target: Any, ids: tuple[int, ...]) -> None:
+    def __init__(self, folder: Path, target: Any, ids: tuple[int, ...], layers: Any = None) -> None:
         self.config = json.loads((folder / "config.json").read_text())
         self.layer = self.config.get("transformer_layer_config", self.config)
         self.weights = {
@@ -26,6 +28,7 @@ class Reference:
             for name, tensor in load_file(folder / "model.safetensors").items()
         }
         self.target, self.ids = target, ids
+        self.blocks = target.model.layers if layers is None else layers
         self.vocabulary = self.layer["vocab_size"]
         self.theta = (self.layer.get("rope_parameters") or self.layer)["rope_theta"]
         nested = self.layer.get("rope_parameters") or {}
@@ -41,9 +44,10 @@ class Reference:
         outputs: dict[int, torch.Tensor] = {}
         hooks = []
         for number in self.ids:
-            block = self.target.model.layers[max(number - 1, 0)]
+            block = self.blocks[max(number - 1, 0)]
 
             def keep(module: Any, inputs: Any, output: Any, number: int = number) -> None:
+                output = output[0] if isinstance(output, tuple) else output
                 outputs[number] = inputs[0] if number == 0 else output
 
             hooks.append(block.register_forward_hook(keep))
@@ -51,7 +55,7 @@ class Reference:
             self.target(torch.tensor([tokens]))
         for hook in hooks:
             hook.remove()
-        return torch.cat([outputs[number][0] for number in self.ids], -1)
+        return torch.cat([outputs[number][0] for number in self.ids], -1).double()
 
     def laws(self, states: torch.Tensor, tokens: list[int], anchor: int) -> list[torch.Tensor]:
         """Logits (vocabulary,) of each draft of the round that starts after `anchor`, as long as

@@ -2,11 +2,13 @@
 rounds and batches of them.
 
 Everything is built from small whole numbers, so that failures shrink to distributions such as [1,
-0] and [0.5, 0.5].
+0] and [0.5, 0.5]. Strategies are kept: hypothesis prepares each one at its first draw, which takes
+longer than the draw.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -29,6 +31,7 @@ SLIGHT = 1e-4
 Ints = int | tuple[int, int]
 
 
+@functools.cache
 def distributions(vocab_size: int) -> st.SearchStrategy[Row]:
     """Distributions (V,) with zeros, ties, one-hot ones, and ones as half-precision logits give
     them.
@@ -40,6 +43,7 @@ def distributions(vocab_size: int) -> st.SearchStrategy[Row]:
     return weights.map(normalised) | logits.map(_from_half_logits)
 
 
+@functools.cache
 def pairs(vocab_size: int) -> st.SearchStrategy[tuple[Row, Row]]:
     """A target's and a drafter's distribution p and q (V,): unrelated, or related in one of the
     ways that samplers get wrong.
@@ -70,6 +74,7 @@ def rounds(
     return st.tuples(sizes, drafts).flatmap(lambda both: _rounds(*both, by_position))
 
 
+@functools.cache
 def _rounds(vocab_size: int, k: int, by_position: bool) -> st.SearchStrategy[RoundInput]:
     def built(rows: list[tuple[Row, Row]]) -> RoundInput:
         target, draft = zip(*rows, strict=True)
@@ -86,10 +91,15 @@ def batches(
     """
     sizes = st.just(vocab_size) if isinstance(vocab_size, int) else st.integers(*vocab_size)
     return st.tuples(sizes, st.sampled_from(_ragged(k))).flatmap(
-        lambda both: st.tuples(*(_rounds(both[0], drafts, by_position) for drafts in both[1])).map(
-            BatchInput
-        )
+        lambda both: _batch(*both, by_position)
     )
+
+
+@functools.cache
+def _batch(
+    vocab_size: int, drafts: tuple[int, ...], by_position: bool
+) -> st.SearchStrategy[BatchInput]:
+    return st.tuples(*(_rounds(vocab_size, k, by_position) for k in drafts)).map(BatchInput)
 
 
 def _ragged(k: int) -> list[tuple[int, ...]]:

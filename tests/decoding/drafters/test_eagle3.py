@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.costs import LargestTensor, operations
 from helpers.eagle3 import (
     FLAGS,
     LAYERS,
@@ -21,7 +22,6 @@ from helpers.eagle3 import (
 )
 from helpers.eagle3_reference import Reference
 from safetensors.torch import load_file
-from torch.overrides import TorchFunctionMode
 
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.texts import texts_from_ids
@@ -32,7 +32,7 @@ from pytest_specdec.decoding.drafters.eagle3 import Eagle3Drafter
 from pytest_specdec.decoding.drafters.eagle3_cache import Eagle3Chain
 from pytest_specdec.decoding.drafters.eagle3_forcing import teacher_forced_states
 from pytest_specdec.decoding.drafters.registry import drafter_for
-from pytest_specdec.decoding.loading import load_model
+from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.ragged import Sequences
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 
@@ -61,19 +61,21 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
     return make_targets(tmp_path_factory.mktemp("targets"))
 
 
-def check_probabilities(target: Target, head: Path, ids: tuple[int, ...]) -> None:
+def check_probabilities(
+    target: LoadedModel, head: Path, ids: tuple[int, ...], layers: Any = None
+) -> None:
     """Every acceptance probability of every round start and step within 1e-5, at temperature 1:
     of the text's own token, and of any draft in its context.
     """
-    texts = decode(target.double, None, PROMPTS[:2], k=0, new_tokens=NEW, seed=5).texts
+    texts = decode(target, None, PROMPTS[:2], k=0, new_tokens=NEW, seed=5, batch_size=1).texts
     plan = DrafterPlan(str(head), 0, K)
-    (scores,) = text_scores(target.double, [plan], texts, Sampling(1.0), overlaps=True)
-    reference = Reference(head, target.double.model, ids)
+    (scores,) = text_scores(target, [plan], texts, Sampling(1.0), overlaps=True)
+    reference = Reference(head, target.model, ids, layers)
     compared = 0
     for row, text in enumerate(texts):
         tokens = list(text.ids)
         with torch.no_grad():
-            p = target.double.model(torch.tensor([tokens])).logits[0].softmax(-1)
+            p = target.model(torch.tensor([tokens])).logits[0].softmax(-1)
         states = reference.states(tokens)
         for anchor in range(text.prompt_length - 1, len(tokens) - 2):
             read = tokens[: min(anchor + 1 + K, len(tokens) - 1)]
@@ -114,7 +116,7 @@ def test_every_acceptance_probability_is_that_of_the_definition(
 ) -> None:
     target = targets[name]
     head = write_head(tmp_path / "head", target.folder, packaging=packaging, ids=ids, **flags)
-    check_probabilities(target, head, ids or USUAL)
+    check_probabilities(target.double, head, ids or USUAL)
 
 
 @pytest.mark.parametrize("packaging", PACKAGINGS)
@@ -124,7 +126,7 @@ def test_other_shapes_of_heads_are_those_of_the_definition(
 ) -> None:
     target = targets["llama"]
     head = write_head(tmp_path / "head", target.folder, packaging=packaging, **shape)
-    check_probabilities(target, head, USUAL)
+    check_probabilities(target.double, head, USUAL)
 
 
 def test_queries_are_taken_a_few_at_a_time(
@@ -132,21 +134,7 @@ def test_queries_are_taken_a_few_at_a_time(
 ) -> None:
     target = targets["llama"]
     monkeypatch.setattr(eagle3_forcing, "_SCORES", {"cpu": 300})
-    check_probabilities(target, write_head(tmp_path / "head", target.folder), USUAL)
-
-
-class LargestTensor(TorchFunctionMode):
-    """Records how many numbers the largest tensor has that is computed."""
-
-    numbers = 0
-
-    def __torch_function__(
-        self, function: Any, types: Any, arguments: Any = (), named: Any = None
-    ) -> Any:
-        result = function(*arguments, **(named or {}))
-        if isinstance(result, torch.Tensor):
-            self.numbers = max(self.numbers, result.numel())
-        return result
+    check_probabilities(target.double, write_head(tmp_path / "head", target.folder), USUAL)
 
 
 def test_memory_grows_with_the_length_and_not_with_its_square(
@@ -160,6 +148,21 @@ def test_memory_grows_with_the_length_and_not_with_its_square(
     with LargestTensor() as largest:
         assert len(list(teacher_forced_states(drafter.head, ids, states, 5))) == 5
     assert largest.numbers < 1.1 * scores < length**2
+
+
+def test_operations_grow_with_the_steps_and_with_the_square_of_the_length(
+    targets: dict[str, Target], tmp_path: Path
+) -> None:
+    target = targets["llama"].single
+    drafter = drafter_for(target, str(write_head(tmp_path / "head", targets["llama"].folder)), 0)
+    assert isinstance(drafter, Eagle3Drafter)
+
+    def cost(length: int, steps: int) -> int:
+        ids, states = torch.ones(1, length, dtype=torch.long), torch.ones(1, length, 96)
+        return operations(lambda: list(teacher_forced_states(drafter.head, ids, states, steps)))
+
+    assert cost(512, 17) - cost(512, 1) < 4.5 * (cost(512, 5) - cost(512, 1))
+    assert cost(1024, 5) < 4.2 * cost(512, 5)
 
 
 def test_a_row_drafts_as_alone_whatever_its_padding_holds(

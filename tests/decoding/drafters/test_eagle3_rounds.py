@@ -28,7 +28,7 @@ from pytest_specdec.decoding.drafters.eagle3 import Eagle3Drafter
 from pytest_specdec.decoding.drafters.eagle3_forcing import teacher_forced_states
 from pytest_specdec.decoding.drafters.registry import drafter_for
 from pytest_specdec.decoding.layer_states import captured_states
-from pytest_specdec.decoding.loading import load_model
+from pytest_specdec.decoding.loading import LoadedModel, load_model
 
 K = 4
 FILTERED = Sampling(0.8, 12, 0.9)
@@ -74,15 +74,13 @@ def trained(targets: dict[str, Target], tmp_path_factory: pytest.TempPathFactory
 
 
 def serial_rounds(
-    target: Target, reference: Reference, prompt: list[int], new: int
+    target: LoadedModel, reference: Reference, prompt: list[int], new: int
 ) -> tuple[list[int], list[Round]]:
     """Greedy speculative decoding of one text by whole passes of the target and the definition."""
 
     def choices(ids: list[int]) -> list[int]:
         with torch.no_grad():
-            found: list[int] = (
-                target.double.model(torch.tensor([ids])).logits[0].argmax(-1).tolist()
-            )
+            found: list[int] = target.model(torch.tensor([ids])).logits[0].argmax(-1).tolist()
         return found
 
     ids, limit, rounds = [*prompt, choices(prompt)[-1]], len(prompt) + new, []
@@ -105,18 +103,23 @@ def serial_rounds(
 def test_at_temperature_0_decode_and_replay_are_serial_decoding(
     targets: dict[str, Target], tmp_path: Path, name: str, flags: dict[str, bool]
 ) -> None:
-    target, new = targets[name], 16
-    head = str(write_head(tmp_path / "head", target.folder, **flags))
-    reference = Reference(Path(head), target.double.model, USUAL)
+    target = targets[name]
+    head = write_head(tmp_path / "head", target.folder, **flags)
+    check_greedy_rounds(target.double, head, Reference(head, target.double.model, USUAL))
+
+
+def check_greedy_rounds(target: LoadedModel, head: Path, reference: Reference) -> None:
+    """Decode in any batch and replay count the rounds of serial decoding, one by one."""
+    new = 16
     serial = [serial_rounds(target, reference, prompt, new) for prompt in PROMPTS]
     options = {"k": K, "temperature": 0}
     for batch_size in (1, len(PROMPTS)):
         decoded = decode(
-            target.double, head, PROMPTS, new_tokens=new, batch_size=batch_size, **options
+            target, str(head), PROMPTS, new_tokens=new, batch_size=batch_size, **options
         )
         assert [list(text.ids) for text in decoded.texts] == [ids for ids, _ in serial]
         assert [list(rounds) for rounds in decoded.rounds] == [rounds for _, rounds in serial]
-        counts = replay(target.double, head, decoded.texts, **options)
+        counts = replay(target, str(head), decoded.texts, **options)
         for field in ("rounds", "drafted", "accepted"):
             assert np.array_equal(getattr(counts, field), getattr(decoded.counts, field)), field
 
