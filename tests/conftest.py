@@ -55,6 +55,7 @@ SLOW = (
     "decoding/test_sampling.py",
     "decoding/drafters/test_eagle3.py",
     "decoding/drafters/test_eagle3_rounds.py",
+    "decoding/drafters/test_trained_heads.py",
     "decoding/test_text_origin.py",
     "decoding/test_timing.py",
     "decoding/test_verification.py",
