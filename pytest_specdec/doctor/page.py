@@ -73,11 +73,7 @@ def _verdict(diagnosis: Diagnosis[R]) -> Iterator[str]:
     else:
         yield from _undecided(diagnosis)
     equal = [reading for reading in findings.equal if reading != findings.written]
-    if equal and diagnosis.outcome in (
-        DoctorOutcome.RIGHT,
-        DoctorOutcome.MISREAD,
-        DoctorOutcome.CONTRADICTORY,
-    ):
+    if equal and diagnosis.outcome not in _NO_READING:
         yield (
             f"Not told apart, and the difference does not matter (below {MARGIN:.0%}): "
             + " | ".join(patient.words(reading) for reading in equal[:8])
@@ -158,7 +154,7 @@ def _table(diagnosis: Diagnosis[R]) -> Iterator[str]:
     yield from wrapped(
         f"* the best reading. Length: acceptance length, {_LEVEL:.0%} interval over prompts. "
         "Chance: that a draft is accepted in its context, relative, paired by prompt, with an "
-        f"interval at a level shared by all readings ({ALPHA:.1%} together)."
+        f"interval at a level shared by all readings ({findings.together:.1%} together)."
     )
 
 
@@ -199,10 +195,7 @@ def _share(value: float) -> str:
 def _engines(diagnosis: Diagnosis[R]) -> Iterator[str]:
     """Who reads the folder as written in another way, and what that gives."""
     findings = diagnosis.findings
-    if not diagnosis.engines or diagnosis.outcome in (
-        DoctorOutcome.NOTHING,
-        DoctorOutcome.UNDECIDED,
-    ):
+    if not diagnosis.engines or diagnosis.outcome in _NO_READING:
         return
     yield ""
     yield "Who reads this folder in another way (sources: docs/doctor.md):"

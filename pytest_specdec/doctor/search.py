@@ -81,6 +81,11 @@ class Findings(Generic[R]):
         return MARGIN * self.measured[self.best].chance
 
     @property
+    def together(self) -> float:
+        """The level that the comparisons of the last stage share."""
+        return ALPHA if self.best == self.written else FURTHER_ALPHA
+
+    @property
     def knowledge(self) -> PairedGain:
         """What the best reading gains in length over a drafter that knows nothing."""
         return PairedGain.of_lengths(self.nothing, self.measured[self.best].counts)
@@ -153,11 +158,12 @@ class _ReadingSearch(Generic[R]):
             if better is None:
                 break
             best = better
+        best = self._simplest(best)
         return Findings(
             written=self._written,
-            best=self._simplest(best),
+            best=best,
             measured=self._measured,
-            last_stage=[reading for reading in self._compared if reading != best],
+            last_stage=[one for one in dict.fromkeys(self._compared) if one != best],
             level=self._level,
             tried=len(self._measured) - 1,
             nothing=self._nothing,
