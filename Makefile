@@ -144,7 +144,7 @@ engine-openvino: $(ENGINES)/openvino/.ready
 engines-vllm: export VLLM_CPU_KVCACHE_SPACE := 1
 engines-vllm: export HF_HUB_OFFLINE := 1
 engines-vllm: $(ENGINES)/vllm/.ready  ## the same on vLLM's CPU build (3.5 GB, 10 minutes to install)
-	$(call asked,$(ENGINES)/vllm,vllm,--specdec-temperature=0,$(addprefix tests/engines/adapters/test_,vllm.py vllm_sampling.py vllm_rejection.py))
+	$(call asked,$(ENGINES)/vllm,vllm,--specdec-temperature=0,$(addprefix tests/engines/adapters/test_,vllm.py vllm_eagle3.py vllm_sampling.py vllm_rejection.py))
 	$(MAKE) engines-page
 
 speculators-parity: $(READY) $(ENGINES)/speculators/.ready  ## EAGLE-3 heads beside the package that packs them, probability by probability
