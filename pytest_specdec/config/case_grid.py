@@ -21,6 +21,7 @@ from ..cases.rules import is_replayable
 from ..checkpoints.drafter_folders import recognised
 from ..common.errors import RequestError
 from .candidates import candidates, is_pattern
+from .engines import OWN
 from .options import (
     COSTS,
     DEPTH,
@@ -263,7 +264,8 @@ def _check_registered(
     drafter: RegisteredSpec, engine: str, *, judged: bool, costs: Path | str | None
 ) -> None:
     """Refuse what drafters of registered types are not used for. Raises RequestError."""
-    if engine not in _DRAFTING:
+    # Engines of others declare whether they draft with EAGLE-3 heads, and are asked when they run.
+    if engine not in _DRAFTING and (drafter.name != EAGLE3 or engine in OWN):
         raise RequestError(
             f"engine {engine!r} does not draft with {drafter.name!r}; use "
             f"--specdec-engine={' or '.join(_DRAFTING)}"

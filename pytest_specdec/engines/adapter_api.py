@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from ..cases.case import Sampling
-from ..cases.drafter import LOOKUP, OWN_HEADS
+from ..cases.drafter import EAGLE3, LOOKUP, OWN_HEADS, SERVED
 from ..cases.prompts import Prompt
 
 Progress = Callable[[str, int, int], None]
@@ -24,8 +24,9 @@ def no_progress(what: str, done: int, total: int) -> None:
     """Report nothing."""
 
 
-DrafterKind = Literal["model", "mtp", "prompt-lookup"]
-"""Kinds of drafters: a draft model, the target's own MTP heads, the text itself."""
+DrafterKind = Literal["model", "mtp", "eagle3", "prompt-lookup"]
+"""Kinds of drafters: a draft model, the target's own MTP heads, an EAGLE-3 head, the text itself.
+"""
 
 
 class ReportedRound(NamedTuple):
@@ -238,7 +239,9 @@ class GenerationRequest:
     target: str
     """Checkpoint folder or hub id."""
     drafter: str
-    """Checkpoint folder or hub id, `mtp` or `prompt-lookup`."""
+    """Checkpoint folder or hub id, `mtp`, `prompt-lookup`, or `eagle3:FOLDER` (`eagle3` where only
+    a server has the head).
+    """
     sampling: Sampling
     new_tokens: int
     seed: int
@@ -249,7 +252,18 @@ class GenerationRequest:
         """What `drafter` names."""
         if self.drafter == OWN_HEADS:
             return "mtp"
-        return "prompt-lookup" if self.drafter == LOOKUP else "model"
+        if self.drafter == LOOKUP:
+            return "prompt-lookup"
+        return "eagle3" if self.drafter.partition(":")[0] == EAGLE3 else "model"
+
+    @property
+    def drafter_files(self) -> str | None:
+        """The folder or hub id of a draft model, the folder of an EAGLE-3 head; None for a drafter
+        without files of its own, and for one that only a server has.
+        """
+        if self.drafter_kind == "eagle3":
+            return self.drafter.partition(":")[2] or None
+        return self.drafter if self.drafter_kind == "model" and self.drafter != SERVED else None
 
     def seed_of(self, prompt: PromptRequest) -> int:
         """A prompt's own seed, another one for each prompt and each run; 31 bits, which every

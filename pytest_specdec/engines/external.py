@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..cases.case import SERVED, Case
+from ..cases.drafter import RegisteredSpec
 from ..cases.prompts import Prompt, read_prompts
 from ..cases.texts import Text
 from ..checkpoints.checkpoint import Checkpoint, case_checkpoint
@@ -125,7 +126,7 @@ class ExternalEngine(Engine):
         if target is not None:
             target.hash_now(self.models.report)
         target_name = SERVED if target is None else target_fingerprint(target)
-        weights = self._checkpoint(case.draft_model or case.target)
+        weights = self._drafting_weights(case)
         convention = run.reported[0].convention
         drafter = drafter_fingerprint(case, weights, convention.ngrams, self.models.report)
         has_ids = [bool(text.new_ids) for text in run.reported]
@@ -282,6 +283,13 @@ class ExternalEngine(Engine):
             loaded: Checkpoint = self.models.model(name).checkpoint
             return loaded
         return checkpoint
+
+    def _drafting_weights(self, case: Case) -> Checkpoint | None:
+        """The files of what drafts; None where they are not on this machine."""
+        if isinstance(case.drafter, RegisteredSpec):
+            folder = case.drafter.folder
+            return None if folder is None else Checkpoint(folder)
+        return self._checkpoint(case.draft_model or case.target)
 
     def _environment(self, case: Case) -> Environment:
         """This process's where torch computes; of another engine only the version is known."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def drafter_fingerprint(
     case: Case, checkpoint: Checkpoint | None, ngrams: tuple[int, int] | None, report: Progress
 ) -> str:
-    """Of the weights that draft, in `checkpoint`: the draft model's, or for own heads the target's;
-    None where they are at a server.
+    """Of the weights that draft, in `checkpoint`: the draft model's, the EAGLE-3 head's, or for own
+    heads the target's; None where they are at a server.
 
     Prompt lookup has no weights and is known by the n-grams that it looks up.
     """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..baselines.store import BaselineStore
 from ..cases.case import MEASURE, REPLAYING, SERVED, TRACE, Case, TextKey
-from ..cases.drafter import RegisteredSpec
+from ..cases.drafter import EAGLE3, RegisteredSpec
 from ..cases.prompts import read_prompts
 from ..checkpoints.checkpoint import (
     Checkpoint,
@@ -20,6 +20,7 @@ from ..checkpoints.checkpoint import (
     check_not_itself,
     check_pair,
 )
+from ..checkpoints.eagle3_checks import check_eagle3
 from ..checkpoints.tokenizer_files import check_chat_template
 from ..common.errors import EXTRAS, BaselineError, RequestError, naming_extras
 from ..config.options import ACCUMULATE, PRUNE, UPDATE
@@ -43,7 +44,10 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
         if target is not None and (case.uses_own_heads or drafter is not None):
             check_pair(target, drafter, case.depth)
         if target is not None and isinstance(case.drafter, RegisteredSpec):
-            case.drafter.type.check(target, case.drafter.folder, case.depth)
+            # A server's client may have no torch, which a type's module imports.
+            registered = case.drafter
+            check_files = check_eagle3 if registered.name == EAGLE3 else registered.type.check
+            check_files(target, registered.folder, case.depth)
         store.record(case)
     for target_name, drafter_name in dict.fromkeys(
         (case.target, case.draft_model) for case in cases

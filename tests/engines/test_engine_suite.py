@@ -5,18 +5,23 @@ there for it.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from helpers.engine_cases import decoder_defects, default_cases, judged, level
+import torch
+from helpers.engine_cases import Defect, decoder_defects, default_cases, judged, level
 from helpers.support import EMBEDDED, ROOT
 from museum.exhibits import EXHIBITS
 
 from pytest_specdec.cases.case import Case
+from pytest_specdec.decoding import layer_states
+from pytest_specdec.decoding.drafters import eagle3_head
 from pytest_specdec.engines.external import ExternalEngine
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.lossless.texts.causes import FROM_P, RAW_BONUS, RAW_Q, SMALL_Q, SOFTMAX_Q
 
-CASES = default_cases()
+CASES, EAGLE3 = default_cases(), default_cases(heads=True)
 LEVEL = level(CASES)
 FOUND_IN = {
     "q before temperature and filters": ("TestTopK", RAW_Q),
@@ -93,10 +98,51 @@ def test_a_defect_of_the_museum_is_found(name: str) -> None:
     assert verdict.conformance.conforms  # each leaves the text right
 
 
-@pytest.mark.parametrize("label", CASES)
+@pytest.mark.parametrize("label", [*CASES, *EAGLE3])
 def test_a_correct_decoder_passes(label: str) -> None:
-    verdict = judged(CASES[label], LEVEL)
+    verdict = judged((CASES | EAGLE3)[label], LEVEL)
     assert verdict.finders == [], (verdict.oracle.message, verdict.conformance.message)
+
+
+def states_one_layer_early(patch: pytest.MonkeyPatch) -> None:
+    """Ids that count outputs of layers, read as those of hidden states: in vLLM 0.32, SGLang until
+    #25454.
+    """
+
+    def keep_input(states: dict[int, torch.Tensor], number: int) -> Callable[..., None]:
+        def hook(module: Any, arguments: Any, output: Any) -> None:
+            states[number] = arguments[0]
+
+        return hook
+
+    patch.setattr(layer_states, "_keep_output", keep_input)
+
+
+def carry_after_the_norm(patch: pytest.MonkeyPatch) -> None:
+    """EAGLE-3 handed on as EAGLE-3.1 hands on."""
+    patch.setattr(eagle3_head.Eagle3Head, "handed_on", lambda head, state: head.norm(state))
+
+
+def residual_before_the_norm(patch: pytest.MonkeyPatch) -> None:
+    """`norm_before_residual` taken for true where it is false."""
+    forward = eagle3_head._Layer.forward
+
+    def normed(layer: Any, *given: Any) -> torch.Tensor:
+        with pytest.MonkeyPatch.context() as flag:
+            flag.setattr(layer, "_before_residual", True)
+            return forward(layer, *given)
+
+    patch.setattr(eagle3_head._Layer, "forward", normed)
+
+
+@pytest.mark.parametrize(
+    "defect", [states_one_layer_early, carry_after_the_norm, residual_before_the_norm]
+)
+@pytest.mark.parametrize("label", ["eagle3/TestGreedy", "eagle3/TestSampling"])
+def test_a_defect_of_eagle3_drafting_is_found(label: str, defect: Defect) -> None:
+    verdict = judged(EAGLE3[label], LEVEL, defect)
+    assert verdict.finders == ["oracle"]
+    assert "check that the engine's drafter holds the weights named here" in verdict.oracle.message
 
 
 def test_texts_of_the_eos_cases_end_at_different_places() -> None:
@@ -129,6 +175,14 @@ def test_what_an_engine_cannot_run_is_skipped_with_its_reason() -> None:
     assert engine.unsupported(case) == (
         "transformers drafts 8 tokens with 3 of the target's 3 MTP layers, not with 1; use "
         "--specdec-depth=3"
+    )
+
+
+def test_an_engine_without_eagle3_skips_its_cases() -> None:
+    engine = ExternalEngine("transformers", ModelPool("cpu"))
+    assert engine.unsupported(default_cases("transformers", heads=True)["eagle3/TestGreedy"]) == (
+        "transformers drafts with model or mtp or prompt-lookup, not with eagle3; choose another "
+        "drafter"
     )
 
 

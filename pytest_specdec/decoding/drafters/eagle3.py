@@ -13,9 +13,7 @@ from pathlib import Path
 import torch
 
 from ...cases.case import Sampling
-from ...checkpoints.checkpoint import Checkpoint
-from ...checkpoints.eagle3_checks import Eagle3Files, checked_head
-from ...common.errors import RequestError
+from ...checkpoints.eagle3_checks import Eagle3Files, check_eagle3, checked_head
 from ..loading import LoadedModel
 from ..ragged import CachedModel, Rows, Sequences
 from .drafts import Drafts
@@ -25,15 +23,7 @@ from .eagle3_head import Eagle3Head
 from .protocol import DecodingStart, Drafter, DraftScores, Proposal, Report, TextBatch
 from .score_arrays import ScoreArrays
 
-
-def check(target: Checkpoint, folder: Path | None, depth: int) -> None:
-    if folder is None:
-        raise RequestError("eagle3 drafts with a head's files; name its folder: eagle3:FOLDER")
-    if depth:
-        raise RequestError(
-            f"depth {depth}: an EAGLE-3 head has no MTP layers; use --specdec-depth=0"
-        )
-    checked_head(target, folder)
+check = check_eagle3
 
 
 def load(target: LoadedModel, folder: Path | None, depth: int) -> Eagle3Drafter:

@@ -5,7 +5,7 @@ silently.
 from __future__ import annotations
 
 from ...cases.case import Case
-from ...cases.drafter import DrafterSpec, OwnHeadsSpec, PromptLookupSpec
+from ...cases.drafter import EAGLE3, DrafterSpec, OwnHeadsSpec, PromptLookupSpec, RegisteredSpec
 from ...checkpoints.checkpoint import Checkpoint
 from ...common.errors import UnsupportedError
 from ..adapter_api import Capabilities, DrafterKind
@@ -15,6 +15,8 @@ def drafter_kind(drafter: DrafterSpec) -> DrafterKind:
     """The kind of a case's drafter."""
     if isinstance(drafter, OwnHeadsSpec):
         return "mtp"
+    if isinstance(drafter, RegisteredSpec) and drafter.name == EAGLE3:
+        return "eagle3"
     return "prompt-lookup" if isinstance(drafter, PromptLookupSpec) else "model"
 
 

@@ -128,11 +128,22 @@ class ServedAdapter(abc.ABC):
         """A mode that is not lossless and that the server itself reports."""
         return None
 
+    def other_drafter(self, request: GenerationRequest) -> str | None:
+        """Why the server's drafter, as it reports it, is not that of the case; None where it is, or
+        where the server does not say.
+        """
+        return None
+
     def run(self, request: GenerationRequest) -> Iterator[Reported | PooledCounters]:
         """Texts in the order of the prompts, then the sums where the engine has no finer ones.
 
         Raises ServerError where the server fails or its counters contradict its answers.
         """
+        if (other := self.other_drafter(request)) is not None:
+            raise self.refuse(
+                f"{other}; name the drafter that it has by --specdec-draft, or start it with the "
+                "case's"
+            )
         prompts = [self._ids(prompt) for prompt in request.prompts]
         altered = self.altered() or self.lossy_by_its_text(prompts[:PROBES], request.k)
         self.begin()

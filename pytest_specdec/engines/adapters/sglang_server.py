@@ -7,18 +7,36 @@ take no seed outside of its deterministic mode, so texts sampled twice differ.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from ...cases.case import Sampling
 from ...common.errors import MeasurementError
-from ..adapter_api import RULES, Capabilities, Counters, CountingConvention, Totals
+from ..adapter_api import (
+    RULES,
+    Capabilities,
+    Counters,
+    CountingConvention,
+    DrafterKind,
+    GenerationRequest,
+    Totals,
+)
 from ..servers.client import Client, ServerError
 from ..servers.payloads import Tokenized
+from ..servers.reported_drafts import contradiction
 from ..servers.sglang_scorer import SglangScorer
 from .server import ServedAdapter, ServerReply
+
+ALGORITHMS: Mapping[str, DrafterKind] = {
+    "STANDALONE": "model",
+    "EAGLE": "mtp",
+    "NEXTN": "mtp",
+    "EAGLE3": "eagle3",
+    "NGRAM": "prompt-lookup",
+}
+"""What `--speculative-algorithm` drafts with. It calls a target's own MTP layers EAGLE, too."""
 
 
 class _Finish(msgspec.Struct, frozen=True):
@@ -85,6 +103,7 @@ class ServerInfo(msgspec.Struct, frozen=True):
 
     version: str = "unknown"
     speculative_algorithm: str | None = None
+    speculative_draft_model_path: str | None = None
     speculative_num_steps: int | None = None
     speculative_eagle_topk: int | None = None
     speculative_num_draft_tokens: int | None = None
@@ -108,7 +127,7 @@ class SglangServerAdapter(ServedAdapter):
     name = "sglang"
     dialect = SglangScorer
     capabilities = Capabilities(
-        drafters=("model", "mtp", "prompt-lookup"),
+        drafters=("model", "mtp", "eagle3", "prompt-lookup"),
         rules=RULES,
         draft_depth=False,
         samples=True,
@@ -131,6 +150,15 @@ class SglangServerAdapter(ServedAdapter):
 
     def version(self) -> str:
         return server_info(self.client).version
+
+    def other_drafter(self, request: GenerationRequest) -> str | None:
+        info = server_info(self.client)
+        if (algorithm := info.speculative_algorithm) is None:
+            return None
+        path = info.speculative_draft_model_path
+        # MTP layers may be served from the target's own folder, named as the draft's.
+        drafts = None if ALGORITHMS.get(algorithm) == "mtp" else path
+        return contradiction(request, ALGORITHMS, method=algorithm, path=drafts)
 
     def altered(self) -> str | None:
         """Lossy thresholds. Raises MeasurementError for a server that does not draft, or drafts

@@ -53,7 +53,7 @@ class TensorRtLlmServerAdapter(ServedAdapter):
 
     name = "tensorrt-llm"
     capabilities = Capabilities(
-        drafters=("model", "mtp"),
+        drafters=("model", "mtp", "eagle3"),
         rules=RULES,
         draft_depth=False,
         samples=True,

@@ -25,7 +25,7 @@ class TraceAdapter:
 
     name = "trace"
     capabilities = Capabilities(
-        drafters=("model", "mtp", "prompt-lookup"),
+        drafters=("model", "mtp", "eagle3", "prompt-lookup"),
         rules=ALL_RULES,
         draft_depth=True,
         all_heads=False,

@@ -16,7 +16,7 @@ from ...common.limits import (
     MOST_SEED,
     MOST_TOKEN_ID,
 )
-from ..adapter_api import CountingConvention, Totals
+from ..adapter_api import CountingConvention, DrafterKind, Totals
 
 SCHEMA: Literal[1] = 1
 
@@ -40,7 +40,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     top_p: Annotated[float, Meta(gt=0, le=1)] = 1.0
     new_tokens: Annotated[int, Meta(ge=1, le=MOST_NEW_TOKENS)] = 128
     """The limit of the request."""
-    drafter: Literal["model", "mtp", "prompt-lookup"] = "model"
+    drafter: DrafterKind = "model"
     seed: Annotated[int, Meta(ge=0, le=MOST_SEED)] = 0
     prefill_drafts: bool = False
     end: Literal["clipped", "full"] = "clipped"

@@ -36,7 +36,8 @@ from ..adapter_api import (
     Timings,
     Totals,
 )
-from .vllm_server import SpecMetrics, VllmServerAdapter
+from ..servers.reported_drafts import contradiction
+from .vllm_server import METHODS, SpecMetrics, VllmServerAdapter
 
 COUNTERS = (
     "vllm:spec_decode_num_drafts",
@@ -64,7 +65,7 @@ class VllmInProcessAdapter:
 
     name = "vllm"
     capabilities = Capabilities(
-        drafters=("model", "mtp", "prompt-lookup"),
+        drafters=("model", "mtp", "eagle3", "prompt-lookup"),
         rules=RULES,
         draft_depth=False,
         samples=True,
@@ -125,10 +126,12 @@ class VllmInProcessAdapter:
             drafting |= {"method": "ngram", "prompt_lookup_min": 1, "prompt_lookup_max": NGRAM}
         elif request.drafter_kind == "mtp":
             drafting |= {"method": "mtp"}
+        elif request.drafter_kind == "eagle3":
+            drafting |= {"method": "eagle3", "model": request.drafter_files}
         else:
             drafting |= {"method": "draft_model", "model": plain(request.drafter, folder / "draft")}
         try:
-            return self._module.LLM(
+            engine = self._module.LLM(
                 model=request.target
                 if request.drafter_kind == "mtp"
                 else plain(request.target, folder / "target"),
@@ -146,6 +149,20 @@ class VllmInProcessAdapter:
                 f"vLLM {self.version()} cannot load {request.target} with {request.drafter}: "
                 f"{reason}"
             ) from error
+        self._check_method(engine, request)
+        return engine
+
+    def _check_method(self, engine: Any, request: GenerationRequest) -> None:
+        """vLLM chooses another method by itself where the folder's name reads like one."""
+        config = getattr(getattr(engine, "llm_engine", None), "vllm_config", None)
+        method = getattr(getattr(config, "speculative_config", None), "method", None)
+        if method is not None and (
+            other := contradiction(request, METHODS, method=method, path=None)
+        ):
+            raise RequestError(
+                f"vLLM {self.version()}: {other}; rename the drafter's folder, whose name vLLM "
+                "takes the method from"
+            )
 
     def _text(
         self, engine: Any, request: GenerationRequest, prompt: PromptRequest, stops: list[int]

@@ -8,7 +8,7 @@ and counts what it then cuts off.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -18,13 +18,16 @@ from ..adapter_api import (
     Capabilities,
     Counters,
     CountingConvention,
+    DrafterKind,
     EngineSetup,
+    GenerationRequest,
     ReportedRound,
     Totals,
 )
-from ..servers.client import Client
+from ..servers.client import Client, ServerError
 from ..servers.metrics import Reading, parse
 from ..servers.payloads import Completion, Tokenized, Version
+from ..servers.reported_drafts import contradiction
 from ..servers.vllm_scorer import VllmScorer
 from .server import ServedAdapter, ServerReply
 
@@ -32,6 +35,16 @@ _DRAFTS = "vllm:spec_decode_num_drafts"
 _DRAFTED = "vllm:spec_decode_num_draft_tokens"
 _ACCEPTED = "vllm:spec_decode_num_accepted_tokens"
 _POSITIONS = "vllm:spec_decode_num_accepted_tokens_per_pos"
+
+
+METHODS: Mapping[str, DrafterKind] = {
+    "draft_model": "model",
+    "mtp": "mtp",
+    "eagle3": "eagle3",
+    "ngram": "prompt-lookup",
+    "ngram_gpu": "prompt-lookup",
+}
+"""What the methods of `--speculative-config` draft with."""
 
 
 class SpecMetrics(msgspec.Struct, frozen=True):
@@ -84,6 +97,21 @@ class _VllmCompletion(Completion, frozen=True):
     metrics: _Metrics | None = None
 
 
+class _Speculation(msgspec.Struct, frozen=True):
+    method: str | None = None
+    model: str | None = None
+
+
+class _Config(msgspec.Struct, frozen=True):
+    speculative_config: _Speculation | None = None
+
+
+class _ServerConfig(msgspec.Struct, frozen=True):
+    """/server_info, which a server has only with VLLM_SERVER_DEV_MODE=1."""
+
+    vllm_config: _Config
+
+
 class VllmServerAdapter(ServedAdapter):
     """A vLLM server that drafts."""
 
@@ -98,7 +126,7 @@ class VllmServerAdapter(ServedAdapter):
         per_request=False,
         pooled=True,
         per_position=True,
-        drafters=("model", "mtp", "prompt-lookup"),
+        drafters=("model", "mtp", "eagle3", "prompt-lookup"),
         url="needed",
     )
     convention = CountingConvention(
@@ -116,6 +144,19 @@ class VllmServerAdapter(ServedAdapter):
 
     def version(self) -> str:
         return self.client.get_json("/version", Version).version
+
+    def other_drafter(self, request: GenerationRequest) -> str | None:
+        try:
+            info = self.client.get_json("/server_info?config_format=json", _ServerConfig)
+        except ServerError as error:
+            if error.status is None:
+                raise
+            return None  # the page is turned off
+        speculation = info.vllm_config.speculative_config
+        if speculation is None or speculation.method is None:
+            return None
+        path = speculation.model if METHODS.get(speculation.method) != "mtp" else None
+        return contradiction(request, METHODS, method=speculation.method, path=path)
 
     def answer(
         self, ids: Sequence[int], sampling: Sampling, new_tokens: int, seed: int, k: int

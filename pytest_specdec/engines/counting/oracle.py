@@ -13,18 +13,15 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ...acceptance.moments import Moments
-from ...cases.case import Case
 from ...cases.drafter import DrafterSpec
-from ...cases.texts import Text
 from ...common.errors import MeasurementError
 from ...decoding.loading import LoadedModel
-from ...decoding.mtp_forward import project, teacher_forced_hidden
 from ...decoding.sampling import eos_ids
 from ...lossless.texts.greedy_divergence import TOLERANCES
 from .deviations import Deviation, combined, counted_rounds, deviations_of
+from .margins import draft_margins
 from .normalise import starts_of
 from .possible_rounds import CountedRun, Walk, walk_of
 
@@ -309,36 +306,3 @@ def _without_ties(
             if gap > tolerance:
                 kept.append(dataclasses.replace(mismatch, gap=gap))
     return kept, len(mismatches) - len(kept)
-
-
-@torch.inference_mode()
-def draft_margins(
-    target: LoadedModel, drafter: LoadedModel | DrafterSpec, case: Case, text: Text
-) -> NDArray[np.float64]:
-    """(heads, length): logits of the text's own tokens over the best other ones, by each head;
-    infinite where undefined.
-    """
-    model = drafter if isinstance(drafter, LoadedModel) else target
-    heads = 1 + case.depth if isinstance(drafter, LoadedModel) else case.k
-    ids = torch.tensor([text.ids], device=model.device)
-    margins = np.full((heads, len(text.ids)), np.inf)
-    passed = model.model(ids, use_cache=False, output_hidden_states=case.depth > 0)
-    first = 0
-    if isinstance(drafter, LoadedModel):
-        margins[0, 1:], first = _margins(passed.logits[0, :-1], ids[0, 1:]), 1
-    if case.depth:
-        states = teacher_forced_hidden(
-            model.heads, ids, passed.hidden_states[-1], case.depth, heads - first
-        )
-        for step, state in enumerate(states):
-            margins[first + step, step + 2 :] = _margins(
-                project(model.heads, state[:, :-1])[0], ids[0, step + 2 :]
-            )
-    return margins
-
-
-def _margins(logits: torch.Tensor, tokens: torch.Tensor) -> NDArray[np.float64]:
-    chosen = logits.gather(-1, tokens[:, None])[:, 0]
-    best = logits.scatter(-1, tokens[:, None], -torch.inf).max(-1).values
-    margins: NDArray[np.float64] = (chosen - best).double().cpu().numpy()
-    return margins

@@ -63,7 +63,10 @@ TEXT = (
 
 
 def request(
-    prompts: int = 1, ids: tuple[int, ...] | None = PROMPT, k: int = 3
+    prompts: int = 1,
+    ids: tuple[int, ...] | None = PROMPT,
+    k: int = 3,
+    drafter: str = "draft",
 ) -> GenerationRequest:
     requests = [PromptRequest(Prompt(f"p{row}", "all", "text"), ids) for row in range(prompts)]
     return GenerationRequest(
@@ -71,7 +74,7 @@ def request(
         k=k,
         depth=0,
         target="target",
-        drafter="draft",
+        drafter=drafter,
         sampling=Sampling(0.0),
         new_tokens=24,
         seed=0,
@@ -469,6 +472,42 @@ def test_texts_before_a_servers_death_are_handed_over() -> None:
             next(texts)
 
 
+def vllm_info(method: str, model: str) -> dict[str, list[Play]]:
+    """/server_info of a server in development mode, recorded from vLLM 0.32.0 and cut."""
+    recorded = json.loads(payload("vllm_server_info.json"))
+    recorded["vllm_config"]["speculative_config"] |= {"method": method, "model": model}
+    return {"/server_info?config_format=json": [Answer(json.dumps(recorded))]}
+
+
+def test_vllm_with_the_eagle3_head_of_the_case_counts() -> None:
+    for plays in ({}, vllm_info("eagle3", "/served/head")):
+        with playing(vllm() | plays) as stage:
+            wanted = request(drafter="eagle3:/head")
+            (text,) = run(Unprobed.Vllm(EngineSetup(), stage.client()), wanted)
+        assert isinstance(text, Reported)
+        assert text.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
+
+
+@pytest.mark.parametrize(
+    ("drafter", "method", "words"),
+    [
+        ("draft", "eagle3", "it drafts by eagle3 and the case drafts with model .draft.; name"),
+        ("eagle3:/head", "draft_model", "it drafts by draft_model and the case drafts with eagl"),
+        (
+            "eagle3:/hub/models--owner--other/snapshots/1",
+            "eagle3",
+            "it drafts with owner/head and the case names /hub/models--owner--other",
+        ),
+    ],
+)
+def test_vllm_with_another_drafter_is_refused(drafter: str, method: str, words: str) -> None:
+    with (
+        playing(vllm() | vllm_info(method, "owner/head")) as stage,
+        pytest.raises(ServerError, match=words),
+    ):
+        run(Unprobed.Vllm(EngineSetup(), stage.client()), request(drafter=drafter))
+
+
 def test_prompts_without_ids_are_encoded_by_the_server() -> None:
     with playing(vllm(tokenize=[Answer(json.dumps({"tokens": list(PROMPT)}))])) as stage:
         (text,) = run(Unprobed.Vllm(EngineSetup(), stage.client()), request(ids=None))
@@ -591,6 +630,59 @@ def test_what_sglang_cannot_report_is_an_error(
         _sglang(stage)
 
 
+EAGLE3_INFO = {
+    "model_path": "meta-llama/Llama-3.1-8B-Instruct",
+    "speculative_algorithm": "EAGLE3",
+    "speculative_draft_model_path": "lmsys/sglang-EAGLE3-LLaMA3.1-Instruct-8B",
+    "speculative_num_steps": 3,
+    "speculative_eagle_topk": 1,
+    "speculative_num_draft_tokens": 4,
+}
+"""Fields of ServerArgs, which /server_info lists all: sgl-project/sglang
+`entrypoints/http_server.py`.
+"""
+EAGLE3_HEAD = "/hub/models--lmsys--sglang-EAGLE3-LLaMA3.1-Instruct-8B/snapshots/5a9b"
+
+
+def test_sglang_with_the_eagle3_head_of_the_case_counts() -> None:
+    with playing(sglang(info=EAGLE3_INFO)) as stage:
+        wanted = request(drafter=f"eagle3:{EAGLE3_HEAD}")
+        (text,) = run(Unprobed.Sglang(EngineSetup(), stage.client()), wanted)
+    assert isinstance(text, Reported)
+    assert text.totals == Totals(rounds=11, drafted=33, accepted=13, per_position=(6, 4, 3))
+
+
+@pytest.mark.parametrize(
+    ("drafter", "info", "words"),
+    [
+        ("draft", EAGLE3_INFO, "it drafts by EAGLE3 and the case drafts with model .draft.; name"),
+        ("mtp", EAGLE3_INFO, "it drafts by EAGLE3 and the case drafts with mtp; name"),
+        ("eagle3:/head", {}, "it drafts by STANDALONE and the case drafts with eagle3 ./head.;"),
+        (
+            "eagle3:/hub/models--owner--other/snapshots/1",
+            EAGLE3_INFO,
+            "it drafts with lmsys/sglang-EAGLE3.* and the case names /hub/models--owner--other",
+        ),
+    ],
+)
+def test_sglang_with_another_drafter_is_refused(
+    drafter: str, info: dict[str, Any], words: str
+) -> None:
+    with (
+        playing(sglang(info=info)) as stage,
+        pytest.raises(ServerError, match=words),
+    ):
+        run(Unprobed.Sglang(EngineSetup(), stage.client()), request(drafter=drafter))
+
+
+@pytest.mark.parametrize("algorithm", ["EAGLE", "NEXTN"])
+def test_sglang_calls_own_layers_eagle(algorithm: str) -> None:
+    own = {"speculative_algorithm": algorithm, "speculative_draft_model_path": "owner/target"}
+    with playing(sglang(info=own)) as stage:
+        (text,) = run(Unprobed.Sglang(EngineSetup(), stage.client()), request(drafter="mtp"))
+    assert isinstance(text, Reported)
+
+
 def test_lossy_thresholds_are_named() -> None:
     with playing(sglang(info={"speculative_accept_threshold_acc": 0.9})) as stage:
         (text,) = _sglang(stage)
@@ -677,6 +769,15 @@ def test_what_trtllm_cannot_report_is_an_error(metrics: list[str], words: str) -
         pytest.raises(ServerError, match=words),
     ):
         _trtllm(stage)
+
+
+def test_trtllm_drafts_with_an_eagle3_head() -> None:
+    """It names no drafter anywhere, so the weights of the case are the oracle's to judge."""
+    with playing(trtllm([Answer("[]"), Answer(iterations()), Answer("[]")])) as stage:
+        adapter = TensorRtLlmServerAdapter(EngineSetup(), stage.client(), sleep=lambda s: None)
+        (text,) = run(adapter, request(drafter="eagle3:/head"))
+    assert isinstance(text, Reported)
+    check_reported(text, request(drafter="eagle3:/head"))
 
 
 def test_rounds_that_were_lost_are_found_by_the_identity() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -50,6 +51,56 @@ def test_with_a_url_it_is_the_server() -> None:
 def test_without_vllm_the_error_says_what_to_do() -> None:
     with pytest.raises(RequestError, match="pip install vllm, or name a server: --specdec-url="):
         vllm(EngineSetup())
+
+
+def made_with(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, drafter: str, method: str | None = None
+) -> dict[str, Any]:
+    """The speculative configuration that the adapter gives vLLM, which then has `method`."""
+    loaded: list[dict[str, Any]] = []
+
+    class Vllm:
+        __version__ = "0"
+
+        def LLM(self, **given: Any) -> SimpleNamespace:  # noqa: N802
+            loaded.append(given["speculative_config"])
+            chosen = SimpleNamespace(method=method or loaded[0]["method"])
+            config = SimpleNamespace(speculative_config=chosen)
+            return SimpleNamespace(llm_engine=SimpleNamespace(vllm_config=config))
+
+    monkeypatch.setattr("pytest_specdec.engines.adapters.vllm._vllm", Vllm)
+    VllmInProcessAdapter(EngineSetup())._engine(
+        request(target="owner/name", drafter=drafter), folder
+    )
+    return loaded[0]
+
+
+def test_an_eagle3_head_is_handed_over_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert made_with(monkeypatch, tmp_path, "eagle3:/heads/a") == {
+        "num_speculative_tokens": 3,
+        "method": "eagle3",
+        "model": "/heads/a",
+    }
+
+
+@pytest.mark.parametrize(
+    ("drafter", "method", "words"),
+    [
+        ("owner/eagle3-distilled", "eagle3", "it drafts by eagle3 and the case drafts with model"),
+        (
+            "eagle3:/heads/a",
+            "eagle",
+            "it drafts by eagle and the case drafts with eagle3 ./heads/a",
+        ),
+    ],
+)
+def test_a_method_that_vllm_chose_by_itself_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, drafter: str, method: str, words: str
+) -> None:
+    with pytest.raises(RequestError, match=f"{words}.*; rename the drafter's folder"):
+        made_with(monkeypatch, tmp_path, drafter, method)
 
 
 def test_it_looks_up_the_n_grams_that_replay_looks_up(
