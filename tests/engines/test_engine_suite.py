@@ -17,6 +17,7 @@ from museum.exhibits import EXHIBITS
 from pytest_specdec.cases.case import Case
 from pytest_specdec.decoding import layer_states
 from pytest_specdec.decoding.drafters import eagle3_head
+from pytest_specdec.decoding.loading import LoadedModel
 from pytest_specdec.engines.external import ExternalEngine
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.lossless.texts.causes import FROM_P, RAW_BONUS, RAW_Q, SMALL_Q, SOFTMAX_Q
@@ -109,7 +110,9 @@ def states_one_layer_early(patch: pytest.MonkeyPatch) -> None:
     #25454.
     """
 
-    def keep_input(states: dict[int, torch.Tensor], number: int) -> Callable[..., None]:
+    def keep_input(
+        states: dict[int, torch.Tensor], number: int, model: LoadedModel
+    ) -> Callable[..., None]:
         def hook(module: Any, arguments: Any, output: Any) -> None:
             states[number] = arguments[0]
 

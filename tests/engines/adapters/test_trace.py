@@ -137,6 +137,10 @@ BAD = [
         ({**HEADER, "drafter": "mtp"}, LINE),
         ":1: recorded with drafter 'mtp' and 'model' is wanted",
     ),
+    (
+        ({**HEADER, "drafter": "eagle3"}, LINE),
+        ":1: recorded with drafter 'eagle3' and 'model' is wanted",
+    ),
     ((HEADER,), "holds 0 of the suite's 1 prompts and not 'prompt 0'; record them all"),
     ((HEADER, {**LINE, "key": "other"}), ":2: a prompt that is not in the suite"),
     ((HEADER, LINE, LINE), ":3: this prompt was recorded before"),
