@@ -239,7 +239,8 @@ def _checked_width(checkpoint: Checkpoint, config: Eagle3Config, target: Checkpo
     if "embed_tokens.weight" not in checkpoint.tensors and config.width != width:
         raise RequestError(
             f"{folder} is {config.width} wide and has no embed_tokens.weight, and the embeddings "
-            f"of the target {target.folder} are {width} wide; save the head with its embeddings"
+            f"of the target {target.folder} are {width} wide; name the target that the head was "
+            "trained for, or save the head with its embeddings"
         )
     return width
 

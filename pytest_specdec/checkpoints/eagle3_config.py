@@ -13,6 +13,7 @@ from typing import Any
 
 from ..common.errors import RequestError
 from .config_checks import count_of
+from .eagle3_unsupported import FLAGS, STATES, check_supported
 
 EAGLE_THETA = 10000.0
 """The rotary base where config.json names none, in every loader of these heads."""
@@ -20,8 +21,6 @@ _ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 _PARTIAL = "partial_rotary_factor"
 _INTERLEAVED = ("rope_interleave", "rope_interleaved", "rotary_interleaved")
 _OUTPUTS = "eagle_config.eagle_aux_hidden_state_layer_ids"
-_STATES = ("eagle_aux_hidden_state_layer_ids", "aux_hidden_state_layer_ids")
-_FLAGS = ("norm_before_residual", "norm_before_fc", "fc_norm", "norm_output")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,7 @@ class Eagle3Config:
                 raise RequestError(
                     f"{self.path} names no layers of the target, and the usual ones (2, the middle "
                     f"and the last but three) need more than the target's {target_layers}; add "
-                    f"{_STATES[0]}"
+                    f"{STATES[0]}"
                 )
             return usual
         shift = 1 if self.ids_are_outputs else 0
@@ -105,7 +104,7 @@ class Eagle3Config:
             named = (
                 f"{_OUTPUTS} (outputs of layers, 0 to {target_layers - 1})"
                 if shift
-                else f"{_STATES[0]} (hidden_states, 0 to {target_layers})"
+                else f"{STATES[0]} (hidden_states, 0 to {target_layers})"
             )
             raise RequestError(
                 f"{self.path} names the layers {list(self.layer_ids)} in {named}, and the target "
@@ -147,7 +146,7 @@ def read_eagle3_config(path: Path, config: Mapping[str, Any]) -> Eagle3Config:
     layer = config.get("transformer_layer_config") if packaging == "speculators" else config
     if not isinstance(layer, Mapping):
         raise RequestError(f"{path} has no transformer_layer_config; save the head again")
-    _check_supported(path, config, layer)
+    check_supported(path, config, layer)
     ids, are_outputs = _layer_ids(path, config)
     width, heads = _size(path, layer, "hidden_size"), _size(path, layer, "num_attention_heads")
     head_dim = _size(path, layer, "head_dim", max(width // heads, 1))
@@ -166,7 +165,7 @@ def read_eagle3_config(path: Path, config: Mapping[str, Any]) -> Eagle3Config:
         head_dim=head_dim,
         mlp_width=_size(path, layer, "intermediate_size"),
         eps=_number(path, layer, "rms_norm_eps", 1e-6),
-        **{name: _flag(path, config, name) for name in _FLAGS},
+        **{name: _flag(path, config, name) for name in FLAGS},
         attention_bias=_flag(path, layer, "attention_bias"),
         theta=theta,
         rope=rope,
@@ -197,35 +196,11 @@ def _packaging(config: Mapping[str, Any]) -> str:
     return "SpecForge" if any("eagle" in name for name in names) else "SafeAILab"
 
 
-def _check_supported(path: Path, config: Mapping[str, Any], layer: Mapping[str, Any]) -> None:
-    """Raises RequestError for what this loader would silently compute in another way."""
-    inner = config.get("eagle_config")
-    if isinstance(inner, Mapping):
-        for name in ("use_aux_hidden_state", "use_input_layernorm_in_first_layer"):
-            if inner.get(name) is False:
-                raise RequestError(
-                    f"{path} says eagle_config.{name}: false, and only heads with it are "
-                    "supported; use another head"
-                )
-    kinds = layer.get("layer_types")
-    if isinstance(kinds, list) and any(kind != "full_attention" for kind in kinds):
-        raise RequestError(
-            f"{path} says layer_types: {str(kinds)[:60]}, and only full_attention is supported; "
-            "use another head"
-        )
-    activation = layer.get("hidden_act") or "silu"
-    if activation != "silu":
-        raise RequestError(
-            f"{path} says hidden_act: {str(activation)[:40]!r}, and only silu is supported; use "
-            "another head"
-        )
-
-
 def _layer_ids(path: Path, config: Mapping[str, Any]) -> tuple[tuple[int, ...] | None, bool]:
     """The ids, and whether they count outputs of layers."""
     inner = config.get("eagle_config")
-    nested = inner.get(_STATES[0]) if isinstance(inner, Mapping) else None
-    top = next((config[name] for name in _STATES if config.get(name)), None)
+    nested = inner.get(STATES[0]) if isinstance(inner, Mapping) else None
+    top = next((config[name] for name in STATES if config.get(name)), None)
     outputs, states = _ids(path, nested), _ids(path, top)
     if outputs and states and states != tuple(number + 1 for number in outputs):
         raise RequestError(

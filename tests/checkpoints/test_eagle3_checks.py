@@ -174,7 +174,8 @@ CONFIGS: list[tuple[dict[str, Any], str]] = [
     (
         {"hidden_size": 24, "head_dim": 8},
         "is 24 wide and has no embed_tokens.weight, and the embeddings of the target TARGET are "
-        "32 wide; save the head with its embeddings",
+        "32 wide; name the target that the head was trained for, or save the head with its "
+        "embeddings",
     ),
 ]
 

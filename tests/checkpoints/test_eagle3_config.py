@@ -213,6 +213,23 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"layer_types": ["sliding_attention"]},
         r"says layer_types: \['sliding_attention'\], and only full_attention is supported",
     ),
+    (
+        {"use_sliding_window": True, "sliding_window": 128},
+        "says use_sliding_window: true and sliding_window: 128, and only full attention is",
+    ),
+    (
+        {"quantization_config": {"quant_method": "fp8"}},
+        "has a quantization_config, and quantised heads are not supported",
+    ),
+    (
+        {"norm_before_residul": True},
+        "has the field 'norm_before_residul', which no loader reads; write norm_before_residual",
+    ),
+    (
+        {"speculators_config": {"algorithm": "peagle"}, "speculators_model_type": "eagle3"}
+        | {"transformer_layer_config": LAYER},
+        "says speculators_config.algorithm: 'peagle' of an EAGLE-3 head; correct it",
+    ),
     ({"partial_rotary_factor": 1.5}, "says partial_rotary_factor: 1.5, which rotates 24 of 16"),
     ({"partial_rotary_factor": "half"}, "says partial_rotary_factor: half, which no head has"),
     (
@@ -233,6 +250,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"eagle_aux_hidden_state_layer_ids": [1.5]}, r"the layers \[1.5\] of the target, which are"),
     ({"speculators_model_type": "eagle3"}, "has no transformer_layer_config"),
 ]
+
+
+def test_fields_of_models_and_trainings_are_let_pass() -> None:
+    """Names near those that matter, and those that published heads hold."""
+    known = ["sliding_window", "qk_head_dim", "v_head_dim", "num_aux_hidden_states", "rope_theta"]
+    known += ["use_sliding_window", "eagle_version", "ttt_length", "pretraining_tp", "target_model"]
+    assert read(FLAT | dict.fromkeys(known)) == read(FLAT | {"rope_theta": None})
 
 
 @pytest.mark.parametrize(("fields", "message"), REFUSED, ids=[str(given) for given, _ in REFUSED])

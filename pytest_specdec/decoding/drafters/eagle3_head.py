@@ -145,16 +145,21 @@ class Eagle3Head(nn.Module):
 
 def weights_of(files: Eagle3Files) -> dict[str, torch.Tensor]:
     """The tensors of a head on the CPU; those of its first layer begin with `layers.0.` whatever
-    the packaging.
+    the packaging. Raises RequestError for weights that are not finite.
     """
     from safetensors.torch import load_file
 
-    first = files.layer_prefix(0)
-    return {
-        f"layers.0.{name.removeprefix(first)}" if name.startswith(first) else name: tensor
-        for path in files.checkpoint.weight_files
-        for name, tensor in load_file(path).items()
-    }
+    first, weights = files.layer_prefix(0), {}
+    for path in files.checkpoint.weight_files:
+        for name, tensor in load_file(path).items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise RequestError(
+                    f"{name} of {files.checkpoint.folder} holds NaN or infinite numbers; save the "
+                    "head again from a checkpoint before its training diverged"
+                )
+            inner = name.removeprefix(first)
+            weights[f"layers.0.{inner}" if name.startswith(first) else name] = tensor
+    return weights
 
 
 class _Layer(nn.Module):

@@ -17,6 +17,7 @@ from helpers.eagle3 import (
     PROMPTS,
     USUAL,
     Target,
+    edit_tensors,
     make_targets,
     write_head,
 )
@@ -259,6 +260,17 @@ def test_a_head_as_the_target_is_refused(targets: dict[str, Target], tmp_path: P
     head = write_head(tmp_path / "head", targets["llama"].folder)
     with pytest.raises(RequestError, match=f"name it as the drafter: --specdec-draft={head}"):
         load_model(str(head))
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(
+    targets: dict[str, Target], tmp_path: Path
+) -> None:
+    head = write_head(tmp_path / "head", targets["llama"].folder)
+    fc = load_file(head / "model.safetensors")["fc.weight"].clone()
+    fc[0, 0] = torch.nan
+    edit_tensors(head, **{"fc.weight": fc})
+    with pytest.raises(RequestError, match=f"fc.weight of {head} holds NaN or infinite numbers"):
+        drafter_for(targets["llama"].single, str(head), 0)
 
 
 def test_rotary_parameters_that_transformers_does_not_take_are_refused(
