@@ -13,6 +13,10 @@ suites: $(READY)  ## the main job: gate the embedded pair against the stored bas
 	$(BIN)/pytest --specdec-k=$(K) suites/
 
 PARALLEL := -n auto --dist worksteal
+
+# Modules are kept as they are compiled and rewritten for their assertions, for the processes that tests start.
+export PYTHONDONTWRITEBYTECODE :=
+
 test: $(READY)  ## the plugin's own tests
 	$(BIN)/pytest $(PARALLEL) tests/
 

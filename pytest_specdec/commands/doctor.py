@@ -36,6 +36,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="prompts, one JSON object a line",
     )
+    _add_texts(parser)
+    add_device_options(parser)
+
+
+def _add_texts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--texts",
         type=whole_number(2),
@@ -72,7 +77,6 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seed of the texts (default %(default)s)",
     )
-    add_device_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
