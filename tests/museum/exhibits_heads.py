@@ -144,7 +144,7 @@ HEAD_EXHIBITS = (
         "vocabulary",
         SPECULATORS,
         edit=edits_eagle3.zero_map,
-        doctor="undecided",
+        doctor="no reading gives more than a drafter that knows nothing",
     ),
     Exhibit(
         "weights lost on resume",
