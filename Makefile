@@ -86,7 +86,8 @@ doctor-proof: $(READY)  ## defects of EAGLE-3 heads that the doctor names, and r
 
 costs: $(READY)  ## time the embedded pairs again, on a quiet machine; then `pytest suites/ --specdec-update=changed`
 	$(BIN)/python -m pytest_specdec costs --target suites/models/text-target --draft suites/models/text-draft \
-		--draft mtp --draft prompt-lookup --depth 0,1,2,3 --repeats 80 -o suites/text/costs.json
+		--draft suites/models/text-eagle3 --draft mtp --draft prompt-lookup \
+		--depth 0,1,2,3 --repeats 80 -o suites/text/costs.json
 	$(BIN)/python -m pytest_specdec costs --target suites/models/audio-target --draft suites/models/audio-draft \
 		--draft prompt-lookup --k 4,8,12,16,24,32 --depth 0,1,2,3 --repeats 80 -o suites/audio/costs.json
 

@@ -52,12 +52,17 @@ def wrong_prompts(prompts: tuple[Prompt, ...]) -> Iterator[str]:
 
 
 def wrong_profile(profile: CostProfile) -> Iterator[str]:
-    tables = [profile.verify, profile.lookup, *profile.draft.values(), *profile.own_heads.values()]
+    by_depth = (profile.draft, profile.own_heads, *profile.drafters.values())
+    tables = [
+        profile.verify,
+        profile.lookup,
+        *(row for table in by_depth for row in table.values()),
+    ]
     for table in tables:
         for k, ms in table.items():
             yield from _in("k", k, 1, 512)
             yield from _in("a time", ms, 1e-300, 1e9)
-    for depth in (*profile.draft, *profile.own_heads):
+    for depth in itertools.chain(*by_depth):
         yield from _in("depth", depth, 0, 64)
     if not profile.verify or 0 in profile.own_heads:
         yield "no verify times, or own heads at depth 0"

@@ -86,7 +86,7 @@ def test_predicted_and_measured_speedups_agree(
                     length,
                     target_ms=one.target_ms or 0,
                     verify_ms=one.verify_ms(k),
-                    draft_ms=one.draft_ms(k, depth, own_heads=name == OWN_HEADS),
+                    draft_ms=one.draft_ms(k, depth, drafter=name),
                 )
                 for one in costs
             )

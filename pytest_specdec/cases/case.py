@@ -13,8 +13,8 @@ from .drafter import (
     DraftModelSpec,
     OwnHeadsSpec,
     PromptLookupSpec,
-    RegisteredSpec,
     ServedSpec,
+    kind_of,
 )
 from .rules import LOSSY_RULES as LOSSY_RULES
 from .rules import RULES as RULES
@@ -191,9 +191,7 @@ class Case:
     @property
     def drafter_name(self) -> str:
         """The drafter in records: `draft` for a draft model, else the name of its type."""
-        if isinstance(self.drafter, RegisteredSpec):
-            return self.drafter.name
-        return "draft" if self.draft_model is not None else str(self.drafter)
+        return kind_of(self.drafter)
 
     @property
     def name(self) -> str:

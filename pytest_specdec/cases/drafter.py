@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 from ..common.errors import naming_extras
 from ..common.extensions import Registry
 
+DRAFT = "draft"
+"""The name of a draft model in records and cost profiles, whichever it is."""
 OWN_HEADS = "mtp"
 """The drafter's name when the target's own MTP heads draft."""
 LOOKUP = "prompt-lookup"
@@ -27,7 +29,7 @@ DRAFTER_TYPES = Registry(
         LOOKUP: f"{_PACKAGE}.prompt_lookup",
         EAGLE3: f"{_PACKAGE}.eagle3",
     },
-    reserved=("draft", SERVED),
+    reserved=(DRAFT, SERVED),
 )
 """Types of drafters by name, one line for each file of `decoding.drafters`; each is a `DrafterType`
 of its `protocol`. Draft models have no line: whatever folder no type claims holds one.
@@ -97,6 +99,15 @@ DrafterSpec: TypeAlias = (
 _NAMED: dict[str, OwnHeadsSpec | PromptLookupSpec | ServedSpec] = {
     str(drafter): drafter for drafter in (OwnHeadsSpec(), PromptLookupSpec(), ServedSpec())
 }
+
+
+def kind_of(drafter: DrafterSpec) -> str:
+    """The drafter as records and cost profiles name it: `draft` for a draft model, else the name of
+    its type.
+    """
+    if isinstance(drafter, DraftModelSpec | ServedSpec):
+        return DRAFT
+    return drafter.name if isinstance(drafter, RegisteredSpec) else str(drafter)
 
 
 def parse_drafter(name: str) -> DrafterSpec:

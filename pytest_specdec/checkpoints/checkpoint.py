@@ -37,7 +37,9 @@ LARGE = 1 << 28
 line.
 """
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
-_Stamps = tuple[tuple[str, int, int], ...]
+Stamp = tuple[str, int, int]
+"""A file's name, time of its last change and size."""
+Stamps = tuple[Stamp, ...]
 """Name, time and size of each file of a folder."""
 
 
@@ -227,29 +229,31 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """The checkpoint in `folder`; unchanged files are read once. Raises RequestError where there is
     none.
     """
-    return _opened(folder, _stamps(folder))
+    return _opened(folder, stamps_of(folder))
 
 
 def folder_kind(folder: Path) -> Kind | None:
     """What `folder` holds where that is not a whole model. Raises RequestError for a folder that
     cannot be read.
     """
-    return _read(folder, _stamps(folder))[1]
+    return _read(folder, stamps_of(folder))[1]
 
 
-def _stamps(folder: Path) -> _Stamps:
-    """Of the files of a folder. Raises RequestError where there is none."""
+def stamps_of(folder: Path) -> Stamps:
+    """Of the files of a folder; others where one of them was written again. Raises RequestError
+    where there is no folder.
+    """
     if not folder.is_dir():
         raise RequestError(f"no checkpoint folder at {folder}; check the path")
     try:
-        return tuple(sorted(map(_stamp, folder.iterdir())))
+        return tuple(sorted(map(stamp_of, folder.iterdir())))
     except OSError as error:
         raise RequestError(
             f"{folder} cannot be read ({error.strerror}); check its rights"
         ) from None
 
 
-def _stamp(entry: Path) -> tuple[str, int, int]:
+def stamp_of(entry: Path) -> Stamp:
     """What changes with a file's content; a link that leads nowhere has none."""
     try:
         status = entry.stat()
@@ -259,7 +263,7 @@ def _stamp(entry: Path) -> tuple[str, int, int]:
 
 
 @functools.lru_cache(maxsize=64)
-def _read(folder: Path, stamps: _Stamps) -> tuple[Checkpoint, Kind | None]:
+def _read(folder: Path, stamps: Stamps) -> tuple[Checkpoint, Kind | None]:
     """The files of a folder, unchecked, and what they are where they are not a whole model."""
     checkpoint = Checkpoint(folder)
     names = {name for name, _, _ in stamps}
@@ -268,7 +272,7 @@ def _read(folder: Path, stamps: _Stamps) -> tuple[Checkpoint, Kind | None]:
 
 
 @functools.lru_cache(maxsize=64)
-def _opened(folder: Path, stamps: _Stamps) -> Checkpoint:
+def _opened(folder: Path, stamps: Stamps) -> Checkpoint:
     checkpoint, kind = _read(folder, stamps)
     if kind is not None:
         raise RequestError(kind.refusal(folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from ..config.options import DEVICES, DTYPES
 from ..config.parsers import temperature, whole_number, whole_numbers
 
 if TYPE_CHECKING:
+    from ..cases.drafter import DrafterSpec, RegisteredSpec
     from ..decoding.loading import LoadedModel
     from ..speedup.cost_profile import CostProfile
 
@@ -47,8 +49,9 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         "--draft",
         action="append",
         metavar="PATH",
-        help="drafter: a draft model, mtp for the target's own MTP heads, or prompt-lookup; repeat "
-        "the option for several (default: mtp where the target has heads, and prompt-lookup)",
+        help="drafter: a draft model, an EAGLE-3 head, mtp for the target's own MTP heads, or "
+        "prompt-lookup; repeat the option for several (default: mtp where the target has heads, "
+        "and prompt-lookup)",
     )
 
 
@@ -152,18 +155,16 @@ def run(arguments: argparse.Namespace) -> int:
 def _measured(arguments: argparse.Namespace, progress: CommandProgress) -> CostProfile:
     from ..cases.drafter import OwnHeadsSpec, PromptLookupSpec, parse_drafter
     from ..checkpoints.checkpoint import check_pair
+    from ..checkpoints.drafter_folders import recognised
     from ..decoding.timing import Setting, measure_costs
 
-    given = {parse_drafter(name) for name in arguments.draft or ()}
+    given = {recognised(parse_drafter(name)) for name in arguments.draft or ()}
     drafters = given or {OwnHeadsSpec(), PromptLookupSpec()}
-    models = sorted(map(str, drafters - {OwnHeadsSpec(), PromptLookupSpec()}))
-    if len(models) > 1:
-        raise RequestError(
-            f"a profile holds the times of one draft model, and {len(models)} are named; measure "
-            "each in its own run"
-        )
+    draft_model, head = _model_and_head(drafters)
+    if head is not None:
+        _check_head(head, arguments)
     target, drafter = load_pair(
-        arguments.target, next(iter(models), None), arguments.device, arguments.dtype, progress
+        arguments.target, draft_model, arguments.device, arguments.dtype, progress
     )
     if drafter is not None:
         check_pair(target.checkpoint, drafter.checkpoint, max(arguments.depth))
@@ -185,10 +186,47 @@ def _measured(arguments: argparse.Namespace, progress: CommandProgress) -> CostP
         repeats=arguments.repeats,
         own_heads=OwnHeadsSpec() in drafters,
         lookup=PromptLookupSpec() in drafters,
+        registered=[] if head is None else [head],
         max_seconds=arguments.max_seconds,
         progress=progress,
         announce=progress.say,
     )
+
+
+def _model_and_head(drafters: Collection[DrafterSpec]) -> tuple[str | None, RegisteredSpec | None]:
+    """The draft model and the EAGLE-3 head among the drafters. Raises RequestError for two of one
+    kind, and for a type of another package.
+    """
+    from ..cases.drafter import EAGLE3, OwnHeadsSpec, PromptLookupSpec, RegisteredSpec
+
+    heads = [drafter for drafter in drafters if isinstance(drafter, RegisteredSpec)]
+    if added := sorted(head.name for head in heads if head.name != EAGLE3):
+        raise RequestError(
+            f"costs does not time {added[0]!r}; write its times into the field drafters of the file"
+        )
+    others = (RegisteredSpec, OwnHeadsSpec, PromptLookupSpec)
+    models = [str(drafter) for drafter in drafters if not isinstance(drafter, others)]
+    for number, what in ((len(models), "draft model"), (len(heads), "EAGLE-3 head")):
+        if number > 1:
+            raise RequestError(
+                f"a profile holds the times of one {what}, and {number} are named; measure each in "
+                "its own run"
+            )
+    return next(iter(models), None), next(iter(heads), None)
+
+
+def _check_head(head: RegisteredSpec, arguments: argparse.Namespace) -> None:
+    """Raises RequestError for a head that cannot draft for the target, or is left out."""
+    from ..checkpoints.checkpoint import open_checkpoint
+    from ..checkpoints.eagle3_checks import check_eagle3
+    from ..decoding.loading import resolve
+
+    check_eagle3(open_checkpoint(resolve(arguments.target)), head.folder, 0)
+    if 0 not in arguments.depth:
+        raise RequestError(
+            "an EAGLE-3 head has no MTP layers and is timed at depth 0, which --depth leaves out; "
+            "add 0 to it"
+        )
 
 
 def load_pair(

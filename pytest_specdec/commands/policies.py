@@ -23,7 +23,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--target", required=True, metavar="PATH", help="target: a checkpoint folder or hub id"
     )
     parser.add_argument(
-        "--draft", required=True, metavar="PATH", help="a draft model, mtp or prompt-lookup"
+        "--draft",
+        required=True,
+        metavar="PATH",
+        help="a draft model, an EAGLE-3 head, mtp or prompt-lookup",
     )
     parser.add_argument(
         "--prompts",
@@ -81,7 +84,7 @@ def _add_texts(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..cases.drafter import DraftModelSpec, OwnHeadsSpec, PromptLookupSpec, parse_drafter
+    from ..cases.drafter import DraftModelSpec, OwnHeadsSpec, kind_of, parse_drafter
     from ..cases.prompts import read_prompts
     from ..checkpoints.drafter_folders import recognised
     from ..decoding.measured_policies import policies
@@ -89,11 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
     from ..speedup.policies import check_covered
 
     drafter = recognised(parse_drafter(arguments.draft))
-    own_heads, lookup = isinstance(drafter, OwnHeadsSpec), isinstance(drafter, PromptLookupSpec)
-    depth = int(own_heads) if arguments.depth is None else arguments.depth
+    first = int(isinstance(drafter, OwnHeadsSpec))
+    depth = first if arguments.depth is None else arguments.depth
     costs = CostProfile.load(arguments.costs).with_target(arguments.costs)
     # A profile that is too narrow is refused before models are loaded.
-    check_covered(costs, arguments.k, depth, own_heads=own_heads, lookup=lookup)
+    check_covered(costs, arguments.k, depth, drafter=kind_of(drafter))
     prompts = read_prompts(arguments.prompts, None)
     progress = CommandProgress()
     draft_model = drafter.path if isinstance(drafter, DraftModelSpec) else None

@@ -44,18 +44,26 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..cases.case import LOOKUP, OWN_HEADS
+    from ..common.errors import CostError
     from ..common.printable import printable
     from ..speedup.advice import advise
     from ..speedup.cost_profile import CostProfile
 
     profiles = {path: CostProfile.load(path).with_target(path) for path in arguments.costs}
-    for (name, drafter), counts in _groups(arguments.baselines).items():
+    groups = _groups(arguments.baselines)
+    if not any(costs.knows(drafter) for costs in profiles.values() for _, drafter in groups):
+        named = ", ".join(sorted({drafter for _, drafter in groups}))
+        raise CostError(
+            f"no cost profile has times of what drafts in {arguments.baselines} ({named}); measure "
+            "one with: python -m pytest_specdec costs"
+        )
+    for (name, drafter), counts in groups.items():
         for path, costs in profiles.items():
+            if not costs.knows(drafter):
+                print(printable(f"{name}: no times of {drafter} in {path}"))
+                continue
             covering = costs.extended(k for k, _ in counts)
-            advice = advise(
-                counts, covering, own_heads=drafter == OWN_HEADS, lookup=drafter == LOOKUP
-            )
+            advice = advise(counts, covering, drafter=drafter)
             lines = _lines(f"{name}, costs of {path} (batch {costs.batch_size})", advice)
             print("\n".join(map(printable, lines)))
     print("\n".join(wrapped(_NOTE)))

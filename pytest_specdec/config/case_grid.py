@@ -274,7 +274,7 @@ def _check_registered(
         raise RequestError(
             f"--specdec-judged does not go with the drafter {drafter.name!r}; leave one of them out"
         )
-    if costs == MEASURE:
+    if costs == MEASURE and drafter.name != EAGLE3:
         raise RequestError(
             f"--specdec-costs=measure does not time {drafter.name!r}; name a file of costs"
         )

@@ -20,6 +20,7 @@ from ..cases.drafter import RegisteredSpec
 from ..checkpoints.checkpoint import (
     MTP_COUNTS,
     Checkpoint,
+    Stamps,
     check_heads,
     local_checkpoint,
     open_checkpoint,
@@ -67,8 +68,10 @@ class LoadedModel:
             ) from error
 
     @functools.cached_property
-    def registered_drafters(self) -> dict[tuple[RegisteredSpec, int], Any]:
-        """Drafters of registered types that were loaded for this target, by depth."""
+    def registered_drafters(self) -> dict[tuple[RegisteredSpec, int], tuple[Stamps, Any]]:
+        """Drafters of registered types that were loaded for this target, by depth, and the stamps
+        that their files had then.
+        """
         return {}
 
     @functools.cached_property

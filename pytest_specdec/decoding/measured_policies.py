@@ -6,13 +6,16 @@ import functools
 from collections.abc import Callable, Sequence
 
 from ..cases.case import Sampling, default_rule
-from ..cases.drafter import OwnHeadsSpec, PromptLookupSpec
+from ..cases.drafter import DRAFT, DrafterSpec, OwnHeadsSpec, kind_of
 from ..cases.prompts import Prompt
 from ..cases.texts import Text, texts_of_prompts
+from ..common.errors import RequestError
 from ..speedup.cost_profile import CostProfile
 from ..speedup.policies import check_covered
 from ..speedup.policy_table import PolicyRow, policy_table
 from .confidence import confidences
+from .drafters.draft_model import DraftModel
+from .drafters.protocol import Drafter
 from .drafters.registry import DrafterSource, loaded_pair, parsed
 from .loading import LoadedModel
 from .replay import DrafterPlan, text_scores
@@ -40,7 +43,7 @@ def policies(
     ----------
     target, drafter
         Models as paths, hub ids or loaded; the drafter may be `"mtp"` for the target's own MTP
-        heads or `"prompt-lookup"`.
+        heads, `"prompt-lookup"`, or the folder of an EAGLE-3 head.
     prompts
         What the texts begin with, see `cases.prompts.read_prompts`.
     costs
@@ -68,9 +71,9 @@ def policies(
         No text is long enough for a round of k drafts.
     """
     source = parsed(drafter)
-    own_heads, lookup = isinstance(source, OwnHeadsSpec), isinstance(source, PromptLookupSpec)
-    depth = int(own_heads) if depth is None else depth
-    check_covered(costs, k, depth, own_heads=own_heads, lookup=lookup)
+    depth = int(isinstance(source, OwnHeadsSpec)) if depth is None else depth
+    kind = _kind(source)
+    check_covered(costs, k, depth, drafter=kind)
     loaded_target, drafting = loaded_pair(target, source, depth)
     sampling = Sampling(temperature)
     texts = _sampled_texts(loaded_target, prompts, sampling, new_tokens, seed, progress)
@@ -92,11 +95,24 @@ def policies(
         costs,
         most=k,
         depth=depth,
-        own_heads=own_heads,
-        lookup=lookup,
+        drafter=kind,
         confidences=stopping,
         progress=progress,
     )
+
+
+def _kind(source: DrafterSpec | LoadedModel | Drafter) -> str:
+    """The drafter as the profile names it. Raises RequestError for one that is loaded and no draft
+    model.
+    """
+    if isinstance(source, LoadedModel | DraftModel):
+        return DRAFT
+    if isinstance(source, Drafter):
+        raise RequestError(
+            f"a {type(source).__name__} does not say which times of the cost profile are its own; "
+            "pass its folder or name"
+        )
+    return kind_of(source)
 
 
 def _sampled_texts(

@@ -6,13 +6,21 @@ import dataclasses
 import functools
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
 
-from ..cases.case import LOOKUP, OWN_HEADS, Sampling, default_rule
-from ..cases.drafter import DrafterSpec, OwnHeadsSpec, PromptLookupSpec
+from ..cases.case import Sampling, default_rule
+from ..cases.drafter import (
+    DRAFT,
+    LOOKUP,
+    OWN_HEADS,
+    DrafterSpec,
+    OwnHeadsSpec,
+    PromptLookupSpec,
+    RegisteredSpec,
+)
 from ..common.errors import RequestError
 from ..speedup.cost_profile import CostProfile
 from .batch import Batch, BatchRow, DecodingPlan
@@ -88,7 +96,10 @@ class SteadyRounds:
         as a cost.
         """
         k, depth = self._plan.k, self._plan.depth
-        name = "draft" if isinstance(self._plan.drafter, LoadedModel) else str(self._plan.drafter)
+        drafter = self._plan.drafter
+        name = DRAFT if isinstance(drafter, LoadedModel) else str(drafter)
+        if isinstance(drafter, RegisteredSpec):
+            name = drafter.name
         if part == "verify":
             name, depth = "verify" if k else "target", 0
         return {
@@ -192,6 +203,7 @@ def measure_costs(
     repeats: int = 40,
     own_heads: bool = True,
     lookup: bool = False,
+    registered: Sequence[RegisteredSpec] = (),
     max_seconds: float | None = None,
     progress: Progress = lambda what, done, total: None,
     announce: Callable[[str], None] = lambda line: None,
@@ -201,7 +213,8 @@ def measure_costs(
 
     Runs of a few rounds of each are timed in turn, at least `repeats` rounds and two turns in all,
     so that a slow moment of the machine meets them all. Verification is everything in a round
-    after its drafts; where several drafters are timed, that of the first at the k.
+    after its drafts; where several drafters are timed, that of the first at the k. Drafters of
+    registered types are timed at depth 0, one of each type.
 
     `max_seconds` bounds the measurement: fewer turns are timed where it does not hold them all, at
     least two. `progress` is called as (what, done, total), `announce` with a line on what the
@@ -209,6 +222,7 @@ def measure_costs(
     """
     ks, depths, budget = sorted(set(ks)), sorted(set(depths)), Budget(max_seconds)
     named = list(_drafters(target, drafter, depths, own_heads, lookup))
+    named += [(spec.name, 0) for spec in registered if 0 in depths]
     if not named:
         raise RequestError(
             "nothing drafts, so there is no round to time; pass a draft model, or a depth of the "
@@ -217,7 +231,8 @@ def measure_costs(
     starts = emitted_starts(target, setting, budget)
     rounds = functools.partial(steady_rounds, target, setting=setting, starts=starts)
     tracks: dict[_Track, SteadyRounds] = {("target", 0, 0): rounds(None, 0, 0)}
-    drafters = {"draft": drafter, OWN_HEADS: OwnHeadsSpec(), LOOKUP: PromptLookupSpec()}
+    drafters: dict[str, LoadedModel | DrafterSpec | None] = {spec.name: spec for spec in registered}
+    drafters |= {DRAFT: drafter, OWN_HEADS: OwnHeadsSpec(), LOOKUP: PromptLookupSpec()}
     for name, depth in named:
         tracks |= {(name, depth, k): rounds(drafters[name], k, depth) for k in ks}
     laps = in_turn(tracks, repeats, budget, name=_name, progress=progress, announce=announce)
@@ -229,16 +244,17 @@ def _profile(laps: Mapping[_Track, Laps], setting: Setting, target: LoadedModel)
     for (_, _, k), track_laps in laps.items():
         verify.setdefault(k, track_laps.verify)
     drafted = {track: times.draft for track, times in laps.items() if track[0] != "target"}
-    rows: dict[str, dict[int, dict[int, float]]] = {"draft": {}, OWN_HEADS: {}, LOOKUP: {}}
+    rows: dict[str, dict[int, dict[int, float]]] = {DRAFT: {}, OWN_HEADS: {}, LOOKUP: {}}
     for (name, depth, k), times in drafted.items():
-        rows[name].setdefault(depth, {})[k] = times.median
+        rows.setdefault(name, {}).setdefault(depth, {})[k] = times.median
     timed = [*verify.values(), *(times for track, times in drafted.items() if track[0] != LOOKUP)]
     return CostProfile(
         verify={k: times.median for k, times in verify.items() if k},
-        draft=rows["draft"],
+        draft=rows.pop(DRAFT),
         target_ms=verify[0].median,
-        own_heads=rows[OWN_HEADS],
-        lookup=rows[LOOKUP].get(0, {}),
+        own_heads=rows.pop(OWN_HEADS),
+        lookup=rows.pop(LOOKUP).get(0, {}),
+        drafters=rows,
         machine=setting.machine(target),
         software=setting.software(target),
         batch_size=setting.batch_size,
@@ -269,7 +285,7 @@ def _drafters(
     lookup: bool,
 ) -> Iterator[tuple[str, int]]:
     if drafter is not None:
-        yield from (("draft", depth) for depth in depths)
+        yield from ((DRAFT, depth) for depth in depths)
     if own_heads:
         yield from (
             (OWN_HEADS, depth) for depth in depths if 0 < depth <= target.checkpoint.mtp_layers

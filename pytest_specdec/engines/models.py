@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..acceptance.rounds import Round
 from ..cases.case import SERVED, Case, Sampling
-from ..cases.drafter import DrafterSpec
+from ..cases.drafter import DrafterSpec, RegisteredSpec
 from ..cases.texts import Text
 from ..checkpoints.text_ends import target_fingerprint
 from ..common.errors import RequestError, naming_extras
@@ -160,6 +160,7 @@ class ModelPool:
             setting=Setting(context=context, temperature=first.temperature, dtype=self.dtype),
             own_heads=first.uses_own_heads,
             lookup=first.uses_lookup,
+            registered=[first.drafter] if isinstance(first.drafter, RegisteredSpec) else [],
             progress=lambda what, done, total: self.report(f"{first.suite}: {what}", done, total),
         )
 

@@ -70,9 +70,7 @@ def costs_of(case: Case, profile: CostProfile | None) -> CaseCosts | None:
         return None
     try:
         verify = profile.verify_ms(case.verified)
-        draft = profile.draft_ms(
-            case.drafted, case.depth, own_heads=case.uses_own_heads, lookup=case.uses_lookup
-        )
+        draft = profile.draft_ms(case.drafted, case.depth, drafter=case.drafter_name)
     except CostError:
         return None
     return CaseCosts(

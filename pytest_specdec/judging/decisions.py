@@ -8,6 +8,7 @@ from typing import Literal
 
 from ..baselines.repeats import accumulates
 from ..cases.case import Case
+from ..cases.drafter import RegisteredSpec
 from ..common.errors import RequestError
 from ..gate.accumulation import judge_accumulated
 from ..gate.erosion import erosion_of, judge_erosion
@@ -179,8 +180,10 @@ class Decider:
 
     def _judge_costs(self, acceptance: Verdict, run: Run, record: Record) -> Verdict:
         if run.case.costs is not None and run.costs is None:
+            case = run.case
+            whose = f" of {case.drafter_name}" if isinstance(case.drafter, RegisteredSpec) else ""
             reason = (
-                f"the cost profile does not cover k={run.case.k}, depth={run.case.depth}; "
+                f"the cost profile does not cover k={case.k}, depth={case.depth}{whose}; "
                 "measure one that does"
             )
             return Verdict(outcome="error", metric="speedup", reason=reason)

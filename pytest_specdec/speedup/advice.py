@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..acceptance.counts import Counts
+from ..cases.drafter import DRAFT
 from .cost_profile import CostProfile
 from .table import Step, break_even, speedup_table
 
@@ -65,8 +66,7 @@ def advise(
     counts: Mapping[Cell, Counts],
     costs: CostProfile,
     *,
-    own_heads: bool = False,
-    lookup: bool = False,
+    drafter: str = DRAFT,
 ) -> Advice:
     """What to draft, by the lengths of whole requests where every cell has them.
 
@@ -74,8 +74,8 @@ def advise(
     not cover them.
     """
     whole = all(map(math.isfinite, (cell_counts.request_length for cell_counts in counts.values())))
-    table = functools.partial(_table, costs=costs, own_heads=own_heads, lookup=lookup, whole=whole)
-    round_ms = functools.partial(costs.round_ms, own_heads=own_heads, lookup=lookup)
+    table = functools.partial(_table, costs=costs, drafter=drafter, whole=whole)
+    round_ms = functools.partial(costs.round_ms, drafter=drafter)
     steps = _steps(counts, table)
     best = _best(_speedups(steps))
     break_evens, next_acceptance = {}, {}

@@ -7,11 +7,12 @@ A benchmark counts where its `extra_info["specdec"]` names what it timed, as
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from ..cases.drafter import DRAFT, DRAFTER_TYPES, LOOKUP, OWN_HEADS
 from ..common.errors import CostError
 from ..common.limits import MOST_DEPTH, MOST_K
 from ..common.strict_json import JsonError, parse_json
@@ -24,7 +25,8 @@ _HINT = "save one with: pytest --benchmark-json=FILE, of tests that use specdec_
 class _TimedPart(msgspec.Struct):
     """What a benchmark timed."""
 
-    part: Literal["target", "verify", "draft", "mtp", "prompt-lookup"]
+    part: PlainLine
+    """`target`, `verify`, or the drafter as records name it."""
     k: Annotated[int, Meta(ge=0, le=MOST_K)]
     depth: Annotated[int, Meta(ge=0, le=MOST_DEPTH)]
     batch_size: Annotated[int, Meta(ge=1, le=2**20)]
@@ -73,6 +75,12 @@ def profile_from_benchmark(path: str | Path) -> CostProfile:
             f"{listed or 'no times of rounds'}; {_HINT}"
         )
     ((machine, software, batch_size),) = settings
+    known = ("target", "verify", DRAFT)
+    if strange := [part.part for part, _ in timed if part.part not in (*known, *DRAFTER_TYPES)]:
+        raise CostError(
+            f"{path} times {strange[0]!r}, which is neither {', '.join(known)} nor a type of "
+            f"drafter; {_HINT}"
+        )
     tables: dict[str, dict[int, dict[int, float]]] = {}
     for part, stats in timed:
         row = tables.setdefault(part.part, {}).setdefault(part.depth, {})
@@ -84,11 +92,12 @@ def profile_from_benchmark(path: str | Path) -> CostProfile:
         row[part.k] = round(stats.median * 1e3, 4)
     spread = max(stats.iqr / stats.median if stats.median > 0 else 0.0 for _, stats in timed)
     return CostProfile(
-        verify=tables.get("verify", {}).get(0, {}),
-        draft=tables.get("draft", {}),
-        target_ms=tables.get("target", {}).get(0, {}).get(0),
-        own_heads=tables.get("mtp", {}),
-        lookup=tables.get("prompt-lookup", {}).get(0, {}),
+        verify=tables.pop("verify", {}).get(0, {}),
+        draft=tables.pop(DRAFT, {}),
+        target_ms=tables.pop("target", {}).get(0, {}).get(0),
+        own_heads=tables.pop(OWN_HEADS, {}),
+        lookup=tables.pop(LOOKUP, {}).get(0, {}),
+        drafters=tables,
         machine=machine,
         software=software,
         batch_size=batch_size,

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..cases.drafter import DRAFT, LOOKUP, OWN_HEADS
 from ..common.errors import CostError
 from ..common.strict_json import JsonError, parse_json
 
@@ -34,6 +35,10 @@ class CostProfile:
     """As `draft`, for the target's own MTP heads."""
     lookup: Mapping[int, float] = dataclasses.field(default_factory=dict)
     """Milliseconds to look up k tokens in the text itself."""
+    drafters: Mapping[str, Mapping[int, Mapping[int, float]]] = dataclasses.field(
+        default_factory=dict
+    )
+    """As `draft`, for drafters of registered types, by the type's name: `eagle3`."""
     batch_size: int = 1
     """Rows decoded at once; a round's times are of all of them together."""
     machine: str = "unknown"
@@ -55,7 +60,7 @@ class CostProfile:
         times = [*self.verify.values(), *self.lookup.values()]
         times += [
             ms
-            for table in (self.draft, self.own_heads)
+            for table in (self.draft, self.own_heads, *self.drafters.values())
             for row in table.values()
             for ms in row.values()
         ]
@@ -70,26 +75,32 @@ class CostProfile:
         """
         return _interpolate(self.verify, k, "verify")
 
-    def draft_ms(
-        self, k: int, depth: int = 0, *, own_heads: bool = False, lookup: bool = False
-    ) -> float:
-        """Milliseconds to draft k tokens with a draft model, the target's own heads or prompt
-        lookup.
+    def draft_ms(self, k: int, depth: int = 0, *, drafter: str = DRAFT) -> float:
+        """Milliseconds to draft k tokens.
 
-        Raises CostError outside the measured k and depths.
+        `drafter` is named as in records: `draft`, `mtp`, `prompt-lookup`, or the name of a
+        registered type, which has times of its own only. Raises CostError outside the measured k
+        and depths.
         """
-        if lookup:
+        if drafter == LOOKUP:
             return _interpolate(self.lookup, k, "lookup")
-        table, name = (self.own_heads, "own_heads") if own_heads else (self.draft, "draft")
+        table, name = self._times(drafter), "own_heads" if drafter == OWN_HEADS else drafter
         if depth not in table:
             raise CostError(f"the cost profile has no {name} times for depth {depth}; {_HINT}")
         return _interpolate(table[depth], k, f"{name} (depth {depth})")
 
-    def round_ms(
-        self, k: int, depth: int = 0, *, own_heads: bool = False, lookup: bool = False
-    ) -> float:
+    def round_ms(self, k: int, depth: int = 0, *, drafter: str = DRAFT) -> float:
         """Milliseconds of a whole round."""
-        return self.verify_ms(k) + self.draft_ms(k, depth, own_heads=own_heads, lookup=lookup)
+        return self.verify_ms(k) + self.draft_ms(k, depth, drafter=drafter)
+
+    def knows(self, drafter: str) -> bool:
+        """Whether the profile has any times of a drafter, named as in records."""
+        return bool(self.lookup if drafter == LOOKUP else self._times(drafter))
+
+    def _times(self, drafter: str) -> Mapping[int, Mapping[int, float]]:
+        """By depth and k, of what has depths."""
+        built_in = {DRAFT: self.draft, OWN_HEADS: self.own_heads}
+        return built_in.get(drafter, self.drafters.get(drafter, {}))
 
     def with_target(self, path: str | Path) -> CostProfile:
         """The profile itself. Raises CostError, naming its file, where it lacks the target's
@@ -114,9 +125,10 @@ class CostProfile:
         """A profile that also covers `ks`, from least-squares lines: verification over k, drafting
         over passes.
 
-        A pass of a draft model yields 1 + depth tokens, one of the target's own heads a token. k
-        outside the measured range are named in `extrapolated`. Raises CostError for a line through
-        fewer than two points, or one that ends in a time that is not positive.
+        A pass of a draft model yields 1 + depth tokens, one of the target's own heads or of a
+        drafter of a registered type a token. k outside the measured range are named in
+        `extrapolated`. Raises CostError for a line through fewer than two points, or one that ends
+        in a time that is not positive.
         """
         wanted = sorted(set(ks) - set(self.verify))
         verify = _lined_up(self.verify, wanted, 1, "verify")
@@ -128,6 +140,13 @@ class CostProfile:
             depth: _lined_up(row, wanted, 1, "own_heads") for depth, row in self.own_heads.items()
         }
         lookup = _lined_up(self.lookup, wanted, 1, "lookup") if self.lookup else {}
+        drafters = {
+            name: {
+                depth: _lined_up(row, wanted, 1, f"{name} (depth {depth})")
+                for depth, row in table.items()
+            }
+            for name, table in self.drafters.items()
+        }
         outside = [k for k in wanted if not min(self.verify) < k < max(self.verify)]
         extrapolated = tuple(sorted({*self.extrapolated, *outside}))
         return dataclasses.replace(
@@ -136,6 +155,7 @@ class CostProfile:
             draft=draft,
             own_heads=own_heads,
             lookup=lookup,
+            drafters=drafters,
             extrapolated=extrapolated,
         )
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from ..cases.drafter import DRAFT
 from .cost_profile import CostProfile
 
 
@@ -44,7 +45,7 @@ def theoretical_speedup(
 
 
 def best_k(
-    lengths: Mapping[int, float], costs: CostProfile, *, depth: int = 0, own_heads: bool = False
+    lengths: Mapping[int, float], costs: CostProfile, *, depth: int = 0, drafter: str = DRAFT
 ) -> int:
     """The k that emits most tokens per millisecond, given the acceptance length at each k; the
     smaller k on a tie.
@@ -54,12 +55,12 @@ def best_k(
     if not lengths:
         raise ValueError("no acceptance length to choose from; pass {k: acceptance length}")
     return max(
-        sorted(lengths), key=lambda k: lengths[k] / costs.round_ms(k, depth, own_heads=own_heads)
+        sorted(lengths), key=lambda k: lengths[k] / costs.round_ms(k, depth, drafter=drafter)
     )
 
 
 def best_depth(
-    lengths: Mapping[tuple[int, int], float], costs: CostProfile, *, own_heads: bool = False
+    lengths: Mapping[tuple[int, int], float], costs: CostProfile, *, drafter: str = DRAFT
 ) -> tuple[int, int]:
     """The (k, depth) that emits most tokens per millisecond, given the acceptance length at
     each.
@@ -69,5 +70,5 @@ def best_depth(
             "no acceptance length to choose from; pass {(k, depth): acceptance length}"
         )
     return max(
-        sorted(lengths), key=lambda cell: lengths[cell] / costs.round_ms(*cell, own_heads=own_heads)
+        sorted(lengths), key=lambda cell: lengths[cell] / costs.round_ms(*cell, drafter=drafter)
     )

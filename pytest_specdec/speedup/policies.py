@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..acceptance.counts import Array
 from ..acceptance.renewal import AcceptanceField, accepted_distribution, visits
+from ..cases.drafter import DRAFT
 from .cost_profile import CostProfile
 from .table import positive_interval
 
@@ -96,26 +97,20 @@ class Confidences:
         return Confidences(self.accepted[rows], self.rejected[rows])
 
 
-def times(
-    costs: CostProfile, depth: int = 0, *, own_heads: bool = False, lookup: bool = False
-) -> RoundMs:
+def times(costs: CostProfile, depth: int = 0, *, drafter: str = DRAFT) -> RoundMs:
     """A round's milliseconds by what it drafts. Raises ValueError without `target_ms`."""
     target_ms = costs.target_ms
     if target_ms is None:
         raise ValueError("a speed-up needs the profile's target_ms; measure a profile that has it")
 
-    return lambda drafted: (
-        costs.round_ms(drafted, depth, own_heads=own_heads, lookup=lookup) if drafted else target_ms
-    )
+    return lambda drafted: costs.round_ms(drafted, depth, drafter=drafter) if drafted else target_ms
 
 
-def check_covered(
-    costs: CostProfile, most: int, depth: int = 0, *, own_heads: bool = False, lookup: bool = False
-) -> None:
+def check_covered(costs: CostProfile, most: int, depth: int = 0, *, drafter: str = DRAFT) -> None:
     """Raises CostError unless the profile has the times of rounds that draft 1 to `most` tokens,
     and ValueError without `target_ms`.
     """
-    round_ms = times(costs, depth, own_heads=own_heads, lookup=lookup)
+    round_ms = times(costs, depth, drafter=drafter)
     for k in range(1, most + 1):
         round_ms(k)
 

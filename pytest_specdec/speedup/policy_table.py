@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from ..acceptance.renewal import AcceptanceField
+from ..cases.drafter import DRAFT
 from ..common.errors import MeasurementError
 from .cost_profile import CostProfile
 from .policies import (
@@ -77,8 +78,7 @@ def policy_table(
     *,
     most: int,
     depth: int = 0,
-    own_heads: bool = False,
-    lookup: bool = False,
+    drafter: str = DRAFT,
     confidences: Confidences | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> list[PolicyRow]:
@@ -90,7 +90,7 @@ def policy_table(
     Raises ValueError for a profile without `target_ms`, CostError for one that does not cover 1 to
     `most`, and MeasurementError for texts without a round.
     """
-    round_ms = times(costs, depth, own_heads=own_heads, lookup=lookup)
+    round_ms = times(costs, depth, drafter=drafter)
     total = most + 1 + _DYNAMIC + (0 if confidences is None else len(THRESHOLDS))
     each = {}
     for k in range(most + 1):

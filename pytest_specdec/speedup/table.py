@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Mapping
 
+from ..cases.drafter import DRAFT
 from .cost_profile import CostProfile
 from .formulas import theoretical_speedup
 
@@ -43,8 +44,7 @@ def speedup_table(
     costs: CostProfile,
     *,
     depth: int = 0,
-    own_heads: bool = False,
-    lookup: bool = False,
+    drafter: str = DRAFT,
     errors: Mapping[int, float] | None = None,
 ) -> tuple[Step, ...]:
     """The steps of growing k from the acceptance length at each, and its standard error where it is
@@ -59,8 +59,7 @@ def speedup_table(
             "length}"
         )
     times = {
-        k: (costs.verify_ms(k), costs.draft_ms(k, depth, own_heads=own_heads, lookup=lookup))
-        for k in sorted(lengths)
+        k: (costs.verify_ms(k), costs.draft_ms(k, depth, drafter=drafter)) for k in sorted(lengths)
     }
     speedups = {
         k: theoretical_speedup(

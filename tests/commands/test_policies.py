@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+from helpers.eagle3 import write_head
 
 from pytest_specdec.__main__ import main
 from pytest_specdec.speedup.cost_profile import CostProfile
 
 TIMES = {1: 1.0, 4: 3.0}
 COSTS = CostProfile(
-    target_ms=3.0, verify=TIMES, draft={0: TIMES, 1: TIMES}, own_heads={1: TIMES}, lookup=TIMES
+    target_ms=3.0,
+    verify=TIMES,
+    draft={0: TIMES, 1: TIMES},
+    own_heads={1: TIMES},
+    lookup=TIMES,
+    drafters={"eagle3": {0: TIMES}},
 )
 
 
@@ -35,6 +42,7 @@ def files(tmp_path: Path) -> list[str]:
         ("draft", ["--depth", "1"], False),
         ("mtp", [], False),
         ("prompt-lookup", [], False),
+        ("head", [], False),
     ],
 )
 def test_every_drafter_has_its_policies(
@@ -45,13 +53,11 @@ def test_every_drafter_has_its_policies(
     drafter: str,
     options: list[str],
     stops: bool,
+    tmp_path: Path,
 ) -> None:
-    pair = [
-        "--target",
-        str(tiny_target),
-        "--draft",
-        str(tiny_draft) if drafter == "draft" else drafter,
-    ]
+    head = write_head(tmp_path / "head", tiny_target, ids=(0, 1))
+    paths = {"draft": str(tiny_draft), "head": str(head)}
+    pair = ["--target", str(tiny_target), "--draft", paths.get(drafter, drafter)]
     assert (
         main(
             [
@@ -83,6 +89,17 @@ def test_every_drafter_has_its_policies(
         == stops
     )
     assert any("none is listed" in line for line in lines) != stops
+
+
+def test_the_times_of_a_draft_model_are_not_a_heads(
+    files: list[str], tiny_target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = write_head(tmp_path / "head", tiny_target, ids=(0, 1))
+    profile = dataclasses.replace(COSTS, drafters={})
+    (tmp_path / "costs.json").write_text(profile.to_json())
+    pair = ["--target", str(tiny_target), "--draft", str(head)]
+    assert main(["policies", *pair, *files, "--k", "4"]) == 2
+    assert "has no eagle3 times for depth 0; measure one with" in capsys.readouterr().err
 
 
 def test_a_profile_without_the_targets_step_is_refused(

@@ -40,6 +40,8 @@ def verdicts(lines: list[str]) -> list[str]:
 def test_every_drafter_has_a_table_and_one_best_cell(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed_lines(capsys, BASELINES, "--costs", COSTS)
     titles = [line for line in lines if "costs of" in line]
+    untimed = [line for line in lines if line.endswith(f": no times of eagle3 in {COSTS}")]
+    assert [line.split(":")[0] for line in untimed] == ["text-eagle3-t0", "text-eagle3-t1"]
     assert [title.split(",")[0] for title in titles] == ["mtp-t1", "text-draft-t0", "text-draft-t1"]
     assert sum(line.endswith(" best") for line in lines) == 1
     assert [line.split(",")[0] for line in verdicts(lines)] == ["undecided: the best"] * 3
@@ -49,7 +51,7 @@ def test_every_drafter_has_a_table_and_one_best_cell(capsys: pytest.CaptureFixtu
         "again with more --repeats"
     )
     assert sum(line.startswith("  code: ") for line in lines) == 3
-    assert max(len(line) for line in lines if line not in titles) <= 80
+    assert max(len(line) for line in lines if line not in titles + untimed) <= 80
 
 
 def test_a_drafter_that_is_slower_beyond_doubt_is_advised_against(
@@ -141,6 +143,33 @@ def test_prompt_lookup_has_times_of_its_own(
         if line.endswith(" best")
     ]
     assert row[3] == "3.50"
+
+
+def test_a_head_has_times_of_its_own_and_is_left_out_without(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Never those of the draft model."""
+    by_head = record(
+        steady_counts(), conditions=msgspec.structs.replace(CONDITIONS, drafter="eagle3")
+    )
+    (tmp_path / "head-k3-depth0-t1.json").write_text(dumps(by_head))
+    (tmp_path / "draft-k3-depth0-t1.json").write_text(dumps(record(steady_counts())))
+    profile = CostProfile(target_ms=3.0, verify={3: 3.0}, draft={0: {3: 0.25}})
+    (tmp_path / "draft").write_text(profile.to_json())
+    timed = dataclasses.replace(profile, draft={}, drafters={"eagle3": {0: {3: 0.5}}})
+    (tmp_path / "head").write_text(timed.to_json())
+    lines = printed_lines(
+        capsys, tmp_path, "--costs", tmp_path / "draft", "--costs", tmp_path / "head"
+    )
+    assert [line.split()[3] for line in lines if line.endswith(" best")] == ["3.25", "3.50"]
+    assert [line for line in lines if "no times of" in line] == [
+        f"draft-t1: no times of draft in {tmp_path / 'head'}",
+        f"head-t1: no times of eagle3 in {tmp_path / 'draft'}",
+    ]
+    (tmp_path / "draft-k3-depth0-t1.json").unlink()
+    assert f"no cost profile has times of what drafts in {tmp_path} (eagle3); measure" in refused(
+        capsys, tmp_path, "--costs", tmp_path / "draft"
+    )
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:

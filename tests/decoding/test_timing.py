@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from helpers.eagle3 import write_head
+from helpers.packages import installed
 
 from pytest_specdec.__main__ import main
+from pytest_specdec.cases.drafter import DRAFTER_TYPES, RegisteredSpec
 from pytest_specdec.common.errors import CostError, RequestError
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.timed_turns import SEGMENT
@@ -30,6 +33,11 @@ def target(tiny_target: Path) -> LoadedModel:
 @pytest.fixture(scope="module")
 def drafter(tiny_draft: Path) -> LoadedModel:
     return load_model(str(tiny_draft), "cpu")
+
+
+@pytest.fixture(scope="module")
+def head(tiny_target: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_head(tmp_path_factory.mktemp("heads") / "head", tiny_target, ids=(0, 1))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +73,29 @@ def test_prompt_lookup_is_timed_where_it_is_asked_for(
         target, None, ks=[1, 4], depths=[1], setting=SMALL, repeats=8, lookup=True
     )
     assert set(timed.lookup) == {1, 4}
-    assert timed.draft_ms(4, lookup=True) < timed.verify_ms(4)
+    assert timed.draft_ms(4, drafter="prompt-lookup") < timed.verify_ms(4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_head_is_timed_beside_the_others(
+    target: LoadedModel, drafter: LoadedModel, head: Path, batch_size: int
+) -> None:
+    timed = measure_costs(
+        target,
+        drafter,
+        ks=[1, 4],
+        depths=[0, 1],
+        setting=dataclasses.replace(SMALL, batch_size=batch_size),
+        repeats=16,
+        registered=[RegisteredSpec("eagle3", head)],
+    )
+    assert set(timed.drafters) == {"eagle3"}
+    assert set(timed.drafters["eagle3"]) == {0}
+    row = timed.drafters["eagle3"][0]
+    assert set(row) == {1, 4}
+    assert row[4] > row[1] > 0
+    assert timed.batch_size == batch_size
+    assert (set(timed.draft), set(timed.own_heads)) == ({0, 1}, {1})
 
 
 def test_a_batch_is_timed_as_a_whole(target: LoadedModel, drafter: LoadedModel) -> None:
@@ -110,6 +140,7 @@ def test_rounds_are_endless_and_timed_part_by_part(
         ("draft", 2, "draft", {"part": "draft", "k": 2, "depth": 1}),
         ("draft", 2, "verify", {"part": "verify", "k": 2, "depth": 0}),
         ("mtp", 2, "draft", {"part": "mtp", "k": 2, "depth": 1}),
+        ("eagle3", 2, "draft", {"part": "eagle3", "k": 2}),
         (None, 0, "verify", {"part": "target", "k": 0, "depth": 0}),
     ],
 )
@@ -122,7 +153,8 @@ def test_rounds_say_what_they_time(
     expected: dict[str, object],
 ) -> None:
     depth = 1 if k else 0
-    rounds = steady_rounds(target, drafter if name == "draft" else name, k, depth, SMALL, [[1]])
+    named = {"draft": drafter, "eagle3": RegisteredSpec("eagle3", Path("/heads/one"))}
+    rounds = steady_rounds(target, named.get(str(name), name), k, depth, SMALL, [[1]])
     described = rounds.describe(part)
     assert {name: described[name] for name in expected} == expected
     assert described["machine"] == SMALL.machine(target)
@@ -169,23 +201,28 @@ def test_command_writes_a_loadable_file(
         (["mtp"], {"mtp"}),
         (["prompt-lookup"], {"lookup"}),
         (["PATH", "mtp"], {"draft", "mtp"}),
+        (["HEAD"], {"head"}),
+        (["PATH", "HEAD"], {"draft", "head"}),
     ],
 )
 def test_command_times_the_drafters_that_are_named(
     tiny_target: Path,
     tiny_draft: Path,
+    head: Path,
     capsys: pytest.CaptureFixture[str],
     drafters: list[str],
     timed: set[str],
     tmp_path: Path,
 ) -> None:
-    named = [f"--draft={str(tiny_draft) if name == 'PATH' else name}" for name in drafters]
-    size = ["--k", "1", "--depth", "1", "--context", "8", "--repeats", "2", "--device", "cpu"]
+    paths = {"PATH": str(tiny_draft), "HEAD": str(head)}
+    named = [f"--draft={paths.get(name, name)}" for name in drafters]
+    size = ["--k", "1", "--depth", "0,1", "--context", "8", "--repeats", "2", "--device", "cpu"]
     assert main(["costs", "--target", str(tiny_target), *named, *size]) == 0
     path = tmp_path / "costs.json"
     path.write_text(capsys.readouterr().out)
     profile = CostProfile.load(path)
     tables = {"draft": profile.draft, "mtp": profile.own_heads, "lookup": profile.lookup}
+    tables["head"] = profile.drafters.get("eagle3", {})
     assert {name for name, table in tables.items() if table} == timed
 
 
@@ -197,6 +234,41 @@ def test_command_refuses_two_draft_models(
     )
     assert (
         "a profile holds the times of one draft model, and 2 are named; measure each in its own run"
+        in capsys.readouterr().err
+    )
+
+
+def test_command_refuses_heads_that_it_cannot_time(
+    tiny_target: Path, head: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_head(tmp_path / "other", tiny_target, ids=(0, 1), seed=1)
+    misfit = write_head(tmp_path / "misfit", tiny_target, ids=(0, 9))
+    for options, message in (
+        (
+            [f"--draft={head}", f"--draft={other}"],
+            "a profile holds the times of one EAGLE-3 head, and 2 are named; measure each in its "
+            "own run",
+        ),
+        (
+            [f"--draft={head}", "--depth=1"],
+            "an EAGLE-3 head has no MTP layers and is timed at depth 0, which --depth leaves out; "
+            "add 0 to it",
+        ),
+        ([f"--draft={misfit}"], "names the layers [0, 9]"),
+        (["--draft=eagle3"], "eagle3 drafts with a head's files; name its folder: eagle3:FOLDER"),
+    ):
+        assert main(["costs", "--target", str(tiny_target), *options, "--device=cpu"]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_command_refuses_types_of_other_packages(
+    tiny_target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = {DRAFTER_TYPES.group: "ngram-table = ngram_table"}
+    with installed(tmp_path / "site", "ngram_table", "", points):
+        assert main(["costs", "--target", str(tiny_target), "--draft=ngram-table:/tables"]) == 2
+    assert (
+        "costs does not time 'ngram-table'; write its times into the field drafters of the file"
         in capsys.readouterr().err
     )
 

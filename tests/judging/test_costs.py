@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.records import case
 
 from pytest_specdec.cases.case import OWN_HEADS, JudgedRange
+from pytest_specdec.cases.drafter import RegisteredSpec
 from pytest_specdec.judging.costs import costs_of
 from pytest_specdec.speedup.cost_profile import CostProfile
 
@@ -52,6 +55,18 @@ def test_a_judged_round_verifies_and_drafts_the_given_places_too(
     costs = costs_of(case(**changes), PROFILE)
     assert costs is not None
     assert (costs.target_ms, costs.verify_ms, costs.draft_ms) == (10, verify, draft)
+
+
+@pytest.mark.parametrize("name", ["eagle3", "ngram-table"])
+def test_a_registered_drafter_has_its_own_times_or_none(name: str) -> None:
+    """The times of the draft model are those of another drafter."""
+    drafter = RegisteredSpec(name, Path("/heads/one"))
+    assert costs_of(case(k=4, drafter=drafter), PROFILE) is None
+    other = "ngram-table" if name == "eagle3" else "eagle3"
+    for named, expected in ((name, 7.0), (other, None)):
+        profile = dataclasses.replace(PROFILE, drafters={named: {0: {4: 7.0}}})
+        costs = costs_of(case(k=4, drafter=drafter), profile)
+        assert (None if costs is None else costs.draft_ms) == expected
 
 
 def test_a_profile_that_covers_the_judged_tokens_alone_does_not_cover_the_round() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.eagle3 import write_head
 from plugin.conftest import Project, facts
 
 TEST = """
@@ -189,3 +190,29 @@ def test_lookup(specdec_run, specdec_costs):
     assert specdec_run.speedup > 0
 """)
     project.run("--specdec-costs=measure", ok=True)
+
+
+@pytest.fixture
+def with_head(project: Project) -> Project:
+    """A project whose speed-up gate is one of an EAGLE-3 head."""
+    head = write_head(project.pytester.path / "heads/head", project.target, ids=(0, 1))
+    project.write_test(TEST.replace("{draft!r}", repr(str(head))))
+    return project
+
+
+def test_a_head_is_not_given_the_times_of_the_draft_model(with_head: Project) -> None:
+    write_costs(with_head)
+    (row,) = with_head.report("--specdec-costs=costs.json")
+    assert row["acceptance_length"] > 1
+    assert row["speedup"] is None
+    write_costs(with_head, "own.json", drafters={"eagle3": {"0": {"4": 8.0}}})
+    (row,) = with_head.report("--specdec-costs=own.json")
+    assert row["speedup"] == pytest.approx(row["acceptance_length"] * 10 / 20)
+
+
+def test_the_costs_of_a_head_are_measured_in_the_session(with_head: Project) -> None:
+    (row,) = with_head.report("--specdec-costs=measure")
+    assert row["draft_ms"] > 0
+    assert row["speedup"] == pytest.approx(
+        row["acceptance_length"] * row["target_ms"] / (row["verify_ms"] + row["draft_ms"])
+    )

@@ -104,7 +104,7 @@ def test_a_single_prompt_has_no_interval() -> None:
 
 
 def test_own_heads_have_their_own_times() -> None:
-    advice = advise({(1, 1): geometric(1)}, COSTS, own_heads=True)
+    advice = advise({(1, 1): geometric(1)}, COSTS, drafter="mtp")
     assert advice.steps[1][0].round_ms == 12
 
 

@@ -45,13 +45,17 @@ def saved(path: Path, benchmarks: list[dict[str, Any]]) -> Path:
 def test_each_part_finds_its_table(tmp_path: Path) -> None:
     others = [{"stats": {}, "extra_info": {}}, {"stats": {}}]
     profile = profile_from_benchmark(
-        saved(tmp_path / "b.json", [*ROUND, timed("prompt-lookup", 4, 0.1), *others])
+        saved(
+            tmp_path / "b.json",
+            [*ROUND, timed("prompt-lookup", 4, 0.1), timed("eagle3", 4, 3.0), *others],
+        )
     )
     assert profile.target_ms == 76.0
     assert profile.verify == {4: 90.0}
     assert profile.draft == {3: {4: 20.0}}
     assert profile.own_heads == {1: {4: 12.0}}
     assert profile.lookup == {4: 0.1}
+    assert profile.drafters == {"eagle3": {0: {4: 3.0}}}
     assert (profile.machine, profile.software, profile.batch_size, profile.samples) == (
         "gpu",
         "torch 3",
@@ -74,7 +78,10 @@ def test_each_part_finds_its_table(tmp_path: Path) -> None:
             "not a file of pytest-benchmark",
         ),
         ([timed("verify", 4, 0.0)], "needs verify times, and all times positive"),
-        ([timed("tea", 4, 1.0)], "Invalid enum value 'tea'"),
+        (
+            [timed("tea", 4, 1.0)],
+            "times 'tea', which is neither target, verify, draft nor a type of drafter",
+        ),
     ],
 )
 def test_a_file_that_is_no_profile_is_refused(

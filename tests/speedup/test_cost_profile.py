@@ -35,6 +35,7 @@ profiles = st.builds(
     draft=by_depth,
     target_ms=st.none() | milliseconds,
     own_heads=st.dictionaries(st.integers(1, 8), by_k, max_size=3),
+    drafters=st.dictionaries(st.sampled_from(["eagle3", "ngram-table"]), by_depth, max_size=2),
     machine=st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=20),
     spread=st.floats(0, 10),
 )
@@ -101,8 +102,28 @@ def test_an_interpolated_time_lies_between_its_neighbours(table: dict[int, float
 def test_depths_and_own_heads_have_times_of_their_own(tmp_path: Path) -> None:
     profile = CostProfile.load(stored(tmp_path))
     assert profile.draft_ms(8, 3) == 6.0
-    assert profile.draft_ms(8, 1, own_heads=True) == 4.0
-    assert profile.round_ms(8, 1, own_heads=True) == 22.0
+    assert profile.draft_ms(8, 1, drafter="mtp") == 4.0
+    assert profile.round_ms(8, 1, drafter="mtp") == 22.0
+
+
+def test_a_registered_drafter_has_no_times_but_its_own(tmp_path: Path) -> None:
+    """Not those of the draft model, at whatever depth."""
+    with pytest.raises(CostError, match="no eagle3 times for depth 0; measure one with"):
+        CostProfile.load(stored(tmp_path)).draft_ms(4, drafter="eagle3")
+    profile = CostProfile.load(stored(tmp_path, drafters={"eagle3": {"0": {"1": 3.0, "8": 17.0}}}))
+    assert profile.draft_ms(8, drafter="eagle3") == 17.0
+    assert profile.round_ms(4, drafter="eagle3") == 25.0
+    assert profile.draft_ms(8) == 16.0
+    with pytest.raises(CostError, match=r"eagle3 \(depth 0\) times cover k = 1, 8, not 9"):
+        profile.draft_ms(9, drafter="eagle3")
+
+
+@pytest.mark.parametrize(
+    ("drafter", "known"),
+    [("draft", True), ("mtp", True), ("prompt-lookup", False), ("eagle3", False)],
+)
+def test_a_profile_says_whose_times_it_has(tmp_path: Path, drafter: str, known: bool) -> None:
+    assert CostProfile.load(stored(tmp_path)).knows(drafter) == known
 
 
 @pytest.mark.parametrize("k", [0, 9])
@@ -117,13 +138,14 @@ def test_outside_the_measured_range_there_is_no_answer(tmp_path: Path, k: int) -
 
 
 @pytest.mark.parametrize(
-    ("depth", "own_heads", "name"), [(2, False, "draft"), (0, True, "own_heads")]
+    ("depth", "drafter", "name"),
+    [(2, "draft", "draft"), (0, "mtp", "own_heads"), (0, "eagle3", "eagle3")],
 )
 def test_a_depth_without_times_is_named(
-    tmp_path: Path, depth: int, own_heads: bool, name: str
+    tmp_path: Path, depth: int, drafter: str, name: str
 ) -> None:
     with pytest.raises(CostError, match=f"no {name} times for depth {depth}; measure one with"):
-        CostProfile.load(stored(tmp_path)).draft_ms(4, depth, own_heads=own_heads)
+        CostProfile.load(stored(tmp_path)).draft_ms(4, depth, drafter=drafter)
 
 
 @pytest.mark.parametrize("times", [{}, {1: 0.0}, {1: -2.0}, {1: float("nan")}])
@@ -180,6 +202,11 @@ def test_a_bad_field_is_refused_with_the_files_name(
         {"verify": {"4": True}},
         {"draft": {"-1": {"4": 1.0}}},
         {"own_heads": {"0": {"4": 1.0}}},
+        {"drafters": {"eagle3": {"0": {"0": 1.0}}}},
+        {"drafters": {"eagle3": {"0": {"04": 1.0}}}},
+        {"drafters": {"eagle3": {"-1": {"4": 1.0}}}},
+        {"drafters": {"eagle3": {"4": 1.0}}},
+        {"drafters": {"mtp": {"1": {"4": 1.0}}}},
         {"batch_size": 0},
         {"batch_size": 1.5},
         {"spread": -0.1},
@@ -266,6 +293,12 @@ def test_drafting_is_a_line_over_passes() -> None:
     heads = CostProfile(verify={4: 10, 16: 22}, draft={3: {4: 3, 16: 9}}).extended([5, 8, 20])
     assert heads.draft_ms(5, 3) == heads.draft_ms(8, 3) == pytest.approx(5)
     assert heads.draft_ms(20, 3) == pytest.approx(11)
+
+
+def test_drafting_by_a_registered_drafter_is_a_line_over_tokens() -> None:
+    times = {0: {1: 2, 3: 6}}
+    head = CostProfile(verify={1: 10, 3: 14}, draft={}, drafters={"eagle3": times}).extended([6])
+    assert head.draft_ms(6, drafter="eagle3") == pytest.approx(12)
 
 
 @pytest.mark.parametrize(

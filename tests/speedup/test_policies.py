@@ -235,8 +235,8 @@ def test_a_confidence_stops_plain_draft_models_only() -> None:
 def test_times_follow_the_drafter() -> None:
     assert ROUND_MS(0) == 10
     assert ROUND_MS(4) == 22
-    assert times(COSTS, 1, own_heads=True)(1) == 12
-    assert times(COSTS, lookup=True)(4) == pytest.approx(14.1)
+    assert times(COSTS, 1, drafter="mtp")(1) == 12
+    assert times(COSTS, drafter="prompt-lookup")(4) == pytest.approx(14.1)
     with pytest.raises(ValueError, match="target_ms"):
         times(CostProfile(verify={1: 1}, draft={}))
     with pytest.raises(CostError, match="not 8"):

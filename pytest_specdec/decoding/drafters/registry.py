@@ -12,7 +12,7 @@ from ...cases.drafter import (
     ServedSpec,
     parse_drafter,
 )
-from ...checkpoints.checkpoint import check_pair, open_checkpoint
+from ...checkpoints.checkpoint import Stamps, check_pair, open_checkpoint, stamp_of, stamps_of
 from ...checkpoints.drafter_folders import recognised
 from ..loading import LoadedModel, loaded, resolve
 from . import draft_model
@@ -46,7 +46,7 @@ def type_of(drafter: DrafterSpec) -> tuple[DrafterType, Path | None]:
 
 def drafter_for(target: LoadedModel, source: DrafterSource, depth: int) -> Drafter:
     """The drafter, loaded where it comes as a string or spec; the pair is not checked. One of a
-    registered type is loaded once for a target.
+    registered type is loaded once for a target, and again where its files have changed.
     """
     source = parsed(source)
     if isinstance(source, Drafter):
@@ -56,11 +56,19 @@ def drafter_for(target: LoadedModel, source: DrafterSource, depth: int) -> Draft
     drafter_type, folder = type_of(source)
     if not isinstance(source, RegisteredSpec):
         return drafter_type.load(target, folder, depth)
-    key = (source, depth)
-    if key not in target.registered_drafters:
-        target.registered_drafters[key] = drafter_type.load(target, folder, depth)
-    drafter: Drafter = target.registered_drafters[key]
+    key, stamps = (source, depth), _stamps(folder)
+    before = target.registered_drafters.get(key)
+    if before is None or before[0] != stamps:
+        target.registered_drafters[key] = stamps, drafter_type.load(target, folder, depth)
+    drafter: Drafter = target.registered_drafters[key][1]
     return drafter
+
+
+def _stamps(folder: Path | None) -> Stamps:
+    """Of a drafter's files; a type of another package may have one file in place of a folder."""
+    if folder is None:
+        return ()
+    return stamps_of(folder) if folder.is_dir() else (stamp_of(folder),)
 
 
 def check_drafter(target: LoadedModel, source: DrafterSource, depth: int) -> None:

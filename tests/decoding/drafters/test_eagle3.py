@@ -211,7 +211,7 @@ def test_a_head_in_half_precision_follows_its_target(
     target = load_model(str(targets["llama"].folder), "cpu", "bfloat16")
     decoded = decode(target, str(head), PROMPTS, k=K, new_tokens=NEW)
     assert decoded.counts.drafted.sum() > 0
-    (loaded,) = target.registered_drafters.values()
+    ((_, loaded),) = target.registered_drafters.values()
     assert {tensor.dtype for tensor in loaded.head.state_dict().values()} == {torch.bfloat16}
 
 

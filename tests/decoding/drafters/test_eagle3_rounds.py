@@ -69,7 +69,6 @@ def trained(targets: dict[str, Target], tmp_path_factory: pytest.TempPathFactory
     for name, tensor in head.state_dict().items():
         weights[name.replace("layers.0.", "midlayer.")] = tensor.contiguous()
     save_file(weights, folder / "model.safetensors")
-    target.registered_drafters.clear()
     return folder
 
 
