@@ -81,8 +81,9 @@ models have; the embedded target's is nearly flat.
   rounds in which the texts are not the target's, and [conformance](conformance.md) judges the texts themselves.
 
 What is wrong in the files of a head from its first day on has no sound baseline to be compared with:
-there the doctor is what sees it. Where it can only say an outcome, next to nothing is accepted, and the
-gate refuses a dead drafter as a baseline. Of *ids left out* it names neighbours of the states 2, 5, 7
+there the doctor is what sees it. Where it names no correction, it gives the outcome alone; of *map of
+zeros* and *skipped projection* next to nothing is accepted, and the gate refuses a dead drafter as a
+baseline. Of *ids left out* it names neighbours of the states 2, 5, 7
 that the head was trained on; with its default of 32 texts of 64 new tokens it names those.
 
 {prompts} prompts, of 2026 {few} unless *all prompts* are named, {tokens} new tokens each, greedy unless a temperature T is named; margin
