@@ -24,8 +24,8 @@ def check_supported(path: Path, config: Mapping[str, Any], layer: Mapping[str, A
     """
     _check_method(path, config)
     _check_attention(path, layer)
-    activation = layer.get("hidden_act") or "silu"
-    if activation != "silu":
+    activation = layer.get("hidden_act", "silu")
+    if activation not in (None, "silu"):
         raise _unsupported(path, f"hidden_act: {str(activation)[:40]!r}", "silu is")
     for part in (config, layer):
         if part.get("quantization_config") is not None:
@@ -38,7 +38,11 @@ def check_supported(path: Path, config: Mapping[str, Any], layer: Mapping[str, A
 
 def _check_method(path: Path, config: Mapping[str, Any]) -> None:
     inner = config.get("eagle_config")
-    if isinstance(inner, Mapping):
+    if inner is not None and not isinstance(inner, Mapping):
+        raise RequestError(
+            f"{path} says eagle_config: {str(inner)[:60]}, which is no set of fields; correct it"
+        )
+    if inner is not None:
         for name in ("use_aux_hidden_state", "use_input_layernorm_in_first_layer"):
             if inner.get(name) is False:
                 raise _unsupported(path, f"eagle_config.{name}: false", "heads with it are")
@@ -52,8 +56,12 @@ def _check_method(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def _check_attention(path: Path, layer: Mapping[str, Any]) -> None:
+    if layer.get("mlp_bias"):
+        raise _unsupported(path, "mlp_bias: true", "an MLP without biases is")
     kinds = layer.get("layer_types")
-    if isinstance(kinds, list) and any(kind != "full_attention" for kind in kinds):
+    if kinds is not None and (
+        not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds)
+    ):
         raise _unsupported(path, f"layer_types: {str(kinds)[:60]}", "full_attention is")
     if layer.get("use_sliding_window") and layer.get("sliding_window") is not None:
         raise _unsupported(

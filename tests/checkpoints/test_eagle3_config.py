@@ -236,6 +236,36 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"rope_parameters": {"partial_rotary_factor": 0.2}},
         "says partial_rotary_factor: 0.2, which rotates 3 of 16 numbers, and an even part",
     ),
+    ({"rope_scaling": "linear"}, "says rope_scaling: linear, which is no set of parameters"),
+    ({"rope_scaling": {"rope_type": "linear"}}, "says rope_type: 'linear' without factor; add it"),
+    ({"rope_scaling": {"rope_type": "linear", "factor": "2"}}, "says factor: 2, which no head has"),
+    ({"rope_scaling": {"rope_type": "linear", "factor": -2}}, "says factor: -2, which no head has"),
+    ({"rope_scaling": {"rope_type": "linear", "factor": 0.5}}, "says factor: 0.5, and a context"),
+    (
+        {"rope_scaling": {"type": "linear", "rope_type": "default", "factor": 2}},
+        "says rope_type: default at one place and linear at another; remove the wrong one",
+    ),
+    ({"rope_scaling": {"rope_theta": 1e6}}, "says rope_theta: 500000 at one place and 1000000.0"),
+    (
+        {"rope_scaling": {"partial_rotary_factor": 0.5}, "partial_rotary_factor": 1.0},
+        "says partial_rotary_factor: 1.0 at one place and 0.5 at another",
+    ),
+    (
+        {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+        "says rope_type: 'yarn' without original_max_position_embeddings; add it",
+    ),
+    (
+        {
+            "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0}
+            | {"high_freq_factor": 1.0, "original_max_position_embeddings": 64}
+        },
+        "says low_freq_factor: 4.0, which is not below high_freq_factor: 1.0; correct them",
+    ),
+    ({"eagle_config": "[1, 2]"}, r"says eagle_config: \[1, 2\], which is no set of fields"),
+    ({"eagle_aux_hidden_state_layer_ids": 0}, "the layers 0 of the target, which are no list"),
+    ({"mlp_bias": True}, "says mlp_bias: true, and only an MLP without biases is supported"),
+    ({"layer_types": "full"}, "says layer_types: full, and only full_attention is supported"),
+    ({"hidden_act": False}, "says hidden_act: 'False', and only silu is supported"),
     ({"rope_interleave": 1}, "says rope_interleave: 1, which is neither true nor false"),
     ({"rope_scaling": {"rope_type": "dynamic"}}, "says rope_type: 'dynamic', and only default, "),
     (
