@@ -180,6 +180,11 @@ def read_eagle3_config(path: Path, config: Mapping[str, Any]) -> Eagle3Config:
     )
 
 
+def names_states(config: Mapping[str, Any]) -> bool:
+    """Whether ids of `hidden_states` stand at the top, beside those of `eagle_config` or alone."""
+    return any(config.get(name) for name in _STATES)
+
+
 def theta_of(config: Mapping[str, Any]) -> Any:
     """The rotary base that a configuration names, in the older or the newer form of transformers;
     None where it names none.
