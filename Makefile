@@ -48,7 +48,7 @@ agreement: $(READY)  ## replay beside decode, cell by cell, into docs/agreement.
 conformance: $(READY)  ## losslessness from text: false alarms and power, into docs/conformance.md (about 6 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conformance.py > docs/conformance.md.new && mv docs/conformance.md.new docs/conformance.md
 
-museum: $(READY)  ## real engines' acceptance bugs and what the gate says of them, into docs/museum.md
+museum: $(READY)  ## real engines' acceptance bugs and who sees them, into docs/museum.md
 	$(BIN)/python tests/museum/table.py > docs/museum.md.new && mv docs/museum.md.new docs/museum.md
 
 losslessness: $(READY)  ## wrong and right samplers under assert_lossless, into docs/museum-losslessness.md (about 20 minutes)

@@ -533,9 +533,9 @@ same for your own decoder. The verdict does not depend on it.
 
 ## What the default cases of suites/engines find
 
-Every decoder defect of the [museum](museum.md), and six of sampling, were built into this project's
-decoder and judged by the cases of `suites/engines` at the level of a whole session (1 % for all cases
-together). Defects that show at temperature 0 were judged in the greedy cases, where one run decides;
+Every decoder defect of the first part of the [museum](museum.md), and six of sampling, were built into
+this project's decoder and judged by the cases of `suites/engines` at the level of a whole session (1 %
+for all cases together). Defects that show at temperature 0 were judged in the greedy cases, where one run decides;
 those of sampling with {seeds} seeds. `eos/` are the cases of that folder. Only this project's own decoder
 runs batches above 1 (16 rows); every other engine decodes one text at a time.
 

@@ -91,8 +91,12 @@ class Checkpoint:
 
     @functools.cached_property
     def weight_files(self) -> tuple[Path, ...]:
-        """Raises RequestError where there are none."""
-        if files := tuple(sorted(self.folder.glob("*.safetensors"))):
+        """Raises RequestError where there are none, or what is named so is no file."""
+        files = tuple(sorted(self.folder.glob("*.safetensors")))
+        for file in files:
+            if not file.is_file():
+                raise RequestError(f"{file} is no file; save the model again")
+        if files:
             return files
         raise RequestError(f"{self.folder} holds no *.safetensors weights; save the model into it")
 

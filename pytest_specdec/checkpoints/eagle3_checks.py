@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from ..common.errors import RequestError
 from .checkpoint import Checkpoint
 from .config_checks import count_of
-from .eagle3_config import EAGLE_THETA, Eagle3Config, read_eagle3_config, theta_of
+from .eagle3_config import Eagle3Config, read_eagle3_config
+from .eagle3_rotary import EAGLE_THETA, theta_of
 from .eagle3_vocabulary import MAPS, check_maps, check_vocabulary, rows_of, target_ids
 from .folder_kinds import PICKLES
-from .safetensors_header import Tensor
+from .safetensors_header import Tensor, read_header
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _IGNORED = ("verifier_norm.", "verifier_lm_head.")
@@ -119,6 +120,7 @@ def read_head(target: Checkpoint, folder: Path) -> tuple[Eagle3Files, list[Reque
     """
     _check_pickle(folder)
     checkpoint = Checkpoint(folder)
+    _check_once(checkpoint)
     config = read_eagle3_config(folder / "config.json", checkpoint.config)
     fc = checkpoint.tensors.get("fc.weight")
     if fc is None or len(fc.shape) != 2:
@@ -177,6 +179,18 @@ def _check_pickle(folder: Path) -> None:
             f"any code; convert it in that folder, on a machine where you trust it: "
             f"{_CONVERT % pickles[0]}"
         )
+
+
+def _check_once(checkpoint: Checkpoint) -> None:
+    """Raises RequestError for a tensor in two files, of which a loader takes one or the other."""
+    held: dict[str, Path] = {}
+    for path in checkpoint.weight_files:
+        for name in read_header(path):
+            if (other := held.setdefault(name, path)) != path:
+                raise RequestError(
+                    f"{checkpoint.folder} holds the tensor {name[:80]!r} in {other.name} and in "
+                    f"{path.name}; remove the file that is not the head's"
+                )
 
 
 def _check_verifier(config: Eagle3Config, target: Checkpoint) -> None:
@@ -239,7 +253,8 @@ def _checked_width(checkpoint: Checkpoint, config: Eagle3Config, target: Checkpo
     if "embed_tokens.weight" not in checkpoint.tensors and config.width != width:
         raise RequestError(
             f"{folder} is {config.width} wide and has no embed_tokens.weight, and the embeddings "
-            f"of the target {target.folder} are {width} wide; save the head with its embeddings"
+            f"of the target {target.folder} are {width} wide; name the target that the head was "
+            "trained for, or save the head with its embeddings"
         )
     return width
 

@@ -13,15 +13,11 @@ from typing import Any
 
 from ..common.errors import RequestError
 from .config_checks import count_of
+from .eagle3_rotary import number_of, rotary_of
+from .eagle3_unsupported import FLAGS, STATES, check_supported
 
-EAGLE_THETA = 10000.0
-"""The rotary base where config.json names none, in every loader of these heads."""
-_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
-_PARTIAL = "partial_rotary_factor"
 _INTERLEAVED = ("rope_interleave", "rope_interleaved", "rotary_interleaved")
 _OUTPUTS = "eagle_config.eagle_aux_hidden_state_layer_ids"
-_STATES = ("eagle_aux_hidden_state_layer_ids", "aux_hidden_state_layer_ids")
-_FLAGS = ("norm_before_residual", "norm_before_fc", "fc_norm", "norm_output")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +92,7 @@ class Eagle3Config:
                 raise RequestError(
                     f"{self.path} names no layers of the target, and the usual ones (2, the middle "
                     f"and the last but three) need more than the target's {target_layers}; add "
-                    f"{_STATES[0]}"
+                    f"{STATES[0]}"
                 )
             return usual
         shift = 1 if self.ids_are_outputs else 0
@@ -105,7 +101,7 @@ class Eagle3Config:
             named = (
                 f"{_OUTPUTS} (outputs of layers, 0 to {target_layers - 1})"
                 if shift
-                else f"{_STATES[0]} (hidden_states, 0 to {target_layers})"
+                else f"{STATES[0]} (hidden_states, 0 to {target_layers})"
             )
             raise RequestError(
                 f"{self.path} names the layers {list(self.layer_ids)} in {named}, and the target "
@@ -147,11 +143,11 @@ def read_eagle3_config(path: Path, config: Mapping[str, Any]) -> Eagle3Config:
     layer = config.get("transformer_layer_config") if packaging == "speculators" else config
     if not isinstance(layer, Mapping):
         raise RequestError(f"{path} has no transformer_layer_config; save the head again")
-    _check_supported(path, config, layer)
+    check_supported(path, config, layer)
     ids, are_outputs = _layer_ids(path, config)
     width, heads = _size(path, layer, "hidden_size"), _size(path, layer, "num_attention_heads")
     head_dim = _size(path, layer, "head_dim", max(width // heads, 1))
-    theta, rope = _rope(path, layer)
+    theta, rope, rotated = rotary_of(path, layer, head_dim)
     verifier, classes = _verifier(config)
     return Eagle3Config(
         path=path,
@@ -165,12 +161,12 @@ def read_eagle3_config(path: Path, config: Mapping[str, Any]) -> Eagle3Config:
         kv_heads=_size(path, layer, "num_key_value_heads", heads),
         head_dim=head_dim,
         mlp_width=_size(path, layer, "intermediate_size"),
-        eps=_number(path, layer, "rms_norm_eps", 1e-6),
-        **{name: _flag(path, config, name) for name in _FLAGS},
+        eps=number_of(path, "rms_norm_eps", layer.get("rms_norm_eps"), 1e-6),
+        **{name: _flag(path, config, name) for name in FLAGS},
         attention_bias=_flag(path, layer, "attention_bias"),
         theta=theta,
         rope=rope,
-        rotated=_rotated(path, layer, head_dim),
+        rotated=rotated,
         interleaved=any(_flag(path, layer, name) for name in _INTERLEAVED),
         context=_optional(path, layer, "max_position_embeddings"),
         vocabulary=_size(path, layer, "vocab_size"),
@@ -182,16 +178,7 @@ def read_eagle3_config(path: Path, config: Mapping[str, Any]) -> Eagle3Config:
 
 def names_states(config: Mapping[str, Any]) -> bool:
     """Whether ids of `hidden_states` stand at the top, beside those of `eagle_config` or alone."""
-    return any(config.get(name) for name in _STATES)
-
-
-def theta_of(config: Mapping[str, Any]) -> Any:
-    """The rotary base that a configuration names, in the older or the newer form of transformers;
-    None where it names none.
-    """
-    nested = config.get("rope_parameters")
-    theta = nested.get("rope_theta") if isinstance(nested, Mapping) else None
-    return config.get("rope_theta") if theta is None else theta
+    return any(config.get(name) not in (None, []) for name in STATES)
 
 
 def _packaging(config: Mapping[str, Any]) -> str:
@@ -202,35 +189,11 @@ def _packaging(config: Mapping[str, Any]) -> str:
     return "SpecForge" if any("eagle" in name for name in names) else "SafeAILab"
 
 
-def _check_supported(path: Path, config: Mapping[str, Any], layer: Mapping[str, Any]) -> None:
-    """Raises RequestError for what this loader would silently compute in another way."""
-    inner = config.get("eagle_config")
-    if isinstance(inner, Mapping):
-        for name in ("use_aux_hidden_state", "use_input_layernorm_in_first_layer"):
-            if inner.get(name) is False:
-                raise RequestError(
-                    f"{path} says eagle_config.{name}: false, and only heads with it are "
-                    "supported; use another head"
-                )
-    kinds = layer.get("layer_types")
-    if isinstance(kinds, list) and any(kind != "full_attention" for kind in kinds):
-        raise RequestError(
-            f"{path} says layer_types: {str(kinds)[:60]}, and only full_attention is supported; "
-            "use another head"
-        )
-    activation = layer.get("hidden_act") or "silu"
-    if activation != "silu":
-        raise RequestError(
-            f"{path} says hidden_act: {str(activation)[:40]!r}, and only silu is supported; use "
-            "another head"
-        )
-
-
 def _layer_ids(path: Path, config: Mapping[str, Any]) -> tuple[tuple[int, ...] | None, bool]:
     """The ids, and whether they count outputs of layers."""
     inner = config.get("eagle_config")
-    nested = inner.get(_STATES[0]) if isinstance(inner, Mapping) else None
-    top = next((config[name] for name in _STATES if config.get(name)), None)
+    nested = inner.get(STATES[0]) if isinstance(inner, Mapping) else None
+    top = next((config[name] for name in STATES if config.get(name) not in (None, [])), None)
     outputs, states = _ids(path, nested), _ids(path, top)
     if outputs and states and states != tuple(number + 1 for number in outputs):
         raise RequestError(
@@ -242,52 +205,16 @@ def _layer_ids(path: Path, config: Mapping[str, Any]) -> tuple[tuple[int, ...] |
 
 
 def _ids(path: Path, values: Any) -> tuple[int, ...] | None:
-    if not values:
+    if values is None or values == []:
         return None
     counts = [count_of(value) for value in values] if isinstance(values, list) else [None]
     numbers = [count for count in counts if count is not None]
-    if len(numbers) < len(counts) or len(set(numbers)) < len(numbers) or len(numbers) > 64:
+    if not 0 < len(set(numbers)) == len(counts) <= 64:
         raise RequestError(
             f"{path} names the layers {str(values)[:60]} of the target, which are no list of "
             "different whole numbers; correct eagle_aux_hidden_state_layer_ids"
         )
     return tuple(numbers)
-
-
-def _rope(path: Path, layer: Mapping[str, Any]) -> tuple[float | None, Mapping[str, Any]]:
-    """The base, and the other rotary parameters as transformers' `rope_parameters`."""
-    rope: dict[str, Any] = {}
-    for name in ("rope_scaling", "rope_parameters"):
-        if isinstance(given := layer.get(name), Mapping):
-            rope |= given
-    theta = theta_of(layer)
-    if theta is not None:
-        theta = _number(path, {"rope_theta": theta}, "rope_theta", EAGLE_THETA)
-    kind = rope.pop("type", None)
-    rope.setdefault("rope_type", kind or "default")
-    rope.pop("rope_theta", None)
-    if rope["rope_type"] not in _ROPE_TYPES:
-        raise RequestError(
-            f"{path} says rope_type: {str(rope['rope_type'])[:40]!r}, and only "
-            f"{', '.join(_ROPE_TYPES)} are supported; use another head"
-        )
-    rope.pop(_PARTIAL, None)
-    return theta, rope
-
-
-def _rotated(path: Path, layer: Mapping[str, Any], head_dim: int) -> int:
-    """How many numbers of each query and key are rotated; all where config.json does not say."""
-    nested = layer.get("rope_parameters")
-    factor = nested.get(_PARTIAL) if isinstance(nested, Mapping) else None
-    factor = layer.get(_PARTIAL) if factor is None else factor
-    share = _number(path, {_PARTIAL: factor}, _PARTIAL, 1.0)
-    rotated = int(head_dim * share)
-    if share > 1 or rotated < 2 or rotated % 2:
-        raise RequestError(
-            f"{path} says {_PARTIAL}: {str(factor)[:40]}, which rotates {rotated} of "
-            f"{head_dim} numbers, and an even part of them can be; save the head again"
-        )
-    return rotated
 
 
 def _verifier(config: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:
@@ -315,17 +242,6 @@ def _size(path: Path, config: Mapping[str, Any], name: str, default: int | None 
 
 def _optional(path: Path, config: Mapping[str, Any], name: str) -> int | None:
     return None if config.get(name) is None else _size(path, config, name)
-
-
-def _number(path: Path, config: Mapping[str, Any], name: str, default: float) -> float:
-    value = config.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:
-        raise RequestError(
-            f"{path} says {name}: {str(value)[:60]}, which no head has; save the head again"
-        )
-    return float(value)
 
 
 def _flag(path: Path, config: Mapping[str, Any], name: str) -> bool:

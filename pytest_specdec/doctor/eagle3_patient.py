@@ -9,7 +9,7 @@ from pathlib import Path
 from ..cases.case import Sampling
 from ..cases.texts import Text
 from ..checkpoints.eagle3_checks import layers_of, read_head
-from ..checkpoints.eagle3_config import theta_of
+from ..checkpoints.eagle3_rotary import theta_of
 from ..decoding.loading import LoadedModel
 from ..decoding.replay import Progress
 from .eagle3_cures import cures, norm_to_announce, spellable

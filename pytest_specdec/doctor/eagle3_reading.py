@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from ..checkpoints.eagle3_checks import Eagle3Files
-from ..checkpoints.eagle3_config import EAGLE_THETA
+from ..checkpoints.eagle3_rotary import EAGLE_THETA
 from .eagle3_tokens import TokenMap, maps_of
 
 InputNorm = Literal["none", "joined", "each"]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _NO_CASE = (
     "the target's own heads draft with at least one MTP layer: use --specdec-depth=1 or more; "
-    "prompt lookup has none: use --specdec-depth=0"
+    "prompt lookup and EAGLE-3 heads have none: use --specdec-depth=0"
 )
 COUNTS_GATE = "specdec_gate"
 """The fixture with which a test hands counts to a gate of its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -174,7 +175,8 @@ CONFIGS: list[tuple[dict[str, Any], str]] = [
     (
         {"hidden_size": 24, "head_dim": 8},
         "is 24 wide and has no embed_tokens.weight, and the embeddings of the target TARGET are "
-        "32 wide; save the head with its embeddings",
+        "32 wide; name the target that the head was trained for, or save the head with its "
+        "embeddings",
     ),
 ]
 
@@ -275,3 +277,18 @@ def test_tensors_that_make_no_head_are_refused_at_any_rate(
     head = edit_tensors(head_of(target, tmp_path), norm__weight=None)
     with pytest.raises(RequestError, match=r"lacks the tensor norm\.weight"):
         read_head(target, head)
+
+
+def test_a_tensor_in_two_files_is_refused(target: Checkpoint, tmp_path: Path) -> None:
+    """A file left from an earlier export: a loader takes one of the two, and nobody knows which."""
+    head = head_of(target, tmp_path)
+    shutil.copy(head / "model.safetensors", head / "old.safetensors")
+    assert "in model.safetensors and in old.safetensors; remove the file that is" in refusal(
+        target, head
+    )
+
+
+def test_weights_that_are_no_file_are_refused_at_once(target: Checkpoint, tmp_path: Path) -> None:
+    head = head_of(target, tmp_path)
+    os.mkfifo(head / "more.safetensors")
+    assert f"{head / 'more.safetensors'} is no file" in refusal(target, head)

@@ -213,12 +213,59 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"layer_types": ["sliding_attention"]},
         r"says layer_types: \['sliding_attention'\], and only full_attention is supported",
     ),
+    (
+        {"use_sliding_window": True, "sliding_window": 128},
+        "says use_sliding_window: true and sliding_window: 128, and only full attention is",
+    ),
+    (
+        {"quantization_config": {"quant_method": "fp8"}},
+        "has a quantization_config, and quantised heads are not supported",
+    ),
+    (
+        {"norm_before_residul": True},
+        "has the field 'norm_before_residul', which no loader reads; write norm_before_residual",
+    ),
+    (
+        {"speculators_config": {"algorithm": "peagle"}, "speculators_model_type": "eagle3"}
+        | {"transformer_layer_config": LAYER},
+        "says speculators_config.algorithm: 'peagle' of an EAGLE-3 head; correct it",
+    ),
     ({"partial_rotary_factor": 1.5}, "says partial_rotary_factor: 1.5, which rotates 24 of 16"),
     ({"partial_rotary_factor": "half"}, "says partial_rotary_factor: half, which no head has"),
     (
         {"rope_parameters": {"partial_rotary_factor": 0.2}},
         "says partial_rotary_factor: 0.2, which rotates 3 of 16 numbers, and an even part",
     ),
+    ({"rope_scaling": "linear"}, "says rope_scaling: linear, which is no set of parameters"),
+    ({"rope_scaling": {"rope_type": "linear"}}, "says rope_type: 'linear' without factor; add it"),
+    ({"rope_scaling": {"rope_type": "linear", "factor": "2"}}, "says factor: 2, which no head has"),
+    ({"rope_scaling": {"rope_type": "linear", "factor": -2}}, "says factor: -2, which no head has"),
+    ({"rope_scaling": {"rope_type": "linear", "factor": 0.5}}, "says factor: 0.5, and a context"),
+    (
+        {"rope_scaling": {"type": "linear", "rope_type": "default", "factor": 2}},
+        "says rope_type: default at one place and linear at another; remove the wrong one",
+    ),
+    ({"rope_scaling": {"rope_theta": 1e6}}, "says rope_theta: 500000 at one place and 1000000.0"),
+    (
+        {"rope_scaling": {"partial_rotary_factor": 0.5}, "partial_rotary_factor": 1.0},
+        "says partial_rotary_factor: 1.0 at one place and 0.5 at another",
+    ),
+    (
+        {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+        "says rope_type: 'yarn' without original_max_position_embeddings; add it",
+    ),
+    (
+        {
+            "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0}
+            | {"high_freq_factor": 1.0, "original_max_position_embeddings": 64}
+        },
+        "says low_freq_factor: 4.0, which is not below high_freq_factor: 1.0; correct them",
+    ),
+    ({"eagle_config": "[1, 2]"}, r"says eagle_config: \[1, 2\], which is no set of fields"),
+    ({"eagle_aux_hidden_state_layer_ids": 0}, "the layers 0 of the target, which are no list"),
+    ({"mlp_bias": True}, "says mlp_bias: true, and only an MLP without biases is supported"),
+    ({"layer_types": "full"}, "says layer_types: full, and only full_attention is supported"),
+    ({"hidden_act": False}, "says hidden_act: 'False', and only silu is supported"),
     ({"rope_interleave": 1}, "says rope_interleave: 1, which is neither true nor false"),
     ({"rope_scaling": {"rope_type": "dynamic"}}, "says rope_type: 'dynamic', and only default, "),
     (
@@ -233,6 +280,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"eagle_aux_hidden_state_layer_ids": [1.5]}, r"the layers \[1.5\] of the target, which are"),
     ({"speculators_model_type": "eagle3"}, "has no transformer_layer_config"),
 ]
+
+
+def test_fields_of_models_and_trainings_are_let_pass() -> None:
+    """Names near those that matter, and those that published heads hold."""
+    known = ["sliding_window", "qk_head_dim", "v_head_dim", "num_aux_hidden_states", "rope_theta"]
+    known += ["use_sliding_window", "eagle_version", "ttt_length", "pretraining_tp", "target_model"]
+    assert read(FLAT | dict.fromkeys(known)) == read(FLAT | {"rope_theta": None})
 
 
 @pytest.mark.parametrize(("fields", "message"), REFUSED, ids=[str(given) for given, _ in REFUSED])

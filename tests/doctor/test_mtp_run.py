@@ -7,7 +7,6 @@ from __future__ import annotations
 import functools
 import itertools
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from helpers.embedded import PROMPTS
 from helpers.support import EMBEDDED
-from museum.edits import Weights, head_layers, swapped_halves, uneven_norm
+from museum.edits import Config, Edit, Weights, head_layers, swapped_halves, uneven_norm
 from safetensors.torch import load_file, save_file
 
 from pytest_specdec import replay
@@ -39,12 +38,12 @@ def texts() -> tuple[Text, ...]:
     return texts_of_prompts(prompts, ids, new)
 
 
-def edited(folder: Path, *edits: Callable[[Weights], None]) -> LoadedModel:
+def edited(folder: Path, *edits: Edit) -> LoadedModel:
     """The embedded target with edited weights."""
     shutil.copytree(EMBEDDED / "text-target", folder, ignore=shutil.ignore_patterns("openvino"))
     weights = load_file(folder / "model.safetensors")
     for edit in edits:
-        edit(weights)
+        edit(weights, {})
     held = {name: tensor.contiguous().clone() for name, tensor in weights.items()}
     save_file(held, folder / FILE)
     return load_model(str(folder), "cpu")
@@ -53,18 +52,18 @@ def edited(folder: Path, *edits: Callable[[Weights], None]) -> LoadedModel:
 FILE = "model.safetensors"
 
 
-def swapped_norms(weights: Weights) -> None:
+def swapped_norms(weights: Weights, config: Config) -> None:
     for layer in head_layers(weights):
         names = f"{layer}.enorm.weight", f"{layer}.hnorm.weight"
         weights[names[0]], weights[names[1]] = weights[names[1]], weights[names[0]]
 
 
-def for_states_before_the_norm(weights: Weights) -> None:
+def for_states_before_the_norm(weights: Weights, config: Config) -> None:
     """The first layer as if it had been trained on the target's states before the last norm."""
     weights[f"{head_layers(weights)[0]}.hnorm.weight"] *= weights["model.norm.weight"]
 
 
-def for_carries_before_the_norm(weights: Weights) -> None:
+def for_carries_before_the_norm(weights: Weights, config: Config) -> None:
     """Later layers as if each had been trained on what the one before has before its norm."""
     layers = head_layers(weights)
     for before, layer in itertools.pairwise(layers):
@@ -81,7 +80,7 @@ def test_the_written_reading_is_that_of_replay(k: int) -> None:
     assert np.allclose(measured.rounds, expected.rounds, atol=1e-4)
 
 
-DEFECTS: dict[str, tuple[list[Callable[[Weights], None]], dict[str, Any], str]] = {
+DEFECTS: dict[str, tuple[list[Edit], dict[str, Any], str]] = {
     "halves of eh_proj": ([swapped_halves], {"hidden_first": True}, "mtp_hidden_states_first"),
     "norms": ([uneven_norm, swapped_norms], {"norms_swapped": True}, "swap enorm.weight"),
     "the target's state": (
@@ -104,7 +103,7 @@ DEFECTS: dict[str, tuple[list[Callable[[Weights], None]], dict[str, Any], str]] 
 
 @pytest.mark.parametrize(("edits", "found", "cure"), DEFECTS.values(), ids=DEFECTS)
 def test_defects_are_named(
-    tmp_path: Path, edits: list[Callable[[Weights], None]], found: dict[str, Any], cure: str
+    tmp_path: Path, edits: list[Edit], found: dict[str, Any], cure: str
 ) -> None:
     patient = MtpPatient(edited(tmp_path / "target", *edits), texts(), Sampling(1.0), K)
     diagnosis = diagnose(patient, patient.nothing)
@@ -118,7 +117,7 @@ def test_defects_are_named(
 
 @pytest.mark.parametrize("edits", [[], [uneven_norm]], ids=["as it is", "uneven norms"])
 def test_right_layers_are_not_accused(
-    tmp_path: Path, edits: list[Callable[[Weights], None]]
+    tmp_path: Path, edits: list[Edit]
 ) -> None:
     patient = MtpPatient(edited(tmp_path / "target", *edits), texts(), Sampling(1.0), K)
     assert diagnose(patient, patient.nothing).outcome in (

@@ -322,6 +322,16 @@ def greedy_drafts(patch: Patch) -> None:
     patch.setattr(Drafts, "take", broken)
 
 
+def together(*defects: Defect) -> Defect:
+    """Several at once."""
+
+    def defect(patch: Patch) -> None:
+        for one in defects:
+            one(patch)
+
+    return defect
+
+
 def accepted_in_full(model: CachedModel, sequences: Sequences) -> torch.Tensor:
     """(rows,): they, and only they, lack their last draft in the draft model's cache."""
     cached = sequences.agreed if model.cached is None else model.cached

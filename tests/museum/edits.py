@@ -5,13 +5,15 @@ seen in the tensors.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from helpers.support import EMBEDDED
 from safetensors.torch import load_file
 
 Weights = dict[str, torch.Tensor]
-Edit = Callable[[Weights], None]
+Config = dict[str, Any]
+Edit = Callable[[Weights, Config], None]
 
 UNUSED = range(190, 199)
 """Control characters before the tab, in no text: leaving them out costs a draft vocabulary
@@ -21,11 +23,11 @@ FLOATS = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
 """What four bits can say as a float (E2M1), up to sign."""
 
 
-def nothing(weights: Weights) -> None:
+def nothing(weights: Weights, config: Config) -> None:
     """The same tensors in another folder."""
 
 
-def uneven_norm(weights: Weights) -> None:
+def uneven_norm(weights: Weights, config: Config) -> None:
     """The same model with scale moved from the output head into the norms before it, and out again
     where heads read them.
 
@@ -46,13 +48,13 @@ def uneven_norm(weights: Weights) -> None:
         weights[f"{layer}.hnorm.weight"] /= scale
 
 
-def swapped_halves(weights: Weights) -> None:
+def swapped_halves(weights: Weights, config: Config) -> None:
     for layer in head_layers(weights):
         projection = weights[f"{layer}.eh_proj.weight"]
         weights[f"{layer}.eh_proj.weight"] = projection.roll(len(projection), 1)
 
 
-def skipped_projection(weights: Weights) -> None:
+def skipped_projection(weights: Weights, config: Config) -> None:
     """The hidden state passes, the embedding does not."""
     for layer in head_layers(weights):
         width = len(weights[f"{layer}.eh_proj.weight"])
@@ -61,7 +63,7 @@ def skipped_projection(weights: Weights) -> None:
         )
 
 
-def dead_second_layer(weights: Weights) -> None:
+def dead_second_layer(weights: Weights, config: Config) -> None:
     generator = torch.Generator().manual_seed(0)
     _, layer, *_ = head_layers(weights)
     for name, tensor in weights.items():
@@ -69,7 +71,7 @@ def dead_second_layer(weights: Weights) -> None:
             weights[name] = tensor.std() * torch.randn(tensor.shape, generator=generator)
 
 
-def four_bits(weights: Weights) -> None:
+def four_bits(weights: Weights, config: Config) -> None:
     """Heads in four-bit floats with one scale a tensor, where the format has one for every 16
     weights.
     """
@@ -80,7 +82,7 @@ def four_bits(weights: Weights) -> None:
             weights[name] = FLOATS[nearest] * tensor.sign() * scale
 
 
-def targets_output_head(weights: Weights) -> None:
+def targets_output_head(weights: Weights, config: Config) -> None:
     """The target's output head, cut to the draft's width, in place of its own."""
     theirs = load_file(EMBEDDED / "text-target" / "model.safetensors")["model.embed_tokens.weight"]
     weights["lm_head.weight"] = theirs[
@@ -88,7 +90,7 @@ def targets_output_head(weights: Weights) -> None:
     ].contiguous()
 
 
-def missing_map(weights: Weights) -> None:
+def missing_map(weights: Weights, config: Config) -> None:
     """An output head over the tokens that are left, its rows taken for the first ids of the whole
     vocabulary.
     """

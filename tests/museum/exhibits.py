@@ -8,51 +8,9 @@ from __future__ import annotations
 import dataclasses
 
 from museum import defects, edits
+from museum.exhibit import Exhibit, Setting
 
 from pytest_specdec.cases.case import OWN_HEADS
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """What is decoded, and how."""
-
-    drafter: str
-    """`draft` or the target's own heads."""
-    k: int
-    depth: int
-    temperature: float = 0.0
-    batch: int = 40
-    prompts: int | None = None
-    """How many of the prompts; all unless given."""
-    edits: tuple[edits.Edit, ...] = ()
-    """What is done to the drafter's checkpoint, for the baseline too."""
-
-    @property
-    def role(self) -> str:
-        """Whose checkpoint drafts."""
-        return "target" if self.drafter == OWN_HEADS else "draft"
-
-
-@dataclasses.dataclass(frozen=True)
-class Exhibit:
-    """A defect: where it was found, how it works, and where it shows."""
-
-    name: str
-    source: str
-    """The issue or pull request that reports it: `owner/repository#number`."""
-    mechanism: str
-    setting: Setting
-    defect: defects.Defect | None = None
-    """Breaks the decoder."""
-    edit: edits.Edit | None = None
-    """Breaks the drafter's checkpoint."""
-    first: int = 1
-    """The first draft position that it can touch: those before are accepted as ever."""
-    falls: int = 1
-    """A position whose conditional acceptance falls."""
-    hides: Setting | None = None
-    """Where the same defect changes nothing at all."""
-
 
 HEADS = Setting(OWN_HEADS, 3, 3)
 ONE_HEAD = Setting(OWN_HEADS, 1, 1, prompts=6)

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers.support import EMBEDDED, edit_config
+from helpers.support import EMBEDDED
 from museum.edits import Edit
-from museum.exhibits import Exhibit, Setting
+from museum.exhibit import Exhibit, Setting
 from safetensors.torch import load_file, save_file
 
 from pytest_specdec.acceptance.counts import Array
-from pytest_specdec.cases.case import Case, TextKey, default_rule
+from pytest_specdec.cases.case import OWN_HEADS, Case, TextKey, default_rule
 from pytest_specdec.cases.drafter import parse_drafter
+from pytest_specdec.checkpoints.drafter_folders import recognised
 from pytest_specdec.config.options import MARGIN
 from pytest_specdec.decoding.decode import Decoded
+from pytest_specdec.engines.counting.oracle import Agreement
+from pytest_specdec.engines.model_checks import oracle
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.gate.judge import judge
@@ -28,6 +32,8 @@ from pytest_specdec.judging.comparison import Run
 from pytest_specdec.records.record import Record
 
 NEW_TOKENS = 64
+ALPHA = 1e-4
+"""Error rate of one question to the oracle."""
 PROMPTS = EMBEDDED.parent / "text" / "prompts.jsonl"
 
 
@@ -102,52 +108,69 @@ class Lab:
 
     def broken(self, exhibit: Exhibit, setting: Setting | None = None) -> Measured:
         """Decode with an exhibit's defect, by default in its own setting."""
+        setting = setting or exhibit.setting
         with pytest.MonkeyPatch.context() as patch:
             if exhibit.defect is not None:
                 exhibit.defect(patch)
-            return self.measure(
-                setting or exhibit.setting, *([] if exhibit.edit is None else [exhibit.edit])
-            )
+            return self._measured(self.case(exhibit, setting), setting.batch)
 
-    def measure(self, setting: Setting, *edits: Edit, seed: int = 0) -> Measured:
-        """Decode as a setting says, with further edits of the drafter's checkpoint."""
-        models = {role: str(EMBEDDED / f"text-{role}") for role in ("target", "draft")}
-        if edits := setting.edits + edits:
-            models[setting.role] = str(self._checkpoint(setting.role, edits))
+    def broken_and_judged(self, exhibit: Exhibit) -> tuple[Measured, Agreement]:
+        """The same, and what the oracle says of the texts and rounds; its replay has no defect."""
+        measured = self.broken(exhibit)
+        return measured, oracle(self._engine, self.case(exhibit), ALPHA)
+
+    def case(self, exhibit: Exhibit, setting: Setting | None = None) -> Case:
+        """That of an exhibit, with its edits of checkpoints."""
+        edits = () if exhibit.edit is None else (exhibit.edit,)
+        target_edits = () if exhibit.target_edit is None else (exhibit.target_edit,)
+        return self._case(setting or exhibit.setting, edits, target_edits, seed=0)
+
+    def measure(self, setting: Setting, *, seed: int = 0) -> Measured:
+        """Decode as a setting says."""
+        return self._measured(self._case(setting, (), (), seed), setting.batch)
+
+    def _measured(self, case: Case, batch: int) -> Measured:
+        self._models.batch = batch
+        record = Run(case, [self._engine.measure(case)], engine=self._engine.name).record
+        return Measured(record, self._models.decoded)
+
+    def _case(
+        self, setting: Setting, edits: tuple[Edit, ...], target_edits: tuple[Edit, ...], seed: int
+    ) -> Case:
+        drafting = str(self._checkpoint(setting.folder, setting.edits + edits))
+        own = setting.drafter == OWN_HEADS
+        target = drafting if own else str(self._checkpoint(setting.target, target_edits))
         texts = TextKey(
             "museum",
-            models["target"],
+            target,
             self._prompts,
             setting.prompts,
             NEW_TOKENS,
             setting.temperature,
             seed,
         )
-        drafter, rule = (
-            models.get(setting.drafter, setting.drafter),
-            default_rule(setting.temperature),
-        )
-        case = Case(
+        return Case(
             texts=texts,
-            drafter=parse_drafter(drafter),
+            drafter=recognised(parse_drafter(OWN_HEADS if own else drafting)),
             label=setting.drafter,
             k=setting.k,
             depth=setting.depth,
-            rule=rule,
+            rule=default_rule(setting.temperature),
             margin=MARGIN.default,
         )
-        self._models.batch = setting.batch
-        record = Run(case, [self._engine.measure(case)], engine=self._engine.name).record
-        return Measured(record, self._models.decoded)
 
-    def _edited(self, role: str, edits: tuple[Edit, ...]) -> Path:
-        """A copy of a checkpoint with edits made to its tensors."""
-        folder = self._folder / "-".join([role, *(edit.__name__ for edit in edits)])
-        shutil.copytree(EMBEDDED / f"text-{role}", folder)
+    def _edited(self, name: str, edits: tuple[Edit, ...]) -> Path:
+        """A checkpoint, or a copy of it with edits made to its files."""
+        if not edits:
+            return EMBEDDED / name
+        folder = self._folder / "-".join([name, *(edit.__name__ for edit in edits)])
+        shutil.copytree(EMBEDDED / name, folder)
         weights = load_file(folder / "model.safetensors")
+        config = json.loads((folder / "config.json").read_text())
         for edit in edits:
-            edit(weights)
+            edit(weights, config)
+        if "tie_word_embeddings" in config:
+            config["tie_word_embeddings"] = "lm_head.weight" not in weights
+        (folder / "config.json").write_text(json.dumps(config))
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-        if "lm_head.weight" in weights:
-            edit_config(folder, tie_word_embeddings=False)
         return folder

@@ -1,4 +1,4 @@
-"""The museum as a page: what each defect costs, and who else would have seen it.
+"""The museum as a page: what each defect costs, who sees it, and who else would have seen it.
 
     python tests/museum/table.py > docs/museum.md
 
@@ -7,17 +7,27 @@ Others' tests are given our baseline, which has no noise.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from museum.exhibits import EXHIBITS, Exhibit, Setting
+from museum import edits, edits_eagle3
+from museum.doctor_view import Size, doctor_says, is_named
+from museum.exhibit import Exhibit, Setting
+from museum.exhibits import EXHIBITS
+from museum.exhibits_heads import HEAD_EXHIBITS
 from museum.measure import NEW_TOKENS, Lab, Measured, conditionals
 
+from pytest_specdec.cases.case import OWN_HEADS
 from pytest_specdec.config.options import MARGIN
 from pytest_specdec.gate.paired import Pair
+from pytest_specdec.gate.verdict import Verdict
+
+DOCTOR = Size(texts=24, new_tokens=48)
 
 WIDE = 0.05
 """The relative tolerance of vLLM's acceptance test, and of TensorRT-LLM's."""
@@ -31,6 +41,8 @@ HEADER = (
     "length",
     "change",
     "verdict",
+    "oracle",
+    "doctor",
     "falls at",
     "hides at",
     "vLLM's test",
@@ -38,23 +50,52 @@ HEADER = (
 )
 HEAD = """# A museum of acceptance bugs
 
-{rows} defects of real engines that leave the emitted text right, each built into this project's decoder
-or into a copy of its embedded checkpoints and judged against the record of the sound one: the gate
-flags {flagged}. Given the same baseline, vLLM's acceptance test would see {by_length} by the length and {by_position}
-more by a position; a one-sided floor at 95 % of the length, as TensorRT-LLM has it, {floor}.
-"""
-FOOT = """
-*falls at*: draft positions whose conditional acceptance fell by half a point or more, of rounds
-that both decoders start at the same place (of all rounds where texts were sampled). *hides at*:
-what of the setting is another where the very same defect changes nothing at all. *vLLM's test*
-fails if the length is off by more than 5 % or one of the first three positions survives less than
-95 % of what is expected. Where a mechanism says *here*, the report gives symptoms only and ours
-stands in for the cause. An *uneven norm* is what large models have; the embedded target's is nearly
-flat.
+{rows} defects of real engines and checkpoints, most of which leave the emitted text right. Each is built
+into this project's decoder or into a copy of its embedded checkpoints, and shown to
 
-{prompts} prompts, {tokens} new tokens each, greedy unless a temperature T is named; margin {margin:.1%}. Made by
-`python tests/museum/table.py > docs/museum.md`.
+- the [gate](gate.md), which has the record of the sound decoder for a baseline: it flags {flagged};
+- the [oracle](conformance.md#what-the-oracle-judges), which has no baseline and replays the decoder's texts from the files: it
+  disagrees with {oracle}. It reads the same files, so it repeats what is wrong in them;
+- the [doctor](doctor.md), which has the files of an EAGLE-3 head or of MTP layers alone: it names what
+  to correct in {corrected}, and in {named} the engine that is known to read such files in another way.
+
+Given the same baseline, vLLM's acceptance test would see {by_length} by the length and {by_position} more by a
+position; a one-sided floor at 95 % of the length, as TensorRT-LLM has it, {floor}.
+
 """
+FOOT = """*oracle*: whether it disagrees. *doctor*: a correction of the files, or an engine, that it names; empty
+for draft models, which it does not examine. *falls at*: draft positions whose conditional acceptance
+fell by half a point or more, of rounds that both decoders start at the same place (of all rounds where
+texts were sampled). *hides at*: what of the setting is another where the very same defect changes
+nothing at all. *vLLM's test* fails if the length is off by more than 5 % or one of the first three
+positions survives less than 95 % of what is expected. Where a mechanism says *here*, the report gives
+symptoms only and ours stands in for the cause, or ours is made smaller. An *uneven norm* is what large
+models have; the embedded target's is nearly flat.
+
+## What the gate does not flag
+
+- *norm before fc dropped*: the head's `hidden_norm` takes back nearly all that the lost norm did, and
+  which way acceptance moves depends on the prompts. The oracle finds every round that differs, and the doctor lists the engine.
+- *target's cache in float8*: it changes the target, not the drafter. Greedy texts differ, so the gate
+  compares different texts, and {few} prompts are too few for a drop that small. The oracle finds the
+  rounds in which the texts are not the target's, and [conformance](conformance.md) judges the texts themselves.
+
+What is wrong in the files of a head from its first day on has no sound baseline to be compared with:
+there the doctor is what sees it. Where it names no correction, it gives the outcome alone; of *map of
+zeros* and *skipped projection* next to nothing is accepted, and the gate refuses a dead drafter as a
+baseline. Of *ids left out* it names neighbours of the states 2, 5, 7
+that the head was trained on; with its default of 32 texts of 64 new tokens it names those.
+
+{prompts} prompts, of 2026 {few} unless *all prompts* are named, {tokens} new tokens each, greedy unless a temperature T is named; margin
+{margin:.1%}. The doctor: {doctor_texts} texts of {doctor_tokens} new tokens. Made by `python tests/museum/table.py > docs/museum.md`.
+"""
+EDITED = {
+    edits.uneven_norm: "uneven norm",
+    edits_eagle3.interleaved: "rotary neighbours",
+    edits_eagle3.own_embeddings: "own embeddings",
+}
+"""How the page names what is done to a setting's checkpoint."""
+PARTS = ("Draft models and MTP layers", "EAGLE-3 heads and MTP layers, 2026")
 VISIBLE = 0.005
 """How far a position's conditional acceptance falls to be named."""
 
@@ -96,11 +137,12 @@ def hiding_place(exhibit: Exhibit) -> str:
 
 
 def drafter(setting: Setting) -> str:
-    name = "draft model" if setting.drafter == "draft" else "own heads"
+    names = {"draft": "draft model", OWN_HEADS: "own heads"}
+    name = names.get(setting.drafter, setting.drafter)
     rest = [f"T {setting.temperature:g}"] * (setting.temperature > 0)
-    rest += [f"batch {setting.batch}"] * (setting.batch != Setting.batch) + ["uneven norm"] * bool(
-        setting.edits
-    )
+    rest += [f"batch {setting.batch}"] * (setting.batch != Setting.batch)
+    rest += [EDITED[edit] for edit in setting.edits]
+    rest += ["all prompts"] * (setting.target != "text-target" and setting.prompts is None)
     return ", ".join([f"{name} {setting.k} / {setting.depth}", *rest])
 
 
@@ -109,28 +151,20 @@ def source(exhibit: Exhibit) -> str:
     return f"[{repository.split('/')[1]}#{number}](https://github.com/{repository}/issues/{number})"
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        lab = Lab(Path(folder))
-        shown = [
-            (exhibit, lab.baseline(exhibit.setting), lab.broken(exhibit)) for exhibit in EXHIBITS
-        ]
-    rows = [(exhibit, now.against(before), fell(before, now)) for exhibit, before, now in shown]
-    pairs = [verdict.pair for _, verdict, _ in rows]
-    numbers = {
-        "rows": len(rows),
-        "flagged": "all of them"
-        if all(verdict.outcome == "regressed" for _, verdict, _ in rows)
-        else "not all of them",
-        "by_length": sum(seen_by_vllm(pair) == "yes" for pair in pairs),
-        "by_position": sum(seen_by_vllm(pair) == "by position" for pair in pairs),
-        "floor": sum(seen_by_floor(pair) == "yes" for pair in pairs),
-    }
-    print(HEAD.format(**numbers))
-    print(f"| {' | '.join(HEADER)} |")
-    print("|---" * len(HEADER) + "|")
-    for exhibit, verdict, positions in rows:
-        cells = (
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shown:
+    """An exhibit and what is said of it."""
+
+    exhibit: Exhibit
+    verdict: Verdict
+    fell: str
+    oracle: bool
+    doctor: str
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        exhibit, verdict = self.exhibit, self.verdict
+        return (
             exhibit.name,
             source(exhibit),
             exhibit.mechanism,
@@ -138,13 +172,63 @@ def main() -> None:
             f"{verdict.before:.3f} -> {verdict.now:.3f}",
             f"{-verdict.drop:+.1%}",
             verdict.outcome,
-            positions,
+            "yes" if self.oracle else "no",
+            "" if exhibit.setting.drafter == "draft" else self.doctor or "no",
+            self.fell,
             hiding_place(exhibit),
             seen_by_vllm(verdict.pair),
             seen_by_floor(verdict.pair),
         )
-        print(f"| {' | '.join(cells)} |")
-    print(FOOT.format(prompts=pairs[0].prompts, tokens=NEW_TOKENS, margin=MARGIN.default), end="")
+
+
+def shown(lab: Lab, exhibit: Exhibit) -> Shown:
+    before, (now, agreement) = lab.baseline(exhibit.setting), lab.broken_and_judged(exhibit)
+    return Shown(
+        exhibit=exhibit,
+        verdict=now.against(before),
+        fell=fell(before, now),
+        oracle=not agreement.agrees,
+        doctor=doctor_says(lab, exhibit, DOCTOR),
+    )
+
+
+def summary(rows: Sequence[Shown]) -> dict[str, object]:
+    """The numbers of the page's head."""
+    pairs = [row.verdict.pair for row in rows]
+    flagged = sum(row.verdict.outcome == "regressed" for row in rows)
+    return {
+        "rows": len(rows),
+        "flagged": flagged,
+        "oracle": sum(row.oracle for row in rows),
+        "corrected": sum(is_named(row.doctor) and row.exhibit.defect is None for row in rows),
+        "named": sum(is_named(row.doctor) and row.exhibit.defect is not None for row in rows),
+        "by_length": sum(seen_by_vllm(pair) == "yes" for pair in pairs),
+        "by_position": sum(seen_by_vllm(pair) == "by position" for pair in pairs),
+        "floor": sum(seen_by_floor(pair) == "yes" for pair in pairs),
+    }
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        lab = Lab(Path(folder))
+        rows = [shown(lab, exhibit) for exhibit in EXHIBITS + HEAD_EXHIBITS]
+    print(HEAD.format(**summary(rows)), end="")
+    for title, part in zip(PARTS, (EXHIBITS, HEAD_EXHIBITS), strict=True):
+        print(f"## {title}\n\n| {' | '.join(HEADER)} |")
+        print("|---" * len(HEADER) + "|")
+        for row in rows:
+            if row.exhibit in part:
+                print(f"| {' | '.join(row.cells)} |")
+        print()
+    foot = FOOT.format(
+        prompts=rows[0].verdict.pair.prompts,
+        few=HEAD_EXHIBITS[0].setting.prompts,
+        tokens=NEW_TOKENS,
+        margin=MARGIN.default,
+        doctor_texts=DOCTOR.texts,
+        doctor_tokens=DOCTOR.new_tokens,
+    )
+    print(foot, end="")
 
 
 if __name__ == "__main__":

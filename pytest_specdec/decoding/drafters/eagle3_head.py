@@ -32,7 +32,8 @@ from transformers.models.llama.modeling_llama import (
     apply_rotary_pos_emb,
 )
 
-from ...checkpoints.eagle3_config import EAGLE_THETA, Eagle3Config
+from ...checkpoints.eagle3_config import Eagle3Config
+from ...checkpoints.eagle3_rotary import EAGLE_THETA
 from ...common.errors import RequestError
 from ..loading import LoadedModel
 
@@ -77,7 +78,8 @@ class Eagle3Head(nn.Module):
         self._load(weights, target)
         self._rotary = _rotary(config).to(target.device)
         ids = torch.from_numpy(target_ids).to(target.device)
-        self._target_ids = None if len(ids) == config.vocabulary else ids
+        whole = torch.arange(config.vocabulary, device=target.device)
+        self._target_ids = None if torch.equal(ids, whole) else ids
 
     @classmethod
     def of(cls, files: Eagle3Files, target: LoadedModel) -> Eagle3Head:
@@ -145,16 +147,21 @@ class Eagle3Head(nn.Module):
 
 def weights_of(files: Eagle3Files) -> dict[str, torch.Tensor]:
     """The tensors of a head on the CPU; those of its first layer begin with `layers.0.` whatever
-    the packaging.
+    the packaging. Raises RequestError for weights that are not finite.
     """
     from safetensors.torch import load_file
 
-    first = files.layer_prefix(0)
-    return {
-        f"layers.0.{name.removeprefix(first)}" if name.startswith(first) else name: tensor
-        for path in files.checkpoint.weight_files
-        for name, tensor in load_file(path).items()
-    }
+    first, weights = files.layer_prefix(0), {}
+    for path in files.checkpoint.weight_files:
+        for name, tensor in load_file(path).items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise RequestError(
+                    f"{name} of {files.checkpoint.folder} holds NaN or infinite numbers; save the "
+                    "head again from a checkpoint before its training diverged"
+                )
+            inner = name.removeprefix(first)
+            weights[f"layers.0.{inner}" if name.startswith(first) else name] = tensor
+    return weights
 
 
 class _Layer(nn.Module):
@@ -251,20 +258,13 @@ class _Projections(nn.Module):
 
 
 def _rotary(config: Eagle3Config) -> LlamaRotaryEmbedding:
-    """Raises RequestError for rotary parameters that transformers does not take."""
     named: dict[str, Any] = {"rope_theta": config.theta or EAGLE_THETA, **config.rope}
-    try:
-        return LlamaRotaryEmbedding(
-            LlamaConfig(
-                hidden_size=config.heads * config.rotated,
-                num_attention_heads=config.heads,
-                head_dim=config.rotated,
-                max_position_embeddings=config.context or 2048,
-                rope_parameters=named,
-            )
+    return LlamaRotaryEmbedding(
+        LlamaConfig(
+            hidden_size=config.heads * config.rotated,
+            num_attention_heads=config.heads,
+            head_dim=config.rotated,
+            max_position_embeddings=config.context or 2048,
+            rope_parameters=named,
         )
-    except Exception as error:  # malformed parameters can break transformers anywhere
-        raise RequestError(
-            f"{config.path} names rotary parameters that transformers does not take "
-            f"({type(error).__name__}: {str(error)[:200]}); correct them"
-        ) from error
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from helpers.eagle3 import (
     PROMPTS,
     USUAL,
     Target,
+    edit_tensors,
     make_targets,
     write_head,
 )
@@ -204,6 +206,23 @@ def test_a_token_that_the_head_does_not_have_is_never_drafted(
         assert all(np.isneginf(scores.draft[0, :, at])) == (tokens[at] not in drafted)
 
 
+def test_a_head_of_all_tokens_in_another_order_is_the_same_head(
+    targets: dict[str, Target], tmp_path: Path
+) -> None:
+    target = targets["llama"].single
+    vocabulary = target.checkpoint.vocabulary
+    assert vocabulary is not None
+    whole = write_head(tmp_path / "whole", targets["llama"].folder, drafted=vocabulary)
+    mixed = shutil.copytree(whole, tmp_path / "mixed")
+    order = torch.randperm(vocabulary, generator=torch.Generator().manual_seed(1))
+    lm_head = load_file(whole / "model.safetensors")["lm_head.weight"][order]
+    edit_tensors(mixed, d2t=order - torch.arange(vocabulary), **{"lm_head.weight": lm_head})
+    texts = decode(target, str(whole), PROMPTS, k=K, new_tokens=NEW).texts
+    plans = [DrafterPlan(str(head), 0, K) for head in (whole, mixed)]
+    scores, others = text_scores(target, plans, texts, Sampling(1.0))
+    np.testing.assert_allclose(others.draft, scores.draft, atol=1e-5)
+
+
 def test_a_head_in_half_precision_follows_its_target(
     targets: dict[str, Target], tmp_path: Path
 ) -> None:
@@ -261,12 +280,23 @@ def test_a_head_as_the_target_is_refused(targets: dict[str, Target], tmp_path: P
         load_model(str(head))
 
 
-def test_rotary_parameters_that_transformers_does_not_take_are_refused(
+def test_weights_that_are_not_finite_are_refused_by_name(
+    targets: dict[str, Target], tmp_path: Path
+) -> None:
+    head = write_head(tmp_path / "head", targets["llama"].folder)
+    fc = load_file(head / "model.safetensors")["fc.weight"].clone()
+    fc[0, 0] = torch.nan
+    edit_tensors(head, **{"fc.weight": fc})
+    with pytest.raises(RequestError, match=f"fc.weight of {head} holds NaN or infinite numbers"):
+        drafter_for(targets["llama"].single, str(head), 0)
+
+
+def test_rotary_parameters_that_lack_some_are_refused(
     targets: dict[str, Target], tmp_path: Path
 ) -> None:
     rope = {"rope_theta": 10000.0, "rope_scaling": {"rope_type": "llama3"}}
     head = write_head(tmp_path / "head", targets["llama"].folder, rope=rope)
-    with pytest.raises(RequestError, match=r"names rotary parameters that .*; correct them"):
+    with pytest.raises(RequestError, match="says rope_type: 'llama3' without factor; add it"):
         drafter_for(targets["llama"].single, str(head), 0)
 
 
