@@ -29,7 +29,7 @@ exit status:
   3  undecided: too few texts
 
 It takes one pass of the target over each text, and one pass of the head for
-each reading: 30 to 80 for most heads, three to four times that for one that no
+each reading: 20 to 80 for most heads, three to four times that for one that no
 reading helps.
 """
 

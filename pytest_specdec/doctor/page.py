@@ -69,14 +69,7 @@ def _verdict(diagnosis: Diagnosis[R]) -> Iterator[str]:
         )
         yield from (f"- {fault}" for fault in patient.faults)
     elif diagnosis.outcome is DoctorOutcome.NOTHING:
-        yield (
-            f"As written the acceptance length is {written:.3f}, none of "
-            f"{_readings(findings.tried)} is surely better, "
-            + (f"nor any of {findings.screened} pairs of changes, " if findings.screened else "")
-            + "and a drafter that knows nothing of the target has "
-            f"{findings.nothing.acceptance_length:.3f}. The weights are random, broken, or for "
-            "another target: train or export the drafter again, or name its target."
-        )
+        yield _nothing(diagnosis, written, best)
     else:
         yield from _undecided(diagnosis)
     equal = [reading for reading in findings.equal if reading != findings.written]
@@ -90,6 +83,20 @@ def _verdict(diagnosis: Diagnosis[R]) -> Iterator[str]:
 
 def _readings(others: int) -> str:
     return f"{others} other reading{'s' * (others != 1)}"
+
+
+def _nothing(diagnosis: Diagnosis[R], written: float, best: float) -> str:
+    findings = diagnosis.findings
+    others = f"none of {_readings(findings.tried)} is surely better"
+    if findings.best != findings.written:
+        others = f"{best:.3f} in the best of {_readings(findings.tried)}"
+    pairs = f", {findings.screened} pairs of changes were screened" if findings.screened else ""
+    return (
+        f"As written the acceptance length is {written:.3f}, {others}{pairs}, and a drafter that "
+        f"knows nothing of the target has {findings.nothing.acceptance_length:.3f}. The weights "
+        "are random, broken, or for another target: train or export the drafter again, or name "
+        "its target."
+    )
 
 
 def _misread(diagnosis: Diagnosis[R], written: float, best: float) -> Iterator[str]:
@@ -196,7 +203,7 @@ def _gain(diagnosis: Diagnosis[Any], reading: Any) -> str:
     whole = max(findings.measured[findings.written].chance, 1e-9)
     if not math.isfinite(low):
         return _share(gain.amount / whole)
-    # The interval is a normal one; a chance cannot fall by more than all of it.
+    # The interval is symmetric, and a chance cannot fall by more than all of it.
     amount, least, most = (_share(max(value / whole, -1.0)) for value in (gain.amount, low, high))
     return f"{amount} ({least} to {most})"
 

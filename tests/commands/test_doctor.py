@@ -54,6 +54,9 @@ def test_a_misread_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         in (text)
     )
     assert "- the loader also says: " in text
+    assert "Who reads this folder in another way once it is corrected as above" in text
+    assert "cannot read it: states 2, 2, 1 of 4 layers are not different ones" in text
+    assert lines[-1] == "doctor: trained for another reading (exit status 1)"
     assert max(map(len, lines)) <= 80
 
 

@@ -116,9 +116,7 @@ def test_defects_are_named(
 
 
 @pytest.mark.parametrize("edits", [[], [uneven_norm]], ids=["as it is", "uneven norms"])
-def test_right_layers_are_not_accused(
-    tmp_path: Path, edits: list[Edit]
-) -> None:
+def test_right_layers_are_not_accused(tmp_path: Path, edits: list[Edit]) -> None:
     patient = MtpPatient(edited(tmp_path / "target", *edits), texts(), Sampling(1.0), K)
     assert diagnose(patient, patient.nothing).outcome in (
         DoctorOutcome.RIGHT,

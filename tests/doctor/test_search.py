@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.doctor.diagnosis import DoctorOutcome, diagnose
 from pytest_specdec.doctor.measure import FEWEST, PairedGain, ReadingScore
+from pytest_specdec.doctor.page import last_line, lines
 from pytest_specdec.doctor.patient import EngineReading
 from pytest_specdec.doctor.search import ALPHA, search
 
@@ -243,6 +245,31 @@ def test_a_folder_that_the_loader_refuses_is_not_right() -> None:
 
 def test_statuses_tell_right_wrong_and_undecided_apart() -> None:
     assert [outcome.status for outcome in DoctorOutcome] == [0, 1, 1, 1, 3]
+
+
+def test_no_chance_falls_by_more_than_all_of_it() -> None:
+    made = Made({(OFF,) * 4: 0.6}, 0.02)
+    made.noise = 0.2
+    found = diagnose(made, made.nothing(0.05))
+    worst = found.findings.gain((ON, OFF, OFF, OFF), (OFF,) * 4).bounds(found.findings.level)[0]
+    assert worst < -found.findings.measured[(OFF,) * 4].chance
+    page = "\n".join(lines(found, "made"))
+    falls = [float(share) for share in re.findall(r"-([\d.]+)%", page)]
+    assert max(falls) == 100
+
+
+@pytest.mark.parametrize(("size", "words"), [(1, "1 other reading is"), (4, "4 other readings is")])
+def test_readings_are_counted(size: int, words: str) -> None:
+    made = Made({}, 0.1)
+    made.readings = Panel(size=size)
+    page = " ".join("\n".join(lines(diagnose(made, made.nothing(0.5)), "made")).split())
+    assert f"none of {words} surely better" in page
+
+
+def test_the_last_line_repeats_the_verdict_with_its_status() -> None:
+    made = Made({(OFF,) * 4: 0.6}, 0.3)
+    found = diagnose(made, made.nothing(0.05))
+    assert last_line(found) == "doctor: read as trained (exit status 0)"
 
 
 def test_bounds_are_students() -> None:
