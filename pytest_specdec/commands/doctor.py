@@ -29,8 +29,8 @@ exit status:
   3  undecided: too few texts
 
 It takes one pass of the target over each text, and one pass of the head for
-each reading: 20 to 80 for most heads, three to four times that for one that no
-reading helps.
+each reading: 20 to 80 for most heads, two to four times that where the ids of
+layers are wrong or no reading helps.
 """
 
 

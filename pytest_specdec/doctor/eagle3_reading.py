@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -16,6 +17,8 @@ _THETAS = (10000.0, 500000.0, 1000000.0)
 """Rotary bases of published heads and of their targets."""
 _FEW = 40
 """Readings that are tried in any case."""
+_MOST_SETS = 120
+"""Sets of states that are all tried where the ids are wrong."""
 _PARTS = {
     "offsets": "d2t holds offsets",
     "absolute": "d2t holds the target's ids",
@@ -115,12 +118,47 @@ class Eagle3Choices:
     def taken_back(self, reading: Eagle3Reading) -> list[Eagle3Reading]:
         """The reading with one of its differences from the written one taken back, each in turn."""
         written = self.written()
-        names = [field.name for field in dataclasses.fields(written)]
         return [
             dataclasses.replace(reading, **{name: getattr(written, name)})
-            for name in names
-            if getattr(reading, name) != getattr(written, name)
+            for name in _differing(written, reading)
         ]
+
+    def revised(self, reading: Eagle3Reading) -> list[Eagle3Reading]:
+        """Those with another value where it differs from the written one, and nowhere else. Of the
+        states all sets are tried in the order of `fc`'s blocks, or, where these are too many, what
+        `neighbours` and `further` try and two states at most two layers away.
+        """
+        changed = set(_differing(self.written(), reading))
+        found = [
+            other
+            for other in self.neighbours(reading)
+            if changed.issuperset(_differing(reading, other))
+        ]
+        if "states" in changed:
+            found += self._other_sets(reading)
+        return [other for other in dict.fromkeys(found) if other != reading]
+
+    def _other_sets(self, reading: Eagle3Reading) -> Iterator[Eagle3Reading]:
+        numbers, states = sorted(self.kept), reading.states
+        if math.comb(len(numbers), self.joined) <= _MOST_SETS:
+            ranks = [sorted(states).index(number) for number in states]
+            sets = [
+                tuple(chosen[rank] for rank in ranks)
+                for chosen in itertools.combinations(numbers, self.joined)
+            ]
+        else:
+            yield from self.further(reading, lost=False)
+            sets = [
+                tuple(
+                    number + {first: step, second: other}.get(slot, 0)
+                    for slot, number in enumerate(states)
+                )
+                for first, second in itertools.combinations(range(self.joined), 2)
+                for step, other in itertools.product((-2, -1, 1, 2), repeat=2)
+            ]
+        for chosen in sets:
+            if self._legal(chosen):
+                yield dataclasses.replace(reading, states=chosen)
 
     def _other_states(self, reading: Eagle3Reading) -> Iterator[Eagle3Reading]:
         states, last = reading.states, self.layers
@@ -193,6 +231,11 @@ class Eagle3Choices:
             and self.kept.issuperset(states)
             and states.count(self.layers) + states.count(self.layers + 1) < 2
         )
+
+
+def _differing(one: Eagle3Reading, other: Eagle3Reading) -> list[str]:
+    names = [field.name for field in dataclasses.fields(one)]
+    return [name for name in names if getattr(one, name) != getattr(other, name)]
 
 
 def differences(

@@ -71,6 +71,16 @@ class MtpChoices:
             if getattr(reading, field.name) != getattr(written, field.name)
         ]
 
+    def revised(self, reading: MtpReading) -> list[MtpReading]:
+        """Positions of later steps alone have more than two values."""
+        if reading.later_positions == 0:
+            return []
+        return [
+            dataclasses.replace(reading, later_positions=number)
+            for number in (-1, 0, 1)
+            if number != reading.later_positions
+        ]
+
 
 _WORDS: dict[str, dict[bool | int, str]] = {
     "hidden_first": {True: "[hidden; embedding]", False: "[embedding; hidden]"},

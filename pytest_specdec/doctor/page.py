@@ -18,6 +18,7 @@ _NO_READING = (DoctorOutcome.NOTHING, DoctorOutcome.UNDECIDED)
 """Outcomes without a reading that the drafter was trained for."""
 _LEVEL = 0.95
 _MOST_ROWS = 40
+_MOST_RIVALS = 12
 _NAME = 34
 """Columns of a reading's words in the table."""
 
@@ -72,7 +73,8 @@ def _verdict(diagnosis: Diagnosis[R]) -> Iterator[str]:
         yield _nothing(diagnosis, written, best)
     else:
         yield from _undecided(diagnosis)
-    equal = [reading for reading in findings.equal if reading != findings.written]
+    named = (findings.written, *findings.rivals)
+    equal = [reading for reading in findings.equal if reading not in named]
     if equal and diagnosis.outcome not in _NO_READING:
         yield (
             f"Not told apart, and the difference does not matter (below {MARGIN:.0%}): "
@@ -105,16 +107,31 @@ def _misread(diagnosis: Diagnosis[R], written: float, best: float) -> Iterator[s
         findings.measured[findings.written].counts, findings.measured[findings.best].counts
     )
     low, high = gain.bounds(1 - _LEVEL)
+    found = (
+        "The drafter was not trained for the written reading. Best on these texts"
+        if findings.rivals
+        else "The drafter was trained for"
+    )
     yield (
-        f"The drafter was trained for: {patient.words(findings.best)}. Read so, the acceptance "
+        f"{found}: {patient.words(findings.best)}. Read so, the acceptance "
         f"length is {best:.3f} and not {written:.3f}: {best - written:+.3f} tokens a round "
         f"({_LEVEL:.0%} interval {low:+.3f} to {high:+.3f})."
     )
     yield "Correct:"
     yield from (f"- {cure}" for cure in patient.cures(findings.best))
     yield from (f"- the loader also says: {fault}" for fault in patient.faults)
-    if findings.open:
-        names = " | ".join(patient.words(reading) for reading in findings.open[:6])
+    rivals = findings.rivals
+    if rivals:
+        names = " | ".join(patient.words(reading) for reading in rivals[:_MOST_RIVALS])
+        more = len(rivals) - _MOST_RIVALS
+        yield (
+            f"Not told apart from it on these texts, the best first: {names}"
+            + (f" and {more} more" if more > 0 else "")
+            + ". More texts decide."
+        )
+    unsure = [reading for reading in findings.open if reading not in rivals]
+    if unsure:
+        names = " | ".join(patient.words(reading) for reading in unsure[:6])
         yield f"Not excluded, with more texts to decide: {names}"
 
 

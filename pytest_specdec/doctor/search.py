@@ -4,8 +4,10 @@ Readings are compared by the chance of acceptance (`measure`). The first move, a
 reading, needs a gain that is both relevant and certain: at least `MARGIN` of the chance, and a
 paired Student bound above 0 at a level shared by all readings of its stage. Stage j spends
 alpha / 2^j, so that all stages together spend at most alpha, and a drafter that is read as trained
-moves with at most that probability. Once it is known to be misread, further moves say for what it
-was trained: they need a gain of `FINE`, certain at `FURTHER_ALPHA` a stage.
+moves with at most that probability. Once it is known to be misread, the respects in which it is are
+estimated: the value with the largest chance is taken, certain or not, and those that are not surely
+worse are named beside it. A difference in one more respect needs a gain of `FINE`, certain at
+`FURTHER_ALPHA` a stage.
 
 Pairs of changes are many, so a quick screen picks those that are measured. The level is shared by
 all pairs, screened out or not: then the bound holds whatever the screen picks, also from the texts
@@ -31,6 +33,7 @@ ALPHA = 0.001
 FURTHER_ALPHA = 0.01
 """Chance of a further move, of a drafter that is misread, to a reading that is no better."""
 _MOST_STAGES = 6
+_MOST_CLIMBS = 8
 _MOST_PAIRS = 32
 """Pairs of changes that are measured after the screen."""
 Report = Callable[[str, int, int], None]
@@ -56,6 +59,9 @@ class Readings(Protocol[R]):
     def taken_back(self, reading: R) -> list[R]:
         """The reading with one of its differences from the written one taken back, each in turn."""
 
+    def revised(self, reading: R) -> list[R]:
+        """Those with another value where it differs from the written one, and nowhere else."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Findings(Generic[R]):
@@ -70,6 +76,10 @@ class Findings(Generic[R]):
     """The readings that the best one was last compared with."""
     level: float
     """Two-sided level of each of those comparisons."""
+    rivals: Sequence[R]
+    """Other values where the best reading differs from the written one, that are not surely worse:
+    the best ones first.
+    """
     tried: int
     """Readings measured beside the written one."""
     screened: int
@@ -176,14 +186,16 @@ class _ReadingSearch(Generic[R]):
                 better = self._better(best, promising, also=True, of=len(pairs))
             if better is None:
                 break
-            best = better
-        best = self._simplest(best)
+            best = self._estimated(better)
+        if best != self._written:
+            best = self._estimated(self._simplest(best))
         return Findings(
             written=self._written,
             best=best,
             measured=self._measured,
             last_stage=[one for one in dict.fromkeys(self._compared) if one != best],
             level=self._level,
+            rivals=self._rivals(best),
             tried=len(self._measured) - 1,
             screened=len(self._screened),
             nothing=self._nothing,
@@ -214,6 +226,37 @@ class _ReadingSearch(Generic[R]):
         ]
         return max(certain, key=lambda other: gains[other].amount, default=None)
 
+    def _estimated(self, best: R) -> R:
+        """The reading with the largest chance among those with other values where it differs from
+        the written one; nobody is accused by it, so it need not be certain.
+        """
+        for _ in range(_MOST_CLIMBS):
+            others = self._revised(best)
+            self._know(others)
+            top = max([best, *others], key=lambda other: self._measured[other].chance)
+            if top == best:
+                break
+            best = top
+        return best
+
+    def _revised(self, best: R) -> list[R]:
+        others = [] if best == self._written else self._readings.revised(best)
+        return [other for other in others if other not in (best, self._written)]
+
+    def _rivals(self, best: R) -> list[R]:
+        """What `Findings.rivals` says, at a level that all of them share."""
+        others = [other for other in self._revised(best) if other in self._measured]
+        score = self._measured[best]
+        rivals = [
+            other
+            for other in others
+            if PairedGain.of_chances(score, self._measured[other]).bounds(
+                2 * FURTHER_ALPHA / len(others)
+            )[1]
+            >= 0
+        ]
+        return sorted(rivals, key=lambda other: self._measured[other].chance, reverse=True)
+
     def _lost(self, best: R) -> bool:
         """Whether a reading is not surely better than knowing nothing."""
         gain = PairedGain.of_lengths(self._nothing, self._measured[best].counts)
@@ -239,12 +282,14 @@ class _ReadingSearch(Generic[R]):
 
     def _simplest(self, best: R) -> R:
         """The reading without the changes that it does not need: each is taken back where that
-        costs nothing for certain.
+        costs nothing for certain. A misread one stays misread.
         """
         plainer = True
         while plainer:
             plainer = False
             for other in self._readings.taken_back(best):
+                if other == self._written:
+                    continue
                 self._know([other])
                 loss = PairedGain.of_chances(self._measured[other], self._measured[best])
                 if loss.bounds(self._level)[0] <= 0:

@@ -10,7 +10,7 @@ PAIR = {"target": "../models/text-target", "prompts": "prompts.jsonl", "costs": 
 HEAD = {
     "target": PAIR["target"],
     "prompts": PAIR["prompts"],
-    "k": [1, 2, 3, 4, 6, 8],
+    "k": [1, 2, 3, 4, 5, 6, 7, 8],
     "depth": [0],
 }
 """An EAGLE-3 head, without the costs of the draft model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +298,49 @@ def test_engines_read_a_corrected_order_of_the_blocks_of_fc(
     assert same(
         examined.measure(found.reading).counts, replay(target.single, str(head), texts, k=K)
     )
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_other_values_of_wrong_states_are_all_sets(
+    targets: dict[str, Target], texts: tuple[Text, ...], tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    """In the order of the blocks of `fc`, and beside them what single changes give; other respects
+    stay as they are.
+    """
+    target = targets["llama"]
+    head = write_head(tmp_path / "head", target.folder, ids=(1, 4, LAYERS))
+    readings = patient(target, head, texts).readings
+    written = readings.written()
+    assert readings.revised(written) == []
+    states = tuple((0, 2, 3)[rank] for rank in order)
+    read = dataclasses.replace(written, states=states, norm_output=not written.norm_output)
+    found = readings.revised(read)
+    sets = {
+        tuple(chosen[rank] for rank in order)
+        for chosen in itertools.combinations(range(LAYERS + 2), 3)
+        if chosen[1:] != (LAYERS, LAYERS + 1)
+    }
+    assert sets <= {read.states, *(other.states for other in found)}
+    assert read not in found
+    assert len(set(found)) == len(found)
+    for other in found:
+        same_flag = dataclasses.replace(other, norm_output=read.norm_output)
+        assert dataclasses.replace(same_flag, states=read.states) == read
+
+
+def test_of_a_deep_target_states_nearby_are_other_values(
+    targets: dict[str, Target], texts: tuple[Text, ...], tmp_path: Path
+) -> None:
+    target = targets["llama"]
+    head = write_head(tmp_path / "head", target.folder, ids=(1, 4, LAYERS))
+    readings = dataclasses.replace(
+        patient(target, head, texts).readings, layers=32, kept=frozenset(range(34))
+    )
+    read = dataclasses.replace(readings.written(), states=(3, 16, 28))
+    found = {other.states for other in readings.revised(read)}
+    assert {(3, 14, 29), (5, 16, 26), (1, 15, 28), (3, 17, 28)} <= found
+    assert (5, 14, 26) not in found
+    assert len(found) < 200
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -36,6 +37,9 @@ class Panel:
     def further(self, reading: Switches, *, lost: bool) -> list[Switches]:
         return [other for other in self.more if other != reading]
 
+    def revised(self, reading: Switches) -> list[Switches]:
+        return []
+
     def taken_back(self, reading: Switches) -> list[Switches]:
         return [
             (*reading[:at], False, *reading[at + 1 :]) for at in range(self.size) if reading[at]
@@ -58,8 +62,10 @@ class Made:
         self.screened: list[Switches] = []
 
     def measure(self, reading: Switches) -> ReadingScore:
+        return self.scored(self._accepts.get(reading, self._default))
+
+    def scored(self, accepted: float) -> ReadingScore:
         noise = self._rng.normal(0, self.noise, len(self._texts))
-        accepted = self._accepts.get(reading, self._default)
         share = (accepted + self._texts + noise).clip(0, 1)
         return ReadingScore(counts=self._counts(share), chances=share)
 
@@ -277,3 +283,96 @@ def test_bounds_are_students() -> None:
     low, high = gain.bounds(0.05)
     assert low == pytest.approx(0.5 - 2.2622 * 0.1, abs=1e-4)
     assert high == pytest.approx(0.5 + 2.2622 * 0.1, abs=1e-4)
+
+
+States = tuple[int, ...]
+RIGHT: States = (2, 5, 7)
+
+
+class Ids:
+    """Readings that are three of ten states; the written ones are wrong in two places."""
+
+    def written(self) -> States:
+        return (2, 4, 5)
+
+    def neighbours(self, reading: States) -> list[States]:
+        steps = [
+            (*reading[:slot], reading[slot] + step, *reading[slot + 1 :])
+            for slot in range(3)
+            for step in (-1, 1)
+        ]
+        return [states for states in steps if states in self.revised(reading)]
+
+    def further(self, reading: States, *, lost: bool) -> list[States]:
+        return []
+
+    def taken_back(self, reading: States) -> list[States]:
+        return [self.written()]
+
+    def revised(self, reading: States) -> list[States]:
+        return [one for one in itertools.combinations(range(10), 3) if one != reading]
+
+
+def test_ids_are_the_best_estimate_or_not_told_apart_from_it() -> None:
+    """The written ones are surely wrong, and each step from there on is lost in the noise."""
+    best, rivals = 0, list[int]()
+    for seed in range(20):
+        made = Made({}, 0.0, prompts=20, seed=seed)
+
+        def measure(states: States, made: Made = made) -> ReadingScore:
+            away = sum(abs(one - other) for one, other in zip(states, RIGHT, strict=True))
+            return made.scored(0.6 - 0.012 * away - 0.05 * (states == Ids().written()))
+
+        made.noise = 0.012
+        findings = search(Ids(), measure, lambda ids: 0.0, made.nothing(0.05))
+        assert findings.best != findings.written
+        assert RIGHT in (findings.best, *findings.rivals)
+        assert findings.written not in findings.rivals
+        chances = [findings.measured[one].chance for one in (findings.best, *findings.rivals)]
+        assert chances == sorted(chances, reverse=True)
+        best += findings.best == RIGHT
+        rivals.append(len(findings.rivals))
+    assert best >= 15
+    assert 0 < np.mean(rivals) < 20
+
+
+def test_values_that_are_surely_worse_are_no_rivals() -> None:
+    made = Made({}, 0.0)
+
+    def measure(states: States) -> ReadingScore:
+        return made.scored(0.6 if states == RIGHT else 0.4 + 0.01 * states[2])
+
+    made.noise = 0.001
+    findings = search(Ids(), measure, lambda ids: 0.0, made.nothing(0.05))
+    assert findings.best == RIGHT
+    assert findings.rivals == []
+
+
+class IdsPatient(Made):
+    """A drafter that was trained for `RIGHT`."""
+
+    def __init__(self, noise: float) -> None:
+        super().__init__({}, 0.0, prompts=20)
+        self.readings, self.noise = Ids(), noise  # type: ignore[assignment]
+
+    def measure(self, reading: States) -> ReadingScore:  # type: ignore[override]
+        away = sum(abs(one - other) for one, other in zip(reading, RIGHT, strict=True))
+        return self.scored(0.6 - 0.01 * away - 0.05 * (reading == self.readings.written()))
+
+
+@pytest.mark.parametrize("noise", [0.0001, 0.012])
+def test_the_page_names_ids_that_are_not_told_apart(noise: float) -> None:
+    made = IdsPatient(noise)
+    found = diagnose(made, made.nothing(0.05))  # type: ignore[type-var]
+    text = " ".join(line.strip() for line in lines(found, "20 texts"))
+    best, rivals = found.findings.best, found.findings.rivals
+    assert found.outcome is DoctorOutcome.MISREAD
+    assert (noise < 0.001) == (not rivals)
+    if rivals:
+        assert f"Best on these texts: {best}. Read so" in text
+        assert f"Not told apart from it on these texts, the best first: {rivals[0]} | " in text
+        assert "More texts decide." in text
+        assert "was trained for:" not in text
+    else:
+        assert f"The drafter was trained for: {RIGHT}. Read so" in text
+        assert "Not told apart" not in text

@@ -51,10 +51,10 @@ def test_the_eagle3_head_accepts_more_than_the_draft_model() -> None:
 def test_the_eagle3_head_drafts_well_past_the_steps_that_it_was_trained_on(
     temperature: int,
 ) -> None:
-    counts = {k: stored(f"text-eagle3-k{k}-depth0-t{temperature}") for k in (1, 2, 3, 4, 6, 8)}
+    counts = {k: stored(f"text-eagle3-k{k}-depth0-t{temperature}") for k in range(1, 9)}
     assert (counts[8].conditional > 0.7).all()
     lengths = [found.acceptance_length for found in counts.values()]
-    assert (np.diff(lengths) > 0.2).all()
+    assert (np.diff(lengths) > 0.1).all()
 
 
 def test_categories_differ_visibly() -> None:
