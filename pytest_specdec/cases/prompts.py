@@ -49,7 +49,11 @@ class Prompt:
         return [dict(message) for message in self.messages]
 
 
-def read_prompts(path: Path, limit: int | None = None) -> tuple[Prompt, ...]:
+def read_prompts(
+    path: Path,
+    limit: int | None = None,
+    cure: str = "name one in the marker: prompts=",
+) -> tuple[Prompt, ...]:
     """Read a prompt file: one JSON object a line, with a category and a prompt or chat messages.
 
     Parameters
@@ -58,6 +62,8 @@ def read_prompts(path: Path, limit: int | None = None) -> tuple[Prompt, ...]:
         The file; blank lines are skipped.
     limit
         Read the first so many prompts; None reads all.
+    cure
+        What to do about a file that cannot be read.
 
     Returns
     -------
@@ -85,9 +91,7 @@ def read_prompts(path: Path, limit: int | None = None) -> tuple[Prompt, ...]:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise RequestError(
-            f"prompt file {path} cannot be read ({reason}); name one in the marker: prompts="
-        ) from None
+        raise RequestError(f"prompt file {path} cannot be read ({reason}); {cure}") from None
     prompts: dict[str, Prompt] = {}
     for number, line in enumerate(lines, 1):
         if line.strip():

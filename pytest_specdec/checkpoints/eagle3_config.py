@@ -176,6 +176,11 @@ def read_eagle3_config(path: Path, config: Mapping[str, Any]) -> Eagle3Config:
     )
 
 
+def names_states(config: Mapping[str, Any]) -> bool:
+    """Whether ids of `hidden_states` stand at the top, beside those of `eagle_config` or alone."""
+    return any(config.get(name) not in (None, []) for name in STATES)
+
+
 def _packaging(config: Mapping[str, Any]) -> str:
     if config.get("speculators_model_type") or config.get("speculators_config"):
         return "speculators"

@@ -7,20 +7,36 @@ error.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..common.errors import RequestError
 from ..common.limits import MOST_K, MOST_NEW_TOKENS
 from ..common.progress import CommandProgress
 from ..config.parsers import temperature, whole_number
 from .costs import add_device_options
 
 if TYPE_CHECKING:
+    from ..cases.prompts import Prompt
     from ..doctor.diagnosis import Diagnosis
 
 
+_ABOUT = """\
+exit status:
+  0  read as trained
+  1  trained for another reading, contradictory, or no better than knowing nothing
+  2  an error
+  3  undecided: too few texts
+
+It takes one pass of the target over each text, and one pass of the head for
+each reading: 20 to 80 for most heads, two to four times that where the ids of
+layers are wrong or no reading helps.
+"""
+
+
 def add(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _ABOUT
     parser.add_argument(
         "drafter",
         metavar="HEAD",
@@ -80,40 +96,47 @@ def _add_texts(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..doctor.page import lines
+    # What can be refused is refused before torch is imported, which takes seconds.
+    from ..doctor.checks import check_drafter, check_target, checked_texts
 
-    if arguments.temperature == 0:
-        raise RequestError(
-            "the doctor compares probabilities of acceptance, which are 0 or 1 at temperature 0; "
-            "use --temperature above 0"
-        )
-    progress = CommandProgress()
-    diagnosis, texts = _examined(arguments, progress)
+    prompts = checked_texts(
+        arguments.prompts,
+        arguments.texts,
+        new_tokens=arguments.new_tokens,
+        k=arguments.k,
+        temperature=arguments.temperature,
+    )
+    checkpoint = check_target(arguments.target)
+    if checkpoint is not None:
+        check_drafter(checkpoint, arguments.drafter)
+    from ..doctor.page import last_line, lines
+
+    diagnosis = _examined(arguments, prompts)
     circumstances = (
-        f"{texts} texts of the target {arguments.target}, {arguments.new_tokens} new tokens each, "
-        f"temperature {arguments.temperature:g}, k {arguments.k}"
+        f"{len(prompts)} text{'s' * (len(prompts) > 1)} of the target {arguments.target}, "
+        f"{arguments.new_tokens} new tokens each, temperature {arguments.temperature:g}, "
+        f"k {arguments.k}"
     )
     print("\n".join(lines(diagnosis, circumstances)))
+    print(f"\n{last_line(diagnosis)}")
     return diagnosis.outcome.status
 
 
-def _examined(
-    arguments: argparse.Namespace, progress: CommandProgress
-) -> tuple[Diagnosis[Any], int]:
+def _examined(arguments: argparse.Namespace, prompts: Sequence[Prompt]) -> Diagnosis[Any]:
     from ..cases.case import Sampling
-    from ..cases.prompts import read_prompts
     from ..cases.texts import texts_of_prompts
     from ..checkpoints.checkpoint import open_checkpoint
     from ..decoding.loading import load_model, resolve
     from ..decoding.sampling import encode_prompts, sample_new_tokens
+    from ..doctor.checks import check_drafter
     from ..doctor.diagnosis import diagnose
-    from ..doctor.patients import check_patient, patient_of
+    from ..doctor.patients import patient_of
 
-    prompts = read_prompts(arguments.prompts)[: arguments.texts]
-    check_patient(open_checkpoint(resolve(arguments.target)), arguments.drafter)
-    progress("loading the target", 0, 1)
+    check_drafter(open_checkpoint(resolve(arguments.target)), arguments.drafter)
+    report = _Steps()
+    report("loading the target", 0, 1)
     target = load_model(arguments.target, arguments.device, arguments.dtype)
-    progress("loading the target", 1, 1)
+    report("loading the target", 1, 1)
     sampling = Sampling(arguments.temperature)
     ids = encode_prompts(target.tokenizer, prompts)
     new = sample_new_tokens(
@@ -123,7 +146,7 @@ def _examined(
         sampling=sampling,
         seed=arguments.seed,
         keys=[prompt.key for prompt in prompts],
-        progress=lambda done, total: progress("sampling texts", done, total),
+        progress=lambda done, total: report("sampling texts", done, total),
     )
     patient: Any = patient_of(
         target,
@@ -131,6 +154,22 @@ def _examined(
         texts_of_prompts(prompts, ids, new),
         sampling,
         arguments.k,
-        lambda done, total: progress("reading them", done, total),
+        lambda done, total: report("reading texts", done, total),
     )
-    return diagnose(patient, patient.nothing), len(prompts)
+    return diagnose(patient, patient.nothing, report)
+
+
+class _Steps(CommandProgress):
+    """A bar for each step on terminals, and a line elsewhere as a step begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = ""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if not self._file.isatty() and what != self._said:
+            self._said = what
+            self.say(f"doctor: {what}" + (f" ({total})" if total > 1 else ""))
+        if done >= total:
+            self._said = ""
+        super().__call__(what, done, total)

@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     costs = CostProfile.load(arguments.costs).with_target(arguments.costs)
     # A profile that is too narrow is refused before models are loaded.
     check_covered(costs, arguments.k, depth, drafter=kind_of(drafter))
-    prompts = read_prompts(arguments.prompts, None)
+    prompts = read_prompts(arguments.prompts, cure="name one with --prompts=FILE")
     progress = CommandProgress()
     draft_model = drafter.path if isinstance(drafter, DraftModelSpec) else None
     target, model = load_pair(

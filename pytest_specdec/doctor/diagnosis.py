@@ -10,7 +10,7 @@ from typing import Generic
 from ..acceptance.counts import Counts
 from .measure import FEWEST, ReadingScore
 from .patient import EngineReading, Patient, R
-from .search import ALPHA, MARGIN, Findings, search
+from .search import ALPHA, MARGIN, Findings, Report, search
 
 
 class DoctorOutcome(enum.Enum):
@@ -32,8 +32,10 @@ class Diagnosis(Generic[R]):
 
     patient: Patient[R]
     findings: Findings[R]
-    engines: Sequence[tuple[EngineReading, R, ReadingScore]]
-    """Who reads the folder in another way than written, how, and what that gives."""
+    engines: Sequence[tuple[EngineReading[R], ReadingScore | None]]
+    """Who reads the folder in another way, how, and what that gives: the folder once corrected,
+    where the verdict says what to correct.
+    """
 
     @property
     def outcome(self) -> DoctorOutcome:
@@ -58,14 +60,21 @@ class Diagnosis(Generic[R]):
         return self.findings.knowledge.prompts < FEWEST
 
 
-def diagnose(patient: Patient[R], nothing: Counts) -> Diagnosis[R]:
+def diagnose(patient: Patient[R], nothing: Counts, report: Report | None = None) -> Diagnosis[R]:
     """Measure the readings of a drafter's folder and say which one it was trained for.
 
-    `nothing` are the counts of a drafter that knows nothing, on the same texts.
+    `nothing` are the counts of a drafter that knows nothing, on the same texts. `report` is told
+    how far the measurement is.
     """
-    findings = search(patient.readings, patient.measure, nothing)
+    findings = search(patient.readings, patient.measure, patient.screen, nothing, report=report)
+
+    def measured_once(reading: R) -> ReadingScore:
+        return findings.measured.get(reading) or patient.measure(reading)
+
+    diagnosis = Diagnosis(patient=patient, findings=findings, engines=())
+    misread = diagnosis.outcome is DoctorOutcome.MISREAD
     engines = [
-        (engine, reading, findings.measured.get(reading) or patient.measure(reading))
-        for engine, reading in patient.engines()
+        (engine, None if engine.reading is None else measured_once(engine.reading))
+        for engine in patient.engines(findings.best if misread else findings.written)
     ]
-    return Diagnosis(patient=patient, findings=findings, engines=engines)
+    return dataclasses.replace(diagnosis, engines=engines)

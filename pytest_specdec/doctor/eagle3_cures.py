@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
+import torch
+
 from ..checkpoints.eagle3_checks import Eagle3Files
-from .eagle3_reading import Eagle3Reading
+from .eagle3_reading import Eagle3Reading, plain
+from .eagle3_spelling import FIELD, spelled
 
 _NO_FIELD = "no field of any packaging says it, so the head has to be trained again or run by code"
 
@@ -22,7 +26,7 @@ def cures(
         "input_norm": lambda: _input_norm(files, reading),
         "norm_output": lambda: _flag("norm_output", reading.norm_output),
         "logits_norm": lambda: f"lm_head reads the state before the last norm: {_NO_FIELD}",
-        "theta": lambda: f"config.json: rope_theta -> {reading.theta:g}",
+        "theta": lambda: f"config.json: rope_theta -> {plain(reading.theta)}",
         "rotated": lambda: (
             f"config.json: partial_rotary_factor -> {reading.rotated / files.config.head_dim:g}"
         ),
@@ -65,17 +69,42 @@ def _states(files: Eagle3Files, reading: Eagle3Reading, layers: int) -> str:
         )
     if list(states) != sorted(states):
         order = ", ".join(map(str, states))
+        ascending = tuple(sorted(states))
+        ids = "" if ascending == files.aux_layers else f"; {_ids(files, ascending, layers)}"
         return (
             f"fc.weight: its blocks of columns are for the states {order}; save them in ascending "
-            "order with ascending ids, since engines collect states from the first layer on"
+            f"order with ascending ids, since engines collect states from the first layer on{ids}"
         )
-    if files.config.ids_are_outputs:
-        outputs = [number - 1 for number in states]
-        if min(outputs) >= 0:
-            return f"config.json: eagle_config.eagle_aux_hidden_state_layer_ids -> {outputs}"
+    return _ids(files, states, layers)
+
+
+def _ids(files: Eagle3Files, states: tuple[int, ...], layers: int) -> str:
+    """Both spellings, the folder's own first; the usual states need one, since programs that read
+    none take these.
+    """
+    top, outputs = spelled(states, layers)
+    at_top = f"{FIELD} -> {list(top or ())} at the top (hidden_states[i])"
+    if outputs is None:
+        return f"config.json: {at_top}"
+    nested = f"eagle_config.{FIELD} -> {list(outputs)} (outputs of layers)"
+    first, second = (nested, at_top) if files.config.ids_are_outputs else (at_top, nested)
+    if tuple(states) == (2, layers // 2, layers - 3):
+        return f"config.json: {first}"
     return (
-        f"config.json: eagle_aux_hidden_state_layer_ids -> {list(states)} at the top "
-        "(hidden_states[i])"
+        f"config.json: {first}, and also {second}; the two name the same states, and engines "
+        "read one or the other"
+    )
+
+
+def spellable(written: Eagle3Reading, best: Eagle3Reading, layers: int) -> Eagle3Reading:
+    """The best reading as far as a folder can say it: what `_NO_FIELD` is said of stays as
+    written.
+    """
+    return dataclasses.replace(
+        best,
+        logits_norm=written.logits_norm,
+        later_positions=written.later_positions,
+        states=tuple(min(number, layers) for number in best.states),
     )
 
 
@@ -97,3 +126,26 @@ def _tokens(reading: Eagle3Reading) -> str:
         "ascending": f"d2t: its order is lost; save (d2t + {rows}).sort().values - {rows}",
         "t2d": f"d2t: it is not what the head was trained with; save t2d.nonzero()[:, 0] - {rows}",
     }[reading.tokens]
+
+
+def norm_to_announce(files: Eagle3Files, weights: Mapping[str, torch.Tensor]) -> str | None:
+    """Which correction restores training where a norm before `fc` is there and not announced; None
+    where there is none.
+    """
+    for flag, said, name in (
+        ("norm_before_fc", files.config.norm_before_fc, "input_norm"),
+        ("fc_norm", files.config.fc_norm, "fc_norm"),
+    ):
+        held = [tensor for key, tensor in weights.items() if key.startswith(f"{name}.")]
+        if said or not held:
+            continue
+        if all(bool((tensor == 1).all()) for tensor in held):
+            return (
+                f"{name} is 1 everywhere, as before any training, so its numbers do not say "
+                f"whether the head was trained with it: ask who trained it"
+            )
+        return (
+            f"{name} is not 1 everywhere, so the head was trained with it: add {flag}: true, and "
+            "keep the tensor"
+        )
+    return None

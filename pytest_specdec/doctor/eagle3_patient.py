@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from ..checkpoints.eagle3_checks import layers_of, read_head
 from ..checkpoints.eagle3_rotary import theta_of
 from ..decoding.loading import LoadedModel
 from ..decoding.replay import Progress
-from .eagle3_cures import cures
+from .eagle3_cures import cures, norm_to_announce, spellable
 from .eagle3_reading import Eagle3Choices, Eagle3Reading, differences, named_states
 from .eagle3_run import Eagle3Subject
-from .engines import engine_readings
+from .eagle3_spelling import Eagle3Spelling
+from .engines import EngineFact, engine_readings, trouble
 from .measure import ReadingScore, knowing_nothing
 from .patient import EngineReading
 from .target_states import TargetStates, target_states
@@ -39,9 +41,10 @@ class Eagle3Patient:
         head for this target, or texts that the target cannot read.
         """
         self._files, faults = read_head(target.checkpoint, folder)
-        self.faults = tuple(map(str, faults))
         self._k, self._layers = k, layers_of(target.checkpoint)
         self._subject = Eagle3Subject(self._files, target, k)
+        advice = norm_to_announce(self._files, self._subject.weights)
+        self.faults = (*map(str, faults), *([advice] if faults and advice else ()))
         kept = self._kept(target, texts)
         self._seen: TargetStates = target_states(
             target, texts, sampling, layers=self._layers, numbers=kept, k=k, progress=progress
@@ -67,23 +70,60 @@ class Eagle3Patient:
     def measure(self, reading: Eagle3Reading) -> ReadingScore:
         return self._subject.measure(reading, self._seen)
 
+    def screen(self, reading: Eagle3Reading) -> float:
+        return self._subject.screen(reading, self._seen)
+
     def words(self, reading: Eagle3Reading) -> str:
         written = self.readings.written()
-        if reading == written:
-            return f"as written: states {named_states(reading.states, self._layers)}"
-        return "; ".join(differences(written, reading, self._layers))
+        if reading != written:
+            return "; ".join(self._differences(written, reading))
+        said, spelling = Eagle3Spelling.of(self._files), ""
+        if said.top is None:
+            spelling = f" (config.json: {said.said()})"
+        return f"as written: states {named_states(reading.states, self._layers)}{spelling}"
+
+    def _differences(self, one: Eagle3Reading, other: Eagle3Reading) -> list[str]:
+        return differences(one, other, self._layers, self._files.config.head_dim)
 
     def cures(self, reading: Eagle3Reading) -> Sequence[str]:
         return cures(self._files, self.readings.written(), reading, self._layers)
 
-    def engines(self) -> Sequence[tuple[EngineReading, Eagle3Reading]]:
+    def engines(self, best: Eagle3Reading) -> Sequence[EngineReading[Eagle3Reading]]:
+        """Blocks of `fc` that are in another order than the states are put in order by the
+        correction, so facts are applied to ascending states and taken back to the folder's order.
+        """
+        written = self.readings.written()
+        said = Eagle3Spelling.of(self._files).corrected(written, best, self._layers)
+        inner = spellable(written, best, self._layers)
+        slots = sorted(range(len(inner.states)), key=lambda slot: inner.states[slot])
+        corrected = dataclasses.replace(inner, states=tuple(sorted(inner.states)))
+        if best == written:
+            slots, corrected = list(range(len(slots))), inner
         return [
-            (engine, reading)
-            for engine, reading in engine_readings(
-                self._files, self.readings.written(), self._layers
-            )
-            if self.readings.kept.issuperset(reading.states)
+            self._engine(fact, corrected, reading, slots)
+            for fact, reading in engine_readings(said, corrected, self._layers)
         ]
+
+    def _engine(
+        self,
+        fact: EngineFact,
+        corrected: Eagle3Reading,
+        reading: Eagle3Reading,
+        slots: Sequence[int],
+    ) -> EngineReading[Eagle3Reading]:
+        """`slots` are the places in the folder of the states in the corrected order."""
+        words = "; ".join(self._differences(corrected, reading))
+        folders: Eagle3Reading | None = None
+        if why := trouble(reading.states, len(slots), self._layers):
+            words = f"cannot read it: {why}"
+        elif not self.readings.kept.issuperset(reading.states):
+            words += ", not measured, since there are too many states to keep"
+        else:
+            states = dict(zip(slots, reading.states, strict=True))
+            folders = dataclasses.replace(
+                reading, states=tuple(states[slot] for slot in sorted(states))
+            )
+        return EngineReading(who=fact.who, does=fact.does, words=words, reading=folders)
 
     def _joined(self, target: LoadedModel) -> int:
         columns: int = self._files.checkpoint.tensors["fc.weight"].shape[1]

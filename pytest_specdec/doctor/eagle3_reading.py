@@ -238,7 +238,9 @@ def _differing(one: Eagle3Reading, other: Eagle3Reading) -> list[str]:
     return [name for name in names if getattr(one, name) != getattr(other, name)]
 
 
-def differences(written: Eagle3Reading, reading: Eagle3Reading, layers: int) -> list[str]:
+def differences(
+    written: Eagle3Reading, reading: Eagle3Reading, layers: int, head_dim: int
+) -> list[str]:
     """What is another in a reading, in words of a few syllables."""
     words = []
     if reading.states != written.states:
@@ -252,8 +254,8 @@ def differences(written: Eagle3Reading, reading: Eagle3Reading, layers: int) -> 
         }[reading.input_norm],
         "norm_output": _said("norm_output", reading.norm_output),
         "logits_norm": "lm_head without the last norm",
-        "theta": f"rope_theta: {reading.theta:g}",
-        "rotated": f"{reading.rotated} numbers of a head rotated",
+        "theta": f"rope_theta: {plain(reading.theta)}",
+        "rotated": f"partial_rotary_factor: {reading.rotated / head_dim:g}",
         "interleaved": (
             "rotary pairs of neighbours" if reading.interleaved else "rotary pairs of halves"
         ),
@@ -281,5 +283,11 @@ def _said(name: str, value: bool) -> str:
 def named_states(states: Sequence[int], layers: int) -> str:
     """States by number; the last one after the target's last norm as such."""
     return ", ".join(
-        f"{layers} normed" if number == layers + 1 else str(number) for number in states
+        f"{layers} after the last norm" if number == layers + 1 else str(number)
+        for number in states
     )
+
+
+def plain(number: float) -> str:
+    """A number as config.json may hold it: 1000000, not 1e+06."""
+    return f"{number:.15g}"

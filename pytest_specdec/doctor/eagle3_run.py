@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from ..decoding.drafters.protocol import TextBatch
 from ..decoding.loading import LoadedModel
 from .eagle3_reading import Eagle3Reading
 from .eagle3_tokens import ids_of
-from .measure import ReadingScore, Steps, measured
+from .measure import ReadingScore, Steps, first_drafts, measured
 from .target_states import TargetStates
 
 _TURNED, _SAME = 0.05, 0.01
@@ -31,18 +31,25 @@ class Eagle3Subject:
 
     def __init__(self, files: Eagle3Files, target: LoadedModel, k: int) -> None:
         self._files, self._target, self._k = files, target, k
-        self._weights = weights_of(files)
-        self.rotation = _rotation(self._weights, target)
+        self.weights = weights_of(files)
+        self.rotation = _rotation(self.weights, target)
 
     def measure(self, reading: Eagle3Reading, seen: TargetStates) -> ReadingScore:
         """The acceptance of the head under a reading; none where it computes NaN."""
-        head = _ReadHead(self._files, self._weights, reading, self._target)
+        return measured(self._under(reading), seen, self._k)
+
+    def screen(self, reading: Eagle3Reading, seen: TargetStates) -> float:
+        """How much of its first draft tokens is accepted on a few texts."""
+        return first_drafts(self._under(reading), seen)
+
+    def _under(self, reading: Eagle3Reading) -> Callable[[TextBatch], Steps]:
+        head = _ReadHead(self._files, self.weights, reading, self._target)
         turn = self.rotation if reading.turned_back else None
 
         def steps(batch: TextBatch) -> Steps:
             return _steps(head, reading, batch, turn, self._k)
 
-        return measured(steps, seen, self._k)
+        return steps
 
 
 def _steps(

@@ -9,13 +9,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..checkpoints.eagle3_checks import Eagle3Files
 from .eagle3_reading import Eagle3Reading
+from .eagle3_spelling import Eagle3Spelling
 from .mtp_reading import MtpReading
-from .patient import EngineReading
 
-Reads = Callable[[Eagle3Files, Eagle3Reading, int], Eagle3Reading | None]
-"""The reading of a head with these files, from ours and the target's number of layers; None
+Reads = Callable[[Eagle3Spelling, Eagle3Reading, int], Eagle3Reading | None]
+"""The reading of a head that is spelled so, from ours and the target's number of layers; None
 where the fact does not concern it.
 """
 
@@ -32,89 +31,99 @@ class EngineFact:
 
 
 def engine_readings(
-    files: Eagle3Files, written: Eagle3Reading, layers: int
-) -> Sequence[tuple[EngineReading, Eagle3Reading]]:
-    """Who reads a head in another way than written, by `FACTS`."""
+    said: Eagle3Spelling, ours: Eagle3Reading, layers: int
+) -> Sequence[tuple[EngineFact, Eagle3Reading]]:
+    """Who reads a head that is spelled so in another way than ours, by `FACTS`; also readings that
+    the target cannot have (`trouble`).
+    """
     found = []
     for fact in FACTS:
-        reading = fact.reads(files, written, layers)
-        if reading is not None and reading != written and _legal(reading, layers):
-            found.append((EngineReading(who=fact.who, does=fact.does), reading))
+        reading = fact.reads(said, ours, layers)
+        if reading is not None and reading != ours:
+            found.append((fact, reading))
     return found
 
 
-def _legal(reading: Eagle3Reading, layers: int) -> bool:
-    states = reading.states
-    return len(set(states)) == len(states) and all(0 <= number <= layers for number in states)
+def trouble(states: Sequence[int], joined: int, layers: int) -> str | None:
+    """Why a target of so many layers cannot give these states to an `fc` that joins so many; None
+    where it can.
+    """
+    if len(states) != joined:
+        return f"fc.weight joins {joined} states, and these are {len(states)}"
+    if len(set(states)) < len(states):
+        return f"states {', '.join(map(str, states))} of {layers} layers are not different ones"
+    if missing := [number for number in states if not 0 <= number <= layers]:
+        return f"the target has the states 0 to {layers}, and no {missing[0]}"
+    return None
 
 
 def _changed(**fields: Any) -> Reads:
-    return lambda files, written, layers: dataclasses.replace(written, **fields)
+    return lambda said, ours, layers: dataclasses.replace(ours, **fields)
 
 
 def _of_speculators(reads: Reads) -> Reads:
     """The same for heads that speculators packed, and no others."""
-    return lambda files, written, layers: (
-        reads(files, written, layers) if files.config.packaging == "speculators" else None
+    return lambda said, ours, layers: (
+        reads(said, ours, layers) if said.packaging == "speculators" else None
     )
 
 
-def _no_joined_norm(
-    files: Eagle3Files, written: Eagle3Reading, layers: int
-) -> Eagle3Reading | None:
-    if written.input_norm != "joined":
+def _no_joined_norm(said: Eagle3Spelling, ours: Eagle3Reading, layers: int) -> Eagle3Reading | None:
+    if ours.input_norm != "joined":
         return None
-    return dataclasses.replace(written, input_norm="none")
+    return dataclasses.replace(ours, input_norm="none")
 
 
-def _not_31(files: Eagle3Files, written: Eagle3Reading, layers: int) -> Eagle3Reading | None:
+def _not_31(said: Eagle3Spelling, ours: Eagle3Reading, layers: int) -> Eagle3Reading | None:
     """Without what EAGLE-3.1 added."""
-    norm = "none" if written.input_norm == "each" else written.input_norm
-    return dataclasses.replace(written, input_norm=norm, norm_output=False)
+    norm = "none" if ours.input_norm == "each" else ours.input_norm
+    return dataclasses.replace(ours, input_norm=norm, norm_output=False)
 
 
-def _one_later(files: Eagle3Files, written: Eagle3Reading, layers: int) -> Eagle3Reading | None:
+def _one_later(said: Eagle3Spelling, ours: Eagle3Reading, layers: int) -> Eagle3Reading | None:
     """Those of `eagle_config` are outputs of layers."""
-    if files.config.layer_ids is None or not files.config.ids_are_outputs:
+    if said.outputs is None:
         return None
-    states = tuple(number + 1 for number in files.config.layer_ids)
-    return dataclasses.replace(written, states=states)
+    states = tuple(number + 1 for number in said.outputs)
+    return dataclasses.replace(ours, states=states)
 
 
-def _by_the_first(files: Eagle3Files, written: Eagle3Reading, layers: int) -> Eagle3Reading | None:
+def _by_the_first(said: Eagle3Spelling, ours: Eagle3Reading, layers: int) -> Eagle3Reading | None:
     """Those of `eagle_config` are outputs of layers where the first is 1, else inputs."""
-    if files.config.layer_ids is None or not files.config.ids_are_outputs:
+    if said.outputs is None:
         return None
-    shift = 1 if files.config.layer_ids[0] == 1 else 0
-    states = tuple(number + shift for number in files.config.layer_ids)
-    return dataclasses.replace(written, states=states)
+    shift = 1 if said.outputs[0] == 1 else 0
+    states = tuple(number + shift for number in said.outputs)
+    return dataclasses.replace(ours, states=states)
 
 
-def _always_usual(files: Eagle3Files, written: Eagle3Reading, layers: int) -> Eagle3Reading | None:
+def _always_usual(said: Eagle3Spelling, ours: Eagle3Reading, layers: int) -> Eagle3Reading | None:
     usual = (2, layers // 2, layers - 3)
-    return dataclasses.replace(written, states=usual) if len(written.states) == 3 else None
+    return dataclasses.replace(ours, states=usual) if len(ours.states) == 3 else None
 
 
 def _usual_unless_nested(
-    files: Eagle3Files, written: Eagle3Reading, layers: int
+    said: Eagle3Spelling, ours: Eagle3Reading, layers: int
 ) -> Eagle3Reading | None:
     """Ids at the top are not read."""
-    return None if files.config.ids_are_outputs else _always_usual(files, written, layers)
+    return _always_usual(said, ours, layers) if said.outputs is None else None
 
 
 def _usual_if_nested(
-    files: Eagle3Files, written: Eagle3Reading, layers: int
+    said: Eagle3Spelling, ours: Eagle3Reading, layers: int
 ) -> Eagle3Reading | None:
-    """Ids in `eagle_config` are not read."""
-    return _always_usual(files, written, layers) if files.config.ids_are_outputs else None
+    """Ids in `eagle_config` alone are not read."""
+    if said.outputs is None or said.top is not None:
+        return None
+    return _always_usual(said, ours, layers)
 
 
 def _residual_by_default(
-    files: Eagle3Files, written: Eagle3Reading, layers: int
+    said: Eagle3Spelling, ours: Eagle3Reading, layers: int
 ) -> Eagle3Reading | None:
-    if files.checkpoint.config.get("norm_before_residual") is not None:
+    if said.says_residual:
         return None
-    return dataclasses.replace(written, norm_before_residual=True)
+    return dataclasses.replace(ours, norm_before_residual=True)
 
 
 FACTS: tuple[EngineFact, ...] = (
@@ -226,15 +235,13 @@ class MtpFact:
     """Fields of the reading."""
 
 
-def mtp_engine_readings(
-    model_type: str, written: MtpReading
-) -> Sequence[tuple[EngineReading, MtpReading]]:
-    """Who runs the MTP layers of a target in another way than written, by `MTP_FACTS`."""
+def mtp_engine_readings(model_type: str, ours: MtpReading) -> Sequence[tuple[MtpFact, MtpReading]]:
+    """Who runs the MTP layers of a target in another way than ours, by `MTP_FACTS`."""
     found = []
     for fact in MTP_FACTS:
-        reading = dataclasses.replace(written, **fact.change)
-        if model_type.startswith(fact.models) and reading != written:
-            found.append((EngineReading(who=fact.who, does=fact.does), reading))
+        reading = dataclasses.replace(ours, **fact.change)
+        if model_type.startswith(fact.models) and reading != ours:
+            found.append((fact, reading))
     return found
 
 

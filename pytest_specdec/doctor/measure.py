@@ -10,6 +10,7 @@ acceptance length needs. The length is what users know, so it is measured and sh
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
@@ -110,6 +111,28 @@ def measured(steps: Callable[[TextBatch], Steps], seen: TargetStates, k: int) ->
     field = dataclasses.replace(seen.scores, draft=log_q).field("rejection")
     means = np.where(drafted, chances, 0.0).sum((1, 2)) / np.maximum(drafted.sum((1, 2)), 1)
     return ReadingScore(counts=expected_counts(field, k), chances=means.astype(np.float64))
+
+
+@torch.inference_mode()
+def first_drafts(steps: Callable[[TextBatch], Steps], seen: TargetStates) -> float:
+    """The mean chance of acceptance of the first draft on the texts of `seen.few`, where a round of
+    the text's own can draft; 0 where it computes NaN.
+    """
+    total, count = 0.0, 0
+    for batch in seen.few:
+        filled = _Filled(len(batch.texts), 1, batch)
+        at = np.arange(batch.begin, batch.ids.shape[1])
+        drafted = np.stack(
+            [(at >= text.first_draft) & (at < len(text.ids)) for text in batch.texts]
+        )
+        count += int(drafted.sum())
+        try:
+            for first, logits in itertools.islice(steps(batch), 1):
+                filled.fill(0, first, logits)
+        except MeasurementError:
+            continue
+        total += float(filled.chances[:, 0][drafted].sum())
+    return total / max(count, 1)
 
 
 class _Filled:

@@ -11,8 +11,8 @@ from ..checkpoints.eagle3_checks import layers_of
 from ..decoding.loading import LoadedModel
 from ..decoding.replay import Progress
 from .engines import mtp_engine_readings
-from .measure import ReadingScore, knowing_nothing, measured
-from .mtp_reading import MtpChoices, MtpReading, mtp_cures, mtp_differences
+from .measure import ReadingScore, first_drafts, knowing_nothing, measured
+from .mtp_reading import MtpChoices, MtpReading, mtp_cures, mtp_differences, mtp_spellable
 from .mtp_run import check_parts, mtp_steps
 from .patient import EngineReading
 from .target_states import target_states
@@ -68,6 +68,11 @@ class MtpPatient:
             self._k,
         )
 
+    def screen(self, reading: MtpReading) -> float:
+        return first_drafts(
+            lambda batch: mtp_steps(self._heads, reading, batch, self._layers, 1), self._seen
+        )
+
     def words(self, reading: MtpReading) -> str:
         written = self.readings.written()
         if reading == written:
@@ -77,11 +82,26 @@ class MtpPatient:
     def cures(self, reading: MtpReading) -> Sequence[str]:
         return mtp_cures(self.readings.written(), reading)
 
-    def engines(self) -> Sequence[tuple[EngineReading, MtpReading]]:
+    def engines(self, best: MtpReading) -> Sequence[EngineReading[MtpReading]]:
         model_type = str(self._target.checkpoint.text_config.get("model_type"))
-        written = self.readings.written()
-        found = list(mtp_engine_readings(model_type, written))
+        ours = mtp_spellable(self.readings.written(), best)
+        found = [
+            EngineReading(
+                who=fact.who,
+                does=fact.does,
+                words="; ".join(mtp_differences(ours, reading)),
+                reading=reading,
+            )
+            for fact, reading in mtp_engine_readings(model_type, ours)
+        ]
         if len(self._heads.layers) > 1 and self._k > 1:
-            again = EngineReading(who="An engine at depth 1", does="uses the first layer alone")
-            found.append((again, dataclasses.replace(written, first_layer_again=True)))
+            again = dataclasses.replace(ours, first_layer_again=True)
+            found.append(
+                EngineReading(
+                    who="An engine at depth 1",
+                    does="uses the first layer alone",
+                    words="; ".join(mtp_differences(ours, again)),
+                    reading=again,
+                )
+            )
         return found

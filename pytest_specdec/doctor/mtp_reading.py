@@ -145,3 +145,10 @@ def mtp_cures(written: MtpReading, reading: MtpReading) -> list[str]:
         for name, cures in _CURES.items()
         if getattr(reading, name) != getattr(written, name)
     ]
+
+
+def mtp_spellable(written: MtpReading, best: MtpReading) -> MtpReading:
+    """The best reading as far as config.json or tensors can say it; the rest stays as written."""
+    return dataclasses.replace(
+        written, hidden_first=best.hidden_first, norms_swapped=best.norms_swapped
+    )

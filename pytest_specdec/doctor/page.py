@@ -47,13 +47,18 @@ def lines(diagnosis: Diagnosis[R], circumstances: str) -> Iterator[str]:
     yield from _engines(diagnosis)
 
 
+def last_line(diagnosis: Diagnosis[R]) -> str:
+    """The verdict again with its exit status, for the end of a log."""
+    return f"doctor: {diagnosis.outcome.words} (exit status {diagnosis.outcome.status})"
+
+
 def _verdict(diagnosis: Diagnosis[R]) -> Iterator[str]:
     findings, patient = diagnosis.findings, diagnosis.patient
     written, best = (findings.length(one) for one in (findings.written, findings.best))
     yield f"verdict: {diagnosis.outcome.words}"
     if diagnosis.outcome is DoctorOutcome.RIGHT:
         yield (
-            f"The acceptance length is {written:.3f}, and none of {findings.tried} other readings "
+            f"The acceptance length is {written:.3f}, and none of {_readings(findings.tried)} "
             f"has a chance of acceptance that is {MARGIN:.0%} better. Nothing to correct."
         )
     elif diagnosis.outcome is DoctorOutcome.MISREAD:
@@ -65,12 +70,7 @@ def _verdict(diagnosis: Diagnosis[R]) -> Iterator[str]:
         )
         yield from (f"- {fault}" for fault in patient.faults)
     elif diagnosis.outcome is DoctorOutcome.NOTHING:
-        yield (
-            f"As written the acceptance length is {written:.3f}, none of {findings.tried} other "
-            f"readings is surely better, and a drafter that knows nothing of the target has "
-            f"{findings.nothing.acceptance_length:.3f}. The weights are random, broken, or for "
-            "another target: train or export the drafter again, or name its target."
-        )
+        yield _nothing(diagnosis, written, best)
     else:
         yield from _undecided(diagnosis)
     named = (findings.written, *findings.rivals)
@@ -81,6 +81,24 @@ def _verdict(diagnosis: Diagnosis[R]) -> Iterator[str]:
             + " | ".join(patient.words(reading) for reading in equal[:8])
             + (f" and {len(equal) - 8} more" if len(equal) > 8 else "")
         )
+
+
+def _readings(others: int) -> str:
+    return f"{others} other reading{'s' * (others != 1)}"
+
+
+def _nothing(diagnosis: Diagnosis[R], written: float, best: float) -> str:
+    findings = diagnosis.findings
+    others = f"none of {_readings(findings.tried)} is surely better"
+    if findings.best != findings.written:
+        others = f"{best:.3f} in the best of {_readings(findings.tried)}"
+    pairs = f", {findings.screened} pairs of changes were screened" if findings.screened else ""
+    return (
+        f"As written the acceptance length is {written:.3f}, {others}{pairs}, and a drafter that "
+        f"knows nothing of the target has {findings.nothing.acceptance_length:.3f}. The weights "
+        "are random, broken, or for another target: train or export the drafter again, or name "
+        "its target."
+    )
 
 
 def _misread(diagnosis: Diagnosis[R], written: float, best: float) -> Iterator[str]:
@@ -167,7 +185,8 @@ def _table(diagnosis: Diagnosis[R]) -> Iterator[str]:
             part, rest = _cut(rest)
             yield f"    {part}"
     if len(order) > len(shown):
-        yield f"and {len(order) - len(shown)} readings below these"
+        below = len(order) - len(shown)
+        yield f"and {below} reading{'s' * (below > 1)} below these"
     yield from wrapped(
         f"* the best reading. Length: acceptance length, {_LEVEL:.0%} interval over prompts. "
         "Chance: that a draft is accepted in its context, relative, paired by prompt, with an "
@@ -201,7 +220,8 @@ def _gain(diagnosis: Diagnosis[Any], reading: Any) -> str:
     whole = max(findings.measured[findings.written].chance, 1e-9)
     if not math.isfinite(low):
         return _share(gain.amount / whole)
-    amount, least, most = (_share(value / whole) for value in (gain.amount, low, high))
+    # The interval is symmetric, and a chance cannot fall by more than all of it.
+    amount, least, most = (_share(max(value / whole, -1.0)) for value in (gain.amount, low, high))
     return f"{amount} ({least} to {most})"
 
 
@@ -210,14 +230,22 @@ def _share(value: float) -> str:
 
 
 def _engines(diagnosis: Diagnosis[R]) -> Iterator[str]:
-    """Who reads the folder as written in another way, and what that gives."""
+    """Who reads the folder in another way, and what that gives: as it is, or once corrected."""
     findings = diagnosis.findings
     if not diagnosis.engines or diagnosis.outcome in _NO_READING:
         return
     yield ""
-    yield "Who reads this folder in another way (sources: docs/doctor.md):"
-    for engine, reading, found in diagnosis.engines:
-        best = reading == findings.best
-        words = "as it was trained" if best else diagnosis.patient.words(reading)
-        text = f"- {engine.who} {engine.does}: {words}, length {found.length:.3f}"
+    if diagnosis.outcome is DoctorOutcome.MISREAD:
+        yield from wrapped(
+            "Who reads this folder in another way once it is corrected as above (sources: "
+            "docs/doctor.md):"
+        )
+    else:
+        yield "Who reads this folder in another way (sources: docs/doctor.md):"
+    for engine, found in diagnosis.engines:
+        best = engine.reading == findings.best
+        words = "as it was trained" if best else engine.words
+        text = f"- {engine.who} {engine.does}: {words}"
+        if found is not None:
+            text += f", length {found.length:.3f}"
         yield from wrapped(printable(text), indent="  ")

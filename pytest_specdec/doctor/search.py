@@ -8,6 +8,10 @@ moves with at most that probability. Once it is known to be misread, the respect
 estimated: the value with the largest chance is taken, certain or not, and those that are not surely
 worse are named beside it. A difference in one more respect needs a gain of `FINE`, certain at
 `FURTHER_ALPHA` a stage.
+
+Pairs of changes are many, so a quick screen picks those that are measured. The level is shared by
+all pairs, screened out or not: then the bound holds whatever the screen picks, also from the texts
+that decide.
 """
 
 from __future__ import annotations
@@ -30,6 +34,10 @@ FURTHER_ALPHA = 0.01
 """Chance of a further move, of a drafter that is misread, to a reading that is no better."""
 _MOST_STAGES = 6
 _MOST_CLIMBS = 8
+_MOST_PAIRS = 32
+"""Pairs of changes that are measured after the screen."""
+Report = Callable[[str, int, int], None]
+"""Takes what is done, how much of it is, and of how much: `("measuring readings", 3, 40)`."""
 
 R = TypeVar("R", bound=Hashable)
 
@@ -74,6 +82,8 @@ class Findings(Generic[R]):
     """
     tried: int
     """Readings measured beside the written one."""
+    screened: int
+    """Pairs of changes that were screened."""
     nothing: Counts
     """Of a drafter that knows nothing."""
 
@@ -127,16 +137,19 @@ class Findings(Generic[R]):
 def search(
     readings: Readings[R],
     measure: Callable[[R], ReadingScore],
+    screen: Callable[[R], float],
     nothing: Counts,
     alpha: float = ALPHA,
+    report: Report | None = None,
 ) -> Findings[R]:
     """Measure the written reading and those around it, and follow what is better.
 
     `measure` is called once for each reading. `nothing` are the counts of a drafter that knows
     nothing. Where the best reading is no better than that, single changes cannot show which parts
-    are right, and pairs of changes are tried.
+    are right, and pairs of changes are tried: `screen` says quickly how much each accepts, and at
+    most `_MOST_PAIRS` that accept more than the best reading are measured.
     """
-    return _ReadingSearch(readings, measure, nothing, alpha).run()
+    return _ReadingSearch(readings, measure, screen, nothing, alpha, report).run()
 
 
 class _ReadingSearch(Generic[R]):
@@ -144,13 +157,17 @@ class _ReadingSearch(Generic[R]):
         self,
         readings: Readings[R],
         measure: Callable[[R], ReadingScore],
+        screen: Callable[[R], float],
         nothing: Counts,
         alpha: float,
+        report: Report | None,
     ) -> None:
         self._readings, self._measure, self._nothing = readings, measure, nothing
+        self._screen, self._report = screen, report
         self._left = alpha
         self._written = readings.written()
         self._measured: dict[R, ReadingScore] = {}
+        self._screened: set[R] = set()
         self._compared: list[R] = []
         self._level = alpha
 
@@ -164,7 +181,9 @@ class _ReadingSearch(Generic[R]):
                     best, self._readings.further(best, lost=self._lost(best)), also=True
                 )
             if better is None and self._lost(best):
-                better = self._better(best, self._pairs(best), also=True)
+                pairs = self._pairs(best)
+                promising = self._promising(best, pairs)
+                better = self._better(best, promising, also=True, of=len(pairs))
             if better is None:
                 break
             best = self._estimated(better)
@@ -178,11 +197,16 @@ class _ReadingSearch(Generic[R]):
             level=self._level,
             rivals=self._rivals(best),
             tried=len(self._measured) - 1,
+            screened=len(self._screened),
             nothing=self._nothing,
         )
 
-    def _better(self, best: R, others: Sequence[R], *, also: bool = False) -> R | None:
-        """The one of the others that gains most, if the gain is relevant and certain."""
+    def _better(
+        self, best: R, others: Sequence[R], *, also: bool = False, of: int | None = None
+    ) -> R | None:
+        """The one of the others that gains most, if the gain is relevant and certain. `of` is how
+        many they were picked from, which share the level.
+        """
         if not others:
             return None
         self._know(others)
@@ -190,7 +214,7 @@ class _ReadingSearch(Generic[R]):
         if best == self._written:
             self._left /= 2
             spent = self._left
-        self._level = 2 * spent / len(others)  # bounds are two-sided, moves go up only
+        self._level = 2 * spent / (of or len(others))  # bounds are two-sided, moves go up only
         self._compared = [*(self._compared if also else ()), *others]
         before = self._measured[best]
         gains = {other: PairedGain.of_chances(before, self._measured[other]) for other in others}
@@ -244,6 +268,18 @@ class _ReadingSearch(Generic[R]):
         pairs = dict.fromkeys(itertools.chain.from_iterable(steps))
         return [pair for pair in pairs if pair not in self._measured]
 
+    def _promising(self, best: R, pairs: Sequence[R]) -> list[R]:
+        """The pairs that accept more than the best reading in the screen, most first."""
+        least = self._screen(best)
+        shares = []
+        for done, pair in enumerate(pairs, 1):
+            shares.append(self._screen(pair))
+            self._say("screening pairs of changes", done, len(pairs))
+        self._screened.update(pairs)
+        better = [(share, pair) for share, pair in zip(shares, pairs, strict=True) if share > least]
+        better.sort(key=lambda one: one[0], reverse=True)
+        return [pair for _, pair in better[:_MOST_PAIRS]]
+
     def _simplest(self, best: R) -> R:
         """The reading without the changes that it does not need: each is taken back where that
         costs nothing for certain. A misread one stays misread.
@@ -262,6 +298,11 @@ class _ReadingSearch(Generic[R]):
         return best
 
     def _know(self, readings: Iterable[R]) -> None:
-        for reading in readings:
-            if reading not in self._measured:
-                self._measured[reading] = self._measure(reading)
+        new = [reading for reading in dict.fromkeys(readings) if reading not in self._measured]
+        for done, reading in enumerate(new, 1):
+            self._measured[reading] = self._measure(reading)
+            self._say("measuring readings", done, len(new))
+
+    def _say(self, what: str, done: int, total: int) -> None:
+        if self._report and total > 1:
+            self._report(what, done, total)

@@ -5,6 +5,7 @@ for all readings.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -24,6 +25,8 @@ from ..decoding.text_limits import check_context, check_tokens
 
 _TOKENS = {"cpu": 1 << 11, "cuda": 1 << 14}
 """Tokens of a batch."""
+FEW = 8
+"""Texts, or somewhat more, that a screen of readings takes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,29 @@ class TargetStates:
     texts: tuple[Text, ...]
     layers: int
     """The target's decoder layers, N. State N + 1 is state N after the target's last norm."""
+
+    @functools.cached_property
+    def few(self) -> Sequence[TextBatch]:
+        """The batches with `FEW` of the texts, of all lengths."""
+        step = max(len(self.texts) // FEW, 1)
+        found, before = [], 0
+        for rows, batch in self.batches:
+            chosen = [row for row in range(len(rows)) if (before + row) % step == 0]
+            before += len(rows)
+            if chosen:
+                found.append(_some(batch, chosen))
+        return found
+
+
+def _some(batch: TextBatch, rows: list[int]) -> TextBatch:
+    assert batch.target is not None
+    return dataclasses.replace(
+        batch,
+        texts=[batch.texts[row] for row in rows],
+        ids=batch.ids[rows],
+        layer_states={number: state[rows] for number, state in batch.layer_states.items()},
+        target=batch.target[rows],
+    )
 
 
 @torch.inference_mode()

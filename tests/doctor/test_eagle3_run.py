@@ -203,6 +203,103 @@ def test_the_last_state_after_the_targets_norm(
     assert "after the target's last norm" in examined.cures(normed)[0]
 
 
+def test_readings_are_named_as_config_json_spells_them(
+    targets: dict[str, Target], texts: tuple[Text, ...], tmp_path: Path
+) -> None:
+    target = targets["llama"]
+    nested = write_head(tmp_path / "one", target.folder, packaging="SpecForge", ids=(2, 5, 7))
+    examined = patient(target, nested, texts)
+    written = examined.readings.written()
+    assert examined.words(written) == (
+        "as written: states 2, 5, 7 (config.json: [1, 4, 6] in eagle_config, outputs of layers)"
+    )
+    for change, words in (
+        ({"theta": 1e6}, "rope_theta: 1000000"),
+        ({"rotated": 4}, "partial_rotary_factor: 0.5"),
+        ({"states": (2, 5, LAYERS + 1)}, f"states 2, 5, {LAYERS} after the last norm"),
+    ):
+        assert examined.words(dataclasses.replace(written, **change)) == words
+    without = patient(target, write_head(tmp_path / "two", target.folder), texts)
+    assert "(config.json: no ids)" in without.words(without.readings.written())
+
+
+@pytest.mark.parametrize(("filled", "advice"), [(1.0, "is 1 everywhere"), (1.25, "add fc_norm: ")])
+def test_the_weights_of_an_unannounced_norm_say_whether_it_was_trained(
+    targets: dict[str, Target],
+    texts: tuple[Text, ...],
+    tmp_path: Path,
+    filled: float,
+    advice: str,
+) -> None:
+    target = targets["llama"]
+    head = write_head(tmp_path / "head", target.folder, fc_norm=True)
+    held = {f"fc_norm__{index}__weight": torch.full((32,), filled) for index in range(3)}
+    edit_tensors(head, **held)
+    assert patient(target, head, texts).faults == ()
+    edit_config(head, fc_norm=False)
+    refusal, said = patient(target, head, texts).faults
+    assert "does not say fc_norm: true" in refusal
+    assert advice in said
+
+
+def who(examined: Eagle3Patient, best: Any) -> dict[str, Any]:
+    return {engine.who: engine for engine in examined.engines(best)}
+
+
+def test_a_correction_of_dropped_ids_names_both_spellings_and_engines_then_read_it_alike(
+    targets: dict[str, Target], texts: tuple[Text, ...], tmp_path: Path
+) -> None:
+    target = targets["llama"]
+    head = write_head(tmp_path / "head", target.folder, packaging="SpecForge", ids=(2, 5, 7))
+    nested = {"use_aux_hidden_state": True}
+    edit_config(head, eagle_config=nested)
+    examined = patient(target, head, texts)
+    best = dataclasses.replace(examined.readings.written(), states=(2, 5, 7))
+    (cure,) = examined.cures(best)
+    field = "eagle_aux_hidden_state_layer_ids"
+    assert f"config.json: {field} -> [2, 5, 7] at the top" in cure
+    assert f"and also eagle_config.{field} -> [1, 4, 6] (outputs of layers)" in cure
+    found = who(examined, best)
+    assert "SGLang at 0005834" not in found
+    assert "vLLM, second model runner" not in found
+    usual = found["tokenspeed before #526"]
+    assert usual.reading.states == (2, LAYERS // 2, LAYERS - 3)
+    edit_config(head, eagle_config=nested | {field: [1, 4, 6]}, **{field: [2, 5, 7]})
+    corrected = patient(target, head, texts)
+    assert corrected.readings.written() == best
+    assert corrected.faults == ()
+    assert who(corrected, best) == found
+
+
+def test_engines_read_the_corrected_flags_and_not_the_written_ones(
+    targets: dict[str, Target], texts: tuple[Text, ...], tmp_path: Path
+) -> None:
+    target = targets["llama"]
+    head = write_head(tmp_path / "head", target.folder, rope_interleave=True)
+    examined = patient(target, head, texts)
+    written = examined.readings.written()
+    assert "TensorRT-LLM as of 2026-09" in who(examined, written)
+    assert who(examined, dataclasses.replace(written, interleaved=False)) == {}
+
+
+def test_engines_read_a_corrected_order_of_the_blocks_of_fc(
+    targets: dict[str, Target], texts: tuple[Text, ...], tmp_path: Path
+) -> None:
+    """The same acceptance as that of the folder with its blocks in order."""
+    target = targets["llama"]
+    head = write_head(tmp_path / "head", target.folder, ids=(2, 5, 7))
+    examined = patient(target, head, texts)
+    best = dataclasses.replace(examined.readings.written(), states=(7, 2, 5))
+    found = who(examined, best)["tokenspeed before #526"]
+    assert found.words == "states 2, 4, 5"
+    blocks = load_file(head / "model.safetensors")["fc.weight"].chunk(3, 1)
+    edit_tensors(head, fc__weight=torch.cat([blocks[1], blocks[2], blocks[0]], 1))
+    edit_config(head, eagle_aux_hidden_state_layer_ids=[2, 4, 5])
+    assert same(
+        examined.measure(found.reading).counts, replay(target.single, str(head), texts, k=K)
+    )
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
 def test_other_values_of_wrong_states_are_all_sets(
     targets: dict[str, Target], texts: tuple[Text, ...], tmp_path: Path, order: tuple[int, ...]

@@ -14,7 +14,14 @@ from helpers.support import ROOT, edit_config, llama
 from pytest_specdec.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from pytest_specdec.checkpoints.eagle3_checks import read_head
 from pytest_specdec.doctor.eagle3_reading import Eagle3Choices
-from pytest_specdec.doctor.engines import FACTS, MTP_FACTS, engine_readings, mtp_engine_readings
+from pytest_specdec.doctor.eagle3_spelling import Eagle3Spelling
+from pytest_specdec.doctor.engines import (
+    FACTS,
+    MTP_FACTS,
+    engine_readings,
+    mtp_engine_readings,
+    trouble,
+)
 from pytest_specdec.doctor.mtp_reading import MtpReading
 
 
@@ -37,10 +44,10 @@ def who(target: Checkpoint, head: Path) -> dict[str, Any]:
         kept=frozenset(range(LAYERS + 2)),
     ).written()
     return {
-        engine.who: {
+        fact.who: {
             name: value for name, value in vars(reading).items() if value != getattr(written, name)
         }
-        for engine, reading in engine_readings(files, written, LAYERS)
+        for fact, reading in engine_readings(Eagle3Spelling.of(files), written, LAYERS)
     }
 
 
@@ -65,14 +72,27 @@ def test_ids_of_outputs_are_read_one_early_by_new_sglang_unless_they_begin_with_
     assert who(target, two)["vLLM, second model runner"] == {"states": (2, 4, 5)}
 
 
-def test_a_state_that_the_target_does_not_have_is_no_reading(
+def test_a_state_that_the_target_does_not_have_is_read_by_nobody(
     target: Checkpoint, tmp_path: Path
 ) -> None:
     head = write_head(tmp_path / "head", target.folder, packaging="SpecForge", ids=(2, 4, 5))
     config = json.loads((head / "config.json").read_text())["eagle_config"]
     config["eagle_aux_hidden_state_layer_ids"] = [1, 4, LAYERS + 1]
     edit_config(head, eagle_config=config)
-    assert "SGLang before 2026-05-16" not in who(target, head)
+    assert who(target, head)["SGLang before 2026-05-16"] == {"states": (2, 5, 10)}
+    assert trouble((2, 5, 9), 3, LAYERS) == "the target has the states 0 to 8, and no 9"
+    assert trouble((2, 2, 1), 3, 4) == "states 2, 2, 1 of 4 layers are not different ones"
+    assert trouble((2, 4), 3, LAYERS) == "fc.weight joins 3 states, and these are 2"
+    assert trouble((0, 4, LAYERS), 3, LAYERS) is None
+
+
+def test_ids_that_are_spelled_twice_are_read_alike_by_most(
+    target: Checkpoint, tmp_path: Path
+) -> None:
+    head = write_head(tmp_path / "head", target.folder, packaging="SpecForge", ids=(2, 4, 7))
+    assert "vLLM, second model runner" in who(target, head)
+    edit_config(head, eagle_aux_hidden_state_layer_ids=[2, 4, 7])
+    assert set(who(target, head)) == {"tokenspeed before #526"}
 
 
 def test_flags_of_speculators_heads_that_vllm_dropped(target: Checkpoint, tmp_path: Path) -> None:

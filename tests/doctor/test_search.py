@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.doctor.diagnosis import DoctorOutcome, diagnose
 from pytest_specdec.doctor.measure import FEWEST, PairedGain, ReadingScore
-from pytest_specdec.doctor.page import lines
+from pytest_specdec.doctor.page import last_line, lines
 from pytest_specdec.doctor.patient import EngineReading
 from pytest_specdec.doctor.search import ALPHA, search
 
@@ -58,6 +59,7 @@ class Made:
         self._rng = np.random.default_rng(seed)
         self._texts = self._rng.normal(0, 0.1, prompts)
         self.noise = 0.005
+        self.screened: list[Switches] = []
 
     def measure(self, reading: Switches) -> ReadingScore:
         return self.scored(self._accepts.get(reading, self._default))
@@ -66,6 +68,10 @@ class Made:
         noise = self._rng.normal(0, self.noise, len(self._texts))
         share = (accepted + self._texts + noise).clip(0, 1)
         return ReadingScore(counts=self._counts(share), chances=share)
+
+    def screen(self, reading: Switches) -> float:
+        self.screened.append(reading)
+        return self._accepts.get(reading, self._default)
 
     def nothing(self, accepted: float) -> Counts:
         return self._counts((accepted + self._texts).clip(0, 1))
@@ -83,8 +89,14 @@ class Made:
     def cures(self, reading: Switches) -> Sequence[str]:
         return ()
 
-    def engines(self) -> Sequence[tuple[EngineReading, Switches]]:
-        return ()
+    def engines(self, best: Switches) -> Sequence[EngineReading[Switches]]:
+        self.described = best
+        return [
+            EngineReading(
+                who="an engine", does="does", words="off", reading=self.readings.written()
+            ),
+            EngineReading(who="another", does="does", words="cannot read it", reading=None),
+        ]
 
 
 ON, OFF = True, False
@@ -98,11 +110,69 @@ def test_two_defects_are_found_one_after_the_other() -> None:
     assert found.findings.open == []
 
 
+def test_engines_are_told_of_the_corrected_folder_and_of_the_written_one_where_it_is_right() -> (
+    None
+):
+    misread = Made({(ON, OFF, OFF, OFF): 0.6}, 0.2)
+    diagnosis = diagnose(misread, misread.nothing(0.05))
+    assert misread.described == (ON, OFF, OFF, OFF)
+    ((_, first), (_, second)) = diagnosis.engines
+    assert first is diagnosis.findings.measured[misread.readings.written()]
+    assert second is None
+    right = Made({(OFF,) * 4: 0.6}, 0.2)
+    diagnose(right, right.nothing(0.05))
+    assert right.described == (OFF,) * 4
+
+
 def test_two_defects_of_which_each_hides_the_other_are_found_as_a_pair() -> None:
     made = Made({(OFF, ON, OFF, ON): 0.6}, 0.1)
     found = diagnose(made, made.nothing(0.1))
     assert found.findings.best == (OFF, ON, OFF, ON)
     assert found.outcome is DoctorOutcome.MISREAD
+
+
+def test_pairs_are_measured_only_where_the_screen_is_better_and_share_the_level_of_all() -> None:
+    good, weak = (OFF, ON, OFF, ON), (ON, ON, OFF, OFF)
+    made = Made({good: 0.104, weak: 0.09}, 0.1)
+    told: list[tuple[str, int, int]] = []
+    found = diagnose(made, made.nothing(0.3), lambda *one: told.append(one)).findings
+    assert len(made.screened) == 1 + 6  # four switches: the best reading and six pairs
+    assert found.screened == 6
+    assert set(found.measured) - {(OFF,) * 4} - set(made.readings.neighbours((OFF,) * 4)) == {good}
+    assert found.level == 2 * ALPHA / 4 / 6  # the second stage's, over all six
+    assert told[3] == ("measuring readings", 4, 4)
+    assert told[-1] == ("screening pairs of changes", 6, 6)
+
+
+def test_no_more_than_a_bounded_number_of_pairs_is_measured() -> None:
+    made = Made({}, 0.1)
+    made.readings = Panel(size=12)
+    made.screen = lambda reading: float(sum(reading))  # type: ignore[method-assign]
+    found = diagnose(made, made.nothing(0.3)).findings
+    assert found.screened == 66
+    assert found.tried == 12 + 32
+
+
+def test_a_screen_that_looks_at_the_deciding_texts_accuses_nobody() -> None:
+    """Readings of one law, the screen's choice being the best of them on the same texts."""
+    moved = 0
+    for seed in range(200):
+        made = Made({}, 0.2, prompts=FEWEST + seed % 30, seed=seed)
+        made.noise, made.readings = 0.1, Panel(size=8)
+        kept = {}
+
+        def measure(reading: Switches, made: Made = made, kept: dict = kept) -> ReadingScore:  # type: ignore[type-arg]
+            return kept.setdefault(reading, made.measure(reading))
+
+        found = search(
+            made.readings,
+            measure,
+            lambda reading, measure=measure: measure(reading).chance,  # type: ignore[misc]
+            made.nothing(0.2),
+        )
+        assert found.screened
+        moved += found.best != found.written
+    assert moved <= 2  # 3 or more have a probability of 0.1 % at the promised level
 
 
 def test_further_readings_are_tried_where_no_neighbour_is_better() -> None:
@@ -145,7 +215,7 @@ def test_noise_accuses_nobody() -> None:
     for seed in range(400):
         made = Made({}, 0.5, prompts=FEWEST + seed % 30, seed=seed)
         made.noise = 0.1
-        best = search(made.readings, made.measure, made.nothing(0.05)).best
+        best = search(made.readings, made.measure, made.screen, made.nothing(0.05)).best
         moved += best != made.readings.written()
     assert moved <= 2  # 3 or more have a probability of 0.8 % at the promised level
 
@@ -181,6 +251,31 @@ def test_a_folder_that_the_loader_refuses_is_not_right() -> None:
 
 def test_statuses_tell_right_wrong_and_undecided_apart() -> None:
     assert [outcome.status for outcome in DoctorOutcome] == [0, 1, 1, 1, 3]
+
+
+def test_no_chance_falls_by_more_than_all_of_it() -> None:
+    made = Made({(OFF,) * 4: 0.6}, 0.02)
+    made.noise = 0.2
+    found = diagnose(made, made.nothing(0.05))
+    worst = found.findings.gain((ON, OFF, OFF, OFF), (OFF,) * 4).bounds(found.findings.level)[0]
+    assert worst < -found.findings.measured[(OFF,) * 4].chance
+    page = "\n".join(lines(found, "made"))
+    falls = [float(share) for share in re.findall(r"-([\d.]+)%", page)]
+    assert max(falls) == 100
+
+
+@pytest.mark.parametrize(("size", "words"), [(1, "1 other reading is"), (4, "4 other readings is")])
+def test_readings_are_counted(size: int, words: str) -> None:
+    made = Made({}, 0.1)
+    made.readings = Panel(size=size)
+    page = " ".join("\n".join(lines(diagnose(made, made.nothing(0.5)), "made")).split())
+    assert f"none of {words} surely better" in page
+
+
+def test_the_last_line_repeats_the_verdict_with_its_status() -> None:
+    made = Made({(OFF,) * 4: 0.6}, 0.3)
+    found = diagnose(made, made.nothing(0.05))
+    assert last_line(found) == "doctor: read as trained (exit status 0)"
 
 
 def test_bounds_are_students() -> None:
@@ -229,7 +324,7 @@ def test_ids_are_the_best_estimate_or_not_told_apart_from_it() -> None:
             return made.scored(0.6 - 0.012 * away - 0.05 * (states == Ids().written()))
 
         made.noise = 0.012
-        findings = search(Ids(), measure, made.nothing(0.05))
+        findings = search(Ids(), measure, lambda ids: 0.0, made.nothing(0.05))
         assert findings.best != findings.written
         assert RIGHT in (findings.best, *findings.rivals)
         assert findings.written not in findings.rivals
@@ -248,7 +343,7 @@ def test_values_that_are_surely_worse_are_no_rivals() -> None:
         return made.scored(0.6 if states == RIGHT else 0.4 + 0.01 * states[2])
 
     made.noise = 0.001
-    findings = search(Ids(), measure, made.nothing(0.05))
+    findings = search(Ids(), measure, lambda ids: 0.0, made.nothing(0.05))
     assert findings.best == RIGHT
     assert findings.rivals == []
 
