@@ -523,7 +523,8 @@ models imply a length of 3.2051):
 
 The first is the mistake of [vllm#43671](https://github.com/vllm-project/vllm/pull/43671) and
 [sglang#25454](https://github.com/sgl-project/sglang/pull/25454). Until it is mended, write the ids
-of hidden states at the top of config.json, ascending, without `eagle_config`.
+of hidden states at the top of config.json, ascending: vLLM reads those of `eagle_config` only where
+none are there.
 `tests/engines/adapters/test_vllm_eagle3.py` holds all of this; `make engines-vllm` runs it.
 
 ## How texts end

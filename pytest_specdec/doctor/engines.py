@@ -97,6 +97,19 @@ def _by_the_first(said: Eagle3Spelling, ours: Eagle3Reading, layers: int) -> Eag
     return dataclasses.replace(ours, states=states)
 
 
+def _nested_as_inputs(
+    said: Eagle3Spelling, ours: Eagle3Reading, layers: int
+) -> Eagle3Reading | None:
+    """Those of `eagle_config`, where none stand at the top, are inputs of layers."""
+    if said.outputs is None or said.top is not None:
+        return None
+    return dataclasses.replace(ours, states=tuple(said.outputs))
+
+
+def _ascending(said: Eagle3Spelling, ours: Eagle3Reading, layers: int) -> Eagle3Reading | None:
+    return dataclasses.replace(ours, states=tuple(sorted(ours.states)))
+
+
 def _always_usual(said: Eagle3Spelling, ours: Eagle3Reading, layers: int) -> Eagle3Reading | None:
     usual = (2, layers // 2, layers - 3)
     return dataclasses.replace(ours, states=usual) if len(ours.states) == 3 else None
@@ -147,6 +160,20 @@ FACTS: tuple[EngineFact, ...] = (
         does="reads ids of eagle_config alone, else 2, the middle and the last but three",
         source="sgl-project/sglang, python/sglang/srt/model_executor/model_runner.py",
         reads=_usual_unless_nested,
+    ),
+    EngineFact(
+        who="vLLM 0.32.0",
+        field="eagle_config",
+        does="takes ids of eagle_config, where none are at the top, for inputs of layers",
+        source="vllm-project/vllm, vllm/v1/worker/gpu_model_runner.py",
+        reads=_nested_as_inputs,
+    ),
+    EngineFact(
+        who="vLLM 0.32.0, the order",
+        field="eagle_aux_hidden_state_layer_ids",
+        does="joins the states in ascending order, whatever the order of the ids",
+        source="vllm-project/vllm, vllm/model_executor/models/interfaces.py",
+        reads=_ascending,
     ),
     EngineFact(
         who="vLLM, second model runner",

@@ -72,6 +72,19 @@ def test_ids_of_outputs_are_read_one_early_by_new_sglang_unless_they_begin_with_
     assert who(target, two)["vLLM, second model runner"] == {"states": (2, 4, 5)}
 
 
+def test_vllm_reads_ids_of_outputs_one_early_and_sorts_all(
+    target: Checkpoint, tmp_path: Path
+) -> None:
+    nested = write_head(tmp_path / "nested", target.folder, packaging="SpecForge", ids=(2, 4, 7))
+    mixed = write_head(tmp_path / "mixed", target.folder, ids=(7, 2, 4))
+    assert who(target, nested)["vLLM 0.32.0"] == {"states": (1, 3, 6)}
+    assert "vLLM 0.32.0, the order" not in who(target, nested)
+    assert "vLLM 0.32.0" not in who(target, mixed)
+    assert who(target, mixed)["vLLM 0.32.0, the order"] == {"states": (2, 4, 7)}
+    edit_config(nested, eagle_aux_hidden_state_layer_ids=[2, 4, 7])
+    assert "vLLM 0.32.0" not in who(target, nested)
+
+
 def test_a_state_that_the_target_does_not_have_is_read_by_nobody(
     target: Checkpoint, tmp_path: Path
 ) -> None:
