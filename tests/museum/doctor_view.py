@@ -62,7 +62,7 @@ def engines_named(lab: Lab, exhibit: Exhibit) -> list[str]:
     """The engines that the doctor's page of the sound head lists, of the exhibit's source."""
     patient = examined(lab.case(exhibit), Size(texts=1, new_tokens=8, k=exhibit.setting.k))
     sources = {fact.who: fact.source for fact in (*FACTS, *MTP_FACTS)}
-    listed = [engine.who for engine, _ in patient.engines()]
+    listed = [engine.who for engine in patient.engines(patient.readings.written())]
     return [who for who in listed if sources.get(who) == exhibit.source]
 
 

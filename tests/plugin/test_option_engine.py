@@ -191,7 +191,9 @@ def test_prompt_lookup_skips_other_depths_with_the_reason(project) -> None:
     project.run("--specdec-depth=0,2", "--specdec-update=new", ok=True).assert_outcomes(passed=1)
     result = project.run("--specdec-depth=2", "-rs")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["*prompt lookup has none: use --specdec-depth=0*"])
+    result.stdout.fnmatch_lines(
+        ["*prompt lookup and EAGLE-3 heads have none: use --specdec-depth=0*"]
+    )
 
 
 def test_prompt_lookup_has_no_drafter_to_hand_out(project) -> None:
