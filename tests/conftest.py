@@ -38,6 +38,11 @@ _keep_freed_memory()
 
 HERE = Path(__file__).parent
 SLOW = (
+    "commands/test_doctor.py",
+    "doctor/test_eagle3_run.py",
+    "doctor/test_misread_heads.py",
+    "doctor/test_mtp_run.py",
+    "doctor/test_rotated_target.py",
     "museum",
     "models",
     "plugin",
@@ -49,12 +54,15 @@ SLOW = (
     "decoding/test_decode.py",
     "decoding/test_exact_agreement.py",
     "decoding/test_keyed_noise.py",
+    "decoding/test_layer_states.py",
     "decoding/test_loading.py",
+    "decoding/test_mtp_forward.py",
     "decoding/test_ragged.py",
     "decoding/test_sampled_distribution.py",
     "decoding/test_sampling.py",
     "decoding/drafters/test_eagle3.py",
     "decoding/drafters/test_eagle3_rounds.py",
+    "decoding/drafters/test_eagle3_targets.py",
     "decoding/drafters/test_trained_heads.py",
     "decoding/test_text_origin.py",
     "decoding/test_timing.py",
