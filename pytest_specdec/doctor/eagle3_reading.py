@@ -10,7 +10,7 @@ from typing import Literal
 
 from ..checkpoints.eagle3_checks import Eagle3Files
 from ..checkpoints.eagle3_rotary import EAGLE_THETA
-from .eagle3_tokens import TokenMap, maps_of
+from .eagle3_tokens import VocabularyMap, maps_of
 
 InputNorm = Literal["none", "joined", "each"]
 _THETAS = (10000.0, 500000.0, 1000000.0)
@@ -48,7 +48,7 @@ class Eagle3Reading:
     interleaved: bool
     qk_norms: bool
     """Norms of queries and keys are applied where the folder has them."""
-    tokens: TokenMap
+    tokens: VocabularyMap
     """Which token of the target each draft token is."""
     own_embeddings: bool
     state_first: bool = False
