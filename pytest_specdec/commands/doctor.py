@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..common.limits import MOST_K, MOST_NEW_TOKENS
+from ..common.limits import MOST_K
 from ..common.progress import CommandProgress
-from ..config.parsers import temperature, whole_number
+from ..config.parsers import whole_number
 from .costs import add_device_options
+from .text_options import add_text_options
 
 if TYPE_CHECKING:
     from ..cases.prompts import Prompt
@@ -72,27 +73,7 @@ def _add_texts(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="tokens to draft in a round (default %(default)s)",
     )
-    parser.add_argument(
-        "--temperature",
-        type=temperature,
-        default=1.0,
-        metavar="T",
-        help="sampling temperature, above 0 (default %(default)s)",
-    )
-    parser.add_argument(
-        "--new-tokens",
-        type=whole_number(2, MOST_NEW_TOKENS),
-        default=64,
-        metavar="N",
-        help="tokens of each text after its prompt (default %(default)s)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=whole_number(0),
-        default=0,
-        metavar="N",
-        help="seed of the texts (default %(default)s)",
-    )
+    add_text_options(parser, new_tokens=64)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..common.limits import MOST_DEPTH, MOST_K, MOST_NEW_TOKENS
+from ..common.limits import MOST_DEPTH, MOST_K
 from ..common.progress import CommandProgress
-from ..config.parsers import temperature, whole_number
+from ..config.parsers import whole_number
 from .costs import add_device_options, load_pair
+from .text_options import add_text_options
 
 if TYPE_CHECKING:
     from ..speedup.policy_table import PolicyRow
@@ -39,7 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--costs", required=True, type=Path, metavar="FILE", help="cost profile of this pair"
     )
     _add_rounds(parser)
-    _add_texts(parser)
+    add_text_options(parser, new_tokens=128)
     add_device_options(parser)
 
 
@@ -56,30 +57,6 @@ def _add_rounds(parser: argparse.ArgumentParser) -> None:
         type=whole_number(0, MOST_DEPTH),
         metavar="D",
         help="MTP layers per drafter pass (default 0, or 1 for the target's own)",
-    )
-
-
-def _add_texts(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--temperature",
-        type=temperature,
-        default=1.0,
-        metavar="T",
-        help="sampling temperature (default %(default)s)",
-    )
-    parser.add_argument(
-        "--new-tokens",
-        type=whole_number(2, MOST_NEW_TOKENS),
-        default=128,
-        metavar="N",
-        help="tokens of text per prompt (default %(default)s)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=whole_number(0),
-        default=0,
-        metavar="N",
-        help="seed of the texts (default %(default)s)",
     )
 
 
