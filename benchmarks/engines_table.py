@@ -499,8 +499,8 @@ speculative_config:
   speculative_model: HEAD
 ```
 
-A server that reports another method than the case's drafter, or other weights where that can be
-told, is refused: SGLang by `/server_info`, vLLM by its page of that name, which it has with
+A server that reports another method than the case's drafter, or other weights where that is
+known, is refused: SGLang by `/server_info`, vLLM by its page of that name, which it has with
 `VLLM_SERVER_DEV_MODE=1`, and in this process by its own configuration, since it takes the method
 from a folder's name that reads like one. TensorRT-LLM reports neither method nor head. Whatever is
 reported, the oracle replays the head that the case names.

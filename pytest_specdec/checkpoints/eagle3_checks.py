@@ -47,6 +47,8 @@ class Eagle3Files:
     """The target's states that the head reads, numbered as transformers' `hidden_states`; empty
     where config.json names none that the target has.
     """
+    joined: int
+    """Number of the target's states that `fc` reads together."""
 
     @property
     def own_embeddings(self) -> bool:
@@ -145,7 +147,8 @@ def read_head(target: Checkpoint, folder: Path) -> tuple[Eagle3Files, list[Reque
         check_maps(checkpoint, config.vocabulary)
     with _kept(faults):
         _check_theta(config, target)
-    return Eagle3Files(checkpoint, config, aux_layers), faults
+    files = Eagle3Files(checkpoint=checkpoint, config=config, aux_layers=aux_layers, joined=states)
+    return files, faults
 
 
 def layers_of(target: Checkpoint) -> int:

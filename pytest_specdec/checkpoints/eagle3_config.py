@@ -87,7 +87,7 @@ class Eagle3Config:
         Example: ids (1, 15, 28) of `eagle_config` are the states (2, 16, 29).
         """
         if self.layer_ids is None:
-            usual = (2, target_layers // 2, target_layers - 3)
+            usual = usual_states(target_layers)
             if usual[2] < 1 or len(set(usual)) < len(usual):
                 raise RequestError(
                     f"{self.path} names no layers of the target, and the usual ones (2, the middle "
@@ -109,6 +109,13 @@ class Eagle3Config:
                 "was trained for"
             )
         return chosen
+
+
+def usual_states(target_layers: int) -> tuple[int, int, int]:
+    """The states that every loader takes where config.json names none, of a target with so many
+    decoder layers; shallow targets do not have them all.
+    """
+    return 2, target_layers // 2, target_layers - 3
 
 
 def read_eagle3_config(path: Path, config: Mapping[str, Any]) -> Eagle3Config:

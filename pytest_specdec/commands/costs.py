@@ -14,7 +14,8 @@ from ..common.limits import MOST_DEPTH, MOST_K
 from ..common.printable import printable
 from ..common.progress import CommandProgress
 from ..config.options import DEVICES, DTYPES
-from ..config.parsers import temperature, whole_number, whole_numbers
+from ..config.parsers import whole_number, whole_numbers
+from .text_options import add_temperature_option
 
 if TYPE_CHECKING:
     from ..cases.drafter import DrafterSpec, RegisteredSpec
@@ -84,13 +85,7 @@ def _add_rounds(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="rows decoded at once (default %(default)s)",
     )
-    parser.add_argument(
-        "--temperature",
-        type=temperature,
-        default=1.0,
-        metavar="T",
-        help="sampling temperature (default %(default)s)",
-    )
+    add_temperature_option(parser)
 
 
 def _add_effort(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Options of commands that sample texts from a target."""
+"""Options of commands that sample tokens of a target."""
 
 from __future__ import annotations
 
@@ -10,13 +10,7 @@ from ..config.parsers import temperature, whole_number
 
 def add_text_options(parser: argparse.ArgumentParser, *, new_tokens: int) -> None:
     """`--temperature`, `--new-tokens` with a default, and `--seed`."""
-    parser.add_argument(
-        "--temperature",
-        type=temperature,
-        default=1.0,
-        metavar="T",
-        help="sampling temperature (default %(default)s)",
-    )
+    add_temperature_option(parser)
     parser.add_argument(
         "--new-tokens",
         type=whole_number(2, MOST_NEW_TOKENS),
@@ -30,4 +24,15 @@ def add_text_options(parser: argparse.ArgumentParser, *, new_tokens: int) -> Non
         default=0,
         metavar="N",
         help="seed of the texts (default %(default)s)",
+    )
+
+
+def add_temperature_option(parser: argparse.ArgumentParser) -> None:
+    """`--temperature`, 1 by default."""
+    parser.add_argument(
+        "--temperature",
+        type=temperature,
+        default=1.0,
+        metavar="T",
+        help="sampling temperature (default %(default)s)",
     )

@@ -63,8 +63,8 @@ class Diagnosis(Generic[R]):
 def diagnose(patient: Patient[R], nothing: Counts, report: Report | None = None) -> Diagnosis[R]:
     """Measure the readings of a drafter's folder and say which one it was trained for.
 
-    `nothing` are the counts of a drafter that knows nothing, on the same texts. `report` is told
-    how far the measurement is.
+    `nothing` are the counts of a drafter that knows nothing, on the same texts. `report` is called
+    with how far the measurement is.
     """
     findings = search(patient.readings, patient.measure, patient.screen, nothing, report=report)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from ..checkpoints.eagle3_checks import Eagle3Files
+from ..checkpoints.eagle3_config import usual_states
 from .eagle3_reading import Eagle3Reading, plain
 from .eagle3_spelling import FIELD, spelled
 
@@ -88,7 +89,7 @@ def _ids(files: Eagle3Files, states: tuple[int, ...], layers: int) -> str:
         return f"config.json: {at_top}"
     nested = f"eagle_config.{FIELD} -> {list(outputs)} (outputs of layers)"
     first, second = (nested, at_top) if files.config.ids_are_outputs else (at_top, nested)
-    if tuple(states) == (2, layers // 2, layers - 3):
+    if tuple(states) == usual_states(layers):
         return f"config.json: {first}"
     return (
         f"config.json: {first}, and also {second}; the two name the same states, and engines "

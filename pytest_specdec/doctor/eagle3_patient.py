@@ -9,6 +9,7 @@ from pathlib import Path
 from ..cases.case import Sampling
 from ..cases.texts import Text
 from ..checkpoints.eagle3_checks import layers_of, read_head
+from ..checkpoints.eagle3_config import usual_states
 from ..checkpoints.eagle3_rotary import theta_of
 from ..decoding.loading import LoadedModel
 from ..decoding.replay import Progress
@@ -54,7 +55,7 @@ class Eagle3Patient:
         self.readings = Eagle3Choices(
             files=self._files,
             layers=self._layers,
-            joined=self._joined(target),
+            joined=self._files.joined,
             target_theta=float(theta) if isinstance(theta, int | float) else None,
             same_width=embeddings.shape[1] == self._files.config.width,
             rotation=self._subject.rotation is not None,
@@ -125,10 +126,6 @@ class Eagle3Patient:
             )
         return EngineReading(who=fact.who, does=fact.does, words=words, reading=folders)
 
-    def _joined(self, target: LoadedModel) -> int:
-        columns: int = self._files.checkpoint.tensors["fc.weight"].shape[1]
-        return columns // int(target.model.config.get_text_config().hidden_size)
-
     def _kept(self, target: LoadedModel, texts: Sequence[Text]) -> frozenset[int]:
         """All states, or those near the written ones where all are too many to keep."""
         everything = frozenset(range(self._layers + 2))
@@ -139,7 +136,8 @@ class Eagle3Patient:
         named = {
             *self._files.aux_layers,
             *(self._files.config.layer_ids or ()),
-            *(2, self._layers // 2, self._layers - 3, self._layers),
+            *usual_states(self._layers),
+            self._layers,
         }
         near = {number + step for number in named for step in (-2, -1, 0, 1, 2)}
         return everything & frozenset(near)

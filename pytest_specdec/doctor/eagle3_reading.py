@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from ..checkpoints.eagle3_checks import Eagle3Files
+from ..checkpoints.eagle3_config import usual_states
 from ..checkpoints.eagle3_rotary import EAGLE_THETA
 from .eagle3_tokens import VocabularyMap, maps_of
 
@@ -214,7 +215,7 @@ class Eagle3Choices:
                 yield dataclasses.replace(reading, **{name: value})  # type: ignore[arg-type]
 
     def _usual(self) -> tuple[int, ...]:
-        usual = (2, self.layers // 2, self.layers - 3)
+        usual = usual_states(self.layers)
         return usual if len(usual) == self.joined and self._legal(usual) else ()
 
     def _spread(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..checkpoints.eagle3_config import usual_states
 from .eagle3_reading import Eagle3Reading
 from .eagle3_spelling import Eagle3Spelling
 from .mtp_reading import MtpReading
@@ -111,7 +112,7 @@ def _ascending(said: Eagle3Spelling, ours: Eagle3Reading, layers: int) -> Eagle3
 
 
 def _always_usual(said: Eagle3Spelling, ours: Eagle3Reading, layers: int) -> Eagle3Reading | None:
-    usual = (2, layers // 2, layers - 3)
+    usual = usual_states(layers)
     return dataclasses.replace(ours, states=usual) if len(ours.states) == 3 else None
 
 

@@ -75,10 +75,10 @@ def test_random_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     lines = captured.out.splitlines()
     text = " ".join(line.strip() for line in lines)
     assert lines[-1] == f"doctor: {DoctorOutcome.NOTHING.words} (exit status 1)"
-    told = captured.err.splitlines()
-    assert "doctor: loading the target" in told
-    assert any(line.startswith("doctor: measuring readings (") for line in told)
-    assert any(line.startswith("doctor: screening pairs of changes (") for line in told)
+    progress = captured.err.splitlines()
+    assert "doctor: loading the target" in progress
+    assert any(line.startswith("doctor: measuring readings (") for line in progress)
+    assert any(line.startswith("doctor: screening pairs of changes (") for line in progress)
     assert "verdict: no reading gives more than a drafter that knows nothing" in lines
     assert "The weights are random, broken, or for another target" in text
 

@@ -134,14 +134,14 @@ def test_two_defects_of_which_each_hides_the_other_are_found_as_a_pair() -> None
 def test_pairs_are_measured_only_where_the_screen_is_better_and_share_the_level_of_all() -> None:
     good, weak = (OFF, ON, OFF, ON), (ON, ON, OFF, OFF)
     made = Made({good: 0.104, weak: 0.09}, 0.1)
-    told: list[tuple[str, int, int]] = []
-    found = diagnose(made, made.nothing(0.3), lambda *one: told.append(one)).findings
+    reported: list[tuple[str, int, int]] = []
+    found = diagnose(made, made.nothing(0.3), lambda *one: reported.append(one)).findings
     assert len(made.screened) == 1 + 6  # four switches: the best reading and six pairs
     assert found.screened == 6
     assert set(found.measured) - {(OFF,) * 4} - set(made.readings.neighbours((OFF,) * 4)) == {good}
     assert found.level == 2 * ALPHA / 4 / 6  # the second stage's, over all six
-    assert told[3] == ("measuring readings", 4, 4)
-    assert told[-1] == ("screening pairs of changes", 6, 6)
+    assert reported[3] == ("measuring readings", 4, 4)
+    assert reported[-1] == ("screening pairs of changes", 6, 6)
 
 
 def test_no_more_than_a_bounded_number_of_pairs_is_measured() -> None:
@@ -154,7 +154,7 @@ def test_no_more_than_a_bounded_number_of_pairs_is_measured() -> None:
 
 
 def test_a_screen_that_looks_at_the_deciding_texts_accuses_nobody() -> None:
-    """Readings of one law, the screen's choice being the best of them on the same texts."""
+    """Readings of one distribution, the screen's choice being the best of them on the same texts."""
     moved = 0
     for seed in range(200):
         made = Made({}, 0.2, prompts=FEWEST + seed % 30, seed=seed)
@@ -210,7 +210,7 @@ def test_a_gain_that_does_not_matter_accuses_nobody() -> None:
 
 
 def test_noise_accuses_nobody() -> None:
-    """Readings of one law: at most one sample in a thousand may move."""
+    """Readings of one distribution: at most one sample in a thousand may move."""
     moved = 0
     for seed in range(400):
         made = Made({}, 0.5, prompts=FEWEST + seed % 30, seed=seed)

@@ -57,22 +57,22 @@ class Reference:
             hook.remove()
         return torch.cat([outputs[number][0] for number in self.ids], -1).double()
 
-    def laws(self, states: torch.Tensor, tokens: list[int], anchor: int) -> list[torch.Tensor]:
+    def logits(self, states: torch.Tensor, tokens: list[int], anchor: int) -> list[torch.Tensor]:
         """Logits (vocabulary,) of each draft of the round that starts after `anchor`, as long as
         `tokens` go on: those of the token at anchor + 2 first. -inf for what the head cannot draft.
         """
-        carried, chain, laws = self.fused(states[anchor]), [], []
+        carried, chain, drafts = self.fused(states[anchor]), [], []
         offsets = self.weights.get("d2t", torch.zeros(self.vocabulary, dtype=torch.long))
         for at in range(anchor + 1, len(tokens)):
             chain.append((tokens[at], carried, at - 1))
             state = self.decoded(states, tokens, anchor, chain)
             normed = self.norm("norm", state)
             carried = normed if self.config.get("norm_output") else state
-            law = torch.full((self.vocabulary,), -torch.inf, dtype=torch.float64)
+            logits = torch.full((self.vocabulary,), -torch.inf, dtype=torch.float64)
             for draft, logit in enumerate(self.linear("lm_head", normed)):
-                law[draft + int(offsets[draft])] = logit
-            laws.append(law)
-        return laws
+                logits[draft + int(offsets[draft])] = logit
+            drafts.append(logits)
+        return drafts
 
     def fused(self, states: torch.Tensor) -> torch.Tensor:
         if self.config.get("norm_before_fc"):

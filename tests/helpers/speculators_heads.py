@@ -8,8 +8,8 @@ It runs in an environment of its own, with speculators and without this project:
 TARGET is the folder of the heads' target, GIVEN a safetensors file with `ids` (texts, length) and
 the target's states `states` (layers + 1, texts, length, width), numbered as transformers'
 `hidden_states`. Below HEADS it writes a folder for each of `CONFIGURATIONS` by `save_pretrained`,
-and beside it NAME.safetensors with `laws` (texts, STEPS, length - 1, vocabulary): row t of step i
-is the distribution of the token at t + 2 + i, given the text before it.
+and beside it NAME.safetensors with `probabilities` (texts, STEPS, length - 1, vocabulary): row t of
+step i is the distribution of the token at t + 2 + i, given the text before it.
 
 The second form packs a trained head as SafeAILab packs it, HEAD, for its TARGET anew in PACKED.
 """
@@ -94,13 +94,13 @@ def main(target: Path, given: Path, heads: Path) -> None:
         generator = torch.Generator().manual_seed(number)
         model = _random(_model(shape, fields), generator)
         model.save_pretrained(heads / name)
-        laws = torch.stack(
+        probabilities = torch.stack(
             [
-                _laws(model, ids, states)
+                _probabilities(model, ids, states)
                 for ids, states in zip(texts["ids"], texts["states"].transpose(0, 1), strict=True)
             ]
         )
-        save_file({"laws": laws.contiguous()}, heads / f"{name}.safetensors")
+        save_file({"probabilities": probabilities.contiguous()}, heads / f"{name}.safetensors")
 
 
 def _model(shape: dict[str, Any], fields: dict[str, Any]) -> Any:
@@ -161,7 +161,7 @@ def _layer(shape: dict[str, Any], fields: dict[str, Any]) -> Any:
     return config
 
 
-def _laws(model: Any, ids: Any, states: Any) -> Any:
+def _probabilities(model: Any, ids: Any, states: Any) -> Any:
     """(STEPS, length - 1, vocabulary): of one text, `ids` (length,), with the target's `states`
     (layers + 1, length, width).
     """
@@ -184,11 +184,11 @@ def _laws(model: Any, ids: Any, states: Any) -> Any:
         hook.remove()
     if any(not one.argmax(-1).equal(draft[0]) for one, draft in zip(logits, drafts, strict=True)):
         raise SystemExit("the logits of lm_head are not those of the drafts; look into speculators")
-    laws = torch.stack(logits).softmax(-1)
+    probabilities = torch.stack(logits).softmax(-1)
     if model.d2t is None:
-        return laws
-    whole = laws.new_zeros(*laws.shape[:-1], model.t2d.shape[0])
-    return whole.index_copy_(-1, torch.arange(len(model.d2t)) + model.d2t, laws)
+        return probabilities
+    whole = probabilities.new_zeros(*probabilities.shape[:-1], model.t2d.shape[0])
+    return whole.index_copy_(-1, torch.arange(len(model.d2t)) + model.d2t, probabilities)
 
 
 if __name__ == "__main__":

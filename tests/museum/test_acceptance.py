@@ -139,9 +139,9 @@ def test_the_page_shows_every_exhibit() -> None:
         assert cells["oracle"] == ("no" if exhibit.defect is None else "yes")
     for exhibit in HEAD_EXHIBITS:
         assert (exhibit.doctor or "no") in shown[exhibit.name]["doctor"]
-    told = [line.split("*")[1] for line in page if line.startswith("- *")]
+    listed = [line.split("*")[1] for line in page if line.startswith("- *")]
     missed = [exhibit.name for exhibit in HEAD_EXHIBITS if exhibit.gate != "regressed"]
-    assert told == missed
+    assert listed == missed
 
 
 def accepted_by_half(measured: Measured) -> np.ndarray:

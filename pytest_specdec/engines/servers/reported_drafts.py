@@ -1,6 +1,6 @@
 """What a server reports of its drafter, beside the drafter of a case: another one is refused.
 
-What cannot be told is not refused, such as a folder on another machine: the oracle judges the
+What is not known is not refused, such as a folder on another machine: the oracle judges the
 rounds by the weights that the case names.
 """
 
@@ -21,8 +21,8 @@ def contradiction(
     method: str,
     path: str | None,
 ) -> str | None:
-    """Why the reported drafter is not that of the case; None where it is, or where that cannot be
-    told.
+    """Why the reported drafter is not that of the case; None where it is, or where that is not
+    known.
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ def check_probabilities(
         states = reference.states(tokens)
         for anchor in range(text.prompt_length - 1, len(tokens) - 2):
             read = tokens[: min(anchor + 1 + K, len(tokens) - 1)]
-            for step, logits in enumerate(reference.laws(states, read, anchor)):
+            for step, logits in enumerate(reference.logits(states, read, anchor)):
                 at = anchor + 2 + step
                 q = logits.softmax(-1)
                 overlap = float(torch.minimum(q, p[at - 1]).sum())

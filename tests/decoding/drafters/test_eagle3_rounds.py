@@ -86,8 +86,8 @@ def serial_rounds(
     while (left := limit - len(ids)) > 0:
         states, drafts = reference.states(ids), []
         while len(drafts) < (K if left >= K else left - 1):
-            laws = reference.laws(states, [*ids, *drafts], len(ids) - 2)
-            drafts.append(int(laws[-1].argmax()))
+            logits = reference.logits(states, [*ids, *drafts], len(ids) - 2)
+            drafts.append(int(logits[-1].argmax()))
         verified = choices([*ids, *drafts])[len(ids) - 1 :]
         accepted = 0
         while accepted < len(drafts) and drafts[accepted] == verified[accepted]:

@@ -76,7 +76,7 @@ def in_environment(*arguments: str | Path) -> None:
     )
 
 
-def apart(target: Target, given: Path, head: Path, laws: torch.Tensor) -> float:
+def apart(target: Target, given: Path, head: Path, theirs: torch.Tensor) -> float:
     """The largest difference between two probabilities, over all texts, starts, steps and tokens
     of the target.
     """
@@ -86,24 +86,25 @@ def apart(target: Target, given: Path, head: Path, laws: torch.Tensor) -> float:
     with torch.no_grad():
         steps = list(teacher_forced_states(network, texts["ids"], joined, STEPS))
         ours = [network.logits(state).softmax(-1) for state in steps]
-    assert [law.shape[1] for law in ours] == [LENGTH - 2 - step for step in range(STEPS)]
+    assert [computed.shape[1] for computed in ours] == [LENGTH - 2 - step for step in range(STEPS)]
     return max(
-        float((law - laws[:, step, : law.shape[1]]).abs().max()) for step, law in enumerate(ours)
+        float((computed - theirs[:, step, : computed.shape[1]]).abs().max())
+        for step, computed in enumerate(ours)
     )
 
 
-def laws_of(heads: Path, name: str) -> torch.Tensor:
-    laws = load_file(heads / f"{name}.safetensors")["laws"]
-    assert laws.shape == (TEXTS, STEPS, LENGTH - 1, 32)
-    torch.testing.assert_close(laws.sum(-1), torch.ones(laws.shape[:-1]))
-    return laws
+def probabilities_of(heads: Path, name: str) -> torch.Tensor:
+    theirs = load_file(heads / f"{name}.safetensors")["probabilities"]
+    assert theirs.shape == (TEXTS, STEPS, LENGTH - 1, 32)
+    torch.testing.assert_close(theirs.sum(-1), torch.ones(theirs.shape[:-1]))
+    return theirs
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_every_probability_is_that_of_speculators(
     target: Target, given: Path, heads: Path, name: str
 ) -> None:
-    assert apart(target, given, heads / name, laws_of(heads, name)) < TOLERANCE
+    assert apart(target, given, heads / name, probabilities_of(heads, name)) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
@@ -115,11 +116,11 @@ def test_replay_reads_such_a_folder_and_scores_the_texts_alike(
     texts = texts_from_ids(ids, [1] * TEXTS)
     plan = DrafterPlan(str(heads / name), 0, STEPS)
     (scores,) = text_scores(target.single, [plan], texts, Sampling(1.0))
-    laws = laws_of(heads, name)
+    theirs = probabilities_of(heads, name)
     for row, tokens in enumerate(ids):
         for step in range(STEPS):
             for at in range(2 + step, LENGTH):
-                expected = float(laws[row, step, at - 2 - step, tokens[at]])
+                expected = float(theirs[row, step, at - 2 - step, tokens[at]])
                 ours = math.exp(scores.draft[row, step, at])
                 assert ours == pytest.approx(expected, abs=TOLERANCE)
 
@@ -148,7 +149,7 @@ def test_a_changed_field_is_another_head(
         assert holder[field] != value
         holder[field] = value
     (changed / "config.json").write_text(json.dumps(config))
-    assert apart(target, given, changed, laws_of(heads, name)) > 100 * TOLERANCE
+    assert apart(target, given, changed, probabilities_of(heads, name)) > 100 * TOLERANCE
 
 
 SUITE = """
