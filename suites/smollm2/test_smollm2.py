@@ -4,8 +4,8 @@
 
     pytest suites/smollm2 --specdec-update=new
 
-There are 96 chat prompts in eight interleaved categories, so `--specdec-prompts=24` takes three of
-each.
+There are 96 chat prompts in eight interleaved categories (instructions, code, json, summary,
+dialogue, arithmetic, translation, rewrite), so `--specdec-prompts=24` takes three of each.
 """
 
 import pytest

@@ -1,10 +1,10 @@
-"""The drafters that suites/smollm2/build.py makes of a target, on a tiny one."""
+"""The prompts of suites/smollm2, and the drafters that its build.py makes of a target, on a tiny
+one.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-import json
-from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +13,19 @@ import torch
 from helpers.support import ROOT
 from transformers import AutoModelForCausalLM
 
+from pytest_specdec.cases.prompts import read_prompts
+
 FOLDER = ROOT / "suites" / "smollm2"
+CATEGORIES = (
+    "instructions",
+    "code",
+    "json",
+    "summary",
+    "dialogue",
+    "arithmetic",
+    "translation",
+    "rewrite",
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +75,24 @@ def test_a_missing_package_is_named(build: ModuleType, monkeypatch: pytest.Monke
         build.gguf_file()
 
 
-def test_the_first_prompts_hold_every_category_alike() -> None:
-    lines = (FOLDER / "prompts.jsonl").read_text().splitlines()
-    categories = [json.loads(line)["category"] for line in lines]
-    assert len(categories) == 96
-    assert len(set(lines)) == 96
-    for part in range(0, 96, 8):
-        assert set(Counter(categories[part : part + 8]).values()) == {1}
+def test_the_prompts_are_twelve_of_each_category_in_turn() -> None:
+    prompts = read_prompts(FOLDER / "prompts.jsonl")  # which refuses duplicates
+    assert [prompt.category for prompt in prompts] == list(CATEGORIES) * 12
+
+
+def test_no_two_chats_begin_alike() -> None:
+    prompts = read_prompts(FOLDER / "prompts.jsonl")
+    begins = [" ".join(prompt.chat()[0]["content"].lower().split()) for prompt in prompts]
+    assert len(set(begins)) == len(begins)
+
+
+def test_a_prompt_is_a_chat_of_8_to_120_words_that_the_user_ends() -> None:
+    for prompt in read_prompts(FOLDER / "prompts.jsonl"):
+        chat = prompt.chat()
+        roles = [message["role"] for message in chat]
+        assert roles == ["user", *["assistant", "user"] * (len(chat) // 2)], prompt.category
+        words = sum(len(message["content"].split()) for message in chat)
+        assert 8 <= words <= 120, chat
 
 
 @pytest.mark.usefixtures("warm_processes")
@@ -78,7 +101,7 @@ def test_a_run_of_all_suites_leaves_it_out(pytester: pytest.Pytester) -> None:
         folder = pytester.path / "suites" / "smollm2"
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("conftest.py", "test_smollm2.py", "prompts.jsonl"):
-            (folder / name).write_text((FOLDER / name).read_text())
+            (folder / name).write_bytes((FOLDER / name).read_bytes())
         result = pytester.runpytest_subprocess("-q", argument)
         assert result.ret == status
     result.stderr.fnmatch_lines(["*no checkpoints here; run: python suites/smollm2/build.py*"])
