@@ -91,7 +91,7 @@ costs: $(READY)  ## time the embedded pairs again, on a quiet machine; then `pyt
 	$(BIN)/python -m pytest_specdec costs --target suites/models/audio-target --draft suites/models/audio-draft \
 		--draft prompt-lookup --k 4,8,12,16,24,32 --depth 0,1,2,3 --repeats 80 -o suites/audio/costs.json
 
-models: $(READY)  ## train the embedded models again: text and audio pairs, EAGLE-3 heads (about 90 minutes)
+models: $(READY)  ## train the embedded models again: text and audio pairs, EAGLE-3 heads (about 100 minutes)
 	$(BIN)/python suites/models/build.py
 	$(BIN)/python suites/models/build_audio.py
 	$(BIN)/python suites/models/build_eagle3.py

@@ -1,12 +1,13 @@
 """Make the embedded audio pair: speech, codec, token streams, a target and a draft model with three
 MTP layers, prompts.
 
-    python suites/models/build_audio.py            # all of it, about 30 minutes on 2 cores
-    python suites/models/build_audio.py --only models
+    python suites/models/build_audio.py            # all of it, about 45 minutes on 2 cores
+    python suites/models/build_audio.py --only draft
 
-Speech is synthesised from seeded sentences (`sentences.py`, `speech.py`) and encoded (`codec.py`).
-A text of the models is `<s>` and then steps of 40 ms: a text token, the letter that begins there or
-`~` for none, and an audio token.
+The target learns speech, the draft model learns the target (`distil_audio.py`). Speech is
+synthesised from seeded sentences (`sentences.py`, `speech.py`) and encoded (`codec.py`). A text of
+the models is `<s>` and then steps of 40 ms: a text token, the letter that begins there or `~` for
+none, and an audio token.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from build import HERE, SEED, Recipe, optimize, own_loss, save, scaled, side_by_side, train
+from build import HERE, SEED, Recipe, optimize, own_loss, save, scaled, train
 from codec import (
     CODES,
     FIRST_AUDIO,
@@ -35,11 +36,14 @@ from codec import (
     save_codebook,
     train_codebook,
 )
+from distil_audio import LONGEST, SHORTEST, Distillation, DraftRecipe, Lessons, sampled_rows
 from roundtrip import round_trip
 from sentences import CATEGORIES, monologue
 from speech import Speaker, Utterance, synthesise
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from pytest_specdec.decoding.loading import LoadedModel, load_model
 
 STEPS = 128
 """Steps of 40 ms in a training row."""
@@ -48,32 +52,19 @@ CHUNK_MINUTES, CHUNKS, NEW_CHUNKS = 15.0, 12, 16
 for the second training.
 """
 SETTLE_RATE, SLIP_WEIGHT = 1e-3, 10.0
-PROMPTS = 1000
+PROMPTS, HELD_OUT_UTTERANCES = 1000, 20
 
-RECIPES = (
-    Recipe(
-        "audio-target",
-        160,
-        4,
-        5,
-        2200,
-        (),
-        settle_steps=400,
-        batch=12,
-        length=1 + 2 * STEPS,
-        vocabulary=FIRST_AUDIO + CODES,
-    ),
-    Recipe(
-        "audio-draft",
-        64,
-        1,
-        2,
-        4000,
-        (1000, 800, 700),
-        batch=12,
-        length=1 + 2 * STEPS,
-        vocabulary=FIRST_AUDIO + CODES,
-    ),
+TARGET = Recipe(
+    "audio-target",
+    160,
+    4,
+    5,
+    2200,
+    (),
+    settle_steps=400,
+    batch=12,
+    length=1 + 2 * STEPS,
+    vocabulary=FIRST_AUDIO + CODES,
 )
 
 
@@ -198,19 +189,10 @@ def settle(
         return [round(own_loss(model, rows).item(), 4)]
 
 
-def build_model(
-    recipe: Recipe, stream: torch.Tensor, new: torch.Tensor, held_out: torch.Tensor, output: Path
-) -> None:
+def build_target(output: Path, share: float) -> None:
+    """Make the training speech and train the target on it."""
     torch.set_num_threads(1)
-    rows = next(rows_of(held_out, recipe))
-    model, heads, final = train(recipe, lambda: rows_of(stream, recipe), rows)
-    if recipe.settle_steps:
-        final = settle(recipe, model, new, rows)
-    save(recipe, model, heads, final, new_tokenizer(), output)
-
-
-def build_models(output: Path, share: float) -> None:
-    """Make the training speech and train both models."""
+    recipe = scaled(TARGET, share)
     per_chunk = max(0.5, CHUNK_MINUTES * share)
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         made = pool.starmap(
@@ -219,9 +201,55 @@ def build_models(output: Path, share: float) -> None:
     stream, new = (torch.tensor(np.concatenate(part)) for part in (made[:CHUNKS], made[CHUNKS:]))
     held_out = torch.tensor(streams(SEED + 2, 3))
     print(f"{(len(stream) + len(new)) // 2} steps of training speech", flush=True)
-    side_by_side(
-        build_model, [(scaled(recipe, share), stream, new, held_out, output) for recipe in RECIPES]
+    rows = next(rows_of(held_out, recipe))
+    model, heads, _ = train(recipe, lambda: rows_of(stream, recipe), rows)
+    final = settle(recipe, model, new, rows)
+    save(recipe, model, heads, final, new_tokenizer(), output)
+
+
+def contexts(seed: int, count: int, cuts: int) -> list[list[int]]:
+    """Contexts as the prompts are, of other speech: several of each of `count` utterances."""
+    rng = random.Random(seed)
+    made = []
+    for number in range(count):
+        kind = CATEGORIES[number % len(CATEGORIES)]
+        ids = stream_of(synthesise(monologue(kind, 1, rng), Speaker.random(rng), rng)).tolist()
+        made += [[0, *ids[: 2 * rng.randint(SHORTEST, LONGEST)]] for _ in range(cuts)]
+    return made
+
+
+def lessons_of(target: LoadedModel, seed: int, count: int, cuts: int, kept: Path) -> Lessons:
+    """What the target says after contexts of `count` utterances, kept in a folder."""
+    name = f"{target.checkpoint.model_fingerprint}-{seed}-{count}-{cuts}.safetensors"
+    rows = sampled_rows(target, lambda: contexts(seed, count, cuts), seed, kept / name)
+    return Lessons.of(target, *rows)
+
+
+def build_draft(recipe: DraftRecipe, output: Path, kept: Path, share: float) -> None:
+    """Distil the draft model from the target in the folder `output`."""
+    torch.set_num_threads(1)
+    target = load_model(str(output / TARGET.name), "cpu")
+    recipe = dataclasses.replace(
+        recipe,
+        steps=max(2, int(recipe.steps * share)),
+        schedule=max(2, int(recipe.schedule * share)),
+        utterances=max(2, int(recipe.utterances * share)),
     )
+    lessons, held_out = (
+        lessons_of(target, seed, count, recipe.cuts, kept)
+        for seed, count in ((SEED + 108, recipe.utterances), (SEED + 109, HELD_OUT_UTTERANCES))
+    )
+    training = Distillation(target, recipe, lessons, kept / f"{recipe.name}.safetensors")
+    training.run(held_out)
+    folder = output / recipe.name
+    overlaps = training.save(folder, held_out)
+    new_tokenizer().save_pretrained(folder)
+    card = {
+        "recipe": dataclasses.asdict(recipe),
+        "distilled_from": TARGET.name,
+        "held_out_overlap": [round(overlap, 4) for overlap in overlaps],
+    }
+    (folder / "training.json").write_text(json.dumps(card, indent=2, sort_keys=True) + "\n")
 
 
 def write_prompts(path: Path) -> None:
@@ -232,7 +260,7 @@ def write_prompts(path: Path) -> None:
     while len(lines) < PROMPTS:
         kind = CATEGORIES[len(lines) % len(CATEGORIES)]
         ids = stream_of(synthesise(monologue(kind, 1, rng), Speaker.random(rng), rng))[
-            : 2 * rng.randint(12, 24)
+            : 2 * rng.randint(SHORTEST, LONGEST)
         ]
         lines[json.dumps({"category": kind, "prompt": "".join(names[token] for token in ids)})] = (
             None
@@ -245,9 +273,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", choices=("codec", "prompts", "models"))
+    parser.add_argument("--only", choices=("codec", "prompts", "target", "draft"))
     parser.add_argument(
         "--output", type=Path, default=HERE, help="folder of the models' folders (default: here)"
+    )
+    parser.add_argument(
+        "--kept", type=Path, default=HERE / ".audio", help="folder of the unfinished distillation"
     )
     parser.add_argument(
         "--scale",
@@ -260,8 +291,10 @@ def main() -> None:
         build_codec()
     if asked.only in (None, "prompts"):
         write_prompts(HERE.parent / "audio" / "prompts.jsonl")
-    if asked.only in (None, "models"):
-        build_models(asked.output, asked.scale)
+    if asked.only in (None, "target"):
+        build_target(asked.output, asked.scale)
+    if asked.only in (None, "draft"):
+        build_draft(DraftRecipe(), asked.output, asked.kept, asked.scale)
 
 
 if __name__ == "__main__":

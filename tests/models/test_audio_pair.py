@@ -114,7 +114,7 @@ def test_the_pair_is_small_and_only_the_draft_has_mtp_layers(target: LoadedModel
     draft = load_model(str(EMBEDDED / "audio-draft"), "cpu")
     assert draft.heads.num_mtp_layers == 3
     sizes = [sum(tensor.numel() for tensor in each.model.parameters()) for each in (target, draft)]
-    assert sizes[0] > 5 * sizes[1]
+    assert sizes[0] > 1.8 * sizes[1]
     assert target.model.config.vocab_size == draft.model.config.vocab_size == 287
 
 
