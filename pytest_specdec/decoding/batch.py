@@ -13,14 +13,14 @@ import torch
 from ..acceptance.rounds import Round
 from ..cases.case import Sampling
 from .clock import Lap
-from .distributions import check_finite, probabilities, sample
+from .distributions import check_finite, likeliest, probabilities, sample
 from .drafters.drafts import reach_of
 from .drafters.plain import NoDrafts
-from .drafters.protocol import DecodingStart, Proposal, Proposer
+from .drafters.protocol import CertainProposal, DecodingStart, Proposal, Proposer
 from .drafters.registry import DrafterSource, drafter_for
 from .loading import LoadedModel
 from .ragged import CachedModel, Sequences
-from .verification import Rule
+from .verification import GREEDY, Rule, Verified, matched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,12 +144,7 @@ class Batch:
         logits = self._target.feed(sequences, sequences.lengths + k, k + 1, sequences.agreed)
         check_finite(logits[..., 0])  # a hidden state of NaN makes all of its logits NaN
         if k:
-            taken, following = plan.rule.verify(
-                probabilities(logits, plan.sampling),
-                proposal.distributions,
-                proposal.tokens,
-                plan.generator,
-            )
+            taken, following = self._verified(logits, proposal)
             accepted = taken.cpu().numpy()
         else:
             following = sample(logits[:, 0], plan.sampling, plan.generator)
@@ -171,6 +166,21 @@ class Batch:
         sequences.lengths = sequences.lengths + accepted + 1
         self._proposer.emitted(emitted)
         self._drop_ended()
+
+    def _verified(self, logits: torch.Tensor, proposal: Proposal) -> Verified:
+        """What the rule returns. Greedy verification of certain drafts, which compares arg-maxima,
+        goes without distributions.
+        """
+        plan = self._plan
+        greedy = plan.rule is GREEDY and plan.sampling.temperature == 0
+        if greedy and isinstance(proposal, CertainProposal):
+            return matched(likeliest(logits), proposal.tokens, proposal.proposed)
+        return plan.rule.verify(
+            probabilities(logits, plan.sampling),
+            proposal.distributions,
+            proposal.tokens,
+            plan.generator,
+        )
 
     def _drop_ended(self) -> None:
         """Rows that have ended leave the batch and its caches."""

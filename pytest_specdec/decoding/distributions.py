@@ -35,10 +35,18 @@ def check_finite(values: torch.Tensor) -> None:
         )
 
 
+def likeliest(logits: torch.Tensor) -> torch.Tensor:
+    """The first arg-max of each row of logits, (..., vocabulary) becomes (...).
+
+    On a CPU several times faster than `argmax`, whose result it is.
+    """
+    return logits.max(-1).indices
+
+
 def probabilities(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """Probabilities (..., vocabulary) in float32; at temperature 0 all mass on the arg-max."""
     if sampling.temperature == 0:
-        return one_hot(logits.argmax(-1), logits.shape[-1])
+        return one_hot(likeliest(logits), logits.shape[-1])
     return torch.softmax(filtered(logits, sampling), -1)
 
 
@@ -69,7 +77,7 @@ def sample(
 ) -> torch.Tensor:
     """A token from each row of logits, (..., vocabulary) becomes (...)."""
     if sampling.temperature == 0:
-        return logits.argmax(-1)
+        return likeliest(logits)
     return (
         filtered(logits, sampling) - log_exponentials(logits.shape, logits.device, generator)
     ).argmax(-1)

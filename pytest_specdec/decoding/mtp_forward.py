@@ -15,6 +15,7 @@ from transformers import DynamicCache
 
 from ..common.errors import RequestError
 from .cache_argument import cache_name
+from .strides import regular
 
 if TYPE_CHECKING:
     from transformers.modeling_layers import MtpModel
@@ -72,7 +73,7 @@ def checkpoint_tensors(heads: MtpModel, layers: int) -> dict[str, torch.Tensor]:
 
 def project(heads: MtpModel, hidden: torch.Tensor) -> torch.Tensor:
     """Logits through the head that MTP layers share with the model."""
-    logits: torch.Tensor = heads._project_to_logits(hidden)
+    logits: torch.Tensor = heads._project_to_logits(regular(hidden))
     return logits
 
 

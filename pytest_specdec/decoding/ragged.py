@@ -19,8 +19,10 @@ from transformers import DynamicCache
 
 from ..common.errors import RequestError
 from .cache_argument import cache_name
+from .grouped_attention import grouped_attention
 from .layer_states import captured_states
 from .loading import LoadedModel
+from .roomy_cache import give_room
 
 Rows = NDArray[np.int64]
 """(rows,): a number for each row, kept on the CPU."""
@@ -116,7 +118,10 @@ class CachedModel:
             positions = positions.clamp(
                 max=self._context - 1
             )  # drafts past a row's own end, thrown away later
-        with captured_states(self.model, self.keeps_layers) as states:
+        with (
+            captured_states(self.model, self.keeps_layers) as states,
+            grouped_attention(self.model.model),
+        ):
             outputs = self.model.model(
                 tokens,
                 attention_mask=padding_mask(ends, max(longest, width), tokens.device),
@@ -124,7 +129,7 @@ class CachedModel:
                 use_cache=True,
                 **{cache_name(type(self.model.model).forward): self.cache},
                 **({"output_hidden_states": True} if self.keeps_hidden else {}),
-                **({"logits_to_keep": logits} if self.model.keeps_logits else {}),
+                **self._kept_logits(logits, width, tokens.device),
             )
         self.cached = ends
         if self.keeps_layers:
@@ -133,6 +138,14 @@ class CachedModel:
             self._hold(outputs.hidden_states[-1])
         last: torch.Tensor = outputs.logits
         return last if last.shape[1] == logits else last[:, -logits:]
+
+    def _kept_logits(self, logits: int, width: int, device: torch.device) -> dict[str, Any]:
+        """Which columns' logits the pass computes, by index: a number would cut a strided slice,
+        for which a linear layer copies its matrix once a row.
+        """
+        if not self.model.keeps_logits or logits >= width:
+            return {}
+        return {"logits_to_keep": torch.arange(width - logits, width, device=device)}
 
     def _hold(self, new: torch.Tensor) -> None:
         held = self.hidden
@@ -167,6 +180,7 @@ def new_cache(config: Any) -> DynamicCache:
     cache = DynamicCache(config=config)
     if hasattr(cache, "activate_past_recording"):
         cache.activate_past_recording()
+    give_room(cache)
     return cache
 
 

@@ -16,7 +16,7 @@ import torch
 
 from ..acceptance.counts import Array
 from ..cases.rules import known_rule, load_rule
-from .distributions import draw
+from .distributions import draw, likeliest
 
 Generator = torch.Generator | None
 Verified = tuple[torch.Tensor, torch.Tensor]
@@ -93,18 +93,22 @@ def sample_match(
     target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Generator
 ) -> Verified:
     """Draw the target's own tokens and accept drafts while they are equal."""
-    drawn = draw(target, generator)
-    accepted = _leading((drawn[:, :-1] == tokens) & (_of(draft, tokens) > 0))
-    return accepted, drawn.gather(1, accepted[:, None])[:, 0]
+    return matched(draw(target, generator), tokens, _of(draft, tokens) > 0)
 
 
 def greedy(
     target: torch.Tensor, draft: torch.Tensor, tokens: torch.Tensor, generator: Generator
 ) -> Verified:
     """Accept drafts while they are the target's arg-max."""
-    best = target.argmax(-1)
-    accepted = _leading((best[:, :-1] == tokens) & (_of(draft, tokens) > 0))
-    return accepted, best.gather(1, accepted[:, None])[:, 0]
+    return matched(likeliest(target), tokens, _of(draft, tokens) > 0)
+
+
+def matched(own: torch.Tensor, tokens: torch.Tensor, proposed: torch.Tensor) -> Verified:
+    """Accept drafts while they are the target's own tokens (rows, k + 1); `proposed` (rows, k) says
+    which tokens are drafts.
+    """
+    accepted = _leading((own[:, :-1] == tokens) & proposed)
+    return accepted, own.gather(1, accepted[:, None])[:, 0]
 
 
 def typical(

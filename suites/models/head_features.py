@@ -9,6 +9,7 @@ The target runs over each text once, whatever number of heads is trained on it f
 from __future__ import annotations
 
 import dataclasses
+import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ def write_features(
     folder.mkdir(parents=True, exist_ok=True)
     begun, done = time.monotonic(), 0
     parts = sorted(texts.glob("part-*.safetensors"))
+    random.Random(0).shuffle(parts)  # so that any number of parts has texts of all lengths
     for number, path in enumerate(parts, 1):
         into = folder / path.name
         if into.is_file():
@@ -141,11 +143,6 @@ class FeatureTexts:
             differs = (first[:shared] != other[:shared]).nonzero()
             shared = int(differs[0]) if len(differs) else shared
         return shared
-
-    def counts(self, vocabulary: int) -> torch.Tensor:
-        """How often each token stands in the texts, (vocabulary,)."""
-        ids = torch.cat([part["ids"] for part in self._parts])
-        return torch.bincount(ids, minlength=vocabulary)
 
     def batch(self, texts: Sequence[int]) -> FeatureBatch:
         """Some of the texts."""

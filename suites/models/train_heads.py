@@ -2,10 +2,10 @@
 
     python suites/models/train_heads.py features --target TARGET --texts work/texts \\
         --into work/features
-    python suites/models/train_heads.py eagle3 --target TARGET --features work/features \\
-        --vocabulary 7168 --steps 2000 --into heads/eagle3
-    python suites/models/train_heads.py mtp --target TARGET --features work/features \\
-        --layers 3 --steps 2000 --into heads/mtp
+    python suites/models/train_heads.py eagle3 --target TARGET --texts work/texts \\
+        --features work/features --vocabulary 7168 --steps 2000 --into heads/eagle3
+    python suites/models/train_heads.py mtp --target TARGET --texts work/texts \\
+        --features work/features --layers 3 --steps 2000 --into heads/mtp
 
 Any causal language model is a target whose decoder layers can be hooked. `sampled_texts.py` makes
 texts. A run that was stopped goes on where it was last kept (`--work`), also with more `--steps`.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,12 +191,16 @@ def new_eagle3(target: LoadedModel, folder: Path, drafted: torch.Tensor, seed: i
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def _vocabulary(texts: FeatureTexts, size: int, count: int) -> torch.Tensor:
-    """The most frequent tokens, in the order of their ids."""
-    counts = texts.counts(size)
+def _vocabulary(folders: Sequence[Path], size: int, count: int) -> torch.Tensor:
+    """The most frequent tokens of sampled texts, in the order of their ids."""
+    parts = [part for folder in folders for part in sorted(folder.glob("part-*.safetensors"))]
+    if not parts:
+        raise SystemExit(f"no texts in {', '.join(map(str, folders))}")
+    ids = torch.cat([load_file(part)["ids"] for part in parts])
+    counts = torch.bincount(ids, minlength=size)
     kept = counts.argsort(descending=True, stable=True)[:count].sort().values
     share = counts[kept].sum() / counts.sum()
-    print(f"{count} of {size} tokens are {share:.2%} of the texts", flush=True)
+    _say(f"{count} of {size} tokens are {share:.2%} of the {len(ids)} in the texts")
     return kept
 
 
@@ -204,7 +208,7 @@ def _trained(options: argparse.Namespace) -> None:
     target = load_model(options.target, device=options.device)
     texts = FeatureTexts(options.features)
     config = target.model.config.get_text_config()
-    drafted = _vocabulary(texts, config.vocab_size, options.vocabulary)
+    drafted = _vocabulary(options.texts, config.vocab_size, options.vocabulary)
     head: HeadInTraining
     if options.kind == "eagle3":
         if not (options.into / "config.json").is_file():
@@ -244,7 +248,7 @@ def main() -> None:
     )
     kinds = parser.add_subparsers(dest="kind", required=True)
     features = kinds.add_parser("features", help="run the target over the texts")
-    features.add_argument("--texts", type=Path, required=True)
+    features.add_argument("--texts", type=Path, nargs=1, required=True)
     trained = {
         "eagle3": kinds.add_parser("eagle3", help="train an EAGLE-3 head"),
         "mtp": kinds.add_parser("mtp", help="train MTP layers"),
@@ -252,6 +256,7 @@ def main() -> None:
     trained["mtp"].add_argument("--layers", type=int, default=3)
     for one in trained.values():
         one.add_argument("--features", type=Path, nargs="+", required=True)
+        one.add_argument("--texts", type=Path, nargs="+", required=True, help="for the vocabulary")
         one.add_argument("--vocabulary", type=int, default=7168, help="the most frequent tokens")
         one.add_argument("--steps", type=int, default=2000)
         one.add_argument("--draft-steps", type=int, default=3)
@@ -268,7 +273,7 @@ def main() -> None:
         return _trained(options)
     target = load_model(options.target, device=options.device, dtype="bfloat16")
     layers = usual_states(target.model.config.get_text_config().num_hidden_layers)
-    return write_features(target, layers, options.texts, options.into, _say)
+    return write_features(target, layers, options.texts[0], options.into, _say)
 
 
 if __name__ == "__main__":

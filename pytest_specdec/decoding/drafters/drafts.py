@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 
 from ...cases.case import Sampling
-from ..distributions import confidence, filtered, log_exponentials, one_hot
+from ..distributions import confidence, filtered, likeliest, log_exponentials
 from ..ragged import Sequences
-from .protocol import Proposal
+from .protocol import CertainProposal, Proposal
 
 
 class Drafts:
@@ -43,7 +43,7 @@ class Drafts:
     def take(self, logits: torch.Tensor) -> None:
         """Draw the next draft of each row from logits (rows, vocabulary)."""
         if self._sampling.temperature == 0:
-            tokens = logits.argmax(-1)
+            tokens = likeliest(logits)
         else:
             if self._clocks is None:
                 self._clocks = log_exponentials(
@@ -64,15 +64,14 @@ class Drafts:
 
     def proposal(self) -> Proposal:
         tokens = torch.stack(self._tokens, 1)
-        distributions = (
-            torch.softmax(torch.stack(self._kept, 1), -1)
-            if self._kept
-            else one_hot(tokens, self._vocabulary)
-        )
         drafted = np.full(tokens.shape[0], tokens.shape[1])
         if self._confidence:
             proposed = np.stack(self._steps, 1)
             drafted = proposed.sum(1)
+        if not self._kept:
+            return CertainProposal(tokens, drafted, self._vocabulary)
+        distributions = torch.softmax(torch.stack(self._kept, 1), -1)
+        if self._confidence:
             distributions = (
                 distributions * torch.from_numpy(proposed).to(distributions.device)[..., None]
             )

@@ -87,11 +87,13 @@ class Eagle3Chain:
             queries, keys, values, attn_mask=self._mask(queries, keys), enable_gqa=True
         )
 
-    def _mask(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    def _mask(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor | None:
         """(rows or 1, 1, columns, keys): each column sees those before it that hold tokens, and
-        itself.
+        itself; None where that is all of them.
         """
         width, columns = queries.shape[2], keys.shape[2]
+        if width == 1 and self._padding is None:
+            return None
         seen = torch.ones(width, columns, dtype=torch.bool, device=queries.device)
         itself = seen.tril(columns - width).triu(columns - width)
         seen = seen.tril(columns - width)[None]

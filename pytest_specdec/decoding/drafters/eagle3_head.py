@@ -36,6 +36,7 @@ from ...checkpoints.eagle3_config import Eagle3Config
 from ...checkpoints.eagle3_rotary import EAGLE_THETA
 from ...common.errors import RequestError
 from ..loading import LoadedModel
+from ..strides import regular
 
 if TYPE_CHECKING:
     from ...checkpoints.eagle3_checks import Eagle3Files
@@ -97,7 +98,7 @@ class Eagle3Head(nn.Module):
             states = torch.cat(
                 [norm(part) for norm, part in zip(self.fc_norm, parts, strict=True)], -1
             )
-        fused: torch.Tensor = self.fc(states)
+        fused: torch.Tensor = self.fc(regular(states))
         return fused
 
     def step(

@@ -16,7 +16,15 @@ from ...acceptance.lookup import DraftIndex, index_draft
 from ...cases.rules import token_acceptance
 from ...common.errors import MeasurementError
 from ..ragged import Rows, Sequences
-from .protocol import DecodingStart, Drafter, DraftScores, Proposal, Report, TextBatch
+from .protocol import (
+    CertainProposal,
+    DecodingStart,
+    Drafter,
+    DraftScores,
+    Proposal,
+    Report,
+    TextBatch,
+)
 
 
 class OneHotDrafter(Drafter):
@@ -75,10 +83,7 @@ class OneHotProposer:
         drafted = np.array([len(drafts) for drafts in proposals])
         for step in range(k):
             sequences.put(step, tokens[:, step])
-        distributions = torch.zeros(len(proposals), k + 1, self._vocabulary, device=device)
-        proposed = torch.from_numpy(np.arange(k) < drafted[:, None]).to(device)
-        distributions[:, :-1].scatter_(2, tokens[..., None], proposed[..., None].float())
-        return Proposal(tokens, distributions, drafted)
+        return CertainProposal(tokens, drafted, self._vocabulary)
 
     def emitted(self, tokens: Sequence[Sequence[int]]) -> None:
         for index, new in zip(self._indexes, tokens, strict=True):

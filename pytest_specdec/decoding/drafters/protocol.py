@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -46,6 +47,30 @@ class Proposal:
     """
     drafted: Rows
     """(rows,): number of tokens proposed."""
+
+
+class CertainProposal(Proposal):
+    """Drafts that were certain: their distributions have all mass on them.
+
+    They are made when they are asked for; greedy verification needs none.
+    """
+
+    def __init__(self, tokens: torch.Tensor, drafted: Rows, vocabulary: int) -> None:
+        """`tokens` and `drafted` are those of a `Proposal`; `vocabulary` is the target's."""
+        self.__dict__.update(tokens=tokens, drafted=drafted, _vocabulary=vocabulary)
+
+    @functools.cached_property
+    def distributions(self) -> torch.Tensor:
+        rows, k = self.tokens.shape
+        whole = torch.zeros(rows, k + 1, self.__dict__["_vocabulary"], device=self.tokens.device)
+        whole[:, :-1].scatter_(2, self.tokens[..., None], self.proposed[..., None].float())
+        return whole
+
+    @property
+    def proposed(self) -> torch.Tensor:
+        """(rows, k): which of the tokens are drafts."""
+        k = self.tokens.shape[1]
+        return torch.from_numpy(np.arange(k) < self.drafted[:, None]).to(self.tokens.device)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

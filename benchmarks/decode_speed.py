@@ -1,0 +1,151 @@
+"""Decode with a drafter beside plain decoding, greedily: tokens per second in one run.
+
+    python benchmarks/decode_speed.py --target TARGET --drafter HEAD --k 3 --dtype bfloat16
+    python benchmarks/decode_speed.py --target TARGET --drafter mtp --depth 3 --k 3
+
+Plain is the faster of `decode(k=0)` and of transformers' `generate` with a static cache. Prompts
+are decoded by each in turn, one at a time, so that a slow moment of the machine meets all of them.
+Texts must be equal; in 16-bit formats a pass of several columns may round a tie otherwise, so
+texts that differ are counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig
+
+from pytest_specdec import LoadedModel, decode, load_model
+from pytest_specdec.cases.prompts import read_prompts
+from pytest_specdec.decoding.sampling import encode_prompts, eos_ids, without_generation_defaults
+
+ROOT = Path(__file__).parent.parent
+OWN, STATIC, DRAFTED = "decode, k = 0", "transformers, static cache", "decode with the drafter"
+WARM_UP = 8
+"""New tokens of the text that each decodes before it is timed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Speeds:
+    """What each decoder took for the same texts."""
+
+    tokens: int
+    """New tokens that each emitted."""
+    seconds: dict[str, float]
+    """By decoder."""
+    rounds: int
+    """Rounds with the drafter."""
+    differing: int
+    """Texts with the drafter that are not those of `decode(k=0)`."""
+
+    def tokens_per_second(self, decoder: str) -> float:
+        return self.tokens / self.seconds[decoder]
+
+    @property
+    def ratio(self) -> float:
+        """Tokens per second with the drafter over those of the faster plain decoder."""
+        return min(self.seconds[OWN], self.seconds[STATIC]) / self.seconds[DRAFTED]
+
+    @property
+    def tokens_per_round(self) -> float:
+        return self.tokens / self.rounds
+
+    def table(self) -> str:
+        lines = [f"{name:28}{self.tokens_per_second(name):8.1f} tokens/s" for name in self.seconds]
+        said = f"{self.ratio:.2f}x plain, {self.tokens_per_round:.2f} tokens a round"
+        return "\n".join([*lines, f"{said}, {self.differing} texts differ"])
+
+
+def compared(
+    target: LoadedModel,
+    drafter: LoadedModel | str,
+    prompts: Sequence[list[int]],
+    *,
+    k: int,
+    depth: int = 0,
+    new: int = 96,
+) -> Speeds:
+    """Every prompt's text by each decoder, in turn."""
+
+    def ours(prompt: list[int], new: int, drafts: int) -> list[int]:
+        decoded = decode(
+            target,
+            drafter if drafts else None,
+            [prompt],
+            k=drafts,
+            depth=depth if drafts else 0,
+            temperature=0,
+            new_tokens=new,
+        )
+        rounds.append(len(decoded.rounds[0]))
+        return list(decoded.texts[0].ids)
+
+    decoders: dict[str, Callable[[list[int], int], list[int]]] = {
+        OWN: lambda prompt, new: ours(prompt, new, 0),
+        STATIC: lambda prompt, new: static(target, prompt, new),
+        DRAFTED: lambda prompt, new: ours(prompt, new, k),
+    }
+    seconds, rounds = dict.fromkeys(decoders, 0.0), list[int]()
+    tokens = drafted_rounds = differing = 0
+    for decoder in decoders.values():
+        decoder(prompts[0], WARM_UP)
+    for prompt in prompts:
+        texts = {}
+        for name, decoder in decoders.items():
+            begun = time.perf_counter()
+            texts[name] = decoder(prompt, new)
+            seconds[name] += time.perf_counter() - begun
+        drafted_rounds += rounds[-1]
+        tokens += len(texts[OWN]) - len(prompt)
+        differing += texts[DRAFTED] != texts[OWN]
+    return Speeds(tokens, seconds, drafted_rounds, differing)
+
+
+@torch.inference_mode()
+def static(target: LoadedModel, prompt: list[int], new: int) -> list[int]:
+    """A greedy text by transformers with a static cache."""
+    ids = torch.tensor([prompt], device=target.device)
+    config = GenerationConfig(
+        max_new_tokens=new,
+        do_sample=False,
+        cache_implementation="static",
+        disable_compile=True,
+        pad_token_id=0,
+        eos_token_id=eos_ids(target) or None,
+    )
+    with without_generation_defaults(target):
+        return target.model.generate(
+            ids, attention_mask=torch.ones_like(ids), generation_config=config
+        )[0].tolist()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    models = ROOT / "suites/models"
+    parser.add_argument("--target", default=str(models / "text-target"))
+    parser.add_argument("--drafter", default=str(models / "text-draft"), help="a folder, or mtp")
+    parser.add_argument("--prompts", type=Path, default=ROOT / "suites/text/prompts.jsonl")
+    parser.add_argument("--count", type=int, default=16, help="prompts")
+    parser.add_argument("--k", type=int, default=4)
+    parser.add_argument("--depth", type=int, default=0)
+    parser.add_argument("--new", type=int, default=96, help="new tokens")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args(arguments)
+    target = load_model(options.target, options.device, options.dtype)
+    drafter: LoadedModel | str = options.drafter
+    if (Path(drafter) / "tokenizer.json").is_file():  # a model: in the target's number format
+        drafter = load_model(drafter, options.device, options.dtype)
+    prompts = encode_prompts(target.tokenizer, read_prompts(options.prompts))
+    chosen = prompts[:: max(len(prompts) // options.count, 1)][: options.count]
+    speeds = compared(target, drafter, chosen, k=options.k, depth=options.depth, new=options.new)
+    print(speeds.table())
+
+
+if __name__ == "__main__":
+    main()
