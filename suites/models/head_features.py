@@ -45,8 +45,9 @@ def write_features(
         into = folder / path.name
         if into.is_file():
             continue
-        rows = read_part(path)
+        rows, prompts = read_part(path)
         features = _features(target, layers, rows)
+        features["prompts"] = torch.tensor(prompts, dtype=torch.int32)
         unfinished = into.with_suffix(".unfinished")
         save_file(features, unfinished)
         unfinished.replace(into)
@@ -99,6 +100,8 @@ class FeatureBatch:
     ids: torch.Tensor
     lengths: torch.Tensor
     """(rows,)"""
+    prompts: torch.Tensor
+    """(rows,): how many of the tokens are the prompt."""
     joined: torch.Tensor
     """The states of the layers that a head reads, joined: (rows, length, states x width)."""
     hidden: torch.Tensor
@@ -118,9 +121,11 @@ class FeatureTexts:
             raise SystemExit(f"no features in {', '.join(map(str, folders))}")
         self._parts = [load_file(path) for path in paths]
         self.lengths: list[int] = []
+        self._prompts: list[int] = []
         self._where: list[tuple[int, int]] = []
         for number, part in enumerate(self._parts):
             begin = 0
+            self._prompts += part["prompts"].tolist()
             for length in part["lengths"].tolist():
                 self.lengths.append(length)
                 self._where.append((number, begin))
@@ -134,16 +139,6 @@ class FeatureTexts:
         """Tokens of all texts."""
         return sum(self.lengths)
 
-    @property
-    def common(self) -> int:
-        """How many first tokens all texts share: a system prompt, which is learnt only once."""
-        first, *others = (self._rows(index, "ids") for index in range(min(len(self), 512)))
-        shared = min(map(len, [first, *others]))
-        for other in others:
-            differs = (first[:shared] != other[:shared]).nonzero()
-            shared = int(differs[0]) if len(differs) else shared
-        return shared
-
     def batch(self, texts: Sequence[int]) -> FeatureBatch:
         """Some of the texts."""
         padded = {
@@ -155,6 +150,7 @@ class FeatureTexts:
         return FeatureBatch(
             ids=padded["ids"].long(),
             lengths=torch.tensor([self.lengths[index] for index in texts]),
+            prompts=torch.tensor([self._prompts[index] for index in texts]),
             joined=padded["joined"],
             hidden=padded["hidden"],
             mass=padded["mass"],

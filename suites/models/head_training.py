@@ -3,7 +3,8 @@
 Every position of a text is an anchor that drafts several steps, each on the head's own state of the
 step before (training-time test: Li et al., arXiv 2503.01840). A step learns the target's
 distribution of the token that follows: its loss is the cross-entropy over the tokens that the head
-can draft, and a position counts by the share of probability that they have.
+can draft, and a position counts by the share of probability that they have. Tokens of the prompt
+are read, but not learnt.
 """
 
 from __future__ import annotations
@@ -85,7 +86,6 @@ class HeadTraining:
     ) -> None:
         self.head, self.texts, self.recipe = head, texts, recipe
         self._checkpoint, self._show = checkpoint, show
-        self._first = texts.common
         self._named = head.parameters()
         matrices = [
             tensor
@@ -198,8 +198,8 @@ class HeadTraining:
         states = batch.hidden[:, at].contiguous()  # a strided one is multiplied text by text
         scores = states @ self.head.output_rows(columns).T
         p = (scores.float() - batch.mass[:, at, None]).exp()
-        anchor = torch.arange(anchors, device=p.device)
-        counts = (anchor >= self._first - 1) & (anchor + step + 2 < batch.lengths[:, None])
+        token = torch.arange(anchors, device=p.device) + step + 2
+        counts = (token >= batch.prompts[:, None]) & (token < batch.lengths[:, None])
         return p, batch.best[:, at], counts.float()
 
     def _learn(self) -> float:
@@ -214,7 +214,7 @@ class HeadTraining:
             with torch.no_grad():
                 p, _, counts = self._wanted(batch, step, logits.shape[1], columns)
             likely = (logits.float() + shift).log_softmax(-1)
-            loss = -(p * likely).sum(-1)
+            loss = -(p * shift.exp() * likely).sum(-1)  # drawn tokens stand for others
             parts.append((loss * counts).sum() / counts.sum().clamp(min=1))
             shares.append(recipe.decay**step)
         weighted = [share * part for share, part in zip(shares, parts, strict=True)]

@@ -8,6 +8,7 @@ Texts are kept in parts as they are done, and a run that was stopped goes on aft
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -59,9 +60,10 @@ def sample_texts(
             temperatures = [plan.temperatures[row % len(plan.temperatures)] for row in rows]
             generator = torch.Generator(target.device).manual_seed(plan.seed * 1_000_003 + part)
             new = _sampled(target, [prompts[row] for row in rows], temperatures, plan, generator)
-            _write(path, new)
-            written += sum(map(len, new)) - sum(len(prompts[row]) for row in rows)
-        for row, text in zip(rows, read_part(path), strict=True):
+            begun_with = [len(prompts[row]) for row in rows]
+            _write(path, new, begun_with)
+            written += sum(map(len, new)) - sum(begun_with)
+        for row, text in zip(rows, read_part(path)[0], strict=True):
             texts[row] = text
             tokens += len(text)
         rate = written / (time.monotonic() - begun)
@@ -69,17 +71,22 @@ def sample_texts(
     return texts
 
 
-def read_part(path: Path) -> list[list[int]]:
-    """The texts of one part."""
+def read_part(path: Path) -> tuple[list[list[int]], list[int]]:
+    """The texts of one part, and how many tokens of each are its prompt."""
     part = load_file(path)
-    return [ids.tolist() for ids in part["ids"].split(part["lengths"].tolist())]
+    lengths: list[int] = part["lengths"].tolist()
+    ids = iter(part["ids"].tolist())
+    return [[*itertools.islice(ids, length)] for length in lengths], part["prompts"].tolist()
 
 
-def _write(path: Path, texts: Sequence[Sequence[int]]) -> None:
-    ids = torch.tensor([token for text in texts for token in text], dtype=torch.int32)
-    lengths = torch.tensor([len(text) for text in texts], dtype=torch.int32)
+def _write(path: Path, texts: Sequence[Sequence[int]], prompts: Sequence[int]) -> None:
+    tensors = {
+        "ids": torch.tensor([token for text in texts for token in text], dtype=torch.int32),
+        "lengths": torch.tensor([len(text) for text in texts], dtype=torch.int32),
+        "prompts": torch.tensor(prompts, dtype=torch.int32),
+    }
     unfinished = path.with_suffix(".unfinished")
-    save_file({"ids": ids, "lengths": lengths}, unfinished)
+    save_file(tensors, unfinished)
     unfinished.replace(path)
 
 

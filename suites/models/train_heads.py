@@ -3,7 +3,7 @@
     python suites/models/train_heads.py features --target TARGET --texts work/texts \\
         --into work/features
     python suites/models/train_heads.py eagle3 --target TARGET --texts work/texts \\
-        --features work/features --vocabulary 7168 --steps 2000 --into heads/eagle3
+        --features work/features --vocabulary 16384 --steps 2000 --into heads/eagle3
     python suites/models/train_heads.py mtp --target TARGET --texts work/texts \\
         --features work/features --layers 3 --steps 2000 --into heads/mtp
 
@@ -35,37 +35,73 @@ from pytest_specdec.decoding.drafters.eagle3_forcing import teacher_forced_state
 from pytest_specdec.decoding.drafters.eagle3_head import Eagle3Head
 from pytest_specdec.decoding.mtp_forward import checkpoint_tensors, teacher_forced_hidden
 
-OTHERS = 4096
-"""Tokens outside the vocabulary that stand for all of them in a step of MTP layers."""
+FREQUENT, OTHERS = 7168, 4096
+"""Tokens that every step of training compares, and drawn ones that stand for all others."""
 SPREAD = 0.02
 
 
-class Eagle3InTraining(HeadInTraining):
-    """An EAGLE-3 head whose folder holds its config.json and the weights to begin with."""
+class ComparedTokens:
+    """The tokens whose logits a step of training compares, by their places in a vocabulary.
 
-    def __init__(self, target: LoadedModel, folder: Path) -> None:
+    All of a large vocabulary would be most of the work, so a step compares the most frequent ones
+    and some drawn others, which stand for all the others.
+    """
+
+    def __init__(self, size: int, frequent: torch.Tensor) -> None:
+        """`frequent` are places in a vocabulary of that size."""
+        others = torch.ones(size, dtype=torch.bool)
+        others[frequent] = False
+        self._size, self._frequent, self._others = size, frequent, others.nonzero()[:, 0]
+
+    def drawn(self, generator: torch.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Places, and what is added to their logits; all places without a generator."""
+        if generator is None or not len(self._others):
+            return torch.arange(self._size), torch.zeros(())
+        count = min(OTHERS, len(self._others))
+        chosen = torch.randperm(len(self._others), generator=generator)[:count]
+        shift = torch.zeros(len(self._frequent) + count)
+        shift[len(self._frequent) :] = torch.log(torch.tensor(len(self._others) / count))
+        return torch.cat([self._frequent, self._others[chosen]]), shift
+
+
+class Eagle3InTraining(HeadInTraining):
+    """An EAGLE-3 head whose folder holds its config.json and the weights to begin with.
+
+    Its output layer stays the target's own: the rows of the tokens that it can draft.
+    """
+
+    def __init__(self, target: LoadedModel, folder: Path, frequent: torch.Tensor) -> None:
+        """`frequent` are the target's tokens that every step compares."""
         files = checked_head(target.checkpoint, folder)
         self._folder, self._prefix = folder, files.layer_prefix(0)
         self._head = Eagle3Head.of(files, target).requires_grad_(True)
+        self._head.lm_head.requires_grad_(False)
         self._drafted = torch.from_numpy(files.target_ids).to(target.device)
-        self._rows = target.model.get_output_embeddings().weight[self._drafted].bfloat16()
+        self._rows = self._head.lm_head.weight.bfloat16()
+        places = torch.searchsorted(self._drafted, frequent.to(target.device))
+        self._compared = ComparedTokens(len(self._drafted), places)
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
-        return dict(self._head.named_parameters())
+        return {
+            name: tensor for name, tensor in self._head.named_parameters() if tensor.requires_grad
+        }
 
     def columns(self, generator: torch.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._drafted, torch.zeros(())
+        places, shift = self._compared.drawn(generator)
+        return self._drafted[places], shift
 
     def output_rows(self, columns: torch.Tensor) -> torch.Tensor:
         rows: torch.Tensor = self._rows
-        return rows
+        return (
+            rows if len(columns) == len(rows) else rows[torch.searchsorted(self._drafted, columns)]
+        )
 
     def drafts(
         self, batch: FeatureBatch, steps: int, columns: torch.Tensor
     ) -> Iterator[torch.Tensor]:
+        rows = self.output_rows(columns)
         for state in teacher_forced_states(self._head, batch.ids, batch.joined, steps):
-            logits: torch.Tensor = self._head.lm_head(self._head.norm(state))
-            yield logits
+            yield self._head.norm(state).bfloat16().contiguous() @ rows.T
 
     def save(self) -> None:
         path = self._folder / "model.safetensors"
@@ -79,21 +115,18 @@ class Eagle3InTraining(HeadInTraining):
 class MtpInTraining(HeadInTraining):
     """MTP layers of a target that has none yet.
 
-    They share the target's output layer. Comparing all of its logits would be most of the work, so
-    a step compares those of the most frequent tokens and of some drawn others, which stand for all
-    the others.
+    They share the target's output layer.
     """
 
-    def __init__(self, target: LoadedModel, layers: int, drafted: torch.Tensor, into: Path) -> None:
+    def __init__(
+        self, target: LoadedModel, layers: int, frequent: torch.Tensor, into: Path
+    ) -> None:
         config = target.model.config.get_text_config()
         self._target, self._into, self._layers = target, into, config.num_hidden_layers
         config.num_mtp_layers = layers
         self._heads = MtpModel(target.model, layers)
         self._weight = target.model.get_output_embeddings().weight.bfloat16()
-        self._drafted = drafted
-        kept = torch.ones(self._weight.shape[0], dtype=torch.bool)
-        kept[drafted] = False
-        self._others = kept.nonzero()[:, 0]
+        self._compared = ComparedTokens(len(self._weight), frequent)
 
     def begin(self, scale: float) -> None:
         """Weights to begin with: each layer is the target's last, on the state handed to it."""
@@ -118,13 +151,7 @@ class MtpInTraining(HeadInTraining):
         return found
 
     def columns(self, generator: torch.Generator | None) -> tuple[torch.Tensor, torch.Tensor]:
-        if generator is None:
-            return torch.arange(len(self._weight)), torch.zeros(())
-        count = min(OTHERS, len(self._others))
-        drawn = self._others[torch.randperm(len(self._others), generator=generator)[:count]]
-        shift = torch.zeros(len(self._drafted) + count)
-        shift[len(self._drafted) :] = torch.log(torch.tensor(len(self._others) / max(count, 1)))
-        return torch.cat([self._drafted, drawn]), shift
+        return self._compared.drawn(generator)
 
     def output_rows(self, columns: torch.Tensor) -> torch.Tensor:
         whole = len(columns) == len(self._weight)
@@ -208,14 +235,15 @@ def _trained(options: argparse.Namespace) -> None:
     target = load_model(options.target, device=options.device)
     texts = FeatureTexts(options.features)
     config = target.model.config.get_text_config()
-    drafted = _vocabulary(options.texts, config.vocab_size, options.vocabulary)
+    frequent = _vocabulary(options.texts, config.vocab_size, min(FREQUENT, options.vocabulary))
     head: HeadInTraining
     if options.kind == "eagle3":
         if not (options.into / "config.json").is_file():
+            drafted = _vocabulary(options.texts, config.vocab_size, options.vocabulary)
             new_eagle3(target, options.into, drafted, options.seed)
-        head = Eagle3InTraining(target, options.into)
+        head = Eagle3InTraining(target, options.into, frequent)
     else:
-        layers = MtpInTraining(target, options.layers, drafted, options.into)
+        layers = MtpInTraining(target, options.layers, frequent, options.into)
         layers.begin(scale=float(texts.batch([0]).joined.float().pow(2).mean().sqrt()))
         head = layers
     recipe = TrainingRecipe(
@@ -226,7 +254,7 @@ def _trained(options: argparse.Namespace) -> None:
         other_rate=options.rate / 4,
         seed=options.seed,
     )
-    print(f"{len(texts)} texts, {texts.tokens} tokens, {texts.common} in common", flush=True)
+    _say(f"{len(texts)} texts, {texts.tokens} tokens")
     training = HeadTraining(
         head, texts, recipe, options.work / f"{options.into.name}.safetensors", _say
     )
@@ -257,7 +285,7 @@ def main() -> None:
     for one in trained.values():
         one.add_argument("--features", type=Path, nargs="+", required=True)
         one.add_argument("--texts", type=Path, nargs="+", required=True, help="for the vocabulary")
-        one.add_argument("--vocabulary", type=int, default=7168, help="the most frequent tokens")
+        one.add_argument("--vocabulary", type=int, default=16384, help="that are drafted")
         one.add_argument("--steps", type=int, default=2000)
         one.add_argument("--draft-steps", type=int, default=3)
         one.add_argument("--tokens", type=int, default=2560, help="of a batch, about")

@@ -49,7 +49,7 @@ def features(
 
 def eagle3(target: LoadedModel, folder: Path) -> HeadInTraining:
     new_eagle3(target, folder, torch.arange(0, 1024, 2), seed=1)
-    return Eagle3InTraining(target, folder)
+    return Eagle3InTraining(target, folder, torch.arange(0, 512, 2))
 
 
 def mtp(target: LoadedModel, folder: Path) -> HeadInTraining:
@@ -96,7 +96,7 @@ def test_features_are_the_targets_own(target: LoadedModel, features: FeatureText
     assert torch.allclose(batch.joined[1, :length].float(), joined, rtol=0.01, atol=0.02)
     assert torch.equal(batch.best[1, :length], out.logits[0].argmax(-1))
     assert torch.allclose(batch.mass[1, :length], out.logits[0].logsumexp(-1), atol=1e-4)
-    assert features.common == 1
+    assert batch.prompts.tolist() == (batch.lengths - 24).tolist()
 
 
 @BOTH
