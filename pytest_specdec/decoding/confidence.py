@@ -12,7 +12,7 @@ import torch
 from ..cases.case import Sampling
 from ..cases.texts import Text
 from ..speedup.policies import Confidences
-from .distributions import confidence, draw, probabilities, sample
+from .distributions import confidence, draw, likeliest, probabilities, sample
 from .loading import LoadedModel
 from .ragged import CachedModel, Sequences
 from .replay import Progress
@@ -66,7 +66,7 @@ def _rejected(
     ever.
     """
     if sampling.temperature == 0:
-        return draft.argmax(-1)
+        return likeliest(draft)
     p, q = probabilities(target, sampling), probabilities(draft, sampling)
     excess = (q - p).clamp(min=0)
     return draw(torch.where(excess.sum(-1, keepdim=True) > 0, excess, q), generator)

@@ -95,9 +95,9 @@ def log_scores(logits: torch.Tensor, tokens: torch.Tensor, sampling: Sampling) -
     arg-max, else -inf. NaN stays NaN.
     """
     if sampling.temperature == 0:
-        likeliest = logits.argmax(-1, keepdim=True)
-        scores = torch.where(likeliest[..., 0] == tokens, 0.0, -torch.inf)
-        return scores.masked_fill(logits.gather(-1, likeliest)[..., 0].isnan(), torch.nan)
+        best = likeliest(logits)
+        scores = torch.where(best == tokens, 0.0, -torch.inf)
+        return scores.masked_fill(logits.gather(-1, best[..., None])[..., 0].isnan(), torch.nan)
     return torch.log_softmax(filtered(logits, sampling), -1).gather(-1, tokens[..., None])[..., 0]
 
 

@@ -27,8 +27,6 @@ def grouped_attention(model: PreTrainedModel) -> Iterator[None]:
     if config is not model.config or not _shares_keys(config) or model.device.type != "cpu":
         yield
         return
-    AttentionInterface.register(_NAME, _attended)
-    AttentionMaskInterface.register(_NAME, sdpa_mask)
     config._attn_implementation = _NAME
     try:
         yield
@@ -69,3 +67,7 @@ def _attended(
         enable_gqa=True,
     )
     return read.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(_NAME, _attended)
+AttentionMaskInterface.register(_NAME, sdpa_mask)
