@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from build import SEED, Recipe, export, new_model
 from codec import CODES, FIRST_AUDIO
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from training_parts import cosine_share, write_whole
 from transformers import LlamaForCausalLM
 from transformers.modeling_layers import MtpModel
 
@@ -247,10 +247,9 @@ class Distillation:
                 each = each + share * (1 - torch.minimum(p.exp(), q.exp()).sum(-1))
             counts = part.new * recipe.background + audio * weight
             losses.append((counts * each).sum() / part.new.sum())
-        rise = 0.04
-        scale = done / rise if done < rise else 0.5 + 0.5 * math.cos(math.pi * done)
+        scale = cosine_share(done)
         for group in self._optimizer.param_groups:
-            group["lr"] = recipe.rate * max(scale, 1e-3)
+            group["lr"] = recipe.rate * scale
         loss = torch.stack(losses).sum()
         self._optimizer.zero_grad()
         loss.backward()
@@ -260,15 +259,13 @@ class Distillation:
         return loss.item()
 
     def _keep(self) -> None:
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         tensors = {}
         for name, tensor in self._named.items():
             tensors[WEIGHTS + name] = tensor.detach().clone()
             for kind in MOMENTS:
                 tensors[f"{kind}.{name}"] = self._optimizer.state[tensor][kind].clone()
-        unfinished = self.checkpoint.with_suffix(".unfinished")
-        save_file(tensors, unfinished, {"step": str(self._step), "recipe": self._recipe_text()})
-        unfinished.replace(self.checkpoint)
+        about = {"step": str(self._step), "recipe": self._recipe_text()}
+        write_whole(tensors, self.checkpoint, about)
 
     def _resume(self) -> None:
         """Go on from a checkpoint of the same recipe; one of another recipe is left alone."""

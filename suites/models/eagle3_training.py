@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from training_parts import accepted_odds, cosine_share, shown, write_whole
 
 from pytest_specdec import decode
 from pytest_specdec.checkpoints.eagle3_checks import checked_head
@@ -153,6 +153,18 @@ def _shapes(
     return shapes
 
 
+def write_weights(
+    head: Eagle3Head, folder: Path, prefix: str, dtype: torch.dtype = torch.bfloat16
+) -> None:
+    """Write a head's weights into its folder, those of its layer under that beginning of names."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    for name, tensor in head.state_dict().items():
+        named = name.replace("layers.0.", prefix, 1)
+        tensors[named] = tensor.detach().to("cpu", dtype).contiguous()
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
 class Eagle3Training:
     """A head in training: `folder` holds its config.json and the weights to begin with.
 
@@ -203,19 +215,14 @@ class Eagle3Training:
                 sampled, greedy = self.acceptance(held_out)
                 show(
                     f"{self.folder.name} step {self._step}/{self.recipe.steps} loss {loss:.3f} "
-                    f"accepted {_shown(sampled)}, at temperature 0 {_shown(greedy)} "
+                    f"accepted {shown(sampled)}, at temperature 0 {shown(greedy)} "
                     f"{time.monotonic() - started:.0f} s"
                 )
         self.save()
 
     def save(self, dtype: torch.dtype = torch.bfloat16) -> None:
         """Write the weights in the names of their packaging, in that number format."""
-        path = self.folder / "model.safetensors"
-        tensors = load_file(path)
-        for name, tensor in self.head.state_dict().items():
-            named = name.replace("layers.0.", self._prefix, 1)
-            tensors[named] = tensor.detach().to("cpu", dtype).contiguous()
-        save_file(tensors, path, metadata={"format": "pt"})
+        write_weights(self.head, self.folder, self._prefix, dtype)
 
     def acceptance(self, rows: torch.Tensor) -> tuple[list[float], list[float]]:
         """The shares of drafts that are accepted at each draft step, of those whose earlier drafts
@@ -240,17 +247,9 @@ class Eagle3Training:
             alive = alive[..., : logits.shape[1]]
             accepted[:, step] += (alive * torch.stack([overlap, equal])).sum((1, 2))
             drafted[:, step] += alive.sum((1, 2))
-            own = self._accepted(p, q, rows[:, step + 2 :])
+            tokens = rows[:, step + 2 :].to(self.target.device)
+            own = accepted_odds(p, q, self._drafted, tokens).cpu()
             alive = alive * torch.stack([own, equal])
-
-    def _accepted(self, p: torch.Tensor, q: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """The odds of the text's own tokens as drafts, min(1, q / p); 0 for those not drafted."""
-        places = torch.full((self.head.vocabulary,), -1).to(self._drafted.device)
-        places[self._drafted] = torch.arange(len(self._drafted), device=places.device)
-        index = places[tokens.to(places.device)]
-        own = index.clamp(min=0)[..., None]
-        ratio = (q.gather(-1, own) / p.gather(-1, own).clamp(min=1e-9)).clamp(max=1)[..., 0]
-        return torch.where(index < 0, 0.0, ratio).cpu()
 
     def _drafts(
         self, rows: torch.Tensor
@@ -279,10 +278,9 @@ class Eagle3Training:
             for share, (p, logits, _) in zip(shares, self._drafts(self.rows[chosen]), strict=False)
         ]
         loss = torch.stack(parts).sum() / sum(shares)
-        rise, done = 0.04, self._step / recipe.steps
-        scale = done / rise if done < rise else 0.5 + 0.5 * math.cos(math.pi * done)
+        scale = cosine_share(self._step / recipe.steps)
         for group in self._optimizer.param_groups:
-            group["lr"] = recipe.rate * group["share"] * max(scale, 1e-3)
+            group["lr"] = recipe.rate * group["share"] * scale
         self._optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.head.parameters(), 1.0)
@@ -291,7 +289,6 @@ class Eagle3Training:
         return loss.item()
 
     def _keep(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {}
         for name, tensor in self.head.named_parameters():
             state = self._optimizer.state[tensor]
@@ -299,9 +296,7 @@ class Eagle3Training:
             tensors[FIRST + name] = state["exp_avg"].cpu().contiguous()
             tensors[SECOND + name] = state["exp_avg_sq"].cpu().contiguous()
         about = {"step": str(self._step), "recipe": self._recipe_text()}
-        unfinished = path.with_suffix(".unfinished")
-        save_file(tensors, unfinished, metadata=about)
-        unfinished.replace(path)
+        write_whole(tensors, path, about)
 
     def _resume(self, path: Path) -> None:
         """Go on from a checkpoint of the same recipe; one of another recipe is left alone."""
@@ -323,7 +318,3 @@ class Eagle3Training:
     def _recipe_text(self) -> str:
         config = (self.folder / "config.json").read_text()
         return json.dumps([dataclasses.asdict(self.recipe), config], sort_keys=True)
-
-
-def _shown(shares: list[float]) -> str:
-    return " ".join(f"{share:.3f}" for share in shares)

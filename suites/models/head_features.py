@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from sampled_texts import read_part
+from training_parts import write_whole
 
 from pytest_specdec.decoding.layer_states import captured_states
 from pytest_specdec.decoding.loading import LoadedModel
@@ -37,7 +38,6 @@ def write_features(
 
     `layers` are numbered as transformers' `hidden_states`; the features hold their states, joined.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     begun, done = time.monotonic(), 0
     parts = sorted(texts.glob("part-*.safetensors"))
     random.Random(0).shuffle(parts)  # so that any number of parts has texts of all lengths
@@ -48,9 +48,7 @@ def write_features(
         rows, prompts = read_part(path)
         features = _features(target, layers, rows)
         features["prompts"] = torch.tensor(prompts, dtype=torch.int32)
-        unfinished = into.with_suffix(".unfinished")
-        save_file(features, unfinished)
-        unfinished.replace(into)
+        write_whole(features, into)
         done += len(features["ids"])
         rate = done / (time.monotonic() - begun)
         show(f"features of part {number} of {len(parts)}, {rate:.0f} tokens a second")

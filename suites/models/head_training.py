@@ -20,7 +20,8 @@ from typing import Protocol
 import torch
 from head_features import FeatureBatch, FeatureTexts
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from training_parts import accepted_odds, shown, write_whole
 
 RISE, FALL = 0.02, 0.3
 """Shares of the steps at whose begin the rate rises and at whose end it falls to zero."""
@@ -139,8 +140,8 @@ class HeadTraining:
                 sampled, greedy = self.acceptance()
                 self._show(
                     f"step {self._step} of {self.recipe.steps}, {self._seconds:.0f} s, loss "
-                    f"{sum(losses) / len(losses):.3f}, accepted {_shown(sampled)}, of likeliest "
-                    f"tokens {_shown(greedy)}"
+                    f"{sum(losses) / len(losses):.3f}, accepted {shown(sampled)}, of likeliest "
+                    f"tokens {shown(greedy)}"
                 )
                 losses.clear()
         self.head.save()
@@ -179,7 +180,7 @@ class HeadTraining:
                 alive = alive[:, :, : logits.shape[1]] * counts
                 accepted[:, step] += (alive * torch.stack([overlap, equal])).sum((1, 2)).cpu()
                 drafted[:, step] += alive.sum((1, 2)).cpu()
-                own = _accepted(p, q, columns, batch.ids[:, step + 2 :])
+                own = accepted_odds(p, q, columns, batch.ids[:, step + 2 :])
                 alive = alive[:, :, : own.shape[1]] * torch.stack([own, equal[:, : own.shape[1]]])
         sampled, greedy = (accepted / drafted.clamp(min=1e-9)).tolist()
         return sampled, greedy
@@ -240,7 +241,6 @@ class HeadTraining:
                 group["lr"] = rate * scale
 
     def _keep(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {}
         for name, tensor in self._named.items():
             tensors[f"weights {name}"] = tensor.detach().contiguous().cpu()
@@ -248,9 +248,7 @@ class HeadTraining:
                 for key, value in optimizer.state.get(tensor, {}).items():
                     tensors[f"{key} {name}"] = torch.as_tensor(value).contiguous().cpu()
         about = {"step": str(self._step), "seconds": str(self._seconds), "recipe": self._same()}
-        unfinished = path.with_suffix(".unfinished")
-        save_file(tensors, unfinished, metadata=about)
-        unfinished.replace(path)
+        write_whole(tensors, path, about)
 
     def _resume(self) -> None:
         """Go on from a checkpoint of the same recipe, whatever its number of steps."""
@@ -290,21 +288,3 @@ def _batches(order: Sequence[int], lengths: Sequence[int], tokens: int) -> list[
             batches.append([])
         batches[-1].append(index)
     return batches
-
-
-def _accepted(
-    p: torch.Tensor, q: torch.Tensor, columns: torch.Tensor, tokens: torch.Tensor
-) -> torch.Tensor:
-    """The odds of the text's own tokens as drafts, min(1, q / p); 0 for those not drafted."""
-    places = torch.full((int(columns.max()) + 1,), -1, device=columns.device)
-    places[columns] = torch.arange(len(columns), device=columns.device)
-    width = min(tokens.shape[1], p.shape[1])
-    tokens, p, q = tokens[:, :width], p[:, :width], q[:, :width]
-    index = torch.where(tokens < len(places), places[tokens.clamp(max=len(places) - 1)], -1)
-    at = index.clamp(min=0)[..., None]
-    ratio = (q.gather(-1, at) / p.gather(-1, at).clamp(min=1e-9)).clamp(max=1)[..., 0]
-    return torch.where(index < 0, 0.0, ratio)
-
-
-def _shown(shares: Sequence[float]) -> str:
-    return " ".join(f"{share:.3f}" for share in shares)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from training_parts import write_whole
 
 from pytest_specdec.decoding.loading import LoadedModel
 from pytest_specdec.decoding.ragged import new_cache, select_rows
@@ -47,7 +48,6 @@ def sample_texts(
 
     `folder` keeps them: `part-00000.safetensors` and so on, one for each batch.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     texts: list[list[int]] = [[] for _ in prompts]
     begun, written, tokens = time.monotonic(), 0, 0
@@ -85,9 +85,7 @@ def _write(path: Path, texts: Sequence[Sequence[int]], prompts: Sequence[int]) -
         "lengths": torch.tensor([len(text) for text in texts], dtype=torch.int32),
         "prompts": torch.tensor(prompts, dtype=torch.int32),
     }
-    unfinished = path.with_suffix(".unfinished")
-    save_file(tensors, unfinished)
-    unfinished.replace(path)
+    write_whole(tensors, path)
 
 
 @torch.inference_mode()

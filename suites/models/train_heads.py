@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from eagle3_training import write_new_head
+from eagle3_training import SPREAD, write_new_head, write_weights
 from head_features import FeatureBatch, FeatureTexts, write_features
 from head_training import HeadInTraining, HeadTraining, TrainingRecipe
 from safetensors.torch import load_file, save_file
@@ -37,7 +37,6 @@ from pytest_specdec.decoding.mtp_forward import checkpoint_tensors, teacher_forc
 
 FREQUENT, OTHERS = 7168, 4096
 """Tokens that every step of training compares, and drawn ones that stand for all others."""
-SPREAD = 0.02
 
 
 class ComparedTokens:
@@ -104,12 +103,7 @@ class Eagle3InTraining(HeadInTraining):
             yield self._head.norm(state).bfloat16().contiguous() @ rows.T
 
     def save(self) -> None:
-        path = self._folder / "model.safetensors"
-        tensors = load_file(path)
-        for name, tensor in self._head.state_dict().items():
-            named = name.replace("layers.0.", self._prefix, 1)
-            tensors[named] = tensor.detach().to("cpu", torch.bfloat16).contiguous()
-        save_file(tensors, path, metadata={"format": "pt"})
+        write_weights(self._head, self._folder, self._prefix)
 
 
 class MtpInTraining(HeadInTraining):
