@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from marked_page import marks_of, write_lines
 from numpy.typing import NDArray
 
 from pytest_specdec import decode
@@ -38,7 +39,7 @@ DRAFTERS: dict[str, Callable[[int], int]] = {
 """How many tokens before the one that it drafts a step's pass ends."""
 BOUNDS = (0.0, 0.1, 0.3, 0.7, 1.2, np.inf)
 """Of entropies, in nats."""
-MARKED = re.compile(r"(<!-- audio_distance.py -->\n).*(<!-- audio_distance.py ends -->)", re.S)
+MARKED = marks_of("audio_distance.py")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,10 +141,7 @@ def main() -> None:
     tables = re.sub(r"(\d)%", r"\1 %", tables)
     print(tables)
     if asked.into is not None:
-        page = asked.into.read_text(encoding="utf-8")
-        asked.into.write_text(
-            MARKED.sub(lambda found: f"{found[1]}\n{tables}\n\n{found[2]}", page), encoding="utf-8"
-        )
+        write_lines(asked.into, MARKED, f"\n{tables}\n")
 
 
 if __name__ == "__main__":

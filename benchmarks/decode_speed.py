@@ -21,7 +21,9 @@ import torch
 from transformers import GenerationConfig
 
 from pytest_specdec import LoadedModel, decode, load_model
+from pytest_specdec.cases.drafter import DraftModelSpec
 from pytest_specdec.cases.prompts import read_prompts
+from pytest_specdec.decoding.drafters.registry import parsed
 from pytest_specdec.decoding.sampling import encode_prompts, eos_ids, without_generation_defaults
 
 ROOT = Path(__file__).parent.parent
@@ -106,6 +108,11 @@ def compared(
     return Speeds(tokens, seconds, drafted_rounds, differing)
 
 
+def loaded_drafter(name: str, device: str, dtype: str) -> LoadedModel | str:
+    """A draft model in the target's number format; heads and prompt lookup by their name."""
+    return load_model(name, device, dtype) if isinstance(parsed(name), DraftModelSpec) else name
+
+
 @torch.inference_mode()
 def static(target: LoadedModel, prompt: list[int], new: int) -> list[int]:
     """A greedy text by transformers with a static cache."""
@@ -138,9 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
     target = load_model(options.target, options.device, options.dtype)
-    drafter: LoadedModel | str = options.drafter
-    if (Path(drafter) / "tokenizer.json").is_file():  # a model: in the target's number format
-        drafter = load_model(drafter, options.device, options.dtype)
+    drafter = loaded_drafter(options.drafter, options.device, options.dtype)
     prompts = encode_prompts(target.tokenizer, read_prompts(options.prompts))
     chosen = prompts[:: max(len(prompts) // options.count, 1)][: options.count]
     speeds = compared(target, drafter, chosen, k=options.k, depth=options.depth, new=options.new)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import re
 import sys
 import tempfile
 from collections import Counter
@@ -22,6 +21,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
 from helpers.misread import DEFECTS, HEADS, MODELS, Misread, misread_copy
+from marked_page import marks_of, write_lines
 
 from pytest_specdec.cases.case import Sampling
 from pytest_specdec.cases.prompts import read_prompts
@@ -35,7 +35,7 @@ from pytest_specdec.doctor.measure import PairedGain
 
 PROMPTS = Path(__file__).parent.parent / "suites" / "text" / "prompts.jsonl"
 TEXTS, NEW_TOKENS, K, SEEDS = 32, 64, 4, 20
-MARKED = re.compile(r"(<!-- doctor_proof.py -->\n).*(\n<!-- doctor_proof.py ends -->)", re.DOTALL)
+MARKED = marks_of("doctor_proof.py")
 
 
 @functools.cache
@@ -160,11 +160,7 @@ def main() -> int:
     )
     print(page)
     if arguments.into is not None:
-        text = arguments.into.read_text(encoding="utf-8")
-        marked, count = MARKED.subn(lambda match: match[1] + page + match[2], text)
-        if count != 1:
-            sys.exit(f"{arguments.into} has no marks of doctor_proof.py")
-        arguments.into.write_text(marked, encoding="utf-8")
+        write_lines(arguments.into, MARKED, page)
     return int(named < len(DEFECTS) or accused > 0)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import simulation
 from field_recording import Recording
+from marked_page import marks_of, write_lines
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -39,7 +39,7 @@ TITLES = {
     "sampled": "Sampled at temperature 1: each run has another seed.",
     "greedy": "Greedy, on engines that round differently: texts part at near-ties.",
 }
-MARKED = re.compile(r"(<!-- field_rules.py -->\n).*(\n<!-- field_rules.py ends -->)", re.DOTALL)
+MARKED = marks_of("field_rules.py")
 
 Fails = Callable[[Counts, Sequence[Counts]], bool]
 """Whether a rule fails the attempts of a later run, given the reference run."""
@@ -238,16 +238,6 @@ def tables(draws: int, power_draws: int) -> Iterator[str]:
     yield from needed_table(recordings, power_draws)
 
 
-def replaced(page: str, lines: str) -> str:
-    """The page with new lines between its marks."""
-    changed, count = MARKED.subn(lambda marks: marks[1] + lines + marks[2], page)
-    if count != 1:
-        raise SystemExit(
-            f"expected one pair of marks {MARKED.pattern!r} in the page, found {count}"
-        )
-    return changed
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -260,8 +250,7 @@ def main() -> None:
     if asked.into is None:
         sys.stdout.write(lines + "\n")
     else:
-        page = asked.into.read_text(encoding="utf-8")
-        asked.into.write_text(replaced(page, lines), encoding="utf-8")
+        write_lines(asked.into, MARKED, lines)
 
 
 if __name__ == "__main__":

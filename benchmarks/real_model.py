@@ -3,7 +3,7 @@ speed of `decode` beside plain decoding.
 
     python benchmarks/real_model.py acceptance > benchmarks/results/real-acceptance.json
     python benchmarks/real_model.py speed > benchmarks/results/real-speed.json
-    python benchmarks/real_model.py page benchmarks/results/real-*.json > docs/real-model.md
+    python benchmarks/real_model.py page benchmarks/results/real-*.json    # into docs/real-model.md
 
 The checkpoints are those of `make smollm2`. Speeds want a quiet machine.
 """
@@ -13,28 +13,28 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import statistics
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import decode_speed
+import numpy as np
 import torch
-from transformers import GenerationConfig
+from marked_page import marks_of, write_lines
 
-from pytest_specdec import Counts, LoadedModel, Text, decode, load_model, replay
-from pytest_specdec.cases.case import Sampling
+from pytest_specdec import Counts, LoadedModel, Text, load_model
+from pytest_specdec.acceptance.renewal import expected_counts
+from pytest_specdec.acceptance.scores import Scores
+from pytest_specdec.cases.case import Sampling, checked_rule
 from pytest_specdec.cases.prompts import Prompt, read_prompts
 from pytest_specdec.cases.texts import texts_of_prompts
+from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.decoding.sampling import encode_prompts, sample_new_tokens
 
 ROOT = Path(__file__).parent.parent
 SUITE = ROOT / "suites" / "smollm2"
-PAGE, MARK = (
-    ROOT / "docs" / "real-model.md",
-    "<!-- What follows is made by benchmarks/real_model.py. -->",
-)
+PAGE, MARKED = ROOT / "docs" / "real-model.md", marks_of("real_model.py")
 TARGET = SUITE / "models" / "target"
 DRAFTERS = {
     "EAGLE-3": (str(SUITE / "models" / "eagle3"), 0),
@@ -73,40 +73,36 @@ def texts_of(
 
 
 def conditional(counts: Counts) -> list[float]:
-    """Acceptance of each draft position, of those whose earlier drafts are accepted."""
-    accepted = counts.accepted.sum(0)
-    before = [counts.drafted[:, 0].sum(), *accepted[:-1]]
-    return [
-        round(float(now / then), 4) if then > 0 else 0.0
-        for now, then in zip(accepted, before, strict=True)
-    ]
+    """Acceptance of each draft position, of those whose earlier drafts are accepted; 0 where none
+    is reached.
+    """
+    return [round(share, 4) for share in np.nan_to_num(counts.conditional).tolist()]
 
 
 def acceptance() -> Iterator[dict[str, Any]]:
     """Rows of acceptance, one for each drafter and temperature, and for each stretch of context."""
     target = load_model(str(TARGET))
     for temperature in TEMPERATURES:
-        texts = texts_of(target, temperature)
-        for name, (drafter, depth) in DRAFTERS.items():
-            row: dict[str, Any] = {"what": "positions", "drafter": name, "temperature": temperature}
-            lengths, requests = {}, {}
-            for k in range(1, DEEPEST + 1):
-                counts = replay(
-                    target, drafter, texts, k=k, depth=depth, temperature=temperature, end="whole"
-                )
-                lengths[k], requests[k] = counts.acceptance_length, counts.request_length
-                if k == DEEPEST:
-                    row["conditional"] = conditional(counts)
-                    row["categories"] = {
-                        category: conditional(part)
-                        for category, part in counts.by_category().items()
-                    }
-            yield {**row, "lengths": lengths, "requests": requests}
+        for name, scores in scores_of(target, texts_of(target, temperature), temperature).items():
+            field = scores.field(checked_rule(None, temperature))
+            by_k = {k: expected_counts(field, k, "whole") for k in range(1, DEEPEST + 1)}
+            yield {
+                "what": "positions",
+                "drafter": name,
+                "temperature": temperature,
+                "conditional": conditional(by_k[DEEPEST]),
+                "categories": {
+                    category: conditional(part)
+                    for category, part in by_k[DEEPEST].by_category().items()
+                },
+                "lengths": {k: counts.acceptance_length for k, counts in by_k.items()},
+                "requests": {k: counts.request_length for k, counts in by_k.items()},
+            }
     texts = texts_of(target, 0.0, LONG_PROMPTS, LONG_TOKENS)
-    for name, (drafter, depth) in DRAFTERS.items():
-        for begin in range(0, LONG_TOKENS, STRETCH):
-            part = stretch(texts, begin)
-            counts = replay(target, drafter, part, k=4, depth=depth, temperature=0)
+    for begin in range(0, LONG_TOKENS, STRETCH):
+        part = stretch(texts, begin)
+        for name, scores in scores_of(target, part, 0.0).items():
+            counts = expected_counts(scores.field("greedy"), 4)
             yield {
                 "what": "stretch",
                 "drafter": name,
@@ -115,6 +111,14 @@ def acceptance() -> Iterator[dict[str, Any]]:
                 "conditional": conditional(counts),
                 "length": counts.acceptance_length,
             }
+
+
+def scores_of(target: LoadedModel, texts: Sequence[Text], temperature: float) -> dict[str, Scores]:
+    """The scores of every drafter for k up to the deepest, from one pass of each model."""
+    plans = [DrafterPlan(drafter, depth, DEEPEST) for drafter, depth in DRAFTERS.values()]
+    return dict(
+        zip(DRAFTERS, text_scores(target, plans, texts, Sampling(temperature)), strict=True)
+    )
 
 
 def stretch(texts: Sequence[Text], begin: int) -> list[Text]:
@@ -130,87 +134,33 @@ def stretch(texts: Sequence[Text], begin: int) -> list[Text]:
     ]
 
 
-def speed(dtype: str, ks: Sequence[int], prompts: int, turns: int) -> Iterator[dict[str, Any]]:
-    """Tokens a second at batch 1 and temperature 0 of plain decoding, by our loop and by `generate`
-    with a static cache, and of every drafter, in turn.
-    """
+def speed(dtype: str, ks: Sequence[int], prompts: int) -> Iterator[dict[str, Any]]:
+    """Rows of `decode_speed.compared`, one for each drafter and k: at batch 1 and temperature 0."""
     target = load_model(str(TARGET), dtype=dtype)
     _, ids = prompts_of(target, prompts)
-    ways = {"plain": lambda: _ours(target, None, 0, 0, ids)}
-    ways["generate"] = lambda: _generate(target, ids)
-    for name, (drafter, depth) in DRAFTERS.items():
+    for name, (folder, depth) in DRAFTERS.items():
+        drafter = decode_speed.loaded_drafter(folder, "auto", dtype)
         for k in ks:
-            ways[f"{name} k={k}"] = lambda drafter=drafter, depth=depth, k=k: _ours(
-                target, drafter, depth, k, ids
-            )
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    lengths: dict[str, float] = {}
-    texts: dict[str, list[tuple[int, ...]]] = {}
-    for turn in range(turns):
-        for name, way in ways.items():
-            begun = time.perf_counter()
-            texts[name], rounds = way()
-            seconds = time.perf_counter() - begun
-            tokens = sum(len(text) for text in texts[name]) - sum(map(len, ids))
-            rates[name].append(tokens / seconds)
-            lengths[name] = tokens / rounds
-            print(f"turn {turn}: {name} {tokens / seconds:.2f} tokens/s", file=sys.stderr)
-    for name in ways:
-        equal = sum(a == b for a, b in zip(texts[name], texts["plain"], strict=True))
-        yield {
-            "what": "speed",
-            "way": name,
-            "dtype": dtype,
-            "threads": torch.get_num_threads(),
-            "tokens_per_second": statistics.median(rates[name]),
-            "turns": rates[name],
-            "tokens_per_pass": lengths[name],
-            "equal_texts": equal,
-            "texts": len(ids),
-        }
+            speeds = decode_speed.compared(target, drafter, ids, k=k, depth=depth, new=NEW_TOKENS)
+            print(f"{name}, k={k}\n{speeds.table()}", file=sys.stderr)
+            yield {
+                "what": "speed",
+                "drafter": name,
+                "k": k,
+                "dtype": dtype,
+                "threads": torch.get_num_threads(),
+                "tokens_per_second": speeds.tokens_per_second(decode_speed.DRAFTED),
+                "ratio": speeds.ratio,
+                "tokens_per_round": speeds.tokens_per_round,
+                "differing": speeds.differing,
+                "texts": len(ids),
+            }
 
 
-def _ours(
-    target: LoadedModel, drafter: str | None, depth: int, k: int, ids: Sequence[Sequence[int]]
-) -> tuple[list[tuple[int, ...]], int]:
-    decoded = decode(
-        target,
-        drafter,
-        ids,
-        k=k,
-        depth=depth,
-        temperature=0,
-        new_tokens=NEW_TOKENS,
-        batch_size=1,
-    )
-    passes = sum(len(rounds) + 1 for rounds in decoded.rounds)
-    return [text.ids for text in decoded.texts], passes
-
-
-@torch.inference_mode()
-def _generate(
-    target: LoadedModel, ids: Sequence[Sequence[int]]
-) -> tuple[list[tuple[int, ...]], int]:
-    texts, passes = [], 0
-    config = GenerationConfig(
-        max_new_tokens=NEW_TOKENS,
-        do_sample=False,
-        eos_token_id=target.model.generation_config.eos_token_id,
-        pad_token_id=0,
-        cache_implementation="static",
-        disable_compile=True,
-    )
-    for prompt in ids:
-        out = target.model.generate(torch.tensor([prompt]), generation_config=config)
-        texts.append(tuple(out[0].tolist()))
-        passes += len(texts[-1]) - len(prompt)
-    return texts, passes
-
-
-def page(paths: Sequence[Path]) -> str:
-    """docs/real-model.md from the rows of the other commands."""
+def write_page(paths: Sequence[Path]) -> None:
+    """Write docs/real-model.md anew from the rows of the other commands."""
     rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
-    return PAGE.read_text().split(MARK)[0] + MARK + "\n" + "\n".join(_sections(rows))
+    write_lines(PAGE, MARKED, "\n".join(_sections(rows)) + "\n")
 
 
 def _sections(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -272,8 +222,6 @@ def _sections(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 def _speeds(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     if not rows:
         return
-    rates = {row["way"]: row["tokens_per_second"] for row in rows}
-    best = max(rates["plain"], rates["generate"])
     first = rows[0]
     yield "\n## The wall clock\n"
     yield (
@@ -282,14 +230,15 @@ def _speeds(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         "`generate` with a static cache.\n"
     )
     yield _table(
-        ["way", "tokens/s", "of plain", "tokens per pass", "equal texts"],
+        ["drafter", "k", "tokens/s", "of plain", "tokens per round", "differing texts"],
         (
             [
-                row["way"],
+                row["drafter"],
+                str(row["k"]),
                 f"{row['tokens_per_second']:.1f}",
-                f"{row['tokens_per_second'] / best:.2f}",
-                f"{row['tokens_per_pass']:.2f}",
-                f"{row['equal_texts']} of {row['texts']}",
+                f"{row['ratio']:.2f}",
+                f"{row['tokens_per_round']:.2f}",
+                f"{row['differing']} of {row['texts']}",
             ]
             for row in rows
         ),
@@ -313,17 +262,16 @@ def main() -> None:
         "--k", type=lambda given: [int(k) for k in given.split(",")], default=[1, 2, 3, 4, 6]
     )
     timed.add_argument("--prompts", type=int, default=96)
-    timed.add_argument("--turns", type=int, default=1)
     shown = kinds.add_parser("page")
     shown.add_argument("results", type=Path, nargs="+")
     options = parser.parse_args()
     if options.kind == "page":
-        print(page(options.results))
+        write_page(options.results)
         return
     rows = (
         acceptance()
         if options.kind == "acceptance"
-        else speed(options.dtype, options.k, options.prompts, options.turns)
+        else speed(options.dtype, options.k, options.prompts)
     )
     for row in rows:
         print(json.dumps(row), flush=True)

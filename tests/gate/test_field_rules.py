@@ -13,6 +13,7 @@ from field_recording import ENDED, PROMPTS, RUNS, TEMPERATURES, K, Recording, co
 from field_rules import MARGINS, SIZES, STATISTICS, Fails, Size, gates
 from helpers.records import scaled, steady_counts
 from helpers.support import ROOT
+from marked_page import replaced
 
 from pytest_specdec.acceptance.counts import Counts
 
@@ -136,9 +137,9 @@ def test_the_page_shows_every_rule() -> None:
     assert tables is not None
     names = {name for size in SIZES for name in size.rules} | set(MARGINS)
     assert [name for name in sorted(names) if f"| {name} |" not in tables[0]] == []
-    assert field_rules.replaced(page, "new").count("new\n<!-- field_rules.py ends -->") == 1
+    assert replaced(page, field_rules.MARKED, "new").count("new\n<!-- field_rules.py ends -->") == 1
 
 
 def test_a_page_without_marks_is_refused() -> None:
     with pytest.raises(SystemExit, match="expected one pair of marks"):
-        field_rules.replaced("no marks", "new")
+        replaced("no marks", field_rules.MARKED, "new")
