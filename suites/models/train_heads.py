@@ -35,7 +35,7 @@ from pytest_specdec.decoding.drafters.eagle3_forcing import teacher_forced_state
 from pytest_specdec.decoding.drafters.eagle3_head import Eagle3Head
 from pytest_specdec.decoding.mtp_forward import checkpoint_tensors, teacher_forced_hidden
 
-FREQUENT, OTHERS = 7168, 4096
+FREQUENT, OTHERS = 4096, 2048
 """Tokens that every step of training compares, and drawn ones that stand for all others."""
 
 
