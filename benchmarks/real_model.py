@@ -2,10 +2,12 @@
 speed of `decode` beside plain decoding.
 
     python benchmarks/real_model.py acceptance > benchmarks/results/real-acceptance.json
+    python benchmarks/real_model.py changes > benchmarks/results/real-changes.json
     python benchmarks/real_model.py speed > benchmarks/results/real-speed.json
     python benchmarks/real_model.py page benchmarks/results/real-*.json    # into docs/real-model.md
 
-The checkpoints are those of `make smollm2`. Speeds want a quiet machine.
+The checkpoints are those of `make smollm2`, and for `changes` those that
+`python suites/smollm2/build.py` makes of the folders in `CHANGED`. Speeds want a quiet machine.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ from pytest_specdec.cases.prompts import Prompt, read_prompts
 from pytest_specdec.cases.texts import texts_of_prompts
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.decoding.sampling import encode_prompts, sample_new_tokens
+from pytest_specdec.gate.changed_drafter import bounded
+from pytest_specdec.gate.facts import ComparisonFacts
+from pytest_specdec.gate.paired import Pair
 
 ROOT = Path(__file__).parent.parent
 SUITE = ROOT / "suites" / "smollm2"
@@ -41,6 +46,13 @@ DRAFTERS = {
     "early exit (20 of 30 layers)": (str(SUITE / "models" / "exit-20"), 0),
     "prompt lookup": ("prompt-lookup", 0),
 }
+CHANGED = {
+    "EAGLE-3": ("eagle3-int8", "eagle3-int4"),
+    "early exit (20 of 30 layers)": ("exit-19", "exit-20-window-64", "exit-20-window-16"),
+}
+"""Changed drafters of the suite, by the one that they replace."""
+CHANGED_K, MARGIN, LEVEL = 4, 0.01, 0.005
+"""As the gate judges a session of two temperatures: half of alpha = 1 % for each."""
 DEEPEST = 8
 TEMPERATURES = (0.0, 0.7, 1.0)
 NEW_TOKENS = 64
@@ -134,6 +146,53 @@ def stretch(texts: Sequence[Text], begin: int) -> list[Text]:
     ]
 
 
+def changes() -> Iterator[dict[str, Any]]:
+    """Rows of changed drafters beside those that they replace, on the same texts, as the gate
+    compares them: at temperature 0 by smoothed counts.
+    """
+    target = load_model(str(TARGET))
+    for temperature in (0.0, 1.0):
+        counts = {}
+        names = [name for name, others in CHANGED.items() for name in (DRAFTERS[name][0], *others)]
+        plans = [DrafterPlan(str(SUITE / "models" / name), 0, CHANGED_K) for name in names]
+        texts = texts_of(target, temperature)
+        for name, scores in zip(
+            names, text_scores(target, plans, texts, Sampling(temperature)), strict=True
+        ):
+            exact = expected_counts(scores.field(checked_rule(None, temperature)), CHANGED_K)
+            smooth = (
+                expected_counts(scores.smoothed_field(), CHANGED_K) if not temperature else exact
+            )
+            counts[name] = exact, smooth
+        for drafter, others in CHANGED.items():
+            before = counts[DRAFTERS[drafter][0]]
+            for name in others:
+                yield {
+                    "what": "change",
+                    "drafter": drafter,
+                    "changed": name,
+                    "temperature": temperature,
+                    **_compared(before, counts[name]),
+                }
+
+
+def _compared(before: tuple[Counts, Counts], now: tuple[Counts, Counts]) -> dict[str, Any]:
+    """The verdict on (exact, judged) counts."""
+    exact, judged = (
+        ComparisonFacts.of("acceptance_length", Pair.of(old, new), ())
+        for old, new in zip(before, now, strict=True)
+    )
+    low, high = judged.bounds(LEVEL)
+    verdict, _ = bounded(judged, MARGIN, LEVEL)
+    return {
+        "length": before[0].acceptance_length,
+        "exact_drop": exact.drop,
+        "drop": judged.drop,
+        "interval": [low, high],
+        "verdict": verdict,
+    }
+
+
 def speed(dtype: str, ks: Sequence[int], prompts: int) -> Iterator[dict[str, Any]]:
     """Rows of `decode_speed.compared`, one for each drafter and k: at batch 1 and temperature 0."""
     target = load_model(str(TARGET), dtype=dtype)
@@ -216,7 +275,35 @@ def _sections(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             if row["what"] == "stretch"
         ),
     )
+    yield from _changes([row for row in rows if row["what"] == "change"])
     yield from _speeds([row for row in rows if row["what"] == "speed"])
+
+
+def _changes(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    if not rows:
+        return
+    yield "\n## Changed drafters\n"
+    yield (
+        f"What the gate says of a changed drafter on the same texts, k = {CHANGED_K}: the drop of the "
+        "acceptance length that is judged (at temperature 0 of smoothed counts), its interval for "
+        f"other prompts like these at the level of a session with two gates, margin {MARGIN:.0%}; "
+        "and the exact drop.\n"
+    )
+    yield _table(
+        ["drafter", "T", "length before", "drop", "interval", "exact drop", "verdict"],
+        (
+            [
+                row["changed"],
+                f"{row['temperature']:g}",
+                f"{row['length']:.3f}",
+                f"{row['drop']:.2%}",
+                " to ".join(f"{bound:.2%}" for bound in row["interval"]),
+                f"{row['exact_drop']:.2%}",
+                row["verdict"],
+            ]
+            for row in rows
+        ),
+    )
 
 
 def _speeds(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -256,6 +343,7 @@ def main() -> None:
     )
     kinds = parser.add_subparsers(dest="kind", required=True)
     kinds.add_parser("acceptance")
+    kinds.add_parser("changes")
     timed = kinds.add_parser("speed")
     timed.add_argument("--dtype", default="bfloat16")
     timed.add_argument(
@@ -268,11 +356,10 @@ def main() -> None:
     if options.kind == "page":
         write_page(options.results)
         return
-    rows = (
-        acceptance()
-        if options.kind == "acceptance"
-        else speed(options.dtype, options.k, options.prompts)
-    )
+    if options.kind == "speed":
+        rows = speed(options.dtype, options.k, options.prompts)
+    else:
+        rows = acceptance() if options.kind == "acceptance" else changes()
     for row in rows:
         print(json.dumps(row), flush=True)
 
