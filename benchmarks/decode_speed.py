@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,15 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig
 
-from pytest_specdec import LoadedModel, decode, load_model
+from pytest_specdec import (
+    Decoded,
+    LoadedModel,
+    Text,
+    decode,
+    load_model,
+    replay,
+    theoretical_speedup,
+)
 from pytest_specdec.cases.drafter import DraftModelSpec
 from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.decoding.drafters.registry import parsed
@@ -40,10 +49,14 @@ class Speeds:
     """New tokens that each emitted."""
     seconds: dict[str, float]
     """By decoder."""
-    rounds: int
-    """Rounds with the drafter."""
+    tokens_per_round: float
+    """With the drafter, without the prompt pass and its token."""
     differing: int
     """Texts with the drafter that are not those of `decode(k=0)`."""
+    length: float
+    """Tokens per pass of the target over whole texts, by replay."""
+    milliseconds: dict[str, float]
+    """Means of these decodes: `target`, a step without drafts; `draft` and `verify` of a round."""
 
     def tokens_per_second(self, decoder: str) -> float:
         return self.tokens / self.seconds[decoder]
@@ -54,12 +67,21 @@ class Speeds:
         return min(self.seconds[OWN], self.seconds[STATIC]) / self.seconds[DRAFTED]
 
     @property
-    def tokens_per_round(self) -> float:
-        return self.tokens / self.rounds
+    def theory(self) -> float:
+        """What the ratio would be by the replayed length and the rounds' own times."""
+        return theoretical_speedup(
+            self.length,
+            target_ms=self.milliseconds["target"],
+            verify_ms=self.milliseconds["verify"],
+            draft_ms=self.milliseconds["draft"],
+        )
 
     def table(self) -> str:
         lines = [f"{name:28}{self.tokens_per_second(name):8.1f} tokens/s" for name in self.seconds]
-        said = f"{self.ratio:.2f}x plain, {self.tokens_per_round:.2f} tokens a round"
+        said = (
+            f"{self.ratio:.2f}x plain (theory {self.theory:.2f}), {self.tokens_per_round:.2f} "
+            f"tokens a round (replay {self.length:.2f})"
+        )
         return "\n".join([*lines, f"{said}, {self.differing} texts differ"])
 
 
@@ -73,39 +95,65 @@ def compared(
     new: int = 96,
 ) -> Speeds:
     """Every prompt's text by each decoder, in turn."""
+    plain, drafted = _Decodes(target, None, 0, 0), _Decodes(target, drafter, k, depth)
+    decoders: dict[str, Callable[[list[int], int], list[int]]] = {
+        OWN: plain.text,
+        STATIC: lambda prompt, new: static(target, prompt, new),
+        DRAFTED: drafted.text,
+    }
+    for decoder in decoders.values():
+        decoder(prompts[0], WARM_UP)
+    plain.decoded.clear()
+    drafted.decoded.clear()
+    seconds = dict.fromkeys(decoders, 0.0)
+    for prompt in prompts:
+        for name, decoder in decoders.items():
+            begun = time.perf_counter()
+            decoder(prompt, new)
+            seconds[name] += time.perf_counter() - begun
+    texts = drafted.texts
+    rounds = sum(len(one.rounds[0]) for one in drafted.decoded)
+    counts = replay(target, drafter, texts, k=k, depth=depth, temperature=0, end="whole")
+    return Speeds(
+        tokens=sum(len(text.ids) - text.prompt_length for text in plain.texts),
+        seconds=seconds,
+        tokens_per_round=sum(len(text.ids) - text.prompt_length - 1 for text in texts) / rounds,
+        differing=sum(one.ids != other.ids for one, other in zip(texts, plain.texts, strict=True)),
+        length=counts.acceptance_length,
+        milliseconds={
+            "target": statistics.mean(ms for one in plain.decoded for ms in one.verify_ms),
+            "draft": statistics.mean(ms for one in drafted.decoded for ms in one.draft_ms),
+            "verify": statistics.mean(ms for one in drafted.decoded for ms in one.verify_ms),
+        },
+    )
 
-    def ours(prompt: list[int], new: int, drafts: int) -> list[int]:
+
+class _Decodes:
+    """Texts by `decode` with one drafter, one prompt at a time."""
+
+    def __init__(
+        self, target: LoadedModel, drafter: LoadedModel | str | None, k: int, depth: int
+    ) -> None:
+        self._target, self._drafter, self._k, self._depth = target, drafter, k, depth
+        self.decoded: list[Decoded] = []
+
+    @property
+    def texts(self) -> list[Text]:
+        return [one.texts[0] for one in self.decoded]
+
+    def text(self, prompt: list[int], new: int) -> list[int]:
+        """The greedy text of a prompt."""
         decoded = decode(
-            target,
-            drafter if drafts else None,
+            self._target,
+            self._drafter,
             [prompt],
-            k=drafts,
-            depth=depth if drafts else 0,
+            k=self._k,
+            depth=self._depth,
             temperature=0,
             new_tokens=new,
         )
-        rounds.append(len(decoded.rounds[0]))
+        self.decoded.append(decoded)
         return list(decoded.texts[0].ids)
-
-    decoders: dict[str, Callable[[list[int], int], list[int]]] = {
-        OWN: lambda prompt, new: ours(prompt, new, 0),
-        STATIC: lambda prompt, new: static(target, prompt, new),
-        DRAFTED: lambda prompt, new: ours(prompt, new, k),
-    }
-    seconds, rounds = dict.fromkeys(decoders, 0.0), list[int]()
-    tokens = drafted_rounds = differing = 0
-    for decoder in decoders.values():
-        decoder(prompts[0], WARM_UP)
-    for prompt in prompts:
-        texts = {}
-        for name, decoder in decoders.items():
-            begun = time.perf_counter()
-            texts[name] = decoder(prompt, new)
-            seconds[name] += time.perf_counter() - begun
-        drafted_rounds += rounds[-1]
-        tokens += len(texts[OWN]) - len(prompt)
-        differing += texts[DRAFTED] != texts[OWN]
-    return Speeds(tokens, seconds, drafted_rounds, differing)
 
 
 def loaded_drafter(name: str, device: str, dtype: str) -> LoadedModel | str:

@@ -4,7 +4,7 @@ speed of `decode` beside plain decoding.
     python benchmarks/real_model.py acceptance > benchmarks/results/real-acceptance.json
     python benchmarks/real_model.py changes > benchmarks/results/real-changes.json
     python benchmarks/real_model.py speed > benchmarks/results/real-speed.json
-    python benchmarks/real_model.py page benchmarks/results/real-*.json    # into docs/real-model.md
+    python benchmarks/real_model.py page benchmarks/results/real-*.json    # and its picture
 
 The checkpoints are those of `make smollm2`, and for `changes` those that
 `python suites/smollm2/build.py` makes of the folders in `CHANGED`. Speeds want a quiet machine.
@@ -24,6 +24,7 @@ import decode_speed
 import numpy as np
 import torch
 from marked_page import marks_of, write_lines
+from real_model_plots import write_picture
 
 from pytest_specdec import Counts, LoadedModel, Text, load_model
 from pytest_specdec.acceptance.renewal import expected_counts
@@ -40,6 +41,7 @@ from pytest_specdec.gate.paired import Pair
 ROOT = Path(__file__).parent.parent
 SUITE = ROOT / "suites" / "smollm2"
 PAGE, MARKED = ROOT / "docs" / "real-model.md", marks_of("real_model.py")
+PICTURE = ROOT / "docs" / "real-model.svg"
 TARGET = SUITE / "models" / "target"
 DRAFTERS = {
     "EAGLE-3": (str(SUITE / "models" / "eagle3"), 0),
@@ -210,7 +212,14 @@ def speed(dtype: str, ks: Sequence[int], prompts: int) -> Iterator[dict[str, Any
                 "threads": torch.get_num_threads(),
                 "tokens_per_second": speeds.tokens_per_second(decode_speed.DRAFTED),
                 "ratio": speeds.ratio,
+                "theory": speeds.theory,
+                "plain": max(
+                    speeds.tokens_per_second(name)
+                    for name in (decode_speed.OWN, decode_speed.STATIC)
+                ),
+                "milliseconds": speeds.milliseconds,
                 "tokens_per_round": speeds.tokens_per_round,
+                "replayed_length": speeds.length,
                 "differing": speeds.differing,
                 "texts": len(ids),
             }
@@ -219,11 +228,13 @@ def speed(dtype: str, ks: Sequence[int], prompts: int) -> Iterator[dict[str, Any
 def write_page(paths: Sequence[Path]) -> None:
     """Write docs/real-model.md anew from the rows of the other commands."""
     rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    write_picture(rows, PICTURE)
     write_lines(PAGE, MARKED, "\n".join(_sections(rows)) + "\n")
 
 
 def _sections(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     positions = [row for row in rows if row["what"] == "positions"]
+    yield "\n![Acceptance by position, category and length, and speed by k](real-model.svg)\n"
     yield "\n## Acceptance by position\n"
     yield "Conditional acceptance: of the drafts whose earlier drafts were accepted.\n"
     yield _table(
@@ -317,14 +328,27 @@ def _speeds(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         "`generate` with a static cache.\n"
     )
     yield _table(
-        ["drafter", "k", "tokens/s", "of plain", "tokens per round", "differing texts"],
+        [
+            "drafter",
+            "k",
+            "tokens/s",
+            "of plain",
+            "theory",
+            "tokens per round",
+            "draft, verify, step (ms)",
+            "differing texts",
+        ],
         (
             [
                 row["drafter"],
                 str(row["k"]),
                 f"{row['tokens_per_second']:.1f}",
                 f"{row['ratio']:.2f}",
+                f"{row['theory']:.2f}",
                 f"{row['tokens_per_round']:.2f}",
+                ", ".join(
+                    f"{row['milliseconds'][part]:.0f}" for part in ("draft", "verify", "target")
+                ),
                 f"{row['differing']} of {row['texts']}",
             ]
             for row in rows
