@@ -10,6 +10,7 @@ from .printable import printable
 EXTRAS = {
     "models": ("torch", "transformers", "safetensors", "tokenizers"),
     "servers": ("prometheus_client", "urllib3"),
+    "plots": ("vl_convert", "matplotlib"),
 }
 """What each extra of this project brings."""
 
