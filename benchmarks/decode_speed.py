@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +22,15 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig
 
-from pytest_specdec import LoadedModel, decode, load_model
+from pytest_specdec import (
+    Decoded,
+    LoadedModel,
+    Text,
+    decode,
+    load_model,
+    replay,
+    theoretical_speedup,
+)
 from pytest_specdec.cases.drafter import DraftModelSpec
 from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.decoding.drafters.registry import parsed
@@ -40,10 +50,14 @@ class Speeds:
     """New tokens that each emitted."""
     seconds: dict[str, float]
     """By decoder."""
-    rounds: int
-    """Rounds with the drafter."""
+    tokens_per_round: float
+    """With the drafter, without the prompt pass and its token."""
     differing: int
     """Texts with the drafter that are not those of `decode(k=0)`."""
+    length: float
+    """Tokens per pass of the target over whole texts, by replay."""
+    milliseconds: dict[str, float]
+    """Means of these decodes: `target`, a step without drafts; `draft` and `verify` of a round."""
 
     def tokens_per_second(self, decoder: str) -> float:
         return self.tokens / self.seconds[decoder]
@@ -54,58 +68,120 @@ class Speeds:
         return min(self.seconds[OWN], self.seconds[STATIC]) / self.seconds[DRAFTED]
 
     @property
-    def tokens_per_round(self) -> float:
-        return self.tokens / self.rounds
+    def theory(self) -> float:
+        """What the ratio would be by the replayed length and the rounds' own times."""
+        return theoretical_speedup(
+            self.length,
+            target_ms=self.milliseconds["target"],
+            verify_ms=self.milliseconds["verify"],
+            draft_ms=self.milliseconds["draft"],
+        )
 
     def table(self) -> str:
         lines = [f"{name:28}{self.tokens_per_second(name):8.1f} tokens/s" for name in self.seconds]
-        said = f"{self.ratio:.2f}x plain, {self.tokens_per_round:.2f} tokens a round"
+        said = (
+            f"{self.ratio:.2f}x plain (theory {self.theory:.2f}), {self.tokens_per_round:.2f} "
+            f"tokens a round (replay {self.length:.2f})"
+        )
         return "\n".join([*lines, f"{said}, {self.differing} texts differ"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Drafting:
+    """A way to draft."""
+
+    drafter: LoadedModel | str
+    k: int
+    depth: int = 0
 
 
 def compared(
     target: LoadedModel,
-    drafter: LoadedModel | str,
+    draftings: Sequence[Drafting],
     prompts: Sequence[list[int]],
     *,
-    k: int,
-    depth: int = 0,
     new: int = 96,
-) -> Speeds:
-    """Every prompt's text by each decoder, in turn."""
-
-    def ours(prompt: list[int], new: int, drafts: int) -> list[int]:
-        decoded = decode(
-            target,
-            drafter if drafts else None,
-            [prompt],
-            k=drafts,
-            depth=depth if drafts else 0,
-            temperature=0,
-            new_tokens=new,
-        )
-        rounds.append(len(decoded.rounds[0]))
-        return list(decoded.texts[0].ids)
-
-    decoders: dict[str, Callable[[list[int], int], list[int]]] = {
-        OWN: lambda prompt, new: ours(prompt, new, 0),
-        STATIC: lambda prompt, new: static(target, prompt, new),
-        DRAFTED: lambda prompt, new: ours(prompt, new, k),
-    }
-    seconds, rounds = dict.fromkeys(decoders, 0.0), list[int]()
-    tokens = drafted_rounds = differing = 0
-    for decoder in decoders.values():
+) -> list[Speeds]:
+    """Every prompt's text by the plain decoders and by each drafting, in turn."""
+    plain = _Decodes(target, None)
+    drafted = [_Decodes(target, drafting) for drafting in draftings]
+    decoders: list[Callable[[list[int], int], object]] = [
+        plain.text,
+        functools.partial(static, target),
+        *(one.text for one in drafted),
+    ]
+    for decoder in decoders:
         decoder(prompts[0], WARM_UP)
+    for one in (plain, *drafted):
+        one.decoded.clear()
+    seconds = [0.0] * len(decoders)
     for prompt in prompts:
-        texts = {}
-        for name, decoder in decoders.items():
+        for place, decoder in enumerate(decoders):
             begun = time.perf_counter()
-            texts[name] = decoder(prompt, new)
-            seconds[name] += time.perf_counter() - begun
-        drafted_rounds += rounds[-1]
-        tokens += len(texts[OWN]) - len(prompt)
-        differing += texts[DRAFTED] != texts[OWN]
-    return Speeds(tokens, seconds, drafted_rounds, differing)
+            decoder(prompt, new)
+            seconds[place] += time.perf_counter() - begun
+    return [
+        _speeds(one, plain, {OWN: seconds[0], STATIC: seconds[1], DRAFTED: own})
+        for one, own in zip(drafted, seconds[2:], strict=True)
+    ]
+
+
+def _speeds(drafted: _Decodes, plain: _Decodes, seconds: dict[str, float]) -> Speeds:
+    texts, rounds = drafted.texts, sum(len(one.rounds[0]) for one in drafted.decoded)
+    return Speeds(
+        tokens=sum(len(text.ids) - text.prompt_length for text in plain.texts),
+        seconds=seconds,
+        tokens_per_round=sum(len(text.ids) - text.prompt_length - 1 for text in texts) / rounds,
+        differing=sum(one.ids != other.ids for one, other in zip(texts, plain.texts, strict=True)),
+        length=drafted.replayed_length(),
+        milliseconds={
+            "target": statistics.mean(ms for one in plain.decoded for ms in one.verify_ms),
+            "draft": statistics.mean(ms for one in drafted.decoded for ms in one.draft_ms),
+            "verify": statistics.mean(ms for one in drafted.decoded for ms in one.verify_ms),
+        },
+    )
+
+
+class _Decodes:
+    """Texts by `decode` in one way, one prompt at a time."""
+
+    def __init__(self, target: LoadedModel, drafting: Drafting | None) -> None:
+        """Without a drafting, plain."""
+        self._target, self._drafting = target, drafting
+        self.decoded: list[Decoded] = []
+
+    @property
+    def texts(self) -> list[Text]:
+        return [one.texts[0] for one in self.decoded]
+
+    def text(self, prompt: list[int], new: int) -> None:
+        """Decode the greedy text of a prompt."""
+        drafting = self._drafting or Drafting("", 0)
+        self.decoded.append(
+            decode(
+                self._target,
+                drafting.drafter or None,
+                [prompt],
+                k=drafting.k,
+                depth=drafting.depth,
+                temperature=0,
+                new_tokens=new,
+            )
+        )
+
+    def replayed_length(self) -> float:
+        """Tokens per pass of the target over the whole texts, by replay."""
+        assert self._drafting is not None
+        drafting = self._drafting
+        return replay(
+            self._target,
+            drafting.drafter,
+            self.texts,
+            k=drafting.k,
+            depth=drafting.depth,
+            temperature=0,
+            end="whole",
+        ).acceptance_length
 
 
 def loaded_drafter(name: str, device: str, dtype: str) -> LoadedModel | str:
@@ -138,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--drafter", default=str(models / "text-draft"), help="a folder, or mtp")
     parser.add_argument("--prompts", type=Path, default=ROOT / "suites/text/prompts.jsonl")
     parser.add_argument("--count", type=int, default=16, help="prompts")
-    parser.add_argument("--k", type=int, default=4)
+    parser.add_argument("--k", type=int, nargs="+", default=[4])
     parser.add_argument("--depth", type=int, default=0)
     parser.add_argument("--new", type=int, default=96, help="new tokens")
     parser.add_argument("--dtype", default="float32")
@@ -148,8 +224,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     drafter = loaded_drafter(options.drafter, options.device, options.dtype)
     prompts = encode_prompts(target.tokenizer, read_prompts(options.prompts))
     chosen = prompts[:: max(len(prompts) // options.count, 1)][: options.count]
-    speeds = compared(target, drafter, chosen, k=options.k, depth=options.depth, new=options.new)
-    print(speeds.table())
+    draftings = [Drafting(drafter, k, options.depth) for k in options.k]
+    for k, speeds in zip(
+        options.k, compared(target, draftings, chosen, new=options.new), strict=True
+    ):
+        print(f"k = {k}\n{speeds.table()}")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 speed of `decode` beside plain decoding.
 
     python benchmarks/real_model.py acceptance > benchmarks/results/real-acceptance.json
-    python benchmarks/real_model.py speed > benchmarks/results/real-speed.json
-    python benchmarks/real_model.py page benchmarks/results/real-*.json    # into docs/real-model.md
+    python benchmarks/real_model.py changes > benchmarks/results/real-changes.json
+    python benchmarks/real_model.py speed --drafter EAGLE-3 \\
+        > benchmarks/results/real-speed-eagle3.json
+    python benchmarks/real_model.py page benchmarks/results/real-*.json    # and its picture
 
-The checkpoints are those of `make smollm2`. Speeds want a quiet machine.
+The checkpoints are those of `make smollm2`, and for `changes` those that
+`python suites/smollm2/build.py` makes of the folders in `CHANGED`. Speeds want a quiet machine.
 """
 
 from __future__ import annotations
@@ -14,14 +17,14 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import decode_speed
 import numpy as np
 import torch
-from marked_page import marks_of, write_lines
+from real_model_page import write_page
 
 from pytest_specdec import Counts, LoadedModel, Text, load_model
 from pytest_specdec.acceptance.renewal import expected_counts
@@ -31,16 +34,25 @@ from pytest_specdec.cases.prompts import Prompt, read_prompts
 from pytest_specdec.cases.texts import texts_of_prompts
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 from pytest_specdec.decoding.sampling import encode_prompts, sample_new_tokens
+from pytest_specdec.gate.changed_drafter import bounded
+from pytest_specdec.gate.facts import ComparisonFacts
+from pytest_specdec.gate.paired import Pair
 
 ROOT = Path(__file__).parent.parent
 SUITE = ROOT / "suites" / "smollm2"
-PAGE, MARKED = ROOT / "docs" / "real-model.md", marks_of("real_model.py")
 TARGET = SUITE / "models" / "target"
 DRAFTERS = {
     "EAGLE-3": (str(SUITE / "models" / "eagle3"), 0),
     "early exit (20 of 30 layers)": (str(SUITE / "models" / "exit-20"), 0),
     "prompt lookup": ("prompt-lookup", 0),
 }
+CHANGED = {
+    "EAGLE-3": ("eagle3-int8", "eagle3-int4"),
+    "early exit (20 of 30 layers)": ("exit-19", "exit-20-window-64", "exit-20-window-16"),
+}
+"""Changed drafters of the suite, by the one that they replace."""
+CHANGED_K, MARGIN, LEVEL = 4, 0.01, 0.005
+"""As the gate judges a session of two temperatures: half of alpha = 1 % for each."""
 DEEPEST = 8
 TEMPERATURES = (0.0, 0.7, 1.0)
 NEW_TOKENS = 64
@@ -107,6 +119,7 @@ def acceptance() -> Iterator[dict[str, Any]]:
                 "what": "stretch",
                 "drafter": name,
                 "begin": begin,
+                "end": begin + STRETCH,
                 "texts": len(part),
                 "conditional": conditional(counts),
                 "length": counts.acceptance_length,
@@ -134,120 +147,86 @@ def stretch(texts: Sequence[Text], begin: int) -> list[Text]:
     ]
 
 
-def speed(dtype: str, ks: Sequence[int], prompts: int) -> Iterator[dict[str, Any]]:
-    """Rows of `decode_speed.compared`, one for each drafter and k: at batch 1 and temperature 0."""
+def changes() -> Iterator[dict[str, Any]]:
+    """Rows of changed drafters beside those that they replace, on the same texts, as the gate
+    compares them: at temperature 0 by smoothed counts.
+    """
+    target = load_model(str(TARGET))
+    for temperature in (0.0, 1.0):
+        counts = {}
+        names = [name for name, others in CHANGED.items() for name in (DRAFTERS[name][0], *others)]
+        plans = [DrafterPlan(str(SUITE / "models" / name), 0, CHANGED_K) for name in names]
+        texts = texts_of(target, temperature)
+        for name, scores in zip(
+            names, text_scores(target, plans, texts, Sampling(temperature)), strict=True
+        ):
+            exact = expected_counts(scores.field(checked_rule(None, temperature)), CHANGED_K)
+            smooth = (
+                expected_counts(scores.smoothed_field(), CHANGED_K) if not temperature else exact
+            )
+            counts[name] = exact, smooth
+        for drafter, others in CHANGED.items():
+            before = counts[DRAFTERS[drafter][0]]
+            for name in others:
+                yield {
+                    "what": "change",
+                    "drafter": drafter,
+                    "changed": name,
+                    "temperature": temperature,
+                    "k": CHANGED_K,
+                    "margin": MARGIN,
+                    **_compared(before, counts[name]),
+                }
+
+
+def _compared(before: tuple[Counts, Counts], now: tuple[Counts, Counts]) -> dict[str, Any]:
+    """The verdict on (exact, judged) counts."""
+    exact, judged = (
+        ComparisonFacts.of("acceptance_length", Pair.of(old, new), ())
+        for old, new in zip(before, now, strict=True)
+    )
+    low, high = judged.bounds(LEVEL)
+    verdict, _ = bounded(judged, MARGIN, LEVEL)
+    return {
+        "length": before[0].acceptance_length,
+        "exact_drop": exact.drop,
+        "drop": judged.drop,
+        "interval": [low, high],
+        "verdict": verdict,
+    }
+
+
+def speed(
+    dtype: str, drafter: str, ks: Sequence[int], prompts: int, new: int
+) -> Iterator[dict[str, Any]]:
+    """Rows of `decode_speed.compared` for one drafter: at batch 1 and temperature 0."""
     target = load_model(str(TARGET), dtype=dtype)
     _, ids = prompts_of(target, prompts)
-    for name, (folder, depth) in DRAFTERS.items():
-        drafter = decode_speed.loaded_drafter(folder, "auto", dtype)
-        for k in ks:
-            speeds = decode_speed.compared(target, drafter, ids, k=k, depth=depth, new=NEW_TOKENS)
-            print(f"{name}, k={k}\n{speeds.table()}", file=sys.stderr)
-            yield {
-                "what": "speed",
-                "drafter": name,
-                "k": k,
-                "dtype": dtype,
-                "threads": torch.get_num_threads(),
-                "tokens_per_second": speeds.tokens_per_second(decode_speed.DRAFTED),
-                "ratio": speeds.ratio,
-                "tokens_per_round": speeds.tokens_per_round,
-                "differing": speeds.differing,
-                "texts": len(ids),
-            }
-
-
-def write_page(paths: Sequence[Path]) -> None:
-    """Write docs/real-model.md anew from the rows of the other commands."""
-    rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
-    write_lines(PAGE, MARKED, "\n".join(_sections(rows)) + "\n")
-
-
-def _sections(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    positions = [row for row in rows if row["what"] == "positions"]
-    yield "\n## Acceptance by position\n"
-    yield "Conditional acceptance: of the drafts whose earlier drafts were accepted.\n"
-    yield _table(
-        ["drafter", "T", *map(str, range(1, DEEPEST + 1))],
-        (
-            [row["drafter"], f"{row['temperature']:g}", *(f"{a:.2f}" for a in row["conditional"])]
-            for row in positions
-        ),
-    )
-    yield "\n## Length by k\n"
-    yield "Tokens per pass of the target, over whole texts.\n"
-    yield _table(
-        ["drafter", "T", *(f"k = {k}" for k in range(1, DEEPEST + 1))],
-        (
-            [
-                row["drafter"],
-                f"{row['temperature']:g}",
-                *(f"{v:.2f}" for v in row["requests"].values()),
-            ]
-            for row in positions
-        ),
-    )
-    yield "\n## Categories\n"
-    yield "Conditional acceptance of the first, second and third draft at temperature 0.\n"
-    greedy = {row["drafter"]: row["categories"] for row in positions if row["temperature"] == 0}
-    yield _table(
-        ["category", *(f"{name}, position {n}" for name in greedy for n in (1, 2, 3))],
-        (
-            [category, *(f"{greedy[name][category][n]:.2f}" for name in greedy for n in range(3))]
-            for category in next(iter(greedy.values()), {})
-        ),
-    )
-    yield "\n## Length of the context\n"
-    yield (
-        f"The same by the part of the answer, {LONG_PROMPTS} answers of up to {LONG_TOKENS} tokens, "
-        "k = 4, temperature 0.\n"
-    )
-    yield _table(
-        ["drafter", "tokens", "texts", "1", "2", "3", "4", "length"],
-        (
-            [
-                row["drafter"],
-                f"{row['begin'] + 1} to {row['begin'] + STRETCH}",
-                str(row["texts"]),
-                *(f"{a:.2f}" for a in row["conditional"]),
-                f"{row['length']:.2f}",
-            ]
-            for row in rows
-            if row["what"] == "stretch"
-        ),
-    )
-    yield from _speeds([row for row in rows if row["what"] == "speed"])
-
-
-def _speeds(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    if not rows:
-        return
-    first = rows[0]
-    yield "\n## The wall clock\n"
-    yield (
-        f"`decode` at batch 1 and temperature 0 over {first['texts']} prompts, {first['dtype']}, "
-        f"{first['threads']} threads; plain decoding is the faster of our loop and transformers' "
-        "`generate` with a static cache.\n"
-    )
-    yield _table(
-        ["drafter", "k", "tokens/s", "of plain", "tokens per round", "differing texts"],
-        (
-            [
-                row["drafter"],
-                str(row["k"]),
-                f"{row['tokens_per_second']:.1f}",
-                f"{row['ratio']:.2f}",
-                f"{row['tokens_per_round']:.2f}",
-                f"{row['differing']} of {row['texts']}",
-            ]
-            for row in rows
-        ),
-    )
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    folder, depth = DRAFTERS[drafter]
+    loaded = decode_speed.loaded_drafter(folder, "auto", dtype)
+    draftings = [decode_speed.Drafting(loaded, k, depth) for k in ks]
+    for k, speeds in zip(ks, decode_speed.compared(target, draftings, ids, new=new), strict=True):
+        print(f"{drafter}, k={k}\n{speeds.table()}", file=sys.stderr)
+        yield {
+            "what": "speed",
+            "drafter": drafter,
+            "k": k,
+            "dtype": dtype,
+            "threads": torch.get_num_threads(),
+            "new_tokens": new,
+            "tokens_per_second": speeds.tokens_per_second(decode_speed.DRAFTED),
+            "ratio": speeds.ratio,
+            "theory": speeds.theory,
+            "plain": {
+                name: speeds.tokens_per_second(name)
+                for name in (decode_speed.OWN, decode_speed.STATIC)
+            },
+            "milliseconds": speeds.milliseconds,
+            "tokens_per_round": speeds.tokens_per_round,
+            "replayed_length": speeds.length,
+            "differing": speeds.differing,
+            "texts": len(ids),
+        }
 
 
 def main() -> None:
@@ -256,23 +235,25 @@ def main() -> None:
     )
     kinds = parser.add_subparsers(dest="kind", required=True)
     kinds.add_parser("acceptance")
+    kinds.add_parser("changes")
     timed = kinds.add_parser("speed")
+    timed.add_argument("--drafter", default="EAGLE-3", choices=DRAFTERS)
     timed.add_argument("--dtype", default="bfloat16")
     timed.add_argument(
         "--k", type=lambda given: [int(k) for k in given.split(",")], default=[1, 2, 3, 4, 6]
     )
     timed.add_argument("--prompts", type=int, default=96)
+    timed.add_argument("--new-tokens", type=int, default=NEW_TOKENS)
     shown = kinds.add_parser("page")
     shown.add_argument("results", type=Path, nargs="+")
     options = parser.parse_args()
     if options.kind == "page":
         write_page(options.results)
         return
-    rows = (
-        acceptance()
-        if options.kind == "acceptance"
-        else speed(options.dtype, options.k, options.prompts)
-    )
+    if options.kind == "speed":
+        rows = speed(options.dtype, options.drafter, options.k, options.prompts, options.new_tokens)
+    else:
+        rows = acceptance() if options.kind == "acceptance" else changes()
     for row in rows:
         print(json.dumps(row), flush=True)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.limits import (
+    MOST_BATCH,
     MOST_DEPTH,
     MOST_K,
     MOST_NEW_TOKENS,
@@ -170,6 +171,14 @@ SEED = Option[int](
     help="Seed of newly sampled texts",
     default=0,
     narrows=True,
+)
+BATCH = Option[tuple[int, ...]](
+    name="batch",
+    parser=whole_numbers(1, MOST_BATCH),
+    metavar="N[,N]",
+    help="Texts decoded at once, or requests to a server, that specdec_output compares",
+    default=(1, 4, 16),
+    marker="batch",
 )
 DEVICE = Option[str](
     name="device",

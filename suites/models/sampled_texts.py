@@ -79,6 +79,15 @@ def read_part(path: Path) -> tuple[list[list[int]], list[int]]:
     return [[*itertools.islice(ids, length)] for length in lengths], part["prompts"].tolist()
 
 
+def read_answers(folder: Path) -> list[list[int]]:
+    """What the target wrote after the prompts, part by part."""
+    return [
+        text[begin:]
+        for path in sorted(folder.glob("part-*.safetensors"))
+        for text, begin in zip(*read_part(path), strict=True)
+    ]
+
+
 def _write(path: Path, texts: Sequence[Sequence[int]], prompts: Sequence[int]) -> None:
     tensors = {
         "ids": torch.tensor([token for text in texts for token in text], dtype=torch.int32),

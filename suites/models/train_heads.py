@@ -35,7 +35,7 @@ from pytest_specdec.decoding.drafters.eagle3_forcing import teacher_forced_state
 from pytest_specdec.decoding.drafters.eagle3_head import Eagle3Head
 from pytest_specdec.decoding.mtp_forward import checkpoint_tensors, teacher_forced_hidden
 
-FREQUENT, OTHERS = 7168, 4096
+FREQUENT, OTHERS = 4096, 2048
 """Tokens that every step of training compares, and drawn ones that stand for all others."""
 
 
@@ -243,6 +243,7 @@ def _trained(options: argparse.Namespace) -> None:
     recipe = TrainingRecipe(
         steps=options.steps,
         draft_steps=options.draft_steps,
+        first_alone=options.first_alone,
         tokens=options.tokens,
         rate=options.rate,
         other_rate=options.rate / 4,
@@ -282,6 +283,9 @@ def main() -> None:
         one.add_argument("--vocabulary", type=int, default=16384, help="that are drafted")
         one.add_argument("--steps", type=int, default=2000)
         one.add_argument("--draft-steps", type=int, default=3)
+        one.add_argument(
+            "--first-alone", type=float, default=0.7, help="share of steps that train step 1 alone"
+        )
         one.add_argument("--tokens", type=int, default=2560, help="of a batch, about")
         one.add_argument("--rate", type=float, default=2e-3)
         one.add_argument("--seed", type=int, default=0)

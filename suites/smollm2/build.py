@@ -9,6 +9,8 @@ The target is SmolLM2-135M-Instruct, from the GGUF file in the package `llm-smol
 downloaded beyond that package. Its drafters are made of it:
 
 - `exit-N`: its own first N layers of 30, then its final norm and output layer (early exit).
+- `exit-N-window-W`: the same, where every position sees the last W tokens alone (a drafter whose
+  context was shortened).
 - `int8`, `int4`: its own weights, rounded to that many bits (self-speculation with quantized
   weights).
 - `eagle3`: the EAGLE-3 head of `heads/eagle3`, which is kept without its output layer: that is
@@ -25,13 +27,21 @@ import argparse
 import hashlib
 import importlib.util
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+)
 
 HERE = Path(__file__).parent
 MODELS = HERE / "models"
@@ -91,6 +101,19 @@ def early_exit(target: PreTrainedModel, layers: int) -> PreTrainedModel:
     return draft
 
 
+def windowed(model: PreTrainedModel, window: int) -> PreTrainedModel:
+    """A Llama model that attends to the last `window` tokens alone: Mistral's layers, which are
+    Llama's with a sliding window.
+    """
+    fields = model.config.to_dict()
+    for name in ("model_type", "architectures", "layer_types"):
+        fields.pop(name, None)
+    draft = MistralForCausalLM(MistralConfig(**{**fields, "sliding_window": window}))
+    draft = draft.to(torch.bfloat16)
+    draft.load_state_dict(model.state_dict())
+    return draft
+
+
 def rounded(target: PreTrainedModel, bits: int) -> PreTrainedModel:
     """The target with the weights of its layers rounded: symmetric, to nearest, a scale a group."""
     draft = type(target)(target.config).to(torch.bfloat16)
@@ -113,11 +136,14 @@ def round_weight(weight: torch.Tensor, bits: int) -> torch.Tensor:
     return (groups / scales).round().mul(scales).reshape(weight.shape).to(weight.dtype)
 
 
-def write_exit(layers: int) -> Maker:
-    """Writes the target's first layers as a draft model."""
+def write_exit(layers: int, window: int | None = None) -> Maker:
+    """Writes the target's first layers as a draft model, where given with a sliding window."""
 
     def write(target: PreTrainedModel, folder: Path) -> None:
-        early_exit(target, layers).save_pretrained(folder, safe_serialization=True)
+        draft = early_exit(target, layers)
+        if window is not None:
+            draft = windowed(draft, window)
+        draft.save_pretrained(folder, safe_serialization=True)
 
     return write
 
@@ -194,10 +220,11 @@ def maker_of(name: str) -> Maker:
     """What makes a drafter of the target. Raises SystemExit for a name that says nothing."""
     if name == "eagle3":
         return write_eagle3(None)
+    exits = re.fullmatch(r"exit-(\d+)(?:-window-(\d+))?", name)
+    if exits and 0 < int(exits[1]) < 30 and exits[2] != "0":
+        return write_exit(int(exits[1]), int(exits[2]) if exits[2] else None)
     kind, _, number = name.rpartition("-")
     bits = {"int8": 8, "int4": 4}.get(number)
-    if kind == "exit" and number.isdigit() and 0 < int(number) < 30:
-        return write_exit(int(number))
     if not kind and bits:
         return write_rounded(bits)
     if kind == "eagle3" and bits:
@@ -205,8 +232,8 @@ def maker_of(name: str) -> Maker:
     if kind == "mtp" and bits:
         return write_target(bits)
     raise SystemExit(
-        f"{name!r} is not a drafter; write exit-N with N from 1 to 29, int8, int4, eagle3, or "
-        "an int after eagle3- or mtp-"
+        f"{name!r} is not a drafter; write exit-N with N from 1 to 29, exit-N-window-W, int8, "
+        "int4, eagle3, or an int after eagle3- or mtp-"
     )
 
 

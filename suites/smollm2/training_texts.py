@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from sampled_texts import SamplingPlan, sample_texts
 
 HERE = Path(__file__).parent
-TEMPERATURES = (0.0, 0.7, 1.0)
 
 
 def main() -> None:
@@ -30,14 +29,18 @@ def main() -> None:
     parser.add_argument("--prompts", type=Path, required=True)
     parser.add_argument("--into", type=Path, required=True)
     parser.add_argument("--new-tokens", type=int, default=128)
+    parser.add_argument(
+        "--temperatures", type=float, nargs="+", default=[0.0, 0.7, 1.0], help="of prompts in turn"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     target = load_model(options.target, dtype="bfloat16")
     prompts = encode_prompts(target.tokenizer, read_prompts(options.prompts))
-    shift = options.seed % len(TEMPERATURES)
+    temperatures = options.temperatures
+    shift = options.seed % len(temperatures)
     plan = SamplingPlan(
         new_tokens=options.new_tokens,
-        temperatures=TEMPERATURES[shift:] + TEMPERATURES[:shift],
+        temperatures=(*temperatures[shift:], *temperatures[:shift]),
         batch=256,
         seed=options.seed,
     )

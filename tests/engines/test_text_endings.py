@@ -23,7 +23,12 @@ from pytest_specdec.engines.adapter_api import CountingConvention, Reported, Tex
 from pytest_specdec.engines.external import ExternalEngine
 from pytest_specdec.engines.model_checks import conformance, oracle
 from pytest_specdec.engines.models import ModelPool
-from pytest_specdec.engines.text_endings import TargetEnds, check_ending, target_ends
+from pytest_specdec.engines.text_endings import (
+    TargetEnds,
+    check_ending,
+    ending_faults,
+    target_ends,
+)
 
 TARGET = TargetEnds(frozenset({1}), frozenset({1, 9}), frozenset({0, 1, 9, 11}))
 WORDS = ["", "a", "b", "\n", "c", "d"]
@@ -67,6 +72,7 @@ RIGHT = {
 def test_a_text_that_ends_rightly_is_no_fault(name: str) -> None:
     text, target = RIGHT[name]
     check_ending(text, request(new_tokens=8), target, decode)
+    assert ending_faults(text, 8, target, decode) == ()
 
 
 WRONG = [
@@ -135,6 +141,46 @@ def test_a_text_that_was_cut_off_is_an_error(
 ) -> None:
     with pytest.raises(MeasurementError, match=message):
         check_ending(text, request(new_tokens=8), target, decode)
+
+
+REASONS = {
+    "EOS at the limit, hidden by it": (
+        text(*[5] * 7, 1, finish="length"),
+        r"the text ends by token 1 and the engine reports that its limit of 8 tokens ended it",
+    ),
+    "a stop string at the limit, hidden by it": (
+        text(*[5] * 6, 1, 3, finish="length", ends=TextEnds(eos=(), stop=("a\n",))),
+        "the text ends by a declared stop and the engine reports that its limit",
+    ),
+    "a stop that is none": (
+        text(*[5] * 8, finish="stop"),
+        "ends at its limit of 8 tokens with token 5, and the engine reports a stop; report 'length'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_a_wrong_reason_is_a_fault_of_the_output_and_none_of_what_is_measured(name: str) -> None:
+    wrong, message = REASONS[name]
+    check_ending(wrong, request(new_tokens=8), TARGET, decode)
+    (fault,) = ending_faults(wrong, 8, TARGET, decode)
+    assert fault.reason_alone
+    assert message in fault.sentence
+    other = {"stop": "length", "length": "stop"}[wrong.finish]
+    assert ending_faults(dataclasses.replace(wrong, finish=other), 8, TARGET, decode) == ()
+
+
+def test_a_reason_is_not_judged_where_it_cannot_be_told() -> None:
+    unknown = text(*[5] * 8, finish="stop", ends=TextEnds(stop=("END",)))
+    assert ending_faults(unknown, 8, TARGET, None) == ()
+    assert ending_faults(text(*[5] * 8, finish="stop"), 8, None, None) == ()
+    assert ending_faults(text(emitted=8, finish="stop"), 8, TARGET, None) == ()
+
+
+def test_a_text_beyond_its_limit_is_a_fault() -> None:
+    (fault,) = ending_faults(text(*[5] * 9), 8, TARGET)
+    assert fault.sentence.endswith("9 tokens where 8 were asked for; set the engine's limit")
+    assert not fault.reason_alone
 
 
 def test_strings_need_the_tokenizer() -> None:

@@ -114,6 +114,23 @@ def test_a_head_learns(
     assert json.loads(json.dumps(training.report))["tokens"] == features.tokens
 
 
+def test_the_first_draft_step_can_be_trained_alone_first(
+    target: LoadedModel, features: FeatureTexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = eagle3(target, tmp_path / "head")
+    drafts, trained = head.drafts, []
+
+    def counted(*arguments: object) -> object:
+        if torch.is_grad_enabled():
+            trained.append(arguments[1])
+        return drafts(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(head, "drafts", counted)
+    recipe = TrainingRecipe(steps=4, draft_steps=2, first_alone=0.5, tokens=256, seed=3)
+    HeadTraining(head, features, recipe, tmp_path / "kept.safetensors").run()
+    assert trained == [1, 1, 2, 2]
+
+
 @BOTH
 def test_a_stopped_training_ends_as_one_in_one_piece(
     make: Maker, target: LoadedModel, features: FeatureTexts, tmp_path: Path

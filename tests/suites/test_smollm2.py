@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,9 @@ from transformers import AutoModelForCausalLM
 from pytest_specdec.cases.prompts import read_prompts
 
 FOLDER = ROOT / "suites" / "smollm2"
+sys.path.insert(0, str(FOLDER))
+import task_prompts  # noqa: E402
+
 CATEGORIES = (
     "instructions",
     "code",
@@ -65,8 +69,33 @@ def test_an_early_exit_is_the_targets_own_first_layers(
         torch.testing.assert_close(draft(ids).logits, expected, atol=0.05, rtol=0.02)
 
 
+def test_a_shortened_context_changes_what_lies_past_its_window(
+    build: ModuleType, tiny_target: Path
+) -> None:
+    draft = build.early_exit(
+        AutoModelForCausalLM.from_pretrained(tiny_target, dtype=torch.bfloat16), 1
+    ).float()
+    ids = torch.tensor([[3, 5, 7, 11, 13, 17, 19]])
+    with torch.inference_mode():
+        whole = draft(ids).logits
+        seen = build.windowed(draft, 4).float()(ids).logits
+        last = draft(ids[:, -4:], position_ids=torch.arange(3, 7)[None]).logits
+    torch.testing.assert_close(seen[:, :4], whole[:, :4], atol=0.05, rtol=0.02)
+    torch.testing.assert_close(seen[:, -1], last[:, -1], atol=0.05, rtol=0.02)
+    assert (seen[:, 4:] - whole[:, 4:]).abs().max() > 0.01
+
+
 def test_a_name_that_is_no_drafter_is_refused(build: ModuleType) -> None:
-    for name in ("exit-0", "exit-30", "exit-x", "int2", "target", "eagle3-int2", "exit-int8"):
+    for name in (
+        "exit-0",
+        "exit-30",
+        "exit-x",
+        "int2",
+        "target",
+        "eagle3-int2",
+        "exit-int8",
+        "exit-9-window-0",
+    ):
         with pytest.raises(SystemExit, match="is not a drafter; write exit-N"):
             build.maker_of(name)
 
@@ -174,3 +203,23 @@ def test_a_run_of_all_suites_leaves_it_out(pytester: pytest.Pytester) -> None:
         result = pytester.runpytest_subprocess("-q", argument)
         assert result.ret == status
     result.stderr.fnmatch_lines(["*no checkpoints here; run: python suites/smollm2/build.py*"])
+
+
+def test_tasks_to_train_on_are_of_all_categories_and_not_those_that_judge() -> None:
+    sources = [["One plain sentence stands here.", "Another one follows it, and ends."]]
+    found = task_prompts.tasks(400, sources, seed=1)
+    assert len(found) == 400
+    assert set(found.values()) == set(CATEGORIES)
+    judged = {prompt.chat()[-1]["content"] for prompt in read_prompts(FOLDER / "prompts.jsonl")}
+    assert not judged & found.keys()
+    assert found == task_prompts.tasks(400, sources, seed=1)
+
+
+def test_passages_are_whole_sentences_of_prose() -> None:
+    answers = [
+        "Bees live in hives and gather nectar. They dance to show where it is!\n- a list item\n",
+        "print(x) # Code is no prose at all. Nor are short ones.",
+    ]
+    assert task_prompts.passages(answers) == [
+        ["Bees live in hives and gather nectar.", "They dance to show where it is!"]
+    ]

@@ -16,16 +16,18 @@ from ...cases.case import Case
 from ...cases.prompts import Prompt, read_prompts
 from ...cases.rules import is_replayable
 from ...cases.texts import Text
+from ...common.errors import MeasurementError
 from ...decoding.decode import Decoded
 from ...decoding.environment import environment
 from ...decoding.replay import DrafterPlan, text_scores
-from ...decoding.sampling import encode_prompts
+from ...decoding.sampling import encode_prompts, eos_ids
 from ..adapter_api import CountingConvention, Reported, ReportedRound
 from ..counting.normalise import definition_of
 from ..counting.possible_rounds import CountedRun
 from ..fingerprints import template_of
 from ..models import DECODE_BATCH, ModelPool
 from ..protocol import Engine, MeasuredTimes, Measurement, check_rounds
+from ..text_endings import TargetEnds, ending_faults
 
 _CONVENTION = CountingConvention(end="full", undelivered=True, counts_empty=True, ngrams=(1, NGRAM))
 """How our own decoder counts: k drafts in every round that has room for them, and what was accepted
@@ -71,7 +73,12 @@ class DecodeEngine(Engine):
             dataclasses.replace(text, key=prompt.key, category=prompt.category)
             for text, prompt in zip(decoded.texts, prompts, strict=True)
         ]
-        return _DecodedTexts(prompts, texts, decoded, seconds)
+        latest = _DecodedTexts(prompts, texts, decoded, seconds)
+        eos = frozenset(eos_ids(self.models.model(case.target)))
+        for reported in latest.reported:
+            for fault in ending_faults(reported, case.texts.new_tokens, TargetEnds(eos, eos)):
+                raise MeasurementError(fault.sentence)
+        return latest
 
     def measure(self, case: Case) -> Measurement:
         target = self.models.model(case.target)
@@ -103,16 +110,7 @@ class DecodeEngine(Engine):
 
     def counted(self, case: Case) -> CountedRun:
         latest = self._decoded(case)
-        reported = [
-            Reported(
-                key=text.key,
-                prompt_ids=text.ids[: text.prompt_length],
-                new_ids=text.ids[text.prompt_length :],
-                convention=_CONVENTION,
-                rounds=tuple(ReportedRound(played.drafted, played.accepted) for played in rounds),
-            )
-            for text, rounds in zip(latest.texts, latest.decoded.rounds, strict=True)
-        ]
+        reported = latest.reported
         definition = definition_of(reported, case.drafter_name)
         counts = counts_of_rounds(latest.texts, latest.decoded.rounds, case.k)
         categories = [text.category for text in latest.texts]
@@ -146,3 +144,17 @@ class _DecodedTexts:
     texts: list[Text]
     decoded: Decoded
     seconds: float
+
+    @property
+    def reported(self) -> list[Reported]:
+        """The texts as an external engine would report them."""
+        return [
+            Reported(
+                key=text.key,
+                prompt_ids=text.ids[: text.prompt_length],
+                new_ids=text.ids[text.prompt_length :],
+                convention=_CONVENTION,
+                rounds=tuple(ReportedRound(played.drafted, played.accepted) for played in rounds),
+            )
+            for text, rounds in zip(self.texts, self.decoded.rounds, strict=True)
+        ]

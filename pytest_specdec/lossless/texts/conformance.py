@@ -27,6 +27,8 @@ from ..budget import check_alpha
 from .causes import Cause, likely_causes, named, roles_of
 from .greedy_divergence import TOLERANCES, Divergence, greedy_gaps, near_cutoff
 from .martingale import Draws, evidence, uniformity
+from .readable import Violation as Violation
+from .readable import readable, wrong_ends
 from .teacher_forcing import (
     TeacherForced,
     check_room,
@@ -35,19 +37,7 @@ from .teacher_forcing import (
     scoring_models,
     vocabulary,
 )
-from .token_scores import TokenDistributions
-
-
-@dataclasses.dataclass(frozen=True)
-class Violation:
-    """A token that a lossless engine cannot emit."""
-
-    text: int
-    position: int
-    """Index in the sequence, prompt included."""
-    token: int
-    reason: str
-    """Why it cannot, and what to do."""
+from .token_scores import END_ODDS, TokenDistributions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,9 +125,13 @@ class Conformance:
             )
             if self.causes:
                 return f"{crossing}, and what the rounds emit is most like {named(self.causes)}"
-            return (
-                f"{crossing}, and is most like {self.suspect}; check that the engine's "
+            settings = (
                 "temperature, top-k and top-p are those passed here, then its verification rule"
+            )
+            if self.suspect in END_ODDS:
+                settings = "EOS tokens, stops and least length are the target's own"
+            return (
+                f"{crossing}, and is most like {self.suspect}; check that the engine's {settings}"
             )
         return f"{self.tokens} tokens of {self.texts} texts conform to the target; nothing to do"
 
@@ -171,6 +165,7 @@ def conformance(
     seed: int = 0,
     tolerance: float | None = None,
     rounds: Sequence[Sequence[Round]] | None = None,
+    new_tokens: int | None = None,
 ) -> Conformance:
     """Judge whether an engine's texts follow the target.
 
@@ -181,7 +176,8 @@ def conformance(
     sequences
         `Text`s, or token ids of prompt and new tokens together with `prompt_lengths`. Sampled texts
         must be independent of each other: give each request its own seed. A text is read up to
-        its first new EOS token. The order of the texts is the order of the evidence.
+        its first new EOS token, which is judged too: whether texts end as often as the target's.
+        The order of the texts is the order of the evidence.
     prompt_lengths
         Number of prompt tokens of each sequence of token ids.
     temperature, top_k, top_p
@@ -201,6 +197,10 @@ def conformance(
         The rounds of each text, as in `Decoded.rounds` and verified by rejection sampling. Texts
         that violate are then also explained: `causes` names the defects that fit what each round
         emitted. Verdict and evidence do not depend on them.
+    new_tokens
+        The most new tokens that were asked for, the same for every text. Then a token after EOS, a
+        text beyond the limit, and one that ends before it without EOS are violations. Leave it out
+        for texts that are padded, that other stops end, or that ignore EOS.
 
     Returns
     -------
@@ -232,9 +232,10 @@ def conformance(
     loaded_target, draft_model = scoring_models(target, drafter if temperature > 0 else None)
     given = checked_texts(sequences, prompt_lengths)
     check_room([loaded_target, *([draft_model] if draft_model else [])], given)
-    texts, violations = _readable(
-        given, frozenset(eos_ids(loaded_target)), vocabulary(loaded_target)
-    )
+    ends = frozenset(eos_ids(loaded_target))
+    texts, violations = readable(given, ends, vocabulary(loaded_target))
+    if new_tokens is not None:
+        violations = (*violations, *wrong_ends(given, texts, ends, new_tokens))
     places = [
         (row, position)
         for row, text in enumerate(texts)
@@ -251,7 +252,9 @@ def conformance(
     parts = forced(loaded_target, draft_model, texts)
     if temperature == 0:
         return _judge_greedy(result, parts, places, tolerance)
-    result = _judge_sampled(result, parts, places, tolerance, np.random.default_rng(seed))
+    result = _judge_sampled(
+        result, parts, places, tolerance, np.random.default_rng(seed), sorted(ends)
+    )
     if rounds is None or result.conforms:
         return result
     roles = roles_of(texts, rounds)
@@ -303,6 +306,7 @@ def _judge_sampled(
     places: list[tuple[int, int]],
     tolerance: float,
     rng: np.random.Generator,
+    ends: Sequence[int],
 ) -> Conformance:
     """Tokens outside the support, then the martingale over all others in the order of the texts."""
     draws: list[Draws] = []
@@ -326,11 +330,9 @@ def _judge_sampled(
             if part.draft_logits is None
             else _log_distribution(part.draft_logits[inside], result.sampling)
         )
-        draws.append(TokenDistributions(log_p[inside], log_q).draws(part.tokens[inside]))
+        draws.append(TokenDistributions(log_p[inside], log_q, ends).draws(part.tokens[inside]))
         order.append(part.at[inside.cpu().numpy()])
-    violations = sorted(
-        [*result.violations, *beyond], key=lambda violation: (violation.text, violation.position)
-    )
+    violations = sorted([*result.violations, *beyond], key=lambda violation: violation.place)
     result = dataclasses.replace(result, ties=ties, violations=tuple(violations))
     at = np.concatenate(order) if order else np.empty(0, dtype=np.int64)
     if not len(at):
@@ -362,28 +364,6 @@ def _outside(sampling: Sampling) -> str:
         "filters every verified token and not only the bonus token, and that its settings are "
         "those passed here"
     )
-
-
-def _readable(
-    texts: Sequence[Text], stop: frozenset[int], width: int
-) -> tuple[list[Text], tuple[Violation, ...]]:
-    """Texts up to their first new EOS token, kept, or the first token that the target cannot read,
-    a violation.
-    """
-    kept: list[Text] = []
-    violations: list[Violation] = []
-    for row, text in enumerate(texts):
-        new = range(text.prompt_length, len(text.ids))
-        end = next(
-            (at for at in new if text.ids[at] in stop or not 0 <= text.ids[at] < width),
-            len(text.ids) - 1,
-        )
-        if end in new and not 0 <= text.ids[end] < width:
-            reason = f"beyond the target's vocabulary of {width}; check the sampler's range"
-            violations.append(Violation(row, end, text.ids[end], reason))
-            end -= 1
-        kept.append(dataclasses.replace(text, ids=text.ids[: end + 1]))
-    return kept, tuple(violations)
 
 
 def _checked(sampling: Sampling, alpha: float) -> Sampling:

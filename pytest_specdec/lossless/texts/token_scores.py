@@ -4,6 +4,9 @@ martingales bet on.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -18,6 +21,9 @@ DRAFTED, ACCEPTED, RESIDUAL = (
     "recovered tokens drawn from p",
     "recovered tokens where p exceeds q",
 )
+EARLY, LATE = "texts that end too early", "texts that end too late"
+END_ODDS = {EARLY: (1.05, 1.25, 2.0, 10.0, 100.0), LATE: (0.95, 0.8, 0.5, 0.1, 0.01)}
+"""Odds of ending at a token that are bet on, relative to the target's."""
 
 
 class TokenDistributions:
@@ -25,11 +31,18 @@ class TokenDistributions:
     that do not depend on a token.
     """
 
-    def __init__(self, log_p: torch.Tensor, log_q: torch.Tensor | None = None) -> None:
+    def __init__(
+        self, log_p: torch.Tensor, log_q: torch.Tensor | None = None, ends: Sequence[int] = ()
+    ) -> None:
         """Both (distributions, vocabulary), normalised natural logarithms, float64; -inf where
-        top-k or top-p leaves out.
+        top-k or top-p leaves out. `ends` are the token ids that end a text.
         """
         self.log_p, self.log_q = log_p, log_q
+        self._ends = torch.tensor(
+            sorted({token for token in ends if 0 <= token < log_p.shape[-1]}),
+            dtype=torch.long,
+            device=log_p.device,
+        )
         p = log_p.exp()
         surprisal = torch.where(p > 0, -log_p, 0.0)
         self._entropy = (p * surprisal).sum(-1)
@@ -57,6 +70,8 @@ class TokenDistributions:
             name: [_numbers((e - 1) * token_log_p - self._log_mass[e]) for e in exponents]
             for name, exponents in EXPONENTS.items()
         }
+        if len(self._ends):
+            tilted |= self._ending(tokens)
         mixed = {FLAT: _numbers(-self._log_size - token_log_p)}
         if self.log_q is not None:
             mixed |= self._drafted(_of(self.log_q, tokens) - token_log_p)
@@ -68,6 +83,19 @@ class TokenDistributions:
             tilted,
             mixed,
         )
+
+    def _ending(self, tokens: torch.Tensor) -> dict[str, list[np.ndarray]]:
+        """Bets on when texts end. With h the target's probability of ending here, odds of ending
+        that are c times the target's are a distribution r with r/p = c / (1 + (c - 1) h) at the
+        tokens that end a text and 1 / (1 + (c - 1) h) at all others: the likelihood ratio of a
+        Bernoulli draw, whatever the tokens between.
+        """
+        hazard = self.log_p[:, self._ends].exp().sum(-1).clamp(max=1.0)
+        ending = torch.isin(tokens, self._ends).to(hazard.dtype)
+        return {
+            name: [_numbers(ending * math.log(c) - torch.log1p((c - 1) * hazard)) for c in all_odds]
+            for name, all_odds in END_ODDS.items()
+        }
 
     def _drafted(self, odds: torch.Tensor) -> dict[str, np.ndarray]:
         """Bets on what a wrong verification emits, from log q(y)/p(y); the overlap a = sum min(p,

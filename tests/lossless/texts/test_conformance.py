@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -25,7 +26,7 @@ from pytest_specdec.decoding.sampling import sample_new_tokens
 from pytest_specdec.lossless.texts import teacher_forcing as forced
 from pytest_specdec.lossless.texts.conformance import Conformance, conformance
 from pytest_specdec.lossless.texts.martingale import NARROW
-from pytest_specdec.lossless.texts.token_scores import COLDER, HOTTER
+from pytest_specdec.lossless.texts.token_scores import COLDER, EARLY, HOTTER, LATE
 
 PLAIN, FILTERED = Sampling(), Sampling(0.8, 50, 0.9)
 PROSE, NEW = 24, 40
@@ -264,6 +265,66 @@ def test_nothing_after_the_eos_token_is_read(
     monkeypatch.setattr(pair.target.model.generation_config, "eos_token_id", texts[0].ids[end - 1])
     first = texts[0].ids.index(texts[0].ids[end - 1], texts[0].prompt_length)
     assert judged(pair, padded).tokens == first + 1 - texts[0].prompt_length
+
+
+def ending(pair: Pair, monkeypatch: pytest.MonkeyPatch, token: int) -> None:
+    """Let a token end the target's texts."""
+    monkeypatch.setattr(pair.target.model.generation_config, "eos_token_id", token)
+
+
+def test_with_the_limit_known_a_token_after_eos_is_a_violation(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, texts: tuple[Text, ...]
+) -> None:
+    first, length = texts[0], texts[0].prompt_length
+    ending(pair, monkeypatch, first.ids[length + 9])
+    at = first.ids.index(first.ids[length + 9], length)
+
+    def judged_to(end: int, limit: int) -> Conformance:
+        cut = [dataclasses.replace(first, ids=first.ids[:end])]
+        return conformance(pair.target, cut, new_tokens=limit, alpha=ALPHA)
+
+    assert judged_to(at + 1, NEW).conforms
+    assert judged_to(at, at - length).conforms
+    leaked = judged_to(at + 2, NEW)
+    assert (leaked.violations[0].text, leaked.violations[0].position) == (0, at + 1)
+    assert f"after token {first.ids[at]}, which ends a text, at position {at}" in leaked.message
+    short = judged_to(at, NEW)
+    assert f"the last of {at - length} where {NEW} new tokens were asked for" in short.message
+    beyond = judged_to(at, at - length - 1)
+    assert f"beyond the limit of {at - length - 1} new tokens" in beyond.message
+
+
+@pytest.mark.parametrize(("name", "odds"), [(EARLY, 30.0), (LATE, 0.001)])
+def test_texts_that_end_too_early_or_too_late_are_found_and_named(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, name: str, odds: float
+) -> None:
+    """The full stop ends a text, and the sampler moves its odds alone."""
+    ending(pair, monkeypatch, 15)
+    prompts, sample = pair.prompts[:PROSE], Sampling()
+
+    def emitted(moved: float, seed: int) -> list[Text]:
+        bias = torch.zeros(1024)
+        bias[15] = math.log(moved)
+        hook = pair.target.model.lm_head.register_forward_hook(
+            lambda module, arguments, logits: logits + bias
+        )
+        try:
+            new = sample_new_tokens(
+                pair.target, prompts, new_tokens=NEW, sampling=sample, seed=seed
+            )
+        finally:
+            hook.remove()
+        return [
+            Text(str(row), "all", (*ids, *tokens), len(ids))
+            for row, (ids, tokens) in enumerate(zip(prompts, new, strict=True))
+        ]
+
+    right = conformance(pair.target, emitted(1.0, 5), new_tokens=NEW, alpha=ALPHA)
+    assert right.conforms, right.message
+    wrong = conformance(pair.target, emitted(odds, 5), new_tokens=NEW, alpha=ALPHA)
+    assert not wrong.conforms
+    assert wrong.suspect == name
+    assert "EOS tokens, stops and least length are the target's own" in wrong.message
 
 
 def test_batches_and_the_order_in_which_texts_are_scored_change_nothing(

@@ -33,8 +33,11 @@ from pytest_specdec.lossless.texts.martingale import (
 from pytest_specdec.lossless.texts.token_scores import (
     ACCEPTED,
     DRAFTED,
+    EARLY,
+    END_ODDS,
     EXPONENTS,
     FLAT,
+    LATE,
     RESIDUAL,
     TokenDistributions,
 )
@@ -142,8 +145,12 @@ def test_every_bet_on_a_distribution_has_expectation_one(
     q = p if same else random_distributions(rng, 1, vocabulary)
     support = np.flatnonzero(np.isfinite(p[0].numpy()))
     tokens = torch.from_numpy(support)
-    draws = TokenDistributions(p.expand(len(support), -1), q.expand(len(support), -1)).draws(tokens)
+    ends = [int(rng.integers(vocabulary)), vocabulary + 3]
+    draws = TokenDistributions(p.expand(len(support), -1), q.expand(len(support), -1), ends).draws(
+        tokens
+    )
     mass = np.exp(-draws.surprisal)
+    assert {EARLY, LATE} < set(draws.tilted)
     assert mass.sum() == pytest.approx(1)
     for name, bets in draws.tilted.items():
         for bet in bets:
@@ -167,6 +174,29 @@ def test_bets_on_what_a_wrong_rule_emits_are_its_distribution() -> None:
     assert p * np.exp(mixed[DRAFTED]) == pytest.approx(q)
     assert p * np.exp(mixed[ACCEPTED]) == pytest.approx(np.minimum(p, q) + (1 - overlap) * p)
     assert p * np.exp(mixed[RESIDUAL]) == pytest.approx([1, 0, 0])
+
+
+def test_bets_on_ends_move_the_odds_of_ending_alone() -> None:
+    """Two tokens end a text; the others keep their shares of what is left."""
+    p, ends = np.array([0.1, 0.2, 0.3, 0.4]), [0, 2]
+    tokens = torch.arange(4)
+    tilted = (
+        TokenDistributions(torch.from_numpy(np.log(p)).expand(4, -1), ends=ends)
+        .draws(tokens)
+        .tilted
+    )
+    for name, all_odds in END_ODDS.items():
+        for odds, bet in zip(all_odds, tilted[name], strict=True):
+            r = p * np.exp(bet)
+            assert r.sum() == pytest.approx(1)
+            assert (r[0] + r[2]) / (r[1] + r[3]) == pytest.approx(odds * 0.4 / 0.6)
+            assert r[0] / r[2] == pytest.approx(1 / 3)
+            assert r[1] / r[3] == pytest.approx(1 / 2)
+
+
+def test_without_a_token_that_ends_texts_nothing_is_bet_on_ends() -> None:
+    p = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64).log().expand(3, -1)
+    assert EARLY not in TokenDistributions(p, ends=[3]).draws(torch.arange(3)).tilted
 
 
 def test_transforms_run_through_the_tokens_from_the_likeliest_on() -> None:
