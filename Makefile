@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help suites smollm2 test test-fast coverage check format bench agreement conformance museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
+.PHONY: help suites smollm2 test test-fast coverage check format bench agreement conformance ending-power museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
 	engines engines-vllm engines-page engines-smollm2 engines-smollm2-vllm engines-smollm2-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
 	engine-transformers-versions speculators-parity
 
@@ -57,6 +57,9 @@ agreement: $(READY)  ## replay beside decode, cell by cell, into docs/agreement.
 
 conformance: $(READY)  ## losslessness from text: false alarms and power, into docs/conformance.md (about 6 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conformance.py > docs/conformance.md.new && mv docs/conformance.md.new docs/conformance.md
+
+ending-power: $(READY)  ## how soon conformance finds texts that end too early or too late, into docs/check-engine.md (about 2 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ending_power.py --into docs/check-engine.md
 
 museum: $(READY)  ## real engines' acceptance bugs and who sees them, into docs/museum.md
 	$(BIN)/python tests/museum/table.py > docs/museum.md.new && mv docs/museum.md.new docs/museum.md
@@ -148,7 +151,7 @@ engine-transformers-%: $(ENGINES)/transformers-%/.ready
 
 engine-llama-cpp: $(ENGINES)/xllamacpp/.ready
 	$(ENGINES)/xllamacpp/bin/python suites/models/convert.py gguf
-	$(call asked,$(ENGINES)/xllamacpp,llama-cpp,--specdec-seed=1,$(addprefix tests/engines/,adapters/test_llama_cpp.py adapters/test_llama_cpp_server.py logprobs/test_served.py))
+	$(call asked,$(ENGINES)/xllamacpp,llama-cpp,--specdec-seed=1,$(addprefix tests/engines/,adapters/test_llama_cpp.py adapters/test_llama_cpp_server.py logprobs/test_served.py) tests/output/test_llama_cpp_output.py)
 
 engine-onnxruntime: $(ENGINES)/onnxruntime/.ready
 	$(ENGINES)/onnxruntime/bin/python suites/models/convert.py onnx

@@ -110,9 +110,16 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
         help="requests at once whose texts are compared (default %(default)s)",
     )
     parser.add_argument(
+        "--seed",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="seed of the sampled texts (default %(default)s)",
+    )
+    parser.add_argument(
         "--alpha",
         type=fraction(above_zero=True, below=0.5),
-        default=0.01,
+        default=0.001,
         metavar="A",
         help="probability that the sampled texts of a right engine fail (default %(default)s)",
     )
@@ -120,18 +127,16 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from ..cases.prompts import read_prompts
-    from ..common.errors import naming_extras
 
     if arguments.output is not None:
         check_writable(arguments.output)
     prompts = read_prompts(
         arguments.prompts or PROMPTS, arguments.texts, cure="name a file by --prompts"
     )
-    with naming_extras():
-        from ..output.text_server import TextServer
     from ..output.checks import examined
     from ..output.page import lines, markdown
     from ..output.subject import OutputSubject
+    from ..output.text_server import TextServer
 
     server = TextServer.at(arguments.url)
     engine, cases, why = _counted(arguments, server)
@@ -191,7 +196,7 @@ def _cases(arguments: argparse.Namespace, engine: str) -> tuple[Case, ...]:
                 prompt_limit=arguments.texts,
                 new_tokens=arguments.new_tokens,
                 temperature=temperature,
-                seed=0,
+                seed=arguments.seed,
             ),
             drafter=drafter,
             label="draft",

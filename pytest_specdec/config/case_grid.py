@@ -43,7 +43,7 @@ from .options import (
 )
 from .settings import Marker, Settings
 
-_DRAFTING = ("replay", "decode")
+_DRAFTING = ("replay", "decode", "hidden-states")
 """Engines that draft with every registered type."""
 
 

@@ -205,7 +205,7 @@ URL = Option[str | None](
     name="url",
     parser=server_or_file,
     metavar="URL",
-    help="Where the engine is: a server's http URL, or the file of a trace",
+    help="Where the engine is: a server's http URL, the file of a trace, a folder of hidden states",
     default=None,
 )
 DRAFT_URL = Option[str | None](

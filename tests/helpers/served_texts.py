@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,7 +49,7 @@ class ToySpeculation:
 
     def __init__(self, defect: str = "", *, tied: bool = False) -> None:
         self._defect, self._tied = defect, tied
-        self._lock, self._active, self._most = threading.Lock(), 0, 0
+        self._lock, self._seen, self._four = threading.Lock(), 0, threading.Barrier(4)
 
     def plays(self) -> dict[str, list[Play]]:
         """For `helpers.playback.playing`."""
@@ -167,16 +166,16 @@ class ToySpeculation:
         return Answer(streamed(events))
 
     def _together(self) -> int:
-        """The most requests at once while this one was in the batch."""
+        """How many requests are in the batch. With a defect of batches the first requests, one for
+        each prompt, are answered alone, and later ones wait until four are there.
+        """
         with self._lock:
-            self._active += 1
-            self._most = max(self._most, self._active)
-        time.sleep(0.03)
-        with self._lock:
-            together, self._active = self._most, self._active - 1
-            if not self._active:
-                self._most = 0
-        return together
+            self._seen += 1
+            alone = DEFECTS.get(self._defect) != "batches" or self._seen <= len(TEXTS)
+        if alone:
+            return 1
+        self._four.wait(timeout=30)
+        return 4
 
 
 def tokens_of(text: str) -> list[bytes]:

@@ -13,6 +13,7 @@ from helpers.served_texts import DEFECTS, TEXTS, toy_server
 
 from pytest_specdec.__main__ import main
 from pytest_specdec.cases.prompts import Prompt
+from pytest_specdec.output import checks
 from pytest_specdec.output.checks import CHECKS, examined
 from pytest_specdec.output.results import CheckOutcome, OutputReport
 from pytest_specdec.output.subject import OutputSubject
@@ -23,17 +24,21 @@ MADE = ("endings", "texts", "batches", "streams", "tool calls")
 
 
 def report(
-    url: str, reference: str, sizes: Sequence[int] = (1, 4), required: Sequence[str] = ()
+    url: str, reference: str, *, only: str | None = None, required: Sequence[str] = ()
 ) -> OutputReport:
+    """The page, or one check of it."""
     subject = OutputSubject(
         name="toy",
         prompts=PROMPTS,
         new_tokens=48,
         server=TextServer.at(url),
         reference=TextServer.at(reference),
-        concurrency=tuple(sizes),
+        concurrency=(1, 4),
     )
-    return examined(subject, frozenset(required))
+    with pytest.MonkeyPatch.context() as patch:
+        if only is not None:
+            patch.setattr(checks, "CHECKS", {only: CHECKS[only]})
+        return examined(subject, frozenset(required))
 
 
 def outcomes(report: OutputReport) -> dict[str, CheckOutcome]:
@@ -53,8 +58,9 @@ def test_a_right_server_passes_every_check_that_needs_no_weights() -> None:
 
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_public_defect_is_found_by_its_check(defect: str) -> None:
+    only = DEFECTS[defect] if DEFECTS[defect] == "batches" else None
     with toy_server(defect) as url, toy_server() as reference:
-        found = report(url, reference)
+        found = report(url, reference, only=only)
     assert found.status == 1
     assert outcomes(found)[DEFECTS[defect]] is CheckOutcome.FAILED, found
     assert found.message.startswith(found.failures[0].name)
@@ -75,7 +81,7 @@ SENTENCES = {
 @pytest.mark.parametrize("defect", SENTENCES)
 def test_the_first_divergence_is_said_with_its_context(defect: str) -> None:
     with toy_server(defect) as url, toy_server() as reference:
-        found = report(url, reference)
+        found = report(url, reference, only=DEFECTS[defect])
     (failure,) = [one for one in found.failures if one.name == DEFECTS[defect]]
     assert SENTENCES[defect] in failure.words
     assert any("⟦" in line or line.startswith("arguments") for line in failure.context) or (
@@ -85,7 +91,7 @@ def test_the_first_divergence_is_said_with_its_context(defect: str) -> None:
 
 def test_a_batch_whose_text_parts_at_a_tie_is_not_accused() -> None:
     with toy_server("another token in a batch of four", tied=True) as url, toy_server() as other:
-        found = report(url, other)
+        found = report(url, other, only="batches")
     assert outcomes(found)["batches"] is CheckOutcome.OK
     (batches,) = [result for result in found.results if result.name == "batches"]
     assert "numerical ties" in batches.words
