@@ -31,7 +31,7 @@ pass emits the first new token without drafts. Only rounds whose k draft positio
 the text are counted. Averages over prompts are pooled: sums are divided, never means averaged.
 """
 
-REPLAYING = ("replay", "logprobs")
+REPLAYING = ("replay", "logprobs", "hidden-states")
 """Engines that replay texts, stored and reused: unlike those that decode, they give the same counts
 every time.
 """

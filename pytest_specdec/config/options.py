@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.limits import (
+    MOST_BATCH,
     MOST_DEPTH,
     MOST_K,
     MOST_NEW_TOKENS,
@@ -171,6 +172,14 @@ SEED = Option[int](
     default=0,
     narrows=True,
 )
+BATCH = Option[tuple[int, ...]](
+    name="batch",
+    parser=whole_numbers(1, MOST_BATCH),
+    metavar="N[,N]",
+    help="Texts decoded at once, or requests to a server, that specdec_output compares",
+    default=(1, 4, 16),
+    marker="batch",
+)
 DEVICE = Option[str](
     name="device",
     parser=one_of(*DEVICES),
@@ -196,7 +205,7 @@ URL = Option[str | None](
     name="url",
     parser=server_or_file,
     metavar="URL",
-    help="Where the engine is: a server's http URL, or the file of a trace",
+    help="Where the engine is: a server's http URL, the file of a trace, a folder of hidden states",
     default=None,
 )
 DRAFT_URL = Option[str | None](

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 DECODE_BATCH = 16
 """Rows decoded at once."""
 
+_OUTER = "outer parts of "
+"""Begins the name of a target of which no more is loaded."""
 _CONTEXT = 128
 """Cached tokens before rounds are timed, where the model has room for them."""
 
@@ -41,7 +43,8 @@ _CONTEXT = 128
 class ModelPool:
     """Loads targets and drafters, and decodes, times and judges with them.
 
-    `unavailable` is the message of an engine whose models cannot be loaded here at all.
+    `unavailable` is the message of an engine whose models cannot be loaded here at all. With
+    `outer_targets` only the outer parts of targets are loaded, whose states come from files.
     """
 
     def __init__(
@@ -51,9 +54,10 @@ class ModelPool:
         *,
         report: Progress = no_progress,
         unavailable: str | None = None,
+        outer_targets: bool = False,
     ) -> None:
         self.device, self.dtype, self.report = device, dtype, report
-        self._unavailable = unavailable
+        self._unavailable, self._outer_targets = unavailable, outer_targets
         self._refused: dict[str, RequestError] = {}
         """By a model's name, why it could not be loaded: it is not tried again, on the hub for
         instance.
@@ -73,12 +77,16 @@ class ModelPool:
             )
         return self._loaded(name)
 
+    def target(self, name: str) -> LoadedModel:
+        """A target that is replayed: whole, or its outer parts. Errors are those of `model`."""
+        return self.model(f"{_OUTER}{name}" if self._outer_targets else name)
+
     def drafter(self, case: Case) -> LoadedModel | MtpModel:
         """The loaded draft model, or the target's own MTP heads. Raises RequestError for a
         drafter that has neither.
         """
         if case.uses_own_heads:
-            return self.model(case.target).heads
+            return self.target(case.target).heads
         if case.draft_model is None:
             name = "prompt lookup" if case.uses_lookup else repr(case.drafter_name)
             raise RequestError(f"{name} has no model; leave specdec_drafter out of this test")
@@ -95,14 +103,14 @@ class ModelPool:
         self._ready_drafter(case).prepare()
 
     def _ready_drafter(self, case: Case) -> Drafter:
-        target, drafter = self.model(case.target), self.drafting(case)
+        target, drafter = self.target(case.target), self.drafting(case)
         from ..decoding.drafters.registry import drafter_for
 
         return drafter_for(target, drafter, case.depth)
 
     def fingerprints(self, case: Case) -> Fingerprints:
         """Of the weights of the case's target and drafter."""
-        target = self.model(case.target).checkpoint
+        target = self.target(case.target).checkpoint
         target.hash_now(self.report)
         drafter = self._ready_drafter(case).fingerprint(self.report)
         return Fingerprints(target_fingerprint(target), drafter)
@@ -168,7 +176,7 @@ class ModelPool:
         """Tokens as the target's tokenizer decodes them; their ids where no model is here."""
         if self._unavailable is not None:
             return [f"<{token}>" for token in tokens]
-        tokenizer = self.model(case.target).tokenizer
+        tokenizer = self.target(case.target).tokenizer
         return [tokenizer.decode([token]) for token in tokens]
 
     def conformance(
@@ -190,11 +198,14 @@ class ModelPool:
         if name in self._refused:
             raise self._refused[name].with_traceback(None)
         with naming_extras():
-            from ..decoding.loading import load_model
+            from ..decoding.loading import load_model, load_outer_parts
         what = f"loading {Path(name).name}"
         self.report(what, 0, 1)
         try:
-            model = load_model(name, self.device, self.dtype)
+            if name.startswith(_OUTER):
+                model = load_outer_parts(name.removeprefix(_OUTER), self.device, self.dtype)
+            else:
+                model = load_model(name, self.device, self.dtype)
         except RequestError as error:
             self._refused[name] = error
             raise

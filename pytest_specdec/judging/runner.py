@@ -108,13 +108,18 @@ class CaseRunner:
         """Why the engine cannot run a case at all; None where it can."""
         return self._engine.unsupported(case)
 
+    @property
+    def test_level(self) -> float:
+        """The probability with which one test of a right engine's texts or rounds fails."""
+        return self._rules.test_level
+
     def conformance(self, case: Case) -> Conformance:
         """Whether the engine's texts for a case follow the target."""
-        return conformance(self._engine, case, self._rules.test_level)
+        return conformance(self._engine, case, self.test_level)
 
     def oracle(self, case: Case) -> Agreement:
         """Whether the engine counts what its models imply."""
-        return self._measurements.oracle(case, self._rules.test_level)
+        return self._measurements.oracle(case, self.test_level)
 
     def costs(self, case: Case) -> CostProfile | None:
         """The session's cost profile of a case."""

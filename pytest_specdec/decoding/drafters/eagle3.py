@@ -47,7 +47,8 @@ class Eagle3Drafter(Drafter):
         steps = teacher_forced_states(self.head, batch.ids, joined, batch.steps)
         for step, state in enumerate(steps):
             first = max(batch.begin, step + 2)
-            arrays.fill(step, first, self.head.logits(state[:, first - step - 2 :]))
+            logits = self.head.draft_logits(state[:, first - step - 2 :])
+            arrays.fill(step, first, logits, self.head.drafted)
         return arrays.scores()
 
     def fingerprint(self, report: Report = lambda what, done, total: None) -> str:

@@ -27,6 +27,7 @@ from ...decoding.environment import environment
 from ...decoding.loading import LoadedModel
 from ...decoding.replay import DrafterPlan, check_drafter, text_scores
 from ...decoding.sampling import encode_prompts, sample_new_tokens
+from ...decoding.target_passes import TargetPasses
 from ...records.same_contexts import SameContexts
 from ...records.text_set import TextSet
 from ..fingerprints import template_of
@@ -70,7 +71,7 @@ class ReplayEngine(Engine):
         return functools.cache(self._measure_group)
 
     def measure(self, case: Case) -> Measurement:
-        target = self.models.model(case.target)
+        target = self.models.target(case.target)
         group = self._group(case.texts)
         scores = group.scores[_scores_key(case)]
         if isinstance(scores, SpecdecError):
@@ -123,7 +124,7 @@ class ReplayEngine(Engine):
         """Overlaps of all drafters on the texts of a key, or on the `stored` ones of another
         target; None where those are missing or hold no log-probabilities.
         """
-        target = self.models.model(key.target)
+        target = self.models.target(key.target)
         group = self._group(key)
         texts, text_set, source = group.texts, group.stored, None
         if stored:
@@ -149,6 +150,7 @@ class ReplayEngine(Engine):
             functools.partial(self.models.report, f"{key.suite}: contexts"),
             overlaps=True,
             source=source,
+            passes=self._passes(target),
         )
         return _ContextGroup(
             target=text_set.target,
@@ -158,16 +160,20 @@ class ReplayEngine(Engine):
         )
 
     def _references(self, case: Case, scores: Scores, texts: Sequence[Text]) -> References:
-        vocabulary = self.models.model(case.target).model.get_input_embeddings().num_embeddings
+        vocabulary = self.models.target(case.target).model.get_input_embeddings().num_embeddings
         return reference_counts(
             scores, texts, vocabulary=vocabulary, k=case.k, rule=case.rule, judged=case.judged
         )
+
+    def _passes(self, target: LoadedModel) -> TargetPasses | None:
+        """What stands in for the target's own passes."""
+        return None
 
     def emitted(self, case: Case) -> Sequence[Text]:
         return self._group(case.texts).texts
 
     def _measure_group(self, key: TextKey) -> _TextGroup:
-        target = self.models.model(key.target)
+        target = self.models.target(key.target)
         texts, stored = self._texts(key, target)
         cases = [case for case in self._plan if case.texts == key]
         scores: dict[_ScoresKey, Scores | SpecdecError] = {}
@@ -186,6 +192,7 @@ class ReplayEngine(Engine):
             key.sampling,
             functools.partial(self.models.report, f"{key.suite}: replay"),
             judge_origin=True,
+            passes=self._passes(target),
         )
         notes = self._kept.notes(key)
         for name, replayed in zip(plans, measured, strict=True):
@@ -204,7 +211,7 @@ class ReplayEngine(Engine):
         alone.
         """
         depth, steps = max(case.depth for case in cases), max(case.verified for case in cases)
-        target, model = self.models.model(cases[0].target), self.models.drafting(cases[0])
+        target, model = self.models.target(cases[0].target), self.models.drafting(cases[0])
         check_drafter(target, model, depth)
         self.models.load_drafter(max(cases, key=lambda case: case.depth))
         return DrafterPlan(model, depth, steps, tuple(dict.fromkeys(case.rule for case in cases)))
