@@ -183,15 +183,24 @@ def _counted(
 
 def _cases(arguments: argparse.Namespace, engine: str) -> tuple[Case, ...]:
     from ..cases.case import SERVED, Case, TextKey, default_rule
-    from ..cases.drafter import ServedSpec, parse_drafter
-    from ..checkpoints.drafter_folders import recognised
+    from ..cases.drafter import OwnHeadsSpec, ServedSpec, parse_drafter
+    from ..checkpoints.checkpoint import case_checkpoint
+    from ..config.case_grid import locate, locate_drafter
 
-    drafter = recognised(parse_drafter(arguments.draft)) if arguments.draft else ServedSpec()
+    here = Path.cwd()
+    named = locate(arguments.target, here) if arguments.target else SERVED
+    drafter = (
+        locate_drafter(parse_drafter(arguments.draft), here) if arguments.draft else ServedSpec()
+    )
+    depth = 0
+    if isinstance(drafter, OwnHeadsSpec):  # an engine drafts with as many layers as there are
+        target = case_checkpoint(named)
+        depth = 1 if target is None else max(min(arguments.k, target.mtp_layers), 1)
     return tuple(
         Case(
             texts=TextKey(
                 suite="check-engine",
-                target=arguments.target or SERVED,
+                target=named,
                 prompts=(arguments.prompts or PROMPTS).absolute(),
                 prompt_limit=arguments.texts,
                 new_tokens=arguments.new_tokens,
@@ -201,7 +210,7 @@ def _cases(arguments: argparse.Namespace, engine: str) -> tuple[Case, ...]:
             drafter=drafter,
             label="draft",
             k=arguments.k,
-            depth=0,
+            depth=depth,
             rule=default_rule(temperature),
             margin=0.01,
             engine=engine,

@@ -190,11 +190,11 @@ def _expanded(drafter: DrafterSpec, folder: Path, label: str) -> tuple[_Drafter,
     if isinstance(drafter, DraftModelSpec):
         prefix, colon, path = "", "", drafter.path
     if not is_pattern(path, folder):
-        return (_Drafter(_locate_drafter(drafter, folder), label),)
+        return (_Drafter(locate_drafter(drafter, folder), label),)
     matches = candidates(path, folder)
     return tuple(
         _Drafter(
-            _locate_drafter(parse_drafter(f"{prefix}{colon}{match.path}"), folder),
+            locate_drafter(parse_drafter(f"{prefix}{colon}{match.path}"), folder),
             label,
             match.name if len(matches) > 1 else "",
         )
@@ -210,8 +210,10 @@ def _without_files(drafter: DrafterSpec) -> bool:
     return named or isinstance(drafter, OwnHeadsSpec | PromptLookupSpec)
 
 
-def _locate_drafter(drafter: DrafterSpec, folder: Path) -> DrafterSpec:
-    """A drafter with its path made absolute."""
+def locate_drafter(drafter: DrafterSpec, folder: Path) -> DrafterSpec:
+    """A drafter with its path made absolute; one without files is left as it is."""
+    if _without_files(drafter):
+        return drafter
     if isinstance(drafter, RegisteredSpec):
         return RegisteredSpec(drafter.name, Path(locate(str(drafter.folder), folder)))
     return recognised(DraftModelSpec(locate(str(drafter), folder)))

@@ -56,7 +56,7 @@ def texts(subject: OutputSubject) -> OutputResult:
         judged = conformance(engine, case, subject.alpha / len(cases))
         if not judged.conforms:
             return failed("texts", judged.message)
-        words.append(judged.report())
+        words.append(judged.report().rstrip("."))
     return passed("texts", "; ".join(words))
 
 

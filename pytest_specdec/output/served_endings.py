@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..cases.prompts import Prompt
+from ..common.errors import RequestError
 from .differences import context_lines
 from .results import OutputResult, failed, passed, unchecked
 from .ties import parted
@@ -71,12 +72,14 @@ def _with_ends(
         found = server.greedy(prompt, limit, stop=[stop])
         expected = whole.text[: whole.text.index(stop)]
         yield f"stop {stop!r}", expected, found, stop_fault(whole, found, stop)
-    tokens = whole.tokens or 0
+    tokens, counted = whole.tokens or 0, False
     limits = [tokens // 3, tokens // 2, tokens - 1] + [tokens] * (whole.finish == "stop")
     for less in limits if tokens >= _FEWEST else ():
         found = server.greedy(prompt, less)
-        expected = whole.text[: len(found.text)]
-        yield f"limit of {less} tokens", expected, found, limit_fault(whole, found, less)
+        fault = limit_fault(whole, found, less, eos_counted=counted)
+        yield f"limit of {less} tokens", whole.text[: len(found.text)], found, fault
+        # With EOS among the tokens, the last one before it ends the visible text.
+        counted = less == tokens - 1 and found.text == whole.text
 
 
 def stops_of(text: str) -> Iterator[str]:
@@ -113,16 +116,22 @@ def stop_fault(whole: ServedText, found: ServedText, stop: str) -> str | None:
     return DIFFERS
 
 
-def limit_fault(whole: ServedText, found: ServedText, limit: int) -> str | None:
+def limit_fault(
+    whole: ServedText, found: ServedText, limit: int, *, eos_counted: bool = False
+) -> str | None:
     """Why a text with a smaller limit is not the beginning of the text without it; None where it
-    is.
+    is. Where the server counts EOS as a token, a limit that leaves room for it must not hide it;
+    elsewhere that is only known of larger limits.
     """
     if found.tokens is not None and found.tokens > limit:
         return f"{found.tokens} tokens are returned"
     if not whole.text.startswith(found.text.rstrip("\ufffd")):
         return DIFFERS
-    if found.text == whole.text and whole.finish == "stop":
-        return None if found.finish == "stop" else _hidden(found)
+    if whole.finish == "stop" and found.text == whole.text:
+        room = whole.tokens is not None and limit >= whole.tokens + (not eos_counted)
+        if found.finish == "stop" or (found.finish == "length" and not room):
+            return None
+        return f"the text ends by itself and the engine reports {found.finish!r}, not 'stop'"
     if found.tokens is not None and found.tokens < limit:
         return (
             f"the text ends after {found.tokens} tokens, and without the limit it goes on; look "
@@ -134,15 +143,16 @@ def limit_fault(whole: ServedText, found: ServedText, limit: int) -> str | None:
 
 
 def _plain_fault(text: ServedText, limit: int) -> str | None:
-    """What a text without stops shows by itself."""
+    """What a text without stops shows by itself. Raises RequestError for a context that is too
+    small.
+    """
     if text.finish not in ("stop", "length"):
         return f"the engine reports that the text ended by {text.finish!r}; look into its log"
     if text.tokens is not None and text.tokens > limit:
         return f"{text.tokens} tokens are returned where {limit} were asked for"
     if text.tokens is not None and text.finish == "length" and text.tokens < limit:
-        return f"'length' is reported after {text.tokens} of {limit} tokens"
+        raise RequestError(
+            f"'length' is reported after {text.tokens} of {limit} tokens; raise the engine's "
+            "context, or ask for fewer --new-tokens"
+        )
     return None
-
-
-def _hidden(found: ServedText) -> str:
-    return f"the text ends by itself and the engine reports {found.finish!r}, not 'stop'"

@@ -81,13 +81,14 @@ class ToySpeculation:
         """What the rounds emit after stops and limit, the reason, and the number of tokens."""
         source = tokens_of(TEXTS[body["prompt"]])
         eos = body["prompt"] == "short"
+        source += [b""] * eos  # a token without text
         limit, stops = body["max_tokens"], [stop.encode() for stop in body.get("stop", ())]
         if self._defect == "a draft EOS ends the request" and body["prompt"] == "two":
-            source, eos = source[:17], True
+            source, eos = [*source[:17], b""], True
         if self._defect == "another token in a batch of four" and together == 4:
             source = [*source[:9], b"XY", *source[10:]]
         if self._defect == "rows end with the first of a batch" and together > 1:
-            source, eos = source[:11], True
+            source, eos = [*source[:11], b""], True
         finish, emitted, rounds = "length", 0, list[list[bytes]]()
         sizes = iter(ROUNDS * LONG)
         while emitted < min(limit, len(source)):

@@ -4,6 +4,7 @@ decoder without them passes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +16,11 @@ from pytest_specdec.cases.case import Case, TextKey
 from pytest_specdec.cases.drafter import DraftModelSpec
 from pytest_specdec.cases.prompts import read_prompts
 from pytest_specdec.decoding import batch
+from pytest_specdec.engines.external import ExternalEngine
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.own.decode_engine import DecodeEngine
 from pytest_specdec.engines.own.replay_engine import ReplayEngine
+from pytest_specdec.engines.protocol import Engine
 from pytest_specdec.output.checks import CHECKS, examined
 from pytest_specdec.output.results import CheckOutcome, OutputReport
 from pytest_specdec.output.subject import OutputSubject
@@ -44,13 +47,13 @@ def case(temperature: float = 0.0) -> Case:
 MODELS = ModelPool("cpu")
 
 
-def report(one: Case, *names: str) -> OutputReport:
+def report(one: Case, *names: str, engine: Engine | None = None) -> OutputReport:
     """The page of the checks that are named, all without names."""
     subject = OutputSubject(
         name="decode",
         prompts=read_prompts(PROMPTS, 20),
         new_tokens=48,
-        engine=DecodeEngine(MODELS),
+        engine=engine or DecodeEngine(MODELS),
         cases=(one,),
         concurrency=SIZES,
     )
@@ -73,6 +76,18 @@ def test_our_decoder_passes(temperature: float) -> None:
     (batches,) = [result for result in found.results if result.name == "batches"]
     assert "20 greedy texts are the same at every batch size" in batches.words
     assert " at 1, " in batches.words
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_transformers_returns_passes(temperature: float) -> None:
+    """It decodes one text at a time when it drafts."""
+    one = dataclasses.replace(case(temperature), engine="transformers")
+    found = report(one, engine=ExternalEngine("transformers", MODELS))
+    assert found.right, found.message
+    made = {result.name for result in found.results if result.outcome is CheckOutcome.OK}
+    assert made == {"endings", "texts", "counters", "oracle"}
+    (batches,) = [result for result in found.results if result.name == "batches"]
+    assert "engine 'transformers' decodes one text at a time" in batches.words
 
 
 def leaks_after_eos(patch: pytest.MonkeyPatch) -> None:

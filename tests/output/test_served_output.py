@@ -74,7 +74,7 @@ SENTENCES = {
     "pieces are decoded alone": "the stream has a broken character in piece",
     "a round's first token goes into a tool call": "the arguments streamed are no JSON",
     "another token in a batch of four": "another greedy text than alone; look for what rows share",
-    "rows end with the first of a batch": "the text ends after 11 tokens",
+    "rows end with the first of a batch": "the text ends after 12 tokens",
 }
 
 

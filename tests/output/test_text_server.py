@@ -106,24 +106,38 @@ def test_a_stop_cuts_the_text_without_it(found: ServedText, fault: str | None) -
     assert (said is None) if fault is None else (said is not None and fault in said)
 
 
+ENDED = text("abc", "stop", 4)
+HIDDEN = "ends by itself and the engine reports 'length', not 'stop'"
+
+
 @pytest.mark.parametrize(
-    ("whole", "found", "fault"),
+    ("whole", "found", "limit", "fault"),
     [
-        (WHOLE, text("one two", tokens=7), None),
-        (WHOLE, text("one two\ufffd", tokens=7), None),
-        (WHOLE, text("one two", tokens=8), "8 tokens are returned"),
-        (WHOLE, text("one", tokens=3), "ends after 3 tokens, and without the limit it goes on"),
-        (WHOLE, text("one two", "stop", 7), "the engine reports 'stop', not 'length'"),
-        (WHOLE, text("one ten", tokens=7), DIFFERS),
-        (text("abc", "stop", 3), text("abc", "stop", 3), None),
-        (text("abc", "stop", 3), text("abc", "length", 3), "reports 'length', not 'stop'"),
+        (WHOLE, text("one two", tokens=7), 7, None),
+        (WHOLE, text("one two\ufffd", tokens=7), 7, None),
+        (WHOLE, text("one two", tokens=8), 7, "8 tokens are returned"),
+        (WHOLE, text("one", tokens=3), 7, "ends after 3 tokens, and without the limit it goes on"),
+        (WHOLE, text("one two", "stop", 7), 7, "the engine reports 'stop', not 'length'"),
+        (WHOLE, text("one ten", tokens=7), 7, DIFFERS),
+        (ENDED, text("abc", "stop", 4), 4, None),
+        (ENDED, text("abc", "length", 3), 3, None),
+        (ENDED, text("ab", "stop", 2), 2, "the limit ends the text and the engine reports 'stop'"),
+        (ENDED, text("abc", "length", 4), 5, HIDDEN),
+        (ENDED, text("abc", "length", 4), 4, None),
     ],
 )
 def test_a_limit_cuts_the_text_without_it(
-    whole: ServedText, found: ServedText, fault: str | None
+    whole: ServedText, found: ServedText, limit: int, fault: str | None
 ) -> None:
-    said = limit_fault(whole, found, 7 if whole is WHOLE else 3)
+    said = limit_fault(whole, found, limit)
     assert (said is None) if fault is None else (said is not None and fault in said)
+
+
+def test_a_limit_hides_eos_only_where_eos_is_counted() -> None:
+    """Else the limit may have ended the text one token before it."""
+    found = text("abc", "length", 4)
+    assert HIDDEN in str(limit_fault(ENDED, found, 4, eos_counted=True))
+    assert limit_fault(ENDED, text("abc", "stop", 4), 4, eos_counted=True) is None
 
 
 def test_reasons_and_numbers_of_tokens_of_a_stream_are_those_of_the_text() -> None:
