@@ -300,3 +300,27 @@ def test_evidence_is_dated_at_its_first_crossing() -> None:
 def test_evidence_is_reported_as_a_finite_number() -> None:
     assert TextEvidence(np.log([1, 30, 2]), {}).highest_value == pytest.approx(30)
     assert TextEvidence(np.array([0.0, 5000.0]), {}).highest_value == pytest.approx(np.exp(700))
+
+
+OFF_BY_FIVE_PERCENT = {
+    "right": (lambda h: h, ""),
+    "5 % of the ends are passed over": (lambda h: 0.95 * h, LATE),
+    "one token in 20 ends a text whatever p says": (lambda h: h + 0.05 * (1 - h), EARLY),
+    "odds of ending 5 % too high": (lambda h: 1.05 * h / (1 + 0.05 * h), EARLY),
+    "odds of ending 5 % too low": (lambda h: 0.95 * h / (1 - 0.05 * h), LATE),
+}
+
+
+@pytest.mark.parametrize("engine", OFF_BY_FIVE_PERCENT)
+def test_ends_that_are_five_percent_off_are_found_and_right_ones_are_not(engine: str) -> None:
+    """Tokens are other ones (0) or EOS (1), with hazards from small to nearly certain."""
+    hazard_of, name = OFF_BY_FIVE_PERCENT[engine]
+    rng = np.random.default_rng(11)
+    hazard = rng.beta(0.3, 0.7, 120_000).clip(1e-6, 1 - 1e-6)
+    tokens = torch.from_numpy((rng.random(len(hazard)) < hazard_of(hazard)).astype(np.int64))
+    log_p = torch.from_numpy(np.log(np.stack([1 - hazard, hazard], -1)))
+    found = evidence(TokenDistributions(log_p, ends=[1]).draws(tokens), rng.random(len(hazard)))
+    assert (found.highest_value >= 1000) == bool(name)
+    if name:
+        (other,) = {EARLY, LATE} - {name}
+        assert found.families[name][-1] > max(np.log(1000), found.families[other][-1])
