@@ -21,7 +21,7 @@ from marked_page import marks_of, write_lines
 ROOT = Path(__file__).parent.parent
 PAGE, MARKED = ROOT / "docs" / "real-model.md", marks_of("real_engines.py")
 COUNTS, TEXTS = "test_counts_are_those_of_the_models", "test_texts_are_the_targets"
-HEADS = ("engine", "drafter", "T", "rounds", "drafted", "accepted", "counts", "texts")
+HEADS = ("engine", "drafter", "T", "prompts", "rounds", "drafted", "accepted", "counts", "texts")
 
 
 class Test(NamedTuple):
@@ -95,8 +95,10 @@ def section(cases: Sequence[Case]) -> str:
 
 def _row(case: Case) -> list[str]:
     told = case.counts.properties
-    names = ("drafter", "temperature", "rounds", "drafted", "accepted")
-    return [case.label, *(told.get(name, "") for name in names), _counted(case), _emitted(case)]
+    settings = [told.get(name, "") for name in ("drafter", "temperature")]
+    counts = [told.get(name, "") for name in ("rounds", "drafted", "accepted")]
+    prompts = str(len(_texts(case)) or "")
+    return [case.label, *settings, prompts, *counts, _counted(case), _emitted(case)]
 
 
 def _counted(case: Case) -> str:
@@ -126,18 +128,22 @@ def _ties(told: Mapping[str, str]) -> str:
 
 
 def _equal_texts(ran: Sequence[Case]) -> Iterator[str]:
-    """How many of the greedy texts all engines share."""
+    """How many of the greedy texts that all engines decoded are the same by all."""
     greedy = [case for case in ran if case.counts.properties.get("exact") == "True"]
     engines = len({case.engine for case in greedy})
     if engines > 1:
-        texts = list(
-            zip(*(case.counts.properties["texts"].split() for case in greedy), strict=True)
-        )
-        same = sum(len(set(one)) == 1 for one in texts)
+        texts = [dict(text.split(":") for text in _texts(case)) for case in greedy]
+        prompts = set.intersection(*(set(own) for own in texts))
+        same = sum(len({own[prompt] for own in texts}) == 1 for prompt in prompts)
         yield (
-            f"{engines} engines decode the {len(texts)} prompts greedily, in {len(greedy)} runs; "
-            f"{same} of the texts are the same in all of them."
+            f"{engines} engines decode {len(prompts)} of the prompts greedily, in {len(greedy)} "
+            f"runs; {same} of these texts are the same in all of them."
         )
+
+
+def _texts(case: Case) -> list[str]:
+    """Key and fingerprint of each text."""
+    return case.counts.properties.get("texts", "").split()
 
 
 def _findings(ran: Sequence[Case]) -> list[str]:

@@ -16,7 +16,7 @@ TOLD = {
     "rounds": "10",
     "drafted": "40",
     "accepted": "20",
-    "texts": "aa bb",
+    "texts": "1:aa 2:bb",
     "exact": "True",
     "ties": "0",
     "z": "+0.00",
@@ -56,7 +56,7 @@ def test_a_case_is_a_row_with_both_verdicts(tmp_path: Path) -> None:
     )
     written = section(read(path))
     assert (
-        "| mine 1.2 | exit-20 | 0.0 | 10 | 40 | 20 | as the models, every round | the target's, "
+        "| mine 1.2 | exit-20 | 0.0 | 2 | 10 | 40 | 20 | as the models, every round | the target's, "
         "2 near-ties |\n" in written
     )
     assert "| 20 | as the models, z = -0.31 | the target's, z = +1.10 |\n" in written
@@ -73,7 +73,7 @@ def test_a_failure_is_marked_and_told_below(tmp_path: Path) -> None:
 def test_a_run_that_ended_by_an_error_has_no_verdict(tmp_path: Path) -> None:
     fault = '<error message="failed on setup with &quot;MeasurementError: cut off; x&quot;"/>'
     written = section(read(run(tmp_path, "mine", case("TestGreedy", {}, {}, fault))))
-    assert "| mine |  |  |  |  |  | no run |" in written
+    assert "| mine |  |  |  |  |  |  | no run |" in written
     assert "cut off" in written
     assert "disagrees" not in written
 
@@ -88,10 +88,10 @@ def test_what_an_engine_cannot_do_is_named_below_the_table(tmp_path: Path) -> No
 def test_texts_are_compared_over_all_greedy_runs(tmp_path: Path) -> None:
     runs = [
         run(tmp_path, engine, case("TestGreedy", TOLD | {"texts": texts}, {}))
-        for engine, texts in (("one", "aa bb"), ("two", "aa cc"))
+        for engine, texts in (("one", "1:aa 2:bb"), ("two", "1:aa 2:cc 3:dd"))
     ]
     written = section([case for path in runs for case in read(path)])
-    assert "2 engines decode the 2 prompts greedily, in 2 runs; 1 of the texts" in written
+    assert "2 engines decode 2 of the prompts greedily, in 2 runs; 1 of these texts" in written
 
 
 def test_a_file_of_half_a_suite_is_refused(tmp_path: Path) -> None:

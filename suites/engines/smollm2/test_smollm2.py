@@ -32,7 +32,7 @@ class Engine:
             "rounds": round(counts.total_rounds),
             "drafted": round(counts.drafted.sum()),
             "accepted": round(counts.accepted.sum()),
-            "texts": " ".join(texts[key] for key in sorted(texts)),
+            "texts": " ".join(f"{key}:{text}" for key, text in sorted(texts.items())),
             "agrees": found.agrees,
             "exact": found.exact,
             "ties": found.ties,
