@@ -5,8 +5,8 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help suites smollm2 test test-fast coverage check format bench agreement conformance museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
-	engines engines-vllm engines-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
+.PHONY: help suites smollm2 test test-fast coverage check format bench agreement conformance ending-power museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
+	engines engines-vllm engines-page engines-smollm2 engines-smollm2-vllm engines-smollm2-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
 	engine-transformers-versions speculators-parity
 
 suites: $(READY)  ## the main job: gate the embedded pair against the stored baselines
@@ -57,6 +57,9 @@ agreement: $(READY)  ## replay beside decode, cell by cell, into docs/agreement.
 
 conformance: $(READY)  ## losslessness from text: false alarms and power, into docs/conformance.md (about 6 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conformance.py > docs/conformance.md.new && mv docs/conformance.md.new docs/conformance.md
+
+ending-power: $(READY)  ## how soon conformance finds texts that end too early or too late, into docs/check-engine.md (about 2 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ending_power.py --into docs/check-engine.md
 
 museum: $(READY)  ## real engines' acceptance bugs and who sees them, into docs/museum.md
 	$(BIN)/python tests/museum/table.py > docs/museum.md.new && mv docs/museum.md.new docs/museum.md
@@ -148,7 +151,7 @@ engine-transformers-%: $(ENGINES)/transformers-%/.ready
 
 engine-llama-cpp: $(ENGINES)/xllamacpp/.ready
 	$(ENGINES)/xllamacpp/bin/python suites/models/convert.py gguf
-	$(call asked,$(ENGINES)/xllamacpp,llama-cpp,--specdec-seed=1,$(addprefix tests/engines/,adapters/test_llama_cpp.py adapters/test_llama_cpp_server.py logprobs/test_served.py))
+	$(call asked,$(ENGINES)/xllamacpp,llama-cpp,--specdec-seed=1,$(addprefix tests/engines/,adapters/test_llama_cpp.py adapters/test_llama_cpp_server.py logprobs/test_served.py) tests/output/test_llama_cpp_output.py)
 
 engine-onnxruntime: $(ENGINES)/onnxruntime/.ready
 	$(ENGINES)/onnxruntime/bin/python suites/models/convert.py onnx
@@ -164,6 +167,36 @@ engines-vllm: export HF_HUB_OFFLINE := 1
 engines-vllm: $(ENGINES)/vllm/.ready  ## the same on vLLM's CPU build (3.5 GB, 10 minutes to install)
 	$(call asked,$(ENGINES)/vllm,vllm,--specdec-temperature=0,$(addprefix tests/engines/adapters/test_,vllm.py vllm_eagle3.py vllm_sampling.py vllm_rejection.py))
 	$(MAKE) engines-page
+
+# The same engines on a real model. A failed test is a finding, and told in the page.
+SMOLLM2 := suites/smollm2/models/target suites/smollm2/models/exit-20
+SMOLLM2_PROMPTS ?= 24
+define asked-smollm2 # environment, engine, options
+	mkdir -p $(ENGINES)/smollm2
+	OMP_NUM_THREADS=1 $(1)/bin/pytest --specdec-engine=$(2) $(3) suites/engines/smollm2 --specdec-prompts=$(SMOLLM2_PROMPTS) \
+		-o junit_family=xunit1 --junitxml=$(ENGINES)/smollm2/$(2).xml || test $$? -eq 1
+endef
+
+engines-smollm2: $(VENV)/.smollm2 $(addprefix $(ENGINES)/,xllamacpp/.ready onnxruntime/.ready openvino/.ready openvino-export/.ready)  ## suites/engines/smollm2 on each CPU engine, into docs/real-model.md (about two hours)
+	$(BIN)/python suites/smollm2/build.py exit-20
+	$(ENGINES)/xllamacpp/bin/python suites/models/convert.py gguf $(SMOLLM2)
+	$(ENGINES)/onnxruntime/bin/python suites/models/convert.py onnx $(SMOLLM2)
+	$(BIN)/python suites/models/convert.py openvino $(SMOLLM2) --python $(ENGINES)/openvino-export/bin/python
+	$(call asked-smollm2,$(VENV),transformers)
+	$(call asked-smollm2,$(ENGINES)/xllamacpp,llama-cpp)
+	$(call asked-smollm2,$(ENGINES)/onnxruntime,onnxruntime)
+	$(call asked-smollm2,$(ENGINES)/openvino,openvino)
+	$(MAKE) engines-smollm2-page
+
+engines-smollm2-vllm: export VLLM_CPU_KVCACHE_SPACE := 1
+engines-smollm2-vllm: export HF_HUB_OFFLINE := 1
+engines-smollm2-vllm: $(VENV)/.smollm2 $(ENGINES)/vllm/.ready  ## the same on vLLM's CPU build, greedily
+	$(BIN)/python suites/smollm2/build.py exit-20
+	$(call asked-smollm2,$(ENGINES)/vllm,vllm,--specdec-temperature=0)
+	$(MAKE) engines-smollm2-page
+
+engines-smollm2-page: $(READY)
+	$(BIN)/python benchmarks/real_engines.py $(ENGINES)/smollm2/*.xml
 
 speculators-parity: $(READY) $(ENGINES)/speculators/.ready  ## EAGLE-3 heads beside the package that packs them, probability by probability
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/decoding/drafters/test_speculators.py

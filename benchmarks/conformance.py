@@ -469,6 +469,9 @@ token must be the target's arg-max; where it is not, the gap between the two log
 from a bug. The tolerance is that of the target's dtype, in logits {tolerances};
 pass the engine's as `tolerance` where its dtype is coarser.
 
+A text is read up to its first EOS token, which is a token like others, with bets of its own on texts that end too
+early or too late; `new_tokens=` has the ends themselves judged: [when texts end](check-engine.md#when-texts-end).
+
 Two conditions must hold. Sampled texts must be independent: give each request its own seed. And the target
 must be scored here in the engine's precision, or it is a different target; how much that matters is at the
 end of this page.

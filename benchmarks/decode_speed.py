@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -85,41 +86,54 @@ class Speeds:
         return "\n".join([*lines, f"{said}, {self.differing} texts differ"])
 
 
+@dataclasses.dataclass(frozen=True)
+class Drafting:
+    """A way to draft."""
+
+    drafter: LoadedModel | str
+    k: int
+    depth: int = 0
+
+
 def compared(
     target: LoadedModel,
-    drafter: LoadedModel | str,
+    draftings: Sequence[Drafting],
     prompts: Sequence[list[int]],
     *,
-    k: int,
-    depth: int = 0,
     new: int = 96,
-) -> Speeds:
-    """Every prompt's text by each decoder, in turn."""
-    plain, drafted = _Decodes(target, None, 0, 0), _Decodes(target, drafter, k, depth)
-    decoders: dict[str, Callable[[list[int], int], list[int]]] = {
-        OWN: plain.text,
-        STATIC: lambda prompt, new: static(target, prompt, new),
-        DRAFTED: drafted.text,
-    }
-    for decoder in decoders.values():
+) -> list[Speeds]:
+    """Every prompt's text by the plain decoders and by each drafting, in turn."""
+    plain = _Decodes(target, None)
+    drafted = [_Decodes(target, drafting) for drafting in draftings]
+    decoders: list[Callable[[list[int], int], object]] = [
+        plain.text,
+        functools.partial(static, target),
+        *(one.text for one in drafted),
+    ]
+    for decoder in decoders:
         decoder(prompts[0], WARM_UP)
-    plain.decoded.clear()
-    drafted.decoded.clear()
-    seconds = dict.fromkeys(decoders, 0.0)
+    for one in (plain, *drafted):
+        one.decoded.clear()
+    seconds = [0.0] * len(decoders)
     for prompt in prompts:
-        for name, decoder in decoders.items():
+        for place, decoder in enumerate(decoders):
             begun = time.perf_counter()
             decoder(prompt, new)
-            seconds[name] += time.perf_counter() - begun
-    texts = drafted.texts
-    rounds = sum(len(one.rounds[0]) for one in drafted.decoded)
-    counts = replay(target, drafter, texts, k=k, depth=depth, temperature=0, end="whole")
+            seconds[place] += time.perf_counter() - begun
+    return [
+        _speeds(one, plain, {OWN: seconds[0], STATIC: seconds[1], DRAFTED: own})
+        for one, own in zip(drafted, seconds[2:], strict=True)
+    ]
+
+
+def _speeds(drafted: _Decodes, plain: _Decodes, seconds: dict[str, float]) -> Speeds:
+    texts, rounds = drafted.texts, sum(len(one.rounds[0]) for one in drafted.decoded)
     return Speeds(
         tokens=sum(len(text.ids) - text.prompt_length for text in plain.texts),
         seconds=seconds,
         tokens_per_round=sum(len(text.ids) - text.prompt_length - 1 for text in texts) / rounds,
         differing=sum(one.ids != other.ids for one, other in zip(texts, plain.texts, strict=True)),
-        length=counts.acceptance_length,
+        length=drafted.replayed_length(),
         milliseconds={
             "target": statistics.mean(ms for one in plain.decoded for ms in one.verify_ms),
             "draft": statistics.mean(ms for one in drafted.decoded for ms in one.draft_ms),
@@ -129,31 +143,45 @@ def compared(
 
 
 class _Decodes:
-    """Texts by `decode` with one drafter, one prompt at a time."""
+    """Texts by `decode` in one way, one prompt at a time."""
 
-    def __init__(
-        self, target: LoadedModel, drafter: LoadedModel | str | None, k: int, depth: int
-    ) -> None:
-        self._target, self._drafter, self._k, self._depth = target, drafter, k, depth
+    def __init__(self, target: LoadedModel, drafting: Drafting | None) -> None:
+        """Without a drafting, plain."""
+        self._target, self._drafting = target, drafting
         self.decoded: list[Decoded] = []
 
     @property
     def texts(self) -> list[Text]:
         return [one.texts[0] for one in self.decoded]
 
-    def text(self, prompt: list[int], new: int) -> list[int]:
-        """The greedy text of a prompt."""
-        decoded = decode(
-            self._target,
-            self._drafter,
-            [prompt],
-            k=self._k,
-            depth=self._depth,
-            temperature=0,
-            new_tokens=new,
+    def text(self, prompt: list[int], new: int) -> None:
+        """Decode the greedy text of a prompt."""
+        drafting = self._drafting or Drafting("", 0)
+        self.decoded.append(
+            decode(
+                self._target,
+                drafting.drafter or None,
+                [prompt],
+                k=drafting.k,
+                depth=drafting.depth,
+                temperature=0,
+                new_tokens=new,
+            )
         )
-        self.decoded.append(decoded)
-        return list(decoded.texts[0].ids)
+
+    def replayed_length(self) -> float:
+        """Tokens per pass of the target over the whole texts, by replay."""
+        assert self._drafting is not None
+        drafting = self._drafting
+        return replay(
+            self._target,
+            drafting.drafter,
+            self.texts,
+            k=drafting.k,
+            depth=drafting.depth,
+            temperature=0,
+            end="whole",
+        ).acceptance_length
 
 
 def loaded_drafter(name: str, device: str, dtype: str) -> LoadedModel | str:
@@ -186,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--drafter", default=str(models / "text-draft"), help="a folder, or mtp")
     parser.add_argument("--prompts", type=Path, default=ROOT / "suites/text/prompts.jsonl")
     parser.add_argument("--count", type=int, default=16, help="prompts")
-    parser.add_argument("--k", type=int, default=4)
+    parser.add_argument("--k", type=int, nargs="+", default=[4])
     parser.add_argument("--depth", type=int, default=0)
     parser.add_argument("--new", type=int, default=96, help="new tokens")
     parser.add_argument("--dtype", default="float32")
@@ -196,8 +224,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     drafter = loaded_drafter(options.drafter, options.device, options.dtype)
     prompts = encode_prompts(target.tokenizer, read_prompts(options.prompts))
     chosen = prompts[:: max(len(prompts) // options.count, 1)][: options.count]
-    speeds = compared(target, drafter, chosen, k=options.k, depth=options.depth, new=options.new)
-    print(speeds.table())
+    draftings = [Drafting(drafter, k, options.depth) for k in options.k]
+    for k, speeds in zip(
+        options.k, compared(target, draftings, chosen, new=options.new), strict=True
+    ):
+        print(f"k = {k}\n{speeds.table()}")
 
 
 if __name__ == "__main__":

@@ -417,6 +417,9 @@ so `TestReusedHeads` runs on `--specdec-engine=decode` and on engines that reuse
 `--specdec-temperature=0` leaves the greedy cases and skips the others. Adapters ask for one text at
 a time; batches are tried on `decode` alone, which decodes 16 rows together.
 
+`suites/engines/smollm2/` asks `TestGreedy`, `TestSampling` and `TestPromptLookup` of a model that
+people use, where it is named: `make engines-smollm2` ([real-model.md](real-model.md#on-real-engines)).
+
 ## What each engine counts
 
 | engine | first drafts | rounds | drafted | accepted | accepted at position 1, 2, 3 | replay's prediction |

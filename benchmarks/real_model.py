@@ -3,7 +3,8 @@ speed of `decode` beside plain decoding.
 
     python benchmarks/real_model.py acceptance > benchmarks/results/real-acceptance.json
     python benchmarks/real_model.py changes > benchmarks/results/real-changes.json
-    python benchmarks/real_model.py speed > benchmarks/results/real-speed.json
+    python benchmarks/real_model.py speed --drafter EAGLE-3 \\
+        > benchmarks/results/real-speed-eagle3.json
     python benchmarks/real_model.py page benchmarks/results/real-*.json    # and its picture
 
 The checkpoints are those of `make smollm2`, and for `changes` those that
@@ -16,15 +17,14 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import decode_speed
 import numpy as np
 import torch
-from marked_page import marks_of, write_lines
-from real_model_plots import write_picture
+from real_model_page import write_page
 
 from pytest_specdec import Counts, LoadedModel, Text, load_model
 from pytest_specdec.acceptance.renewal import expected_counts
@@ -40,8 +40,6 @@ from pytest_specdec.gate.paired import Pair
 
 ROOT = Path(__file__).parent.parent
 SUITE = ROOT / "suites" / "smollm2"
-PAGE, MARKED = ROOT / "docs" / "real-model.md", marks_of("real_model.py")
-PICTURE = ROOT / "docs" / "real-model.svg"
 TARGET = SUITE / "models" / "target"
 DRAFTERS = {
     "EAGLE-3": (str(SUITE / "models" / "eagle3"), 0),
@@ -121,6 +119,7 @@ def acceptance() -> Iterator[dict[str, Any]]:
                 "what": "stretch",
                 "drafter": name,
                 "begin": begin,
+                "end": begin + STRETCH,
                 "texts": len(part),
                 "conditional": conditional(counts),
                 "length": counts.acceptance_length,
@@ -174,6 +173,8 @@ def changes() -> Iterator[dict[str, Any]]:
                     "drafter": drafter,
                     "changed": name,
                     "temperature": temperature,
+                    "k": CHANGED_K,
+                    "margin": MARGIN,
                     **_compared(before, counts[name]),
                 }
 
@@ -195,170 +196,37 @@ def _compared(before: tuple[Counts, Counts], now: tuple[Counts, Counts]) -> dict
     }
 
 
-def speed(dtype: str, ks: Sequence[int], prompts: int) -> Iterator[dict[str, Any]]:
-    """Rows of `decode_speed.compared`, one for each drafter and k: at batch 1 and temperature 0."""
+def speed(
+    dtype: str, drafter: str, ks: Sequence[int], prompts: int, new: int
+) -> Iterator[dict[str, Any]]:
+    """Rows of `decode_speed.compared` for one drafter: at batch 1 and temperature 0."""
     target = load_model(str(TARGET), dtype=dtype)
     _, ids = prompts_of(target, prompts)
-    for name, (folder, depth) in DRAFTERS.items():
-        drafter = decode_speed.loaded_drafter(folder, "auto", dtype)
-        for k in ks:
-            speeds = decode_speed.compared(target, drafter, ids, k=k, depth=depth, new=NEW_TOKENS)
-            print(f"{name}, k={k}\n{speeds.table()}", file=sys.stderr)
-            yield {
-                "what": "speed",
-                "drafter": name,
-                "k": k,
-                "dtype": dtype,
-                "threads": torch.get_num_threads(),
-                "tokens_per_second": speeds.tokens_per_second(decode_speed.DRAFTED),
-                "ratio": speeds.ratio,
-                "theory": speeds.theory,
-                "plain": max(
-                    speeds.tokens_per_second(name)
-                    for name in (decode_speed.OWN, decode_speed.STATIC)
-                ),
-                "milliseconds": speeds.milliseconds,
-                "tokens_per_round": speeds.tokens_per_round,
-                "replayed_length": speeds.length,
-                "differing": speeds.differing,
-                "texts": len(ids),
-            }
-
-
-def write_page(paths: Sequence[Path]) -> None:
-    """Write docs/real-model.md anew from the rows of the other commands."""
-    rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
-    write_picture(rows, PICTURE)
-    write_lines(PAGE, MARKED, "\n".join(_sections(rows)) + "\n")
-
-
-def _sections(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    positions = [row for row in rows if row["what"] == "positions"]
-    yield "\n![Acceptance by position, category and length, and speed by k](real-model.svg)\n"
-    yield "\n## Acceptance by position\n"
-    yield "Conditional acceptance: of the drafts whose earlier drafts were accepted.\n"
-    yield _table(
-        ["drafter", "T", *map(str, range(1, DEEPEST + 1))],
-        (
-            [row["drafter"], f"{row['temperature']:g}", *(f"{a:.2f}" for a in row["conditional"])]
-            for row in positions
-        ),
-    )
-    yield "\n## Length by k\n"
-    yield "Tokens per pass of the target, over whole texts.\n"
-    yield _table(
-        ["drafter", "T", *(f"k = {k}" for k in range(1, DEEPEST + 1))],
-        (
-            [
-                row["drafter"],
-                f"{row['temperature']:g}",
-                *(f"{v:.2f}" for v in row["requests"].values()),
-            ]
-            for row in positions
-        ),
-    )
-    yield "\n## Categories\n"
-    yield "Conditional acceptance of the first, second and third draft at temperature 0.\n"
-    greedy = {row["drafter"]: row["categories"] for row in positions if row["temperature"] == 0}
-    yield _table(
-        ["category", *(f"{name}, position {n}" for name in greedy for n in (1, 2, 3))],
-        (
-            [category, *(f"{greedy[name][category][n]:.2f}" for name in greedy for n in range(3))]
-            for category in next(iter(greedy.values()), {})
-        ),
-    )
-    yield "\n## Length of the context\n"
-    yield (
-        f"The same by the part of the answer, {LONG_PROMPTS} answers of up to {LONG_TOKENS} tokens, "
-        "k = 4, temperature 0.\n"
-    )
-    yield _table(
-        ["drafter", "tokens", "texts", "1", "2", "3", "4", "length"],
-        (
-            [
-                row["drafter"],
-                f"{row['begin'] + 1} to {row['begin'] + STRETCH}",
-                str(row["texts"]),
-                *(f"{a:.2f}" for a in row["conditional"]),
-                f"{row['length']:.2f}",
-            ]
-            for row in rows
-            if row["what"] == "stretch"
-        ),
-    )
-    yield from _changes([row for row in rows if row["what"] == "change"])
-    yield from _speeds([row for row in rows if row["what"] == "speed"])
-
-
-def _changes(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    if not rows:
-        return
-    yield "\n## Changed drafters\n"
-    yield (
-        f"What the gate says of a changed drafter on the same texts, k = {CHANGED_K}: the drop of the "
-        "acceptance length that is judged (at temperature 0 of smoothed counts), its interval for "
-        f"other prompts like these at the level of a session with two gates, margin {MARGIN:.0%}; "
-        "and the exact drop.\n"
-    )
-    yield _table(
-        ["drafter", "T", "length before", "drop", "interval", "exact drop", "verdict"],
-        (
-            [
-                row["changed"],
-                f"{row['temperature']:g}",
-                f"{row['length']:.3f}",
-                f"{row['drop']:.2%}",
-                " to ".join(f"{bound:.2%}" for bound in row["interval"]),
-                f"{row['exact_drop']:.2%}",
-                row["verdict"],
-            ]
-            for row in rows
-        ),
-    )
-
-
-def _speeds(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    if not rows:
-        return
-    first = rows[0]
-    yield "\n## The wall clock\n"
-    yield (
-        f"`decode` at batch 1 and temperature 0 over {first['texts']} prompts, {first['dtype']}, "
-        f"{first['threads']} threads; plain decoding is the faster of our loop and transformers' "
-        "`generate` with a static cache.\n"
-    )
-    yield _table(
-        [
-            "drafter",
-            "k",
-            "tokens/s",
-            "of plain",
-            "theory",
-            "tokens per round",
-            "draft, verify, step (ms)",
-            "differing texts",
-        ],
-        (
-            [
-                row["drafter"],
-                str(row["k"]),
-                f"{row['tokens_per_second']:.1f}",
-                f"{row['ratio']:.2f}",
-                f"{row['theory']:.2f}",
-                f"{row['tokens_per_round']:.2f}",
-                ", ".join(
-                    f"{row['milliseconds'][part]:.0f}" for part in ("draft", "verify", "target")
-                ),
-                f"{row['differing']} of {row['texts']}",
-            ]
-            for row in rows
-        ),
-    )
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    folder, depth = DRAFTERS[drafter]
+    loaded = decode_speed.loaded_drafter(folder, "auto", dtype)
+    draftings = [decode_speed.Drafting(loaded, k, depth) for k in ks]
+    for k, speeds in zip(ks, decode_speed.compared(target, draftings, ids, new=new), strict=True):
+        print(f"{drafter}, k={k}\n{speeds.table()}", file=sys.stderr)
+        yield {
+            "what": "speed",
+            "drafter": drafter,
+            "k": k,
+            "dtype": dtype,
+            "threads": torch.get_num_threads(),
+            "new_tokens": new,
+            "tokens_per_second": speeds.tokens_per_second(decode_speed.DRAFTED),
+            "ratio": speeds.ratio,
+            "theory": speeds.theory,
+            "plain": {
+                name: speeds.tokens_per_second(name)
+                for name in (decode_speed.OWN, decode_speed.STATIC)
+            },
+            "milliseconds": speeds.milliseconds,
+            "tokens_per_round": speeds.tokens_per_round,
+            "replayed_length": speeds.length,
+            "differing": speeds.differing,
+            "texts": len(ids),
+        }
 
 
 def main() -> None:
@@ -369,11 +237,13 @@ def main() -> None:
     kinds.add_parser("acceptance")
     kinds.add_parser("changes")
     timed = kinds.add_parser("speed")
+    timed.add_argument("--drafter", default="EAGLE-3", choices=DRAFTERS)
     timed.add_argument("--dtype", default="bfloat16")
     timed.add_argument(
         "--k", type=lambda given: [int(k) for k in given.split(",")], default=[1, 2, 3, 4, 6]
     )
     timed.add_argument("--prompts", type=int, default=96)
+    timed.add_argument("--new-tokens", type=int, default=NEW_TOKENS)
     shown = kinds.add_parser("page")
     shown.add_argument("results", type=Path, nargs="+")
     options = parser.parse_args()
@@ -381,7 +251,7 @@ def main() -> None:
         write_page(options.results)
         return
     if options.kind == "speed":
-        rows = speed(options.dtype, options.k, options.prompts)
+        rows = speed(options.dtype, options.drafter, options.k, options.prompts, options.new_tokens)
     else:
         rows = acceptance() if options.kind == "acceptance" else changes()
     for row in rows:

@@ -25,10 +25,9 @@ def test_tokens_per_second_beside_plain(
 ) -> None:
     prompts = pair.prompts[:: len(pair.prompts) // PROMPTS][:PROMPTS]
     drafter = {"text-draft": pair.draft, "mtp": "mtp"}.get(name, str(EMBEDDED / name))
-    speeds = benchmark.pedantic(
-        decode_speed.compared,
-        (pair.target, drafter, prompts),
-        {"k": k, "depth": depth, "new": NEW},
+    drafting = decode_speed.Drafting(drafter, k, depth)
+    (speeds,) = benchmark.pedantic(
+        decode_speed.compared, (pair.target, [drafting], prompts), {"new": NEW}
     )
     benchmark.extra_info.update(ratio=round(speeds.ratio, 2))
     with capsys.disabled():

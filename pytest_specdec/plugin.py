@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .engines.counting.oracle import Agreement
     from .judging.comparison import Baseline, Run
     from .lossless.texts.conformance import Conformance
+    from .output.results import OutputReport
     from .session.counts_gates import SpecdecGate
     from .session.session import Session
     from .speedup.cost_profile import CostProfile
@@ -186,6 +187,15 @@ def specdec_oracle(request: pytest.FixtureRequest, specdec_case: Case) -> Agreem
     """
     with _as_test_error():
         return session_of(request.config).components.runner.oracle(specdec_case)
+
+
+@pytest.fixture
+def specdec_output(request: pytest.FixtureRequest, specdec_case: Case) -> OutputReport:
+    """Every check of what the engine returns for the case: how texts end, whose they are, batches,
+    streams, tool calls, counters: `.right`, `.message`, `.results`.
+    """
+    with _as_test_error():
+        return session_of(request.config).components.output(specdec_case)
 
 
 @pytest.fixture

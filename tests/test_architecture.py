@@ -20,7 +20,10 @@ def test_the_map_is_drawn_from_the_import_contracts() -> None:
 
 
 def test_the_map_knows_layers_and_rooms_without_torch() -> None:
-    assert architecture_map.layers()[1:3] == [["session", "commands"], ["judging", "doctor"]]
+    assert architecture_map.layers()[1:3] == [
+        ["session", "commands"],
+        ["judging", "doctor", "output"],
+    ]
     assert ["adapters"] in architecture_map.layers("pytest_specdec.engines")
     assert "gate" in architecture_map.without("torch")
     assert "decoding" not in architecture_map.without("torch")

@@ -14,6 +14,7 @@ import dataclasses
 import math
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from .counts import Array
@@ -117,19 +118,21 @@ def _each_text(
         width + 2 * most
     )  # a margin on both sides catches what a gain moves out of the window
     nothing[most + reach] = 1.0
-    ahead = np.broadcast_to(
-        nothing, (ends + 1, texts, len(nothing))
-    ).copy()  # of the next starts, the nearest first
     result = np.tile(nothing, (texts, 1))
-    columns, rows = most + np.arange(width), np.arange(texts)[:, None]
+    # Of the next starts, the nearest first: by how far a gain moves the window, and the window.
+    ahead = [sliding_window_view(result.copy(), width, axis=1)] * (ends + 1)
     for start in range(longest - 1, int(starts.min(initial=longest)) - 1, -1):
-        from_here = np.zeros((texts, len(nothing)))
+        from_here = np.tile(nothing, (texts, 1))
+        rows = np.flatnonzero(played[:, start] & (starts <= start))
+        total = np.zeros((len(rows), width))
         for taken in range(ends):
-            moved = ahead[taken][rows, columns - gains[:, start, taken, None]]
-            from_here[:, most : -most or None] += chances[:, start, taken, None] * moved
-        from_here = np.where(played[:, start, None], from_here, nothing)
+            moved = ahead[taken][rows, most - gains[rows, start, taken]]
+            moved *= chances[rows, start, taken, None]
+            total += moved
+        from_here[rows] = 0.0
+        from_here[rows, most : -most or None] = total
         result[starts == start] = from_here[starts == start]
-        ahead = np.concatenate([from_here[None], ahead[:-1]])
+        ahead = [sliding_window_view(from_here, width, axis=1), *ahead[:-1]]
     return result[:, most : -most or None]
 
 

@@ -104,7 +104,8 @@ def check_config(
                 f"{path} says {name}: {_shown(value)}, which no model has{limit}; save the "
                 "checkpoint again"
             )
-    _check_layers(path, text, tensors)
+    if any(map(_LAYER.search, tensors)):
+        check_layers(path, text, tensors)
     _check_embedding(path, text, tensors)
 
 
@@ -123,7 +124,11 @@ def _is_size(value: Any, least: int, most: int) -> bool:
     return count is not None and least <= count <= most
 
 
-def _check_layers(path: Path, text: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def check_layers(path: Path, text: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a configuration with more layers than tensors show, also where these are of no layer.
+
+    Raises RequestError.
+    """
     name, announced = next(
         ((name, count) for name in _LAYER_COUNTS if (count := count_of(text.get(name)))), ("", 0)
     )

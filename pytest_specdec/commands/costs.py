@@ -126,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..speedup.benchmark_file import profile_from_benchmark
 
     if arguments.output is not None:
-        _check_writable(arguments.output)
+        check_writable(arguments.output)
     progress = CommandProgress()
     profile = (
         profile_from_benchmark(arguments.benchmark)
@@ -240,7 +240,7 @@ def load_pair(
     return models[0], models[1] if draft is not None else None
 
 
-def _check_writable(path: Path) -> None:
+def check_writable(path: Path) -> None:
     """Raises RequestError now rather than after minutes of measuring."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):

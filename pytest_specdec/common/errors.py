@@ -9,6 +9,7 @@ from .printable import printable
 
 EXTRAS = {
     "models": ("torch", "transformers", "safetensors", "tokenizers"),
+    "constraints": ("llguidance",),
     "servers": ("prometheus_client", "urllib3"),
     "plots": ("vl_convert", "matplotlib"),
 }

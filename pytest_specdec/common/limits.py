@@ -9,6 +9,8 @@ MOST_DEPTH = 64
 MOST_NEW_TOKENS = 1_000_000
 """Tokens of one text."""
 MOST_PROMPTS = 1_000_000
+MOST_BATCH = 512
+"""Texts decoded at once."""
 MOST_REPEATS = 1000
 MOST_SEED = 2**62
 MOST_TOKEN_ID = 2**31 - 1

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from ..common.errors import RequestError
 from ..common.extensions import Registry, package_of
 
-LOGPROBS = "logprobs"
-OWN = ("replay", "decode", LOGPROBS)
+LOGPROBS, HIDDEN_STATES = "logprobs", "hidden-states"
+OWN = ("replay", "decode", LOGPROBS, HIDDEN_STATES)
 """Engines of this project's own."""
 
 _PACKAGE = "pytest_specdec.engines.adapters"

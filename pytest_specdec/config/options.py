@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.limits import (
+    MOST_BATCH,
     MOST_DEPTH,
     MOST_K,
     MOST_NEW_TOKENS,
@@ -26,6 +27,7 @@ from .parsers import (
     fraction,
     id_range,
     import_path,
+    logits_processors,
     one_of,
     probability,
     server_or_file,
@@ -39,6 +41,7 @@ from .parsers import (
 
 if TYPE_CHECKING:
     from ..cases.case import JudgedRange
+    from ..cases.processors import ProcessorSpec
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -125,6 +128,15 @@ TOP_P = Option[float](
     marker="top_p",
     narrows=True,
 )
+PROCESSORS: Option[ProcessorSpec | None] = Option(
+    name="processors",
+    parser=logits_processors,
+    metavar="NAME=VALUE[,...]",
+    help="Penalties, filters or a grammar that target and drafter decode under",
+    default=None,
+    marker="processors",
+    narrows=True,
+)
 JUDGED: Option[JudgedRange | None] = Option(
     name="judged",
     parser=id_range,
@@ -171,6 +183,14 @@ SEED = Option[int](
     default=0,
     narrows=True,
 )
+BATCH = Option[tuple[int, ...]](
+    name="batch",
+    parser=whole_numbers(1, MOST_BATCH),
+    metavar="N[,N]",
+    help="Texts decoded at once, or requests to a server, that specdec_output compares",
+    default=(1, 4, 16),
+    marker="batch",
+)
 DEVICE = Option[str](
     name="device",
     parser=one_of(*DEVICES),
@@ -196,7 +216,7 @@ URL = Option[str | None](
     name="url",
     parser=server_or_file,
     metavar="URL",
-    help="Where the engine is: a server's http URL, or the file of a trace",
+    help="Where the engine is: a server's http URL, the file of a trace, a folder of hidden states",
     default=None,
 )
 DRAFT_URL = Option[str | None](

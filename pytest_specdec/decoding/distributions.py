@@ -67,9 +67,19 @@ def log_exponentials(
     `torch.multinomial` runs the same race, and checks that cost more than the draw. Logits need no
     normalising here. The clamp keeps a clock at 0 from choosing a token without mass.
     """
-    return (
-        torch.empty(shape, device=device).exponential_(generator=generator).clamp_(min=_TINY).log_()
-    )
+    return _exponentials(shape, device, generator).clamp_(min=_TINY).log_()
+
+
+def _exponentials(
+    shape: Sequence[int], device: torch.device, generator: torch.Generator | None
+) -> torch.Tensor:
+    """What `exponential_` draws, in float32. On a CPU that takes one number after another; the same
+    from uniform numbers takes a third of the time.
+    """
+    if device.type != "cpu":
+        return torch.empty(shape, device=device).exponential_(generator=generator)
+    uniform = torch.rand(tuple(shape), dtype=torch.float64, generator=generator)
+    return uniform.neg_().log1p_().float().neg_()
 
 
 def sample(

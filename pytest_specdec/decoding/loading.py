@@ -25,6 +25,7 @@ from ..checkpoints.checkpoint import (
     local_checkpoint,
     open_checkpoint,
 )
+from ..checkpoints.config_checks import check_layers
 from ..checkpoints.tokenizer_files import check_tokenizer_config
 from ..common.errors import RequestError
 
@@ -35,6 +36,23 @@ if TYPE_CHECKING:
 OLDEST_TRANSFORMERS = "5.14"
 
 
+@dataclasses.dataclass
+class StoredState:
+    """The output of decoder layers that are not loaded, in a model's next pass."""
+
+    output: torch.Tensor | None = None
+    """(rows, columns, width), of the last layer, before the final norm."""
+
+    def put(self, layer: torch.nn.Module, arguments: Any, output: Any) -> Any:
+        """A forward hook of the only layer that there is. Raises RequestError without an output."""
+        if self.output is None:
+            raise RequestError(
+                "only the outer parts of the target are loaded, and its states come from files; "
+                "leave --specdec-hidden-states out of a run that needs the target itself"
+            )
+        return (self.output, *output[1:]) if isinstance(output, tuple | list) else self.output
+
+
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
     """A causal language model in evaluation mode, ready on its device; `load_model` makes it."""
@@ -43,6 +61,8 @@ class LoadedModel:
     """The folder, its configuration and fingerprints."""
     model: PreTrainedModel
     """transformers' model, without gradients."""
+    stored: StoredState | None = None
+    """What its layers' output is taken from, where only its outer parts are loaded."""
 
     @functools.cached_property
     def heads(self) -> MtpModel:
@@ -161,28 +181,83 @@ def load_model(name: str, device: str = "auto", dtype: str = "float32") -> Loade
     3
     """
     checkpoint = open_checkpoint(resolve(name))
-    folder, local = checkpoint.folder, {"trust_remote_code": False, "local_files_only": True}
-    try:
-        with quiet():
-            config = pinned(AutoConfig.from_pretrained(folder, **local))
-            model, info = AutoModelForCausalLM.from_pretrained(
-                folder,
-                config=config,
-                dtype=getattr(torch, dtype),
-                use_safetensors=True,
-                output_loading_info=True,
-                **local,
+    # A folder may hold a target's outer parts alone, which `load_outer_parts` takes.
+    check_layers(
+        checkpoint.folder / "config.json", checkpoint.text_config, checkpoint.model_tensors
+    )
+    config = _config_of(checkpoint)
+    model, missing = _from_pretrained(checkpoint, config, dtype)
+    if missing:
+        raise RequestError(
+            f"{checkpoint.folder} lacks the weights {', '.join(missing[:3])}; save the whole model"
+        )
+    return LoadedModel(checkpoint, model.to(pick_device(device)))
+
+
+def load_outer_parts(name: str, device: str = "auto", dtype: str = "float32") -> LoadedModel:
+    """Load what a target has around its decoder layers: embeddings, final norm and output layer.
+
+    Its passes need `LoadedModel.stored`. MTP layers can be loaded, too. The files may lack the
+    decoder layers. Parameters and errors are those of `load_model`.
+    """
+    checkpoint = open_checkpoint(resolve(name))
+    config = _config_of(checkpoint)
+    text = config.get_text_config()
+    layers, types = text.num_hidden_layers, getattr(text, "layer_types", None)
+    text.num_hidden_layers = 1  # transformers makes MTP layers like the last one
+    if types is not None:
+        text.layer_types = list(types[-1:])
+    model, missing = _from_pretrained(checkpoint, config, dtype)
+    if outer := [key for key in missing if ".layers." not in key]:
+        raise RequestError(
+            f"{checkpoint.folder} lacks the weights {', '.join(outer[:3])}; save embeddings, final "
+            "norm and output layer of the target there"
+        )
+    text = model.config.get_text_config()
+    text.num_hidden_layers = layers
+    if types is not None:
+        text.layer_types = types
+    stored = StoredState()
+    model.get_decoder().layers[0].register_forward_hook(stored.put)
+    return LoadedModel(checkpoint, model.to(pick_device(device)), stored)
+
+
+def _config_of(checkpoint: Checkpoint) -> PreTrainedConfig:
+    with _refusing(checkpoint), quiet():
+        return pinned(
+            AutoConfig.from_pretrained(
+                checkpoint.folder, trust_remote_code=False, local_files_only=True
             )
+        )
+
+
+def _from_pretrained(
+    checkpoint: Checkpoint, config: PreTrainedConfig, dtype: str
+) -> tuple[PreTrainedModel, list[str]]:
+    """The model and the names of weights that the files lack."""
+    with _refusing(checkpoint), quiet():
+        model, info = AutoModelForCausalLM.from_pretrained(
+            checkpoint.folder,
+            config=config,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+    return model.eval().requires_grad_(False), sorted(info["missing_keys"])
+
+
+@contextlib.contextmanager
+def _refusing(checkpoint: Checkpoint) -> Iterator[None]:
+    """RequestError for whatever transformers raises."""
+    try:
+        yield
     except Exception as error:  # a malformed configuration can break transformers anywhere
         reason = _misfit(checkpoint) or _reason(error)
         raise RequestError(
-            f"transformers cannot load {folder}: {reason}; check the checkpoint"
+            f"transformers cannot load {checkpoint.folder}: {reason}; check the checkpoint"
         ) from error
-    if missing := sorted(info["missing_keys"]):
-        raise RequestError(
-            f"{folder} lacks the weights {', '.join(missing[:3])}; save the whole model"
-        )
-    return LoadedModel(checkpoint, model.eval().requires_grad_(False).to(pick_device(device)))
 
 
 def pinned(config: PreTrainedConfig) -> PreTrainedConfig:

@@ -22,16 +22,28 @@ from .cache_argument import cache_name
 from .grouped_attention import grouped_attention
 from .layer_states import captured_states
 from .loading import LoadedModel
+from .processors import BatchProcessors
 from .roomy_cache import give_room
 
 Rows = NDArray[np.int64]
 """(rows,): a number for each row, kept on the CPU."""
 
+_LARGE_ROW = 1 << 13
+"""Bytes of a row from which a CPU copies it by itself."""
+
 
 class Sequences:
     """Token ids of a batch: `lengths` tokens are emitted, drafts are written after them."""
 
-    def __init__(self, prompts: list[list[int]], room: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        prompts: list[list[int]],
+        room: int,
+        device: torch.device,
+        processors: BatchProcessors | None = None,
+    ) -> None:
+        self.processors = processors
+        """The rows' logits processors."""
         self.lengths: Rows = np.array([len(prompt) for prompt in prompts])
         self.ids = torch.zeros(
             len(prompts), int(self.lengths.max()) + room, dtype=torch.long, device=device
@@ -64,10 +76,20 @@ class Sequences:
         positions = self._on_device((ends[:, None] - np.arange(width, 0, -1)).clip(0))
         return self.ids.gather(1, positions), positions
 
+    def drafter_logits(self, offset: int, logits: torch.Tensor) -> torch.Tensor:
+        """A drafter's logits (rows, vocabulary) of the tokens at `offset` after the emitted ones,
+        after the rows' processors.
+        """
+        if self.processors is None:
+            return logits
+        return self.processors.draft(self.ids, self.lengths + offset, logits[:, None])[:, 0]
+
     def select(self, rows: Rows) -> None:
         """Keep some rows."""
         self.lengths, self._newest = self.lengths[rows], None
         self.ids = self.ids[self._on_device(rows)]
+        if self.processors is not None:
+            self.processors.select(rows)
 
     def _on_device(self, values: Rows) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.ids.device)
@@ -257,6 +279,9 @@ def moved(states: torch.Tensor, drop: Rows, axis: int, most: int) -> torch.Tenso
     width = max(min(most, columns - least), 0)
     if (drop == least).all():
         return states.narrow(axis, columns - least - width, width)
+    by_rows = states.device.type == "cpu" and axis < states.ndim - 1
+    if by_rows and states[0].nbytes // columns * width >= _LARGE_ROW:
+        return _moved_by_rows(states, drop, axis, width)
     source = (np.arange(width) + columns - width - drop[:, None]).clip(0)
     if axis == 1 or states.ndim == 3:
         shape = [len(drop), 1, 1]
@@ -270,3 +295,21 @@ def moved(states: torch.Tensor, drop: Rows, axis: int, most: int) -> torch.Tenso
     blocks = (np.arange(rows * heads) * columns).reshape(rows, heads, 1)
     flat = torch.from_numpy((blocks + source[:, None]).reshape(-1)).to(states.device)
     return states.reshape(-1, size).index_select(0, flat).view(rows, heads, width, size)
+
+
+def _moved_by_rows(states: torch.Tensor, drop: Rows, axis: int, width: int) -> torch.Tensor:
+    """What `moved` returns, row by row: large blocks are copied faster than vectors by an index.
+    numpy starts a copy sooner than torch.
+    """
+    shape, columns = [*states.shape], states.shape[axis]
+    shape[axis] = width
+    out = states.new_empty(shape)
+    padding = max(width - (columns - int(drop.max())), 0)
+    out.narrow(axis, 0, padding).copy_(states.narrow(axis, 0, 1))
+    source, target = (
+        np.moveaxis(part.view(torch.uint8).numpy(), axis, 1) for part in (states.detach(), out)
+    )
+    for row, end in enumerate((columns - drop).tolist()):
+        begin = max(end - width, 0)
+        target[row, width - (end - begin) :] = source[row, begin:end]
+    return out

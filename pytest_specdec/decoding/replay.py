@@ -35,9 +35,12 @@ from .draft_arrays import DraftArrays, new_token_values, overlap_rules
 from .drafters.protocol import TextBatch
 from .drafters.registry import DrafterSource, drafter_for, loaded_pair
 from .drafters.registry import check_drafter as check_drafter
-from .drafters.teacher_forcing import as_array, forward
-from .layer_states import captured_states
+from .drafters.teacher_forcing import as_array
 from .loading import LoadedModel
+from .named_processors import ProcessorSource, check_drafters, ready_processors
+from .processed_passes import ProcessedPasses, of_texts
+from .processors import Processors
+from .target_passes import ModelPasses, TargetPasses
 from .text_limits import check_context, check_tokens
 
 Progress = Callable[[int, int], None]
@@ -48,8 +51,8 @@ _LOGIT_BUDGET = {"cpu": 1 << 21, "cuda": 1 << 28}
 a GPU.
 """
 _GREEDY_EVERY = 16
-"""At temperature 0 the origin of one text in so many is checked: texts of another target differ in
-half of their tokens, not in few.
+"""At temperature 0 the origin of one text in so many is checked where a pass of the target costs
+something: texts of another target differ in half of their tokens, not in few.
 """
 
 
@@ -77,6 +80,7 @@ def replay(
     top_k: int = 0,
     top_p: float = 1.0,
     end: End = "inside",
+    processors: ProcessorSource = None,
 ) -> Counts:
     """Expected counts of speculative decoding on texts that the target has emitted; exact, without
     decoding.
@@ -109,6 +113,8 @@ def replay(
         in the text, so that each drafts k tokens. ``"clip"``: also shorter ones, as an engine with
         a length limit drafts. ``"whole"``: also those with nothing left to draft, every pass of the
         target.
+    processors
+        Logits processors under which the target emitted the texts, see `decode`.
 
     Returns
     -------
@@ -138,7 +144,13 @@ def replay(
     rule = checked_rule(rule, temperature)
     model, drafting = loaded_pair(target, drafter, depth)
     sampling = Sampling(temperature, top_k, top_p)
-    (scores,) = text_scores(model, [DrafterPlan(drafting, depth, k)], texts, sampling)
+    (scores,) = text_scores(
+        model,
+        [DrafterPlan(drafting, depth, k)],
+        texts,
+        sampling,
+        processors=ready_processors(processors, model, temperature),
+    )
     counts = expected_counts(scores.field(rule), k, end)
     if not counts.total_rounds > 0:
         raise MeasurementError(
@@ -159,6 +171,8 @@ def text_scores(
     overlaps: bool = False,
     source: Sequence[Sequence[float]] | None = None,
     known: NDArray[np.floating] | None = None,
+    passes: TargetPasses | None = None,
+    processors: Processors | None = None,
 ) -> list[Scores]:
     """The scores of each drafter from one pass of each model over the texts, a few texts at a time.
 
@@ -168,7 +182,8 @@ def text_scores(
     context, by the rules of the plans, which takes a pass of the target at temperature 0, too.
     `source` are the log-probabilities of each text's new tokens by another target, which emitted
     them. `known` are this target's, the `Scores.target` of an earlier call: then only drafters that
-    read its hidden states cost a pass of the target.
+    read its hidden states cost a pass of the target. `passes` stand in for the target's own.
+    `processors` are the logits processors of target and drafters.
 
     Raises RequestError for a text longer than a model's context or with tokens that it does not
     have, MeasurementError for NaN.
@@ -176,6 +191,7 @@ def text_scores(
     longest = max((len(text.ids) for text in texts), default=0)
     drafters = [drafter_for(target, plan.drafter, plan.depth) for plan in plans]
     models = [target, *(model for drafter in drafters for model in drafter.models)]
+    check_drafters(drafters, processors)
     check_context(models, longest)
     check_tokens(models, texts)
     log_p = np.zeros((len(texts), longest), dtype=np.float32)
@@ -196,18 +212,25 @@ def text_scores(
     tokens = budget // target.model.get_input_embeddings().num_embeddings
     done = 0
     origins: list[Origin] = []
+    passes = passes or ModelPasses(target)
+    every = _GREEDY_EVERY if isinstance(passes, ModelPasses) else 1
+    if processors is not None:
+        passes = ProcessedPasses(passes, processors)
     progress = progress or (lambda done, total: None)
     progress(0, len(order))
     while done < len(order):
         rows = next_batch(order[done:], texts, tokens)
         parts = [texts[row] for row in rows]
         own, scored = source is None, known is not None
-        origin = _fill(log_p, drafts, target, parts, rows, sampling, own=own, scored=scored)
+        ids = padded([text.ids for text in parts], target.device)
+        origin = _fill(
+            log_p, drafts, passes, ids, parts, rows, sampling, processors, own=own, scored=scored
+        )
         origins += [origin] if origin is not None else []
         done += len(rows)
         progress(done, len(order))
     if judge_origin and sampling.temperature == 0:
-        origins = _greedy_origins(target, texts[::_GREEDY_EVERY], tokens)
+        origins = _greedy_origins(target, passes, texts[::every], tokens)
     origin = joined(origins) if judge_origin and origins else None
     emitted_by = None if source is None else new_token_values(texts, source, longest)
     return [draft.scores(texts, log_p, origin, emitted_by) for draft in drafts]
@@ -216,45 +239,43 @@ def text_scores(
 def _fill(
     log_p: NDArray[np.float32],
     drafts: list[DraftArrays],
-    target: LoadedModel,
+    passes: TargetPasses,
+    ids: torch.Tensor,
     texts: list[Text],
     rows: list[int],
     sampling: Sampling,
+    processors: Processors | None,
     *,
     own: bool,
     scored: bool,
 ) -> Origin | None:
     """Write one batch's log-probabilities into the arrays, from the first new token of any of its
-    texts.
+    texts; `ids` is (rows, length).
 
     Returns the texts' origin by the target's distributions, where those were computed. Without
     `own` the texts are those of another target, and their tokens may lie outside this one's
     support. Where they were `scored` before, the target's log-probabilities stay as they are.
     """
-    ids = padded([text.ids for text in texts], target.device)
     length = ids.shape[1]
     begin = max(min(text.prompt_length for text in texts), 1)
     sampled = sampling.temperature > 0 and not scored
     reads_hidden = any(draft.drafter.reads_hidden for draft in drafts)
     layers = sorted({number for draft in drafts for number in draft.drafter.reads_layers})
     needs_target = any(draft.rules for draft in drafts)
-    outputs = origin = hidden_states = distributions = None
+    passed = origin = distributions = None
     # At temperature 0 the text itself is the target's choice, and the pass is for hidden states
     # alone.
-    layer_states: dict[int, torch.Tensor] = {}
     if sampled or reads_hidden or layers or needs_target:
-        needs_logits = sampled or needs_target
-        with captured_states(target, layers) as layer_states:
-            outputs = forward(target, ids, begin if needs_logits else length, hidden=reads_hidden)
-        hidden_states = outputs.hidden_states if reads_hidden else None
-    if outputs is not None and sampled and own:
+        first = begin if sampled or needs_target else length
+        passed = passes.run(ids, texts, first, hidden=reads_hidden, layers=layers)
+    if passed is not None and sampled and own:
         log_p[rows, begin:length], origin = _own_scores(
-            outputs.logits, ids[:, begin:], texts, begin, sampling
+            passed.logits, ids[:, begin:], texts, begin, sampling
         )
-    elif outputs is not None and sampled:
-        log_p[rows, begin:length] = as_array(log_scores(outputs.logits, ids[:, begin:], sampling))
-    if outputs is not None and needs_target:
-        distributions = log_distributions(outputs.logits, sampling)
+    elif passed is not None and sampled:
+        log_p[rows, begin:length] = as_array(log_scores(passed.logits, ids[:, begin:], sampling))
+    if passed is not None and needs_target:
+        distributions = log_distributions(passed.logits, sampling)
     for draft in drafts:
         batch = TextBatch(
             texts=texts,
@@ -262,10 +283,11 @@ def _fill(
             begin=begin,
             steps=draft.steps,
             sampling=sampling,
-            hidden_states=hidden_states,
-            layer_states=layer_states,
+            hidden_states=None if passed is None else passed.hidden_states,
+            layer_states={} if passed is None else passed.layer_states,
             target=distributions if draft.rules else None,
             rules=draft.rules,
+            processors=None if processors is None else of_texts(processors, texts),
         )
         draft.fill(rows, batch)
     return origin
@@ -291,7 +313,9 @@ def _own_scores(
     )
 
 
-def _greedy_origins(target: LoadedModel, texts: Sequence[Text], tokens: int) -> list[Origin]:
+def _greedy_origins(
+    target: LoadedModel, passes: TargetPasses, texts: Sequence[Text], tokens: int
+) -> list[Origin]:
     """The origin of texts that should be greedy, from a separate pass."""
     origins = []
     done = 0
@@ -302,7 +326,7 @@ def _greedy_origins(target: LoadedModel, texts: Sequence[Text], tokens: int) -> 
             padded([text.ids for text in batch], target.device),
             max(min(text.prompt_length for text in batch), 1),
         )
-        logits = forward(target, ids, begin, hidden=False).logits
+        logits = passes.run(ids, batch, begin, hidden=False, layers=()).logits
         check_finite(logits)
         new = _new_tokens(batch, begin, ids[:, begin:])
         outside = (below_the_best(logits, ids[:, begin:]) & new).sum(-1).tolist()

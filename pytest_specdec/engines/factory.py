@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..cases.case import Case, TextKey
 from ..common.errors import RequestError, naming_extras
-from ..config.engines import LOGPROBS, OWN
+from ..config.engines import HIDDEN_STATES, LOGPROBS, OWN
 from ..records.text_set import TextSet
 from .adapter_api import Progress, no_progress
 from .external import ExternalEngine
@@ -26,7 +26,13 @@ def make_models(
 ) -> ModelPool:
     """The models of a session that measures with an engine; none is loaded yet."""
     unavailable = _NOT_HERE if engine == LOGPROBS else None
-    return ModelPool(device, dtype, report=report, unavailable=unavailable)
+    return ModelPool(
+        device,
+        dtype,
+        report=report,
+        unavailable=unavailable,
+        outer_targets=engine == HIDDEN_STATES,
+    )
 
 
 def make_engine(
@@ -58,6 +64,10 @@ def make_engine(
             encode=own_encoder,
             stored_texts=stored_texts,
         )
+    if name == HIDDEN_STATES:
+        with naming_extras():
+            from .own.hidden_states import HiddenStatesEngine
+        return HiddenStatesEngine(plan, models, folder=url, stored_texts=stored_texts)
     if url is not None:
         raise RequestError(
             f"--specdec-engine={name} runs in this process; leave --specdec-url out, or name "

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 from ..acceptance.lookup import NGRAM
 from ..acceptance.rounds import Round
 from ..cases.case import Case, is_lossy
+from ..checkpoints.checkpoint import case_checkpoint
 from ..common.errors import RequestError
 from .counting.normalise import starts_of
+from .encoding import decoder
 from .protocol import Engine
+from .text_endings import ending_faults, target_ends
 
 if TYPE_CHECKING:
     from ..lossless.texts.conformance import Conformance
@@ -33,6 +36,27 @@ def conformance(engine: Engine, case: Case, alpha: float) -> Conformance:
     if run is not None:
         _refuse_altered(engine, run, "specdec_conformance")
     return engine.models.conformance(case, engine.emitted(case), alpha, _rejection_rounds(run))
+
+
+def ending_fault(engine: Engine, case: Case) -> tuple[str | None, int]:
+    """The first thing that is wrong with the ends of the texts that were emitted for a case, in a
+    sentence, None where nothing is; and the number of texts.
+
+    Raises RequestError for an engine without texts of its own, and where a declared stop needs the
+    target's tokenizer.
+    """
+    run = engine.counted(case)
+    if run is None:
+        raise RequestError(
+            f"engine {engine.name!r} replays texts and emits none; name the engine that decodes"
+        )
+    checkpoint = case_checkpoint(case.target)
+    target = None if checkpoint is None else target_ends(checkpoint)
+    for text in run.reported:
+        faults = ending_faults(text, case.texts.new_tokens, target, decoder(checkpoint))
+        if faults:
+            return faults[0].sentence, len(run.reported)
+    return None, len(run.reported)
 
 
 def oracle(engine: Engine, case: Case, alpha: float) -> Agreement:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..acceptance.rounds import Round
 from ..cases.case import SERVED, Case, Sampling
 from ..cases.drafter import DrafterSpec, RegisteredSpec
+from ..cases.processors import ProcessorSpec
 from ..cases.texts import Text
 from ..checkpoints.text_ends import target_fingerprint
 from ..common.errors import RequestError, naming_extras
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 DECODE_BATCH = 16
 """Rows decoded at once."""
 
+_OUTER = "outer parts of "
+"""Begins the name of a target of which no more is loaded."""
 _CONTEXT = 128
 """Cached tokens before rounds are timed, where the model has room for them."""
 
@@ -41,7 +44,8 @@ _CONTEXT = 128
 class ModelPool:
     """Loads targets and drafters, and decodes, times and judges with them.
 
-    `unavailable` is the message of an engine whose models cannot be loaded here at all.
+    `unavailable` is the message of an engine whose models cannot be loaded here at all. With
+    `outer_targets` only the outer parts of targets are loaded, whose states come from files.
     """
 
     def __init__(
@@ -51,9 +55,10 @@ class ModelPool:
         *,
         report: Progress = no_progress,
         unavailable: str | None = None,
+        outer_targets: bool = False,
     ) -> None:
         self.device, self.dtype, self.report = device, dtype, report
-        self._unavailable = unavailable
+        self._unavailable, self._outer_targets = unavailable, outer_targets
         self._refused: dict[str, RequestError] = {}
         """By a model's name, why it could not be loaded: it is not tried again, on the hub for
         instance.
@@ -73,12 +78,16 @@ class ModelPool:
             )
         return self._loaded(name)
 
+    def target(self, name: str) -> LoadedModel:
+        """A target that is replayed: whole, or its outer parts. Errors are those of `model`."""
+        return self.model(f"{_OUTER}{name}" if self._outer_targets else name)
+
     def drafter(self, case: Case) -> LoadedModel | MtpModel:
         """The loaded draft model, or the target's own MTP heads. Raises RequestError for a
         drafter that has neither.
         """
         if case.uses_own_heads:
-            return self.model(case.target).heads
+            return self.target(case.target).heads
         if case.draft_model is None:
             name = "prompt lookup" if case.uses_lookup else repr(case.drafter_name)
             raise RequestError(f"{name} has no model; leave specdec_drafter out of this test")
@@ -95,14 +104,14 @@ class ModelPool:
         self._ready_drafter(case).prepare()
 
     def _ready_drafter(self, case: Case) -> Drafter:
-        target, drafter = self.model(case.target), self.drafting(case)
+        target, drafter = self.target(case.target), self.drafting(case)
         from ..decoding.drafters.registry import drafter_for
 
         return drafter_for(target, drafter, case.depth)
 
     def fingerprints(self, case: Case) -> Fingerprints:
         """Of the weights of the case's target and drafter."""
-        target = self.model(case.target).checkpoint
+        target = self.target(case.target).checkpoint
         target.hash_now(self.report)
         drafter = self._ready_drafter(case).fingerprint(self.report)
         return Fingerprints(target_fingerprint(target), drafter)
@@ -124,6 +133,7 @@ class ModelPool:
             "new_tokens": case.texts.new_tokens,
             "batch_size": DECODE_BATCH,
             "seed": case.texts.seed,
+            "processors": case.texts.processors,
         }
         return decode(target, drafter, prompts, **(wanted | options))  # type: ignore[arg-type]
 
@@ -168,7 +178,7 @@ class ModelPool:
         """Tokens as the target's tokenizer decodes them; their ids where no model is here."""
         if self._unavailable is not None:
             return [f"<{token}>" for token in tokens]
-        tokenizer = self.model(case.target).tokenizer
+        tokenizer = self.target(case.target).tokenizer
         return [tokenizer.decode([token]) for token in tokens]
 
     def conformance(
@@ -184,17 +194,21 @@ class ModelPool:
         target = self.model(case.target)
         drafter = None if case.draft_model is None or case.depth else self.model(case.draft_model)
         known = None if rounds is None else tuple(map(tuple, rounds))
-        return self._conformance(target, tuple(texts), case.texts.sampling, drafter, alpha, known)
+        settings = (case.texts.sampling, case.texts.processors)
+        return self._conformance(target, tuple(texts), settings, drafter, alpha, known)
 
     def _load(self, name: str) -> LoadedModel:
         if name in self._refused:
             raise self._refused[name].with_traceback(None)
         with naming_extras():
-            from ..decoding.loading import load_model
+            from ..decoding.loading import load_model, load_outer_parts
         what = f"loading {Path(name).name}"
         self.report(what, 0, 1)
         try:
-            model = load_model(name, self.device, self.dtype)
+            if name.startswith(_OUTER):
+                model = load_outer_parts(name.removeprefix(_OUTER), self.device, self.dtype)
+            else:
+                model = load_model(name, self.device, self.dtype)
         except RequestError as error:
             self._refused[name] = error
             raise
@@ -205,13 +219,14 @@ class ModelPool:
 def _conformance(
     target: LoadedModel,
     texts: tuple[Text, ...],
-    sampling: Sampling,
+    settings: tuple[Sampling, ProcessorSpec | None],
     drafter: LoadedModel | None,
     alpha: float,
     rounds: tuple[tuple[Round, ...], ...] | None,
 ) -> Conformance:
     from ..lossless.texts.conformance import conformance
 
+    sampling, processors = settings
     return conformance(
         target,
         texts,
@@ -221,4 +236,5 @@ def _conformance(
         drafter=drafter,
         alpha=alpha,
         rounds=rounds,
+        processors=processors,
     )

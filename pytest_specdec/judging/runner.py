@@ -112,15 +112,20 @@ class CaseRunner:
         """Why the engine cannot run a case at all; None where it can."""
         return self._engine.unsupported(case)
 
+    @property
+    def test_level(self) -> float:
+        """The probability with which one test of a right engine's texts or rounds fails."""
+        return self._rules.test_level
+
     def conformance(self, case: Case) -> Conformance:
         """Whether the engine's texts for a case follow the target."""
-        found = conformance(self._engine, case, self._rules.test_level)
+        found = conformance(self._engine, case, self.test_level)
         self._note_check(case, "conformance", found.conforms, found.message)
         return found
 
     def oracle(self, case: Case) -> Agreement:
         """Whether the engine counts what its models imply."""
-        found = self._measurements.oracle(case, self._rules.test_level)
+        found = self._measurements.oracle(case, self.test_level)
         self._note_check(case, "oracle", found.agrees, found.message)
         return found
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..judging.counts_gate import CountsGate, GateRequest, GivenEngine
     from ..judging.policy import Policy
     from ..judging.runner import CaseRunner
+    from ..output.results import OutputReport
 
 
 class Components:
@@ -126,6 +127,30 @@ class Components:
             options.VERIFIER.name,
             "target_probs, draft_probs and draft_tokens",
         )
+
+    def output(self, case: Case) -> OutputReport:
+        """The checks of what the engine returns for a case, and of its server where it has one."""
+        from ..cases.prompts import read_prompts
+        from ..output.checks import examined
+        from ..output.subject import OutputSubject
+
+        server, url = None, self._settings.url
+        if url is not None and url.startswith(("http://", "https://")):
+            from ..output.text_server import TextServer
+
+            server = TextServer.at(url)
+        subject = OutputSubject(
+            name=f"{self._settings.value(options.ENGINE)}: {case.id}",
+            prompts=read_prompts(case.texts.prompts, case.texts.prompt_limit),
+            new_tokens=case.texts.new_tokens,
+            engine=self.engine,
+            cases=(case,),
+            server=server,
+            concurrency=tuple(sorted(set(self._cases.batches[case]))),
+            alpha=self.runner.test_level,
+            report=self.models.report,
+        )
+        return examined(subject)
 
     def _make_engine(self) -> Engine:
         from ..engines.factory import make_engine

@@ -66,6 +66,9 @@ class CollectionHooks:
         grid = cases(self._settings, marker, folder)
         replaced = replaced_models(self._settings, marker, folder)
         self._cases.replaced_models |= dict.fromkeys(grid, replaced)
+        for case in grid:
+            batch = self._settings.value(options.BATCH, marker)
+            self._cases.batches[case] = (*self._cases.batches.get(case, ()), *batch)
         self._cases.generated += grid
         self._tests.folders.add(folder)
         return grid

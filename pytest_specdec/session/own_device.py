@@ -6,7 +6,7 @@ from ..common.errors import RequestError, naming_extras
 from ..config.options import BASELINES_PER, DEVICE, DTYPE, ENGINE
 from ..config.settings import Settings
 
-_TORCH_ENGINES = ("replay", "decode", "transformers")
+_TORCH_ENGINES = ("replay", "decode", "transformers", "hidden-states")
 """Engines whose models torch runs here, so that `auto` is the device that torch picks."""
 
 

@@ -28,7 +28,7 @@ from ..config.settings import Settings
 from ..gate.permutation import can_resolve, too_few
 from ..speedup.cost_profile import CostProfile
 
-_IN_PROCESS = ("replay", "decode")
+_IN_PROCESS = ("replay", "decode", "hidden-states")
 """Engines that load models and tokenizers into this process."""
 
 

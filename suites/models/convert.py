@@ -4,7 +4,7 @@ like the form.
     python suites/models/convert.py gguf                     # the embedded text checkpoints
     python suites/models/convert.py onnx models/my-target    # any that the builder knows
 
-`gguf` needs the packages gguf and safetensors and writes Llama checkpoints; `onnx` needs
+`gguf` needs the packages gguf, safetensors and torch and writes Llama checkpoints; `onnx` needs
 onnxruntime-genai, onnx, onnx_ir, torch and transformers; `openvino` needs optimum-intel (a Python
 of its own: --python). MTP layers are left out, weights are float32. A form that was made of the
 same weights is left as it is.

@@ -34,7 +34,6 @@ LAYER = {
 def write_gguf(checkpoint: Checkpoint, folder: Path, python: str = "") -> None:
     """Write `model.gguf` into `folder`. Exits for another architecture."""
     import gguf
-    from safetensors.numpy import load_file
 
     config = checkpoint.config
     if config.get("model_type") != "llama":
@@ -46,13 +45,20 @@ def write_gguf(checkpoint: Checkpoint, folder: Path, python: str = "") -> None:
     _hyperparameters(writer, config)
     _tokenizer(writer, gguf, checkpoint)
     for path in checkpoint.weight_files:
-        for name, weights in load_file(path).items():
+        for name, weights in read_weights(path).items():
             if not checkpoint.is_mtp_tensor(name):
                 writer.add_tensor(*_tensor(name, weights, config))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file as float32; numpy alone has no bfloat16."""
+    from safetensors.torch import load_file
+
+    return {name: weights.float().numpy() for name, weights in load_file(path).items()}
 
 
 def _hyperparameters(writer: Any, config: Mapping[str, Any]) -> None:
@@ -115,7 +121,6 @@ def _end(checkpoint: Checkpoint, tokens: list[str]) -> int:
 
 def _tensor(name: str, weights: np.ndarray, config: Mapping[str, Any]) -> tuple[str, np.ndarray]:
     """Name and values as llama.cpp lays them out."""
-    weights = weights.astype(np.float32)
     if name in WHOLE:
         return WHOLE[name], weights
     _, _, layer, *rest = name.split(".")

@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from pytest_specdec.common.errors import RequestError
+from pytest_specdec.decoding import ragged
 from pytest_specdec.decoding.drafters.drafts import reach_of
 from pytest_specdec.decoding.loading import LoadedModel, load_model
 from pytest_specdec.decoding.ragged import CachedModel, Rows, Sequences, moved, padding_mask
@@ -134,6 +135,23 @@ def forced(loaded: LoadedModel, tokens: torch.Tensor) -> tuple[torch.Tensor, tor
     return outputs.logits[0], outputs.hidden_states[-1][0]
 
 
+def forced_rows(
+    loaded: LoadedModel, ids: torch.Tensor, ends: Rows
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The same for the first `ends` tokens of each row, in one pass: causal models do not look at
+    what stands right of them.
+    """
+    tokens = ids[:, : int(ends.max())]
+    outputs = loaded.model(
+        tokens,
+        attention_mask=torch.ones_like(tokens),
+        use_cache=False,
+        output_hidden_states=True,
+    )
+    rows = zip(outputs.logits, outputs.hidden_states[-1], ends.tolist(), strict=True)
+    return [(logits[:end], hidden[:end]) for logits, hidden, end in rows]
+
+
 def sequences_of(prompts: list[list[int]]) -> Sequences:
     return Sequences(prompts, CONTEXT - 9, torch.device("cpu"))
 
@@ -186,9 +204,9 @@ class Feeds(RuleBasedStateMachine):
         lengths = np.minimum(self.cached.cached - drop, self.sequences.agreed)
         self.cached.keep(lengths)
         self.forgot = True  # twice in a row is more than `reach`
-        for row, length in enumerate(lengths.tolist()):
-            _, hidden = forced(self.loaded, self.sequences.ids[row, :length])
-            count = min(length, 3)
+        rows = forced_rows(self.loaded, self.sequences.ids, lengths)
+        for row, (_, hidden) in enumerate(rows):
+            count = min(len(hidden), 3)
             torch.testing.assert_close(self.cached.hidden[row, -count:], hidden[-count:], **CLOSE)
 
     @rule(data=st.data())
@@ -219,9 +237,9 @@ class Feeds(RuleBasedStateMachine):
         out = self.cached.feed(self.sequences, ends, logits, agreed)
         self.forgot = False
         assert out.shape == (len(ends), logits, VOCABULARY)
-        for row, end in enumerate(ends.tolist()):
-            expected, hidden = forced(self.loaded, self.sequences.ids[row, :end])
-            count = min(logits, end)
+        rows = forced_rows(self.loaded, self.sequences.ids, ends)
+        for row, (expected, hidden) in enumerate(rows):
+            count = min(logits, len(expected))
             torch.testing.assert_close(out[row, -count:], expected[-count:], **CLOSE)
             torch.testing.assert_close(self.cached.hidden[row, -count:], hidden[-count:], **CLOSE)
 
@@ -373,6 +391,27 @@ def test_moved_rows_end_together_with_their_newest_columns(
         kept = states[row].narrow(axis - 1, columns - dropped - left, left)
         assert torch.equal(out[row].narrow(axis - 1, width - left, left), kept)
     assert torch.equal(states, before)
+
+
+@PROPERTY
+@given(ragged_states(), st.sampled_from([torch.float32, torch.bfloat16, torch.float64]))
+def test_large_rows_are_moved_as_small_ones_are(
+    case: tuple[torch.Tensor, Rows, int, int], dtype: torch.dtype
+) -> None:
+    """Padding included, which has to be finite."""
+    states, drop, axis, most = case
+    small, large = (
+        moved_with(states.to(dtype), drop, axis, most, large_row) for large_row in (1 << 30, 0)
+    )
+    assert torch.equal(small, large)
+
+
+def moved_with(
+    states: torch.Tensor, drop: Rows, axis: int, most: int, large_row: int
+) -> torch.Tensor:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ragged, "_LARGE_ROW", large_row)
+        return moved(states, drop, axis, most)
 
 
 @PROPERTY

@@ -21,7 +21,7 @@ from pytest_specdec.checkpoints.checkpoint import open_checkpoint
 from pytest_specdec.common.errors import MeasurementError, RequestError, SpecdecError
 from pytest_specdec.engines.adapter_api import CountingConvention, Reported, TextEnds
 from pytest_specdec.engines.external import ExternalEngine
-from pytest_specdec.engines.model_checks import conformance, oracle
+from pytest_specdec.engines.model_checks import conformance, ending_fault, oracle
 from pytest_specdec.engines.models import ModelPool
 from pytest_specdec.engines.text_endings import (
     TargetEnds,
@@ -286,3 +286,33 @@ def test_the_same_texts_are_a_run_where_so_many_tokens_were_asked_for(tmp_path: 
     engine, case = trace(tmp_path, cut, new_tokens=22)
     longer = dataclasses.replace(case, texts=dataclasses.replace(case.texts, new_tokens=22))
     assert engine.measure(longer).counts.total_rounds > 100
+
+
+def reasoned(reason: str) -> Callable[[dict], None]:
+    def change(line: dict) -> None:
+        cut(line)
+        line["finish_reason"] = reason
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("reason", "fault"), [("length", None), ("stop", "the engine reports a stop; report 'length'")]
+)
+def test_the_reasons_of_a_trace_are_judged(tmp_path: Path, reason: str, fault: str | None) -> None:
+    engine, case = trace(tmp_path, reasoned(reason), new_tokens=22)
+    case = dataclasses.replace(case, texts=dataclasses.replace(case.texts, new_tokens=22))
+    found, texts = ending_fault(engine, case)
+    assert texts == 20
+    assert found is None if fault is None else found is not None and fault in found
+
+
+def test_a_declared_stop_inside_a_trace_is_no_run(tmp_path: Path) -> None:
+    first = json.loads(
+        (ROOT / "tests/engines/payloads/short_texts.jsonl").read_text().splitlines()[1]
+    )
+    stop = first["new_ids"][5]
+    engine, case = trace(tmp_path, cut, new_tokens=22, stop=[stop])
+    case = dataclasses.replace(case, texts=dataclasses.replace(case.texts, new_tokens=22))
+    with pytest.raises(MeasurementError, match=f"continues after token {stop}, which ends a text"):
+        ending_fault(engine, case)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ class Reference:
         self.config = json.loads((folder / "config.json").read_text())
         self.layer = self.config.get("transformer_layer_config", self.config)
         self.weights = {
-            name.replace("midlayer.", "layers.0."): tensor
+            name.replace("midlayer.", "layers.0."): (
+                tensor.double() if tensor.is_floating_point() else tensor
+            )
             for name, tensor in load_file(folder / "model.safetensors").items()
         }
         self.target, self.ids = target, ids
@@ -61,18 +64,27 @@ class Reference:
         """Logits (vocabulary,) of each draft of the round that starts after `anchor`, as long as
         `tokens` go on: those of the token at anchor + 2 first. -inf for what the head cannot draft.
         """
-        carried, chain, drafts = self.fused(states[anchor]), [], []
-        offsets = self.weights.get("d2t", torch.zeros(self.vocabulary, dtype=torch.long))
-        for at in range(anchor + 1, len(tokens)):
-            chain.append((tokens[at], carried, at - 1))
+        steps = self.steps(states, tokens, anchor)
+        return [next(steps), *(steps.send(token) for token in tokens[anchor + 2 :])]
+
+    def steps(
+        self, states: torch.Tensor, tokens: list[int], anchor: int
+    ) -> Generator[torch.Tensor, int, None]:
+        """The same one by one: each of them is answered with the token that was drafted. Of
+        `tokens` those after anchor + 1 are not read.
+        """
+        carried, chain, token = self.fused(states[anchor]), [], tokens[anchor + 1]
+        targets = torch.arange(len(self.weights["lm_head.weight"]))
+        if "d2t" in self.weights:
+            targets = targets + self.weights["d2t"]
+        while True:
+            chain.append((token, carried, anchor + len(chain)))
             state = self.decoded(states, tokens, anchor, chain)
             normed = self.norm("norm", state)
             carried = normed if self.config.get("norm_output") else state
             logits = torch.full((self.vocabulary,), -torch.inf, dtype=torch.float64)
-            for draft, logit in enumerate(self.linear("lm_head", normed)):
-                logits[draft + int(offsets[draft])] = logit
-            drafts.append(logits)
-        return drafts
+            logits[targets] = self.linear("lm_head", normed)
+            token = yield logits
 
     def fused(self, states: torch.Tensor) -> torch.Tensor:
         if self.config.get("norm_before_fc"):
@@ -144,20 +156,19 @@ class Reference:
         if at is None:
             return vectors
         half = int(vectors.shape[-1] * (self.partial or 1)) // 2
-        turned = vectors.clone()
-        for pair in range(half):
-            one, two = (2 * pair, 2 * pair + 1) if self.neighbours else (pair, pair + half)
-            angle = (at * self.theta ** (-pair / half))[:, None]
-            low, high = vectors[..., one], vectors[..., two]
-            turned[..., one] = low * angle.cos() - high * angle.sin()
-            turned[..., two] = high * angle.cos() + low * angle.sin()
+        turned, pairs = vectors.clone(), torch.arange(half)
+        one, two = (2 * pairs, 2 * pairs + 1) if self.neighbours else (pairs, pairs + half)
+        angles = (at[:, None] * self.theta ** (-pairs.double() / half))[:, None]
+        low, high = vectors[..., one], vectors[..., two]
+        turned[..., one] = low * angles.cos() - high * angles.sin()
+        turned[..., two] = high * angles.cos() + low * angles.sin()
         return turned
 
     def linear(self, name: str, inputs: torch.Tensor) -> torch.Tensor:
-        product = inputs @ self.weights[f"{name}.weight"].double().T
+        product = inputs @ self.weights[f"{name}.weight"].T
         bias = self.weights.get(f"{name}.bias")
-        return product if bias is None else product + bias.double()
+        return product if bias is None else product + bias
 
     def norm(self, name: str, inputs: torch.Tensor) -> torch.Tensor:
         scale = (inputs.pow(2).mean(-1, keepdim=True) + self.layer["rms_norm_eps"]).rsqrt()
-        return self.weights[f"{name}.weight"].double() * inputs * scale
+        return self.weights[f"{name}.weight"] * inputs * scale

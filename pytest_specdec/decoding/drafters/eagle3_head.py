@@ -80,7 +80,7 @@ class Eagle3Head(nn.Module):
         self._rotary = _rotary(config).to(target.device)
         ids = torch.from_numpy(target_ids).to(target.device)
         whole = torch.arange(config.vocabulary, device=target.device)
-        self._target_ids = None if torch.equal(ids, whole) else ids
+        self.drafted = None if torch.equal(ids, whole) else ids
 
     @classmethod
     def of(cls, files: Eagle3Files, target: LoadedModel) -> Eagle3Head:
@@ -120,15 +120,20 @@ class Eagle3Head(nn.Module):
         handed: torch.Tensor = self.norm(state) if self.config.norm_output else state
         return handed
 
+    def draft_logits(self, state: torch.Tensor) -> torch.Tensor:
+        """Of the tokens that the head can draft (..., draft vocabulary), from y."""
+        logits: torch.Tensor = self.lm_head(self.norm(state))
+        return logits
+
     def logits(self, state: torch.Tensor) -> torch.Tensor:
         """Of all tokens of the target (..., vocabulary), from y; -inf for those that the head
         cannot draft.
         """
-        logits: torch.Tensor = self.lm_head(self.norm(state))
-        if self._target_ids is None:
+        logits = self.draft_logits(state)
+        if self.drafted is None:
             return logits
         whole = logits.new_full((*logits.shape[:-1], self.vocabulary), -torch.inf)
-        return whole.index_copy_(-1, self._target_ids, logits)
+        return whole.index_copy_(-1, self.drafted, logits)
 
     def _load(self, weights: Mapping[str, torch.Tensor], target: LoadedModel) -> None:
         dtype = target.model.dtype

@@ -28,20 +28,30 @@ class ScoreArrays:
         self._smoothed = self._empty(-np.inf) if batch.sampling.temperature == 0 else None
         self._overlaps = {rule: self._empty(0.0) for rule in batch.rules}
 
-    def fill(self, head: int, first: int, logits: torch.Tensor) -> None:
+    def fill(
+        self, head: int, first: int, logits: torch.Tensor, drafted: torch.Tensor | None = None
+    ) -> None:
         """Score the tokens from position `first` on by one head.
 
-        `logits` are (rows, positions, vocabulary), one for each of those tokens. Raises
-        MeasurementError for NaN.
+        `logits` are (rows, positions, vocabulary), one for each of those tokens. Of a head that
+        drafts some tokens alone they may be of those: `drafted` (vocabulary,) holds their ids.
+        Raises MeasurementError for NaN.
         """
         batch = self._batch
-        tokens = batch.ids[:, first:].to(logits.device)
+        logits = batch.drafter_logits(first, logits)
+        tokens, unknown = batch.ids[:, first:].to(logits.device), None
+        if drafted is not None:
+            tokens, unknown = _places(tokens, drafted)
         place = slice(first - batch.begin, None)
-        self._log_q[:, head, place] = as_array(log_scores(logits, tokens, batch.sampling))
+        scores = log_scores(logits, tokens, batch.sampling)
+        self._log_q[:, head, place] = _scored(scores, unknown)
         if self._smoothed is not None:
-            self._smoothed[:, head, place] = smoothed_scores(logits, tokens)
+            scores = smoothed_scores(logits, tokens)
+            self._smoothed[:, head, place] = _scored(scores, unknown)
         if batch.target is not None:
             target = batch.target[:, place].to(logits.device)
+            if drafted is not None:
+                target = target[..., drafted]
             for rule, overlap in overlaps(target, logits, batch).items():
                 self._overlaps[rule][:, head, place] = overlap
 
@@ -53,10 +63,27 @@ class ScoreArrays:
         return np.full(self._shape, value, dtype=np.float32)
 
 
-def smoothed_scores(logits: torch.Tensor, tokens: torch.Tensor) -> NDArray[np.float32]:
+def smoothed_scores(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Log-probabilities of tokens at the smoothing temperature of greedy cases."""
     scaled = torch.log_softmax(logits.float() / SMOOTHING, -1)
-    return as_array(scaled.gather(-1, tokens[..., None])[..., 0])
+    return scaled.gather(-1, tokens[..., None])[..., 0]
+
+
+def _places(tokens: torch.Tensor, drafted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where each token stands among the drafted ones, any place for one that is not among them, and
+    which these are.
+    """
+    ascending, order = drafted.sort()
+    places = order[torch.searchsorted(ascending, tokens.contiguous()).clamp(max=len(drafted) - 1)]
+    return places, drafted[places] != tokens
+
+
+def _scored(scores: torch.Tensor, unknown: torch.Tensor | None) -> NDArray[np.float32]:
+    """Scores with -inf for unknown tokens. Raises MeasurementError for NaN, of those, too."""
+    array = as_array(scores)
+    if unknown is not None:
+        array[unknown.cpu().numpy()] = -np.inf
+    return array
 
 
 def overlaps(

@@ -100,7 +100,7 @@ def _of_rounds(judged: CountedRun, walk: Walk) -> tuple[Deviation, ...]:
     none may reject.
     """
     k = judged.case.k
-    rows, starts, accepted = _counted_rounds(judged, walk)
+    rows, starts, accepted = delivered_rounds(judged, walk)
     taken, counted = np.arange(k + 1), walk.counted[..., None]
     total = np.rint(_STEPS * (taken - walk.survival.sum(-1, keepdims=True)) * counted).astype(int)
     deviations = [_deviation(walk, total, int(total[rows, starts, accepted].sum()), None, _SUM)]
@@ -188,7 +188,7 @@ def _deviation(
     )
 
 
-def _counted_rounds(
+def delivered_rounds(
     judged: CountedRun, walk: Walk
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Text, start and delivered accepted tokens of each counted round, (rounds,) each."""

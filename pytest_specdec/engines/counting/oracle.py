@@ -20,10 +20,17 @@ from ...common.errors import MeasurementError
 from ...decoding.loading import LoadedModel
 from ...decoding.sampling import eos_ids
 from ...lossless.texts.greedy_divergence import TOLERANCES
-from .deviations import Deviation, combined, counted_rounds, deviations_of
+from .deviations import (
+    Deviation,
+    combined,
+    counted_rounds,
+    delivered_rounds,
+    deviations_of,
+)
 from .margins import draft_margins
 from .normalise import starts_of
 from .possible_rounds import CountedRun, Walk, walk_of
+from .time_course import PlayedRounds, TimeCourse, time_course
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +78,10 @@ class Agreement:
     """Where nothing is random: what only another model, or a fault, explains."""
     ties: int = 0
     """Differences that rounding explains: two drafts within a logit's precision."""
+    course: TimeCourse | None = None
+    """How acceptance ran from the first request to the last; None where nothing is random, so that
+    every round is compared, and where the rounds are not known. It has its own error rate.
+    """
 
     @property
     def z(self) -> float:
@@ -198,9 +209,27 @@ def agreement(
         expected=1 + float(moments.accepted.sum() / moments.rounds.sum()),
     )
     if not judged.certain:
-        return dataclasses.replace(unjudged, deviations=deviations_of(judged, walk))
+        return dataclasses.replace(
+            unjudged, deviations=deviations_of(judged, walk), course=_course(judged, walk, alpha)
+        )
     differences, ties = _differences(judged, walk, moments, target, drafter)
     return dataclasses.replace(unjudged, exact=True, differences=tuple(differences), ties=ties)
+
+
+def _course(judged: CountedRun, walk: Walk, alpha: float) -> TimeCourse | None:
+    if judged.definition.end != "inside":
+        return None
+    rows, begun, accepted = delivered_rounds(judged, walk)
+    rounds = PlayedRounds(
+        survival=walk.survival,
+        starts=walk.field.starts,
+        played=walk.played,
+        counted=walk.counted,
+        rows=rows,
+        begun=begun,
+        accepted=accepted,
+    )
+    return time_course(rounds, alpha=alpha)
 
 
 def _differences(

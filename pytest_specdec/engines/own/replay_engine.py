@@ -25,8 +25,11 @@ from ...checkpoints.text_ends import target_fingerprint
 from ...common.errors import SpecdecError
 from ...decoding.environment import environment
 from ...decoding.loading import LoadedModel
+from ...decoding.named_processors import ready_processors
+from ...decoding.processors import Processors
 from ...decoding.replay import DrafterPlan, check_drafter, text_scores
 from ...decoding.sampling import encode_prompts, sample_new_tokens
+from ...decoding.target_passes import TargetPasses
 from ...records.same_contexts import SameContexts
 from ...records.text_set import TextSet
 from ..fingerprints import template_of
@@ -70,7 +73,7 @@ class ReplayEngine(Engine):
         return functools.cache(self._measure_group)
 
     def measure(self, case: Case) -> Measurement:
-        target = self.models.model(case.target)
+        target = self.models.target(case.target)
         group = self._group(case.texts)
         scores = group.scores[_scores_key(case)]
         if isinstance(scores, SpecdecError):
@@ -123,7 +126,7 @@ class ReplayEngine(Engine):
         """Overlaps of all drafters on the texts of a key, or on the `stored` ones of another
         target; None where those are missing or hold no log-probabilities.
         """
-        target = self.models.model(key.target)
+        target = self.models.target(key.target)
         group = self._group(key)
         texts, text_set, source = group.texts, group.stored, None
         if stored:
@@ -149,6 +152,8 @@ class ReplayEngine(Engine):
             functools.partial(self.models.report, f"{key.suite}: contexts"),
             overlaps=True,
             source=source,
+            passes=self._passes(target),
+            processors=self._processors(key),
         )
         return _ContextGroup(
             target=text_set.target,
@@ -158,16 +163,20 @@ class ReplayEngine(Engine):
         )
 
     def _references(self, case: Case, scores: Scores, texts: Sequence[Text]) -> References:
-        vocabulary = self.models.model(case.target).model.get_input_embeddings().num_embeddings
+        vocabulary = self.models.target(case.target).model.get_input_embeddings().num_embeddings
         return reference_counts(
             scores, texts, vocabulary=vocabulary, k=case.k, rule=case.rule, judged=case.judged
         )
+
+    def _passes(self, target: LoadedModel) -> TargetPasses | None:
+        """What stands in for the target's own passes."""
+        return None
 
     def emitted(self, case: Case) -> Sequence[Text]:
         return self._group(case.texts).texts
 
     def _measure_group(self, key: TextKey) -> _TextGroup:
-        target = self.models.model(key.target)
+        target = self.models.target(key.target)
         texts, stored = self._texts(key, target)
         cases = [case for case in self._plan if case.texts == key]
         scores: dict[_ScoresKey, Scores | SpecdecError] = {}
@@ -186,6 +195,8 @@ class ReplayEngine(Engine):
             key.sampling,
             functools.partial(self.models.report, f"{key.suite}: replay"),
             judge_origin=True,
+            passes=self._passes(target),
+            processors=self._processors(key),
         )
         notes = self._kept.notes(key)
         for name, replayed in zip(plans, measured, strict=True):
@@ -199,12 +210,15 @@ class ReplayEngine(Engine):
         stored = msgspec.structs.replace(stored, logprobs=_logprobs(texts, measured, key))
         return _TextGroup(texts, stored, scores, plans, notes)
 
+    def _processors(self, key: TextKey) -> Processors | None:
+        return ready_processors(key.processors, self.models.target(key.target), key.temperature)
+
     def _drafter_plan(self, cases: list[Case]) -> DrafterPlan:
         """One drafter's plan for its cases; loads what it needs, so that a bad drafter fails
         alone.
         """
         depth, steps = max(case.depth for case in cases), max(case.verified for case in cases)
-        target, model = self.models.model(cases[0].target), self.models.drafting(cases[0])
+        target, model = self.models.target(cases[0].target), self.models.drafting(cases[0])
         check_drafter(target, model, depth)
         self.models.load_drafter(max(cases, key=lambda case: case.depth))
         return DrafterPlan(model, depth, steps, tuple(dict.fromkeys(case.rule for case in cases)))
@@ -232,6 +246,7 @@ class ReplayEngine(Engine):
                 seed=key.seed,
                 keys=[prompts[row].key for row in missing],
                 progress=functools.partial(self.models.report, f"{key.suite}: sampling texts"),
+                processors=self._processors(key),
             )
             new_texts = {prompts[row].key: new for row, new in zip(missing, sampled, strict=True)}
             known |= new_texts
@@ -286,7 +301,7 @@ class _ContextGroup:
         else:
             limits = [case.texts.new_tokens // case.judged.every] * len(self.texts)
         rule = "greedy" if case.temperature == 0 else case.rule
-        filters = case.texts.top_k > 0 or case.texts.top_p < 1
+        filters = case.texts.top_k > 0 or case.texts.top_p < 1 or case.texts.processors is not None
         return context_counts(heads, rule, case.k, np.array(limits), filters=filters)
 
 

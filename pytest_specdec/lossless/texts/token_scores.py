@@ -5,7 +5,7 @@ martingales bet on.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -24,6 +24,12 @@ DRAFTED, ACCEPTED, RESIDUAL = (
 EARLY, LATE = "texts that end too early", "texts that end too late"
 END_ODDS = {EARLY: (1.05, 1.25, 2.0, 10.0, 100.0), LATE: (0.95, 0.8, 0.5, 0.1, 0.01)}
 """Odds of ending at a token that are bet on, relative to the target's."""
+END_SHARES = {EARLY: (0.0001, 0.001, 0.01, 0.1), LATE: (0.01, 0.05, 0.2, 0.8)}
+"""Shares of the tokens that an engine takes for an end whatever they are, or of the ends that it
+passes over.
+"""
+_CERTAIN = 1 - 1e-15
+"""The largest hazard; a token that does not end a text has some probability left."""
 
 
 class TokenDistributions:
@@ -32,12 +38,17 @@ class TokenDistributions:
     """
 
     def __init__(
-        self, log_p: torch.Tensor, log_q: torch.Tensor | None = None, ends: Sequence[int] = ()
+        self,
+        log_p: torch.Tensor,
+        log_q: torch.Tensor | None = None,
+        ends: Sequence[int] = (),
+        others: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         """Both (distributions, vocabulary), normalised natural logarithms, float64; -inf where
         top-k or top-p leaves out. `ends` are the token ids that end a text.
+        `others` are distributions like these that wrong engines draw from, by what is wrong.
         """
-        self.log_p, self.log_q = log_p, log_q
+        self.log_p, self.log_q, self._others = log_p, log_q, others or {}
         self._ends = torch.tensor(
             sorted({token for token in ends if 0 <= token < log_p.shape[-1]}),
             dtype=torch.long,
@@ -73,6 +84,9 @@ class TokenDistributions:
         if len(self._ends):
             tilted |= self._ending(tokens)
         mixed = {FLAT: _numbers(-self._log_size - token_log_p)}
+        for name, other in self._others.items():
+            odds = _numbers(_of(other, tokens) - token_log_p)
+            tilted[name], mixed[f"some tokens: {name}"] = [odds], odds
         if self.log_q is not None:
             mixed |= self._drafted(_of(self.log_q, tokens) - token_log_p)
         return Draws(
@@ -85,17 +99,29 @@ class TokenDistributions:
         )
 
     def _ending(self, tokens: torch.Tensor) -> dict[str, list[np.ndarray]]:
-        """Bets on when texts end. With h the target's probability of ending here, odds of ending
-        that are c times the target's are a distribution r with r/p = c / (1 + (c - 1) h) at the
-        tokens that end a text and 1 / (1 + (c - 1) h) at all others: the likelihood ratio of a
-        Bernoulli draw, whatever the tokens between.
+        """Bets on when texts end, log r/p; all likelihood ratios of a Bernoulli draw, whatever the
+        tokens between. With h the target's probability of ending here:
+
+        Odds of ending that are c times the target's: r/p = c / (1 + (c - 1) h) at tokens that end a
+        text, and 1 / (1 + (c - 1) h) at others. A share s of all tokens is an end whatever p says:
+        1 - s + s/h, and 1 - s. A share s of the ends is passed over: 1 - s, and
+        (1 - (1 - s) h) / (1 - h).
         """
-        hazard = self.log_p[:, self._ends].exp().sum(-1).clamp(max=1.0)
-        ending = torch.isin(tokens, self._ends).to(hazard.dtype)
-        return {
-            name: [_numbers(ending * math.log(c) - torch.log1p((c - 1) * hazard)) for c in all_odds]
+        h = self.log_p[:, self._ends].exp().sum(-1).clamp(max=_CERTAIN)
+        ending = torch.isin(tokens, self._ends)
+        bets = {
+            name: [
+                torch.where(ending, math.log(c), 0.0) - torch.log1p((c - 1) * h) for c in all_odds
+            ]
             for name, all_odds in END_ODDS.items()
         }
+        for s in END_SHARES[EARLY]:
+            forced = torch.log(1 - s + s / h.clamp(min=1e-300))
+            bets[EARLY].append(torch.where(ending, forced, math.log1p(-s)))
+        for s in END_SHARES[LATE]:
+            passed_over = torch.log1p(-(1 - s) * h) - torch.log1p(-h)
+            bets[LATE].append(torch.where(ending, math.log1p(-s), passed_over))
+        return {name: [_numbers(bet) for bet in own] for name, own in bets.items()}
 
     def _drafted(self, odds: torch.Tensor) -> dict[str, np.ndarray]:
         """Bets on what a wrong verification emits, from log q(y)/p(y); the overlap a = sum min(p,

@@ -80,7 +80,7 @@ def folder_of(folder: Path, counts: torch.Tensor) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pairs(target: LoadedModel) -> torch.Tensor:
     return counted_pairs(target)
 

@@ -84,10 +84,10 @@ def serial_rounds(
 
     ids, limit, rounds = [*prompt, choices(prompt)[-1]], len(prompt) + new, []
     while (left := limit - len(ids)) > 0:
-        states, drafts = reference.states(ids), []
+        steps, drafts = reference.steps(reference.states(ids), ids, len(ids) - 2), []
         while len(drafts) < (K if left >= K else left - 1):
-            logits = reference.logits(states, [*ids, *drafts], len(ids) - 2)
-            drafts.append(int(logits[-1].argmax()))
+            logits = steps.send(drafts[-1] if drafts else None)
+            drafts.append(int(logits.argmax()))
         verified = choices([*ids, *drafts])[len(ids) - 1 :]
         accepted = 0
         while accepted < len(drafts) and drafts[accepted] == verified[accepted]:

@@ -35,6 +35,7 @@ from pytest_specdec.lossless.texts.token_scores import (
     DRAFTED,
     EARLY,
     END_ODDS,
+    END_SHARES,
     EXPONENTS,
     FLAT,
     LATE,
@@ -145,7 +146,7 @@ def test_every_bet_on_a_distribution_has_expectation_one(
     q = p if same else random_distributions(rng, 1, vocabulary)
     support = np.flatnonzero(np.isfinite(p[0].numpy()))
     tokens = torch.from_numpy(support)
-    ends = [int(rng.integers(vocabulary)), vocabulary + 3]
+    ends = [int(rng.choice(support)), vocabulary + 3]
     draws = TokenDistributions(p.expand(len(support), -1), q.expand(len(support), -1), ends).draws(
         tokens
     )
@@ -154,7 +155,11 @@ def test_every_bet_on_a_distribution_has_expectation_one(
     assert mass.sum() == pytest.approx(1)
     for name, bets in draws.tilted.items():
         for bet in bets:
-            assert mass @ np.exp(bet) == pytest.approx(1), name
+            value = mass @ np.exp(bet)
+            if name in (EARLY, LATE) and len(support) == 1:
+                assert value < 1 + 1e-6, name  # the bet loses what it puts on going on
+            else:
+                assert value == pytest.approx(1), name
     for name, odds in draws.mixed.items():
         outside = 0.0 if name != DRAFTED else 1 - float(q[0, tokens].exp().sum())
         assert mass @ np.exp(odds) == pytest.approx(1 - outside), name
@@ -186,12 +191,31 @@ def test_bets_on_ends_move_the_odds_of_ending_alone() -> None:
         .tilted
     )
     for name, all_odds in END_ODDS.items():
-        for odds, bet in zip(all_odds, tilted[name], strict=True):
+        for odds, bet in zip(all_odds, tilted[name], strict=False):
             r = p * np.exp(bet)
             assert r.sum() == pytest.approx(1)
             assert (r[0] + r[2]) / (r[1] + r[3]) == pytest.approx(odds * 0.4 / 0.6)
             assert r[0] / r[2] == pytest.approx(1 / 3)
             assert r[1] / r[3] == pytest.approx(1 / 2)
+
+
+def test_bets_on_ends_whatever_p_says_and_on_ends_passed_over_are_mixtures() -> None:
+    p, ends = np.array([0.1, 0.2, 0.3, 0.4]), [0, 2]
+    tokens, hazard = torch.arange(4), 0.4
+    tilted = (
+        TokenDistributions(torch.from_numpy(np.log(p)).expand(4, -1), ends=ends)
+        .draws(tokens)
+        .tilted
+    )
+    at_ends = np.isin(np.arange(4), ends)
+    others = {EARLY: p * at_ends / hazard, LATE: p * ~at_ends / (1 - hazard)}
+    for name, shares in END_SHARES.items():
+        for share, bet in zip(shares, tilted[name][-len(shares) :], strict=True):
+            # Of the ends that are passed over, another token is drawn in their place.
+            weight = share if name == EARLY else share * hazard
+            kept = (1 - share) * p if name == EARLY else p * np.where(at_ends, 1 - share, 1.0)
+            expected = kept + weight * others[name]
+            assert p * np.exp(bet) == pytest.approx(expected)
 
 
 def test_without_a_token_that_ends_texts_nothing_is_bet_on_ends() -> None:
@@ -276,3 +300,27 @@ def test_evidence_is_dated_at_its_first_crossing() -> None:
 def test_evidence_is_reported_as_a_finite_number() -> None:
     assert TextEvidence(np.log([1, 30, 2]), {}).highest_value == pytest.approx(30)
     assert TextEvidence(np.array([0.0, 5000.0]), {}).highest_value == pytest.approx(np.exp(700))
+
+
+OFF_BY_FIVE_PERCENT = {
+    "right": (lambda h: h, ""),
+    "5 % of the ends are passed over": (lambda h: 0.95 * h, LATE),
+    "one token in 20 ends a text whatever p says": (lambda h: h + 0.05 * (1 - h), EARLY),
+    "odds of ending 5 % too high": (lambda h: 1.05 * h / (1 + 0.05 * h), EARLY),
+    "odds of ending 5 % too low": (lambda h: 0.95 * h / (1 - 0.05 * h), LATE),
+}
+
+
+@pytest.mark.parametrize("engine", OFF_BY_FIVE_PERCENT)
+def test_ends_that_are_five_percent_off_are_found_and_right_ones_are_not(engine: str) -> None:
+    """Tokens are other ones (0) or EOS (1), with hazards from small to nearly certain."""
+    hazard_of, name = OFF_BY_FIVE_PERCENT[engine]
+    rng = np.random.default_rng(11)
+    hazard = rng.beta(0.3, 0.7, 120_000).clip(1e-6, 1 - 1e-6)
+    tokens = torch.from_numpy((rng.random(len(hazard)) < hazard_of(hazard)).astype(np.int64))
+    log_p = torch.from_numpy(np.log(np.stack([1 - hazard, hazard], -1)))
+    found = evidence(TokenDistributions(log_p, ends=[1]).draws(tokens), rng.random(len(hazard)))
+    assert (found.highest_value >= 1000) == bool(name)
+    if name:
+        (other,) = {EARLY, LATE} - {name}
+        assert found.families[name][-1] > max(np.log(1000), found.families[other][-1])

@@ -1,0 +1,98 @@
+"""Replay without the target: from hidden states that were written where it ran."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from ...cases.case import Case, TextKey
+from ...cases.prompts import Prompt, read_prompts
+from ...cases.texts import Text, texts_of_prompts
+from ...checkpoints.text_ends import target_fingerprint
+from ...common.errors import RequestError
+from ...decoding.loading import LoadedModel
+from ...decoding.sampling import encode_prompts, eos_ids
+from ...decoding.stored_states import StoredStates
+from ...decoding.target_passes import StoredPasses
+from ...records.same_contexts import SameContexts
+from ...records.text_set import TextSet
+from ..fingerprints import template_of
+from ..kept_texts import wanted_texts
+from ..models import ModelPool
+from .replay_engine import ReplayEngine
+
+
+class HiddenStatesEngine(ReplayEngine):
+    """Replay of the texts of a folder of hidden states (`decoding.stored_states`).
+
+    A suite's prompts choose the texts: each must begin one text of the folder. Of the target only
+    embeddings, final norm and output layer are loaded.
+    """
+
+    name = "hidden-states"
+
+    def __init__(
+        self,
+        plan: Sequence[Case],
+        models: ModelPool,
+        *,
+        folder: str | None,
+        stored_texts: Callable[[TextKey], TextSet | None] = lambda key: None,
+    ) -> None:
+        """Raises RequestError without a folder, or for one without such files."""
+        if folder is None or "://" in folder:
+            raise RequestError(
+                "engine hidden-states reads a folder of files; name it: --specdec-url=FOLDER"
+            )
+        super().__init__(plan, models, stored_texts=stored_texts)
+        self._states = StoredStates(Path(folder))
+
+    def _passes(self, target: LoadedModel) -> StoredPasses:
+        return StoredPasses(target, self._states)
+
+    def _stored_contexts(self, case: Case) -> SameContexts | None:
+        """None: the states are those of this target on its own texts."""
+        return None
+
+    def _texts(self, key: TextKey, target: LoadedModel) -> tuple[tuple[Text, ...], TextSet]:
+        prompts = read_prompts(key.prompts, key.prompt_limit)
+        target.checkpoint.hash_now(self.models.report)
+        ids, end = encode_prompts(target.tokenizer, prompts), set(eos_ids(target))
+        missing, new = [], []
+        for prompt, begun in zip(prompts, ids, strict=True):
+            found = self._states.texts_after(begun)
+            if len(found) > 1:
+                raise RequestError(
+                    f"{len(found)} texts of {self._states.folder} begin with the prompt "
+                    f"{_beginning(prompt)!r}; keep one text for each prompt there"
+                )
+            if not found:
+                missing.append(_beginning(prompt))
+                continue
+            new.append(_until(found[0][len(begun) :][: key.new_tokens], end))
+        if missing:
+            raise RequestError(
+                f"{len(missing)} of {len(prompts)} prompts begin no text of "
+                f"{self._states.folder}, the first {missing[0]!r}; extract the states of the "
+                "suite's prompts and the target's answers, with the same chat template"
+            )
+        wanted = wanted_texts(
+            key,
+            target=target_fingerprint(target.checkpoint),
+            tokenizer=target.checkpoint.tokenizer_fingerprint,
+            template=template_of(target, prompts),
+        )
+        known = {prompt.key: text for prompt, text in zip(prompts, new, strict=True)}
+        return texts_of_prompts(prompts, ids, new), msgspec.structs.replace(wanted, texts=known)
+
+
+def _beginning(prompt: Prompt) -> str:
+    said = prompt.chat()[-1].get("content", "") if prompt.text is None else prompt.text
+    return str(said)[:60]
+
+
+def _until(new: tuple[int, ...], end: set[int]) -> tuple[int, ...]:
+    """New tokens up to the first that ends a text, which is kept."""
+    return new[: next((at + 1 for at, token in enumerate(new) if token in end), len(new))]

@@ -1,0 +1,146 @@
+"""The checks of an engine's output, in the order of the page.
+
+A check is a function of the subject: it returns what it found. An error that says that something
+cannot be checked here (RequestError) makes a line *not checked*, any other one a failure. A new
+check is one entry of `CHECKS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ..common.errors import RequestError, SpecdecError
+from ..engines.model_checks import conformance, ending_fault, oracle
+from .batches import check_batches, check_served_batches
+from .results import CheckOutcome, OutputReport, OutputResult, failed, passed, unchecked
+from .subject import OutputSubject
+
+OutputCheck = Callable[[OutputSubject], OutputResult]
+_NO_ANSWER = (400, 404, 405, 415, 422, 501)
+"""HTTP statuses of a server that does not have what was asked for."""
+
+
+def endings(subject: OutputSubject) -> OutputResult:
+    """Texts end by EOS, a stop or their limit, and nothing follows."""
+    words = []
+    if subject.server is not None:
+        from .served_endings import check_served_endings
+
+        found = check_served_endings(subject.server, subject.prompts, subject.new_tokens)
+        if found.outcome is not CheckOutcome.OK or not subject.cases:
+            return found
+        words.append(found.words)
+    engine, cases = subject.needs_cases()
+    for case in cases:
+        fault, judged = ending_fault(engine, case)
+        if fault is not None:
+            return failed("endings", fault)
+        words.append(f"{judged} texts of {case.texts.sampling.suffix} end as they should")
+    return passed("endings", "; ".join(words))
+
+
+def texts(subject: OutputSubject) -> OutputResult:
+    """Texts are the target's, by its weights here or by a server without a drafter."""
+    words = []
+    if subject.reference is not None:
+        from .reference import check_reference
+
+        found = check_reference(
+            subject.needs_server(), subject.reference, subject.prompts, subject.new_tokens
+        )
+        if found.outcome is not CheckOutcome.OK or not subject.weights_here:
+            return found
+        words.append(found.words)
+    engine, cases = subject.needs_cases()
+    for case in cases:
+        judged = conformance(engine, case, subject.alpha / len(cases))
+        if not judged.conforms:
+            return failed("texts", judged.message)
+        words.append(judged.report().rstrip("."))
+    return passed("texts", "; ".join(words))
+
+
+def batches(subject: OutputSubject) -> OutputResult:
+    """Greedy texts do not depend on how many are decoded at once."""
+    if subject.server is None:
+        engine, cases = subject.needs_cases()
+        return check_batches(engine, cases[0], subject.concurrency)
+    adapter = getattr(subject.engine, "adapter", None)
+    return check_served_batches(
+        subject.server,
+        subject.prompts,
+        subject.new_tokens,
+        subject.concurrency,
+        adapter if hasattr(adapter, "growth") else None,
+    )
+
+
+def streams(subject: OutputSubject) -> OutputResult:
+    """A streamed text is the text."""
+    from .streams import check_streams
+
+    return check_streams(subject.needs_server(), subject.prompts, subject.new_tokens)
+
+
+def tool_calls(subject: OutputSubject) -> OutputResult:
+    """Tool calls are the same streamed and whole."""
+    from .tool_calls import check_tool_calls
+
+    return check_tool_calls(subject.needs_server(), subject.reference)
+
+
+def counters(subject: OutputSubject) -> OutputResult:
+    """The engine's counts do not contradict its texts."""
+    engine, cases = subject.needs_cases()
+    words = []
+    for case in cases:
+        counts = engine.measure(case).counts
+        words.append(
+            f"acceptance length {counts.acceptance_length:.3f} in {counts.total_rounds:.0f} rounds "
+            f"at {case.texts.sampling.suffix}"
+        )
+    return passed("counters", "; ".join(words))
+
+
+def oracle_agrees(subject: OutputSubject) -> OutputResult:
+    """The engine counts the rounds that its models imply."""
+    engine, cases = subject.needs_cases()
+    for case in cases:
+        agreement = oracle(engine, case, subject.alpha / len(cases))
+        if not agreement.agrees:
+            return failed("oracle", agreement.message)
+    return passed("oracle", "the rounds are those that the models imply on the emitted texts")
+
+
+CHECKS: Mapping[str, OutputCheck] = {
+    "endings": endings,
+    "texts": texts,
+    "batches": batches,
+    "streams": streams,
+    "tool calls": tool_calls,
+    "counters": counters,
+    "oracle": oracle_agrees,
+}
+
+
+def examined(subject: OutputSubject, required: frozenset[str] = frozenset()) -> OutputReport:
+    """All checks of a subject. Raises RequestError for a required check that does not exist."""
+    results = []
+    for done, (name, check) in enumerate(CHECKS.items()):
+        subject.report(f"checking {name}", done, len(CHECKS))
+        results.append(_result(name, check, subject))
+    subject.report("checking", len(CHECKS), len(CHECKS))
+    report = OutputReport(subject=subject.name, results=tuple(results), required=required)
+    report.check_required()
+    return report
+
+
+def _result(name: str, check: OutputCheck, subject: OutputSubject) -> OutputResult:
+    try:
+        return check(subject)
+    except RequestError as error:
+        return unchecked(name, str(error))
+    except SpecdecError as error:
+        if getattr(error, "status", None) in _NO_ANSWER:
+            return unchecked(name, str(error))
+        return failed(name, str(error))

@@ -1,0 +1,214 @@
+"""Texts of a server by the OpenAI API, as its users get them: whole and streamed, with stops, and
+tool calls.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ..cases.prompts import Prompt
+from ..common.errors import MeasurementError
+from ..common.printable import KEY
+from ..engines.servers.client import Client
+from ..engines.servers.logprob_servers import served_model
+
+
+class _Function(msgspec.Struct, frozen=True):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _Call(msgspec.Struct, frozen=True):
+    """A tool call, or what one event adds to it."""
+
+    function: _Function = _Function()
+    index: int = 0
+
+
+class _Message(msgspec.Struct, frozen=True):
+    content: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Part(msgspec.Struct, frozen=True):
+    text: str | None = None
+    message: _Message | None = None
+    delta: _Message | None = None
+    finish_reason: str | None = None
+    logprobs: dict[str, Any] | None = None
+
+
+class _Usage(msgspec.Struct, frozen=True):
+    completion_tokens: int
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """An answer, or one event of a streamed one."""
+
+    choices: list[_Part] = []
+    usage: _Usage | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    """A call that the model makes, its arguments as they came: a JSON text."""
+
+    name: str
+    arguments: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServedText:
+    """One answer of a server."""
+
+    text: str
+    finish: str | None
+    tokens: int | None
+    """New tokens as the server counts them; None where it does not."""
+    pieces: tuple[str, ...] = ()
+    """The text of each event, where it was streamed."""
+    calls: tuple[ToolCall, ...] = ()
+
+
+class TextServer:
+    """A server of the OpenAI API. Safe to share among threads."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.url = client.url
+        self._model: str | None = None
+
+    @classmethod
+    def at(cls, url: str) -> TextServer:
+        """The server at a URL, with the key of the environment."""
+        return cls(Client(url, key=os.environ.get(KEY)))
+
+    @property
+    def client(self) -> Client:
+        return self._client
+
+    @property
+    def model(self) -> str:
+        """The name of its one model. Raises RequestError for a server of several."""
+        if self._model is None:
+            self._model = served_model(self._client).id
+        return self._model
+
+    def greedy(
+        self, prompt: Prompt, limit: int, *, stop: Sequence[str] = (), stream: bool = False
+    ) -> ServedText:
+        """The greedy text after a prompt, at most so many tokens, up to the first stop."""
+        body = self._body(limit) | ({"stop": list(stop)} if stop else {})
+        if prompt.text is None:
+            chat = body | {"messages": prompt.chat()}
+            return self._answer("/v1/chat/completions", chat, stream)
+        return self._answer("/v1/completions", body | {"prompt": prompt.text}, stream)
+
+    def called(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        tools: Sequence[Mapping[str, Any]],
+        limit: int,
+        *,
+        choice: str,
+        stream: bool = False,
+    ) -> ServedText:
+        """The greedy answer to a conversation in which tools may be called."""
+        body = self._body(limit) | {
+            "messages": list(messages),
+            "tools": list(tools),
+            "tool_choice": choice,
+        }
+        return self._answer("/v1/chat/completions", body, stream)
+
+    def likeliest(self, text: str) -> list[float]:
+        """Log-probabilities of the two likeliest tokens after a text, the larger first; empty where
+        the server does not report them.
+        """
+        body = self._body(1) | {"prompt": text, "logprobs": 2}
+        parts = self._client.post_json("/v1/completions", body, _Answer).choices
+        return _two_largest(parts[0].logprobs if parts else None)
+
+    def _body(self, limit: int) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "max_tokens": limit,
+            "temperature": 0,
+            "seed": 1,
+            "presence_penalty": 0,
+            "frequency_penalty": 0,
+        }
+
+    def _answer(self, path: str, body: Mapping[str, Any], stream: bool) -> ServedText:
+        if not stream:
+            return _whole(self._client.post_json(path, body, _Answer), f"{self.url}{path}")
+        asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        return _joined(self._client.post_events(path, asked, _Answer), f"{self.url}{path}")
+
+
+def _whole(answer: _Answer, where: str) -> ServedText:
+    if len(answer.choices) != 1:
+        raise MeasurementError(
+            f"{where} answers with {len(answer.choices)} choices where one was asked for; look "
+            "into its log"
+        )
+    part = answer.choices[0]
+    message = part.message or _Message(content=part.text)
+    return ServedText(
+        text=message.content or "",
+        finish=part.finish_reason,
+        tokens=None if answer.usage is None else answer.usage.completion_tokens,
+        calls=tuple(
+            ToolCall(name=call.function.name or "", arguments=call.function.arguments or "")
+            for call in message.tool_calls or ()
+        ),
+    )
+
+
+def _joined(events: Sequence[_Answer], where: str) -> ServedText:
+    """One answer out of its events, put together as every client does."""
+    pieces: list[str] = []
+    calls: dict[int, ToolCall] = {}
+    finish, tokens = None, None
+    for event in events:
+        tokens = event.usage.completion_tokens if event.usage else tokens
+        for part in event.choices:
+            finish = part.finish_reason or finish
+            delta = part.delta or _Message(content=part.text)
+            if delta.content:
+                pieces.append(delta.content)
+            for call in delta.tool_calls or ():
+                before = calls.get(call.index, ToolCall(name="", arguments=""))
+                calls[call.index] = ToolCall(
+                    name=before.name + (call.function.name or ""),
+                    arguments=before.arguments + (call.function.arguments or ""),
+                )
+    if finish is None:
+        raise MeasurementError(
+            f"{where}: the stream ends without a finish_reason; look into the server's log"
+        )
+    return ServedText(
+        text="".join(pieces),
+        finish=finish,
+        tokens=tokens,
+        pieces=tuple(pieces),
+        calls=tuple(calls[index] for index in sorted(calls)),
+    )
+
+
+def _two_largest(logprobs: Mapping[str, Any] | None) -> list[float]:
+    """Of the first new token, in either form that servers use."""
+    if logprobs is None:
+        return []
+    values: list[Any] = []
+    if listed := logprobs.get("top_logprobs"):
+        values = list(listed[0].values()) if isinstance(listed[0], dict) else []
+    elif (content := logprobs.get("content")) and isinstance(content[0], dict):
+        values = [top.get("logprob") for top in content[0].get("top_logprobs", ())]
+    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    return sorted(numbers, reverse=True)[:2]

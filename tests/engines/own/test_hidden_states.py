@@ -1,0 +1,193 @@
+"""Replay from hidden states that were written where the target ran: what full replay measures,
+without the target's layers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.support import EMBEDDED, ROOT
+from safetensors.torch import load_file, save_file
+
+from pytest_specdec.cases.case import Case, TextKey
+from pytest_specdec.cases.drafter import (
+    DrafterSpec,
+    DraftModelSpec,
+    OwnHeadsSpec,
+    PromptLookupSpec,
+    RegisteredSpec,
+)
+from pytest_specdec.common.errors import MeasurementError, RequestError
+from pytest_specdec.decoding.drafters.registry import parsed
+from pytest_specdec.decoding.layer_states import captured_states
+from pytest_specdec.decoding.loading import load_model
+from pytest_specdec.engines.models import ModelPool
+from pytest_specdec.engines.own.hidden_states import HiddenStatesEngine
+from pytest_specdec.engines.own.replay_engine import ReplayEngine
+from pytest_specdec.engines.protocol import Measurement
+
+TARGET = EMBEDDED / "text-target"
+PROMPTS = ROOT / "suites" / "text" / "prompts.jsonl"
+HEAD = parsed(str(EMBEDDED / "text-eagle3"))
+LAYERS = (1, 2, 3)
+"""Whose states the head reads, see its config.json; the last one's follows."""
+DRAFTERS: tuple[tuple[DrafterSpec, int], ...] = (
+    (DraftModelSpec(str(EMBEDDED / "text-draft")), 2),
+    (OwnHeadsSpec(), 2),
+    (PromptLookupSpec(), 0),
+    (HEAD, 0),
+)
+
+
+def cases_at(temperature: float) -> list[Case]:
+    key = TextKey("suite", str(TARGET), PROMPTS, 6, 24, temperature, 0)
+    rule = "rejection" if temperature else "greedy"
+    return [
+        Case(texts=key, drafter=drafter, label="d", k=4, depth=depth, rule=rule, margin=0.01)
+        for drafter, depth in DRAFTERS
+    ]
+
+
+def replayed(cases: Sequence[Case]) -> list[Measurement]:
+    engine = ReplayEngine(cases, ModelPool("cpu"))
+    return [engine.measure(case) for case in cases]
+
+
+def from_states(cases: Sequence[Case], folder: Path) -> list[Measurement]:
+    engine = HiddenStatesEngine(cases, ModelPool("cpu", outer_targets=True), folder=str(folder))
+    return [engine.measure(case) for case in cases]
+
+
+@torch.inference_mode()
+def write_states(cases: Sequence[Case], folder: Path, dtype: torch.dtype) -> None:
+    """The files that vLLM's extraction writes, for the texts of the cases."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = load_model(str(TARGET), "cpu")
+    texts = ReplayEngine(cases, ModelPool("cpu")).emitted(cases[0])
+    layers = (*LAYERS, target.model.config.num_hidden_layers)
+    for number, text in enumerate(texts):
+        ids = torch.tensor([text.ids])
+        with captured_states(target, layers) as states:
+            target.model(ids)
+        stacked = torch.stack([states[layer][0] for layer in layers], 1)
+        tensors = {"token_ids": ids[0], "hidden_states": stacked.to(dtype)}
+        save_file(tensors, folder / f"hs_{number}.safetensors")
+
+
+@pytest.fixture(scope="module", params=[0.0, 1.0], ids=["greedy", "sampled"])
+def written(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[Case], Path]:
+    cases, folder = cases_at(request.param), tmp_path_factory.mktemp("states")
+    write_states(cases, folder, torch.float32)
+    return cases, folder
+
+
+def test_the_head_reads_the_layers_that_are_written() -> None:
+    assert isinstance(HEAD, RegisteredSpec)
+    config = json.loads((EMBEDDED / "text-eagle3" / "config.json").read_text())
+    eagle = config.get("eagle_config") or {}
+    read = eagle.get("eagle_aux_hidden_state_layer_ids")
+    assert read is None or tuple(read) == LAYERS
+
+
+def test_every_drafter_accepts_as_in_full_replay(written: tuple[list[Case], Path]) -> None:
+    cases, folder = written
+    for full, stored in zip(replayed(cases), from_states(cases, folder), strict=True):
+        assert stored.text_fingerprints == full.text_fingerprints
+        np.testing.assert_allclose(stored.counts.rounds, full.counts.rounds, atol=1e-5)
+        np.testing.assert_allclose(stored.counts.accepted, full.counts.accepted, atol=1e-5)
+        assert stored.fingerprints == full.fingerprints
+
+
+def test_bfloat16_states_move_lengths_by_their_rounding(tmp_path: Path) -> None:
+    cases = cases_at(1.0)
+    write_states(cases, tmp_path, torch.bfloat16)
+    for full, stored in zip(replayed(cases), from_states(cases, tmp_path), strict=True):
+        assert stored.counts.acceptance_length == pytest.approx(
+            full.counts.acceptance_length, rel=0.01
+        )
+
+
+def test_a_target_folder_without_decoder_layers_is_enough(
+    written: tuple[list[Case], Path], tmp_path: Path
+) -> None:
+    cases, folder = written
+    outer = tmp_path / "outer"
+    shutil.copytree(TARGET, outer, ignore=shutil.ignore_patterns("openvino", "onnx", "gguf"))
+    weights = load_file(TARGET / "model.safetensors")
+    kept = {name: weights[name] for name in weights if ".layers." not in name}
+    assert 0 < len(kept) < len(weights)
+    save_file(kept, outer / "model.safetensors", {"format": "pt"})
+    (case,) = [case for case in cases if isinstance(case.drafter, DraftModelSpec)]
+    moved = dataclasses.replace(case, texts=dataclasses.replace(case.texts, target=str(outer)))
+    (stored,), (full,) = from_states([moved], folder), replayed([case])
+    np.testing.assert_allclose(stored.counts.accepted, full.counts.accepted, atol=1e-5)
+
+
+def test_the_target_itself_cannot_run(written: tuple[list[Case], Path]) -> None:
+    cases, _ = written
+    target = ModelPool("cpu", outer_targets=True).target(cases[0].target)
+    with pytest.raises(RequestError, match="only the outer parts of the target are loaded"):
+        target.model(torch.tensor([[1, 2]]))
+
+
+def test_texts_of_another_target_are_refused(tmp_path: Path) -> None:
+    cases = cases_at(1.0)[:1]
+    write_states(cases, tmp_path, torch.float32)
+    for file in tmp_path.glob("*.safetensors"):
+        tensors = load_file(file)
+        tensors["hidden_states"] = tensors["hidden_states"].roll(1, 0).contiguous()
+        save_file(tensors, file)
+    with pytest.raises(MeasurementError, match="texts"):
+        from_states(cases, tmp_path)
+
+
+def test_a_prompt_without_a_text_is_named(tmp_path: Path) -> None:
+    cases = cases_at(1.0)[:1]
+    write_states(cases, tmp_path, torch.float32)
+    sorted(tmp_path.glob("*.safetensors"))[2].unlink()
+    with pytest.raises(RequestError, match="1 of 6 prompts begin no text of"):
+        from_states(cases, tmp_path)
+
+
+def test_two_answers_to_a_prompt_are_refused(tmp_path: Path) -> None:
+    cases = cases_at(1.0)[:1]
+    write_states(cases, tmp_path, torch.float32)
+    tensors = load_file(tmp_path / "hs_0.safetensors")
+    shorter = {name: tensor[:-1].contiguous() for name, tensor in tensors.items()}
+    save_file(shorter, tmp_path / "hs_0b.safetensors")
+    with pytest.raises(RequestError, match=r"2 texts of .* begin with the prompt"):
+        from_states(cases, tmp_path)
+
+
+def test_states_of_other_layers_are_refused(tmp_path: Path) -> None:
+    cases = [case for case in cases_at(1.0) if isinstance(case.drafter, RegisteredSpec)]
+    write_states(cases, tmp_path, torch.float32)
+    for file in tmp_path.glob("*.safetensors"):
+        tensors = load_file(file)
+        tensors["hidden_states"] = tensors["hidden_states"][:, 1:].contiguous()
+        save_file(tensors, file)
+    with pytest.raises(MeasurementError, match="3 states, and the drafters read those of"):
+        from_states(cases, tmp_path)
+
+
+def test_8_bit_states_are_scaled(tmp_path: Path) -> None:
+    cases = cases_at(1.0)[:1]
+    write_states(cases, tmp_path, torch.float32)
+    for file in tmp_path.glob("*.safetensors"):
+        tensors = load_file(file)
+        states = tensors["hidden_states"]
+        scale = states.abs().amax((1, 2), keepdim=True) / torch.finfo(torch.float8_e4m3fn).max
+        tensors["hidden_states"] = (states / scale).to(torch.float8_e4m3fn)
+        tensors["hidden_states_scales"] = scale
+        save_file(tensors, file)
+    (full,), (stored,) = replayed(cases), from_states(cases, tmp_path)
+    assert stored.counts.acceptance_length == pytest.approx(full.counts.acceptance_length, rel=0.1)
