@@ -156,7 +156,11 @@ CHINESE = [
 
 
 @pytest.mark.parametrize("ending", [".txt", ".html"])
-def test_a_chinese_report_says_nothing_in_english(ending: str) -> None:
+def test_a_chinese_report_says_nothing_in_english(
+    ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Undrawn, "missing", "")
+    monkeypatch.setattr("pytest_specdec.report.html.Drawer", Undrawn)
     rendered = report.render(
         ending,
         [cell(4, attachments=CHINESE, changed=["weights"]), cell(8)],
