@@ -1,10 +1,10 @@
 """Masks of grammars: which tokens may follow a prefix so that the text can still match a regular
 expression, a JSON schema or a grammar.
 
-llguidance does the matching (the extra `constraints`). The mask of a prefix depends on the tokens
-after the prompt alone. Whatever order it is asked in, the matcher is taken back to the common
-prefix first. After a prefix that the grammar does not allow, or that has ended, the mask allows
-all: nothing is emitted there.
+llguidance does the matching (the extra `constraints`), or xgrammar. The mask of a prefix depends
+on the tokens after the prompt alone. Whatever order it is asked in, the matcher is taken back to
+the common prefix first. After a prefix that the grammar does not allow, or that has ended, the mask
+allows all: nothing is emitted there.
 """
 
 from __future__ import annotations
@@ -120,6 +120,37 @@ class LlguidanceMatcher:
         if self._matcher.is_error():
             reason = str(self._matcher.get_error()).splitlines()[0]
             raise RequestError(f"llguidance cannot match the grammar ({reason}); correct it")
+
+
+class XgrammarMatcher:
+    """A matcher of xgrammar, from a compiled grammar. Its tokenizer's stop tokens are the `ends` of
+    the mask.
+
+    Example: `GrammarMask(lambda: XgrammarMatcher(compiled), frozenset([eos]))`.
+    """
+
+    def __init__(self, compiled: Any) -> None:
+        with naming_extras():
+            import xgrammar
+        self._matcher = xgrammar.GrammarMatcher(compiled)
+        self._bits = xgrammar.allocate_token_bitmask(1, compiled.tokenizer_info.vocab_size)
+
+    def accept(self, token: int) -> bool:
+        return bool(self._matcher.accept_token(token))
+
+    def take_back(self, count: int) -> None:
+        self._matcher.rollback(count)
+
+    def allowed(self, vocabulary: int) -> torch.Tensor | None:
+        if self._matcher.is_terminated():
+            return None
+        self._bits.fill_(-1)  # a mask that allows all is not written
+        self._matcher.fill_next_token_bitmask(self._bits)
+        bits = (self._bits[0][:, None] >> torch.arange(32)) & 1
+        whole = torch.zeros(vocabulary, dtype=torch.bool)
+        known = bits.flatten()[:vocabulary]
+        whole[: len(known)] = known.bool()
+        return whole
 
 
 def grammar_mask(kind: str, text: str, target: LoadedModel) -> GrammarMask:

@@ -14,7 +14,7 @@ from helpers.embedded import Pair
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Sampling
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.decoding.decode import Decoded, decode
-from pytest_specdec.decoding.grammars import grammar_mask
+from pytest_specdec.decoding.grammars import GrammarMask, XgrammarMatcher, grammar_mask
 from pytest_specdec.decoding.named_processors import ready_processors
 from pytest_specdec.decoding.replay import replay
 from pytest_specdec.decoding.sampling import sample_new_tokens
@@ -130,6 +130,27 @@ def test_masks_do_not_depend_on_the_order_in_which_prefixes_are_asked(pair: Pair
     one = mask.for_prompt(prompt)
     for order in ([3, 0, 5, 2, 4, 1], [1, 4, 3, 5, 0, 2]):
         assert [allowed(one, prefixes[at]) for at in order] == [fresh[at] for at in order]
+
+
+def test_xgrammar_and_llguidance_allow_the_same(pair: Pair) -> None:
+    """Along texts that match, in both orders of asking."""
+    xgrammar = pytest.importorskip("xgrammar", reason="xgrammar is not installed")
+    tokenizer = pair.target.tokenizer
+    end = tokenizer.eos_token_id
+    info = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=1024, stop_token_ids=[end])
+    compiled = xgrammar.GrammarCompiler(info).compile_regex(PATTERN)
+    other = GrammarMask(lambda: XgrammarMatcher(compiled), frozenset([end]))
+    made = decoded(pair, pair.draft, 1.0, REGEX)
+    for text in made.texts:
+        prompt = text.ids[: text.prompt_length]
+        masks = [
+            mask.for_prompt(prompt) for mask in (grammar_mask("regex", PATTERN, pair.target), other)
+        ]
+        lengths = range(text.prompt_length, len(text.ids))
+        for length in [*lengths, *reversed(lengths)]:
+            ids = torch.tensor([text.ids[:length]])
+            ours, theirs = (mask(ids, torch.zeros(1, 1024)) for mask in masks)
+            assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(
