@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
-import shlex
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ..common.printable import printable
+from .update_command import shown_command
 from .workers import command_line
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ def session_facts(config: pytest.Config) -> SessionFacts:
 
     now = datetime.datetime.now(datetime.UTC)
     return SessionFacts(
-        command=printable(shlex.join(["pytest", *command_line(config)])),
+        command=printable(
+            shown_command(command_line(config), config.getoption("file_or_dir", None) or [])
+        ),
         date=now.isoformat(timespec="seconds"),
         commit=head_commit(config.rootpath) or "",
         version=importlib.metadata.version("pytest-specdec"),

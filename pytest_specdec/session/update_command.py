@@ -1,4 +1,6 @@
-"""The session's command line with --specdec-update added, as failure messages suggest it."""
+"""The session's command line: as reports show it, and with --specdec-update added, as failure
+messages suggest it.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +33,32 @@ _SELECTING = (
     "--ignore",
 )
 """pytest's own options that decide which tests run, and with which settings; each takes a value."""
+
+
+def shown_command(given: Iterable[str], paths: Sequence[str]) -> str:
+    """`pytest ...` as reports show it: our URLs without credentials, and values of other plugins'
+    options as `...`, for they may be secrets.
+    """
+    shown: list[str] = []
+    words = iter(map(str, given))
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in _URLS:
+            shown += (
+                [f"{name}={redacted_url(value)}"]
+                if equals
+                else [name, *map(redacted_url, [next(words, "")])]
+            )
+        elif name.startswith("--specdec-") or _selects(word):
+            glued = equals or name in _FLAGS or _glued(word)
+            shown += [word] if glued else [word, *([next(words, "")])]
+        elif word in paths or (word.startswith("-") and not word.startswith("--")):
+            shown.append(word)
+        elif word.startswith("--"):
+            shown.append(f"{name}=..." if equals else word)
+        else:
+            shown.append("...")
+    return shlex.join(["pytest", *shown]).replace("'...'", "...")
 
 
 def update_command(given: Iterable[str], paths: Sequence[str], which: str) -> str:

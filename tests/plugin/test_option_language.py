@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+from helpers.report_rows import FACTS
+
+
+@pytest.fixture(autouse=True)
+def _same_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs differ in their dates and command lines, which are not the point here."""
+    monkeypatch.setattr("pytest_specdec.session.finish.session_facts", lambda config: FACTS)
+
 
 def report(project, *arguments: str) -> tuple[str, str]:
     project.run("--specdec-report=out.txt", "--specdec-report=out.html", *arguments)

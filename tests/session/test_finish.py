@@ -29,7 +29,9 @@ class Parts:
     ) -> None:
         self.outcome, self.comparisons = Outcome(), JudgementLog()
         config: Any = SimpleNamespace(
-            invocation_params=SimpleNamespace(args=("--specdec-report=out.json",)), rootpath=root
+            invocation_params=SimpleNamespace(args=("--specdec-report=out.json",)),
+            rootpath=root,
+            getoption=lambda name, default: default,
         )
         if worker is not None:
             config.workeroutput = worker

@@ -1,6 +1,6 @@
 import pytest
 
-from pytest_specdec.session.update_command import update_command
+from pytest_specdec.session.update_command import shown_command, update_command
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,25 @@ def test_only_what_decides_the_measurement_is_kept(
         assert "SECRET" not in command
         return
     assert command == " ".join(filter(None, ["pytest", kept, "--specdec-update=changed"]))
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (
+            "--specdec-k 8 --specdec-prune suites -q -n2",
+            "--specdec-k 8 --specdec-prune suites -q -n2",
+        ),
+        ("--specdec-url=me:secret@h:8000 suites", "--specdec-url=***@h:8000 suites"),
+        ("--specdec-url me:secret@h:8000 suites", "--specdec-url ***@h:8000 suites"),
+        ("--api-key=secret --password secret suites", "--api-key=... --password ... suites"),
+        (
+            "-p no:cacheprovider -k one --junitxml=a.xml",
+            "-p no:cacheprovider -k one --junitxml=...",
+        ),
+    ],
+)
+def test_reports_show_the_command_without_secrets(given: str, shown: str) -> None:
+    command = shown_command(given.split(), ["suites"])
+    assert command.replace("'", "") == f"pytest {shown}"
+    assert "secret" not in command
