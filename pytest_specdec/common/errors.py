@@ -11,6 +11,7 @@ EXTRAS = {
     "models": ("torch", "transformers", "safetensors", "tokenizers"),
     "constraints": ("llguidance",),
     "servers": ("prometheus_client", "urllib3"),
+    "plots": ("vl_convert", "matplotlib"),
 }
 """What each extra of this project brings."""
 
