@@ -1,5 +1,5 @@
 """`python -m pytest_specdec`: cost profiles, speed-up tables, drafting policies, differences of
-baselines, misread drafters, engines' output.
+baselines, misread drafters, engines' output, profiles of drafters.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import argparse
 import os
 import sys
 
-from .commands import baseline, check_engine, costs, doctor, policies, speedup
+from .commands import baseline, check_engine, costs, doctor, policies, profile, speedup
 from .common.errors import SpecdecError, naming_extras
 
 COMMANDS = {
@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": (doctor, "for which reading of its folder a drafter was trained"),
     "check-engine": (check_engine, "whether what a served engine returns is what it should"),
     "baseline": (baseline, "look at stored baselines"),
+    "profile": (profile, "a case of a .json report as speculation_profile.json"),
 }
 
 

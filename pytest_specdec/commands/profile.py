@@ -1,0 +1,83 @@
+"""`profile`: a case of a .json report as `speculation_profile.json`. Needs neither models nor
+torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from ..common.errors import RequestError
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("report", type=Path, metavar="REPORT", help="a .json report")
+    parser.add_argument("--case", metavar="ID", help="which case (default: the only one)")
+    parser.add_argument(
+        "--method",
+        metavar="NAME",
+        help="draft_model, eagle3 and so on (default: the drafter's, if known)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where to write the profile (default: standard output)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..report.speculation_profile import method_of, speculation_profile
+
+    rows = _measured(arguments.report)
+    row = _chosen(rows, arguments.case, arguments.report)
+    method = arguments.method or method_of(row)
+    if method is None:
+        raise RequestError(
+            f"the report does not say how {row['drafter']} drafts; name it with "
+            "--method=draft_model or --method=eagle3"
+        )
+    profile = speculation_profile(row, rows, method)
+    text = json.dumps(profile, indent=2, allow_nan=False) + "\n"
+    if arguments.output is None:
+        print(text, end="")
+        return 0
+    from ..baselines.store import write_all
+
+    write_all({arguments.output: text})
+    return 0
+
+
+def _measured(path: Path) -> list[dict[str, Any]]:
+    """The measured cases of a report. Raises RequestError for another file."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        rows = document["cases"] if document["schema"] == 1 else None
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read ({error.strerror}); check the path") from None
+    except (ValueError, KeyError, TypeError):
+        rows = None
+    if not isinstance(rows, list):
+        raise RequestError(
+            f"{path} is no report of schema 1; write one with --specdec-report=FILE.json"
+        )
+    measured = [row for row in rows if row["rounds"] is not None and row["depth"] is not None]
+    if measured and "survival_error" not in measured[0]:
+        raise RequestError(f"{path} was written by an older version; write it again")
+    return measured
+
+
+def _chosen(rows: list[dict[str, Any]], case: str | None, path: Path) -> dict[str, Any]:
+    names = [row["id"] for row in rows]
+    if case is None and len(rows) == 1:
+        return rows[0]
+    if case in names:
+        return rows[names.index(case)]
+    known = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    problem = "several cases" if case is None else f"no measured case {case}"
+    if not names:
+        problem, known = "no measured case of known models", "none"
+    raise RequestError(f"{path} has {problem}; pass --case with one of: {known}")
