@@ -43,6 +43,8 @@ SLOW = (
     "doctor/test_misread_heads.py",
     "doctor/test_mtp_run.py",
     "doctor/test_rotated_target.py",
+    "output/test_decoder_output.py",
+    "output/test_llama_cpp_output.py",
     "museum",
     "models",
     "plugin",

@@ -191,6 +191,40 @@ class Counts:
         share: Array = np.divide(survival, before, out=np.full(self.k, np.nan), where=before > 0)
         return np.minimum(share, 1.0)
 
+    @property
+    def survival_error(self) -> Array:
+        """(k,): standard errors of `survival`, as `standard_error`; nan where not known."""
+        return self._error_of(self._survival_influence())
+
+    @property
+    def conditional_error(self) -> Array:
+        """(k,): standard errors of `conditional`, by the delta method for a ratio of two survivals,
+        clustered by prompt; nan where they are not known.
+        """
+        influence, before = self._survival_influence(), np.concatenate([[1.0], self.survival[:-1]])
+        earlier = np.concatenate([np.zeros((len(self.prompts), 1)), influence[:, :-1]], axis=1)
+        change = influence - self.conditional * earlier
+        own = np.divide(change, before, out=np.full_like(change, np.nan), where=before > 0)
+        return self._error_of(own)
+
+    def _survival_influence(self) -> Array:
+        """(prompts, k): how much each prompt moves the pooled survival of each position."""
+        drafted = self.drafted.sum(0)
+        share: Array = np.divide(
+            self.accepted - self.survival * self.drafted,
+            drafted,
+            out=np.full_like(self.accepted, np.nan, dtype=np.float64),
+            where=drafted > 0,
+        )
+        return share
+
+    def _error_of(self, influence: Array) -> Array:
+        prompts = len(self.prompts)
+        if prompts < 2:
+            return np.full(self.k, np.nan)
+        error: Array = np.std(influence, axis=0, ddof=1) * np.sqrt(prompts)
+        return error
+
     def select(self, rows: list[int]) -> Counts:
         """The counts of some prompts, by row."""
         return Counts(

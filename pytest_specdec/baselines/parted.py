@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ..cases.case import REPLAYING, TextKey
+from ..cases.case import REPLAYING, Sampling, settings_name, texts_name
 from ..common.display import short
 from ..records.conditions import Conditions, Fingerprints
 
@@ -105,19 +105,18 @@ def _texts_of(folder: Path, record: _Record) -> Iterator[Path]:
     ):
         return
     for run in range(record.repeats):
-        key = TextKey(
-            suite=folder.name,
-            target=record.fingerprints.target,
-            prompts=folder,
-            prompt_limit=None,
-            new_tokens=conditions.new_tokens,
-            temperature=conditions.temperature,
-            seed=record.seed + run,
-            top_k=conditions.top_k or 0,
-            top_p=1.0 if conditions.top_p is None else conditions.top_p,
+        sampling = Sampling(
+            conditions.temperature,
+            conditions.top_k or 0,
+            1.0 if conditions.top_p is None else conditions.top_p,
+        )
+        name = texts_name(
+            settings_name(sampling, conditions.processors),
+            conditions.new_tokens,
+            record.seed + run,
             served=conditions.engine == "logprobs",
         )
-        yield folder / "texts" / f"{key.name}.json"
+        yield folder / "texts" / f"{name}.json"
 
 
 def _read(path: Path, files: Files, kind: type[Kind]) -> Kind | None:

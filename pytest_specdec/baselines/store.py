@@ -126,6 +126,11 @@ class BaselineStore:
                     f"baseline {path} holds texts of {name} {stored}, but its file name means "
                     f"{wanted}; {_RENEW}"
                 )
+        if texts.processors != key.processors_name:
+            raise BaselineError(
+                f"baseline {path} holds texts of other logits processors than its file name means; "
+                f"{_RENEW}"
+            )
         return texts
 
 

@@ -16,6 +16,7 @@ from .drafter import (
     ServedSpec,
     kind_of,
 )
+from .processors import ProcessorSpec
 from .rules import LOSSY_RULES as LOSSY_RULES
 from .rules import RULES as RULES
 from .rules import checked_rule as checked_rule
@@ -97,6 +98,16 @@ class JudgedRange:
         return 1 + depth // self.every
 
 
+def settings_name(sampling: Sampling, processors: str | None) -> str:
+    """Sampling settings and processors by name, for file names: `t1-rep1.1`."""
+    return "-".join(filter(None, [sampling.suffix, processors]))
+
+
+def texts_name(settings: str, new_tokens: int, seed: int, *, served: bool) -> str:
+    """File stem of stored texts, for example `t1-n128-s0`."""
+    return f"{settings}-n{new_tokens}-s{seed}{'-served' * served}"
+
+
 @dataclasses.dataclass(frozen=True)
 class TextKey:
     """Which texts Y a case is replayed on; cases that agree here share texts and the target's
@@ -116,15 +127,28 @@ class TextKey:
     """Whether a served target emits them; they are kept apart from those of models in this
     process.
     """
+    processors: ProcessorSpec | None = None
+    """Logits processors of target and drafter."""
 
     @property
     def sampling(self) -> Sampling:
+        """Without the processors, which come before it."""
         return Sampling(self.temperature, self.top_k, self.top_p)
+
+    @property
+    def processors_name(self) -> str | None:
+        """The processors as stored files name them."""
+        return None if self.processors is None else self.processors.name
+
+    @property
+    def settings(self) -> str:
+        """For file names: sampling settings and processors, for example `t1-rep1.1`."""
+        return settings_name(self.sampling, self.processors_name)
 
     @property
     def name(self) -> str:
         """File stem of the stored texts, for example `t1-n128-s0`."""
-        return f"{self.sampling.suffix}-n{self.new_tokens}-s{self.seed}{'-served' * self.served}"
+        return texts_name(self.settings, self.new_tokens, self.seed, served=self.served)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -206,7 +230,7 @@ class Case:
         drafter = f"{self.label}@{self.candidate}" if self.candidate else self.label
         return "-".join(
             [
-                f"{drafter}-k{self.k}-depth{self.depth}-{self.texts.sampling.suffix}",
+                f"{drafter}-k{self.k}-depth{self.depth}-{self.texts.settings}",
                 *judged,
                 *rule,
                 *engine,

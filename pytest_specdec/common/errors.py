@@ -9,7 +9,9 @@ from .printable import printable
 
 EXTRAS = {
     "models": ("torch", "transformers", "safetensors", "tokenizers"),
+    "constraints": ("llguidance",),
     "servers": ("prometheus_client", "urllib3"),
+    "plots": ("vl_convert", "matplotlib"),
 }
 """What each extra of this project brings."""
 

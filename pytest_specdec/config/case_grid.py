@@ -17,6 +17,7 @@ from ..cases.drafter import (
     ServedSpec,
     parse_drafter,
 )
+from ..cases.processors import ProcessorSpec
 from ..cases.rules import is_replayable
 from ..checkpoints.drafter_folders import recognised
 from ..common.errors import RequestError
@@ -31,6 +32,7 @@ from .options import (
     JUDGED,
     MARGIN,
     NEW_TOKENS,
+    PROCESSORS,
     PROMPT_FILE,
     PROMPTS,
     RULE,
@@ -45,6 +47,8 @@ from .settings import Marker, Settings
 
 _DRAFTING = ("replay", "decode", "hidden-states")
 """Engines that draft with every registered type."""
+_PROCESSING = ("replay", "decode")
+"""Engines that apply logits processors."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +72,8 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
     drafters = _drafters(settings, marker, test_folder)
     if judged is not None:
         _check_judged(drafters[0].spec, engine)
+    if _processors(settings, marker) is not None:
+        _check_processors(engine, judged=judged is not None)
     texts = _texts(settings, marker, test_folder)
     rule = _rule(settings.value(RULE, marker), texts.temperature, engine)
     costs = _costs(settings, marker, test_folder)
@@ -108,7 +114,14 @@ def _texts(settings: Settings, marker: Marker, test_folder: Path) -> TextKey:
         top_k=settings.value(TOP_K, marker),
         top_p=settings.value(TOP_P, marker),
         served=settings.value(ENGINE) == "logprobs",
+        processors=_processors(settings, marker),
     )
+
+
+def _processors(settings: Settings, marker: Marker) -> ProcessorSpec | None:
+    """The processors of a test; None where they change nothing, as `none` on the command line."""
+    spec = settings.value(PROCESSORS, marker)
+    return spec if spec is not None and spec.name else None
 
 
 def _depths(settings: Settings, marker: Marker, drafter: DrafterSpec) -> tuple[int, ...]:
@@ -259,6 +272,21 @@ def _check_judged(drafter: DrafterSpec, engine: str) -> None:
         raise RequestError(
             f"--specdec-judged needs a model's probabilities, and {drafter} has none; leave one of "
             "them out"
+        )
+
+
+def _check_processors(engine: str, *, judged: bool) -> None:
+    """Refuse what does not apply logits processors. Raises RequestError."""
+    if engine not in _PROCESSING:
+        raise RequestError(
+            f"engine {engine!r} does not apply logits processors, and its counts would be those of "
+            f"other texts; use --specdec-engine={' or '.join(_PROCESSING)}, or leave "
+            "--specdec-processors out"
+        )
+    if judged:
+        raise RequestError(
+            "--specdec-judged takes tokens as given that processors would change; leave it or "
+            "--specdec-processors out"
         )
 
 

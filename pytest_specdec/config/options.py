@@ -27,6 +27,7 @@ from .parsers import (
     fraction,
     id_range,
     import_path,
+    logits_processors,
     one_of,
     probability,
     server_or_file,
@@ -40,6 +41,7 @@ from .parsers import (
 
 if TYPE_CHECKING:
     from ..cases.case import JudgedRange
+    from ..cases.processors import ProcessorSpec
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -124,6 +126,15 @@ TOP_P = Option[float](
     help="Sample among the likeliest tokens that make up P; 1 is all",
     default=1.0,
     marker="top_p",
+    narrows=True,
+)
+PROCESSORS: Option[ProcessorSpec | None] = Option(
+    name="processors",
+    parser=logits_processors,
+    metavar="NAME=VALUE[,...]",
+    help="Penalties, filters or a grammar that target and drafter decode under",
+    default=None,
+    marker="processors",
     narrows=True,
 )
 JUDGED: Option[JudgedRange | None] = Option(

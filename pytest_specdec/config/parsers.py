@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -19,6 +19,7 @@ from ..common.limits import (
 
 if TYPE_CHECKING:
     from ..cases.case import JudgedRange
+    from ..cases.processors import ProcessorSpec
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -254,6 +255,24 @@ def _id_range(text: str) -> JudgedRange:
 
 id_range = text(_id_range, "pass a string like '41:297'")
 """FIRST:END or FIRST:END:EVERY, as in a Python slice."""
+
+
+def _processors(given: object) -> ProcessorSpec:
+    from ..cases.processors import ProcessorSpec, parse_processors
+    from ..common.errors import RequestError
+
+    if not isinstance(given, str | Mapping):
+        raise ValueRefusedError(
+            "is neither text nor a dict; pass for example {'repetition_penalty': 1.1}"
+        )
+    try:
+        return parse_processors({} if given == "none" else given) or ProcessorSpec()
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+logits_processors = Parser(_processors, _processors, str)
+"""Logits processors by name, as text or as a dict; `none` for none."""
 
 
 def _import_path(text: str) -> str:

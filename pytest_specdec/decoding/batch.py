@@ -19,6 +19,7 @@ from .drafters.plain import NoDrafts
 from .drafters.protocol import CertainProposal, DecodingStart, Proposal, Proposer
 from .drafters.registry import DrafterSource, drafter_for
 from .loading import LoadedModel
+from .processors import Processors, check_alive
 from .ragged import CachedModel, Sequences
 from .verification import GREEDY, Rule, Verified, matched
 
@@ -39,6 +40,8 @@ class DecodingPlan:
     """Tokens that end a text."""
     confidence: float = 0.0
     """Drafting stops after a draft that the drafter found less likely than this."""
+    processors: Processors | None = None
+    """Logits processors of target and drafter."""
 
 
 @dataclasses.dataclass
@@ -75,9 +78,9 @@ class Batch:
     def __init__(self, plan: DecodingPlan, rows: list[BatchRow]) -> None:
         self._plan, self._rows = plan, rows
         room = max(row.limit - len(row.tokens) for row in rows) + plan.k + 1
-        sequences = self._sequences = Sequences(
-            [row.tokens for row in rows], room, plan.target.device
-        )
+        texts = [row.tokens for row in rows]
+        processors = None if plan.processors is None else plan.processors.for_texts(texts)
+        sequences = self._sequences = Sequences(texts, room, plan.target.device, processors)
         reach = reach_of(plan.k, plan.depth)
         drafter = (
             None if plan.drafter is None else drafter_for(plan.target, plan.drafter, plan.depth)
@@ -90,6 +93,9 @@ class Batch:
         )
         logits = target.feed(sequences, sequences.lengths, 1)[:, 0]
         check_finite(logits[..., 0])
+        logits, dead = self._processed(logits[:, None])
+        check_alive(dead)
+        logits = logits[:, 0]
         first = sample(logits, plan.sampling, plan.generator)
         sequences.put(0, first)
         sequences.lengths = sequences.lengths + 1
@@ -143,12 +149,15 @@ class Batch:
         k = proposal.tokens.shape[1]
         logits = self._target.feed(sequences, sequences.lengths + k, k + 1, sequences.agreed)
         check_finite(logits[..., 0])  # a hidden state of NaN makes all of its logits NaN
+        logits, dead = self._processed(logits)
         if k:
             taken, following = self._verified(logits, proposal)
             accepted = taken.cpu().numpy()
         else:
             following = sample(logits[:, 0], plan.sampling, plan.generator)
             accepted = np.zeros_like(sequences.lengths)
+        # After a rejected draft, or one that ends the text, the processors may allow nothing.
+        check_alive(dead[np.arange(len(accepted)), accepted])
         emitted = [
             [*drafts[:count], token]
             for drafts, count, token in zip(
@@ -181,6 +190,15 @@ class Batch:
             proposal.tokens,
             plan.generator,
         )
+
+    def _processed(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The target's logits (rows, positions, vocabulary) of the tokens after the emitted ones
+        and after each draft, with the processors applied, and where these left no token.
+        """
+        processors = self._sequences.processors
+        if processors is None:
+            return logits, torch.zeros(logits.shape[:2], dtype=torch.bool)
+        return processors.target(self._sequences.ids, self._sequences.lengths, logits)
 
     def _drop_ended(self) -> None:
         """Rows that have ended leave the batch and its caches."""

@@ -19,8 +19,9 @@ from .clock import Lap
 from .drafters.protocol import Drafter
 from .drafters.registry import DrafterSource, loaded_pair
 from .loading import LoadedModel, loaded
+from .named_processors import ProcessorSource, check_drafters, ready_processors
 from .replay import Progress
-from .sampling import eos_ids
+from .sampling import ending_tokens
 from .text_limits import check_context
 from .verification import rule_named
 
@@ -68,6 +69,7 @@ def decode(
     seed: int = 0,
     confidence: float = 0.0,
     progress: Progress | None = None,
+    processors: ProcessorSource = None,
 ) -> Decoded:
     """Decode speculatively after prompts and count every round.
 
@@ -105,6 +107,10 @@ def decode(
         the drafter puts below this. 0 never stops.
     progress
         Called with (texts done, texts in all) after each batch.
+    processors
+        Logits processors of target and drafter, applied before the temperature: settings by name
+        such as ``{"repetition_penalty": 1.1, "regex": "[a-z ]+"}``, or functions of (input_ids,
+        scores) as transformers' `LogitsProcessor`, one or a list; see docs/processors.md.
 
     Returns
     -------
@@ -153,6 +159,8 @@ def decode(
         for prompt in prompts
     ]
     _check_prompts([model, *(() if drafting is None else drafting.models)], ids, new_tokens)
+    changes = ready_processors(processors, model, temperature)
+    check_drafters([] if drafting is None else [drafting], changes)
     plan = DecodingPlan(
         target=model,
         drafter=drafting,
@@ -161,8 +169,9 @@ def decode(
         sampling=Sampling(temperature, top_k, top_p),
         rule=verification,
         generator=torch.Generator(model.device).manual_seed(seed),
-        stop=frozenset(eos_ids(model)),
+        stop=frozenset(ending_tokens(model, changes)),
         confidence=confidence,
+        processors=changes,
     )
     rows, laps = _decoded(plan, ids, new_tokens, batch_size, progress)
     return Decoded(

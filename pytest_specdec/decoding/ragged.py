@@ -22,6 +22,7 @@ from .cache_argument import cache_name
 from .grouped_attention import grouped_attention
 from .layer_states import captured_states
 from .loading import LoadedModel
+from .processors import BatchProcessors
 from .roomy_cache import give_room
 
 Rows = NDArray[np.int64]
@@ -34,7 +35,15 @@ _LARGE_ROW = 1 << 13
 class Sequences:
     """Token ids of a batch: `lengths` tokens are emitted, drafts are written after them."""
 
-    def __init__(self, prompts: list[list[int]], room: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        prompts: list[list[int]],
+        room: int,
+        device: torch.device,
+        processors: BatchProcessors | None = None,
+    ) -> None:
+        self.processors = processors
+        """The rows' logits processors."""
         self.lengths: Rows = np.array([len(prompt) for prompt in prompts])
         self.ids = torch.zeros(
             len(prompts), int(self.lengths.max()) + room, dtype=torch.long, device=device
@@ -67,10 +76,20 @@ class Sequences:
         positions = self._on_device((ends[:, None] - np.arange(width, 0, -1)).clip(0))
         return self.ids.gather(1, positions), positions
 
+    def drafter_logits(self, offset: int, logits: torch.Tensor) -> torch.Tensor:
+        """A drafter's logits (rows, vocabulary) of the tokens at `offset` after the emitted ones,
+        after the rows' processors.
+        """
+        if self.processors is None:
+            return logits
+        return self.processors.draft(self.ids, self.lengths + offset, logits[:, None])[:, 0]
+
     def select(self, rows: Rows) -> None:
         """Keep some rows."""
         self.lengths, self._newest = self.lengths[rows], None
         self.ids = self.ids[self._on_device(rows)]
+        if self.processors is not None:
+            self.processors.select(rows)
 
     def _on_device(self, values: Rows) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.ids.device)

@@ -37,6 +37,9 @@ from .drafters.registry import DrafterSource, drafter_for, loaded_pair
 from .drafters.registry import check_drafter as check_drafter
 from .drafters.teacher_forcing import as_array
 from .loading import LoadedModel
+from .named_processors import ProcessorSource, check_drafters, ready_processors
+from .processed_passes import ProcessedPasses, of_texts
+from .processors import Processors
 from .target_passes import ModelPasses, TargetPasses
 from .text_limits import check_context, check_tokens
 
@@ -77,6 +80,7 @@ def replay(
     top_k: int = 0,
     top_p: float = 1.0,
     end: End = "inside",
+    processors: ProcessorSource = None,
 ) -> Counts:
     """Expected counts of speculative decoding on texts that the target has emitted; exact, without
     decoding.
@@ -109,6 +113,8 @@ def replay(
         in the text, so that each drafts k tokens. ``"clip"``: also shorter ones, as an engine with
         a length limit drafts. ``"whole"``: also those with nothing left to draft, every pass of the
         target.
+    processors
+        Logits processors under which the target emitted the texts, see `decode`.
 
     Returns
     -------
@@ -138,7 +144,13 @@ def replay(
     rule = checked_rule(rule, temperature)
     model, drafting = loaded_pair(target, drafter, depth)
     sampling = Sampling(temperature, top_k, top_p)
-    (scores,) = text_scores(model, [DrafterPlan(drafting, depth, k)], texts, sampling)
+    (scores,) = text_scores(
+        model,
+        [DrafterPlan(drafting, depth, k)],
+        texts,
+        sampling,
+        processors=ready_processors(processors, model, temperature),
+    )
     counts = expected_counts(scores.field(rule), k, end)
     if not counts.total_rounds > 0:
         raise MeasurementError(
@@ -160,6 +172,7 @@ def text_scores(
     source: Sequence[Sequence[float]] | None = None,
     known: NDArray[np.floating] | None = None,
     passes: TargetPasses | None = None,
+    processors: Processors | None = None,
 ) -> list[Scores]:
     """The scores of each drafter from one pass of each model over the texts, a few texts at a time.
 
@@ -170,6 +183,7 @@ def text_scores(
     `source` are the log-probabilities of each text's new tokens by another target, which emitted
     them. `known` are this target's, the `Scores.target` of an earlier call: then only drafters that
     read its hidden states cost a pass of the target. `passes` stand in for the target's own.
+    `processors` are the logits processors of target and drafters.
 
     Raises RequestError for a text longer than a model's context or with tokens that it does not
     have, MeasurementError for NaN.
@@ -177,6 +191,7 @@ def text_scores(
     longest = max((len(text.ids) for text in texts), default=0)
     drafters = [drafter_for(target, plan.drafter, plan.depth) for plan in plans]
     models = [target, *(model for drafter in drafters for model in drafter.models)]
+    check_drafters(drafters, processors)
     check_context(models, longest)
     check_tokens(models, texts)
     log_p = np.zeros((len(texts), longest), dtype=np.float32)
@@ -198,6 +213,9 @@ def text_scores(
     done = 0
     origins: list[Origin] = []
     passes = passes or ModelPasses(target)
+    every = _GREEDY_EVERY if isinstance(passes, ModelPasses) else 1
+    if processors is not None:
+        passes = ProcessedPasses(passes, processors)
     progress = progress or (lambda done, total: None)
     progress(0, len(order))
     while done < len(order):
@@ -205,12 +223,13 @@ def text_scores(
         parts = [texts[row] for row in rows]
         own, scored = source is None, known is not None
         ids = padded([text.ids for text in parts], target.device)
-        origin = _fill(log_p, drafts, passes, ids, parts, rows, sampling, own=own, scored=scored)
+        origin = _fill(
+            log_p, drafts, passes, ids, parts, rows, sampling, processors, own=own, scored=scored
+        )
         origins += [origin] if origin is not None else []
         done += len(rows)
         progress(done, len(order))
     if judge_origin and sampling.temperature == 0:
-        every = _GREEDY_EVERY if isinstance(passes, ModelPasses) else 1
         origins = _greedy_origins(target, passes, texts[::every], tokens)
     origin = joined(origins) if judge_origin and origins else None
     emitted_by = None if source is None else new_token_values(texts, source, longest)
@@ -225,6 +244,7 @@ def _fill(
     texts: list[Text],
     rows: list[int],
     sampling: Sampling,
+    processors: Processors | None,
     *,
     own: bool,
     scored: bool,
@@ -267,6 +287,7 @@ def _fill(
             layer_states={} if passed is None else passed.layer_states,
             target=distributions if draft.rules else None,
             rules=draft.rules,
+            processors=None if processors is None else of_texts(processors, texts),
         )
         draft.fill(rows, batch)
     return origin

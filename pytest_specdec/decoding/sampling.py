@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from ..cases.case import Sampling
 from ..cases.prompts import Prompt
@@ -16,6 +16,7 @@ from ..common.errors import RequestError
 from .distributions import check_finite
 from .keyed_noise import KeyedNoise, text_keys
 from .loading import LoadedModel
+from .processors import BatchProcessors, Processors, check_alive
 from .replay import Progress
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def sample_new_tokens(
     seed: int,
     keys: Sequence[str] | None = None,
     progress: Progress | None = None,
+    processors: Processors | None = None,
 ) -> list[tuple[int, ...]]:
     """At most `new_tokens` tokens after each prompt by transformers' `generate`; EOS ends a text
     and is kept.
@@ -73,7 +75,7 @@ def sample_new_tokens(
     Example: `sample_new_tokens(load_model("target"), [[1, 15, 7]], new_tokens=64,
     sampling=Sampling(0.8), seed=0)`. Raises MeasurementError for a target that returns NaN.
     """
-    stop = eos_ids(target)
+    stop = ending_tokens(target, processors)
     config = GenerationConfig(
         max_new_tokens=new_tokens,
         do_sample=False,  # the noise draws
@@ -92,7 +94,20 @@ def sample_new_tokens(
     if progress:
         progress(0, len(prompts))
     for begin in range(0, len(prompts), _ROWS):
-        ids, mask = _left_padded(prompts[begin : begin + _ROWS], target.device)
+        batch = prompts[begin : begin + _ROWS]
+        ids, mask = _left_padded(batch, target.device)
+        changes: list[LogitsProcessor] = (
+            []
+            if processors is None
+            else [
+                PaddedProcessors(
+                    processors.for_texts(batch),
+                    ids.shape[1],
+                    [ids.shape[1] - len(prompt) for prompt in batch],
+                    stop,
+                )
+            ]
+        )
         draws = (
             [KeyedNoise(sampling, noise[begin : begin + _ROWS], ids.shape[1])]
             if sampling.temperature > 0
@@ -103,12 +118,47 @@ def sample_new_tokens(
                 ids,
                 attention_mask=mask,
                 generation_config=config,
-                logits_processor=LogitsProcessorList(draws),
+                logits_processor=LogitsProcessorList([*changes, *draws]),
             )
         texts += [_until_eos(row, stop) for row in out[:, ids.shape[1] :].tolist()]
         if progress:
             progress(len(texts), len(prompts))
     return texts
+
+
+class PaddedProcessors(LogitsProcessor):  # type: ignore[misc]
+    """Processors of texts that `generate` decodes together, whose prompts are padded on the left to
+    one length.
+    """
+
+    def __init__(
+        self,
+        processors: BatchProcessors,
+        prompt_length: int,
+        paddings: Sequence[int],
+        stop: Sequence[int],
+    ) -> None:
+        self._processors, self._prompt_length = processors, prompt_length
+        self._paddings, self._stop = paddings, torch.tensor(stop, dtype=torch.long)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """(rows, length) and (rows, vocabulary) to (rows, vocabulary); rows that have ended stay as
+        they are.
+        """
+        ended = torch.isin(
+            input_ids[:, self._prompt_length :], self._stop.to(input_ids.device)
+        ).any(1)
+        processed = scores.float().clone()
+        length = input_ids.shape[1]
+        for row in (~ended).nonzero()[:, 0].tolist():
+            rows = BatchProcessors([self._processors.rows[row]])
+            ids = input_ids[row : row + 1, self._paddings[row] :]
+            changed, dead = rows.target(
+                ids, [length - self._paddings[row]], scores[row : row + 1, None]
+            )
+            check_alive(dead)
+            processed[row] = changed[0, 0]
+        return processed
 
 
 def _keys_of_tokens(prompts: Sequence[Sequence[int]]) -> list[str]:
@@ -145,6 +195,11 @@ def eos_ids(target: LoadedModel) -> list[int]:
     """Token ids that end a text, as the checkpoint's generation defaults name them."""
     eos = target.model.generation_config.eos_token_id
     return [] if eos is None else list(eos) if isinstance(eos, list) else [eos]
+
+
+def ending_tokens(target: LoadedModel, processors: Processors | None) -> list[int]:
+    """Token ids that end a text: the checkpoint's, and those by which a grammar ends."""
+    return sorted({*eos_ids(target), *(() if processors is None else processors.ends)})
 
 
 def _until_eos(ids: list[int], stop: list[int]) -> tuple[int, ...]:

@@ -58,6 +58,7 @@ def wanted_texts(key: TextKey, *, target: str, tokenizer: str, template: str | N
         texts={},
         top_k=key.top_k,
         top_p=key.top_p,
+        processors=key.processors_name,
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..acceptance.rounds import Round
 from ..cases.case import SERVED, Case, Sampling
 from ..cases.drafter import DrafterSpec, RegisteredSpec
+from ..cases.processors import ProcessorSpec
 from ..cases.texts import Text
 from ..checkpoints.text_ends import target_fingerprint
 from ..common.errors import RequestError, naming_extras
@@ -132,6 +133,7 @@ class ModelPool:
             "new_tokens": case.texts.new_tokens,
             "batch_size": DECODE_BATCH,
             "seed": case.texts.seed,
+            "processors": case.texts.processors,
         }
         return decode(target, drafter, prompts, **(wanted | options))  # type: ignore[arg-type]
 
@@ -192,7 +194,8 @@ class ModelPool:
         target = self.model(case.target)
         drafter = None if case.draft_model is None or case.depth else self.model(case.draft_model)
         known = None if rounds is None else tuple(map(tuple, rounds))
-        return self._conformance(target, tuple(texts), case.texts.sampling, drafter, alpha, known)
+        settings = (case.texts.sampling, case.texts.processors)
+        return self._conformance(target, tuple(texts), settings, drafter, alpha, known)
 
     def _load(self, name: str) -> LoadedModel:
         if name in self._refused:
@@ -216,13 +219,14 @@ class ModelPool:
 def _conformance(
     target: LoadedModel,
     texts: tuple[Text, ...],
-    sampling: Sampling,
+    settings: tuple[Sampling, ProcessorSpec | None],
     drafter: LoadedModel | None,
     alpha: float,
     rounds: tuple[tuple[Round, ...], ...] | None,
 ) -> Conformance:
     from ..lossless.texts.conformance import conformance
 
+    sampling, processors = settings
     return conformance(
         target,
         texts,
@@ -232,4 +236,5 @@ def _conformance(
         drafter=drafter,
         alpha=alpha,
         rounds=rounds,
+        processors=processors,
     )

@@ -273,6 +273,7 @@ def _conditions(case: Case, first: Measurement, engine: str) -> Conditions:
         tokenizer=first.tokenizer,
         template=first.template,
         judged=None if case.judged is None else str(case.judged),
+        processors=case.texts.processors_name,
     )
 
 

@@ -22,6 +22,8 @@ class SessionJudge(Judge):
         self._verdicts: dict[Case, dict[str, Verdict]] = {}
         self._judgements: list[Judgement] = []
         self._warnings: dict[Case, str] = {}
+        self._lines: dict[tuple[Case, str], list[str]] = {}
+        """The message of each verdict that does not pass, by case and metric."""
 
     def passes(self, run: Run, baseline: Baseline, metric: str, *, differs: bool) -> bool:
         decision = self._rules.decide(run, baseline, metric)
@@ -31,13 +33,15 @@ class SessionJudge(Judge):
         if decision.warning is not None:
             self._warnings[baseline.case] = decision.warning
         passes = verdict.passes(self._rules.policy.inconclusive)
+        lines = [] if passes else self._messages.lines(verdict, run, baseline)
+        self._lines[baseline.case, metric] = lines
         self._judgements.append(
             Judgement(
                 case_id=baseline.case.id,
                 passes=passes,
                 headline=printable(headline(verdict)),
                 summary=printable(summary(verdict)),
-                message=[] if passes else self._messages.lines(verdict, run, baseline),
+                message=lines,
                 expected=differs and verdict.outcome != "error",
                 counts_given=not baseline.case.describes_models,
             )
@@ -48,6 +52,11 @@ class SessionJudge(Judge):
         """The most severe verdict on a case so far; None before the first."""
         verdicts = self._verdicts.get(case, {}).values()
         return max(verdicts, key=lambda verdict: SEVERITY.index(verdict.outcome), default=None)
+
+    def diagnosis(self, case: Case) -> list[str]:
+        """The message of the most severe verdict on a case; empty where that passes."""
+        verdict = self.most_severe(case)
+        return [] if verdict is None else self._lines.get((case, verdict.metric), [])
 
     def verdict_on(self, left: object, right: object) -> Verdict | None:
         """The verdict on a `==` between a run and a baseline, or a metric of each; None for

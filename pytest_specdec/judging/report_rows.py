@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from ..acceptance.counts import Array, Counts
 from ..acceptance.first_rounds import Samples, Spread
@@ -27,6 +29,9 @@ _BASELINE_METRICS = (
     "expected_accepted",
     "acceptance_length",
     "survival",
+    "conditional",
+    "survival_error",
+    "conditional_error",
     "speedup",
 )
 
@@ -37,13 +42,18 @@ def measured_row(
     verdict: Verdict | None,
     engine: str,
     prompt_names: Mapping[str, str] | None = None,
+    diagnosis: Sequence[str] = (),
 ) -> ReportRow:
-    """The row of a measured case; `prompt_names` holds how each prompt begins, by key."""
+    """The row of a measured case; `prompt_names` holds how each prompt begins, by key, and
+    `diagnosis` is the message of a verdict that does not pass.
+    """
     case = run.case
-    row: ReportRow = {**empty_row(case, engine), **_metrics(run.counts, run.costs)}
-    row["categories"] = {
-        name: plain(counts.acceptance_length) for name, counts in run.counts.by_category().items()
+    row: ReportRow = {
+        **empty_row(case, engine),
+        **_metrics(run.counts, run.costs),
+        **_by_category(run.counts),
     }
+    row["environment"] = msgspec.structs.asdict(run.measured.environment)
     row["definition"] = run.measured.definition
     row["samples"] = _samples(run, prompt_names or {})
     row["notes"] = list(
@@ -58,6 +68,7 @@ def measured_row(
         row["erosion"] = None if verdict.erosion is None else _erosion(verdict.erosion)
         row["verdict"] = _WORDS.get(verdict.reason, verdict.outcome)
         row["reason"] = verdict.reason
+        row["diagnosis"] = list(diagnosis)
         row["changed"] = list(verdict.changed)
         row["regime"] = verdict.regime or ""
         row["estimate"] = _estimate(verdict.estimate)
@@ -88,6 +99,8 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         acceptance_length=None,
         survival=[],
         conditional=[],
+        survival_error=[],
+        conditional_error=[],
         efficiency=None,
         target_ms=None,
         verify_ms=None,
@@ -100,6 +113,8 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         request_speedup=None,
         request_speedup_interval=[],
         categories={},
+        category_errors={},
+        environment={},
         baseline={},
         drop=None,
         smallest_detectable_drop=None,
@@ -110,6 +125,8 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         regime="",
         estimate=None,
         reason="",
+        diagnosis=[],
+        checks=[],
         changed=[],
         notes=[],
     )
@@ -193,11 +210,18 @@ def _baseline_metrics(stored: Baseline, verdict: Verdict | None) -> dict[str, An
     )
     if counts is None:
         return {}
-    return {
-        name: value
-        for name, value in _metrics(counts, stored.costs).items()
-        if name in _BASELINE_METRICS
-    }
+    metrics = _metrics(counts, stored.costs)
+    known = {name: value for name, value in metrics.items() if name in _BASELINE_METRICS}
+    return known | dict(_by_category(counts))
+
+
+def _by_category(counts: Counts) -> report.ByCategory:
+    """The acceptance length of each category of prompts, and its standard error."""
+    parts = counts.by_category()
+    return report.ByCategory(
+        categories={name: plain(part.acceptance_length) for name, part in parts.items()},
+        category_errors={name: plain(part.standard_error) for name, part in parts.items()},
+    )
 
 
 def _metrics(counts: Counts, costs: CaseCosts | None) -> Metrics:
@@ -211,6 +235,8 @@ def _metrics(counts: Counts, costs: CaseCosts | None) -> Metrics:
         acceptance_length=plain(counts.acceptance_length),
         survival=[plain(value) for value in counts.survival],
         conditional=[plain(value) for value in counts.conditional],
+        survival_error=[plain(value) for value in counts.survival_error],
+        conditional_error=[plain(value) for value in counts.conditional_error],
         efficiency=plain(counts.efficiency),
         target_ms=plain(costs.target_ms if costs else None),
         verify_ms=plain(costs.verify_ms if costs else None),

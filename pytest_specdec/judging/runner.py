@@ -14,7 +14,7 @@ from ..common.errors import SpecdecError
 from ..engines.model_checks import conformance
 from ..engines.protocol import Engine
 from ..gate.verdict import Verdict
-from ..report.row import ReportRow
+from ..report.row import CheckRow, ReportRow
 from ..speedup.cost_profile import CostProfile
 from .candidates import MeasuredCandidate, measured_candidate
 from .comparison import Baseline, Run
@@ -27,7 +27,7 @@ from .messages import FailureMessages, prompt_names
 from .notes import notes_on
 from .pending_files import PendingFiles
 from .policy import Policy
-from .report_rows import failed_row, measured_row
+from .report_rows import empty_row, failed_row, measured_row
 from .stored_baselines import StoredBaselines
 from .stored_records import StoredRecords
 
@@ -60,6 +60,8 @@ class CaseRunner:
         self._costs = SessionCosts(plan, engine, self._records)
         self._measurements = Measurements(plan, engine, self._costs)
         self._pending = PendingFiles(store)
+        self._checks: dict[Case, list[CheckRow]] = {}
+        """What tests asked of the engine without a baseline."""
         self._rules = Decider(
             policy=policy,
             gates=gates_of([case for case in plan if not case.candidate], self._costs)
@@ -97,8 +99,10 @@ class CaseRunner:
         return self._baselines.of(case)
 
     def asked(self, case: Case) -> bool:
-        """Whether a test asked for the run or the texts of a case, so that reports show it."""
-        return self._measurements.include(case)
+        """Whether a test asked for the run, the texts or a check of a case, so that reports show
+        it.
+        """
+        return self._measurements.include(case) or case in self._checks
 
     def texts(self, case: Case) -> tuple[Text, ...]:
         """The texts that the engine emits for a case, at least one."""
@@ -115,11 +119,21 @@ class CaseRunner:
 
     def conformance(self, case: Case) -> Conformance:
         """Whether the engine's texts for a case follow the target."""
-        return conformance(self._engine, case, self.test_level)
+        found = conformance(self._engine, case, self.test_level)
+        self._note_check(case, "conformance", found.conforms, found.message)
+        return found
 
     def oracle(self, case: Case) -> Agreement:
         """Whether the engine counts what its models imply."""
-        return self._measurements.oracle(case, self.test_level)
+        found = self._measurements.oracle(case, self.test_level)
+        self._note_check(case, "oracle", found.agrees, found.message)
+        return found
+
+    def _note_check(self, case: Case, name: str, passes: bool, message: str) -> None:
+        check = CheckRow(name=name, passes=passes, message=message)
+        checks = self._checks.setdefault(case, [])
+        if check not in checks:
+            checks.append(check)
 
     def costs(self, case: Case) -> CostProfile | None:
         """The session's cost profile of a case."""
@@ -152,6 +166,8 @@ class CaseRunner:
         """The report row of a case. If only its texts were asked for and measuring fails, the row
         is an error.
         """
+        if not self._measurements.include(case):  # a check alone: nothing more is measured for it
+            return {**empty_row(case, self._engine.name), "checks": list(self._checks[case])}
         try:
             run = self.run(case)
         except SpecdecError as error:
@@ -164,6 +180,7 @@ class CaseRunner:
                 verdict,
                 self._engine.name,
                 prompt_names(run),
+                self._judge.diagnosis(case),
             )
             row["notes"] += notes_on(
                 case,
@@ -175,4 +192,5 @@ class CaseRunner:
                 folder=self._store.folder,
                 warning=self._judge.warning(case),
             )
+        row["checks"] = list(self._checks.get(case, ()))
         return row

@@ -16,15 +16,19 @@ if TYPE_CHECKING:
     from .samplers.check import assert_lossless as assert_lossless
     from .samplers.exact import output_distribution as output_distribution
     from .samplers.flat_batch import flat_batch as flat_batch
+    from .samplers.generation import assert_lossless_generation as assert_lossless_generation
+    from .samplers.generation import processed_tree as processed_tree
     from .texts.conformance import conformance as conformance
 
 _HOMES = {
     "LosslessResult": "samplers.check",
     "assert_lossless": "samplers.check",
+    "assert_lossless_generation": "samplers.generation",
     "assert_q_contract": "drafters.q_contract",
     "conformance": "texts.conformance",
     "flat_batch": "samplers.flat_batch",
     "output_distribution": "samplers.exact",
+    "processed_tree": "samplers.generation",
     "q_contract": "drafters.q_contract",
     "strategies": "samplers.strategies",
 }

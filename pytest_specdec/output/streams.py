@@ -27,14 +27,15 @@ def check_streams(server: TextServer, prompts: tuple[Prompt, ...], limit: int) -
             widest = max(widest, *map(len, streamed.pieces), 0)
             if (fault := stream_fault(plain, streamed)) is None:
                 continue
-            again = server.greedy(prompt, limit, stop=stop)
-            if again.text != plain.text:
-                lines = context_lines(plain.text, again.text, names=("first", "again"))
-                return unchecked(
-                    NAME,
-                    f"prompt {row} has two greedy texts in two requests ({'; '.join(lines)}); run "
-                    "on a server that nobody else uses",
-                )
+            for first, as_stream in ((plain, False), (streamed, True)):
+                again = server.greedy(prompt, limit, stop=stop, stream=as_stream)
+                if again.text != first.text:
+                    lines = context_lines(first.text, again.text, names=("first", "again"))
+                    return unchecked(
+                        NAME,
+                        f"prompt {row} has two greedy texts in two equal requests "
+                        f"({'; '.join(lines)}); run on a server that nobody else uses",
+                    )
             names = ("whole", "streamed")
             return failed(
                 NAME,

@@ -202,13 +202,17 @@ def _joined(events: Sequence[_Answer], where: str) -> ServedText:
 
 
 def _two_largest(logprobs: Mapping[str, Any] | None) -> list[float]:
-    """Of the first new token, in either form that servers use."""
-    if logprobs is None:
-        return []
+    """Of the first new token, in either form that servers use; empty in any other."""
+    listed, content = ((logprobs or {}).get(name) for name in ("top_logprobs", "content"))
     values: list[Any] = []
-    if listed := logprobs.get("top_logprobs"):
-        values = list(listed[0].values()) if isinstance(listed[0], dict) else []
-    elif (content := logprobs.get("content")) and isinstance(content[0], dict):
-        values = [top.get("logprob") for top in content[0].get("top_logprobs", ())]
+    if isinstance(listed, list) and listed and isinstance(listed[0], dict):
+        values = list(listed[0].values())
+    elif isinstance(content, list) and content and isinstance(content[0], dict):
+        tops = content[0].get("top_logprobs")
+        values = [
+            top.get("logprob")
+            for top in (tops if isinstance(tops, list) else ())
+            if isinstance(top, dict)
+        ]
     numbers = [float(value) for value in values if isinstance(value, int | float)]
     return sorted(numbers, reverse=True)[:2]

@@ -29,6 +29,8 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     template: str | None
     judged: str | None = None
     """The token ids that were judged, where not all were: `FIRST:END:EVERY`."""
+    processors: str | None = None
+    """The logits processors, where there were any: `cases.processors.ProcessorSpec.name`."""
 
 
 class Fingerprints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -23,6 +23,8 @@ class TextSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     texts: dict[str, tuple[TokenId, ...]]
     top_k: TokenId = 0
     top_p: Share = 1.0
+    processors: str | None = None
+    """The logits processors that the target decoded under, by name."""
     logprobs: dict[str, tuple[Annotated[float, Meta(le=0)], ...]] | None = None
     """The target's log-probability of each new token, by the prompt's key, where they were
     stored.

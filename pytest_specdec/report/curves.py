@@ -30,6 +30,18 @@ class Point:
 
 
 @dataclasses.dataclass(frozen=True)
+class Turn:
+    """The top of one depth's curve."""
+
+    depth: int
+    best: Point
+    falls_from: int | None
+    """The next larger k that was measured, at which the speed-up is lower; None where the largest
+    is the best.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
 class Picture:
     """All depths of a pair at one temperature."""
 
@@ -54,6 +66,16 @@ class Picture:
     @property
     def ks(self) -> list[int]:
         return sorted({point.k for point in self.points})
+
+    @property
+    def turns(self) -> list[Turn]:
+        """Where more drafts stop paying, for each depth with two k or more."""
+        return [
+            Turn(depth, best, next((point.k for point in points if point.k > best.k), None))
+            for depth, points in self.curves.items()
+            if len(points) >= _FEWEST_KS
+            for best in [max(points, key=lambda point: point.speedup)]
+        ]
 
 
 def pictures(rows: Iterable[ReportRow]) -> list[Picture]:

@@ -215,8 +215,8 @@ def _as_judged(verdict: Verdict) -> Verdict:
 
 
 def summary(verdict: Verdict) -> str:
-    """`acceptance_length regressed: 3.641 -> 3.544 (-2.65 %)`, for a line that also names the
-    test.
+    """`acceptance_length regressed -2.65 %: 3.641 -> 3.544`, for a line that also names the test,
+    and that terminals cut off at its end.
     """
     verdict = _as_judged(verdict)
     if verdict.before is None or verdict.now is None or verdict.drop is None:
@@ -225,8 +225,8 @@ def summary(verdict: Verdict) -> str:
     if verdict.eroded and verdict.erosion is not None:
         change += f", erosion {signed_percent(-verdict.erosion.drop)}"
     return (
-        f"{verdict.metric} {verdict.outcome}{_way(verdict)}: {verdict.before:.3f} -> "
-        f"{verdict.now:.3f} ({change})"
+        f"{verdict.metric} {verdict.outcome} {change}{_way(verdict)}: {verdict.before:.3f} -> "
+        f"{verdict.now:.3f}"
     )
 
 

@@ -1,24 +1,35 @@
-"""The report as one self-contained HTML page: table, curves of speed-up, what failed and why."""
+"""The report as one self-contained HTML page without scripts: verdicts first, then what failed and
+why, curves, every case, and the session.
+"""
 
 from __future__ import annotations
 
 import base64
-import dataclasses
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from ..common.printable import printable
-from .candidates import Comparison, CurvePoint, comparisons, conclusion, curve, headers, table
+from .candidates import Comparison, comparisons, conclusion, curve, headers, table
+from .case_sections import case_section
 from .chapters import Chapter, chapters, stem
-from .curves import Picture, Point, pictures
+from .charts import candidates as candidates_chart
+from .charts import costs as costs_chart
+from .charts import said
+from .charts import speedups as speedups_chart
+from .curves import Picture, Point, Turn, pictures
+from .drawing import Drawer
+from .facts import SessionFacts
 from .footnotes import footnotes, marks
-from .row import AttachmentRow, ReportRow
+from .palette import DARK, LIGHT, SIGNS, declarations
+from .row import SEVERITY, AttachmentRow, ReportRow
 from .table import cells, ordered, to_look_at
-from .text import about, cell, conclusions, details, overall
+from .text import about, conclusions, overall
 from .words import Phrases
 
-WIDTH, HEIGHT, MARGIN = 520, 260, 36
 _HEADERS = (
+    "verdict_column",
     "suite",
     "case",
     "k_column",
@@ -29,40 +40,30 @@ _HEADERS = (
     "speedup_column",
     "baseline_column",
     "change_column",
-    "verdict_column",
 )
 """Phrases over the columns of the table."""
-_LETTER = 8
-"""Room for a letter of the names below a curve."""
-_COLOURS = ("#1b6ca8", "#c0392b", "#2e8b57", "#8e44ad", "#b9770e", "#566573")
+_TERMS = (
+    "round",
+    "survival",
+    "conditional",
+    "rate",
+    "accepted",
+    "length",
+    "speedup",
+    "k",
+    "depth",
+    "interval",
+    "verdicts",
+)
+"""Phrases `term_...` and `definition_...`, in the order of the page."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Axes:
-    """From k and speed-up to coordinates in the chart."""
-
-    ks: list[int]
-    top: float
-
-    @classmethod
-    def of(cls, picture: Picture) -> Axes:
-        return cls(picture.ks, 1.05 * max(1.0, *(point.high for point in picture.points)))
-
-    def x(self, k: int) -> float:
-        first, last = self.ks[0], self.ks[-1]
-        return round(MARGIN + (WIDTH - 2 * MARGIN) * (k - first) / (last - first), 1)
-
-    def y(self, speedup: float) -> float:
-        return round(HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * speedup / self.top, 1)
-
-    def marks(self) -> list[float]:
-        """Speed-ups to label: multiples of a half, or whole numbers where there are many."""
-        step = 0.5 if self.top <= 3 else 1.0
-        return [step * number for number in range(int(self.top / step) + 1)]
-
-
-def render(rows: Iterable[ReportRow], language: str = "en") -> str:
-    """The page. Every text is escaped by the template engine."""
+def render(
+    rows: Iterable[ReportRow], language: str = "en", facts: SessionFacts | None = None
+) -> str:
+    """The page. Every text is escaped by the template engine; charts need the extra `plots`, and
+    without it their numbers stand in tables all the same.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -70,24 +71,79 @@ def render(rows: Iterable[ReportRow], language: str = "en") -> str:
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
+        lstrip_blocks=True,
     )
-    sorted_rows, say = ordered(rows), Phrases(language)
-    marked = marks(sorted_rows)
-    return environment.get_template("page.html.jinja").render(
+    listed, say, draw = ordered(rows), Phrases(language), Drawer()
+    anchors = {row["id"]: f"case-{place}" for place, row in enumerate(listed, 1)}
+    grave = sorted(listed, key=lambda row: _gravity(row["verdict"]), reverse=True)
+    # The gravest cases are drawn first: where charts are left out, it is those of cases that pass.
+    sections = {row["id"]: case_section(row, say, draw) for row in grave}
+    template = environment.get_template("page.html.jinja")
+    return template.render(
         say=say,
+        light=declarations(LIGHT),
+        dark=declarations(DARK),
+        signs=SIGNS,
+        counts=_counts(listed),
         headers=[say(name) for name in _HEADERS],
-        lines=[((row["suite"], *cells(row, marked)), row["verdict"]) for row in sorted_rows],
-        footnotes=footnotes(sorted_rows, say),
-        noteworthy=to_look_at(sorted_rows),
-        drawings=[_drawing(picture, say) for picture in pictures(sorted_rows)],
-        comparisons=[_comparison(comparison, say) for comparison in comparisons(sorted_rows)],
-        chapters=[
-            _chapter(chapter, say) for chapter in chapters(sorted_rows) if chapter.summary.samples
+        lines=_lines(listed, anchors),
+        footnotes=footnotes(listed, say),
+        noteworthy=[
+            {"row": row, "anchor": anchors[row["id"]], **sections[row["id"]]}
+            for row in to_look_at(listed)
         ],
-        attachments=_attachments(sorted_rows),
-        width=WIDTH,
-        height=HEIGHT,
-        margin=MARGIN,
+        drawings=[_drawing(picture, say, draw) for picture in pictures(listed)],
+        comparisons=[_comparison(comparison, say, draw) for comparison in comparisons(listed)],
+        chapters=[_chapter(chapter, say, draw) for chapter in chapters(listed)],
+        cases=[{"row": row, "anchor": anchors[row["id"]], **sections[row["id"]]} for row in listed],
+        checks=[(row["id"], check) for row in listed for check in row["checks"]],
+        notes=list(dict.fromkeys(note for row in listed for note in row["notes"])),
+        attachments=_attachments(listed),
+        facts=facts,
+        environments=_environments(listed),
+        measured=sorted({(row["suite"], row["target"], row["drafter"]) for row in listed}),
+        terms=[(say(f"term_{name}"), say(f"definition_{name}")) for name in _TERMS],
+        missing_plots=draw.missing,
+        left_out=draw.left_out,
+    )
+
+
+def _counts(rows: list[ReportRow]) -> list[tuple[str, int]]:
+    """How many cases have each verdict, the gravest first."""
+    numbers = Counter(row["verdict"] for row in rows)
+    return sorted(numbers.items(), key=lambda pair: _gravity(pair[0]), reverse=True)
+
+
+def _gravity(verdict: str) -> int:
+    return SEVERITY.index(verdict) if verdict in SEVERITY else len(SEVERITY)
+
+
+def _lines(rows: list[ReportRow], anchors: dict[str, str]) -> list[dict[str, Any]]:
+    """The lines of the table; the name of a case leads to its section."""
+    marked = marks(rows)
+    lines = []
+    for row in rows:
+        case, *numbers, verdict = cells(row, marked)
+        lines.append(
+            {
+                "verdict": verdict,
+                "suite": row["suite"],
+                "case": case,
+                "anchor": anchors[row["id"]],
+                "numbers": numbers,
+            }
+        )
+    return lines
+
+
+def _environments(rows: list[ReportRow]) -> list[str]:
+    """The environments of the cases, each once."""
+    known = (row["environment"] for row in rows if row["environment"])
+    return list(
+        dict.fromkeys(
+            ", ".join(f"{name} {value}" for name, value in environment.items() if value != "")
+            for environment in known
+        )
     )
 
 
@@ -118,100 +174,76 @@ def _shown(attachment: AttachmentRow) -> dict[str, str]:
     }
 
 
-def _comparison(comparison: Comparison, say: Phrases) -> dict[str, Any]:
+def _comparison(comparison: Comparison, say: Phrases, draw: Drawer) -> dict[str, Any]:
     """Candidates compared with each other: their table and, for two and more, their curve."""
-    points = curve(comparison)
+    points, title = curve(comparison), say("candidates_of", comparison=comparison.name)
     return {
-        "title": say("candidates_of", comparison=comparison.name),
+        "title": title,
         "headers": headers(comparison, say),
         "lines": table(comparison, say),
         "conclusion": conclusion(comparison, say),
-        "points": _placed_candidates(points, say) if len(points) > 1 else [],
-        "marks": _length_marks(points) if len(points) > 1 else [],
+        "chart": draw(candidates_chart(points, say), title) if len(points) > 1 else "",
     }
 
 
-def _placed_candidates(points: Sequence[CurvePoint], say: Phrases) -> list[dict[str, Any]]:
-    most = max((WIDTH - 2 * MARGIN) // (_LETTER * max(len(point.name) for point in points)), 2)
-    every = -(-len(points) // most)
-    last = len(points) - 1
-    wide = (WIDTH - 2 * MARGIN) / last
-    return [
-        {
-            "x": round(MARGIN + wide * place, 1),
-            "y": _length_y(point.length, points),
-            "low": _length_y(point.low, points),
-            "high": _length_y(point.high, points),
-            "best": point.best,
-            "fell": point.fell,
-            "label": point.name if place % every == 0 else "",
-            "anchor": {0: "start", last: "end"}.get(place, "middle"),
-            "says": say("candidates_point", name=point.name, length=f"{point.length:.3f}"),
-        }
-        for place, point in enumerate(points)
+def _chapter(chapter: Chapter, say: Phrases, draw: Drawer) -> dict[str, Any]:
+    """One pair: its acceptance in the words of the text report where there are samples, and what
+    its rounds take where times are known.
+    """
+    timed = [
+        row
+        for row in chapter.rows
+        if None not in (row["draft_ms"], row["verify_ms"], row["target_ms"])
     ]
-
-
-def _length_marks(points: Sequence[CurvePoint]) -> list[tuple[str, float]]:
-    """Lengths to label: both ends of the scale and its middle."""
-    low, high = _lengths(points)
-    return [(f"{mark:.2f}", _length_y(mark, points)) for mark in (low, (low + high) / 2, high)]
-
-
-def _length_y(length: float, points: Sequence[CurvePoint]) -> float:
-    low, high = _lengths(points)
-    share = (length - low) / ((high - low) or 1.0)
-    return round(HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * share, 1)
-
-
-def _lengths(points: Sequence[CurvePoint]) -> tuple[float, float]:
-    return min(point.low for point in points), max(point.high for point in points)
-
-
-def _chapter(chapter: Chapter, say: Phrases) -> dict[str, Any]:
-    """One pair's acceptance, in the words of the text report."""
+    samples, pair = bool(chapter.summary.samples), chapter.rows[0]
+    title = say("title", chapter=chapter.name)
     return {
-        "title": say("title", chapter=chapter.name),
-        "about": list(about(chapter, say)),
-        "overall": list(overall(chapter, say)),
-        "conclusions": list(conclusions(chapter, say)),
-        "combinations": [(cell(row, say), list(details(row, say))) for row in chapter.rows],
+        "title": title,
+        "pair": say("pair", drafter=Path(pair["drafter"]).name, target=Path(pair["target"]).name),
+        "about": list(about(chapter, say)) if samples else [],
+        "overall": list(overall(chapter, say)) if samples else [],
+        "conclusions": list(conclusions(chapter, say)) if samples else [],
+        "costs": [
+            (
+                say("cell", k=row["k"], depth=row["depth"]),
+                say.number(row["draft_ms"], 2),
+                say.number(row["verify_ms"], 2),
+                say.number(row["target_ms"], 2),
+                say.number(row["tokens_per_second"], 1),
+            )
+            for row in timed
+        ],
+        "chart": draw(costs_chart(timed, say), f"{say('costs')}: {chapter.name}") if timed else "",
     }
 
 
-def _drawing(picture: Picture, say: Phrases) -> dict[str, Any]:
-    axes = Axes.of(picture)
-    curves = [
-        {
-            "depth": depth,
-            "name": say("depth", depth=depth),
-            "colour": _COLOURS[number % len(_COLOURS)],
-            "line": " ".join(f"{axes.x(point.k)},{axes.y(point.speedup)}" for point in points),
-            "points": [_placed(point, axes, say) for point in points],
-        }
-        for number, (depth, points) in enumerate(picture.curves.items())
-    ]
+def _drawing(picture: Picture, say: Phrases, draw: Drawer) -> dict[str, Any]:
+    """The curves of a pair, and the same numbers as a table of depths by k."""
+    cells_of = {(point.k, point.depth): point for point in picture.points}
     return {
         "title": picture.title,
         "other_starts": "" if picture.whole_requests else say("other_starts"),
         "do_not_draft": "" if picture.drafting_pays else say("do_not_draft"),
-        "curves": curves,
-        "one": axes.y(1.0),
-        "ks": [(k, axes.x(k)) for k in axes.ks],
-        "marks": [(f"{mark:g}", axes.y(mark)) for mark in axes.marks()],
+        "turns": [_turn(turn, say) for turn in picture.turns],
+        "ks": picture.ks,
+        "lines": [
+            (depth, [_cell(cells_of.get((k, depth)), say) for k in picture.ks])
+            for depth in picture.curves
+        ],
+        "chart": draw(speedups_chart(picture, say), f"{say('curves')}: {picture.title}"),
     }
 
 
-def _placed(point: Point, axes: Axes, say: Phrases) -> dict[str, Any]:
-    speedups = {
-        name: f"{value:.3f}"
-        for name, value in (("value", point.speedup), ("low", point.low), ("high", point.high))
-    }
-    return {
-        "x": axes.x(point.k),
-        "y": axes.y(point.speedup),
-        "low": axes.y(max(point.low, 0.0)),
-        "high": axes.y(point.high),
-        "best": point.best,
-        "says": say("curves_point", cell=say("cell", k=point.k, depth=point.depth), **speedups),
-    }
+def _turn(turn: Turn, say: Phrases) -> str:
+    """The top of a curve in words."""
+    top = {"depth": turn.depth, "best": turn.best.k, "value": f"{turn.best.speedup:.2f}"}
+    if turn.falls_from is None:
+        return say("turn_none", **top)
+    return say("turn_down", k=turn.falls_from, **top)
+
+
+def _cell(point: Point | None, say: Phrases) -> dict[str, Any]:
+    """A speed-up in the table of a picture."""
+    if point is None:
+        return {"value": "-", "best": False, "says": ""}
+    return {"value": f"{point.speedup:.2f}x", "best": point.best, "says": said(point, say)}

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from .candidates import comparisons, conclusion
+from .facts import SessionFacts
 from .row import ReportRow
 from .words import Phrases
 
 SCHEMA = 1
 
 
-def render(rows: Iterable[ReportRow], language: str = "en") -> str:
+def render(
+    rows: Iterable[ReportRow], language: str = "en", facts: SessionFacts | None = None
+) -> str:
     """All cases as one JSON document, sorted by id, and the conclusions on candidates; all in
     English, attachments are left out.
     """
@@ -31,7 +35,9 @@ def render(rows: Iterable[ReportRow], language: str = "en") -> str:
         }
         for comparison in comparisons(rows)
     ]
-    document = {"schema": SCHEMA, "cases": cases} | (
-        {"candidates": candidates} if candidates else {}
-    )
+    document: dict[str, Any] = {"schema": SCHEMA, "cases": cases}
+    if candidates:
+        document["candidates"] = candidates
+    if facts is not None:
+        document["session"] = facts
     return json.dumps(document, indent=2, allow_nan=False) + "\n"

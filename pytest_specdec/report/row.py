@@ -22,6 +22,9 @@ class Metrics(TypedDict):
     acceptance_length: Number
     survival: list[Number]
     conditional: list[Number]
+    survival_error: list[Number]
+    """Standard errors, clustered by prompt."""
+    conditional_error: list[Number]
     efficiency: Number
     target_ms: Number
     verify_ms: Number
@@ -98,6 +101,17 @@ class AttachmentRow(TypedDict):
     alternative_text: str
 
 
+class CheckRow(TypedDict):
+    """A question that a test asked of the engine without a baseline."""
+
+    name: str
+    """`oracle` (does it count what its models imply) or `conformance` (do its texts follow the
+    target).
+    """
+    passes: bool
+    message: str
+
+
 class EstimateRow(TypedDict):
     """What decided a verdict, where it is not the metric of the emitted texts; drops are
     relative.
@@ -143,7 +157,14 @@ class CandidateRow(TypedDict):
     from_previous: CandidateDifference | None
 
 
-class ReportRow(Metrics):
+class ByCategory(TypedDict):
+    """Acceptance lengths by category of prompts, and their standard errors."""
+
+    categories: dict[str, Number]
+    category_errors: dict[str, Number]
+
+
+class ReportRow(Metrics, ByCategory):
     """A case with its verdict. Drops are relative; `baseline` holds the stored metrics, empty
     without a baseline.
     """
@@ -167,7 +188,8 @@ class ReportRow(Metrics):
     """None where the engine keeps no first rounds."""
     attachments: list[AttachmentRow]
     """What the hook `pytest_specdec_attachments` returned; .html reports alone show it."""
-    categories: dict[str, Number]
+    environment: dict[str, str | int]
+    """Where it was measured: versions, device, dtype, threads; empty where nothing was."""
     baseline: dict[str, Any]
     drop: Number
     smallest_detectable_drop: Number
@@ -181,6 +203,9 @@ class ReportRow(Metrics):
     """What changed, and so how it was judged; empty where nothing was."""
     estimate: EstimateRow | None
     reason: str
+    diagnosis: list[str]
+    """The message of a failed gate, line by line, as the terminal shows it; empty otherwise."""
+    checks: list[CheckRow]
     changed: list[str]
     notes: list[str]
     """What readers should know of the measurement, a sentence each."""
@@ -222,8 +247,15 @@ SEVERITY = (
 
 def worse(first: ReportRow, other: ReportRow) -> ReportRow:
     """Of two rows of one case, from two tests or two workers, the one with the graver verdict,
-    with the attachments of both.
+    with the attachments and checks of both.
     """
-    worst = max(first, other, key=lambda row: SEVERITY.index(row["verdict"]))
+    worst = max(
+        first, other, key=lambda row: (SEVERITY.index(row["verdict"]), row["rounds"] is not None)
+    )
     added = [item for item in other["attachments"] if item not in first["attachments"]]
-    return {**worst, "attachments": [*first["attachments"], *added]}
+    checks = [item for item in other["checks"] if item not in first["checks"]]
+    return {
+        **worst,
+        "attachments": [*first["attachments"], *added],
+        "checks": [*first["checks"], *checks],
+    }

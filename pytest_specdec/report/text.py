@@ -8,6 +8,7 @@ from pathlib import Path
 from ..common.percent import signed_percent
 from ..speedup.grid_summary import EXCELLENT, WORTH_IT, CellFigures
 from .chapters import Chapter, chapters, names_pair
+from .facts import SessionFacts
 from .row import Number, ReportRow, SamplesRow, SpreadRow
 from .table import judged_drop, tables
 from .words import Phrases
@@ -21,7 +22,9 @@ _FORMULAS = {
 }
 
 
-def render(rows: Iterable[ReportRow], language: str = "en") -> str:
+def render(
+    rows: Iterable[ReportRow], language: str = "en", facts: SessionFacts | None = None
+) -> str:
     """One chapter for each pair at one temperature, and a table of the counts whose pair is not
     known.
     """

@@ -16,6 +16,7 @@ from ..config.options import LANGUAGE, PRUNE
 from ..config.settings import Settings
 from ..judging.judgements import JudgementLog
 from .build import Components
+from .facts import session_facts
 from .state import Outcome
 from .workers import WorkerResults, worker_output
 
@@ -124,7 +125,8 @@ class SessionFinish:
         from ..report import render
 
         language = self._settings.value(LANGUAGE)
-        return {path: render(path.suffix, rows.values(), language) for path in paths}
+        facts = session_facts(self._config) if paths else None
+        return {path: render(path.suffix, rows.values(), language, facts) for path in paths}
 
     def _write(self, files: Mapping[Path, str]) -> None:
         if files:

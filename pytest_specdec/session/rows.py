@@ -24,6 +24,12 @@ _CANDIDATE = "specdec_candidate"
 """The same, of a row that is a candidate's."""
 
 
+def rows_of(report: pytest.TestReport) -> list[ReportRow]:
+    """The rows that travel with a test's report: of its case, and of its gate."""
+    rows: list[ReportRow | None] = [getattr(report, name, None) for name in (_ROW, _GATE_ROW)]
+    return [row for row in rows if row is not None]
+
+
 class RowCollector:
     """One row for each measured case, the most severe of all its tests, and one for each gate on
     counts that a test hands over.
@@ -56,7 +62,20 @@ class RowCollector:
             from ..report.row import printable_row
 
             setattr(report, _GATE_ROW, printable_row(gate_row))
+        self._record_properties(item, report)
         return report
+
+    def _record_properties(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Give the test the properties of its rows; a later phase replaces an earlier one."""
+        rows = rows_of(report)
+        if rows:
+            from ..report.junit import properties
+
+            found = [pair for row in rows for pair in properties(row)]
+            names = {name for name, _ in found}
+            kept = [pair for pair in item.user_properties if pair[0] not in names]
+            item.user_properties[:] = [*kept, *found]
+            report.user_properties = list(item.user_properties)
 
     def _row(self, case: Case, report: pytest.TestReport) -> ReportRow | None:
         """The case's row after a test: an error where its fixtures failed, None where it was not
@@ -86,7 +105,7 @@ class RowCollector:
                     "share a baseline; give one of them another name"
                 )
         row: ReportRow | None = getattr(report, _ROW, None)
-        for added in filter(None, (row, gate_row)):
+        for added in rows_of(report):
             self._add(added)
         candidate = getattr(report, _CANDIDATE, None)
         if row is not None and candidate is not None:

@@ -11,6 +11,7 @@ from .collection import CollectionHooks
 from .counts_gates import CountsGates
 from .finish import SessionFinish
 from .gate_watch import GateWatch
+from .junit import JUnitOutput
 from .rows import RowCollector
 from .state import Outcome, SessionCases
 from .terminal import TerminalSummary
@@ -35,6 +36,7 @@ class Session:
             "finish": SessionFinish(config, settings, self.components, self._comparisons, outcome),
         }
         if worker_output(config) is None:
+            self._parts["junit"] = JUnitOutput(config)
             self._parts["terminal"] = TerminalSummary(
                 config, settings, cases, self.components, outcome
             )

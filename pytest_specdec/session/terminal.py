@@ -96,6 +96,7 @@ class TerminalSummary:
             return
         from ..report.bars import bars
         from ..report.candidates import candidate_tables
+        from ..report.position_table import position_tables
         from ..report.table import tables
 
         terminalreporter.section("speculative decoding")
@@ -104,6 +105,7 @@ class TerminalSummary:
             *tables(rows.values(), wide=wide),
             *bars(rows.values()),
             *candidate_tables(rows.values()),
+            *(position_tables(rows.values()) if wide else ()),
         ):
             colour = next(
                 (colour for word, colour in _COLOURS.items() if line.endswith(word)), None

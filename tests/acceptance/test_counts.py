@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers.records import PROPERTY, counts
+from helpers.records import PROPERTY, counts, steady_counts
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -180,3 +180,32 @@ def test_conditional_is_a_probability_where_rounds_draft_different_numbers() -> 
         np.array([[0.0, 0], [10, 10]]),
     )
     assert uneven.conditional.tolist() == [0.5, 1.0]
+
+
+def test_errors_of_positions_are_those_of_resampled_prompts() -> None:
+    """Prompts of unlike skill, and rounds that draft different numbers of tokens."""
+    rng = np.random.default_rng(7)
+    skill = rng.beta(6, 3, size=(400, 1))
+    drafted = np.stack([rng.integers(20, 60, 400), rng.integers(5, 20, 400)], axis=1).astype(float)
+    first = rng.binomial(drafted[:, :1].astype(int), skill)
+    second = rng.binomial(drafted[:, 1:].astype(int), skill**2)
+    whole = Counts(
+        prompts=tuple(map(str, range(400))),
+        categories=("all",) * 400,
+        rounds=drafted[:, 0],
+        drafted=drafted,
+        accepted=np.concatenate([first, second], axis=1).astype(float),
+    )
+    samples = [whole.select(rng.integers(0, 400, 400).tolist()) for _ in range(600)]
+    for name in ("survival", "conditional"):
+        resampled = np.std([getattr(sample, name) for sample in samples], axis=0)
+        assert getattr(whole, f"{name}_error") == pytest.approx(resampled, rel=0.12)
+
+
+def test_errors_of_positions_are_unknown_where_there_is_nothing_to_spread() -> None:
+    single = steady_counts(1)
+    assert np.isnan(single.survival_error).all()
+    never = steady_counts(4, shares=[0.5, 0.0, 0.0])
+    assert never.survival_error.tolist() == [0.0, 0.0, 0.0]
+    assert never.conditional_error[:2].tolist() == [0.0, 0.0]
+    assert np.isnan(never.conditional_error[2])

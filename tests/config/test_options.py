@@ -165,6 +165,7 @@ def test_a_report_is_known_by_its_ending(ending: str) -> None:
         ("repeats", "0"),
         ("costs-margin", "0"),
         ("judged", "5"),
+        ("processors", "repetition"),
         ("verifier", "codec"),
         ("language", "fr"),
     ],

@@ -13,6 +13,7 @@ from pytest_specdec import lossless
 
 FUNCTIONS = (
     "assert_lossless",
+    "assert_lossless_generation",
     "assert_q_contract",
     "conformance",
     "flat_batch",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -14,6 +15,10 @@ import hypothesis  # noqa: F401  its pytest plugin would import it again in ever
 import pytest
 
 import pytest_specdec
+
+# A module of native code cannot be imported twice into a process.
+with contextlib.suppress(ImportError):
+    import vl_convert  # noqa: F401
 
 # Runs inside a test drop the modules that they were the first to import. With all modules of the
 # package imported here they find them, which is faster, and tests that patch by name patch the same

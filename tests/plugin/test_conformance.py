@@ -60,3 +60,12 @@ def test_measuring_and_judging_share_one_decode(project, monkeypatch: pytest.Mon
     project.write_test(TEST.replace("specdec_conformance)", "specdec_conformance, specdec_run)"))
     project.run("--specdec-engine=decode", ok=True)
     assert len(calls) == 1
+
+
+def test_reports_hold_what_was_found_and_measure_nothing_for_it(project) -> None:
+    project.write_test(TEST)
+    (row,) = project.report("--specdec-engine=decode")
+    (check,) = row["checks"]
+    assert (check["name"], check["passes"]) == ("conformance", True)
+    assert "conform to the target" in check["message"]
+    assert (row["verdict"], row["rounds"]) == ("not judged", None)

@@ -299,7 +299,7 @@ def test_erosion_alone_has_a_headline_a_reason_and_a_cure_of_its_own() -> None:
     assert lines[2].startswith("  changed    drafter weights or configuration (")
     assert lines[3:] == [f"  intended?  {FORGET}"]
     assert summary(verdict) == (
-        "acceptance_length regressed: 2.500 -> 2.493 (-0.30 %, erosion -2.64 %)"
+        "acceptance_length regressed -0.30 %, erosion -2.64 %: 2.500 -> 2.493"
     )
 
 
@@ -347,7 +347,7 @@ def test_a_changed_target_is_reported_by_what_decided_and_by_fresh_texts() -> No
         "95 % interval -4.50 % to -2.00 %)"
     )
     assert summary(verdict) == (
-        "acceptance_length regressed (in the same contexts): 3.000 -> 2.900 (-3.33 %)"
+        "acceptance_length regressed -3.33 % (in the same contexts): 3.000 -> 2.900"
     )
     lines = lines_of(verdict)
     assert lines["judged"] == [

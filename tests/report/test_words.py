@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers.records import CONTEXTS, SMOOTHED
+from helpers.report_rows import FACTS, session_rows
 from report.test_candidates import CONCLUSIONS, CURVE, row
 from report.test_html import ATTACHMENTS
 from report.test_text import cell
@@ -18,6 +19,18 @@ from pytest_specdec.config.options import LANGUAGE_CHOICES
 from pytest_specdec.report.words import Phrases, phrases_of
 
 FOLDER = Path(report.__file__).parent
+
+
+CHECKS = [{"name": "oracle", "passes": passes, "message": "said"} for passes in (True, False)]
+
+
+class Undrawn:
+    """Draws nothing, for both reasons that there are."""
+
+    missing, left_out = "a package is missing", 3
+
+    def __call__(self, spec: object, title: str) -> str:
+        return ""
 
 
 def fields(phrase: str) -> set[str]:
@@ -51,6 +64,7 @@ def test_every_phrase_is_said_and_with_all_its_values(
         return whole(self, phrase, **values)
 
     monkeypatch.setattr(Phrases, "__call__", heard)
+    monkeypatch.setattr("pytest_specdec.report.html.Drawer", Undrawn)
     silent = cell(
         4,
         verify_ms=None,
@@ -75,9 +89,11 @@ def test_every_phrase_is_said_and_with_all_its_values(
         [row(0, 3.0, smoothed=True, best=True, from_best=None)],
         *(rows for rows, _ in CONCLUSIONS),
         *([cell(4, speedup_interval=list(interval))] for interval in bounds),
+        [cell(4, checks=CHECKS, notes=["a note"], diagnosis=["fell"])],
+        session_rows(8),
     ):
         report.render(".txt", rows, language)
-        report.render(".html", rows, language)
+        report.render(".html", rows, language, FACTS)
     assert used.keys() == phrases_of(language).keys()
     assert used == {name: fields(phrase) for name, phrase in phrases_of(language).items()}
 
@@ -106,6 +122,17 @@ LATIN = {
     "s",
     "ms",
     "h",
+    # Fields of an environment, categories and verdicts are data.
+    "torch",
+    "device",
+    "cpu",
+    "threads",
+    "prose",
+    "pass",
+    "improved",
+    "inconclusive",
+    "error",
+    "i",
     "a",
     "tokens",
     "token",
@@ -129,7 +156,11 @@ CHINESE = [
 
 
 @pytest.mark.parametrize("ending", [".txt", ".html"])
-def test_a_chinese_report_says_nothing_in_english(ending: str) -> None:
+def test_a_chinese_report_says_nothing_in_english(
+    ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Undrawn, "missing", "")
+    monkeypatch.setattr("pytest_specdec.report.html.Drawer", Undrawn)
     rendered = report.render(
         ending,
         [cell(4, attachments=CHINESE, changed=["weights"]), cell(8)],

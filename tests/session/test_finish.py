@@ -28,7 +28,11 @@ class Parts:
         **options: Any,
     ) -> None:
         self.outcome, self.comparisons = Outcome(), JudgementLog()
-        config: Any = SimpleNamespace() if worker is None else SimpleNamespace(workeroutput=worker)
+        config: Any = SimpleNamespace(
+            invocation_params=SimpleNamespace(args=("--specdec-report=out.json",)), rootpath=root
+        )
+        if worker is not None:
+            config.workeroutput = worker
         runners = [] if pending is None else [SimpleNamespace(pending=pending)]
         components: Any = SimpleNamespace(runners_in_use=runners)
         self.hooks = SessionFinish(

@@ -30,6 +30,8 @@ def load(target: LoadedModel, folder: Path | None, depth: int) -> DraftModel:
 class DraftModel(Drafter):
     """A causal language model, loaded, that drafts with its own head and `depth` MTP layers."""
 
+    takes_processors = True
+
     def __init__(self, model: LoadedModel, depth: int) -> None:
         self.model, self.depth = model, depth
         self.models = (model,)

@@ -41,7 +41,10 @@ class Drafts:
         return not self._sure.any()
 
     def take(self, logits: torch.Tensor) -> None:
-        """Draw the next draft of each row from logits (rows, vocabulary)."""
+        """Draw the next draft of each row from logits (rows, vocabulary), after the sequences'
+        processors.
+        """
+        logits = self._sequences.drafter_logits(len(self._tokens), logits)
         if self._sampling.temperature == 0:
             tokens = likeliest(logits)
         else:

@@ -34,6 +34,8 @@ def load(target: LoadedModel, folder: Path | None, depth: int) -> Eagle3Drafter:
 class Eagle3Drafter(Drafter):
     """A head that was checked, loaded for its target."""
 
+    takes_processors = True
+
     def __init__(self, target: LoadedModel, files: Eagle3Files) -> None:
         self.files, self.head = files, Eagle3Head.of(files, target)
         self.reads_layers = files.aux_layers
@@ -47,8 +49,11 @@ class Eagle3Drafter(Drafter):
         steps = teacher_forced_states(self.head, batch.ids, joined, batch.steps)
         for step, state in enumerate(steps):
             first = max(batch.begin, step + 2)
-            logits = self.head.draft_logits(state[:, first - step - 2 :])
-            arrays.fill(step, first, logits, self.head.drafted)
+            state = state[:, first - step - 2 :]
+            if batch.processors is None:
+                arrays.fill(step, first, self.head.draft_logits(state), self.head.drafted)
+            else:  # which know the target's tokens
+                arrays.fill(step, first, self.head.logits(state))
         return arrays.scores()
 
     def fingerprint(self, report: Report = lambda what, done, total: None) -> str:

@@ -33,6 +33,8 @@ class OneHotDrafter(Drafter):
     `fingerprint` is a hash, or a name with its parameters, of all that decides the proposals.
     """
 
+    takes_processors = True
+
     def __init__(self, new_index: Callable[[Sequence[int]], DraftIndex], fingerprint: str) -> None:
         self._new_index, self._fingerprint = new_index, fingerprint
 

@@ -30,6 +30,7 @@ class OwnHeadsDrafter(Drafter):
     """The first `depth` MTP layers of the target."""
 
     reads_hidden = True
+    takes_processors = True
 
     def __init__(self, target: LoadedModel, depth: int) -> None:
         self.target, self.depth = target, depth

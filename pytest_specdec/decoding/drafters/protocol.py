@@ -29,6 +29,7 @@ from ...cases.case import Sampling
 from ...cases.texts import Text
 from ...checkpoints.checkpoint import Checkpoint
 from ..loading import LoadedModel
+from ..processors import BatchProcessors
 from ..ragged import CachedModel, Rows, Sequences
 
 Report = Callable[[str, int, int], None]
@@ -136,6 +137,17 @@ class TextBatch:
     """
     rules: tuple[str, ...] = ()
     """The verification rules whose overlaps are needed; none without `target`."""
+    processors: BatchProcessors | None = None
+    """The texts' logits processors, which `target` has been through."""
+
+    def drafter_logits(self, first: int, logits: torch.Tensor) -> torch.Tensor:
+        """A drafter's logits (rows, positions, vocabulary) of the texts' tokens from position
+        `first` on, after the processors.
+        """
+        if self.processors is None:
+            return logits
+        new = [(text.prompt_length, len(text.ids)) for text in self.texts]
+        return self.processors.draft(self.ids, [first] * len(new), logits, new)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +186,10 @@ class Drafter(abc.ABC):
     reads_layers: Sequence[int] = ()
     """The states between the target's layers that it reads, taken by hooks: 0 the embeddings, i the
     output of the i-th decoder layer. Without `reads_hidden`.
+    """
+    takes_processors = False
+    """Whether proposer and scores apply logits processors: drafts are taken by `drafts.Drafts` and
+    scores filled by `score_arrays.ScoreArrays`, or all are certain.
     """
     takes_confidence = False
     """Whether its proposer can stop at a draft below `DecodingStart.confidence`."""

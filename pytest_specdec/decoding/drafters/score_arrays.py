@@ -38,6 +38,7 @@ class ScoreArrays:
         Raises MeasurementError for NaN.
         """
         batch = self._batch
+        logits = batch.drafter_logits(first, logits)
         tokens, unknown = batch.ids[:, first:].to(logits.device), None
         if drafted is not None:
             tokens, unknown = _places(tokens, drafted)

@@ -37,6 +37,11 @@ def check_capabilities(
         raise UnsupportedError(
             f"{name} drafts every token, not the judged ones alone; leave --specdec-judged out"
         )
+    if case.texts.processors is not None:
+        raise UnsupportedError(
+            f"{name} is not asked for logits processors here, and would count the rounds of other "
+            "texts; use --specdec-engine=replay or decode, or leave --specdec-processors out"
+        )
     if case.temperature > 0 and not able.samples:
         raise UnsupportedError(f"{name} decodes greedily here; use --specdec-temperature=0")
     if case.temperature > 0 and (sampling.top_k or sampling.top_p < 1) and not able.filters:

@@ -19,6 +19,8 @@ from ...decoding.drafters.registry import drafter_for
 from ...decoding.layer_states import captured_states
 from ...decoding.loading import LoadedModel
 from ...decoding.mtp_forward import project, teacher_forced_hidden
+from ...decoding.named_processors import ready_processors
+from ...decoding.processors import BatchProcessors
 
 
 @torch.inference_mode()
@@ -31,8 +33,10 @@ def draft_margins(
     A draft model with MTP layers has 1 + depth heads; any other drafter one for each of k steps.
     """
     ids = torch.tensor([text.ids], device=target.device)
+    changes = ready_processors(case.texts.processors, target, 0.0)
+    processors = None if changes is None else changes.for_texts([text.ids[: text.prompt_length]])
     if isinstance(drafter, RegisteredSpec):
-        return _registered(target, drafter, case, ids)
+        return _registered(target, drafter, case, ids, processors)
     model = drafter if isinstance(drafter, LoadedModel) else target
     heads = 1 + case.depth if isinstance(drafter, LoadedModel) else case.k
     ids = ids.to(model.device)
@@ -40,26 +44,30 @@ def draft_margins(
     passed = model.model(ids, use_cache=False, output_hidden_states=case.depth > 0)
     first = 0
     if isinstance(drafter, LoadedModel):
-        margins[0, 1:], first = _margins(passed.logits[0, :-1], ids[0, 1:]), 1
+        margins[0, 1:], first = _margins(passed.logits[:, :-1], ids, processors), 1
     if case.depth:
         states = teacher_forced_hidden(
             model.heads, ids, passed.hidden_states[-1], case.depth, heads - first
         )
         for step, state in enumerate(states):
             margins[first + step, step + 2 :] = _margins(
-                project(model.heads, state[:, :-1])[0], ids[0, step + 2 :]
+                project(model.heads, state[:, :-1]), ids, processors
             )
     return margins
 
 
 def _registered(
-    target: LoadedModel, drafter: RegisteredSpec, case: Case, ids: torch.Tensor
+    target: LoadedModel,
+    drafter: RegisteredSpec,
+    case: Case,
+    ids: torch.Tensor,
+    processors: BatchProcessors | None,
 ) -> NDArray[np.float64]:
     margins = np.full((case.k, ids.shape[1]), np.inf)
     loaded = drafter_for(target, drafter, case.depth)
     if isinstance(loaded, Eagle3Drafter):
         for step, logits in enumerate(_eagle3_logits(target, loaded, ids, case.k)):
-            margins[step, step + 2 :] = _margins(logits[0], ids[0, step + 2 :])
+            margins[step, step + 2 :] = _margins(logits, ids, processors)
     return margins
 
 
@@ -74,7 +82,16 @@ def _eagle3_logits(
         yield drafter.head.logits(state)
 
 
-def _margins(logits: torch.Tensor, tokens: torch.Tensor) -> NDArray[np.float64]:
+def _margins(
+    logits: torch.Tensor, ids: torch.Tensor, processors: BatchProcessors | None
+) -> NDArray[np.float64]:
+    """Of the last tokens of a text (1, length), from their logits (1, tokens, vocabulary) before
+    the processors.
+    """
+    first = ids.shape[1] - logits.shape[1]
+    if processors is not None:
+        logits = processors.draft(ids, [first], logits)
+    logits, tokens = logits[0], ids[0, first:]
     chosen = logits.gather(-1, tokens[:, None])[:, 0]
     best = logits.scatter(-1, tokens[:, None], -torch.inf).max(-1).values
     margins: NDArray[np.float64] = (chosen - best).double().cpu().numpy()

@@ -18,6 +18,7 @@ from ...cases.drafter import DrafterSpec
 from ...cases.texts import Text
 from ...common.errors import RequestError
 from ...decoding.loading import LoadedModel
+from ...decoding.named_processors import ready_processors
 from ...decoding.replay import DrafterPlan, text_scores
 from ...lossless.texts.greedy_divergence import TOLERANCES
 from ..adapter_api import PooledCounters, Reported
@@ -97,7 +98,13 @@ def walk_of(judged: CountedRun, target: LoadedModel, drafter: LoadedModel | Draf
     )
     if definition.prefill_drafts:  # the first round drafts the first new token
         texts = [dataclasses.replace(text, prompt_length=text.prompt_length - 1) for text in texts]
-    (scores,) = text_scores(target, [DrafterPlan(drafter, case.depth, case.k)], texts, sampling)
+    (scores,) = text_scores(
+        target,
+        [DrafterPlan(drafter, case.depth, case.k)],
+        texts,
+        sampling,
+        processors=ready_processors(case.texts.processors, target, sampling.temperature),
+    )
     field = scores.field(rule)
     at = np.arange(field.accept.shape[2])
     left = field.lengths[:, None] - at

@@ -19,8 +19,9 @@ from ...cases.texts import Text
 from ...common.errors import MeasurementError
 from ...decoding.decode import Decoded
 from ...decoding.environment import environment
+from ...decoding.named_processors import ready_processors
 from ...decoding.replay import DrafterPlan, text_scores
-from ...decoding.sampling import encode_prompts, eos_ids
+from ...decoding.sampling import encode_prompts, ending_tokens
 from ..adapter_api import CountingConvention, Reported, ReportedRound
 from ..counting.normalise import definition_of
 from ..counting.possible_rounds import CountedRun
@@ -74,7 +75,9 @@ class DecodeEngine(Engine):
             for text, prompt in zip(decoded.texts, prompts, strict=True)
         ]
         latest = _DecodedTexts(prompts, texts, decoded, seconds)
-        eos = frozenset(eos_ids(self.models.model(case.target)))
+        target = self.models.model(case.target)
+        processors = ready_processors(case.texts.processors, target, case.temperature)
+        eos = frozenset(ending_tokens(target, processors))
         for reported in latest.reported:
             for fault in ending_faults(reported, case.texts.new_tokens, TargetEnds(eos, eos)):
                 raise MeasurementError(fault.sentence)
@@ -130,8 +133,14 @@ class DecodeEngine(Engine):
             return None
         plan = DrafterPlan(self.models.drafting(case), case.depth, case.k)
         progress = functools.partial(self.models.report, f"{case.id}: replay")
+        target = self.models.model(case.target)
         (scores,) = text_scores(
-            self.models.model(case.target), [plan], texts, case.texts.sampling, progress
+            target,
+            [plan],
+            texts,
+            case.texts.sampling,
+            progress,
+            processors=ready_processors(case.texts.processors, target, case.temperature),
         )
         return expected_counts(scores.field(case.rule), case.k)
 

@@ -25,6 +25,8 @@ from ...checkpoints.text_ends import target_fingerprint
 from ...common.errors import SpecdecError
 from ...decoding.environment import environment
 from ...decoding.loading import LoadedModel
+from ...decoding.named_processors import ready_processors
+from ...decoding.processors import Processors
 from ...decoding.replay import DrafterPlan, check_drafter, text_scores
 from ...decoding.sampling import encode_prompts, sample_new_tokens
 from ...decoding.target_passes import TargetPasses
@@ -151,6 +153,7 @@ class ReplayEngine(Engine):
             overlaps=True,
             source=source,
             passes=self._passes(target),
+            processors=self._processors(key),
         )
         return _ContextGroup(
             target=text_set.target,
@@ -193,6 +196,7 @@ class ReplayEngine(Engine):
             functools.partial(self.models.report, f"{key.suite}: replay"),
             judge_origin=True,
             passes=self._passes(target),
+            processors=self._processors(key),
         )
         notes = self._kept.notes(key)
         for name, replayed in zip(plans, measured, strict=True):
@@ -205,6 +209,9 @@ class ReplayEngine(Engine):
             notes = (*notes, f"texts of {key.suite} at {key.sampling.suffix}: {note}")
         stored = msgspec.structs.replace(stored, logprobs=_logprobs(texts, measured, key))
         return _TextGroup(texts, stored, scores, plans, notes)
+
+    def _processors(self, key: TextKey) -> Processors | None:
+        return ready_processors(key.processors, self.models.target(key.target), key.temperature)
 
     def _drafter_plan(self, cases: list[Case]) -> DrafterPlan:
         """One drafter's plan for its cases; loads what it needs, so that a bad drafter fails
@@ -239,6 +246,7 @@ class ReplayEngine(Engine):
                 seed=key.seed,
                 keys=[prompts[row].key for row in missing],
                 progress=functools.partial(self.models.report, f"{key.suite}: sampling texts"),
+                processors=self._processors(key),
             )
             new_texts = {prompts[row].key: new for row, new in zip(missing, sampled, strict=True)}
             known |= new_texts
@@ -293,7 +301,7 @@ class _ContextGroup:
         else:
             limits = [case.texts.new_tokens // case.judged.every] * len(self.texts)
         rule = "greedy" if case.temperature == 0 else case.rule
-        filters = case.texts.top_k > 0 or case.texts.top_p < 1
+        filters = case.texts.top_k > 0 or case.texts.top_p < 1 or case.texts.processors is not None
         return context_counts(heads, rule, case.k, np.array(limits), filters=filters)
 
 

@@ -22,13 +22,15 @@ from ...cases.texts import Text
 from ...common.errors import MeasurementError, RequestError
 from ...decoding.distributions import filtered
 from ...decoding.loading import LoadedModel
-from ...decoding.sampling import eos_ids
+from ...decoding.named_processors import ProcessorSource, ready_processors
+from ...decoding.sampling import ending_tokens
 from ..budget import check_alpha
 from .causes import Cause, likely_causes, named, roles_of
 from .greedy_divergence import TOLERANCES, Divergence, greedy_gaps, near_cutoff
 from .martingale import Draws, evidence, uniformity
+from .processed_logits import after_processors
+from .readable import FORBIDDEN, outside, readable, wrong_ends
 from .readable import Violation as Violation
-from .readable import readable, wrong_ends
 from .teacher_forcing import (
     TeacherForced,
     check_room,
@@ -112,6 +114,11 @@ class Conformance:
             )
         if self.bugs:
             bug = self.bugs[0]
+            if math.isinf(bug.gap):
+                return (
+                    f"text {bug.text} leaves the target at position {bug.position}: token "
+                    f"{bug.token}, {FORBIDDEN}"
+                )
             return (
                 f"text {bug.text} leaves the target at position {bug.position}: token {bug.token}, "
                 f"{bug.gap:.3g} logits below the arg-max {bug.expected} and so no tie; decode the "
@@ -166,6 +173,7 @@ def conformance(
     tolerance: float | None = None,
     rounds: Sequence[Sequence[Round]] | None = None,
     new_tokens: int | None = None,
+    processors: ProcessorSource = None,
 ) -> Conformance:
     """Judge whether an engine's texts follow the target.
 
@@ -201,6 +209,9 @@ def conformance(
         The most new tokens that were asked for, the same for every text. Then a token after EOS, a
         text beyond the limit, and one that ends before it without EOS are violations. Leave it out
         for texts that are padded, that other stops end, or that ignore EOS.
+    processors
+        Logits processors that the engine was asked for, see `decode`: the distribution of each
+        token is the target's after them, given the text before it.
 
     Returns
     -------
@@ -232,7 +243,8 @@ def conformance(
     loaded_target, draft_model = scoring_models(target, drafter if temperature > 0 else None)
     given = checked_texts(sequences, prompt_lengths)
     check_room([loaded_target, *([draft_model] if draft_model else [])], given)
-    ends = frozenset(eos_ids(loaded_target))
+    changes = ready_processors(processors, loaded_target, temperature)
+    ends = frozenset(ending_tokens(loaded_target, changes))
     texts, violations = readable(given, ends, vocabulary(loaded_target))
     if new_tokens is not None:
         violations = (*violations, *wrong_ends(given, texts, ends, new_tokens))
@@ -249,7 +261,7 @@ def conformance(
     result = Conformance(sampling, alpha, len(texts), len(places), violations=violations)
     if tolerance is None:
         tolerance = TOLERANCES.get(loaded_target.model.dtype, TOLERANCES[torch.bfloat16])
-    parts = forced(loaded_target, draft_model, texts)
+    parts = after_processors(forced(loaded_target, draft_model, texts), texts, places, changes)
     if temperature == 0:
         return _judge_greedy(result, parts, places, tolerance)
     result = _judge_sampled(
@@ -258,9 +270,8 @@ def conformance(
     if rounds is None or result.conforms:
         return result
     roles = roles_of(texts, rounds)
-    return dataclasses.replace(
-        result, causes=likely_causes(forced(loaded_target, draft_model, texts), roles, sampling)
-    )
+    parts = after_processors(forced(loaded_target, draft_model, texts), texts, places, changes)
+    return dataclasses.replace(result, causes=likely_causes(parts, roles, sampling))
 
 
 def _judge_greedy(
@@ -322,15 +333,21 @@ def _judge_sampled(
         ties += int(near.sum())
         for index in (~inside).nonzero()[:, 0][~near].tolist():
             text, position = places[part.at[index]]
-            beyond.append(
-                Violation(text, position, int(part.tokens[index]), _outside(result.sampling))
-            )
+            token = int(part.tokens[index])
+            forbidden = bool(part.logits[index, token] == -torch.inf)
+            reason = FORBIDDEN if forbidden else outside(result.sampling)
+            beyond.append(Violation(text, position, token, reason))
         log_q = (
             None
             if part.draft_logits is None
             else _log_distribution(part.draft_logits[inside], result.sampling)
         )
-        draws.append(TokenDistributions(log_p[inside], log_q, ends).draws(part.tokens[inside]))
+        others = {
+            name: _log_distribution(logits[inside], result.sampling)
+            for name, logits in part.others.items()
+        }
+        distributions = TokenDistributions(log_p[inside], log_q, ends, others)
+        draws.append(distributions.draws(part.tokens[inside]))
         order.append(part.at[inside.cpu().numpy()])
     violations = sorted([*result.violations, *beyond], key=lambda violation: violation.place)
     result = dataclasses.replace(result, ties=ties, violations=tuple(violations))
@@ -353,17 +370,6 @@ def _judge_sampled(
 
 def _log_distribution(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     return torch.log_softmax(filtered(logits, sampling).double(), -1)
-
-
-def _outside(sampling: Sampling) -> str:
-    named = [f"top-k {sampling.top_k}"] * (sampling.top_k > 0) + [f"top-p {sampling.top_p:g}"] * (
-        sampling.top_p < 1
-    )
-    return (
-        f"which the target's {' and '.join(named)} filter leaves out; check that the engine "
-        "filters every verified token and not only the bonus token, and that its settings are "
-        "those passed here"
-    )
 
 
 def _checked(sampling: Sampling, alpha: float) -> Sampling:

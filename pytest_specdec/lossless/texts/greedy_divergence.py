@@ -51,7 +51,7 @@ def near_cutoff(
     """
     scaled, gap = logits.double() / sampling.temperature, tolerance / sampling.temperature
     likelier = scaled > scaled.gather(-1, tokens[:, None]) + gap
-    near = torch.ones_like(tokens, dtype=torch.bool)
+    near = logits.gather(-1, tokens[:, None])[:, 0] > -torch.inf  # no gap opens a logits processor
     if sampling.top_k > 0:
         near &= likelier.sum(-1) < sampling.top_k
         kept = min(sampling.top_k, scaled.shape[-1])

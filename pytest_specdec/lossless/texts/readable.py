@@ -7,7 +7,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 
+from ...cases.case import Sampling
 from ...cases.texts import Text
+
+FORBIDDEN = (
+    "which the logits processors forbid after the text before it; check that the engine applies "
+    "them to every verified token, each after its own prefix with the drafts before it"
+)
+"""Why a token with a logit of -inf cannot be emitted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +32,18 @@ class Violation:
     def place(self) -> tuple[int, int]:
         """Text and position, in the order in which texts are read."""
         return self.text, self.position
+
+
+def outside(sampling: Sampling) -> str:
+    """Why a token beyond top-k or top-p cannot be emitted."""
+    named = [f"top-k {sampling.top_k}"] * (sampling.top_k > 0) + [f"top-p {sampling.top_p:g}"] * (
+        sampling.top_p < 1
+    )
+    return (
+        f"which the target's {' and '.join(named)} filter leaves out; check that the engine "
+        "filters every verified token and not only the bonus token, and that its settings are "
+        "those passed here"
+    )
 
 
 def readable(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ class TeacherForced:
     logits: torch.Tensor
     draft_logits: torch.Tensor | None
     """The drafter's, given the same tokens before."""
+    others: Mapping[str, torch.Tensor] = dataclasses.field(default_factory=dict)
+    """Logits of the target as wrong engines would have them, by what is wrong."""
 
 
 def checked_texts(

@@ -5,7 +5,7 @@ martingales bet on.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -38,12 +38,17 @@ class TokenDistributions:
     """
 
     def __init__(
-        self, log_p: torch.Tensor, log_q: torch.Tensor | None = None, ends: Sequence[int] = ()
+        self,
+        log_p: torch.Tensor,
+        log_q: torch.Tensor | None = None,
+        ends: Sequence[int] = (),
+        others: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         """Both (distributions, vocabulary), normalised natural logarithms, float64; -inf where
         top-k or top-p leaves out. `ends` are the token ids that end a text.
+        `others` are distributions like these that wrong engines draw from, by what is wrong.
         """
-        self.log_p, self.log_q = log_p, log_q
+        self.log_p, self.log_q, self._others = log_p, log_q, others or {}
         self._ends = torch.tensor(
             sorted({token for token in ends if 0 <= token < log_p.shape[-1]}),
             dtype=torch.long,
@@ -79,6 +84,9 @@ class TokenDistributions:
         if len(self._ends):
             tilted |= self._ending(tokens)
         mixed = {FLAT: _numbers(-self._log_size - token_log_p)}
+        for name, other in self._others.items():
+            odds = _numbers(_of(other, tokens) - token_log_p)
+            tilted[name], mixed[f"some tokens: {name}"] = [odds], odds
         if self.log_q is not None:
             mixed |= self._drafted(_of(self.log_q, tokens) - token_log_p)
         return Draws(
