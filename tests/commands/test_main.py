@@ -55,6 +55,7 @@ def test_every_option_of_pytest_with_a_value_that_it_has_by_itself_names_it() ->
         "draft-url",
         "update",
         "prune",
+        "processors",
         "accumulate",
         "report",
     }  # none unless given
