@@ -1,14 +1,18 @@
 """A target that people use, SmolLM2-135M-Instruct, with a head that was trained for it.
 
-`make smollm2` makes the checkpoints and measures them. No baselines are stored here yet: the first
-run writes yours, and later ones are gated against them. There are 96 chat prompts, of instructions,
-code, JSON, summary, dialogue, arithmetic, translation and rewriting in turn, so
-`--specdec-prompts=24` takes three of each.
+`make smollm2` makes the checkpoints and gates them against `baselines/smollm2/`. There are 96 chat
+prompts, of instructions, code, JSON, summary, dialogue, arithmetic, translation and rewriting in
+turn, so `--specdec-prompts=24` takes three of each. Costs are of bfloat16.
 """
 
 import pytest
 
-PAIR = {"target": "models/target", "prompts": "prompts.jsonl", "new_tokens": 64}
+PAIR = {
+    "target": "models/target",
+    "prompts": "prompts.jsonl",
+    "new_tokens": 64,
+    "costs": "costs.json",
+}
 K = [1, 2, 3, 4, 6, 8]
 EAGLE3 = {"drafter": "models/eagle3", "k": K, **PAIR}
 """One layer that reads the target's states, with a vocabulary of 16,384 tokens of 49,152."""
