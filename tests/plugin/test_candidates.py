@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.support import add_noise
 
-from pytest_specdec.decoding import replay
+from pytest_specdec.decoding import target_passes
 
 NOISE = {"ckpt-9": 0.3, "ckpt-10": 0.05, "ckpt-20": 0.4}
 TEST = """
@@ -71,13 +71,13 @@ def test_one_pass_of_the_target_serves_all_candidates(
     project, pattern: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes: list[str] = []
-    forward = replay.forward
+    forward = target_passes.forward
 
     def counting(model, *arguments, **options):
         passes.append(model.checkpoint.folder.name)
         return forward(model, *arguments, **options)
 
-    monkeypatch.setattr(replay, "forward", counting)
+    monkeypatch.setattr(target_passes, "forward", counting)
     project.run(pattern, ok=True)
     assert passes == ["tiny-target"]
 
