@@ -12,7 +12,7 @@ from helpers.support import llama
 from pytest_specdec import SpecdecCallback, load_model, replay
 from pytest_specdec.cases.texts import Text, texts_from_ids
 from pytest_specdec.common.errors import RequestError
-from pytest_specdec.decoding import replay as module
+from pytest_specdec.decoding import target_passes as module
 from pytest_specdec.decoding.live_model import evaluating
 from pytest_specdec.decoding.loading import LoadedModel
 from pytest_specdec.decoding.training_curve import CurveSettings, TrainingCurve
