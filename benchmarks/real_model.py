@@ -54,7 +54,7 @@ CHANGED = {
 CHANGED_K, MARGIN, LEVEL = 4, 0.01, 0.005
 """As the gate judges a session of two temperatures: half of alpha = 1 % for each."""
 DEEPEST = 8
-TEMPERATURES = (0.0, 0.7, 1.0)
+TEMPERATURES = (0.0, 1.0)
 NEW_TOKENS = 64
 LONG_PROMPTS, LONG_TOKENS, STRETCH = 24, 256, 64
 """Texts for acceptance by the length of the context, in stretches of so many tokens."""

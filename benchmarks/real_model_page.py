@@ -25,6 +25,32 @@ def write_page(paths: Sequence[Path]) -> None:
 def _sections(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     positions = [row for row in rows if row["what"] == "positions"]
     yield "\n![Acceptance by position, category and length, and speed by k](real-model.svg)\n"
+    if positions:
+        yield from _by_position(positions)
+    yield "\n## Length of the context\n"
+    yield (
+        "The same by the part of the answer, for those of up to 256 tokens that are so long, k = 4, "
+        "temperature 0.\n"
+    )
+    yield _table(
+        ["drafter", "tokens", "texts", "1", "2", "3", "4", "length"],
+        (
+            [
+                row["drafter"],
+                f"{row['begin'] + 1} to {row['end']}",
+                str(row["texts"]),
+                *(f"{a:.2f}" for a in row["conditional"]),
+                f"{row['length']:.2f}",
+            ]
+            for row in rows
+            if row["what"] == "stretch"
+        ),
+    )
+    yield from _changes([row for row in rows if row["what"] == "change"])
+    yield from _speeds([row for row in rows if row["what"] == "speed"])
+
+
+def _by_position(positions: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield "\n## Acceptance by position\n"
     yield "Conditional acceptance: of the drafts whose earlier drafts were accepted.\n"
     yield _table(
@@ -57,27 +83,6 @@ def _sections(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             for category in next(iter(greedy.values()), {})
         ),
     )
-    yield "\n## Length of the context\n"
-    yield (
-        "The same by the part of the answer, for those of up to 256 tokens that are so long, k = 4, "
-        "temperature 0.\n"
-    )
-    yield _table(
-        ["drafter", "tokens", "texts", "1", "2", "3", "4", "length"],
-        (
-            [
-                row["drafter"],
-                f"{row['begin'] + 1} to {row['end']}",
-                str(row["texts"]),
-                *(f"{a:.2f}" for a in row["conditional"]),
-                f"{row['length']:.2f}",
-            ]
-            for row in rows
-            if row["what"] == "stretch"
-        ),
-    )
-    yield from _changes([row for row in rows if row["what"] == "change"])
-    yield from _speeds([row for row in rows if row["what"] == "speed"])
 
 
 def _changes(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
