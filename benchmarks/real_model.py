@@ -108,7 +108,6 @@ def acceptance() -> Iterator[dict[str, Any]]:
                     for category, part in by_k[DEEPEST].by_category().items()
                 },
                 "lengths": {k: counts.acceptance_length for k, counts in by_k.items()},
-                "requests": {k: counts.request_length for k, counts in by_k.items()},
             }
     texts = texts_of(target, 0.0, LONG_PROMPTS, LONG_TOKENS)
     for begin in range(0, LONG_TOKENS, STRETCH):

@@ -52,7 +52,9 @@ def _sections(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def _by_position(positions: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield "\n## Acceptance by position\n"
-    yield "Conditional acceptance: of the drafts whose earlier drafts were accepted.\n"
+    yield (
+        "Conditional acceptance: of the drafts whose earlier drafts were accepted, in rounds of k = 8.\n"
+    )
     yield _table(
         ["drafter", "T", *map(str, range(1, len(positions[0]["conditional"]) + 1))],
         (
@@ -68,7 +70,7 @@ def _by_position(positions: Sequence[dict[str, Any]]) -> Iterator[str]:
             [
                 row["drafter"],
                 f"{row['temperature']:g}",
-                *(f"{v:.2f}" for v in row["requests"].values()),
+                *(f"{v:.2f}" for v in row["lengths"].values()),
             ]
             for row in positions
         ),

@@ -57,9 +57,9 @@ def _by_position(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
         title="Acceptance by draft position",
         xlabel="position",
         ylabel="conditional acceptance",
-        ylim=(0, 1),
+        ylim=(0, 1.4),
     )
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, ncols=2, loc="upper center")
 
 
 def _by_category(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
@@ -103,5 +103,6 @@ def _by_k(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
         if all(theory):
             axes.plot(ks, theory, linestyle=":", label=f"{name}, theory", **style)
     axes.axhline(1, color="0.5", linewidth=0.8)
+    axes.set_xticks(sorted({row["k"] for row in rows}))
     axes.set(title="Speed by k, batch 1, T = 0", xlabel="k", ylabel="times plain decoding")
     axes.legend(fontsize=7)
