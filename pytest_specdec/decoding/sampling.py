@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -120,7 +120,7 @@ def sample_new_tokens(
                 generation_config=config,
                 logits_processor=LogitsProcessorList([*changes, *draws]),
             )
-        texts += [_until_eos(row, stop) for row in out[:, ids.shape[1] :].tolist()]
+        texts += [up_to_end(row, stop) for row in out[:, ids.shape[1] :].tolist()]
         if progress:
             progress(len(texts), len(prompts))
     return texts
@@ -202,7 +202,8 @@ def ending_tokens(target: LoadedModel, processors: Processors | None) -> list[in
     return sorted({*eos_ids(target), *(() if processors is None else processors.ends)})
 
 
-def _until_eos(ids: list[int], stop: list[int]) -> tuple[int, ...]:
+def up_to_end(ids: Sequence[int], stop: Collection[int]) -> tuple[int, ...]:
+    """New tokens up to the first that ends a text, which is kept."""
     end = next((at + 1 for at, token in enumerate(ids) if token in stop), len(ids))
     return tuple(ids[:end])
 

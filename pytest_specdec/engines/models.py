@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 DECODE_BATCH = 16
 """Rows decoded at once."""
 
-_OUTER = "outer parts of "
-"""Begins the name of a target of which no more is loaded."""
 _CONTEXT = 128
 """Cached tokens before rounds are timed, where the model has room for them."""
 
@@ -59,7 +57,7 @@ class ModelPool:
     ) -> None:
         self.device, self.dtype, self.report = device, dtype, report
         self._unavailable, self._outer_targets = unavailable, outer_targets
-        self._refused: dict[str, RequestError] = {}
+        self._refused: dict[tuple[str, bool], RequestError] = {}
         """By a model's name, why it could not be loaded: it is not tried again, on the hub for
         instance.
         """
@@ -70,17 +68,11 @@ class ModelPool:
         """A checkpoint folder or model of the hub. Raises RequestError where it cannot be loaded
         here.
         """
-        if self._unavailable is not None:
-            raise RequestError(self._unavailable)
-        if name == SERVED:
-            raise RequestError(
-                "this needs the models' weights here; pass --specdec-target= and --specdec-draft="
-            )
-        return self._loaded(name)
+        return self._checked(name, outer=False)
 
     def target(self, name: str) -> LoadedModel:
         """A target that is replayed: whole, or its outer parts. Errors are those of `model`."""
-        return self.model(f"{_OUTER}{name}" if self._outer_targets else name)
+        return self._checked(name, outer=self._outer_targets)
 
     def drafter(self, case: Case) -> LoadedModel | MtpModel:
         """The loaded draft model, or the target's own MTP heads. Raises RequestError for a
@@ -197,20 +189,28 @@ class ModelPool:
         settings = (case.texts.sampling, case.texts.processors)
         return self._conformance(target, tuple(texts), settings, drafter, alpha, known)
 
-    def _load(self, name: str) -> LoadedModel:
-        if name in self._refused:
-            raise self._refused[name].with_traceback(None)
+    def _checked(self, name: str, *, outer: bool) -> LoadedModel:
+        if self._unavailable is not None:
+            raise RequestError(self._unavailable)
+        if name == SERVED:
+            raise RequestError(
+                "this needs the models' weights here; pass --specdec-target= and --specdec-draft="
+            )
+        return self._loaded(name, outer)
+
+    def _load(self, name: str, outer: bool) -> LoadedModel:
+        """A whole model, or a target's outer parts alone."""
+        if (name, outer) in self._refused:
+            raise self._refused[name, outer].with_traceback(None)
         with naming_extras():
             from ..decoding.loading import load_model, load_outer_parts
         what = f"loading {Path(name).name}"
         self.report(what, 0, 1)
         try:
-            if name.startswith(_OUTER):
-                model = load_outer_parts(name.removeprefix(_OUTER), self.device, self.dtype)
-            else:
-                model = load_model(name, self.device, self.dtype)
+            load = load_outer_parts if outer else load_model
+            model = load(name, self.device, self.dtype)
         except RequestError as error:
-            self._refused[name] = error
+            self._refused[name, outer] = error
             raise
         self.report(what, 1, 1)
         return model

@@ -9,6 +9,7 @@ exact distribution given the texts (`deviations`).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -78,10 +79,15 @@ class Agreement:
     """Where nothing is random: what only another model, or a fault, explains."""
     ties: int = 0
     """Differences that rounding explains: two drafts within a logit's precision."""
-    course: TimeCourse | None = None
-    """How acceptance ran from the first request to the last; None where nothing is random, so that
-    every round is compared, and where the rounds are not known. It has its own error rate.
-    """
+    played: PlayedRounds | None = dataclasses.field(default=None, repr=False, compare=False)
+    """The rounds beside the models; None where nothing is random or the rounds are not known."""
+
+    @functools.cached_property
+    def course(self) -> TimeCourse | None:
+        """How acceptance ran from the first request to the last; None where nothing is random, so
+        that every round is compared, and where the rounds are not known. It has its own error rate.
+        """
+        return None if self.played is None else time_course(self.played, alpha=self.alpha)
 
     @property
     def z(self) -> float:
@@ -210,17 +216,17 @@ def agreement(
     )
     if not judged.certain:
         return dataclasses.replace(
-            unjudged, deviations=deviations_of(judged, walk), course=_course(judged, walk, alpha)
+            unjudged, deviations=deviations_of(judged, walk), played=_played(judged, walk)
         )
     differences, ties = _differences(judged, walk, moments, target, drafter)
     return dataclasses.replace(unjudged, exact=True, differences=tuple(differences), ties=ties)
 
 
-def _course(judged: CountedRun, walk: Walk, alpha: float) -> TimeCourse | None:
+def _played(judged: CountedRun, walk: Walk) -> PlayedRounds | None:
     if judged.definition.end != "inside":
         return None
     rows, begun, accepted = delivered_rounds(judged, walk)
-    rounds = PlayedRounds(
+    return PlayedRounds(
         survival=walk.survival,
         starts=walk.field.starts,
         played=walk.played,
@@ -229,7 +235,6 @@ def _course(judged: CountedRun, walk: Walk, alpha: float) -> TimeCourse | None:
         begun=begun,
         accepted=accepted,
     )
-    return time_course(rounds, alpha=alpha)
 
 
 def _differences(

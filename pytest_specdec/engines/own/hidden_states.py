@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
-
 from ...cases.case import Case, TextKey
-from ...cases.prompts import Prompt, read_prompts
-from ...cases.texts import Text, texts_of_prompts
-from ...checkpoints.text_ends import target_fingerprint
+from ...cases.prompts import Prompt
 from ...common.errors import RequestError
 from ...decoding.loading import LoadedModel
-from ...decoding.sampling import encode_prompts, eos_ids
+from ...decoding.sampling import eos_ids, up_to_end
 from ...decoding.stored_states import StoredStates
 from ...decoding.target_passes import StoredPasses
 from ...records.same_contexts import SameContexts
 from ...records.text_set import TextSet
-from ..fingerprints import template_of
-from ..kept_texts import wanted_texts
 from ..models import ModelPool
 from .replay_engine import ReplayEngine
 
@@ -56,11 +50,16 @@ class HiddenStatesEngine(ReplayEngine):
         """None: the states are those of this target on its own texts."""
         return None
 
-    def _texts(self, key: TextKey, target: LoadedModel) -> tuple[tuple[Text, ...], TextSet]:
-        prompts = read_prompts(key.prompts, key.prompt_limit)
-        target.checkpoint.hash_now(self.models.report)
-        ids, end = encode_prompts(target.tokenizer, prompts), set(eos_ids(target))
-        missing, new = [], []
+    def _new_tokens(
+        self,
+        key: TextKey,
+        target: LoadedModel,
+        prompts: Sequence[Prompt],
+        ids: Sequence[Sequence[int]],
+        wanted: TextSet,
+    ) -> dict[str, tuple[int, ...]]:
+        end = set(eos_ids(target))
+        missing, known = [], {}
         for prompt, begun in zip(prompts, ids, strict=True):
             found = self._states.texts_after(begun)
             if len(found) > 1:
@@ -71,28 +70,16 @@ class HiddenStatesEngine(ReplayEngine):
             if not found:
                 missing.append(_beginning(prompt))
                 continue
-            new.append(_until(found[0][len(begun) :][: key.new_tokens], end))
+            known[prompt.key] = up_to_end(found[0][len(begun) :][: key.new_tokens], end)
         if missing:
             raise RequestError(
                 f"{len(missing)} of {len(prompts)} prompts begin no text of "
                 f"{self._states.folder}, the first {missing[0]!r}; extract the states of the "
                 "suite's prompts and the target's answers, with the same chat template"
             )
-        wanted = wanted_texts(
-            key,
-            target=target_fingerprint(target.checkpoint),
-            tokenizer=target.checkpoint.tokenizer_fingerprint,
-            template=template_of(target, prompts),
-        )
-        known = {prompt.key: text for prompt, text in zip(prompts, new, strict=True)}
-        return texts_of_prompts(prompts, ids, new), msgspec.structs.replace(wanted, texts=known)
+        return known
 
 
 def _beginning(prompt: Prompt) -> str:
     said = prompt.chat()[-1].get("content", "") if prompt.text is None else prompt.text
     return str(said)[:60]
-
-
-def _until(new: tuple[int, ...], end: set[int]) -> tuple[int, ...]:
-    """New tokens up to the first that ends a text, which is kept."""
-    return new[: next((at + 1 for at, token in enumerate(new) if token in end), len(new))]

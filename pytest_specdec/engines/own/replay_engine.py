@@ -19,7 +19,7 @@ from ...acceptance.scores import Scores
 from ...acceptance.text_origin import source_problem
 from ...cases.case import Case, TextKey
 from ...cases.drafter import DrafterSpec
-from ...cases.prompts import read_prompts
+from ...cases.prompts import Prompt, read_prompts
 from ...cases.texts import Text, texts_of_prompts
 from ...checkpoints.text_ends import target_fingerprint
 from ...common.errors import SpecdecError
@@ -224,9 +224,7 @@ class ReplayEngine(Engine):
         return DrafterPlan(model, depth, steps, tuple(dict.fromkeys(case.rule for case in cases)))
 
     def _texts(self, key: TextKey, target: LoadedModel) -> tuple[tuple[Text, ...], TextSet]:
-        """The stored texts where they fit the target, then those kept by an earlier run; the
-        missing ones are sampled.
-        """
+        """The texts of a key, and what is stored of them."""
         prompts = read_prompts(key.prompts, key.prompt_limit)
         target.checkpoint.hash_now(self.models.report)
         ids = encode_prompts(target.tokenizer, prompts)
@@ -236,6 +234,22 @@ class ReplayEngine(Engine):
             tokenizer=target.checkpoint.tokenizer_fingerprint,
             template=template_of(target, prompts),
         )
+        known = self._new_tokens(key, target, prompts, ids, wanted)
+        used = {prompt.key: known[prompt.key] for prompt in prompts}
+        texts = texts_of_prompts(prompts, ids, list(used.values()))
+        return texts, msgspec.structs.replace(wanted, texts=used)
+
+    def _new_tokens(
+        self,
+        key: TextKey,
+        target: LoadedModel,
+        prompts: Sequence[Prompt],
+        ids: Sequence[Sequence[int]],
+        wanted: TextSet,
+    ) -> dict[str, tuple[int, ...]]:
+        """New tokens by prompt key: stored ones where they fit the target, then those kept by an
+        earlier run; the missing ones are sampled.
+        """
         known, kept, missing = self._kept.known(key, wanted, prompts, self._stored_texts(key))
         if missing:
             sampled = sample_new_tokens(
@@ -251,9 +265,7 @@ class ReplayEngine(Engine):
             new_texts = {prompts[row].key: new for row, new in zip(missing, sampled, strict=True)}
             known |= new_texts
             self._kept.write(key, wanted, kept | new_texts)
-        texts = texts_of_prompts(prompts, ids, [known[prompt.key] for prompt in prompts])
-        used = {prompt.key: known[prompt.key] for prompt in prompts}
-        return texts, msgspec.structs.replace(wanted, texts=used)
+        return known
 
 
 @dataclasses.dataclass(frozen=True)
