@@ -171,6 +171,10 @@ class Case:
     """Which tokens are drafted; None for all."""
     erosion: float | None = None
     """The relative drop below the best of the last baselines that fails it; None for no limit."""
+    batch: int | None = None
+    """Texts decoded at once, or requests to a server at once, where that is one of several sizes
+    with a baseline each; None for as many as the engine decodes by itself.
+    """
     candidate: str = ""
     """The name of one of several drafters that the session compares with each other, and not with
     baselines; empty for a drafter of its own.
@@ -227,6 +231,7 @@ class Case:
         )
         engine = [self.engine] * (self.engine != "replay")
         judged = [self.judged.name] if self.judged else []
+        batch = [] if self.batch is None else [f"batch{self.batch}"]
         drafter = f"{self.label}@{self.candidate}" if self.candidate else self.label
         return "-".join(
             [
@@ -234,6 +239,7 @@ class Case:
                 *judged,
                 *rule,
                 *engine,
+                *batch,
             ]
         )
 

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from pathlib import Path
 
-from ..cases.case import MEASURE, REPLAYING, SERVED, Case, TextKey, checked_rule, is_lossy
+from ..cases.case import MEASURE, REPLAYING, SERVED, TRACE, Case, TextKey, checked_rule, is_lossy
 from ..cases.drafter import (
     EAGLE3,
     DrafterSpec,
@@ -24,6 +24,7 @@ from ..common.errors import RequestError
 from .candidates import candidates, is_pattern
 from .engines import OWN
 from .options import (
+    BATCH,
     COSTS,
     DEPTH,
     DRAFT,
@@ -60,8 +61,11 @@ class _Drafter:
     candidate: str = ""
 
 
-def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, ...]:
-    """Every (k, depth) cell of one test; with a pattern of drafters, every cell of each candidate.
+def cases(
+    settings: Settings, marker: Marker, test_folder: Path, *, batches: bool = True
+) -> tuple[Case, ...]:
+    """Every (k, depth, batch) cell of one test; with a pattern of drafters, every cell of each
+    candidate. Without `batches` its cells have no number of texts at once.
 
     Empty when the target's own heads are asked for at depth 0 only, or prompt lookup or an EAGLE-3
     head at others. Raises RequestError for a missing target, drafter or prompt file, a pattern
@@ -80,8 +84,11 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
     for drafter in drafters:
         if isinstance(drafter.spec, RegisteredSpec):
             _check_registered(drafter.spec, engine, judged=judged is not None, costs=costs)
+    sizes = (settings.value(BATCH, marker) if batches else None) or (None,)
+    if sizes != (None,):
+        _check_batches(engine)
     cells = itertools.product(
-        settings.value(K, marker), _depths(settings, marker, drafters[0].spec), drafters
+        settings.value(K, marker), _depths(settings, marker, drafters[0].spec), sizes, drafters
     )
     return tuple(
         Case(
@@ -96,9 +103,10 @@ def cases(settings: Settings, marker: Marker, test_folder: Path) -> tuple[Case, 
             costs=costs,
             engine=engine,
             judged=judged,
+            batch=batch,
             candidate=drafter.candidate,
         )
-        for k, depth, drafter in cells
+        for k, depth, batch, drafter in cells
     )
 
 
@@ -287,6 +295,15 @@ def _check_processors(engine: str, *, judged: bool) -> None:
         raise RequestError(
             "--specdec-judged takes tokens as given that processors would change; leave it or "
             "--specdec-processors out"
+        )
+
+
+def _check_batches(engine: str) -> None:
+    """Refuse an engine whose counts no batch changes. Raises RequestError."""
+    if engine in REPLAYING or engine == TRACE:
+        raise RequestError(
+            f"engine {engine!r} decodes nothing, so no number of texts at once changes its counts; "
+            "leave --specdec-batch out, or use an engine that decodes"
         )
 
 

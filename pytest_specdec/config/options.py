@@ -183,13 +183,14 @@ SEED = Option[int](
     default=0,
     narrows=True,
 )
-BATCH = Option[tuple[int, ...]](
+BATCH = Option[tuple[int, ...] | None](
     name="batch",
     parser=whole_numbers(1, MOST_BATCH),
     metavar="N[,N]",
-    help="Texts decoded at once, or requests to a server, that specdec_output compares",
-    default=(1, 4, 16),
+    help="Texts decoded, or requests sent to a server, at once: a case for each number",
+    default=None,
     marker="batch",
+    default_words="the engine's own number",
 )
 DEVICE = Option[str](
     name="device",

@@ -202,6 +202,8 @@ class Capabilities:
     """Sums over the run only."""
     per_position: bool = False
     timings: bool = False
+    batches: bool = False
+    """Whether it decodes several texts at once."""
     url: Literal["needed", "refused", "optional"] = "refused"
     """Whether `--specdec-url` must be given."""
     loads: bool = False
@@ -229,9 +231,7 @@ class PromptRequest:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
-    """All texts of one case. Each text is decoded by itself, batch size 1, with a seed of its own:
-    `seed_of`.
-    """
+    """All texts of one case, `batch` of them at once, each with a seed of its own: `seed_of`."""
 
     prompts: Sequence[PromptRequest]
     k: int
@@ -246,6 +246,8 @@ class GenerationRequest:
     new_tokens: int
     seed: int
     rule: str
+    batch: int = 1
+    """Texts decoded at once; above 1 only where the adapter's capabilities say `batches`."""
 
     @property
     def drafter_kind(self) -> DrafterKind:

@@ -145,7 +145,7 @@ class ExternalEngine(Engine):
             if run.pooled is None
             else dict.fromkeys(counts.prompts, _joined(fingerprints)),
             texts=None,
-            times=_times(run.reported),
+            times=_times(run.reported) if (case.batch or 1) == 1 else None,
             looping=sum(
                 text.loops for text, known in zip(run.texts, has_ids, strict=True) if known
             ),
@@ -260,6 +260,7 @@ class ExternalEngine(Engine):
             new_tokens=case.texts.new_tokens,
             seed=case.texts.seed,
             rule=case.rule,
+            batch=case.batch or 1,
         )
 
     def _ends(self, case: Case, target: Checkpoint | None) -> TargetEnds | None:

@@ -123,7 +123,7 @@ class ModelPool:
             "top_k": case.texts.top_k,
             "top_p": case.texts.top_p,
             "new_tokens": case.texts.new_tokens,
-            "batch_size": DECODE_BATCH,
+            "batch_size": case.batch or DECODE_BATCH,
             "seed": case.texts.seed,
             "processors": case.texts.processors,
         }

@@ -88,6 +88,7 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         temperature=case.temperature if case.describes_models else None,
         engine=engine,
         judged="" if case.judged is None else str(case.judged),
+        batch=case.batch,
         definition=DEFINITION,
         candidate=None,
         samples=None,

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ..common.limits import MOST_DEPTH, MOST_K
+from ..common.limits import MOST_BATCH, MOST_DEPTH, MOST_K
 from .ranges import Count, NewTokens, NotNegative, Share, TokenId
 
 
@@ -31,6 +31,8 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """The token ids that were judged, where not all were: `FIRST:END:EVERY`."""
     processors: str | None = None
     """The logits processors, where there were any: `cases.processors.ProcessorSpec.name`."""
+    batch: Annotated[int, Meta(ge=1, le=MOST_BATCH)] | None = None
+    """Texts decoded at once, where the case says it."""
 
 
 class Fingerprints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -181,6 +181,8 @@ class ReportRow(Metrics, ByCategory):
     engine: str
     judged: str
     """The token ids that are drafted and judged, empty for all."""
+    batch: int | None
+    """Texts decoded at once, where the case says it."""
     definition: str
     candidate: CandidateRow | None
     """None where one drafter was measured."""

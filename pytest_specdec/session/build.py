@@ -132,7 +132,7 @@ class Components:
         """The checks of what the engine returns for a case, and of its server where it has one."""
         from ..cases.prompts import read_prompts
         from ..output.checks import examined
-        from ..output.subject import OutputSubject
+        from ..output.subject import CONCURRENCY, OutputSubject
 
         server, url = None, self._settings.url
         if url is not None and url.startswith(("http://", "https://")):
@@ -146,7 +146,9 @@ class Components:
             engine=self.engine,
             cases=(case,),
             server=server,
-            concurrency=tuple(sorted(set(self._cases.batches[case]))),
+            concurrency=(1, case.batch)
+            if case.batch
+            else tuple(sorted(set(self._cases.batches[case]))) or CONCURRENCY,
             alpha=self.runner.test_level,
             report=self.models.report,
         )

@@ -421,6 +421,27 @@ def test_prompt_lookup_judges_no_tokens_apart(tmp_path: Path, judged: JudgedRang
         grid(tmp_path, line={"judged": judged}, marker=PAIR | {"drafter": LOOKUP})
 
 
+@pytest.mark.parametrize("source", ["line", "marker", "ini"])
+def test_each_number_of_texts_at_once_is_a_case(tmp_path: Path, source: str) -> None:
+    sources: dict[str, dict[str, Any]] = {
+        "line": {"engine": "decode"},
+        "marker": {**PAIR},
+        "ini": {},
+    }
+    sources[source]["batch"] = (1, 4, 16)
+    found = grid(tmp_path, **sources)
+    assert [one.batch for one in found] == [1, 4, 16]
+    assert found[1].name.endswith("-decode-batch4")
+    check_distinct([*found, single_case(tmp_path, line={"engine": "decode"}, marker=PAIR)])
+
+
+@pytest.mark.parametrize("engine", ["replay", "logprobs", "hidden-states", "trace"])
+def test_an_engine_that_decodes_nothing_has_no_texts_at_once(tmp_path: Path, engine: str) -> None:
+    sources: dict[str, Any] = {"line": {"engine": engine, "batch": (4,)}, "marker": PAIR}
+    with pytest.raises(RequestError, match=f"engine '{engine}' decodes nothing"):
+        grid(tmp_path, **sources)
+
+
 def test_steps_of_another_length_may_not_share_a_baseline() -> None:
     judged = JudgedRange(4, 8, 2)
     assert case(judged=judged).id == case(judged=JudgedRange(4, 8)).id

@@ -42,6 +42,11 @@ def check_capabilities(
             f"{name} is not asked for logits processors here, and would count the rounds of other "
             "texts; use --specdec-engine=replay or decode, or leave --specdec-processors out"
         )
+    if (case.batch or 1) > 1 and not able.batches:
+        raise UnsupportedError(
+            f"{name} decodes one text at a time here, not {case.batch}; use --specdec-batch=1, or "
+            "start its server and name that by --specdec-url"
+        )
     if case.temperature > 0 and not able.samples:
         raise UnsupportedError(f"{name} decodes greedily here; use --specdec-temperature=0")
     if case.temperature > 0 and (sampling.top_k or sampling.top_p < 1) and not able.filters:

@@ -53,6 +53,7 @@ class LlamaCppInProcessAdapter:
         per_request=True,
         per_position=True,
         timings=True,
+        batches=True,
         url="optional",
         loads=True,
     )
@@ -84,7 +85,8 @@ class LlamaCppInProcessAdapter:
         context = pair.target.checkpoint.context or CONTEXT
         parameters = self._module.CommonParams()
         parameters.model.path = str(form_of(pair.target.checkpoint, "gguf"))
-        parameters.n_ctx, parameters.n_parallel = min(CONTEXT, context), 1
+        parameters.n_parallel = request.batch
+        parameters.n_ctx = min(CONTEXT, context) * request.batch
         parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads()
         parameters.warmup = parameters.fit_params = False
         parameters.endpoint_metrics, parameters.verbosity, parameters.port = True, 0, 0

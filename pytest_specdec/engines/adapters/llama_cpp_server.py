@@ -90,6 +90,7 @@ class LlamaCppServerAdapter(ServedAdapter):
         per_request=True,
         per_position=True,
         url="needed",
+        batches=True,
     )
     convention = CountingConvention(
         undelivered=True,

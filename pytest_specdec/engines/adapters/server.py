@@ -10,6 +10,7 @@ import functools
 import os
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from ...cases.case import Sampling
@@ -148,11 +149,9 @@ class ServedAdapter(abc.ABC):
         altered = self.altered() or self.lossy_by_its_text(prompts[:PROBES], request.k)
         self.begin()
         lost, replies = self.client.lost, list[ServerReply]()
+        answered = self._answered(request, prompts)
         for row, (prompt, ids) in enumerate(zip(request.prompts, prompts, strict=True)):
-            begun = time.perf_counter()
-            reply = self.answer(
-                ids, request.sampling, request.new_tokens, request.seed_of(prompt), request.k
-            )
+            reply, timings = next(answered)
             where = f"request {row + 1} of {self.client.url}"
             replies.append(reply)
             self._check_depth(
@@ -160,7 +159,6 @@ class ServedAdapter(abc.ABC):
                 request.k,
                 where,
             )
-            timings = Timings(time.perf_counter() - begun)
             yield Reported(
                 key=prompt.key,
                 prompt_ids=ids,
@@ -176,6 +174,24 @@ class ServedAdapter(abc.ABC):
             )
         if replies:
             yield from self._sums(replies, request.k, self.client.lost - lost)
+
+    def _answered(
+        self, request: GenerationRequest, prompts: Sequence[tuple[int, ...]]
+    ) -> Iterator[tuple[ServerReply, Timings]]:
+        """The answers in the order of the prompts, `request.batch` requests at once."""
+
+        def one(prompt: PromptRequest, ids: tuple[int, ...]) -> tuple[ServerReply, Timings]:
+            begun = time.perf_counter()
+            reply = self.answer(
+                ids, request.sampling, request.new_tokens, request.seed_of(prompt), request.k
+            )
+            return reply, Timings(time.perf_counter() - begun)
+
+        if request.batch == 1:
+            yield from map(one, request.prompts, prompts)
+            return
+        with ThreadPoolExecutor(request.batch) as pool:
+            yield from pool.map(one, request.prompts, prompts)
 
     def close(self) -> None:
         """Close the connections."""

@@ -135,6 +135,7 @@ class SglangServerAdapter(ServedAdapter):
         per_request=True,
         per_position=True,
         url="needed",
+        batches=True,
     )
     convention = CountingConvention(
         end="full",

@@ -128,6 +128,7 @@ class VllmServerAdapter(ServedAdapter):
         per_position=True,
         drafters=("model", "mtp", "eagle3", "prompt-lookup"),
         url="needed",
+        batches=True,
     )
     convention = CountingConvention(
         end="full",

@@ -104,7 +104,7 @@ class DecodeEngine(Engine):
             times=MeasuredTimes(
                 draft_ms=statistics.median(decoded.draft_ms),
                 verify_ms=statistics.median(decoded.verify_ms),
-                batch_size=min(DECODE_BATCH, len(prompts)),
+                batch_size=min(case.batch or DECODE_BATCH, len(prompts)),
                 tokens_per_second=emitted / latest.seconds,
             ),
             looping=sum(text.loops for text in texts),

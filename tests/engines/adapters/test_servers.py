@@ -4,7 +4,9 @@ nothing passes silently.
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -170,6 +172,21 @@ def test_llama_cpp_reports_every_round() -> None:
     check_reported(text, request())
     sent = next(body for path, body in stage.seen if path == "/completion")
     assert (sent["samplers"], sent["cache_prompt"]) == (["temperature", "top_k", "top_p"], False)
+
+
+def test_so_many_requests_are_sent_at_once_and_keep_their_order() -> None:
+    both, recorded = threading.Barrier(2), payload("llama_cpp_stream.txt")
+
+    def wait(body: dict[str, Any]) -> Answer:
+        both.wait(timeout=30)
+        return Answer(recorded)
+
+    plays = llama_cpp(completion=[wait], metrics=[Answer(status=501)])
+    with playing(plays) as stage:
+        adapter = Unprobed.LlamaCpp(EngineSetup(), stage.client())
+        texts = run(adapter, dataclasses.replace(request(4), batch=2))
+    assert [text.key for text in texts if isinstance(text, Reported)] == ["p0", "p1", "p2", "p3"]
+    assert {text.new_ids for text in texts if isinstance(text, Reported)} == {TEXT}
 
 
 def test_no_drafts_in_the_answer_are_none_drafted() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from helpers.fruit import (
     WORDS,
@@ -42,6 +44,20 @@ def test_decoding_counts_whole_rounds_of_texts_that_it_does_not_keep(
     assert measured.texts is None
     assert set(measured.text_fingerprints) == set(counts.prompts)
     assert len(set(measured.text_fingerprints.values())) == len(WORDS)
+
+
+def test_each_batch_size_has_the_same_greedy_texts_and_conditions_of_its_own(case: Case) -> None:
+    greedy = dataclasses.replace(with_texts(decoding(case), temperature=0.0), rule="greedy")
+    runs = [dataclasses.replace(greedy, batch=size) for size in (1, 3, 16)]
+    measured = [decoded(run)[0] for run in runs]
+    assert len({tuple(one.text_fingerprints.items()) for one in measured}) == 1
+    assert len({one.counts.accepted.tobytes() for one in measured}) == 1
+    assert [one.times.batch_size for one in measured if one.times] == [1, 3, min(16, len(WORDS))]
+    conditions = [
+        Run(run, [one], engine="decode").measured.conditions
+        for run, one in zip(runs, measured, strict=True)
+    ]
+    assert [one.batch for one in conditions] == [1, 3, 16]
 
 
 def test_decoding_takes_time_and_replay_decodes_nothing(case: Case) -> None:
