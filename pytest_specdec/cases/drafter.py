@@ -17,6 +17,10 @@ LOOKUP = "prompt-lookup"
 """The drafter's name when drafts are copied from the text itself; no model drafts."""
 EAGLE3 = "eagle3"
 """The name of the type of EAGLE-3 heads."""
+MEDUSA, HYDRA = "medusa", "hydra"
+"""The names of the types of Medusa and Hydra heads."""
+WITHOUT_DEPTH = (EAGLE3, MEDUSA, HYDRA)
+"""Types whose drafters have no MTP layers, and so depth 0 alone."""
 SERVED = "served"
 """Stands for a model of which only a server has the weights."""
 
@@ -28,6 +32,8 @@ DRAFTER_TYPES = Registry(
         OWN_HEADS: f"{_PACKAGE}.own_heads",
         LOOKUP: f"{_PACKAGE}.prompt_lookup",
         EAGLE3: f"{_PACKAGE}.eagle3",
+        MEDUSA: f"{_PACKAGE}.medusa",
+        HYDRA: f"{_PACKAGE}.hydra",
     },
     reserved=(DRAFT, SERVED),
 )

@@ -46,3 +46,12 @@ def _by_config(folder: Path) -> list[str]:
         return []
     recognisers = {name: getattr(DRAFTER_TYPES.load(name), "recognises", None) for name in types}
     return [name for name, recognises in recognisers.items() if recognises and recognises(config)]
+
+
+def check_drafts(drafter: object, k: int, most: int | None) -> None:
+    """Refuse more drafts in a round than a drafter can make. Raises RequestError."""
+    if most is not None and k > most:
+        raise RequestError(
+            f"k={k}: {drafter} drafts at most {most} token{'s' * (most > 1)} in a round; use "
+            f"--specdec-k={most} or less"
+        )

@@ -20,21 +20,15 @@ from .config_checks import count_of
 from .eagle3_config import Eagle3Config, read_eagle3_config
 from .eagle3_rotary import EAGLE_THETA, theta_of
 from .eagle3_vocabulary import MAPS, check_maps, check_vocabulary, rows_of, target_ids
-from .folder_kinds import PICKLES
-from .safetensors_header import Tensor, read_header
+from .head_files import FLOATS, check_once, check_pickle, hub_name
+from .safetensors_header import Tensor
 
-_FLOATS = ("F64", "F32", "F16", "BF16")
 _IGNORED = ("verifier_norm.", "verifier_lm_head.")
 """What speculators saves for training alone."""
 _STATES = range(3)
 """As many states as heads read that do not say."""
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers")
 _WIDTHS = ("hidden_size", "n_embd", "d_model")
-_CONVERT = (
-    'python -c "import torch; from safetensors.torch import save_file; save_file({n: t.clone() '
-    "for n, t in torch.load('%s', map_location='cpu', weights_only=True).items()}, "
-    "'model.safetensors')\""
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +114,9 @@ def read_head(target: Checkpoint, folder: Path) -> tuple[Eagle3Files, list[Reque
     announce, layers that the target does not have, maps that disagree. Raises RequestError for a
     folder whose tensors are no EAGLE-3 head for a target of this shape.
     """
-    _check_pickle(folder)
+    check_pickle(folder)
     checkpoint = Checkpoint(folder)
-    _check_once(checkpoint)
+    check_once(checkpoint)
     config = read_eagle3_config(folder / "config.json", checkpoint.config)
     fc = checkpoint.tensors.get("fc.weight")
     if fc is None or len(fc.shape) != 2:
@@ -171,31 +165,6 @@ def _kept(faults: list[RequestError]) -> Iterator[None]:
         faults.append(fault)
 
 
-def _check_pickle(folder: Path) -> None:
-    if not folder.is_dir():
-        raise RequestError(f"no head at {folder}; check the path")
-    names = sorted(path.name for path in folder.iterdir())
-    pickles = [name for name in names if name.endswith(PICKLES)]
-    if pickles and not any(name.endswith(".safetensors") for name in names):
-        raise RequestError(
-            f"{folder} holds a pickle ({pickles[0]}), which is never opened, because it can run "
-            f"any code; convert it in that folder, on a machine where you trust it: "
-            f"{_CONVERT % pickles[0]}"
-        )
-
-
-def _check_once(checkpoint: Checkpoint) -> None:
-    """Raises RequestError for a tensor in two files, of which a loader takes one or the other."""
-    held: dict[str, Path] = {}
-    for path in checkpoint.weight_files:
-        for name in read_header(path):
-            if (other := held.setdefault(name, path)) != path:
-                raise RequestError(
-                    f"{checkpoint.folder} holds the tensor {name[:80]!r} in {other.name} and in "
-                    f"{path.name}; remove the file that is not the head's"
-                )
-
-
 def _check_verifier(config: Eagle3Config, target: Checkpoint) -> None:
     """Raises RequestError where the target is known to be another than the head was trained for:
     another class of models, or another name on the hub.
@@ -218,14 +187,6 @@ def _check_verifier(config: Eagle3Config, target: Checkpoint) -> None:
             f"the head {config.path.parent} was trained for {config.verifier}, and the target is "
             f"{name}; {cure}"
         )
-
-
-def hub_name(folder: Path) -> str | None:
-    """The hub id of a snapshot in the hub's cache, `models--owner--name/snapshots/...`."""
-    for part in folder.parts[-3:]:
-        if part.startswith("models--") and part.count("--") >= 2:
-            return part.removeprefix("models--").replace("--", "/", 1)
-    return None
 
 
 def _first(target: Checkpoint, names: tuple[str, ...]) -> int | None:
@@ -303,7 +264,7 @@ def _check_tensors(checkpoint: Checkpoint, config: Eagle3Config, states: int) ->
                 f"{name} of {folder} has the shape {list(tensor.shape)} and config.json implies "
                 f"{list(shape)}; save the head again, or correct config.json"
             )
-        if tensor.dtype not in _FLOATS:
+        if tensor.dtype not in FLOATS:
             raise RequestError(
                 f"{name} of {folder} is stored as {tensor.dtype}, and quantised heads are not "
                 "supported; use a copy in bfloat16 or float16"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..cases.drafter import DRAFTER_TYPES, EAGLE3
+from ..cases.drafter import DRAFTER_TYPES, EAGLE3, HYDRA, MEDUSA
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Endings of weights that are pickled; they are never opened."""
@@ -56,7 +56,7 @@ class Kind:
 
 
 EAGLE, PEAGLE, DFLASH, DSPARK = "eagle", "p-eagle", "dflash", "dspark"
-MEDUSA, ASSISTANT = "medusa", "assistant"
+ASSISTANT = "assistant"
 _IN_WORDS = {
     EAGLE3: "an EAGLE-3 head",
     EAGLE: "an EAGLE head",
@@ -64,6 +64,7 @@ _IN_WORDS = {
     DFLASH: "a DFlash drafter",
     DSPARK: "a DSpark drafter",
     MEDUSA: "Medusa heads",
+    HYDRA: "Hydra heads",
     ASSISTANT: "an assistant that reads its target's keys and values",
 }
 """Types of drafters that folders hold, by name."""
@@ -96,7 +97,8 @@ _ARCHITECTURES = (
     (r"eagle(?!.*vl)", EAGLE),
     (r"dspark", DSPARK),
     (r"dflash|domino", DFLASH),
-    (r"medusa|hydra", MEDUSA),
+    (r"medusa", MEDUSA),
+    (r"hydra", HYDRA),
     (r"assistant", ASSISTANT),
 )
 """By the name of the class in `architectures`, or `model_type`; the first that is found in it.
@@ -109,6 +111,7 @@ _FIELDS = (
     ("markov_rank", DSPARK),
     ("dflash_config", DFLASH),
     ("medusa_num_heads", MEDUSA),
+    ("hydra_num_heads", HYDRA),
 )
 """By a field that only their configurations have."""
 _BY_TENSORS = "recognised by its tensors"
@@ -169,6 +172,8 @@ def _by_tensors(names: Collection[str]) -> Kind | None:
             for name in names
         )
         return _drafter(EAGLE3 if eagle3 else EAGLE, _BY_TENSORS)
+    if any(name.startswith("hydra_mlp.") for name in names):
+        return _drafter(HYDRA, _BY_TENSORS)
     if any(
         re.match(
             r"(medusa_heads?\.|lm_heads\.)?\d+\.(\d+\.linear\.)?weight$|blocks\.0\.layers\.0\.",

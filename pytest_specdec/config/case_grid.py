@@ -9,6 +9,7 @@ from pathlib import Path
 from ..cases.case import MEASURE, REPLAYING, SERVED, TRACE, Case, TextKey, checked_rule, is_lossy
 from ..cases.drafter import (
     EAGLE3,
+    WITHOUT_DEPTH,
     DrafterSpec,
     DraftModelSpec,
     OwnHeadsSpec,
@@ -67,8 +68,8 @@ def cases(
     """Every (k, depth, batch) cell of one test; with a pattern of drafters, every cell of each
     candidate. Without `batches` its cells have no number of texts at once.
 
-    Empty when the target's own heads are asked for at depth 0 only, or prompt lookup or an EAGLE-3
-    head at others. Raises RequestError for a missing target, drafter or prompt file, a pattern
+    Empty when the target's own heads are asked for at depth 0 only, or a drafter without MTP layers
+    at others. Raises RequestError for a missing target, drafter or prompt file, a pattern
     that matches nothing, or a rule that does not go with the temperature or engine.
     """
     engine = settings.value(ENGINE)
@@ -133,15 +134,15 @@ def _processors(settings: Settings, marker: Marker) -> ProcessorSpec | None:
 
 
 def _depths(settings: Settings, marker: Marker, drafter: DrafterSpec) -> tuple[int, ...]:
-    """The depths that the drafter has: own heads draft with at least one layer, prompt lookup and
-    EAGLE-3 heads with none.
+    """The depths that the drafter has: own heads draft with at least one layer, drafters without
+    MTP layers with none.
     """
     own_heads = isinstance(drafter, OwnHeadsSpec)
     depths = settings.value(DEPTH, marker)
     if depths is None:
         return (1,) if own_heads else (0,)
-    eagle3 = isinstance(drafter, RegisteredSpec) and drafter.name == EAGLE3
-    if own_heads or eagle3 or isinstance(drafter, PromptLookupSpec):
+    flat = isinstance(drafter, RegisteredSpec) and drafter.name in WITHOUT_DEPTH
+    if own_heads or flat or isinstance(drafter, PromptLookupSpec):
         return tuple(depth for depth in depths if (depth > 0) == own_heads)
     return depths
 

@@ -12,6 +12,7 @@ import torch
 
 from ..acceptance.rounds import Round
 from ..cases.case import Sampling
+from ..checkpoints.drafter_folders import check_drafts
 from .clock import Lap
 from .distributions import check_finite, likeliest, probabilities, sample
 from .drafters.drafts import reach_of
@@ -85,6 +86,8 @@ class Batch:
         drafter = (
             None if plan.drafter is None else drafter_for(plan.target, plan.drafter, plan.depth)
         )
+        if drafter is not None:
+            check_drafts(plan.drafter, plan.k, drafter.most_drafts)
         target = self._target = CachedModel(
             plan.target,
             reach,

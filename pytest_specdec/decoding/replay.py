@@ -23,6 +23,7 @@ from ..acceptance.scores import Scores
 from ..acceptance.text_origin import Origin, joined
 from ..cases.case import Sampling, checked_rule
 from ..cases.texts import Text
+from ..checkpoints.drafter_folders import check_drafts
 from ..common.errors import MeasurementError
 from .distributions import (
     below_the_best,
@@ -192,6 +193,8 @@ def text_scores(
     drafters = [drafter_for(target, plan.drafter, plan.depth) for plan in plans]
     models = [target, *(model for drafter in drafters for model in drafter.models)]
     check_drafters(drafters, processors)
+    for drafter, plan in zip(drafters, plans, strict=True):
+        check_drafts(plan.drafter, plan.steps, drafter.most_drafts)
     check_context(models, longest)
     check_tokens(models, texts)
     log_p = np.zeros((len(texts), longest), dtype=np.float32)

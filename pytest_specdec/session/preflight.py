@@ -20,6 +20,7 @@ from ..checkpoints.checkpoint import (
     check_not_itself,
     check_pair,
 )
+from ..checkpoints.drafter_folders import check_drafts
 from ..checkpoints.eagle3_checks import check_eagle3
 from ..checkpoints.tokenizer_files import check_chat_template
 from ..common.errors import EXTRAS, BaselineError, RequestError, naming_extras
@@ -48,6 +49,9 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
             registered = case.drafter
             check_files = check_eagle3 if registered.name == EAGLE3 else registered.type.check
             check_files(target, registered.folder, case.depth)
+            if registered.name != EAGLE3 and registered.folder is not None:
+                most = getattr(registered.type, "most_drafts", None)
+                check_drafts(registered, case.k, most and most(registered.folder))
         store.record(case)
     for target_name, drafter_name in dict.fromkeys(
         (case.target, case.draft_model) for case in cases

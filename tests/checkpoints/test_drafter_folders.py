@@ -27,7 +27,7 @@ from pytest_specdec.checkpoints.checkpoint import open_checkpoint
 from pytest_specdec.checkpoints.drafter_folders import recognised
 from pytest_specdec.common.errors import RequestError
 
-MEDUSA = {"medusa_num_heads": 4, "model_type": "medusa"}
+EAGLE = {"model_type": "eagle"}
 RECOGNISER = "def recognises(config):\n    return config.get('drafter') == 'table'"
 
 
@@ -46,24 +46,24 @@ def install(packages: ExitStack, folder: Path, name: str, source: str = "") -> N
 def folder_of(folder: Path, config: dict[str, object]) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
-    save_file({"0.0.linear.weight": np.zeros(4, dtype="float32")}, folder / "heads.safetensors")
+    save_file({"table": np.zeros(4, dtype="float32")}, folder / "heads.safetensors")
     return folder
 
 
 def test_a_kind_of_folder_is_refused_until_a_type_of_its_name_is_registered(
     packages: ExitStack, tmp_path: Path
 ) -> None:
-    folder = folder_of(tmp_path / "heads", MEDUSA)
+    folder = folder_of(tmp_path / "heads", EAGLE)
     named = DraftModelSpec(str(folder))
     assert recognised(named) == named
-    with pytest.raises(RequestError, match=r"holds Medusa heads, a kind .* not supported yet"):
+    with pytest.raises(RequestError, match=r"holds an EAGLE head, a kind .* not supported yet"):
         open_checkpoint(folder)
-    install(packages, tmp_path, "medusa")
-    assert recognised(named) == RegisteredSpec("medusa", folder.resolve())
+    install(packages, tmp_path, "eagle")
+    assert recognised(named) == RegisteredSpec("eagle", folder.resolve())
     with pytest.raises(RequestError) as refused:
         open_checkpoint(folder)
     assert str(refused.value) == (
-        f"{folder} holds Medusa heads and not a complete model; name it as the drafter: "
+        f"{folder} holds an EAGLE head and not a complete model; name it as the drafter: "
         f"--specdec-draft={folder}"
     )
 
@@ -71,10 +71,10 @@ def test_a_kind_of_folder_is_refused_until_a_type_of_its_name_is_registered(
 def test_a_built_in_type_takes_one_line_and_is_not_imported_to_recognise_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    types = DRAFTER_TYPES.built_in | {"medusa": "pytest_specdec.no_such_module"}
+    types = DRAFTER_TYPES.built_in | {"eagle": "pytest_specdec.no_such_module"}
     monkeypatch.setattr(DRAFTER_TYPES, "built_in", types)
-    folder = folder_of(tmp_path / "heads", MEDUSA)
-    assert recognised(DraftModelSpec(str(folder))) == RegisteredSpec("medusa", folder.resolve())
+    folder = folder_of(tmp_path / "heads", EAGLE)
+    assert recognised(DraftModelSpec(str(folder))) == RegisteredSpec("eagle", folder.resolve())
 
 
 def test_a_type_of_another_package_recognises_its_folders(
@@ -90,14 +90,14 @@ def test_a_type_of_another_package_recognises_its_folders(
 
 
 def test_a_folder_that_two_types_claim_is_refused(packages: ExitStack, tmp_path: Path) -> None:
-    folder = folder_of(tmp_path / "heads", MEDUSA | {"drafter": "table"})
-    install(packages, tmp_path, "medusa")
+    folder = folder_of(tmp_path / "heads", EAGLE | {"drafter": "table"})
+    install(packages, tmp_path, "eagle")
     install(packages, tmp_path, "table", RECOGNISER)
     with pytest.raises(RequestError) as refused:
         recognised(DraftModelSpec(str(folder)))
     assert str(refused.value) == (
-        f"{folder} is a drafter of the types medusa and table; name the one that is meant: "
-        f"medusa:{folder}"
+        f"{folder} is a drafter of the types eagle and table; name the one that is meant: "
+        f"eagle:{folder}"
     )
 
 
@@ -120,7 +120,7 @@ def test_what_is_no_folder_here_stays_as_it_is(packages: ExitStack, tmp_path: Pa
 
 
 def test_a_folder_is_recognised_without_torch(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path / "heads", MEDUSA)
+    folder = folder_of(tmp_path / "heads", EAGLE)
     code = (
         "import sys\n"
         "from pytest_specdec.cases.drafter import parse_drafter\n"

@@ -87,12 +87,22 @@ HEADS: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "Medusa": (
         {"medusa_num_heads": 4, "model_type": "medusa"},
         ("0.0.linear.weight",),
-        "holds Medusa heads,",
+        "holds Medusa heads",
     ),
     "Medusa that says nothing": (
         {"model_type": "llama"},
         ("0.0.linear.weight", "0.1.weight"),
-        "holds Medusa heads",
+        r"holds Medusa heads \(recognised by its tensors\)",
+    ),
+    "Hydra": (
+        {"hydra_num_heads": 4, "hydra_head_arch": "mlp"},
+        ("hydra_mlp.0.0.linear.weight",),
+        "holds Hydra heads",
+    ),
+    "Hydra that says nothing": (
+        {"model_type": "llama"},
+        ("hydra_mlp.0.0.linear.weight", "hydra_lm_head.0.weight"),
+        r"holds Hydra heads \(recognised by its tensors\)",
     ),
     "Gemma 4's assistant": (
         {"architectures": ["Gemma4AssistantForCausalLM"]},
@@ -100,6 +110,9 @@ HEADS: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         "holds an assistant that reads",
     ),
 }
+
+
+SUPPORTED = ("EAGLE-3", "Medusa", "Hydra")
 
 
 def folder_of(folder: Path, config: dict[str, Any], tensors: tuple[str, ...]) -> Path:
@@ -115,7 +128,7 @@ def folder_of(folder: Path, config: dict[str, Any], tensors: tuple[str, ...]) ->
 def test_heads_are_named_and_refused(
     tmp_path: Path, config: dict[str, Any], tensors: tuple[str, ...], message: str
 ) -> None:
-    if "EAGLE-3" in message:
+    if any(kind in message for kind in SUPPORTED):
         cure = " and not a complete model; name it as the drafter: --specdec-draft="
     else:
         cure = ".*not supported yet; draft with a draft model, mtp or prompt-lookup, or meas"

@@ -191,6 +191,8 @@ class Drafter(abc.ABC):
     """Whether proposer and scores apply logits processors: drafts are taken by `drafts.Drafts` and
     scores filled by `score_arrays.ScoreArrays`, or all are certain.
     """
+    most_drafts: int | None = None
+    """Most draft tokens of a round; None for any number."""
     takes_confidence = False
     """Whether its proposer can stop at a draft below `DecodingStart.confidence`."""
 

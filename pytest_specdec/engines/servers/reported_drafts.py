@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...checkpoints.checkpoint import Checkpoint
-from ...checkpoints.eagle3_checks import hub_name
+from ...checkpoints.head_files import hub_name
 from ..adapter_api import DrafterKind, GenerationRequest
 
 
