@@ -177,6 +177,7 @@ def row(**changes: Any) -> ReportRow:
         "temperature": 1.0,
         "engine": "replay",
         "judged": "",
+        "batch": None,
         "definition": DEFINITION,
         "candidate": None,
         "samples": None,
