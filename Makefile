@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help suites smollm2 test test-fast coverage check format bench agreement conformance ending-power museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
+.PHONY: docs help suites smollm2 test test-fast coverage check format bench agreement conformance ending-power museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
 	engines engines-vllm engines-page engines-smollm2 engines-smollm2-vllm engines-smollm2-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
 	engine-transformers-versions speculators-parity
 
@@ -44,6 +44,13 @@ check: $(READY)  ## lint, types, order of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+$(VENV)/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: $(VENV)/.docs  ## the documentation as a site, in site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(READY)  ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix .

@@ -30,7 +30,7 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     judged: str | None = None
     """The token ids that were judged, where not all were: `FIRST:END:EVERY`."""
     processors: str | None = None
-    """The logits processors, where there were any: `cases.processors.ProcessorSpec.name`."""
+    """The logits processors by name, where there were any."""
     batch: Annotated[int, Meta(ge=1, le=MOST_BATCH)] | None = None
     """Texts decoded at once, where the case says it."""
 
