@@ -66,7 +66,8 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 
 
 def test_the_page_of_fields_is_todays() -> None:
-    assert (ROOT / "docs" / "fields.md").read_text() == fields_page.page()
+    written = (ROOT / "docs" / "fields.md").read_text()
+    assert written == fields_page.page(), "python benchmarks/fields_page.py > docs/fields.md"
 
 
 def test_every_field_has_a_meaning() -> None:
