@@ -94,36 +94,38 @@ def section(cases: Sequence[Case]) -> str:
 
 
 def _row(case: Case) -> list[str]:
-    told = case.counts.properties
-    settings = [told.get(name, "") for name in ("drafter", "temperature")]
-    counts = [told.get(name, "") for name in ("rounds", "drafted", "accepted")]
+    properties = case.counts.properties
+    settings = [properties.get(name, "") for name in ("drafter", "temperature")]
+    counts = [properties.get(name, "") for name in ("rounds", "drafted", "accepted")]
     prompts = str(len(_texts(case)) or "")
     return [case.label, *settings, prompts, *counts, _counted(case), _emitted(case)]
 
 
 def _counted(case: Case) -> str:
     """The oracle's verdict in a few words."""
-    told, outcome = case.counts.properties, case.counts.outcome
+    properties, outcome = case.counts.properties, case.counts.outcome
     if outcome == "error":
         return "no run"
     verdict = "as the models" if outcome == "passed" else "**differ**"
-    if told.get("exact") != "True":
-        return f"{verdict}, z = {told.get('z', '?')}"
-    return f"{verdict}, every round{_ties(told)}"
+    if properties.get("exact") != "True":
+        return f"{verdict}, z = {properties.get('z', '?')}"
+    return f"{verdict}, every round{_ties(properties)}"
 
 
 def _emitted(case: Case) -> str:
     """Conformance's verdict in a few words."""
-    told, outcome = case.texts.properties, case.texts.outcome
+    properties, outcome = case.texts.properties, case.texts.outcome
     if outcome == "error":
         return "no run"
     verdict = "the target's" if outcome == "passed" else "**not the target's**"
-    score = f", z = {told.get('z', '?')}" if case.counts.properties.get("exact") != "True" else ""
-    return f"{verdict}{score}{_ties(told)}"
+    score = (
+        f", z = {properties.get('z', '?')}" if case.counts.properties.get("exact") != "True" else ""
+    )
+    return f"{verdict}{score}{_ties(properties)}"
 
 
-def _ties(told: Mapping[str, str]) -> str:
-    ties = int(told.get("ties", "0"))
+def _ties(properties: Mapping[str, str]) -> str:
+    ties = int(properties.get("ties", "0"))
     return f", {ties} near-tie{'s' * (ties > 1)}" if ties else ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import architecture_map
@@ -12,6 +13,8 @@ from helpers.support import ROOT
 
 PAGE = (ROOT / "ARCHITECTURE.md").read_text()
 PACKAGE = ROOT / "pytest_specdec"
+SINGLE_CALLS = {"judging/report_rows.py: empty_row"}
+"""Functions of one call with many keyword arguments."""
 HOPS = re.findall(r"`([\w/]+\.py): (\w+)(?:\.(\w+))?`", PAGE)
 
 
@@ -69,3 +72,40 @@ def _defined(body: list[ast.stmt]) -> dict[str, ast.stmt]:
         elif isinstance(node, ast.Assign):
             names |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
     return names
+
+
+def _modules() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in _modules()}
+    assert {path.name: length for path, length in lengths.items() if length > 400} == {}
+
+
+def test_no_function_is_longer_than_50_lines() -> None:
+    long = {
+        f"{path.relative_to(PACKAGE)}: {node.name}"
+        for path, module in _modules().items()
+        for node in ast.walk(module)
+        if isinstance(node, ast.FunctionDef) and _lines_of(node) > 50
+    }
+    assert long <= SINGLE_CALLS
+
+
+def test_no_class_name_is_used_twice() -> None:
+    names = Counter(
+        node.name
+        for module in _modules().values()
+        for node in ast.walk(module)
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, times in names.items() if times > 1] == []
+
+
+def _lines_of(function: ast.FunctionDef) -> int:
+    """Lines of a function's body without its docstring."""
+    first, *others = function.body
+    if others and isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        first = others[0]
+    return (function.end_lineno or 0) - first.lineno + 1

@@ -149,11 +149,7 @@ def decode(
     """
     verification = rule_named(checked_rule(rule, temperature))
     model, drafting = _loaded(target, drafter, k, depth)
-    if confidence and (drafting is None or not drafting.takes_confidence):
-        raise RequestError(
-            "a confidence threshold works only with a draft model without MTP heads; leave it out, "
-            "or draft with a model at depth 0"
-        )
+    _check_confidence(confidence, drafting)
     ids = [
         model.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt)
         for prompt in prompts
@@ -181,6 +177,14 @@ def decode(
         draft_ms=tuple(lap.draft_ms for lap in laps),
         verify_ms=tuple(lap.verify_ms for lap in laps),
     )
+
+
+def _check_confidence(confidence: float, drafter: Drafter | None) -> None:
+    if confidence and (drafter is None or not drafter.takes_confidence):
+        raise RequestError(
+            "a confidence threshold works only with a draft model without MTP heads; leave it out, "
+            "or draft with a model at depth 0"
+        )
 
 
 def _decoded(

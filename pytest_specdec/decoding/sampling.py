@@ -84,11 +84,8 @@ def sample_new_tokens(
         bos_token_id=target.model.generation_config.bos_token_id,
     )
     if prompts:
-        check_finite(
-            target.model(
-                torch.tensor([list(prompts[0])], device=target.device), use_cache=False
-            ).logits
-        )
+        first = torch.tensor([list(prompts[0])], device=target.device)
+        check_finite(target.model(first, use_cache=False).logits)
     noise = text_keys(seed, _keys_of_tokens(prompts) if keys is None else keys, target.device)
     texts: list[tuple[int, ...]] = []
     if progress:
@@ -96,18 +93,7 @@ def sample_new_tokens(
     for begin in range(0, len(prompts), _ROWS):
         batch = prompts[begin : begin + _ROWS]
         ids, mask = _left_padded(batch, target.device)
-        changes: list[LogitsProcessor] = (
-            []
-            if processors is None
-            else [
-                PaddedProcessors(
-                    processors.for_texts(batch),
-                    ids.shape[1],
-                    [ids.shape[1] - len(prompt) for prompt in batch],
-                    stop,
-                )
-            ]
-        )
+        changes = _padded_processors(processors, batch, ids.shape[1], stop)
         draws = (
             [KeyedNoise(sampling, noise[begin : begin + _ROWS], ids.shape[1])]
             if sampling.temperature > 0
@@ -124,6 +110,16 @@ def sample_new_tokens(
         if progress:
             progress(len(texts), len(prompts))
     return texts
+
+
+def _padded_processors(
+    processors: Processors | None, batch: Sequence[Sequence[int]], width: int, stop: Sequence[int]
+) -> list[LogitsProcessor]:
+    """The processors of a batch whose prompts are padded on the left to `width`."""
+    if processors is None:
+        return []
+    paddings = [width - len(prompt) for prompt in batch]
+    return [PaddedProcessors(processors.for_texts(batch), width, paddings, stop)]
 
 
 class PaddedProcessors(LogitsProcessor):  # type: ignore[misc]

@@ -79,11 +79,11 @@ def _hyperparameters(writer: Any, config: Mapping[str, Any]) -> None:
 
 def _tokenizer(writer: Any, gguf: Any, checkpoint: Checkpoint) -> None:
     """Byte-level BPE with GPT-2's splitting, as the embedded pair's."""
-    told = json.loads((checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer = json.loads((checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8"))
     tokens = [
-        token for token, _ in sorted(told["model"]["vocab"].items(), key=lambda item: item[1])
+        token for token, _ in sorted(tokenizer["model"]["vocab"].items(), key=lambda item: item[1])
     ]
-    special = {own["content"] for own in told["added_tokens"] if own["special"]}
+    special = {own["content"] for own in tokenizer["added_tokens"] if own["special"]}
     tokens += [
         f"<unused{number}>" for number in range(len(tokens), checkpoint.config["vocab_size"])
     ]
@@ -99,7 +99,10 @@ def _tokenizer(writer: Any, gguf: Any, checkpoint: Checkpoint) -> None:
     )
     writer.add_token_types(kinds)
     writer.add_token_merges(
-        [merge if isinstance(merge, str) else " ".join(merge) for merge in told["model"]["merges"]]
+        [
+            merge if isinstance(merge, str) else " ".join(merge)
+            for merge in tokenizer["model"]["merges"]
+        ]
     )
     writer.add_bos_token_id(checkpoint.config["bos_token_id"])
     writer.add_eos_token_id(end)

@@ -27,9 +27,9 @@ from pytest_specdec.engines.servers.repeatability import TEXTS as AGAIN
 from pytest_specdec.engines.servers.repeatability import apart
 from pytest_specdec.engines.servers.scorer import (
     Position,
+    ScoredText,
     Scorer,
     ServedModel,
-    ServedText,
     impossible,
 )
 from pytest_specdec.engines.servers.vllm_scorer import VllmScorer
@@ -300,8 +300,8 @@ def test_llama_cpp_is_asked_for_fewer_tokens_again() -> None:
     assert (sent.count(True), sent.count(False)) == (len(TEXTS) * 36, 9 + 16 + 16 + 16)
 
 
-def served(logprobs: list[float], top: list[float]) -> ServedText:
-    return ServedText(
+def served(logprobs: list[float], top: list[float]) -> ScoredText:
+    return ScoredText(
         first=4,
         logprobs=tuple(logprobs),
         best=(None,) * len(logprobs),

@@ -23,8 +23,8 @@ TOLD = {
 }
 
 
-def properties(told: dict[str, str]) -> str:
-    return "".join(f'<property name="{name}" value="{value}"/>' for name, value in told.items())
+def properties(values: dict[str, str]) -> str:
+    return "".join(f'<property name="{name}" value="{value}"/>' for name, value in values.items())
 
 
 def case(name: str, counts: dict[str, str], texts: dict[str, str], fault: str = "") -> str:
@@ -35,8 +35,8 @@ def case(name: str, counts: dict[str, str], texts: dict[str, str], fault: str = 
     )
     return "".join(
         f'<testcase classname="suites.engines.smollm2.test_smollm2.{name}" name="{test}[k4]">'
-        f"<properties>{properties(told)}</properties>{ended}</testcase>"
-        for test, told, ended in tests
+        f"<properties>{properties(values)}</properties>{ended}</testcase>"
+        for test, values, ended in tests
     )
 
 

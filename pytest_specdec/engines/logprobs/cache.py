@@ -16,7 +16,7 @@ import msgspec
 from ...cases.texts import Text
 from ...common.errors import RequestError
 from ...common.strict_json import JsonError, parse_json
-from ..servers.scorer import Scorer, ServedText
+from ..servers.scorer import ScoredText, Scorer
 
 _SCHEMA = 1
 
@@ -40,7 +40,7 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     top: list[list[float | None]]
 
     @classmethod
-    def of(cls, text: Text, scored: ServedText) -> _Row:
+    def of(cls, text: Text, scored: ScoredText) -> _Row:
         logprobs, top = (
             list(map(_finite, scored.logprobs)),
             [list(map(_finite, row)) for row in scored.top],
@@ -55,12 +55,12 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "a log-probability above 0" if any(value > 0 for value in values) else None
 
     @property
-    def scored(self) -> ServedText:
+    def scored(self) -> ScoredText:
         logprobs, top = (
             tuple(map(_infinite, self.logprobs)),
             tuple(tuple(map(_infinite, row)) for row in self.top),
         )
-        return ServedText(first=self.first, logprobs=logprobs, best=tuple(self.best), top=top)
+        return ScoredText(first=self.first, logprobs=logprobs, best=tuple(self.best), top=top)
 
 
 class ScoreCache:
@@ -74,7 +74,7 @@ class ScoreCache:
         self._head = _Head(
             _SCHEMA, scorer.client.url, scorer.dialect, scorer.model.identity, scorer.top
         )
-        self._rows: dict[tuple[str, str, int], ServedText] = {}
+        self._rows: dict[tuple[str, str, int], ScoredText] = {}
         if path.exists():
             self._read()
         else:
@@ -86,11 +86,11 @@ class ScoreCache:
         """Texts whose scores it holds."""
         return len(self._rows)
 
-    def get(self, text: Text) -> ServedText | None:
+    def get(self, text: Text) -> ScoredText | None:
         """What was served for a text, from its first draft on."""
         return self._rows.get((text.key, text.fingerprint, text.first_draft))
 
-    def put(self, text: Text, scored: ServedText) -> None:
+    def put(self, text: Text, scored: ScoredText) -> None:
         """Keep a text's scores, on disk before this returns; safe to call from several threads."""
         with self._lock:
             self._append(_Row.of(text, scored), mode="ab")

@@ -22,7 +22,7 @@ from ...cases.texts import Text
 from ...common.errors import MeasurementError, RequestError, SpecdecError
 from ..servers.client import ServerError
 from ..servers.repeatability import apart, ask_again
-from ..servers.scorer import Scorer, ServedText, constant
+from ..servers.scorer import ScoredText, Scorer, constant
 from .cache import ScoreCache
 
 Progress = Callable[[int, int], None]
@@ -103,7 +103,7 @@ def served_texts(
     cache: ScoreCache | None = None,
     workers: int = WORKERS,
     progress: Progress | None = None,
-) -> list[ServedText]:
+) -> list[ScoredText]:
     """One server's scores of each text; of the cached texts only one is requested again, to check
     that the model is still the same.
 
@@ -144,7 +144,7 @@ def served_texts(
     return scored_texts
 
 
-def text_distributions(text: Text, scored: ServedText, sampling: Sampling) -> list[float]:
+def text_distributions(text: Text, scored: ScoredText, sampling: Sampling) -> list[float]:
     """Log-probability of each of a text's tokens that can be drafted, under the distribution that
     sampling makes.
     """
@@ -192,7 +192,7 @@ def _distribution(
     return float(weight - total)
 
 
-def _target_distributions(text: Text, scored: ServedText, sampling: Sampling) -> list[float]:
+def _target_distributions(text: Text, scored: ScoredText, sampling: Sampling) -> list[float]:
     """The target's distributions; 0 throughout at temperature 0, where the text itself shows what
     the target chose.
     """
@@ -215,7 +215,7 @@ def _target_distributions(text: Text, scored: ServedText, sampling: Sampling) ->
 
 
 def _origin(
-    texts: Sequence[Text], scored_texts: Sequence[ServedText], sampling: Sampling
+    texts: Sequence[Text], scored_texts: Sequence[ScoredText], sampling: Sampling
 ) -> Origin:
     """How many tokens of each text the target leaves out, or at temperature 0 finds less likely
     than another.
@@ -246,9 +246,9 @@ def _half(progress: Progress, which: int, done: int, total: int) -> None:
     progress(which * total + done, 2 * total)
 
 
-def _score(scorer: Scorer, text: Text, cache: ScoreCache | None) -> ServedText:
+def _score(scorer: Scorer, text: Text, cache: ScoreCache | None) -> ScoredText:
     if text.first_draft >= len(text.ids):
-        return ServedText(first=text.first_draft, logprobs=(), best=(), top=())
+        return ScoredText(first=text.first_draft, logprobs=(), best=(), top=())
     scored = scorer.score(text.ids, text.first_draft)
     if cache is not None:
         cache.put(text, scored)
@@ -258,7 +258,7 @@ def _score(scorer: Scorer, text: Text, cache: ScoreCache | None) -> ServedText:
 def _believe(
     scorer: Scorer,
     texts: Sequence[Text],
-    scored_texts: Sequence[ServedText],
+    scored_texts: Sequence[ScoredText],
     cache: ScoreCache | None,
     *,
     alone: bool,
@@ -281,7 +281,7 @@ def _believe(
         raise
 
 
-def _check_same(scorer: Scorer, text: Text, kept: ServedText | None) -> None:
+def _check_same(scorer: Scorer, text: Text, kept: ScoredText | None) -> None:
     """Raises RequestError where a text that is kept now gets other scores."""
     now = scorer.score(text.ids, text.first_draft)
     assert kept is not None

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...cases.texts import Text
-from .scorer import Scorer, ServedText
+from .scorer import ScoredText, Scorer
 
 TEXTS = 4
 """Texts that are scored a second time, or all where there are fewer."""
@@ -33,7 +33,7 @@ _FLOOR = -20.0
 
 
 def ask_again(
-    scorer: Scorer, texts: Sequence[Text], scored: Sequence[ServedText], *, alone: bool
+    scorer: Scorer, texts: Sequence[Text], scored: Sequence[ScoredText], *, alone: bool
 ) -> str | None:
     """How the second answers differ, in words; None where they are the same but for rounding.
 
@@ -58,7 +58,7 @@ def ask_again(
     return apart([before for _, before in parts], answers)
 
 
-def apart(before: Sequence[ServedText], now: Sequence[ServedText]) -> str | None:
+def apart(before: Sequence[ScoredText], now: Sequence[ScoredText]) -> str | None:
     """How two answers on the same tokens differ, in words; None where rounding explains it."""
     old, new = (
         np.array([value for text in answers for value in text.logprobs])
@@ -83,15 +83,15 @@ def apart(before: Sequence[ServedText], now: Sequence[ServedText]) -> str | None
 
 
 def _part(
-    text: Text, scored: ServedText, share: float, most: int
-) -> tuple[tuple[int, ...], ServedText]:
+    text: Text, scored: ScoredText, share: float, most: int
+) -> tuple[tuple[int, ...], ScoredText]:
     """The beginning of a text, up to a share of what was scored, and the first answers on its last
     tokens.
     """
     end = math.ceil(len(scored.logprobs) * share)
     begin = max(0, end - most)
     place = slice(begin, end)
-    before = ServedText(
+    before = ScoredText(
         first=scored.first + begin,
         logprobs=scored.logprobs[place],
         best=scored.best[place],

@@ -35,7 +35,7 @@ _MANY = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ServedText:
+class ScoredText:
     """Log-probabilities of a text's tokens from position `first` on, at temperature 1 over the
     whole vocabulary.
 
@@ -135,7 +135,7 @@ class Scorer(abc.ABC):
     def __init__(self, client: Client, model: ServedModel, top: int = 1) -> None:
         self.client, self.model, self.top = client, model, max(top, 1)
 
-    def score(self, ids: Sequence[int], first: int, *, fresh: bool = False) -> ServedText:
+    def score(self, ids: Sequence[int], first: int, *, fresh: bool = False) -> ScoredText:
         """Score tokens `first` (at least 1) to the end; `fresh` keeps the server's prefix cache out
         of it where it can.
 
@@ -154,19 +154,19 @@ class Scorer(abc.ABC):
         about these tokens.
         """
 
-    def _checked(self, first: int, positions: Sequence[Position]) -> ServedText:
+    def _checked(self, first: int, positions: Sequence[Position]) -> ScoredText:
         for offset, position in enumerate(positions):
             if problem := impossible(position):
                 self.refuse(f"position {first + offset} {problem}")
         top = [[value for _, value in position.entries][: self.top] for position in positions]
-        return ServedText(
+        return ScoredText(
             first=first,
             logprobs=tuple(_finite(position.logprob) for position in positions),
             best=tuple(position.entries[0][0] for position in positions),
             top=tuple(tuple(map(_finite, row)) for row in top),
         )
 
-    def _check_certain(self, ids: Sequence[int], scored: ServedText) -> None:
+    def _check_certain(self, ids: Sequence[int], scored: ScoredText) -> None:
         """A text of which every token is certain: another token in the place of the last must not
         be likely, too.
         """

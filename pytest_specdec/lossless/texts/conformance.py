@@ -337,16 +337,7 @@ def _judge_sampled(
             forbidden = bool(part.logits[index, token] == -torch.inf)
             reason = FORBIDDEN if forbidden else outside(result.sampling)
             beyond.append(Violation(text, position, token, reason))
-        log_q = (
-            None
-            if part.draft_logits is None
-            else _log_distribution(part.draft_logits[inside], result.sampling)
-        )
-        others = {
-            name: _log_distribution(logits[inside], result.sampling)
-            for name, logits in part.others.items()
-        }
-        distributions = TokenDistributions(log_p[inside], log_q, ends, others)
+        distributions = _distributions(part, inside, log_p, result.sampling, ends)
         draws.append(distributions.draws(part.tokens[inside]))
         order.append(part.at[inside.cpu().numpy()])
     violations = sorted([*result.violations, *beyond], key=lambda violation: violation.place)
@@ -365,6 +356,25 @@ def _judge_sampled(
         evidence=run.highest_value,
         suspect=run.suspect(last),
         crossed=places[np.sort(at)[taken - 1]] if taken else None,
+    )
+
+
+def _distributions(
+    part: TeacherForced,
+    inside: torch.Tensor,
+    log_p: torch.Tensor,
+    sampling: Sampling,
+    ends: Sequence[int],
+) -> TokenDistributions:
+    """What the tokens inside the support are bet on with: p, and where they were given q and other
+    distributions.
+    """
+    drafts = part.draft_logits
+    return TokenDistributions(
+        log_p[inside],
+        None if drafts is None else _log_distribution(drafts[inside], sampling),
+        ends,
+        {name: _log_distribution(logits[inside], sampling) for name, logits in part.others.items()},
     )
 
 

@@ -31,7 +31,7 @@ from pytest_specdec.engines.logprobs.scores import (
 )
 from pytest_specdec.engines.servers.client import ServerError
 from pytest_specdec.engines.servers.logprob_servers import scorer_at
-from pytest_specdec.engines.servers.scorer import ServedText
+from pytest_specdec.engines.servers.scorer import ScoredText
 
 TARGET, DRAFTER = Toy(1), Toy(2)
 TEXTS = TARGET.texts(6)
@@ -110,7 +110,7 @@ def test_distributions_within_a_top_k_are_those_of_replay(
     text = toy.texts(1, seed=seed)[0]
     before, after = text.ids[text.first_draft - 1 : -1], text.ids[text.first_draft :]
     top = tuple(tuple(value for _, value in toy.largest(prefix, top_k)) for prefix in before)
-    served = ServedText(
+    served = ScoredText(
         first=text.first_draft, logprobs=tuple(toy.scores(text)), best=(None,) * len(after), top=top
     )
     wanted = log_scores(
@@ -129,7 +129,7 @@ def test_distributions_that_no_server_gives_are_refused(sampling: Sampling) -> N
 
 
 def test_a_server_that_gives_fewer_than_asked_is_refused() -> None:
-    served = ServedText(first=4, logprobs=(-1.0,), best=(None,), top=((-1.0,),))
+    served = ScoredText(first=4, logprobs=(-1.0,), best=(None,), top=((-1.0,),))
     with pytest.raises(
         MeasurementError,
         match="the 3 largest log-probabilities were requested and 1 returned; lower",
@@ -469,7 +469,7 @@ def test_minus_infinity_survives_the_file(tmp_path: Path) -> None:
     path = tmp_path / "target.jsonl"
     with playing(TARGET.plays("vllm")) as stage:
         scorer = _scorer(stage)
-        kept = ServedText(
+        kept = ScoredText(
             first=4, logprobs=(float("-inf"),), best=(None,), top=((-0.5, float("-inf")),)
         )
         ScoreCache(path, scorer).put(TEXTS[0], kept)
