@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from .samplers.flat_batch import flat_batch as flat_batch
     from .samplers.generation import assert_lossless_generation as assert_lossless_generation
     from .samplers.generation import processed_tree as processed_tree
+    from .samplers.trees import assert_lossless_tree as assert_lossless_tree
+    from .samplers.trees import tree_output_distribution as tree_output_distribution
     from .texts.conformance import conformance as conformance
 
 _HOMES = {
     "LosslessResult": "samplers.check",
     "assert_lossless": "samplers.check",
     "assert_lossless_generation": "samplers.generation",
+    "assert_lossless_tree": "samplers.trees",
     "assert_q_contract": "drafters.q_contract",
     "conformance": "texts.conformance",
     "flat_batch": "samplers.flat_batch",
@@ -31,6 +34,7 @@ _HOMES = {
     "processed_tree": "samplers.generation",
     "q_contract": "drafters.q_contract",
     "strategies": "samplers.strategies",
+    "tree_output_distribution": "samplers.trees",
 }
 """Public names and where they live; each is imported on first use."""
 _RENAMED = {"Checked": "LosslessResult", "output_law": "output_distribution"}

@@ -64,7 +64,7 @@ class Sampler:
         if drafts not in ("given", "own"):
             raise RequestError(f'drafts is {drafts!r}; use "given" or "own"')
         self._verify = verify
-        parameters = _parameters(verify)
+        parameters = parameters_of(verify)
         self._generator = next((name for name in _GENERATORS if name in parameters), None)
         self.numpy = arrays == "numpy" or (arrays == "auto" and _takes_numpy(parameters))
         if dtype not in TOLERANCES:
@@ -199,7 +199,7 @@ def check_emitted(
         )
 
 
-def _parameters(verify: Verify) -> dict[str, inspect.Parameter]:
+def parameters_of(verify: Verify) -> dict[str, inspect.Parameter]:
     try:
         return dict(inspect.signature(verify).parameters)
     except (TypeError, ValueError):

@@ -22,7 +22,7 @@ _STEEP = 0.6
 """Each probability of `opposed_round` over the one before."""
 
 
-Tried = TypeVar("Tried", RoundInput, BatchInput)
+Tried = TypeVar("Tried")
 
 
 def smallest_round(
@@ -34,9 +34,9 @@ def smallest_round(
     seed: int,
 ) -> RoundInput | None:
     """A round that is wrong, shrunk by hypothesis; None if none of so many is. Raises
-    NotEnumerableError, see `_smallest`.
+    NotEnumerableError, see `smallest`.
     """
-    return _smallest(_rounds(sampler, (2, vocab_size), (1, k)), wrong, most, seed)
+    return smallest(_rounds(sampler, (2, vocab_size), (1, k)), wrong, most, seed)
 
 
 def smallest_batch(
@@ -49,13 +49,15 @@ def smallest_batch(
 ) -> BatchInput | None:
     """`smallest_round` for batches of ragged rows."""
     sizes = 2, min(vocab_size, BATCH_VOCABULARY)
-    return _smallest(batches(sizes, k, by_position=sampler.drafts == "own"), wrong, most, seed)
+    return smallest(batches(sizes, k, by_position=sampler.drafts == "own"), wrong, most, seed)
 
 
-def _smallest(
+def smallest(
     strategy: st.SearchStrategy[Tried], wrong: Callable[[Tried], bool], most: int, seed: int
 ) -> Tried | None:
-    """Raises NotEnumerableError where one could not be judged and no other is wrong."""
+    """An example that is wrong, shrunk; None if none of `most` is. Raises NotEnumerableError where
+    one could not be judged and no other is wrong.
+    """
     unable: list[NotEnumerableError] = []
 
     def judged(given: Tried) -> bool:
