@@ -83,7 +83,8 @@ class BaselineStore:
     def tokens_path(self, case: Case, head: int) -> Path:
         rule = f"-{case.rule}" * (case.rule != default_rule(case.temperature))
         judged = f"-{case.judged.name}" if case.judged else ""
-        stem = f"{case.label}-head{head}-{case.texts.name}{judged}{rule}"
+        drafting = f"-{case.drafting.name}" * (not case.drafting.as_target)
+        stem = f"{case.label}-head{head}-{case.texts.name}{drafting}{judged}{rule}"
         return self.folder / case.suite / "tokens" / self._file(stem)
 
     def tokens(self, case: Case, head: int) -> TokenMap | None:

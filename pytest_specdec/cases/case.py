@@ -16,6 +16,7 @@ from .drafter import (
     ServedSpec,
     kind_of,
 )
+from .drafting import AS_TARGET, Drafting
 from .processors import ProcessorSpec
 from .rules import LOSSY_RULES as LOSSY_RULES
 from .rules import RULES as RULES
@@ -23,6 +24,7 @@ from .rules import checked_rule as checked_rule
 from .rules import default_rule as default_rule
 from .rules import is_lossy as is_lossy
 from .rules import known_rule as known_rule
+from .sampling import Sampling as Sampling
 
 DEFINITION = "acceptance/1"
 """Id of the counting rules below; it is stored in every baseline and never compared across.
@@ -42,28 +44,6 @@ TRACE = "trace"
 
 MEASURE = "measure"
 """In place of a cost profile's file: measure the loaded pair in this session."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """How logits become a distribution: temperature, then top-k, then top-p, as transformers orders
-    them.
-    """
-
-    temperature: float = 1.0
-    """0 is greedy decoding."""
-    top_k: int = 0
-    """Keep the k likeliest tokens; 0 keeps all."""
-    top_p: float = 1.0
-    """Keep the fewest likeliest tokens whose probabilities reach top_p."""
-
-    @property
-    def suffix(self) -> str:
-        """For file names, for example `t1-topk50`."""
-        filters = [f"topk{self.top_k}"] * (self.top_k > 0) + [f"topp{self.top_p:g}"] * (
-            self.top_p < 1
-        )
-        return "-".join([f"t{self.temperature:g}", *filters])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +155,8 @@ class Case:
     """Texts decoded at once, or requests to a server at once, where that is one of several sizes
     with a baseline each; None for as many as the engine decodes by itself.
     """
+    drafting: Drafting = AS_TARGET
+    """How drafts are drawn, where that is not as the target's tokens are."""
     candidate: str = ""
     """The name of one of several drafters that the session compares with each other, and not with
     baselines; empty for a drafter of its own.
@@ -232,10 +214,12 @@ class Case:
         engine = [self.engine] * (self.engine != "replay")
         judged = [self.judged.name] if self.judged else []
         batch = [] if self.batch is None else [f"batch{self.batch}"]
+        drafting = [self.drafting.name] * (not self.drafting.as_target)
         drafter = f"{self.label}@{self.candidate}" if self.candidate else self.label
         return "-".join(
             [
                 f"{drafter}-k{self.k}-depth{self.depth}-{self.texts.settings}",
+                *drafting,
                 *judged,
                 *rule,
                 *engine,

@@ -18,6 +18,7 @@ from ..cases.drafter import (
     ServedSpec,
     parse_drafter,
 )
+from ..cases.drafting import AS_TARGET, Drafting, drafting_of, effective
 from ..cases.processors import ProcessorSpec
 from ..cases.rules import is_replayable
 from ..checkpoints.drafter_folders import recognised
@@ -29,6 +30,7 @@ from .options import (
     COSTS,
     DEPTH,
     DRAFT,
+    DRAFTING,
     ENGINE,
     EROSION,
     JUDGED,
@@ -82,6 +84,7 @@ def cases(
     texts = _texts(settings, marker, test_folder)
     rule = _rule(settings.value(RULE, marker), texts.temperature, engine)
     costs = _costs(settings, marker, test_folder)
+    drafting = _drafting(settings, marker, texts, drafters[0].spec, engine)
     for drafter in drafters:
         if isinstance(drafter.spec, RegisteredSpec):
             _check_registered(drafter.spec, engine, judged=judged is not None, costs=costs)
@@ -105,6 +108,7 @@ def cases(
             engine=engine,
             judged=judged,
             batch=batch,
+            drafting=drafting,
             candidate=drafter.candidate,
         )
         for k, depth, batch, drafter in cells
@@ -125,6 +129,23 @@ def _texts(settings: Settings, marker: Marker, test_folder: Path) -> TextKey:
         served=settings.value(ENGINE) == "logprobs",
         processors=_processors(settings, marker),
     )
+
+
+def _drafting(
+    settings: Settings, marker: Marker, texts: TextKey, drafter: DrafterSpec, engine: str
+) -> Drafting:
+    """How drafts are drawn, where that changes their rounds. Raises RequestError for an engine
+    whose drafter's probabilities are given.
+    """
+    drafting = effective(drafting_of(settings.value(DRAFTING, marker)), texts.sampling)
+    if drafting.as_target or isinstance(drafter, PromptLookupSpec):
+        return AS_TARGET
+    if engine == "logprobs":
+        raise RequestError(
+            "a server's log-probabilities are those at its own settings, so --specdec-drafting "
+            "cannot be applied to them; leave it out, or use --specdec-engine=replay"
+        )
+    return drafting
 
 
 def _processors(settings: Settings, marker: Marker) -> ProcessorSpec | None:

@@ -21,6 +21,7 @@ from ..common.limits import (
 from .engines import engine_name
 from .option_type import Option
 from .parsers import (
+    drafting,
     file_name,
     file_path,
     files_ending_in,
@@ -41,6 +42,7 @@ from .parsers import (
 
 if TYPE_CHECKING:
     from ..cases.case import JudgedRange
+    from ..cases.drafting import Drafting
     from ..cases.processors import ProcessorSpec
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -135,6 +137,16 @@ PROCESSORS: Option[ProcessorSpec | None] = Option(
     help="Penalties, filters or a grammar that target and drafter decode under",
     default=None,
     marker="processors",
+    narrows=True,
+)
+DRAFTING: Option[Drafting | None] = Option(
+    name="drafting",
+    parser=drafting,
+    metavar="HOW",
+    help="How drafts are drawn: argmax, unfiltered, temperature=T",
+    default=None,
+    default_words="as the target's tokens",
+    marker="drafting",
     narrows=True,
 )
 JUDGED: Option[JudgedRange | None] = Option(

@@ -19,6 +19,7 @@ from ..common.limits import (
 
 if TYPE_CHECKING:
     from ..cases.case import JudgedRange
+    from ..cases.drafting import Drafting
     from ..cases.processors import ProcessorSpec
 
 T_co = TypeVar("T_co", covariant=True)
@@ -236,6 +237,20 @@ server_url = text(_server_url)
 """The URL of a server."""
 server_or_file = text(lambda text: _server_url(text) if "://" in text else _file_name(text))
 """The URL of a server, or the name of a file."""
+
+
+def _drafting(text: str) -> Drafting:
+    from ..cases.drafting import parse_drafting
+    from ..common.errors import RequestError
+
+    try:
+        return parse_drafting(text)
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+drafting = text(_drafting, "pass a string like 'argmax' or 'temperature=0.7'")
+"""How drafts are drawn."""
 
 
 def _id_range(text: str) -> JudgedRange:

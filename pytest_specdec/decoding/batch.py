@@ -12,6 +12,7 @@ import torch
 
 from ..acceptance.rounds import Round
 from ..cases.case import Sampling
+from ..cases.drafting import AS_TARGET, Drafting
 from ..checkpoints.drafter_folders import check_drafts
 from .clock import Lap
 from .distributions import check_finite, likeliest, probabilities, sample
@@ -35,6 +36,7 @@ class DecodingPlan:
     k: int
     depth: int
     sampling: Sampling
+    """Of the target's tokens."""
     rule: Rule
     generator: torch.Generator
     stop: frozenset[int] = frozenset()
@@ -43,6 +45,8 @@ class DecodingPlan:
     """Drafting stops after a draft that the drafter found less likely than this."""
     processors: Processors | None = None
     """Logits processors of target and drafter."""
+    drafting: Drafting = AS_TARGET
+    """How drafts are drawn."""
 
 
 @dataclasses.dataclass
@@ -111,7 +115,7 @@ class Batch:
                 target=target,
                 texts=[row.tokens for row in rows],
                 k=plan.k,
-                sampling=plan.sampling,
+                sampling=plan.drafting.sampling(plan.sampling),
                 confidence=plan.confidence,
                 vocabulary=logits.shape[-1],
             )

@@ -12,6 +12,7 @@ import torch
 from ..acceptance.counts import Counts
 from ..acceptance.rounds import Round, counts_of_rounds
 from ..cases.case import Sampling, checked_rule
+from ..cases.drafting import Drafting, drafting_of
 from ..cases.texts import Text, texts_from_ids
 from ..common.errors import RequestError
 from .batch import BatchRow, DecodingPlan, run
@@ -70,6 +71,7 @@ def decode(
     confidence: float = 0.0,
     progress: Progress | None = None,
     processors: ProcessorSource = None,
+    drafting: Drafting | str | None = None,
 ) -> Decoded:
     """Decode speculatively after prompts and count every round.
 
@@ -111,6 +113,11 @@ def decode(
         Logits processors of target and drafter, applied before the temperature: settings by name
         such as ``{"repetition_penalty": 1.1, "regex": "[a-z ]+"}``, or functions of (input_ids,
         scores) as transformers' `LogitsProcessor`, one or a list; see docs/processors.md.
+    drafting
+        How drafts are drawn, where that is not as the target's tokens are: ``"argmax"`` (q has all
+        mass on the drafter's likeliest token), ``"unfiltered"`` (without top-k and top-p),
+        ``"temperature=0.6"``, ``"temperature=0.6,unfiltered"``. At temperature 0 every draft is an
+        arg-max.
 
     Returns
     -------
@@ -148,18 +155,18 @@ def decode(
     4
     """
     verification = rule_named(checked_rule(rule, temperature))
-    model, drafting = _loaded(target, drafter, k, depth)
-    _check_confidence(confidence, drafting)
+    model, ready = _loaded(target, drafter, k, depth)
+    _check_confidence(confidence, ready)
     ids = [
         model.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt)
         for prompt in prompts
     ]
-    _check_prompts([model, *(() if drafting is None else drafting.models)], ids, new_tokens)
+    _check_prompts([model, *(() if ready is None else ready.models)], ids, new_tokens)
     changes = ready_processors(processors, model, temperature)
-    check_drafters([] if drafting is None else [drafting], changes)
+    check_drafters([] if ready is None else [ready], changes)
     plan = DecodingPlan(
         target=model,
-        drafter=drafting,
+        drafter=ready,
         k=k,
         depth=depth,
         sampling=Sampling(temperature, top_k, top_p),
@@ -168,6 +175,7 @@ def decode(
         stop=frozenset(ending_tokens(model, changes)),
         confidence=confidence,
         processors=changes,
+        drafting=drafting_of(drafting),
     )
     rows, laps = _decoded(plan, ids, new_tokens, batch_size, progress)
     return Decoded(

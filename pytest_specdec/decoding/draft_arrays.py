@@ -21,6 +21,8 @@ class DraftArrays:
 
     drafter: Drafter
     steps: int
+    sampling: Sampling
+    """What its drafts are drawn by."""
     log_q: NDArray[np.float32]
     rules: tuple[str, ...] = ()
     """Whose overlaps are needed."""
@@ -37,10 +39,11 @@ class DraftArrays:
         texts: int,
         longest: int,
         rules: tuple[str, ...],
+        sampling: Sampling,
     ) -> DraftArrays:
         """Arrays without any score, for texts of `longest` tokens at most."""
         log_q = np.full((texts, drafter.heads(steps), longest), -np.inf, dtype=np.float32)
-        return cls(drafter, steps, log_q, rules=rules)
+        return cls(drafter, steps, sampling, log_q, rules=rules)
 
     def fill(self, rows: list[int], batch: TextBatch) -> None:
         """Score one batch into its rows, from the first scored position on."""

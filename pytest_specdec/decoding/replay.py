@@ -22,6 +22,7 @@ from ..acceptance.renewal import End, expected_counts
 from ..acceptance.scores import Scores
 from ..acceptance.text_origin import Origin, joined
 from ..cases.case import Sampling, checked_rule
+from ..cases.drafting import AS_TARGET, Drafting, drafting_of
 from ..cases.texts import Text
 from ..checkpoints.drafter_folders import check_drafts
 from ..common.errors import MeasurementError
@@ -67,6 +68,8 @@ class DrafterPlan:
     """Largest k."""
     rules: tuple[str, ...] = ("rejection",)
     """Verification rules of its cases."""
+    drafting: Drafting = AS_TARGET
+    """How its drafts are drawn."""
 
 
 def replay(
@@ -82,6 +85,7 @@ def replay(
     top_p: float = 1.0,
     end: End = "inside",
     processors: ProcessorSource = None,
+    drafting: Drafting | str | None = None,
 ) -> Counts:
     """Expected counts of speculative decoding on texts that the target has emitted; exact, without
     decoding.
@@ -116,6 +120,8 @@ def replay(
         target.
     processors
         Logits processors under which the target emitted the texts, see `decode`.
+    drafting
+        How drafts are drawn, see `decode`.
 
     Returns
     -------
@@ -143,11 +149,11 @@ def replay(
     True
     """
     rule = checked_rule(rule, temperature)
-    model, drafting = loaded_pair(target, drafter, depth)
+    model, ready = loaded_pair(target, drafter, depth)
     sampling = Sampling(temperature, top_k, top_p)
     (scores,) = text_scores(
         model,
-        [DrafterPlan(drafting, depth, k)],
+        [DrafterPlan(ready, depth, k, drafting=drafting_of(drafting))],
         texts,
         sampling,
         processors=ready_processors(processors, model, temperature),
@@ -207,6 +213,7 @@ def text_scores(
             texts=len(texts),
             longest=longest,
             rules=overlap_rules(plan.rules, sampling) if overlaps else (),
+            sampling=plan.drafting.sampling(sampling),
         )
         for drafter, plan in zip(drafters, plans, strict=True)
     ]
@@ -285,7 +292,8 @@ def _fill(
             ids=ids,
             begin=begin,
             steps=draft.steps,
-            sampling=sampling,
+            sampling=draft.sampling,
+            greedy=sampling.temperature == 0,
             hidden_states=None if passed is None else passed.hidden_states,
             layer_states={} if passed is None else passed.layer_states,
             target=distributions if draft.rules else None,

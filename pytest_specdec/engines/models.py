@@ -126,6 +126,7 @@ class ModelPool:
             "batch_size": case.batch or DECODE_BATCH,
             "seed": case.texts.seed,
             "processors": case.texts.processors,
+            "drafting": case.drafting,
         }
         return decode(target, drafter, prompts, **(wanted | options))  # type: ignore[arg-type]
 

@@ -274,6 +274,7 @@ def _conditions(case: Case, first: Measurement, engine: str) -> Conditions:
         template=first.template,
         judged=None if case.judged is None else str(case.judged),
         processors=case.texts.processors_name,
+        drafting=None if case.drafting.as_target else str(case.drafting),
         batch=case.batch,
     )
 

@@ -31,6 +31,8 @@ class Conditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """The token ids that were judged, where not all were: `FIRST:END:EVERY`."""
     processors: str | None = None
     """The logits processors by name, where there were any."""
+    drafting: str | None = None
+    """How drafts are drawn, where that is not as the target's tokens are."""
     batch: Annotated[int, Meta(ge=1, le=MOST_BATCH)] | None = None
     """Texts decoded at once, where the case says it."""
 

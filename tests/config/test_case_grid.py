@@ -242,6 +242,25 @@ def test_without_a_marker_the_label_is_plain(tmp_path: Path, source: str) -> Non
     )
 
 
+def test_drafting_is_part_of_a_cases_name_where_it_changes_rounds(tmp_path: Path) -> None:
+    sampled = {"marker": PAIR | {"drafting": "argmax"}}
+    assert single_case(tmp_path, **sampled).name == "text-draft-k8-depth0-t1-argmax"
+    on_the_line = {"line": {"drafting": "temperature=0.5"}, "marker": PAIR}
+    assert single_case(tmp_path, **on_the_line).name == "text-draft-k8-depth0-t1-draftt0.5"
+    for unchanged in (
+        {"temperature": 0},
+        {"drafting": "unfiltered"},
+        {"drafting": "temperature=1"},
+        {"drafter": LOOKUP},
+    ):
+        marker = PAIR | {"drafting": "argmax"} | unchanged
+        assert single_case(tmp_path, marker=marker).drafting.as_target
+    with pytest.raises(RequestError, match=r"log-probabilities are those at its own settings"):
+        grid(tmp_path, {"engine": "logprobs"}, PAIR | {"drafting": "argmax"})
+    with pytest.raises(RequestError, match=r"drafts cannot be drawn by 'best'; use argmax"):
+        grid(tmp_path, {}, PAIR | {"drafting": "best"})
+
+
 def test_prompts_and_costs_of_a_marker_lie_beside_the_test(tmp_path: Path) -> None:
     located_case = single_case(
         tmp_path,

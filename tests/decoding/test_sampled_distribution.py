@@ -14,7 +14,7 @@ from helpers.support import llama
 from scipy import stats
 
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Sampling
-from pytest_specdec.decoding.decode import decode
+from pytest_specdec.decoding.decode import Decoded, decode
 from pytest_specdec.decoding.distributions import log_scores
 from pytest_specdec.decoding.drafters.registry import DrafterSource
 from pytest_specdec.decoding.loading import LoadedModel, load_model
@@ -102,6 +102,11 @@ def emitted_first(
         batch_size=2500,
         seed=11,
     )
+    return tokens_first(decoded)
+
+
+def tokens_first(decoded: Decoded) -> np.ndarray:
+    """How often each three tokens came first after the prompt in decoded texts."""
     start = len(PROMPT)
     assert any(played.accepted for rounds in decoded.rounds for played in rounds)
     assert any(played.accepted < played.drafted for rounds in decoded.rounds for played in rounds)

@@ -103,7 +103,7 @@ def check_greedy_rounds(
 
 def check_sampled_rounds(
     target: LoadedModel,
-    drafter: str | Path,
+    drafter: str | Path | LoadedModel,
     k: int,
     *,
     texts: int = 240,
@@ -114,12 +114,15 @@ def check_sampled_rounds(
     """Decode's accepted tokens at each position lie within so many standard errors of what replay
     expects on its texts.
     """
+    drafter = str(drafter) if isinstance(drafter, Path) else drafter
     prompts = (PROMPTS * (texts // len(PROMPTS) + 1))[:texts]
     decoded = decode(
-        target, str(drafter), prompts, k=k, new_tokens=new, batch_size=120, seed=7, **options
+        target, drafter, prompts, k=k, new_tokens=new, batch_size=120, seed=7, **options
     )
-    expected = replay(target, str(drafter), decoded.texts, k=k, **options)
+    expected = replay(target, drafter, decoded.texts, k=k, **options)
     apart = decoded.counts.accepted - expected.accepted
     enough = expected.accepted.sum(0) > 10
-    assert enough[:2].all()
-    assert np.abs(apart.sum(0) / np.sqrt((apart**2).sum(0)))[enough].max() < errors
+    assert enough[0]
+    # Where drafts are certain, the text decides the rounds, and nothing may lie apart.
+    spread = np.sqrt((apart**2).sum(0))
+    assert (np.abs(apart.sum(0)) <= errors * spread)[enough].all()

@@ -87,6 +87,7 @@ class DecodingStart:
     k: int
     """Most drafts of a round."""
     sampling: Sampling
+    """What drafts are drawn by."""
     confidence: float
     """A row's drafts end after the first one that the drafter found less likely than this; 0 means
     never. Not 0 only where `Drafter.takes_confidence`.
@@ -124,6 +125,9 @@ class TextBatch:
     steps: int
     """Most drafts of a round."""
     sampling: Sampling
+    """What drafts are drawn by: their q is the softmax after its temperature and filters, one-hot
+    at temperature 0.
+    """
     hidden_states: Sequence[torch.Tensor] | None
     """The target's hidden states of every layer, each (rows, length, width); None where no drafter
     reads them.
@@ -137,6 +141,10 @@ class TextBatch:
     """
     rules: tuple[str, ...] = ()
     """The verification rules whose overlaps are needed; none without `target`."""
+    greedy: bool = False
+    """Whether the target decodes at temperature 0: then drafters also score at
+    `acceptance.scores.SMOOTHING`.
+    """
     processors: BatchProcessors | None = None
     """The texts' logits processors, which `target` has been through."""
 

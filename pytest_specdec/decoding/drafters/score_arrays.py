@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...acceptance.scores import SMOOTHING
 from ...cases.rules import token_acceptance
-from ..distributions import log_distributions, log_scores
+from ..distributions import likeliest, log_distributions, log_scores, one_hot
 from .protocol import DraftScores, TextBatch
 from .teacher_forcing import as_array
 
@@ -25,7 +25,7 @@ class ScoreArrays:
         rows, length = batch.ids.shape
         self._batch, self._shape = batch, (rows, heads, length - batch.begin)
         self._log_q = self._empty(-np.inf)
-        self._smoothed = self._empty(-np.inf) if batch.sampling.temperature == 0 else None
+        self._smoothed = self._empty(-np.inf) if batch.greedy else None
         self._overlaps = {rule: self._empty(0.0) for rule in batch.rules}
 
     def fill(
@@ -96,10 +96,17 @@ def overlaps(
     vocabulary); a token that only one of the two has is never accepted. At temperature 0 both are
     distributions at the smoothing temperature.
     """
-    draft = log_distributions(logits, batch.sampling)
+    draft = _log_q(logits, batch)
     shared = min(target.shape[-1], draft.shape[-1])
     target, draft = target[..., :shared], draft[..., :shared]
     return {rule: _overlap(rule, target, draft) for rule in batch.rules}
+
+
+def _log_q(logits: torch.Tensor, batch: TextBatch) -> torch.Tensor:
+    """Log-probabilities of the drafts; of an arg-max that a sampling target verifies one-hot."""
+    if batch.sampling.temperature == 0 and not batch.greedy:
+        return one_hot(likeliest(logits), logits.shape[-1]).log_()
+    return log_distributions(logits, batch.sampling)
 
 
 def _overlap(rule: str, target: torch.Tensor, draft: torch.Tensor) -> NDArray[np.float32]:

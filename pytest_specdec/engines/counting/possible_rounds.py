@@ -46,7 +46,8 @@ class CountedRun:
     def certain(self) -> bool:
         """Whether the text alone decides the rounds: then `accept` is 0 or 1."""
         convention = self.reported[0].convention
-        return self.case.temperature == 0 or convention.argmax_drafts or self.case.uses_lookup
+        argmax = convention.argmax_drafts or self.case.drafting.argmax
+        return self.case.temperature == 0 or argmax or self.case.uses_lookup
 
     @property
     def texts(self) -> list[Text]:
@@ -100,7 +101,7 @@ def walk_of(judged: CountedRun, target: LoadedModel, drafter: LoadedModel | Draf
         texts = [dataclasses.replace(text, prompt_length=text.prompt_length - 1) for text in texts]
     (scores,) = text_scores(
         target,
-        [DrafterPlan(drafter, case.depth, case.k)],
+        [DrafterPlan(drafter, case.depth, case.k, drafting=case.drafting)],
         texts,
         sampling,
         processors=ready_processors(case.texts.processors, target, sampling.temperature),

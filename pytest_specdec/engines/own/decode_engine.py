@@ -131,7 +131,7 @@ class DecodeEngine(Engine):
         """
         if not is_replayable(case.rule):
             return None
-        plan = DrafterPlan(self.models.drafting(case), case.depth, case.k)
+        plan = DrafterPlan(self.models.drafting(case), case.depth, case.k, drafting=case.drafting)
         progress = functools.partial(self.models.report, f"{case.id}: replay")
         target = self.models.model(case.target)
         (scores,) = text_scores(

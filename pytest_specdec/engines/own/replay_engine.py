@@ -19,6 +19,7 @@ from ...acceptance.scores import Scores
 from ...acceptance.text_origin import source_problem
 from ...cases.case import Case, TextKey
 from ...cases.drafter import DrafterSpec
+from ...cases.drafting import Drafting
 from ...cases.prompts import Prompt, read_prompts
 from ...cases.texts import Text, texts_of_prompts
 from ...checkpoints.text_ends import target_fingerprint
@@ -40,8 +41,8 @@ from ..protocol import Engine, Measurement, check_rounds
 _LOGPROB_DECIMALS = 5
 """Of stored log-probabilities: a weight is off by 5e-6 at most, and its errors average out."""
 
-_ScoresKey = tuple[DrafterSpec, int | None]
-"""Drafter, and the depth where each depth needs scores of its own."""
+_ScoresKey = tuple[DrafterSpec, int | None, Drafting]
+"""Drafter, the depth where each depth needs scores of its own, and how drafts are drawn."""
 
 
 class ReplayEngine(Engine):
@@ -221,7 +222,8 @@ class ReplayEngine(Engine):
         target, model = self.models.target(cases[0].target), self.models.drafting(cases[0])
         check_drafter(target, model, depth)
         self.models.load_drafter(max(cases, key=lambda case: case.depth))
-        return DrafterPlan(model, depth, steps, tuple(dict.fromkeys(case.rule for case in cases)))
+        rules = tuple(dict.fromkeys(case.rule for case in cases))
+        return DrafterPlan(model, depth, steps, rules, cases[0].drafting)
 
     def _texts(self, key: TextKey, target: LoadedModel) -> tuple[tuple[Text, ...], TextSet]:
         """The texts of a key, and what is stored of them."""
@@ -369,4 +371,5 @@ def _foreign(scores: Scores) -> SpecdecError | None:
 
 
 def _scores_key(case: Case) -> _ScoresKey:
-    return (case.drafter, case.depth if case.draft_model is None else None)
+    depth = case.depth if case.draft_model is None else None
+    return case.drafter, depth, case.drafting

@@ -38,6 +38,7 @@ def batch_of(sampling: Sampling, rules: tuple[str, ...] = ()) -> TextBatch:
         hidden_states=None,
         target=log_distributions(logits, sampling) if rules else None,
         rules=rules,
+        greedy=sampling.temperature == 0,
     )
 
 
