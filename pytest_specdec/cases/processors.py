@@ -27,6 +27,7 @@ _SHORT = {
     "regex": "regex",
     "json_schema": "schema",
     "lark": "lark",
+    "canonical": "canonical",
     "factory": "by",
 }
 """How file names call the settings."""
@@ -57,6 +58,10 @@ class ProcessorSpec:
     """The JSON schema of the text after the prompt, as JSON."""
     lark: str = ""
     """Its grammar in llguidance's Lark syntax."""
+    canonical: bool = False
+    """Where a grammar leaves one spelling, whether only the tokenizer's own tokens of it are
+    allowed, as engines do that have llguidance write forced letters; else all tokens that spell it.
+    """
     factory: str = ""
     """`module:function` of a function of the target's tokenizer that returns logits processors."""
     source: str = ""
@@ -115,6 +120,8 @@ def parse_processors(given: str | Mapping[str, object] | ProcessorSpec) -> Proce
     values = {name: _CHECKS[name](name, value) for name, value in given.items()}
     if sum(bool(values.get(name)) for name in GRAMMARS) > 1:
         raise RequestError(f"a text has one grammar; give one of {', '.join(GRAMMARS)}")
+    if values.get("canonical") and not any(values.get(name) for name in GRAMMARS):
+        raise RequestError(f"canonical is about a grammar; give one of {', '.join(GRAMMARS)}")
     if values.get("factory"):
         values["source"] = _module_hash(values["factory"])
     spec = ProcessorSpec(**values)
@@ -222,6 +229,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "regex": _text,
     "json_schema": _schema,
     "lark": _text,
+    "canonical": _switch,
     "factory": _import_path,
     "on_drafts": _switch,
 }
@@ -243,7 +251,9 @@ def _module_hash(path: str) -> str:
 
 
 def _named(value: object, source: str) -> str:
-    """Numbers as they are, anything else by its hash."""
+    """Numbers as they are, a switch by its setting's name, anything else by its hash."""
+    if value is True:
+        return ""
     if isinstance(value, int | float):
         return f"{value:g}"
     return hashlib.sha256(f"{value}{source}".encode()).hexdigest()[:_HASH]

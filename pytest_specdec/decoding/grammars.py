@@ -10,6 +10,7 @@ allows all: nothing is emitted there.
 from __future__ import annotations
 
 import itertools
+import json
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -23,6 +24,12 @@ from .loading import LoadedModel
 
 _TOKENIZERS: weakref.WeakKeyDictionary[LoadedModel, Any] = weakref.WeakKeyDictionary()
 """llguidance's, of each target."""
+
+
+_NO_FORCING = '%llguidance {"no_forcing": true}'
+"""By itself llguidance allows one token alone where the grammar leaves one spelling, that of the
+tokenizer. Other engines allow all tokens that spell it.
+"""
 
 
 class Matcher(Protocol):
@@ -153,9 +160,14 @@ class XgrammarMatcher:
         return whole
 
 
-def grammar_mask(kind: str, text: str, target: LoadedModel) -> GrammarMask:
+def grammar_mask(
+    kind: str, text: str, target: LoadedModel, *, canonical: bool = False
+) -> GrammarMask:
     """The mask of a grammar of llguidance for the target's tokens; `kind` is `regex`, `json_schema`
     or `lark`.
+
+    It allows every token that keeps the text in the language; `canonical` as in
+    `cases.processors.ProcessorSpec`.
 
     A text ends with a token that the target names as its end, or with the tokenizer's. Raises
     RequestError for a grammar that cannot be read, MissingExtraError without llguidance.
@@ -177,13 +189,11 @@ def grammar_mask(kind: str, text: str, target: LoadedModel) -> GrammarMask:
         tokenizer = _TOKENIZERS[target] = llguidance.hf.from_tokenizer(
             target.tokenizer, n_vocab=width, eos_token=ends
         )
-    grammars = {
-        "regex": llguidance.LLMatcher.grammar_from_regex,
-        "json_schema": llguidance.LLMatcher.grammar_from_json_schema,
-        "lark": llguidance.LLMatcher.grammar_from_lark,
-    }
     try:
-        grammar = grammars[kind](text)
+        lark = _lark(kind, text, llguidance.LLMatcher)
+        grammar = llguidance.LLMatcher.grammar_from_lark(
+            lark if canonical or "%llguidance" in lark else f"{_NO_FORCING}\n{lark}"
+        )
     except ValueError as error:
         raise RequestError(f"llguidance cannot read the {kind} ({error}); correct it") from None
     if problem := llguidance.LLMatcher.validate_grammar(grammar, tokenizer):
@@ -191,3 +201,13 @@ def grammar_mask(kind: str, text: str, target: LoadedModel) -> GrammarMask:
         raise RequestError(f"llguidance cannot read the {kind} ({reason}); correct it")
     named = frozenset([ends] if isinstance(ends, int) else ends)
     return GrammarMask(lambda: LlguidanceMatcher(tokenizer, grammar), named)
+
+
+def _lark(kind: str, text: str, library: Any) -> str:
+    """A grammar in llguidance's Lark syntax. Raises ValueError for one that cannot be read."""
+    if kind == "lark":
+        return text
+    if kind == "json_schema":
+        return f"start: %json {text}"
+    made = json.loads(library.grammar_from_regex(text))
+    return str(made["grammars"][0]["lark_grammar"])

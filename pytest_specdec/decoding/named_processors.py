@@ -58,7 +58,7 @@ def _named_processors(spec: ProcessorSpec, target: LoadedModel, temperature: flo
     chosen: list[Processor] = []
     mask: GrammarMask | None = None
     if spec.grammar is not None:
-        mask = grammar_mask(*spec.grammar, target)
+        mask = grammar_mask(*spec.grammar, target, canonical=spec.canonical)
         chosen.append(mask)
     if spec.logit_bias:
         _check_bias(spec, target)

@@ -185,10 +185,11 @@ class ModelPool:
         texts are judged once.
         """
         target = self.model(case.target)
-        drafter = None if case.draft_model is None or case.depth else self.model(case.draft_model)
-        known = None if rounds is None else tuple(map(tuple, rounds))
+        known = case.draft_model not in (None, SERVED) and not case.depth
+        drafter = self.model(str(case.draft_model)) if known else None
+        played = None if rounds is None else tuple(map(tuple, rounds))
         settings = (case.texts.sampling, case.texts.processors)
-        return self._conformance(target, tuple(texts), settings, drafter, alpha, known)
+        return self._conformance(target, tuple(texts), settings, drafter, alpha, played)
 
     def _checked(self, name: str, *, outer: bool) -> LoadedModel:
         if self._unavailable is not None:

@@ -89,6 +89,29 @@ def tool_calls(subject: OutputSubject) -> OutputResult:
     return check_tool_calls(subject.needs_server(), subject.reference)
 
 
+def constraints(subject: OutputSubject) -> OutputResult:
+    """Texts that are held to a grammar are in its language, token by token the likeliest."""
+    from .constraints import check_constraints, constrained_texts
+
+    server = subject.needs_server()
+    asked = constrained_texts(server, subject.prompts)
+    found = check_constraints(server, asked, subject.prompts, subject.reference)
+    if found.outcome is not CheckOutcome.OK or not subject.weights_here:
+        return found
+    from .masked_rows import masked_fault
+
+    engine, cases = subject.needs_cases()
+    try:
+        fault, judged = masked_fault(engine, cases[0], asked, subject.prompts, subject.alpha)
+    except RequestError as error:
+        return passed("constraints", f"{found.words}; not judged by the weights: {error}")
+    if fault is not None:
+        return failed("constraints", fault)
+    return passed(
+        "constraints", f"{found.words}; {judged} tokens are the arg-max under the target's masks"
+    )
+
+
 def counters(subject: OutputSubject) -> OutputResult:
     """The engine's counts do not contradict its texts."""
     engine, cases = subject.needs_cases()
@@ -118,6 +141,7 @@ CHECKS: Mapping[str, OutputCheck] = {
     "batches": batches,
     "streams": streams,
     "tool calls": tool_calls,
+    "constraints": constraints,
     "counters": counters,
     "oracle": oracle_agrees,
 }

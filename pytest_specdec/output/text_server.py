@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,8 +14,12 @@ import msgspec
 from ..cases.prompts import Prompt
 from ..common.errors import MeasurementError
 from ..common.printable import KEY
-from ..engines.servers.client import Client
-from ..engines.servers.logprob_servers import served_model
+from ..engines.servers.client import Client, ServerError
+from ..engines.servers.logprob_servers import Card, served_model
+from .languages import TokenRow
+
+_TOP = 20
+"""Likeliest tokens that are asked for at each place: as many as vLLM gives by default."""
 
 
 class _Function(msgspec.Struct, frozen=True):
@@ -41,6 +45,7 @@ class _Part(msgspec.Struct, frozen=True):
     delta: _Message | None = None
     finish_reason: str | None = None
     logprobs: dict[str, Any] | None = None
+    token_ids: list[int] | None = None
 
 
 class _Usage(msgspec.Struct, frozen=True):
@@ -73,6 +78,12 @@ class ServedText:
     pieces: tuple[str, ...] = ()
     """The text of each event, where it was streamed."""
     calls: tuple[ToolCall, ...] = ()
+    ids: tuple[int, ...] | None = None
+    """New token ids, where they were asked for and are served."""
+    rows: tuple[TokenRow, ...] | None = None
+    """Its tokens with the likeliest ones at each place, where they were asked for and make the
+    text.
+    """
 
 
 class TextServer:
@@ -81,7 +92,7 @@ class TextServer:
     def __init__(self, client: Client) -> None:
         self._client = client
         self.url = client.url
-        self._model: str | None = None
+        self._card: Card | None = None
 
     @classmethod
     def at(cls, url: str) -> TextServer:
@@ -95,9 +106,18 @@ class TextServer:
     @property
     def model(self) -> str:
         """The name of its one model. Raises RequestError for a server of several."""
-        if self._model is None:
-            self._model = served_model(self._client).id
-        return self._model
+        return self._served.id
+
+    @property
+    def owner(self) -> str:
+        """Which engine it is, as it says itself: `vllm`, `sglang`, `llamacpp`; may be empty."""
+        return self._served.owned_by
+
+    @property
+    def _served(self) -> Card:
+        if self._card is None:
+            self._card = served_model(self._client)
+        return self._card
 
     def greedy(
         self, prompt: Prompt, limit: int, *, stop: Sequence[str] = (), stream: bool = False
@@ -108,6 +128,34 @@ class TextServer:
             chat = body | {"messages": prompt.chat()}
             return self._answer("/v1/chat/completions", chat, stream)
         return self._answer("/v1/completions", body | {"prompt": prompt.text}, stream)
+
+    def constrained(
+        self,
+        prompt: Prompt,
+        limit: int,
+        constraint: Mapping[str, Any],
+        *,
+        stream: bool = False,
+        rows: bool = False,
+    ) -> ServedText:
+        """The greedy text under a constraint, given as fields of the request; with `rows` also its
+        token ids and log-probabilities, where the server has them.
+        """
+        body = self._body(limit) | dict(constraint)
+        if prompt.text is None:
+            asked = body | {"messages": prompt.chat()}
+            more: dict[str, Any] = {"logprobs": True, "top_logprobs": _TOP}
+        else:
+            asked, more = body | {"prompt": prompt.text}, {"logprobs": _TOP}
+        path = "/v1/chat/completions" if prompt.text is None else "/v1/completions"
+        if not rows:
+            return self._answer(path, asked, stream)
+        try:
+            return self._answer(path, asked | more | {"return_token_ids": True}, stream)
+        except ServerError as error:
+            if error.status not in (400, 422):
+                raise
+            return self._answer(path, asked, stream)
 
     def called(
         self,
@@ -163,6 +211,8 @@ def _whole(answer: _Answer, where: str) -> ServedText:
         text=message.content or "",
         finish=part.finish_reason,
         tokens=None if answer.usage is None else answer.usage.completion_tokens,
+        ids=_ids(part),
+        rows=_rows(part.logprobs, message.content or ""),
         calls=tuple(
             ToolCall(name=call.function.name or "", arguments=call.function.arguments or "")
             for call in message.tool_calls or ()
@@ -199,6 +249,54 @@ def _joined(events: Sequence[_Answer], where: str) -> ServedText:
         pieces=tuple(pieces),
         calls=tuple(calls[index] for index in sorted(calls)),
     )
+
+
+def _rows(logprobs: Mapping[str, Any] | None, text: str) -> tuple[TokenRow, ...] | None:
+    """The rows whose tokens make the text; None where they do not, or where they may lack the
+    spaces before words, as single tokens of some tokenizers do.
+    """
+    rows: list[TokenRow] = []
+    for row in _all_rows(logprobs or {}):
+        if len("".join(known.token for known in rows)) >= len(text):
+            break
+        rows.append(row)
+    joined = "".join(row.token for row in rows)
+    return tuple(rows) if joined == text and " " in text else None
+
+
+def _all_rows(logprobs: Mapping[str, Any]) -> Iterator[TokenRow]:
+    """The tokens in either form that servers use; none in any other."""
+    tokens, tops, content = (logprobs.get(name) for name in ("tokens", "top_logprobs", "content"))
+    if isinstance(tokens, list) and isinstance(tops, list):
+        for token, top in zip(tokens, tops, strict=False):
+            if isinstance(token, str) and isinstance(top, dict):
+                yield TokenRow(token=token, likeliest=_numbers(top.items()))
+    elif isinstance(content, list):
+        for entry in content:
+            if isinstance(entry, dict) and isinstance(entry.get("token"), str):
+                listed = entry.get("top_logprobs") or ()
+                pairs = [(top.get("token"), top.get("logprob")) for top in listed]
+                yield TokenRow(token=entry["token"], likeliest=_numbers(pairs))
+
+
+def _numbers(pairs: Iterable[tuple[Any, Any]]) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in pairs
+        if isinstance(name, str) and isinstance(value, int | float)
+    }
+
+
+def _ids(part: _Part) -> tuple[int, ...] | None:
+    """The token ids of an answer, as vLLM or as llama.cpp returns them."""
+    if part.token_ids is not None:
+        return tuple(part.token_ids)
+    content = (part.logprobs or {}).get("content")
+    if not isinstance(content, list) or not content:
+        return None
+    ids = [entry.get("id") for entry in content if isinstance(entry, dict)]
+    known = tuple(one for one in ids if isinstance(one, int))
+    return known if len(known) == len(content) else None
 
 
 def _two_largest(logprobs: Mapping[str, Any] | None) -> list[float]:

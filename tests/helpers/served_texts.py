@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from helpers.playback import Answer, Play, playing
+from helpers.served_grammars import GRAMMAR_DEFECTS, answer, language_of
 
 LONG = 100
 TEXTS = {
@@ -38,6 +39,7 @@ DEFECTS = {
     "a round's first token goes into a tool call": "tool calls",
     "another token in a batch of four": "batches",
     "rows end with the first of a batch": "batches",
+    **dict.fromkeys(GRAMMAR_DEFECTS, "constraints"),
 }
 """What the server does wrong, and the check that finds it."""
 
@@ -61,6 +63,13 @@ class ToySpeculation:
         }
 
     def _complete(self, body: dict[str, Any]) -> Answer:
+        if (language := language_of(body)) is not None:
+            choice, pieces = answer(language, body, self._defect)
+            if not body.get("stream"):
+                return Answer(json.dumps({"choices": [choice], "usage": usage(len(pieces))}))
+            parts = [{"text": piece, "finish_reason": None} for piece in pieces]
+            parts.append({"text": "", "finish_reason": choice["finish_reason"]})
+            return Answer(streamed([{"choices": [part]} for part in parts]))
         if "logprobs" in body:
             second = -0.3 if self._tied else -4.0
             top = [{"a": -0.2, "b": second}]

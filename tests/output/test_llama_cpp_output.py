@@ -14,7 +14,7 @@ TARGET, DRAFT = EMBEDDED / "text-target-eos", EMBEDDED / "text-draft"
 PROMPTS = EMBEDDED.parent / "engines" / "prompts.jsonl"
 OPTIONS = ["--k", "3", "--target", str(TARGET), "--draft", str(DRAFT), "--seed", "1"]
 OPTIONS += ["--prompts", str(PROMPTS), "--texts", "8"]
-REQUIRED = ("endings", "texts", "batches", "streams", "counters", "oracle")
+REQUIRED = ("endings", "texts", "batches", "streams", "constraints", "counters", "oracle")
 
 
 def test_a_right_server_passes_every_check_but_tool_calls(
@@ -25,7 +25,7 @@ def test_a_right_server_passes_every_check_but_tool_calls(
         status = main(["check-engine", url, "--reference", reference, *OPTIONS, *required])
     printed = capsys.readouterr().out
     assert status == 0, printed
-    assert "check-engine: 6 checks ok (exit status 0)" in printed
+    assert "check-engine: 7 checks ok (exit status 0)" in printed
     assert "8 texts of t1 end as they should" in " ".join(printed.split())
 
 

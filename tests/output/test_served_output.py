@@ -20,7 +20,7 @@ from pytest_specdec.output.subject import OutputSubject
 from pytest_specdec.output.text_server import TextServer
 
 PROMPTS = tuple(Prompt(name, "all", name) for name in TEXTS)
-MADE = ("endings", "texts", "batches", "streams", "tool calls")
+MADE = ("endings", "texts", "batches", "streams", "tool calls", "constraints")
 
 
 def report(
@@ -49,7 +49,7 @@ def test_a_right_server_passes_every_check_that_needs_no_weights() -> None:
     with toy_server() as url, toy_server() as reference:
         found = report(url, reference)
     assert found.right, found.message
-    assert found.message == "5 checks ok; nothing to do"
+    assert found.message == "6 checks ok; nothing to do"
     assert [name for name, outcome in outcomes(found).items() if outcome is CheckOutcome.OK] == [
         *MADE
     ]
@@ -58,7 +58,7 @@ def test_a_right_server_passes_every_check_that_needs_no_weights() -> None:
 
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_public_defect_is_found_by_its_check(defect: str) -> None:
-    only = DEFECTS[defect] if DEFECTS[defect] == "batches" else None
+    only = DEFECTS[defect] if DEFECTS[defect] in ("batches", "constraints") else None
     with toy_server(defect) as url, toy_server() as reference:
         found = report(url, reference, only=only)
     assert found.status == 1
@@ -75,6 +75,7 @@ SENTENCES = {
     "a round's first token goes into a tool call": "the arguments streamed are no JSON",
     "another token in a batch of four": "another greedy text than alone; look for what rows share",
     "rows end with the first of a batch": "the text ends after 12 tokens",
+    "a mask is one row late": "mask each row of a round after its own prefix",
 }
 
 
@@ -121,10 +122,10 @@ def test_the_command_prints_and_writes_one_page(
         green = capsys.readouterr().out
         wrong = main(["check-engine", url, "--reference", reference, *options])
     assert (right, wrong) == (0, 1)
-    assert green.splitlines()[-1] == "check-engine: 4 checks ok (exit status 0)"
+    assert green.splitlines()[-1] == "check-engine: 5 checks ok (exit status 0)"
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
-    assert "check-engine: 1 of 5 checks failed (exit status 1)" in printed
+    assert "check-engine: 1 of 6 checks failed (exit status 1)" in printed
     assert "returned: " in printed
     assert "| endings | failed | prompt 0, stop " in page.read_text()
     assert "First divergence of *endings*" in page.read_text()
