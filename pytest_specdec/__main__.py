@@ -8,10 +8,11 @@ import argparse
 import os
 import sys
 
-from .commands import baseline, check_engine, costs, doctor, policies, profile, speedup
+from .commands import baseline, check_engine, costs, doctor, policies, profile, quickstart, speedup
 from .common.errors import SpecdecError, naming_extras
 
 COMMANDS = {
+    "quickstart": (quickstart, "write a suite, prompts and a CI file for a pair of models"),
     "costs": (costs, "measure what the target's step, verification and drafting take"),
     "speedup": (
         speedup,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,14 @@ SPEC.loader.exec_module(site_pages)
 )
 def test_links_lead_to_the_same_page_in_the_site(page: str, link: str, in_site: str) -> None:
     assert site_pages.moved_links(link, page) == in_site
+
+
+def test_every_page_is_in_the_menu_of_the_site() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    named = set(re.findall(r"([\w/-]+\.md)$", menu, re.M))
+    docs = ROOT / "docs"
+    pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
+    assert pages ^ (named - set(site_pages.PAGES.values())) == set(), "nav: of mkdocs.yml"
 
 
 @pytest.mark.slow
