@@ -13,6 +13,7 @@ import msgspec
 from ..cases.case import REPLAYING, Sampling, settings_name, texts_name
 from ..common.display import short
 from ..records.conditions import Conditions, Fingerprints
+from .seen_files import suite_of
 
 Files = Mapping[Path, str]
 """Contents by path, in stored form."""
@@ -46,7 +47,7 @@ def parted_by(files: Files) -> dict[Path, list[Path]]:
     out.
     """
     parted: dict[Path, list[Path]] = {}
-    for folder in sorted({_suite_of(path) for path in files}):
+    for folder in sorted({suite_of(path) for path in files}):
         records = {path for path in files if path.parent == folder} | set(folder.glob("*.json"))
         for record in sorted(records):
             before = set(_foreign_texts(record, {}))
@@ -75,12 +76,6 @@ def _named(records: Sequence[Path]) -> str:
     """A few by name."""
     names = [path.stem for path in records[:_NAMED]]
     return ", ".join(names) + (", ..." if len(records) > _NAMED else "")
-
-
-def _suite_of(path: Path) -> Path:
-    """The folder of the records that a file belongs to."""
-    folder = path.parent
-    return folder.parent if folder.name in ("texts", "tokens", "evidence") else folder
 
 
 def _foreign_texts(path: Path, files: Files) -> Iterator[Path]:

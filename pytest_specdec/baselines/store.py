@@ -1,4 +1,4 @@
-"""Reads baselines, and writes them all at once or not at all."""
+"""Reads baselines. How they are written as a set is in `update`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from ..records.record import SCHEMA, Record
 from ..records.text_set import TextSet
 from .evidence_and_tokens import READABLE, EvidenceFile, TokenMap, TokenRow
 from .identities import problems_of
+from .update import refuse_unfinished
 from .writing import DIGEST, digest_of, dumps
 
 Stored = TypeVar("Stored", Record, TextSet, EvidenceFile, TokenMap)
@@ -183,8 +184,9 @@ def load(path: Path, kind: type[Stored]) -> Stored | None:
     """Read a stored file of one kind; None where the file is missing.
 
     Raises BaselineError, with the file and the line, for a file that cannot be read, does not match
-    its own digest, or holds numbers that no measurement yields.
+    its own digest, holds numbers that no measurement yields, or lies beside an unfinished update.
     """
+    refuse_unfinished(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -284,7 +286,8 @@ def _converts(value: Any, kind: Any) -> bool:
 
 
 def write_all(files: Mapping[Path, str] | Mapping[Path, str | bytes]) -> None:
-    """Write every file or none: all are written aside first, then moved into place one by one.
+    """Write reports and other files that stand alone: all are written aside first, then moved
+    into place one by one. Stored sets of baselines are written by `update`.
 
     Raises BaselineError, with nothing changed, where a file cannot be written.
     """
@@ -310,14 +313,3 @@ def write_all(files: Mapping[Path, str] | Mapping[Path, str | bytes]) -> None:
         for temporary, _ in staged:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
-
-
-def delete_all(paths: Iterable[Path]) -> None:
-    """Delete files. Raises BaselineError for the first that cannot be deleted."""
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise BaselineError(
-                f"{path} cannot be deleted ({error.strerror}); check the folder"
-            ) from error

@@ -1,10 +1,12 @@
 """`baseline diff`: what an update changed. `baseline forget-erosion`: slow erosion, accepted.
-`baseline migrate`: files of an older schema, rewritten.
+`baseline migrate`: files of an older schema, rewritten. `baseline recover`: an update that was cut
+short, completed.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 
@@ -26,11 +28,22 @@ def add(parser: argparse.ArgumentParser) -> None:
     migrate = actions.add_parser(
         "migrate", help="rewrite stored files of an older schema; nothing is measured again"
     )
-    migrate.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the baselines")
+    recover = actions.add_parser(
+        "recover", help="complete an update that was cut short, as the next session would"
+    )
+    for action in (migrate, recover):
+        action.add_argument(
+            "folder", type=Path, metavar="FOLDER", help="the folder of the baselines"
+        )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    actions = {"diff": _diff, "forget-erosion": _forget, "migrate": _migrate}
+    actions = {
+        "diff": _diff,
+        "forget-erosion": _forget,
+        "migrate": _migrate,
+        "recover": _recover,
+    }
     return actions[arguments.action](arguments)
 
 
@@ -46,10 +59,11 @@ def _diff(arguments: argparse.Namespace) -> int:
 
 def _forget(arguments: argparse.Namespace) -> int:
     from ..baselines.forget import forgetting
-    from ..baselines.store import write_all
+    from ..baselines.update import update
 
     files = forgetting(arguments.paths)
-    write_all(files)
+    if files:
+        update(Path(os.path.commonpath([path.absolute().parent for path in files])), files)
     print(
         f"erosion of {len(files)} baseline{'s' * (len(files) > 1)} forgotten"
         if files
@@ -60,14 +74,22 @@ def _forget(arguments: argparse.Namespace) -> int:
 
 def _migrate(arguments: argparse.Namespace) -> int:
     from ..baselines.migrate import migrated
-    from ..baselines.store import write_all
+    from ..baselines.update import recover, update
     from ..records.record import SCHEMA
 
+    recover(arguments.folder)
     files = migrated(arguments.folder)
-    write_all(files)
+    update(arguments.folder, files)
     print(
         f"{len(files)} files rewritten as schema {SCHEMA}"
         if files
         else f"every file is of schema {SCHEMA} already"
     )
+    return 0
+
+
+def _recover(arguments: argparse.Namespace) -> int:
+    from ..baselines.update import recover
+
+    print("\n".join(recover(arguments.folder)) or "no update was cut short")
     return 0

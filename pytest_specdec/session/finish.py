@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ..common.display import short, told_files
-from ..common.errors import SpecdecError
+from ..common.errors import BaselineError, SpecdecError
 from ..config.options import LANGUAGE, PRUNE
 from ..config.settings import Settings
 from ..judging.judgements import JudgementLog
@@ -19,6 +19,9 @@ from .build import Components
 from .facts import session_facts
 from .state import Outcome
 from .workers import WorkerResults, worker_output
+
+if TYPE_CHECKING:
+    from ..baselines.seen_files import SeenFiles
 
 
 class SessionFinish:
@@ -34,12 +37,27 @@ class SessionFinish:
     ) -> None:
         self._config, self._settings, self._components = config, settings, components
         self._comparisons, self._outcome = comparisons, outcome
-        self._interrupted = False
+        self._interrupted = self._worker_lost = False
+        self._seen = None if worker_output(config) is not None else self._opened()
+
+    def _opened(self) -> SeenFiles | None:
+        """The folder of the baselines as the session finds it, an update that was cut short
+        completed. Raises BaselineError where it cannot be completed.
+        """
+        folder = self._settings.baselines
+        if not folder.is_dir():
+            return None
+        from ..baselines.seen_files import SeenFiles
+        from ..baselines.update import recover
+
+        self._outcome.notes += recover(folder)
+        return SeenFiles.of(folder)
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
         """Take over what an xdist worker measured."""
         results = WorkerResults.receive(getattr(node, "workeroutput", None) or {})
+        self._worker_lost |= error is not None
         outcome = self._outcome
         outcome.files |= results.files
         outcome.problem = outcome.problem or results.problem
@@ -96,7 +114,7 @@ class SessionFinish:
             return
         try:
             parted = self._parted()
-            self._write(outcome.files)  # first: a report that cannot be written costs no baseline
+            self._update()  # first: a report that cannot be written costs no baseline
             outcome.notes += parted
             self._write(self._reports())
             if outcome.stale:
@@ -104,6 +122,24 @@ class SessionFinish:
         except SpecdecError as error:
             outcome.problem = str(error)
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    def _update(self) -> None:
+        """Write the baselines, as a set. Raises BaselineError where the session has a part of it
+        only, or the folder is not as the session found it.
+        """
+        folder, files = self._settings.baselines, self._outcome.files
+        if files and self._worker_lost:
+            raise BaselineError(
+                f"a worker crashed: none of {len(files)} baseline files was written; run again, "
+                "with fewer workers if memory is short"
+            )
+        if files:
+            from ..baselines.update import update
+
+            update(folder, files, seen=self._seen)
+            self._outcome.notes += told_files(files)
+        elif self._seen is not None:
+            self._seen.check(folder / Path(name).parent / "*" for name in self._outcome.rows)
 
     def _parted(self) -> list[str]:
         """What to say of baselines whose texts the session replaces."""
@@ -148,7 +184,7 @@ class SessionFinish:
                 f"{PRUNE.flag}"
             )
         else:
-            from ..baselines.store import delete_all
+            from ..baselines.update import update
 
-            delete_all(stale)
+            update(self._settings.baselines, dict.fromkeys(stale))
             notes += [f"deleted {short(path)}" for path in stale]

@@ -10,6 +10,8 @@ import pytest
 from helpers.records import row
 from helpers.session_parts import settings
 
+from pytest_specdec.baselines.disk import Disk
+from pytest_specdec.baselines.update import update
 from pytest_specdec.judging.judgements import JudgementLog
 from pytest_specdec.session.finish import SessionFinish
 from pytest_specdec.session.state import Outcome
@@ -73,7 +75,7 @@ def test_a_report_of_nothing_is_not_written(tmp_path: Path) -> None:
 
 
 def test_a_report_that_cannot_be_written_costs_no_baseline(tmp_path: Path) -> None:
-    baseline, folder = tmp_path / "a.json", tmp_path / "out.json"
+    baseline, folder = tmp_path / "baselines" / "a.json", tmp_path / "out.json"
     folder.mkdir()
     parts = Parts(tmp_path, pending={baseline: "{}\n"}, report=(Path("out.json"),))
     parts.outcome.rows["text/a"] = row(id="text/a")
@@ -114,7 +116,8 @@ def test_a_failure_that_no_test_saw_sets_the_exit_status(tmp_path: Path) -> None
 
 
 def test_stale_files_are_named_and_pruned_on_request(tmp_path: Path) -> None:
-    stale = [tmp_path / f"{name}.json" for name in "abcd"]
+    stale = [tmp_path / "baselines" / f"{name}.json" for name in "abcd"]
+    stale[0].parent.mkdir()
     for path in stale:
         path.write_text("{}")
     parts = Parts(tmp_path)
@@ -142,14 +145,14 @@ def test_nothing_is_pruned_after_an_early_stop(tmp_path: Path) -> None:
 
 def test_a_worker_sends_what_the_controller_takes_over(tmp_path: Path) -> None:
     output: dict[str, Any] = {}
-    baseline = tmp_path / "a.json"
+    baseline = tmp_path / "baselines" / "a.json"
     worker = Parts(tmp_path, pending={baseline: "{}\n"}, worker=output)
     worker.outcome.stale = [tmp_path / "old.json"]
     worker.comparisons.unseen.add("text/a")
     worker.end()
     assert not baseline.exists()
     controller = Parts(tmp_path)
-    controller.hooks.pytest_testnodedown(SimpleNamespace(workeroutput=output))
+    controller.hooks.pytest_testnodedown(SimpleNamespace(workeroutput=output), None)
     assert controller.outcome.stale == [tmp_path / "old.json"]
     assert controller.end() == pytest.ExitCode.TESTS_FAILED
     assert baseline.read_text() == "{}\n"
@@ -160,7 +163,56 @@ def test_the_first_workers_problem_is_the_sessions(tmp_path: Path) -> None:
     for problem in ("first", "second"):
         output: dict[str, Any] = {}
         WorkerResults(problem=problem).send(output)
-        parts.hooks.pytest_testnodedown(SimpleNamespace(workeroutput=output))
-    parts.hooks.pytest_testnodedown(SimpleNamespace())  # a worker that crashed
+        parts.hooks.pytest_testnodedown(SimpleNamespace(workeroutput=output), None)
+    parts.hooks.pytest_testnodedown(SimpleNamespace(), "crashed")  # a worker that crashed
     assert parts.outcome.problem == "first"
     assert parts.end() == pytest.ExitCode.USAGE_ERROR
+
+
+def test_a_lost_worker_leaves_nothing_written(tmp_path: Path) -> None:
+    parts = Parts(tmp_path, pending={tmp_path / "baselines" / "text" / "a.json": "{}\n"})
+    parts.hooks.pytest_testnodedown(SimpleNamespace(), "Not properly terminated")
+    assert parts.end() == pytest.ExitCode.USAGE_ERROR
+    assert "a worker crashed: none of 1 baseline files was written" in str(parts.outcome.problem)
+    assert not (tmp_path / "baselines").exists()
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_baselines_that_change_meanwhile_end_the_session(tmp_path: Path, writes: bool) -> None:
+    stored, own = (tmp_path / "baselines" / "text" / f"{name}.json" for name in "ab")
+    stored.parent.mkdir(parents=True)
+    stored.write_text("{}\n")
+    parts = Parts(tmp_path, pending={own: "{}\n"} if writes else None)
+    parts.outcome.rows["text/a"] = row(id="text/a")
+    stored.write_text('{"another": "session"}\n')
+    assert parts.end() == pytest.ExitCode.USAGE_ERROR
+    assert "a.json changed while this session ran" in str(parts.outcome.problem)
+    assert not own.exists()
+
+
+def test_other_suites_may_change_meanwhile(tmp_path: Path) -> None:
+    stored = tmp_path / "baselines" / "audio" / "a.json"
+    stored.parent.mkdir(parents=True)
+    stored.write_text("{}\n")
+    parts = Parts(tmp_path)
+    parts.outcome.rows["text/a"] = row(id="text/a")
+    stored.write_text('{"another": "session"}\n')
+    assert parts.end() == pytest.ExitCode.OK
+
+
+def test_an_update_that_was_cut_short_is_completed_first(tmp_path: Path) -> None:
+    folder = tmp_path / "baselines"
+
+    class Off(Disk):
+        def move(self, source: Path, path: Path) -> None:
+            if path.suffix == ".json":
+                raise KeyboardInterrupt
+            super().move(source, path)
+
+    with pytest.raises(KeyboardInterrupt):
+        update(folder, {folder / "text" / "a.json": "{}\n"}, disk=Off())
+    assert not (folder / "text" / "a.json").exists()
+    parts = Parts(tmp_path)
+    assert "completed an update of 1 files that was cut short" in parts.notes
+    assert (folder / "text" / "a.json").read_text() == "{}\n"
+    assert parts.end() == pytest.ExitCode.OK
