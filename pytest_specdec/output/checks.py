@@ -25,11 +25,22 @@ def endings(subject: OutputSubject) -> OutputResult:
     words = []
     if subject.server is not None:
         from .served_endings import check_served_endings
+        from .stop_tokens import check_stop_tokens
 
         found = check_served_endings(subject.server, subject.prompts, subject.new_tokens)
-        if found.outcome is not CheckOutcome.OK or not subject.cases:
+        if found.outcome is not CheckOutcome.OK:
             return found
         words.append(found.words)
+        by_id = check_stop_tokens(subject.server, subject.prompts, subject.new_tokens)
+        if by_id.fault is not None:
+            return failed("endings", by_id.fault, by_id.lines)
+        words.append(
+            f"stop token ids are not judged: {by_id.doubt}"
+            if by_id.doubt
+            else f"{by_id.requests} stop token ids end texts where they stand"
+        )
+        if not subject.cases:
+            return passed("endings", "; ".join(words))
     engine, cases = subject.needs_cases()
     for case in cases:
         fault, judged = ending_fault(engine, case)

@@ -129,6 +129,18 @@ class TextServer:
             return self._answer("/v1/chat/completions", chat, stream)
         return self._answer("/v1/completions", body | {"prompt": prompt.text}, stream)
 
+    def greedy_ids(self, prompt: Prompt, limit: int, *, stop_ids: Sequence[int] = ()) -> ServedText:
+        """The same with its token ids, where the server returns them, up to the first stop token.
+
+        Example: `server.greedy_ids(prompt, 32, stop_ids=[13]).ids`.
+        """
+        body = self._body(limit) | {"return_token_ids": True}
+        body |= {"stop_token_ids": list(stop_ids)} if stop_ids else {}
+        if prompt.text is None:
+            chat = body | {"messages": prompt.chat()}
+            return self._answer("/v1/chat/completions", chat, stream=False)
+        return self._answer("/v1/completions", body | {"prompt": prompt.text}, stream=False)
+
     def constrained(
         self,
         prompt: Prompt,

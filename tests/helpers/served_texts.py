@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +34,7 @@ DEFECTS = {
     "the limit hides EOS": "endings",
     "every text ends by stop": "endings",
     "a round goes beyond the limit": "endings",
+    "a stop token inside a round is missed": "endings",
     "pieces are decoded alone": "streams",
     "the first token of a round is streamed": "streams",
     "a round's first token goes into a tool call": "tool calls",
@@ -78,7 +79,12 @@ class ToySpeculation:
         rounds, finish, tokens = self._decoded(body, self._together())
         if not body.get("stream"):
             text = b"".join(token for emitted in rounds for token in emitted)
-            choice = {"text": text.decode(errors="replace"), "finish_reason": finish}
+            choice: dict[str, Any] = {
+                "text": text.decode(errors="replace"),
+                "finish_reason": finish,
+            }
+            if body.get("return_token_ids"):
+                choice["token_ids"] = [id_of(token) for emitted in rounds for token in emitted]
             return Answer(json.dumps({"choices": [choice], "usage": usage(tokens)}))
         events: list[dict[str, Any]] = [
             {"choices": [{"text": piece, "finish_reason": None}]} for piece in self._pieces(rounds)
@@ -110,12 +116,24 @@ class ToySpeculation:
                     new = [*new, b"</", b"s>", b"\nU", b"se"]
                 if self._defect == "the limit hides EOS" and emitted + size >= limit:
                     finish = "length"
+            cut = self._stop_token(new, body.get("stop_token_ids", ()))
+            if cut is not None:
+                new, finish = new[: cut + 1], "stop"
             emitted += len(new)
             rounds.append(new)
+            if cut is not None:
+                break
             if self._defect != "stops are ignored" and self._stopped(rounds, stops):
                 finish = "stop"
                 break
         return rounds, "stop" if self._defect == "every text ends by stop" else finish, emitted
+
+    def _stop_token(self, new: list[bytes], stops: Sequence[int]) -> int | None:
+        """Where a round's tokens hold a stop token; None where they do not."""
+        places = [at for at, token in enumerate(new) if id_of(token) in stops]
+        if self._defect == "a stop token inside a round is missed":
+            places = [at for at in places if at == len(new) - 1]
+        return places[0] if places else None
 
     def _stopped(self, rounds: list[list[bytes]], stops: list[bytes]) -> bool:
         """Whether the text holds a stop; it is cut there, unless that is the defect."""
@@ -186,6 +204,11 @@ class ToySpeculation:
             return 1
         self._four.wait(timeout=30)
         return 4
+
+
+def id_of(token: bytes) -> int:
+    """The id of a token of two bytes; that of EOS, which has none, is 0."""
+    return int.from_bytes(token)
 
 
 def tokens_of(text: str) -> list[bytes]:

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from helpers.served_texts import DEFECTS, TEXTS, toy_server
+from helpers.playback import Answer, playing
+from helpers.served_texts import DEFECTS, TEXTS, ToySpeculation, toy_server
 
 from pytest_specdec.__main__ import main
 from pytest_specdec.cases.prompts import Prompt
 from pytest_specdec.output import checks
 from pytest_specdec.output.checks import CHECKS, examined
 from pytest_specdec.output.results import CheckOutcome, OutputReport
+from pytest_specdec.output.stop_tokens import check_stop_tokens
 from pytest_specdec.output.subject import OutputSubject
 from pytest_specdec.output.text_server import TextServer
 
@@ -70,6 +72,7 @@ SENTENCES = {
     "tokens after EOS": "has another greedy text than without a drafter",
     "a stop is looked for after each round": "the text continues after the stop",
     "the limit hides EOS": "the text ends by itself and the engine reports 'length', not 'stop'",
+    "a stop token inside a round is missed": "go on after their stop token",
     "every text ends by stop": "the limit ends the text and the engine reports 'stop'",
     "pieces are decoded alone": "the stream has a broken character in piece",
     "a round's first token goes into a tool call": "the arguments streamed are no JSON",
@@ -86,7 +89,7 @@ def test_the_first_divergence_is_said_with_its_context(defect: str) -> None:
     (failure,) = [one for one in found.failures if one.name == DEFECTS[defect]]
     assert SENTENCES[defect] in failure.words
     assert any("⟦" in line or line.startswith("arguments") for line in failure.context) or (
-        "the engine reports" in failure.words
+        "the engine reports" in failure.words or "their stop token" in failure.words
     )
 
 
@@ -138,3 +141,24 @@ def test_a_required_check_that_does_not_exist_is_exit_status_2(
         options = ["--prompts", str(prompts_file(tmp_path)), "--texts", "1", "--require", "text"]
         assert main(["check-engine", url, *options]) == 2
     assert "there is no check 'text'; choose among endings, texts, " in capsys.readouterr().err
+
+
+def test_ids_that_a_server_does_not_return_or_not_obey_are_named() -> None:
+    def changed(**owner: str) -> str:
+        plays = ToySpeculation().plays()
+        right = plays["/v1/completions"][0]
+        assert callable(right)
+        if owner:
+            card = {"id": "toy", "owned_by": owner["owned_by"]}
+            plays["/v1/models"] = [Answer(json.dumps({"data": [card]}))]
+        dropped = ("stop_token_ids",) if owner else ("return_token_ids", "stop_token_ids")
+        plays["/v1/completions"] = [
+            lambda body: right({name: body[name] for name in body if name not in dropped})
+        ]
+        with playing(plays) as stage:
+            found = check_stop_tokens(TextServer.at(stage.url), PROMPTS, 48)
+        return found.fault or found.doubt
+
+    assert changed() == "the server returns no token ids"
+    assert "ignores stop_token_ids" in changed(owned_by="toy")
+    assert "go on after their stop token" in changed(owned_by="vllm")
