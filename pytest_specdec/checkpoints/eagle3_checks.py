@@ -16,19 +16,21 @@ from numpy.typing import NDArray
 
 from ..common.errors import RequestError
 from .checkpoint import Checkpoint
-from .config_checks import count_of
 from .eagle3_config import Eagle3Config, read_eagle3_config
 from .eagle3_rotary import EAGLE_THETA, theta_of
 from .eagle3_vocabulary import MAPS, check_maps, check_vocabulary, rows_of, target_ids
-from .head_files import FLOATS, check_once, check_pickle, hub_name
+from .head_files import (
+    check_once,
+    check_pickle,
+    check_tensors,
+    check_verifier,
+    known_width,
+    layers_of,
+)
 from .safetensors_header import Tensor
 
-_IGNORED = ("verifier_norm.", "verifier_lm_head.")
-"""What speculators saves for training alone."""
 _STATES = range(3)
 """As many states as heads read that do not say."""
-_LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers")
-_WIDTHS = ("hidden_size", "n_embd", "d_model")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +125,7 @@ def read_head(target: Checkpoint, folder: Path) -> tuple[Eagle3Files, list[Reque
         raise RequestError(f"{folder} has no matrix fc.weight; save the whole head")
     faults: list[RequestError] = []
     with _kept(faults):
-        _check_verifier(config, target)
+        check_verifier(config.path, config.verifier, config.verifier_classes, target)
     layers = layers_of(target)
     aux_layers: tuple[int, ...] = ()
     with _kept(faults):
@@ -145,17 +147,6 @@ def read_head(target: Checkpoint, folder: Path) -> tuple[Eagle3Files, list[Reque
     return files, faults
 
 
-def layers_of(target: Checkpoint) -> int:
-    """The number of the target's decoder layers. Raises RequestError where it is not known."""
-    layers = _first(target, _LAYER_COUNTS)
-    if layers is None:
-        raise RequestError(
-            f"{target.folder / 'config.json'} does not say how many layers the target has; save "
-            "the target again"
-        )
-    return layers
-
-
 @contextlib.contextmanager
 def _kept(faults: list[RequestError]) -> Iterator[None]:
     """Keep the refusal of a check."""
@@ -165,40 +156,11 @@ def _kept(faults: list[RequestError]) -> Iterator[None]:
         faults.append(fault)
 
 
-def _check_verifier(config: Eagle3Config, target: Checkpoint) -> None:
-    """Raises RequestError where the target is known to be another than the head was trained for:
-    another class of models, or another name on the hub.
-    """
-    classes = target.config.get("architectures")
-    theirs = classes if isinstance(classes, list) else []
-    cure = (
-        "name that target, or correct speculators_config.verifier in "
-        f"{config.path} if the head was trained for this one"
-    )
-    if config.verifier_classes and theirs and not set(theirs) & set(config.verifier_classes):
-        raise RequestError(
-            f"the head {config.path.parent} was trained for {config.verifier or 'a target'} "
-            f"({', '.join(config.verifier_classes)}), and {target.folder} is "
-            f"{', '.join(map(str, theirs))}; {cure}"
-        )
-    name = hub_name(target.folder)
-    if config.verifier and name and name.lower() != config.verifier.lower():
-        raise RequestError(
-            f"the head {config.path.parent} was trained for {config.verifier}, and the target is "
-            f"{name}; {cure}"
-        )
-
-
-def _first(target: Checkpoint, names: tuple[str, ...]) -> int | None:
-    counts = (count_of(target.text_config.get(name)) for name in names)
-    return next((count for count in counts if count), None)
-
-
 def _checked_width(checkpoint: Checkpoint, config: Eagle3Config, target: Checkpoint) -> int:
     """The target's width, of which `fc` reads a whole number of states; a shared embedding is as
     wide as the head.
     """
-    fc, width = checkpoint.tensors["fc.weight"], _first(target, _WIDTHS)
+    fc, width = checkpoint.tensors["fc.weight"], known_width(target)
     folder = checkpoint.folder
     announced = config.target_width
     if announced and width and announced != width:
@@ -239,36 +201,13 @@ def _layer_prefix(tensors: Mapping[str, Tensor], index: int) -> str:
 
 def _check_tensors(checkpoint: Checkpoint, config: Eagle3Config, states: int) -> None:
     """All that config.json announces and nothing else, each of the shape that it implies."""
-    folder, tensors = checkpoint.folder, checkpoint.tensors
-    if config.layers > len(tensors):
+    if config.layers > len(checkpoint.tensors):
         raise RequestError(
             f"{config.path} says num_hidden_layers: {config.layers} and the folder holds "
-            f"{len(tensors)} tensors; save the whole head"
+            f"{len(checkpoint.tensors)} tensors; save the whole head"
         )
     needed, optional = _shapes(checkpoint, config, states)
-    for name in needed:
-        if name not in tensors:
-            raise RequestError(
-                f"{folder} lacks the tensor {name}, which config.json implies; save the whole head"
-            )
-    for name, tensor in tensors.items():
-        if name.startswith(_IGNORED) or name.endswith("rotary_emb.inv_freq") or name in MAPS:
-            continue
-        if (shape := needed.get(name, optional.get(name, ()))) == ():
-            raise RequestError(
-                f"{folder} holds the tensor {name[:80]!r}, which no supported EAGLE-3 head has; "
-                "use a head without it, or correct config.json"
-            )
-        if tensor.shape != shape:
-            raise RequestError(
-                f"{name} of {folder} has the shape {list(tensor.shape)} and config.json implies "
-                f"{list(shape)}; save the head again, or correct config.json"
-            )
-        if tensor.dtype not in FLOATS:
-            raise RequestError(
-                f"{name} of {folder} is stored as {tensor.dtype}, and quantised heads are not "
-                "supported; use a copy in bfloat16 or float16"
-            )
+    check_tensors(checkpoint, needed, optional, kind="EAGLE-3 head", maps=MAPS)
 
 
 def _check_norms(checkpoint: Checkpoint, config: Eagle3Config, states: int) -> None:

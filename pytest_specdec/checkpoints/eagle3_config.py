@@ -15,6 +15,7 @@ from ..common.errors import RequestError
 from .config_checks import count_of
 from .eagle3_rotary import number_of, rotary_of
 from .eagle3_unsupported import FLAGS, STATES, check_supported
+from .head_fields import flag_of, optional_size, size_of, verifier_of
 
 _INTERLEAVED = ("rope_interleave", "rope_interleaved", "rotary_interleaved")
 _OUTPUTS = "eagle_config.eagle_aux_hidden_state_layer_ids"
@@ -152,32 +153,32 @@ def read_eagle3_config(path: Path, config: Mapping[str, Any]) -> Eagle3Config:
         raise RequestError(f"{path} has no transformer_layer_config; save the head again")
     check_supported(path, config, layer)
     ids, are_outputs = _layer_ids(path, config)
-    width, heads = _size(path, layer, "hidden_size"), _size(path, layer, "num_attention_heads")
-    head_dim = _size(path, layer, "head_dim", max(width // heads, 1))
+    width, heads = size_of(path, layer, "hidden_size"), size_of(path, layer, "num_attention_heads")
+    head_dim = size_of(path, layer, "head_dim", max(width // heads, 1))
     theta, rope, rotated = rotary_of(path, layer, head_dim)
-    verifier, classes = _verifier(config)
+    verifier, classes = verifier_of(config)
     return Eagle3Config(
         path=path,
         packaging=packaging,
         layer_ids=ids,
         ids_are_outputs=are_outputs,
-        layers=_size(path, layer, "num_hidden_layers", 1),
+        layers=size_of(path, layer, "num_hidden_layers", 1),
         width=width,
-        target_width=_optional(path, config, "target_hidden_size"),
+        target_width=optional_size(path, config, "target_hidden_size"),
         heads=heads,
-        kv_heads=_size(path, layer, "num_key_value_heads", heads),
+        kv_heads=size_of(path, layer, "num_key_value_heads", heads),
         head_dim=head_dim,
-        mlp_width=_size(path, layer, "intermediate_size"),
+        mlp_width=size_of(path, layer, "intermediate_size"),
         eps=number_of(path, "rms_norm_eps", layer.get("rms_norm_eps"), 1e-6),
-        **{name: _flag(path, config, name) for name in FLAGS},
-        attention_bias=_flag(path, layer, "attention_bias"),
+        **{name: flag_of(path, config, name) for name in FLAGS},
+        attention_bias=flag_of(path, layer, "attention_bias"),
         theta=theta,
         rope=rope,
         rotated=rotated,
-        interleaved=any(_flag(path, layer, name) for name in _INTERLEAVED),
-        context=_optional(path, layer, "max_position_embeddings"),
-        vocabulary=_size(path, layer, "vocab_size"),
-        draft_vocabulary=_optional(path, config, "draft_vocab_size"),
+        interleaved=any(flag_of(path, layer, name) for name in _INTERLEAVED),
+        context=optional_size(path, layer, "max_position_embeddings"),
+        vocabulary=size_of(path, layer, "vocab_size"),
+        draft_vocabulary=optional_size(path, config, "draft_vocab_size"),
         verifier=verifier,
         verifier_classes=classes,
     )
@@ -222,41 +223,3 @@ def _ids(path: Path, values: Any) -> tuple[int, ...] | None:
             "different whole numbers; correct eagle_aux_hidden_state_layer_ids"
         )
     return tuple(numbers)
-
-
-def _verifier(config: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:
-    """The target that speculators names."""
-    outer = config.get("speculators_config")
-    verifier = outer.get("verifier") if isinstance(outer, Mapping) else None
-    if not isinstance(verifier, Mapping):
-        return None, ()
-    name, classes = verifier.get("name_or_path"), verifier.get("architectures")
-    known = [item for item in classes if isinstance(item, str)] if isinstance(classes, list) else []
-    return (name if isinstance(name, str) and name else None), tuple(known)
-
-
-def _size(path: Path, config: Mapping[str, Any], name: str, default: int | None = None) -> int:
-    value = config.get(name)
-    count = default if value is None else count_of(value)
-    if value is None and count is None:
-        raise RequestError(f"{path} has no {name}; save the head again")
-    if count is None or not 1 <= count < 2**31:
-        raise RequestError(
-            f"{path} says {name}: {str(value)[:60]}, which no head has; save the head again"
-        )
-    return count
-
-
-def _optional(path: Path, config: Mapping[str, Any], name: str) -> int | None:
-    return None if config.get(name) is None else _size(path, config, name)
-
-
-def _flag(path: Path, config: Mapping[str, Any], name: str) -> bool:
-    value = config.get(name)
-    if value is None:
-        return False
-    if not isinstance(value, bool):
-        raise RequestError(
-            f"{path} says {name}: {str(value)[:60]}, which is neither true nor false; correct it"
-        )
-    return value

@@ -15,6 +15,9 @@ from .safetensors_header import read_header
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 """Number formats of weights that are not quantised, as safetensors names them."""
+_TRAINING = ("verifier_norm.", "verifier_lm_head.")
+"""What speculators saves for training alone."""
+_LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers")
 _WIDTHS = ("hidden_size", "n_embd", "d_model")
 _CONVERT = (
     'python -c "import torch; from safetensors.torch import save_file; save_file({n: t.clone() '
@@ -82,6 +85,72 @@ def check_shapes(
             )
 
 
+def check_tensors(
+    checkpoint: Checkpoint,
+    needed: Mapping[str, Shape],
+    optional: Mapping[str, Shape],
+    *,
+    kind: str,
+    maps: Collection[str] = (),
+) -> None:
+    """Raises RequestError unless a folder holds all `needed` tensors and nothing beside them, the
+    `optional` ones and the `maps` of vocabularies, each of its shape and as floating-point numbers.
+
+    `kind` names the head in messages.
+    """
+    folder, tensors = checkpoint.folder, checkpoint.tensors
+    for name in needed:
+        if name not in tensors:
+            raise RequestError(
+                f"{folder} lacks the tensor {name}, which config.json implies; save the whole head"
+            )
+    for name, tensor in tensors.items():
+        if name.startswith(_TRAINING) or name.endswith("rotary_emb.inv_freq") or name in maps:
+            continue
+        if (shape := needed.get(name, optional.get(name, ()))) == ():
+            raise RequestError(
+                f"{folder} holds the tensor {name[:80]!r}, which no supported {kind} has; "
+                "use a head without it, or correct config.json"
+            )
+        if tensor.shape != shape:
+            raise RequestError(
+                f"{name} of {folder} has the shape {list(tensor.shape)} and config.json implies "
+                f"{list(shape)}; save the head again, or correct config.json"
+            )
+        if tensor.dtype not in FLOATS:
+            raise RequestError(
+                f"{name} of {folder} is stored as {tensor.dtype}, and quantised heads are not "
+                "supported; use a copy in bfloat16 or float16"
+            )
+
+
+def check_verifier(
+    path: Path, verifier: str | None, classes: tuple[str, ...], target: Checkpoint
+) -> None:
+    """Raises RequestError where the target is known to be another than the head was trained for:
+    another class of models, or another name on the hub.
+
+    `verifier` and `classes` are what the config.json at `path` says of that target.
+    """
+    theirs = target.config.get("architectures")
+    theirs = theirs if isinstance(theirs, list) else []
+    cure = (
+        f"name that target, or correct speculators_config.verifier in {path} if the head was "
+        "trained for this one"
+    )
+    if classes and theirs and not set(theirs) & set(classes):
+        raise RequestError(
+            f"the head {path.parent} was trained for {verifier or 'a target'} "
+            f"({', '.join(classes)}), and {target.folder} is "
+            f"{', '.join(map(str, theirs))}; {cure}"
+        )
+    name = hub_name(target.folder)
+    if verifier and name and name.lower() != verifier.lower():
+        raise RequestError(
+            f"the head {path.parent} was trained for {verifier}, and the target is {name}; {cure}"
+        )
+
+
 def check_trained_for(folder: Path, named: object, target: Checkpoint) -> None:
     """Raises RequestError where `named`, the hub id of the target that a head was trained for, is
     not that of the target.
@@ -104,14 +173,29 @@ def hub_name(folder: Path) -> str | None:
 
 def width_of(target: Checkpoint) -> int:
     """The width of the target's hidden states. Raises RequestError where config.json lacks it."""
-    counts = (count_of(target.text_config.get(name)) for name in _WIDTHS)
-    width = next((count for count in counts if count), None)
+    width = known_width(target)
     if width is None:
         raise RequestError(
             f"{target.folder / 'config.json'} does not say how wide the target is; save the target "
             "again"
         )
     return width
+
+
+def known_width(target: Checkpoint) -> int | None:
+    """The width of the target's hidden states; None where config.json lacks it."""
+    return _first(target, _WIDTHS)
+
+
+def layers_of(target: Checkpoint) -> int:
+    """The number of the target's decoder layers. Raises RequestError where it is not known."""
+    layers = _first(target, _LAYER_COUNTS)
+    if layers is None:
+        raise RequestError(
+            f"{target.folder / 'config.json'} does not say how many layers the target has; save "
+            "the target again"
+        )
+    return layers
 
 
 def vocabulary_size(target: Checkpoint) -> int:
@@ -122,3 +206,8 @@ def vocabulary_size(target: Checkpoint) -> int:
             "the target again"
         )
     return target.vocabulary
+
+
+def _first(target: Checkpoint, names: tuple[str, ...]) -> int | None:
+    counts = (count_of(target.text_config.get(name)) for name in names)
+    return next((count for count in counts if count), None)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ..cases.case import Sampling
 from ..cases.texts import Text
-from ..checkpoints.eagle3_checks import layers_of, read_head
+from ..checkpoints.eagle3_checks import read_head
 from ..checkpoints.eagle3_config import usual_states
 from ..checkpoints.eagle3_rotary import theta_of
+from ..checkpoints.head_files import layers_of
 from ..decoding.loading import LoadedModel
 from ..decoding.replay import Progress
 from .eagle3_cures import cures, norm_to_announce, spellable

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..cases.case import Sampling
 from ..cases.texts import Text
-from ..checkpoints.eagle3_checks import layers_of
+from ..checkpoints.head_files import layers_of
 from ..decoding.loading import LoadedModel
 from ..decoding.replay import Progress
 from .engines import mtp_engine_readings
