@@ -19,7 +19,9 @@ EAGLE3 = "eagle3"
 """The name of the type of EAGLE-3 heads."""
 MEDUSA, HYDRA = "medusa", "hydra"
 """The names of the types of Medusa and Hydra heads."""
-WITHOUT_DEPTH = (EAGLE3, MEDUSA, HYDRA)
+PEAGLE, DFLASH, DSPARK, DOMINO = "p-eagle", "dflash", "dspark", "domino"
+"""The names of the types that draft all tokens of a round in one pass."""
+WITHOUT_DEPTH = (EAGLE3, MEDUSA, HYDRA, PEAGLE, DFLASH, DSPARK, DOMINO)
 """Types whose drafters have no MTP layers, and so depth 0 alone."""
 SERVED = "served"
 """Stands for a model of which only a server has the weights."""
@@ -34,6 +36,10 @@ DRAFTER_TYPES = Registry(
         EAGLE3: f"{_PACKAGE}.eagle3",
         MEDUSA: f"{_PACKAGE}.medusa",
         HYDRA: f"{_PACKAGE}.hydra",
+        PEAGLE: f"{_PACKAGE}.peagle",
+        DFLASH: f"{_PACKAGE}.dflash",
+        DSPARK: f"{_PACKAGE}.dspark",
+        DOMINO: f"{_PACKAGE}.domino",
     },
     reserved=(DRAFT, SERVED),
 )

@@ -29,6 +29,8 @@ from .head_files import (
 )
 from .safetensors_header import Tensor
 
+MASK_STATE = "mask_hidden"
+"""The tensor of a P-EAGLE head that stands for the joined states of a token not yet drafted."""
 _STATES = range(3)
 """As many states as heads read that do not say."""
 
@@ -109,17 +111,21 @@ def checked_head(target: Checkpoint, folder: Path) -> Eagle3Files:
     return files
 
 
-def read_head(target: Checkpoint, folder: Path) -> tuple[Eagle3Files, list[RequestError]]:
+def read_head(
+    target: Checkpoint, folder: Path, *, masked: bool = False
+) -> tuple[Eagle3Files, list[RequestError]]:
     """The head in a folder whose tensors make one, and why `checked_head` refuses it.
 
-    The faults are those between parts that are well formed: tensors that config.json does not
-    announce, layers that the target does not have, maps that disagree. Raises RequestError for a
-    folder whose tensors are no EAGLE-3 head for a target of this shape.
+    With `masked` it is a P-EAGLE head, which has the state of a mask, too. The faults are those
+    between parts that are well formed: tensors that config.json does not announce, layers that the
+    target does not have, maps that disagree. Raises RequestError for a folder whose tensors are no
+    such head for a target of this shape.
     """
     check_pickle(folder)
     checkpoint = Checkpoint(folder)
     check_once(checkpoint)
-    config = read_eagle3_config(folder / "config.json", checkpoint.config)
+    algorithm = "peagle" if masked else "eagle3"
+    config = read_eagle3_config(folder / "config.json", checkpoint.config, algorithm)
     fc = checkpoint.tensors.get("fc.weight")
     if fc is None or len(fc.shape) != 2:
         raise RequestError(f"{folder} has no matrix fc.weight; save the whole head")
@@ -137,7 +143,7 @@ def read_head(target: Checkpoint, folder: Path) -> tuple[Eagle3Files, list[Reque
         aux_layers = ()
     with _kept(faults):
         _check_norms(checkpoint, config, states)
-    _check_tensors(checkpoint, config, states)
+    _check_tensors(checkpoint, config, states, masked=masked)
     check_vocabulary(checkpoint, config.vocabulary, target)
     with _kept(faults):
         check_maps(checkpoint, config.vocabulary)
@@ -199,7 +205,9 @@ def _layer_prefix(tensors: Mapping[str, Tensor], index: int) -> str:
     return "midlayer." if flat and index == 0 else f"layers.{index}."
 
 
-def _check_tensors(checkpoint: Checkpoint, config: Eagle3Config, states: int) -> None:
+def _check_tensors(
+    checkpoint: Checkpoint, config: Eagle3Config, states: int, *, masked: bool
+) -> None:
     """All that config.json announces and nothing else, each of the shape that it implies."""
     if config.layers > len(checkpoint.tensors):
         raise RequestError(
@@ -207,7 +215,10 @@ def _check_tensors(checkpoint: Checkpoint, config: Eagle3Config, states: int) ->
             f"{len(checkpoint.tensors)} tensors; save the whole head"
         )
     needed, optional = _shapes(checkpoint, config, states)
-    check_tensors(checkpoint, needed, optional, kind="EAGLE-3 head", maps=MAPS)
+    if masked:
+        needed[MASK_STATE] = (1, 1, *checkpoint.tensors["fc.weight"].shape[1:])
+    kind = "P-EAGLE head" if masked else "EAGLE-3 head"
+    check_tensors(checkpoint, needed, optional, kind=kind, maps=MAPS)
 
 
 def _check_norms(checkpoint: Checkpoint, config: Eagle3Config, states: int) -> None:

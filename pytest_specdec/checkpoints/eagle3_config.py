@@ -119,7 +119,9 @@ def usual_states(target_layers: int) -> tuple[int, int, int]:
     return 2, target_layers // 2, target_layers - 3
 
 
-def read_eagle3_config(path: Path, config: Mapping[str, Any]) -> Eagle3Config:
+def read_eagle3_config(
+    path: Path, config: Mapping[str, Any], algorithm: str = "eagle3"
+) -> Eagle3Config:
     """The head that config.json describes, in any of the three forms.
 
     Parameters
@@ -128,6 +130,8 @@ def read_eagle3_config(path: Path, config: Mapping[str, Any]) -> Eagle3Config:
         config.json, for messages.
     config
         What it holds.
+    algorithm
+        speculators' name of the kind of head: ``"eagle3"``, or ``"peagle"``, which has its fields.
 
     Raises
     ------
@@ -151,7 +155,7 @@ def read_eagle3_config(path: Path, config: Mapping[str, Any]) -> Eagle3Config:
     layer = config.get("transformer_layer_config") if packaging == "speculators" else config
     if not isinstance(layer, Mapping):
         raise RequestError(f"{path} has no transformer_layer_config; save the head again")
-    check_supported(path, config, layer)
+    check_supported(path, config, layer, algorithm)
     ids, are_outputs = _layer_ids(path, config)
     width, heads = size_of(path, layer, "hidden_size"), size_of(path, layer, "num_attention_heads")
     head_dim = size_of(path, layer, "head_dim", max(width // heads, 1))

@@ -17,12 +17,15 @@ _SIMILAR = 0.9
 """Least similarity (`difflib`) of a name to the field that is meant."""
 
 
-def check_supported(path: Path, config: Mapping[str, Any], layer: Mapping[str, Any]) -> None:
+def check_supported(
+    path: Path, config: Mapping[str, Any], layer: Mapping[str, Any], algorithm: str
+) -> None:
     """Raises RequestError for what this loader would silently compute in another way.
 
-    `layer` is the part that describes the decoder layer; `path` is config.json, for messages.
+    `layer` is the part that describes the decoder layer, `algorithm` speculators' name of the kind
+    of head; `path` is config.json, for messages.
     """
-    _check_method(path, config)
+    _check_method(path, config, algorithm)
     _check_attention(path, layer)
     activation = layer.get("hidden_act", "silu")
     if activation not in (None, "silu"):
@@ -36,7 +39,7 @@ def check_supported(path: Path, config: Mapping[str, Any], layer: Mapping[str, A
         _check_spelling(path, part)
 
 
-def _check_method(path: Path, config: Mapping[str, Any]) -> None:
+def _check_method(path: Path, config: Mapping[str, Any], expected: str) -> None:
     inner = config.get("eagle_config")
     if inner is not None and not isinstance(inner, Mapping):
         raise RequestError(
@@ -48,9 +51,10 @@ def _check_method(path: Path, config: Mapping[str, Any]) -> None:
                 raise _unsupported(path, f"eagle_config.{name}: false", "heads with it are")
     outer = config.get("speculators_config")
     algorithm = outer.get("algorithm") if isinstance(outer, Mapping) else None
-    if algorithm not in (None, "eagle3"):
+    if algorithm not in (None, expected):
+        kind = "an EAGLE-3" if expected == "eagle3" else "a P-EAGLE"
         raise RequestError(
-            f"{path} says speculators_config.algorithm: {str(algorithm)[:40]!r} of an EAGLE-3 "
+            f"{path} says speculators_config.algorithm: {str(algorithm)[:40]!r} of {kind} "
             "head; correct it, or name a head that is one"
         )
 

@@ -14,7 +14,16 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..cases.drafter import DRAFTER_TYPES, EAGLE3, HYDRA, MEDUSA
+from ..cases.drafter import (
+    DFLASH,
+    DOMINO,
+    DRAFTER_TYPES,
+    DSPARK,
+    EAGLE3,
+    HYDRA,
+    MEDUSA,
+    PEAGLE,
+)
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Endings of weights that are pickled; they are never opened."""
@@ -55,14 +64,14 @@ class Kind:
         )
 
 
-EAGLE, PEAGLE, DFLASH, DSPARK = "eagle", "p-eagle", "dflash", "dspark"
-ASSISTANT = "assistant"
+EAGLE, ASSISTANT = "eagle", "assistant"
 _IN_WORDS = {
     EAGLE3: "an EAGLE-3 head",
     EAGLE: "an EAGLE head",
     PEAGLE: "a P-EAGLE head",
     DFLASH: "a DFlash drafter",
     DSPARK: "a DSpark drafter",
+    DOMINO: "a Domino drafter",
     MEDUSA: "Medusa heads",
     HYDRA: "Hydra heads",
     ASSISTANT: "an assistant that reads its target's keys and values",
@@ -96,7 +105,8 @@ _ARCHITECTURES = (
     (r"eagle[-_]?3(?!.*vl)", EAGLE3),
     (r"eagle(?!.*vl)", EAGLE),
     (r"dspark", DSPARK),
-    (r"dflash|domino", DFLASH),
+    (r"domino", DOMINO),
+    (r"dflash", DFLASH),
     (r"medusa", MEDUSA),
     (r"hydra", HYDRA),
     (r"assistant", ASSISTANT),
@@ -147,6 +157,9 @@ def _by_config(config: Mapping[str, Any]) -> Kind | None:
     classes = config.get("architectures")
     words = [*(classes if isinstance(classes, list) else []), config.get("model_type")]
     names = [word.lower() for word in words if isinstance(word, str)]
+    inner = config.get("dflash_config")
+    if isinstance(inner, Mapping) and inner.get("projector_type") in (DSPARK, DOMINO):
+        return _drafter(inner["projector_type"])
     for pattern, name in _ARCHITECTURES:
         if any(re.search(pattern, word) for word in names):
             return _drafter(name, "packed by SpecForge or AngelSlim" if name == EAGLE3 else "")

@@ -18,13 +18,13 @@ from pathlib import Path
 from ..common.errors import RequestError
 from .checkpoint import Checkpoint
 from .config_checks import count_of
-from .eagle3_checks import layers_of
 from .head_files import (
     Shape,
     check_once,
     check_pickle,
     check_shapes,
     check_trained_for,
+    layers_of,
     vocabulary_size,
     width_of,
 )

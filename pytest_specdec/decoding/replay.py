@@ -65,7 +65,7 @@ class DrafterPlan:
     drafter: DrafterSource
     depth: int
     steps: int
-    """Largest k."""
+    """Largest k; the only one where k decides all drafts (`Drafter.whole_blocks`)."""
     rules: tuple[str, ...] = ("rejection",)
     """Verification rules of its cases."""
     drafting: Drafting = AS_TARGET

@@ -73,16 +73,26 @@ HEADS: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         ("fc.weight", "layers.0.self_attn.q_proj.weight"),
         r"holds an EAGLE head \(recognised by its tensors\)",
     ),
-    "P-EAGLE": ({"architectures": ["PEagleDraftModel"]}, ("fc.weight",), "holds a P-EAGLE head,"),
+    "P-EAGLE": ({"architectures": ["PEagleDraftModel"]}, ("fc.weight",), "holds a P-EAGLE head"),
     "DFlash": (
         {"architectures": ["DFlashDraftModel"], "dflash_config": {}},
         ("fc.weight",),
-        "holds a DFlash drafter,",
+        "holds a DFlash drafter",
     ),
     "DSpark": (
         {"architectures": ["Qwen3DSparkModel"], "markov_rank": 4},
         ("fc.weight",),
-        "holds a DSpark drafter,",
+        "holds a DSpark drafter",
+    ),
+    "Domino": (
+        {"architectures": ["DominoDraftModel"], "dflash_config": {}},
+        ("fc.weight",),
+        "holds a Domino drafter",
+    ),
+    "Domino by its projector": (
+        {"architectures": ["DFlashDraftModel"], "dflash_config": {"projector_type": "domino"}},
+        ("fc.weight",),
+        "holds a Domino drafter",
     ),
     "Medusa": (
         {"medusa_num_heads": 4, "model_type": "medusa"},
@@ -112,7 +122,7 @@ HEADS: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
 }
 
 
-SUPPORTED = ("EAGLE-3", "Medusa", "Hydra")
+SUPPORTED = ("EAGLE-3", "Medusa", "Hydra", "P-EAGLE", "DFlash", "DSpark", "Domino")
 
 
 def folder_of(folder: Path, config: dict[str, Any], tensors: tuple[str, ...]) -> Path:

@@ -37,8 +37,11 @@ class Eagle3Drafter(Drafter):
     takes_processors = True
 
     def __init__(self, target: LoadedModel, files: Eagle3Files) -> None:
-        self.files, self.head = files, Eagle3Head.of(files, target)
+        self.files, self.head = files, self._head_of(files, target)
         self.reads_layers = files.aux_layers
+
+    def _head_of(self, files: Eagle3Files, target: LoadedModel) -> Eagle3Head:
+        return Eagle3Head.of(files, target)
 
     def proposer(self, start: DecodingStart) -> Eagle3Proposer:
         return Eagle3Proposer(start.target, self.head, start.sampling)

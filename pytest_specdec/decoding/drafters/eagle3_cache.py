@@ -55,6 +55,7 @@ class Eagle3Chain:
         """
         width = self._carried.shape[1]
         tokens, positions = self._sequences.window(self._ends + 1 + self._step, width)
+        tokens = self._head.read_tokens(self._step, tokens)
         state = self._head.step(tokens, self._carried, positions - 1, self._attend)
         self._carried = self._head.handed_on(state[:, -1:])
         self._step += 1

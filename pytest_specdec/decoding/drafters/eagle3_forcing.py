@@ -36,7 +36,7 @@ def teacher_forced_states(
         if anchors < 1:
             return
         positions = torch.arange(step, step + anchors, device=ids.device)[None]
-        tokens = ids[:, step + 1 : step + 1 + anchors]
+        tokens = head.read_tokens(step, ids[:, step + 1 : step + 1 + anchors])
         state = head.step(tokens, carried[:, :anchors], positions, chains.attend)
         yield state
         carried = head.handed_on(state)

@@ -120,6 +120,10 @@ class Eagle3Head(nn.Module):
         handed: torch.Tensor = self.norm(state) if self.config.norm_output else state
         return handed
 
+    def read_tokens(self, step: int, tokens: torch.Tensor) -> torch.Tensor:
+        """The tokens that a draft step reads, 0 the first, where `tokens` were drafted."""
+        return tokens
+
     def draft_logits(self, state: torch.Tensor) -> torch.Tensor:
         """Of the tokens that the head can draft (..., draft vocabulary), from y."""
         logits: torch.Tensor = self.lm_head(self.norm(state))

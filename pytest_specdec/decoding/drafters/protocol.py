@@ -203,6 +203,10 @@ class Drafter(abc.ABC):
     """Most draft tokens of a round; None for any number."""
     takes_confidence = False
     """Whether its proposer can stop at a draft below `DecodingStart.confidence`."""
+    whole_blocks = False
+    """Whether k decides all drafts of a round, as where they are drafted together in a block: then
+    scores for one k say nothing of another, and `score` is asked for each k by itself.
+    """
 
     @abc.abstractmethod
     def proposer(self, start: DecodingStart) -> Proposer:
@@ -232,7 +236,9 @@ class DrafterType(Protocol):
 
     `folder` is None for a drafter without files, given by the name of its type. Of another
     package's type a function `recognises(config)` is called, too, where it has one: whether a
-    folder with this config.json holds a drafter of this type.
+    folder with this config.json holds a drafter of this type. Where k decides all drafts of a round
+    (`Drafter.whole_blocks`) the type says `whole_blocks = True`; where not every k goes it has
+    `most_drafts(folder)`, which reads the largest one from files alone.
     """
 
     def check(self, target: Checkpoint, folder: Path | None, depth: int) -> None:

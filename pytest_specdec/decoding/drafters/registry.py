@@ -44,6 +44,13 @@ def type_of(drafter: DrafterSpec) -> tuple[DrafterType, Path | None]:
     return DRAFTER_TYPES.load(str(drafter)), None
 
 
+def drafts_whole_blocks(drafter: DrafterSpec) -> bool:
+    """Whether k decides all of the drafter's drafts, so that each k has scores of its own."""
+    return isinstance(drafter, RegisteredSpec) and bool(
+        getattr(drafter.type, "whole_blocks", False)
+    )
+
+
 def drafter_for(target: LoadedModel, source: DrafterSource, depth: int) -> Drafter:
     """The drafter, loaded where it comes as a string or spec; the pair is not checked. One of a
     registered type is loaded once for a target, and again where its files have changed.

@@ -18,8 +18,6 @@ from ...acceptance.renewal import expected_counts, with_requests
 from ...acceptance.scores import Scores
 from ...acceptance.text_origin import source_problem
 from ...cases.case import Case, TextKey
-from ...cases.drafter import DrafterSpec
-from ...cases.drafting import Drafting
 from ...cases.prompts import Prompt, read_prompts
 from ...cases.texts import Text, texts_of_prompts
 from ...checkpoints.text_ends import target_fingerprint
@@ -37,12 +35,10 @@ from ..fingerprints import template_of
 from ..kept_texts import KeptTexts, wanted_texts
 from ..models import ModelPool
 from ..protocol import Engine, Measurement, check_rounds
+from .score_keys import ScoresKey, block_notes, scores_key
 
 _LOGPROB_DECIMALS = 5
 """Of stored log-probabilities: a weight is off by 5e-6 at most, and its errors average out."""
-
-_ScoresKey = tuple[DrafterSpec, int | None, Drafting]
-"""Drafter, the depth where each depth needs scores of its own, and how drafts are drawn."""
 
 
 class ReplayEngine(Engine):
@@ -76,7 +72,7 @@ class ReplayEngine(Engine):
     def measure(self, case: Case) -> Measurement:
         target = self.models.target(case.target)
         group = self._group(case.texts)
-        scores = group.scores[_scores_key(case)]
+        scores = group.scores[scores_key(case)]
         if isinstance(scores, SpecdecError):
             raise scores
         heads = _heads(case, scores, group.texts)
@@ -99,7 +95,7 @@ class ReplayEngine(Engine):
             else None,
             contexts=functools.partial(self._own_contexts, case),
             stored_contexts=functools.partial(self._stored_contexts, case),
-            notes=group.notes,
+            notes=(*group.notes, *block_notes(case)),
             references=functools.partial(self._references, case, heads, group.texts),
         )
 
@@ -180,12 +176,12 @@ class ReplayEngine(Engine):
         target = self.models.target(key.target)
         texts, stored = self._texts(key, target)
         cases = [case for case in self._plan if case.texts == key]
-        scores: dict[_ScoresKey, Scores | SpecdecError] = {}
-        plans: dict[_ScoresKey, DrafterPlan] = {}
-        for name in dict.fromkeys(map(_scores_key, cases)):
+        scores: dict[ScoresKey, Scores | SpecdecError] = {}
+        plans: dict[ScoresKey, DrafterPlan] = {}
+        for name in dict.fromkeys(map(scores_key, cases)):
             try:
                 plans[name] = self._drafter_plan(
-                    [case for case in cases if _scores_key(case) == name]
+                    [case for case in cases if scores_key(case) == name]
                 )
             except SpecdecError as error:
                 scores[name] = error
@@ -276,8 +272,8 @@ class _TextGroup:
 
     texts: tuple[Text, ...]
     stored: TextSet
-    scores: dict[_ScoresKey, Scores | SpecdecError]
-    plans: dict[_ScoresKey, DrafterPlan]
+    scores: dict[ScoresKey, Scores | SpecdecError]
+    plans: dict[ScoresKey, DrafterPlan]
     notes: tuple[str, ...]
 
     @functools.cached_property
@@ -296,7 +292,7 @@ class _ContextGroup:
     target: str
     """Fingerprint of the target that emitted them."""
     texts: tuple[Text, ...]
-    scores: dict[_ScoresKey, Scores]
+    scores: dict[ScoresKey, Scores]
     problem: str | None = None
     """Why the texts' log-probabilities by another target cannot be right."""
 
@@ -306,7 +302,7 @@ class _ContextGroup:
 
     def counts(self, case: Case) -> ContextCounts | None:
         """What a case's drafter accepts in the contexts; None where it has no overlaps."""
-        scores = self.scores.get(_scores_key(case))
+        scores = self.scores.get(scores_key(case))
         if scores is None:
             return None
         heads = _heads(case, scores, self.texts)
@@ -368,8 +364,3 @@ def _foreign(scores: Scores) -> SpecdecError | None:
     except SpecdecError as error:
         return error
     return None
-
-
-def _scores_key(case: Case) -> _ScoresKey:
-    depth = case.depth if case.draft_model is None else None
-    return case.drafter, depth, case.drafting
