@@ -174,13 +174,11 @@ def read_block_config(path: Path, config: Mapping[str, Any], kind: str) -> Block
     layer = config.get("transformer_layer_config") if packaging == "speculators" else config
     if not isinstance(layer, Mapping):
         raise RequestError(f"{path} has no transformer_layer_config; save the drafter again")
-    own = _own_fields(path, config, packaging)
+    own = _own_fields(config, packaging)
     check_block_supported(path, config, layer, own)
-    width, heads = size_of(path, layer, "hidden_size"), size_of(path, layer, "num_attention_heads")
-    head_dim = size_of(path, layer, "head_dim", max(width // heads, 1))
-    theta, rope = _rotary(path, layer, head_dim)
-    layers = size_of(path, layer, "num_hidden_layers")
-    markov, confidence = _dspark(path, own, packaging, width) if kind == DSPARK else (None, None)
+    markov, confidence = (None, None)
+    if kind == DSPARK:
+        markov, confidence = _dspark(path, own, packaging, size_of(path, layer, "hidden_size"))
     first_row, more_rows = _drafted_rows(path, config, own, packaging, kind)
     verifier, classes = verifier_of(config)
     read = BlockConfig(
@@ -193,21 +191,8 @@ def read_block_config(path: Path, config: Mapping[str, Any], kind: str) -> Block
         block=_block(path, config, own),
         first_row=first_row,
         more_rows=more_rows,
-        layers=layers,
-        width=width,
-        heads=heads,
-        kv_heads=size_of(path, layer, "num_key_value_heads", heads),
-        head_dim=head_dim,
-        mlp_width=size_of(path, layer, "intermediate_size"),
-        eps=number_of(path, "rms_norm_eps", layer.get("rms_norm_eps"), 1e-6),
-        attention_bias=flag_of(path, layer, "attention_bias"),
-        windows=_windows(path, layer, layers),
-        causal=_causal(path, config, own, layer, layers),
+        **_layer_fields(path, config, own, layer),
         window_from_anchor=packaging == "speculators",
-        theta=theta,
-        rope=rope,
-        context=optional_size(path, layer, "max_position_embeddings"),
-        vocabulary=size_of(path, layer, "vocab_size"),
         draft_vocabulary=optional_size(path, config, "draft_vocab_size"),
         markov=markov,
         confidence=confidence,
@@ -225,6 +210,32 @@ def read_block_config(path: Path, config: Mapping[str, Any], kind: str) -> Block
     return read
 
 
+def _layer_fields(
+    path: Path, config: Mapping[str, Any], own: Mapping[str, Any], layer: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fields of a `BlockConfig` that describe its decoder layers."""
+    width, heads = size_of(path, layer, "hidden_size"), size_of(path, layer, "num_attention_heads")
+    head_dim = size_of(path, layer, "head_dim", max(width // heads, 1))
+    theta, rope = _rotary(path, layer, head_dim)
+    layers = size_of(path, layer, "num_hidden_layers")
+    return {
+        "layers": layers,
+        "width": width,
+        "heads": heads,
+        "kv_heads": size_of(path, layer, "num_key_value_heads", heads),
+        "head_dim": head_dim,
+        "mlp_width": size_of(path, layer, "intermediate_size"),
+        "eps": number_of(path, "rms_norm_eps", layer.get("rms_norm_eps"), 1e-6),
+        "attention_bias": flag_of(path, layer, "attention_bias"),
+        "windows": _windows(path, layer, layers),
+        "causal": _causal(path, config, own, layer, layers),
+        "theta": theta,
+        "rope": rope,
+        "context": optional_size(path, layer, "max_position_embeddings"),
+        "vocabulary": size_of(path, layer, "vocab_size"),
+    }
+
+
 def _packaging(config: Mapping[str, Any], kind: str) -> Packaging:
     if config.get("speculators_model_type") or config.get("speculators_config"):
         return "speculators"
@@ -233,7 +244,7 @@ def _packaging(config: Mapping[str, Any], kind: str) -> Packaging:
     return "DeepSpec"
 
 
-def _own_fields(path: Path, config: Mapping[str, Any], packaging: str) -> Mapping[str, Any]:
+def _own_fields(config: Mapping[str, Any], packaging: str) -> Mapping[str, Any]:
     """The part of config.json with the drafter's own fields."""
     if packaging in ("speculators", "DeepSpec"):
         return config

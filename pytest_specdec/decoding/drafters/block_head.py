@@ -63,7 +63,9 @@ class BlockHead(nn.Module):
         with torch.device("meta"):
             self.fc = nn.Linear(joined, config.width, bias=False)
             self.hidden_norm = LlamaRMSNorm(config.width, config.eps)
-            self.layers = nn.ModuleList(_Layer(config, index) for index in range(config.layers))
+            self.layers = nn.ModuleList(
+                _BlockLayer(config, index) for index in range(config.layers)
+            )
             self.norm = LlamaRMSNorm(config.width, config.eps)
             self.embed_tokens = (
                 nn.Embedding(config.vocabulary, config.width) if files.own_embeddings else None
@@ -99,7 +101,7 @@ class BlockHead(nn.Module):
         (rows, columns).
         """
         rotation = self._rotary(context, position_ids=positions)
-        projections: _Projections = self.layers[layer].self_attn  # type: ignore[assignment]
+        projections: _BlockProjections = self.layers[layer].self_attn  # type: ignore[assignment]
         return projections.keys(context, rotation)
 
     def states(
@@ -171,13 +173,13 @@ def block_weights(files: BlockFiles) -> dict[str, torch.Tensor]:
     return weights
 
 
-class _Layer(nn.Module):
+class _BlockLayer(nn.Module):
     """A decoder layer of the block's rows."""
 
     def __init__(self, config: BlockConfig, index: int) -> None:
         super().__init__()
         self._index = index
-        self.self_attn = _Projections(config)
+        self.self_attn = _BlockProjections(config)
         self.input_layernorm = LlamaRMSNorm(config.width, config.eps)
         self.post_attention_layernorm = LlamaRMSNorm(config.width, config.eps)
         self.mlp = LlamaMLP(
@@ -198,7 +200,7 @@ class _Layer(nn.Module):
         return fed
 
 
-class _Projections(nn.Module):
+class _BlockProjections(nn.Module):
     """Queries, keys and values of a layer, (rows, heads, columns, size), normed and rotated."""
 
     def __init__(self, config: BlockConfig) -> None:
