@@ -8,8 +8,8 @@ from ...cases.drafting import Drafting
 from ...decoding.drafters.registry import drafts_whole_blocks
 
 ScoresKey = tuple[DrafterSpec, int | None, Drafting, int | None]
-"""Drafter, the depth where each depth needs scores of its own, how drafts are drawn, and the k where
-each k does.
+"""Drafter, the depth where each depth needs scores of its own, how drafts are drawn, and the k
+where each k does.
 """
 
 
