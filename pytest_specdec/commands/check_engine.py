@@ -32,6 +32,8 @@ URL alone checks endings, batches, streams and tool calls. --reference or
 """
 ENGINES = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama-cpp"}
 """Names of engines, by the owner that a server's /v1/models names."""
+FEWEST_SOAK, MOST_SOAK = 32, 100_000
+"""Requests of a soak."""
 PROMPTS = Path(__file__).parent.parent / "output" / "prompts.jsonl"
 
 
@@ -110,6 +112,20 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
         help="requests at once whose texts are compared (default %(default)s)",
     )
     parser.add_argument(
+        "--soak",
+        type=whole_number(FEWEST_SOAK, MOST_SOAK),
+        metavar="N",
+        help="ask N times more, and judge acceptance against request number; needs --k (default: "
+        "no soak)",
+    )
+    parser.add_argument(
+        "--soak-minutes",
+        type=whole_number(1, 24 * 60),
+        default=60,
+        metavar="M",
+        help="end the soak after M minutes (default %(default)s)",
+    )
+    parser.add_argument(
         "--seed",
         type=whole_number(0),
         default=0,
@@ -135,6 +151,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     from ..output.checks import examined
     from ..output.page import lines, markdown
+    from ..output.served_soak import SoakLimits
     from ..output.subject import OutputSubject
     from ..output.text_server import TextServer
 
@@ -151,6 +168,9 @@ def run(arguments: argparse.Namespace) -> int:
         reference=TextServer.at(arguments.reference) if arguments.reference else None,
         concurrency=arguments.concurrency,
         alpha=arguments.alpha,
+        soak=SoakLimits(requests=arguments.soak, minutes=arguments.soak_minutes)
+        if arguments.soak
+        else None,
         report=CommandProgress(),
     )
     report = examined(subject, frozenset(arguments.require or ()))

@@ -139,11 +139,45 @@ def counters(subject: OutputSubject) -> OutputResult:
 def oracle_agrees(subject: OutputSubject) -> OutputResult:
     """The engine counts the rounds that its models imply."""
     engine, cases = subject.needs_cases()
+    words = ["the rounds are those that the models imply on the emitted texts"]
     for case in cases:
         agreement = oracle(engine, case, subject.alpha / len(cases))
         if not agreement.agrees:
             return failed("oracle", agreement.message)
-    return passed("oracle", "the rounds are those that the models imply on the emitted texts")
+        if (course := agreement.course) is not None:
+            if not course.steady:
+                return failed("oracle", course.message)
+            words.append(
+                f"first rounds accept {course.first}, as the models imply, and no change and no "
+                f"mixture shows (p {course.p_value:.2g})"
+            )
+    return passed("oracle", "; ".join(words))
+
+
+def soak(subject: OutputSubject) -> OutputResult:
+    """Acceptance stays what it is over many requests, and with a cached prefix."""
+    if subject.soak is None:
+        raise RequestError("no soak was asked for; add --soak 200, for instance")
+    from ..engines.adapters.server import ServedAdapter
+    from .served_soak import check_soak
+
+    server = subject.needs_server()
+    _, cases = subject.needs_cases()
+    adapter = getattr(subject.engine, "adapter", None)
+    if not isinstance(adapter, ServedAdapter):
+        raise RequestError("only a server that counts its rounds can be soaked")
+    case = cases[0]
+    return check_soak(
+        server,
+        adapter,
+        subject.prompts,
+        subject.soak,
+        k=case.k,
+        new_tokens=subject.new_tokens,
+        seed=case.texts.seed,
+        alpha=subject.alpha,
+        report=subject.report,
+    )
 
 
 CHECKS: Mapping[str, OutputCheck] = {
@@ -155,6 +189,7 @@ CHECKS: Mapping[str, OutputCheck] = {
     "constraints": constraints,
     "counters": counters,
     "oracle": oracle_agrees,
+    "soak": soak,
 }
 
 

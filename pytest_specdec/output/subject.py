@@ -13,6 +13,7 @@ from ..engines.adapter_api import Progress, no_progress
 from ..engines.protocol import Engine
 
 if TYPE_CHECKING:
+    from .served_soak import SoakLimits
     from .text_server import TextServer
 
 CONCURRENCY = (1, 4, 16)
@@ -37,6 +38,8 @@ class OutputSubject:
     concurrency: tuple[int, ...] = CONCURRENCY
     alpha: float = 0.01
     """The probability with which the texts of a right engine fail."""
+    soak: SoakLimits | None = None
+    """How long a server is asked the same again; None for no soak."""
     report: Progress = no_progress
 
     @property
