@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..cases.drafter import DRAFTER_TYPES, DrafterSpec, DraftModelSpec, RegisteredSpec
+from ..cases.drafter import (
+    DRAFTER_TYPES,
+    HYDRA,
+    MEDUSA,
+    DrafterSpec,
+    DraftModelSpec,
+    RegisteredSpec,
+)
 from ..common.errors import RequestError
 from .checkpoint import Checkpoint, folder_kind
+from .hydra_checks import hydra_heads
+from .medusa_checks import medusa_heads
 
 
 def recognised(drafter: DrafterSpec) -> DrafterSpec:
@@ -46,6 +55,19 @@ def _by_config(folder: Path) -> list[str]:
         return []
     recognisers = {name: getattr(DRAFTER_TYPES.load(name), "recognises", None) for name in types}
     return [name for name, recognises in recognisers.items() if recognises and recognises(config)]
+
+
+def largest_k(drafter: DrafterSpec) -> int | None:
+    """The most drafts of a round, by the files of Medusa and Hydra heads alone; None for other
+    drafters, and for a folder that is refused later.
+    """
+    read = {MEDUSA: medusa_heads, HYDRA: hydra_heads}
+    if not isinstance(drafter, RegisteredSpec) or drafter.folder is None:
+        return None
+    try:
+        return read[drafter.name](drafter.folder) if drafter.name in read else None
+    except RequestError:
+        return None
 
 
 def check_drafts(drafter: object, k: int, most: int | None) -> None:

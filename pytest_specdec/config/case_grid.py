@@ -9,6 +9,7 @@ from pathlib import Path
 from ..cases.case import MEASURE, REPLAYING, SERVED, TRACE, Case, TextKey, checked_rule, is_lossy
 from ..cases.drafter import (
     EAGLE3,
+    SUFFIX,
     WITHOUT_DEPTH,
     DrafterSpec,
     DraftModelSpec,
@@ -21,7 +22,7 @@ from ..cases.drafter import (
 from ..cases.drafting import AS_TARGET, Drafting, drafting_of, effective
 from ..cases.processors import ProcessorSpec
 from ..cases.rules import is_replayable
-from ..checkpoints.drafter_folders import recognised
+from ..checkpoints.drafter_folders import largest_k, recognised
 from ..common.errors import RequestError
 from .candidates import candidates, is_pattern
 from .engines import OWN
@@ -70,8 +71,8 @@ def cases(
     """Every (k, depth, batch) cell of one test; with a pattern of drafters, every cell of each
     candidate. Without `batches` its cells have no number of texts at once.
 
-    Empty when the target's own heads are asked for at depth 0 only, or a drafter without MTP layers
-    at others. Raises RequestError for a missing target, drafter or prompt file, a pattern
+    Empty when the target's own heads are asked for at depth 0 only, a drafter without MTP layers at
+    others, or heads on the command line for more drafts than they make. Raises RequestError for a missing target, drafter or prompt file, a pattern
     that matches nothing, or a rule that does not go with the temperature or engine.
     """
     engine = settings.value(ENGINE)
@@ -92,7 +93,10 @@ def cases(
     if sizes != (None,):
         _check_batches(engine)
     cells = itertools.product(
-        settings.value(K, marker), _depths(settings, marker, drafters[0].spec), sizes, drafters
+        _ks(settings, marker, drafters[0].spec),
+        _depths(settings, marker, drafters[0].spec),
+        sizes,
+        drafters,
     )
     return tuple(
         Case(
@@ -138,7 +142,8 @@ def _drafting(
     whose drafter's probabilities are given.
     """
     drafting = effective(drafting_of(settings.value(DRAFTING, marker)), texts.sampling)
-    if drafting.as_target or isinstance(drafter, PromptLookupSpec):
+    certain = isinstance(drafter, RegisteredSpec) and drafter.name == SUFFIX
+    if drafting.as_target or certain or isinstance(drafter, PromptLookupSpec):
         return AS_TARGET
     if engine == "logprobs":
         raise RequestError(
@@ -152,6 +157,16 @@ def _processors(settings: Settings, marker: Marker) -> ProcessorSpec | None:
     """The processors of a test; None where they change nothing, as `none` on the command line."""
     spec = settings.value(PROCESSORS, marker)
     return spec if spec is not None and spec.name else None
+
+
+def _ks(settings: Settings, marker: Marker, drafter: DrafterSpec) -> tuple[int, ...]:
+    """The numbers of drafts; of those that are given for all tests none that the drafter's heads do
+    not reach. The marker's own are refused later, with a message of their own.
+    """
+    most, named = largest_k(drafter), marker[K]
+    if most is None or (named is not None and settings.command_line[K] is None):
+        return settings.value(K, marker)
+    return tuple(k for k in settings.value(K, marker) if k <= most)
 
 
 def _depths(settings: Settings, marker: Marker, drafter: DrafterSpec) -> tuple[int, ...]:

@@ -14,6 +14,8 @@ HEAD = {
     "depth": [0],
 }
 """An EAGLE-3 head, without the costs of the draft model."""
+MEDUSA = HEAD | {"k": [1, 2, 3, 4]}
+"""Medusa heads, one for each draft token."""
 GRID = {"k": [4, 8, 12, 16], "depth": [0, 1, 2, 3]}
 
 
@@ -45,6 +47,22 @@ def test_eagle3_head(specdec_run, specdec_baseline):
 
 @pytest.mark.specdec(drafter="../models/text-eagle3", temperature=0, **HEAD)
 def test_eagle3_head_greedy(specdec_run, specdec_baseline):
+    assert specdec_run == specdec_baseline
+
+
+@pytest.mark.specdec(drafter="../models/text-medusa", temperature=1.0, **MEDUSA)
+def test_medusa_heads(specdec_run, specdec_baseline):
+    assert specdec_run == specdec_baseline
+
+
+@pytest.mark.specdec(drafter="../models/text-medusa", temperature=0, **MEDUSA)
+def test_medusa_heads_greedy(specdec_run, specdec_baseline):
+    assert specdec_run == specdec_baseline
+
+
+@pytest.mark.specdec(drafter="../models/text-medusa", temperature=1.0, drafting="argmax", **MEDUSA)
+def test_medusa_heads_drafting_as_vllm(specdec_run, specdec_baseline):
+    """Arg-max drafts with one-hot q."""
     assert specdec_run == specdec_baseline
 
 

@@ -242,6 +242,19 @@ def test_without_a_marker_the_label_is_plain(tmp_path: Path, source: str) -> Non
     )
 
 
+def test_heads_have_no_cells_above_their_number_on_the_command_line(tmp_path: Path) -> None:
+    folder = tmp_path / "suites" / "text" / "models" / "heads"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"medusa_num_heads": 4}')
+    marker = PAIR | {"drafter": "models/heads", "k": [2, 4]}
+    found = [case.k for case in grid(tmp_path, marker=marker)]
+    assert found == [2, 4]
+    assert [case.k for case in grid(tmp_path, {"k": [3, 8]}, marker)] == [3]
+    assert grid(tmp_path, {"k": 8}, marker) == ()
+    (wrong,) = grid(tmp_path, marker=marker | {"k": [8]})  # refused with a message of its own
+    assert wrong.k == 8
+
+
 def test_drafting_is_part_of_a_cases_name_where_it_changes_rounds(tmp_path: Path) -> None:
     sampled = {"marker": PAIR | {"drafting": "argmax"}}
     assert single_case(tmp_path, **sampled).name == "text-draft-k8-depth0-t1-argmax"
