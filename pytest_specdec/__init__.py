@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .decoding.measured_policies import policies as policies
     from .decoding.replay import replay as replay
     from .decoding.trainer_callback import SpecdecCallback as SpecdecCallback
+    from .decoding.trees.decode import decode_tree as decode_tree
+    from .decoding.trees.replay import replay_tree as replay_tree
     from .lossless.texts.conformance import conformance as conformance
     from .records.record import Record as Record
     from .report.attachments import Attachment as Attachment
@@ -51,12 +53,14 @@ _HOMES = {
     "break_even": "speedup.table",
     "conformance": "lossless.texts.conformance",
     "decode": "decoding.decode",
+    "decode_tree": "decoding.trees.decode",
     "gate": "gate",
     "load_baseline": "baselines.store",
     "load_model": "decoding.loading",
     "policies": "decoding.measured_policies",
     "policy_table": "speedup.policy_table",
     "replay": "decoding.replay",
+    "replay_tree": "decoding.trees.replay",
     "speedup_table": "speedup.table",
     "texts_from_ids": "cases.texts",
     "theoretical_speedup": "speedup.formulas",

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...cases.tree import ROOT, StaticTree
 from ..counts import Array
@@ -39,7 +40,7 @@ class Contexts:
     """(starts, vocabulary): the target's"""
     q: Array
     """(starts, vocabulary): the drafter's"""
-    tokens: Sequence[int]
+    tokens: Sequence[int] | NDArray[np.int64]
     """(starts,): the text's token there"""
 
 

@@ -35,6 +35,11 @@ from ..ragged import CachedModel, Rows, Sequences
 Report = Callable[[str, int, int], None]
 """Called with (what is done, units done, units in all)."""
 
+Observer = Callable[[int, int, torch.Tensor, torch.Tensor | None], None]
+"""Called with the arguments of `ScoreArrays.fill`: a head, the first position that it scores, its
+logits (rows, positions, tokens), and the ids of these tokens where they are not all.
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Proposal:
@@ -147,6 +152,8 @@ class TextBatch:
     """
     processors: BatchProcessors | None = None
     """The texts' logits processors, which `target` has been through."""
+    observe: Observer | None = None
+    """Called with all that heads compute, for trees of drafts."""
 
     def drafter_logits(self, first: int, logits: torch.Tensor) -> torch.Tensor:
         """A drafter's logits (rows, positions, vocabulary) of the texts' tokens from position

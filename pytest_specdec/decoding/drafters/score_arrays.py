@@ -39,6 +39,8 @@ class ScoreArrays:
         """
         batch = self._batch
         logits = batch.drafter_logits(first, logits)
+        if batch.observe is not None:
+            batch.observe(head, first, logits, drafted)
         tokens, unknown = batch.ids[:, first:].to(logits.device), None
         if drafted is not None:
             tokens, unknown = _places(tokens, drafted)

@@ -1,0 +1,205 @@
+"""Trees of drafts: do replay and decode agree, and are the rules lossless?
+
+    python benchmarks/trees.py agreement --rounds 5000     # one JSON line for each case
+    python benchmarks/trees.py rules --examples 1000       # one line for each rule
+    python benchmarks/trees.py best --pair embedded        # the best tree beside the best chain
+    python benchmarks/trees.py page                        # writes the tables of docs/trees.md
+
+Results are kept in benchmarks/results/trees-*.jsonl; `agreement` and `best` replace their own
+lines there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pytest_specdec import decode_tree, load_model, replay_tree
+from pytest_specdec.cases.tree import CHILDREN
+from pytest_specdec.common.errors import RequestError
+from pytest_specdec.decoding.loading import LoadedModel
+from pytest_specdec.lossless import assert_lossless_tree
+from pytest_specdec.lossless.samplers.verifiers import of_tree_rule
+
+ROOT = Path(__file__).parent.parent
+MODELS, RESULTS = ROOT / "suites/models", ROOT / "benchmarks/results"
+STATIC = "0 1 2 0.0 0.1 1.0 0.0.0 0.0.1 0.0.0.0"
+DYNAMIC = "topk=3,depth=4,nodes=12"
+SMALL = "0 1 0.0 0.1 1.0 0.0.0"
+CASES = (
+    ("text-draft", 0, 1.0, f"{SMALL} sampled", ("rejection", "sample-match")),
+    (
+        "text-draft",
+        0,
+        1.0,
+        f"{STATIC} replacement",
+        ("rejection", "specinfer", "traversal", "sample-match"),
+    ),
+    ("text-draft", 0, 1.0, STATIC, ("rejection",)),
+    ("text-draft", 0, 1.0, DYNAMIC, ("rejection",)),
+    ("text-draft", 0, 0.0, STATIC, ("greedy",)),
+    ("text-draft", 0, 0.0, DYNAMIC, ("greedy",)),
+    ("mtp", 3, 1.0, f"{STATIC} replacement", ("rejection",)),
+    ("mtp", 3, 0.0, DYNAMIC, ("greedy",)),
+    ("text-eagle3", 0, 1.0, f"{STATIC} replacement", ("traversal",)),
+    ("text-eagle3", 0, 0.0, DYNAMIC, ("greedy",)),
+)
+"""Drafter, depth, temperature, tree and rules."""
+NEW_TOKENS, TEXTS = 128, 40
+
+
+def prompts(count: int) -> list[str]:
+    """Those of the embedded suite, in turn."""
+    lines = (ROOT / "suites/text/prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    known = [json.loads(line)["prompt"] for line in lines]
+    return [known[at % len(known)] for at in range(count)]
+
+
+def agreement(rounds: int, only: str) -> None:
+    """Decode until so many rounds are counted, and replay the texts."""
+    target = load_model(str(MODELS / "text-target"))
+    for drafter, depth, temperature, tree, rules in CASES:
+        for rule in rules:
+            name = f"{drafter} {temperature:g} {tree} {rule}"
+            if only in name and not _kept("agreement", name, rounds):
+                _keep(
+                    "agreement",
+                    name,
+                    _agreed(target, drafter, depth, temperature, tree, rule, rounds),
+                )
+
+
+def _agreed(
+    target: LoadedModel,
+    drafter: str,
+    depth: int,
+    temperature: float,
+    tree: str,
+    rule: str,
+    rounds: int,
+) -> dict[str, Any]:
+    source = drafter if drafter == "mtp" else str(MODELS / drafter)
+    options: dict[str, Any] = {
+        "tree": tree,
+        "depth": depth,
+        "rule": rule,
+        "temperature": temperature,
+    }
+    counted = replayed = accepted = expected = 0.0
+    equal, residuals, turn, begun = True, [], 0, time.perf_counter()
+    while counted < rounds:
+        batch = prompts(TEXTS * (turn + 1))[-TEXTS:]
+        if temperature == 0:  # other prompts, since a prompt has one text
+            batch = [f"{prompt} {turn}" for prompt in batch] if turn else batch
+        decoded = decode_tree(target, source, batch, new_tokens=NEW_TOKENS, seed=turn, **options)
+        counts = decoded.counts
+        theirs = replay_tree(target, source, decoded.texts, **options)
+        counted += counts.total_rounds
+        replayed += theirs.total_rounds
+        accepted += float(counts.accepted.sum())
+        expected += float(theirs.accepted.sum())
+        equal &= np.array_equal(counts.accepted, theirs.accepted)
+        residuals += [counts.accepted.sum(1) - theirs.accepted.sum(1)]
+        residuals[-1] = residuals[-1] - theirs.expected_accepted * (counts.rounds - theirs.rounds)
+        turn += 1
+    error = float(np.concatenate(residuals).std(ddof=1)) * np.sqrt(turn * TEXTS) / counted
+    difference = accepted / counted - expected / replayed
+    return {
+        "drafter": drafter,
+        "temperature": temperature,
+        "tree": tree,
+        "rule": rule,
+        "rounds": int(counted),
+        "decode": round(1 + accepted / counted, 4),
+        "replay": round(1 + expected / replayed, 4),
+        "z": 0.0 if error == 0 else round(difference / error, 2),
+        "equal": bool(equal),
+        "seconds": round(time.perf_counter() - begun),
+    }
+
+
+RULES = (
+    *(("rejection", children, "drawn") for children in CHILDREN),
+    *(("specinfer", children, "drawn") for children in CHILDREN),
+    *(("traversal", children, "drawn") for children in CHILDREN),
+    *(("sample-match", children, "drawn") for children in CHILDREN),
+    *(("naive", children, "drawn") for children in CHILDREN),
+    ("rejection", "top-k", "model"),
+    ("rejection", "sampled", "model"),
+)
+
+
+def rules(examples: int) -> None:
+    """Judge every rule by exact enumeration."""
+    for rule, children, probs in RULES:
+        begun = time.perf_counter()
+        try:
+            assert_lossless_tree(
+                of_tree_rule(rule), children=children, draft_probs=probs, max_examples=examples
+            )
+            found = ""
+        except AssertionError as failure:
+            found = str(failure).partition("(exact): ")[2].partition("\n")[0]
+        _keep(
+            "rules",
+            f"{rule} {children} {probs}",
+            {
+                "rule": rule,
+                "children": children,
+                "q": probs,
+                "examples": examples,
+                "found": found,
+                "seconds": round(time.perf_counter() - begun),
+            },
+        )
+
+
+def _path(kind: str) -> Path:
+    return RESULTS / f"trees-{kind}.jsonl"
+
+
+def _lines(kind: str) -> Iterator[dict[str, Any]]:
+    if _path(kind).exists():
+        yield from map(json.loads, _path(kind).read_text(encoding="utf-8").splitlines())
+
+
+def _kept(kind: str, name: str, rounds: int) -> bool:
+    return any(line["name"] == name and line["rounds"] >= rounds for line in _lines(kind))
+
+
+def _keep(kind: str, name: str, result: dict[str, Any]) -> None:
+    kept = [line for line in _lines(kind) if line["name"] != name]
+    kept.append({"name": name, **result})
+    text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in kept)
+    _path(kind).write_text(text, encoding="utf-8")
+    print(json.dumps(kept[-1]), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("what", choices=("agreement", "rules"))
+    parser.add_argument("--rounds", type=int, default=5000)
+    parser.add_argument("--examples", type=int, default=1000)
+    parser.add_argument("--only", default="", help="cases whose names hold this")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    try:
+        if given.what == "agreement":
+            agreement(given.rounds, given.only)
+        else:
+            rules(given.examples)
+    except RequestError as error:
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()
