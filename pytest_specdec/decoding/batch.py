@@ -65,13 +65,16 @@ class BatchRow:
         left = self.limit - len(self.tokens)
         return k if left >= k else left - 1
 
-    def emit(self, tokens: Sequence[int], stop: frozenset[int]) -> None:
-        """Append tokens up to the limit or the first that ends the text, which is kept."""
-        for token in tokens:
+    def emit(self, tokens: Sequence[int], stop: frozenset[int]) -> Sequence[int]:
+        """Append tokens up to the limit or the first that ends the text, which is kept; returns
+        those appended.
+        """
+        for count, token in enumerate(tokens, 1):
             self.tokens.append(token)
             self.ended = len(self.tokens) >= self.limit or token in stop
             if self.ended:
-                return
+                return tokens[:count]
+        return tokens
 
 
 class Batch:
@@ -172,15 +175,16 @@ class Batch:
             )
         ]
         sequences.put(accepted, following)
+        kept = []
         for row, new, start, proposed in zip(
             self._rows, emitted, sequences.lengths, proposal.drafted, strict=True
         ):
             # As if the row were alone, whatever others of the batch have room for.
             room = row.room(plan.k)
             row.rounds.append(Round(int(start), min(int(proposed), room), min(len(new) - 1, room)))
-            row.emit(new, plan.stop)
+            kept.append(row.emit(new, plan.stop))
         sequences.lengths = sequences.lengths + accepted + 1
-        self._proposer.emitted(emitted)
+        self._proposer.emitted(kept)
         self._drop_ended()
 
     def _verified(self, logits: torch.Tensor, proposal: Proposal) -> Verified:

@@ -101,7 +101,8 @@ def decode(
     new_tokens
         Most tokens emitted after each prompt.
     batch_size
-        Texts decoded together. It does not change a text's distribution or a greedy text.
+        Texts decoded together; one with a drafter that reads the texts before. It does not change a
+        text's distribution or a greedy text.
     seed
         Seeds every draw of the call. Runs with the same arguments on the same machine are equal.
     confidence
@@ -205,6 +206,10 @@ def _decoded(
     """Rows in the order of the prompts, decoded in batches of similar length; and all laps."""
     rows = [BatchRow([*ids], len(ids) + new_tokens) for ids in prompts]
     order = sorted(range(len(rows)), key=lambda row: len(prompts[row]))
+    if isinstance(plan.drafter, Drafter):
+        plan.drafter.begin(())
+        if plan.drafter.in_order:
+            order, batch_size = list(range(len(rows))), 1
     laps: list[Lap] = []
     for begin in range(0, len(order), batch_size):
         batch = order[begin : begin + batch_size]

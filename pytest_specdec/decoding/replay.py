@@ -201,6 +201,7 @@ def text_scores(
     check_drafters(drafters, processors)
     for drafter, plan in zip(drafters, plans, strict=True):
         check_drafts(plan.drafter, plan.steps, drafter.most_drafts)
+        drafter.begin(texts)
     check_context(models, longest)
     check_tokens(models, texts)
     log_p = np.zeros((len(texts), longest), dtype=np.float32)

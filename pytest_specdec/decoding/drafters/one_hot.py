@@ -43,14 +43,26 @@ class OneHotDrafter(Drafter):
 
     def score(self, batch: TextBatch) -> DraftScores:
         drafts = index_draft(self._new_index, batch.texts, batch.steps, batch.ids.shape[1])
-        return DraftScores(
-            drafts.log_q[:, :, batch.begin :],
-            drafts.available[:, batch.begin :],
-            overlaps=_overlaps(drafts.proposed[:, :, batch.begin :], batch),
-        )
+        return certain_scores(drafts.available, drafts.proposed, batch)
 
     def fingerprint(self, report: Report = lambda what, done, total: None) -> str:
         return self._fingerprint
+
+
+def certain_scores(
+    available: NDArray[np.int64], proposed: NDArray[np.int64], batch: TextBatch
+) -> DraftScores:
+    """The scores of drafts that are certain: `available` (rows, length), the number proposed at
+    each start, and `proposed` (rows, steps, length), the tokens proposed, -1 where there is none.
+    """
+    ids = batch.ids.cpu().numpy()[:, None]
+    log_q = np.where(proposed == ids, 0.0, -np.inf).astype(np.float32)
+    begin = batch.begin
+    return DraftScores(
+        log_q[:, :, begin:],
+        available[:, begin:],
+        overlaps=_overlaps(proposed[:, :, begin:], batch),
+    )
 
 
 def _overlaps(proposed: NDArray[np.int64], batch: TextBatch) -> dict[str, NDArray[np.float32]]:

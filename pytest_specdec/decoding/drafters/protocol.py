@@ -206,6 +206,10 @@ class Drafter(abc.ABC):
     """Whether proposer and scores apply logits processors: drafts are taken by `drafts.Drafts` and
     scores filled by `score_arrays.ScoreArrays`, or all are certain.
     """
+    in_order = False
+    """Whether its drafts depend on the texts before: then those are decoded one by one, in the
+    order of the prompts.
+    """
     most_drafts: int | None = None
     """Most draft tokens of a round; None for any number."""
     takes_confidence = False
@@ -218,6 +222,11 @@ class Drafter(abc.ABC):
     @abc.abstractmethod
     def proposer(self, start: DecodingStart) -> Proposer:
         """A proposer for a new batch of rows."""
+
+    def begin(self, texts: Sequence[Text]) -> None:  # noqa: B027  # most drafters have no history
+        """Begin a run: called with the texts that are to be scored, in the order of the prompts, or
+        with none before texts are decoded.
+        """
 
     def heads(self, steps: int) -> int:
         """Heads of the scores, see `DraftScores.log_q`; one for each draft step by default."""
