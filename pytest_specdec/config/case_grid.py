@@ -72,8 +72,8 @@ def cases(
     candidate. Without `batches` its cells have no number of texts at once.
 
     Empty when the target's own heads are asked for at depth 0 only, a drafter without MTP layers at
-    others, or heads on the command line for more drafts than they make. Raises RequestError for a missing target, drafter or prompt file, a pattern
-    that matches nothing, or a rule that does not go with the temperature or engine.
+    others, or heads on the command line for more drafts than they make. Raises RequestError for a
+    missing target, drafter or prompt file, a pattern that matches nothing, or a rule that does not go with the temperature or engine.
     """
     engine = settings.value(ENGINE)
     judged = settings.value(JUDGED, marker)
@@ -92,11 +92,9 @@ def cases(
     sizes = (settings.value(BATCH, marker) if batches else None) or (None,)
     if sizes != (None,):
         _check_batches(engine)
+    first = drafters[0].spec
     cells = itertools.product(
-        _ks(settings, marker, drafters[0].spec),
-        _depths(settings, marker, drafters[0].spec),
-        sizes,
-        drafters,
+        _ks(settings, marker, first), _depths(settings, marker, first), sizes, drafters
     )
     return tuple(
         Case(

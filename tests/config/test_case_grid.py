@@ -249,8 +249,8 @@ def test_heads_have_no_cells_above_their_number_on_the_command_line(tmp_path: Pa
     marker = PAIR | {"drafter": "models/heads", "k": [2, 4]}
     found = [case.k for case in grid(tmp_path, marker=marker)]
     assert found == [2, 4]
-    assert [case.k for case in grid(tmp_path, {"k": [3, 8]}, marker)] == [3]
-    assert grid(tmp_path, {"k": 8}, marker) == ()
+    assert [case.k for case in grid(tmp_path, {"k": (3, 8)}, marker)] == [3]
+    assert grid(tmp_path, {"k": (8,)}, marker) == ()
     (wrong,) = grid(tmp_path, marker=marker | {"k": [8]})  # refused with a message of its own
     assert wrong.k == 8
 
