@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..cases.drafter import (
+    DFLASH,
+    DOMINO,
     DRAFTER_TYPES,
+    DSPARK,
     HYDRA,
     MEDUSA,
     DrafterSpec,
@@ -13,6 +16,7 @@ from ..cases.drafter import (
     RegisteredSpec,
 )
 from ..common.errors import RequestError
+from .block_checks import block_drafts
 from .checkpoint import Checkpoint, folder_kind
 from .hydra_checks import hydra_heads
 from .medusa_checks import medusa_heads
@@ -58,14 +62,17 @@ def _by_config(folder: Path) -> list[str]:
 
 
 def largest_k(drafter: DrafterSpec) -> int | None:
-    """The most drafts of a round, by the files of Medusa and Hydra heads alone; None for other
-    drafters, and for a folder that is refused later.
+    """The most drafts of a round of Medusa or Hydra heads or a block drafter, by files alone; None
+    for other drafters, and for a folder that is refused later.
     """
-    read = {MEDUSA: medusa_heads, HYDRA: hydra_heads}
     if not isinstance(drafter, RegisteredSpec) or drafter.folder is None:
         return None
+    heads = {MEDUSA: medusa_heads, HYDRA: hydra_heads}
     try:
-        return read[drafter.name](drafter.folder) if drafter.name in read else None
+        if drafter.name in heads:
+            return heads[drafter.name](drafter.folder)
+        blocks = drafter.name in (DFLASH, DSPARK, DOMINO)
+        return block_drafts(drafter.folder, drafter.name) if blocks else None
     except RequestError:
         return None
 

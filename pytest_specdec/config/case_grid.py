@@ -73,7 +73,8 @@ def cases(
 
     Empty when the target's own heads are asked for at depth 0 only, a drafter without MTP layers at
     others, or heads on the command line for more drafts than they make. Raises RequestError for a
-    missing target, drafter or prompt file, a pattern that matches nothing, or a rule that does not go with the temperature or engine.
+    missing target, drafter or prompt file, a pattern that matches nothing, or a rule that does not
+    go with the temperature or engine.
     """
     engine = settings.value(ENGINE)
     judged = settings.value(JUDGED, marker)
