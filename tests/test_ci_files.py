@@ -177,7 +177,7 @@ def test_the_steps_of_an_update_commit_what_changed(project: Path) -> None:
     assert set(done.values()) == {0}, done
     log = shell(project, "git log --oneline origin/main").stdout
     assert "Update baselines of speculative decoding" in log
-    assert "acceptance" in (project / "summary.md").read_text()
+    assert "drafter: " in (project / "summary.md").read_text()
 
 
 @pytest.mark.slow

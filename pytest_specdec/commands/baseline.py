@@ -1,6 +1,6 @@
 """`baseline diff`: what an update changed. `baseline forget-erosion`: slow erosion, accepted.
 `baseline migrate`: files of an older schema, rewritten. `baseline recover`: an update that was cut
-short, completed.
+short, completed. `baseline sizes`: how large they are.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     forget.add_argument(
         "paths", type=Path, nargs="+", metavar="PATH", help="a baseline file or a folder of them"
     )
+    sizes = actions.add_parser("sizes", help="bytes by kind of file, per case and per prompt")
+    sizes.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the baselines")
     migrate = actions.add_parser(
         "migrate", help="rewrite stored files of an older schema; nothing is measured again"
     )
@@ -43,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         "forget-erosion": _forget,
         "migrate": _migrate,
         "recover": _recover,
+        "sizes": _sizes,
     }
     return actions[arguments.action](arguments)
 
@@ -55,6 +58,13 @@ def _diff(arguments: argparse.Namespace) -> int:
     for difference in changes:
         print("\n".join(map(printable, difference.lines())))
     return 1 if changes else 0
+
+
+def _sizes(arguments: argparse.Namespace) -> int:
+    from ..baselines.sizes import sizes
+
+    print("\n".join(sizes(arguments.folder).lines()))
+    return 0
 
 
 def _forget(arguments: argparse.Namespace) -> int:

@@ -50,6 +50,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 UPDATE_CHOICES = ("new", "changed", "all")
 INCONCLUSIVE_CHOICES = ("fail", "warn")
 BASELINES_PER_CHOICES = ("case", "device")
+KEEP_CHOICES = ("texts", "hashes")
 REPORT_ENDINGS = (".json", ".html", ".md", ".txt")
 LANGUAGE_CHOICES = ("en", "zh")
 
@@ -315,6 +316,13 @@ BASELINES_PER = Option[str](
     metavar="WORD",
     help="Keep one baseline per case, or one per case, device and dtype: case or device",
     default="case",
+)
+KEEP = Option[str](
+    name="keep",
+    parser=one_of(*KEEP_CHOICES),
+    metavar="WORD",
+    help="Store texts, too, or only hashes and counts, and quote no prompt: texts or hashes",
+    default="texts",
 )
 UPDATE = Option[str | None](
     name="update",

@@ -80,7 +80,9 @@ class _Run:
 
 
 class ExternalEngine(Engine):
-    """One adapter for a session. `kept` is the folder for texts measured before a fault."""
+    """One adapter for a session. `kept` is the folder for texts measured before a fault;
+    None keeps none.
+    """
 
     def __init__(
         self,
@@ -88,7 +90,7 @@ class ExternalEngine(Engine):
         models: ModelPool,
         *,
         url: str | None = None,
-        kept: Path = Path(".specdec"),
+        kept: Path | None = Path(".specdec"),
     ) -> None:
         self._name, self._models, self._url, self._kept = name, models, url, kept
         self._runs: dict[Case, _Run] = {}
@@ -225,7 +227,7 @@ class ExternalEngine(Engine):
         reported: Sequence[Reported],
     ) -> SpecdecError:
         """The error, with the file in which the texts before it are kept."""
-        if not reported or self.name == "trace":
+        if not reported or self._kept is None or self.name == "trace":
             return error
         path = self._kept / case.suite / f"{case.name}-s{case.texts.seed}.jsonl"
         write_trace(path, request, f"{self.name} {self.adapter.version()}", reported)

@@ -43,7 +43,7 @@ def make_engine(
     url: str | None,
     draft_url: str | None = None,
     stored_texts: Callable[[TextKey], TextSet | None],
-    kept: Path,
+    kept: Path | None,
 ) -> Engine:
     """An engine for the cases of `plan`; what it needs is imported here. Raises RequestError where
     that is missing.

@@ -31,11 +31,14 @@ class FailureMessages:
         engine: Engine,
         update_command: Callable[[str], str],
         replaced_models: Mapping[Case, Mapping[str, str]],
+        quotes_prompts: bool = True,
     ) -> None:
         """`update_command` gives the command line for a value of --specdec-update;
-        `replaced_models` are the targets and drafters that tests name and the session replaced.
+        `replaced_models` are the targets and drafters that tests name and the session replaced;
+        without `quotes_prompts` prompts are named by their hashes, and no token is.
         """
         self._store, self._engine = store, engine
+        self._quotes_prompts = quotes_prompts
         self._update_command, self._replaced_models = update_command, replaced_models
 
     def lines(self, verdict: Verdict, run: Run, baseline: Baseline) -> list[str]:
@@ -46,9 +49,9 @@ class FailureMessages:
             verdict,
             case_id=case.id,
             update_command=self._update_command("new" if before is None else "changed"),
-            prompt_names=prompt_names(run),
+            prompt_names=prompt_names(run, quoted=self._quotes_prompts),
             where=diagnose(run, before, self._store.in_force(case), self._engine)
-            if before is not None and same_texts
+            if before is not None and same_texts and self._quotes_prompts
             else (),
             replaced_models=self._replaced_models.get(case, {}),
             forget_command=forget_command(baseline.path)
@@ -66,12 +69,12 @@ def forget_command(path: Path) -> str:
     return shlex.join(words)
 
 
-def prompt_names(run: Run) -> dict[str, str]:
+def prompt_names(run: Run, *, quoted: bool = True) -> dict[str, str]:
     """How the prompts of a run begin, by prompt key; the keys themselves where only these are
-    known.
+    known, or prompts are not to be quoted.
     """
     case, texts = run.case, {key: key for key in run.counts.prompts}
-    if case.describes_models:
+    if case.describes_models and quoted:
         prompts = read_prompts(case.texts.prompts, case.texts.prompt_limit)
         texts = {
             prompt.key: prompt.text or prompt.chat()[-1].get("content", "") for prompt in prompts

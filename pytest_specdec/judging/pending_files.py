@@ -22,8 +22,9 @@ from .diagnosis import token_files
 class PendingFiles:
     """Contents by path, in stored form."""
 
-    def __init__(self, store: BaselineStore) -> None:
-        self._store = store
+    def __init__(self, store: BaselineStore, *, keeps_texts: bool = True) -> None:
+        """Without `keeps_texts` only records and evidence are stored: hashes and counts."""
+        self._store, self._keeps_texts = store, keeps_texts
         self.contents: dict[Path, str] = {}
 
     @functools.cached_property
@@ -37,9 +38,13 @@ class PendingFiles:
             self._add_evidence(run, baseline.record, decision.p_value)
         if decision.stores == "record":
             self._add_record(run, baseline.record)
+            if not self._keeps_texts:
+                return
             self._add_texts(run, renewed=baseline.record is not None)
             self.contents |= dict(token_files(run, self._store))
-        elif decision.stores == "missing token maps" and self._is_own(run.case):
+        elif (
+            decision.stores == "missing token maps" and self._keeps_texts and self._is_own(run.case)
+        ):
             self.contents |= {
                 path: text for path, text in token_files(run, self._store) if not path.exists()
             }

@@ -21,6 +21,8 @@ class Policy:
     subset: bool
     """Whether fewer prompts than the baseline's were requested."""
     accumulate: bool = False
+    keeps_texts: bool = True
+    """Whether texts and acceptance by token are stored and prompts quoted, or hashes alone."""
     costs_margin: float = 0.1
     """Relative fall of the speed-up from which new costs fail it."""
 

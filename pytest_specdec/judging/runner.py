@@ -59,7 +59,7 @@ class CaseRunner:
         self._records = StoredRecords(store)
         self._costs = SessionCosts(plan, engine, self._records)
         self._measurements = Measurements(plan, engine, self._costs)
-        self._pending = PendingFiles(store)
+        self._pending = PendingFiles(store, keeps_texts=policy.keeps_texts)
         self._checks: dict[Case, list[CheckRow]] = {}
         """What tests asked of the engine without a baseline."""
         self._rules = Decider(
@@ -75,6 +75,7 @@ class CaseRunner:
             engine=engine,
             update_command=update_command,
             replaced_models=replaced_models,
+            quotes_prompts=policy.keeps_texts,
         )
         self._judge = SessionJudge(self._rules, self._pending, messages)
         self._baselines = StoredBaselines(
@@ -179,7 +180,7 @@ class CaseRunner:
                 baseline,
                 verdict,
                 self._engine.name,
-                prompt_names(run),
+                prompt_names(run, quoted=self._policy.keeps_texts),
                 self._judge.diagnosis(case),
             )
             row["notes"] += notes_on(

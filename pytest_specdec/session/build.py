@@ -165,7 +165,7 @@ class Components:
             url=settings.url,
             draft_url=settings.value(options.DRAFT_URL),
             stored_texts=self.store.texts,
-            kept=self._config.rootpath / ".specdec",
+            kept=self._config.rootpath / ".specdec" if self._policy.keeps_texts else None,
         )
 
     def _make_runner(self) -> CaseRunner:
@@ -235,6 +235,7 @@ class Components:
             update=settings.value(options.UPDATE),
             subset=settings.command_line[options.PROMPTS] is not None,
             accumulate=settings.value(options.ACCUMULATE),
+            keeps_texts=settings.value(options.KEEP) == "texts",
             costs_margin=settings.value(options.COSTS_MARGIN),
         )
 
