@@ -27,7 +27,7 @@ def test_every_file_is_counted_once() -> None:
 
 
 def test_the_page_shows_todays_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["baseline", "sizes", str(ROOT / "baselines" / "text")]) == 0
+    assert main(["baseline", "sizes", str(AUDIO)]) == 0
     assert capsys.readouterr().out in (ROOT / "docs" / "private-prompts.md").read_text()
 
 
