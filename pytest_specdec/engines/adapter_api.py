@@ -150,6 +150,12 @@ class Reported:
     engine does not report it.
     """
     ends: TextEnds = TextEnds()
+    masks: tuple[tuple[tuple[int, int], ...] | None, ...] | None = None
+    """Allowed token ids of each new token, as ranges of a first and a last id, None where all are;
+    None where no masks were applied.
+    """
+    masked_drafts: bool = True
+    """Whether the drafter's logits were masked, too."""
 
     @property
     def tokens(self) -> int:

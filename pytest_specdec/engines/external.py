@@ -78,6 +78,11 @@ class _Run:
         """The mode in which the engine does not decode with its own models."""
         return next((text.altered for text in self.reported if text.altered), None)
 
+    @property
+    def masked(self) -> str | None:
+        """Whether masks were recorded: counts under masks are compared with no others."""
+        return "masked" if any(text.masks is not None for text in self.reported) else None
+
 
 class ExternalEngine(Engine):
     """One adapter for a session. `kept` is the folder for texts measured before a fault;
@@ -152,7 +157,7 @@ class ExternalEngine(Engine):
                 text.loops for text, known in zip(run.texts, has_ids, strict=True) if known
             ),
             definition=definition.name,
-            altered=run.altered,
+            altered=run.altered or run.masked,
         )
 
     def emitted(self, case: Case) -> Sequence[Text]:

@@ -35,7 +35,13 @@ def conformance(engine: Engine, case: Case, alpha: float) -> Conformance:
     run = engine.counted(case)
     if run is not None:
         _refuse_altered(engine, run, "specdec_conformance")
-    return engine.models.conformance(case, engine.emitted(case), alpha, _rejection_rounds(run))
+    return engine.models.conformance(
+        case,
+        engine.emitted(case),
+        alpha,
+        _rejection_rounds(run),
+        case.texts.processors if run is None else run.processors,
+    )
 
 
 def ending_fault(engine: Engine, case: Case) -> tuple[str | None, int]:

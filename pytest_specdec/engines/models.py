@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from ..acceptance.rounds import Round
 from ..cases.case import SERVED, Case, Sampling
 from ..cases.drafter import DrafterSpec, RegisteredSpec
-from ..cases.processors import ProcessorSpec
 from ..cases.texts import Text
 from ..checkpoints.text_ends import target_fingerprint
 from ..common.errors import RequestError, naming_extras
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from ..decoding.decode import Decoded
     from ..decoding.drafters.protocol import Drafter
     from ..decoding.loading import LoadedModel
+    from ..decoding.named_processors import ProcessorSource
     from ..decoding.timing import SteadyRounds
     from ..lossless.texts.conformance import Conformance
 
@@ -180,15 +180,16 @@ class ModelPool:
         texts: Sequence[Text],
         alpha: float,
         rounds: Sequence[Sequence[Round]] | None = None,
+        processors: ProcessorSource = None,
     ) -> Conformance:
         """Judge texts by the distributions of the case's target, see `lossless.conformance`; equal
-        texts are judged once.
+        texts are judged once. `processors` are the case's if None.
         """
         target = self.model(case.target)
         known = case.draft_model not in (None, SERVED) and not case.depth
         drafter = self.model(str(case.draft_model)) if known else None
         played = None if rounds is None else tuple(map(tuple, rounds))
-        settings = (case.texts.sampling, case.texts.processors)
+        settings = (case.texts.sampling, processors or case.texts.processors)
         return self._conformance(target, tuple(texts), settings, drafter, alpha, played)
 
     def _checked(self, name: str, *, outer: bool) -> LoadedModel:
@@ -221,7 +222,7 @@ class ModelPool:
 def _conformance(
     target: LoadedModel,
     texts: tuple[Text, ...],
-    settings: tuple[Sampling, ProcessorSpec | None],
+    settings: tuple[Sampling, ProcessorSource],
     drafter: LoadedModel | None,
     alpha: float,
     rounds: tuple[tuple[Round, ...], ...] | None,

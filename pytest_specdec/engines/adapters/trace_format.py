@@ -56,6 +56,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     stop: tuple[int | str, ...] = ()
     """Further token ids and strings that end one."""
     altered: _Name | None = None
+    masked_drafts: bool = True
+    """Of recorded masks: whether they were applied to the drafter's logits, too."""
 
     @property
     def convention(self) -> CountingConvention:
@@ -100,6 +102,8 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     emitted: Annotated[int, Meta(ge=0, le=MOST_NEW_TOKENS)] | None = None
     finish_reason: Literal["stop", "length"] | None = None
     """Why the text ends: `stop` for EOS and declared stops."""
+    masks: tuple[tuple[tuple[_TokenId, _TokenId], ...] | None, ...] | None = None
+    """Allowed ids of each new token: `[first, last]` of each range, null where all are."""
     rounds: tuple[tuple[int, int], ...] | None = None
     totals: Sums | None = None
     seconds: _Time | None = None

@@ -63,6 +63,8 @@ def _check_line(line: Line, k: int, where: str) -> None:
         raise RequestError(
             f"{where}: pooled beside fields of a text; write the run's sums on a separate line"
         )
+    if line.masks is not None:
+        _check_masks(line, where)
     for number, (drafted, accepted) in enumerate(line.rounds or ()):
         if not 0 <= drafted <= k:
             raise RequestError(
@@ -76,6 +78,21 @@ def _check_line(line: Line, k: int, where: str) -> None:
     for sums in (line.totals, line.pooled):
         if sums is not None and (problem := _contradiction(sums, k)):
             raise RequestError(f"{where}: {problem}; {_CURE}")
+
+
+def _check_masks(line: Line, where: str) -> None:
+    """Raises RequestError for masks that are not those of the line's tokens."""
+    masks = line.masks or ()
+    if len(masks) != len(line.new_ids):
+        raise RequestError(
+            f"{where}: {len(masks)} masks and {len(line.new_ids)} new_ids; record one for each "
+            "new token, null where all are allowed"
+        )
+    for number, mask in enumerate(masks):
+        if mask is not None and (not mask or any(first > last for first, last in mask)):
+            raise RequestError(
+                f"{where}: mask {number} allows no token, or a range ends before it begins; {_CURE}"
+            )
 
 
 def _contradiction(sums: Sums, k: int) -> str | None:
@@ -160,6 +177,8 @@ def reported_of(header: Header, line: Line, where: str) -> Reported:
         where=where,
         finish=line.finish_reason,
         ends=TextEnds(header.eos, header.stop),
+        masks=line.masks,
+        masked_drafts=header.masked_drafts,
     )
 
 

@@ -39,6 +39,7 @@ def write_trace(
         eos=reported[0].ends.eos,
         stop=reported[0].ends.stop,
         altered=reported[0].altered,
+        masked_drafts=reported[0].masked_drafts,
     )
     lines = [msgspec.json.encode(entry) for entry in (header, *map(_line, reported))]
     write_all({path: b"\n".join(lines) + b"\n"})
@@ -56,6 +57,7 @@ def _line(text: Reported) -> Line:
         else "length"
         if text.finish == "length"
         else None,
+        masks=text.masks,
         rounds=text.rounds,
         totals=None
         if totals is None

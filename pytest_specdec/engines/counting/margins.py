@@ -19,21 +19,26 @@ from ...decoding.drafters.registry import drafter_for
 from ...decoding.layer_states import captured_states
 from ...decoding.loading import LoadedModel
 from ...decoding.mtp_forward import project, teacher_forced_hidden
-from ...decoding.named_processors import ready_processors
+from ...decoding.named_processors import ProcessorSource, ready_processors
 from ...decoding.processors import BatchProcessors
 
 
 @torch.inference_mode()
 def draft_margins(
-    target: LoadedModel, drafter: LoadedModel | DrafterSpec, case: Case, text: Text
+    target: LoadedModel,
+    drafter: LoadedModel | DrafterSpec,
+    case: Case,
+    text: Text,
+    source: ProcessorSource = None,
 ) -> NDArray[np.float64]:
     """(heads, length): logits of the text's own tokens over the best other ones, by each head;
     infinite where undefined, and for drafters without logits.
 
     A draft model with MTP layers has 1 + depth heads; any other drafter one for each of k steps.
+    `source` are the logits processors of the text.
     """
     ids = torch.tensor([text.ids], device=target.device)
-    changes = ready_processors(case.texts.processors, target, 0.0)
+    changes = ready_processors(source or case.texts.processors, target, 0.0)
     processors = None if changes is None else changes.for_texts([text.ids[: text.prompt_length]])
     if isinstance(drafter, RegisteredSpec):
         return _registered(target, drafter, case, ids, processors)

@@ -330,7 +330,7 @@ def _without_ties(
     tolerance = TOLERANCES.get(model.model.dtype, TOLERANCES[torch.bfloat16])
     kept, texts = [], judged.texts
     for row in dict.fromkeys(row for row, _ in mismatches):
-        margins = draft_margins(target, drafter, judged.case, texts[row])
+        margins = draft_margins(target, drafter, judged.case, texts[row], judged.processors)
         for mismatch in (difference for its_row, difference in mismatches if its_row == row):
             if mismatch.round is None:
                 gap = float(np.abs(margins[:, judged.texts[row].first_draft :]).min())

@@ -18,7 +18,9 @@ from ...cases.drafter import DrafterSpec
 from ...cases.texts import Text
 from ...common.errors import RequestError
 from ...decoding.loading import LoadedModel
-from ...decoding.named_processors import ready_processors
+from ...decoding.named_processors import ProcessorSource, ready_processors
+from ...decoding.processors import Processors
+from ...decoding.recorded_masks import MaskedText, RecordedMasks
 from ...decoding.replay import DrafterPlan, text_scores
 from ...lossless.texts.greedy_divergence import TOLERANCES
 from ..adapter_api import PooledCounters, Reported
@@ -41,6 +43,22 @@ class CountedRun:
     def altered(self) -> str | None:
         """The mode in which the engine does not decode with its own models."""
         return next((text.altered for text in self.reported if text.altered), None)
+
+    @property
+    def processors(self) -> ProcessorSource:
+        """The case's logits processors, or the masks that were recorded with its texts. Raises
+        RequestError where only some texts have masks.
+        """
+        masked = [text for text in self.reported if text.masks is not None]
+        if not masked:
+            return self.case.texts.processors
+        masks = RecordedMasks(
+            tuple(
+                MaskedText(prompt=text.prompt_ids, new_ids=text.new_ids, masks=text.masks or ())
+                for text in masked
+            )
+        )
+        return Processors((masks,), on_drafts=masked[0].masked_drafts)
 
     @property
     def certain(self) -> bool:
@@ -104,7 +122,7 @@ def walk_of(judged: CountedRun, target: LoadedModel, drafter: LoadedModel | Draf
         [DrafterPlan(drafter, case.depth, case.k, drafting=case.drafting)],
         texts,
         sampling,
-        processors=ready_processors(case.texts.processors, target, sampling.temperature),
+        processors=ready_processors(judged.processors, target, sampling.temperature),
     )
     field = scores.field(rule)
     at = np.arange(field.accept.shape[2])
