@@ -1,6 +1,7 @@
 """Replay against decode, for every drafter and lossless rule: the same rounds by two roads.
 
     python tests/agreement.py > docs/agreement.md
+    python tests/agreement.py "Medusa heads"   # rows of this drafter alone
 
 Decode emits texts and counts its rounds; replay computes, on the same texts, what it should have
 counted.
@@ -11,7 +12,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from helpers.embedded import Pair
@@ -20,6 +22,7 @@ from helpers.support import EMBEDDED
 from pytest_specdec.acceptance.counts import Counts
 from pytest_specdec.acceptance.renewal import expected_counts, sample_rounds
 from pytest_specdec.cases.case import LOOKUP, OWN_HEADS, Sampling
+from pytest_specdec.cases.drafter import SUFFIX
 from pytest_specdec.decoding.decode import Decoded
 from pytest_specdec.decoding.replay import DrafterPlan, text_scores
 
@@ -36,9 +39,11 @@ DRAFTERS = {
     "own heads": (OWN_HEADS, 3),
     "own heads, last one reused": (OWN_HEADS, 1),
     "EAGLE-3 head": (str(EMBEDDED / "text-eagle3"), 0),
+    "Medusa heads": (str(EMBEDDED / "text-medusa"), 0),
     "prompt lookup": (LOOKUP, 0),
+    "suffix decoding": (SUFFIX, 0),
 }
-SHORTER = {"own heads": 3, "EAGLE-3 head": 3}
+SHORTER = {"own heads": 3, "EAGLE-3 head": 3, "Medusa heads": 4}
 """Drafters that draft fewer tokens than K."""
 RULES = ("rejection", "sample-match", "block")
 
@@ -60,8 +65,8 @@ class Agreement:
     z: np.ndarray
     """(k,): difference of accepted tokens at each position in standard errors."""
     unequal: int
-    """Texts whose rounds differ from replay's; meant at temperature 0 and for prompt lookup, where
-    nothing is random.
+    """Texts whose rounds differ from replay's; meant at temperature 0 and for drafts that are copies,
+    where nothing is random.
     """
 
 
@@ -155,11 +160,13 @@ def inside(decoded: Decoded) -> list[list[tuple[int, int]]]:
 
 def certain(cell: Agreement) -> bool:
     """Whether nothing is random given the text, so that every round must be equal."""
-    return cell.sampling.temperature == 0 or DRAFTERS[cell.drafter][0] == LOOKUP
+    return cell.sampling.temperature == 0 or DRAFTERS[cell.drafter][0] in (LOOKUP, SUFFIX)
 
 
-def cells(pair: Pair, rounds: int = ROUNDS) -> Iterator[Agreement]:
-    for name in DRAFTERS:
+def cells(
+    pair: Pair, rounds: int = ROUNDS, names: Sequence[str] = tuple(DRAFTERS)
+) -> Iterator[Agreement]:
+    for name in names:
         yield agree(pair, name, "greedy", Sampling(0), rounds=rounds)
         for rule in RULES:
             yield agree(pair, name, rule, Sampling(1.0), rounds=rounds)
@@ -187,7 +194,7 @@ def main() -> None:
     print("errors the accepted tokens lie apart.\n")
     print("| drafter | k | rule | sampling | rounds | decoded | replayed | apart |")
     print("|---|---|---|---|---|---|---|---|")
-    for cell in cells(Pair.load()):
+    for cell in cells(Pair.load(), names=sys.argv[1:] or tuple(DRAFTERS)):
         apart = (
             f"{cell.unequal} texts differ"
             if certain(cell)
