@@ -3,16 +3,15 @@
     python benchmarks/trees.py agreement --rounds 5000     # one JSON line for each case
     python benchmarks/trees.py rules --examples 1000       # one line for each rule
     python benchmarks/trees.py best --pair embedded        # the best tree beside the best chain
-    python benchmarks/trees.py page                        # writes the tables of docs/trees.md
 
-Results are kept in benchmarks/results/trees-*.jsonl; `agreement` and `best` replace their own
-lines there.
+Results are kept in benchmarks/results/trees-*.jsonl, a line for each case; a run replaces its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from pytest_specdec import decode_tree, load_model, replay_tree
-from pytest_specdec.cases.tree import CHILDREN
+from pytest_specdec import Decoded, best_tree, decode, decode_tree, load_model, replay_tree
+from pytest_specdec.cases.tree import CHILDREN, StaticTree, tree_of
 from pytest_specdec.common.errors import RequestError
 from pytest_specdec.decoding.loading import LoadedModel
 from pytest_specdec.lossless import assert_lossless_tree
 from pytest_specdec.lossless.samplers.verifiers import of_tree_rule
+from pytest_specdec.speedup.tree_costs import TreeCosts
 
 ROOT = Path(__file__).parent.parent
 MODELS, RESULTS = ROOT / "suites/models", ROOT / "benchmarks/results"
@@ -161,6 +161,128 @@ def rules(examples: int) -> None:
         )
 
 
+PAIRS = {
+    "embedded draft model": (MODELS / "text-target", str(MODELS / "text-draft"), "text"),
+    "embedded EAGLE-3": (MODELS / "text-target", str(MODELS / "text-eagle3"), "text"),
+    "SmolLM2 exit-20": (ROOT / "suites/smollm2/models/target", "exit-20", "smollm2"),
+    "SmolLM2 EAGLE-3": (ROOT / "suites/smollm2/models/target", "eagle3", "smollm2"),
+}
+TIMED = (
+    "0",
+    "0 0.0",
+    "0 0.0 0.0.0 0.0.0.0",
+    "0 1 2 3",
+    "0 1 2 3 4 5 6 7 8 9 10 11",
+    "0 1 2 3 " + (" ".join(f"{first}.{second}" for first in range(4) for second in range(3))),
+    "0 1 0.0 0.1 1.0 1.1 0.0.0 0.1.0 1.0.0 1.1.0 0.0.0.0 1.0.0.0",
+)
+"""Trees whose rounds are timed: chains, stars, and wide ones."""
+BUDGET = 16
+
+
+def best(name: str, count: int, new_tokens: int) -> None:
+    """The best tree and the best chain of a pair at temperature 0, predicted and measured."""
+    folder, source, suite = PAIRS[name]
+    source = source if Path(source).is_absolute() else str(folder.parent / source)
+    target = load_model(str(folder))
+    lines = (ROOT / f"suites/{suite}/prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    known = [json.loads(line)["prompt"] for line in lines]
+    asked = [known[at * len(known) // count] for at in range(count)]
+    plain = decode(target, None, asked, k=0, temperature=0, new_tokens=new_tokens, batch_size=1)
+    costs = _timed(target, source, asked[:: max(len(asked) // 4, 1)])
+    options: dict[str, Any] = {"costs": costs, "nodes": BUDGET, "temperature": 0}
+    begun = time.perf_counter()
+    found = best_tree(target, source, plain.texts, **options)
+    seconds = time.perf_counter() - begun
+    whole = max(
+        (choice for choice in found.of_each_depth if choice.tree.nodes == BUDGET),
+        key=lambda choice: choice.speedup,
+    )
+    choices = {"best chain": found.chain, f"best {BUDGET} nodes": whole, "best tree": found.tree}
+    ran = {what: [0.0, 0, 0] for what in ("plain", *choices)}
+    for prompt in asked:  # in turn, so that a busy machine slows all alike
+        alone = decode(target, None, [prompt], k=0, temperature=0, new_tokens=new_tokens)
+        _add(ran["plain"], alone)
+        for what, choice in choices.items():
+            _add(
+                ran[what],
+                decode_tree(
+                    target,
+                    source,
+                    [prompt],
+                    tree=choice.tree,
+                    temperature=0,
+                    new_tokens=new_tokens,
+                ),
+            )
+    plain_ms = ran["plain"][0] / ran["plain"][1]
+    for what, choice in choices.items():
+        ms, tokens, rounds = ran[what]
+        _keep(
+            "best",
+            f"{name} {what}",
+            {
+                "pair": name,
+                "what": what,
+                "tree": str(choice.tree),
+                "nodes": choice.tree.nodes,
+                "depth": choice.tree.depth,
+                "length": round(choice.length, 3),
+                "measured_length": round(tokens / rounds, 3),
+                "speedup": round(choice.speedup, 3),
+                "measured_speedup": round(plain_ms / (ms / tokens), 3),
+                "ms": round(ms / rounds, 2),
+                "search_seconds": round(seconds, 1),
+                "rounds": rounds,
+            },
+        )
+
+
+def _add(ran: list[Any], decoded: Decoded) -> None:
+    ran[0] += sum(decoded.draft_ms) + sum(decoded.verify_ms)
+    ran[1] += sum(len(text.ids) - text.prompt_length - 1 for text in decoded.texts)
+    ran[2] += len(decoded.draft_ms)
+
+
+def _timed(target: LoadedModel, source: str, asked: list[str]) -> TreeCosts:
+    """Costs of rounds, fitted by least squares to the median times of some trees; all in turn, so
+    that a busy machine slows all alike.
+    """
+    trees = [tree for tree in map(tree_of, TIMED) if isinstance(tree, StaticTree)]
+    plain_ms, times = list[float](), [([], []) for _ in trees]  # type: ignore[var-annotated]
+    for prompt in asked:
+        options: dict[str, Any] = {"temperature": 0, "new_tokens": 24}
+        plain_ms += decode(target, None, [prompt], k=0, **options).verify_ms
+        for tree, (draft_ms, verify_ms) in zip(trees, times, strict=True):
+            decoded = decode_tree(target, source, [prompt], tree=tree, **options)
+            draft_ms += decoded.draft_ms
+            verify_ms += decoded.verify_ms
+    draft = [
+        (
+            tree.depth,
+            max(tree.parents_read - (tree.depth - 1), 0),
+            statistics.median(draft_ms),
+        )
+        for tree, (draft_ms, _) in zip(trees, times, strict=True)
+    ]
+    verify = [
+        (1.0, tree.nodes, statistics.median(verify_ms))
+        for tree, (_, verify_ms) in zip(trees, times, strict=True)
+    ]
+    target_ms = statistics.median(plain_ms)
+    (base, node), (level, grown) = (
+        np.linalg.lstsq(rows[:, :2], rows[:, 2], rcond=None)[0].tolist()
+        for rows in (np.array(verify), np.array(draft))
+    )
+    return TreeCosts(
+        target_ms=target_ms,
+        verify_ms=base,
+        node_ms=max(node, 0.0),
+        level_ms=level,
+        grown_ms=max(grown, 0.0),
+    )
+
+
 def _path(kind: str) -> Path:
     return RESULTS / f"trees-{kind}.jsonl"
 
@@ -186,15 +308,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", choices=("agreement", "rules"))
+    parser.add_argument("what", choices=("agreement", "rules", "best"))
     parser.add_argument("--rounds", type=int, default=5000)
     parser.add_argument("--examples", type=int, default=1000)
     parser.add_argument("--only", default="", help="cases whose names hold this")
+    parser.add_argument("--pair", default="", help="pairs whose names hold this")
+    parser.add_argument("--texts", type=int, default=12)
+    parser.add_argument("--new-tokens", type=int, default=64)
     given = parser.parse_args()
     torch.set_num_threads(1)
     try:
         if given.what == "agreement":
             agreement(given.rounds, given.only)
+        elif given.what == "best":
+            for name in PAIRS:
+                if given.pair in name:
+                    best(name, given.texts, given.new_tokens)
         else:
             rules(given.examples)
     except RequestError as error:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .decoding.measured_policies import policies as policies
     from .decoding.replay import replay as replay
     from .decoding.trainer_callback import SpecdecCallback as SpecdecCallback
+    from .decoding.trees.best import best_tree as best_tree
     from .decoding.trees.decode import decode_tree as decode_tree
     from .decoding.trees.replay import replay_tree as replay_tree
     from .lossless.texts.conformance import conformance as conformance
@@ -50,6 +51,7 @@ _HOMES = {
     "acceptance_length": "speedup.formulas",
     "best_depth": "speedup.formulas",
     "best_k": "speedup.formulas",
+    "best_tree": "decoding.trees.best",
     "break_even": "speedup.table",
     "conformance": "lossless.texts.conformance",
     "decode": "decoding.decode",

@@ -120,6 +120,11 @@ class StaticTree:
         """(depth,): nodes by depth."""
         return tuple(self.depths.count(depth) for depth in range(1, self.depth + 1))
 
+    @property
+    def parents_read(self) -> int:
+        """Nodes with children: the drafter reads them to go on."""
+        return len(set(self.parents) - {ROOT})
+
     @functools.cached_property
     def paths(self) -> tuple[tuple[int, ...], ...]:
         """(nodes,): each node's path of places."""
