@@ -13,8 +13,10 @@ from ..common.errors import RequestError
 from .sampling import Sampling
 
 _ARGMAX, _UNFILTERED, _TEMPERATURE = "argmax", "unfiltered", "temperature"
+_LONGER = "longer-blocks"
 _FORMS = (
     f"{_ARGMAX}, {_UNFILTERED}, {_TEMPERATURE}=T with T above 0, or {_TEMPERATURE}=T,{_UNFILTERED}"
+    f"; {_LONGER} alone or after one of them"
 )
 
 
@@ -28,6 +30,10 @@ class Drafting:
     """Whether top-k and top-p of the target leave out draft tokens, too."""
     temperature: float | None = None
     """Of the drafts; None is the target's."""
+    longer_blocks: bool = False
+    """Whether a drafter of blocks may draft more tokens a round than it was trained for, as engines
+    let it.
+    """
 
     @property
     def as_target(self) -> bool:
@@ -55,14 +61,16 @@ class Drafting:
         parts = [_ARGMAX] * self.argmax + [_UNFILTERED] * (not self.filtered)
         if self.temperature is not None:
             parts.append(f"draftt{self.temperature:g}")
-        return "-".join(parts)
+        return "-".join(parts + ["longer"] * self.longer_blocks)
 
     def __str__(self) -> str:
         """As it is given: `argmax`, `temperature=0.7,unfiltered`."""
         parts = [_ARGMAX] * self.argmax
         if self.temperature is not None:
             parts.append(f"{_TEMPERATURE}={self.temperature:g}")
-        return ",".join(parts + [_UNFILTERED] * (not self.filtered))
+        return ",".join(
+            parts + [_UNFILTERED] * (not self.filtered) + [_LONGER] * self.longer_blocks
+        )
 
 
 AS_TARGET = Drafting()
@@ -75,8 +83,10 @@ def parse_drafting(given: str) -> Drafting:
     'unfiltered-draftt0.7'
     """
     parts = [part.strip() for part in given.split(",")]
-    if parts == [_ARGMAX]:
-        return Drafting(argmax=True)
+    longer = parts[-1] == _LONGER
+    parts = parts[:-1] if longer else parts
+    if parts == [_ARGMAX] or not parts:
+        return Drafting(argmax=bool(parts), longer_blocks=longer)
     named = dict(part.partition("=")[::2] for part in parts)
     wrong = len(named) < len(parts) or not named.keys() <= {_UNFILTERED, _TEMPERATURE}
     temperature: float | None = None
@@ -88,7 +98,9 @@ def parse_drafting(given: str) -> Drafting:
         wrong = wrong or not 0 < (temperature or 0) < 1e3
     if wrong or named.get(_UNFILTERED):
         raise RequestError(f"drafts cannot be drawn by {given[:60]!r}; use {_FORMS}")
-    return Drafting(filtered=_UNFILTERED not in named, temperature=temperature)
+    return Drafting(
+        filtered=_UNFILTERED not in named, temperature=temperature, longer_blocks=longer
+    )
 
 
 def drafting_of(given: Drafting | str | None) -> Drafting:
@@ -102,4 +114,6 @@ def effective(drafting: Drafting, sampling: Sampling) -> Drafting:
     """The drafting, or `AS_TARGET` where it changes nothing beside the target's `sampling`: at
     temperature 0, without filters that could be left out, or at the target's own temperature.
     """
-    return AS_TARGET if drafting.sampling(sampling) == sampling else drafting
+    if drafting.sampling(sampling) != sampling:
+        return drafting
+    return Drafting(longer_blocks=True) if drafting.longer_blocks else AS_TARGET

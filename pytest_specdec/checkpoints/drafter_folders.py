@@ -15,6 +15,7 @@ from ..cases.drafter import (
     DraftModelSpec,
     RegisteredSpec,
 )
+from ..cases.drafting import AS_TARGET, Drafting
 from ..common.errors import RequestError
 from .block_checks import block_drafts
 from .checkpoint import Checkpoint, folder_kind
@@ -77,10 +78,26 @@ def largest_k(drafter: DrafterSpec) -> int | None:
         return None
 
 
-def check_drafts(drafter: object, k: int, most: int | None) -> None:
-    """Refuse more drafts in a round than a drafter can make. Raises RequestError."""
-    if most is not None and k > most:
+def check_drafts(
+    drafter: object,
+    k: int,
+    most: int | None,
+    *,
+    trained: bool = False,
+    drafting: Drafting = AS_TARGET,
+) -> None:
+    """Refuse more drafts in a round than a drafter can make, or was `trained` to make where it
+    could make more, save where the `drafting` allows those. Raises RequestError.
+    """
+    if most is None or k <= most or (trained and drafting.longer_blocks):
+        return
+    if trained:
         raise RequestError(
-            f"k={k}: {drafter} drafts at most {most} token{'s' * (most > 1)} in a round; use "
-            f"--specdec-k={most} or less"
+            f"k={k}: {drafter} was trained to draft {most} token{'s' * (most > 1)} in a round, and "
+            f"in a longer block all of them become others; use --specdec-k={most} or less, or "
+            "--specdec-drafting=longer-blocks to measure what engines make of it"
         )
+    raise RequestError(
+        f"k={k}: {drafter} drafts at most {most} token{'s' * (most > 1)} in a round; use "
+        f"--specdec-k={most} or less"
+    )

@@ -144,7 +144,7 @@ DRAFTING: Option[Drafting | None] = Option(
     name="drafting",
     parser=drafting,
     metavar="HOW",
-    help="How drafts are drawn: argmax, unfiltered, temperature=T",
+    help="How drafts are drawn: argmax, unfiltered, temperature=T, longer-blocks",
     default=None,
     default_words="as the target's tokens",
     marker="drafting",

@@ -94,7 +94,13 @@ class Batch:
             None if plan.drafter is None else drafter_for(plan.target, plan.drafter, plan.depth)
         )
         if drafter is not None:
-            check_drafts(plan.drafter, plan.k, drafter.most_drafts)
+            check_drafts(
+                plan.drafter,
+                plan.k,
+                drafter.most_drafts,
+                trained=drafter.can_draft_more,
+                drafting=plan.drafting,
+            )
         target = self._target = CachedModel(
             plan.target,
             reach,

@@ -34,7 +34,7 @@ from .distributions import (
     target_scores,
 )
 from .draft_arrays import DraftArrays, new_token_values, overlap_rules
-from .drafters.protocol import TextBatch
+from .drafters.protocol import Drafter, TextBatch
 from .drafters.registry import DrafterSource, drafter_for, loaded_pair
 from .drafters.registry import check_drafter as check_drafter
 from .drafters.teacher_forcing import as_array
@@ -200,7 +200,7 @@ def text_scores(
     models = [target, *(model for drafter in drafters for model in drafter.models)]
     check_drafters(drafters, processors)
     for drafter, plan in zip(drafters, plans, strict=True):
-        check_drafts(plan.drafter, plan.steps, drafter.most_drafts)
+        _check_steps(plan, drafter)
         drafter.begin(texts)
     check_context(models, longest)
     check_tokens(models, texts)
@@ -245,6 +245,17 @@ def text_scores(
     origin = joined(origins) if judge_origin and origins else None
     emitted_by = None if source is None else new_token_values(texts, source, longest)
     return [draft.scores(texts, log_p, origin, emitted_by) for draft in drafts]
+
+
+def _check_steps(plan: DrafterPlan, drafter: Drafter) -> None:
+    """Raises RequestError for more drafts than the drafter makes."""
+    check_drafts(
+        plan.drafter,
+        plan.steps,
+        drafter.most_drafts,
+        trained=drafter.can_draft_more,
+        drafting=plan.drafting,
+    )
 
 
 def _fill(

@@ -51,7 +51,13 @@ def check(cases: Iterable[Case], store: BaselineStore) -> None:
             check_files(target, registered.folder, case.depth)
             if registered.name != EAGLE3 and registered.folder is not None:
                 most = getattr(registered.type, "most_drafts", None)
-                check_drafts(registered, case.k, most and most(registered.folder))
+                check_drafts(
+                    registered,
+                    case.k,
+                    most and most(registered.folder),
+                    trained=getattr(registered.type, "can_draft_more", False),
+                    drafting=case.drafting,
+                )
         store.record(case)
     for target_name, drafter_name in dict.fromkeys(
         (case.target, case.draft_model) for case in cases

@@ -30,7 +30,7 @@ from .drafts import Drafts
 from .protocol import DecodingStart, Drafter, DraftScores, Proposal, Report, TextBatch
 from .score_arrays import ScoreArrays
 
-whole_blocks = True
+whole_blocks = can_draft_more = True
 check = functools.partial(check_block, kind=DFLASH)
 most_drafts = functools.partial(block_drafts, kind=DFLASH)
 
@@ -45,6 +45,7 @@ class BlockDrafter(Drafter):
 
     takes_processors = True
     whole_blocks = True
+    can_draft_more = True
 
     def __init__(self, target: LoadedModel, files: BlockFiles) -> None:
         self.files, self.head = files, BlockHead(files, target)

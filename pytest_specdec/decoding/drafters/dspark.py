@@ -13,7 +13,7 @@ from ...checkpoints.block_checks import block_drafts, check_block, checked_block
 from ..loading import LoadedModel
 from .dflash import BlockDrafter
 
-whole_blocks = True
+whole_blocks = can_draft_more = True
 check = functools.partial(check_block, kind=DSPARK)
 most_drafts = functools.partial(block_drafts, kind=DSPARK)
 

@@ -29,6 +29,7 @@ from .eagle3_head import Eagle3Head, weights_of
 
 check = check_peagle
 most_drafts = peagle_drafts
+can_draft_more = True
 
 
 def load(target: LoadedModel, folder: Path | None, depth: int) -> PEagleDrafter:
@@ -38,6 +39,8 @@ def load(target: LoadedModel, folder: Path | None, depth: int) -> PEagleDrafter:
 
 class PEagleDrafter(Eagle3Drafter):
     """A head that was checked, loaded for its target."""
+
+    can_draft_more = True
 
     def __init__(self, target: LoadedModel, files: PEagleFiles) -> None:
         self._parallel = files

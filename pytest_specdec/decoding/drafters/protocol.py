@@ -212,6 +212,8 @@ class Drafter(abc.ABC):
     """
     most_drafts: int | None = None
     """Most draft tokens of a round; None for any number."""
+    can_draft_more = False
+    """Whether `most_drafts` is what it was trained for, and engines let it draft more."""
     takes_confidence = False
     """Whether its proposer can stop at a draft below `DecodingStart.confidence`."""
     whole_blocks = False
@@ -254,7 +256,7 @@ class DrafterType(Protocol):
     package's type a function `recognises(config)` is called, too, where it has one: whether a
     folder with this config.json holds a drafter of this type. Where k decides all drafts of a round
     (`Drafter.whole_blocks`) the type says `whole_blocks = True`; where not every k goes it has
-    `most_drafts(folder)`, which reads the largest one from files alone.
+    `most_drafts(folder)`, which reads the largest one from files alone, and `can_draft_more`.
     """
 
     def check(self, target: Checkpoint, folder: Path | None, depth: int) -> None:

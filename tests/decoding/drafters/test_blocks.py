@@ -181,7 +181,21 @@ def test_more_drafts_than_the_block_are_refused(targets: dict[str, Target], tmp_
     folder = write_block(tmp_path / "head", targets["llama"].folder, block=4)
     texts = decode(target, None, PROMPTS, k=0, new_tokens=12).texts
     assert replay(target, str(folder), texts, k=3).total_rounds > 0
-    with pytest.raises(RequestError, match=r"k=4: .* drafts at most 3 tokens"):
+    with pytest.raises(RequestError, match=r"k=4: .* was trained to draft 3 tokens"):
         replay(target, str(folder), texts, k=4)
-    with pytest.raises(RequestError, match="at most 3 tokens"):
+    with pytest.raises(RequestError, match="trained to draft 3 tokens"):
         decode(target, str(folder), PROMPTS, k=4, new_tokens=12)
+
+
+def test_longer_blocks_are_measured_where_they_are_asked_for(
+    targets: dict[str, Target], tmp_path: Path
+) -> None:
+    target = targets["llama"].double
+    folder = write_block(tmp_path / "head", targets["llama"].folder, block=3)
+    asked: dict[str, Any] = {"k": 4, "temperature": 0, "drafting": "longer-blocks"}
+    decoded = decode(target, str(folder), PROMPTS[:2], new_tokens=12, **asked)
+    reference = BlockReference(folder, target.model, IDS)
+    serial = [serial_rounds(target, reference, prompt, 12, 4) for prompt in PROMPTS[:2]]
+    assert [list(rounds) for rounds in decoded.rounds] == [rounds for _, rounds in serial]
+    counts = replay(target, str(folder), decoded.texts, **asked)
+    assert counts.accepted.tolist() == decoded.counts.accepted.tolist()

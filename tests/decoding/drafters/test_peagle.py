@@ -131,7 +131,7 @@ def test_more_drafts_than_trained_and_a_missing_state_are_refused(
 ) -> None:
     target = targets["llama"].single
     head = write_masked(tmp_path / "head", targets["llama"], "speculators")
-    with pytest.raises(RequestError, match="drafts at most 5 tokens"):
+    with pytest.raises(RequestError, match="trained to draft 5 tokens"):
         decode(target, str(head), PROMPTS, k=6, new_tokens=12)
     edit_tensors(head, mask_hidden=None)
     with pytest.raises(RequestError, match="lacks the tensor mask_hidden"):
