@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from ..cases.case import REPLAYING, Sampling, settings_name, texts_name
+from ..common.bounded_files import read_bytes
 from ..common.display import short
 from ..records.conditions import Conditions, Fingerprints
 from .seen_files import suite_of
@@ -117,7 +118,7 @@ def _texts_of(folder: Path, record: _Record) -> Iterator[Path]:
 def _read(path: Path, files: Files, kind: type[Kind]) -> Kind | None:
     """A part of a file as it will be; None for one that is missing or cannot be read."""
     try:
-        content = files[path] if path in files else path.read_bytes()
+        content = files[path] if path in files else read_bytes(path)
         return msgspec.json.decode(content, type=kind)
     except (OSError, msgspec.DecodeError):
         return None

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..cases.case import Case, TextKey, default_rule
+from ..common.bounded_files import read_text
 from ..common.errors import BaselineError
 from ..common.strict_json import JsonError, parse_json
 from ..config.options import DEVICES, DTYPES
@@ -188,7 +189,7 @@ def load(path: Path, kind: type[Stored]) -> Stored | None:
     """
     refuse_unfinished(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

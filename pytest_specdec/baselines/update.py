@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..common.bounded_files import read_bytes
 from ..common.errors import BaselineError
 from ..common.strict_json import JsonError, parse_json
 from .disk import Disk
@@ -30,6 +31,8 @@ half of an update that it completes, it would be committed.
 ASIDE = ".specdec"
 """The folder, ignored by git, for files that are not complete yet."""
 _SCHEMA = 1
+_MOST = 1 << 31
+"""Bytes of a journal."""
 _SECONDS = 60.0
 """For which another update is waited for."""
 _ANCESTORS = 6
@@ -163,7 +166,7 @@ def _complete(folder: Path, disk: Disk) -> int:
     """Complete an update that was cut short; returns its number of files. The folder is locked."""
     journal = folder / JOURNAL
     try:
-        content = journal.read_bytes()
+        content = read_bytes(journal, _MOST)
     except FileNotFoundError:
         content = b""
     except OSError as error:

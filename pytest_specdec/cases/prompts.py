@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from ..common.bounded_files import read_text
 from ..common.errors import RequestError
 from ..common.strict_json import JsonError, parse_json
 
@@ -88,7 +89,7 @@ def read_prompts(
     """
     try:
         # Not splitlines(): JSON may hold other line separators unescaped.
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_text(path).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise RequestError(f"prompt file {path} cannot be read ({reason}); {cure}") from None

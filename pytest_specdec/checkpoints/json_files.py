@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..common.bounded_files import read_text
 from ..common.errors import RequestError
 from ..common.strict_json import JsonError, parse_json
 
@@ -12,7 +13,7 @@ from ..common.strict_json import JsonError, parse_json
 def read_json(path: Path, cure: str) -> Any:
     """The file's value. Raises RequestError, which ends with the cure."""
     try:
-        return parse_json(path.read_text(encoding="utf-8"), infinities=True)
+        return parse_json(read_text(path), infinities=True)
     except OSError as error:
         raise RequestError(f"{path} cannot be read ({error.strerror}); {cure}") from None
     except UnicodeDecodeError:

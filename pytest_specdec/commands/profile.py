@@ -9,7 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..common.bounded_files import read_text
 from ..common.errors import RequestError
+from ..common.strict_json import JsonError, parse_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -54,11 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _measured(path: Path) -> list[dict[str, Any]]:
     """The measured cases of a report. Raises RequestError for another file."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(read_text(path))
         rows = document["cases"] if document["schema"] == 1 else None
     except OSError as error:
         raise RequestError(f"{path} cannot be read ({error.strerror}); check the path") from None
-    except (ValueError, KeyError, TypeError):
+    except (JsonError, UnicodeDecodeError, KeyError, TypeError):
         rows = None
     if not isinstance(rows, list):
         raise RequestError(

@@ -11,6 +11,7 @@ import msgspec
 from ..cases.case import LOOKUP, SERVED, Case
 from ..cases.prompts import Prompt
 from ..checkpoints.checkpoint import Checkpoint
+from ..common.bounded_files import read_bytes, read_text
 from .adapter_api import Progress
 
 if TYPE_CHECKING:
@@ -53,9 +54,9 @@ def template_in(checkpoint: Checkpoint | None, prompts: Sequence[Prompt]) -> str
         return SERVED
     template = checkpoint.folder / "chat_template.jinja"
     if template.is_file():
-        return _template_fingerprint(template.read_text(encoding="utf-8"))
+        return _template_fingerprint(read_text(template))
     config = checkpoint.folder / "tokenizer_config.json"
-    settings: Any = msgspec.json.decode(config.read_bytes()) if config.is_file() else {}
+    settings: Any = msgspec.json.decode(read_bytes(config)) if config.is_file() else {}
     return _template_fingerprint(settings.get("chat_template"))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.text_ends import configured_ends, end_ids, token_ids
+from ..common.bounded_files import read_text
 from ..common.errors import MeasurementError, RequestError
 from ..common.strict_json import JsonError, parse_json
 from .adapter_api import GenerationRequest, Reported
@@ -245,7 +246,7 @@ def _what_follows(text: Reported, target: TargetEnds | None, decode: Decode | No
 def _object(path: Path) -> Mapping[str, Any] | None:
     """A file's JSON object; None where there is no file."""
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path))
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError, JsonError) as error:

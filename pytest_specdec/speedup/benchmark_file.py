@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from ..cases.drafter import DRAFT, DRAFTER_TYPES, LOOKUP, OWN_HEADS
+from ..common.bounded_files import read_text
 from ..common.errors import CostError
 from ..common.limits import MOST_DEPTH, MOST_K
 from ..common.strict_json import JsonError, parse_json
@@ -109,7 +110,7 @@ def profile_from_benchmark(path: str | Path) -> CostProfile:
 def _timed(path: Path) -> _Timed:
     """What each benchmark timed, and its statistics."""
     try:
-        data = parse_json(path.read_text(encoding="utf-8"), infinities=True)
+        data = parse_json(read_text(path), infinities=True)
         benchmarks = msgspec.convert(data, _File).benchmarks
         return [
             (part, msgspec.convert(benchmark.stats, _Statistics))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cases.drafter import DRAFT, LOOKUP, OWN_HEADS
+from ..common.bounded_files import read_text
 from ..common.errors import CostError
 from ..common.strict_json import JsonError, parse_json
 
@@ -169,7 +170,7 @@ class CostProfile:
     def load(cls, path: str | Path) -> CostProfile:
         """Read a profile. Raises CostError naming what is wrong with the file."""
         try:
-            data: Any = parse_json(Path(path).read_text(encoding="utf-8"))
+            data: Any = parse_json(read_text(Path(path)))
         except OSError as error:
             raise CostError(
                 f"cost profile {path} cannot be read ({error.strerror}); {_HINT}"

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from ...cases.case import Sampling, default_rule
+from ...common.bounded_files import read_text
 from ...common.errors import RequestError
 from ...common.strict_json import JsonError, parse_json
 from ..adapter_api import (
@@ -33,7 +34,7 @@ def read_trace(path: Path) -> tuple[Header, list[tuple[int, Line]]]:
     contradict each other or the text that they are of.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise RequestError(

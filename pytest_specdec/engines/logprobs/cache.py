@@ -14,11 +14,14 @@ from pathlib import Path
 import msgspec
 
 from ...cases.texts import Text
+from ...common.bounded_files import read_bytes
 from ...common.errors import RequestError
 from ...common.strict_json import JsonError, parse_json
 from ..servers.scorer import ScoredText, Scorer
 
 _SCHEMA = 1
+_MOST = 1 << 31
+"""Bytes of a file of scores."""
 
 
 class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,7 +118,7 @@ class ScoreCache:
             ) from None
 
     def _read(self) -> None:
-        raw = self._path.read_bytes()
+        raw = read_bytes(self._path, _MOST)
         whole, _, cut = raw.rpartition(b"\n")
         if cut:
             # A crash while a row was being written: continue after the last whole one.
