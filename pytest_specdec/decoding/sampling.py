@@ -13,6 +13,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from ..cases.case import Sampling
 from ..cases.prompts import Prompt
 from ..common.errors import RequestError
+from .chat_template import check_chat_template
 from .distributions import check_finite
 from .keyed_noise import KeyedNoise, text_keys
 from .loading import LoadedModel
@@ -30,9 +31,12 @@ def encode_prompts(
 ) -> list[list[int]]:
     """Token ids of each prompt; messages go through the tokenizer's chat template.
 
-    Raises RequestError for messages without a chat template or a prompt that becomes no token.
+    Raises RequestError for messages without a chat template, for a template that cannot be
+    rendered safely, or a prompt that becomes no token.
     """
     encoded = []
+    if tokenizer.chat_template is not None:
+        check_chat_template(tokenizer, prompts)
     for prompt in prompts:
         if prompt.text is not None:
             ids = tokenizer(prompt.text)["input_ids"]
