@@ -64,7 +64,7 @@ def write_stamp(folder: Path, checkpoint: Checkpoint) -> None:
     """Note what a form was converted from."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / STAMP).write_text(
-        json.dumps({"model_fingerprint": checkpoint.model_fingerprint}) + "\n"
+        json.dumps({"model_fingerprint": checkpoint.model_fingerprint}) + "\n", encoding="utf-8"
     )
 
 

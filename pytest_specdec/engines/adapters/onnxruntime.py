@@ -180,7 +180,7 @@ def join(target: Path, drafter: Path, folder: Path, end: int) -> None:
     config["model"]["eos_token_id"] = end
     for part in ("decoder", "draft"):
         config["model"][part].setdefault("session_options", {})["intra_op_num_threads"] = threads()
-    (folder / "genai_config.json").write_text(json.dumps(config))
+    (folder / "genai_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
 def _config(folder: Path) -> dict[str, Any]:

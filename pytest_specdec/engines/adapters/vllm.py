@@ -244,7 +244,7 @@ def plain(name: str, folder: Path) -> str:
     }
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     config = {key: value for key, value in checkpoint.config.items() if key not in MTP_COUNTS}
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     for path in checkpoint.folder.glob("*.json"):
         if path.name not in ("config.json", "model.safetensors.index.json"):
             shutil.copy(path, folder)
