@@ -5,7 +5,7 @@ K ?= 8
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: dist docs help suites smollm2 test test-fast coverage check format bench agreement conformance ending-power processor-power museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
+.PHONY: dist docs help suites smollm2 test test-fast coverage check format bench agreement conformance ending-power output-level processor-power museum losslessness proof changed-weights field-rules doctor-proof unchanged costs models clean \
 	engines engines-vllm engines-page engines-smollm2 engines-smollm2-vllm engines-smollm2-page engine-transformers engine-llama-cpp engine-onnxruntime engine-openvino openvino-form \
 	engine-transformers-versions speculators-parity
 
@@ -78,6 +78,9 @@ conformance: $(READY)  ## losslessness from text: false alarms and power, into d
 
 ending-power: $(READY)  ## how soon conformance finds texts that end too early or too late, into docs/check-engine.md (about 2 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ending_power.py --into docs/check-engine.md
+
+output-level: $(READY)  ## how often each check of an engine's output calls a right one wrong, into docs/check-engine.md (about 10 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/output_level.py --into docs/check-engine.md
 
 processor-power: $(READY)  ## how soon conformance finds masks and penalties on wrong rows, into docs/processors.md (about 10 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/processor_power.py --into docs/processors.md

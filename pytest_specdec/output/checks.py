@@ -141,7 +141,8 @@ def oracle_agrees(subject: OutputSubject) -> OutputResult:
     engine, cases = subject.needs_cases()
     words = ["the rounds are those that the models imply on the emitted texts"]
     for case in cases:
-        agreement = oracle(engine, case, subject.alpha / len(cases))
+        # Half of the level is that of the course.
+        agreement = oracle(engine, case, subject.alpha / len(cases) / 2)
         if not agreement.agrees:
             return failed("oracle", agreement.message)
         if (course := agreement.course) is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..cases.prompts import Prompt
@@ -20,7 +21,7 @@ from .json_answers import SCHEMA, schema_fault
 from .languages import LANGUAGES, Language, TokenRow, judged_rows, tied
 from .results import OutputResult, failed, passed, unchecked
 from .streams import stream_fault
-from .ties import TIE
+from .ties import TIE, parted, unsteady
 
 if TYPE_CHECKING:
     from .text_server import ServedText, TextServer
@@ -236,11 +237,20 @@ def _letters_failure(
         found.ended += text.finish == "stop"
         return None
     held = wanted is not None and constraint.fault(wanted.text, wanted.finish) is None
-    if not held and text.text == server.greedy(prompt, LIMIT).text:
+    if not held and _ignored(server, prompt, text):
         found.ignored[constraint.name] = found.ignored.get(constraint.name, 0) + 1
         return None
     line = f"returned: {shown_around(text.text, constraint.good(text.text))}"
     return failed(NAME, f"{which}: {fault}; {_CURE}", (line,))
+
+
+def _ignored(server: TextServer, prompt: Prompt, text: ServedText) -> bool:
+    """Whether a text is the one without a constraint, but for a tie."""
+    free = server.greedy(prompt, LIMIT)
+    apart = parted(server, prompt, free.text, text.text, names=("free", "constrained"))
+    if apart is None or apart.tie:
+        return True
+    return apart.tie is None and unsteady((partial(server.greedy, prompt, LIMIT), free))
 
 
 def _stream_failure(
@@ -256,7 +266,10 @@ def _stream_failure(
     streamed = server.constrained(prompt, LIMIT, body, stream=True)
     if (fault := stream_fault(text, streamed)) is None:
         return None
-    if server.constrained(prompt, LIMIT, body).text != text.text:
+    if unsteady(
+        (partial(server.constrained, prompt, LIMIT, body), text),
+        (partial(server.constrained, prompt, LIMIT, body, stream=True), streamed),
+    ):
         found.doubt = f"{which}: two equal requests have two greedy texts"
         return None
     lines = context_lines(text.text, streamed.text, names=("whole", "streamed"))

@@ -37,7 +37,7 @@ class StopTokens:
 
 def check_stop_tokens(server: TextServer, prompts: tuple[Prompt, ...], limit: int) -> StopTokens:
     """Ask for greedy texts up to tokens that they hold, and compare their ids."""
-    requests, ignored = 0, 0
+    requests, ignored, obeyed = 0, 0, 0
     for row, prompt in enumerate(prompts):
         try:
             whole = server.greedy_ids(prompt, limit)
@@ -50,6 +50,8 @@ def check_stop_tokens(server: TextServer, prompts: tuple[Prompt, ...], limit: in
         for stop in stops_among(whole.ids):
             found = server.greedy_ids(prompt, limit, stop_ids=[stop])
             requests += 1
+            at = whole.ids.index(stop)
+            obeyed += found.ids in (whole.ids[:at], whole.ids[: at + 1])
             if found.ids == whole.ids:
                 ignored += 1
             elif (result := _wrong(server, prompt, whole, found, stop)) is not None:
@@ -59,7 +61,7 @@ def check_stop_tokens(server: TextServer, prompts: tuple[Prompt, ...], limit: in
                     fault=f"{named}{result.fault}" if result.fault else None,
                     doubt=f"{named}{result.doubt}" if result.doubt else "",
                 )
-    if ignored == requests and server.owner not in _TAKES_IDS:
+    if not obeyed and server.owner not in _TAKES_IDS:
         return StopTokens(doubt="the server ignores stop_token_ids, or no text is long enough")
     if ignored:
         return StopTokens(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..cases.prompts import Prompt
 from .differences import context_lines, first_difference
 
 if TYPE_CHECKING:
-    from .text_server import TextServer
+    from .text_server import ServedText, TextServer
 
 TIE = 0.5
 """Nats between the two likeliest tokens up to which either may be chosen: four steps of a bfloat16
 logit between 16 and 32.
 """
+_AGAIN = 4
+"""How often a pair of requests is sent again before they are called two different ones."""
 _BACK = 12
 """Characters before the first difference at which the differing token may begin."""
 
@@ -58,3 +61,15 @@ def parted(
         if not known or (end and expected[end - 1].isspace()):
             break
     return PartedTexts(tie=False if known else None, lines=lines)
+
+
+def unsteady(*asked: tuple[Callable[[], ServedText], ServedText]) -> bool:
+    """Whether one of these greedy requests has another answer when it is sent again: then nothing
+    follows from a difference between them.
+    """
+    return any(
+        (again.text, again.calls) != (first.text, first.calls)
+        for _ in range(_AGAIN)
+        for ask, first in asked
+        for again in (ask(),)
+    )

@@ -160,6 +160,9 @@ class Listed:
         waiting = self._texts[stream]
         return text(waiting.pop(0) if len(waiting) > 1 else waiting[0])
 
+    def likeliest(self, text: str) -> list[float]:
+        return []
+
 
 @pytest.mark.parametrize(
     ("whole", "streamed_ones", "outcome"),

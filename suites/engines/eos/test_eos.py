@@ -30,6 +30,9 @@ class Ending:
             "most texts run to the length limit: does the engine stop at EOS?"
         )
 
+    def test_output_is_right(self, specdec_output):
+        assert specdec_output.right, specdec_output.message
+
 
 @pytest.mark.specdec(k=3, temperature=0, **PAIR, **PROMPTS)
 class TestGreedy(Ending):

@@ -1,0 +1,203 @@
+"""How often a right engine is called wrong by each check of its output.
+
+    python benchmarks/output_level.py --into docs/check-engine.md
+
+The checks of letters run on right servers with whatever right servers do differently
+(`right_server.py`); the statistical ones on runs that are drawn from what they assume. Exits with 1
+where one alarms more often than alpha allows beyond chance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from conformance import row, table
+from marked_page import marks_of, write_lines
+from right_server import LIMIT, RightServer
+from scipy import stats
+
+from pytest_specdec.acceptance.renewal import accepted_distribution
+from pytest_specdec.cases.prompts import Prompt
+from pytest_specdec.engines.counting import time_course as course
+from pytest_specdec.engines.counting.deviations import _STEPS, _conditional, _deviation, combined
+from pytest_specdec.engines.counting.time_course import PlayedRounds
+from pytest_specdec.output.batches import check_served_batches
+from pytest_specdec.output.constraints import check_constraints, constrained_texts
+from pytest_specdec.output.reference import check_reference
+from pytest_specdec.output.results import CheckOutcome, OutputResult
+from pytest_specdec.output.served_endings import check_served_endings
+from pytest_specdec.output.soak import SoakRequest, drift, greedy_split
+from pytest_specdec.output.stop_tokens import check_stop_tokens
+from pytest_specdec.output.streams import check_streams
+from pytest_specdec.output.tool_calls import check_tool_calls
+
+MARKED = marks_of("output_level.py")
+RUNS, ALPHA = 2000, 0.01
+PROMPTS = tuple(Prompt(f"p{row}", "all", f"prompt {row}" * (row + 1)) for row in range(2))
+K, LONGEST, TEXTS = 3, 30, 8
+
+
+def checks(server: Any, other: Any) -> dict[str, Callable[[], OutputResult]]:
+    return {
+        "endings": lambda: check_served_endings(server, PROMPTS, LIMIT),
+        "texts, beside a reference": lambda: check_reference(server, other, PROMPTS, LIMIT),
+        "batches": lambda: check_served_batches(server, PROMPTS, LIMIT, (1, 4)),
+        "streams": lambda: check_streams(server, PROMPTS, LIMIT),
+        "tool calls": lambda: check_tool_calls(server),
+        "constraints": lambda: check_constraints(
+            server, constrained_texts(server, PROMPTS[:1]), PROMPTS[:1]
+        ),
+    }
+
+
+def of_letters(runs: int = RUNS) -> dict[str, collections.Counter[str]]:
+    """Outcomes of each check on right servers."""
+    found: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for seed in range(runs):
+        server = RightServer(seed)
+        for name, check in checks(server, server).items():
+            result = check()
+            found[name][result.outcome.value] += 1
+            if result.outcome is CheckOutcome.FAILED:
+                print(f"seed {seed}: {result}", flush=True)
+        stopped: Any = server
+        by_id = check_stop_tokens(stopped, PROMPTS, LIMIT)
+        outcome = "failed" if by_id.fault else "not checked" if by_id.doubt else "ok"
+        found["stop token ids"][outcome] += 1
+        if by_id.fault:
+            print(f"seed {seed}: {by_id}", flush=True)
+    return found
+
+
+def drawn_rounds(rng: np.random.Generator) -> PlayedRounds:
+    """A run of the models: texts that are easy and hard to draft."""
+    ease = rng.uniform(0.3, 0.9, (TEXTS, 1, 1))
+    conditional = np.clip(ease + rng.uniform(-0.3, 0.3, (TEXTS, LONGEST, K)), 0.02, 0.98)
+    survival, starts = conditional.cumprod(-1), rng.integers(1, 5, TEXTS)
+    played = np.broadcast_to(np.arange(LONGEST) + K <= LONGEST, (TEXTS, LONGEST))
+    cumulated = accepted_distribution(survival).cumsum(-1)
+    rounds = []
+    for text in range(TEXTS):
+        at = int(starts[text])
+        while at < LONGEST and played[text, at]:
+            taken = int((rng.random() > cumulated[text, at, :-1]).sum())
+            rounds.append((text, at, taken))
+            at += taken + 1
+    rows, begun, accepted = np.array(rounds).T
+    return PlayedRounds(
+        survival=survival,
+        starts=starts,
+        played=played,
+        counted=played,
+        rows=rows,
+        begun=begun,
+        accepted=accepted,
+    )
+
+
+def oracle_p(run: PlayedRounds) -> float:
+    """As the oracle judges rounds, without rejections that are impossible."""
+    walk: Any = SimpleNamespace(
+        survival=run.survival, field=SimpleNamespace(starts=run.starts), played=run.played
+    )
+    taken, counted = np.arange(K + 1), run.counted[..., None]
+    gains = [np.rint(_STEPS * (taken - run.survival.sum(-1, keepdims=True)) * counted).astype(int)]
+    conditional = _conditional(run.survival)
+    for step in range(K):
+        beyond = (taken > step) - conditional[..., step, None]
+        gains.append(np.rint(_STEPS * beyond * (taken >= step) * counted).astype(int))
+    shares = [0.625] + [0.375 / K] * K
+    return combined(
+        [
+            _deviation(walk, gain, int(gain[run.rows, run.begun, run.accepted].sum()), None, share)
+            for gain, share in zip(gains, shares, strict=True)
+        ]
+    )
+
+
+def soak_requests(rng: np.random.Generator) -> list[SoakRequest]:
+    """Eight prompts in turn, greedy and sampled; ties of the drafter move a greedy round."""
+    ease = rng.uniform(0.3, 0.8, 8)
+    requests = []
+    for number in range(160):
+        prompt, greedy = number // 2 % 8, number % 2 == 0
+        rounds = 30 + int(rng.integers(0, 2)) if greedy else 0
+        accepted = 60 - rounds
+        if not greedy:
+            accepted = int(rng.binomial(60, ease[prompt]))
+            rounds = 61 - accepted
+        requests.append(SoakRequest(prompt=prompt, greedy=greedy, rounds=rounds, accepted=accepted))
+    return requests
+
+
+def of_numbers(runs: int = RUNS) -> dict[str, int]:
+    """How often each statistical check alarms at alpha."""
+    alarms: collections.Counter[str] = collections.Counter()
+    course.DRAWN = 399
+    for seed in range(runs):
+        rng = np.random.default_rng([7, seed])
+        run = drawn_rounds(rng)
+        alarms["oracle, rounds"] += oracle_p(run) <= ALPHA
+        alarms["oracle, course"] += not course.time_course(run, alpha=ALPHA, seed=seed).steady
+        requests = soak_requests(rng)
+        alarms["soak, drift"] += drift(requests, rng).highest >= 1 / ALPHA
+        alarms["soak, mixture"] += len(greedy_split(requests).bad) >= 2
+    return dict(alarms)
+
+
+def lines(runs: int = RUNS) -> tuple[list[str], bool]:
+    """The table, and whether every level is kept."""
+    found, kept = table("check", "runs", "judged", "called wrong", "95 % interval"), True
+    for name, outcomes in of_letters(runs).items():
+        judged, wrong = runs - outcomes["not checked"], outcomes["failed"]
+        found.append(row(name, f"{runs:,}", f"{judged:,}", wrong, _interval(wrong, runs)))
+        kept &= wrong == 0
+    for name, wrong in of_numbers(runs).items():
+        found.append(
+            row(f"{name}, at 1 %", f"{runs:,}", f"{runs:,}", wrong, _interval(wrong, runs))
+        )
+        kept &= stats.binomtest(wrong, runs, ALPHA, alternative="greater").pvalue > 0.001
+    return found, kept
+
+
+def _interval(count: int, runs: int) -> str:
+    low, high = stats.binomtest(count, runs).proportion_ci()
+    return f"{low:.2%} to {high:.2%}"
+
+
+def page() -> tuple[Iterator[str], bool]:
+    found, kept = lines()
+    return iter(found), kept
+
+
+PAGE = """
+{runs:,} right servers in one process (`make output-level`): texts that end by themselves or not, end tokens that count
+or not, stops that are kept or cut, usage, token ids and log-probabilities that are given or left out, characters over
+several tokens, any chunks of a stream, and in three of ten servers a place where two tokens are a tie and requests part.
+*Judged* are those of which the check could say something. The statistical checks run on what their models draw, or on
+prompts whose requests are exchangeable. That of `texts` by the target's weights is in
+[conformance.md](conformance.md) and [when texts end](#when-texts-end), 2,000 runs each.
+
+{table}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--into", type=Path, required=True)
+    into = parser.parse_args().into
+    found, kept = page()
+    text = PAGE.format(runs=RUNS, table="\n".join(found))
+    print(text)
+    write_lines(into, MARKED, text.strip("\n"))
+    raise SystemExit(0 if kept else 1)
+
+
+if __name__ == "__main__":
+    main()
