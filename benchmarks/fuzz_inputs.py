@@ -16,6 +16,7 @@ import dataclasses
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ from invariants import (
     wrong_url,
 )
 from mutants import mutate
+from served_inputs import served_kinds
 
 from pytest_specdec.baselines.evidence_and_tokens import EvidenceFile, TokenMap
 from pytest_specdec.baselines.store import load
@@ -60,6 +62,8 @@ from pytest_specdec.speedup.cost_profile import CostProfile
 ROOT = Path(__file__).parent.parent
 SECONDS = 1.0
 """Longest time of a mutant."""
+MEMORY = 1024
+"""MiB that all may take, the process itself included."""
 _ALARM = 20
 """Seconds after which a reader is stopped."""
 _MARKERS = (
@@ -254,6 +258,7 @@ def kinds(tiny: Path) -> list[Kind]:
         ),
         Kind("options", [_options()], _option, wrong_option, True),
         Kind("markers", [json.dumps(own).encode() for own in _MARKERS], _marker, wrong_marker),
+        *(Kind(*served) for served in served_kinds()),
     ]
 
 
@@ -631,7 +636,10 @@ def main() -> int:
                 flush=True,
             )
             faults += result.faults
-    print(f"{total} mutants, {len(faults)} faults")
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    if most > MEMORY:
+        faults.append(f"{most} MiB of memory")
+    print(f"{total} mutants, {len(faults)} faults, {most} MiB of memory at most")
     for fault in faults[:60]:
         print(fault)
     return 1 if faults else 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -43,12 +44,31 @@ def mutate(
         return name, rng.choice(others)
     if name in _BYTES:
         return name, _BYTES[name](original, rng)
+    if original[:1] in b"#d":  # a page of metrics, a stream of events: no JSON as a whole
+        return _in_text(original, rng)
     if not lines:
         return name, _in_json(original, name, rng)
     rows = original.split(b"\n")
     row = rng.choice([at for at, text in enumerate(rows) if text.strip()])
     rows[row] = _in_json(rows[row], name, rng).replace(b"\n", b" ")
     return name, b"\n".join(rows)
+
+
+_NUMBERS = (b"NaN", b"+Inf", b"-1", b"1e400", b"0.5", b"-0.0", b"9" * 400, b"1_0", b"0x10", b"")
+
+
+def _in_text(original: bytes, rng: random.Random) -> tuple[str, bytes]:
+    """One number, or one word, of a text replaced."""
+    numbers = list(re.finditer(rb"-?\d+(\.\d+)?", original))
+    words = list(re.finditer(rb"[A-Za-z_:]+", original))
+    name, spans, values = rng.choice(
+        [
+            ("number in text", numbers, _NUMBERS),
+            ("word in text", words, [word.encode(errors="surrogatepass") for word in STRANGE]),
+        ]
+    )
+    span = rng.choice(spans)
+    return name, original[: span.start()] + rng.choice(values) + original[span.end() :]
 
 
 def _in_json(original: bytes, name: str, rng: random.Random) -> bytes:

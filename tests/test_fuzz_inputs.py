@@ -30,6 +30,9 @@ NAMES = (
     "URLs",
     "options",
     "markers",
+    "metrics",
+    "answers",
+    "hidden states",
 )
 
 

@@ -60,7 +60,10 @@ class StoredStates:
             start = _key(ids)
             file = next((path for key, path in self._files.items() if key.startswith(start)), None)
         if file is None:
-            raise RequestError(f"no file of {self.folder} has the states of a text of the suite")
+            raise RequestError(
+                f"no file of {self.folder} has the states of a text of the suite; extract the "
+                "states of its prompts, too"
+            )
         with _opened(file) as held:
             states: torch.Tensor = held.get_tensor(STATES)
             if SCALES in held.keys():  # noqa: SIM118  # safetensors' files are no mappings
@@ -77,8 +80,8 @@ def _ids_in(file: Path) -> list[int]:
             ids, shape = held.get_tensor(IDS), held.get_slice(STATES).get_shape()
     except SafetensorError as error:
         raise RequestError(
-            f"{file} has no {IDS!r} and {STATES!r} ({error}); such files are written by vLLM's "
-            "extraction of hidden states and by speculators"
+            f"{file} has no {IDS!r} and {STATES!r} ({str(error)[:200]}); such files are "
+            "written by vLLM's extraction of hidden states and by speculators"
         ) from None
     if ids.ndim != 1 or ids.is_floating_point() or len(shape) != 3 or shape[0] != len(ids):
         raise RequestError(
@@ -93,7 +96,7 @@ def _opened(file: Path) -> safe_open:
         return safe_open(file, "pt")
     except (SafetensorError, OSError) as error:
         raise RequestError(
-            f"{file} is no whole safetensors file ({error}); extract the states again"
+            f"{file} is no whole safetensors file ({str(error)[:200]}); extract the states again"
         ) from None
 
 

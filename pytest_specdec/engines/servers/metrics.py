@@ -149,7 +149,7 @@ def parse(text: str, source: str) -> Reading:
                     f"{source}, line {number}: {sample.name} occurs twice with the same labels; "
                     f"{_CURE}"
                 )
-            samples[series] = float(sample.value)
+            samples[series] = sample.value
     if not samples:
         raise MetricError(f"{source} is empty; start the server with its metrics turned on")
     return Reading(source, samples)
@@ -159,12 +159,14 @@ def _samples(line: str, where: str) -> list[Sample]:
     """The sample of a line. Raises MetricError for a line that has none."""
     try:
         samples = [
-            sample for family in text_string_to_metric_families(line) for sample in family.samples
+            sample._replace(value=float(sample.value))  # a number of 400 digits is none
+            for family in text_string_to_metric_families(line)
+            for sample in family.samples
         ]
-    except (ValueError, LookupError) as error:
+    except (ValueError, LookupError, OverflowError) as error:
         raise MetricError(
-            f"{where} is not a metric: {line[:80]!r} ({error}); is this the engine's page of "
-            "metrics?"
+            f"{where} is not a metric: {line[:80]!r} ({str(error)[:80]}); is this the engine's "
+            "page of metrics?"
         ) from None
     return samples
 

@@ -74,6 +74,8 @@ def test_half_a_thing_is_an_error() -> None:
         ("a 1\nb", "line 2 is not a metric: 'b'"),
         ("a one", "line 1 is not a metric: 'a one'"),
         ("a 1_0", "line 1 is not a metric"),
+        ("a " + "9" * 400, "line 1 is not a metric"),
+        ("[" * 9000, "line 1 is not a metric"),
         ('a{position="0} 1', "line 1 is not a metric"),
         ('a{x="0",x="1"} 1', "line 1 is not a metric: .*Invalid labels"),
         ('a{x="0" y="1"} 1', "line 1 is not a metric: .*Invalid labels"),
