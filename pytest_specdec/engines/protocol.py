@@ -11,6 +11,7 @@ from ..acceptance.counts import Counts
 from ..acceptance.first_rounds import Samples
 from ..acceptance.reference_drafters import References
 from ..acceptance.renewal import AcceptanceField
+from ..acceptance.scores import Scores
 from ..cases.case import DEFINITION, Case
 from ..cases.texts import Text
 from ..common.errors import MeasurementError
@@ -61,6 +62,8 @@ class Measurement:
     """Makes the acceptance of every token by every head, where it is known: too large to keep for
     every case.
     """
+    scores: Callable[[], Scores] | None = None
+    """Makes the log-probabilities of each text's own tokens, where they were replayed."""
     smoothed: Counts | None = None
     """At temperature 0: the counts with the draft's distribution at a small temperature in the
     place of its arg-max.

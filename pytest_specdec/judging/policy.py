@@ -23,6 +23,8 @@ class Policy:
     accumulate: bool = False
     keeps_texts: bool = True
     """Whether texts and acceptance by token are stored and prompts quoted, or hashes alone."""
+    shows_tokens: bool = False
+    """Whether rows hold texts token by token, for a .html report."""
     costs_margin: float = 0.1
     """Relative fall of the speed-up from which new costs fail it."""
 

@@ -13,6 +13,7 @@ from ..acceptance.first_rounds import Samples, Spread
 from ..cases.case import DEFINITION, Case
 from ..gate.verdict import Estimate, Verdict
 from ..records.case_costs import CaseCosts
+from ..records.record import Record
 from ..records.replaced import Erosion
 from ..report import row as report
 from ..report.row import Metrics, ReportRow, plain
@@ -59,6 +60,7 @@ def measured_row(
     row["notes"] = list(
         dict.fromkeys(note for measurement in run.measurements for note in measurement.notes)
     )
+    row["chain"] = [] if stored.record is None else _chain(stored.record)
     row["baseline"] = _baseline_metrics(stored, verdict)
     if verdict is not None:
         row["drop"] = plain(verdict.drop)
@@ -93,6 +95,9 @@ def empty_row(case: Case, engine: str) -> ReportRow:
         candidate=None,
         samples=None,
         attachments=[],
+        token_texts=[],
+        contexts=[],
+        chain=[],
         prompts=0,
         rounds=None,
         acceptance_rate=None,
@@ -200,6 +205,20 @@ def _erosion(erosion: Erosion) -> report.ErosionRow:
         same_texts=erosion.same_texts,
         smoothed=erosion.smoothed,
     )
+
+
+def _chain(record: Record) -> list[report.ChainRow]:
+    """The baselines that a record replaced, and the record itself; empty where there were none."""
+    current = record.as_replaced()
+    chain = [*record.replaced, current] if record.replaced else []
+    return [
+        report.ChainRow(
+            length=plain(known.acceptance_length),
+            commit=known.commit,
+            same_texts=known.texts is not None and known.texts == current.texts,
+        )
+        for known in chain
+    ]
 
 
 def _baseline_metrics(stored: Baseline, verdict: Verdict | None) -> dict[str, Any]:

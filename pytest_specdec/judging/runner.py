@@ -30,6 +30,7 @@ from .policy import Policy
 from .report_rows import empty_row, failed_row, measured_row
 from .stored_baselines import StoredBaselines
 from .stored_records import StoredRecords
+from .token_rows import contexts, token_texts
 
 if TYPE_CHECKING:
     from ..cases.texts import Text
@@ -183,6 +184,12 @@ class CaseRunner:
                 prompt_names(run, quoted=self._policy.keeps_texts),
                 self._judge.diagnosis(case),
             )
+            if self._policy.shows_tokens:
+                row["contexts"] = contexts(run, baseline.measured, self._store)
+            if self._policy.shows_tokens and self._policy.keeps_texts:
+                row["token_texts"] = token_texts(
+                    run, baseline.measured, self._store, self._engine, prompt_names(run)
+                )
             row["notes"] += notes_on(
                 case,
                 baseline.record,

@@ -8,10 +8,14 @@ from ..common.percent import signed_percent
 from .charts import categories as categories_chart
 from .charts import positions as positions_chart
 from .drawing import Drawer
-from .row import ReportRow
+from .row import Number, ReportRow, ShownToken, TokenTextRow
 from .sides import Interval, Side, sides
 from .text import details
 from .words import Phrases
+
+_SHADES = 5
+"""Of tokens, beside that of one always accepted."""
+_COMMIT_DIGITS = 9
 
 
 def case_section(row: ReportRow, say: Phrases, draw: Drawer) -> dict[str, Any]:
@@ -36,8 +40,65 @@ def case_section(row: ReportRow, say: Phrases, draw: Drawer) -> dict[str, Any]:
             (worst["text"], worst["category"], say.number(worst["accepted"], 2))
             for worst in samples["worst"]
         ],
+        "token_texts": [_token_text(text, say) for text in row["token_texts"]],
+        "contexts": [
+            (
+                f"{part['first']} - {part['last']}",
+                str(part["drafts"]),
+                say.number(part["now"], 3),
+                say.number(part["before"], 3),
+                _change(part["now"], part["before"]),
+            )
+            for part in row["contexts"]
+        ],
+        "chain": [
+            (
+                say.number(link["length"], 4),
+                (link["commit"] or "-")[:_COMMIT_DIGITS],
+                say("same_texts") if link["same_texts"] else say("other_texts"),
+            )
+            for link in row["chain"]
+        ],
         "details": list(details(row, say)) if row["rounds"] is not None else [],
     }
+
+
+def _token_text(text: TokenTextRow, say: Phrases) -> dict[str, Any]:
+    """A text for the template: its title, and each token's word, shade and what it says."""
+    title = say(
+        "token_text_title",
+        category=text["category"],
+        prompt=text["prompt"],
+        length=say.number(text["length"], 3),
+    )
+    if text["before"] is not None:
+        title += say("token_text_before", before=say.number(text["before"], 3))
+    return {
+        "title": title,
+        "tokens": [(token["text"], _shade(token), _says(token, say)) for token in text["tokens"]],
+        "more": say("token_more", more=text["more"]) if text["more"] else "",
+    }
+
+
+def _shade(token: ShownToken) -> int:
+    """From 0, always accepted or not drafted, to the last shade, never accepted."""
+    accept = token["accept"]
+    return 0 if accept is None else round((1 - accept) * _SHADES)
+
+
+def _says(token: ShownToken, say: Phrases) -> str:
+    if token["accept"] is None:
+        return ""
+    values = {name: say.number(token[name], 3) for name in ("target", "draft", "accept")}
+    before = token["before"]
+    return say("token_says", **values) + (
+        "" if before is None else say("token_before", before=say.number(before, 3))
+    )
+
+
+def _change(now: Number, before: Number) -> str:
+    """The relative change of a value; a dash where it is not known."""
+    return signed_percent(now / before - 1) if now is not None and before else "-"
 
 
 def _positions(both: list[Side]) -> list[list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .candidates import comparisons, conclusion
 from .facts import SessionFacts
-from .row import ReportRow
+from .row import HTML_ONLY, ReportRow
 from .words import Phrases
 
 SCHEMA = 1
@@ -18,11 +18,11 @@ def render(
     rows: Iterable[ReportRow], language: str = "en", facts: SessionFacts | None = None
 ) -> str:
     """All cases as one JSON document, sorted by id, and the conclusions on candidates; all in
-    English, attachments are left out.
+    English, what only .html reports show is left out.
     """
     rows = list(rows)
     cases = [
-        {name: value for name, value in row.items() if name != "attachments"}
+        {name: value for name, value in row.items() if name not in HTML_ONLY}
         for row in sorted(rows, key=lambda row: row["id"])
     ]
     candidates = [

@@ -101,6 +101,55 @@ class AttachmentRow(TypedDict):
     alternative_text: str
 
 
+class ShownToken(TypedDict):
+    """A new token of a text."""
+
+    text: str
+    target: Number
+    """Its probability by the target; None where no draft was possible."""
+    draft: Number
+    """Its probability by the drafter's head 0."""
+    accept: Number
+    """The chance that a draft of it by head 0 is accepted."""
+    before: Number
+    """The same in the baseline, where it is stored."""
+
+
+class TokenTextRow(TypedDict):
+    """A text whose acceptance fell much, or is small."""
+
+    prompt: str
+    """How it begins."""
+    category: str
+    length: Number
+    """Acceptance length of the prompt."""
+    before: Number
+    tokens: list[ShownToken]
+    more: int
+    """Tokens that are left out at the end."""
+
+
+class ContextRow(TypedDict):
+    """Acceptance of head 0 after so many tokens."""
+
+    first: int
+    last: int
+    drafts: int
+    now: Number
+    before: Number
+
+
+class ChainRow(TypedDict):
+    """A baseline of the case's chain."""
+
+    length: Number
+    """Its acceptance length."""
+    commit: str | None
+    """HEAD when it was replaced; None for the current one, and where it is not known."""
+    same_texts: bool
+    """Whether it was measured on the texts of the current one."""
+
+
 class CheckRow(TypedDict):
     """A question that a test asked of the engine without a baseline."""
 
@@ -190,6 +239,12 @@ class ReportRow(Metrics, ByCategory):
     """None where the engine keeps no first rounds."""
     attachments: list[AttachmentRow]
     """What the hook `pytest_specdec_attachments` returned; .html reports alone show it."""
+    token_texts: list[TokenTextRow]
+    """The texts that lost most, token by token; .html reports alone show them."""
+    contexts: list[ContextRow]
+    """Acceptance by the length of the context; .html reports alone show it."""
+    chain: list[ChainRow]
+    """The baselines before the current one, oldest first, and then that one; empty without any."""
     environment: dict[str, str | int]
     """Where it was measured: versions, device, dtype, threads; empty where nothing was."""
     baseline: dict[str, Any]
@@ -211,6 +266,10 @@ class ReportRow(Metrics, ByCategory):
     changed: list[str]
     notes: list[str]
     """What readers should know of the measurement, a sentence each."""
+
+
+HTML_ONLY = ("attachments", "token_texts", "contexts")
+"""Fields that .html reports alone show."""
 
 
 def plain(value: float | None) -> Number:

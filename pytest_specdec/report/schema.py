@@ -12,7 +12,7 @@ import msgspec
 from . import facts, row
 from .facts import SessionFacts
 from .json import SCHEMA
-from .row import ReportRow
+from .row import HTML_ONLY, ReportRow
 
 URL = "https://json-schema.org/draft/2020-12/schema"
 
@@ -46,9 +46,11 @@ def report_schema() -> dict[str, Any]:
     schema = msgspec.json.schema(ReportDocument)
     assert schema["$defs"]["ReportDocument"]["properties"]["schema"] == {"enum": [SCHEMA]}
     cases = schema["$defs"]["ReportRow"]
-    del cases["properties"]["attachments"]  # .html reports alone have them
-    cases["required"].remove("attachments")
-    schema["$defs"].pop("AttachmentRow")
+    for name in HTML_ONLY:
+        del cases["properties"][name]
+        cases["required"].remove(name)
+    for name in ("AttachmentRow", "ContextRow", "ShownToken", "TokenTextRow"):
+        schema["$defs"].pop(name)
     classes = {**vars(row), **vars(facts), **globals()}
     for name, definition in schema["$defs"].items():
         for base in reversed(_bases(classes[name], classes)):

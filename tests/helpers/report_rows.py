@@ -70,6 +70,7 @@ def _row(rng: np.random.Generator, prompts: int, k: int, depth: int) -> ReportRo
         verdict="regressed" if worse else "pass",
         reason="fell on the same texts by the margin or more" if worse else "no drop",
         diagnosis=DIAGNOSIS if worse else [],
+        **_token_fields(rng),
         samples={
             "count": prompts,
             "rate": spread,
@@ -87,6 +88,35 @@ def _row(rng: np.random.Generator, prompts: int, k: int, depth: int) -> ReportRo
             ],
         },
     )
+
+
+def _token_fields(rng: np.random.Generator) -> dict[str, Any]:
+    """Three texts of 128 tokens, some left out, contexts and a chain of baselines."""
+    texts = []
+    for place in range(3):
+        tokens = [
+            {"text": " the", "target": p, "draft": q, "accept": min(1.0, q / p), "before": 0.5}
+            for p, q in rng.uniform(0.1, 1.0, size=(128, 2)).tolist()
+        ]
+        undrafted = dict.fromkeys(("target", "draft", "accept", "before"))
+        texts.append(
+            {
+                "prompt": f"'prompt number {place}'",
+                "category": "code",
+                "length": 2.5,
+                "before": 2.6,
+                "tokens": [{"text": " def", **undrafted}, *tokens],
+                "more": 7,
+            }
+        )
+    return {
+        "token_texts": texts,
+        "contexts": [{"first": 0, "last": 31, "drafts": 9, "now": 0.5, "before": 0.6}],
+        "chain": [
+            {"length": 2.7, "commit": "5" * 40, "same_texts": True},
+            {"length": 2.6, "commit": None, "same_texts": False},
+        ],
+    }
 
 
 def _counts(rng: np.random.Generator, skill: np.ndarray, k: int) -> Counts:

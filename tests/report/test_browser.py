@@ -95,6 +95,18 @@ def test_hostile_names_stay_text(browser: Any, tmp_path: Path, language: str) ->
         reason=HOSTILE,
         diagnosis=[HOSTILE],
         notes=[HOSTILE],
+        token_texts=[
+            {
+                "prompt": HOSTILE,
+                "category": HOSTILE,
+                "length": 2.0,
+                "before": None,
+                "tokens": [
+                    {"text": HOSTILE, "target": 0.5, "draft": 0.1, "accept": 0.2, "before": None}
+                ],
+                "more": 0,
+            }
+        ],
         categories={HOSTILE: 2.0, "code": 3.0},
         environment={HOSTILE: HOSTILE},
         samples={

@@ -309,3 +309,31 @@ def test_only_pairs_with_samples_have_a_chapter() -> None:
     text = page([row(samples=SAMPLES), row(id="text/other-k8-depth0-t1")])
     assert text.count("Conclusions") == 1
     assert "text/draft-t1</h2>" in text
+
+
+def test_tokens_are_shaded_by_acceptance_and_say_their_probabilities() -> None:
+    def token(accept: float | None, before: float | None = None) -> dict[str, object]:
+        known = None if accept is None else 0.25
+        return {
+            "text": NASTY,
+            "target": known,
+            "draft": known,
+            "accept": accept,
+            "before": before,
+        }
+
+    tokens = [token(None), token(1.0), token(0.0), token(0.6, before=0.8)]
+    shown = {"prompt": NASTY, "category": NASTY, "length": 2.0, "before": 2.5, "more": 3}
+    text = page([row(token_texts=[{**shown, "tokens": tokens}])])
+    Tags(text)
+    assert "<script>" not in text
+    (spans,) = re.findall(r'<p class="tokens">(.*?)</p>', text, re.S)
+    found = re.findall(r'<span(?: class="shade-(\d)")?(?: title="([^"]*)")?>', spans)
+    assert found[:4] == [
+        ("", ""),
+        ("", "p 0.250, q 0.250, accepted 1.000"),
+        ("5", "p 0.250, q 0.250, accepted 0.000"),
+        ("2", "p 0.250, q 0.250, accepted 0.600, before 0.800"),
+    ]
+    assert "acceptance length 2.000 (before: 2.500)" in text
+    assert "and 3 more tokens" in text

@@ -90,6 +90,7 @@ class ReplayEngine(Engine):
             looping=group.looping,
             samples=Samples.of(field, case.k),
             field=functools.partial(heads.field, case.rule),
+            scores=functools.partial(_heads, case, scores, group.texts),
             smoothed=expected_counts(heads.smoothed_field(), case.k)
             if case.temperature == 0
             else None,
