@@ -21,9 +21,13 @@ MEDUSA, HYDRA = "medusa", "hydra"
 """The names of the types of Medusa and Hydra heads."""
 PEAGLE, DFLASH, DSPARK, DOMINO = "p-eagle", "dflash", "dspark", "domino"
 """The names of the types that draft all tokens of a round in one pass."""
+PARD = "pard"
+"""The name of the type of draft models that draft on mask tokens."""
+TLI = "tli"
+"""The name of the type of draft models with another tokenizer."""
 SUFFIX = "suffix"
 """The name of the type of suffix decoding, a drafter without a model."""
-WITHOUT_DEPTH = (EAGLE3, MEDUSA, HYDRA, PEAGLE, DFLASH, DSPARK, DOMINO, SUFFIX)
+WITHOUT_DEPTH = (EAGLE3, MEDUSA, HYDRA, PEAGLE, DFLASH, DSPARK, DOMINO, PARD, TLI, SUFFIX)
 """Types whose drafters have no MTP layers, and so depth 0 alone."""
 SERVED = "served"
 """Stands for a model of which only a server has the weights."""
@@ -42,6 +46,8 @@ DRAFTER_TYPES = Registry(
         DFLASH: f"{_PACKAGE}.dflash",
         DSPARK: f"{_PACKAGE}.dspark",
         DOMINO: f"{_PACKAGE}.domino",
+        PARD: f"{_PACKAGE}.pard",
+        TLI: f"{_PACKAGE}.tli",
         SUFFIX: f"{_PACKAGE}.suffix",
     },
     reserved=(DRAFT, SERVED),

@@ -387,5 +387,6 @@ def _check_same_tokens(target: Checkpoint, drafter: Checkpoint) -> None:
         raise RequestError(
             f"the drafter {drafter.folder} numbers its tokens differently from the target "
             f"{target.folder}; "
-            "choose a drafter trained for this target's tokenizer"
+            "choose a drafter trained for this target's tokenizer, or draft with the tokens that "
+            f"both have: tli:{drafter.folder}"
         )

@@ -11,6 +11,7 @@ from ..cases.drafter import (
     DSPARK,
     HYDRA,
     MEDUSA,
+    PARD,
     DrafterSpec,
     DraftModelSpec,
     RegisteredSpec,
@@ -44,6 +45,9 @@ def recognised(drafter: DrafterSpec) -> DrafterSpec:
 def _by_kind(folder: Path) -> list[str]:
     try:
         kind = folder_kind(folder)
+        if kind is None and (folder / "config.json").is_file():
+            # A whole model, which drafts on mask tokens where it was trained for that.
+            return [PARD] if Checkpoint(folder).config.get("pard_token") is not None else []
     except RequestError:
         return []
     return [kind.drafter] if kind is not None and kind.drafter in DRAFTER_TYPES else []

@@ -44,6 +44,7 @@ class Sequences:
     ) -> None:
         self.processors = processors
         """The rows' logits processors."""
+        self._room = room
         self.lengths: Rows = np.array([len(prompt) for prompt in prompts])
         self.ids = torch.zeros(
             len(prompts), int(self.lengths.max()) + room, dtype=torch.long, device=device
@@ -66,6 +67,18 @@ class Sequences:
         columns, column = self._on_device(where)[:, None], tokens[:, None]
         self.ids.scatter_(1, columns, column)
         self._newest = (where, columns, column)
+
+    def append(self, tokens: Sequence[Sequence[int]]) -> None:
+        """Emit any number of tokens in each row, where there may be no room yet."""
+        counts = np.array([len(row) for row in tokens])
+        lengths = self.lengths + counts
+        missing = int(lengths.max()) + self._room - self.ids.shape[1]
+        if missing > 0:
+            more = self.ids.new_zeros(len(tokens), max(missing, self.ids.shape[1]))
+            self.ids = torch.cat([self.ids, more], 1)
+        for row, (begin, new) in enumerate(zip(self.lengths.tolist(), tokens, strict=True)):
+            self.ids[row, begin : begin + len(new)] = self.ids.new_tensor(new)
+        self.lengths, self._newest = lengths, None
 
     def window(self, ends: Rows, width: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens and positions (rows, width) that end before `ends`; rows too short are padded with

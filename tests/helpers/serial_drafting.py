@@ -45,12 +45,13 @@ def check_probabilities(
             for step in range(min(k, len(tokens) - start)):
                 logits = next(drafting) if token is None else drafting.send(token)
                 at, q = start + step, logits.softmax(-1)
+                head = step % scores.draft.shape[1]
                 token = tokens[at]
                 overlap = float(torch.minimum(q, p[at - 1]).sum())
-                assert scores.overlaps["rejection"][row, step, at] == pytest.approx(
+                assert scores.overlaps["rejection"][row, head, at] == pytest.approx(
                     overlap, abs=1e-5
                 )
-                apart = float(scores.draft[row, step, at] - scores.target[row, at])
+                apart = float(scores.draft[row, head, at] - scores.target[row, at])
                 expected = min(1.0, float(q[token] / p[at - 1, token]))
                 assert min(1.0, math.exp(apart)) == pytest.approx(expected, abs=1e-5)
                 compared += 1
